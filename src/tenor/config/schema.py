@@ -1,0 +1,185 @@
+"""Every setting of a run: its name, type, default and meaning.
+
+The text under a field is its documentation; `tenor configs --fields` prints it.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Rate = Annotated[float, Field(ge=0.0, le=10.0)]
+Count = Annotated[int, Field(ge=1)]
+Text = Annotated[str, Field(min_length=1)]
+
+
+class Section(BaseModel):
+    """Strict (no silent conversion), closed (no unknown key) and frozen."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Validation(Section):
+    size: Annotated[float, Field(gt=0.0, lt=1.0)] | Count = 0.1
+    """Rows set aside for choosing the best checkpoint: a share below 1, or a number of rows."""
+    strategy: Literal["stratified", "group", "random"] = "stratified"
+    """`stratified` keeps the class proportions; `group` puts all rows that share `data.group_column` on one side;
+    `random` is scikit-learn's plain `train_test_split`."""
+
+
+class Subset(Section):
+    size: Count | None = None
+    """Training rows to use, taken after the validation rows were set aside; null: all."""
+    strategy: Literal["stratified", "random", "head"] = "stratified"
+    """`head` takes the first rows: on a set sorted by label that is a single class."""
+
+
+class Data(Section):
+    source: Literal["embedded", "rotten_tomatoes", "imdb", "file", "hub", "sst2"] = "embedded"
+    """`embedded`: 25,000 IMDb reviews that come with Tenor, 2,000 of them a fixed test split; `rotten_tomatoes`: 8,530
+    embedded sentences, for evaluation only; `imdb`: the official 25,000/25,000 split; `file`: CSV, TSV, JSON Lines or
+    Parquet of your own; `hub`: a dataset of the Hugging Face hub; `sst2`: the hub's SST-2."""
+    path: Text | None = None
+    """For `file`: the training file. For `imdb`: a folder of Parquet files, an extracted `aclImdb/` folder or the
+    official archive; null downloads the archive and verifies its digest."""
+    test_path: Text | None = None
+    """For `file`: the test file; null: the run has no test split."""
+    hub_name: Text | None = None
+    """For `hub`: the dataset's id, such as `stanfordnlp/imdb`."""
+    hub_config: Text | None = None
+    """For `hub`: the dataset's configuration, where it has several."""
+    train_split: Text = "train"
+    """For `hub`: the split to train on."""
+    test_split: Text | None = "test"
+    """For `hub`: the split to test on; null: none."""
+    text_column: Text = "text"
+    """The column that holds the text."""
+    label_column: Text = "label"
+    """The column that holds the label, an integer or a string."""
+    group_column: Text | None = None
+    """A column whose equal values must not be parted by `data.validation.strategy=group`, such as `movie`."""
+    id_column: Text | None = None
+    """A column that names each row; null: the source's own, else the row's number."""
+    class_names: tuple[Text, ...] | None = None
+    """The classes in the order of their indices 0, 1, …; null: the source's own, else the distinct labels, sorted."""
+    validation: Validation = Validation()
+    """How the validation rows are set aside."""
+    subset: Subset = Subset()
+    """How many training rows are used, and which."""
+    test_size: Count | None = None
+    """Test rows to use, stratified; null: all."""
+    max_length: Annotated[int, Field(ge=8)] = 256
+    """Tokens per text, the special ones included."""
+    truncation: Literal["head", "tail", "head_tail"] = "head_tail"
+    """Which part of a longer text is kept (Sun et al. 2019, "How to Fine-Tune BERT for Text Classification")."""
+    head_share: Share = 0.5
+    """For `head_tail`: the share of the kept tokens that comes from the beginning."""
+
+    @model_validator(mode="after")
+    def _source_has_what_it_needs(self) -> "Data":
+        if self.source == "file" and self.path is None:
+            raise ValueError("data.source 'file' needs data.path, the file to train on")
+        if self.source == "hub" and self.hub_name is None:
+            raise ValueError("data.source 'hub' needs data.hub_name, such as stanfordnlp/imdb")
+        if self.validation.strategy == "group" and self.group_column is None:
+            raise ValueError("data.validation.strategy 'group' needs data.group_column, such as movie")
+        return self
+
+
+class Model(Section):
+    name: Text = "minilm"
+    """`minilm`: the embedded all-MiniLM-L6-v2; else a local folder or a hub id with any `transformers` encoder."""
+    freeze: Literal["none", "base"] | Annotated[int, Field(ge=1)] = "none"
+    """`none`: everything learns; `base`: only the head learns; N: the embeddings and the N lowest layers stay fixed."""
+    keep_trainable: tuple[Text, ...] = ()
+    """For experts: name fragments of parameters that learn although `freeze` covers them, such as `bias` for BitFit."""
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] | None = None
+    """Dropout on hidden states, in the body and before the classifier; null: the model's own."""
+    attention_dropout: Annotated[float, Field(ge=0.0, lt=1.0)] | Literal["auto", "model"] = "auto"
+    """`auto`: 0 on a CPU, where more than 0 takes the fused attention away and costs half the speed, else the model's
+    own; `model`: the model's own."""
+
+
+class Training(Section):
+    epochs: Annotated[int, Field(ge=1, le=1000)] = 2
+    """Passes over the training rows."""
+    batch_size: Count = 32
+    """Examples per optimizer step."""
+    token_budget: Annotated[int, Field(ge=8)] | Literal["auto"] = "auto"
+    """Padded tokens per forward pass at most: a batch that holds more is accumulated from several. `auto`: what was
+    fastest on this kind of device (docs/performance.md)."""
+    learning_rate: Rate = 8e-5
+    """Peak rate of the body."""
+    head_learning_rate: Rate | None = None
+    """Peak rate of the head; null: as the body's."""
+    layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    """Factor on the rate from each layer to the one below it; 1: the same rate for all."""
+    weight_decay: Annotated[float, Field(ge=0.0, le=1.0)] = 0.01
+    """AdamW's decay; never on biases and norms."""
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    """How the rate falls after the warm-up."""
+    warmup: Share = 0.06
+    """Share of all steps in which the rate rises from 0 to its peak."""
+    max_grad_norm: Annotated[float, Field(gt=0.0)] | None = 1.0
+    """The gradient's norm is clipped to this; null: never."""
+    label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """Probability mass of the training target that is spread over all classes."""
+    class_weights: Literal["none", "balanced"] | tuple[Annotated[float, Field(gt=0.0)], ...] = "none"
+    """Weight of each class in the loss; `balanced`: inverse to its frequency among the training rows."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """`auto` never picks a type that the processor emulates."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to train."""
+    threads: Count | None = None
+    """CPU threads; null: one per physical core at hand."""
+    evaluate_every: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    """Epochs between two validations; each writes a checkpoint."""
+    checkpoint_every: Count | None = None
+    """Optimizer steps between two checkpoints besides those at validation; null: none."""
+    keep_last: Count = 1
+    """Newest checkpoints to keep, besides the best."""
+    select_by: Literal["accuracy", "macro_f1", "loss"] = "accuracy"
+    """The validation metric that chooses the best checkpoint; ties go to the lower loss."""
+    patience: Count | None = None
+    """Stop after this many validations in a row without a better one; null: never."""
+    log_every: Count = 10
+    """Optimizer steps between two records."""
+    trackers: tuple[Literal["tensorboard", "wandb", "mlflow", "comet_ml", "aim", "clearml", "dvclive", "swanlab", "trackio"], ...] = (
+        "tensorboard",
+    )
+    """Trackers that Accelerate knows; those besides TensorBoard must be installed."""
+
+
+class Evaluation(Section):
+    token_budget: Annotated[int, Field(ge=8)] | Literal["auto"] = "auto"
+    """Padded tokens per forward pass at most, outside training."""
+    confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
+    """Coverage of the intervals."""
+    text_baseline: bool = True
+    """Train the naive-Bayes-weighted bigram model of Wang and Manning (2012) on the same rows, for comparison."""
+
+
+class Checks(Section):
+    policy: Literal["stop", "warn"] = "stop"
+    """`stop`: an error refuses or ends the run; `warn`: the run goes on and the finding is recorded."""
+    allow: dict[str, Text] = {}
+    """Codes whose findings are accepted, each with the reason: `{DAT001: "one class on purpose"}`."""
+
+
+class Config(Section):
+    """One run, as asked for."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")] = "custom"
+    """Names the folder under `runs/`."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
+    """Decides the split, the order of examples, the head's first weights and dropout."""
+    data: Data = Data()
+    """What to learn from."""
+    model: Model = Model()
+    """What learns."""
+    training: Training = Training()
+    """How it learns."""
+    evaluation: Evaluation = Evaluation()
+    """How the result is measured."""
+    checks: Checks = Checks()
+    """What to do about findings."""

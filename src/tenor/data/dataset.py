@@ -1,0 +1,65 @@
+"""Labelled text in memory: what every source yields and every later step takes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class LabelledText:
+    """Rows of text with a class index each.
+
+    `table` has the columns `id` (string), `text` (large_string), `label` (int64, 0 … K-1) and, where the source names
+    groups, `group` (string). No value is null.
+    """
+
+    table: pa.Table
+    class_names: tuple[str, ...]
+    origin: str
+    """Where the rows come from, for messages and the manifest: a file name, a package, a hub id."""
+
+    def __len__(self) -> int:
+        return self.table.num_rows
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Class indices, int64, shape (rows,)."""
+        return self.table["label"].to_numpy()
+
+    @property
+    def texts(self) -> list[str]:
+        return self.table["text"].to_pylist()
+
+    @property
+    def ids(self) -> list[str]:
+        return self.table["id"].to_pylist()
+
+    @property
+    def groups(self) -> np.ndarray | None:
+        """Group names, shape (rows,), or None where the source has none."""
+        return self.table["group"].to_numpy(zero_copy_only=False) if "group" in self.table.column_names else None
+
+    def select(self, rows: Sequence[int] | np.ndarray) -> "LabelledText":
+        """The given rows, in the given order."""
+        return replace(self, table=self.table.take(pa.array(np.asarray(rows, dtype=np.int64))))
+
+    def label_counts(self) -> np.ndarray:
+        """Rows per class, shape (K,)."""
+        return np.bincount(self.labels, minlength=len(self.class_names))
+
+
+@dataclass(frozen=True)
+class Absent:
+    """A split that a source does not have, and why."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class SourceData:
+    """What a source holds, in its own order: rows to learn from, and its own test split."""
+
+    train: LabelledText | Absent
+    test: LabelledText | Absent

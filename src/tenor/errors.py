@@ -1,0 +1,29 @@
+"""What can go wrong for a user, and the exit status that each ends with.
+
+Raise one of these where a person can mend the cause: the message says what was found, what was
+expected and the next step. Anything else that escapes is a defect of Tenor and keeps its traceback.
+"""
+
+
+class TenorError(Exception):
+    """A run that failed: exit status 1."""
+
+    exit_code = 1
+
+
+class UserError(TenorError):
+    """Wrong usage, a wrong configuration or an unreadable input: exit status 2."""
+
+    exit_code = 2
+
+
+class RefusedError(TenorError):
+    """A check refused to start, or stopped, a run: exit status 3."""
+
+    exit_code = 3
+
+
+class InterruptedRunError(TenorError):
+    """Stopped by a signal after a checkpoint was written: exit status 130, as shells report SIGINT."""
+
+    exit_code = 130
