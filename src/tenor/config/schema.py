@@ -11,6 +11,8 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Rate = Annotated[float, Field(ge=0.0, le=10.0)]
 Count = Annotated[int, Field(ge=1)]
 Text = Annotated[str, Field(min_length=1)]
+NAME = "1 to 64 letters, digits, dots, hyphens or underscores, a letter or digit first"
+Tracker = Literal["tensorboard", "wandb", "mlflow", "comet_ml", "aim", "clearml", "dvclive", "swanlab", "trackio"]
 
 
 class Section(BaseModel):
@@ -19,7 +21,7 @@ class Section(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
-class Validation(Section):
+class ValidationSplit(Section):
     size: Annotated[float, Field(gt=0.0, lt=1.0)] | Count = 0.1
     """Rows set aside for choosing the best checkpoint: a share below 1, or a number of rows."""
     strategy: Literal["stratified", "group", "random"] = "stratified"
@@ -62,7 +64,7 @@ class Data(Section):
     """A column that names each row; null: the source's own, else the row's number."""
     class_names: tuple[Text, ...] | None = None
     """The classes in the order of their indices 0, 1, …; null: the source's own, else the distinct labels, sorted."""
-    validation: Validation = Validation()
+    validation: ValidationSplit = ValidationSplit()
     """How the validation rows are set aside."""
     subset: Subset = Subset()
     """How many training rows are used, and which."""
@@ -77,12 +79,15 @@ class Data(Section):
 
     @model_validator(mode="after")
     def _source_has_what_it_needs(self) -> "Data":
+        needs = []
         if self.source == "file" and self.path is None:
-            raise ValueError("data.source 'file' needs data.path, the file to train on")
+            needs.append("data.source 'file' needs data.path, the file to train on")
         if self.source == "hub" and self.hub_name is None:
-            raise ValueError("data.source 'hub' needs data.hub_name, such as stanfordnlp/imdb")
+            needs.append("data.source 'hub' needs data.hub_name, such as stanfordnlp/imdb")
         if self.validation.strategy == "group" and self.group_column is None:
-            raise ValueError("data.validation.strategy 'group' needs data.group_column, such as movie")
+            needs.append("data.validation.strategy 'group' needs data.group_column, such as movie")
+        if needs:
+            raise ValueError("\n".join(needs))
         return self
 
 
@@ -144,9 +149,7 @@ class Training(Section):
     """Stop after this many validations in a row without a better one; null: never."""
     log_every: Count = 10
     """Optimizer steps between two records."""
-    trackers: tuple[Literal["tensorboard", "wandb", "mlflow", "comet_ml", "aim", "clearml", "dvclive", "swanlab", "trackio"], ...] = (
-        "tensorboard",
-    )
+    trackers: tuple[Tracker, ...] = ("tensorboard",)
     """Trackers that Accelerate knows; those besides TensorBoard must be installed."""
 
 
@@ -169,7 +172,9 @@ class Checks(Section):
 class Config(Section):
     """One run, as asked for."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")] = "custom"
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", json_schema_extra={"words": NAME})] = (
+        "custom"
+    )
     """Names the folder under `runs/`."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
     """Decides the split, the order of examples, the head's first weights and dropout."""

@@ -1,0 +1,29 @@
+"""Where labelled text comes from: one file per source."""
+
+from tenor.config.schema import Data
+from tenor.data.dataset import SourceData
+from tenor.data.sources.embedded import embedded_reviews, rotten_tomatoes
+from tenor.data.sources.hub import hub_source, sst2
+from tenor.data.sources.imdb import imdb_source
+from tenor.data.sources.tabular import file_source
+
+
+def read_source(data: Data) -> SourceData:
+    """What `data.source` holds, in its own order; `data.test_size`, `validation` and `subset` are not applied.
+
+    Row names that a source does not give itself are row numbers, counted from 1.
+    Raises UserError for what cannot be read or understood.
+    """
+    match data.source:
+        case "embedded":
+            return embedded_reviews(data)
+        case "rotten_tomatoes":
+            return rotten_tomatoes(data)
+        case "imdb":
+            return imdb_source(data)
+        case "file":
+            return file_source(data)
+        case "hub":
+            return hub_source(data)
+        case "sst2":
+            return sst2(data)

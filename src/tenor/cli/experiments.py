@@ -1,0 +1,31 @@
+"""`tenor experiments CONFIG … [--set key=value]`."""
+
+import argparse
+
+from tenor.cli.options import add_json, add_root, print_json
+
+
+def add(subparsers: argparse._SubParsersAction) -> None:
+    parser = subparsers.add_parser("experiments", help="train several configurations in turn and compare them")
+    parser.add_argument("configs", nargs="+", metavar="CONFIG", help="built-in names or YAML files")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="key=value", help="a setting to change in all of them"
+    )
+    add_root(parser)
+    add_json(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    from tenor.workflows.experiments import experiments_table, run_experiments
+
+    rows = run_experiments(options.configs, options.set, options.runs)
+    if options.json:
+        from dataclasses import asdict
+
+        print_json([asdict(row) for row in rows])
+    else:
+        from rich.console import Console
+
+        Console().print(experiments_table(rows))
+    return 0 if all(row.status == "completed" for row in rows) and len(rows) == len(options.configs) else 1

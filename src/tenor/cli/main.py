@@ -1,0 +1,37 @@
+"""`tenor`: reads the command, runs it, and turns how it ended into an exit status."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+import tenor
+from tenor.cli import configs, evaluate, experiments, runs, train
+from tenor.errors import TenorError
+
+COMMANDS = (train, evaluate, experiments, runs, configs)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns 0 done, 1 failed, 2 wrong usage or input, 3 refused by a check, 130 interrupted."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except TenorError as error:
+        print(f"tenor: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("tenor: interrupted", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="tenor", description=tenor.__doc__.splitlines()[0] if tenor.__doc__ else None)
+    parser.add_argument("--version", action="version", version=f"tenor {tenor.__version__}")
+    subparsers = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for command in COMMANDS:
+        command.add(subparsers)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

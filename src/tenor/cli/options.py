@@ -1,0 +1,25 @@
+"""Options that several commands share."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+OVERRIDES = "settings to change, such as training.epochs=3 data.subset.size=500"
+
+
+def add_root(parser: argparse.ArgumentParser) -> None:
+    """`--runs DIR`."""
+    parser.add_argument(
+        "--runs", type=Path, default=Path("runs"), metavar="DIR", help="where runs are kept (default: runs)"
+    )
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """`--json`."""
+    parser.add_argument("--json", action="store_true", help="print machine-readable output on stdout")
+
+
+def print_json(value: Any) -> None:
+    """A value as JSON on stdout."""
+    print(json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False))

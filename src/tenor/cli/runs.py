@@ -1,0 +1,50 @@
+"""`tenor runs` lists what was run; `tenor runs --prune N` removes all but the newest N of each configuration."""
+
+import argparse
+
+from tenor.cli.options import add_json, add_root, print_json
+from tenor.errors import UserError
+
+
+def add(subparsers: argparse._SubParsersAction) -> None:
+    parser = subparsers.add_parser("runs", help="list runs, or remove old ones")
+    parser.add_argument("--prune", type=int, metavar="N", help="remove all but the newest N runs of each configuration")
+    parser.add_argument("--dry-run", action="store_true", help="with --prune: only say what would be removed")
+    add_root(parser)
+    add_json(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    if options.prune is None:
+        return _list(options)
+    if options.prune < 0:
+        raise UserError(f"--prune {options.prune}: expected 0 or more runs to keep of each configuration")
+    from tenor.runs.prune import prune
+
+    pruned = prune(options.runs, options.prune, dry_run=options.dry_run)
+    removed = [gone.reference for gone in pruned.removed]
+    if options.json:
+        print_json({"removed": removed, "still_running": [kept.reference for kept in pruned.still_running]})
+        return 0
+    print(f"{'would remove' if options.dry_run else 'removed'} {len(removed)} runs")
+    for reference in removed:
+        print(f"  {reference}")
+    return 0
+
+
+def _list(options: argparse.Namespace) -> int:
+    from tenor.runs.summary import read_summary
+
+    rows = read_summary(options.runs)
+    if options.json:
+        from dataclasses import asdict
+
+        print_json([asdict(row) for row in rows])
+        return 0
+    from rich.console import Console
+
+    from tenor.workflows.experiments import experiments_table
+
+    Console().print(experiments_table(rows) if rows else f"no runs below {options.runs}; start one: tenor train demo")
+    return 0

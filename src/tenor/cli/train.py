@@ -1,0 +1,37 @@
+"""`tenor train CONFIG [dotted.key=value …]`, `tenor train --resume RUN`."""
+
+import argparse
+
+from tenor.cli.options import OVERRIDES, add_json, add_root, print_json
+from tenor.errors import InterruptedRunError, UserError
+
+
+def add(subparsers: argparse._SubParsersAction) -> None:
+    parser = subparsers.add_parser("train", help="fine-tune, evaluate and trace a classifier")
+    parser.add_argument("config", nargs="?", metavar="CONFIG", help="a built-in name (tenor configs) or a YAML file")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help=OVERRIDES)
+    parser.add_argument("--resume", metavar="RUN", help="go on with a run that was cut: a folder, a run id or latest")
+    add_root(parser)
+    add_json(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    if (options.config is None) == (options.resume is None):
+        raise UserError("give a CONFIG to start a run (`tenor configs` lists them), or --resume RUN to go on with one")
+    from tenor.config.loading import load_config
+
+    config = load_config(options.config, options.overrides) if options.config else None
+    from tenor.workflows.train import resume, train
+
+    try:
+        result = train(config, options.runs) if config else resume(options.resume, options.runs)
+    except InterruptedRunError as interruption:
+        raise InterruptedRunError(
+            f"{interruption}. Go on with: tenor train --resume {options.resume or 'latest'}"
+        ) from None
+    if options.json:
+        from tenor.runs.files import read_json
+
+        print_json({"run": str(result.run.path), **read_json(result.run.evaluation)})
+    return 0

@@ -1,0 +1,129 @@
+"""The configuration in words: what each key takes, and a resolved configuration as YAML."""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from types import MappingProxyType
+from typing import Any
+
+from tenor.config.schema import Config
+
+
+@dataclass(frozen=True)
+class FieldDescription:
+    """One key: its dotted path, the values it takes, its default as YAML writes it, and its documentation."""
+
+    key: str
+    allowed: str
+    default: str
+    doc: str
+
+
+def describe_fields() -> tuple[FieldDescription, ...]:
+    """Every key that takes a value, in the schema's order; sections themselves are left out."""
+    return tuple(
+        FieldDescription(key, allowed_words(node), _flow(node.get("default")), " ".join(node["description"].split()))
+        for key, node in schema_nodes().items()
+        if "properties" not in node
+    )
+
+
+def to_yaml(config: Config) -> str:
+    """The whole configuration, defaults included, as YAML that `load_config` reads back to an equal `Config`."""
+    return "\n".join(_block(config.model_dump(mode="json"))) + "\n"
+
+
+@cache
+def schema_nodes() -> MappingProxyType[str, dict[str, Any]]:
+    """The JSON Schema of every section and key, by dotted path; a section has `properties`, the root is `""`."""
+    root = Config.model_json_schema()
+    nodes: dict[str, dict[str, Any]] = {}
+
+    def collect(path: str, node: dict[str, Any]) -> None:
+        if "$ref" in node:
+            node = {**root["$defs"][node["$ref"].rpartition("/")[2]], **node}
+        nodes[path] = node
+        for name, child in node.get("properties", {}).items():
+            collect(f"{path}.{name}" if path else name, child)
+
+    collect("", root)
+    return MappingProxyType(nodes)
+
+
+def allowed_words(node: dict[str, Any]) -> str:
+    """What a key takes, in words: `a number from 0 to 1`, `none, base, or a whole number of at least 1`."""
+    if "anyOf" in node:
+        options = sorted(node["anyOf"], key=lambda option: option.get("type") == "null")
+        return ", or ".join(allowed_words(option) for option in options)
+    if "words" in node:
+        return str(node["words"])
+    if node.get("type") != "array" and (choices := choices_of(node)):
+        return choices[0] if len(choices) == 1 else f"{', '.join(choices[:-1])} or {choices[-1]}"
+    match node["type"]:
+        case "integer":
+            return "a whole number" + _range_words(node)
+        case "number":
+            return "a number" + _range_words(node)
+        case "boolean":
+            return "true or false"
+        case "null":
+            return "null"
+        case "string":
+            return "text" if node.get("minLength", 0) == 0 else "text that is not empty"
+        case "array":
+            return f"a list, each item {allowed_words(node['items'])}"
+        case _ if "properties" in node:
+            return f"a section with the keys {', '.join(node['properties'])}"
+        case _:
+            return f"a mapping, each value {allowed_words(node['additionalProperties'])}"
+
+
+def choices_of(node: dict[str, Any]) -> tuple[str, ...]:
+    """The words that a key takes literally, those of all alternatives and of a list's items."""
+    if "anyOf" in node:
+        return tuple(choice for option in node["anyOf"] for choice in choices_of(option))
+    if "const" in node:
+        return (str(node["const"]),)
+    if "items" in node:
+        return choices_of(node["items"])
+    return tuple(str(choice) for choice in node.get("enum", ()))
+
+
+def _range_words(node: dict[str, Any]) -> str:
+    least, most = node.get("minimum"), node.get("maximum")
+    above, below = node.get("exclusiveMinimum"), node.get("exclusiveMaximum")
+    if node["type"] == "integer" and below is not None:
+        most, below = below - 1, None
+    if least is not None and most is not None:
+        return f" from {_figure(least)} to {_figure(most)}"
+    bounds = (("of at least", least), ("above", above), ("up to", most), ("below", below))
+    words = " and ".join(f"{word} {_figure(bound)}" for word, bound in bounds if bound is not None)
+    return f" {words}" if words else ""
+
+
+def _figure(number: float) -> str:
+    return str(int(number) if number == int(number) else number)
+
+
+def _block(mapping: dict[str, Any], indent: str = "") -> Iterator[str]:
+    for key, value in mapping.items():
+        if isinstance(value, dict) and value:
+            yield f"{indent}{_flow(key)}:"
+            yield from _block(value, indent + "  ")
+        else:
+            yield f"{indent}{_flow(key)}: {_flow(value)}"
+
+
+def _flow(value: Any) -> str:
+    """A value on one line. Quoted text is written as JSON, which YAML 1.2 reads alike."""
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(_flow(item) for item in value)}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{_flow(key)}: {_flow(item)}' for key, item in value.items())}}}"
+    if not isinstance(value, str):
+        return json.dumps(value, allow_nan=False)
+    if re.fullmatch(r"[A-Za-z][A-Za-z0-9_./-]*", value) and value.lower() not in ("null", "true", "false"):
+        return value
+    return json.dumps(value, ensure_ascii=not value.isprintable()).replace("\x7f", "\\u007f")

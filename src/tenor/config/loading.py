@@ -1,0 +1,155 @@
+"""From a built-in name or a YAML file, and overrides, to a checked configuration."""
+
+import json
+import os
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from tenor.config.errors import Problem, config_error, nearest, problems_of, show
+from tenor.config.schema import Config
+from tenor.config.yaml_text import parse_yaml
+from tenor.errors import UserError
+
+MAX_FILE_BYTES = 1_000_000
+
+Places = dict[tuple[str, ...], str]
+
+
+def load_config(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a built-in configuration or a YAML file, apply `dotted.key=value` overrides in order, and check it all.
+
+    A value is read as YAML. An override of a section (`data.subset={size: 10}`) replaces what the file says of it. The
+    name of a configuration that states none is its file's, without the suffix. Raises UserError: for a file that cannot
+    be read, at once; for keys, values and overrides, with all problems together.
+    """
+    origin, stem, text = _read(name_or_path)
+    parsed = parse_yaml(text, origin)
+    if not isinstance(parsed.value, dict):
+        raise UserError(f"{origin}: found {show(parsed.value)}; expected keys with values, such as `seed: 1`.")
+    values: dict[str, Any] = parsed.value
+    places: Places = {path: f"line {line}" for path, line in parsed.lines.items()}
+    values.setdefault("name", stem)
+    problems = [problem for override in overrides for problem in _apply(override, values, places)]
+    config, more = _validate(values)
+    problems += more
+    if problems or config is None:
+        raise config_error(origin, problems, places)
+    return config
+
+
+def builtin_names() -> tuple[str, ...]:
+    """The names of the configurations that come with Tenor, sorted."""
+    folder = files("tenor.config") / "builtin"
+    return tuple(sorted(file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml")))
+
+
+def builtin_text(name: str) -> str:
+    """The YAML of a built-in configuration, comments included. Raises UserError for an unknown name."""
+    if name not in builtin_names():
+        near = nearest(name, builtin_names())
+        hint = f" Did you mean {near}?" if near else ""
+        raise UserError(
+            f"{name!r} is no built-in configuration.{hint} There are {', '.join(builtin_names())};"
+            " a file of your own is given by its path, such as ./mine.yaml."
+        )
+    return (files("tenor.config") / "builtin" / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def _read(name_or_path: str | Path) -> tuple[str, str, str]:
+    """The origin for messages, the default name, and the text."""
+    name = str(name_or_path)
+    if isinstance(name_or_path, str) and (name in builtin_names() or not _is_path(name)):
+        return f"built-in {name}", name, builtin_text(name)
+    path = Path(name_or_path)
+    try:
+        with open(path, "rb") as file:
+            raw = file.read(MAX_FILE_BYTES + 1)
+    except (OSError, ValueError) as error:  # ValueError: a null character in the path
+        near = f" Did you mean the built-in {path.stem}, without a suffix?" if path.stem in builtin_names() else ""
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"{path}: cannot be read ({reason}); expected a YAML file.{near}") from error
+    if len(raw) > MAX_FILE_BYTES:
+        raise UserError(f"{path}: more than {MAX_FILE_BYTES:,} bytes; expected a configuration, which is a few lines.")
+    return str(path), path.stem, _decode(raw, path)
+
+
+def _is_path(name: str) -> bool:
+    separators = {os.sep, os.altsep} - {None}
+    return name.endswith((".yaml", ".yml")) or any(mark in name for mark in separators if mark) or os.path.isfile(name)
+
+
+def _decode(raw: bytes, path: Path) -> str:
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = raw[: error.start]
+        line, column = before.count(b"\n") + 1, error.start - before.rfind(b"\n")
+        raise UserError(
+            f"{path}, line {line}, column {column}: found the byte 0x{raw[error.start]:02x}, which is not UTF-8;"
+            " save the file as UTF-8."
+        ) from error
+
+
+def _apply(override: str, values: dict[str, Any], places: Places) -> list[Problem]:
+    """Put one override into `values`; return what is wrong with it."""
+    key, equals, text = override.partition("=")
+    path = tuple(part.strip() for part in key.split("."))
+    if not equals:
+        return [_bad(override, "has no `=`; expected key=value, such as training.epochs=3")]
+    if not all(path):
+        return [_bad(override, "has an empty key; expected key=value, such as training.epochs=3")]
+    try:
+        value = parse_yaml(text, f"override {override!r}").value
+    except UserError as error:
+        return [Problem((), str(error).removesuffix("."))]
+    section = values
+    for depth, part in enumerate(path[:-1], start=1):
+        section.setdefault(part, {})
+        if not isinstance(section[part], dict):
+            return [_bad(override, f"goes below {'.'.join(path[:depth])}, which is {show(section[part])}, no section")]
+        section = section[part]
+    section[path[-1]] = value
+    for old in [place for place in places if place[: len(path)] == path]:
+        del places[old]
+    places[path] = "override"
+    return []
+
+
+def _bad(override: str, text: str) -> Problem:
+    return Problem((), f"override {override!r} {text}")
+
+
+def _validate(values: dict[str, Any]) -> tuple[Config | None, list[Problem]]:
+    try:
+        return _parse(values), []
+    except ValidationError as error:
+        problems = problems_of(error, values)
+    # A section's own rules are not tried while one of its keys is wrong, so they are tried without those keys; a rule
+    # that speaks of such a key has nothing to say yet.
+    wrong = [".".join(problem.path) for problem in problems]
+    try:
+        _parse(_without(values, [problem.path for problem in problems]))
+    except ValidationError as error:
+        rules = problems_of(error, values)
+        problems += [rule for rule in rules if not any(key in rule.text for key in wrong)]
+    return None, problems
+
+
+def _parse(values: dict[str, Any]) -> Config:
+    # By way of JSON, since pydantic's strict mode takes a list for a tuple only from there.
+    return Config.model_validate_json(json.dumps(values))
+
+
+def _without(values: dict[str, Any], paths: Sequence[tuple[str, ...]]) -> dict[str, Any]:
+    """A copy without the keys at `paths`."""
+    copy: dict[str, Any] = json.loads(json.dumps(values))
+    for path in paths:
+        section: Any = copy
+        for name in path[:-1]:
+            section = section.get(name, {})
+        section.pop(path[-1], None)
+    return copy

@@ -1,0 +1,107 @@
+"""Rows → batches of near-equal length: the order, the cut into forward passes, the padding."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from tenor.data.tokenization import TokenizedText
+
+WINDOW = 64
+"""Batches that are drawn at random together and then ordered by length: enough for padding under 2%, while which rows
+meet in a batch still changes with every epoch."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one forward pass takes: keyword arguments of the model, and the class indices (rows,)."""
+
+    inputs: dict[str, torch.Tensor]
+    labels: torch.Tensor
+    tokens: int
+    """Real tokens, without padding."""
+
+
+class Examples(Protocol):
+    """Rows that can be cut into batches by length and collated."""
+
+    @property
+    def lengths(self) -> np.ndarray: ...
+
+    @property
+    def labels(self) -> np.ndarray: ...
+
+    def __len__(self) -> int: ...
+
+    def collate(self, rows: np.ndarray) -> Batch: ...
+
+
+@dataclass(frozen=True)
+class TokenExamples:
+    """Tokenized rows, padded on the right to the longest of each batch."""
+
+    tokens: TokenizedText
+    pad_id: int
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        return self.tokens.lengths
+
+    @property
+    def labels(self) -> np.ndarray:
+        return self.tokens.labels
+
+    def collate(self, rows: np.ndarray) -> Batch:
+        """`input_ids` and `attention_mask`, int64, shape (rows, longest)."""
+        lengths = self.lengths[rows]
+        input_ids = np.full((len(rows), lengths.max()), self.pad_id, dtype=np.int64)
+        for position, row in enumerate(rows):
+            input_ids[position, : lengths[position]] = self.tokens.row(row)
+        mask = np.arange(lengths.max()) < lengths[:, None]
+        return Batch(
+            {"input_ids": torch.from_numpy(input_ids), "attention_mask": torch.from_numpy(mask.astype(np.int64))},
+            torch.from_numpy(self.labels[rows]),
+            int(lengths.sum()),
+        )
+
+
+def epoch_batches(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
+    """The batches of one epoch, each an array of row indices: a pure function of its arguments.
+
+    Every row stands in exactly one batch. Rows are shuffled, ordered by length within windows of `WINDOW` batches, cut
+    into batches of `batch_size` (the last may be smaller), and the batches are shuffled.
+    """
+    random = np.random.default_rng([seed, epoch])
+    order = random.permutation(len(lengths))
+    batches = []
+    for start in range(0, len(order), WINDOW * batch_size):
+        window = order[start : start + WINDOW * batch_size]
+        window = window[np.argsort(lengths[window], kind="stable")]
+        batches += [window[at : at + batch_size] for at in range(0, len(window), batch_size)]
+    return [batches[at] for at in random.permutation(len(batches))]
+
+
+def micro_batches(rows: np.ndarray, lengths: np.ndarray, token_budget: int) -> list[np.ndarray]:
+    """Cut `rows` into parts that hold at most `token_budget` tokens each once padded, or a single row.
+
+    Rows are ordered by length first, so that a part pads little.
+    """
+    rows = rows[np.argsort(lengths[rows], kind="stable")]
+    parts, start = [], 0
+    for end in range(1, len(rows) + 1):
+        if end == len(rows) or lengths[rows[end]] * (end + 1 - start) > token_budget:
+            parts.append(rows[start:end])
+            start = end
+    return parts
+
+
+def sequential_batches(lengths: np.ndarray, token_budget: int) -> list[np.ndarray]:
+    """All rows, longest first, in parts of at most `token_budget` padded tokens: for prediction.
+
+    Longest first, so that memory is at its peak at once and an estimate of the time left errs on the high side.
+    """
+    return micro_batches(np.arange(len(lengths)), lengths, token_budget)[::-1]

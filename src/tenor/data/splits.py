@@ -1,0 +1,135 @@
+"""Which rows train, which choose the best checkpoint, which measure the result."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tenor.config.schema import Data, Subset, ValidationSplit
+from tenor.data.dataset import Absent, LabelledText, SourceData
+from tenor.errors import UserError
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Disjoint rows; `validation` never trains and `test` never chooses anything."""
+
+    train: LabelledText
+    validation: LabelledText
+    test: LabelledText | Absent
+
+
+def make_splits(source: SourceData, data: Data, seed: int) -> Splits:
+    """Set validation rows aside, then cut the training rows and the test rows to the sizes asked for.
+
+    The result depends only on the rows, their order, the settings and `seed`.
+
+    Raises:
+        UserError: a source that cannot train, or sizes larger than what is there.
+    """
+    if isinstance(source.train, Absent):
+        raise UserError(f"data.source={data.source} has nothing to train on: {source.train.reason}")
+    train_rows, validation_rows = split_rows(source.train, data.validation, seed)
+    pool = source.train.select(train_rows)
+    train = pool.select(subset_rows(pool.labels, data.subset, seed))
+    return Splits(train, source.train.select(validation_rows), limit_test(source.test, data.test_size))
+
+
+def split_rows(rows: LabelledText, validation: ValidationSplit, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the rows that train and of those that validate: disjoint and together complete.
+
+    `random` is scikit-learn's `train_test_split(test_size=…, random_state=seed)`; the others keep the source's order.
+    """
+    size = _row_count(validation.size, len(rows))
+    match validation.strategy:
+        case "random":
+            from sklearn.model_selection import train_test_split
+
+            train, held_out = train_test_split(np.arange(len(rows)), test_size=validation.size, random_state=seed)
+            return np.asarray(train), np.asarray(held_out)
+        case "stratified":
+            held_out = stratified_rows(rows.labels, size, seed, leave_one=True)
+        case "group":
+            held_out = _grouped_rows(rows, size, seed)
+    return np.setdiff1d(np.arange(len(rows)), held_out), held_out
+
+
+def subset_rows(labels: np.ndarray, subset: Subset, seed: int) -> np.ndarray:
+    """Indices of `subset.size` rows, in the source's order; all rows where no size is asked for."""
+    if subset.size is None:
+        return np.arange(len(labels))
+    if subset.size > len(labels):
+        raise UserError(
+            f"data.subset.size is {subset.size:,}, but {len(labels):,} training rows remain after the validation rows "
+            "were set aside; ask for fewer, or leave it out to use all"
+        )
+    match subset.strategy:
+        case "head":
+            return np.arange(subset.size)
+        case "random":
+            return np.sort(np.random.default_rng([seed, 1]).permutation(len(labels))[: subset.size])
+        case "stratified":
+            return stratified_rows(labels, subset.size, seed)
+
+
+def limit_test(test: LabelledText | Absent, size: int | None) -> LabelledText | Absent:
+    """A stratified part of the test split that is the same for every seed."""
+    if size is None or isinstance(test, Absent):
+        return test
+    if size > len(test):
+        raise UserError(f"data.test_size is {size:,}, but the test split has {len(test):,} rows; ask for fewer")
+    return test.select(stratified_rows(test.labels, size, seed=0))
+
+
+def stratified_rows(labels: np.ndarray, size: int, seed: int, leave_one: bool = False) -> np.ndarray:
+    """Sorted indices of `size` rows that hold the classes in the proportions of `labels` (n,).
+
+    Every class that is there gets at least one row where `size` allows it. With `leave_one` no class is used up: the
+    rows that remain hold every class too.
+    """
+    counts = np.bincount(labels)
+    caps = np.maximum(counts - 1, 0) if leave_one else counts
+    if size > caps.sum():
+        raise UserError(
+            f"{size:,} rows were asked for, stratified, but only {caps.sum():,} can be taken; ask for fewer"
+        )
+    random = np.random.default_rng([seed, 2])
+    quota = _proportional(caps, size)
+    return np.sort(
+        np.concatenate([random.permutation(np.flatnonzero(labels == k))[:take] for k, take in enumerate(quota)])
+    )
+
+
+def _proportional(counts: np.ndarray, size: int) -> np.ndarray:
+    """Whole numbers that sum to `size`, at most `counts`, nearest to its proportions (largest remainders)."""
+    exact = counts * (size / counts.sum())
+    quota = np.floor(exact).astype(int)
+    for k in np.argsort(quota - exact, kind="stable")[: size - quota.sum()]:
+        quota[k] += 1
+    if size >= np.count_nonzero(counts):
+        for k in np.flatnonzero((quota == 0) & (counts > 0)):
+            quota[np.argmax(quota)] -= 1
+            quota[k] = 1
+    return quota
+
+
+def _grouped_rows(rows: LabelledText, size: int, seed: int) -> np.ndarray:
+    """Rows of whole groups, drawn at random until `size` is reached."""
+    groups = rows.groups
+    if groups is None:
+        raise UserError("data.validation.strategy=group needs groups, and this source has no data.group_column")
+    names, group_of_row = np.unique(groups.astype(str), return_inverse=True)
+    order = np.random.default_rng([seed, 3]).permutation(len(names))
+    reached = np.searchsorted(np.cumsum(np.bincount(group_of_row)[order]), size) + 1
+    if reached >= len(names):
+        raise UserError(
+            f"a validation split of {size:,} rows would take all {len(names):,} groups; lower data.validation.size, "
+            f"or choose another data.group_column"
+        )
+    return np.flatnonzero(np.isin(group_of_row, order[:reached]))
+
+
+def _row_count(size: float | int, rows: int) -> int:
+    count = size if isinstance(size, int) else max(1, round(size * rows))
+    if count >= rows:
+        raise UserError(f"data.validation.size asks for {count:,} rows of {rows:,}; leave some to train on")
+    return count

@@ -1,0 +1,165 @@
+"""Text → token ids, once: truncated as asked and kept in an Arrow cache keyed by content, tokenizer and settings."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from filelock import FileLock
+
+from tenor.config.schema import Data
+from tenor.data.dataset import LabelledText
+from tenor.errors import UserError
+from tenor.runs.cache import cache_folder
+from tenor.runs.files import atomic_path
+
+CACHE_VERSION = 1
+ROWS_PER_CHUNK = 4096
+
+
+@dataclass(frozen=True)
+class Truncation:
+    """Which tokens of a longer text are kept; `head_share` counts for `head_tail` alone."""
+
+    max_length: int
+    strategy: str
+    head_share: float
+
+    @classmethod
+    def of(cls, data: Data) -> "Truncation":
+        return cls(data.max_length, data.truncation, data.head_share)
+
+    def keep(self, content: np.ndarray, special: int) -> np.ndarray:
+        """The kept part of `content` (n,), which leaves room for `special` special tokens."""
+        room = self.max_length - special
+        if len(content) <= room:
+            return content
+        head = {"head": room, "tail": 0, "head_tail": round(room * self.head_share)}[self.strategy]
+        return np.concatenate([content[:head], content[len(content) - (room - head) :]])
+
+
+@dataclass(frozen=True)
+class TokenizedText:
+    """Token ids of every row, special tokens included, without padding; memory-mapped where read from the cache."""
+
+    chunks: tuple[tuple[np.ndarray, np.ndarray], ...]
+    """Per chunk the ids of its rows end to end (int32) and where each row begins (rows + 1)."""
+    lengths: np.ndarray
+    """Tokens kept per row, shape (rows,)."""
+    full_lengths: np.ndarray
+    """Tokens of the whole text per row, shape (rows,)."""
+    labels: np.ndarray
+    """Class indices, shape (rows,)."""
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def row(self, index: int) -> np.ndarray:
+        """The token ids of one row, shape (lengths[index],)."""
+        ids, starts = self.chunks[index // ROWS_PER_CHUNK]
+        within = index % ROWS_PER_CHUNK
+        return ids[starts[within] : starts[within + 1]]
+
+    @property
+    def truncated(self) -> np.ndarray:
+        """Whether each row lost tokens, bool, shape (rows,)."""
+        return self.full_lengths > self.lengths
+
+
+def tokenize(rows: LabelledText, tokenizer: Any, truncation: Truncation) -> TokenizedText:
+    """Tokenize every row, or read what an earlier call with the same texts, tokenizer and settings left.
+
+    Raises:
+        UserError: `truncation.max_length` leaves no room for text.
+    """
+    path = cache_folder("tokens") / f"{cache_key(rows, tokenizer, truncation)}.arrow"
+    with FileLock(path.with_suffix(".lock")):
+        if not _readable(path):
+            with atomic_path(path) as temporary:
+                _write(temporary, _encode(rows, tokenizer, truncation))
+    return _read(path, rows.labels)
+
+
+def cache_key(rows: LabelledText, tokenizer: Any, truncation: Truncation) -> str:
+    """SHA-256 over the texts in their order, the tokenizer's whole definition, and the settings."""
+    settings = {"version": CACHE_VERSION, "tokenizer": tokenizer_digest(tokenizer), **asdict(truncation)}
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    for chunk in rows.table["text"].chunks:
+        for text in chunk:
+            encoded = text.as_buffer()
+            digest.update(encoded.size.to_bytes(8, "little"))
+            digest.update(encoded)
+    return digest.hexdigest()
+
+
+def tokenizer_digest(tokenizer: Any) -> str:
+    """SHA-256 of what decides a text's ids: the serialized backend, or the vocabulary of one written in Python."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        definition = json.dumps([type(tokenizer).__name__, sorted(tokenizer.get_vocab().items()), str(tokenizer)])
+    else:
+        content = json.loads(backend.to_str())
+        # Both are set anew at every call, so they don't decide anything here.
+        content["truncation"] = content["padding"] = None
+        definition = json.dumps(content, sort_keys=True)
+    return hashlib.sha256(definition.encode()).hexdigest()
+
+
+def _encode(rows: LabelledText, tokenizer: Any, truncation: Truncation) -> Iterator[tuple[list[np.ndarray], list[int]]]:
+    """Per chunk of rows: the kept ids of each, and the length of each before truncation."""
+    before, after = _special_tokens_around(tokenizer)
+    if truncation.max_length <= before + after:
+        raise UserError(
+            f"data.max_length={truncation.max_length} leaves no room beside {before + after} special tokens"
+        )
+    for start in range(0, len(rows), ROWS_PER_CHUNK):
+        texts = rows.table["text"].slice(start, ROWS_PER_CHUNK).to_pylist()
+        # Explicitly without truncation: a tokenizer's file may carry one of its own.
+        encoded = tokenizer(texts, truncation=False, padding=False, return_attention_mask=False, verbose=False)
+        kept, full = [], []
+        for ids in encoded["input_ids"]:
+            ids = np.asarray(ids, dtype=np.int32)
+            content = truncation.keep(ids[before : len(ids) - after], before + after)
+            kept.append(np.concatenate([ids[:before], content, ids[len(ids) - after :]]))
+            full.append(len(ids))
+        yield kept, full
+
+
+def _special_tokens_around(tokenizer: Any) -> tuple[int, int]:
+    """How many special tokens stand before and after a text."""
+    mask = tokenizer("a", truncation=False, return_special_tokens_mask=True)["special_tokens_mask"]
+    content = [position for position, special in enumerate(mask) if not special]
+    return content[0], len(mask) - 1 - content[-1]
+
+
+def _write(path: Path, chunks: Iterator[tuple[list[np.ndarray], list[int]]]) -> None:
+    schema = pa.schema([("input_ids", pa.list_(pa.int32())), ("full_length", pa.int32())])
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+        for kept, full in chunks:
+            starts = np.concatenate([[0], np.cumsum([len(ids) for ids in kept])]).astype(np.int32)
+            ids = pa.ListArray.from_arrays(pa.array(starts), pa.array(np.concatenate(kept)))
+            writer.write_batch(pa.record_batch([ids, pa.array(full, pa.int32())], schema=schema))
+
+
+def _readable(path: Path) -> bool:
+    """Whether an entry is there and whole; one that was cut short is made anew."""
+    if not path.exists():
+        return False
+    try:
+        with pa.memory_map(str(path)) as source:
+            pa.ipc.open_file(source)
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
+def _read(path: Path, labels: np.ndarray) -> TokenizedText:
+    with pa.memory_map(str(path)) as source:
+        table = pa.ipc.open_file(source).read_all()
+    chunks = tuple((chunk.values.to_numpy(), chunk.offsets.to_numpy()) for chunk in table["input_ids"].chunks)
+    lengths = np.concatenate([np.diff(starts) for _, starts in chunks] or [np.zeros(0, np.int32)])
+    return TokenizedText(chunks, lengths, table["full_length"].to_numpy(), labels)

@@ -1,0 +1,106 @@
+"""The content of `eval_best_model.json`: what the best checkpoint reached, beside the baselines."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from tenor.measures.intervals import Interval, macro_f1_interval, wilson_interval
+from tenor.measures.metrics import Metrics, classification_report, measure
+
+
+@dataclass(frozen=True)
+class Baselines:
+    """Accuracies in 0 … 1 on the same rows; a str is the reason why there is none."""
+
+    majority: float | str
+    text: float | str
+
+
+@dataclass(frozen=True, eq=False)
+class SplitResult:
+    """What a checkpoint predicts for the rows of one split; `split_result` builds it."""
+
+    labels: np.ndarray
+    """Class indices, shape (n,)."""
+    probabilities: np.ndarray
+    """Shape (n, K)."""
+    metrics: Metrics
+    baselines: Baselines
+
+    @property
+    def predictions(self) -> np.ndarray:
+        """Class indices, shape (n,)."""
+        return self.probabilities.argmax(axis=1)
+
+
+def split_result(
+    labels: np.ndarray, probabilities: np.ndarray, class_names: Sequence[str], baselines: Baselines
+) -> SplitResult:
+    """Measure one split: labels (n,), probabilities (n, K). Raises ValueError as `measure` does."""
+    return SplitResult(labels, probabilities, measure(labels, probabilities, class_names), baselines)
+
+
+def accuracy_interval(metrics: Metrics, confidence: float = 0.95) -> Interval:
+    """Wilson's interval of the accuracy."""
+    return wilson_interval(sum(row[k] for k, row in enumerate(metrics.confusion)), metrics.n, confidence)
+
+
+def evaluation_json(
+    val: SplitResult | str,
+    test: SplitResult | str,
+    checkpoint_digest: str,
+    checkpoint_step: int,
+    class_names: Sequence[str],
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """The file's content: plain values, no null, no NaN. A split given as a str is absent for that reason.
+
+    `confidence` is the intervals' coverage; `seed` draws the bootstrap's samples. Raises ValueError for a split whose
+    classes are not `class_names`, an empty reason and an empty digest.
+    """
+    if not checkpoint_digest:
+        raise ValueError("expected the digest of the checkpoint that was evaluated, found an empty one")
+    return {
+        "checkpoint": {"digest": checkpoint_digest, "step": int(checkpoint_step)},
+        "class_names": list(class_names),
+        "val": _split_json(val, class_names, confidence, seed),
+        "test": _split_json(test, class_names, confidence, seed),
+    }
+
+
+def _split_json(split: SplitResult | str, class_names: Sequence[str], confidence: float, seed: int) -> dict[str, Any]:
+    if isinstance(split, str):
+        return _absent(split)
+    metrics = split.metrics
+    names = [one.name for one in metrics.per_class]
+    if names != list(class_names) or metrics.n != len(split.labels):
+        raise ValueError(
+            f"metrics of {metrics.n} rows and classes {names} do not belong to {len(split.labels)} rows "
+            f"and classes {list(class_names)}"
+        )
+    return {
+        "n": metrics.n,
+        "accuracy": metrics.accuracy,
+        "accuracy_interval": {**asdict(accuracy_interval(metrics, confidence)), "method": "Wilson"},
+        "macro_f1": metrics.macro_f1,
+        "macro_f1_interval": {
+            **asdict(macro_f1_interval(metrics.confusion, confidence, seed)),
+            "method": "bootstrap percentile",
+        },
+        "loss": metrics.loss,
+        "baselines": {
+            name: _absent(accuracy) if isinstance(accuracy, str) else float(accuracy)
+            for name, accuracy in asdict(split.baselines).items()
+        },
+        "confusion_matrix": [list(row) for row in metrics.confusion],
+        "report": classification_report(split.labels, split.predictions, len(names)),
+    }
+
+
+def _absent(reason: str) -> dict[str, Any]:
+    if not reason:
+        raise ValueError("something absent needs a reason, found an empty one")
+    return {"absent": reason}

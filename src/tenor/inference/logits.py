@@ -1,0 +1,56 @@
+"""Examples → logits, in length-sorted batches."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import nn
+
+from tenor.data.batching import Examples, sequential_batches
+from tenor.model.device import DevicePlan
+
+Forward = Callable[[nn.Module, dict[str, torch.Tensor]], torch.Tensor]
+"""Model and inputs → one row of numbers per example."""
+
+
+def token_logits(model: nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+    """A `transformers` classifier's logits, shape (rows, K)."""
+    return model(**inputs).logits
+
+
+def predict(
+    model: nn.Module,
+    examples: Examples,
+    plan: DevicePlan,
+    forward: Forward = token_logits,
+    advance: Callable[[int], None] = lambda rows: None,
+) -> np.ndarray:
+    """What `forward` gives for every example, float32, shape (rows, width), in the order of the examples.
+
+    The model is in evaluation mode meanwhile and as before afterwards. `advance` hears how many rows each batch held.
+    """
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    results: np.ndarray | None = None
+    try:
+        with torch.inference_mode(), plan.autocast():
+            for rows in sequential_batches(examples.lengths, plan.prediction_tokens):
+                batch = examples.collate(rows)
+                output = forward(model, {name: tensor.to(plan.device) for name, tensor in batch.inputs.items()})
+                if results is None:
+                    results = np.empty((len(examples), output.shape[1]), dtype=np.float32)
+                results[rows] = output.float().cpu().numpy()
+                advance(len(rows))
+    finally:
+        for module, training in modes.items():
+            module.training = training
+    if results is None:
+        raise ValueError("there are no examples to predict")
+    return results
+
+
+def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    """Probabilities, float64, shape (rows, K)."""
+    scaled = logits.astype(np.float64) / temperature
+    powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)

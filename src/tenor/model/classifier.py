@@ -1,0 +1,162 @@
+"""Encoder + head: found, loaded with the classes' names, with the dropout asked for."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tenor.config.schema import Model
+from tenor.errors import UserError
+
+ATTENTION_DROPOUT_KEYS = ("attention_probs_dropout_prob", "attention_dropout")
+HIDDEN_DROPOUT_KEYS = ("hidden_dropout_prob", "dropout", "hidden_dropout", "resid_pdrop")
+HEAD_DROPOUT_KEYS = ("classifier_dropout", "seq_classif_dropout")
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A `transformers` sequence classifier, its tokenizer, and where both came from."""
+
+    model: Any
+    tokenizer: Any
+    origin: str
+    new_weights: tuple[str, ...]
+    """Parameters that the source did not hold, drawn at random: a fresh head, and nothing else, in a healthy start."""
+    attention_dropout: float
+    """Dropout on attention probabilities, as set."""
+
+
+def load_classifier(settings: Model, class_names: tuple[str, ...], seed: int, device: str) -> Classifier:
+    """Load an encoder, with a new head of `len(class_names)` outputs unless the source has one of that size.
+
+    The head's first weights depend on `seed` alone.
+
+    Raises:
+        UserError: no such model here or on the hub, or a setting that this kind of model does not have.
+    """
+    from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+
+    location = locate(settings.name)
+    try:
+        config = AutoConfig.from_pretrained(location, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(location, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise UserError(_not_found(settings.name, error)) from error
+    config.id2label = dict(enumerate(class_names))
+    config.label2id = {name: index for index, name in enumerate(class_names)}
+    config.problem_type = "single_label_classification"
+    attention_dropout = set_dropout(config, settings, device)
+    torch.manual_seed(seed)
+    try:
+        with quiet_transformers():  # What was not loaded is told by `new_weights`.
+            model, loading = AutoModelForSequenceClassification.from_pretrained(
+                location,
+                config=config,
+                dtype=torch.float32,
+                attn_implementation="sdpa",
+                use_safetensors=True,
+                trust_remote_code=False,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+            )
+    except (OSError, ValueError) as error:
+        raise UserError(_not_found(settings.name, error)) from error
+    # A key is a tuple where a tensor was there in another shape, as the head of another task is.
+    mismatched = [key[0] if isinstance(key, tuple) else key for key in loading["mismatched_keys"]]
+    new_weights = tuple(sorted({*loading["missing_keys"], *mismatched}))
+    return Classifier(model, tokenizer, settings.name, new_weights, attention_dropout)
+
+
+def load_saved_classifier(folder: Path) -> tuple[Any, Any]:
+    """Model and tokenizer as they were saved below `folder`, in float32, in evaluation mode.
+
+    Raises:
+        UserError: tensors that are missing, superfluous or of another shape.
+    """
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    try:
+        with quiet_transformers():
+            model, loading = AutoModelForSequenceClassification.from_pretrained(
+                folder,
+                dtype=torch.float32,
+                attn_implementation="sdpa",
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+            )
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UserError(f"{folder}: the model can't be loaded: {str(error).strip().splitlines()[0]}") from error
+    wrong = {kind: sorted(loading[kind]) for kind in ("missing_keys", "unexpected_keys") if loading[kind]}
+    if wrong:
+        raise UserError(f"{folder}: the weights don't fit the model: {wrong}; restore the folder or train again")
+    return model.eval(), tokenizer
+
+
+def locate(name: str) -> str:
+    """The folder or hub id behind `model.name`."""
+    if name == "minilm":
+        from tenor.data.sources.embedded import embedded_encoder_folder
+
+        return str(embedded_encoder_folder())
+    return str(Path(name).resolve()) if Path(name).is_dir() else name
+
+
+def set_dropout(config: Any, settings: Model, device: str) -> float:
+    """Write the dropout asked for into a `transformers` configuration; returns that on attention probabilities."""
+    attention_key = next((key for key in ATTENTION_DROPOUT_KEYS if hasattr(config, key)), None)
+    if settings.dropout is not None:
+        hidden = [key for key in HIDDEN_DROPOUT_KEYS if hasattr(config, key)]
+        if not hidden:
+            raise UserError(f"model.dropout: a {config.model_type} model has no dropout on hidden states; leave it out")
+        for key in (*hidden, *(key for key in HEAD_DROPOUT_KEYS if hasattr(config, key))):
+            setattr(config, key, settings.dropout)
+    wanted = settings.attention_dropout
+    if wanted == "auto":
+        wanted = 0.0 if device == "cpu" else "model"
+    if isinstance(wanted, float | int):
+        if attention_key is not None:
+            setattr(config, attention_key, float(wanted))
+        elif wanted > 0:
+            raise UserError(f"model.attention_dropout: a {config.model_type} model has none; leave it out")
+    return float(getattr(config, attention_key)) if attention_key else 0.0
+
+
+def weights_digest(parameters: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 over names, shapes, types and values, in the order of the names."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(parameters.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Without progress bars and load reports, whose content Tenor tells in its own words."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _not_found(name: str, error: Exception) -> str:
+    first_line = str(error).strip().splitlines()[0]
+    return (
+        f"model.name: {name!r} can't be loaded: {first_line}\n"
+        f"  Expected a local folder with config.json and model.safetensors, or an id on a hub that can be reached.\n"
+        f"  Without either, the embedded encoder works at once: model.name=minilm"
+    )

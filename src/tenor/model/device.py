@@ -1,0 +1,98 @@
+"""Where a model runs and how: device, number type, threads, tokens per forward pass."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import psutil
+import torch
+
+from tenor.errors import UserError
+
+TRAINING_TOKENS = {"cpu": 2048, "mps": 8192, "cuda": 32768}
+"""Padded tokens per forward pass in training: on a CPU what stays near the caches, on a GPU what fills it."""
+
+PREDICTION_TOKENS = {"cpu": 2048, "mps": 8192, "cuda": 65536}
+"""The same without gradients. On a CPU small batches win (four rows of 512 tokens)."""
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class DevicePlan:
+    """What was picked, and why."""
+
+    device: str
+    precision: Literal["fp32", "bf16", "fp16"]
+    threads: int
+    training_tokens: int
+    prediction_tokens: int
+    why: str
+
+    @contextmanager
+    def autocast(self) -> Iterator[None]:
+        """Matrix products in the picked type, outside the training loop."""
+        with torch.autocast(self.device, DTYPES[self.precision], enabled=self.precision != "fp32"):
+            yield
+
+
+def plan_device(
+    device: str = "auto",
+    precision: str = "auto",
+    threads: int | None = None,
+    training_tokens: int | str = "auto",
+    prediction_tokens: int | str = "auto",
+) -> DevicePlan:
+    """Pick what `auto` leaves open, and set PyTorch's CPU threads.
+
+    Raises:
+        UserError: a device that is not there, or a number type that it can't compute.
+    """
+    chosen = _device(device)
+    if precision == "auto":
+        kind, why = _precision(chosen)
+    else:
+        kind, why = precision, f"{precision} as asked for"
+    if kind == "fp16" and chosen == "cpu":
+        raise UserError("training.precision: fp16 needs a GPU; use auto, fp32 or bf16")
+    count = threads or psutil.cpu_count(logical=False) or os.cpu_count() or 1
+    torch.set_num_threads(count)
+    return DevicePlan(
+        device=chosen,
+        precision=kind,  # type: ignore[arg-type]
+        threads=count,
+        training_tokens=TRAINING_TOKENS[chosen] if training_tokens == "auto" else int(training_tokens),
+        prediction_tokens=PREDICTION_TOKENS[chosen] if prediction_tokens == "auto" else int(prediction_tokens),
+        why=why,
+    )
+
+
+def _device(wanted: str) -> str:
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if wanted == "auto":
+        return next(name for name in ("cuda", "mps", "cpu") if there[name])
+    if not there[wanted]:
+        raise UserError(
+            f"training.device: {wanted} is not available here; available: {[k for k, ok in there.items() if ok]}"
+        )
+    return wanted
+
+
+def _precision(device: str) -> tuple[str, str]:
+    """The fastest type that the processor computes itself; one that it emulates can be a hundred times slower."""
+    if device == "cuda":
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return "bf16", "bf16: this GPU computes it, and it needs no loss scaling"
+        return "fp16", "fp16: this GPU has no bf16"
+    if device == "mps":
+        return "fp32", "fp32: half precision on MPS is not verified by Tenor"
+    if native_bf16():
+        return "bf16", "bf16: this processor computes it in hardware"
+    return "fp32", "fp32: this processor only emulates 16-bit types"
+
+
+def native_bf16() -> bool:
+    """Whether this CPU multiplies bfloat16 matrices in hardware."""
+    return any(torch.cpu.get_capabilities().get(name, False) for name in ("amx_bf16", "avx512_bf16", "bf16"))

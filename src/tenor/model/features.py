@@ -1,0 +1,86 @@
+"""A frozen encoder runs once: what it hands to the head is kept, and the head trains on that.
+
+Exact, not an approximation: a frozen encoder has no dropout and no change, so the head sees the same numbers in every
+epoch either way.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock
+from torch import nn
+
+from tenor.data.batching import Batch
+from tenor.data.tokenization import TokenizedText
+from tenor.model.classifier import weights_digest
+from tenor.model.freezing import Learning, anatomy
+from tenor.runs.cache import cache_folder
+from tenor.runs.files import atomic_path
+
+HEADS_ON_FIRST_TOKEN = ("BertForSequenceClassification", "DistilBertForSequenceClassification")
+"""Classifiers whose head reads the hidden state of the first token alone, as `head_logits` knows them."""
+
+
+@dataclass(frozen=True)
+class FeatureExamples:
+    """The head's input for every row; lengths stay those of the tokens, so that batches are the same ones."""
+
+    features: np.ndarray
+    """Hidden state of the first token, float32, shape (rows, width)."""
+    lengths: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def collate(self, rows: np.ndarray) -> Batch:
+        """`features`, shape (rows, width)."""
+        features = torch.from_numpy(self.features[rows])
+        return Batch({"features": features}, torch.from_numpy(self.labels[rows]), int(self.lengths[rows].sum()))
+
+
+def can_cache_features(model: nn.Module, learning: Learning) -> bool:
+    """Whether nothing below the head learns and the head is one that `head_logits` knows."""
+    return type(model).__name__ in HEADS_ON_FIRST_TOKEN and anatomy(model).head >= set(learning.trainable)
+
+
+def first_token_state(model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+    """The encoder's last hidden state of each row's first token, shape (rows, width)."""
+    return model.base_model(**inputs)[0][:, 0]
+
+
+def head_logits(model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+    """What the classifier's own `forward` computes from the first token's hidden state: logits (rows, K)."""
+    features = inputs["features"]
+    if type(model).__name__ == "BertForSequenceClassification":
+        return model.classifier(model.dropout(model.bert.pooler(features[:, None])))
+    return model.classifier(model.dropout(torch.relu(model.pre_classifier(features))))
+
+
+def cached_features(
+    model: Any,
+    tokens: TokenizedText,
+    run_encoder: Callable[[], np.ndarray],
+) -> FeatureExamples:
+    """Features for all rows: read from the cache, or computed by `run_encoder` and kept.
+
+    The key covers the token ids and every weight of the encoder.
+    """
+    key = hashlib.sha256(b"first-token-state v1")
+    body = anatomy(model).body
+    key.update(weights_digest({name: p for name, p in model.named_parameters() if name in body}).encode())
+    key.update(repr((model.config.model_type, model.config.num_attention_heads)).encode())
+    for ids, starts in tokens.chunks:
+        key.update(ids[starts[0] : starts[-1]].tobytes())
+        key.update(starts.tobytes())
+    path = cache_folder("features") / f"{key.hexdigest()}.npy"
+    with FileLock(path.with_suffix(".lock")):
+        if not path.exists():
+            features = run_encoder()
+            with atomic_path(path) as temporary, open(temporary, "wb") as file:
+                np.save(file, features, allow_pickle=False)
+    return FeatureExamples(np.load(path, mmap_mode="r", allow_pickle=False), tokens.lengths, tokens.labels)

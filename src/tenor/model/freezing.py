@@ -1,0 +1,122 @@
+"""Which parameters learn, decided by module and never by fragments of names."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from tenor.config.schema import Model
+from tenor.errors import UserError
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """An encoder's parts, from the bottom up."""
+
+    embeddings: nn.Module
+    layers: tuple[nn.Module, ...]
+    body: frozenset[str]
+    """Names of the encoder's parameters."""
+    head: frozenset[str]
+    """Names of all others. BERT's pooler belongs here: it serves classification alone, and so does DistilBERT's
+    pre-classifier."""
+
+
+@dataclass(frozen=True)
+class Learning:
+    """What learns and what doesn't."""
+
+    trainable: tuple[str, ...]
+    frozen: tuple[str, ...]
+    trainable_count: int
+    """Numbers that learn."""
+    total_count: int
+    frozen_modules: tuple[nn.Module, ...]
+    """Modules without any learning parameter below the head: they stay in evaluation mode, without dropout."""
+
+    def describe(self) -> str:
+        """One line for people."""
+        share = self.trainable_count / self.total_count
+        counts = f"{self.trainable_count:,} of {self.total_count:,}"
+        return f"{counts} weights learn ({share:.1%}), in {len(self.trainable)} tensors"
+
+
+def anatomy(model: Any) -> Anatomy:
+    """The parts of a `transformers` sequence classifier.
+
+    Raises:
+        UserError: a model whose stack of layers or embeddings can't be told.
+    """
+    base = model.base_model
+    prefix = model.base_model_prefix
+    stacks = [
+        module
+        for module in base.modules()
+        if isinstance(module, nn.ModuleList) and len(module) == model.config.num_hidden_layers
+    ]
+    embeddings = getattr(base, "embeddings", None)
+    if not stacks or embeddings is None:
+        raise UserError(
+            f"a {model.config.model_type} model has no stack of {model.config.num_hidden_layers} encoder layers over "
+            f"embeddings; Tenor fine-tunes encoders such as BERT, DistilBERT, RoBERTa, DeBERTa, ELECTRA or MiniLM"
+        )
+    in_head = f"{prefix}.pooler."
+    body = {
+        name for name, _ in model.named_parameters() if name.startswith(f"{prefix}.") and not name.startswith(in_head)
+    }
+    head = {name for name, _ in model.named_parameters()} - body
+    return Anatomy(embeddings, tuple(stacks[0]), frozenset(body), frozenset(head))
+
+
+def freeze(model: nn.Module, settings: Model) -> Learning:
+    """Set `requires_grad` on every parameter as `settings.freeze` and `settings.keep_trainable` say.
+
+    Raises:
+        UserError: more layers to freeze than there are, or a fragment that names no frozen parameter.
+    """
+    parts = anatomy(model)
+    covered = _covered_modules(parts, settings.freeze)
+    frozen_ids = {id(p) for module in covered for p in module.parameters()}
+    if settings.freeze == "base":
+        # Whatever else the body holds (an encoder-wide norm, relative positions) is frozen with it.
+        frozen_ids |= {id(p) for name, p in model.named_parameters() if name in parts.body}
+    unused = set(settings.keep_trainable)
+    for name, parameter in model.named_parameters():
+        kept = {fragment for fragment in settings.keep_trainable if fragment in name}
+        parameter.requires_grad = id(parameter) not in frozen_ids or bool(kept)
+        unused -= kept
+    if unused:
+        raise UserError(
+            f"model.keep_trainable: no parameter's name contains {sorted(unused)}; see `model.named_parameters()`"
+        )
+    return _learning(model, covered)
+
+
+def set_training_mode(model: nn.Module, learning: Learning) -> None:
+    """Training mode, but evaluation mode for what is frozen: its dropout would only add noise."""
+    model.train()
+    for module in learning.frozen_modules:
+        module.eval()
+
+
+def _covered_modules(parts: Anatomy, setting: str | int) -> tuple[nn.Module, ...]:
+    if setting == "none":
+        return ()
+    depth = len(parts.layers) if setting == "base" else int(setting)
+    if depth > len(parts.layers):
+        raise UserError(
+            f"model.freeze: {depth} layers, but the encoder has {len(parts.layers)}; use `base` to freeze all"
+        )
+    return (parts.embeddings, *parts.layers[:depth])
+
+
+def _learning(model: nn.Module, covered: tuple[nn.Module, ...]) -> Learning:
+    parameters = dict(model.named_parameters())
+    trainable = tuple(name for name, p in parameters.items() if p.requires_grad)
+    return Learning(
+        trainable=trainable,
+        frozen=tuple(name for name, p in parameters.items() if not p.requires_grad),
+        trainable_count=sum(parameters[name].numel() for name in trainable),
+        total_count=sum(p.numel() for p in parameters.values()),
+        frozen_modules=tuple(m for m in covered if not any(p.requires_grad for p in m.parameters())),
+    )

@@ -1,0 +1,144 @@
+"""A training run on disk: weights, moments, random state and position, each file with its digest.
+
+A checkpoint appears whole or not at all, and is read only if every byte is as it was written. Nothing is pickled.
+"""
+
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from tenor.errors import TenorError
+from tenor.runs.files import atomic_path, read_json, sha256_file, write_json
+from tenor.training.state import TrainState
+
+MODEL, OPTIMIZER, RANDOM, STATE, MANIFEST = (
+    "model.safetensors", "optimizer.safetensors", "random.safetensors", "state.json", "manifest.json"
+)  # fmt: skip
+FILES = (MODEL, OPTIMIZER, RANDOM, STATE)
+
+
+class DamagedCheckpointError(TenorError):
+    """A checkpoint whose bytes are not those that were written."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A folder `step-000500` that was verified."""
+
+    path: Path
+    step: int
+    digest: str
+    """SHA-256 of its model.safetensors."""
+
+
+def save_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: TrainState) -> Checkpoint:
+    """Write `folder/step-NNNNNN`, the manifest with the digests last."""
+    target = checkpoint_path(folder, state.step)
+    try:
+        with atomic_path(target) as temporary:
+            temporary.mkdir()
+            save_file(_contiguous(model.state_dict()), temporary / MODEL, metadata={"format": "pt"})
+            save_file(_optimizer_tensors(optimizer), temporary / OPTIMIZER)
+            save_file(_random_state(), temporary / RANDOM)
+            write_json(temporary / STATE, asdict(state))
+            digests = {name: sha256_file(temporary / name) for name in FILES}
+            write_json(temporary / MANIFEST, {"step": state.step, "sha256": digests})
+    except (OSError, SafetensorError) as error:
+        raise TenorError(
+            f"{target}: the checkpoint could not be written ({error}). Earlier checkpoints are untouched; make room or "
+            f"repair the disk, then go on with --resume"
+        ) from error
+    return Checkpoint(target, state.step, digests[MODEL])
+
+
+def verify_checkpoint(path: Path) -> Checkpoint:
+    """Check every file against the manifest.
+
+    Raises:
+        DamagedCheckpointError: names the file that is missing or differs.
+    """
+    try:
+        manifest = read_json(path / MANIFEST)
+        step, digests = int(manifest["step"]), manifest["sha256"]
+        expected = {name: str(digests[name]) for name in FILES}
+    except (TenorError, KeyError, TypeError, ValueError) as error:
+        raise DamagedCheckpointError(f"{path / MANIFEST} can't be read: {error}") from error
+    for name, digest in expected.items():
+        if not (path / name).is_file():
+            raise DamagedCheckpointError(f"{path / name} is missing")
+        if (found := sha256_file(path / name)) != digest:
+            raise DamagedCheckpointError(f"{path / name} is damaged: SHA-256 {found[:12]}…, written was {digest[:12]}…")
+    if step != _step_of(path):
+        raise DamagedCheckpointError(f"{path / MANIFEST} speaks of step {step}")
+    return Checkpoint(path, step, expected[MODEL])
+
+
+def checkpoint_path(folder: Path, step: int) -> Path:
+    """Where the checkpoint of a step lies."""
+    return folder / f"step-{step:06d}"
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """Checkpoint folders, oldest first; not verified."""
+    return sorted((p for p in folder.glob("step-*") if _step_of(p) is not None), key=lambda p: _step_of(p) or 0)
+
+
+def restore(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> TrainState:
+    """Load a verified checkpoint's weights; with an optimizer also its moments and the random state."""
+    load_weights(checkpoint, model)
+    if optimizer is not None:
+        _restore_optimizer(optimizer, load_file(checkpoint.path / OPTIMIZER))
+        _restore_random_state(load_file(checkpoint.path / RANDOM))
+    return TrainState.from_dict(read_json(checkpoint.path / STATE))
+
+
+def load_weights(checkpoint: Checkpoint, model: nn.Module) -> None:
+    """Put a verified checkpoint's weights into `model`, which must be of the same shape."""
+    device = next(model.parameters()).device
+    model.load_state_dict(load_file(checkpoint.path / MODEL, device=str(device)), strict=True)
+
+
+def _step_of(path: Path) -> int | None:
+    match = re.fullmatch(r"step-(\d+)", path.name)
+    return int(match[1]) if match and path.is_dir() else None
+
+
+def _contiguous(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+
+
+def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    """The optimizer's state under `<parameter's name>/<key>`."""
+    return {
+        f"{name}/{key}": tensor.contiguous()
+        for group in optimizer.param_groups
+        for name, parameter in zip(group["names"], group["params"], strict=True)
+        for key, tensor in optimizer.state.get(parameter, {}).items()
+    }
+
+
+def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
+    for group in optimizer.param_groups:
+        for name, parameter in zip(group["names"], group["params"], strict=True):
+            keys = [key for key in tensors if key.startswith(f"{name}/")]
+            optimizer.state[parameter] = {key.split("/", 1)[1]: tensors[key].to(parameter.device) for key in keys}
+
+
+def _random_state() -> dict[str, torch.Tensor]:
+    """PyTorch's generators; nothing in a training run draws from any other."""
+    states = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states |= {f"cuda:{index}": state for index, state in enumerate(torch.cuda.get_rng_state_all())}
+    return states
+
+
+def _restore_random_state(states: dict[str, torch.Tensor]) -> None:
+    torch.set_rng_state(states["cpu"])
+    for name, state in states.items():
+        if name.startswith("cuda:") and torch.cuda.is_available():
+            torch.cuda.set_rng_state(state, name)

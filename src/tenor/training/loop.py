@@ -1,0 +1,211 @@
+"""The training loop: batches in, checkpoints out."""
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from tenor.config.schema import Training
+from tenor.data.batching import Examples, epoch_batches, micro_batches
+from tenor.errors import InterruptedRunError, TenorError, UserError
+from tenor.inference.logits import Forward, predict, softmax
+from tenor.measures.metrics import Metrics, measure
+from tenor.model.device import DevicePlan
+from tenor.model.freezing import Learning, set_training_mode
+from tenor.model.optimizer import make_optimizer, rate_factor, set_rates
+from tenor.training.checkpoint import Checkpoint, checkpoint_path, list_checkpoints, restore, save_checkpoint
+from tenor.training.loss import class_weights, summed_cross_entropy, total_weight
+from tenor.training.signals import stop_requests
+from tenor.training.state import TrainState, Validation, Window
+
+
+@dataclass(frozen=True)
+class TrainingTask:
+    """What is to be trained, on what, and how."""
+
+    model: nn.Module
+    learning: Learning
+    forward: Forward
+    train: Examples
+    validation: Examples
+    class_names: tuple[str, ...]
+    settings: Training
+    seed: int
+    plan: DevicePlan
+    checkpoints: Path
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return -(-len(self.train) // self.settings.batch_size)
+
+    @property
+    def total_steps(self) -> int:
+        return self.steps_per_epoch * self.settings.epochs
+
+
+@dataclass(frozen=True)
+class Listeners:
+    """Who hears of what happens; none of them changes it."""
+
+    on_record: Callable[[int, dict[str, float]], None] = lambda step, values: None
+    """Every `log_every` steps: loss, learning rate, gradient norm, speed."""
+    on_step: Callable[[TrainState], None] = lambda state: None
+    on_validation: Callable[[Validation, Metrics], None] = lambda validation, metrics: None
+
+
+def make_accelerator(plan: DevicePlan) -> Accelerator:
+    """Accelerate for one process."""
+    accelerator = Accelerator(
+        cpu=plan.device == "cpu", mixed_precision="no" if plan.precision == "fp32" else plan.precision
+    )
+    if accelerator.num_processes > 1:
+        raise UserError("tenor train runs in one process; start it without a distributed launcher")
+    return accelerator
+
+
+def fit(
+    task: TrainingTask,
+    accelerator: Accelerator,
+    resume_from: Checkpoint | None = None,
+    listeners: Listeners | None = None,
+) -> TrainState:
+    """Train until the epochs are done or patience ends, from the start or from a checkpoint.
+
+    Raises:
+        InterruptedRunError: SIGINT or SIGTERM came; a checkpoint was written.
+        TenorError: the loss is no longer a number, memory ran out, or a checkpoint can't be written.
+    """
+    listeners = listeners or Listeners()
+    settings = task.settings
+    optimizer = make_optimizer(task.model, settings)
+    model, wrapped = accelerator.prepare(task.model, optimizer)
+    state = restore(resume_from, task.model, optimizer) if resume_from else _fresh_state(task)
+    weights = class_weights(settings, task.train.labels, len(task.class_names))
+    weights = None if weights is None else weights.to(accelerator.device)
+    set_training_mode(task.model, task.learning)
+    validate_after = validation_steps(task)
+
+    with stop_requests() as stop:
+        while not state.finished:
+            batches = epoch_batches(task.train.lengths, settings.batch_size, task.seed, state.epoch)
+            for rows in batches[state.position :]:
+                factor = rate_factor(state.step, task.total_steps, settings)
+                set_rates(optimizer, factor)
+                optimizer_step(task, accelerator, model, wrapped, rows, weights, state.window)
+                state.tokens += int(task.train.lengths[rows].sum())
+                state.advance(len(batches))
+                _record(state, settings, factor, listeners)
+                if state.step in validate_after:
+                    _validate(task, state, listeners)
+                if state.step in validate_after or stop.signal_name or _is_due(state.step, settings.checkpoint_every):
+                    _save(task, optimizer, state)
+                listeners.on_step(state)
+                if state.finished:
+                    return state
+                if stop.signal_name:
+                    raise InterruptedRunError(f"{stop.signal_name} after step {state.step:,}, which was checkpointed")
+    return state
+
+
+def optimizer_step(
+    task: TrainingTask,
+    accelerator: Accelerator,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    rows: np.ndarray,
+    weights: torch.Tensor | None,
+    window: Window,
+) -> None:
+    """One update from the examples in `rows`, accumulated over forward passes within the token budget.
+
+    The loss of every part is divided by the weight of the whole batch, so that the cut changes nothing but rounding.
+    """
+    settings, started = task.settings, time.perf_counter()
+    batch_weight = total_weight(torch.from_numpy(task.train.labels[rows]), None if weights is None else weights.cpu())
+    optimizer.zero_grad(set_to_none=True)
+    batch_loss = 0.0
+    for part in micro_batches(rows, task.train.lengths, task.plan.training_tokens):
+        batch = task.train.collate(part)
+        inputs = {name: tensor.to(accelerator.device) for name, tensor in batch.inputs.items()}
+        with accelerator.autocast():
+            logits = task.forward(model, inputs)
+        loss = summed_cross_entropy(logits, batch.labels.to(accelerator.device), weights, settings.label_smoothing)
+        accelerator.backward(loss / batch_weight)
+        batch_loss += float(loss.detach())
+        window.tokens += batch.tokens
+    if not np.isfinite(batch_loss):
+        raise TenorError(
+            f"the loss of a batch is {batch_loss}: training can't go on. Lower training.learning_rate or "
+            f"training.head_learning_rate, or use training.precision=fp32"
+        )
+    learning = [p for p in task.model.parameters() if p.requires_grad]
+    limit = settings.max_grad_norm or float("inf")
+    grad_norm = float(accelerator.clip_grad_norm_(learning, limit))
+    optimizer.step()
+    window.loss += batch_loss
+    window.weight += batch_weight
+    window.grad_norm = max(window.grad_norm, grad_norm)
+    window.seconds += time.perf_counter() - started
+
+
+def validation_steps(task: TrainingTask) -> set[int]:
+    """The optimizer steps after which the model is validated: evenly spaced, the last step always among them."""
+    interval = max(1, round(task.settings.evaluate_every * task.steps_per_epoch))
+    # What is left of an epoch after its last interval is not worth a validation of its own.
+    within_epoch = {*range(interval, task.steps_per_epoch - interval + 1, interval), task.steps_per_epoch}
+    return {epoch * task.steps_per_epoch + step for epoch in range(task.settings.epochs) for step in within_epoch}
+
+
+def _fresh_state(task: TrainingTask) -> TrainState:
+    torch.manual_seed(task.seed)
+    return TrainState()
+
+
+def _validate(task: TrainingTask, state: TrainState, listeners: Listeners) -> None:
+    """Measure, remember, and decide whether training is over."""
+    logits = predict(task.model, task.validation, task.plan, task.forward)
+    metrics = measure(task.validation.labels, softmax(logits), task.class_names)
+    epoch = state.step / task.steps_per_epoch
+    validation = Validation(state.step, epoch, metrics.accuracy, metrics.macro_f1, metrics.loss)
+    state.add_validation(validation, task.settings.select_by)
+    patience = task.settings.patience
+    out_of_patience = patience is not None and state.stale_validations >= patience
+    state.finished = out_of_patience or state.step == task.total_steps
+    listeners.on_validation(validation, metrics)
+
+
+def _record(state: TrainState, settings: Training, factor: float, listeners: Listeners) -> None:
+    if state.step % settings.log_every:
+        return
+    window = state.window
+    head_rate = settings.learning_rate if settings.head_learning_rate is None else settings.head_learning_rate
+    listeners.on_record(
+        state.step,
+        {
+            "loss": window.loss / window.weight,
+            "learning_rate": settings.learning_rate * factor,
+            "head_learning_rate": head_rate * factor,
+            "grad_norm": window.grad_norm,
+            "tokens_per_second": window.tokens / window.seconds,
+        },
+    )
+    state.window = Window()
+
+
+def _is_due(step: int, interval: int | None) -> bool:
+    return interval is not None and step % interval == 0
+
+
+def _save(task: TrainingTask, optimizer: torch.optim.Optimizer, state: TrainState) -> None:
+    """Write a checkpoint; keep the best and the newest ones."""
+    save_checkpoint(task.checkpoints, task.model, optimizer, state)
+    best = checkpoint_path(task.checkpoints, state.best.step) if state.best else None
+    for path in list_checkpoints(task.checkpoints)[: -task.settings.keep_last]:
+        if path != best:
+            shutil.rmtree(path)

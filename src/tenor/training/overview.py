@@ -1,0 +1,102 @@
+"""What a careful engineer looks at before the first step: labels, what learns, lengths, and what it will cost."""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import psutil
+import torch
+from torch import nn
+
+from tenor.data.batching import Examples, epoch_batches, micro_batches
+from tenor.data.tokenization import TokenizedText
+from tenor.model.device import DevicePlan
+from tenor.model.freezing import Learning, set_training_mode
+
+FIRST_BATCHES = 5
+PROBE_TOKENS = 1024
+"""Padded tokens of the forward pass that is timed: long enough to be typical, short enough to cost little."""
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Tokens per text before truncation, and what truncation takes."""
+
+    median: int
+    p90: int
+    longest: int
+    share_truncated: float
+    share_tokens_lost: float
+
+
+@dataclass(frozen=True)
+class Cost:
+    """An estimate, from one timed forward (and backward) pass and from the sizes of what is kept."""
+
+    seconds: float
+    memory_bytes: int
+    disk_bytes: int
+
+
+def first_batch_label_counts(examples: Examples, batch_size: int, seed: int, n_classes: int) -> np.ndarray:
+    """Labels of the first batches as collated, shape (batches, K): what the model will really see."""
+    batches = epoch_batches(examples.lengths, batch_size, seed, epoch=0)[:FIRST_BATCHES]
+    return np.stack([np.bincount(examples.collate(rows).labels.numpy(), minlength=n_classes) for rows in batches])
+
+
+def measure_lengths(tokens: TokenizedText) -> Lengths:
+    """Percentiles and what is cut off."""
+    full = tokens.full_lengths
+    return Lengths(
+        median=int(np.median(full)),
+        p90=int(np.percentile(full, 90)),
+        longest=int(full.max()),
+        share_truncated=float(tokens.truncated.mean()),
+        share_tokens_lost=float(1 - tokens.lengths.sum() / full.sum()),
+    )
+
+
+def estimate_cost(
+    model: nn.Module,
+    learning: Learning,
+    examples: Examples,
+    plan: DevicePlan,
+    tokens_to_train: int,
+    tokens_to_predict: int,
+    kept_checkpoints: int,
+) -> Cost:
+    """Estimate a run from a probe; leaves weights, gradients and random state as they were."""
+    seconds = 0.0
+    if tokens_to_train:
+        seconds += tokens_to_train * _seconds_per_token(model, learning, examples, plan, backward=True)
+    if tokens_to_predict:
+        seconds += tokens_to_predict * _seconds_per_token(model, learning, examples, plan, backward=False)
+    weights = learning.total_count * 4
+    learned = learning.trainable_count * 4
+    # Gradients and AdamW's two moments for what learns; activations are bounded by the token budget and small beside.
+    memory = psutil.Process().memory_info().rss + 3 * learned
+    return Cost(seconds, memory, (kept_checkpoints + 1) * (weights + 2 * learned) + weights)
+
+
+def _seconds_per_token(
+    model: nn.Module, learning: Learning, examples: Examples, plan: DevicePlan, backward: bool
+) -> float:
+    """Time one typical forward pass, with its backward pass where asked for, after one that warms up."""
+    by_length = np.argsort(examples.lengths, kind="stable")
+    middle = by_length[len(by_length) // 2 : len(by_length) // 2 + 64]
+    batch = examples.collate(micro_batches(middle, examples.lengths, PROBE_TOKENS)[0])
+    inputs = {name: tensor.to(plan.device) for name, tensor in batch.inputs.items()}
+    cuda = [plan.device] if plan.device == "cuda" else []
+    seconds = 0.0
+    model.to(plan.device)
+    with torch.random.fork_rng(devices=cuda), torch.set_grad_enabled(backward), plan.autocast():
+        set_training_mode(model, learning) if backward else model.eval()
+        for _ in range(2):
+            started = time.perf_counter()
+            logits = model(**inputs).logits
+            if backward:
+                logits.float().logsumexp(dim=1).sum().backward()
+            logits[0, 0].item()  # Waits for a GPU.
+            seconds = time.perf_counter() - started
+    model.zero_grad(set_to_none=True)
+    return seconds / batch.tokens

@@ -1,0 +1,81 @@
+"""What happened, step by step: `metrics.jsonl` first, trackers after it."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from tenor.errors import UserError
+from tenor.runs.directory import RunDirectory
+from tenor.runs.files import append_line, write_text
+
+NOT_NUMBERS = ("kind", "step")
+
+
+class Recorder:
+    """Appends records to `metrics.jsonl` and passes their numbers on to Accelerate's trackers."""
+
+    def __init__(self, run: RunDirectory, trackers: tuple[str, ...], done_steps: int = 0) -> None:
+        """Go on after `done_steps`: what was recorded later is forgotten, and the trackers see the rest once more, so
+        that no step stands twice.
+
+        Raises:
+            UserError: a tracker that is not installed or can't start.
+        """
+        self._path = run.metrics
+        kept = [record for record in read_records(run.metrics) if record["step"] <= done_steps]
+        write_text(run.metrics, "".join(json.dumps(record) + "\n" for record in kept))
+        shutil.rmtree(run.tensorboard, ignore_errors=True)
+        self._trackers = [_start(name, run) for name in trackers]
+        for record in kept:
+            self._forward(record)
+
+    def record(self, kind: str, step: int, **values: float) -> None:
+        """One line: `kind` is `train` or `validation`, `step` the optimizer steps done."""
+        record = {"kind": kind, "step": step, **values}
+        append_line(self._path, json.dumps(record))
+        self._forward(record)
+
+    def figure(self, name: str, step: int, figure: Figure) -> None:
+        """A picture, for the trackers that show pictures."""
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        image = np.asarray(canvas.buffer_rgba())[None, ..., :3]
+        for tracker in self._trackers:
+            if hasattr(tracker, "log_images"):
+                options = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
+                tracker.log_images({name: image}, step=step, **options)
+
+    def close(self) -> None:
+        for tracker in self._trackers:
+            tracker.finish()
+
+    def _forward(self, record: dict[str, Any]) -> None:
+        values = {f"{record['kind']}/{name}": value for name, value in record.items() if name not in NOT_NUMBERS}
+        for tracker in self._trackers:
+            tracker.log(values, step=record["step"])
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """The whole lines of a `metrics.jsonl`; a last line that a killed process left unfinished is left out."""
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")
+    return [json.loads(line) for line in lines[:-1] if line]
+
+
+def _start(name: str, run: RunDirectory) -> Any:
+    from accelerate.tracking import LOGGER_TYPE_TO_CLASS
+
+    kind = LOGGER_TYPE_TO_CLASS[name]
+    project = "tensorboard" if name == "tensorboard" else "tenor"
+    try:
+        tracker = kind(project, str(run.path)) if kind.requires_logging_directory else kind(project)
+        tracker.start()
+    except ImportError as error:
+        raise UserError(f"training.trackers: {name} is not installed ({error}); install it or leave it out") from error
+    return tracker

@@ -1,0 +1,82 @@
+"""Where a training run stands: plain numbers that JSON holds exactly, so that a resumed run goes on as if never cut."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Window:
+    """What happened since the last record."""
+
+    loss: float = 0.0
+    """Sum of the weighted losses of its examples, nats."""
+    weight: float = 0.0
+    """Sum of their weights."""
+    tokens: int = 0
+    seconds: float = 0.0
+    grad_norm: float = 0.0
+    """Largest norm before clipping."""
+
+
+@dataclass
+class Validation:
+    """One measurement on the validation rows."""
+
+    step: int
+    epoch: float
+    accuracy: float
+    macro_f1: float
+    loss: float
+
+    def better_than(self, other: "Validation | None", select_by: str) -> bool:
+        """Whether this one would be chosen over `other`; equal values are decided by the lower loss."""
+        return other is None or self._rank(select_by) > other._rank(select_by)
+
+    def _rank(self, select_by: str) -> tuple[float, float]:
+        return (-self.loss if select_by == "loss" else getattr(self, select_by), -self.loss)
+
+
+@dataclass
+class TrainState:
+    """All that the loop must know to go on, besides weights, moments and random state."""
+
+    step: int = 0
+    """Optimizer steps done."""
+    epoch: int = 0
+    position: int = 0
+    """Batches of this epoch done."""
+    tokens: int = 0
+    """Real tokens seen."""
+    stale_validations: int = 0
+    """Validations in a row without a better one."""
+    finished: bool = False
+    validations: list[Validation] = field(default_factory=list)
+    best: Validation | None = None
+    window: Window = field(default_factory=Window)
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "TrainState":
+        best = values["best"]
+        return cls(
+            **{
+                **values,
+                "validations": [Validation(**one) for one in values["validations"]],
+                "best": Validation(**best) if best else None,
+                "window": Window(**values["window"]),
+            }
+        )
+
+    def advance(self, batches_per_epoch: int) -> None:
+        """One more optimizer step is done."""
+        self.step += 1
+        self.position += 1
+        if self.position == batches_per_epoch:
+            self.epoch, self.position = self.epoch + 1, 0
+
+    def add_validation(self, validation: Validation, select_by: str) -> bool:
+        """Remember a validation; True where it is the best so far."""
+        self.validations.append(validation)
+        is_best = validation.better_than(self.best, select_by)
+        self.stale_validations = 0 if is_best else self.stale_validations + 1
+        if is_best:
+            self.best = validation
+        return is_best

@@ -1,0 +1,69 @@
+"""A model's logits on the splits of a run → measured results, with the baselines beside them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tenor.config.schema import Config
+from tenor.data.dataset import LabelledText
+from tenor.evaluation.evaluate import Baselines, SplitResult, accuracy_interval, split_result
+from tenor.evaluation.tables import ResultRow
+from tenor.inference.logits import softmax
+from tenor.measures.intervals import wilson_interval
+from tenor.measures.text_baseline import TextBaseline, fit_text_baseline, majority_baseline
+
+
+@dataclass(frozen=True)
+class BaselineModels:
+    """What a model must beat, trained on the same rows."""
+
+    train_labels: np.ndarray
+    text: TextBaseline | str
+    """Or the reason why there is none."""
+
+    def on(self, rows: LabelledText) -> Baselines:
+        """Their accuracies on the rows of a split."""
+        majority = majority_baseline(self.train_labels, rows.labels, len(rows.class_names))
+        if isinstance(self.text, str):
+            return Baselines(majority, self.text)
+        predicted = self.text.probabilities(rows.texts).argmax(axis=1)
+        return Baselines(majority, float((predicted == rows.labels).mean()))
+
+
+def fit_baselines(train: LabelledText, config: Config, folder: Path) -> BaselineModels:
+    """Fit the baselines on the training rows and keep the text baseline in `folder`."""
+    if not config.evaluation.text_baseline:
+        return BaselineModels(train.labels, "switched off by evaluation.text_baseline")
+    text = fit_text_baseline(train.texts, train.labels, len(train.class_names), config.seed)
+    text.save(folder)
+    return BaselineModels(train.labels, text)
+
+
+def measure_split(
+    rows: LabelledText, logits: np.ndarray, baselines: Baselines, temperature: float = 1.0
+) -> SplitResult:
+    """The result of one split."""
+    return split_result(rows.labels, softmax(logits, temperature), rows.class_names, baselines)
+
+
+def result_rows(model_name: str, split: str, result: SplitResult, confidence: float) -> list[ResultRow]:
+    """The lines of the results table for one split: the model, then what it must beat."""
+    metrics = result.metrics
+    rows = [
+        ResultRow(
+            model_name,
+            split,
+            metrics.n,
+            metrics.accuracy,
+            accuracy_interval(metrics, confidence),
+            metrics.macro_f1,
+            metrics.loss,
+        )
+    ]
+    named = {"text baseline (NB-weighted bigrams)": result.baselines.text, "majority class": result.baselines.majority}
+    for name, accuracy in named.items():
+        if isinstance(accuracy, float):
+            interval = wilson_interval(round(accuracy * metrics.n), metrics.n, confidence)
+            rows.append(ResultRow(name, split, metrics.n, accuracy, interval))
+    return rows

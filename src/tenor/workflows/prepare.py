@@ -1,0 +1,130 @@
+"""From a configuration to what the loop takes: rows, token ids, model, and what of it learns."""
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from rich.console import Console
+
+from tenor.config.schema import Config
+from tenor.data.batching import Examples, TokenExamples
+from tenor.data.dataset import Absent, LabelledText
+from tenor.data.sources import read_source
+from tenor.data.splits import Splits, make_splits
+from tenor.data.tokenization import TokenizedText, Truncation, tokenize
+from tenor.errors import UserError
+from tenor.inference.logits import Forward, predict, token_logits
+from tenor.model.classifier import Classifier, load_classifier
+from tenor.model.device import DevicePlan, plan_device
+from tenor.model.dropout import use_word_dropout
+from tenor.model.features import cached_features, can_cache_features, first_token_state, head_logits
+from tenor.model.freezing import Learning, freeze
+from tenor.training.progress import progress_line
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything before the first step."""
+
+    config: Config
+    splits: Splits
+    tokens: dict[str, TokenizedText]
+    """By split: train, validation and, where the source has one, test."""
+    classifier: Classifier
+    learning: Learning
+    plan: DevicePlan
+    timings: dict[str, float]
+    """Seconds per phase."""
+
+    @property
+    def features_cached(self) -> bool:
+        """Whether the encoder runs once and only the head trains."""
+        return can_cache_features(self.classifier.model, self.learning)
+
+
+def prepare(config: Config) -> Prepared:
+    """Read, split, tokenize, load and freeze.
+
+    Raises:
+        UserError: whatever in data, model or settings can't be used, with the place and the mend.
+    """
+    plan = device_plan(config)
+    started = time.perf_counter()
+    splits = make_splits(read_source(config.data), config.data, config.seed)
+    read = time.perf_counter()
+    classifier = load_classifier(config.model, splits.train.class_names, config.seed, plan.device)
+    check_length(classifier, config.data.max_length)
+    if plan.device == "cpu":
+        use_word_dropout(classifier.model)
+    loaded = time.perf_counter()
+    truncation = Truncation.of(config.data)
+    tokens = {name: tokenize(rows, classifier.tokenizer, truncation) for name, rows in present_splits(splits).items()}
+    learning = freeze(classifier.model, config.model)
+    timings = {"read": read - started, "load_model": loaded - read, "tokenize": time.perf_counter() - loaded}
+    return Prepared(config, splits, tokens, classifier, learning, plan, timings)
+
+
+def device_plan(config: Config) -> DevicePlan:
+    """Where and how the run computes."""
+    training = config.training
+    return plan_device(
+        training.device, training.precision, training.threads, training.token_budget, config.evaluation.token_budget
+    )
+
+
+def present_splits(splits: Splits) -> dict[str, LabelledText]:
+    """The splits that have rows, by name."""
+    found = {"train": splits.train, "validation": splits.validation}
+    return found if isinstance(splits.test, Absent) else {**found, "test": splits.test}
+
+
+def make_examples(prepared: Prepared, console: Console) -> tuple[dict[str, Examples], Forward]:
+    """What the loop batches, by split, and the forward pass that belongs to it.
+
+    Below a frozen base the encoder runs here, once over every split, unless its features are in the cache.
+    """
+    model, pad_id = prepared.classifier.model, prepared.classifier.tokenizer.pad_token_id
+    tokens: dict[str, Examples] = {name: TokenExamples(found, pad_id) for name, found in prepared.tokens.items()}
+    if not prepared.features_cached:
+        return tokens, token_logits
+    model.to(prepared.plan.device)
+    features: dict[str, Examples] = {
+        name: cached_features(model, prepared.tokens[name], _encoder_pass(prepared, name, examples, console))
+        for name, examples in tokens.items()
+    }
+    return features, head_logits
+
+
+def data_fingerprint(splits: Splits) -> str:
+    """SHA-256 over the rows of every split: ids, texts and labels, in order."""
+    digest = hashlib.sha256()
+    for name, rows in present_splits(splits).items():
+        digest.update(f"{name} {len(rows)} {rows.class_names}".encode())
+        for column in ("id", "text", "label"):
+            for value in rows.table[column].to_pylist():
+                encoded = str(value).encode("utf-8", "surrogatepass")
+                digest.update(len(encoded).to_bytes(8, "little") + encoded)
+    return digest.hexdigest()
+
+
+def check_length(classifier: Classifier, max_length: int) -> None:
+    """Refuse texts longer than the model has positions for."""
+    positions = getattr(classifier.model.config, "max_position_embeddings", None)
+    if positions is None or positions <= 0:
+        return
+    # RoBERTa and its kin number positions from the padding id onwards, so that many are never used.
+    offset = classifier.model.config.pad_token_id + 1 if "roberta" in classifier.model.config.model_type else 0
+    if max_length > positions - offset:
+        raise UserError(
+            f"data.max_length={max_length}, but {classifier.origin} has {positions - offset} positions; lower it"
+        )
+
+
+def _encoder_pass(prepared: Prepared, name: str, examples: Examples, console: Console) -> Callable[[], np.ndarray]:
+    def run() -> np.ndarray:
+        with progress_line(console, f"encoding {name} once", len(examples)) as line:
+            return predict(prepared.classifier.model, examples, prepared.plan, first_token_state, line.advance)
+
+    return run

@@ -1,0 +1,158 @@
+"""What a run shows a person before its first step and at its end."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from tenor.data.batching import TokenExamples
+from tenor.data.dataset import Absent, LabelledText
+from tenor.evaluation.evaluate import SplitResult
+from tenor.evaluation.tables import ResultRow, confusion_table, per_class_table, results_table
+from tenor.runs.directory import RunDirectory
+from tenor.training.overview import (
+    Cost,
+    estimate_cost,
+    first_batch_label_counts,
+    measure_lengths,
+)
+from tenor.workflows.evaluate import Evaluation
+from tenor.workflows.measure import result_rows
+from tenor.workflows.prepare import Prepared, present_splits
+
+
+def show_overview(console: Console, prepared: Prepared) -> None:
+    """Labels, what learns, lengths and cost: all that would have to be right for training to be worth its time."""
+    config, plan, classifier = prepared.config, prepared.plan, prepared.classifier
+    train = TokenExamples(prepared.tokens["train"], classifier.tokenizer.pad_token_id)
+    first = first_batch_label_counts(
+        train, config.training.batch_size, config.seed, len(prepared.splits.train.class_names)
+    )
+    lengths, cost = measure_lengths(prepared.tokens["train"]), _cost(prepared, train)
+    console.print(_label_table(prepared, first))
+    fresh = ", ".join(classifier.new_weights) or "none: the classifier came with the weights"
+    facts = {
+        "model": f"{classifier.origin}; drawn anew: {fresh}",
+        "learns": _what_learns(prepared),
+        "lengths": f"{lengths.median} tokens (median), {lengths.p90} (90th percentile), {lengths.longest:,} (longest); "
+        f"{lengths.share_truncated:.1%} of texts are cut to {config.data.max_length} ({config.data.truncation}), "
+        f"{lengths.share_tokens_lost:.1%} of tokens lost",
+        "device": f"{plan.device}, {plan.threads} threads; {plan.why}; {plan.training_tokens:,} tokens per pass",
+        "dropout": f"on attention {classifier.attention_dropout:g}{_why_attention_dropout(prepared)}",
+        "cost": f"about {duration(cost.seconds)}, {cost.memory_bytes / 2**30:.1f} GB of memory and "
+        f"{cost.disk_bytes / 2**30:.2f} GB of disk",
+    }
+    console.print(_fact_table(facts))
+
+
+def show_finish(
+    console: Console,
+    run: RunDirectory,
+    rows: Sequence[ResultRow],
+    results: dict[str, SplitResult],
+    test: LabelledText | Absent,
+    timings: dict[str, float],
+) -> None:
+    """The table of results, and where everything lies."""
+    console.print()
+    console.print(results_table(rows))
+    if isinstance(test, Absent):
+        console.print(f"no test result: {test.reason}", style="yellow")
+    last = results.get("test", results["validation"])
+    console.print(per_class_table(last.metrics))
+    console.print(confusion_table(last.metrics.confusion, [one.name for one in last.metrics.per_class]))
+    console.print(_fact_table(_places(run, timings)))
+
+
+def show_evaluation(console: Console, found: Evaluation) -> None:
+    """A saved model's result on one set of rows, and which weights gave it."""
+    confidence = found.config.evaluation.confidence
+    console.print(
+        results_table(result_rows(found.run.config_name, f"{found.origin} ({found.split})", found.result, confidence))
+    )
+    console.print(per_class_table(found.result.metrics))
+    console.print(confusion_table(found.result.metrics.confusion, [one.name for one in found.result.metrics.per_class]))
+    weights = f"{found.run.model / 'model.safetensors'}, SHA-256 {found.weights_sha256}, step {found.step:,}"
+    console.print(_fact_table({"weights": weights}))
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _label_table(prepared: Prepared, first_batches: np.ndarray) -> Table:
+    names = prepared.splits.train.class_names
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    table.add_column("labels")
+    table.add_column("rows", justify="right")
+    shown = names[:4]
+    for name in shown:
+        table.add_column(Text(name), justify="right")
+    if len(names) > len(shown):
+        table.add_column(f"+{len(names) - len(shown)} more", justify="right")
+    for split, rows in present_splits(prepared.splits).items():
+        table.add_row(split, f"{len(rows):,}", *_counts(rows.label_counts(), len(shown)))
+    total = first_batches.sum(axis=0)
+    table.add_row(f"first {len(first_batches)} batches", f"{total.sum():,}", *_counts(total, len(shown)))
+    return table
+
+
+def _counts(counts: np.ndarray, shown: int) -> list[str]:
+    cells = [f"{count:,}" for count in counts[:shown]]
+    return [*cells, f"{counts[shown:].sum():,}"] if len(counts) > shown else cells
+
+
+def _what_learns(prepared: Prepared) -> str:
+    learning = prepared.learning
+    named = f": {', '.join(learning.trainable)}" if len(learning.trainable) <= 6 else ""
+    once = "; the frozen encoder runs once, the head trains on its features" if prepared.features_cached else ""
+    return f"{learning.describe()}{named}{once}"
+
+
+def _why_attention_dropout(prepared: Prepared) -> str:
+    wanted, device = prepared.config.model.attention_dropout, prepared.plan.device
+    return " (more would double the time on a CPU)" if wanted == "auto" and device == "cpu" else ""
+
+
+def _cost(prepared: Prepared, train: TokenExamples) -> Cost:
+    training = prepared.config.training
+    tokens = {name: int(split.lengths.sum()) for name, split in prepared.tokens.items()}
+    validations = training.epochs / training.evaluate_every
+    if prepared.features_cached:
+        to_train, to_predict = 0, sum(tokens.values())
+    else:
+        to_train = training.epochs * tokens["train"]
+        to_predict = round((validations + 1) * tokens["validation"]) + tokens.get("test", 0)
+    model, learning = prepared.classifier.model, prepared.learning
+    return estimate_cost(model, learning, train, prepared.plan, to_train, to_predict, training.keep_last + 1)
+
+
+def _places(run: RunDirectory, timings: dict[str, float]) -> dict[str, str]:
+    def shown(path: Path) -> str:
+        return str(path)
+
+    seconds = ", ".join(f"{name} {duration(value)}" for name, value in timings.items() if value >= 0.5)
+    return {
+        "model": shown(run.model),
+        "results": shown(run.evaluation),
+        "predictions": shown(run.predictions),
+        "curves": f"tensorboard --logdir {shown(run.tensorboard)}",
+        "again": f"tenor evaluate {run.reference}",
+        "time": seconds,
+    }
+
+
+def _fact_table(facts: dict[str, str]) -> Table:
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in facts.items():
+        table.add_row(name, Text(value))
+    return table
