@@ -1,0 +1,164 @@
+"""One folder per run: where each of its files is, how it is made, and how it is found again."""
+
+import re
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from difflib import get_close_matches
+from pathlib import Path
+
+from tenor.errors import UserError
+from tenor.runs.files import TEMPORARY_PREFIX, read_json
+
+DEFAULT_ROOT = Path("runs")
+SHOWN_RUNS = 5
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """The paths of one run; none needs to exist."""
+
+    path: Path
+
+    @property
+    def run_id(self) -> str:
+        return self.path.name
+
+    @property
+    def config_name(self) -> str:
+        return self.path.parent.name
+
+    @property
+    def reference(self) -> str:
+        """`<config>/<run id>`, as `find_run` takes it."""
+        return f"{self.config_name}/{self.run_id}"
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def manifest(self) -> Path:
+        return self.path / "manifest.json"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.path / "tensorboard"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def model(self) -> Path:
+        return self.path / "model"
+
+    @property
+    def baseline(self) -> Path:
+        return self.path / "baseline"
+
+    @property
+    def predictions(self) -> Path:
+        return self.path / "predictions"
+
+    @property
+    def findings(self) -> Path:
+        return self.path / "findings.json"
+
+    @property
+    def evaluation(self) -> Path:
+        return self.path / "eval_best_model.json"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+    def checkpoint(self, step: int) -> Path:
+        """The folder of the checkpoint after `step` optimizer steps."""
+        return self.checkpoints / f"step-{step:06d}"
+
+
+def create_run(root: Path, config_name: str) -> RunDirectory:
+    """Make `<root>/<config name>/<UTC time>-<random>/`. No two calls, in whatever process, get the same folder."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", config_name):
+        raise ValueError(f"{config_name!r} cannot name a folder of runs")
+    parent = Path(root) / config_name
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            path = parent / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+            try:
+                path.mkdir()
+            except FileExistsError:
+                continue
+            return RunDirectory(path)
+    except OSError as error:
+        raise UserError(
+            f"{parent}: no run folder can be made there ({error.strerror}); choose another root."
+        ) from error
+
+
+def list_runs(root: Path) -> list[RunDirectory]:
+    """All runs below `root`, by the time they started, oldest first. A folder without a manifest is no run (yet).
+
+    Raises UserError for a manifest that cannot be read.
+    """
+    manifests = [
+        manifest for manifest in Path(root).glob("*/*/manifest.json") if not _is_temporary(manifest.parent.name)
+    ]
+    runs = [RunDirectory(manifest.parent) for manifest in manifests]
+    return sorted(runs, key=lambda run: (_started(run), run.run_id))
+
+
+def find_run(root: Path, reference: str) -> RunDirectory:
+    """The run that `reference` names: a folder, `<config>/<run id>`, a run id or the start of one, or `latest`.
+
+    Raises UserError where none or more than one fits, with those that come near.
+    """
+    for path in (Path(reference), Path(root) / reference):
+        if reference and (path / "manifest.json").is_file():
+            return RunDirectory(path.resolve())
+    runs = list_runs(root)
+    if reference == "latest" and runs:
+        return runs[-1]
+    fitting = [run for run in runs if reference == run.run_id]
+    fitting = fitting or [run for run in runs if reference and run.run_id.startswith(reference)]
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        raise UserError(f"{reference!r} fits {len(fitting)} runs; give one of {_listed(fitting)}.")
+    raise UserError(_unknown(Path(root), reference, runs))
+
+
+def _unknown(root: Path, reference: str, runs: list[RunDirectory]) -> str:
+    if Path(reference).is_dir() and reference:
+        found = f"{reference} is a folder without manifest.json, so it is no run"
+    else:
+        found = f"No run {reference!r} is known below {root}"
+    if not runs:
+        return f"{found}. {root} holds no run; start one with `tenor train`, or name another root."
+    by_name = {name: run for run in runs for name in (run.run_id, run.reference)}
+    near = list(dict.fromkeys(by_name[name] for name in get_close_matches(reference, by_name, n=3, cutoff=0.6)))
+    nearest = f" Nearest: {_listed(near)}." if near else ""
+    newest = ", ".join(run.reference for run in reversed(runs[-SHOWN_RUNS:]))
+    return f"{found}.{nearest} Newest: {newest}. Give one of these, a run's folder, or `latest`."
+
+
+def _listed(runs: list[RunDirectory]) -> str:
+    shown = ", ".join(run.reference for run in runs[:SHOWN_RUNS])
+    return shown if len(runs) <= SHOWN_RUNS else f"{shown} and {len(runs) - SHOWN_RUNS} more"
+
+
+def _started(run: RunDirectory) -> str:
+    manifest = read_json(run.manifest)
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("started"), str):
+        raise UserError(f"{run.manifest}: has no text at `started`; restore the file, or remove the run's folder.")
+    return str(manifest["started"])
+
+
+def _is_temporary(name: str) -> bool:
+    return name.startswith(TEMPORARY_PREFIX)

@@ -1,0 +1,110 @@
+"""What a run ran on: packages, hardware, commits. Nothing is null: what is not there says why."""
+
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+PACKAGES = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "accelerate",
+    "safetensors",
+    "numpy",
+    "pyarrow",
+    "scikit-learn",
+    "pydantic",
+)
+GIT_SECONDS = 10.0
+
+
+def absent(reason: str) -> dict[str, str]:
+    """What stands in a file where a value is missing."""
+    return {"absent": reason}
+
+
+def is_absent(value: Any) -> bool:
+    """Whether a value read from a file stands for a missing one."""
+    return isinstance(value, dict) and set(value) == {"absent"}
+
+
+def refuse_nulls(value: Any, key: str = "") -> None:
+    """Raises ValueError, with the key, where a record holds None: what is missing must say why."""
+    if value is None:
+        raise ValueError(f"{key} is null; give a value, or absent(reason)")
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()
+    for name, item in items:
+        refuse_nulls(item, f"{key}.{name}" if key else str(name))
+
+
+def package_versions() -> dict[str, Any]:
+    """The versions of Python, Tenor and the packages that decide its numbers."""
+    return {"python": platform.python_version(), **{name: _version(name) for name in ("tenor", *PACKAGES)}}
+
+
+def hardware(accelerators: Sequence[str] = ()) -> dict[str, Any]:
+    """Processor, cores, memory in bytes; the names of accelerators come from the caller, who knows torch."""
+    physical = psutil.cpu_count(logical=False)
+    at_hand = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+    return {
+        "cpu": _cpu_model(),
+        "cores_physical": physical or absent("the system does not say"),
+        "cores_logical": psutil.cpu_count(logical=True) or absent("the system does not say"),
+        "cores_at_hand": at_hand or absent("the system does not say"),
+        "memory_bytes": psutil.virtual_memory().total,
+        "accelerators": list(accelerators),
+    }
+
+
+def commits() -> dict[str, Any]:
+    """The commit of the project in the working folder, and of Tenor's own checkout where it is run from one."""
+    here = Path(__file__).resolve()
+    # Installed into a virtual environment, Tenor may lie inside another project's checkout: only a tracked file counts.
+    tracked, _ = _git(here.parent, "ls-files", "--error-unmatch", here.name)
+    tenor = _commit(here.parent) if tracked else absent("Tenor is not run from a git checkout")
+    return {"project": _commit(Path.cwd()), "tenor": tenor}
+
+
+def _commit(folder: Path) -> dict[str, Any]:
+    fine, commit = _git(folder, "rev-parse", "HEAD")
+    if not fine:
+        return absent(commit)
+    fine, changes = _git(folder, "status", "--porcelain", "--untracked-files=no")
+    return {"commit": commit, "dirty": bool(changes) if fine else absent(changes)}
+
+
+def _git(folder: Path, *arguments: str) -> tuple[bool, str]:
+    """Whether git succeeded, and what it said."""
+    if shutil.which("git") is None:
+        return False, "git is not installed"
+    command = ["git", "--no-optional-locks", "-C", str(folder), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=GIT_SECONDS, errors="replace")
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return False, f"git did not answer: {error}"
+    if done.returncode != 0:
+        return False, " ".join(done.stderr.split()) or "git failed without a word"
+    return True, done.stdout.strip()
+
+
+def _version(name: str) -> Any:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return absent("not installed as a package")
+
+
+def _cpu_model() -> Any:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:  # not Linux
+        lines = []
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return next(iter(named), "") or platform.processor() or absent("the system does not say")

@@ -1,0 +1,152 @@
+"""`manifest.json`: what a run was, on what, with what, and how it ended."""
+
+import os
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from datetime import UTC, datetime
+from typing import Any, Literal, get_args
+
+import psutil
+
+from tenor.errors import UserError
+from tenor.runs.directory import RunDirectory
+from tenor.runs.environment import absent, commits, hardware, package_versions, refuse_nulls
+from tenor.runs.files import read_json, write_json
+
+Status = Literal["running", "completed", "failed", "interrupted", "refused"]
+STATUSES: tuple[str, ...] = get_args(Status)
+FINGERPRINTS = ("data", "encoder_weights", "tokenizer")
+MERGED = ("fingerprints", "digests", "timings")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """One run. A value that is missing is `{"absent": reason}`; none is null."""
+
+    run_id: str
+    config_name: str
+    status: Status
+    seed: int
+    command: list[str]
+    started: str
+    """ISO 8601, UTC."""
+    pid: int
+    pid_born: float
+    """Seconds since 1970 at which the process began."""
+    host: str
+    os: str
+    versions: dict[str, Any]
+    hardware: dict[str, Any]
+    commits: dict[str, Any]
+    """Of `project`, the working folder, and `tenor`: `{"commit": …, "dirty": …}`."""
+    ended: str | dict[str, str] = field(default_factory=lambda: absent("the run has not ended"))
+    duration_sec: float | dict[str, str] = field(default_factory=lambda: absent("the run has not ended"))
+    threads: int | dict[str, str] = field(default_factory=lambda: absent("not decided yet"))
+    """CPU threads that PyTorch used."""
+    fingerprints: dict[str, Any] = field(default_factory=dict)
+    """Of `data`, `encoder_weights` and `tokenizer`."""
+    digests: dict[str, Any] = field(default_factory=dict)
+    """SHA-256 of what the run wrote, by name."""
+    timings: dict[str, float] = field(default_factory=dict)
+    """Seconds per phase."""
+    error: str | dict[str, str] = field(default_factory=lambda: absent("no error"))
+
+
+def new_manifest(
+    run: RunDirectory,
+    seed: int,
+    accelerators: Sequence[str] = (),
+    threads: int | None = None,
+    fingerprints: Mapping[str, Any] | None = None,
+    command: Sequence[str] | None = None,
+) -> Manifest:
+    """Write the manifest of a run that starts now, in this process. `command` is this process's own by default."""
+    unknown = {name: absent("not computed yet") for name in FINGERPRINTS}
+    manifest = Manifest(
+        run_id=run.run_id,
+        config_name=run.config_name,
+        status="running",
+        seed=seed,
+        command=list(sys.argv if command is None else command),
+        started=_now(),
+        **_this_process(),
+        os=platform.platform(),
+        versions=package_versions(),
+        hardware=hardware(accelerators),
+        commits=commits(),
+        threads=absent("not decided yet") if threads is None else threads,
+        fingerprints={**unknown, **(fingerprints or {})},
+    )
+    _write(run, manifest)
+    return manifest
+
+
+def read_manifest(run: RunDirectory) -> Manifest:
+    """Raises UserError for a file that is missing, broken or not a manifest."""
+    found = read_json(run.manifest)
+    known = {item.name for item in fields(Manifest)}
+    if not isinstance(found, dict) or set(found) != known or found["status"] not in STATUSES:
+        wrong = sorted(known.symmetric_difference(found)) if isinstance(found, dict) else []
+        keys = f" (keys missing or unknown: {', '.join(wrong)})" if wrong else ""
+        raise UserError(f"{run.manifest}: is not a run's manifest{keys}. Restore the file, or name another run.")
+    return Manifest(**found)
+
+
+def update_manifest(run: RunDirectory, **changes: Any) -> Manifest:
+    """Rewrite the manifest with the given fields changed.
+
+    `fingerprints`, `digests` and `timings` are merged, other fields replaced. A status that ends the run sets `ended`
+    and `duration_sec` (since `started`) unless they are given; `running` takes a resumed run over into this process.
+    Raises TypeError for an unknown field, ValueError for an unknown status and for None anywhere.
+    """
+    manifest = read_manifest(run)
+    for name in set(MERGED) & set(changes):
+        changes[name] = {**getattr(manifest, name), **changes[name]}
+    if "status" in changes:
+        changes = {**_bounds(manifest, changes["status"]), **changes}
+    manifest = replace(manifest, **changes)
+    _write(run, manifest)
+    return manifest
+
+
+def process_lives(manifest: Manifest) -> bool:
+    """Whether the run is under way, or may be: on another host no one can tell from here."""
+    if manifest.status != "running":
+        return False
+    if manifest.host != platform.node():
+        return True
+    try:
+        process = psutil.Process(manifest.pid)
+        # Numbers of processes are used again, so the time of birth must agree too.
+        return bool(process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - manifest.pid_born) < 2.0)
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.AccessDenied:
+        return True
+
+
+def _bounds(manifest: Manifest, status: Any) -> dict[str, Any]:
+    if status not in STATUSES:
+        raise ValueError(f"{status!r} is no status; expected one of {', '.join(STATUSES)}")
+    if status == "running":
+        none = absent("the run has not ended")
+        return {**_this_process(), "ended": none, "duration_sec": none, "error": absent("no error")}
+    ended = _now()
+    seconds = datetime.fromisoformat(ended) - datetime.fromisoformat(manifest.started)
+    return {"ended": ended, "duration_sec": seconds.total_seconds()}
+
+
+def _this_process() -> dict[str, Any]:
+    return {"pid": os.getpid(), "pid_born": psutil.Process().create_time(), "host": platform.node()}
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+def _write(run: RunDirectory, manifest: Manifest) -> None:
+    record = asdict(manifest)
+    refuse_nulls(record)
+    write_json(run.manifest, record)

@@ -1,0 +1,151 @@
+"""`experiments_summary.json`: one row per run, kept whole while several processes write to it."""
+
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from tenor.errors import UserError
+from tenor.runs.directory import RunDirectory
+from tenor.runs.environment import absent, is_absent, refuse_nulls
+from tenor.runs.files import read_json, write_json
+from tenor.runs.manifest import STATUSES, Status
+
+FILE_NAME = "experiments_summary.json"
+LOCK_NAME = ".experiments_summary.lock"
+LOCK_SECONDS = 60.0
+
+Missing = dict[str, str]
+
+
+def _not_yet() -> Missing:
+    return absent("the run has not ended")
+
+
+@dataclass(frozen=True)
+class CheckpointRow:
+    """A checkpoint that the run kept: path below the runs' root, optimizer step, validation metrics, SHA-256."""
+
+    path: str
+    step: int
+    val_metrics: Mapping[str, Any]
+    digest: str
+
+
+@dataclass(frozen=True)
+class SummaryRow:
+    """One run. Paths are relative to the runs' root; a value that is missing is `{"absent": reason}`, none is null."""
+
+    run_id: str
+    config_name: str
+    config: Mapping[str, Any]
+    """As resolved: `config.model_dump(mode="json")`; only here may values be null."""
+    status: Status
+    duration_sec: float | Missing = field(default_factory=_not_yet)
+    ckpt_path: str | Missing = field(default_factory=_not_yet)
+    val_metrics: Mapping[str, Any] = field(default_factory=_not_yet)
+    test_metrics: Mapping[str, Any] = field(default_factory=_not_yet)
+    findings: tuple[Mapping[str, Any], ...] = ()
+    checkpoints: tuple[CheckpointRow, ...] = ()
+    error: str | Missing = field(default_factory=lambda: absent("no error"))
+
+
+def upsert_row(root: Path, row: SummaryRow) -> None:
+    """Add the run's row, or replace it in its place.
+
+    Raises ValueError for a null outside `config`, and for a completed run that lacks a checkpoint on disk, a digest or
+    finite metrics: such a run is not completed. Raises UserError where the summary cannot be read or stays locked.
+    """
+    _require_whole(Path(root), row)
+
+    def put(rows: list[SummaryRow]) -> list[SummaryRow]:
+        if any(_same_run(row, old) for old in rows):
+            return [row if _same_run(row, old) else old for old in rows]
+        return [*rows, row]
+
+    _rewrite(root, put)
+
+
+def read_summary(root: Path) -> list[SummaryRow]:
+    """All rows, in the order in which their runs were added; none where there is no summary yet.
+
+    Raises UserError for a file that is broken or no summary.
+    """
+    path = Path(root) / FILE_NAME
+    if not path.exists():
+        return []
+    found = read_json(path)
+    if not isinstance(found, list):
+        raise UserError(f"{path}: expected a list of runs. Restore the file, or move it away to start a new one.")
+    return [_row(record, number, path) for number, record in enumerate(found)]
+
+
+def remove_rows(root: Path, runs: Collection[RunDirectory]) -> None:
+    """Drop the rows of the given runs."""
+    gone = {(run.config_name, run.run_id) for run in runs}
+    _rewrite(root, lambda rows: [row for row in rows if (row.config_name, row.run_id) not in gone])
+
+
+def _rewrite(root: Path, change: Callable[[list[SummaryRow]], list[SummaryRow]]) -> None:
+    with _locked(Path(root)):
+        rows = change(read_summary(root))
+        write_json(Path(root) / FILE_NAME, [asdict(row) for row in rows])
+
+
+@contextmanager
+def _locked(root: Path) -> Iterator[None]:
+    root.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(root / LOCK_NAME)
+    try:
+        lock.acquire(timeout=LOCK_SECONDS)
+    except Timeout as error:
+        raise UserError(
+            f"{root / LOCK_NAME}: locked by another process for {LOCK_SECONDS:.0f} s. End that process, then try again."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _require_whole(root: Path, row: SummaryRow) -> None:
+    record = asdict(row)
+    refuse_nulls({name: value for name, value in record.items() if name != "config"})
+    if row.status not in STATUSES:
+        raise ValueError(f"{row.status!r} is no status; expected one of {', '.join(STATUSES)}")
+    if row.status != "completed":
+        return
+    if not isinstance(row.ckpt_path, str) or not (row.ckpt_path and (root / row.ckpt_path).exists()):
+        raise ValueError(f"{row.run_id}: completed, but there is no checkpoint at {row.ckpt_path!r} below {root}")
+    if not any(kept.path == row.ckpt_path and kept.digest for kept in row.checkpoints):
+        raise ValueError(f"{row.run_id}: completed, but {row.ckpt_path} is not among its checkpoints with a digest")
+    if is_absent(row.val_metrics) or not row.val_metrics:
+        raise ValueError(f"{row.run_id}: completed, but without validation metrics")
+    if not row.test_metrics:
+        raise ValueError(f"{row.run_id}: completed, but its test metrics are neither there nor absent for a reason")
+    if is_absent(row.duration_sec):
+        raise ValueError(f"{row.run_id}: completed, but without a duration")
+    for name, value in (*row.val_metrics.items(), *row.test_metrics.items()):
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{row.run_id}: completed, but {name} is {value}")
+
+
+def _same_run(one: SummaryRow, other: SummaryRow) -> bool:
+    return (one.config_name, one.run_id) == (other.config_name, other.run_id)
+
+
+def _row(record: Any, number: int, path: Path) -> SummaryRow:
+    known = {item.name for item in fields(SummaryRow)}
+    try:
+        if set(record) != known:
+            raise ValueError(f"keys missing or unknown: {', '.join(sorted(known.symmetric_difference(record)))}")
+        kept = tuple(CheckpointRow(**checkpoint) for checkpoint in record["checkpoints"])
+        return SummaryRow(**{**record, "findings": tuple(record["findings"]), "checkpoints": kept})
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"{path}: row {number + 1} is no run ({error}). Restore the file, or move it away to start a new one."
+        ) from error
