@@ -37,10 +37,11 @@ class Subset(Section):
 
 
 class Data(Section):
-    source: Literal["embedded", "rotten_tomatoes", "imdb", "file", "hub", "sst2"] = "embedded"
+    source: Literal["embedded", "rotten_tomatoes", "imdb", "file", "hub", "sst2", "given"] = "embedded"
     """`embedded`: 25,000 IMDb reviews that come with Tenor, 2,000 of them a fixed test split; `rotten_tomatoes`: 8,530
     embedded sentences, for evaluation only; `imdb`: the official 25,000/25,000 split; `file`: CSV, TSV, JSON Lines or
-    Parquet of your own; `hub`: a dataset of the Hugging Face hub; `sst2`: the hub's SST-2."""
+    Parquet of your own; `hub`: a dataset of the Hugging Face hub; `sst2`: the hub's SST-2; `given`: rows
+    handed to `tenor.train(config, data=…)` in Python."""
     path: Text | None = None
     """For `file`: the training file. For `imdb`: a folder of Parquet files, an extracted `aclImdb/` folder or the
     official archive; null downloads the archive and verifies its digest."""

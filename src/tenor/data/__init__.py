@@ -1,0 +1,16 @@
+"""Text → token batches: sources, splits, tokenization, batching."""
+
+from typing import Any
+
+
+def __getattr__(name: str) -> Any:
+    # Loaded on first use: Arrow takes a while.
+    if name in ("LabelledText", "SourceData"):
+        from tenor.data import dataset
+
+        return getattr(dataset, name)
+    if name == "from_dataframe":
+        from tenor.data.sources.tabular import from_dataframe
+
+        return from_dataframe
+    raise AttributeError(f"module 'tenor.data' has no attribute {name!r}")

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from tenor.config.schema import Config
 from tenor.data.batching import Examples, TokenExamples
-from tenor.data.dataset import Absent, LabelledText
+from tenor.data.dataset import Absent, LabelledText, SourceData
 from tenor.data.sources import read_source
 from tenor.data.splits import Splits, make_splits
 from tenor.data.tokenization import TokenizedText, Truncation, tokenize
@@ -44,15 +44,15 @@ class Prepared:
         return can_cache_features(self.classifier.model, self.learning)
 
 
-def prepare(config: Config) -> Prepared:
-    """Read, split, tokenize, load and freeze.
+def prepare(config: Config, given: SourceData | None = None) -> Prepared:
+    """Read (unless the rows are `given`), split, tokenize, load and freeze.
 
     Raises:
         UserError: whatever in data, model or settings can't be used, with the place and the mend.
     """
     plan = device_plan(config)
     started = time.perf_counter()
-    splits = make_splits(read_source(config.data), config.data, config.seed)
+    splits = make_splits(given or read_source(config.data), config.data, config.seed)
     read = time.perf_counter()
     classifier = load_classifier(config.model, splits.train.class_names, config.seed, plan.device)
     check_length(classifier, config.data.max_length)

@@ -10,7 +10,7 @@ from tenor.config.describe import to_yaml
 from tenor.config.loading import load_config
 from tenor.config.schema import Config
 from tenor.data.batching import Examples
-from tenor.data.dataset import Absent
+from tenor.data.dataset import Absent, LabelledText, SourceData
 from tenor.data.tokenization import tokenizer_digest
 from tenor.errors import TenorError, UserError
 from tenor.evaluation.evaluate import SplitResult, evaluation_json
@@ -54,20 +54,38 @@ class RunResult:
     weights_sha256: str
 
 
-def train(config: Config, root: Path = DEFAULT_ROOT, console: Console | None = None) -> RunResult:
+def train(
+    config: Config,
+    root: Path = DEFAULT_ROOT,
+    console: Console | None = None,
+    data: LabelledText | SourceData | None = None,
+) -> RunResult:
     """Start a run below `root` and see it to its end.
+
+    `data` takes the place of the configured source: rows to train on, or with them a test split, such as
+    `tenor.data.from_dataframe` makes.
 
     Raises:
         TenorError: how it ended otherwise; the run's folder and the summary tell the same.
     """
+    given = _as_source(data)
+    if given is not None:
+        config = config.model_copy(update={"data": config.data.model_copy(update={"source": "given"})})
     run = create_run(root, config.name)
     write_text(run.config, to_yaml(config))
     new_manifest(run, config.seed)
-    return _run(run, config, root, console or Console(stderr=True), resume=False)
+    return _run(run, config, root, console or Console(stderr=True), given, resume=False)
 
 
-def resume(reference: str, root: Path = DEFAULT_ROOT, console: Console | None = None) -> RunResult:
+def resume(
+    reference: str,
+    root: Path = DEFAULT_ROOT,
+    console: Console | None = None,
+    data: LabelledText | SourceData | None = None,
+) -> RunResult:
     """Go on with a run that was cut, from its newest whole checkpoint, as if it never had been.
+
+    `data` must be given again where it was given to `train`.
 
     Raises:
         UserError: no such run, or one that is complete or still under way.
@@ -83,13 +101,21 @@ def resume(reference: str, root: Path = DEFAULT_ROOT, console: Console | None = 
     config = load_config(run.config)
     update_manifest(run, status="running")
     remove_leftovers(run.path)
-    return _run(run, config, run.path.parent.parent, console or Console(stderr=True), resume=True)
+    return _run(run, config, run.path.parent.parent, console or Console(stderr=True), _as_source(data), resume=True)
 
 
-def _run(run: RunDirectory, config: Config, root: Path, console: Console, resume: bool) -> RunResult:
+def _as_source(data: LabelledText | SourceData | None) -> SourceData | None:
+    if isinstance(data, LabelledText):
+        return SourceData(data, Absent("the rows were given without a test split"))
+    return data
+
+
+def _run(
+    run: RunDirectory, config: Config, root: Path, console: Console, given: SourceData | None, resume: bool
+) -> RunResult:
     with recorded_outcome(run, root, config) as outcome:
         console.print(f"run {run.path}", highlight=False, soft_wrap=True)
-        prepared = prepare(config)
+        prepared = prepare(config, given)
         _trace_inputs(run, prepared)
         show_overview(console, prepared)
         started = time.perf_counter()

@@ -6,6 +6,7 @@ from tenor.data.sources.embedded import embedded_reviews, rotten_tomatoes
 from tenor.data.sources.hub import hub_source, sst2
 from tenor.data.sources.imdb import imdb_source
 from tenor.data.sources.tabular import file_source
+from tenor.errors import UserError
 
 
 def read_source(data: Data) -> SourceData:
@@ -27,3 +28,8 @@ def read_source(data: Data) -> SourceData:
             return hub_source(data)
         case "sst2":
             return sst2(data)
+        case "given":
+            raise UserError(
+                "data.source=given: this run's rows were handed over in Python; hand them over again, with "
+                "tenor.train(config, data=…) or tenor.resume(run, data=…), or name another data.source"
+            )
