@@ -1,5 +1,6 @@
 """Which rows train, which choose the best checkpoint, which measure the result."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,12 +40,13 @@ def split_rows(rows: LabelledText, validation: ValidationSplit, seed: int) -> tu
 
     `random` is scikit-learn's `train_test_split(test_size=…, random_state=seed)`; the others keep the source's order.
     """
-    size = _row_count(validation.size, len(rows))
+    # scikit-learn rounds a share up.
+    size = _row_count(validation.size, len(rows), round_up=validation.strategy == "random")
     match validation.strategy:
         case "random":
             from sklearn.model_selection import train_test_split
 
-            train, held_out = train_test_split(np.arange(len(rows)), test_size=validation.size, random_state=seed)
+            train, held_out = train_test_split(np.arange(len(rows)), test_size=size, random_state=seed)
             return np.asarray(train), np.asarray(held_out)
         case "stratified":
             held_out = stratified_rows(rows.labels, size, seed, leave_one=True)
@@ -128,8 +130,8 @@ def _grouped_rows(rows: LabelledText, size: int, seed: int) -> np.ndarray:
     return np.flatnonzero(np.isin(group_of_row, order[:reached]))
 
 
-def _row_count(size: float | int, rows: int) -> int:
-    count = size if isinstance(size, int) else max(1, round(size * rows))
+def _row_count(size: float | int, rows: int, round_up: bool) -> int:
+    count = size if isinstance(size, int) else max(1, math.ceil(size * rows) if round_up else round(size * rows))
     if count >= rows:
         raise UserError(f"data.validation.size asks for {count:,} rows of {rows:,}; leave some to train on")
     return count

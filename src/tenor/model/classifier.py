@@ -38,6 +38,7 @@ def load_classifier(settings: Model, class_names: tuple[str, ...], seed: int, de
     Raises:
         UserError: no such model here or on the hub, or a setting that this kind of model does not have.
     """
+    from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
     location = locate(settings.name)
@@ -46,6 +47,7 @@ def load_classifier(settings: Model, class_names: tuple[str, ...], seed: int, de
         tokenizer = AutoTokenizer.from_pretrained(location, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise UserError(_not_found(settings.name, error)) from error
+    _refuse_empty_vocabulary(tokenizer, settings.name)
     config.id2label = dict(enumerate(class_names))
     config.label2id = {name: index for index, name in enumerate(class_names)}
     config.problem_type = "single_label_classification"
@@ -57,13 +59,12 @@ def load_classifier(settings: Model, class_names: tuple[str, ...], seed: int, de
                 location,
                 config=config,
                 dtype=torch.float32,
-                attn_implementation="sdpa",
                 use_safetensors=True,
                 trust_remote_code=False,
                 ignore_mismatched_sizes=True,
                 output_loading_info=True,
             )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise UserError(_not_found(settings.name, error)) from error
     # A key is a tuple where a tensor was there in another shape, as the head of another task is.
     mismatched = [key[0] if isinstance(key, tuple) else key for key in loading["mismatched_keys"]]
@@ -77,6 +78,7 @@ def load_saved_classifier(folder: Path) -> tuple[Any, Any]:
     Raises:
         UserError: tensors that are missing, superfluous or of another shape.
     """
+    from safetensors import SafetensorError
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     try:
@@ -84,18 +86,18 @@ def load_saved_classifier(folder: Path) -> tuple[Any, Any]:
             model, loading = AutoModelForSequenceClassification.from_pretrained(
                 folder,
                 dtype=torch.float32,
-                attn_implementation="sdpa",
                 use_safetensors=True,
                 local_files_only=True,
                 trust_remote_code=False,
                 output_loading_info=True,
             )
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise UserError(f"{folder}: the model can't be loaded: {str(error).strip().splitlines()[0]}") from error
     wrong = {kind: sorted(loading[kind]) for kind in ("missing_keys", "unexpected_keys") if loading[kind]}
     if wrong:
         raise UserError(f"{folder}: the weights don't fit the model: {wrong}; restore the folder or train again")
+    _refuse_empty_vocabulary(tokenizer, str(folder))
     return model.eval(), tokenizer
 
 
@@ -151,6 +153,15 @@ def quiet_transformers() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()
+
+
+def _refuse_empty_vocabulary(tokenizer: Any, origin: str) -> None:
+    # Where a folder has no tokenizer files, `transformers` makes a tokenizer that knows no word and reports nothing.
+    if len(tokenizer) <= len(tokenizer.all_special_ids):
+        raise UserError(
+            f"{origin}: its tokenizer knows {len(tokenizer)} special tokens and no word, so every text would look the "
+            "same; put the tokenizer's files (tokenizer.json, or vocab.txt) beside config.json"
+        )
 
 
 def _not_found(name: str, error: Exception) -> str:

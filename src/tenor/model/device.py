@@ -57,7 +57,7 @@ def plan_device(
         kind, why = precision, f"{precision} as asked for"
     if kind == "fp16" and chosen == "cpu":
         raise UserError("training.precision: fp16 needs a GPU; use auto, fp32 or bf16")
-    count = threads or psutil.cpu_count(logical=False) or os.cpu_count() or 1
+    count = threads or _cores()
     torch.set_num_threads(count)
     return DevicePlan(
         device=chosen,
@@ -78,6 +78,12 @@ def _device(wanted: str) -> str:
             f"training.device: {wanted} is not available here; available: {[k for k, ok in there.items() if ok]}"
         )
     return wanted
+
+
+def _cores() -> int:
+    """Physical cores, or fewer where this process may run on fewer."""
+    physical = psutil.cpu_count(logical=False) or os.cpu_count() or 1
+    return min(physical, len(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else physical
 
 
 def _precision(device: str) -> tuple[str, str]:

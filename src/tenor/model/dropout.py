@@ -5,7 +5,8 @@ from torch import nn
 
 
 class WordDropout(nn.Module):
-    """Dropout from 16 random bits per element: the probability is rounded to 1/65536, and the scale is exact for it."""
+    """Dropout from 16 random bits per element: the probability is rounded to 1/65536 and never to 0 or 1, and the
+    scale is exact for it."""
 
     def __init__(self, p: float) -> None:
         super().__init__()
@@ -14,7 +15,7 @@ class WordDropout(nn.Module):
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         if not self.training:
             return hidden
-        kept = round((1.0 - self.p) * 65536)
+        kept = min(max(round((1.0 - self.p) * 65536), 1), 65535)
         words = torch.empty((hidden.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
         # Seen as signed 16-bit numbers, which are spread evenly over -32768 … 32767.
         mask = words.view(torch.int16)[: hidden.numel()].view(hidden.shape) < kept - 32768
@@ -27,11 +28,11 @@ class WordDropout(nn.Module):
 def use_word_dropout(model: nn.Module) -> int:
     """Replace every active `nn.Dropout` below `model`, which lies on a CPU; returns how many."""
     found = [
-        (parent, name, child.p)
+        (parent, name, child)
         for parent in model.modules()
         for name, child in parent.named_children()
         if isinstance(child, nn.Dropout) and 0.0 < child.p < 1.0
     ]
-    for parent, name, p in found:
-        setattr(parent, name, WordDropout(p))
+    for parent, name, child in found:
+        setattr(parent, name, WordDropout(child.p).train(child.training))
     return len(found)

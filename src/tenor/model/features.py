@@ -5,6 +5,7 @@ epoch either way.
 """
 
 import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -65,15 +66,17 @@ def cached_features(
     model: Any,
     tokens: TokenizedText,
     run_encoder: Callable[[], np.ndarray],
+    precision: str,
 ) -> FeatureExamples:
     """Features for all rows: read from the cache, or computed by `run_encoder` and kept.
 
-    The key covers the token ids and every weight of the encoder.
+    The key covers the token ids, every weight of the encoder, what else decides its output, and the number type it
+    computes in.
     """
-    key = hashlib.sha256(b"first-token-state v1")
+    key = hashlib.sha256(b"first-token-state v2")
     body = anatomy(model).body
     key.update(weights_digest({name: p for name, p in model.named_parameters() if name in body}).encode())
-    key.update(repr((model.config.model_type, model.config.num_attention_heads)).encode())
+    key.update(json.dumps([precision, _function_of(model.config)], sort_keys=True).encode())
     for ids, starts in tokens.chunks:
         key.update(ids[starts[0] : starts[-1]].tobytes())
         key.update(starts.tobytes())
@@ -84,3 +87,9 @@ def cached_features(
             with atomic_path(path) as temporary, open(temporary, "wb") as file:
                 np.save(file, features, allow_pickle=False)
     return FeatureExamples(np.load(path, mmap_mode="r", allow_pickle=False), tokens.lengths, tokens.labels)
+
+
+def _function_of(config: Any) -> dict[str, Any]:
+    """What of a `transformers` configuration can change a frozen encoder's output: activation, norm's epsilon, …."""
+    without = ("id2label", "label2id", "problem_type", "architectures", "transformers_version", "dtype", "_name_or_path")
+    return {key: value for key, value in config.to_dict().items() if key not in without and "dropout" not in key}

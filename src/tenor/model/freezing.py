@@ -1,6 +1,7 @@
 """Which parameters learn, decided by module and never by fragments of names."""
 
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 from torch import nn
@@ -13,7 +14,8 @@ from tenor.errors import UserError
 class Anatomy:
     """An encoder's parts, from the bottom up."""
 
-    embeddings: nn.Module
+    embeddings: tuple[nn.Module, ...]
+    """Whatever stands below the lowest layer: the embeddings and, in ELECTRA, their projection."""
     layers: tuple[nn.Module, ...]
     body: frozenset[str]
     """Names of the encoder's parameters."""
@@ -54,8 +56,7 @@ def anatomy(model: Any) -> Anatomy:
         for module in base.modules()
         if isinstance(module, nn.ModuleList) and len(module) == model.config.num_hidden_layers
     ]
-    embeddings = getattr(base, "embeddings", None)
-    if not stacks or embeddings is None:
+    if not stacks or not hasattr(base, "embeddings"):
         raise UserError(
             f"a {model.config.model_type} model has no stack of {model.config.num_hidden_layers} encoder layers over "
             f"embeddings; Tenor fine-tunes encoders such as BERT, DistilBERT, RoBERTa, DeBERTa, ELECTRA or MiniLM"
@@ -65,14 +66,14 @@ def anatomy(model: Any) -> Anatomy:
         name for name, _ in model.named_parameters() if name.startswith(f"{prefix}.") and not name.startswith(in_head)
     }
     head = {name for name, _ in model.named_parameters()} - body
-    return Anatomy(embeddings, tuple(stacks[0]), frozenset(body), frozenset(head))
+    return Anatomy(_below(base, stacks[0]), tuple(stacks[0]), frozenset(body), frozenset(head))
 
 
 def freeze(model: nn.Module, settings: Model) -> Learning:
     """Set `requires_grad` on every parameter as `settings.freeze` and `settings.keep_trainable` say.
 
     Raises:
-        UserError: more layers to freeze than there are, or a fragment that names no frozen parameter.
+        UserError: more layers to freeze than there are, or a fragment that names no parameter.
     """
     parts = anatomy(model)
     covered = _covered_modules(parts, settings.freeze)
@@ -99,6 +100,11 @@ def set_training_mode(model: nn.Module, learning: Learning) -> None:
         module.eval()
 
 
+def _below(base: nn.Module, stack: nn.ModuleList) -> tuple[nn.Module, ...]:
+    """The children of `base` that come before the one with the stack of layers."""
+    return tuple(takewhile(lambda child: all(module is not stack for module in child.modules()), base.children()))
+
+
 def _covered_modules(parts: Anatomy, setting: str | int) -> tuple[nn.Module, ...]:
     if setting == "none":
         return ()
@@ -107,7 +113,7 @@ def _covered_modules(parts: Anatomy, setting: str | int) -> tuple[nn.Module, ...
         raise UserError(
             f"model.freeze: {depth} layers, but the encoder has {len(parts.layers)}; use `base` to freeze all"
         )
-    return (parts.embeddings, *parts.layers[:depth])
+    return (*parts.embeddings, *parts.layers[:depth])
 
 
 def _learning(model: nn.Module, covered: tuple[nn.Module, ...]) -> Learning:

@@ -10,7 +10,7 @@ from tenor.model.freezing import Anatomy, anatomy
 
 
 def parameter_groups(model: nn.Module, settings: Training) -> list[dict]:
-    """Groups of learning parameters, each with its `name`, `peak_lr` and `weight_decay`.
+    """Groups of learning parameters, each with its `names`, `peak_lr` and `weight_decay`.
 
     Biases and norms (one-dimensional parameters) don't decay. The head has its own rate; with `layer_decay` d below 1
     the top layer has the body's rate, each layer below d times that of the one above, the embeddings the lowest
@@ -65,7 +65,7 @@ def set_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
 
 def _depths(parts: Anatomy) -> dict[int, int]:
     """How many layers below the top each parameter of the body stands."""
-    depths = {id(p): len(parts.layers) for p in parts.embeddings.parameters()}
+    depths = {id(p): len(parts.layers) for module in parts.embeddings for p in module.parameters()}
     for index, layer in enumerate(parts.layers):
         depths |= {id(p): len(parts.layers) - 1 - index for p in layer.parameters()}
     return depths

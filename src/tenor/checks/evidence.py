@@ -1,0 +1,373 @@
+"""What rules judge: plain values from anyone's training program, never Tenor's loop.
+
+One frozen dataclass per kind. A field that may be unknown is None, and a rule that needs it raises `CannotTell`.
+`held_by` says, for people, where evidence of the kind is found.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """The rows of one split."""
+
+    labels: np.ndarray
+    """As they were found: any shape and type; sound ones are integers of shape (n,)."""
+    texts: Sequence[str] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class DataEvidence:
+    """The rows of every split, before tokenization."""
+
+    held_by: ClassVar[str] = "the training rows with their labels"
+
+    train: Rows
+    n_classes: int
+    validation: Rows | None = None
+    test: Rows | None = None
+    class_names: tuple[str, ...] | None = None
+    source_labels: np.ndarray | None = None
+    """Labels of the whole source in its own order, shape (m,)."""
+    train_positions: np.ndarray | None = None
+    """Where the training rows stand in the source, shape (n,)."""
+    selected_on: Literal["validation", "test", "train"] | None = None
+    """The split that chose the best checkpoint or setting."""
+
+
+@dataclass(frozen=True, eq=False)
+class BatchEvidence:
+    """The first batches of an epoch as collated, in the order in which the model sees them."""
+
+    held_by: ClassVar[str] = "the training loader's batches as collated"
+
+    labels: tuple[np.ndarray, ...]
+    """One array per batch, as found."""
+    n_classes: int
+    epoch_labels: np.ndarray | None = None
+    """Labels in the order of the loader, for a whole epoch or its beginning, shape (rows,)."""
+    input_ids: tuple[np.ndarray, ...] | None = None
+    """Shape (rows, tokens) each."""
+    attention_mask: tuple[np.ndarray, ...] | None = None
+    rows_per_epoch: int | None = None
+    """Rows that the loader gives in one epoch."""
+    rows_in_split: int | None = None
+    """Rows that it should give."""
+
+
+@dataclass(frozen=True, eq=False)
+class TokenEvidence:
+    """The tokenizer beside the model, and what it made of the training texts."""
+
+    held_by: ClassVar[str] = "the tokenizer and tokenized texts"
+
+    vocabulary_size: int
+    """One more than the largest id that the tokenizer can give."""
+    embedding_rows: int
+    """Rows of the model's embedding matrix."""
+    pad_id: int | None = None
+    model_pad_id: int | None = None
+    unknown_id: int | None = None
+    first_id: int | None = None
+    """The id that begins every sequence ([CLS]), if the model was trained with one."""
+    last_id: int | None = None
+    """The id that ends every sequence ([SEP])."""
+    input_ids: tuple[np.ndarray, ...] | None = None
+    """Token ids of some training texts, without padding, one array each."""
+    full_lengths: np.ndarray | None = None
+    """Tokens per text before truncation, shape (n,)."""
+    kept_lengths: np.ndarray | None = None
+    """Tokens per text after truncation, shape (n,)."""
+    tokenizer_lowercases: bool | None = None
+    vocabulary_is_lowercase: bool | None = None
+    """Whether the model's own vocabulary holds no capital letter."""
+    digest: str | None = None
+    """Of the tokenizer's vocabulary …"""
+    model_digest: str | None = None
+    """… and of the vocabulary that the model was trained with."""
+
+
+@dataclass(frozen=True)
+class ParameterRow:
+    """One parameter of a model."""
+
+    name: str
+    shape: tuple[int, ...]
+    learns: bool
+    """`requires_grad`."""
+    in_head: bool
+    """Outside the pretrained encoder: classifier, pre-classifier, pooler."""
+
+    @property
+    def size(self) -> int:
+        return int(np.prod(self.shape, dtype=np.int64))
+
+
+@dataclass(frozen=True)
+class ModelEvidence:
+    """The model as built: its parameters, its outputs, what was declared about it."""
+
+    held_by: ClassVar[str] = "the model's named parameters and configuration"
+
+    parameters: tuple[ParameterRow, ...]
+    n_classes: int
+    """Classes in the data."""
+    n_outputs: int | None = None
+    """Rows of the last layer."""
+    class_names: tuple[str, ...] | None = None
+    """Of the data."""
+    id2label: Mapping[int, str] | None = None
+    """Of the model's configuration."""
+    new_weights: tuple[str, ...] | None = None
+    """Parameters that were drawn at random instead of loaded."""
+    unused_weights: tuple[str, ...] | None = None
+    """Tensors of the checkpoint that found no place in the model."""
+    pretrained: bool | None = None
+    """Whether weights were to be loaded at all."""
+    declared_freeze: Literal["none", "base"] | int | None = None
+    """What should be frozen: nothing, the whole encoder, or that many lowest layers with the embeddings."""
+    declared_frozen: frozenset[str] | None = None
+    """The names that this declaration covers."""
+    keep_trainable: tuple[str, ...] = ()
+    """Name fragments exempted from it."""
+    problem_type: str | None = None
+    """`transformers`' word for the loss that the model itself computes."""
+
+
+@dataclass(frozen=True)
+class GroupRow:
+    """One parameter group of an optimizer."""
+
+    names: tuple[str, ...]
+    """Names in the model; a parameter that stands in the group twice is named twice."""
+    foreign: int
+    """Parameters of the group that are not the model's."""
+    learning_rate: float
+    """Peak rate where it is known, else the present one."""
+    weight_decay: float
+
+
+@dataclass(frozen=True)
+class OptimizerEvidence:
+    """The optimizer's groups beside the model's parameters."""
+
+    held_by: ClassVar[str] = "the optimizer's parameter groups"
+
+    groups: tuple[GroupRow, ...]
+    learning: frozenset[str]
+    """Names of the parameters with `requires_grad`."""
+    head: frozenset[str]
+    """Names of those in the head, learning or not."""
+    one_dimensional: frozenset[str]
+    """Names of biases and norms."""
+    kind: str = "AdamW"
+
+
+@dataclass(frozen=True, eq=False)
+class ScheduleEvidence:
+    """The plan of steps and rates."""
+
+    held_by: ClassVar[str] = "the plan of steps and learning rates"
+
+    factors: np.ndarray
+    """Share of the peak rate at each planned optimizer step, shape (steps,)."""
+    steps_per_epoch: int
+    """Optimizer steps in one epoch."""
+    epochs: float
+    batches_per_epoch: int | None = None
+    """Forward passes in one epoch."""
+    accumulation: int = 1
+    """Forward passes per optimizer step."""
+    declared_warmup_steps: int | None = None
+
+
+@dataclass(frozen=True)
+class PrecisionEvidence:
+    """The number type of the forward pass, and what the device can do."""
+
+    held_by: ClassVar[str] = "the device and number type"
+
+    kind: Literal["fp32", "bf16", "fp16"]
+    device: str
+    computed_in_hardware: bool
+    """False where the processor emulates the type."""
+    weights_kind: str = "fp32"
+    """The type in which learning weights are stored."""
+    loss_scaling: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class ProbeEvidence:
+    """Outcomes of the short experiments of a careful engineer, before the first step."""
+
+    held_by: ClassVar[str] = "short experiments on the model before the first step"
+
+    n_classes: int
+    initial_loss: float | None = None
+    """Mean loss of the untrained head on real batches, nats."""
+    n_examples: int = 0
+    loss_when_right: float | None = None
+    """The loss function on logits that are right by a wide margin …"""
+    loss_when_uniform: float | None = None
+    """… on equal logits …"""
+    loss_when_inverted: float | None = None
+    """… and on logits that are wrong by the same margin."""
+    mean_of_loss: float | None = None
+    """Loss of a batch that holds one example twice over that of the example alone: 1 for a mean, 2 for a sum."""
+    parameters_without_gradient: tuple[str, ...] | None = None
+    """Learning parameters that a backward pass leaves without any gradient."""
+    parameters_with_zero_gradient: tuple[str, ...] | None = None
+    logit_change_from_blanking: float | None = None
+    """Largest change of a logit when every text is replaced by padding or [UNK]."""
+    logit_change_from_padding: float | None = None
+    """Largest change of a logit when padding is added to its row."""
+    logit_change_from_neighbours: float | None = None
+    """Largest change of a logit when the other rows of its batch change."""
+    logit_spread: float | None = None
+    """Standard deviation of the logits over different texts."""
+    rows_sum_to_one: bool | None = None
+    """Whether what the loss is given is a distribution already (a softmax before the loss)."""
+    overfit_errors: int | None = None
+    """Errors left on `overfit_examples` after the short attempt to memorise them."""
+    overfit_examples: int | None = None
+    overfit_loss: tuple[float, float] | None = None
+    """Loss before and after that attempt."""
+    overfit_responds: tuple[float, float] | None = None
+    """Loss after the attempt on real texts, and after the same attempt on blanked ones."""
+    random_labels_loss: float | None = None
+    """Only with --deep: loss after the same number of steps on shuffled labels."""
+
+
+@dataclass(frozen=True, eq=False)
+class StepEvidence:
+    """What happened at each recorded optimizer step so far; arrays have shape (records,)."""
+
+    held_by: ClassVar[str] = "a record of the training steps"
+
+    steps: np.ndarray
+    loss: np.ndarray
+    n_classes: int | None = None
+    total_steps: int | None = None
+    grad_norm: np.ndarray | None = None
+    """Before clipping."""
+    clip_at: float | None = None
+    learning_rate: np.ndarray | None = None
+    """As the optimizer had it."""
+    planned_rate: np.ndarray | None = None
+    update_ratio: np.ndarray | None = None
+    """Norm of the update over the norm of the weights, for the tensor in the middle."""
+    predicted_counts: np.ndarray | None = None
+    """Training predictions per class since the last record, shape (records, K)."""
+    label_counts: np.ndarray | None = None
+    """Labels per class since the last record, shape (records, K)."""
+    skipped_steps: np.ndarray | None = None
+    """Optimizer steps that loss scaling skipped since the last record."""
+    frozen_moved: tuple[str, ...] = ()
+    """Frozen parameters whose values changed."""
+    learning_still: tuple[str, ...] = ()
+    """Learning parameters whose values did not change at all."""
+    gradient_kept: bool | None = None
+    """Whether gradients were there already when a new accumulation began: they were not cleared."""
+    clipped_before_unscale: bool | None = None
+    evaluated_in_training_mode: bool | None = None
+    """Whether a module with dropout was in training mode during validation."""
+    epoch_rows_seen: int | None = None
+    """Rows seen in the last whole epoch …"""
+    epoch_rows: int | None = None
+    """… and rows that there are."""
+
+
+@dataclass(frozen=True, eq=False)
+class SplitClaims:
+    """What is said about one evaluated split; any part may be missing."""
+
+    n: int
+    confusion: np.ndarray | None = None
+    """Counts, rows true and columns predicted, shape (K, K)."""
+    accuracy: float | None = None
+    report: Mapping[str, object] | None = None
+    """scikit-learn's `classification_report(output_dict=True)`."""
+    labels: np.ndarray | None = None
+    predicted: np.ndarray | None = None
+    probabilities: np.ndarray | None = None
+    """Shape (n, K)."""
+    ids: Sequence[str] | None = None
+    expected_n: int | None = None
+    """Rows that the split has."""
+    text_baseline_accuracy: float | None = None
+    majority_accuracy: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluationEvidence:
+    """Results on held-out rows."""
+
+    held_by: ClassVar[str] = "predictions or a confusion matrix"
+
+    splits: Mapping[str, SplitClaims]
+    """By name: validation, test."""
+    n_classes: int
+
+
+@dataclass(frozen=True)
+class ValidationPoint:
+    """One validation during training."""
+
+    step: int
+    value: float
+    """Of the metric that selects; larger is better."""
+
+
+@dataclass(frozen=True)
+class CheckpointEvidence:
+    """Which checkpoint was chosen, kept and evaluated."""
+
+    held_by: ClassVar[str] = "the log of validations and the checkpoints' digests"
+
+    validations: tuple[ValidationPoint, ...] = ()
+    metric: str | None = None
+    chosen_step: int | None = None
+    evaluated_step: int | None = None
+    chosen_digest: str | None = None
+    evaluated_digest: str | None = None
+    path: str | None = None
+    """As recorded; None where the record says null or nothing."""
+    path_recorded: bool = False
+    """Whether there is a record of a path at all, null or not."""
+    exists: bool | None = None
+    """Whether something lies at the path."""
+    metrics_recorded: bool | None = None
+    """Whether validation metrics were recorded; False where the record says null."""
+    status: str | None = None
+    """How the run says that it ended."""
+
+
+@dataclass(frozen=True, eq=False)
+class ResumeEvidence:
+    """A run before and after it was cut."""
+
+    held_by: ClassVar[str] = "the records from before and after a resume"
+
+    step_before: int
+    step_after: int
+    rate_before: float | None = None
+    rate_after: float | None = None
+    planned_rate_after: float | None = None
+    rows_before: Sequence[int] | None = None
+    """Rows of the epoch's batches before the cut …"""
+    rows_after: Sequence[int] | None = None
+    """… and after it, within the same epoch."""
+
+
+@dataclass(frozen=True, eq=False)
+class RankEvidence:
+    """What each process of a distributed run saw."""
+
+    held_by: ClassVar[str] = "the rows that each process saw"
+
+    rows: Mapping[int, Sequence[int]] = field(default_factory=dict)
+    """Row numbers of one epoch by rank."""
