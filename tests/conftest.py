@@ -9,11 +9,20 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 # Fork-shy and of no use to texts this short; the tests with two processes would warn.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+import numpy as np
 import pytest
 import torch
-from tiny_models import save_tiny_model
+from hypothesis import settings
+from tiny_models import KINDS, save_tiny_model
+
+from tenor.config.schema import Data
+from tenor.data.dataset import LabelledText
+from tenor.data.sources import read_source
 
 THREADS = 2
+
+settings.register_profile("tenor", deadline=None, max_examples=50)  # No test fails because the machine is busy.
+settings.load_profile("tenor")
 
 
 @pytest.fixture(scope="session")
@@ -54,6 +63,23 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_roberta(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same as a RoBERTa."""
-    return save_tiny_model("roberta", tmp_path_factory.mktemp("models") / "tiny-roberta")
+def tiny_models(tmp_path_factory: pytest.TempPathFactory, tiny_distilbert: Path, tiny_bert: Path) -> dict[str, Path]:
+    """Folders of tiny encoders, by kind."""
+    made = {"distilbert": tiny_distilbert, "bert": tiny_bert}
+    others = tmp_path_factory.mktemp("models")
+    return made | {kind: save_tiny_model(kind, others / f"tiny-{kind}") for kind in KINDS if kind not in made}
+
+
+@pytest.fixture(scope="session")
+def real_reviews() -> LabelledText:
+    """24 of the embedded reviews, half of each class, from a few words to many hundreds."""
+    rows = read_source(Data()).train
+    assert isinstance(rows, LabelledText)
+    by_length = np.argsort([len(text) for text in rows.texts], kind="stable")
+    return rows.select(
+        np.concatenate([of_class[:: len(of_class) // 11][:12] for of_class in _by_class(rows.labels, by_length)])
+    )
+
+
+def _by_class(labels: np.ndarray, order: np.ndarray) -> list[np.ndarray]:
+    return [order[labels[order] == label] for label in (0, 1)]

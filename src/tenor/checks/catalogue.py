@@ -2,10 +2,34 @@
 
 from types import ModuleType
 
-from tenor.checks import frz
+from tenor.checks import (
+    ckp,
+    dat_batches,
+    dat_labels,
+    dat_signal,
+    dat_splits,
+    dat_texts,
+    dst,
+    evl_claims,
+    evl_collapse,
+    evl_ranking,
+    frz,
+    los,
+    mod,
+    opt_groups,
+    opt_schedule,
+    opt_steps,
+    prc,
+    tok,
+    tok_padding,
+)
 from tenor.checks.rule import Rule
 
-FAMILIES: tuple[ModuleType, ...] = (frz,)
+FAMILIES: tuple[ModuleType, ...] = (
+    *(dat_labels, dat_splits, dat_batches, dat_signal, dat_texts, tok, tok_padding),
+    *(mod, los, opt_groups, opt_schedule, opt_steps, frz, prc),
+    *(ckp, dst, evl_collapse, evl_ranking, evl_claims),
+)
 
 RULES: tuple[Rule, ...] = tuple(
     value for family in FAMILIES for value in vars(family).values() if isinstance(value, Rule)

@@ -89,6 +89,8 @@ class TokenEvidence:
     """Of the tokenizer's vocabulary …"""
     model_digest: str | None = None
     """… and of the vocabulary that the model was trained with."""
+    truncation: Literal["head", "tail", "head_tail"] | None = None
+    """Which part of a longer text is kept."""
 
 
 @dataclass(frozen=True)
@@ -198,6 +200,8 @@ class PrecisionEvidence:
     weights_kind: str = "fp32"
     """The type in which learning weights are stored."""
     loss_scaling: bool = False
+    slowdown: float | None = None
+    """Measured time of a matrix product in the type over that in float32."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -240,6 +244,18 @@ class ProbeEvidence:
     """Loss after the attempt on real texts, and after the same attempt on blanked ones."""
     random_labels_loss: float | None = None
     """Only with --deep: loss after the same number of steps on shuffled labels."""
+    real_labels_loss: float | None = None
+    """Only with --deep: loss after as many steps on the real labels; both are means over examples not seen before."""
+    deep_examples: int = 0
+    """How many examples each of these two means rests on."""
+    loss_gradient: float | None = None
+    """Norm of the loss function's gradient with respect to equal logits; 0 where none arrives."""
+    learning_share: float | None = None
+    """Share of the model's weights that learn: small for a frozen base or LoRA."""
+    rounding: float = 2.0**-24
+    """Unit rounding of the type in which the logits were computed: 2^-24 for float32, 2^-8 for bfloat16."""
+    failures: tuple[str, ...] = ()
+    """Experiments that could not be run, each with the reason."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -279,6 +295,10 @@ class StepEvidence:
     """Rows seen in the last whole epoch …"""
     epoch_rows: int | None = None
     """… and rows that there are."""
+    backward_ratio: float | None = None
+    """Sum of the losses on which `backward` was called within one optimizer step, over the mean loss of its rows …"""
+    parts_per_step: int | None = None
+    """… and the number of those calls: the forward passes that one step accumulates."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -361,6 +381,8 @@ class ResumeEvidence:
     """Rows of the epoch's batches before the cut …"""
     rows_after: Sequence[int] | None = None
     """… and after it, within the same epoch."""
+    rows_in_epoch: int | None = None
+    """Rows that the whole epoch has."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -371,3 +393,5 @@ class RankEvidence:
 
     rows: Mapping[int, Sequence[int]] = field(default_factory=dict)
     """Row numbers of one epoch by rank."""
+    n_rows: int | None = None
+    """Rows that the split has."""

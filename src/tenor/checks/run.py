@@ -15,11 +15,13 @@ def run_rules(
     allow: Mapping[str, str] | None = None,
     rules: Iterable[Rule] = RULES,
     earlier: Iterable[Finding] = (),
+    unreadable: Mapping[Any, str] | None = None,
 ) -> Report:
     """Run the rules on evidence of different kinds, at most one of each.
 
     `allow` maps codes to reasons: their findings stop nothing. `earlier` are findings of other occasions of the same
-    run that may explain the new ones. Rules whose evidence is not there are skipped with a reason.
+    run that may explain the new ones. `unreadable` says why a kind of evidence could not be gathered. Rules whose
+    evidence is not there are skipped with a reason.
     """
     at_hand = {type(one): one for one in evidence}
     ran: list[str] = []
@@ -28,7 +30,8 @@ def run_rules(
     for rule in rules:
         missing = [kind for kind in rule.needs if kind not in at_hand]
         if missing:
-            skipped.append(Skipped(rule.code, f"needs {' and '.join(kind.held_by for kind in missing)}"))
+            reasons = [(unreadable or {}).get(kind, f"needs {kind.held_by}") for kind in missing]
+            skipped.append(Skipped(rule.code, " and ".join(dict.fromkeys(reasons))))
             continue
         try:
             observation = rule(*(at_hand[kind] for kind in rule.needs))

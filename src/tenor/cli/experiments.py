@@ -17,7 +17,7 @@ def add(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from tenor.workflows.experiments import experiments_table, run_experiments
+    from tenor.workflows.experiments import run_experiments
 
     rows = run_experiments(options.configs, options.set, options.runs)
     if options.json:
@@ -26,6 +26,8 @@ def run(options: argparse.Namespace) -> int:
         print_json([asdict(row) for row in rows])
     else:
         from rich.console import Console
+
+        from tenor.workflows.runs_table import experiments_table
 
         Console().print(experiments_table(rows))
     return 0 if all(row.status == "completed" for row in rows) and len(rows) == len(options.configs) else 1

@@ -5,15 +5,15 @@ import sys
 from collections.abc import Sequence
 
 import tenor
-from tenor.cli import configs, evaluate, experiments, runs, train
+from tenor.cli import check, configs, diagnose, evaluate, experiments, rule, runs, train
 from tenor.errors import TenorError
 
-COMMANDS = (train, evaluate, experiments, runs, configs)
+COMMANDS = (train, check, evaluate, diagnose, experiments, runs, configs, rule)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns 0 done, 1 failed, 2 wrong usage or input, 3 refused by a check, 130 interrupted."""
-    options = _parser().parse_args(arguments)
+    options = _parse(_parser(), arguments)
     try:
         return int(options.run(options))
     except TenorError as error:
@@ -22,6 +22,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("tenor: interrupted", file=sys.stderr)
         return 130
+
+
+def _parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
+    """As `parse_args`, but settings (`key=value`) may also follow an option, which argparse does not allow."""
+    options, rest = parser.parse_known_args(arguments)
+    if rest and hasattr(options, "overrides") and not any(word.startswith("-") for word in rest):
+        options.overrides = [*options.overrides, *rest]
+    elif rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    return options
 
 
 def _parser() -> argparse.ArgumentParser:

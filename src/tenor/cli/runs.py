@@ -44,7 +44,7 @@ def _list(options: argparse.Namespace) -> int:
         return 0
     from rich.console import Console
 
-    from tenor.workflows.experiments import experiments_table
+    from tenor.workflows.runs_table import experiments_table
 
     Console().print(experiments_table(rows) if rows else f"no runs below {options.runs}; start one: tenor train demo")
     return 0

@@ -40,8 +40,8 @@ class Data(Section):
     source: Literal["embedded", "rotten_tomatoes", "imdb", "file", "hub", "sst2", "given"] = "embedded"
     """`embedded`: 25,000 IMDb reviews that come with Tenor, 2,000 of them a fixed test split; `rotten_tomatoes`: 8,530
     embedded sentences, for evaluation only; `imdb`: the official 25,000/25,000 split; `file`: CSV, TSV, JSON Lines or
-    Parquet of your own; `hub`: a dataset of the Hugging Face hub; `sst2`: the hub's SST-2; `given`: rows
-    handed to `tenor.train(config, data=…)` in Python."""
+    Parquet of your own; `hub`: a dataset of the Hugging Face hub; `sst2`: the hub's SST-2; `given`: rows handed to
+    `tenor.train(config, data=…)` in Python."""
     path: Text | None = None
     """For `file`: the training file. For `imdb`: a folder of Parquet files, an extracted `aclImdb/` folder or the
     official archive; null downloads the archive and verifies its digest."""
@@ -94,7 +94,8 @@ class Data(Section):
 
 class Model(Section):
     name: Text = "minilm"
-    """`minilm`: the embedded all-MiniLM-L6-v2; else a local folder or a hub id with any `transformers` encoder."""
+    """`minilm`: the embedded all-MiniLM-L6-v2; `random-distilbert`: a small DistilBERT with random weights, to show what
+    goes wrong; else a local folder or a hub id with any `transformers` encoder."""
     freeze: Literal["none", "base"] | Annotated[int, Field(ge=1)] = "none"
     """`none`: everything learns; `base`: only the head learns; N: the embeddings and the N lowest layers stay fixed."""
     keep_trainable: tuple[Text, ...] = ()
@@ -168,6 +169,8 @@ class Checks(Section):
     """`stop`: an error refuses or ends the run; `warn`: the run goes on and the finding is recorded."""
     allow: dict[str, Text] = {}
     """Codes whose findings are accepted, each with the reason: `{DAT001: "one class on purpose"}`."""
+    probe_seconds: Annotated[float, Field(ge=0.0)] = 20.0
+    """Time for the short experiments before the first step (initial loss, gradients, memorising 20 texts); 0: none."""
 
 
 class Config(Section):

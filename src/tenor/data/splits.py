@@ -17,6 +17,10 @@ class Splits:
     train: LabelledText
     validation: LabelledText
     test: LabelledText | Absent
+    source_labels: np.ndarray
+    """Labels of everything that the source offers for training, in its own order."""
+    train_positions: np.ndarray
+    """Where the training rows stand in that order."""
 
 
 def make_splits(source: SourceData, data: Data, seed: int) -> Splits:
@@ -30,9 +34,15 @@ def make_splits(source: SourceData, data: Data, seed: int) -> Splits:
     if isinstance(source.train, Absent):
         raise UserError(f"data.source={data.source} has nothing to train on: {source.train.reason}")
     train_rows, validation_rows = split_rows(source.train, data.validation, seed)
-    pool = source.train.select(train_rows)
-    train = pool.select(subset_rows(pool.labels, data.subset, seed))
-    return Splits(train, source.train.select(validation_rows), limit_test(source.test, data.test_size))
+    labels = source.train.labels
+    positions = train_rows[subset_rows(labels[train_rows], data.subset, seed)]
+    return Splits(
+        train=source.train.select(positions),
+        validation=source.train.select(validation_rows),
+        test=limit_test(source.test, data.test_size),
+        source_labels=labels,
+        train_positions=positions,
+    )
 
 
 def split_rows(rows: LabelledText, validation: ValidationSplit, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -12,6 +12,9 @@ import torch
 from tenor.config.schema import Model
 from tenor.errors import UserError
 
+RANDOM = "random-distilbert"
+"""`model.name` of an encoder made on the spot with random weights."""
+
 ATTENTION_DROPOUT_KEYS = ("attention_probs_dropout_prob", "attention_dropout")
 HIDDEN_DROPOUT_KEYS = ("hidden_dropout_prob", "dropout", "hidden_dropout", "resid_pdrop")
 HEAD_DROPOUT_KEYS = ("classifier_dropout", "seq_classif_dropout")
@@ -38,37 +41,21 @@ def load_classifier(settings: Model, class_names: tuple[str, ...], seed: int, de
     Raises:
         UserError: no such model here or on the hub, or a setting that this kind of model does not have.
     """
-    from safetensors import SafetensorError
-    from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
-
     location = locate(settings.name)
-    try:
-        config = AutoConfig.from_pretrained(location, trust_remote_code=False)
-        tokenizer = AutoTokenizer.from_pretrained(location, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise UserError(_not_found(settings.name, error)) from error
+    config, tokenizer = _random_encoder() if settings.name == RANDOM else _pretrained(settings.name, location)
     _refuse_empty_vocabulary(tokenizer, settings.name)
     config.id2label = dict(enumerate(class_names))
     config.label2id = {name: index for index, name in enumerate(class_names)}
     config.problem_type = "single_label_classification"
     attention_dropout = set_dropout(config, settings, device)
     torch.manual_seed(seed)
-    try:
-        with quiet_transformers():  # What was not loaded is told by `new_weights`.
-            model, loading = AutoModelForSequenceClassification.from_pretrained(
-                location,
-                config=config,
-                dtype=torch.float32,
-                use_safetensors=True,
-                trust_remote_code=False,
-                ignore_mismatched_sizes=True,
-                output_loading_info=True,
-            )
-    except (OSError, ValueError, SafetensorError) as error:
-        raise UserError(_not_found(settings.name, error)) from error
-    # A key is a tuple where a tensor was there in another shape, as the head of another task is.
-    mismatched = [key[0] if isinstance(key, tuple) else key for key in loading["mismatched_keys"]]
-    new_weights = tuple(sorted({*loading["missing_keys"], *mismatched}))
+    if settings.name == RANDOM:
+        from transformers import AutoModelForSequenceClassification
+
+        model = AutoModelForSequenceClassification.from_config(config)
+        new_weights = tuple(sorted(name for name, _ in model.named_parameters()))
+    else:
+        model, new_weights = _load_weights(settings.name, location, config)
     return Classifier(model, tokenizer, settings.name, new_weights, attention_dropout)
 
 
@@ -162,6 +149,49 @@ def _refuse_empty_vocabulary(tokenizer: Any, origin: str) -> None:
             f"{origin}: its tokenizer knows {len(tokenizer)} special tokens and no word, so every text would look the "
             "same; put the tokenizer's files (tokenizer.json, or vocab.txt) beside config.json"
         )
+
+
+def _pretrained(name: str, location: str) -> tuple[Any, Any]:
+    """Configuration and tokenizer of a model of `transformers`."""
+    from transformers import AutoConfig, AutoTokenizer
+
+    try:
+        config = AutoConfig.from_pretrained(location, trust_remote_code=False)
+        return config, AutoTokenizer.from_pretrained(location, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise UserError(_not_found(name, error)) from error
+
+
+def _random_encoder() -> tuple[Any, Any]:
+    """A DistilBERT of two layers over the embedded tokenizer: it shows what goes wrong, never what is possible."""
+    from transformers import AutoTokenizer, DistilBertConfig
+
+    tokenizer = AutoTokenizer.from_pretrained(locate("minilm"))
+    size = len(tokenizer)
+    return DistilBertConfig(vocab_size=size, dim=64, hidden_dim=256, n_layers=2, n_heads=4), tokenizer
+
+
+def _load_weights(name: str, location: str, config: Any) -> tuple[Any, tuple[str, ...]]:
+    """The model, and the names of the parameters that its source did not hold."""
+    from safetensors import SafetensorError
+    from transformers import AutoModelForSequenceClassification
+
+    try:
+        with quiet_transformers():  # What was not loaded is told by the second value.
+            model, loading = AutoModelForSequenceClassification.from_pretrained(
+                location,
+                config=config,
+                dtype=torch.float32,
+                use_safetensors=True,
+                trust_remote_code=False,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+            )
+    except (OSError, ValueError, SafetensorError) as error:
+        raise UserError(_not_found(name, error)) from error
+    # A key is a tuple where a tensor was there in another shape, as the head of another task is.
+    mismatched = [key[0] if isinstance(key, tuple) else key for key in loading["mismatched_keys"]]
+    return model, tuple(sorted({*loading["missing_keys"], *mismatched}))
 
 
 def _not_found(name: str, error: Exception) -> str:

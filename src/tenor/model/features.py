@@ -91,5 +91,13 @@ def cached_features(
 
 def _function_of(config: Any) -> dict[str, Any]:
     """What of a `transformers` configuration can change a frozen encoder's output: activation, norm's epsilon, …."""
-    without = ("id2label", "label2id", "problem_type", "architectures", "transformers_version", "dtype", "_name_or_path")
+    without = (
+        "id2label",
+        "label2id",
+        "problem_type",
+        "architectures",
+        "transformers_version",
+        "dtype",
+        "_name_or_path",
+    )
     return {key: value for key, value in config.to_dict().items() if key not in without and "dropout" not in key}

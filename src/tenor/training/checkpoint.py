@@ -94,6 +94,11 @@ def restore(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Opt
     if optimizer is not None:
         _restore_optimizer(optimizer, load_file(checkpoint.path / OPTIMIZER))
         _restore_random_state(load_file(checkpoint.path / RANDOM))
+    return read_state(checkpoint)
+
+
+def read_state(checkpoint: Checkpoint) -> TrainState:
+    """Where the run stood at a verified checkpoint."""
     return TrainState.from_dict(read_json(checkpoint.path / STATE))
 
 

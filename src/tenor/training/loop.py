@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import nn
 
 from tenor.config.schema import Training
@@ -22,7 +23,7 @@ from tenor.model.optimizer import make_optimizer, rate_factor, set_rates
 from tenor.training.checkpoint import Checkpoint, checkpoint_path, list_checkpoints, restore, save_checkpoint
 from tenor.training.loss import class_weights, summed_cross_entropy, total_weight
 from tenor.training.signals import stop_requests
-from tenor.training.state import TrainState, Validation, Window
+from tenor.training.state import StepResult, TrainState, Validation, Window
 
 
 @dataclass(frozen=True)
@@ -53,17 +54,22 @@ class TrainingTask:
 class Listeners:
     """Who hears of what happens; none of them changes it."""
 
-    on_record: Callable[[int, dict[str, float]], None] = lambda step, values: None
-    """Every `log_every` steps: loss, learning rate, gradient norm, speed."""
+    before_step: Callable[[TrainState], None] = lambda state: None
+    on_record: Callable[[int, dict[str, float], Window], None] = lambda step, values, window: None
+    """Every `log_every` steps: loss, learning rate, gradient norm and speed, and the counts that they rest on."""
     on_step: Callable[[TrainState], None] = lambda state: None
     on_validation: Callable[[Validation, Metrics], None] = lambda validation, metrics: None
 
 
 def make_accelerator(plan: DevicePlan) -> Accelerator:
     """Accelerate for one process."""
-    accelerator = Accelerator(
-        cpu=plan.device == "cpu", mixed_precision="no" if plan.precision == "fp32" else plan.precision
-    )
+    precision = "no" if plan.precision == "fp32" else plan.precision
+    # Accelerate keeps one state per process, and a run before this one may have set another precision or device.
+    if AcceleratorState._shared_state:
+        held = AcceleratorState()
+        if (held.mixed_precision, held.device.type) != (precision, plan.device):
+            AcceleratorState._reset_state(reset_partial_state=True)
+    accelerator = Accelerator(cpu=plan.device == "cpu", mixed_precision=precision)
     if accelerator.num_processes > 1:
         raise UserError("tenor train runs in one process; start it without a distributed launcher")
     return accelerator
@@ -86,6 +92,7 @@ def fit(
     optimizer = make_optimizer(task.model, settings)
     model, wrapped = accelerator.prepare(task.model, optimizer)
     state = restore(resume_from, task.model, optimizer) if resume_from else _fresh_state(task)
+    _drop_checkpoints_after(task.checkpoints, state.step)
     weights = class_weights(settings, task.train.labels, len(task.class_names))
     weights = None if weights is None else weights.to(accelerator.device)
     set_training_mode(task.model, task.learning)
@@ -97,19 +104,23 @@ def fit(
             for rows in batches[state.position :]:
                 factor = rate_factor(state.step, task.total_steps, settings)
                 set_rates(optimizer, factor)
-                optimizer_step(task, accelerator, model, wrapped, rows, weights, state.window)
-                state.tokens += int(task.train.lengths[rows].sum())
+                listeners.before_step(state)
+                result = optimizer_step(task, accelerator, model, wrapped, rows, weights)
+                state.window.add(result)
+                state.tokens += result.tokens
                 state.advance(len(batches))
                 _record(state, settings, factor, listeners)
                 if state.step in validate_after:
                     _validate(task, state, listeners)
-                if state.step in validate_after or stop.signal_name or _is_due(state.step, settings.checkpoint_every):
+                # Read once: a signal that comes after this line is answered after the next step, with a checkpoint.
+                stopped_by = stop.signal_name
+                if state.step in validate_after or stopped_by or _is_due(state.step, settings.checkpoint_every):
                     _save(task, optimizer, state)
                 listeners.on_step(state)
                 if state.finished:
                     return state
-                if stop.signal_name:
-                    raise InterruptedRunError(f"{stop.signal_name} after step {state.step:,}, which was checkpointed")
+                if stopped_by:
+                    raise InterruptedRunError(f"{stopped_by} after step {state.step:,}, which was checkpointed")
     return state
 
 
@@ -120,8 +131,7 @@ def optimizer_step(
     optimizer: torch.optim.Optimizer,
     rows: np.ndarray,
     weights: torch.Tensor | None,
-    window: Window,
-) -> None:
+) -> StepResult:
     """One update from the examples in `rows`, accumulated over forward passes within the token budget.
 
     The loss of every part is divided by the weight of the whole batch, so that the cut changes nothing but rounding.
@@ -129,7 +139,8 @@ def optimizer_step(
     settings, started = task.settings, time.perf_counter()
     batch_weight = total_weight(torch.from_numpy(task.train.labels[rows]), None if weights is None else weights.cpu())
     optimizer.zero_grad(set_to_none=True)
-    batch_loss = 0.0
+    batch_loss, tokens = 0.0, 0
+    predicted = np.zeros(len(task.class_names), dtype=np.int64)
     for part in micro_batches(rows, task.train.lengths, task.plan.training_tokens):
         batch = task.train.collate(part)
         inputs = {name: tensor.to(accelerator.device) for name, tensor in batch.inputs.items()}
@@ -138,7 +149,8 @@ def optimizer_step(
         loss = summed_cross_entropy(logits, batch.labels.to(accelerator.device), weights, settings.label_smoothing)
         accelerator.backward(loss / batch_weight)
         batch_loss += float(loss.detach())
-        window.tokens += batch.tokens
+        tokens += batch.tokens
+        predicted += np.bincount(logits.detach().argmax(dim=1).cpu().numpy(), minlength=len(predicted))
     if not np.isfinite(batch_loss):
         raise TenorError(
             f"the loss of a batch is {batch_loss}: training can't go on. Lower training.learning_rate or "
@@ -147,11 +159,22 @@ def optimizer_step(
     learning = [p for p in task.model.parameters() if p.requires_grad]
     limit = settings.max_grad_norm or float("inf")
     grad_norm = float(accelerator.clip_grad_norm_(learning, limit))
+    # With fp16 the scaler skips such a step and lowers the loss scale.
+    if not np.isfinite(grad_norm) and accelerator.scaler is None:
+        raise TenorError(
+            f"the gradient of a batch has the norm {grad_norm}: training can't go on. Lower training.learning_rate or "
+            f"training.head_learning_rate, or use training.precision=fp32"
+        )
     optimizer.step()
-    window.loss += batch_loss
-    window.weight += batch_weight
-    window.grad_norm = max(window.grad_norm, grad_norm)
-    window.seconds += time.perf_counter() - started
+    return StepResult(
+        loss=batch_loss,
+        weight=batch_weight,
+        grad_norm=grad_norm,
+        tokens=tokens,
+        seconds=time.perf_counter() - started,
+        predicted_counts=predicted.tolist(),
+        label_counts=np.bincount(task.train.labels[rows], minlength=len(predicted)).tolist(),
+    )
 
 
 def validation_steps(task: TrainingTask) -> set[int]:
@@ -194,6 +217,7 @@ def _record(state: TrainState, settings: Training, factor: float, listeners: Lis
             "grad_norm": window.grad_norm,
             "tokens_per_second": window.tokens / window.seconds,
         },
+        window,
     )
     state.window = Window()
 
@@ -208,4 +232,11 @@ def _save(task: TrainingTask, optimizer: torch.optim.Optimizer, state: TrainStat
     best = checkpoint_path(task.checkpoints, state.best.step) if state.best else None
     for path in list_checkpoints(task.checkpoints)[: -task.settings.keep_last]:
         if path != best:
+            shutil.rmtree(path)
+
+
+def _drop_checkpoints_after(folder: Path, step: int) -> None:
+    """Remove what an abandoned future left, such as a damaged checkpoint: it would pass for newer than what follows."""
+    for path in list_checkpoints(folder):
+        if int(path.name.removeprefix("step-")) > step:
             shutil.rmtree(path)

@@ -1,20 +1,48 @@
 """Where a training run stands: plain numbers that JSON holds exactly, so that a resumed run goes on as if never cut."""
 
+import math
 from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one optimizer step saw."""
+
+    loss: float
+    """Sum of the weighted losses of its examples, nats."""
+    weight: float
+    """Sum of their weights."""
+    grad_norm: float
+    """Before clipping."""
+    tokens: int
+    seconds: float
+    predicted_counts: list[int]
+    """Predictions per class, as the model made them while training."""
+    label_counts: list[int]
+    """Labels per class."""
 
 
 @dataclass
 class Window:
-    """What happened since the last record."""
+    """What happened since the last record: sums over steps, and the largest gradient norm."""
 
     loss: float = 0.0
-    """Sum of the weighted losses of its examples, nats."""
     weight: float = 0.0
-    """Sum of their weights."""
+    grad_norm: float = 0.0
     tokens: int = 0
     seconds: float = 0.0
-    grad_norm: float = 0.0
-    """Largest norm before clipping."""
+    predicted_counts: list[int] = field(default_factory=list)
+    label_counts: list[int] = field(default_factory=list)
+
+    def add(self, step: StepResult) -> None:
+        self.loss += step.loss
+        self.weight += step.weight
+        # With fp16 a step whose gradient overflowed is skipped; JSON has no infinity.
+        self.grad_norm = max(self.grad_norm, step.grad_norm if math.isfinite(step.grad_norm) else 0.0)
+        self.tokens += step.tokens
+        self.seconds += step.seconds
+        self.predicted_counts = _added(self.predicted_counts, step.predicted_counts)
+        self.label_counts = _added(self.label_counts, step.label_counts)
 
 
 @dataclass
@@ -80,3 +108,7 @@ class TrainState:
         if is_best:
             self.best = validation
         return is_best
+
+
+def _added(sums: list[int], counts: list[int]) -> list[int]:
+    return [a + b for a, b in zip(sums, counts, strict=True)] if sums else counts

@@ -23,6 +23,7 @@ from tenor.training.overview import (
 from tenor.workflows.evaluate import Evaluation
 from tenor.workflows.measure import result_rows
 from tenor.workflows.prepare import Prepared, present_splits
+from tenor.workflows.runs_table import duration
 
 
 def show_overview(console: Console, prepared: Prepared) -> None:
@@ -78,13 +79,6 @@ def show_evaluation(console: Console, found: Evaluation) -> None:
     console.print(confusion_table(found.result.metrics.confusion, [one.name for one in found.result.metrics.per_class]))
     weights = f"{found.run.model / 'model.safetensors'}, SHA-256 {found.weights_sha256}, step {found.step:,}"
     console.print(_fact_table({"weights": weights}))
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people say them."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _label_table(prepared: Prepared, first_batches: np.ndarray) -> Table:

@@ -1,9 +1,12 @@
 """A whole run: configuration → data → training → best checkpoint → evaluation, traced from end to end."""
 
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 
 from tenor.config.describe import to_yaml
@@ -14,32 +17,25 @@ from tenor.data.dataset import Absent, LabelledText, SourceData
 from tenor.data.tokenization import tokenizer_digest
 from tenor.errors import TenorError, UserError
 from tenor.evaluation.evaluate import SplitResult, evaluation_json
-from tenor.evaluation.plots import confusion_figure
 from tenor.evaluation.predictions import write_predictions
 from tenor.inference.logits import Forward, predict
-from tenor.measures.metrics import Metrics
 from tenor.model.classifier import weights_digest
 from tenor.model.freezing import anatomy
 from tenor.runs.directory import DEFAULT_ROOT, RunDirectory, create_run, find_run
 from tenor.runs.files import remove_leftovers, write_json, write_text
 from tenor.runs.manifest import new_manifest, process_lives, read_manifest, update_manifest
-from tenor.training.checkpoint import (
-    Checkpoint,
-    DamagedCheckpointError,
-    checkpoint_path,
-    list_checkpoints,
-    load_weights,
-    verify_checkpoint,
-)
-from tenor.training.loop import Listeners, TrainingTask, fit, make_accelerator
-from tenor.training.progress import ProgressLine, progress_line
-from tenor.training.recorder import Recorder
-from tenor.training.state import TrainState, Validation
+from tenor.training.checkpoint import checkpoint_path, list_checkpoints, load_weights, verify_checkpoint
+from tenor.training.progress import progress_line
+from tenor.training.state import TrainState
 from tenor.workflows.export_model import save_model
+from tenor.workflows.findings import RunFindings, evaluation_report
 from tenor.workflows.measure import fit_baselines, measure_split, result_rows
 from tenor.workflows.outcome import Outcome, checkpoint_rows, recorded_outcome
+
+from tenor.workflows.preflight import run_preflight
 from tenor.workflows.prepare import Prepared, data_fingerprint, make_examples, prepare, present_splits
 from tenor.workflows.show import show_finish, show_overview
+from tenor.workflows.watched_fit import watched_fit
 
 
 @dataclass(frozen=True)
@@ -51,7 +47,10 @@ class RunResult:
     results: dict[str, SplitResult]
     """By split: validation and, where there is one, test."""
     best_step: int
+    checkpoint_sha256: str
+    """Of the best checkpoint's weights."""
     weights_sha256: str
+    """Of the weights below `model/`."""
 
 
 def train(
@@ -115,21 +114,24 @@ def _run(
 ) -> RunResult:
     with recorded_outcome(run, root, config) as outcome:
         console.print(f"run {run.path}", highlight=False, soft_wrap=True)
+        findings = RunFindings(run, config, console)
         prepared = prepare(config, given)
-        _trace_inputs(run, prepared)
+        _trace_inputs(run, prepared, resume)
         show_overview(console, prepared)
-        started = time.perf_counter()
-        examples, forward = make_examples(prepared, console)
-        trained_from = time.perf_counter()
-        state = _train(run, prepared, examples, forward, console, resume)
-        trained = time.perf_counter()
-        result = _finish(run, root, prepared, examples, forward, state, outcome, console)
-        timings = {
-            "encode": trained_from - started,
-            "train": trained - trained_from,
-            "evaluate": time.perf_counter() - trained,
-        }
-        update_manifest(run, timings=timings)
+        with _recorded(outcome, findings):
+            times = [time.perf_counter()]
+            findings.add(run_preflight(prepared))
+            times.append(time.perf_counter())
+            examples, forward = make_examples(prepared, console)
+            times.append(time.perf_counter())
+            state = watched_fit(run, prepared, examples, forward, findings, console, resume)
+            times.append(time.perf_counter())
+            result = _finish(run, root, prepared, examples, forward, state, outcome, console)
+            times.append(time.perf_counter())
+            timings = dict(zip(("preflight", "encode", "train", "evaluate"), np.diff(times).tolist(), strict=True))
+            update_manifest(run, timings=timings)
+            findings.add(evaluation_report(config, result.results, state, result.checkpoint_sha256, findings.found))
+            findings.close()
     rows = [
         row
         for split, found in result.results.items()
@@ -139,7 +141,17 @@ def _run(
     return result
 
 
-def _trace_inputs(run: RunDirectory, prepared: Prepared) -> None:
+@contextmanager
+def _recorded(outcome: Outcome, findings: RunFindings) -> Iterator[None]:
+    """Put what was found into the summary's row, however the block ends."""
+    try:
+        yield
+    finally:
+        outcome.findings = tuple(asdict(finding) for finding in findings.found)
+
+
+def _trace_inputs(run: RunDirectory, prepared: Prepared, resume: bool) -> None:
+    """Fingerprint data, weights and tokenizer; a resumed run must find them as they were."""
     model = prepared.classifier.model
     body = anatomy(model).body
     weights = {name: parameter for name, parameter in model.named_parameters() if name in body}
@@ -148,103 +160,13 @@ def _trace_inputs(run: RunDirectory, prepared: Prepared) -> None:
         "encoder_weights": weights_digest(weights),
         "tokenizer": tokenizer_digest(prepared.classifier.tokenizer),
     }
+    before = read_manifest(run).fingerprints
+    known = {name: digest for name, digest in before.items() if isinstance(digest, str)}
+    changed = [name for name, digest in fingerprints.items() if known.get(name, digest) != digest]
+    if resume and changed:
+        what = " and ".join(changed)
+        raise UserError(f"{run.reference} can't go on: {what} changed since it began; restore that, or start a new run")
     update_manifest(run, fingerprints=fingerprints, threads=prepared.plan.threads, timings=prepared.timings)
-
-
-def _train(
-    run: RunDirectory,
-    prepared: Prepared,
-    examples: dict[str, Examples],
-    forward: Forward,
-    console: Console,
-    resume: bool,
-) -> TrainState:
-    config, plan = prepared.config, prepared.plan
-    task = TrainingTask(
-        model=prepared.classifier.model,
-        learning=prepared.learning,
-        forward=forward,
-        train=examples["train"],
-        validation=examples["validation"],
-        class_names=prepared.splits.train.class_names,
-        settings=config.training,
-        seed=config.seed,
-        plan=plan,
-        checkpoints=run.checkpoints,
-    )
-    checkpoint = newest_checkpoint(run, console) if resume else None
-    done = checkpoint.step if checkpoint else 0
-    accelerator = make_accelerator(plan)
-    recorder = Recorder(run, config.training.trackers, done)
-    if checkpoint:
-        console.print(f"going on from {checkpoint.path} (step {done:,} of {task.total_steps:,})", highlight=False)
-    try:
-        with progress_line(console, "step", task.total_steps, done) as line:
-            return fit(task, accelerator, checkpoint, _listeners(recorder, line, console, task))
-    except (RuntimeError, MemoryError) as error:
-        if not _is_out_of_memory(error):
-            raise
-        raise TenorError(
-            f"memory ran out: lower training.token_budget (now {plan.training_tokens:,} tokens per forward pass) "
-            f"or data.max_length (now {config.data.max_length})"
-        ) from error
-    finally:
-        recorder.close()
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    # PyTorch has a class of its own for GPUs only; on a CPU its allocator speaks through a RuntimeError.
-    message = str(error).lower()
-    return isinstance(error, MemoryError) or "out of memory" in message or "can't allocate memory" in message
-
-
-def _listeners(recorder: Recorder, line: ProgressLine, console: Console, task: TrainingTask) -> Listeners:
-    latest: dict[str, float] = {}
-
-    def on_record(step: int, values: dict[str, float]) -> None:
-        recorder.record("train", step, **values)
-        latest.update(values)
-
-    def on_step(state: TrainState) -> None:
-        line.advance(1, _detail(latest))
-
-    def on_validation(validation: Validation, metrics: Metrics) -> None:
-        recorder.record(
-            "validation",
-            validation.step,
-            epoch=validation.epoch,
-            accuracy=validation.accuracy,
-            macro_f1=validation.macro_f1,
-            loss=validation.loss,
-        )
-        title = f"Validation after step {validation.step}"
-        recorder.figure(
-            "validation/confusion", validation.step, confusion_figure(metrics.confusion, task.class_names, title)
-        )
-        console.print(
-            f"epoch {validation.epoch:.2f}  validation accuracy {validation.accuracy:.2%}  "
-            f"macro F1 {validation.macro_f1:.4f}  loss {validation.loss:.4f}",
-            highlight=False,
-        )
-
-    return Listeners(on_record, on_step, on_validation)
-
-
-def _detail(latest: dict[str, float]) -> str:
-    if not latest:
-        return ""
-    speed = f"{latest['tokens_per_second']:,.0f} tokens/s"
-    return f"loss {latest['loss']:.3f}  rate {latest['learning_rate']:.1e}  {speed}"
-
-
-def newest_checkpoint(run: RunDirectory, console: Console) -> Checkpoint | None:
-    """The newest checkpoint whose every byte is as written; a damaged one is told, and the one before it used."""
-    for path in reversed(list_checkpoints(run.checkpoints)):
-        try:
-            return verify_checkpoint(path)
-        except DamagedCheckpointError as damage:
-            console.print(f"[red]damaged checkpoint[/]: {damage}; trying the one before it", soft_wrap=True)
-    return None
 
 
 def _finish(
@@ -291,7 +213,7 @@ def _finish(
         root, [verify_checkpoint(path) for path in list_checkpoints(run.checkpoints)], state
     )
     outcome.val_metrics, outcome.test_metrics = _summary(written["val"]), _summary(written["test"])
-    return RunResult(run, config, results, best.step, digest)
+    return RunResult(run, config, results, best.step, best.digest, digest)
 
 
 def _summary(split: dict) -> dict:

@@ -1,0 +1,193 @@
+"""Checkpoints: whether the weights that were evaluated are known, kept, and the best of the run."""
+
+from tenor.checks.evidence import CheckpointEvidence, ValidationPoint
+from tenor.checks.finding import CannotTell, Observation
+from tenor.checks.rule import rule
+
+SUCCESS_WORDS = frozenset({"ok", "completed", "complete", "success", "succeeded", "done", "finished"})
+# Metrics are logged with 4 to 6 digits by common loops; a smaller difference may be their rounding.
+ROUNDING = 1e-6
+DIGEST_SHOWN = 12
+
+
+def best_validation(validations: tuple[ValidationPoint, ...]) -> ValidationPoint:
+    """The validation with the largest value, of equal ones the first; what is not a number counts as worst."""
+    return max(validations, key=lambda point: point.value if point.value == point.value else float("-inf"))
+
+
+def trace_gap(checkpoint: CheckpointEvidence) -> str | None:
+    """Why the checkpoint can't be traced, in words; None where it can."""
+    if checkpoint.path_recorded and checkpoint.path is None:
+        return "the recorded path is null"
+    if checkpoint.path is not None and checkpoint.exists is False:
+        return f"nothing lies at the recorded path {checkpoint.path}"
+    return None
+
+
+@rule("CKP001", "error")
+def chosen_is_not_best(checkpoint: CheckpointEvidence) -> Observation | None:
+    """The chosen checkpoint is not the best one in the log
+
+    Measures: the selecting metric at the chosen checkpoint beside its largest value over all validations of the log.
+
+    Threshold: no validation may be better by more than 1e-6, the rounding of logged metrics; an exact invariant.
+
+    Why: selection that compares in the wrong direction (a loss maximised, a score minimised) or keeps the last
+    checkpoint reports a worse model than the one that was paid for, and sometimes the untrained one.
+
+    Look-alikes: ties between validations are fine, whichever of them was chosen. A run that keeps its last weights on
+    purpose chooses nothing; give no chosen step for it.
+
+    Mend: select by the metric in its direction (`greater_is_better` in `transformers`), load that checkpoint before the
+    evaluation, and evaluate again; in Tenor `training.select_by`.
+
+    Reference: Prechelt 1998, Early Stopping - But When?
+    """
+    if checkpoint.chosen_step is None or not checkpoint.validations:
+        raise CannotTell("neither the chosen step nor a log of validations is known")
+    best = best_validation(checkpoint.validations)
+    chosen = [point for point in checkpoint.validations if point.step == checkpoint.chosen_step]
+    if not chosen:
+        raise CannotTell(f"the log has no validation at the chosen step {checkpoint.chosen_step:,}")
+    value = best_validation(tuple(chosen)).value
+    if not best.value > value + ROUNDING and (value == value or best.value != best.value):
+        return None
+    metric = checkpoint.metric or "the selecting metric"
+    return Observation(
+        observed=f"step {checkpoint.chosen_step:,} was chosen: {metric} {value:.6g} (larger is better)",
+        expected=f"step {best.step:,}: {metric} {best.value:.6g}",
+        n=len(checkpoint.validations),
+        cause="the selection compares in the wrong direction, or the last weights were kept",
+        fix=f"load the checkpoint of step {best.step:,}, evaluate it, and correct the direction of the comparison",
+    )
+
+
+@rule("CKP002", "error")
+def evaluated_is_not_chosen(checkpoint: CheckpointEvidence) -> Observation | None:
+    """The evaluated checkpoint is not the chosen one
+
+    Measures: the digest (else the step) of the weights that were evaluated beside that of the chosen checkpoint.
+
+    Threshold: they must be the same; an exact invariant.
+
+    Why: a result that belongs to other weights than those that are shipped says nothing about them. Freshly
+    initialised weights, loaded by mistake, predict one class.
+
+    Look-alikes: averaged or quantised weights differ from the checkpoint on purpose; give their own digest as chosen.
+
+    Mend: load the chosen checkpoint right before the evaluation, compare digests, and evaluate again.
+
+    Reference: Pineau et al. 2021, Improving Reproducibility in Machine Learning Research.
+    """
+    digests = (checkpoint.chosen_digest, checkpoint.evaluated_digest)
+    steps = (checkpoint.chosen_step, checkpoint.evaluated_step)
+    if None not in digests:
+        kind, chosen, evaluated = "digest", *(str(digest)[:DIGEST_SHOWN] for digest in digests)
+        same = digests[0] == digests[1]
+    elif None not in steps:
+        kind, chosen, evaluated = "step", *(f"{step:,}" for step in steps)
+        same = steps[0] == steps[1]
+    else:
+        raise CannotTell("digest or step of both the chosen and the evaluated checkpoint are not recorded")
+    if same:
+        return None
+    return Observation(
+        observed=f"evaluated: {kind} {evaluated}",
+        expected=f"the chosen checkpoint: {kind} {chosen}",
+        n=1,
+        cause="other weights than the chosen ones were in memory, or loaded, when the model was evaluated",
+        fix="load the chosen checkpoint right before the evaluation, compare its digest, and evaluate again",
+    )
+
+
+@rule("CKP003", "error")
+def untraceable_checkpoint(checkpoint: CheckpointEvidence) -> Observation | None:
+    """No checkpoint can be traced
+
+    Measures: whether the run's record names a checkpoint, and whether something lies there.
+
+    Threshold: a path that is recorded is not null, and exists; an exact invariant.
+
+    Why: without it no one can say which weights the reported numbers belong to, nor load, check or ship them.
+
+    Look-alikes: a record without any field for a path is not judged, nor is a path of another machine.
+
+    Mend: save the best checkpoint during training, write its path and digest into the record, and fail the run where
+    that is not possible; in Tenor every completed run has one.
+
+    Reference: Pineau et al. 2021, Improving Reproducibility in Machine Learning Research.
+    """
+    gap = trace_gap(checkpoint)
+    if gap is None:
+        if checkpoint.path is None or checkpoint.exists is None:
+            raise CannotTell("there is no record of a checkpoint's path that can be looked up from here")
+        return None
+    return Observation(
+        observed=gap,
+        expected="the path of a checkpoint that exists",
+        n=1,
+        cause="no checkpoint was saved, or it was saved and its path was lost, moved or pruned",
+        fix="save the best checkpoint, record its path and digest, and evaluate from the file, not from memory",
+    )
+
+
+@rule("CKP004", "error")
+def metrics_not_recorded(checkpoint: CheckpointEvidence) -> Observation | None:
+    """Validation metrics are null
+
+    Measures: whether the run's record holds validation metrics where it has a place for them.
+
+    Threshold: the place is not null; an exact invariant.
+
+    Why: a model without a validation result was not selected by one, and a collapse goes unnoticed until the test.
+
+    Look-alikes: a run that failed or was refused before its first validation says so in its status and is not judged.
+
+    Mend: validate at least once per epoch, write the metrics with the checkpoint, and treat their absence as a failure.
+
+    Reference: Dodge et al. 2019, Show Your Work.
+    """
+    if checkpoint.metrics_recorded is None:
+        raise CannotTell("there is no record with a place for validation metrics")
+    if checkpoint.metrics_recorded:
+        return None
+    return Observation(
+        observed="the validation metrics are null",
+        expected="the chosen checkpoint's metrics on the validation rows",
+        n=1,
+        cause="no validation took place, or its result was looked up under a name that does not exist",
+        fix="validate the chosen checkpoint and write the result; let the run fail where it is missing",
+    )
+
+
+@rule("CKP005", "error", explained_by=("CKP003", "CKP004"))
+def success_without_result(checkpoint: CheckpointEvidence) -> Observation | None:
+    """The status says success though the checkpoint or the metrics are missing
+
+    Measures: the recorded status beside the recorded checkpoint and validation metrics.
+
+    Threshold: a status of success (ok, completed, …) needs both; an exact invariant.
+
+    Why: whoever reads the summary believes the status. "ok" then only means that no exception was raised.
+
+    Look-alikes: failed, interrupted, refused and running say that something may be missing, and pass.
+
+    Mend: set the status from what is there (checkpoint on disk, finite metrics), as the last thing that a run does.
+
+    Reference: Sculley et al. 2015, Hidden Technical Debt in Machine Learning Systems.
+    """
+    if checkpoint.status is None:
+        raise CannotTell("the run's status is not recorded")
+    if checkpoint.status.strip().lower() not in SUCCESS_WORDS:
+        return None
+    missing = [gap for gap in (trace_gap(checkpoint),) if gap]
+    missing += ["the validation metrics are null"] if checkpoint.metrics_recorded is False else []
+    if not missing:
+        return None
+    return Observation(
+        observed=f"status {checkpoint.status!r}, but {' and '.join(missing)}",
+        expected="a success only with a checkpoint and metrics",
+        n=len(missing),
+        cause="the status tells that the program did not crash, not that there is a result",
+        fix="decide the status from the checkpoint and the metrics, after both were written and read back",
+    )

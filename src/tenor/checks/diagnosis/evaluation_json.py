@@ -1,0 +1,140 @@
+"""An evaluation as JSON: confusion matrices, classification reports, accuracies, under whatever usual names."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tenor.checks.diagnosis.material import Material, evaluation_evidence, is_class_entry, number
+from tenor.checks.evidence import CheckpointEvidence, SplitClaims
+from tenor.checks.evl_measures import rounding_of
+from tenor.errors import UserError
+
+_BARE = {
+    "validation": ("val", "validation", "valid", "dev", "eval"),
+    "test": ("test",),
+}
+SPLIT_KEYS = {
+    name: (*keys, *(f"{key}_{what}" for key in keys for what in ("metrics", "results"))) for name, keys in _BARE.items()
+}
+CONFUSION_KEYS = ("confusion_matrix", "confusion", "cm")
+REPORT_KEYS = ("report", "classification_report")
+ACCURACY_KEYS = ("accuracy", "acc", "eval_accuracy", "val_accuracy", "val_acc", "test_accuracy", "test_acc")
+COUNT_KEYS = ("n", "eval_samples", "n_samples", "num_samples", "total")
+
+
+def is_evaluation(found: object) -> bool:
+    """Whether a JSON value is an evaluation: splits, one split, or a bare classification report."""
+    if not isinstance(found, Mapping):
+        return False
+    named = [found[key] for keys in SPLIT_KEYS.values() for key in keys if key in found]
+    return _is_split(found) or any(one is None or _is_split(one) for one in named)
+
+
+def read_evaluation(found: Mapping[str, Any], path: Path) -> list[Material]:
+    """Evidence from such a value. Raises UserError for a confusion matrix that is none."""
+    splits = splits_of(found, str(path))
+    evidence: list[Any] = [evaluation_evidence(splits)] if splits else []
+    nulls = any(key in found and found[key] is None for key in SPLIT_KEYS["validation"])
+    checkpoint = found.get("checkpoint")
+    if nulls or isinstance(checkpoint, Mapping):
+        evidence.append(CheckpointEvidence(metrics_recorded=False if nulls else None))
+    return [Material("an evaluation (JSON)", tuple(evidence))]
+
+
+def splits_of(found: Mapping[str, Any], where: str) -> dict[str, SplitClaims]:
+    """What is said of each split; a split that is null or holds no result is left out."""
+    splits = {}
+    for name, keys in SPLIT_KEYS.items():
+        for key in keys:
+            claims = claims_of(found.get(key), f"{where}: {key}")
+            if claims is not None and name not in splits:
+                splits[name] = claims
+    bare = claims_of(found, where)
+    if not splits and bare is not None:
+        file_name = Path(where).name.lower()
+        guessed = next((name for name, keys in _BARE.items() if any(key in file_name for key in keys[:2])), "")
+        splits[guessed or "evaluation"] = bare
+    return splits
+
+
+def claims_of(found: object, where: str) -> SplitClaims | None:
+    """One split's result; None where nothing is said. Raises UserError for a confusion matrix that is none."""
+    if not isinstance(found, Mapping) or not _is_split(found):
+        return None
+    report = found if _is_report(found) else _first(found, REPORT_KEYS)
+    report = report if isinstance(report, Mapping) and _is_report(report) else None
+    given = _first(found, CONFUSION_KEYS)
+    confusion = _confusion(given, where) if given is not None else _confusion_of(report)
+    accuracy = number(_first(found, ACCURACY_KEYS))
+    baselines = found.get("baselines")
+    baselines = baselines if isinstance(baselines, Mapping) else {}
+    count = number(_first(found, COUNT_KEYS))
+    supports = sum(number(e["support"]) or 0 for e in _classes(report)) if report else 0
+    rows = confusion.sum() if confusion is not None else count if count is not None else supports
+    return SplitClaims(
+        n=int(rows),
+        confusion=confusion,
+        accuracy=number(report.get("accuracy")) if accuracy is None and report else accuracy,
+        report=report,
+        expected_n=int(count) if count is not None else None,
+        text_baseline_accuracy=number(baselines.get("text")),
+        majority_accuracy=number(baselines.get("majority")),
+    )
+
+
+def _is_split(found: object) -> bool:
+    if not isinstance(found, Mapping):
+        return False
+    return _is_report(found) or _first(found, (*CONFUSION_KEYS, *REPORT_KEYS, *ACCURACY_KEYS)) is not None
+
+
+def _is_report(found: Mapping[str, Any]) -> bool:
+    return any(
+        isinstance(value, Mapping) and {"precision", "recall", "support"} <= set(value) for value in found.values()
+    )
+
+
+def _classes(report: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [value for key, value in report.items() if is_class_entry((key, value))]
+
+
+def _first(found: Mapping[str, Any], keys: tuple[str, ...]) -> Any:
+    return next((found[key] for key in keys if found.get(key) is not None), None)
+
+
+def _confusion(given: Any, where: str) -> np.ndarray:
+    try:
+        counts = np.array(given, dtype=np.float64)
+    except (TypeError, ValueError):
+        counts = np.empty(0)
+    square = counts.ndim == 2 and counts.shape[0] == counts.shape[1] and counts.size > 0
+    if not square or not np.isfinite(counts).all() or (counts < 0).any() or (counts != counts.round()).any():
+        raise UserError(
+            f"{where}: the confusion matrix is no square table of counts ({str(given)[:60]}). Expected K rows (true "
+            f"classes) of K counts (predicted classes), not normalised."
+        )
+    return counts.astype(np.int64)
+
+
+def _confusion_of(report: Mapping[str, Any] | None) -> np.ndarray | None:
+    """The matrix that a report allows to be concluded: of two classes, or of one predicted class."""
+    classes = _classes(report) if report else []
+    values = [[number(entry.get(name)) for name in ("support", "recall", "precision")] for entry in classes]
+    if len(classes) < 2 or any(value is None for row in values for value in row):
+        return None
+    support, recall, precision = np.array(values, dtype=np.float64).T
+    if any(rounding_of(r) * s > 0.25 and r not in (0.0, 1.0) for r, s in zip(recall, support, strict=True)):
+        return None
+    right = np.round(recall * support)
+    if len(classes) == 2:
+        return np.array([[right[0], support[0] - right[0]], [support[1] - right[1], right[1]]]).astype(np.int64)
+    only = int(right.argmax())
+    if right[only] != support[only] or right.sum() != right[only] or not precision[only]:
+        return None
+    if abs(right[only] / precision[only] - support.sum()) > 0.5:
+        return None
+    counts = np.zeros((len(classes), len(classes)), dtype=np.int64)
+    counts[:, only] = support
+    return counts

@@ -1,0 +1,96 @@
+"""Folders of TensorBoard event files: loss, rate and validation accuracy by their usual tags."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tenor.checks.diagnosis.material import Material
+from tenor.checks.evidence import CheckpointEvidence, StepEvidence, ValidationPoint
+from tenor.errors import UserError
+
+PATTERN = "*tfevents*"
+HELD_OUT = re.compile(r"(^|[^a-z])(eval|val|valid|validation|dev|test)", re.IGNORECASE)
+LOSS = re.compile(r"loss", re.IGNORECASE)
+ACCURACY = re.compile(r"(^|[^a-z])acc(uracy)?([^a-z]|$)", re.IGNORECASE)
+RATE = re.compile(r"(learning[_ ]?rate|(^|[^a-z])lr([^a-z]|$))", re.IGNORECASE)
+NORM = re.compile(r"grad(ient)?[_ ]?norm", re.IGNORECASE)
+FOLDERS_AT_MOST = 50
+
+Series = dict[int, float]
+
+
+def event_folders(path: Path) -> list[Path]:
+    """The folders at or below `path` that hold event files."""
+    return sorted({file.parent for file in path.rglob(PATTERN) if file.is_file()})[:FOLDERS_AT_MOST]
+
+
+def read_event_folders(path: Path) -> list[Material]:
+    """One material per folder with scalars. Raises UserError where there is none."""
+    folders = event_folders(path)
+    materials, tags = [], set()
+    for folder in folders:
+        series = read_scalars(folder)
+        tags |= set(series)
+        evidence = _evidence(series)
+        if evidence:
+            materials.append(Material("TensorBoard event files", evidence, folder.relative_to(path).as_posix()))
+    if not materials:
+        found = f"the tags are {', '.join(sorted(tags)[:8])}" if tags else "they hold no scalars"
+        raise UserError(
+            f"{path}: event files were found, but {found}. Expected a loss, or an accuracy with eval, val or test in "
+            f"its tag."
+        )
+    return materials if len(materials) > 1 else [Material(materials[0].kind, materials[0].evidence)]
+
+
+def read_scalars(folder: Path) -> dict[str, Series]:
+    """Every scalar tag's values by step; of a step that was logged twice the last."""
+    from tensorboard.backend.event_processing.event_accumulator import (  # type: ignore[import-untyped]
+        EventAccumulator,
+    )
+    from tensorboard.util import tensor_util  # type: ignore[import-untyped]
+
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0, "tensors": 0, "images": 1})
+    try:
+        events.Reload()
+        tags = events.Tags()
+        series = {tag: {one.step: float(one.value) for one in events.Scalars(tag)} for tag in tags["scalars"]}
+        for tag in tags["tensors"]:  # As TensorFlow 2 writes its scalars.
+            values = [(one.step, tensor_util.make_ndarray(one.tensor_proto)) for one in events.Tensors(tag)]
+            if all(value.size == 1 and value.dtype.kind in "fiu" for _, value in values):
+                series[tag] = {step: float(value.reshape(())) for step, value in values}
+    except Exception as error:  # The reader raises whatever broken bytes lead it to.
+        raise UserError(f"{folder}: the event files can't be read ({error}). Write them anew.") from error
+    return series
+
+
+def _evidence(series: dict[str, Series]) -> tuple[Any, ...]:
+    training = {tag: values for tag, values in series.items() if not HELD_OUT.search(tag)}
+    loss = _first(training, LOSS)
+    evidence: list[Any] = []
+    if loss:
+        steps = sorted(loss)
+        evidence.append(
+            StepEvidence(
+                steps=np.array(steps, dtype=np.int64),
+                loss=np.array([loss[step] for step in steps]),
+                grad_norm=_aligned(_first(training, NORM), steps),
+                learning_rate=_aligned(_first(training, RATE), steps),
+            )
+        )
+    accuracy = _first({tag: values for tag, values in series.items() if HELD_OUT.search(tag)}, ACCURACY)
+    if accuracy:
+        points = tuple(ValidationPoint(step, value) for step, value in sorted(accuracy.items()))
+        evidence.append(CheckpointEvidence(validations=points, metric="accuracy"))
+    return tuple(evidence)
+
+
+def _first(series: dict[str, Series], pattern: re.Pattern[str]) -> Series:
+    """The series whose tag fits; of several the shortest tag, which is the least special."""
+    return series[min(tags, key=len)] if (tags := [tag for tag in series if pattern.search(tag)]) else {}
+
+
+def _aligned(values: Series, steps: list[int]) -> np.ndarray | None:
+    return np.array([values[step] for step in steps]) if values and all(step in values for step in steps) else None

@@ -1,0 +1,127 @@
+"""Diagnosis: evidence from what is left of a run, every rule on it, and the causes in order."""
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tenor.checks.catalogue import BY_CODE
+from tenor.checks.diagnosis.causes import Cause, is_symptom, ranked_causes
+from tenor.checks.diagnosis.likelihood import facts_of
+from tenor.checks.diagnosis.material import Material
+from tenor.checks.diagnosis.read import read_material
+from tenor.checks.finding import Finding
+from tenor.checks.run import fold, run_rules
+
+
+@dataclass(frozen=True)
+class NotChecked:
+    """A rule that what is left does not allow to run."""
+
+    code: str
+    title: str
+    reason: str
+    settled_by: str
+    """What it would take."""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What is wrong with a run, and why."""
+
+    path: str
+    kind: str
+    """What the path holds, in words."""
+    findings: tuple[Finding, ...]
+    """All of them: errors first, causes before symptoms."""
+    symptoms: tuple[Finding, ...]
+    """Those that another one explains, or must explain."""
+    causes: tuple[Cause, ...]
+    """The first one first."""
+    ruled_out: tuple[str, ...]
+    """Codes of possible causes of a symptom whose rules ran and found nothing."""
+    not_checked: tuple[NotChecked, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return asdict(self)
+
+
+def diagnose(path: Path | str) -> Diagnosis:
+    """Read whatever is left of a run, or of several, and name the causes; nothing is trained, loaded or unpickled.
+
+    Raises UserError for a path that holds nothing that is understood.
+    """
+    materials = read_material(Path(path))
+    parts = [_diagnose_one(material, str(path)) for material in materials]
+    return parts[0] if len(parts) == 1 else _together([m.name for m in materials], parts)
+
+
+def _diagnose_one(material: Material, path: str) -> Diagnosis:
+    earlier = [finding for report in material.earlier for finding in report.findings]
+    report = run_rules(material.evidence, "post-mortem", earlier=earlier)
+    # What was found during the run rests on more than what is left, so it is kept unless it is found again.
+    latest = {finding.code: finding for finding in (*earlier, *report.findings)}
+    findings = fold(latest.values())
+    ran = {code for one in (report, *material.earlier) for code in one.ran}
+    skipped = [one for one in report.skipped if one.code not in ran]
+    causes = ranked_causes(findings, [one.code for one in skipped], facts_of(material))
+    possible = {code for f in findings if (rule := BY_CODE.get(f.code)) for code in rule.explained_by}
+    return Diagnosis(
+        path=path,
+        kind=material.kind,
+        findings=findings,
+        symptoms=tuple(f for f in findings if f.caused_by or is_symptom(f)),
+        causes=causes,
+        ruled_out=tuple(code for code in BY_CODE if code in possible & ran - latest.keys()),
+        not_checked=tuple(_not_checked(one.code, one.reason) for one in skipped),
+    )
+
+
+def _not_checked(code: str, reason: str) -> NotChecked:
+    rule = BY_CODE[code]
+    return NotChecked(code, rule.title, reason, " and ".join(kind.held_by for kind in rule.needs))
+
+
+def _together(names: list[str], parts: list[Diagnosis]) -> Diagnosis:
+    """Several runs in one diagnosis: findings say whose they are, equal causes become one."""
+    findings = [
+        replace(finding, observed=f"{name}: {finding.observed}")
+        for name, part in zip(names, parts, strict=True)
+        for finding in part.findings
+    ]
+    weight = {"error": 0, "warning": 1, "note": 2}
+    findings.sort(key=lambda finding: (bool(finding.caused_by), weight[finding.severity]))
+    ruled_out = set.intersection(*(set(part.ruled_out) for part in parts))
+    unchecked = set.intersection(*({one.code for one in part.not_checked} for part in parts))
+    return Diagnosis(
+        path=parts[0].path,
+        kind=f"{parts[0].kind}, {len(parts)} runs",
+        findings=tuple(findings),
+        symptoms=tuple(finding for finding in findings if finding.caused_by or is_symptom(finding)),
+        causes=_causes_together(names, parts),
+        ruled_out=tuple(code for code in parts[0].ruled_out if code in ruled_out),
+        not_checked=tuple(one for one in parts[0].not_checked if one.code in unchecked),
+    )
+
+
+def _causes_together(names: list[str], parts: list[Diagnosis]) -> tuple[Cause, ...]:
+    """One cause per code and standing, in the order in which the runs rank them, shown ones first."""
+    owners: dict[tuple[str, str], list[tuple[str, Cause, int]]] = {}
+    for name, part in zip(names, parts, strict=True):
+        for rank, cause in enumerate(part.causes):
+            owners.setdefault((cause.standing, cause.code), []).append((name, cause, rank))
+    groups = sorted(owners.values(), key=lambda group: (group[0][1].standing, min(rank for *_, rank in group)))
+    return tuple(
+        replace(
+            group[0][1],
+            evidence=f"{_named([name for name, *_ in group], len(parts))}: {group[0][1].evidence}",
+            symptoms=tuple(dict.fromkeys(code for _, cause, _ in group for code in cause.symptoms)),
+        )
+        for group in groups
+    )
+
+
+def _named(names: list[str], total: int) -> str:
+    if len(names) == total:
+        return f"all {total} runs, such as {names[0]}"
+    return f"{len(names)} of {total} runs, such as {names[0]}" if len(names) > 1 else names[0]

@@ -1,0 +1,128 @@
+"""The output folder of `transformers.Trainer`. `training_args.bin` is a pickle, and never opened."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tenor.checks.diagnosis.evaluation_json import claims_of
+from tenor.checks.diagnosis.material import Material, evaluation_evidence, number, read_any_json
+from tenor.checks.diagnosis.tenor_run import step_evidence
+from tenor.checks.evidence import CheckpointEvidence, SplitClaims, ValidationPoint
+from tenor.errors import UserError
+
+STATE = "trainer_state.json"
+RESULTS = ("all_results.json", "eval_results.json")
+
+
+def is_trainer_folder(path: Path) -> bool:
+    return any((path / name).is_file() for name in (STATE, *RESULTS)) or bool(_checkpoints(path))
+
+
+def read_trainer_folder(path: Path) -> list[Material]:
+    """Evidence from the newest state, the results and the configuration. Raises UserError for a broken file."""
+    states = [file for file in (path / STATE, *(one / STATE for one in _checkpoints(path))) if file.is_file()]
+    state = max((_mapping(file) for file in states), key=_last_step, default={})
+    return [_material(state, path)]
+
+
+def read_trainer_state(state: Mapping[str, Any], path: Path) -> list[Material]:
+    """The same from a state alone."""
+    return [_material(state, path.parent)]
+
+
+def _material(state: Mapping[str, Any], folder: Path) -> Material:
+    history = state.get("log_history") or []
+    if not isinstance(history, list) or not all(isinstance(record, Mapping) for record in history):
+        raise UserError(f"{folder / STATE}: log_history is no list of records. Restore the file.")
+    history = [record for record in history if number(record.get("step")) is not None]
+    config = _mapping(folder / "config.json") if (folder / "config.json").is_file() else {}
+    n_classes = _n_classes(config)
+    arguments = _mapping(folder / "training_args.json") if (folder / "training_args.json").is_file() else {}
+    steps = step_evidence([record for record in history if "eval_loss" not in record], n_classes)
+    splits = _splits(folder, history)
+    evidence: list[Any] = []
+    if state:
+        evidence.append(_checkpoint(state, history, folder))
+    if steps is not None:
+        planned = number(state.get("max_steps"))
+        clip = number(arguments.get("max_grad_norm"))
+        evidence.append(replace(steps, total_steps=None if planned is None else int(planned), clip_at=clip))
+    if splits:
+        evidence.append(evaluation_evidence(splits, n_classes))
+    return Material("the output of transformers.Trainer", tuple(evidence), settings=arguments)
+
+
+def _checkpoint(state: Mapping[str, Any], history: list[Any], folder: Path) -> CheckpointEvidence:
+    best = state.get("best_model_checkpoint")
+    best = best if isinstance(best, str) and best else None
+    step = number(state.get("best_global_step"))
+    if step is None and best and best.rpartition("-")[2].isdigit():
+        step = float(best.rpartition("-")[2])
+    metric = _metric(state, history, step)
+    sign = -1.0 if metric and "loss" in metric else 1.0
+    points = [
+        ValidationPoint(int(record["step"]), sign * float(record[metric]))
+        for record in history
+        if metric and isinstance(record.get(metric), int | float)
+    ]
+    name = best.replace("\\", "/").rstrip("/").rpartition("/")[2] if best else ""
+    return CheckpointEvidence(
+        validations=tuple(points),
+        metric=metric if sign > 0 or metric is None else f"-{metric}",
+        chosen_step=None if step is None or best is None else int(step),
+        path=best,
+        path_recorded=best is not None,
+        exists=None if best is None else _kept(folder, name, best),
+    )
+
+
+def _kept(folder: Path, name: str, best: str) -> bool | None:
+    if any(place.exists() for place in (folder / name, Path(best), folder.parent / name)):
+        return True
+    # Only the folder that holds other checkpoints can tell that this one is gone.
+    return False if _checkpoints(folder) else None
+
+
+def _metric(state: Mapping[str, Any], history: list[Any], step: float | None) -> str | None:
+    """The logged metric that has the value `best_metric` at the best step: the state does not name it."""
+    value = number(state.get("best_metric"))
+    if value is None or step is None:
+        return None
+    fitting = [
+        key
+        for record in history
+        for key, logged in record.items()
+        if key.startswith("eval_") and number(logged) is not None and abs(float(logged) - value) < 1e-9
+    ]
+    return fitting[0] if fitting else None
+
+
+def _splits(folder: Path, history: list[Any]) -> dict[str, SplitClaims]:
+    """The last evaluation, from the results, else from the log."""
+    found: dict[str, Any] = {}
+    for record in [*history, *(_mapping(folder / name) for name in RESULTS if (folder / name).is_file())]:
+        found |= {key: value for key, value in record.items() if key.startswith("eval_")}
+    claims = claims_of({key.removeprefix("eval_") if key != "eval_samples" else key: v for key, v in found.items()}, "")
+    return {} if claims is None else {"validation": claims}
+
+
+def _n_classes(config: Mapping[str, Any]) -> int | None:
+    labels = config.get("id2label")
+    count = len(labels) if isinstance(labels, Mapping) else number(config.get("num_labels"))
+    return int(count) if count else None
+
+
+def _checkpoints(path: Path) -> list[Path]:
+    return sorted(one.parent for one in path.glob(f"checkpoint-*/{STATE}"))
+
+
+def _last_step(state: Mapping[str, Any]) -> float:
+    return number(state.get("global_step")) or 0.0
+
+
+def _mapping(path: Path) -> Mapping[str, Any]:
+    found = read_any_json(path)
+    if not isinstance(found, Mapping):
+        raise UserError(f"{path}: holds no record. Restore it, or move it away.")
+    return found

@@ -1,0 +1,150 @@
+"""What the rules on results measure: counts, ranking and permutations, from whatever was kept of an evaluation."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+
+from tenor.checks.evidence import EvaluationEvidence, SplitClaims
+from tenor.checks.finding import CannotTell
+
+Measured = TypeVar("Measured")
+
+LEARNING_CAUSES = (
+    *("DAT001", "DAT002", "DAT003", "DAT004", "DAT005", "DAT007", "DAT008", "TOK001", "TOK003", "TOK006"),
+    *("MOD001", "MOD003", "MOD005", "LOS001", "LOS002", "LOS003", "LOS004", "LOS006", "LOS007", "LOS008"),
+    *("OPT001", "OPT002", "OPT004", "OPT005", "OPT007", "FRZ003", "FRZ005", "PRC002", "PRC003", "CKP001", "CKP002"),
+)
+"""What keeps a model from learning, or another model than the learned one from being evaluated, in order of ranking:
+data, loss and logits, optimizer and freezing, checkpoint. CKP003 is not among them: that no one knows which weights
+were evaluated is a fault of its own and forces no prediction."""
+
+
+def per_split(
+    evaluation: EvaluationEvidence, measure: Callable[[SplitClaims], Measured]
+) -> list[tuple[str, SplitClaims, Measured]]:
+    """`measure` on every split that allows it; CannotTell, with the reasons, where none does."""
+    measured: list[tuple[str, SplitClaims, Measured]] = []
+    reasons: list[str] = []
+    for name, claims in evaluation.splits.items():
+        try:
+            measured.append((name, claims, measure(claims)))
+        except CannotTell as reason:
+            reasons.append(str(reason))
+    if not measured:
+        raise CannotTell("; ".join(dict.fromkeys(reasons)) or "no split was evaluated")
+    return measured
+
+
+def joined(parts: list[tuple[str, str]]) -> str:
+    """What was said of each split, in one line."""
+    return "; ".join(f"{split}: {said}" for split, said in parts)
+
+
+def class_indices(values: Any, n_classes: int, what: str) -> np.ndarray:
+    """Class indices (n,), int64; CannotTell for anything else."""
+    array = np.asarray(values) if values is not None else np.empty(0)
+    if array.ndim != 1 or not array.size or array.dtype.kind not in "iub":
+        raise CannotTell(f"{what} are not known as class indices")
+    if array.min() < 0 or array.max() >= n_classes:
+        raise CannotTell(f"{what} hold indices outside 0 … {n_classes - 1}")
+    return array.astype(np.int64)
+
+
+def confusion_of_rows(claims: SplitClaims, n_classes: int) -> np.ndarray:
+    """Counts (K, K) from labels and predictions, rows true; CannotTell without either."""
+    labels = class_indices(claims.labels, n_classes, "labels")
+    predicted = class_indices(claims.predicted, n_classes, "predictions")
+    if len(labels) != len(predicted):
+        raise CannotTell(f"{len(labels):,} labels and {len(predicted):,} predictions don't belong together")
+    return np.bincount(labels * n_classes + predicted, minlength=n_classes**2).reshape(n_classes, n_classes)
+
+
+def claimed_confusion(claims: SplitClaims) -> np.ndarray:
+    """The saved confusion matrix, int64 (K, K), or CannotTell."""
+    counts: np.ndarray = np.asarray(claims.confusion) if claims.confusion is not None else np.empty(0)
+    if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or counts.dtype.kind not in "iuf" or not counts.sum():
+        raise CannotTell("there is no confusion matrix")
+    return counts.astype(np.int64)
+
+
+def confusion(claims: SplitClaims, n_classes: int) -> np.ndarray:
+    """Counts (K, K): of the rows where they are known, else as saved."""
+    if claims.labels is not None and claims.predicted is not None:
+        return confusion_of_rows(claims, n_classes)
+    return claimed_confusion(claims)
+
+
+def accuracy(claims: SplitClaims, n_classes: int) -> tuple[float, int]:
+    """The share of right predictions and the rows that it rests on."""
+    try:
+        counts = confusion(claims, n_classes)
+    except CannotTell:
+        if claims.accuracy is None or not claims.n or not 0 <= claims.accuracy <= 1:
+            raise
+        return float(claims.accuracy), claims.n
+    return float(np.trace(counts) / counts.sum()), int(counts.sum())
+
+
+def distributions(claims: SplitClaims) -> np.ndarray:
+    """Probabilities (n, K) as float64, whatever they hold; CannotTell where there are none."""
+    try:
+        values = np.asarray(claims.probabilities, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise CannotTell("the probabilities are no numbers") from None
+    if claims.probabilities is None or values.ndim != 2 or not values.size:
+        raise CannotTell("probabilities or scores per row are not known")
+    return values
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """How well the scores order the rows: 0.5 by chance, 1 without a mistake."""
+
+    auc: float
+    chance_deviation: float
+    """Standard deviation of the AUC of scores that know nothing."""
+
+
+def ranking(claims: SplitClaims, n_classes: int) -> Ranking:
+    """The area under the ROC curve, the mean over classes against the rest for K > 2.
+
+    Ties count half (Mann and Whitney 1947, from which comes its deviation by chance, too).
+    """
+    labels = class_indices(claims.labels, n_classes, "labels")
+    scores = distributions(claims)
+    if scores.shape != (len(labels), n_classes) or not np.isfinite(scores).all():
+        raise CannotTell("the scores don't fit the labels, or are not finite")
+    classes = [1] if n_classes == 2 else range(n_classes)
+    found = []
+    for k in classes:
+        positive = labels == k
+        n1, n0 = int(positive.sum()), int((~positive).sum())
+        if n1 and n0:
+            wins = _average_ranks(scores[:, k])[positive].sum() - n1 * (n1 + 1) / 2
+            found.append((wins / (n1 * n0), ((n1 + n0 + 1) / (12 * n1 * n0)) ** 0.5))
+    if not found:
+        raise CannotTell("all labels are of one class")
+    areas, deviations = np.array(found).T
+    return Ranking(float(areas.mean()), float(deviations.mean()))
+
+
+def best_relabelling(counts: np.ndarray) -> np.ndarray:
+    """The class that each predicted label had better be read as, shape (K,), for most right predictions (Kuhn 1955)."""
+    from scipy.optimize import linear_sum_assignment
+
+    true, predicted = linear_sum_assignment(counts, maximize=True)
+    return true[np.argsort(predicted)]
+
+
+def rounding_of(value: float) -> float:
+    """How far a written number may be from the exact one: half its last decimal, and float32's resolution."""
+    decimals = repr(float(value)).lower().partition("e")[0].partition(".")[2]
+    return 0.5 * 10.0 ** -max(len(decimals), 1) + 1e-7
+
+
+def _average_ranks(values: np.ndarray) -> np.ndarray:
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = counts.cumsum()
+    return (last - (counts - 1) / 2)[inverse]

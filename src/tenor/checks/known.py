@@ -1,0 +1,31 @@
+"""Small words that rules share: what must be known, and names for people."""
+
+from collections.abc import Iterable
+from typing import TypeVar
+
+from tenor.checks.finding import CannotTell
+
+T = TypeVar("T")
+SHOWN_NAMES = 4
+
+ADAPTER_NAMES = ("lora_", "adapter", "prompt_", "prefix_", "ia3_")
+"""Fragments by which PEFT and AdapterHub name the parameters that they add to an encoder."""
+
+
+def known(value: T | None, what: str) -> T:
+    """The value; raises `CannotTell` where it is None."""
+    if value is None:
+        raise CannotTell(f"{what} is not known")
+    return value
+
+
+def is_adapter(name: str) -> bool:
+    """Whether a parameter was added to the encoder by a method such as LoRA."""
+    return any(fragment in name.lower() for fragment in ADAPTER_NAMES)
+
+
+def shown(names: Iterable[str]) -> str:
+    """The first names in order, and how many more there are."""
+    ordered = sorted(set(names))
+    more = len(ordered) - SHOWN_NAMES
+    return ", ".join(ordered[:SHOWN_NAMES]) + (f" and {more:,} more" if more > 0 else "")

@@ -1,0 +1,119 @@
+"""Texts that share most of their passages, found by hashes of letters in a row and without comparing all pairs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+LETTERS = 24  # In a row, about five words: shared by chance only in stock phrases.
+MIN_FINGERPRINTS = 16  # Fewer cannot tell 70% from 50%.
+RESEMBLANCE = 0.7  # Broder's; five small edits in an average IMDb review leave about this much.
+MAX_SHARED = 20  # A passage in more training rows is boilerplate.
+MAX_ROWS = 2_000  # Held-out rows looked at …
+MAX_LETTERS = 40_000_000  # … and letters of training text, for two seconds at most.
+MAX_FINGERPRINTS = 2_000_000
+CHUNK = 1 << 20  # Letters hashed at once: stays in the processor's cache.
+NOT_LETTERS = bytes(b for b in range(128) if not chr(b).isalnum())
+BASE = np.uint64(0x9E3779B97F4A7C15)  # An odd multiplier with well-mixed bits (Knuth's golden ratio).
+
+
+@dataclass(frozen=True, eq=False)
+class Passages:
+    """Fingerprints of the training texts."""
+
+    exact: frozenset[str]
+    """The texts themselves, without white space around them."""
+    values: np.ndarray
+    """Sorted, uint64."""
+    rows: np.ndarray
+    """The training row of each."""
+    counts: np.ndarray
+    """Fingerprints per training row; 0 where a row was not looked at."""
+    bits: int
+    """Hashes with so many low bits 0 are kept."""
+
+
+@dataclass(frozen=True)
+class NearDuplicates:
+    judged: int
+    """Held-out texts that were long enough."""
+    pairs: tuple[tuple[int, int], ...]
+    """Held-out row and the training row that it resembles."""
+
+
+def passages(train: Sequence[str]) -> Passages:
+    """Hash every `LETTERS` letters in a row and keep those whose lowest bits are 0 (Manber 1994)."""
+    step = max(1, -(-sum(map(len, train)) // MAX_LETTERS))
+    looked_at = train[::step]
+    letters = sum(map(len, looked_at))
+    bits = int(np.ceil(np.log2(max(letters / MAX_FINGERPRINTS, 1))))
+    values, rows = _fingerprints(looked_at, bits)
+    order = np.argsort(values)
+    exact = frozenset(text.strip() for text in train)
+    return Passages(exact, values[order], rows[order] * step, np.bincount(rows * step, minlength=len(train)), bits)
+
+
+def near_duplicates(texts: Sequence[str], known: Passages) -> NearDuplicates:
+    """Held-out texts of which one training text, not equal to it, has at least `RESEMBLANCE` of the passages.
+
+    Resemblance is the Jaccard index of two texts' fingerprints (Broder 1997).
+    """
+    spread = np.linspace(0, len(texts) - 1, min(len(texts), MAX_ROWS)).astype(np.int64)
+    rows = [int(row) for row in spread if texts[row].strip() not in known.exact]
+    held, owner = _fingerprints([texts[row] for row in rows], known.bits)
+    counts = np.bincount(owner, minlength=len(rows))
+    long = counts >= MIN_FINGERPRINTS
+    here, there = _matches(held, known.values)
+    if len(here) == 0:
+        return NearDuplicates(int(long.sum()), ())
+    pairs, shared = np.unique(owner[here] * len(known.counts) + known.rows[there], return_counts=True)
+    ours, theirs = np.divmod(pairs, len(known.counts))
+    alike = long[ours] & (shared / (counts[ours] + known.counts[theirs] - shared) >= RESEMBLANCE)
+    found = {rows[row]: other for row, other in zip(ours[alike], theirs[alike].tolist(), strict=True)}
+    return NearDuplicates(int(long.sum()), tuple(found.items()))
+
+
+def _fingerprints(texts: Sequence[str], bits: int) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct sampled hashes of each text, and the text that each belongs to."""
+    parts = [text.lower().encode("utf-8", "replace").translate(None, NOT_LETTERS) for text in texts]
+    ends = np.cumsum([len(part) for part in parts])
+    stream = np.frombuffer(b"".join(parts), dtype=np.uint8)
+    hashes, owners = [], []
+    for start in range(0, len(stream), CHUNK):
+        window = _rolling(stream[start : start + CHUNK + LETTERS - 1])
+        kept = np.flatnonzero((window >> np.uint64(40)) & np.uint64((1 << bits) - 1) == 0)
+        owner = np.searchsorted(ends, start + kept, side="right")
+        inside = start + kept + LETTERS <= ends[owner]
+        hashes.append(window[kept[inside]])
+        owners.append(owner[inside])
+    if not hashes:
+        return np.zeros(0, np.uint64), np.zeros(0, np.int64)
+    value, owner = np.concatenate(hashes), np.concatenate(owners)
+    order = np.lexsort((value, owner))
+    value, owner = value[order], owner[order]
+    first = np.ones(len(value), dtype=bool)
+    first[1:] = (value[1:] != value[:-1]) | (owner[1:] != owner[:-1])
+    return value[first], owner[first]
+
+
+def _rolling(stream: np.ndarray) -> np.ndarray:
+    """A hash of each `LETTERS` bytes in a row: of 8 by doubling, then of three of these."""
+    if len(stream) < LETTERS:
+        return np.zeros(0, np.uint64)
+    window, factor = stream.astype(np.uint64) + np.uint64(1), BASE
+    with np.errstate(over="ignore"):
+        for width in (1, 2, 4):
+            window = window[:-width] * factor + window[width:]
+            factor = factor * factor
+        window = (window[:-16] * factor + window[8:-8]) * factor + window[16:]
+        return window ^ (window >> np.uint64(29))
+
+
+def _matches(held: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of equal fingerprints on both sides, `known` sorted, without those that are common in it."""
+    left, right = np.searchsorted(known, held, side="left"), np.searchsorted(known, held, side="right")
+    count = right - left
+    count[count > MAX_SHARED] = 0
+    here = np.repeat(np.arange(len(held)), count)
+    offset = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+    return here, np.repeat(left, count) + offset

@@ -1,0 +1,34 @@
+"""`tenor check CONFIG [dotted.key=value …]`: all that can be known before the first step."""
+
+import argparse
+
+from tenor.cli.options import OVERRIDES, add_json, print_json
+
+
+def add(subparsers: argparse._SubParsersAction) -> None:
+    parser = subparsers.add_parser("check", help="check data, model and plan before any training")
+    parser.add_argument("config", metavar="CONFIG", help="a built-in name (tenor configs) or a YAML file")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help=OVERRIDES)
+    parser.add_argument("--deep", action="store_true", help="also try to memorise random labels")
+    add_json(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    from tenor.config.loading import load_config
+
+    config = load_config(options.config, options.overrides)
+    from tenor.workflows.check import check
+
+    report = check(config, options.deep)
+    if options.json:
+        print_json(report.as_dict())
+    else:
+        from rich.console import Console
+
+        from tenor.checks.show import findings_view, summary_line
+
+        console = Console()
+        console.print(findings_view(report.findings))
+        console.print(summary_line(report))
+    return 3 if report.errors and config.checks.policy == "stop" else 0

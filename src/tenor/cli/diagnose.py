@@ -1,0 +1,82 @@
+"""`tenor diagnose PATH`: what went wrong, from whatever is left."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tenor.cli.options import add_json, add_root, print_json
+from tenor.errors import UserError
+
+if TYPE_CHECKING:
+    from tenor.checks.diagnosis import Diagnosis
+    from tenor.workflows.confirm import Confirmation
+
+
+def add(subparsers: argparse._SubParsersAction) -> None:
+    parser = subparsers.add_parser("diagnose", help="name the causes of a bad result, from whatever is left of the run")
+    parser.add_argument(
+        "path",
+        metavar="PATH",
+        help="a run, a Trainer's output folder, TensorBoard events, predictions (CSV, Parquet), a summary or an "
+        "evaluation (JSON)",
+    )
+    parser.add_argument(
+        "--confirm",
+        action="store_true",
+        help="train twice on few rows, the likeliest cause mended once: does the symptom go?",
+    )
+    add_root(parser)
+    add_json(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    from tenor.checks.diagnosis import diagnose
+
+    path = _path(options)
+    diagnosis = diagnose(path)
+    confirmation = _confirmation(options, path, diagnosis) if options.confirm else None
+    if options.json:
+        confirmed = (
+            {}
+            if confirmation is None
+            else {"confirmation": {**vars(confirmation), "confirmed": confirmation.confirmed}}
+        )
+        print_json({**diagnosis.as_dict(), **confirmed})
+    else:
+        from rich.console import Console
+
+        from tenor.checks.diagnosis.show import render
+
+        console = Console()
+        console.print(render(diagnosis))
+        if confirmation is not None:
+            from tenor.workflows.confirm import confirmation_text
+
+            console.print(confirmation_text(confirmation))
+    return 0
+
+
+def _path(options: argparse.Namespace) -> Path:
+    """A path as it is; else a run's id, or `latest`."""
+    if Path(options.path).exists():
+        return Path(options.path)
+    from tenor.runs.directory import find_run
+
+    return find_run(options.runs, options.path).path
+
+
+def _confirmation(options: argparse.Namespace, path: Path, diagnosis: "Diagnosis") -> "Confirmation":
+    from rich.console import Console
+
+    from tenor.runs.directory import RunDirectory
+    from tenor.workflows.confirm import MENDS, confirm
+
+    if not (path / "config.yaml").is_file():
+        raise UserError(f"--confirm needs a run of Tenor, with the configuration to train again; {path} is none")
+    code = next((cause.code for cause in diagnosis.causes if cause.code in MENDS), None)
+    if code is None:
+        raise UserError(
+            "none of the causes found is one that a change of the configuration mends, so nothing can be rerun"
+        )
+    return confirm(RunDirectory(path), code, options.runs, Console(stderr=True))

@@ -1,0 +1,99 @@
+"""Tenor's checks inside `transformers.Trainer`: preflight at its start, watchdog while it trains, findings at its end."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from transformers import TrainerCallback
+
+from tenor.checks.finding import Finding, Report, merge
+from tenor.checks.preflight import preflight
+from tenor.checks.watchdog import Watchdog
+from tenor.errors import RefusedError
+from tenor.runs.files import write_json
+
+
+class TenorCallback(TrainerCallback):
+    """Pass it to the Trainer: `Trainer(…, callbacks=[TenorCallback()])`.
+
+    What is found is printed as it is found and written to `<output_dir>/findings.json` at the end. Under the policy
+    `stop` an error ends `trainer.train()` with `tenor.errors.RefusedError`.
+    """
+
+    def __init__(
+        self,
+        policy: Literal["stop", "warn"] = "stop",
+        allow: Mapping[str, str] | None = None,
+        declared_freeze: Any = None,
+        seconds: float = 20.0,
+    ) -> None:
+        self.policy, self.allow = policy, dict(allow or {})
+        self.declared_freeze, self.seconds = declared_freeze, seconds
+        self.reports: list[Report] = []
+        self._watchdog: Watchdog | None = None
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        model, loader = kwargs["model"], kwargs["train_dataloader"]
+        steps_per_epoch = (
+            max(1, -(-len(loader) // args.gradient_accumulation_steps)) if hasattr(loader, "__len__") else None
+        )
+        report = preflight(
+            model=model,
+            train_loader=loader,
+            optimizer=kwargs.get("optimizer"),
+            scheduler=kwargs.get("lr_scheduler"),
+            total_steps=state.max_steps,
+            steps_per_epoch=steps_per_epoch,
+            declared_freeze=self.declared_freeze,
+            seconds=self.seconds,
+            allow=self.allow,
+        )
+        self.reports.append(report)
+        for finding in report.findings:
+            _tell(finding)
+        self._write(args)
+        if report.errors and self.policy == "stop":
+            raise RefusedError("; ".join(f"{f.code} {f.title}: {f.observed}. {f.fix}" for f in report.errors))
+        self._watchdog = Watchdog(
+            model,
+            n_classes=getattr(model.config, "num_labels", None),
+            total_steps=state.max_steps,
+            clip_at=args.max_grad_norm or None,
+            policy=self.policy,
+            allow=self.allow,
+            earlier=report.findings,
+            on_finding=_tell,
+        )
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self._watchdog is not None and (state.global_step + 1) % max(1, int(args.logging_steps)) == 0:
+            self._watchdog.before_update()
+
+    def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self._watchdog is not None:
+            self._watchdog.after_update()
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        if self._watchdog is None or not logs or "loss" not in logs:
+            return
+        known = {name: float(logs[name]) for name in ("grad_norm", "learning_rate") if name in logs}
+        self._watchdog.record(state.global_step, loss=float(logs["loss"]), **known)
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self._watchdog is not None:
+            self._watchdog.check_frozen()
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._write(args)
+
+    def _write(self, args: Any) -> None:
+        training = [self._watchdog.report] if self._watchdog is not None else []
+        write_json(Path(args.output_dir) / "findings.json", merge([*self.reports, *training]))
+
+
+def _tell(finding: Finding) -> None:
+    from rich.console import Console
+
+    from tenor.checks.show import findings_view
+
+    Console(stderr=True).print(findings_view([finding]))

@@ -1,0 +1,175 @@
+"""The loop with all who listen to it: recorder, progress line, watchdog."""
+
+from rich.console import Console
+
+from tenor.checks.finding import Finding
+from tenor.checks.show import findings_view
+from tenor.checks.watchdog import Watchdog
+from tenor.data.batching import Examples
+from tenor.errors import TenorError
+from tenor.evaluation.plots import confusion_figure
+from tenor.inference.logits import Forward
+from tenor.measures.metrics import Metrics
+from tenor.runs.directory import RunDirectory
+from tenor.training.checkpoint import (
+    Checkpoint,
+    DamagedCheckpointError,
+    list_checkpoints,
+    read_state,
+    verify_checkpoint,
+)
+from tenor.training.loop import Listeners, TrainingTask, fit, make_accelerator
+from tenor.training.progress import ProgressLine, progress_line
+from tenor.training.recorder import Recorder
+from tenor.training.state import TrainState, Validation, Window
+from tenor.workflows.findings import RunFindings
+from tenor.workflows.prepare import Prepared
+
+
+def watched_fit(
+    run: RunDirectory,
+    prepared: Prepared,
+    examples: dict[str, Examples],
+    forward: Forward,
+    findings: RunFindings,
+    console: Console,
+    resume: bool,
+) -> TrainState:
+    """Train, from the start or from the newest whole checkpoint.
+
+    Raises:
+        RefusedError: the watchdog found an error and the policy is to stop.
+        TenorError: memory ran out, or the loss is no number.
+    """
+    config, plan = prepared.config, prepared.plan
+    task = TrainingTask(
+        model=prepared.classifier.model,
+        learning=prepared.learning,
+        forward=forward,
+        train=examples["train"],
+        validation=examples["validation"],
+        class_names=prepared.splits.train.class_names,
+        settings=config.training,
+        seed=config.seed,
+        plan=plan,
+        checkpoints=run.checkpoints,
+    )
+    checkpoint = newest_checkpoint(run, console) if resume else None
+    done = checkpoint.step if checkpoint else 0
+    accelerator = make_accelerator(plan)
+    recorder = Recorder(run, config.training.trackers, done)
+    watchdog = make_watchdog(prepared, task, findings, console)
+    if checkpoint:
+        console.print(f"going on from {checkpoint.path} (step {done:,} of {task.total_steps:,})", highlight=False)
+    try:
+        with progress_line(console, "step", task.total_steps, done) as line:
+            return fit(task, accelerator, checkpoint, _listeners(recorder, line, console, task, watchdog))
+    except (RuntimeError, MemoryError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        raise TenorError(
+            f"memory ran out: lower training.token_budget (now {plan.training_tokens:,} tokens per forward pass) "
+            f"or data.max_length (now {config.data.max_length})"
+        ) from error
+    finally:
+        recorder.close()
+        findings.add(watchdog.report, shown=True)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # PyTorch has a class of its own for GPUs only; on a CPU its allocator speaks through a RuntimeError.
+    message = str(error).lower()
+    return isinstance(error, MemoryError) or "out of memory" in message or "can't allocate memory" in message
+
+
+def _listeners(
+    recorder: Recorder, line: ProgressLine, console: Console, task: TrainingTask, watchdog: Watchdog
+) -> Listeners:
+    latest: dict[str, float] = {}
+
+    def before_step(state: TrainState) -> None:
+        if (state.step + 1) % task.settings.log_every == 0:
+            watchdog.before_update()
+
+    def on_record(step: int, values: dict[str, float], window: Window) -> None:
+        recorder.record("train", step, **values)
+        latest.update(values)
+        watchdog.after_update()
+        watchdog.record(
+            step,
+            loss=values["loss"],
+            grad_norm=values["grad_norm"],
+            learning_rate=values["learning_rate"],
+            predicted_counts=window.predicted_counts,
+            label_counts=window.label_counts,
+        )
+
+    def on_step(state: TrainState) -> None:
+        line.advance(1, _detail(latest))
+
+    def on_validation(validation: Validation, metrics: Metrics) -> None:
+        recorder.record(
+            "validation",
+            validation.step,
+            epoch=validation.epoch,
+            accuracy=validation.accuracy,
+            macro_f1=validation.macro_f1,
+            loss=validation.loss,
+        )
+        watchdog.check_frozen()
+        title = f"Validation after step {validation.step}"
+        recorder.figure(
+            "validation/confusion", validation.step, confusion_figure(metrics.confusion, task.class_names, title)
+        )
+        console.print(
+            f"epoch {validation.epoch:.2f}  validation accuracy {validation.accuracy:.2%}  "
+            f"macro F1 {validation.macro_f1:.4f}  loss {validation.loss:.4f}",
+            highlight=False,
+        )
+
+    return Listeners(before_step=before_step, on_record=on_record, on_step=on_step, on_validation=on_validation)
+
+
+def _detail(latest: dict[str, float]) -> str:
+    if not latest:
+        return ""
+    speed = f"{latest['tokens_per_second']:,.0f} tokens/s"
+    return f"loss {latest['loss']:.3f}  rate {latest['learning_rate']:.1e}  {speed}"
+
+
+def make_watchdog(prepared: Prepared, task: TrainingTask, findings: RunFindings, console: Console) -> Watchdog:
+    """A watchdog over the run's model that tells what it finds at once."""
+    checks = prepared.config.checks
+
+    def tell(finding: Finding) -> None:
+        console.print(findings_view([finding]))
+
+    return Watchdog(
+        task.model,
+        n_classes=len(task.class_names),
+        total_steps=task.total_steps,
+        clip_at=task.settings.max_grad_norm,
+        policy=checks.policy,
+        allow=checks.allow,
+        earlier=findings.found,
+        on_finding=tell,
+    )
+
+
+def newest_checkpoint(run: RunDirectory, console: Console) -> Checkpoint | None:
+    """The newest checkpoint whose every byte is as written; a damaged one is told, and the one before it used.
+
+    So must be the best one up to it, which the end of the run takes; where it is not, the run goes back before it.
+    """
+    for path in reversed(list_checkpoints(run.checkpoints)):
+        try:
+            found = verify_checkpoint(path)
+            best = read_state(found).best
+            if best is not None and best.step != found.step:
+                verify_checkpoint(run.checkpoint(best.step))
+            return found
+        except DamagedCheckpointError as damage:
+            console.print(
+                f"damaged checkpoint: {damage}; trying the one before it", style="red", soft_wrap=True, markup=False
+            )
+    return None

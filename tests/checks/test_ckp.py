@@ -1,0 +1,75 @@
+"""Checkpoints: each fault is found, and nothing is said of what can't be known."""
+
+import pytest
+
+from tenor.checks import ckp
+from tenor.checks.evidence import CheckpointEvidence, ValidationPoint
+from tenor.checks.finding import CannotTell
+from tenor.checks.rule import Rule
+
+LOG = (ValidationPoint(10, 0.8), ValidationPoint(20, 0.9), ValidationPoint(30, 0.9))
+NOT_A_NUMBER = ValidationPoint(40, float("nan"))
+SOUND = CheckpointEvidence(
+    validations=LOG,
+    chosen_step=20,
+    evaluated_step=20,
+    chosen_digest="aa",
+    evaluated_digest="aa",
+    path="checkpoints/step-000020",
+    path_recorded=True,
+    exists=True,
+    metrics_recorded=True,
+    status="completed",
+)
+RULES = (
+    ckp.chosen_is_not_best,
+    ckp.evaluated_is_not_chosen,
+    ckp.untraceable_checkpoint,
+    ckp.metrics_not_recorded,
+    ckp.success_without_result,
+)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.code)
+def test_sound_checkpoint_passes_and_an_unknown_one_is_not_judged(rule: Rule) -> None:
+    assert rule(SOUND) is None
+    with pytest.raises(CannotTell):
+        rule(CheckpointEvidence())
+
+
+@pytest.mark.parametrize(
+    ("rule", "fault"),
+    [
+        (ckp.chosen_is_not_best, CheckpointEvidence(validations=LOG, chosen_step=10)),
+        (
+            ckp.chosen_is_not_best,
+            CheckpointEvidence(validations=(*LOG, NOT_A_NUMBER), chosen_step=40),
+        ),
+        (ckp.evaluated_is_not_chosen, CheckpointEvidence(chosen_digest="aa", evaluated_digest="bb", chosen_step=1)),
+        (ckp.evaluated_is_not_chosen, CheckpointEvidence(chosen_step=10, evaluated_step=20)),
+        (ckp.untraceable_checkpoint, CheckpointEvidence(path=None, path_recorded=True)),
+        (ckp.untraceable_checkpoint, CheckpointEvidence(path="gone", path_recorded=True, exists=False)),
+        (ckp.metrics_not_recorded, CheckpointEvidence(metrics_recorded=False)),
+        (ckp.success_without_result, CheckpointEvidence(status="ok", path_recorded=True)),
+        (ckp.success_without_result, CheckpointEvidence(status="Completed", metrics_recorded=False)),
+    ],
+)
+def test_checkpoint_fault_is_found(rule: Rule, fault: CheckpointEvidence) -> None:
+    assert rule(fault) is not None
+    assert rule.severity == "error"
+
+
+@pytest.mark.parametrize(
+    ("rule", "fine"),
+    [
+        (ckp.chosen_is_not_best, CheckpointEvidence(validations=LOG, chosen_step=30)),  # a tie
+        (ckp.success_without_result, CheckpointEvidence(status="failed", path_recorded=True, metrics_recorded=False)),
+    ],
+)
+def test_checkpoint_look_alike_passes(rule: Rule, fine: CheckpointEvidence) -> None:
+    assert rule(fine) is None
+
+
+def test_step_outside_the_log_is_not_judged() -> None:
+    with pytest.raises(CannotTell):
+        ckp.chosen_is_not_best(CheckpointEvidence(validations=LOG, chosen_step=99))

@@ -1,0 +1,182 @@
+"""Evidence from live objects, which stay as they were."""
+
+import copy
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny_models import load_tiny
+from torch import nn
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+
+from tenor.checks import collect
+from tenor.checks.finding import CannotTell
+from tenor.checks.frz import more_learns_than_declared
+from tenor.checks.opt_schedule import schedule_ends_early, wrong_rhythm
+
+IDS = torch.arange(40).reshape(10, 4)
+LABELS = torch.tensor([0, 1] * 5)
+
+
+def random_states() -> tuple[Any, ...]:
+    numpy_state = np.random.get_state(legacy=False)
+    return (random.getstate(), str(numpy_state), torch.get_rng_state().tolist())
+
+
+def plain() -> nn.Sequential:
+    return nn.Sequential(nn.Embedding(40, 8), nn.Flatten(), nn.Linear(32, 8), nn.ReLU(), nn.Linear(8, 2))
+
+
+def test_a_transformers_classifier_is_read(tiny_distilbert: Path) -> None:
+    loaded = load_tiny(tiny_distilbert)
+    seen = collect.model_evidence(loaded.model, 2, ("negative", "positive"), "base", new_weights=loaded.new_weights)
+    assert {p.name.split(".")[0] for p in seen.parameters if p.in_head} == {"classifier", "pre_classifier"}
+    assert (seen.n_outputs, seen.pretrained, seen.id2label) == (2, True, {0: "negative", 1: "positive"})
+    assert seen.declared_frozen == {p.name for p in seen.parameters if not p.in_head}
+    assert more_learns_than_declared(seen) is not None
+    lowest = collect.model_evidence(loaded.model, 2, declared_freeze=1).declared_frozen or frozenset()
+    assert any("layer.0" in name for name in lowest)
+    assert not any("layer.1" in name for name in lowest)
+
+
+@pytest.mark.parametrize("wrap", [lambda m: m, nn.DataParallel])
+def test_wrappers_and_plain_modules_are_read(wrap: Any) -> None:
+    seen = collect.model_evidence(wrap(plain()), 2, declared_freeze=1)
+    assert [p.name for p in seen.parameters if p.in_head] == ["4.weight", "4.bias"]
+    assert (seen.n_outputs, seen.id2label, seen.declared_frozen) == (2, None, None)
+
+
+def test_an_encoder_inside_a_module_of_ones_own_is_the_body(tiny_bert: Path) -> None:
+    class Mine(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.backbone = load_tiny(tiny_bert).model.bert
+            self.hidden = nn.Linear(32, 16)
+            self.out = nn.Linear(16, 3)
+
+    seen = collect.model_evidence(Mine(), 3)
+    assert {p.name.split(".")[0] for p in seen.parameters if p.in_head and "pooler" not in p.name} == {"hidden", "out"}
+    assert seen.n_outputs == 3
+
+
+def test_a_module_without_linear_layers_has_no_head() -> None:
+    seen = collect.model_evidence(nn.Sequential(nn.Embedding(4, 2)), 2)
+    assert (seen.n_outputs, [p.in_head for p in seen.parameters]) == (None, [False])
+
+
+def test_the_optimizers_groups_are_named() -> None:
+    model, other = plain(), plain()
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": model[2].parameters(), "peak_lr": 3e-5, "lr": 0.0},
+            {"params": other[4].parameters(), "lr": 1e-3},
+        ]
+    )
+    torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: step / 10)
+    seen = collect.optimizer_evidence(model, optimizer)
+    assert [(g.names, g.foreign, g.learning_rate) for g in seen.groups] == [
+        (("2.weight", "2.bias"), 0, 3e-5),
+        ((), 2, 1e-3),
+    ]
+    assert seen.head == {"4.weight", "4.bias"}
+    assert seen.one_dimensional == {"2.bias", "4.bias"}
+    assert seen.kind == "AdamW"
+
+
+@pytest.mark.parametrize("own_generator", [False, True])
+def test_batches_are_read_and_the_order_of_training_is_not_changed(own_generator: bool) -> None:
+    def make() -> DataLoader:
+        torch.manual_seed(3)
+        generator = torch.Generator().manual_seed(1) if own_generator else None
+        return DataLoader(TensorDataset(IDS, LABELS), batch_size=3, shuffle=True, generator=generator, drop_last=True)
+
+    untouched = [batch[0].tolist() for batch in make()]
+    loader, before = make(), random_states()
+    seen = collect.batch_evidence(loader, 2)
+    assert random_states() == before
+    assert [batch[0].tolist() for batch in loader] == untouched
+    assert [ids.tolist() for ids in seen.input_ids or ()] == untouched
+    assert (seen.rows_per_epoch, seen.rows_in_split) == (9, 10)
+
+
+def test_dictionaries_are_read_and_masks_with_them() -> None:
+    batch = {"input_ids": IDS, "attention_mask": torch.ones_like(IDS), "label": LABELS}
+    seen = collect.batch_evidence([batch], 2)
+    assert seen.attention_mask is not None
+    assert seen.labels[0].tolist() == LABELS.tolist()
+    assert set(collect.loader_batches([batch])[0]) == {"input_ids", "attention_mask", "labels"}
+
+
+class Stream(IterableDataset):
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        return iter(zip(IDS, LABELS, strict=True))
+
+
+@pytest.mark.parametrize(
+    "loader",
+    [iter([(IDS, LABELS)]), DataLoader(iter([(IDS[0], LABELS[0])])), [], [IDS], [{"input_ids": IDS}], 3],  # type: ignore[arg-type]
+)
+def test_what_cannot_be_read_says_why(loader: Any) -> None:
+    with pytest.raises(CannotTell, match=r"\w{3}"):
+        collect.batch_evidence(loader, 2)
+
+
+def test_a_stream_that_can_begin_again_is_read() -> None:
+    seen = collect.batch_evidence(DataLoader(Stream(), batch_size=5), 2)
+    assert len(seen.labels) == 2
+    assert seen.rows_per_epoch is None
+
+
+def schedulers(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    schedules = torch.optim.lr_scheduler
+    return {
+        "lambda": schedules.LambdaLR(optimizer, lambda step: max(0.0, 1 - step / 40)),
+        "cosine": schedules.CosineAnnealingLR(optimizer, 40),
+        "chain": schedules.SequentialLR(
+            optimizer, [schedules.LinearLR(optimizer, 0.1, 1.0, 5), schedules.LinearLR(optimizer, 1.0, 0.0, 35)], [5]
+        ),
+    }
+
+
+@pytest.mark.parametrize("kind", ["lambda", "cosine", "chain"])
+def test_a_schedule_is_run_ahead_on_a_copy(kind: str) -> None:
+    optimizer = torch.optim.AdamW(plain().parameters(), lr=2e-5)
+    scheduler = schedulers(optimizer)[kind]
+    before = (copy.deepcopy(optimizer.state_dict()), str(scheduler.state_dict()))
+    seen = collect.schedule_evidence(scheduler, 40, 20)
+    assert (optimizer.state_dict(), str(scheduler.state_dict())) == before
+    actual = []
+    for _ in range(40):
+        actual.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    np.testing.assert_array_equal(seen.factors, np.array(actual) / max(2e-5, *actual))
+
+
+def test_rhythms_of_stepping_are_told_apart() -> None:
+    optimizer = torch.optim.AdamW(plain().parameters(), lr=2e-5)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(0.0, 1 - step / 40))
+    right = collect.schedule_evidence(scheduler, 40, 20, accumulation=4)
+    wrong = collect.schedule_evidence(scheduler, 40, 20, accumulation=4, stepped="batch")
+    assert wrong_rhythm(right) is None
+    assert wrong_rhythm(wrong) is not None
+    assert schedule_ends_early(wrong) is not None
+    assert len(set(collect.schedule_evidence(scheduler, 40, 20, stepped="epoch").factors)) == 2
+
+
+def test_a_schedule_that_waits_for_a_metric_cannot_be_told() -> None:
+    optimizer = torch.optim.AdamW(plain().parameters(), lr=2e-5)
+    with pytest.raises(CannotTell, match="ReduceLROnPlateau"):
+        collect.schedule_evidence(torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer), 40, 20)
+
+
+def test_float32_is_computed_everywhere_and_an_emulated_type_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert collect.precision_evidence("cpu", "fp32").computed_in_hardware
+    monkeypatch.setattr(collect, "native_bf16", lambda: False)
+    emulated = collect.precision_evidence("cpu", "bf16")
+    assert emulated.slowdown is not None
+    assert not emulated.computed_in_hardware

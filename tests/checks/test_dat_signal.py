@@ -1,0 +1,91 @@
+"""Texts against labels, on made-up reviews whose words lean to a class without giving it away."""
+
+import numpy as np
+import pytest
+
+from tenor.checks import dat_signal as rules
+from tenor.checks.evidence import DataEvidence, Rows
+from tenor.checks.finding import CannotTell
+
+
+def reviews(n: int, seed: int = 0, n_classes: int = 2) -> tuple[list[str], np.ndarray]:
+    """Shuffled rows of 20 words out of 300; each class prefers a part of them."""
+    random = np.random.default_rng(seed)
+    labels = random.permutation(np.arange(n) % n_classes)
+    words = np.where(
+        random.random((n, 20)) < 0.3,
+        100 * n_classes + labels[:, None] * 30 + random.integers(0, 30, (n, 20)),
+        random.integers(0, 100 * n_classes, (n, 20)),
+    )
+    return [" ".join(f"w{word}" for word in row) for row in words], labels
+
+
+def data(train: tuple[list[str], np.ndarray], n_classes: int = 2, **more: Rows) -> DataEvidence:
+    return DataEvidence(Rows(train[1], train[0]), n_classes, **more)
+
+
+def test_sound_labels_pass_also_in_sorted_order() -> None:
+    texts, labels = reviews(1200)
+    order = np.argsort(labels)
+    assert rules.labels_unrelated(data((texts, labels))) is None
+    assert rules.labels_unrelated(data(([texts[row] for row in order], labels[order]))) is None
+
+
+def test_shuffled_labels_are_warned_of_on_many_rows_only() -> None:
+    texts, labels = reviews(1200)
+    shuffled = np.random.default_rng(1).permutation(labels)
+    assert rules.labels_unrelated(data((texts, shuffled))).severity is None
+    assert rules.labels_unrelated.severity == "warning"
+    with pytest.raises(CannotTell):
+        rules.labels_unrelated(data((texts[:300], shuffled[:300])))
+    with pytest.raises(CannotTell):
+        rules.labels_unrelated(data((texts[:40], labels[:40])))
+
+
+@pytest.mark.parametrize(("shift", "side"), [(1, "after"), (-1, "before")])
+def test_labels_a_row_off_are_an_error(shift: int, side: str) -> None:
+    texts, labels = reviews(600)
+    found = rules.labels_unrelated(data((texts, np.roll(labels, shift))))
+    assert found.severity == "error"
+    assert f"row {side}" in found.observed
+
+
+@pytest.mark.parametrize(("n_classes", "order"), [(2, [1, 0]), (3, [1, 2, 0]), (3, [2, 1, 0])])
+def test_swapped_classes_of_a_split_are_an_error(n_classes: int, order: list[int]) -> None:
+    train, (texts, labels) = reviews(1500, 0, n_classes), reviews(400, 1, n_classes)
+    assert rules.labels_swapped(data(train, n_classes, test=Rows(np.array(order)[labels], texts)))
+    assert rules.labels_swapped(data(train, n_classes, test=Rows(labels, texts))) is None
+
+
+def test_another_domain_is_not_a_swap() -> None:
+    texts, labels = reviews(400, 1)
+    for seed in range(5):
+        unrelated = Rows(np.random.default_rng(seed).permutation(labels), texts)
+        assert rules.labels_swapped(data(reviews(1000), validation=unrelated)) is None
+
+
+def test_a_swap_needs_something_learned_and_rows_enough() -> None:
+    texts, labels = reviews(600)
+    split = Rows(1 - labels[:20], texts[:20])
+    with pytest.raises(CannotTell):
+        rules.labels_swapped(data((texts, labels), test=split))
+    with pytest.raises(CannotTell):
+        rules.labels_swapped(data((texts, np.random.default_rng(0).permutation(labels)), test=Rows(1 - labels, texts)))
+
+
+def test_a_word_that_gives_the_label_away() -> None:
+    texts, labels = reviews(300)
+    leaking = [f"{text} label:{label}" for text, label in zip(texts, labels, strict=True)]
+    assert "'label:" in rules.word_gives_label_away(data((leaking, labels))).observed
+    assert rules.word_gives_label_away(data((texts, labels))) is None
+
+
+def test_a_rating_in_some_texts_is_no_giveaway_and_few_rows_say_nothing() -> None:
+    texts, labels = reviews(300)
+    rated = [
+        f"{text} 10/10" if label and row % 3 else text
+        for row, (text, label) in enumerate(zip(texts, labels, strict=True))
+    ]
+    assert rules.word_gives_label_away(data((rated, labels))) is None
+    with pytest.raises(CannotTell):
+        rules.word_gives_label_away(data((["great", "awful"] * 20, np.array([1, 0] * 20))))

@@ -1,0 +1,76 @@
+"""Distributed and resumed runs: rows seen twice or never, schedules that start again."""
+
+import pytest
+
+from tenor.checks import dst
+from tenor.checks.evidence import RankEvidence, ResumeEvidence
+from tenor.checks.finding import CannotTell
+from tenor.checks.rule import Rule
+
+ALL = list(range(100))
+
+
+def test_rows_divided_among_ranks_pass() -> None:
+    even = RankEvidence({0: ALL[:50], 1: ALL[50:]}, n_rows=100)
+    padded = RankEvidence({0: ALL[:51], 1: [*ALL[51:], 0]}, n_rows=100)
+    for ranks in (even, padded):
+        assert dst.ranks_share_rows(ranks) is None
+        assert dst.rows_nobody_sees(ranks) is None
+
+
+def test_ranks_with_the_same_rows_are_found() -> None:
+    found = dst.ranks_share_rows(RankEvidence({0: ALL, 1: ALL}))
+    assert found is not None
+    assert found.n == 100
+
+
+@pytest.mark.parametrize(("seen", "severity"), [(50, None), (998, "note")])
+def test_unseen_rows_are_found(seen: int, severity: str | None) -> None:
+    found = dst.rows_nobody_sees(RankEvidence({0: range(seen // 2), 1: range(seen // 2, seen)}, n_rows=1000))
+    assert found is not None
+    assert found.severity == severity
+
+
+@pytest.mark.parametrize(
+    ("rule", "fault", "fine"),
+    [
+        (
+            dst.schedule_restarts,
+            ResumeEvidence(100, 101, rate_after=5e-6, planned_rate_after=4e-5),
+            ResumeEvidence(120, 101, rate_before=3e-5, rate_after=4.0001e-5, planned_rate_after=4e-5),
+        ),
+        (
+            dst.schedule_restarts,
+            ResumeEvidence(100, 1),
+            ResumeEvidence(100, 101, rate_after=0.0, planned_rate_after=0.0),
+        ),
+        (
+            dst.resume_repeats_or_skips,
+            ResumeEvidence(1, 2, rows_before=ALL[:50], rows_after=ALL[:50]),
+            ResumeEvidence(1, 2, rows_before=ALL[:50], rows_after=ALL[50:], rows_in_epoch=100),
+        ),
+        (
+            dst.resume_repeats_or_skips,
+            ResumeEvidence(1, 2, rows_before=ALL[:50], rows_after=ALL[60:], rows_in_epoch=100),
+            ResumeEvidence(1, 2, rows_before=ALL[:50], rows_after=ALL[50:99], rows_in_epoch=100),
+        ),
+    ],
+)
+def test_resume_fault_is_found_and_sound_resume_passes(rule: Rule, fault: ResumeEvidence, fine: ResumeEvidence) -> None:
+    assert rule(fault) is not None
+    assert rule(fine) is None
+
+
+@pytest.mark.parametrize(
+    ("rule", "unknown"),
+    [
+        (dst.ranks_share_rows, RankEvidence({0: ALL})),
+        (dst.rows_nobody_sees, RankEvidence({0: ALL})),
+        (dst.schedule_restarts, ResumeEvidence(100, 101)),
+        (dst.resume_repeats_or_skips, ResumeEvidence(100, 101)),
+        (dst.resume_repeats_or_skips, ResumeEvidence(1, 2, rows_before=[1, 1], rows_after=[1])),
+    ],
+)
+def test_what_distribution_evidence_does_not_show_is_not_judged(rule: Rule, unknown: object) -> None:
+    with pytest.raises(CannotTell):
+        rule(unknown)

@@ -1,0 +1,69 @@
+"""Rules on freezing."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tenor.checks import frz
+from tenor.checks.evidence import ModelEvidence, ParameterRow, StepEvidence
+from tenor.checks.finding import CannotTell
+from tenor.checks.rule import Rule
+
+BODY = ("d.embeddings.weight", "d.layer.0.q_lin.weight", "d.layer.0.q_lin.bias")
+SHAPES = {"d.embeddings.weight": (9, 4), "d.layer.0.q_lin.weight": (4, 4), "d.layer.0.q_lin.bias": (4,)}
+HEAD = {"pooler.weight": (4, 4), "classifier.weight": (2, 4), "classifier.bias": (2,)}
+
+
+def model(frozen: tuple[str, ...] = (), declared: Any = "none", **more: Any) -> ModelEvidence:
+    rows = [ParameterRow(n, s, n not in frozen, n in HEAD) for n, s in {**SHAPES, **HEAD}.items()]
+    covered = {"none": frozenset(), "base": frozenset(BODY), None: None}[declared]
+    return ModelEvidence(tuple(rows), 2, n_outputs=2, declared_freeze=declared, declared_frozen=covered, **more)
+
+
+def severity(rule: Rule, evidence: Any) -> str | None:
+    seen = rule(evidence)
+    return None if seen is None else seen.severity or rule.severity
+
+
+@pytest.mark.parametrize(
+    ("rule", "evidence", "expected"),
+    [
+        (frz.more_learns_than_declared, model(BODY, "base"), None),
+        (frz.more_learns_than_declared, model((), "base"), "error"),
+        (frz.more_learns_than_declared, model(BODY[:1], "base", keep_trainable=("lin",)), "error"),
+        (frz.more_learns_than_declared, model(BODY[:2], "base", keep_trainable=("bias",)), None),
+        (frz.less_learns_than_declared, model(), None),
+        (frz.less_learns_than_declared, model(BODY), "error"),
+        (frz.less_learns_than_declared, model(BODY[2:]), "warning"),
+        (frz.less_learns_than_declared, model(BODY, "base"), None),
+        (frz.nothing_learns, model(BODY), None),
+        (frz.nothing_learns, model((*BODY, *HEAD)), "error"),
+        (frz.head_is_frozen, model(BODY, "base"), None),
+        (frz.head_is_frozen, model(("classifier.weight",)), "error"),
+        (frz.head_is_frozen, model(("classifier.weight",), new_weights=()), "warning"),
+        (frz.head_is_frozen, model((*BODY, "pooler.weight"), "base", new_weights=("classifier.weight",)), None),
+        (frz.head_is_frozen, model((*BODY, "pooler.weight"), "base", new_weights=("pooler.weight",)), "warning"),
+    ],
+)
+def test_freezing_rules(rule: Rule, evidence: ModelEvidence, expected: str | None) -> None:
+    assert severity(rule, evidence) == expected
+
+
+def test_lora_freezes_the_encoder_on_purpose() -> None:
+    adapter = ParameterRow("d.layer.0.q_lin.lora_A.weight", (2, 4), True, False)
+    frozen = model(BODY)
+    lora = ModelEvidence((*frozen.parameters, adapter), 2, declared_freeze="none", declared_frozen=frozenset())
+    assert frz.less_learns_than_declared(lora) is None
+
+
+def test_frozen_weights_keep_every_bit() -> None:
+    at_rest = StepEvidence(np.arange(3), np.ones(3))
+    assert frz.frozen_weights_move(at_rest) is None
+    moved = StepEvidence(np.arange(3), np.ones(3), frozen_moved=("d.embeddings.weight",))
+    assert severity(frz.frozen_weights_move, moved) == "error"
+
+
+def test_an_undeclared_freeze_is_not_judged() -> None:
+    with pytest.raises(CannotTell):
+        frz.less_learns_than_declared(model(BODY, None))

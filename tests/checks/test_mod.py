@@ -1,0 +1,114 @@
+"""Rules on the model as built."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tenor.checks import mod
+from tenor.checks.evidence import ModelEvidence, ParameterRow, ProbeEvidence
+from tenor.checks.finding import CannotTell
+from tenor.checks.rule import Rule
+
+ENCODER = [f"bert.encoder.layer.{i}.attention.query" for i in range(3)]
+PARAMETERS = (
+    *(ParameterRow(f"{name}.weight", (8, 8), True, False) for name in ENCODER),
+    *(ParameterRow(f"{name}.bias", (8,), True, False) for name in ENCODER),
+    ParameterRow("bert.pooler.dense.weight", (8, 8), True, True),
+    ParameterRow("classifier.weight", (2, 8), True, True),
+)
+HEALTHY = ModelEvidence(
+    PARAMETERS,
+    2,
+    n_outputs=2,
+    class_names=("negative", "positive"),
+    id2label={0: "negative", 1: "positive"},
+    new_weights=("classifier.weight", "bert.pooler.dense.weight"),
+    unused_weights=("cls.predictions.transform.dense.weight",),
+    pretrained=True,
+    problem_type="single_label_classification",
+)
+LOST = tuple(p.name for p in PARAMETERS if not p.in_head)
+PROBE = ProbeEvidence(
+    2,
+    n_examples=8,
+    logit_spread=0.05,
+    logit_change_from_blanking=0.1,
+    logit_change_from_padding=1e-7,
+    logit_change_from_neighbours=2e-7,
+)
+
+
+def severity(rule: Rule, evidence: Any) -> str | None:
+    seen = rule(evidence)
+    return None if seen is None else seen.severity or rule.severity
+
+
+@pytest.mark.parametrize(
+    ("rule", "change", "expected"),
+    [
+        (mod.outputs_differ_from_classes, {}, None),
+        (mod.outputs_differ_from_classes, {"n_outputs": 1}, "error"),
+        (mod.outputs_differ_from_classes, {"n_outputs": 3}, "error"),
+        (mod.outputs_differ_from_classes, {"n_outputs": 20, "n_classes": 20}, None),
+        (mod.names_contradict_the_data, {}, None),
+        (mod.names_contradict_the_data, {"id2label": {"0": "NEGATIVE", "1": "POSITIVE"}}, None),
+        (mod.names_contradict_the_data, {"id2label": {0: "neg", 1: "pos"}}, None),
+        (mod.names_contradict_the_data, {"id2label": {0: "LABEL_0", 1: "LABEL_1"}}, "note"),
+        (mod.names_contradict_the_data, {"id2label": {0: "schlecht", 1: "gut"}}, "note"),
+        (mod.names_contradict_the_data, {"id2label": {0: "POS", 1: "NEG"}}, "error"),
+        (mod.pretrained_weights_missing, {}, None),
+        (mod.pretrained_weights_missing, {"new_weights": LOST}, "error"),
+        (mod.pretrained_weights_missing, {"new_weights": (f"{ENCODER[0]}.bias",)}, "warning"),
+        (mod.pretrained_weights_missing, {"new_weights": LOST, "pretrained": False}, None),
+        (mod.checkpoint_not_used, {}, None),
+        (mod.checkpoint_not_used, {"unused_weights": tuple(f"module.{n}" for n in LOST)}, None),
+        (
+            mod.checkpoint_not_used,
+            {"new_weights": LOST, "unused_weights": tuple(f"module.model.{n.removeprefix('bert.')}" for n in LOST)},
+            "error",
+        ),
+        (mod.checkpoint_not_used, {"unused_weights": ("bert.encoder.layer.9.attention.query.weight",)}, None),
+        (mod.problem_type_is_not_classification, {}, None),
+        (mod.problem_type_is_not_classification, {"problem_type": None}, None),
+        (mod.problem_type_is_not_classification, {"problem_type": "regression"}, "error"),
+        (mod.problem_type_is_not_classification, {"problem_type": "multi_label_classification"}, "error"),
+    ],
+)
+def test_model_rules(rule: Rule, change: dict[str, Any], expected: str | None) -> None:
+    assert severity(rule, replace(HEALTHY, **change)) == expected
+
+
+def test_new_adapters_are_meant_to_be_new() -> None:
+    adapter = ParameterRow("bert.encoder.layer.0.attention.query.lora_A.weight", (4, 8), True, False)
+    lora = replace(HEALTHY, parameters=(*PARAMETERS, adapter), new_weights=(adapter.name,))
+    assert mod.pretrained_weights_missing(lora) is None
+
+
+@pytest.mark.parametrize(
+    ("rule", "change", "expected"),
+    [
+        (mod.logits_ignore_the_input, {}, None),
+        (mod.logits_ignore_the_input, {"logit_change_from_blanking": 0.0}, "error"),
+        (mod.logits_ignore_the_input, {"logit_spread": 1e-8}, "error"),
+        # A head that starts at zero, and learns.
+        (mod.logits_ignore_the_input, {"logit_spread": 0.0, "overfit_responds": (0.1, 0.69)}, None),
+        (mod.padding_changes_logits, {}, None),
+        (mod.padding_changes_logits, {"logit_change_from_padding": 1e-3}, "error"),
+        (mod.padding_changes_logits, {"logit_change_from_padding": float("nan")}, "error"),
+        (mod.padding_changes_logits, {"logit_change_from_padding": 1e-2, "rounding": 2.0**-8}, None),
+        (mod.neighbours_change_logits, {}, None),
+        (mod.neighbours_change_logits, {"logit_change_from_neighbours": 1e-3}, "error"),
+    ],
+)
+def test_rules_on_what_logits_depend_on(rule: Rule, change: dict[str, Any], expected: str | None) -> None:
+    assert severity(rule, replace(PROBE, **change)) == expected
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [mod.outputs_differ_from_classes, mod.names_contradict_the_data, mod.pretrained_weights_missing],
+)
+def test_unknown_model_facts_are_no_finding(rule: Rule) -> None:
+    with pytest.raises(CannotTell):
+        rule(ModelEvidence(PARAMETERS, 2))

@@ -1,0 +1,247 @@
+"""The short experiments: what they find, and that they leave no trace."""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny_models import load_tiny
+from torch import nn
+from torch.nn import functional as F
+
+from tenor.checks import los, mod, opt_steps
+from tenor.checks.evidence import ProbeEvidence
+from tenor.checks.finding import CannotTell
+from tenor.checks.probes import probe
+from tenor.checks.rule import Rule
+
+RULES = [rule for family in (los, mod, opt_steps) for rule in vars(family).values() if isinstance(rule, Rule)]
+PLENTY = 600.0
+"""Seconds: the number of steps must bind, not the machine."""
+
+
+def batches(rows: int = 24, width: int = 12, k: int = 2) -> list[dict[str, torch.Tensor]]:
+    """Two batches of different widths, the class told by a token; the rows' lengths differ."""
+    made, generator = [], torch.Generator().manual_seed(5)
+    for extra in (0, 3):
+        labels = torch.arange(rows // 2) % k
+        ids = torch.randint(1000, 1200, (rows // 2, width + extra), generator=generator)
+        ids[:, 0], ids[:, 2] = 101, 2000 + labels
+        mask = (torch.arange(width + extra) < torch.randint(4, width, (rows // 2, 1), generator=generator)).long()
+        made.append({"input_ids": ids * mask, "attention_mask": mask, "labels": labels})
+    return made
+
+
+class Bag(nn.Module):
+    """A mean of embeddings under a linear layer, with one fault at a time."""
+
+    def __init__(self, fault: str = "", k: int = 2) -> None:
+        super().__init__()
+        self.embedding, self.hidden, self.out = nn.Embedding(3000, 16), nn.Linear(16, 16), nn.Linear(16, k)
+        self.fault = fault
+        self.register_buffer("calls", torch.zeros(1))
+        if fault == "zero head":
+            nn.init.zeros_(self.out.weight)
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Any:
+        self.calls += 1
+        weights = attention_mask[..., None].float()
+        if self.fault == "no mask":
+            weights = torch.ones_like(weights)
+        pooled = (self.embedding(input_ids) * weights).sum(1) / weights.sum(1).clamp_min(1)
+        if self.fault == "neighbours":
+            pooled = pooled - pooled.mean(0)
+        if self.fault == "blind":
+            pooled = torch.ones_like(pooled)
+        if self.fault == "detached":
+            pooled = pooled.detach()
+        logits = self.out(torch.tanh(self.hidden(pooled)))
+        return (logits.softmax(-1) if self.fault == "softmax" else logits,)
+
+
+def found(evidence: ProbeEvidence) -> dict[str, str]:
+    """Codes and severities of every rule that judges probes alone."""
+    seen = {}
+    for rule in RULES:
+        if rule.needs == (ProbeEvidence,):
+            try:
+                observation = rule(evidence)
+            except CannotTell:
+                continue
+            if observation is not None:
+                seen[rule.code] = observation.severity or rule.severity
+    return seen
+
+
+def state(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[Any]:
+    """All that must not change, bit by bit, and which objects hold it."""
+    return [
+        {name: (id(t), t.clone()) for name, t in (*model.named_parameters(), *model.named_buffers())},
+        {name: (id(p.grad), p.grad.clone()) for name, p in model.named_parameters() if p.grad is not None},
+        [module.training for module in model.modules()],
+        [{k: v.clone() for k, v in values.items()} for values in optimizer.state.values()],
+        [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups],
+        random.getstate(),
+        str(np.random.get_state(legacy=False)),
+        torch.get_rng_state(),
+    ]
+
+
+def assert_same(one: Any, other: Any) -> None:
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, other)
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for key in one:
+            assert_same(one[key], other[key])
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other)
+        for a, b in zip(one, other, strict=True):
+            assert_same(a, b)
+    else:
+        assert one == other
+
+
+@pytest.mark.parametrize("kind", ["distilbert", "bert", "bag"])
+def test_no_trace_is_left(kind: str, tiny_distilbert: Path, tiny_bert: Path) -> None:
+    folders = {"distilbert": tiny_distilbert, "bert": tiny_bert}
+    model = load_tiny(folders[kind]).model if kind in folders else Bag()
+    model.train()
+    next(model.children()).eval()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    first = batches()[0]
+    output = model(input_ids=first["input_ids"], attention_mask=first["attention_mask"])
+    logits = output[0] if isinstance(output, tuple) else output.logits
+    F.cross_entropy(logits, first["labels"]).backward()
+    optimizer.step()
+    before = state(model, optimizer)
+    probe(model, F.cross_entropy, batches(), 2, seconds=5.0, deep=True)
+    assert_same(before, state(model, optimizer))
+
+
+def test_no_trace_is_left_by_an_experiment_that_is_cut() -> None:
+    model, calls = Bag(), 0
+
+    def interrupted(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        if calls == 30:
+            raise KeyboardInterrupt
+        return F.cross_entropy(logits, labels)
+
+    optimizer = torch.optim.AdamW(model.parameters())
+    before = state(model, optimizer)
+    with pytest.raises(KeyboardInterrupt):
+        probe(model, interrupted, batches(), 2)
+    assert_same(before, state(model, optimizer))
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("kind", ["distilbert", "bert"])
+def test_healthy_encoders_pass(kind: str, frozen: bool, tiny_distilbert: Path, tiny_bert: Path) -> None:
+    model = load_tiny({"distilbert": tiny_distilbert, "bert": tiny_bert}[kind]).model
+    if frozen:
+        model.base_model.requires_grad_(False)
+    evidence = probe(model, F.cross_entropy, batches(), 2, seconds=PLENTY)
+    assert evidence.failures == ()
+    assert evidence.n_examples == 24
+    assert {code: severity for code, severity in found(evidence).items() if severity != "note"} == {}
+    # A tiny encoder with wide random weights is sure of itself: a note at most.
+    assert set(found(evidence)) <= {"LOS001"}
+
+
+def twice_softmax(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return F.cross_entropy(logits.softmax(-1), labels)
+
+
+def inverted(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return F.nll_loss(-logits.log_softmax(-1), labels)
+
+
+def from_argmax(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return (logits.argmax(-1) != labels).float().mean()
+
+
+def summed(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return F.cross_entropy(logits, labels, reduction="sum")
+
+
+def smoothed(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return F.cross_entropy(logits, labels, label_smoothing=0.1, weight=torch.tensor([1.0, 9.0]))
+
+
+@pytest.mark.parametrize(
+    ("fault", "loss_fn", "expected", "allowed"),
+    [
+        ("", F.cross_entropy, set(), set()),
+        ("", smoothed, set(), set()),
+        ("zero head", F.cross_entropy, set(), set()),
+        ("no mask", F.cross_entropy, {"MOD006"}, set()),
+        ("neighbours", F.cross_entropy, {"MOD007"}, {"MOD006"}),
+        ("blind", F.cross_entropy, {"MOD005", "LOS010", "LOS009"}, {"OPT020"}),
+        ("softmax", F.cross_entropy, {"LOS002"}, {"LOS009"}),
+        ("detached", F.cross_entropy, {"OPT020"}, set()),
+        ("", twice_softmax, {"LOS002"}, {"LOS009"}),
+        ("", inverted, {"LOS003"}, {"LOS009", "LOS010", "LOS001"}),
+        ("", from_argmax, {"LOS004", "OPT020"}, {"LOS009"}),
+        ("", summed, {"LOS005"}, {"LOS001"}),
+    ],
+)
+def test_each_fault_is_found(
+    fault: str, loss_fn: Callable[..., torch.Tensor], expected: set[str], allowed: set[str]
+) -> None:
+    evidence = probe(Bag(fault), loss_fn, batches(), 2, seconds=PLENTY)
+    assert expected <= set(found(evidence)) <= expected | allowed
+
+
+def test_twenty_classes_pass() -> None:
+    assert found(probe(Bag(k=20), F.cross_entropy, batches(rows=40, k=20), 20, seconds=PLENTY)) == {}
+
+
+def test_shuffled_labels_are_harder_than_real_ones() -> None:
+    evidence = probe(Bag(), F.cross_entropy, batches(rows=400), 2, seconds=PLENTY, deep=True)
+    assert evidence.deep_examples == 200
+    assert evidence.real_labels_loss is not None
+    assert evidence.random_labels_loss is not None
+    assert evidence.real_labels_loss < 0.9 * evidence.random_labels_loss
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        [],
+        [{"input_ids": torch.zeros(2, 3, dtype=torch.long)}],
+        [{"input_ids": torch.zeros(2, 3, dtype=torch.long), "labels": torch.tensor([0, 7])}],
+        [{"text": ["a", "b"], "labels": torch.tensor([0, 1])}],
+        [{"input_ids": torch.full((2, 3), 9999), "attention_mask": torch.ones(2, 3), "labels": torch.tensor([0, 1])}],
+    ],
+)
+def test_what_cannot_be_run_is_told_and_does_not_crash(made: Any) -> None:
+    evidence = probe(Bag(), F.cross_entropy, made, 2, seconds=1.0)
+    assert evidence.failures
+    assert evidence.initial_loss is None
+    assert evidence.loss_when_right == pytest.approx(4.5e-5, rel=0.01)
+
+
+def test_features_and_a_forward_of_ones_own_are_taken() -> None:
+    labels = torch.arange(16) % 2
+    made = [{"features": torch.randn(16, 6) + 4 * labels[:, None], "labels": labels}]
+    model = nn.Linear(6, 2)
+    for forward in (None, lambda m, inputs: {"logits": m(inputs["features"])}):
+        evidence = probe(model, F.cross_entropy, made, 2, forward=forward, seconds=PLENTY)
+        assert evidence.logit_change_from_padding is None
+        assert evidence.logit_change_from_blanking
+        assert evidence.overfit_loss is not None
+        assert found(evidence).keys() <= {"LOS001"}
+
+
+def test_nothing_is_trained_without_time_or_learning_weights() -> None:
+    still = Bag()
+    still.requires_grad_(False)
+    for model, seconds in ((Bag(), 0.0), (still, PLENTY)):
+        evidence = probe(model, F.cross_entropy, batches(), 2, seconds=seconds)
+        assert evidence.initial_loss is not None
+        assert evidence.overfit_loss is None

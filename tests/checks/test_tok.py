@@ -1,0 +1,117 @@
+"""Tokens: every mismatch of tokenizer, model and batches at its weight, and the habits that only look like one."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tenor.checks import tok as rules
+from tenor.checks import tok_padding as padding
+from tenor.checks.evidence import BatchEvidence, TokenEvidence
+from tenor.checks.finding import CannotTell, Observation
+from tenor.checks.rule import Rule
+
+PAD, UNKNOWN, FIRST, LAST = 0, 100, 101, 102
+IDS = tuple(np.array([FIRST, *range(1000, 1000 + n), LAST]) for n in range(10, 40))
+SOUND = TokenEvidence(
+    vocabulary_size=30_522,
+    embedding_rows=30_522,
+    pad_id=PAD,
+    model_pad_id=PAD,
+    unknown_id=UNKNOWN,
+    first_id=FIRST,
+    last_id=LAST,
+    input_ids=IDS,
+    full_lengths=np.array([len(ids) for ids in IDS]),
+    kept_lengths=np.array([len(ids) for ids in IDS]),
+    tokenizer_lowercases=True,
+    vocabulary_is_lowercase=True,
+    digest="a" * 64,
+    model_digest="a" * 64,
+)
+
+
+def collated(width: int | None = None, pad: int = PAD, left: bool = False, mask: str = "right") -> BatchEvidence:
+    """Batches of 5, padded to `width` or to the longest row of each, with a right mask, one of ones, or none."""
+    ids, masks = [], []
+    for start in range(0, len(IDS), 5):
+        rows = IDS[start : start + 5]
+        size = width or max(map(len, rows))
+        fill = [(size - len(row), 0) if left else (0, size - len(row)) for row in rows]
+        ids.append(np.stack([np.pad(row, by, constant_values=pad) for row, by in zip(rows, fill, strict=True)]))
+        masks.append(np.stack([np.pad(np.ones(len(row)), by) for row, by in zip(rows, fill, strict=True)]))
+    if mask == "ones":
+        masks = [np.ones_like(one) for one in masks]
+    labels = tuple(np.zeros(5, int) for _ in ids)
+    return BatchEvidence(labels, 2, input_ids=tuple(ids), attention_mask=None if mask == "none" else tuple(masks))
+
+
+def weight(found: Observation | None, rule: Rule) -> str | None:
+    return found and (found.severity or rule.severity)
+
+
+OF_TOKENS = [
+    (rules.another_vocabulary, {"model_digest": "b" * 64}, "error"),
+    (rules.another_vocabulary, {"digest": None, "vocabulary_size": 8_000}, "warning"),
+    (rules.another_vocabulary, {"digest": None, "embedding_rows": 30_592}, None),
+    (rules.case_mismatch, {"tokenizer_lowercases": False}, "warning"),
+    (rules.case_mismatch, {"tokenizer_lowercases": False, "input_ids": (np.full(300, UNKNOWN),)}, "error"),
+    (rules.case_mismatch, {"vocabulary_is_lowercase": False}, "note"),
+    (rules.many_unknown, {"input_ids": (*IDS, np.full(100, UNKNOWN))}, "warning"),
+    (rules.many_unknown, {"input_ids": (*IDS, np.full(5, UNKNOWN))}, None),
+    (rules.many_unknown, {"input_ids": (np.full(300, UNKNOWN),)}, "error"),
+    (rules.special_tokens_missing, {"input_ids": tuple(ids[1:-1] for ids in IDS)}, "error"),
+    (rules.special_tokens_missing, {"input_ids": (*IDS, IDS[-1][:20])}, "error"),
+    (rules.special_tokens_missing, {"first_id": None, "input_ids": tuple(ids[1:] for ids in IDS)}, None),
+    (rules.special_tokens_doubled, {"input_ids": tuple(np.array([FIRST, *ids, LAST]) for ids in IDS)}, "error"),
+    (rules.special_tokens_doubled, {"input_ids": (*IDS, np.array([FIRST, 7, LAST, LAST]))}, "note"),
+    (rules.special_tokens_doubled, {"input_ids": (np.array([FIRST, 7, LAST, LAST, 8, LAST]),)}, None),
+    (rules.id_beyond_embedding, {"embedding_rows": 1_010}, "error"),
+    (rules.id_beyond_embedding, {"vocabulary_size": 30_525}, "warning"),
+    (rules.id_beyond_embedding, {"embedding_rows": 30_592}, None),
+    (rules.text_cut_off, {"full_lengths": np.full(30, 300), "truncation": "head"}, "warning"),
+    (rules.text_cut_off, {"full_lengths": np.full(30, 300), "truncation": "head_tail"}, "note"),
+]
+
+
+@pytest.mark.parametrize(("rule", "change", "severity"), OF_TOKENS)
+def test_tokenizer_beside_model(rule: Rule, change: dict, severity: str | None) -> None:
+    assert weight(rule(replace(SOUND, **change)), rule) == severity
+    assert rule(SOUND) is None
+
+
+@pytest.mark.parametrize("left", [False, True])
+@pytest.mark.parametrize("width", [None, 64])
+def test_padding_must_be_masked_on_either_side(left: bool, width: int | None) -> None:
+    assert padding.padding_attended(collated(width, left=left), SOUND) is None
+    for mask in ("ones", "none"):
+        assert padding.padding_attended(collated(width, left=left, mask=mask), SOUND)
+
+
+def test_unpadded_batches_need_no_mask_and_an_end_mark_that_is_the_pad_too_is_text() -> None:
+    one = BatchEvidence((np.zeros(1, int),), 2, input_ids=(IDS[0][None],))
+    assert padding.padding_attended(one, SOUND) is None
+    assert padding.padding_attended(one, replace(SOUND, pad_id=LAST, model_pad_id=LAST)) is None
+
+
+def test_the_pad_id_is_the_models() -> None:
+    assert padding.wrong_pad_id(collated(), SOUND) is None
+    assert weight(padding.wrong_pad_id(collated(pad=1), SOUND), padding.wrong_pad_id) == "warning"
+    unmasked, other = collated(pad=1, mask="none"), replace(SOUND, pad_id=1)
+    assert weight(padding.wrong_pad_id(unmasked, other), padding.wrong_pad_id) == "error"
+
+
+def test_padding_to_the_maximum_is_noted_where_it_is_waste() -> None:
+    assert weight(padding.padded_to_maximum(collated(128), SOUND), padding.padded_to_maximum) == "note"
+    assert padding.padded_to_maximum(collated(), SOUND) is None
+    assert padding.padded_to_maximum(collated(45), SOUND) is None
+
+
+def test_what_is_not_known_is_not_judged() -> None:
+    bare, batches = TokenEvidence(30_522, 30_522), BatchEvidence((), 2)
+    for rule in (rules.case_mismatch, rules.many_unknown, rules.special_tokens_missing, rules.text_cut_off):
+        with pytest.raises(CannotTell):
+            rule(bare)
+    for rule in (padding.padding_attended, padding.wrong_pad_id, padding.padded_to_maximum):
+        with pytest.raises(CannotTell):
+            rule(batches, SOUND)

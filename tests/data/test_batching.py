@@ -1,0 +1,120 @@
+"""Every row once per epoch, batches of near-equal length, and padding that changes nothing but the shape."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from tiny_rows import token_rows
+
+from tenor.data.batching import TokenExamples, epoch_batches, micro_batches, sequential_batches
+
+row_lengths = hnp.arrays(np.int32, st.integers(0, 300), elements=st.integers(2, 256))
+batch_sizes = st.integers(1, 40)
+seeds, epochs = st.integers(0, 2**32 - 1), st.integers(0, 1000)
+
+
+def flat(batches: list[np.ndarray]) -> list[int]:
+    return np.concatenate([*batches, np.zeros(0, int)]).astype(int).tolist()
+
+
+def padding_share(batches: list[np.ndarray], lengths: np.ndarray) -> float:
+    padded = sum(lengths[rows].max() * len(rows) for rows in batches)
+    return 1 - lengths.sum() / padded
+
+
+def review_lengths(count: int) -> np.ndarray:
+    """Lengths spread as those of reviews are: the median near 230 tokens, cut at 256."""
+    drawn = np.random.default_rng(0).lognormal(np.log(230), 0.6, count)
+    return np.clip(drawn, 10, 256).astype(np.int32)
+
+
+@given(row_lengths, batch_sizes, seeds, epochs)
+def test_an_epoch_holds_each_row_once_in_full_batches_but_one(
+    lengths: np.ndarray, batch_size: int, seed: int, epoch: int
+) -> None:
+    batches = epoch_batches(lengths, batch_size, seed, epoch)
+    assert sorted(flat(batches)) == list(range(len(lengths)))
+    short = [len(rows) for rows in batches if len(rows) != batch_size]
+    assert short == ([len(lengths) % batch_size] if len(lengths) % batch_size else [])
+
+
+@given(row_lengths, batch_sizes, seeds, epochs)
+def test_an_epochs_order_is_a_function_of_its_arguments(
+    lengths: np.ndarray, batch_size: int, seed: int, epoch: int
+) -> None:
+    first = epoch_batches(lengths, batch_size, seed, epoch)
+    np.random.default_rng().random()
+    np.random.seed(epoch)
+    assert [rows.tolist() for rows in first] == [
+        rows.tolist() for rows in epoch_batches(lengths.copy(), batch_size, seed, epoch)
+    ]
+
+
+def test_other_epochs_and_seeds_have_other_orders_and_other_company() -> None:
+    lengths = review_lengths(2000)
+    drawn = [epoch_batches(lengths, 16, seed, epoch) for seed, epoch in ((1, 0), (1, 1), (1, 2), (2, 0), (0, 1))]
+    orders = {tuple(flat(batches)) for batches in drawn}
+    assert len(orders) == len(drawn)
+    company = [{frozenset(rows.tolist()) for rows in batches} for batches in drawn]
+    assert all(not company[0] & other for other in company[1:])
+
+
+def test_the_order_of_batches_does_not_follow_their_length() -> None:
+    lengths = review_lengths(8000)
+    means = [lengths[rows].mean() for rows in epoch_batches(lengths, 16, 5, 0)]
+    assert abs(np.corrcoef(means, np.arange(len(means)))[0, 1]) < 0.15
+
+
+@pytest.mark.parametrize("batch_size", [8, 16, 32])
+def test_batches_pad_little(batch_size: int) -> None:
+    lengths = review_lengths(8000)
+    unsorted = np.array_split(np.random.default_rng(1).permutation(8000), 8000 // batch_size)
+    assert padding_share(unsorted, lengths) > 0.1  # Else there would be nothing to save.
+    assert padding_share(epoch_batches(lengths, batch_size, 7, 0), lengths) < 0.02
+
+
+@given(row_lengths, st.integers(1, 3000), st.data())
+def test_micro_batches_partition_within_the_token_budget(lengths: np.ndarray, budget: int, data: st.DataObject) -> None:
+    rows = np.array(data.draw(st.permutations(range(len(lengths)))), dtype=int)[: len(lengths) // 2]
+    parts = micro_batches(rows, lengths, budget)
+    assert sorted(flat(parts)) == sorted(rows.tolist())
+    for part in parts:
+        assert len(part) == 1 or lengths[part].max() * len(part) <= budget
+    # Greedy: no part could have taken the next row in.
+    for part, following in pairwise(parts):
+        assert lengths[following[0]] * (len(part) + 1) > budget
+    ordered = lengths[flat(parts)]
+    assert (np.diff(ordered) >= 0).all()
+
+
+@given(row_lengths, st.integers(1, 3000))
+def test_prediction_takes_every_row_once_the_longest_first(lengths: np.ndarray, budget: int) -> None:
+    parts = sequential_batches(lengths, budget)
+    assert sorted(flat(parts)) == list(range(len(lengths)))
+    longest = [lengths[part].max() for part in parts]
+    assert longest == sorted(longest, reverse=True)
+
+
+@given(
+    st.lists(st.lists(st.integers(5, 30_000), min_size=1, max_size=12), min_size=1, max_size=12),
+    st.integers(0, 4),
+    st.data(),
+)
+def test_collation_pads_on_the_right_and_the_mask_tells_what_is_real(
+    ids: list[list[int]], pad_id: int, data: st.DataObject
+) -> None:
+    lengths = np.array([len(row) for row in ids])
+    labels = np.arange(len(ids)) % 3
+    rows = np.array(data.draw(st.lists(st.integers(0, len(ids) - 1), min_size=1, max_size=12)))
+    batch = TokenExamples(token_rows(ids, labels.tolist()), pad_id).collate(rows)
+    input_ids, mask = batch.inputs["input_ids"], batch.inputs["attention_mask"]
+    assert input_ids.shape == mask.shape == (len(rows), lengths[rows].max())
+    for position, row in enumerate(rows):
+        assert input_ids[position, : lengths[row]].tolist() == ids[row]
+        assert (input_ids[position, lengths[row] :] == pad_id).all()
+        assert mask[position].tolist() == [1] * lengths[row] + [0] * (mask.shape[1] - lengths[row])
+    assert batch.labels.tolist() == labels[rows].tolist()
+    assert batch.tokens == lengths[rows].sum() == mask.sum()

@@ -1,0 +1,71 @@
+"""A state that went through JSON is the same one."""
+
+import json
+from dataclasses import asdict
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tenor.training.state import StepResult, TrainState, Validation, Window
+
+numbers = st.floats(allow_nan=False, allow_infinity=False)
+counts = st.integers(0, 2**53)
+validations = st.builds(Validation, counts, numbers, numbers, numbers, numbers)
+states = st.builds(
+    TrainState,
+    counts,
+    counts,
+    counts,
+    counts,
+    counts,
+    st.booleans(),
+    st.lists(validations, max_size=3),
+    st.none() | validations,
+    st.builds(Window, numbers, numbers, numbers, counts, numbers, st.lists(counts), st.lists(counts)),
+)
+
+
+@given(states)
+def test_json_holds_a_state_exactly(state: TrainState) -> None:
+    assert TrainState.from_dict(json.loads(json.dumps(asdict(state)))) == state
+
+
+def test_a_state_counts_batches_and_epochs() -> None:
+    state = TrainState()
+    seen = []
+    for _ in range(7):
+        state.advance(3)
+        seen.append((state.step, state.epoch, state.position))
+    assert seen == [(1, 0, 1), (2, 0, 2), (3, 1, 0), (4, 1, 1), (5, 1, 2), (6, 2, 0), (7, 2, 1)]
+
+
+def _validation(accuracy: float, loss: float, macro_f1: float = 0.5) -> Validation:
+    return Validation(1, 1.0, accuracy, macro_f1, loss)
+
+
+def test_the_best_is_the_first_of_equals_and_ties_go_to_the_lower_loss() -> None:
+    state = TrainState()
+    assert state.add_validation(_validation(0.8, 0.5), "accuracy")
+    assert not state.add_validation(_validation(0.8, 0.5), "accuracy")
+    assert state.add_validation(_validation(0.8, 0.4), "accuracy")
+    assert not state.add_validation(_validation(0.7, 0.1), "accuracy")
+    assert not state.add_validation(_validation(0.7, 0.1), "accuracy")
+    assert state.stale_validations == 2
+    assert state.best == _validation(0.8, 0.4)
+    assert state.add_validation(_validation(0.9, 9.0), "accuracy")
+    assert state.stale_validations == 0
+
+
+def test_the_metric_that_chooses_is_the_one_asked_for() -> None:
+    low_loss, high_f1 = _validation(0.5, 0.1, macro_f1=0.2), _validation(0.5, 0.9, macro_f1=0.9)
+    assert low_loss.better_than(high_f1, "loss")
+    assert high_f1.better_than(low_loss, "macro_f1")
+    assert low_loss.better_than(high_f1, "accuracy")
+    assert high_f1.better_than(None, "loss")
+
+
+def test_a_window_sums_its_steps_and_keeps_the_largest_norm() -> None:
+    window = Window()
+    window.add(StepResult(1.0, 8.0, 3.0, 100, 0.5, [5, 3], [4, 4]))
+    window.add(StepResult(2.0, 4.0, 1.0, 50, 0.25, [0, 4], [1, 3]))
+    assert window == Window(3.0, 12.0, 3.0, 150, 0.75, [5, 7], [5, 7])

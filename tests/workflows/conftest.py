@@ -1,0 +1,26 @@
+"""A completed run that tests may read, and a copy that they may spoil."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from small_runs import small_run
+from tenor.runs.directory import RunDirectory
+from tenor.workflows.train import RunResult
+
+
+@pytest.fixture(scope="package")
+def completed(tiny_distilbert: Path, session_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> RunResult:
+    """Read only."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TENOR_CACHE", str(session_cache))
+        return small_run(tmp_path_factory.mktemp("completed"), tiny_distilbert)
+
+
+@pytest.fixture
+def copied(completed: RunResult, tmp_path: Path) -> RunDirectory:
+    """A copy of the completed run below `tmp_path/runs`."""
+    root = completed.run.path.parent.parent
+    shutil.copytree(root, tmp_path / "runs")
+    return RunDirectory(tmp_path / "runs" / completed.run.config_name / completed.run.run_id)

@@ -1,0 +1,109 @@
+"""A saved model measured again gives what was stored, and only the model that was saved."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from small_runs import nulls, quiet, write_csv
+from tenor.errors import UserError
+from tenor.runs.directory import RunDirectory
+from tenor.workflows.evaluate import Evaluation, evaluate, evaluation_record
+from tenor.workflows.show import show_evaluation
+from tenor.workflows.train import RunResult
+
+
+def _evaluate(run: RunDirectory, *overrides: str, split: str = "test") -> Evaluation:
+    return evaluate(str(run.path), overrides, split, console=quiet())
+
+
+@pytest.mark.parametrize(("split", "key"), [("test", "test"), ("validation", "val")])
+def test_the_run_s_own_rows_give_the_stored_numbers(split: str, key: str, completed: RunResult) -> None:
+    record = evaluation_record(_evaluate(completed.run, split=split))
+    stored = json.loads(completed.run.evaluation.read_text())[key]
+    found = record["result"]
+    assert found["accuracy"] == stored["accuracy"]
+    assert found["confusion_matrix"] == stored["confusion_matrix"]
+    assert found["loss"] == pytest.approx(stored["loss"], abs=1e-5)
+    assert found["baselines"] == pytest.approx(stored["baselines"])
+    assert record["checkpoint"] == {"digest": completed.weights_sha256, "step": completed.best_step}
+    assert nulls(record) == []
+    json.dumps(record, allow_nan=False)
+
+
+def test_training_rows_can_be_measured_too(completed: RunResult) -> None:
+    found = _evaluate(completed.run, split="train")
+    assert found.result.metrics.n == 44
+
+
+def test_other_data_of_the_same_classes(completed: RunResult) -> None:
+    overrides = (
+        "data.source=rotten_tomatoes",
+        "data.path=null",
+        "data.test_path=null",
+        "data.text_column=text",
+        "data.label_column=label",
+        "data.test_size=40",
+        "data.class_names=[bad, good]",
+    )
+    found = _evaluate(completed.run, *overrides)
+    assert found.result.metrics.n == 40
+    assert "otten" in found.origin
+    assert completed.run.config.read_text().count("rotten") == 0
+
+
+def test_another_file(completed: RunResult, tmp_path: Path) -> None:
+    other = write_csv(tmp_path / "other.csv", 8, start=300)
+    found = _evaluate(completed.run, f"data.test_path={other}")
+    assert found.result.metrics.n == 8
+    assert "other.csv" in found.origin
+
+
+def test_other_classes_are_refused(completed: RunResult, tmp_path: Path) -> None:
+    train, test = (write_csv(tmp_path / name, 8, labels=("no", "yes")) for name in ("a.csv", "b.csv"))
+    with pytest.raises(UserError, match=r"knows the classes \('bad', 'good'\)"):
+        _evaluate(completed.run, f"data.path={train}", f"data.test_path={test}")
+
+
+def test_settings_of_the_model_are_not_overridden(completed: RunResult) -> None:
+    with pytest.raises(UserError, match=r"data\.… overrides only"):
+        _evaluate(completed.run, "model.name=minilm")
+
+
+def test_a_run_without_a_test_split_says_why(completed: RunResult) -> None:
+    with pytest.raises(UserError, match="--split validation"):
+        _evaluate(completed.run, "data.test_path=null")
+
+
+@pytest.mark.parametrize("at", [0, 100, -1])
+def test_weights_that_were_tampered_with_are_refused(at: int, copied: RunDirectory) -> None:
+    file = copied.model / "model.safetensors"
+    content = bytearray(file.read_bytes())
+    content[at] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(UserError, match="no known quality"):
+        _evaluate(copied)
+
+
+def test_a_run_that_never_completed_has_no_model(copied: RunDirectory) -> None:
+    import shutil
+
+    shutil.rmtree(copied.model)
+    with pytest.raises(UserError, match="no saved model"):
+        _evaluate(copied)
+
+
+def test_a_run_without_a_text_baseline_says_so(copied: RunDirectory) -> None:
+    import shutil
+
+    shutil.rmtree(copied.baseline)
+    record = evaluation_record(_evaluate(copied))
+    assert "absent" in record["result"]["baselines"]["text"]
+
+
+def test_what_is_shown_names_the_weights(completed: RunResult) -> None:
+    console = quiet()
+    show_evaluation(console, _evaluate(completed.run))
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert completed.weights_sha256 in shown.replace("\n", "").replace(" ", "")
+    assert "majority class" in shown

@@ -1,0 +1,91 @@
+"""Several configurations: one that fails takes no other with it."""
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from small_runs import quiet, write_config
+from tenor.errors import InterruptedRunError, UserError
+from tenor.runs.directory import list_runs
+from tenor.runs.summary import read_summary
+from tenor.workflows import experiments as module
+from tenor.workflows.experiments import run_experiments
+from tenor.workflows.runs_table import experiments_table
+
+SHORT = ["training.epochs=1", "evaluation.text_baseline=false"]
+
+
+def _two(tmp_path: Path, model: Path) -> list[str]:
+    """A configuration that fails, and one that doesn't."""
+    bad = write_config(tmp_path / "bad", model, name="broken")
+    bad.write_text(bad.read_text().replace("label_column: verdict", "label_column: stars"))
+    return [str(bad), str(write_config(tmp_path / "good", model))]
+
+
+def test_a_failed_configuration_is_told_and_the_next_one_run(tiny_distilbert: Path, tmp_path: Path) -> None:
+    console = quiet()
+    rows = run_experiments(_two(tmp_path, tiny_distilbert), SHORT, tmp_path / "runs", console)
+    assert [(row.config_name, row.status) for row in rows] == [("broken", "failed"), ("small", "completed")]
+    assert "broken did not complete" in console.file.getvalue()  # type: ignore[attr-defined]
+    assert read_summary(tmp_path / "runs") == rows
+    assert "stars" in str(rows[0].error)
+
+    out = Console(file=io.StringIO(), width=200)
+    out.print(experiments_table(rows))
+    shown = out.file.getvalue()  # type: ignore[attr-defined]
+    assert "stars" in shown
+    assert f"{rows[1].val_metrics['accuracy']:.2%}" in shown
+
+
+def test_a_defect_in_one_run_does_not_end_the_others(
+    tiny_distilbert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = module.train, []
+
+    def fragile(*arguments: object) -> object:
+        calls.append(arguments)
+        if len(calls) == 1:
+            raise ZeroDivisionError("a defect")
+        return real(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "train", fragile)
+    config = str(write_config(tmp_path, tiny_distilbert))
+    console = quiet()
+    rows = run_experiments([config, config], SHORT, tmp_path / "runs", console)
+    assert [row.status for row in rows] == ["completed"]
+    assert "ZeroDivisionError: a defect" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_a_configuration_that_can_t_be_read_ends_it_before_anything_runs(tiny_distilbert: Path, tmp_path: Path) -> None:
+    config = str(write_config(tmp_path, tiny_distilbert))
+    with pytest.raises(UserError, match="epoch"):
+        run_experiments([config], ["training.epoch=1"], tmp_path / "runs", quiet())
+    with pytest.raises(UserError):
+        run_experiments([config, "no-such-config"], [], tmp_path / "runs", quiet())
+    assert list_runs(tmp_path / "runs") == []
+
+
+def test_a_wish_to_stop_ends_all_of_them(
+    tiny_distilbert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def interrupted(*arguments: object) -> None:
+        calls.append(arguments)
+        raise InterruptedRunError("SIGINT after step 1, which was checkpointed")
+
+    monkeypatch.setattr(module, "train", interrupted)
+    config = str(write_config(tmp_path, tiny_distilbert))
+    with pytest.raises(InterruptedRunError):
+        run_experiments([config, config], [], tmp_path / "runs", quiet())
+    assert len(calls) == 1
+
+
+def test_earlier_runs_are_not_among_the_rows(tiny_distilbert: Path, tmp_path: Path) -> None:
+    config = str(write_config(tmp_path, tiny_distilbert))
+    (first,) = run_experiments([config], SHORT, tmp_path / "runs", quiet())
+    (second,) = run_experiments([config], SHORT, tmp_path / "runs", quiet())
+    assert first.run_id != second.run_id
+    assert len(read_summary(tmp_path / "runs")) == 2

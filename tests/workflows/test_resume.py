@@ -1,0 +1,309 @@
+"""A run that was cut goes on as if it never had been."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from small_runs import quiet, small_config, small_run, write_config
+from tenor.errors import InterruptedRunError, TenorError, UserError
+from tenor.runs.directory import RunDirectory, list_runs
+from tenor.runs.manifest import read_manifest, update_manifest
+from tenor.runs.summary import read_summary
+from tenor.training import checkpoint as checkpoint_module
+from tenor.training.checkpoint import FILES, MANIFEST, list_checkpoints, verify_checkpoint
+from tenor.training.recorder import Recorder, read_records
+from tenor.workflows.train import RunResult, resume, train
+
+
+def timeless(run: RunDirectory) -> list[dict[str, Any]]:
+    records = read_records(run.metrics)
+    for record in records:
+        record.pop("tokens_per_second", None)
+    return records
+
+
+def tensorboard(run: RunDirectory) -> dict[str, list[tuple[int, float]]]:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events: dict[str, list[tuple[int, float]]] = {}
+    for folder in sorted({file.parent for file in run.tensorboard.rglob("events.out.*")}):
+        accumulator = EventAccumulator(str(folder))
+        accumulator.Reload()
+        for tag in accumulator.Tags()["scalars"]:
+            if "tokens_per_second" not in tag:
+                events.setdefault(tag, []).extend((e.step, e.value) for e in accumulator.Scalars(tag))
+    return events
+
+
+def assert_same_end(resumed: RunDirectory, whole: RunDirectory) -> None:
+    """Weights, checkpoints, records, events, predictions and numbers agree to the bit."""
+    one, two = (load_file(run.model / "model.safetensors") for run in (resumed, whole))
+    assert all(torch.equal(one[name], two[name]) for name in two)
+    assert [verify_checkpoint(path).digest for path in list_checkpoints(resumed.checkpoints)] == [
+        verify_checkpoint(path).digest for path in list_checkpoints(whole.checkpoints)
+    ]
+    assert timeless(resumed) == timeless(whole)
+    assert tensorboard(resumed) == tensorboard(whole)
+    for split in ("validation", "test"):
+        assert pq.read_table(resumed.predictions / f"{split}.parquet").equals(
+            pq.read_table(whole.predictions / f"{split}.parquet")
+        )
+    assert json.loads(resumed.evaluation.read_text()) == json.loads(whole.evaluation.read_text())
+    for steps in tensorboard(resumed).values():
+        assert len({step for step, _ in steps}) == len(steps)
+
+
+class Killed(BaseException):
+    """As a process that is killed: nothing may catch it and tidy up."""
+
+
+def _kill_at_record(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Die when the record `number` (from 1) has been written."""
+    real, calls = Recorder.record, []
+
+    def record(self: Recorder, kind: str, step: int, **values: float) -> None:
+        real(self, kind, step, **values)
+        calls.append(step)
+        if len(calls) == number:
+            raise Killed
+
+    monkeypatch.setattr(Recorder, "record", record)
+
+
+def _killed(folder: Path, model: Path, monkeypatch: pytest.MonkeyPatch, at_record: int) -> RunDirectory:
+    with monkeypatch.context() as patch:
+        _kill_at_record(patch, at_record)
+        with pytest.raises(Killed):
+            small_run(folder, model)
+    (run,) = list_runs(folder / "runs")
+    return run
+
+
+@pytest.mark.parametrize("at_record", [1, 2, 4, 7, 10])
+def test_a_resumed_run_ends_as_an_uninterrupted_one(
+    at_record: int, completed: RunResult, tiny_distilbert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = _killed(tmp_path, tiny_distilbert, monkeypatch, at_record)
+    result = resume("latest", tmp_path / "runs", quiet())
+    assert result.run.run_id == run.run_id
+    assert_same_end(run, completed.run)
+    (row,) = read_summary(tmp_path / "runs")
+    assert row.status == "completed"
+    assert read_manifest(run).status == "completed"
+
+
+def test_a_signal_leaves_an_interrupted_run_that_goes_on(
+    completed: RunResult, tiny_distilbert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Recorder.record
+
+    def record(self: Recorder, kind: str, step: int, **values: float) -> None:
+        real(self, kind, step, **values)
+        if (kind, step) == ("train", 4):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Recorder, "record", record)
+        with pytest.raises(InterruptedRunError, match="SIGTERM after step 4"):
+            small_run(tmp_path, tiny_distilbert)
+    (run,) = list_runs(tmp_path / "runs")
+    (row,) = read_summary(tmp_path / "runs")
+    assert read_manifest(run).status == row.status == "interrupted"
+    resume(run.run_id, tmp_path / "runs", quiet())
+    assert_same_end(run, completed.run)
+
+
+@pytest.mark.parametrize("name", [*FILES, MANIFEST])
+@pytest.mark.parametrize("damage", ["flip", "truncate", "delete"])
+def test_a_damaged_checkpoint_is_told_and_the_one_before_it_used(
+    name: str, damage: str, completed: RunResult, copied: RunDirectory
+) -> None:
+    from tenor.workflows.watched_fit import newest_checkpoint
+
+    *_, before, newest = list_checkpoints(copied.checkpoints)
+    file = newest / name
+    match damage:
+        case "flip":
+            content = bytearray(file.read_bytes())
+            content[len(content) // 2] ^= 1
+            file.write_bytes(content)
+        case "truncate":
+            os.truncate(file, file.stat().st_size // 2)
+        case "delete":
+            file.unlink()
+    console = quiet()
+    found = newest_checkpoint(copied, console)
+    assert found is not None
+    assert found.path == before
+    told = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "damaged checkpoint" in told
+    assert str(newest) in told
+
+
+def test_a_run_with_a_damaged_newest_checkpoint_ends_the_same(
+    completed: RunResult, tiny_distilbert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = _killed(tmp_path, tiny_distilbert, monkeypatch, 8)
+    newest = list_checkpoints(run.checkpoints)[-1]
+    (newest / "optimizer.safetensors").write_bytes(b"")
+    console = quiet()
+    resume("latest", tmp_path / "runs", console)
+    assert "damaged checkpoint" in console.file.getvalue()  # type: ignore[attr-defined]
+    assert_same_end(run, completed.run)
+
+
+def test_a_run_whose_checkpoints_are_all_damaged_starts_over(
+    completed: RunResult, tiny_distilbert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = _killed(tmp_path, tiny_distilbert, monkeypatch, 8)
+    for path in list_checkpoints(run.checkpoints):
+        (path / "model.safetensors").unlink()
+    resume("latest", tmp_path / "runs", quiet())
+    assert_same_end(run, completed.run)
+
+
+def test_a_damaged_best_checkpoint_is_not_lost_in_silence(
+    completed: RunResult, tiny_distilbert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The newest is whole, but the best one, which the end of the run needs, is not."""
+    run = _killed(tmp_path, tiny_distilbert, monkeypatch, 8)
+    newest = list_checkpoints(run.checkpoints)[-1]
+    best = run.checkpoint(json.loads((newest / "state.json").read_text())["best"]["step"])
+    assert best != newest
+    (best / "model.safetensors").unlink()
+    console = quiet()
+    resume("latest", tmp_path / "runs", console)
+    assert best.name in console.file.getvalue()  # type: ignore[attr-defined]
+    assert_same_end(run, completed.run)
+
+
+def test_a_full_disk_fails_the_run_and_it_goes_on_when_there_is_room(
+    completed: RunResult, tiny_distilbert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = checkpoint_module.save_file
+
+    def full(tensors: Any, path: Path, **options: Any) -> None:
+        if "step-000008" in str(path):
+            raise OSError(28, "No space left on device")
+        real(tensors, path, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint_module, "save_file", full)
+        with pytest.raises(TenorError, match="No space left"):
+            small_run(tmp_path, tiny_distilbert)
+    (run,) = list_runs(tmp_path / "runs")
+    assert read_manifest(run).status == "failed"
+    resume("latest", tmp_path / "runs", quiet())
+    assert_same_end(run, completed.run)
+
+
+def test_leftovers_of_a_killed_process_are_removed(
+    tiny_distilbert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = _killed(tmp_path, tiny_distilbert, monkeypatch, 4)
+    (run.checkpoints / ".tmp-0123-step-000099").mkdir()
+    resume("latest", tmp_path / "runs", quiet())
+    assert list(run.path.rglob(".tmp-*")) == []
+
+
+def test_a_complete_run_is_not_resumed(copied: RunDirectory) -> None:
+    with pytest.raises(UserError, match="is complete"):
+        resume("latest", copied.path.parent.parent, quiet())
+
+
+def test_a_run_under_way_is_not_resumed(copied: RunDirectory) -> None:
+    update_manifest(copied, status="running")
+    with pytest.raises(UserError, match="still running as process"):
+        resume("latest", copied.path.parent.parent, quiet())
+
+
+def test_an_unknown_run_is_named_with_those_there_are(copied: RunDirectory) -> None:
+    with pytest.raises(UserError, match=copied.run_id):
+        resume("2099", copied.path.parent.parent, quiet())
+
+
+def test_data_that_changed_since_is_refused(
+    tiny_distilbert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _killed(tmp_path, tiny_distilbert, monkeypatch, 4)
+    csv = tmp_path / "train.csv"
+    csv.write_text(csv.read_text().replace("film 3 ", "movie 3 "))
+    with pytest.raises(UserError, match="data changed"):
+        resume("latest", tmp_path / "runs", quiet())
+
+
+def test_early_stopping_counts_on_after_a_cut(
+    tiny_distilbert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overrides = ("training.learning_rate=0.0", "training.patience=3", "training.epochs=5")
+    whole = small_run(tmp_path / "whole", tiny_distilbert, *overrides)
+    with monkeypatch.context() as patch:
+        _kill_at_record(patch, 6)
+        with pytest.raises(Killed):
+            small_run(tmp_path / "cut", tiny_distilbert, *overrides)
+    result = resume("latest", tmp_path / "cut" / "runs", quiet())
+    assert timeless(result.run) == timeless(whole.run)
+    validations = [r for r in timeless(whole.run) if r["kind"] == "validation"]
+    assert len(validations) == 4
+
+
+# Real processes.
+
+
+def _start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "tenor.cli.main", *arguments, "--runs", "runs"],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def _wait_for_step(folder: Path, step: int, process: subprocess.Popen[str]) -> None:
+    for _ in range(1200):
+        records = [r for file in folder.glob("runs/*/*/metrics.jsonl") for r in read_records(file)]
+        if any(record["step"] >= step for record in records):
+            return
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.05)
+    raise AssertionError("no such step within a minute")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_process_is_resumed_as_if_it_never_was(
+    number: signal.Signals, tiny_distilbert: Path, tmp_path: Path
+) -> None:
+    overrides = ["training.epochs=12"]
+    config = write_config(tmp_path, tiny_distilbert)
+    whole = train(small_config(tmp_path, tiny_distilbert, *overrides), tmp_path / "whole", quiet())
+    process = _start(tmp_path, "train", str(config), *overrides)
+    _wait_for_step(tmp_path, 20, process)
+    process.send_signal(number)
+    output = process.communicate(timeout=60)[0]
+    (run,) = list_runs(tmp_path / "runs")
+    if number == signal.SIGTERM:
+        assert process.returncode == 130, output
+        assert "--resume" in output
+        assert read_manifest(run).status == "interrupted"
+    else:
+        assert process.returncode == -signal.SIGKILL
+        assert read_manifest(run).status == "running"
+    assert not run.evaluation.exists()
+
+    again = _start(tmp_path, "train", "--resume", "latest")
+    assert again.wait(timeout=120) == 0, again.communicate()[0]
+    assert_same_end(run, whole.run)
+    assert np.isfinite([r["loss"] for r in read_records(run.metrics)]).all()

@@ -1,0 +1,329 @@
+"""A whole run: every file is there, every number can be traced, and a failure is told as one."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from small_runs import nulls, quiet, small_config, small_run, write_csv
+from tenor.config.loading import load_config
+from tenor.errors import TenorError, UserError
+from tenor.model import features
+from tenor.runs.directory import RunDirectory, list_runs
+from tenor.runs.files import sha256_file
+from tenor.runs.manifest import read_manifest
+from tenor.runs.summary import read_summary
+from tenor.training.checkpoint import list_checkpoints, verify_checkpoint
+from tenor.training.recorder import read_records
+from tenor.workflows import prepare as prepare_module
+from tenor.workflows import train as train_module
+from tenor.workflows.train import RunResult, train
+
+
+def test_a_run_leaves_every_file(completed: RunResult) -> None:
+    run = completed.run
+    for path in (run.config, run.manifest, run.metrics, run.evaluation):
+        assert path.is_file(), path
+    names = {path.name for path in run.model.iterdir()}
+    assert {"model.safetensors", "config.json", "tokenizer.json", "tenor.json"} <= names
+    assert {path.name for path in run.predictions.iterdir()} == {"validation.parquet", "test.parquet"}
+    assert list(run.tensorboard.rglob("events.out.*"))
+    assert any(run.baseline.iterdir())
+    assert list_checkpoints(run.checkpoints)
+    assert [path for path in run.path.rglob(".tmp-*")] == []
+    assert [path for path in run.path.rglob("*") if path.suffix in (".pkl", ".pt", ".pth", ".bin", ".joblib")] == []
+
+
+def test_the_configuration_it_kept_is_the_one_it_ran(completed: RunResult) -> None:
+    assert load_config(completed.run.config) == completed.config
+
+
+def test_nothing_is_null_and_every_number_is_traced(completed: RunResult) -> None:
+    run = completed.run
+    written = json.loads(run.evaluation.read_text())
+    assert nulls(written) == []
+    assert nulls(json.loads(run.manifest.read_text())) == []
+    for split in ("val", "test"):
+        found = written[split]
+        matrix = np.array(found["confusion_matrix"])
+        assert matrix.shape == (2, 2)
+        assert matrix.sum() == found["n"] == {"val": 16, "test": 20}[split]
+        assert found["accuracy"] == pytest.approx(np.trace(matrix) / matrix.sum())
+        assert {"0", "1", "accuracy", "macro avg", "weighted avg"} == set(found["report"])
+        assert found["report"]["0"]["support"] == matrix[0].sum()
+    best = verify_checkpoint(run.checkpoint(written["checkpoint"]["step"]))
+    assert written["checkpoint"]["digest"] == best.digest == completed.checkpoint_sha256
+
+
+def test_the_predictions_are_those_of_the_numbers(completed: RunResult) -> None:
+    written = json.loads(completed.run.evaluation.read_text())
+    for split, key in (("validation", "val"), ("test", "test")):
+        table = pq.read_table(completed.run.predictions / f"{split}.parquet").to_pydict()
+        label = next(name for name in table if "label" in name and "pred" not in name)
+        predicted = next(name for name in table if "predict" in name)
+        found = np.mean([a == b for a, b in zip(table[label], table[predicted], strict=True)])
+        assert found == pytest.approx(written[key]["accuracy"])
+
+
+def test_the_manifest_tells_what_it_was(completed: RunResult) -> None:
+    manifest = read_manifest(completed.run)
+    assert manifest.status == "completed"
+    assert manifest.seed == 11
+    assert manifest.threads == 1
+    assert all(isinstance(digest, str) for digest in manifest.fingerprints.values())
+    assert manifest.digests["model"]
+    assert {"read", "tokenize", "train", "evaluate"} <= set(manifest.timings)
+    assert manifest.error == {"absent": "no error"}
+
+
+def test_the_summary_has_its_row(completed: RunResult) -> None:
+    root = completed.run.path.parent.parent
+    (row,) = read_summary(root)
+    assert (row.run_id, row.config_name, row.status) == (completed.run.run_id, "small", "completed")
+    assert isinstance(row.ckpt_path, str)
+    assert verify_checkpoint(root / row.ckpt_path).step == completed.best_step
+    assert row.val_metrics["accuracy"] == completed.results["validation"].metrics.accuracy
+    assert row.test_metrics["accuracy"] == completed.results["test"].metrics.accuracy
+    assert {kept.path for kept in row.checkpoints} == {
+        path.relative_to(root).as_posix() for path in list_checkpoints(completed.run.checkpoints)
+    }
+    assert row.config["training"]["batch_size"] == 8
+
+
+def test_the_best_checkpoint_is_the_one_with_the_best_validation(completed: RunResult) -> None:
+    validations = [r for r in read_records(completed.run.metrics) if r["kind"] == "validation"]
+    assert len(validations) == 4
+    best = max(validations, key=lambda record: (record["accuracy"], -record["loss"]))
+    assert completed.best_step == best["step"]
+    assert completed.results["validation"].metrics.accuracy == best["accuracy"]
+
+
+def test_metrics_hold_no_step_twice_and_grow(completed: RunResult) -> None:
+    records = read_records(completed.run.metrics)
+    for kind in ("train", "validation"):
+        steps = [record["step"] for record in records if record["kind"] == kind]
+        assert steps == sorted(set(steps))
+        assert steps
+
+
+def test_the_saved_weights_are_those_of_the_checkpoint(completed: RunResult) -> None:
+    saved = load_file(completed.run.model / "model.safetensors")
+    kept = load_file(completed.run.checkpoint(completed.best_step) / "model.safetensors")
+    assert saved.keys() == kept.keys()
+    assert all(torch.equal(saved[name], kept[name]) for name in saved)
+    assert completed.weights_sha256 == sha256_file(completed.run.model / "model.safetensors")
+
+
+def test_the_same_configuration_gives_the_same_run(completed: RunResult, tiny_distilbert: Path, tmp_path: Path) -> None:
+    again = small_run(tmp_path, tiny_distilbert)
+    assert again.weights_sha256 == completed.weights_sha256
+    np.testing.assert_array_equal(again.results["test"].probabilities, completed.results["test"].probabilities)
+    assert read_manifest(again.run).fingerprints == read_manifest(completed.run).fingerprints
+
+
+def test_without_a_test_split_the_reason_stands_in_its_place(tiny_distilbert: Path, tmp_path: Path) -> None:
+    result = small_run(tmp_path, tiny_distilbert, "data.test_path=null", "training.epochs=1")
+    written = json.loads(result.run.evaluation.read_text())
+    assert set(written["test"]) == {"absent"}
+    assert written["test"]["absent"]
+    assert nulls(written) == []
+    assert "test" not in result.results
+    assert not (result.run.predictions / "test.parquet").exists()
+    (row,) = read_summary(tmp_path / "runs")
+    assert row.status == "completed"
+    assert set(row.test_metrics) == {"absent"}
+
+
+def test_the_text_baseline_can_be_switched_off(tiny_distilbert: Path, tmp_path: Path) -> None:
+    result = small_run(tmp_path, tiny_distilbert, "evaluation.text_baseline=false", "training.epochs=1")
+    written = json.loads(result.run.evaluation.read_text())
+    assert "switched off" in written["test"]["baselines"]["text"]["absent"]
+    assert not result.run.baseline.exists()
+
+
+def test_embedded_reviews_need_no_files(tiny_bert: Path, tmp_path: Path) -> None:
+    overrides = [
+        "data.source=embedded",
+        "data.path=null",
+        "data.test_path=null",
+        "data.text_column=text",
+        "data.label_column=label",
+        "data.subset.size=64",
+        "data.validation.size=32",
+        "data.test_size=32",
+        "data.max_length=32",
+        "training.epochs=1",
+        "training.token_budget=auto",
+    ]
+    result = small_run(tmp_path, tiny_bert, *overrides)
+    written = json.loads(result.run.evaluation.read_text())
+    assert written["class_names"] == ["negative", "positive"]
+    assert (written["val"]["n"], written["test"]["n"]) == (32, 32)
+    assert sum(map(sum, written["test"]["confusion_matrix"])) == 32
+
+
+@pytest.mark.parametrize("kind", ["tiny_distilbert", "tiny_bert"])
+def test_cached_features_train_the_same_head(
+    kind: str, tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    model = request.getfixturevalue(kind)
+    overrides = ("model.freeze=base", "model.dropout=0.3", "training.learning_rate=1e-2")
+    cached = small_run(tmp_path / "cached", model, *overrides)
+    assert list((own_cache / "features").glob("*.npy"))
+    monkeypatch.setattr(prepare_module, "can_cache_features", lambda *arguments: False)
+    uncached = small_run(tmp_path / "uncached", model, *overrides)
+
+    one, two = (load_file(result.run.model / "model.safetensors") for result in (cached, uncached))
+    encoder = [name for name in one if ".layer." in name or "embeddings" in name]
+    assert encoder
+    assert all(torch.equal(one[name], two[name]) for name in encoder)
+    for name in one:
+        torch.testing.assert_close(one[name], two[name], rtol=0, atol=1e-4, msg=name)
+    start = load_file(model / "model.safetensors")
+    heads = [name for name in one if name not in encoder and name.split(".", 1)[-1] not in start]
+    assert heads
+
+
+def test_a_second_run_reads_the_features_of_the_first(
+    tiny_distilbert: Path, tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = small_run(tmp_path / "a", tiny_distilbert, "model.freeze=base", "training.epochs=1")
+
+    def refuse(*arguments: object) -> None:
+        raise AssertionError("the encoder ran again")
+
+    monkeypatch.setattr(prepare_module, "first_token_state", refuse)
+    second = small_run(tmp_path / "b", tiny_distilbert, "model.freeze=base", "training.epochs=1")
+    assert first.weights_sha256 == second.weights_sha256
+    assert features.can_cache_features is not None
+
+
+def test_frozen_layers_of_the_saved_model_are_the_source_s(tiny_distilbert: Path, tmp_path: Path) -> None:
+    result = small_run(tmp_path, tiny_distilbert, "model.freeze=1", "training.epochs=1")
+    before, after = load_file(tiny_distilbert / "model.safetensors"), load_file(result.run.model / "model.safetensors")
+    after = {name.removeprefix("distilbert."): tensor for name, tensor in after.items()}
+    frozen = [name for name in before if "embeddings" in name or ".layer.0." in name]
+    assert frozen
+    assert all(torch.equal(before[name], after[name]) for name in frozen)
+    assert not torch.equal(before["transformer.layer.1.ffn.lin1.weight"], after["transformer.layer.1.ffn.lin1.weight"])
+
+
+# What goes wrong is told, and recorded.
+
+
+def _only_run(root: Path) -> RunDirectory:
+    (run,) = list_runs(root)
+    return run
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["data.path=nowhere.csv"], "nowhere.csv"),
+        (["data.label_column=stars"], "stars"),
+        (["data.class_names=[bad, great]"], "good"),
+        (["data.subset.size=500"], "data.subset.size is 500"),
+        (["data.validation.size=60"], "data.validation.size"),
+        (["model.name=no-such/model"], "no-such/model"),
+        (["model.freeze=9"], "model.freeze"),
+        (["training.class_weights=[1.0, 2.0, 3.0]"], "class_weights"),
+        (["data.max_length=1000"], "data.max_length=1000"),
+        (["training.trackers=[swanlab]"], "swanlab"),
+        (
+            ["data.source=rotten_tomatoes", "data.text_column=text", "data.label_column=label"],
+            "evaluation only",
+        ),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_what_can_t_be_used_fails_with_a_reason_and_a_row(
+    overrides: list[str], message: str, tiny_distilbert: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=message.replace(".", r"\.")):
+        small_run(tmp_path, tiny_distilbert, *overrides)
+    run = _only_run(tmp_path / "runs")
+    manifest = read_manifest(run)
+    assert manifest.status == "failed"
+    assert message in str(manifest.error)
+    (row,) = read_summary(tmp_path / "runs")
+    assert row.status == "failed"
+    assert message in str(row.error)
+    assert set(row.val_metrics) == {"absent"}
+    assert not run.model.exists()
+
+
+def test_a_failure_in_the_middle_is_a_failed_run(
+    tiny_distilbert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise TenorError("the loss of a batch is nan")
+
+    monkeypatch.setattr(train_module, "save_model", fail)
+    with pytest.raises(TenorError):
+        small_run(tmp_path, tiny_distilbert, "training.epochs=1")
+    (row,) = read_summary(tmp_path / "runs")
+    assert row.status == "failed"
+    assert "nan" in str(row.error)
+    assert read_manifest(_only_run(tmp_path / "runs")).status == "failed"
+
+
+def test_a_defect_is_recorded_and_goes_on_to_the_caller(
+    tiny_distilbert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise ZeroDivisionError("a defect")
+
+    monkeypatch.setattr(train_module, "show_overview", fail)
+    with pytest.raises(ZeroDivisionError):
+        small_run(tmp_path, tiny_distilbert)
+    (row,) = read_summary(tmp_path / "runs")
+    assert (row.status, row.error) == ("failed", "ZeroDivisionError: a defect")
+
+
+def test_training_that_diverges_fails_instead_of_going_on(tiny_distilbert: Path, tmp_path: Path) -> None:
+    config = small_config(tmp_path, tiny_distilbert, "training.learning_rate=10.0", "training.max_grad_norm=null")
+    run_config = config.model_copy(
+        update={"training": config.training.model_copy(update={"learning_rate": 1e30, "epochs": 4})}
+    )
+    with pytest.raises(TenorError, match="can't go on"):
+        train(run_config, tmp_path / "runs", quiet())
+    assert read_manifest(_only_run(tmp_path / "runs")).status == "failed"
+
+
+def test_memory_that_runs_out_names_the_settings_that_help(
+    tiny_distilbert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tenor.training import loop
+
+    def exhausted(*arguments: object) -> None:
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(loop, "optimizer_step", exhausted)
+    with pytest.raises(TenorError, match=r"memory ran out: lower training\.token_budget \(now 64"):
+        small_run(tmp_path, tiny_distilbert)
+
+
+def test_the_overview_shows_labels_and_what_learns(tiny_distilbert: Path, tmp_path: Path) -> None:
+    console = quiet()
+    config = small_config(tmp_path, tiny_distilbert, "training.epochs=1", "model.freeze=base")
+    train(config, tmp_path / "runs", console)
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "first 5 batches" in shown or "first 6 batches" in shown
+    assert "weights learn" in shown
+    assert "classifier.weight" in shown
+    assert "macro F1" in shown
+
+
+def test_a_label_column_of_strings_names_the_classes(completed: RunResult) -> None:
+    assert json.loads(completed.run.evaluation.read_text())["class_names"] == ["bad", "good"]
+
+
+def test_a_csv_that_changed_is_other_data(tiny_distilbert: Path, tmp_path: Path, completed: RunResult) -> None:
+    config = small_config(tmp_path, tiny_distilbert, "training.epochs=1")
+    write_csv(tmp_path / "train.csv", 62)
+    again = train(config, tmp_path / "runs", quiet())
+    assert read_manifest(again.run).fingerprints["data"] != read_manifest(completed.run).fingerprints["data"]
