@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-slow check format clean
+.PHONY: demo test test-slow check format rule-pages clean
 
 demo: $(INSTALLED)
 	$(BIN)/tenor train demo
@@ -25,6 +25,9 @@ check: $(INSTALLED)
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+rule-pages: $(INSTALLED)
+	$(BIN)/python -m tenor.checks.document docs/rules
 
 clean:
 	rm -rf $(VENV) build dist src/*.egg-info

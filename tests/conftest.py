@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import settings
-from tiny_models import KINDS, save_tiny_model
 
+from small_models import save_small_model
 from tenor.config.schema import Data
 from tenor.data.dataset import LabelledText
 from tenor.data.sources import read_source
+from tiny_models import KINDS, save_tiny_model
 
 THREADS = 2
 
@@ -60,6 +61,18 @@ def tiny_distilbert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same as a BERT, with a pooler."""
     return save_tiny_model("bert", tmp_path_factory.mktemp("models") / "tiny-bert")
+
+
+@pytest.fixture(scope="session")
+def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a DistilBERT that knows a few hundred words: quicker to load and to keep than the tiny ones."""
+    return save_small_model("distilbert", tmp_path_factory.mktemp("models") / "small-distilbert")
+
+
+@pytest.fixture(scope="session")
+def small_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same as a BERT."""
+    return save_small_model("bert", tmp_path_factory.mktemp("models") / "small-bert")
 
 
 @pytest.fixture(scope="session")

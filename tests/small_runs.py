@@ -8,11 +8,10 @@ from typing import Any
 
 from rich.console import Console
 
+from small_models import BAD, GOOD
 from tenor.config.loading import load_config
 from tenor.config.schema import Config
 from tenor.workflows.train import RunResult, train
-
-GOOD, BAD = ("bright", "moving", "superb", "funny"), ("dull", "awful", "stale", "boring")
 
 SETTINGS = """\
 name: small
@@ -38,6 +37,7 @@ training:
   log_every: 2
   token_budget: 64
   threads: 1
+  trackers: []
   device: cpu
   precision: fp32
 checks:

@@ -23,7 +23,6 @@ CLS, SEP = 1, 2
 WORDS = range(10, 500)
 CLASS_TOKEN = 550
 VOCABULARY = 600
-"""Far below the tokenizer's, so that the many checkpoints of these tests are small."""
 
 
 def token_rows(count: int, seed: int = 0, classes: int = 2) -> TokenizedText:

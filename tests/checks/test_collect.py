@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_models import load_tiny
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
@@ -17,6 +16,7 @@ from tenor.checks import collect
 from tenor.checks.finding import CannotTell
 from tenor.checks.frz import more_learns_than_declared
 from tenor.checks.opt_schedule import schedule_ends_early, wrong_rhythm
+from tiny_models import load_tiny
 
 IDS = torch.arange(40).reshape(10, 4)
 LABELS = torch.tensor([0, 1] * 5)

@@ -56,6 +56,7 @@ def severity(rule: Rule, evidence: Any) -> str | None:
         (los.loss_does_not_reward, {"loss_when_right": 0.693, "loss_when_inverted": 0.693}, "error"),
         (los.loss_does_not_reward, {"loss_gradient": 0.0}, "error"),
         (los.loss_does_not_reward, SMOOTHED, None),
+        (los.loss_does_not_reward, {**SMOOTHED, "loss_when_right": 1.0}, None),
         (los.loss_sums, {"mean_of_loss": 2.0}, "warning"),
         (los.cannot_overfit, {"overfit_errors": 10, "overfit_loss": (0.7, 0.69)}, "error"),
         (los.cannot_overfit, {"overfit_errors": 7, "overfit_loss": (0.7, 0.5)}, "warning"),

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_models import load_tiny
 from torch import nn
 from torch.nn import functional as F
 
@@ -17,10 +16,17 @@ from tenor.checks.evidence import ProbeEvidence
 from tenor.checks.finding import CannotTell
 from tenor.checks.probes import probe
 from tenor.checks.rule import Rule
+from tiny_models import load_tiny
 
 RULES = [rule for family in (los, mod, opt_steps) for rule in vars(family).values() if isinstance(rule, Rule)]
 PLENTY = 600.0
 """Seconds: the number of steps must bind, not the machine."""
+
+
+@pytest.fixture(autouse=True)
+def one_thread(isolated: None) -> None:
+    """Models this small lose time to a second thread, most of all on a busy machine."""
+    torch.set_num_threads(1)
 
 
 def batches(rows: int = 24, width: int = 12, k: int = 2) -> list[dict[str, torch.Tensor]]:
@@ -195,6 +201,21 @@ def test_each_fault_is_found(
 ) -> None:
     evidence = probe(Bag(fault), loss_fn, batches(), 2, seconds=PLENTY)
     assert expected <= set(found(evidence)) <= expected | allowed
+
+
+@pytest.mark.parametrize("width", [12, 64, 90])
+def test_padding_is_added_whatever_the_width(width: int) -> None:
+    faulty = probe(Bag("no mask"), F.cross_entropy, batches(width=width), 2, seconds=0.0)
+    healthy = probe(Bag(), F.cross_entropy, batches(width=width), 2, seconds=0.0)
+    assert "MOD006" in found(faulty)
+    assert healthy.logit_change_from_padding is not None
+    assert "MOD006" not in found(healthy)
+
+
+def test_padding_on_the_left_is_added_on_the_left() -> None:
+    turned = [{k: v if k == "labels" else v.flip(1) for k, v in batch.items()} for batch in batches(width=80)]
+    assert "MOD006" in found(probe(Bag("no mask"), F.cross_entropy, turned, 2, seconds=0.0))
+    assert found(probe(Bag(), F.cross_entropy, turned, 2, seconds=0.0)) == {}
 
 
 def test_twenty_classes_pass() -> None:

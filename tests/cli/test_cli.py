@@ -35,7 +35,7 @@ class Ended:
     @property
     def message(self) -> str:
         """What follows `tenor: `, the only message of its kind."""
-        before, found, message = self.err.partition("tenor: ")
+        _, found, message = self.err.partition("tenor: ")
         assert found, self.err
         assert "tenor: " not in message
         return message
@@ -116,14 +116,14 @@ def test_wrong_usage_ends_with_2_and_one_message(
     ],
 )
 def test_input_that_can_t_be_used_ends_with_2_and_a_failed_run(
-    override: str, words: str, command: Command, tiny_distilbert: Path, tmp_path: Path
+    override: str, words: str, command: Command, small_model: Path, tmp_path: Path
 ) -> None:
     if override.startswith("training.device"):
         import torch
 
         if torch.backends.mps.is_available():
             pytest.skip("there is such a device here")
-    config = write_config(tmp_path, tiny_distilbert)
+    config = write_config(tmp_path, small_model)
     ended = command("train", str(config), override)
     assert ended.status == 2
     assert words in ended.message
@@ -141,9 +141,9 @@ def test_input_that_can_t_be_used_ends_with_2_and_a_failed_run(
     ],
 )
 def test_a_broken_data_file_is_named(
-    content: str, words: str, command: Command, tiny_distilbert: Path, tmp_path: Path
+    content: str, words: str, command: Command, small_model: Path, tmp_path: Path
 ) -> None:
-    config = write_config(tmp_path, tiny_distilbert)
+    config = write_config(tmp_path, small_model)
     (tmp_path / "train.csv").write_text(content)
     ended = command("train", str(config))
     assert ended.status == 2
@@ -184,7 +184,7 @@ def test_the_exit_status_tells_how_it_ended(
 
 
 def test_a_failed_run_ends_with_1(
-    command: Command, tiny_distilbert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: Command, small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from tenor.training import checkpoint
 
@@ -192,7 +192,7 @@ def test_a_failed_run_ends_with_1(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(checkpoint, "save_file", full)
-    ended = command("train", str(write_config(tmp_path, tiny_distilbert)))
+    ended = command("train", str(write_config(tmp_path, small_model)))
     assert ended.status == 1
     assert "No space left" in ended.message
     (row,) = read_summary(tmp_path / "runs")
@@ -211,8 +211,8 @@ def test_a_defect_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
 # What is printed.
 
 
-def test_training_prints_json_on_stdout_alone(command: Command, tiny_distilbert: Path, tmp_path: Path) -> None:
-    config = write_config(tmp_path, tiny_distilbert)
+def test_training_prints_json_on_stdout_alone(command: Command, small_model: Path, tmp_path: Path) -> None:
+    config = write_config(tmp_path, small_model)
     ended = command("train", str(config), *SHORT, "--json", "--runs", "elsewhere")
     assert ended.status == 0
     printed = json.loads(ended.out)
@@ -224,9 +224,9 @@ def test_training_prints_json_on_stdout_alone(command: Command, tiny_distilbert:
 
 @pytest.mark.parametrize("place", ["before", "between", "after"])
 def test_options_may_stand_anywhere_among_the_settings(
-    place: str, command: Command, tiny_distilbert: Path, tmp_path: Path
+    place: str, command: Command, small_model: Path, tmp_path: Path
 ) -> None:
-    config, options = str(write_config(tmp_path, tiny_distilbert)), ["--runs", "elsewhere"]
+    config, options = str(write_config(tmp_path, small_model)), ["--runs", "elsewhere"]
     arguments = {
         "before": [*options, config, *SHORT],
         "between": [config, SHORT[0], *options, SHORT[1]],
@@ -238,15 +238,15 @@ def test_options_may_stand_anywhere_among_the_settings(
     assert load_config(run.config) == load_config(config, SHORT)
 
 
-def test_without_json_stdout_stays_clean(command: Command, tiny_distilbert: Path, tmp_path: Path) -> None:
-    ended = command("train", str(write_config(tmp_path, tiny_distilbert)), *SHORT)
+def test_without_json_stdout_stays_clean(command: Command, small_model: Path, tmp_path: Path) -> None:
+    ended = command("train", str(write_config(tmp_path, small_model)), *SHORT)
     assert ended.status == 0
     assert ended.out == ""
     assert "eval_best_model.json" in ended.err.replace("\n", "")
 
 
 def test_a_run_is_resumed_by_its_name(
-    command: Command, tiny_distilbert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: Command, small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from tenor.training.recorder import Recorder
 
@@ -257,7 +257,7 @@ def test_a_run_is_resumed_by_its_name(
         if step == 4:
             raise KeyboardInterrupt
 
-    config = str(write_config(tmp_path, tiny_distilbert))
+    config = str(write_config(tmp_path, small_model))
     with monkeypatch.context() as patch:
         patch.setattr(Recorder, "record", interrupted)
         assert command("train", config, *SHORT).status == 130
@@ -289,9 +289,9 @@ def test_evaluate_refuses_weights_that_changed(command: Command, copied: RunDire
     assert "is not what was saved" in ended.message
 
 
-def test_experiments_end_with_1_where_one_failed(command: Command, tiny_distilbert: Path, tmp_path: Path) -> None:
-    good = str(write_config(tmp_path / "good", tiny_distilbert))
-    bad = write_config(tmp_path / "bad", tiny_distilbert)
+def test_experiments_end_with_1_where_one_failed(command: Command, small_model: Path, tmp_path: Path) -> None:
+    good = str(write_config(tmp_path / "good", small_model))
+    bad = write_config(tmp_path / "bad", small_model)
     bad.write_text(bad.read_text().replace("label_column: verdict", "label_column: stars"))
     sets = [word for setting in SHORT for word in ("--set", setting)]
     ended = command("experiments", str(bad), good, *sets, "--json")
@@ -300,8 +300,8 @@ def test_experiments_end_with_1_where_one_failed(command: Command, tiny_distilbe
     assert len(read_summary(tmp_path / "runs")) == 2
 
 
-def test_experiments_end_with_0_where_all_completed(command: Command, tiny_distilbert: Path, tmp_path: Path) -> None:
-    config = str(write_config(tmp_path, tiny_distilbert))
+def test_experiments_end_with_0_where_all_completed(command: Command, small_model: Path, tmp_path: Path) -> None:
+    config = str(write_config(tmp_path, small_model))
     ended = command("experiments", config, "--set", SHORT[0], "--set", SHORT[1])
     assert ended.status == 0
     assert "completed" in ended.out

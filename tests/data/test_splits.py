@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.model_selection import train_test_split
-from tiny_rows import labelled
 
 from tenor.config.schema import Data, Subset, ValidationSplit
 from tenor.data.dataset import Absent, LabelledText, SourceData
 from tenor.data.sources import read_source
 from tenor.data.splits import Splits, limit_test, make_splits, split_rows, stratified_rows, subset_rows
 from tenor.errors import UserError
+from tiny_rows import labelled
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "imdb"
 

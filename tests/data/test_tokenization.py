@@ -12,7 +12,6 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_rows import WORDS, WordCounter, labelled, words
 
 from tenor.config.schema import Data
 from tenor.data import tokenization
@@ -20,6 +19,7 @@ from tenor.data.dataset import LabelledText
 from tenor.data.sources.embedded import embedded_encoder_folder
 from tenor.data.tokenization import ROWS_PER_CHUNK, TokenizedText, Truncation, cache_key, tokenize
 from tenor.errors import UserError
+from tiny_rows import WORDS, WordCounter, labelled, words
 
 STRATEGIES = ("head", "tail", "head_tail")
 

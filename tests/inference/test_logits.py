@@ -10,8 +10,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from tiny_models import KINDS, load_tiny
-from tiny_rows import labelled, token_rows
 
 from tenor.config.schema import Model
 from tenor.data.batching import TokenExamples
@@ -23,6 +21,8 @@ from tenor.model.classifier import Classifier
 from tenor.model.device import DevicePlan, plan_device
 from tenor.model.dropout import use_word_dropout
 from tenor.model.freezing import freeze, set_training_mode
+from tiny_models import KINDS, load_tiny
+from tiny_rows import labelled, token_rows
 
 TOLERANCE = 1e-4
 

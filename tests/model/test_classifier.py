@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_models import KINDS, fresh_tiny_model, load_tiny
 from torch import nn
 
 from tenor.config.schema import Model
 from tenor.data.sources.embedded import embedded_encoder_folder
 from tenor.errors import UserError
 from tenor.model.classifier import load_classifier, load_saved_classifier, locate, quiet_transformers, weights_digest
+from tiny_models import KINDS, fresh_tiny_model, load_tiny
 
 NAMES = ("bad", "so-so", "good")
 

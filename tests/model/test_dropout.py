@@ -6,10 +6,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_models import fresh_tiny_model
 from torch import nn
 
 from tenor.model.dropout import WordDropout, use_word_dropout
+from tiny_models import fresh_tiny_model
 
 COUNT = 200_000
 

@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_models import fresh_tiny_model, load_tiny
-from tiny_rows import token_rows
 
 from tenor.config.schema import Model
 from tenor.data.batching import TokenExamples
@@ -18,6 +16,8 @@ from tenor.inference.logits import predict
 from tenor.model.device import DevicePlan, plan_device
 from tenor.model.features import FeatureExamples, cached_features, can_cache_features, first_token_state, head_logits
 from tenor.model.freezing import freeze
+from tiny_models import fresh_tiny_model, load_tiny
+from tiny_rows import token_rows
 
 CLS, SEP = 101, 102
 IDS = [
@@ -152,10 +152,16 @@ def test_other_tokens_and_another_number_type_run_anew(
     cached_features(model, tokens, encoder, "fp32")
     cached_features(model, tokens, encoder, "bf16")
     assert encoder.passes == 2
-    for rows in ([1, 0, 2, 3, 4, 5, 6], [0, 1]):
-        other = chosen(rows)
+    first, second = IDS[1], IDS[2]
+    cut_elsewhere = [[*first, second[0]], second[1:], *IDS[3:], IDS[0]]  # The same ids end to end as the next.
+    for other in (
+        chosen([1, 0, 2, 3, 4, 5, 6]),
+        chosen([0, 1]),
+        chosen([1, 2, 3, 4, 5, 6, 0]),
+        token_rows(cut_elsewhere, LABELS),
+    ):
         encoder = Encoder(model, other, plan)
-        assert len(cached_features(model, other, encoder, "fp32").features) == len(rows)
+        assert len(cached_features(model, other, encoder, "fp32").features) == len(other)
         assert encoder.passes == 1
 
 

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_models import KINDS, LAYERS, fresh_tiny_model
 from torch import nn
 
 from tenor.config.schema import Model
 from tenor.data.sources.embedded import embedded_encoder_folder
 from tenor.errors import UserError
 from tenor.model.freezing import Learning, anatomy, freeze, set_training_mode
+from tiny_models import KINDS, LAYERS, fresh_tiny_model
 
 HEADS = {
     "distilbert": {"pre_classifier.weight", "pre_classifier.bias", "classifier.weight", "classifier.bias"},

@@ -8,11 +8,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_models import KINDS, LAYERS, fresh_tiny_model
 
 from tenor.config.schema import Model, Training
 from tenor.model.freezing import anatomy, freeze
 from tenor.model.optimizer import make_optimizer, parameter_groups, rate_factor, set_rates
+from tiny_models import KINDS, LAYERS, fresh_tiny_model
 
 FREEZES = (Model(), Model(freeze="base"), Model(freeze=1), Model(freeze="base", keep_trainable=("bias",)))
 SETTINGS = (Training(), Training(layer_decay=0.8), Training(head_learning_rate=1e-3, layer_decay=0.5, weight_decay=0.0))

@@ -1,5 +1,7 @@
 """The loss of a batch does not depend on how it is cut."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -29,7 +31,7 @@ def test_the_losses_of_the_parts_sum_to_the_loss_of_the_whole(
     labels = torch.randint(0, CLASSES, (rows,), generator=random)
     weights = WEIGHTS if weighted else None
     edges = sorted({0, rows, *(cut for cut in cuts if cut < rows)})
-    parts = [slice(a, b) for a, b in zip(edges, edges[1:], strict=False)]
+    parts = [slice(a, b) for a, b in pairwise(edges)]
 
     whole = summed_cross_entropy(logits, labels, weights, smoothing)
     summed = sum(summed_cross_entropy(logits[part], labels[part], weights, smoothing) for part in parts)

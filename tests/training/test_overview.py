@@ -38,10 +38,8 @@ def test_lengths_tell_what_truncation_takes() -> None:
 
 
 @pytest.mark.parametrize("freeze", ["none", "base"])
-def test_the_estimate_leaves_weights_gradients_and_random_state(
-    freeze: str, tiny_distilbert: Path, tmp_path: Path
-) -> None:
-    task = make_task(tiny_distilbert, tmp_path, model={"freeze": freeze, "dropout": 0.5})
+def test_the_estimate_leaves_weights_gradients_and_random_state(freeze: str, small_model: Path, tmp_path: Path) -> None:
+    task = make_task(small_model, tmp_path, model={"freeze": freeze, "dropout": 0.5})
     before, random_state = weights(task), torch.get_rng_state()
     cost = estimate_cost(task.model, task.learning, task.train, task.plan, 1000, 500, 2)
     assert differing(before, weights(task)) == []
@@ -52,18 +50,18 @@ def test_the_estimate_leaves_weights_gradients_and_random_state(
     assert cost.disk_bytes >= 4 * task.learning.total_count
 
 
-def test_the_estimate_grows_with_the_work_and_nothing_costs_nothing(tiny_distilbert: Path, tmp_path: Path) -> None:
-    task = make_task(tiny_distilbert, tmp_path)
+def test_the_estimate_grows_with_the_work_and_nothing_costs_nothing(small_model: Path, tmp_path: Path) -> None:
+    task = make_task(small_model, tmp_path)
     assert estimate_cost(task.model, task.learning, task.train, task.plan, 0, 0, 1).seconds == 0
     few = estimate_cost(task.model, task.learning, task.train, task.plan, 0, 0, 1)
     many = estimate_cost(task.model, task.learning, task.train, task.plan, 0, 0, 5)
     assert many.disk_bytes > few.disk_bytes
 
 
-def test_disk_is_estimated_as_large_as_the_checkpoints_become(tiny_distilbert: Path, tmp_path: Path) -> None:
+def test_disk_is_estimated_as_large_as_the_checkpoints_become(small_model: Path, tmp_path: Path) -> None:
     from training_tasks import run_task
 
-    task = make_task(tiny_distilbert, tmp_path, epochs=1, rows=8)
+    task = make_task(small_model, tmp_path, epochs=1, rows=8)
     run_task(task)
     written = sum(file.stat().st_size for file in tmp_path.rglob("*") if file.is_file())
     one = estimate_cost(task.model, task.learning, task.train, task.plan, 0, 0, 1).disk_bytes

@@ -1,8 +1,10 @@
 """A state that went through JSON is the same one."""
 
 import json
+import math
 from dataclasses import asdict
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -69,3 +71,13 @@ def test_a_window_sums_its_steps_and_keeps_the_largest_norm() -> None:
     window.add(StepResult(1.0, 8.0, 3.0, 100, 0.5, [5, 3], [4, 4]))
     window.add(StepResult(2.0, 4.0, 1.0, 50, 0.25, [0, 4], [1, 3]))
     assert window == Window(3.0, 12.0, 3.0, 150, 0.75, [5, 7], [5, 7])
+
+
+@pytest.mark.parametrize("norm", [math.inf, math.nan])
+def test_the_norm_of_a_step_that_the_loss_scaler_skipped_stays_out_of_the_records(norm: float) -> None:
+    window = Window()
+    window.add(StepResult(1.0, 8.0, norm, 100, 0.5, [5, 3], [4, 4]))
+    assert window.grad_norm == 0.0
+    window.add(StepResult(1.0, 8.0, 2.0, 100, 0.5, [5, 3], [4, 4]))
+    json.dumps(asdict(window), allow_nan=False)
+    assert window.grad_norm == 2.0

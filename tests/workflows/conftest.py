@@ -11,11 +11,11 @@ from tenor.workflows.train import RunResult
 
 
 @pytest.fixture(scope="package")
-def completed(tiny_distilbert: Path, session_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> RunResult:
+def completed(small_model: Path, session_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> RunResult:
     """Read only."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TENOR_CACHE", str(session_cache))
-        return small_run(tmp_path_factory.mktemp("completed"), tiny_distilbert)
+        return small_run(tmp_path_factory.mktemp("completed"), small_model, "training.trackers=[tensorboard]")
 
 
 @pytest.fixture

@@ -24,9 +24,9 @@ def _two(tmp_path: Path, model: Path) -> list[str]:
     return [str(bad), str(write_config(tmp_path / "good", model))]
 
 
-def test_a_failed_configuration_is_told_and_the_next_one_run(tiny_distilbert: Path, tmp_path: Path) -> None:
+def test_a_failed_configuration_is_told_and_the_next_one_run(small_model: Path, tmp_path: Path) -> None:
     console = quiet()
-    rows = run_experiments(_two(tmp_path, tiny_distilbert), SHORT, tmp_path / "runs", console)
+    rows = run_experiments(_two(tmp_path, small_model), SHORT, tmp_path / "runs", console)
     assert [(row.config_name, row.status) for row in rows] == [("broken", "failed"), ("small", "completed")]
     assert "broken did not complete" in console.file.getvalue()  # type: ignore[attr-defined]
     assert read_summary(tmp_path / "runs") == rows
@@ -40,7 +40,7 @@ def test_a_failed_configuration_is_told_and_the_next_one_run(tiny_distilbert: Pa
 
 
 def test_a_defect_in_one_run_does_not_end_the_others(
-    tiny_distilbert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, calls = module.train, []
 
@@ -51,15 +51,15 @@ def test_a_defect_in_one_run_does_not_end_the_others(
         return real(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(module, "train", fragile)
-    config = str(write_config(tmp_path, tiny_distilbert))
+    config = str(write_config(tmp_path, small_model))
     console = quiet()
     rows = run_experiments([config, config], SHORT, tmp_path / "runs", console)
     assert [row.status for row in rows] == ["completed"]
     assert "ZeroDivisionError: a defect" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
-def test_a_configuration_that_can_t_be_read_ends_it_before_anything_runs(tiny_distilbert: Path, tmp_path: Path) -> None:
-    config = str(write_config(tmp_path, tiny_distilbert))
+def test_a_configuration_that_can_t_be_read_ends_it_before_anything_runs(small_model: Path, tmp_path: Path) -> None:
+    config = str(write_config(tmp_path, small_model))
     with pytest.raises(UserError, match="epoch"):
         run_experiments([config], ["training.epoch=1"], tmp_path / "runs", quiet())
     with pytest.raises(UserError):
@@ -67,9 +67,7 @@ def test_a_configuration_that_can_t_be_read_ends_it_before_anything_runs(tiny_di
     assert list_runs(tmp_path / "runs") == []
 
 
-def test_a_wish_to_stop_ends_all_of_them(
-    tiny_distilbert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_wish_to_stop_ends_all_of_them(small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
 
     def interrupted(*arguments: object) -> None:
@@ -77,14 +75,14 @@ def test_a_wish_to_stop_ends_all_of_them(
         raise InterruptedRunError("SIGINT after step 1, which was checkpointed")
 
     monkeypatch.setattr(module, "train", interrupted)
-    config = str(write_config(tmp_path, tiny_distilbert))
+    config = str(write_config(tmp_path, small_model))
     with pytest.raises(InterruptedRunError):
         run_experiments([config, config], [], tmp_path / "runs", quiet())
     assert len(calls) == 1
 
 
-def test_earlier_runs_are_not_among_the_rows(tiny_distilbert: Path, tmp_path: Path) -> None:
-    config = str(write_config(tmp_path, tiny_distilbert))
+def test_earlier_runs_are_not_among_the_rows(small_model: Path, tmp_path: Path) -> None:
+    config = str(write_config(tmp_path, small_model))
     (first,) = run_experiments([config], SHORT, tmp_path / "runs", quiet())
     (second,) = run_experiments([config], SHORT, tmp_path / "runs", quiet())
     assert first.run_id != second.run_id

@@ -1,6 +1,7 @@
 """What a run saves is a `transformers` model like any other."""
 
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -33,8 +34,26 @@ assert not any(name.split(".")[0] == "tenor" for name in sys.modules)
 """
 
 
-def test_a_pipeline_gives_the_probabilities_and_class_names_of_the_run(completed: RunResult) -> None:
-    """Without Tenor and without a network: the texts are short, so no truncation is needed."""
+def test_a_pipeline_gives_the_probabilities_and_class_names_of_the_run(
+    completed: RunResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a network. The texts are short, so no truncation is needed."""
+    from transformers import pipeline
+
+    def refuse(*arguments: object) -> None:
+        raise AssertionError("the network was used")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    rows = read_source(completed.config.data).test
+    found = pipeline("text-classification", model=str(completed.run.model), top_k=None, device="cpu")(rows.texts)
+    scores = [{one["label"]: one["score"] for one in row} for row in found]
+    assert set(scores[0]) == {"bad", "good"}
+    expected = completed.results["test"].probabilities
+    np.testing.assert_allclose([[row["bad"], row["good"]] for row in scores], expected, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_process_without_tenor_reads_the_model(completed: RunResult) -> None:
     rows = read_source(completed.config.data).test
     command = [sys.executable, "-c", OTHER_PROCESS, str(completed.run.model), json.dumps(rows.texts)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
@@ -56,9 +75,7 @@ def test_the_same_token_ids_give_the_same_probabilities(completed: RunResult) ->
     tokens = tokenize(rows, tokenizer, Truncation.of(completed.config.data))
     with torch.no_grad():
         logits = [model(torch.tensor(tokens.row(k))[None].long()).logits[0] for k in range(len(rows))]
-    np.testing.assert_allclose(
-        torch.stack(logits).softmax(-1), completed.results["test"].probabilities, atol=1e-5
-    )
+    np.testing.assert_allclose(torch.stack(logits).softmax(-1), completed.results["test"].probabilities, atol=1e-5)
 
 
 def test_the_saved_tokenizer_knows_the_length_and_truncates_nothing_of_its_own(completed: RunResult) -> None:

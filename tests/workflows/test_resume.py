@@ -47,21 +47,20 @@ def tensorboard(run: RunDirectory) -> dict[str, list[tuple[int, float]]]:
 
 
 def assert_same_end(resumed: RunDirectory, whole: RunDirectory) -> None:
-    """Weights, checkpoints, records, events, predictions and numbers agree to the bit."""
+    """Weights, checkpoints, records, predictions and numbers agree to the bit."""
     one, two = (load_file(run.model / "model.safetensors") for run in (resumed, whole))
     assert all(torch.equal(one[name], two[name]) for name in two)
     assert [verify_checkpoint(path).digest for path in list_checkpoints(resumed.checkpoints)] == [
         verify_checkpoint(path).digest for path in list_checkpoints(whole.checkpoints)
     ]
     assert timeless(resumed) == timeless(whole)
-    assert tensorboard(resumed) == tensorboard(whole)
     for split in ("validation", "test"):
         assert pq.read_table(resumed.predictions / f"{split}.parquet").equals(
             pq.read_table(whole.predictions / f"{split}.parquet")
         )
     assert json.loads(resumed.evaluation.read_text()) == json.loads(whole.evaluation.read_text())
-    for steps in tensorboard(resumed).values():
-        assert len({step for step, _ in steps}) == len(steps)
+    steps = [(record["kind"], record["step"]) for record in timeless(resumed)]
+    assert len(set(steps)) == len(steps)
 
 
 class Killed(BaseException):
@@ -90,11 +89,11 @@ def _killed(folder: Path, model: Path, monkeypatch: pytest.MonkeyPatch, at_recor
     return run
 
 
-@pytest.mark.parametrize("at_record", [1, 2, 4, 7, 10])
+@pytest.mark.parametrize("at_record", [1, 4, 10])
 def test_a_resumed_run_ends_as_an_uninterrupted_one(
-    at_record: int, completed: RunResult, tiny_distilbert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    at_record: int, completed: RunResult, small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = _killed(tmp_path, tiny_distilbert, monkeypatch, at_record)
+    run = _killed(tmp_path, small_model, monkeypatch, at_record)
     result = resume("latest", tmp_path / "runs", quiet())
     assert result.run.run_id == run.run_id
     assert_same_end(run, completed.run)
@@ -104,7 +103,7 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(
 
 
 def test_a_signal_leaves_an_interrupted_run_that_goes_on(
-    completed: RunResult, tiny_distilbert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    completed: RunResult, small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = Recorder.record
 
@@ -116,12 +115,15 @@ def test_a_signal_leaves_an_interrupted_run_that_goes_on(
     with monkeypatch.context() as patch:
         patch.setattr(Recorder, "record", record)
         with pytest.raises(InterruptedRunError, match="SIGTERM after step 4"):
-            small_run(tmp_path, tiny_distilbert)
+            small_run(tmp_path, small_model, "training.trackers=[tensorboard]")
     (run,) = list_runs(tmp_path / "runs")
     (row,) = read_summary(tmp_path / "runs")
     assert read_manifest(run).status == row.status == "interrupted"
     resume(run.run_id, tmp_path / "runs", quiet())
     assert_same_end(run, completed.run)
+    assert tensorboard(run) == tensorboard(completed.run)
+    for events in tensorboard(run).values():
+        assert len({step for step, _ in events}) == len(events)
 
 
 @pytest.mark.parametrize("name", [*FILES, MANIFEST])
@@ -152,21 +154,23 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_it_used(
 
 
 def test_a_run_with_a_damaged_newest_checkpoint_ends_the_same(
-    completed: RunResult, tiny_distilbert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    completed: RunResult, small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = _killed(tmp_path, tiny_distilbert, monkeypatch, 8)
+    run = _killed(tmp_path, small_model, monkeypatch, 8)
     newest = list_checkpoints(run.checkpoints)[-1]
     (newest / "optimizer.safetensors").write_bytes(b"")
+    (run.checkpoints / ".tmp-0123-step-000099").mkdir()  # As a process leaves it that is killed while it writes.
     console = quiet()
     resume("latest", tmp_path / "runs", console)
     assert "damaged checkpoint" in console.file.getvalue()  # type: ignore[attr-defined]
+    assert list(run.path.rglob(".tmp-*")) == []
     assert_same_end(run, completed.run)
 
 
 def test_a_run_whose_checkpoints_are_all_damaged_starts_over(
-    completed: RunResult, tiny_distilbert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    completed: RunResult, small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = _killed(tmp_path, tiny_distilbert, monkeypatch, 8)
+    run = _killed(tmp_path, small_model, monkeypatch, 8)
     for path in list_checkpoints(run.checkpoints):
         (path / "model.safetensors").unlink()
     resume("latest", tmp_path / "runs", quiet())
@@ -174,10 +178,10 @@ def test_a_run_whose_checkpoints_are_all_damaged_starts_over(
 
 
 def test_a_damaged_best_checkpoint_is_not_lost_in_silence(
-    completed: RunResult, tiny_distilbert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    completed: RunResult, small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The newest is whole, but the best one, which the end of the run needs, is not."""
-    run = _killed(tmp_path, tiny_distilbert, monkeypatch, 8)
+    run = _killed(tmp_path, small_model, monkeypatch, 8)
     newest = list_checkpoints(run.checkpoints)[-1]
     best = run.checkpoint(json.loads((newest / "state.json").read_text())["best"]["step"])
     assert best != newest
@@ -189,7 +193,7 @@ def test_a_damaged_best_checkpoint_is_not_lost_in_silence(
 
 
 def test_a_full_disk_fails_the_run_and_it_goes_on_when_there_is_room(
-    completed: RunResult, tiny_distilbert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    completed: RunResult, small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = checkpoint_module.save_file
 
@@ -201,20 +205,11 @@ def test_a_full_disk_fails_the_run_and_it_goes_on_when_there_is_room(
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint_module, "save_file", full)
         with pytest.raises(TenorError, match="No space left"):
-            small_run(tmp_path, tiny_distilbert)
+            small_run(tmp_path, small_model)
     (run,) = list_runs(tmp_path / "runs")
     assert read_manifest(run).status == "failed"
     resume("latest", tmp_path / "runs", quiet())
     assert_same_end(run, completed.run)
-
-
-def test_leftovers_of_a_killed_process_are_removed(
-    tiny_distilbert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = _killed(tmp_path, tiny_distilbert, monkeypatch, 4)
-    (run.checkpoints / ".tmp-0123-step-000099").mkdir()
-    resume("latest", tmp_path / "runs", quiet())
-    assert list(run.path.rglob(".tmp-*")) == []
 
 
 def test_a_complete_run_is_not_resumed(copied: RunDirectory) -> None:
@@ -233,10 +228,8 @@ def test_an_unknown_run_is_named_with_those_there_are(copied: RunDirectory) -> N
         resume("2099", copied.path.parent.parent, quiet())
 
 
-def test_data_that_changed_since_is_refused(
-    tiny_distilbert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _killed(tmp_path, tiny_distilbert, monkeypatch, 4)
+def test_data_that_changed_since_is_refused(small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _killed(tmp_path, small_model, monkeypatch, 4)
     csv = tmp_path / "train.csv"
     csv.write_text(csv.read_text().replace("film 3 ", "movie 3 "))
     with pytest.raises(UserError, match="data changed"):
@@ -244,14 +237,14 @@ def test_data_that_changed_since_is_refused(
 
 
 def test_early_stopping_counts_on_after_a_cut(
-    tiny_distilbert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     overrides = ("training.learning_rate=0.0", "training.patience=3", "training.epochs=5")
-    whole = small_run(tmp_path / "whole", tiny_distilbert, *overrides)
+    whole = small_run(tmp_path / "whole", small_model, *overrides)
     with monkeypatch.context() as patch:
         _kill_at_record(patch, 6)
         with pytest.raises(Killed):
-            small_run(tmp_path / "cut", tiny_distilbert, *overrides)
+            small_run(tmp_path / "cut", small_model, *overrides)
     result = resume("latest", tmp_path / "cut" / "runs", quiet())
     assert timeless(result.run) == timeless(whole.run)
     validations = [r for r in timeless(whole.run) if r["kind"] == "validation"]
@@ -284,11 +277,11 @@ def _wait_for_step(folder: Path, step: int, process: subprocess.Popen[str]) -> N
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_killed_process_is_resumed_as_if_it_never_was(
-    number: signal.Signals, tiny_distilbert: Path, tmp_path: Path
+    number: signal.Signals, small_model: Path, tmp_path: Path
 ) -> None:
     overrides = ["training.epochs=12"]
-    config = write_config(tmp_path, tiny_distilbert)
-    whole = train(small_config(tmp_path, tiny_distilbert, *overrides), tmp_path / "whole", quiet())
+    config = write_config(tmp_path, small_model)
+    whole = train(small_config(tmp_path, small_model, *overrides), tmp_path / "whole", quiet())
     process = _start(tmp_path, "train", str(config), *overrides)
     _wait_for_step(tmp_path, 20, process)
     process.send_signal(number)

@@ -34,7 +34,7 @@ def test_a_run_leaves_every_file(completed: RunResult) -> None:
     assert list(run.tensorboard.rglob("events.out.*"))
     assert any(run.baseline.iterdir())
     assert list_checkpoints(run.checkpoints)
-    assert [path for path in run.path.rglob(".tmp-*")] == []
+    assert list(run.path.rglob(".tmp-*")) == []
     assert [path for path in run.path.rglob("*") if path.suffix in (".pkl", ".pt", ".pth", ".bin", ".joblib")] == []
 
 
@@ -118,15 +118,15 @@ def test_the_saved_weights_are_those_of_the_checkpoint(completed: RunResult) -> 
     assert completed.weights_sha256 == sha256_file(completed.run.model / "model.safetensors")
 
 
-def test_the_same_configuration_gives_the_same_run(completed: RunResult, tiny_distilbert: Path, tmp_path: Path) -> None:
-    again = small_run(tmp_path, tiny_distilbert)
+def test_the_same_configuration_gives_the_same_run(completed: RunResult, small_model: Path, tmp_path: Path) -> None:
+    again = small_run(tmp_path, small_model)
     assert again.weights_sha256 == completed.weights_sha256
     np.testing.assert_array_equal(again.results["test"].probabilities, completed.results["test"].probabilities)
     assert read_manifest(again.run).fingerprints == read_manifest(completed.run).fingerprints
 
 
-def test_without_a_test_split_the_reason_stands_in_its_place(tiny_distilbert: Path, tmp_path: Path) -> None:
-    result = small_run(tmp_path, tiny_distilbert, "data.test_path=null", "training.epochs=1")
+def test_without_a_test_split_the_reason_stands_in_its_place(small_model: Path, tmp_path: Path) -> None:
+    result = small_run(tmp_path, small_model, "data.test_path=null", "training.epochs=1")
     written = json.loads(result.run.evaluation.read_text())
     assert set(written["test"]) == {"absent"}
     assert written["test"]["absent"]
@@ -138,8 +138,8 @@ def test_without_a_test_split_the_reason_stands_in_its_place(tiny_distilbert: Pa
     assert set(row.test_metrics) == {"absent"}
 
 
-def test_the_text_baseline_can_be_switched_off(tiny_distilbert: Path, tmp_path: Path) -> None:
-    result = small_run(tmp_path, tiny_distilbert, "evaluation.text_baseline=false", "training.epochs=1")
+def test_the_text_baseline_can_be_switched_off(small_model: Path, tmp_path: Path) -> None:
+    result = small_run(tmp_path, small_model, "evaluation.text_baseline=false", "training.epochs=1")
     written = json.loads(result.run.evaluation.read_text())
     assert "switched off" in written["test"]["baselines"]["text"]["absent"]
     assert not result.run.baseline.exists()
@@ -166,7 +166,7 @@ def test_embedded_reviews_need_no_files(tiny_bert: Path, tmp_path: Path) -> None
     assert sum(map(sum, written["test"]["confusion_matrix"])) == 32
 
 
-@pytest.mark.parametrize("kind", ["tiny_distilbert", "tiny_bert"])
+@pytest.mark.parametrize("kind", ["small_model", "small_bert"])
 def test_cached_features_train_the_same_head(
     kind: str, tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
@@ -189,22 +189,22 @@ def test_cached_features_train_the_same_head(
 
 
 def test_a_second_run_reads_the_features_of_the_first(
-    tiny_distilbert: Path, tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+    small_model: Path, tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = small_run(tmp_path / "a", tiny_distilbert, "model.freeze=base", "training.epochs=1")
+    first = small_run(tmp_path / "a", small_model, "model.freeze=base", "training.epochs=1")
 
     def refuse(*arguments: object) -> None:
         raise AssertionError("the encoder ran again")
 
     monkeypatch.setattr(prepare_module, "first_token_state", refuse)
-    second = small_run(tmp_path / "b", tiny_distilbert, "model.freeze=base", "training.epochs=1")
+    second = small_run(tmp_path / "b", small_model, "model.freeze=base", "training.epochs=1")
     assert first.weights_sha256 == second.weights_sha256
     assert features.can_cache_features is not None
 
 
-def test_frozen_layers_of_the_saved_model_are_the_source_s(tiny_distilbert: Path, tmp_path: Path) -> None:
-    result = small_run(tmp_path, tiny_distilbert, "model.freeze=1", "training.epochs=1")
-    before, after = load_file(tiny_distilbert / "model.safetensors"), load_file(result.run.model / "model.safetensors")
+def test_frozen_layers_of_the_saved_model_are_the_source_s(small_model: Path, tmp_path: Path) -> None:
+    result = small_run(tmp_path, small_model, "model.freeze=1", "training.epochs=1")
+    before, after = load_file(small_model / "model.safetensors"), load_file(result.run.model / "model.safetensors")
     after = {name.removeprefix("distilbert."): tensor for name, tensor in after.items()}
     frozen = [name for name in before if "embeddings" in name or ".layer.0." in name]
     assert frozen
@@ -241,10 +241,10 @@ def _only_run(root: Path) -> RunDirectory:
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
 def test_what_can_t_be_used_fails_with_a_reason_and_a_row(
-    overrides: list[str], message: str, tiny_distilbert: Path, tmp_path: Path
+    overrides: list[str], message: str, small_model: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match=message.replace(".", r"\.")):
-        small_run(tmp_path, tiny_distilbert, *overrides)
+        small_run(tmp_path, small_model, *overrides)
     run = _only_run(tmp_path / "runs")
     manifest = read_manifest(run)
     assert manifest.status == "failed"
@@ -257,14 +257,14 @@ def test_what_can_t_be_used_fails_with_a_reason_and_a_row(
 
 
 def test_a_failure_in_the_middle_is_a_failed_run(
-    tiny_distilbert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*arguments: object, **options: object) -> None:
         raise TenorError("the loss of a batch is nan")
 
     monkeypatch.setattr(train_module, "save_model", fail)
     with pytest.raises(TenorError):
-        small_run(tmp_path, tiny_distilbert, "training.epochs=1")
+        small_run(tmp_path, small_model, "training.epochs=1")
     (row,) = read_summary(tmp_path / "runs")
     assert row.status == "failed"
     assert "nan" in str(row.error)
@@ -272,20 +272,20 @@ def test_a_failure_in_the_middle_is_a_failed_run(
 
 
 def test_a_defect_is_recorded_and_goes_on_to_the_caller(
-    tiny_distilbert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*arguments: object, **options: object) -> None:
         raise ZeroDivisionError("a defect")
 
     monkeypatch.setattr(train_module, "show_overview", fail)
     with pytest.raises(ZeroDivisionError):
-        small_run(tmp_path, tiny_distilbert)
+        small_run(tmp_path, small_model)
     (row,) = read_summary(tmp_path / "runs")
     assert (row.status, row.error) == ("failed", "ZeroDivisionError: a defect")
 
 
-def test_training_that_diverges_fails_instead_of_going_on(tiny_distilbert: Path, tmp_path: Path) -> None:
-    config = small_config(tmp_path, tiny_distilbert, "training.learning_rate=10.0", "training.max_grad_norm=null")
+def test_training_that_diverges_fails_instead_of_going_on(small_model: Path, tmp_path: Path) -> None:
+    config = small_config(tmp_path, small_model, "training.learning_rate=10.0", "training.max_grad_norm=null")
     run_config = config.model_copy(
         update={"training": config.training.model_copy(update={"learning_rate": 1e30, "epochs": 4})}
     )
@@ -295,7 +295,7 @@ def test_training_that_diverges_fails_instead_of_going_on(tiny_distilbert: Path,
 
 
 def test_memory_that_runs_out_names_the_settings_that_help(
-    tiny_distilbert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from tenor.training import loop
 
@@ -304,12 +304,12 @@ def test_memory_that_runs_out_names_the_settings_that_help(
 
     monkeypatch.setattr(loop, "optimizer_step", exhausted)
     with pytest.raises(TenorError, match=r"memory ran out: lower training\.token_budget \(now 64"):
-        small_run(tmp_path, tiny_distilbert)
+        small_run(tmp_path, small_model)
 
 
-def test_the_overview_shows_labels_and_what_learns(tiny_distilbert: Path, tmp_path: Path) -> None:
+def test_the_overview_shows_labels_and_what_learns(small_model: Path, tmp_path: Path) -> None:
     console = quiet()
-    config = small_config(tmp_path, tiny_distilbert, "training.epochs=1", "model.freeze=base")
+    config = small_config(tmp_path, small_model, "training.epochs=1", "model.freeze=base")
     train(config, tmp_path / "runs", console)
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     assert "first 5 batches" in shown or "first 6 batches" in shown
@@ -322,8 +322,8 @@ def test_a_label_column_of_strings_names_the_classes(completed: RunResult) -> No
     assert json.loads(completed.run.evaluation.read_text())["class_names"] == ["bad", "good"]
 
 
-def test_a_csv_that_changed_is_other_data(tiny_distilbert: Path, tmp_path: Path, completed: RunResult) -> None:
-    config = small_config(tmp_path, tiny_distilbert, "training.epochs=1")
+def test_a_csv_that_changed_is_other_data(small_model: Path, tmp_path: Path, completed: RunResult) -> None:
+    config = small_config(tmp_path, small_model, "training.epochs=1")
     write_csv(tmp_path / "train.csv", 62)
     again = train(config, tmp_path / "runs", quiet())
     assert read_manifest(again.run).fingerprints["data"] != read_manifest(completed.run).fingerprints["data"]

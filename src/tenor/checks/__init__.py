@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import Any
 
 _LAZY = {
-    "preflight": "tenor.checks.preflight",
+    "preflight": "tenor.checks.before_training",
     "Watchdog": "tenor.checks.watchdog",
     "diagnose": "tenor.checks.diagnosis",
     "Report": "tenor.checks.finding",

@@ -17,7 +17,7 @@ SQUASHED_FLOOR, SQUASHED_GAP = 0.1, 1.5
 """Values in [0, 1] taken for logits leave a loss of at least ln(1+1/e) = 0.31 and differ by at most about 1."""
 
 UNREWARDED = 0.01
-"""Of the loss at equal logits."""
+"""Of the larger of two losses: below it they count as the same."""
 
 SUMS = 1.5
 """Half-way between a mean (1) and a sum (2)."""
@@ -196,31 +196,29 @@ def loss_is_inverted(probe: ProbeEvidence) -> Observation | None:
 def loss_does_not_reward(probe: ProbeEvidence) -> Observation | None:
     """The loss does not reward the right class
 
-    Measures: the loss on right, equal and wrong logits, and its gradient with respect to equal logits.
+    Measures: the loss on logits that are right, and on logits that are wrong, by a margin of 10; and its gradient with
+    respect to equal logits.
 
-    Threshold: right must cost at least 1% less than equal logits, and the gradient must not be 0; an exact invariant.
+    Threshold: the two must differ by 1% of the larger, and the gradient must not be 0; an exact invariant.
 
     Why: a loss that is constant, detached, rounded or made from an argmax has no gradient: nothing can be learned.
 
-    Look-alikes: a hinge or squared loss is another shape and still rewards; label smoothing of 1 would not.
+    Look-alikes: label smoothing costs more on logits right by 10 than on equal ones, by design; a hinge or squared loss
+    is another shape and still rewards.
 
-    Mend: compute the loss from the logits themselves, in the graph: no argmax, `.item()`, `.detach()` or
-    `torch.tensor(…)`.
+    Mend: compute the loss from the logits themselves, in the graph: no argmax, `.item()`, `.detach()`, `torch.tensor`.
 
     Reference: PyTorch, Autograd mechanics.
     """
     right = known(probe.loss_when_right, "the loss on right logits")
-    uniform = known(probe.loss_when_uniform, "the loss on equal logits")
     wrong = known(probe.loss_when_inverted, "the loss on wrong logits")
-    scale = max(abs(right), abs(uniform), abs(wrong), 1e-12)
-    inverted = right - wrong > UNREWARDED * scale
     cut = probe.loss_gradient is not None and probe.loss_gradient == 0
-    if inverted or not (cut or uniform - right < UNREWARDED * scale):
+    if not cut and abs(wrong - right) >= UNREWARDED * max(abs(right), abs(wrong)) > 0:
         return None
     gradient = "" if probe.loss_gradient is None else f"; gradient {probe.loss_gradient:.2g}"
     return Observation(
-        observed=f"loss {right:.3f} when right, {uniform:.3f} on equal logits, {wrong:.3f} when wrong{gradient}",
-        expected=f"nearly 0, ln {probe.n_classes} = {uninformed(probe.n_classes):.3f}, about 10; a gradient above 0",
+        observed=f"loss {right:.3f} when right, {wrong:.3f} when wrong{gradient}",
+        expected="less when right, and a gradient above 0",
         n=probe.n_classes,
         cause="no gradient goes from the loss to the logits" if cut else "the loss is the same whatever the logits say",
         fix="use torch.nn.functional.cross_entropy(logits, labels) on the logits as the model returns them",

@@ -22,13 +22,13 @@ LossFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 Forward = Callable[[nn.Module, dict[str, torch.Tensor]], Any]
 
 MAX_TOKENS = 64
-MAX_ROWS = 64
+MAX_ROWS = 32
 """Examples for the first loss and the spread of the logits."""
 
 COMPARED_ROWS = 8
 ADDED_PADDING = 8
 OVERFIT_ROWS, MIN_OVERFIT_ROWS = 20, 4
-MAX_OVERFIT_STEPS, MIN_OVERFIT_STEPS = 60, 12
+MAX_OVERFIT_STEPS, MIN_OVERFIT_STEPS = 60, 20
 MARGIN = 10.0
 """By which given logits are right or wrong: e^-10 is next to no loss."""
 
@@ -198,14 +198,13 @@ def blanking(subject: Subject, examples: Examples) -> dict[str, Any]:
 def padding(subject: Subject, examples: Examples) -> dict[str, Any]:
     """How far the logits change when columns of padding are added."""
     some = examples.rows(slice(0, COMPARED_ROWS))
-    if "input_ids" not in some.inputs or subject.pad_id is None:
+    if "input_ids" not in some.inputs or not _can_be_padded(subject, some):
         raise ValueError("inputs without token ids, or without a known padding id, can't be padded")
-    cut = {k: v[:, : MAX_TOKENS - ADDED_PADDING] if _is_per_token(v, some) else v for k, v in some.inputs.items()}
-    if _padded_left(some.inputs):
-        cut = {k: v[:, ADDED_PADDING - MAX_TOKENS :] if _is_per_token(v, some) else v for k, v in some.inputs.items()}
-    width = cut["input_ids"].shape[1] + ADDED_PADDING
-    added = {k: _pad(k, v, width, subject.pad_id, cut) if _is_per_token(v, some) else v for k, v in cut.items()}
-    return {"logit_change_from_padding": _change(subject.logits(cut), subject.logits(added))}
+    # Within the 64 columns that any encoder has positions for.
+    kept = MAX_TOKENS - ADDED_PADDING
+    cut = _columns(some, slice(-kept, None) if _padded_left(some.inputs) else slice(0, kept))
+    added = _widened(subject, cut, cut.inputs["input_ids"].shape[1] + ADDED_PADDING)
+    return {"logit_change_from_padding": _change(subject.logits(cut.inputs), subject.logits(added.inputs))}
 
 
 @torch.no_grad()
@@ -238,6 +237,8 @@ def gradients(subject: Subject, examples: Examples) -> dict[str, Any]:
             loss.backward()
             without &= {name for name, p in learning.items() if p.grad is None}
             zero &= {name for name, p in learning.items() if p.grad is None or not p.grad.any()}
+            if not zero:
+                break
             optimizer.step()
         return {
             "parameters_without_gradient": tuple(name for name in learning if name in without),
@@ -248,29 +249,23 @@ def gradients(subject: Subject, examples: Examples) -> dict[str, Any]:
 def overfitting(subject: Subject, examples: Examples, deadline: float) -> dict[str, Any]:
     """Memorise a few examples, then try the same on blanked ones; fewer examples where a step takes long."""
     time_left = deadline - time.monotonic()
+    few = examples.rows(slice(0, MIN_OVERFIT_ROWS))
     with _weights_kept(subject.model):
-        started = time.monotonic()
-        _train(subject, examples, 1)
-        per_step = time.monotonic() - started
-    affordable = 0.4 * (time_left - per_step) / max(per_step, 1e-6)
-    if affordable < MIN_OVERFIT_STEPS * 2:
-        share = max(0.0, affordable / (MIN_OVERFIT_STEPS * 2))
-        count = max(MIN_OVERFIT_ROWS, int(len(examples) * share))
-        examples, affordable = _balanced(examples, count), affordable * len(examples) / count
-    steps = min(MAX_OVERFIT_STEPS, int(affordable))
+        per_step = _seconds_per_step(subject, few)
+    # Time grows with the rows at most; four fifths of it for the two attempts, the rest for putting weights back.
+    affordable = 0.4 * (deadline - time.monotonic()) / max(per_step, 1e-6)
+    rows = min(len(examples), max(len(few), int(len(few) * affordable / (2 * MIN_OVERFIT_STEPS))))
+    steps = min(MAX_OVERFIT_STEPS, int(affordable * len(few) / max(1, rows)))
     if steps < MIN_OVERFIT_STEPS:
         raise RuntimeError(f"{time_left:.0f} s allow {max(0, steps)} steps; {MIN_OVERFIT_STEPS} are needed")
-    real, taken = _memorise(subject, examples, steps, deadline)
-    found = {
-        "overfit_errors": int(real[2]),
-        "overfit_examples": len(examples),
-        "overfit_loss": (real[0], real[1]),
-    }
-    if taken < MIN_OVERFIT_STEPS and real[2]:
-        return {}
-    blank = Examples(_blanked(subject, examples, alike=True), examples.labels)
-    blanked, same = _memorise(subject, blank, taken, deadline + time_left, stop_early=False)
-    return {**found, "overfit_responds": (real[1], blanked[1])} if same == taken else found
+    chosen = examples.rows(slice(0, rows))
+    (before, after, errors), taken = _memorise(subject, chosen, steps, time.monotonic() + time_left / 2)
+    if taken < MIN_OVERFIT_STEPS and errors:
+        raise RuntimeError(f"only {taken} steps in {time_left / 2:.0f} s; {MIN_OVERFIT_STEPS} are needed")
+    found = {"overfit_errors": errors, "overfit_examples": rows, "overfit_loss": (before, after)}
+    blank = Examples(_blanked(subject, chosen, alike=True), chosen.labels)
+    (_, blanked, _), same = _memorise(subject, blank, taken, deadline, stop_early=False)
+    return {**found, "overfit_responds": (after, blanked)} if same == taken else found
 
 
 def random_labels(subject: Subject, examples: Examples, deadline: float) -> dict[str, Any]:
@@ -334,10 +329,12 @@ def _read(subject: Subject, batches: Iterable[Mapping[str, Any]], limit: int, in
             raise ValueError(f"batches have no labels under {', '.join(LABEL_NAMES)}")
         inputs = {k: v.to(subject.device) for k, v in batch.items() if k != label_name and isinstance(v, torch.Tensor)}
         one = Examples(inputs, batch[label_name].to(subject.device))
+        if not inputs:
+            raise ValueError("batches hold no tensors besides the labels")
         _refuse_what_kills_a_gpu(subject, one)
         left = _padded_left(inputs)
         cut = slice(-MAX_TOKENS, None) if left else slice(0, MAX_TOKENS)
-        read.append(Examples({k: v[:, cut] if _is_per_token(v, one) else v for k, v in inputs.items()}, one.labels))
+        read.append(_columns(one, cut))
         if sum(len(examples) for examples in read) >= limit:
             break
     if not read:
@@ -363,29 +360,40 @@ def _joined(subject: Subject, read: list[Examples]) -> Examples:
     """Batches one under the other; only the first where their widths differ and can't be padded."""
     ids = [examples.inputs.get("input_ids") for examples in read]
     shapes = {tuple((k, v.shape[1:]) for k, v in examples.inputs.items()) for examples in read}
-    padable = all(i is not None and i.ndim == 2 for i in ids) and subject.pad_id is not None
+    padable = all(i is not None and i.ndim == 2 for i in ids) and all(_can_be_padded(subject, e) for e in read)
     if len(shapes) > 1 and not padable:
         return read[0]
     if len(shapes) > 1:
         width = max(i.shape[1] for i in ids if i is not None)
-        read = [
-            Examples(
-                {
-                    k: _pad(k, v, width, subject.pad_id, e.inputs) if _is_per_token(v, e) else v
-                    for k, v in e.inputs.items()
-                },
-                e.labels,
-            )
-            for e in read
-        ]
+        read = [_widened(subject, examples, width) for examples in read]
     rows = {k: torch.cat([e.inputs[k] for e in read]) for k in read[0].inputs}
     return Examples(rows, torch.cat([e.labels for e in read]))
+
+
+def _columns(examples: Examples, which: slice) -> Examples:
+    """Some of the tokens of each row."""
+    inputs = {k: v[:, which] if _is_per_token(v, examples) else v for k, v in examples.inputs.items()}
+    return Examples(inputs, examples.labels)
+
+
+def _widened(subject: Subject, examples: Examples, width: int) -> Examples:
+    """Rows with padding up to `width` tokens."""
+    inputs = {
+        k: _pad(k, v, width, subject.pad_id, examples.inputs) if _is_per_token(v, examples) else v
+        for k, v in examples.inputs.items()
+    }
+    return Examples(inputs, examples.labels)
 
 
 def _is_per_token(value: torch.Tensor, examples: Examples) -> bool:
     """Whether a tensor has a column per token: ids, mask, segments."""
     ids = examples.inputs.get("input_ids")
     return ids is not None and value.ndim == 2 and len(value) == len(ids) and value.shape[1] == ids.shape[1]
+
+
+def _can_be_padded(subject: Subject, examples: Examples) -> bool:
+    """Whether padding can be told from text: by a known id, or by a mask, under which any id will do."""
+    return subject.pad_id is not None or "attention_mask" in examples.inputs
 
 
 def _padded_left(inputs: Mapping[str, torch.Tensor]) -> bool:
@@ -452,7 +460,8 @@ def _optimizer(model: nn.Module) -> torch.optim.Optimizer:
     rate = 0.1 / (matrices[-1].shape[-1] if matrices else 100)
     if sum(p.numel() for p in learning) < SMALL_SHARE * total:
         rate *= 30
-    return torch.optim.AdamW(learning, lr=min(1e-2, max(1e-4, rate)), weight_decay=0.0)
+    fused = all(p.device.type in ("cpu", "cuda") for p in learning)
+    return torch.optim.AdamW(learning, lr=min(1e-2, max(1e-4, rate)), weight_decay=0.0, fused=fused)
 
 
 def _step(
@@ -467,11 +476,14 @@ def _step(
     return float(loss.detach())
 
 
-def _train(subject: Subject, examples: Examples, steps: int) -> None:
+def _seconds_per_step(subject: Subject, examples: Examples) -> float:
+    """Of the second step: the first also makes room for the optimizer's moments."""
     with torch.enable_grad():
         optimizer = _optimizer(subject.model)
-        for _ in range(steps):
-            _step(subject, examples.inputs, examples.labels, optimizer)
+        _step(subject, examples.inputs, examples.labels, optimizer)
+        started = time.monotonic()
+        _step(subject, examples.inputs, examples.labels, optimizer)
+        return time.monotonic() - started
 
 
 def _memorise(

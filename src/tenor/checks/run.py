@@ -58,7 +58,7 @@ def run_rules(
 
 
 def fold(findings: Iterable[Finding], earlier: Iterable[Finding] = ()) -> tuple[Finding, ...]:
-    """Link each finding to those that explain it; errors first, causes before symptoms."""
+    """Link each finding to those that explain it; causes before symptoms, errors first, what was allowed last."""
     findings = list(findings)
     explained_by = {rule.code: rule.explained_by for rule in RULES}
     found = {finding.code for finding in (*findings, *earlier)}
@@ -67,4 +67,4 @@ def fold(findings: Iterable[Finding], earlier: Iterable[Finding] = ()) -> tuple[
         for finding in findings
     ]
     weight = {"error": 0, "warning": 1, "note": 2}
-    return tuple(sorted(linked, key=lambda finding: (bool(finding.caused_by), weight[finding.severity])))
+    return tuple(sorted(linked, key=lambda f: (bool(f.caused_by), bool(f.allowed), weight[f.severity])))

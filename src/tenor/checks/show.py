@@ -31,7 +31,7 @@ def _paragraph(finding: Finding) -> RenderableType:
         lines["symptom of"] = ", ".join(finding.caused_by)
     if finding.allowed:
         lines["allowed"] = finding.allowed
-    body = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 2))
+    body = Table(box=None, show_header=False, padding=(0, 0, 0, 2))
     body.add_column(style="dim", no_wrap=True, width=10)
     body.add_column(overflow="fold")
     for name, value in lines.items():

@@ -94,8 +94,8 @@ class Data(Section):
 
 class Model(Section):
     name: Text = "minilm"
-    """`minilm`: the embedded all-MiniLM-L6-v2; `random-distilbert`: a small DistilBERT with random weights, to show what
-    goes wrong; else a local folder or a hub id with any `transformers` encoder."""
+    """`minilm`: the embedded all-MiniLM-L6-v2; `random-distilbert`: a small DistilBERT with random weights, to show
+    what goes wrong; else a local folder or a hub id with any `transformers` encoder."""
     freeze: Literal["none", "base"] | Annotated[int, Field(ge=1)] = "none"
     """`none`: everything learns; `base`: only the head learns; N: the embeddings and the N lowest layers stay fixed."""
     keep_trainable: tuple[Text, ...] = ()

@@ -1,4 +1,4 @@
-"""Tenor's checks inside `transformers.Trainer`: preflight at its start, watchdog while it trains, findings at its end."""
+"""Tenor's checks inside `transformers.Trainer`: preflight, watchdog, and findings at the end."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any, Literal
 from transformers import TrainerCallback
 
 from tenor.checks.finding import Finding, Report, merge
-from tenor.checks.preflight import preflight
+from tenor.checks.before_training import preflight
 from tenor.checks.watchdog import Watchdog
 from tenor.errors import RefusedError
 from tenor.runs.files import write_json

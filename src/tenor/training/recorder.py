@@ -42,6 +42,8 @@ class Recorder:
 
     def figure(self, name: str, step: int, figure: Figure) -> None:
         """A picture, for the trackers that show pictures."""
+        if not any(hasattr(tracker, "log_images") for tracker in self._trackers):
+            return
         canvas = FigureCanvasAgg(figure)
         canvas.draw()
         image = np.asarray(canvas.buffer_rgba())[None, ..., :3]

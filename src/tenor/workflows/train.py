@@ -31,7 +31,6 @@ from tenor.workflows.export_model import save_model
 from tenor.workflows.findings import RunFindings, evaluation_report
 from tenor.workflows.measure import fit_baselines, measure_split, result_rows
 from tenor.workflows.outcome import Outcome, checkpoint_rows, recorded_outcome
-
 from tenor.workflows.preflight import run_preflight
 from tenor.workflows.prepare import Prepared, data_fingerprint, make_examples, prepare, present_splits
 from tenor.workflows.show import show_finish, show_overview

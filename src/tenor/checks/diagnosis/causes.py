@@ -81,7 +81,9 @@ def _shown(by_code: Mapping[str, Finding]) -> list[Cause]:
             explains[root].append(code)
     weight = {"error": 0, "warning": 1, "note": 2}
     shown = [f for f in by_code.values() if not f.caused_by and not is_symptom(f)]
-    shown.sort(key=lambda f: (not explains[f.code], weight[f.severity], _order(f.code)))
+    # A note is a heuristic: a cause only where it explains something, and never before what is certain.
+    shown = [f for f in shown if f.severity != "note" or explains[f.code]]
+    shown.sort(key=lambda f: (f.severity == "note", not explains[f.code], weight[f.severity], _order(f.code)))
     return [
         Cause(f.code, f.title, "shown", f"{f.observed}; expected {f.expected}", f.fix, "", tuple(explains[f.code]))
         for f in shown

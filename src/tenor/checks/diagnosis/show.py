@@ -23,11 +23,11 @@ def render(diagnosis: Diagnosis) -> RenderableType:
         parts.append(Text("Nothing wrong was found in what could be checked.", style="green"))
     if diagnosis.symptoms:
         parts += [_heading("What is wrong"), *map(_symptom, diagnosis.symptoms[:SYMPTOMS_SHOWN])]
-        parts += _more(len(diagnosis.symptoms) - SYMPTOMS_SHOWN, "findings")
+        parts += _more(len(diagnosis.symptoms) - SYMPTOMS_SHOWN)
     if diagnosis.causes:
         parts.append(_heading("Why"))
         parts += [_cause(number, cause) for number, cause in enumerate(diagnosis.causes[:CAUSES_SHOWN], start=1)]
-        parts += _more(len(diagnosis.causes) - CAUSES_SHOWN, "causes", diagnosis.causes[CAUSES_SHOWN:])
+        parts += _more(len(diagnosis.causes) - CAUSES_SHOWN, diagnosis.causes[CAUSES_SHOWN:])
     if diagnosis.ruled_out:
         parts += [_heading("Ruled out"), _indented(Text(_codes(diagnosis.ruled_out)))]
     if diagnosis.not_checked:
@@ -65,14 +65,14 @@ def _lacks(diagnosis: Diagnosis) -> list[RenderableType]:
         by_reason.setdefault(one.reason, []).append(one.code)
     lacks = sorted(by_reason.items(), key=lambda item: -len(item[1]))
     lines: list[RenderableType] = [_indented(Text(f"{why}: {_codes(codes)}")) for why, codes in lacks[:LACKS_SHOWN]]
-    return lines + _more(len(lacks) - LACKS_SHOWN, "reasons")
+    return lines + _more(len(lacks) - LACKS_SHOWN)
 
 
-def _more(left: int, what: str, causes: tuple[Cause, ...] = ()) -> list[RenderableType]:
+def _more(left: int, causes: tuple[Cause, ...] = ()) -> list[RenderableType]:
     if left <= 0:
         return []
     codes = f": {_codes([cause.code for cause in causes])}" if causes else ""
-    return [_indented(Text(f"and {left} more {what}{codes}", style="dim"))]
+    return [_indented(Text(f"and {left} more{codes}", style="dim"))]
 
 
 def _codes(codes: tuple[str, ...] | list[str]) -> str:

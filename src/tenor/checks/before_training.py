@@ -50,9 +50,9 @@ def preflight(
     """Apply every rule that these objects allow; the rest are reported as skipped, with the reason.
 
     `loss_fn` takes logits (rows, K) and labels (rows,) and gives a mean. `n_classes` is read from `model.config` where it
-    is not given. `declared_freeze` says what should be frozen: `none`, `base` or a number of lowest layers. `seconds` bound
-    the short experiments; 0 leaves them out. Model, optimizer, scheduler and random state are afterwards as they were; a
-    loader that draws its order from the global random state is asked for a few batches.
+    is not given. `declared_freeze` says what should be frozen: `none`, `base` or a number of lowest layers. `seconds`
+    bound the short experiments; 0 leaves them out. Model, optimizer, scheduler and random state are afterwards as they
+    were; the loader is asked for a few batches.
     """
     k = n_classes or getattr(getattr(model, "config", None), "num_labels", None)
     evidence: list[Any] = []
@@ -95,7 +95,7 @@ def _data(loader: Any, n_classes: int, class_names: tuple[str, ...] | None) -> D
     """Labels, and texts where they are there, of a loader's dataset; only columns are read, never rows one by one."""
     dataset = getattr(loader, "dataset", None)
     columns = getattr(dataset, "column_names", None)
-    if not columns:
+    if dataset is None or not columns:
         raise CannotTell(
             "the loader's dataset has no columns to read labels from; its collated batches are judged instead"
         )

@@ -1,0 +1,34 @@
+"""Code and documents say the same."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tenor.checks.catalogue import BY_CODE, RULES
+from tenor.checks.document import index, page
+
+PAGES = Path(__file__).parents[2] / "docs" / "rules"
+SECTIONS = ("Measures:", "Threshold:", "Why:", "Look-alikes:", "Mend:", "Reference:")
+
+
+def test_there_are_at_least_fifty_rules_and_no_code_twice():
+    assert len(BY_CODE) == len(RULES) >= 50
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.code)
+def test_a_rule_has_its_page_and_every_section(rule):
+    assert (PAGES / f"{rule.code}.md").read_text(encoding="utf-8") == page(rule), "run: make rule-pages"
+    assert re.fullmatch(r"(DAT|TOK|MOD|FRZ|OPT|LOS|PRC|EVL|CKP|DST)\d{3}", rule.code)
+    assert not rule.title.endswith(".")
+    for section in SECTIONS:
+        assert section in rule.doc, f"{rule.code} lacks {section}"
+
+
+def test_every_cause_that_a_rule_names_is_a_rule():
+    assert {code for rule in RULES for code in rule.explained_by} <= set(BY_CODE)
+
+
+def test_the_index_is_current_and_no_page_is_left_over():
+    assert (PAGES / "README.md").read_text(encoding="utf-8") == index(), "run: make rule-pages"
+    assert {path.stem for path in PAGES.glob("*.md")} == {*BY_CODE, "README"}
