@@ -40,6 +40,6 @@ for batch in loader:
     grad_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
     optimizer.zero_grad()
-    watchdog.step(float(loss), grad_norm=float(grad_norm), logits=logits, labels=batch_labels)
+    watchdog.step(loss, grad_norm=float(grad_norm), logits=logits, labels=batch_labels)
 
 print(summary_line(watchdog.report))

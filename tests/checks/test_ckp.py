@@ -2,10 +2,10 @@
 
 import pytest
 
-from tenor.checks import ckp
 from tenor.checks.evidence import CheckpointEvidence, ValidationPoint
 from tenor.checks.finding import CannotTell
 from tenor.checks.rule import Rule
+from tenor.checks.rules import ckp
 
 LOG = (ValidationPoint(10, 0.8), ValidationPoint(20, 0.9), ValidationPoint(30, 0.9))
 NOT_A_NUMBER = ValidationPoint(40, float("nan"))

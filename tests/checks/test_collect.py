@@ -14,8 +14,8 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from tenor.checks import collect
 from tenor.checks.finding import CannotTell
-from tenor.checks.frz import more_learns_than_declared
-from tenor.checks.opt_schedule import schedule_ends_early, wrong_rhythm
+from tenor.checks.rules.frz import more_learns_than_declared
+from tenor.checks.rules.opt_schedule import schedule_ends_early, wrong_rhythm
 from tiny_models import load_tiny
 
 IDS = torch.arange(40).reshape(10, 4)

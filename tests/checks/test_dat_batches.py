@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from tenor.checks import dat_batches as rules
 from tenor.checks.evidence import BatchEvidence, DataEvidence, Rows
 from tenor.checks.finding import CannotTell
+from tenor.checks.rules import dat_batches as rules
 
 
 def batches(labels: np.ndarray, size: int = 8, n_classes: int = 2, shown: int = 4, **more: object) -> BatchEvidence:

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from tenor.checks import dat_labels as rules
 from tenor.checks.evidence import DataEvidence, Rows
 from tenor.checks.finding import CannotTell
+from tenor.checks.rules import dat_labels as rules
 
 SORTED = np.repeat([0, 1], 5_000)
 

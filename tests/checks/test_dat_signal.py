@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from tenor.checks import dat_signal as rules
 from tenor.checks.evidence import DataEvidence, Rows
 from tenor.checks.finding import CannotTell
+from tenor.checks.rules import dat_signal as rules
 
 
 def reviews(n: int, seed: int = 0, n_classes: int = 2) -> tuple[list[str], np.ndarray]:

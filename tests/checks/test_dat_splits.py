@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from tenor.checks import dat_splits as rules
 from tenor.checks.evidence import DataEvidence, Rows
 from tenor.checks.finding import CannotTell
+from tenor.checks.rules import dat_splits as rules
 
 WORDS = np.array([f"word{number}" for number in range(500)])
 

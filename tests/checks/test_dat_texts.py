@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from tenor.checks import dat_texts as rules
 from tenor.checks.evidence import DataEvidence, Rows
 from tenor.checks.finding import CannotTell
 from tenor.checks.rule import Rule
+from tenor.checks.rules import dat_texts as rules
 
 CLEAN = [f"a film of {number} naïve scenes, « très » déjà vu, ÂGE and NÃO" for number in range(1000)]
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from tenor.checks import dst
 from tenor.checks.evidence import RankEvidence, ResumeEvidence
 from tenor.checks.finding import CannotTell
 from tenor.checks.rule import Rule
+from tenor.checks.rules import dst
 
 ALL = list(range(100))
 

@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import classification_report, roc_auc_score
 
-from tenor.checks import evl_claims as claims_rules
-from tenor.checks import evl_collapse as collapse_rules
-from tenor.checks import evl_ranking as worth_rules
 from tenor.checks.evidence import EvaluationEvidence, SplitClaims, StepEvidence
-from tenor.checks.evl_measures import best_relabelling, ranking
 from tenor.checks.finding import CannotTell, Observation
 from tenor.checks.rule import Rule
+from tenor.checks.rules import evl_claims as claims_rules
+from tenor.checks.rules import evl_collapse as collapse_rules
+from tenor.checks.rules import evl_ranking as worth_rules
+from tenor.checks.rules.evl_measures import best_relabelling, ranking
 from tenor.checks.run import run_rules
 
 RULES = tuple(

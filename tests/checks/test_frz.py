@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tenor.checks import frz
 from tenor.checks.evidence import ModelEvidence, ParameterRow, StepEvidence
 from tenor.checks.finding import CannotTell
 from tenor.checks.rule import Rule
+from tenor.checks.rules import frz
 
 BODY = ("d.embeddings.weight", "d.layer.0.q_lin.weight", "d.layer.0.q_lin.bias")
 SHAPES = {"d.embeddings.weight": (9, 4), "d.layer.0.q_lin.weight": (4, 4), "d.layer.0.q_lin.bias": (4,)}
@@ -58,7 +58,9 @@ def test_lora_freezes_the_encoder_on_purpose() -> None:
 
 
 def test_frozen_weights_keep_every_bit() -> None:
-    at_rest = StepEvidence(np.arange(3), np.ones(3))
+    with pytest.raises(CannotTell):
+        frz.frozen_weights_move(StepEvidence(np.arange(3), np.ones(3)))
+    at_rest = StepEvidence(np.arange(3), np.ones(3), frozen_moved=())
     assert frz.frozen_weights_move(at_rest) is None
     moved = StepEvidence(np.arange(3), np.ones(3), frozen_moved=("d.embeddings.weight",))
     assert severity(frz.frozen_weights_move, moved) == "error"

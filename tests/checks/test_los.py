@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tenor.checks import los
 from tenor.checks.evidence import ProbeEvidence, StepEvidence
 from tenor.checks.finding import CannotTell
 from tenor.checks.rule import Rule
+from tenor.checks.rules import los
 
 HEALTHY = ProbeEvidence(
     2,

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from tenor.checks import mod
 from tenor.checks.evidence import ModelEvidence, ParameterRow, ProbeEvidence
 from tenor.checks.finding import CannotTell
 from tenor.checks.rule import Rule
+from tenor.checks.rules import mod
 
 ENCODER = [f"bert.encoder.layer.{i}.attention.query" for i in range(3)]
 PARAMETERS = (

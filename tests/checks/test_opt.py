@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tenor.checks import opt_groups, opt_schedule, opt_steps
 from tenor.checks.evidence import GroupRow, OptimizerEvidence, ProbeEvidence, ScheduleEvidence, StepEvidence
 from tenor.checks.finding import CannotTell
 from tenor.checks.rule import Rule
+from tenor.checks.rules import opt_groups, opt_schedule, opt_steps
 
 BODY = ("bert.layer.0.attention.query.weight", "bert.layer.0.attention.query.bias")
 HEAD = ("classifier.weight", "classifier.bias")
@@ -118,6 +118,7 @@ HEALTHY = StepEvidence(
     planned_rate=linear(N) * 5e-5,
     update_ratio=np.full(N, 1e-4),
     gradient_kept=False,
+    learning_still=(),
     clipped_before_unscale=False,
     backward_ratio=1.05,
     parts_per_step=4,

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tenor.checks import prc
 from tenor.checks.evidence import PrecisionEvidence, StepEvidence
 from tenor.checks.finding import CannotTell
+from tenor.checks.rules import prc
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from tenor.checks import los, mod, opt_steps
 from tenor.checks.evidence import ProbeEvidence
 from tenor.checks.finding import CannotTell
 from tenor.checks.probes import probe
 from tenor.checks.rule import Rule
+from tenor.checks.rules import los, mod, opt_steps
 from tiny_models import load_tiny
 
 RULES = [rule for family in (los, mod, opt_steps) for rule in vars(family).values() if isinstance(rule, Rule)]

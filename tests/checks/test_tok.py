@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tenor.checks import tok as rules
-from tenor.checks import tok_padding as padding
 from tenor.checks.evidence import BatchEvidence, TokenEvidence
 from tenor.checks.finding import CannotTell, Observation
 from tenor.checks.rule import Rule
+from tenor.checks.rules import tok as rules
+from tenor.checks.rules import tok_padding as padding
 
 PAD, UNKNOWN, FIRST, LAST = 0, 100, 101, 102
 IDS = tuple(np.array([FIRST, *range(1000, 1000 + n), LAST]) for n in range(10, 40))

@@ -184,7 +184,7 @@ def test_minilm_learns_twenty_reviews_by_heart(tmp_path: Path) -> None:
     reviews = reviews.select(stratified_rows(reviews.labels, 20, seed=0))
     settings = Model(dropout=0.0)
     classifier = load_classifier(settings, reviews.class_names, 0, "cpu")
-    rows = TokenExamples(tokenize(reviews, classifier.tokenizer, Truncation(64, "tail", 0.5)), 0)
+    rows = TokenExamples(tokenize(reviews, classifier.tokenizer, Truncation(32, "tail", 0.5)), 0)
     # Everything else of the task is as in the tests above.
     from tenor.config.schema import Training
     from tenor.model.device import plan_device
@@ -196,7 +196,7 @@ def test_minilm_learns_twenty_reviews_by_heart(tmp_path: Path) -> None:
         rows,
         rows,
         reviews.class_names,
-        Training(epochs=15, batch_size=10, learning_rate=2e-4, head_learning_rate=2e-3, schedule="constant"),
+        Training(epochs=8, batch_size=5, learning_rate=2e-4, head_learning_rate=2e-3, schedule="constant"),
         0,
         plan_device("cpu", "fp32"),
         tmp_path,

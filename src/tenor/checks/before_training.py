@@ -27,6 +27,9 @@ from tenor.checks.probes import probe
 from tenor.checks.run import run_rules
 
 LABEL_COLUMNS = ("labels", "label")
+DEEP_BATCHES = 16
+"""Batches for memorising random labels, which compares losses on texts that were not seen."""
+
 TEXT_COLUMNS = ("text", "sentence", "review")
 
 
@@ -43,16 +46,19 @@ def preflight(
     steps_per_epoch: int | None = None,
     declared_freeze: Any = None,
     keep_trainable: tuple[str, ...] = (),
+    new_weights: tuple[str, ...] | None = None,
+    accumulation: int = 1,
     seconds: float = 20.0,
     deep: bool = False,
     allow: Mapping[str, str] | None = None,
 ) -> Report:
     """Apply every rule that these objects allow; the rest are reported as skipped, with the reason.
 
-    `loss_fn` takes logits (rows, K) and labels (rows,) and gives a mean. `n_classes` is read from `model.config` where it
-    is not given. `declared_freeze` says what should be frozen: `none`, `base` or a number of lowest layers. `seconds`
-    bound the short experiments; 0 leaves them out. Model, optimizer, scheduler and random state are afterwards as they
-    were; the loader is asked for a few batches.
+    `loss_fn` takes logits (rows, K) and labels (rows,) and gives a mean. `n_classes` is read from `model.config` where
+    it is not given. `declared_freeze` says what should be frozen: `none`, `base` or a number of lowest layers.
+    `new_weights` are the names that `from_pretrained(…, output_loading_info=True)` reports as missing; `accumulation`
+    counts the forward passes of a step. `seconds` bound the short experiments; 0 leaves them out. Model, optimizer,
+    scheduler and random state are afterwards as they were; the loader is asked for a few batches.
     """
     k = n_classes or getattr(getattr(model, "config", None), "num_labels", None)
     evidence: list[Any] = []
@@ -77,16 +83,27 @@ def preflight(
                 class_names=class_names,
                 declared_freeze=declared_freeze,
                 keep_trainable=keep_trainable,
+                new_weights=new_weights,
             ),
         )
         if optimizer is not None:
             gather(OptimizerEvidence, lambda: optimizer_evidence(model, optimizer))
         if scheduler is not None and total_steps and steps_per_epoch:
-            gather(ScheduleEvidence, lambda: schedule_evidence(scheduler, total_steps, steps_per_epoch))
+            gather(
+                ScheduleEvidence,
+                lambda: schedule_evidence(scheduler, total_steps, steps_per_epoch, accumulation=accumulation),
+            )
         if seconds > 0:
             gather(
                 ProbeEvidence,
-                lambda: probe(model, loss_fn, loader_batches(train_loader, 2), int(k or 0), seconds=seconds, deep=deep),
+                lambda: probe(
+                    model,
+                    loss_fn,
+                    loader_batches(train_loader, DEEP_BATCHES if deep else 2),
+                    int(k or 0),
+                    seconds=seconds,
+                    deep=deep,
+                ),
             )
     return run_rules(evidence, "preflight", allow, unreadable=unreadable)
 

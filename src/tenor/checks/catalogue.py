@@ -2,7 +2,8 @@
 
 from types import ModuleType
 
-from tenor.checks import (
+from tenor.checks.rule import Rule
+from tenor.checks.rules import (
     ckp,
     dat_batches,
     dat_labels,
@@ -23,7 +24,6 @@ from tenor.checks import (
     tok,
     tok_padding,
 )
-from tenor.checks.rule import Rule
 
 FAMILIES: tuple[ModuleType, ...] = (
     *(dat_labels, dat_splits, dat_batches, dat_signal, dat_texts, tok, tok_padding),

@@ -282,10 +282,10 @@ class StepEvidence:
     """Labels per class since the last record, shape (records, K)."""
     skipped_steps: np.ndarray | None = None
     """Optimizer steps that loss scaling skipped since the last record."""
-    frozen_moved: tuple[str, ...] = ()
-    """Frozen parameters whose values changed."""
-    learning_still: tuple[str, ...] = ()
-    """Learning parameters whose values did not change at all."""
+    frozen_moved: tuple[str, ...] | None = None
+    """Frozen parameters whose values changed since the start."""
+    learning_still: tuple[str, ...] | None = None
+    """Learning parameters whose values did not change at all since the start."""
     gradient_kept: bool | None = None
     """Whether gradients were there already when a new accumulation began: they were not cleared."""
     clipped_before_unscale: bool | None = None

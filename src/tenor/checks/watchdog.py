@@ -30,7 +30,7 @@ class Watchdog:
             loss.backward()
             optimizer.step()
             optimizer.zero_grad()
-            watchdog.step(float(loss), logits=logits, labels=batch["labels"])
+            watchdog.step(loss, logits=logits, labels=batch["labels"])
     """
 
     def __init__(
@@ -56,7 +56,10 @@ class Watchdog:
         self._watched = _middle_matrix(model)
         self._before: torch.Tensor | None = None
         self._ratio = float("nan")
-        self._frozen = _digests(model, learning=False)
+        self._digests = _digests(model)
+        self._learning = {name for name, p in model.named_parameters() if p.requires_grad}
+        self._first_backward = True
+        self._watch_gradient()
         self._findings: dict[str, Finding] = {}
         self._report = Report("training", (), (), ())
 
@@ -75,7 +78,7 @@ class Watchdog:
 
     def step(
         self,
-        loss: float,
+        loss: float | torch.Tensor,
         *,
         grad_norm: float | None = None,
         learning_rate: float | None = None,
@@ -89,9 +92,10 @@ class Watchdog:
         Raises:
             RefusedError: an error was found under the policy `stop`.
         """
+        loss = float(loss.detach()) if isinstance(loss, torch.Tensor) else loss
         self._steps += 1
         window = self._window
-        window.setdefault("loss", []).append(float(loss))
+        window.setdefault("loss", []).append(loss)
         if grad_norm is not None:
             window["grad_norm"] = max(window.get("grad_norm", 0.0), float(grad_norm))
         if learning_rate is not None:
@@ -102,6 +106,7 @@ class Watchdog:
             window["predicted_counts"] = window.get("predicted_counts", 0) + predicted
             window["label_counts"] = window.get("label_counts", 0) + np.bincount(labels.reshape(-1).cpu(), minlength=k)
         self.after_update()
+        self._first_backward = True
         # A loss that is no number is judged at once: every further step would be lost.
         if self._steps % self.every == 0 or not np.isfinite(loss):
             self._window = {}
@@ -129,7 +134,7 @@ class Watchdog:
         self._judge()
 
     def validation(self) -> None:
-        """Call it while the model validates: is dropout off? Checks what is frozen, too.
+        """Call it while the model validates: is dropout off? Checks the weights, too.
 
         Raises:
             RefusedError: an error was found under the policy `stop`.
@@ -140,18 +145,40 @@ class Watchdog:
             if "dropout" in type(module).__name__.lower()
         )
         self._evidence = replace(self._evidence, evaluated_in_training_mode=noisy)
-        self.check_frozen()
+        self.check_weights()
 
-    def check_frozen(self) -> None:
-        """Did what is frozen stay as it was?
+    def check_weights(self) -> None:
+        """Did what is frozen stay as it was, and has what learns moved?
 
         Raises:
             RefusedError: an error was found under the policy `stop`.
         """
-        now = _digests(self.model, learning=False)
-        moved = tuple(name for name, digest in now.items() if self._frozen.get(name, digest) != digest)
-        self._evidence = replace(self._evidence, frozen_moved=moved)
+        same = {name for name, digest in _digests(self.model).items() if self._digests.get(name) == digest}
+        self._evidence = replace(
+            self._evidence,
+            frozen_moved=tuple(sorted(set(self._digests) - self._learning - same)),
+            learning_still=tuple(sorted(self._learning & same)),
+        )
         self._judge()
+
+    def _watch_gradient(self) -> None:
+        """See whether a gradient is there already when the first backward pass of a step adds its own."""
+        small = min((p for p in self.model.parameters() if p.requires_grad), key=torch.numel, default=None)
+        if small is None:
+            return
+        arrived: list[torch.Tensor] = []
+
+        def remember(gradient: torch.Tensor) -> None:
+            arrived[:] = [gradient.detach().clone()]
+
+        def compare(parameter: torch.Tensor) -> None:
+            if self._first_backward and arrived and parameter.grad is not None:
+                kept = not torch.allclose(parameter.grad, arrived[0], rtol=1e-3, atol=1e-12)
+                self._evidence = replace(self._evidence, gradient_kept=bool(kept or self._evidence.gradient_kept))
+            self._first_backward = False
+
+        small.register_hook(remember)
+        small.register_post_accumulate_grad_hook(compare)
 
     @property
     def report(self) -> Report:
@@ -175,10 +202,9 @@ def _middle_matrix(model: nn.Module) -> torch.Tensor | None:
     return matrices[len(matrices) // 2] if matrices else None
 
 
-def _digests(model: nn.Module, learning: bool) -> dict[str, str]:
-    """SHA-256 of the parameters that learn, or of those that don't, by name."""
+def _digests(model: nn.Module) -> dict[str, str]:
+    """SHA-256 of every parameter, by name."""
     return {
         name: hashlib.sha256(p.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data).hexdigest()
         for name, p in model.named_parameters()
-        if p.requires_grad == learning
     }

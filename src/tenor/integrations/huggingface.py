@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from transformers import TrainerCallback
 
-from tenor.checks.finding import Finding, Report, merge
 from tenor.checks.before_training import preflight
+from tenor.checks.finding import Finding, Report, merge
 from tenor.checks.watchdog import Watchdog
 from tenor.errors import RefusedError
 from tenor.runs.files import write_json
@@ -45,6 +45,7 @@ class TenorCallback(TrainerCallback):
             total_steps=state.max_steps,
             steps_per_epoch=steps_per_epoch,
             declared_freeze=self.declared_freeze,
+            accumulation=args.gradient_accumulation_steps,
             seconds=self.seconds,
             allow=self.allow,
         )
@@ -81,7 +82,7 @@ class TenorCallback(TrainerCallback):
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self._watchdog is not None:
-            self._watchdog.check_frozen()
+            self._watchdog.check_weights()
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._write(args)

@@ -19,6 +19,7 @@ from tenor.workflows.prepare import Prepared
 
 COLLATED_BATCHES = 8
 SAMPLED_TEXTS = 500
+PROBE_BATCHES, DEEP_BATCHES = 2, 16
 
 
 def run_preflight(prepared: Prepared, deep: bool = False) -> Report:
@@ -130,7 +131,7 @@ def _probe(prepared: Prepared, deep: bool, seconds: float) -> Any:
         return summed / total_weight(labels, on_device)
 
     order = epoch_batches(examples.lengths, training.batch_size, prepared.config.seed, epoch=0)
-    collated = [examples.collate(rows) for rows in order[:2]]
+    collated = [examples.collate(rows) for rows in order[: DEEP_BATCHES if deep else PROBE_BATCHES]]
     batches = [{**batch.inputs, "labels": batch.labels} for batch in collated]
     prepared.classifier.model.to(prepared.plan.device)
     return probe(prepared.classifier.model, loss_fn, batches, n_classes, seconds=seconds, deep=deep)

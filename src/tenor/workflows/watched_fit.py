@@ -116,7 +116,7 @@ def _listeners(
             macro_f1=validation.macro_f1,
             loss=validation.loss,
         )
-        watchdog.check_frozen()
+        watchdog.check_weights()
         title = f"Validation after step {validation.step}"
         recorder.figure(
             "validation/confusion", validation.step, confusion_figure(metrics.confusion, task.class_names, title)

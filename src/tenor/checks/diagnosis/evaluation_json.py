@@ -8,7 +8,7 @@ import numpy as np
 
 from tenor.checks.diagnosis.material import Material, evaluation_evidence, is_class_entry, number
 from tenor.checks.evidence import CheckpointEvidence, SplitClaims
-from tenor.checks.evl_measures import rounding_of
+from tenor.checks.rules.evl_measures import rounding_of
 from tenor.errors import UserError
 
 _BARE = {

@@ -12,8 +12,8 @@ import numpy as np
 
 from tenor.checks.diagnosis.material import Material
 from tenor.checks.evidence import EvaluationEvidence, StepEvidence
-from tenor.checks.evl_collapse import collapse
 from tenor.checks.finding import CannotTell
+from tenor.checks.rules.evl_collapse import collapse
 
 COLLAPSE = frozenset({"EVL001", "EVL003"})
 # A loss that only ever sees one class is least for that class everywhere; equal logits have one argmax.

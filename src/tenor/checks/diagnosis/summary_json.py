@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tenor.checks.ckp import SUCCESS_WORDS
 from tenor.checks.diagnosis.evaluation_json import SPLIT_KEYS, splits_of
 from tenor.checks.diagnosis.material import Material, evaluation_evidence
 from tenor.checks.evidence import CheckpointEvidence
+from tenor.checks.rules.ckp import SUCCESS_WORDS
 
 NAME_KEYS = ("name", "run_name", "experiment", "config_name", "run_id", "id")
 STATUS_KEYS = ("status", "state")

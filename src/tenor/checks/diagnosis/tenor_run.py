@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from tenor.checks.ckp import SUCCESS_WORDS
 from tenor.checks.diagnosis.evaluation_json import splits_of
 from tenor.checks.diagnosis.material import Material, earlier_reports, evaluation_evidence, number, read_any_json
 from tenor.checks.diagnosis.predictions_file import read_claims
 from tenor.checks.evidence import CheckpointEvidence, SplitClaims, StepEvidence, ValidationPoint
+from tenor.checks.rules.ckp import SUCCESS_WORDS
 from tenor.config.loading import load_config
 from tenor.config.schema import Config
 from tenor.errors import UserError

@@ -1,0 +1,319 @@
+"""Texts against labels: whether a cheap baseline finds the relation, finds it a row off, inverted, or too easily."""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tenor.checks.evidence import DataEvidence
+from tenor.checks.finding import CannotTell, Observation
+from tenor.checks.rule import rule
+from tenor.checks.rules.rows import class_name, held_out, labelled_texts
+from tenor.checks.rules.significance import ALPHA
+
+SAMPLE = 2_000  # Rows: naive Bayes reaches 80% on IMDb with them, in a second.
+FOLDS = 5
+PERMUTATIONS = 20  # Give the null's mean and spread; the tail is taken as normal.
+TERMS = 1 << 15  # Hashed words: collisions cost a point of accuracy.
+MAX_CLASSES = 10  # With more, 2,000 rows leave too few of each to fail convincingly.
+MIN_ROWS = 1_000  # On fewer, a hard but learnable task looks like noise.
+MIN_PER_CLASS = 100
+NO_SIGNAL_Z = 3.0  # Below: not told from shuffled labels; IMDb is at 29, Rotten Tomatoes at 14.
+NO_SIGNAL_KAPPA = 0.1  # "Slight" agreement ends at 0.2 (Landis and Koch 1977).
+PAIRED_ROWS = 100
+GAIN = 0.2  # In kappa, of the shifted or swapped labels over the given: chance moves it by less than 0.1 at 200 rows.
+FAIR_KAPPA = 0.2  # A baseline must reach it on the training rows before it may judge others.
+TOKEN_ROWS = 100
+TOKEN_SAMPLE = 4_000
+GIVEAWAY = 0.95  # Balanced accuracy of one word; the best word of IMDb ("bad") reaches 0.61.
+WORD = re.compile(r"[^\s.,;!?()\"']+")
+
+
+def hashed(texts: Sequence[str]) -> Any:
+    """Words present in each text, as a sparse matrix, shape (n, TERMS)."""
+    from sklearn.feature_extraction.text import HashingVectorizer
+
+    return HashingVectorizer(n_features=TERMS, alternate_sign=False, binary=True, norm=None).transform(texts)
+
+
+def naive_bayes(features: Any, labels: np.ndarray, n_classes: int) -> np.ndarray:
+    """Log probabilities of the terms per class with equal priors, shape (TERMS, K) (multinomial, add-one)."""
+    one_hot = np.eye(n_classes)[labels]
+    counts = features.T @ one_hot + 1.0
+    return np.log(counts / counts.sum(axis=0))
+
+
+def out_of_fold(features: Any, labels: np.ndarray, n_classes: int, folds: list[np.ndarray]) -> np.ndarray:
+    """Each row's class as predicted by naive Bayes on the other folds, shape (n,)."""
+    one_hot = np.eye(n_classes)[labels]
+    parts = [(features[fold], fold) for fold in folds]
+    counts = [part.T @ one_hot[fold] for part, fold in parts]
+    total = np.sum(counts, axis=0) + 1.0
+    predicted = np.zeros(len(labels), dtype=np.int64)
+    for (part, fold), own in zip(parts, counts, strict=True):
+        others = total - own
+        predicted[fold] = np.argmax(part @ np.log(others / others.sum(axis=0)), axis=1)
+    return predicted
+
+
+def kappa(labels: np.ndarray, predicted: np.ndarray, n_classes: int) -> float:
+    """Agreement beyond chance: 1 perfect, 0 chance, below 0 worse than chance (Cohen 1960)."""
+    right = float(np.mean(labels == predicted))
+    chance = float(np.bincount(labels, minlength=n_classes) @ np.bincount(predicted, minlength=n_classes))
+    chance /= len(labels) ** 2
+    return (right - chance) / (1 - chance) if chance < 1 else 0.0
+
+
+def sample(n: int, size: int) -> np.ndarray:
+    """At most `size` of n row numbers in random order, the same at every call."""
+    return np.random.default_rng(0).permutation(n)[:size]
+
+
+@dataclass(frozen=True)
+class Signal:
+    """How well naive Bayes, cross-validated, tells the labels from the texts."""
+
+    n: int
+    kappa: float
+    before: float
+    """Kappa where each text is given the label of the row before …"""
+    after: float
+    """… and of the row after."""
+    z: float
+    """Standard deviations of the kappa above that of shuffled labels."""
+
+
+def signal(texts: Sequence[str], labels: np.ndarray, n_classes: int) -> Signal:
+    """Measured on at most 2,000 rows that have both neighbours."""
+    rows = 1 + sample(len(texts) - 2, SAMPLE)
+    features = hashed([texts[row] for row in rows])
+    folds = np.array_split(np.arange(len(rows)), FOLDS)
+
+    def score(candidates: np.ndarray) -> float:
+        return kappa(candidates, out_of_fold(features, candidates, n_classes, folds), n_classes)
+
+    found, before, after = (score(labels[rows + shift]) for shift in (0, -1, 1))
+    random = np.random.default_rng(1)
+    null = np.array([score(random.permutation(labels[rows])) for _ in range(PERMUTATIONS)])
+    spread = max(float(null.std(ddof=1)), 1e-3)
+    return Signal(len(rows), found, before, after, (found - float(null.mean())) / spread)
+
+
+@rule("DAT008", "warning", explained_by=("DAT017", "DAT018"))
+def labels_unrelated(data: DataEvidence) -> Observation | None:
+    """The labels have nothing to do with the texts, or stand a row off
+
+    Measures: Cohen's kappa of naive Bayes over words, cross-validated on at most 2,000 training rows: with the labels
+    as given, shuffled 20 times, and taken from the row before and after.
+
+    Threshold: less than 3 standard deviations above shuffled labels and kappa below 0.1, on 1,000 rows or more with 100
+    of each class: a warning. Labels of a neighbouring row better by 0.2, with p below 1e-4: an error.
+
+    Why: texts and labels that were sorted, filtered or joined apart are noise; a transformer memorises it, and the
+    validation accuracy stays at chance.
+
+    Look-alikes: tasks that words alone don't show (entailment, grammar, irony): a warning and never an error.
+
+    Mend: print ten rows and read them; keep text and label in one table through every step.
+
+    Reference: Zhang et al. 2017, Understanding deep learning requires rethinking generalization; Cohen 1960 for kappa.
+    """
+    texts, labels = labelled_texts(data.train, data.n_classes)
+    counts = np.bincount(labels, minlength=data.n_classes)
+    if len(texts) < PAIRED_ROWS or np.count_nonzero(counts) < 2 or data.n_classes > MAX_CLASSES:
+        raise CannotTell(f"{len(texts):,} rows of {data.n_classes} classes don't show whether texts tell the labels")
+    found = signal(texts, labels, data.n_classes)
+    neighbour = max(found.before, found.after)
+    if neighbour - found.kappa >= GAIN and 2 * chance_of_gain(neighbour - found.kappa, found.n) < ALPHA:
+        return Observation(
+            observed=f"words tell the label of the row {'before' if found.before > found.after else 'after'} "
+            f"(kappa {neighbour:.2f}) better than the row's own ({found.kappa:.2f})",
+            expected="the row's own label best",
+            n=found.n,
+            cause="texts and labels are misaligned by one row: a header, a dropped row or an offset in one of them",
+            fix="keep text and label in one table; compare the first and last rows with the source",
+            severity="error",
+        )
+    if found.z >= NO_SIGNAL_Z or found.kappa >= NO_SIGNAL_KAPPA:
+        return None
+    if len(texts) < MIN_ROWS or counts[counts > 0].min() < MIN_PER_CLASS:
+        raise CannotTell("words do not tell the labels, and there are too few rows to blame the labels")
+    return Observation(
+        observed=f"naive Bayes over words agrees with the labels by kappa {found.kappa:.2f}, as with shuffled labels "
+        f"(z = {found.z:.1f})",
+        expected=f"a z of {NO_SIGNAL_Z:.0f} or more: sentiment shows in the words",
+        n=found.n,
+        cause="the labels were shuffled, joined to other rows, or the task does not show in single words",
+        fix="read ten random rows with their labels; keep text and label in one table through every step",
+    )
+
+
+def chance_of_gain(gain: float, n: int) -> float:
+    """Upper bound on the p-value of a difference of two kappas on the same n rows (normal, each with spread 1/√n)."""
+    from scipy.stats import norm
+
+    return float(norm.sf(gain / np.sqrt(2 / n)))
+
+
+@dataclass(frozen=True)
+class Swap:
+    """A renaming of a split's classes that fits what the training rows teach."""
+
+    order: tuple[int, ...]
+    """The class that each of the split's classes is taken for."""
+    n: int
+    as_given: float
+    renamed: float
+    """Cohen's kappa, on rows that did not choose the renaming."""
+    p: float
+    """Of so many rows won by the renaming, if it were no better (sign test)."""
+
+
+def best_swap(labels: np.ndarray, predicted: np.ndarray, n_classes: int) -> Swap:
+    """The renaming that agrees best with the predictions on one half of the rows, measured on the other."""
+    from scipy.optimize import linear_sum_assignment
+    from scipy.stats import binom
+
+    half = len(labels) // 2
+    confusion = np.zeros((n_classes, n_classes))
+    np.add.at(confusion, (labels[:half], predicted[:half]), 1)
+    order = linear_sum_assignment(-confusion)[1]
+    given, guess = labels[half:], predicted[half:]
+    wins = int(np.sum((order[given] == guess) & (given != guess)))
+    losses = int(np.sum((given == guess) & (order[given] != guess)))
+    return Swap(
+        tuple(int(k) for k in order),
+        len(given),
+        kappa(given, guess, n_classes),
+        kappa(order[given], guess, n_classes),
+        float(binom.sf(wins - 1, wins + losses, 0.5)) if wins else 1.0,
+    )
+
+
+@rule("DAT009", "error")
+def labels_swapped(data: DataEvidence) -> Observation | None:
+    """The classes are named differently in one split
+
+    Measures: naive Bayes over words, learned on at most 2,000 training rows, on the other splits: its agreement with
+    their labels as given and with the classes renamed in the best way; half of the rows choose the renaming, the other
+    half measures it.
+
+    Threshold: the renamed labels are better by 0.2 in kappa and the given ones below 0.1, with p below 1e-4 over the
+    splits; 100 rows, and kappa of 0.2 on the training rows themselves.
+
+    Why: with negative as 0 in one file and 1 in the other, the better the model the worse its result.
+
+    Look-alikes: another domain brings the agreement to 0 and not below it.
+
+    Mend: map names to indices once, from the same list, for all splits (`data.class_names`).
+
+    Reference: Wang and Manning 2012, Baselines and bigrams, for naive Bayes on sentiment.
+    """
+    texts, labels = labelled_texts(data.train, data.n_classes)
+    rows = sample(len(texts), SAMPLE)
+    if len(rows) < PAIRED_ROWS or len(np.unique(labels)) < 2 or data.n_classes > MAX_CLASSES:
+        raise CannotTell(f"{len(texts):,} training rows of {data.n_classes} classes teach words too little")
+    features = hashed([texts[row] for row in rows])
+    folds = np.array_split(np.arange(len(rows)), FOLDS)
+    if kappa(labels[rows], out_of_fold(features, labels[rows], data.n_classes, folds), data.n_classes) < FAIR_KAPPA:
+        raise CannotTell("words do not tell the labels of the training rows")
+    weights = naive_bayes(features, labels[rows], data.n_classes)
+    judged = 0
+    for name, split in held_out(data):
+        others, given = labelled_texts(split, data.n_classes)
+        chosen = sample(len(others), SAMPLE // 2)
+        if len(chosen) < PAIRED_ROWS:
+            continue
+        judged += 1
+        predicted = np.argmax(hashed([others[row] for row in chosen]) @ weights, axis=1)
+        swap = best_swap(given[chosen], predicted, data.n_classes)
+        better = swap.renamed - swap.as_given >= GAIN and swap.as_given < NO_SIGNAL_KAPPA
+        if better and swap.p * 2 < ALPHA:
+            moved = [f"{k} for {to}" for k, to in enumerate(swap.order) if k != to]
+            return Observation(
+                observed=f"{name} labels agree with the training rows' by kappa {swap.as_given:.2f}, and by "
+                f"{swap.renamed:.2f} once renamed ({', '.join(moved[:4])})",
+                expected="the best agreement as the labels are",
+                n=swap.n,
+                cause=f"the classes of {name} are counted in another order, or inverted",
+                fix="map names to indices from one list for all splits (data.class_names), and read ten rows of each",
+            )
+    if judged == 0:
+        raise CannotTell(f"fewer than {PAIRED_ROWS} rows in the other splits")
+    return None
+
+
+@dataclass(frozen=True)
+class Giveaway:
+    """The word whose presence tells a class best."""
+
+    word: str
+    label: int
+    balanced_accuracy: float
+    p: float
+    """Fisher's, times the words and classes tried."""
+
+
+def best_word(texts: Sequence[str], labels: np.ndarray, n_classes: int) -> Giveaway | None:
+    """Over all words, by the balanced accuracy of "present: this class, absent: another"."""
+    from scipy.stats import hypergeom
+
+    n, per_class = len(texts), np.bincount(labels, minlength=n_classes)
+    tallies: list[Counter[str]] = [Counter() for _ in range(n_classes)]
+    for text, label in zip(texts, labels.tolist(), strict=True):
+        tallies[label].update(set(WORD.findall(text.lower())))
+    rows = Counter[str]()
+    for tally in tallies:
+        rows.update(tally)
+    best: tuple[float, str, int] | None = None
+    for label in np.flatnonzero((per_class >= MIN_PER_CLASS // 10) & (per_class < n)).tolist():
+        inside, outside = int(per_class[label]), n - int(per_class[label])
+        for word, hits in tallies[label].items():
+            score = (hits / inside + 1 - (rows[word] - hits) / outside) / 2
+            if best is None or score > best[0]:
+                best = (score, word, label)
+    if best is None:
+        return None
+    score, word, label = best
+    tail = hypergeom.sf(tallies[label][word] - 1, n, int(per_class[label]), rows[word])
+    return Giveaway(word, label, score, float(tail) * len(rows) * n_classes)
+
+
+@rule("DAT015", "warning")
+def word_gives_label_away(data: DataEvidence) -> Observation | None:
+    """A single word gives the label away
+
+    Measures: the balanced accuracy of each word's presence as a test for each class, on at most 4,000 training rows.
+
+    Threshold: 0.95, with Fisher's p below 1e-4 after correction for all words and classes; 100 rows or more. The best
+    word of IMDb reaches 0.61.
+
+    Why: a label, a file name or a rating that was left in the text is all the model will learn, and it is gone in use.
+
+    Look-alikes: texts made from templates; classes defined by a keyword; star ratings that reviewers write themselves
+    ("10/10"), which never reach all rows.
+
+    Mend: read rows with the word, and remove it from text where it comes from the data's making.
+
+    Reference: Gururangan et al. 2018, Annotation artifacts in natural language inference data.
+    """
+    texts, labels = labelled_texts(data.train, data.n_classes)
+    if len(texts) < TOKEN_ROWS:
+        raise CannotTell(f"{len(texts)} rows are too few; {TOKEN_ROWS} would do")
+    rows = sample(len(texts), TOKEN_SAMPLE)
+    found = best_word([texts[row] for row in rows], labels[rows], data.n_classes)
+    if found is None:
+        raise CannotTell("fewer than two classes have training rows")
+    if found.balanced_accuracy < GIVEAWAY or found.p >= ALPHA:
+        return None
+    return Observation(
+        observed=f"{found.word!r} alone tells class {class_name(data, found.label)} with balanced accuracy "
+        f"{found.balanced_accuracy:.3f}",
+        expected=f"below {GIVEAWAY} for every word",
+        n=len(rows),
+        cause="the label, or a trace of how the data were made, stands in the text",
+        fix="read rows with and without it; remove it if it will not be there in use",
+    )

@@ -1,0 +1,294 @@
+"""Splits against one another: rows that are in two, proportions and lengths that differ, what chose the model."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tenor.checks.evidence import DataEvidence
+from tenor.checks.finding import CannotTell, Observation, Severity
+from tenor.checks.rule import rule
+from tenor.checks.rules.near_duplicates import near_duplicates, passages
+from tenor.checks.rules.rows import class_counts, class_name, held_out, strings
+from tenor.checks.rules.significance import ALPHA, association, chance_of_none
+
+SAME_WORDS = 5  # Shorter texts ("great film") are written twice by different people.
+WHOLESALE = 0.5  # Half of a split; overlap by accident is below a percent in the sets that were looked at (IMDb: 0.5%).
+WHOLESALE_ROWS = 10  # In fewer, a few stock phrases may be half.
+NEAR_SHARE = 0.01  # Of the held-out rows. Barz and Denzler 2020 found 3.3% and 10% in CIFAR's test sets.
+SHIFT_V = 0.1  # Cohen's small effect (1988).
+SHIFT_ROWS = 50  # Ten rows per cell for a handful of classes keep chi-squared and KS honest.
+WEIGHT_OF_ABSENCE: dict[str, tuple[Severity, Severity]] = {
+    "validation": ("warning", "error"),
+    "test": ("note", "warning"),
+}
+LENGTH_NOTE, LENGTH_WARNING = 0.1, 0.2  # KS distance; 0.1 = a tenth of the rows lie on another side of some length.
+
+
+def distinct(texts: Sequence[str]) -> set[str]:
+    """The texts that are not blank, each once, without white space around them."""
+    return {stripped for text in texts if (stripped := text.strip())}
+
+
+@rule("DAT011", "warning", explained_by=("DAT013",))
+def duplicates_across_splits(data: DataEvidence) -> Observation | None:
+    """The same text is in two splits
+
+    Measures: rows of the validation and test splits whose text, stripped, is also in an earlier split.
+
+    Threshold: none should be. Where all of them have fewer than 5 words, a note.
+
+    Why: a memorised row counts as a right answer, so the result is a little too good.
+
+    Look-alikes: short texts are written twice by different people. Published splits have some: IMDb's official test
+    set shares 123 texts with its training set, half a percent; results on it are reported with them.
+
+    Mend: drop them from the training rows, split by group (`data.validation.strategy=group`), and name the number
+    beside the result where the split is a published one.
+
+    Reference: Lee et al. 2022, Deduplicating training data makes language models better.
+    """
+    earlier = [("train", distinct(strings(data.train)))]
+    shared: dict[str, int] = {}
+    long, n = 0, 0
+    for name, rows in held_out(data):
+        texts = [text.strip() for text in strings(rows)]
+        for other, known in earlier:
+            hits = [text for text in texts if text in known]
+            shared[f"{name} and {other}"] = len(hits)
+            long += sum(len(text.split()) >= SAME_WORDS for text in hits)
+        n += len(texts)
+        earlier.append((name, distinct(texts)))
+    if not any(shared.values()):
+        return None
+    return Observation(
+        observed=", ".join(f"{count:,} texts in {pair}" for pair, count in shared.items() if count),
+        expected="no text in two splits",
+        n=n,
+        cause="the rows were split without looking for duplicates, or the published splits share them",
+        fix="drop these rows from the training split, or report their number beside the result",
+        severity="warning" if long else "note",
+    )
+
+
+@rule("DAT012", "warning", explained_by=("DAT013",))
+def near_duplicates_across_splits(data: DataEvidence) -> Observation | None:
+    """Nearly the same text is in two splits
+
+    Measures: held-out texts, other than exact duplicates, that share 70% or more of their fingerprints with one
+    training text: hashes of 24 letters in a row, sampled by value. At most 2,000 rows of each held-out split, and texts
+    of 16 fingerprints or more.
+
+    Threshold: 1% of the held-out rows looked at; below it a note.
+
+    Why: a review posted twice with another ending is the same row to a model.
+
+    Look-alikes: forms, signatures and quoted articles repeat letters; passages in more than 20 rows are left out.
+
+    Mend: split by group (product, author, thread): `data.validation.strategy=group`.
+
+    Reference: Manber 1994, Finding similar files in a large file system; Broder 1997, On the resemblance of documents.
+    """
+    known = passages(strings(data.train))
+    found = {name: near_duplicates(strings(rows), known) for name, rows in held_out(data)}
+    judged, near = sum(one.judged for one in found.values()), sum(len(one.pairs) for one in found.values())
+    if judged == 0:
+        raise CannotTell("the texts are too short to be compared by passages")
+    if near == 0:
+        return None
+    name, pair = next((name, one.pairs[0]) for name, one in found.items() if one.pairs)
+    counts = ", ".join(f"{len(one.pairs):,} of {one.judged:,} {name} texts" for name, one in found.items())
+    return Observation(
+        observed=f"{counts} nearly equal a training text, such as {name} row {pair[0]} and training row {pair[1]}",
+        expected=f"fewer than {NEAR_SHARE:.0%} of the held-out texts",
+        n=judged,
+        cause="reposts, quotations or edited copies were parted by the split",
+        fix="split by group (data.validation.strategy=group with data.group_column), or drop one of each pair",
+        severity="warning" if near >= NEAR_SHARE * judged else "note",
+    )
+
+
+@rule("DAT013", "error")
+def split_repeats_training(data: DataEvidence) -> Observation | None:
+    """A held-out split consists of training rows
+
+    Measures: distinct texts of the validation or test split that are training texts too, over the smaller side's.
+
+    Threshold: half, of 10 distinct texts or more.
+
+    Why: the result then measures memory. It is the commonest way to 99%.
+
+    Look-alikes: a closed set of phrases (commands, emoji) repeats in any split; allow the rule there, with that reason.
+
+    Mend: check which file or split name was read twice, and that the split is taken before augmentation.
+
+    Reference: Kapoor and Narayanan 2023, Leakage and the reproducibility crisis in machine-learning-based science.
+    """
+    train = distinct(strings(data.train))
+    for name, rows in held_out(data):
+        texts = distinct(strings(rows))
+        smaller, both = min(len(texts), len(train)), len(texts & train)
+        if smaller >= WHOLESALE_ROWS and both >= WHOLESALE * smaller:
+            return Observation(
+                observed=f"{both:,} of the {len(texts):,} distinct {name} texts are training texts ({len(train):,})",
+                expected="no training text",
+                n=len(texts),
+                cause=f"the {name} split was read from the training rows, or cut before they were shuffled anew",
+                fix=f"read {name} from its own file or split, and set rows aside before anything is repeated",
+            )
+    return None
+
+
+@rule("DAT014", "error")
+def selected_on_wrong_split(data: DataEvidence) -> Observation | None:
+    """The best model was chosen on the wrong split
+
+    Measures: the split whose result chose the checkpoint or setting.
+
+    Threshold: the validation split; the test split is an error, the training split a warning. An exact invariant.
+
+    Why: the best of many tries on the test split is lucky there, and its result is no estimate any more. On the
+    training split the most overfitted checkpoint wins.
+
+    Look-alikes: the last checkpoint with nothing chosen; benchmarks that publish their development set as the test
+    (SST-2 in GLUE) tempt everyone.
+
+    Mend: set validation rows aside from the training split (`data.validation.size=0.1`), choose on them, test once.
+
+    Reference: Hastie, Tibshirani and Friedman 2009, The elements of statistical learning, 7.2.
+    """
+    if data.selected_on is None:
+        raise CannotTell("it is not known which split chooses the model")
+    if data.selected_on == "validation":
+        return None
+    chosen = data.test if data.selected_on == "test" else data.train
+    return Observation(
+        observed=f"the {data.selected_on} split chooses the model",
+        expected="the validation split",
+        n=len(chosen.labels) if chosen else 0,
+        cause="its result is then a maximum over tries" if data.selected_on == "test" else "it rewards memorising",
+        fix="set validation rows aside from the training rows and choose on them",
+        severity="error" if data.selected_on == "test" else "warning",
+    )
+
+
+@rule("DAT020", "warning", explained_by=("DAT002", "DAT023"))
+def proportions_differ(data: DataEvidence) -> Observation | None:
+    """The proportions of the classes differ between splits
+
+    Measures: Cramér's V between split and class, for training against each other split.
+
+    Threshold: V of 0.1 (Cohen's small effect) with chi-squared p below 1e-4 over the comparisons; 50 rows each.
+
+    Why: the model learns the training proportions as a prior, and its threshold is off elsewhere.
+
+    Look-alikes: a test set balanced on purpose; rows gathered later, when the world had changed.
+
+    Mend: stratify the split (`data.validation.strategy=stratified`); where the difference is meant, judge by macro F1
+    and expect probabilities to be off.
+
+    Reference: Saerens, Latinne and Decaestecker 2002, Adjusting the outputs of a classifier to new
+    a priori probabilities.
+    """
+    train = class_counts(data.train, data.n_classes)
+    others = {name: class_counts(rows, data.n_classes) for name, rows in held_out(data)}
+    others = {name: counts for name, counts in others.items() if min(counts.sum(), train.sum()) >= SHIFT_ROWS}
+    if not others:
+        raise CannotTell(f"fewer than {SHIFT_ROWS} rows in a split")
+    tests = {name: association(np.stack([train, counts])) for name, counts in others.items()}
+    name = max(tests, key=lambda one: tests[one].v)
+    if tests[name].v < SHIFT_V or tests[name].p * len(tests) >= ALPHA:
+        return None
+    shares = np.abs(others[name] / others[name].sum() - train / train.sum())
+    k = int(np.argmax(shares))
+    return Observation(
+        observed=f"class {class_name(data, k)} has {train[k] / train.sum():.1%} of the training rows and "
+        f"{others[name][k] / others[name].sum():.1%} of the {name} rows (V = {tests[name].v:.2f})",
+        expected="like proportions",
+        n=int(others[name].sum()),
+        cause="the splits were not stratified, or come from different sources",
+        fix="stratify the split, or judge by macro F1 if the difference is meant",
+    )
+
+
+@rule("DAT021", "warning")
+def lengths_differ(data: DataEvidence) -> Observation | None:
+    """The lengths of the texts differ between splits
+
+    Measures: the largest distance between the distribution functions of the lengths (in characters), for training
+    against each other split (Kolmogorov and Smirnov).
+
+    Threshold: 0.2 a warning, 0.1 a note, with p below 1e-4 over the comparisons; 50 rows each.
+
+    Why: other lengths mean another source, or a text that was cut in one split only.
+
+    Look-alikes: evaluation in another domain on purpose (sentences after reviews).
+
+    Mend: look at the shortest and longest texts of both splits, and apply the same cleaning to both.
+
+    Reference: Massey 1951, The Kolmogorov-Smirnov test for goodness of fit.
+    """
+    from scipy.stats import ks_2samp
+
+    train = np.array([len(text) for text in strings(data.train)])
+    tests = {}
+    for name, rows in held_out(data):
+        lengths = np.array([len(text) for text in strings(rows)])
+        if min(len(lengths), len(train)) >= SHIFT_ROWS:
+            tests[name] = (ks_2samp(train, lengths, method="asymp"), lengths)
+    if not tests:
+        raise CannotTell(f"fewer than {SHIFT_ROWS} texts in a split")
+    name = max(tests, key=lambda one: tests[one][0].statistic)
+    test, lengths = tests[name]
+    if test.statistic < LENGTH_NOTE or test.pvalue * len(tests) >= ALPHA:
+        return None
+    return Observation(
+        observed=f"the median training text has {np.median(train):,.0f} characters, the median {name} text "
+        f"{np.median(lengths):,.0f} (KS distance {test.statistic:.2f})",
+        expected=f"a KS distance below {LENGTH_NOTE}",
+        n=len(lengths),
+        cause="the splits come from different sources, or one was cut or cleaned differently",
+        fix="compare the shortest and longest texts of both splits, and treat both alike",
+        severity="warning" if test.statistic >= LENGTH_WARNING else "note",
+    )
+
+
+@rule("DAT023", "error", explained_by=("DAT013",))
+def class_missing_elsewhere(data: DataEvidence) -> Observation | None:
+    """A class of the training rows is missing from another split
+
+    Measures: classes with training rows and no validation or test row, and the probability of that if the split had
+    been drawn at random from all rows (hypergeometric).
+
+    Threshold: a probability below 1e-4, corrected for K classes and two splits: an error for validation, a warning for
+    test. A likelier absence is a warning and a note.
+
+    Why: accuracy on one class says nothing of the other, and the checkpoint chosen on it may be the worst.
+
+    Look-alikes: a rare class of a small data set may be absent by chance; some tests leave a class out on purpose.
+
+    Mend: stratify (`data.validation.strategy=stratified`) or set more rows aside.
+
+    Reference: Kohavi 1995, A study of cross-validation and bootstrap for accuracy estimation, on stratification.
+    """
+    train = class_counts(data.train, data.n_classes)
+    worst: tuple[float, str, list[int], int] | None = None
+    for name, rows in held_out(data):
+        counts = class_counts(rows, data.n_classes)
+        missing = [int(k) for k in np.flatnonzero((train > 0) & (counts == 0))]
+        for k in missing:
+            others = int(train.sum() + counts.sum() - train[k])
+            chance = chance_of_none(int(train[k]), others, int(counts.sum())) * 2 * data.n_classes
+            if worst is None or chance < worst[0]:
+                worst = (chance, name, missing, int(counts.sum()))
+    if worst is None:
+        return None
+    chance, name, missing, n = worst
+    likely, unlikely = WEIGHT_OF_ABSENCE[name]
+    return Observation(
+        observed=f"the {n:,} {name} rows hold none of class {', '.join(class_name(data, k) for k in missing[:5])}",
+        expected="every class of the training rows in every split",
+        n=n,
+        cause="the split was cut by position or by class" if chance < ALPHA else "the split is small for a rare class",
+        fix="stratify the split by class, or set more rows aside",
+        severity=unlikely if chance < ALPHA else likely,
+    )

@@ -1,0 +1,201 @@
+"""Texts as they were read: blank, repeated, missing values written out, broken characters, the same text twice."""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable
+
+from tenor.checks.evidence import DataEvidence
+from tenor.checks.finding import CannotTell, Observation
+from tenor.checks.rule import rule
+from tenor.checks.rules.rows import all_splits, labelled_texts, strings
+
+CONFLICTS = 0.01  # Of the rows: as much label noise as Northcutt et al. 2021 found at the clean end of ten test sets.
+BROKEN = 0.01  # Of the texts: any crawl may hold a few; the embedded IMDb reviews hold none.
+RARE = 0.001  # Of the rows: one in a thousand may be a true text ("None"), or one bad row.
+HALF = 0.5
+DOMINANT = 0.2  # No text that people write makes a fifth of a set; stock answers ("good") reach a few percent.
+MIN_ROWS = 10
+MISSING = frozenset({"nan", "none", "null", "n/a", "na", "<na>", "nat", "#n/a", "undefined"})
+MOJIBAKE = re.compile(r"[ÃÂ][\u0080-\u00bf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]|â€[\u0080-\u00bf™œžš˜¢“”¦]|ðŸ|\ufffd|ï»¿")
+
+
+def affected(data: DataEvidence, wrong: Callable[[str], bool]) -> tuple[dict[str, int], int, str]:
+    """Texts of each split for which `wrong` holds, how many texts there are, and the first of them."""
+    counts, n, example = {}, 0, ""
+    for name, rows in all_splits(data):
+        if rows.texts is None and name != "train":
+            continue
+        texts = strings(rows)
+        hits = [text for text in texts if wrong(text)]
+        counts[name], n, example = len(hits), n + len(texts), example or next(iter(hits), "")
+    return counts, n, example
+
+
+def by_split(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count:,} {name} texts" for name, count in counts.items() if count)
+
+
+@rule("DAT010", "warning", explained_by=("DAT016", "DAT017", "DAT018"))
+def conflicting_labels(data: DataEvidence) -> Observation | None:
+    """The same text has different labels
+
+    Measures: rows of all splits whose text, stripped, stands elsewhere with another label.
+
+    Threshold: 1% of the rows a warning, fewer a note.
+
+    Why: such rows cannot all be learned; they bound the accuracy and teach the model to doubt.
+
+    Look-alikes: short texts ("it was okay") are truly ambiguous, and several annotators may be kept on purpose.
+
+    Mend: look at a few, and keep the majority's label or none.
+
+    Reference: Northcutt, Athalye and Mueller 2021, Pervasive label errors in test sets.
+    """
+    seen: dict[str, Counter[int]] = defaultdict(Counter)
+    n = 0
+    for name, rows in all_splits(data):
+        if rows.texts is None and name != "train":
+            continue
+        texts, labels = labelled_texts(rows, data.n_classes)
+        n += len(texts)
+        for text, label in zip(texts, labels.tolist(), strict=True):
+            if stripped := text.strip():
+                seen[stripped][label] += 1
+    conflicts = {text: labels for text, labels in seen.items() if len(labels) > 1}
+    if not conflicts:
+        return None
+    rows_touched = sum(labels.total() for labels in conflicts.values())
+    example, tally = next(iter(conflicts.items()))
+    return Observation(
+        observed=f"{len(conflicts):,} texts ({rows_touched:,} rows) have more than one label, such as "
+        f"{example[:50]!r} with {dict(tally)}",
+        expected=f"one label per text, with fewer than {CONFLICTS:.0%} exceptions",
+        n=n,
+        cause="annotators differ, tables were joined wrongly, or labels were set by rules that overlap",
+        fix="read a few of them; keep the majority's label, or drop the rows",
+        severity="warning" if rows_touched >= CONFLICTS * n else "note",
+    )
+
+
+@rule("DAT016", "warning", explained_by=("DAT018",))
+def blank_texts(data: DataEvidence) -> Observation | None:
+    """Some texts are empty or blank
+
+    Measures: texts of every split without a visible character; a value that is no string counts as empty.
+
+    Threshold: none should be: a warning. Half of the texts: an error, since the wrong column was read.
+
+    Why: such a row shows the model only [CLS] and [SEP], and its label is noise.
+
+    Look-alikes: a form without a comment, whose label says something even so.
+
+    Mend: drop these rows, or read the right column (`data.text_column`).
+
+    Reference: Sculley et al. 2015, Hidden technical debt in machine learning systems, on testing inputs.
+    """
+    counts, n, _ = affected(data, lambda text: not text.strip())
+    total = sum(counts.values())
+    if total == 0:
+        return None
+    return Observation(
+        observed=f"{by_split(counts)} of {n:,} are empty or blank",
+        expected="none",
+        n=n,
+        cause="rows without a text, or a cleaning step that removed everything",
+        fix="drop these rows, or read the right column (data.text_column)",
+        severity="error" if total >= HALF * n else "warning",
+    )
+
+
+@rule("DAT017", "warning", explained_by=("DAT018",))
+def one_text_dominates(data: DataEvidence) -> Observation | None:
+    """One text makes up much of the training rows
+
+    Measures: the share of the training rows that the commonest text has, blank ones left out.
+
+    Threshold: a fifth is a warning; all of 10 rows or more an error.
+
+    Why: from equal texts nothing can be learned but the proportions of the classes.
+
+    Look-alikes: stock answers ("good") in short surveys, of a few percent.
+
+    Mend: look for a placeholder ("[deleted]"), a wrong column or a preprocessing step that returns the same for all.
+
+    Reference: Lee et al. 2022, Deduplicating training data makes language models better.
+    """
+    texts = [stripped for text in strings(data.train) if (stripped := text.strip())]
+    if len(texts) < MIN_ROWS:
+        raise CannotTell(f"fewer than {MIN_ROWS} texts that are not blank")
+    text, count = Counter(texts).most_common(1)[0]
+    if count < DOMINANT * len(texts):
+        return None
+    return Observation(
+        observed=f"{count:,} of {len(texts):,} training texts are {text[:50]!r}",
+        expected=f"less than {DOMINANT:.0%} of the rows with the same text",
+        n=len(texts),
+        cause="a placeholder, a wrong column, or a cleaning step that returns the same text",
+        fix="read the right column, and drop or merge the repeated rows",
+        severity="error" if count == len(texts) else "warning",
+    )
+
+
+@rule("DAT018", "warning")
+def missing_written_out(data: DataEvidence) -> Observation | None:
+    """Missing texts were turned into words
+
+    Measures: texts of every split that are nothing but "nan", "None", "null" and the like.
+
+    Threshold: one row in a thousand is a warning, fewer a note.
+
+    Why: `str(float("nan"))` is "nan": a missing value becomes a word, and the model learns its label.
+
+    Look-alikes: "none" is an honest answer in a survey.
+
+    Mend: drop missing values before turning the column into strings: `frame.dropna(subset=["text"])`.
+
+    Reference: pandas' user guide, Working with missing data.
+    """
+    counts, n, example = affected(data, lambda text: len(text) < 20 and text.strip().lower() in MISSING)
+    total = sum(counts.values())
+    if total == 0:
+        return None
+    return Observation(
+        observed=f"{by_split(counts)} of {n:,} are a missing value written out, such as {example!r}",
+        expected="none",
+        n=n,
+        cause="missing values were turned into strings",
+        fix="drop the rows with a missing text before the column becomes strings",
+        severity="warning" if total >= max(2, RARE * n) else "note",
+    )
+
+
+@rule("DAT019", "warning")
+def broken_characters(data: DataEvidence) -> Observation | None:
+    """Texts were decoded with the wrong encoding
+
+    Measures: texts of every split that hold UTF-8 read as Windows-1252 ("Ã©", "â€™") or the character U+FFFD.
+
+    Threshold: 1% of the texts a warning, fewer a note: any crawl holds a few.
+
+    Why: "cafÃ©" is other tokens than "café" to a pretrained model, which has rarely met the former.
+
+    Look-alikes: texts about encodings; crawled reviews that were broken when they were posted.
+
+    Mend: read the file with the encoding that it was written in (`encoding="utf-8"`), or mend it with ftfy.
+
+    Reference: Speer 2019, ftfy.
+    """
+    counts, n, example = affected(data, lambda text: not text.isascii() and MOJIBAKE.search(text) is not None)
+    total = sum(counts.values())
+    if total == 0:
+        return None
+    where = MOJIBAKE.search(example)
+    shown = example[max(0, where.start() - 15) : where.end() + 15] if where else example[:40]
+    return Observation(
+        observed=f"{by_split(counts)} of {n:,} hold broken characters, such as {shown!r}",
+        expected=f"less than {BROKEN:.0%} of the texts",
+        n=n,
+        cause="UTF-8 was read as another encoding, or characters were replaced while reading",
+        fix="read the file as it was written (encoding='utf-8'), or run the texts through ftfy",
+        severity="warning" if total >= BROKEN * n else "note",
+    )

@@ -1,0 +1,285 @@
+"""Worth of a result: beside chance, beside a cheap model, beside its own relabelling, beside another split."""
+
+from math import log, sqrt
+
+import numpy as np
+
+from tenor.checks.evidence import EvaluationEvidence, SplitClaims
+from tenor.checks.finding import CannotTell, Observation
+from tenor.checks.rule import rule
+from tenor.checks.rules.evl_measures import (
+    LEARNING_CAUSES,
+    accuracy,
+    best_relabelling,
+    class_indices,
+    confusion,
+    distributions,
+    joined,
+    per_split,
+)
+from tenor.measures.intervals import wilson_interval
+
+# Below this, the interval of an accuracy of 0.5 is wider than ±0.14 and compares nothing.
+MIN_ROWS = 50
+MIN_ROWS_FOR_WARNING = 100
+# One-sided, divided by the number of splits; so strict because it is judged on every evaluation of every run.
+ALPHA = 1e-3
+# Recall, averaged over classes, so far above chance is worth an accuracy below the majority's.
+BALANCED_GAIN = 0.1
+# A relabelling must leave a good classifier, not just a better bad one.
+GOOD_ACCURACY = 0.5
+RELABELLING_GAIN = 0.05
+FAR_APART = 0.05
+# Probabilities are stored as float32 or rounded to 6 decimals: closer ones are ties.
+TIE = 1e-6
+
+
+def binomial_tail(successes: int, n: int, share: float) -> float:
+    """P(X ≤ successes) for X ~ Binomial(n, share)."""
+    from scipy.stats import binom
+
+    return float(binom.cdf(successes, n, share))
+
+
+def difference_interval(a: float, b: float, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Newcombe's (1998, method 10) interval of a - b, two accuracies on n rows each; wide, for it ignores pairing."""
+    one, other = (wilson_interval(round(share * n), n, confidence) for share in (a, b))
+    low = a - b - sqrt((a - one.low) ** 2 + (other.high - b) ** 2)
+    return low, a - b + sqrt((one.high - a) ** 2 + (b - other.low) ** 2)
+
+
+@rule("EVL004", "error")
+def label_is_not_argmax(evaluation: EvaluationEvidence) -> Observation | None:
+    """Predicted labels are not the most probable classes
+
+    Measures: rows whose predicted class is less probable than another one by more than 1e-6.
+
+    Threshold: none; an exact invariant. Two classes that are parted by any one threshold are a note.
+
+    Why: labels and probabilities then come from two models, two orders of rows or two orders of classes, and one of
+    them is wrong.
+
+    Look-alikes: a threshold other than 0.5, chosen on purpose: both classes occur, and every row of class 1 is more
+    probable than every row of class 0.
+
+    Mend: take the argmax over the classes' axis of the very array that is saved.
+
+    Reference: Provost and Fawcett 2001, Robust Classification for Imprecise Environments.
+    """
+    found = per_split(evaluation, lambda claims: _not_argmax(claims, evaluation.n_classes))
+    faults = [(name, claims, one) for name, claims, one in found if one[0]]
+    if not faults:
+        return None
+    rows = sum(claims.n for _, claims, _ in faults)
+    thresholded = all(threshold for _, _, (_, threshold) in faults)
+    return Observation(
+        observed=joined([(name, f"{wrong:,} of {claims.n:,} rows") for name, claims, (wrong, _) in faults]),
+        expected="every predicted label is the most probable class",
+        n=rows,
+        cause="a threshold other than 0.5 decides"
+        if thresholded
+        else "the labels come from another array, another order of classes, or a threshold beyond the scores",
+        fix="say which threshold decides, beside the result"
+        if thresholded
+        else "take the argmax over the classes of the very probabilities that are saved",
+        severity="note" if thresholded else None,
+    )
+
+
+@rule("EVL005", "warning", explained_by=(*LEARNING_CAUSES, "EVL001", "EVL003", "EVL004", "EVL007"))
+def no_better_than_majority(evaluation: EvaluationEvidence) -> Observation | None:
+    """The accuracy is no better than the majority class
+
+    Measures: the accuracy beside the share of the most frequent class, by a one-sided binomial test with Wilson's
+    interval.
+
+    Threshold: at least 50 rows. Not above that share is a warning; significantly below it (p < 0.001 over the number
+    of splits) an error.
+
+    Why: a model that always says the same reaches this accuracy for free.
+
+    Look-alikes: with skewed classes, accuracy may be given up for recall on purpose: where the mean recall is 0.1
+    above chance, it is a note.
+
+    Mend: see what explains it (one class predicted, labels swapped); without one, train longer or at a higher rate.
+
+    Reference: Wilson 1927, Probable Inference; Powers 2011, Evaluation.
+    """
+    measured = per_split(evaluation, lambda claims: _beside_majority(claims, evaluation.n_classes))
+    poor = [(name, one) for name, _, one in measured if one[0] <= one[1]]
+    if not poor:
+        return None
+    worse = [binomial_tail(round(a * n), n, majority) < ALPHA / len(measured) for _, (a, majority, n, _) in poor]
+    traded = all(balanced is not None and balanced >= BALANCED_GAIN for _, (_, _, _, balanced) in poor)
+    intervals = [wilson_interval(round(a * n), n) for _, (a, _, n, _) in poor]
+    return Observation(
+        observed=joined(
+            [
+                (name, f"accuracy {a:.4f} (95%: {i.low:.4f} to {i.high:.4f})")
+                for (name, (a, *_)), i in zip(poor, intervals, strict=True)
+            ]
+        ),
+        expected=joined([(name, f"above {majority:.4f}, the most frequent class") for name, (_, majority, *_) in poor]),
+        n=sum(n for _, (_, _, n, _) in poor),
+        cause="accuracy is given up for the rarer classes"
+        if traded
+        else "the model knows no more than which class is frequent" + (", or the opposite" if any(worse) else ""),
+        fix="report macro F1 beside the accuracy"
+        if traded
+        else "look for what explains it above; without that, compare the training loss with ln K and raise the rate",
+        severity="note" if traded else "error" if any(worse) else None,
+    )
+
+
+@rule("EVL006", "warning", explained_by=(*LEARNING_CAUSES, "EVL001", "EVL003", "EVL005", "EVL007"))
+def no_better_than_text_baseline(evaluation: EvaluationEvidence) -> Observation | None:
+    """The accuracy is no better than the text baseline's
+
+    Measures: the accuracy minus that of naive-Bayes-weighted bigrams with logistic regression, with Newcombe's
+    interval.
+
+    Threshold: not above 0; a warning from 100 rows on, a note where the interval holds 0 or the split is smaller.
+
+    Why: the baseline trains in seconds. A transformer that does not beat it has not earned its cost.
+
+    Look-alikes: a frozen base, very few rows or a short trial run may lie below it rightly.
+
+    Mend: train longer or on more rows, thaw the encoder, raise the length; or ship the baseline.
+
+    Reference: Wang and Manning 2012, Baselines and Bigrams.
+    """
+    measured = per_split(evaluation, lambda claims: _beside_baseline(claims, evaluation.n_classes))
+    poor = [(name, one, difference_interval(*one)) for name, _, one in measured if one[0] <= one[1]]
+    if not poor:
+        return None
+    clear = any(n >= MIN_ROWS_FOR_WARNING and high < 0 for _, (_, _, n), (_, high) in poor)
+    return Observation(
+        observed=joined(
+            [
+                (name, f"accuracy {a:.4f}, {100 * (a - b):+.1f} points (95%: {100 * low:+.1f} to {100 * high:+.1f})")
+                for name, (a, b, _), (low, high) in poor
+            ]
+        ),
+        expected=joined([(name, f"above the text baseline's {b:.4f}") for name, (_, b, _), _ in poor]),
+        n=sum(n for _, (_, _, n), _ in poor),
+        cause="the encoder adds nothing to counts of words, as it was trained here",
+        fix="train longer or on more rows, thaw the encoder or raise the length; or use the baseline",
+        severity=None if clear else "note",
+    )
+
+
+@rule("EVL007", "error", explained_by=("DAT009", "MOD002", "LOS003"))
+def labels_swapped(evaluation: EvaluationEvidence) -> Observation | None:
+    """The labels are swapped: read as other classes, the predictions are right
+
+    Measures: the accuracy under the best one-to-one relabelling of the predictions, found exactly (Kuhn 1955), beside
+    the accuracy as it is.
+
+    Threshold: at least 0.05 more, at least 0.5 and 0.05 above the majority's share, and a binomial test between the
+    rows that only one of both readings gets right with p < 0.001 over the K! relabellings.
+
+    Why: the model has learned; only the names are wrong, on one side. Training again would be a waste.
+
+    Look-alikes: a model at chance: its best relabelling gains a little, and leaves no good classifier.
+
+    Mend: compare `id2label` of the model with the class names of the data, in training and evaluation.
+
+    Reference: Kuhn 1955, The Hungarian Method for the Assignment Problem.
+    """
+    measured = per_split(evaluation, lambda claims: _relabelling(confusion(claims, evaluation.n_classes)))
+    found = [(name, claims, one) for name, claims, one in measured if one]
+    if not found:
+        return None
+    return Observation(
+        observed=joined([(name, f"accuracy {before:.4f}") for name, _, (before, _, _) in found]),
+        expected=joined([(name, f"{after:.4f} with {how}") for name, _, (_, after, how) in found]),
+        n=sum(claims.n for _, claims, _ in found),
+        cause="classes stand in another order in training than in evaluation, or the evaluated labels are inverted",
+        fix="compare id2label with the data's class names on both sides, and use one mapping",
+    )
+
+
+@rule("EVL015", "note", explained_by=("DAT011", "DAT012", "DAT013", "DAT014", "DAT020", "DAT021"))
+def validation_and_test_far_apart(evaluation: EvaluationEvidence) -> Observation | None:
+    """Validation and test results lie far apart
+
+    Measures: the difference of the two accuracies, by a two-sided test of two proportions.
+
+    Threshold: 0.05 and p < 0.001, with at least 100 rows in both.
+
+    Why: one of the two is not what it seems: the test rows come from elsewhere, validation rows are known from
+    training, or hundreds of trials were selected on the validation rows.
+
+    Look-alikes: a test split from another domain on purpose; therefore a note.
+
+    Mend: look for rows that both share with training, and for a shift between the splits.
+
+    Reference: Recht et al. 2019, Do ImageNet Classifiers Generalize to ImageNet?
+    """
+    if not {"validation", "test"} <= set(evaluation.splits):
+        raise CannotTell("results on validation and on test rows are needed")
+    (a, n), (b, m) = (accuracy(evaluation.splits[split], evaluation.n_classes) for split in ("validation", "test"))
+    if min(n, m) < MIN_ROWS_FOR_WARNING:
+        raise CannotTell(f"fewer than {MIN_ROWS_FOR_WARNING} rows in one of the splits")
+    pooled = (a * n + b * m) / (n + m)
+    deviation = sqrt(pooled * (1 - pooled) * (1 / n + 1 / m))
+    if abs(a - b) < FAR_APART or abs(a - b) < 3.29 * deviation:  # 3.29: two-sided p = 0.001
+        return None
+    return Observation(
+        observed=f"validation {a:.4f} (n = {n:,}), test {b:.4f} (n = {m:,})",
+        expected=f"less than {100 * FAR_APART:.0f} points apart",
+        n=n + m,
+        cause="the splits differ in kind, or validation rows were seen in training or selected on too often",
+        fix="look for rows shared with training, and compare length, source and labels of the two splits",
+    )
+
+
+def _not_argmax(claims: SplitClaims, n_classes: int) -> tuple[int, bool]:
+    """Rows that contradict the argmax, and whether a threshold explains them."""
+    predicted, values = class_indices(claims.predicted, n_classes, "predictions"), distributions(claims)
+    if values.shape != (len(predicted), n_classes) or not np.isfinite(values).all():
+        raise CannotTell("the probabilities don't fit the predictions, or are not finite")
+    wrong = int((values.max(axis=1) - values[np.arange(len(predicted)), predicted] > TIE).sum())
+    if not wrong or n_classes != 2 or len(np.unique(predicted)) < 2:
+        return wrong, False
+    return wrong, bool(values[predicted == 0, 1].max() <= values[predicted == 1, 1].min() + TIE)
+
+
+def _beside_majority(claims: SplitClaims, n_classes: int) -> tuple[float, float, int, float | None]:
+    """Accuracy, the majority's, rows, and mean recall minus 1/K where it is known."""
+    found, n = accuracy(claims, n_classes)
+    if n < MIN_ROWS:
+        raise CannotTell(f"fewer than {MIN_ROWS} rows")
+    try:
+        counts = confusion(claims, n_classes)
+    except CannotTell:
+        if claims.majority_accuracy is None:
+            raise CannotTell("how frequent the classes are is not known") from None
+        return found, claims.majority_accuracy, n, None
+    support = counts.sum(axis=1)
+    if (support > 0).sum() < 2:
+        raise CannotTell("all labels are of one class")
+    recall = (np.diag(counts)[support > 0] / support[support > 0]).mean()
+    return found, float(support.max() / n), n, float(recall - 1 / (support > 0).sum())
+
+
+def _beside_baseline(claims: SplitClaims, n_classes: int) -> tuple[float, float, int]:
+    found, n = accuracy(claims, n_classes)
+    if claims.text_baseline_accuracy is None:
+        raise CannotTell("the text baseline was not measured on these rows")
+    return found, claims.text_baseline_accuracy, n
+
+
+def _relabelling(counts: np.ndarray) -> tuple[float, float, str] | None:
+    """Accuracy before and after the best relabelling, and the relabelling in words, where it is far better."""
+    rows, order = counts.sum(), best_relabelling(counts)
+    moved = np.flatnonzero(order != np.arange(len(counts)))
+    before, after = np.trace(counts) / rows, counts[order, np.arange(len(counts))].sum() / rows
+    majority = counts.sum(axis=1).max() / rows
+    if after - before < RELABELLING_GAIN or after < max(GOOD_ACCURACY, majority + RELABELLING_GAIN):
+        return None
+    lost, won = int(counts[moved, moved].sum()), int(counts[order[moved], moved].sum())
+    trials = sum(log(k) for k in range(2, len(counts) + 1))
+    if log(max(binomial_tail(lost, lost + won, 0.5), 1e-300)) + trials > log(ALPHA):
+        return None
+    return float(before), float(after), ", ".join(f"{k} read as {order[k]}" for k in moved)

@@ -1,0 +1,197 @@
+"""Freezing: whether exactly the declared parameters learn."""
+
+from tenor.checks.evidence import ModelEvidence, ParameterRow, StepEvidence
+from tenor.checks.finding import CannotTell, Observation
+from tenor.checks.rule import rule
+from tenor.checks.rules.known import SHOWN_NAMES, is_adapter, known, shown
+
+
+def exempted(model: ModelEvidence) -> tuple[str, ...]:
+    """Names that the declaration covers and that learn all the same."""
+    if model.declared_frozen is None:
+        raise CannotTell("it is not declared what should be frozen")
+    return tuple(p.name for p in model.parameters if p.learns and p.name in model.declared_frozen)
+
+
+@rule("FRZ001", "error")
+def more_learns_than_declared(model: ModelEvidence) -> Observation | None:
+    """Parameters learn that should be frozen
+
+    Measures: the parameters with `requires_grad` among those that the declaration (`freeze: base`, or N layers) covers.
+
+    Threshold: none may learn; an exact invariant. Names that `keep_trainable` exempts count too, unless all of them are
+    biases or norms.
+
+    Why: a name fragment meant for the head often fits the encoder. In DistilBERT `lin` is part of `q_lin`, `k_lin`,
+    `v_lin`, `out_lin`, `lin1` and `lin2`: nearly the whole encoder then learns, and the ablation compares nothing.
+
+    Look-alikes: BitFit (only biases learn) and training of norms are legitimate and pass; adapters are parameters of
+    their own, outside the encoder's.
+
+    Mend: freeze by module, not by fragments of names: `model.base_model.requires_grad_(False)`; in Tenor
+    `model.freeze=base` without `keep_trainable`.
+
+    Reference: Ben Zaken et al. 2022, BitFit.
+    """
+    names = set(exempted(model))
+    matrices = [p for p in model.parameters if p.name in names and len(p.shape) > 1]
+    if not names or (model.keep_trainable and not matrices):
+        return None
+    weights = sum(p.size for p in model.parameters if p.name in names)
+    covered = sum(p.size for p in model.parameters if p.name in (model.declared_frozen or ()))
+    fragments = [f for f in model.keep_trainable if any(f in p.name for p in matrices)]
+    why = (
+        f"the fragments {fragments} fit names inside the encoder" if fragments else "they were never frozen, or thawed"
+    )
+    return Observation(
+        observed=f"{weights:,} of {covered:,} weights learn, such as {', '.join(sorted(names)[:SHOWN_NAMES])}",
+        expected="none of the weights that are declared frozen learns",
+        n=len(names),
+        cause=f"more learns than declared: {why}",
+        fix="freeze by module: drop keep_trainable, or give whole names of the head",
+    )
+
+
+def is_position(name: str) -> bool:
+    """Position embeddings: sinusoids never learn, in DistilBERT or XLM with `sinusoidal_pos_embds`."""
+    return "position" in name
+
+
+def frozen_beyond_declaration(model: ModelEvidence) -> list[ParameterRow]:
+    """Encoder parameters that don't learn although the declaration leaves them free."""
+    if model.declared_freeze is None or model.declared_frozen is None:
+        raise CannotTell("it is not declared what should be frozen")
+    free = [p for p in model.parameters if not p.in_head and p.name not in model.declared_frozen]
+    return [p for p in free if not p.learns and not is_position(p.name)]
+
+
+@rule("FRZ002", "error")
+def less_learns_than_declared(model: ModelEvidence) -> Observation | None:
+    """Encoder parameters are frozen that should learn
+
+    Measures: the encoder's parameters without `requires_grad` that the declaration does not cover.
+
+    Threshold: no matrix; an exact invariant. Only biases or norms: a warning.
+
+    Why: full fine-tuning that is none costs points of accuracy and shows in no log; often an earlier phase's freeze was
+    never lifted.
+
+    Look-alikes: LoRA and adapters freeze the encoder on purpose and pass, as do sinusoidal position embeddings.
+
+    Mend: `model.base_model.requires_grad_(True)` before the optimizer is built, or declare what is frozen.
+
+    Reference: Howard and Ruder 2018, ULMFiT (gradual unfreezing).
+    """
+    frozen = frozen_beyond_declaration(model)
+    if not frozen or any(is_adapter(p.name) and p.learns for p in model.parameters):
+        return None
+    weights, body = sum(p.size for p in frozen), sum(p.size for p in model.parameters if not p.in_head)
+    return Observation(
+        observed=f"{weights:,} of the encoder's {body:,} weights don't learn, such as {shown(p.name for p in frozen)}",
+        expected=f"all learn that `freeze: {model.declared_freeze}` does not cover",
+        n=len(frozen),
+        cause="requires_grad was set to False and never back",
+        fix="call requires_grad_(True) on the encoder before the optimizer is built, or declare the freeze",
+        severity="error" if any(len(p.shape) > 1 for p in frozen) else "warning",
+    )
+
+
+@rule("FRZ003", "error")
+def nothing_learns(model: ModelEvidence) -> Observation | None:
+    """Nothing learns
+
+    Measures: the parameters with `requires_grad`.
+
+    Threshold: at least one; an exact invariant.
+
+    Why: the training loop runs at full cost and changes nothing; PyTorch complains only if no input needs a gradient.
+
+    Look-alikes: none where a training is about to start; evaluation alone needs no such check.
+
+    Mend: unfreeze at least the head: `model.classifier.requires_grad_(True)`.
+
+    Reference: PyTorch, Autograd mechanics, "Locally disabling gradient computation".
+    """
+    if not model.parameters:
+        raise CannotTell("the model has no parameters")
+    if any(p.learns for p in model.parameters):
+        return None
+    return Observation(
+        observed=f"0 of {len(model.parameters):,} parameters learn",
+        expected="at least the head learns",
+        n=len(model.parameters),
+        cause="requires_grad is False everywhere, as after model.requires_grad_(False)",
+        fix="freeze the encoder alone: model.base_model.requires_grad_(False)",
+    )
+
+
+@rule("FRZ004", "error")
+def frozen_weights_move(steps: StepEvidence) -> Observation | None:
+    """Frozen weights change during training
+
+    Measures: parameters without `requires_grad` whose values differ from those at the start, bit by bit.
+
+    Threshold: none; an exact invariant.
+
+    Why: an optimizer that holds a gradient from before the freeze, or that decays what it holds, moves frozen weights;
+    the comparison with a frozen base is then void.
+
+    Look-alikes: statistics of batch norm are buffers, not parameters; they don't count.
+
+    Mend: freeze before the optimizer is built, give it only parameters with `requires_grad`, and clear gradients with
+    `set_to_none=True`.
+
+    Reference: PyTorch, `torch.optim.Optimizer.zero_grad`.
+    """
+    moved = known(steps.frozen_moved, "whether frozen weights stayed")
+    if not moved:
+        return None
+    return Observation(
+        observed=f"{len(moved):,} frozen parameters changed: {shown(moved)}",
+        expected="frozen parameters keep every bit",
+        n=len(moved),
+        cause="the optimizer holds them with an old gradient, or something writes into them",
+        fix="build the optimizer after freezing, from [p for p in model.parameters() if p.requires_grad]",
+    )
+
+
+def output_layer(model: ModelEvidence) -> list[ParameterRow]:
+    """The head's matrices with one row per output."""
+    outputs = model.n_outputs or model.n_classes
+    return [p for p in model.parameters if p.in_head and len(p.shape) > 1 and p.shape[0] == outputs]
+
+
+@rule("FRZ005", "error", explained_by=("FRZ003",))
+def head_is_frozen(model: ModelEvidence) -> Observation | None:
+    """The head does not learn
+
+    Measures: the output layer's matrix and, besides it, head matrices drawn at random, without `requires_grad`.
+
+    Threshold: a random output layer must learn; an exact invariant. One that was loaded, or another random matrix of
+    the head (pooler, pre-classifier): a warning.
+
+    Why: a random projection decides the classes. The encoder bends towards it at best.
+
+    Look-alikes: a loaded pooler frozen with the encoder (`model.base_model.requires_grad_(False)`) is legitimate.
+
+    Mend: `model.classifier.requires_grad_(True)` after freezing the encoder.
+
+    Reference: Kumar et al. 2022, Fine-Tuning can Distort Pretrained Features.
+    """
+    new = model.new_weights
+    frozen_output = [p for p in output_layer(model) if not p.learns]
+    random_head = [
+        p for p in model.parameters if p.in_head and len(p.shape) > 1 and not p.learns and new and p.name in new
+    ]
+    frozen = frozen_output or random_head
+    if not frozen:
+        return None
+    is_random = new is None or any(p.name in new for p in frozen_output)
+    return Observation(
+        observed=f"without requires_grad: {shown(p.name for p in frozen)}",
+        expected="the head learns",
+        n=len(frozen),
+        cause="the freeze was meant for the encoder and took the head with it",
+        fix="after freezing, set requires_grad_(True) on the classifier (and pre-classifier or pooler where new)",
+        severity="error" if frozen_output and is_random else "warning",
+    )

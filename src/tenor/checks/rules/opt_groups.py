@@ -1,0 +1,289 @@
+"""The optimizer's groups: whether they hold exactly what learns, at rates that fit."""
+
+from collections import Counter
+
+from tenor.checks.evidence import OptimizerEvidence
+from tenor.checks.finding import CannotTell, Observation
+from tenor.checks.rule import rule
+from tenor.checks.rules.known import is_adapter, shown
+
+ADAPTIVE = ("Adam", "AdamW", "NAdam", "RAdam", "Adamax")
+
+SMALL_RATE = {"encoder": 1e-6, "head": 1e-5}
+"""For Adam: published fine-tuning uses 1e-5 to 1e-4 (Devlin et al. 2019: 2e-5 to 5e-5); a tenth hardly moves."""
+
+LARGE_RATE, RUINOUS_RATE = 3e-4, 1e-3
+"""For Adam on an encoder: BERT degenerates from 1e-4 on in some seeds (Mosbach et al. 2021), small ones bear 3e-4."""
+
+SGD_SMALL, SGD_LARGE = 1e-4, 1.0
+"""Plain gradient descent needs rates about a thousand times those of Adam."""
+
+
+def held(optimizer: OptimizerEvidence) -> Counter[str]:
+    """How often each name stands in the optimizer."""
+    return Counter(name for group in optimizer.groups for name in group.names)
+
+
+def body_rates(optimizer: OptimizerEvidence) -> list[float]:
+    """The rates of groups with encoder weights that learn; adapters bear head-like rates and don't count."""
+    return [
+        group.learning_rate
+        for group in optimizer.groups
+        if any(n in optimizer.learning and n not in optimizer.head and not is_adapter(n) for n in group.names)
+    ]
+
+
+@rule("OPT001", "error", explained_by=("OPT004",))
+def missing_from_optimizer(optimizer: OptimizerEvidence) -> Observation | None:
+    """Learning parameters are missing from the optimizer
+
+    Measures: encoder parameters with `requires_grad` that stand in no group.
+
+    Threshold: none; an exact invariant.
+
+    Why: they receive gradients at full cost and never change. It happens when layers are unfrozen, or a model is moved
+    or loaded, after the optimizer was built, and when groups are chosen by fragments of names.
+
+    Look-alikes: an encoder kept out on purpose; freeze it, and it costs nothing either.
+
+    Mend: build the optimizer last, from every parameter with `requires_grad`; or call `requires_grad_(False)` on what
+    should stay.
+
+    Reference: PyTorch, `torch.optim` ("Constructing it").
+    """
+    missing = optimizer.learning - optimizer.head - held(optimizer).keys()
+    if not missing:
+        return None
+    return Observation(
+        observed=f"{len(missing):,} of {len(optimizer.learning):,} learning parameters in no group: {shown(missing)}",
+        expected="every parameter with requires_grad stands in one group",
+        n=len(missing),
+        cause="the groups were built before these parameters learned, or from a choice of names that leaves them out",
+        fix="build the optimizer after loading and unfreezing, or freeze with requires_grad_(False) what should stay",
+    )
+
+
+@rule("OPT002", "error", explained_by=("OPT004", "FRZ005"))
+def head_missing_from_optimizer(optimizer: OptimizerEvidence) -> Observation | None:
+    """The head is not in the optimizer
+
+    Measures: the head's learning parameters that stand in no group.
+
+    Threshold: none; an exact invariant.
+
+    Why: the head starts at random. Without it the encoder must bend to a random projection, and with a frozen base
+    nothing learns at all.
+
+    Look-alikes: an unused pooler has no business in the optimizer, but does no harm there.
+
+    Mend: `AdamW(model.parameters())`; with groups, one for what is not in the encoder.
+
+    Reference: PyTorch, `torch.optim` ("Per-parameter options").
+    """
+    missing = (optimizer.learning & optimizer.head) - held(optimizer).keys()
+    if not missing:
+        return None
+    return Observation(
+        observed=f"of the head in no group: {shown(missing)}",
+        expected="every learning parameter of the head stands in one group",
+        n=len(missing),
+        cause="the optimizer was built from the encoder alone, or before the head was replaced",
+        fix="build the optimizer last, from model.parameters(), not from model.base_model.parameters()",
+    )
+
+
+@rule("OPT003", "error")
+def twice_in_optimizer(optimizer: OptimizerEvidence) -> Observation | None:
+    """A parameter stands in the optimizer twice
+
+    Measures: how often each parameter stands in the groups.
+
+    Threshold: once; an exact invariant.
+
+    Why: it is updated twice per step, at twice the rate, with decay twice; PyTorch only warns within a group.
+
+    Look-alikes: tied weights are one parameter with two names, and count once.
+
+    Mend: gather parameters with `named_parameters()`, which names each once.
+
+    Reference: PyTorch, `torch.optim.Optimizer.add_param_group`.
+    """
+    twice = [name for name, count in held(optimizer).items() if count > 1]
+    if not twice:
+        return None
+    return Observation(
+        observed=f"{len(twice):,} parameters more than once: {shown(twice)}",
+        expected="each parameter once",
+        n=len(twice),
+        cause="lists of parameters that overlap were joined",
+        fix="gather the parameters from model.named_parameters() and put each name into one group",
+    )
+
+
+@rule("OPT004", "error")
+def foreign_parameters(optimizer: OptimizerEvidence) -> Observation | None:
+    """The optimizer holds parameters of another model
+
+    Measures: parameters in the groups that are not the model's.
+
+    Threshold: an error while any learning parameter of the model is missing, an exact invariant; else a note.
+
+    Why: the model was copied, reloaded or wrapped after the optimizer was built: the optimizer trains the copy that no
+    one evaluates.
+
+    Look-alikes: a loss with parameters of its own, or a second model trained along, beside a model that is complete.
+
+    Mend: build the optimizer after the last `from_pretrained`, `deepcopy`, `to` or wrap.
+
+    Reference: PyTorch, `torch.nn.Module.to` and optimizers.
+    """
+    foreign = sum(group.foreign for group in optimizer.groups)
+    if not foreign:
+        return None
+    missing = optimizer.learning - held(optimizer).keys()
+    return Observation(
+        observed=f"{foreign:,} parameters are not the model's; {len(missing):,} of the model's are missing",
+        expected="parameters of the model that is trained, and no others",
+        n=foreign,
+        cause="the optimizer was built from another instance of the model"
+        if missing
+        else "something else is trained too",
+        fix="build the optimizer from the parameters of the model that the loop calls, after it is loaded",
+        severity="error" if missing else "note",
+    )
+
+
+@rule("OPT005", "error")
+def rate_is_zero(optimizer: OptimizerEvidence) -> Observation | None:
+    """The learning rate is zero
+
+    Measures: each group's peak rate, or its present one where no peak is known.
+
+    Threshold: above 0; an exact invariant. Zero in some groups alone is a warning.
+
+    Why: nothing changes, whatever the loss.
+
+    Look-alikes: a warm-up that begins at 0 (a scheduler keeps the peak as `initial_lr`); a group switched off on
+    purpose.
+
+    Mend: give the rate as a number (`2e-5`; YAML 1.1 reads `2e-5` as text, and some loops then fall back to 0).
+
+    Reference: Devlin et al. 2019 (2e-5 to 5e-5).
+    """
+    groups = [group for group in optimizer.groups if group.names]
+    zero = [group for group in groups if not group.learning_rate > 0]
+    if not zero:
+        return None
+    whole = len(zero) == len(groups)
+    return Observation(
+        observed=f"rate 0 in {len(zero)} of {len(groups)} groups ({shown(n for g in zero for n in g.names)})",
+        expected="a rate above 0",
+        n=sum(len(group.names) for group in zero),
+        cause="the rate was set to 0, or rounded or parsed to it",
+        fix="set the learning rate, 2e-5 to 1e-4 for AdamW on an encoder; freeze what should not learn",
+        severity="error" if whole else "warning",
+    )
+
+
+@rule("OPT006", "note", explained_by=("OPT005",))
+def rate_is_small(optimizer: OptimizerEvidence) -> Observation | None:
+    """The learning rate is too small to matter
+
+    Measures: the largest rate over all groups.
+
+    Threshold: Adam 1e-6 where the encoder learns, 1e-5 where the head alone does, plain gradient descent 1e-4. A
+    heuristic: a note; a warning ten times below.
+
+    Why: Adam moves a weight by about the rate per step; weights are about 0.05, so that 1,000 steps at 1e-7 change
+    0.2%.
+
+    Look-alikes: the lowest layers under layer-wise decay are judged by the top; a last, careful phase of training.
+
+    Mend: 2e-5 to 1e-4 for an encoder, 1e-3 for a head alone.
+
+    Reference: Devlin et al. 2019; Mosbach et al. 2021, On the Stability of Fine-tuning BERT.
+    """
+    rate = max((group.learning_rate for group in optimizer.groups if group.names), default=0.0)
+    if optimizer.kind in ADAPTIVE:
+        limit = SMALL_RATE["encoder" if body_rates(optimizer) else "head"]
+    elif optimizer.kind == "SGD":
+        limit = SGD_SMALL
+    else:
+        raise CannotTell(f"no rates are known for {optimizer.kind}")
+    if rate >= limit or rate == 0:
+        return None
+    return Observation(
+        observed=f"{optimizer.kind} at {rate:.1e}",
+        expected=f"{limit:.0e} or more",
+        n=len(optimizer.learning),
+        cause="at this rate the weights hardly move within an epoch or two",
+        fix="try 5e-5 for an encoder with AdamW, 1e-3 for a head alone",
+        severity="warning" if rate < limit / 10 else "note",
+    )
+
+
+@rule("OPT007", "note")
+def rate_is_large(optimizer: OptimizerEvidence) -> Observation | None:
+    """The learning rate is too large for a pretrained encoder
+
+    Measures: the largest rate of a group with encoder weights.
+
+    Threshold: Adam 3e-4 a note, 1e-3 a warning; gradient descent 1.0 a warning. A heuristic, never an error.
+
+    Why: the first steps wipe out what pretraining learned; the loss stays at ln K and one class is predicted.
+
+    Look-alikes: a head alone, adapters and networks without attention bear 1e-3 and more, and pass.
+
+    Mend: 2e-5 to 1e-4, with a warm-up of 6 to 10%.
+
+    Reference: Mosbach et al. 2021, On the Stability of Fine-tuning BERT; Sun et al. 2019, How to Fine-Tune BERT.
+    """
+    rates = body_rates(optimizer)
+    attends = any("attention" in name or "attn" in name for name in held(optimizer))
+    if not rates or not attends:
+        return None
+    rate = max(rates)
+    if optimizer.kind in ADAPTIVE:
+        limit, ruinous = LARGE_RATE, RUINOUS_RATE
+    elif optimizer.kind == "SGD":
+        limit, ruinous = SGD_LARGE, SGD_LARGE
+    else:
+        raise CannotTell(f"no rates are known for {optimizer.kind}")
+    if rate <= limit:
+        return None
+    return Observation(
+        observed=f"{optimizer.kind} at {rate:.1e} on encoder weights",
+        expected=f"{limit:.0e} or less",
+        n=len(optimizer.learning),
+        cause="such a rate is one for training from scratch or for a head alone",
+        fix="use 2e-5 to 1e-4 for the encoder; give the head a rate of its own if it needs more",
+        severity="warning" if rate >= ruinous else "note",
+    )
+
+
+@rule("OPT011", "note")
+def decay_on_norms(optimizer: OptimizerEvidence) -> Observation | None:
+    """Weight decay on norms and biases
+
+    Measures: one-dimensional parameters in groups with weight decay above 0.
+
+    Threshold: none. A convention with little measured effect: a note.
+
+    Why: decay draws a norm's scale from 1 towards 0, which is not the simpler function.
+
+    Look-alikes: plain `AdamW(model.parameters())` decays everything by 0.01 and trains well.
+
+    Mend: a second group with `weight_decay=0.0` for parameters of one dimension.
+
+    Reference: Devlin et al. 2019, reference implementation (`exclude_from_weight_decay`).
+    """
+    decayed = {n for g in optimizer.groups if g.weight_decay > 0 for n in g.names if n in optimizer.one_dimensional}
+    if not decayed:
+        return None
+    return Observation(
+        observed=f"{len(decayed):,} norms and biases decay: {shown(decayed)}",
+        expected="weight decay on matrices only",
+        n=len(decayed),
+        cause="all parameters stand in groups with weight decay",
+        fix="put parameters with p.ndim < 2 into a group with weight_decay=0.0",
+    )

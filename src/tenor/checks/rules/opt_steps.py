@@ -1,0 +1,344 @@
+"""Optimizer steps as they happened: gradients, clipping, updates, rates."""
+
+import numpy as np
+
+from tenor.checks.evidence import ProbeEvidence, StepEvidence
+from tenor.checks.finding import CannotTell, Observation, Severity
+from tenor.checks.rule import rule
+from tenor.checks.rules.known import known, shown
+
+MIN_RECORDS = 10
+
+ALWAYS = 0.95
+"""Share of the records that counts as always."""
+
+FAR, VERY_FAR = 10.0, 100.0
+"""Times the limit: a healthy fine-tuning has gradient norms of 1 to 10 and clips at 1."""
+
+UPDATE_SMALL, UPDATE_LARGE = 1e-7, 0.1
+"""Update over weight: 1e-3 is usual from scratch (Karpathy 2022), 1e-5 to 1e-3 in fine-tuning; float32: 6e-8."""
+
+RATE_TOLERANCE, RATE_WRONG = 0.02, 0.1
+"""Of the planned peak; a step more or less in the count is allowed for besides."""
+
+RATIO_TOLERANCE = 0.25
+"""Parts of unequal size shift a mean of means by a few per cent; a missing division by two parts doubles it."""
+
+
+def record(values: np.ndarray | None, what: str) -> np.ndarray:
+    """A recorded series as finite floats, shape (records,); raises `CannotTell` below 10 of them."""
+    try:
+        series = np.asarray(known(values, what), dtype=np.float64).ravel()
+    except (TypeError, ValueError):
+        raise CannotTell(f"{what}: not numbers") from None
+    series = series[np.isfinite(series)]
+    if len(series) < MIN_RECORDS:
+        raise CannotTell(f"{what}: {len(series)} records; {MIN_RECORDS} are needed")
+    return series
+
+
+@rule("OPT012", "error")
+def gradients_not_cleared(steps: StepEvidence) -> Observation | None:
+    """Gradients are not cleared between steps
+
+    Measures: whether parameters hold a gradient when a new accumulation begins.
+
+    Threshold: none may; an exact invariant.
+
+    Why: each step then follows the sum of all gradients since the start: a momentum that never fades, and a norm that
+    grows with time.
+
+    Look-alikes: accumulation over forward passes of one step keeps gradients on purpose; only its beginning is looked
+    at.
+
+    Mend: `optimizer.zero_grad()` before the first backward pass of every step.
+
+    Reference: PyTorch, `torch.optim.Optimizer.zero_grad`.
+    """
+    if not known(steps.gradient_kept, "whether gradients were cleared"):
+        return None
+    return Observation(
+        observed="gradients of an earlier step are there when a new one begins",
+        expected="no gradient, or zeros",
+        n=len(steps.steps),
+        cause="optimizer.zero_grad() is missing, comes between backward and step, or belongs to another optimizer",
+        fix="call optimizer.zero_grad() right after optimizer.step()",
+    )
+
+
+@rule("OPT013", "note", explained_by=("OPT014", "OPT022", "OPT012", "LOS005"))
+def always_clipped(steps: StepEvidence) -> Observation | None:
+    """Every gradient is clipped, by far
+
+    Measures: the gradient norm before clipping over the limit.
+
+    Threshold: above the limit in 95% of at least 10 records, and 10 times in the middle: a note; 100 times: a warning.
+
+    Why: the limit then sets the length of each step and hides the scale of a loss that sums, an accumulation that is
+    not divided, or a gradient that is still scaled.
+
+    Look-alikes: norms of 2 to 10 with a limit of 1 are usual at the start of fine-tuning, and pass.
+
+    Mend: find why the norm is large (sum instead of mean, no division by the accumulation); then clip at the median
+    norm.
+
+    Reference: Pascanu et al. 2013, On the difficulty of training recurrent neural networks.
+    """
+    limit = known(steps.clip_at, "the limit of clipping")
+    norms = record(steps.grad_norm, "the gradient norm")
+    if not limit > 0:
+        raise CannotTell("the limit of clipping is not above 0")
+    ratio, share = float(np.median(norms)) / limit, float(np.mean(norms > limit))
+    if share < ALWAYS or ratio <= FAR:
+        return None
+    return Observation(
+        observed=f"{share:.0%} of {len(norms)} records clipped, at {ratio:,.0f} times the limit in the middle",
+        expected=f"norms of the order of the limit, {limit:g}",
+        n=len(norms),
+        cause="the gradient is on another scale than the limit",
+        fix="check that the loss is a mean and is divided by the accumulation; then raise the limit to the median norm",
+        severity="warning" if ratio > VERY_FAR else "note",
+    )
+
+
+@rule("OPT014", "error")
+def clipped_before_unscaling(steps: StepEvidence) -> Observation | None:
+    """Gradients are clipped before they are unscaled
+
+    Measures: whether clipping sees gradients that still carry the loss scale.
+
+    Threshold: never; an exact invariant.
+
+    Why: scaled by 65,536, every gradient is beyond the limit; unscaled afterwards, it is 65,536 times too short.
+
+    Look-alikes: no loss scaling (bf16, fp32): the order does not matter. `accelerator.clip_grad_norm_` unscales first.
+
+    Mend: `scaler.unscale_(optimizer)` before `clip_grad_norm_`.
+
+    Reference: PyTorch, Automatic Mixed Precision examples, "Gradient clipping".
+    """
+    if not known(steps.clipped_before_unscale, "the order of clipping and unscaling"):
+        return None
+    return Observation(
+        observed="clipping came before unscaling",
+        expected="scaler.unscale_(optimizer), then clip_grad_norm_",
+        n=len(steps.steps),
+        cause="unscale_ is not called before clipping",
+        fix="call scaler.unscale_(optimizer) once before torch.nn.utils.clip_grad_norm_",
+    )
+
+
+@rule("OPT017", "warning", explained_by=("OPT005", "OPT006", "OPT008", "OPT010", "OPT014", "PRC003"))
+def updates_small(steps: StepEvidence) -> Observation | None:
+    """Updates are too small for the weights
+
+    Measures: the norm of the update over that of the weights, in its upper tenth over the records.
+
+    Threshold: 1e-7, about float32's rounding, over at least 10 records.
+
+    Why: such updates are lost in the last bit of the weights.
+
+    Look-alikes: warm-up and the end of a decay have small updates; the upper tenth is not among them. Frozen base: the
+    ratio must be of a tensor that learns.
+
+    Mend: raise the rate; see whether gradients arrive and the schedule is not at 0.
+
+    Reference: Karpathy 2022, makemore part 3 (update-to-data ratio).
+    """
+    ratio = float(np.quantile(record(steps.update_ratio, "the size of updates"), 0.9))
+    if ratio >= UPDATE_SMALL:
+        return None
+    return Observation(
+        observed=f"updates of {ratio:.1e} of the weights",
+        expected="1e-5 to 1e-3",
+        n=len(steps.steps),
+        cause="the rate, the gradient or both are next to nothing",
+        fix="raise the learning rate; check the schedule's factor and the gradient norm",
+    )
+
+
+@rule("OPT018", "warning", explained_by=("OPT007", "OPT012"))
+def updates_large(steps: StepEvidence) -> Observation | None:
+    """Updates are too large for the weights
+
+    Measures: the norm of the update over that of the weights, in the middle over the records.
+
+    Threshold: 0.1, over at least 10 records.
+
+    Why: ten such steps replace the weights; nothing of the pretraining is left.
+
+    Look-alikes: tensors that start at or near zero (biases, LoRA's B) have large ratios at first; the middle is robust.
+
+    Mend: a lower rate, a warm-up.
+
+    Reference: Karpathy 2022, makemore part 3; You et al. 2020, LAMB (trust ratio).
+    """
+    ratio = float(np.median(record(steps.update_ratio, "the size of updates")))
+    if ratio <= UPDATE_LARGE:
+        return None
+    return Observation(
+        observed=f"updates of {ratio:.0%} of the weights",
+        expected="1e-5 to 1e-3",
+        n=len(steps.steps),
+        cause="the learning rate is far too large for these weights",
+        fix="lower the learning rate a hundredfold and add a warm-up",
+    )
+
+
+def rate_deviation(steps: StepEvidence) -> tuple[float, float]:
+    """Share of records off the plan, and the largest deviation over the planned peak; a step's slip is allowed."""
+    actual = np.asarray(known(steps.learning_rate, "the learning rate"), dtype=np.float64).ravel()
+    planned = np.asarray(known(steps.planned_rate, "the planned rate"), dtype=np.float64).ravel()
+    if len(actual) != len(planned) or len(actual) < 2 or len(actual) != len(steps.steps):
+        raise CannotTell("learning rates and plan are not of the same records")
+    peak = float(planned.max())
+    if not peak > 0:
+        raise CannotTell("the planned rate is 0 throughout")
+    per_step = np.abs(np.diff(planned)) / np.maximum(1, np.diff(np.asarray(steps.steps, dtype=np.float64)))
+    deviation = np.abs(actual - planned) - 2 * per_step.max()
+    return float(np.mean(deviation > RATE_TOLERANCE * peak)), float(deviation.max() / peak)
+
+
+@rule("OPT019", "warning", explained_by=("OPT005", "OPT008", "OPT009", "OPT010"))
+def rate_off_plan(steps: StepEvidence) -> Observation | None:
+    """The learning rate is not the planned one
+
+    Measures: the optimizer's rate beside the plan's, record by record, less what two steps' slip explains.
+
+    Threshold: 2% of the peak a warning; 10% of the peak, in more than 10% of the records, an error.
+
+    Why: the rate that a report names is then not the one that trained: a scheduler that steps twice, never, or on
+    another optimizer, or one that starts anew on resume.
+
+    Look-alikes: a scheduler that is one step ahead or behind the record.
+
+    Mend: one scheduler, stepped once after each optimizer step, and restored with the optimizer.
+
+    Reference: PyTorch, `torch.optim.lr_scheduler`.
+    """
+    share, largest = rate_deviation(steps)
+    if largest <= RATE_TOLERANCE:
+        return None
+    return Observation(
+        observed=f"off by up to {largest:.0%} of the peak, in {share:.0%} of the records",
+        expected="the planned rate at each step",
+        n=len(steps.steps),
+        cause="the scheduler is stepped at another rhythm, or not on this optimizer, or was not restored",
+        fix="step the scheduler once after each optimizer.step(), and save and load its state with the optimizer's",
+        severity="error" if largest > RATE_WRONG and share > RATE_WRONG else "warning",
+    )
+
+
+def is_unused_pooler(name: str) -> bool:
+    """BERT's pooler stands idle where a head of one's own pools the tokens."""
+    return "pooler" in name
+
+
+def has_shift_freedom(name: str) -> bool:
+    """A bias's gradient can be exactly zero: a key's bias shifts all scores alike, and softmax takes it out."""
+    return name.endswith("bias")
+
+
+@rule("OPT020", "error", explained_by=("MOD005", "LOS004", "LOS002"))
+def no_gradient(probe: ProbeEvidence) -> Observation | None:
+    """Learning parameters receive no gradient
+
+    Measures: learning parameters without any gradient, or with one of zeros that a few steps don't change, after a
+    backward pass through the model's own loss.
+
+    Threshold: none without gradient, an exact invariant (an idle pooler: a note). A matrix with zeros is a warning.
+
+    Why: a `detach`, `no_grad`, `.data`, an argmax or an unused layer stands between them and the loss: they never
+    learn.
+
+    Look-alikes: an idle pooler; the bias of keys, whose gradient is zero in theory; under a head or LoRA matrix that
+    starts at zero gradients arrive from the second step on, and pass.
+
+    Mend: print `p.grad is None` along the layers from the top down; the cut is where it first becomes True. Freeze
+    what is not meant to learn.
+
+    Reference: PyTorch, Autograd mechanics.
+    """
+    without = known(probe.parameters_without_gradient, "which parameters receive a gradient")
+    dead = [name for name in probe.parameters_with_zero_gradient or () if not has_shift_freedom(name)]
+    cut = [name for name in without if not is_unused_pooler(name)]
+    severity: Severity = "error" if cut else "warning" if dead else "note"
+    if not without and not dead:
+        return None
+    parts = [f"{len(without):,} without a gradient ({shown(without)})"] if without else []
+    parts += [f"{len(dead):,} with zeros ({shown(dead)})"] if dead else []
+    return Observation(
+        observed="; ".join(parts),
+        expected="a gradient in every learning parameter",
+        n=len(without) + len(dead),
+        cause="the graph is cut between them and the loss"
+        if cut
+        else "they are not used, or their activations are dead",
+        fix="look for detach, no_grad, .data, argmax or an unused layer above them; freeze what should not learn",
+        severity=severity,
+    )
+
+
+@rule("OPT021", "error", explained_by=("OPT001", "OPT002", "OPT004", "OPT005", "OPT014", "OPT020", "PRC003", "PRC004"))
+def never_moved(steps: StepEvidence) -> Observation | None:
+    """Learning parameters never moved
+
+    Measures: learning parameters whose values are the same, bit by bit, as before the first step.
+
+    Threshold: none after two steps at a rate above 0; an exact invariant (an idle pooler or biases alone: a note).
+
+    Why: whatever the plan says, these weights are as they were.
+
+    Look-alikes: a warm-up whose first rate is 0; an idle pooler.
+
+    Mend: see whether they are in the optimizer, receive a gradient, and have a rate above 0.
+
+    Reference: Karpathy 2019, A Recipe for Training Neural Networks.
+    """
+    if steps.learning_rate is not None and np.count_nonzero(np.asarray(steps.learning_rate) > 0) < 2:
+        raise CannotTell("fewer than two records at a learning rate above 0")
+    if len(steps.steps) < 2:
+        raise CannotTell(f"{len(steps.steps)} records of steps; 2 are needed")
+    still = known(steps.learning_still, "whether learning parameters moved")
+    if not still:
+        return None
+    idle = all(is_unused_pooler(name) or has_shift_freedom(name) for name in still)
+    return Observation(
+        observed=f"{len(still):,} learning parameters unchanged: {shown(still)}",
+        expected="every learning parameter has changed",
+        n=len(still),
+        cause="they are not in the optimizer, receive no gradient, or their updates are rounded away",
+        fix="check the optimizer's groups, p.grad, the rate and the weights' type for these names",
+        severity="note" if idle else "error",
+    )
+
+
+@rule("OPT022", "warning", explained_by=("LOS005",))
+def accumulation_not_scaled(steps: StepEvidence) -> Observation | None:
+    """Accumulated gradients are not scaled to one step
+
+    Measures: the sum of the losses on which `backward` was called within one step, over the mean loss of its rows.
+
+    Threshold: 1 within 25%, with two or more forward passes per step.
+
+    Why: not divided, the gradient grows with the accumulation: plain gradient descent takes longer steps, and clipping
+    shortens all of them; divided twice (by the loop and by `accelerator.accumulate`), it shrinks.
+
+    Look-alikes: parts of unequal size, whose mean of means differs by some per cent; one forward pass per step.
+
+    Mend: divide each loss by the number of forward passes (or by the rows of the whole step), once.
+
+    Reference: transformers, "Fixing gradient accumulation" (Hugging Face, 2024).
+    """
+    ratio, parts = known(steps.backward_ratio, "the accumulated loss"), known(steps.parts_per_step, "the accumulation")
+    if parts < 2:
+        return None
+    if abs(ratio - 1) <= RATIO_TOLERANCE:
+        return None
+    return Observation(
+        observed=f"{parts} forward passes add up to {ratio:.2g} times the mean loss",
+        expected="1",
+        n=parts,
+        cause="the loss is not divided by the number of passes" if ratio > 1 else "the loss is divided more than once",
+        fix=f"divide each loss by {parts} before backward, once",
+    )

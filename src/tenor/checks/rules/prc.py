@@ -1,0 +1,151 @@
+"""Number types: whether the processor computes them, and whether small gradients and updates survive."""
+
+from tenor.checks.evidence import PrecisionEvidence, StepEvidence
+from tenor.checks.finding import CannotTell, Observation
+from tenor.checks.rule import rule
+from tenor.checks.rules.known import known
+
+CPU_SLOWDOWN = 120.0
+"""160 GFLOP/s in float32 and 1.3 in emulated bfloat16, on two AVX2 cores with PyTorch 2.13."""
+
+WORTH_SAYING, RUINOUS = 1.5, 10.0
+"""Slowdowns: below the first, half the memory may be worth it; above the second nobody wants it."""
+
+MIN_ATTEMPTS = 20
+CALIBRATION_SKIPS = 16
+"""A loss scale that starts at 2^16 and halves on overflow has skipped its way to 1 after 16 steps."""
+
+MANY_SKIPPED, MOST_SKIPPED = 0.1, 0.5
+
+
+@rule("PRC001", "error")
+def type_is_emulated(precision: PrecisionEvidence) -> Observation | None:
+    """A 16-bit type that the processor only emulates
+
+    Measures: whether the processor multiplies matrices of the chosen type itself and, where it was timed, how many
+    times longer a product takes than in float32.
+
+    Threshold: 10 times is an error, 1.5 a warning. Not timed: an error on a CPU (measured there: 120 times), a warning
+    on a GPU.
+
+    Why: autocast to bfloat16 on a CPU without AMX or AVX-512 BF16 turns an hour into days.
+
+    Look-alikes: a processor with the instructions; half the memory bought at little cost in time.
+
+    Mend: `precision: auto`, or fp32 on this device.
+
+    Reference: Tenor's own measurement on AVX2; oneDNN, Data types ("hardware limitations").
+    """
+    if precision.kind == "fp32" or precision.computed_in_hardware:
+        return None
+    on_cpu = precision.device.startswith("cpu")
+    slowdown = precision.slowdown
+    if slowdown is not None and slowdown < WORTH_SAYING:
+        return None
+    ruinous = on_cpu if slowdown is None else slowdown >= RUINOUS
+    if slowdown is not None:
+        figure = f"a matrix product takes {slowdown:.0f} times as long as in fp32"
+    elif on_cpu:
+        figure = f"on processors of its kind about {CPU_SLOWDOWN:.0f} times slower than fp32"
+    else:
+        figure = "its slowdown was not measured"
+    return Observation(
+        observed=f"{precision.kind} on {precision.device}, which has no instructions for it; {figure}",
+        expected="a type that the processor computes in hardware",
+        n=1,
+        cause=f"the processor emulates {precision.kind}, number by number",
+        fix="use precision fp32 on this device (auto picks it)",
+        severity="error" if ruinous else "warning",
+    )
+
+
+@rule("PRC002", "error")
+def fp16_without_scaling(precision: PrecisionEvidence) -> Observation | None:
+    """Float16 without loss scaling
+
+    Measures: the number type of the forward pass, and whether the loss is scaled before the backward pass.
+
+    Threshold: float16 needs scaling; an exact requirement of the type's range, whose smallest number is 6e-8.
+
+    Why: gradients below that become zero, first in the lower layers, and training stalls without a word.
+
+    Look-alikes: bfloat16 has float32's range and needs none; float16 for inference alone needs none.
+
+    Mend: `torch.amp.GradScaler`, `accelerate` with mixed_precision="fp16", or bfloat16 where there is hardware for it.
+
+    Reference: Micikevicius et al. 2018, Mixed Precision Training.
+    """
+    if precision.kind != "fp16" or precision.loss_scaling:
+        return None
+    return Observation(
+        observed="fp16 forward and backward, the loss unscaled",
+        expected="loss scaling with fp16",
+        n=1,
+        cause="gradients below 6e-8 are zero in float16",
+        fix="scale the loss with torch.amp.GradScaler, or use bf16 or fp32",
+    )
+
+
+@rule("PRC003", "error", explained_by=("LOS007", "LOS008"))
+def scaling_skips_steps(steps: StepEvidence) -> Observation | None:
+    """Loss scaling skips many steps
+
+    Measures: optimizer steps skipped for non-finite gradients, beyond the 16 that may calibrate the scale, as a share
+    of the steps so far.
+
+    Threshold: 10% a warning, half an error; at least 20 steps.
+
+    Why: a skipped step changes nothing; a schedule that counts it decays the rate all the same.
+
+    Look-alikes: the first few steps, while the scale falls from 65,536; one in a couple of thousand, when it is raised.
+
+    Mend: bf16 or fp32; else a lower rate, and a look for the layer that overflows
+    (`torch.autograd.set_detect_anomaly`).
+
+    Reference: Micikevicius et al. 2018; PyTorch, `torch.amp.GradScaler`.
+    """
+    skipped = known(steps.skipped_steps, "how many steps loss scaling skipped")
+    attempts = int(max(steps.steps)) if len(steps.steps) else 0
+    if attempts < MIN_ATTEMPTS:
+        raise CannotTell(f"{attempts} steps so far; {MIN_ATTEMPTS} are needed")
+    count = int(skipped.sum())
+    share = max(0, count - CALIBRATION_SKIPS) / attempts
+    if share <= MANY_SKIPPED:
+        return None
+    return Observation(
+        observed=f"{count:,} of {attempts:,} steps skipped",
+        expected="a few at the start, then next to none",
+        n=attempts,
+        cause="the gradient overflows float16 however small the scale, or is not a number",
+        fix="use bf16 or fp32; else lower the rate and find the first layer with a non-finite output",
+        severity="error" if share > MOST_SKIPPED else "warning",
+    )
+
+
+@rule("PRC004", "warning")
+def weights_in_16_bits(precision: PrecisionEvidence) -> Observation | None:
+    """Learning weights are stored in 16 bits
+
+    Measures: the type in which learning weights are stored.
+
+    Threshold: float32 for weights that learn.
+
+    Why: bfloat16 keeps 8 bits: an update below 1/512 of a weight is rounded away, and fine-tuning updates are 1/10,000.
+    Training seems to run and the weights stand still.
+
+    Look-alikes: frozen weights in 16 or fewer bits under learning float32 adapters (QLoRA) are fine; so are optimizers
+    with stochastic rounding or a float32 master copy.
+
+    Mend: load in float32 (`dtype=torch.float32`) and let autocast choose the type of products.
+
+    Reference: Micikevicius et al. 2018 (master weights); Zamirai et al. 2020, Revisiting BFloat16 Training.
+    """
+    if precision.weights_kind in ("fp32", "fp64"):
+        return None
+    return Observation(
+        observed=f"learning weights in {precision.weights_kind}",
+        expected="fp32",
+        n=1,
+        cause="the model was loaded or cast to a 16-bit type, and the updates are smaller than its rounding",
+        fix="load with dtype=torch.float32 and use autocast for the forward pass",
+    )
