@@ -10,12 +10,16 @@ from rich.console import Console
 from tenor.config.loading import load_config
 from tenor.config.schema import Config
 from tenor.errors import RefusedError, UserError
+from tenor.model.classifier import RANDOM
 from tenor.runs.directory import RunDirectory
 from tenor.runs.files import read_json
 from tenor.workflows.train import train
 
-ROWS = 400
-"""Training rows of a rerun: enough for a fault to show, few enough for minutes."""
+ROWS = 1000
+"""Training rows of a rerun: enough to learn from, few enough for minutes."""
+
+EPOCHS, EPOCHS_FROM_RANDOM = 2, 8
+"""Passes of a rerun: random weights need more of them before they predict anything."""
 
 TEST_ROWS = 20
 """Test rows of a rerun: it is judged on the validation rows, so a handful is enough."""
@@ -52,10 +56,9 @@ class Confirmation:
 
     @property
     def confirmed(self) -> bool:
-        """Whether more classes are predicted, or errors are gone, once the fault is mended."""
-        return self.predicted_classes_after > self.predicted_classes_before or (
-            len(self.codes_after) < len(self.codes_before)
-        )
+        """Whether the symptoms, which are errors on results, are there with the fault and gone without it."""
+        symptoms = {code for code in self.codes_before if code.startswith("EVL")}
+        return bool(symptoms) and not symptoms & set(self.codes_after)
 
 
 def confirm(run: RunDirectory, code: str, root: Path, console: Console) -> Confirmation:
@@ -73,15 +76,15 @@ def confirm(run: RunDirectory, code: str, root: Path, console: Console) -> Confi
 
 
 def _shortened(config: Config) -> Config:
-    rows = min(config.data.subset.size or ROWS, ROWS)
+    epochs = EPOCHS_FROM_RANDOM if config.model.name == RANDOM else EPOCHS
     changes = {
         "name": f"confirm-{config.name}"[:64],
         "data": {
-            "subset": {"size": rows},
+            "subset": {"size": ROWS},
             "validation": {"size": 200},
             "test_size": config.data.test_size or TEST_ROWS,
         },
-        "training": {"epochs": min(config.training.epochs, 2), "trackers": ()},
+        "training": {"epochs": epochs, "trackers": ()},
         "evaluation": {"text_baseline": False},
         "checks": {"policy": "warn", "probe_seconds": 0.0},
     }
