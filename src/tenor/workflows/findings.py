@@ -32,17 +32,20 @@ class RunFindings:
         """All findings so far."""
         return tuple(finding for report in self._reports for finding in report.findings)
 
-    def add(self, report: Report, shown: bool = False) -> None:
-        """Show and keep a report.
+    def keep(self, report: Report) -> None:
+        """Keep a report that was shown and acted upon already, as the watchdog's is."""
+        self._reports.append(report)
+        self._write()
+
+    def add(self, report: Report) -> None:
+        """Keep a report, show it, and act upon it.
 
         Raises:
             RefusedError: it holds an error that was not allowed, and the policy is to stop.
         """
-        self._reports.append(report)
-        self._write()
-        if not shown:
-            self._console.print(summary_line(report), highlight=False)
-            self._console.print(findings_view(report.findings))
+        self.keep(report)
+        self._console.print(summary_line(report), highlight=False)
+        self._console.print(findings_view(report.findings))
         if report.errors and self._checks.policy == "stop":
             code = report.errors[0].code
             found = ", ".join(f"{finding.code} ({finding.title})" for finding in report.errors)

@@ -1,6 +1,5 @@
 """What a run shows a person before its first step and at its end."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +8,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from tenor.config.schema import Config
 from tenor.data.batching import TokenExamples
 from tenor.data.dataset import Absent, LabelledText
 from tenor.evaluation.evaluate import SplitResult
-from tenor.evaluation.tables import ResultRow, confusion_table, per_class_table, results_table
+from tenor.evaluation.tables import confusion_table, per_class_table, results_table
 from tenor.runs.directory import RunDirectory
 from tenor.training.overview import (
     Cost,
@@ -53,12 +53,17 @@ def show_overview(console: Console, prepared: Prepared) -> None:
 def show_finish(
     console: Console,
     run: RunDirectory,
-    rows: Sequence[ResultRow],
+    config: Config,
     results: dict[str, SplitResult],
     test: LabelledText | Absent,
     timings: dict[str, float],
 ) -> None:
     """The table of results, and where everything lies."""
+    rows = [
+        row
+        for split, found in results.items()
+        for row in result_rows(config.name, split, found, config.evaluation.confidence)
+    ]
     console.print()
     console.print(results_table(rows))
     if isinstance(test, Absent):

@@ -29,7 +29,7 @@ from tenor.training.progress import progress_line
 from tenor.training.state import TrainState
 from tenor.workflows.export_model import save_model
 from tenor.workflows.findings import RunFindings, evaluation_report
-from tenor.workflows.measure import fit_baselines, measure_split, result_rows
+from tenor.workflows.measure import fit_baselines, measure_split
 from tenor.workflows.outcome import Outcome, checkpoint_rows, recorded_outcome
 from tenor.workflows.preflight import run_preflight
 from tenor.workflows.prepare import Prepared, data_fingerprint, make_examples, prepare, present_splits
@@ -129,14 +129,9 @@ def _run(
             times.append(time.perf_counter())
             timings = dict(zip(("preflight", "encode", "train", "evaluate"), np.diff(times).tolist(), strict=True))
             update_manifest(run, timings=timings)
+            show_finish(console, run, config, result.results, prepared.splits.test, timings)
             findings.add(evaluation_report(config, result.results, state, result.checkpoint_sha256, findings.found))
             findings.close()
-    rows = [
-        row
-        for split, found in result.results.items()
-        for row in result_rows(config.name, split, found, config.evaluation.confidence)
-    ]
-    show_finish(console, run, rows, result.results, prepared.splits.test, timings)
     return result
 
 

@@ -73,7 +73,7 @@ def watched_fit(
         ) from error
     finally:
         recorder.close()
-        findings.add(watchdog.report, shown=True)
+        findings.keep(watchdog.report)
 
 
 def _is_out_of_memory(error: Exception) -> bool:
