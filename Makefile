@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-slow check format rule-pages clean
+.PHONY: demo test test-slow check format rule-pages bench-dropout bench-peak clean
 
 demo: $(INSTALLED)
 	$(BIN)/tenor train demo
@@ -25,6 +25,12 @@ check: $(INSTALLED)
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+bench-dropout: $(INSTALLED)
+	$(BIN)/python benchmarks/dropout.py
+
+bench-peak: $(INSTALLED)
+	$(BIN)/python benchmarks/peak.py
 
 rule-pages: $(INSTALLED)
 	$(BIN)/python -m tenor.checks.document docs/rules

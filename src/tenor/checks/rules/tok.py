@@ -262,11 +262,12 @@ def text_cut_off(tokens: TokenEvidence) -> Observation | None:
     lost = 1 - kept.sum() / full.sum()
     if lost < CUT_NOTE:
         return None
+    keeps_both_ends = tokens.truncation == "head_tail"
     return Observation(
         observed=f"{lost:.0%} of the tokens are cut off, from {np.mean(kept < full):.0%} of the texts",
         expected=f"below {CUT_NOTE:.0%}",
         n=len(full),
         cause=f"the longest sequence kept has {kept.max():,} tokens; the median text has {np.median(full):,.0f}",
-        fix="raise data.max_length, or keep both ends with data.truncation=head_tail",
+        fix="raise data.max_length" + ("" if keeps_both_ends else ", or keep both ends with data.truncation=head_tail"),
         severity="warning" if lost > CUT_WARNING and tokens.truncation == "head" else "note",
     )
