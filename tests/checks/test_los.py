@@ -9,7 +9,7 @@ import pytest
 from tenor.checks.evidence import ProbeEvidence, StepEvidence
 from tenor.checks.finding import CannotTell
 from tenor.checks.rule import Rule
-from tenor.checks.rules import los
+from tenor.checks.rules import los_experiments, los_function, los_training
 
 HEALTHY = ProbeEvidence(
     2,
@@ -32,7 +32,8 @@ HEALTHY = ProbeEvidence(
 )
 SQUASHED = {"loss_when_right": 0.313, "loss_when_inverted": 1.313}
 SMOOTHED = {"loss_when_right": 0.5, "loss_when_inverted": 9.5}
-RULES = [rule for rule in vars(los).values() if isinstance(rule, Rule)]
+FAMILIES = (los_function, los_experiments, los_training)
+RULES = [rule for family in FAMILIES for rule in vars(family).values() if isinstance(rule, Rule)]
 
 
 def severity(rule: Rule, evidence: Any) -> str | None:
@@ -44,26 +45,30 @@ def severity(rule: Rule, evidence: Any) -> str | None:
     ("rule", "change", "expected"),
     [
         *((rule, {}, None) for rule in RULES if rule.needs == (ProbeEvidence,)),
-        (los.starts_far_from_uninformed, {"initial_loss": 1.5}, "note"),
-        (los.starts_far_from_uninformed, {"initial_loss": 22.0}, "warning"),
-        (los.starts_far_from_uninformed, {"initial_loss": 0.1}, None),
-        (los.starts_far_from_uninformed, {"initial_loss": 3.1, "n_classes": 20}, None),
-        (los.softmax_before_loss, {"rows_sum_to_one": True}, "error"),
-        (los.softmax_before_loss, SQUASHED, "error"),
-        (los.softmax_before_loss, SMOOTHED, None),
-        (los.loss_is_inverted, {"loss_when_right": 10.0, "loss_when_inverted": 5e-5}, "error"),
-        (los.loss_is_inverted, {"loss_when_right": -10.0, "loss_when_inverted": 10.0}, None),
-        (los.loss_does_not_reward, {"loss_when_right": 0.693, "loss_when_inverted": 0.693}, "error"),
-        (los.loss_does_not_reward, {"loss_gradient": 0.0}, "error"),
-        (los.loss_does_not_reward, SMOOTHED, None),
-        (los.loss_does_not_reward, {**SMOOTHED, "loss_when_right": 1.0}, None),
-        (los.loss_sums, {"mean_of_loss": 2.0}, "warning"),
-        (los.cannot_overfit, {"overfit_errors": 10, "overfit_loss": (0.7, 0.69)}, "error"),
-        (los.cannot_overfit, {"overfit_errors": 7, "overfit_loss": (0.7, 0.5)}, "warning"),
-        (los.cannot_overfit, {"overfit_errors": 7, "overfit_loss": (0.7, 0.5), "learning_share": 0.01}, None),
-        (los.cannot_overfit, {"overfit_errors": 0, "overfit_loss": (0.02, 0.019)}, None),
-        (los.learning_ignores_text, {"overfit_responds": (0.69, 0.69)}, "warning"),
-        (los.random_labels_learned_as_fast, {"real_labels_loss": 0.75}, "warning"),
+        (los_function.starts_far_from_uninformed, {"initial_loss": 1.5}, "note"),
+        (los_function.starts_far_from_uninformed, {"initial_loss": 22.0}, "warning"),
+        (los_function.starts_far_from_uninformed, {"initial_loss": 0.1}, None),
+        (los_function.starts_far_from_uninformed, {"initial_loss": 3.1, "n_classes": 20}, None),
+        (los_function.softmax_before_loss, {"rows_sum_to_one": True}, "error"),
+        (los_function.softmax_before_loss, SQUASHED, "error"),
+        (los_function.softmax_before_loss, SMOOTHED, None),
+        (los_function.loss_is_inverted, {"loss_when_right": 10.0, "loss_when_inverted": 5e-5}, "error"),
+        (los_function.loss_is_inverted, {"loss_when_right": -10.0, "loss_when_inverted": 10.0}, None),
+        (los_function.loss_does_not_reward, {"loss_when_right": 0.693, "loss_when_inverted": 0.693}, "error"),
+        (los_function.loss_does_not_reward, {"loss_gradient": 0.0}, "error"),
+        (los_function.loss_does_not_reward, SMOOTHED, None),
+        (los_function.loss_does_not_reward, {**SMOOTHED, "loss_when_right": 1.0}, None),
+        (los_function.loss_sums, {"mean_of_loss": 2.0}, "warning"),
+        (los_experiments.cannot_overfit, {"overfit_errors": 10, "overfit_loss": (0.7, 0.69)}, "error"),
+        (los_experiments.cannot_overfit, {"overfit_errors": 7, "overfit_loss": (0.7, 0.5)}, "warning"),
+        (
+            los_experiments.cannot_overfit,
+            {"overfit_errors": 7, "overfit_loss": (0.7, 0.5), "learning_share": 0.01},
+            None,
+        ),
+        (los_experiments.cannot_overfit, {"overfit_errors": 0, "overfit_loss": (0.02, 0.019)}, None),
+        (los_experiments.learning_ignores_text, {"overfit_responds": (0.69, 0.69)}, "warning"),
+        (los_experiments.random_labels_learned_as_fast, {"real_labels_loss": 0.75}, "warning"),
     ],
 )
 def test_loss_rules_before_training(rule: Rule, change: dict[str, Any], expected: str | None) -> None:
@@ -88,25 +93,25 @@ FLAT = 0.693 + noise(0.01)
 @pytest.mark.parametrize(
     ("rule", "evidence", "expected"),
     [
-        (los.loss_is_flat, record(FALLING), None),
-        (los.loss_is_flat, record(FLAT), "warning"),
-        (los.loss_is_flat, record(FLAT, total_steps=800), "error"),
-        (los.loss_is_flat, record(np.linspace(0.69, 0.66, N) + noise(0.01)), None),  # A frozen base, slowly.
-        (los.loss_is_flat, record(0.1 + noise(0.01)), None),
-        (los.loss_is_flat, record(0.199 + noise(0.004), label_counts=np.tile([95, 5], (N, 1))), "warning"),
-        (los.not_a_number, record(FALLING, grad_norm=np.ones(N)), None),
-        (los.not_a_number, record(np.r_[FALLING, np.nan]), "error"),
-        (los.not_a_number, record(FALLING, grad_norm=np.r_[np.inf, np.ones(N - 1)]), "error"),
+        (los_training.loss_is_flat, record(FALLING), None),
+        (los_training.loss_is_flat, record(FLAT), "warning"),
+        (los_training.loss_is_flat, record(FLAT, total_steps=800), "error"),
+        (los_training.loss_is_flat, record(np.linspace(0.69, 0.66, N) + noise(0.01)), None),  # A frozen base, slowly.
+        (los_training.loss_is_flat, record(0.1 + noise(0.01)), None),
+        (los_training.loss_is_flat, record(0.199 + noise(0.004), label_counts=np.tile([95, 5], (N, 1))), "warning"),
+        (los_training.not_a_number, record(FALLING, grad_norm=np.ones(N)), None),
+        (los_training.not_a_number, record(np.r_[FALLING, np.nan]), "error"),
+        (los_training.not_a_number, record(FALLING, grad_norm=np.r_[np.inf, np.ones(N - 1)]), "error"),
         (
-            los.not_a_number,
+            los_training.not_a_number,
             record(FALLING, grad_norm=np.r_[np.inf, np.ones(N - 1)], skipped_steps=np.r_[1, np.zeros(N - 1)]),
             None,
         ),
-        (los.loss_diverges, record(FALLING), None),
-        (los.loss_diverges, record(FLAT), None),
-        (los.loss_diverges, record(np.r_[FALLING, np.full(20, 3.0)]), "error"),
-        (los.loss_diverges, record(np.r_[FALLING, 0.7 + noise(0.01, n=20)]), "warning"),
-        (los.loss_diverges, record(np.r_[FALLING, 5.0, FALLING[-20:]]), None),
+        (los_training.loss_diverges, record(FALLING), None),
+        (los_training.loss_diverges, record(FLAT), None),
+        (los_training.loss_diverges, record(np.r_[FALLING, np.full(20, 3.0)]), "error"),
+        (los_training.loss_diverges, record(np.r_[FALLING, 0.7 + noise(0.01, n=20)]), "warning"),
+        (los_training.loss_diverges, record(np.r_[FALLING, 5.0, FALLING[-20:]]), None),
     ],
 )
 def test_loss_rules_during_training(rule: Rule, evidence: StepEvidence, expected: str | None) -> None:
@@ -116,9 +121,9 @@ def test_loss_rules_during_training(rule: Rule, evidence: StepEvidence, expected
 @pytest.mark.parametrize("seed", range(10))
 def test_no_alarm_whatever_the_seed(seed: int) -> None:
     noisy = record(np.geomspace(0.7, 0.15, 200) * np.exp(noise(0.4, seed, 200)), total_steps=2000)
-    assert los.loss_diverges(noisy) is None
+    assert los_training.loss_diverges(noisy) is None
     with pytest.raises(CannotTell):
-        los.loss_is_flat(record(0.693 + noise(0.3, seed)))
+        los_training.loss_is_flat(record(0.693 + noise(0.3, seed)))
 
 
 @pytest.mark.parametrize(
@@ -137,11 +142,11 @@ def test_collapse_of_training_predictions(
     evidence = record(
         FLAT, total_steps=total, predicted_counts=np.tile(predicted, (N, 1)), label_counts=np.tile(labels, (N, 1))
     )
-    assert severity(los.predictions_collapse, evidence) == expected
+    assert severity(los_training.predictions_collapse, evidence) == expected
 
 
 def test_early_collapse_is_not_judged() -> None:
     ones = np.tile([32, 0], (N, 1))
     evidence = record(FLAT, total_steps=100_000, predicted_counts=ones, label_counts=np.tile([16, 16], (N, 1)))
     with pytest.raises(CannotTell):
-        los.predictions_collapse(evidence)
+        los_training.predictions_collapse(evidence)

@@ -15,10 +15,11 @@ from tenor.checks.evidence import ProbeEvidence
 from tenor.checks.finding import CannotTell
 from tenor.checks.probes import probe
 from tenor.checks.rule import Rule
-from tenor.checks.rules import los, mod, opt_steps
+from tenor.checks.rules import los_experiments, los_function, los_training, mod, opt_steps
 from tiny_models import load_tiny
 
-RULES = [rule for family in (los, mod, opt_steps) for rule in vars(family).values() if isinstance(rule, Rule)]
+FAMILIES = (los_function, los_experiments, los_training, mod, opt_steps)
+RULES = [rule for family in FAMILIES for rule in vars(family).values() if isinstance(rule, Rule)]
 PLENTY = 600.0
 """Seconds: the number of steps must bind, not the machine."""
 

@@ -1,0 +1,191 @@
+"""The loss function itself: what it rewards, and where a fresh head starts."""
+
+import math
+
+from tenor.checks.evidence import ProbeEvidence
+from tenor.checks.finding import CannotTell, Observation
+from tenor.checks.rule import rule
+from tenor.checks.rules.known import known
+from tenor.checks.rules.los_causes import uninformed
+
+FAR_ABOVE, VERY_FAR_ABOVE = 1.5, 3.0
+"""Times ln K: a fresh head's logits are about 0.1 apart; 1.5 ln K takes logits several units apart."""
+
+SQUASHED_FLOOR, SQUASHED_GAP = 0.1, 1.5
+"""Values in [0, 1] taken for logits leave a loss of at least ln(1+1/e) = 0.31 and differ by at most about 1."""
+
+UNREWARDED = 0.01
+"""Of the larger of two losses: below it they count as the same."""
+
+SUMS = 1.5
+"""Half-way between a mean (1) and a sum (2)."""
+
+
+@rule("LOS001", "warning", explained_by=("LOS005", "LOS003", "MOD001"))
+def starts_far_from_uninformed(probe: ProbeEvidence) -> Observation | None:
+    """The first loss is far above that of knowing nothing
+
+    Measures: the mean loss on real batches before the first step, over ln K.
+
+    Threshold: 1.5 a note, 3 a warning. A heuristic, since losses may be weighted.
+
+    Why: a fresh head knows nothing and should say so: ln 2 = 0.69 for two classes. Far above, it is certain of wrong
+    answers: weights too large, inputs not normalised, a sum instead of a mean, labels counted from 1.
+
+    Look-alikes: a head that was fine-tuned before starts lower, focal loss too; both pass.
+
+    Mend: draw the head's weights with a standard deviation of 0.02; check that labels are 0 … K-1 and the loss a mean.
+
+    Reference: Karpathy 2019, A Recipe for Training Neural Networks ("verify loss @ init").
+    """
+    loss, expected = known(probe.initial_loss, "the first loss"), uninformed(probe.n_classes)
+    if not math.isfinite(loss):
+        raise CannotTell("the first loss is not a number; LOS007 judges that")
+    if loss <= FAR_ABOVE * expected:
+        return None
+    return Observation(
+        observed=f"{loss:.3f} nats on {probe.n_examples} examples",
+        expected=f"about ln {probe.n_classes} = {expected:.3f}",
+        n=probe.n_examples,
+        cause="the untrained head is certain of wrong answers, or the loss is not a mean of nats",
+        fix="look at the first logits: their spread should be about 0.1; then at labels and at the loss's reduction",
+        severity="warning" if loss > VERY_FAR_ABOVE * expected else "note",
+    )
+
+
+def squashes(probe: ProbeEvidence) -> bool:
+    """Whether the loss takes values in [0, 1] for logits: bounded from 0 when right, and from above when wrong."""
+    right, wrong = probe.loss_when_right, probe.loss_when_inverted
+    if right is None or wrong is None:
+        return False
+    return right > SQUASHED_FLOOR and 0 < wrong - right < SQUASHED_GAP
+
+
+@rule("LOS002", "error")
+def softmax_before_loss(probe: ProbeEvidence) -> Observation | None:
+    """A softmax or sigmoid stands before the loss
+
+    Measures: whether the model's outputs are non-negative and sum to 1 per row; and the loss on logits that are right
+    or wrong by a margin of 10.
+
+    Threshold: outputs that are a distribution; or a loss above 0.1 when right that is less than 1.5 larger when wrong.
+    An exact consequence: cross-entropy on values in [0, 1] can't fall below ln(1 + (K-1)/e).
+
+    Why: cross-entropy applies a softmax itself. After another one gradients shrink, the loss stalls at 0.31 for two
+    classes, and confidence is wrong.
+
+    Look-alikes: label smoothing keeps a loss above 0 when right, but a large one when wrong; a log-softmax before
+    cross-entropy changes nothing; NLLLoss wants log-probabilities. All pass.
+
+    Mend: return raw logits from the model and give them to `torch.nn.functional.cross_entropy`.
+
+    Reference: PyTorch, `torch.nn.CrossEntropyLoss` ("unnormalized logits").
+    """
+    if probe.rows_sum_to_one is None and (probe.loss_when_right is None or probe.loss_when_inverted is None):
+        raise CannotTell("neither the model's outputs nor the loss on given logits were looked at")
+    if not probe.rows_sum_to_one and not squashes(probe):
+        return None
+    floor = math.log1p((probe.n_classes - 1) / math.e)
+    observed = (
+        "the model's outputs are non-negative and sum to 1 in each row"
+        if probe.rows_sum_to_one
+        else f"loss {probe.loss_when_right:.3f} on logits right by 10, {probe.loss_when_inverted:.3f} wrong by 10"
+    )
+    return Observation(
+        observed=observed,
+        expected="raw logits into the loss: nearly 0 when right by 10, about 10 when wrong",
+        n=max(1, probe.n_examples),
+        cause=f"a softmax or sigmoid comes before cross-entropy, which can then not fall below {floor:.2f}",
+        fix="remove it from the model's forward (or the loss), and apply softmax only to report probabilities",
+    )
+
+
+@rule("LOS003", "error")
+def loss_is_inverted(probe: ProbeEvidence) -> Observation | None:
+    """The loss rewards wrong answers
+
+    Measures: the loss on logits that are right, and on logits that are wrong, by a margin of 10.
+
+    Threshold: right must cost less than wrong; an exact invariant.
+
+    Why: a lost or superfluous minus sign trains the model to be wrong: accuracy falls far below chance.
+
+    Look-alikes: none for classification; gradient ascent on purpose (adversarial examples) is not training.
+
+    Mend: minimise the negative log-probability; `nll_loss` carries the minus already.
+
+    Reference: PyTorch, `torch.nn.NLLLoss`.
+    """
+    right = known(probe.loss_when_right, "the loss on right logits")
+    wrong = known(probe.loss_when_inverted, "the loss on wrong logits")
+    if not right - wrong > UNREWARDED * max(abs(right), abs(wrong)):
+        return None
+    return Observation(
+        observed=f"loss {right:.3f} when right, {wrong:.3f} when wrong",
+        expected="less when right",
+        n=probe.n_classes,
+        cause="the sign of the loss, or the order of the classes in it, is turned round",
+        fix="use torch.nn.functional.cross_entropy(logits, labels) as it is",
+    )
+
+
+@rule("LOS004", "error", explained_by=("MOD001", "MOD008"))
+def loss_does_not_reward(probe: ProbeEvidence) -> Observation | None:
+    """The loss does not reward the right class
+
+    Measures: the loss on logits that are right, and on logits that are wrong, by a margin of 10; and its gradient with
+    respect to equal logits.
+
+    Threshold: the two must differ by 1% of the larger, and the gradient must not be 0; an exact invariant.
+
+    Why: a loss that is constant, detached, rounded or made from an argmax has no gradient: nothing can be learned.
+
+    Look-alikes: label smoothing costs more on logits right by 10 than on equal ones, by design; a hinge or squared loss
+    is another shape and still rewards.
+
+    Mend: compute the loss from the logits themselves, in the graph: no argmax, `.item()`, `.detach()`, `torch.tensor`.
+
+    Reference: PyTorch, Autograd mechanics.
+    """
+    right = known(probe.loss_when_right, "the loss on right logits")
+    wrong = known(probe.loss_when_inverted, "the loss on wrong logits")
+    cut = probe.loss_gradient is not None and probe.loss_gradient == 0
+    if not cut and abs(wrong - right) >= UNREWARDED * max(abs(right), abs(wrong)) > 0:
+        return None
+    gradient = "" if probe.loss_gradient is None else f"; gradient {probe.loss_gradient:.2g}"
+    return Observation(
+        observed=f"loss {right:.3f} when right, {wrong:.3f} when wrong{gradient}",
+        expected="less when right, and a gradient above 0",
+        n=probe.n_classes,
+        cause="no gradient goes from the loss to the logits" if cut else "the loss is the same whatever the logits say",
+        fix="use torch.nn.functional.cross_entropy(logits, labels) on the logits as the model returns them",
+    )
+
+
+@rule("LOS005", "warning")
+def loss_sums(probe: ProbeEvidence) -> Observation | None:
+    """The loss is a sum, not a mean
+
+    Measures: the loss of one example twice over that of the example alone.
+
+    Threshold: 1.5, half-way between a mean (1) and a sum (2).
+
+    Why: the gradient then grows with the batch: the rate means something else for each batch size, the last, smaller
+    batch counts less, and clipping cuts every step.
+
+    Look-alikes: a sum that is divided by the examples later (as Tenor's loop does over forward passes) is sound.
+
+    Mend: `reduction="mean"`.
+
+    Reference: PyTorch, `torch.nn.CrossEntropyLoss` (reduction); Goyal et al. 2017, section 2.3.
+    """
+    ratio = known(probe.mean_of_loss, "how the loss is reduced")
+    if not ratio > SUMS:
+        return None
+    return Observation(
+        observed=f"one example twice has {ratio:.2f} times the loss of it alone",
+        expected="1",
+        n=2,
+        cause='the loss is reduced with "sum"',
+        fix='use reduction="mean", and choose the learning rate anew',
+    )
