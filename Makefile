@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-slow check format rule-pages bench-dropout bench-peak clean
+.PHONY: demo test test-slow check format rule-pages bench-dropout bench-peak bench-text-baseline clean
 
 demo: $(INSTALLED)
 	$(BIN)/tenor train demo
@@ -31,6 +31,10 @@ bench-dropout: $(INSTALLED)
 
 bench-peak: $(INSTALLED)
 	$(BIN)/python benchmarks/peak.py
+
+IMDB ?= ../shared/data/imdb
+bench-text-baseline: $(INSTALLED)
+	$(BIN)/python benchmarks/text_baseline.py $(IMDB)
 
 rule-pages: $(INSTALLED)
 	$(BIN)/python -m tenor.checks.document docs/rules

@@ -1,4 +1,4 @@
-"""Dropout whose masks come from whole random words: on a CPU four times faster than PyTorch's own."""
+"""Dropout whose masks come from whole random words: on a CPU nearly three times as fast as PyTorch's own."""
 
 import torch
 from torch import nn
