@@ -32,7 +32,7 @@ bench-dropout: $(INSTALLED)
 bench-peak: $(INSTALLED)
 	$(BIN)/python benchmarks/peak.py
 
-IMDB ?= ../shared/data/imdb
+# IMDB=path: a folder of Parquet files, an extracted aclImdb folder, or the official archive.
 bench-text-baseline: $(INSTALLED)
 	$(BIN)/python benchmarks/text_baseline.py $(IMDB)
 

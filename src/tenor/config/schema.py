@@ -114,7 +114,7 @@ class Training(Section):
     """Examples per optimizer step."""
     token_budget: Annotated[int, Field(ge=8)] | Literal["auto"] = "auto"
     """Padded tokens per forward pass at most: a batch that holds more is accumulated from several. `auto`: what was
-    fastest on this kind of device (docs/performance.md)."""
+    fastest on this kind of device."""
     learning_rate: Rate = 8e-5
     """Peak rate of the body."""
     head_learning_rate: Rate | None = None
