@@ -117,7 +117,7 @@ def padded_to_maximum(batches: BatchEvidence, tokens: TokenEvidence) -> Observat
 
     Mend: pad each batch to its own longest row, and group rows by length.
 
-    Reference: transformers, `DataCollatorWithPadding`; in Tenor docs/performance.md.
+    Reference: transformers, `DataCollatorWithPadding`.
     """
     if batches.input_ids is None or len(batches.input_ids) < 2:
         raise CannotTell("fewer than two batches of token ids are at hand")
