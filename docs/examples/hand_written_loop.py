@@ -30,16 +30,15 @@ print(summary_line(report))
 if report.errors:
     raise SystemExit("\n".join(f"{finding.code} {finding.observed}: {finding.fix}" for finding in report.errors))
 
-watchdog = Watchdog(model, n_classes=2)
+watchdog = Watchdog(model, optimizer, clip_at=1.0)
 model.train()
 for batch in loader:
     batch_labels = batch.pop("labels")
-    logits = model(**batch).logits
-    loss = torch.nn.functional.cross_entropy(logits, batch_labels)
+    loss = torch.nn.functional.cross_entropy(model(**batch).logits, batch_labels)
     loss.backward()
     grad_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
     optimizer.zero_grad()
-    watchdog.step(loss, grad_norm=float(grad_norm), logits=logits, labels=batch_labels)
+    watchdog.step(loss, grad_norm=grad_norm)
 
 print(summary_line(watchdog.report))

@@ -1,5 +1,6 @@
 """The watchdog in a hand-written loop: silent where all is well, and quick to name what is not."""
 
+import copy
 from collections.abc import Iterator
 
 import pytest
@@ -29,6 +30,7 @@ def batches(n: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
 
 def run(model: nn.Module, watchdog: Watchdog, steps: int = 60, rate: float = 3e-3, clear: bool = True) -> None:
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=rate)
+    watchdog.watch(optimizer)
     for features, labels in batches(steps):
         logits = model(features)
         loss = nn.functional.cross_entropy(logits, labels)
@@ -36,7 +38,7 @@ def run(model: nn.Module, watchdog: Watchdog, steps: int = 60, rate: float = 3e-
         optimizer.step()
         if clear:
             optimizer.zero_grad()
-        watchdog.step(loss, logits=logits, labels=labels, learning_rate=rate)
+        watchdog.step(loss)
 
 
 def codes(watchdog: Watchdog) -> set[str]:
@@ -89,14 +91,14 @@ def test_frozen_weights_that_move_are_found(model):
 
 
 def test_weights_left_out_of_the_optimizer_never_move(model):
-    watchdog = Watchdog(model, n_classes=2)
     optimizer = torch.optim.AdamW(model.body.parameters(), lr=1e-3)
+    watchdog = Watchdog(model, optimizer, n_classes=2)
     for features, labels in batches(30):
         loss = nn.functional.cross_entropy(model(features), labels)
         loss.backward()
         optimizer.step()
         model.zero_grad()
-        watchdog.step(loss, learning_rate=1e-3)
+        watchdog.step(loss)
     with pytest.raises(RefusedError, match="OPT021"):
         watchdog.check_weights()
 
@@ -136,3 +138,81 @@ def test_it_changes_nothing(model):
                 optimizer.zero_grad()
     for one, other in zip(watched.parameters(), free.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+def test_what_it_hears_is_what_happened(model):
+    watchdog = Watchdog(model, n_classes=2, every=5)
+    run(model, watchdog, steps=20, rate=3e-3)
+    evidence = watchdog._evidence
+    expected = sum(torch.bincount(labels, minlength=2) for _, labels in batches(20))
+    assert evidence.label_counts.sum(axis=0).tolist() == expected.tolist()
+    assert evidence.predicted_counts.sum() == 20 * 16
+    assert evidence.learning_rate.tolist() == [3e-3] * 4
+    assert (evidence.update_ratio > 0).all()
+    assert evidence.backward_ratio == pytest.approx(1.0, rel=1e-4)
+    assert evidence.skipped_steps.sum() == 0
+
+
+@pytest.mark.parametrize(("reduction", "parts", "ratio"), [("mean", 4, 4.0), ("sum", 1, 16.0), ("mean", 1, 1.0)])
+def test_the_scale_of_the_loss_is_heard(model, reduction, parts, ratio):
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    watchdog = Watchdog(model, optimizer, policy="warn", every=5)
+    for features, labels in batches(10):
+        for _ in range(parts):
+            nn.functional.cross_entropy(model(features), labels, reduction=reduction).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        watchdog.step(0.69)
+    assert watchdog._evidence.backward_ratio == pytest.approx(ratio, rel=1e-3)
+    assert watchdog._evidence.parts_per_step == parts
+    assert ("OPT022" in codes(watchdog)) == (parts == 4)
+
+
+@pytest.mark.parametrize("unscaled_first", [True, False])
+def test_clipping_before_unscaling_is_found(model, unscaled_first):
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    scaler = torch.amp.GradScaler("cpu")
+    watchdog = Watchdog(model, optimizer, clip_at=0.05, policy="warn")
+    for features, labels in batches(20):
+        loss = nn.functional.cross_entropy(model(features), labels)
+        scaler.scale(loss).backward()
+        if unscaled_first:
+            scaler.unscale_(optimizer)
+        nn.utils.clip_grad_norm_(model.parameters(), 0.05)
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad()
+        watchdog.step(loss)
+    assert ("OPT014" in codes(watchdog)) != unscaled_first
+
+
+def test_a_scheduler_that_is_stepped_twice_is_off_its_plan(model):
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=80)
+    watchdog = Watchdog(model, optimizer, scheduler=scheduler, total_steps=80, policy="warn")
+    for features, labels in batches(80):
+        loss = nn.functional.cross_entropy(model(features), labels)
+        loss.backward()
+        optimizer.step()
+        scheduler.step()
+        scheduler.step()
+        optimizer.zero_grad()
+        watchdog.step(loss)
+    assert "OPT019" in codes(watchdog)
+
+
+def test_a_forward_pass_with_dropout_outside_training_is_heard(model):
+    watchdog = Watchdog(model, policy="warn")
+    run(model, watchdog, steps=10)
+    with torch.no_grad():
+        model(torch.zeros(4, 8))
+    watchdog.check_weights()
+    run(model, watchdog, steps=10)
+    assert "EVL012" in codes(watchdog)
+
+
+def test_a_copy_of_a_watched_model_is_not_listened_to(model):
+    watchdog = Watchdog(model)
+    other = copy.deepcopy(model)
+    run(other, Watchdog(other), steps=5)
+    assert not watchdog._hooks.passes

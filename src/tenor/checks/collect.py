@@ -143,7 +143,8 @@ def schedule_evidence(
     """
     if hasattr(schedule, "step"):
         every = {"step": 1, "batch": 1, "epoch": steps_per_epoch}[stepped]
-        factors = _simulated(schedule, total_steps, every, accumulation if stepped == "batch" else 1)
+        rates, peak = _simulated(schedule, total_steps, every, accumulation if stepped == "batch" else 1)
+        factors = rates / peak if peak > 0 else rates
     else:
         factors = np.asarray(schedule, dtype=np.float64)
     return ScheduleEvidence(
@@ -333,8 +334,16 @@ def _generators(holder: Any) -> list[torch.Generator]:
     return list({id(g): g for g in found if isinstance(g, torch.Generator)}.values())
 
 
-def _simulated(scheduler: Any, total_steps: int, every: int, times: int) -> np.ndarray:
-    """Factors of the next steps, from a copy that is bound to an optimizer of its own; the original is not touched."""
+def planned_rates(scheduler: Any, total_steps: int) -> np.ndarray:
+    """Rates of the next steps of the group with the largest peak, shape (steps,), stepped once after each.
+
+    Raises CannotTell for a scheduler that waits for a metric.
+    """
+    return _simulated(scheduler, total_steps, 1, 1)[0]
+
+
+def _simulated(scheduler: Any, total_steps: int, every: int, times: int) -> tuple[np.ndarray, float]:
+    """Rates of the next steps and their peak, from a copy with an optimizer of its own; the original is untouched."""
     scheduler = getattr(scheduler, "scheduler", scheduler)  # Accelerate's wrapper.
     optimizer = getattr(scheduler, "optimizer", None)
     if optimizer is None or isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
@@ -356,7 +365,7 @@ def _simulated(scheduler: Any, total_steps: int, every: int, times: int) -> np.n
                     ahead.step()
     group = int(peaks.argmax())
     peak = max(peaks[group], rates[:, group].max())
-    return rates[:, group] / peak if peak > 0 else rates[:, group]
+    return rates[:, group], float(peak)
 
 
 def _computed_in_hardware(device: str, kind: str) -> bool:

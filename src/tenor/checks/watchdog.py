@@ -10,8 +10,10 @@ import torch
 from torch import nn
 
 from tenor.checks.catalogue import RULES
+from tenor.checks.collect import planned_rates
 from tenor.checks.evidence import StepEvidence
-from tenor.checks.finding import Finding, Report
+from tenor.checks.finding import CannotTell, Finding, Report
+from tenor.checks.hooks import LoopHooks, has_dropout_on
 from tenor.checks.run import fold, run_rules
 from tenor.errors import RefusedError
 
@@ -23,20 +25,24 @@ class Watchdog:
 
     A hand-written loop calls `step` after each optimizer step and `validation` while it validates:
 
-        watchdog = Watchdog(model, n_classes=2)
+        watchdog = Watchdog(model, optimizer, clip_at=1.0)
         for batch in loader:
-            logits = model(**batch["inputs"]).logits
-            loss = cross_entropy(logits, batch["labels"])
+            loss = cross_entropy(model(**batch["inputs"]).logits, batch["labels"])
             loss.backward()
+            grad_norm = clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad()
-            watchdog.step(loss, logits=logits, labels=batch["labels"])
+            watchdog.step(loss, grad_norm=grad_norm)
+
+    Predictions, labels, the scale of the loss, rates and updates are heard through PyTorch's hooks.
     """
 
     def __init__(
         self,
         model: nn.Module,
+        optimizer: Any = None,
         *,
+        scheduler: Any = None,
         n_classes: int | None = None,
         total_steps: int | None = None,
         clip_at: float | None = None,
@@ -46,13 +52,18 @@ class Watchdog:
         earlier: tuple[Finding, ...] = (),
         on_finding: Callable[[Finding], None] = lambda finding: None,
     ) -> None:
-        """`every` steps make one record; `earlier` are findings from before training that may explain new ones."""
+        """`every` steps make one record; `earlier` are findings from before training that may explain new ones.
+
+        With `scheduler` and `total_steps` the rates are held against the plan that a copy of the scheduler gives.
+        """
         self.model, self.every = model, every
         self._policy, self._allow, self._earlier, self._on_finding = policy, dict(allow or {}), earlier, on_finding
+        n_classes = n_classes or getattr(getattr(model, "config", None), "num_labels", None)
         self._evidence = StepEvidence(np.zeros(0), np.zeros(0), n_classes, total_steps, clip_at=clip_at)
         self._records: dict[str, list[Any]] = {}
         self._window: dict[str, Any] = {}
         self._steps = 0
+        self._seen_steps: tuple[int, int] | None = None
         self._watched = _middle_matrix(model)
         self._before: torch.Tensor | None = None
         self._ratio = float("nan")
@@ -60,78 +71,93 @@ class Watchdog:
         self._learning = {name for name, p in model.named_parameters() if p.requires_grad}
         self._first_backward = True
         self._watch_gradient()
+        self._hooks = LoopHooks(model)
+        self._plan = _planned_rates(scheduler, total_steps)
+        if optimizer is not None:
+            self.watch(optimizer)
         self._findings: dict[str, Finding] = {}
         self._report = Report("training", (), (), ())
 
-    def before_update(self) -> None:
-        """Remember the watched weights: call it before the optimizer step that the next record ends with."""
+    def watch(self, optimizer: Any) -> None:
+        """Listen to an optimizer that was not there yet when the watchdog was made."""
+        self._hooks.watch(
+            optimizer,
+            before=self._before_update,
+            after=self._after_update,
+            due=lambda: (self._hooks.steps + 1) % self.every == 0,
+            clip_at=self._evidence.clip_at,
+        )
+
+    def _before_update(self) -> None:
         if self._watched is not None:
             self._before = self._watched.detach().clone()
 
-    def after_update(self) -> None:
-        """Measure how far the watched weights moved since `before_update`."""
+    def _after_update(self) -> None:
+        """Measure how far the watched weights moved; the next backward pass begins a new step."""
+        self._first_backward = True
         if self._watched is None or self._before is None:
             return
         moved = torch.linalg.vector_norm(self._watched.detach() - self._before)
         self._ratio = float(moved / torch.linalg.vector_norm(self._before).clamp_min(1e-12))
         self._before = None
 
-    def step(
-        self,
-        loss: float | torch.Tensor,
-        *,
-        grad_norm: float | None = None,
-        learning_rate: float | None = None,
-        logits: torch.Tensor | None = None,
-        labels: torch.Tensor | None = None,
-    ) -> None:
+    def step(self, loss: float | torch.Tensor, *, grad_norm: float | torch.Tensor | None = None) -> None:
         """One optimizer step of a loop of any kind is done; every `every` steps it becomes a record and is judged.
 
-        `logits` have the shape (rows, K), `labels` (rows,).
+        `loss` is the mean over the step's rows, `grad_norm` the gradient's norm before clipping.
 
         Raises:
             RefusedError: an error was found under the policy `stop`.
         """
         loss = float(loss.detach()) if isinstance(loss, torch.Tensor) else loss
         self._steps += 1
+        self._first_backward = True
         window = self._window
         window.setdefault("loss", []).append(loss)
         if grad_norm is not None:
             window["grad_norm"] = max(window.get("grad_norm", 0.0), float(grad_norm))
-        if learning_rate is not None:
-            window["learning_rate"] = float(learning_rate)
-        if logits is not None and labels is not None:
-            k = logits.shape[-1]
-            predicted = np.bincount(logits.detach().argmax(dim=-1).reshape(-1).cpu().numpy(), minlength=k)
-            window["predicted_counts"] = window.get("predicted_counts", 0) + predicted
-            window["label_counts"] = window.get("label_counts", 0) + np.bincount(labels.reshape(-1).cpu(), minlength=k)
-        self.after_update()
-        self._first_backward = True
         # A loss that is no number is judged at once: every further step would be lost.
         if self._steps % self.every == 0 or not np.isfinite(loss):
             self._window = {}
             self.record(self._steps, **{**window, "loss": float(np.mean(window["loss"]))})
-        elif self._steps % self.every == self.every - 1:
-            self.before_update()
 
     def record(self, step: int, **values: Any) -> None:
         """Add one record and judge: `loss`, and what is known of `grad_norm`, `learning_rate`, `planned_rate`,
-        `predicted_counts`, `label_counts` and `skipped_steps`, as `StepEvidence` describes them.
+        `predicted_counts`, `label_counts` and `skipped_steps`, as `StepEvidence` describes them; what the hooks heard
+        is added where it is not given.
 
         Raises:
             RefusedError: an error was found under the policy `stop`.
         """
-        values = {"steps": step, "update_ratio": self._ratio, **values}
+        values = {"steps": step, **self._heard(step), **values}
         for name, value in values.items():
             self._records.setdefault(name, []).append(value)
         whole = len(self._records["steps"])
         arrays: dict[str, Any] = {
             name: np.asarray(found) for name, found in self._records.items() if len(found) == whole
         }
-        if np.isnan(arrays["update_ratio"]).any():
-            del arrays["update_ratio"]
         self._evidence = replace(self._evidence, **arrays)
         self._judge()
+
+    def _heard(self, step: int) -> dict[str, Any]:
+        """What the hooks tell about the steps since the last record."""
+        hooks, heard = self._hooks, self._hooks.take()
+        once = {name: heard.pop(name) for name in ("backward_ratio", "parts_per_step") if name in heard}
+        self._evidence = replace(self._evidence, **once, clipped_before_unscale=hooks.clipped_before_unscale)
+        if hooks.noisy_forward:
+            self._evidence = replace(self._evidence, evaluated_in_training_mode=True)
+        if not hooks.watched:
+            return heard
+        if np.isfinite(self._ratio):
+            heard["update_ratio"] = self._ratio
+        if hooks.rate is not None:
+            heard["learning_rate"] = hooks.rate
+        if self._plan is not None and 0 < hooks.steps <= len(self._plan):
+            heard["planned_rate"] = float(self._plan[hooks.steps - 1])
+        step_before, heard_before = self._seen_steps or (step, hooks.steps)
+        heard["skipped_steps"] = max(0, (step - step_before) - (hooks.steps - heard_before))
+        self._seen_steps = (step, hooks.steps)
+        return heard
 
     def validation(self) -> None:
         """Call it while the model validates: is dropout off? Checks the weights, too.
@@ -139,11 +165,7 @@ class Watchdog:
         Raises:
             RefusedError: an error was found under the policy `stop`.
         """
-        noisy = any(
-            module.training and getattr(module, "p", 0.0) > 0.0
-            for module in self.model.modules()
-            if "dropout" in type(module).__name__.lower()
-        )
+        noisy = has_dropout_on(self.model) or self._hooks.noisy_forward
         self._evidence = replace(self._evidence, evaluated_in_training_mode=noisy)
         self.check_weights()
 
@@ -194,6 +216,16 @@ class Watchdog:
         stopping = [finding for finding in new if finding.severity == "error" and not finding.allowed]
         if stopping and self._policy == "stop":
             raise RefusedError("\n".join(f"{f.code} {f.title}: {f.observed}. {f.cause}. {f.fix}" for f in stopping))
+
+
+def _planned_rates(scheduler: Any, total_steps: int | None) -> np.ndarray | None:
+    """The rate of each step to come, shape (steps,), of the group with the largest; None where it can't be told."""
+    if scheduler is None or not total_steps:
+        return None
+    try:
+        return planned_rates(scheduler, total_steps)
+    except CannotTell:
+        return None
 
 
 def _middle_matrix(model: nn.Module) -> torch.Tensor | None:

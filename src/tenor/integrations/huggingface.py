@@ -57,22 +57,16 @@ class TenorCallback(TrainerCallback):
             raise RefusedError("; ".join(f"{f.code} {f.title}: {f.observed}. {f.fix}" for f in report.errors))
         self._watchdog = Watchdog(
             model,
-            n_classes=getattr(model.config, "num_labels", None),
+            kwargs.get("optimizer"),
+            scheduler=kwargs.get("lr_scheduler"),
             total_steps=state.max_steps,
+            every=max(1, int(args.logging_steps)),
             clip_at=args.max_grad_norm or None,
             policy=self.policy,
             allow=self.allow,
             earlier=report.findings,
             on_finding=_tell,
         )
-
-    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if self._watchdog is not None and (state.global_step + 1) % max(1, int(args.logging_steps)) == 0:
-            self._watchdog.before_update()
-
-    def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if self._watchdog is not None:
-            self._watchdog.after_update()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         if self._watchdog is None or not logs or "loss" not in logs:

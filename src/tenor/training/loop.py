@@ -54,7 +54,7 @@ class TrainingTask:
 class Listeners:
     """Who hears of what happens; none of them changes it."""
 
-    before_step: Callable[[TrainState], None] = lambda state: None
+    on_start: Callable[[torch.optim.Optimizer], None] = lambda optimizer: None
     on_record: Callable[[int, dict[str, float], Window], None] = lambda step, values, window: None
     """Every `log_every` steps: loss, learning rate, gradient norm and speed, and the counts that they rest on."""
     on_step: Callable[[TrainState], None] = lambda state: None
@@ -97,6 +97,7 @@ def fit(
     weights = None if weights is None else weights.to(accelerator.device)
     set_training_mode(task.model, task.learning)
     validate_after = validation_steps(task)
+    listeners.on_start(optimizer)
 
     with stop_requests() as stop:
         while not state.finished:
@@ -104,7 +105,6 @@ def fit(
             for rows in batches[state.position :]:
                 factor = rate_factor(state.step, task.total_steps, settings)
                 set_rates(optimizer, factor)
-                listeners.before_step(state)
                 result = optimizer_step(task, accelerator, model, wrapped, rows, weights)
                 state.window.add(result)
                 state.tokens += result.tokens

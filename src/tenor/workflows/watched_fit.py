@@ -87,14 +87,9 @@ def _listeners(
 ) -> Listeners:
     latest: dict[str, float] = {}
 
-    def before_step(state: TrainState) -> None:
-        if (state.step + 1) % task.settings.log_every == 0:
-            watchdog.before_update()
-
     def on_record(step: int, values: dict[str, float], window: Window) -> None:
         recorder.record("train", step, **values)
         latest.update(values)
-        watchdog.after_update()
         watchdog.record(
             step,
             loss=values["loss"],
@@ -127,7 +122,7 @@ def _listeners(
             highlight=False,
         )
 
-    return Listeners(before_step=before_step, on_record=on_record, on_step=on_step, on_validation=on_validation)
+    return Listeners(on_start=watchdog.watch, on_record=on_record, on_step=on_step, on_validation=on_validation)
 
 
 def _detail(latest: dict[str, float]) -> str:
@@ -149,6 +144,7 @@ def make_watchdog(prepared: Prepared, task: TrainingTask, findings: RunFindings,
         n_classes=len(task.class_names),
         total_steps=task.total_steps,
         clip_at=task.settings.max_grad_norm,
+        every=task.settings.log_every,
         policy=checks.policy,
         allow=checks.allow,
         earlier=findings.found,
