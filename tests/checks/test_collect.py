@@ -12,7 +12,9 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
-from tenor.checks import collect
+from tenor.checks.collect.loader import batch_evidence, loader_batches
+from tenor.checks.collect.model import model_evidence, optimizer_evidence
+from tenor.checks.collect.plan import precision_evidence, schedule_evidence
 from tenor.checks.finding import CannotTell
 from tenor.checks.rules.frz import more_learns_than_declared
 from tenor.checks.rules.opt_schedule import schedule_ends_early, wrong_rhythm
@@ -33,19 +35,19 @@ def plain() -> nn.Sequential:
 
 def test_a_transformers_classifier_is_read(tiny_distilbert: Path) -> None:
     loaded = load_tiny(tiny_distilbert)
-    seen = collect.model_evidence(loaded.model, 2, ("negative", "positive"), "base", new_weights=loaded.new_weights)
+    seen = model_evidence(loaded.model, 2, ("negative", "positive"), "base", new_weights=loaded.new_weights)
     assert {p.name.split(".")[0] for p in seen.parameters if p.in_head} == {"classifier", "pre_classifier"}
     assert (seen.n_outputs, seen.pretrained, seen.id2label) == (2, True, {0: "negative", 1: "positive"})
     assert seen.declared_frozen == {p.name for p in seen.parameters if not p.in_head}
     assert more_learns_than_declared(seen) is not None
-    lowest = collect.model_evidence(loaded.model, 2, declared_freeze=1).declared_frozen or frozenset()
+    lowest = model_evidence(loaded.model, 2, declared_freeze=1).declared_frozen or frozenset()
     assert any("layer.0" in name for name in lowest)
     assert not any("layer.1" in name for name in lowest)
 
 
 @pytest.mark.parametrize("wrap", [lambda m: m, nn.DataParallel])
 def test_wrappers_and_plain_modules_are_read(wrap: Any) -> None:
-    seen = collect.model_evidence(wrap(plain()), 2, declared_freeze=1)
+    seen = model_evidence(wrap(plain()), 2, declared_freeze=1)
     assert [p.name for p in seen.parameters if p.in_head] == ["4.weight", "4.bias"]
     assert (seen.n_outputs, seen.id2label, seen.declared_frozen) == (2, None, None)
 
@@ -58,13 +60,13 @@ def test_an_encoder_inside_a_module_of_ones_own_is_the_body(tiny_bert: Path) -> 
             self.hidden = nn.Linear(32, 16)
             self.out = nn.Linear(16, 3)
 
-    seen = collect.model_evidence(Mine(), 3)
+    seen = model_evidence(Mine(), 3)
     assert {p.name.split(".")[0] for p in seen.parameters if p.in_head and "pooler" not in p.name} == {"hidden", "out"}
     assert seen.n_outputs == 3
 
 
 def test_a_module_without_linear_layers_has_no_head() -> None:
-    seen = collect.model_evidence(nn.Sequential(nn.Embedding(4, 2)), 2)
+    seen = model_evidence(nn.Sequential(nn.Embedding(4, 2)), 2)
     assert (seen.n_outputs, [p.in_head for p in seen.parameters]) == (None, [False])
 
 
@@ -77,7 +79,7 @@ def test_the_optimizers_groups_are_named() -> None:
         ]
     )
     torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: step / 10)
-    seen = collect.optimizer_evidence(model, optimizer)
+    seen = optimizer_evidence(model, optimizer)
     assert [(g.names, g.foreign, g.learning_rate) for g in seen.groups] == [
         (("2.weight", "2.bias"), 0, 3e-5),
         ((), 2, 1e-3),
@@ -96,7 +98,7 @@ def test_batches_are_read_and_the_order_of_training_is_not_changed(own_generator
 
     untouched = [batch[0].tolist() for batch in make()]
     loader, before = make(), random_states()
-    seen = collect.batch_evidence(loader, 2)
+    seen = batch_evidence(loader, 2)
     assert random_states() == before
     assert [batch[0].tolist() for batch in loader] == untouched
     assert [ids.tolist() for ids in seen.input_ids or ()] == untouched
@@ -105,10 +107,10 @@ def test_batches_are_read_and_the_order_of_training_is_not_changed(own_generator
 
 def test_dictionaries_are_read_and_masks_with_them() -> None:
     batch = {"input_ids": IDS, "attention_mask": torch.ones_like(IDS), "label": LABELS}
-    seen = collect.batch_evidence([batch], 2)
+    seen = batch_evidence([batch], 2)
     assert seen.attention_mask is not None
     assert seen.labels[0].tolist() == LABELS.tolist()
-    assert set(collect.loader_batches([batch])[0]) == {"input_ids", "attention_mask", "labels"}
+    assert set(loader_batches([batch])[0]) == {"input_ids", "attention_mask", "labels"}
 
 
 class Stream(IterableDataset):
@@ -122,11 +124,11 @@ class Stream(IterableDataset):
 )
 def test_what_cannot_be_read_says_why(loader: Any) -> None:
     with pytest.raises(CannotTell, match=r"\w{3}"):
-        collect.batch_evidence(loader, 2)
+        batch_evidence(loader, 2)
 
 
 def test_a_stream_that_can_begin_again_is_read() -> None:
-    seen = collect.batch_evidence(DataLoader(Stream(), batch_size=5), 2)
+    seen = batch_evidence(DataLoader(Stream(), batch_size=5), 2)
     assert len(seen.labels) == 2
     assert seen.rows_per_epoch is None
 
@@ -147,7 +149,7 @@ def test_a_schedule_is_run_ahead_on_a_copy(kind: str) -> None:
     optimizer = torch.optim.AdamW(plain().parameters(), lr=2e-5)
     scheduler = schedulers(optimizer)[kind]
     before = (copy.deepcopy(optimizer.state_dict()), str(scheduler.state_dict()))
-    seen = collect.schedule_evidence(scheduler, 40, 20)
+    seen = schedule_evidence(scheduler, 40, 20)
     assert (optimizer.state_dict(), str(scheduler.state_dict())) == before
     actual = []
     for _ in range(40):
@@ -160,23 +162,23 @@ def test_a_schedule_is_run_ahead_on_a_copy(kind: str) -> None:
 def test_rhythms_of_stepping_are_told_apart() -> None:
     optimizer = torch.optim.AdamW(plain().parameters(), lr=2e-5)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(0.0, 1 - step / 40))
-    right = collect.schedule_evidence(scheduler, 40, 20, accumulation=4)
-    wrong = collect.schedule_evidence(scheduler, 40, 20, accumulation=4, stepped="batch")
+    right = schedule_evidence(scheduler, 40, 20, accumulation=4)
+    wrong = schedule_evidence(scheduler, 40, 20, accumulation=4, stepped="batch")
     assert wrong_rhythm(right) is None
     assert wrong_rhythm(wrong) is not None
     assert schedule_ends_early(wrong) is not None
-    assert len(set(collect.schedule_evidence(scheduler, 40, 20, stepped="epoch").factors)) == 2
+    assert len(set(schedule_evidence(scheduler, 40, 20, stepped="epoch").factors)) == 2
 
 
 def test_a_schedule_that_waits_for_a_metric_cannot_be_told() -> None:
     optimizer = torch.optim.AdamW(plain().parameters(), lr=2e-5)
     with pytest.raises(CannotTell, match="ReduceLROnPlateau"):
-        collect.schedule_evidence(torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer), 40, 20)
+        schedule_evidence(torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer), 40, 20)
 
 
 def test_float32_is_computed_everywhere_and_an_emulated_type_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert collect.precision_evidence("cpu", "fp32").computed_in_hardware
-    monkeypatch.setattr(collect, "native_bf16", lambda: False)
-    emulated = collect.precision_evidence("cpu", "bf16")
+    assert precision_evidence("cpu", "fp32").computed_in_hardware
+    monkeypatch.setattr("tenor.checks.collect.plan.native_bf16", lambda: False)
+    emulated = precision_evidence("cpu", "bf16")
     assert emulated.slowdown is not None
     assert not emulated.computed_in_hardware

@@ -3,40 +3,36 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-import numpy as np
 import torch
 
-from tenor.checks.collect import (
-    batch_evidence,
-    loader_batches,
-    model_evidence,
-    optimizer_evidence,
-    schedule_evidence,
-)
+from tenor.checks.collect.dataset import data_evidence
+from tenor.checks.collect.loader import batch_evidence, loader_batches
+from tenor.checks.collect.model import model_evidence, optimizer_evidence
+from tenor.checks.collect.plan import schedule_evidence
+from tenor.checks.collect.tokens import token_evidence
 from tenor.checks.evidence import (
     BatchEvidence,
     DataEvidence,
     ModelEvidence,
     OptimizerEvidence,
     ProbeEvidence,
-    Rows,
     ScheduleEvidence,
+    TokenEvidence,
 )
 from tenor.checks.finding import CannotTell, Report
 from tenor.checks.probes import probe
 from tenor.checks.run import run_rules
 
-LABEL_COLUMNS = ("labels", "label")
 DEEP_BATCHES = 16
 """Batches for memorising random labels, which compares losses on texts that were not seen."""
-
-TEXT_COLUMNS = ("text", "sentence", "review")
 
 
 def preflight(
     *,
     model: torch.nn.Module,
     train_loader: Iterable[Any],
+    eval_loader: Iterable[Any] | None = None,
+    tokenizer: Any = None,
     optimizer: torch.optim.Optimizer | None = None,
     scheduler: Any = None,
     loss_fn: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = torch.nn.functional.cross_entropy,
@@ -51,30 +47,39 @@ def preflight(
     seconds: float = 20.0,
     deep: bool = False,
     allow: Mapping[str, str] | None = None,
+    evidence: Iterable[Any] = (),
 ) -> Report:
     """Apply every rule that these objects allow; the rest are reported as skipped, with the reason.
 
     `loss_fn` takes logits (rows, K) and labels (rows,) and gives a mean. `n_classes` is read from `model.config` where
     it is not given. `declared_freeze` says what should be frozen: `none`, `base` or a number of lowest layers.
     `new_weights` are the names that `from_pretrained(…, output_loading_info=True)` reports as missing; `accumulation`
-    counts the forward passes of a step. `seconds` bound the short experiments; 0 leaves them out. Model, optimizer,
+    counts the forward passes of a step. `seconds` bound the short experiments; 0 leaves them out. `evidence` that you
+    have yourself, such as `DataEvidence` of every split, takes the place of what would be gathered. Model, optimizer,
     scheduler and random state are afterwards as they were; the loader is asked for a few batches.
     """
     k = n_classes or getattr(getattr(model, "config", None), "num_labels", None)
-    evidence: list[Any] = []
+    at_hand = {type(one): one for one in evidence}
     unreadable: dict[Any, str] = {}
 
     def gather(kind: Any, make: Callable[[], Any]) -> None:
+        if kind in at_hand:
+            return
         try:
             if k is None:
                 raise CannotTell("the number of classes is not known; give n_classes")
-            evidence.append(make())
+            at_hand[kind] = make()
         except CannotTell as reason:
             unreadable[kind] = str(reason)
 
+    def _datasets() -> tuple[Any, Any]:
+        return getattr(train_loader, "dataset", None), getattr(eval_loader, "dataset", None)
+
     with torch.random.fork_rng(devices=list(range(torch.cuda.device_count()))):
-        gather(DataEvidence, lambda: _data(train_loader, int(k or 0), class_names))
+        gather(DataEvidence, lambda: data_evidence(*_datasets(), int(k or 0), class_names, tokenizer))
         gather(BatchEvidence, lambda: batch_evidence(train_loader, int(k or 0)))
+        if tokenizer is not None and BatchEvidence in at_hand:
+            gather(TokenEvidence, lambda: token_evidence(model, tokenizer, at_hand[BatchEvidence]))
         gather(
             ModelEvidence,
             lambda: model_evidence(
@@ -105,20 +110,4 @@ def preflight(
                     deep=deep,
                 ),
             )
-    return run_rules(evidence, "preflight", allow, unreadable=unreadable)
-
-
-def _data(loader: Any, n_classes: int, class_names: tuple[str, ...] | None) -> DataEvidence:
-    """Labels, and texts where they are there, of a loader's dataset; only columns are read, never rows one by one."""
-    dataset = getattr(loader, "dataset", None)
-    columns = getattr(dataset, "column_names", None)
-    if dataset is None or not columns:
-        raise CannotTell(
-            "the loader's dataset has no columns to read labels from; its collated batches are judged instead"
-        )
-    label = next((name for name in LABEL_COLUMNS if name in columns), None)
-    if label is None:
-        raise CannotTell(f"the loader's dataset has no column {' or '.join(LABEL_COLUMNS)}, only {', '.join(columns)}")
-    text = next((name for name in TEXT_COLUMNS if name in columns), None)
-    rows = Rows(np.asarray(dataset[label]), list(dataset[text]) if text else None)
-    return DataEvidence(rows, n_classes, class_names=class_names)
+    return run_rules(at_hand.values(), "preflight", allow, unreadable=unreadable)

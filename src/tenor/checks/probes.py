@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from tenor.checks.collect import LABEL_NAMES, random_states_kept
+from tenor.checks.collect.loader import LABEL_NAMES, random_states_kept
 from tenor.checks.evidence import ProbeEvidence
 
 LossFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]

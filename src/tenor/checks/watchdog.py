@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from tenor.checks.catalogue import RULES
-from tenor.checks.collect import planned_rates
+from tenor.checks.collect.plan import planned_rates
 from tenor.checks.evidence import StepEvidence
 from tenor.checks.finding import CannotTell, Finding, Report
 from tenor.checks.hooks import LoopHooks, has_dropout_on

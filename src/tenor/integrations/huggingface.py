@@ -40,6 +40,8 @@ class TenorCallback(TrainerCallback):
         report = preflight(
             model=model,
             train_loader=loader,
+            eval_loader=kwargs.get("eval_dataloader"),
+            tokenizer=kwargs.get("processing_class"),
             optimizer=kwargs.get("optimizer"),
             scheduler=kwargs.get("lr_scheduler"),
             total_steps=state.max_steps,

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from tenor.checks.collect import model_evidence, optimizer_evidence, precision_evidence
+from tenor.checks.collect.model import model_evidence, optimizer_evidence
+from tenor.checks.collect.plan import precision_evidence
 from tenor.checks.evidence import BatchEvidence, DataEvidence, ProbeEvidence, Rows, ScheduleEvidence, TokenEvidence
 from tenor.checks.finding import Report
 from tenor.checks.probes import probe
