@@ -1,20 +1,21 @@
 """The checks before the first step, for any PyTorch program."""
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sized
+from typing import Any, Literal
 
 import torch
 
 from tenor.checks.collect.dataset import data_evidence
 from tenor.checks.collect.loader import batch_evidence, loader_batches
 from tenor.checks.collect.model import model_evidence, optimizer_evidence
-from tenor.checks.collect.plan import schedule_evidence
+from tenor.checks.collect.plan import precision_evidence, schedule_evidence
 from tenor.checks.collect.tokens import token_evidence
 from tenor.checks.evidence import (
     BatchEvidence,
     DataEvidence,
     ModelEvidence,
     OptimizerEvidence,
+    PrecisionEvidence,
     ProbeEvidence,
     ScheduleEvidence,
     TokenEvidence,
@@ -22,6 +23,7 @@ from tenor.checks.evidence import (
 from tenor.checks.finding import CannotTell, Report
 from tenor.checks.probes import probe
 from tenor.checks.run import run_rules
+from tenor.model.device import DTYPES
 
 DEEP_BATCHES = 16
 """Batches for memorising random labels, which compares losses on texts that were not seen."""
@@ -43,6 +45,9 @@ def preflight(
     declared_freeze: Any = None,
     keep_trainable: tuple[str, ...] = (),
     new_weights: tuple[str, ...] | None = None,
+    unused_weights: tuple[str, ...] | None = None,
+    precision: Literal["fp32", "bf16", "fp16"] | None = None,
+    loss_scaling: bool = False,
     accumulation: int = 1,
     seconds: float = 20.0,
     deep: bool = False,
@@ -53,8 +58,9 @@ def preflight(
 
     `loss_fn` takes logits (rows, K) and labels (rows,) and gives a mean. `n_classes` is read from `model.config` where
     it is not given. `declared_freeze` says what should be frozen: `none`, `base` or a number of lowest layers.
-    `new_weights` are the names that `from_pretrained(…, output_loading_info=True)` reports as missing; `accumulation`
-    counts the forward passes of a step. `seconds` bound the short experiments; 0 leaves them out. `evidence` that you
+    `new_weights` and `unused_weights` are the names that `from_pretrained(…, output_loading_info=True)` reports as
+    missing and as unexpected; `precision` is the type of the forward pass, by default that of the weights;
+    `accumulation` counts the forward passes of a step. `seconds` bound the short experiments; 0 leaves them out. `evidence` that you
     have yourself, such as `DataEvidence` of every split, takes the place of what would be gathered. Model, optimizer,
     scheduler and random state are afterwards as they were; the loader is asked for a few batches.
     """
@@ -89,14 +95,22 @@ def preflight(
                 declared_freeze=declared_freeze,
                 keep_trainable=keep_trainable,
                 new_weights=new_weights,
+                unused_weights=unused_weights,
             ),
         )
+        gather(PrecisionEvidence, lambda: _precision(model, precision, loss_scaling))
         if optimizer is not None:
             gather(OptimizerEvidence, lambda: optimizer_evidence(model, optimizer))
         if scheduler is not None and total_steps and steps_per_epoch:
             gather(
                 ScheduleEvidence,
-                lambda: schedule_evidence(scheduler, total_steps, steps_per_epoch, accumulation=accumulation),
+                lambda: schedule_evidence(
+                    scheduler,
+                    total_steps,
+                    steps_per_epoch,
+                    batches_per_epoch=len(train_loader) if isinstance(train_loader, Sized) else None,
+                    accumulation=accumulation,
+                ),
             )
         if seconds > 0:
             gather(
@@ -111,3 +125,17 @@ def preflight(
                 ),
             )
     return run_rules(at_hand.values(), "preflight", allow, unreadable=unreadable)
+
+
+def _precision(
+    model: torch.nn.Module, kind: Literal["fp32", "bf16", "fp16"] | None, loss_scaling: bool
+) -> PrecisionEvidence:
+    """The type of the forward pass, and that of the learning weights."""
+    tensor = next((p for p in model.parameters() if p.requires_grad), None)
+    if tensor is None:
+        raise CannotTell("nothing learns, so there is no type of learning weights")
+    kinds: tuple[Literal["fp32", "bf16", "fp16"], ...] = ("fp32", "bf16", "fp16")
+    weights_kind = next((name for name in kinds if DTYPES[name] == tensor.dtype), None)
+    if weights_kind is None:
+        raise CannotTell(f"the weights are of type {tensor.dtype}")
+    return precision_evidence(tensor.device, kind or weights_kind, weights_kind=weights_kind, loss_scaling=loss_scaling)

@@ -52,11 +52,12 @@ def diagnose(path: Path | str) -> Diagnosis:
     Raises UserError for a path that holds nothing that is understood.
     """
     materials = read_material(Path(path))
-    parts = [_diagnose_one(material, str(path)) for material in materials]
+    parts = [diagnose_material(material, str(path)) for material in materials]
     return parts[0] if len(parts) == 1 else _together([m.name for m in materials], parts)
 
 
-def _diagnose_one(material: Material, path: str) -> Diagnosis:
+def diagnose_material(material: Material, path: str) -> Diagnosis:
+    """Every rule on what is left of one run, beside what was found while it ran."""
     earlier = [finding for report in material.earlier for finding in report.findings]
     report = run_rules(material.evidence, "post-mortem", earlier=earlier)
     # What was found during the run rests on more than what is left, so it is kept unless it is found again.
