@@ -145,10 +145,10 @@ def loss_as_a_sum(program: Program) -> Program:
 
 @fault("preflight", "LOS001")
 def a_head_drawn_too_wide(program: Program) -> Program:
-    """The head's first weights have a standard deviation of 1."""
+    """The head's first weights have a standard deviation of 3."""
 
     def prepare(model: Any) -> None:
-        torch.nn.init.normal_(model.classifier.weight, std=1.0)
+        torch.nn.init.normal_(model.classifier.weight, std=3.0)
 
     return replace(program, prepare=prepare)
 

@@ -28,7 +28,7 @@ def another_models_vocabulary(program: Program) -> Program:
     return replace(program, load_tokenizer=load)
 
 
-@fault("preflight", "TOK002", "TOK001")
+@fault("preflight", "TOK002")
 def capitals_kept(program: Program) -> Program:
     """A tokenizer that keeps capitals, beside a model without any."""
     return replace(
@@ -66,14 +66,9 @@ def special_tokens_twice(program: Program) -> Program:
     )
 
 
-@fault("preflight", "TOK006", "TOK001")
+@fault("preflight", "TOK006")
 def added_tokens_without_rows(program: Program) -> Program:
     """New tokens were added and the embedding was not resized."""
-
-    def load(program: Program) -> Any:
-        tokenizer = own(program)
-        tokenizer.add_tokens(["film", "movie", "comedy", "story"], special_tokens=True)
-        return tokenizer
 
     texts = rewritten(program.train, np.arange(0, len(program.train), 3), lambda text: f"{text} filmcomedy")
 

@@ -60,9 +60,9 @@ def preflight(
     it is not given. `declared_freeze` says what should be frozen: `none`, `base` or a number of lowest layers.
     `new_weights` and `unused_weights` are the names that `from_pretrained(…, output_loading_info=True)` reports as
     missing and as unexpected; `precision` is the type of the forward pass, by default that of the weights;
-    `accumulation` counts the forward passes of a step. `seconds` bound the short experiments; 0 leaves them out. `evidence` that you
-    have yourself, such as `DataEvidence` of every split, takes the place of what would be gathered. Model, optimizer,
-    scheduler and random state are afterwards as they were; the loader is asked for a few batches.
+    `accumulation` counts the forward passes of a step. `seconds` bound the short experiments; 0 leaves them out.
+    `evidence` that you have yourself, such as `DataEvidence` of every split, takes the place of what would be gathered.
+    Model, optimizer, scheduler and random state are afterwards as they were; the loader is asked for a few batches.
     """
     k = n_classes or getattr(getattr(model, "config", None), "num_labels", None)
     at_hand = {type(one): one for one in evidence}

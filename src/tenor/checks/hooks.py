@@ -42,6 +42,8 @@ class LoopHooks:
     """The largest learning rate among the optimizer's groups at its last step."""
     watched: bool = False
     """Whether the optimizer is listened to."""
+    scaled: bool = False
+    """Whether a loss was seen to carry float16's scale, or to overflow with it."""
     noisy_forward: bool = False
     """Whether a forward pass without gradients ran with dropout on."""
     clipped_before_unscale: bool | None = None
@@ -88,7 +90,8 @@ class LoopHooks:
         for one in passes:
             by_step.setdefault(one.step, []).append(one)
         scales = np.array([sum(loss_factor(one) for one in step) for step in by_step.values()])
-        if self.watched and np.isfinite(scales).any() and np.nanmedian(scales) < LOSS_SCALE:
+        self.scaled = self.scaled or any(_is_scaled(one) for one in passes)
+        if self.steps and np.isfinite(scales).any() and np.nanmedian(scales) < LOSS_SCALE:
             found["backward_ratio"] = float(np.nanmedian(scales))
             found["parts_per_step"] = int(np.median([len(step) for step in by_step.values()]))
         return found
@@ -134,6 +137,10 @@ def loss_factor(one: ForwardPass) -> float:
     if float(along.min()) < ALONG:
         return float("nan")
     return float((length / ideal_length)[sure].mean()) * len(logits)
+
+
+def _is_scaled(one: ForwardPass) -> bool:
+    return loss_factor(one) >= LOSS_SCALE or not bool(torch.isfinite(one.gradient).all())
 
 
 def has_dropout_on(model: nn.Module) -> bool:

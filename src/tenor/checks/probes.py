@@ -209,14 +209,15 @@ def padding(subject: Subject, examples: Examples) -> dict[str, Any]:
 
 @torch.no_grad()
 def neighbours(subject: Subject, examples: Examples) -> dict[str, Any]:
-    """How far a row's logits change when it stands alone, or among others in another order."""
+    """How far a row's logits change among fewer others, or among the same in another order."""
     some = examples.rows(slice(0, COMPARED_ROWS))
-    if len(some) < 2:
-        raise ValueError("one row has no neighbours")
+    if len(some) < 3:
+        raise ValueError(f"{len(some)} rows have no neighbours to leave out")
     together = subject.logits(some.inputs)
     order = torch.arange(len(some) - 1, -1, -1, device=subject.device)
     turned = subject.logits(some.rows(order).inputs)[order]
-    fewer = torch.cat([subject.logits(some.rows(slice(i, i + 1)).inputs) for i in range(min(4, len(some)))])
+    # Pairs and not single rows: a normalisation over the batch refuses one row.
+    fewer = torch.cat([subject.logits(some.rows(slice(i, i + 2)).inputs) for i in range(0, len(some) - 1, 2)])
     return {
         "logit_change_from_neighbours": max(_change(together, turned), _change(together[: len(fewer)], fewer)),
     }

@@ -155,7 +155,8 @@ class Watchdog:
         if self._plan is not None and 0 < hooks.steps <= len(self._plan):
             heard["planned_rate"] = float(self._plan[hooks.steps - 1])
         step_before, heard_before = self._seen_steps or (step, hooks.steps)
-        heard["skipped_steps"] = max(0, (step - step_before) - (hooks.steps - heard_before))
+        missing = max(0, (step - step_before) - (hooks.steps - heard_before))
+        heard["skipped_steps"] = missing if hooks.scaled else 0
         self._seen_steps = (step, hooks.steps)
         return heard
 

@@ -1,5 +1,7 @@
 """Evidence from a tokenizer beside a model, and from the ids that reach the model."""
 
+import hashlib
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,7 +9,6 @@ import numpy as np
 
 from tenor.checks.evidence import BatchEvidence, TokenEvidence
 from tenor.checks.finding import CannotTell
-from tenor.data.tokenization import tokenizer_digest
 
 CASE_SAMPLE = "The Film Was GOOD"
 
@@ -32,8 +33,8 @@ def token_evidence(model: Any, tokenizer: Any, batches: BatchEvidence) -> TokenE
         input_ids=_unpadded(batches, tokenizer.pad_token_id),
         tokenizer_lowercases=None if own is None else _lowercases(tokenizer),
         vocabulary_is_lowercase=None if own is None else _is_lowercase(own),
-        digest=None if own is None else tokenizer_digest(tokenizer),
-        model_digest=None if own is None else tokenizer_digest(own),
+        digest=None if own is None else _vocabulary_digest(tokenizer),
+        model_digest=None if own is None else _vocabulary_digest(own),
     )
 
 
@@ -50,6 +51,13 @@ def _own_tokenizer(model: Any) -> Any:
         return None
 
 
+def _vocabulary_digest(tokenizer: Any) -> str:
+    """SHA-256 of the tokens and their ids, without those that were added later."""
+    added = tokenizer.get_added_vocab()
+    vocabulary = {token: k for token, k in tokenizer.get_vocab().items() if token not in added}
+    return hashlib.sha256(json.dumps(sorted(vocabulary.items())).encode()).hexdigest()
+
+
 def _unpadded(batches: BatchEvidence, pad_id: int | None) -> tuple[np.ndarray, ...] | None:
     """Each row's ids, without padding at either end."""
     if batches.input_ids is None:
@@ -58,10 +66,9 @@ def _unpadded(batches: BatchEvidence, pad_id: int | None) -> tuple[np.ndarray, .
     for place, ids in enumerate(batches.input_ids):
         if ids.ndim != 2 or not np.issubdtype(ids.dtype, np.integer):
             return None
-        # By id and not by mask: a wrong mask must not hide anything here.
         text = np.ones_like(ids, dtype=bool) if pad_id is None else ids != pad_id
-        if pad_id is None and batches.attention_mask is not None:
-            text = batches.attention_mask[place] != 0
+        if batches.attention_mask is not None:
+            text &= batches.attention_mask[place] != 0
         rows += [_between_ends(row, kept) for row, kept in zip(ids, text, strict=True)]
     return tuple(rows)
 

@@ -79,6 +79,10 @@ def number(value: object) -> float | None:
     return float(value)
 
 
+FINDINGS = "findings.json"
+"""What the checks said while the run went on, beside its other files."""
+
+
 def earlier_reports(path: Path) -> tuple[Report, ...]:
     """The occasions in a `findings.json`; none where there is no such file."""
     if not path.exists():

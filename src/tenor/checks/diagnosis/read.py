@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tenor.checks.diagnosis.evaluation_json import is_evaluation, read_evaluation
 from tenor.checks.diagnosis.event_files import event_folders, read_event_folders
-from tenor.checks.diagnosis.material import ACCEPTED, Material, parse_reports, read_any_json
+from tenor.checks.diagnosis.material import ACCEPTED, FINDINGS, Material, parse_reports, read_any_json
 from tenor.checks.diagnosis.predictions_file import read_predictions_file
 from tenor.checks.diagnosis.summary_json import read_summary, runs_of
 from tenor.checks.diagnosis.tenor_run import is_tenor_run, read_tenor_run
@@ -39,6 +39,8 @@ def _read_folder(path: Path) -> list[Material]:
         return read_trainer_folder(path)
     if (path / FILE_NAME).is_file():
         return _read_json(path / FILE_NAME)
+    if (path / FINDINGS).is_file():
+        return _read_json(path / FINDINGS)
     if event_folders(path):
         return read_event_folders(path)
     names = sorted(one.name for one in path.iterdir())

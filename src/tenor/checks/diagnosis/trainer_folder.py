@@ -6,7 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from tenor.checks.diagnosis.evaluation_json import claims_of
-from tenor.checks.diagnosis.material import Material, evaluation_evidence, number, read_any_json
+from tenor.checks.diagnosis.material import (
+    FINDINGS,
+    Material,
+    earlier_reports,
+    evaluation_evidence,
+    number,
+    read_any_json,
+)
 from tenor.checks.diagnosis.tenor_run import step_evidence
 from tenor.checks.evidence import CheckpointEvidence, SplitClaims, ValidationPoint
 from tenor.errors import UserError
@@ -50,7 +57,8 @@ def _material(state: Mapping[str, Any], folder: Path) -> Material:
         evidence.append(replace(steps, total_steps=None if planned is None else int(planned), clip_at=clip))
     if splits:
         evidence.append(evaluation_evidence(splits, n_classes))
-    return Material("the output of transformers.Trainer", tuple(evidence), settings=arguments)
+    earlier = earlier_reports(folder / FINDINGS)
+    return Material("the output of transformers.Trainer", tuple(evidence), earlier=earlier, settings=arguments)
 
 
 def _checkpoint(state: Mapping[str, Any], history: list[Any], folder: Path) -> CheckpointEvidence:

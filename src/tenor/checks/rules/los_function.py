@@ -56,7 +56,7 @@ def starts_far_from_uninformed(probe: ProbeEvidence) -> Observation | None:
 def squashes(probe: ProbeEvidence) -> bool:
     """Whether the loss takes values in [0, 1] for logits: bounded from 0 when right, and from above when wrong."""
     right, wrong = probe.loss_when_right, probe.loss_when_inverted
-    if right is None or wrong is None:
+    if right is None or wrong is None or probe.loss_gradient == 0:  # No gradient at all: LOS004 judges that.
         return False
     return right > SQUASHED_FLOOR and 0 < wrong - right < SQUASHED_GAP
 
