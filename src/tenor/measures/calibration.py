@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tenor.measures.metrics import check_labels, check_probabilities, mean_negative_log_likelihood
+from tenor.measures.metrics import check_labels, check_predictions, mean_negative_log_likelihood
 
 BINS = 15
 """Of Guo et al. (2017) and most papers since: an ECE can only be compared with one over as many bins."""
@@ -31,7 +31,7 @@ def reliability_bins(probabilities: np.ndarray, labels: np.ndarray, bins: int = 
     """
     if bins < 1:
         raise ValueError(f"expected 1 bin or more, found {bins}")
-    probabilities, labels = _checked(probabilities, labels)
+    probabilities, labels = check_predictions(probabilities, labels)
     # A distribution's sum may exceed 1 by rounding, and so may its largest share.
     confidence = probabilities.max(axis=1).clip(0.0, 1.0)
     right = probabilities.argmax(axis=1) == labels
@@ -68,7 +68,7 @@ def brier_score(probabilities: np.ndarray, labels: np.ndarray) -> float:
     As in scikit-learn's `brier_score_loss`: in 0 … 1 for two classes (the error of one of them), and the sum over the
     classes, in 0 … 2, for more. Raises ValueError as `measure` does.
     """
-    probabilities, labels = _checked(probabilities, labels)
+    probabilities, labels = check_predictions(probabilities, labels)
     truth = np.eye(probabilities.shape[1])[labels]
     summed = float(((probabilities - truth) ** 2).sum(axis=1).mean())
     return summed / 2 if probabilities.shape[1] == 2 else summed
@@ -76,7 +76,7 @@ def brier_score(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
 def negative_log_likelihood(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """Mean negative log-likelihood of the labels in nats, the `loss` of `measure`. Raises ValueError as that does."""
-    probabilities, labels = _checked(probabilities, labels)
+    probabilities, labels = check_predictions(probabilities, labels)
     return mean_negative_log_likelihood(labels, probabilities)
 
 
@@ -110,9 +110,15 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     return float(np.exp(-brentq(slope, *_EXPONENTS)))
 
 
-def _checked(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    n_classes = np.asarray(probabilities).shape[-1] if np.ndim(probabilities) == 2 else 0
-    probabilities, labels = check_probabilities(probabilities, n_classes), check_labels(labels, n_classes)
-    if len(labels) != len(probabilities):
-        raise ValueError(f"{len(labels)} labels, but {len(probabilities)} rows of probabilities")
-    return probabilities, labels
+def with_temperature(probabilities: np.ndarray, current: float, wanted: float) -> np.ndarray:
+    """Probabilities (n, K) at the temperature `current` → the same logits' at `wanted`, float64, shape (n, K)."""
+    if current == wanted:
+        return np.asarray(probabilities)
+    logits = current * log_probabilities(probabilities) / wanted
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def log_probabilities(probabilities: np.ndarray) -> np.ndarray:
+    """Logits (n, K) of probabilities (n, K), up to a shift per row; finite where one underflowed to 0."""
+    return np.log(np.asarray(probabilities, dtype=np.float64).clip(np.finfo(np.float64).tiny, None))

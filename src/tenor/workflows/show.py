@@ -24,6 +24,7 @@ from tenor.workflows.evaluate import Evaluation
 from tenor.workflows.measure import result_rows
 from tenor.workflows.prepare import Prepared, present_splits
 from tenor.workflows.runs_table import duration
+from tenor.workflows.show_numbers import number_facts
 
 
 def show_overview(console: Console, prepared: Prepared) -> None:
@@ -71,7 +72,8 @@ def show_finish(
     last = results.get("test", results["validation"])
     console.print(per_class_table(last.metrics))
     console.print(confusion_table(last.metrics.confusion, [one.name for one in last.metrics.per_class]))
-    console.print(_fact_table(_places(run, timings)))
+    numbers = number_facts(results, config.evaluation.confidence, config.seed)
+    console.print(_fact_table({**numbers, **_places(run, timings)}))
 
 
 def show_evaluation(console: Console, found: Evaluation) -> None:
