@@ -68,7 +68,7 @@ def evaluate(
     config = load_config(run.config, overrides)
     plan = device_plan(config)
     model, tokenizer = load_saved_classifier(run.model)
-    rows = _rows(config, split)
+    rows = split_rows_of(config, split)
     model_names = tuple(model.config.id2label[k] for k in range(model.config.num_labels))
     if rows.class_names != model_names:
         raise UserError(
@@ -84,7 +84,8 @@ def evaluate(
     return Evaluation(run, config, rows.origin, split, notes.weights_sha256, notes.step, result)
 
 
-def _rows(config: Config, split: str) -> LabelledText:
+def split_rows_of(config: Config, split: str) -> LabelledText:
+    """The rows of a split, read anew. Raises UserError where they can't be, or where there is no test split."""
     source = read_source(config.data)
     if split == "test":
         rows = limit_test(source.test, config.data.test_size)

@@ -48,6 +48,8 @@ def show_overview(console: Console, prepared: Prepared) -> None:
         "cost": f"about {duration(cost.seconds)}, {cost.memory_bytes / 2**30:.1f} GB of memory and "
         f"{cost.disk_bytes / 2**30:.2f} GB of disk",
     }
+    if config.data.exclude is not None:
+        facts["left out"] = f"{prepared.splits.excluded:,} training rows that {config.data.exclude} names"
     console.print(_fact_table(facts))
 
 
