@@ -9,12 +9,14 @@ import time
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import numpy as np
+from cleanlab.filter import find_label_issues
 from rich.console import Console
 
 from tenor.config.schema import Config, Data
 from tenor.data.dataset import LabelledText
 from tenor.data.sources import read_source
 from tenor.data.splits import stratified_rows
+from tenor.measures.calibration import fit_temperature, log_probabilities, with_temperature
 from tenor.measures.label_noise import (
     combined,
     features_probabilities,
@@ -22,7 +24,7 @@ from tenor.measures.label_noise import (
     suspected_errors,
     words_probabilities,
 )
-from tenor.workflows.audit import encoder_features
+from tenor.workflows.audit import EXCLUDE_BELOW, encoder_features
 
 ROWS, SHARE, SEEDS = 2_000, 0.03, (0, 1, 2)
 
@@ -40,13 +42,20 @@ def main() -> None:
         labels[wrong] = 1 - labels[wrong]
         words = words_probabilities(rows.texts, labels, 2, seed)
         encoder = features_probabilities(features, labels, 2, seed)
+        rights = [(one.argmax(axis=1) == rows.labels).mean() for one in (words, encoder, combined(words, encoder))]
+        print(f"draw {seed}: right on {', '.join(f'{share:.1%}' for share in rights)} of the true labels")
         for name, probabilities in {"words": words, "encoder": encoder, "both": combined(words, encoder)}.items():
             suspects = suspected_errors(labels, probabilities)
             by_loss = loss_ranking(labels, probabilities)
+            calibrated = with_temperature(probabilities, 1.0, fit_temperature(log_probabilities(probabilities), labels))
             for method, chosen in {
                 "confident learning": suspects,
                 "highest loss, as many": by_loss[: len(suspects)],
                 "highest loss, as many as injected": by_loss[: len(wrong)],
+                "cleanlab's default (noise rates)": np.flatnonzero(find_label_issues(labels, probabilities, n_jobs=1)),
+                f"suspected, label below {EXCLUDE_BELOW}": suspects[
+                    calibrated[suspects, labels[suspects]] < EXCLUDE_BELOW
+                ],
             }.items():
                 hits = len(np.intersect1d(chosen, wrong))
                 found.setdefault((name, method), []).append((len(chosen), hits / len(wrong), hits / len(chosen)))

@@ -12,6 +12,7 @@ from sklearn.metrics import brier_score_loss, log_loss
 
 from tenor.measures.calibration import (
     brier_score,
+    choose_temperature,
     expected_calibration_error,
     fit_temperature,
     negative_log_likelihood,
@@ -106,6 +107,19 @@ def test_without_an_optimum_nothing_is_scaled() -> None:
     assert fit_temperature(logits, np.array([0, 1])) == 1.0, "every row is right"
     assert fit_temperature(logits, np.array([1, 0])) == 1.0, "every row is wrong"
     assert fit_temperature(np.zeros((4, 2)), np.array([0, 1, 0, 1])) == 1.0, "the logits say nothing"
+
+
+@given(SEEDS)
+def test_a_temperature_is_taken_only_where_it_is_more_than_chance(seed: int) -> None:
+    logits, labels = _random(seed)
+    assert choose_temperature(4 * logits, labels) == fit_temperature(4 * logits, labels)
+    few = slice(0, 5)
+    assert choose_temperature(logits[few], labels[few]) in (1.0, fit_temperature(logits[few], labels[few]))
+
+
+def test_right_probabilities_are_left_alone_as_often_as_the_level_says() -> None:
+    changed = [choose_temperature(*_random(seed, 200)) != 1.0 for seed in range(300)]
+    assert 0.01 <= np.mean(changed) <= 0.1
 
 
 @pytest.mark.parametrize(

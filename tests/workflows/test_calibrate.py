@@ -12,7 +12,7 @@ from tenor.config.loading import load_config
 from tenor.data.sources import read_source
 from tenor.errors import UserError
 from tenor.evaluation.predictions import read_predictions, write_predictions
-from tenor.measures.calibration import fit_temperature, log_probabilities, negative_log_likelihood, with_temperature
+from tenor.measures.calibration import choose_temperature, log_probabilities, negative_log_likelihood, with_temperature
 from tenor.runs.directory import RunDirectory
 from tenor.runs.files import digest_folder, read_json, sha256_file, write_json
 from tenor.runs.manifest import read_manifest
@@ -50,7 +50,7 @@ def test_a_run_ends_calibrated_on_its_validation_rows(completed: RunResult) -> N
     found = {name: read_predictions(completed.run.predictions / f"{name}.parquet") for name in ("validation", "test")}
     validation = found["validation"]
     raw = completed.results["validation"].raw_probabilities
-    assert notes.temperature == pytest.approx(fit_temperature(log_probabilities(raw), validation.labels), rel=1e-6)
+    assert notes.temperature == pytest.approx(choose_temperature(log_probabilities(raw), validation.labels), rel=1e-6)
     assert notes.temperature != 1.0
     stored = read_json(completed.run.evaluation)
     for name, key in (("validation", "val"), ("test", "test")):

@@ -110,6 +110,21 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     return float(np.exp(-brentq(slope, *_EXPONENTS)))
 
 
+def choose_temperature(logits: np.ndarray, labels: np.ndarray, alpha: float = 0.05) -> float:
+    """The temperature of `fit_temperature` where it is better than 1 by more than chance, else 1.
+
+    By the likelihood ratio's test (Wilks 1938) at the level `alpha`: a few dozen rows, or a model that hardly tells the
+    classes, would otherwise have a temperature that makes other rows worse. Raises as `fit_temperature`.
+    """
+    from scipy.special import log_softmax
+    from scipy.stats import chi2
+
+    temperature = fit_temperature(logits, labels)
+    rows = np.arange(len(labels))
+    before, after = (log_softmax(np.asarray(logits, np.float64) / t, axis=1)[rows, labels] for t in (1.0, temperature))
+    return temperature if 2 * float((after - before).sum()) > chi2.ppf(1 - alpha, df=1) else 1.0
+
+
 def with_temperature(probabilities: np.ndarray, current: float, wanted: float) -> np.ndarray:
     """Probabilities (n, K) at the temperature `current` → the same logits' at `wanted`, float64, shape (n, K)."""
     if current == wanted:

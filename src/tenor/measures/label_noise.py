@@ -60,9 +60,10 @@ def combined(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 def suspected_errors(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     """Rows whose label is probably wrong, the likeliest first, by confident learning as cleanlab does it.
 
-    Northcutt, Jiang and Chuang (2021), "Confident learning: estimating uncertainty in dataset labels": rows that are
-    more probable in another class than that class's own rows are on average count as wrong; so many of each pair of
-    classes are taken, those with the widest margin. `probabilities` (n, K) must be out-of-sample.
+    Northcutt, Jiang and Chuang (2021), "Confident learning: estimating uncertainty in dataset labels": a row counts as
+    another class's where it is at least as probable there as that class's own rows are on average (the off-diagonals
+    of the confident joint; pruning by the noise rates that follow from it names half as many again, with less
+    precision: `make bench-audit`). `probabilities` (n, K) must be out-of-sample.
     Raises UserError where cleanlab is not installed, ValueError as `measure` does.
     """
     try:
@@ -71,9 +72,10 @@ def suspected_errors(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarra
         raise UserError("an audit needs cleanlab; install it: pip install 'tenor[audit]'") from error
     probabilities, labels = check_predictions(probabilities, labels)
     # In this process: a pool of others would cost more than the work.
-    return np.asarray(
-        find_label_issues(labels, probabilities, return_indices_ranked_by="self_confidence", n_jobs=1), dtype=np.int64
+    found = find_label_issues(
+        labels, probabilities, filter_by="confident_learning", return_indices_ranked_by="self_confidence", n_jobs=1
     )
+    return np.asarray(found, dtype=np.int64)
 
 
 def loss_ranking(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:

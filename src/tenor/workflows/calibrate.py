@@ -8,7 +8,7 @@ from tenor.config.loading import load_config
 from tenor.errors import UserError
 from tenor.evaluation.evaluate import Baselines, SplitResult, evaluation_json, split_result
 from tenor.evaluation.predictions import Predictions, read_predictions, write_predictions
-from tenor.measures.calibration import fit_temperature, log_probabilities, with_temperature
+from tenor.measures.calibration import choose_temperature, log_probabilities, with_temperature
 from tenor.runs.directory import RunDirectory
 from tenor.runs.environment import is_absent
 from tenor.runs.files import digest_folder, read_json, write_json
@@ -49,7 +49,7 @@ def calibrate(run: RunDirectory) -> Calibrated:
     predictions = read_run_predictions(run)
     validation = predictions["validation"]
     logits = log_probabilities(validation.probabilities) * validation.temperature
-    temperature = fit_temperature(logits, validation.labels)
+    temperature = choose_temperature(logits, validation.labels)
     known = (notes.total_temperature, *(found.temperature for found in predictions.values()))
     changed = not all(isclose(one, temperature, rel_tol=1e-4) for one in known)
     if changed:

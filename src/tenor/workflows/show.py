@@ -74,7 +74,8 @@ def show_finish(
     last = results.get("test", results["validation"])
     console.print(per_class_table(last.metrics))
     console.print(confusion_table(last.metrics.confusion, [one.name for one in last.metrics.per_class]))
-    numbers = number_facts(results, config.evaluation.confidence, config.seed)
+    split = "test" if "test" in results else "validation"
+    numbers = number_facts(split, last, config.evaluation.confidence, config.seed)
     console.print(_fact_table({**numbers, **_places(run, timings)}))
 
 
@@ -87,7 +88,8 @@ def show_evaluation(console: Console, found: Evaluation) -> None:
     console.print(per_class_table(found.result.metrics))
     console.print(confusion_table(found.result.metrics.confusion, [one.name for one in found.result.metrics.per_class]))
     weights = f"{found.run.model / 'model.safetensors'}, SHA-256 {found.weights_sha256}, step {found.step:,}"
-    console.print(_fact_table({"weights": weights}))
+    numbers = number_facts(found.split, found.result, confidence, found.config.seed)
+    console.print(_fact_table({**numbers, "weights": weights}))
 
 
 def _label_table(prepared: Prepared, first_batches: np.ndarray) -> Table:

@@ -16,31 +16,35 @@ from tenor.workflows.calibrate import SPLITS, Calibrated
 from tenor.workflows.evaluate import Evaluation, abstention
 from tenor.workflows.thresholds import ClassThreshold, threshold_record
 
+NOTHING_BETTER = "without a temperature: none fits the validation rows better by more than chance"
 
-def number_facts(results: dict[str, SplitResult], confidence: float, seed: int) -> dict[str, str]:
-    """What the tables at the end of a run have no room for: macro F1's interval, and the calibration."""
-    name, last = list(results.items())[-1]
-    interval = macro_f1_interval(last.metrics.confusion, confidence, seed)
+
+def number_facts(split: str, result: SplitResult, confidence: float, seed: int) -> dict[str, str]:
+    """What the tables of a result have no room for: macro F1's interval, and the calibration."""
+    interval = macro_f1_interval(result.metrics.confusion, confidence, seed)
     raw, calibrated = (
-        expected_calibration_error(probabilities, last.labels)
-        for probabilities in (last.raw_probabilities, last.probabilities)
+        expected_calibration_error(probabilities, result.labels)
+        for probabilities in (result.raw_probabilities, result.probabilities)
     )
     return {
-        "macro F1": f"{last.metrics.macro_f1:.4f} on {name} ({100 * confidence:g}% interval {interval.low:.4f} - "
+        "macro F1": f"{result.metrics.macro_f1:.4f} on {split} ({100 * confidence:g}% interval {interval.low:.4f} - "
         f"{interval.high:.4f}, bootstrap)",
-        "calibration": f"temperature {last.temperature:.3f}, fitted on {results['validation'].metrics.n:,} validation "
-        f"rows; calibration error (ECE) on {name} {raw:.2%}, with it {calibrated:.2%}",
+        "calibration": f"calibration error (ECE) on {split} {calibrated:.2%}, "
+        + (NOTHING_BETTER if result.temperature == 1.0 else _fitted(result.temperature, raw)),
     }
+
+
+def _fitted(temperature: float, raw: float) -> str:
+    return f"{raw:.2%} before the temperature {temperature:.3f} that was fitted on the validation rows"
 
 
 def show_calibration(console: Console, found: Calibrated, chosen: ClassThreshold | None = None) -> None:
     """Before and after the temperature on every split, where it is applied, and the threshold that was asked for."""
     rows = found.predictions["validation"]
-    how = "fitted now" if found.changed else "fitted already"
-    console.print(
-        f"temperature {found.notes.total_temperature:.4f}, {how} on {len(rows.labels):,} validation rows",
-        highlight=False,
-    )
+    if found.notes.total_temperature != 1.0:
+        how = "fitted now" if found.changed else "fitted already"
+        told = f"temperature {found.notes.total_temperature:.4f}, {how} on {len(rows.labels):,} validation rows"
+        console.print(told, highlight=False)
     console.print(_calibration_table(found))
     console.print("ECE and NLL on validation are of the rows that the temperature was fitted on.", style="dim")
     console.print(_where(found), highlight=False, soft_wrap=True)
@@ -61,7 +65,9 @@ def calibration_record(found: Calibrated, chosen: ClassThreshold | None = None) 
         "temperature": found.notes.total_temperature,
         "folded": found.notes.temperature == 1.0 != found.notes.folded_temperature,
         "changed": found.changed,
-        **{name: found.evaluation[key]["calibration"] for name, key in SPLITS.items() if name in found.predictions},
+        "calibration": {
+            name: found.evaluation[key]["calibration"] for name, key in SPLITS.items() if name in found.predictions
+        },
     }
     return record if chosen is None else {**record, "class": chosen.class_name, **threshold_record(chosen)}
 
@@ -108,7 +114,7 @@ def _where(found: Calibrated) -> str:
             f"(weights SHA-256 {notes.weights_sha256[:12]}…)"
         )
     if notes.temperature == 1.0:
-        return "nothing to apply: no other temperature gives the validation rows a higher likelihood"
+        return NOTHING_BETTER
     return (
         f"applied by tenor evaluate and tenor predict, and in {found.run.predictions}; for users without Tenor: "
         f"tenor calibrate {found.run.reference} --fold"

@@ -19,7 +19,7 @@ from tenor.errors import TenorError, UserError
 from tenor.evaluation.evaluate import SplitResult, evaluation_json
 from tenor.evaluation.predictions import write_predictions
 from tenor.inference.logits import Forward, predict
-from tenor.measures.calibration import fit_temperature
+from tenor.measures.calibration import choose_temperature
 from tenor.model.classifier import weights_digest
 from tenor.model.freezing import anatomy
 from tenor.runs.directory import DEFAULT_ROOT, RunDirectory, create_run, find_run
@@ -185,7 +185,7 @@ def _finish(
     for name, rows in held_out.items():
         with progress_line(console, f"evaluating on {name}", len(rows)) as line:
             logits[name] = predict(prepared.classifier.model, examples[name], prepared.plan, forward, line.advance)
-    temperature = fit_temperature(logits["validation"], splits.validation.labels)
+    temperature = choose_temperature(logits["validation"], splits.validation.labels)
     digest = save_model(run.model, prepared.classifier, config, best, temperature)
     baselines = fit_baselines(splits.train, config, run.baseline)
     results: dict[str, SplitResult] = {}
