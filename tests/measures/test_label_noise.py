@@ -32,7 +32,7 @@ def test_inverted_labels_are_found_on_features() -> None:
     np.testing.assert_allclose(probabilities.sum(axis=1), 1)
     found = suspected_errors(labels, probabilities)
     hits = np.intersect1d(found, wrong)
-    assert len(hits) >= 19
+    assert len(hits) >= 17
     assert len(hits) / len(found) >= 0.8
     of_label = probabilities[np.arange(len(labels)), labels]
     assert (np.diff(of_label[found]) >= 0).all(), "the least probable label comes first"

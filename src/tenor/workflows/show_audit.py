@@ -31,6 +31,7 @@ def show_audit(console: Console, found: Audit, path: Path) -> None:
         f"right on {found.accuracy:.1%} of the labels as they are",
         highlight=False,
     )
+    console.print("The lower this is, the more of its suspects are its own mistakes.", style="dim")
     console.print(f"{len(errors):,} suspected label errors ({len(errors) / found.n:.1%}){_pairs(errors)}", style="bold")
     console.print(f"{len(duplicates):,} more that are the text, or nearly, of another row", highlight=False)
     console.print(f"{len(ambiguous):,} more that are hard to tell", highlight=False)
