@@ -51,7 +51,12 @@ def run(options: argparse.Namespace) -> int:
 def _train_seeds(config: "Config", options: argparse.Namespace) -> int:
     from tenor.workflows.seeds import seeds_record, seeds_table, train_seeds
 
-    rows = train_seeds(config, options.seeds, options.runs)
+    try:
+        rows = train_seeds(config, options.seeds, options.runs)
+    except InterruptedRunError as interruption:
+        raise InterruptedRunError(
+            f"{interruption}. Go on with this seed: tenor train --resume latest; later seeds were not begun"
+        ) from None
     if options.json:
         print_json(seeds_record(rows))
     else:
