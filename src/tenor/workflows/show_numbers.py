@@ -46,7 +46,8 @@ def show_calibration(console: Console, found: Calibrated, chosen: ClassThreshold
         told = f"temperature {found.notes.total_temperature:.4f}, {how} on {len(rows.labels):,} validation rows"
         console.print(told, highlight=False)
     console.print(_calibration_table(found))
-    console.print("ECE and NLL on validation are of the rows that the temperature was fitted on.", style="dim")
+    if found.notes.total_temperature != 1.0:
+        console.print("ECE and NLL on validation are of the rows that the temperature was fitted on.", style="dim")
     console.print(_where(found), highlight=False, soft_wrap=True)
     if chosen is not None:
         console.print()
@@ -99,7 +100,7 @@ def _calibration_table(found: Calibrated) -> Table:
         table.add_column(header, justify="left" if header in ("split", "probabilities") else "right", no_wrap=True)
     for name in found.predictions:
         measured = found.evaluation[SPLITS[name]]["calibration"]
-        for kind in ("raw", "calibrated"):
+        for kind in ("raw",) if found.notes.total_temperature == 1.0 else ("raw", "calibrated"):
             numbers = measured[kind]
             first = name if kind == "raw" else ""
             table.add_row(first, kind, f"{numbers['ece']:.2%}", f"{numbers['brier']:.4f}", f"{numbers['nll']:.4f}")
