@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-slow check format rule-pages bench-dropout bench-peak bench-text-baseline clean
+.PHONY: demo test test-slow check format rule-pages bench-audit bench-dropout bench-peak bench-text-baseline clean
 
 demo: $(INSTALLED)
 	$(BIN)/tenor train demo
@@ -25,6 +25,9 @@ check: $(INSTALLED)
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+bench-audit: $(INSTALLED)
+	$(BIN)/python benchmarks/audit.py
 
 bench-dropout: $(INSTALLED)
 	$(BIN)/python benchmarks/dropout.py

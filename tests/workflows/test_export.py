@@ -48,7 +48,7 @@ def test_a_pipeline_gives_the_probabilities_and_class_names_of_the_run(
     found = pipeline("text-classification", model=str(completed.run.model), top_k=None, device="cpu")(rows.texts)
     scores = [{one["label"]: one["score"] for one in row} for row in found]
     assert set(scores[0]) == {"bad", "good"}
-    expected = completed.results["test"].probabilities
+    expected = completed.results["test"].raw_probabilities
     np.testing.assert_allclose([[row["bad"], row["good"]] for row in scores], expected, atol=1e-5)
 
 
@@ -60,7 +60,7 @@ def test_a_process_without_tenor_reads_the_model(completed: RunResult) -> None:
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert set(found[0]) == {"bad", "good"}
-    expected = completed.results["test"].probabilities
+    expected = completed.results["test"].raw_probabilities
     np.testing.assert_allclose([[row["bad"], row["good"]] for row in found], expected, atol=1e-5)
 
 
@@ -75,7 +75,7 @@ def test_the_same_token_ids_give_the_same_probabilities(completed: RunResult) ->
     tokens = tokenize(rows, tokenizer, Truncation.of(completed.config.data))
     with torch.no_grad():
         logits = [model(torch.tensor(tokens.row(k))[None].long()).logits[0] for k in range(len(rows))]
-    np.testing.assert_allclose(torch.stack(logits).softmax(-1), completed.results["test"].probabilities, atol=1e-5)
+    np.testing.assert_allclose(torch.stack(logits).softmax(-1), completed.results["test"].raw_probabilities, atol=1e-5)
 
 
 def test_the_saved_tokenizer_knows_the_length_and_truncates_nothing_of_its_own(completed: RunResult) -> None:
@@ -93,7 +93,7 @@ def test_the_notes_tell_truncation_digest_and_step(completed: RunResult) -> None
     assert notes.truncation == Truncation(16, "head_tail", 0.5)
     assert notes.step == completed.best_step
     assert notes.weights_sha256 == sha256_file(completed.run.model / "model.safetensors") == completed.weights_sha256
-    assert notes.temperature == 1.0
+    assert notes.temperature == notes.total_temperature == completed.results["test"].temperature != 1.0
 
 
 def test_weights_that_changed_are_refused(copied: RunDirectory) -> None:

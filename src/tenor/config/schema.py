@@ -69,6 +69,9 @@ class Data(Section):
     """How the validation rows are set aside."""
     subset: Subset = Subset()
     """How many training rows are used, and which."""
+    exclude: Text | None = None
+    """A CSV file with a column `id`: these training rows are left out, after split and subset were drawn. Where it has
+    a column `exclude`, as `tenor audit` writes it, only the rows with `yes`."""
     test_size: Count | None = None
     """Test rows to use, stratified; null: all."""
     max_length: Annotated[int, Field(ge=8)] = 256

@@ -63,3 +63,9 @@ class SourceData:
 
     train: LabelledText | Absent
     test: LabelledText | Absent
+
+
+def excerpt(text: str, letters: int = 200) -> str:
+    """The beginning of a text on one line, for people."""
+    line = " ".join(text.split())
+    return line if len(line) <= letters else line[: letters - 1] + "…"

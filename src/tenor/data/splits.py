@@ -7,6 +7,7 @@ import numpy as np
 
 from tenor.config.schema import Data, Subset, ValidationSplit
 from tenor.data.dataset import Absent, LabelledText, SourceData
+from tenor.data.exclude import rows_left
 from tenor.errors import UserError
 
 
@@ -21,6 +22,8 @@ class Splits:
     """Labels of everything that the source offers for training, in its own order."""
     train_positions: np.ndarray
     """Where the training rows stand in that order."""
+    excluded: int = 0
+    """Rows that `data.exclude` took out of the training rows."""
 
 
 def make_splits(source: SourceData, data: Data, seed: int) -> Splits:
@@ -29,19 +32,22 @@ def make_splits(source: SourceData, data: Data, seed: int) -> Splits:
     The result depends only on the rows, their order, the settings and `seed`.
 
     Raises:
-        UserError: a source that cannot train, or sizes larger than what is there.
+        UserError: a source that cannot train, sizes larger than what is there, or rows to exclude that there are not.
     """
     if isinstance(source.train, Absent):
         raise UserError(f"data.source={data.source} has nothing to train on: {source.train.reason}")
     train_rows, validation_rows = split_rows(source.train, data.validation, seed)
     labels = source.train.labels
-    positions = train_rows[subset_rows(labels[train_rows], data.subset, seed)]
+    chosen = train_rows[subset_rows(labels[train_rows], data.subset, seed)]
+    # Last of all, so that the run with and the run without these rows differ in nothing else.
+    positions = chosen if data.exclude is None else rows_left(source.train, chosen, data.exclude)
     return Splits(
         train=source.train.select(positions),
         validation=source.train.select(validation_rows),
         test=limit_test(source.test, data.test_size),
         source_labels=labels,
         train_positions=positions,
+        excluded=len(chosen) - len(positions),
     )
 
 

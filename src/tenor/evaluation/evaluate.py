@@ -6,6 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from tenor.measures.calibration import (
+    BINS,
+    brier_score,
+    expected_calibration_error,
+    negative_log_likelihood,
+    with_temperature,
+)
 from tenor.measures.intervals import Interval, macro_f1_interval, wilson_interval
 from tenor.measures.metrics import Metrics, classification_report, measure
 
@@ -25,21 +32,32 @@ class SplitResult:
     labels: np.ndarray
     """Class indices, shape (n,)."""
     probabilities: np.ndarray
-    """Shape (n, K)."""
+    """Calibrated, shape (n, K)."""
     metrics: Metrics
     baselines: Baselines
+    temperature: float = 1.0
+    """By which the checkpoint's logits were divided before the softmax."""
 
     @property
     def predictions(self) -> np.ndarray:
         """Class indices, shape (n,)."""
         return self.probabilities.argmax(axis=1)
 
+    @property
+    def raw_probabilities(self) -> np.ndarray:
+        """As they were before the temperature, shape (n, K)."""
+        return with_temperature(self.probabilities, self.temperature, 1.0)
+
 
 def split_result(
-    labels: np.ndarray, probabilities: np.ndarray, class_names: Sequence[str], baselines: Baselines
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    class_names: Sequence[str],
+    baselines: Baselines,
+    temperature: float = 1.0,
 ) -> SplitResult:
     """Measure one split: labels (n,), probabilities (n, K). Raises ValueError as `measure` does."""
-    return SplitResult(labels, probabilities, measure(labels, probabilities, class_names), baselines)
+    return SplitResult(labels, probabilities, measure(labels, probabilities, class_names), baselines, temperature)
 
 
 def accuracy_interval(metrics: Metrics, confidence: float = 0.95) -> Interval:
@@ -91,12 +109,32 @@ def _split_json(split: SplitResult | str, class_names: Sequence[str], confidence
             "method": "bootstrap percentile",
         },
         "loss": metrics.loss,
+        "calibration": _calibration_json(split),
         "baselines": {
             name: _absent(accuracy) if isinstance(accuracy, str) else float(accuracy)
             for name, accuracy in asdict(split.baselines).items()
         },
         "confusion_matrix": [list(row) for row in metrics.confusion],
         "report": classification_report(split.labels, split.predictions, len(names)),
+    }
+
+
+def _calibration_json(split: SplitResult) -> dict[str, Any]:
+    """Before and after the temperature; the lower the better, all three."""
+
+    def measured(probabilities: np.ndarray) -> dict[str, float]:
+        return {
+            "ece": expected_calibration_error(probabilities, split.labels),
+            "brier": brier_score(probabilities, split.labels),
+            "nll": negative_log_likelihood(probabilities, split.labels),
+        }
+
+    return {
+        "temperature": split.temperature,
+        "fitted_on": "validation",
+        "ece_bins": BINS,
+        "raw": measured(split.raw_probabilities),
+        "calibrated": measured(split.probabilities),
     }
 
 

@@ -14,6 +14,7 @@ from tenor.measures.metrics import check_labels, check_probabilities
 from tenor.runs.files import atomic_path
 
 _CLASS_NAMES = b"tenor.class_names"
+_TEMPERATURE = b"tenor.temperature"
 _COLUMNS = ("id", "label", "label_name", "predicted", "predicted_name")
 
 
@@ -27,6 +28,8 @@ class Predictions:
     probabilities: np.ndarray
     """float32 or float64, shape (n, K)."""
     class_names: tuple[str, ...]
+    temperature: float = 1.0
+    """By which the checkpoint's logits were divided before the softmax."""
 
     @property
     def predicted(self) -> np.ndarray:
@@ -35,10 +38,16 @@ class Predictions:
 
 
 def write_predictions(
-    path: Path, ids: Sequence[str], labels: np.ndarray, probabilities: np.ndarray, class_names: Sequence[str]
+    path: Path,
+    ids: Sequence[str],
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    class_names: Sequence[str],
+    temperature: float = 1.0,
 ) -> None:
     """Write labels (n,) and probabilities (n, K), float32 as such and everything else as float64, atomically.
 
+    `temperature` is the one that the probabilities have, kept in the file's metadata.
     Raises ValueError for no rows, shapes that do not fit, labels outside 0 … K-1, and rows that are no distribution.
     """
     labels = check_labels(labels, len(class_names))
@@ -57,7 +66,8 @@ def write_predictions(
         "predicted_name": names.take(predicted),
     }
     columns |= {f"probability_{k}": pa.array(np.ascontiguousarray(stored[:, k])) for k in range(len(class_names))}
-    table = pa.table(columns).replace_schema_metadata({_CLASS_NAMES: json.dumps(list(class_names)).encode()})
+    metadata = {_CLASS_NAMES: json.dumps(list(class_names)).encode(), _TEMPERATURE: repr(float(temperature)).encode()}
+    table = pa.table(columns).replace_schema_metadata(metadata)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
@@ -94,7 +104,15 @@ def _parse(table: pa.Table) -> Predictions:
         if len(differing) or misnamed:
             row = int(differing[0]) if len(differing) else misnamed[0]
             raise ValueError(f"row {row}: {name} and {name}_name do not fit the probabilities or the class names")
-    return Predictions(tuple(table["id"].to_pylist()), labels, probabilities, class_names)
+    return Predictions(tuple(table["id"].to_pylist()), labels, probabilities, class_names, _temperature(table.schema))
+
+
+def _temperature(schema: pa.Schema) -> float:
+    # Files from before there was calibration hold none, and probabilities as the checkpoint gave them.
+    temperature = float((schema.metadata or {}).get(_TEMPERATURE, b"1.0"))
+    if not 0 < temperature < np.inf:
+        raise ValueError(f"the temperature in its metadata is {temperature}, expected a number above 0")
+    return temperature
 
 
 def _class_names(schema: pa.Schema) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Interval:
-    """Bounds in 0 … 1 that cover the true value with probability `confidence`."""
+    """Bounds that cover the true value with probability `confidence`."""
 
     low: float
     high: float
@@ -46,15 +46,29 @@ def macro_f1_interval(
     counts = np.asarray(confusion, dtype=np.int64)
     if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or counts.sum() <= 0 or counts.min() < 0:
         raise ValueError(f"expected a square matrix of counts that are not all 0, found shape {counts.shape}")
-    _normal_quantile(confidence)
     true, predicted = counts.nonzero()
+    draws = resampled_counts(counts[true, predicted], seed, resamples)
+    return percentile_interval(macro_f1_of_counts(draws, true, predicted, len(counts)), confidence)
+
+
+def resampled_counts(counts: np.ndarray, seed: int, resamples: int) -> np.ndarray:
+    """Counts (cells,) of n rows, as drawing n rows with replacement changes them: float64, shape (resamples, cells)."""
     n = int(counts.sum())
-    draws = np.random.default_rng(seed).multinomial(n, counts[true, predicted] / n, size=resamples).astype(np.float64)
-    classes = np.eye(len(counts))
+    return np.random.default_rng(seed).multinomial(n, counts / n, size=resamples).astype(np.float64)
+
+
+def macro_f1_of_counts(draws: np.ndarray, true: np.ndarray, predicted: np.ndarray, n_classes: int) -> np.ndarray:
+    """Macro F1 of each row of counts, `draws` (draws, cells), whose cells have these true and predicted classes."""
+    classes = np.eye(n_classes)
     hits = (draws * (true == predicted)) @ classes[true]
     totals = draws @ (classes[true] + classes[predicted])
-    f1 = np.divide(2 * hits, totals, out=np.zeros_like(hits), where=totals > 0).mean(axis=1)
-    low, high = np.quantile(f1, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return np.divide(2 * hits, totals, out=np.zeros_like(hits), where=totals > 0).mean(axis=1)
+
+
+def percentile_interval(values: np.ndarray, confidence: float) -> Interval:
+    """The middle share of bootstrapped values (m,). Raises ValueError unless 0 < confidence < 1."""
+    _normal_quantile(confidence)
+    low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Interval(float(low), float(high), confidence)
 
 

@@ -69,7 +69,7 @@ def measure(labels: np.ndarray, probabilities: np.ndarray, class_names: Sequence
         weighted_precision=float(weighted[0]),
         weighted_recall=float(weighted[1]),
         weighted_f1=float(weighted[2]),
-        loss=_mean_negative_log_likelihood(labels, probabilities),
+        loss=mean_negative_log_likelihood(labels, probabilities),
         per_class=tuple(
             ClassMetrics(name, float(precision), float(recall), float(f1), int(support))
             for name, precision, recall, f1, support in zip(class_names, *each, strict=True)
@@ -121,7 +121,20 @@ def check_probabilities(probabilities: np.ndarray, n_classes: int) -> np.ndarray
     return probabilities
 
 
-def _mean_negative_log_likelihood(labels: np.ndarray, probabilities: np.ndarray) -> float:
+def check_predictions(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both as `check_probabilities` and `check_labels` give them, K being the width of `probabilities`.
+
+    Raises ValueError as they do, and where the rows differ in number.
+    """
+    n_classes = np.shape(probabilities)[1] if np.ndim(probabilities) == 2 else 0
+    probabilities, labels = check_probabilities(probabilities, n_classes), check_labels(labels, n_classes)
+    if len(labels) != len(probabilities):
+        raise ValueError(f"{len(labels)} labels, but {len(probabilities)} rows of probabilities")
+    return probabilities, labels
+
+
+def mean_negative_log_likelihood(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """In nats, of labels (n,) and probabilities (n, K) that were checked; one sure mistake costs 36, not infinity."""
     likelihood = probabilities[np.arange(len(labels)), labels]
     resolution = np.finfo(np.float64).eps
     return float(-np.log(likelihood.clip(resolution, 1.0)).mean())

@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ class FeatureExamples:
     """The head's input for every row; lengths stay those of the tokens, so that batches are the same ones."""
 
     features: np.ndarray
-    """Hidden state of the first token, float32, shape (rows, width)."""
+    """Hidden state of the first token, or the mean over all, float32, shape (rows, width)."""
     lengths: np.ndarray
     labels: np.ndarray
 
@@ -54,6 +54,12 @@ def first_token_state(model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tens
     return model.base_model(**inputs)[0][:, 0]
 
 
+def mean_state(model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+    """The mean of the encoder's last hidden states over each row's real tokens, shape (rows, width)."""
+    mask = inputs["attention_mask"][..., None]
+    return (model.base_model(**inputs)[0] * mask).sum(dim=1) / mask.sum(dim=1)
+
+
 def head_logits(model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
     """What the classifier's own `forward` computes from the first token's hidden state: logits (rows, K)."""
     features = inputs["features"]
@@ -67,13 +73,14 @@ def cached_features(
     tokens: TokenizedText,
     run_encoder: Callable[[], np.ndarray],
     precision: str,
+    pooling: Literal["first-token", "mean"] = "first-token",
 ) -> FeatureExamples:
     """Features for all rows: read from the cache, or computed by `run_encoder` and kept.
 
-    The key covers the token ids, every weight of the encoder, what else decides its output, and the number type it
-    computes in.
+    The key covers the token ids, what `run_encoder` takes of their states (`pooling`), every weight of the encoder,
+    what else decides its output, and the number type it computes in.
     """
-    key = hashlib.sha256(b"first-token-state v2")
+    key = hashlib.sha256(f"{pooling}-state v2".encode())
     body = anatomy(model).body
     key.update(weights_digest({name: p for name, p in model.named_parameters() if name in body}).encode())
     key.update(json.dumps([precision, _function_of(model.config)], sort_keys=True).encode())

@@ -1,7 +1,7 @@
 """A saved model, measured again: on its own test rows or on other data."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,11 @@ from tenor.data.tokenization import tokenize
 from tenor.errors import UserError
 from tenor.evaluation.evaluate import Baselines, SplitResult, evaluation_json
 from tenor.inference.logits import predict
+from tenor.measures.selective import Answered, answered_above, coverage_curve
 from tenor.measures.text_baseline import TextBaseline
 from tenor.model.classifier import load_saved_classifier
 from tenor.runs.directory import DEFAULT_ROOT, RunDirectory, find_run
+from tenor.runs.environment import absent
 from tenor.training.progress import progress_line
 from tenor.workflows.export_model import read_model_notes
 from tenor.workflows.measure import BaselineModels, measure_split
@@ -66,7 +68,7 @@ def evaluate(
     config = load_config(run.config, overrides)
     plan = device_plan(config)
     model, tokenizer = load_saved_classifier(run.model)
-    rows = _rows(config, split)
+    rows = split_rows_of(config, split)
     model_names = tuple(model.config.id2label[k] for k in range(model.config.num_labels))
     if rows.class_names != model_names:
         raise UserError(
@@ -77,11 +79,13 @@ def evaluate(
     model.to(plan.device)
     with progress_line(console, f"evaluating on {rows.origin}", len(rows)) as line:
         logits = predict(model, TokenExamples(tokens, tokenizer.pad_token_id), plan, advance=line.advance)
-    result = measure_split(rows, logits, _baselines(run, config, rows), notes.temperature)
+    baselines = _baselines(run, config, rows)
+    result = measure_split(rows, logits, baselines, notes.temperature, notes.folded_temperature)
     return Evaluation(run, config, rows.origin, split, notes.weights_sha256, notes.step, result)
 
 
-def _rows(config: Config, split: str) -> LabelledText:
+def split_rows_of(config: Config, split: str) -> LabelledText:
+    """The rows of a split, read anew. Raises UserError where they can't be, or where there is no test split."""
     source = read_source(config.data)
     if split == "test":
         rows = limit_test(source.test, config.data.test_size)
@@ -102,8 +106,11 @@ def _baselines(run: RunDirectory, config: Config, rows: LabelledText) -> Baselin
     return Baselines(float((rows.labels == majority).mean()), float((predicted == rows.labels).mean()))
 
 
-def evaluation_record(found: Evaluation) -> dict[str, Any]:
-    """An evaluation as plain data, in the form of `eval_best_model.json`, with digest and origin."""
+def evaluation_record(found: Evaluation, abstain_below: float | None = None) -> dict[str, Any]:
+    """An evaluation as plain data, in the form of `eval_best_model.json`, with digest and origin.
+
+    With `abstain_below`, also what is answered and how often right where the model is at least as sure as that.
+    """
     config, result = found.config, found.result
     names = [one.name for one in result.metrics.per_class]
     confidence, seed = config.evaluation.confidence, config.seed
@@ -115,4 +122,26 @@ def evaluation_record(found: Evaluation) -> dict[str, Any]:
         "checkpoint": record["checkpoint"],
         "class_names": names,
         "result": record["test"],
+        **({} if abstain_below is None else {"abstain": abstention_record(found, abstain_below)}),
     }
+
+
+def abstention(found: Evaluation, below: float) -> tuple[Answered, tuple[Answered, ...]]:
+    """What is left where the model stays silent below this confidence, in 0 … 1, and the whole curve."""
+    rows = (found.result.probabilities, found.result.labels)
+    return answered_above(*rows, below), coverage_curve(*rows)
+
+
+def abstention_record(found: Evaluation, below: float) -> dict[str, Any]:
+    """`abstention` as plain data."""
+    asked, curve = abstention(found, below)
+    confidence = found.config.evaluation.confidence
+    return {**_answered_record(asked, confidence), "curve": [_answered_record(one, confidence) for one in curve]}
+
+
+def _answered_record(one: Answered, confidence: float) -> dict[str, Any]:
+    interval = one.interval(confidence)
+    answered = {"threshold": one.threshold, "n": one.n, "answered": one.answered, "coverage": one.coverage}
+    if interval is None:
+        return {**answered, "accuracy": absent("no row is answered")}
+    return {**answered, "accuracy": one.accuracy, "accuracy_interval": {**asdict(interval), "method": "Wilson"}}

@@ -25,13 +25,27 @@ def run_experiments(
         UserError: a configuration that can't be read, before anything is run.
         InterruptedRunError: someone asked to stop; later configurations are not begun.
     """
+    return run_configs([load_config(name, overrides) for name in names], root, console)
+
+
+def run_configs(
+    configs: Sequence[Config], root: Path = DEFAULT_ROOT, console: Console | None = None
+) -> list[SummaryRow]:
+    """Train every configuration; a failed one is reported and the next one begun.
+
+    Returns the rows of these runs, in their order.
+
+    Raises:
+        InterruptedRunError: someone asked to stop; later configurations are not begun.
+    """
     console = console or Console(stderr=True)
-    configs = [load_config(name, overrides) for name in names]
     before = {(row.config_name, row.run_id) for row in read_summary(root)}
     for number, config in enumerate(configs, start=1):
-        console.rule(f"{number} of {len(configs)}: {config.name}")
+        console.rule(f"{number} of {len(configs)}: {config.name}, seed {config.seed}")
         _train_one(config, root, console)
-    return [row for row in read_summary(root) if (row.config_name, row.run_id) not in before]
+    # Another process may have added runs of its own meanwhile.
+    ours = [config.model_dump(mode="json") for config in configs]
+    return [row for row in read_summary(root) if (row.config_name, row.run_id) not in before and row.config in ours]
 
 
 def _train_one(config: Config, root: Path, console: Console) -> None:

@@ -41,10 +41,11 @@ def fit_baselines(train: LabelledText, config: Config, folder: Path) -> Baseline
 
 
 def measure_split(
-    rows: LabelledText, logits: np.ndarray, baselines: Baselines, temperature: float = 1.0
+    rows: LabelledText, logits: np.ndarray, baselines: Baselines, temperature: float = 1.0, folded: float = 1.0
 ) -> SplitResult:
-    """The result of one split."""
-    return split_result(rows.labels, softmax(logits, temperature), rows.class_names, baselines)
+    """The result of one split; `folded` is the temperature that the classifier's weights hold already."""
+    probabilities = softmax(logits, temperature)
+    return split_result(rows.labels, probabilities, rows.class_names, baselines, temperature * folded)
 
 
 def result_rows(model_name: str, split: str, result: SplitResult, confidence: float) -> list[ResultRow]:

@@ -54,6 +54,12 @@ def checkpoint_rows(root: Path, kept: list[Checkpoint], state: TrainState) -> tu
     )
 
 
+def headline(split: dict[str, Any]) -> dict[str, Any]:
+    """The numbers of a split of `eval_best_model.json` that the summary's row holds."""
+    kept = ("absent", "n", "accuracy", "accuracy_interval", "macro_f1", "loss", "baselines", "confusion_matrix")
+    return {name: split[name] for name in kept if name in split}
+
+
 def relative(path: Path, root: Path) -> str:
     """A path as the summary holds it: below the runs' root."""
     return path.resolve().relative_to(root.resolve()).as_posix()

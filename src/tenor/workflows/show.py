@@ -24,6 +24,7 @@ from tenor.workflows.evaluate import Evaluation
 from tenor.workflows.measure import result_rows
 from tenor.workflows.prepare import Prepared, present_splits
 from tenor.workflows.runs_table import duration
+from tenor.workflows.show_numbers import number_facts
 
 
 def show_overview(console: Console, prepared: Prepared) -> None:
@@ -47,6 +48,8 @@ def show_overview(console: Console, prepared: Prepared) -> None:
         "cost": f"about {duration(cost.seconds)}, {cost.memory_bytes / 2**30:.1f} GB of memory and "
         f"{cost.disk_bytes / 2**30:.2f} GB of disk",
     }
+    if config.data.exclude is not None:
+        facts["left out"] = f"{prepared.splits.excluded:,} training rows that {config.data.exclude} names"
     console.print(_fact_table(facts))
 
 
@@ -71,7 +74,9 @@ def show_finish(
     last = results.get("test", results["validation"])
     console.print(per_class_table(last.metrics))
     console.print(confusion_table(last.metrics.confusion, [one.name for one in last.metrics.per_class]))
-    console.print(_fact_table(_places(run, timings)))
+    split = "test" if "test" in results else "validation"
+    numbers = number_facts(split, last, config.evaluation.confidence, config.seed)
+    console.print(_fact_table({**numbers, **_places(run, timings)}))
 
 
 def show_evaluation(console: Console, found: Evaluation) -> None:
@@ -83,7 +88,8 @@ def show_evaluation(console: Console, found: Evaluation) -> None:
     console.print(per_class_table(found.result.metrics))
     console.print(confusion_table(found.result.metrics.confusion, [one.name for one in found.result.metrics.per_class]))
     weights = f"{found.run.model / 'model.safetensors'}, SHA-256 {found.weights_sha256}, step {found.step:,}"
-    console.print(_fact_table({"weights": weights}))
+    numbers = number_facts(found.split, found.result, confidence, found.config.seed)
+    console.print(_fact_table({**numbers, "weights": weights}))
 
 
 def _label_table(prepared: Prepared, first_batches: np.ndarray) -> Table:

@@ -19,6 +19,7 @@ from tenor.errors import TenorError, UserError
 from tenor.evaluation.evaluate import SplitResult, evaluation_json
 from tenor.evaluation.predictions import write_predictions
 from tenor.inference.logits import Forward, predict
+from tenor.measures.calibration import choose_temperature
 from tenor.model.classifier import weights_digest
 from tenor.model.freezing import anatomy
 from tenor.runs.directory import DEFAULT_ROOT, RunDirectory, create_run, find_run
@@ -30,7 +31,7 @@ from tenor.training.state import TrainState
 from tenor.workflows.export_model import save_model
 from tenor.workflows.findings import RunFindings, evaluation_report
 from tenor.workflows.measure import fit_baselines, measure_split
-from tenor.workflows.outcome import Outcome, checkpoint_rows, recorded_outcome
+from tenor.workflows.outcome import Outcome, checkpoint_rows, headline, recorded_outcome
 from tenor.workflows.preflight import run_preflight
 from tenor.workflows.prepare import Prepared, data_fingerprint, make_examples, prepare, present_splits
 from tenor.workflows.show import show_finish, show_overview
@@ -173,23 +174,30 @@ def _finish(
     outcome: Outcome,
     console: Console,
 ) -> RunResult:
-    """Take the best checkpoint, save it as a model, and measure it on validation and test rows."""
+    """Take the best checkpoint, calibrate it on the validation rows, save it as a model, and measure it."""
     config, splits = prepared.config, prepared.splits
     if state.best is None:
         raise TenorError("no validation took place, so there is no best checkpoint; this is a defect of Tenor")
     best = verify_checkpoint(checkpoint_path(run.checkpoints, state.best.step))
     load_weights(best, prepared.classifier.model)
-    digest = save_model(run.model, prepared.classifier, config, best)
+    held_out = {name: rows for name, rows in present_splits(splits).items() if name != "train"}
+    logits: dict[str, np.ndarray] = {}
+    for name, rows in held_out.items():
+        with progress_line(console, f"evaluating on {name}", len(rows)) as line:
+            logits[name] = predict(prepared.classifier.model, examples[name], prepared.plan, forward, line.advance)
+    temperature = choose_temperature(logits["validation"], splits.validation.labels)
+    digest = save_model(run.model, prepared.classifier, config, best, temperature)
     baselines = fit_baselines(splits.train, config, run.baseline)
     results: dict[str, SplitResult] = {}
-    for name, rows in present_splits(splits).items():
-        if name == "train":
-            continue
-        with progress_line(console, f"evaluating on {name}", len(rows)) as line:
-            logits = predict(prepared.classifier.model, examples[name], prepared.plan, forward, line.advance)
-        results[name] = measure_split(rows, logits, baselines.on(rows))
+    for name, rows in held_out.items():
+        results[name] = measure_split(rows, logits[name], baselines.on(rows), temperature)
         write_predictions(
-            run.predictions / f"{name}.parquet", rows.ids, rows.labels, results[name].probabilities, rows.class_names
+            run.predictions / f"{name}.parquet",
+            rows.ids,
+            rows.labels,
+            results[name].probabilities,
+            rows.class_names,
+            temperature=temperature,
         )
     test = results.get("test") or (splits.test.reason if isinstance(splits.test, Absent) else "")
     written = evaluation_json(
@@ -206,11 +214,5 @@ def _finish(
     outcome.checkpoints = checkpoint_rows(
         root, [verify_checkpoint(path) for path in list_checkpoints(run.checkpoints)], state
     )
-    outcome.val_metrics, outcome.test_metrics = _summary(written["val"]), _summary(written["test"])
+    outcome.val_metrics, outcome.test_metrics = headline(written["val"]), headline(written["test"])
     return RunResult(run, config, results, best.step, best.digest, digest)
-
-
-def _summary(split: dict) -> dict:
-    """The headline numbers of a split, for the summary's row."""
-    kept = ("absent", "n", "accuracy", "accuracy_interval", "macro_f1", "loss", "baselines", "confusion_matrix")
-    return {name: split[name] for name in kept if name in split}

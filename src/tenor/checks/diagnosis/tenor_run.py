@@ -88,6 +88,9 @@ def _checkpoint(
     )
     chosen, evaluated = _mapping(run.model / "tenor.json"), evaluation.get("checkpoint")
     evaluated = evaluated if isinstance(evaluated, Mapping) else {}
+    folded = chosen.get("folded")
+    # A folded temperature changes the weights, and is told; the evaluation was of the checkpoint.
+    checkpoint = folded.get("checkpoint_sha256") if isinstance(folded, Mapping) else chosen.get("weights_sha256")
     status = _mapping(run.manifest).get("status")
     step = number(chosen.get("checkpoint_step", evaluated.get("step")))
     kept = run.checkpoint(int(step)) if step is not None else None
@@ -97,7 +100,7 @@ def _checkpoint(
         metric=select_by if sign > 0 else f"-{select_by}",
         chosen_step=_step(chosen.get("checkpoint_step")),
         evaluated_step=_step(evaluated.get("step")),
-        chosen_digest=_text(chosen.get("weights_sha256")),
+        chosen_digest=_text(checkpoint),
         evaluated_digest=_text(evaluated.get("digest")),
         path=None if kept is None else kept.relative_to(run.path).as_posix(),
         path_recorded=kept is not None or ended_well,

@@ -73,6 +73,28 @@ def near_duplicates(texts: Sequence[str], known: Passages) -> NearDuplicates:
     return NearDuplicates(int(long.sum()), tuple(found.items()))
 
 
+def pairs_within(texts: Sequence[str]) -> tuple[tuple[int, int], ...]:
+    """Pairs of rows of one split, the lower first, that are equal or share `RESEMBLANCE` of their passages.
+
+    A text that is written more than `MAX_SHARED` times is boilerplate, and paired with its first row alone.
+    """
+    first_of: dict[str, int] = {}
+    stripped = [text.strip() for text in texts]
+    pairs = {
+        (first, row) for row, text in enumerate(stripped) if text and (first := first_of.setdefault(text, row)) != row
+    }
+    known = passages(texts)
+    here, there = _matches(known.values, known.values)
+    left, right = known.rows[here], known.rows[there]
+    once = left < right
+    codes, shared = np.unique(left[once] * len(texts) + right[once], return_counts=True)
+    left, right = np.divmod(codes, max(len(texts), 1))
+    long = (known.counts[left] >= MIN_FINGERPRINTS) & (known.counts[right] >= MIN_FINGERPRINTS)
+    alike = long & (shared / (known.counts[left] + known.counts[right] - shared) >= RESEMBLANCE)
+    pairs.update(zip(left[alike].tolist(), right[alike].tolist(), strict=True))
+    return tuple(sorted(pairs))
+
+
 def _fingerprints(texts: Sequence[str], bits: int) -> tuple[np.ndarray, np.ndarray]:
     """The distinct sampled hashes of each text, and the text that each belongs to."""
     parts = [text.lower().encode("utf-8", "replace").translate(None, NOT_LETTERS) for text in texts]

@@ -1,0 +1,139 @@
+"""Whether a probability of 0.9 is right nine times in ten, and the temperature that makes it so."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tenor.measures.metrics import check_labels, check_predictions, mean_negative_log_likelihood
+
+BINS = 15
+"""Of Guo et al. (2017) and most papers since: an ECE can only be compared with one over as many bins."""
+
+_EXPONENTS = (-12.0, 12.0)  # Of the inverse temperature, natural: wider than float32 logits can need.
+
+
+@dataclass(frozen=True)
+class ReliabilityBin:
+    """The rows whose confidence, the probability of the predicted class, lies in (low, high]."""
+
+    low: float
+    high: float
+    n: int
+    mean_confidence: float
+    accuracy: float
+
+
+def reliability_bins(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS) -> tuple[ReliabilityBin, ...]:
+    """Rows by confidence, in `bins` parts of equal width of (0, 1]; parts without rows are left out.
+
+    `probabilities` is (n, K), `labels` is (n,). Of equally probable classes the lowest is the predicted one.
+    Raises ValueError as `measure` does, and for fewer bins than 1.
+    """
+    if bins < 1:
+        raise ValueError(f"expected 1 bin or more, found {bins}")
+    probabilities, labels = check_predictions(probabilities, labels)
+    # A distribution's sum may exceed 1 by rounding, and so may its largest share.
+    confidence = probabilities.max(axis=1).clip(0.0, 1.0)
+    right = probabilities.argmax(axis=1) == labels
+    edges = np.linspace(0.0, 1.0, bins + 1)
+    place = np.searchsorted(edges[1:-1], confidence, side="left")
+    counts = np.bincount(place, minlength=bins)
+    confidences, rights = (np.bincount(place, weights=values, minlength=bins) for values in (confidence, right))
+    return tuple(
+        ReliabilityBin(
+            low=float(edges[k]),
+            high=float(edges[k + 1]),
+            n=int(counts[k]),
+            mean_confidence=float(confidences[k] / counts[k]),
+            accuracy=float(rights[k] / counts[k]),
+        )
+        for k in np.flatnonzero(counts)
+    )
+
+
+def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS) -> float:
+    """Mean distance of confidence and accuracy over the bins, weighted by their rows, in 0 … 1.
+
+    Naeini, Cooper and Hauskrecht (2015), "Obtaining well calibrated probabilities using Bayesian binning", on the
+    predicted class as in Guo et al. (2017). Raises ValueError as `reliability_bins` does.
+    """
+    found = reliability_bins(probabilities, labels, bins)
+    n = sum(one.n for one in found)
+    return sum(one.n / n * abs(one.mean_confidence - one.accuracy) for one in found)
+
+
+def brier_score(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Mean squared distance of the probabilities from the truth (Brier 1950).
+
+    As in scikit-learn's `brier_score_loss`: in 0 … 1 for two classes (the error of one of them), and the sum over the
+    classes, in 0 … 2, for more. Raises ValueError as `measure` does.
+    """
+    probabilities, labels = check_predictions(probabilities, labels)
+    truth = np.eye(probabilities.shape[1])[labels]
+    summed = float(((probabilities - truth) ** 2).sum(axis=1).mean())
+    return summed / 2 if probabilities.shape[1] == 2 else summed
+
+
+def negative_log_likelihood(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Mean negative log-likelihood of the labels in nats, the `loss` of `measure`. Raises ValueError as that does."""
+    probabilities, labels = check_predictions(probabilities, labels)
+    return mean_negative_log_likelihood(labels, probabilities)
+
+
+def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+    """The T > 0 for which softmax(logits / T) gives the labels the highest likelihood (Guo et al. 2017).
+
+    `logits` is (n, K), `labels` is (n,): rows that neither trained nor test. It changes no predicted class. The
+    likelihood is concave in 1/T, so its derivative has one root at most. It has none where every row is right (T → 0:
+    the rows do not say how sure is too sure) and where the logits say no more than chance (T → ∞): T is then 1.
+    Raises ValueError for no rows, shapes that do not fit, labels outside 0 … K-1, and logits that are not finite.
+    """
+    from scipy.optimize import brentq
+
+    logits = np.asarray(logits, dtype=np.float64)
+    if logits.ndim != 2 or len(logits) == 0 or not np.isfinite(logits).all():
+        raise ValueError(f"expected finite logits of shape (n, K) with n > 0, found shape {logits.shape}")
+    labels = check_labels(labels, logits.shape[1])
+    if len(labels) != len(logits):
+        raise ValueError(f"{len(labels)} labels, but {len(logits)} rows of logits")
+    below_best = logits - logits.max(axis=1, keepdims=True)
+    of_label = below_best[np.arange(len(labels)), labels]
+
+    def slope(exponent: float) -> float:
+        """Derivative of the mean negative log-likelihood by the inverse temperature e^exponent."""
+        weights = np.exp(np.exp(exponent) * below_best)
+        expected = (weights * below_best).sum(axis=1) / weights.sum(axis=1)
+        return float((expected - of_label).mean())
+
+    if slope(_EXPONENTS[0]) >= 0 or slope(_EXPONENTS[1]) <= 0:
+        return 1.0
+    return float(np.exp(-brentq(slope, *_EXPONENTS)))
+
+
+def choose_temperature(logits: np.ndarray, labels: np.ndarray, alpha: float = 0.05) -> float:
+    """The temperature of `fit_temperature` where it is better than 1 by more than chance, else 1.
+
+    By the likelihood ratio's test (Wilks 1938) at the level `alpha`: a few dozen rows, or a model that hardly tells the
+    classes, would otherwise have a temperature that makes other rows worse. Raises as `fit_temperature`.
+    """
+    from scipy.special import log_softmax
+    from scipy.stats import chi2
+
+    temperature = fit_temperature(logits, labels)
+    rows = np.arange(len(labels))
+    before, after = (log_softmax(np.asarray(logits, np.float64) / t, axis=1)[rows, labels] for t in (1.0, temperature))
+    return temperature if 2 * float((after - before).sum()) > chi2.ppf(1 - alpha, df=1) else 1.0
+
+
+def with_temperature(probabilities: np.ndarray, current: float, wanted: float) -> np.ndarray:
+    """Probabilities (n, K) at the temperature `current` → the same logits' at `wanted`, float64, shape (n, K)."""
+    if current == wanted:
+        return np.asarray(probabilities)
+    logits = current * log_probabilities(probabilities) / wanted
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def log_probabilities(probabilities: np.ndarray) -> np.ndarray:
+    """Logits (n, K) of probabilities (n, K), up to a shift per row; finite where one underflowed to 0."""
+    return np.log(np.asarray(probabilities, dtype=np.float64).clip(np.finfo(np.float64).tiny, None))

@@ -1,0 +1,105 @@
+"""Which labels are probably wrong: out-of-sample probabilities, and confident learning on them."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from tenor.errors import UserError
+from tenor.measures.calibration import log_probabilities
+from tenor.measures.metrics import check_labels, check_predictions, mean_negative_log_likelihood
+from tenor.measures.text_baseline import fit_text_baseline
+
+FOLDS = 5
+INVERSE_PENALTIES = (0.001, 0.01, 0.1, 1.0)
+"""Of the regression on standardised features; the one with the best held-out likelihood is taken."""
+
+
+def words_probabilities(texts: Sequence[str], labels: np.ndarray, n_classes: int, seed: int) -> np.ndarray:
+    """What naive-Bayes-weighted bigrams, fitted on the other folds, give each of n texts: shape (n, K).
+
+    Raises ValueError for labels (n,) outside 0 … K-1 and for a class with a single row.
+    """
+
+    def fit_predict(train: np.ndarray, held_out: np.ndarray) -> np.ndarray:
+        fitted = fit_text_baseline([texts[row] for row in train], labels[train], n_classes, seed)
+        return fitted.probabilities([texts[row] for row in held_out])
+
+    return _cross_validated(fit_predict, labels, n_classes, seed)
+
+
+def features_probabilities(features: np.ndarray, labels: np.ndarray, n_classes: int, seed: int) -> np.ndarray:
+    """What a logistic regression, fitted on the other folds, gives each row of features (n, width): shape (n, K).
+
+    Raises ValueError as `words_probabilities` does.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    def fit_with(inverse_penalty: float) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+        def fit_predict(train: np.ndarray, held_out: np.ndarray) -> np.ndarray:
+            model = make_pipeline(StandardScaler(), LogisticRegression(C=inverse_penalty, max_iter=1000))
+            model.fit(features[train], labels[train])
+            filled = np.zeros((len(held_out), n_classes))
+            filled[:, model[-1].classes_] = model.predict_proba(features[held_out])
+            return filled
+
+        return fit_predict
+
+    found = [_cross_validated(fit_with(penalty), labels, n_classes, seed) for penalty in INVERSE_PENALTIES]
+    return min(found, key=lambda probabilities: mean_negative_log_likelihood(labels, probabilities))
+
+
+def combined(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """The normalised geometric mean of two sets of probabilities, shape (n, K)."""
+    mean = (log_probabilities(first) + log_probabilities(second)) / 2
+    powers = np.exp(mean - mean.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def suspected_errors(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Rows whose label is probably wrong, the likeliest first, by confident learning as cleanlab does it.
+
+    Northcutt, Jiang and Chuang (2021), "Confident learning: estimating uncertainty in dataset labels": a row counts as
+    another class's where it is at least as probable there as that class's own rows are on average (the off-diagonals
+    of the confident joint; pruning by the noise rates that follow from it names half as many again, with less
+    precision: `make bench-audit`). `probabilities` (n, K) must be out-of-sample.
+    Raises UserError where cleanlab is not installed, ValueError as `measure` does.
+    """
+    try:
+        from cleanlab.filter import find_label_issues
+    except ImportError as error:
+        raise UserError("an audit needs cleanlab; install it: pip install 'tenor[audit]'") from error
+    probabilities, labels = check_predictions(probabilities, labels)
+    # In this process: a pool of others would cost more than the work.
+    found = find_label_issues(
+        labels, probabilities, filter_by="confident_learning", return_indices_ranked_by="self_confidence", n_jobs=1
+    )
+    return np.asarray(found, dtype=np.int64)
+
+
+def loss_ranking(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """All rows, those whose label is the least probable first. Raises ValueError as `measure` does."""
+    probabilities, labels = check_predictions(probabilities, labels)
+    return np.argsort(probabilities[np.arange(len(labels)), labels], kind="stable")
+
+
+def _cross_validated(
+    fit_predict: Callable[[np.ndarray, np.ndarray], np.ndarray], labels: np.ndarray, n_classes: int, seed: int
+) -> np.ndarray:
+    labels = check_labels(labels, n_classes)
+    found = np.zeros((len(labels), n_classes))
+    for train, held_out in _folds(labels, seed):
+        found[held_out] = fit_predict(train, held_out)
+    return found
+
+
+def _folds(labels: np.ndarray, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Stratified; as many as the rarest class has rows, where that is fewer than `FOLDS`."""
+    from sklearn.model_selection import StratifiedKFold
+
+    counts = np.bincount(labels)
+    rarest = int(counts[counts > 0].min())
+    if rarest < 2:
+        raise ValueError(f"class {int(np.flatnonzero(counts == 1)[0])} has a single row, which can't be held out")
+    yield from StratifiedKFold(min(FOLDS, rarest), shuffle=True, random_state=seed).split(np.zeros(len(labels)), labels)

@@ -1,0 +1,216 @@
+"""`tenor audit`: which training rows are probably labelled wrong, written twice, or hard to tell."""
+
+import csv
+import io
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from rich.console import Console
+
+from tenor.checks.rules.dat_splits import SAME_WORDS
+from tenor.checks.rules.near_duplicates import pairs_within
+from tenor.config.schema import Config
+from tenor.data.batching import TokenExamples
+from tenor.data.dataset import LabelledText, excerpt
+from tenor.data.sources import read_source
+from tenor.data.splits import make_splits
+from tenor.data.tokenization import Truncation, tokenize
+from tenor.errors import UserError
+from tenor.inference.logits import predict
+from tenor.measures.calibration import fit_temperature, log_probabilities, with_temperature
+from tenor.measures.label_noise import combined, features_probabilities, suspected_errors, words_probabilities
+from tenor.model.classifier import load_classifier
+from tenor.model.features import cached_features, mean_state
+from tenor.runs.files import write_text
+from tenor.training.progress import progress_line
+from tenor.workflows.prepare import check_length, device_plan
+
+Features = Literal["both", "encoder", "words"]
+Kind = Literal["label", "duplicate", "ambiguous"]
+
+AMBIGUOUS = 0.1
+"""Distance of the two most probable classes below which a text is hard to tell: 0.45 to 0.55 for two classes."""
+
+
+EXCLUDE_BELOW = 0.05
+"""Probability of a label below which its row is left out unless a person says otherwise: of injected errors four in
+five such rows were wrong, and of all suspects two in five (`make bench-audit`)."""
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """One training row worth a look."""
+
+    rank: int
+    """From 1: label errors by how improbable the label is, then duplicates, then ambiguous rows."""
+    id: str
+    given: str
+    suggested: str
+    """The most probable class."""
+    probability: float
+    """Of the suggested class, from a classifier that did not see the row."""
+    kind: Kind
+    reason: str
+    exclude: bool
+    """Whether training is probably better without it; a person should decide."""
+    text: str
+    """Its beginning."""
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What was found among n training rows."""
+
+    n: int
+    features: Features
+    accuracy: float
+    """Of the classifier behind it against the given labels, on rows that it did not see."""
+    suspects: tuple[Suspect, ...]
+
+    def of(self, kind: Kind) -> tuple[Suspect, ...]:
+        """Those of one kind, by rank."""
+        return tuple(one for one in self.suspects if one.kind == kind)
+
+
+def audit(config: Config, features: Features = "both", console: Console | None = None) -> Audit:
+    """Examine the rows that the configuration trains on.
+
+    Every row gets class probabilities from classifiers that were fitted on other rows: on the mean states of the frozen
+    encoder, on naive-Bayes-weighted bigrams, or (`both`) the mean of the two. Confident learning picks the labels
+    that are probably wrong.
+
+    Raises:
+        UserError: what can't be read or loaded, a class with a single row, or cleanlab that is not installed.
+    """
+    rows = make_splits(read_source(config.data), config.data, config.seed).train
+    lonely = [name for name, count in zip(rows.class_names, rows.label_counts(), strict=True) if count == 1]
+    if lonely or np.count_nonzero(rows.label_counts()) < 2:
+        wrong = f"{lonely[0]} has one" if lonely else "there is one class only"
+        raise UserError(f"an audit compares classes, each with 2 training rows or more; {wrong}")
+    raw = _out_of_sample(rows, config, features, console or Console(stderr=True))
+    temperature = fit_temperature(log_probabilities(raw), rows.labels)
+    probabilities = with_temperature(raw, 1.0, temperature)
+    accuracy = float((probabilities.argmax(axis=1) == rows.labels).mean())
+    errors = suspected_errors(rows.labels, raw)
+    found = (
+        *_label_errors(rows, probabilities, errors),
+        *_duplicates(rows, probabilities),
+        *_ambiguous(rows, probabilities),
+    )
+    seen: dict[str, Suspect] = {}
+    for one in found:
+        before = seen.get(one.id)
+        seen[one.id] = one if before is None else _merged(before, one)
+    ranked = tuple(replace(one, rank=rank) for rank, one in enumerate(seen.values(), start=1))
+    return Audit(len(rows), features, accuracy, ranked)
+
+
+def encoder_features(rows: LabelledText, config: Config, console: Console) -> np.ndarray:
+    """The mean of the frozen encoder's states for every row, shape (n, width): read from the cache, or computed.
+
+    The mean over all tokens, because that is what a sentence encoder such as MiniLM was trained to be read by.
+    """
+    plan = device_plan(config)
+    classifier = load_classifier(config.model, rows.class_names, config.seed, plan.device)
+    check_length(classifier, config.data.max_length)
+    tokens = tokenize(rows, classifier.tokenizer, Truncation.of(config.data))
+    classifier.model.to(plan.device)
+
+    def run_encoder() -> np.ndarray:
+        with progress_line(console, "encoding the training rows once", len(rows)) as line:
+            examples = TokenExamples(tokens, classifier.tokenizer.pad_token_id)
+            return predict(classifier.model, examples, plan, mean_state, line.advance)
+
+    return cached_features(classifier.model, tokens, run_encoder, plan.precision, "mean").features
+
+
+def audit_record(found: Audit) -> dict[str, Any]:
+    """As plain data."""
+    counts = {kind: len(found.of(kind)) for kind in ("label", "duplicate", "ambiguous")}
+    return {
+        "n": found.n,
+        "features": found.features,
+        "accuracy": found.accuracy,
+        "counts": counts,
+        "suspects": [asdict(one) for one in found.suspects],
+    }
+
+
+def write_audit(found: Audit, path: Path) -> None:
+    """All suspects as CSV, atomically. `data.exclude` reads it: set its column `exclude` to yes or no."""
+    lines = io.StringIO()
+    writer = csv.writer(lines, lineterminator="\n")
+    writer.writerow(["rank", "id", "given", "suggested", "probability", "reason", "exclude", "text"])
+    for one in found.suspects:
+        exclude = "yes" if one.exclude else "no"
+        writer.writerow(
+            [one.rank, one.id, one.given, one.suggested, f"{one.probability:.4f}", one.reason, exclude, one.text]
+        )
+    write_text(path, lines.getvalue())
+
+
+def _out_of_sample(rows: LabelledText, config: Config, features: Features, console: Console) -> np.ndarray:
+    """Probabilities from classifiers that did not see the row, shape (n, K)."""
+    found = []
+    labels, n_classes = rows.labels, len(rows.class_names)
+    if features != "words":
+        states = encoder_features(rows, config, console)
+        found.append(features_probabilities(states, labels, n_classes, config.seed))
+    if features != "encoder":
+        found.append(words_probabilities(rows.texts, labels, n_classes, config.seed))
+    return found[0] if len(found) == 1 else combined(*found)
+
+
+def _label_errors(rows: LabelledText, probabilities: np.ndarray, errors: np.ndarray) -> Iterator[Suspect]:
+    for row in errors.tolist():
+        given = probabilities[row, rows.labels[row]]
+        reason = f"label has probability {given:.4f}"
+        yield _suspect(rows, probabilities, row, "label", reason, exclude=bool(given < EXCLUDE_BELOW))
+
+
+def _duplicates(rows: LabelledText, probabilities: np.ndarray) -> Iterator[Suspect]:
+    """Of each pair the row with the less probable label, those with two labels first."""
+    labels, ids, texts = rows.labels, rows.ids, rows.texts
+    of_label = probabilities[np.arange(len(labels)), labels]
+    pairs = sorted(pairs_within(texts), key=lambda pair: labels[pair[0]] == labels[pair[1]])
+    for first, second in pairs:
+        same = labels[first] == labels[second]
+        out, kept = (first, second) if not same and of_label[first] < of_label[second] else (second, first)
+        what = "same text as" if texts[out].strip() == texts[kept].strip() else "nearly the text of"
+        label = "" if same else f", which has label {rows.class_names[labels[kept]]}"
+        # Different people write "great film".
+        long = len(texts[out].split()) >= SAME_WORDS
+        yield _suspect(rows, probabilities, out, "duplicate", f"{what} {ids[kept]}{label}", exclude=long)
+
+
+def _ambiguous(rows: LabelledText, probabilities: np.ndarray) -> Iterator[Suspect]:
+    top = np.sort(probabilities, axis=1)[:, -2:]
+    margin = top[:, 1] - top[:, 0]
+    for row in np.argsort(margin, kind="stable")[: np.count_nonzero(margin < AMBIGUOUS)]:
+        yield _suspect(rows, probabilities, int(row), "ambiguous", "two classes are as probable", exclude=False)
+
+
+def _suspect(
+    rows: LabelledText, probabilities: np.ndarray, row: int, kind: Kind, reason: str, exclude: bool
+) -> Suspect:
+    one = rows.table.slice(row, 1)
+    best = int(probabilities[row].argmax())
+    return Suspect(
+        rank=0,
+        id=one["id"][0].as_py(),
+        given=rows.class_names[one["label"][0].as_py()],
+        suggested=rows.class_names[best],
+        probability=float(probabilities[row, best]),
+        kind=kind,
+        reason=reason,
+        exclude=exclude,
+        text=excerpt(one["text"][0].as_py()),
+    )
+
+
+def _merged(first: Suspect, second: Suspect) -> Suspect:
+    """One row for two reasons."""
+    return replace(first, reason=f"{first.reason}; {second.reason}", exclude=first.exclude or second.exclude)

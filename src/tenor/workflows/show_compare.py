@@ -1,0 +1,71 @@
+"""A comparison of two runs in the terminal."""
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from tenor.measures.intervals import Interval
+from tenor.workflows.compare import Comparison, Disagreement, verdict
+
+SHOWN = 5
+"""Disagreements; all are in the file that --output names, and in --json."""
+
+
+def show_comparison(console: Console, found: Comparison) -> None:
+    """Both results and their difference, the verdict, and the surest of the disagreements."""
+    paired = found.paired
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    table.add_column(
+        f"{found.split}, n = {paired.n:,}", overflow="fold", min_width=max(len(run.reference) for run in found.runs)
+    )
+    for header in ("accuracy", "macro F1", "alone"):
+        table.add_column(header, justify="right", no_wrap=True)
+    alone = (paired.first_alone, paired.second_alone)
+    for run, accuracy, f1, count in zip(found.runs, paired.accuracies, paired.macro_f1, alone, strict=True):
+        table.add_row(Text(run.reference), f"{accuracy:.2%}", f"{f1:.4f}", f"{count:,}")
+    table.add_section()
+    table.add_row(
+        "second minus first", f"{100 * paired.accuracy_difference:+.2f}", f"{paired.macro_f1_difference:+.4f}", ""
+    )
+    table.add_row(
+        f"{100 * paired.accuracy_interval.confidence:g}% interval",
+        _range(paired.accuracy_interval, 100, 2),
+        _range(paired.macro_f1_interval, 1, 4),
+        "",
+    )
+    console.print(table)
+    console.print("alone: right where the other is wrong", style="dim")
+    console.print(verdict(found), style="bold", highlight=False)
+    console.print(
+        "This holds for these two sets of weights. Whether one way of training is better than another, "
+        "several seeds of each tell: tenor train CONFIG --seeds 3",
+        highlight=False,
+    )
+    if found.texts:
+        console.print(found.texts, style="yellow", highlight=False)
+    _show_disagreements(console, found)
+
+
+def _show_disagreements(console: Console, found: Comparison) -> None:
+    if not found.disagreements:
+        return
+    shown = found.disagreements[:SHOWN]
+    which = f"the {len(shown)} surest" if len(shown) < len(found.disagreements) else "all"
+    console.print(f"\n{len(found.disagreements):,} rows that they call differently, {which}:", style="bold")
+    for one in shown:
+        console.print(Text(_line(one)))
+        if one.text:
+            console.print(Text(f"  {one.text}", style="dim"))
+
+
+def _line(one: Disagreement) -> str:
+    said = ", ".join(
+        f"{name} {predicted} ({probability:.2f})"
+        for name, predicted, probability in zip(("first", "second"), one.predicted, one.probability, strict=True)
+    )
+    return f"{one.id}: {one.label}; {said}; {one.right} is right"
+
+
+def _range(interval: Interval, factor: int, digits: int) -> str:
+    return f"{factor * interval.low:+.{digits}f} to {factor * interval.high:+.{digits}f}"

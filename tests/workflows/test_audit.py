@@ -1,0 +1,118 @@
+"""An audit of rows with known faults, and a training without them."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from small_runs import quiet, small_config
+from tenor.config.loading import load_config
+from tenor.errors import UserError
+from tenor.runs.files import read_json
+from tenor.runs.manifest import read_manifest
+from tenor.workflows.audit import Audit, audit, audit_record, write_audit
+from tenor.workflows.show_audit import show_audit
+from tenor.workflows.train import train
+
+pytest.importorskip("cleanlab")
+
+
+def _with_faults(path: Path) -> None:
+    """Row 2 (good) is called bad; row 61 is row 11 again, row 62 row 12 with another label."""
+    rows = list(csv.reader(path.open(encoding="utf-8")))
+    assert rows[2][1] == "good"
+    rows[2][1] = "bad"
+    rows += [[rows[11][0], rows[11][1]], [rows[12][0], "bad" if rows[12][1] == "good" else "good"]]
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(rows)
+
+
+@pytest.fixture(scope="module")
+def audited(small_model: Path, session_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Audit]:
+    """The folder of a small run's configuration with faults in its data, and the audit by words."""
+    folder = tmp_path_factory.mktemp("audit")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TENOR_CACHE", str(session_cache))
+        small_config(folder, small_model)
+        _with_faults(folder / "train.csv")
+        config = load_config(str(folder / "small.yaml"), ["data.validation.size=2", "seed=4"])
+        return folder, audit(config, "words", quiet())
+
+
+def test_the_faults_are_found(audited: tuple[Path, Audit]) -> None:
+    found = {one.id: one for one in audited[1].suspects}
+    assert audited[1].n == 60
+    assert (found["2"].kind, found["2"].given, found["2"].suggested, found["2"].exclude) == (
+        "label",
+        "bad",
+        "good",
+        True,
+    )
+    assert {"11", "61"} & set(found)
+    assert {"12", "62"} & set(found)
+    assert any("same text as" in one.reason for one in found.values())
+    assert any("which has label" in one.reason for one in found.values())
+    assert [one.rank for one in audited[1].suspects] == list(range(1, len(found) + 1))
+
+
+def test_the_file_names_every_suspect_once(audited: tuple[Path, Audit], tmp_path: Path) -> None:
+    write_audit(audited[1], tmp_path / "audit.csv")
+    with open(tmp_path / "audit.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["id"] for row in rows] == [one.id for one in audited[1].suspects]
+    assert len({row["id"] for row in rows}) == len(rows)
+    assert set(rows[0]) == {"rank", "id", "given", "suggested", "probability", "reason", "exclude", "text"}
+    assert [path.name for path in tmp_path.iterdir()] == ["audit.csv"]
+
+
+def test_what_is_shown_and_what_is_recorded_agree(audited: tuple[Path, Audit]) -> None:
+    console = quiet()
+    show_audit(console, audited[1], Path("audit.csv"))
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    record = audit_record(audited[1])
+    assert f"{record['counts']['label']} suspected label errors" in shown
+    assert "data.exclude=audit.csv" in shown
+    assert sum(record["counts"].values()) == len(record["suspects"])
+
+
+def test_training_without_them_has_another_fingerprint(small_model: Path, audited: tuple[Path, Audit]) -> None:
+    folder, found = audited
+    write_audit(found, folder / "audit.csv")
+    excluded = sum(one.exclude for one in found.suspects)
+    overrides = ["data.validation.size=2", "seed=4", "training.epochs=1", "evaluation.text_baseline=false"]
+    runs = []
+    for more in ([], [f"data.exclude={folder / 'audit.csv'}"]):
+        config = load_config(str(folder / "small.yaml"), [*overrides, *more])
+        console = quiet()
+        runs.append(train(config, folder / "runs", console))
+    assert f"{excluded} training rows" in console.file.getvalue()  # type: ignore[attr-defined]
+    prints = [read_manifest(one.run).fingerprints["data"] for one in runs]
+    assert prints[0] != prints[1]
+    assert [read_json(one.run.evaluation)["val"]["n"] for one in runs] == [2, 2]
+
+
+def test_features_of_a_frozen_encoder_are_kept_and_give_the_same_again(
+    small_model: Path, tmp_path: Path, own_cache: Path
+) -> None:
+    config = small_config(tmp_path, small_model)
+    first = audit(config, "both", quiet())
+    kept = list((own_cache / "features").glob("*.npy"))
+    assert len(kept) == 1
+    assert audit(config, "both", quiet()) == first
+    assert list((own_cache / "features").glob("*.npy")) == kept
+
+
+def test_one_class_can_t_be_audited(small_model: Path, tmp_path: Path) -> None:
+    config = small_config(tmp_path, small_model, "data.subset.size=1")
+    with pytest.raises(UserError, match="compares classes"):
+        audit(config, "words", quiet())
+
+
+def test_without_cleanlab_the_extra_is_named(
+    small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "cleanlab.filter", None)
+    with pytest.raises(UserError, match=r"tenor\[audit\]"):
+        audit(small_config(tmp_path, small_model), "words", quiet())

@@ -1,0 +1,214 @@
+"""One temperature, and every file of a run agrees about it, whenever and however often it is fitted or folded."""
+
+import shutil
+from typing import Any
+
+import numpy as np
+import pytest
+
+from small_runs import quiet
+from tenor.checks.diagnosis import diagnose
+from tenor.config.loading import load_config
+from tenor.data.sources import read_source
+from tenor.errors import UserError
+from tenor.evaluation.predictions import read_predictions, write_predictions
+from tenor.measures.calibration import choose_temperature, log_probabilities, negative_log_likelihood, with_temperature
+from tenor.runs.directory import RunDirectory
+from tenor.runs.files import digest_folder, read_json, sha256_file, write_json
+from tenor.runs.manifest import read_manifest
+from tenor.runs.summary import read_summary
+from tenor.workflows.calibrate import Calibrated, calibrate, fold
+from tenor.workflows.evaluate import abstention_record, evaluate, evaluation_record
+from tenor.workflows.export_model import read_model_notes, update_model_notes
+from tenor.workflows.show_numbers import calibration_record, show_abstention, show_calibration
+from tenor.workflows.thresholds import choose_threshold
+from tenor.workflows.train import RunResult
+
+
+def _state(run: RunDirectory) -> dict[str, str]:
+    """The digest of every file that a calibration may change."""
+    files = [*run.predictions.iterdir(), run.evaluation, run.model / "tenor.json", run.model / "model.safetensors"]
+    return {file.name: sha256_file(file) for file in files}
+
+
+def _uncalibrate(run: RunDirectory, *kept: str) -> None:
+    """As a run from before calibration left its files; those of the splits in `kept` stay calibrated."""
+    for name in ("validation", "test"):
+        if name not in kept:
+            found = read_predictions(run.predictions / f"{name}.parquet")
+            raw = with_temperature(found.probabilities, found.temperature, 1.0)
+            write_predictions(run.predictions / f"{name}.parquet", found.ids, found.labels, raw, found.class_names)
+    update_model_notes(run.model, temperature=1.0)
+    evaluation = read_json(run.evaluation)
+    for split in ("val", "test"):
+        evaluation[split]["loss"] = evaluation[split].pop("calibration")["raw"]["nll"]
+    write_json(run.evaluation, evaluation)
+
+
+def test_a_run_ends_calibrated_on_its_validation_rows(completed: RunResult) -> None:
+    notes = read_model_notes(completed.run.model)
+    found = {name: read_predictions(completed.run.predictions / f"{name}.parquet") for name in ("validation", "test")}
+    validation = found["validation"]
+    raw = completed.results["validation"].raw_probabilities
+    assert notes.temperature == pytest.approx(choose_temperature(log_probabilities(raw), validation.labels), rel=1e-6)
+    assert notes.temperature != 1.0
+    stored = read_json(completed.run.evaluation)
+    for name, key in (("validation", "val"), ("test", "test")):
+        calibration = stored[key]["calibration"]
+        assert found[name].temperature == calibration["temperature"] == notes.temperature
+        expected = negative_log_likelihood(found[name].probabilities, found[name].labels)
+        assert stored[key]["loss"] == calibration["calibrated"]["nll"] == pytest.approx(expected)
+    assert stored["val"]["calibration"]["calibrated"]["nll"] <= stored["val"]["calibration"]["raw"]["nll"]
+
+
+def test_again_changes_nothing(copied: RunDirectory) -> None:
+    before = _state(copied)
+    assert not calibrate(copied).changed
+    assert _state(copied) == before
+
+
+@pytest.mark.parametrize("kept", [(), ("validation",), ("validation", "test")])
+def test_an_older_run_and_one_that_was_cut_short_become_what_a_new_run_is(
+    kept: tuple[str, ...], completed: RunResult, copied: RunDirectory
+) -> None:
+    _uncalibrate(copied, *kept)
+    found = calibrate(copied)
+    assert found.changed
+    expected = read_model_notes(completed.run.model)
+    assert found.notes.temperature == pytest.approx(expected.temperature, rel=1e-6)
+    for name, rows in found.predictions.items():
+        np.testing.assert_allclose(rows.probabilities, completed.results[name].probabilities, atol=1e-6)
+    stored = read_json(completed.run.evaluation)
+    for key in ("val", "test"):
+        assert found.evaluation[key]["loss"] == pytest.approx(stored[key]["loss"], rel=1e-5)
+        assert found.evaluation[key]["confusion_matrix"] == stored[key]["confusion_matrix"]
+        assert found.evaluation[key]["baselines"] == stored[key]["baselines"]
+    (row,) = read_summary(copied.path.parent.parent)
+    assert row.test_metrics["loss"] == found.evaluation["test"]["loss"]
+    assert read_manifest(copied).digests["model"] == digest_folder(copied.model)
+    assert not calibrate(copied).changed
+
+
+def test_folded_the_plain_model_is_calibrated_and_tenor_gives_the_same(
+    completed: RunResult, copied: RunDirectory
+) -> None:
+    from transformers import pipeline
+
+    found = fold(calibrate(copied))
+    assert found.notes.temperature == 1.0
+    assert found.notes.total_temperature == pytest.approx(completed.results["test"].temperature)
+    rows = read_source(completed.config.data).test
+    scores = pipeline("text-classification", model=str(copied.model), top_k=None, device="cpu")(rows.texts)
+    plain = [[{one["label"]: one["score"] for one in row}[name] for name in ("bad", "good")] for row in scores]
+    expected = completed.results["test"].probabilities
+    np.testing.assert_allclose(plain, expected, atol=1e-5)
+    again = evaluate(str(copied.path), console=quiet())
+    np.testing.assert_allclose(again.result.probabilities, expected, atol=1e-5)
+    record = evaluation_record(again)["result"]["calibration"]
+    stored = read_json(copied.evaluation)["test"]["calibration"]
+    assert record["temperature"] == pytest.approx(stored["temperature"])
+    assert record["raw"] == pytest.approx(stored["raw"], abs=1e-5)
+
+
+def test_folding_is_told_and_no_cause_for_alarm(completed: RunResult, copied: RunDirectory) -> None:
+    fold(calibrate(copied))
+    folded = read_json(copied.model / "tenor.json")["folded"]
+    assert folded["checkpoint_sha256"] == completed.checkpoint_sha256
+    assert folded["into"] == ["classifier.weight", "classifier.bias"]
+    assert read_manifest(copied).digests["model"] == digest_folder(copied.model)
+    codes = {cause.code for cause in diagnose(copied.path).causes}
+    assert not {code for code in codes if code.startswith("CKP")}
+    before = _state(copied)
+    assert not fold(calibrate(copied)).changed
+    assert _state(copied) == before, "a second fold changed something"
+
+
+def test_a_model_that_changed_is_not_calibrated(copied: RunDirectory) -> None:
+    with open(copied.model / "model.safetensors", "r+b") as file:
+        file.seek(-1, 2)
+        last = file.read(1)
+        file.seek(-1, 2)
+        file.write(bytes([last[0] ^ 1]))
+    with pytest.raises(UserError, match="no known quality"):
+        calibrate(copied)
+
+
+def test_a_run_without_a_model_says_so(copied: RunDirectory) -> None:
+    shutil.rmtree(copied.model)
+    with pytest.raises(UserError, match="no saved model"):
+        calibrate(copied)
+
+
+def test_a_threshold_is_kept_beside_the_model(copied: RunDirectory) -> None:
+    found = calibrate(copied)
+    recall = choose_threshold(found, "good", "recall", 0.9, 0.95)
+    choose_threshold(found, "bad", "recall", 0.5, 0.95)
+    kept = read_json(copied.model / "tenor.json")["thresholds"]
+    assert set(kept) == {"good", "bad"}
+    assert kept["good"]["threshold"] == recall.threshold
+    for name, rows in found.predictions.items():
+        member = rows.labels == 1
+        share = (rows.probabilities[member, 1] >= recall.threshold).mean()
+        assert kept["good"][name]["recall"]["value"] == pytest.approx(share)
+    assert kept["good"]["validation"]["recall"]["value"] >= 0.9
+    assert read_manifest(copied).digests["model"] == digest_folder(copied.model)
+    fold(found)
+    assert read_json(copied.model / "tenor.json")["thresholds"] == kept
+
+
+@pytest.mark.parametrize(
+    ("class_name", "wanted", "value", "words"),
+    [
+        ("great", "recall", 0.9, "bad, good"),
+        ("good", "recall", 1.5, "up to 1"),
+        ("good", "precision", 0.0, "above 0"),
+        ("good", "precision", 1.0, "the highest is"),
+    ],
+)
+def test_a_threshold_that_there_is_not(
+    class_name: str, wanted: str, value: float, words: str, copied: RunDirectory
+) -> None:
+    rows = read_predictions(copied.predictions / "validation.parquet")
+    best = rows.probabilities[:, 1].argmax()
+    labels = rows.labels.copy()
+    labels[best] = 0  # The surest of all is wrong, so no threshold is without mistakes.
+    labels[(best + 1) % len(labels)] = 1
+    path = copied.predictions / "validation.parquet"
+    write_predictions(path, rows.ids, labels, rows.probabilities, rows.class_names, temperature=rows.temperature)
+    with pytest.raises(UserError, match=words):
+        choose_threshold(_without_refit(copied), class_name, wanted, value, 0.95)
+
+
+def _without_refit(run: RunDirectory) -> Calibrated:
+    found = {name: read_predictions(run.predictions / f"{name}.parquet") for name in ("validation", "test")}
+    return Calibrated(run, read_model_notes(run.model), found, read_json(run.evaluation), changed=False)
+
+
+def test_abstention_counts_the_rows_it_answers(completed: RunResult) -> None:
+    found = evaluate(str(completed.run.path), console=quiet())
+    probabilities, labels = found.result.probabilities, found.result.labels
+    below = float(np.median(probabilities.max(axis=1)))
+    record = abstention_record(found, below)
+    chosen = probabilities.max(axis=1) >= below
+    assert record["answered"] == chosen.sum()
+    assert record["accuracy"] == pytest.approx((probabilities.argmax(axis=1) == labels)[chosen].mean())
+    assert record["curve"][0]["coverage"] == 1.0
+    assert record["curve"][0]["accuracy"] == found.result.metrics.accuracy
+    assert "absent" in abstention_record(found, 1.0)["accuracy"]
+    assert _shown(show_abstention, found, below).count("%") > 10
+    assert "nothing" in _shown(show_abstention, found, 1.0)
+
+
+def test_what_is_shown_says_where_the_temperature_is_applied(copied: RunDirectory) -> None:
+    found = calibrate(copied)
+    assert "--fold" in _shown(show_calibration, found)
+    folded = fold(found)
+    assert "whoever loads it" in _shown(show_calibration, folded)
+    assert calibration_record(folded)["folded"] is True
+    assert load_config(copied.config).name in str(calibration_record(found)["run"])
+
+
+def _shown(show: Any, *arguments: object) -> str:
+    console = quiet()
+    show(console, *arguments)
+    return str(console.file.getvalue())  # type: ignore[attr-defined]
