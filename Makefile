@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-slow check format rule-pages bench-audit bench-dropout bench-peak bench-text-baseline clean
+.PHONY: demo test test-slow check format rule-pages bench-audit bench-dropout bench-faults bench-peak bench-text-baseline clean
 
 demo: $(INSTALLED)
 	$(BIN)/tenor train demo
@@ -31,6 +31,11 @@ bench-audit: $(INSTALLED)
 
 bench-dropout: $(INSTALLED)
 	$(BIN)/python benchmarks/dropout.py
+
+# QUICK=1: one seed of the healthy programs instead of five.
+bench-faults: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r benchmarks/faults/requirements.txt
+	PYTHONPATH=benchmarks $(BIN)/python -m faults $(if $(QUICK),--quick)
 
 bench-peak: $(INSTALLED)
 	$(BIN)/python benchmarks/peak.py

@@ -18,6 +18,8 @@ class Fault:
     """By when it should be found, declared beforehand."""
     causes: tuple[str, ...]
     """Codes of rules that name it; one of them should be ranked first."""
+    signs: tuple[str, ...] = ()
+    """Codes that tell of it without naming it: where nothing that is left can show it, its cause is a suspect."""
 
     @property
     def name(self) -> str:
@@ -28,8 +30,8 @@ class Fault:
         return (self.inject.__doc__ or "").splitlines()[0]
 
 
-def fault(stage: Stage, *causes: str) -> Callable[[Callable[[Any], Any]], Fault]:
-    return lambda inject: Fault(inject, stage, causes)
+def fault(stage: Stage, *causes: str, signs: tuple[str, ...] = ()) -> Callable[[Callable[[Any], Any]], Fault]:
+    return lambda inject: Fault(inject, stage, causes, signs)
 
 
 def faults_of(module: dict[str, Any]) -> tuple[Fault, ...]:

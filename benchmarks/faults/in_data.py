@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+
 from faults.fault import fault, faults_of
 from faults.program import Program, healthy
 from faults.texts import Split, sentences

@@ -4,9 +4,10 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from transformers import AutoConfig, AutoModelForSequenceClassification
+
 from faults.fault import fault, faults_of
 from faults.program import Objects, Program, load_classifier
-from transformers import AutoConfig, AutoModelForSequenceClassification
 
 cross_entropy = torch.nn.functional.cross_entropy
 Loaded = tuple[Any, tuple[str, ...], tuple[str, ...]]
@@ -227,7 +228,7 @@ def frozen_weights_follow_an_average(program: Program) -> Program:
         program,
         prepare=lambda model: model.base_model.requires_grad_(False) and None,
         declared_freeze="base",
-        at_step=dict.fromkeys(range(5, 60, 5), drift),
+        at_step=dict.fromkeys(range(4, 40, 4), drift),
     )
 
 

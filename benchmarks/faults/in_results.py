@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from faults.fault import fault, faults_of
-from faults.program import Evaluation, Program
 from torch.utils.data import DistributedSampler
 
+from faults.fault import fault, faults_of
+from faults.program import Evaluation, Program
 from tenor.checks.evidence import CheckpointEvidence, RankEvidence, ResumeEvidence, ValidationPoint
 
 Finish = Any
@@ -51,12 +51,12 @@ def a_bias_out_of_place(program: Program) -> Program:
 
     def logits(model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
         found = model(**inputs).logits
-        return found if torch.is_grad_enabled() else found + torch.tensor([0.0, 25.0])
+        return found if torch.is_grad_enabled() else found + torch.tensor([0.0, 8.0])
 
     return replace(program, logits_of=logits)
 
 
-@fault("post-mortem", "EVL003", "EVL005", "EVL001")
+@fault("post-mortem", "CKP002", signs=("EVL001", "EVL003", "EVL005"))
 def another_model_evaluated(program: Program) -> Program:
     """A model with a fresh head is evaluated instead of the trained one."""
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+
 from faults.fault import fault, faults_of
 from faults.program import Program, Step, adamw
 
@@ -149,19 +150,19 @@ def accumulation_not_divided(program: Program) -> Program:
 
 @fault("preflight", "OPT015")
 def one_step_per_epoch_and_more(program: Program) -> Program:
-    """Accumulation over 128 forward passes, of which an epoch has 60."""
+    """Accumulation over 128 forward passes, of which an epoch has 40."""
     return replace(program, step=Step(parts=128), epochs=8)
 
 
-@fault("preflight", "PRC002")
+@fault("preflight", "PRC002", "PRC001")
 def float16_without_scaling(program: Program) -> Program:
-    """Autocast to float16 without a scaler."""
+    """Autocast to float16 without a scaler; most processors only emulate the type, besides."""
     return replace(program, precision="fp16")
 
 
-@fault("preflight", "PRC004")
+@fault("preflight", "PRC004", "PRC001")
 def weights_in_bfloat16(program: Program) -> Program:
-    """The model is trained in bfloat16 throughout: small updates are rounded away."""
+    """The model is trained in bfloat16 throughout: small updates are rounded away, and few processors compute it."""
     return replace(program, prepare=lambda model: model.to(torch.bfloat16) and None, precision="bf16")
 
 

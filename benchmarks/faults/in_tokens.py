@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from transformers import AutoTokenizer, BertTokenizerFast
+
 from faults.fault import fault, faults_of
 from faults.in_data import rewritten
 from faults.program import Program
-from transformers import AutoTokenizer, BertTokenizerFast
 
 
 def own(program: Program) -> Any:

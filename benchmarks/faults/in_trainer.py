@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, Trainer
+
 from faults.fault import fault, faults_of
 from faults.program import CLASS_NAMES
 from faults.texts import Split, drawn, sentences
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, Trainer
 
 cross_entropy = torch.nn.functional.cross_entropy
 
@@ -224,7 +225,7 @@ class Softmaxed(Trainer):
         return (loss, outputs) if return_outputs else loss
 
 
-@fault("training", "LOS002")
+@fault("training", "LOS013")
 def trainer_softmax_before_the_loss(program: TrainerProgram) -> TrainerProgram:
     """`compute_loss` is given probabilities."""
     return replace(program, trainer=Softmaxed)
@@ -240,7 +241,7 @@ class Summed(Trainer):
         return (loss, outputs) if return_outputs else loss
 
 
-@fault("training", "LOS005", "OPT022")
+@fault("training", "LOS014")
 def trainer_loss_as_a_sum(program: TrainerProgram) -> TrainerProgram:
     """`compute_loss` sums the losses of a batch."""
     return replace(program, trainer=Summed)

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from faults.program import Evaluation, Objects, Program, build, evaluate, train, write_predictions
-
 from tenor.checks import Watchdog, preflight
 from tenor.checks.diagnosis.findings import diagnose_material
 from tenor.checks.diagnosis.material import Material
@@ -15,7 +14,7 @@ from tenor.checks.evidence import DataEvidence, EvaluationEvidence, Rows
 from tenor.checks.finding import Finding, Report
 from tenor.errors import RefusedError
 
-PROBE_SECONDS = 6.0
+PROBE_SECONDS = 5.0
 WEIGHT = {"note": 0, "warning": 1, "error": 2}
 
 
@@ -33,7 +32,7 @@ class Verdict:
 
 def judge(program: Program) -> Verdict:
     """Run the program with every check in place; an error of a check ends it, as the policy `stop` has it."""
-    objects, crash, evaluations, reports = None, "", [], []
+    crash, evaluations, reports, records = "", [], [], list(program.further_evidence)
     try:
         objects = build(program)
         reports.append(look_before(program, objects))
@@ -47,9 +46,10 @@ def judge(program: Program) -> Verdict:
                 pass  # What was found is in the watchdog's report.
             finally:
                 reports.append(watchdog.report)
+                records.append(watchdog.evidence)  # The log that every program keeps.
     except (RuntimeError, ValueError, TypeError, IndexError, KeyError) as error:
         crash = f"{type(error).__name__}: {error}"[:300]
-    return conclude(reports, evaluations, program.further_evidence, crash)
+    return conclude(reports, evaluations, records, crash)
 
 
 def look_before(program: Program, objects: Objects) -> Report:
@@ -100,7 +100,7 @@ def make_watchdog(program: Program, objects: Objects, earlier: tuple[Finding, ..
         n_classes=program.n_classes,
         total_steps=program.total_steps,
         clip_at=program.step.clip_at,
-        every=5,
+        every=4,
         earlier=earlier,
     )
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from faults.in_trainer import TrainerProgram, encoded, load_classifier
-from faults.judge import PROBE_SECONDS, Verdict
 from transformers import DataCollatorWithPadding, TrainingArguments
 
+from faults.in_trainer import TrainerProgram, encoded, load_classifier
+from faults.judge import PROBE_SECONDS, Verdict
 from tenor.checks import diagnose
 from tenor.errors import RefusedError
 from tenor.integrations.huggingface import TenorCallback

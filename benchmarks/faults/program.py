@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from faults.texts import Split, drawn
 from torch.utils.data import DataLoader
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from faults.texts import Split, drawn
 
 Batch = dict[str, torch.Tensor]
 CLASS_NAMES = ("negative", "positive")
@@ -124,7 +125,7 @@ class Program:
         return self.steps_per_epoch * self.epochs
 
 
-def healthy(encoders: Mapping[str, Path], seed: int, rows: int = 960) -> Program:
+def healthy(encoders: Mapping[str, Path], seed: int, rows: int = 640) -> Program:
     """Fine-tuning of a small pretrained encoder that reaches some 75% on held-out sentences."""
     train, validation, test = drawn((rows, 160, 160), seed)
     return Program(seed, encoders, train, validation, test)

@@ -3,9 +3,10 @@
 from collections.abc import Callable, Iterable, Mapping, Sized
 from typing import Any, Literal
 
+import numpy as np
 import torch
 
-from tenor.checks.collect.dataset import data_evidence
+from tenor.checks.collect.dataset import data_evidence, rows_of
 from tenor.checks.collect.loader import batch_evidence, loader_batches
 from tenor.checks.collect.model import model_evidence, optimizer_evidence
 from tenor.checks.collect.plan import precision_evidence, schedule_evidence
@@ -56,15 +57,16 @@ def preflight(
 ) -> Report:
     """Apply every rule that these objects allow; the rest are reported as skipped, with the reason.
 
-    `loss_fn` takes logits (rows, K) and labels (rows,) and gives a mean. `n_classes` is read from `model.config` where
-    it is not given. `declared_freeze` says what should be frozen: `none`, `base` or a number of lowest layers.
-    `new_weights` and `unused_weights` are the names that `from_pretrained(…, output_loading_info=True)` reports as
-    missing and as unexpected; `precision` is the type of the forward pass, by default that of the weights;
-    `accumulation` counts the forward passes of a step. `seconds` bound the short experiments; 0 leaves them out.
-    `evidence` that you have yourself, such as `DataEvidence` of every split, takes the place of what would be gathered.
-    Model, optimizer, scheduler and random state are afterwards as they were; the loader is asked for a few batches.
+    `loss_fn` takes logits (rows, K) and labels (rows,) and gives a mean. `n_classes` is counted in the data, or read
+    from `model.config`, where it is not given. `declared_freeze` says what should be frozen: `none`, `base` or a number
+    of lowest layers. `new_weights` and `unused_weights` are the names that `from_pretrained(…,
+    output_loading_info=True)` reports as missing and as unexpected; `precision` is the type of the forward pass, by
+    default that of the weights; `accumulation` counts the forward passes of a step. `seconds` bound the short
+    experiments; 0 leaves them out. `evidence` that you have yourself, such as `DataEvidence` of every split, takes the
+    place of what would be gathered. Model, optimizer, scheduler and random state are afterwards as they were; the
+    loader is asked for a few batches.
     """
-    k = n_classes or getattr(getattr(model, "config", None), "num_labels", None)
+    k = n_classes or number_of_classes(model, class_names, *_datasets(train_loader, eval_loader))
     at_hand = {type(one): one for one in evidence}
     unreadable: dict[Any, str] = {}
 
@@ -78,11 +80,11 @@ def preflight(
         except CannotTell as reason:
             unreadable[kind] = str(reason)
 
-    def _datasets() -> tuple[Any, Any]:
-        return getattr(train_loader, "dataset", None), getattr(eval_loader, "dataset", None)
-
     with torch.random.fork_rng(devices=list(range(torch.cuda.device_count()))):
-        gather(DataEvidence, lambda: data_evidence(*_datasets(), int(k or 0), class_names, tokenizer))
+        gather(
+            DataEvidence,
+            lambda: data_evidence(*_datasets(train_loader, eval_loader), int(k or 0), class_names, tokenizer),
+        )
         gather(BatchEvidence, lambda: batch_evidence(train_loader, int(k or 0)))
         if tokenizer is not None and BatchEvidence in at_hand:
             gather(TokenEvidence, lambda: token_evidence(model, tokenizer, at_hand[BatchEvidence]))
@@ -125,6 +127,26 @@ def preflight(
                 ),
             )
     return run_rules(at_hand.values(), "preflight", allow, unreadable=unreadable)
+
+
+def number_of_classes(model: Any, class_names: tuple[str, ...] | None, train: Any, validation: Any) -> int | None:
+    """Of the data, where it shows them: 0 … K-1 without a gap; else as the model is configured; None: not known."""
+    if class_names:
+        return len(class_names)
+    try:
+        parts = [rows_of(one).labels for one in (train, validation) if one is not None]
+    except CannotTell:
+        parts = []
+    labels = np.concatenate([np.asarray(part).reshape(-1) for part in parts]) if parts else np.zeros(0)
+    if labels.dtype.kind in "iu":
+        values = np.unique(labels[labels >= 0])
+        if len(values) > 1 and values[-1] == len(values) - 1:
+            return len(values)
+    return getattr(getattr(model, "config", None), "num_labels", None)
+
+
+def _datasets(train_loader: Any, eval_loader: Any) -> tuple[Any, Any]:
+    return getattr(train_loader, "dataset", None), getattr(eval_loader, "dataset", None)
 
 
 def _precision(

@@ -299,6 +299,9 @@ class StepEvidence:
     """Sum of the losses on which `backward` was called within one optimizer step, over the mean loss of its rows …"""
     parts_per_step: int | None = None
     """… and the number of those calls: the forward passes that one step accumulates."""
+    kind_of_loss: Literal["mean", "sum", "probabilities"] | None = None
+    """What the gradient at the logits shows the loss to be: a mean or a sum of cross-entropies, or one of
+    probabilities instead of logits."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,7 @@ gradient together give, for each row, its label and the factor that the loop put
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -15,11 +15,14 @@ from torch import nn
 LOSS_SCALE = 1024.0
 """A factor above this is float16's loss scale (65,536 at first), not a loss that forgot to divide."""
 
+KINDS = 3
+"""Passes of a record whose losses are looked at."""
+
 UNSURE = 0.05
 """A row that is predicted this well has a gradient too short to tell its factor."""
 
-ALONG = 0.9
-"""Cosine between a row's gradient and the cross-entropy's; label smoothing stays above, another loss doesn't."""
+AGREES = 0.02
+"""Relative difference up to which gradients are those of the loss in question; smoothed or focal ones differ more."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,9 @@ class LoopHooks:
         for one in passes:
             by_step.setdefault(one.step, []).append(one)
         scales = np.array([sum(loss_factor(one) for one in step) for step in by_step.values()])
+        kinds = [kind for one in passes[-KINDS:] if (kind := kind_of_loss(one)) is not None]
+        if len(kinds) == len(passes[-KINDS:]) and len(set(kinds)) == 1:
+            found["kind_of_loss"] = kinds[0]
         self.scaled = self.scaled or any(_is_scaled(one) for one in passes)
         if self.steps and np.isfinite(scales).any() and np.nanmedian(scales) < LOSS_SCALE:
             found["backward_ratio"] = float(np.nanmedian(scales))
@@ -133,10 +139,30 @@ def loss_factor(one: ForwardPass) -> float:
     sure = (ideal_length > UNSURE) & (length > 0)
     if not bool(sure.any()):
         return float("nan")
-    along = (gradient * ideal).sum(dim=1)[sure] / (length * ideal_length)[sure]
-    if float(along.min()) < ALONG:
+    factor = float((length / ideal_length)[sure].mean())
+    if float((gradient - factor * ideal)[sure].norm() / gradient[sure].norm()) > AGREES:
         return float("nan")
-    return float((length / ideal_length)[sure].mean()) * len(logits)
+    return factor * len(logits)
+
+
+def kind_of_loss(one: ForwardPass) -> Literal["mean", "sum", "probabilities"] | None:
+    """What the gradient shows the loss to be: a mean or a sum of cross-entropies, or one that is given probabilities.
+
+    None where it is neither, or can't be told.
+    """
+    rows, factor = len(one.logits), loss_factor(one)
+    if np.isfinite(factor) and rows > 1:
+        return "sum" if abs(factor / rows - 1) < AGREES else "mean"
+    logits, gradient = one.logits.double().cpu(), one.gradient.double().cpu()
+    if not bool(torch.isfinite(gradient).all()):
+        return None
+    leaf = logits.clone().requires_grad_()
+    with torch.enable_grad():
+        loss = nn.functional.cross_entropy(leaf.softmax(dim=1), gradient.argmin(dim=1))
+    expected = torch.autograd.grad(loss, leaf)[0]
+    scale = float((gradient * expected).sum() / (expected * expected).sum().clamp_min(1e-30))
+    error = float((gradient - scale * expected).norm() / gradient.norm().clamp_min(1e-30))
+    return "probabilities" if error < AGREES else None
 
 
 def _is_scaled(one: ForwardPass) -> bool:

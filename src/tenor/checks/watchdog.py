@@ -142,7 +142,7 @@ class Watchdog:
     def _heard(self, step: int) -> dict[str, Any]:
         """What the hooks tell about the steps since the last record."""
         hooks, heard = self._hooks, self._hooks.take()
-        once = {name: heard.pop(name) for name in ("backward_ratio", "parts_per_step") if name in heard}
+        once = {name: heard.pop(name) for name in ("backward_ratio", "parts_per_step", "kind_of_loss") if name in heard}
         self._evidence = replace(self._evidence, **once, clipped_before_unscale=hooks.clipped_before_unscale)
         if hooks.noisy_forward:
             self._evidence = replace(self._evidence, evaluated_in_training_mode=True)
@@ -202,6 +202,11 @@ class Watchdog:
 
         small.register_hook(remember)
         small.register_post_accumulate_grad_hook(compare)
+
+    @property
+    def evidence(self) -> StepEvidence:
+        """What was recorded so far."""
+        return self._evidence
 
     @property
     def report(self) -> Report:

@@ -48,6 +48,10 @@ class Cause:
     """Codes of the findings that it explains."""
 
 
+# The first does harm only through the second, which was looked for and not found.
+ONLY_THROUGH = {"DAT002": "DAT001"}
+
+
 def is_symptom(finding: Finding) -> bool:
     """Whether a finding says that something went wrong, but not why."""
     return _is_symptom(finding.code)
@@ -71,16 +75,16 @@ def roots_of(finding: Finding, by_code: Mapping[str, Finding]) -> set[str]:
 def ranked_causes(findings: Sequence[Finding], skipped: Sequence[str], facts: Facts) -> tuple[Cause, ...]:
     """Shown causes first, those that explain something before others; then suspected ones, the likeliest first."""
     by_code = {finding.code: finding for finding in findings}
-    return (*_shown(by_code), *_suspected(by_code, set(skipped), facts))
+    return (*_shown(by_code, set(skipped)), *_suspected(by_code, set(skipped), facts))
 
 
-def _shown(by_code: Mapping[str, Finding]) -> list[Cause]:
+def _shown(by_code: Mapping[str, Finding], skipped: set[str]) -> list[Cause]:
     explains: dict[str, list[str]] = {code: [] for code in by_code}
     for code, finding in by_code.items():
         for root in roots_of(finding, by_code) - {code}:
             explains[root].append(code)
     weight = {"error": 0, "warning": 1, "note": 2}
-    shown = [f for f in by_code.values() if not f.caused_by and not is_symptom(f)]
+    shown = [f for f in by_code.values() if not f.caused_by and (not is_symptom(f) or _stands_alone(f, skipped))]
     # A note is a heuristic: a cause only where it explains something, and never before what is certain.
     shown = [f for f in shown if f.severity != "note" or explains[f.code]]
     shown.sort(key=lambda f: (f.severity == "note", not explains[f.code], weight[f.severity], _order(f.code)))
@@ -88,6 +92,11 @@ def _shown(by_code: Mapping[str, Finding]) -> list[Cause]:
         Cause(f.code, f.title, "shown", f"{f.observed}; expected {f.expected}", f.fix, "", tuple(explains[f.code]))
         for f in shown
     ]
+
+
+def _stands_alone(finding: Finding, skipped: set[str]) -> bool:
+    """Whether all that could explain a certain finding was looked for, and not found."""
+    return finding.severity == "error" and not skipped.intersection(BY_CODE[finding.code].explained_by)
 
 
 def _suspected(by_code: Mapping[str, Finding], skipped: set[str], facts: Facts) -> list[Cause]:
@@ -100,7 +109,8 @@ def _suspected(by_code: Mapping[str, Finding], skipped: set[str], facts: Facts) 
         if rule is None or finding.severity == "note":
             continue
         for code in rule.explained_by:
-            if code in skipped and code in BY_CODE and not _is_symptom(code):
+            harmless = ONLY_THROUGH.get(code) in BY_CODE.keys() - skipped - by_code.keys()
+            if code in skipped and code in BY_CODE and not _is_symptom(code) and not harmless:
                 explains.setdefault(code, []).append(finding.code)
     causes = [(code, tuple(symptoms)) for code, symptoms in explains.items()]
     causes.sort(key=lambda one: (-likelihood(one[0], one[1], facts), _order(one[0]), -len(one[1])))

@@ -27,6 +27,9 @@ ONE_CLASS_TRAINED = frozenset({"DAT001", "DAT002"})
 NOTHING_TRAINED = frozenset({"MOD005", "FRZ003", "OPT001", "OPT004", "OPT005"})
 # Shares of ln K, the loss of knowing nothing: below the one training rows were fitted, above the other they were not.
 FITTED, NOT_FITTED = 0.1, 0.5
+# Training rows were told apart to some degree, so weights that say one class to all are not those that trained.
+LEARNED = 0.9
+OTHER_WEIGHTS = frozenset({"CKP002"})
 RECORDS_FOR_LOSS = 5
 SUBSET_WORDS = ("subset", "max_train", "n_train", "train_size", "num_train", "max_samples", "limit")
 
@@ -81,6 +84,8 @@ def likelihood(code: str, symptoms: tuple[str, ...], facts: Facts) -> int:
     if (code in ONE_CLASS_TRAINED and not_fitted) or (code in NOTHING_TRAINED and fitted):
         return 0
     if code in ONE_CLASS_TRAINED and fitted:
+        return 3
+    if code in OTHER_WEIGHTS and facts.loss_share is not None and facts.loss_share < LEARNED:
         return 3
     return found
 

@@ -82,7 +82,7 @@ def one_class_predicted(evaluation: EvaluationEvidence) -> Observation | None:
     )
 
 
-@rule("EVL002", "error")
+@rule("EVL002", "error", explained_by=("EVL004",))
 def one_class_despite_ranking(evaluation: EvaluationEvidence) -> Observation | None:
     """All predictions are one class although the scores rank well
 

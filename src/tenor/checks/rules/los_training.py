@@ -186,6 +186,62 @@ def loss_diverges(steps: StepEvidence) -> Observation | None:
     )
 
 
+@rule("LOS013", "error")
+def trained_through_softmax(steps: StepEvidence) -> Observation | None:
+    """Training goes through a softmax before the loss
+
+    Measures: the gradient that arrives at the logits, beside that of a cross-entropy which is given their softmax.
+
+    Threshold: equal within 2%, in three forward passes, and not that of a cross-entropy of the logits; an exact
+    invariant.
+
+    Why: a second softmax shrinks the gradient to a half and less, and the loss can't fall below 0.31 for two classes.
+
+    Look-alikes: label smoothing, focal and weighted losses have other gradients and pass.
+
+    Mend: give raw logits to `torch.nn.functional.cross_entropy`; in `Trainer.compute_loss`, `outputs.logits`.
+
+    Reference: PyTorch, `torch.nn.CrossEntropyLoss` ("unnormalized logits").
+    """
+    if known(steps.kind_of_loss, "what the loss's gradient is") != "probabilities":
+        return None
+    return Observation(
+        observed="the gradient at the logits is that of a cross-entropy of probabilities",
+        expected="that of a cross-entropy of the logits",
+        n=len(steps.steps),
+        cause="a softmax stands between the logits and the loss",
+        fix="remove it, and apply softmax only to report probabilities",
+    )
+
+
+@rule("LOS014", "warning", explained_by=("LOS005",))
+def trained_on_a_sum(steps: StepEvidence) -> Observation | None:
+    """Training sums the losses of a batch
+
+    Measures: the gradient that arrives at the logits, beside that of a cross-entropy summed over the rows.
+
+    Threshold: equal within 2%, in three forward passes of two rows or more.
+
+    Why: the gradient grows with the batch: rate and clipping mean something else for each batch size, and a short last
+    batch weighs less.
+
+    Look-alikes: a deliberate sum with a rate to match; that is why it is a warning.
+
+    Mend: `reduction="mean"`.
+
+    Reference: Goyal et al. 2017, Accurate, Large Minibatch SGD (section 2.1).
+    """
+    if known(steps.kind_of_loss, "what the loss's gradient is") != "sum":
+        return None
+    return Observation(
+        observed="the gradient at the logits is that of a sum over the rows",
+        expected="that of a mean",
+        n=len(steps.steps),
+        cause='the loss is computed with reduction="sum", or multiplied by the batch size',
+        fix='use reduction="mean", or divide the rate by the batch size',
+    )
+
+
 @rule("LOS012", "warning", explained_by=("DAT001", "DAT002", "DAT003", "DAT004", "LOS007", "LOS008", *STALLED))
 def predictions_collapse(steps: StepEvidence) -> Observation | None:
     """Training predictions collapse to one class

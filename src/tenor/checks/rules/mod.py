@@ -13,6 +13,9 @@ MIN_PREFIX = 3
 RELATIVE_CHANGE = 1e-3
 """Of the logits' spread: what a kernel's other order of summation changes stays two orders below, in float32."""
 
+SIXTEEN_BITS = 2.0**-12
+"""Unit rounding above which a number type has 16 bits."""
+
 ROUNDINGS = 100
 """Unit roundings of a logit of order 1 that a deep stack may add up to; twelve layers measure below 50."""
 
@@ -223,7 +226,8 @@ def logits_ignore_the_input(probe: ProbeEvidence) -> Observation | None:
     values = {name: value for name, value in measured.items() if value is not None}
     if not values:
         raise CannotTell("the logits of different texts were not compared")
-    floor = ROUNDINGS * probe.rounding
+    # A fresh head's spread is of the order of 16-bit rounding: there only no change at all is beyond doubt.
+    floor = ROUNDINGS * probe.rounding if probe.rounding < SIXTEEN_BITS else 0.0
     if min(values.values()) > floor or learns_from_texts(probe):
         return None
     return Observation(
