@@ -11,6 +11,7 @@ from rich.text import Text
 from tenor.config.schema import Config
 from tenor.data.batching import TokenExamples
 from tenor.data.dataset import Absent, LabelledText
+from tenor.data.splits import present_splits
 from tenor.evaluation.evaluate import SplitResult
 from tenor.evaluation.tables import confusion_table, per_class_table, results_table
 from tenor.runs.directory import RunDirectory
@@ -22,7 +23,7 @@ from tenor.training.overview import (
 )
 from tenor.workflows.evaluate import Evaluation
 from tenor.workflows.measure import result_rows
-from tenor.workflows.prepare import Prepared, present_splits
+from tenor.workflows.prepare import Prepared
 from tenor.workflows.runs_table import duration
 
 

@@ -14,6 +14,7 @@ from tenor.config.loading import load_config
 from tenor.config.schema import Config
 from tenor.data.batching import Examples
 from tenor.data.dataset import Absent, LabelledText, SourceData
+from tenor.data.splits import data_fingerprint, present_splits
 from tenor.data.tokenization import tokenizer_digest
 from tenor.errors import TenorError, UserError
 from tenor.evaluation.evaluate import SplitResult, evaluation_json
@@ -32,7 +33,7 @@ from tenor.workflows.findings import RunFindings, evaluation_report
 from tenor.workflows.measure import fit_baselines, measure_split
 from tenor.workflows.outcome import Outcome, checkpoint_rows, recorded_outcome
 from tenor.workflows.preflight import run_preflight
-from tenor.workflows.prepare import Prepared, data_fingerprint, make_examples, prepare, present_splits
+from tenor.workflows.prepare import Prepared, make_examples, prepare
 from tenor.workflows.show import show_finish, show_overview
 from tenor.workflows.watched_fit import watched_fit
 
@@ -188,8 +189,14 @@ def _finish(
         with progress_line(console, f"evaluating on {name}", len(rows)) as line:
             logits = predict(prepared.classifier.model, examples[name], prepared.plan, forward, line.advance)
         results[name] = measure_split(rows, logits, baselines.on(rows))
+        tokens = prepared.tokens[name]
         write_predictions(
-            run.predictions / f"{name}.parquet", rows.ids, rows.labels, results[name].probabilities, rows.class_names
+            run.predictions / f"{name}.parquet",
+            rows.ids,
+            rows.labels,
+            results[name].probabilities,
+            rows.class_names,
+            (tokens.full_lengths, tokens.full_lengths - tokens.lengths),
         )
     test = results.get("test") or (splits.test.reason if isinstance(splits.test, Absent) else "")
     written = evaluation_json(
