@@ -34,6 +34,7 @@ from tenor.workflows.measure import fit_baselines, measure_split
 from tenor.workflows.outcome import Outcome, checkpoint_rows, recorded_outcome
 from tenor.workflows.preflight import run_preflight
 from tenor.workflows.prepare import Prepared, make_examples, prepare
+from tenor.workflows.report import carded, reported
 from tenor.workflows.show import show_finish, show_overview
 from tenor.workflows.watched_fit import watched_fit
 
@@ -112,10 +113,11 @@ def _as_source(data: LabelledText | SourceData | None) -> SourceData | None:
 def _run(
     run: RunDirectory, config: Config, root: Path, console: Console, given: SourceData | None, resume: bool
 ) -> RunResult:
-    with recorded_outcome(run, root, config) as outcome:
+    with reported(run, console) as rows, recorded_outcome(run, root, config) as outcome:
         console.print(f"run {run.path}", highlight=False, soft_wrap=True)
         findings = RunFindings(run, config, console)
         prepared = prepare(config, given)
+        rows |= present_splits(prepared.splits)
         _trace_inputs(run, prepared, resume)
         show_overview(console, prepared)
         with _recorded(outcome, findings):
@@ -131,8 +133,9 @@ def _run(
             timings = dict(zip(("preflight", "encode", "train", "evaluate"), np.diff(times).tolist(), strict=True))
             update_manifest(run, timings=timings)
             show_finish(console, run, config, result.results, prepared.splits.test, timings)
-            findings.add(evaluation_report(config, result.results, state, result.checkpoint_sha256, findings.found))
-            findings.close()
+            with carded(run, prepared.splits):
+                findings.add(evaluation_report(config, result.results, state, result.checkpoint_sha256, findings.found))
+                findings.close()
     return result
 
 
