@@ -9,10 +9,12 @@ from tenor.config.schema import Config, Data
 from tenor.data.dataset import Absent
 from tenor.errors import UserError
 from tenor.evaluation.predictions import Predictions
+from tenor.evaluation.report.classes import class_rows
 from tenor.evaluation.report.collect import EvaluationNumbers, RunContent, SplitNumbers
+from tenor.evaluation.report.findings import checks_section
 from tenor.evaluation.report.headline import headline
 from tenor.evaluation.report.provenance import provenance
-from tenor.evaluation.report.sections import checks_section, class_rows, slices_section
+from tenor.evaluation.report.reliability import slices_section
 from tenor.evaluation.words import interval, percent, points
 
 if TYPE_CHECKING:

@@ -37,6 +37,17 @@ class Estimate:
     kind: str = "main"
 
 
+@dataclass(frozen=True)
+class Chart:
+    """A picture, what it shows, and its numbers for those who want or need them as a table."""
+
+    title: str
+    picture: Markup
+    caption: str
+    header: tuple[str, ...] = ()
+    rows: tuple[tuple[str, ...], ...] = ()
+
+
 def line_chart(
     series: Sequence[Series],
     unit: str,

@@ -7,25 +7,16 @@ from tenor.checks.diagnosis.material import number
 from tenor.config.schema import Config
 from tenor.data.dataset import Absent, LabelledText
 from tenor.evaluation.predictions import Predictions
+from tenor.evaluation.report.charts import Chart
+from tenor.evaluation.report.classes import ClassRow, MatrixCell, class_rows, commonest_confusions, matrix_rows
 from tenor.evaluation.report.collect import EvaluationNumbers, RunContent, SplitNumbers
+from tenor.evaluation.report.curves import curves_section
 from tenor.evaluation.report.examples import Cell, Example, most_confident_errors, open_cells, texts_of
+from tenor.evaluation.report.findings import Checks, checks_section
 from tenor.evaluation.report.headline import Headline, headline
 from tenor.evaluation.report.html import render
 from tenor.evaluation.report.provenance import Provenance, provenance, status_of
-from tenor.evaluation.report.sections import (
-    Calibration,
-    Chart,
-    Checks,
-    ClassRow,
-    MatrixCell,
-    calibration_section,
-    checks_section,
-    class_rows,
-    commonest_confusions,
-    curves_section,
-    matrix_rows,
-    slices_section,
-)
+from tenor.evaluation.report.reliability import Calibration, calibration_section, slices_section
 from tenor.evaluation.words import duration, moment
 from tenor.runs.manifest import Manifest
 
