@@ -86,15 +86,6 @@ class RunContent:
     predictions: Mapping[str, Predictions | Absent]
     """By split."""
 
-    @property
-    def ending(self) -> str:
-        """Why a result is missing, as far as the manifest tells."""
-        if isinstance(self.manifest, Absent):
-            return self.manifest.reason
-        if isinstance(self.manifest.error, str):
-            return self.manifest.error
-        return f"the run is {self.manifest.status}"
-
 
 def collect_run(run: RunDirectory) -> RunContent:
     """Read what is there."""

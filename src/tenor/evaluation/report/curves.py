@@ -9,15 +9,18 @@ from tenor.evaluation.words import percent
 Records = Sequence[Mapping[str, Any]]
 
 
-def curves_section(records: Records, select_by: str) -> tuple[Chart, ...]:
-    """Loss, validation metrics, learning rate and gradient norm: as many of them as were recorded."""
+def curves_section(records: Records, select_by: str, kept_step: int | None) -> tuple[Chart, ...]:
+    """Loss, validation metrics, learning rate and gradient norm: as many of them as were recorded.
+
+    `kept_step` is that of the checkpoint that was chosen by the metric `select_by`, where one was.
+    """
     train = [record for record in records if record.get("kind") == "train"]
     validation = [record for record in records if record.get("kind") == "validation"]
     return tuple(
         chart
         for chart in (
-            _loss_chart(train, validation, select_by),
-            _metrics_chart(validation, select_by),
+            _loss_chart(train, validation, kept_step if select_by == "loss" else None),
+            _metrics_chart(validation, select_by, kept_step),
             _rate_chart(train),
             _norm_chart(train),
         )
@@ -25,7 +28,7 @@ def curves_section(records: Records, select_by: str) -> tuple[Chart, ...]:
     )
 
 
-def _loss_chart(train: Records, validation: Records, select_by: str) -> Chart | None:
+def _loss_chart(train: Records, validation: Records, kept_step: int | None) -> Chart | None:
     series = [
         Series("training batches", "quiet", _points(train, "loss")),
         Series("validation", "main", _points(validation, "loss"), dots=True),
@@ -39,13 +42,13 @@ def _loss_chart(train: Records, validation: Records, select_by: str) -> Chart | 
         "nats",
         f"Loss: {told}.",
         from_zero=True,
-        best=_best(validation, "loss") if select_by == "loss" else None,
+        best=_kept(validation, "loss", kept_step),
     )
     header = ("step", "validation loss")
     return Chart("Loss", picture, "Mean negative log-likelihood per row.", header, _number_rows(validation, ("loss",)))
 
 
-def _metrics_chart(validation: Records, select_by: str) -> Chart | None:
+def _metrics_chart(validation: Records, select_by: str, kept_step: int | None) -> Chart | None:
     names = {"accuracy": "accuracy", "macro_f1": "macro F1"}
     series = [
         Series(name, kind, tuple((step, 100 * value) for step, value in _points(validation, key)), dots=True)
@@ -54,10 +57,10 @@ def _metrics_chart(validation: Records, select_by: str) -> Chart | None:
     series = [one for one in series if one.points]
     if not series:
         return None
-    best = _best(validation, select_by) if select_by in names else None
+    best = _kept(validation, select_by, kept_step) if select_by in names else None
     told = "; ".join(f"{one.name} {one.points[-1][1]:.2f}% at the end" for one in series)
     picture = line_chart(series, "%", f"On validation rows: {told}.", best=(best[0], 100 * best[1]) if best else None)
-    caption = f"The ring marks the best {names[select_by]}: the checkpoint that was kept." if best else ""
+    caption = f"The ring marks the checkpoint that was kept: the best {names[select_by]}." if best else ""
     return Chart(
         "On validation rows", picture, caption, ("step", *names.values()), _number_rows(validation, tuple(names))
     )
@@ -88,10 +91,8 @@ def _points(records: Records, name: str) -> tuple[tuple[float, float], ...]:
     return tuple((float(r["step"]), float(r[name])) for r in records if isinstance(r.get(name), int | float))
 
 
-def _best(validation: Records, name: str) -> tuple[int, float] | None:
-    points = [(int(step), value) for step, value in _points(validation, name) if value == value]
-    choose = min if name == "loss" else max
-    return choose(points, key=lambda point: point[1]) if points else None
+def _kept(validation: Records, name: str, step: int | None) -> tuple[int, float] | None:
+    return next(((int(at), value) for at, value in _points(validation, name) if at == step), None)
 
 
 def _number_rows(records: Records, names: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:

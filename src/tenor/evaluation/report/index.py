@@ -23,6 +23,8 @@ from tenor.runs.manifest import Manifest, read_manifest
 from tenor.runs.summary import SummaryRow, read_summary
 
 STRIP = (6.0, 144.0)
+MOST_WORDS = 140
+"""Characters of changed settings and of errors; the run's own report holds the rest."""
 
 
 @dataclass(frozen=True)
@@ -141,9 +143,9 @@ def _row(entry: _Entry, shared: Scale, first: Mapping[str, Any]) -> IndexRow:
         run_id=run.run_id,
         link=f"{run.reference}/{run.report.name}" if run.report.is_file() else "",
         status=status,
-        message=message,
+        message=_start(message),
         seed=seed,
-        changed=", ".join(changed),
+        changed=_start(", ".join(changed)),
         started=moment(started).removesuffix(" UTC") if started else "",
         started_key=started,
         took=duration(seconds) if seconds is not None else "",
@@ -193,6 +195,10 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for name, value in settings.items():
         found |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
     return found
+
+
+def _start(words: str) -> str:
+    return words if len(words) <= MOST_WORDS else f"{words[:MOST_WORDS]}…"
 
 
 def _key(value: float | None) -> str:

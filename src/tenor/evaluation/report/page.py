@@ -62,13 +62,12 @@ def run_report(content: RunContent, rows: Mapping[str, LabelledText] | Absent) -
 def run_page(content: RunContent, rows: Mapping[str, LabelledText] | Absent) -> Page:
     """What the report shows."""
     evaluation, config = content.evaluation, content.config
-    ending = Absent(content.ending)
-    found = headline(evaluation, dict(content.predictions)) if isinstance(evaluation, EvaluationNumbers) else ending
+    found = headline(evaluation, dict(content.predictions)) if isinstance(evaluation, EvaluationNumbers) else evaluation
     split = found.split if isinstance(found, Headline) else "test"
     predictions = content.predictions[split]
     texts = texts_of(predictions, split, rows) if isinstance(predictions, Predictions) else Absent("")
     cells = open_cells(predictions, texts) if isinstance(predictions, Predictions) else ()
-    numbers = evaluation.splits[split] if isinstance(evaluation, EvaluationNumbers) else ending
+    numbers = evaluation.splits[split] if isinstance(evaluation, EvaluationNumbers) else evaluation
     confidence = config.evaluation.confidence if isinstance(config, Config) else 0.95
     status, message = status_of(content.manifest)
     return Page(
@@ -114,7 +113,8 @@ def _curves(content: RunContent) -> tuple[Chart, ...] | Absent:
     # A run that was cut while it wrote may leave lines that hold less than they should.
     whole = [record for record in content.records if number(record.get("step")) is not None]
     select_by = content.config.training.select_by if isinstance(content.config, Config) else "accuracy"
-    return curves_section(whole, select_by) or Absent("no training step was recorded")
+    kept = content.evaluation.checkpoint.step if isinstance(content.evaluation, EvaluationNumbers) else None
+    return curves_section(whole, select_by, kept) or Absent("no training step was recorded")
 
 
 def _facts(manifest: Manifest | Absent, config: Config | Absent) -> tuple[str, ...]:
