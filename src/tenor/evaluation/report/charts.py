@@ -154,15 +154,14 @@ def _mark(kind: str, x: float, y: float, told: str, radius: float = 4) -> Markup
 
 
 def _legend(series: Sequence[Series]) -> Markup:
-    """Above the plot, at the right; needless for a single line."""
-    parts, end = Markup(""), float(WIDTH - RIGHT)
-    for one in reversed(series if len(series) > 1 else ()):
-        parts += text(end, 14, one.name, "label", "end")
-        end -= 8 * len(one.name) + 8
-        parts += line(end - 22, 10, end, 10, f"curve {one.kind}")
-        parts += _mark(one.kind, end - 11, 10, one.name) if one.dots else Markup("")
-        end -= 42
-    return parts
+    """Above the plot, at the right; needless for a single line. Signs in the text need no measuring of words."""
+    if len(series) < 2:
+        return Markup("")
+    parts = []
+    for one in series:
+        sign = tag("tspan", {"main": "●", "second": "◆", "quiet": "━"}[one.kind], kind=f"sign {one.kind}")
+        parts += [sign, f"\u2002{one.name}", "\u2003"]
+    return tag("text", *parts[:-1], x=WIDTH - RIGHT, y=14, kind="label", text_anchor="end")
 
 
 def _thinned(points: tuple[tuple[float, float], ...]) -> tuple[tuple[float, float], ...]:

@@ -119,7 +119,7 @@ def _machine(manifest: Manifest) -> tuple[Fact, ...]:
 def _commands(content: RunContent) -> tuple[str, ...]:
     given = isinstance(content.config, Config) and content.config.data.source == "given"
     train = "tenor.train(tenor.load_config('config.yaml'), data=…)" if given else "tenor train config.yaml"
-    found = [f"{train}  # the configuration above, saved as config.yaml"]
+    found = [f"{train}  # the configuration below, saved as config.yaml"]
     if not isinstance(content.evaluation, Absent) and not given:
         found.append(f"tenor evaluate {content.run.reference}  # measures the saved model again")
     return (*found, f"tenor report {content.run.reference}  # writes this file again")
