@@ -7,7 +7,7 @@ from huggingface_hub import ModelCard
 
 from report_runs import Page, finished_run
 from small_runs import quiet, small_config, small_run
-from tenor.errors import RefusedError, TenorError, UserError
+from tenor.errors import InterruptedRunError, RefusedError, TenorError, UserError
 from tenor.evaluation.predictions import read_predictions
 from tenor.runs.directory import RunDirectory, list_runs
 from tenor.runs.files import digest_folder, read_json
@@ -52,6 +52,20 @@ def test_a_failed_run_has_a_report(small_model: Path, tmp_path: Path) -> None:
     page = Page(run.report.read_text(encoding="utf-8"))
     assert "failed" in page.text
     assert "nowhere.csv" in page.text
+
+
+def test_an_interrupted_run_has_a_report(small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*arguments: object) -> None:
+        raise InterruptedRunError("SIGTERM after step 4")
+
+    monkeypatch.setattr(train_module, "save_model", interrupt)
+    with pytest.raises(InterruptedRunError):
+        small_run(tmp_path, small_model, "training.epochs=1")
+    (run,) = list_runs(tmp_path / "runs")
+    page = Page(run.report.read_text(encoding="utf-8"))
+    assert "interrupted" in page.text
+    assert "SIGTERM after step 4" in page.text
+    assert "training batches" in page.text
 
 
 def test_a_refused_model_s_card_and_report_say_so(
