@@ -1,6 +1,7 @@
 """A report needs nothing, lets nothing in, shows the run's own numbers, and survives whatever is missing."""
 
 import re
+import shutil
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -40,6 +41,14 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunDirectory, str]:
     """A completed run and its report; read only."""
     run = finished_run(tmp_path_factory.mktemp("whole"))
     return run, written(run)
+
+
+@pytest.fixture
+def copied(whole: tuple[RunDirectory, str], tmp_path: Path) -> RunDirectory:
+    """A copy of the completed run that a test may spoil; its data stay where they are."""
+    place = tmp_path / "runs" / whole[0].reference
+    shutil.copytree(whole[0].path, place)
+    return RunDirectory(place)
 
 
 # It needs nothing.
@@ -216,14 +225,13 @@ def test_colours_contrast(dark: bool) -> None:
         *("predictions/test.parquet", "predictions/validation.parquet"),
     ],
 )
-def test_one_broken_piece_spoils_no_other(name: str, damage: str, tmp_path: Path) -> None:
-    run = finished_run(tmp_path)
-    path = run.path / name
+def test_one_broken_piece_spoils_no_other(name: str, damage: str, copied: RunDirectory) -> None:
+    path = copied.path / name
     if damage == "gone":
         path.unlink()
     else:
         path.write_bytes({"empty": b"", "garbage": b"\xff{[", "other": b'{"val": {"n": "many"}}'}[damage])
-    page = Page(written(run))
+    page = Page(written(copied))
     assert "invented" in page.text
     others = {"Per class": "eval_best_model.json", "Reliability": "predictions/test.parquet", "Loss": "metrics.jsonl"}
     for words, from_file in others.items():
@@ -234,8 +242,8 @@ def test_one_broken_piece_spoils_no_other(name: str, damage: str, tmp_path: Path
 
 
 @pytest.mark.parametrize("status", ["failed", "refused", "interrupted", "running"])
-def test_a_run_that_did_not_end_well_says_how(status: str, tmp_path: Path) -> None:
-    run = finished_run(tmp_path)
+def test_a_run_that_did_not_end_well_says_how(status: str, copied: RunDirectory) -> None:
+    run = copied
     for path in (run.evaluation, run.metrics, *run.predictions.iterdir()):
         path.unlink()
     change = {} if status == "running" else {"error": "TenorError: the loss of a batch is nan"}
@@ -247,14 +255,14 @@ def test_a_run_that_did_not_end_well_says_how(status: str, tmp_path: Path) -> No
     assert "Much of the text is cut off" in page.text
 
 
-def test_a_run_whose_process_is_gone_is_killed(tmp_path: Path) -> None:
-    run = finished_run(tmp_path)
+def test_a_run_whose_process_is_gone_is_killed(copied: RunDirectory) -> None:
+    run = copied
     write_json(run.manifest, {**read_json(run.manifest), "status": "running", "pid": 2**22 - 1, "pid_born": 1.0})
     assert "killed" in Page(written(run)).text
 
 
-def test_a_folder_of_nothing_but_a_manifest_has_a_report(tmp_path: Path) -> None:
-    run = finished_run(tmp_path)
+def test_a_folder_of_nothing_but_a_manifest_has_a_report(copied: RunDirectory) -> None:
+    run = copied
     for path in [path for path in run.path.rglob("*") if path.is_file() and path != run.manifest]:
         path.unlink()
     assert "No result" in Page(written(run)).text
