@@ -98,3 +98,9 @@ def test_numpy_files_are_read_without_pickle() -> None:
 def test_the_built_in_configurations_and_the_type_marker_are_shipped() -> None:
     assert (SOURCE / "py.typed").is_file()
     assert list((SOURCE / "config" / "builtin").glob("*.yaml"))
+    assert {path.suffix for path in (SOURCE / "evaluation" / "report" / "templates").iterdir()} == {
+        ".html",
+        ".css",
+        ".js",
+    }
+    assert (SOURCE / "evaluation" / "model_card.md").is_file()

@@ -90,6 +90,9 @@ def command(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pyt
         (("runs", "--prune", "-1"), "--prune -1"),
         (("runs", "--prune", "many"), "many"),
         (("configs", "smok"), "smoke"),
+        (("report",), "RUN|FOLDER"),
+        (("report", "latest"), "holds no run"),
+        (("report", "."), "manifest.json"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
@@ -408,3 +411,13 @@ def test_json_holds_no_nan() -> None:
 
     with redirect_stdout(io.StringIO()), pytest.raises(ValueError):
         print_json({"loss": float("nan")})
+
+
+def test_report_names_what_it_wrote(command: Command, copied: RunDirectory, tmp_path: Path) -> None:
+    ended = command("report", "latest", "--output", "mine.html")
+    assert (ended.status, ended.out, ended.err) == (0, "mine.html\n", "")
+    assert (tmp_path / "mine.html").read_text().startswith("<!doctype html>")
+    ended = command("report", "runs", "--json")
+    assert json.loads(ended.out) == {"report": "runs/index.html"}
+    assert copied.run_id in (tmp_path / "runs" / "index.html").read_text()
+    assert command("report", "latest", "--output", "runs").status == 2

@@ -9,7 +9,8 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from tenor.evaluation.plots import _text_colour, confusion_figure, curves_figure
+from tenor.evaluation.plots import INK, RIGHT, TINTS, WRONG, cell_colours, confusion_figure
+from tenor.evaluation.report.html import _source
 
 
 def luminance(rgb: np.ndarray) -> float:
@@ -39,12 +40,22 @@ def test_every_cell_shows_its_count_and_nothing_is_cut_off(k: int) -> None:
     assert box.y1 <= figure.get_figheight()
 
 
-def test_text_contrasts_with_every_colour_of_the_map() -> None:
-    from matplotlib import colormaps
+def test_text_contrasts_with_every_colour_of_a_cell() -> None:
+    for share in np.linspace(0, 1, 101):
+        for background in cell_colours(np.full((2, 2), share)).reshape(-1, 3):
+            light, dark = sorted((luminance(background), luminance(to_rgb(INK))), reverse=True)
+            assert (light + 0.05) / (dark + 0.05) >= 4.5  # WCAG 2.2, level AA
 
-    for background in colormaps["Blues"](np.linspace(0, 1, 101))[:, :3]:
-        light, dark = sorted((luminance(background), luminance(to_rgb(_text_colour(background)))), reverse=True)
-        assert (light + 0.05) / (dark + 0.05) >= 4.5  # WCAG 2.2, level AA
+
+def test_trackers_and_report_show_the_same_colours() -> None:
+    css = _source("report.css")
+    assert f"--main: {RIGHT};" in css
+    assert f"--second: {WRONG};" in css
+    for name, kind, colour in (("right", "main", RIGHT), ("wrong", "second", WRONG)):
+        least, more = TINTS[colour]
+        assert (
+            f".matrix .{name} {{ background: rgb(var(--{kind}-rgb) / calc({least} + {more} * var(--share))); }}" in css
+        )
 
 
 def test_shares_are_of_the_row_and_an_empty_row_has_none() -> None:
@@ -54,28 +65,9 @@ def test_shares_are_of_the_row_and_an_empty_row_has_none() -> None:
     assert [text.get_text() for text in figure.axes[0].texts][:2] == ["99,999\n>99.9%", "1\n<0.1%"]
 
 
-def test_curves_draw_what_was_given_with_units() -> None:
-    figure = curves_figure([10, 20], [0.7, 0.5], [10, 20, 30], [0.6, 0.5, 0.55], [0.8, 0.9, 0.85])
-    loss, accuracy = figure.axes
-    assert [list(line.get_ydata()) for line in loss.lines] == [[0.7, 0.5], [0.6, 0.5, 0.55]]
-    assert list(accuracy.lines[0].get_ydata()) == pytest.approx([80, 90, 85])
-    assert [text.get_text() for text in accuracy.texts] == ["best: 90.00% at step 20"]
-    assert "nats" in loss.get_ylabel()
-    assert "%" in accuracy.get_ylabel()
-    assert loss.get_xlabel() == accuracy.get_xlabel() == "optimizer step"
-    assert drawn(figure)
-
-
-@pytest.mark.parametrize("values", [([], [], [], [], []), ([1], [float("nan")], [1], [float("nan")], [float("nan")])])
-def test_curves_of_a_run_that_recorded_nothing_useful_can_be_drawn(values: tuple) -> None:
-    assert drawn(curves_figure(*values))
-
-
 def test_refuses_numbers_that_do_not_fit() -> None:
     with pytest.raises(ValueError, match=r"\(2, 2\)"):
         confusion_figure([[1, 2]], ["a", "b"], "Test")
-    with pytest.raises(ValueError, match="per"):
-        curves_figure([1, 2], [0.5], [], [], [])
 
 
 def test_pyplot_is_never_imported() -> None:

@@ -5,10 +5,23 @@ import sys
 from collections.abc import Sequence
 
 import tenor
-from tenor.cli import audit, calibrate, check, compare, configs, diagnose, evaluate, experiments, rule, runs, train
+from tenor.cli import (
+    audit,
+    calibrate,
+    check,
+    compare,
+    configs,
+    diagnose,
+    evaluate,
+    experiments,
+    report,
+    rule,
+    runs,
+    train,
+)
 from tenor.errors import TenorError
 
-COMMANDS = (train, check, audit, evaluate, calibrate, compare, diagnose, experiments, runs, configs, rule)
+COMMANDS = (train, check, audit, evaluate, calibrate, compare, report, diagnose, experiments, runs, configs, rule)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

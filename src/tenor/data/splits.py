@@ -1,5 +1,6 @@
 """Which rows train, which choose the best checkpoint, which measure the result."""
 
+import hashlib
 import math
 from dataclasses import dataclass
 
@@ -49,6 +50,24 @@ def make_splits(source: SourceData, data: Data, seed: int) -> Splits:
         train_positions=positions,
         excluded=len(chosen) - len(positions),
     )
+
+
+def present_splits(splits: Splits) -> dict[str, LabelledText]:
+    """The splits that have rows, by name."""
+    found = {"train": splits.train, "validation": splits.validation}
+    return found if isinstance(splits.test, Absent) else {**found, "test": splits.test}
+
+
+def data_fingerprint(splits: Splits) -> str:
+    """SHA-256 over the rows of every split: ids, texts and labels, in order."""
+    digest = hashlib.sha256()
+    for name, rows in present_splits(splits).items():
+        digest.update(f"{name} {len(rows)} {rows.class_names}".encode())
+        for column in ("id", "text", "label"):
+            for value in rows.table[column].to_pylist():
+                encoded = str(value).encode("utf-8", "surrogatepass")
+                digest.update(len(encoded).to_bytes(8, "little") + encoded)
+    return digest.hexdigest()
 
 
 def split_rows(rows: LabelledText, validation: ValidationSplit, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -16,6 +16,7 @@ from tenor.runs.files import atomic_path
 _CLASS_NAMES = b"tenor.class_names"
 _TEMPERATURE = b"tenor.temperature"
 _COLUMNS = ("id", "label", "label_name", "predicted", "predicted_name")
+_LENGTHS = ("tokens", "truncated")
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +31,10 @@ class Predictions:
     class_names: tuple[str, ...]
     temperature: float = 1.0
     """By which the checkpoint's logits were divided before the softmax."""
+    tokens: np.ndarray | None = None
+    """Tokens of each whole text, int64, shape (n,); None where they were not recorded."""
+    truncated: np.ndarray | None = None
+    """How many of them were cut off and never seen by the model, int64, shape (n,); None with `tokens`."""
 
     @property
     def predicted(self) -> np.ndarray:
@@ -44,10 +49,12 @@ def write_predictions(
     probabilities: np.ndarray,
     class_names: Sequence[str],
     temperature: float = 1.0,
+    lengths: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> None:
     """Write labels (n,) and probabilities (n, K), float32 as such and everything else as float64, atomically.
 
-    `temperature` is the one that the probabilities have, kept in the file's metadata.
+    `temperature` is the one that the probabilities have, kept in the file's metadata. `lengths` are the columns
+    `tokens`, of each whole text, and `truncated`, how many of them were cut off, both (n,).
     Raises ValueError for no rows, shapes that do not fit, labels outside 0 … K-1, and rows that are no distribution.
     """
     labels = check_labels(labels, len(class_names))
@@ -66,6 +73,9 @@ def write_predictions(
         "predicted_name": names.take(predicted),
     }
     columns |= {f"probability_{k}": pa.array(np.ascontiguousarray(stored[:, k])) for k in range(len(class_names))}
+    if lengths is not None:
+        tokens, truncated = _check_lengths(*lengths, len(labels))
+        columns |= {"tokens": pa.array(tokens), "truncated": pa.array(truncated)}
     metadata = {_CLASS_NAMES: json.dumps(list(class_names)).encode(), _TEMPERATURE: repr(float(temperature)).encode()}
     table = pa.table(columns).replace_schema_metadata(metadata)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -104,7 +114,9 @@ def _parse(table: pa.Table) -> Predictions:
         if len(differing) or misnamed:
             row = int(differing[0]) if len(differing) else misnamed[0]
             raise ValueError(f"row {row}: {name} and {name}_name do not fit the probabilities or the class names")
-    return Predictions(tuple(table["id"].to_pylist()), labels, probabilities, class_names, _temperature(table.schema))
+    return Predictions(
+        tuple(table["id"].to_pylist()), labels, probabilities, class_names, _temperature(table.schema), *_lengths(table)
+    )
 
 
 def _temperature(schema: pa.Schema) -> float:
@@ -113,6 +125,24 @@ def _temperature(schema: pa.Schema) -> float:
     if not 0 < temperature < np.inf:
         raise ValueError(f"the temperature in its metadata is {temperature}, expected a number above 0")
     return temperature
+
+
+def _lengths(table: pa.Table) -> tuple[np.ndarray | None, np.ndarray | None]:
+    found = [name for name in _LENGTHS if name in table.column_names]
+    if len(found) < len(_LENGTHS):
+        return None, None
+    if any(table[name].null_count or not pa.types.is_integer(table[name].type) for name in found):
+        raise ValueError(f"expected whole numbers in {' and '.join(_LENGTHS)}")
+    return _check_lengths(table["tokens"].to_numpy(), table["truncated"].to_numpy(), table.num_rows)
+
+
+def _check_lengths(tokens: np.ndarray, truncated: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+    tokens, truncated = np.asarray(tokens, dtype=np.int64), np.asarray(truncated, dtype=np.int64)
+    if tokens.shape != (n,) or truncated.shape != (n,):
+        raise ValueError(f"expected {n} lengths, found {tokens.shape} and {truncated.shape}")
+    if truncated.min() < 0 or (truncated > tokens).any():
+        raise ValueError("expected 0 ≤ truncated ≤ tokens in every row")
+    return tokens, truncated
 
 
 def _class_names(schema: pa.Schema) -> tuple[str, ...]:

@@ -1,6 +1,5 @@
 """From a configuration to what the loop takes: rows, token ids, model, and what of it learns."""
 
-import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,9 +9,9 @@ from rich.console import Console
 
 from tenor.config.schema import Config
 from tenor.data.batching import Examples, TokenExamples
-from tenor.data.dataset import Absent, LabelledText, SourceData
+from tenor.data.dataset import SourceData
 from tenor.data.sources import read_source
-from tenor.data.splits import Splits, make_splits
+from tenor.data.splits import Splits, make_splits, present_splits
 from tenor.data.tokenization import TokenizedText, Truncation, tokenize
 from tenor.errors import UserError
 from tenor.inference.logits import Forward, predict, token_logits
@@ -74,12 +73,6 @@ def device_plan(config: Config) -> DevicePlan:
     )
 
 
-def present_splits(splits: Splits) -> dict[str, LabelledText]:
-    """The splits that have rows, by name."""
-    found = {"train": splits.train, "validation": splits.validation}
-    return found if isinstance(splits.test, Absent) else {**found, "test": splits.test}
-
-
 def make_examples(prepared: Prepared, console: Console) -> tuple[dict[str, Examples], Forward]:
     """What the loop batches, by split, and the forward pass that belongs to it.
 
@@ -97,18 +90,6 @@ def make_examples(prepared: Prepared, console: Console) -> tuple[dict[str, Examp
         for name, examples in tokens.items()
     }
     return features, head_logits
-
-
-def data_fingerprint(splits: Splits) -> str:
-    """SHA-256 over the rows of every split: ids, texts and labels, in order."""
-    digest = hashlib.sha256()
-    for name, rows in present_splits(splits).items():
-        digest.update(f"{name} {len(rows)} {rows.class_names}".encode())
-        for column in ("id", "text", "label"):
-            for value in rows.table[column].to_pylist():
-                encoded = str(value).encode("utf-8", "surrogatepass")
-                digest.update(len(encoded).to_bytes(8, "little") + encoded)
-    return digest.hexdigest()
 
 
 def check_length(classifier: Classifier, max_length: int) -> None:

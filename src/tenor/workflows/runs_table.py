@@ -6,6 +6,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from tenor.evaluation.words import duration
 from tenor.runs.environment import is_absent
 from tenor.runs.summary import SummaryRow
 
@@ -30,13 +31,6 @@ def experiments_table(rows: Sequence[SummaryRow]) -> Table:
         if isinstance(row.error, str):
             table.add_row(Text(f"  {row.error}", style="red"))
     return table
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people say them."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _accuracy(metrics: object) -> str:

@@ -11,8 +11,10 @@ from rich.text import Text
 from tenor.config.schema import Config
 from tenor.data.batching import TokenExamples
 from tenor.data.dataset import Absent, LabelledText
+from tenor.data.splits import present_splits
 from tenor.evaluation.evaluate import SplitResult
 from tenor.evaluation.tables import confusion_table, per_class_table, results_table
+from tenor.evaluation.words import duration
 from tenor.runs.directory import RunDirectory
 from tenor.training.overview import (
     Cost,
@@ -22,8 +24,7 @@ from tenor.training.overview import (
 )
 from tenor.workflows.evaluate import Evaluation
 from tenor.workflows.measure import result_rows
-from tenor.workflows.prepare import Prepared, present_splits
-from tenor.workflows.runs_table import duration
+from tenor.workflows.prepare import Prepared
 from tenor.workflows.show_numbers import number_facts
 
 
@@ -145,6 +146,7 @@ def _places(run: RunDirectory, timings: dict[str, float]) -> dict[str, str]:
 
     seconds = ", ".join(f"{name} {duration(value)}" for name, value in timings.items() if value >= 0.5)
     return {
+        "report": shown(run.report),
         "model": shown(run.model),
         "results": shown(run.evaluation),
         "predictions": shown(run.predictions),

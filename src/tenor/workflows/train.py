@@ -14,6 +14,7 @@ from tenor.config.loading import load_config
 from tenor.config.schema import Config
 from tenor.data.batching import Examples
 from tenor.data.dataset import Absent, LabelledText, SourceData
+from tenor.data.splits import data_fingerprint, present_splits
 from tenor.data.tokenization import tokenizer_digest
 from tenor.errors import TenorError, UserError
 from tenor.evaluation.evaluate import SplitResult, evaluation_json
@@ -33,7 +34,8 @@ from tenor.workflows.findings import RunFindings, evaluation_report
 from tenor.workflows.measure import fit_baselines, measure_split
 from tenor.workflows.outcome import Outcome, checkpoint_rows, headline, recorded_outcome
 from tenor.workflows.preflight import run_preflight
-from tenor.workflows.prepare import Prepared, data_fingerprint, make_examples, prepare, present_splits
+from tenor.workflows.prepare import Prepared, make_examples, prepare
+from tenor.workflows.report import carded, reported
 from tenor.workflows.show import show_finish, show_overview
 from tenor.workflows.watched_fit import watched_fit
 
@@ -112,10 +114,11 @@ def _as_source(data: LabelledText | SourceData | None) -> SourceData | None:
 def _run(
     run: RunDirectory, config: Config, root: Path, console: Console, given: SourceData | None, resume: bool
 ) -> RunResult:
-    with recorded_outcome(run, root, config) as outcome:
+    with reported(run, console) as rows, recorded_outcome(run, root, config) as outcome:
         console.print(f"run {run.path}", highlight=False, soft_wrap=True)
         findings = RunFindings(run, config, console)
         prepared = prepare(config, given)
+        rows |= present_splits(prepared.splits)
         _trace_inputs(run, prepared, resume)
         show_overview(console, prepared)
         with _recorded(outcome, findings):
@@ -131,8 +134,9 @@ def _run(
             timings = dict(zip(("preflight", "encode", "train", "evaluate"), np.diff(times).tolist(), strict=True))
             update_manifest(run, timings=timings)
             show_finish(console, run, config, result.results, prepared.splits.test, timings)
-            findings.add(evaluation_report(config, result.results, state, result.checkpoint_sha256, findings.found))
-            findings.close()
+            with carded(run, prepared.splits):
+                findings.add(evaluation_report(config, result.results, state, result.checkpoint_sha256, findings.found))
+                findings.close()
     return result
 
 
@@ -191,13 +195,15 @@ def _finish(
     results: dict[str, SplitResult] = {}
     for name, rows in held_out.items():
         results[name] = measure_split(rows, logits[name], baselines.on(rows), temperature)
+        tokens = prepared.tokens[name]
         write_predictions(
             run.predictions / f"{name}.parquet",
             rows.ids,
             rows.labels,
             results[name].probabilities,
             rows.class_names,
-            temperature=temperature,
+            temperature,
+            (tokens.full_lengths, tokens.full_lengths - tokens.lengths),
         )
     test = results.get("test") or (splits.test.reason if isinstance(splits.test, Absent) else "")
     written = evaluation_json(

@@ -1,0 +1,191 @@
+"""`model/README.md`: what the model is, what it reached and where its limits are, in the form that the hub reads."""
+
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tenor.config.schema import Config, Data
+from tenor.data.dataset import Absent
+from tenor.errors import UserError
+from tenor.evaluation.predictions import Predictions
+from tenor.evaluation.report.classes import class_rows
+from tenor.evaluation.report.collect import EvaluationNumbers, RunContent, SplitNumbers
+from tenor.evaluation.report.findings import checks_section
+from tenor.evaluation.report.headline import headline
+from tenor.evaluation.report.provenance import provenance
+from tenor.evaluation.report.reliability import slices_section
+from tenor.evaluation.words import interval, percent, points
+
+if TYPE_CHECKING:
+    from huggingface_hub import EvalResult, ModelCard
+
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+ENGLISH = {"embedded", "imdb", "rotten_tomatoes", "sst2"}
+HUB_IDS = {"embedded": "stanfordnlp/imdb", "imdb": "stanfordnlp/imdb", "sst2": "stanfordnlp/sst2"}
+DATA_NAMES = {
+    "embedded": "IMDb training reviews that come with Tenor",
+    "imdb": "IMDb, official split",
+    "sst2": "SST-2",
+    "given": "rows handed over in Python",
+}
+_MARKDOWN = str.maketrans({character: f"\\{character}" for character in "\\`*_{}[]<>#|"})
+
+
+def model_card(content: RunContent, rows: Mapping[str, int]) -> "ModelCard":
+    """The card of a run that was evaluated; `rows` counts those of each split.
+
+    Raises:
+        UserError: the run has no evaluation, configuration or manifest that can be read.
+    """
+    from huggingface_hub import ModelCard, ModelCardData
+
+    config, evaluation = content.config, content.evaluation
+    if isinstance(config, Absent) or isinstance(evaluation, Absent):
+        reason = next(one.reason for one in (config, evaluation) if isinstance(one, Absent))
+        raise UserError(f"{content.run.reference} gets no model card: {reason}")
+    base, hub_data = base_model(config.model.name), _hub_data(config.data)
+    data = ModelCardData(
+        library_name="transformers",
+        pipeline_tag="text-classification",
+        language="en" if config.data.source in ENGLISH else None,
+        base_model=base,
+        datasets=[hub_data] if hub_data else None,
+        metrics=["accuracy", "f1"],
+        tags=["tenor", "text-classification"],
+        model_name=config.name,
+        eval_results=_eval_results(config, evaluation),
+    )
+    template = files("tenor.evaluation").joinpath("model_card.md").read_text(encoding="utf-8")
+    # The library parses what it rendered, so metadata that it can't read fails here and not on the hub.
+    return ModelCard.from_template(data, template_str=template, **_body(content, config, evaluation, rows))
+
+
+def base_model(name: str) -> str | None:
+    """The hub id of the encoder that `model.name` names; None for a local folder or random weights."""
+    from huggingface_hub.utils import HFValidationError, validate_repo_id
+
+    if name == "minilm":
+        return MINILM
+    if name.startswith("random-") or Path(name).exists():
+        return None
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return None
+    return name
+
+
+def markdown(text: object) -> str:
+    """Words from elsewhere, as text: no markup, one line."""
+    return " ".join(str(text).split()).translate(_MARKDOWN)
+
+
+def _hub_data(data: Data) -> str | None:
+    return data.hub_name or HUB_IDS.get(data.source)
+
+
+def _data_name(data: Data) -> str:
+    return data.hub_name or DATA_NAMES.get(data.source) or Path(data.path or data.source).name
+
+
+def _eval_results(config: Config, evaluation: EvaluationNumbers) -> list["EvalResult"]:
+    """Accuracy, macro F1 and loss of every split that was measured."""
+    from huggingface_hub import EvalResult
+
+    data = config.data
+    # The embedded split is not the official one, so its result must not pass for that.
+    dataset_type = "embedded" if data.source == "embedded" else _hub_data(data) or data.source
+    found = []
+    for split, numbers in evaluation.splits.items():
+        if isinstance(numbers, Absent):
+            continue
+        metrics = {
+            "accuracy": ("Accuracy", numbers.accuracy, None),
+            "f1": ("Macro F1", numbers.macro_f1, {"average": "macro"}),
+            "loss": ("Loss (nats)", numbers.loss, None),
+        }
+        found += [
+            EvalResult(
+                task_type="text-classification",
+                task_name="Text classification",
+                dataset_type=dataset_type,
+                dataset_name=_data_name(data),
+                dataset_config=data.hub_config,
+                dataset_split=split,
+                metric_type=kind,
+                metric_name=name,
+                metric_value=round(value, 6),
+                metric_args=arguments,
+            )
+            for kind, (name, value, arguments) in metrics.items()
+        ]
+    return found
+
+
+def _body(
+    content: RunContent, config: Config, evaluation: EvaluationNumbers, rows: Mapping[str, int]
+) -> dict[str, object]:
+    measured = {name: one for name, one in evaluation.splits.items() if isinstance(one, SplitNumbers)}
+    split = "test" if "test" in measured else next(iter(measured))
+    numbers = measured[split]
+    confidence = numbers.accuracy_interval.confidence
+    found = headline(evaluation, dict(content.predictions))
+    checks = None if isinstance(content.checks, Absent) else checks_section(content.checks)
+    origin = provenance(content, Absent("counted instead"))
+    return {
+        "name": config.name,
+        "config": config,
+        "base": base_model(config.model.name) or markdown(config.model.name),
+        "data_name": markdown(_data_name(config.data)),
+        "class_names": [markdown(name) for name in evaluation.class_names],
+        "split": split,
+        "n": numbers.n,
+        "accuracy": percent(numbers.accuracy),
+        "interval": interval(numbers.accuracy_interval.low, numbers.accuracy_interval.high),
+        "confidence": f"{100 * confidence:g}%",
+        "results": () if isinstance(found, Absent) else found.rows,
+        "missing": () if isinstance(found, Absent) else tuple(map(markdown, found.absent)),
+        "classes": [
+            {"name": markdown(row.name), "row": row}
+            for row in class_rows(numbers.confusion_matrix, evaluation.class_names, confidence)
+        ],
+        "rows": rows,
+        "limits": [markdown(limit) for limit in _limits(numbers, content.predictions[split], confidence)],
+        "checks": checks,
+        "refused": [
+            one.code for one in (checks.findings if checks else ()) if one.severity == "error" and not one.allowed
+        ],
+        "findings": [
+            {
+                "one": one,
+                "title": markdown(one.title),
+                "observed": markdown(one.observed),
+                "allowed": markdown(one.allowed),
+            }
+            for one in (checks.findings if checks else ())
+        ],
+        "facts": [(group, [(f.name, markdown(f.value)) for f in facts]) for group, facts in origin.groups],
+        "english": config.data.source in ENGLISH,
+        "film": config.data.source in {"embedded", "imdb", "sst2"},
+    }
+
+
+def _limits(numbers: SplitNumbers, predictions: Predictions | Absent, confidence: float) -> list[str]:
+    """What was measured and speaks against the model."""
+    limits = []
+    text = numbers.baseline("text")
+    if text is not None and numbers.accuracy <= text:
+        limits.append(f"It is no better than weighted bigrams on the same rows ({points(numbers.accuracy - text)}).")
+    if isinstance(predictions, Absent):
+        return limits
+    mean = float(predictions.probabilities.max(axis=1).mean())
+    if abs(mean - numbers.accuracy) > 0.01:
+        too = "too sure" if mean > numbers.accuracy else "not sure enough"
+        limits.append(f"It is {too}: {percent(mean)} confidence on average at {percent(numbers.accuracy)} accuracy.")
+    slices = slices_section(predictions, confidence)
+    for chart in () if isinstance(slices, Absent) else slices:
+        worst = min(chart.rows, key=lambda row: float(row[2].rstrip("%")))
+        what = "texts of {} tokens" if chart.header[0] == "tokens" else "texts of which {} was cut off"
+        limits.append(f"Lowest {chart.title.lower()}: {worst[2]} ({worst[3]}) on {worst[1]} {what.format(worst[0])}.")
+    return limits

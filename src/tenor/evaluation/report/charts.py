@@ -1,0 +1,186 @@
+"""The report's charts, all of one hand: quiet axes, units in words, two colours apart for every kind of eye."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import floor, isfinite, log10, nan
+
+from markupsafe import Markup
+
+from tenor.evaluation.report.svg import WIDTH, Scale, curve, dot, drawing, line, rows_axis, scale, tag, text
+from tenor.evaluation.words import interval, percent
+from tenor.measures.calibration import ReliabilityBin
+from tenor.measures.intervals import Interval, wilson_interval
+
+LEFT, RIGHT, TOP = 48, 12, 44
+MOST_POINTS = 300
+"""A line of more points is drawn through the means of neighbours."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """A line over optimizer steps; `kind` is its look in the style sheet: quiet, main or second."""
+
+    name: str
+    kind: str
+    points: tuple[tuple[float, float], ...]
+    dots: bool = False
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A share in 0 … 1 with its interval, and what stands beside it."""
+
+    name: str
+    value: float
+    interval: Interval
+    note: str = ""
+    kind: str = "main"
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A picture, what it shows, and its numbers for those who want or need them as a table."""
+
+    title: str
+    picture: Markup
+    caption: str
+    header: tuple[str, ...] = ()
+    rows: tuple[tuple[str, ...], ...] = ()
+
+
+def line_chart(
+    series: Sequence[Series],
+    unit: str,
+    description: str,
+    from_zero: bool = False,
+    best: tuple[int, float] | None = None,
+) -> Markup:
+    """Lines over optimizer steps; `best` rings one point. Values are drawn in the unit that they come in."""
+    height, bottom = 290, 240
+    drawn = [Series(one.name, one.kind, _thinned(one.points), one.dots) for one in series]
+    x = scale((p[0] for one in drawn for p in one.points), LEFT, WIDTH - RIGHT, 5, (0.0,))
+    values = [p[1] for one in drawn for p in one.points]
+    y = scale(values, bottom, TOP, 5, (0.0,) if from_zero else ())
+    power = _power(y)
+    parts = [text(0, 14, f"{unit} ×10{_superscript(power)}" if power else unit, "label")]
+    for tick in y.ticks:
+        parts.append(line(LEFT, y(tick), WIDTH - RIGHT, y(tick), "grid"))
+        parts.append(text(LEFT - 8, y(tick) + 4, f"{tick / 10**power:.6g}", anchor="end"))
+    parts += [text(x(tick), bottom + 20, f"{tick:,.0f}", anchor="middle") for tick in x.ticks if tick == int(tick)]
+    parts.append(text((LEFT + WIDTH - RIGHT) / 2, bottom + 42, "optimizer step", "label", "middle"))
+    for one in drawn:
+        parts.append(curve(one.points, x, y, f"curve {one.kind}"))
+        for step, value in one.points if one.dots else ():
+            if isfinite(value):
+                parts.append(_mark(one.kind, x(step), y(value), f"{one.name}, step {step:,.0f}: {value:.4g}"))
+    if best is not None and isfinite(best[1]):
+        parts.append(tag("circle", cx=x(best[0]), cy=y(best[1]), r=9, kind="ring"))
+    return drawing(height, description, *parts, _legend(drawn))
+
+
+def interval_chart(rows: Sequence[Estimate], label: str, description: str, name_width: float = 124) -> Markup:
+    """One row per estimate: its name, its interval around its dot, and its note at the right."""
+    pitch, top, note_width = 34, 12, 64
+    bottom = top + pitch * len(rows)
+    ends = [bound for row in rows for bound in (row.interval.low, row.interval.high)]
+    x = scale(ends, name_width, WIDTH - note_width - 14, 6)
+    parts = [rows_axis(x, bottom, top, label)]
+    for number, row in enumerate(rows):
+        y = top + pitch * (number + 0.5)
+        told = f"{row.name}: {percent(row.value)} ({interval(row.interval.low, row.interval.high)})"
+        parts.append(text(name_width - 14, y + 4, row.name, "name", "end"))
+        parts.append(line(x(row.interval.low), y, x(row.interval.high), y, f"range {row.kind}"))
+        parts.append(_mark(row.kind, x(row.value), y, told, 4))
+        parts.append(text(WIDTH, y + 4, row.note, "value", "end"))
+    return drawing(bottom + 46, description, *parts)
+
+
+def reliability_chart(bins: Sequence[ReliabilityBin], confidence: float, description: str) -> Markup:
+    """Accuracy over confidence with intervals, the line on which both agree, and how many rows each bin holds."""
+    right, top, bottom, floor_ = WIDTH - RIGHT, 26, 292, 362
+    intervals = [wilson_interval(round(one.accuracy * one.n), one.n, confidence) for one in bins]
+    lowest = min([one.low for one in bins] + [one.accuracy for one in bins])
+    low = floor(lowest * 10 + 1e-9) / 10
+    x, y = (scale((), *ends, 6, (low, 1.0)) for ends in ((LEFT, right), (bottom, top)))
+    parts = [text(0, 14, "accuracy", "label")]
+    for tick in y.ticks:
+        parts.append(line(LEFT, y(tick), right, y(tick), "grid"))
+        parts.append(text(LEFT - 8, y(tick) + 4, f"{100 * tick:g}%", anchor="end"))
+        parts.append(text(x(tick), floor_ + 20, f"{100 * tick:g}%", anchor="middle"))
+    parts.append(
+        text((LEFT + right) / 2, floor_ + 42, "confidence: probability of the predicted class", "label", "middle")
+    )
+    parts.append(line(x(low), y(low), x(1), y(1), "agree"))
+    parts.append(text(x(low) + 12, y(1) + 18, "more often right than it says", "hint"))
+    parts.append(text(right - 8, y(low) - 10, "less often right than it says", "hint", "end"))
+    most = max(one.n for one in bins)
+    parts.append(text(LEFT - 8, floor_ - 2, "rows", anchor="end"))
+    for one, bounds in zip(bins, intervals, strict=True):
+        told = (
+            f"{one.n:,} rows with confidence {interval(one.low, one.high, 0)}: {percent(one.mean_confidence, 1)} sure, "
+            f"{percent(one.accuracy, 1)} right"
+        )
+        left, width = x(max(one.low, low)), x(one.high) - x(max(one.low, low))
+        tall = max(1.0, (floor_ - bottom - 22) * one.n / most)
+        parts.append(
+            tag("rect", tag("title", told), x=left + 1, y=floor_ - tall, width=width - 2, height=tall, kind="bar")
+        )
+        at = x(max(one.mean_confidence, low))
+        parts.append(line(at, y(max(bounds.low, low)), at, y(bounds.high), "range main"))
+        parts.append(dot(at, y(one.accuracy), "mark main", told, 5))
+    return drawing(floor_ + 52, description, *parts)
+
+
+def strip(row: Estimate, shared: Scale, reference: float | None) -> Markup:
+    """A single estimate in a table's cell, on a scale that the whole column shares; a tick marks the reference."""
+    parts = [line(shared.start, 10, shared.end, 10, "grid")]
+    if reference is not None:
+        told = tag("title", f"text baseline {percent(reference)}")
+        parts.append(tag("path", told, d=f"M{shared(reference):.1f},3v14", kind="reference"))
+    parts.append(line(shared(row.interval.low), 10, shared(row.interval.high), 10, "range main"))
+    parts.append(dot(shared(row.value), 10, "mark main", f"{percent(row.value)}", 4))
+    view = f"0 0 {shared.end + 6:g} 20"
+    return tag("svg", *parts, viewBox=view, kind="strip", aria_hidden="true", focusable="false")
+
+
+def _mark(kind: str, x: float, y: float, told: str, radius: float = 4) -> Markup:
+    """Circles, squares and diamonds: the shape tells the kind where colour does not."""
+    if kind == "main":
+        return dot(x, y, "mark main", told, radius)
+    side = radius * 0.9
+    turn = {"transform": f"rotate(45 {x:.1f} {y:.1f})"} if kind == "second" else {}
+    box = {"x": x - side, "y": y - side, "width": 2 * side, "height": 2 * side}
+    return tag("rect", tag("title", told), kind=f"mark {kind}", **box, **turn)
+
+
+def _legend(series: Sequence[Series]) -> Markup:
+    """Above the plot, at the right; needless for a single line. Signs in the text need no measuring of words."""
+    if len(series) < 2:
+        return Markup("")
+    parts = []
+    for one in series:
+        sign = tag("tspan", {"main": "●", "second": "◆", "quiet": "━"}[one.kind], kind=f"sign {one.kind}")
+        parts += [sign, f"\u2002{one.name}", "\u2003"]
+    return tag("text", *parts[:-1], x=WIDTH - RIGHT, y=14, kind="label", text_anchor="end")
+
+
+def _thinned(points: tuple[tuple[float, float], ...]) -> tuple[tuple[float, float], ...]:
+    if len(points) <= MOST_POINTS:
+        return points
+    size = -(-len(points) // MOST_POINTS)
+    groups = (points[k : k + size] for k in range(0, len(points), size))
+    return tuple((group[-1][0], _mean([value for _, value in group])) for group in groups)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if all(map(isfinite, values)) else nan
+
+
+def _power(y: Scale) -> int:
+    """The power of ten that very small values are written in."""
+    largest = max(abs(y.low), abs(y.high))
+    return floor(log10(largest)) if 0 < largest < 0.01 else 0
+
+
+def _superscript(number: int) -> str:
+    return str(number).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))

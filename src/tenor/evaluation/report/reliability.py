@@ -1,0 +1,76 @@
+"""Whether a model's confidence can be believed, and on which texts it is good."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tenor.data.dataset import Absent
+from tenor.evaluation.predictions import Predictions
+from tenor.evaluation.report.charts import Chart, Estimate, interval_chart, reliability_chart
+from tenor.evaluation.words import interval, percent
+from tenor.measures.calibration import (
+    brier_score,
+    expected_calibration_error,
+    negative_log_likelihood,
+    reliability_bins,
+)
+from tenor.measures.slices import Slice, accuracy_by_cut, accuracy_by_length
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Whether confidence can be believed."""
+
+    chart: Chart
+    facts: tuple[tuple[str, str, str], ...]
+    """Name, value and meaning."""
+
+
+def calibration_section(predictions: Predictions, confidence: float) -> Calibration:
+    """The reliability diagram with its numbers."""
+    probabilities, labels = predictions.probabilities, predictions.labels
+    bins = reliability_bins(probabilities, labels)
+    error = expected_calibration_error(probabilities, labels)
+    mean = float(probabilities.max(axis=1).mean())
+    right = float((predictions.predicted == labels).mean())
+    chart = Chart(
+        "Reliability",
+        reliability_chart(bins, confidence, f"Accuracy over confidence; the calibration error is {percent(error)}."),
+        "Each dot is a bin of rows: how sure the model was on average, and how often it was right. A model that can "
+        "be believed stays on the dashed line. The bars below show how many rows each bin holds.",
+        ("confidence", "rows", "mean confidence", "accuracy"),
+        tuple((interval(b.low, b.high, 1), f"{b.n:,}", percent(b.mean_confidence), percent(b.accuracy)) for b in bins),
+    )
+    facts = (
+        ("mean confidence", percent(mean), f"the accuracy is {percent(right)}"),
+        ("expected calibration error", percent(error), "mean distance of confidence from accuracy over 15 bins"),
+        ("Brier score", f"{brier_score(probabilities, labels):.4f}", "mean squared distance from the truth, 0 to 2"),
+        ("negative log-likelihood", f"{negative_log_likelihood(probabilities, labels):.4f}", "nats"),
+    )
+    return Calibration(chart, facts)
+
+
+def slices_section(predictions: Predictions, confidence: float) -> tuple[Chart, ...] | Absent:
+    """Accuracy by the length of the whole text and by the share of it that was cut off."""
+    if predictions.tokens is None or predictions.truncated is None:
+        return Absent("the predictions were written without the lengths of their texts")
+    right = predictions.predicted == predictions.labels
+    by_length = accuracy_by_length(right, predictions.tokens, confidence)
+    by_cut = accuracy_by_cut(right, predictions.tokens, predictions.truncated, confidence)
+    sure = f"{100 * confidence:g}% interval"
+    return (
+        _slices("By length", by_length, "tokens", f"Tokens of the whole text, before it is cut; dots with {sure}."),
+        _slices(
+            "By what was cut off",
+            by_cut,
+            "cut off",
+            f"Share of the text's tokens that the model never saw; dots with {sure}.",
+        ),
+    )
+
+
+def _slices(title: str, parts: Sequence[Slice], what: str, caption: str) -> Chart:
+    estimates = [Estimate(one.name, one.accuracy, one.interval, f"{one.n:,} rows") for one in parts]
+    told = "; ".join(f"{one.name} {what}: {percent(one.accuracy, 1)} of {one.n:,}" for one in parts)
+    rows = tuple((p.name, f"{p.n:,}", percent(p.accuracy), interval(p.interval.low, p.interval.high)) for p in parts)
+    picture = interval_chart(estimates, "accuracy", f"Accuracy {title.lower()}. {told}.", 108)
+    return Chart(title, picture, caption, (what, "rows", "accuracy", "interval"), rows)

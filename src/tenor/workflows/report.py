@@ -1,0 +1,107 @@
+"""A run's report, and the index of all runs, written to where they belong."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+
+from tenor.config.schema import Config
+from tenor.data.dataset import Absent, LabelledText
+from tenor.data.sources import read_source
+from tenor.data.splits import Splits, data_fingerprint, make_splits, present_splits
+from tenor.errors import UserError
+from tenor.evaluation.model_card import model_card
+from tenor.evaluation.predictions import Predictions
+from tenor.evaluation.report.collect import RunContent, collect_run
+from tenor.evaluation.report.index import index_page
+from tenor.evaluation.report.page import run_report
+from tenor.runs.directory import DEFAULT_ROOT, RunDirectory, find_run
+from tenor.runs.files import write_text
+from tenor.runs.manifest import Manifest
+from tenor.runs.summary import FILE_NAME
+
+INDEX = "index.html"
+
+
+def report(target: str, root: Path = DEFAULT_ROOT, output: Path | None = None) -> Path:
+    """Write the report of the run `target`, or the index where it is a folder of runs; returns where it lies.
+
+    Raises:
+        UserError: no such run or folder, or a place that can't be written to.
+    """
+    folder = Path(target)
+    if _is_root(folder):
+        return _write(output or folder / INDEX, index_page(folder))
+    run = find_run(root, target)
+    return write_run_report(run, output=output)
+
+
+def write_run_report(
+    run: RunDirectory, rows: Mapping[str, LabelledText] | None = None, output: Path | None = None
+) -> Path:
+    """Write a run's report from whatever its folder holds.
+
+    `rows` are its rows by split, where they are at hand; otherwise they are read again through its configuration, and
+    the report says why where that can't be done or they changed since.
+    """
+    content = collect_run(run)
+    found = rows if rows is not None else _rows(content)
+    return _write(output or run.report, run_report(content, found))
+
+
+@contextmanager
+def reported(run: RunDirectory, console: Console) -> Iterator[dict[str, LabelledText]]:
+    """Write the run's report however the block ends; the block fills in the rows, by split, as soon as it has them.
+
+    A report that can't be written is told, and changes nothing about how the run ended.
+    """
+    rows: dict[str, LabelledText] = {}
+    try:
+        yield rows
+    finally:
+        try:
+            write_run_report(run, rows or None)
+        except UserError as error:
+            console.print(f"no report: {error}", style="yellow", highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def carded(run: RunDirectory, splits: Splits) -> Iterator[None]:
+    """Write the saved model's card after the block, which judges the result: a refused model's card says so."""
+    try:
+        yield
+    finally:
+        counts = {name: len(rows) for name, rows in present_splits(splits).items()}
+        write_text(run.model / "README.md", str(model_card(collect_run(run), counts)))
+
+
+def _is_root(folder: Path) -> bool:
+    if not folder.is_dir() or (folder / "manifest.json").is_file():
+        return False
+    return (folder / FILE_NAME).is_file() or any(folder.glob("*/*/manifest.json"))
+
+
+def _write(path: Path, html: str) -> Path:
+    try:
+        write_text(path, html)
+    except OSError as error:
+        raise UserError(f"{path}: can't be written ({error.strerror}); name another place with --output") from error
+    return path
+
+
+def _rows(content: RunContent) -> Mapping[str, LabelledText] | Absent:
+    config, manifest = content.config, content.manifest
+    if not any(isinstance(one, Predictions) for one in content.predictions.values()):
+        return Absent("nothing was predicted")
+    if not isinstance(config, Config) or not isinstance(manifest, Manifest):
+        return Absent("the run's configuration or manifest can't be read")
+    if config.data.source == "given":
+        return Absent("the rows were handed over in Python, and the run keeps no copy of them")
+    try:
+        splits = make_splits(read_source(config.data), config.data, config.seed)
+    except UserError as error:
+        return Absent(f"the data can't be read again: {error}")
+    if manifest.fingerprints.get("data") != data_fingerprint(splits):
+        return Absent("the data changed since the run: its fingerprint is another")
+    return present_splits(splits)
