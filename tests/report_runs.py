@@ -139,7 +139,12 @@ def _predict(
     tokens = random.integers(5, 900, len(rows))
     cut = np.maximum(tokens - 128, 0)
     write_predictions(
-        run.predictions / f"{split}.parquet", rows.ids, rows.labels, probabilities, rows.class_names, (tokens, cut)
+        run.predictions / f"{split}.parquet",
+        rows.ids,
+        rows.labels,
+        probabilities,
+        rows.class_names,
+        lengths=(tokens, cut),
     )
     return split_result(rows.labels, probabilities, rows.class_names, Baselines(1 / k, baseline))
 

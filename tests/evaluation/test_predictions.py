@@ -50,7 +50,9 @@ def test_columns_are_readable_without_tenor(tmp_path: Path) -> None:
 
 def test_lengths_come_back_where_they_were_given(tmp_path: Path) -> None:
     tokens, cut = np.array([12, 700]), np.array([0, 444])
-    write_predictions(tmp_path / "p.parquet", ["a", "b"], np.array([0, 1]), np.eye(2), ["no", "yes"], (tokens, cut))
+    write_predictions(
+        tmp_path / "p.parquet", ["a", "b"], np.array([0, 1]), np.eye(2), ["no", "yes"], lengths=(tokens, cut)
+    )
     found = read_predictions(tmp_path / "p.parquet")
     assert found.tokens is not None
     assert found.truncated is not None
@@ -58,7 +60,9 @@ def test_lengths_come_back_where_they_were_given(tmp_path: Path) -> None:
     written(tmp_path / "without.parquet")
     assert read_predictions(tmp_path / "without.parquet").tokens is None
     with pytest.raises(ValueError, match="truncated"):
-        write_predictions(tmp_path / "p.parquet", ["a", "b"], np.array([0, 1]), np.eye(2), ["no", "yes"], (cut, tokens))
+        write_predictions(
+            tmp_path / "p.parquet", ["a", "b"], np.array([0, 1]), np.eye(2), ["no", "yes"], lengths=(cut, tokens)
+        )
 
 
 @pytest.mark.parametrize(

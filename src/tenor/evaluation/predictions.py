@@ -37,6 +37,11 @@ class Predictions:
     """How many of them were cut off and never seen by the model, int64, shape (n,); None with `tokens`."""
 
     @property
+    def lengths(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """The two columns of lengths, as `write_predictions` takes them."""
+        return None if self.tokens is None or self.truncated is None else (self.tokens, self.truncated)
+
+    @property
     def predicted(self) -> np.ndarray:
         """Class indices, shape (n,)."""
         return self.probabilities.argmax(axis=1)
@@ -48,6 +53,7 @@ def write_predictions(
     labels: np.ndarray,
     probabilities: np.ndarray,
     class_names: Sequence[str],
+    *,
     temperature: float = 1.0,
     lengths: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> None:

@@ -113,8 +113,9 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 def choose_temperature(logits: np.ndarray, labels: np.ndarray, alpha: float = 0.05) -> float:
     """The temperature of `fit_temperature` where it is better than 1 by more than chance, else 1.
 
-    By the likelihood ratio's test (Wilks 1938) at the level `alpha`: a few dozen rows, or a model that hardly tells the
-    classes, would otherwise have a temperature that makes other rows worse. Raises as `fit_temperature`.
+    By the likelihood ratio's test (Wilks 1938) at the level `alpha`: a few dozen rows would otherwise have a temperature
+    that makes other rows worse. Where even then the logits say no more than equal probabilities, it is 1, too: a model
+    that has learned nothing would be made to look modest. Raises as `fit_temperature`.
     """
     from scipy.special import log_softmax
     from scipy.stats import chi2
@@ -122,7 +123,10 @@ def choose_temperature(logits: np.ndarray, labels: np.ndarray, alpha: float = 0.
     temperature = fit_temperature(logits, labels)
     rows = np.arange(len(labels))
     before, after = (log_softmax(np.asarray(logits, np.float64) / t, axis=1)[rows, labels] for t in (1.0, temperature))
-    return temperature if 2 * float((after - before).sum()) > chi2.ppf(1 - alpha, df=1) else 1.0
+    least = chi2.ppf(1 - alpha, df=1)
+    better = 2 * float((after - before).sum()) > least
+    informative = 2 * float((after + np.log(np.shape(logits)[1])).sum()) > least
+    return temperature if better and informative else 1.0
 
 
 def with_temperature(probabilities: np.ndarray, current: float, wanted: float) -> np.ndarray:

@@ -84,7 +84,15 @@ def read_run_predictions(run: RunDirectory) -> dict[str, Predictions]:
 def _rewrite(run: RunDirectory, name: str, found: Predictions, temperature: float) -> Predictions:
     probabilities = with_temperature(found.probabilities, found.temperature, temperature)
     path = run.predictions / f"{name}.parquet"
-    write_predictions(path, found.ids, found.labels, probabilities, found.class_names, temperature=temperature)
+    write_predictions(
+        path,
+        found.ids,
+        found.labels,
+        probabilities,
+        found.class_names,
+        temperature=temperature,
+        lengths=found.lengths,
+    )
     return read_predictions(path)
 
 

@@ -202,8 +202,8 @@ def _finish(
             rows.labels,
             results[name].probabilities,
             rows.class_names,
-            temperature,
-            (tokens.full_lengths, tokens.full_lengths - tokens.lengths),
+            temperature=temperature,
+            lengths=(tokens.full_lengths, tokens.full_lengths - tokens.lengths),
         )
     test = results.get("test") or (splits.test.reason if isinstance(splits.test, Absent) else "")
     written = evaluation_json(

@@ -29,7 +29,7 @@ def scale(values: Iterable[float], start: float, end: float, ticks: int = 5, inc
     finite = [value for value in (*values, *include) if isfinite(value)] or [0.0, 1.0]
     low, high = min(finite), max(finite)
     if high - low < 1e-12 * max(abs(high), 1e-300):
-        low, high = (0.0, 1.0) if high == 0 else (low - abs(low) / 2, high + abs(high) / 2)
+        low, high = (0.0, 1.0) if max(abs(low), abs(high)) < 1e-300 else (low - abs(low) / 2, high + abs(high) / 2)
     step = _round_step((high - low) / max(ticks - 1, 1))
     first, last = floor(low / step + 1e-9), ceil(high / step - 1e-9)
     marks = tuple(number * step for number in range(first, last + 1))
