@@ -99,6 +99,7 @@ def labels_shuffled_alone(program: Program) -> Program:
 @fault("preflight", "DAT009")
 def validation_labels_inverted(program: Program) -> Program:
     """The validation file calls the positive class 0."""
+    program = healthy(program.encoders, program.seed, rows=1280)  # On fewer the cheap baseline may not judge others.
     return replace(program, validation=changed(program.validation, labels=1 - program.validation.labels))
 
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from tenor.checks.evidence import ProbeEvidence
 from tenor.checks.finding import CannotTell
-from tenor.checks.probes import probe
+from tenor.checks.probes.run import probe
 from tenor.checks.rule import Rule
 from tenor.checks.rules import los_experiments, los_function, los_training, mod, opt_steps
 from tiny_models import load_tiny

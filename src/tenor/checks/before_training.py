@@ -22,7 +22,7 @@ from tenor.checks.evidence import (
     TokenEvidence,
 )
 from tenor.checks.finding import CannotTell, Report
-from tenor.checks.probes import probe
+from tenor.checks.probes.run import probe
 from tenor.checks.run import run_rules
 from tenor.model.device import DTYPES
 

@@ -20,6 +20,7 @@ from tenor.checks.rules import (
     los_training,
     mod,
     opt_groups,
+    opt_range,
     opt_schedule,
     opt_steps,
     prc,
@@ -29,7 +30,7 @@ from tenor.checks.rules import (
 
 FAMILIES: tuple[ModuleType, ...] = (
     *(dat_labels, dat_splits, dat_batches, dat_signal, dat_texts, tok, tok_padding),
-    *(mod, los_function, los_experiments, los_training, opt_groups, opt_schedule, opt_steps, frz, prc),
+    *(mod, los_function, los_experiments, los_training, opt_groups, opt_range, opt_schedule, opt_steps, frz, prc),
     *(ckp, dst, evl_collapse, evl_ranking, evl_claims),
 )
 

@@ -248,6 +248,10 @@ class ProbeEvidence:
     """Only with --deep: loss after as many steps on the real labels; both are means over examples not seen before."""
     deep_examples: int = 0
     """How many examples each of these two means rests on."""
+    rates_tried: tuple[float, ...] | None = None
+    """Only with --deep: learning rates of some steps, rising …"""
+    losses_at_rates: tuple[float, ...] | None = None
+    """… and the loss before each; they end where the loss has run away."""
     loss_gradient: float | None = None
     """Norm of the loss function's gradient with respect to equal logits; 0 where none arrives."""
     learning_share: float | None = None

@@ -151,18 +151,27 @@ def kind_of_loss(one: ForwardPass) -> Literal["mean", "sum", "probabilities"] | 
     None where it is neither, or can't be told.
     """
     rows, factor = len(one.logits), loss_factor(one)
-    if np.isfinite(factor) and rows > 1:
-        return "sum" if abs(factor / rows - 1) < AGREES else "mean"
-    logits, gradient = one.logits.double().cpu(), one.gradient.double().cpu()
-    if not bool(torch.isfinite(gradient).all()):
+    if not bool(torch.isfinite(one.gradient).all()):
         return None
-    leaf = logits.clone().requires_grad_()
-    with torch.enable_grad():
-        loss = nn.functional.cross_entropy(leaf.softmax(dim=1), gradient.argmin(dim=1))
-    expected = torch.autograd.grad(loss, leaf)[0]
-    scale = float((gradient * expected).sum() / (expected * expected).sum().clamp_min(1e-30))
-    error = float((gradient - scale * expected).norm() / gradient.norm().clamp_min(1e-30))
-    return "probabilities" if error < AGREES else None
+    plain, of_probabilities = bool(np.isfinite(factor)), is_loss_of_probabilities(one)
+    if plain == of_probabilities:  # Neither fits, or both: a few rows that are alike can't tell.
+        return None
+    if of_probabilities:
+        return "probabilities"
+    return "sum" if rows > 1 and abs(factor / rows - 1) < AGREES else "mean"
+
+
+def is_loss_of_probabilities(one: ForwardPass) -> bool:
+    """Whether the gradient is that of a cross-entropy which is given softmax(logits), for some label in each row."""
+    gradient, p = one.gradient.double().cpu(), one.logits.double().cpu().softmax(dim=1)
+    q = p.softmax(dim=1)
+    without_label = p * (q - (p * q).sum(dim=1, keepdim=True))
+    # For every row and every label that it may have, shape (rows, K, K).
+    expected = without_label[:, None, :] - torch.diag_embed(p) + p[:, None, :] * p[:, :, None]
+    along = nn.functional.cosine_similarity(expected, gradient[:, None, :], dim=2, eps=1e-30)
+    likeliest = expected[torch.arange(len(p)), along.argmax(dim=1)]
+    scale = float((gradient * likeliest).sum() / (likeliest * likeliest).sum().clamp_min(1e-30))
+    return float((gradient - scale * likeliest).norm() / gradient.norm().clamp_min(1e-30)) < AGREES
 
 
 def _is_scaled(one: ForwardPass) -> bool:

@@ -113,9 +113,9 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 def choose_temperature(logits: np.ndarray, labels: np.ndarray, alpha: float = 0.05) -> float:
     """The temperature of `fit_temperature` where it is better than 1 by more than chance, else 1.
 
-    By the likelihood ratio's test (Wilks 1938) at the level `alpha`: a few dozen rows would otherwise have a temperature
-    that makes other rows worse. Where even then the logits say no more than equal probabilities, it is 1, too: a model
-    that has learned nothing would be made to look modest. Raises as `fit_temperature`.
+    By the likelihood ratio's test (Wilks 1938) at the level `alpha`: a few dozen rows would otherwise have a
+    temperature that makes other rows worse. Where even then the logits say no more than equal probabilities, it is 1,
+    too: a model that has learned nothing would be made to look modest. Raises as `fit_temperature`.
     """
     from scipy.special import log_softmax
     from scipy.stats import chi2

@@ -9,7 +9,7 @@ from tenor.checks.collect.model import model_evidence, optimizer_evidence
 from tenor.checks.collect.plan import precision_evidence
 from tenor.checks.evidence import BatchEvidence, DataEvidence, ProbeEvidence, Rows, ScheduleEvidence, TokenEvidence
 from tenor.checks.finding import Report
-from tenor.checks.probes import probe
+from tenor.checks.probes.run import probe
 from tenor.checks.run import run_rules
 from tenor.data.batching import TokenExamples, epoch_batches
 from tenor.data.dataset import Absent, LabelledText

@@ -87,4 +87,4 @@ def _lowercases(tokenizer: Any) -> bool:
 
 def _is_lowercase(tokenizer: Any) -> bool:
     special = set(tokenizer.all_special_tokens)
-    return not any(any(c.isupper() for c in token) for token in tokenizer.get_vocab() if token not in special)
+    return all(token == token.lower() for token in tokenizer.get_vocab() if token not in special)

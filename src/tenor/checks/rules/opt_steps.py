@@ -66,7 +66,7 @@ def gradients_not_cleared(steps: StepEvidence) -> Observation | None:
     )
 
 
-@rule("OPT013", "note", explained_by=("OPT014", "OPT022", "OPT012", "LOS005"))
+@rule("OPT013", "note", explained_by=("OPT014", "OPT022", "OPT012", "LOS005", "LOS014", "LOS001"))
 def always_clipped(steps: StepEvidence) -> Observation | None:
     """Every gradient is clipped, by far
 

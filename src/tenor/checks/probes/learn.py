@@ -1,0 +1,177 @@
+"""Experiments that learn: gradients, memorising, shuffled labels. Every weight is put back."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from tenor.checks.probes.look import COMPARED_ROWS
+from tenor.checks.probes.subject import Examples, Subject, blanked, text_key
+
+OVERFIT_ROWS, MIN_OVERFIT_ROWS = 20, 4
+
+MAX_OVERFIT_STEPS, MIN_OVERFIT_STEPS = 60, 20
+
+SMALL_SHARE = 0.05
+"""Share of learning weights below which a head alone learns, which bears thirty times the rate of an encoder."""
+
+
+def gradients(subject: Subject, examples: Examples) -> dict[str, Any]:
+    """Which learning parameters a backward pass leaves without a gradient, or with zeros even after two steps."""
+    with weights_kept(subject.model), torch.enable_grad():
+        learning = {name: p for name, p in subject.model.named_parameters() if p.requires_grad}
+        optimizer, zero = make_optimizer(subject.model), set(learning)
+        without: set[str] = set(learning)
+        # Under a matrix that starts at zero (LoRA's, some heads') gradients arrive from the second step on.
+        for _ in range(3):
+            optimizer.zero_grad(set_to_none=True)
+            loss = subject.loss(examples.inputs, examples.labels)
+            if not loss.requires_grad:
+                break
+            loss.backward()
+            without &= {name for name, p in learning.items() if p.grad is None}
+            zero &= {name for name, p in learning.items() if p.grad is None or not p.grad.any()}
+            if not zero:
+                break
+            optimizer.step()
+        return {
+            "parameters_without_gradient": tuple(name for name in learning if name in without),
+            "parameters_with_zero_gradient": tuple(name for name in learning if name in zero - without),
+        }
+
+
+def overfitting(subject: Subject, examples: Examples, deadline: float) -> dict[str, Any]:
+    """Memorise a few examples, then try the same on blanked ones; fewer examples where a step takes long."""
+    time_left = deadline - time.monotonic()
+    few = examples.rows(slice(0, MIN_OVERFIT_ROWS))
+    with weights_kept(subject.model):
+        per_step = _seconds_per_step(subject, few)
+    # Time grows with the rows at most; four fifths of it for the two attempts, the rest for putting weights back.
+    affordable = 0.4 * (deadline - time.monotonic()) / max(per_step, 1e-6)
+    rows = min(len(examples), max(len(few), int(len(few) * affordable / (2 * MIN_OVERFIT_STEPS))))
+    steps = min(MAX_OVERFIT_STEPS, int(affordable * len(few) / max(1, rows)))
+    if steps < MIN_OVERFIT_STEPS:
+        raise RuntimeError(f"{time_left:.0f} s allow {max(0, steps)} steps; {MIN_OVERFIT_STEPS} are needed")
+    chosen = examples.rows(slice(0, rows))
+    (before, after, errors), taken = _memorise(subject, chosen, steps, time.monotonic() + time_left / 2)
+    if taken < MIN_OVERFIT_STEPS and errors:
+        raise RuntimeError(f"only {taken} steps in {time_left / 2:.0f} s; {MIN_OVERFIT_STEPS} are needed")
+    found = {"overfit_errors": errors, "overfit_examples": rows, "overfit_loss": (before, after)}
+    blank = Examples(blanked(subject, chosen, alike=True), chosen.labels)
+    (_, on_blanks, _), same = _memorise(subject, blank, taken, deadline, stop_early=False)
+    return {**found, "overfit_responds": (after, on_blanks)} if same == taken else found
+
+
+def random_labels(subject: Subject, examples: Examples, deadline: float) -> dict[str, Any]:
+    """One pass on the real labels and one on shuffled ones; losses on rows not seen before, from the second half."""
+    order = torch.randperm(len(examples)).to(subject.device)
+    shuffled = examples.labels[torch.randperm(len(examples)).to(subject.device)]
+    losses, half = [], time.monotonic() + (deadline - time.monotonic()) / 2
+    parts = order.split(COMPARED_ROWS)
+    for labels, until in ((examples.labels, half), (shuffled, deadline)):
+        with weights_kept(subject.model), torch.enable_grad():
+            optimizer, seen = make_optimizer(subject.model), []
+            for part in parts:
+                seen.append(train_step(subject, examples.rows(part).inputs, labels[part], optimizer))
+                if time.monotonic() > until:
+                    break
+        parts = parts[: len(seen)]  # The second pass takes as many steps as the first.
+        losses.append(seen)
+    steps = min(len(seen) for seen in losses)
+    real, random = (float(np.mean(seen[steps // 2 : steps])) for seen in losses)
+    return {
+        "real_labels_loss": real,
+        "random_labels_loss": random,
+        "deep_examples": sum(len(part) for part in parts[steps // 2 : steps]),
+    }
+
+
+def balanced(examples: Examples, limit: int = OVERFIT_ROWS) -> Examples:
+    """At most `limit` rows of different texts, the classes in turn as far as they go."""
+    text = examples.inputs[text_key(examples)]
+    _, group = torch.unique(text.reshape(len(text), -1), dim=0, return_inverse=True)
+    seen: set[int] = set()
+    queues: dict[int, list[int]] = {}
+    classes = examples.labels.reshape(len(text), -1)[:, 0].tolist()
+    for row, (text_id, label) in enumerate(zip(group.tolist(), classes, strict=True)):
+        if text_id not in seen:
+            seen.add(text_id)
+            queues.setdefault(label, []).append(row)
+    in_turn = sorted((place, label, row) for label, rows in queues.items() for place, row in enumerate(rows))
+    return examples.rows(torch.tensor([row for _, _, row in in_turn[:limit]], device=text.device))
+
+
+def make_optimizer(model: nn.Module) -> torch.optim.Optimizer:
+    """AdamW over what learns, at a rate that shrinks with the width (Yang et al. 2022) and grows for a head alone."""
+    learning = [p for p in model.parameters() if p.requires_grad]
+    total = sum(p.numel() for p in model.parameters())
+    matrices = [p for p in learning if p.ndim > 1]
+    rate = 0.1 / (matrices[-1].shape[-1] if matrices else 100)
+    if sum(p.numel() for p in learning) < SMALL_SHARE * total:
+        rate *= 30
+    fused = all(p.device.type in ("cpu", "cuda") for p in learning)
+    return torch.optim.AdamW(learning, lr=min(1e-2, max(1e-4, rate)), weight_decay=0.0, fused=fused)
+
+
+def train_step(
+    subject: Subject, inputs: dict[str, torch.Tensor], labels: torch.Tensor, optimizer: torch.optim.Optimizer
+) -> float:
+    """One clipped step; returns the loss before it."""
+    optimizer.zero_grad(set_to_none=True)
+    loss = subject.loss(inputs, labels)
+    loss.backward()
+    nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], 1.0)
+    optimizer.step()
+    return float(loss.detach())
+
+
+def _seconds_per_step(subject: Subject, examples: Examples) -> float:
+    """Of the second step: the first also makes room for the optimizer's moments."""
+    with torch.enable_grad():
+        optimizer = make_optimizer(subject.model)
+        train_step(subject, examples.inputs, examples.labels, optimizer)
+        started = time.monotonic()
+        train_step(subject, examples.inputs, examples.labels, optimizer)
+        return time.monotonic() - started
+
+
+def _memorise(
+    subject: Subject, examples: Examples, steps: int, deadline: float, stop_early: bool = True
+) -> tuple[tuple[float, float, int], int]:
+    """Loss before and after, errors left, and steps taken; the weights are put back."""
+    taken = 0
+    with weights_kept(subject.model):
+        with torch.enable_grad():
+            optimizer, losses = make_optimizer(subject.model), []
+            while taken < steps and time.monotonic() < deadline:
+                losses.append(train_step(subject, examples.inputs, examples.labels, optimizer))
+                taken += 1
+                if stop_early and taken >= MIN_OVERFIT_STEPS and losses[-1] < 0.02:
+                    break
+        with torch.no_grad():
+            logits = subject.logits(examples.inputs)
+            after = float(subject.loss_fn(logits, examples.labels).mean())
+            errors = int((logits.argmax(dim=-1) != examples.labels.reshape(-1)).sum())
+    return (losses[0] if losses else after, after, errors), taken
+
+
+@contextmanager
+def weights_kept(model: nn.Module) -> Iterator[None]:
+    """Values of parameters and buffers as they were, written back into the same tensors; no gradient left."""
+    buffers = [(module, name, b) for module in model.modules() for name, b in module._buffers.items()]
+    tensors = [*model.parameters(), *(b for _, _, b in buffers if b is not None)]
+    values = [t.detach().clone() for t in tensors]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for module, name, buffer in buffers:
+                module._buffers[name] = buffer
+            for tensor, value in zip(tensors, values, strict=True):
+                tensor.copy_(value)
+        for parameter in model.parameters():
+            parameter.grad = None

@@ -1,0 +1,210 @@
+"""What is experimented on: a model as it lies, and some rows of its batches."""
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import nn
+
+from tenor.checks.collect.loader import LABEL_NAMES
+
+LossFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+Forward = Callable[[nn.Module, dict[str, torch.Tensor]], Any]
+
+MAX_TOKENS = 64
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is experimented on."""
+
+    model: nn.Module
+    loss_fn: LossFunction
+    forward: Forward
+    n_classes: int
+    device: torch.device
+    pad_id: int | None
+    """The id of padding; None where it can't be told."""
+
+    def logits(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Float32, shape (rows, outputs)."""
+        return logits_of(self.forward(self.model, inputs)).float()
+
+    def loss(self, inputs: dict[str, torch.Tensor], labels: torch.Tensor) -> torch.Tensor:
+        return self.loss_fn(logits_of(self.forward(self.model, inputs)), labels).mean()
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Rows on the model's device, at most 64 tokens wide."""
+
+    inputs: dict[str, torch.Tensor]
+    labels: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def rows(self, which: torch.Tensor | slice) -> "Examples":
+        n = len(self)
+        return Examples(
+            {k: v[which] if v.ndim and len(v) == n else v for k, v in self.inputs.items()}, self.labels[which]
+        )
+
+
+def logits_of(output: Any) -> torch.Tensor:
+    """The logits in what a model returns: a tensor, `.logits`, `["logits"]`, or the first float matrix in a tuple."""
+    if isinstance(output, torch.Tensor):
+        return output
+    if getattr(output, "logits", None) is not None:
+        return output.logits
+    if isinstance(output, Mapping) and "logits" in output:
+        return output["logits"]
+    if isinstance(output, tuple | list):
+        for part in output:
+            if isinstance(part, torch.Tensor) and part.ndim == 2 and part.is_floating_point():
+                return part
+    raise TypeError(f"no logits in a {type(output).__name__}; give `forward`, which returns them")
+
+
+def make_subject(model: nn.Module, loss_fn: LossFunction, forward: Forward | None, n_classes: int) -> Subject:
+    tensor = next((t for t in (*model.parameters(), *model.buffers())), None)
+    pad_id = getattr(getattr(model, "config", None), "pad_token_id", None)
+    if pad_id is None:
+        indices = [m.padding_idx for m in model.modules() if isinstance(m, nn.Embedding)]
+        pad_id = next((index for index in indices if index is not None), None)
+    device = torch.device("cpu") if tensor is None else tensor.device
+    return Subject(model, loss_fn, forward or _call, n_classes, device, pad_id)
+
+
+def read_examples(
+    subject: Subject, batches: Iterable[Mapping[str, Any]], limit: int, into: list[Examples]
+) -> dict[str, Any]:
+    """The first rows as one set of examples, trimmed to 64 tokens and padded to a common width."""
+    read: list[Examples] = []
+    for batch in islice(iter(batches), limit):
+        label_name = (
+            next(name for name in LABEL_NAMES if name in batch) if any(n in batch for n in LABEL_NAMES) else None
+        )
+        if label_name is None:
+            raise ValueError(f"batches have no labels under {', '.join(LABEL_NAMES)}")
+        inputs = {k: v.to(subject.device) for k, v in batch.items() if k != label_name and isinstance(v, torch.Tensor)}
+        one = Examples(inputs, batch[label_name].to(subject.device))
+        if not inputs:
+            raise ValueError("batches hold no tensors besides the labels")
+        _refuse_what_kills_a_gpu(subject, one)
+        left = padded_left(inputs)
+        cut = slice(-MAX_TOKENS, None) if left else slice(0, MAX_TOKENS)
+        read.append(columns_of(one, cut))
+        if sum(len(examples) for examples in read) >= limit:
+            break
+    if not read:
+        raise ValueError("there is no batch")
+    into.append(_joined(subject, read))
+    return {}
+
+
+def _call(model: nn.Module, inputs: dict[str, torch.Tensor]) -> Any:
+    """By the names in `forward`'s signature; a first parameter of another name gets the token ids."""
+    parameters = inspect.signature(model.forward).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return model(**inputs)
+    fitting = {name: value for name, value in inputs.items() if name in parameters}
+    return model(**fitting) if fitting else model(next(iter(inputs.values())))
+
+
+def _refuse_what_kills_a_gpu(subject: Subject, examples: Examples) -> None:
+    """An index out of range raises on a CPU; on a GPU it ends the whole process's use of it."""
+    labels, ids = examples.labels, examples.inputs.get("input_ids")
+    if labels.is_floating_point() or labels.ndim != 1:
+        raise ValueError(f"labels of type {labels.dtype} and shape {tuple(labels.shape)} are not one class per row")
+    if len(labels) == 0 or labels.min() < 0 or labels.max() >= subject.n_classes:
+        raise ValueError(f"labels are not 0 … {subject.n_classes - 1}")
+    table = getattr(subject.model, "get_input_embeddings", lambda: None)()
+    rows = getattr(table, "num_embeddings", None)
+    if ids is not None and rows is not None and (ids.min() < 0 or ids.max() >= rows):
+        raise ValueError(f"token ids are not 0 … {rows - 1}")
+
+
+def _joined(subject: Subject, read: list[Examples]) -> Examples:
+    """Batches one under the other; only the first where their widths differ and can't be padded."""
+    ids = [examples.inputs.get("input_ids") for examples in read]
+    shapes = {tuple((k, v.shape[1:]) for k, v in examples.inputs.items()) for examples in read}
+    padable = all(i is not None and i.ndim == 2 for i in ids) and all(can_be_padded(subject, e) for e in read)
+    if len(shapes) > 1 and not padable:
+        return read[0]
+    if len(shapes) > 1:
+        width = max(i.shape[1] for i in ids if i is not None)
+        read = [widened(subject, examples, width) for examples in read]
+    rows = {k: torch.cat([e.inputs[k] for e in read]) for k in read[0].inputs}
+    return Examples(rows, torch.cat([e.labels for e in read]))
+
+
+def columns_of(examples: Examples, which: slice) -> Examples:
+    """Some of the tokens of each row."""
+    inputs = {k: v[:, which] if _is_per_token(v, examples) else v for k, v in examples.inputs.items()}
+    return Examples(inputs, examples.labels)
+
+
+def widened(subject: Subject, examples: Examples, width: int) -> Examples:
+    """Rows with padding up to `width` tokens."""
+    inputs = {
+        k: pad(k, v, width, subject.pad_id, examples.inputs) if _is_per_token(v, examples) else v
+        for k, v in examples.inputs.items()
+    }
+    return Examples(inputs, examples.labels)
+
+
+def _is_per_token(value: torch.Tensor, examples: Examples) -> bool:
+    """Whether a tensor has a column per token: ids, mask, segments."""
+    ids = examples.inputs.get("input_ids")
+    return ids is not None and value.ndim == 2 and len(value) == len(ids) and value.shape[1] == ids.shape[1]
+
+
+def can_be_padded(subject: Subject, examples: Examples) -> bool:
+    """Whether padding can be told from text: by a known id, or by a mask, under which any id will do."""
+    return subject.pad_id is not None or "attention_mask" in examples.inputs
+
+
+def padded_left(inputs: Mapping[str, torch.Tensor]) -> bool:
+    mask = inputs.get("attention_mask")
+    return mask is not None and mask.ndim == 2 and bool(mask[:, 0].sum() < mask[:, -1].sum())
+
+
+def pad(name: str, value: torch.Tensor, width: int, pad_id: int | None, inputs: Mapping[str, Any]) -> torch.Tensor:
+    """More columns, on the side where padding stands: the padding id, a mask of 0, segment 0."""
+    if name not in ("input_ids", "attention_mask", "token_type_ids"):
+        raise ValueError(f"how to pad {name} is not known")
+    columns = width - value.shape[1]
+    sides = (columns, 0) if padded_left(inputs) else (0, columns)
+    return nn.functional.pad(value, sides, value=(pad_id or 0) if name == "input_ids" else 0)
+
+
+def text_key(examples: Examples) -> str:
+    """The input that holds the text: token ids, else the first floats, else the first input."""
+    if "input_ids" in examples.inputs:
+        return "input_ids"
+    floats = [k for k, v in examples.inputs.items() if v.is_floating_point()]
+    return floats[0] if floats else next(iter(examples.inputs))
+
+
+def blanked(subject: Subject, examples: Examples, alike: bool) -> dict[str, torch.Tensor]:
+    """Inputs whose text is gone: all tokens after the first are padding, seen through the mask; floats are 0.
+
+    With `alike` all rows become equal, in length too, so that nothing is left to tell them apart.
+    """
+    key = text_key(examples)
+    value = examples.inputs[key]
+    blank = torch.full_like(value, 0 if value.is_floating_point() else subject.pad_id or 0)
+    if key == "input_ids" and value.ndim == 2:
+        blank[:, 0] = value[0, 0] if alike else value[:, 0]
+    inputs = {**examples.inputs, key: blank}
+    if alike:
+        n = len(examples)
+        inputs = {k: v[:1].expand_as(v).contiguous() if v.ndim and len(v) == n else v for k, v in inputs.items()}
+        if "attention_mask" in inputs:
+            inputs["attention_mask"] = torch.ones_like(inputs["attention_mask"])
+    return inputs

@@ -1,0 +1,112 @@
+"""Labels, texts and tokens as they are found in data sets and tokenizers of all kinds."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from tenor.checks.before_training import number_of_classes
+from tenor.checks.collect.dataset import data_evidence, rows_of
+from tenor.checks.collect.loader import batch_evidence
+from tenor.checks.collect.tokens import token_evidence
+from tenor.checks.finding import CannotTell
+
+ROWS = [{"text": f"film {k}", "label": k % 2} for k in range(10)]
+
+
+class Columns:
+    """Reads as the hub's data sets do."""
+
+    column_names = ("sentence", "label")
+
+    def __getitem__(self, name):
+        return [row["text" if name == "sentence" else name] for row in ROWS]
+
+    def __len__(self):
+        return len(ROWS)
+
+
+@pytest.mark.parametrize("dataset", [ROWS, Columns()], ids=["list", "columns"])
+def test_labels_and_texts_are_read_by_column(dataset):
+    rows = rows_of(dataset)
+    assert rows.labels.tolist() == [row["label"] for row in ROWS]
+    assert list(rows.texts) == [row["text"] for row in ROWS]
+
+
+def test_a_subset_says_where_its_rows_stood():
+    found = data_evidence(Subset(ROWS, [4, 2, 0]), None, 2, None)
+    assert found.train.labels.tolist() == [0, 0, 0]
+    assert found.train_positions.tolist() == [4, 2, 0]
+    assert found.source_labels.tolist() == [row["label"] for row in ROWS]
+
+
+def test_what_has_no_columns_is_not_guessed():
+    class Stream(IterableDataset):
+        def __iter__(self):
+            return iter(ROWS)
+
+    for dataset in (Stream(), range(5), None, [(1, 2)]):
+        with pytest.raises(CannotTell):
+            rows_of(dataset)
+
+
+def test_texts_are_decoded_from_ids(tiny_distilbert):
+    tokenizer = AutoTokenizer.from_pretrained(tiny_distilbert)
+    ids = tokenizer(["a fine film", "a dull film"], return_tensors="pt")["input_ids"]
+    rows = rows_of(TensorDataset(ids, torch.tensor([1, 0])), tokenizer)
+    assert list(rows.texts) == ["a fine film", "a dull film"]
+    assert rows.labels.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"), [([0, 1, 1], 2), ([0, 1, 2, 1], 3), ([0, 0], 5), ([0, 2], 5), ([-1, 0, 1], 2)]
+)
+def test_classes_are_counted_in_the_data_where_they_have_no_gap(labels, expected):
+    class Model:
+        class config:
+            num_labels = 5
+
+    dataset = [{"text": "", "label": label} for label in labels]
+    assert number_of_classes(Model(), None, dataset, None) == expected
+    assert number_of_classes(Model(), ("a", "b"), dataset, None) == 2
+
+
+def loader_of(tokenizer, **how):
+    def collate(rows):
+        return {**tokenizer(rows, padding=True, return_tensors="pt", **how), "labels": torch.zeros(len(rows)).long()}
+
+    return DataLoader(["A fine film", "dull"], batch_size=2, collate_fn=collate)
+
+
+def test_a_models_own_tokenizer_has_its_vocabulary_and_case(tiny_distilbert):
+    tokenizer = AutoTokenizer.from_pretrained(tiny_distilbert)
+    model = AutoModelForSequenceClassification.from_pretrained(tiny_distilbert)
+    found = token_evidence(model, tokenizer, batch_evidence(loader_of(tokenizer), 2))
+    assert found.digest == found.model_digest
+    assert found.tokenizer_lowercases
+    assert found.vocabulary_is_lowercase
+    assert [len(row) for row in found.input_ids] == [5, 3 if len(tokenizer.tokenize("dull")) == 1 else 4]
+    assert all(row[0] == tokenizer.cls_token_id and row[-1] == tokenizer.sep_token_id for row in found.input_ids)
+
+
+def test_added_tokens_leave_the_vocabulary_what_it_was(tiny_distilbert):
+    tokenizer = AutoTokenizer.from_pretrained(tiny_distilbert)
+    model = AutoModelForSequenceClassification.from_pretrained(tiny_distilbert)
+    tokenizer.add_tokens(["filmcomedy"])
+    found = token_evidence(model, tokenizer, batch_evidence(loader_of(tokenizer), 2))
+    assert found.digest == found.model_digest
+    assert found.vocabulary_size == found.embedding_rows + 1
+
+
+def test_padding_is_told_by_the_mask_where_its_id_is_another(tiny_distilbert):
+    tokenizer = AutoTokenizer.from_pretrained(tiny_distilbert)
+    model = AutoModelForSequenceClassification.from_pretrained(tiny_distilbert)
+    batches = batch_evidence(loader_of(tokenizer), 2)
+    ids, mask = batches.input_ids[0].copy(), batches.attention_mask[0]
+    ids[mask == 0] = tokenizer.mask_token_id
+    found = token_evidence(model, tokenizer, replace(batches, input_ids=(ids,)))
+    assert all(row[-1] == tokenizer.sep_token_id for row in found.input_ids)
+    assert not np.concatenate(found.input_ids).tolist().count(tokenizer.mask_token_id)
