@@ -26,10 +26,10 @@ Job = tuple[str, str, int]
 
 
 def all_jobs(seeds: int, only: str) -> list[Job]:
-    """Kind, name and seed of every program to run, the long ones spread among the others."""
-    jobs = [("fault", one.name, 0) for one in FAULTS] + [("peers", "healthy", 0)]
-    jobs += [("peers", one.name, 0) for one in FAULTS if not one.name.startswith("trainer_")]
+    """Kind, name and seed of every program to run."""
+    jobs = [("fault", one.name, 0) for one in FAULTS]
     jobs += [("control", one.name, seed) for seed in range(seeds) for one in CONTROLS]
+    jobs += [("peers", name, 0) for name in ("healthy", *(one.name for one in FAULTS)) if "trainer_" not in name]
     return [job for job in jobs if only in job[1]]
 
 

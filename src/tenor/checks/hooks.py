@@ -15,6 +15,9 @@ from torch import nn
 LOSS_SCALE = 1024.0
 """A factor above this is float16's loss scale (65,536 at first), not a loss that forgot to divide."""
 
+MOST_CLASSES = 64
+"""With more, trying every label of every row would take megabytes."""
+
 KINDS = 3
 """Passes of a record whose losses are looked at."""
 
@@ -163,6 +166,8 @@ def kind_of_loss(one: ForwardPass) -> Literal["mean", "sum", "probabilities"] | 
 
 def is_loss_of_probabilities(one: ForwardPass) -> bool:
     """Whether the gradient is that of a cross-entropy which is given softmax(logits), for some label in each row."""
+    if one.logits.shape[1] > MOST_CLASSES:
+        return False
     gradient, p = one.gradient.double().cpu(), one.logits.double().cpu().softmax(dim=1)
     q = p.softmax(dim=1)
     without_label = p * (q - (p * q).sum(dim=1, keepdim=True))
