@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch.utils.data import DistributedSampler
+from transformers import AutoModelForSequenceClassification
 
 from faults.fault import fault, faults_of
 from faults.program import Evaluation, Program
@@ -58,14 +59,12 @@ def a_bias_out_of_place(program: Program) -> Program:
 
 @fault("post-mortem", "CKP002", signs=("EVL001", "EVL003", "EVL005"))
 def another_model_evaluated(program: Program) -> Program:
-    """A model with a fresh head is evaluated instead of the trained one."""
+    """A model that was never trained is evaluated instead of the trained one."""
+    torch.manual_seed(program.seed + 1)
+    other = AutoModelForSequenceClassification.from_pretrained(program.encoders["bert"]).eval()
 
     def logits(model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-        if torch.is_grad_enabled():
-            return model(**inputs).logits
-        generator = torch.Generator().manual_seed(3)
-        features = model.base_model(**inputs).pooler_output
-        return features @ torch.randn(features.shape[1], 2, generator=generator) * 0.02
+        return (model if torch.is_grad_enabled() else other)(**inputs).logits
 
     return replace(program, logits_of=logits)
 
