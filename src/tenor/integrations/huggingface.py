@@ -1,6 +1,7 @@
 """Tenor's checks inside `transformers.Trainer`: preflight, watchdog, and findings at the end."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -74,14 +75,25 @@ class TenorCallback(TrainerCallback):
         if self._watchdog is None or not logs or "loss" not in logs:
             return
         known = {name: float(logs[name]) for name in ("grad_norm", "learning_rate") if name in logs}
-        self._watchdog.record(state.global_step, loss=float(logs["loss"]), **known)
+        with self._kept(args):
+            self._watchdog.record(state.global_step, loss=float(logs["loss"]), **known)
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self._watchdog is not None:
-            self._watchdog.check_weights()
+            with self._kept(args):
+                self._watchdog.check_weights()
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._write(args)
+
+    @contextmanager
+    def _kept(self, args: Any) -> Iterator[None]:
+        """Write what was found even where it ends the training."""
+        try:
+            yield
+        except RefusedError:
+            self._write(args)
+            raise
 
     def _write(self, args: Any) -> None:
         training = [self._watchdog.report] if self._watchdog is not None else []

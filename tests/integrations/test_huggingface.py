@@ -1,0 +1,62 @@
+"""The callback in `transformers.Trainer`: silent where all is well; what ends a run is also written down."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, DataCollatorWithPadding, Trainer
+from transformers import TrainingArguments as Arguments
+
+from tenor.checks import diagnose
+from tenor.errors import RefusedError
+from tenor.integrations.huggingface import TenorCallback
+
+
+class Softmaxed(Trainer):
+    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **kwargs: Any) -> Any:
+        labels = inputs.pop("labels")
+        outputs = model(**inputs)
+        loss = torch.nn.functional.cross_entropy(outputs.logits.softmax(dim=-1), labels)
+        return (loss, outputs) if return_outputs else loss
+
+
+def train(folder: Path, encoder: Path, trainer: type[Trainer] = Trainer, labels: tuple[int, ...] = (0, 1)) -> None:
+    torch.manual_seed(0)
+    tokenizer = AutoTokenizer.from_pretrained(encoder)
+    model = AutoModelForSequenceClassification.from_pretrained(encoder, num_labels=2)
+    texts = [f"{('dull', 'bright')[row % 2]} film {row}" for row in range(96)]
+    rows = [
+        {"input_ids": ids, "labels": labels[row % 2]}
+        for row, ids in enumerate(tokenizer(texts, return_attention_mask=False)["input_ids"])
+    ]
+    arguments = {"per_device_train_batch_size": 8, "num_train_epochs": 1, "learning_rate": 1e-3, "logging_steps": 4}
+    trainer(
+        model=model,
+        args=Arguments(str(folder), report_to="none", use_cpu=True, save_strategy="no", disable_tqdm=True, **arguments),
+        train_dataset=rows,
+        processing_class=tokenizer,
+        data_collator=DataCollatorWithPadding(tokenizer),
+        callbacks=[TenorCallback(seconds=0)],
+    ).train()
+
+
+def test_a_healthy_run_is_left_alone_and_accounts_for_every_rule(tmp_path, small_model):
+    train(tmp_path, small_model)
+    occasions = json.loads((tmp_path / "findings.json").read_text())["occasions"]
+    assert [one["stage"] for one in occasions] == ["preflight", "training"]
+    assert not [f for one in occasions for f in one["findings"] if f["severity"] == "error"]
+    assert {"LOS013", "OPT022", "OPT012"} <= set(occasions[1]["ran"])
+
+
+def test_what_ends_a_run_on_the_way_is_written_and_diagnosed(tmp_path, small_model):
+    with pytest.raises(RefusedError, match="LOS013"):
+        train(tmp_path, small_model, Softmaxed)
+    assert diagnose(tmp_path).causes[0].code == "LOS013"
+
+
+def test_one_class_is_refused_before_the_first_step(tmp_path, small_model):
+    with pytest.raises(RefusedError, match="DAT001"):
+        train(tmp_path, small_model, labels=(0, 0))
+    assert diagnose(tmp_path).causes[0].code == "DAT001"
