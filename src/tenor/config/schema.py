@@ -146,8 +146,8 @@ class Training(Section):
     """Epochs between two validations; each writes a checkpoint."""
     checkpoint_every: Count | None = None
     """Optimizer steps between two checkpoints besides those at validation; null: none."""
-    keep_last: Count = 1
-    """Newest checkpoints to keep, besides the best."""
+    keep_last: Count = 2
+    """Newest checkpoints to keep, besides the best up to each; with 1 none is left where the newest is damaged."""
     select_by: Literal["accuracy", "macro_f1", "loss"] = "accuracy"
     """The validation metric that chooses the best checkpoint; ties go to the lower loss."""
     patience: Count | None = None

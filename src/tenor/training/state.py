@@ -54,6 +54,8 @@ class Validation:
     accuracy: float
     macro_f1: float
     loss: float
+    confusion: list[list[int]] = field(default_factory=list)
+    """Rows true, columns predicted: a resumed run draws its pictures once more."""
 
     def better_than(self, other: "Validation | None", select_by: str) -> bool:
         """Whether this one would be chosen over `other`; equal values are decided by the lower loss."""
@@ -80,6 +82,8 @@ class TrainState:
     validations: list[Validation] = field(default_factory=list)
     best: Validation | None = None
     window: Window = field(default_factory=Window)
+    loss_scale: dict[str, float] = field(default_factory=dict)
+    """State of fp16's gradient scaler; empty with other types."""
 
     @classmethod
     def from_dict(cls, values: dict) -> "TrainState":
@@ -99,6 +103,14 @@ class TrainState:
         self.position += 1
         if self.position == batches_per_epoch:
             self.epoch, self.position = self.epoch + 1, 0
+
+    def best_at(self, step: int, select_by: str) -> Validation | None:
+        """The best validation up to `step`."""
+        best = None
+        for validation in self.validations:
+            if validation.step <= step and validation.better_than(best, select_by):
+                best = validation
+        return best
 
     def add_validation(self, validation: Validation, select_by: str) -> bool:
         """Remember a validation; True where it is the best so far."""
