@@ -175,7 +175,7 @@ def _random_encoder() -> tuple[Any, Any]:
     """A DistilBERT of two layers over the embedded tokenizer: it shows what goes wrong, never what is possible."""
     from transformers import AutoTokenizer, DistilBertConfig
 
-    tokenizer = AutoTokenizer.from_pretrained(locate("minilm"))
+    tokenizer = AutoTokenizer.from_pretrained(locate("minilm"), trust_remote_code=False)
     size = len(tokenizer)
     return DistilBertConfig(vocab_size=size, dim=64, hidden_dim=256, n_layers=2, n_heads=4), tokenizer
 

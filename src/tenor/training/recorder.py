@@ -40,10 +40,12 @@ class Recorder:
         append_line(self._path, json.dumps(record))
         self._forward(record)
 
+    @property
+    def shows_pictures(self) -> bool:
+        return any(hasattr(tracker, "log_images") for tracker in self._trackers)
+
     def figure(self, name: str, step: int, figure: Figure) -> None:
         """A picture, for the trackers that show pictures."""
-        if not any(hasattr(tracker, "log_images") for tracker in self._trackers):
-            return
         canvas = FigureCanvasAgg(figure)
         canvas.draw()
         image = np.asarray(canvas.buffer_rgba())[None, ..., :3]

@@ -1,5 +1,6 @@
 """A whole run: configuration → data → training → best checkpoint → evaluation, traced from end to end."""
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -116,7 +117,8 @@ def resume(
     run = find_run(root, reference)
     with held(run):
         manifest = read_manifest(run)
-        if process_lives(manifest):
+        # This process holds the run, so whatever of it is recorded as going on here is over.
+        if manifest.pid != os.getpid() and process_lives(manifest):
             raise UserError(
                 f"{run.reference} is still running as process {manifest.pid} on {manifest.host}; wait or stop it first"
             )

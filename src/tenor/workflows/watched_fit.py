@@ -126,6 +126,8 @@ def _listeners(
 
 
 def _draw_confusion(recorder: Recorder, validation: Validation, class_names: tuple[str, ...]) -> None:
+    if not recorder.shows_pictures:
+        return
     title = f"Validation after step {validation.step}"
     figure = confusion_figure(np.array(validation.confusion), class_names, title)
     recorder.figure("validation/confusion", validation.step, figure)
