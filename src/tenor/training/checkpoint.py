@@ -4,6 +4,8 @@ A checkpoint appears whole or not at all, and is read only if every byte is as i
 """
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -94,29 +96,43 @@ def step_of(path: Path) -> int | None:
 
 
 def restore(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> TrainState:
-    """Load a verified checkpoint's weights; with an optimizer also its moments and the random state."""
+    """Load a verified checkpoint's weights; with an optimizer also its moments and the random state.
+
+    Raises:
+        TenorError: it is whole, but of another model.
+    """
     load_weights(checkpoint, model)
     if optimizer is not None:
-        _restore_optimizer(optimizer, load_file(checkpoint.path / OPTIMIZER))
-        _restore_random_state(load_file(checkpoint.path / RANDOM))
+        with _fits(checkpoint):
+            _restore_optimizer(optimizer, load_file(checkpoint.path / OPTIMIZER))
+            _restore_random_state(load_file(checkpoint.path / RANDOM))
     return read_state(checkpoint)
 
 
 def read_state(checkpoint: Checkpoint) -> TrainState:
     """Where the run stood at a verified checkpoint."""
-    try:
+    with _fits(checkpoint):
         return TrainState.from_dict(read_json(checkpoint.path / STATE))
-    except (KeyError, TypeError) as error:
-        raise TenorError(
-            f"{checkpoint.path / STATE}: is of another version of Tenor ({error}); go on with that version, or start a "
-            f"new run"
-        ) from error
 
 
 def load_weights(checkpoint: Checkpoint, model: nn.Module) -> None:
-    """Put a verified checkpoint's weights into `model`, which must be of the same shape."""
+    """Put a verified checkpoint's weights into `model`. Raises TenorError where it is of another shape."""
     device = next(model.parameters()).device
-    model.load_state_dict(load_file(checkpoint.path / MODEL, device=str(device)), strict=True)
+    with _fits(checkpoint):
+        model.load_state_dict(load_file(checkpoint.path / MODEL, device=str(device)), strict=True)
+
+
+@contextmanager
+def _fits(checkpoint: Checkpoint) -> Iterator[None]:
+    """What is wrong with a whole checkpoint, told as a misfit."""
+    try:
+        yield
+    except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
+        told = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise TenorError(
+            f"{checkpoint.path}: is whole, but not of this model, or of another version of Tenor ({told}). Restore the "
+            f"run's configuration and version, or start a new run"
+        ) from error
 
 
 def _manifest_text(step: int, digests: dict[str, str]) -> str:

@@ -94,6 +94,7 @@ def fit(
     state = restore(resume_from, task.model, optimizer) if resume_from else _fresh_state(task)
     if accelerator.scaler is not None and state.loss_scale:
         accelerator.scaler.load_state_dict(state.loss_scale)
+    _require_possible(task, state)
     _drop_checkpoints_after(task.checkpoints, state.step)
     _drop_old_checkpoints(task, state)  # A process that was killed may have left that undone.
     weights = class_weights(settings, task.train.labels, len(task.class_names))
@@ -194,6 +195,15 @@ def validation_steps(task: TrainingTask) -> set[int]:
 def _fresh_state(task: TrainingTask) -> TrainState:
     torch.manual_seed(task.seed)
     return TrainState()
+
+
+def _require_possible(task: TrainingTask, state: TrainState) -> None:
+    """Refuse a place that this task never comes by: it would be left at another step, or never."""
+    if state.step != state.epoch * task.steps_per_epoch + state.position or state.step > task.total_steps:
+        raise TenorError(
+            f"the checkpoint stands at epoch {state.epoch}, batch {state.position}, step {state.step:,}, but an epoch "
+            f"has {task.steps_per_epoch:,} batches now: data or training.batch_size changed; start a new run"
+        )
 
 
 def _validate(task: TrainingTask, state: TrainState, listeners: Listeners) -> None:

@@ -1,7 +1,11 @@
 """Where a training run stands: plain numbers that JSON holds exactly, so that a resumed run goes on as if never cut."""
 
+import json
 import math
 from dataclasses import dataclass, field
+from functools import cache
+
+from pydantic import TypeAdapter
 
 
 @dataclass(frozen=True)
@@ -82,20 +86,14 @@ class TrainState:
     validations: list[Validation] = field(default_factory=list)
     best: Validation | None = None
     window: Window = field(default_factory=Window)
-    loss_scale: dict[str, float] = field(default_factory=dict)
+    loss_scale: dict[str, int | float] = field(default_factory=dict)
     """State of fp16's gradient scaler; empty with other types."""
 
     @classmethod
     def from_dict(cls, values: dict) -> "TrainState":
-        best = values["best"]
-        return cls(
-            **{
-                **values,
-                "validations": [Validation(**one) for one in values["validations"]],
-                "best": Validation(**best) if best else None,
-                "window": Window(**values["window"]),
-            }
-        )
+        """Raises ValueError for anything but what `dataclasses.asdict` made."""
+        # By way of JSON, since pydantic's strict mode takes a mapping for a dataclass only from there.
+        return _state_reader().validate_json(json.dumps(values), strict=True)
 
     def advance(self, batches_per_epoch: int) -> None:
         """One more optimizer step is done."""
@@ -124,3 +122,8 @@ class TrainState:
 
 def _added(sums: list[int], counts: list[int]) -> list[int]:
     return [a + b for a, b in zip(sums, counts, strict=True)] if sums else counts
+
+
+@cache
+def _state_reader() -> TypeAdapter[TrainState]:
+    return TypeAdapter(TrainState)
