@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from tenor.runs.directory import RunDirectory
-from tenor.runs.files import digest_folder
+from tenor.runs.files import digest_folder, sha256_file
 from tenor.training.checkpoint import list_checkpoints, verify_checkpoint
 from tenor.training.recorder import read_records
 
@@ -43,7 +43,7 @@ def differences(resumed: RunDirectory, whole: RunDirectory) -> list[str]:
     """What is not the same to the bit, by name; empty where all is."""
     found = {
         "weights": _same_weights(resumed.model, whole.model),
-        "model folder": digest_folder(resumed.model) == digest_folder(whole.model),
+        "model folder": _files(resumed.model) == _files(whole.model),
         "checkpoints": _checkpoints(resumed) == _checkpoints(whole),
         "records": timeless(resumed) == timeless(whole),
         "tensorboard": tensorboard(resumed) == tensorboard(whole),
@@ -61,6 +61,11 @@ def differences(resumed: RunDirectory, whole: RunDirectory) -> list[str]:
 def _same_weights(one: Path, other: Path) -> bool:
     first, second = (load_file(folder / "model.safetensors") for folder in (one, other))
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def _files(model: Path) -> dict[str, str]:
+    """Digests, without the model card, which tells how long the run took."""
+    return {file.name: sha256_file(file) for file in model.iterdir() if file.name != "README.md"}
 
 
 def _checkpoints(run: RunDirectory) -> list[tuple[int, str]]:

@@ -33,7 +33,7 @@ def run(options: argparse.Namespace) -> int:
             "--repeat RUN to run one once more"
         )
     if options.config is None and options.seeds is not None:
-        raise UserError("--seeds starts new runs from a CONFIG; give one, without --resume and --repeat")
+        raise UserError("--seeds starts new runs, --resume and --repeat take up an old one; give one of them")
     from tenor.config.loading import load_config
 
     config = load_config(options.config, options.overrides) if options.config else None

@@ -20,6 +20,7 @@ from tenor.model.device import DevicePlan, plan_device
 from tenor.model.dropout import use_word_dropout
 from tenor.model.features import cached_features, can_cache_features, first_token_state, head_logits
 from tenor.model.freezing import Learning, freeze
+from tenor.training.loss import class_weights
 from tenor.training.progress import progress_line
 
 
@@ -53,6 +54,7 @@ def prepare(config: Config, given: SourceData | None = None, threads: int | None
     started = time.perf_counter()
     splits = make_splits(given or read_source(config.data), config.data, config.seed)
     read = time.perf_counter()
+    class_weights(config.training, splits.train.labels, len(splits.train.class_names))  # Refused now, not in the loop.
     classifier = load_classifier(config.model, splits.train.class_names, config.seed, plan.device)
     check_length(classifier, config.data.max_length)
     if plan.device == "cpu":
