@@ -20,10 +20,12 @@ from small_models import save_small_model
 from small_runs import write_config
 from tenor.measures.intervals import wilson_interval
 from tenor.runs.directory import RunDirectory
+from tenor.runs.manifest import read_manifest
 from tenor.training.checkpoint import DamagedCheckpointError, list_checkpoints, read_state, verify_checkpoint
 
 SETTINGS = ["training.epochs=4"]
 KILLS, SEED = 100, 1
+COMPLETE = "while the report of a complete run was written"
 OUTCOMES = ("resumed exactly", "lost", "corrupt")
 
 
@@ -90,6 +92,8 @@ def _manifest(place: Path, child: int) -> Path | None:
 
 
 def _moment(run: RunDirectory) -> str:
+    if read_manifest(run).status == "completed":
+        return COMPLETE
     if list(run.checkpoints.glob(".tmp-*")):
         return "while a checkpoint was written or removed"
     try:
@@ -103,6 +107,10 @@ def _moment(run: RunDirectory) -> str:
 
 def _resumed(place: Path, run: RunDirectory, whole: RunDirectory) -> tuple[str, str]:
     """How the run ended, and what is wrong with it."""
+    if read_manifest(run).status == "completed":
+        # Only its report was still being written, which `tenor report` writes at any time.
+        wrong = [name for name in _differences(place / "differences.json", run, whole) if name != "nothing left over"]
+        return ("corrupt", ", ".join(wrong)) if wrong else ("resumed exactly", "")
     output = place / "resumed.txt"
     child = fork(place, ["train", "--resume", str(run.path)], output)
     if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0:

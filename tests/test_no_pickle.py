@@ -73,8 +73,9 @@ def _dangers_of(call: ast.Call) -> Iterator[str]:
         yield f"{name} without use_safetensors=True"
     if name.endswith("YAML") and not (isinstance(kind := options.get("typ"), ast.Constant) and kind.value == "safe"):
         yield f"{name} without typ='safe'"
-    if _is(options.get("shell"), True):
-        yield f"{name} with shell=True"
+    for option, sound in (("shell", False), ("allow_pickle", False), ("safe_serialization", True)):
+        if option in options and not _is(options[option], sound):
+            yield f"{name} with {option} other than {sound}"
 
 
 def _is(node: ast.expr | None, value: bool) -> bool:
@@ -99,6 +100,9 @@ def test_no_source_can_run_what_a_file_holds() -> None:
         "import numpy as np\nnp.load('x')",
         "import numpy as np\nnp.load('x', allow_pickle=True)",
         "accelerator.save_state('x')",
+        "model.save_pretrained(x, safe_serialization=False)",
+        "frame.to_pickle(path)",
+        "np.lib.format.read_array(file, allow_pickle=True)",
         "import yaml\nyaml.load(x)",
         "YAML()",
         "YAML(typ='unsafe')",

@@ -42,6 +42,7 @@ MOMENTS = {
     "evaluation: before its file": Fault(f"{TRAIN}.evaluation_json", 1, "after"),
     "evaluation: before its row": Fault("tenor.workflows.outcome.upsert_row"),
     "evaluation: before the manifest says so": Fault("tenor.workflows.outcome.upsert_row", 1, "after"),
+    "evaluation: before the model's card": Fault(f"{TRAIN}.evaluation_report"),
 }
 
 
