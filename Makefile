@@ -5,7 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-slow check format rule-pages bench-audit bench-dropout bench-faults bench-peak bench-text-baseline clean
+.PHONY: demo test test-slow check format rule-pages bench-audit \
+	bench-dropout bench-faults bench-peak bench-text-baseline bench-crash bench-corrupt clean
 
 demo: $(INSTALLED)
 	$(BIN)/tenor train demo
@@ -43,6 +44,13 @@ bench-peak: $(INSTALLED)
 # IMDB=path: a folder of Parquet files, an extracted aclImdb folder, or the official archive.
 bench-text-baseline: $(INSTALLED)
 	$(BIN)/python benchmarks/text_baseline.py $(IMDB)
+
+# Both run the tests' small model.
+bench-crash: $(INSTALLED)
+	PYTHONPATH=tests $(BIN)/python benchmarks/crash.py
+
+bench-corrupt: $(INSTALLED)
+	PYTHONPATH=tests $(BIN)/python benchmarks/corrupt.py
 
 rule-pages: $(INSTALLED)
 	$(BIN)/python -m tenor.checks.document docs/rules

@@ -12,6 +12,7 @@ _LAZY = {
     "load_config": "tenor.config",
     "train": "tenor.workflows.train",
     "resume": "tenor.workflows.train",
+    "repeat": "tenor.workflows.repeat",
     "evaluate": "tenor.workflows.evaluate",
 }
 

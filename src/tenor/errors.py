@@ -4,6 +4,25 @@ Raise one of these where a person can mend the cause: the message says what was 
 expected and the next step. Anything else that escapes is a defect of Tenor and keeps its traceback.
 """
 
+import errno
+import os
+import re
+
+_ROOM = "Make room on the disk"
+_RIGHTS = "Give this user the right to write there, or choose another folder"
+REFUSALS = {
+    errno.ENOSPC: _ROOM,
+    errno.EDQUOT: "Make room within the quota",
+    errno.EFBIG: "Raise the limit on the size of a file (ulimit -f)",
+    errno.EACCES: _RIGHTS,
+    errno.EPERM: _RIGHTS,
+    errno.EROFS: "Choose a folder that can be written to",
+    errno.EIO: "Check the disk",
+    errno.EMFILE: "Raise the limit on open files (ulimit -n)",
+    errno.ENOTDIR: "A file stands where a folder is needed; move it away",
+}
+"""What mends each of the system's refusals."""
+
 
 class TenorError(Exception):
     """A run that failed: exit status 1."""
@@ -27,3 +46,20 @@ class InterruptedRunError(TenorError):
     """Stopped by a signal after a checkpoint was written: exit status 130, as shells report SIGINT."""
 
     exit_code = 130
+
+
+def system_refusal(error: BaseException) -> str | None:
+    """What to tell a person where the system, and no defect of Tenor, kept a file from being written or read.
+
+    None for every other error.
+    """
+    number = error.errno if isinstance(error, OSError) else None
+    # safetensors and Arrow tell the number in the text alone; NumPy tells a short write in words of its own.
+    if number is None and (found := re.search(r"(?:os error|errno) (\d+)", str(error), re.IGNORECASE)):
+        number = int(found[1])
+    if number is None and isinstance(error, OSError) and re.search(r"requested and \d+ written", str(error)):
+        number = errno.ENOSPC
+    if number not in REFUSALS:
+        return None
+    place = getattr(error, "filename", None)
+    return f"{f'{place}: ' if place else ''}{os.strerror(number)}. {REFUSALS[number]}"

@@ -117,7 +117,7 @@ def test_wrong_usage_ends_with_2_and_one_message(
         ("training.device=mps", "available"),
     ],
 )
-def test_input_that_can_t_be_used_ends_with_2_and_a_failed_run(
+def test_input_that_can_t_be_used_ends_with_2_and_writes_nothing(
     override: str, words: str, command: Command, small_model: Path, tmp_path: Path
 ) -> None:
     if override.startswith("training.device"):
@@ -129,9 +129,7 @@ def test_input_that_can_t_be_used_ends_with_2_and_a_failed_run(
     ended = command("train", str(config), override)
     assert ended.status == 2
     assert words in ended.message
-    (row,) = read_summary(tmp_path / "runs")
-    assert row.status == "failed"
-    assert words in str(row.error)
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize(
@@ -181,8 +179,6 @@ def test_the_exit_status_tells_how_it_ended(
     ended = command("train", "smoke")
     assert ended.status == status
     assert ended.message.strip()
-    if isinstance(error, InterruptedRunError):
-        assert "tenor train --resume latest" in ended.message
 
 
 def test_a_failed_run_ends_with_1(
@@ -299,7 +295,7 @@ def test_experiments_end_with_1_where_one_failed(command: Command, small_model: 
     ended = command("experiments", str(bad), good, *sets, "--json")
     assert ended.status == 1
     assert [row["status"] for row in json.loads(ended.out)] == ["failed", "completed"]
-    assert len(read_summary(tmp_path / "runs")) == 2
+    assert len(read_summary(tmp_path / "runs")) == 1
 
 
 def test_experiments_end_with_0_where_all_completed(command: Command, small_model: Path, tmp_path: Path) -> None:

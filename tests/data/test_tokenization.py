@@ -262,6 +262,6 @@ def test_two_processes_that_fill_one_entry_end_with_one_valid_entry(own_cache: P
     assert sorted(worked for worked, _ in answers) == ["0", "4"]  # One tokenized; the other waited and read.
     assert answers[0][1] == answers[1][1]
     (entry,) = (own_cache / "tokens").glob("*.arrow")
-    assert {found.suffix for found in entry.parent.iterdir()} <= {".arrow", ".lock"}
+    assert {found.suffix for found in entry.parent.iterdir()} <= {".arrow", ".lock", ".sha256"}
     again = tokenize(labelled(ROWS.texts, [0, 1, 0, 1]), WordCounter(), Truncation(12, "tail", 0.5))
     assert str(ids_of(again)) == answers[0][1]

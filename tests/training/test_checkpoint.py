@@ -1,6 +1,7 @@
 """A checkpoint is whole or not there, and is read only if every byte is as it was written."""
 
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -204,7 +205,7 @@ def test_a_file_that_the_system_refuses_to_grow_is_told_and_leaves_the_last_good
 
 def test_weights_of_another_shape_are_not_loaded(tmp_path: Path) -> None:
     found = verify_checkpoint(_saved(tmp_path))
-    with pytest.raises(RuntimeError):
+    with pytest.raises(TenorError, match="is whole, but not of this model"):
         load_weights(found, nn.Linear(3, 4))
 
 
@@ -215,3 +216,69 @@ def test_weights_alone_leave_the_random_state(tmp_path: Path) -> None:
     load_weights(found, model)
     assert torch.equal(before, torch.get_rng_state())
     assert (found.path / MODEL).is_file()
+
+
+def test_any_change_of_the_manifest_is_found(tmp_path: Path) -> None:
+    """No digest covers it, so spaces and the order of keys count too."""
+    path = _saved(tmp_path)
+    whole = (path / MANIFEST).read_text()
+    content = json.loads(whole)
+    changed = [
+        json.dumps(content),
+        whole + "\n",
+        whole.replace(" ", "", 1),
+        json.dumps(dict(reversed(content.items())), indent=1) + "\n",
+        json.dumps({**content, "more": 1}, indent=1) + "\n",
+        whole.replace('"step": 5', '"step": "5"'),
+        whole.replace('"step": 5', '"step": 5.0'),
+    ]
+    for text in changed:
+        assert text != whole
+        (path / MANIFEST).write_text(text)
+        with pytest.raises(DamagedCheckpointError):
+            verify_checkpoint(path)
+    (path / MANIFEST).write_text(whole)
+    assert verify_checkpoint(path).step == 5
+
+
+def test_a_folder_or_a_link_to_nothing_in_a_file_s_place_is_damage(tmp_path: Path) -> None:
+    path = _saved(tmp_path)
+    (path / MODEL).unlink()
+    (path / MODEL).mkdir()
+    with pytest.raises(DamagedCheckpointError, match=MODEL):
+        verify_checkpoint(path)
+    (path / MODEL).rmdir()
+    (path / MODEL).symlink_to(tmp_path / "nowhere")
+    with pytest.raises(DamagedCheckpointError, match=MODEL):
+        verify_checkpoint(path)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux to tell which file was flushed")
+def test_a_checkpoint_is_on_the_disk_before_it_has_its_name_and_its_name_before_an_older_one_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a power cut leaves is decided by the order of flushes and renames."""
+    from tenor.runs import files
+
+    done: list[tuple[str, str]] = []
+    flush, replace = os.fsync, os.replace
+
+    def fsync(descriptor: int) -> None:
+        done.append(("flush", os.readlink(f"/proc/self/fd/{descriptor}")))
+        flush(descriptor)
+
+    def rename(source: str, target: str) -> None:
+        done.append(("rename", str(target)))
+        replace(source, target)
+
+    monkeypatch.setattr(files.os, "fsync", fsync)
+    monkeypatch.setattr(files.os, "replace", rename)
+    folder = tmp_path / "deep" / "checkpoints"
+    path = _saved(folder)
+    renamed = done.index(("rename", str(path)))
+    flushed_before = {Path(place).name for what, place in done[:renamed] if what == "flush"}
+    assert {*FILES, MANIFEST} <= flushed_before
+    assert any(what == "flush" and Path(place).parent == folder for what, place in done[:renamed]), "the folder itself"
+    assert ("flush", str(folder)) in done[renamed:]
+    # The folders that had to be made are entered durably into those above them.
+    assert {("flush", str(tmp_path)), ("flush", str(tmp_path / "deep"))} <= set(done)

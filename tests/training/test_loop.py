@@ -20,8 +20,8 @@ from tenor.model.optimizer import make_optimizer, set_rates
 from tenor.runs.directory import RunDirectory
 from tenor.training import checkpoint as checkpoint_module
 from tenor.training import loop as loop_module
-from tenor.training.checkpoint import list_checkpoints, verify_checkpoint
-from tenor.training.loop import Listeners, TrainingTask, make_accelerator, optimizer_step, validation_steps
+from tenor.training.checkpoint import Checkpoint, list_checkpoints, read_state, verify_checkpoint
+from tenor.training.loop import Listeners, TrainingTask, fit, make_accelerator, optimizer_step, validation_steps
 from tenor.training.loss import class_weights
 from tenor.training.recorder import Recorder, read_records
 from tenor.training.state import StepResult, TrainState, Validation, Window
@@ -339,6 +339,33 @@ def test_resuming_a_finished_run_does_nothing(small_model: Path, tmp_path: Path)
     assert differing(weights(again), end) == []
 
 
+def test_the_loss_scale_of_fp16_goes_on_where_it_was(small_model: Path, tmp_path: Path) -> None:
+    """The scaler is PyTorch's own; it works on a CPU too, where Tenor has no use for it."""
+
+    def scaled_run(folder: Path, resume_from: Checkpoint | None = None, stop: Listeners | None = None) -> TrainState:
+        task = make_task(small_model, folder, epochs=2, checkpoint_every=1, keep_last=99, max_grad_norm=None)
+        accelerator = make_accelerator(task.plan)
+        accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=4.0, growth_interval=2)
+        try:
+            return fit(task, accelerator, resume_from, stop)
+        finally:
+            accelerator.scaler = None
+
+    whole = scaled_run(tmp_path / "whole")
+    assert whole.loss_scale["scale"] == 4.0 * 2**6
+    with pytest.raises(Cut):
+        scaled_run(tmp_path / "cut", stop=_raise_at(5))
+    newest = verify_checkpoint(list_checkpoints(tmp_path / "cut")[-1])
+    kept = read_state(newest).loss_scale
+    assert (kept["scale"], kept["_growth_tracker"]) == (16.0, 1)
+    resumed = scaled_run(tmp_path / "cut", newest)
+    assert resumed.loss_scale == whole.loss_scale
+    digests = [
+        [verify_checkpoint(path).digest for path in list_checkpoints(tmp_path / name)] for name in ("whole", "cut")
+    ]
+    assert digests[0] == digests[1]
+
+
 def test_going_on_from_an_older_checkpoint_keeps_the_new_ones_and_drops_the_stale(
     small_model: Path, tmp_path: Path
 ) -> None:
@@ -373,6 +400,18 @@ def test_the_best_and_the_newest_checkpoints_are_kept(keep_last: int, small_mode
     assert state.best.step == 6
     steps = [verify_checkpoint(path).step for path in list_checkpoints(tmp_path)]
     assert steps == sorted({6, *list(range(2, 19, 2))[-keep_last:]})
+
+
+def test_whoever_goes_back_one_checkpoint_finds_the_best_up_to_it(small_model: Path, tmp_path: Path) -> None:
+    """The newest may be the best and damaged; the one before it needs the best of its own time at the run's end."""
+    task = make_task(small_model, tmp_path, epochs=3, keep_last=2, select_by="loss")
+    state = run_task(task)
+    assert state.best is not None
+    kept = {verify_checkpoint(path).step for path in list_checkpoints(tmp_path)}
+    for newest in (12, 18):
+        before = state.best_at(newest, "loss")
+        assert before is not None
+        assert {newest, before.step} <= kept
 
 
 def test_patience_ends_training_and_a_cut_does_not_prolong_it(small_model: Path, tmp_path: Path) -> None:

@@ -89,3 +89,12 @@ def test_figures_reach_tensorboard(run: RunDirectory) -> None:
     accumulator = EventAccumulator(str(next(run.tensorboard.rglob("events.out.*")).parent))
     accumulator.Reload()
     assert [image.step for image in accumulator.Images("validation/confusion")] == [3]
+
+
+@pytest.mark.parametrize(
+    "line", ['{"kind": "train"', "[1]", '{"kind": "train", "step": "3"}', "\x00", "NaN", "[" * 100_000]
+)
+def test_a_damaged_line_is_named(line: str, run: RunDirectory) -> None:
+    run.metrics.write_text('{"kind": "train", "step": 1}\n' + line + '\n{"kind": "train", "step": 3}\n')
+    with pytest.raises(UserError, match=r"metrics\.jsonl, line 2: is not a record"):
+        read_records(run.metrics)

@@ -10,57 +10,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
+import psutil
 import pytest
-import torch
-from safetensors.torch import load_file
 
+from same_end import differences, tensorboard, timeless
 from small_runs import quiet, small_config, small_run, write_config
 from tenor.errors import InterruptedRunError, TenorError, UserError
 from tenor.runs.directory import RunDirectory, list_runs
+from tenor.runs.hold import held
 from tenor.runs.manifest import read_manifest, update_manifest
 from tenor.runs.summary import read_summary
 from tenor.training import checkpoint as checkpoint_module
-from tenor.training.checkpoint import FILES, MANIFEST, list_checkpoints, verify_checkpoint
+from tenor.training.checkpoint import FILES, MANIFEST, list_checkpoints
 from tenor.training.recorder import Recorder, read_records
 from tenor.workflows.train import RunResult, resume, train
 
 
-def timeless(run: RunDirectory) -> list[dict[str, Any]]:
-    records = read_records(run.metrics)
-    for record in records:
-        record.pop("tokens_per_second", None)
-    return records
-
-
-def tensorboard(run: RunDirectory) -> dict[str, list[tuple[int, float]]]:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    events: dict[str, list[tuple[int, float]]] = {}
-    for folder in sorted({file.parent for file in run.tensorboard.rglob("events.out.*")}):
-        accumulator = EventAccumulator(str(folder))
-        accumulator.Reload()
-        for tag in accumulator.Tags()["scalars"]:
-            if "tokens_per_second" not in tag:
-                events.setdefault(tag, []).extend((e.step, e.value) for e in accumulator.Scalars(tag))
-    return events
-
-
 def assert_same_end(resumed: RunDirectory, whole: RunDirectory) -> None:
     """Weights, checkpoints, records, predictions and numbers agree to the bit."""
-    one, two = (load_file(run.model / "model.safetensors") for run in (resumed, whole))
-    assert all(torch.equal(one[name], two[name]) for name in two)
-    assert [verify_checkpoint(path).digest for path in list_checkpoints(resumed.checkpoints)] == [
-        verify_checkpoint(path).digest for path in list_checkpoints(whole.checkpoints)
-    ]
-    assert timeless(resumed) == timeless(whole)
-    for split in ("validation", "test"):
-        assert pq.read_table(resumed.predictions / f"{split}.parquet").equals(
-            pq.read_table(whole.predictions / f"{split}.parquet")
-        )
-    assert json.loads(resumed.evaluation.read_text()) == json.loads(whole.evaluation.read_text())
-    steps = [(record["kind"], record["step"]) for record in timeless(resumed)]
-    assert len(set(steps)) == len(steps)
+    assert [name for name in differences(resumed, whole) if name != "tensorboard"] == []
 
 
 class Killed(BaseException):
@@ -121,8 +89,10 @@ def test_a_signal_leaves_an_interrupted_run_that_goes_on(
     assert read_manifest(run).status == row.status == "interrupted"
     resume(run.run_id, tmp_path / "runs", quiet())
     assert_same_end(run, completed.run)
-    assert tensorboard(run) == tensorboard(completed.run)
-    for events in tensorboard(run).values():
+    shown = tensorboard(run)
+    assert shown == tensorboard(completed.run)
+    assert [step for step, _ in shown["validation/confusion"]] == [3, 6, 9, 12]
+    for events in shown.values():
         assert len({step for step, _ in events}) == len(events)
 
 
@@ -219,6 +189,10 @@ def test_a_complete_run_is_not_resumed(copied: RunDirectory) -> None:
 
 def test_a_run_under_way_is_not_resumed(copied: RunDirectory) -> None:
     update_manifest(copied, status="running")
+    with held(copied), pytest.raises(UserError, match="held by another process"):
+        resume("latest", copied.path.parent.parent, quiet())
+    parent = psutil.Process(os.getppid())
+    update_manifest(copied, pid=parent.pid, pid_born=parent.create_time())
     with pytest.raises(UserError, match="still running as process"):
         resume("latest", copied.path.parent.parent, quiet())
 

@@ -19,7 +19,7 @@ from tenor.cli import (
     runs,
     train,
 )
-from tenor.errors import TenorError
+from tenor.errors import TenorError, system_refusal
 
 COMMANDS = (train, check, audit, evaluate, calibrate, compare, report, diagnose, experiments, runs, configs, rule)
 
@@ -35,6 +35,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("tenor: interrupted", file=sys.stderr)
         return 130
+    except OSError as error:
+        if (refusal := system_refusal(error)) is None:
+            raise
+        print(f"tenor: {refusal}", file=sys.stderr)
+        return 1
 
 
 def _parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -1,10 +1,10 @@
-"""`tenor train CONFIG [dotted.key=value …] [--seeds N]`, `tenor train --resume RUN`."""
+"""`tenor train CONFIG [dotted.key=value …] [--seeds N]`, `tenor train --resume RUN`, `tenor train --repeat RUN`."""
 
 import argparse
 from typing import TYPE_CHECKING
 
 from tenor.cli.options import OVERRIDES, add_json, add_root, print_json
-from tenor.errors import InterruptedRunError, UserError
+from tenor.errors import UserError
 
 if TYPE_CHECKING:
     from tenor.config.schema import Config
@@ -16,6 +16,9 @@ def add(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help=OVERRIDES)
     parser.add_argument("--resume", metavar="RUN", help="go on with a run that was cut: a folder, a run id or latest")
     parser.add_argument(
+        "--repeat", metavar="RUN", help="run it once more, if data, weights and versions are still the same"
+    )
+    parser.add_argument(
         "--seeds", type=int, metavar="N", help="train N times, with seeds from the configuration's on: mean and spread"
     )
     add_root(parser)
@@ -24,23 +27,27 @@ def add(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    if (options.config is None) == (options.resume is None):
-        raise UserError("give a CONFIG to start a run (`tenor configs` lists them), or --resume RUN to go on with one")
-    if options.resume and options.seeds is not None:
-        raise UserError("--seeds starts new runs and --resume goes on with one; give one of them")
+    if sum(asked is not None for asked in (options.config, options.resume, options.repeat)) != 1:
+        raise UserError(
+            "give a CONFIG to start a run (`tenor configs` lists them), or --resume RUN to go on with one, or "
+            "--repeat RUN to run one once more"
+        )
+    if options.config is None and options.seeds is not None:
+        raise UserError("--seeds starts new runs, --resume and --repeat take up an old one; give one of them")
     from tenor.config.loading import load_config
 
     config = load_config(options.config, options.overrides) if options.config else None
     if config and options.seeds is not None:
         return _train_seeds(config, options)
+    from tenor.workflows.repeat import repeat
     from tenor.workflows.train import resume, train
 
-    try:
-        result = train(config, options.runs) if config else resume(options.resume, options.runs)
-    except InterruptedRunError as interruption:
-        raise InterruptedRunError(
-            f"{interruption}. Go on with: tenor train --resume {options.resume or 'latest'}"
-        ) from None
+    if config:
+        result = train(config, options.runs)
+    elif options.resume:
+        result = resume(options.resume, options.runs)
+    else:
+        result = repeat(options.repeat, options.runs)
     if options.json:
         from tenor.runs.files import read_json
 
@@ -51,12 +58,7 @@ def run(options: argparse.Namespace) -> int:
 def _train_seeds(config: "Config", options: argparse.Namespace) -> int:
     from tenor.workflows.seeds import seeds_record, seeds_table, train_seeds
 
-    try:
-        rows = train_seeds(config, options.seeds, options.runs)
-    except InterruptedRunError as interruption:
-        raise InterruptedRunError(
-            f"{interruption}. Go on with this seed: tenor train --resume latest; later seeds were not begun"
-        ) from None
+    rows = train_seeds(config, options.seeds, options.runs)
     if options.json:
         print_json(seeds_record(rows))
     else:

@@ -9,7 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Rate = Annotated[float, Field(ge=0.0, le=10.0)]
-Count = Annotated[int, Field(ge=1)]
+MOST = 10**9
+"""No count of rows, tokens or steps comes near, and every library takes it."""
+Count = Annotated[int, Field(ge=1, le=MOST)]
 Text = Annotated[str, Field(min_length=1)]
 NAME = "1 to 64 letters, digits, dots, hyphens or underscores, a letter or digit first"
 Tracker = Literal["tensorboard", "wandb", "mlflow", "comet_ml", "aim", "clearml", "dvclive", "swanlab", "trackio"]
@@ -74,7 +76,7 @@ class Data(Section):
     a column `exclude`, as `tenor audit` writes it, only the rows with `yes`."""
     test_size: Count | None = None
     """Test rows to use, stratified; null: all."""
-    max_length: Annotated[int, Field(ge=8)] = 256
+    max_length: Annotated[int, Field(ge=8, le=MOST)] = 256
     """Tokens per text, the special ones included."""
     truncation: Literal["head", "tail", "head_tail"] = "head_tail"
     """Which part of a longer text is kept (Sun et al. 2019, "How to Fine-Tune BERT for Text Classification")."""
@@ -99,7 +101,7 @@ class Model(Section):
     name: Text = "minilm"
     """`minilm`: the embedded all-MiniLM-L6-v2; `random-distilbert`: a small DistilBERT with random weights, to show
     what goes wrong; else a local folder or a hub id with any `transformers` encoder."""
-    freeze: Literal["none", "base"] | Annotated[int, Field(ge=1)] = "none"
+    freeze: Literal["none", "base"] | Count = "none"
     """`none`: everything learns; `base`: only the head learns; N: the embeddings and the N lowest layers stay fixed."""
     keep_trainable: tuple[Text, ...] = ()
     """For experts: name fragments of parameters that learn although `freeze` covers them, such as `bias` for BitFit."""
@@ -115,7 +117,7 @@ class Training(Section):
     """Passes over the training rows."""
     batch_size: Count = 32
     """Examples per optimizer step."""
-    token_budget: Annotated[int, Field(ge=8)] | Literal["auto"] = "auto"
+    token_budget: Annotated[int, Field(ge=8, le=MOST)] | Literal["auto"] = "auto"
     """Padded tokens per forward pass at most: a batch that holds more is accumulated from several. `auto`: what was
     fastest on this kind of device."""
     learning_rate: Rate = 8e-5
@@ -146,8 +148,8 @@ class Training(Section):
     """Epochs between two validations; each writes a checkpoint."""
     checkpoint_every: Count | None = None
     """Optimizer steps between two checkpoints besides those at validation; null: none."""
-    keep_last: Count = 1
-    """Newest checkpoints to keep, besides the best."""
+    keep_last: Count = 2
+    """Newest checkpoints to keep, besides the best up to each; with 1 none is left where the newest is damaged."""
     select_by: Literal["accuracy", "macro_f1", "loss"] = "accuracy"
     """The validation metric that chooses the best checkpoint; ties go to the lower loss."""
     patience: Count | None = None
@@ -159,7 +161,7 @@ class Training(Section):
 
 
 class Evaluation(Section):
-    token_budget: Annotated[int, Field(ge=8)] | Literal["auto"] = "auto"
+    token_budget: Annotated[int, Field(ge=8, le=MOST)] | Literal["auto"] = "auto"
     """Padded tokens per forward pass at most, outside training."""
     confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
     """Coverage of the intervals."""
@@ -172,7 +174,7 @@ class Checks(Section):
     """`stop`: an error refuses or ends the run; `warn`: the run goes on and the finding is recorded."""
     allow: dict[str, Text] = {}
     """Codes whose findings are accepted, each with the reason: `{DAT001: "one class on purpose"}`."""
-    probe_seconds: Annotated[float, Field(ge=0.0)] = 20.0
+    probe_seconds: Annotated[float, Field(ge=0.0, le=1e6)] = 20.0
     """Time for the short experiments before the first step (initial loss, gradients, memorising 20 texts); 0: none."""
 
 

@@ -9,13 +9,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from filelock import FileLock
 
 from tenor.config.schema import Data
 from tenor.data.dataset import LabelledText
 from tenor.errors import UserError
-from tenor.runs.cache import cache_folder
-from tenor.runs.files import atomic_path
+from tenor.runs.cache import cached_file
 
 CACHE_VERSION = 1
 ROWS_PER_CHUNK = 4096
@@ -76,11 +74,8 @@ def tokenize(rows: LabelledText, tokenizer: Any, truncation: Truncation) -> Toke
     Raises:
         UserError: `truncation.max_length` leaves no room for text.
     """
-    path = cache_folder("tokens") / f"{cache_key(rows, tokenizer, truncation)}.arrow"
-    with FileLock(path.with_suffix(".lock")):
-        if not _readable(path):
-            with atomic_path(path) as temporary:
-                _write(temporary, _encode(rows, tokenizer, truncation))
+    name = f"{cache_key(rows, tokenizer, truncation)}.arrow"
+    path = cached_file("tokens", name, lambda path: _write(path, _encode(rows, tokenizer, truncation)))
     return _read(path, rows.labels)
 
 
@@ -143,18 +138,6 @@ def _write(path: Path, chunks: Iterator[tuple[list[np.ndarray], list[int]]]) -> 
             starts = np.concatenate([[0], np.cumsum([len(ids) for ids in kept])]).astype(np.int32)
             ids = pa.ListArray.from_arrays(pa.array(starts), pa.array(np.concatenate(kept)))
             writer.write_batch(pa.record_batch([ids, pa.array(full, pa.int32())], schema=schema))
-
-
-def _readable(path: Path) -> bool:
-    """Whether an entry is there and whole; one that was cut short is made anew."""
-    if not path.exists():
-        return False
-    try:
-        with pa.memory_map(str(path)) as source:
-            pa.ipc.open_file(source)
-    except pa.ArrowInvalid:
-        return False
-    return True
 
 
 def _read(path: Path, labels: np.ndarray) -> TokenizedText:

@@ -91,4 +91,5 @@ def _percent(share: float) -> str:
 
 
 def _shortened(name: str, limit: int = 24) -> str:
-    return name if len(name) <= limit else name[: limit - 1] + "…"
+    shown = name if len(name) <= limit else name[: limit - 1] + "…"
+    return shown.replace("$", r"\$")  # Between two dollars Matplotlib would read TeX.

@@ -11,6 +11,7 @@ import torch
 
 from tenor.config.schema import Model
 from tenor.errors import UserError
+from tenor.model.folder import refuse_code, refuse_misfits
 
 RANDOM = "random-distilbert"
 """`model.name` of an encoder made on the spot with random weights."""
@@ -65,10 +66,10 @@ def load_saved_classifier(folder: Path) -> tuple[Any, Any]:
     Raises:
         UserError: tensors that are missing, superfluous or of another shape.
     """
-    from safetensors import SafetensorError
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     try:
+        refuse_code(str(folder), str(folder))
         with quiet_transformers():
             model, loading = AutoModelForSequenceClassification.from_pretrained(
                 folder,
@@ -79,8 +80,13 @@ def load_saved_classifier(folder: Path) -> tuple[Any, Any]:
                 output_loading_info=True,
             )
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise UserError(f"{folder}: the model can't be loaded: {str(error).strip().splitlines()[0]}") from error
+    except UserError:
+        raise
+    # Errors of many kinds come from a broken folder (JSON, tokenizer, tensors, sizes); none is a defect of Tenor.
+    except Exception as error:
+        raise UserError(
+            f"{folder}: the model can't be loaded: {_first_line(error)}. Restore the folder or train again"
+        ) from error
     wrong = {kind: sorted(loading[kind]) for kind in ("missing_keys", "unexpected_keys") if loading[kind]}
     if wrong:
         raise UserError(f"{folder}: the weights don't fit the model: {wrong}; restore the folder or train again")
@@ -156,9 +162,12 @@ def _pretrained(name: str, location: str) -> tuple[Any, Any]:
     from transformers import AutoConfig, AutoTokenizer
 
     try:
+        refuse_code(name, location)
         config = AutoConfig.from_pretrained(location, trust_remote_code=False)
         return config, AutoTokenizer.from_pretrained(location, trust_remote_code=False)
-    except (OSError, ValueError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # As many kinds as there are ways to break these files; none is a defect of Tenor.
         raise UserError(_not_found(name, error)) from error
 
 
@@ -166,14 +175,13 @@ def _random_encoder() -> tuple[Any, Any]:
     """A DistilBERT of two layers over the embedded tokenizer: it shows what goes wrong, never what is possible."""
     from transformers import AutoTokenizer, DistilBertConfig
 
-    tokenizer = AutoTokenizer.from_pretrained(locate("minilm"))
+    tokenizer = AutoTokenizer.from_pretrained(locate("minilm"), trust_remote_code=False)
     size = len(tokenizer)
     return DistilBertConfig(vocab_size=size, dim=64, hidden_dim=256, n_layers=2, n_heads=4), tokenizer
 
 
 def _load_weights(name: str, location: str, config: Any) -> tuple[Any, tuple[str, ...]]:
     """The model, and the names of the parameters that its source did not hold."""
-    from safetensors import SafetensorError
     from transformers import AutoModelForSequenceClassification
 
     try:
@@ -187,17 +195,21 @@ def _load_weights(name: str, location: str, config: Any) -> tuple[Any, tuple[str
                 ignore_mismatched_sizes=True,
                 output_loading_info=True,
             )
-    except (OSError, ValueError, SafetensorError) as error:
+    except Exception as error:  # As above: a broken file of weights ends in any of many errors.
         raise UserError(_not_found(name, error)) from error
+    refuse_misfits(name, model, loading)
     # A key is a tuple where a tensor was there in another shape, as the head of another task is.
     mismatched = [key[0] if isinstance(key, tuple) else key for key in loading["mismatched_keys"]]
     return model, tuple(sorted({*loading["missing_keys"], *mismatched}))
 
 
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__).removesuffix(".")
+
+
 def _not_found(name: str, error: Exception) -> str:
-    first_line = str(error).strip().splitlines()[0]
     return (
-        f"model.name: {name!r} can't be loaded: {first_line}\n"
+        f"model.name: {name!r} can't be loaded: {_first_line(error)}\n"
         f"  Expected a local folder with config.json and model.safetensors, or an id on a hub that can be reached.\n"
         f"  Without either, the embedded encoder works at once: model.name=minilm"
     )

@@ -12,15 +12,13 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from filelock import FileLock
 from torch import nn
 
 from tenor.data.batching import Batch
 from tenor.data.tokenization import TokenizedText
 from tenor.model.classifier import weights_digest
 from tenor.model.freezing import Learning, anatomy
-from tenor.runs.cache import cache_folder
-from tenor.runs.files import atomic_path
+from tenor.runs.cache import cached_file
 
 HEADS_ON_FIRST_TOKEN = ("BertForSequenceClassification", "DistilBertForSequenceClassification")
 """Classifiers whose head reads the hidden state of the first token alone, as `head_logits` knows them."""
@@ -87,12 +85,9 @@ def cached_features(
     for ids, starts in tokens.chunks:
         key.update(ids[starts[0] : starts[-1]].tobytes())
         key.update(starts.tobytes())
-    path = cache_folder("features") / f"{key.hexdigest()}.npy"
-    with FileLock(path.with_suffix(".lock")):
-        if not path.exists():
-            features = run_encoder()
-            with atomic_path(path) as temporary, open(temporary, "wb") as file:
-                np.save(file, features, allow_pickle=False)
+    path = cached_file(
+        "features", f"{key.hexdigest()}.npy", lambda path: np.save(path, run_encoder(), allow_pickle=False)
+    )
     return FeatureExamples(np.load(path, mmap_mode="r", allow_pickle=False), tokens.lengths, tokens.labels)
 
 

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from tenor.errors import UserError
-from tenor.runs.files import TEMPORARY_PREFIX, read_json
+from tenor.runs.files import TEMPORARY_PREFIX, flush_folder, make_folder, read_json
 
 DEFAULT_ROOT = Path("runs")
 SHOWN_RUNS = 5
@@ -88,13 +88,14 @@ def create_run(root: Path, config_name: str) -> RunDirectory:
         raise ValueError(f"{config_name!r} cannot name a folder of runs")
     parent = Path(root) / config_name
     try:
-        parent.mkdir(parents=True, exist_ok=True)
+        make_folder(parent)
         while True:
             path = parent / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
             try:
                 path.mkdir()
             except FileExistsError:
                 continue
+            flush_folder(parent)
             return RunDirectory(path)
     except OSError as error:
         raise UserError(

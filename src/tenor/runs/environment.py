@@ -1,15 +1,19 @@
 """What a run ran on: packages, hardware, commits. Nothing is null: what is not there says why."""
 
+import hashlib
 import os
 import platform
 import shutil
 import subprocess
 from collections.abc import Sequence
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import psutil
+
+from tenor.runs.files import sha256_file
 
 PACKAGES = (
     "torch",
@@ -20,6 +24,7 @@ PACKAGES = (
     "numpy",
     "pyarrow",
     "scikit-learn",
+    "scipy",
     "pydantic",
 )
 GIT_SECONDS = 10.0
@@ -45,8 +50,9 @@ def refuse_nulls(value: Any, key: str = "") -> None:
 
 
 def package_versions() -> dict[str, Any]:
-    """The versions of Python, Tenor and the packages that decide its numbers."""
-    return {"python": platform.python_version(), **{name: _version(name) for name in ("tenor", *PACKAGES)}}
+    """The versions of Python, Tenor and the packages that decide its numbers, and a digest of Tenor's own sources."""
+    packages = {name: _version(name) for name in ("tenor", *PACKAGES)}
+    return {"python": platform.python_version(), **packages, "tenor_sources": _sources_digest()}
 
 
 def hardware(accelerators: Sequence[str] = ()) -> dict[str, Any]:
@@ -92,6 +98,16 @@ def _git(folder: Path, *arguments: str) -> tuple[bool, str]:
     if done.returncode != 0:
         return False, " ".join(done.stderr.split()) or "git failed without a word"
     return True, done.stdout.strip()
+
+
+@cache
+def _sources_digest() -> str:
+    """SHA-256 over Tenor's Python files: in a checkout the version stays the same while they change."""
+    package = Path(__file__).resolve().parent.parent
+    digest = hashlib.sha256()
+    for file in sorted(package.rglob("*.py")):
+        digest.update(file.relative_to(package).as_posix().encode() + b"\0" + sha256_file(file).encode() + b"\n")
+    return digest.hexdigest()
 
 
 def _version(name: str) -> Any:

@@ -24,15 +24,36 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     replaces a folder leaves a moment with neither, and never a mixture.
     """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     temporary = _sibling(target)
     try:
         yield temporary
         _flush_tree(temporary)
         _take_place(temporary, target)
-        _flush_folder(target.parent)
+        flush_folder(target.parent)
     finally:
         _remove(temporary)
+
+
+def make_folder(path: str | Path) -> None:
+    """Make a folder and its missing parents, such that a power cut does not take them away again."""
+    missing = [folder for folder in (Path(path), *Path(path).parents) if not folder.exists()]
+    Path(path).mkdir(parents=True, exist_ok=True)
+    for folder in reversed(missing):
+        flush_folder(folder.parent)
+
+
+def flush_folder(path: str | Path) -> None:
+    """Have the system write a folder's list of names to the disk."""
+    if os.name != "nt":  # Windows opens no folders, and needs no flush of them.
+        _flush(Path(path))
+
+
+def discard_folder(path: str | Path) -> None:
+    """Delete a folder. A deletion that is cut short leaves what `remove_leftovers` takes, never half of the folder."""
+    aside = _sibling(Path(path))
+    os.replace(path, aside)
+    shutil.rmtree(aside)
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -46,7 +67,12 @@ def write_json(path: str | Path, value: Any) -> None:
 
     Raises ValueError for NaN and infinities, which JSON does not have, and TypeError for what is not plain data.
     """
-    write_text(path, json.dumps(value, allow_nan=False, ensure_ascii=False, indent=1) + "\n")
+    write_text(path, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """The text that `write_json` writes."""
+    return json.dumps(value, allow_nan=False, ensure_ascii=False, indent=1) + "\n"
 
 
 def read_json(path: str | Path) -> Any:
@@ -74,12 +100,15 @@ def read_json(path: str | Path) -> Any:
 
 
 def append_line(path: str | Path, line: str) -> None:
-    """Append one line in a single write. A half line that a killed process left behind is ended first."""
+    """Append one line in a single write, and have it on the disk. A half line that a killed process left behind is
+    ended first."""
     if "\n" in line:
         raise ValueError("append_line takes one line, without a line end")
     with open(path, "ab+") as file:
         unended = file.seek(0, os.SEEK_END) > 0 and file.seek(-1, os.SEEK_END) >= 0 and file.read(1) != b"\n"
         file.write((b"\n" if unended else b"") + line.encode("utf-8") + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def sha256_file(path: str | Path) -> str:
@@ -140,12 +169,7 @@ def _flush_tree(path: Path) -> None:
     for root, _, files in os.walk(path):
         for name in files:
             _flush(Path(root, name))
-        _flush_folder(Path(root))
-
-
-def _flush_folder(path: Path) -> None:
-    if os.name != "nt":  # Windows opens no folders, and needs no flush of them.
-        _flush(path)
+        flush_folder(Path(root))
 
 
 def _flush(path: Path) -> None:

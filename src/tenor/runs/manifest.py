@@ -4,7 +4,7 @@ import os
 import platform
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, get_args
 
@@ -17,7 +17,7 @@ from tenor.runs.files import read_json, write_json
 
 Status = Literal["running", "completed", "failed", "interrupted", "refused"]
 STATUSES: tuple[str, ...] = get_args(Status)
-FINGERPRINTS = ("data", "encoder_weights", "tokenizer")
+FINGERPRINTS = ("config", "data", "encoder_weights", "tokenizer")
 MERGED = ("fingerprints", "digests", "timings")
 
 
@@ -45,8 +45,10 @@ class Manifest:
     duration_sec: float | dict[str, str] = field(default_factory=lambda: absent("the run has not ended"))
     threads: int | dict[str, str] = field(default_factory=lambda: absent("not decided yet"))
     """CPU threads that PyTorch used."""
+    device: str | dict[str, str] = field(default_factory=lambda: absent("not decided yet"))
+    precision: str | dict[str, str] = field(default_factory=lambda: absent("not decided yet"))
     fingerprints: dict[str, Any] = field(default_factory=dict)
-    """Of `data`, `encoder_weights` and `tokenizer`."""
+    """SHA-256 of `config` (the file config.yaml), `data`, `encoder_weights` and `tokenizer`."""
     digests: dict[str, Any] = field(default_factory=dict)
     """SHA-256 of what the run wrote, by name."""
     timings: dict[str, float] = field(default_factory=dict)
@@ -87,8 +89,10 @@ def read_manifest(run: RunDirectory) -> Manifest:
     """Raises UserError for a file that is missing, broken or not a manifest."""
     found = read_json(run.manifest)
     known = {item.name for item in fields(Manifest)}
-    if not isinstance(found, dict) or set(found) != known or found["status"] not in STATUSES:
-        wrong = sorted(known.symmetric_difference(found)) if isinstance(found, dict) else []
+    # A run of an earlier version may lack what has a default; what it never had is absent.
+    needed = {item.name for item in fields(Manifest) if item.default_factory is MISSING}
+    if not isinstance(found, dict) or not needed <= set(found) <= known or not _is_sound(found):
+        wrong = sorted((needed - set(found)) | (set(found) - known)) if isinstance(found, dict) else []
         keys = f" (keys missing or unknown: {', '.join(wrong)})" if wrong else ""
         raise UserError(f"{run.manifest}: is not a run's manifest{keys}. Restore the file, or name another run.")
     return Manifest(**found)
@@ -125,6 +129,21 @@ def process_lives(manifest: Manifest) -> bool:
         return False
     except psutil.AccessDenied:
         return True
+
+
+def _is_sound(found: dict[str, Any]) -> bool:
+    """Whether the values are of the kinds that every reader relies on."""
+    texts = all(isinstance(found[name], str) for name in ("run_id", "config_name", "started", "host", "os"))
+    numbers = all(isinstance(found[name], int | float) for name in ("seed", "pid", "pid_born"))
+    tables = all(isinstance(found.get(name, {}), dict) for name in ("versions", "hardware", "commits", *MERGED))
+    return found["status"] in STATUSES and texts and numbers and tables and _is_time(found["started"])
+
+
+def _is_time(text: str) -> bool:
+    try:
+        return datetime.fromisoformat(text).tzinfo is not None
+    except ValueError:
+        return False
 
 
 def _bounds(manifest: Manifest, status: Any) -> dict[str, Any]:

@@ -1,13 +1,11 @@
 """Deletes old runs, and never one that is under way."""
 
-import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from tenor.errors import UserError
 from tenor.runs.directory import RunDirectory, list_runs
-from tenor.runs.files import TEMPORARY_PREFIX
+from tenor.runs.files import discard_folder
 from tenor.runs.manifest import process_lives, read_manifest
 from tenor.runs.summary import remove_rows
 
@@ -37,13 +35,6 @@ def prune(root: Path, keep_last: int, config_name: str | None = None, dry_run: b
     removed = tuple(run for run in old if run not in alive)
     if removed and not dry_run:
         for run in removed:
-            _remove(run)
+            discard_folder(run.path)
         remove_rows(root, removed)
     return Pruned(removed, alive)
-
-
-def _remove(run: RunDirectory) -> None:
-    # Renamed first: a deletion that is cut short leaves no run with half of its files.
-    aside = run.path.with_name(f"{TEMPORARY_PREFIX}{run.run_id}")
-    os.replace(run.path, aside)
-    shutil.rmtree(aside)

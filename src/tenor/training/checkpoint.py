@@ -4,6 +4,8 @@ A checkpoint appears whole or not at all, and is read only if every byte is as i
 """
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from tenor.errors import TenorError
-from tenor.runs.files import atomic_path, read_json, sha256_file, write_json
+from tenor.runs.files import atomic_path, json_text, read_json, sha256_file, write_json, write_text
 from tenor.training.state import TrainState
 
 MODEL, OPTIMIZER, RANDOM, STATE, MANIFEST = (
@@ -47,7 +49,7 @@ def save_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optim
             save_file(_random_state(), temporary / RANDOM)
             write_json(temporary / STATE, asdict(state))
             digests = {name: sha256_file(temporary / name) for name in FILES}
-            write_json(temporary / MANIFEST, {"step": state.step, "sha256": digests})
+            write_text(temporary / MANIFEST, _manifest_text(state.step, digests))
     except (OSError, SafetensorError) as error:
         raise TenorError(
             f"{target}: the checkpoint could not be written ({error}). Earlier checkpoints are untouched; make room or "
@@ -62,18 +64,17 @@ def verify_checkpoint(path: Path) -> Checkpoint:
     Raises:
         DamagedCheckpointError: names the file that is missing or differs.
     """
-    try:
-        manifest = read_json(path / MANIFEST)
-        step, digests = int(manifest["step"]), manifest["sha256"]
-        expected = {name: str(digests[name]) for name in FILES}
-    except (TenorError, KeyError, TypeError, ValueError) as error:
-        raise DamagedCheckpointError(f"{path / MANIFEST} can't be read: {error}") from error
+    step, expected = _read_manifest(path)
     for name, digest in expected.items():
         if not (path / name).is_file():
             raise DamagedCheckpointError(f"{path / name} is missing")
-        if (found := sha256_file(path / name)) != digest:
+        try:
+            found = sha256_file(path / name)
+        except OSError as error:
+            raise DamagedCheckpointError(f"{path / name} can't be read: {error.strerror}") from error
+        if found != digest:
             raise DamagedCheckpointError(f"{path / name} is damaged: SHA-256 {found[:12]}…, written was {digest[:12]}…")
-    if step != _step_of(path):
+    if step != step_of(path):
         raise DamagedCheckpointError(f"{path / MANIFEST} speaks of step {step}")
     return Checkpoint(path, step, expected[MODEL])
 
@@ -85,32 +86,71 @@ def checkpoint_path(folder: Path, step: int) -> Path:
 
 def list_checkpoints(folder: Path) -> list[Path]:
     """Checkpoint folders, oldest first; not verified."""
-    return sorted((p for p in folder.glob("step-*") if _step_of(p) is not None), key=lambda p: _step_of(p) or 0)
+    return sorted((p for p in folder.glob("step-*") if step_of(p) is not None), key=lambda p: step_of(p) or 0)
+
+
+def step_of(path: Path) -> int | None:
+    """The step that a checkpoint's folder is named after; None for anything else."""
+    match = re.fullmatch(r"step-(\d+)", path.name)
+    return int(match[1]) if match and path.is_dir() else None
 
 
 def restore(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> TrainState:
-    """Load a verified checkpoint's weights; with an optimizer also its moments and the random state."""
+    """Load a verified checkpoint's weights; with an optimizer also its moments and the random state.
+
+    Raises:
+        TenorError: it is whole, but of another model.
+    """
     load_weights(checkpoint, model)
     if optimizer is not None:
-        _restore_optimizer(optimizer, load_file(checkpoint.path / OPTIMIZER))
-        _restore_random_state(load_file(checkpoint.path / RANDOM))
+        with _fits(checkpoint):
+            _restore_optimizer(optimizer, load_file(checkpoint.path / OPTIMIZER))
+            _restore_random_state(load_file(checkpoint.path / RANDOM))
     return read_state(checkpoint)
 
 
 def read_state(checkpoint: Checkpoint) -> TrainState:
     """Where the run stood at a verified checkpoint."""
-    return TrainState.from_dict(read_json(checkpoint.path / STATE))
+    with _fits(checkpoint):
+        return TrainState.from_dict(read_json(checkpoint.path / STATE))
 
 
 def load_weights(checkpoint: Checkpoint, model: nn.Module) -> None:
-    """Put a verified checkpoint's weights into `model`, which must be of the same shape."""
+    """Put a verified checkpoint's weights into `model`. Raises TenorError where it is of another shape."""
     device = next(model.parameters()).device
-    model.load_state_dict(load_file(checkpoint.path / MODEL, device=str(device)), strict=True)
+    with _fits(checkpoint):
+        model.load_state_dict(load_file(checkpoint.path / MODEL, device=str(device)), strict=True)
 
 
-def _step_of(path: Path) -> int | None:
-    match = re.fullmatch(r"step-(\d+)", path.name)
-    return int(match[1]) if match and path.is_dir() else None
+@contextmanager
+def _fits(checkpoint: Checkpoint) -> Iterator[None]:
+    """What is wrong with a whole checkpoint, told as a misfit."""
+    try:
+        yield
+    except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
+        told = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise TenorError(
+            f"{checkpoint.path}: is whole, but not of this model, or of another version of Tenor ({told}). Restore the "
+            f"run's configuration and version, or start a new run"
+        ) from error
+
+
+def _manifest_text(step: int, digests: dict[str, str]) -> str:
+    return json_text({"step": step, "sha256": digests})
+
+
+def _read_manifest(path: Path) -> tuple[int, dict[str, str]]:
+    """Step and digests."""
+    try:
+        manifest = read_json(path / MANIFEST)
+        step, digests = int(manifest["step"]), {name: str(manifest["sha256"][name]) for name in FILES}
+        text = (path / MANIFEST).read_bytes()
+    except (TenorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise DamagedCheckpointError(f"{path / MANIFEST} can't be read: {error}") from error
+    # No digest covers the manifest itself, so every byte of it must be the one that this content is written with.
+    if text != _manifest_text(step, digests).encode():
+        raise DamagedCheckpointError(f"{path / MANIFEST} is damaged: it is not as Tenor writes it")
+    return step, digests
 
 
 def _contiguous(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

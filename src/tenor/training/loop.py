@@ -1,6 +1,5 @@
 """The training loop: batches in, checkpoints out."""
 
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +19,8 @@ from tenor.measures.metrics import Metrics, measure
 from tenor.model.device import DevicePlan
 from tenor.model.freezing import Learning, set_training_mode
 from tenor.model.optimizer import make_optimizer, rate_factor, set_rates
-from tenor.training.checkpoint import Checkpoint, checkpoint_path, list_checkpoints, restore, save_checkpoint
+from tenor.runs.files import discard_folder
+from tenor.training.checkpoint import Checkpoint, list_checkpoints, restore, save_checkpoint, step_of
 from tenor.training.loss import class_weights, summed_cross_entropy, total_weight
 from tenor.training.signals import stop_requests
 from tenor.training.state import StepResult, TrainState, Validation, Window
@@ -92,7 +92,11 @@ def fit(
     optimizer = make_optimizer(task.model, settings)
     model, wrapped = accelerator.prepare(task.model, optimizer)
     state = restore(resume_from, task.model, optimizer) if resume_from else _fresh_state(task)
+    if accelerator.scaler is not None and state.loss_scale:
+        accelerator.scaler.load_state_dict(state.loss_scale)
+    _require_possible(task, state)
     _drop_checkpoints_after(task.checkpoints, state.step)
+    _drop_old_checkpoints(task, state)  # A process that was killed may have left that undone.
     weights = class_weights(settings, task.train.labels, len(task.class_names))
     weights = None if weights is None else weights.to(accelerator.device)
     set_training_mode(task.model, task.learning)
@@ -115,7 +119,10 @@ def fit(
                 # Read once: a signal that comes after this line is answered after the next step, with a checkpoint.
                 stopped_by = stop.signal_name
                 if state.step in validate_after or stopped_by or _is_due(state.step, settings.checkpoint_every):
-                    _save(task, optimizer, state)
+                    if accelerator.scaler is not None:
+                        state.loss_scale = accelerator.scaler.state_dict()
+                    save_checkpoint(task.checkpoints, task.model, optimizer, state)
+                    _drop_old_checkpoints(task, state)
                 listeners.on_step(state)
                 if state.finished:
                     return state
@@ -190,12 +197,22 @@ def _fresh_state(task: TrainingTask) -> TrainState:
     return TrainState()
 
 
+def _require_possible(task: TrainingTask, state: TrainState) -> None:
+    """Refuse a place that this task never comes by: it would be left at another step, or never."""
+    if state.step != state.epoch * task.steps_per_epoch + state.position or state.step > task.total_steps:
+        raise TenorError(
+            f"the checkpoint stands at epoch {state.epoch}, batch {state.position}, step {state.step:,}, but an epoch "
+            f"has {task.steps_per_epoch:,} batches now: data or training.batch_size changed; start a new run"
+        )
+
+
 def _validate(task: TrainingTask, state: TrainState, listeners: Listeners) -> None:
     """Measure, remember, and decide whether training is over."""
     logits = predict(task.model, task.validation, task.plan, task.forward)
     metrics = measure(task.validation.labels, softmax(logits), task.class_names)
     epoch = state.step / task.steps_per_epoch
-    validation = Validation(state.step, epoch, metrics.accuracy, metrics.macro_f1, metrics.loss)
+    confusion = np.asarray(metrics.confusion).tolist()
+    validation = Validation(state.step, epoch, metrics.accuracy, metrics.macro_f1, metrics.loss, confusion)
     state.add_validation(validation, task.settings.select_by)
     patience = task.settings.patience
     out_of_patience = patience is not None and state.stale_validations >= patience
@@ -226,17 +243,19 @@ def _is_due(step: int, interval: int | None) -> bool:
     return interval is not None and step % interval == 0
 
 
-def _save(task: TrainingTask, optimizer: torch.optim.Optimizer, state: TrainState) -> None:
-    """Write a checkpoint; keep the best and the newest ones."""
-    save_checkpoint(task.checkpoints, task.model, optimizer, state)
-    best = checkpoint_path(task.checkpoints, state.best.step) if state.best else None
-    for path in list_checkpoints(task.checkpoints)[: -task.settings.keep_last]:
-        if path != best:
-            shutil.rmtree(path)
+def _drop_old_checkpoints(task: TrainingTask, state: TrainState) -> None:
+    """Keep the newest ones, and the best up to each of them: who goes back to one needs it at the end of the run."""
+    steps = [step for path in list_checkpoints(task.checkpoints) if (step := step_of(path)) is not None]
+    newest = steps[-task.settings.keep_last :]
+    best = [state.best_at(step, task.settings.select_by) for step in newest]
+    kept = {*newest, *(validation.step for validation in best if validation is not None)}
+    for path in list_checkpoints(task.checkpoints):
+        if step_of(path) not in kept:
+            discard_folder(path)
 
 
 def _drop_checkpoints_after(folder: Path, step: int) -> None:
     """Remove what an abandoned future left, such as a damaged checkpoint: it would pass for newer than what follows."""
     for path in list_checkpoints(folder):
-        if int(path.name.removeprefix("step-")) > step:
-            shutil.rmtree(path)
+        if (step_of(path) or 0) > step:
+            discard_folder(path)

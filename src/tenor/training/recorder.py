@@ -40,10 +40,12 @@ class Recorder:
         append_line(self._path, json.dumps(record))
         self._forward(record)
 
+    @property
+    def shows_pictures(self) -> bool:
+        return any(hasattr(tracker, "log_images") for tracker in self._trackers)
+
     def figure(self, name: str, step: int, figure: Figure) -> None:
         """A picture, for the trackers that show pictures."""
-        if not any(hasattr(tracker, "log_images") for tracker in self._trackers):
-            return
         canvas = FigureCanvasAgg(figure)
         canvas.draw()
         image = np.asarray(canvas.buffer_rgba())[None, ..., :3]
@@ -63,11 +65,28 @@ class Recorder:
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a `metrics.jsonl`; a last line that a killed process left unfinished is left out."""
+    """The whole lines of a `metrics.jsonl`; a last line that a killed process left unfinished is left out.
+
+    Raises:
+        UserError: names the line that is not a record.
+    """
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")
-    return [json.loads(line) for line in lines[:-1] if line]
+    lines = path.read_bytes().split(b"\n")
+    return [_record_of(line, number, path) for number, line in enumerate(lines[:-1], start=1) if line]
+
+
+def _record_of(line: bytes, number: int, path: Path) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+        if not isinstance(record["step"], int) or not isinstance(record["kind"], str):
+            raise ValueError("its step or kind is of the wrong type")
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise UserError(
+            f"{path}, line {number}: is not a record ({type(error).__name__}: {error}). Restore the file, or remove "
+            f"the line: what it told is lost then, and nothing else"
+        ) from error
+    return record
 
 
 def _start(name: str, run: RunDirectory) -> Any:

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM ask the loop to stop at the next step instead of cutting it."""
+"""SIGINT and SIGTERM ask the loop to stop at the next step instead of cutting it; elsewhere both end a run cleanly."""
 
 import signal
 import threading
@@ -35,3 +35,21 @@ def stop_requests() -> Iterator[StopRequest]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def terminate_as_interrupt() -> Iterator[None]:
+    """SIGTERM ends the block as SIGINT does, with a KeyboardInterrupt. Outside the main thread nothing is changed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.getsignal(signal.SIGTERM)
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt("SIGTERM")
+
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

@@ -1,7 +1,11 @@
 """Where a training run stands: plain numbers that JSON holds exactly, so that a resumed run goes on as if never cut."""
 
+import json
 import math
 from dataclasses import dataclass, field
+from functools import cache
+
+from pydantic import TypeAdapter
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,8 @@ class Validation:
     accuracy: float
     macro_f1: float
     loss: float
+    confusion: list[list[int]] = field(default_factory=list)
+    """Rows true, columns predicted: a resumed run draws its pictures once more."""
 
     def better_than(self, other: "Validation | None", select_by: str) -> bool:
         """Whether this one would be chosen over `other`; equal values are decided by the lower loss."""
@@ -80,18 +86,14 @@ class TrainState:
     validations: list[Validation] = field(default_factory=list)
     best: Validation | None = None
     window: Window = field(default_factory=Window)
+    loss_scale: dict[str, int | float] = field(default_factory=dict)
+    """State of fp16's gradient scaler; empty with other types."""
 
     @classmethod
     def from_dict(cls, values: dict) -> "TrainState":
-        best = values["best"]
-        return cls(
-            **{
-                **values,
-                "validations": [Validation(**one) for one in values["validations"]],
-                "best": Validation(**best) if best else None,
-                "window": Window(**values["window"]),
-            }
-        )
+        """Raises ValueError for anything but what `dataclasses.asdict` made."""
+        # By way of JSON, since pydantic's strict mode takes a mapping for a dataclass only from there.
+        return _state_reader().validate_json(json.dumps(values), strict=True)
 
     def advance(self, batches_per_epoch: int) -> None:
         """One more optimizer step is done."""
@@ -99,6 +101,14 @@ class TrainState:
         self.position += 1
         if self.position == batches_per_epoch:
             self.epoch, self.position = self.epoch + 1, 0
+
+    def best_at(self, step: int, select_by: str) -> Validation | None:
+        """The best validation up to `step`."""
+        best = None
+        for validation in self.validations:
+            if validation.step <= step and validation.better_than(best, select_by):
+                best = validation
+        return best
 
     def add_validation(self, validation: Validation, select_by: str) -> bool:
         """Remember a validation; True where it is the best so far."""
@@ -112,3 +122,8 @@ class TrainState:
 
 def _added(sums: list[int], counts: list[int]) -> list[int]:
     return [a + b for a, b in zip(sums, counts, strict=True)] if sums else counts
+
+
+@cache
+def _state_reader() -> TypeAdapter[TrainState]:
+    return TypeAdapter(TrainState)

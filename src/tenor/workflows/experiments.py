@@ -10,6 +10,7 @@ from tenor.config.loading import load_config
 from tenor.config.schema import Config
 from tenor.errors import InterruptedRunError, TenorError
 from tenor.runs.directory import DEFAULT_ROOT
+from tenor.runs.environment import absent
 from tenor.runs.summary import SummaryRow, read_summary
 from tenor.workflows.train import train
 
@@ -19,7 +20,7 @@ def run_experiments(
 ) -> list[SummaryRow]:
     """Train every configuration, each with the overrides; a failed one is reported and the next one begun.
 
-    Returns the rows of these runs, in their order.
+    Returns the rows of these runs, in their order, also of those whose input could not be read: they left nothing.
 
     Raises:
         UserError: a configuration that can't be read, before anything is run.
@@ -39,21 +40,35 @@ def run_configs(
         InterruptedRunError: someone asked to stop; later configurations are not begun.
     """
     console = console or Console(stderr=True)
-    before = {(row.config_name, row.run_id) for row in read_summary(root)}
+    rows: list[SummaryRow] = []
     for number, config in enumerate(configs, start=1):
         console.rule(f"{number} of {len(configs)}: {config.name}, seed {config.seed}")
-        _train_one(config, root, console)
-    # Another process may have added runs of its own meanwhile.
-    ours = [config.model_dump(mode="json") for config in configs]
-    return [row for row in read_summary(root) if (row.config_name, row.run_id) not in before and row.config in ours]
+        before = {(row.config_name, row.run_id) for row in read_summary(root)}
+        error = _train_one(config, root, console)
+        # Another process may have added runs of its own meanwhile.
+        ours = config.model_dump(mode="json")
+        new = [row for row in read_summary(root) if (row.config_name, row.run_id) not in before and row.config == ours]
+        rows += new or ([_never_begun(config, error)] if error else [])
+    return rows
 
 
-def _train_one(config: Config, root: Path, console: Console) -> None:
+def _train_one(config: Config, root: Path, console: Console) -> TenorError | None:
+    """Train; the error that a person can mend, if one ended it."""
     try:
         train(config, root, console)
     except (InterruptedRunError, KeyboardInterrupt):
         raise
     except TenorError as error:
         console.print(f"{config.name} did not complete: {error}", style="red", soft_wrap=True, markup=False)
+        return error
     except Exception:  # A defect in one run must not take the others with it; it is shown whole.
         console.print(traceback.format_exc(), style="red", soft_wrap=True, markup=False)
+    return None
+
+
+def _never_begun(config: Config, error: TenorError) -> SummaryRow:
+    """The row of a configuration whose input could not be read: there is no run, and nothing in the summary."""
+    none = absent("the run did not begin")
+    said = f"{type(error).__name__}: {error}"
+    settings = config.model_dump(mode="json")
+    return SummaryRow("none", config.name, settings, "failed", 0.0, none, none, none, error=said)

@@ -1,19 +1,27 @@
 """How a run ends, whatever happens: a status in the manifest and a row in the summary, never silence."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from tenor.config.schema import Config
-from tenor.errors import InterruptedRunError, RefusedError, TenorError
+from tenor.errors import InterruptedRunError, RefusedError, TenorError, UserError, system_refusal
 from tenor.runs.directory import RunDirectory
 from tenor.runs.environment import absent
 from tenor.runs.files import digest_folder
 from tenor.runs.manifest import read_manifest, update_manifest
 from tenor.runs.summary import CheckpointRow, SummaryRow, upsert_row
-from tenor.training.checkpoint import Checkpoint
+from tenor.training.checkpoint import (
+    Checkpoint,
+    DamagedCheckpointError,
+    list_checkpoints,
+    read_state,
+    verify_checkpoint,
+)
+from tenor.training.signals import terminate_as_interrupt
 from tenor.training.state import TrainState
 
 
@@ -30,14 +38,38 @@ class Outcome:
 
 @contextmanager
 def recorded_outcome(run: RunDirectory, root: Path, config: Config) -> Iterator[Outcome]:
-    """Record how the block ends: completed, refused, interrupted or failed. Errors go on to the caller."""
+    """Record how the block ends: completed, refused, interrupted or failed. Errors go on to the caller.
+
+    Raises:
+        InterruptedRunError: SIGINT or SIGTERM ended it.
+        TenorError: the system kept a file from being written, or the run can't be traced.
+    """
     outcome = Outcome()
     try:
-        yield outcome
+        with terminate_as_interrupt():
+            yield outcome
+        _record(run, root, config, outcome, "completed", None)
     except BaseException as error:
-        _record(run, root, config, outcome, _status(error), f"{type(error).__name__}: {error}")
-        raise
-    _record(run, root, config, outcome, "completed", None)
+        told = _for_people(error, run)
+        try:
+            _record(run, root, config, outcome, _status(told), f"{type(told).__name__}: {told}")
+        except (OSError, UserError) as unwritten:
+            # Where the disk is full the run's end can't be written down either; it can be resumed all the same.
+            if not isinstance(told, TenorError):
+                raise told from unwritten
+        if told is error:
+            raise
+        raise told from error
+
+
+def _for_people(error: BaseException, run: RunDirectory) -> BaseException:
+    """The error with the next step, where a person ended the run or can mend what did."""
+    go_on = f"Go on with: tenor train --resume {run.path}"
+    if isinstance(error, KeyboardInterrupt | InterruptedRunError):
+        return InterruptedRunError(f"{str(error) or 'SIGINT'}. {go_on}")
+    if (refusal := system_refusal(error)) is not None:
+        return TenorError(f"{refusal}. The checkpoints in {run.checkpoints} are untouched. {go_on}")
+    return error
 
 
 def checkpoint_rows(root: Path, kept: list[Checkpoint], state: TrainState) -> tuple[CheckpointRow, ...]:
@@ -66,32 +98,42 @@ def relative(path: Path, root: Path) -> str:
 
 
 def _status(error: BaseException) -> str:
-    if isinstance(error, InterruptedRunError | KeyboardInterrupt):
+    if isinstance(error, InterruptedRunError):
         return "interrupted"
     return "refused" if isinstance(error, RefusedError) else "failed"
 
 
 def _record(run: RunDirectory, root: Path, config: Config, outcome: Outcome, status: str, error: str | None) -> None:
     told = absent("no error") if error is None else error
-    digests = {"model": digest_folder(run.model)} if run.model.is_dir() else {}
-    update_manifest(run, status=status, error=told, digests=digests)
-    path = relative(outcome.best.path, root) if outcome.best else absent("no checkpoint was chosen")
+    started = datetime.fromisoformat(read_manifest(run).started)
+    seconds = (datetime.now(UTC) - started).total_seconds()
     row = SummaryRow(
         run_id=run.run_id,
         config_name=run.config_name,
         config=config.model_dump(mode="json"),
         status=status,  # type: ignore[arg-type]
-        duration_sec=read_manifest(run).duration_sec,
-        ckpt_path=path,
+        duration_sec=seconds,
+        ckpt_path=relative(outcome.best.path, root) if outcome.best else absent("no checkpoint was chosen"),
         val_metrics=outcome.val_metrics,
         test_metrics=outcome.test_metrics,
         findings=outcome.findings,
-        checkpoints=outcome.checkpoints,
+        checkpoints=outcome.checkpoints or _kept(run, root),
         error=told,
     )
+    digests = {"model": digest_folder(run.model)} if run.model.is_dir() else {}
     try:
+        # The manifest last: a run that says it is complete can't be resumed, so all else must be written by then.
         upsert_row(root, row)
     except ValueError as incomplete:
         # A run that can't be traced is a failed one, whatever else went well.
-        update_manifest(run, status="failed", error=str(incomplete))
         raise TenorError(f"{run.path}: {incomplete}") from incomplete
+    update_manifest(run, status=status, error=told, digests=digests, duration_sec=seconds)
+
+
+def _kept(run: RunDirectory, root: Path) -> tuple[CheckpointRow, ...]:
+    """The whole checkpoints of a run that ended before it named them."""
+    whole = []
+    for path in list_checkpoints(run.checkpoints):
+        with suppress(DamagedCheckpointError):  # What resumes the run tells of a damaged one.
+            whole.append(verify_checkpoint(path))
+    return checkpoint_rows(root, whole, read_state(whole[-1])) if whole else ()

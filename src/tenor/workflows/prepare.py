@@ -20,6 +20,7 @@ from tenor.model.device import DevicePlan, plan_device
 from tenor.model.dropout import use_word_dropout
 from tenor.model.features import cached_features, can_cache_features, first_token_state, head_logits
 from tenor.model.freezing import Learning, freeze
+from tenor.training.loss import class_weights
 from tenor.training.progress import progress_line
 
 
@@ -43,16 +44,17 @@ class Prepared:
         return can_cache_features(self.classifier.model, self.learning)
 
 
-def prepare(config: Config, given: SourceData | None = None) -> Prepared:
-    """Read (unless the rows are `given`), split, tokenize, load and freeze.
+def prepare(config: Config, given: SourceData | None = None, threads: int | None = None) -> Prepared:
+    """Read (unless the rows are `given`), split, tokenize, load and freeze. `threads` goes before the configuration's.
 
     Raises:
         UserError: whatever in data, model or settings can't be used, with the place and the mend.
     """
-    plan = device_plan(config)
+    plan = device_plan(config, threads)
     started = time.perf_counter()
     splits = make_splits(given or read_source(config.data), config.data, config.seed)
     read = time.perf_counter()
+    class_weights(config.training, splits.train.labels, len(splits.train.class_names))  # Refused now, not in the loop.
     classifier = load_classifier(config.model, splits.train.class_names, config.seed, plan.device)
     check_length(classifier, config.data.max_length)
     if plan.device == "cpu":
@@ -65,12 +67,10 @@ def prepare(config: Config, given: SourceData | None = None) -> Prepared:
     return Prepared(config, splits, tokens, classifier, learning, plan, timings)
 
 
-def device_plan(config: Config) -> DevicePlan:
-    """Where and how the run computes."""
-    training = config.training
-    return plan_device(
-        training.device, training.precision, training.threads, training.token_budget, config.evaluation.token_budget
-    )
+def device_plan(config: Config, threads: int | None = None) -> DevicePlan:
+    """Where and how the run computes. `threads` goes before the configuration's."""
+    training, budget = config.training, config.evaluation.token_budget
+    return plan_device(training.device, training.precision, threads or training.threads, training.token_budget, budget)
 
 
 def make_examples(prepared: Prepared, console: Console) -> tuple[dict[str, Examples], Forward]:

@@ -1,5 +1,6 @@
 """A whole run: configuration → data → training → best checkpoint → evaluation, traced from end to end."""
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,27 +11,34 @@ import numpy as np
 from rich.console import Console
 
 from tenor.config.describe import to_yaml
-from tenor.config.loading import load_config
 from tenor.config.schema import Config
 from tenor.data.batching import Examples
 from tenor.data.dataset import Absent, LabelledText, SourceData
-from tenor.data.splits import data_fingerprint, present_splits
-from tenor.data.tokenization import tokenizer_digest
+from tenor.data.splits import present_splits
 from tenor.errors import TenorError, UserError
 from tenor.evaluation.evaluate import SplitResult, evaluation_json
 from tenor.evaluation.predictions import write_predictions
 from tenor.inference.logits import Forward, predict
 from tenor.measures.calibration import choose_temperature
-from tenor.model.classifier import weights_digest
-from tenor.model.freezing import anatomy
 from tenor.runs.directory import DEFAULT_ROOT, RunDirectory, create_run, find_run
 from tenor.runs.files import remove_leftovers, write_json, write_text
+from tenor.runs.hold import held
 from tenor.runs.manifest import new_manifest, process_lives, read_manifest, update_manifest
+from tenor.runs.summary import read_summary
 from tenor.training.checkpoint import checkpoint_path, list_checkpoints, load_weights, verify_checkpoint
 from tenor.training.progress import progress_line
 from tenor.training.state import TrainState
 from tenor.workflows.export_model import save_model
 from tenor.workflows.findings import RunFindings, evaluation_report
+from tenor.workflows.inputs import (
+    changed_device,
+    changed_inputs,
+    changed_versions,
+    input_fingerprints,
+    record_inputs,
+    recorded_config,
+    recorded_threads,
+)
 from tenor.workflows.measure import fit_baselines, measure_split
 from tenor.workflows.outcome import Outcome, checkpoint_rows, headline, recorded_outcome
 from tenor.workflows.preflight import run_preflight
@@ -69,13 +77,27 @@ def train(
     Raises:
         TenorError: how it ended otherwise; the run's folder and the summary tell the same.
     """
-    given = _as_source(data)
+    given = as_source(data)
     if given is not None:
         config = config.model_copy(update={"data": config.data.model_copy(update={"source": "given"})})
+    return start(prepare(config, given), root, console)
+
+
+def start(prepared: Prepared, root: Path = DEFAULT_ROOT, console: Console | None = None) -> RunResult:
+    """Begin a run of what was prepared. It has a folder only from here on: unreadable input leaves nothing behind.
+
+    Raises:
+        TenorError: as `train`.
+    """
+    config = prepared.config
+    read_summary(root)  # Refused now where it is broken, not after hours.
+    fingerprints = input_fingerprints(prepared)
     run = create_run(root, config.name)
-    write_text(run.config, to_yaml(config))
-    new_manifest(run, config.seed)
-    return _run(run, config, root, console or Console(stderr=True), given, resume=False)
+    with held(run):
+        write_text(run.config, to_yaml(config))
+        new_manifest(run, config.seed)
+        record_inputs(run, prepared, fingerprints)
+        return _run(run, root, prepared, console or Console(stderr=True), resume=False)
 
 
 def resume(
@@ -91,35 +113,45 @@ def resume(
     Raises:
         UserError: no such run, or one that is complete or still under way.
     """
+    console = console or Console(stderr=True)
     run = find_run(root, reference)
-    manifest = read_manifest(run)
-    if process_lives(manifest):
-        raise UserError(
-            f"{run.reference} is still running as process {manifest.pid} on {manifest.host}; wait or stop it first"
-        )
-    if manifest.status == "completed":
-        raise UserError(f"{run.reference} is complete; start a new run with `tenor train {run.config}`")
-    config = load_config(run.config)
-    update_manifest(run, status="running")
-    remove_leftovers(run.path)
-    return _run(run, config, run.path.parent.parent, console or Console(stderr=True), _as_source(data), resume=True)
+    with held(run):
+        manifest = read_manifest(run)
+        # This process holds the run, so whatever of it is recorded as going on here is over.
+        if manifest.pid != os.getpid() and process_lives(manifest):
+            raise UserError(
+                f"{run.reference} is still running as process {manifest.pid} on {manifest.host}; wait or stop it first"
+            )
+        if manifest.status == "completed":
+            raise UserError(f"{run.reference} is complete; start a new run with `tenor train {run.config}`")
+        prepared = prepare(recorded_config(run, manifest), as_source(data), recorded_threads(manifest))
+        fingerprints = input_fingerprints(prepared)
+        if changed := changed_inputs(manifest, fingerprints):
+            what = " and ".join(changed)
+            raise UserError(
+                f"{run.reference} can't go on: {what} changed since it began; restore that, or start a new run"
+            )
+        for difference in (*changed_versions(manifest), *changed_device(manifest, prepared)):
+            console.print(f"{difference}: the run goes on, but not to the same bits", style="yellow", highlight=False)
+        update_manifest(run, status="running")
+        record_inputs(run, prepared, fingerprints)
+        remove_leftovers(run.path)
+        return _run(run, run.path.parent.parent, prepared, console, resume=True)
 
 
-def _as_source(data: LabelledText | SourceData | None) -> SourceData | None:
+def as_source(data: LabelledText | SourceData | None) -> SourceData | None:
+    """Rows handed over in Python, as a source; None where there are none."""
     if isinstance(data, LabelledText):
         return SourceData(data, Absent("the rows were given without a test split"))
     return data
 
 
-def _run(
-    run: RunDirectory, config: Config, root: Path, console: Console, given: SourceData | None, resume: bool
-) -> RunResult:
+def _run(run: RunDirectory, root: Path, prepared: Prepared, console: Console, resume: bool) -> RunResult:
+    config = prepared.config
     with reported(run, console) as rows, recorded_outcome(run, root, config) as outcome:
+        rows |= present_splits(prepared.splits)
         console.print(f"run {run.path}", highlight=False, soft_wrap=True)
         findings = RunFindings(run, config, console)
-        prepared = prepare(config, given)
-        rows |= present_splits(prepared.splits)
-        _trace_inputs(run, prepared, resume)
         show_overview(console, prepared)
         with _recorded(outcome, findings):
             times = [time.perf_counter()]
@@ -147,25 +179,6 @@ def _recorded(outcome: Outcome, findings: RunFindings) -> Iterator[None]:
         yield
     finally:
         outcome.findings = tuple(asdict(finding) for finding in findings.found)
-
-
-def _trace_inputs(run: RunDirectory, prepared: Prepared, resume: bool) -> None:
-    """Fingerprint data, weights and tokenizer; a resumed run must find them as they were."""
-    model = prepared.classifier.model
-    body = anatomy(model).body
-    weights = {name: parameter for name, parameter in model.named_parameters() if name in body}
-    fingerprints = {
-        "data": data_fingerprint(prepared.splits),
-        "encoder_weights": weights_digest(weights),
-        "tokenizer": tokenizer_digest(prepared.classifier.tokenizer),
-    }
-    before = read_manifest(run).fingerprints
-    known = {name: digest for name, digest in before.items() if isinstance(digest, str)}
-    changed = [name for name, digest in fingerprints.items() if known.get(name, digest) != digest]
-    if resume and changed:
-        what = " and ".join(changed)
-        raise UserError(f"{run.reference} can't go on: {what} changed since it began; restore that, or start a new run")
-    update_manifest(run, fingerprints=fingerprints, threads=prepared.plan.threads, timings=prepared.timings)
 
 
 def _finish(

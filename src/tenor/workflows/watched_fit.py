@@ -1,5 +1,6 @@
 """The loop with all who listen to it: recorder, progress line, watchdog."""
 
+import numpy as np
 from rich.console import Console
 
 from tenor.checks.finding import Finding
@@ -61,6 +62,8 @@ def watched_fit(
     watchdog = make_watchdog(prepared, task, findings, console)
     if checkpoint:
         console.print(f"going on from {checkpoint.path} (step {done:,} of {task.total_steps:,})", highlight=False)
+        for validation in read_state(checkpoint).validations:  # What was drawn after the checkpoint is drawn again.
+            _draw_confusion(recorder, validation, task.class_names)
     try:
         with progress_line(console, "step", task.total_steps, done) as line:
             return fit(task, accelerator, checkpoint, _listeners(recorder, line, console, task, watchdog))
@@ -112,10 +115,7 @@ def _listeners(
             loss=validation.loss,
         )
         watchdog.check_weights()
-        title = f"Validation after step {validation.step}"
-        recorder.figure(
-            "validation/confusion", validation.step, confusion_figure(metrics.confusion, task.class_names, title)
-        )
+        _draw_confusion(recorder, validation, task.class_names)
         console.print(
             f"epoch {validation.epoch:.2f}  validation accuracy {validation.accuracy:.2%}  "
             f"macro F1 {validation.macro_f1:.4f}  loss {validation.loss:.4f}",
@@ -123,6 +123,14 @@ def _listeners(
         )
 
     return Listeners(on_start=watchdog.watch, on_record=on_record, on_step=on_step, on_validation=on_validation)
+
+
+def _draw_confusion(recorder: Recorder, validation: Validation, class_names: tuple[str, ...]) -> None:
+    if not recorder.shows_pictures:
+        return
+    title = f"Validation after step {validation.step}"
+    figure = confusion_figure(np.array(validation.confusion), class_names, title)
+    recorder.figure("validation/confusion", validation.step, figure)
 
 
 def _detail(latest: dict[str, float]) -> str:
@@ -168,4 +176,5 @@ def newest_checkpoint(run: RunDirectory, console: Console) -> Checkpoint | None:
             console.print(
                 f"damaged checkpoint: {damage}; trying the one before it", style="red", soft_wrap=True, markup=False
             )
+    console.print("no whole checkpoint is there: starting over", style="red")
     return None

@@ -46,7 +46,7 @@ def _own_tokenizer(model: Any) -> Any:
     if not name:
         return None
     try:
-        return AutoTokenizer.from_pretrained(name, local_files_only=True)
+        return AutoTokenizer.from_pretrained(name, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError):  # What `transformers` raises where a folder holds none.
         return None
 

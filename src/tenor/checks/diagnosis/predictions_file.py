@@ -72,13 +72,20 @@ def _table(path: Path) -> pa.Table:
 
     try:
         if path.suffix.lower() == ".parquet":
-            return pyarrow.parquet.read_table(path)
-        delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-        options = pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
-        return pyarrow.csv.read_csv(path, parse_options=options)
+            table = pyarrow.parquet.read_table(path)
+        else:
+            delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+            options = pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
+            table = pyarrow.csv.read_csv(path, parse_options=options)
+        table.validate(full=True)
+        names = table.column_names  # Arrow decodes the names only now, and may find that they are no text.
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path}: is no {path.suffix[1:]} file that can be read ({reason}). Write it anew.") from error
+    repeated = next((name for name in names if names.count(name) > 1), None)
+    if repeated is not None:
+        raise UserError(f"{path}: {names.count(repeated)} columns are called {repeated!r}; rename all but one.")
+    return table
 
 
 def _values(table: pa.Table, name: str, path: Path) -> list[Any]:

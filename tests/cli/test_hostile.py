@@ -1,0 +1,264 @@
+"""Hostile and broken input: exit status 2, one message with file, place and mend, and nothing written."""
+
+import io
+import json
+import shutil
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from small_runs import write_config
+from tenor.cli.main import main
+
+Refused = Callable[..., str]
+
+
+@pytest.fixture
+def refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Refused:
+    """Runs `tenor …`, which must refuse, and gives back what it says."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> str:
+        before = contents(tmp_path)
+        status = main(arguments)
+        out, err = capsys.readouterr()
+        assert status == 2, err
+        assert out == ""
+        assert err.count("tenor: ") == 1, err
+        assert "Traceback" not in err
+        assert "\x1b" not in err
+        assert contents(tmp_path) == before, "something was written"
+        return err
+
+    return run
+
+
+def contents(folder: Path) -> dict[str, int]:
+    return {str(path.relative_to(folder)): path.lstat().st_size for path in folder.rglob("*")}
+
+
+# Configurations.
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "words"),
+    [
+        (b"name: &a x\nseed: 1\n", "line 1, column 7", "an anchor"),
+        (b"name: x\nseed: *a\n", "line 2", "alias"),
+        (b"base: &b {seed: 1}\n<<: *b\n", "line 1", "anchor"),
+        (b"<<: {seed: 1}\n", "line 1", "merge key"),
+        (b"name: !!python/object/apply:os.system [ls]\n", "line 1", "a tag"),
+        (b"%YAML 1.1\n---\nseed: 1\n", "line", "directive"),
+        (b"seed: 1\n---\nseed: 2\n", "line 2", "second document"),
+        (b"seed: " + b"9" * 4000 + b"\n", "line 1", "4000 characters"),
+        (b"training:\n  learning_rate: 1e999\n", "line 2", "no finite number"),
+        (b"training:\n  learning_rate: .nan\n", "line 2", "no finite number"),
+        (b"training:\n  epochs: 1e9\n", "line 2", "training.epochs"),
+        (b"training:\n  batch_size: 99999999999999999999999\n", "line 2", "training.batch_size"),
+        (b"training:\n  epochs: three\n", "line 2", "training.epochs"),
+        (b"training: 3\n", "line 1", "training"),
+        (b"seed: true\n", "line 1", "seed"),
+        (b"trainig:\n  epochs: 3\n", "line 1", "did you mean training?"),
+        (b"seed: 1\nseed: 2\n", "line 2", "twice"),
+        (b"[" * 500, "line 1", ""),
+        (b"a: " + b"{a: " * 500, "line 1", ""),
+        (b"name: ../../outside\n", "line 1", "name"),
+        (b"name: a\x00b\n", "", ""),
+        (b"name: caf\xe9\n", "line 1, column 10", "not UTF-8"),
+        (b"# " + b"x" * 1_100_000, "", "more than 1,000,000 bytes"),
+    ],
+    ids=lambda value: value[:24].decode("latin-1") if isinstance(value, bytes) else "",
+)
+def test_a_hostile_configuration(text: bytes, place: str, words: str, refused: Refused, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_bytes(text)
+    told = refused("train", "mine.yaml")
+    assert "mine.yaml" in told
+    assert place in told
+    assert words in told
+
+
+# Data.
+
+
+def rows(text: object = "a fine film", label: object = "good") -> dict[str, list[object]]:
+    return {"review": [text, "dull"] * 30, "verdict": [label, "bad"] * 30}
+
+
+def parquet(path: Path, columns: dict[str, Any]) -> None:
+    pq.write_table(pa.table(columns), path)
+
+
+def as_bytes(columns: dict[str, Any]) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(pa.table(columns), sink)
+    return sink.getvalue()
+
+
+HEADER = b"review,verdict\n"
+ROW = b"a fine film,good\n"
+
+DATA: dict[str, tuple[str, bytes, tuple[str, ...]]] = {
+    "NUL bytes": ("train.csv", HEADER + ROW + b"a\x00b,bad\n", ("line 3", "NUL")),
+    "two encodings": (
+        "train.csv",
+        HEADER + "caf\u00e9,good\n".encode() + "caf\u00e9,bad\n".encode("latin-1"),
+        ("line 3", "0xE9", "iconv"),
+    ),
+    "UTF-16": ("train.csv", "review,verdict\n".encode("utf-16"), ("UTF-16", "iconv")),
+    "a field of 11 MB": ("train.csv", HEADER + ROW + b"x" * 11_000_000 + b",bad\n", ("row 2", "11,000,000 characters")),
+    "a label of 1 MB": ("train.csv", HEADER + b"a film," + b"g" * 1_000_000 + b"\n", ("row 1", "1,000,000 characters")),
+    "a quote that is never closed": ("train.csv", HEADER + b'"a film,good\n' + ROW * 5, ("line", "quote")),
+    "more fields than the header": ("train.csv", HEADER + ROW + b"a, b, c,good\n", ("row 2", "4 fields")),
+    "a label that commands a terminal": ("train.csv", HEADER + ROW + b"dull,\x1b]0;owned\x07\n", ("control", "class")),
+    "a JSON value that never ends": ("train.jsonl", b'{"review": ' + b"[" * 100_000, ("line 1", "JSON")),
+    "half a surrogate": ("train.jsonl", b'{"review": "\\ud800", "verdict": "good"}\n', ("line 1", "surrogate")),
+    "an array of objects": ("train.json", b'[{"review": "a", "verdict": "b"}]', ("line 1", "list")),
+    "Parquet cut off": ("train.parquet", as_bytes(rows())[:-30], ("Parquet", "write it again")),
+    "Parquet of another kind": ("train.parquet", b"PAR1" + b"\xff" * 40 + b"PAR1", ("Parquet", "write it again")),
+    "Parquet with numbers for texts": (
+        "train.parquet",
+        as_bytes(rows(text=None) | {"review": [1.5] * 60}),
+        ("'review'",),
+    ),
+    "Parquet with lists for labels": ("train.parquet", as_bytes(rows() | {"verdict": [[1]] * 60}), ("'verdict'",)),
+    "Parquet with a missing column": ("train.parquet", as_bytes({"review": ["a"]}), ("'verdict'", "data.label_column")),
+}
+
+
+@pytest.mark.parametrize("case", DATA)
+def test_hostile_data(case: str, refused: Refused, small_model: Path, tmp_path: Path) -> None:
+    name, content, words = DATA[case]
+    config = write_config(tmp_path, small_model)
+    (tmp_path / name).write_bytes(content)
+    told = refused("train", str(config), f"data.path={tmp_path / name}")
+    assert len(told) < 2_000, "the message holds the field itself"
+    for word in (name, *words):
+        assert word in told
+
+
+@pytest.mark.slow
+def test_a_field_of_100_mb(refused: Refused, small_model: Path, tmp_path: Path) -> None:
+    config = write_config(tmp_path, small_model)
+    (tmp_path / "train.csv").write_bytes(HEADER + ROW + b"x" * 100_000_000 + b",bad\n")
+    told = refused("train", str(config))
+    assert "row 2" in told
+    assert "100,000,000 characters" in told
+
+
+def test_an_archive_that_is_not_the_official_one(refused: Refused, small_model: Path, tmp_path: Path) -> None:
+    """Whatever it holds: its digest is looked at before its content."""
+    config = write_config(tmp_path, small_model)
+    with tarfile.open(tmp_path / "aclImdb_v1.tar.gz", "w:gz") as tar:
+        info = tarfile.TarInfo("../../outside.txt")
+        info.size = 3
+        tar.addfile(info, io.BytesIO(b"out"))
+    columns = ("data.text_column=text", "data.label_column=label")
+    told = refused("train", str(config), "data.source=imdb", "data.path=aclImdb_v1.tar.gz", *columns)
+    assert "aclImdb_v1.tar.gz" in told
+    assert "download it again" in told
+
+
+# Model folders.
+
+
+def change(folder: Path, file: str, **keys: object) -> None:
+    content = json.loads((folder / file).read_text())
+    (folder / file).write_text(json.dumps(content | keys))
+
+
+def tensors(folder: Path, edit: Callable[[dict[str, np.ndarray]], object]) -> None:
+    held = {name: np.array(tensor) for name, tensor in load_file(folder / "model.safetensors").items()}
+    edit(held)
+    save_file(held, folder / "model.safetensors")
+
+
+FIRST = "transformer.layer.0.ffn.lin1.weight"
+Spoil = Callable[[Path], object]
+FOLDERS: dict[str, tuple[Spoil, tuple[str, ...]]] = {
+    "code of a configuration": (
+        lambda folder: change(folder, "config.json", auto_map={"AutoConfig": "trap.Trap"}),
+        ("config.json", "auto_map", "Remove the key"),
+    ),
+    "code of a tokenizer": (
+        lambda folder: change(folder, "tokenizer_config.json", auto_map={"AutoTokenizer": ["trap.Trap", None]}),
+        ("tokenizer_config.json", "auto_map", "Remove the key"),
+    ),
+    "code of a part": (
+        lambda folder: change(folder, "config.json", part={"auto_map": {"AutoModel": "trap.Trap"}}),
+        ("config.json", "part.auto_map"),
+    ),
+    "attention of a hub": (
+        lambda folder: change(folder, "config.json", attn_implementation="someone/kernel"),
+        ("config.json", "attn_implementation", "eager, sdpa"),
+    ),
+    "attention of a hub, hidden": (
+        lambda folder: change(folder, "config.json", _attn_implementation_internal="flash_attention_2"),
+        ("config.json", "_attn_implementation_internal", "eager, sdpa"),
+    ),
+    "kernels of a quantizer": (
+        lambda folder: change(folder, "config.json", quantization_config={"quant_method": "mxfp4"}),
+        ("config.json", "quantization_config"),
+    ),
+    "an adapter": (
+        lambda folder: (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "someone/model"}'),
+        ("adapter_config.json", "merge it"),
+    ),
+    "a billion layers": (lambda folder: change(folder, "config.json", n_layers=10**9), ("config.json", "n_layers")),
+    "a width beyond the weights": (lambda folder: change(folder, "config.json", dim=10**9), ("config.json", "dim")),
+    "a word for a number": (lambda folder: change(folder, "config.json", n_heads="four"), ("model.name",)),
+    "an unknown activation": (lambda folder: change(folder, "config.json", activation="os.system"), ("model.name",)),
+    "a missing tensor": (
+        lambda folder: tensors(folder, lambda held: held.pop(FIRST)),
+        ("model", "1 are missing", FIRST, "same model"),
+    ),
+    "a tensor of another shape": (
+        lambda folder: tensors(folder, lambda held: held.update({FIRST: held[FIRST][:7]})),
+        ("model", "1 have another shape", FIRST, "(7, 32) in the file, (64, 32) in the model"),
+    ),
+    "a layer that has no place": (lambda folder: change(folder, "config.json", n_layers=1), ("16 have no place",)),
+    "weights as a pickle alone": (
+        lambda folder: (folder / "model.safetensors").rename(folder / "pytorch_model.bin"),
+        ("model.safetensors",),
+    ),
+    "weights cut off": (
+        lambda folder: (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:999]),
+        ("model.name",),
+    ),
+    "weights with a lying header": (
+        lambda folder: (folder / "model.safetensors").write_bytes(b"\xff" * 8 + b" " * 100_000),
+        ("model.name",),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FOLDERS)
+def test_a_hostile_model_folder(case: str, refused: Refused, small_model: Path, tmp_path: Path) -> None:
+    spoil, words = FOLDERS[case]
+    folder = Path(shutil.copytree(small_model, tmp_path / "mine"))
+    (folder / "trap.py").write_text(f"open({str(tmp_path / 'sprung')!r}, 'w')")
+    config = write_config(tmp_path, small_model)
+    spoil(folder)
+    told = refused("train", str(config), f"model.name={folder}")
+    for word in (str(folder), *words):
+        assert word in told
+
+
+# What Tenor wrote itself, and someone changed.
+
+
+def test_a_summary_that_is_none_is_refused_before_anything_is_trained(
+    refused: Refused, small_model: Path, tmp_path: Path
+) -> None:
+    config = write_config(tmp_path, small_model)
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "experiments_summary.json").write_text('[{"run_id": 3}]')
+    told = refused("train", str(config))
+    assert "experiments_summary.json" in told
+    assert "row 1" in told

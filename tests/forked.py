@@ -1,0 +1,162 @@
+"""`tenor` commands in processes of their own that can be killed at a chosen point, without their seconds of imports.
+
+A warmed process forks a child for each command. The child is a process like any other: SIGKILL takes all that it holds
+in memory, and what it wrote stays as it was at that moment. Faults are put in from here; Tenor knows nothing of them.
+"""
+
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import traceback
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Get a signal at one call of one function."""
+
+    function: str
+    """Where it is looked up, such as `tenor.training.loop.measure`."""
+    call: int = 1
+    """Which call, from 1, among those whose arguments name `about`."""
+    when: str = "before"
+    """`before` or `after` the call; `half`: after it, with the file that it wrote, its second argument, cut in two."""
+    about: str = ""
+    number: int = signal.SIGKILL
+
+
+@dataclass(frozen=True)
+class Ended:
+    status: int
+    """Exit status, or minus the number of the signal that ended the process."""
+    output: str
+    """Stdout and stderr."""
+
+
+class Commands:
+    """The warmed process, as tests see it."""
+
+    def __init__(self) -> None:
+        folder = Path(__file__).parent
+        paths = [str(folder), *(path for path in sys.path if path)]
+        one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+        self._process = subprocess.Popen(
+            [sys.executable, str(Path(__file__))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **one, "PYTHONPATH": os.pathsep.join(paths)},
+        )
+
+    def run(self, cwd: Path, *arguments: str, fault: Fault | None = None) -> Ended:
+        """`tenor ARGUMENTS` in the folder `cwd`."""
+        output = cwd / "output.txt"
+        request = {"cwd": str(cwd), "arguments": arguments, "output": str(output), "fault": fault and asdict(fault)}
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        status = int(self._process.stdout.readline())
+        return Ended(status, output.read_text(encoding="utf-8"))
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(timeout=60)
+
+
+def warm(folder: Path) -> None:
+    """Load all that a run needs, by running one; no thread is left behind, so that forking is safe."""
+    import threading
+
+    from tqdm import tqdm
+
+    from small_models import save_small_model
+    from small_runs import small_run
+
+    tqdm.monitor_interval = 0  # Else its progress bars keep a thread.
+    small_run(folder, save_small_model("distilbert", folder / "model"), "training.trackers=[tensorboard]")
+    assert threading.active_count() == 1, threading.enumerate()
+
+
+def fork(cwd: Path, arguments: list[str], output: Path, fault: Fault | None = None) -> int:
+    """Start `tenor ARGUMENTS` as a child of this process and return its number."""
+    child = os.fork()
+    if child:
+        return child
+    status = 70  # What is not caught below is a defect.
+    try:
+        os.chdir(cwd)
+        written = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        for descriptor in (1, 2):
+            os.dup2(written, descriptor)
+        sys.argv = ["tenor", *arguments]
+        if fault is not None:
+            put_in(fault)
+        from tenor.cli.main import main
+
+        status = main(arguments)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def put_in(fault: Fault) -> None:
+    """Wrap the fault's function for the rest of this process."""
+    owner, name = _owner(fault.function)
+    real, seen = getattr(owner, name), 0
+
+    def faulty(*arguments: Any, **options: Any) -> Any:
+        nonlocal seen
+        seen += fault.about in f"{arguments} {options}"
+        if seen != fault.call:
+            return real(*arguments, **options)
+        seen += 1  # Only once: a handler may go on.
+        if fault.when == "before":
+            os.kill(os.getpid(), fault.number)
+        result = real(*arguments, **options)
+        if fault.when == "half":
+            os.truncate(arguments[1], os.path.getsize(arguments[1]) // 2)
+        if fault.when != "before":
+            os.kill(os.getpid(), fault.number)
+        return result
+
+    setattr(owner, name, faulty)
+
+
+def _owner(function: str) -> tuple[Any, str]:
+    """The module or class that holds the function, and the name that it has there."""
+    *path, name = function.split(".")
+    for length in range(len(path), 0, -1):
+        try:
+            owner = importlib.import_module(".".join(path[:length]))
+        except ModuleNotFoundError:
+            continue
+        for part in path[length:]:
+            owner = getattr(owner, part)
+        return owner, name
+    raise AssertionError(f"no {function}")
+
+
+def _serve() -> None:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        warm(Path(folder))
+    for line in sys.stdin:
+        request = json.loads(line)
+        fault = Fault(**request["fault"]) if request["fault"] else None
+        child = fork(Path(request["cwd"]), request["arguments"], Path(request["output"]), fault)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+
+
+if __name__ == "__main__":
+    _serve()

@@ -1,0 +1,75 @@
+"""Class names that are markup to someone (HTML, the terminal, TeX) are shown as the text that they are."""
+
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from small_models import BAD, GOOD
+from small_runs import quiet, small_config
+from tenor.data.sources.tabular import read_table
+from tenor.errors import UserError
+from tenor.evaluation.evaluate import SplitResult
+from tenor.evaluation.plots import confusion_figure
+from tenor.workflows.train import train
+
+NAMES = ("<script>alert(1)</script>", "[bold red]x[/bold red] $\\frac{1}{")
+
+
+class Text(HTMLParser):
+    """What a page shows, and what it would run."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.shown, self.scripts, self._inside = "", "", ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attributes: object) -> None:
+        self._inside = tag
+
+    def handle_data(self, data: str) -> None:
+        if self._inside == "script":
+            self.scripts += data
+        else:
+            self.shown += data
+
+
+def write_markup(path: Path, count: int, start: int = 0) -> None:
+    lines = ["review\tverdict"]
+    for number in range(start, start + count):
+        words = GOOD if number % 2 else BAD
+        lines.append(f"film {number} was {words[number % 4]} <b>and</b> [i]scene[/i] $x\t{NAMES[number % 2]}")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def test_a_run_shows_class_names_as_text(small_model: Path, tmp_path: Path) -> None:
+    config = small_config(
+        tmp_path, small_model, "training.epochs=1", "training.trackers=[tensorboard]",
+        f"data.path={tmp_path / 'train.tsv'}", f"data.test_path={tmp_path / 'test.tsv'}",
+    )  # fmt: skip
+    write_markup(tmp_path / "train.tsv", 60)
+    write_markup(tmp_path / "test.tsv", 20, start=100)
+    console = quiet()
+    result = train(config, tmp_path / "runs", console)
+    assert isinstance(result.results["test"], SplitResult)
+    told = console.file.getvalue()  # type: ignore[attr-defined]
+    assert NAMES[0] in told
+    assert NAMES[1][:20] in told
+    page = Text(result.run.report.read_text(encoding="utf-8"))
+    assert NAMES[0] in page.shown
+    assert NAMES[1] in page.shown
+    assert "alert(1)" not in page.scripts
+
+
+@pytest.mark.parametrize("name", [*NAMES, "$", "$$", "\\", "{}", "%s", "_", "^", "a\u200db"])
+def test_a_figure_draws_any_name(name: str) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    FigureCanvasAgg(confusion_figure([[3, 1], [0, 2]], (name, "other"), "Title")).draw()
+
+
+@pytest.mark.parametrize("name", ["a\x1b[31mb", "a\x07", "a\u202eb", "a\nb", "a\u2028b", "\ufeffa"])
+def test_a_name_that_is_a_command_is_refused(name: str, tmp_path: Path) -> None:
+    (tmp_path / "rows.tsv").write_text(f'text\tlabel\na film\t"{name}"\nother\tgood\n', encoding="utf-8")
+    with pytest.raises(UserError, match="control character"):
+        read_table(tmp_path / "rows.tsv")
