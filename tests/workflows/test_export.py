@@ -17,7 +17,7 @@ from tenor.data.tokenization import Truncation, tokenize
 from tenor.errors import UserError
 from tenor.runs.directory import RunDirectory
 from tenor.runs.files import sha256_file
-from tenor.workflows.export_model import read_model_notes
+from tenor.model.notes import read_model_notes
 from tenor.workflows.train import RunResult
 
 OTHER_PROCESS = """

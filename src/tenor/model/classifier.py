@@ -97,6 +97,15 @@ def locate(name: str) -> str:
     return str(Path(name).resolve()) if Path(name).is_dir() else name
 
 
+def position_count(config: Any) -> int | None:
+    """Tokens per text that a `transformers` configuration has positions for; None: as many as one likes."""
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions is None or positions <= 0:
+        return None
+    # RoBERTa and its kin number positions from the padding id onwards, so that many are never used.
+    return positions - (config.pad_token_id + 1 if "roberta" in config.model_type else 0)
+
+
 def set_dropout(config: Any, settings: Model, device: str) -> float:
     """Write the dropout asked for into a `transformers` configuration; returns that on attention probabilities."""
     attention_key = next((key for key in ATTENTION_DROPOUT_KEYS if hasattr(config, key)), None)
