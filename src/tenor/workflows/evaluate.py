@@ -19,9 +19,9 @@ from tenor.evaluation.evaluate import Baselines, SplitResult, evaluation_json
 from tenor.inference.logits import predict
 from tenor.measures.text_baseline import TextBaseline
 from tenor.model.classifier import load_saved_classifier
+from tenor.model.notes import read_model_notes
 from tenor.runs.directory import DEFAULT_ROOT, RunDirectory, find_run
 from tenor.training.progress import progress_line
-from tenor.model.notes import read_model_notes
 from tenor.workflows.measure import BaselineModels, measure_split
 from tenor.workflows.prepare import device_plan
 
