@@ -6,11 +6,12 @@ weighted mean of W_v h is W_v times the weighted mean of h (b_k shifts all score
 layer is then nearly free, a sixth of the work of a model with six. The logits change by rounding only.
 """
 
-from copy import copy
 from typing import Any
 
 import torch
 from torch import nn
+
+from tenor.inference.shared_modules import with_children
 
 BERT_KIN = (
     "BertForSequenceClassification",
@@ -19,8 +20,6 @@ BERT_KIN = (
     "ElectraForSequenceClassification",
 )
 DISTILBERT = "DistilBertForSequenceClassification"
-TOLERANCE = 1e-5
-"""Relative to the largest logit: what float32 loses over one layer."""
 
 
 class FirstTokenLayer(nn.Module):
@@ -63,43 +62,16 @@ class FirstTokenLayer(nn.Module):
         return mean.reshape(rows, 1, width) + self.value.bias
 
 
-def first_token_model(model: Any) -> Any:
+def with_first_token_layer(model: Any) -> Any:
     """A model that shares the weights of `model` and computes the last layer for the first token alone.
 
-    `model` itself comes back where its head is not known to read the first token only, or where the shorter way does
-    not give the same logits. It must be in evaluation mode.
+    `model` itself comes back where its head is not known to read the first token only.
     """
     kind = type(model).__name__
     if kind not in (*BERT_KIN, DISTILBERT) or getattr(model.config, "is_decoder", False):
         return model
-    shorter = _with_last_layer(model, kind)
-    return shorter if _agree(model, shorter) else model
-
-
-def _with_last_layer(model: Any, kind: str) -> Any:
-    """Copies of the modules on the way to the last layer; everything else is shared."""
     holder = "transformer" if kind == DISTILBERT else "encoder"
-    shorter, base = _shallow(model), _shallow(model.base_model)
-    encoder = _shallow(getattr(base, holder))
-    encoder.layer = nn.ModuleList([*list(encoder.layer)[:-1], FirstTokenLayer(encoder.layer[-1], kind)])
-    setattr(base, holder, encoder)
-    setattr(shorter, model.base_model_prefix, base)
-    return shorter.eval()
-
-
-def _shallow(module: Any) -> Any:
-    copied = copy(module)
-    copied._modules = dict(module._modules)
-    return copied
-
-
-def _agree(model: Any, shorter: Any) -> bool:
-    """Whether two rows of arbitrary tokens, one of them padded, get the same logits from both."""
-    ids = torch.arange(16).remainder(model.get_input_embeddings().num_embeddings).view(2, 8)
-    mask = torch.ones_like(ids)
-    mask[1, 5:] = 0
-    device = next(model.parameters()).device
-    inputs = {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
-    with torch.inference_mode():
-        expected, found = model(**inputs).logits, shorter(**inputs).logits
-    return bool((found - expected).abs().max() <= TOLERANCE * max(1.0, float(expected.abs().max())))
+    encoder = getattr(model.base_model, holder)
+    layers = nn.ModuleList([*list(encoder.layer)[:-1], FirstTokenLayer(encoder.layer[-1], kind)])
+    base = with_children(model.base_model, {holder: with_children(encoder, {"layer": layers})})
+    return with_children(model, {model.base_model_prefix: base})

@@ -17,7 +17,7 @@ from torch import nn
 
 from tenor.errors import TenorError
 from tenor.inference.engines import require_onnx
-from tenor.inference.first_token import first_token_model
+from tenor.inference.fast_model import fast_model
 from tenor.model.classifier import quiet_transformers
 from tenor.runs.cache import cache_folder
 from tenor.runs.files import atomic_path
@@ -57,7 +57,7 @@ def write_onnx(model: Any, path: Path, token_types: bool = False) -> int:
     mask = torch.ones_like(ids)
     mask[1, 5:] = 0
     example = (ids, mask, torch.zeros_like(ids))[: len(names)]
-    wrapped = _Logits(first_token_model(model.eval().to("cpu")), names).eval()
+    wrapped = _Logits(fast_model(model.eval().to("cpu"), pack=False), names).eval()
     try:
         with _quiet(), torch.no_grad():
             torch.onnx.export(
