@@ -13,6 +13,7 @@ _LAZY = {
     "train": "tenor.workflows.train",
     "resume": "tenor.workflows.train",
     "evaluate": "tenor.workflows.evaluate",
+    "Predictor": "tenor.inference.predictor",
 }
 
 __all__ = ["__version__", *_LAZY]

@@ -5,10 +5,10 @@ import sys
 from collections.abc import Sequence
 
 import tenor
-from tenor.cli import check, configs, diagnose, evaluate, experiments, rule, runs, train
+from tenor.cli import check, configs, diagnose, evaluate, experiments, export, predict, rule, runs, train
 from tenor.errors import TenorError
 
-COMMANDS = (train, check, evaluate, diagnose, experiments, runs, configs, rule)
+COMMANDS = (train, check, evaluate, predict, export, diagnose, experiments, runs, configs, rule)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

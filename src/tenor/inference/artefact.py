@@ -1,4 +1,4 @@
-"""`export.json`: what an exported ONNX model needs to be used as it was trained, and how it was checked."""
+"""`export.json`: what an exported model needs to be used as it was trained, and how it was checked."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Artefact:
-    """An ONNX file and what belongs to it."""
+    """A file of weights and what belongs to it."""
 
     file: str
     """Its name in the folder."""
@@ -28,7 +28,6 @@ class Artefact:
     """The run, folder or id that was exported."""
     source_sha256: str
     """Of its weights."""
-    opset: int
 
 
 def write_artefact(folder: Path, artefact: Artefact, checked: dict[str, Any]) -> None:
@@ -37,7 +36,7 @@ def write_artefact(folder: Path, artefact: Artefact, checked: dict[str, Any]) ->
 
 
 def read_artefact(folder: Path) -> Artefact:
-    """Read `export.json` and verify the ONNX file.
+    """Read `export.json` and verify the file of weights.
 
     Raises:
         UserError: not as `tenor export` writes it, or a file that changed since.

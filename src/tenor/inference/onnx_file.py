@@ -39,8 +39,8 @@ class _Logits(nn.Module):
         return self.model(**dict(zip(self.names, inputs, strict=True))).logits
 
 
-def write_onnx(model: Any, path: Path, token_types: bool = False) -> int:
-    """Write a classifier as one ONNX file with inputs `input_ids` and `attention_mask`; returns its opset.
+def write_onnx(model: Any, path: Path, token_types: bool = False) -> None:
+    """Write a classifier as one ONNX file with inputs `input_ids` and `attention_mask`.
 
     Rows and length are free. The last layer is computed for the first token alone where that gives the same logits.
 
@@ -49,8 +49,6 @@ def write_onnx(model: Any, path: Path, token_types: bool = False) -> int:
         TenorError: PyTorch's exporter can't follow this kind of model.
     """
     require_onnx()
-    import onnx
-
     names = ("input_ids", "attention_mask", *(("token_type_ids",) if token_types else ()))
     ids = torch.arange(EXAMPLE_SHAPE[0] * EXAMPLE_SHAPE[1]).view(EXAMPLE_SHAPE)
     ids = ids.remainder(model.get_input_embeddings().num_embeddings)
@@ -76,7 +74,6 @@ def write_onnx(model: Any, path: Path, token_types: bool = False) -> int:
             f"PyTorch's exporter can't follow {type(model).__name__}: {str(error).strip().splitlines()[0]}; "
             "predict with --engine torch, or export as safetensors"
         ) from error
-    return next(one.version for one in onnx.load(str(path), load_external_data=False).opset_import if not one.domain)
 
 
 def quantize_onnx(path: Path, target: Path) -> None:

@@ -113,11 +113,15 @@ class Predictor:
         """
         if isinstance(texts, str):
             raise UserError('texts is one string, expected a list of them: predict(["…"])')
-        chunks = (texts[start : start + CHUNK_TEXTS] for start in range(0, len(texts), CHUNK_TEXTS))
         predictions: list[Prediction] = []
-        for _, scores in self.stream(((chunk, chunk) for chunk in chunks), long_text, refuse_faults=True):
+        for _, scores in self.stream(_chunks(texts), long_text, refuse_faults=True):
             predictions += _predictions(scores, self.labels)
         return predictions
+
+    def probabilities(self, texts: Sequence[str], long_text: LongText = "truncate") -> np.ndarray:
+        """The same as an array, float64, shape (texts, K)."""
+        found = [scores.probabilities for _, scores in self.stream(_chunks(texts), long_text, refuse_faults=True)]
+        return np.concatenate([np.empty((0, len(self.labels))), *found])
 
     def stream(
         self,
@@ -142,7 +146,7 @@ class Predictor:
             tokens = token_rows(texts, self.source.tokenizer, self.framing, self.source.truncation, long_text)
             if refuse_faults and tokens.faults:
                 position, fault = next(iter(tokens.faults.items()))
-                raise TextError(f"text {before + position} (counted from 0) {fault}", before + position)
+                raise TextError(f"texts[{before + position}] {fault}", before + position)
             yield chunk, tokens
             before += len(texts)
 
@@ -175,6 +179,10 @@ class Share:
         reached = self.texts * self.done // self.rows
         self.advance(reached - self.told)
         self.told = reached
+
+
+def _chunks(texts: Sequence[str]) -> Iterator[tuple[None, Sequence[str]]]:
+    return ((None, texts[start : start + CHUNK_TEXTS]) for start in range(0, len(texts), CHUNK_TEXTS))
 
 
 def _predictions(scores: Scores, labels: tuple[str, ...]) -> Iterator[Prediction]:

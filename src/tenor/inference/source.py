@@ -46,10 +46,10 @@ def load_source(reference: str | Path, root: Path) -> Source:
         UserError: none of these, no trained head, or scores that are no probabilities.
     """
     path = Path(reference)
-    if (path / EXPORT_NOTES).is_file():
-        return _artefact(path)
     if (path / NOTES).is_file():
         return _own(path, str(reference))
+    if (path / EXPORT_NOTES).is_file():
+        return _artefact(path)
     if (path / "config.json").is_file():
         return _foreign(str(reference))
     try:
