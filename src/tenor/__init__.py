@@ -14,6 +14,7 @@ _LAZY = {
     "resume": "tenor.workflows.train",
     "repeat": "tenor.workflows.repeat",
     "evaluate": "tenor.workflows.evaluate",
+    "Predictor": "tenor.inference.predictor",
 }
 
 __all__ = ["__version__", *_LAZY]

@@ -36,6 +36,14 @@ class UserError(TenorError):
     exit_code = 2
 
 
+class TextError(UserError):
+    """A text that can't be predicted; `position` is its place among those given, counted from 0."""
+
+    def __init__(self, message: str, position: int) -> None:
+        super().__init__(message)
+        self.position = position
+
+
 class RefusedError(TenorError):
     """A check refused to start, or stopped, a run: exit status 3."""
 

@@ -13,13 +13,13 @@ from tenor.data.sources import read_source
 from tenor.errors import UserError
 from tenor.evaluation.predictions import read_predictions, write_predictions
 from tenor.measures.calibration import choose_temperature, log_probabilities, negative_log_likelihood, with_temperature
+from tenor.model.notes import read_model_notes, update_model_notes
 from tenor.runs.directory import RunDirectory
 from tenor.runs.files import digest_folder, read_json, sha256_file, write_json
 from tenor.runs.manifest import read_manifest
 from tenor.runs.summary import read_summary
 from tenor.workflows.calibrate import Calibrated, calibrate, fold
 from tenor.workflows.evaluate import abstention_record, evaluate, evaluation_record
-from tenor.workflows.export_model import read_model_notes, update_model_notes
 from tenor.workflows.show_numbers import calibration_record, show_abstention, show_calibration
 from tenor.workflows.thresholds import choose_threshold
 from tenor.workflows.train import RunResult

@@ -15,9 +15,9 @@ from small_runs import small_run
 from tenor.data.sources import read_source
 from tenor.data.tokenization import Truncation, tokenize
 from tenor.errors import UserError
+from tenor.model.notes import read_model_notes
 from tenor.runs.directory import RunDirectory
 from tenor.runs.files import sha256_file
-from tenor.workflows.export_model import read_model_notes
 from tenor.workflows.train import RunResult
 
 OTHER_PROCESS = """

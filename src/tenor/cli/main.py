@@ -14,6 +14,8 @@ from tenor.cli import (
     diagnose,
     evaluate,
     experiments,
+    export,
+    predict,
     report,
     rule,
     runs,
@@ -21,7 +23,10 @@ from tenor.cli import (
 )
 from tenor.errors import TenorError, system_refusal
 
-COMMANDS = (train, check, audit, evaluate, calibrate, compare, report, diagnose, experiments, runs, configs, rule)
+COMMANDS = (
+    *(train, check, audit, evaluate, calibrate, compare, report, predict, export),
+    *(diagnose, experiments, runs, configs, rule),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -105,3 +105,26 @@ def sequential_batches(lengths: np.ndarray, token_budget: int) -> list[np.ndarra
     Longest first, so that memory is at its peak at once and an estimate of the time left errs on the high side.
     """
     return micro_batches(np.arange(len(lengths)), lengths, token_budget)[::-1]
+
+
+def least_padding(lengths: np.ndarray, token_budget: int, pass_cost: int) -> list[np.ndarray]:
+    """All rows, longest first, in parts of at most `token_budget` padded tokens, cut where the work is least.
+
+    Work is padded tokens and, for every part, `pass_cost`: what a forward pass costs beside its tokens, in tokens.
+    Found by dynamic programming over the rows in order of length, so that few rows are padded little too.
+    """
+    order = np.argsort(lengths, kind="stable")
+    ordered = lengths[order]
+    work = np.zeros(len(order) + 1)
+    starts = np.zeros(len(order) + 1, dtype=np.int64)
+    for end in range(1, len(order) + 1):
+        longest = int(ordered[end - 1])
+        first = max(0, end - max(1, token_budget // max(1, longest)))
+        options = work[first:end] + (end - np.arange(first, end)) * longest + pass_cost
+        starts[end] = first + options.argmin()
+        work[end] = options.min()
+    parts, end = [], len(order)
+    while end > 0:
+        parts.append(order[starts[end] : end])
+        end = int(starts[end])
+    return parts

@@ -106,29 +106,38 @@ def tokenizer_digest(tokenizer: Any) -> str:
 
 def _encode(rows: LabelledText, tokenizer: Any, truncation: Truncation) -> Iterator[tuple[list[np.ndarray], list[int]]]:
     """Per chunk of rows: the kept ids of each, and the length of each before truncation."""
-    before, after = _special_tokens_around(tokenizer)
-    if truncation.max_length <= before + after:
-        raise UserError(
-            f"data.max_length={truncation.max_length} leaves no room beside {before + after} special tokens"
-        )
+    around = special_tokens_around(tokenizer)
+    refuse_no_room(truncation, around)
     for start in range(0, len(rows), ROWS_PER_CHUNK):
-        texts = rows.table["text"].slice(start, ROWS_PER_CHUNK).to_pylist()
-        # Explicitly without truncation: a tokenizer's file may carry one of its own.
-        encoded = tokenizer(texts, truncation=False, padding=False, return_attention_mask=False, verbose=False)
-        kept, full = [], []
-        for ids in encoded["input_ids"]:
-            ids = np.asarray(ids, dtype=np.int32)
-            content = truncation.keep(ids[before : len(ids) - after], before + after)
-            kept.append(np.concatenate([ids[:before], content, ids[len(ids) - after :]]))
-            full.append(len(ids))
-        yield kept, full
+        ids = whole_ids(rows.table["text"].slice(start, ROWS_PER_CHUNK).to_pylist(), tokenizer)
+        yield [cut(row, truncation, around) for row in ids], [len(row) for row in ids]
 
 
-def _special_tokens_around(tokenizer: Any) -> tuple[int, int]:
+def whole_ids(texts: list[str], tokenizer: Any) -> list[np.ndarray]:
+    """The ids of whole texts, special tokens included, int32."""
+    # Explicitly without truncation: a tokenizer's file may carry one of its own.
+    encoded = tokenizer(texts, truncation=False, padding=False, return_attention_mask=False, verbose=False)
+    return [np.asarray(ids, dtype=np.int32) for ids in encoded["input_ids"]]
+
+
+def cut(ids: np.ndarray, truncation: Truncation, around: tuple[int, int]) -> np.ndarray:
+    """The kept ids of a text, the special tokens `around` it included."""
+    before, after = around
+    content = truncation.keep(ids[before : len(ids) - after], before + after)
+    return np.concatenate([ids[:before], content, ids[len(ids) - after :]])
+
+
+def special_tokens_around(tokenizer: Any) -> tuple[int, int]:
     """How many special tokens stand before and after a text."""
     mask = tokenizer("a", truncation=False, return_special_tokens_mask=True)["special_tokens_mask"]
     content = [position for position, special in enumerate(mask) if not special]
     return content[0], len(mask) - 1 - content[-1]
+
+
+def refuse_no_room(truncation: Truncation, around: tuple[int, int]) -> None:
+    """Raises UserError where the special tokens alone fill a row."""
+    if truncation.max_length <= sum(around):
+        raise UserError(f"data.max_length={truncation.max_length} leaves no room beside {sum(around)} special tokens")
 
 
 def _write(path: Path, chunks: Iterator[tuple[list[np.ndarray], list[int]]]) -> None:

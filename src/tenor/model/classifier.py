@@ -66,32 +66,57 @@ def load_saved_classifier(folder: Path) -> tuple[Any, Any]:
     Raises:
         UserError: tensors that are missing, superfluous or of another shape.
     """
+    model, tokenizer, loading = _load_whole(str(folder), local=True)
+    wrong = {kind: sorted(loading[kind]) for kind in ("missing_keys", "unexpected_keys") if loading[kind]}
+    if wrong:
+        raise UserError(f"{folder}: the weights don't fit the model: {wrong}; restore the folder or train again")
+    return model, tokenizer
+
+
+def load_trained_classifier(name: str) -> tuple[Any, Any]:
+    """Model and tokenizer of any `transformers` sequence classifier: a folder or an id of the hub.
+
+    In float32 and in evaluation mode. Tensors that the model has no place for are left out, as `transformers` does.
+
+    Raises:
+        UserError: nothing there that can be loaded, or an encoder whose head would be random.
+    """
+    location = locate(name)
+    model, tokenizer, loading = _load_whole(location, local=Path(location).is_dir())
+    if loading["missing_keys"]:
+        missing = ", ".join(sorted(loading["missing_keys"])[:4])
+        raise UserError(
+            f"{name}: {missing} would be drawn at random, so it is no trained classifier; "
+            f"fine-tune it first: tenor train CONFIG model.name={name}"
+        )
+    return model, tokenizer
+
+
+def _load_whole(location: str, local: bool) -> tuple[Any, Any, dict[str, Any]]:
+    """Model, tokenizer, and what `transformers` says about the loading."""
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     try:
-        refuse_code(str(folder), str(folder))
+        refuse_code(location, location)
         with quiet_transformers():
             model, loading = AutoModelForSequenceClassification.from_pretrained(
-                folder,
+                location,
                 dtype=torch.float32,
                 use_safetensors=True,
-                local_files_only=True,
+                local_files_only=local,
                 trust_remote_code=False,
                 output_loading_info=True,
             )
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            tokenizer = AutoTokenizer.from_pretrained(location, local_files_only=local, trust_remote_code=False)
     except UserError:
         raise
     # Errors of many kinds come from a broken folder (JSON, tokenizer, tensors, sizes); none is a defect of Tenor.
     except Exception as error:
         raise UserError(
-            f"{folder}: the model can't be loaded: {_first_line(error)}. Restore the folder or train again"
+            f"{location}: the model can't be loaded: {_first_line(error)}. Restore the folder or train again"
         ) from error
-    wrong = {kind: sorted(loading[kind]) for kind in ("missing_keys", "unexpected_keys") if loading[kind]}
-    if wrong:
-        raise UserError(f"{folder}: the weights don't fit the model: {wrong}; restore the folder or train again")
-    _refuse_empty_vocabulary(tokenizer, str(folder))
-    return model.eval(), tokenizer
+    _refuse_empty_vocabulary(tokenizer, location)
+    return model.eval(), tokenizer, loading
 
 
 def locate(name: str) -> str:
@@ -101,6 +126,15 @@ def locate(name: str) -> str:
 
         return str(embedded_encoder_folder())
     return str(Path(name).resolve()) if Path(name).is_dir() else name
+
+
+def position_count(config: Any) -> int | None:
+    """Tokens per text that a `transformers` configuration has positions for; None: as many as one likes."""
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions is None or positions <= 0:
+        return None
+    # RoBERTa and its kin number positions from the padding id onwards, so that many are never used.
+    return positions - (config.pad_token_id + 1 if "roberta" in config.model_type else 0)
 
 
 def set_dropout(config: Any, settings: Model, device: str) -> float:

@@ -147,6 +147,15 @@ def remove_leftovers(folder: str | Path) -> list[Path]:
     return leftovers
 
 
+def remove_whole(folder: str | Path) -> None:
+    """Remove a folder where there is one. It loses its name first, so that no half of it is ever found under it."""
+    path = Path(folder)
+    if path.exists():
+        aside = _sibling(path)
+        os.replace(path, aside)
+        _remove(aside)
+
+
 def _sibling(path: Path) -> Path:
     return path.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(4)}-{path.name}")
 

@@ -9,12 +9,13 @@ from tenor.errors import UserError
 from tenor.evaluation.evaluate import Baselines, SplitResult, evaluation_json, split_result
 from tenor.evaluation.predictions import Predictions, read_predictions, write_predictions
 from tenor.measures.calibration import choose_temperature, log_probabilities, with_temperature
+from tenor.model.notes import ModelNotes, read_model_notes, update_model_notes
 from tenor.runs.directory import RunDirectory
 from tenor.runs.environment import is_absent
 from tenor.runs.files import digest_folder, read_json, write_json
 from tenor.runs.manifest import update_manifest
 from tenor.runs.summary import read_summary, upsert_row
-from tenor.workflows.export_model import ModelNotes, fold_into_model, read_model_notes, update_model_notes
+from tenor.workflows.export_model import fold_into_model
 from tenor.workflows.outcome import headline
 
 SPLITS = {"validation": "val", "test": "test"}

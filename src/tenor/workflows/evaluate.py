@@ -20,10 +20,10 @@ from tenor.inference.logits import predict
 from tenor.measures.selective import Answered, answered_above, coverage_curve
 from tenor.measures.text_baseline import TextBaseline
 from tenor.model.classifier import load_saved_classifier
+from tenor.model.notes import read_model_notes
 from tenor.runs.directory import DEFAULT_ROOT, RunDirectory, find_run
 from tenor.runs.environment import absent
 from tenor.training.progress import progress_line
-from tenor.workflows.export_model import read_model_notes
 from tenor.workflows.measure import BaselineModels, measure_split
 from tenor.workflows.prepare import device_plan
 

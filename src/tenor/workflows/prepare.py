@@ -15,7 +15,7 @@ from tenor.data.splits import Splits, make_splits, present_splits
 from tenor.data.tokenization import TokenizedText, Truncation, tokenize
 from tenor.errors import UserError
 from tenor.inference.logits import Forward, predict, token_logits
-from tenor.model.classifier import Classifier, load_classifier
+from tenor.model.classifier import Classifier, load_classifier, position_count
 from tenor.model.device import DevicePlan, plan_device
 from tenor.model.dropout import use_word_dropout
 from tenor.model.features import cached_features, can_cache_features, first_token_state, head_logits
@@ -94,15 +94,9 @@ def make_examples(prepared: Prepared, console: Console) -> tuple[dict[str, Examp
 
 def check_length(classifier: Classifier, max_length: int) -> None:
     """Refuse texts longer than the model has positions for."""
-    positions = getattr(classifier.model.config, "max_position_embeddings", None)
-    if positions is None or positions <= 0:
-        return
-    # RoBERTa and its kin number positions from the padding id onwards, so that many are never used.
-    offset = classifier.model.config.pad_token_id + 1 if "roberta" in classifier.model.config.model_type else 0
-    if max_length > positions - offset:
-        raise UserError(
-            f"data.max_length={max_length}, but {classifier.origin} has {positions - offset} positions; lower it"
-        )
+    positions = position_count(classifier.model.config)
+    if positions is not None and max_length > positions:
+        raise UserError(f"data.max_length={max_length}, but {classifier.origin} has {positions} positions; lower it")
 
 
 def _encoder_pass(prepared: Prepared, name: str, examples: Examples, console: Console) -> Callable[[], np.ndarray]:

@@ -15,11 +15,11 @@ from tenor.measures.thresholds import (
     threshold_for_precision,
     threshold_for_recall,
 )
+from tenor.model.notes import NOTES, update_model_notes
 from tenor.runs.environment import absent
 from tenor.runs.files import digest_folder, read_json
 from tenor.runs.manifest import update_manifest
 from tenor.workflows.calibrate import Calibrated
-from tenor.workflows.export_model import NOTES, update_model_notes
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,7 @@ def _read_delimited(file: Path, content: bytes, columns: Columns) -> Rows:
     lines = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig", newline="")
     # Strict: a lenient reader joins rows silently where a text begins with a quote that was not doubled.
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
-    with _fields_up_to(len(content)):
+    with fields_up_to(len(content)):
         try:
             header = next((record for record in reader if record), [])
             _require_header(file, header, delimiter, columns)
@@ -119,7 +119,7 @@ def _require_header(file: Path, header: list[str], delimiter: str, columns: Colu
 
 
 @contextmanager
-def _fields_up_to(size: int) -> Iterator[None]:
+def fields_up_to(size: int) -> Iterator[None]:
     """Lets the csv module read fields of up to `size` characters; its own limit is 131,072."""
     before = csv.field_size_limit()
     csv.field_size_limit(max(before, size))

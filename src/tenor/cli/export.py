@@ -1,0 +1,61 @@
+"""`tenor export RUN --format onnx|safetensors [--quantize int8]`."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tenor.cli.options import add_json, add_root, print_json
+
+if TYPE_CHECKING:
+    from tenor.workflows.export import Exported
+
+
+def add(subparsers: argparse._SubParsersAction) -> None:
+    parser = subparsers.add_parser("export", help="write a model for elsewhere, and prove that it is the same")
+    parser.add_argument(
+        "reference", metavar="RUN", help="a run (folder, id or latest), a model folder or id of the hub"
+    )
+    parser.add_argument("--format", choices=("onnx", "safetensors"), default="onnx", help="default: onnx")
+    parser.add_argument(
+        "--quantize", choices=("none", "int8"), default="none", help="int8: weights of 8 bits, for onnx"
+    )
+    parser.add_argument("--output", type=Path, metavar="DIR", help="default: exports/NAME-FORMAT")
+    parser.add_argument(
+        "--reviews", type=int, default=500, metavar="N", help="held-out reviews that go through both (default: 500)"
+    )
+    add_root(parser)
+    add_json(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    from tenor.errors import UserError
+    from tenor.workflows.export import export
+
+    if options.reviews < 1:
+        raise UserError(f"--reviews is {options.reviews}, expected 1 or more")
+    kind = f"{options.format}-int8" if options.quantize == "int8" else options.format
+    output = options.output or Path("exports") / f"{Path(options.reference).name}-{kind}"
+    done = export(options.reference, output, options.format, options.quantize, options.reviews, options.runs)
+    if options.json:
+        from tenor.runs.files import read_json
+
+        print_json({"folder": str(done.folder), "files": done.files, **read_json(done.folder / "export.json")})
+    else:
+        _tell(done)
+    return 0
+
+
+def _tell(done: "Exported") -> None:
+    checked = done.checked
+    size = done.files[done.artefact.file] / 1e6
+    print(f"{done.folder / done.artefact.file}: {size:.1f} MB, SHA-256 {done.artefact.sha256}")
+    print(f"  on {checked.reviews:,} reviews of {checked.origin}, beside PyTorch:")
+    print(f"  largest difference of a probability {checked.largest_difference:.2g}")
+    print(f"  labels that agree {checked.agreement:.2%}")
+    print(f"  accuracy {_accuracy(checked.accuracy_before)} before, {_accuracy(checked.accuracy_after)} after")
+    print(f"  checked on a processor with {', '.join(checked.instruction_sets) or 'no extension known to PyTorch'}")
+
+
+def _accuracy(value: float | str) -> str:
+    return f"{value:.2%}" if isinstance(value, float) else f"unknown ({value})"

@@ -1,0 +1,61 @@
+"""`export.json`: what an exported model needs to be used as it was trained, and how it was checked."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from tenor.data.tokenization import Truncation
+from tenor.errors import UserError
+from tenor.runs.files import read_json, sha256_file, write_json
+
+EXPORT_NOTES = "export.json"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """A file of weights and what belongs to it."""
+
+    file: str
+    """Its name in the folder."""
+    sha256: str
+    quantize: Literal["none", "int8"]
+    labels: tuple[str, ...]
+    truncation: Truncation
+    temperature: float
+    activation: Literal["softmax", "sigmoid"]
+    source: str
+    """The run, folder or id that was exported."""
+    source_sha256: str
+    """Of its weights."""
+
+
+def write_artefact(folder: Path, artefact: Artefact, checked: dict[str, Any]) -> None:
+    """Write `export.json` with what the check after the export found."""
+    write_json(folder / EXPORT_NOTES, {"version": VERSION, **asdict(artefact), "checked": checked})
+
+
+def read_artefact(folder: Path) -> Artefact:
+    """Read `export.json` and verify the file of weights.
+
+    Raises:
+        UserError: not as `tenor export` writes it, or a file that changed since.
+    """
+    path = folder / EXPORT_NOTES
+    stored: Any = read_json(path)
+    try:
+        if stored["version"] != VERSION:
+            raise ValueError(f"version {stored['version']}")
+        truncation = Truncation(**stored["truncation"])
+        fields = {name: stored[name] for name in Artefact.__dataclass_fields__}
+        artefact = Artefact(**{**fields, "labels": tuple(stored["labels"]), "truncation": truncation})
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: not as this version of Tenor writes it ({error!r}); export again") from error
+    if not (folder / artefact.file).is_file():
+        raise UserError(f"{folder / artefact.file} is missing; restore it, or export again")
+    if (found := sha256_file(folder / artefact.file)) != artefact.sha256:
+        raise UserError(
+            f"{folder / artefact.file} is not what was exported: SHA-256 {found[:12]}…, expected "
+            f"{artefact.sha256[:12]}…. Restore the file, or export again"
+        )
+    return artefact

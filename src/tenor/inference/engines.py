@@ -1,0 +1,124 @@
+"""What computes logits: PyTorch, or ONNX Runtime in float32 or int8."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from tenor.data.batching import least_padding
+from tenor.errors import UserError
+from tenor.inference.fast_model import fast_model
+from tenor.inference.texts import Framing
+from tenor.model.device import DevicePlan
+
+EngineName = Literal["torch", "onnx", "onnx-int8"]
+INSTALL_ONNX = 'pip install "tenor[onnx]"'
+PASSES_PER_BUDGET = 64
+"""A forward pass costs about as much beside its tokens as a full one costs for one part in 64: measured on a CPU, where
+64 tokens alone take as long as 90 among many."""
+
+ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Inputs of one batch, int64, shape (rows, longest) → logits, float32, shape (rows, K).
+
+    There is no `attention_mask` among the inputs where no row is padded.
+    """
+
+    name: EngineName
+    run: Callable[[dict[str, np.ndarray]], np.ndarray]
+
+
+def torch_engine(model: Any, plan: DevicePlan) -> Engine:
+    """The model by its shortest way on the planned device."""
+    fast = fast_model(model.eval().to(plan.device), pack=plan.device == "cpu" and plan.precision == "fp32")
+
+    def run(inputs: dict[str, np.ndarray]) -> np.ndarray:
+        with torch.inference_mode(), plan.autocast():
+            tensors = {name: torch.from_numpy(array).to(plan.device) for name, array in inputs.items()}
+            return fast(**tensors).logits.float().cpu().numpy()
+
+    return Engine("torch", run)
+
+
+def onnx_engine(path: Path, name: EngineName, threads: int) -> Engine:
+    """An ONNX file on the CPU. Raises UserError where ONNX Runtime is missing or can't load it."""
+    require_onnx()
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's errors share no base class
+        raise UserError(f"{path}: ONNX Runtime can't load it: {str(error).splitlines()[0]}; export again") from error
+    known = {one.name for one in session.get_inputs()}
+
+    def run(inputs: dict[str, np.ndarray]) -> np.ndarray:
+        full = {"attention_mask": np.ones_like(inputs["input_ids"]), **inputs}
+        return session.run(None, {name: array for name, array in full.items() if name in known})[0]
+
+    return Engine(name, run)
+
+
+def onnx_installed() -> bool:
+    """Whether all packages of the extra `onnx` are there."""
+    return all(find_spec(name) is not None for name in ONNX_PACKAGES)
+
+
+def require_onnx() -> None:
+    """Raises UserError, with the command, where a package of the extra `onnx` is missing."""
+    missing = [name for name in ONNX_PACKAGES if find_spec(name) is None]
+    if missing:
+        raise UserError(f"ONNX needs {', '.join(missing)}: {INSTALL_ONNX}")
+
+
+def run_rows(
+    engine: Engine,
+    rows: Sequence[np.ndarray],
+    framing: Framing,
+    token_budget: int,
+    advance: Callable[[int], None] = lambda rows: None,
+) -> np.ndarray:
+    """Logits of every row, float32, shape (rows, K), in their order; (0, 0) without rows.
+
+    `advance` hears how many rows each batch held.
+    """
+    lengths = np.array([len(row) for row in rows], dtype=np.int64)
+    logits: np.ndarray | None = None
+    for batch in _batches(lengths, framing, token_budget):
+        found = engine.run(padded([rows[at] for at in batch], framing))
+        if logits is None:
+            logits = np.empty((len(rows), found.shape[1]), dtype=np.float32)
+        logits[batch] = found
+        advance(len(batch))
+    return np.empty((0, 0), dtype=np.float32) if logits is None else logits
+
+
+def padded(rows: Sequence[np.ndarray], framing: Framing) -> dict[str, np.ndarray]:
+    """The model's inputs for some rows, padded to the longest on the tokenizer's side."""
+    lengths = np.array([len(row) for row in rows])
+    longest = int(lengths.max())
+    places = np.arange(longest)
+    mask = places >= longest - lengths[:, None] if framing.pad_left else places < lengths[:, None]
+    input_ids = np.full((len(rows), longest), framing.pad_id or 0, dtype=np.int64)
+    input_ids[mask] = np.concatenate(rows)
+    inputs = {"input_ids": input_ids}
+    if framing.token_types is not None:
+        types = np.zeros_like(input_ids)
+        types[mask] = np.concatenate([framing.types_of(length) for length in lengths])
+        inputs["token_type_ids"] = types
+    # Without padding no mask is needed, and attention is faster without one.
+    return inputs if mask.all() else {**inputs, "attention_mask": mask.astype(np.int64)}
+
+
+def _batches(lengths: np.ndarray, framing: Framing, token_budget: int) -> list[np.ndarray]:
+    # Without a padding token a model can't tell padding from text, so every row goes alone.
+    budget = token_budget if framing.pad_id is not None else 1
+    return least_padding(lengths, budget, pass_cost=token_budget // PASSES_PER_BUDGET)

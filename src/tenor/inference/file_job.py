@@ -1,0 +1,179 @@
+"""A file of texts → the same file with predictions: streamed, and resumed where it was cut."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+
+from tenor.data.tokenization import tokenizer_digest
+from tenor.errors import TextError, UserError
+from tenor.inference.engines import EngineName
+from tenor.inference.inputs import (
+    CHUNK_CHARACTERS,
+    CHUNK_ROWS,
+    JSON_LINES,
+    TEXT_COLUMN,
+    Chunk,
+    Survey,
+    read_chunks,
+    told,
+)
+from tenor.inference.outputs import write_output
+from tenor.inference.parts import job_parts, parts_of
+from tenor.inference.predictor import Predictor, Scores
+from tenor.inference.texts import LongText
+
+VERSION = 1
+ERROR = "error"
+
+
+@dataclass(frozen=True)
+class FileJob:
+    """What is to be done."""
+
+    input: Path
+    output: Path
+    text_column: str = TEXT_COLUMN
+    long_text: LongText = "truncate"
+    on_error: Literal["fail", "null"] = "fail"
+    restart: bool = False
+    """Throw away the output and what an interrupted job left."""
+
+
+@dataclass(frozen=True)
+class FileResult:
+    """What was done."""
+
+    rows: int
+    resumed: int
+    """Rows that an earlier call had done."""
+    failed: int
+    first_failures: tuple[str, ...]
+    predicted: dict[str, int]
+    """Rows per label."""
+
+
+def predict_file(
+    predictor: Predictor, job: FileJob, found: Survey, advance: Callable[[int], None] = lambda rows: None
+) -> FileResult:
+    """Write `job.output`: the input's columns, then `prediction`, `probability`, one column per class, and more.
+
+    `found` is what a survey of the input said. A call that was cut goes on behind the last finished chunk when it is
+    made again; the output is then what an uncut call would have written. `advance` hears of rows as they are done.
+
+    Raises:
+        UserError: an output that exists, columns that collide, or a job with other input or model that was cut.
+        TextError: with `on_error="fail"`, a row that can't be predicted.
+    """
+    added = _added_columns(predictor, job)
+    columns = list(found.columns)
+    if collisions := [name for name in added if name in columns]:
+        raise UserError(
+            f"{job.input} has columns that the predictions would be written to: {', '.join(collisions)}; "
+            "rename them, or predict from the original file"
+        )
+    with job_parts(job.output, _identity(predictor, job, found), job.restart) as parts:
+        done = parts.count
+        resumed = 0
+        chunks = read_chunks(job.input, job.text_column)
+        for chunk in islice(chunks, done):
+            resumed += len(chunk.texts)
+        rest = ((chunk, chunk.texts) for chunk in chunks)
+        for number, (chunk, scores) in enumerate(predictor.stream(rest, job.long_text, advance), start=done):
+            parts.write(number, _result(chunk, scores, predictor.labels, job))
+        from_records = job.input.suffix.lower() in JSON_LINES
+        shown = [name for name in added if name != ERROR or job.on_error == "null"]
+        result = _summary(parts.tables(), found.rows, resumed)
+        write_output(job.output, parts, columns, shown, from_records)
+        parts.remove()
+    return result
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A job that was cut."""
+
+    engine: EngineName
+    rows: int
+    """That are done."""
+
+
+def begun_job(output: Path) -> Begun | None:
+    """The job that was cut while it made `output`, or None where there is none."""
+    parts = parts_of(output)
+    stored = parts.job
+    return None if stored is None else Begun(stored["engine"], parts.rows)
+
+
+def _added_columns(predictor: Predictor, job: FileJob) -> list[str]:
+    how = "windows" if job.long_text == "windows" else "truncated"
+    return ["prediction", "probability", *(f"probability_{name}" for name in predictor.labels), how, ERROR]
+
+
+def _identity(predictor: Predictor, job: FileJob, found: Survey) -> dict[str, Any]:
+    """All that decides what stands in a part."""
+    source = predictor.source
+    return {
+        "version": VERSION,
+        "input_sha256": found.sha256,
+        "text_column": job.text_column,
+        "chunk": [CHUNK_ROWS, CHUNK_CHARACTERS],
+        "weights_sha256": source.digest,
+        "tokenizer": tokenizer_digest(source.tokenizer),
+        "truncation": asdict(source.truncation),
+        "temperature": source.temperature,
+        "labels": list(source.labels),
+        "engine": predictor.engine.name,
+        "long_text": job.long_text,
+    }
+
+
+def _result(chunk: Chunk, scores: Scores, labels: tuple[str, ...], job: FileJob) -> pa.Table:
+    faults = sorted({*scores.faults, *chunk.faults})
+    places = [told(job.input, chunk, position, scores.faults.get(position, "")) for position in faults]
+    if places and job.on_error == "fail":
+        raise TextError(
+            f"{job.input}: {places[0]}. Mend it and begin anew, or go on without such rows: --on-error null",
+            chunk.places[faults[0]] - 1,
+        )
+    right = np.ones(len(chunk.texts), dtype=bool)
+    right[faults] = False
+    table = chunk.kept
+    for name, values in _columns(scores, labels, right, job).items():
+        table = table.append_column(name, values)
+    errors = np.full(len(right), None, dtype=object)
+    errors[faults] = places
+    return table.append_column(ERROR, pa.array(errors, pa.large_string()))
+
+
+def _columns(scores: Scores, labels: tuple[str, ...], right: np.ndarray, job: FileJob) -> dict[str, pa.Array]:
+    wrong, probabilities = ~right, np.nan_to_num(scores.probabilities)
+    best = probabilities.argmax(axis=1)
+    columns = {
+        "prediction": pa.array(np.array(labels, dtype=object)[best], pa.string(), mask=wrong),
+        "probability": pa.array(probabilities[np.arange(len(best)), best], pa.float64(), mask=wrong),
+    }
+    for index, name in enumerate(labels):
+        columns[f"probability_{name}"] = pa.array(probabilities[:, index], pa.float64(), mask=wrong)
+    if job.long_text == "windows":
+        columns["windows"] = pa.array(scores.windows, pa.int64(), mask=wrong)
+    else:
+        columns["truncated"] = pa.array(scores.truncated, pa.bool_(), mask=wrong)
+    return columns
+
+
+def _summary(tables: Iterator[pa.Table], rows: int, resumed: int) -> FileResult:
+    predicted: Counter[str] = Counter()
+    failures: list[str] = []
+    failed = 0
+    for table in tables:
+        predicted.update(name for name in table["prediction"].to_pylist() if name is not None)
+        errors = table[ERROR].drop_null().to_pylist()
+        failed += len(errors)
+        failures += errors[: 3 - len(failures)]
+    return FileResult(rows, resumed, failed, tuple(failures), dict(sorted(predicted.items())))

@@ -1,0 +1,40 @@
+"""Linear layers whose weights oneDNN has laid out beforehand.
+
+PyTorch's own linear layer calls the BLAS it was built with, which packs the weights anew at every call. oneDNN takes
+them packed (what `torch.compile` does when it freezes a model for a CPU) and has kernels for processors of all makes.
+"""
+
+import torch
+from torch import nn
+
+from tenor.inference.shared_modules import with_children
+
+ROWS_HINT = 1024
+"""Tokens of a typical pass, by which oneDNN picks the layout; any number of them can be computed."""
+
+
+class PackedLinear(nn.Module):
+    """`nn.Linear` in float32 on a CPU, for inference."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        # Some models look at the weight's type.
+        self.weight, self.bias = linear.weight, linear.bias
+        self.packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), ROWS_HINT)
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        return torch.ops.mkldnn._linear_pointwise(hidden, self.packed, self.bias, "none", [], "")
+
+
+def can_pack() -> bool:
+    """Whether this build of PyTorch has oneDNN and its packed linear layer."""
+    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+def with_packed_linears(module: nn.Module) -> nn.Module:
+    """A module whose float32 linear layers are packed; all else is shared, and `module` stays as it was."""
+    if type(module) is nn.Linear:
+        return PackedLinear(module) if module.weight.dtype == torch.float32 else module
+    children = {name: with_packed_linears(child) for name, child in module.named_children()}
+    changed = {name: child for name, child in children.items() if child is not module._modules[name]}
+    return with_children(module, changed) if changed else module

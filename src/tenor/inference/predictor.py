@@ -1,0 +1,198 @@
+"""`tenor.Predictor`: texts → labels and probabilities, in order, for any sequence classifier."""
+
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import numpy as np
+
+from tenor.errors import TextError, UserError
+from tenor.inference.ahead import ahead
+from tenor.inference.choice import Choice, build_engine, choose_engine
+from tenor.inference.engines import Engine, run_rows
+from tenor.inference.probabilities import probabilities
+from tenor.inference.source import Source, load_source
+from tenor.inference.texts import Framing, LongText, TextTokens, token_rows
+from tenor.model.device import DevicePlan, plan_device
+from tenor.runs.directory import DEFAULT_ROOT
+
+EngineChoice = Literal["auto", "torch", "onnx", "onnx-int8"]
+C = TypeVar("C")
+
+CHUNK_TEXTS = 4096
+"""Texts that are sorted by length together: enough that batches hold almost no padding."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the model says about one text."""
+
+    label: str
+    probability: float
+    """Of `label`, in 0 … 1."""
+    probabilities: dict[str, float]
+    """Of every class, in the model's order."""
+    truncated: bool
+    """Whether the text was too long and tokens were left out."""
+    windows: int = 1
+    """Parts of the text whose probabilities were averaged."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Predictions of n texts as arrays."""
+
+    probabilities: np.ndarray
+    """float64, shape (n, K); NaN where a text has a fault."""
+    truncated: np.ndarray
+    """bool, shape (n,)."""
+    windows: np.ndarray
+    """Rows that each text was cut into, int64, shape (n,)."""
+    faults: dict[int, str]
+    """What is wrong with the texts that could not be predicted, by position."""
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A classifier that is ready to predict; `Predictor.load` makes one."""
+
+    source: Source
+    engine: Engine
+    plan: DevicePlan
+    framing: Framing
+    why: str
+    """Why this engine."""
+
+    @classmethod
+    def load(
+        cls,
+        reference: str | Path,
+        *,
+        engine: EngineChoice = "auto",
+        sample: Sequence[str] = (),
+        long_text: LongText = "truncate",
+        device: str = "auto",
+        threads: int | None = None,
+        root: str | Path = DEFAULT_ROOT,
+    ) -> "Predictor":
+        """Load a run (a folder, an id or `latest`), a model folder, an exported artefact or an id of the hub.
+
+        `engine="auto"` is PyTorch, or an artefact's own engine, unless there is a `sample` of 64 texts or more of the
+        lengths that are to come: then PyTorch and ONNX Runtime are timed on it, and the fastest that agrees is kept and
+        remembered for this machine and model. ONNX Runtime needs the extra `onnx`. All compute in float32.
+
+        Raises:
+            UserError: nothing to load, no trained head, or an engine that is not there.
+        """
+        source = load_source(reference, Path(root))
+        # On a GPU the default would be 16 bits; predictions are those of float32 wherever they are made.
+        plan = plan_device(device, "fp32", threads)
+        framing = Framing.of(source.tokenizer)
+        if engine == "auto":
+            rows = token_rows(sample, source.tokenizer, framing, source.truncation, long_text).rows
+            built, choice = choose_engine(source, plan, framing, rows)
+        else:
+            built, choice = build_engine(source, engine, plan, framing), Choice(engine, "as asked for")
+        return cls(source, built, plan, framing, choice.why)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The classes, in the model's order."""
+        return self.source.labels
+
+    def predict(self, texts: Sequence[str], long_text: LongText = "truncate") -> list[Prediction]:
+        """One prediction per text, in their order.
+
+        A text longer than the model's length is cut as in training and flagged; with `long_text="windows"` all of it
+        is read in overlapping windows, whose probabilities are averaged.
+
+        Raises:
+            TextError: a text that is empty or no string; `position` says which, counted from 0.
+            UserError: a single string instead of a list of them.
+        """
+        if isinstance(texts, str):
+            raise UserError('texts is one string, expected a list of them: predict(["…"])')
+        predictions: list[Prediction] = []
+        for _, scores in self.stream(_chunks(texts), long_text, refuse_faults=True):
+            predictions += _predictions(scores, self.labels)
+        return predictions
+
+    def probabilities(self, texts: Sequence[str], long_text: LongText = "truncate") -> np.ndarray:
+        """The same as an array, float64, shape (texts, K)."""
+        found = [scores.probabilities for _, scores in self.stream(_chunks(texts), long_text, refuse_faults=True)]
+        return np.concatenate([np.empty((0, len(self.labels))), *found])
+
+    def stream(
+        self,
+        chunks: Iterable[tuple[C, Sequence[object]]],
+        long_text: LongText = "truncate",
+        advance: Callable[[int], None] = lambda texts: None,
+        refuse_faults: bool = False,
+    ) -> Iterator[tuple[C, Scores]]:
+        """Scores of chunk after chunk of texts, each with what it came with.
+
+        The next chunk is read and tokenized in a thread while the model computes this one. `advance` hears how many
+        texts are done. With `refuse_faults` the first text that can't be predicted raises TextError.
+        """
+        for chunk, tokens in ahead(self._tokenized(chunks, long_text, refuse_faults)):
+            yield chunk, self._scores(tokens, advance)
+
+    def _tokenized(
+        self, chunks: Iterable[tuple[C, Sequence[object]]], long_text: LongText, refuse_faults: bool
+    ) -> Generator[tuple[C, TextTokens]]:
+        before = 0
+        for chunk, texts in chunks:
+            tokens = token_rows(texts, self.source.tokenizer, self.framing, self.source.truncation, long_text)
+            if refuse_faults and tokens.faults:
+                position, fault = next(iter(tokens.faults.items()))
+                raise TextError(f"texts[{before + position}] {fault}", before + position)
+            yield chunk, tokens
+            before += len(texts)
+
+    def _scores(self, tokens: TextTokens, advance: Callable[[int], None]) -> Scores:
+        count = len(tokens.truncated)
+        windows = np.bincount(tokens.owner, minlength=count)
+        told = Share(len(tokens.rows), count, advance)
+        logits = run_rows(self.engine, tokens.rows, self.framing, self.plan.prediction_tokens, told)
+        sums = np.zeros((count, len(self.labels)))
+        if len(tokens.rows):
+            np.add.at(sums, tokens.owner, probabilities(logits, self.source.temperature, self.source.activation))
+        else:
+            advance(count)
+        with np.errstate(invalid="ignore"):
+            return Scores(sums / windows[:, None], tokens.truncated, windows, tokens.faults)
+
+
+@dataclass
+class Share:
+    """Turns rows that are done into texts that are done, whole ones, all of them at the end."""
+
+    rows: int
+    texts: int
+    advance: Callable[[int], None]
+    done: int = 0
+    told: int = 0
+
+    def __call__(self, rows: int) -> None:
+        self.done += rows
+        reached = self.texts * self.done // self.rows
+        self.advance(reached - self.told)
+        self.told = reached
+
+
+def _chunks(texts: Sequence[str]) -> Iterator[tuple[None, Sequence[str]]]:
+    return ((None, texts[start : start + CHUNK_TEXTS]) for start in range(0, len(texts), CHUNK_TEXTS))
+
+
+def _predictions(scores: Scores, labels: tuple[str, ...]) -> Iterator[Prediction]:
+    best = scores.probabilities.argmax(axis=1)
+    for row, chosen in enumerate(best):
+        values = [float(value) for value in scores.probabilities[row]]
+        yield Prediction(
+            label=labels[chosen],
+            probability=values[chosen],
+            probabilities=dict(zip(labels, values, strict=True)),
+            truncated=bool(scores.truncated[row]),
+            windows=int(scores.windows[row]),
+        )

@@ -1,0 +1,132 @@
+"""What can predict: a run, a model folder, an id of the hub, or an artefact of `tenor export`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from tenor.data.tokenization import Truncation
+from tenor.errors import UserError
+from tenor.inference.artefact import EXPORT_NOTES, read_artefact
+from tenor.inference.engines import EngineName
+from tenor.model.classifier import load_saved_classifier, load_trained_classifier, position_count, weights_digest
+from tenor.model.notes import NOTES, read_model_notes
+from tenor.runs.directory import RunDirectory, find_run
+
+DEFAULT_LENGTH = 512
+"""Tokens, where neither tokenizer nor model names a limit."""
+
+NO_LIMIT = 10**6
+"""`transformers` writes a number far above this where a tokenizer has no limit."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A classifier and all that decides its predictions."""
+
+    origin: str
+    """As the user named it."""
+    model: Any | None
+    """In evaluation mode, on the CPU; None where there is an ONNX file instead."""
+    onnx: Path | None
+    native: EngineName
+    """The engine that needs no conversion: PyTorch, or that of the ONNX file."""
+    tokenizer: Any
+    labels: tuple[str, ...]
+    truncation: Truncation
+    temperature: float
+    activation: Literal["softmax", "sigmoid"]
+    digest: str
+    """SHA-256 of the weights."""
+
+
+def load_source(reference: str | Path, root: Path) -> Source:
+    """A folder, else a run below `root`, else an id of the hub.
+
+    Raises:
+        UserError: none of these, no trained head, or scores that are no probabilities.
+    """
+    path = Path(reference)
+    if (path / NOTES).is_file():
+        return _own(path, str(reference))
+    if (path / EXPORT_NOTES).is_file():
+        return _artefact(path)
+    if (path / "config.json").is_file():
+        return _foreign(str(reference))
+    try:
+        run = find_run(root, str(reference))
+    except UserError as no_run:
+        if path.is_dir() or str(reference) == "latest":
+            raise
+        return _from_hub(str(reference), no_run)
+    return _own(saved_model(run), run.reference)
+
+
+def saved_model(run: RunDirectory) -> Path:
+    """The folder of a run's model. Raises UserError where the run saved none."""
+    if not run.model.is_dir():
+        raise UserError(f"{run.reference} has no saved model; a run saves one when it completes")
+    return run.model
+
+
+def _own(folder: Path, origin: str) -> Source:
+    notes = read_model_notes(folder)
+    model, tokenizer = load_saved_classifier(folder)
+    return _source(origin, model, tokenizer, notes.truncation, notes.temperature, notes.weights_sha256)
+
+
+def _foreign(reference: str) -> Source:
+    model, tokenizer = load_trained_classifier(reference)
+    digest = weights_digest({**dict(model.named_parameters()), **dict(model.named_buffers())})
+    return _source(reference, model, tokenizer, _own_truncation(model.config, tokenizer), 1.0, digest)
+
+
+def _from_hub(reference: str, no_run: UserError) -> Source:
+    try:
+        return _foreign(reference)
+    except UserError as no_model:
+        raise UserError(f"{no_run}\n  Nor can it be loaded as a model of the hub: {no_model}") from no_model
+
+
+def _artefact(folder: Path) -> Source:
+    from transformers import AutoTokenizer
+
+    notes = read_artefact(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    return Source(
+        origin=str(folder),
+        model=None,
+        onnx=folder / notes.file,
+        native="onnx-int8" if notes.quantize == "int8" else "onnx",
+        tokenizer=tokenizer,
+        labels=notes.labels,
+        truncation=notes.truncation,
+        temperature=notes.temperature,
+        activation=notes.activation,
+        digest=notes.sha256,
+    )
+
+
+def _source(origin: str, model: Any, tokenizer: Any, truncation: Truncation, temperature: float, digest: str) -> Source:
+    config = model.config
+    if config.problem_type == "regression":
+        raise UserError(f"{origin}: its outputs are quantities (problem_type=regression), not probabilities of classes")
+    independent = config.problem_type == "multi_label_classification" or config.num_labels == 1
+    return Source(
+        origin=origin,
+        model=model,
+        onnx=None,
+        native="torch",
+        tokenizer=tokenizer,
+        labels=tuple(str(config.id2label[index]) for index in range(config.num_labels)),
+        truncation=truncation,
+        temperature=temperature,
+        activation="sigmoid" if independent else "softmax",
+        digest=digest,
+    )
+
+
+def _own_truncation(config: Any, tokenizer: Any) -> Truncation:
+    limits = [tokenizer.model_max_length, position_count(config)]
+    known = [int(limit) for limit in limits if limit is not None and limit < NO_LIMIT]
+    strategy = "tail" if tokenizer.truncation_side == "left" else "head"
+    return Truncation(min(known, default=DEFAULT_LENGTH), strategy, 1.0)

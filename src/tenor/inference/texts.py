@@ -1,0 +1,129 @@
+"""Texts → rows of token ids: one row per text, cut as in training, or one per window of a long text."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from tenor.data.tokenization import Truncation, cut, special_tokens_around, whole_ids
+
+LongText = Literal["truncate", "windows"]
+WINDOW_OVERLAP = 0.25
+"""Share of a window that the next one repeats at least, so that no sentence is seen only in halves."""
+
+CHARACTERS_PER_CALL = 1_000_000
+"""Of text that the tokenizer gets at once: its intermediate results take some hundred times the memory of the ids."""
+
+
+@dataclass(frozen=True)
+class Framing:
+    """How a tokenizer frames a text, and how rows are padded."""
+
+    around: tuple[int, int]
+    """Special tokens before and after a text."""
+    pad_id: int | None
+    """None: there is no padding token, so rows can't share a batch."""
+    pad_left: bool
+    token_types: tuple[tuple[int, ...], int, tuple[int, ...]] | None
+    """Token types before, within and after a text where they are not all zero."""
+
+    @classmethod
+    def of(cls, tokenizer: Any) -> "Framing":
+        around = special_tokens_around(tokenizer)
+        types = tokenizer("a", truncation=False).get("token_type_ids") or [0]
+        before, after = around
+        framed = (tuple(types[:before]), types[before], tuple(types[len(types) - after :])) if any(types) else None
+        return cls(around, tokenizer.pad_token_id, tokenizer.padding_side == "left", framed)
+
+    def types_of(self, length: int) -> list[int]:
+        """The token types of a row of `length` tokens."""
+        if self.token_types is None:
+            return [0] * length
+        before, within, after = self.token_types
+        return [*before, *[within] * (length - len(before) - len(after)), *after]
+
+
+@dataclass(frozen=True)
+class TextTokens:
+    """Rows of ids, and which text each belongs to."""
+
+    rows: list[np.ndarray]
+    """Ids, special tokens included, int32, shape (length,)."""
+    owner: np.ndarray
+    """Position of each row's text, ascending, int64, shape (rows,)."""
+    truncated: np.ndarray
+    """Whether tokens of a text were left out, bool, shape (texts,)."""
+    faults: dict[int, str]
+    """Texts without a row, by position, and what is wrong with them."""
+
+
+def text_fault(text: object) -> str | None:
+    """What keeps a value from being predicted, or None."""
+    if not isinstance(text, str):
+        return "is missing" if text is None else f"is {type(text).__name__} {str(text)[:40]!r}, expected a string"
+    if not text or text.isspace():
+        return "is empty" if not text else "holds nothing but white space"
+    if not text.isascii() and not _encodable(text):
+        return "holds bytes that are not UTF-8, or half of a surrogate pair"
+    return None
+
+
+def token_rows(
+    texts: Sequence[object], tokenizer: Any, framing: Framing, truncation: Truncation, long_text: LongText
+) -> TextTokens:
+    """The rows of every text that can be predicted."""
+    faults = {position: fault for position, text in enumerate(texts) if (fault := text_fault(text)) is not None}
+    rows: list[np.ndarray] = []
+    owner: list[int] = []
+    truncated = np.zeros(len(texts), dtype=bool)
+    for positions in _portions([position for position in range(len(texts)) if position not in faults], texts):
+        for position, ids in zip(positions, whole_ids([str(texts[at]) for at in positions], tokenizer), strict=True):
+            if len(ids) <= sum(framing.around):
+                faults[position] = "holds no character that the tokenizer knows"
+                continue
+            if long_text == "windows":
+                found = windows(ids, truncation.max_length, framing.around)
+            else:
+                found = [cut(ids, truncation, framing.around)]
+                truncated[position] = len(found[0]) < len(ids)
+            rows += found
+            owner += [position] * len(found)
+    return TextTokens(rows, np.array(owner, dtype=np.int64), truncated, dict(sorted(faults.items())))
+
+
+def windows(ids: np.ndarray, max_length: int, around: tuple[int, int]) -> list[np.ndarray]:
+    """A text's ids in rows of at most `max_length`, evenly spread, each with the special tokens `around` it.
+
+    Every row but that of a short text is full, and two neighbours share at least `WINDOW_OVERLAP` of their content.
+    """
+    before, after = around
+    content, room = ids[before : len(ids) - after], max_length - before - after
+    if len(content) <= room:
+        return [ids]
+    step = max(1, int(room * (1 - WINDOW_OVERLAP)))
+    count = 1 + -(-(len(content) - room) // step)
+    starts = np.linspace(0, len(content) - room, count).round().astype(int)
+    frame = ids[:before], ids[len(ids) - after :]
+    return [np.concatenate([frame[0], content[start : start + room], frame[1]]) for start in starts]
+
+
+def _portions(positions: list[int], texts: Sequence[object]) -> Iterator[list[int]]:
+    portion: list[int] = []
+    characters = 0
+    for position in positions:
+        portion.append(position)
+        characters += len(str(texts[position]))
+        if characters >= CHARACTERS_PER_CALL:
+            yield portion
+            portion, characters = [], 0
+    if portion:
+        yield portion
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

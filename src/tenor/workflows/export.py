@@ -1,0 +1,221 @@
+"""`tenor export`: a model for elsewhere, proven on the same reviews before anyone gets it."""
+
+import shutil
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from tenor.config.loading import load_config
+from tenor.config.schema import Config, Data
+from tenor.data.dataset import Absent, LabelledText
+from tenor.data.sources import read_source
+from tenor.data.splits import make_splits, stratified_rows
+from tenor.errors import TenorError, UserError
+from tenor.inference.artefact import Artefact, write_artefact
+from tenor.inference.choice import FLOAT_TOLERANCE, INT8_AGREEMENT
+from tenor.inference.engines import require_onnx
+from tenor.inference.onnx_file import quantize_onnx, write_onnx
+from tenor.inference.predictor import Predictor
+from tenor.inference.source import saved_model
+from tenor.inference.texts import text_fault
+from tenor.model.classifier import quiet_transformers
+from tenor.model.notes import NOTES, WEIGHTS
+from tenor.runs.directory import DEFAULT_ROOT, RunDirectory, find_run
+from tenor.runs.environment import absent, package_versions
+from tenor.runs.files import atomic_path, sha256_file
+
+CHECK_REVIEWS = 500
+MATRIX_INSTRUCTIONS = ("sse", "avx", "fma", "f16c", "amx", "neon", "asimd", "sve", "sme", "i8mm", "bf16", "dot")
+EXPORT_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+
+
+@dataclass(frozen=True)
+class Checked:
+    """Both models on the same reviews."""
+
+    reviews: int
+    origin: str
+    """Where the reviews come from."""
+    largest_difference: float
+    """Of a probability."""
+    agreement: float
+    """Share of labels that are the same, in 0 … 1."""
+    accuracy_before: float | str
+    """A str says why there is none."""
+    accuracy_after: float | str
+    instruction_sets: tuple[str, ...]
+    """Of the processor that it was checked on."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An artefact that passed."""
+
+    folder: Path
+    files: dict[str, int]
+    """Bytes by name."""
+    artefact: Artefact
+    checked: Checked
+
+
+def export(
+    reference: str,
+    output: Path,
+    form: Literal["onnx", "safetensors"] = "onnx",
+    quantize: Literal["none", "int8"] = "none",
+    reviews: int = CHECK_REVIEWS,
+    root: Path = DEFAULT_ROOT,
+    console: Console | None = None,
+) -> Exported:
+    """Write a model to the folder `output` with tokenizer, labels, length and digest, and compare it with its source.
+
+    The same held-out reviews go through both: those of the run's own test split (its validation split where it has
+    none), or of the embedded reviews for a model that is no run. The folder appears only where probabilities differ by
+    at most 1e-4 in float32, or 99% of labels agree in int8.
+
+    Raises:
+        UserError: nothing to export, a form that makes no sense, or an output that exists.
+        TenorError: a kind of model that PyTorch's exporter can't follow, or an export that differs, with the figures.
+    """
+    console = console or Console(stderr=True)
+    _refuse(output, form, quantize)
+    before = Predictor.load(reference, engine="torch", device="cpu", root=root)
+    rows = _held_out(reference, root, reviews)
+    with atomic_path(output) as temporary:
+        temporary.mkdir()
+        artefact = _write_onnx(before, temporary, quantize) if form == "onnx" else _copy(reference, root, temporary)
+        write_artefact(temporary, artefact, absent("the check is under way"))
+        console.print(f"written; {len(rows):,} reviews of {rows.origin} through both", highlight=False, soft_wrap=True)
+        checked = _compare(before, Predictor.load(temporary, device="cpu", root=root), rows)
+        _refuse_difference(checked, quantize)
+        write_artefact(temporary, artefact, _record(checked, form))
+    return Exported(output, {path.name: path.stat().st_size for path in sorted(output.iterdir())}, artefact, checked)
+
+
+def _refuse(output: Path, form: str, quantize: str) -> None:
+    if quantize != "none" and form != "onnx":
+        raise UserError(f"--quantize {quantize} needs --format onnx: PyTorch's weights stay in float32")
+    if form == "onnx":
+        require_onnx()
+    if output.exists():
+        raise UserError(f"{output} exists; name another folder, or remove it")
+
+
+def _held_out(reference: str, root: Path, count: int) -> LabelledText:
+    """Reviews that the model did not learn from."""
+    run = _run_of(reference, root)
+    source = read_source(load_config(run.config, ()).data if run else Data())
+    rows = source.test
+    if isinstance(rows, Absent):
+        config = load_config(run.config, ()) if run else Config()
+        rows = make_splits(source, config.data, config.seed).validation
+    sound = rows.select([row for row, text in enumerate(rows.texts) if text_fault(text) is None])
+    return sound.select(stratified_rows(sound.labels, count, seed=0)) if len(sound) > count else sound
+
+
+def _run_of(reference: str, root: Path) -> RunDirectory | None:
+    """The run behind a reference, or None for a model that is no run."""
+    if (Path(reference) / "config.json").is_file():
+        return None
+    try:
+        return find_run(root, reference)
+    except UserError:
+        return None
+
+
+def _copy(reference: str, root: Path, folder: Path) -> Artefact:
+    run = _run_of(reference, root)
+    model = saved_model(run) if run else Path(reference)
+    if not (model / NOTES).is_file():
+        raise UserError(f"{reference}: --format safetensors copies a run's model; this one is in that form already")
+    shutil.copytree(model, folder, dirs_exist_ok=True)
+    return _artefact(Predictor.load(model, engine="torch", device="cpu", root=root), folder, WEIGHTS, "none")
+
+
+def _write_onnx(before: Predictor, folder: Path, quantize: Literal["none", "int8"]) -> Artefact:
+    source, path = before.source, folder / "model.onnx"
+    model: Any = source.model
+    write_onnx(model, path, before.framing.token_types is not None)
+    if quantize == "int8":
+        quantize_onnx(path, folder / "model.int8.onnx")
+        path.unlink()
+        path = folder / "model.int8.onnx"
+    tokenizer = source.tokenizer
+    tokenizer.model_max_length = source.truncation.max_length
+    if (backend := getattr(tokenizer, "backend_tokenizer", None)) is not None:
+        backend.no_truncation()
+        backend.no_padding()
+    with quiet_transformers():
+        model.config.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    return _artefact(before, folder, path.name, quantize)
+
+
+def _artefact(before: Predictor, folder: Path, file: str, quantize: Literal["none", "int8"]) -> Artefact:
+    source = before.source
+    return Artefact(
+        file=file,
+        sha256=sha256_file(folder / file),
+        quantize=quantize,
+        labels=source.labels,
+        truncation=source.truncation,
+        temperature=source.temperature,
+        activation=source.activation,
+        source=source.origin,
+        source_sha256=source.digest,
+    )
+
+
+def _compare(before: Predictor, after: Predictor, rows: LabelledText) -> Checked:
+    expected, found = (predictor.probabilities(rows.texts) for predictor in (before, after))
+    return Checked(
+        reviews=len(rows),
+        origin=rows.origin,
+        largest_difference=float(np.abs(expected - found).max()),
+        agreement=float((expected.argmax(axis=1) == found.argmax(axis=1)).mean()),
+        accuracy_before=_accuracy(before, expected, rows),
+        accuracy_after=_accuracy(after, found, rows),
+        instruction_sets=instruction_sets(),
+    )
+
+
+def _accuracy(predictor: Predictor, probabilities: np.ndarray, rows: LabelledText) -> float | str:
+    if set(predictor.labels) != set(rows.class_names):
+        return f"the model knows the classes {predictor.labels}, the reviews have {rows.class_names}"
+    predicted = [predictor.labels[index] for index in probabilities.argmax(axis=1)]
+    return float(np.mean([rows.class_names[label] == name for label, name in zip(rows.labels, predicted, strict=True)]))
+
+
+def instruction_sets() -> tuple[str, ...]:
+    """What this processor has of the instructions that matrix products use, such as avx2 or avx512_vnni."""
+    there = torch.cpu.get_capabilities()
+    return tuple(sorted(name for name in there if there[name] is True and name.startswith(MATRIX_INSTRUCTIONS)))
+
+
+def _refuse_difference(checked: Checked, quantize: str) -> None:
+    fine = checked.agreement >= INT8_AGREEMENT if quantize == "int8" else checked.largest_difference <= FLOAT_TOLERANCE
+    if not fine:
+        wanted = f"{INT8_AGREEMENT:.0%} of labels" if quantize == "int8" else f"a difference of {FLOAT_TOLERANCE:g}"
+        raise TenorError(
+            f"the export is not the same model, and nothing was written: on {checked.reviews:,} reviews of "
+            f"{checked.origin} probabilities differ by up to {checked.largest_difference:.2g}, {checked.agreement:.2%} "
+            f"of labels agree, accuracy {_shown(checked.accuracy_before)} became {_shown(checked.accuracy_after)}. "
+            f"Allowed: {wanted}. " + ("Export without --quantize" if quantize == "int8" else "Predict with torch")
+        )
+
+
+def _shown(accuracy: float | str) -> str:
+    return f"{accuracy:.2%}" if isinstance(accuracy, float) else "unknown"
+
+
+def _record(checked: Checked, form: str) -> dict[str, Any]:
+    """As `export.json` holds it: an accuracy that is missing says why."""
+    accuracies = {"accuracy_before": checked.accuracy_before, "accuracy_after": checked.accuracy_after}
+    told = {name: absent(value) if isinstance(value, str) else value for name, value in accuracies.items()}
+    exporters = {name: version(name) for name in EXPORT_PACKAGES} if form == "onnx" else {}
+    return {**asdict(checked), **told, "packages": {**package_versions(), **exporters}}

@@ -1,0 +1,94 @@
+"""`tenor predict` for a whole file: looked through, an engine chosen, streamed with progress."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from tenor.errors import UserError
+from tenor.inference.file_job import FileJob, FileResult, begun_job, predict_file
+from tenor.inference.inputs import Survey, read_chunks, survey
+from tenor.inference.outputs import require_output
+from tenor.inference.parts import refuse_existing
+from tenor.inference.predictor import EngineChoice, Predictor
+from tenor.inference.texts import text_fault
+from tenor.runs.directory import DEFAULT_ROOT
+from tenor.training.progress import ProgressLine, progress_line
+
+AUTO_FROM_ROWS = 1000
+"""Rows from which a comparison of engines, which takes as long as some hundred texts, can pay."""
+
+SAMPLE_ROWS = 512
+
+
+@dataclass(frozen=True)
+class FilePrediction:
+    """A finished job."""
+
+    result: FileResult
+    output: Path
+    engine: str
+    why: str
+    """Why this engine."""
+    seconds: float
+    """Of this call's predicting alone."""
+
+
+def predict_to_file(
+    reference: str,
+    job: FileJob,
+    engine: EngineChoice = "auto",
+    device: str = "auto",
+    threads: int | None = None,
+    root: Path = DEFAULT_ROOT,
+    console: Console | None = None,
+) -> FilePrediction:
+    """Predict every row of a file.
+
+    The file is read once before: a row that can't be predicted, a missing column or a malformed place is told in
+    seconds and not after hours.
+
+    Raises:
+        UserError: whatever in input, output or model can't be used; with `on_error="fail"` also a single row.
+    """
+    console = console or Console(stderr=True)
+    require_output(job.output)
+    if job.input.resolve() == job.output.resolve():
+        raise UserError(f"{job.output}: is the input itself; name another output")
+    if not job.restart:
+        refuse_existing(job.output)
+    found = survey(job.input, job.text_column)
+    if found.faults and job.on_error == "fail":
+        raise UserError(
+            f"{job.input}: {found.faults:,} of {found.rows:,} rows can't be predicted, the first: {found.first_fault}. "
+            "Mend them, or leave their predictions empty: --on-error null"
+        )
+    begun = None if job.restart else begun_job(job.output)
+    sample: list[str] = []
+    if begun is not None and engine == "auto":
+        engine = begun.engine
+    elif engine == "auto":
+        sample = _sample(job, found)
+    predictor = Predictor.load(
+        reference, engine=engine, sample=sample, long_text=job.long_text, device=device, threads=threads, root=root
+    )
+    why = "as the job was begun" if begun is not None else predictor.why
+    console.print(f"engine {predictor.engine.name}: {why}", highlight=False, soft_wrap=True)
+    started = time.perf_counter()
+    with progress_line(console, "predicting", found.rows, begun.rows if begun else 0) as line:
+        result = predict_file(predictor, job, found, lambda rows: line.advance(rows, _rate(line, rows)))
+    return FilePrediction(result, job.output, predictor.engine.name, why, time.perf_counter() - started)
+
+
+def _rate(line: ProgressLine, rows: int) -> str:
+    seconds = max(time.monotonic() - line.started, 1e-9)
+    return f"{(line.done + rows - line.started_at) / seconds:.1f} reviews/s"
+
+
+def _sample(job: FileJob, found: Survey) -> list[str]:
+    """Texts over the first chunk, for a comparison of engines, where it can pay."""
+    if found.rows < AUTO_FROM_ROWS:
+        return []
+    first = next(iter(read_chunks(job.input, job.text_column))).texts
+    return [str(text) for text in first[:: max(1, len(first) // SAMPLE_ROWS)] if text_fault(text) is None]
