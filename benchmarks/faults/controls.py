@@ -40,9 +40,9 @@ def control(change: Callable[[AnyProgram], AnyProgram]) -> Control:
 
 
 def several_classes(program: Program, k: int, per_class: int, held: int) -> Program:
-    """Sentences of k classes, each told by words of its own: a class is the remainder of a keyword's number."""
+    """Sentences of k classes, each told by two words, either of which it shares with other classes."""
     source, rng = sentences(), np.random.default_rng(program.seed)
-    topics = [f"{first} {second}" for first in ("war", "love", "crime", "music", "space") for second in _KINDS]
+    topics = [f"{first} {second}" for second in _KINDS for first in ("war", "love", "crime", "music", "space")]
     rows = rng.permutation(len(source))[: k * (per_class + 2 * held)]
     labels = np.arange(len(rows)) % k
     texts = tuple(f"{source.texts[row]} A {topics[label]} film ." for row, label in zip(rows, labels, strict=True))
@@ -155,7 +155,30 @@ def twenty_classes(program: Program) -> Program:
 
 @control
 def three_classes(program: Program) -> Program:
-    return several_classes(program, 3, per_class=320, held=50)
+    """Every third row holds two sentences, one of each kind."""
+
+    def mixed(split: Split) -> Split:
+        of_class = [np.flatnonzero(split.labels == k) for k in (0, 1)]
+        third = len(split) // 6
+        joined = zip(of_class[0][:third], of_class[1][:third], strict=True)
+        texts = [f"{split.texts[a]} {split.texts[b]}" for a, b in joined]
+        alone = np.concatenate([rows[third:] for rows in of_class])
+        whole = Split(
+            (*(split.texts[i] for i in alone), *texts),
+            np.concatenate([split.labels[alone], np.full(third, 2)]),
+            (*(split.ids[i] for i in alone), *(f"mixed-{i}" for i in range(third))),
+        )
+        return whole.rows(np.random.default_rng(0).permutation(len(whole)))
+
+    return replace(
+        program,
+        train=mixed(program.train),
+        validation=mixed(program.validation),
+        test=mixed(program.test),
+        n_classes=3,
+        class_names=("negative", "positive", "mixed"),
+        epochs=2,
+    )
 
 
 @control
@@ -175,7 +198,7 @@ def warm_up_from_zero(program: Program) -> Program:
 
 @control
 def long_warm_up(program: Program) -> Program:
-    return replace(program, factor=lambda step, total: min(1.0, step / (0.5 * total)))
+    return replace(program, factor=lambda step, total: min(1.0, step / (0.3 * total)))
 
 
 @control

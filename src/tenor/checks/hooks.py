@@ -15,6 +15,9 @@ from torch import nn
 LOSS_SCALE = 1024.0
 """A factor above this is float16's loss scale (65,536 at first), not a loss that forgot to divide."""
 
+MIN_TELLING_ROWS = 6
+"""Rows with a gradient of some length, without which a loss of probabilities is not told from others."""
+
 MOST_CLASSES = 64
 """With more, trying every label of every row would take megabytes."""
 
@@ -169,6 +172,10 @@ def is_loss_of_probabilities(one: ForwardPass) -> bool:
     if one.logits.shape[1] > MOST_CLASSES:
         return False
     gradient, p = one.gradient.double().cpu(), one.logits.double().cpu().softmax(dim=1)
+    lengths = gradient.norm(dim=1)
+    # Where a row or two hold nearly all of the gradient, there are labels and a scale that fit any loss.
+    if int((lengths > UNSURE * lengths.max()).sum()) < MIN_TELLING_ROWS:
+        return False
     q = p.softmax(dim=1)
     without_label = p * (q - (p * q).sum(dim=1, keepdim=True))
     # For every row and every label that it may have, shape (rows, K, K).

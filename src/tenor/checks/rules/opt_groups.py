@@ -25,11 +25,12 @@ def held(optimizer: OptimizerEvidence) -> Counter[str]:
 
 
 def body_rates(optimizer: OptimizerEvidence) -> list[float]:
-    """The rates of groups with encoder weights that learn; adapters bear head-like rates and don't count."""
+    """The rates of groups with encoder matrices that learn; biases, norms and adapters bear head-like rates."""
+    light = optimizer.head | optimizer.one_dimensional
     return [
         group.learning_rate
         for group in optimizer.groups
-        if any(n in optimizer.learning and n not in optimizer.head and not is_adapter(n) for n in group.names)
+        if any(n in optimizer.learning and n not in light and not is_adapter(n) for n in group.names)
     ]
 
 
