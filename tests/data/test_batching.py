@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tenor.data.batching import TokenExamples, epoch_batches, micro_batches, sequential_batches
+from tenor.data.batching import TokenExamples, epoch_batches, least_padding, micro_batches, sequential_batches
 from tiny_rows import token_rows
 
 row_lengths = hnp.arrays(np.int32, st.integers(0, 300), elements=st.integers(2, 256))
@@ -118,3 +118,36 @@ def test_collation_pads_on_the_right_and_the_mask_tells_what_is_real(
         assert mask[position].tolist() == [1] * lengths[row] + [0] * (mask.shape[1] - lengths[row])
     assert batch.labels.tolist() == labels[rows].tolist()
     assert batch.tokens == lengths[rows].sum() == mask.sum()
+
+
+def work(batches: list[np.ndarray], lengths: np.ndarray, pass_cost: int) -> int:
+    return sum(int(lengths[rows].max()) * len(rows) + pass_cost for rows in batches)
+
+
+@given(row_lengths, st.integers(1, 4096), st.integers(0, 64))
+def test_the_least_padding_holds_each_row_once_within_the_budget(
+    lengths: np.ndarray, budget: int, pass_cost: int
+) -> None:
+    batches = least_padding(lengths, budget, pass_cost)
+    assert sorted(flat(batches)) == list(range(len(lengths)))
+    assert all(len(rows) == 1 or lengths[rows].max() * len(rows) <= budget for rows in batches)
+    assert work(batches, lengths, pass_cost) <= work(sequential_batches(lengths, budget), lengths, pass_cost)
+    longest = [lengths[rows].max() for rows in batches]
+    assert longest == sorted(longest, reverse=True)
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=7), st.integers(1, 120), st.integers(0, 30))
+def test_no_other_cut_of_the_rows_in_order_is_less_work(drawn: list[int], budget: int, pass_cost: int) -> None:
+    lengths = np.array(drawn)
+    order = np.argsort(lengths, kind="stable")
+    every_cut = (
+        np.split(order, [at + 1 for at in range(len(order) - 1) if cuts >> at & 1])
+        for cuts in range(2 ** (len(order) - 1))
+    )
+    allowed = [
+        parts
+        for parts in every_cut
+        if all(len(part) == 1 or lengths[part].max() * len(part) <= budget for part in parts)
+    ]
+    least = min(work(parts, lengths, pass_cost) for parts in allowed)
+    assert work(least_padding(lengths, budget, pass_cost), lengths, pass_cost) == least

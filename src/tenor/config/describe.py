@@ -53,7 +53,7 @@ def schema_nodes() -> MappingProxyType[str, dict[str, Any]]:
 
 
 def allowed_words(node: dict[str, Any]) -> str:
-    """What a key takes, in words: `a number from 0 to 1`, `none, base, or a whole number of at least 1`."""
+    """What a key takes, in words: `a number from 0 to 1`, `none, base, or a whole number from 1 to 1000`."""
     if "anyOf" in node:
         options = sorted(node["anyOf"], key=lambda option: option.get("type") == "null")
         return ", or ".join(allowed_words(option) for option in options)

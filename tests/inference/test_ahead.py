@@ -1,0 +1,58 @@
+"""What runs ahead comes in order, fails in its place, and stops when no one wants more."""
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tenor.inference.ahead import ahead
+
+
+@given(st.lists(st.one_of(st.none(), st.integers()), max_size=20), st.integers(1, 5))
+def test_the_items_come_in_order(items: list[int | None], depth: int) -> None:
+    assert list(ahead((item for item in items), depth)) == items
+
+
+def test_an_error_comes_in_its_place() -> None:
+    def items() -> Iterator[int]:
+        yield from (1, 2)
+        raise ValueError("the third")
+
+    arriving = ahead(items())
+    assert [next(arriving), next(arriving)] == [1, 2]
+    with pytest.raises(ValueError, match="the third"):
+        next(arriving)
+
+
+def test_one_that_is_not_wanted_any_more_is_closed_in_its_own_thread() -> None:
+    closed: list[str] = []
+
+    def items() -> Iterator[int]:
+        try:
+            number = 0
+            while True:
+                yield (number := number + 1)
+        finally:
+            closed.append(threading.current_thread().name)
+
+    wanted = ahead(items())
+    assert next(wanted) == 1
+    wanted.close()
+    assert closed == ["tenor-ahead"]
+    assert not any(thread.name == "tenor-ahead" for thread in threading.enumerate())
+
+
+def test_it_runs_while_the_caller_works() -> None:
+    made = threading.Event()
+
+    def items() -> Iterator[int]:
+        yield 1
+        made.set()
+        yield 2
+
+    wanted = ahead(items())
+    next(wanted)
+    assert made.wait(timeout=30)
+    assert list(wanted) == [2]
