@@ -140,7 +140,7 @@ def test_every_problem_is_reported_at_once_with_its_place(tmp_path):
         "line 4: data.source 'file' needs data.path",
         "line 5: data.max_lenght: unknown key; did you mean data.max_length?",
         "line 6: data.validation.size: found the number 1.0; expected a number above 0 and below 1, or a whole number",
-        'line 7: model.freeze: found the text "bse"; expected none or base, or a whole number from 1 to 1000000000; did',
+        'line 7: model.freeze: found the text "bse"; expected none or base, or a whole number from 1 to 1000000000;',
         "line 7: model.name: found the number 123; expected text that is not empty; put it in quotes",
         "line 8: evaluation: found the number 5; expected a section with the keys token_budget,",
         "line 10: training.class_weights: found the list [1, -1]; expected none or balanced, or a list, each item a",
