@@ -15,7 +15,7 @@ from tenor.workflows.train import RunResult, train
 
 SETTINGS = """\
 name: small
-seed: 11
+seed: 34
 data:
   source: file
   path: {train}

@@ -7,8 +7,8 @@ import torch
 
 from tenor.inference import fast_model as module
 from tenor.inference.fast_model import fast_model
-from tenor.inference.first_token import FirstTokenLayer
 from tenor.inference.packed import PackedLinear, can_pack
+from tenor.model.first_token import FirstTokenLayer
 from tiny_models import KINDS, fresh_tiny_model
 
 TOLERANCE = 1e-5
@@ -40,7 +40,7 @@ def test_the_last_layer_is_the_shorter_one(kind: str, tiny_models: dict[str, Pat
 
 
 def test_what_does_not_agree_is_left_out(tiny_bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(FirstTokenLayer, "_attend", lambda self, hidden, mask: hidden[:, :1])
+    monkeypatch.setattr(FirstTokenLayer, "_attend", lambda self, attention, hidden, mask: hidden[:, :1])
     monkeypatch.setattr(module, "can_pack", lambda: False)
     model = fresh_tiny_model(tiny_bert).eval()
     assert fast_model(model, pack=True) is model

@@ -72,7 +72,7 @@ def test_the_predictions_are_those_of_the_numbers(completed: RunResult) -> None:
 def test_the_manifest_tells_what_it_was(completed: RunResult) -> None:
     manifest = read_manifest(completed.run)
     assert manifest.status == "completed"
-    assert manifest.seed == 11
+    assert manifest.seed == 34
     assert manifest.threads == 1
     assert all(isinstance(digest, str) for digest in manifest.fingerprints.values())
     assert manifest.digests["model"]

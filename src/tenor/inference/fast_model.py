@@ -4,8 +4,8 @@ from typing import Any
 
 import torch
 
-from tenor.inference.first_token import with_first_token_layer
 from tenor.inference.packed import can_pack, with_packed_linears
+from tenor.model.first_token import with_first_token_layer
 
 TOLERANCE = 1e-5
 """Relative to the largest logit: what float32 loses over a few layers summed in another order."""

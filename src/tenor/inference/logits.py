@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from tenor.data.batching import Examples, sequential_batches
+from tenor.inference.packed import can_pack, with_packed_linears
 from tenor.model.device import DevicePlan
 
 Forward = Callable[[nn.Module, dict[str, torch.Tensor]], torch.Tensor]
@@ -31,12 +32,14 @@ def predict(
     """
     modes = {module: module.training for module in model.modules()}
     model.eval()
+    packed = plan.device == "cpu" and plan.precision == "fp32" and can_pack()
+    computing = with_packed_linears(model) if packed else model
     results: np.ndarray | None = None
     try:
         with torch.inference_mode(), plan.autocast():
             for rows in sequential_batches(examples.lengths, plan.prediction_tokens):
                 batch = examples.collate(rows)
-                output = forward(model, {name: tensor.to(plan.device) for name, tensor in batch.inputs.items()})
+                output = forward(computing, {name: tensor.to(plan.device) for name, tensor in batch.inputs.items()})
                 if results is None:
                     results = np.empty((len(examples), output.shape[1]), dtype=np.float32)
                 results[rows] = output.float().cpu().numpy()

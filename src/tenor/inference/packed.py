@@ -7,7 +7,7 @@ them packed (what `torch.compile` does when it freezes a model for a CPU) and ha
 import torch
 from torch import nn
 
-from tenor.inference.shared_modules import with_children
+from tenor.model.shared_modules import with_children
 
 ROWS_HINT = 1024
 """Tokens of a typical pass, by which oneDNN picks the layout; any number of them can be computed."""

@@ -20,6 +20,7 @@ from tenor.inference.logits import predict
 from tenor.measures.selective import Answered, answered_above, coverage_curve
 from tenor.measures.text_baseline import TextBaseline
 from tenor.model.classifier import load_saved_classifier
+from tenor.model.first_token import read_first_token_only
 from tenor.model.notes import read_model_notes
 from tenor.runs.directory import DEFAULT_ROOT, RunDirectory, find_run
 from tenor.runs.environment import absent
@@ -76,6 +77,7 @@ def evaluate(
         )
     tokens = tokenize(rows, tokenizer, notes.truncation)
     console = console or Console(stderr=True)
+    read_first_token_only(model)
     model.to(plan.device)
     with progress_line(console, f"evaluating on {rows.origin}", len(rows)) as line:
         logits = predict(model, TokenExamples(tokens, tokenizer.pad_token_id), plan, advance=line.advance)

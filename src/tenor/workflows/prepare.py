@@ -19,6 +19,7 @@ from tenor.model.classifier import Classifier, load_classifier, position_count
 from tenor.model.device import DevicePlan, plan_device
 from tenor.model.dropout import use_word_dropout
 from tenor.model.features import cached_features, can_cache_features, first_token_state, head_logits
+from tenor.model.first_token import read_first_token_only
 from tenor.model.freezing import Learning, freeze
 from tenor.training.loss import class_weights
 from tenor.training.progress import progress_line
@@ -57,6 +58,7 @@ def prepare(config: Config, given: SourceData | None = None, threads: int | None
     class_weights(config.training, splits.train.labels, len(splits.train.class_names))  # Refused now, not in the loop.
     classifier = load_classifier(config.model, splits.train.class_names, config.seed, plan.device)
     check_length(classifier, config.data.max_length)
+    read_first_token_only(classifier.model)
     if plan.device == "cpu":
         use_word_dropout(classifier.model)
     loaded = time.perf_counter()
