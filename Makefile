@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .PHONY: demo test test-slow check format rule-pages bench-audit \
-	bench-dropout bench-faults bench-peak bench-text-baseline bench-crash bench-corrupt clean
+	bench-dropout bench-faults bench-peak bench-text-baseline bench-crash bench-corrupt bench-train bench-predict clean
 
 demo: $(INSTALLED)
 	$(BIN)/tenor train demo
@@ -44,6 +44,12 @@ bench-peak: $(INSTALLED)
 # IMDB=path: a folder of Parquet files, an extracted aclImdb folder, or the official archive.
 bench-text-baseline: $(INSTALLED)
 	$(BIN)/python benchmarks/text_baseline.py $(IMDB)
+
+bench-train: $(INSTALLED)
+	PYTHONPATH=benchmarks $(BIN)/python -m training $(IMDB)
+
+bench-predict: $(INSTALLED)
+	$(BIN)/python benchmarks/predict.py $(IMDB)
 
 # Both run the tests' small model.
 bench-crash: $(INSTALLED)

@@ -43,6 +43,11 @@ def bert(tiny_bert: Path) -> Any:
     return fresh_tiny_model(tiny_bert)
 
 
+def as_tensor(output: Any) -> torch.Tensor:
+    """A layer's hidden states, which some kinds of models wrap in a tuple."""
+    return output[0] if isinstance(output, tuple) else output
+
+
 def learning_names(model: nn.Module) -> set[str]:
     return {name for name, parameter in model.named_parameters() if parameter.requires_grad}
 
@@ -98,6 +103,16 @@ def test_a_number_fixes_the_embeddings_and_that_many_lowest_layers(model: Any, k
     fixed = (f"{kind}.embeddings.", *(LAYER_OF[kind].format(index) for index in range(depth)))
     assert set(learning.frozen) == {name for name, _ in model.named_parameters() if name.startswith(fixed)}
     assert describes(learning, model)
+
+
+@pytest.mark.parametrize("depth", range(1, LAYERS + 1))
+def test_no_gradient_is_computed_below_the_boundary(model: Any, depth: int) -> None:
+    freeze(model, Model(freeze=depth))
+    needs_gradient: list[bool] = []
+    for layer in anatomy(model).layers:
+        layer.register_forward_hook(lambda _, __, output: needs_gradient.append(as_tensor(output).requires_grad))
+    model(input_ids=torch.arange(8)[None])
+    assert needs_gradient == [False] * depth + [True] * (LAYERS - depth)
 
 
 def test_electras_projection_stands_below_its_lowest_layer(tiny_models: dict[str, Path]) -> None:

@@ -15,7 +15,7 @@ class Anatomy:
     """An encoder's parts, from the bottom up."""
 
     embeddings: tuple[nn.Module, ...]
-    """Whatever stands below the lowest layer: the embeddings and, in ELECTRA, their projection."""
+    """Whatever the lowest layer reads: embeddings, in ELECTRA their projection, in DeBERTa the relative positions."""
     layers: tuple[nn.Module, ...]
     body: frozenset[str]
     """Names of the encoder's parameters."""
@@ -101,8 +101,12 @@ def set_training_mode(model: nn.Module, learning: Learning) -> None:
 
 
 def _below(base: nn.Module, stack: nn.ModuleList) -> tuple[nn.Module, ...]:
-    """The children of `base` that come before the one with the stack of layers."""
-    return tuple(takewhile(lambda child: all(module is not stack for module in child.modules()), base.children()))
+    """What the lowest layer reads: the children of `base` that come before the one with the stack of layers, and what
+    stands beside the stack there, such as DeBERTa's relative positions, which enter every layer."""
+    before = takewhile(lambda child: all(module is not stack for module in child.modules()), base.children())
+    holder = next(module for module in base.modules() if any(child is stack for child in module.children()))
+    beside = () if holder is base else (child for child in holder.children() if child is not stack)
+    return (*before, *beside)
 
 
 def _covered_modules(parts: Anatomy, setting: str | int) -> tuple[nn.Module, ...]:

@@ -43,18 +43,7 @@ def watched_fit(
         TenorError: memory ran out, or the loss is no number.
     """
     config, plan = prepared.config, prepared.plan
-    task = TrainingTask(
-        model=prepared.classifier.model,
-        learning=prepared.learning,
-        forward=forward,
-        train=examples["train"],
-        validation=examples["validation"],
-        class_names=prepared.splits.train.class_names,
-        settings=config.training,
-        seed=config.seed,
-        plan=plan,
-        checkpoints=run.checkpoints,
-    )
+    task = make_task(run, prepared, examples, forward)
     checkpoint = newest_checkpoint(run, console) if resume else None
     done = checkpoint.step if checkpoint else 0
     accelerator = make_accelerator(plan)
@@ -66,7 +55,7 @@ def watched_fit(
             _draw_confusion(recorder, validation, task.class_names)
     try:
         with progress_line(console, "step", task.total_steps, done) as line:
-            return fit(task, accelerator, checkpoint, _listeners(recorder, line, console, task, watchdog))
+            return fit(task, accelerator, checkpoint, make_listeners(recorder, line, console, task, watchdog))
     except (RuntimeError, MemoryError) as error:
         if not _is_out_of_memory(error):
             raise
@@ -79,15 +68,26 @@ def watched_fit(
         findings.keep(watchdog.report)
 
 
-def _is_out_of_memory(error: Exception) -> bool:
-    # PyTorch has a class of its own for GPUs only; on a CPU its allocator speaks through a RuntimeError.
-    message = str(error).lower()
-    return isinstance(error, MemoryError) or "out of memory" in message or "can't allocate memory" in message
+def make_task(run: RunDirectory, prepared: Prepared, examples: dict[str, Examples], forward: Forward) -> TrainingTask:
+    """What the loop is to train, of a run that was prepared."""
+    return TrainingTask(
+        model=prepared.classifier.model,
+        learning=prepared.learning,
+        forward=forward,
+        train=examples["train"],
+        validation=examples["validation"],
+        class_names=prepared.splits.train.class_names,
+        settings=prepared.config.training,
+        seed=prepared.config.seed,
+        plan=prepared.plan,
+        checkpoints=run.checkpoints,
+    )
 
 
-def _listeners(
+def make_listeners(
     recorder: Recorder, line: ProgressLine, console: Console, task: TrainingTask, watchdog: Watchdog
 ) -> Listeners:
+    """Recorder, progress line and watchdog, each told what it is to hear."""
     latest: dict[str, float] = {}
 
     def on_record(step: int, values: dict[str, float], window: Window) -> None:
@@ -123,6 +123,12 @@ def _listeners(
         )
 
     return Listeners(on_start=watchdog.watch, on_record=on_record, on_step=on_step, on_validation=on_validation)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # PyTorch has a class of its own for GPUs only; on a CPU its allocator speaks through a RuntimeError.
+    message = str(error).lower()
+    return isinstance(error, MemoryError) or "out of memory" in message or "can't allocate memory" in message
 
 
 def _draw_confusion(recorder: Recorder, validation: Validation, class_names: tuple[str, ...]) -> None:

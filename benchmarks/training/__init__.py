@@ -1,0 +1,1 @@
+"""Training beside `transformers.Trainer`: throughput, the frozen path, memory, start-up."""

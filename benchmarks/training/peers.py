@@ -1,0 +1,200 @@
+"""The two peers, each as its users run it: real tokens, and the seconds from the first step to the end of the last."""
+
+import logging
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    DataCollatorWithPadding,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
+
+from tenor.config.loading import load_config
+from tenor.config.schema import Config
+from tenor.data.dataset import Absent, LabelledText, SourceData
+from tenor.runs.directory import RunDirectory
+from tenor.training.loop import fit, make_accelerator
+from tenor.training.progress import progress_line
+from tenor.training.recorder import Recorder
+from tenor.training.state import Window
+from tenor.workflows.findings import RunFindings
+from tenor.workflows.prepare import Prepared, make_examples, prepare
+from tenor.workflows.watched_fit import make_listeners, make_task, make_watchdog
+
+QUIET = Console(quiet=True)
+VALIDATION_ROWS = 32
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What a peer took."""
+
+    seconds: float
+    lengths: list[int]
+    """Real tokens of every text that it trained on."""
+
+    @property
+    def speed(self) -> float:
+        """Real tokens per second."""
+        return sum(self.lengths) / self.seconds
+
+
+@dataclass(frozen=True)
+class TrainerOptions:
+    """What of `transformers.Trainer` differs between its users."""
+
+    batch_size: int = 8
+    group_by_length: bool = False
+    attention_dropout: float = 0.1
+    """Of both model families as they are published."""
+    freeze_base: bool = False
+    epochs: int = 1
+
+
+class _EnoughError(Exception):
+    """As many steps were made as were asked for."""
+
+
+def tenor_config(folder: Path, length: int, threads: int, *overrides: str) -> Config:
+    """Tenor's own defaults of `imdb_minilm`, for the model below `folder`."""
+    return load_config(
+        "imdb_minilm",
+        [
+            f"model.name={folder}",
+            f"data={{source: given, max_length: {length}, validation: {{size: {VALIDATION_ROWS}}}}}",
+            f"training.threads={threads}",
+            *overrides,
+        ],
+    )
+
+
+def prepare_rows(config: Config, rows: LabelledText) -> Prepared:
+    """What `tenor train` has before its first step."""
+    return prepare(config, SourceData(rows, Absent("speed needs none")))
+
+
+def token_rows(prepared: Prepared) -> list[Row]:
+    """The training rows as `transformers.Trainer` takes them: the same tokens."""
+    tokens = prepared.tokens["train"]
+    return [{"input_ids": tokens.row(row).tolist(), "labels": int(tokens.labels[row])} for row in range(len(tokens))]
+
+
+def tenor_trains(prepared: Prepared, folder: Path, steps: int | None = None) -> Timing:
+    """`tenor train`'s loop with all who listen to it: watchdog, recorder, TensorBoard, progress.
+
+    `steps` must be a multiple of `training.log_every`; without it all epochs, and the checkpoints, are made.
+    """
+    run = RunDirectory(folder)
+    run.path.mkdir(parents=True)
+    examples, forward = make_examples(prepared, QUIET)
+    task = make_task(run, prepared, examples, forward)
+    watchdog = make_watchdog(prepared, task, RunFindings(run, prepared.config, QUIET), QUIET)
+    recorder = Recorder(run, prepared.config.training.trackers)
+    started = ended = 0.0
+    last = task.total_steps if steps is None else steps
+    with progress_line(QUIET, "step", last) as line:
+        heard = make_listeners(recorder, line, QUIET, task, watchdog)
+
+        def on_start(optimizer: torch.optim.Optimizer) -> None:
+            nonlocal started
+            started = time.perf_counter()
+            heard.on_start(optimizer)
+
+        def on_record(step: int, values: dict[str, float], window: Window) -> None:
+            nonlocal ended
+            heard.on_record(step, values, window)
+            ended = time.perf_counter()
+            if step == steps:
+                raise _EnoughError
+
+        try:
+            fit(task, make_accelerator(prepared.plan), None, replace(heard, on_start=on_start, on_record=on_record))
+            ended = time.perf_counter()
+        except _EnoughError:
+            pass
+        finally:
+            recorder.close()
+    return Timing(ended - started, _lengths_seen(task, last))
+
+
+def trainer_trains(
+    model_folder: Path, rows: Sequence[Row], folder: Path, options: TrainerOptions, steps: int = -1, seed: int = 0
+) -> Timing:
+    """`transformers.Trainer` on a CPU with dynamic padding, all else as it comes."""
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    config = dict.fromkeys(_attention_dropout_keys(model_folder), options.attention_dropout)
+    model = AutoModelForSequenceClassification.from_pretrained(model_folder, **config)
+    if options.freeze_base:
+        model.base_model.requires_grad_(False)
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        per_device_train_batch_size=options.batch_size,
+        train_sampling_strategy="group_by_length" if options.group_by_length else "random",
+        num_train_epochs=options.epochs,
+        max_steps=steps,
+        seed=seed,
+        use_cpu=True,
+        save_strategy="no",
+        disable_tqdm=True,
+        logging_strategy="no",
+    )
+    watch = _StopWatch()
+    trainer = _CountingTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=list(rows),  # type: ignore[arg-type]  # A list serves as a dataset.
+        data_collator=DataCollatorWithPadding(AutoTokenizer.from_pretrained(model_folder)),
+        callbacks=[watch],
+    )
+    trainer.train()
+    return Timing(watch.ended - watch.started, trainer.lengths)
+
+
+def steps_of(reviews: int, batch_size: int) -> int:
+    """Optimizer steps that take this many reviews."""
+    return math.ceil(reviews / batch_size)
+
+
+class _CountingTrainer(Trainer):
+    lengths: list[int]
+
+    def training_step(self, model: Any, inputs: Any, *rest: Any, **more: Any) -> Any:
+        self.lengths = getattr(self, "lengths", []) + inputs["attention_mask"].sum(dim=1).tolist()
+        return super().training_step(model, inputs, *rest, **more)
+
+
+class _StopWatch(TrainerCallback):
+    started = ended = 0.0
+
+    def on_train_begin(self, *_: Any, **__: Any) -> None:
+        self.started = time.perf_counter()
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        self.ended = time.perf_counter()
+
+
+def _attention_dropout_keys(folder: Path) -> list[str]:
+    text = (folder / "config.json").read_text()
+    return [key for key in ("attention_probs_dropout_prob", "attention_dropout") if f'"{key}"' in text]
+
+
+def _lengths_seen(task: Any, steps: int) -> list[int]:
+    from tenor.data.batching import epoch_batches
+
+    seen: list[int] = []
+    for epoch in range(math.ceil(steps / task.steps_per_epoch)):
+        batches = epoch_batches(task.train.lengths, task.settings.batch_size, task.seed, epoch)
+        taken = batches[: steps - epoch * task.steps_per_epoch]
+        seen += [int(length) for rows in taken for length in task.train.lengths[rows]]
+    return seen
