@@ -56,17 +56,23 @@ def prepare(config: Config, given: SourceData | None = None, threads: int | None
     splits = make_splits(given or read_source(config.data), config.data, config.seed)
     read = time.perf_counter()
     class_weights(config.training, splits.train.labels, len(splits.train.class_names))  # Refused now, not in the loop.
-    classifier = load_classifier(config.model, splits.train.class_names, config.seed, plan.device)
-    check_length(classifier, config.data.max_length)
-    read_first_token_only(classifier.model)
-    if plan.device == "cpu":
-        use_word_dropout(classifier.model)
+    classifier = make_classifier(config, splits.train.class_names, plan)
     loaded = time.perf_counter()
     truncation = Truncation.of(config.data)
     tokens = {name: tokenize(rows, classifier.tokenizer, truncation) for name, rows in present_splits(splits).items()}
     learning = freeze(classifier.model, config.model)
     timings = {"read": read - started, "load_model": loaded - read, "tokenize": time.perf_counter() - loaded}
     return Prepared(config, splits, tokens, classifier, learning, plan, timings)
+
+
+def make_classifier(config: Config, class_names: tuple[str, ...], plan: DevicePlan) -> Classifier:
+    """The encoder with its head, as quick on this device as it can be made without a change to what it computes."""
+    classifier = load_classifier(config.model, class_names, config.seed, plan.device)
+    check_length(classifier, config.data.max_length)
+    read_first_token_only(classifier.model)
+    if plan.device == "cpu":
+        use_word_dropout(classifier.model)
+    return classifier
 
 
 def device_plan(config: Config, threads: int | None = None) -> DevicePlan:
