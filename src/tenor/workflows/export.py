@@ -168,6 +168,7 @@ def _artefact(before: Predictor, folder: Path, file: str, quantize: Literal["non
         activation=source.activation,
         source=source.origin,
         source_sha256=source.digest,
+        threshold=source.threshold,
     )
 
 
