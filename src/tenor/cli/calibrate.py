@@ -60,5 +60,5 @@ def run(options: argparse.Namespace) -> int:
     else:
         from rich.console import Console
 
-        show_calibration(Console(), calibrated, chosen)
+        show_calibration(Console(markup=False), calibrated, chosen)
     return 0

@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
     from tenor.workflows.show import show_evaluation
     from tenor.workflows.show_numbers import show_abstention
 
-    console = Console()
+    console = Console(markup=False)
     show_evaluation(console, found, kept)
     if options.abstain_below is not None:
         show_abstention(console, found, options.abstain_below)

@@ -99,7 +99,7 @@ def _show(texts: list[str], predictions: "list[Prediction]") -> None:
     for text, one in zip(texts, predictions, strict=True):
         read = "in part" if one.truncated else "whole" if one.windows == 1 else f"in {one.windows} windows"
         table.add_row(Text(one.label), f"{one.probability:.4f}", read, Text(" ".join(text.split())[:200]))
-    Console().print(table)
+    Console(markup=False).print(table)
 
 
 def _file(options: argparse.Namespace) -> int:

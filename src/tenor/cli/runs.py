@@ -44,5 +44,6 @@ def _list(options: argparse.Namespace) -> int:
         return 0
     from rich.console import Console
 
-    Console().print(experiments_table(rows) if rows else f"no runs below {options.runs}; start one: tenor train demo")
+    shown = experiments_table(rows) if rows else f"no runs below {options.runs}; start one: tenor train demo"
+    Console(markup=False).print(shown)
     return 0

@@ -83,10 +83,11 @@ def evaluate(
     model_names = tuple(model.config.id2label[k] for k in range(model.config.num_labels))
     if rows.class_names != model_names:
         raise UserError(
-            f"the model knows the classes {model_names}, {rows.origin} has {rows.class_names}; set data.class_names"
+            f"the model knows the classes {', '.join(model_names)}; {rows.origin} has {', '.join(rows.class_names)}. "
+            "Call its labels as the model does; where they are numbers, data.class_names names them in their order"
         )
     tokens = tokenize(rows, tokenizer, notes.truncation)
-    console = console or Console(stderr=True)
+    console = console or Console(stderr=True, markup=False)
     read_first_token_only(model)
     model.to(plan.device)
     with progress_line(console, f"evaluating on {rows.origin}", len(rows)) as line:

@@ -82,7 +82,7 @@ def export(
         UserError: nothing to export, a form that makes no sense, or an output that exists.
         TenorError: a kind of model that PyTorch's exporter can't follow, or an export that differs, with the figures.
     """
-    console = console or Console(stderr=True)
+    console = console or Console(stderr=True, markup=False)
     _refuse(output, form, quantize)
     before = Predictor.load(reference, engine="torch", device="cpu", root=root)
     rows = _held_out(reference, root, reviews)

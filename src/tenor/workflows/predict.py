@@ -56,7 +56,7 @@ def predict_to_file(
     Raises:
         UserError: whatever in input, output or model can't be used; with `on_error="fail"` also a single row.
     """
-    console = console or Console(stderr=True)
+    console = console or Console(stderr=True, markup=False)
     require_output(job.output)
     if job.input.resolve() == job.output.resolve():
         raise UserError(f"{job.output}: is the input itself; name another output")
