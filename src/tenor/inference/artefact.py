@@ -52,6 +52,8 @@ def read_artefact(folder: Path) -> Artefact:
     try:
         if stored["version"] != VERSION:
             raise ValueError(f"version {stored['version']}")
+        if Path(stored["file"]).name != stored["file"] or stored["file"] in ("", ".."):
+            raise ValueError(f"file {stored['file']!r} is no name within this folder")
         truncation = Truncation(**stored["truncation"])
         own = {"labels": tuple(stored["labels"]), "threshold": parse_threshold(stored.get("threshold"))}
         fields = {name: stored[name] for name in Artefact.__dataclass_fields__ if name not in own}

@@ -187,7 +187,7 @@ def _compare(before: Predictor, after: Predictor, rows: LabelledText) -> Checked
 
 def _accuracy(predictor: Predictor, probabilities: np.ndarray, rows: LabelledText) -> float | str:
     if set(predictor.labels) != set(rows.class_names):
-        return f"the model knows the classes {predictor.labels}, the reviews have {rows.class_names}"
+        return f"the model knows {', '.join(predictor.labels)}; the reviews have {', '.join(rows.class_names)}"
     predicted = [predictor.labels[index] for index in probabilities.argmax(axis=1)]
     return float(np.mean([rows.class_names[label] == name for label, name in zip(rows.labels, predicted, strict=True)]))
 
