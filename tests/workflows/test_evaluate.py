@@ -59,6 +59,17 @@ def test_another_file(completed: RunResult, tmp_path: Path) -> None:
     assert "other.csv" in found.origin
 
 
+def test_all_rows_of_a_file_whatever_the_run_s_own_data_were(completed: RunResult, tmp_path: Path) -> None:
+    other = write_csv(tmp_path / 'a "quoted": name.csv', 8, start=300)
+    found = evaluate(str(completed.run.path), ["data.test_size=null"], console=quiet(), file=other)
+    assert found.result.metrics.n == 8
+    one_class = tmp_path / "numbers.csv"
+    one_class.write_text("review,verdict\nfilm 3 was superb,1\nfilm 5 was funny,1\n")
+    assert evaluate(str(completed.run.path), console=quiet(), file=one_class).result.labels.tolist() == [1, 1]
+    with pytest.raises(UserError, match="has no validation split"):
+        evaluate(str(completed.run.path), split="validation", console=quiet(), file=other)
+
+
 def test_other_classes_are_refused(completed: RunResult, tmp_path: Path) -> None:
     train, test = (write_csv(tmp_path / name, 8, labels=("no", "yes")) for name in ("a.csv", "b.csv"))
     with pytest.raises(UserError, match=r"knows the classes bad, good; .* has no, yes"):

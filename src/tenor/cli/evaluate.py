@@ -18,6 +18,7 @@ def add(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "overrides", nargs="*", metavar="data.key=value", help="other data, such as data.source=rotten_tomatoes"
     )
+    parser.add_argument("--input", type=Path, metavar="FILE", help="labelled rows of your own, instead of a split")
     parser.add_argument("--split", choices=("test", "validation", "train"), default="test", help="default: test")
     parser.add_argument(
         "--abstain-below", type=float, metavar="P", help="also: what is left where the model is less sure than P"
@@ -38,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
     from tenor.workflows.kept_evaluation import require_place
 
     require_place(options.output)
-    found = evaluate(options.reference, options.overrides, options.split, options.runs)
+    found = evaluate(options.reference, options.overrides, options.split, options.runs, file=options.input)
     record = evaluation_record(found, options.abstain_below)
     kept = _keep(found, record, options.output)
     if options.json:

@@ -1,5 +1,6 @@
 """A saved model, measured again: on its own test rows or on other data."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -59,8 +60,10 @@ def evaluate(
     split: str = "test",
     root: Path = DEFAULT_ROOT,
     console: Console | None = None,
+    file: Path | None = None,
 ) -> Evaluation:
-    """Measure the run's saved model on `split` of its data, or of the data that `overrides` (`data.…=…`) name.
+    """Measure the run's saved model on `split` of its data, or of the data that `overrides` (`data.…=…`) name, or on
+    all labelled rows of a `file`.
 
     Text is cut as in training. The weights are verified against the digest that they were saved with.
 
@@ -76,11 +79,15 @@ def evaluate(
                 f"tenor evaluate takes data.… overrides only, found {override!r}; the model is as it was saved"
             )
     notes = read_model_notes(run.model)
+    model, tokenizer = load_saved_classifier(run.model)
+    model_names = tuple(model.config.id2label[k] for k in range(model.config.num_labels))
+    if file is not None:
+        if split != "test":
+            raise UserError(f"a file is measured whole: it has no {split} split")
+        overrides = [*_rows_of_file(file, model_names), *overrides]
     config = load_config(run.config, overrides)
     plan = device_plan(config)
-    model, tokenizer = load_saved_classifier(run.model)
     rows = split_rows_of(config, split)
-    model_names = tuple(model.config.id2label[k] for k in range(model.config.num_labels))
     if rows.class_names != model_names:
         raise UserError(
             f"the model knows the classes {', '.join(model_names)}; {rows.origin} has {', '.join(rows.class_names)}. "
@@ -107,6 +114,19 @@ def evaluate(
         threshold=notes.threshold,
         overrides=tuple(overrides),
     )
+
+
+def _rows_of_file(file: Path, class_names: Sequence[str]) -> list[str]:
+    """A file's rows as a test split, whatever the run's own data were; labels are names or numbers of the classes."""
+    name = json.dumps(str(file))
+    names = json.dumps(list(class_names))
+    return [
+        "data.source=file",
+        f"data.path={name}",
+        f"data.test_path={name}",
+        "data.test_size=null",
+        f"data.class_names={names}",
+    ]
 
 
 def split_rows_of(config: Config, split: str) -> LabelledText:
