@@ -6,7 +6,8 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .PHONY: demo test test-slow check format rule-pages bench-audit \
-	bench-dropout bench-faults bench-peak bench-text-baseline bench-crash bench-corrupt bench-train bench-predict bench-time-to-accuracy clean
+	bench-dropout bench-faults bench-peak bench-text-baseline bench-crash bench-corrupt bench-train bench-predict \
+	bench-predict-memory bench-time-to-accuracy clean
 
 demo: $(INSTALLED)
 	$(BIN)/tenor train demo
@@ -54,6 +55,9 @@ bench-time-to-accuracy: $(INSTALLED)
 
 bench-predict: $(INSTALLED)
 	$(BIN)/python benchmarks/predict.py $(IMDB)
+
+bench-predict-memory: $(INSTALLED)
+	$(BIN)/python benchmarks/predict_memory.py
 
 # Both run the tests' small model.
 bench-crash: $(INSTALLED)

@@ -16,6 +16,7 @@ from tenor.checks.rules import evl_collapse as collapse_rules
 from tenor.checks.rules import evl_ranking as worth_rules
 from tenor.checks.rules.evl_measures import best_relabelling, ranking
 from tenor.checks.run import run_rules
+from tenor.inference.probabilities import decided
 
 RULES = tuple(
     value
@@ -136,6 +137,19 @@ def test_labels_beside_the_argmax_are_found_and_a_threshold_is_a_note() -> None:
     assert found is not None
     assert noted is not None
     assert (found.severity, noted.severity) == (None, "note")
+
+
+@given(st.integers(0, 10_000), st.integers(2, 5), st.floats(0.05, 0.95))
+def test_a_threshold_on_one_of_several_classes_is_no_error(seed: int, n_classes: int, threshold: float) -> None:
+    random = np.random.default_rng(seed)
+    labels, values = random.integers(0, n_classes, 60), random.dirichlet(np.ones(n_classes), 60)
+    member = int(random.integers(n_classes))
+    predicted = decided(values, member, threshold)
+    found = found_by("EVL004", of_rows(labels.tolist(), values, predicted))
+    assert found is None or found.severity == "note" or len(np.unique(predicted == member)) == 1
+    shuffled = found_by("EVL004", of_rows(labels.tolist(), values, random.permutation(values.argmax(axis=1))))
+    assert shuffled is not None
+    assert shuffled.severity is None
 
 
 @pytest.mark.parametrize(

@@ -70,8 +70,8 @@ def test_calibrate(copied: RunDirectory, capsys: pytest.CaptureFixture[str]) -> 
     assert (status, err.count("tenor:")) == (0, 0)
     found = json.loads(out)
     assert found["folded"] is True
-    assert found["class"] == "good"
-    assert found["validation"]["recall"]["value"] >= 0.8
+    assert found["threshold"]["class"] == "good"
+    assert found["threshold"]["validation"]["recall"]["value"] >= 0.8
     assert found["calibration"]["validation"]["calibrated"]["nll"] <= found["calibration"]["validation"]["raw"]["nll"]
     status, out, _ = _run(capsys, "calibrate", "latest")
     assert status == 0

@@ -1,16 +1,20 @@
 """An audit of rows with known faults, and a training without them."""
 
 import csv
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from report_runs import HOSTILE, Page
 from small_runs import quiet, small_config
 from tenor.config.loading import load_config
 from tenor.errors import UserError
 from tenor.runs.files import read_json
 from tenor.runs.manifest import read_manifest
 from tenor.workflows.audit import Audit, audit, audit_record, write_audit
+from tenor.workflows.audit_report import write_audit_report
 from tenor.workflows.show_audit import show_audit
 from tenor.workflows.train import train
 
@@ -67,12 +71,64 @@ def test_the_file_names_every_suspect_once(audited: tuple[Path, Audit], tmp_path
 
 def test_what_is_shown_and_what_is_recorded_agree(audited: tuple[Path, Audit]) -> None:
     console = quiet()
-    show_audit(console, audited[1], Path("audit.csv"))
+    show_audit(console, audited[1], Path("audit.csv"), Path("audit.html"))
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     record = audit_record(audited[1])
     assert f"{record['counts']['label']} suspected label errors" in shown
     assert "data.exclude=audit.csv" in shown
     assert sum(record["counts"].values()) == len(record["suspects"])
+
+
+def test_the_report_shows_every_suspect_with_its_text(audited: tuple[Path, Audit], tmp_path: Path) -> None:
+    folder, found = audited
+    config = load_config(str(folder / "small.yaml"), ["data.validation.size=2", "seed=4"])
+    write_audit_report(found, config, tmp_path / "a.csv", tmp_path / "a.html", ["tenor", "audit", "small.yaml"])
+    page = Page((tmp_path / "a.html").read_text(encoding="utf-8"))
+    shown = [values["id"] for name, values in page.elements if name == "section" and "id" in values]
+    assert shown == ["label", "duplicate", "ambiguous", "next", "origin"]
+    for one in found.suspects:
+        assert one.text in page.text
+        assert one.reason in page.text
+    assert f"{len(found.of('label'))} {len(found.of('label')) / found.n:.1%} of the rows" in page.text
+    assert "data.exclude=" in page.text
+    assert "exclude in a.csv" in page.text
+    assert sum(found.label_probabilities) == found.n
+    assert sum(found.suspected_probabilities) == len(found.of("label"))
+
+
+def test_words_from_elsewhere_stay_words_in_the_report_and_on_the_terminal(
+    audited: tuple[Path, Audit], tmp_path: Path
+) -> None:
+    folder, found = audited
+    suspects = tuple(
+        replace(one, id=f"[red]{HOSTILE}", given=HOSTILE, suggested="[bold]looks[/]", reason=HOSTILE, text=HOSTILE)
+        for one in found.suspects
+    )
+    hostile = replace(found, suspects=suspects)
+    config = load_config(str(folder / "small.yaml"), [])
+    write_audit_report(hostile, config, tmp_path / "<b>.csv", tmp_path / "a.html", ["tenor", HOSTILE])
+    html = (tmp_path / "a.html").read_text(encoding="utf-8")
+    page = Page(html)
+    assert len(page.all("script")) == 1
+    assert not page.all("img")
+    assert not page.all("b") or "<b>bold" not in html
+    assert not re.search(r"url\(|@import|https?://(?!www\.w3\.org)", html)
+    console = quiet()
+    show_audit(console, hostile, Path("[red]a.csv"), Path("a.html"))
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "[bold]looks[/]" in shown
+    assert "data.exclude=[red]a.csv" in shown
+
+
+def test_a_large_audit_stays_a_file_that_opens_from_a_mail(audited: tuple[Path, Audit], tmp_path: Path) -> None:
+    folder, found = audited
+    one = replace(found.suspects[0], text="long words <&> " * 4000)
+    kinds = ("label", "duplicate", "ambiguous")
+    many = tuple(replace(one, id=f"{kind}-{k}", kind=kind) for kind in kinds for k in range(3000))
+    config = load_config(str(folder / "small.yaml"), [])
+    write_audit_report(replace(found, suspects=many), config, tmp_path / "a.csv", tmp_path / "a.html", [])
+    assert (tmp_path / "a.html").stat().st_size < 3_000_000
+    assert "The first 200 of 3,000; all of them are in a.csv" in Page((tmp_path / "a.html").read_text()).text
 
 
 def test_training_without_them_has_another_fingerprint(small_model: Path, audited: tuple[Path, Audit]) -> None:

@@ -1,10 +1,12 @@
 """One temperature, and every file of a run agrees about it, whenever and however often it is fitted or folded."""
 
 import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from huggingface_hub import ModelCard
 
 from small_runs import quiet
 from tenor.checks.diagnosis import diagnose
@@ -12,6 +14,7 @@ from tenor.config.loading import load_config
 from tenor.data.sources import read_source
 from tenor.errors import UserError
 from tenor.evaluation.predictions import read_predictions, write_predictions
+from tenor.inference.predictor import Predictor
 from tenor.measures.calibration import choose_temperature, log_probabilities, negative_log_likelihood, with_temperature
 from tenor.model.notes import read_model_notes, update_model_notes
 from tenor.runs.directory import RunDirectory
@@ -20,8 +23,11 @@ from tenor.runs.manifest import read_manifest
 from tenor.runs.summary import read_summary
 from tenor.workflows.calibrate import Calibrated, calibrate, fold
 from tenor.workflows.evaluate import abstention_record, evaluate, evaluation_record
+from tenor.workflows.export import export
+from tenor.workflows.kept_evaluation import judge
+from tenor.workflows.show import show_evaluation
 from tenor.workflows.show_numbers import calibration_record, show_abstention, show_calibration
-from tenor.workflows.thresholds import choose_threshold
+from tenor.workflows.thresholds import choose_threshold, forget_threshold
 from tenor.workflows.train import RunResult
 
 
@@ -141,19 +147,94 @@ def test_a_run_without_a_model_says_so(copied: RunDirectory) -> None:
 
 def test_a_threshold_is_kept_beside_the_model(copied: RunDirectory) -> None:
     found = calibrate(copied)
-    recall = choose_threshold(found, "good", "recall", 0.9, 0.95)
     choose_threshold(found, "bad", "recall", 0.5, 0.95)
-    kept = read_json(copied.model / "tenor.json")["thresholds"]
-    assert set(kept) == {"good", "bad"}
-    assert kept["good"]["threshold"] == recall.threshold
+    recall = choose_threshold(found, "good", "recall", 0.9, 0.95)
+    kept = read_json(copied.model / "tenor.json")["threshold"]
+    assert (kept["class"], kept["threshold"]) == ("good", recall.threshold)
     for name, rows in found.predictions.items():
         member = rows.labels == 1
         share = (rows.probabilities[member, 1] >= recall.threshold).mean()
-        assert kept["good"][name]["recall"]["value"] == pytest.approx(share)
-    assert kept["good"]["validation"]["recall"]["value"] >= 0.9
+        assert kept[name]["recall"]["value"] == pytest.approx(share)
+    assert kept["validation"]["recall"]["value"] >= 0.9
     assert read_manifest(copied).digests["model"] == digest_folder(copied.model)
     fold(found)
-    assert read_json(copied.model / "tenor.json")["thresholds"] == kept
+    assert read_json(copied.model / "tenor.json")["threshold"] == kept
+    assert "threshold" in _shown(show_calibration, calibrate(copied))
+    forget_threshold(calibrate(copied))
+    assert "threshold" not in read_json(copied.model / "tenor.json")
+    assert read_manifest(copied).digests["model"] == digest_folder(copied.model)
+
+
+def test_prediction_decides_by_the_threshold_and_evaluation_does_not(
+    completed: RunResult, copied: RunDirectory, tmp_path: Path
+) -> None:
+    rows = read_source(completed.config.data).test
+    found = calibrate(copied)
+    scores = completed.results["test"].probabilities[:, 1]
+    chosen = choose_threshold(found, "good", "recall", 1.0, 0.95)
+    assert not np.array_equal(scores >= chosen.threshold, scores >= 0.5), "the threshold changes nothing here"
+
+    predictor = Predictor.load(copied.path, engine="torch", device="cpu")
+    assert predictor.threshold is not None
+    labels = [one.label for one in predictor.predict(rows.texts)]
+    assert labels == ["good" if score >= chosen.threshold else "bad" for score in scores]
+    plain = Predictor.load(copied.path, engine="torch", device="cpu", ignore_threshold=True)
+    assert [one.label for one in plain.predict(rows.texts)] == ["good" if s >= 0.5 else "bad" for s in scores]
+
+    exported = export(str(copied.path), tmp_path / "copy", "safetensors", console=quiet())
+    assert Predictor.load(exported.folder, engine="torch", device="cpu").threshold == predictor.threshold
+    again = evaluate(str(copied.path), console=quiet())
+    assert again.result.metrics.confusion == completed.results["test"].metrics.confusion
+    record = evaluation_record(again)["threshold"]
+    assert record["test"]["called"] == labels.count("good")
+    assert "most probable classes" in _shown(show_evaluation, again)
+    assert not [one for one in judge(again).findings if one.code == "EVL004"]
+
+
+def test_the_card_tells_pipeline_users_of_the_threshold_and_the_temperature(copied: RunDirectory) -> None:
+    def section() -> str:
+        card = ModelCard.load(copied.model / "README.md")
+        assert card.text.count("## Probabilities") == 1
+        return card.text.partition("## Probabilities")[2].partition("\n## ")[0]
+
+    before = (copied.model / "README.md").read_text(encoding="utf-8")
+    assert "not calibrated" in section()
+    found = calibrate(copied)
+    chosen = choose_threshold(found, "good", "recall", 0.9, 0.95)
+    assert f"{chosen.threshold:.6f}" in section()
+    assert "Fold the temperature in first" in section()
+    fold(found)
+    assert "Calibrated, in a plain `pipeline` too" in section()
+    assert "Fold the temperature" not in section()
+    forget_threshold(calibrate(copied))
+    assert "threshold" not in section()
+    after = (copied.model / "README.md").read_text(encoding="utf-8")
+    assert after.partition("## Probabilities")[0] == before.partition("## Probabilities")[0]
+    assert after.partition("## Intended use")[2] == before.partition("## Intended use")[2]
+
+
+def test_a_threshold_for_other_probabilities_is_dropped_and_told(copied: RunDirectory) -> None:
+    choose_threshold(calibrate(copied), "good", "recall", 0.9, 0.95)
+    _uncalibrate(copied)
+    found = calibrate(copied)
+    assert found.changed
+    assert found.notes.threshold is None
+    assert "choose it again" in _shown(show_calibration, found)
+
+
+@pytest.mark.parametrize(
+    "threshold", [0.5, {}, {"class": "good", "threshold": 2, "wanted": {"recall": 0.9}}, {"class": "?", "wanted": {}}]
+)
+def test_a_threshold_that_is_none_is_refused(threshold: Any, copied: RunDirectory) -> None:
+    update_model_notes(copied.model, threshold=threshold)
+    with pytest.raises(UserError, match=r"tenor\.json"):
+        Predictor.load(copied.path)
+
+
+def test_a_threshold_for_a_class_that_there_is_not_is_refused(copied: RunDirectory) -> None:
+    update_model_notes(copied.model, threshold={"class": "great", "threshold": 0.5, "wanted": {"recall": 0.9}})
+    with pytest.raises(UserError, match=r"'great', the model knows bad, good"):
+        Predictor.load(copied.path)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from tenor.cli.options import OVERRIDES, add_json, print_json
+from tenor.errors import UserError
 
 
 def add(subparsers: argparse._SubParsersAction) -> None:
@@ -16,7 +17,9 @@ def add(subparsers: argparse._SubParsersAction) -> None:
         default="both",
         help="what to judge by; words alone takes seconds (default: both)",
     )
-    parser.add_argument("--output", type=Path, metavar="FILE", help="the CSV file (default: NAME-audit.csv)")
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="the CSV file (default: NAME-audit.csv); NAME-audit.html beside it"
+    )
     add_json(parser)
     parser.set_defaults(run=run)
 
@@ -25,17 +28,22 @@ def run(options: argparse.Namespace) -> int:
     from tenor.config.loading import load_config
 
     config = load_config(options.config, options.overrides)
+    path = options.output or Path(f"{config.name}-audit.csv")
+    if path.suffix.lower() != ".csv":
+        raise UserError(f"--output {path}: expected a name that ends with .csv; the report takes the same with .html")
     from tenor.workflows.audit import audit, audit_record, write_audit
+    from tenor.workflows.audit_report import write_audit_report
 
     found = audit(config, options.features)
-    path = options.output or Path(f"{config.name}-audit.csv")
+    report = path.with_suffix(".html")
     write_audit(found, path)
+    write_audit_report(found, config, path, report, ["tenor", "audit", options.config, *options.overrides])
     if options.json:
-        print_json({"file": str(path), **audit_record(found)})
+        print_json({"file": str(path), "report": str(report), **audit_record(found)})
     else:
         from rich.console import Console
 
         from tenor.workflows.show_audit import show_audit
 
-        show_audit(Console(), found, path)
+        show_audit(Console(markup=False), found, path, report)
     return 0

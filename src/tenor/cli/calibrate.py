@@ -1,4 +1,4 @@
-"""`tenor calibrate RUN [--fold] [--class NAME --precision P | --recall R]`."""
+"""`tenor calibrate RUN [--fold] [--class NAME --precision P | --recall R | --no-threshold]`."""
 
 import argparse
 
@@ -8,16 +8,23 @@ from tenor.errors import UserError
 
 def add(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
-        "calibrate", help="show how far a run's probabilities can be trusted; fold the temperature; choose a threshold"
+        "calibrate",
+        help="show how far a run's probabilities can be trusted; fold the temperature; choose a threshold",
     )
     parser.add_argument("reference", metavar="RUN", help="a folder, a run id or latest")
     parser.add_argument(
         "--fold", action="store_true", help="divide the saved classifier by the temperature, for users without Tenor"
     )
-    parser.add_argument("--class", dest="class_name", metavar="NAME", help="choose a threshold for this class")
+    parser.add_argument(
+        "--class",
+        dest="class_name",
+        metavar="NAME",
+        help="choose the threshold on this class's probability that gives …",
+    )
     wanted = parser.add_mutually_exclusive_group()
-    wanted.add_argument("--precision", type=float, metavar="P", help="with --class: such as 0.95")
-    wanted.add_argument("--recall", type=float, metavar="R", help="with --class: such as 0.95")
+    wanted.add_argument("--precision", type=float, metavar="P", help="… this precision on the validation rows, or …")
+    wanted.add_argument("--recall", type=float, metavar="R", help="… this recall; from then on tenor predict uses it")
+    wanted.add_argument("--no-threshold", action="store_true", help="forget it: the most probable class decides again")
     add_root(parser)
     add_json(parser)
     parser.set_defaults(run=run)
@@ -27,15 +34,22 @@ def run(options: argparse.Namespace) -> int:
     wanted = {name: value for name in ("precision", "recall") if (value := getattr(options, name)) is not None}
     if bool(options.class_name) != bool(wanted):
         raise UserError("a threshold needs --class NAME and one of --precision P and --recall R")
+    if options.class_name and options.no_threshold:
+        raise UserError("--no-threshold forgets the threshold that there is; it takes no --class")
     from tenor.config.loading import load_config
     from tenor.runs.directory import find_run
     from tenor.workflows.calibrate import calibrate, fold
+    from tenor.workflows.report import rewrite
     from tenor.workflows.show_numbers import calibration_record, show_calibration
-    from tenor.workflows.thresholds import choose_threshold
+    from tenor.workflows.thresholds import choose_threshold, forget_threshold
 
     found_run = find_run(options.runs, options.reference)
     calibrated = calibrate(found_run)
+    if calibrated.changed:
+        rewrite(found_run)
     chosen = None
+    if options.no_threshold:
+        calibrated = forget_threshold(calibrated)
     for name, value in wanted.items():
         confidence = load_config(found_run.config).evaluation.confidence
         chosen = choose_threshold(calibrated, options.class_name, name, value, confidence)
@@ -46,5 +60,5 @@ def run(options: argparse.Namespace) -> int:
     else:
         from rich.console import Console
 
-        show_calibration(Console(), calibrated, chosen)
+        show_calibration(Console(markup=False), calibrated, chosen)
     return 0

@@ -28,7 +28,7 @@ def run(options: argparse.Namespace) -> int:
 
         from tenor.checks.show import findings_view, summary_line
 
-        console = Console()
+        console = Console(markup=False)
         console.print(findings_view(report.findings))
         console.print(summary_line(report))
     return 3 if report.errors and config.checks.policy == "stop" else 0

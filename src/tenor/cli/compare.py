@@ -32,7 +32,7 @@ def run(options: argparse.Namespace) -> int:
 
         from tenor.workflows.show_compare import show_comparison
 
-        console = Console()
+        console = Console(markup=False)
         show_comparison(console, found)
         if options.output is not None:
             console.print(f"\nall of them: {options.output}", highlight=False, soft_wrap=True)

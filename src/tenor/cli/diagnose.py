@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
 
         from tenor.checks.diagnosis.show import render
 
-        console = Console()
+        console = Console(markup=False)
         console.print(render(diagnosis))
         if confirmation is not None:
             from tenor.workflows.confirm import confirmation_text
@@ -79,4 +79,4 @@ def _confirmation(options: argparse.Namespace, path: Path, diagnosis: "Diagnosis
         raise UserError(
             "none of the causes found is one that a change of the configuration mends, so nothing can be rerun"
         )
-    return confirm(RunDirectory(path), code, options.runs, Console(stderr=True))
+    return confirm(RunDirectory(path), code, options.runs, Console(stderr=True, markup=False))

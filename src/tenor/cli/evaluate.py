@@ -1,9 +1,15 @@
 """`tenor evaluate RUN [data.key=value …]`."""
 
 import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from tenor.cli.options import add_json, add_root, print_json
 from tenor.errors import UserError
+
+if TYPE_CHECKING:
+    from tenor.workflows.evaluate import Evaluation
 
 
 def add(subparsers: argparse._SubParsersAction) -> None:
@@ -16,29 +22,46 @@ def add(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--abstain-below", type=float, metavar="P", help="also: what is left where the model is less sure than P"
     )
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="for numbers, predictions and report (default: RUN/evaluations/NAME)"
+    )
     add_root(parser)
     add_json(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    from tenor.workflows.evaluate import evaluate
+    from tenor.workflows.evaluate import evaluate, evaluation_record
 
     if options.abstain_below is not None and not 0 <= options.abstain_below <= 1:
         raise UserError(f"--abstain-below {options.abstain_below:g}: expected a probability from 0 to 1, such as 0.9")
+    from tenor.workflows.kept_evaluation import require_place
+
+    require_place(options.output)
     found = evaluate(options.reference, options.overrides, options.split, options.runs)
+    record = evaluation_record(found, options.abstain_below)
+    kept = _keep(found, record, options.output)
     if options.json:
-        from tenor.workflows.evaluate import evaluation_record
+        print_json({**record, **({} if kept is None else {"kept": str(kept)})})
+        return 0 if kept is not None or options.output is None else 2
+    from rich.console import Console
 
-        print_json(evaluation_record(found, options.abstain_below))
-    else:
-        from rich.console import Console
+    from tenor.workflows.show import show_evaluation
+    from tenor.workflows.show_numbers import show_abstention
 
-        from tenor.workflows.show import show_evaluation
-        from tenor.workflows.show_numbers import show_abstention
+    console = Console(markup=False)
+    show_evaluation(console, found, kept)
+    if options.abstain_below is not None:
+        show_abstention(console, found, options.abstain_below)
+    return 0 if kept is not None or options.output is None else 2
 
-        console = Console()
-        show_evaluation(console, found)
-        if options.abstain_below is not None:
-            show_abstention(console, found, options.abstain_below)
-    return 0
+
+def _keep(found: "Evaluation", record: dict[str, Any], output: Path | None) -> Path | None:
+    """The folder; None where nothing can be written and none was asked for, which costs no one the numbers."""
+    from tenor.workflows.kept_evaluation import keep_evaluation
+
+    try:
+        return keep_evaluation(found, record, output)
+    except UserError as error:
+        print(f"tenor: not kept: {error}", file=sys.stderr)
+        return None

@@ -29,5 +29,5 @@ def run(options: argparse.Namespace) -> int:
 
         from tenor.workflows.runs_table import experiments_table
 
-        Console().print(experiments_table(rows))
+        Console(markup=False).print(experiments_table(rows))
     return 0 if all(row.status == "completed" for row in rows) and len(rows) == len(options.configs) else 1

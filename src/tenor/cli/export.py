@@ -53,9 +53,11 @@ def _tell(done: "Exported") -> None:
     print(f"  on {checked.reviews:,} reviews of {checked.origin}, beside PyTorch:")
     print(f"  largest difference of a probability {checked.largest_difference:.2g}")
     print(f"  labels that agree {checked.agreement:.2%}")
-    print(f"  accuracy {_accuracy(checked.accuracy_before)} before, {_accuracy(checked.accuracy_after)} after")
+    print(f"  accuracy {_accuracies(checked.accuracy_before, checked.accuracy_after)}")
     print(f"  checked on a processor with {', '.join(checked.instruction_sets) or 'no extension known to PyTorch'}")
 
 
-def _accuracy(value: float | str) -> str:
-    return f"{value:.2%}" if isinstance(value, float) else f"unknown ({value})"
+def _accuracies(before: float | str, after: float | str) -> str:
+    if isinstance(before, float) and isinstance(after, float):
+        return f"{before:.2%} before, {after:.2%} after"
+    return f"unknown: {before if isinstance(before, str) else after}"

@@ -48,10 +48,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
-    """As `parse_args`, but settings (`key=value`) may also follow an option, which argparse does not allow."""
+    """As `parse_args`, but settings and texts may also follow an option, which argparse does not allow."""
     options, rest = parser.parse_known_args(arguments)
-    if rest and hasattr(options, "overrides") and not any(word.startswith("-") for word in rest):
-        options.overrides = [*options.overrides, *rest]
+    many = next((name for name in ("overrides", "texts") if hasattr(options, name)), None)
+    if rest and many is not None and not any(word.startswith("-") for word in rest):
+        setattr(options, many, [*getattr(options, many), *rest])
     elif rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     return options

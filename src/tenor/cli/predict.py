@@ -1,6 +1,7 @@
 """`tenor predict RUN "text" …`, `tenor predict RUN --input reviews.csv --output out.csv`."""
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,11 @@ def add(subparsers: argparse._SubParsersAction) -> None:
         default="fail",
         help="a row that can't be predicted: end with a message, or leave its prediction empty and go on",
     )
+    parser.add_argument(
+        "--ignore-threshold",
+        action="store_true",
+        help="label by the most probable class, whatever threshold tenor calibrate chose",
+    )
     parser.add_argument("--restart", action="store_true", help="write the output anew, whatever an earlier call left")
     parser.add_argument(
         "--engine",
@@ -59,6 +65,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _texts(options: argparse.Namespace) -> int:
     from tenor.inference.predictor import Predictor
+    from tenor.workflows.predict import threshold_told
 
     predictor = Predictor.load(
         options.reference,
@@ -66,7 +73,10 @@ def _texts(options: argparse.Namespace) -> int:
         device=options.device,
         threads=options.threads,
         root=options.runs,
+        ignore_threshold=options.ignore_threshold,
     )
+    if (told := threshold_told(predictor)) is not None:
+        print(told, file=sys.stderr)
     predictions = predictor.predict(options.texts, options.long_text)
     if options.json:
         print_json([{"text": text, **vars(one)} for text, one in zip(options.texts, predictions, strict=True)])
@@ -89,7 +99,7 @@ def _show(texts: list[str], predictions: "list[Prediction]") -> None:
     for text, one in zip(texts, predictions, strict=True):
         read = "in part" if one.truncated else "whole" if one.windows == 1 else f"in {one.windows} windows"
         table.add_row(Text(one.label), f"{one.probability:.4f}", read, Text(" ".join(text.split())[:200]))
-    Console().print(table)
+    Console(markup=False).print(table)
 
 
 def _file(options: argparse.Namespace) -> int:
@@ -99,9 +109,21 @@ def _file(options: argparse.Namespace) -> int:
     job = FileJob(
         options.input, options.output, options.text_column, options.long_text, options.on_error, options.restart
     )
-    done = predict_to_file(options.reference, job, options.engine, options.device, options.threads, options.runs)
+    done = predict_to_file(
+        options.reference,
+        job,
+        options.engine,
+        options.device,
+        options.threads,
+        options.runs,
+        ignore_threshold=options.ignore_threshold,
+    )
     if options.json:
-        print_json({"output": str(done.output), "engine": done.engine, "why": done.why, **vars(done.result)})
+        from tenor.model.notes import stored_threshold
+
+        by = "the most probable class" if done.threshold is None else stored_threshold(done.threshold)
+        told = {"output": str(done.output), "engine": done.engine, "why": done.why, "decided_by": by}
+        print_json({**told, **vars(done.result)})
     else:
         _tell(done)
     return 0

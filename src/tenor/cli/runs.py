@@ -34,9 +34,9 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _list(options: argparse.Namespace) -> int:
-    from tenor.runs.summary import read_summary
+    from tenor.workflows.runs_table import all_runs, experiments_table
 
-    rows = read_summary(options.runs)
+    rows = all_runs(options.runs)
     if options.json:
         from dataclasses import asdict
 
@@ -44,7 +44,6 @@ def _list(options: argparse.Namespace) -> int:
         return 0
     from rich.console import Console
 
-    from tenor.workflows.runs_table import experiments_table
-
-    Console().print(experiments_table(rows) if rows else f"no runs below {options.runs}; start one: tenor train demo")
+    shown = experiments_table(rows) if rows else f"no runs below {options.runs}; start one: tenor train demo"
+    Console(markup=False).print(shown)
     return 0

@@ -64,5 +64,5 @@ def _train_seeds(config: "Config", options: argparse.Namespace) -> int:
     else:
         from rich.console import Console
 
-        Console().print(seeds_table(rows))
+        Console(markup=False).print(seeds_table(rows))
     return 0 if len(rows) == options.seeds and all(row.status == "completed" for row in rows) else 1

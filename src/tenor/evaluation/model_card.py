@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from tenor.config.schema import Config, Data
 from tenor.data.dataset import Absent
 from tenor.errors import UserError
+from tenor.evaluation.card_probabilities import probabilities_section
 from tenor.evaluation.predictions import Predictions
 from tenor.evaluation.report.classes import class_rows
 from tenor.evaluation.report.collect import EvaluationNumbers, RunContent, SplitNumbers
@@ -15,7 +16,9 @@ from tenor.evaluation.report.findings import checks_section
 from tenor.evaluation.report.headline import headline
 from tenor.evaluation.report.provenance import provenance
 from tenor.evaluation.report.reliability import slices_section
-from tenor.evaluation.words import interval, percent, points
+from tenor.evaluation.words import interval, markdown, percent, points
+from tenor.model.notes import NOTES
+from tenor.runs.files import read_json
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult, ModelCard
@@ -29,7 +32,6 @@ DATA_NAMES = {
     "sst2": "SST-2",
     "given": "rows handed over in Python",
 }
-_MARKDOWN = str.maketrans({character: f"\\{character}" for character in "\\`*_{}[]<>#|"})
 
 
 def model_card(content: RunContent, rows: Mapping[str, int]) -> "ModelCard":
@@ -74,11 +76,6 @@ def base_model(name: str) -> str | None:
     except HFValidationError:
         return None
     return name
-
-
-def markdown(text: object) -> str:
-    """Words from elsewhere, as text: no markup, one line."""
-    return " ".join(str(text).split()).translate(_MARKDOWN)
 
 
 def _hub_data(data: Data) -> str | None:
@@ -133,6 +130,7 @@ def _body(
     found = headline(evaluation, dict(content.predictions))
     checks = None if isinstance(content.checks, Absent) else checks_section(content.checks)
     origin = provenance(content, Absent("counted instead"))
+    notes = content.run.model / NOTES
     return {
         "name": config.name,
         "config": config,
@@ -151,6 +149,7 @@ def _body(
             for row in class_rows(numbers.confusion_matrix, evaluation.class_names, confidence)
         ],
         "rows": rows,
+        "probabilities": probabilities_section(read_json(notes)) if notes.is_file() else "",
         "limits": [markdown(limit) for limit in _limits(numbers, content.predictions[split], confidence)],
         "checks": checks,
         "refused": [

@@ -1,5 +1,7 @@
 """Numbers as people read them, the same in the report, the index, the model card and the terminal."""
 
+_MARKDOWN = str.maketrans({character: f"\\{character}" for character in "\\`*_{}[]<>#|"})
+
 
 def percent(share: float, digits: int = 2) -> str:
     """A share in 0 … 1, such as 86.20%."""
@@ -27,3 +29,8 @@ def duration(seconds: float) -> str:
 def moment(iso: str) -> str:
     """An ISO 8601 time in UTC, to the minute: 2026-11-22 21:18 UTC."""
     return f"{iso[:16].replace('T', ' ')} UTC"
+
+
+def markdown(text: object) -> str:
+    """Words from elsewhere in a Markdown file, as text: no markup, one line."""
+    return " ".join(str(text).split()).translate(_MARKDOWN)

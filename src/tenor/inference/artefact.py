@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from tenor.data.tokenization import Truncation
 from tenor.errors import UserError
+from tenor.model.notes import Threshold, parse_threshold, stored_threshold
 from tenor.runs.files import read_json, sha256_file, write_json
 
 EXPORT_NOTES = "export.json"
@@ -28,11 +29,16 @@ class Artefact:
     """The run, folder or id that was exported."""
     source_sha256: str
     """Of its weights."""
+    threshold: Threshold | None = None
+    """What `tenor predict` decides by, where the source had one."""
 
 
 def write_artefact(folder: Path, artefact: Artefact, checked: dict[str, Any]) -> None:
     """Write `export.json` with what the check after the export found."""
-    write_json(folder / EXPORT_NOTES, {"version": VERSION, **asdict(artefact), "checked": checked})
+    threshold = artefact.threshold
+    kept = {} if threshold is None else {"threshold": stored_threshold(threshold)}
+    fields = {name: value for name, value in asdict(artefact).items() if name != "threshold"}
+    write_json(folder / EXPORT_NOTES, {"version": VERSION, **fields, **kept, "checked": checked})
 
 
 def read_artefact(folder: Path) -> Artefact:
@@ -46,9 +52,12 @@ def read_artefact(folder: Path) -> Artefact:
     try:
         if stored["version"] != VERSION:
             raise ValueError(f"version {stored['version']}")
+        if Path(stored["file"]).name != stored["file"] or stored["file"] in ("", ".."):
+            raise ValueError(f"file {stored['file']!r} is no name within this folder")
         truncation = Truncation(**stored["truncation"])
-        fields = {name: stored[name] for name in Artefact.__dataclass_fields__}
-        artefact = Artefact(**{**fields, "labels": tuple(stored["labels"]), "truncation": truncation})
+        own = {"labels": tuple(stored["labels"]), "threshold": parse_threshold(stored.get("threshold"))}
+        fields = {name: stored[name] for name in Artefact.__dataclass_fields__ if name not in own}
+        artefact = Artefact(**{**fields, **own, "truncation": truncation})
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: not as this version of Tenor writes it ({error!r}); export again") from error
     if not (folder / artefact.file).is_file():

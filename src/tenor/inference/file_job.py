@@ -85,7 +85,7 @@ def predict_file(
             resumed += len(chunk.texts)
         rest = ((chunk, chunk.texts) for chunk in chunks)
         for number, (chunk, scores) in enumerate(predictor.stream(rest, job.long_text, advance), start=done):
-            parts.write(number, _result(chunk, scores, predictor.labels, job))
+            parts.write(number, _result(chunk, scores, predictor, job))
         from_records = job.input.suffix.lower() in JSON_LINES
         shown = [name for name in added if name != ERROR or job.on_error == "null"]
         result = _summary(parts.tables(), found.rows, resumed)
@@ -117,7 +117,7 @@ def _added_columns(predictor: Predictor, job: FileJob) -> list[str]:
 
 def _identity(predictor: Predictor, job: FileJob, found: Survey) -> dict[str, Any]:
     """All that decides what stands in a part."""
-    source = predictor.source
+    source, threshold = predictor.source, predictor.threshold
     return {
         "version": VERSION,
         "input_sha256": found.sha256,
@@ -128,12 +128,13 @@ def _identity(predictor: Predictor, job: FileJob, found: Survey) -> dict[str, An
         "truncation": asdict(source.truncation),
         "temperature": source.temperature,
         "labels": list(source.labels),
+        "threshold": None if threshold is None else f"{threshold.class_name} from {threshold.probability!r}",
         "engine": predictor.engine.name,
         "long_text": job.long_text,
     }
 
 
-def _result(chunk: Chunk, scores: Scores, labels: tuple[str, ...], job: FileJob) -> pa.Table:
+def _result(chunk: Chunk, scores: Scores, predictor: Predictor, job: FileJob) -> pa.Table:
     faults = sorted({*scores.faults, *chunk.faults})
     places = [told(job.input, chunk, position, scores.faults.get(position, "")) for position in faults]
     if places and job.on_error == "fail":
@@ -144,16 +145,16 @@ def _result(chunk: Chunk, scores: Scores, labels: tuple[str, ...], job: FileJob)
     right = np.ones(len(chunk.texts), dtype=bool)
     right[faults] = False
     table = chunk.kept
-    for name, values in _columns(scores, labels, right, job).items():
+    for name, values in _columns(scores, predictor, right, job).items():
         table = table.append_column(name, values)
     errors = np.full(len(right), None, dtype=object)
     errors[faults] = places
     return table.append_column(ERROR, pa.array(errors, pa.large_string()))
 
 
-def _columns(scores: Scores, labels: tuple[str, ...], right: np.ndarray, job: FileJob) -> dict[str, pa.Array]:
+def _columns(scores: Scores, predictor: Predictor, right: np.ndarray, job: FileJob) -> dict[str, pa.Array]:
     wrong, probabilities = ~right, np.nan_to_num(scores.probabilities)
-    best = probabilities.argmax(axis=1)
+    labels, best = predictor.labels, predictor.decide(probabilities)
     columns = {
         "prediction": pa.array(np.array(labels, dtype=object)[best], pa.string(), mask=wrong),
         "probability": pa.array(probabilities[np.arange(len(best)), best], pa.float64(), mask=wrong),

@@ -1,7 +1,7 @@
 """`tenor.Predictor`: texts → labels and probabilities, in order, for any sequence classifier."""
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -11,10 +11,11 @@ from tenor.errors import TextError, UserError
 from tenor.inference.ahead import ahead
 from tenor.inference.choice import Choice, build_engine, choose_engine
 from tenor.inference.engines import Engine, run_rows
-from tenor.inference.probabilities import probabilities
+from tenor.inference.probabilities import decided, probabilities
 from tenor.inference.source import Source, load_source
 from tenor.inference.texts import Framing, LongText, TextTokens, token_rows
 from tenor.model.device import DevicePlan, plan_device
+from tenor.model.notes import Threshold
 from tenor.runs.directory import DEFAULT_ROOT
 
 EngineChoice = Literal["auto", "torch", "onnx", "onnx-int8"]
@@ -29,6 +30,7 @@ class Prediction:
     """What the model says about one text."""
 
     label: str
+    """The most probable class, unless the predictor has a threshold."""
     probability: float
     """Of `label`, in 0 … 1."""
     probabilities: dict[str, float]
@@ -75,6 +77,7 @@ class Predictor:
         device: str = "auto",
         threads: int | None = None,
         root: str | Path = DEFAULT_ROOT,
+        ignore_threshold: bool = False,
     ) -> "Predictor":
         """Load a run (a folder, an id or `latest`), a model folder, an exported artefact or an id of the hub.
 
@@ -82,10 +85,15 @@ class Predictor:
         lengths that are to come: then PyTorch and ONNX Runtime are timed on it, and the fastest that agrees is kept and
         remembered for this machine and model. ONNX Runtime needs the extra `onnx`. All compute in float32.
 
+        Where `tenor calibrate` chose a threshold for the model, it decides the labels, which then are not always the
+        most probable class; `ignore_threshold` leaves it out.
+
         Raises:
             UserError: nothing to load, no trained head, or an engine that is not there.
         """
         source = load_source(reference, Path(root))
+        if ignore_threshold:
+            source = replace(source, threshold=None)
         # On a GPU the default would be 16 bits; predictions are those of float32 wherever they are made.
         plan = plan_device(device, "fp32", threads)
         framing = Framing.of(source.tokenizer)
@@ -101,6 +109,17 @@ class Predictor:
         """The classes, in the model's order."""
         return self.source.labels
 
+    @property
+    def threshold(self) -> Threshold | None:
+        """What decides the labels; None: the most probable class."""
+        return self.source.threshold
+
+    def decide(self, probabilities: np.ndarray) -> np.ndarray:
+        """Indices of the labels, int64, shape (n,), for probabilities (n, K)."""
+        if self.threshold is None:
+            return decided(probabilities)
+        return decided(probabilities, self.labels.index(self.threshold.class_name), self.threshold.probability)
+
     def predict(self, texts: Sequence[str], long_text: LongText = "truncate") -> list[Prediction]:
         """One prediction per text, in their order.
 
@@ -115,7 +134,7 @@ class Predictor:
             raise UserError('texts is one string, expected a list of them: predict(["…"])')
         predictions: list[Prediction] = []
         for _, scores in self.stream(_chunks(texts), long_text, refuse_faults=True):
-            predictions += _predictions(scores, self.labels)
+            predictions += _predictions(scores, self.decide(scores.probabilities), self.labels)
         return predictions
 
     def probabilities(self, texts: Sequence[str], long_text: LongText = "truncate") -> np.ndarray:
@@ -185,9 +204,8 @@ def _chunks(texts: Sequence[str]) -> Iterator[tuple[None, Sequence[str]]]:
     return ((None, texts[start : start + CHUNK_TEXTS]) for start in range(0, len(texts), CHUNK_TEXTS))
 
 
-def _predictions(scores: Scores, labels: tuple[str, ...]) -> Iterator[Prediction]:
-    best = scores.probabilities.argmax(axis=1)
-    for row, chosen in enumerate(best):
+def _predictions(scores: Scores, chosen_labels: np.ndarray, labels: tuple[str, ...]) -> Iterator[Prediction]:
+    for row, chosen in enumerate(chosen_labels):
         values = [float(value) for value in scores.probabilities[row]]
         yield Prediction(
             label=labels[chosen],

@@ -1,6 +1,6 @@
 """What can predict: a run, a model folder, an id of the hub, or an artefact of `tenor export`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,7 +9,7 @@ from tenor.errors import UserError
 from tenor.inference.artefact import EXPORT_NOTES, read_artefact
 from tenor.inference.engines import EngineName
 from tenor.model.classifier import load_saved_classifier, load_trained_classifier, position_count, weights_digest
-from tenor.model.notes import NOTES, read_model_notes
+from tenor.model.notes import NOTES, Threshold, read_model_notes
 from tenor.runs.directory import RunDirectory, find_run
 
 DEFAULT_LENGTH = 512
@@ -37,6 +37,8 @@ class Source:
     activation: Literal["softmax", "sigmoid"]
     digest: str
     """SHA-256 of the weights."""
+    threshold: Threshold | None = None
+    """What decides instead of the most probable class, where the model has one."""
 
 
 def load_source(reference: str | Path, root: Path) -> Source:
@@ -71,7 +73,8 @@ def saved_model(run: RunDirectory) -> Path:
 def _own(folder: Path, origin: str) -> Source:
     notes = read_model_notes(folder)
     model, tokenizer = load_saved_classifier(folder)
-    return _source(origin, model, tokenizer, notes.truncation, notes.temperature, notes.weights_sha256)
+    found = _source(origin, model, tokenizer, notes.truncation, notes.temperature, notes.weights_sha256)
+    return _with_threshold(found, notes.threshold, folder / NOTES)
 
 
 def _foreign(reference: str) -> Source:
@@ -92,7 +95,7 @@ def _artefact(folder: Path) -> Source:
 
     notes = read_artefact(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    return Source(
+    found = Source(
         origin=str(folder),
         model=None,
         onnx=folder / notes.file,
@@ -104,6 +107,16 @@ def _artefact(folder: Path) -> Source:
         activation=notes.activation,
         digest=notes.sha256,
     )
+    return _with_threshold(found, notes.threshold, folder / EXPORT_NOTES)
+
+
+def _with_threshold(source: Source, threshold: Threshold | None, file: Path) -> Source:
+    if threshold is not None and threshold.class_name not in source.labels:
+        raise UserError(
+            f"{file}: has a threshold for the class {threshold.class_name!r}, the model knows "
+            f"{', '.join(source.labels)}; restore the file, or remove its `threshold`"
+        )
+    return replace(source, threshold=threshold)
 
 
 def _source(origin: str, model: Any, tokenizer: Any, truncation: Truncation, temperature: float, digest: str) -> Source:

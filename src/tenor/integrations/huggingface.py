@@ -105,4 +105,4 @@ def _tell(finding: Finding) -> None:
 
     from tenor.checks.show import findings_view
 
-    Console(stderr=True).print(findings_view([finding]))
+    Console(stderr=True, markup=False).print(findings_view([finding]))

@@ -77,6 +77,11 @@ class RunDirectory:
     def report(self) -> Path:
         return self.path / "report.html"
 
+    @property
+    def evaluations(self) -> Path:
+        """What was measured later, a folder each."""
+        return self.path / "evaluations"
+
     def checkpoint(self, step: int) -> Path:
         """The folder of the checkpoint after `step` optimizer steps."""
         return self.checkpoints / f"step-{step:06d}"

@@ -34,6 +34,7 @@ Kind = Literal["label", "duplicate", "ambiguous"]
 AMBIGUOUS = 0.1
 """Distance of the two most probable classes below which a text is hard to tell: 0.45 to 0.55 for two classes."""
 
+PROBABILITY_BINS = 20
 
 EXCLUDE_BELOW = 0.05
 """Probability of a label below which its row is left out unless a person says otherwise: of injected errors four in
@@ -57,7 +58,6 @@ class Suspect:
     exclude: bool
     """Whether training is probably better without it; a person should decide."""
     text: str
-    """Its beginning."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,10 @@ class Audit:
     accuracy: float
     """Of the classifier behind it against the given labels, on rows that it did not see."""
     suspects: tuple[Suspect, ...]
+    label_probabilities: tuple[int, ...]
+    """Of all n rows by the probability of their label, in bins of equal width from 0 to 1 …"""
+    suspected_probabilities: tuple[int, ...]
+    """… and of the suspected label errors alone."""
 
     def of(self, kind: Kind) -> tuple[Suspect, ...]:
         """Those of one kind, by rank."""
@@ -90,7 +94,7 @@ def audit(config: Config, features: Features = "both", console: Console | None =
     if lonely or np.count_nonzero(rows.label_counts()) < 2:
         wrong = f"{lonely[0]} has one" if lonely else "there is one class only"
         raise UserError(f"an audit compares classes, each with 2 training rows or more; {wrong}")
-    raw = _out_of_sample(rows, config, features, console or Console(stderr=True))
+    raw = _out_of_sample(rows, config, features, console or Console(stderr=True, markup=False))
     temperature = fit_temperature(log_probabilities(raw), rows.labels)
     probabilities = with_temperature(raw, 1.0, temperature)
     accuracy = float((probabilities.argmax(axis=1) == rows.labels).mean())
@@ -105,7 +109,12 @@ def audit(config: Config, features: Features = "both", console: Console | None =
         before = seen.get(one.id)
         seen[one.id] = one if before is None else _merged(before, one)
     ranked = tuple(replace(one, rank=rank) for rank, one in enumerate(seen.values(), start=1))
-    return Audit(len(rows), features, accuracy, ranked)
+    of_label = probabilities[np.arange(len(rows)), rows.labels]
+    return Audit(len(rows), features, accuracy, ranked, _binned(of_label), _binned(of_label[errors]))
+
+
+def _binned(probabilities: np.ndarray) -> tuple[int, ...]:
+    return tuple(np.histogram(probabilities, bins=PROBABILITY_BINS, range=(0.0, 1.0))[0].tolist())
 
 
 def encoder_features(rows: LabelledText, config: Config, console: Console) -> np.ndarray:
@@ -135,7 +144,7 @@ def audit_record(found: Audit) -> dict[str, Any]:
         "features": found.features,
         "accuracy": found.accuracy,
         "counts": counts,
-        "suspects": [asdict(one) for one in found.suspects],
+        "suspects": [{**asdict(one), "text": excerpt(one.text)} for one in found.suspects],
     }
 
 
@@ -146,9 +155,8 @@ def write_audit(found: Audit, path: Path) -> None:
     writer.writerow(["rank", "id", "given", "suggested", "probability", "reason", "exclude", "text"])
     for one in found.suspects:
         exclude = "yes" if one.exclude else "no"
-        writer.writerow(
-            [one.rank, one.id, one.given, one.suggested, f"{one.probability:.4f}", one.reason, exclude, one.text]
-        )
+        probability, beginning = f"{one.probability:.4f}", excerpt(one.text)
+        writer.writerow([one.rank, one.id, one.given, one.suggested, probability, one.reason, exclude, beginning])
     write_text(path, lines.getvalue())
 
 
@@ -207,7 +215,7 @@ def _suspect(
         kind=kind,
         reason=reason,
         exclude=exclude,
-        text=excerpt(one["text"][0].as_py()),
+        text=one["text"][0].as_py(),
     )
 
 

@@ -6,13 +6,14 @@ from typing import Any
 
 from tenor.config.loading import load_config
 from tenor.errors import UserError
+from tenor.evaluation.card_probabilities import CARD, with_probabilities
 from tenor.evaluation.evaluate import Baselines, SplitResult, evaluation_json, split_result
 from tenor.evaluation.predictions import Predictions, read_predictions, write_predictions
 from tenor.measures.calibration import choose_temperature, log_probabilities, with_temperature
-from tenor.model.notes import ModelNotes, read_model_notes, update_model_notes
+from tenor.model.notes import NOTES, ModelNotes, Threshold, read_model_notes, update_model_notes
 from tenor.runs.directory import RunDirectory
 from tenor.runs.environment import is_absent
-from tenor.runs.files import digest_folder, read_json, write_json
+from tenor.runs.files import digest_folder, read_json, write_json, write_text
 from tenor.runs.manifest import update_manifest
 from tenor.runs.summary import read_summary, upsert_row
 from tenor.workflows.export_model import fold_into_model
@@ -34,6 +35,8 @@ class Calibrated:
     """The content of `eval_best_model.json`."""
     changed: bool
     """Whether the temperature was not the best one before."""
+    dropped: Threshold | None = None
+    """The threshold that was for other probabilities and had to go."""
 
 
 def calibrate(run: RunDirectory) -> Calibrated:
@@ -55,13 +58,14 @@ def calibrate(run: RunDirectory) -> Calibrated:
     changed = not all(isclose(one, temperature, rel_tol=1e-4) for one in known)
     if changed:
         predictions = {name: _rewrite(run, name, found, temperature) for name, found in predictions.items()}
-        update_model_notes(run.model, temperature=temperature / notes.folded_temperature)
+        update_model_notes(run.model, temperature=temperature / notes.folded_temperature, threshold=None)
     evaluation = read_json(run.evaluation)
     if changed or "calibration" not in evaluation["val"]:
         evaluation = _measure_again(run, predictions)
     if changed:
-        update_manifest(run, digests={"model": digest_folder(run.model)})
-    return Calibrated(run, read_model_notes(run.model), predictions, evaluation, changed)
+        bring_card_up_to_date(run)
+    dropped = notes.threshold if changed else None
+    return Calibrated(run, read_model_notes(run.model), predictions, evaluation, changed, dropped)
 
 
 def fold(calibrated: Calibrated) -> Calibrated:
@@ -72,8 +76,16 @@ def fold(calibrated: Calibrated) -> Calibrated:
     """
     run = calibrated.run
     fold_into_model(run.model)
-    update_manifest(run, digests={"model": digest_folder(run.model)})
+    bring_card_up_to_date(run)
     return replace(calibrated, notes=read_model_notes(run.model))
+
+
+def bring_card_up_to_date(run: RunDirectory) -> None:
+    """Let the model's card and the run's manifest follow a change of `model/tenor.json`."""
+    card = run.model / CARD
+    if card.is_file():
+        write_text(card, with_probabilities(card.read_text(encoding="utf-8"), read_json(run.model / NOTES)))
+    update_manifest(run, digests={"model": digest_folder(run.model)})
 
 
 def read_run_predictions(run: RunDirectory) -> dict[str, Predictions]:

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 
 from tenor.config.loading import load_config
@@ -17,11 +18,13 @@ from tenor.data.tokenization import tokenize
 from tenor.errors import UserError
 from tenor.evaluation.evaluate import Baselines, SplitResult, evaluation_json
 from tenor.inference.logits import predict
+from tenor.measures.intervals import wilson_interval
 from tenor.measures.selective import Answered, answered_above, coverage_curve
 from tenor.measures.text_baseline import TextBaseline
+from tenor.measures.thresholds import Operating, at_threshold
 from tenor.model.classifier import load_saved_classifier
 from tenor.model.first_token import read_first_token_only
-from tenor.model.notes import read_model_notes
+from tenor.model.notes import Threshold, read_model_notes, stored_threshold
 from tenor.runs.directory import DEFAULT_ROOT, RunDirectory, find_run
 from tenor.runs.environment import absent
 from tenor.training.progress import progress_line
@@ -41,6 +44,13 @@ class Evaluation:
     weights_sha256: str
     step: int
     result: SplitResult
+    """Of the most probable classes, whatever threshold the model has."""
+    rows: LabelledText
+    lengths: tuple[np.ndarray, np.ndarray]
+    """Tokens of each whole text, and how many of them were cut off, both (n,)."""
+    threshold: Threshold | None
+    """What `tenor predict` decides by instead."""
+    overrides: tuple[str, ...] = ()
 
 
 def evaluate(
@@ -73,17 +83,30 @@ def evaluate(
     model_names = tuple(model.config.id2label[k] for k in range(model.config.num_labels))
     if rows.class_names != model_names:
         raise UserError(
-            f"the model knows the classes {model_names}, {rows.origin} has {rows.class_names}; set data.class_names"
+            f"the model knows the classes {', '.join(model_names)}; {rows.origin} has {', '.join(rows.class_names)}. "
+            "Call its labels as the model does; where they are numbers, data.class_names names them in their order"
         )
     tokens = tokenize(rows, tokenizer, notes.truncation)
-    console = console or Console(stderr=True)
+    console = console or Console(stderr=True, markup=False)
     read_first_token_only(model)
     model.to(plan.device)
     with progress_line(console, f"evaluating on {rows.origin}", len(rows)) as line:
         logits = predict(model, TokenExamples(tokens, tokenizer.pad_token_id), plan, advance=line.advance)
     baselines = _baselines(run, config, rows)
     result = measure_split(rows, logits, baselines, notes.temperature, notes.folded_temperature)
-    return Evaluation(run, config, rows.origin, split, notes.weights_sha256, notes.step, result)
+    return Evaluation(
+        run=run,
+        config=config,
+        origin=rows.origin,
+        split=split,
+        weights_sha256=notes.weights_sha256,
+        step=notes.step,
+        result=result,
+        rows=rows,
+        lengths=(tokens.full_lengths, tokens.full_lengths - tokens.lengths),
+        threshold=notes.threshold,
+        overrides=tuple(overrides),
+    )
 
 
 def split_rows_of(config: Config, split: str) -> LabelledText:
@@ -125,7 +148,37 @@ def evaluation_record(found: Evaluation, abstain_below: float | None = None) -> 
         "class_names": names,
         "result": record["test"],
         **({} if abstain_below is None else {"abstain": abstention_record(found, abstain_below)}),
+        **({} if found.threshold is None else {"threshold": _threshold_record(found, found.threshold)}),
     }
+
+
+def decided_by(found: Evaluation, threshold: Threshold) -> Operating:
+    """What the model's threshold gives on these rows."""
+    k = [one.name for one in found.result.metrics.per_class].index(threshold.class_name)
+    return at_threshold(found.result.probabilities[:, k], found.result.labels == k, threshold.probability)
+
+
+def _threshold_record(found: Evaluation, threshold: Threshold) -> dict[str, Any]:
+    operating = operating_record(decided_by(found, threshold), found.config.evaluation.confidence)
+    return {**stored_threshold(threshold), found.split: operating}
+
+
+def operating_record(found: Operating, confidence: float) -> dict[str, Any]:
+    """Precision and recall with their intervals, and the counts behind them."""
+    return {
+        "called": found.called,
+        "right": found.right,
+        "members": found.members,
+        "precision": _share(found.right, found.called, "no row is called", confidence),
+        "recall": _share(found.right, found.members, "no row is of the class", confidence),
+    }
+
+
+def _share(right: int, of: int, reason: str, confidence: float) -> dict[str, Any]:
+    if not of:
+        return absent(reason)
+    interval = wilson_interval(right, of, confidence)
+    return {"value": right / of, "low": interval.low, "high": interval.high, "confidence": confidence}
 
 
 def abstention(found: Evaluation, below: float) -> tuple[Answered, tuple[Answered, ...]]:

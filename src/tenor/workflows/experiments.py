@@ -39,7 +39,7 @@ def run_configs(
     Raises:
         InterruptedRunError: someone asked to stop; later configurations are not begun.
     """
-    console = console or Console(stderr=True)
+    console = console or Console(stderr=True, markup=False)
     rows: list[SummaryRow] = []
     for number, config in enumerate(configs, start=1):
         console.rule(f"{number} of {len(configs)}: {config.name}, seed {config.seed}")

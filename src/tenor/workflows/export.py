@@ -82,7 +82,7 @@ def export(
         UserError: nothing to export, a form that makes no sense, or an output that exists.
         TenorError: a kind of model that PyTorch's exporter can't follow, or an export that differs, with the figures.
     """
-    console = console or Console(stderr=True)
+    console = console or Console(stderr=True, markup=False)
     _refuse(output, form, quantize)
     before = Predictor.load(reference, engine="torch", device="cpu", root=root)
     rows = _held_out(reference, root, reviews)
@@ -168,6 +168,7 @@ def _artefact(before: Predictor, folder: Path, file: str, quantize: Literal["non
         activation=source.activation,
         source=source.origin,
         source_sha256=source.digest,
+        threshold=source.threshold,
     )
 
 
@@ -186,7 +187,7 @@ def _compare(before: Predictor, after: Predictor, rows: LabelledText) -> Checked
 
 def _accuracy(predictor: Predictor, probabilities: np.ndarray, rows: LabelledText) -> float | str:
     if set(predictor.labels) != set(rows.class_names):
-        return f"the model knows the classes {predictor.labels}, the reviews have {rows.class_names}"
+        return f"the model knows {', '.join(predictor.labels)}; the reviews have {', '.join(rows.class_names)}"
     predicted = [predictor.labels[index] for index in probabilities.argmax(axis=1)]
     return float(np.mean([rows.class_names[label] == name for label, name in zip(rows.labels, predicted, strict=True)]))
 

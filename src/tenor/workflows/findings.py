@@ -72,7 +72,7 @@ def evaluation_report(
     config: Config, results: dict[str, SplitResult], state: TrainState, digest: str, earlier: tuple[Finding, ...]
 ) -> Report:
     """Apply the rules on results: is what was measured a trained model, and the one that was chosen?"""
-    splits = {name: _claims(result) for name, result in results.items()}
+    splits = {name: split_claims(result) for name, result in results.items()}
     n_classes = len(next(iter(results.values())).metrics.per_class)
     metric, best_step = config.training.select_by, state.best.step if state.best else None
     checkpoints = CheckpointEvidence(
@@ -90,7 +90,8 @@ def evaluation_report(
     return run_rules(evidence, "evaluation", config.checks.allow, earlier=earlier)
 
 
-def _claims(result: SplitResult) -> SplitClaims:
+def split_claims(result: SplitResult) -> SplitClaims:
+    """A split's result as the rules take it."""
     text, majority = result.baselines.text, result.baselines.majority
     return SplitClaims(
         n=result.metrics.n,

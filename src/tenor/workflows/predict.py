@@ -13,6 +13,7 @@ from tenor.inference.outputs import require_output
 from tenor.inference.parts import refuse_existing
 from tenor.inference.predictor import EngineChoice, Predictor
 from tenor.inference.texts import text_fault
+from tenor.model.notes import Threshold
 from tenor.runs.directory import DEFAULT_ROOT
 from tenor.training.progress import ProgressLine, progress_line
 
@@ -33,6 +34,8 @@ class FilePrediction:
     """Why this engine."""
     seconds: float
     """Of this call's predicting alone."""
+    threshold: Threshold | None = None
+    """What decided the labels; None: the most probable class."""
 
 
 def predict_to_file(
@@ -43,6 +46,7 @@ def predict_to_file(
     threads: int | None = None,
     root: Path = DEFAULT_ROOT,
     console: Console | None = None,
+    ignore_threshold: bool = False,
 ) -> FilePrediction:
     """Predict every row of a file.
 
@@ -52,7 +56,7 @@ def predict_to_file(
     Raises:
         UserError: whatever in input, output or model can't be used; with `on_error="fail"` also a single row.
     """
-    console = console or Console(stderr=True)
+    console = console or Console(stderr=True, markup=False)
     require_output(job.output)
     if job.input.resolve() == job.output.resolve():
         raise UserError(f"{job.output}: is the input itself; name another output")
@@ -71,14 +75,31 @@ def predict_to_file(
     elif engine == "auto":
         sample = _sample(job, found)
     predictor = Predictor.load(
-        reference, engine=engine, sample=sample, long_text=job.long_text, device=device, threads=threads, root=root
+        reference,
+        engine=engine,
+        sample=sample,
+        long_text=job.long_text,
+        device=device,
+        threads=threads,
+        root=root,
+        ignore_threshold=ignore_threshold,
     )
     why = "as the job was begun" if begun is not None else predictor.why
     console.print(f"engine {predictor.engine.name}: {why}", highlight=False, soft_wrap=True)
+    if (told := threshold_told(predictor)) is not None:
+        console.print(told, highlight=False, soft_wrap=True, markup=False)
     started = time.perf_counter()
     with progress_line(console, "predicting", found.rows, begun.rows if begun else 0) as line:
         result = predict_file(predictor, job, found, lambda rows: line.advance(rows, _rate(line, rows)))
-    return FilePrediction(result, job.output, predictor.engine.name, why, time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    return FilePrediction(result, job.output, predictor.engine.name, why, seconds, predictor.threshold)
+
+
+def threshold_told(predictor: Predictor) -> str | None:
+    """Whoever reads labels must know that they are not the most probable classes; None where they are."""
+    if predictor.threshold is None:
+        return None
+    return f"threshold: {predictor.threshold}, as tenor calibrate chose it; without it: --ignore-threshold"
 
 
 def _rate(line: ProgressLine, rows: int) -> str:

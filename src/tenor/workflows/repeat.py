@@ -37,7 +37,7 @@ def repeat(
             and nothing is written.
         TenorError: the new run is complete, but its weights are not those of the earlier one.
     """
-    console = console or Console(stderr=True)
+    console = console or Console(stderr=True, markup=False)
     original = find_run(root, reference)
     manifest = read_manifest(original)
     config = recorded_config(original, manifest)

@@ -11,14 +11,15 @@ from tenor.data.dataset import Absent, LabelledText
 from tenor.data.sources import read_source
 from tenor.data.splits import Splits, data_fingerprint, make_splits, present_splits
 from tenor.errors import UserError
+from tenor.evaluation.card_probabilities import CARD
 from tenor.evaluation.model_card import model_card
 from tenor.evaluation.predictions import Predictions
 from tenor.evaluation.report.collect import RunContent, collect_run
 from tenor.evaluation.report.index import index_page
 from tenor.evaluation.report.page import run_report
 from tenor.runs.directory import DEFAULT_ROOT, RunDirectory, find_run
-from tenor.runs.files import write_text
-from tenor.runs.manifest import Manifest
+from tenor.runs.files import digest_folder, write_text
+from tenor.runs.manifest import Manifest, update_manifest
 from tenor.runs.summary import FILE_NAME
 
 INDEX = "index.html"
@@ -50,6 +51,19 @@ def write_run_report(
     return _write(output or run.report, run_report(content, found))
 
 
+def rewrite(run: RunDirectory) -> None:
+    """Write report and model card again after a run's numbers changed.
+
+    The card's counts need the rows: where they can't be read again, it stays as it is.
+    """
+    content = collect_run(run)
+    rows = _rows(content)
+    _write(run.report, run_report(content, rows))
+    if not isinstance(rows, Absent):
+        write_card(run, {name: len(split) for name, split in rows.items()})
+        update_manifest(run, digests={"model": digest_folder(run.model)})
+
+
 @contextmanager
 def reported(run: RunDirectory, console: Console) -> Iterator[dict[str, LabelledText]]:
     """Write the run's report however the block ends; the block fills in the rows, by split, as soon as it has them.
@@ -72,8 +86,12 @@ def carded(run: RunDirectory, splits: Splits) -> Iterator[None]:
     try:
         yield
     finally:
-        counts = {name: len(rows) for name, rows in present_splits(splits).items()}
-        write_text(run.model / "README.md", str(model_card(collect_run(run), counts)))
+        write_card(run, {name: len(rows) for name, rows in present_splits(splits).items()})
+
+
+def write_card(run: RunDirectory, counts: Mapping[str, int]) -> None:
+    """The saved model's card; `counts` are the rows of each split."""
+    write_text(run.model / CARD, str(model_card(collect_run(run), counts)))
 
 
 def _is_root(folder: Path) -> bool:

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from tenor.checks.show import findings_view
 from tenor.config.schema import Config
 from tenor.data.batching import TokenExamples
 from tenor.data.dataset import Absent, LabelledText
@@ -15,6 +16,7 @@ from tenor.data.splits import present_splits
 from tenor.evaluation.evaluate import SplitResult
 from tenor.evaluation.tables import confusion_table, per_class_table, results_table
 from tenor.evaluation.words import duration
+from tenor.model.notes import Threshold
 from tenor.runs.directory import RunDirectory
 from tenor.training.overview import (
     Cost,
@@ -22,7 +24,8 @@ from tenor.training.overview import (
     first_batch_label_counts,
     measure_lengths,
 )
-from tenor.workflows.evaluate import Evaluation
+from tenor.workflows.evaluate import Evaluation, decided_by
+from tenor.workflows.kept_evaluation import REPORT, judge
 from tenor.workflows.measure import result_rows
 from tenor.workflows.prepare import Prepared
 from tenor.workflows.show_numbers import number_facts
@@ -80,17 +83,32 @@ def show_finish(
     console.print(_fact_table({**numbers, **_places(run, timings)}))
 
 
-def show_evaluation(console: Console, found: Evaluation) -> None:
-    """A saved model's result on one set of rows, and which weights gave it."""
+def show_evaluation(console: Console, found: Evaluation, kept: Path | None = None) -> None:
+    """A saved model's result on one set of rows, which weights gave it, what the rules say, and where it is kept."""
     confidence = found.config.evaluation.confidence
-    console.print(
-        results_table(result_rows(found.run.config_name, f"{found.origin} ({found.split})", found.result, confidence))
-    )
+    console.print(f"{found.run.reference} on {found.origin}", highlight=False, soft_wrap=True, markup=False)
+    console.print(results_table(result_rows(found.run.config_name, found.split, found.result, confidence)))
     console.print(per_class_table(found.result.metrics))
     console.print(confusion_table(found.result.metrics.confusion, [one.name for one in found.result.metrics.per_class]))
     weights = f"{found.run.model / 'model.safetensors'}, SHA-256 {found.weights_sha256}, step {found.step:,}"
     numbers = number_facts(found.split, found.result, confidence, found.config.seed)
-    console.print(_fact_table({**numbers, "weights": weights}))
+    threshold = {} if found.threshold is None else {"threshold": _threshold_told(found, found.threshold)}
+    judged = judge(found)
+    if not isinstance(judged, Absent) and judged.findings:
+        console.print(findings_view(judged.findings))
+    console.print(_fact_table({**numbers, **threshold, "weights": weights}))
+    if kept is not None:
+        told = f"report: {kept / REPORT}; numbers and predictions beside it"
+        console.print(told, highlight=False, soft_wrap=True, markup=False)
+
+
+def _threshold_told(found: Evaluation, threshold: Threshold) -> str:
+    reached = decided_by(found, threshold)
+    precision, recall = ("none" if share is None else f"{share:.2%}" for share in (reached.precision, reached.recall))
+    return (
+        f"{threshold}, by which tenor predict decides: on these rows precision {precision}, recall {recall}. "
+        "All else here is of the most probable classes"
+    )
 
 
 def _label_table(prepared: Prepared, first_batches: np.ndarray) -> Table:

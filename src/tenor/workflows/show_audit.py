@@ -23,8 +23,8 @@ BASIS = {
 }
 
 
-def show_audit(console: Console, found: Audit, path: Path) -> None:
-    """How many suspects of each kind, the likeliest label errors, and what to do with the file."""
+def show_audit(console: Console, found: Audit, path: Path, report: Path) -> None:
+    """How many suspects of each kind, the likeliest label errors, and what to do with the files."""
     errors, duplicates, ambiguous = (found.of(kind) for kind in ("label", "duplicate", "ambiguous"))
     console.print(
         f"{found.n:,} training rows; judged by {BASIS[found.features]}, cross-validated: "
@@ -32,17 +32,22 @@ def show_audit(console: Console, found: Audit, path: Path) -> None:
         highlight=False,
     )
     console.print("The lower this is, the more of its suspects are its own mistakes.", style="dim")
-    console.print(f"{len(errors):,} suspected label errors ({len(errors) / found.n:.1%}){_pairs(errors)}", style="bold")
+    console.print(
+        f"{len(errors):,} suspected label errors ({len(errors) / found.n:.1%}){_pairs(errors)}",
+        style="bold",
+        markup=False,
+    )
     console.print(f"{len(duplicates):,} more that are the text, or nearly, of another row", highlight=False)
     console.print(f"{len(ambiguous):,} more that are hard to tell", highlight=False)
     if errors:
         console.print(_table(errors[:SHOWN]))
     out = sum(one.exclude for one in found.suspects)
     console.print(
-        f"{path}: all of them by rank. Look at the texts, set the column exclude to yes or no (now yes in {out:,}), "
-        f"then train without them: tenor train … data.exclude={path}",
+        f"{path}: all of them by rank. Read them in {report}, set the column exclude to yes or no (now yes in "
+        f"{out:,}), then train without them: tenor train … data.exclude={path}",
         highlight=False,
         soft_wrap=True,
+        markup=False,
     )
 
 

@@ -12,6 +12,8 @@ from tenor.evaluation.evaluate import SplitResult
 from tenor.measures.calibration import expected_calibration_error
 from tenor.measures.intervals import Interval, macro_f1_interval
 from tenor.measures.selective import Answered
+from tenor.model.notes import stored_threshold
+from tenor.runs.environment import absent
 from tenor.workflows.calibrate import SPLITS, Calibrated
 from tenor.workflows.evaluate import Evaluation, abstention
 from tenor.workflows.thresholds import ClassThreshold, threshold_record
@@ -52,11 +54,14 @@ def show_calibration(console: Console, found: Calibrated, chosen: ClassThreshold
     if chosen is not None:
         console.print()
         console.print(_threshold_table(chosen))
-        console.print(
-            f"kept in {found.run.model / 'tenor.json'}; chosen on validation, so test is what to expect",
-            highlight=False,
-            soft_wrap=True,
-        )
+        told = "tenor predict decides by it from now on; chosen on validation, so test is what to expect"
+        console.print(f"kept in {found.run.model / 'tenor.json'}: {told}", highlight=False, soft_wrap=True)
+    elif found.notes.threshold is not None:
+        told = f"threshold: tenor predict calls {found.notes.threshold}; --no-threshold forgets it"
+        console.print(told, highlight=False, soft_wrap=True, markup=False)
+    elif found.dropped is not None:
+        told = f"the threshold {found.dropped} was for other probabilities and is gone; choose it again"
+        console.print(told, style="yellow", highlight=False, soft_wrap=True, markup=False)
 
 
 def calibration_record(found: Calibrated, chosen: ClassThreshold | None = None) -> dict[str, Any]:
@@ -70,7 +75,10 @@ def calibration_record(found: Calibrated, chosen: ClassThreshold | None = None) 
             name: found.evaluation[key]["calibration"] for name, key in SPLITS.items() if name in found.predictions
         },
     }
-    return record if chosen is None else {**record, "class": chosen.class_name, **threshold_record(chosen)}
+    if chosen is not None:
+        return {**record, "threshold": threshold_record(chosen)}
+    kept = found.notes.threshold
+    return {**record, "threshold": absent("none was chosen") if kept is None else stored_threshold(kept)}
 
 
 def show_abstention(console: Console, found: Evaluation, below: float) -> None:

@@ -1,13 +1,12 @@
 """The threshold on one class's probability that gives a wanted precision or recall: chosen on the validation rows."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from tenor.errors import UserError
 from tenor.evaluation.predictions import Predictions
-from tenor.measures.intervals import wilson_interval
 from tenor.measures.thresholds import (
     Operating,
     at_threshold,
@@ -15,11 +14,9 @@ from tenor.measures.thresholds import (
     threshold_for_precision,
     threshold_for_recall,
 )
-from tenor.model.notes import NOTES, update_model_notes
-from tenor.runs.environment import absent
-from tenor.runs.files import digest_folder, read_json
-from tenor.runs.manifest import update_manifest
-from tenor.workflows.calibrate import Calibrated
+from tenor.model.notes import Threshold, read_model_notes, stored_threshold, update_model_notes
+from tenor.workflows.calibrate import Calibrated, bring_card_up_to_date
+from tenor.workflows.evaluate import operating_record
 
 
 @dataclass(frozen=True)
@@ -40,7 +37,9 @@ class ClassThreshold:
 def choose_threshold(
     calibrated: Calibrated, class_name: str, wanted: str, value: float, confidence: float
 ) -> ClassThreshold:
-    """Choose the threshold, and keep it in `model/tenor.json` under `thresholds` and the class's name.
+    """Choose the threshold, and keep it in `model/tenor.json`, from where `tenor predict` decides by it.
+
+    A model has one: that of another class before is replaced.
 
     Raises:
         UserError: no such class, none of its rows in the validation split, or a precision that no threshold reaches.
@@ -58,34 +57,23 @@ def choose_threshold(
         name: at_threshold(*_scores(found, class_name), threshold) for name, found in calibrated.predictions.items()
     }
     chosen = ClassThreshold(class_name, wanted, value, threshold, splits, confidence)
-    kept = read_json(calibrated.run.model / NOTES).get("thresholds", {})
-    update_model_notes(calibrated.run.model, thresholds={**kept, class_name: threshold_record(chosen)})
-    update_manifest(calibrated.run, digests={"model": digest_folder(calibrated.run.model)})
+    update_model_notes(calibrated.run.model, threshold=threshold_record(chosen))
+    bring_card_up_to_date(calibrated.run)
     return chosen
+
+
+def forget_threshold(calibrated: Calibrated) -> Calibrated:
+    """Let the most probable class decide again."""
+    update_model_notes(calibrated.run.model, threshold=None)
+    bring_card_up_to_date(calibrated.run)
+    return replace(calibrated, notes=read_model_notes(calibrated.run.model))
 
 
 def threshold_record(chosen: ClassThreshold) -> dict[str, Any]:
     """As plain data: the threshold, what was wanted, and what each split gives, with Wilson's intervals."""
     splits = {name: operating_record(found, chosen.confidence) for name, found in chosen.splits.items()}
-    return {"threshold": chosen.threshold, "wanted": {chosen.wanted: chosen.value}, **splits}
-
-
-def operating_record(found: Operating, confidence: float) -> dict[str, Any]:
-    """Precision and recall with their intervals, and the counts behind them."""
-    return {
-        "called": found.called,
-        "right": found.right,
-        "members": found.members,
-        "precision": _share(found.right, found.called, "no row is called", confidence),
-        "recall": _share(found.right, found.members, "no row is of the class", confidence),
-    }
-
-
-def _share(right: int, of: int, reason: str, confidence: float) -> dict[str, Any]:
-    if not of:
-        return absent(reason)
-    interval = wilson_interval(right, of, confidence)
-    return {"value": right / of, "low": interval.low, "high": interval.high, "confidence": confidence}
+    kept = Threshold(chosen.class_name, chosen.threshold, chosen.wanted, chosen.value)
+    return {**stored_threshold(kept), **splits}
 
 
 def _scores(found: Predictions, class_name: str) -> tuple[np.ndarray, np.ndarray]:

@@ -97,7 +97,7 @@ def start(prepared: Prepared, root: Path = DEFAULT_ROOT, console: Console | None
         write_text(run.config, to_yaml(config))
         new_manifest(run, config.seed)
         record_inputs(run, prepared, fingerprints)
-        return _run(run, root, prepared, console or Console(stderr=True), resume=False)
+        return _run(run, root, prepared, console or Console(stderr=True, markup=False), resume=False)
 
 
 def resume(
@@ -113,7 +113,7 @@ def resume(
     Raises:
         UserError: no such run, or one that is complete or still under way.
     """
-    console = console or Console(stderr=True)
+    console = console or Console(stderr=True, markup=False)
     run = find_run(root, reference)
     with held(run):
         manifest = read_manifest(run)

@@ -54,13 +54,13 @@ def label_is_not_argmax(evaluation: EvaluationEvidence) -> Observation | None:
 
     Measures: rows whose predicted class is less probable than another one by more than 1e-6.
 
-    Threshold: none; an exact invariant. Two classes that are parted by any one threshold are a note.
+    Threshold: none; an exact invariant. Labels that one threshold on one class's probability explains are a note.
 
     Why: labels and probabilities then come from two models, two orders of rows or two orders of classes, and one of
     them is wrong.
 
-    Look-alikes: a threshold other than 0.5, chosen on purpose: both classes occur, and every row of class 1 is more
-    probable than every row of class 0.
+    Look-alikes: a threshold on one class, chosen on purpose, such as `tenor calibrate --class` does: every row that is
+    called so has a higher probability of it than every other row, and these are the most probable of the other classes.
 
     Mend: take the argmax over the classes' axis of the very array that is saved.
 
@@ -76,7 +76,7 @@ def label_is_not_argmax(evaluation: EvaluationEvidence) -> Observation | None:
         observed=joined([(name, f"{wrong:,} of {claims.n:,} rows") for name, claims, (wrong, _) in faults]),
         expected="every predicted label is the most probable class",
         n=rows,
-        cause="a threshold other than 0.5 decides"
+        cause="a threshold on one class decides"
         if thresholded
         else "the labels come from another array, another order of classes, or a threshold beyond the scores",
         fix="say which threshold decides, beside the result"
@@ -240,9 +240,16 @@ def _not_argmax(claims: SplitClaims, n_classes: int) -> tuple[int, bool]:
     if values.shape != (len(predicted), n_classes) or not np.isfinite(values).all():
         raise CannotTell("the probabilities don't fit the predictions, or are not finite")
     wrong = int((values.max(axis=1) - values[np.arange(len(predicted)), predicted] > TIE).sum())
-    if not wrong or n_classes != 2 or len(np.unique(predicted)) < 2:
-        return wrong, False
-    return wrong, bool(values[predicted == 0, 1].max() <= values[predicted == 1, 1].min() + TIE)
+    return wrong, wrong > 0 and any(_by_threshold(predicted, values, k) for k in range(n_classes))
+
+
+def _by_threshold(predicted: np.ndarray, values: np.ndarray, k: int) -> bool:
+    """Whether rows are called `k` from some probability of `k` on, and else the most probable other class."""
+    called = predicted == k
+    if called.all() or not called.any() or values[~called, k].max() > values[called, k].min() + TIE:
+        return False
+    others = np.where(np.arange(values.shape[1]) == k, -np.inf, values)[~called]
+    return bool((others.max(axis=1) - others[np.arange(len(others)), predicted[~called]] <= TIE).all())
 
 
 def _beside_majority(claims: SplitClaims, n_classes: int) -> tuple[float, float, int, float | None]:

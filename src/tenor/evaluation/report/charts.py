@@ -131,6 +131,29 @@ def reliability_chart(bins: Sequence[ReliabilityBin], confidence: float, descrip
     return drawing(floor_ + 52, description, *parts)
 
 
+def histogram_chart(rows: Sequence[int], marked: Sequence[int], names: tuple[str, str], label: str) -> Markup:
+    """Counts of rows over shares in 0 … 1 in bins of equal width, those that are `marked` in front."""
+    bottom, right = 210, WIDTH - RIGHT
+    x = scale((), LEFT, right, 6, (0.0, 1.0))
+    y = scale((), bottom, TOP, 5, (0.0, float(max(1, *rows))))
+    parts = [text(0, 14, "rows", "label"), text((LEFT + right) / 2, bottom + 42, label, "label", "middle")]
+    for tick in y.ticks:
+        parts.append(line(LEFT, y(tick), right, y(tick), "grid"))
+        parts.append(text(LEFT - 8, y(tick) + 4, f"{tick:,.0f}", anchor="end"))
+    parts += [text(x(tick), bottom + 20, f"{100 * tick:g}%", anchor="middle") for tick in x.ticks]
+    width = (right - LEFT) / len(rows)
+    for number, (n, of_these) in enumerate(zip(rows, marked, strict=True)):
+        told = f"{interval(number / len(rows), (number + 1) / len(rows), 0)}: {n:,} {names[0]}, {of_these:,} {names[1]}"
+        for count, kind in ((n, "bar"), (of_these, "bar second")):
+            tall = bottom - y(count)
+            box = {"x": LEFT + number * width + 1, "y": bottom - tall, "width": width - 2, "height": tall}
+            parts.append(tag("rect", tag("title", told), kind=kind, **box))
+    legend = [tag("tspan", "■", kind=f"sign {kind}") for kind in ("light", "second")]
+    words = (legend[0], f"\u2002{names[0]}\u2003", legend[1], f"\u2002{names[1]}")
+    parts.append(tag("text", *words, x=right, y=14, kind="label", text_anchor="end"))
+    return drawing(bottom + 52, f"{sum(rows):,} {names[0]} and {sum(marked):,} {names[1]} by {label}.", *parts)
+
+
 def strip(row: Estimate, shared: Scale, reference: float | None) -> Markup:
     """A single estimate in a table's cell, on a scale that the whole column shares; a tick marks the reference."""
     parts = [line(shared.start, 10, shared.end, 10, "grid")]

@@ -52,6 +52,8 @@ class Page:
     calibration: Calibration | Absent
     slices: tuple[Chart, ...] | Absent
     provenance: Provenance
+    rows: str = ""
+    """Where the rows came from, in the report of a later measurement; empty in that of the run."""
 
 
 def run_report(content: RunContent, rows: Mapping[str, LabelledText] | Absent) -> str:

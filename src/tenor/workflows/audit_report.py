@@ -1,0 +1,163 @@
+"""An audit as one HTML file, to look at the suspects where they can be read."""
+
+import shlex
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tenor.config.describe import to_yaml
+from tenor.config.schema import Config
+from tenor.evaluation.report.charts import Chart, histogram_chart
+from tenor.evaluation.report.examples import shown_text
+from tenor.evaluation.report.headline import Figure
+from tenor.evaluation.report.html import render
+from tenor.evaluation.report.provenance import Fact
+from tenor.evaluation.words import interval, moment, percent
+from tenor.runs.environment import package_versions
+from tenor.runs.files import write_text
+from tenor.workflows.audit import EXCLUDE_BELOW, Audit, Suspect
+from tenor.workflows.show_audit import BASIS
+
+MOST = {"label": 200, "duplicate": 100, "ambiguous": 50}
+"""Rows shown of each kind: the file must open from a mail, and the CSV file has all of them."""
+
+MOST_PAIRS = 12
+
+
+@dataclass(frozen=True)
+class Row:
+    """A suspect as it is shown."""
+
+    id: str
+    given: str
+    suggested: str
+    reason: str
+    exclude: bool
+    text: str
+    left_out: int
+    """Characters that are not shown."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """The suspects of one kind."""
+
+    key: str
+    title: str
+    lead: str
+    count: int
+    rows: tuple[Row, ...]
+    pairs: tuple[tuple[str, str, str], ...] = ()
+    """Given label, suggested one, rows."""
+
+
+@dataclass(frozen=True)
+class AuditPage:
+    """What the template is filled with."""
+
+    name: str
+    facts: tuple[str, ...]
+    n: int
+    errors: str
+    share: str
+    sentence: str
+    chart: Chart
+    figures: tuple[Figure, ...]
+    parts: tuple[Part, ...]
+    file: str
+    commands: tuple[str, ...]
+    groups: tuple[tuple[str, tuple[Fact, ...]], ...]
+    config: str
+
+
+def write_audit_report(found: Audit, config: Config, csv_file: Path, path: Path, command: Sequence[str]) -> None:
+    """Write the report, atomically; `csv_file` is where all suspects are, `command` is what was called."""
+    write_text(path, render("audit.html", page=audit_page(found, config, csv_file, command)))
+
+
+def audit_page(found: Audit, config: Config, csv_file: Path, command: Sequence[str]) -> AuditPage:
+    """What the report shows."""
+    errors, now = len(found.of("label")), datetime.now(UTC).isoformat()
+    return AuditPage(
+        name=config.name,
+        facts=(f"judged by {BASIS[found.features]}", f"data: {config.data.source}", f"seed {config.seed}", moment(now)),
+        n=found.n,
+        errors=f"{errors:,}",
+        share=percent(errors / found.n, 1),
+        sentence=f"The classifiers behind this are right on {percent(found.accuracy, 1)} of the labels as they are, on "
+        "rows that they did not see. The lower that is, the more of the suspects are their own mistakes.",
+        chart=_chart(found),
+        figures=_figures(found),
+        parts=tuple(_part(found, key) for key in MOST),
+        file=csv_file.name,
+        commands=_commands(config, csv_file),
+        groups=_groups(found, config, command),
+        config=to_yaml(config),
+    )
+
+
+def _chart(found: Audit) -> Chart:
+    rows, suspected = found.label_probabilities, found.suspected_probabilities
+    label = "probability of the row's own label"
+    width = 1 / len(rows)
+    numbers = tuple(
+        (interval(k * width, (k + 1) * width, 0), f"{n:,}", f"{marked:,}")
+        for k, (n, marked) in enumerate(zip(rows, suspected, strict=True))
+        if n
+    )
+    return Chart(
+        "How well labels fit their texts",
+        histogram_chart(rows, suspected, ("all rows", "suspected"), label),
+        "Calibrated probabilities from classifiers that did not see the row.",
+        ("probability", "rows", "suspected"),
+        numbers,
+    )
+
+
+def _figures(found: Audit) -> tuple[Figure, ...]:
+    out = sum(one.exclude for one in found.suspects)
+    return (
+        Figure("duplicates", f"{len(found.of('duplicate')):,}", "the text, or nearly, of another training row"),
+        Figure("ambiguous", f"{len(found.of('ambiguous')):,}", "two classes are as probable"),
+        Figure("left out", f"{out:,}", "rows that training leaves out unless you say no"),
+        Figure("kept", f"{found.n - out:,}", "rows that training goes on with"),
+    )
+
+
+def _part(found: Audit, key: str) -> Part:
+    suspects = found.of(key)  # type: ignore[arg-type]
+    titles = {"label": "Label errors", "duplicate": "Duplicates", "ambiguous": "Ambiguous texts"}
+    leads = {
+        "label": "The least probable label first. Those with a probability below "
+        f"{EXCLUDE_BELOW:g} are left out unless you say no.",
+        "duplicate": "Of each pair the row with the less probable label; pairs with two labels come first.",
+        "ambiguous": "Neither label would surprise. They are kept unless you say otherwise.",
+    }
+    counts = Counter((one.given, one.suggested) for one in suspects).most_common(MOST_PAIRS) if key == "label" else []
+    pairs = tuple((given, suggested, f"{count:,}") for (given, suggested), count in counts)
+    return Part(key, titles[key], leads[key], len(suspects), tuple(map(_row, suspects[: MOST[key]])), pairs)
+
+
+def _row(one: Suspect) -> Row:
+    text, left_out = shown_text(one.text)
+    return Row(one.id[:80], one.given, one.suggested, one.reason, one.exclude, text, left_out)
+
+
+def _commands(config: Config, csv_file: Path) -> tuple[str, ...]:
+    if config.data.source == "given":
+        return (f"data.exclude={csv_file}",)
+    return (f"tenor train config.yaml {shlex.quote(f'data.exclude={csv_file}')}  # the configuration below",)
+
+
+def _groups(found: Audit, config: Config, command: Sequence[str]) -> tuple[tuple[str, tuple[Fact, ...]], ...]:
+    named = config.data.path or config.data.hub_name
+    encoder = () if found.features == "words" else (Fact("encoder", f"{config.model.name}, frozen"),)
+    data = (
+        Fact("source", f"{config.data.source}: {named}" if named else config.data.source),
+        Fact("training rows", f"{found.n:,}"),
+        *encoder,
+    )
+    versions = ", ".join(f"{name} {version}" for name, version in package_versions().items())
+    return (("Data", data), ("Audit", (Fact("command", shlex.join(command), code=True), Fact("versions", versions))))

@@ -1,0 +1,99 @@
+"""`--engine auto`: the fastest that agrees, chosen once per machine, model and length. No real clock runs here."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tenor.inference import choice
+from tenor.inference.choice import choose_engine
+from tenor.inference.engines import Engine, EngineName
+from tenor.inference.predictor import Predictor
+from tenor.inference.texts import Framing, token_rows
+
+TEXTS = [" ".join(["film"] * (1 + number % 9)) for number in range(80)]
+SECONDS: dict[EngineName, float] = {"torch": 3.0, "onnx": 2.0, "onnx-int8": 1.0}
+
+
+class Clock:
+    """A time that only engines move on."""
+
+    def __init__(self) -> None:
+        self.now, self.timed = 0.0, 0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def engine(self, name: EngineName, error: float) -> Engine:
+        """Logits from the number of tokens alone, the first of them off by `error`."""
+
+        def run(inputs: dict[str, np.ndarray]) -> np.ndarray:
+            self.now += SECONDS[name]
+            self.timed += 1
+            lengths = inputs.get("attention_mask", np.ones_like(inputs["input_ids"])).sum(axis=1)
+            return np.stack([lengths / 5 + error, np.ones(len(lengths))], axis=1).astype(np.float32)
+
+        return Engine(name, run)
+
+
+Choose = Callable[..., tuple[Engine, choice.Choice]]
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    found = Clock()
+    monkeypatch.setattr(choice, "time", found)
+    return found
+
+
+@pytest.fixture
+def choose(clock: Clock, small_predictor: Predictor, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Choose:
+    """Chooses among engines of which some are wrong by a given amount; `digest` makes another model of it."""
+    monkeypatch.setattr(choice, "onnx_installed", lambda: True)
+
+    def run(wrong: dict[str, float], digest: str = "a", texts: list[str] = TEXTS) -> tuple[Engine, choice.Choice]:
+        def build(source: object, name: EngineName, plan: object, framing: Framing) -> Engine:
+            return clock.engine(name, wrong.get(name, 0.0))
+
+        monkeypatch.setattr(choice, "build_engine", build)
+        source = replace(small_predictor.source, digest=digest)
+        rows = token_rows(texts, source.tokenizer, small_predictor.framing, source.truncation, "truncate").rows
+        return choose_engine(source, small_predictor.plan, small_predictor.framing, rows)
+
+    return run
+
+
+def test_the_fastest_that_agrees_is_chosen_and_told(choose: Choose) -> None:
+    engine, chosen = choose({})
+    assert engine.name == chosen.engine == "onnx-int8"
+    assert "fastest on 64 of these texts" in chosen.why
+    assert all(name in chosen.why for name in SECONDS)
+
+
+def test_one_that_does_not_agree_is_not_taken_however_fast(choose: Choose) -> None:
+    _, chosen = choose({"onnx-int8": -100.0})
+    assert chosen.engine == "onnx"
+    assert "of labels agree" in chosen.why
+    _, chosen = choose({"onnx-int8": -100.0, "onnx": 0.1}, digest="b")
+    assert chosen.engine == "torch"
+    assert "probabilities differ by" in chosen.why
+
+
+def test_the_choice_is_remembered_for_this_model_and_length(choose: Choose, clock: Clock) -> None:
+    choose({})
+    timed = clock.timed
+    _, again = choose({"onnx-int8": -100.0})
+    assert (again.engine, clock.timed) == ("onnx-int8", timed)
+    assert "remembered for this machine and model" in again.why
+    _, other = choose({"onnx-int8": -100.0}, digest="b")
+    assert other.engine == "onnx"
+    _, longer = choose({"onnx-int8": -100.0}, texts=[" ".join(["film"] * 15)] * 80)
+    assert longer.engine == "onnx", "texts of another length"
+
+
+def test_few_texts_are_not_worth_a_comparison(choose: Choose, clock: Clock) -> None:
+    engine, chosen = choose({}, texts=TEXTS[:63])
+    assert (engine.name, clock.timed) == ("torch", 0)
+    assert "too few texts" in chosen.why

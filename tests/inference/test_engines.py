@@ -1,0 +1,58 @@
+"""Every engine gives PyTorch's probabilities, whatever the company of a text."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tenor.errors import UserError
+from tenor.inference import engines
+from tenor.inference.choice import FLOAT_TOLERANCE, disagreement
+from tenor.inference.predictor import Predictor
+
+WORDS = ("film", "was", "superb", "dull", "and", "scene", "movie", "funny")
+
+
+def texts_of(count: int) -> list[str]:
+    """From one word to more than the model reads."""
+    random = np.random.default_rng(3)
+    return [" ".join(random.choice(WORDS, size=1 + number % 40)) for number in range(count)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["onnx", "onnx-int8"])
+def test_an_engine_agrees_with_pytorch(name: str, small_predictor: Predictor, small_classifier: Path) -> None:
+    texts = texts_of(300)
+    expected = small_predictor.probabilities(texts)
+    assert expected.std() > 0.05, "random weights that tell no text from another would prove nothing"
+    predictor = Predictor.load(small_classifier, engine=name, threads=1)  # type: ignore[arg-type]
+    assert predictor.engine.name == name
+    found = predictor.probabilities(texts)
+    assert disagreement(name, expected, found) is None  # type: ignore[arg-type]
+    alone = np.concatenate([predictor.probabilities([text]) for text in texts[:20]])
+    np.testing.assert_allclose(alone, found[:20], atol=FLOAT_TOLERANCE if name == "onnx" else 0.02)
+    long = predictor.predict([" ".join(["film"] * 60)], long_text="windows")[0]
+    assert long.windows > 1
+
+
+def test_what_does_not_agree_is_told() -> None:
+    expected = np.array([[0.9, 0.1]] * 99 + [[0.2, 0.8]])
+    shift = np.array([1.0, -1.0])
+    assert disagreement("onnx", expected, expected + 5e-5 * shift) is None
+    assert disagreement("onnx", expected, expected + 5e-4 * shift) == "probabilities differ by 0.0005"
+    one_other, two_others = expected.copy(), expected.copy()
+    one_other[0], two_others[:2] = one_other[0, ::-1], two_others[:2, ::-1]
+    assert disagreement("onnx-int8", expected, one_other) is None
+    assert disagreement("onnx-int8", expected, two_others) == "only 98.0% of labels agree"
+
+
+def test_without_onnx_runtime_the_extra_is_named(small_classifier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"needs onnx, onnxscript, onnxruntime: pip install .*tenor\[onnx\]"):
+        Predictor.load(small_classifier, engine="onnx")
+
+
+def test_the_order_of_rows_survives_their_batches(small_predictor: Predictor) -> None:
+    texts = texts_of(40)
+    back = small_predictor.probabilities(texts[::-1])[::-1]
+    np.testing.assert_allclose(back, small_predictor.probabilities(texts), atol=1e-6)

@@ -1,0 +1,56 @@
+"""The list of runs fits a terminal and leaves none out."""
+
+import io
+from pathlib import Path
+
+from rich.console import Console
+
+from tenor.runs.directory import create_run
+from tenor.runs.environment import absent
+from tenor.runs.files import read_json, write_json
+from tenor.runs.manifest import new_manifest, update_manifest
+from tenor.runs.summary import SummaryRow, upsert_row
+from tenor.workflows.runs_table import all_runs, experiments_table
+
+METRICS = {"n": 2000, "accuracy": 1.0, "baselines": {"text": 1.0}}
+
+
+def _shown(rows: list[SummaryRow], width: int = 80) -> str:
+    console = Console(file=io.StringIO(), width=width)
+    console.print(experiments_table(rows))
+    return console.file.getvalue()  # type: ignore[attr-defined,no-any-return]
+
+
+def test_a_row_is_one_line_of_80_columns() -> None:
+    row = SummaryRow("20261122-211819-ff6321", "imdb_minilm_freeze_and_more_words", {}, "interrupted", 36000.0)
+    shown = _shown([SummaryRow(**{**vars(row), "val_metrics": METRICS, "test_metrics": METRICS})])
+    (line,) = [line for line in shown.splitlines() if row.run_id in line]
+    assert line.split() == [row.run_id, "interrupted", "100.00%", "100.00%", "100.00%", "10.0", "h"]
+    assert row.config_name in "".join(shown.split())
+
+
+def test_what_ended_a_run_stands_below_the_table() -> None:
+    row = SummaryRow("20261122-211819-ff6321", "demo", {}, "failed", 1.0, error="UserError: [red]no such column[/]")
+    assert "demo/20261122-211819-ff6321: UserError: [red]no such column[/]" in " ".join(_shown([row]).split())
+
+
+def test_a_run_that_could_not_write_its_end_is_listed(tmp_path: Path) -> None:
+    ended, going, killed = (create_run(tmp_path, "demo") for _ in range(3))
+    for run in (ended, going, killed):
+        new_manifest(run, 1)
+    update_manifest(ended, status="failed")
+    upsert_row(tmp_path, SummaryRow(ended.run_id, "demo", {}, "failed", 1.0, *[absent("it failed")] * 3))
+    write_json(killed.manifest, {**read_json(killed.manifest), "pid_born": 1.0})
+    assert {row.run_id: row.status for row in all_runs(tmp_path)} == {
+        ended.run_id: "failed",
+        going.run_id: "running",
+        killed.run_id: "killed",
+    }
+    assert f"tenor train --resume {killed.path}" in _shown(all_runs(tmp_path), 300)
+
+
+def test_a_run_that_was_resumed_is_told_as_it_is(tmp_path: Path) -> None:
+    run = create_run(tmp_path, "demo")
+    new_manifest(run, 1)
+    upsert_row(tmp_path, SummaryRow(run.run_id, "demo", {}, "interrupted", 1.0, *[absent("stopped")] * 3))
+    assert [row.status for row in all_runs(tmp_path)] == ["running"]
