@@ -79,7 +79,7 @@ class Sweep(Section):
     objective: Text = "accuracy"
     """The validation metric that decides: accuracy, macro_f1, loss, ece, brier, or the place of any other number below
     `val` in eval_best_model.json, such as report.1.recall. The first three also choose each trial's best checkpoint,
-    unless `training.select_by` is set here. The test rows decide nothing."""
+    unless `training.select_by` is set here. The test rows choose nothing."""
     direction: Literal["auto", "maximize", "minimize"] = "auto"
     """Which way is better; `auto` knows it for the metrics with a name."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
