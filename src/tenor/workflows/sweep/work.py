@@ -86,8 +86,8 @@ def _begin_one(plan: SweepPlan, phase: str, study: optuna.Study, root: Path, on_
         if held:
             begin_again(study, held[0].trial.number)
         raise
-    except ValueError:
-        # Optuna's answer where another worker was given the trial before this one told how it ended.
+    except (ValueError, AssertionError):
+        # Both are Optuna's answers where another worker was given the trial before this one told how it ended.
         if not held or study.trials[held[0].trial.number].state == TrialState.RUNNING:
             raise
     if plan.sweep.keep_weights == "best":
