@@ -71,7 +71,7 @@ class Sweep(Section):
     """A search for the best configuration, in one phase or several."""
 
     name: Name = "custom"
-    """Names the folder under `runs/` that holds the sweep and its runs; null: the file's name."""
+    """Names the folder under `runs/` that holds the sweep and its runs. A file that states none gives its own name."""
     base: Text = "demo"
     """The configuration that the trials vary: a built-in name or the path of a YAML file."""
     set: dict[str, Any] = Field(default={}, json_schema_extra={"words": "a mapping of configuration keys to values"})
