@@ -7,7 +7,7 @@ from small_runs import write_config
 SMALL = """\
 name: search
 base: {base}
-set: {{evaluation.text_baseline: false}}
+set: {{seed: 11, evaluation.text_baseline: false}}
 heartbeat_seconds: 1
 phases:
   a:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from tenor.config.schema import NAME, Count, Section, Text
+from tenor.config.schema import NAME, Count, Section, Share, Text
 
 Scalar = bool | int | float | str | None
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", json_schema_extra={"words": NAME})]
@@ -63,6 +63,8 @@ class Phase(Section):
     pruner: Literal["median", "halving", "none"] = "median"
     """`median`: ends a trial whose best validation so far is worse than the median of earlier trials at the same
     point; `halving`: lets the best quarter go on each time that training grew fourfold (Li et al. 2020)."""
+    pruner_warmup: Share = 0.3
+    """Share of a trial's training before which it is not pruned: early validations say little."""
     startup_trials: Annotated[int, Field(ge=0, le=10**6)] = 8
     """Trials drawn evenly before `tpe` proposes any, and completed before `median` prunes any."""
 

@@ -130,11 +130,14 @@ class Attempt:
         spent = elapsed + spent_seconds(self.study, but=self.trial.number)
         if phase.budget_minutes is not None and spent > 60 * phase.budget_minutes:
             self.pruned = f"the phase's {phase.budget_minutes:g} minutes were spent"
-        elif phase.pruner != "none" and self.trial.should_prune():
+        elif validation.epoch >= phase.pruner_warmup * epochs and self._is_to_be_pruned():
             rank = "worse than the median" if phase.pruner == "median" else "not in the best quarter"
             self.pruned = f"{rank} at epoch {validation.epoch:.3g}"
         if self.pruned:
             raise InterruptedRunError(f"pruned: {self.pruned}")
+
+    def _is_to_be_pruned(self) -> bool:
+        return self.plan.sweep.phases[self.phase].pruner != "none" and self.trial.should_prune()
 
     def _setting(self, name: str, otherwise: Any) -> float:
         return float(self.trial.params.get(f"training.{name}", otherwise))

@@ -69,13 +69,9 @@ def reachable(plan: SweepPlan, root: Path) -> Iterator[None]:
             f"storage {shown}: no such kind of database. Expected one that Optuna keeps in SQL, such as sqlite:///…, "
             "postgresql+psycopg2://… or mysql+pymysql://…: only these tell when a worker died"
         ) from error
-    except ImportError as error:
-        raise UserError(f"storage {shown}: its driver is not installed; install it with pip ({error})") from error
     except (SQLAlchemyError, StorageInternalError) as error:
         cause = str(getattr(error, "orig", None) or error.__cause__ or error).splitlines()[0]
         raise UserError(f"storage {shown}: can't be used ({cause}); start the database, or mend the URL") from error
-    except RuntimeError as error:  # Optuna's word for a study of another version of its own.
-        raise UserError(f"storage {shown}: {error}") from error
 
 
 def storage_url(plan: SweepPlan, root: Path) -> str:
@@ -90,13 +86,20 @@ def _storage(url: str, heartbeat_seconds: int) -> RDBStorage:
         arguments = {"connect_args": {"timeout": SQLITE_WAIT_SECONDS}}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
-        return RDBStorage(
-            url,
-            engine_kwargs=arguments,
-            heartbeat_interval=heartbeat_seconds,
-            grace_period=GRACE * heartbeat_seconds,
-            heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=RETRIES),
-        )
+        try:
+            return RDBStorage(
+                url,
+                engine_kwargs=arguments,
+                heartbeat_interval=heartbeat_seconds,
+                grace_period=GRACE * heartbeat_seconds,
+                heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=RETRIES),
+            )
+        except ImportError as error:
+            raise UserError(
+                f"storage: the database's driver is not installed; install it: {error.__cause__}"
+            ) from error
+        except RuntimeError as error:  # Optuna's word for what another version of it made.
+            raise UserError(f"storage: {error}") from error
 
 
 def begin_again(study: optuna.Study, number: int) -> None:
@@ -108,12 +111,9 @@ def begin_again(study: optuna.Study, number: int) -> None:
 
 def _study(plan: SweepPlan, phase: str, storage: RDBStorage, join: bool) -> optuna.Study:
     name = f"{plan.sweep.name}/{phase}"
-    try:
-        study = optuna.load_study(study_name=name, storage=storage)
-    except KeyError:
-        if join:
-            raise UserError(f"{name}: there is no such study to join; start it without --worker") from None
-        study = optuna.create_study(study_name=name, storage=storage, direction=plan.direction)
+    if join and name not in optuna.get_all_study_names(storage):
+        raise UserError(f"{name}: there is no such study to join; start it without --worker")
+    study = optuna.create_study(study_name=name, storage=storage, direction=plan.direction, load_if_exists=True)
     definition = definition_of(plan, phase)
     if (known := study.user_attrs.get("definition")) is None:
         study.set_user_attr("definition", definition)

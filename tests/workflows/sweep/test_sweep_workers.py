@@ -1,7 +1,7 @@
 """Workers on one study: no trial lost, none run twice, one proposal per number whoever asks.
 
 The trials take no time, so that workers meet at every point; tests of real runs and processes are in
-`test_processes.py`.
+`test_sweep_processes.py`.
 """
 
 import threading
