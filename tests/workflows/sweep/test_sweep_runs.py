@@ -72,6 +72,7 @@ def test_the_page_holds_everything_it_shows(done: tuple[SweepResult, Path]) -> N
     assert "it takes 10 to tell" in shown, "an importance of three trials"
 
 
+@pytest.mark.slow
 def test_a_finished_sweep_goes_on_with_more_trials(planned: Planned, tmp_path: Path) -> None:
     first = swept(planned("phases.a.trials=1"), tmp_path / "runs")
     more = swept(planned("phases.a.trials=2"), tmp_path / "runs")
@@ -89,6 +90,7 @@ def test_trials_that_can_t_be_compared_are_not_mixed(planned: Planned, tmp_path:
     open_studies(planned("phases.a.budget_minutes=3", "set.training.threads=2"), tmp_path / "runs", join=True)
 
 
+@pytest.mark.slow
 def test_other_data_under_the_same_name_are_noticed(planned: Planned, tmp_path: Path) -> None:
     swept(planned("phases.a.trials=1"), tmp_path / "runs")
     train = tmp_path / "train.csv"
@@ -98,7 +100,7 @@ def test_other_data_under_the_same_name_are_noticed(planned: Planned, tmp_path: 
     assert "data on this machine are not those of the study" in other.reason
 
 
-@pytest.mark.parametrize("policy", ["stop", "warn"])
+@pytest.mark.parametrize("policy", [pytest.param("stop", marks=pytest.mark.slow), "warn"])
 def test_a_refused_trial_does_not_win(policy: str, planned: Planned, tmp_path: Path) -> None:
     # Less accuracy is better here, so what learns nothing would win, were it not refused.
     plan = planned(
@@ -148,6 +150,7 @@ def test_a_budget_ends_trials_and_begins_no_more(planned: Planned, tmp_path: Pat
     assert read_manifest(find_run(tmp_path / "runs", str(only.run))).status == "interrupted"
 
 
+@pytest.mark.slow
 def test_a_trial_worse_than_the_median_is_pruned(planned: Planned, tmp_path: Path) -> None:
     # Whatever is random, a rate of zero leaves the accuracy at chance, and 3e-3 does not.
     plan = planned(

@@ -29,22 +29,6 @@ def nothing() -> None:
     pass
 
 
-@pytest.fixture
-def no_training(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Trials return the distance of their rate from 0.01 at once; gives the numbers of those that were begun."""
-    begun: list[int] = []
-
-    def value(attempt: Attempt, console: object) -> float:
-        begun.append(attempt.trial.number)
-        attempt._tell(seconds=1.0, reason="", ended="")
-        tried = propose(attempt.trial, attempt.plan.sweep.phases[attempt.phase].space)
-        return 1.0 - abs(float(tried["training.learning_rate"]) - 0.01)
-
-    monkeypatch.setattr(Attempt, "value", value)
-    monkeypatch.setattr(module, "POLL_SECONDS", 0.05)
-    return begun
-
-
 def trials(plan: SweepPlan, root: Path) -> list[SweepTrial]:
     return trials_of(plan, "a", open_studies(plan, root, join=True)["a"])
 
@@ -77,6 +61,7 @@ def test_workers_share_the_trials_exactly(no_training: list[int], planned: Plann
     assert len({str(trial.tried) for trial in found}) == 9, "two workers were given the same proposal"
 
 
+@pytest.mark.slow
 def test_what_is_proposed_does_not_depend_on_interruptions(
     no_training: list[int], planned: Planned, tmp_path: Path
 ) -> None:
@@ -88,6 +73,7 @@ def test_what_is_proposed_does_not_depend_on_interruptions(
     assert [trial.tried for trial in other] != [trial.tried for trial in whole]
 
 
+@pytest.mark.slow
 def test_what_was_refused_is_not_proposed_again_and_again(
     no_training: list[int], planned: Planned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -107,6 +93,7 @@ def test_what_was_refused_is_not_proposed_again_and_again(
     assert sum(trial.status == "completed" for trial in found[4:]) >= 6
 
 
+@pytest.mark.slow
 def test_a_lost_trial_comes_back_as_it_was(no_training: list[int], planned: Planned, tmp_path: Path) -> None:
     plan = planned("phases.a.trials=3")
     studies = open_studies(plan, tmp_path, join=False)
