@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import optuna
-from optuna.exceptions import ExperimentalWarning
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
@@ -86,7 +86,9 @@ def _begin_one(plan: SweepPlan, phase: str, study: optuna.Study, root: Path, on_
         if held:
             begin_again(study, held[0].trial.number)
         raise
-    except (ValueError, AssertionError):
+    except (ValueError, AssertionError) as error:
+        if isinstance(error.__context__, StorageInternalError):
+            raise error.__context__ from None
         # Both are Optuna's answers where another worker was given the trial before this one told how it ended.
         if not held or study.trials[held[0].trial.number].state == TrialState.RUNNING:
             raise
