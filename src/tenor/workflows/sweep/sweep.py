@@ -70,7 +70,7 @@ def run_sweep(plan: SweepPlan, root: Path = DEFAULT_ROOT, console: Console | Non
         InterruptedRunError: someone asked to stop; the same call goes on.
         TenorError: no trial completed.
     """
-    console = console or Console(stderr=True)
+    console = console or Console(stderr=True, markup=False)
     folder = sweep_folder(root, plan)
     with reachable(plan, root):
         studies = open_studies(plan, root, join=False)
@@ -96,7 +96,7 @@ def join_sweep(plan: SweepPlan, root: Path = DEFAULT_ROOT, console: Console | No
     """
     with reachable(plan, root):
         studies = open_studies(plan, root, join=True)
-        with LiveTable(plan, studies, console or Console(stderr=True)) as table:
+        with LiveTable(plan, studies, console or Console(stderr=True, markup=False)) as table:
             work(plan, studies, root, table.refresh, wait=False)
         return sum(trial.status not in ("waiting", "running") for trial in _all_trials(plan, studies))
 
