@@ -65,10 +65,17 @@ def load_sweep(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Sweep
     # What is well formed is held against the configuration all the same, so that everything is told at once.
     sweep = Sweep.model_validate_json(json.dumps(without(values, [_part_of(problem.path) for problem in shape])))
     settings, more = _settings(sweep)
-    problems += shape + more
+    problems += sorted(shape + more, key=lambda problem: _line_of(problem, places))
     if problems:
         raise config_error(origin, problems, places, HINT)
     return SweepPlan(sweep, settings)
+
+
+def _line_of(problem: Problem, places: Mapping[tuple[str, ...], str]) -> int:
+    """Where a problem's key stands; 0 where that is no line, as of an override."""
+    known = (places.get(problem.path[:length]) for length in range(len(problem.path), 0, -1))
+    place = next(filter(None, known), "")
+    return int(place.removeprefix("line ")) if place.startswith("line ") else 0
 
 
 def _part_of(path: tuple[str, ...]) -> tuple[str, ...]:
