@@ -19,7 +19,7 @@ def add(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--quantize", choices=("none", "int8"), default="none", help="int8: weights of 8 bits, for onnx"
     )
-    parser.add_argument("--output", type=Path, metavar="DIR", help="default: exports/NAME-FORMAT")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="default: exports/RUN-FORMAT")
     parser.add_argument(
         "--reviews", type=int, default=500, metavar="N", help="held-out reviews that go through both (default: 500)"
     )
@@ -34,9 +34,7 @@ def run(options: argparse.Namespace) -> int:
 
     if options.reviews < 1:
         raise UserError(f"--reviews is {options.reviews}, expected 1 or more")
-    kind = f"{options.format}-int8" if options.quantize == "int8" else options.format
-    output = options.output or Path("exports") / f"{Path(options.reference).name}-{kind}"
-    done = export(options.reference, output, options.format, options.quantize, options.reviews, options.runs)
+    done = export(options.reference, options.output, options.format, options.quantize, options.reviews, options.runs)
     if options.json:
         from tenor.runs.files import read_json
 

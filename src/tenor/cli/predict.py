@@ -18,7 +18,7 @@ def add(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "reference", metavar="RUN", help="a run (folder, id or latest), a model folder, an export or an id of the hub"
     )
-    parser.add_argument("texts", nargs="*", metavar="TEXT", help="texts to label")
+    parser.add_argument("texts", nargs="*", default=[], metavar="TEXT", help="texts to label")
     parser.add_argument("--input", type=Path, metavar="FILE", help="csv, tsv, jsonl, parquet, or txt (a text per line)")
     parser.add_argument("--output", type=Path, metavar="FILE", help="csv, tsv, jsonl or parquet")
     parser.add_argument("--text-column", default="text", metavar="NAME", help="default: text")

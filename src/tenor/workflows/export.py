@@ -28,6 +28,7 @@ from tenor.model.notes import NOTES, WEIGHTS
 from tenor.runs.directory import DEFAULT_ROOT, RunDirectory, find_run
 from tenor.runs.environment import absent, package_versions
 from tenor.runs.files import atomic_path, sha256_file
+from tenor.training.progress import progress_line
 
 CHECK_REVIEWS = 500
 MATRIX_INSTRUCTIONS = ("sse", "avx", "fma", "f16c", "amx", "neon", "asimd", "sve", "sme", "i8mm", "bf16", "dot")
@@ -65,7 +66,7 @@ class Exported:
 
 def export(
     reference: str,
-    output: Path,
+    output: Path | None = None,
     form: Literal["onnx", "safetensors"] = "onnx",
     quantize: Literal["none", "int8"] = "none",
     reviews: int = CHECK_REVIEWS,
@@ -73,6 +74,8 @@ def export(
     console: Console | None = None,
 ) -> Exported:
     """Write a model to the folder `output` with tokenizer, labels, length and digest, and compare it with its source.
+
+    Without an `output` the folder lies below `exports/`.
 
     The same held-out reviews go through both: those of the run's own test split (its validation split where it has
     none), or of the embedded reviews for a model that is no run. The folder appears only where probabilities differ by
@@ -83,6 +86,7 @@ def export(
         TenorError: a kind of model that PyTorch's exporter can't follow, or an export that differs, with the figures.
     """
     console = console or Console(stderr=True, markup=False)
+    output = output or _default_output(reference, root, f"{form}-int8" if quantize == "int8" else form)
     _refuse(output, form, quantize)
     before = Predictor.load(reference, engine="torch", device="cpu", root=root)
     rows = _held_out(reference, root, reviews)
@@ -90,11 +94,15 @@ def export(
         temporary.mkdir()
         artefact = _write_onnx(before, temporary, quantize) if form == "onnx" else _copy(reference, root, temporary)
         write_artefact(temporary, artefact, absent("the check is under way"))
-        console.print(f"written; {len(rows):,} reviews of {rows.origin} through both", highlight=False, soft_wrap=True)
-        checked = _compare(before, Predictor.load(temporary, device="cpu", root=root), rows)
+        checked = _compare(before, Predictor.load(temporary, device="cpu", root=root), rows, console)
         _refuse_difference(checked, quantize)
         write_artefact(temporary, artefact, _record(checked, form))
     return Exported(output, {path.name: path.stat().st_size for path in sorted(output.iterdir())}, artefact, checked)
+
+
+def _default_output(reference: str, root: Path, kind: str) -> Path:
+    run = _run_of(reference, root)
+    return Path("exports") / f"{f'{run.config_name}-{run.run_id}' if run else Path(reference).name}-{kind}"
 
 
 def _refuse(output: Path, form: str, quantize: str) -> None:
@@ -172,8 +180,12 @@ def _artefact(before: Predictor, folder: Path, file: str, quantize: Literal["non
     )
 
 
-def _compare(before: Predictor, after: Predictor, rows: LabelledText) -> Checked:
-    expected, found = (predictor.probabilities(rows.texts) for predictor in (before, after))
+def _compare(before: Predictor, after: Predictor, rows: LabelledText, console: Console) -> Checked:
+    with progress_line(console, f"written; reviews of {rows.origin} through both", 2 * len(rows)) as line:
+        expected, found = (
+            np.concatenate([scores.probabilities for _, scores in one.stream([((), rows.texts)], advance=line.advance)])
+            for one in (before, after)
+        )
     return Checked(
         reviews=len(rows),
         origin=rows.origin,

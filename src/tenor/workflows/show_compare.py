@@ -8,6 +8,7 @@ from rich.text import Text
 from tenor.measures.intervals import Interval
 from tenor.workflows.compare import Comparison, Disagreement, verdict
 
+NAMES = ("first", "second")
 SHOWN = 5
 """Disagreements; all are in the file that --output names, and in --json."""
 
@@ -16,14 +17,14 @@ def show_comparison(console: Console, found: Comparison) -> None:
     """Both results and their difference, the verdict, and the surest of the disagreements."""
     paired = found.paired
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    table.add_column(
-        f"{found.split}, n = {paired.n:,}", overflow="fold", min_width=max(len(run.reference) for run in found.runs)
-    )
+    table.add_column(f"{found.split}, n = {paired.n:,}", no_wrap=True)
     for header in ("accuracy", "macro F1", "alone"):
         table.add_column(header, justify="right", no_wrap=True)
     alone = (paired.first_alone, paired.second_alone)
-    for run, accuracy, f1, count in zip(found.runs, paired.accuracies, paired.macro_f1, alone, strict=True):
-        table.add_row(Text(run.reference), f"{accuracy:.2%}", f"{f1:.4f}", f"{count:,}")
+    for name, run in zip(NAMES, found.runs, strict=True):
+        console.print(Text(f"{name:<6}  {run.reference}"))
+    for name, accuracy, f1, count in zip(NAMES, paired.accuracies, paired.macro_f1, alone, strict=True):
+        table.add_row(name, f"{accuracy:.2%}", f"{f1:.4f}", f"{count:,}")
     table.add_section()
     table.add_row(
         "second minus first", f"{100 * paired.accuracy_difference:+.2f}", f"{paired.macro_f1_difference:+.4f}", ""
@@ -35,7 +36,7 @@ def show_comparison(console: Console, found: Comparison) -> None:
         "",
     )
     console.print(table)
-    console.print("alone: right where the other is wrong", style="dim")
+    console.print("alone: rows on which only this one is right", style="dim")
     console.print(verdict(found), style="bold", highlight=False)
     console.print(
         "This holds for these two sets of weights. Whether one way of training is better than another, "
@@ -62,9 +63,9 @@ def _show_disagreements(console: Console, found: Comparison) -> None:
 def _line(one: Disagreement) -> str:
     said = ", ".join(
         f"{name} {predicted} ({probability:.2f})"
-        for name, predicted, probability in zip(("first", "second"), one.predicted, one.probability, strict=True)
+        for name, predicted, probability in zip(NAMES, one.predicted, one.probability, strict=True)
     )
-    return f"{one.id}: {one.label}; {said}; {one.right} is right"
+    return f"{one.id} is {one.label}: {said}"
 
 
 def _range(interval: Interval, factor: int, digits: int) -> str:
