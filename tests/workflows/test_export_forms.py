@@ -49,7 +49,7 @@ def test_an_artefact_predicts_as_the_run_does(
     assert stored["sha256"] == sha256_file(tmp_path / "out" / stored["file"])
     assert stored["checked"]["instruction_sets"] == list(done.checked.instruction_sets)
     assert stored["checked"]["reviews"] == 20
-    assert stored["checked"]["agreement"] >= 0.99
+    assert stored["checked"]["agreement"] >= 0.95
     assert stored["checked"]["accuracy_before"] == completed.results["test"].metrics.accuracy
     assert {"tokenizer.json", stored["file"], "export.json"} <= set(done.files)
 
