@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from transformers import Trainer
 
 from faults.in_data import rewritten
 from faults.in_model import cross_entropy
@@ -474,7 +475,17 @@ def a_strict_threshold_not_used(program: Program) -> Program:
 
 @control
 def trainer_accumulated(program: TrainerProgram) -> TrainerProgram:
-    return arguing(program, per_device_train_batch_size=4, gradient_accumulation_steps=4)
+    return replace(
+        arguing(program, per_device_train_batch_size=4, gradient_accumulation_steps=4), trainer=DividingTrainer
+    )
+
+
+class DividingTrainer(Trainer):
+    """Divides the mean loss of a classifier by the accumulation, which `Trainer` by itself does not."""
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.model_accepts_loss_kwargs = False
 
 
 @control

@@ -107,6 +107,12 @@ def trainer_labels_as_floats(program: TrainerProgram) -> TrainerProgram:
     return relabelled(program, program.train.labels.astype(float))
 
 
+@fault("training", "OPT022")
+def trainer_accumulates_a_mean_loss(program: TrainerProgram) -> TrainerProgram:
+    """`Trainer` as it comes: it takes the mean loss of a sequence classifier for one that was divided already."""
+    return arguing(program, per_device_train_batch_size=4, gradient_accumulation_steps=4)
+
+
 @fault("preflight", "TOK001")
 def trainer_another_vocabulary(program: TrainerProgram) -> TrainerProgram:
     """The tokenizer of another model."""

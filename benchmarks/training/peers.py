@@ -28,6 +28,7 @@ from tenor.training.progress import progress_line
 from tenor.training.recorder import Recorder
 from tenor.training.state import Window
 from tenor.workflows.findings import RunFindings
+from tenor.workflows.follower import NO_ONE
 from tenor.workflows.prepare import Prepared, make_examples, prepare
 from tenor.workflows.watched_fit import make_listeners, make_task, make_watchdog
 
@@ -104,7 +105,7 @@ def tenor_trains(prepared: Prepared, folder: Path, steps: int | None = None) -> 
     started = ended = 0.0
     last = task.total_steps if steps is None else steps
     with progress_line(QUIET, "step", last) as line:
-        heard = make_listeners(recorder, line, QUIET, task, watchdog)
+        heard = make_listeners(recorder, line, QUIET, task, watchdog, NO_ONE)
 
         def on_start(optimizer: torch.optim.Optimizer) -> None:
             nonlocal started

@@ -18,7 +18,8 @@ from tenor.checks.collect.plan import precision_evidence, schedule_evidence
 from tenor.checks.finding import CannotTell
 from tenor.checks.rules.frz import more_learns_than_declared
 from tenor.checks.rules.opt_schedule import schedule_ends_early, wrong_rhythm
-from tiny_models import load_tiny
+from tenor.data.sources.embedded import embedded_encoder_folder
+from tiny_models import fresh_tiny_model, load_tiny
 
 IDS = torch.arange(40).reshape(10, 4)
 LABELS = torch.tensor([0, 1] * 5)
@@ -87,6 +88,16 @@ def test_the_optimizers_groups_are_named() -> None:
     assert seen.head == {"4.weight", "4.bias"}
     assert seen.one_dimensional == {"2.bias", "4.bias"}
     assert seen.kind == "AdamW"
+
+
+def test_an_encoder_is_fresh_until_its_first_step(tiny_bert: Path) -> None:
+    model = fresh_tiny_model(tiny_bert).eval()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    assert optimizer_evidence(model, optimizer).fresh_body
+    model(input_ids=IDS % 100, labels=LABELS % 2).loss.backward()
+    optimizer.step()
+    assert optimizer_evidence(model, optimizer).fresh_body is False
+    assert optimizer_evidence(fresh_tiny_model(embedded_encoder_folder()), optimizer).fresh_body is False
 
 
 @pytest.mark.parametrize("own_generator", [False, True])

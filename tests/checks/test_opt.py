@@ -21,9 +21,11 @@ def severity(rule: Rule, evidence: Any) -> str | None:
     return None if seen is None else seen.severity or rule.severity
 
 
-def optimizer(*groups: GroupRow, learning: tuple[str, ...] = ALL, kind: str = "AdamW") -> OptimizerEvidence:
+def optimizer(
+    *groups: GroupRow, learning: tuple[str, ...] = ALL, kind: str = "AdamW", fresh_body: bool | None = None
+) -> OptimizerEvidence:
     flat = frozenset(name for name in ALL if name.endswith("bias"))
-    return OptimizerEvidence(groups, frozenset(learning), frozenset(HEAD), flat, kind)
+    return OptimizerEvidence(groups, frozenset(learning), frozenset(HEAD), flat, kind, fresh_body)
 
 
 def group(names: tuple[str, ...] = ALL, rate: float = 5e-5, decay: float = 0.0, foreign: int = 0) -> GroupRow:
@@ -56,6 +58,7 @@ def group(names: tuple[str, ...] = ALL, rate: float = 5e-5, decay: float = 0.0, 
         (opt_groups.rate_is_large, optimizer(group(rate=5e-4)), "note"),
         (opt_groups.rate_is_large, optimizer(group(rate=1e-2)), "warning"),
         (opt_groups.rate_is_large, optimizer(group(HEAD, 1e-2), learning=HEAD), None),
+        (opt_groups.rate_is_large, optimizer(group(rate=1e-2), fresh_body=True), None),
         (opt_groups.rate_is_large, optimizer(group(rate=1e-2), kind="SGD"), None),
         (opt_groups.decay_on_norms, optimizer(group()), None),
         (opt_groups.decay_on_norms, optimizer(group(decay=0.01)), "note"),

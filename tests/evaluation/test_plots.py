@@ -10,7 +10,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from tenor.evaluation.plots import INK, RIGHT, TINTS, WRONG, cell_colours, confusion_figure
-from tenor.evaluation.report.html import _source
+from tenor.evaluation.report.html import source
 
 
 def luminance(rgb: np.ndarray) -> float:
@@ -48,7 +48,7 @@ def test_text_contrasts_with_every_colour_of_a_cell() -> None:
 
 
 def test_trackers_and_report_show_the_same_colours() -> None:
-    css = _source("report.css")
+    css = source("report.css")
     assert f"--main: {RIGHT};" in css
     assert f"--second: {WRONG};" in css
     for name, kind, colour in (("right", "main", RIGHT), ("wrong", "second", WRONG)):

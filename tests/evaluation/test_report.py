@@ -18,7 +18,7 @@ from tenor.evaluation.predictions import read_predictions
 from tenor.evaluation.report.charts import Estimate, Series, interval_chart, line_chart, reliability_chart
 from tenor.evaluation.report.collect import collect_run
 from tenor.evaluation.report.examples import TEXT_CHARACTERS, shown_text
-from tenor.evaluation.report.html import _source
+from tenor.evaluation.report.html import source
 from tenor.evaluation.report.index import index_page
 from tenor.evaluation.report.page import run_report
 from tenor.evaluation.report.svg import scale
@@ -199,7 +199,7 @@ def _contrast(one: tuple[float, ...], other: tuple[float, ...]) -> float:
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_colours_contrast(dark: bool) -> None:
-    css = _source("report.css")
+    css = source("report.css")
     start = css.index("@media screen and (prefers-color-scheme: dark)") if dark else 0
     colours = _colours(css[start : css.index("* { box-sizing")] if dark else css[: css.index("@media")])
     page = colours["page"]

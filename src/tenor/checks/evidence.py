@@ -167,6 +167,8 @@ class OptimizerEvidence:
     one_dimensional: frozenset[str]
     """Names of biases and norms."""
     kind: str = "AdamW"
+    fresh_body: bool | None = None
+    """Whether the encoder is as it was drawn: every norm exactly 1, every bias exactly 0."""
 
 
 @dataclass(frozen=True, eq=False)

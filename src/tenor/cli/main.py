@@ -19,13 +19,14 @@ from tenor.cli import (
     report,
     rule,
     runs,
+    sweep,
     train,
 )
 from tenor.errors import TenorError, system_refusal
 
 COMMANDS = (
     *(train, check, audit, evaluate, calibrate, compare, report, predict, export),
-    *(diagnose, experiments, runs, configs, rule),
+    *(diagnose, experiments, sweep, runs, configs, rule),
 )
 
 

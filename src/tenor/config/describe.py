@@ -8,6 +8,8 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any
 
+from pydantic import BaseModel
+
 from tenor.config.schema import Config
 
 
@@ -21,11 +23,11 @@ class FieldDescription:
     doc: str
 
 
-def describe_fields() -> tuple[FieldDescription, ...]:
+def describe_fields(schema: type[BaseModel] = Config) -> tuple[FieldDescription, ...]:
     """Every key that takes a value, in the schema's order; sections themselves are left out."""
     return tuple(
         FieldDescription(key, allowed_words(node), _flow(node.get("default")), " ".join(node["description"].split()))
-        for key, node in schema_nodes().items()
+        for key, node in schema_nodes(schema).items()
         if "properties" not in node
     )
 
@@ -36,9 +38,9 @@ def to_yaml(config: Config) -> str:
 
 
 @cache
-def schema_nodes() -> MappingProxyType[str, dict[str, Any]]:
+def schema_nodes(schema: type[BaseModel] = Config) -> MappingProxyType[str, dict[str, Any]]:
     """The JSON Schema of every section and key, by dotted path; a section has `properties`, the root is `""`."""
-    root = Config.model_json_schema()
+    root = schema.model_json_schema()
     nodes: dict[str, dict[str, Any]] = {}
 
     def collect(path: str, node: dict[str, Any]) -> None:
@@ -54,11 +56,11 @@ def schema_nodes() -> MappingProxyType[str, dict[str, Any]]:
 
 def allowed_words(node: dict[str, Any]) -> str:
     """What a key takes, in words: `a number from 0 to 1`, `none, base, or a whole number from 1 to 1000`."""
+    if "words" in node:
+        return str(node["words"])
     if "anyOf" in node:
         options = sorted(node["anyOf"], key=lambda option: option.get("type") == "null")
         return ", or ".join(allowed_words(option) for option in options)
-    if "words" in node:
-        return str(node["words"])
     if node.get("type") != "array" and (choices := choices_of(node)):
         return choices[0] if len(choices) == 1 else f"{', '.join(choices[:-1])} or {choices[-1]}"
     match node["type"]:

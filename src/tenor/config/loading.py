@@ -5,18 +5,21 @@ import os
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
 from tenor.config.errors import Problem, config_error, nearest, problems_of, show
 from tenor.config.schema import Config
+from tenor.config.values import without
 from tenor.config.yaml_text import parse_yaml
 from tenor.errors import UserError
 
 MAX_FILE_BYTES = 1_000_000
 
 Places = dict[tuple[str, ...], str]
+Kind = Literal["configuration", "sweep"]
+FOLDERS: dict[Kind, str] = {"configuration": "builtin", "sweep": "builtin_sweeps"}
 
 
 def load_config(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -26,50 +29,63 @@ def load_config(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Conf
     name of a configuration that states none is its file's, without the suffix. Raises UserError: for a file that cannot
     be read, at once; for keys, values and overrides, with all problems together.
     """
-    origin, stem, text = _read(name_or_path)
-    parsed = parse_yaml(text, origin)
-    if not isinstance(parsed.value, dict):
-        raise UserError(f"{origin}: found {show(parsed.value)}; expected keys with values, such as `seed: 1`.")
-    values: dict[str, Any] = parsed.value
-    places: Places = {path: f"line {line}" for path, line in parsed.lines.items()}
+    origin, stem, values, places = read_values(name_or_path)
     values.setdefault("name", stem)
-    problems = [problem for override in overrides for problem in _apply(override, values, places)]
-    config, more = _validate(values)
+    problems = apply_overrides(overrides, values, places)
+    config, more = validate(values)
     problems += more
     if problems or config is None:
         raise config_error(origin, problems, places)
     return config
 
 
-def builtin_names() -> tuple[str, ...]:
-    """The names of the configurations that come with Tenor, sorted."""
-    folder = files("tenor.config") / "builtin"
+def builtin_names(kind: Kind = "configuration") -> tuple[str, ...]:
+    """The names of the configurations, or the sweeps, that come with Tenor, sorted."""
+    folder = files("tenor.config") / FOLDERS[kind]
     return tuple(sorted(file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml")))
 
 
-def builtin_text(name: str) -> str:
-    """The YAML of a built-in configuration, comments included. Raises UserError for an unknown name."""
-    if name not in builtin_names():
-        near = nearest(name, builtin_names())
+def builtin_text(name: str, kind: Kind = "configuration") -> str:
+    """The YAML of a built-in configuration or sweep, comments included. Raises UserError for an unknown name."""
+    names = builtin_names(kind)
+    if name not in names:
+        near = nearest(name, names)
         hint = f" Did you mean {near}?" if near else ""
         raise UserError(
-            f"{name!r} is no built-in configuration.{hint} There are {', '.join(builtin_names())};"
+            f"{name!r} is no built-in {kind}.{hint} There {'are' if len(names) > 1 else 'is'} {', '.join(names)};"
             " a file of your own is given by its path, such as ./mine.yaml."
         )
-    return (files("tenor.config") / "builtin" / f"{name}.yaml").read_text(encoding="utf-8")
+    return (files("tenor.config") / FOLDERS[kind] / f"{name}.yaml").read_text(encoding="utf-8")
 
 
-def _read(name_or_path: str | Path) -> tuple[str, str, str]:
+def read_values(name_or_path: str | Path, kind: Kind = "configuration") -> tuple[str, str, dict[str, Any], Places]:
+    """The origin for messages, the file's name without its suffix, its keys with their values, and where they stand.
+
+    Raises UserError for a file that cannot be read or holds something else.
+    """
+    origin, stem, text = _read(name_or_path, kind)
+    parsed = parse_yaml(text, origin)
+    if not isinstance(parsed.value, dict):
+        raise UserError(f"{origin}: found {show(parsed.value)}; expected keys with values, such as `seed: 1`.")
+    return origin, stem, parsed.value, {path: f"line {line}" for path, line in parsed.lines.items()}
+
+
+def apply_overrides(overrides: Sequence[str], values: dict[str, Any], places: Places) -> list[Problem]:
+    """Put `dotted.key=value` overrides into `values`, in order; return what is wrong with them."""
+    return [problem for override in overrides for problem in _apply(override, values, places)]
+
+
+def _read(name_or_path: str | Path, kind: Kind) -> tuple[str, str, str]:
     """The origin for messages, the default name, and the text."""
     name = str(name_or_path)
-    if isinstance(name_or_path, str) and (name in builtin_names() or not _is_path(name)):
-        return f"built-in {name}", name, builtin_text(name)
+    if isinstance(name_or_path, str) and (name in builtin_names(kind) or not _is_path(name)):
+        return f"built-in {name}", name, builtin_text(name, kind)
     path = Path(name_or_path)
     try:
         with open(path, "rb") as file:
             raw = file.read(MAX_FILE_BYTES + 1)
     except (OSError, ValueError) as error:  # ValueError: a null character in the path
-        near = f" Did you mean the built-in {path.stem}, without a suffix?" if path.stem in builtin_names() else ""
+        near = f" Did you mean the built-in {path.stem}, without a suffix?" if path.stem in builtin_names(kind) else ""
         reason = error.strerror if isinstance(error, OSError) else error
         raise UserError(f"{path}: cannot be read ({reason}); expected a YAML file.{near}") from error
     if len(raw) > MAX_FILE_BYTES:
@@ -123,7 +139,8 @@ def _bad(override: str, text: str) -> Problem:
     return Problem((), f"override {override!r} {text}")
 
 
-def _validate(values: dict[str, Any]) -> tuple[Config | None, list[Problem]]:
+def validate(values: dict[str, Any]) -> tuple[Config | None, list[Problem]]:
+    """The checked configuration, or all that is wrong with the values."""
     try:
         return _parse(values), []
     except ValidationError as error:
@@ -132,7 +149,7 @@ def _validate(values: dict[str, Any]) -> tuple[Config | None, list[Problem]]:
     # that speaks of such a key has nothing to say yet.
     wrong = [".".join(problem.path) for problem in problems]
     try:
-        _parse(_without(values, [problem.path for problem in problems]))
+        _parse(without(values, [problem.path for problem in problems]))
     except ValidationError as error:
         rules = problems_of(error, values)
         problems += [rule for rule in rules if not any(key in rule.text for key in wrong)]
@@ -142,14 +159,3 @@ def _validate(values: dict[str, Any]) -> tuple[Config | None, list[Problem]]:
 def _parse(values: dict[str, Any]) -> Config:
     # By way of JSON, since pydantic's strict mode takes a list for a tuple only from there.
     return Config.model_validate_json(json.dumps(values))
-
-
-def _without(values: dict[str, Any], paths: Sequence[tuple[str, ...]]) -> dict[str, Any]:
-    """A copy without the keys at `paths`."""
-    copy: dict[str, Any] = json.loads(json.dumps(values))
-    for path in paths:
-        section: Any = copy
-        for name in path[:-1]:
-            section = section.get(name, {})
-        section.pop(path[-1], None)
-    return copy

@@ -66,7 +66,9 @@ def load_source(reference: str | Path, root: Path) -> Source:
 def saved_model(run: RunDirectory) -> Path:
     """The folder of a run's model. Raises UserError where the run saved none."""
     if not run.model.is_dir():
-        raise UserError(f"{run.reference} has no saved model; a run saves one when it completes")
+        raise UserError(
+            f"{run.reference} has no saved model; a run saves one when it completes, and a sweep keeps its best"
+        )
     return run.model
 
 

@@ -1,13 +1,14 @@
 """Deletes old runs, and never one that is under way."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from tenor.errors import UserError
 from tenor.runs.directory import RunDirectory, list_runs
-from tenor.runs.files import discard_folder
+from tenor.runs.files import discard_folder, remove_whole
 from tenor.runs.manifest import process_lives, read_manifest
-from tenor.runs.summary import remove_rows
+from tenor.runs.summary import forget_checkpoints, remove_rows
 
 
 @dataclass(frozen=True)
@@ -38,3 +39,12 @@ def prune(root: Path, keep_last: int, config_name: str | None = None, dry_run: b
             discard_folder(run.path)
         remove_rows(root, removed)
     return Pruned(removed, alive)
+
+
+def drop_weights(root: Path, run: RunDirectory, reason: str) -> None:
+    """Remove a run's checkpoints and its model, and say why in the summary; all else of it stays."""
+    if run.checkpoints.exists() or run.model.exists():
+        forget_checkpoints(root, run, reason)
+        for folder in (run.checkpoints, run.model):
+            with suppress(FileNotFoundError):  # Another process may be doing the same.
+                remove_whole(folder)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +88,19 @@ def remove_rows(root: Path, runs: Collection[RunDirectory]) -> None:
     """Drop the rows of the given runs."""
     gone = {(run.config_name, run.run_id) for run in runs}
     _rewrite(root, lambda rows: [row for row in rows if (row.config_name, row.run_id) not in gone])
+
+
+def forget_checkpoints(root: Path, run: RunDirectory, reason: str) -> None:
+    """Say in the row of a run that its checkpoints are gone, and why."""
+
+    def forget(rows: list[SummaryRow]) -> list[SummaryRow]:
+        gone = [(row.config_name, row.run_id) == (run.config_name, run.run_id) for row in rows]
+        return [
+            replace(row, ckpt_path=absent(reason), checkpoints=()) if is_gone else row
+            for row, is_gone in zip(rows, gone, strict=True)
+        ]
+
+    _rewrite(root, forget)
 
 
 def _rewrite(root: Path, change: Callable[[list[SummaryRow]], list[SummaryRow]]) -> None:

@@ -48,7 +48,9 @@ def calibrate(run: RunDirectory) -> Calibrated:
         UserError: no saved model or predictions, or a model that changed.
     """
     if not run.model.is_dir():
-        raise UserError(f"{run.reference} has no saved model; a run saves one when it completes")
+        raise UserError(
+            f"{run.reference} has no saved model; a run saves one when it completes, and a sweep keeps its best"
+        )
     notes = read_model_notes(run.model)
     predictions = read_run_predictions(run)
     validation = predictions["validation"]

@@ -72,7 +72,9 @@ def evaluate(
     """
     run = find_run(root, reference)
     if not run.model.is_dir():
-        raise UserError(f"{run.reference} has no saved model; a run saves one when it completes")
+        raise UserError(
+            f"{run.reference} has no saved model; a run saves one when it completes, and a sweep keeps its best"
+        )
     for override in overrides:
         if not override.startswith("data."):
             raise UserError(

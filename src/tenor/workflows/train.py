@@ -30,6 +30,7 @@ from tenor.training.progress import progress_line
 from tenor.training.state import TrainState
 from tenor.workflows.export_model import save_model
 from tenor.workflows.findings import RunFindings, evaluation_report
+from tenor.workflows.follower import NO_ONE, Follower
 from tenor.workflows.inputs import (
     changed_device,
     changed_inputs,
@@ -68,6 +69,7 @@ def train(
     root: Path = DEFAULT_ROOT,
     console: Console | None = None,
     data: LabelledText | SourceData | None = None,
+    follower: Follower = NO_ONE,
 ) -> RunResult:
     """Start a run below `root` and see it to its end.
 
@@ -80,10 +82,12 @@ def train(
     given = as_source(data)
     if given is not None:
         config = config.model_copy(update={"data": config.data.model_copy(update={"source": "given"})})
-    return start(prepare(config, given), root, console)
+    return start(prepare(config, given), root, console, follower)
 
 
-def start(prepared: Prepared, root: Path = DEFAULT_ROOT, console: Console | None = None) -> RunResult:
+def start(
+    prepared: Prepared, root: Path = DEFAULT_ROOT, console: Console | None = None, follower: Follower = NO_ONE
+) -> RunResult:
     """Begin a run of what was prepared. It has a folder only from here on: unreadable input leaves nothing behind.
 
     Raises:
@@ -97,7 +101,7 @@ def start(prepared: Prepared, root: Path = DEFAULT_ROOT, console: Console | None
         write_text(run.config, to_yaml(config))
         new_manifest(run, config.seed)
         record_inputs(run, prepared, fingerprints)
-        return _run(run, root, prepared, console or Console(stderr=True, markup=False), resume=False)
+        return _run(run, root, prepared, console or Console(stderr=True, markup=False), follower, resume=False)
 
 
 def resume(
@@ -105,6 +109,7 @@ def resume(
     root: Path = DEFAULT_ROOT,
     console: Console | None = None,
     data: LabelledText | SourceData | None = None,
+    follower: Follower = NO_ONE,
 ) -> RunResult:
     """Go on with a run that was cut, from its newest whole checkpoint, as if it never had been.
 
@@ -136,7 +141,7 @@ def resume(
         update_manifest(run, status="running")
         record_inputs(run, prepared, fingerprints)
         remove_leftovers(run.path)
-        return _run(run, run.path.parent.parent, prepared, console, resume=True)
+        return _run(run, run.path.parent.parent, prepared, console, follower, resume=True)
 
 
 def as_source(data: LabelledText | SourceData | None) -> SourceData | None:
@@ -146,20 +151,23 @@ def as_source(data: LabelledText | SourceData | None) -> SourceData | None:
     return data
 
 
-def _run(run: RunDirectory, root: Path, prepared: Prepared, console: Console, resume: bool) -> RunResult:
+def _run(
+    run: RunDirectory, root: Path, prepared: Prepared, console: Console, follower: Follower, resume: bool
+) -> RunResult:
     config = prepared.config
     with reported(run, console) as rows, recorded_outcome(run, root, config) as outcome:
         rows |= present_splits(prepared.splits)
         console.print(f"run {run.path}", highlight=False, soft_wrap=True)
         findings = RunFindings(run, config, console)
         show_overview(console, prepared)
+        follower.on_begin(run)
         with _recorded(outcome, findings):
             times = [time.perf_counter()]
             findings.add(run_preflight(prepared))
             times.append(time.perf_counter())
             examples, forward = make_examples(prepared, console)
             times.append(time.perf_counter())
-            state = watched_fit(run, prepared, examples, forward, findings, console, resume)
+            state = watched_fit(run, prepared, examples, forward, findings, console, follower, resume)
             times.append(time.perf_counter())
             result = _finish(run, root, prepared, examples, forward, state, outcome, console)
             times.append(time.perf_counter())

@@ -24,6 +24,7 @@ from tenor.training.progress import ProgressLine, progress_line
 from tenor.training.recorder import Recorder
 from tenor.training.state import TrainState, Validation, Window
 from tenor.workflows.findings import RunFindings
+from tenor.workflows.follower import NO_ONE, Follower
 from tenor.workflows.prepare import Prepared
 
 
@@ -34,6 +35,7 @@ def watched_fit(
     forward: Forward,
     findings: RunFindings,
     console: Console,
+    follower: Follower,
     resume: bool,
 ) -> TrainState:
     """Train, from the start or from the newest whole checkpoint.
@@ -55,7 +57,8 @@ def watched_fit(
             _draw_confusion(recorder, validation, task.class_names)
     try:
         with progress_line(console, "step", task.total_steps, done) as line:
-            return fit(task, accelerator, checkpoint, make_listeners(recorder, line, console, task, watchdog))
+            listeners = make_listeners(recorder, line, console, task, watchdog, follower)
+            return fit(task, accelerator, checkpoint, listeners)
     except (RuntimeError, MemoryError) as error:
         if not _is_out_of_memory(error):
             raise
@@ -85,7 +88,12 @@ def make_task(run: RunDirectory, prepared: Prepared, examples: dict[str, Example
 
 
 def make_listeners(
-    recorder: Recorder, line: ProgressLine, console: Console, task: TrainingTask, watchdog: Watchdog
+    recorder: Recorder,
+    line: ProgressLine,
+    console: Console,
+    task: TrainingTask,
+    watchdog: Watchdog,
+    follower: Follower = NO_ONE,
 ) -> Listeners:
     """Recorder, progress line and watchdog, each told what it is to hear."""
     latest: dict[str, float] = {}
@@ -121,6 +129,7 @@ def make_listeners(
             f"macro F1 {validation.macro_f1:.4f}  loss {validation.loss:.4f}",
             highlight=False,
         )
+        follower.on_validation(validation)
 
     return Listeners(on_start=watchdog.watch, on_record=on_record, on_step=on_step, on_validation=on_validation)
 

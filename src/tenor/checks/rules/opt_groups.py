@@ -233,7 +233,8 @@ def rate_is_large(optimizer: OptimizerEvidence) -> Observation | None:
 
     Why: the first steps wipe out what pretraining learned; the loss stays at ln K and one class is predicted.
 
-    Look-alikes: a head alone, adapters and networks without attention bear 1e-3 and more, and pass.
+    Look-alikes: a head alone, adapters, networks without attention, and an encoder trained from scratch (norms exactly
+    1, biases exactly 0) bear 1e-3 and more, and pass.
 
     Mend: 2e-5 to 1e-4, with a warm-up of 6 to 10%.
 
@@ -241,7 +242,7 @@ def rate_is_large(optimizer: OptimizerEvidence) -> Observation | None:
     """
     rates = body_rates(optimizer)
     attends = any("attention" in name or "attn" in name for name in held(optimizer))
-    if not rates or not attends:
+    if not rates or not attends or optimizer.fresh_body:
         return None
     rate = max(rates)
     if optimizer.kind in ADAPTIVE:

@@ -325,8 +325,10 @@ def accumulation_not_scaled(steps: StepEvidence) -> Observation | None:
     shortens all of them; divided twice (by the loop and by `accelerator.accumulate`), it shrinks.
 
     Look-alikes: parts of unequal size, whose mean of means differs by some per cent; one forward pass per step.
+    `transformers.Trainer` 5 is none: it takes the mean loss of a sequence classifier for one that was divided already.
 
-    Mend: divide each loss by the number of forward passes (or by the rows of the whole step), once.
+    Mend: divide each loss by the number of forward passes (or by the rows of the whole step), once. In a `Trainer` with
+    `gradient_accumulation_steps`: `trainer.model_accepts_loss_kwargs = False`.
 
     Reference: transformers, "Fixing gradient accumulation" (Hugging Face, 2024).
     """
@@ -340,5 +342,5 @@ def accumulation_not_scaled(steps: StepEvidence) -> Observation | None:
         expected="1",
         n=parts,
         cause="the loss is not divided by the number of passes" if ratio > 1 else "the loss is divided more than once",
-        fix=f"divide each loss by {parts} before backward, once",
+        fix=f"divide each loss by {parts}, once; in a Trainer: trainer.model_accepts_loss_kwargs = False",
     )

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -12,16 +13,20 @@ from tenor.data.dataset import Absent
 from tenor.evaluation.report.examples import clean
 
 
-def render(template: str, **values: Any) -> str:
-    """Fill a template; everything that is not markup made by Tenor is escaped."""
-    script = _source("report.js")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    # A second wall behind the escaping: the browser runs the one script of this digest and loads nothing.
-    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+def render(template: str, scripts: Sequence[str] = (), **values: Any) -> str:
+    """Fill a template; everything that is not markup made by Tenor is escaped. `scripts` run before Tenor's own."""
+    scripts = (*scripts, source("report.js"))
+    digests = " ".join(f"'sha256-{_digest(script)}'" for script in scripts)
+    # A second wall behind the escaping: the browser runs the scripts of these digests and loads nothing.
+    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src {digests}"
     policy += "; base-uri 'none'; form-action 'none'"
     page = _environment().get_template(template)
-    html = page.render(**values, policy=policy, style=Markup(_source("report.css")), script=Markup(script))
+    html = page.render(**values, policy=policy, style=Markup(source("report.css")), scripts=map(Markup, scripts))
     return html.encode("utf-8", "replace").decode("utf-8")
+
+
+def _digest(script: str) -> str:
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
 @cache
@@ -38,7 +43,8 @@ def _environment() -> Environment:
     return environment
 
 
-def _source(name: str) -> str:
+def source(name: str) -> str:
+    """The text of a file among the templates."""
     environment = _environment()
     assert environment.loader is not None
     return environment.loader.get_source(environment, name)[0]

@@ -1,0 +1,175 @@
+"""A sweep's file: what is wrong with it is told at once; what is right gives configurations."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tenor.config.describe import describe_fields
+from tenor.config.loading import builtin_names
+from tenor.config.sweep import load_sweep
+from tenor.config.sweep_schema import Dimension, Phase, Sweep
+from tenor.config.sweep_space import SAME_FOR_ALL, dimension_problems
+from tenor.config.values import flat, with_values
+from tenor.errors import UserError
+
+GOOD = "phases: {a: {space: {training.learning_rate: {low: 1e-5, high: 1e-3, log: true}}}}"
+WRONG = """\
+base: demo
+objectiv: accuracy
+objective: acuracy
+set: {data.subset.sise: 3, training: {epochs: two}}
+phases:
+  a:
+    trials: 0
+    pruner: media
+    set: {seed: 3, model.freeze: bases}
+    space:
+      training.learnin_rate: {low: 1e-5, high: 1e-3}
+      training.epochs: {low: 1.5, high: 3}
+      training.weight_decay: {low: 0.3, high: 0.1}
+      training.learning_rate: {low: 0, high: 1e-3, log: true}
+      data.truncation: {low: 0, high: 1}
+      data.max_length: {choices: [64]}
+      seed: {choices: [1, 2]}
+      model.dropout: {low: 0.0, high: 0.5, logg: true}
+      data.subset: {choices: [1, 2]}
+      training.layer_decay: 0.9
+      training.warmup: {low: 0.0, high: "a"}
+      training.label_smoothing: {low: 0.1, high: 1.2}
+      training.patience: {low: 1, high: 9, step: 3}
+  b: {}
+"""
+
+
+def written(folder: Path, text: str) -> str:
+    path = folder / "mine.yaml"
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def refusal(folder: Path, text: str, *overrides: str) -> str:
+    with pytest.raises(UserError) as caught:
+        load_sweep(written(folder, text), overrides)
+    return str(caught.value)
+
+
+def test_everything_that_is_wrong_is_told_at_once_with_its_line(tmp_path: Path) -> None:
+    told = refusal(tmp_path, WRONG)
+    for line, words in {
+        2: "objectiv: unknown key; did you mean objective?",
+        3: "did you mean accuracy?",
+        4: "did you mean data.subset.size?",
+        7: "trials: found the number 0",
+        8: "did you mean median?",
+        9: "did you mean base?",
+        11: "did you mean training.learning_rate?",
+        12: "training.epochs: found the number 1.5; expected a whole number",
+        13: "the range is empty",
+        14: "log needs a low above 0",
+        15: "data.truncation: found the number 0; expected head, tail or head_tail",
+        16: "expected two choices or more",
+        17: "the best of several seeds is luck",
+        18: "did you mean log?",
+        19: "is a section",
+        20: "expected low and high, or choices",
+        21: 'found the text "a"; expected a number',
+        22: "label_smoothing: found the number 1.2",
+        23: "no whole number of steps",
+        24: "space: found none",
+    }.items():
+        assert any(f"line {line}: " in row and words in row for row in told.splitlines()), (line, words, told)
+    assert "set: training.epochs" in told
+
+
+@pytest.mark.parametrize("key", SAME_FOR_ALL)
+def test_what_would_make_trials_incomparable_is_not_searched(key: str, tmp_path: Path) -> None:
+    told = refusal(tmp_path, f"phases: {{a: {{space: {{{key}: {{choices: [1, 2]}}}}}}}}")
+    assert SAME_FOR_ALL[key] in told
+
+
+def test_phases_share_their_validation_rows(tmp_path: Path) -> None:
+    assert "set it for all phases" in refusal(tmp_path, GOOD, "phases.a.set.data.validation.size=100")
+    load_sweep(written(tmp_path, GOOD), ["set.data.validation.size=100"])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["objective=ece"], "nothing can be pruned by it"),
+        (["objective=report.1.recall", "phases.a.pruner=none"], "direction: say whether"),
+        (["direction=minimize"], "accuracy is better the other way"),
+        (["base=demoo"], "did you mean demo?"),
+        (["phases=3"], "phases: found the number 3"),
+        (["phases.a=3"], "phases.a: found the number 3"),
+        (["phases={}"], "phases: found none"),
+        (["set.name=x"], "the sweep's own `name`"),
+        (["set=3"], "set: found the number 3"),
+        (["phases.a.set.training.learning_rate=1e-4"], "is set, too"),
+        (["trials"], "has no `=`"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(overrides: list[str], words: str, tmp_path: Path) -> None:
+    assert words.lower() in refusal(tmp_path, GOOD, *overrides).lower()
+
+
+def test_any_number_of_the_evaluation_can_be_the_objective(tmp_path: Path) -> None:
+    place = ["objective=report.1.recall", "direction=maximize", "phases.a.pruner=none"]
+    plan = load_sweep(written(tmp_path, GOOD), place)
+    assert (plan.metric, plan.direction) == ("report.1.recall", "maximize")
+    plan = load_sweep(written(tmp_path, GOOD), ["objective=brier", "phases.a.pruner=none"])
+    assert (plan.metric, plan.direction) == ("calibration.calibrated.brier", "minimize")
+
+
+def test_the_objective_chooses_the_checkpoint_too_unless_it_was_set(tmp_path: Path) -> None:
+    path, tried = written(tmp_path, GOOD), {"training.learning_rate": 1e-4}
+    assert load_sweep(path, ["objective=loss"]).config("a", tried).training.select_by == "loss"
+    plan = load_sweep(path, ["objective=loss", "set.training.select_by=macro_f1"])
+    assert plan.config("a", tried).training.select_by == "macro_f1"
+
+
+@pytest.mark.parametrize("name", builtin_names("sweep"))
+def test_built_in_sweeps_are_sound_and_named_as_their_file(name: str) -> None:
+    plan = load_sweep(name)
+    assert plan.sweep.name == name
+    for phase, one in plan.sweep.phases.items():
+        tried = {key: dimension.low for key, dimension in one.space.items()}
+        assert plan.config(phase, tried).name == name
+
+
+@pytest.mark.parametrize("schema", [Sweep, Phase, Dimension])
+def test_every_key_is_documented(schema: Any) -> None:
+    fields = describe_fields(schema)
+    assert {field.key for field in fields} == set(schema.model_fields)
+    assert all(field.doc.endswith((".", "`.", '"."')) and field.allowed for field in fields)
+
+
+def test_sections_and_dots_mean_the_same(tmp_path: Path) -> None:
+    nested = "set: {training: {epochs: 3}}\nphases: {a: {space: {training: {learning_rate: {low: 1e-5, high: 1e-3}}}}}"
+    dotted = "set: {training.epochs: 3}\nphases: {a: {space: {training.learning_rate: {low: 1e-5, high: 1e-3}}}}"
+    assert load_sweep(written(tmp_path, nested)) == load_sweep(written(tmp_path, dotted))
+    changed = load_sweep(written(tmp_path, dotted), ["phases.a.space.training.learning_rate.high=1e-2"])
+    assert changed.sweep.phases["a"].space["training.learning_rate"].high == 1e-2
+
+
+@settings(max_examples=20)
+@given(
+    st.recursive(
+        st.integers(),
+        lambda inner: st.dictionaries(st.sampled_from("abc"), inner, min_size=1, max_size=3),
+        max_leaves=8,
+    ).filter(lambda value: isinstance(value, dict))
+)
+def test_flat_settings_are_the_same_settings(settings: Any) -> None:
+    assert with_values({}, flat(settings)) == settings
+
+
+numbers = st.one_of(st.integers(-5, 5), st.floats(-5, 5))
+
+
+@given(numbers, numbers, st.booleans())
+def test_a_range_is_refused_where_it_is_none(low: float, high: float, log: bool) -> None:
+    is_range = low < high and not (log and low <= 0)
+    assert (dimension_problems(Dimension(low=low, high=high, log=log)) == []) == is_range
