@@ -150,3 +150,15 @@ def test_early_collapse_is_not_judged() -> None:
     evidence = record(FLAT, total_steps=100_000, predicted_counts=ones, label_counts=np.tile([16, 16], (N, 1)))
     with pytest.raises(CannotTell):
         los_training.predictions_collapse(evidence)
+
+
+@pytest.mark.parametrize("rule", [los_training.loss_is_flat, los_training.predictions_collapse])
+def test_an_encoder_drawn_at_random_is_given_time(rule: Rule) -> None:
+    ones, labels = np.tile([32, 0], (N, 1)), np.tile([16, 16], (N, 1))
+    evidence = record(FLAT, total_steps=800, predicted_counts=ones, label_counts=labels)
+    last = int(evidence.steps.max())
+    fresh = {"fresh_body": True, "predicted_counts": ones, "label_counts": labels}
+    assert severity(rule, record(FLAT, total_steps=last, **fresh)) == "error"
+    with pytest.raises(CannotTell, match="drawn at random"):
+        rule(record(FLAT, total_steps=last + last // 5, **fresh))
+    assert severity(rule, evidence) == "error"

@@ -9,6 +9,7 @@ from torch import nn
 
 from tenor.checks import Watchdog
 from tenor.errors import RefusedError
+from tiny_models import fresh_tiny_model
 
 
 class Small(nn.Module):
@@ -216,3 +217,25 @@ def test_a_copy_of_a_watched_model_is_not_listened_to(model):
     other = copy.deepcopy(model)
     run(other, Watchdog(other), steps=5)
     assert not watchdog._hooks.passes
+
+
+def test_a_warning_that_became_an_error_stops_the_loop(model):
+    heard = []
+    watchdog = Watchdog(model, n_classes=2, total_steps=1_000, on_finding=heard.append)
+    flat = {"predicted_counts": [32, 0], "label_counts": [16, 16]}
+    for step in range(10, 510, 10):
+        watchdog.record(step, loss=0.6931, **flat)
+    with pytest.raises(RefusedError, match="LOS012"):
+        watchdog.record(510, loss=0.6931, **flat)
+    assert [(one.code, one.severity) for one in heard if one.code == "LOS012"] == [
+        ("LOS012", "warning"),
+        ("LOS012", "error"),
+    ]
+
+
+def test_an_encoder_drawn_at_random_is_known_as_such(tiny_bert):
+    model = fresh_tiny_model(tiny_bert)
+    assert Watchdog(model).evidence.fresh_body
+    with torch.no_grad():
+        model.bert.encoder.layer[0].output.LayerNorm.weight[0] += 0.1
+    assert Watchdog(model).evidence.fresh_body is False

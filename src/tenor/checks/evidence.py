@@ -274,6 +274,8 @@ class StepEvidence:
     loss: np.ndarray
     n_classes: int | None = None
     total_steps: int | None = None
+    fresh_body: bool | None = None
+    """Whether the encoder was drawn at random before the first step."""
     grad_norm: np.ndarray | None = None
     """Before clipping."""
     clip_at: float | None = None

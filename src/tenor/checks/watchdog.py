@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from tenor.checks.catalogue import RULES
+from tenor.checks.collect.model import is_fresh
 from tenor.checks.collect.plan import planned_rates
 from tenor.checks.evidence import StepEvidence
 from tenor.checks.finding import CannotTell, Finding, Report
@@ -59,7 +60,9 @@ class Watchdog:
         self.model, self.every = model, every
         self._policy, self._allow, self._earlier, self._on_finding = policy, dict(allow or {}), earlier, on_finding
         n_classes = n_classes or getattr(getattr(model, "config", None), "num_labels", None)
-        self._evidence = StepEvidence(np.zeros(0), np.zeros(0), n_classes, total_steps, clip_at=clip_at)
+        self._evidence = StepEvidence(
+            np.zeros(0), np.zeros(0), n_classes, total_steps, fresh_body=is_fresh(model), clip_at=clip_at
+        )
         self._records: dict[str, list[Any]] = {}
         self._window: dict[str, Any] = {}
         self._steps = 0
@@ -215,13 +218,23 @@ class Watchdog:
 
     def _judge(self) -> None:
         self._report = run_rules([self._evidence], "training", self._allow, STEP_RULES, self._earlier)
-        new = [finding for finding in self._report.findings if finding.code not in self._findings]
+        known = self._findings
+        new = [
+            finding
+            for finding in self._report.findings
+            if finding.code not in known or _is_worse(finding, than=known[finding.code])
+        ]
         for finding in new:
             self._findings[finding.code] = finding
             self._on_finding(finding)
         stopping = [finding for finding in new if finding.severity == "error" and not finding.allowed]
         if stopping and self._policy == "stop":
             raise RefusedError("\n".join(f"{f.code} {f.title}: {f.observed}. {f.cause}. {f.fix}" for f in stopping))
+
+
+def _is_worse(finding: Finding, than: Finding) -> bool:
+    """A warning that became an error is told again, and stops."""
+    return finding.severity == "error" != than.severity
 
 
 def _planned_rates(scheduler: Any, total_steps: int | None) -> np.ndarray | None:

@@ -69,11 +69,11 @@ def optimizer_evidence(model: nn.Module, optimizer: Any) -> OptimizerEvidence:
         head=frozenset(head_names(model)),
         one_dimensional=frozenset(name for name, p in model.named_parameters() if p.ndim < 2),
         kind=type(inner).__name__,
-        fresh_body=_is_fresh(model),
+        fresh_body=is_fresh(model),
     )
 
 
-def _is_fresh(model: nn.Module) -> bool | None:
+def is_fresh(model: nn.Module) -> bool | None:
     """Whether the encoder's biases and norms are those of a model that was never trained; None without an encoder."""
     head = head_names(model)
     vectors = [p.detach() for name, p in model.named_parameters() if p.ndim == 1 and name not in head]

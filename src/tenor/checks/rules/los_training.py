@@ -26,6 +26,9 @@ ONE_CLASS, BALANCED = 0.98, 0.8
 
 MIN_PREDICTIONS = 300
 
+PATIENCE = 0.9
+"""Share of the planned steps that an encoder drawn at random is given: small ones took off after a third to a half."""
+
 
 def label_entropy(steps: StepEvidence) -> float:
     """The loss of knowing only how often each class occurs, nats: at most ln K."""
@@ -44,6 +47,12 @@ def after_warmup(steps: StepEvidence) -> np.ndarray:
         rates = np.asarray(steps.learning_rate, dtype=np.float64)
         return np.arange(int(np.argmax(rates >= 0.999 * rates.max())), len(numbers))
     return np.flatnonzero(numbers > 0.1 * (steps.total_steps or numbers.max(initial=0)))
+
+
+def require_patience(steps: StepEvidence) -> None:
+    """Raise CannotTell while an encoder that was drawn at random may still take off."""
+    if steps.fresh_body and steps.total_steps and np.max(steps.steps, initial=0) < PATIENCE * steps.total_steps:
+        raise CannotTell(f"the encoder was drawn at random: it is judged at {PATIENCE:.0%} of the planned steps")
 
 
 def finite_losses(steps: StepEvidence) -> np.ndarray:
@@ -67,7 +76,8 @@ def loss_is_flat(steps: StepEvidence) -> Observation | None:
     Why: it is the symptom by which most faults show: nothing is learned from the text.
 
     Look-alikes: the warm-up; a frozen base, whose loss falls slowly but in a trend; a loss flat near 0, which is
-    learned.
+    learned; an encoder drawn at random, which stands still for long before it takes off, and is judged at 90% of the
+    planned steps.
 
     Mend: the causes found besides; else overfit 20 examples first.
 
@@ -77,6 +87,7 @@ def loss_is_flat(steps: StepEvidence) -> Observation | None:
 
     reference, at = label_entropy(steps), after_warmup(steps)
     losses, numbers = finite_losses(steps)[at], np.asarray(steps.steps)[at]
+    require_patience(steps)
     if len(losses) < MIN_FLAT_RECORDS or numbers[-1] - numbers[0] < MIN_FLAT_STEPS:
         raise CannotTell(
             f"{len(losses)} records after warm-up; {MIN_FLAT_RECORDS} over {MIN_FLAT_STEPS} steps are needed"
@@ -254,7 +265,8 @@ def predictions_collapse(steps: StepEvidence) -> Observation | None:
 
     Why: the model says the same to every text: accuracy is that of the majority, and half of it was wasted money.
 
-    Look-alikes: the first steps of a fresh head; labels of which most are one class; both are left out.
+    Look-alikes: the first steps of a fresh head; labels of which most are one class; both are left out. An encoder
+    drawn at random stands still for long before it takes off, and is judged at 90% of the planned steps.
 
     Mend: the causes found besides; else a third of the rate and a longer warm-up.
 
@@ -262,6 +274,7 @@ def predictions_collapse(steps: StepEvidence) -> Observation | None:
     """
     from scipy.stats import binom
 
+    require_patience(steps)
     predicted = np.asarray(known(steps.predicted_counts, "the training predictions"))
     labels = np.asarray(known(steps.label_counts, "the training labels"))
     if predicted.ndim != 2 or predicted.shape != labels.shape or not len(predicted):
