@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 
 .PHONY: demo test test-slow check format rule-pages bench-audit \
 	bench-dropout bench-faults bench-peak bench-text-baseline bench-crash bench-corrupt bench-train bench-predict \
-	bench-predict-memory bench-time-to-accuracy clean
+	bench-predict-memory bench-time-to-accuracy bench-watchdog clean
 
 demo: $(INSTALLED)
 	$(BIN)/tenor train demo
@@ -58,6 +58,9 @@ bench-predict: $(INSTALLED)
 
 bench-predict-memory: $(INSTALLED)
 	$(BIN)/python benchmarks/predict_memory.py
+
+bench-watchdog: $(INSTALLED)
+	$(BIN)/python benchmarks/watchdog.py
 
 # Both run the tests' small model.
 bench-crash: $(INSTALLED)
