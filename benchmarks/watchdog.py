@@ -1,7 +1,7 @@
 """What the watchdog costs: its share of the time of steps of the embedded encoder, in a hand-written loop.
 
-On embedded reviews. Too little to see by timing loops with and without it; so every call into `tenor.checks` is timed. The profiler itself
-slows these calls, and hardly the rest: the share is an upper bound.
+On embedded reviews. It is too little to see by timing loops with and without it; so every call into `tenor.checks` is
+timed. The profiler itself slows these calls, and hardly the rest: the share is an upper bound.
 """
 
 import argparse
