@@ -24,6 +24,8 @@ WORDS = range(10, 500)
 CLASS_TOKEN = 550
 VOCABULARY = 600
 
+NO_DROPOUT = {"dropout": 0.0}
+
 
 def token_rows(count: int, seed: int = 0, classes: int = 2) -> TokenizedText:
     """`count` rows of 6 to 20 tokens; the token `CLASS_TOKEN` + class stands somewhere in each."""
