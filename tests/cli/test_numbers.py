@@ -7,28 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from commands import Command
 from small_runs import write_config
-from tenor.cli.main import main
 from tenor.evaluation.predictions import read_predictions, write_predictions
 from tenor.measures.calibration import with_temperature
 from tenor.runs.directory import RunDirectory
-
-
-@pytest.fixture(autouse=True)
-def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("TERM", "dumb")
-
-
-def _run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    capsys.readouterr()
-    try:
-        status = main(arguments)
-    except SystemExit as exit:  # argparse's own
-        status = int(exit.code or 0)
-    out, err = capsys.readouterr()
-    assert "Traceback" not in err
-    return status, out, err
 
 
 @pytest.mark.parametrize(
@@ -49,8 +32,8 @@ def _run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str,
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
-def test_wrong_usage_ends_with_2(arguments: tuple[str, ...], words: str, capsys: pytest.CaptureFixture[str]) -> None:
-    status, out, err = _run(capsys, *arguments)
+def test_wrong_usage_ends_with_2(arguments: tuple[str, ...], words: str, command: Command) -> None:
+    status, out, err = command(*arguments)
     assert (status, out) == (2, "")
     assert words in err
 
@@ -64,58 +47,58 @@ def _sharpened(run: RunDirectory) -> None:
         )
 
 
-def test_calibrate(copied: RunDirectory, capsys: pytest.CaptureFixture[str]) -> None:
+def test_calibrate(copied: RunDirectory, command: Command) -> None:
     _sharpened(copied)
-    status, out, err = _run(capsys, "calibrate", "latest", "--class", "good", "--recall", "0.8", "--fold", "--json")
+    status, out, err = command("calibrate", "latest", "--class", "good", "--recall", "0.8", "--fold", "--json")
     assert (status, err.count("tenor:")) == (0, 0)
     found = json.loads(out)
     assert found["folded"] is True
     assert found["threshold"]["class"] == "good"
     assert found["threshold"]["validation"]["recall"]["value"] >= 0.8
     assert found["calibration"]["validation"]["calibrated"]["nll"] <= found["calibration"]["validation"]["raw"]["nll"]
-    status, out, _ = _run(capsys, "calibrate", "latest")
+    status, out, _ = command("calibrate", "latest")
     assert status == 0
     assert "folded into the classifier" in out
-    status, _, err = _run(capsys, "calibrate", "latest", "--class", "great", "--recall", "0.8")
+    status, _, err = command("calibrate", "latest", "--class", "great", "--recall", "0.8")
     assert status == 2
     assert "bad, good" in err
 
 
-def test_evaluate_with_abstention(copied: RunDirectory, capsys: pytest.CaptureFixture[str]) -> None:
-    status, out, _ = _run(capsys, "evaluate", "latest", "--abstain-below", "0.5", "--json")
+def test_evaluate_with_abstention(copied: RunDirectory, command: Command) -> None:
+    status, out, _ = command("evaluate", "latest", "--abstain-below", "0.5", "--json")
     assert status == 0
     assert json.loads(out)["abstain"]["coverage"] == 1.0
-    assert "Silent below 0.5" in _run(capsys, "evaluate", "latest", "--abstain-below", "0.5")[1]
+    assert "Silent below 0.5" in command("evaluate", "latest", "--abstain-below", "0.5")[1]
 
 
-def test_compare(copied: RunDirectory, capsys: pytest.CaptureFixture[str]) -> None:
+def test_compare(copied: RunDirectory, command: Command) -> None:
     shutil.copytree(copied.path, copied.path.with_name("20990101-000000-other"))
     arguments = ("compare", copied.run_id, "2099", "--output", "differ.csv")
-    status, out, _ = _run(capsys, *arguments)
+    status, out, _ = command(*arguments)
     assert status == 0
     assert "No difference" in out
     assert Path("differ.csv").read_text(encoding="utf-8").startswith("id,label")
-    found = json.loads(_run(capsys, *arguments, "--json")[1])
+    found = json.loads(command(*arguments, "--json")[1])
     assert (found["p_value"], found["disagreements"]) == (1.0, [])
 
 
 @pytest.mark.slow
-def test_train_with_seeds(small_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_train_with_seeds(small_model: Path, tmp_path: Path, command: Command) -> None:
     config = write_config(tmp_path, small_model)
     short = ("training.epochs=1", "evaluation.text_baseline=false")
-    status, out, _ = _run(capsys, "train", str(config), "--seeds", "2", "--json", *short)
+    status, out, _ = command("train", str(config), "--seeds", "2", "--json", *short)
     assert status == 0
     found = json.loads(out)
     assert found["summary"]["test"]["accuracy"]["n"] == len(found["runs"]) == 2
 
 
-def test_audit(small_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_audit(small_model: Path, tmp_path: Path, command: Command) -> None:
     pytest.importorskip("cleanlab")
     config = write_config(tmp_path, small_model)
-    status, out, _ = _run(capsys, "audit", str(config), "--features", "words", "--json")
+    status, out, _ = command("audit", str(config), "--features", "words", "--json")
     assert status == 0
     found = json.loads(out)
     assert found["file"] == "small-audit.csv"
     with open("small-audit.csv", encoding="utf-8", newline="") as file:
         assert len(list(csv.DictReader(file))) == len(found["suspects"])
-    assert "data.exclude=small-audit.csv" in _run(capsys, "audit", str(config), "--features", "words")[1]
+    assert "data.exclude=small-audit.csv" in command("audit", str(config), "--features", "words")[1]

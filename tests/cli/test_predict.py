@@ -6,29 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from commands import Command
 from small_runs import write_csv
-from tenor.cli.main import main
 from tenor.runs.directory import RunDirectory
 
 TEXTS = ("film 3 was superb", "film 4 was dull")
 
 
 @pytest.fixture(autouse=True)
-def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("TERM", "dumb")
+def on_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-
-
-def _run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    capsys.readouterr()
-    try:
-        status = main(arguments)
-    except SystemExit as exit:  # argparse's own
-        status = int(exit.code or 0)
-    out, err = capsys.readouterr()
-    assert "Traceback" not in err
-    return status, out, err
 
 
 @pytest.mark.parametrize(
@@ -55,34 +42,32 @@ def test_wrong_usage_ends_with_2_and_writes_nothing(
     words: str,
     copied: RunDirectory,
     tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    command: Command,
 ) -> None:
     write_csv(tmp_path / "reviews.csv", 6)
-    status, out, err = _run(capsys, *arguments)
+    status, out, err = command(*arguments)
     assert (status, out) == (2, "")
     assert words in " ".join(err.split())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["reviews.csv", "runs"]
 
 
-def test_texts_may_follow_an_option(copied: RunDirectory, capsys: pytest.CaptureFixture[str]) -> None:
-    expected = json.loads(_run(capsys, "predict", "latest", *TEXTS, "--json")[1])
-    status, out, _ = _run(capsys, "predict", "latest", "--json", *TEXTS)
+def test_texts_may_follow_an_option(copied: RunDirectory, command: Command) -> None:
+    expected = json.loads(command("predict", "latest", *TEXTS, "--json")[1])
+    status, out, _ = command("predict", "latest", "--json", *TEXTS)
     assert (status, json.loads(out)) == (0, expected)
     assert [row["text"] for row in expected] == list(TEXTS)
 
 
-def test_a_threshold_decides_and_is_told(
-    copied: RunDirectory, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_threshold_decides_and_is_told(copied: RunDirectory, tmp_path: Path, command: Command) -> None:
     write_csv(tmp_path / "reviews.csv", 30, start=200)
     with open(tmp_path / "reviews.csv", newline="", encoding="utf-8") as file:
         texts = [row["review"] for row in csv.DictReader(file)]
-    plain = json.loads(_run(capsys, "predict", "latest", *texts, "--json")[1])
+    plain = json.loads(command("predict", "latest", *texts, "--json")[1])
     scores = [row["probabilities"]["good"] for row in plain]
-    assert _run(capsys, "calibrate", "latest", "--class", "good", "--recall", "1")[0] == 0
+    assert command("calibrate", "latest", "--class", "good", "--recall", "1")[0] == 0
     threshold = json.loads((copied.model / "tenor.json").read_text())["threshold"]["threshold"]
 
-    status, out, err = _run(capsys, "predict", "latest", *texts, "--json")
+    status, out, err = command("predict", "latest", *texts, "--json")
     assert (status, "threshold: good from probability" in err) == (0, True)
     expected = ["good" if score >= threshold else "bad" for score in scores]
     assert [row["label"] for row in json.loads(out)] == expected
@@ -91,26 +76,26 @@ def test_a_threshold_decides_and_is_told(
     )
 
     job = ("predict", "latest", "--input", "reviews.csv", "--text-column", "review", "--engine", "torch", "--json")
-    status, out, err = _run(capsys, *job, "--output", "out.csv")
+    status, out, err = command(*job, "--output", "out.csv")
     assert (status, json.loads(out)["decided_by"]["class"]) == (0, "good")
     assert "threshold: good from probability" in err
     with open("out.csv", newline="", encoding="utf-8") as file:
         assert [row["prediction"] for row in csv.DictReader(file)] == expected
 
     ignored = [*job, "--output", "plain.csv", "--ignore-threshold"]
-    status, out, err = _run(capsys, *ignored)
+    status, out, err = command(*ignored)
     assert (status, json.loads(out)["decided_by"]) == (0, "the most probable class")
     assert "threshold:" not in err
     with open("plain.csv", newline="", encoding="utf-8") as file:
         assert [row["prediction"] for row in csv.DictReader(file)] == [row["label"] for row in plain]
 
-    assert _run(capsys, "calibrate", "latest", "--no-threshold")[0] == 0
-    _, out, err = _run(capsys, "predict", "latest", *texts, "--json")
+    assert command("calibrate", "latest", "--no-threshold")[0] == 0
+    _, out, err = command("predict", "latest", *texts, "--json")
     assert ([row["label"] for row in json.loads(out)], "threshold:" in err) == ([r["label"] for r in plain], False)
 
 
 def test_a_job_that_was_begun_with_another_threshold_is_another(
-    copied: RunDirectory, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    copied: RunDirectory, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from tenor.inference import file_job
 
@@ -118,10 +103,10 @@ def test_a_job_that_was_begun_with_another_threshold_is_another(
     job = ("predict", "latest", "--input", "reviews.csv", "--text-column", "review", "--output", "out.csv")
     with monkeypatch.context() as patch:
         patch.setattr(file_job, "write_output", lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt))
-        assert _run(capsys, *job)[0] == 130
-    assert _run(capsys, "calibrate", "latest", "--class", "good", "--recall", "1")[0] == 0
-    status, _, err = _run(capsys, *job)
+        assert command(*job)[0] == 130
+    assert command("calibrate", "latest", "--class", "good", "--recall", "1")[0] == 0
+    status, _, err = command(*job)
     assert status == 2
     assert "threshold" in err
     assert "--restart" in err
-    assert _run(capsys, *job, "--ignore-threshold")[0] == 0
+    assert command(*job, "--ignore-threshold")[0] == 0

@@ -1,0 +1,152 @@
+"""How a command ends: the exit status, and one clear message."""
+
+from pathlib import Path
+
+import pytest
+
+from commands import Command
+from small_runs import write_config
+from tenor.cli import train as train_command
+from tenor.cli.main import main
+from tenor.errors import InterruptedRunError, RefusedError, TenorError
+from tenor.runs.summary import read_summary
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "COMMAND"),
+        (("tain",), "tain"),
+        (("train",), "give a CONFIG"),
+        (("train", "smoke", "--resume", "latest"), "give a CONFIG"),
+        (("train", "smok"), "smoke"),
+        (("train", "nowhere.yaml"), "nowhere.yaml"),
+        (("train", "smoke", "training.epoch=3"), "training.epochs"),
+        (("train", "smoke", "training.epochs=three"), "training.epochs"),
+        (("train", "smoke", "training.epochs=0"), "training.epochs"),
+        (("train", "smoke", "training.epochs"), "training.epochs"),
+        (("train", "smoke", "--epochs", "3"), "--epochs"),
+        (("train", "--resume", "latest"), "holds no run"),
+        (("train", "--resume", "2020"), "2020"),
+        (("evaluate", "latest"), "holds no run"),
+        (("evaluate", "latest", "--split", "dev"), "dev"),
+        (("experiments",), "CONFIG"),
+        (("experiments", "smoke", "smok"), "smoke"),
+        (("experiments", "smoke", "--set", "training.epoch=3"), "training.epochs"),
+        (("runs", "--prune", "-1"), "--prune -1"),
+        (("runs", "--prune", "many"), "many"),
+        (("configs", "smok"), "smoke"),
+        (("report",), "RUN|FOLDER"),
+        (("report", "latest"), "holds no run"),
+        (("report", "."), "manifest.json"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_wrong_usage_ends_with_2_and_one_message(
+    arguments: tuple[str, ...], words: str, command: Command, tmp_path: Path
+) -> None:
+    ended = command(*arguments)
+    assert ended.status == 2
+    assert ended.out == ""
+    assert words in ended.err
+    assert not list(tmp_path.glob("runs/*/*")), "a run was begun"
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("data.path=nowhere.csv", "nowhere.csv"),
+        ("data.text_column=body", "'review'"),
+        ("data.class_names=[bad, great]", "good"),
+        ("model.name=./no-model", "no-model"),
+        ("data.subset.size=1000", "44"),
+        ("training.device=mps", "available"),
+    ],
+)
+def test_input_that_can_t_be_used_ends_with_2_and_writes_nothing(
+    override: str, words: str, command: Command, small_model: Path, tmp_path: Path
+) -> None:
+    if override.startswith("training.device"):
+        import torch
+
+        if torch.backends.mps.is_available():
+            pytest.skip("there is such a device here")
+    config = write_config(tmp_path, small_model)
+    ended = command("train", str(config), override)
+    assert ended.status == 2
+    assert words in ended.message
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("review,verdict\n", "train.csv"),
+        ("", "train.csv"),
+        ("review,verdict\nfilm,\n", "train.csv"),
+    ],
+)
+def test_a_broken_data_file_is_named(
+    content: str, words: str, command: Command, small_model: Path, tmp_path: Path
+) -> None:
+    config = write_config(tmp_path, small_model)
+    (tmp_path / "train.csv").write_text(content)
+    ended = command("train", str(config))
+    assert ended.status == 2
+    assert words in ended.message
+
+
+@pytest.mark.parametrize("content", ["name: [", "- a list", "", "name: x\nname: y"])
+def test_a_broken_configuration_is_told_in_one_message(content: str, command: Command, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(content)
+    ended = command("train", "mine.yaml")
+    assert ended.status == 2
+    assert "mine.yaml" in ended.message
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (TenorError("it failed"), 1),
+        (RefusedError("DAT001"), 3),
+        (InterruptedRunError("SIGTERM after step 3"), 130),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+def test_the_exit_status_tells_how_it_ended(
+    error: BaseException, status: int, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tenor.workflows import train as workflow
+
+    def end(*arguments: object) -> None:
+        raise error
+
+    monkeypatch.setattr(workflow, "train", end)
+    ended = command("train", "smoke")
+    assert ended.status == status
+    assert ended.message.strip()
+
+
+def test_a_failed_run_ends_with_1(
+    command: Command, small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tenor.training import checkpoint
+
+    def full(*arguments: object, **options: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    ended = command("train", str(write_config(tmp_path, small_model)))
+    assert ended.status == 1
+    assert "No space left" in ended.message
+    (row,) = read_summary(tmp_path / "runs")
+    assert row.status == "failed"
+
+
+def test_a_defect_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def defect(options: object) -> int:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(train_command, "run", defect)
+    with pytest.raises(ZeroDivisionError):
+        main(["train", "smoke"])
