@@ -9,7 +9,7 @@ from torch import nn
 
 from faults.control import control, controls_of
 from faults.in_model import cross_entropy
-from faults.program import Program, healthy, load_classifier
+from faults.program import Program, load_classifier
 
 FROM_SCRATCH_RATE, FROM_SCRATCH_EPOCHS = 3e-4, 6
 """An encoder drawn at random takes off in the third epoch or so; after two it predicts one class, rightly an error."""
@@ -177,7 +177,8 @@ def a_strict_threshold_not_used(program: Program) -> Program:
 
 @control
 def minilm_whole(program: Program) -> Program:
-    return replace(healthy(program.encoders, program.seed, rows=320), kind="whole", rate=1e-4, batch_size=16)
+    # With 20 steps it predicted one class for two of five seeds, which is rightly an error.
+    return replace(program, kind="whole", rate=1e-4, epochs=2)
 
 
 CONTROLS = controls_of(globals())
