@@ -7,6 +7,7 @@ expected and the next step. Anything else that escapes is a defect of Tenor and 
 import errno
 import os
 import re
+import unicodedata
 
 _ROOM = "Make room on the disk"
 _RIGHTS = "Give this user the right to write there, or choose another folder"
@@ -22,6 +23,11 @@ REFUSALS = {
     errno.ENOTDIR: "A file stands where a folder is needed; move it away",
 }
 """What mends each of the system's refusals."""
+
+COMMANDS = ("Cc", "Cf", "Cs", "Zl", "Zp")
+"""Unicode's categories of characters that a terminal or a browser obeys instead of showing them."""
+JOINERS = "\u200c\u200d"
+"""Which of these belong to the spelling of words and of emoji."""
 
 
 class TenorError(Exception):
@@ -54,6 +60,16 @@ class InterruptedRunError(TenorError):
     """Stopped by a signal after a checkpoint was written: exit status 130, as shells report SIGINT."""
 
     exit_code = 130
+
+
+def is_command(character: str) -> bool:
+    """Whether a terminal or a browser obeys this character instead of showing it."""
+    return unicodedata.category(character) in COMMANDS and character not in JOINERS
+
+
+def harmless(message: str) -> str:
+    """A message with whatever a file or another library put into it, so that a terminal shows all of it."""
+    return "".join(repr(one)[1:-1] if is_command(one) and one != "\n" else one for one in message)
 
 
 def system_refusal(error: BaseException) -> str | None:

@@ -22,7 +22,7 @@ from tenor.cli import (
     sweep,
     train,
 )
-from tenor.errors import TenorError, system_refusal
+from tenor.errors import TenorError, harmless, system_refusal
 
 COMMANDS = (
     *(train, check, audit, evaluate, calibrate, compare, report, predict, export),
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(options.run(options))
     except TenorError as error:
-        print(f"tenor: {error}", file=sys.stderr)
+        print(f"tenor: {harmless(str(error))}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("tenor: interrupted", file=sys.stderr)
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         if (refusal := system_refusal(error)) is None:
             raise
-        print(f"tenor: {refusal}", file=sys.stderr)
+        print(f"tenor: {harmless(refusal)}", file=sys.stderr)
         return 1
 
 

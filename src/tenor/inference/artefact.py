@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 from tenor.data.tokenization import Truncation
 from tenor.errors import UserError
-from tenor.model.notes import Threshold, parse_threshold, stored_threshold
+from tenor.model.class_names import require_class_names
+from tenor.model.notes import Threshold, parse_threshold, parse_truncation, stored_threshold
 from tenor.runs.files import read_json, sha256_file, write_json
 
 EXPORT_NOTES = "export.json"
@@ -54,10 +55,20 @@ def read_artefact(folder: Path) -> Artefact:
             raise ValueError(f"version {stored['version']}")
         if Path(stored["file"]).name != stored["file"] or stored["file"] in ("", ".."):
             raise ValueError(f"file {stored['file']!r} is no name within this folder")
-        truncation = Truncation(**stored["truncation"])
-        own = {"labels": tuple(stored["labels"]), "threshold": parse_threshold(stored.get("threshold"))}
+        if not isinstance(stored["labels"], list) or not stored["labels"]:
+            raise ValueError(f"labels {stored['labels']!r}")
+        own = {
+            "labels": require_class_names(stored["labels"], f"{path}, key labels"),
+            "truncation": parse_truncation(**stored["truncation"]),
+            "temperature": float(stored["temperature"]),
+            "threshold": parse_threshold(stored.get("threshold")),
+        }
         fields = {name: stored[name] for name in Artefact.__dataclass_fields__ if name not in own}
-        artefact = Artefact(**{**fields, **own, "truncation": truncation})
+        artefact = Artefact(**{**fields, **own})
+        if not 0 < artefact.temperature < float("inf"):
+            raise ValueError(f"temperature {artefact.temperature}")
+        if artefact.quantize not in ("none", "int8") or artefact.activation not in ("softmax", "sigmoid"):
+            raise ValueError(f"quantize {artefact.quantize!r}, activation {artefact.activation!r}")
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: not as this version of Tenor writes it ({error!r}); export again") from error
     if not (folder / artefact.file).is_file():

@@ -52,11 +52,11 @@ def build_engine(source: Source, name: EngineName, plan: DevicePlan, framing: Fr
     if source.onnx is not None:
         if name != source.native:
             raise UserError(f"{source.origin} is an ONNX file for --engine {source.native}; found --engine {name}")
-        return onnx_engine(source.onnx, name, plan.threads)
+        return onnx_engine(source.onnx, name, plan.threads, len(source.labels))
     if name == "torch":
         return torch_engine(source.model, plan)
     path = cached_onnx(source.model, source.digest, name == "onnx-int8", framing.token_types is not None)
-    return onnx_engine(path, name, plan.threads)
+    return onnx_engine(path, name, plan.threads, len(source.labels))
 
 
 def choose_engine(

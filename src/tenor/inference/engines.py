@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from tenor.data.batching import least_padding
-from tenor.errors import UserError
+from tenor.errors import TenorError, UserError
 from tenor.inference.fast_model import fast_model
 from tenor.inference.texts import Framing
 from tenor.model.device import DevicePlan
@@ -37,9 +37,15 @@ class Engine:
 
 def torch_engine(model: Any, plan: DevicePlan) -> Engine:
     """The model by its shortest way on the planned device."""
+    tokens = model.get_input_embeddings().num_embeddings
     fast = fast_model(model.eval().to(plan.device), pack=plan.device == "cpu" and plan.precision == "fp32")
 
     def run(inputs: dict[str, np.ndarray]) -> np.ndarray:
+        if (largest := int(inputs["input_ids"].max())) >= tokens:
+            raise UserError(
+                f"{model.name_or_path}: the tokenizer gives token {largest:,}, but the model knows {tokens:,}. "
+                "Take tokenizer and weights from the same model"
+            )
         with torch.inference_mode(), plan.autocast():
             tensors = {name: torch.from_numpy(array).to(plan.device) for name, array in inputs.items()}
             return fast(**tensors).logits.float().cpu().numpy()
@@ -47,8 +53,12 @@ def torch_engine(model: Any, plan: DevicePlan) -> Engine:
     return Engine("torch", run)
 
 
-def onnx_engine(path: Path, name: EngineName, threads: int) -> Engine:
-    """An ONNX file on the CPU. Raises UserError where ONNX Runtime is missing or can't load it."""
+def onnx_engine(path: Path, name: EngineName, threads: int, classes: int) -> Engine:
+    """An ONNX file on the CPU.
+
+    Raises:
+        UserError: ONNX Runtime is missing or can't load the file, or it has another number of outputs than `classes`.
+    """
     require_onnx()
     import onnxruntime
 
@@ -58,11 +68,17 @@ def onnx_engine(path: Path, name: EngineName, threads: int) -> Engine:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's errors share no base class
         raise UserError(f"{path}: ONNX Runtime can't load it: {str(error).splitlines()[0]}; export again") from error
+    outputs = session.get_outputs()[0].shape[-1]
+    if outputs != classes:
+        raise UserError(f"{path}: has {outputs} outputs for {classes} class names; export again")
     known = {one.name for one in session.get_inputs()}
 
     def run(inputs: dict[str, np.ndarray]) -> np.ndarray:
         full = {"attention_mask": np.ones_like(inputs["input_ids"]), **inputs}
-        return session.run(None, {name: array for name, array in full.items() if name in known})[0]
+        try:
+            return session.run(None, {name: array for name, array in full.items() if name in known})[0]
+        except Exception as error:  # As above.
+            raise TenorError(f"{path}: ONNX Runtime can't compute: {str(error).splitlines()[0]}") from error
 
     return Engine(name, run)
 

@@ -4,11 +4,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from tenor.data.tokenization import Truncation
+from tenor.data.tokenization import Truncation, special_tokens_around
 from tenor.errors import UserError
 from tenor.inference.artefact import EXPORT_NOTES, read_artefact
 from tenor.inference.engines import EngineName
-from tenor.model.classifier import load_saved_classifier, load_trained_classifier, position_count, weights_digest
+from tenor.model.class_names import class_names
+from tenor.model.classifier import (
+    load_configuration,
+    load_saved_classifier,
+    load_trained_classifier,
+    position_count,
+    weights_digest,
+)
 from tenor.model.notes import NOTES, Threshold, read_model_notes
 from tenor.runs.directory import RunDirectory, find_run
 
@@ -75,14 +82,16 @@ def saved_model(run: RunDirectory) -> Path:
 def _own(folder: Path, origin: str) -> Source:
     notes = read_model_notes(folder)
     model, tokenizer = load_saved_classifier(folder)
-    found = _source(origin, model, tokenizer, notes.truncation, notes.temperature, notes.weights_sha256)
+    _require_length(notes.truncation.max_length, f"{folder / NOTES}, key max_length", model.config, tokenizer)
+    found = _source(origin, str(folder), model, tokenizer, notes.truncation, notes.temperature, notes.weights_sha256)
     return _with_threshold(found, notes.threshold, folder / NOTES)
 
 
 def _foreign(reference: str) -> Source:
     model, tokenizer = load_trained_classifier(reference)
     digest = weights_digest({**dict(model.named_parameters()), **dict(model.named_buffers())})
-    return _source(reference, model, tokenizer, _own_truncation(model.config, tokenizer), 1.0, digest)
+    truncation = _own_truncation(reference, model.config, tokenizer)
+    return _source(reference, reference, model, tokenizer, truncation, 1.0, digest)
 
 
 def _from_hub(reference: str, no_run: UserError) -> Source:
@@ -93,10 +102,9 @@ def _from_hub(reference: str, no_run: UserError) -> Source:
 
 
 def _artefact(folder: Path) -> Source:
-    from transformers import AutoTokenizer
-
     notes = read_artefact(folder)
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    config, tokenizer = load_configuration(folder)
+    _require_length(notes.truncation.max_length, f"{folder / EXPORT_NOTES}, key max_length", config, tokenizer)
     found = Source(
         origin=str(folder),
         model=None,
@@ -121,7 +129,10 @@ def _with_threshold(source: Source, threshold: Threshold | None, file: Path) -> 
     return replace(source, threshold=threshold)
 
 
-def _source(origin: str, model: Any, tokenizer: Any, truncation: Truncation, temperature: float, digest: str) -> Source:
+def _source(
+    origin: str, place: str, model: Any, tokenizer: Any, truncation: Truncation, temperature: float, digest: str
+) -> Source:
+    """`place`: where the model's files are, for messages."""
     config = model.config
     if config.problem_type == "regression":
         raise UserError(f"{origin}: its outputs are quantities (problem_type=regression), not probabilities of classes")
@@ -132,7 +143,7 @@ def _source(origin: str, model: Any, tokenizer: Any, truncation: Truncation, tem
         onnx=None,
         native="torch",
         tokenizer=tokenizer,
-        labels=tuple(str(config.id2label[index]) for index in range(config.num_labels)),
+        labels=class_names(config, place),
         truncation=truncation,
         temperature=temperature,
         activation="sigmoid" if independent else "softmax",
@@ -140,8 +151,27 @@ def _source(origin: str, model: Any, tokenizer: Any, truncation: Truncation, tem
     )
 
 
-def _own_truncation(config: Any, tokenizer: Any) -> Truncation:
-    limits = [tokenizer.model_max_length, position_count(config)]
-    known = [int(limit) for limit in limits if limit is not None and limit < NO_LIMIT]
-    strategy = "tail" if tokenizer.truncation_side == "left" else "head"
-    return Truncation(min(known, default=DEFAULT_LENGTH), strategy, 1.0)
+def _own_truncation(place: str, config: Any, tokenizer: Any) -> Truncation:
+    limit, positions = tokenizer.model_max_length, position_count(config)
+    where = f"{place}/tokenizer_config.json, key model_max_length"
+    if isinstance(limit, bool) or not isinstance(limit, int | float):
+        raise UserError(f"{where}: {limit!r}, expected a number of tokens; write it, or remove the key")
+    known = [int(length) for length in (limit, positions) if length is not None and length < NO_LIMIT]
+    length = min(known, default=DEFAULT_LENGTH)
+    _require_length(length, where if limit == length else f"{place}/config.json", config, tokenizer)
+    return Truncation(length, "tail" if tokenizer.truncation_side == "left" else "head", 1.0)
+
+
+def _require_length(length: int, where: str, config: Any, tokenizer: Any) -> None:
+    """Raises UserError for a length without room for text, or beyond the model's positions."""
+    special, positions = sum(special_tokens_around(tokenizer)), position_count(config)
+    if length <= special:
+        raise UserError(
+            f"{where}: texts of {length} tokens, expected more than the {special} special tokens that frame a text; "
+            "write the length that the model was trained with"
+        )
+    if positions is not None and length > positions:
+        raise UserError(
+            f"{where}: texts of {length:,} tokens, but the model has {positions:,} positions; "
+            "write the length that it was trained with"
+        )

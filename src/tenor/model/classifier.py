@@ -11,7 +11,8 @@ import torch
 
 from tenor.config.schema import Model
 from tenor.errors import UserError
-from tenor.model.folder import refuse_code, refuse_misfits
+from tenor.model.folder import refuse_code, refuse_further_layers, refuse_misfits
+from tenor.runs.files import read_json
 
 RANDOM = "random-distilbert"
 """`model.name` of an encoder made on the spot with random weights."""
@@ -19,6 +20,7 @@ RANDOM = "random-distilbert"
 ATTENTION_DROPOUT_KEYS = ("attention_probs_dropout_prob", "attention_dropout")
 HIDDEN_DROPOUT_KEYS = ("hidden_dropout_prob", "dropout", "hidden_dropout", "resid_pdrop")
 HEAD_DROPOUT_KEYS = ("classifier_dropout", "seq_classif_dropout")
+JSON_FILES = ("config.json", "tokenizer_config.json", "tokenizer.json", "special_tokens_map.json", "added_tokens.json")
 
 
 @dataclass(frozen=True)
@@ -76,10 +78,12 @@ def load_saved_classifier(folder: Path) -> tuple[Any, Any]:
 def load_trained_classifier(name: str) -> tuple[Any, Any]:
     """Model and tokenizer of any `transformers` sequence classifier: a folder or an id of the hub.
 
-    In float32 and in evaluation mode. Tensors that the model has no place for are left out, as `transformers` does.
+    In float32 and in evaluation mode. Tensors that the model has no place for, such as the head of its pretraining, are
+    left out, as `transformers` does; whole layers are not.
 
     Raises:
-        UserError: nothing there that can be loaded, or an encoder whose head would be random.
+        UserError: nothing there that can be loaded, an encoder whose head would be random, or more layers than the
+            configuration names.
     """
     location = locate(name)
     model, tokenizer, loading = _load_whole(location, local=Path(location).is_dir())
@@ -89,14 +93,32 @@ def load_trained_classifier(name: str) -> tuple[Any, Any]:
             f"{name}: {missing} would be drawn at random, so it is no trained classifier; "
             f"fine-tune it first: tenor train CONFIG model.name={name}"
         )
+    refuse_further_layers(name, model, loading)
     return model, tokenizer
+
+
+def load_configuration(folder: Path) -> tuple[Any, Any]:
+    """Configuration and tokenizer of a model whose weights are in a form that `transformers` doesn't read.
+
+    Raises:
+        UserError: files that can't be read, code to run, or a tokenizer without words.
+    """
+    from transformers import AutoConfig, AutoTokenizer
+
+    with _loading(str(folder), "Restore the folder or export again"):
+        refuse_code(str(folder), str(folder))
+        with quiet_transformers():
+            config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    _refuse_empty_vocabulary(tokenizer, str(folder))
+    return config, tokenizer
 
 
 def _load_whole(location: str, local: bool) -> tuple[Any, Any, dict[str, Any]]:
     """Model, tokenizer, and what `transformers` says about the loading."""
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    try:
+    with _loading(location, "Restore the folder or train again"):
         refuse_code(location, location)
         with quiet_transformers():
             model, loading = AutoModelForSequenceClassification.from_pretrained(
@@ -108,15 +130,23 @@ def _load_whole(location: str, local: bool) -> tuple[Any, Any, dict[str, Any]]:
                 output_loading_info=True,
             )
             tokenizer = AutoTokenizer.from_pretrained(location, local_files_only=local, trust_remote_code=False)
+    _refuse_empty_vocabulary(tokenizer, location)
+    return model.eval(), tokenizer, loading
+
+
+@contextmanager
+def _loading(location: str, mend: str) -> Iterator[None]:
+    """Whatever `transformers` raises becomes one UserError, with file and line where a JSON file can't be read."""
+    try:
+        yield
     except UserError:
         raise
     # Errors of many kinds come from a broken folder (JSON, tokenizer, tensors, sizes); none is a defect of Tenor.
     except Exception as error:
-        raise UserError(
-            f"{location}: the model can't be loaded: {_first_line(error)}. Restore the folder or train again"
-        ) from error
-    _refuse_empty_vocabulary(tokenizer, location)
-    return model.eval(), tokenizer, loading
+        for file in (Path(location, name) for name in JSON_FILES):
+            if file.is_file():
+                read_json(file)
+        raise UserError(f"{location}: the model can't be loaded: {_first_line(error)}. {mend}") from error
 
 
 def locate(name: str) -> str:

@@ -1,8 +1,11 @@
 """What a model's files may hold: weights that fit their configuration, and data, never code to run."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from torch.nn import ModuleList
 
 from tenor.errors import UserError
 
@@ -73,6 +76,30 @@ def refuse_misfits(name: str, model: Any, loading: dict[str, Any]) -> None:
         raise UserError(
             f"{name}: the weights don't fit the encoder that config.json describes: of its tensors {'; '.join(told)}. "
             f"Take both files from the same model"
+        )
+
+
+def refuse_further_layers(name: str, model: Any, loading: dict[str, Any]) -> None:
+    """Refuse tensors of numbered layers beyond those that the model has: predictions would be those of a part of it.
+
+    Raises:
+        UserError: such tensors; all others that have no place (buffers, a pooler, another head) are left to the caller.
+    """
+    stacks = {path: len(module) for path, module in model.named_modules() if isinstance(module, ModuleList)}
+    # A file may name its tensors with or without the encoder's own prefix.
+    prefix = f"{model.base_model_prefix}."
+    stacks |= {path.removeprefix(prefix): length for path, length in stacks.items()}
+    further = [
+        (key, path, length)
+        for key in sorted(map(_name_of, loading["unexpected_keys"]))
+        for path, length in stacks.items()
+        if (found := re.match(rf"{re.escape(path)}\.(\d+)\.", key)) and int(found[1]) >= length
+    ]
+    if further:
+        key, path, length = further[0]
+        raise UserError(
+            f"{name}: config.json describes {length} layers in {path}, but the weights hold more: {len(further)} "
+            f"tensors, such as {key}, would be left out. Take both files from the same model"
         )
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tenor.data.tokenization import Truncation
+from tenor.data.tokenization import STRATEGIES, Truncation
 from tenor.errors import UserError
 from tenor.runs.files import read_json, sha256_file, write_json
 
@@ -58,7 +58,7 @@ def read_model_notes(folder: Path) -> ModelNotes:
     """
     notes: Any = read_json(folder / NOTES)
     try:
-        truncation = Truncation(int(notes["max_length"]), str(notes["truncation"]), float(notes["head_share"]))
+        truncation = parse_truncation(notes["max_length"], notes["truncation"], notes["head_share"])
         expected, step = str(notes["weights_sha256"]), int(notes["checkpoint_step"])
         temperature, folded = float(notes["temperature"]), float(notes.get("folded", {}).get("temperature", 1.0))
         if not (0 < temperature < float("inf") and 0 < folded < float("inf")):
@@ -76,6 +76,16 @@ def read_model_notes(folder: Path) -> ModelNotes:
             f"Restore the file; a model that changed after its evaluation has no known quality"
         )
     return ModelNotes(truncation, found, step, temperature, folded, threshold)
+
+
+def parse_truncation(max_length: Any, strategy: Any, head_share: Any) -> Truncation:
+    """The truncation as `tenor.json` and `export.json` hold it. Raises TypeError or ValueError."""
+    if isinstance(max_length, bool) or not isinstance(max_length, int) or max_length < 1:
+        raise ValueError(f"max_length {max_length!r}")
+    found = Truncation(max_length, str(strategy), float(head_share))
+    if found.strategy not in STRATEGIES or not 0 <= found.head_share <= 1:
+        raise ValueError(f"truncation {found}")
+    return found
 
 
 def parse_threshold(stored: Any) -> Threshold | None:

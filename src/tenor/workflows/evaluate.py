@@ -23,6 +23,7 @@ from tenor.measures.intervals import wilson_interval
 from tenor.measures.selective import Answered, answered_above, coverage_curve
 from tenor.measures.text_baseline import TextBaseline
 from tenor.measures.thresholds import Operating, at_threshold
+from tenor.model.class_names import class_names
 from tenor.model.classifier import load_saved_classifier
 from tenor.model.first_token import read_first_token_only
 from tenor.model.notes import Threshold, read_model_notes, stored_threshold
@@ -82,7 +83,7 @@ def evaluate(
             )
     notes = read_model_notes(run.model)
     model, tokenizer = load_saved_classifier(run.model)
-    model_names = tuple(model.config.id2label[k] for k in range(model.config.num_labels))
+    model_names = class_names(model.config, str(run.model))
     if file is not None:
         if split != "test":
             raise UserError(f"a file is measured whole: it has no {split} split")

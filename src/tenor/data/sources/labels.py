@@ -1,7 +1,6 @@
 """From rows to labelled text: the one place where labels get their meaning and faulty rows are refused."""
 
 import re
-import unicodedata
 from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -13,15 +12,11 @@ import pyarrow.compute as pc
 from tenor.config.schema import Data
 from tenor.data.dataset import Absent, LabelledText, SourceData
 from tenor.data.sources.rows import Columns, Role, Rows, columns_of, nearest, refuse_faults, require_columns, shorten
-from tenor.errors import UserError
+from tenor.errors import UserError, is_command
 
 INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 MAX_CHARACTERS: dict[Role, int] = {"text": 10_000_000, "label": 200, "name": 1_000}
 """Far beyond any text that is classified as one (War and Peace has 3.2 million characters), and any name."""
-COMMANDS = ("Cc", "Cf", "Cs", "Zl", "Zp")
-"""Unicode's categories of characters that a terminal or a browser obeys instead of showing them."""
-JOINERS = "\u200c\u200d"
-"""Which of these belong to the spelling of words and of emoji."""
 DECIMAL = re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 
 
@@ -209,7 +204,7 @@ def _own_meaning(counts: Counter[str], where: str, column: str) -> tuple[tuple[s
 def _require_printable(names: tuple[str, ...], where: str) -> None:
     """Class names are shown on terminals, where a control character is a command."""
     for name in names:
-        if any(unicodedata.category(one) in COMMANDS and one not in JOINERS for one in name):
+        if any(map(is_command, name)):
             raise UserError(
                 f"{where}: the class name {shorten(name)} holds a control character. Remove it, or name the "
                 "classes with data.class_names."
