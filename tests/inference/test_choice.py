@@ -93,6 +93,16 @@ def test_the_choice_is_remembered_for_this_model_and_length(choose: Choose, cloc
     assert longer.engine == "onnx", "texts of another length"
 
 
+def test_a_remembered_choice_that_was_changed_is_made_again(choose: Choose, clock: Clock, own_cache: Path) -> None:
+    choose({})
+    timed = clock.timed
+    (file,) = (own_cache / "engines").glob("*.json")
+    file.write_text(file.read_text().replace("onnx-int8", "\x1b]0;owned\x07"))
+    _, again = choose({"onnx-int8": -100.0})
+    assert (again.engine, clock.timed > timed) == ("onnx", True)
+    assert "\x1b" not in again.why
+
+
 def test_few_texts_are_not_worth_a_comparison(choose: Choose, clock: Clock) -> None:
     engine, chosen = choose({}, texts=TEXTS[:63])
     assert (engine.name, clock.timed) == ("torch", 0)

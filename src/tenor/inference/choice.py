@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from tenor.inference.probabilities import probabilities
 from tenor.inference.source import Source
 from tenor.inference.texts import Framing
 from tenor.model.device import DevicePlan
-from tenor.runs.cache import cache_folder
+from tenor.runs.cache import cached_file
 from tenor.runs.environment import hardware
 from tenor.runs.files import read_json, write_json
 
@@ -68,15 +69,20 @@ def choose_engine(
     if reason is not None:
         return build_engine(source, native, plan, framing), Choice(native, reason)
     rows = _sample(rows)
-    path = cache_folder("engines") / f"{_key(source, plan, rows)}.json"
-    if path.exists():
-        stored = read_json(path)
-        choice = Choice(stored["engine"], f"{stored['why']}; remembered for this machine and model")
-        return build_engine(source, choice.engine, plan, framing), choice
-    engines, failures = _candidates(source, plan, framing)
-    choice = _fastest(source, plan, framing, rows, engines, failures)
-    write_json(path, asdict(choice))
-    return engines[choice.engine], choice
+    chosen_now: list[tuple[Engine, Choice]] = []
+
+    def choose(path: Path) -> None:
+        engines, failures = _candidates(source, plan, framing)
+        choice = _fastest(source, plan, framing, rows, engines, failures)
+        write_json(path, asdict(choice))
+        chosen_now.append((engines[choice.engine], choice))
+
+    path = cached_file("engines", f"{_key(source, plan, rows)}.json", choose)
+    if chosen_now:
+        return chosen_now[0]
+    stored = read_json(path)
+    choice = Choice(stored["engine"], f"{stored['why']}; remembered for this machine and model")
+    return build_engine(source, choice.engine, plan, framing), choice
 
 
 def _no_choice(source: Source, plan: DevicePlan, rows: Sequence[np.ndarray]) -> str | None:

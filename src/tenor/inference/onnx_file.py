@@ -12,15 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock
 from torch import nn
 
 from tenor.errors import TenorError
 from tenor.inference.engines import require_onnx
 from tenor.inference.fast_model import fast_model
 from tenor.model.classifier import quiet_transformers
-from tenor.runs.cache import cache_folder
-from tenor.runs.files import atomic_path
+from tenor.runs.cache import cached_file
 
 CACHE_VERSION = 2
 EXAMPLE_SHAPE = (2, 8)
@@ -119,22 +117,19 @@ def _narrowing_layers(path: Path) -> list[str]:
 def cached_onnx(model: Any, digest: str, int8: bool, token_types: bool = False) -> Path:
     """The ONNX file of a model, from the cache or made now; `digest` is that of its weights.
 
-    Raises as `write_onnx` does.
+    A file in the cache that is not what was written is made anew. Raises as `write_onnx` does.
     """
     require_onnx()
     made_by = {name: version(name) for name in ("torch", "transformers", "onnx", "onnxscript", "onnxruntime")}
     key = json.dumps([CACHE_VERSION, digest, type(model).__name__, token_types, made_by], sort_keys=True)
-    folder = cache_folder("onnx") / hashlib.sha256(key.encode()).hexdigest()[:32]
-    folder.mkdir(exist_ok=True)
-    path, quantized = folder / "model.onnx", folder / "model.int8.onnx"
-    with FileLock(folder / ".lock"):
-        if not path.exists():
-            with atomic_path(path) as temporary:
-                write_onnx(model, temporary, token_types)
-        if int8 and not quantized.exists():
-            with atomic_path(quantized) as temporary:
-                quantize_onnx(path, temporary)
-    return quantized if int8 else path
+    name = hashlib.sha256(key.encode()).hexdigest()[:32]
+
+    def in_float() -> Path:
+        return cached_file("onnx", f"{name}.onnx", lambda path: write_onnx(model, path, token_types))
+
+    if not int8:
+        return in_float()
+    return cached_file("onnx", f"{name}.int8.onnx", lambda path: quantize_onnx(in_float(), path))
 
 
 @contextlib.contextmanager
