@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -47,3 +48,12 @@ def test_the_built_in_configurations_and_the_type_marker_are_shipped() -> None:
         ".js",
     }
     assert (SOURCE / "evaluation" / "model_card.md").is_file()
+
+
+def test_what_builds_the_package_is_pinned_and_not_fetched_anew() -> None:
+    root = Path(__file__).parents[1]
+    pinned = re.findall(r"^([\w.-]+)==", (root / "requirements.txt").read_text(encoding="utf-8"), re.MULTILINE)
+    build = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["build-system"]["requires"]
+    assert {re.split(r"[^\w-]", one)[0] for one in build} <= set(pinned)
+    (install,) = re.findall(r"pip install.* --editable \.", (root / "Makefile").read_text(encoding="utf-8"))
+    assert "--no-build-isolation" in install
