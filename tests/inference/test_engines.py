@@ -40,6 +40,9 @@ def test_what_does_not_agree_is_told() -> None:
     shift = np.array([1.0, -1.0])
     assert disagreement("onnx", expected, expected + 5e-5 * shift) is None
     assert disagreement("onnx", expected, expected + 5e-4 * shift) == "probabilities differ by 0.0005"
+    assert disagreement("onnx", expected, expected + 1.01e-4 * shift) == "probabilities differ by 0.000101"
+    for name in ("onnx", "onnx-int8"):
+        assert disagreement(name, expected, expected * np.nan) == "not every probability is a number"  # type: ignore[arg-type]
     one_other, two_others = expected.copy(), expected.copy()
     one_other[0], two_others[:2] = one_other[0, ::-1], two_others[:2, ::-1]
     assert disagreement("onnx-int8", expected, one_other) is None

@@ -1,11 +1,12 @@
 """`tenor export`: what leaves Tenor predicts the same, carries what it needs, and says so; else nothing leaves."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from small_runs import quiet
+from small_runs import quiet, small_config, write_csv
 from tenor.data.sources import read_source
 from tenor.errors import TenorError, UserError
 from tenor.inference.predictor import Predictor
@@ -14,9 +15,9 @@ from tenor.runs.directory import RunDirectory
 from tenor.runs.files import read_json, sha256_file, write_json
 from tenor.workflows import export as module
 from tenor.workflows.calibrate import calibrate
-from tenor.workflows.export import export
+from tenor.workflows.export import Checked, export
 from tenor.workflows.thresholds import choose_threshold
-from tenor.workflows.train import RunResult
+from tenor.workflows.train import RunResult, train
 
 
 @pytest.mark.slow
@@ -82,3 +83,70 @@ def test_what_is_there_is_not_overwritten(copied: RunDirectory, tmp_path: Path) 
     (tmp_path / "out").mkdir()
     with pytest.raises(UserError, match="exists; name another folder"):
         export(str(copied.path), tmp_path / "out", "safetensors", console=quiet())
+
+
+# The rows of the check.
+
+
+def test_rows_that_were_handed_over_in_python_are_asked_for(small_model: Path, tmp_path: Path) -> None:
+    config = small_config(tmp_path, small_model, "training.epochs=1", "evaluation.text_baseline=false")
+    run = train(config, tmp_path / "runs", quiet(), data=read_source(config.data)).run
+    with pytest.raises(UserError, match=r"handed over in Python.*tenor export .* --input FILE"):
+        export(str(run.path), tmp_path / "out", "safetensors", console=quiet())
+    assert not (tmp_path / "out").exists()
+    rows = write_csv(tmp_path / "rows.csv", 12, start=300)
+    done = export(str(run.path), tmp_path / "out", "safetensors", console=quiet(), file=rows)
+    assert (done.checked.reviews, done.checked.agreement) == (12, 1.0)
+    assert "rows.csv" in done.checked.origin
+    assert isinstance(done.checked.accuracy_before, float)
+
+
+def test_a_file_may_have_other_columns_and_no_other_classes(copied: RunDirectory, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.csv"
+    rows.write_text("words,verdict\nfilm 3 was superb,good\nfilm 4 was dull,bad\n")
+    with pytest.raises(UserError, match=r"data\.text_column"):
+        export(str(copied.path), tmp_path / "out", "safetensors", console=quiet(), file=rows)
+    settings = ["data.text_column=words"]
+    done = export(str(copied.path), tmp_path / "out", "safetensors", console=quiet(), file=rows, overrides=settings)
+    assert done.checked.reviews == 2
+    rows.write_text("review,verdict\nfilm 3 was superb,excellent\n")
+    with pytest.raises(UserError, match="expected one of bad, good"):
+        export(str(copied.path), tmp_path / "other", "safetensors", console=quiet(), file=rows)
+    with pytest.raises(UserError, match=r"tenor export takes data\.… overrides only"):
+        export(str(copied.path), tmp_path / "other", "safetensors", console=quiet(), overrides=["seed=3"])
+    assert not (tmp_path / "other").exists()
+
+
+# What is not the same model.
+
+CHECKED = Checked(500, "reviews", 0.0, 1.0, 0.9, 0.9, ())
+
+
+@pytest.mark.parametrize(
+    ("quantize", "found"),
+    [
+        ("int8", {"agreement": 0.99, "largest_difference": 0.4}),
+        ("int8", {"agreement": 1.0, "largest_difference": 0.0}),
+        ("none", {"largest_difference": 1e-4}),
+        ("none", {"largest_difference": 0.0, "agreement": 1.0}),
+    ],
+)
+def test_what_is_near_enough_leaves(quantize: str, found: dict[str, float]) -> None:
+    module._refuse_difference(replace(CHECKED, **found), quantize)
+
+
+@pytest.mark.parametrize(
+    ("quantize", "found", "words"),
+    [
+        ("int8", {"agreement": 0.988, "largest_difference": 0.4}, r"98\.80% of labels agree.*99% of labels"),
+        ("int8", {"agreement": 0.98999}, r"99% of labels.*without --quantize"),
+        ("int8", {"agreement": float("nan")}, "nan% of labels agree"),
+        ("int8", {"agreement": 1.0, "largest_difference": float("nan")}, "differ by up to nan"),
+        ("none", {"largest_difference": 1.01e-4, "agreement": 1.0}, r"up to 0\.000101, .*a difference of 0\.0001"),
+        ("none", {"largest_difference": float("nan")}, "differ by up to nan"),
+        ("none", {"largest_difference": float("inf")}, "differ by up to inf"),
+    ],
+)
+def test_what_differs_is_refused_with_the_figures(quantize: str, found: dict[str, float], words: str) -> None:
+    with pytest.raises(TenorError, match=f"nothing was written: on 500 reviews .*{words}"):
+        module._refuse_difference(replace(CHECKED, **found), quantize)

@@ -1,4 +1,4 @@
-"""`tenor export RUN --format onnx|safetensors [--quantize int8]`."""
+"""`tenor export RUN --format onnx|safetensors [--quantize int8] [--input FILE]`."""
 
 import argparse
 from pathlib import Path
@@ -15,6 +15,13 @@ def add(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "reference", metavar="RUN", help="a run (folder, id or latest), a model folder or id of the hub"
     )
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="data.key=value",
+        help="for the check: other data, or data.text_column=review",
+    )
+    parser.add_argument("--input", type=Path, metavar="FILE", help="labelled rows of your own for the check")
     parser.add_argument("--format", choices=("onnx", "safetensors"), default="onnx", help="default: onnx")
     parser.add_argument(
         "--quantize", choices=("none", "int8"), default="none", help="int8: weights of 8 bits, for onnx"
@@ -34,7 +41,16 @@ def run(options: argparse.Namespace) -> int:
 
     if options.reviews < 1:
         raise UserError(f"--reviews is {options.reviews}, expected 1 or more")
-    done = export(options.reference, options.output, options.format, options.quantize, options.reviews, options.runs)
+    done = export(
+        options.reference,
+        options.output,
+        options.format,
+        options.quantize,
+        options.reviews,
+        options.runs,
+        file=options.input,
+        overrides=options.overrides,
+    )
     if options.json:
         from tenor.runs.files import read_json
 

@@ -157,8 +157,10 @@ def _failed(failures: dict[EngineName, str]) -> list[str]:
 
 def disagreement(name: EngineName, expected: np.ndarray, found: np.ndarray) -> str | None:
     """Why an engine's probabilities (n, K) are not near enough to PyTorch's, or None."""
+    if not np.isfinite(found).all():
+        return "not every probability is a number"
     if name == "onnx-int8":
         share = float((expected.argmax(axis=1) == found.argmax(axis=1)).mean())
         return None if share >= INT8_AGREEMENT else f"only {share:.1%} of labels agree"
     difference = float(np.abs(expected - found).max())
-    return None if difference <= FLOAT_TOLERANCE else f"probabilities differ by {difference:.1g}"
+    return None if difference <= FLOAT_TOLERANCE else f"probabilities differ by {difference:.3g}"

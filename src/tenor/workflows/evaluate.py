@@ -76,18 +76,14 @@ def evaluate(
         raise UserError(
             f"{run.reference} has no saved model; a run saves one when it completes, and a sweep keeps its best"
         )
-    for override in overrides:
-        if not override.startswith("data."):
-            raise UserError(
-                f"tenor evaluate takes data.… overrides only, found {override!r}; the model is as it was saved"
-            )
+    require_data_overrides("evaluate", overrides)
     notes = read_model_notes(run.model)
     model, tokenizer = load_saved_classifier(run.model)
     model_names = class_names(model.config, str(run.model))
     if file is not None:
         if split != "test":
             raise UserError(f"a file is measured whole: it has no {split} split")
-        overrides = [*_rows_of_file(file, model_names), *overrides]
+        overrides = [*rows_of_file(file, model_names), *overrides]
     config = load_config(run.config, overrides)
     plan = device_plan(config)
     rows = split_rows_of(config, split)
@@ -119,7 +115,16 @@ def evaluate(
     )
 
 
-def _rows_of_file(file: Path, class_names: Sequence[str]) -> list[str]:
+def require_data_overrides(command: str, overrides: Sequence[str]) -> None:
+    """Raises UserError for an override that is not one of the data."""
+    for override in overrides:
+        if not override.startswith("data."):
+            raise UserError(
+                f"tenor {command} takes data.… overrides only, found {override!r}; the model is as it was saved"
+            )
+
+
+def rows_of_file(file: Path, class_names: Sequence[str]) -> list[str]:
     """A file's rows as a test split, whatever the run's own data were; labels are names or numbers of the classes."""
     name = json.dumps(str(file))
     names = json.dumps(list(class_names))

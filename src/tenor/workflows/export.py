@@ -1,6 +1,8 @@
 """`tenor export`: a model for elsewhere, proven on the same reviews before anyone gets it."""
 
+import math
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -11,7 +13,6 @@ import torch
 from rich.console import Console
 
 from tenor.config.loading import load_config
-from tenor.config.schema import Config, Data
 from tenor.data.dataset import Absent, LabelledText
 from tenor.data.sources import read_source
 from tenor.data.splits import make_splits, stratified_rows
@@ -29,8 +30,11 @@ from tenor.runs.directory import DEFAULT_ROOT, RunDirectory, find_run
 from tenor.runs.environment import absent, package_versions
 from tenor.runs.files import atomic_path, sha256_file
 from tenor.training.progress import progress_line
+from tenor.workflows.evaluate import require_data_overrides, rows_of_file
 
 CHECK_REVIEWS = 500
+EMBEDDED = "demo"
+"""A built-in configuration of the embedded reviews."""
 MATRIX_INSTRUCTIONS = ("sse", "avx", "fma", "f16c", "amx", "neon", "asimd", "sve", "sme", "i8mm", "bf16", "dot")
 EXPORT_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
@@ -72,24 +76,29 @@ def export(
     reviews: int = CHECK_REVIEWS,
     root: Path = DEFAULT_ROOT,
     console: Console | None = None,
+    file: Path | None = None,
+    overrides: Sequence[str] = (),
 ) -> Exported:
     """Write a model to the folder `output` with tokenizer, labels, length and digest, and compare it with its source.
 
     Without an `output` the folder lies below `exports/`.
 
     The same held-out reviews go through both: those of the run's own test split (its validation split where it has
-    none), or of the embedded reviews for a model that is no run. The folder appears only where probabilities differ by
-    at most 1e-4 in float32, or 99% of labels agree in int8.
+    none), or of the embedded reviews for a model that is no run; or the labelled rows of a `file`; or those of the data
+    that `overrides` (`data.…=…`) name. The folder appears only where probabilities differ by at most 1e-4 in float32,
+    or 99% of labels agree in int8.
 
     Raises:
-        UserError: nothing to export, a form that makes no sense, or an output that exists.
+        UserError: nothing to export, a form that makes no sense, no rows for the check, or an output that exists.
         TenorError: a kind of model that PyTorch's exporter can't follow, or an export that differs, with the figures.
     """
     console = console or Console(stderr=True, markup=False)
     output = output or _default_output(reference, root, f"{form}-int8" if quantize == "int8" else form)
     _refuse(output, form, quantize)
+    require_data_overrides("export", overrides)
     before = Predictor.load(reference, engine="torch", device="cpu", root=root)
-    rows = _held_out(reference, root, reviews)
+    own_rows = [] if file is None else rows_of_file(file, before.labels)
+    rows = _held_out(reference, root, reviews, [*own_rows, *overrides])
     with atomic_path(output) as temporary:
         temporary.mkdir()
         artefact = _write_onnx(before, temporary, quantize) if form == "onnx" else _copy(reference, root, temporary)
@@ -114,15 +123,20 @@ def _refuse(output: Path, form: str, quantize: str) -> None:
         raise UserError(f"{output} exists; name another folder, or remove it")
 
 
-def _held_out(reference: str, root: Path, count: int) -> LabelledText:
-    """Reviews that the model did not learn from."""
+def _held_out(reference: str, root: Path, count: int, overrides: Sequence[str]) -> LabelledText:
+    """Reviews that the model did not learn from, or those that the overrides name."""
     run = _run_of(reference, root)
-    source = read_source(load_config(run.config, ()).data if run else Data())
-    rows = source.test
-    if isinstance(rows, Absent):
-        config = load_config(run.config, ()) if run else Config()
-        rows = make_splits(source, config.data, config.seed).validation
+    config = load_config(run.config if run else EMBEDDED, overrides)
+    if config.data.source == "given":
+        raise UserError(
+            f"{reference}: its rows were handed over in Python, so there are none to check the export on; "
+            f"give labelled ones: tenor export {reference} --input FILE"
+        )
+    source = read_source(config.data)
+    rows = make_splits(source, config.data, config.seed).validation if isinstance(source.test, Absent) else source.test
     sound = rows.select([row for row, text in enumerate(rows.texts) if text_fault(text) is None])
+    if not len(sound):
+        raise UserError(f"{rows.origin}: no row has a text, so there is nothing to check the export on")
     return sound.select(stratified_rows(sound.labels, count, seed=0)) if len(sound) > count else sound
 
 
@@ -211,12 +225,12 @@ def instruction_sets() -> tuple[str, ...]:
 
 
 def _refuse_difference(checked: Checked, quantize: str) -> None:
-    fine = checked.agreement >= INT8_AGREEMENT if quantize == "int8" else checked.largest_difference <= FLOAT_TOLERANCE
-    if not fine:
+    agrees = checked.agreement >= INT8_AGREEMENT and math.isfinite(checked.largest_difference)
+    if not (agrees if quantize == "int8" else checked.largest_difference <= FLOAT_TOLERANCE):
         wanted = f"{INT8_AGREEMENT:.0%} of labels" if quantize == "int8" else f"a difference of {FLOAT_TOLERANCE:g}"
         raise TenorError(
             f"the export is not the same model, and nothing was written: on {checked.reviews:,} reviews of "
-            f"{checked.origin} probabilities differ by up to {checked.largest_difference:.2g}, {checked.agreement:.2%} "
+            f"{checked.origin} probabilities differ by up to {checked.largest_difference:.3g}, {checked.agreement:.2%} "
             f"of labels agree, accuracy {_shown(checked.accuracy_before)} became {_shown(checked.accuracy_after)}. "
             f"Allowed: {wanted}. " + ("Export without --quantize" if quantize == "int8" else "Predict with torch")
         )
