@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import tenor
+from tenor.errors import UserError
 
 SOURCE = Path(tenor.__file__).parent
 HEAVY = ("torch", "transformers", "numpy", "pyarrow", "sklearn", "matplotlib", "accelerate", "pydantic", "rich")
@@ -24,6 +25,11 @@ def test_the_root_imports_nothing_heavy() -> None:
 def test_every_public_name_is_there(name: str) -> None:
     found = getattr(tenor, name)
     assert isinstance(found, str) if name == "__version__" else callable(found)
+
+
+def test_what_a_predictor_gives_and_raises_has_a_public_name() -> None:
+    assert issubclass(tenor.TextError, UserError)
+    assert {"label", "probability", "probabilities"} <= set(tenor.Prediction.__annotations__)
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

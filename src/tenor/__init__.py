@@ -15,6 +15,8 @@ _LAZY = {
     "repeat": "tenor.workflows.repeat",
     "evaluate": "tenor.workflows.evaluate",
     "Predictor": "tenor.inference.predictor",
+    "Prediction": "tenor.inference.predictor",
+    "TextError": "tenor.errors",
 }
 
 __all__ = ["__version__", *_LAZY]

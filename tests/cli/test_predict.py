@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from artefacts import save_artefact
 from commands import Command
 from small_runs import write_csv
+from tenor.inference import processor
 from tenor.runs.directory import RunDirectory
 
 TEXTS = ("film 3 was superb", "film 4 was dull")
@@ -55,14 +57,49 @@ def test_texts_may_follow_an_option(copied: RunDirectory, command: Command) -> N
     expected = json.loads(command("predict", "latest", *TEXTS, "--json")[1])
     status, out, _ = command("predict", "latest", "--json", *TEXTS)
     assert (status, json.loads(out)) == (0, expected)
-    assert [row["text"] for row in expected] == list(TEXTS)
+    assert [row["text"] for row in expected["predictions"]] == list(TEXTS)
+
+
+def test_the_engine_and_its_reason_are_told(
+    small_model: Path, copied: RunDirectory, tmp_path: Path, command: Command
+) -> None:
+    _, out, err = command("predict", "latest", *TEXTS, "--json")
+    told = json.loads(out)
+    assert (told["engine"], told["decided_by"], err) == ("torch", "the most probable class", "")
+    assert told["why"]
+    assert command("predict", "latest", *TEXTS)[2] == "", "what needs no word gets none"
+
+    artefact = save_artefact(small_model, tmp_path / "artefact")
+    status, out, err = command("predict", str(artefact), *TEXTS)
+    assert (status, err) == (0, "engine onnx: the artefact's own\n")
+    told = json.loads(command("predict", str(artefact), *TEXTS, "--json")[1])
+    assert (told["engine"], told["why"]) == ("onnx", "the artefact's own")
+
+
+def test_int8_on_another_kind_of_processor_says_so(
+    small_model: Path, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processor, "instruction_sets", lambda: ("avx", "avx2", "sse4a"))
+    save_artefact(small_model, tmp_path / "a", {"instruction_sets": ["avx", "avx2", "avx512_vnni"]}, quantize="int8")
+    write_csv(tmp_path / "reviews.csv", 6)
+    status, _, err = command("predict", "a", *TEXTS)
+    assert (status, err.count("\n")) == (0, 1)
+    assert "one without avx512_vnni" in err
+    job = ("predict", "a", "--input", "reviews.csv", "--text-column", "review", "--output", "b.csv")
+    assert "one without avx512_vnni" in command(*job)[2]
+    save_artefact(small_model, tmp_path / "b", {"instruction_sets": ["avx2", "sse"]}, quantize="int8")
+    assert "processor" not in command("predict", "b", *TEXTS)[2], "nothing that int8 uses differs"
+    save_artefact(small_model, tmp_path / "c", {"instruction_sets": ["avx2", "avx512_vnni"]})
+    assert "processor" not in command("predict", "c", *TEXTS)[2], "float is the same everywhere"
+    save_artefact(small_model, tmp_path / "d", {"instruction_sets": ["neon", "dot"]}, quantize="int8")
+    assert "one without dot, neon and with avx2" in command("predict", "d", *TEXTS)[2]
 
 
 def test_a_threshold_decides_and_is_told(copied: RunDirectory, tmp_path: Path, command: Command) -> None:
     write_csv(tmp_path / "reviews.csv", 30, start=200)
     with open(tmp_path / "reviews.csv", newline="", encoding="utf-8") as file:
         texts = [row["review"] for row in csv.DictReader(file)]
-    plain = json.loads(command("predict", "latest", *texts, "--json")[1])
+    plain = json.loads(command("predict", "latest", *texts, "--json")[1])["predictions"]
     scores = [row["probabilities"]["good"] for row in plain]
     assert command("calibrate", "latest", "--class", "good", "--recall", "1")[0] == 0
     threshold = json.loads((copied.model / "tenor.json").read_text())["threshold"]["threshold"]
@@ -70,8 +107,10 @@ def test_a_threshold_decides_and_is_told(copied: RunDirectory, tmp_path: Path, c
     status, out, err = command("predict", "latest", *texts, "--json")
     assert (status, "threshold: good from probability" in err) == (0, True)
     expected = ["good" if score >= threshold else "bad" for score in scores]
-    assert [row["label"] for row in json.loads(out)] == expected
-    assert [row["probability"] for row in json.loads(out)] == pytest.approx(
+    assert json.loads(out)["decided_by"]["class"] == "good"
+    rows = json.loads(out)["predictions"]
+    assert [row["label"] for row in rows] == expected
+    assert [row["probability"] for row in rows] == pytest.approx(
         [score if label == "good" else 1 - score for label, score in zip(expected, scores, strict=True)]
     )
 
@@ -91,7 +130,10 @@ def test_a_threshold_decides_and_is_told(copied: RunDirectory, tmp_path: Path, c
 
     assert command("calibrate", "latest", "--no-threshold")[0] == 0
     _, out, err = command("predict", "latest", *texts, "--json")
-    assert ([row["label"] for row in json.loads(out)], "threshold:" in err) == ([r["label"] for r in plain], False)
+    assert ([row["label"] for row in json.loads(out)["predictions"]], "threshold:" in err) == (
+        [r["label"] for r in plain],
+        False,
+    )
 
 
 def test_a_job_that_was_begun_with_another_threshold_is_another(

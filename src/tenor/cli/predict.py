@@ -3,13 +3,14 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tenor.cli.options import add_json, add_root, print_json
 from tenor.errors import UserError
 
 if TYPE_CHECKING:
     from tenor.inference.predictor import Prediction
+    from tenor.model.notes import Threshold
     from tenor.workflows.predict import FilePrediction
 
 
@@ -75,11 +76,15 @@ def _texts(options: argparse.Namespace) -> int:
         root=options.runs,
         ignore_threshold=options.ignore_threshold,
     )
-    if (told := threshold_told(predictor)) is not None:
-        print(told, file=sys.stderr)
+    if (decided_by := threshold_told(predictor)) is not None:
+        print(decided_by, file=sys.stderr)
+    if predictor.engine.name != "torch":
+        print(f"engine {predictor.engine.name}: {predictor.why}", file=sys.stderr)
     predictions = predictor.predict(options.texts, options.long_text)
     if options.json:
-        print_json([{"text": text, **vars(one)} for text, one in zip(options.texts, predictions, strict=True)])
+        told = _how(predictor.engine.name, predictor.why, predictor.threshold)
+        rows = [{"text": text, **vars(one)} for text, one in zip(options.texts, predictions, strict=True)]
+        print_json({**told, "predictions": rows})
     else:
         _show(options.texts, predictions)
     return 0
@@ -119,14 +124,18 @@ def _file(options: argparse.Namespace) -> int:
         ignore_threshold=options.ignore_threshold,
     )
     if options.json:
-        from tenor.model.notes import stored_threshold
-
-        by = "the most probable class" if done.threshold is None else stored_threshold(done.threshold)
-        told = {"output": str(done.output), "engine": done.engine, "why": done.why, "decided_by": by}
-        print_json({**told, **vars(done.result)})
+        told = _how(done.engine, done.why, done.threshold)
+        print_json({"output": str(done.output), **told, **vars(done.result)})
     else:
         _tell(done)
     return 0
+
+
+def _how(engine: str, why: str, threshold: "Threshold | None") -> dict[str, Any]:
+    from tenor.model.notes import stored_threshold
+
+    by = "the most probable class" if threshold is None else stored_threshold(threshold)
+    return {"engine": engine, "why": why, "decided_by": by}
 
 
 def _tell(done: "FilePrediction") -> None:

@@ -32,13 +32,15 @@ class Artefact:
     """Of its weights."""
     threshold: Threshold | None = None
     """What `tenor predict` decides by, where the source had one."""
+    checked_on: tuple[str, ...] = ()
+    """Instruction sets of the processor on which it was checked; none before the check."""
 
 
 def write_artefact(folder: Path, artefact: Artefact, checked: dict[str, Any]) -> None:
     """Write `export.json` with what the check after the export found."""
     threshold = artefact.threshold
     kept = {} if threshold is None else {"threshold": stored_threshold(threshold)}
-    fields = {name: value for name, value in asdict(artefact).items() if name != "threshold"}
+    fields = {name: value for name, value in asdict(artefact).items() if name not in ("threshold", "checked_on")}
     write_json(folder / EXPORT_NOTES, {"version": VERSION, **fields, **kept, "checked": checked})
 
 
@@ -62,6 +64,7 @@ def read_artefact(folder: Path) -> Artefact:
             "truncation": parse_truncation(**stored["truncation"]),
             "temperature": float(stored["temperature"]),
             "threshold": parse_threshold(stored.get("threshold")),
+            "checked_on": tuple(map(str, stored["checked"].get("instruction_sets", []))),
         }
         fields = {name: stored[name] for name in Artefact.__dataclass_fields__ if name not in own}
         artefact = Artefact(**{**fields, **own})
@@ -69,7 +72,7 @@ def read_artefact(folder: Path) -> Artefact:
             raise ValueError(f"temperature {artefact.temperature}")
         if artefact.quantize not in ("none", "int8") or artefact.activation not in ("softmax", "sigmoid"):
             raise ValueError(f"quantize {artefact.quantize!r}, activation {artefact.activation!r}")
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: not as this version of Tenor writes it ({error!r}); export again") from error
     if not (folder / artefact.file).is_file():
         raise UserError(f"{folder / artefact.file} is missing; restore it, or export again")

@@ -64,7 +64,7 @@ class Predictor:
     plan: DevicePlan
     framing: Framing
     why: str
-    """Why this engine."""
+    """Why this engine, and what to know of it on this machine."""
 
     @classmethod
     def load(
@@ -102,7 +102,8 @@ class Predictor:
             built, choice = choose_engine(source, plan, framing, rows)
         else:
             built, choice = build_engine(source, engine, plan, framing), Choice(engine, "as asked for")
-        return cls(source, built, plan, framing, choice.why)
+        why = choice.why if source.caution is None else f"{choice.why}; {source.caution}"
+        return cls(source, built, plan, framing, why)
 
     @property
     def labels(self) -> tuple[str, ...]:

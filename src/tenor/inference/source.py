@@ -8,6 +8,7 @@ from tenor.data.tokenization import Truncation, special_tokens_around
 from tenor.errors import UserError
 from tenor.inference.artefact import EXPORT_NOTES, read_artefact
 from tenor.inference.engines import EngineName
+from tenor.inference.processor import other_processor
 from tenor.model.class_names import class_names
 from tenor.model.classifier import (
     load_configuration,
@@ -46,6 +47,8 @@ class Source:
     """SHA-256 of the weights."""
     threshold: Threshold | None = None
     """What decides instead of the most probable class, where the model has one."""
+    caution: str | None = None
+    """What else a user should know of its numbers on this machine."""
 
 
 def load_source(reference: str | Path, root: Path) -> Source:
@@ -116,6 +119,7 @@ def _artefact(folder: Path) -> Source:
         temperature=notes.temperature,
         activation=notes.activation,
         digest=notes.sha256,
+        caution=other_processor(notes.checked_on) if notes.quantize == "int8" else None,
     )
     return _with_threshold(found, notes.threshold, folder / EXPORT_NOTES)
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from rich.console import Console
 
 from tenor.config.loading import load_config
@@ -22,6 +21,7 @@ from tenor.inference.choice import FLOAT_TOLERANCE, INT8_AGREEMENT
 from tenor.inference.engines import require_onnx
 from tenor.inference.onnx_file import quantize_onnx, write_onnx
 from tenor.inference.predictor import Predictor
+from tenor.inference.processor import instruction_sets
 from tenor.inference.source import saved_model
 from tenor.inference.texts import text_fault
 from tenor.model.classifier import quiet_transformers
@@ -35,7 +35,6 @@ from tenor.workflows.evaluate import require_data_overrides, rows_of_file
 CHECK_REVIEWS = 500
 EMBEDDED = "demo"
 """A built-in configuration of the embedded reviews."""
-MATRIX_INSTRUCTIONS = ("sse", "avx", "fma", "f16c", "amx", "neon", "asimd", "sve", "sme", "i8mm", "bf16", "dot")
 EXPORT_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
@@ -216,12 +215,6 @@ def _accuracy(predictor: Predictor, probabilities: np.ndarray, rows: LabelledTex
         return f"the model knows {', '.join(predictor.labels)}; the reviews have {', '.join(rows.class_names)}"
     predicted = [predictor.labels[index] for index in probabilities.argmax(axis=1)]
     return float(np.mean([rows.class_names[label] == name for label, name in zip(rows.labels, predicted, strict=True)]))
-
-
-def instruction_sets() -> tuple[str, ...]:
-    """What this processor has of the instructions that matrix products use, such as avx2 or avx512_vnni."""
-    there = torch.cpu.get_capabilities()
-    return tuple(sorted(name for name in there if there[name] is True and name.startswith(MATRIX_INSTRUCTIONS)))
 
 
 def _refuse_difference(checked: Checked, quantize: str) -> None:
