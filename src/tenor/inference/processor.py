@@ -28,10 +28,9 @@ def other_processor(checked_on: Sequence[str]) -> str | None:
     then, here = (set(names) & set(INT8_INSTRUCTIONS) for names in (checked_on, instruction_sets()))
     if not then or then == here:
         return None
-    lacking, further = ", ".join(sorted(then - here)), ", ".join(sorted(here - then))
-    told = [f"without {lacking}"] if lacking else []
-    told += [f"with {further}"] if further else []
+    lacking, further = (", ".join(sorted(names)) for names in (then - here, here - then))
+    told = f"no {lacking}, but {further}" if lacking and further else f"no {lacking}" if lacking else f"also {further}"
     return (
-        f"this processor is one {' and '.join(told)} beside that on which the export was checked, so probabilities may "
-        "differ a little more; to see by how much, export again here"
+        f"checked on another kind of processor (this one has {told}), so probabilities may differ a little more; "
+        "to see by how much, export again here"
     )
