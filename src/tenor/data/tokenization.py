@@ -131,7 +131,7 @@ def cut(ids: np.ndarray, truncation: Truncation, around: tuple[int, int]) -> np.
 
 def special_tokens_around(tokenizer: Any) -> tuple[int, int]:
     """How many special tokens stand before and after a text."""
-    mask = tokenizer("a", truncation=False, return_special_tokens_mask=True)["special_tokens_mask"]
+    mask = tokenizer("a", truncation=False, return_special_tokens_mask=True, verbose=False)["special_tokens_mask"]
     content = [position for position, special in enumerate(mask) if not special]
     return content[0], len(mask) - 1 - content[-1]
 
