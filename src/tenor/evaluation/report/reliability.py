@@ -43,10 +43,14 @@ def calibration_section(predictions: Predictions, confidence: float) -> Calibrat
     facts = (
         ("mean confidence", percent(mean), f"the accuracy is {percent(right)}"),
         ("expected calibration error", percent(error), "mean distance of confidence from accuracy over 15 bins"),
-        ("Brier score", f"{brier_score(probabilities, labels):.4f}", "mean squared distance from the truth, 0 to 2"),
+        ("Brier score", f"{brier_score(probabilities, labels):.4f}", _brier_scale(probabilities.shape[1])),
         ("negative log-likelihood", f"{negative_log_likelihood(probabilities, labels):.4f}", "nats"),
     )
     return Calibration(chart, facts)
+
+
+def _brier_scale(n_classes: int) -> str:
+    return f"mean squared distance from the truth, 0 (best) to {1 if n_classes == 2 else 2}"
 
 
 def slices_section(predictions: Predictions, confidence: float) -> tuple[Chart, ...] | Absent:
