@@ -140,6 +140,18 @@ def test_its_numbers_are_those_of_the_evaluation(whole: tuple[RunDirectory, str]
     assert [int(str(cell["aria-label"]).split()[0]) for cell in cells] == counts
 
 
+def test_the_run_is_repeated_by_the_command_that_verifies_what_it_rests_on(
+    whole: tuple[RunDirectory, str], copied: RunDirectory
+) -> None:
+    def commands(html: str) -> list[str]:
+        return html.partition("To repeat it</h3>\n<pre>")[2].partition("</pre>")[0].splitlines()
+
+    expected = (f"tenor train --repeat {whole[0].reference}", "tenor train config.yaml")
+    assert [line.partition("  #")[0] for line in commands(whole[1])[:2]] == list(expected)
+    copied.manifest.unlink()
+    assert not any("--repeat" in line for line in commands(written(copied))), "nothing says what it rested on"
+
+
 def test_cells_open_their_own_rows(whole: tuple[RunDirectory, str]) -> None:
     run, html = whole
     predictions = read_predictions(run.predictions / "test.parquet")
