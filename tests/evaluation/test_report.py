@@ -331,6 +331,20 @@ def test_the_index_lists_every_run_newest_first(tmp_path: Path) -> None:
     assert keys
 
 
+def test_a_run_that_the_summary_does_not_hold_says_so(tmp_path: Path) -> None:
+    ours, copied = finished_run(tmp_path), finished_run(tmp_path / "other", seed=9)
+    shutil.copytree(copied.path, tmp_path / "runs" / copied.reference)
+    html = index_page(tmp_path / "runs")
+    rows = {
+        run.run_id: Page(next(r for r in re.findall("<tr>.*?</tr>", html, re.DOTALL) if run.run_id in r)).text
+        for run in (ours, copied)
+    }
+    assert "not in this folder's summary" in rows[copied.run_id]
+    assert "not in this folder's summary" not in rows[ours.run_id]
+    update_manifest(RunDirectory(tmp_path / "runs" / copied.reference), status="running")
+    assert "not in this folder's summary" not in index_page(tmp_path / "runs"), "its end will write it there"
+
+
 # Charts.
 
 
