@@ -26,6 +26,7 @@ def on_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
         (("predict", "latest", "--input", "a.csv"), "belong together"),
         (("predict", "latest", "--output", "a.csv", "good"), "belong together"),
         (("predict", "latest", "good", "--threads", "0"), "expected 1 or more"),
+        (("predict", "latest", "good", "--abstain-below", "90"), "expected a probability from 0 to 1"),
         (("predict", "latest", "good", "  "), "texts[1] holds nothing but white space"),
         (("predict", "latest", ""), "texts[0] is empty"),
         (("predict", "nowhere", "good"), "No run 'nowhere'"),
@@ -56,6 +57,16 @@ def test_texts_may_follow_an_option(copied: RunDirectory, command: Command) -> N
     status, out, _ = command("predict", "latest", "--json", *TEXTS)
     assert (status, json.loads(out)) == (0, expected)
     assert [row["text"] for row in expected] == list(TEXTS)
+
+
+def test_the_unsure_are_shown_and_counted(copied: RunDirectory, tmp_path: Path, command: Command) -> None:
+    status, out, _ = command("predict", "latest", *TEXTS, "--abstain-below", "1")
+    assert (status, out.count("(unsure)")) == (0, 2)
+    assert "unsure, below 1: 2 of 2" in out
+    write_csv(tmp_path / "reviews.csv", 6)
+    job = ("predict", "latest", "--input", "reviews.csv", "--text-column", "review", "--output", "out.csv")
+    status, out, _ = command(*job, "--abstain-below", "1")
+    assert (status, "unsure, below 1: 6 without a label" in out) == (0, True)
 
 
 def test_a_threshold_decides_and_is_told(copied: RunDirectory, tmp_path: Path, command: Command) -> None:
