@@ -28,6 +28,7 @@ def on_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
         (("predict", "latest", "--input", "a.csv"), "belong together"),
         (("predict", "latest", "--output", "a.csv", "good"), "belong together"),
         (("predict", "latest", "good", "--threads", "0"), "expected 1 or more"),
+        (("predict", "latest", "good", "--abstain-below", "90"), "expected a probability from 0 to 1"),
         (("predict", "latest", "good", "  "), "texts[1] holds nothing but white space"),
         (("predict", "latest", ""), "texts[0] is empty"),
         (("predict", "nowhere", "good"), "No run 'nowhere'"),
@@ -93,6 +94,16 @@ def test_int8_on_another_kind_of_processor_says_so(
     assert "processor" not in command("predict", "c", *TEXTS)[2], "float is the same everywhere"
     save_artefact(small_model, tmp_path / "d", {"instruction_sets": ["neon", "dot"]}, quantize="int8")
     assert "(this one has no dot, neon, but avx2)" in command("predict", "d", *TEXTS)[2]
+
+
+def test_the_unsure_are_shown_and_counted(copied: RunDirectory, tmp_path: Path, command: Command) -> None:
+    status, out, _ = command("predict", "latest", *TEXTS, "--abstain-below", "1")
+    assert (status, out.count("(unsure)")) == (0, 2)
+    assert "unsure, below 1: 2 of 2" in out
+    write_csv(tmp_path / "reviews.csv", 6)
+    job = ("predict", "latest", "--input", "reviews.csv", "--text-column", "review", "--output", "out.csv")
+    status, out, _ = command(*job, "--abstain-below", "1")
+    assert (status, "unsure, below 1: 6 without a label" in out) == (0, True)
 
 
 def test_a_threshold_decides_and_is_told(copied: RunDirectory, tmp_path: Path, command: Command) -> None:

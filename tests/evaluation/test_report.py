@@ -140,6 +140,18 @@ def test_its_numbers_are_those_of_the_evaluation(whole: tuple[RunDirectory, str]
     assert [int(str(cell["aria-label"]).split()[0]) for cell in cells] == counts
 
 
+def test_the_run_is_repeated_by_the_command_that_verifies_what_it_rests_on(
+    whole: tuple[RunDirectory, str], copied: RunDirectory
+) -> None:
+    def commands(html: str) -> list[str]:
+        return html.partition("To repeat it</h3>\n<pre>")[2].partition("</pre>")[0].splitlines()
+
+    expected = (f"tenor train --repeat {whole[0].reference}", "tenor train config.yaml")
+    assert [line.partition("  #")[0] for line in commands(whole[1])[:2]] == list(expected)
+    copied.manifest.unlink()
+    assert not any("--repeat" in line for line in commands(written(copied))), "nothing says what it rested on"
+
+
 def test_cells_open_their_own_rows(whole: tuple[RunDirectory, str]) -> None:
     run, html = whole
     predictions = read_predictions(run.predictions / "test.parquet")
@@ -317,6 +329,20 @@ def test_the_index_lists_every_run_newest_first(tmp_path: Path) -> None:
     keys = [str(cell["data-sort"]) for cell in page.all("td") if cell.get("data-sort", "").startswith("0.")]
     assert all(np.isfinite(float(key)) for key in keys)
     assert keys
+
+
+def test_a_run_that_the_summary_does_not_hold_says_so(tmp_path: Path) -> None:
+    ours, copied = finished_run(tmp_path), finished_run(tmp_path / "other", seed=9)
+    shutil.copytree(copied.path, tmp_path / "runs" / copied.reference)
+    html = index_page(tmp_path / "runs")
+    rows = {
+        run.run_id: Page(next(r for r in re.findall("<tr>.*?</tr>", html, re.DOTALL) if run.run_id in r)).text
+        for run in (ours, copied)
+    }
+    assert "not in this folder's summary" in rows[copied.run_id]
+    assert "not in this folder's summary" not in rows[ours.run_id]
+    update_manifest(RunDirectory(tmp_path / "runs" / copied.reference), status="running")
+    assert "not in this folder's summary" not in index_page(tmp_path / "runs"), "its end will write it there"
 
 
 # Charts.

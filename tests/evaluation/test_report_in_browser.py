@@ -1,25 +1,21 @@
 """The report in a real browser: it renders, its cells open, and a review with markup stays text."""
 
-import base64
-import hashlib
 import re
-import shutil
-import subprocess
-from html import escape
 from pathlib import Path
 
 import pytest
 
+from browser import IN_BROWSER, PHONE, look, seen, too_wide
 from report_runs import HOSTILE, Page, finished_run
-from tenor.runs.files import read_json
+from tenor.config.loading import load_config
+from tenor.runs.files import read_json, write_json
+from tenor.runs.manifest import update_manifest
+from tenor.workflows.audit import Audit
+from tenor.workflows.audit_report import write_audit_report
 from tenor.workflows.report import report, write_run_report
+from tenor.workflows.suspects import Kind, Suspect
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed (Debian: apt-get install chromium)"),
-]
+pytestmark = IN_BROWSER
 
 
 @pytest.fixture(scope="module")
@@ -30,25 +26,45 @@ def hostile_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_run_report(finished_run(folder, texts, ("<i>negative</i>", "positive")))
 
 
-def seen(page: Path, profile: Path, fragment: str = "", then: str = "") -> str:
-    """The document as Chromium holds it after loading, and after the script `then` ran; any complaint fails."""
-    html = page.read_text(encoding="utf-8")
-    if then:
-        # The copy's policy admits this script, and nothing else is loosened.
-        digest = base64.b64encode(hashlib.sha256(then.encode()).digest()).decode()
-        html = html.replace("script-src ", f"script-src 'sha256-{digest}' ", 1)
-        html = html.replace("</body>", f"<script>{then}</script></body>")
-    copy = profile / "page.html"
-    copy.write_text(html, encoding="utf-8")
-    command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-    command += [f"--user-data-dir={profile / 'profile'}", "--enable-logging=stderr", "--virtual-time-budget=3000"]
-    done = subprocess.run(
-        [*command, "--dump-dom", f"{copy.as_uri()}{fragment}"], capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr
-    complaints = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-    assert not complaints, complaints
-    return done.stdout
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The index of runs with all that a row may hold: changed settings, findings of each kind, and an error."""
+    folder = tmp_path_factory.mktemp("index")
+    for seed in (3, 9, 12):
+        run = finished_run(folder, seed=seed)
+    update_manifest(run, status="interrupted", error=f"{HOSTILE} " * 5)
+    summary = folder / "runs" / "experiments_summary.json"
+    rows = read_json(summary)
+    kinds = ["error"] * 2 + ["warning"] * 12 + ["note"] * 10
+    rows[1]["findings"] = [{"severity": kind} for kind in kinds]
+    rows[1]["config"]["training"]["learning_rate"] = 3e-5
+    rows[1]["config"]["data"]["path"] = "/somewhere/" + "a-long-folder-name" * 3
+    write_json(summary, rows)
+    return report(str(folder / "runs"))
+
+
+@pytest.fixture(scope="module")
+def audit_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of an audit whose every word may hold markup, or run on without a space."""
+    folder = tmp_path_factory.mktemp("audit")
+
+    def suspect(rank: int, kind: Kind) -> Suspect:
+        reason = "label has probability 0.0312"
+        return Suspect(rank, "i" * 70, "negative", HOSTILE, 0.97, kind, reason, rank % 2 == 0, HOSTILE + "x" * 900)
+
+    kinds: tuple[Kind, ...] = ("label", "label", "duplicate", "ambiguous")
+    suspects = tuple(suspect(rank, kind) for rank, kind in enumerate(kinds, start=1))
+    bins = tuple(range(20))
+    found = Audit(190, "words", 0.87, suspects, bins, bins)
+    write_audit_report(found, load_config("demo", []), folder / "a.csv", folder / "a.html", ["tenor", "audit", "demo"])
+    return folder / "a.html"
+
+
+@pytest.fixture(params=["run", "index", "audit"])
+def any_page(request: pytest.FixtureRequest) -> Path:
+    """Each page in turn."""
+    names = {"run": "hostile_report", "index": "index", "audit": "audit_page"}
+    return request.getfixturevalue(names[request.param])
 
 
 def test_it_renders_whole_and_markup_stays_text(hostile_report: Path, tmp_path: Path) -> None:
@@ -80,22 +96,21 @@ def test_a_script_that_got_in_would_not_run(hostile_report: Path, tmp_path: Path
         seen(page, tmp_path)
 
 
-@pytest.mark.parametrize("width", [390, 820, 1400])
-def test_nothing_runs_out_of_the_page(width: int, hostile_report: Path, tmp_path: Path) -> None:
-    # In a frame, because a window of Chromium is never narrower than 500 pixels.
-    frame = (
-        f'<iframe width="{width}" height="900" style="border:0" srcdoc="{escape(hostile_report.read_text())}"></iframe>'
-    )
-    measure = """addEventListener("load", () => {
-      const inner = document.querySelector("iframe").contentDocument.documentElement;
-      document.title = inner.scrollWidth + " in " + inner.clientWidth;
-    });"""
-    page = tmp_path / "frame.html"
-    page.write_text(f"<!doctype html><title></title><body>{frame}<script>{measure}</script>", encoding="utf-8")
-    dom = seen(page, tmp_path)
-    content, window = map(int, re.findall(r"<title>(\d+) in (\d+)</title>", dom)[0])
-    assert content == window
-    assert width - 20 <= window <= width  # A scroll bar may stand beside it.
+@pytest.mark.parametrize("width", [PHONE, 820, 1400])
+def test_nothing_runs_out_of_the_page(width: int, any_page: Path, tmp_path: Path) -> None:
+    assert too_wide(any_page, tmp_path, width) == 0
+
+
+@pytest.mark.parametrize("width", [1100, 1400])
+def test_the_index_shows_its_whole_table(width: int, index: Path, tmp_path: Path) -> None:
+    assert too_wide(index, tmp_path, width, part=".scroll") == 0
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_all_words_can_be_read(dark: bool, any_page: Path, tmp_path: Path) -> None:
+    found = look(any_page, tmp_path, dark)
+    assert (max(found.background) < 40) if dark else (min(found.background) > 240)
+    assert found.contrast >= 4.5, found.worst  # WCAG 2.2, level AA
 
 
 def test_the_index_is_sorted_by_a_heading(tmp_path: Path) -> None:

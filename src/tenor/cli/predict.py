@@ -40,6 +40,13 @@ def add(subparsers: argparse._SubParsersAction) -> None:
         action="store_true",
         help="label by the most probable class, whatever threshold tenor calibrate chose",
     )
+    parser.add_argument(
+        "--abstain-below",
+        type=float,
+        default=0.0,
+        metavar="P",
+        help="no label where the most probable class has a probability below P; see tenor evaluate --abstain-below",
+    )
     parser.add_argument("--restart", action="store_true", help="write the output anew, whatever an earlier call left")
     parser.add_argument(
         "--engine",
@@ -61,6 +68,8 @@ def run(options: argparse.Namespace) -> int:
         raise UserError("--input and --output belong together: what to read, and where to write the predictions")
     if options.threads is not None and options.threads < 1:
         raise UserError(f"--threads is {options.threads}, expected 1 or more")
+    if not 0 <= options.abstain_below <= 1:
+        raise UserError(f"--abstain-below {options.abstain_below:g}: expected a probability from 0 to 1, such as 0.9")
     return _file(options) if options.input is not None else _texts(options)
 
 
@@ -80,13 +89,16 @@ def _texts(options: argparse.Namespace) -> int:
         print(decided_by, file=sys.stderr)
     if predictor.engine.name != "torch":
         print(f"engine {predictor.engine.name}: {predictor.why}", file=sys.stderr)
-    predictions = predictor.predict(options.texts, options.long_text)
+    predictions = predictor.predict(options.texts, options.long_text, options.abstain_below)
     if options.json:
         told = _how(predictor.engine.name, predictor.why, predictor.threshold)
         rows = [{"text": text, **vars(one)} for text, one in zip(options.texts, predictions, strict=True)]
         print_json({**told, "predictions": rows})
     else:
         _show(options.texts, predictions)
+        if options.abstain_below:
+            unsure = sum(not one.label for one in predictions)
+            print(f"unsure, below {options.abstain_below:g}: {unsure:,} of {len(predictions):,}")
     return 0
 
 
@@ -103,7 +115,7 @@ def _show(texts: list[str], predictions: "list[Prediction]") -> None:
     table.add_column("text", no_wrap=True, overflow="ellipsis", ratio=1)
     for text, one in zip(texts, predictions, strict=True):
         read = "in part" if one.truncated else "whole" if one.windows == 1 else f"in {one.windows} windows"
-        table.add_row(Text(one.label), f"{one.probability:.4f}", read, Text(" ".join(text.split())[:200]))
+        table.add_row(Text(one.label or "(unsure)"), f"{one.probability:.4f}", read, Text(" ".join(text.split())[:200]))
     Console(markup=False).print(table)
 
 
@@ -112,7 +124,13 @@ def _file(options: argparse.Namespace) -> int:
     from tenor.workflows.predict import predict_to_file
 
     job = FileJob(
-        options.input, options.output, options.text_column, options.long_text, options.on_error, options.restart
+        options.input,
+        options.output,
+        options.text_column,
+        options.long_text,
+        options.on_error,
+        options.restart,
+        options.abstain_below,
     )
     done = predict_to_file(
         options.reference,
@@ -127,7 +145,7 @@ def _file(options: argparse.Namespace) -> int:
         told = _how(done.engine, done.why, done.threshold)
         print_json({"output": str(done.output), **told, **vars(done.result)})
     else:
-        _tell(done)
+        _tell(done, options.abstain_below)
     return 0
 
 
@@ -138,7 +156,7 @@ def _how(engine: str, why: str, threshold: "Threshold | None") -> dict[str, Any]
     return {"engine": engine, "why": why, "decided_by": by}
 
 
-def _tell(done: "FilePrediction") -> None:
+def _tell(done: "FilePrediction", abstain_below: float) -> None:
     result = done.result
     fresh = result.rows - result.resumed
     before = f", {result.resumed:,} by an earlier call" if result.resumed else ""
@@ -146,6 +164,8 @@ def _tell(done: "FilePrediction") -> None:
     print(f"{done.output}: {result.rows:,} rows{before}{speed}")
     if result.predicted:
         print("  " + ", ".join(f"{name} {count:,}" for name, count in result.predicted.items()))
+    if abstain_below:
+        print(f"  unsure, below {abstain_below:g}: {result.unsure:,} without a label, with their probabilities")
     if result.failed:
         print(f"  {result.failed:,} without a prediction: " + "; ".join(result.first_failures), end="")
         print("; …" if result.failed > len(result.first_failures) else "")

@@ -43,6 +43,8 @@ class FileJob:
     on_error: Literal["fail", "null"] = "fail"
     restart: bool = False
     """Throw away the output and what an interrupted job left."""
+    abstain_below: float = 0.0
+    """Probability of the most probable class below which a row gets no prediction; it keeps its probabilities."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,8 @@ class FileResult:
     first_failures: tuple[str, ...]
     predicted: dict[str, int]
     """Rows per label."""
+    unsure: int = 0
+    """Rows without a label because the model was less sure than asked for."""
 
 
 def predict_file(
@@ -70,6 +74,7 @@ def predict_file(
         UserError: an output that exists, columns that collide, or a job with other input or model that was cut.
         TextError: with `on_error="fail"`, a row that can't be predicted.
     """
+    predictor.require_abstention(job.abstain_below)
     added = _added_columns(predictor, job)
     columns = list(found.columns)
     if collisions := [name for name in added if name in columns]:
@@ -131,6 +136,7 @@ def _identity(predictor: Predictor, job: FileJob, found: Survey) -> dict[str, An
         "threshold": None if threshold is None else f"{threshold.class_name} from {threshold.probability!r}",
         "engine": predictor.engine.name,
         "long_text": job.long_text,
+        "abstain_below": job.abstain_below,
     }
 
 
@@ -155,9 +161,11 @@ def _result(chunk: Chunk, scores: Scores, predictor: Predictor, job: FileJob) ->
 def _columns(scores: Scores, predictor: Predictor, right: np.ndarray, job: FileJob) -> dict[str, pa.Array]:
     wrong, probabilities = ~right, np.nan_to_num(scores.probabilities)
     labels, best = predictor.labels, predictor.decide(probabilities)
+    of_best = probabilities[np.arange(len(best)), best]
+    silent = wrong | (of_best < job.abstain_below)
     columns = {
-        "prediction": pa.array(np.array(labels, dtype=object)[best], pa.string(), mask=wrong),
-        "probability": pa.array(probabilities[np.arange(len(best)), best], pa.float64(), mask=wrong),
+        "prediction": pa.array(np.array(labels, dtype=object)[best], pa.string(), mask=silent),
+        "probability": pa.array(of_best, pa.float64(), mask=wrong),
     }
     for index, name in enumerate(labels):
         columns[f"probability_{name}"] = pa.array(probabilities[:, index], pa.float64(), mask=wrong)
@@ -171,10 +179,11 @@ def _columns(scores: Scores, predictor: Predictor, right: np.ndarray, job: FileJ
 def _summary(tables: Iterator[pa.Table], rows: int, resumed: int) -> FileResult:
     predicted: Counter[str] = Counter()
     failures: list[str] = []
-    failed = 0
+    failed = unlabelled = 0
     for table in tables:
+        unlabelled += table["prediction"].null_count
         predicted.update(name for name in table["prediction"].to_pylist() if name is not None)
         errors = table[ERROR].drop_null().to_pylist()
         failed += len(errors)
         failures += errors[: 3 - len(failures)]
-    return FileResult(rows, resumed, failed, tuple(failures), dict(sorted(predicted.items())))
+    return FileResult(rows, resumed, failed, tuple(failures), dict(sorted(predicted.items())), unlabelled - failed)

@@ -30,9 +30,9 @@ class Prediction:
     """What the model says about one text."""
 
     label: str
-    """The most probable class, unless the predictor has a threshold."""
+    """The most probable class, unless the predictor has a threshold; empty where it is less probable than asked for."""
     probability: float
-    """Of `label`, in 0 … 1."""
+    """Of `label`, or of the most probable class where there is none, in 0 … 1."""
     probabilities: dict[str, float]
     """Of every class, in the model's order."""
     truncated: bool
@@ -121,22 +121,36 @@ class Predictor:
             return decided(probabilities)
         return decided(probabilities, self.labels.index(self.threshold.class_name), self.threshold.probability)
 
-    def predict(self, texts: Sequence[str], long_text: LongText = "truncate") -> list[Prediction]:
+    def require_abstention(self, below: float) -> None:
+        """Raises UserError for what is no probability, and for a predictor with a threshold, another way to decide."""
+        if not 0 <= below <= 1:
+            raise UserError(f"abstain below {below:g}: expected a probability from 0 to 1, such as 0.9")
+        if below and self.threshold is not None:
+            raise UserError(
+                f"abstain below {below:g}: the model has a threshold ({self.threshold}), so its labels aren't the most "
+                "probable classes; leave it out: --ignore-threshold (ignore_threshold=True)"
+            )
+
+    def predict(
+        self, texts: Sequence[str], long_text: LongText = "truncate", abstain_below: float = 0.0
+    ) -> list[Prediction]:
         """One prediction per text, in their order.
 
         A text longer than the model's length is cut as in training and flagged; with `long_text="windows"` all of it
-        is read in overlapping windows, whose probabilities are averaged.
+        is read in overlapping windows, whose probabilities are averaged. Where the most probable class has a
+        probability below `abstain_below`, the label is empty.
 
         Raises:
             TextError: a text that is empty or no string; `position` says which, counted from 0.
-            UserError: a single string instead of a list of them.
+            UserError: a single string instead of a list of them; `abstain_below` outside 0 … 1, or beside a threshold.
         """
+        self.require_abstention(abstain_below)
         if isinstance(texts, str):
             raise UserError('texts is one string, expected a list of them: predict(["…"])')
         predictions: list[Prediction] = []
         for _, scores in self.stream(_chunks(texts), long_text, refuse_faults=True):
             predictions += _predictions(scores, self.decide(scores.probabilities), self.labels)
-        return predictions
+        return [replace(one, label="") if one.probability < abstain_below else one for one in predictions]
 
     def probabilities(self, texts: Sequence[str], long_text: LongText = "truncate") -> np.ndarray:
         """The same as an array, float64, shape (texts, K)."""

@@ -2,16 +2,13 @@
 
 import csv
 import io
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from rich.console import Console
 
-from tenor.checks.rules.dat_splits import SAME_WORDS
-from tenor.checks.rules.near_duplicates import pairs_within
 from tenor.config.schema import Config
 from tenor.data.batching import TokenExamples
 from tenor.data.dataset import LabelledText, excerpt
@@ -27,37 +24,11 @@ from tenor.model.features import cached_features, mean_state
 from tenor.runs.files import write_text
 from tenor.training.progress import progress_line
 from tenor.workflows.prepare import check_length, device_plan
+from tenor.workflows.suspects import Kind, Suspect, suspects
 
 Features = Literal["both", "encoder", "words"]
-Kind = Literal["label", "duplicate", "ambiguous"]
-
-AMBIGUOUS = 0.1
-"""Distance of the two most probable classes below which a text is hard to tell: 0.45 to 0.55 for two classes."""
 
 PROBABILITY_BINS = 20
-
-EXCLUDE_BELOW = 0.05
-"""Probability of a label below which its row is left out unless a person says otherwise: of injected errors four in
-five such rows were wrong, and of all suspects two in five (`make bench-audit`)."""
-
-
-@dataclass(frozen=True)
-class Suspect:
-    """One training row worth a look."""
-
-    rank: int
-    """From 1: label errors by how improbable the label is, then duplicates, then ambiguous rows."""
-    id: str
-    given: str
-    suggested: str
-    """The most probable class."""
-    probability: float
-    """Of the suggested class, from a classifier that did not see the row."""
-    kind: Kind
-    reason: str
-    exclude: bool
-    """Whether training is probably better without it; a person should decide."""
-    text: str
 
 
 @dataclass(frozen=True)
@@ -99,17 +70,8 @@ def audit(config: Config, features: Features = "both", console: Console | None =
     probabilities = with_temperature(raw, 1.0, temperature)
     accuracy = float((probabilities.argmax(axis=1) == rows.labels).mean())
     errors = suspected_errors(rows.labels, raw)
-    found = (
-        *_label_errors(rows, probabilities, errors),
-        *_duplicates(rows, probabilities),
-        *_ambiguous(rows, probabilities),
-    )
-    seen: dict[str, Suspect] = {}
-    for one in found:
-        before = seen.get(one.id)
-        seen[one.id] = one if before is None else _merged(before, one)
-    ranked = tuple(replace(one, rank=rank) for rank, one in enumerate(seen.values(), start=1))
     of_label = probabilities[np.arange(len(rows)), rows.labels]
+    ranked = suspects(rows, probabilities, errors)
     return Audit(len(rows), features, accuracy, ranked, _binned(of_label), _binned(of_label[errors]))
 
 
@@ -170,55 +132,3 @@ def _out_of_sample(rows: LabelledText, config: Config, features: Features, conso
     if features != "encoder":
         found.append(words_probabilities(rows.texts, labels, n_classes, config.seed))
     return found[0] if len(found) == 1 else combined(*found)
-
-
-def _label_errors(rows: LabelledText, probabilities: np.ndarray, errors: np.ndarray) -> Iterator[Suspect]:
-    for row in errors.tolist():
-        given = probabilities[row, rows.labels[row]]
-        reason = f"label has probability {given:.4f}"
-        yield _suspect(rows, probabilities, row, "label", reason, exclude=bool(given < EXCLUDE_BELOW))
-
-
-def _duplicates(rows: LabelledText, probabilities: np.ndarray) -> Iterator[Suspect]:
-    """Of each pair the row with the less probable label, those with two labels first."""
-    labels, ids, texts = rows.labels, rows.ids, rows.texts
-    of_label = probabilities[np.arange(len(labels)), labels]
-    pairs = sorted(pairs_within(texts), key=lambda pair: labels[pair[0]] == labels[pair[1]])
-    for first, second in pairs:
-        same = labels[first] == labels[second]
-        out, kept = (first, second) if not same and of_label[first] < of_label[second] else (second, first)
-        what = "same text as" if texts[out].strip() == texts[kept].strip() else "nearly the text of"
-        label = "" if same else f", which has label {rows.class_names[labels[kept]]}"
-        # Different people write "great film".
-        long = len(texts[out].split()) >= SAME_WORDS
-        yield _suspect(rows, probabilities, out, "duplicate", f"{what} {ids[kept]}{label}", exclude=long)
-
-
-def _ambiguous(rows: LabelledText, probabilities: np.ndarray) -> Iterator[Suspect]:
-    top = np.sort(probabilities, axis=1)[:, -2:]
-    margin = top[:, 1] - top[:, 0]
-    for row in np.argsort(margin, kind="stable")[: np.count_nonzero(margin < AMBIGUOUS)]:
-        yield _suspect(rows, probabilities, int(row), "ambiguous", "two classes are as probable", exclude=False)
-
-
-def _suspect(
-    rows: LabelledText, probabilities: np.ndarray, row: int, kind: Kind, reason: str, exclude: bool
-) -> Suspect:
-    one = rows.table.slice(row, 1)
-    best = int(probabilities[row].argmax())
-    return Suspect(
-        rank=0,
-        id=one["id"][0].as_py(),
-        given=rows.class_names[one["label"][0].as_py()],
-        suggested=rows.class_names[best],
-        probability=float(probabilities[row, best]),
-        kind=kind,
-        reason=reason,
-        exclude=exclude,
-        text=one["text"][0].as_py(),
-    )
-
-
-def _merged(first: Suspect, second: Suspect) -> Suspect:
-    """One row for two reasons."""
-    return replace(first, reason=f"{first.reason}; {second.reason}", exclude=first.exclude or second.exclude)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from tenor.checks.rules.dat_splits import SAME_WORDS
 from tenor.config.describe import to_yaml
 from tenor.config.schema import Config
 from tenor.evaluation.report.charts import Chart, histogram_chart
@@ -17,8 +18,9 @@ from tenor.evaluation.report.provenance import Fact
 from tenor.evaluation.words import interval, moment, percent
 from tenor.runs.environment import package_versions
 from tenor.runs.files import write_text
-from tenor.workflows.audit import EXCLUDE_BELOW, Audit, Suspect
+from tenor.workflows.audit import Audit
 from tenor.workflows.show_audit import BASIS
+from tenor.workflows.suspects import EXCLUDE_BELOW, Suspect
 
 MOST = {"label": 200, "duplicate": 100, "ambiguous": 50}
 """Rows shown of each kind: the file must open from a mail, and the CSV file has all of them."""
@@ -132,7 +134,8 @@ def _part(found: Audit, key: str) -> Part:
     leads = {
         "label": "The least probable label first. Those with a probability below "
         f"{EXCLUDE_BELOW:g} are left out unless you say no.",
-        "duplicate": "Of each pair the row with the less probable label; pairs with two labels come first.",
+        "duplicate": "Of each group of equal or nearly equal texts the row whose label is most probable is kept; those "
+        f"with two labels come first. Texts under {SAME_WORDS} words are kept: different people write them.",
         "ambiguous": "Neither label would surprise. They are kept unless you say otherwise.",
     }
     counts = Counter((one.given, one.suggested) for one in suspects).most_common(MOST_PAIRS) if key == "label" else []

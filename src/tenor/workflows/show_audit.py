@@ -9,7 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from tenor.data.dataset import excerpt
-from tenor.workflows.audit import Audit, Suspect
+from tenor.workflows.audit import Audit
+from tenor.workflows.suspects import Suspect
 
 SHOWN = 10
 """Label errors; all of them are in the file."""

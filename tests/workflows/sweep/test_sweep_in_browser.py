@@ -1,15 +1,14 @@
 """`sweep.html` in a real browser: Optuna's plots are drawn, nothing is loaded, and a reason with markup stays text."""
 
 import re
-import shutil
-import subprocess
 from collections.abc import Callable
-from html import escape, unescape
+from html import unescape
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from browser import IN_BROWSER, PHONE, look, seen, too_wide
 from tenor.config.sweep import SweepPlan
 from tenor.workflows.sweep.attempt import Attempt
 from tenor.workflows.sweep.page import write_page
@@ -17,13 +16,9 @@ from tenor.workflows.sweep.study import open_studies
 from tenor.workflows.sweep.trials import trials_of
 from tenor.workflows.sweep.work import work
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 HOSTILE = "<script>document.title = 'owned'</script><img src=x onerror=alert(1)>"
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed (Debian: apt-get install chromium)"),
-]
+pytestmark = IN_BROWSER
 
 
 @pytest.fixture
@@ -47,34 +42,21 @@ def page(
     return write_page(tmp_path / "sweep.html", plan, studies, trials_of(plan, "a", studies["a"]))
 
 
-def seen(html: Path, profile: Path) -> str:
-    """The document as Chromium holds it after loading; any complaint fails."""
-    command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-    command += [f"--user-data-dir={profile}", "--enable-logging=stderr", "--virtual-time-budget=5000", "--dump-dom"]
-    done = subprocess.run([*command, html.as_uri()], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    complaints = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-    assert not complaints, complaints
-    return done.stdout
-
-
 def test_the_plots_are_drawn_and_markup_stays_text(page: Path, tmp_path: Path) -> None:
-    dom = re.sub(r"<script.*?</script>", "", seen(page, tmp_path / "profile"), flags=re.DOTALL)
+    dom = re.sub(r"<script.*?</script>", "", seen(page, tmp_path), flags=re.DOTALL)
     assert dom.count('class="plot js-plotly-plot"') == 3, "history, importance and parallel coordinates"
     assert HOSTILE in unescape(dom)
     assert "<img" not in dom
     assert "owned" not in re.findall("<title>(.*?)</title>", dom)[0]
 
 
-@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("width", [PHONE, 1280])
 def test_nothing_runs_out_of_the_page(width: int, page: Path, tmp_path: Path) -> None:
-    # In a frame, because a window of Chromium is never narrower than 500 pixels.
-    inner = escape(page.read_text(encoding="utf-8"))
-    measure = 'onload="document.title = this.contentDocument.documentElement.scrollWidth"'
-    frame = tmp_path / "frame.html"
-    frame.write_text(
-        f'<title></title><iframe width="{width}" height="900" style="border:0" {measure} srcdoc="{inner}"></iframe>',
-        encoding="utf-8",
-    )
-    (found,) = re.findall("<title>(.*?)</title>", seen(frame, tmp_path / "profile").split("<iframe")[0])
-    assert int(found) <= width
+    assert too_wide(page, tmp_path, width) == 0
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_all_words_can_be_read(dark: bool, page: Path, tmp_path: Path) -> None:
+    found = look(page, tmp_path, dark)
+    assert (max(found.background) < 40) if dark else (min(found.background) > 240)
+    assert found.contrast >= 4.5, found.worst  # WCAG 2.2, level AA

@@ -54,19 +54,25 @@ def wait_for(path: Path) -> None:
         time.sleep(0.1)
 
 
-def test_two_workers_lose_no_trial_and_run_none_twice(small_model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("other", ["runs", "elsewhere"])
+def test_two_workers_lose_no_trial_and_run_none_twice(other: str, small_model: Path, tmp_path: Path) -> None:
     sweep, asked = str(write_sweep(tmp_path, small_model)), "phases.a.trials=8"
-    first = start(tmp_path, "sweep", sweep, asked)
+    # Of one machine, or of two that share the study alone.
+    study = tmp_path / "runs" / "search" / "study.db"
+    storage = [] if other == "runs" else [f"storage=sqlite:///{study}"]
+    study.parent.mkdir(parents=True)
+    first = start(tmp_path, "sweep", sweep, asked, *storage)
     wait_for(tmp_path / "runs" / "search" / "logs")
-    second = start(tmp_path, "sweep", sweep, asked, "--worker")
+    second = start(tmp_path, "sweep", sweep, asked, *storage, "--worker", "--runs", other)
     assert [process.wait(LONGEST_SECONDS) for process in (first, second)] == [0, 0]
     found = trials(tmp_path, 8)
-    runs = list_runs(tmp_path / "runs")
+    roots = {tmp_path / "runs", tmp_path / other}
+    runs = [run for root in roots for run in list_runs(root)]
     assert [trial.status for trial in found] == ["completed"] * 8, "a trial was lost"
     assert {trial.run for trial in found} == {run.reference for run in runs}
     assert len(runs) == len({str(trial.tried) for trial in found}) == 8, "a trial was run twice"
     assert len({read_manifest(run).pid for run in runs}) == 2, "one worker did it all"
-    assert all(row.status == "completed" for row in read_summary(tmp_path / "runs"))
+    assert all(row.status == "completed" for root in roots for row in read_summary(root))
 
 
 MOMENTS = {

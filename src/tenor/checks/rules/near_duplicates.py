@@ -73,8 +73,26 @@ def near_duplicates(texts: Sequence[str], known: Passages) -> NearDuplicates:
     return NearDuplicates(int(long.sum()), tuple(found.items()))
 
 
-def pairs_within(texts: Sequence[str]) -> tuple[tuple[int, int], ...]:
-    """Pairs of rows of one split, the lower first, that are equal or share `RESEMBLANCE` of their passages.
+def groups_within(texts: Sequence[str]) -> tuple[tuple[int, ...], ...]:
+    """Rows of one split whose texts are equal or share `RESEMBLANCE` of their passages, also by way of a third.
+
+    No row is in two groups; rows rise within a group, and groups with their first row. A row that is like no other is
+    in none.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    pairs = np.array(_pairs_within(texts), dtype=np.int64).reshape(-1, 2)
+    links = coo_array((np.ones(len(pairs), dtype=bool), (pairs[:, 0], pairs[:, 1])), shape=(len(texts), len(texts)))
+    group_of = connected_components(links, directed=False)[1]
+    groups: dict[int, list[int]] = {}
+    for row in np.unique(pairs).tolist():
+        groups.setdefault(int(group_of[row]), []).append(row)
+    return tuple(map(tuple, groups.values()))
+
+
+def _pairs_within(texts: Sequence[str]) -> tuple[tuple[int, int], ...]:
+    """Pairs of rows, the lower first, that are equal or alike.
 
     A text that is written more than `MAX_SHARED` times is boilerplate, and paired with its first row alone.
     """

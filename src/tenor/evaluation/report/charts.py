@@ -10,6 +10,7 @@ from tenor.evaluation.report.svg import WIDTH, Scale, curve, dot, drawing, line,
 from tenor.evaluation.words import interval, percent
 from tenor.measures.calibration import ReliabilityBin
 from tenor.measures.intervals import Interval, wilson_interval
+from tenor.measures.selective import Answered
 
 LEFT, RIGHT, TOP = 48, 12, 44
 MOST_POINTS = 300
@@ -129,6 +130,29 @@ def reliability_chart(bins: Sequence[ReliabilityBin], confidence: float, descrip
         parts.append(line(at, y(max(bounds.low, low)), at, y(bounds.high), "range main"))
         parts.append(dot(at, y(one.accuracy), "mark main", told, 5))
     return drawing(floor_ + 52, description, *parts)
+
+
+def coverage_chart(points: Sequence[Answered], confidence: float, description: str) -> Markup:
+    """Accuracy among the answered rows over their share of all rows, with intervals."""
+    right, top, bottom = WIDTH - RIGHT, 26, 240
+    found = [(one, one.right / one.answered, wilson_interval(one.right, one.answered, confidence)) for one in points]
+    x = scale((), LEFT, right, 6, (0.0, 1.0))
+    y = scale((bound for _, _, bounds in found for bound in (bounds.low, bounds.high)), bottom, top, 5)
+    parts = [text(0, 14, "accuracy among these", "label")]
+    parts.append(text((LEFT + right) / 2, bottom + 42, "share of the rows that are answered", "label", "middle"))
+    for tick in y.ticks:
+        parts.append(line(LEFT, y(tick), right, y(tick), "grid"))
+        parts.append(text(LEFT - 8, y(tick) + 4, f"{100 * tick:.6g}%", anchor="end"))
+    parts += [text(x(tick), bottom + 20, f"{100 * tick:g}%", anchor="middle") for tick in x.ticks]
+    parts.append(curve(((one.coverage, accuracy) for one, accuracy, _ in found), x, y, "curve main"))
+    for one, accuracy, bounds in found:
+        told = (
+            f"silent below {one.threshold:.4f}: {percent(one.coverage, 1)} of the rows answered, "
+            f"{percent(accuracy)} right ({interval(bounds.low, bounds.high)})"
+        )
+        parts.append(line(x(one.coverage), y(bounds.low), x(one.coverage), y(bounds.high), "range main"))
+        parts.append(dot(x(one.coverage), y(accuracy), "mark main", told))
+    return drawing(bottom + 52, description, *parts)
 
 
 def histogram_chart(rows: Sequence[int], marked: Sequence[int], names: tuple[str, str], label: str) -> Markup:

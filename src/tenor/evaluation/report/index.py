@@ -26,6 +26,8 @@ STRIP = (6.0, 144.0)
 MOST_WORDS = 140
 """Characters of changed settings and of errors; the run's own report holds the rest."""
 
+NOT_IN_SUMMARY = "not in this folder's summary"
+
 
 @dataclass(frozen=True)
 class SplitSummary:
@@ -48,6 +50,8 @@ class IndexRow:
     link: str
     status: str
     message: str
+    unknown: str
+    """Why its numbers are not shown; empty where they are, or may still come."""
     seed: str
     changed: str
     """Settings in which it differs from the first run of its configuration."""
@@ -144,6 +148,7 @@ def _row(entry: _Entry, shared: Scale, first: Mapping[str, Any]) -> IndexRow:
         link=f"{run.reference}/{run.report.name}" if run.report.is_file() else "",
         status=status,
         message=_start(message),
+        unknown="" if entry.summary or status in ("running", "killed") else NOT_IN_SUMMARY,
         seed=seed,
         changed=_start(", ".join(changed)),
         started=moment(started).removesuffix(" UTC") if started else "",
@@ -161,9 +166,11 @@ def _row(entry: _Entry, shared: Scale, first: Mapping[str, Any]) -> IndexRow:
         against_key=_key(against),
         loss=f"{shown[1].loss:.4f}" if shown else "",
         loss_key=_key(shown[1].loss if shown else None),
-        findings=", ".join(f"{n} {name}{'s' if n > 1 else ''}" for name, n in counts.items() if n)
-        or ("none" if entry.summary else ""),
-        findings_key=_key(float(counts["error"] * 10**6 + counts["warning"] * 10**3 + counts["note"])),
+        findings=", ".join(f"{n}\N{NO-BREAK SPACE}{name}{'s' if n > 1 else ''}" for name, n in counts.items() if n)
+        or ("none" if entry.summary else "–"),
+        findings_key=_key(float(counts["error"] * 10**6 + counts["warning"] * 10**3 + counts["note"]))
+        if entry.summary
+        else "",
     )
 
 

@@ -117,12 +117,16 @@ def _machine(manifest: Manifest) -> tuple[Fact, ...]:
 
 
 def _commands(content: RunContent) -> tuple[str, ...]:
+    run = content.run.reference
     given = isinstance(content.config, Config) and content.config.data.source == "given"
+    known = isinstance(content.config, Config) and isinstance(content.manifest, Manifest)
     train = "tenor.train(tenor.load_config('config.yaml'), data=…)" if given else "tenor train config.yaml"
-    found = [f"{train}  # the configuration below, saved as config.yaml"]
+    found = [f"{train}  # trains anew with what is here: the configuration below, saved as config.yaml"]
+    if known and not given:
+        found.insert(0, f"tenor train --repeat {run}  # refuses other data, weights or versions; compares the result")
     if not isinstance(content.evaluation, Absent) and not given:
-        found.append(f"tenor evaluate {content.run.reference}  # measures the saved model again")
-    return (*found, f"tenor report {content.run.reference}  # writes this file again")
+        found.append(f"tenor evaluate {run}  # measures the saved model again")
+    return (*found, f"tenor report {run}  # writes this file again")
 
 
 def _digest(name: str, value: Any) -> Fact:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from tenor.data.dataset import Absent
 from tenor.evaluation.predictions import Predictions
-from tenor.evaluation.report.charts import Chart, Estimate, interval_chart, reliability_chart
+from tenor.evaluation.report.charts import Chart, Estimate, coverage_chart, interval_chart, reliability_chart
 from tenor.evaluation.words import interval, percent
 from tenor.measures.calibration import (
     brier_score,
@@ -13,6 +13,8 @@ from tenor.measures.calibration import (
     negative_log_likelihood,
     reliability_bins,
 )
+from tenor.measures.intervals import wilson_interval
+from tenor.measures.selective import coverage_curve
 from tenor.measures.slices import Slice, accuracy_by_cut, accuracy_by_length
 
 
@@ -21,12 +23,15 @@ class Calibration:
     """Whether confidence can be believed."""
 
     chart: Chart
+    """Accuracy over confidence."""
+    coverage: Chart
+    """Accuracy over the share of rows that are answered, the most confident first."""
     facts: tuple[tuple[str, str, str], ...]
     """Name, value and meaning."""
 
 
 def calibration_section(predictions: Predictions, confidence: float) -> Calibration:
-    """The reliability diagram with its numbers."""
+    """The reliability diagram with its numbers, and what is left where the model answers only when it is sure."""
     probabilities, labels = predictions.probabilities, predictions.labels
     bins = reliability_bins(probabilities, labels)
     error = expected_calibration_error(probabilities, labels)
@@ -43,10 +48,35 @@ def calibration_section(predictions: Predictions, confidence: float) -> Calibrat
     facts = (
         ("mean confidence", percent(mean), f"the accuracy is {percent(right)}"),
         ("expected calibration error", percent(error), "mean distance of confidence from accuracy over 15 bins"),
-        ("Brier score", f"{brier_score(probabilities, labels):.4f}", "mean squared distance from the truth, 0 to 2"),
+        ("Brier score", f"{brier_score(probabilities, labels):.4f}", _brier_scale(probabilities.shape[1])),
         ("negative log-likelihood", f"{negative_log_likelihood(probabilities, labels):.4f}", "nats"),
     )
-    return Calibration(chart, facts)
+    return Calibration(chart, _coverage(predictions, confidence), facts)
+
+
+def _coverage(predictions: Predictions, confidence: float) -> Chart:
+    points = coverage_curve(predictions.probabilities, predictions.labels)
+    rows = []
+    for one in points:
+        right = wilson_interval(one.right, one.answered, confidence)
+        found = (percent(one.coverage, 1), percent(one.right / one.answered), interval(right.low, right.high))
+        rows.append((f"{one.threshold:.4f}", f"{one.answered:,}", *found))
+    told = (
+        f"Accuracy over the share of rows that are answered; with all of them {percent(points[0].right / points[0].n)}."
+    )
+    return Chart(
+        "Answering only where it is sure",
+        coverage_chart(points, confidence, told),
+        "At the right the model answers every row; further left it is silent where it is less sure. The steeper "
+        "the line rises to the left, the better its confidence tells right from wrong; a level line would say that "
+        "silence gains nothing. The numbers say from which confidence on it answers.",
+        ("silent below", "answered", "share", "accuracy", f"{100 * confidence:g}% interval"),
+        tuple(rows),
+    )
+
+
+def _brier_scale(n_classes: int) -> str:
+    return f"mean squared distance from the truth, 0 (best) to {1 if n_classes == 2 else 2}"
 
 
 def slices_section(predictions: Predictions, confidence: float) -> tuple[Chart, ...] | Absent:

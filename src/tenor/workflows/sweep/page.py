@@ -15,7 +15,7 @@ from tenor.config.sweep import SweepPlan
 from tenor.evaluation.report.html import render, source
 from tenor.evaluation.words import duration
 from tenor.runs.files import write_text
-from tenor.workflows.sweep.show import figure, setting
+from tenor.workflows.sweep.show import ELSEWHERE, figure, setting
 from tenor.workflows.sweep.trials import SweepTrial, best_of
 
 ENOUGH_FOR_IMPORTANCE = 8
@@ -103,6 +103,7 @@ def _row(
     marks = [mark for mark, holds in (("the winner", trial == winner), ("base values", trial.is_base)) if holds]
     again = [f"attempt {trial.attempts}"] if trial.attempts > 1 else []
     run = (trial.run or "").rpartition("/")[2]
+    elsewhere = [ELSEWHERE] if run and not (folder / run).is_dir() else []
     return {
         "number": trial.number,
         "status": trial.status,
@@ -113,7 +114,7 @@ def _row(
         "took": duration(trial.seconds),
         "run": run,
         "link": f"{run}/report.html" if run and (folder / run / "report.html").is_file() else "",
-        "said": ". ".join([*marks, *again, *([trial.reason] if trial.reason else [])]),
+        "said": ". ".join([*marks, *again, *elsewhere, *([trial.reason] if trial.reason else [])]),
     }
 
 

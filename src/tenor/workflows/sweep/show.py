@@ -17,6 +17,7 @@ from tenor.workflows.sweep.trials import SweepTrial, best_of, trials_of
 
 COLORS = {"running": "cyan", "pruned": "yellow", "refused": "red", "failed": "red", "lost": "red", "waiting": "dim"}
 SHARES = ("accuracy", "macro_f1")
+ELSEWHERE = "its run lies with another worker"
 
 
 class LiveTable:

@@ -15,7 +15,7 @@ from tenor.runs.directory import DEFAULT_ROOT
 from tenor.runs.environment import absent
 from tenor.runs.files import write_text
 from tenor.workflows.sweep.page import write_page
-from tenor.workflows.sweep.show import LiveTable, figure
+from tenor.workflows.sweep.show import ELSEWHERE, LiveTable, figure
 from tenor.workflows.sweep.study import open_studies, reachable, sweep_folder
 from tenor.workflows.sweep.trials import SweepTrial, best_of, trials_of
 from tenor.workflows.sweep.work import work
@@ -41,8 +41,10 @@ class SweepResult:
         """What to read and do next."""
         assert self.winner.value is not None
         value = f"{self.plan.sweep.objective} {figure(self.winner.value, self.plan)}"
+        lies_here = (self.page.parent / str(self.winner.run).rpartition("/")[2]).is_dir()
         return (
-            f"best: {self.winner.name}, validation {value}, run {self.winner.run}\n"
+            f"best: {self.winner.name}, validation {value}, run {self.winner.run}"
+            f"{'' if lies_here else f' ({ELSEWHERE})'}\n"
             f"cost: {self.minutes:.1f} minutes over all workers\n"
             f"plots: {self.page}\n"
             f"train it: tenor train {self.config}"

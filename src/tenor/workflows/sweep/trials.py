@@ -28,7 +28,7 @@ class SweepTrial:
     value: float | None
     """The objective, of a completed trial; the last validation's, of one under way or pruned."""
     run: str | None
-    """As `tenor report` takes it."""
+    """As `tenor report` takes it, where the worker that trained it keeps its runs."""
     reason: str
     """Why it is not complete, where there is a reason."""
     seconds: float
@@ -36,6 +36,8 @@ class SweepTrial:
     attempts: int
     is_base: bool
     """Whether it tries the configuration's own values."""
+    abandoned: tuple[str, ...] = ()
+    """Runs of earlier attempts that were not gone on with: their worker died, and another one could not reach them."""
 
     @property
     def name(self) -> str:
@@ -89,6 +91,7 @@ def _seconds(trial: FrozenTrial) -> float:
 
 def _trial(plan: SweepPlan, phase: str, attempts: list[FrozenTrial]) -> SweepTrial:
     last = attempts[-1]
+    run, runs = last.user_attrs.get("run"), (attempt.user_attrs.get("run") for attempt in attempts)
     status, reported = _status(last), list(last.intermediate_values.values())
     so_far = reported[-1] if reported and status in ("running", "pruned") else None
     return SweepTrial(
@@ -97,11 +100,12 @@ def _trial(plan: SweepPlan, phase: str, attempts: list[FrozenTrial]) -> SweepTri
         status=status,
         tried=as_settings(last.params, plan.sweep.phases[phase].space),
         value=last.value if status == "completed" else so_far,
-        run=last.user_attrs.get("run"),
+        run=run,
         reason=last.user_attrs.get("reason", "its worker died" if status == "lost" else ""),
         seconds=sum(_seconds(attempt) for attempt in attempts),
         attempts=len(attempts),
         is_base=bool(last.user_attrs.get("base", False)),
+        abandoned=tuple(one for one in dict.fromkeys(runs) if one not in (None, run)),
     )
 
 

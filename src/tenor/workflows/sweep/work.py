@@ -18,6 +18,7 @@ from tenor.config.sweep import SweepPlan
 from tenor.errors import InterruptedRunError, TenorError
 from tenor.runs.directory import RunDirectory
 from tenor.runs.files import make_folder
+from tenor.runs.manifest import process_lives, read_manifest
 from tenor.runs.prune import drop_weights
 from tenor.workflows.sweep.attempt import Attempt
 from tenor.workflows.sweep.study import begin_again, sweep_folder
@@ -46,6 +47,8 @@ def work(
             while _begin_one(plan, phase, study, root, on_change):
                 pass
         if not wait or not _others_work(plan, studies):
+            for phase, study in studies.items():  # Others may have found better ones after this worker's last trial.
+                _drop_beaten(plan, trials_of(plan, phase, study), root)
             return
         time.sleep(POLL_SECONDS)
         on_change()
@@ -92,19 +95,23 @@ def _begin_one(plan: SweepPlan, phase: str, study: optuna.Study, root: Path, on_
         # Both are Optuna's answers where another worker was given the trial before this one told how it ended.
         if not held or study.trials[held[0].trial.number].state == TrialState.RUNNING:
             raise
-    if plan.sweep.keep_weights == "best":
-        _drop_beaten(plan, trials_of(plan, phase, study), root)
+    _drop_beaten(plan, trials_of(plan, phase, study), root)
     on_change()
     return True
 
 
 def _drop_beaten(plan: SweepPlan, trials: list[SweepTrial], root: Path) -> None:
-    """Remove the weights of the runs on this machine whose trial ended and is not its phase's best."""
+    """Remove the weights of the runs below `root` that no trial goes on with and that are not their phase's best."""
+    if plan.sweep.keep_weights != "best":
+        return
     best = best_of(plan, trials)
     for trial in trials:
         if trial.run is not None and trial is not best and trial.status not in ("running", "waiting"):
             reason = f"removed: it was not the best of its sweep. Again: tenor train --repeat {trial.run}"
             drop_weights(root, RunDirectory(root / trial.run), reason)
+        for run in (RunDirectory(root / reference) for reference in trial.abandoned):
+            if run.manifest.is_file() and not process_lives(read_manifest(run)):
+                drop_weights(root, run, f"removed: another worker began trial {trial.name} anew")
 
 
 def _require_hope(phase: str, trials: list[SweepTrial]) -> None:
