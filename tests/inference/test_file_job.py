@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 from filelock import FileLock
 
-from tenor.errors import TextError, UserError
+from tenor.errors import TenorError, TextError, UserError
 from tenor.inference import file_job, inputs
 from tenor.inference.file_job import FileJob, FileResult, begun_job, predict_file
 from tenor.inference.inputs import survey
@@ -302,9 +303,59 @@ def test_an_output_is_not_overwritten_unless_asked_for(small_predictor: Predicto
 
 
 def test_two_processes_do_not_write_one_output(small_predictor: Predictor, tmp_path: Path) -> None:
-    job = FileJob(write_input(tmp_path / "in.csv", ["film"]), tmp_path / "out.csv")
-    with FileLock(tmp_path / ".out.csv.lock"), pytest.raises(UserError, match="another process"):
-        done(small_predictor, job)
+    job = FileJob(write_input(tmp_path / "in.csv", ["film"]), tmp_path / "out.csv", restart=True)
+    with FileLock(tmp_path / ".out.csv.lock"):
+        for _ in range(3):  # Whoever is refused must not take the lock away for the next one.
+            with pytest.raises(UserError, match="another process"):
+                done(small_predictor, job)
+    done(small_predictor, job)
+
+
+@pytest.mark.parametrize("spoiled", ["gone", "the last gone", "other rows", "one more", "cut off"])
+def test_parts_that_are_not_the_chunks_are_no_output(spoiled: str, small_predictor: Predictor, tmp_path: Path) -> None:
+    job = FileJob(write_input(tmp_path / "in.csv", texts_of(ROWS)), tmp_path / "out.csv")
+    parts = tmp_path / "out.csv.parts"
+
+    def spoil(rows: int) -> None:
+        nonlocal predicted
+        predicted += rows
+        if predicted < ROWS:
+            return
+        whole = parts / "000001.parquet"
+        match spoiled:
+            case "gone":
+                shutil.rmtree(parts)
+            case "the last gone":
+                (parts / "000005.parquet").unlink()
+            case "other rows":
+                pq.write_table(pq.read_table(whole).slice(1), whole)
+            case "one more":
+                shutil.copy(whole, parts / "000007.parquet")
+            case "cut off":
+                whole.write_bytes(whole.read_bytes()[:-9])
+
+    predicted = 0
+    with pytest.raises(TenorError, match=r"parts.*no output was written; begin anew with --restart"):
+        predict_file(small_predictor, job, survey(job.input, "text"), spoil)
+    assert not job.output.exists()
+    assert done(small_predictor, replace(job, restart=True)).resumed == 0
+
+
+def test_an_input_that_changes_meanwhile_is_told(small_predictor: Predictor, tmp_path: Path) -> None:
+    job = FileJob(write_input(tmp_path / "in.csv", texts_of(ROWS)), tmp_path / "out.csv")
+    found = survey(job.input, "text")
+    write_input(job.input, texts_of(ROWS + 1))
+    with pytest.raises(UserError, match="was changed while it was read"):
+        predict_file(small_predictor, job, found)
+    assert not job.output.exists()
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"engine": "abacus"}', "{"])
+def test_a_job_that_says_nothing_of_use_is_refused(content: str, tmp_path: Path) -> None:
+    (tmp_path / "out.csv.parts").mkdir()
+    (tmp_path / "out.csv.parts" / "job.json").write_text(content)
+    with pytest.raises(UserError, match=r"job\.json"):
+        begun_job(tmp_path / "out.csv")
 
 
 def test_columns_that_collide_are_named(small_predictor: Predictor, tmp_path: Path) -> None:

@@ -3,9 +3,10 @@
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -24,7 +25,7 @@ from tenor.inference.inputs import (
     told,
 )
 from tenor.inference.outputs import write_output
-from tenor.inference.parts import job_parts, parts_of
+from tenor.inference.parts import JOB, job_parts, parts_of
 from tenor.inference.predictor import Predictor, Scores
 from tenor.inference.texts import LongText
 
@@ -71,8 +72,10 @@ def predict_file(
     made again; the output is then what an uncut call would have written. `advance` hears of rows as they are done.
 
     Raises:
-        UserError: an output that exists, columns that collide, or a job with other input or model that was cut.
+        UserError: an output that exists, columns that collide, a job with other input or model that was cut, or an
+            input that changes meanwhile.
         TextError: with `on_error="fail"`, a row that can't be predicted.
+        TenorError: finished chunks that something else removed or changed meanwhile; no output is written then.
     """
     predictor.require_abstention(job.abstain_below)
     added = _added_columns(predictor, job)
@@ -83,18 +86,20 @@ def predict_file(
             "rename them, or predict from the original file"
         )
     with job_parts(job.output, _identity(predictor, job, found), job.restart) as parts:
-        done = parts.count
-        resumed = 0
         chunks = read_chunks(job.input, job.text_column)
-        for chunk in islice(chunks, done):
-            resumed += len(chunk.texts)
+        rows = [len(chunk.texts) for chunk in islice(chunks, parts.count)]
+        resumed = sum(rows)
         rest = ((chunk, chunk.texts) for chunk in chunks)
-        for number, (chunk, scores) in enumerate(predictor.stream(rest, job.long_text, advance), start=done):
-            parts.write(number, _result(chunk, scores, predictor, job))
+        for chunk, scores in predictor.stream(rest, job.long_text, advance):
+            parts.write(len(rows), _result(chunk, scores, predictor, job))
+            rows.append(len(chunk.texts))
+        if sum(rows) != found.rows:
+            raise UserError(f"{job.input} was changed while it was read: predict it anew with --restart")
+        tables = partial(parts.tables, rows)
         from_records = job.input.suffix.lower() in JSON_LINES
         shown = [name for name in added if name != ERROR or job.on_error == "null"]
-        result = _summary(parts.tables(), found.rows, resumed)
-        write_output(job.output, parts, columns, shown, from_records)
+        result = _summary(tables(), found.rows, resumed)
+        write_output(job.output, tables, columns, shown, from_records)
         parts.remove()
     return result
 
@@ -112,7 +117,11 @@ def begun_job(output: Path) -> Begun | None:
     """The job that was cut while it made `output`, or None where there is none."""
     parts = parts_of(output)
     stored = parts.job
-    return None if stored is None else Begun(stored["engine"], parts.rows)
+    if stored is None:
+        return None
+    if stored.get("engine") not in get_args(EngineName):
+        raise UserError(f"{parts.folder / JOB}: names no engine; begin anew with --restart")
+    return Begun(stored["engine"], parts.rows)
 
 
 def _added_columns(predictor: Predictor, job: FileJob) -> list[str]:

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,11 @@ import pyarrow.parquet as pq
 from tenor.data.sources.files import DELIMITERS
 from tenor.errors import UserError
 from tenor.inference.inputs import JSON_LINES, RECORD, parse_record
-from tenor.inference.parts import Parts
 from tenor.runs.files import atomic_path
 
 ACCEPTED_OUTPUTS = (*DELIMITERS, *JSON_LINES, ".parquet")
+Tables = Callable[[], Iterator[pa.Table]]
+"""Gives the finished chunks in order, from the first on, each time that it is called."""
 DECIMALS = 6
 """Of a probability in text files; Parquet holds it in full."""
 
@@ -26,24 +27,24 @@ def require_output(path: Path) -> None:
         raise UserError(f"{path}: unknown suffix {path.suffix!r}, expected one of {', '.join(ACCEPTED_OUTPUTS)}")
 
 
-def write_output(path: Path, parts: Parts, columns: list[str], added: list[str], from_records: bool) -> None:
-    """Write the parts to `path`, atomically: the input's `columns`, then those `added`.
+def write_output(path: Path, tables: Tables, columns: list[str], added: list[str], from_records: bool) -> None:
+    """Write the chunks to `path`, atomically: the input's `columns`, then those `added`.
 
     With `from_records` the input's columns are keys of JSON objects, each kept as a line of text.
     """
     suffix = path.suffix.lower()
     with atomic_path(path) as temporary:
         if suffix == ".parquet":
-            _write_parquet(temporary, parts, columns, added, from_records)
+            _write_parquet(temporary, tables, columns, added, from_records)
         elif suffix in DELIMITERS:
-            rows = _rows(parts, columns, added, from_records)
+            rows = _rows(tables, columns, added, from_records)
             _write_delimited(temporary, DELIMITERS[suffix], rows, [*columns, *added])
         else:
-            _write_json_lines(temporary, _rows(parts, columns, added, from_records))
+            _write_json_lines(temporary, _rows(tables, columns, added, from_records))
 
 
-def _rows(parts: Parts, columns: list[str], added: list[str], from_records: bool) -> Iterator[dict[str, Any]]:
-    for table in parts.tables():
+def _rows(tables: Tables, columns: list[str], added: list[str], from_records: bool) -> Iterator[dict[str, Any]]:
+    for table in tables():
         kept = [RECORD] if from_records else columns
         for row in table.select([*kept, *added]).to_pylist():
             found = {name: _rounded(row[name]) for name in added}
@@ -88,11 +89,11 @@ def _encodable(text: str) -> bool:
     return True
 
 
-def _write_parquet(path: Path, parts: Parts, columns: list[str], added: list[str], from_records: bool) -> None:
-    types = _record_types(parts, columns) if from_records else {}
+def _write_parquet(path: Path, tables: Tables, columns: list[str], added: list[str], from_records: bool) -> None:
+    types = _record_types(tables, columns) if from_records else {}
     writer: pq.ParquetWriter | None = None
     try:
-        for table in parts.tables():
+        for table in tables():
             whole = _from_records(table, types, added) if from_records else table.select([*columns, *added])
             writer = writer or pq.ParquetWriter(path, whole.schema, compression="zstd")
             writer.write_table(whole)
@@ -101,10 +102,10 @@ def _write_parquet(path: Path, parts: Parts, columns: list[str], added: list[str
             writer.close()
 
 
-def _record_types(parts: Parts, columns: list[str]) -> dict[str, pa.DataType]:
+def _record_types(tables: Tables, columns: list[str]) -> dict[str, pa.DataType]:
     """One type per key: that of all its values where they share one, else text."""
     kinds: dict[str, set[pa.DataType]] = {name: set() for name in columns}
-    for table in parts.tables():
+    for table in tables():
         for line in table[RECORD].to_pylist():
             for name, value in parse_record(line)[0].items():
                 if value is not None:
