@@ -83,7 +83,7 @@ ODD = [
     "film was dull",
     "film was superb",
     "word " * 3000,
-    "\tfilm\r\n\x00 was <br /> superb\x07",
+    "\tfilm\r\n\x01 was <br /> superb\x07",
     "!",
 ]
 
@@ -139,7 +139,8 @@ def test_the_company_never_changes_a_prediction(small_predictor: Predictor, text
         (float("nan"), "float"),
         (["film"], "list"),
         ("half \ud83d", "surrogate"),
-        ("\x00\x01", "no character that the tokenizer knows"),
+        ("a\x00b", "holds NUL"),
+        ("\x01\x02", "no character that the tokenizer knows"),
     ],
 )
 def test_a_text_that_is_none_is_named_by_its_position(tiny_predictor: Predictor, text: Any, words: str) -> None:

@@ -14,19 +14,11 @@ import pyarrow as pa
 from tenor.data.tokenization import tokenizer_digest
 from tenor.errors import TextError, UserError
 from tenor.inference.engines import EngineName
-from tenor.inference.inputs import (
-    CHUNK_CHARACTERS,
-    CHUNK_ROWS,
-    JSON_LINES,
-    TEXT_COLUMN,
-    Chunk,
-    Survey,
-    read_chunks,
-    told,
-)
-from tenor.inference.outputs import write_output
+from tenor.inference.inputs import CHUNK_CHARACTERS, CHUNK_ROWS, JSON_LINES, TEXT_COLUMN, Chunk, read_chunks, told
+from tenor.inference.outputs import is_text, write_output
 from tenor.inference.parts import JOB, job_parts, parts_of
 from tenor.inference.predictor import Predictor, Scores
+from tenor.inference.survey import Survey
 from tenor.inference.texts import LongText
 
 VERSION = 1
@@ -68,8 +60,9 @@ def predict_file(
 ) -> FileResult:
     """Write `job.output`: the input's columns, then `prediction`, `probability`, one column per class, and more.
 
-    `found` is what a survey of the input said. A call that was cut goes on behind the last finished chunk when it is
-    made again; the output is then what an uncut call would have written. `advance` hears of rows as they are done.
+    `found` is what a survey of the input for this output said. A call that was cut goes on behind the last finished
+    chunk when it is made again; the output is then what an uncut call would have written. `advance` hears of rows as
+    they are done.
 
     Raises:
         UserError: an output that exists, columns that collide, a job with other input or model that was cut, or an
@@ -86,7 +79,7 @@ def predict_file(
             "rename them, or predict from the original file"
         )
     with job_parts(job.output, _identity(predictor, job, found), job.restart) as parts:
-        chunks = read_chunks(job.input, job.text_column)
+        chunks = read_chunks(job.input, job.text_column, is_text(job.output))
         rows = [len(chunk.texts) for chunk in islice(chunks, parts.count)]
         resumed = sum(rows)
         rest = ((chunk, chunk.texts) for chunk in chunks)

@@ -6,10 +6,8 @@ a whole can't be read, from the start or from some place onwards, that is a User
 
 import codecs
 import csv
-import hashlib
-import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
@@ -19,7 +17,8 @@ import pyarrow.parquet as pq
 from tenor.data.sources.files import DELIMITERS, fields_up_to
 from tenor.data.sources.rows import SHOWN_COLUMNS, nearest
 from tenor.errors import UserError
-from tenor.inference.texts import text_fault
+from tenor.inference.columns import refuse_columns, sound_rows
+from tenor.inference.records import RECORD, encodable, parse_record
 
 JSON_LINES = (".jsonl", ".ndjson")
 PLAIN = ".txt"
@@ -31,8 +30,6 @@ CHUNK_CHARACTERS = 16_000_000
 """A chunk ends at whichever comes first. A resumed job needs both as they were: its parts are chunks."""
 
 PARQUET_ROWS = 256
-RECORD = "record"
-"""The one column of a JSON Lines chunk: each line as it was read."""
 
 
 @dataclass(frozen=True)
@@ -49,60 +46,25 @@ class Chunk:
     """Rows that could not be read, by position in the chunk."""
 
 
-@dataclass
-class Survey:
-    """What one pass over the whole file found."""
-
-    sha256: str = ""
-    rows: int = 0
-    columns: dict[str, None] = field(default_factory=dict)
-    """Names, in order of appearance."""
-    faults: int = 0
-    """Rows without a text that can be predicted, as far as can be told without a tokenizer."""
-    first_fault: str = ""
-
-
-def survey(path: Path, text_column: str) -> Survey:
-    """Read a file once from end to end: what is in it, and whether all of it can be read.
-
-    Raises:
-        UserError: a file that can't be read, or a text column that isn't there.
-    """
-    found = Survey()
-    for chunk in read_chunks(path, text_column):
-        found.rows += len(chunk.texts)
-        names = _record_names(chunk) if path.suffix.lower() in JSON_LINES else chunk.kept.column_names
-        found.columns.update(dict.fromkeys(names))
-        for position, text in enumerate(chunk.texts):
-            fault = text_fault(text)
-            if fault is not None or position in chunk.faults:
-                found.faults += 1
-                found.first_fault = found.first_fault or told(path, chunk, position, fault or "")
-    if path.suffix.lower() in JSON_LINES and found.rows and text_column not in found.columns:
-        raise _no_column(path, text_column, list(found.columns))
-    with open(path, "rb") as file:
-        found.sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    return found
-
-
 def told(path: Path, chunk: Chunk, position: int, text_fault: str) -> str:
     """A row's place and what is wrong with it, for people; what is wrong with the row goes before its text."""
     unit = "line" if path.suffix.lower() in (*JSON_LINES, PLAIN) else "row"
     return f"{unit} {chunk.places[position]:,} {chunk.faults.get(position) or f'has a text that {text_fault}'}"
 
 
-def read_chunks(path: Path, text_column: str = TEXT_COLUMN) -> Iterator[Chunk]:
+def read_chunks(path: Path, text_column: str = TEXT_COLUMN, as_text: bool = False) -> Iterator[Chunk]:
     """The rows of a file in chunks that are the same at every reading; the suffix decides how it is read.
 
-    A file without rows gives one chunk without rows.
+    A file without rows gives one chunk without rows. With `as_text` a value that only Parquet can hold is a fault of
+    its row.
 
     Raises:
-        UserError: a file that can't be read, or a text column that isn't there.
+        UserError: a file that can't be read, a text column that isn't there, or a column that can't be kept or written.
     """
     suffix = path.suffix.lower()
     _require_file(path, suffix)
     if suffix == ".parquet":
-        yield from _read_parquet(path, text_column)
+        yield from _read_parquet(path, text_column, as_text)
         return
     _refuse_utf16(path)
     if suffix in DELIMITERS:
@@ -190,26 +152,6 @@ def _read_json_lines(path: Path, text_column: str) -> Iterator[Chunk]:
     yield from _chunks(rows(), [RECORD])
 
 
-def parse_record(line: str) -> tuple[dict[str, object], str | None]:
-    """The object on a line, or an empty one and what is wrong with the line."""
-    try:
-        record = json.loads(line, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        return {}, f"is not JSON ({error})"
-    if not isinstance(record, dict):
-        return {}, f"holds a JSON {type(record).__name__}, expected an object"
-    return record, None
-
-
-def _refuse_constant(name: str) -> object:
-    raise ValueError(f"{name} is no JSON number")
-
-
-def _record_names(chunk: Chunk) -> Iterator[str]:
-    for line in chunk.kept[RECORD].to_pylist():
-        yield from parse_record(line)[0]
-
-
 def _read_plain(path: Path) -> Iterator[Chunk]:
     def rows() -> Iterator[_Row]:
         with _open(path) as lines:
@@ -220,28 +162,29 @@ def _read_plain(path: Path) -> Iterator[Chunk]:
     yield from _chunks(rows(), [TEXT_COLUMN])
 
 
-def _read_parquet(path: Path, text_column: str) -> Iterator[Chunk]:
+def _read_parquet(path: Path, text_column: str, as_text: bool) -> Iterator[Chunk]:
     try:
         with pq.ParquetFile(path) as parquet:
-            _require_column(path, text_column, parquet.schema_arrow.names)
+            schema = parquet.schema_arrow
+            _require_column(path, text_column, schema.names)
+            refuse_columns(path, schema, text_column, as_text)
             portion: list[pa.RecordBatch] = []
             first = 1
             for batch in parquet.iter_batches(PARQUET_ROWS):
                 portion.append(batch)
                 rows = sum(one.num_rows for one in portion)
                 if rows >= CHUNK_ROWS or sum(one.nbytes for one in portion) >= CHUNK_CHARACTERS:
-                    yield _parquet_chunk(portion, text_column, first, parquet.schema_arrow)
+                    yield _parquet_chunk(pa.Table.from_batches(portion, schema), text_column, first, as_text)
                     portion, first = [], first + rows
             if portion or first == 1:
-                yield _parquet_chunk(portion, text_column, first, parquet.schema_arrow)
-    except (pa.ArrowException, OSError) as error:
+                yield _parquet_chunk(pa.Table.from_batches(portion, schema), text_column, first, as_text)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: is not a sound Parquet file: {error}. It may be cut off; write it again.") from error
 
 
-def _parquet_chunk(batches: list[pa.RecordBatch], text_column: str, first: int, schema: pa.Schema) -> Chunk:
-    table = pa.Table.from_batches(batches, schema)
-    texts = table[text_column].to_pylist()
-    return Chunk(texts, table, list(range(first, first + len(texts))), {})
+def _parquet_chunk(read: pa.Table, text_column: str, first: int, as_text: bool) -> Chunk:
+    table, faults = sound_rows(read, as_text)
+    return Chunk(table[text_column].to_pylist(), table, list(range(first, first + table.num_rows)), faults)
 
 
 def _open(path: Path) -> TextIO:
@@ -266,14 +209,20 @@ def _refuse_utf16(path: Path) -> None:
 
 
 def _require_column(path: Path, text_column: str, columns: list[str]) -> None:
+    if (spoiled := next((name for name in columns if not encodable(name)), None)) is not None:
+        shown = spoiled[:60].encode("utf-8", "surrogateescape")
+        raise UserError(
+            f"{path}: the column name {shown!r} is not UTF-8. Save the file as UTF-8, for instance: "
+            "iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW"
+        )
     twice = sorted({name for name in columns if columns.count(name) > 1})
     if twice:
         raise UserError(f"{path}: several columns are called {twice[0]!r}; rename all but one")
     if text_column not in columns:
-        raise _no_column(path, text_column, columns)
+        raise no_column(path, text_column, columns)
 
 
-def _no_column(path: Path, text_column: str, columns: list[str]) -> UserError:
+def no_column(path: Path, text_column: str, columns: list[str]) -> UserError:
     found = ", ".join(repr(name[:60]) for name in columns[:SHOWN_COLUMNS]) or "none"
     return UserError(
         f"{path}: there is no column {text_column!r}{nearest(text_column, columns)}. Columns found: {found}. "

@@ -1,17 +1,18 @@
 """The finished parts of a job → one CSV, JSON Lines or Parquet file."""
 
 import csv
-import json
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tenor.data.sources.files import DELIMITERS
 from tenor.errors import UserError
-from tenor.inference.inputs import JSON_LINES, RECORD, parse_record
+from tenor.inference.inputs import JSON_LINES
+from tenor.inference.records import RECORD, encodable, json_text, parse_record
 from tenor.runs.files import atomic_path
 
 ACCEPTED_OUTPUTS = (*DELIMITERS, *JSON_LINES, ".parquet")
@@ -21,10 +22,25 @@ DECIMALS = 6
 """Of a probability in text files; Parquet holds it in full."""
 
 
+Kind = Literal["true or false", "integer", "large integer", "number", "text"]
+"""Of a JSON value, as a column can hold it."""
+EXACT = 2**53
+"""Integers up to it are exact as float64."""
+
+
 def require_output(path: Path) -> None:
-    """Raises UserError for a suffix that can't be written."""
+    """Raises UserError for a place or a suffix that can't be written."""
     if path.suffix.lower() not in ACCEPTED_OUTPUTS:
         raise UserError(f"{path}: unknown suffix {path.suffix!r}, expected one of {', '.join(ACCEPTED_OUTPUTS)}")
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder, expected a file to write; name another output")
+    if not (above := next(folder for folder in path.absolute().parents if folder.exists())).is_dir():
+        raise UserError(f"{path}: {above} is no folder; name another output")
+
+
+def is_text(path: Path) -> bool:
+    """Whether an output holds its values as text; Parquet does not."""
+    return path.suffix.lower() != ".parquet"
 
 
 def write_output(path: Path, tables: Tables, columns: list[str], added: list[str], from_records: bool) -> None:
@@ -58,35 +74,23 @@ def _rounded(value: Any) -> Any:
 
 def _write_delimited(path: Path, delimiter: str, rows: Iterator[dict[str, Any]], names: list[str]) -> None:
     with open(path, "w", encoding="utf-8", errors="replace", newline="") as file:
-        writer = csv.writer(file, delimiter=delimiter, lineterminator="\n")
-        writer.writerow(names)
-        writer.writerows([_cell(row.get(name)) for name in names] for row in rows)
+        plain = csv.writer(file, delimiter=delimiter, lineterminator="\n")
+        quoted = csv.writer(file, delimiter=delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL)
+        for cells in chain([names], ([_cell(row.get(name)) for name in names] for row in rows)):
+            # Of its own accord csv quotes no carriage return, and reads none that is not quoted.
+            (quoted if any(isinstance(cell, str) and "\r" in cell for cell in cells) else plain).writerow(cells)
 
 
 def _cell(value: Any) -> Any:
     if isinstance(value, bool):
         return "true" if value else "false"
-    return _json(value) if isinstance(value, dict | list) else value
+    return json_text(value) if isinstance(value, dict | list) else value
 
 
 def _write_json_lines(path: Path, rows: Iterator[dict[str, Any]]) -> None:
     with open(path, "w", encoding="utf-8", newline="\n") as file:
         for row in rows:
-            file.write(_json(row) + "\n")
-
-
-def _json(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    # Half of a surrogate pair can stand in a JSON file only as an escape.
-    return text if _encodable(text) else json.dumps(value, default=str)
-
-
-def _encodable(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+            file.write(json_text(row) + "\n")
 
 
 def _write_parquet(path: Path, tables: Tables, columns: list[str], added: list[str], from_records: bool) -> None:
@@ -103,28 +107,30 @@ def _write_parquet(path: Path, tables: Tables, columns: list[str], added: list[s
 
 
 def _record_types(tables: Tables, columns: list[str]) -> dict[str, pa.DataType]:
-    """One type per key: that of all its values where they share one, else text."""
-    kinds: dict[str, set[pa.DataType]] = {name: set() for name in columns}
+    """One type per key: one that holds all its values as they are, else text."""
+    kinds: dict[str, set[Kind]] = {name: set() for name in columns}
     for table in tables():
         for line in table[RECORD].to_pylist():
             for name, value in parse_record(line)[0].items():
                 if value is not None:
-                    kinds[name].add(_type_of(value))
+                    kinds[name].add(_kind_of(value))
     return {name: _common(found) for name, found in kinds.items()}
 
 
-def _type_of(value: Any) -> pa.DataType:
+def _kind_of(value: Any) -> Kind:
     if isinstance(value, bool):
-        return pa.bool_()
+        return "true or false"
     if isinstance(value, int) and -(2**63) <= value < 2**63:
+        return "integer" if abs(value) <= EXACT else "large integer"
+    return "number" if isinstance(value, float) else "text"
+
+
+def _common(found: set[Kind]) -> pa.DataType:
+    if found == {"true or false"}:
+        return pa.bool_()
+    if found and found <= {"integer", "large integer"}:
         return pa.int64()
-    return pa.float64() if isinstance(value, float) else pa.large_string()
-
-
-def _common(found: set[pa.DataType]) -> pa.DataType:
-    if len(found) == 1:
-        return next(iter(found))
-    return pa.float64() if found == {pa.int64(), pa.float64()} else pa.large_string()
+    return pa.float64() if found and found <= {"integer", "number"} else pa.large_string()
 
 
 def _from_records(table: pa.Table, types: dict[str, pa.DataType], added: list[str]) -> pa.Table:
@@ -138,5 +144,5 @@ def _from_records(table: pa.Table, types: dict[str, pa.DataType], added: list[st
 def _as(value: Any, kind: pa.DataType) -> Any:
     if value is None or kind != pa.large_string():
         return value
-    text = value if isinstance(value, str) else _json(value)
-    return text if _encodable(text) else text.encode("utf-8", "replace").decode()
+    text = value if isinstance(value, str) else json_text(value)
+    return text if encodable(text) else text.encode("utf-8", "replace").decode()

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from tenor.data.tokenization import Truncation, cut, special_tokens_around, whole_ids
+from tenor.inference.records import encodable
 
 LongText = Literal["truncate", "windows"]
 WINDOW_OVERLAP = 0.25
@@ -64,7 +65,9 @@ def text_fault(text: object) -> str | None:
         return "is missing" if text is None else f"is {type(text).__name__} {str(text)[:40]!r}, expected a string"
     if not text or text.isspace():
         return "is empty" if not text else "holds nothing but white space"
-    if not text.isascii() and not _encodable(text):
+    if "\0" in text:
+        return "holds NUL, which no text does"
+    if not encodable(text):
         return "holds bytes that are not UTF-8, or half of a surrogate pair"
     return None
 
@@ -119,11 +122,3 @@ def _portions(positions: list[int], texts: Sequence[object]) -> Iterator[list[in
             portion, characters = [], 0
     if portion:
         yield portion
-
-
-def _encodable(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -8,10 +8,11 @@ from rich.console import Console
 
 from tenor.errors import UserError
 from tenor.inference.file_job import FileJob, FileResult, begun_job, predict_file
-from tenor.inference.inputs import Survey, read_chunks, survey
-from tenor.inference.outputs import require_output
+from tenor.inference.inputs import read_chunks
+from tenor.inference.outputs import is_text, require_output
 from tenor.inference.parts import refuse_existing
 from tenor.inference.predictor import EngineChoice, Predictor
+from tenor.inference.survey import Survey, survey
 from tenor.inference.texts import text_fault
 from tenor.model.notes import Threshold
 from tenor.runs.directory import DEFAULT_ROOT
@@ -62,7 +63,7 @@ def predict_to_file(
         raise UserError(f"{job.output}: is the input itself; name another output")
     if not job.restart:
         refuse_existing(job.output)
-    found = survey(job.input, job.text_column)
+    found = survey(job.input, job.text_column, is_text(job.output))
     if found.faults and job.on_error == "fail":
         raise UserError(
             f"{job.input}: {found.faults:,} of {found.rows:,} rows can't be predicted, the first: {found.first_fault}. "
