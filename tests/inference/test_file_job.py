@@ -25,7 +25,7 @@ from tenor.inference import file_job, inputs
 from tenor.inference.file_job import FileJob, FileResult, begun_job, predict_file
 from tenor.inference.outputs import is_text, require_output
 from tenor.inference.predictor import Predictor
-from tenor.inference.survey import survey
+from tenor.inference.survey import SAMPLE_CHARACTERS, SAMPLE_ROWS, survey
 
 WORDS = ("film", "was", "superb", "dull", "and", "scene", "movie")
 ROWS = 50
@@ -205,6 +205,22 @@ def test_the_survey_counts_what_the_job_will_find(small_predictor: Predictor, tm
     found = survey(tmp_path / "in.csv", "text")
     assert (found.rows, found.faults, list(found.columns)) == (7, 5, ["text", "number"])
     assert found.first_fault == "row 2 has a text that is empty"
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".jsonl"])
+def test_the_sample_is_of_the_whole_file(suffix: str, tmp_path: Path) -> None:
+    """A file sorted by length, so that its beginning says nothing of its rest."""
+    texts = [f"{number} " + "film " * (number // 100) for number in range(5000)]
+    source = write_input(tmp_path / f"in{suffix}", [*texts, "", "x" * 50_000])
+    found = survey(source, "text")
+    assert len(set(found.sample)) == len(found.sample) == SAMPLE_ROWS
+    numbers = np.array([int(text.split()[0]) for text in found.sample if not text.startswith("x")])
+    assert abs(numbers.mean() - 2500) < 4 * 5000 / np.sqrt(12 * SAMPLE_ROWS)
+    assert np.histogram(numbers, 5, (0, 5000))[0].min() > SAMPLE_ROWS / 10
+    assert max(map(len, found.sample)) <= SAMPLE_CHARACTERS
+    assert survey(source, "text").sample == found.sample
+    write_input(source, texts[:20])
+    assert sorted(survey(source, "text").sample) == sorted(texts[:20])
 
 
 def test_a_bad_row_ends_the_job_where_asked(tiny_predictor: Predictor, tmp_path: Path) -> None:

@@ -3,11 +3,20 @@
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
+
+import numpy as np
 
 from tenor.inference.inputs import JSON_LINES, Chunk, no_column, read_chunks, told
 from tenor.inference.records import RECORD, parse_record
 from tenor.inference.texts import text_fault
+
+SAMPLE_ROWS = 512
+SAMPLE_CHARACTERS = 20_000
+"""Of a sampled text: far more than a model reads at once, and little enough to keep hundreds of."""
+
+Drawn = list[tuple[float, str]]
 
 
 @dataclass
@@ -21,6 +30,8 @@ class Survey:
     faults: int = 0
     """Rows that can't be predicted or written, as far as can be told without a tokenizer."""
     first_fault: str = ""
+    sample: list[str] = field(default_factory=list)
+    """Texts that can be predicted, evenly from the whole file, the same at every reading; long ones cut."""
 
 
 def survey(path: Path, text_column: str, as_text: bool = False) -> Survey:
@@ -31,19 +42,33 @@ def survey(path: Path, text_column: str, as_text: bool = False) -> Survey:
     """
     found = Survey()
     from_records = path.suffix.lower() in JSON_LINES
+    random, drawn = np.random.default_rng(0), Drawn()
     for chunk in read_chunks(path, text_column, as_text):
         found.rows += len(chunk.texts)
         found.columns.update(dict.fromkeys(_record_names(chunk) if from_records else chunk.kept.column_names))
+        sound = []
         for position, text in enumerate(chunk.texts):
             fault = text_fault(text)
-            if fault is not None or position in chunk.faults:
-                found.faults += 1
-                found.first_fault = found.first_fault or told(path, chunk, position, fault or "")
+            if fault is None and position not in chunk.faults:
+                sound.append(str(text))
+                continue
+            found.faults += 1
+            found.first_fault = found.first_fault or told(path, chunk, position, fault or "")
+        drawn = _drawn(drawn, sound, random)
+    found.sample = [text for _, text in drawn]
     if from_records and found.rows and text_column not in found.columns:
         raise no_column(path, text_column, list(found.columns))
     with open(path, "rb") as file:
         found.sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     return found
+
+
+def _drawn(drawn: Drawn, texts: list[str], random: np.random.Generator) -> Drawn:
+    """Every text gets a random number and the lowest stay, so that each of a file has the same chance, however long."""
+    numbers = random.random(len(texts))
+    limit = drawn[-1][0] if len(drawn) == SAMPLE_ROWS else 1.0
+    lower = [(float(numbers[at]), texts[at][:SAMPLE_CHARACTERS]) for at in np.flatnonzero(numbers < limit)]
+    return sorted([*drawn, *lower], key=itemgetter(0))[:SAMPLE_ROWS]
 
 
 def _record_names(chunk: Chunk) -> Iterator[str]:

@@ -8,20 +8,16 @@ from rich.console import Console
 
 from tenor.errors import UserError
 from tenor.inference.file_job import FileJob, FileResult, begun_job, predict_file
-from tenor.inference.inputs import read_chunks
 from tenor.inference.outputs import is_text, require_output
 from tenor.inference.parts import refuse_existing
 from tenor.inference.predictor import EngineChoice, Predictor
-from tenor.inference.survey import Survey, survey
-from tenor.inference.texts import text_fault
+from tenor.inference.survey import survey
 from tenor.model.notes import Threshold
 from tenor.runs.directory import DEFAULT_ROOT
 from tenor.training.progress import ProgressLine, progress_line
 
 AUTO_FROM_ROWS = 1000
 """Rows from which a comparison of engines, which takes as long as some hundred texts, can pay."""
-
-SAMPLE_ROWS = 512
 
 
 @dataclass(frozen=True)
@@ -74,7 +70,7 @@ def predict_to_file(
     if begun is not None and engine == "auto":
         engine = begun.engine
     elif engine == "auto":
-        sample = _sample(job, found)
+        sample = found.sample if found.rows >= AUTO_FROM_ROWS else []
     predictor = Predictor.load(
         reference,
         engine=engine,
@@ -106,11 +102,3 @@ def threshold_told(predictor: Predictor) -> str | None:
 def _rate(line: ProgressLine, rows: int) -> str:
     seconds = max(time.monotonic() - line.started, 1e-9)
     return f"{(line.done + rows - line.started_at) / seconds:.1f} reviews/s"
-
-
-def _sample(job: FileJob, found: Survey) -> list[str]:
-    """Texts over the first chunk, for a comparison of engines, where it can pay."""
-    if found.rows < AUTO_FROM_ROWS:
-        return []
-    first = next(iter(read_chunks(job.input, job.text_column))).texts
-    return [str(text) for text in first[:: max(1, len(first) // SAMPLE_ROWS)] if text_fault(text) is None]
