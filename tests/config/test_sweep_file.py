@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 
 from tenor.config.describe import describe_fields
 from tenor.config.loading import builtin_names
@@ -113,6 +115,43 @@ def test_phases_share_their_validation_rows(tmp_path: Path) -> None:
 )
 def test_what_does_not_fit_together_is_refused(overrides: list[str], words: str, tmp_path: Path) -> None:
     assert words.lower() in refusal(tmp_path, GOOD, *overrides).lower()
+
+
+def test_a_storage_that_is_no_url_is_told_among_the_rest_and_without_a_password(tmp_path: Path) -> None:
+    told = refusal(tmp_path, WRONG + "storage: u:secret@host/db\n")
+    assert "line 25: storage: is not a URL" in told
+    assert "line 3: " in told
+    assert "secret" not in told
+
+
+@pytest.mark.parametrize("storage", ["study.db", "not a url", "://x", "pg://host:port/db", "pg://user@host:/db"])
+def test_what_is_no_url_is_no_storage(storage: str, tmp_path: Path) -> None:
+    with pytest.raises((ArgumentError, ValueError)):
+        make_url(storage)
+    assert "storage: is not a URL" in refusal(tmp_path, GOOD, f"storage={storage!r}")
+
+
+@pytest.mark.parametrize(
+    "storage",
+    [
+        *(
+            "sqlite:///study.db",
+            "sqlite:////a/study.db",
+            "sqlite:///C:\\a b\\study.db",
+            "sqlite:///file:x?mode=ro&uri=true",
+        ),
+        *("postgresql+psycopg2://h/d", "mysql+pymysql://u:p%40@[::1]:33/d", "mysql://u:p/w@h:3/d", "mysql://u:p@w@h/d"),
+    ],
+)
+def test_every_form_of_url_is_a_storage(storage: str, tmp_path: Path) -> None:
+    make_url(storage)
+    assert load_sweep(written(tmp_path, GOOD), [f"storage='{storage}'"]).sweep.storage == storage
+
+
+@pytest.mark.parametrize("step", ["1e-320", "5e-324"])
+def test_a_step_too_small_to_count_is_refused(step: str, tmp_path: Path) -> None:
+    space = f"phases.a.space={{training.learning_rate: {{low: 0.1, high: 1.0, step: {step}}}}}"
+    assert "no whole number of steps" in refusal(tmp_path, GOOD, space)
 
 
 def test_any_number_of_the_evaluation_can_be_the_objective(tmp_path: Path) -> None:

@@ -85,3 +85,6 @@ def test_bytes_that_are_no_text_and_a_missing_file_are_refused(tmp_path: Path) -
         _splits(tmp_path, exclude=str(tmp_path / "bad.csv"))
     with pytest.raises(UserError, match="cannot be read"):
         _splits(tmp_path, exclude=str(tmp_path / "none.csv"))
+    for path in ("a\0b.csv", "~nobody-of-this-name/a.csv", str(tmp_path)):
+        with pytest.raises(UserError, match=r"data\.exclude .*cannot be read"):
+            _splits(tmp_path, exclude=path)

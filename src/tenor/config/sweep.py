@@ -19,6 +19,9 @@ from tenor.errors import UserError
 
 HINT = "`tenor sweep --fields` lists every key of a sweep, `tenor configs --fields` those of the configuration."
 
+URL = re.compile(r"[\w+]+://(?:[^:/]*(?::.*)?@)?(?:\[[^/?]*\]|[^/:?]*)(?::\d+)?(?:[/?]|$)")
+"""How a database's URL begins: its kind, then perhaps user, host and port."""
+
 
 @dataclass(frozen=True)
 class SweepPlan:
@@ -147,7 +150,7 @@ def _section_problems(schema: type[BaseModel], values: dict[str, Any], place: tu
 
 def _settings(sweep: Sweep) -> tuple[dict[str, dict[str, Any]], list[Problem]]:
     """Every phase's configuration, and what is wrong with base, objective, settings and spaces."""
-    problems = _objective_problems(sweep)
+    problems = [*_objective_problems(sweep), *_storage_problems(sweep)]
     try:
         base = load_config(sweep.base).model_dump(mode="json")
     except UserError as error:
@@ -198,6 +201,14 @@ def _key_of(problem: Problem, changed: Mapping[str, Any]) -> Iterator[str]:
         if shorter and path[:shorter] == problem.path[:shorter]:
             yield key
             return
+
+
+def _storage_problems(sweep: Sweep) -> list[Problem]:
+    # What was found is not told: it may hold a password.
+    if sweep.storage is None or URL.match(sweep.storage):
+        return []
+    text = "storage: is not a URL as SQLAlchemy reads it; expected one such as sqlite:///study.db"
+    return [Problem(("storage",), text)]
 
 
 def _objective_problems(sweep: Sweep) -> list[Problem]:

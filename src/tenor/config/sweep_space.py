@@ -108,7 +108,7 @@ def _choices_problems(dimension: Dimension, ranged: Mapping[str, Any]) -> list[s
 
 
 def _is_whole(steps: float) -> bool:
-    return math.isclose(steps, round(steps), rel_tol=1e-9, abs_tol=1e-9)
+    return math.isfinite(steps) and math.isclose(steps, round(steps), rel_tol=1e-9, abs_tol=1e-9)
 
 
 def _figure(number: float | None) -> str:

@@ -23,10 +23,11 @@ def read_excluded(path: str) -> frozenset[str]:
             if "id" not in columns:
                 raise UserError(f"data.exclude {path}: there is no column 'id'; columns found: {', '.join(columns)}.")
             return frozenset(row["id"] for row in reader if _is_out(row, reader.line_num, path))
-    except OSError as error:
-        raise UserError(f"data.exclude {path}: cannot be read ({error.strerror}); `tenor audit` writes one.") from error
     except (csv.Error, UnicodeDecodeError) as error:
         raise UserError(f"data.exclude {path}: is no CSV file in UTF-8 ({error}).") from error
+    except (OSError, ValueError, RuntimeError) as error:  # The last two: NUL in the path, `~` of someone unknown.
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"data.exclude {path}: cannot be read ({reason}); `tenor audit` writes one.") from error
 
 
 def rows_left(rows: LabelledText, positions: np.ndarray, path: str) -> np.ndarray:

@@ -174,7 +174,6 @@ def test_a_trial_worse_than_the_median_is_pruned(planned: Planned, tmp_path: Pat
 @pytest.mark.parametrize(
     ("storage", "words"),
     [
-        ("study.db", "not a URL"),
         ("redis://localhost:6379", "no such kind of database"),
         ("sqlite:////no/such/folder/study.db", "unable to open database file"),
     ],
