@@ -12,7 +12,7 @@ import pytest
 FOLDER = Path(__file__).parent / "fuzz"
 TARGETS = (
     *("text files", "parquet", "configurations", "archives", "checkpoints", "files of runs", "foreign files"),
-    "model folders",
+    *("model folders", "files to predict", "exports and jobs", "sweeps", "exclusions", "run folders"),
 )
 
 
@@ -21,19 +21,30 @@ TARGETS = (
 @pytest.mark.parametrize("target", TARGETS)
 def test_no_input_is_more_than_a_reader_can_refuse(target: str, tmp_path: Path) -> None:
     """Guided by the coverage of Tenor's code, from a fixed seed, for a bounded number of inputs."""
+    done = ran("run.py", target, folder=tmp_path)
+    assert done.returncode == 0, done.stderr[-5000:]
+    (tried,) = (int(line.split()[-1]) for line in done.stderr.splitlines() if "number_of_executed_units" in line)
+    assert tried > 100
+
+
+@pytest.mark.slow
+def test_no_value_in_a_json_file_is_more_than_a_reader_can_refuse(tmp_path: Path) -> None:
+    done = ran("odd_values.py", folder=tmp_path)
+    assert done.returncode == 0, done.stderr[-5000:]
+    assert int(done.stdout) > 1000
+
+
+def ran(program: str, *arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
     paths = [str(FOLDER), str(FOLDER.parent), *(path for path in sys.path if path)]
-    done = subprocess.run(
-        [sys.executable, str(FOLDER / "run.py"), target],
-        cwd=tmp_path,
+    return subprocess.run(
+        [sys.executable, str(FOLDER / program), *arguments],
+        cwd=folder,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
         capture_output=True,
         text=True,
         errors="replace",
         timeout=600,
     )
-    assert done.returncode == 0, done.stderr[-5000:]
-    (tried,) = (int(line.split()[-1]) for line in done.stderr.splitlines() if "number_of_executed_units" in line)
-    assert tried > 100
 
 
 @pytest.mark.slow

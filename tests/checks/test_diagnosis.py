@@ -316,6 +316,39 @@ def test_a_broken_file_in_a_run_is_refused_by_name(name: str, tmp_path: Path) ->
         diagnose(folder)
 
 
+FINDING = {"code": "DAT001", "title": "t", "severity": "note", "stage": "preflight", "observed": "o", "expected": "e"}
+FINDING |= {"n": 1, "cause": "c", "fix": "f", "caused_by": []}
+OCCASION = {"stage": "preflight", "ran": ["DAT001"], "skipped": [], "findings": [FINDING]}
+ODD: list[tuple[str, Any, str]] = [
+    (
+        "findings.json",
+        {"occasions": [{**OCCASION, "findings": [{**FINDING, "severity": "grave"}]}]},
+        "record of findings",
+    ),
+    ("findings.json", {"occasions": [{**OCCASION, "findings": [{**FINDING, "code": 3}]}]}, "no record of findings"),
+    ("findings.json", {"occasions": [{**OCCASION, "ran": [[]]}]}, "no record of findings"),
+    ("metrics.jsonl", '{"kind": "train", "step": 1e30, "loss": 0.5}\n', "a line without a step"),
+    ("metrics.jsonl", '{"kind": "train", "step": 1, "loss": 1' + "0" * 400 + "}\n", "an integer of 401 digits"),
+    ("metrics.jsonl", '{"step": 1, "x": ' + "[" * 100_000 + "\n", "no record of metrics"),
+    ("eval_best_model.json", {"val": {"n": 4, "accuracy": 0.5, "baselines": {"text": 1.5}}}, "expected an accuracy"),
+    ("eval_best_model.json", {"val": {"confusion_matrix": [[10**30, 1], [0, 1]]}}, "no square table of counts"),
+    ("eval_best_model.json", {"val": {"n": 4, "accuracy": 10**400}}, "an integer of 401 digits"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "words"), ODD)
+def test_a_value_in_a_run_that_can_t_be_meant_is_refused_by_name(
+    name: str, content: Any, words: str, tmp_path: Path
+) -> None:
+    folder = tenor_run(tmp_path)
+    saved(folder / "findings.json", {"occasions": [OCCASION]})
+    diagnose(folder)
+    saved(folder / name, content)
+    with pytest.raises(UserError, match=words) as refused:
+        diagnose(folder)
+    assert name in str(refused.value)
+
+
 KEYS = (
     *("val", "test", "confusion_matrix", "report", "accuracy", "n", "status", "ckpt_path", "val_metrics", "baselines"),
     *("0", "1", "precision", "recall", "support", "step", "loss", "runs", "config", "log_history", "occasions"),

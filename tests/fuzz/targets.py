@@ -18,6 +18,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from predicting import exports_and_jobs, files_to_predict, predict_any_file, read_export_or_job
+from run_folders import read_run_folder, run_files
+from settings import exclusions, read_exclusions, read_sweep, sweeps
 
 from tenor.errors import TenorError, UserError
 
@@ -376,6 +379,11 @@ TARGETS = {
     "files of runs": Target(read_run_file, run_file_seeds, 15_000),
     "foreign files": Target(read_foreign_file, foreign_seeds, 6_000),
     "model folders": Target(read_model_folder, model_seeds, 600),
+    "files to predict": Target(predict_any_file, files_to_predict, 6_000),
+    "exports and jobs": Target(read_export_or_job, lambda: list(exports_and_jobs()), 15_000),
+    "sweeps": Target(read_sweep, sweeps, 3_000),
+    "exclusions": Target(read_exclusions, exclusions, 30_000),
+    "run folders": Target(read_run_folder, lambda: list(run_files().values()), 3_000),
 }
 
 

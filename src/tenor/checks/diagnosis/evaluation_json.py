@@ -22,6 +22,8 @@ CONFUSION_KEYS = ("confusion_matrix", "confusion", "cm")
 REPORT_KEYS = ("report", "classification_report")
 ACCURACY_KEYS = ("accuracy", "acc", "eval_accuracy", "val_accuracy", "val_acc", "test_accuracy", "test_acc")
 COUNT_KEYS = ("n", "eval_samples", "n_samples", "num_samples", "total")
+MOST = 2**53
+"""Rows beyond which a count is no longer exact."""
 
 
 def is_evaluation(found: object) -> bool:
@@ -79,9 +81,16 @@ def claims_of(found: object, where: str) -> SplitClaims | None:
         accuracy=number(report.get("accuracy")) if accuracy is None and report else accuracy,
         report=report,
         expected_n=int(count) if count is not None else None,
-        text_baseline_accuracy=number(baselines.get("text")),
-        majority_accuracy=number(baselines.get("majority")),
+        text_baseline_accuracy=_share(baselines.get("text"), f"{where}: baselines.text"),
+        majority_accuracy=_share(baselines.get("majority"), f"{where}: baselines.majority"),
     )
+
+
+def _share(value: object, where: str) -> float | None:
+    found = number(value)
+    if found is not None and not 0 <= found <= 1:
+        raise UserError(f"{where} is {found:g}, expected an accuracy in 0 … 1. Restore the file, or remove the key.")
+    return found
 
 
 def _is_split(found: object) -> bool:
@@ -110,7 +119,7 @@ def _confusion(given: Any, where: str) -> np.ndarray:
     except (TypeError, ValueError):
         counts = np.empty(0)
     square = counts.ndim == 2 and counts.shape[0] == counts.shape[1] and counts.size > 0
-    if not square or not np.isfinite(counts).all() or (counts < 0).any() or (counts != counts.round()).any():
+    if not square or not (counts >= 0).all() or (counts != counts.round()).any() or counts.sum() > MOST:
         raise UserError(
             f"{where}: the confusion matrix is no square table of counts ({str(given)[:60]}). Expected K rows (true "
             f"classes) of K counts (predicted classes), not normalised."

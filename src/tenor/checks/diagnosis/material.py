@@ -3,18 +3,21 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from tenor.checks.evidence import EvaluationEvidence, SplitClaims
-from tenor.checks.finding import Finding, Report, Skipped
+from tenor.checks.finding import Report
 from tenor.errors import UserError
 
 ACCEPTED = (
     "a Tenor run folder, a transformers.Trainer output folder, a folder of TensorBoard event files, a CSV or Parquet "
     "file of predictions, an experiments summary (JSON), or an evaluation (JSON with confusion_matrix or report)"
 )
+MOST = 10**300
+"""Of an integer: beyond it comes what float64 can't hold."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +65,7 @@ def read_any_json(path: Path) -> Any:
     if not text.strip():
         raise UserError(f"{path}: is empty. Accepted: {ACCEPTED}.")
     try:
-        return json.loads(text)
+        return json.loads(text, parse_int=whole_number)
     except json.JSONDecodeError as error:
         found = "ends too early" if error.pos >= len(text.rstrip()) else f"is not JSON ({error.msg})"
         raise UserError(
@@ -73,10 +76,18 @@ def read_any_json(path: Path) -> Any:
 
 
 def number(value: object) -> float | None:
-    """A finite number, or None."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+    """A finite number that can be a step or a count, so within 64 bits, or None."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 2**63:
         return None
     return float(value)
+
+
+def whole_number(digits: str) -> int:
+    """An integer in JSON. Raises ValueError for one that no calculation can use."""
+    found = int(digits)
+    if abs(found) > MOST:
+        raise ValueError(f"an integer of {len(digits):,} digits")
+    return found
 
 
 FINDINGS = "findings.json"
@@ -93,15 +104,7 @@ def earlier_reports(path: Path) -> tuple[Report, ...]:
 def parse_reports(found: Any, path: Path) -> tuple[Report, ...]:
     """Reports from `{"occasions": […]}`; raises UserError for anything else."""
     try:
-        return tuple(_report(one) for one in found["occasions"])
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: is no record of findings ({error!r}). Restore it, or move it away.") from error
-
-
-def _report(one: Mapping[str, Any]) -> Report:
-    return Report(
-        one["stage"],
-        tuple(one["ran"]),
-        tuple(Skipped(**skipped) for skipped in one["skipped"]),
-        tuple(Finding(**{**finding, "caused_by": tuple(finding["caused_by"])}) for finding in one["findings"]),
-    )
+        return TypeAdapter(tuple[Report, ...]).validate_python(found["occasions"])
+    except (KeyError, TypeError, ValidationError) as error:
+        what = " ".join(str(error).split())[:200]
+        raise UserError(f"{path}: is no record of findings ({what}). Restore it, or move it away.") from error

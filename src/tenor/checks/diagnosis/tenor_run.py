@@ -9,7 +9,14 @@ from typing import Any
 import numpy as np
 
 from tenor.checks.diagnosis.evaluation_json import splits_of
-from tenor.checks.diagnosis.material import Material, earlier_reports, evaluation_evidence, number, read_any_json
+from tenor.checks.diagnosis.material import (
+    Material,
+    earlier_reports,
+    evaluation_evidence,
+    number,
+    read_any_json,
+    whole_number,
+)
 from tenor.checks.diagnosis.predictions_file import read_claims
 from tenor.checks.evidence import CheckpointEvidence, SplitClaims, StepEvidence, ValidationPoint
 from tenor.checks.rules.ckp import SUCCESS_WORDS
@@ -47,8 +54,8 @@ def read_records(path: Path) -> list[dict[str, Any]]:
     """The lines of a `metrics.jsonl`; a last line that a killed process left unfinished is left out."""
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
-        records = [json.loads(line) for line in lines[:-1] if line]
-    except (OSError, ValueError) as error:
+        records = [json.loads(line, parse_int=whole_number) for line in lines[:-1] if line]
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: is no record of metrics ({error}). Restore it, or move it away.") from error
     if not all(isinstance(record, dict) and number(record.get("step")) is not None for record in records):
         raise UserError(f"{path}: holds a line without a step. Restore it, or move it away.")
