@@ -165,6 +165,67 @@ def test_an_archive_that_is_not_the_official_one(refused: Refused, small_model: 
     assert "download it again" in told
 
 
+# Files to predict.
+
+
+def not_utf8(*values: bytes) -> pa.Array:
+    return pa.Array.from_buffers(pa.string(), len(values), pa.array(values, pa.binary()).buffers())
+
+
+WHEN = pa.array([0, 2**62]).view(pa.timestamp("us"))
+TO_PREDICT: dict[str, tuple[str, bytes, str, tuple[str, ...]]] = {
+    "a header in another encoding": ("in.csv", b"text,caf\xe9\nfilm,1\n", "out.csv", (r"b'caf\xe9'", "iconv")),
+    "a text in another encoding": ("in.csv", b"text\nfilm\ncaf\xe9\n", "out.csv", ("1 of 2", "row 2", "not UTF-8")),
+    "UTF-16": ("in.tsv", "text\nfilm\n".encode("utf-16"), "out.csv", ("UTF-16", "iconv")),
+    "NUL": ("in.csv", b"text\nfilm\na\x00b\n", "out.csv", ("row 2", "NUL", "--on-error null")),
+    "a quote that is never closed": ("in.csv", b'text\n"film\n' + b"film\n" * 5, "out.csv", ("line", "quote")),
+    "texts that are no UTF-8": (
+        "in.parquet",
+        as_bytes({"text": not_utf8(b"film", b"\xff")}),
+        "out.parquet",
+        ("row 2", "not UTF-8 in column 'text'"),
+    ),
+    "another column that is no UTF-8": (
+        "in.parquet",
+        as_bytes({"text": ["film", "dull"], "note": not_utf8(b"a", b"caf\xe9")}),
+        "out.csv",
+        ("row 2", "not UTF-8 in column 'note'"),
+    ),
+    "a year that Python does not have": (
+        "in.parquet",
+        as_bytes({"text": ["film", "dull"], "when": WHEN}),
+        "out.jsonl",
+        ("row 2", "column 'when'", ".parquet"),
+    ),
+    "bytes as text": (
+        "in.parquet",
+        as_bytes({"text": ["film"], "image": [b"\xff"]}),
+        "out.jsonl",
+        ("'image' holds bytes", ".parquet"),
+    ),
+    "numbers for texts": ("in.parquet", as_bytes({"text": [1.5]}), "out.csv", ("'text' holds double", "--text-column")),
+    "Parquet cut off": ("in.parquet", as_bytes(rows())[:-30], "out.csv", ("Parquet", "write it again")),
+    "half a surrogate for a key": ("in.jsonl", b'{"text": "a", "\\ud800": 1}\n', "out.parquet", ("line 1", "key")),
+    "a number beyond all": ("in.jsonl", b'{"text": "a", "n": 1e999}\n', "out.jsonl", ("line 1", "1e999")),
+    "a JSON value that never ends": ("in.jsonl", b'{"text": ' + b"[" * 100_000, "out.csv", ("line 1", "JSON")),
+    "lists within lists": ("in.jsonl", b'{"text": "a", "n": ' + b"[" * 500 + b"]" * 500 + b"}", "out.csv", ("levels",)),
+    "an output that is a folder": ("in.csv", b"text\nfilm\n", "folder.csv", ("is a folder",)),
+    "an output within a file": ("in.csv", b"text\nfilm\n", "in.csv/out.csv", ("in.csv is no folder",)),
+}
+
+
+@pytest.mark.parametrize("case", TO_PREDICT)
+def test_a_hostile_file_to_predict(case: str, refused: Refused, tmp_path: Path) -> None:
+    """Told by the look through the file, so before any model is loaded: here there is none."""
+    name, content, output, words = TO_PREDICT[case]
+    (tmp_path / name).write_bytes(content)
+    (tmp_path / "folder.csv").mkdir()
+    told = refused("predict", "latest", "--input", name, "--output", output)
+    assert len(told) < 2_000, "the message holds the field itself"
+    for word in (name, *words) if output != "folder.csv" else words:
+        assert word in told
+
+
 # Model folders.
 
 

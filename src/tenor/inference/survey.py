@@ -56,7 +56,7 @@ def survey(path: Path, text_column: str, as_text: bool = False) -> Survey:
             found.first_fault = found.first_fault or told(path, chunk, position, fault or "")
         drawn = _drawn(drawn, sound, random)
     found.sample = [text for _, text in drawn]
-    if from_records and found.rows and text_column not in found.columns:
+    if from_records and found.columns and text_column not in found.columns:
         raise no_column(path, text_column, list(found.columns))
     with open(path, "rb") as file:
         found.sha256 = hashlib.file_digest(file, "sha256").hexdigest()
