@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from predicting import exports_and_jobs, read_export_or_job
 from run_folders import FILES, read_run_folder, run_files
 from targets import foreign_seeds, read_foreign_file
 
@@ -47,6 +48,11 @@ def main() -> None:
                 for odd in odd_documents(json.loads(text)):
                     read_run_folder(folder, kind, json.dumps(odd).encode())
                     tried += 1
+    with tempfile.TemporaryDirectory() as place:
+        for kind, seed in enumerate(exports_and_jobs()[:2]):
+            for odd in odd_documents(json.loads(seed)):
+                read_export_or_job(Path(place), kind, json.dumps(odd).encode())
+                tried += 1
     with tempfile.TemporaryDirectory() as place:
         for seed in foreign_seeds()[:4]:
             for odd in odd_documents(json.loads(seed)):

@@ -55,6 +55,8 @@ def read_artefact(folder: Path) -> Artefact:
     try:
         if stored["version"] != VERSION:
             raise ValueError(f"version {stored['version']}")
+        if not all(isinstance(stored[name], str) for name in ("file", "sha256", "source", "source_sha256")):
+            raise ValueError("file, source and digests, one of which is no text")
         if Path(stored["file"]).name != stored["file"] or stored["file"] in ("", ".."):
             raise ValueError(f"file {stored['file']!r} is no name within this folder")
         if not isinstance(stored["labels"], list) or not stored["labels"]:
