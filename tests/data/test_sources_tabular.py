@@ -218,6 +218,7 @@ def test_what_cannot_be_read_is_refused_with_the_reason(
 
 def test_a_missing_file_a_folder_and_a_pipe_are_refused(tmp_path: Path) -> None:
     assert "no such file" in message(tmp_path / "none.csv")
+    assert "no such file" in message(Path("~nobody-of-this-name/none.csv"))
     (tmp_path / "folder.csv").mkdir()
     assert "is a folder" in message(tmp_path / "folder.csv")
     os.mkfifo(tmp_path / "pipe.csv")

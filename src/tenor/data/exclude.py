@@ -1,7 +1,7 @@
 """`data.exclude`: training rows that a file takes out, such as the one that `tenor audit` writes."""
 
 import csv
-from pathlib import Path
+from os.path import expanduser
 
 import numpy as np
 
@@ -17,7 +17,7 @@ def read_excluded(path: str) -> frozenset[str]:
     Raises UserError for a file that can't be read, has no such column, or says neither yes nor no.
     """
     try:
-        with open(Path(path).expanduser(), encoding="utf-8-sig", newline="") as file:
+        with open(expanduser(path), encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, strict=True)
             columns = reader.fieldnames or []
             if "id" not in columns:
@@ -25,7 +25,7 @@ def read_excluded(path: str) -> frozenset[str]:
             return frozenset(row["id"] for row in reader if _is_out(row, reader.line_num, path))
     except (csv.Error, UnicodeDecodeError) as error:
         raise UserError(f"data.exclude {path}: is no CSV file in UTF-8 ({error}).") from error
-    except (OSError, ValueError, RuntimeError) as error:  # The last two: NUL in the path, `~` of someone unknown.
+    except (OSError, ValueError) as error:  # The second: NUL in the path.
         reason = error.strerror if isinstance(error, OSError) else error
         raise UserError(f"data.exclude {path}: cannot be read ({reason}); `tenor audit` writes one.") from error
 

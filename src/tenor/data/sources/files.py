@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from os.path import expanduser
 from pathlib import Path
 
 import pyarrow as pa
@@ -26,7 +27,7 @@ def read_rows(path: str | Path, columns: Columns) -> Rows:
     within double quotes, and a double quote within them is doubled. Raises UserError for a file that cannot be read or
     has not the wanted columns.
     """
-    file = Path(path).expanduser()
+    file = Path(expanduser(path))
     suffix = file.suffix.lower()
     _require_file(file, suffix)
     try:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from os.path import expanduser
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,7 +60,7 @@ def _load(name: str, config: str | None) -> "datasets.DatasetDict":
         raise UserError(
             "Datasets of the hub need the package datasets. Install it: pip install 'tenor[hub]'"
         ) from error
-    local = Path(name).expanduser()
+    local = Path(expanduser(name))
     try:
         if local.is_dir():
             with _offline():

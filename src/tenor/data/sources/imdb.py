@@ -1,6 +1,7 @@
 """The IMDb Large Movie Review Dataset v1.0 (Maas et al. 2011) in its official split of 25,000 and 25,000 reviews."""
 
 import importlib.util
+from os.path import expanduser
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -25,7 +26,7 @@ def imdb_source(data: Data, archive_sha256: str = ARCHIVE_SHA256) -> SourceData:
     `train/neg/0_3`, where the files tell them; `rating` and `movie` can serve as `data.group_column`.
     Raises UserError for what cannot be read, or is not what it should be.
     """
-    path = _downloaded() if data.path is None else Path(data.path).expanduser()
+    path = _downloaded() if data.path is None else Path(expanduser(data.path))
     if path.is_file():
         splits = read_archive(path, archive_sha256)
     elif not path.exists():
