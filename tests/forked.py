@@ -91,6 +91,8 @@ def fork(cwd: Path, arguments: list[str], output: Path, fault: Fault | None = No
         return child
     status = 70  # What is not caught below is a defect.
     try:
+        # A shell that starts the tests in the background has its children ignore Ctrl-C.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         os.chdir(cwd)
         written = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         for descriptor in (1, 2):
