@@ -6,6 +6,16 @@ from pathlib import Path
 from tenor.errors import UserError
 
 
+def file_or_overrides(folder: Path, kind: int, content: bytes, sound: str) -> tuple[Path, list[str]]:
+    """The content as a file of settings, or as overrides of one that is sound."""
+    file = folder / "mine.yaml"
+    if kind % 2:
+        file.write_bytes(content)
+        return file, []
+    file.write_text(sound)
+    return file, content.decode("utf-8", "replace").split("\0")
+
+
 def read_sweep(folder: Path, kind: int, content: bytes) -> None:
     """Refused, or a sweep whose every range can be drawn from and whose every end is a configuration."""
     from tenor.config.sweep import load_sweep
@@ -13,13 +23,8 @@ def read_sweep(folder: Path, kind: int, content: bytes) -> None:
     from tenor.workflows.sweep.space import base_values, distribution
     from tenor.workflows.sweep.study import definition_of
 
-    file = folder / "mine.yaml"
-    if kind % 2:
-        file.write_bytes(content)
-        overrides: list[str] = []
-    else:
-        file.write_text("phases: {a: {space: {training.learning_rate: {low: 1e-5, high: 1e-3, log: true}}}}")
-        overrides = content.decode("utf-8", "replace").split("\0")
+    sound = "phases: {a: {space: {training.learning_rate: {low: 1e-5, high: 1e-3, log: true}}}}"
+    file, overrides = file_or_overrides(folder, kind, content, sound)
     with contextlib.suppress(UserError):
         plan = load_sweep(file, overrides)
         for name, phase in plan.sweep.phases.items():

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from predicting import exports_and_jobs, files_to_predict, predict_any_file, read_export_or_job
 from run_folders import read_run_folder, run_files
-from settings import exclusions, read_exclusions, read_sweep, sweeps
+from settings import exclusions, file_or_overrides, read_exclusions, read_sweep, sweeps
 
 from tenor.errors import TenorError, UserError
 
@@ -90,13 +90,7 @@ def read_config(folder: Path, kind: int, content: Content) -> None:
     from tenor.config.loading import load_config
     from tenor.config.schema import Config
 
-    file = folder / "mine.yaml"
-    if kind % 2:
-        file.write_bytes(content)
-        overrides: list[str] = []
-    else:
-        file.write_text("seed: 1\n")
-        overrides = content.decode("utf-8", "replace").split("\0")
+    file, overrides = file_or_overrides(folder, kind, content, "seed: 1\n")
     with contextlib.suppress(UserError):
         config = load_config(file, overrides)
         assert Config.model_validate_json(config.model_dump_json()) == config

@@ -1,10 +1,12 @@
-"""A completed run that tests may read, and a copy that they may spoil."""
+"""A completed run that tests may read, a copy that they may spoil, and commands in processes of their own."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from forked import Commands
 from small_runs import small_run
 from tenor.runs.directory import RunDirectory
 from tenor.workflows.train import RunResult
@@ -24,3 +26,13 @@ def copied(completed: RunResult, tmp_path: Path) -> RunDirectory:
     root = completed.run.path.parent.parent
     shutil.copytree(root, tmp_path / "runs")
     return RunDirectory(tmp_path / "runs" / completed.run.config_name / completed.run.run_id)
+
+
+@pytest.fixture(scope="module")
+def commands(tmp_path_factory: pytest.TempPathFactory, session_cache: Path) -> Iterator[Commands]:
+    """A warmed process, from which `tenor` commands are forked."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TENOR_CACHE", str(session_cache))
+        started = Commands()
+    yield started
+    started.close()

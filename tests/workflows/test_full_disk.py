@@ -112,15 +112,6 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", place], check=True)
 
 
-@pytest.fixture(scope="module")
-def commands(tmp_path_factory: pytest.TempPathFactory, session_cache: Path) -> Iterator[Commands]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TENOR_CACHE", str(session_cache))
-        started = Commands()
-    yield started
-    started.close()
-
-
 def resize(disk: Path, kilobytes: int) -> None:
     subprocess.run(["mount", "-o", f"remount,size={kilobytes}k", disk], check=True)
 

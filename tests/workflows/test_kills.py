@@ -1,7 +1,6 @@
 """A process that is really killed, at every kind of moment, is resumed as if it never was."""
 
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -44,15 +43,6 @@ MOMENTS = {
     "evaluation: before the manifest says so": Fault("tenor.workflows.outcome.upsert_row", 1, "after"),
     "evaluation: before the model's card": Fault(f"{TRAIN}.evaluation_report"),
 }
-
-
-@pytest.fixture(scope="module")
-def commands(tmp_path_factory: pytest.TempPathFactory, session_cache: Path) -> Iterator[Commands]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TENOR_CACHE", str(session_cache))
-        started = Commands()
-    yield started
-    started.close()
 
 
 def whole_run(folder: Path, commands: Commands, model: Path, settings: tuple[str, ...]) -> RunDirectory:

@@ -14,6 +14,7 @@ MOST = 10**9
 Count = Annotated[int, Field(ge=1, le=MOST)]
 Text = Annotated[str, Field(min_length=1)]
 NAME = "1 to 64 letters, digits, dots, hyphens or underscores, a letter or digit first"
+TruncationStrategy = Literal["head", "tail", "head_tail"]
 Tracker = Literal["tensorboard", "wandb", "mlflow", "comet_ml", "aim", "clearml", "dvclive", "swanlab", "trackio"]
 
 
@@ -78,7 +79,7 @@ class Data(Section):
     """Test rows to use, stratified; null: all."""
     max_length: Annotated[int, Field(ge=8, le=MOST)] = 256
     """Tokens per text, the special ones included."""
-    truncation: Literal["head", "tail", "head_tail"] = "head_tail"
+    truncation: TruncationStrategy = "head_tail"
     """Which part of a longer text is kept (Sun et al. 2019, "How to Fine-Tune BERT for Text Classification")."""
     head_share: Share = 0.5
     """For `head_tail`: the share of the kept tokens that comes from the beginning."""

@@ -17,8 +17,6 @@ from tenor.runs.cache import cached_file
 
 CACHE_VERSION = 1
 ROWS_PER_CHUNK = 4096
-STRATEGIES = ("head", "tail", "head_tail")
-"""Which part of a longer text is kept."""
 
 
 @dataclass(frozen=True)

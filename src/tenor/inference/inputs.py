@@ -15,10 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tenor.data.sources.files import DELIMITERS, fields_up_to
-from tenor.data.sources.rows import SHOWN_COLUMNS, nearest
+from tenor.data.sources.rows import SHOWN_COLUMNS, encodable, nearest
 from tenor.errors import UserError
 from tenor.inference.columns import refuse_columns, sound_rows
-from tenor.inference.records import RECORD, encodable, parse_record
+from tenor.inference.records import RECORD, parse_record
 
 JSON_LINES = (".jsonl", ".ndjson")
 PLAIN = ".txt"

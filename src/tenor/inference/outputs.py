@@ -10,9 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tenor.data.sources.files import DELIMITERS
+from tenor.data.sources.rows import encodable
 from tenor.errors import UserError
 from tenor.inference.inputs import JSON_LINES
-from tenor.inference.records import RECORD, encodable, json_text, parse_record
+from tenor.inference.records import RECORD, json_text, parse_record
 from tenor.runs.files import atomic_path
 
 ACCEPTED_OUTPUTS = (*DELIMITERS, *JSON_LINES, ".parquet")

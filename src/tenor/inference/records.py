@@ -7,6 +7,8 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+from tenor.data.sources.rows import encodable
+
 RECORD = "record"
 """The one column of a JSON Lines chunk: each line as it was read."""
 
@@ -41,17 +43,6 @@ def json_text(value: Any) -> str:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, default=_as_text)
     # Half of a surrogate pair can stand in a JSON file only as an escape.
     return text if encodable(text) else json.dumps(value, default=_as_text)
-
-
-def encodable(text: str) -> bool:
-    """Whether UTF-8 can hold a text: it can't hold half of a surrogate pair."""
-    if text.isascii():
-        return True
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _refuse_constant(name: str) -> object:

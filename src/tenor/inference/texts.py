@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from tenor.data.sources.rows import encodable
 from tenor.data.tokenization import Truncation, cut, special_tokens_around, whole_ids
-from tenor.inference.records import encodable
 
 LongText = Literal["truncate", "windows"]
 WINDOW_OVERLAP = 0.25

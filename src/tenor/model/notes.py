@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from tenor.data.tokenization import STRATEGIES, Truncation
+from tenor.config.schema import TruncationStrategy
+from tenor.data.tokenization import Truncation
 from tenor.errors import UserError
 from tenor.runs.files import read_json, sha256_file, write_json
 
@@ -83,7 +84,7 @@ def parse_truncation(max_length: Any, strategy: Any, head_share: Any) -> Truncat
     if isinstance(max_length, bool) or not isinstance(max_length, int) or max_length < 1:
         raise ValueError(f"max_length {max_length!r}")
     found = Truncation(max_length, str(strategy), float(head_share))
-    if found.strategy not in STRATEGIES or not 0 <= found.head_share <= 1:
+    if found.strategy not in get_args(TruncationStrategy) or not 0 <= found.head_share <= 1:
         raise ValueError(f"truncation {found}")
     return found
 

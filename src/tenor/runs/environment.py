@@ -95,10 +95,9 @@ def _git(folder: Path, *arguments: str) -> tuple[bool, str]:
         done = subprocess.run(command, capture_output=True, text=True, timeout=GIT_SECONDS, errors="replace")
     except (OSError, subprocess.TimeoutExpired) as error:
         return False, f"git did not answer: {error}"
-    if "not a git repository" in done.stderr:
-        return False, "not a git checkout"
     if done.returncode != 0:
-        return False, " ".join(done.stderr.split()) or "git failed without a word"
+        told = " ".join(done.stderr.split()) or "git failed without a word"
+        return False, "not a git checkout" if "not a git repository" in told else told
     return True, done.stdout.strip()
 
 

@@ -1,7 +1,6 @@
 """Workers that share a study and nothing else: each keeps its runs in a place of its own."""
 
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,15 +15,6 @@ from tenor.workflows.sweep.study import open_studies
 from tenor.workflows.sweep.trials import best_of, trials_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs POSIX signals")]
-
-
-@pytest.fixture(scope="module")
-def commands(tmp_path_factory: pytest.TempPathFactory, session_cache: Path) -> Iterator[Commands]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TENOR_CACHE", str(session_cache))
-        started = Commands()
-    yield started
-    started.close()
 
 
 def with_weights(root: Path) -> set[str]:

@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,15 +21,6 @@ from tenor.workflows.sweep.trials import SweepTrial, trials_of
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs POSIX signals")]
 
 LONGEST_SECONDS = 600
-
-
-@pytest.fixture(scope="module")
-def commands(tmp_path_factory: pytest.TempPathFactory, session_cache: Path) -> Iterator[Commands]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TENOR_CACHE", str(session_cache))
-        started = Commands()
-    yield started
-    started.close()
 
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:

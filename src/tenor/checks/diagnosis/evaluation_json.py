@@ -22,7 +22,7 @@ CONFUSION_KEYS = ("confusion_matrix", "confusion", "cm")
 REPORT_KEYS = ("report", "classification_report")
 ACCURACY_KEYS = ("accuracy", "acc", "eval_accuracy", "val_accuracy", "val_acc", "test_accuracy", "test_acc")
 COUNT_KEYS = ("n", "eval_samples", "n_samples", "num_samples", "total")
-MOST = 2**53
+MOST_ROWS = 2**53
 """Rows beyond which a count is no longer exact."""
 
 
@@ -119,7 +119,7 @@ def _confusion(given: Any, where: str) -> np.ndarray:
     except (TypeError, ValueError):
         counts = np.empty(0)
     square = counts.ndim == 2 and counts.shape[0] == counts.shape[1] and counts.size > 0
-    if not square or not (counts >= 0).all() or (counts != counts.round()).any() or counts.sum() > MOST:
+    if not square or not (counts >= 0).all() or (counts != counts.round()).any() or counts.sum() > MOST_ROWS:
         raise UserError(
             f"{where}: the confusion matrix is no square table of counts ({str(given)[:60]}). Expected K rows (true "
             f"classes) of K counts (predicted classes), not normalised."

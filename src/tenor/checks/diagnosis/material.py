@@ -16,8 +16,8 @@ ACCEPTED = (
     "a Tenor run folder, a transformers.Trainer output folder, a folder of TensorBoard event files, a CSV or Parquet "
     "file of predictions, an experiments summary (JSON), or an evaluation (JSON with confusion_matrix or report)"
 )
-MOST = 10**300
-"""Of an integer: beyond it comes what float64 can't hold."""
+LARGEST_INTEGER = 10**300
+"""Beyond it comes what float64 can't hold."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +85,7 @@ def number(value: object) -> float | None:
 def whole_number(digits: str) -> int:
     """An integer in JSON. Raises ValueError for one that no calculation can use."""
     found = int(digits)
-    if abs(found) > MOST:
+    if abs(found) > LARGEST_INTEGER:
         raise ValueError(f"an integer of {len(digits):,} digits")
     return found
 

@@ -108,7 +108,7 @@ def _as_string(value: object, column: str, role: Role) -> tuple[str | None, str 
     if value is None:
         return None, None
     if isinstance(value, str):
-        if value.isascii() or _encodable(value):
+        if encodable(value):
             return value, None
         return "", f"{column} {shorten(value)} holds half of a surrogate pair, which is no character"
     is_number = isinstance(value, Integral) and not isinstance(value, bool)
@@ -118,9 +118,12 @@ def _as_string(value: object, column: str, role: Role) -> tuple[str | None, str 
     return "", f"{column} is {shorten(value)} ({type(value).__name__}), expected {expected}"
 
 
-def _encodable(value: str) -> bool:
+def encodable(text: str) -> bool:
+    """Whether UTF-8 can hold a text: it can't hold half of a surrogate pair."""
+    if text.isascii():
+        return True
     try:
-        value.encode()
+        text.encode()
     except UnicodeEncodeError:
         return False
     return True

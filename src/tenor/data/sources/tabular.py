@@ -22,8 +22,9 @@ def file_source(data: Data) -> SourceData:
         raise UserError("data.source 'file' needs data.path, the file to train on.")
     columns = columns_of(data)
     train = read_rows(data.path, columns)
-    test = Absent("no data.test_path was given") if data.test_path is None else read_rows(data.test_path, columns)
-    return label_splits(train, test, data)
+    if data.test_path is None:
+        return label_splits(train, Absent("no data.test_path was given"), data)
+    return label_splits(train, train if data.test_path == data.path else read_rows(data.test_path, columns), data)
 
 
 def read_table(

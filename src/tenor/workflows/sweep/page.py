@@ -18,7 +18,7 @@ from tenor.runs.files import write_text
 from tenor.workflows.sweep.show import ELSEWHERE, figure, setting
 from tenor.workflows.sweep.trials import SweepTrial, best_of
 
-ENOUGH_FOR_IMPORTANCE = 8
+ENOUGH_FOR_IMPORTANCE = 10
 """Completed trials below which an importance says more of chance than of the settings."""
 
 
