@@ -1,7 +1,8 @@
 """`make bench-train`: training beside `transformers.Trainer`, on real reviews and full-size models with random weights.
 
-Every round runs all peers one after the other, so that what disturbs the machine disturbs all; ratios are taken within
-a round. Work counts the matrix products and the attention that Tenor really computes, on real tokens.
+Every round runs all peers one after the other, each in a process of its own, so that what disturbs the machine disturbs
+all; ratios are taken within a round. Work counts the matrix products and the attention that Tenor really computes, on
+real tokens.
 """
 
 import argparse

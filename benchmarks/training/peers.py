@@ -1,4 +1,4 @@
-"""The two peers, each as its users run it: real tokens, and the seconds from the first step to the end of the last."""
+"""The two peers, each as its users run it: real tokens, and the seconds that they took."""
 
 import logging
 import math
@@ -21,12 +21,13 @@ from transformers import (
 
 from tenor.config.loading import load_config
 from tenor.config.schema import Config
+from tenor.data.batching import epoch_batches
 from tenor.data.dataset import Absent, LabelledText, SourceData
 from tenor.runs.directory import RunDirectory
-from tenor.training.loop import fit, make_accelerator
+from tenor.training.loop import TrainingTask, fit, make_accelerator
 from tenor.training.progress import progress_line
 from tenor.training.recorder import Recorder
-from tenor.training.state import Window
+from tenor.training.state import TrainState
 from tenor.workflows.findings import RunFindings
 from tenor.workflows.follower import NO_ONE
 from tenor.workflows.prepare import Prepared, make_examples, prepare
@@ -43,7 +44,7 @@ class Timing:
 
     seconds: float
     lengths: list[int]
-    """Real tokens of every text that it trained on."""
+    """Real tokens of every text that it trained on in these seconds."""
 
     @property
     def speed(self) -> float:
@@ -94,7 +95,8 @@ def token_rows(prepared: Prepared) -> list[Row]:
 def tenor_trains(prepared: Prepared, folder: Path, steps: int | None = None) -> Timing:
     """`tenor train`'s loop with all who listen to it: watchdog, recorder, TensorBoard, progress.
 
-    `steps` must be a multiple of `training.log_every`; without it all epochs, and the checkpoints, are made.
+    With `steps`, a multiple of `training.log_every`, so many after a first one that is not counted; without it all
+    epochs, from the first step, and the checkpoints too.
     """
     run = RunDirectory(folder)
     run.path.mkdir(parents=True)
@@ -102,37 +104,40 @@ def tenor_trains(prepared: Prepared, folder: Path, steps: int | None = None) -> 
     task = make_task(run, prepared, examples, forward)
     watchdog = make_watchdog(prepared, task, RunFindings(run, prepared.config, QUIET), QUIET)
     recorder = Recorder(run, prepared.config.training.trackers)
-    started = ended = 0.0
-    last = task.total_steps if steps is None else steps
+    first = 0 if steps is None else 1
+    last = task.total_steps if steps is None else 1 + steps
+    times = []
     with progress_line(QUIET, "step", last) as line:
         heard = make_listeners(recorder, line, QUIET, task, watchdog, NO_ONE)
 
         def on_start(optimizer: torch.optim.Optimizer) -> None:
-            nonlocal started
-            started = time.perf_counter()
+            times.append(time.perf_counter())
             heard.on_start(optimizer)
 
-        def on_record(step: int, values: dict[str, float], window: Window) -> None:
-            nonlocal ended
-            heard.on_record(step, values, window)
-            ended = time.perf_counter()
-            if step == steps:
+        def on_step(state: TrainState) -> None:
+            heard.on_step(state)
+            times.append(time.perf_counter())
+            if len(times) > last:
                 raise _EnoughError
 
         try:
-            fit(task, make_accelerator(prepared.plan), None, replace(heard, on_start=on_start, on_record=on_record))
-            ended = time.perf_counter()
+            fit(task, make_accelerator(prepared.plan), None, replace(heard, on_start=on_start, on_step=on_step))
         except _EnoughError:
             pass
         finally:
             recorder.close()
-    return Timing(ended - started, _lengths_seen(task, last))
+    return Timing(times[last] - times[first], _lengths_seen(task, first, last))
 
 
 def trainer_trains(
-    model_folder: Path, rows: Sequence[Row], folder: Path, options: TrainerOptions, steps: int = -1, seed: int = 0
+    model_folder: Path,
+    rows: Sequence[Row],
+    folder: Path,
+    options: TrainerOptions,
+    steps: int | None = None,
+    seed: int = 0,
 ) -> Timing:
-    """`transformers.Trainer` on a CPU with dynamic padding, all else as it comes."""
+    """`transformers.Trainer` on a CPU with dynamic padding, all else as it comes; `steps` as in `tenor_trains`."""
     logging.getLogger("transformers").setLevel(logging.ERROR)
     config = dict.fromkeys(_attention_dropout_keys(model_folder), options.attention_dropout)
     model = AutoModelForSequenceClassification.from_pretrained(model_folder, **config)
@@ -143,7 +148,7 @@ def trainer_trains(
         per_device_train_batch_size=options.batch_size,
         train_sampling_strategy="group_by_length" if options.group_by_length else "random",
         num_train_epochs=options.epochs,
-        max_steps=steps,
+        max_steps=-1 if steps is None else 1 + steps,
         seed=seed,
         use_cpu=True,
         save_strategy="no",
@@ -159,7 +164,8 @@ def trainer_trains(
         callbacks=[watch],
     )
     trainer.train()
-    return Timing(watch.ended - watch.started, trainer.lengths)
+    first = 0 if steps is None else 1
+    return Timing(watch.times[-1] - watch.times[first], [n for batch in trainer.lengths[first:] for n in batch])
 
 
 def steps_of(reviews: int, batch_size: int) -> int:
@@ -168,21 +174,25 @@ def steps_of(reviews: int, batch_size: int) -> int:
 
 
 class _CountingTrainer(Trainer):
-    lengths: list[int]
+    lengths: list[list[int]]
+    """By batch."""
 
     def training_step(self, model: Any, inputs: Any, *rest: Any, **more: Any) -> Any:
-        self.lengths = getattr(self, "lengths", []) + inputs["attention_mask"].sum(dim=1).tolist()
+        self.lengths = [*getattr(self, "lengths", []), inputs["attention_mask"].sum(dim=1).tolist()]
         return super().training_step(model, inputs, *rest, **more)
 
 
 class _StopWatch(TrainerCallback):
-    started = ended = 0.0
+    """The beginning, and the end of every step."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
 
     def on_train_begin(self, *_: Any, **__: Any) -> None:
-        self.started = time.perf_counter()
+        self.times.append(time.perf_counter())
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
-        self.ended = time.perf_counter()
+        self.times.append(time.perf_counter())
 
 
 def _attention_dropout_keys(folder: Path) -> list[str]:
@@ -190,12 +200,12 @@ def _attention_dropout_keys(folder: Path) -> list[str]:
     return [key for key in ("attention_probs_dropout_prob", "attention_dropout") if f'"{key}"' in text]
 
 
-def _lengths_seen(task: Any, steps: int) -> list[int]:
-    from tenor.data.batching import epoch_batches
-
-    seen: list[int] = []
-    for epoch in range(math.ceil(steps / task.steps_per_epoch)):
-        batches = epoch_batches(task.train.lengths, task.settings.batch_size, task.seed, epoch)
-        taken = batches[: steps - epoch * task.steps_per_epoch]
-        seen += [int(length) for rows in taken for length in task.train.lengths[rows]]
-    return seen
+def _lengths_seen(task: TrainingTask, first: int, last: int) -> list[int]:
+    """Real tokens of every text that the optimizer steps `first` … `last` - 1 (0-based) train on."""
+    lengths, settings = task.train.lengths, task.settings
+    batches = [
+        rows
+        for epoch in range(math.ceil(last / task.steps_per_epoch))
+        for rows in epoch_batches(lengths, settings.batch_size, task.seed, epoch)
+    ]
+    return [int(lengths[row]) for rows in batches[first:last] for row in rows]

@@ -5,8 +5,11 @@ from pathlib import Path
 
 from peak import best_product
 from shapes import DISTILBERT, Shape, forward_work, reviews, save_random, spread
+from tenor.data.dataset import LabelledText
+from training.own_process import in_own_process
 from training.peers import (
     VALIDATION_ROWS,
+    Row,
     Timing,
     TrainerOptions,
     prepare_rows,
@@ -32,7 +35,7 @@ def compare(shape: Shape, length: int, imdb: str, folder: Path, rounds: int, thr
     found: dict[str, list[Timing]] = {}
     peaks, sizes = [], TUNED_SIZES
     for number in range(rounds):
-        peaks.append(best_product(2048, 3))
+        peaks.append(max(best_product(2048, 3), best_product(4096, 2)))
         for name, run in _peers(model_folder, length, threads, count, sizes, number, pool, rows).items():
             found.setdefault(name, []).append(run(folder / f"{shape.name}-{length}-{name.replace(' ', '-')}-{number}"))
         if number == 0:  # The best size is found once, and only that one runs in the other rounds.
@@ -47,19 +50,35 @@ def _tuned(size: int) -> str:
 
 
 def _peers(
-    model_folder: Path, length: int, threads: int, count: int, sizes: tuple[int, ...], seed: int, pool, rows
+    model_folder: Path,
+    length: int,
+    threads: int,
+    count: int,
+    sizes: tuple[int, ...],
+    seed: int,
+    pool: LabelledText,
+    rows: list[Row],
 ) -> dict[str, Callable[[Path], Timing]]:
-    def tenor(folder: Path) -> Timing:
-        steps = steps_of(count, 32)
-        config = tenor_config(model_folder, length, threads, f"training.log_every={steps}", f"seed={seed}")
-        return tenor_trains(prepare_rows(config, pool), folder, steps)
-
     def trainer(options: TrainerOptions) -> Callable[[Path], Timing]:
         steps = steps_of(count, options.batch_size)
-        return lambda folder: trainer_trains(model_folder, rows, folder, options, steps, seed)
+        return lambda folder: in_own_process(threads, trainer_trains, model_folder, rows, folder, options, steps, seed)
 
     tuned = {_tuned(size): trainer(TrainerOptions(size, group_by_length=True, attention_dropout=0.0)) for size in sizes}
-    return {"Tenor": tenor, "Trainer": trainer(TrainerOptions()), **tuned}
+    return {
+        "Tenor": lambda folder: in_own_process(
+            threads, _tenor_trains, model_folder, length, threads, count, seed, pool, folder
+        ),
+        "Trainer": trainer(TrainerOptions()),
+        **tuned,
+    }
+
+
+def _tenor_trains(
+    model_folder: Path, length: int, threads: int, count: int, seed: int, pool: LabelledText, folder: Path
+) -> Timing:
+    steps = steps_of(count, 32)
+    config = tenor_config(model_folder, length, threads, f"training.log_every={steps}", f"seed={seed}")
+    return tenor_trains(prepare_rows(config, pool), folder, steps)
 
 
 def _show(
