@@ -2,6 +2,7 @@
 
 MiniLM learns from the official IMDb training set but for 2,500 fixed reviews, on which accuracy is measured every tenth
 of an epoch; a level is reached where it is met twice in a row. Minutes count training alone, not the measurements.
+`Trainer` sees as many tokens of a text as Tenor does (`--trainer-length`): longer ones would only make it slower.
 Every measurement is kept at once in `--results`; a run that was cut begins anew, one that ended is not made again.
 """
 
@@ -29,21 +30,23 @@ from transformers import (
 )
 
 from tenor.config.loading import load_config
+from tenor.config.schema import Config
 from tenor.data.dataset import LabelledText
 from tenor.data.sources.embedded import embedded_encoder_folder
+from tenor.data.splits import Splits
 from tenor.measures.metrics import Metrics
 from tenor.measures.text_baseline import fit_text_baseline
 from tenor.model.freezing import freeze
 from tenor.runs.directory import RunDirectory
 from tenor.training.loop import Listeners, fit, make_accelerator
 from tenor.training.state import TrainState, Validation, Window
-from tenor.workflows.prepare import Prepared, make_classifier, make_examples, prepare
+from tenor.workflows.prepare import make_classifier, make_examples, prepare
 from tenor.workflows.watched_fit import make_task
+from training.own_process import in_own_process
 from training.peers import QUIET, Row
 
 LEVELS = (0.88, 0.90, 0.91)
 VALIDATION_ROWS = 2500
-TRAINER_LENGTH = 512
 
 Tell = Callable[[int, float, float], bool]
 """Step, minutes of training and accuracy → whether that is enough."""
@@ -61,16 +64,17 @@ def main() -> None:
             *("training.evaluate_every=0.1", "training.log_every=1", *options.set),
         ],
     )
-    prepared = prepare(config)
+    splits = prepare(config).splits
     for seed in range(options.seeds):
         for peer in options.peers:
             if not _ended(options.results, peer, seed):
-                with tempfile.TemporaryDirectory() as folder:
-                    _forget(options.results, peer, seed)
-                    run = _tenor if peer == "tenor" else _trainer
-                    run(prepared, seed, Path(folder), _teller(options.results, peer, seed))
-                    _keep(options.results, peer=peer, seed=seed, ended=True)
-    _show(options.results, prepared)
+                _forget(options.results, peer, seed)
+                if peer == "tenor":
+                    in_own_process(options.threads, _tenor, config, seed, options.results)
+                else:
+                    in_own_process(options.threads, _trainer, splits, options.trainer_length, seed, options.results)
+                _keep(options.results, peer=peer, seed=seed, ended=True)
+    _show(options.results, splits)
 
 
 def _options() -> argparse.Namespace:
@@ -79,6 +83,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--peers", choices=("tenor", "trainer"), nargs="+", default=["tenor", "trainer"])
+    parser.add_argument("--trainer-length", type=int, default=256, help="tokens of a text that Trainer sees")
     parser.add_argument("--results", type=Path, default=Path("runs/time-to-accuracy.jsonl"))
     parser.add_argument("--set", nargs="+", default=[], help="settings of Tenor's to try, as dotted.key=value")
     return parser.parse_args()
@@ -88,14 +93,14 @@ class _EnoughError(Exception):
     """The highest level was reached."""
 
 
-def _tenor(prepared: Prepared, seed: int, folder: Path, tell: Tell) -> None:
+def _tenor(config: Config, seed: int, results: Path) -> None:
     """The split stays the same; the seed decides head, order and dropout."""
-    config = prepared.config.model_copy(update={"seed": seed})
+    prepared, tell = prepare(config), _teller(results, "tenor", seed)
+    config = config.model_copy(update={"seed": seed})
     classifier = make_classifier(config, prepared.splits.train.class_names, prepared.plan)
     learning = freeze(classifier.model, config.model)
     prepared = replace(prepared, config=config, classifier=classifier, learning=learning)
     examples, forward = make_examples(prepared, QUIET)
-    task = make_task(RunDirectory(folder), prepared, examples, forward)
     clock = _Clock()
 
     def on_validation(validation: Validation, metrics: Metrics) -> None:
@@ -111,39 +116,41 @@ def _tenor(prepared: Prepared, seed: int, folder: Path, tell: Tell) -> None:
     listeners = Listeners(
         on_start=lambda optimizer: clock.go_on(), on_record=on_record, on_step=on_step, on_validation=on_validation
     )
-    with contextlib.suppress(_EnoughError):
+    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(_EnoughError):
+        task = make_task(RunDirectory(Path(folder)), prepared, examples, forward)
         fit(task, make_accelerator(prepared.plan), None, listeners)
 
 
-def _trainer(prepared: Prepared, seed: int, folder: Path, tell: Tell) -> None:
-    """`transformers.Trainer` as it comes, with texts cut at the encoder's 512 positions."""
+def _trainer(splits: Splits, length: int, seed: int, results: Path) -> None:
+    """`transformers.Trainer` as it comes, with the first `length` tokens of a text."""
     torch.manual_seed(seed)
     model = AutoModelForSequenceClassification.from_pretrained(embedded_encoder_folder(), num_labels=2)
     tokenizer = AutoTokenizer.from_pretrained(embedded_encoder_folder())
-    train = _tokenized(tokenizer, prepared.splits.train)
-    arguments = TrainingArguments(
-        output_dir=str(folder),
-        seed=seed,
-        use_cpu=True,
-        save_strategy="no",
-        disable_tqdm=True,
-        eval_strategy="steps",
-        eval_steps=-(-len(train) // 80),
-    )
-    Trainer(
-        model=model,
-        args=arguments,
-        train_dataset=train,  # type: ignore[arg-type]  # A list serves as a dataset.
-        eval_dataset=_tokenized(tokenizer, prepared.splits.validation),  # type: ignore[arg-type]
-        data_collator=DataCollatorWithPadding(tokenizer),
-        compute_metrics=lambda found: {"accuracy": float((found.predictions.argmax(1) == found.label_ids).mean())},
-        callbacks=[_Listener(tell)],
-    ).train()
+    train, validation = (_tokenized(tokenizer, rows, length) for rows in (splits.train, splits.validation))
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = TrainingArguments(
+            output_dir=folder,
+            seed=seed,
+            use_cpu=True,
+            save_strategy="no",
+            disable_tqdm=True,
+            eval_strategy="steps",
+            eval_steps=-(-len(train) // 80),
+        )
+        Trainer(
+            model=model,
+            args=arguments,
+            train_dataset=train,  # type: ignore[arg-type]  # A list serves as a dataset.
+            eval_dataset=validation,  # type: ignore[arg-type]
+            data_collator=DataCollatorWithPadding(tokenizer),
+            compute_metrics=lambda found: {"accuracy": float((found.predictions.argmax(1) == found.label_ids).mean())},
+            callbacks=[_Listener(_teller(results, "trainer", seed))],
+        ).train()
 
 
-def _tokenized(tokenizer: Any, rows: LabelledText) -> list[Row]:
+def _tokenized(tokenizer: Any, rows: LabelledText, length: int) -> list[Row]:
     # The embedded tokenizer's file carries a truncation of its own: the length must be given.
-    ids = tokenizer(rows.texts, truncation=True, max_length=TRAINER_LENGTH)["input_ids"]
+    ids = tokenizer(rows.texts, truncation=True, max_length=length)["input_ids"]
     return [{"input_ids": one, "labels": int(label)} for one, label in zip(ids, rows.labels, strict=True)]
 
 
@@ -204,8 +211,8 @@ def minutes_until(level: float, points: Sequence[dict[str, Any]]) -> float | Non
     )
 
 
-def _show(results: Path, prepared: Prepared) -> None:
-    train, validation = prepared.splits.train, prepared.splits.validation
+def _show(results: Path, splits: Splits) -> None:
+    train, validation = splits.train, splits.validation
     started = time.perf_counter()
     baseline = fit_text_baseline(train.texts, train.labels, 2, 0)
     accuracy = float((baseline.probabilities(validation.texts).argmax(1) == validation.labels).mean())

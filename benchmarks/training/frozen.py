@@ -26,7 +26,10 @@ def compare_frozen(shape: Shape, length: int, imdb: str, folder: Path, threads: 
     save_random(shape, model_folder, length)
     rows = reviews(imdb, "train", COUNT)
     one_pass, first, second = in_own_process(threads, _tenor, model_folder, length, threads, rows, folder)
-    theirs = in_own_process(threads, _trainer, model_folder, length, threads, rows, folder)
+    same = token_rows(_prepared(model_folder, length, threads, rows))
+    options = TrainerOptions(freeze_base=True, epochs=EPOCHS)
+    trainer_folder = folder / f"{shape.name}-frozen-3"
+    theirs = in_own_process(threads, trainer_trains, model_folder, same, trainer_folder, options).seconds
     print(f"\n{shape.name}, frozen, {EPOCHS} epochs, {COUNT} reviews at {length} tokens, {threads} threads")
     print(f"one pass of the encoder {one_pass:6.1f} s")
     print(f"Tenor, first            {first:6.1f} s  {first / one_pass:.2f} passes; the head costs {second:.1f} s of it")
@@ -45,12 +48,6 @@ def _tenor(
     other = _prepared(model_folder, length, threads, rows, "training.head_learning_rate=2e-3")
     second = _seconds(lambda: tenor_trains(other, folder / f"{model_folder.name}-frozen-2"))
     return one_pass, first, second
-
-
-def _trainer(model_folder: Path, length: int, threads: int, rows: LabelledText, folder: Path) -> float:
-    options = TrainerOptions(freeze_base=True, epochs=EPOCHS)
-    found = token_rows(_prepared(model_folder, length, threads, rows))
-    return trainer_trains(model_folder, found, folder / f"{model_folder.name}-frozen-3", options).seconds
 
 
 def _prepared(model_folder: Path, length: int, threads: int, rows: LabelledText, *overrides: str) -> Prepared:
