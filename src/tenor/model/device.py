@@ -10,7 +10,6 @@ import psutil
 import torch
 
 from tenor.errors import UserError
-from tenor.model.memory import keep_freed_memory
 
 TRAINING_TOKENS = {"cpu": 4096, "mps": 8192, "cuda": 32768}
 """Padded tokens per forward pass in training: on a CPU the fewest that keep its matrix products busy, on a GPU what
@@ -47,7 +46,7 @@ def plan_device(
     training_tokens: int | str = "auto",
     prediction_tokens: int | str = "auto",
 ) -> DevicePlan:
-    """Pick what `auto` leaves open, and set this process's CPU threads and what it keeps of freed memory.
+    """Pick what `auto` leaves open, and set PyTorch's CPU threads.
 
     Raises:
         UserError: a device that is not there, or a number type that it can't compute.
@@ -61,8 +60,6 @@ def plan_device(
         raise UserError("training.precision: fp16 needs a GPU; use auto, fp32 or bf16")
     count = threads or _cores()
     torch.set_num_threads(count)
-    if chosen == "cpu":
-        keep_freed_memory()
     return DevicePlan(
         device=chosen,
         precision=kind,  # type: ignore[arg-type]

@@ -1,25 +1,81 @@
 """Memory of finished operations is kept for the next ones.
 
-A forward pass on a CPU makes and drops hundreds of tensors of tens of megabytes. The C library gives each back to the
+A training step on a CPU makes and drops hundreds of tensors of tens of megabytes. The C library gives each back to the
 system at once, and the system clears every page of the next one: a tenth of the time of training.
 """
 
 import ctypes
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 # <malloc.h> of glibc.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 LARGEST_KEPT = 2**30
 """Bytes of a block beyond which it still goes back to the system as soon as it is free."""
-MOST_KEPT = 2**31 - 1
-"""Bytes of free memory that the process keeps, which is the most that `mallopt` takes; a step needs them again."""
+NO_LIMIT = 2**31 - 1
+"""Bytes of free memory at the end of the heap beyond which they go back: as many as `mallopt` takes."""
+OWN_LARGEST, OWN_LIMIT = 2**25, 2**26
+"""What glibc itself arrives at in a process that has freed large blocks."""
+MOST_FREE = 2**31
+"""Free bytes beyond which a program between two steps gives all of them back. Tensors whose sizes change with every
+batch leave gaps that fit no later one, and without a bound these add up."""
 
 
-def keep_freed_memory() -> bool:
-    """Let this process keep freed memory instead of returning it; whether its C library knows how to (glibc does)."""
+class _Counts(ctypes.Structure):
+    """`struct mallinfo2` of glibc."""
+
+    _fields_ = [
+        ("arena", ctypes.c_size_t),
+        ("ordblks", ctypes.c_size_t),
+        ("smblks", ctypes.c_size_t),
+        ("hblks", ctypes.c_size_t),
+        ("hblkhd", ctypes.c_size_t),
+        ("usmblks", ctypes.c_size_t),
+        ("fsmblks", ctypes.c_size_t),
+        ("uordblks", ctypes.c_size_t),
+        ("fordblks", ctypes.c_size_t),
+        ("keepcost", ctypes.c_size_t),
+    ]
+
+
+@contextmanager
+def freed_memory_kept() -> Iterator[Callable[[], None]]:
+    """Within the block this process keeps the memory that it frees; where its C library is not glibc, nothing changes.
+
+    Yields what is to be called between two steps: it gives everything back where more than `MOST_FREE` lies unused.
+    """
+    glibc = _glibc()
+    if glibc is None:
+        yield lambda: None
+        return
+    glibc.mallopt(M_MMAP_THRESHOLD, LARGEST_KEPT)
+    glibc.mallopt(M_TRIM_THRESHOLD, NO_LIMIT)
+    try:
+        yield lambda: _give_back_beyond(glibc, MOST_FREE)
+    finally:
+        glibc.mallopt(M_MMAP_THRESHOLD, OWN_LARGEST)
+        glibc.mallopt(M_TRIM_THRESHOLD, OWN_LIMIT)
+        glibc.malloc_trim(0)
+
+
+def free_bytes() -> int | None:
+    """Bytes that this process has freed and kept; None where its C library doesn't tell."""
+    glibc = _glibc()
+    return None if glibc is None else int(glibc.mallinfo2().fordblks)
+
+
+def _give_back_beyond(glibc: ctypes.CDLL, most: int) -> None:
+    if glibc.mallinfo2().fordblks > most:
+        glibc.malloc_trim(0)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    """The C library, where it is glibc 2.33 or newer."""
     if sys.platform != "linux":
-        return False
+        return None
     library = ctypes.CDLL(None)
-    if not hasattr(library, "mallopt"):
-        return False
-    return bool(library.mallopt(M_MMAP_THRESHOLD, LARGEST_KEPT)) and bool(library.mallopt(M_TRIM_THRESHOLD, MOST_KEPT))
+    if not (hasattr(library, "mallopt") and hasattr(library, "mallinfo2")):
+        return None
+    library.mallinfo2.restype = _Counts
+    return library

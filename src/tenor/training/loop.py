@@ -18,6 +18,7 @@ from tenor.inference.logits import Forward, predict, softmax
 from tenor.measures.metrics import Metrics, measure
 from tenor.model.device import DevicePlan
 from tenor.model.freezing import Learning, set_training_mode
+from tenor.model.memory import freed_memory_kept
 from tenor.model.optimizer import make_optimizer, rate_factor, set_rates
 from tenor.runs.files import discard_folder
 from tenor.training.checkpoint import Checkpoint, list_checkpoints, restore, save_checkpoint, step_of
@@ -103,7 +104,7 @@ def fit(
     validate_after = validation_steps(task)
     listeners.on_start(optimizer)
 
-    with stop_requests() as stop:
+    with stop_requests() as stop, freed_memory_kept() as bound_free_memory:
         while not state.finished:
             batches = epoch_batches(task.train.lengths, settings.batch_size, task.seed, state.epoch)
             for rows in batches[state.position :]:
@@ -114,6 +115,7 @@ def fit(
                 state.tokens += result.tokens
                 state.advance(len(batches))
                 _record(state, settings, factor, listeners)
+                bound_free_memory()
                 if state.step in validate_after:
                     _validate(task, state, listeners)
                 # Read once: a signal that comes after this line is answered after the next step, with a checkpoint.
