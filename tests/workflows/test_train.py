@@ -301,19 +301,6 @@ def test_training_that_diverges_fails_instead_of_going_on(small_model: Path, tmp
     assert read_manifest(_only_run(tmp_path / "runs")).status == "failed"
 
 
-def test_memory_that_runs_out_names_the_settings_that_help(
-    small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from tenor.training import loop
-
-    def exhausted(*arguments: object) -> None:
-        raise RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory")
-
-    monkeypatch.setattr(loop, "optimizer_step", exhausted)
-    with pytest.raises(TenorError, match=r"memory ran out: lower training\.token_budget \(now 64"):
-        small_run(tmp_path, small_model)
-
-
 def test_the_overview_shows_labels_and_what_learns(small_model: Path, tmp_path: Path) -> None:
     console = quiet()
     config = small_config(tmp_path, small_model, "training.epochs=1", "model.freeze=base")

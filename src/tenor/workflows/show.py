@@ -13,6 +13,7 @@ from tenor.config.schema import Config
 from tenor.data.batching import TokenExamples
 from tenor.data.dataset import Absent, LabelledText
 from tenor.data.splits import present_splits
+from tenor.errors import advice_on_memory
 from tenor.evaluation.evaluate import SplitResult
 from tenor.evaluation.tables import confusion_table, per_class_table, results_table
 from tenor.evaluation.words import duration
@@ -155,7 +156,9 @@ def _cost(prepared: Prepared, train: TokenExamples) -> Cost:
         to_train = training.epochs * tokens["train"]
         to_predict = round((validations + 1) * tokens["validation"]) + tokens.get("test", 0)
     model, learning = prepared.classifier.model, prepared.learning
-    return estimate_cost(model, learning, train, prepared.plan, to_train, to_predict, training.keep_last + 1)
+    mend = f"lower data.max_length (now {prepared.config.data.max_length}), or choose a smaller model.name"
+    with advice_on_memory("in the pass that the estimate rests on", mend):
+        return estimate_cost(model, learning, train, prepared.plan, to_train, to_predict, training.keep_last + 1)
 
 
 def _places(run: RunDirectory, timings: dict[str, float]) -> dict[str, str]:

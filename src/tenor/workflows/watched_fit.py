@@ -7,7 +7,7 @@ from tenor.checks.finding import Finding
 from tenor.checks.show import findings_view
 from tenor.checks.watchdog import Watchdog
 from tenor.data.batching import Examples
-from tenor.errors import TenorError
+from tenor.errors import advice_on_memory
 from tenor.evaluation.plots import confusion_figure
 from tenor.inference.logits import Forward
 from tenor.measures.metrics import Metrics
@@ -55,17 +55,14 @@ def watched_fit(
         console.print(f"going on from {checkpoint.path} (step {done:,} of {task.total_steps:,})", highlight=False)
         for validation in read_state(checkpoint).validations:  # What was drawn after the checkpoint is drawn again.
             _draw_confusion(recorder, validation, task.class_names)
+    mend = (
+        f"lower training.token_budget (now {plan.training_tokens:,} tokens per forward pass) "
+        f"or data.max_length (now {config.data.max_length})"
+    )
     try:
-        with progress_line(console, "step", task.total_steps, done) as line:
+        with advice_on_memory("in training", mend), progress_line(console, "step", task.total_steps, done) as line:
             listeners = make_listeners(recorder, line, console, task, watchdog, follower)
             return fit(task, accelerator, checkpoint, listeners)
-    except (RuntimeError, MemoryError) as error:
-        if not _is_out_of_memory(error):
-            raise
-        raise TenorError(
-            f"memory ran out: lower training.token_budget (now {plan.training_tokens:,} tokens per forward pass) "
-            f"or data.max_length (now {config.data.max_length})"
-        ) from error
     finally:
         recorder.close()
         findings.keep(watchdog.report)
@@ -132,12 +129,6 @@ def make_listeners(
         follower.on_validation(validation)
 
     return Listeners(on_start=watchdog.watch, on_record=on_record, on_step=on_step, on_validation=on_validation)
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    # PyTorch has a class of its own for GPUs only; on a CPU its allocator speaks through a RuntimeError.
-    message = str(error).lower()
-    return isinstance(error, MemoryError) or "out of memory" in message or "can't allocate memory" in message
 
 
 def _draw_confusion(recorder: Recorder, validation: Validation, class_names: tuple[str, ...]) -> None:
