@@ -108,7 +108,7 @@ def make_listeners(
         )
 
     def on_step(state: TrainState) -> None:
-        line.advance(1, _detail(latest))
+        line.advance(1, _detail(latest or _so_far(state.window)))
 
     def on_validation(validation: Validation, metrics: Metrics) -> None:
         recorder.record(
@@ -139,11 +139,15 @@ def _draw_confusion(recorder: Recorder, validation: Validation, class_names: tup
     recorder.figure("validation/confusion", validation.step, figure)
 
 
-def _detail(latest: dict[str, float]) -> str:
-    if not latest:
-        return ""
-    speed = f"{latest['tokens_per_second']:,.0f} tokens/s"
-    return f"loss {latest['loss']:.3f}  rate {latest['learning_rate']:.1e}  {speed}"
+def _so_far(window: Window) -> dict[str, float]:
+    """What is known before the first record: whoever waits sees at once that it learns. One step is no record, since
+    the rules that judge the records expect each to rest on many."""
+    return {"loss": window.mean_loss, "tokens_per_second": window.tokens_per_second}
+
+
+def _detail(known: dict[str, float]) -> str:
+    rate = f"  rate {known['learning_rate']:.1e}" if "learning_rate" in known else ""
+    return f"loss {known['loss']:.3f}{rate}  {known['tokens_per_second']:,.0f} tokens/s"
 
 
 def make_watchdog(prepared: Prepared, task: TrainingTask, findings: RunFindings, console: Console) -> Watchdog:
