@@ -8,6 +8,8 @@ import errno
 import os
 import re
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _ROOM = "Make room on the disk"
 _RIGHTS = "Give this user the right to write there, or choose another folder"
@@ -87,3 +89,29 @@ def system_refusal(error: BaseException) -> str | None:
         return None
     place = getattr(error, "filename", None)
     return f"{f'{place}: ' if place else ''}{os.strerror(number)}. {REFUSALS[number]}"
+
+
+@contextmanager
+def advice_on_memory(phase: str, mend: str) -> Iterator[None]:
+    """Tell memory that runs out in the block by its phase ("in training") and the setting that helps there.
+
+    Blocks may be nested: the innermost one knows best.
+
+    Raises:
+        TenorError: memory ran out. Every other error goes on as it is.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not _is_out_of_memory(error):
+            raise
+        raise TenorError(f"memory ran out {phase}: {mend}") from error
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # PyTorch has a class of its own for GPUs only; on a CPU its allocator speaks through a RuntimeError, as Rust's
+    # libraries and cuBLAS do in their own words.
+    message = str(error).lower()
+    words = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory", "alloc_failed")
+    is_told = isinstance(error, MemoryError) or any(word in message for word in words)
+    return is_told and not isinstance(error, TenorError)

@@ -139,6 +139,31 @@ def test_the_second_read_equals_the_first_and_tokenizes_nothing(own_cache: Path)
         np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
 
 
+@pytest.mark.slow
+def test_all_embedded_reviews_are_read_from_a_warm_cache_without_the_tokenizer(own_cache: Path, tokenizer: Any) -> None:
+    from tenor.data.sources.embedded import embedded_reviews
+
+    class Mute:
+        """The same tokenizer to the cache's key; it says nothing."""
+
+        backend_tokenizer = tokenizer.backend_tokenizer
+
+        def __call__(self, *_: Any, **__: Any) -> None:
+            raise AssertionError("a text was tokenized again")
+
+    source = embedded_reviews(Data())
+    splits = [rows for rows in (source.train, source.test) if isinstance(rows, LabelledText)]
+    assert sum(len(rows) for rows in splits) == 25_000
+    truncation = Truncation.of(Data())
+    for rows in splits:
+        first = tokenize(rows, tokenizer, truncation)
+        again = tokenize(rows, Mute(), truncation)
+        np.testing.assert_array_equal(again.full_lengths, first.full_lengths)
+        for (ids, starts), (ids_before, starts_before) in zip(again.chunks, first.chunks, strict=True):
+            np.testing.assert_array_equal(ids, ids_before)
+            np.testing.assert_array_equal(starts, starts_before)
+
+
 def test_cached_tokens_go_with_the_labels_of_the_rows_at_hand(own_cache: Path) -> None:
     tokenize(ROWS, WordCounter(), CUT)
     assert tokenize(labelled(ROWS.texts, [1, 1, 0, 0]), WordCounter(), CUT).labels.tolist() == [1, 1, 0, 0]

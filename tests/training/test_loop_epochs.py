@@ -12,6 +12,7 @@ from tenor.data.batching import Batch, Examples, TokenExamples, epoch_batches, m
 from tenor.data.tokenization import TokenizedText
 from tenor.inference.logits import predict, token_logits
 from tenor.training.loop import Listeners, TrainingTask, validation_steps
+from tenor.training.state import Window
 from training_tasks import CLASS_TOKEN, NO_DROPOUT, differing, make_task, run_task, token_rows, weights
 
 
@@ -185,6 +186,41 @@ def test_the_recorded_loss_is_the_mean_over_the_examples_since_the_last_record(
     with torch.no_grad():
         expected = torch.nn.functional.cross_entropy(task.model(**batch.inputs).logits, batch.labels)
     assert seen == [pytest.approx(float(expected), rel=1e-5)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "settings", "recorded"),
+    [
+        (20, {"epochs": 1, "log_every": 10}, [3]),
+        (44, {"epochs": 2, "log_every": 5}, [5, 10, 12]),
+        (44, {"epochs": 2, "log_every": 6}, [6, 12]),
+        (20, {"epochs": 1, "log_every": 1}, [1, 2, 3]),
+        # Three steps per epoch and none better than the first: patience ends it after the third validation.
+        (20, {"epochs": 9, "log_every": 4, "learning_rate": 0.0, "patience": 2}, [4, 8, 9]),
+    ],
+    ids=str,
+)
+def test_every_step_is_in_exactly_one_record(
+    rows: int, settings: dict[str, Any], recorded: list[int], small_model: Path, tmp_path: Path
+) -> None:
+    seen: list[tuple[int, Window]] = []
+    task = make_task(small_model, tmp_path, rows=rows, **settings)
+    state = run_task(task, listeners=Listeners(on_record=lambda step, values, window: seen.append((step, window))))
+    assert [step for step, _ in seen] == recorded
+    assert state.step == recorded[-1]
+    assert sum(window.tokens for _, window in seen) == state.tokens
+    assert sum(sum(window.label_counts) for _, window in seen) == rows * state.epoch
+    assert state.window == Window(), "something is left that no one was told"
+
+
+def test_the_last_record_comes_before_the_last_validation(small_model: Path, tmp_path: Path) -> None:
+    heard: list[tuple[str, int]] = []
+    listeners = Listeners(
+        on_record=lambda step, values, window: heard.append(("record", step)),
+        on_validation=lambda validation, metrics: heard.append(("validation", validation.step)),
+    )
+    run_task(make_task(small_model, tmp_path, rows=20, epochs=1, log_every=10), listeners=listeners)
+    assert heard == [("record", 3), ("validation", 3)]
 
 
 def test_the_order_of_the_batches_is_that_of_epoch_batches(small_model: Path, tmp_path: Path) -> None:

@@ -21,10 +21,11 @@ from tenor.training.recorder import Recorder, read_records
 from tenor.training.state import TrainState, Validation, Window
 from training_tasks import differing, make_task, run_task, weights, without_timings
 
-# Exact resume. Six steps per epoch; validations after 3, 6, 9, 12; checkpoints there and after 2, 4, 8, 10.
+# Exact resume. Six steps per epoch; validations after 3, 6, 9, 12; checkpoints there and after 2, 4, 8, 10; records
+# after 5, 10 and, of what is left, 12.
 
 RESUMABLE: dict[str, Any] = {
-    "epochs": 2, "evaluate_every": 0.5, "checkpoint_every": 2, "log_every": 4, "keep_last": 2, "patience": 50
+    "epochs": 2, "evaluate_every": 0.5, "checkpoint_every": 2, "log_every": 5, "keep_last": 2, "patience": 50
 }  # fmt: skip
 
 
@@ -103,9 +104,10 @@ CUTS: list[tuple[tuple[str, int], ...]] = [
     (("validation", 3),),  # measured, not yet saved
     (("step", 6),),  # between epochs, right after a validation
     (("step", 7),),  # the first step of an epoch
-    (("record", 8),),  # recorded, not yet saved
+    (("record", 10),),  # recorded, not yet saved
+    (("record", 12),),  # the last record, before the last validation
     (("validation", 12),),  # at the very end
-    (("step", 3), ("step", 5), ("record", 8), ("step", 11)),
+    (("step", 3), ("step", 5), ("record", 10), ("step", 11)),
 ]
 
 
@@ -121,6 +123,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     np.testing.assert_array_equal(resumed.predictions, uninterrupted.predictions)
     steps = [(record["kind"], record["step"]) for record in resumed.records]
     assert len(set(steps)) == len(steps)
+    assert [step for kind, step in steps if kind == "train"] == [5, 10, 12]
 
 
 def test_resuming_a_finished_run_does_nothing(small_model: Path, tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def test_other_classes_are_refused(completed: RunResult, tmp_path: Path) -> None
 
 
 def test_settings_of_the_model_are_not_overridden(completed: RunResult) -> None:
-    with pytest.raises(UserError, match=r"data\.… overrides only"):
+    with pytest.raises(UserError, match=r"data\.… and evaluation\.token_budget overrides only"):
         _evaluate(completed.run, "model.name=minilm")
 
 

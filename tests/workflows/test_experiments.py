@@ -1,12 +1,14 @@
 """Several configurations: one that fails takes no other with it."""
 
 import io
+import json
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from small_runs import quiet, write_config
+from tenor.cli.main import main
 from tenor.errors import InterruptedRunError, UserError
 from tenor.runs.directory import list_runs
 from tenor.runs.summary import read_summary
@@ -54,8 +56,37 @@ def test_a_defect_in_one_run_does_not_end_the_others(
     config = str(write_config(tmp_path, small_model))
     console = quiet()
     rows = run_experiments([config, config], SHORT, tmp_path / "runs", console)
-    assert [row.status for row in rows] == ["completed"]
-    assert "ZeroDivisionError: a defect" in console.file.getvalue()  # type: ignore[attr-defined]
+    assert [(row.config_name, row.status) for row in rows] == [("small", "failed"), ("small", "completed")]
+    assert rows[0].error == "ZeroDivisionError: a defect"
+    assert rows[0].config == rows[1].config
+    assert read_summary(tmp_path / "runs") == rows[1:], "what was no run stands among the runs"
+    assert "Traceback" in console.file.getvalue(), "a defect is not shown whole"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_a_defect_before_there_is_a_run_is_told_by_the_command(
+    as_json: bool,
+    small_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def defective(*arguments: object) -> None:
+        raise ZeroDivisionError("a defect")
+
+    monkeypatch.setattr(module, "train", defective)
+    config = str(write_config(tmp_path, small_model))
+    options = ["--runs", str(tmp_path / "runs"), *(["--json"] if as_json else [])]
+    assert main(["experiments", config, *options]) == 1
+    shown = capsys.readouterr().out
+    if as_json:
+        (row,) = json.loads(shown)
+        assert (row["config_name"], row["status"]) == ("small", "failed")
+        assert row["error"] == "ZeroDivisionError: a defect"
+        assert row["config"]["name"] == "small"
+    else:
+        assert all(word in shown for word in ("small", "failed", "ZeroDivisionError: a defect"))
+    assert not (tmp_path / "runs" / "experiments_summary.json").exists()
 
 
 def test_a_configuration_that_can_t_be_read_ends_it_before_anything_runs(small_model: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """A whole run: every file is there, every number can be traced, and a failure is told as one."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -301,28 +302,19 @@ def test_training_that_diverges_fails_instead_of_going_on(small_model: Path, tmp
     assert read_manifest(_only_run(tmp_path / "runs")).status == "failed"
 
 
-def test_memory_that_runs_out_names_the_settings_that_help(
-    small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from tenor.training import loop
-
-    def exhausted(*arguments: object) -> None:
-        raise RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory")
-
-    monkeypatch.setattr(loop, "optimizer_step", exhausted)
-    with pytest.raises(TenorError, match=r"memory ran out: lower training\.token_budget \(now 64"):
-        small_run(tmp_path, small_model)
-
-
-def test_the_overview_shows_labels_and_what_learns(small_model: Path, tmp_path: Path) -> None:
+def test_a_run_shorter_than_a_record_tells_its_loss(small_model: Path, tmp_path: Path) -> None:
     console = quiet()
-    config = small_config(tmp_path, small_model, "training.epochs=1", "model.freeze=base")
-    train(config, tmp_path / "runs", console)
+    config = small_config(tmp_path, small_model, "training.epochs=1", "data.subset.size=24", "training.log_every=10")
+    result = train(config, tmp_path / "runs", console)
+    (record,) = [record for record in read_records(result.run.metrics) if record["kind"] == "train"]
+    assert record["step"] == 3
+    assert 0 < record["loss"] < 5
     shown = console.file.getvalue()  # type: ignore[attr-defined]
-    assert "first 5 batches" in shown or "first 6 batches" in shown
-    assert "weights learn" in shown
-    assert "classifier.weight" in shown
-    assert "macro F1" in shown
+    # Of the first step at once, and of the whole run at its end.
+    assert re.search(r"^step 1/3  loss \d\.\d{3}  [\d,]+ tokens/s  \d+:\d\d left$", shown, re.MULTILINE)
+    last = r"^step 3/3  loss (\d\.\d{3})  rate \d\.\de-\d\d  [\d,]+ tokens/s  0:00 left$"
+    (told,) = re.findall(last, shown, re.MULTILINE)
+    assert told == f"{record['loss']:.3f}"
 
 
 def test_a_label_column_of_strings_names_the_classes(completed: RunResult) -> None:

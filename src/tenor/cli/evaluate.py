@@ -16,7 +16,10 @@ def add(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser("evaluate", help="measure a run's saved model again, on its own data or on other")
     parser.add_argument("reference", metavar="RUN", help="a folder, a run id or latest")
     parser.add_argument(
-        "overrides", nargs="*", metavar="data.key=value", help="other data, such as data.source=rotten_tomatoes"
+        "overrides",
+        nargs="*",
+        metavar="data.key=value",
+        help="other data, such as data.source=rotten_tomatoes; evaluation.token_budget=N where memory is short",
     )
     parser.add_argument("--input", type=Path, metavar="FILE", help="labelled rows of your own, instead of a split")
     parser.add_argument("--split", choices=("test", "validation", "train"), default="test", help="default: test")

@@ -156,7 +156,7 @@ class Training(Section):
     patience: Count | None = None
     """Stop after this many validations in a row without a better one; null: never."""
     log_every: Count = 10
-    """Optimizer steps between two records."""
+    """Optimizer steps between two records; the steps that are left at the end make one more."""
     trackers: tuple[Tracker, ...] = ("tensorboard",)
     """Trackers that Accelerate knows; those besides TensorBoard must be installed."""
 

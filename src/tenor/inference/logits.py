@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from tenor.data.batching import Examples, sequential_batches
+from tenor.errors import advice_on_memory
 from tenor.inference.packed import can_pack, with_packed_linears
 from tenor.model.device import DevicePlan
 
@@ -29,14 +30,18 @@ def predict(
     """What `forward` gives for every example, float32, shape (rows, width), in the order of the examples.
 
     The model is in evaluation mode meanwhile and as before afterwards. `advance` hears how many rows each batch held.
+
+    Raises:
+        TenorError: memory ran out.
     """
     modes = {module: module.training for module in model.modules()}
     model.eval()
     packed = plan.device == "cpu" and plan.precision == "fp32" and can_pack()
     computing = with_packed_linears(model) if packed else model
     results: np.ndarray | None = None
+    mend = f"lower evaluation.token_budget (now {plan.prediction_tokens:,} tokens per forward pass)"
     try:
-        with torch.inference_mode(), plan.autocast():
+        with advice_on_memory("in a pass without gradients", mend), torch.inference_mode(), plan.autocast():
             for rows in sequential_batches(examples.lengths, plan.prediction_tokens):
                 batch = examples.collate(rows)
                 output = forward(computing, {name: tensor.to(plan.device) for name, tensor in batch.inputs.items()})

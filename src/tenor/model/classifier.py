@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from tenor.config.schema import Model
-from tenor.errors import UserError
+from tenor.errors import TenorError, UserError, advice_on_memory
 from tenor.model.folder import refuse_code, refuse_further_layers, refuse_misfits
 from tenor.runs.files import read_json
 
@@ -21,6 +21,8 @@ ATTENTION_DROPOUT_KEYS = ("attention_probs_dropout_prob", "attention_dropout")
 HIDDEN_DROPOUT_KEYS = ("hidden_dropout_prob", "dropout", "hidden_dropout", "resid_pdrop")
 HEAD_DROPOUT_KEYS = ("classifier_dropout", "seq_classif_dropout")
 JSON_FILES = ("config.json", "tokenizer_config.json", "tokenizer.json", "special_tokens_map.json", "added_tokens.json")
+DOES_NOT_FIT = ("while the model was loaded", "free some, or choose a smaller model.name")
+"""Phase and mend, as `advice_on_memory` takes them."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ def _load_whole(location: str, local: bool) -> tuple[Any, Any, dict[str, Any]]:
 
     with _loading(location, "Restore the folder or train again"):
         refuse_code(location, location)
-        with quiet_transformers():
+        with advice_on_memory(*DOES_NOT_FIT), quiet_transformers():
             model, loading = AutoModelForSequenceClassification.from_pretrained(
                 location,
                 dtype=torch.float32,
@@ -139,7 +141,7 @@ def _loading(location: str, mend: str) -> Iterator[None]:
     """Whatever `transformers` raises becomes one UserError, with file and line where a JSON file can't be read."""
     try:
         yield
-    except UserError:
+    except TenorError:
         raise
     # Errors of many kinds come from a broken folder (JSON, tokenizer, tensors, sizes); none is a defect of Tenor.
     except Exception as error:
@@ -249,7 +251,8 @@ def _load_weights(name: str, location: str, config: Any) -> tuple[Any, tuple[str
     from transformers import AutoModelForSequenceClassification
 
     try:
-        with quiet_transformers():  # What was not loaded is told by the second value.
+        # What was not loaded is told by the second value.
+        with advice_on_memory(*DOES_NOT_FIT), quiet_transformers():
             model, loading = AutoModelForSequenceClassification.from_pretrained(
                 location,
                 config=config,
@@ -259,6 +262,8 @@ def _load_weights(name: str, location: str, config: Any) -> tuple[Any, tuple[str
                 ignore_mismatched_sizes=True,
                 output_loading_info=True,
             )
+    except TenorError:
+        raise
     except Exception as error:  # As above: a broken file of weights ends in any of many errors.
         raise UserError(_not_found(name, error)) from error
     refuse_misfits(name, model, loading)

@@ -57,7 +57,8 @@ class Listeners:
 
     on_start: Callable[[torch.optim.Optimizer], None] = lambda optimizer: None
     on_record: Callable[[int, dict[str, float], Window], None] = lambda step, values, window: None
-    """Every `log_every` steps: loss, learning rate, gradient norm and speed, and the counts that they rest on."""
+    """Every `log_every` steps and at the end, for the steps since the record before: loss, learning rate, gradient norm
+    and speed, and the counts that they rest on."""
     on_step: Callable[[TrainState], None] = lambda state: None
     on_validation: Callable[[Validation, Metrics], None] = lambda validation, metrics: None
 
@@ -114,10 +115,11 @@ def fit(
                 state.window.add(result)
                 state.tokens += result.tokens
                 state.advance(len(batches))
-                _record(state, settings, factor, listeners)
+                _record(task, state, factor, listeners)
                 bound_free_memory()
                 if state.step in validate_after:
                     _validate(task, state, listeners)
+                    _record(task, state, factor, listeners)  # Patience may have ended it.
                 # Read once: a signal that comes after this line is answered after the next step, with a checkpoint.
                 stopped_by = stop.signal_name
                 if state.step in validate_after or stopped_by or _is_due(state.step, settings.checkpoint_every):
@@ -222,19 +224,21 @@ def _validate(task: TrainingTask, state: TrainState, listeners: Listeners) -> No
     listeners.on_validation(validation, metrics)
 
 
-def _record(state: TrainState, settings: Training, factor: float, listeners: Listeners) -> None:
-    if state.step % settings.log_every:
+def _record(task: TrainingTask, state: TrainState, factor: float, listeners: Listeners) -> None:
+    """Tell what the steps since the last record held, where that is due: no step of a run goes unrecorded."""
+    settings, window = task.settings, state.window
+    is_last = state.finished or state.step == task.total_steps
+    if not window.tokens or not (is_last or _is_due(state.step, settings.log_every)):
         return
-    window = state.window
     head_rate = settings.learning_rate if settings.head_learning_rate is None else settings.head_learning_rate
     listeners.on_record(
         state.step,
         {
-            "loss": window.loss / window.weight,
+            "loss": window.mean_loss,
             "learning_rate": settings.learning_rate * factor,
             "head_learning_rate": head_rate * factor,
             "grad_norm": window.grad_norm,
-            "tokens_per_second": window.tokens / window.seconds,
+            "tokens_per_second": window.tokens_per_second,
         },
         window,
     )

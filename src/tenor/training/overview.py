@@ -1,6 +1,7 @@
 """What a careful engineer looks at before the first step: labels, what learns, lengths, and what it will cost."""
 
 import time
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +9,7 @@ import psutil
 import torch
 from torch import nn
 
-from tenor.data.batching import Examples, epoch_batches, micro_batches
+from tenor.data.batching import Batch, Examples, epoch_batches, micro_batches
 from tenor.data.tokenization import TokenizedText
 from tenor.model.device import DevicePlan
 from tenor.model.freezing import Learning, set_training_mode
@@ -35,6 +36,7 @@ class Cost:
 
     seconds: float
     memory_bytes: int
+    """Of the GPU where the run computes on one, else of the process."""
     disk_bytes: int
 
 
@@ -64,8 +66,11 @@ def estimate_cost(
     tokens_to_train: int,
     tokens_to_predict: int,
     kept_checkpoints: int,
+    batch_size: int,
 ) -> Cost:
     """Estimate a run from a probe; leaves weights, gradients and random state as they were."""
+    model.to(plan.device)
+    held = _memory_in_use(plan)  # Before the probe, whose own memory the first step takes again.
     seconds = 0.0
     if tokens_to_train:
         seconds += tokens_to_train * _seconds_per_token(model, learning, examples, plan, backward=True)
@@ -73,9 +78,60 @@ def estimate_cost(
         seconds += tokens_to_predict * _seconds_per_token(model, learning, examples, plan, backward=False)
     weights = learning.total_count * 4
     learned = learning.trainable_count * 4
-    # Gradients and AdamW's two moments for what learns; activations are bounded by the token budget and small beside.
-    memory = psutil.Process().memory_info().rss + 3 * learned
+    memory = held + 3 * learned  # Gradients and AdamW's two moments.
+    if tokens_to_train:
+        largest_pass = tokens_per_pass(examples.lengths, batch_size, plan.training_tokens)
+        memory += round(largest_pass * activation_bytes_per_token(model, learning, examples, plan))
     return Cost(seconds, memory, (kept_checkpoints + 1) * (weights + 2 * learned) + weights)
+
+
+def tokens_per_pass(lengths: np.ndarray, batch_size: int, token_budget: int) -> int:
+    """Padded tokens of the largest forward pass in training: a batch's, cut to the budget, and a whole row at least."""
+    longest = int(lengths.max())
+    return max(longest, min(token_budget, batch_size * longest))
+
+
+def activation_bytes_per_token(model: nn.Module, learning: Learning, examples: Examples, plan: DevicePlan) -> float:
+    """What a forward pass keeps for its backward pass, per padded token, bytes.
+
+    Told by two passes, over the longest row once and twice: what doesn't grow with the tokens (weights, their copies in
+    half precision) is the same in both.
+    """
+    longest = int(examples.lengths.argmax())
+    once, twice = (_bytes_kept(model, learning, examples, plan, np.full(times, longest)) for times in (1, 2))
+    return (twice - once) / int(examples.lengths[longest])
+
+
+def _bytes_kept(model: nn.Module, learning: Learning, examples: Examples, plan: DevicePlan, rows: np.ndarray) -> int:
+    """Bytes that a forward pass keeps for its backward pass; memory that several tensors share counts once."""
+    kept: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+    inputs = _on_device(examples.collate(rows), plan)
+    with _fixed_random_state(plan), torch.enable_grad(), plan.autocast(), hooks:
+        set_training_mode(model, learning)
+        logits = model(**inputs).logits  # Held until all is counted: a place that is free again would be given twice.
+    del logits
+    return sum(kept.values())
+
+
+def _memory_in_use(plan: DevicePlan) -> int:
+    """Bytes that this process holds where it computes."""
+    return torch.cuda.memory_allocated() if plan.device == "cuda" else psutil.Process().memory_info().rss
+
+
+def _on_device(batch: Batch, plan: DevicePlan) -> dict[str, torch.Tensor]:
+    return {name: tensor.to(plan.device) for name, tensor in batch.inputs.items()}
+
+
+def _fixed_random_state(plan: DevicePlan) -> AbstractContextManager[None]:
+    """Random states as they were before, afterwards."""
+    return torch.random.fork_rng(devices=[plan.device] if plan.device == "cuda" else [])
 
 
 def _seconds_per_token(
@@ -85,11 +141,9 @@ def _seconds_per_token(
     by_length = np.argsort(examples.lengths, kind="stable")
     middle = by_length[len(by_length) // 2 : len(by_length) // 2 + 64]
     batch = examples.collate(micro_batches(middle, examples.lengths, PROBE_TOKENS)[0])
-    inputs = {name: tensor.to(plan.device) for name, tensor in batch.inputs.items()}
-    cuda = [plan.device] if plan.device == "cuda" else []
+    inputs = _on_device(batch, plan)
     seconds = 0.0
-    model.to(plan.device)
-    with torch.random.fork_rng(devices=cuda), torch.set_grad_enabled(backward), plan.autocast():
+    with _fixed_random_state(plan), torch.set_grad_enabled(backward), plan.autocast():
         set_training_mode(model, learning) if backward else model.eval()
         for _ in range(2):
             started = time.perf_counter()

@@ -38,6 +38,15 @@ class Window:
     predicted_counts: list[int] = field(default_factory=list)
     label_counts: list[int] = field(default_factory=list)
 
+    @property
+    def mean_loss(self) -> float:
+        """Nats per example."""
+        return self.loss / self.weight
+
+    @property
+    def tokens_per_second(self) -> float:
+        return self.tokens / self.seconds
+
     def add(self, step: StepResult) -> None:
         self.loss += step.loss
         self.weight += step.weight

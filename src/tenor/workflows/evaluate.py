@@ -16,7 +16,7 @@ from tenor.data.dataset import Absent, LabelledText
 from tenor.data.sources import read_source
 from tenor.data.splits import limit_test, make_splits
 from tenor.data.tokenization import tokenize
-from tenor.errors import UserError
+from tenor.errors import UserError, advice_on_memory
 from tenor.evaluation.evaluate import Baselines, SplitResult, evaluation_json
 from tenor.inference.logits import predict
 from tenor.measures.intervals import wilson_interval
@@ -32,6 +32,9 @@ from tenor.runs.environment import absent
 from tenor.training.progress import progress_line
 from tenor.workflows.measure import BaselineModels, measure_split
 from tenor.workflows.prepare import device_plan
+
+TOKEN_BUDGET = "evaluation.token_budget"
+"""Changes what a forward pass takes and not the model: who runs out of memory must be able to lower it."""
 
 
 @dataclass(frozen=True)
@@ -64,19 +67,20 @@ def evaluate(
     file: Path | None = None,
 ) -> Evaluation:
     """Measure the run's saved model on `split` of its data, or of the data that `overrides` (`data.…=…`) name, or on
-    all labelled rows of a `file`.
+    all labelled rows of a `file`. `evaluation.token_budget` may be overridden, too.
 
     Text is cut as in training. The weights are verified against the digest that they were saved with.
 
     Raises:
         UserError: no such run or split, other classes than the model's, or weights that changed.
+        TenorError: memory ran out.
     """
     run = find_run(root, reference)
     if not run.model.is_dir():
         raise UserError(
             f"{run.reference} has no saved model; a run saves one when it completes, and a sweep keeps its best"
         )
-    require_data_overrides("evaluate", overrides)
+    require_data_overrides("evaluate", overrides, TOKEN_BUDGET)
     notes = read_model_notes(run.model)
     model, tokenizer = load_saved_classifier(run.model)
     model_names = class_names(model.config, str(run.model))
@@ -92,7 +96,8 @@ def evaluate(
             f"the model knows the classes {', '.join(model_names)}; {rows.origin} has {', '.join(rows.class_names)}. "
             "Call its labels as the model does; where they are numbers, data.class_names names them in their order"
         )
-    tokens = tokenize(rows, tokenizer, notes.truncation)
+    with advice_on_memory("while texts became tokens", "lower data.test_size, or give fewer rows with --input"):
+        tokens = tokenize(rows, tokenizer, notes.truncation)
     console = console or Console(stderr=True, markup=False)
     read_first_token_only(model)
     model.to(plan.device)
@@ -115,12 +120,13 @@ def evaluate(
     )
 
 
-def require_data_overrides(command: str, overrides: Sequence[str]) -> None:
-    """Raises UserError for an override that is not one of the data."""
+def require_data_overrides(command: str, overrides: Sequence[str], *also: str) -> None:
+    """Raises UserError for an override that is neither one of the data nor one of the keys in `also`."""
     for override in overrides:
-        if not override.startswith("data."):
+        if not override.startswith(("data.", *(f"{key}=" for key in also))):
+            allowed = " and ".join(("data.…", *also))
             raise UserError(
-                f"tenor {command} takes data.… overrides only, found {override!r}; the model is as it was saved"
+                f"tenor {command} takes {allowed} overrides only, found {override!r}; the model is as it was saved"
             )
 
 

@@ -20,7 +20,7 @@ def run_experiments(
 ) -> list[SummaryRow]:
     """Train every configuration, each with the overrides; a failed one is reported and the next one begun.
 
-    Returns the rows of these runs, in their order, also of those whose input could not be read: they left nothing.
+    Returns the rows of these runs, in their order, also of those that ended before there was a run: they left nothing.
 
     Raises:
         UserError: a configuration that can't be read, before anything is run.
@@ -48,27 +48,27 @@ def run_configs(
         # Another process may have added runs of its own meanwhile.
         ours = config.model_dump(mode="json")
         new = [row for row in read_summary(root) if (row.config_name, row.run_id) not in before and row.config == ours]
-        rows += new or ([_never_begun(config, error)] if error else [])
+        rows += new or ([_never_begun(config, error)] if error is not None else [])
     return rows
 
 
-def _train_one(config: Config, root: Path, console: Console) -> TenorError | None:
-    """Train; the error that a person can mend, if one ended it."""
+def _train_one(config: Config, root: Path, console: Console) -> str | None:
+    """Train; what ended it, in words: the error itself would hold the run's memory while the next one trains."""
     try:
         train(config, root, console)
     except (InterruptedRunError, KeyboardInterrupt):
         raise
     except TenorError as error:
         console.print(f"{config.name} did not complete: {error}", style="red", soft_wrap=True, markup=False)
-        return error
-    except Exception:  # A defect in one run must not take the others with it; it is shown whole.
+        return f"{type(error).__name__}: {error}"
+    except Exception as error:  # A defect in one run must not take the others with it; it is shown whole.
         console.print(traceback.format_exc(), style="red", soft_wrap=True, markup=False)
+        return f"{type(error).__name__}: {error}"
     return None
 
 
-def _never_begun(config: Config, error: TenorError) -> SummaryRow:
-    """The row of a configuration whose input could not be read: there is no run, and nothing in the summary."""
+def _never_begun(config: Config, error: str) -> SummaryRow:
+    """The row of a configuration that ended before there was a run, and so without one in the summary."""
     none = absent("the run did not begin")
-    said = f"{type(error).__name__}: {error}"
     settings = config.model_dump(mode="json")
-    return SummaryRow("none", config.name, settings, "failed", 0.0, none, none, none, error=said)
+    return SummaryRow("none", config.name, settings, "failed", 0.0, none, none, none, error=error)

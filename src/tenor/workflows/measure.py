@@ -7,6 +7,7 @@ import numpy as np
 
 from tenor.config.schema import Config
 from tenor.data.dataset import LabelledText
+from tenor.errors import advice_on_memory
 from tenor.evaluation.evaluate import Baselines, SplitResult, accuracy_interval, split_result
 from tenor.evaluation.tables import ResultRow
 from tenor.inference.logits import softmax
@@ -35,7 +36,8 @@ def fit_baselines(train: LabelledText, config: Config, folder: Path) -> Baseline
     """Fit the baselines on the training rows and keep the text baseline in `folder`."""
     if not config.evaluation.text_baseline:
         return BaselineModels(train.labels, "switched off by evaluation.text_baseline")
-    text = fit_text_baseline(train.texts, train.labels, len(train.class_names), config.seed)
+    with advice_on_memory("in the text baseline", "lower data.subset.size, or set evaluation.text_baseline=false"):
+        text = fit_text_baseline(train.texts, train.labels, len(train.class_names), config.seed)
     text.save(folder)
     return BaselineModels(train.labels, text)
 

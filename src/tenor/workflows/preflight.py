@@ -14,6 +14,7 @@ from tenor.checks.run import run_rules
 from tenor.data.batching import TokenExamples, epoch_batches
 from tenor.data.dataset import Absent, LabelledText
 from tenor.data.tokenization import TokenizedText
+from tenor.errors import advice_on_memory
 from tenor.model.optimizer import make_optimizer, rate_factor
 from tenor.training.loss import class_weights, summed_cross_entropy, total_weight
 from tenor.workflows.prepare import Prepared
@@ -134,8 +135,10 @@ def _probe(prepared: Prepared, deep: bool, seconds: float) -> Any:
     order = epoch_batches(examples.lengths, training.batch_size, prepared.config.seed, epoch=0)
     collated = [examples.collate(rows) for rows in order[: DEEP_BATCHES if deep else PROBE_BATCHES]]
     batches = [{**batch.inputs, "labels": batch.labels} for batch in collated]
-    prepared.classifier.model.to(prepared.plan.device)
-    return probe(prepared.classifier.model, loss_fn, batches, n_classes, seconds=seconds, deep=deep)
+    mend = f"lower data.max_length (now {prepared.config.data.max_length}), or set checks.probe_seconds=0"
+    with advice_on_memory("in the short experiments", mend):
+        prepared.classifier.model.to(prepared.plan.device)
+        return probe(prepared.classifier.model, loss_fn, batches, n_classes, seconds=seconds, deep=deep)
 
 
 def _train_examples(prepared: Prepared) -> TokenExamples:

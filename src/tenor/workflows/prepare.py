@@ -13,7 +13,7 @@ from tenor.data.dataset import SourceData
 from tenor.data.sources import read_source
 from tenor.data.splits import Splits, make_splits, present_splits
 from tenor.data.tokenization import TokenizedText, Truncation, tokenize
-from tenor.errors import UserError
+from tenor.errors import UserError, advice_on_memory
 from tenor.inference.logits import Forward, predict, token_logits
 from tenor.model.classifier import Classifier, load_classifier, position_count
 from tenor.model.device import DevicePlan, plan_device
@@ -50,16 +50,19 @@ def prepare(config: Config, given: SourceData | None = None, threads: int | None
 
     Raises:
         UserError: whatever in data, model or settings can't be used, with the place and the mend.
+        TenorError: memory ran out.
     """
     plan = device_plan(config, threads)
     started = time.perf_counter()
-    splits = make_splits(given or read_source(config.data), config.data, config.seed)
+    with advice_on_memory("while the rows were read", f"give data.source={config.data.source} fewer rows"):
+        splits = make_splits(given or read_source(config.data), config.data, config.seed)
     read = time.perf_counter()
     class_weights(config.training, splits.train.labels, len(splits.train.class_names))  # Refused now, not in the loop.
     classifier = make_classifier(config, splits.train.class_names, plan)
     loaded = time.perf_counter()
-    truncation = Truncation.of(config.data)
-    tokens = {name: tokenize(rows, classifier.tokenizer, truncation) for name, rows in present_splits(splits).items()}
+    truncation, present = Truncation.of(config.data), present_splits(splits)
+    with advice_on_memory("while texts became tokens", "lower data.subset.size or data.test_size"):
+        tokens = {name: tokenize(rows, classifier.tokenizer, truncation) for name, rows in present.items()}
     learning = freeze(classifier.model, config.model)
     timings = {"read": read - started, "load_model": loaded - read, "tokenize": time.perf_counter() - loaded}
     return Prepared(config, splits, tokens, classifier, learning, plan, timings)

@@ -13,9 +13,11 @@ from tenor.config.schema import Config
 from tenor.data.batching import TokenExamples
 from tenor.data.dataset import Absent, LabelledText
 from tenor.data.splits import present_splits
+from tenor.errors import advice_on_memory
 from tenor.evaluation.evaluate import SplitResult
 from tenor.evaluation.tables import confusion_table, per_class_table, results_table
 from tenor.evaluation.words import duration
+from tenor.model.device import DevicePlan
 from tenor.model.notes import Threshold
 from tenor.runs.directory import RunDirectory
 from tenor.training.overview import (
@@ -49,7 +51,7 @@ def show_overview(console: Console, prepared: Prepared) -> None:
         f"{lengths.share_tokens_lost:.1%} of tokens lost",
         "device": f"{plan.device}, {plan.threads} threads; {plan.why}; {plan.training_tokens:,} tokens per pass",
         "dropout": f"on attention {classifier.attention_dropout:g}{_why_attention_dropout(prepared)}",
-        "cost": f"about {duration(cost.seconds)}, {cost.memory_bytes / 2**30:.1f} GB of memory and "
+        "cost": f"about {duration(cost.seconds)}, {cost.memory_bytes / 2**30:.1f} GB of {_memory(plan)} and "
         f"{cost.disk_bytes / 2**30:.2f} GB of disk",
     }
     if config.data.exclude is not None:
@@ -140,6 +142,10 @@ def _what_learns(prepared: Prepared) -> str:
     return f"{learning.describe()}{named}{once}"
 
 
+def _memory(plan: DevicePlan) -> str:
+    return "GPU memory" if plan.device == "cuda" else "memory"
+
+
 def _why_attention_dropout(prepared: Prepared) -> str:
     wanted, device = prepared.config.model.attention_dropout, prepared.plan.device
     return " (more would double the time on a CPU)" if wanted == "auto" and device == "cpu" else ""
@@ -155,7 +161,18 @@ def _cost(prepared: Prepared, train: TokenExamples) -> Cost:
         to_train = training.epochs * tokens["train"]
         to_predict = round((validations + 1) * tokens["validation"]) + tokens.get("test", 0)
     model, learning = prepared.classifier.model, prepared.learning
-    return estimate_cost(model, learning, train, prepared.plan, to_train, to_predict, training.keep_last + 1)
+    mend = f"lower data.max_length (now {prepared.config.data.max_length}), or choose a smaller model.name"
+    with advice_on_memory("in the pass that the estimate rests on", mend):
+        return estimate_cost(
+            model,
+            learning,
+            train,
+            prepared.plan,
+            to_train,
+            to_predict,
+            kept_checkpoints=training.keep_last + 1,
+            batch_size=training.batch_size,
+        )
 
 
 def _places(run: RunDirectory, timings: dict[str, float]) -> dict[str, str]:

@@ -7,7 +7,7 @@ from tenor.checks.finding import Finding
 from tenor.checks.show import findings_view
 from tenor.checks.watchdog import Watchdog
 from tenor.data.batching import Examples
-from tenor.errors import TenorError
+from tenor.errors import advice_on_memory
 from tenor.evaluation.plots import confusion_figure
 from tenor.inference.logits import Forward
 from tenor.measures.metrics import Metrics
@@ -55,17 +55,14 @@ def watched_fit(
         console.print(f"going on from {checkpoint.path} (step {done:,} of {task.total_steps:,})", highlight=False)
         for validation in read_state(checkpoint).validations:  # What was drawn after the checkpoint is drawn again.
             _draw_confusion(recorder, validation, task.class_names)
+    mend = (
+        f"lower training.token_budget (now {plan.training_tokens:,} tokens per forward pass) "
+        f"or data.max_length (now {config.data.max_length})"
+    )
     try:
-        with progress_line(console, "step", task.total_steps, done) as line:
+        with advice_on_memory("in training", mend), progress_line(console, "step", task.total_steps, done) as line:
             listeners = make_listeners(recorder, line, console, task, watchdog, follower)
             return fit(task, accelerator, checkpoint, listeners)
-    except (RuntimeError, MemoryError) as error:
-        if not _is_out_of_memory(error):
-            raise
-        raise TenorError(
-            f"memory ran out: lower training.token_budget (now {plan.training_tokens:,} tokens per forward pass) "
-            f"or data.max_length (now {config.data.max_length})"
-        ) from error
     finally:
         recorder.close()
         findings.keep(watchdog.report)
@@ -111,7 +108,7 @@ def make_listeners(
         )
 
     def on_step(state: TrainState) -> None:
-        line.advance(1, _detail(latest))
+        line.advance(1, _detail(latest or _so_far(state.window)))
 
     def on_validation(validation: Validation, metrics: Metrics) -> None:
         recorder.record(
@@ -134,12 +131,6 @@ def make_listeners(
     return Listeners(on_start=watchdog.watch, on_record=on_record, on_step=on_step, on_validation=on_validation)
 
 
-def _is_out_of_memory(error: Exception) -> bool:
-    # PyTorch has a class of its own for GPUs only; on a CPU its allocator speaks through a RuntimeError.
-    message = str(error).lower()
-    return isinstance(error, MemoryError) or "out of memory" in message or "can't allocate memory" in message
-
-
 def _draw_confusion(recorder: Recorder, validation: Validation, class_names: tuple[str, ...]) -> None:
     if not recorder.shows_pictures:
         return
@@ -148,11 +139,15 @@ def _draw_confusion(recorder: Recorder, validation: Validation, class_names: tup
     recorder.figure("validation/confusion", validation.step, figure)
 
 
-def _detail(latest: dict[str, float]) -> str:
-    if not latest:
-        return ""
-    speed = f"{latest['tokens_per_second']:,.0f} tokens/s"
-    return f"loss {latest['loss']:.3f}  rate {latest['learning_rate']:.1e}  {speed}"
+def _so_far(window: Window) -> dict[str, float]:
+    """What is known before the first record: whoever waits sees at once that it learns. One step is no record, since
+    the rules that judge the records expect each to rest on many."""
+    return {"loss": window.mean_loss, "tokens_per_second": window.tokens_per_second}
+
+
+def _detail(known: dict[str, float]) -> str:
+    rate = f"  rate {known['learning_rate']:.1e}" if "learning_rate" in known else ""
+    return f"loss {known['loss']:.3f}{rate}  {known['tokens_per_second']:,.0f} tokens/s"
 
 
 def make_watchdog(prepared: Prepared, task: TrainingTask, findings: RunFindings, console: Console) -> Watchdog:
