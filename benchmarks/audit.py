@@ -20,7 +20,6 @@ from tenor.measures.calibration import fit_temperature, log_probabilities, with_
 from tenor.measures.label_noise import (
     combined,
     features_probabilities,
-    loss_ranking,
     suspected_errors,
     words_probabilities,
 )
@@ -47,7 +46,7 @@ def main() -> None:
         print(f"draw {seed}: right on {', '.join(f'{share:.1%}' for share in rights)} of the true labels")
         for name, probabilities in {"words": words, "encoder": encoder, "both": combined(words, encoder)}.items():
             suspects = suspected_errors(labels, probabilities)
-            by_loss = loss_ranking(labels, probabilities)
+            by_loss = _by_loss(labels, probabilities)
             calibrated = with_temperature(probabilities, 1.0, fit_temperature(log_probabilities(probabilities), labels))
             for method, chosen in {
                 "confident learning": suspects,
@@ -71,6 +70,11 @@ def _reviews(config: Config) -> LabelledText:
     train = read_source(config.data).train
     assert isinstance(train, LabelledText)
     return train.select(stratified_rows(train.labels, ROWS, seed=0))
+
+
+def _by_loss(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """All rows, those whose label is the least probable first."""
+    return np.argsort(probabilities[np.arange(len(labels)), labels], kind="stable")
 
 
 def _spread(values: np.ndarray) -> str:

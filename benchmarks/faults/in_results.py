@@ -179,8 +179,8 @@ def no_validation_metrics(program: Program) -> Program:
 def the_schedule_restarts_on_resume(program: Program) -> Program:
     """After a resume the rate is that of the first step."""
     factor, total = program.factor, program.total_steps
-    rates = [program.rate * factor(step, total) for step in (30, 0, 31)]
-    return with_record(program, ResumeEvidence(30, 31, *rates))
+    after, planned = (program.rate * factor(step, total) for step in (0, 31))
+    return with_record(program, ResumeEvidence(30, 31, rate_after=after, planned_rate_after=planned))
 
 
 @fault("post-mortem", "DST004")

@@ -37,7 +37,7 @@ def test_unseen_rows_are_found(seen: int, severity: str | None) -> None:
         (
             dst.schedule_restarts,
             ResumeEvidence(100, 101, rate_after=5e-6, planned_rate_after=4e-5),
-            ResumeEvidence(120, 101, rate_before=3e-5, rate_after=4.0001e-5, planned_rate_after=4e-5),
+            ResumeEvidence(120, 101, rate_after=4.0001e-5, planned_rate_after=4e-5),
         ),
         (
             dst.schedule_restarts,

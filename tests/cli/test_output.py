@@ -12,7 +12,7 @@ from small_runs import write_config
 from tenor.config import builtin_names, load_config
 from tenor.runs.directory import RunDirectory, list_runs
 from tenor.runs.files import read_json
-from tenor.runs.manifest import read_manifest
+from tenor.runs.manifest import read_manifest, update_manifest
 from tenor.runs.summary import read_summary
 from tenor.workflows.train import RunResult
 
@@ -142,6 +142,17 @@ def test_old_runs_are_pruned_when_asked_for(command: Command, copied: RunDirecto
     assert json.loads(ended.out) == {"removed": [copied.reference], "still_running": []}
     assert not copied.path.exists()
     assert read_summary(tmp_path / "runs") == []
+
+
+def test_a_run_that_was_kept_because_it_still_runs_is_named(command: Command, copied: RunDirectory) -> None:
+    update_manifest(copied, status="running")
+    assert command("runs", "--prune", "1").out == "removed 0 runs\n"
+    for options in ((), ("--dry-run",)):
+        removed, kept, reference = command("runs", "--prune", "0", *options).out.splitlines()
+        assert "0 runs" in removed
+        assert kept == "kept 1 that may still be running"
+        assert reference == f"  {copied.reference}"
+    assert copied.path.exists()
 
 
 def test_configs_are_listed_and_printed_to_copy(command: Command, tmp_path: Path) -> None:

@@ -3,8 +3,11 @@
 import hashlib
 import io
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -223,6 +226,63 @@ def test_a_download_is_verified_against_the_official_digest(monkeypatch: pytest.
     monkeypatch.setattr(pooch, "retrieve", retrieve)
     assert len(splits(imdb.imdb_source(Data(source="imdb"), digest))[0]) == 5
     assert asked["known_hash"] == f"sha256:{imdb.ARCHIVE_SHA256}"
+
+
+@dataclass
+class Server:
+    """Serves `content` on this machine alone, whatever is asked for."""
+
+    content: bytes = b"not the archive"
+    asked: int = 0
+    """How often."""
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """In the place of the publisher's."""
+    pytest.importorskip("pooch")
+    state = Server()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            state.asked += 1
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(state.content)))
+            self.end_headers()
+            self.wfile.write(state.content)
+
+        def log_message(self, *_: object) -> None:
+            """Tests are quiet."""
+
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(name, "127.0.0.1")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
+        thread = Thread(target=listening.serve_forever, daemon=True)
+        thread.start()
+        monkeypatch.setattr(imdb, "ARCHIVE_URL", f"http://127.0.0.1:{listening.server_port}/aclImdb_v1.tar.gz")
+        yield state
+        listening.shutdown()
+        thread.join()
+
+
+def test_another_file_than_the_official_one_is_refused_and_not_kept(server: Server, own_cache: Path) -> None:
+    for times in (1, 2):
+        with pytest.raises(UserError, match=r"could not be downloaded: SHA256 hash .* does not match"):
+            read_source(Data(source="imdb"))
+        assert server.asked == times
+        assert [path for path in own_cache.rglob("*") if path.is_file()] == []
+
+
+def test_the_official_file_is_kept_in_the_cache_and_asked_for_once(
+    server: Server, own_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, digest = archive(tmp_path / "served.tar.gz", official_files())
+    server.content = path.read_bytes()
+    monkeypatch.setattr(imdb, "ARCHIVE_SHA256", digest)
+    for _ in range(2):
+        assert len(splits(imdb.imdb_source(Data(source="imdb"), digest))[0]) == 5
+    assert server.asked == 1
+    assert [file.name for file in (own_cache / "downloads").iterdir()] == ["aclImdb_v1.tar.gz"]
 
 
 def test_without_pooch_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tenor.config.schema import Data
 from tenor.data.dataset import Absent, LabelledText
 from tenor.data.sources import read_source
-from tenor.data.sources.tabular import from_dataframe, read_table, read_texts
+from tenor.data.sources.tabular import from_dataframe, read_table
 from tenor.errors import UserError
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
@@ -292,11 +292,6 @@ def test_without_a_test_path_the_test_split_is_absent(tmp_path: Path) -> None:
 
 def test_repeated_class_names_are_refused(tmp_path: Path) -> None:
     assert "more than once" in message(csv_file(tmp_path, "text,label\na,0\n"), class_names=("x", "x"))
-
-
-def test_texts_without_labels_are_read(tmp_path: Path) -> None:
-    table = read_texts(csv_file(tmp_path, "key,text\nk1,a\nk2,b\n"), id_column="key")
-    assert table.to_pylist() == [{"id": "k1", "text": "a"}, {"id": "k2", "text": "b"}]
 
 
 def test_a_data_frame_is_read_as_the_same_file_is(tmp_path: Path) -> None:

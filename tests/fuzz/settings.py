@@ -32,7 +32,7 @@ def read_sweep(folder: Path, kind: int, content: bytes) -> None:
             definition_of(plan, name)
             for key, dimension in phase.space.items():
                 distribution(key, dimension)
-                for value in values_of(key, dimension):
+                for value in values_of(dimension):
                     plan.config(name, {key: value})
 
 

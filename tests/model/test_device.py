@@ -11,6 +11,12 @@ from tenor.model.device import DevicePlan, native_bf16, plan_device
 CPUINFO = Path("/proc/cpuinfo")
 
 
+def test_what_computes_beside_the_processor_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA H100 80GB HBM3")
+    names = {device: DevicePlan(device, "fp32", 1, 64, 64, "").accelerators for device in ("cpu", "cuda", "mps")}
+    assert names == {"cpu": (), "cuda": ("NVIDIA H100 80GB HBM3",), "mps": ("Apple MPS",)}
+
+
 @pytest.mark.skipif(not CPUINFO.exists(), reason="this system does not list its processor's features in a file")
 def test_bf16_is_picked_on_this_processor_only_if_it_says_that_it_has_it() -> None:
     words = set(CPUINFO.read_text().split())

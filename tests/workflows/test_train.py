@@ -10,10 +10,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from report_runs import Page
 from small_runs import nulls, quiet, small_config, small_run, write_csv
 from tenor.config.loading import load_config
 from tenor.errors import TenorError, UserError
 from tenor.model import features
+from tenor.model.device import DevicePlan
 from tenor.runs.directory import RunDirectory, list_runs
 from tenor.runs.files import sha256_file
 from tenor.runs.manifest import read_manifest
@@ -79,6 +81,16 @@ def test_the_manifest_tells_what_it_was(completed: RunResult) -> None:
     assert manifest.digests["model"]
     assert {"read", "tokenize", "train", "evaluate"} <= set(manifest.timings)
     assert manifest.error == {"absent": "no error"}
+    assert manifest.hardware["accelerators"] == []
+
+
+def test_an_accelerator_is_told_by_manifest_and_report(
+    small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(DevicePlan, "accelerators", ("NVIDIA H100 80GB HBM3",))
+    run = small_run(tmp_path, small_model, "training.epochs=1", "evaluation.text_baseline=false").run
+    assert read_manifest(run).hardware["accelerators"] == ["NVIDIA H100 80GB HBM3"]
+    assert "accelerators NVIDIA H100 80GB HBM3" in Page(run.report.read_text(encoding="utf-8")).text
 
 
 def test_the_summary_has_its_row(completed: RunResult) -> None:

@@ -299,10 +299,6 @@ class StepEvidence:
     clipped_before_unscale: bool | None = None
     evaluated_in_training_mode: bool | None = None
     """Whether a module with dropout was in training mode during validation."""
-    epoch_rows_seen: int | None = None
-    """Rows seen in the last whole epoch …"""
-    epoch_rows: int | None = None
-    """… and rows that there are."""
     backward_ratio: float | None = None
     """Sum of the losses on which `backward` was called within one optimizer step, over the mean loss of its rows …"""
     parts_per_step: int | None = None
@@ -385,7 +381,6 @@ class ResumeEvidence:
 
     step_before: int
     step_after: int
-    rate_before: float | None = None
     rate_after: float | None = None
     planned_rate_after: float | None = None
     rows_before: Sequence[int] | None = None

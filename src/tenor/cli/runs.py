@@ -24,13 +24,19 @@ def run(options: argparse.Namespace) -> int:
 
     pruned = prune(options.runs, options.prune, dry_run=options.dry_run)
     removed = [gone.reference for gone in pruned.removed]
+    still_running = [kept.reference for kept in pruned.still_running]
     if options.json:
-        print_json({"removed": removed, "still_running": [kept.reference for kept in pruned.still_running]})
+        print_json({"removed": removed, "still_running": still_running})
         return 0
-    print(f"{'would remove' if options.dry_run else 'removed'} {len(removed)} runs")
-    for reference in removed:
-        print(f"  {reference}")
+    _print_runs(f"{'would remove' if options.dry_run else 'removed'} {len(removed)} runs", removed)
+    if still_running:
+        # Else whoever looks for room would not know why a folder is left.
+        _print_runs(f"kept {len(still_running)} that may still be running", still_running)
     return 0
+
+
+def _print_runs(heading: str, references: list[str]) -> None:
+    print(heading, *references, sep="\n  ")
 
 
 def _list(options: argparse.Namespace) -> int:

@@ -62,9 +62,7 @@ def key_problems(settings: Mapping[str, Any], key: str, dimension: Dimension) ->
     node = schema_nodes().get(key, {})
     if "properties" in node:
         return [Problem((), f"{key}: is a section; name one of its keys: {', '.join(node['properties'])}")]
-    found = [
-        problem for value in values_of(key, dimension) for problem in validate(with_values(settings, {key: value}))[1]
-    ]
+    found = [problem for value in values_of(dimension) for problem in validate(with_values(settings, {key: value}))[1]]
     if not found and dimension.choices is None and not is_whole(key, dimension) and not _takes(key, "number"):
         return [
             Problem(
@@ -74,7 +72,7 @@ def key_problems(settings: Mapping[str, Any], key: str, dimension: Dimension) ->
     return list({problem.text: problem for problem in found}.values())
 
 
-def values_of(key: str, dimension: Dimension) -> list[Any]:
+def values_of(dimension: Dimension) -> list[Any]:
     """The values that tell whether a key takes a dimension: its ends, or all choices."""
     if dimension.choices is not None:
         return [list(value) if isinstance(value, tuple) else value for value in dimension.choices]

@@ -78,12 +78,6 @@ def suspected_errors(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarra
     return np.asarray(found, dtype=np.int64)
 
 
-def loss_ranking(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """All rows, those whose label is the least probable first. Raises ValueError as `measure` does."""
-    probabilities, labels = check_predictions(probabilities, labels)
-    return np.argsort(probabilities[np.arange(len(labels)), labels], kind="stable")
-
-
 def _cross_validated(
     fit_predict: Callable[[np.ndarray, np.ndarray], np.ndarray], labels: np.ndarray, n_classes: int, seed: int
 ) -> np.ndarray:

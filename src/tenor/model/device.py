@@ -32,6 +32,13 @@ class DevicePlan:
     prediction_tokens: int
     why: str
 
+    @property
+    def accelerators(self) -> tuple[str, ...]:
+        """Names of what computes beside the processor; none on a CPU."""
+        if self.device == "cuda":
+            return (torch.cuda.get_device_name(),)
+        return ("Apple MPS",) if self.device == "mps" else ()
+
     @contextmanager
     def autocast(self) -> Iterator[None]:
         """Matrix products in the picked type, outside the training loop."""

@@ -19,8 +19,8 @@ class Pruned:
     still_running: tuple[RunDirectory, ...]
 
 
-def prune(root: Path, keep_last: int, config_name: str | None = None, dry_run: bool = False) -> Pruned:
-    """Remove all but the newest `keep_last` runs of each configuration, or of one, and their rows in the summary.
+def prune(root: Path, keep_last: int, dry_run: bool = False) -> Pruned:
+    """Remove all but the newest `keep_last` runs of each configuration and their rows in the summary.
 
     A run whose process lives, or ran on another host and did not end, is kept. `dry_run` only says what would go.
     Raises UserError for a negative `keep_last`, and for a manifest that cannot be read; nothing is removed then.
@@ -29,8 +29,7 @@ def prune(root: Path, keep_last: int, config_name: str | None = None, dry_run: b
         raise UserError(f"keep_last is {keep_last}; expected the number of runs to keep, 0 or more.")
     by_config: dict[str, list[RunDirectory]] = {}
     for run in list_runs(root):
-        if config_name in (None, run.config_name):
-            by_config.setdefault(run.config_name, []).append(run)
+        by_config.setdefault(run.config_name, []).append(run)
     old = [run for runs in by_config.values() for run in runs[: max(len(runs) - keep_last, 0)]]
     alive = tuple(run for run in old if process_lives(read_manifest(run)))
     removed = tuple(run for run in old if run not in alive)

@@ -103,7 +103,7 @@ def evaluate(
     model.to(plan.device)
     with progress_line(console, f"evaluating on {rows.origin}", len(rows)) as line:
         logits = predict(model, TokenExamples(tokens, tokenizer.pad_token_id), plan, advance=line.advance)
-    baselines = _baselines(run, config, rows)
+    baselines = _baselines(run, rows)
     result = measure_split(rows, logits, baselines, notes.temperature, notes.folded_temperature)
     return Evaluation(
         run=run,
@@ -155,7 +155,7 @@ def split_rows_of(config: Config, split: str) -> LabelledText:
     return splits.validation if split == "validation" else splits.train
 
 
-def _baselines(run: RunDirectory, config: Config, rows: LabelledText) -> Baselines:
+def _baselines(run: RunDirectory, rows: LabelledText) -> Baselines:
     """The run's own baselines on these rows; the majority class is that of the rows it was trained on."""
     if not run.baseline.is_dir():
         return BaselineModels(rows.labels, "the run kept no text baseline").on(rows)

@@ -99,7 +99,7 @@ def start(
     run = create_run(root, config.name)
     with held(run):
         write_text(run.config, to_yaml(config))
-        new_manifest(run, config.seed)
+        new_manifest(run, config.seed, prepared.plan.accelerators)
         record_inputs(run, prepared, fingerprints)
         return _run(run, root, prepared, console or Console(stderr=True, markup=False), follower, resume=False)
 

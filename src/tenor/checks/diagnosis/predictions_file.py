@@ -48,7 +48,7 @@ def read_claims(path: Path) -> tuple[SplitClaims, int]:
         raise UserError(f"{path}: has no rows. Give the file of an evaluation that ran.")
     columns = {name: _values(table, name, path) for name in (label, predicted) if name}
     ordered = _in_order(scores, table.column_names)
-    values = np.stack([_numbers(table, name, path) for name in ordered], axis=1) if ordered else None
+    values = np.stack([_numbers(table, name) for name in ordered], axis=1) if ordered else None
     class_names = _classes(columns, [str(scores[name]["of"]) for name in ordered if scores[name]["of"]])
     indices = {name: np.array([class_names[v] for v in column], dtype=np.int64) for name, column in columns.items()}
     probabilities = None if values is None else _probabilities(values, [str(scores[name]["kind"]) for name in ordered])
@@ -104,7 +104,7 @@ def _values(table: pa.Table, name: str, path: Path) -> list[Any]:
     return [int(value) if isinstance(value, bool) else value for value in values]
 
 
-def _numbers(table: pa.Table, name: str, path: Path) -> np.ndarray:
+def _numbers(table: pa.Table, name: str) -> np.ndarray:
     # A missing score becomes NaN, which EVL014 reports.
     return table[name].cast(pa.float64()).to_numpy(zero_copy_only=False).astype(np.float64)
 

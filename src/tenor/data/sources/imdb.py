@@ -13,6 +13,7 @@ from tenor.data.sources.files import read_parquet_files
 from tenor.data.sources.labels import Classes, label_rows, rename_classes
 from tenor.data.sources.rows import Columns, Rows
 from tenor.errors import UserError
+from tenor.runs.cache import cache_folder
 
 CLASS_NAMES = ("negative", "positive")
 ARCHIVE_URL = "https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz"
@@ -93,7 +94,7 @@ def _downloaded() -> Path:
             ARCHIVE_URL,
             known_hash=f"sha256:{ARCHIVE_SHA256}",
             fname="aclImdb_v1.tar.gz",
-            path=pooch.os_cache("tenor"),
+            path=cache_folder("downloads"),
             downloader=pooch.HTTPDownloader(progressbar=True, timeout=60),
         )
     except (OSError, ValueError) as error:

@@ -53,7 +53,6 @@ def label_rows(rows: Rows, columns: Columns, classes: Classes) -> LabelledText:
     Raises UserError for a missing column, no rows, a column of the wrong type, labels that cannot be classes, and,
     in one message with the first rows and the total, for text or labels that are missing or not understood.
     """
-    assert columns.label is not None
     faults = {column: dict(of_column) for column, of_column in rows.faults.items()}
     found = _named_texts(rows, columns, faults)
     labels = _strings(rows, columns.label, "label", faults)
@@ -61,17 +60,6 @@ def label_rows(rows: Rows, columns: Columns, classes: Classes) -> LabelledText:
     refuse_faults(rows, faults)
     table = found.add_column(2, "label", pa.array(indices, type=pa.int64()))
     return LabelledText(table, names, rows.origin)
-
-
-def unlabelled_rows(rows: Rows, columns: Columns) -> pa.Table:
-    """The columns `id` (string), `text` (large_string) and, where wanted, `group` (string), no value null.
-
-    Raises UserError as `label_rows` does.
-    """
-    faults = {column: dict(of_column) for column, of_column in rows.faults.items()}
-    found = _named_texts(rows, columns, faults)
-    refuse_faults(rows, faults)
-    return found
 
 
 def rename_classes(labelled: LabelledText, wanted: tuple[str, ...] | None) -> LabelledText:

@@ -22,15 +22,14 @@ class Columns:
     """The columns to read; None: not wanted."""
 
     text: str = "text"
-    label: str | None = "label"
+    label: str = "label"
     id: str | None = None
     group: str | None = None
 
     def roles(self) -> dict[str, Role]:
         """What each wanted column holds, by its name."""
         roles: dict[str, Role] = {self.text: "text"}
-        if self.label is not None:
-            roles.setdefault(self.label, "label")
+        roles.setdefault(self.label, "label")
         for name in (self.id, self.group):
             if name is not None:
                 roles.setdefault(name, "name")

@@ -8,7 +8,7 @@ import pyarrow as pa
 from tenor.config.schema import Data
 from tenor.data.dataset import Absent, LabelledText, SourceData
 from tenor.data.sources.files import read_rows
-from tenor.data.sources.labels import Classes, label_rows, label_splits, unlabelled_rows
+from tenor.data.sources.labels import Classes, label_rows, label_splits
 from tenor.data.sources.rows import Columns, Rows, columns_of, python_column, require_columns
 from tenor.errors import UserError
 
@@ -44,15 +44,6 @@ def read_table(
     """
     columns = Columns(text_column, label_column, id_column, group_column)
     return label_rows(read_rows(path, columns), columns, Classes(class_names))
-
-
-def read_texts(path: str | Path, text_column: str = "text", id_column: str | None = None) -> pa.Table:
-    """The texts of a file without labels: columns `id` (string) and `text` (large_string), no value null.
-
-    Raises UserError as `read_table` does.
-    """
-    columns = Columns(text_column, label=None, id=id_column)
-    return unlabelled_rows(read_rows(path, columns), columns)
 
 
 def from_dataframe(

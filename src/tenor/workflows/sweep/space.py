@@ -16,8 +16,8 @@ from tenor.config.sweep_space import is_whole, values_of
 def distribution(key: str, dimension: Dimension) -> BaseDistribution:
     """A checked dimension as Optuna draws from it."""
     if dimension.choices is not None:
-        return CategoricalDistribution([_label(value) for value in values_of(key, dimension)])
-    low, high = values_of(key, dimension)
+        return CategoricalDistribution([_label(value) for value in values_of(dimension)])
+    low, high = values_of(dimension)
     if is_whole(key, dimension):
         return IntDistribution(low, high, dimension.log, 1 if dimension.step is None else int(dimension.step))
     return FloatDistribution(low, high, dimension.log, dimension.step)
@@ -38,7 +38,7 @@ def propose(trial: optuna.Trial, space: Mapping[str, Dimension]) -> dict[str, An
 
 def as_settings(params: Mapping[str, Any], space: Mapping[str, Dimension]) -> dict[str, Any]:
     """Optuna's parameters as the configuration takes them."""
-    return {key: _value(key, params[key], space[key]) for key in space if key in params}
+    return {key: _value(params[key], space[key]) for key in space if key in params}
 
 
 def base_values(plan: SweepPlan, phase: str) -> dict[str, Any] | None:
@@ -48,18 +48,18 @@ def base_values(plan: SweepPlan, phase: str) -> dict[str, Any] | None:
         value: Any = plan.settings[phase]
         for name in key.split("."):
             value = value[name]
-        if not _lies_in(value, key, dimension):
+        if not _lies_in(value, dimension):
             return None
         found[key] = _label(value)
     return found
 
 
-def _lies_in(value: Any, key: str, dimension: Dimension) -> bool:
+def _lies_in(value: Any, dimension: Dimension) -> bool:
     if dimension.choices is not None:
-        return value in values_of(key, dimension)
+        return value in values_of(dimension)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
-    low, high = values_of(key, dimension)
+    low, high = values_of(dimension)
     steps = (value - low) / dimension.step if dimension.step is not None else 0
     return bool(low <= value <= high and math.isclose(steps, round(steps), abs_tol=1e-9))
 
@@ -69,7 +69,7 @@ def _label(value: Any) -> Any:
     return json.dumps(value) if isinstance(value, list) else value
 
 
-def _value(key: str, label: Any, dimension: Dimension) -> Any:
+def _value(label: Any, dimension: Dimension) -> Any:
     if dimension.choices is None:
         return label
-    return next(value for value in values_of(key, dimension) if _label(value) == label)
+    return next(value for value in values_of(dimension) if _label(value) == label)
