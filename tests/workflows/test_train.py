@@ -234,7 +234,7 @@ def _only_run(root: Path) -> RunDirectory:
         (["training.class_weights=[1.0, 2.0, 3.0]"], "class_weights"),
         (["data.max_length=1000"], "data.max_length=1000"),
         (
-            ["data.source=rotten_tomatoes", "data.text_column=text", "data.label_column=label"],
+            ["data={source: rotten_tomatoes, max_length: 16}"],
             "evaluation only",
         ),
     ],
