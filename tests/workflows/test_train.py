@@ -314,6 +314,15 @@ def test_memory_that_runs_out_names_the_settings_that_help(
         small_run(tmp_path, small_model)
 
 
+def test_the_overview_tells_what_plays_no_part(small_model: Path, tmp_path: Path) -> None:
+    console = quiet()
+    overrides = ("data.truncation=tail", "data.head_share=0.3", "training.epochs=1", "evaluation.text_baseline=false")
+    train(small_config(tmp_path, small_model, *overrides), tmp_path / "runs", console)
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "\ndata.head_share=0.3 plays no part: data.truncation is tail\n" in shown
+    assert shown.count("plays no part") == 1
+
+
 def test_the_overview_shows_labels_and_what_learns(small_model: Path, tmp_path: Path) -> None:
     console = quiet()
     config = small_config(tmp_path, small_model, "training.epochs=1", "model.freeze=base")
