@@ -81,6 +81,12 @@ def test_settings_of_the_model_are_not_overridden(completed: RunResult) -> None:
         _evaluate(completed.run, "model.name=minilm")
 
 
+@pytest.mark.parametrize("override", ["data.max_length=32", "data.truncation=head", "data.head_share =0.1"])
+def test_how_texts_are_cut_is_the_model_s(override: str, completed: RunResult) -> None:
+    with pytest.raises(UserError, match=f"since the model was trained so; found '{override}'"):
+        _evaluate(completed.run, "data.test_size=4", override)
+
+
 def test_a_run_without_a_test_split_says_why(completed: RunResult) -> None:
     with pytest.raises(UserError, match="--split validation"):
         _evaluate(completed.run, "data.test_path=null")

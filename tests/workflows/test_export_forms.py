@@ -114,6 +114,8 @@ def test_a_file_may_have_other_columns_and_no_other_classes(copied: RunDirectory
         export(str(copied.path), tmp_path / "other", "safetensors", console=quiet(), file=rows)
     with pytest.raises(UserError, match=r"tenor export takes data\.… overrides only"):
         export(str(copied.path), tmp_path / "other", "safetensors", console=quiet(), overrides=["seed=3"])
+    with pytest.raises(UserError, match="tenor export cuts texts as in training"):
+        export(str(copied.path), tmp_path / "other", "safetensors", console=quiet(), overrides=["data.max_length=9"])
     assert not (tmp_path / "other").exists()
 
 

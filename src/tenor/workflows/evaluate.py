@@ -33,6 +33,9 @@ from tenor.training.progress import progress_line
 from tenor.workflows.measure import BaselineModels, measure_split
 from tenor.workflows.prepare import device_plan
 
+OF_THE_MODEL = ("max_length", "truncation", "head_share")
+"""Keys of `data` that say how texts are cut: the model was trained so, whatever rows it reads."""
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -116,11 +119,17 @@ def evaluate(
 
 
 def require_data_overrides(command: str, overrides: Sequence[str]) -> None:
-    """Raises UserError for an override that is not one of the data."""
+    """Raises UserError for an override that is not one of the data, or that is a matter of the model."""
     for override in overrides:
         if not override.startswith("data."):
             raise UserError(
                 f"tenor {command} takes data.… overrides only, found {override!r}; the model is as it was saved"
+            )
+        key = override.partition("=")[0].replace(" ", "")
+        if key.removeprefix("data.") in OF_THE_MODEL:
+            raise UserError(
+                f"tenor {command} cuts texts as in training, since the model was trained so; found {override!r}: leave "
+                f"it out, or train with it: tenor train CONFIG {override}"
             )
 
 
