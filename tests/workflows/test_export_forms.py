@@ -95,7 +95,8 @@ def test_rows_that_were_handed_over_in_python_are_asked_for(small_model: Path, t
         export(str(run.path), tmp_path / "out", "safetensors", console=quiet())
     assert not (tmp_path / "out").exists()
     rows = write_csv(tmp_path / "rows.csv", 12, start=300)
-    done = export(str(run.path), tmp_path / "out", "safetensors", console=quiet(), file=rows)
+    columns = ["data.text_column=review", "data.label_column=verdict"]
+    done = export(str(run.path), tmp_path / "out", "safetensors", console=quiet(), file=rows, overrides=columns)
     assert (done.checked.reviews, done.checked.agreement) == (12, 1.0)
     assert "rows.csv" in done.checked.origin
     assert isinstance(done.checked.accuracy_before, float)

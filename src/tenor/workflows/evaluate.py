@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from tenor.config.loading import load_config
+from tenor.config.loading import apply_overrides, load_config
 from tenor.config.schema import Config
 from tenor.data.batching import TokenExamples
 from tenor.data.dataset import Absent, LabelledText
@@ -69,7 +69,8 @@ def evaluate(
     """Measure the run's saved model on `split` of its data, or of the data that `overrides` (`data.…=…`) name, or on
     all labelled rows of a `file`.
 
-    Text is cut as in training. The weights are verified against the digest that they were saved with.
+    Another `data.source` starts from the defaults: the run's own path, columns and sizes are not kept. Text is cut as
+    in training. The weights are verified against the digest that they were saved with.
 
     Raises:
         UserError: no such run or split, other classes than the model's, or weights that changed.
@@ -87,7 +88,7 @@ def evaluate(
         if split != "test":
             raise UserError(f"a file is measured whole: it has no {split} split")
         overrides = [*rows_of_file(file, model_names), *overrides]
-    config = load_config(run.config, overrides)
+    config = config_for_rows(run, overrides)
     plan = device_plan(config)
     rows = split_rows_of(config, split)
     if rows.class_names != model_names:
@@ -131,6 +132,22 @@ def require_data_overrides(command: str, overrides: Sequence[str]) -> None:
                 f"tenor {command} cuts texts as in training, since the model was trained so; found {override!r}: leave "
                 f"it out, or train with it: tenor train CONFIG {override}"
             )
+
+
+def config_for_rows(run: RunDirectory, overrides: Sequence[str]) -> Config:
+    """The run's configuration with the overrides. Where these name another source, what the run says of its own rows
+    (path, columns, sizes, splits) says nothing of the new ones: all of it goes back to its default first.
+
+    Raises:
+        UserError: overrides that can't be understood, or that don't go together.
+    """
+    recorded = load_config(run.config)
+    asked: dict[str, Any] = {}
+    apply_overrides(overrides, asked, {})  # What is wrong with them is told below.
+    if asked.get("data", {}).get("source", recorded.data.source) != recorded.data.source:
+        kept = recorded.data.model_dump(mode="json", include=set(OF_THE_MODEL))
+        overrides = [f"data={json.dumps(kept)}", *overrides]
+    return load_config(run.config, overrides)
 
 
 def rows_of_file(file: Path, class_names: Sequence[str]) -> list[str]:
