@@ -23,6 +23,7 @@ from tenor.model.first_token import read_first_token_only
 from tenor.model.freezing import Learning, freeze
 from tenor.training.loss import class_weights
 from tenor.training.progress import progress_line
+from tenor.workflows.at_hand import require_at_hand
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ def prepare(config: Config, given: SourceData | None = None, threads: int | None
     Raises:
         UserError: whatever in data, model or settings can't be used, with the place and the mend.
     """
+    require_at_hand(config)
     plan = device_plan(config, threads)
     started = time.perf_counter()
     splits = make_splits(given or read_source(config.data), config.data, config.seed)
