@@ -159,8 +159,7 @@ def test_an_archive_that_is_not_the_official_one(refused: Refused, small_model: 
         info = tarfile.TarInfo("../../outside.txt")
         info.size = 3
         tar.addfile(info, io.BytesIO(b"out"))
-    columns = ("data.text_column=text", "data.label_column=label")
-    told = refused("train", str(config), "data.source=imdb", "data.path=aclImdb_v1.tar.gz", *columns)
+    told = refused("train", str(config), "data={source: imdb, path: aclImdb_v1.tar.gz, max_length: 16}")
     assert "aclImdb_v1.tar.gz" in told
     assert "download it again" in told
 

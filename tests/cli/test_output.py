@@ -80,6 +80,19 @@ def test_a_run_is_resumed_by_its_name(
     assert "is complete" in again.message
 
 
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_what_plays_no_part_is_told_beside_the_findings(
+    options: tuple[str, ...], command: Command, small_model: Path, tmp_path: Path
+) -> None:
+    config = str(write_config(tmp_path, small_model))
+    ended = command("check", config, "data.truncation=tail", "data.head_share=0.3", *options)
+    assert ended.status == 0
+    assert "data.head_share=0.3 plays no part: data.truncation is tail\n" in ended.err
+    assert "plays no part" not in ended.out
+    if options:
+        json.loads(ended.out)
+
+
 def test_evaluate_prints_a_table_or_json(command: Command, completed: RunResult) -> None:
     ended = command("evaluate", str(completed.run.path))
     assert ended.status == 0

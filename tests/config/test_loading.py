@@ -17,8 +17,8 @@ VALUES = {
     "name": st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,20}", fullmatch=True),
     "seed": st.integers(0, 2**32 - 1),
     "data.text_column": TEXT,
-    "data.path": st.none() | TEXT,
-    "data.class_names": st.none() | st.lists(TEXT, max_size=3),
+    "data.path": TEXT,
+    "data.class_names": st.none() | st.lists(TEXT, max_size=3, unique=True),
     "data.validation.size": SHARE | st.integers(1, 10**9),
     "data.subset": st.fixed_dictionaries({"size": st.none() | st.integers(1, 10**6)}),
     "data.subset.size": st.none() | st.integers(1, 10**6),
@@ -29,6 +29,8 @@ VALUES = {
     "training.trackers": st.lists(st.sampled_from(["tensorboard", "wandb"]), max_size=2),
     "checks.allow.DAT001": TEXT,
 }
+A_FILE = ["data.source=file", "data.path=rows.csv"]
+"""The source that reads whatever `VALUES` sets."""
 OVERRIDES = st.lists(st.sampled_from(sorted(VALUES)).flatmap(lambda key: st.tuples(st.just(key), VALUES[key])))
 
 
@@ -47,7 +49,7 @@ def refusal(*arguments) -> str:
 @settings(deadline=None)
 @given(OVERRIDES)
 def test_a_resolved_configuration_reads_back_equal(tmp_path_factory, overrides):
-    config = load_config("demo", [f"{key}={json.dumps(value)}" for key, value in overrides])
+    config = load_config("demo", [*A_FILE, *(f"{key}={json.dumps(value)}" for key, value in overrides)])
     path = write(tmp_path_factory.mktemp("resolved"), to_yaml(config))
     assert load_config(path) == config
 
@@ -55,7 +57,7 @@ def test_a_resolved_configuration_reads_back_equal(tmp_path_factory, overrides):
 @settings(deadline=None)
 @given(OVERRIDES)
 def test_the_last_override_of_a_key_holds(overrides):
-    config = load_config("demo", [f"{key}={json.dumps(value)}" for key, value in overrides])
+    config = load_config("demo", [*A_FILE, *(f"{key}={json.dumps(value)}" for key, value in overrides)])
     for key, value in dict(overrides).items():
         found = config.model_dump(mode="json")
         for name in key.split("."):

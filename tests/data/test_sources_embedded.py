@@ -94,12 +94,6 @@ def test_class_names_rename_or_reorder(reviews: SourceData) -> None:
 
 
 @needs_reviews
-def test_a_group_column_that_is_not_there_is_refused() -> None:
-    with pytest.raises(UserError, match=r"no column 'movie'.*data\.group_column"):
-        read_source(Data(group_column="movie"))
-
-
-@needs_reviews
 @needs_encoder
 def test_the_packages_are_not_imported() -> None:
     embedded.rotten_tomatoes()

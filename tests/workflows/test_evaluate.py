@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from small_runs import nulls, quiet, write_csv
+from small_runs import nulls, quiet, small_run, write_csv
+from tenor.config.loading import load_config
+from tenor.config.schema import Data
 from tenor.errors import UserError
 from tenor.runs.directory import RunDirectory
-from tenor.workflows.evaluate import Evaluation, evaluate, evaluation_record
+from tenor.workflows.evaluate import OF_THE_MODEL, Evaluation, config_for_rows, evaluate, evaluation_record
 from tenor.workflows.show import show_evaluation
 from tenor.workflows.train import RunResult
 
@@ -37,19 +39,44 @@ def test_training_rows_can_be_measured_too(completed: RunResult) -> None:
 
 
 def test_other_data_of_the_same_classes(completed: RunResult) -> None:
-    overrides = (
-        "data.source=rotten_tomatoes",
-        "data.path=null",
-        "data.test_path=null",
-        "data.text_column=text",
-        "data.label_column=label",
-        "data.test_size=40",
-        "data.class_names=[bad, good]",
-    )
+    overrides = ("data.source=rotten_tomatoes", "data.test_size=40", "data.class_names=[bad, good]")
     found = _evaluate(completed.run, *overrides)
     assert found.result.metrics.n == 40
     assert "otten" in found.origin
+    assert found.overrides == overrides
     assert completed.run.config.read_text().count("rotten") == 0
+
+
+def test_all_rows_of_another_source_are_measured(small_model: Path, tmp_path: Path) -> None:
+    """The README's form, on a run that measured 20 of its own test rows alone."""
+    smoke = "data={source: embedded, subset: {size: 40}, validation: {size: 20}, test_size: 20, max_length: 16}"
+    few = ("training.epochs=1", "training.token_budget=auto", "evaluation.text_baseline=false")
+    small_run(tmp_path, small_model, smoke, *few)
+    found = evaluate("latest", ["data.source=rotten_tomatoes"], root=tmp_path / "runs", console=quiet())
+    assert found.result.metrics.n == 8530
+    assert found.lengths[0].max() > 16
+    assert (found.lengths[0] - found.lengths[1]).max() == 16
+
+
+@pytest.mark.parametrize("source", ["rotten_tomatoes", "embedded", "imdb", "sst2"])
+def test_another_source_keeps_nothing_of_the_run_s_rows_but_how_texts_are_cut(
+    source: str, copied: RunDirectory
+) -> None:
+    written = copied.config.read_text()
+    copied.config.write_text(
+        written.replace("test_size: null", "test_size: 5").replace("id_column: null", "id_column: n")
+    )
+    recorded = load_config(copied.config).data
+    assert (recorded.test_size, recorded.id_column, recorded.max_length) == (5, "n", 16)
+    found = config_for_rows(copied, [f"data.source={source}", "data.validation.size=7"]).data
+    kept = {name: getattr(recorded, name) for name in OF_THE_MODEL}
+    assert found == Data.model_validate({"source": source, "validation": {"size": 7}, **kept})
+
+
+def test_the_same_source_keeps_what_the_run_says_of_it(completed: RunResult) -> None:
+    overrides = ["data.source=file", "data.path=other.csv"]
+    found = config_for_rows(completed.run, overrides).data
+    assert found == completed.config.data.model_copy(update={"path": "other.csv"})
 
 
 def test_another_file(completed: RunResult, tmp_path: Path) -> None:
@@ -79,6 +106,12 @@ def test_other_classes_are_refused(completed: RunResult, tmp_path: Path) -> None
 def test_settings_of_the_model_are_not_overridden(completed: RunResult) -> None:
     with pytest.raises(UserError, match=r"data\.… and evaluation\.token_budget overrides only"):
         _evaluate(completed.run, "model.name=minilm")
+
+
+@pytest.mark.parametrize("override", ["data.max_length=32", "data.truncation=head", "data.head_share =0.1"])
+def test_how_texts_are_cut_is_the_model_s(override: str, completed: RunResult) -> None:
+    with pytest.raises(UserError, match=f"since the model was trained so; found '{override}'"):
+        _evaluate(completed.run, "data.test_size=4", override)
 
 
 def test_a_run_without_a_test_split_says_why(completed: RunResult) -> None:

@@ -95,7 +95,8 @@ def test_rows_that_were_handed_over_in_python_are_asked_for(small_model: Path, t
         export(str(run.path), tmp_path / "out", "safetensors", console=quiet())
     assert not (tmp_path / "out").exists()
     rows = write_csv(tmp_path / "rows.csv", 12, start=300)
-    done = export(str(run.path), tmp_path / "out", "safetensors", console=quiet(), file=rows)
+    columns = ["data.text_column=review", "data.label_column=verdict"]
+    done = export(str(run.path), tmp_path / "out", "safetensors", console=quiet(), file=rows, overrides=columns)
     assert (done.checked.reviews, done.checked.agreement) == (12, 1.0)
     assert "rows.csv" in done.checked.origin
     assert isinstance(done.checked.accuracy_before, float)
@@ -114,6 +115,8 @@ def test_a_file_may_have_other_columns_and_no_other_classes(copied: RunDirectory
         export(str(copied.path), tmp_path / "other", "safetensors", console=quiet(), file=rows)
     with pytest.raises(UserError, match=r"tenor export takes data\.… overrides only"):
         export(str(copied.path), tmp_path / "other", "safetensors", console=quiet(), overrides=["seed=3"])
+    with pytest.raises(UserError, match="tenor export cuts texts as in training"):
+        export(str(copied.path), tmp_path / "other", "safetensors", console=quiet(), overrides=["data.max_length=9"])
     assert not (tmp_path / "other").exists()
 
 

@@ -45,9 +45,13 @@ def test_predictions_keep_the_lengths_of_their_texts(completed: RunResult) -> No
     assert found.truncated.max() >= 0
 
 
-def test_a_failed_run_has_a_report(small_model: Path, tmp_path: Path) -> None:
+def test_a_failed_run_has_a_report(small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object) -> None:
+        raise UserError("training.trackers: swanlab can't start")
+
+    monkeypatch.setattr(train_module, "watched_fit", fail)
     with pytest.raises(UserError):
-        small_run(tmp_path, small_model, "training.trackers=[swanlab]")
+        small_run(tmp_path, small_model)
     (run,) = list_runs(tmp_path / "runs")
     page = Page(run.report.read_text(encoding="utf-8"))
     assert "failed" in page.text

@@ -22,6 +22,7 @@ from tenor.runs.manifest import read_manifest
 from tenor.runs.summary import read_summary
 from tenor.training.checkpoint import list_checkpoints, verify_checkpoint
 from tenor.training.recorder import read_records
+from tenor.workflows import at_hand
 from tenor.workflows import prepare as prepare_module
 from tenor.workflows import train as train_module
 from tenor.workflows.train import RunResult, train
@@ -247,7 +248,7 @@ def _only_run(root: Path) -> RunDirectory:
         (["training.class_weights=[1.0, 2.0, 3.0]"], "class_weights"),
         (["data.max_length=1000"], "data.max_length=1000"),
         (
-            ["data.source=rotten_tomatoes", "data.text_column=text", "data.label_column=label"],
+            ["data={source: rotten_tomatoes, max_length: 16}"],
             "evaluation only",
         ),
     ],
@@ -261,7 +262,11 @@ def test_input_that_can_t_be_used_is_refused_with_a_reason_and_leaves_nothing(
     assert not (tmp_path / "runs").exists()
 
 
-def test_what_fails_once_the_run_has_begun_leaves_a_row_with_the_reason(small_model: Path, tmp_path: Path) -> None:
+def test_what_fails_once_the_run_has_begun_leaves_a_row_with_the_reason(
+    small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tracker that is installed, but can't be imported."""
+    monkeypatch.setattr(at_hand, "missing_trackers", lambda names: [])
     message = "swanlab"
     with pytest.raises(UserError, match=message):
         small_run(tmp_path, small_model, "training.trackers=[swanlab]")
@@ -312,6 +317,15 @@ def test_training_that_diverges_fails_instead_of_going_on(small_model: Path, tmp
     with pytest.raises(TenorError, match="can't go on"):
         train(run_config, tmp_path / "runs", quiet())
     assert read_manifest(_only_run(tmp_path / "runs")).status == "failed"
+
+
+def test_the_overview_tells_what_plays_no_part(small_model: Path, tmp_path: Path) -> None:
+    console = quiet()
+    overrides = ("data.truncation=tail", "data.head_share=0.3", "training.epochs=1", "evaluation.text_baseline=false")
+    train(small_config(tmp_path, small_model, *overrides), tmp_path / "runs", console)
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "\ndata.head_share=0.3 plays no part: data.truncation is tail\n" in shown
+    assert shown.count("plays no part") == 1
 
 
 def test_a_run_shorter_than_a_record_tells_its_loss(small_model: Path, tmp_path: Path) -> None:

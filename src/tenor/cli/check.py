@@ -18,16 +18,17 @@ def run(options: argparse.Namespace) -> int:
     from tenor.config.loading import load_config
 
     config = load_config(options.config, options.overrides)
+    from rich.console import Console
+
+    from tenor.checks.show import findings_view, summary_line
     from tenor.workflows.check import check
+    from tenor.workflows.show import show_unused
 
     report = check(config, options.deep)
+    show_unused(Console(stderr=True, markup=False), config)
     if options.json:
         print_json(report.as_dict())
     else:
-        from rich.console import Console
-
-        from tenor.checks.show import findings_view, summary_line
-
         console = Console(markup=False)
         console.print(findings_view(report.findings))
         console.print(summary_line(report))

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from tenor.config.schema import Config
+from tenor.config.values import one_of
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class FieldDescription:
 def describe_fields(schema: type[BaseModel] = Config) -> tuple[FieldDescription, ...]:
     """Every key that takes a value, in the schema's order; sections themselves are left out."""
     return tuple(
-        FieldDescription(key, allowed_words(node), _flow(node.get("default")), " ".join(node["description"].split()))
+        FieldDescription(key, allowed_words(node), flow(node.get("default")), " ".join(node["description"].split()))
         for key, node in schema_nodes(schema).items()
         if "properties" not in node
     )
@@ -35,6 +36,19 @@ def describe_fields(schema: type[BaseModel] = Config) -> tuple[FieldDescription,
 def to_yaml(config: Config) -> str:
     """The whole configuration, defaults included, as YAML that `load_config` reads back to an equal `Config`."""
     return "\n".join(_block(config.model_dump(mode="json"))) + "\n"
+
+
+def flow(value: Any) -> str:
+    """A value on one line. Quoted text is written as JSON, which YAML 1.2 reads alike."""
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(flow(item) for item in value)}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{flow(key)}: {flow(item)}' for key, item in value.items())}}}"
+    if not isinstance(value, str):
+        return json.dumps(value, allow_nan=False)
+    if re.fullmatch(r"[A-Za-z][A-Za-z0-9_./-]*", value) and value.lower() not in ("null", "true", "false"):
+        return value
+    return json.dumps(value, ensure_ascii=not value.isprintable()).replace("\x7f", "\\u007f")
 
 
 @cache
@@ -62,7 +76,7 @@ def allowed_words(node: dict[str, Any]) -> str:
         options = sorted(node["anyOf"], key=lambda option: option.get("type") == "null")
         return ", or ".join(allowed_words(option) for option in options)
     if node.get("type") != "array" and (choices := choices_of(node)):
-        return choices[0] if len(choices) == 1 else f"{', '.join(choices[:-1])} or {choices[-1]}"
+        return one_of(choices)
     match node["type"]:
         case "integer":
             return "a whole number" + _range_words(node)
@@ -112,20 +126,7 @@ def _figure(number: float) -> str:
 def _block(mapping: dict[str, Any], indent: str = "") -> Iterator[str]:
     for key, value in mapping.items():
         if isinstance(value, dict) and value:
-            yield f"{indent}{_flow(key)}:"
+            yield f"{indent}{flow(key)}:"
             yield from _block(value, indent + "  ")
         else:
-            yield f"{indent}{_flow(key)}: {_flow(value)}"
-
-
-def _flow(value: Any) -> str:
-    """A value on one line. Quoted text is written as JSON, which YAML 1.2 reads alike."""
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(_flow(item) for item in value)}]"
-    if isinstance(value, dict):
-        return f"{{{', '.join(f'{_flow(key)}: {_flow(item)}' for key, item in value.items())}}}"
-    if not isinstance(value, str):
-        return json.dumps(value, allow_nan=False)
-    if re.fullmatch(r"[A-Za-z][A-Za-z0-9_./-]*", value) and value.lower() not in ("null", "true", "false"):
-        return value
-    return json.dumps(value, ensure_ascii=not value.isprintable()).replace("\x7f", "\\u007f")
+            yield f"{indent}{flow(key)}: {flow(value)}"

@@ -1,6 +1,5 @@
 """Everything that is wrong with a configuration, in words and at once."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -10,9 +9,8 @@ from pydantic import BaseModel, ValidationError
 
 from tenor.config.describe import allowed_words, choices_of, schema_nodes
 from tenor.config.schema import Config
+from tenor.config.values import MAX_SHOWN, show
 from tenor.errors import UserError
-
-MAX_SHOWN = 60
 
 Nodes = Mapping[str, dict[str, Any]]
 
@@ -35,8 +33,8 @@ def problems_of(error: ValidationError, found: dict[str, Any], schema: type[Base
             path = (*path, str(detail["loc"][-1]))
             text = _unknown_key(path, nodes)
         elif detail["type"] == "value_error":
-            for line in str(detail["ctx"]["error"]).splitlines():  # each starts with the key that asks for another
-                key = tuple(line.split()[0].split("."))
+            for line in str(detail["ctx"]["error"]).split("\n"):  # each starts with the key it is about
+                key = tuple(line.split()[0].rstrip(":").split("."))
                 problems.setdefault(key, Problem(key, line))
             continue
         else:
@@ -55,23 +53,6 @@ def config_error(
     head = f"{origin}: {len(problems)} problem{'s' if len(problems) > 1 else ''} in the configuration"
     lines = [f"  {_place_of(problem.path, places)}{problem.text}" for problem in problems]
     return UserError("\n".join([head, *lines, hint]))
-
-
-def show(value: Any) -> str:
-    """A value as a person wrote it, with its kind where that may be the mistake, shortened."""
-    text = json.dumps(value, ensure_ascii=False)
-    text = text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 1] + "…"
-    match value:
-        case None | bool():
-            return text
-        case str():
-            return f"the text {text}"
-        case int() | float():
-            return f"the number {text}"
-        case list():
-            return f"the list {text}"
-        case _:
-            return f"the mapping {text}"
 
 
 def nearest(word: str, known: Sequence[str]) -> str | None:

@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from tenor.config.errors import Problem, config_error, nearest, problems_of, show
+from tenor.config.errors import Problem, config_error, nearest, problems_of
 from tenor.config.schema import Config
-from tenor.config.values import without
+from tenor.config.values import show, without
 from tenor.config.yaml_text import parse_yaml
 from tenor.errors import UserError
 

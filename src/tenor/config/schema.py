@@ -3,9 +3,13 @@
 The text under a field is its documentation; `tenor configs --fields` prints it.
 """
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from tenor.config.reads import READ_BY, unread_keys
+from tenor.config.values import one_of, show
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Rate = Annotated[float, Field(ge=0.0, le=10.0)]
@@ -85,17 +89,34 @@ class Data(Section):
     """For `head_tail`: the share of the kept tokens that comes from the beginning."""
 
     @model_validator(mode="after")
-    def _source_has_what_it_needs(self) -> "Data":
-        needs = []
-        if self.source == "file" and self.path is None:
-            needs.append("data.source 'file' needs data.path, the file to train on")
-        if self.source == "hub" and self.hub_name is None:
-            needs.append("data.source 'hub' needs data.hub_name, such as stanfordnlp/imdb")
-        if self.validation.strategy == "group" and self.group_column is None:
-            needs.append("data.validation.strategy 'group' needs data.group_column, such as movie")
-        if needs:
-            raise ValueError("\n".join(needs))
+    def _keys_go_together(self) -> "Data":
+        if problems := [*self._missing(), *self._unread(), *self._repeated()]:
+            raise ValueError("\n".join(problems))
         return self
+
+    def _missing(self) -> Iterator[str]:
+        if self.source == "file" and self.path is None:
+            yield "data.source 'file' needs data.path, the file to train on"
+        if self.source == "hub" and self.hub_name is None:
+            yield "data.source 'hub' needs data.hub_name, such as stanfordnlp/imdb"
+        if self.validation.strategy == "group" and self.group_column is None:
+            yield "data.validation.strategy 'group' needs data.group_column, such as movie"
+
+    def _unread(self) -> Iterator[str]:
+        if self.source == "given":  # Rows are given to whatever configuration there is: its own source is not read.
+            return
+        for name in unread_keys(self):
+            default = Data.model_fields[name].default
+            back = "null" if default is None else default
+            yield (
+                f"data.{name}: found {show(getattr(self, name))}; data.source '{self.source}' does not read it; set it "
+                f"back to {back}, or data.source to {one_of(READ_BY[name])}"
+            )
+
+    def _repeated(self) -> Iterator[str]:
+        names = self.class_names or ()
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            yield f"data.class_names: found {show(twice)} more than once; expected a name of its own for each class"
 
 
 class Model(Section):

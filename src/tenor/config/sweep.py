@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
 
-from tenor.config.errors import Problem, config_error, nearest, problems_of, show
+from tenor.config.errors import Problem, config_error, nearest, problems_of
 from tenor.config.loading import apply_overrides, load_config, read_values, validate
 from tenor.config.schema import Config
 from tenor.config.sweep_schema import KNOWN_WHILE_TRAINING, METRICS, Dimension, Phase, Sweep
 from tenor.config.sweep_space import dimension_problems, fixed_because, key_problems
-from tenor.config.values import flat, with_values, without
+from tenor.config.values import flat, show, with_values, without
 from tenor.errors import UserError
 
 HINT = "`tenor sweep --fields` lists every key of a sweep, `tenor configs --fields` those of the configuration."

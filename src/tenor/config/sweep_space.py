@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from tenor.config.describe import schema_nodes
-from tenor.config.errors import Problem, show
+from tenor.config.errors import Problem
 from tenor.config.loading import validate
 from tenor.config.sweep_schema import Dimension
-from tenor.config.values import with_values
+from tenor.config.values import show, with_values
 
 SAME_FOR_ALL = {
     "name": "it is the sweep's own",

@@ -1,8 +1,10 @@
-"""Nested settings and dotted keys."""
+"""Nested settings, dotted keys, and values in words."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+MAX_SHOWN = 60
 
 
 def with_values(settings: Mapping[str, Any], changed: Mapping[str, Any]) -> dict[str, Any]:
@@ -45,3 +47,25 @@ def without(values: dict[str, Any], paths: Sequence[tuple[str, ...]]) -> dict[st
             section = section.get(name, {})
         section.pop(path[-1], None)
     return copy
+
+
+def show(value: Any) -> str:
+    """A value as a person wrote it, with its kind where that may be the mistake, shortened."""
+    text = json.dumps(value, ensure_ascii=False)
+    text = text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 1] + "…"
+    match value:
+        case None | bool():
+            return text
+        case str():
+            return f"the text {text}"
+        case int() | float():
+            return f"the number {text}"
+        case list():
+            return f"the list {text}"
+        case _:
+            return f"the mapping {text}"
+
+
+def one_of(words: Sequence[str]) -> str:
+    """`a`, `a or b`, `a, b or c`."""
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"

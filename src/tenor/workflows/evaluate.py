@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from tenor.config.loading import load_config
+from tenor.config.loading import apply_overrides, load_config
 from tenor.config.schema import Config
 from tenor.data.batching import TokenExamples
 from tenor.data.dataset import Absent, LabelledText
@@ -35,6 +35,8 @@ from tenor.workflows.prepare import device_plan
 
 TOKEN_BUDGET = "evaluation.token_budget"
 """Changes what a forward pass takes and not the model: who runs out of memory must be able to lower it."""
+OF_THE_MODEL = ("max_length", "truncation", "head_share")
+"""Keys of `data` that say how texts are cut: the model was trained so, whatever rows it reads."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,8 @@ def evaluate(
     """Measure the run's saved model on `split` of its data, or of the data that `overrides` (`data.…=…`) name, or on
     all labelled rows of a `file`. `evaluation.token_budget` may be overridden, too.
 
-    Text is cut as in training. The weights are verified against the digest that they were saved with.
+    Another `data.source` starts from the defaults: the run's own path, columns and sizes are not kept. Text is cut as
+    in training. The weights are verified against the digest that they were saved with.
 
     Raises:
         UserError: no such run or split, other classes than the model's, or weights that changed.
@@ -88,7 +91,7 @@ def evaluate(
         if split != "test":
             raise UserError(f"a file is measured whole: it has no {split} split")
         overrides = [*rows_of_file(file, model_names), *overrides]
-    config = load_config(run.config, overrides)
+    config = config_for_rows(run, overrides)
     plan = device_plan(config)
     rows = split_rows_of(config, split)
     if rows.class_names != model_names:
@@ -121,13 +124,36 @@ def evaluate(
 
 
 def require_data_overrides(command: str, overrides: Sequence[str], *also: str) -> None:
-    """Raises UserError for an override that is neither one of the data nor one of the keys in `also`."""
+    """Raises UserError for an override that is neither one of the data nor one of the keys in `also`, or that is a
+    matter of the model."""
     for override in overrides:
         if not override.startswith(("data.", *(f"{key}=" for key in also))):
             allowed = " and ".join(("data.…", *also))
             raise UserError(
                 f"tenor {command} takes {allowed} overrides only, found {override!r}; the model is as it was saved"
             )
+        key = override.partition("=")[0].replace(" ", "")
+        if key.removeprefix("data.") in OF_THE_MODEL:
+            raise UserError(
+                f"tenor {command} cuts texts as in training, since the model was trained so; found {override!r}: leave "
+                f"it out, or train with it: tenor train CONFIG {override}"
+            )
+
+
+def config_for_rows(run: RunDirectory, overrides: Sequence[str]) -> Config:
+    """The run's configuration with the overrides. Where these name another source, what the run says of its own rows
+    (path, columns, sizes, splits) says nothing of the new ones: all of it goes back to its default first.
+
+    Raises:
+        UserError: overrides that can't be understood, or that don't go together.
+    """
+    recorded = load_config(run.config)
+    asked: dict[str, Any] = {}
+    apply_overrides(overrides, asked, {})  # What is wrong with them is told below.
+    if asked.get("data", {}).get("source", recorded.data.source) != recorded.data.source:
+        kept = recorded.data.model_dump(mode="json", include=set(OF_THE_MODEL))
+        overrides = [f"data={json.dumps(kept)}", *overrides]
+    return load_config(run.config, overrides)
 
 
 def rows_of_file(file: Path, class_names: Sequence[str]) -> list[str]:

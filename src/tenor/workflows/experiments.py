@@ -12,6 +12,7 @@ from tenor.errors import InterruptedRunError, TenorError
 from tenor.runs.directory import DEFAULT_ROOT
 from tenor.runs.environment import absent
 from tenor.runs.summary import SummaryRow, read_summary
+from tenor.workflows.at_hand import require_at_hand
 from tenor.workflows.train import train
 
 
@@ -23,7 +24,7 @@ def run_experiments(
     Returns the rows of these runs, in their order, also of those that ended before there was a run: they left nothing.
 
     Raises:
-        UserError: a configuration that can't be read, before anything is run.
+        UserError: a configuration that can't be read, or names what is not there, before anything is run.
         InterruptedRunError: someone asked to stop; later configurations are not begun.
     """
     return run_configs([load_config(name, overrides) for name in names], root, console)
@@ -37,8 +38,11 @@ def run_configs(
     Returns the rows of these runs, in their order.
 
     Raises:
+        UserError: a configuration that names a rule or a tracker that is not there, before anything is run.
         InterruptedRunError: someone asked to stop; later configurations are not begun.
     """
+    for config in configs:
+        require_at_hand(config)
     console = console or Console(stderr=True, markup=False)
     rows: list[SummaryRow] = []
     for number, config in enumerate(configs, start=1):

@@ -30,7 +30,7 @@ from tenor.runs.directory import DEFAULT_ROOT, RunDirectory, find_run
 from tenor.runs.environment import absent, package_versions
 from tenor.runs.files import atomic_path, sha256_file
 from tenor.training.progress import progress_line
-from tenor.workflows.evaluate import require_data_overrides, rows_of_file
+from tenor.workflows.evaluate import config_for_rows, require_data_overrides, rows_of_file
 
 CHECK_REVIEWS = 500
 EMBEDDED = "demo"
@@ -125,7 +125,7 @@ def _refuse(output: Path, form: str, quantize: str) -> None:
 def _held_out(reference: str, root: Path, count: int, overrides: Sequence[str]) -> LabelledText:
     """Reviews that the model did not learn from, or those that the overrides name."""
     run = _run_of(reference, root)
-    config = load_config(run.config if run else EMBEDDED, overrides)
+    config = config_for_rows(run, overrides) if run else load_config(EMBEDDED, overrides)
     if config.data.source == "given":
         raise UserError(
             f"{reference}: its rows were handed over in Python, so there are none to check the export on; "

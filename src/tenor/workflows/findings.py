@@ -3,8 +3,6 @@
 import numpy as np
 from rich.console import Console
 
-from tenor.checks.catalogue import BY_CODE
-from tenor.checks.document import find_rule
 from tenor.checks.evidence import CheckpointEvidence, EvaluationEvidence, SplitClaims, ValidationPoint
 from tenor.checks.finding import Finding, Report, merge
 from tenor.checks.run import run_rules
@@ -21,11 +19,8 @@ class RunFindings:
     """The reports of one run, in the order of its occasions."""
 
     def __init__(self, run: RunDirectory, config: Config, console: Console) -> None:
-        """Raises UserError where `checks.allow` names a rule that there is not."""
         self._run, self._console, self._checks = run, console, config.checks
         self._reports: list[Report] = []
-        for code in config.checks.allow:
-            find_rule(code)
 
     @property
     def found(self) -> tuple[Finding, ...]:
@@ -62,7 +57,7 @@ class RunFindings:
 
     @property
     def unused_allowances(self) -> list[str]:
-        return [code for code in self._checks.allow if code in BY_CODE and code not in {f.code for f in self.found}]
+        return [code for code in self._checks.allow if code not in {f.code for f in self.found}]
 
     def _write(self) -> None:
         write_json(self._run.findings, {**merge(self._reports), "unused_allowances": self.unused_allowances})

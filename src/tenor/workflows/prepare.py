@@ -23,6 +23,7 @@ from tenor.model.first_token import read_first_token_only
 from tenor.model.freezing import Learning, freeze
 from tenor.training.loss import class_weights
 from tenor.training.progress import progress_line
+from tenor.workflows.at_hand import require_at_hand
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ def prepare(config: Config, given: SourceData | None = None, threads: int | None
         UserError: whatever in data, model or settings can't be used, with the place and the mend.
         TenorError: memory ran out.
     """
+    require_at_hand(config)
     plan = device_plan(config, threads)
     started = time.perf_counter()
     with advice_on_memory("while the rows were read", f"give data.source={config.data.source} fewer rows"):

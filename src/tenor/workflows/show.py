@@ -10,6 +10,7 @@ from rich.text import Text
 
 from tenor.checks.show import findings_view
 from tenor.config.schema import Config
+from tenor.config.unused import unused_settings
 from tenor.data.batching import TokenExamples
 from tenor.data.dataset import Absent, LabelledText
 from tenor.data.splits import present_splits
@@ -34,7 +35,10 @@ from tenor.workflows.show_numbers import number_facts
 
 
 def show_overview(console: Console, prepared: Prepared) -> None:
-    """Labels, what learns, lengths and cost: all that would have to be right for training to be worth its time."""
+    """Labels, what learns, lengths and cost: all that would have to be right for training to be worth its time.
+
+    Last comes what was set and plays no part.
+    """
     config, plan, classifier = prepared.config, prepared.plan, prepared.classifier
     train = TokenExamples(prepared.tokens["train"], classifier.tokenizer.pad_token_id)
     first = first_batch_label_counts(
@@ -57,6 +61,13 @@ def show_overview(console: Console, prepared: Prepared) -> None:
     if config.data.exclude is not None:
         facts["left out"] = f"{prepared.splits.excluded:,} training rows that {config.data.exclude} names"
     console.print(_fact_table(facts))
+    show_unused(console, config)
+
+
+def show_unused(console: Console, config: Config) -> None:
+    """A line for each setting that changes nothing."""
+    for line in unused_settings(config):
+        console.print(line, style="yellow", highlight=False, soft_wrap=True)
 
 
 def show_finish(

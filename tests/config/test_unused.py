@@ -1,0 +1,112 @@
+"""What is set and changes nothing is told; what changes something is not."""
+
+import pytest
+
+from tenor.config import load_config
+from tenor.config.loading import builtin_names
+from tenor.config.schema import Config
+from tenor.config.sweep import load_sweep
+from tenor.config.sweep_space import values_of
+from tenor.config.unused import unused_settings
+
+ROWS = ("data.source=file", "data.path=rows.csv")
+BASE = "model.freeze=base"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (("data.truncation=head", "data.head_share=0.3"), "data.head_share=0.3 plays no part: data.truncation is head"),
+        (
+            ("data.subset={strategy: head}",),
+            "data.subset.strategy=head plays no part: data.subset.size is null, so all rows train",
+        ),
+        (
+            (*ROWS, "data.group_column=movie"),
+            "data.group_column=movie plays no part: data.validation.strategy is stratified",
+        ),
+        (
+            (*ROWS, "data.test_size=9"),
+            "data.test_size=9 plays no part: data.test_path is null, so there are no test rows",
+        ),
+        (
+            ("data.source=sst2", "data.test_split=null", "data.test_size=9"),
+            "data.test_size=9 plays no part: data.test_split is null, so there are no test rows",
+        ),
+        (
+            ("data.source=given", "data.class_names=[bad, good]"),
+            "data.class_names=[bad, good] plays no part: the rows were handed over in Python",
+        ),
+        (
+            ("model.keep_trainable=[bias]",),
+            "model.keep_trainable=[bias] plays no part: model.freeze is none, so everything learns",
+        ),
+        (
+            (BASE, "model.attention_dropout=0.1"),
+            "model.attention_dropout=0.1 plays no part: model.freeze is base, and what is frozen has no dropout",
+        ),
+        (
+            (BASE, "training.layer_decay=0.9"),
+            "training.layer_decay=0.9 plays no part: model.freeze is base, so no layer learns",
+        ),
+        (
+            (BASE, "training.learning_rate=1e-3", "training.head_learning_rate=1e-2"),
+            "training.learning_rate=0.001 plays no part: model.freeze is base, and the head has its own "
+            "training.head_learning_rate",
+        ),
+        (
+            ("training.warmup=1.0", "training.schedule=cosine"),
+            "training.schedule=cosine plays no part: training.warmup is 1, so the rate rises to the end",
+        ),
+        (
+            ("training.epochs=3", "training.patience=2"),
+            "training.patience=2 plays no part: training.epochs is 3, with one validation each",
+        ),
+    ],
+    ids=lambda value: value.partition("=")[0] if isinstance(value, str) else "",
+)
+def test_a_setting_without_its_partner_is_told(overrides: tuple[str, ...], told: str) -> None:
+    assert unused_settings(load_config("smoke", ["data={}", "training={}", *overrides])) == [told]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("data.head_share=0.3",),
+        ("data.subset={strategy: head, size: 20}",),
+        (*ROWS, "data.group_column=movie", "data.validation.strategy=group"),
+        (*ROWS, "data.test_path=test.csv", "data.test_size=9"),
+        ("data.source=given", "data.group_column=movie", "data.validation.strategy=group", "data.test_size=9"),
+        (BASE, "model.keep_trainable=[bias]", "model.attention_dropout=0.1", "training.layer_decay=0.9"),
+        (BASE, "training.learning_rate=1e-3"),
+        (BASE, "model.keep_trainable=[bias]", "training.learning_rate=1e-3", "training.head_learning_rate=1e-2"),
+        ("model.freeze=3", "training.layer_decay=0.9", "model.attention_dropout=0.1"),
+        ("training.epochs=3", "training.patience=1"),
+        ("training.evaluate_every=0.5", "training.patience=2"),
+    ],
+)
+def test_a_setting_that_plays_a_part_is_not_told(overrides: tuple[str, ...]) -> None:
+    assert unused_settings(load_config("smoke", ["data={}", "training={}", *overrides])) == []
+
+
+def test_defaults_are_never_told() -> None:
+    assert unused_settings(Config()) == []
+
+
+@pytest.mark.parametrize("name", builtin_names())
+def test_in_the_built_in_configurations_everything_plays_a_part(name: str) -> None:
+    assert unused_settings(load_config(name)) == []
+
+
+@pytest.mark.parametrize("name", builtin_names("sweep"))
+def test_in_every_trial_of_the_built_in_sweeps_everything_plays_a_part(name: str) -> None:
+    plan = load_sweep(name)
+    for phase, settings in plan.sweep.phases.items():
+        for end in (0, -1):
+            tried = {key: values_of(key, dimension)[end] for key, dimension in settings.space.items()}
+            assert unused_settings(plan.config(phase, tried)) == []
+
+
+def test_an_odd_value_stays_on_one_line() -> None:
+    (line,) = unused_settings(load_config("demo", ["data.source=given", 'data.path="a\\nb\\u001b[2J"']))
+    assert line.isprintable()
