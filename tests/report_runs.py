@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from tenor.data.sources import read_source
 from tenor.data.splits import data_fingerprint, make_splits, present_splits
 from tenor.evaluation.evaluate import Baselines, evaluation_json, split_result
 from tenor.evaluation.predictions import write_predictions
+from tenor.model.what_learns import WhatLearns
 from tenor.runs.directory import RunDirectory, create_run
 from tenor.runs.files import write_json, write_text
 from tenor.runs.manifest import new_manifest, update_manifest
@@ -87,7 +89,9 @@ def finished_run(
     report = Report("preflight", ("TOK009", "DAT001"), (Skipped("MOD004", "not known"),), (finding,))
     write_json(run.findings, merge([report]))
     fingerprints = {"data": data_fingerprint(splits), "encoder_weights": "a" * 64, "tokenizer": "b" * 64}
-    update_manifest(run, status="completed", fingerprints=fingerprints, timings={"train": 12.0})
+    learns = asdict(WhatLearns(12, 30, 8, 30, 2, 1, ("bert.encoder.layer.1.w", "classifier.w"), ("bert.embeddings.w",)))
+    timings = {"train": 12.0}
+    update_manifest(run, status="completed", fingerprints=fingerprints, timings=timings, what_learns=learns)
     _summarize(run, config.model_dump(mode="json"), written)
     return run
 

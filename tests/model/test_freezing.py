@@ -62,6 +62,8 @@ def describes(learning: Learning, model: nn.Module) -> bool:
         and len(learning.trainable) + len(learning.frozen) == len(parameters)
         and learning.trainable_count == sum(numel[name] for name in learning.trainable)
         and learning.total_count == sum(numel.values())
+        and learning.body_trainable_count == sum(numel[name] for name in anatomy(model).body & set(learning.trainable))
+        and learning.body_count == sum(numel[name] for name in anatomy(model).body)
     )
 
 
@@ -147,8 +149,18 @@ def test_the_trap_of_the_case_makes_the_encoder_learn_and_says_so(distilbert: An
     assert set(trapped.trainable) - set(honest.trainable) == inner
     assert describes(trapped, distilbert)
     assert trapped.trainable_count > 5 * honest.trainable_count
-    assert f"{trapped.trainable_count:,} of {trapped.total_count:,} weights learn" in trapped.describe()
-    assert f"in {len(trapped.trainable)} tensors" in trapped.describe()
+    assert honest.told().brief() == "only the head learns"
+    told = trapped.told()
+    assert told.brief() == f"{trapped.body_trainable_count:,} of the encoder's {trapped.body_count:,} weights learn"
+    assert told.learning_told() == (
+        f"{trapped.trainable_count:,} of {trapped.total_count:,} weights learn "
+        f"({trapped.trainable_count / trapped.total_count:.1%}), in {len(trapped.trainable)} tensors: "
+        "distilbert.transformer.layer.0-1.attention, distilbert.transformer.layer.0-1.ffn, pre_classifier, classifier"
+    )
+    assert told.frozen_told() == (
+        f"{len(trapped.frozen)} tensors: distilbert.embeddings, distilbert.transformer.layer.0-1.sa_layer_norm, "
+        "distilbert.transformer.layer.0-1.output_layer_norm"
+    )
 
 
 def test_gradients_reach_what_learns_and_nothing_else(model: Any) -> None:

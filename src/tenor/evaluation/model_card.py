@@ -14,7 +14,7 @@ from tenor.evaluation.report.classes import class_rows
 from tenor.evaluation.report.collect import EvaluationNumbers, RunContent, SplitNumbers
 from tenor.evaluation.report.findings import checks_section
 from tenor.evaluation.report.headline import headline
-from tenor.evaluation.report.provenance import provenance
+from tenor.evaluation.report.provenance import learns_briefly, provenance
 from tenor.evaluation.report.reliability import slices_section
 from tenor.evaluation.words import interval, markdown, percent, points
 from tenor.model.notes import NOTES
@@ -149,6 +149,7 @@ def _body(
             for row in class_rows(numbers.confusion_matrix, evaluation.class_names, confidence)
         ],
         "rows": rows,
+        "learns": learns_briefly(content),
         "probabilities": probabilities_section(read_json(notes)) if notes.is_file() else "",
         "limits": [markdown(limit) for limit in _limits(numbers, content.predictions[split], confidence)],
         "checks": checks,

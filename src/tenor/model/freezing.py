@@ -8,6 +8,7 @@ from torch import nn
 
 from tenor.config.schema import Model
 from tenor.errors import UserError
+from tenor.model.what_learns import WhatLearns
 
 
 @dataclass(frozen=True)
@@ -33,14 +34,24 @@ class Learning:
     trainable_count: int
     """Numbers that learn."""
     total_count: int
+    body_trainable_count: int
+    """The same of the encoder's body alone."""
+    body_count: int
     frozen_modules: tuple[nn.Module, ...]
     """Modules without any learning parameter below the head: they stay in evaluation mode, without dropout."""
 
-    def describe(self) -> str:
-        """One line for people."""
-        share = self.trainable_count / self.total_count
-        counts = f"{self.trainable_count:,} of {self.total_count:,}"
-        return f"{counts} weights learn ({share:.1%}), in {len(self.trainable)} tensors"
+    def told(self) -> WhatLearns:
+        """What of it can be written down and told."""
+        return WhatLearns(
+            weights_learning=self.trainable_count,
+            weights_frozen=self.total_count - self.trainable_count,
+            encoder_weights_learning=self.body_trainable_count,
+            encoder_weights_frozen=self.body_count - self.body_trainable_count,
+            tensors_learning=len(self.trainable),
+            tensors_frozen=len(self.frozen),
+            learning=self.trainable,
+            frozen=self.frozen,
+        )
 
 
 def anatomy(model: Any) -> Anatomy:
@@ -90,7 +101,7 @@ def freeze(model: nn.Module, settings: Model) -> Learning:
         raise UserError(
             f"model.keep_trainable: no parameter's name contains {sorted(unused)}; see `model.named_parameters()`"
         )
-    return _learning(model, covered)
+    return _learning(model, parts, covered)
 
 
 def set_training_mode(model: nn.Module, learning: Learning) -> None:
@@ -120,13 +131,15 @@ def _covered_modules(parts: Anatomy, setting: str | int) -> tuple[nn.Module, ...
     return (*parts.embeddings, *parts.layers[:depth])
 
 
-def _learning(model: nn.Module, covered: tuple[nn.Module, ...]) -> Learning:
-    parameters = dict(model.named_parameters())
-    trainable = tuple(name for name, p in parameters.items() if p.requires_grad)
+def _learning(model: nn.Module, parts: Anatomy, covered: tuple[nn.Module, ...]) -> Learning:
+    sizes = {name: p.numel() for name, p in model.named_parameters()}
+    trainable = tuple(name for name, p in model.named_parameters() if p.requires_grad)
     return Learning(
         trainable=trainable,
-        frozen=tuple(name for name, p in parameters.items() if not p.requires_grad),
-        trainable_count=sum(parameters[name].numel() for name in trainable),
-        total_count=sum(p.numel() for p in parameters.values()),
+        frozen=tuple(name for name, p in model.named_parameters() if not p.requires_grad),
+        trainable_count=sum(sizes[name] for name in trainable),
+        total_count=sum(sizes.values()),
+        body_trainable_count=sum(sizes[name] for name in trainable if name in parts.body),
+        body_count=sum(sizes[name] for name in parts.body),
         frozen_modules=tuple(m for m in covered if not any(p.requires_grad for p in m.parameters())),
     )

@@ -54,6 +54,11 @@ class Manifest:
     timings: dict[str, float] = field(default_factory=dict)
     """Seconds per phase."""
     error: str | dict[str, str] = field(default_factory=lambda: absent("no error"))
+    what_learns: dict[str, Any] = field(
+        default_factory=lambda: absent("not recorded by the version of Tenor that ran this")
+    )
+    """Counts and names of what learns and of what is frozen, as `tenor.model.what_learns` has them. The last field, for
+    it is long."""
 
 
 def new_manifest(
@@ -80,6 +85,7 @@ def new_manifest(
         commits=commits(),
         threads=absent("not decided yet") if threads is None else threads,
         fingerprints={**unknown, **(fingerprints or {})},
+        what_learns=absent("not decided yet"),
     )
     _write(run, manifest)
     return manifest
@@ -135,7 +141,8 @@ def _is_sound(found: dict[str, Any]) -> bool:
     """Whether the values are of the kinds that every reader relies on."""
     texts = all(isinstance(found[name], str) for name in ("run_id", "config_name", "started", "host", "os"))
     numbers = all(isinstance(found[name], int | float) for name in ("seed", "pid", "pid_born"))
-    tables = all(isinstance(found.get(name, {}), dict) for name in ("versions", "hardware", "commits", *MERGED))
+    named = ("versions", "hardware", "commits", "what_learns", *MERGED)
+    tables = all(isinstance(found.get(name, {}), dict) for name in named)
     return found["status"] in STATUSES and texts and numbers and tables and _is_time(found["started"])
 
 

@@ -1,5 +1,6 @@
 """What a run rests on, and whether it is still the same: configuration, data, weights, tokenizer, versions, device."""
 
+from dataclasses import asdict
 from typing import Any
 
 from tenor.config.loading import load_config
@@ -17,7 +18,7 @@ from tenor.workflows.prepare import Prepared
 
 
 def record_inputs(run: RunDirectory, prepared: Prepared, fingerprints: dict[str, str]) -> None:
-    """Write into the manifest what the run is made of, and what computes it."""
+    """Write into the manifest what the run is made of, what of it learns, and what computes it."""
     plan = prepared.plan
     update_manifest(
         run,
@@ -26,6 +27,7 @@ def record_inputs(run: RunDirectory, prepared: Prepared, fingerprints: dict[str,
         device=plan.device,
         precision=plan.precision,
         timings=prepared.timings,
+        what_learns=asdict(prepared.learning.told()),
     )
 
 

@@ -49,7 +49,8 @@ def show_overview(console: Console, prepared: Prepared) -> None:
     fresh = ", ".join(classifier.new_weights) or "none: the classifier came with the weights"
     facts = {
         "model": f"{classifier.origin}; drawn anew: {fresh}",
-        "learns": _what_learns(prepared),
+        "learns": prepared.learning.told().learning_told(),
+        "frozen": f"{prepared.learning.told().frozen_told()}{_once(prepared)}",
         "lengths": f"{lengths.median} tokens (median), {lengths.p90} (90th percentile), {lengths.longest:,} (longest); "
         f"{lengths.share_truncated:.1%} of texts are cut to {config.data.max_length} ({config.data.truncation}), "
         f"{lengths.share_tokens_lost:.1%} of tokens lost",
@@ -146,11 +147,8 @@ def _counts(counts: np.ndarray, shown: int) -> list[str]:
     return [*cells, f"{counts[shown:].sum():,}"] if len(counts) > shown else cells
 
 
-def _what_learns(prepared: Prepared) -> str:
-    learning = prepared.learning
-    named = f": {', '.join(learning.trainable)}" if len(learning.trainable) <= 6 else ""
-    once = "; the frozen encoder runs once, the head trains on its features" if prepared.features_cached else ""
-    return f"{learning.describe()}{named}{once}"
+def _once(prepared: Prepared) -> str:
+    return "; the encoder runs once, the head trains on its features" if prepared.features_cached else ""
 
 
 def _memory(plan: DevicePlan) -> str:

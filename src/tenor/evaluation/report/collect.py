@@ -1,7 +1,7 @@
 """What a run's folder holds, piece by piece; a piece that is missing or broken says why and spoils no other."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, TypeVar
 
@@ -15,6 +15,7 @@ from tenor.config.schema import Config
 from tenor.data.dataset import Absent
 from tenor.errors import UserError
 from tenor.evaluation.predictions import Predictions, read_predictions
+from tenor.model.what_learns import WhatLearns
 from tenor.runs.directory import RunDirectory
 from tenor.runs.environment import is_absent
 from tenor.runs.files import read_json
@@ -78,6 +79,8 @@ class RunContent:
 
     run: RunDirectory
     manifest: Manifest | Absent
+    what_learns: WhatLearns | Absent
+    """As the manifest tells it."""
     config: Config | Absent
     records: tuple[Mapping[str, Any], ...] | Absent
     """The lines of `metrics.jsonl`."""
@@ -89,10 +92,12 @@ class RunContent:
 
 def collect_run(run: RunDirectory) -> RunContent:
     """Read what is there."""
+    manifest = _piece(lambda: read_manifest(run))
     evaluation = _piece(lambda: _evaluation(run))
     return RunContent(
         run=run,
-        manifest=_piece(lambda: read_manifest(run)),
+        manifest=manifest,
+        what_learns=_piece(lambda: _what_learns(manifest)),
         config=_piece(lambda: load_config(run.config)),
         records=_piece(lambda: tuple(read_records(run.metrics))),
         checks=_piece(lambda: _checks(run)),
@@ -106,6 +111,20 @@ def _piece(read: Callable[[], T]) -> T | Absent:
         return read()
     except UserError as error:
         return Absent(str(error))
+
+
+def _what_learns(manifest: Manifest | Absent) -> WhatLearns:
+    if isinstance(manifest, Absent):
+        raise UserError(manifest.reason)
+    if is_absent(manifest.what_learns):
+        raise UserError(str(manifest.what_learns["absent"]))
+    try:
+        found = TypeAdapter(WhatLearns).validate_python(manifest.what_learns)
+    except ValidationError as error:
+        raise UserError("the manifest does not tell it as Tenor writes it") from error
+    if any(value < 0 for value in asdict(found).values() if isinstance(value, int)):
+        raise UserError("the manifest counts fewer weights than none")
+    return found
 
 
 def _checks(run: RunDirectory) -> tuple[Report, ...]:

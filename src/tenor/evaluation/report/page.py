@@ -15,7 +15,7 @@ from tenor.evaluation.report.examples import Cell, Example, most_confident_error
 from tenor.evaluation.report.findings import Checks, checks_section
 from tenor.evaluation.report.headline import Headline, headline
 from tenor.evaluation.report.html import render
-from tenor.evaluation.report.provenance import Provenance, provenance, status_of
+from tenor.evaluation.report.provenance import Provenance, learns_briefly, provenance, status_of
 from tenor.evaluation.report.reliability import Calibration, calibration_section, slices_section
 from tenor.evaluation.words import duration, moment
 from tenor.runs.manifest import Manifest
@@ -77,7 +77,7 @@ def run_page(content: RunContent, rows: Mapping[str, LabelledText] | Absent) -> 
         run_id=content.run.run_id,
         status=status,
         message=message,
-        facts=_facts(content.manifest, config),
+        facts=_facts(content),
         split=split,
         headline=found,
         checks=content.checks if isinstance(content.checks, Absent) else checks_section(content.checks),
@@ -119,12 +119,11 @@ def _curves(content: RunContent) -> tuple[Chart, ...] | Absent:
     return curves_section(whole, select_by, kept) or Absent("no training step was recorded")
 
 
-def _facts(manifest: Manifest | Absent, config: Config | Absent) -> tuple[str, ...]:
+def _facts(content: RunContent) -> tuple[str, ...]:
+    manifest, config = content.manifest, content.config
     facts = []
     if isinstance(config, Config):
-        frozen = {"none": "all of it learns", "base": "only the head learns"}
-        freeze = config.model.freeze
-        facts.append(f"{config.model.name}, {frozen.get(str(freeze), f'{freeze} layers frozen')}")
+        facts.append(f"{config.model.name}, {learns_briefly(content)}")
         facts.append(f"data: {config.data.source}")
     if isinstance(manifest, Manifest):
         facts.append(f"seed {manifest.seed}")

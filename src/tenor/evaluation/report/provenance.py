@@ -10,6 +10,7 @@ from tenor.config.schema import Config
 from tenor.data.dataset import Absent, LabelledText
 from tenor.evaluation.report.collect import EvaluationNumbers, RunContent
 from tenor.evaluation.words import duration, moment
+from tenor.model.what_learns import WhatLearns
 from tenor.runs.environment import is_absent
 from tenor.runs.manifest import Manifest, process_lives
 
@@ -45,10 +46,16 @@ def status_of(manifest: Manifest | Absent) -> tuple[str, str]:
     return "killed", "The run's process is gone, and it recorded no end. `tenor train --resume` goes on with it."
 
 
+def learns_briefly(content: RunContent) -> str:
+    """What learned, from the weights themselves: `model.freeze` says only what was meant, and `model.keep_trainable`
+    may make nearly all of the encoder learn under `base`."""
+    return "what learned is not known" if isinstance(content.what_learns, Absent) else content.what_learns.brief()
+
+
 def provenance(content: RunContent, rows: Mapping[str, LabelledText] | Absent) -> Provenance:
     """From the manifest, the configuration and the evaluation, as far as they are there."""
-    manifest, config, evaluation = content.manifest, content.config, content.evaluation
-    groups = [("Data", _data(manifest, config, rows)), ("Weights", _weights(manifest, config, evaluation))]
+    manifest, config = content.manifest, content.config
+    groups = [("Data", _data(manifest, config, rows)), ("Weights", _weights(content))]
     if isinstance(manifest, Manifest):
         groups += [("Run", _run(manifest)), ("Machine", _machine(manifest))]
     text = to_yaml(config) if isinstance(config, Config) else config.reason
@@ -73,20 +80,26 @@ def _data(
     return tuple(facts)
 
 
-def _weights(
-    manifest: Manifest | Absent, config: Config | Absent, evaluation: EvaluationNumbers | Absent
-) -> tuple[Fact, ...]:
+def _weights(content: RunContent) -> tuple[Fact, ...]:
+    manifest, config, evaluation = content.manifest, content.config, content.evaluation
     facts = []
     if isinstance(config, Config):
         facts.append(Fact("encoder", config.model.name))
     if isinstance(manifest, Manifest):
         facts.append(_digest("encoder at the start, SHA-256", manifest.fingerprints.get("encoder_weights")))
+        facts += _learns(content.what_learns)
     if isinstance(evaluation, EvaluationNumbers):
         facts.append(Fact("evaluated checkpoint", f"step {evaluation.checkpoint.step:,}"))
         facts.append(_digest("its weights, SHA-256", evaluation.checkpoint.digest))
     if isinstance(manifest, Manifest) and "model" in manifest.digests:
         facts.append(_digest("folder model/, SHA-256", manifest.digests["model"]))
     return tuple(facts)
+
+
+def _learns(found: WhatLearns | Absent) -> tuple[Fact, ...]:
+    if isinstance(found, Absent):
+        return (Fact("learns", found.reason),)
+    return Fact("learns", found.learning_told()), Fact("frozen", found.frozen_told())
 
 
 def _run(manifest: Manifest) -> tuple[Fact, ...]:

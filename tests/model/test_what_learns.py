@@ -1,0 +1,78 @@
+"""What learns in few words, and nothing but what learns."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tenor.config.schema import Model
+from tenor.model.freezing import freeze
+from tenor.model.what_learns import modules_of
+from tiny_models import KINDS, fresh_tiny_model
+
+STACK = [
+    f"bert.encoder.layer.{layer}.{part}" for layer in range(12) for part in ("query.weight", "query.bias", "norm.w")
+]
+NAMES = [
+    "bert.embeddings.word.weight",
+    "bert.embeddings.norm.w",
+    *STACK,
+    "bert.pooler.weight",
+    "classifier.weight",
+    "w",
+]
+
+
+def names_in(module: str, names: list[str]) -> set[str]:
+    """What a person finds under a module's name."""
+    bounds = re.search(r"(?<=\.)(\d+)-(\d+)(?=\.|$)", module)
+    numbers = range(int(bounds[1]), int(bounds[2]) + 1) if bounds else ()
+    spelled = [module[: bounds.start()] + str(n) + module[bounds.end() :] for n in numbers] if bounds else [module]
+    return {name for name in names for one in spelled if name == one or name.startswith(f"{one}.")}
+
+
+@given(st.sets(st.sampled_from(NAMES)))
+def test_modules_hold_each_chosen_name_once_and_no_other(chosen: set[str]) -> None:
+    held = [name for module in modules_of(chosen, NAMES) for name in names_in(module, NAMES)]
+    assert sorted(held) == sorted(chosen)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "expected"),
+    [
+        (NAMES, ["bert.embeddings", "bert.encoder.layer.0-11", "bert.pooler", "classifier", "w"]),
+        (
+            [*STACK[:6], *STACK[9:12], "classifier.weight"],
+            ["bert.encoder.layer.0-1", "bert.encoder.layer.3", "classifier"],
+        ),
+        ([n for n in NAMES if "query" in n], ["bert.encoder.layer.0-11.query"]),
+        ([n for n in NAMES if "bias" in n], ["bert.encoder.layer.0-11.query.bias"]),
+        ([], []),
+    ],
+)
+def test_modules_are_as_large_and_ranges_as_long_as_can_be(chosen: list[str], expected: list[str]) -> None:
+    assert list(modules_of(chosen, NAMES)) == expected
+
+
+@given(st.lists(st.text("a.0²٣", max_size=8)), st.lists(st.text("a.0²٣", max_size=8)))
+def test_names_from_a_damaged_file_are_no_defect(chosen: list[str], others: list[str]) -> None:
+    assert all(isinstance(module, str) for module in modules_of(chosen, [*chosen, *others]))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("setting", ["none", "base", 1])
+def test_all_is_told_in_one_line_and_what_is_frozen_too(kind: str, setting: Any, tiny_models: dict[str, Path]) -> None:
+    learning = freeze(fresh_tiny_model(tiny_models[kind]), Model(freeze=setting))
+    told = learning.told()
+    expected = {
+        "none": "all of it learns",
+        "base": "only the head learns",
+        1: f"{learning.body_trainable_count:,} of the encoder's {learning.body_count:,} weights learn",
+    }
+    assert told.brief() == expected[setting]
+    assert len(modules_of(told.learning, told.learning + told.frozen)) <= 6
+    assert (told.frozen_told() == "nothing") is (setting == "none")
+    assert told.weights_learning + told.weights_frozen == learning.total_count
