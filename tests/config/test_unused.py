@@ -103,7 +103,7 @@ def test_in_every_trial_of_the_built_in_sweeps_everything_plays_a_part(name: str
     plan = load_sweep(name)
     for phase, settings in plan.sweep.phases.items():
         for end in (0, -1):
-            tried = {key: values_of(key, dimension)[end] for key, dimension in settings.space.items()}
+            tried = {key: values_of(dimension)[end] for key, dimension in settings.space.items()}
             assert unused_settings(plan.config(phase, tried)) == []
 
 

@@ -209,7 +209,7 @@ def test_the_test_rows_are_the_same_for_every_seed() -> None:
         ({"validation": {"size": 40}}, "data.validation.size"),
         ({"subset": {"size": 37}}, "data.subset.size"),
         ({"test_size": 41}, "data.test_size"),
-        ({"validation": {"strategy": "group"}, "group_column": "movie"}, "group"),
+        ({"source": "given", "validation": {"strategy": "group"}, "group_column": "movie"}, "group"),
     ],
 )
 def test_more_than_there_is_is_refused_by_name(data: dict[str, object], named: str) -> None:
