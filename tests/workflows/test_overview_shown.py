@@ -94,8 +94,9 @@ def test_the_model_and_what_learns_are_told(config: Config) -> None:
         f"{config.model.name}; drawn anew: classifier.bias, classifier.weight, pre_classifier.bias, "
         "pre_classifier.weight"
     )
-    assert _fact(lines, "learns") == prepared.learning.describe()
+    assert _fact(lines, "learns") == prepared.learning.told().learning_told()
+    assert _fact(lines, "frozen") == "nothing"
     frozen = config.model.model_copy(update={"freeze": "base"})
-    learns = _fact(_shown(config.model_copy(update={"model": frozen}))[1], "learns")
-    assert "classifier.weight" in learns
-    assert learns.endswith("the frozen encoder runs once, the head trains on its features")
+    _, lines = _shown(config.model_copy(update={"model": frozen}))
+    assert _fact(lines, "learns").endswith(": pre_classifier, classifier")
+    assert _fact(lines, "frozen").endswith("; the encoder runs once, the head trains on its features")
