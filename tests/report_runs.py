@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from html.parser import HTMLParser
@@ -47,6 +48,11 @@ def write_texts(path: Path, texts: Sequence[str], class_names: Sequence[str]) ->
     return path
 
 
+def copy_of(run: RunDirectory, folder: Path) -> RunDirectory:
+    """A copy of a run below `folder` that a test may spoil; its data stay where they are."""
+    return RunDirectory(Path(shutil.copytree(run.path, folder / "runs" / run.reference)))
+
+
 def finished_run(
     folder: Path,
     texts: Sequence[str] = tuple(f"a review number {k}" for k in range(60)),
@@ -89,7 +95,7 @@ def finished_run(
     report = Report("preflight", ("TOK009", "DAT001"), (Skipped("MOD004", "not known"),), (finding,))
     write_json(run.findings, merge([report]))
     fingerprints = {"data": data_fingerprint(splits), "encoder_weights": "a" * 64, "tokenizer": "b" * 64}
-    learns = asdict(WhatLearns(12, 30, 8, 30, 2, 1, ("bert.encoder.layer.1.w", "classifier.w"), ("bert.embeddings.w",)))
+    learns = asdict(WhatLearns(12, 30, 8, 30, ("bert.encoder.layer.1.w", "classifier.w"), ("bert.embeddings.w",)))
     timings = {"train": 12.0}
     update_manifest(run, status="completed", fingerprints=fingerprints, timings=timings, what_learns=learns)
     _summarize(run, config.model_dump(mode="json"), written)

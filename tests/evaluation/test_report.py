@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from report_runs import FINDING, HOSTILE, Page, finished_run
+from report_runs import FINDING, HOSTILE, Page, copy_of, finished_run
 from tenor.data.dataset import Absent
 from tenor.evaluation.predictions import read_predictions
 from tenor.evaluation.report.charts import Estimate, Series, interval_chart, line_chart, reliability_chart
@@ -45,10 +45,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunDirectory, str]:
 
 @pytest.fixture
 def copied(whole: tuple[RunDirectory, str], tmp_path: Path) -> RunDirectory:
-    """A copy of the completed run that a test may spoil; its data stay where they are."""
-    place = tmp_path / "runs" / whole[0].reference
-    shutil.copytree(whole[0].path, place)
-    return RunDirectory(place)
+    return copy_of(whole[0], tmp_path)
 
 
 # It needs nothing.

@@ -149,8 +149,8 @@ def test_the_trap_of_the_case_makes_the_encoder_learn_and_says_so(distilbert: An
     assert set(trapped.trainable) - set(honest.trainable) == inner
     assert describes(trapped, distilbert)
     assert trapped.trainable_count > 5 * honest.trainable_count
-    assert honest.told().brief() == "only the head learns"
-    told = trapped.told()
+    assert honest.what_learns().brief() == "only the head learns"
+    told = trapped.what_learns()
     assert told.brief() == f"{trapped.body_trainable_count:,} of the encoder's {trapped.body_count:,} weights learn"
     assert told.learning_told() == (
         f"{trapped.trainable_count:,} of {trapped.total_count:,} weights learn "

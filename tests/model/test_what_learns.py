@@ -66,7 +66,7 @@ def test_names_from_a_damaged_file_are_no_defect(chosen: list[str], others: list
 @pytest.mark.parametrize("setting", ["none", "base", 1])
 def test_all_is_told_in_one_line_and_what_is_frozen_too(kind: str, setting: Any, tiny_models: dict[str, Path]) -> None:
     learning = freeze(fresh_tiny_model(tiny_models[kind]), Model(freeze=setting))
-    told = learning.told()
+    told = learning.what_learns()
     expected = {
         "none": "all of it learns",
         "base": "only the head learns",

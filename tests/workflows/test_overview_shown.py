@@ -94,7 +94,7 @@ def test_the_model_and_what_learns_are_told(config: Config) -> None:
         f"{config.model.name}; drawn anew: classifier.bias, classifier.weight, pre_classifier.bias, "
         "pre_classifier.weight"
     )
-    assert _fact(lines, "learns") == prepared.learning.told().learning_told()
+    assert _fact(lines, "learns") == prepared.learning.what_learns().learning_told()
     assert _fact(lines, "frozen") == "nothing"
     frozen = config.model.model_copy(update={"freeze": "base"})
     _, lines = _shown(config.model_copy(update={"model": frozen}))

@@ -22,7 +22,7 @@ from tenor.runs.manifest import read_manifest
 from tenor.runs.summary import read_summary
 from tenor.training.checkpoint import list_checkpoints, verify_checkpoint
 from tenor.training.recorder import read_records
-from tenor.workflows import at_hand
+from tenor.workflows import availability
 from tenor.workflows import prepare as prepare_module
 from tenor.workflows import train as train_module
 from tenor.workflows.train import RunResult, train
@@ -266,7 +266,7 @@ def test_what_fails_once_the_run_has_begun_leaves_a_row_with_the_reason(
     small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A tracker that is installed, but can't be imported."""
-    monkeypatch.setattr(at_hand, "missing_trackers", lambda names: [])
+    monkeypatch.setattr(availability, "missing_trackers", lambda names: [])
     message = "swanlab"
     with pytest.raises(UserError, match=message):
         small_run(tmp_path, small_model, "training.trackers=[swanlab]")

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from tenor.config.reads import READ_BY, unread_keys
+from tenor.config.source_keys import READ_BY, unread_keys
 from tenor.config.values import one_of, show
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]

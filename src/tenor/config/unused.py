@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from tenor.config.describe import flow
-from tenor.config.reads import unread_keys
 from tenor.config.schema import Config, Data
+from tenor.config.source_keys import unread_keys
 from tenor.config.values import flat
 
 

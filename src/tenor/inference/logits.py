@@ -37,11 +37,11 @@ def predict(
     modes = {module: module.training for module in model.modules()}
     model.eval()
     packed = plan.device == "cpu" and plan.precision == "fp32" and can_pack()
-    computing = with_packed_linears(model) if packed else model
     results: np.ndarray | None = None
     mend = f"lower evaluation.token_budget (now {plan.prediction_tokens:,} tokens per forward pass)"
     try:
         with advice_on_memory("in a pass without gradients", mend), torch.inference_mode(), plan.autocast():
+            computing = with_packed_linears(model) if packed else model
             for rows in sequential_batches(examples.lengths, plan.prediction_tokens):
                 batch = examples.collate(rows)
                 output = forward(computing, {name: tensor.to(plan.device) for name, tensor in batch.inputs.items()})

@@ -40,15 +40,13 @@ class Learning:
     frozen_modules: tuple[nn.Module, ...]
     """Modules without any learning parameter below the head: they stay in evaluation mode, without dropout."""
 
-    def told(self) -> WhatLearns:
+    def what_learns(self) -> WhatLearns:
         """What of it can be written down and told."""
         return WhatLearns(
             weights_learning=self.trainable_count,
             weights_frozen=self.total_count - self.trainable_count,
             encoder_weights_learning=self.body_trainable_count,
             encoder_weights_frozen=self.body_count - self.body_trainable_count,
-            tensors_learning=len(self.trainable),
-            tensors_frozen=len(self.frozen),
             learning=self.trainable,
             frozen=self.frozen,
         )

@@ -18,7 +18,7 @@ NO_LIMIT = 2**31 - 1
 OWN_LARGEST, OWN_LIMIT = 2**25, 2**26
 """What glibc itself arrives at in a process that has freed large blocks."""
 MOST_FREE = 2**31
-"""Free bytes beyond which a program between two steps gives all of them back. Tensors whose sizes change with every
+"""Free bytes beyond which all of them go back between two steps. Tensors whose sizes change with every
 batch leave gaps that fit no later one, and without a bound these add up."""
 
 
@@ -57,12 +57,6 @@ def freed_memory_kept() -> Iterator[Callable[[], None]]:
         glibc.mallopt(M_MMAP_THRESHOLD, OWN_LARGEST)
         glibc.mallopt(M_TRIM_THRESHOLD, OWN_LIMIT)
         glibc.malloc_trim(0)
-
-
-def free_bytes() -> int | None:
-    """Bytes that this process has freed and kept; None where its C library doesn't tell."""
-    glibc = _glibc()
-    return None if glibc is None else int(glibc.mallinfo2().fordblks)
 
 
 def _give_back_beyond(glibc: ctypes.CDLL, most: int) -> None:

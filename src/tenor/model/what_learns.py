@@ -19,8 +19,6 @@ class WhatLearns:
     weights_frozen: int
     encoder_weights_learning: int
     encoder_weights_frozen: int
-    tensors_learning: int
-    tensors_frozen: int
     learning: tuple[str, ...]
     """Names as in `named_parameters()`, in the model's order."""
     frozen: tuple[str, ...]
@@ -39,13 +37,13 @@ class WhatLearns:
         total = self.weights_learning + self.weights_frozen
         share = self.weights_learning / max(total, 1)
         return (
-            f"{self.weights_learning:,} of {total:,} weights learn ({share:.1%}), in {self.tensors_learning} tensors: "
+            f"{self.weights_learning:,} of {total:,} weights learn ({share:.1%}), in {len(self.learning)} tensors: "
             f"{self._modules(self.learning)}"
         )
 
     def frozen_told(self) -> str:
         """How much does not, and the modules."""
-        return f"{self.tensors_frozen} tensors: {self._modules(self.frozen)}" if self.frozen else "nothing"
+        return f"{len(self.frozen)} tensors: {self._modules(self.frozen)}" if self.frozen else "nothing"
 
     def _modules(self, chosen: tuple[str, ...]) -> str:
         return ", ".join(modules_of(chosen, (*self.learning, *self.frozen)))

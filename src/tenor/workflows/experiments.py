@@ -12,7 +12,7 @@ from tenor.errors import InterruptedRunError, TenorError
 from tenor.runs.directory import DEFAULT_ROOT
 from tenor.runs.environment import absent
 from tenor.runs.summary import SummaryRow, read_summary
-from tenor.workflows.at_hand import require_at_hand
+from tenor.workflows.availability import require_available
 from tenor.workflows.train import train
 
 
@@ -42,7 +42,7 @@ def run_configs(
         InterruptedRunError: someone asked to stop; later configurations are not begun.
     """
     for config in configs:
-        require_at_hand(config)
+        require_available(config)
     console = console or Console(stderr=True, markup=False)
     rows: list[SummaryRow] = []
     for number, config in enumerate(configs, start=1):

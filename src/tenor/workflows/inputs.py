@@ -27,7 +27,7 @@ def record_inputs(run: RunDirectory, prepared: Prepared, fingerprints: dict[str,
         device=plan.device,
         precision=plan.precision,
         timings=prepared.timings,
-        what_learns=asdict(prepared.learning.told()),
+        what_learns=asdict(prepared.learning.what_learns()),
     )
 
 

@@ -23,7 +23,7 @@ from tenor.model.first_token import read_first_token_only
 from tenor.model.freezing import Learning, freeze
 from tenor.training.loss import class_weights
 from tenor.training.progress import progress_line
-from tenor.workflows.at_hand import require_at_hand
+from tenor.workflows.availability import require_available
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def prepare(config: Config, given: SourceData | None = None, threads: int | None
         UserError: whatever in data, model or settings can't be used, with the place and the mend.
         TenorError: memory ran out.
     """
-    require_at_hand(config)
+    require_available(config)
     plan = device_plan(config, threads)
     started = time.perf_counter()
     with advice_on_memory("while the rows were read", f"give data.source={config.data.source} fewer rows"):

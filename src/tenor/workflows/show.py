@@ -49,8 +49,8 @@ def show_overview(console: Console, prepared: Prepared) -> None:
     fresh = ", ".join(classifier.new_weights) or "none: the classifier came with the weights"
     facts = {
         "model": f"{classifier.origin}; drawn anew: {fresh}",
-        "learns": prepared.learning.told().learning_told(),
-        "frozen": f"{prepared.learning.told().frozen_told()}{_once(prepared)}",
+        "learns": prepared.learning.what_learns().learning_told(),
+        "frozen": f"{prepared.learning.what_learns().frozen_told()}{_once(prepared)}",
         "lengths": f"{lengths.median} tokens (median), {lengths.p90} (90th percentile), {lengths.longest:,} (longest); "
         f"{lengths.share_truncated:.1%} of texts are cut to {config.data.max_length} ({config.data.truncation}), "
         f"{lengths.share_tokens_lost:.1%} of tokens lost",

@@ -14,7 +14,7 @@ from tenor.errors import TenorError
 from tenor.runs.directory import DEFAULT_ROOT
 from tenor.runs.environment import absent
 from tenor.runs.files import write_text
-from tenor.workflows.at_hand import require_at_hand
+from tenor.workflows.availability import require_available
 from tenor.workflows.sweep.page import write_page
 from tenor.workflows.sweep.show import ELSEWHERE, LiveTable, figure
 from tenor.workflows.sweep.study import open_studies, reachable, sweep_folder
@@ -73,7 +73,7 @@ def run_sweep(plan: SweepPlan, root: Path = DEFAULT_ROOT, console: Console | Non
         InterruptedRunError: someone asked to stop; the same call goes on.
         TenorError: no trial completed.
     """
-    _require_at_hand(plan)
+    _require_available(plan)
     console = console or Console(stderr=True, markup=False)
     folder = sweep_folder(root, plan)
     with reachable(plan, root):
@@ -98,7 +98,7 @@ def join_sweep(plan: SweepPlan, root: Path = DEFAULT_ROOT, console: Console | No
         UserError: there is no such study, or it can't be reached; a rule or a tracker is not there.
         InterruptedRunError: someone asked to stop; another worker takes up the trial.
     """
-    _require_at_hand(plan)
+    _require_available(plan)
     with reachable(plan, root):
         studies = open_studies(plan, root, join=True)
         with LiveTable(plan, studies, console or Console(stderr=True, markup=False)) as table:
@@ -134,7 +134,7 @@ def _all_trials(plan: SweepPlan, studies: Mapping[str, optuna.Study]) -> list[Sw
     return [trial for phase, study in studies.items() for trial in trials_of(plan, phase, study)]
 
 
-def _require_at_hand(plan: SweepPlan) -> None:
+def _require_available(plan: SweepPlan) -> None:
     """Every trial would fail by what is not there, so it is told before the first."""
     for phase in plan.settings:
-        require_at_hand(plan.config(phase, {}))
+        require_available(plan.config(phase, {}))

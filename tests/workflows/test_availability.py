@@ -10,7 +10,7 @@ from tenor.config.schema import Checks, Config, Training
 from tenor.errors import UserError
 from tenor.training.trackers import missing_trackers
 from tenor.workflows import prepare as prepare_module
-from tenor.workflows.at_hand import require_at_hand
+from tenor.workflows.availability import require_available
 from tenor.workflows.check import check
 from tenor.workflows.experiments import run_experiments
 from tenor.workflows.seeds import train_seeds
@@ -57,6 +57,6 @@ def test_several_runs_tell_it_before_the_first(small_model: Path, tmp_path: Path
 
 
 def test_every_rule_can_be_allowed_and_the_trackers_of_a_default_are_there() -> None:
-    require_at_hand(Config(checks=Checks(allow=dict.fromkeys(BY_CODE, "as meant"))))
+    require_available(Config(checks=Checks(allow=dict.fromkeys(BY_CODE, "as meant"))))
     assert missing_trackers(Training().trackers) == []
     assert missing_trackers(()) == []

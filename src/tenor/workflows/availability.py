@@ -10,7 +10,7 @@ from tenor.training.trackers import missing_trackers
 HINT = "`tenor rule` lists every rule; a tracker is a package of its name."
 
 
-def require_at_hand(config: Config) -> None:
+def require_available(config: Config) -> None:
     """Raises UserError for rules in `checks.allow` that there are not and trackers that are not installed, together."""
     if problems := [*_unknown_rules(config), *_missing_trackers(config)]:
         raise config_error(config.name, problems, {}, HINT)
