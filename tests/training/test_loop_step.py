@@ -17,6 +17,7 @@ from tenor.training import loop as loop_module
 from tenor.training.checkpoint import list_checkpoints, verify_checkpoint
 from tenor.training.loop import TrainingTask, make_accelerator, optimizer_step
 from tenor.training.loss import class_weights
+from tenor.training.replicas import Replicas
 from tenor.training.state import StepResult
 from training_tasks import NO_DROPOUT, differing, make_task, run_task, weights
 
@@ -30,8 +31,9 @@ def _one_step(task: TrainingTask, budget: int, rows: np.ndarray, steps: int = 1)
     model, wrapped = accelerator.prepare(task.model, optimizer)
     set_training_mode(task.model, task.learning)
     found = class_weights(task.settings, task.train.labels, len(task.class_names))
-    for _ in range(steps):
-        result = optimizer_step(task, accelerator, model, wrapped, rows, found)
+    with Replicas(model, 1, task.plan.threads, task.seed) as replicas:
+        for step in range(steps):
+            result = optimizer_step(task, accelerator, replicas, wrapped, rows, found, step)
     return result, {name: p.grad.clone() for name, p in task.model.named_parameters() if p.grad is not None}
 
 

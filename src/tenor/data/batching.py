@@ -85,6 +85,12 @@ def epoch_batches(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -
     return [batches[at] for at in random.permutation(len(batches))]
 
 
+def deal(rows: np.ndarray, lengths: np.ndarray, count: int) -> list[np.ndarray]:
+    """`rows` in `count` shares of near-equal size and length: dealt like cards, in the order of length."""
+    ordered = rows[np.argsort(lengths[rows], kind="stable")]
+    return [ordered[start::count] for start in range(min(count, len(rows)))]
+
+
 def micro_batches(rows: np.ndarray, lengths: np.ndarray, token_budget: int) -> list[np.ndarray]:
     """Cut `rows` into parts that hold at most `token_budget` tokens each once padded, or a single row.
 

@@ -11,7 +11,7 @@ import torch
 
 from tenor.errors import UserError
 
-TRAINING_TOKENS = {"cpu": 4096, "mps": 8192, "cuda": 32768}
+TRAINING_TOKENS = {"cpu": 2048, "mps": 8192, "cuda": 32768}
 """Padded tokens per forward pass in training: on a CPU the fewest that keep its matrix products busy, on a GPU what
 fills it."""
 

@@ -11,18 +11,28 @@ class WordDropout(nn.Module):
     def __init__(self, p: float) -> None:
         super().__init__()
         self.p = p
+        self.generator: torch.Generator | None = None
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         if not self.training:
             return hidden
         kept = min(max(round((1.0 - self.p) * 65536), 1), 65535)
-        words = torch.empty((hidden.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
+        words = torch.empty((hidden.numel() + 3) // 4, dtype=torch.int64).random_(
+            -(2**63), None, generator=self.generator
+        )
         # Seen as signed 16-bit numbers, which are spread evenly over -32768 … 32767.
         mask = words.view(torch.int16)[: hidden.numel()].view(hidden.shape) < kept - 32768
         return hidden * mask.to(hidden.dtype).mul_(65536 / kept)
 
     def extra_repr(self) -> str:
         return f"p={self.p}"
+
+
+def set_generator(model: nn.Module, generator: torch.Generator | None) -> None:
+    """Let every `WordDropout` below `model` draw from `generator`; None: from PyTorch's own, which all share."""
+    for module in model.modules():
+        if isinstance(module, WordDropout):
+            module.generator = generator
 
 
 def use_word_dropout(model: nn.Module) -> int:

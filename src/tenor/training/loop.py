@@ -12,7 +12,7 @@ from accelerate.state import AcceleratorState
 from torch import nn
 
 from tenor.config.schema import Training
-from tenor.data.batching import Examples, epoch_batches, micro_batches
+from tenor.data.batching import Examples, deal, epoch_batches, micro_batches
 from tenor.errors import InterruptedRunError, TenorError, UserError
 from tenor.inference.logits import Forward, predict, softmax
 from tenor.measures.metrics import Metrics, measure
@@ -23,6 +23,7 @@ from tenor.model.optimizer import make_optimizer, rate_factor, set_rates
 from tenor.runs.files import discard_folder
 from tenor.training.checkpoint import Checkpoint, list_checkpoints, restore, save_checkpoint, step_of
 from tenor.training.loss import class_weights, summed_cross_entropy, total_weight
+from tenor.training.replicas import Replicas, replicas_for
 from tenor.training.signals import stop_requests
 from tenor.training.state import StepResult, TrainState, Validation, Window
 
@@ -103,15 +104,17 @@ def fit(
     weights = None if weights is None else weights.to(accelerator.device)
     set_training_mode(task.model, task.learning)
     validate_after = validation_steps(task)
+    count = replicas_for(model, task.plan, settings.batch_size, task.train, task.forward)
+    replicas = Replicas(model, count, task.plan.threads, task.seed)
     listeners.on_start(optimizer)
 
-    with stop_requests() as stop, freed_memory_kept() as bound_free_memory:
+    with stop_requests() as stop, freed_memory_kept() as bound_free_memory, replicas:
         while not state.finished:
             batches = epoch_batches(task.train.lengths, settings.batch_size, task.seed, state.epoch)
             for rows in batches[state.position :]:
                 factor = rate_factor(state.step, task.total_steps, settings)
                 set_rates(optimizer, factor)
-                result = optimizer_step(task, accelerator, model, wrapped, rows, weights)
+                result = optimizer_step(task, accelerator, replicas, wrapped, rows, weights, state.step)
                 state.window.add(result)
                 state.tokens += result.tokens
                 state.advance(len(batches))
@@ -138,30 +141,25 @@ def fit(
 def optimizer_step(
     task: TrainingTask,
     accelerator: Accelerator,
-    model: nn.Module,
+    replicas: Replicas,
     optimizer: torch.optim.Optimizer,
     rows: np.ndarray,
     weights: torch.Tensor | None,
+    step: int,
 ) -> StepResult:
-    """One update from the examples in `rows`, accumulated over forward passes within the token budget.
+    """One update from the examples in `rows`, shared between the replicas.
 
     The loss of every part is divided by the weight of the whole batch, so that the cut changes nothing but rounding.
     """
     settings, started = task.settings, time.perf_counter()
     batch_weight = total_weight(torch.from_numpy(task.train.labels[rows]), None if weights is None else weights.cpu())
     optimizer.zero_grad(set_to_none=True)
-    batch_loss, tokens = 0.0, 0
-    predicted = np.zeros(len(task.class_names), dtype=np.int64)
-    for part in micro_batches(rows, task.train.lengths, task.plan.training_tokens):
-        batch = task.train.collate(part)
-        inputs = {name: tensor.to(accelerator.device) for name, tensor in batch.inputs.items()}
-        with accelerator.autocast():
-            logits = task.forward(model, inputs)
-        loss = summed_cross_entropy(logits, batch.labels.to(accelerator.device), weights, settings.label_smoothing)
-        accelerator.backward(loss / batch_weight)
-        batch_loss += float(loss.detach())
-        tokens += batch.tokens
-        predicted += np.bincount(logits.detach().argmax(dim=1).cpu().numpy(), minlength=len(predicted))
+
+    def backward(model: nn.Module, share: np.ndarray) -> PartResult:
+        return accumulate_gradients(task, accelerator, model, share, weights, batch_weight)
+
+    parts = replicas.run(step, backward, deal(rows, task.train.lengths, len(replicas.models)))
+    batch_loss = sum(part.loss for part in parts)
     if not np.isfinite(batch_loss):
         raise TenorError(
             f"the loss of a batch is {batch_loss}: training can't go on. Lower training.learning_rate or "
@@ -181,11 +179,42 @@ def optimizer_step(
         loss=batch_loss,
         weight=batch_weight,
         grad_norm=grad_norm,
-        tokens=tokens,
+        tokens=int(task.train.lengths[rows].sum()),
         seconds=time.perf_counter() - started,
-        predicted_counts=predicted.tolist(),
-        label_counts=np.bincount(task.train.labels[rows], minlength=len(predicted)).tolist(),
+        predicted_counts=np.sum([part.predicted_counts for part in parts], axis=0).tolist(),
+        label_counts=np.bincount(task.train.labels[rows], minlength=len(task.class_names)).tolist(),
     )
+
+
+@dataclass(frozen=True)
+class PartResult:
+    """What a share of a batch gave: the sum of its weighted losses, and predictions per class."""
+
+    loss: float
+    predicted_counts: np.ndarray
+
+
+def accumulate_gradients(
+    task: TrainingTask,
+    accelerator: Accelerator,
+    model: nn.Module,
+    rows: np.ndarray,
+    weights: torch.Tensor | None,
+    batch_weight: float,
+) -> PartResult:
+    """Forward and backward over `rows`, in passes within the token budget; gradients add up in the model's."""
+    loss_sum, predicted = 0.0, np.zeros(len(task.class_names), dtype=np.int64)
+    for part in micro_batches(rows, task.train.lengths, task.plan.training_tokens):
+        batch = task.train.collate(part)
+        inputs = {name: tensor.to(accelerator.device) for name, tensor in batch.inputs.items()}
+        with accelerator.autocast():
+            logits = task.forward(model, inputs)
+        labels = batch.labels.to(accelerator.device)
+        loss = summed_cross_entropy(logits, labels, weights, task.settings.label_smoothing)
+        accelerator.backward(loss / batch_weight)
+        loss_sum += float(loss.detach())
+        predicted += np.bincount(logits.detach().argmax(dim=1).cpu().numpy(), minlength=len(predicted))
+    return PartResult(loss_sum, predicted)
 
 
 def validation_steps(task: TrainingTask) -> set[int]:

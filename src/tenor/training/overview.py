@@ -67,6 +67,7 @@ def estimate_cost(
     tokens_to_predict: int,
     kept_checkpoints: int,
     batch_size: int,
+    replicas: int = 1,
 ) -> Cost:
     """Estimate a run from a probe; leaves weights, gradients and random state as they were."""
     model.to(plan.device)
@@ -78,17 +79,17 @@ def estimate_cost(
         seconds += tokens_to_predict * _seconds_per_token(model, learning, examples, plan, backward=False)
     weights = learning.total_count * 4
     learned = learning.trainable_count * 4
-    memory = held + 3 * learned  # Gradients and AdamW's two moments.
+    memory = held + (2 + replicas) * learned  # AdamW's two moments, and every replica's gradients.
     if tokens_to_train:
-        largest_pass = tokens_per_pass(examples.lengths, batch_size, plan.training_tokens)
-        memory += round(largest_pass * activation_bytes_per_token(model, learning, examples, plan))
+        largest_pass = tokens_per_pass(examples.lengths, -(-batch_size // replicas), plan.training_tokens)
+        memory += round(replicas * largest_pass * activation_bytes_per_token(model, learning, examples, plan))
     return Cost(seconds, memory, (kept_checkpoints + 1) * (weights + 2 * learned) + weights)
 
 
-def tokens_per_pass(lengths: np.ndarray, batch_size: int, token_budget: int) -> int:
-    """Padded tokens of the largest forward pass in training: a batch's, cut to the budget, and a whole row at least."""
+def tokens_per_pass(lengths: np.ndarray, share_size: int, token_budget: int) -> int:
+    """Padded tokens of the largest forward pass in training: a share's, cut to the budget, and a whole row at least."""
     longest = int(lengths.max())
-    return max(longest, min(token_budget, batch_size * longest))
+    return max(longest, min(token_budget, share_size * longest))
 
 
 def activation_bytes_per_token(model: nn.Module, learning: Learning, examples: Examples, plan: DevicePlan) -> float:

@@ -18,6 +18,7 @@ from tenor.errors import advice_on_memory
 from tenor.evaluation.evaluate import SplitResult
 from tenor.evaluation.tables import confusion_table, per_class_table, results_table
 from tenor.evaluation.words import duration
+from tenor.inference.logits import token_logits
 from tenor.model.device import DevicePlan
 from tenor.model.notes import Threshold
 from tenor.runs.directory import RunDirectory
@@ -27,6 +28,7 @@ from tenor.training.overview import (
     first_batch_label_counts,
     measure_lengths,
 )
+from tenor.training.replicas import replicas_for
 from tenor.workflows.evaluate import Evaluation, decided_by
 from tenor.workflows.kept_evaluation import REPORT, judge
 from tenor.workflows.measure import result_rows
@@ -44,7 +46,8 @@ def show_overview(console: Console, prepared: Prepared) -> None:
     first = first_batch_label_counts(
         train, config.training.batch_size, config.seed, len(prepared.splits.train.class_names)
     )
-    lengths, cost = measure_lengths(prepared.tokens["train"]), _cost(prepared, train)
+    replicas = replicas_for(classifier.model, plan, config.training.batch_size, train, token_logits)
+    lengths, cost = measure_lengths(prepared.tokens["train"]), _cost(prepared, train, replicas)
     console.print(_label_table(prepared, first))
     fresh = ", ".join(classifier.new_weights) or "none: the classifier came with the weights"
     facts = {
@@ -54,7 +57,8 @@ def show_overview(console: Console, prepared: Prepared) -> None:
         "lengths": f"{lengths.median} tokens (median), {lengths.p90} (90th percentile), {lengths.longest:,} (longest); "
         f"{lengths.share_truncated:.1%} of texts are cut to {config.data.max_length} ({config.data.truncation}), "
         f"{lengths.share_tokens_lost:.1%} of tokens lost",
-        "device": f"{plan.device}, {plan.threads} threads; {plan.why}; {plan.training_tokens:,} tokens per pass",
+        "device": f"{plan.device}, {plan.threads} threads; {plan.why}; {plan.training_tokens:,} tokens per pass"
+        f"{f', {replicas} passes side by side' if replicas > 1 else ''}",
         "dropout": f"on attention {classifier.attention_dropout:g}{_why_attention_dropout(prepared)}",
         "cost": f"about {duration(cost.seconds)}, {cost.memory_bytes / 2**30:.1f} GB of {_memory(plan)} and "
         f"{cost.disk_bytes / 2**30:.2f} GB of disk",
@@ -160,7 +164,7 @@ def _why_attention_dropout(prepared: Prepared) -> str:
     return " (more would double the time on a CPU)" if wanted == "auto" and device == "cpu" else ""
 
 
-def _cost(prepared: Prepared, train: TokenExamples) -> Cost:
+def _cost(prepared: Prepared, train: TokenExamples, replicas: int) -> Cost:
     training = prepared.config.training
     tokens = {name: int(split.lengths.sum()) for name, split in prepared.tokens.items()}
     validations = training.epochs / training.evaluate_every
@@ -181,6 +185,7 @@ def _cost(prepared: Prepared, train: TokenExamples) -> Cost:
             to_predict,
             kept_checkpoints=training.keep_last + 1,
             batch_size=training.batch_size,
+            replicas=replicas,
         )
 
 
