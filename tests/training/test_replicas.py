@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from tenor.checks.watchdog import Watchdog
 from tenor.data.batching import deal
 from tenor.model.dropout import WordDropout, use_word_dropout
 from tenor.model.freezing import set_training_mode
@@ -16,7 +17,7 @@ from tenor.training import replicas as replicas_module
 from tenor.training.checkpoint import list_checkpoints, verify_checkpoint
 from tenor.training.loop import Listeners, TrainingTask, accumulate_gradients, make_accelerator
 from tenor.training.replicas import Replicas, draws_shared_numbers, replicas_for, share_weights
-from tenor.training.state import TrainState
+from tenor.training.state import TrainState, Window
 from training_tasks import NO_DROPOUT, differing, make_task, run_task, weights, without_timings
 
 
@@ -151,6 +152,24 @@ def test_two_replicas_learn_what_one_learns(with_two_replicas: list[int], small_
         losses.append([validation.loss for validation in run_task(task).validations])
     assert with_two_replicas == [1, 2]
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+
+
+def test_the_watchdog_hears_every_replica(with_two_replicas: list[int], small_model: Path, tmp_path: Path) -> None:
+    task = _on_threads(make_task(small_model, tmp_path, model={"dropout": 0.3}, epochs=3, token_budget=1000), 2)
+    watchdog = Watchdog(task.model, n_classes=2, total_steps=task.total_steps, policy="warn")
+
+    def on_record(step: int, values: dict[str, float], window: Window) -> None:
+        watchdog.record(step, loss=values["loss"], grad_norm=values["grad_norm"])
+
+    run_task(task, listeners=Listeners(on_start=watchdog.watch, on_record=on_record))
+    assert with_two_replicas == [2]
+    heard = watchdog.evidence
+    assert heard.backward_ratio == pytest.approx(1.0, rel=0.05)
+    assert heard.parts_per_step == 2
+    assert not heard.evaluated_in_training_mode
+    assert not heard.gradient_kept
+    assert heard.label_counts is not None
+    assert heard.label_counts.sum() == 3 * len(task.train)
 
 
 @pytest.mark.parametrize(

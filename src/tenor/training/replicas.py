@@ -36,6 +36,8 @@ class Replicas:
 
     def __init__(self, model: nn.Module, count: int, threads: int, seed: int) -> None:
         self.models = (model, *(share_weights(model) for _ in range(count - 1)))
+        for replica in self.models[1:]:
+            _share_listeners(model, replica)
         self.seed, self.threads = seed, threads
         self._generators = [torch.Generator() for _ in range(count)]
         self._pool: ThreadPoolExecutor | None = None
@@ -100,22 +102,24 @@ def share_weights(model: nn.Module) -> nn.Module:
 
 
 def draws_shared_numbers(model: nn.Module, examples: Examples, forward: Forward) -> bool:
-    """Whether a pass in training mode draws from PyTorch's own generator, found by one over the first row.
+    """Whether a pass in training mode draws from PyTorch's own generator, found by one of a copy, over the first row.
 
-    The generator and the modules' modes are as before afterwards.
+    The generator is as before afterwards.
     """
-    modes, state = {module: module.training for module in model.modules()}, torch.get_rng_state()
-    set_generator(model, torch.Generator())
-    model.train()
-    try:
-        with torch.no_grad():
-            forward(model, examples.collate(np.arange(1)).inputs)
-        return not torch.equal(state, torch.get_rng_state())
-    finally:
-        set_generator(model, None)
-        torch.set_rng_state(state)
-        for module, training in modes.items():
-            module.training = training
+    probe, state = share_weights(model), torch.get_rng_state()
+    set_generator(probe, torch.Generator())
+    with torch.no_grad():
+        forward(probe.train(), examples.collate(np.arange(1)).inputs)
+    drew = not torch.equal(state, torch.get_rng_state())
+    torch.set_rng_state(state)
+    return drew
+
+
+def _share_listeners(model: nn.Module, replica: nn.Module) -> None:
+    """Whoever listens to the model's forward passes, such as the watchdog, hears those of the replica too."""
+    for heard, copied in zip(model.modules(), replica.modules(), strict=True):
+        copied._forward_hooks = heard._forward_hooks
+        copied._forward_hooks_with_kwargs = heard._forward_hooks_with_kwargs
 
 
 def _move_gradients(source: nn.Module, target: nn.Module) -> None:
