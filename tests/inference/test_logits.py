@@ -124,6 +124,21 @@ def test_a_failed_prediction_leaves_the_modes_too(tiny: dict[str, Classifier]) -
     assert all(modes(model))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_passes_side_by_side_change_no_logit(tiny: dict[str, Classifier], kind: str) -> None:
+    rows = labelled(["good film " * (1 + n % 13) for n in range(60)], [0] * 60)
+    examples, before = examples_of(rows, tiny[kind]), torch.get_num_threads()
+    told: list[int] = []
+    try:
+        plan = plan_device("cpu", "fp32", threads=3, prediction_tokens=40)
+        found = predict(tiny[kind].model, examples, plan, advance=told.append)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    np.testing.assert_allclose(found, alone(tiny[kind], examples), atol=TOLERANCE, rtol=0)
+    assert sum(told) == 60
+
+
 @pytest.mark.parametrize("budget", [1, 40, 10_000])
 def test_every_row_is_told_once_and_no_batch_exceeds_the_budget(tiny: dict[str, Classifier], budget: int) -> None:
     told: list[int] = []

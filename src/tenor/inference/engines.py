@@ -1,6 +1,7 @@
 """What computes logits: PyTorch, or ONNX Runtime in float32 or int8."""
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +15,7 @@ from tenor.errors import TenorError, UserError
 from tenor.inference.fast_model import fast_model
 from tenor.inference.texts import Framing
 from tenor.model.device import DevicePlan
+from tenor.model.side_by_side import map_side_by_side
 
 EngineName = Literal["torch", "onnx", "onnx-int8"]
 INSTALL_ONNX = 'pip install "tenor[onnx]"'
@@ -33,6 +35,8 @@ class Engine:
 
     name: EngineName
     run: Callable[[dict[str, np.ndarray]], np.ndarray]
+    side_by_side: int = 1
+    """Passes that may run at a time, and the CPU threads that they share; ONNX Runtime has threads of its own."""
 
 
 def torch_engine(model: Any, plan: DevicePlan) -> Engine:
@@ -50,7 +54,7 @@ def torch_engine(model: Any, plan: DevicePlan) -> Engine:
             tensors = {name: torch.from_numpy(array).to(plan.device) for name, array in inputs.items()}
             return fast(**tensors).logits.float().cpu().numpy()
 
-    return Engine("torch", run)
+    return Engine("torch", run, plan.passes_side_by_side)
 
 
 def onnx_engine(path: Path, name: EngineName, threads: int, classes: int) -> Engine:
@@ -108,12 +112,17 @@ def run_rows(
     """
     lengths = np.array([len(row) for row in rows], dtype=np.int64)
     logits: np.ndarray | None = None
-    for batch in _batches(lengths, framing, token_budget):
-        found = engine.run(padded([rows[at] for at in batch], framing))
-        if logits is None:
-            logits = np.empty((len(rows), found.shape[1]), dtype=np.float32)
-        logits[batch] = found
-        advance(len(batch))
+    batches = _batches(lengths, framing, token_budget)
+
+    def compute(batch: np.ndarray) -> np.ndarray:
+        return engine.run(padded([rows[at] for at in batch], framing))
+
+    with closing(map_side_by_side(compute, batches, engine.side_by_side)) as outputs:
+        for batch, found in zip(batches, outputs, strict=True):
+            if logits is None:
+                logits = np.empty((len(rows), found.shape[1]), dtype=np.float32)
+            logits[batch] = found
+            advance(len(batch))
     return np.empty((0, 0), dtype=np.float32) if logits is None else logits
 
 

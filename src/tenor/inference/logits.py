@@ -1,6 +1,7 @@
 """Examples → logits, in length-sorted batches."""
 
 from collections.abc import Callable
+from contextlib import closing
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from tenor.data.batching import Examples, sequential_batches
 from tenor.errors import advice_on_memory
 from tenor.inference.packed import can_pack, with_packed_linears
 from tenor.model.device import DevicePlan
+from tenor.model.side_by_side import map_side_by_side
 
 Forward = Callable[[nn.Module, dict[str, torch.Tensor]], torch.Tensor]
 """Model and inputs → one row of numbers per example."""
@@ -39,16 +41,24 @@ def predict(
     packed = plan.device == "cpu" and plan.precision == "fp32" and can_pack()
     results: np.ndarray | None = None
     mend = f"lower evaluation.token_budget (now {plan.prediction_tokens:,} tokens per forward pass)"
+
+    def compute(rows: np.ndarray) -> np.ndarray:
+        batch = examples.collate(rows)
+        with torch.inference_mode(), plan.autocast():
+            output = forward(computing, {name: tensor.to(plan.device) for name, tensor in batch.inputs.items()})
+            return output.float().cpu().numpy()
+
     try:
-        with advice_on_memory("in a pass without gradients", mend), torch.inference_mode(), plan.autocast():
-            computing = with_packed_linears(model) if packed else model
-            for rows in sequential_batches(examples.lengths, plan.prediction_tokens):
-                batch = examples.collate(rows)
-                output = forward(computing, {name: tensor.to(plan.device) for name, tensor in batch.inputs.items()})
-                if results is None:
-                    results = np.empty((len(examples), output.shape[1]), dtype=np.float32)
-                results[rows] = output.float().cpu().numpy()
-                advance(len(rows))
+        with advice_on_memory("in a pass without gradients", mend):
+            with torch.inference_mode():
+                computing = with_packed_linears(model) if packed else model
+            batches = sequential_batches(examples.lengths, plan.prediction_tokens)
+            with closing(map_side_by_side(compute, batches, plan.passes_side_by_side)) as outputs:
+                for rows, output in zip(batches, outputs, strict=True):
+                    if results is None:
+                        results = np.empty((len(examples), output.shape[1]), dtype=np.float32)
+                    results[rows] = output
+                    advance(len(rows))
     finally:
         for module, training in modes.items():
             module.training = training

@@ -41,6 +41,7 @@ class Replicas:
         self.seed, self.threads = seed, threads
         self._generators = [torch.Generator() for _ in range(count)]
         self._pool: ThreadPoolExecutor | None = None
+        self._threads_before = torch.get_num_threads()
 
     def __enter__(self) -> "Replicas":
         if len(self.models) > 1:
@@ -56,7 +57,7 @@ class Replicas:
         if self._pool is not None:
             self._pool.shutdown()
             set_generator(self.models[0], None)
-            torch.set_num_threads(self.threads)  # What a thread sets for itself holds for threads to come as well.
+            torch.set_num_threads(self._threads_before)  # What a thread sets for itself holds for threads to come as well.
 
     def run(
         self, step: int, work: Callable[[nn.Module, np.ndarray], Result], shares: Sequence[np.ndarray]
