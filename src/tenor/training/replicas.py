@@ -57,7 +57,9 @@ class Replicas:
         if self._pool is not None:
             self._pool.shutdown()
             set_generator(self.models[0], None)
-            torch.set_num_threads(self._threads_before)  # What a thread sets for itself holds for threads to come as well.
+            torch.set_num_threads(
+                self._threads_before
+            )  # What a thread sets for itself holds for threads to come as well.
 
     def run(
         self, step: int, work: Callable[[nn.Module, np.ndarray], Result], shares: Sequence[np.ndarray]
