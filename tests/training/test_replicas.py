@@ -61,6 +61,17 @@ def test_replicas_sum_to_the_gradient_of_one_model(
         torch.testing.assert_close(several[name], gradient, rtol=1e-5, atol=1e-6, msg=name)
 
 
+def test_replicas_of_a_model_that_accelerate_wrapped_compute_by_themselves(small_bert: Path, tmp_path: Path) -> None:
+    """In half precision Accelerate puts a `forward` of its own into the model, which must not lead back to it."""
+    task = make_task(small_bert, tmp_path, model=NO_DROPOUT)
+    task = dataclasses.replace(task, plan=dataclasses.replace(task.plan, precision="bf16"))
+    model = make_accelerator(task.plan).prepare(task.model)
+    assert "forward" in vars(model)
+    one, two = (_gradients(dataclasses.replace(task, model=model), count, np.arange(8)) for count in (1, 2))
+    for name, gradient in one.items():
+        assert (two[name] - gradient).abs().max() <= 0.02 * gradient.abs().max() + 1e-4, name
+
+
 def test_a_copy_shares_weights_but_not_gradients(small_bert: Path, tmp_path: Path) -> None:
     model = make_task(small_bert, tmp_path).model
     copied = share_weights(model)
