@@ -173,8 +173,10 @@ def is_loss_of_probabilities(one: ForwardPass) -> bool:
         return False
     gradient, p = one.gradient.double().cpu(), one.logits.double().cpu().softmax(dim=1)
     lengths = gradient.norm(dim=1)
-    # Where a row or two hold nearly all of the gradient, there are labels and a scale that fit any loss.
-    if int((lengths > UNSURE * lengths.max()).sum()) < MIN_TELLING_ROWS:
+    # Where a row or two hold nearly all of the gradient, there are labels and a scale that fit any loss. And near a
+    # probability of 1 the gradients of both losses fall in the same proportion.
+    telling = (lengths > UNSURE * lengths.max()) & (p.amax(dim=1) < 1 - UNSURE)
+    if int(telling.sum()) < MIN_TELLING_ROWS:
         return False
     q = p.softmax(dim=1)
     without_label = p * (q - (p * q).sum(dim=1, keepdim=True))
