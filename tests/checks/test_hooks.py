@@ -11,9 +11,9 @@ from tenor.checks.hooks import ForwardPass, kind_of_loss, loss_factor
 shapes = st.tuples(st.integers(8, 24), st.integers(2, 6), st.integers(0, 10_000))
 
 
-def one_pass(rows: int, k: int, seed: int, loss_of: object) -> tuple[ForwardPass, torch.Tensor]:
+def one_pass(rows: int, k: int, seed: int, loss_of: object, scale: float = 1.0) -> tuple[ForwardPass, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    logits = torch.randn(rows, k, generator=generator).requires_grad_()
+    logits = (scale * torch.randn(rows, k, generator=generator)).requires_grad_()
     labels = torch.randint(0, k, (rows,), generator=generator)
     gradient = torch.autograd.grad(loss_of(logits, labels), logits)[0]
     return ForwardPass(0, logits.detach(), gradient), labels
@@ -34,7 +34,21 @@ def test_mean_sum_and_probabilities_are_told_apart(shape):
         "probabilities": lambda logits, labels: F.cross_entropy(logits.softmax(dim=1), labels),
     }
     for kind, loss in losses.items():
-        assert kind_of_loss(one_pass(*shape, loss)[0]) == kind
+        # Half of the scale: among few rows most must be predicted without much certainty.
+        assert kind_of_loss(one_pass(*shape, loss, scale=0.5)[0]) == kind
+
+
+@given(shapes, st.floats(4, 12), st.booleans())
+def test_rows_that_are_predicted_surely_do_not_tell_a_loss_of_probabilities(shape, certainty, doubly):
+    """A model at the end of its training: the gradients of both losses shrink in the same proportion."""
+    rows, k, seed = shape
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(0, k, (rows,), generator=generator)
+    logits = F.one_hot(labels, k) * (certainty + torch.rand(rows, 1, generator=generator))
+    logits = (logits + 0.1 * torch.rand(rows, k, generator=generator)).requires_grad_()
+    loss = F.cross_entropy(logits.softmax(dim=1) if doubly else logits, labels)
+    gradient = torch.autograd.grad(loss, logits)[0]
+    assert kind_of_loss(ForwardPass(0, logits.detach(), gradient)) in (None, "mean")
 
 
 @given(st.integers(0, 10_000))
