@@ -34,7 +34,8 @@ class Curve:
 
     def keep_until(self, step: int) -> float:
         """Drop what was measured after `step`, since it is trained again; the minutes until then."""
-        points = [one for one in read_points(self.file) if one.step <= step or one not in self.points()]
+        mine = self.points()
+        points = [one for one in read_points(self.file) if one.step <= step or one not in mine]
         self.file.parent.mkdir(parents=True, exist_ok=True)
         self.file.write_text("".join(f"{json.dumps(asdict(one))}\n" for one in points))
         return max((point.minutes for point in self.points()), default=0.0)

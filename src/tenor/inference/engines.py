@@ -1,7 +1,6 @@
 """What computes logits: PyTorch, or ONNX Runtime in float32 or int8."""
 
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,9 +12,9 @@ import torch
 from tenor.data.batching import least_padding
 from tenor.errors import TenorError, UserError
 from tenor.inference.fast_model import fast_model
+from tenor.inference.logits import compute_rows
 from tenor.inference.texts import Framing
 from tenor.model.device import DevicePlan
-from tenor.model.side_by_side import map_side_by_side
 
 EngineName = Literal["torch", "onnx", "onnx-int8"]
 INSTALL_ONNX = 'pip install "tenor[onnx]"'
@@ -111,18 +110,12 @@ def run_rows(
     `advance` hears how many rows each batch held.
     """
     lengths = np.array([len(row) for row in rows], dtype=np.int64)
-    logits: np.ndarray | None = None
     batches = _batches(lengths, framing, token_budget)
 
     def compute(batch: np.ndarray) -> np.ndarray:
         return engine.run(padded([rows[at] for at in batch], framing))
 
-    with closing(map_side_by_side(compute, batches, engine.side_by_side)) as outputs:
-        for batch, found in zip(batches, outputs, strict=True):
-            if logits is None:
-                logits = np.empty((len(rows), found.shape[1]), dtype=np.float32)
-            logits[batch] = found
-            advance(len(batch))
+    logits = compute_rows(compute, batches, engine.side_by_side, advance)
     return np.empty((0, 0), dtype=np.float32) if logits is None else logits
 
 

@@ -1,6 +1,6 @@
 """Examples → logits, in length-sorted batches."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 
 import numpy as np
@@ -39,7 +39,6 @@ def predict(
     modes = {module: module.training for module in model.modules()}
     model.eval()
     packed = plan.device == "cpu" and plan.precision == "fp32" and can_pack()
-    results: np.ndarray | None = None
     mend = f"lower evaluation.token_budget (now {plan.prediction_tokens:,} tokens per forward pass)"
 
     def compute(rows: np.ndarray) -> np.ndarray:
@@ -53,17 +52,33 @@ def predict(
             with torch.inference_mode():
                 computing = with_packed_linears(model) if packed else model
             batches = sequential_batches(examples.lengths, plan.prediction_tokens)
-            with closing(map_side_by_side(compute, batches, plan.passes_side_by_side)) as outputs:
-                for rows, output in zip(batches, outputs, strict=True):
-                    if results is None:
-                        results = np.empty((len(examples), output.shape[1]), dtype=np.float32)
-                    results[rows] = output
-                    advance(len(rows))
+            results = compute_rows(compute, batches, plan.passes_side_by_side, advance)
     finally:
         for module, training in modes.items():
             module.training = training
     if results is None:
         raise ValueError("there are no examples to predict")
+    return results
+
+
+def compute_rows(
+    compute: Callable[[np.ndarray], np.ndarray],
+    batches: Sequence[np.ndarray],
+    side_by_side: int,
+    advance: Callable[[int], None],
+) -> np.ndarray | None:
+    """What `compute` gives for every batch of row indices, float32, shape (rows, width), in the order of the rows.
+
+    So many batches are computed at a time (`map_side_by_side`). `advance` hears how many rows each held. None without
+    any batch.
+    """
+    results: np.ndarray | None = None
+    with closing(map_side_by_side(compute, batches, side_by_side)) as outputs:
+        for rows, output in zip(batches, outputs, strict=True):
+            if results is None:
+                results = np.empty((sum(len(batch) for batch in batches), output.shape[1]), dtype=np.float32)
+            results[rows] = output
+            advance(len(rows))
     return results
 
 

@@ -41,13 +41,12 @@ class Replicas:
         self.seed, self.threads = seed, threads
         self._generators = [torch.Generator() for _ in range(count)]
         self._pool: ThreadPoolExecutor | None = None
-        self._threads_before = torch.get_num_threads()
 
     def __enter__(self) -> "Replicas":
         if len(self.models) > 1:
             for model, generator in zip(self.models, self._generators, strict=True):
                 set_generator(model, generator)
-            share = self.threads // len(self.models)
+            self._threads_before, share = torch.get_num_threads(), self.threads // len(self.models)
             self._pool = ThreadPoolExecutor(len(self.models), "replica", torch.set_num_threads, (share,))
         return self
 
@@ -57,9 +56,8 @@ class Replicas:
         if self._pool is not None:
             self._pool.shutdown()
             set_generator(self.models[0], None)
-            torch.set_num_threads(
-                self._threads_before
-            )  # What a thread sets for itself holds for threads to come as well.
+            # What a thread sets for itself holds for threads to come as well.
+            torch.set_num_threads(self._threads_before)
 
     def run(
         self, step: int, work: Callable[[nn.Module, np.ndarray], Result], shares: Sequence[np.ndarray]
