@@ -140,8 +140,8 @@ class Training(Section):
     batch_size: Count = 32
     """Examples per optimizer step."""
     token_budget: Annotated[int, Field(ge=8, le=MOST)] | Literal["auto"] = "auto"
-    """Padded tokens per forward pass at most: a batch that holds more is accumulated from several. `auto`: what was
-    fastest on this kind of device."""
+    """Padded tokens per forward pass at most: a batch that holds more is accumulated from several, of which a CPU
+    computes up to four at a time. `auto`: what was fastest on this kind of device."""
     learning_rate: Rate = 8e-5
     """Peak rate of the body."""
     head_learning_rate: Rate | None = None
@@ -184,7 +184,7 @@ class Training(Section):
 
 class Evaluation(Section):
     token_budget: Annotated[int, Field(ge=8, le=MOST)] | Literal["auto"] = "auto"
-    """Padded tokens per forward pass at most, outside training."""
+    """Padded tokens per forward pass at most, outside training; a CPU computes a pass on each of its threads."""
     confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
     """Coverage of the intervals."""
     text_baseline: bool = True
