@@ -5,22 +5,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from tenor.inference import fast_model as module
 from tenor.inference.fast_model import fast_model
-from tenor.inference.packed import PackedLinear, can_pack
 from tenor.model.first_token import FirstTokenLayer
 from tiny_models import KINDS, fresh_tiny_model
 
 TOLERANCE = 1e-5
 
 
-@pytest.mark.parametrize("pack", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_logits_are_the_same(kind: str, pack: bool, tiny_models: dict[str, Path]) -> None:
+def test_the_logits_are_the_same(kind: str, tiny_models: dict[str, Path]) -> None:
     model = fresh_tiny_model(tiny_models[kind]).eval()
     before = {name: type(module) for name, module in model.named_modules()}
-    fast = fast_model(model, pack)
-    assert fast is not model or (kind == "deberta-v2" and not (pack and can_pack()))
+    fast = fast_model(model)
+    assert fast is not model or kind == "deberta-v2"
     for rows, length in ((1, 1), (1, 7), (4, 33), (2, 200)):
         ids = torch.randint(1000, 20_000, (rows, length))
         mask = torch.ones_like(ids)
@@ -34,13 +31,11 @@ def test_the_logits_are_the_same(kind: str, pack: bool, tiny_models: dict[str, P
 
 @pytest.mark.parametrize("kind", ["distilbert", "bert", "roberta", "electra"])
 def test_the_last_layer_is_the_shorter_one(kind: str, tiny_models: dict[str, Path]) -> None:
-    fast = fast_model(fresh_tiny_model(tiny_models[kind]).eval(), pack=True)
+    fast = fast_model(fresh_tiny_model(tiny_models[kind]).eval())
     assert sum(isinstance(one, FirstTokenLayer) for one in fast.modules()) == 1
-    assert any(isinstance(one, PackedLinear) for one in fast.modules()) == can_pack()
 
 
 def test_what_does_not_agree_is_left_out(tiny_bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FirstTokenLayer, "_attend", lambda self, attention, hidden, mask: hidden[:, :1])
-    monkeypatch.setattr(module, "can_pack", lambda: False)
     model = fresh_tiny_model(tiny_bert).eval()
-    assert fast_model(model, pack=True) is model
+    assert fast_model(model) is model

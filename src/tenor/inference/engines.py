@@ -41,7 +41,7 @@ class Engine:
 def torch_engine(model: Any, plan: DevicePlan) -> Engine:
     """The model by its shortest way on the planned device."""
     tokens = model.get_input_embeddings().num_embeddings
-    fast = fast_model(model.eval().to(plan.device), pack=plan.device == "cpu" and plan.precision == "fp32")
+    fast = fast_model(model.eval().to(plan.device))
 
     def run(inputs: dict[str, np.ndarray]) -> np.ndarray:
         if (largest := int(inputs["input_ids"].max())) >= tokens:

@@ -4,22 +4,20 @@ from typing import Any
 
 import torch
 
-from tenor.inference.packed import can_pack, with_packed_linears
 from tenor.model.first_token import with_first_token_layer
 
 TOLERANCE = 1e-5
 """Relative to the largest logit: what float32 loses over a few layers summed in another order."""
 
 
-def fast_model(model: Any, pack: bool) -> Any:
-    """`model` with its last layer for the first token alone and, with `pack`, its linear layers packed for a CPU.
+def fast_model(model: Any) -> Any:
+    """`model` with its last layer for the first token alone.
 
     Shares the weights and leaves `model` as it was, which must be in evaluation mode. A change that does not give the
     same logits is left out.
     """
     shorter = with_first_token_layer(model)
-    fastest = with_packed_linears(shorter) if pack and can_pack() else shorter
-    return next((one for one in (fastest, shorter) if one is not model and _agree(model, one)), model)
+    return shorter if shorter is not model and _agree(model, shorter) else model
 
 
 def _agree(model: Any, other: Any) -> bool:

@@ -9,7 +9,6 @@ from torch import nn
 
 from tenor.data.batching import Examples, sequential_batches
 from tenor.errors import advice_on_memory
-from tenor.inference.packed import can_pack, with_packed_linears
 from tenor.model.device import DevicePlan
 from tenor.model.side_by_side import map_side_by_side
 
@@ -38,19 +37,16 @@ def predict(
     """
     modes = {module: module.training for module in model.modules()}
     model.eval()
-    packed = plan.device == "cpu" and plan.precision == "fp32" and can_pack()
     mend = f"lower evaluation.token_budget (now {plan.prediction_tokens:,} tokens per forward pass)"
 
     def compute(rows: np.ndarray) -> np.ndarray:
         batch = examples.collate(rows)
         with torch.inference_mode(), plan.autocast():
-            output = forward(computing, {name: tensor.to(plan.device) for name, tensor in batch.inputs.items()})
+            output = forward(model, {name: tensor.to(plan.device) for name, tensor in batch.inputs.items()})
             return output.float().cpu().numpy()
 
     try:
         with advice_on_memory("in a pass without gradients", mend):
-            with torch.inference_mode():
-                computing = with_packed_linears(model) if packed else model
             batches = sequential_batches(examples.lengths, plan.prediction_tokens)
             results = compute_rows(compute, batches, plan.passes_side_by_side, advance)
     finally:

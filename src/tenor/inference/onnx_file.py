@@ -53,7 +53,7 @@ def write_onnx(model: Any, path: Path, token_types: bool = False) -> None:
     mask = torch.ones_like(ids)
     mask[1, 5:] = 0
     example = (ids, mask, torch.zeros_like(ids))[: len(names)]
-    wrapped = _Logits(fast_model(model.eval().to("cpu"), pack=False), names).eval()
+    wrapped = _Logits(fast_model(model.eval().to("cpu")), names).eval()
     try:
         with _quiet(), torch.no_grad():
             torch.onnx.export(

@@ -18,6 +18,7 @@ from tenor.data.batching import Examples
 from tenor.inference.logits import Forward
 from tenor.model.device import DevicePlan
 from tenor.model.dropout import set_generator
+from tenor.model.table_gradients import fill_tables, keep_looked_up_rows
 
 MOST_REPLICAS = 4
 """Each holds a gradient of its own for every weight that learns."""
@@ -41,8 +42,11 @@ class Replicas:
         self.seed, self.threads = seed, threads
         self._generators = [torch.Generator() for _ in range(count)]
         self._pool: ThreadPoolExecutor | None = None
+        self._on_cpu = all(p.device.type == "cpu" for p in model.parameters())
 
     def __enter__(self) -> "Replicas":
+        for model in self.models:
+            keep_looked_up_rows(model, keep=self._on_cpu)
         if len(self.models) > 1:
             for model, generator in zip(self.models, self._generators, strict=True):
                 set_generator(model, generator)
@@ -58,6 +62,7 @@ class Replicas:
             set_generator(self.models[0], None)
             # What a thread sets for itself holds for threads to come as well.
             torch.set_num_threads(self._threads_before)
+        keep_looked_up_rows(self.models[0], keep=False)
 
     def run(
         self, step: int, work: Callable[[nn.Module, np.ndarray], Result], shares: Sequence[np.ndarray]
@@ -68,11 +73,23 @@ class Replicas:
         raised by a share is raised here, once all have ended.
         """
         if self._pool is None:
-            return [work(self.models[0], share) for share in shares]
+            results = [work(self.models[0], share) for share in shares]
+        else:
+            results = self._run_side_by_side(self._pool, step, work, shares)
+        fill_tables(self.models[0])
+        return results
+
+    def _run_side_by_side(
+        self,
+        pool: ThreadPoolExecutor,
+        step: int,
+        work: Callable[[nn.Module, np.ndarray], Result],
+        shares: Sequence[np.ndarray],
+    ) -> list[Result]:
         for index, generator in enumerate(self._generators):
             generator.manual_seed(int(np.random.SeedSequence([self.seed, step, index]).generate_state(1)[0]))
         replicas = self.models[: len(shares)]
-        futures = [self._pool.submit(work, model, share) for model, share in zip(replicas, shares, strict=True)]
+        futures = [pool.submit(work, model, share) for model, share in zip(replicas, shares, strict=True)]
         wait(futures)
         results = [future.result() for future in futures]
         for replica in replicas[1:]:
