@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -105,12 +106,13 @@ def test_what_belongs_to_pretraining_is_left_out(small_classifier: Path, small_b
     some = torch.ones(3)
     with_tensors(distilbert, **{"distilbert.embeddings.position_ids": some, "vocab_projector.bias": some})
     with_tensors(distilbert, **{"vocab_transform.0.weight": some, "distilbert.pooler.dense.weight": some})
-    assert (Predictor.load(distilbert).probabilities(["film was superb"]) == expected).all()
+    # Where tensors lie in the file decides their alignment, and that the last bit of a product.
+    np.testing.assert_allclose(Predictor.load(distilbert).probabilities(["film was superb"]), expected, atol=1e-6)
 
     bert = save_classifier(small_bert, tmp_path / "bert", length=16)
     expected = Predictor.load(bert).probabilities(["film was superb"])
     with_tensors(bert, **{"cls.predictions.transform.dense.weight": some, "bert.embeddings.position_ids": some})
-    assert (Predictor.load(bert).probabilities(["film was superb"]) == expected).all()
+    np.testing.assert_allclose(Predictor.load(bert).probabilities(["film was superb"]), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("prefix", ["bert.", ""])

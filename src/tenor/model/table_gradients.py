@@ -5,7 +5,6 @@ words at 384 numbers. A pass looks up two thousand of them. Kept as pairs of row
 they fill one table, once.
 """
 
-import torch
 from torch import nn
 
 LEAST_ROWS = 8192
