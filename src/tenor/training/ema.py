@@ -1,8 +1,7 @@
 """An exponential moving average (EMA) of the weights, which is what is validated and kept where it is asked for.
 
 At a high rate the weights wander about a point that is better than they are; their average lies nearer to it (Polyak
-and
-Juditsky 1992). The averages are part of the optimizer's state, so a checkpoint holds them like the moments.
+and Juditsky 1992). The averages are part of the optimizer's state, so a checkpoint holds them like the moments.
 """
 
 from collections.abc import Iterator
