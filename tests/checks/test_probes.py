@@ -16,6 +16,7 @@ from tenor.checks.finding import CannotTell
 from tenor.checks.probes.run import probe
 from tenor.checks.rule import Rule
 from tenor.checks.rules import los_experiments, los_function, los_training, mod, opt_steps
+from tenor.checks.run import run_rules
 from tiny_models import load_tiny
 
 FAMILIES = (los_function, los_experiments, los_training, mod, opt_steps)
@@ -153,7 +154,7 @@ def test_healthy_encoders_pass(kind: str, frozen: bool, tiny_distilbert: Path, t
     if frozen:
         model.base_model.requires_grad_(False)
     evidence = probe(model, F.cross_entropy, batches(), 2, seconds=PLENTY)
-    assert evidence.failures == ()
+    assert evidence.failures == {}
     assert evidence.n_examples == 24
     assert {code: severity for code, severity in found(evidence).items() if severity != "note"} == {}
     # A tiny encoder with wide random weights is sure of itself: a note at most.
@@ -267,3 +268,9 @@ def test_nothing_is_trained_without_time_or_learning_weights() -> None:
         evidence = probe(model, F.cross_entropy, batches(), 2, seconds=seconds)
         assert evidence.initial_loss is not None
         assert evidence.overfit_loss is None
+
+
+def test_a_rule_whose_experiment_had_no_time_says_so() -> None:
+    report = run_rules([probe(Bag(), F.cross_entropy, batches(), 2, seconds=1e-6)], "preflight")
+    reason = next(one.reason for one in report.skipped if one.code == "LOS009")
+    assert "allow 0 steps; 20 are needed" in reason

@@ -93,7 +93,9 @@ def test_order_duplicates_unicode_and_emoji(tiny_predictor: Predictor) -> None:
     for text, one in zip(ODD, together, strict=True):
         (alone,) = tiny_predictor.predict([text])
         assert one.probabilities == pytest.approx(alone.probabilities, abs=TOLERANCE)
-    assert together[0] == together[5]
+    # Where a row lies in its batch decides the last bit.
+    assert together[0].label == together[5].label
+    assert together[0].probabilities == pytest.approx(together[5].probabilities, abs=1e-6)
     assert [one.truncated for one in together] == [len(text) > 10_000 for text in ODD]
     backwards = tiny_predictor.predict(ODD[::-1])[::-1]
     assert [one.label for one in backwards] == [one.label for one in together]

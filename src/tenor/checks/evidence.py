@@ -260,8 +260,8 @@ class ProbeEvidence:
     """Share of the model's weights that learn: small for a frozen base or LoRA."""
     rounding: float = 2.0**-24
     """Unit rounding of the type in which the logits were computed: 2^-24 for float32, 2^-8 for bfloat16."""
-    failures: tuple[str, ...] = ()
-    """Experiments that could not be run, each with the reason."""
+    failures: Mapping[str, str] = field(default_factory=dict)
+    """Experiments that could not be run → why."""
 
 
 @dataclass(frozen=True, eq=False)

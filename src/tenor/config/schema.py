@@ -156,6 +156,9 @@ class Training(Section):
     """Share of all steps in which the rate rises from 0 to its peak."""
     max_grad_norm: Annotated[float, Field(gt=0.0)] | None = 1.0
     """The gradient's norm is clipped to this; null: never."""
+    ema_decay: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
+    """Validate and keep an exponential moving average of the weights, which keeps this share of itself at each step;
+    null: the weights themselves."""
     label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     """Probability mass of the training target that is spread over all classes."""
     class_weights: Literal["none", "balanced"] | tuple[Annotated[float, Field(gt=0.0)], ...] = "none"

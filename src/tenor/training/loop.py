@@ -22,6 +22,7 @@ from tenor.model.memory import freed_memory_kept
 from tenor.model.optimizer import make_optimizer, rate_factor, set_rates
 from tenor.runs.files import discard_folder
 from tenor.training.checkpoint import Checkpoint, list_checkpoints, restore, save_checkpoint, step_of
+from tenor.training.ema import averages_in_place, swap_averages, update_averages
 from tenor.training.loss import class_weights, summed_cross_entropy, total_weight
 from tenor.training.replicas import Replicas, replicas_for
 from tenor.training.signals import stop_requests
@@ -94,7 +95,7 @@ def fit(
     settings = task.settings
     optimizer = make_optimizer(task.model, settings)
     model, wrapped = accelerator.prepare(task.model, optimizer)
-    state = restore(resume_from, task.model, optimizer) if resume_from else _fresh_state(task)
+    state = _resumed_state(task, optimizer, resume_from) if resume_from else _fresh_state(task)
     if accelerator.scaler is not None and state.loss_scale:
         accelerator.scaler.load_state_dict(state.loss_scale)
     _require_possible(task, state)
@@ -118,17 +119,21 @@ def fit(
                 state.window.add(result)
                 state.tokens += result.tokens
                 state.advance(len(batches))
+                if settings.ema_decay is not None:
+                    update_averages(optimizer, settings.ema_decay, state.step)
                 _record(task, state, factor, listeners)
                 bound_free_memory()
                 if state.step in validate_after:
-                    _validate(task, state, listeners)
+                    with averages_in_place(optimizer):
+                        _validate(task, state, listeners)
                     _record(task, state, factor, listeners)  # Patience may have ended it.
                 # Read once: a signal that comes after this line is answered after the next step, with a checkpoint.
                 stopped_by = stop.signal_name
                 if state.step in validate_after or stopped_by or _is_due(state.step, settings.checkpoint_every):
                     if accelerator.scaler is not None:
                         state.loss_scale = accelerator.scaler.state_dict()
-                    save_checkpoint(task.checkpoints, task.model, optimizer, state)
+                    with averages_in_place(optimizer):  # A checkpoint's model is the one that was validated.
+                        save_checkpoint(task.checkpoints, task.model, optimizer, state)
                     _drop_old_checkpoints(task, state)
                 listeners.on_step(state)
                 if state.finished:
@@ -223,6 +228,12 @@ def validation_steps(task: TrainingTask) -> set[int]:
     # What is left of an epoch after its last interval is not worth a validation of its own.
     within_epoch = {*range(interval, task.steps_per_epoch - interval + 1, interval), task.steps_per_epoch}
     return {epoch * task.steps_per_epoch + step for epoch in range(task.settings.epochs) for step in within_epoch}
+
+
+def _resumed_state(task: TrainingTask, optimizer: torch.optim.Optimizer, checkpoint: Checkpoint) -> TrainState:
+    state = restore(checkpoint, task.model, optimizer)
+    swap_averages(optimizer)  # They lie in the checkpoint as the model's weights.
+    return state
 
 
 def _fresh_state(task: TrainingTask) -> TrainState:

@@ -68,8 +68,12 @@ def estimate_cost(
     kept_checkpoints: int,
     batch_size: int,
     replicas: int = 1,
+    kept_per_weight: int = 2,
 ) -> Cost:
-    """Estimate a run from a probe; leaves weights, gradients and random state as they were."""
+    """Estimate a run from a probe; leaves weights, gradients and random state as they were.
+
+    `kept_per_weight` numbers are kept with every weight that learns: AdamW's two moments, and an average.
+    """
     model.to(plan.device)
     held = _memory_in_use(plan)  # Before the probe, whose own memory the first step takes again.
     seconds = 0.0
@@ -79,11 +83,11 @@ def estimate_cost(
         seconds += tokens_to_predict * _seconds_per_token(model, learning, examples, plan, backward=False)
     weights = learning.total_count * 4
     learned = learning.trainable_count * 4
-    memory = held + (2 + replicas) * learned  # AdamW's two moments, and every replica's gradients.
+    memory = held + (kept_per_weight + replicas) * learned  # Every replica has gradients of its own.
     if tokens_to_train:
         largest_pass = tokens_per_pass(examples.lengths, -(-batch_size // replicas), plan.training_tokens)
         memory += round(replicas * largest_pass * activation_bytes_per_token(model, learning, examples, plan))
-    return Cost(seconds, memory, (kept_checkpoints + 1) * (weights + 2 * learned) + weights)
+    return Cost(seconds, memory, (kept_checkpoints + 1) * (weights + kept_per_weight * learned) + weights)
 
 
 def tokens_per_pass(lengths: np.ndarray, share_size: int, token_budget: int) -> int:

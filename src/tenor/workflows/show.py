@@ -186,6 +186,7 @@ def _cost(prepared: Prepared, train: TokenExamples, replicas: int) -> Cost:
             kept_checkpoints=training.keep_last + 1,
             batch_size=training.batch_size,
             replicas=replicas,
+            kept_per_weight=2 if training.ema_decay is None else 3,
         )
 
 

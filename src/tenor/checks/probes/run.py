@@ -57,13 +57,13 @@ def probe(
     learning rates, each in as much time again. After Karpathy 2019, A Recipe for Training Neural Networks.
     """
     found: dict[str, Any] = {}
-    failures: list[str] = []
+    failures: dict[str, str] = {}
 
     def attempt(experiment: Callable[..., dict[str, Any]], *arguments: Any) -> None:
         try:
             found.update(experiment(*arguments))
         except FAILS as error:
-            failures.append(f"{experiment.__name__}: {type(error).__name__}: {str(error).split(chr(10))[0][:200]}")
+            failures[experiment.__name__] = f"{type(error).__name__}: {str(error).split(chr(10))[0][:200]}"
 
     deadline = time.monotonic() + seconds
     with _untouched(model), random_states_kept(batches):
@@ -85,7 +85,7 @@ def probe(
     total = sum(p.numel() for p in model.parameters())
     learning = sum(p.numel() for p in model.parameters() if p.requires_grad)
     share = learning / total if total else None
-    return ProbeEvidence(n_classes, learning_share=share, failures=tuple(failures), **found)
+    return ProbeEvidence(n_classes, learning_share=share, failures=failures, **found)
 
 
 def _seed() -> None:

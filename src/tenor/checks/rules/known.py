@@ -12,10 +12,10 @@ ADAPTER_NAMES = ("lora_", "adapter", "prompt_", "prefix_", "ia3_")
 """Fragments by which PEFT and AdapterHub name the parameters that they add to an encoder."""
 
 
-def known(value: T | None, what: str) -> T:
-    """The value; raises `CannotTell` where it is None."""
+def known(value: T | None, what: str, why_not: str | None = None) -> T:
+    """The value; raises `CannotTell`, with the reason if there is one, where it is None."""
     if value is None:
-        raise CannotTell(f"{what} is not known")
+        raise CannotTell(f"{what} is not known" + (f" ({why_not})" if why_not else ""))
     return value
 
 

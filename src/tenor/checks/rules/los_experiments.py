@@ -40,7 +40,7 @@ def cannot_overfit(probe: ProbeEvidence) -> Observation | None:
 
     Reference: Karpathy 2019, A Recipe for Training Neural Networks ("overfit one batch").
     """
-    before, after = known(probe.overfit_loss, "an attempt to memorise some examples")
+    before, after = known(probe.overfit_loss, "an attempt to memorise some examples", probe.failures.get("overfitting"))
     errors, examples = known(probe.overfit_errors, "its errors"), known(probe.overfit_examples, "its examples")
     full = probe.learning_share is None or probe.learning_share >= FULL
     stuck = not after < (1 - MIN_FALL) * before and errors > 0
@@ -73,7 +73,7 @@ def learning_ignores_text(probe: ProbeEvidence) -> Observation | None:
 
     Reference: Karpathy 2019, A Recipe for Training Neural Networks ("input-independent baseline").
     """
-    real, blank = known(probe.overfit_responds, "the same attempt on blanked texts")
+    real, blank = known(probe.overfit_responds, "the same attempt on blanked texts", probe.failures.get("overfitting"))
     if real < RESPONDS * blank:
         return None
     return Observation(
@@ -101,7 +101,8 @@ def random_labels_learned_as_fast(probe: ProbeEvidence) -> Observation | None:
 
     Reference: Zhang et al. 2017, Understanding deep learning requires rethinking generalization.
     """
-    random, real = known(probe.random_labels_loss, "learning on shuffled labels"), probe.real_labels_loss
+    random = known(probe.random_labels_loss, "learning on shuffled labels", probe.failures.get("random_labels"))
+    real = probe.real_labels_loss
     if real is None or probe.deep_examples < MIN_DEEP:
         raise CannotTell(f"{probe.deep_examples} examples; {MIN_DEEP} are needed")
     if real <= DEEP_MARGIN * random:

@@ -38,7 +38,8 @@ def starts_far_from_uninformed(probe: ProbeEvidence) -> Observation | None:
 
     Reference: Karpathy 2019, A Recipe for Training Neural Networks ("verify loss @ init").
     """
-    loss, expected = known(probe.initial_loss, "the first loss"), uninformed(probe.n_classes)
+    loss = known(probe.initial_loss, "the first loss", probe.failures.get("first_look"))
+    expected = uninformed(probe.n_classes)
     if not math.isfinite(loss):
         raise CannotTell("the first loss is not a number; LOS007 judges that")
     if loss <= FAR_ABOVE * expected:
@@ -116,8 +117,8 @@ def loss_is_inverted(probe: ProbeEvidence) -> Observation | None:
 
     Reference: PyTorch, `torch.nn.NLLLoss`.
     """
-    right = known(probe.loss_when_right, "the loss on right logits")
-    wrong = known(probe.loss_when_inverted, "the loss on wrong logits")
+    right = known(probe.loss_when_right, "the loss on right logits", probe.failures.get("given_logits"))
+    wrong = known(probe.loss_when_inverted, "the loss on wrong logits", probe.failures.get("given_logits"))
     if not right - wrong > UNREWARDED * max(abs(right), abs(wrong)):
         return None
     return Observation(
@@ -147,8 +148,8 @@ def loss_does_not_reward(probe: ProbeEvidence) -> Observation | None:
 
     Reference: PyTorch, Autograd mechanics.
     """
-    right = known(probe.loss_when_right, "the loss on right logits")
-    wrong = known(probe.loss_when_inverted, "the loss on wrong logits")
+    right = known(probe.loss_when_right, "the loss on right logits", probe.failures.get("given_logits"))
+    wrong = known(probe.loss_when_inverted, "the loss on wrong logits", probe.failures.get("given_logits"))
     cut = probe.loss_gradient is not None and probe.loss_gradient == 0
     if not cut and abs(wrong - right) >= UNREWARDED * max(abs(right), abs(wrong)) > 0:
         return None
@@ -179,7 +180,7 @@ def loss_sums(probe: ProbeEvidence) -> Observation | None:
 
     Reference: PyTorch, `torch.nn.CrossEntropyLoss` (reduction); Goyal et al. 2017, section 2.3.
     """
-    ratio = known(probe.mean_of_loss, "how the loss is reduced")
+    ratio = known(probe.mean_of_loss, "how the loss is reduced", probe.failures.get("given_logits"))
     if not ratio > SUMS:
         return None
     return Observation(

@@ -246,7 +246,7 @@ def learns_from_texts(probe: ProbeEvidence) -> bool:
 
 def beyond_rounding(change: float, probe: ProbeEvidence) -> bool:
     """Whether a logit changed by more than the order of summation explains."""
-    spread = known(probe.logit_spread, "the logits' spread over texts")
+    spread = known(probe.logit_spread, "the logits' spread over texts", probe.failures.get("first_look"))
     return not change <= max(RELATIVE_CHANGE * spread, ROUNDINGS * probe.rounding)
 
 
@@ -269,7 +269,7 @@ def padding_changes_logits(probe: ProbeEvidence) -> Observation | None:
 
     Reference: transformers, Padding and truncation; `attention_mask` in the glossary.
     """
-    change = known(probe.logit_change_from_padding, "the effect of padding")
+    change = known(probe.logit_change_from_padding, "the effect of padding", probe.failures.get("padding"))
     if not beyond_rounding(change, probe):
         return None
     return Observation(
@@ -299,7 +299,7 @@ def neighbours_change_logits(probe: ProbeEvidence) -> Observation | None:
 
     Reference: Karpathy 2019, A Recipe for Training Neural Networks ("use backprop to chart dependencies").
     """
-    change = known(probe.logit_change_from_neighbours, "the effect of other rows")
+    change = known(probe.logit_change_from_neighbours, "the effect of other rows", probe.failures.get("neighbours"))
     if not beyond_rounding(change, probe):
         return None
     return Observation(

@@ -24,8 +24,8 @@ WARM_STEPS = 5
 
 def range_of_rates(probe: ProbeEvidence) -> tuple[float | None, float]:
     """The rate at which the loss first fell, None where it never did; and the one at which it ran away, or the last."""
-    rates = known(probe.rates_tried, "losses at rising learning rates")
-    losses = known(probe.losses_at_rates, "losses at rising learning rates")
+    rates = known(probe.rates_tried, "losses at rising learning rates", probe.failures.get("rising_rates"))
+    losses = known(probe.losses_at_rates, "losses at rising learning rates", probe.failures.get("rising_rates"))
     if len(rates) < MIN_TRIED:
         raise CannotTell(f"{len(rates)} rates were tried; {MIN_TRIED} are needed")
     means, scale = np.array(moving_mean(list(losses))), uninformed(probe.n_classes)

@@ -259,7 +259,9 @@ def no_gradient(probe: ProbeEvidence) -> Observation | None:
 
     Reference: PyTorch, Autograd mechanics.
     """
-    without = known(probe.parameters_without_gradient, "which parameters receive a gradient")
+    without = known(
+        probe.parameters_without_gradient, "which parameters receive a gradient", probe.failures.get("gradients")
+    )
     dead = [name for name in probe.parameters_with_zero_gradient or () if not has_shift_freedom(name)]
     cut = [name for name in without if not is_unused_pooler(name)]
     severity: Severity = "error" if cut else "warning" if dead else "note"
