@@ -76,7 +76,7 @@ def _peers(
 def _tenor_trains(
     model_folder: Path, length: int, threads: int, count: int, seed: int, pool: LabelledText, folder: Path
 ) -> Timing:
-    steps = steps_of(count, 32)
+    steps = steps_of(count, tenor_config(model_folder, length, threads).training.batch_size)
     config = tenor_config(model_folder, length, threads, f"training.log_every={steps}", f"seed={seed}")
     return tenor_trains(prepare_rows(config, pool), folder, steps)
 
