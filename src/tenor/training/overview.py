@@ -15,7 +15,7 @@ from tenor.model.device import DevicePlan
 from tenor.model.freezing import Learning, set_training_mode
 
 FIRST_BATCHES = 5
-PROBE_TOKENS = 1024
+PROBE_TOKENS = 512
 """Padded tokens of the forward pass that is timed: long enough to be typical, short enough to cost little."""
 
 
@@ -76,11 +76,8 @@ def estimate_cost(
     """
     model.to(plan.device)
     held = _memory_in_use(plan)  # Before the probe, whose own memory the first step takes again.
-    seconds = 0.0
-    if tokens_to_train:
-        seconds += tokens_to_train * _seconds_per_token(model, learning, examples, plan, backward=True)
-    if tokens_to_predict:
-        seconds += tokens_to_predict * _seconds_per_token(model, learning, examples, plan, backward=False)
+    trained, predicted = _seconds_per_token(model, learning, examples, plan, backward=tokens_to_train > 0)
+    seconds = tokens_to_train * trained + tokens_to_predict * predicted
     weights = learning.total_count * 4
     learned = learning.trainable_count * 4
     memory = held + (kept_per_weight + replicas) * learned  # Every replica has gradients of its own.
@@ -141,21 +138,26 @@ def _fixed_random_state(plan: DevicePlan) -> AbstractContextManager[None]:
 
 def _seconds_per_token(
     model: nn.Module, learning: Learning, examples: Examples, plan: DevicePlan, backward: bool
-) -> float:
-    """Time one typical forward pass, with its backward pass where asked for, after one that warms up."""
+) -> tuple[float, float]:
+    """Time one typical forward pass, alone and with its backward pass where asked for, after one that warms up.
+
+    Returns seconds per token of training (0 without a backward pass) and of prediction.
+    """
     by_length = np.argsort(examples.lengths, kind="stable")
     middle = by_length[len(by_length) // 2 : len(by_length) // 2 + 64]
     batch = examples.collate(micro_batches(middle, examples.lengths, PROBE_TOKENS)[0])
     inputs = _on_device(batch, plan)
-    seconds = 0.0
+    forward, both = 0.0, 0.0
     with _fixed_random_state(plan), torch.set_grad_enabled(backward), plan.autocast():
         set_training_mode(model, learning) if backward else model.eval()
         for _ in range(2):
             started = time.perf_counter()
             logits = model(**inputs).logits
+            logits[0, 0].item()  # Waits for a GPU.
+            forward = time.perf_counter() - started
             if backward:
                 logits.float().logsumexp(dim=1).sum().backward()
-            logits[0, 0].item()  # Waits for a GPU.
-            seconds = time.perf_counter() - started
+                next(p.grad for p in model.parameters() if p.grad is not None).sum().item()
+                both = time.perf_counter() - started
     model.zero_grad(set_to_none=True)
-    return seconds / batch.tokens
+    return both / batch.tokens, forward / batch.tokens

@@ -3,15 +3,16 @@
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from tenor.errors import UserError
 from tenor.runs.directory import RunDirectory
 from tenor.runs.files import append_line, write_text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 NOT_NUMBERS = ("kind", "step")
 
@@ -44,8 +45,10 @@ class Recorder:
     def shows_pictures(self) -> bool:
         return any(hasattr(tracker, "log_images") for tracker in self._trackers)
 
-    def figure(self, name: str, step: int, figure: Figure) -> None:
+    def figure(self, name: str, step: int, figure: "Figure") -> None:
         """A picture, for the trackers that show pictures."""
+        from matplotlib.backends.backend_agg import FigureCanvasAgg  # Not before the first step.
+
         canvas = FigureCanvasAgg(figure)
         canvas.draw()
         image = np.asarray(canvas.buffer_rgba())[None, ..., :3]
