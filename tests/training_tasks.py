@@ -97,3 +97,17 @@ def without_timings(state: TrainState) -> dict[str, Any]:
     values = dataclasses.asdict(state)
     del values["window"]["seconds"]
     return values
+
+
+class Cut(Exception):
+    """What ends a run in tests, as a killed process would: no code of the loop expects it."""
+
+
+def cut_after(step: int) -> Listeners:
+    """Listeners that end the run after that step, with nothing written for it."""
+
+    def on_step(state: TrainState) -> None:
+        if state.step == step:
+            raise Cut
+
+    return Listeners(on_step=on_step)

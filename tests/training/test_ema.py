@@ -10,10 +10,9 @@ import torch
 from tenor.inference.logits import predict, softmax
 from tenor.measures.metrics import measure
 from tenor.training.checkpoint import list_checkpoints, load_weights, verify_checkpoint
-from tenor.training.ema import KEY, averages_in_place, update_averages
-from tenor.training.loop import Listeners, TrainingTask
-from tenor.training.state import TrainState
-from training_tasks import differing, make_task, run_task, weights
+from tenor.training.ema import AVERAGE, averages_in_place, update_averages
+from tenor.training.loop import TrainingTask
+from training_tasks import Cut, cut_after, differing, make_task, run_task, weights
 
 
 def _stepped(steps: int, decay: float) -> tuple[torch.nn.Linear, torch.optim.AdamW, list[torch.Tensor]]:
@@ -37,17 +36,17 @@ def test_an_average_keeps_its_share_at_every_step(decay: float) -> None:
     for step, weight in enumerate(seen[1:], start=2):
         share = min(decay, (1 + step) / (10 + step))
         expected = share * expected + (1 - share) * weight
-    torch.testing.assert_close(optimizer.state[layer.weight][KEY], expected)
+    torch.testing.assert_close(optimizer.state[layer.weight][AVERAGE], expected)
 
 
 def test_averages_stand_in_for_the_weights_within_a_block_alone() -> None:
     layer, optimizer, seen = _stepped(8, 0.5)
-    average, address = optimizer.state[layer.weight][KEY].clone(), layer.weight.data_ptr()
+    average, address = optimizer.state[layer.weight][AVERAGE].clone(), layer.weight.data_ptr()
     with averages_in_place(optimizer):
         assert torch.equal(layer.weight, average)
         assert layer.weight.data_ptr() == address
     assert torch.equal(layer.weight, seen[-1])
-    assert torch.equal(optimizer.state[layer.weight][KEY], average)
+    assert torch.equal(optimizer.state[layer.weight][AVERAGE], average)
 
 
 def test_a_weight_that_no_step_moved_gets_its_moments_later() -> None:
@@ -60,7 +59,7 @@ def test_a_weight_that_no_step_moved_gets_its_moments_later() -> None:
     layer(torch.randn(4, 3)).sum().backward()
     optimizer.step()
     update_averages(optimizer, 0.9, 2)
-    assert all(KEY in optimizer.state[parameter] for parameter in layer.parameters())
+    assert all(AVERAGE in optimizer.state[parameter] for parameter in layer.parameters())
 
 
 def _task(folder: Path, name: str, tmp_path: Path, **training: Any) -> TrainingTask:
@@ -81,25 +80,15 @@ def test_validation_and_checkpoint_are_those_of_the_averages(small_model: Path, 
     assert np.isclose(found.loss, state.validations[-1].loss)
 
 
-class Cut(Exception):
-    """The end of a process, between two steps."""
-
-
-def _cut_after(step: int) -> Listeners:
-    def on_step(state: TrainState) -> None:
-        if state.step == step:
-            raise Cut
-
-    return Listeners(on_step=on_step)
-
-
 def test_a_cut_run_goes_on_to_the_same_weights_and_averages(small_model: Path, tmp_path: Path) -> None:
     whole, cut = (_task(small_model, name, tmp_path, ema_decay=0.9) for name in ("whole", "cut"))
     run_task(whole)
     with pytest.raises(Cut):
-        run_task(cut, listeners=_cut_after(7))
+        run_task(cut, listeners=cut_after(7))
     resumed = _task(small_model, "cut", tmp_path, ema_decay=0.9)
-    run_task(resumed, verify_checkpoint(list_checkpoints(cut.checkpoints)[-1]))
+    left = verify_checkpoint(list_checkpoints(cut.checkpoints)[-1])
+    assert left.step == 6
+    run_task(resumed, left)
     assert differing(weights(whole), weights(resumed)) == []
     newest = [verify_checkpoint(list_checkpoints(task.checkpoints)[-1]) for task in (whole, resumed)]
     assert newest[0].step == newest[1].step

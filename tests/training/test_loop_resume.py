@@ -19,7 +19,7 @@ from tenor.training.checkpoint import Checkpoint, list_checkpoints, read_state, 
 from tenor.training.loop import Listeners, TrainingTask, fit, make_accelerator
 from tenor.training.recorder import Recorder, read_records
 from tenor.training.state import TrainState, Validation, Window
-from training_tasks import differing, make_task, run_task, weights, without_timings
+from training_tasks import Cut, cut_after, differing, make_task, run_task, weights, without_timings
 
 # Exact resume. Six steps per epoch; validations after 3, 6, 9, 12; checkpoints there and after 2, 4, 8, 10; records
 # after 5, 10 and, of what is left, 12.
@@ -27,10 +27,6 @@ from training_tasks import differing, make_task, run_task, weights, without_timi
 RESUMABLE: dict[str, Any] = {
     "epochs": 2, "evaluate_every": 0.5, "checkpoint_every": 2, "log_every": 5, "keep_last": 2, "patience": 50
 }  # fmt: skip
-
-
-class Cut(Exception):
-    """What ends a run in these tests, as a killed process would: no code of the loop expects it."""
 
 
 @dataclasses.dataclass
@@ -151,7 +147,7 @@ def test_the_loss_scale_of_fp16_goes_on_where_it_was(small_model: Path, tmp_path
     whole = scaled_run(tmp_path / "whole")
     assert whole.loss_scale["scale"] == 4.0 * 2**6
     with pytest.raises(Cut):
-        scaled_run(tmp_path / "cut", stop=_raise_at(5))
+        scaled_run(tmp_path / "cut", stop=cut_after(5))
     newest = verify_checkpoint(list_checkpoints(tmp_path / "cut")[-1])
     kept = read_state(newest).loss_scale
     assert (kept["scale"], kept["_growth_tracker"]) == (16.0, 1)
@@ -173,16 +169,8 @@ def test_going_on_from_an_older_checkpoint_keeps_the_new_ones_and_drops_the_stal
     assert (best.name, newest.name) == ("step-000006", "step-000012")
     (newest / "state.json").write_text("damaged")
     with pytest.raises(Cut):
-        run_task(make_task(small_model, tmp_path, **settings), verify_checkpoint(best), _raise_at(8))
+        run_task(make_task(small_model, tmp_path, **settings), verify_checkpoint(best), cut_after(8))
     assert [verify_checkpoint(path).step for path in list_checkpoints(tmp_path)] == [6, 8]
-
-
-def _raise_at(step: int) -> Listeners:
-    def on_step(state: TrainState) -> None:
-        if state.step >= step:
-            raise Cut
-
-    return Listeners(on_step=on_step)
 
 
 # What is kept, and when training ends.
@@ -220,7 +208,7 @@ def test_patience_ends_training_and_a_cut_does_not_prolong_it(small_model: Path,
     assert verify_checkpoint(list_checkpoints(tmp_path / "whole")[-1]).step == 24
 
     with pytest.raises(Cut):
-        run_task(make_task(small_model, tmp_path / "cut", **settings), listeners=_raise_at(14))
+        run_task(make_task(small_model, tmp_path / "cut", **settings), listeners=cut_after(14))
     newest = verify_checkpoint(list_checkpoints(tmp_path / "cut")[-1])
     assert newest.step == 12
     resumed = run_task(make_task(small_model, tmp_path / "cut", **settings), newest)

@@ -17,8 +17,8 @@ from tenor.training import replicas as replicas_module
 from tenor.training.checkpoint import list_checkpoints, verify_checkpoint
 from tenor.training.loop import Listeners, TrainingTask, accumulate_gradients, make_accelerator
 from tenor.training.replicas import Replicas, draws_shared_numbers, replicas_for, share_weights
-from tenor.training.state import TrainState, Window
-from training_tasks import NO_DROPOUT, differing, make_task, run_task, weights, without_timings
+from tenor.training.state import Window
+from training_tasks import NO_DROPOUT, Cut, cut_after, differing, make_task, run_task, weights, without_timings
 
 
 @pytest.fixture(autouse=True)
@@ -120,18 +120,6 @@ def with_two_replicas(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return counts
 
 
-class Cut(Exception):
-    """The end of a process, between two steps."""
-
-
-def _cut_after(step: int) -> Listeners:
-    def on_step(state: TrainState) -> None:
-        if state.step == step:
-            raise Cut
-
-    return Listeners(on_step=on_step)
-
-
 def test_a_run_of_two_replicas_is_repeated_and_resumed_exactly(
     with_two_replicas: list[int], small_model: Path, tmp_path: Path
 ) -> None:
@@ -146,7 +134,7 @@ def test_a_run_of_two_replicas_is_repeated_and_resumed_exactly(
     assert differing(weights(whole), weights(again)) == []
 
     with pytest.raises(Cut):
-        run_task(cut, listeners=_cut_after(7))
+        run_task(cut, listeners=cut_after(7))
     resumed = task("cut")
     torch.manual_seed(999)
     newest = verify_checkpoint(list_checkpoints(resumed.checkpoints)[-1])

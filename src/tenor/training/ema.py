@@ -9,13 +9,15 @@ from contextlib import contextmanager
 
 import torch
 
-KEY = "average"
+AVERAGE = "average"
+"""Its key in a parameter's state, beside AdamW's moments."""
 
 
 def update_averages(optimizer: torch.optim.Optimizer, decay: float, step: int) -> None:
     """Take the weights after optimizer step `step` (from 1) into the averages of those that learn.
 
-    Early averages forget faster than `decay` says: the first weights are no better than their distance from the end.
+    At first they forget faster than `decay` says, since the first weights are the furthest from where training leads
+    (`num_updates` of TensorFlow's ExponentialMovingAverage).
     """
     factor = min(decay, (1 + step) / (10 + step))
     for group in optimizer.param_groups:
@@ -24,9 +26,9 @@ def update_averages(optimizer: torch.optim.Optimizer, decay: float, step: int) -
         states = [optimizer.state[parameter] for parameter in moved]
         weights = [parameter.detach() for parameter in moved]
         for weight, state in zip(weights, states, strict=True):
-            if KEY not in state:
-                state[KEY] = weight.clone()
-        torch._foreach_lerp_([state[KEY] for state in states], weights, 1.0 - factor)
+            if AVERAGE not in state:
+                state[AVERAGE] = weight.clone()
+        torch._foreach_lerp_([state[AVERAGE] for state in states], weights, 1.0 - factor)
 
 
 @contextmanager
@@ -45,7 +47,7 @@ def swap_averages(optimizer: torch.optim.Optimizer) -> None:
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             # Copied and not renamed: replicas share the memory of the weights.
-            if KEY in optimizer.state.get(parameter, {}):
-                weight, average = parameter.clone(), optimizer.state[parameter][KEY]
+            if AVERAGE in optimizer.state.get(parameter, {}):
+                weight, average = parameter.clone(), optimizer.state[parameter][AVERAGE]
                 parameter.copy_(average)
                 average.copy_(weight)
