@@ -3,7 +3,8 @@
 MiniLM learns from the official IMDb training set but for 2,500 fixed reviews, on which accuracy is measured every tenth
 of an epoch; a level is reached where it is met twice in a row. Minutes count training alone, not the measurements.
 `Trainer` sees as many tokens of a text as Tenor does (`--trainer-length`): longer ones would only make it slower.
-All is kept in `--folder`: what was cut goes on behind its last measurement, what ended is not made again.
+All is kept in `--folder`: what was cut goes on behind its last measurement, what reached its level or its last epoch
+is not made again.
 """
 
 import argparse
@@ -42,16 +43,17 @@ def main() -> None:
     splits, file = prepare(config).splits, options.folder / "points.jsonl"
     for seed in range(options.seeds):
         for peer in options.peers:
-            curve, folder = Curve(file, peer, seed), options.folder / f"{peer}-{seed}"
+            curve, folder = Curve(file, peer, seed, options.until), options.folder / f"{peer}-{seed}"
             ended = folder / "ended"
-            if ended.exists():
+            if ended.exists() or curve.is_enough():
                 continue
             folder.mkdir(parents=True, exist_ok=True)
             if peer == "tenor":
                 in_own_process(options.threads, tenor_learns, config, seed, folder, curve)
             else:
                 in_own_process(options.threads, trainer_learns, splits, options.trainer_length, seed, folder, curve)
-            ended.touch()
+            if not curve.is_enough():  # Its epochs are over: there is no more to come, for a higher level either.
+                ended.touch()
     _show(file, splits)
 
 
@@ -62,6 +64,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--peers", choices=("tenor", "trainer"), nargs="+", default=["tenor", "trainer"])
     parser.add_argument("--trainer-length", type=int, default=256, help="tokens of a text that Trainer sees")
+    parser.add_argument("--until", type=float, choices=LEVELS, default=LEVELS[-1], help="the level to train for")
     parser.add_argument("--folder", type=Path, default=Path("runs/time-to-accuracy"))
     parser.add_argument("--set", nargs="+", default=[], help="settings of Tenor's to try, as dotted.key=value")
     return parser.parse_args()

@@ -28,6 +28,7 @@ class Curve:
     file: Path
     peer: str
     seed: int
+    until: float = LEVELS[-1]
 
     def points(self) -> list[Point]:
         return [point for point in read_points(self.file) if (point.peer, point.seed) == (self.peer, self.seed)]
@@ -46,8 +47,8 @@ class Curve:
         print(f"{self.peer} {self.seed}: step {step:,}, {minutes:.1f} min, {accuracy:.2%}", flush=True)
 
     def is_enough(self) -> bool:
-        """Whether the highest level is reached."""
-        return minutes_until(LEVELS[-1], self.points()) is not None
+        """Whether the level that it is measured for is reached."""
+        return minutes_until(self.until, self.points()) is not None
 
 
 class Clock:

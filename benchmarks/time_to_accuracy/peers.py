@@ -91,7 +91,8 @@ def trainer_learns(splits: Splits, length: int, seed: int, folder: Path, curve: 
         model=model,
         args=arguments,
         train_dataset=train,  # type: ignore[arg-type]  # A list serves as a dataset.
-        eval_dataset=validation,  # type: ignore[arg-type]
+        # Sorted: the same accuracy, with less padding to wait for. It is not counted.
+        eval_dataset=sorted(validation, key=lambda row: len(row["input_ids"])),  # type: ignore[arg-type]
         data_collator=DataCollatorWithPadding(tokenizer),
         compute_metrics=lambda found: {"accuracy": float((found.predictions.argmax(1) == found.label_ids).mean())},
         callbacks=[_Listener(curve, clock)],
