@@ -17,7 +17,15 @@ from tenor.config.schema import Data
 from tenor.data import tokenization
 from tenor.data.dataset import LabelledText
 from tenor.data.sources.embedded import embedded_encoder_folder
-from tenor.data.tokenization import ROWS_PER_CHUNK, TokenizedText, Truncation, cache_key, tokenize
+from tenor.data.tokenization import (
+    ROWS_PER_CHUNK,
+    Shortened,
+    TokenizedText,
+    Truncation,
+    cache_key,
+    special_tokens_around,
+    tokenize,
+)
 from tenor.errors import UserError
 from tiny_rows import WORDS, WordCounter, labelled, words
 
@@ -101,6 +109,25 @@ def test_every_row_is_found_again(counts: list[int], max_length: int, strategy: 
     np.testing.assert_array_equal(tokens.labels, rows.labels)
     np.testing.assert_array_equal(tokens.full_lengths, np.array(counts) + 2)
     assert [len(row) for row in ids_of(tokens)] == tokens.lengths.tolist()
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@given(
+    counts=st.lists(st.integers(0, 60), min_size=1, max_size=8),
+    lengths=st.tuples(st.integers(4, 40), st.integers(3, 40)).map(sorted),
+    share=st.floats(0, 1),
+)
+def test_rows_that_are_cut_again_are_those_of_a_shorter_cut(
+    strategy: str, counts: list[int], lengths: list[int], share: float
+) -> None:
+    rows, tokenizer = labelled([words(n) for n in counts], [0] * len(counts)), WordCounter()
+    short, long = (Truncation(length, strategy, share) for length in lengths)
+    expected = tokenize(rows, tokenizer, short)
+    found = Shortened(tokenize(rows, tokenizer, long), short, special_tokens_around(tokenizer))
+    np.testing.assert_array_equal(found.lengths, expected.lengths)
+    assert len(found) == len(rows)
+    for row in range(len(rows)):
+        np.testing.assert_array_equal(found.row(row), expected.row(row))
 
 
 def test_rows_beyond_the_first_chunk_are_found_too(own_cache: Path) -> None:

@@ -142,6 +142,9 @@ class Training(Section):
     token_budget: Annotated[int, Field(ge=8, le=MOST)] | Literal["auto"] = "auto"
     """Padded tokens per forward pass at most: a batch that holds more is accumulated from several, of which a CPU
     computes up to four at a time. `auto`: what was fastest on this kind of device."""
+    short_share: Share = 0.0
+    """Share of the steps, from the first on, that see half of `data.max_length` of each text: less than half the work,
+    for most of what they teach."""
     learning_rate: Rate = 8e-5
     """Peak rate of the body."""
     head_learning_rate: Rate | None = None

@@ -46,6 +46,7 @@ def _of_learning(config: Config) -> Iterator[tuple[str, str]]:
     if model.freeze == "base" and not model.keep_trainable:
         yield "model.attention_dropout", "model.freeze is base, and what is frozen has no dropout"
         yield "training.layer_decay", "model.freeze is base, so no layer learns"
+        yield "training.short_share", "model.freeze is base, so the encoder runs once, over whole texts"
         if training.head_learning_rate is not None:
             yield "training.learning_rate", "model.freeze is base, and the head has its own training.head_learning_rate"
     if training.warmup == 1.0:

@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from tenor.data.tokenization import TokenizedText
+from tenor.data.tokenization import Shortened, TokenizedText
 
 WINDOW = 64
 """Batches that are drawn at random together and then ordered by length: enough for padding under 2%, while which rows
@@ -41,7 +41,7 @@ class Examples(Protocol):
 class TokenExamples:
     """Tokenized rows, padded on the right to the longest of each batch."""
 
-    tokens: TokenizedText
+    tokens: TokenizedText | Shortened
     pad_id: int
 
     def __len__(self) -> int:

@@ -68,6 +68,31 @@ class TokenizedText:
         return self.full_lengths > self.lengths
 
 
+@dataclass(frozen=True)
+class Shortened:
+    """Rows of a `TokenizedText` cut again when they are read: what tokenizing with `truncation` would have kept, given
+    that its strategy and share are those of the first cut."""
+
+    tokens: TokenizedText
+    truncation: Truncation
+    around: tuple[int, int]
+    """Special tokens before and after a text."""
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        return np.minimum(self.tokens.lengths, self.truncation.max_length)
+
+    @property
+    def labels(self) -> np.ndarray:
+        return self.tokens.labels
+
+    def row(self, index: int) -> np.ndarray:
+        return cut(self.tokens.row(index), self.truncation, self.around)
+
+
 def tokenize(rows: LabelledText, tokenizer: Any, truncation: Truncation) -> TokenizedText:
     """Tokenize every row, or read what an earlier call with the same texts, tokenizer and settings left.
 

@@ -171,7 +171,8 @@ def _cost(prepared: Prepared, train: TokenExamples, replicas: int) -> Cost:
     if prepared.features_cached:
         to_train, to_predict = 0, sum(tokens.values())
     else:
-        to_train = training.epochs * tokens["train"]
+        short = int(np.minimum(train.lengths, prepared.config.data.max_length // 2).sum())
+        to_train = training.epochs * round(training.short_share * short + (1 - training.short_share) * tokens["train"])
         to_predict = round((validations + 1) * tokens["validation"]) + tokens.get("test", 0)
     model, learning = prepared.classifier.model, prepared.learning
     mend = f"lower data.max_length (now {prepared.config.data.max_length}), or choose a smaller model.name"

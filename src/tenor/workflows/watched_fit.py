@@ -1,12 +1,15 @@
 """The loop with all who listen to it: recorder, progress line, watchdog."""
 
+from dataclasses import replace
+
 import numpy as np
 from rich.console import Console
 
 from tenor.checks.finding import Finding
 from tenor.checks.show import findings_view
 from tenor.checks.watchdog import Watchdog
-from tenor.data.batching import Examples
+from tenor.data.batching import Examples, TokenExamples
+from tenor.data.tokenization import Shortened, Truncation, special_tokens_around
 from tenor.errors import advice_on_memory
 from tenor.evaluation.plots import confusion_figure
 from tenor.inference.logits import Forward
@@ -81,7 +84,17 @@ def make_task(run: RunDirectory, prepared: Prepared, examples: dict[str, Example
         seed=prepared.config.seed,
         plan=prepared.plan,
         checkpoints=run.checkpoints,
+        short_train=shortened(prepared, examples["train"]),
     )
+
+
+def shortened(prepared: Prepared, train: Examples) -> Examples | None:
+    """The training rows cut to half of `data.max_length`; None where no step is to see them so."""
+    if prepared.config.training.short_share == 0.0 or not isinstance(train, TokenExamples):
+        return None
+    data, around = prepared.config.data, special_tokens_around(prepared.classifier.tokenizer)
+    truncation = Truncation(max(data.max_length // 2, sum(around) + 1), data.truncation, data.head_share)
+    return replace(train, tokens=Shortened(prepared.tokens["train"], truncation, around))
 
 
 def make_listeners(
