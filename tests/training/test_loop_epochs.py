@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tenor.data.batching import Batch, Examples, TokenExamples, epoch_batches, micro_batches
-from tenor.data.tokenization import Shortened, TokenizedText, Truncation
+from tenor.data.tokenization import TokenizedText
 from tenor.inference.logits import predict, token_logits
 from tenor.training.loop import Listeners, TrainingTask, validation_steps
 from tenor.training.state import Window
@@ -241,18 +241,3 @@ def test_synthetic_rows_are_what_these_tests_assume() -> None:
     rows: TokenizedText = token_rows(30, classes=3)
     for index in range(30):
         assert CLASS_TOKEN + rows.labels[index] in rows.row(index)
-
-
-@pytest.mark.parametrize(("share", "short_steps"), [(0.0, 0), (0.4, 5), (1.0, 12)])
-def test_the_first_steps_see_short_texts(share: float, short_steps: int, small_model: Path, tmp_path: Path) -> None:
-    task = make_task(small_model, tmp_path, epochs=2, log_every=1, short_share=share)
-    short = Shortened(task.train.tokens, Truncation(6, "head", 0.5), (1, 1))
-    task = dataclasses.replace(task, short_train=dataclasses.replace(task.train, tokens=short))
-    seen: list[int] = []
-    run_task(task, listeners=Listeners(on_record=lambda step, values, window: seen.append(window.tokens)))
-    expected = []
-    for epoch in range(2):
-        for rows in epoch_batches(task.train.lengths, task.settings.batch_size, task.seed, epoch):
-            lengths = task.train.lengths[rows]
-            expected.append(int((np.minimum(lengths, 6) if len(expected) < short_steps else lengths).sum()))
-    assert seen == expected

@@ -170,7 +170,7 @@ def optimizer_step(
     def backward(model: nn.Module, share: np.ndarray) -> PartResult:
         return accumulate_gradients(task, accelerator, model, examples, share, weights, batch_weight)
 
-    parts = replicas.run(step, backward, deal(rows, task.train.lengths, len(replicas.models)))
+    parts = replicas.run(step, backward, deal(rows, examples.lengths, len(replicas.models)))
     batch_loss = sum(part.loss for part in parts)
     if not np.isfinite(batch_loss):
         raise TenorError(
