@@ -29,4 +29,4 @@ def test_short_texts_are_those_that_half_the_length_would_keep(small_model: Path
 def test_without_a_share_no_step_sees_them(small_model: Path, tmp_path: Path) -> None:
     prepared = prepare(small_config(tmp_path, small_model, *LENGTH))
     task = make_task(RunDirectory(tmp_path), prepared, *make_examples(prepared, quiet()))
-    assert task.examples_at(0) is task.train
+    assert task.at(0) is task

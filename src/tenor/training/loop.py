@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -54,10 +54,10 @@ class TrainingTask:
     def total_steps(self) -> int:
         return self.steps_per_epoch * self.settings.epochs
 
-    def examples_at(self, step: int) -> Examples:
-        """What the step (0 … total_steps - 1) learns from."""
+    def at(self, step: int) -> "TrainingTask":
+        """The task as step (0 … total_steps - 1) learns it: its training rows are the short ones, or the whole ones."""
         is_short = step < round(self.settings.short_share * self.total_steps)
-        return self.short_train if is_short and self.short_train is not None else self.train
+        return replace(self, train=self.short_train) if is_short and self.short_train is not None else self
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def fit(
             for rows in batches[state.position :]:
                 factor = rate_factor(state.step, task.total_steps, settings)
                 set_rates(optimizer, factor)
-                result = optimizer_step(task, accelerator, replicas, wrapped, rows, weights, state.step)
+                result = optimizer_step(task.at(state.step), accelerator, replicas, wrapped, rows, weights, state.step)
                 state.window.add(result)
                 state.tokens += result.tokens
                 state.advance(len(batches))
@@ -163,14 +163,14 @@ def optimizer_step(
 
     The loss of every part is divided by the weight of the whole batch, so that the cut changes nothing but rounding.
     """
-    settings, examples, started = task.settings, task.examples_at(step), time.perf_counter()
+    settings, started = task.settings, time.perf_counter()
     batch_weight = total_weight(torch.from_numpy(task.train.labels[rows]), None if weights is None else weights.cpu())
     optimizer.zero_grad(set_to_none=True)
 
     def backward(model: nn.Module, share: np.ndarray) -> PartResult:
-        return accumulate_gradients(task, accelerator, model, examples, share, weights, batch_weight)
+        return accumulate_gradients(task, accelerator, model, share, weights, batch_weight)
 
-    parts = replicas.run(step, backward, deal(rows, examples.lengths, len(replicas.models)))
+    parts = replicas.run(step, backward, deal(rows, task.train.lengths, len(replicas.models)))
     batch_loss = sum(part.loss for part in parts)
     if not np.isfinite(batch_loss):
         raise TenorError(
@@ -191,7 +191,7 @@ def optimizer_step(
         loss=batch_loss,
         weight=batch_weight,
         grad_norm=grad_norm,
-        tokens=int(examples.lengths[rows].sum()),
+        tokens=int(task.train.lengths[rows].sum()),
         seconds=time.perf_counter() - started,
         predicted_counts=np.sum([part.predicted_counts for part in parts], axis=0).tolist(),
         label_counts=np.bincount(task.train.labels[rows], minlength=len(task.class_names)).tolist(),
@@ -210,15 +210,14 @@ def accumulate_gradients(
     task: TrainingTask,
     accelerator: Accelerator,
     model: nn.Module,
-    examples: Examples,
     rows: np.ndarray,
     weights: torch.Tensor | None,
     batch_weight: float,
 ) -> PartResult:
     """Forward and backward over `rows`, in passes within the token budget; gradients add up in the model's."""
     loss_sum, predicted = 0.0, np.zeros(len(task.class_names), dtype=np.int64)
-    for part in micro_batches(rows, examples.lengths, task.plan.training_tokens):
-        batch = examples.collate(part)
+    for part in micro_batches(rows, task.train.lengths, task.plan.training_tokens):
+        batch = task.train.collate(part)
         inputs = {name: tensor.to(accelerator.device) for name, tensor in batch.inputs.items()}
         with accelerator.autocast():
             logits = task.forward(model, inputs)
