@@ -21,6 +21,7 @@ from tenor.training.checkpoint import (
     MANIFEST,
     MODEL,
     DamagedCheckpointError,
+    _restore_random_state,
     checkpoint_path,
     list_checkpoints,
     load_weights,
@@ -282,3 +283,10 @@ def test_a_checkpoint_is_on_the_disk_before_it_has_its_name_and_its_name_before_
     assert ("flush", str(folder)) in done[renamed:]
     # The folders that had to be made are entered durably into those above them.
     assert {("flush", str(tmp_path)), ("flush", str(tmp_path / "deep"))} <= set(done)
+
+
+def test_the_random_state_of_a_gpu_hinders_no_one_who_has_none() -> None:
+    before = torch.get_rng_state()
+    torch.rand(3)
+    _restore_random_state({"cpu": before, "cuda": torch.zeros(16, dtype=torch.uint8)})
+    assert torch.equal(torch.get_rng_state(), before)

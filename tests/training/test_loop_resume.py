@@ -257,3 +257,24 @@ def test_a_signal_ends_training_with_a_checkpoint_of_the_last_step(
     run_task(resumed, newest)
     run_task(whole)
     assert differing(weights(resumed), weights(whole)) == []
+
+
+@pytest.mark.parametrize("place", ["validation", "step"])
+def test_a_signal_during_the_last_step_is_no_less_heard(place: str, small_model: Path, tmp_path: Path) -> None:
+    task = make_task(small_model, tmp_path, epochs=1)
+
+    def send(step: int, at: str) -> None:
+        if (step, at) == (task.total_steps, place):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    listeners = Listeners(
+        on_validation=lambda validation, metrics: send(validation.step, "validation"),
+        on_step=lambda state: send(state.step, "step"),
+    )
+    with pytest.raises(InterruptedRunError, match=f"SIGINT after step {task.total_steps},"):
+        run_task(task, listeners=listeners)
+    newest = verify_checkpoint(list_checkpoints(tmp_path)[-1])
+    resumed = make_task(small_model, tmp_path, epochs=1)
+    state = run_task(resumed, newest)
+    assert (newest.step, state.step, state.finished) == (task.total_steps, task.total_steps, True)
+    assert differing(weights(resumed), weights(task)) == []

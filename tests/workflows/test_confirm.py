@@ -1,10 +1,15 @@
 """A cause is confirmed where its symptoms are there with the fault and gone without it, and nowhere else."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tenor.checks.catalogue import BY_CODE
 from tenor.config import load_config
-from tenor.workflows.confirm import MENDS, Confirmation, _changed
+from tenor.data.dataset import Absent, SourceData
+from tenor.data.splits import make_splits, present_splits
+from tenor.workflows.confirm import MENDS, ROWS, TEST_ROWS, VALIDATION_ROWS, Confirmation, _changed, _shortened
+from tiny_rows import labelled
 
 
 def confirmation(before: tuple[str, ...], after: tuple[str, ...]) -> Confirmation:
@@ -27,3 +32,16 @@ def test_only_symptoms_that_go_confirm(before, after, confirmed):
 def test_every_mend_is_a_valid_change_and_belongs_to_a_rule(code):
     assert code in BY_CODE
     assert _changed(load_config("case_one_class"), MENDS[code]) is not None
+
+
+@given(rows=st.integers(8, 2000), test_rows=st.integers(0, 60), asked=st.none() | st.integers(2, 500))
+def test_a_rerun_asks_for_no_more_rows_than_there_are(rows: int, test_rows: int, asked: int | None) -> None:
+    config = _changed(load_config("case_one_class"), {"data": {"test_size": asked}})
+    train, test = (
+        labelled([f"text {row}" for row in range(n)], [row % 2 for row in range(n)]) for n in (rows, test_rows)
+    )
+    source = SourceData(train, test if test_rows else Absent("there is none"))
+    splits = present_splits(make_splits(source, _shortened(config, source).data, 42))
+    assert len(splits["train"]) == min(ROWS, rows - len(splits["validation"]))
+    assert len(splits["validation"]) == min(VALIDATION_ROWS, rows // 4)
+    assert len(splits.get("test", ())) == min(TEST_ROWS, test_rows)

@@ -104,8 +104,20 @@ def test_other_classes_are_refused(completed: RunResult, tmp_path: Path) -> None
 
 
 def test_settings_of_the_model_are_not_overridden(completed: RunResult) -> None:
-    with pytest.raises(UserError, match=r"data\.… and evaluation\.token_budget overrides only"):
+    with pytest.raises(UserError, match=r"data\.…, evaluation\.token_budget, training\.device, .* overrides only"):
         _evaluate(completed.run, "model.name=minilm")
+
+
+def test_a_run_from_a_gpu_is_measured_where_there_is_none(
+    copied: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    written = copied.config.read_text()
+    assert "device: auto" in written
+    copied.config.write_text(written.replace("device: auto", "device: cuda"))
+    with pytest.raises(UserError, match=r"cuda is not available here.*give training\.device=auto"):
+        _evaluate(copied)
+    assert len(_evaluate(copied, "training.device=auto").rows) > 0
 
 
 @pytest.mark.parametrize("override", ["data.max_length=32", "data.truncation=head", "data.head_share =0.1"])

@@ -19,7 +19,8 @@ def add(subparsers: argparse._SubParsersAction) -> None:
         "overrides",
         nargs="*",
         metavar="data.key=value",
-        help="other data, such as data.source=rotten_tomatoes; evaluation.token_budget=N where memory is short",
+        help="other data, such as data.source=rotten_tomatoes; evaluation.token_budget=N where memory is short, "
+        "training.device=auto training.precision=auto where the GPU of the training is not there",
     )
     parser.add_argument("--input", type=Path, metavar="FILE", help="labelled rows of your own, instead of a split")
     parser.add_argument("--split", choices=("test", "validation", "train"), default="test", help="default: test")

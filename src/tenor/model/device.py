@@ -88,7 +88,8 @@ def _device(wanted: str) -> str:
         return next(name for name in ("cuda", "mps", "cpu") if there[name])
     if not there[wanted]:
         raise UserError(
-            f"training.device: {wanted} is not available here; available: {[k for k, ok in there.items() if ok]}"
+            f"training.device: {wanted} is not available here; available: {[k for k, ok in there.items() if ok]}; "
+            "give training.device=auto"
         )
     return wanted
 

@@ -175,15 +175,19 @@ def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, torc
 
 
 def _random_state() -> dict[str, torch.Tensor]:
-    """PyTorch's generators; nothing in a training run draws from any other."""
+    """PyTorch's generators, of the processor and of the device that computes; nothing in a run draws from any other."""
     states = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        states |= {f"cuda:{index}": state for index, state in enumerate(torch.cuda.get_rng_state_all())}
+    if torch.cuda.is_initialized():
+        states["cuda"] = torch.cuda.get_rng_state()
+    if torch.backends.mps.is_available():
+        states["mps"] = torch.mps.get_rng_state()
     return states
 
 
 def _restore_random_state(states: dict[str, torch.Tensor]) -> None:
     torch.set_rng_state(states["cpu"])
-    for name, state in states.items():
-        if name.startswith("cuda:") and torch.cuda.is_available():
-            torch.cuda.set_rng_state(state, name)
+    # On another kind of device the run goes on without these; that it does so is told by the workflow.
+    if "cuda" in states and torch.cuda.is_initialized():
+        torch.cuda.set_rng_state(states["cuda"])
+    if "mps" in states and torch.backends.mps.is_available():
+        torch.mps.set_rng_state(states["mps"])

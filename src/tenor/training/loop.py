@@ -143,11 +143,17 @@ def fit(
                         save_checkpoint(task.checkpoints, task.model, optimizer, state)
                     _drop_old_checkpoints(task, state)
                 listeners.on_step(state)
-                if state.finished:
-                    return state
                 if stopped_by:
-                    raise InterruptedRunError(f"{stopped_by} after step {state.step:,}, which was checkpointed")
+                    raise _interrupted(stopped_by, state)
+                if state.finished:
+                    break
+    if stop.signal_name:  # It came after the line above was read for the last time.
+        raise _interrupted(stop.signal_name, state)
     return state
+
+
+def _interrupted(signal_name: str, state: TrainState) -> InterruptedRunError:
+    return InterruptedRunError(f"{signal_name} after step {state.step:,}, which was checkpointed")
 
 
 def optimizer_step(

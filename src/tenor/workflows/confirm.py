@@ -9,6 +9,8 @@ from rich.console import Console
 
 from tenor.config.loading import load_config
 from tenor.config.schema import Config
+from tenor.data.dataset import Absent, LabelledText, SourceData
+from tenor.data.sources import read_source
 from tenor.errors import RefusedError, UserError
 from tenor.model.classifier import RANDOM
 from tenor.runs.directory import RunDirectory
@@ -20,6 +22,9 @@ ROWS = 1000
 
 EPOCHS, EPOCHS_FROM_RANDOM = 2, 8
 """Passes of a rerun: random weights need more of them before they predict anything."""
+
+VALIDATION_ROWS = 200
+"""Rows that a rerun is judged on; of few rows a quarter."""
 
 TEST_ROWS = 20
 """Test rows of a rerun: it is judged on the validation rows, so a handful is enough."""
@@ -69,26 +74,33 @@ def confirm(run: RunDirectory, code: str, root: Path, console: Console) -> Confi
     """
     if code not in MENDS:
         raise UserError(f"{code} is mended outside the configuration, so no rerun can confirm it; `tenor rule {code}`")
-    short = _shortened(load_config(run.config))
+    config = load_config(run.config)
+    short = _shortened(config, read_source(config.data))
     mended = _changed(short, MENDS[code])
     before, after = (_outcome(config, root, console) for config in (short, mended))
     return Confirmation(code, _described(MENDS[code]), before[0], after[0], before[1], after[1], before[2], after[2])
 
 
-def _shortened(config: Config) -> Config:
+def _shortened(config: Config, source: SourceData) -> Config:
+    rows, test_rows = _count(source.train), _count(source.test)
+    validation_rows = max(1, min(VALIDATION_ROWS, rows // 4))
     epochs = EPOCHS_FROM_RANDOM if config.model.name == RANDOM else EPOCHS
     changes = {
         "name": f"confirm-{config.name}"[:64],
         "data": {
-            "subset": {"size": ROWS},
-            "validation": {"size": 200},
-            "test_size": config.data.test_size or TEST_ROWS,
+            "subset": {"size": max(1, min(ROWS, rows - validation_rows))},
+            "validation": {"size": validation_rows},
+            "test_size": min(TEST_ROWS, test_rows) or None,
         },
         "training": {"epochs": epochs, "trackers": ()},
         "evaluation": {"text_baseline": False},
         "checks": {"policy": "warn", "probe_seconds": 0.0},
     }
     return _changed(config, changes)
+
+
+def _count(split: LabelledText | Absent) -> int:
+    return 0 if isinstance(split, Absent) else len(split)
 
 
 def _changed(config: Config, changes: Mapping[str, Any]) -> Config:

@@ -33,8 +33,8 @@ from tenor.training.progress import progress_line
 from tenor.workflows.measure import BaselineModels, measure_split
 from tenor.workflows.prepare import device_plan
 
-TOKEN_BUDGET = "evaluation.token_budget"
-"""Changes what a forward pass takes and not the model: who runs out of memory must be able to lower it."""
+OF_THE_MACHINE = ("evaluation.token_budget", "training.device", "training.precision", "training.threads")
+"""Change where and how a forward pass is made and not the model: another machine may have less memory, or no GPU."""
 OF_THE_MODEL = ("max_length", "truncation", "head_share")
 """Keys of `data` that say how texts are cut: the model was trained so, whatever rows it reads."""
 
@@ -69,7 +69,7 @@ def evaluate(
     file: Path | None = None,
 ) -> Evaluation:
     """Measure the run's saved model on `split` of its data, or of the data that `overrides` (`data.…=…`) name, or on
-    all labelled rows of a `file`. `evaluation.token_budget` may be overridden, too.
+    all labelled rows of a `file`. `OF_THE_MACHINE` may be overridden, too.
 
     Another `data.source` starts from the defaults: the run's own path, columns and sizes are not kept. Text is cut as
     in training. The weights are verified against the digest that they were saved with.
@@ -83,7 +83,7 @@ def evaluate(
         raise UserError(
             f"{run.reference} has no saved model; a run saves one when it completes, and a sweep keeps its best"
         )
-    require_data_overrides("evaluate", overrides, TOKEN_BUDGET)
+    require_data_overrides("evaluate", overrides, *OF_THE_MACHINE)
     notes = read_model_notes(run.model)
     model, tokenizer = load_saved_classifier(run.model)
     model_names = class_names(model.config, str(run.model))
@@ -128,7 +128,7 @@ def require_data_overrides(command: str, overrides: Sequence[str], *also: str) -
     matter of the model."""
     for override in overrides:
         if not override.startswith(("data.", *(f"{key}=" for key in also))):
-            allowed = " and ".join(("data.…", *also))
+            allowed = ", ".join(("data.…", *also))
             raise UserError(
                 f"tenor {command} takes {allowed} overrides only, found {override!r}; the model is as it was saved"
             )
