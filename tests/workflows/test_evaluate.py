@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from small_runs import nulls, quiet, small_run, write_csv
 from tenor.config.loading import load_config
@@ -108,9 +109,7 @@ def test_settings_of_the_model_are_not_overridden(completed: RunResult) -> None:
         _evaluate(completed.run, "model.name=minilm")
 
 
-def test_a_run_from_a_gpu_is_measured_where_there_is_none(
-    copied: RunDirectory, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_from_a_gpu_is_measured_without_one(copied: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     written = copied.config.read_text()
     assert "device: auto" in written
