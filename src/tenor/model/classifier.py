@@ -160,13 +160,23 @@ def locate(name: str) -> str:
     return str(Path(name).resolve()) if Path(name).is_dir() else name
 
 
-def position_count(config: Any) -> int | None:
-    """Tokens per text that a `transformers` configuration has positions for; None: as many as one likes."""
-    positions = getattr(config, "max_position_embeddings", None)
-    if positions is None or positions <= 0:
+def position_count(model: Any) -> int | None:
+    """Tokens per text that a `transformers` model has positions for; None: as many as one likes."""
+    positions = most_positions(model.config)
+    if positions is None:
         return None
-    # RoBERTa and its kin number positions from the padding id onwards, so that many are never used.
-    return positions - (config.pad_token_id + 1 if "roberta" in config.model_type else 0)
+    tables = (module for name, module in model.named_modules() if name.endswith(".position_embeddings"))
+    padding = (getattr(table, "padding_idx", None) for table in tables)
+    # RoBERTa and its kin number positions from behind the padding id, so that those up to it are never used. Their
+    # tables of positions alone have a padding id.
+    return positions - max((index + 1 for index in padding if index is not None), default=0)
+
+
+def most_positions(config: Any) -> int | None:
+    """The positions that a configuration names, of which its model may leave a few unused (`position_count`); None: as
+    many as one likes."""
+    positions = getattr(config, "max_position_embeddings", None)
+    return positions if positions is not None and positions > 0 else None
 
 
 def set_dropout(config: Any, settings: Model, device: str) -> float:
