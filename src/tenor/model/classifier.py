@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from tenor.config.schema import Model
-from tenor.errors import TenorError, UserError, advice_on_memory
+from tenor.errors import TenorError, UserError, advice_on_memory, first_line
 from tenor.model.folder import refuse_code, refuse_further_layers, refuse_misfits
 from tenor.runs.files import read_json
 
@@ -148,7 +148,7 @@ def _loading(location: str, mend: str) -> Iterator[None]:
         for file in (Path(location, name) for name in JSON_FILES):
             if file.is_file():
                 read_json(file)
-        raise UserError(f"{location}: the model can't be loaded: {_first_line(error)}. {mend}") from error
+        raise UserError(f"{location}: the model can't be loaded: {first_line(error)}. {mend}") from error
 
 
 def locate(name: str) -> str:
@@ -282,13 +282,9 @@ def _load_weights(name: str, location: str, config: Any) -> tuple[Any, tuple[str
     return model, tuple(sorted({*loading["missing_keys"], *mismatched}))
 
 
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__).removesuffix(".")
-
-
 def _not_found(name: str, error: Exception) -> str:
     return (
-        f"model.name: {name!r} can't be loaded: {_first_line(error)}\n"
+        f"model.name: {name!r} can't be loaded: {first_line(error)}\n"
         f"  Expected a local folder with config.json and model.safetensors, or an id on a hub that can be reached.\n"
         f"  Without either, the embedded encoder works at once: model.name=minilm"
     )
