@@ -74,6 +74,11 @@ def harmless(message: str) -> str:
     return "".join(repr(one)[1:-1] if is_command(one) and one != "\n" else one for one in message)
 
 
+def first_line(error: BaseException) -> str:
+    """What another library's error says first, for a sentence of one's own; its class where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__).removesuffix(".")
+
+
 def system_refusal(error: BaseException) -> str | None:
     """What to tell a person where the system, and no defect of Tenor, kept a file from being written or read.
 

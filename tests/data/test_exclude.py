@@ -1,15 +1,19 @@
 """Rows that a file takes out are gone from the training rows, and nothing else changes."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from small_runs import write_csv
 from tenor.config.schema import Data, Subset, ValidationSplit
+from tenor.data.exclude import rows_left
 from tenor.data.sources import read_source
 from tenor.data.splits import Splits, make_splits
 from tenor.errors import UserError
+from tiny_rows import labelled
 
 
 def _splits(tmp_path: Path, content: str | None = None, **data: object) -> Splits:
@@ -51,6 +55,16 @@ def test_a_row_of_the_validation_split_stays_there(tmp_path: Path) -> None:
     left = _splits(tmp_path, f"id\n{validation[0]}\n")
     assert left.validation.ids == validation
     assert left.excluded == 0
+
+
+def test_an_id_of_several_rows_takes_none_out(tmp_path: Path) -> None:
+    rows = labelled(list("abcd"), [0, 1, 0, 1])
+    table = rows.table.set_column(0, "id", pa.array(["x", "y", "x", "z"]))
+    (tmp_path / "out.csv").write_text("id,exclude\nx,yes\nz,no\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"'x' stands on 2 rows of a test.* Leave data\.id_column out"):
+        rows_left(replace(rows, table=table), np.array([0, 1]), str(tmp_path / "out.csv"))
+    (tmp_path / "out.csv").write_text("id,exclude\nx,no\nz,yes\n", encoding="utf-8")
+    assert rows_left(replace(rows, table=table), np.arange(4), str(tmp_path / "out.csv")).tolist() == [0, 1, 2]
 
 
 def test_only_rows_with_yes_are_taken_out_where_the_file_says(tmp_path: Path) -> None:

@@ -303,6 +303,15 @@ def test_a_data_frame_is_read_as_the_same_file_is(tmp_path: Path) -> None:
     assert from_dataframe(frame.astype({"label": "category"}), group_column="film").table.equals(from_file.table)
 
 
+def test_a_data_frame_without_a_header_is_read_by_its_numbers() -> None:
+    pandas = pytest.importorskip("pandas")
+    rows = [["a", 1], ["b", 0]]
+    named = from_dataframe(pandas.DataFrame(rows, columns=["text", "label"]))
+    assert from_dataframe(pandas.DataFrame(rows), text_column="0", label_column="1").table.equals(named.table)
+    with pytest.raises(UserError, match="2 columns are called '0'"):
+        from_dataframe(pandas.DataFrame([["a", 1, 2]], columns=[0, "1", "0"]), text_column="0", label_column="1")
+
+
 def test_a_data_frame_names_the_faulty_rows() -> None:
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame({"text": ["a", None, "c", 4], "label": [0, 1, None, 1]})

@@ -15,7 +15,14 @@ from torch import nn
 from tenor.config.schema import Model
 from tenor.data.sources.embedded import embedded_encoder_folder
 from tenor.errors import UserError
-from tenor.model.classifier import load_classifier, load_saved_classifier, locate, quiet_transformers, weights_digest
+from tenor.model.classifier import (
+    load_classifier,
+    load_saved_classifier,
+    locate,
+    position_count,
+    quiet_transformers,
+    weights_digest,
+)
 from tiny_models import KINDS, fresh_tiny_model, load_tiny
 
 NAMES = ("bad", "so-so", "good")
@@ -225,3 +232,30 @@ def test_quiet_is_over_when_the_block_ends() -> None:
     with quiet_transformers():
         assert not logging.is_progress_bar_enabled()
     assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == before
+
+
+@pytest.mark.parametrize(
+    ("kind", "unused"),
+    [
+        *dict.fromkeys(("bert", "distilbert", "electra", "albert", "deberta"), 0).items(),
+        *dict.fromkeys(("roberta", "xlm-roberta", "camembert", "mpnet", "longformer", "data2vec-text"), 2).items(),
+        *dict.fromkeys(("luke", "ibert", "esm", "roberta-prelayernorm"), 2).items(),
+    ],
+)
+def test_a_text_may_have_as_many_tokens_as_a_model_has_positions(kind: str, unused: int) -> None:
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    shape = {"hidden_size": 8, "embedding_size": 8, "intermediate_size": 8, "num_hidden_layers": 1}
+    if kind == "distilbert":
+        shape = {"dim": 8, "n_layers": 1, "n_heads": 2, "hidden_dim": 8}
+    kept = {"num_attention_heads": 2, "attention_window": [4], "mask_token_id": 3}
+    config = AutoConfig.for_model(
+        kind, vocab_size=10, pad_token_id=1, max_position_embeddings=20, **shape, **kept, num_labels=2
+    )
+    model = AutoModelForSequenceClassification.from_config(config).eval()
+    assert position_count(model) == 20 - unused
+    ids = torch.full((1, 20 - unused), 5)
+    with torch.inference_mode():
+        assert model(ids).logits.shape == (1, 2)
+        with pytest.raises((IndexError, RuntimeError)):
+            model(torch.cat([ids, ids[:, :1]], dim=1))

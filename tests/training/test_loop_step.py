@@ -10,6 +10,7 @@ import torch
 
 from tenor.data.batching import micro_batches
 from tenor.errors import TenorError, UserError
+from tenor.inference.logits import token_logits
 from tenor.model.freezing import set_training_mode
 from tenor.model.optimizer import make_optimizer, set_rates
 from tenor.training import checkpoint as checkpoint_module
@@ -110,6 +111,20 @@ def test_a_loss_that_is_no_number_ends_training(small_model: Path, tmp_path: Pat
     with torch.no_grad():
         task.model.classifier.bias.fill_(float("nan"))
     with pytest.raises(TenorError, match=r"loss of a batch is nan.*learning_rate"):
+        run_task(task)
+    assert list_checkpoints(tmp_path) == []
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_validation_logits_that_are_no_numbers_end_the_run_with_advice(
+    value: float, small_model: Path, tmp_path: Path
+) -> None:
+    def forward(model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        logits = token_logits(model, inputs)
+        return logits if torch.is_grad_enabled() else torch.full_like(logits, value)
+
+    task = dataclasses.replace(make_task(small_model, tmp_path, rows=16), forward=forward)
+    with pytest.raises(TenorError, match=r"16 of 16 validation rows .* after step 2: .*Lower training\.learning_rate"):
         run_task(task)
     assert list_checkpoints(tmp_path) == []
 

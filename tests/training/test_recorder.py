@@ -1,9 +1,11 @@
 """What is recorded is kept once per step, whatever happens in between."""
 
+import errno
 import json
 from pathlib import Path
 
 import pytest
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker
 from matplotlib.figure import Figure
 
 from tenor.errors import UserError
@@ -77,6 +79,61 @@ def test_there_are_no_records_before_there_is_a_file(tmp_path: Path) -> None:
 def test_a_tracker_that_is_not_installed_is_named(run: RunDirectory) -> None:
     with pytest.raises(UserError, match=r"training\.trackers: swanlab is not installed"):
         Recorder(run, ("swanlab",))
+
+
+class Unwell(GeneralTracker):
+    """A tracker that fails at its start or at its end."""
+
+    name = "unwell"
+    requires_logging_directory = False
+    tracker = None
+
+    def __init__(self, project: str) -> None:
+        super().__init__()
+
+    def start(self) -> None:
+        """Nothing to do, unless a test puts something here."""
+
+    def log(self, values: dict[str, float], step: int | None = None, **_: object) -> None:
+        """Lost."""
+
+    def finish(self) -> None:
+        raise ConnectionError("no route\nto the server")
+
+
+@pytest.fixture
+def unwell(monkeypatch: pytest.MonkeyPatch) -> type[Unwell]:
+    monkeypatch.setitem(LOGGER_TYPE_TO_CLASS, "unwell", Unwell)
+    return Unwell
+
+
+def test_a_tracker_that_can_t_start_is_named(
+    unwell: type[Unwell], run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Unwell) -> None:
+        raise RuntimeError("api_key not configured.\nUse login().")
+
+    monkeypatch.setattr(unwell, "start", refuse)
+    with pytest.raises(UserError, match=r"training\.trackers: unwell can't start: api_key not configured\. Mend"):
+        Recorder(run, ("unwell",))
+
+
+def test_a_full_disk_at_a_tracker_s_start_is_told_as_anywhere(
+    unwell: type[Unwell], run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill(self: Unwell) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(unwell, "start", fill)
+    with pytest.raises(OSError, match="No space left"):
+        Recorder(run, ("unwell",))
+
+
+def test_a_tracker_that_can_t_end_is_told_and_keeps_no_other_from_it(unwell: type[Unwell], run: RunDirectory) -> None:
+    recorder = Recorder(run, ("unwell", "tensorboard"))
+    recorder.record("train", 2, loss=2.0)
+    assert recorder.close() == ("training.trackers: unwell did not end well: no route",)
+    assert tensorboard_events(run.tensorboard) == {"train/loss": [(2, 2.0)]}
 
 
 def test_figures_reach_tensorboard(run: RunDirectory) -> None:

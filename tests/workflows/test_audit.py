@@ -23,10 +23,18 @@ pytest.importorskip("cleanlab")
 
 def _with_faults(path: Path) -> None:
     """Row 2 (good) is called bad; row 61 is row 11 again, row 62 row 12 with another label."""
-    rows = list(csv.reader(path.open(encoding="utf-8")))
+    rows = _rows(path)
     assert rows[2][1] == "good"
     rows[2][1] = "bad"
     rows += [[rows[11][0], rows[11][1]], [rows[12][0], "bad" if rows[12][1] == "good" else "good"]]
+    _write(path, rows)
+
+
+def _rows(path: Path) -> list[list[str]]:
+    return list(csv.reader(path.open(encoding="utf-8")))
+
+
+def _write(path: Path, rows: list[list[str]]) -> None:
     with open(path, "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows(rows)
 
@@ -161,6 +169,15 @@ def test_features_of_a_frozen_encoder_are_kept_and_give_the_same_again(
 def test_one_class_can_t_be_audited(small_model: Path, tmp_path: Path) -> None:
     config = small_config(tmp_path, small_model, "data.subset.size=1")
     with pytest.raises(UserError, match="compares classes"):
+        audit(config, "words", quiet())
+
+
+def test_ids_that_repeat_are_refused(small_model: Path, tmp_path: Path) -> None:
+    config = small_config(tmp_path, small_model, "data.id_column=film", "data.validation.size=2", "data.test_path=null")
+    names = ["film", *("twice" if number in (5, 9, 12) else str(number) for number in range(60))]
+    path = tmp_path / "train.csv"
+    _write(path, [[*row, name] for row, name in zip(_rows(path), names, strict=True)])
+    with pytest.raises(UserError, match=r"'twice' stands on [23] of the rows of train\.csv.*leave data\.id_column out"):
         audit(config, "words", quiet())
 
 

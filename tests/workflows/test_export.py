@@ -10,14 +10,19 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from transformers import AutoTokenizer
 
 from small_runs import small_run
 from tenor.data.sources import read_source
 from tenor.data.tokenization import Truncation, tokenize
 from tenor.errors import UserError
+from tenor.inference.predictor import Predictor
+from tenor.model.classifier import Classifier, load_saved_classifier
 from tenor.model.notes import read_model_notes
 from tenor.runs.directory import RunDirectory
-from tenor.runs.files import sha256_file
+from tenor.runs.files import read_json, sha256_file
+from tenor.training.checkpoint import list_checkpoints, verify_checkpoint
+from tenor.workflows.export_model import save_model
 from tenor.workflows.train import RunResult
 
 OTHER_PROCESS = """
@@ -124,3 +129,21 @@ def test_a_saved_model_can_be_trained_further(completed: RunResult, tmp_path: Pa
     expected = pq.read_table(completed.run.predictions / "test.parquet").to_pydict()
     found = pq.read_table(result.run.predictions / "test.parquet").to_pydict()
     assert found == expected
+
+
+@pytest.mark.parametrize("side_of", ["file", "class"])
+def test_a_tokenizer_that_pads_left_is_saved_as_training_padded(
+    side_of: str, completed: RunResult, tmp_path: Path
+) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(completed.run.model, padding_side="left")
+    if side_of == "class":
+        del tokenizer.init_kwargs["padding_side"]
+    model, _ = load_saved_classifier(completed.run.model)
+    checkpoint = verify_checkpoint(list_checkpoints(completed.run.checkpoints)[-1])
+    temperature = read_model_notes(completed.run.model).temperature
+    saved = tmp_path / "model"
+    save_model(saved, Classifier(model, tokenizer, "a test", (), 0.0), completed.config, checkpoint, temperature)
+    assert read_json(saved / "tokenizer_config.json")["padding_side"] == "right"
+    texts = ["film 1 was dull", "film 2 was superb and scene 3 and scene 4"]
+    one, other = (Predictor.load(folder, device="cpu").probabilities(texts) for folder in (saved, completed.run.model))
+    np.testing.assert_allclose(one, other, atol=1e-6)

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from accelerate.tracking import TensorBoardTracker
 from safetensors.torch import load_file
 
 from report_runs import Page
@@ -17,7 +18,7 @@ from tenor.errors import TenorError, UserError
 from tenor.model import features
 from tenor.model.device import DevicePlan
 from tenor.runs.directory import RunDirectory, list_runs
-from tenor.runs.files import sha256_file
+from tenor.runs.files import read_json, sha256_file
 from tenor.runs.manifest import read_manifest
 from tenor.runs.summary import read_summary
 from tenor.training.checkpoint import list_checkpoints, verify_checkpoint
@@ -25,6 +26,7 @@ from tenor.training.recorder import read_records
 from tenor.workflows import availability
 from tenor.workflows import prepare as prepare_module
 from tenor.workflows import train as train_module
+from tenor.workflows import watched_fit as watched_fit_module
 from tenor.workflows.train import RunResult, train
 
 
@@ -317,6 +319,26 @@ def test_training_that_diverges_fails_instead_of_going_on(small_model: Path, tmp
     with pytest.raises(TenorError, match="can't go on"):
         train(run_config, tmp_path / "runs", quiet())
     assert read_manifest(_only_run(tmp_path / "runs")).status == "failed"
+
+
+def test_a_tracker_that_can_t_end_hides_no_error_and_loses_no_finding(
+    small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise ConnectionError("no route to the server")
+
+    def diverge(*arguments: object) -> None:
+        raise TenorError("training can't go on")
+
+    monkeypatch.setattr(TensorBoardTracker, "finish", fail)
+    monkeypatch.setattr(watched_fit_module, "fit", diverge)
+    console = quiet()
+    with pytest.raises(TenorError, match="can't go on"):
+        train(small_config(tmp_path, small_model, "training.trackers=[tensorboard]"), tmp_path / "runs", console)
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "tensorboard did not end well: no route to the server; metrics.jsonl holds" in shown
+    occasions = read_json(_only_run(tmp_path / "runs").findings)["occasions"]
+    assert [one["stage"] for one in occasions][-1] == "training"
 
 
 def test_the_overview_tells_what_plays_no_part(small_model: Path, tmp_path: Path) -> None:

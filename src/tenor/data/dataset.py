@@ -1,5 +1,6 @@
 """Labelled text in memory: what every source yields and every later step takes."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -63,6 +64,11 @@ class SourceData:
 
     train: LabelledText | Absent
     test: LabelledText | Absent
+
+
+def repeated_ids(rows: LabelledText) -> dict[str, int]:
+    """The ids that stand on several rows, and on how many: one of these tells no row from another."""
+    return {name: count for name, count in Counter(rows.ids).items() if count > 1}
 
 
 def excerpt(text: str, letters: int = 200) -> str:

@@ -5,7 +5,7 @@ from os.path import expanduser
 
 import numpy as np
 
-from tenor.data.dataset import LabelledText
+from tenor.data.dataset import LabelledText, repeated_ids
 from tenor.errors import UserError
 
 SHOWN_IDS = 5
@@ -33,7 +33,8 @@ def read_excluded(path: str) -> frozenset[str]:
 def rows_left(rows: LabelledText, positions: np.ndarray, path: str) -> np.ndarray:
     """Those of `positions`, in their order, whose row of `rows` the file does not take out.
 
-    Raises UserError as `read_excluded` does, for ids that `rows` does not have, and where none is left.
+    Raises UserError as `read_excluded` does, for ids that `rows` does not have or has on several rows, and where none
+    is left.
     """
     excluded, ids = read_excluded(path), rows.ids
     if unknown := sorted(excluded.difference(ids)):
@@ -41,6 +42,13 @@ def rows_left(rows: LabelledText, positions: np.ndarray, path: str) -> np.ndarra
         raise UserError(
             f"data.exclude {path}: {len(unknown):,} of {len(excluded):,} ids are no rows to train on of {rows.origin}: "
             f"{shown}. Its ids are such as {ids[0]!r}; was the file made for other data?"
+        )
+    # Looked for among all rows, not `positions` alone: with another seed the other row would be the one to go.
+    repeated = repeated_ids(rows)
+    if unclear := sorted(excluded.intersection(repeated)):
+        raise UserError(
+            f"data.exclude {path}: {unclear[0]!r} stands on {repeated[unclear[0]]:,} rows of {rows.origin}, and which "
+            "is meant can't be told. Leave data.id_column out, so that ids are row numbers, and write the file anew"
         )
     kept = np.array([row for row in positions.tolist() if ids[row] not in excluded], dtype=positions.dtype)
     if not len(kept):

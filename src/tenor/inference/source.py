@@ -14,6 +14,7 @@ from tenor.model.classifier import (
     load_configuration,
     load_saved_classifier,
     load_trained_classifier,
+    most_positions,
     position_count,
     weights_digest,
 )
@@ -85,7 +86,7 @@ def saved_model(run: RunDirectory) -> Path:
 def _own(folder: Path, origin: str) -> Source:
     notes = read_model_notes(folder)
     model, tokenizer = load_saved_classifier(folder)
-    _require_length(notes.truncation.max_length, f"{folder / NOTES}, key max_length", model.config, tokenizer)
+    _require_length(notes.truncation.max_length, f"{folder / NOTES}, key max_length", position_count(model), tokenizer)
     found = _source(origin, str(folder), model, tokenizer, notes.truncation, notes.temperature, notes.weights_sha256)
     return _with_threshold(found, notes.threshold, folder / NOTES)
 
@@ -93,7 +94,7 @@ def _own(folder: Path, origin: str) -> Source:
 def _foreign(reference: str) -> Source:
     model, tokenizer = load_trained_classifier(reference)
     digest = weights_digest({**dict(model.named_parameters()), **dict(model.named_buffers())})
-    truncation = _own_truncation(reference, model.config, tokenizer)
+    truncation = _own_truncation(reference, position_count(model), tokenizer)
     return _source(reference, reference, model, tokenizer, truncation, 1.0, digest)
 
 
@@ -107,7 +108,9 @@ def _from_hub(reference: str, no_run: UserError) -> Source:
 def _artefact(folder: Path) -> Source:
     notes = read_artefact(folder)
     config, tokenizer = load_configuration(folder)
-    _require_length(notes.truncation.max_length, f"{folder / EXPORT_NOTES}, key max_length", config, tokenizer)
+    # The model, which could tell more exactly, is here a graph.
+    positions = most_positions(config)
+    _require_length(notes.truncation.max_length, f"{folder / EXPORT_NOTES}, key max_length", positions, tokenizer)
     found = Source(
         origin=str(folder),
         model=None,
@@ -155,20 +158,20 @@ def _source(
     )
 
 
-def _own_truncation(place: str, config: Any, tokenizer: Any) -> Truncation:
-    limit, positions = tokenizer.model_max_length, position_count(config)
+def _own_truncation(place: str, positions: int | None, tokenizer: Any) -> Truncation:
+    limit = tokenizer.model_max_length
     where = f"{place}/tokenizer_config.json, key model_max_length"
     if isinstance(limit, bool) or not isinstance(limit, int | float):
         raise UserError(f"{where}: {limit!r}, expected a number of tokens; write it, or remove the key")
     known = [int(length) for length in (limit, positions) if length is not None and length < NO_LIMIT]
     length = min(known, default=DEFAULT_LENGTH)
-    _require_length(length, where if limit == length else f"{place}/config.json", config, tokenizer)
+    _require_length(length, where if limit == length else f"{place}/config.json", positions, tokenizer)
     return Truncation(length, "tail" if tokenizer.truncation_side == "left" else "head", 1.0)
 
 
-def _require_length(length: int, where: str, config: Any, tokenizer: Any) -> None:
+def _require_length(length: int, where: str, positions: int | None, tokenizer: Any) -> None:
     """Raises UserError for a length without room for text, or beyond the model's positions."""
-    special, positions = sum(special_tokens_around(tokenizer)), position_count(config)
+    special = sum(special_tokens_around(tokenizer))
     if length <= special:
         raise UserError(
             f"{where}: texts of {length} tokens, expected more than the {special} special tokens that frame a text; "

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from tenor.config.schema import Model
-from tenor.errors import TenorError, UserError, advice_on_memory
+from tenor.errors import TenorError, UserError, advice_on_memory, first_line
 from tenor.model.folder import refuse_code, refuse_further_layers, refuse_misfits
 from tenor.runs.files import read_json
 
@@ -148,7 +148,7 @@ def _loading(location: str, mend: str) -> Iterator[None]:
         for file in (Path(location, name) for name in JSON_FILES):
             if file.is_file():
                 read_json(file)
-        raise UserError(f"{location}: the model can't be loaded: {_first_line(error)}. {mend}") from error
+        raise UserError(f"{location}: the model can't be loaded: {first_line(error)}. {mend}") from error
 
 
 def locate(name: str) -> str:
@@ -160,13 +160,23 @@ def locate(name: str) -> str:
     return str(Path(name).resolve()) if Path(name).is_dir() else name
 
 
-def position_count(config: Any) -> int | None:
-    """Tokens per text that a `transformers` configuration has positions for; None: as many as one likes."""
-    positions = getattr(config, "max_position_embeddings", None)
-    if positions is None or positions <= 0:
+def position_count(model: Any) -> int | None:
+    """Tokens per text that a `transformers` model has positions for; None: as many as one likes."""
+    positions = most_positions(model.config)
+    if positions is None:
         return None
-    # RoBERTa and its kin number positions from the padding id onwards, so that many are never used.
-    return positions - (config.pad_token_id + 1 if "roberta" in config.model_type else 0)
+    tables = (module for name, module in model.named_modules() if name.endswith(".position_embeddings"))
+    padding = (getattr(table, "padding_idx", None) for table in tables)
+    # RoBERTa and its kin number positions from behind the padding id, so that those up to it are never used. Their
+    # tables of positions alone have a padding id.
+    return positions - max((index + 1 for index in padding if index is not None), default=0)
+
+
+def most_positions(config: Any) -> int | None:
+    """The positions that a configuration names, of which its model may leave a few unused (`position_count`); None: as
+    many as one likes."""
+    positions = getattr(config, "max_position_embeddings", None)
+    return positions if positions is not None and positions > 0 else None
 
 
 def set_dropout(config: Any, settings: Model, device: str) -> float:
@@ -272,13 +282,9 @@ def _load_weights(name: str, location: str, config: Any) -> tuple[Any, tuple[str
     return model, tuple(sorted({*loading["missing_keys"], *mismatched}))
 
 
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__).removesuffix(".")
-
-
 def _not_found(name: str, error: Exception) -> str:
     return (
-        f"model.name: {name!r} can't be loaded: {_first_line(error)}\n"
+        f"model.name: {name!r} can't be loaded: {first_line(error)}\n"
         f"  Expected a local folder with config.json and model.safetensors, or an id on a hub that can be reached.\n"
         f"  Without either, the embedded encoder works at once: model.name=minilm"
     )

@@ -28,6 +28,9 @@ from tenor.training.replicas import Replicas, replicas_for
 from tenor.training.signals import stop_requests
 from tenor.training.state import StepResult, TrainState, Validation, Window
 
+STEADIER = "Lower training.learning_rate or training.head_learning_rate, or use training.precision=fp32"
+"""The mend of numbers that are none."""
+
 
 @dataclass(frozen=True)
 class TrainingTask:
@@ -96,7 +99,7 @@ def fit(
 
     Raises:
         InterruptedRunError: SIGINT or SIGTERM came; a checkpoint was written.
-        TenorError: the loss is no longer a number, memory ran out, or a checkpoint can't be written.
+        TenorError: loss or validation logits are no longer numbers, memory ran out, or a checkpoint can't be written.
     """
     listeners = listeners or Listeners()
     settings = task.settings
@@ -179,19 +182,13 @@ def optimizer_step(
     parts = replicas.run(step, backward, deal(rows, task.train.lengths, len(replicas.models)))
     batch_loss = sum(part.loss for part in parts)
     if not np.isfinite(batch_loss):
-        raise TenorError(
-            f"the loss of a batch is {batch_loss}: training can't go on. Lower training.learning_rate or "
-            f"training.head_learning_rate, or use training.precision=fp32"
-        )
+        raise TenorError(f"the loss of a batch is {batch_loss}: training can't go on. {STEADIER}")
     learning = [p for p in task.model.parameters() if p.requires_grad]
     limit = settings.max_grad_norm or float("inf")
     grad_norm = float(accelerator.clip_grad_norm_(learning, limit))
     # With fp16 the scaler skips such a step and lowers the loss scale.
     if not np.isfinite(grad_norm) and accelerator.scaler is None:
-        raise TenorError(
-            f"the gradient of a batch has the norm {grad_norm}: training can't go on. Lower training.learning_rate or "
-            f"training.head_learning_rate, or use training.precision=fp32"
-        )
+        raise TenorError(f"the gradient of a batch has the norm {grad_norm}: training can't go on. {STEADIER}")
     optimizer.step()
     return StepResult(
         loss=batch_loss,
@@ -266,6 +263,11 @@ def _require_possible(task: TrainingTask, state: TrainState) -> None:
 def _validate(task: TrainingTask, state: TrainState, listeners: Listeners) -> None:
     """Measure, remember, and decide whether training is over."""
     logits = predict(task.model, task.validation, task.plan, task.forward)
+    if wrong := np.count_nonzero(~np.isfinite(logits).all(axis=1)):
+        raise TenorError(
+            f"the logits of {wrong:,} of {len(logits):,} validation rows are no finite numbers after step "
+            f"{state.step:,}: training can't go on. {STEADIER}"
+        )
     metrics = measure(task.validation.labels, softmax(logits), task.class_names)
     epoch = state.step / task.steps_per_epoch
     confusion = np.asarray(metrics.confusion).tolist()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tenor.errors import UserError
+from tenor.errors import UserError, first_line, system_refusal
 from tenor.runs.directory import RunDirectory
 from tenor.runs.files import append_line, write_text
 
@@ -57,9 +57,9 @@ class Recorder:
                 options = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
                 tracker.log_images({name: image}, step=step, **options)
 
-    def close(self) -> None:
-        for tracker in self._trackers:
-            tracker.finish()
+    def close(self) -> tuple[str, ...]:
+        """End every tracker; returns what kept one from it. No error: `metrics.jsonl` holds all that they were told."""
+        return tuple(fault for tracker in self._trackers if (fault := _finish(tracker)))
 
     def _forward(self, record: dict[str, Any]) -> None:
         values = {f"{record['kind']}/{name}": value for name, value in record.items() if name not in NOT_NUMBERS}
@@ -102,4 +102,19 @@ def _start(name: str, run: RunDirectory) -> Any:
         tracker.start()
     except ImportError as error:
         raise UserError(f"training.trackers: {name} is not installed ({error}); install it or leave it out") from error
+    except Exception as error:  # A key, a server, a network that is missing: trackers' errors share no base class.
+        if system_refusal(error) is not None:
+            raise
+        raise UserError(
+            f"training.trackers: {name} can't start: {first_line(error)}. Mend that, or leave it out"
+        ) from error
     return tracker
+
+
+def _finish(tracker: Any) -> str:
+    """Empty where it ended, else why it did not."""
+    try:
+        tracker.finish()
+    except Exception as error:  # As above.
+        return f"training.trackers: {tracker.name} did not end well: {first_line(error)}"
+    return ""

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from tenor.config.schema import Config
 from tenor.data.batching import TokenExamples
-from tenor.data.dataset import LabelledText, excerpt
+from tenor.data.dataset import LabelledText, excerpt, repeated_ids
 from tenor.data.sources import read_source
 from tenor.data.splits import make_splits
 from tenor.data.tokenization import Truncation, tokenize
@@ -58,9 +58,16 @@ def audit(config: Config, features: Features = "both", console: Console | None =
     that are probably wrong.
 
     Raises:
-        UserError: what can't be read or loaded, a class with a single row, or cleanlab that is not installed.
+        UserError: what can't be read or loaded, ids that repeat, a class with a single row, or cleanlab that is not
+            installed.
     """
     rows = make_splits(read_source(config.data), config.data, config.seed).train
+    if repeated := repeated_ids(rows):
+        name, count = next(iter(repeated.items()))
+        raise UserError(
+            f"{name!r} stands on {count:,} of the rows of {rows.origin} to be examined, so they can't be told apart; "
+            "leave data.id_column out, so that ids are row numbers"
+        )
     lonely = [name for name, count in zip(rows.class_names, rows.label_counts(), strict=True) if count == 1]
     if lonely or np.count_nonzero(rows.label_counts()) < 2:
         wrong = f"{lonely[0]} has one" if lonely else "there is one class only"

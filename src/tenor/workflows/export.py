@@ -18,7 +18,7 @@ from tenor.data.splits import make_splits, stratified_rows
 from tenor.errors import TenorError, UserError
 from tenor.inference.artefact import Artefact, write_artefact
 from tenor.inference.choice import FLOAT_TOLERANCE, INT8_AGREEMENT
-from tenor.inference.engines import require_onnx
+from tenor.inference.engines import ONNX_PACKAGES, require_onnx
 from tenor.inference.onnx_file import quantize_onnx, write_onnx
 from tenor.inference.predictor import Predictor
 from tenor.inference.processor import instruction_sets
@@ -35,7 +35,6 @@ from tenor.workflows.evaluate import config_for_rows, require_data_overrides, ro
 CHECK_REVIEWS = 500
 EMBEDDED = "demo"
 """A built-in configuration of the embedded reviews."""
-EXPORT_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
 @dataclass(frozen=True)
@@ -237,5 +236,5 @@ def _record(checked: Checked, form: str) -> dict[str, Any]:
     """As `export.json` holds it: an accuracy that is missing says why."""
     accuracies = {"accuracy_before": checked.accuracy_before, "accuracy_after": checked.accuracy_after}
     told = {name: absent(value) if isinstance(value, str) else value for name, value in accuracies.items()}
-    exporters = {name: version(name) for name in EXPORT_PACKAGES} if form == "onnx" else {}
+    exporters = {name: version(name) for name in ONNX_PACKAGES} if form == "onnx" else {}
     return {**asdict(checked), **told, "packages": {**package_versions(), **exporters}}

@@ -17,9 +17,13 @@ def save_model(
 ) -> str:
     """Save model and tokenizer below `folder`; returns the SHA-256 of the weights.
 
-    The tokenizer is saved without truncation or padding of its own, at the length of training.
+    The tokenizer is saved without truncation or padding of its own, at the length of training and with its side of
+    padding.
     """
     tokenizer = classifier.tokenizer
+    # Its class or its file may say left, which would move the first token, all that most heads read. The side is saved
+    # only where it stands among what the tokenizer was made from.
+    tokenizer.padding_side = tokenizer.init_kwargs["padding_side"] = "right"
     tokenizer.model_max_length = config.data.max_length
     if (backend := getattr(tokenizer, "backend_tokenizer", None)) is not None:
         backend.no_truncation()

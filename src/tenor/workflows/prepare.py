@@ -107,7 +107,7 @@ def make_examples(prepared: Prepared, console: Console) -> tuple[dict[str, Examp
 
 def check_length(classifier: Classifier, max_length: int) -> None:
     """Refuse texts longer than the model has positions for."""
-    positions = position_count(classifier.model.config)
+    positions = position_count(classifier.model)
     if positions is not None and max_length > positions:
         raise UserError(f"data.max_length={max_length}, but {classifier.origin} has {positions} positions; lower it")
 

@@ -67,7 +67,10 @@ def watched_fit(
             listeners = make_listeners(recorder, line, console, task, watchdog, follower)
             return fit(task, accelerator, checkpoint, listeners)
     finally:
-        recorder.close()
+        for fault in recorder.close():
+            console.print(
+                f"{fault}; metrics.jsonl holds all that it was told", style="red", soft_wrap=True, markup=False
+            )
         findings.keep(watchdog.report)
 
 

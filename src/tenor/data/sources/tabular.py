@@ -60,10 +60,11 @@ def from_dataframe(
     Raises UserError for what cannot be understood.
     """
     columns = Columns(text_column, label_column, id_column, group_column)
-    require_columns([str(name) for name in frame.columns], columns, origin)
+    names = [str(name) for name in frame.columns]  # A frame without a header has integers.
+    require_columns(names, columns, origin)
     arrays, faults = {}, {}
     for name, role in columns.roles().items():
-        arrays[name], faults[name] = python_column(_values(frame[name]), name, role)
+        arrays[name], faults[name] = python_column(_values(frame.iloc[:, names.index(name)]), name, role)
     return label_rows(Rows(pa.table(arrays), origin, origin, faults), columns, Classes(class_names))
 
 

@@ -17,7 +17,7 @@ from tenor.config.sweep import SweepPlan
 from tenor.config.sweep_schema import Dimension
 from tenor.errors import UserError
 from tenor.runs.files import make_folder
-from tenor.workflows.sweep.space import base_values, distribution
+from tenor.workflows.sweep.space import base_values
 
 RETRIES = 5
 """How often a trial is begun again whose worker died: one that kills every worker must come to an end."""
@@ -146,8 +146,3 @@ def _leaves(settings: Any, path: str = "") -> Iterator[tuple[str, Any]]:
             yield from _leaves(value, f"{path}{name}.")
         else:
             yield f"{path}{name}", value
-
-
-def distributions(plan: SweepPlan, phase: str) -> dict[str, optuna.distributions.BaseDistribution]:
-    """The phase's space in Optuna's terms."""
-    return {key: distribution(key, dimension) for key, dimension in plan.sweep.phases[phase].space.items()}
