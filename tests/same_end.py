@@ -1,4 +1,4 @@
-"""Whether a run that was cut and resumed ended as one that never was: weights, records, predictions, pictures."""
+"""Whether a run that was cut and resumed ended as one that never was: weights, records, findings, predictions …"""
 
 import json
 from pathlib import Path
@@ -46,6 +46,7 @@ def differences(resumed: RunDirectory, whole: RunDirectory) -> list[str]:
         "model folder": _files(resumed.model) == _files(whole.model),
         "checkpoints": _checkpoints(resumed) == _checkpoints(whole),
         "records": timeless(resumed) == timeless(whole),
+        "findings": _findings(resumed) == _findings(whole),
         "tensorboard": tensorboard(resumed) == tensorboard(whole),
         "evaluation": json.loads(resumed.evaluation.read_text()) == json.loads(whole.evaluation.read_text()),
         "baseline": not whole.baseline.exists() or digest_folder(resumed.baseline) == digest_folder(whole.baseline),
@@ -66,6 +67,11 @@ def _same_weights(one: Path, other: Path) -> bool:
 def _files(model: Path) -> dict[str, str]:
     """Digests, without the model card, which tells how long the run took."""
     return {file.name: sha256_file(file) for file in model.iterdir() if file.name != "README.md"}
+
+
+def _findings(run: RunDirectory) -> dict[str, Any]:
+    """By occasion."""
+    return {one["stage"]: one["findings"] for one in json.loads(run.findings.read_text())["occasions"]}
 
 
 def _checkpoints(run: RunDirectory) -> list[tuple[int, str]]:

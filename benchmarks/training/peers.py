@@ -31,7 +31,8 @@ from tenor.training.state import TrainState
 from tenor.workflows.findings import RunFindings
 from tenor.workflows.follower import NO_ONE
 from tenor.workflows.prepare import Prepared, make_examples, prepare
-from tenor.workflows.watched_fit import make_listeners, make_task, make_watchdog
+from tenor.workflows.run_watchdog import make_watchdog
+from tenor.workflows.watched_fit import make_listeners, make_task
 
 QUIET = Console(quiet=True)
 VALIDATION_ROWS = 32
@@ -102,8 +103,8 @@ def tenor_trains(prepared: Prepared, folder: Path, steps: int | None = None) -> 
     run.path.mkdir(parents=True)
     examples, forward = make_examples(prepared, QUIET)
     task = make_task(run, prepared, examples, forward)
-    watchdog = make_watchdog(prepared, task, RunFindings(run, prepared.config, QUIET), QUIET)
     recorder = Recorder(run, prepared.config.training.trackers)
+    watchdog = make_watchdog(prepared, task, RunFindings(run, prepared.config, QUIET), recorder, QUIET)
     first = 0 if steps is None else 1
     last = task.total_steps if steps is None else 1 + steps
     times = []

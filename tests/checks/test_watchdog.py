@@ -3,11 +3,13 @@
 import copy
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from tenor.checks import Watchdog
+from tenor.checks.finding import Finding
 from tenor.errors import RefusedError
 from tiny_models import fresh_tiny_model
 
@@ -239,3 +241,61 @@ def test_an_encoder_drawn_at_random_is_known_as_such(tiny_bert):
     with torch.no_grad():
         model.bert.encoder.layer[0].output.LayerNorm.weight[0] += 0.1
     assert Watchdog(model).evidence.fresh_body is False
+
+
+def rising_again(n: int = 60) -> list[dict[str, float]]:
+    """Records of a loss that starts low, falls, and ends far above its best and no further than its start."""
+    losses = np.concatenate([np.full(n // 3, 0.69), np.full(n // 3, 0.1), np.full(n - 2 * (n // 3), 0.65)])
+    noise = np.random.default_rng(0).normal(0.0, 0.01, n)
+    return [{"loss": float(loss), "grad_norm": 200.0, "learning_rate": 1e-3} for loss in losses + noise]
+
+
+def watch_records(model: Small, heard: list[Finding], records: list[dict[str, float]], first: int = 1) -> Watchdog:
+    watchdog = Watchdog(model, n_classes=2, clip_at=1.0, on_finding=heard.append)
+    for step, values in enumerate(records, start=first):
+        watchdog.record(10 * step, **values)
+    return watchdog
+
+
+@pytest.mark.parametrize("cut", [1, 9, 10, 11, 30, 41, 50, 55, 59, 60])
+def test_a_watchdog_that_goes_on_finds_what_one_that_never_stopped_does(model, cut):
+    records, told_whole, told = rising_again(), [], []
+    whole = watch_records(model, told_whole, records)
+    assert {(one.code, one.severity) for one in whole.report.findings} >= {("LOS008", "warning"), ("OPT013", "warning")}
+    watch_records(model, told, records[:cut])
+    resumed = Watchdog(model, n_classes=2, clip_at=1.0, on_finding=told.append)
+    resumed.go_on(10 * cut, [{"steps": 10 * (i + 1), **one} for i, one in enumerate(records[:cut])], tuple(told))
+    for step, values in enumerate(records[cut:], start=cut + 1):
+        resumed.record(10 * step, **values)
+    assert told == told_whole, "each once, in the same words"
+    assert resumed.report == whole.report
+
+
+def test_without_what_was_before_the_cut_a_warning_would_be_an_error(model):
+    """Why it is given: the loss ends no higher than the run began, but higher than what is left of it does."""
+    with pytest.raises(RefusedError, match="LOS008"):
+        watch_records(model, [], rising_again()[25:], first=26)
+
+
+def test_what_the_hooks_hear_goes_on(model):
+    """Cut between two records, and resumed: the same series as without the cut."""
+    torch.manual_seed(1)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    watchdog = Watchdog(model, optimizer, n_classes=2, policy="warn", every=10)
+    resumed = None
+    for step, (features, labels) in enumerate(batches(40), start=1):
+        loss = nn.functional.cross_entropy(model(features), labels)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        for one in (watchdog, resumed) if resumed else (watchdog,):
+            if step % 10 == 0:
+                one.record(step, loss=loss.item())
+        if step == 25:
+            noted = watchdog.evidence
+            resumed = Watchdog(model, optimizer, n_classes=2, policy="warn", every=10)
+            names = ("steps", "loss", "learning_rate", "update_ratio", "skipped_steps")
+            resumed.go_on(25, [{name: getattr(noted, name)[i].item() for name in names} for i in range(2)], ())
+    for name in names:
+        assert getattr(resumed.evidence, name).tolist() == getattr(watchdog.evidence, name).tolist(), name
+    assert resumed.last_step == 40

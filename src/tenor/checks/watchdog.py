@@ -1,7 +1,7 @@
 """Watches a training loop, Tenor's or anyone's: remembers little, judges every few steps, stops on errors."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -132,15 +132,42 @@ class Watchdog:
         Raises:
             RefusedError: an error was found under the policy `stop`.
         """
-        values = {"steps": step, **self._heard(step), **values}
-        for name, value in values.items():
+        self.note(step, **values)
+        self.judge()
+
+    def note(self, step: int, **values: Any) -> dict[str, Any]:
+        """Add one record, as `record` does, and leave the judgement to `judge`; returns all that was noted."""
+        noted = {"steps": step, **self._heard(step), **values}
+        for name, value in noted.items():
             self._records.setdefault(name, []).append(value)
+        self._show_records()
+        return noted
+
+    def go_on(self, done: int, records: Sequence[Mapping[str, Any]], findings: Iterable[Finding]) -> None:
+        """Take the place of the watchdog of a loop that was cut after `done` steps, before the first step from there.
+
+        `records` are what it noted, `findings` what it told: they stay, and are not told again.
+
+        Raises:
+            RefusedError: as `record`.
+        """
+        for name in {name for record in records for name in record}:
+            self._records[name] = [record[name] for record in records if name in record]
+        self._findings = {finding.code: finding for finding in findings}
+        self._hooks.steps = done - sum(self._records.get("skipped_steps", []))
+        self._seen_steps = (done, self._hooks.steps)
+        self._ratio = self._records.get("update_ratio", [self._ratio])[-1]
+        if records:
+            self._show_records()
+            self.judge()
+
+    def _show_records(self) -> None:
+        """Give the rules what every record holds."""
         whole = len(self._records["steps"])
         arrays: dict[str, Any] = {
             name: np.asarray(found) for name, found in self._records.items() if len(found) == whole
         }
         self._evidence = replace(self._evidence, **arrays)
-        self._judge()
 
     def _heard(self, step: int) -> dict[str, Any]:
         """What the hooks tell about the steps since the last record."""
@@ -185,7 +212,7 @@ class Watchdog:
             frozen_moved=tuple(sorted(set(self._digests) - self._learning - same)),
             learning_still=tuple(sorted(self._learning & same)),
         )
-        self._judge()
+        self.judge()
 
     def _watch_gradient(self) -> None:
         """See whether a gradient is there already when the first backward pass of a step adds its own."""
@@ -207,6 +234,11 @@ class Watchdog:
         small.register_post_accumulate_grad_hook(compare)
 
     @property
+    def last_step(self) -> int:
+        """The newest optimizer step that was heard of."""
+        return max(self._hooks.steps, *self._records.get("steps", [])[-1:], 0)
+
+    @property
     def evidence(self) -> StepEvidence:
         """What was recorded so far."""
         return self._evidence
@@ -216,7 +248,12 @@ class Watchdog:
         """What was judged so far, with every finding once."""
         return replace(self._report, findings=fold(self._findings.values(), self._earlier))
 
-    def _judge(self) -> None:
+    def judge(self) -> None:
+        """Apply the rules to all that is known, and tell what is new.
+
+        Raises:
+            RefusedError: an error was found under the policy `stop`.
+        """
         self._report = run_rules([self._evidence], "training", self._allow, STEP_RULES, self._earlier)
         known = self._findings
         new = [

@@ -14,7 +14,8 @@ from tenor.runs.files import append_line, write_text
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-NOT_NUMBERS = ("kind", "step")
+PLACE = ("kind", "step")
+"""What says of which moment a record tells."""
 
 
 class Recorder:
@@ -35,8 +36,8 @@ class Recorder:
         for record in kept:
             self._forward(record)
 
-    def record(self, kind: str, step: int, **values: float) -> None:
-        """One line: `kind` is `train` or `validation`, `step` the optimizer steps done."""
+    def record(self, kind: str, step: int, **values: Any) -> None:
+        """One line: `kind` is `train`, `validation` or `finding`, `step` the optimizer steps done."""
         record = {"kind": kind, "step": step, **values}
         append_line(self._path, json.dumps(record))
         self._forward(record)
@@ -62,9 +63,13 @@ class Recorder:
         return tuple(fault for tracker in self._trackers if (fault := _finish(tracker)))
 
     def _forward(self, record: dict[str, Any]) -> None:
-        values = {f"{record['kind']}/{name}": value for name, value in record.items() if name not in NOT_NUMBERS}
-        for tracker in self._trackers:
-            tracker.log(values, step=record["step"])
+        numbers = {
+            f"{record['kind']}/{name}": value
+            for name, value in record.items()
+            if name not in PLACE and isinstance(value, int | float)
+        }
+        for tracker in self._trackers if numbers else ():
+            tracker.log(numbers, step=record["step"])
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 import numpy as np
 from rich.console import Console
 
+from tenor.checks.diagnosis.material import earlier_reports
 from tenor.checks.evidence import CheckpointEvidence, EvaluationEvidence, SplitClaims, ValidationPoint
 from tenor.checks.finding import Finding, Report, merge
 from tenor.checks.run import run_rules
@@ -61,6 +62,22 @@ class RunFindings:
 
     def _write(self) -> None:
         write_json(self._run.findings, {**merge(self._reports), "unused_allowances": self.unused_allowances})
+
+
+def refuse_to_pass_by(run: RunDirectory) -> None:
+    """Keep a run that the watchdog stopped from going on before what stopped it, where it may not show again.
+
+    Raises:
+        RefusedError: names what stopped it, and what to do.
+    """
+    training = [report for report in earlier_reports(run.findings) if report.stage == "training"]
+    if stopping := [error for report in training for error in report.errors]:
+        found = ", ".join(f"{error.code} ({error.title})" for error in stopping)
+        raise RefusedError(
+            f"{run.reference} was stopped in training by {found}, and can't go on as if it had not been. Mend it and "
+            f"start a new run, or accept it with a reason in one: tenor train {run.config} "
+            f"'checks.allow.{stopping[0].code}=why this is meant'; `tenor rule {stopping[0].code}` explains"
+        )
 
 
 def evaluation_report(

@@ -29,7 +29,7 @@ from tenor.training.checkpoint import checkpoint_path, list_checkpoints, load_we
 from tenor.training.progress import progress_line
 from tenor.training.state import TrainState
 from tenor.workflows.export_model import save_model
-from tenor.workflows.findings import RunFindings, evaluation_report
+from tenor.workflows.findings import RunFindings, evaluation_report, refuse_to_pass_by
 from tenor.workflows.follower import NO_ONE, Follower
 from tenor.workflows.inputs import (
     changed_device,
@@ -117,6 +117,7 @@ def resume(
 
     Raises:
         UserError: no such run, or one that is complete or still under way.
+        RefusedError: the watchdog stopped it.
     """
     console = console or Console(stderr=True, markup=False)
     run = find_run(root, reference)
@@ -129,6 +130,8 @@ def resume(
             )
         if manifest.status == "completed":
             raise UserError(f"{run.reference} is complete; start a new run with `tenor train {run.config}`")
+        if manifest.status == "refused":
+            refuse_to_pass_by(run)
         prepared = prepare(recorded_config(run, manifest), as_source(data), recorded_threads(manifest))
         fingerprints = input_fingerprints(prepared)
         if changed := changed_inputs(manifest, fingerprints):

@@ -5,8 +5,6 @@ from dataclasses import replace
 import numpy as np
 from rich.console import Console
 
-from tenor.checks.finding import Finding
-from tenor.checks.show import findings_view
 from tenor.checks.watchdog import Watchdog
 from tenor.data.batching import Examples, TokenExamples
 from tenor.data.tokenization import Shortened, Truncation, special_tokens_around
@@ -29,6 +27,7 @@ from tenor.training.state import TrainState, Validation, Window
 from tenor.workflows.findings import RunFindings
 from tenor.workflows.follower import NO_ONE, Follower
 from tenor.workflows.prepare import Prepared
+from tenor.workflows.run_watchdog import make_watchdog, recall, record_and_judge
 
 
 def watched_fit(
@@ -53,7 +52,7 @@ def watched_fit(
     done = checkpoint.step if checkpoint else 0
     accelerator = make_accelerator(plan)
     recorder = Recorder(run, config.training.trackers, done)
-    watchdog = make_watchdog(prepared, task, findings, console)
+    watchdog = make_watchdog(prepared, task, findings, recorder, console)
     if checkpoint:
         console.print(f"going on from {checkpoint.path} (step {done:,} of {task.total_steps:,})", highlight=False)
         for validation in read_state(checkpoint).validations:  # What was drawn after the checkpoint is drawn again.
@@ -64,6 +63,8 @@ def watched_fit(
     )
     try:
         with advice_on_memory("in training", mend), progress_line(console, "step", task.total_steps, done) as line:
+            if checkpoint:
+                recall(run, watchdog, done)
             listeners = make_listeners(recorder, line, console, task, watchdog, follower)
             return fit(task, accelerator, checkpoint, listeners)
     finally:
@@ -112,16 +113,8 @@ def make_listeners(
     latest: dict[str, float] = {}
 
     def on_record(step: int, values: dict[str, float], window: Window) -> None:
-        recorder.record("train", step, **values)
         latest.update(values)
-        watchdog.record(
-            step,
-            loss=values["loss"],
-            grad_norm=values["grad_norm"],
-            learning_rate=values["learning_rate"],
-            predicted_counts=window.predicted_counts,
-            label_counts=window.label_counts,
-        )
+        record_and_judge(recorder, watchdog, step, values, window)
 
     def on_step(state: TrainState) -> None:
         line.advance(1, _detail(latest or _so_far(state.window)))
@@ -164,26 +157,6 @@ def _so_far(window: Window) -> dict[str, float]:
 def _detail(known: dict[str, float]) -> str:
     rate = f"  rate {known['learning_rate']:.1e}" if "learning_rate" in known else ""
     return f"loss {known['loss']:.3f}{rate}  {known['tokens_per_second']:,.0f} tokens/s"
-
-
-def make_watchdog(prepared: Prepared, task: TrainingTask, findings: RunFindings, console: Console) -> Watchdog:
-    """A watchdog over the run's model that tells what it finds at once."""
-    checks = prepared.config.checks
-
-    def tell(finding: Finding) -> None:
-        console.print(findings_view([finding]))
-
-    return Watchdog(
-        task.model,
-        n_classes=len(task.class_names),
-        total_steps=task.total_steps,
-        clip_at=task.settings.max_grad_norm,
-        every=task.settings.log_every,
-        policy=checks.policy,
-        allow=checks.allow,
-        earlier=findings.found,
-        on_finding=tell,
-    )
 
 
 def newest_checkpoint(run: RunDirectory, console: Console) -> Checkpoint | None:
