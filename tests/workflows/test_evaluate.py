@@ -112,8 +112,8 @@ def test_settings_of_the_model_are_not_overridden(completed: RunResult) -> None:
 def test_a_run_from_a_gpu_is_measured_without_one(copied: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     written = copied.config.read_text()
-    assert "device: auto" in written
-    copied.config.write_text(written.replace("device: auto", "device: cuda"))
+    assert "device: cpu" in written
+    copied.config.write_text(written.replace("device: cpu", "device: cuda"))
     with pytest.raises(UserError, match=r"cuda is not available here.*give training\.device=auto"):
         _evaluate(copied)
     assert len(_evaluate(copied, "training.device=auto").rows) > 0
