@@ -51,7 +51,7 @@ def test_a_class_label_names_the_classes(tmp_path: Path) -> None:
     path = dataset_folder(tmp_path / "set", train=ROWS, test={"text": ["d"], "label": [1], "film": ["z"]})
     train, test = splits(read_source(Data(source="hub", hub_name=str(path), group_column="film")))
     assert train.class_names == test.class_names == ("neg", "pos")
-    assert (train.texts, train.labels.tolist(), train.ids) == (["a", "b", "c"], [1, 0, 1], ["1", "2", "3"])
+    assert (list(train.texts), train.labels.tolist(), train.ids) == (["a", "b", "c"], [1, 0, 1], ["1", "2", "3"])
     assert train.groups is not None
     assert train.groups.tolist() == ["x", "y", "x"]
     assert test.labels.tolist() == [1]
@@ -90,8 +90,8 @@ def test_sst2_is_tested_on_its_validation_split(tmp_path: Path) -> None:
     hidden: dict[str, list[object]] = {"sentence": ["hidden"], "label": [-1]}
     path = dataset_folder(tmp_path / "sst2", train=rows, validation={"sentence": ["v"], "label": [1]}, test=hidden)
     train, test = splits(read_source(Data(source="sst2", hub_name=str(path))))
-    assert train.texts == ["a", "b"]
-    assert test.texts == ["v"]
+    assert list(train.texts) == ["a", "b"]
+    assert list(test.texts) == ["v"]
 
 
 def test_a_missing_split_or_column_names_what_is_there(tmp_path: Path) -> None:

@@ -183,7 +183,7 @@ def test_parquet_files_are_found_and_joined_in_order(tmp_path: Path, place: str)
             table = pa.table({"text": [f"{split} {part} a", f"{split} {part} b"], "label": [part, 1]})
             pq.write_table(table, tmp_path / place / f"{split}-0000{part}-of-0000{parts}.parquet")
     train, test = splits(read_source(Data(source="imdb", path=str(tmp_path))))
-    assert train.texts == ["train 0 a", "train 0 b", "train 1 a", "train 1 b"]
+    assert list(train.texts) == ["train 0 a", "train 0 b", "train 1 a", "train 1 b"]
     assert train.labels.tolist() == [0, 1, 1, 1]
     assert train.ids == ["1", "2", "3", "4"]
     assert len(test) == 2

@@ -104,7 +104,7 @@ def test_folded_the_plain_model_is_calibrated_and_tenor_gives_the_same(
     assert found.notes.temperature == 1.0
     assert found.notes.total_temperature == pytest.approx(completed.results["test"].temperature)
     rows = read_source(completed.config.data).test
-    scores = pipeline("text-classification", model=str(copied.model), top_k=None, device="cpu")(rows.texts)
+    scores = pipeline("text-classification", model=str(copied.model), top_k=None, device="cpu")(list(rows.texts))
     plain = [[{one["label"]: one["score"] for one in row}[name] for name in ("bad", "good")] for row in scores]
     expected = completed.results["test"].probabilities
     np.testing.assert_allclose(plain, expected, atol=1e-5)
@@ -179,7 +179,7 @@ def test_prediction_decides_by_the_threshold_and_evaluation_does_not(
     labels = [one.label for one in predictor.predict(rows.texts)]
     assert labels == ["good" if score >= chosen.threshold else "bad" for score in scores]
     plain = Predictor.load(copied.path, engine="torch", device="cpu", ignore_threshold=True)
-    assert [one.label for one in plain.predict(rows.texts)] == ["good" if s >= 0.5 else "bad" for s in scores]
+    assert [one.label for one in plain.predict(list(rows.texts))] == ["good" if s >= 0.5 else "bad" for s in scores]
 
     exported = export(str(copied.path), tmp_path / "copy", "safetensors", console=quiet())
     assert Predictor.load(exported.folder, engine="torch", device="cpu").threshold == predictor.threshold

@@ -50,7 +50,7 @@ def test_a_pipeline_gives_the_probabilities_and_class_names_of_the_run(
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     rows = read_source(completed.config.data).test
-    found = pipeline("text-classification", model=str(completed.run.model), top_k=None, device="cpu")(rows.texts)
+    found = pipeline("text-classification", model=str(completed.run.model), top_k=None, device="cpu")(list(rows.texts))
     scores = [{one["label"]: one["score"] for one in row} for row in found]
     assert set(scores[0]) == {"bad", "good"}
     expected = completed.results["test"].raw_probabilities
@@ -60,7 +60,7 @@ def test_a_pipeline_gives_the_probabilities_and_class_names_of_the_run(
 @pytest.mark.slow
 def test_a_process_without_tenor_reads_the_model(completed: RunResult) -> None:
     rows = read_source(completed.config.data).test
-    command = [sys.executable, "-c", OTHER_PROCESS, str(completed.run.model), json.dumps(rows.texts)]
+    command = [sys.executable, "-c", OTHER_PROCESS, str(completed.run.model), json.dumps(list(rows.texts))]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])

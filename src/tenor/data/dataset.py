@@ -1,4 +1,4 @@
-"""Labelled text in memory: what every source yields and every later step takes."""
+"""Labelled text: what every source yields and every later step takes."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -7,10 +7,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
+from tenor.data.strings import Strings
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class LabelledText:
-    """Rows of text with a class index each.
+    """Rows of text with a class index each: those at `positions` of a table that is never copied, since it may lie in
+    a file larger than memory.
 
     `table` has the columns `id` (string), `text` (large_string), `label` (int64, 0 … K-1) and, where the source names
     groups, `group` (string). No value is null.
@@ -20,31 +23,39 @@ class LabelledText:
     class_names: tuple[str, ...]
     origin: str
     """Where the rows come from, for messages and the manifest: a file name, a package, a hub id."""
+    positions: np.ndarray | None = None
+    """int64, shape (rows,); None: all rows of `table`."""
 
     def __len__(self) -> int:
-        return self.table.num_rows
+        return self.table.num_rows if self.positions is None else len(self.positions)
 
     @property
     def labels(self) -> np.ndarray:
         """Class indices, int64, shape (rows,)."""
-        return self.table["label"].to_numpy()
+        return self._chosen(self.table["label"].to_numpy())
 
     @property
-    def texts(self) -> list[str]:
-        return self.table["text"].to_pylist()
+    def texts(self) -> Strings:
+        """Read when they are asked for."""
+        return Strings(self.table["text"], self.positions)
 
     @property
     def ids(self) -> list[str]:
-        return self.table["id"].to_pylist()
+        return list(Strings(self.table["id"], self.positions))
 
     @property
     def groups(self) -> np.ndarray | None:
         """Group names, shape (rows,), or None where the source has none."""
-        return self.table["group"].to_numpy(zero_copy_only=False) if "group" in self.table.column_names else None
+        has_groups = "group" in self.table.column_names
+        return self._chosen(self.table["group"].to_numpy(zero_copy_only=False)) if has_groups else None
 
     def select(self, rows: Sequence[int] | np.ndarray) -> "LabelledText":
         """The given rows, in the given order."""
-        return replace(self, table=self.table.take(pa.array(np.asarray(rows, dtype=np.int64))))
+        chosen = np.asarray(rows, dtype=np.int64)
+        return replace(self, positions=chosen if self.positions is None else self.positions[chosen])
+
+    def _chosen(self, values: np.ndarray) -> np.ndarray:
+        return values if self.positions is None else values[self.positions]
 
     def label_counts(self) -> np.ndarray:
         """Rows per class, shape (K,)."""

@@ -63,8 +63,8 @@ def data_fingerprint(splits: Splits) -> str:
     digest = hashlib.sha256()
     for name, rows in present_splits(splits).items():
         digest.update(f"{name} {len(rows)} {rows.class_names}".encode())
-        for column in ("id", "text", "label"):
-            for value in rows.table[column].to_pylist():
+        for column in (rows.ids, rows.texts, rows.labels.tolist()):
+            for value in column:
                 encoded = str(value).encode("utf-8", "surrogatepass")
                 digest.update(len(encoded).to_bytes(8, "little") + encoded)
     return digest.hexdigest()

@@ -108,11 +108,10 @@ def cache_key(rows: LabelledText, tokenizer: Any, truncation: Truncation) -> str
     """SHA-256 over the texts in their order, the tokenizer's whole definition, and the settings."""
     settings = {"version": CACHE_VERSION, "tokenizer": tokenizer_digest(tokenizer), **asdict(truncation)}
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-    for chunk in rows.table["text"].chunks:
-        for text in chunk:
-            encoded = text.as_buffer()
-            digest.update(encoded.size.to_bytes(8, "little"))
-            digest.update(encoded)
+    for text in rows.texts:
+        encoded = text.encode()
+        digest.update(len(encoded).to_bytes(8, "little"))
+        digest.update(encoded)
     return digest.hexdigest()
 
 
@@ -134,7 +133,7 @@ def _encode(rows: LabelledText, tokenizer: Any, truncation: Truncation) -> Itera
     around = special_tokens_around(tokenizer)
     refuse_no_room(truncation, around)
     for start in range(0, len(rows), ROWS_PER_CHUNK):
-        ids = whole_ids(rows.table["text"].slice(start, ROWS_PER_CHUNK).to_pylist(), tokenizer)
+        ids = whole_ids(rows.texts[start : start + ROWS_PER_CHUNK], tokenizer)
         yield [cut(row, truncation, around) for row in ids], [len(row) for row in ids]
 
 

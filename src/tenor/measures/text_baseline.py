@@ -26,6 +26,7 @@ _TOKEN = re.compile(r"</?\w+ ?/?>|\w+(?:['’]\w+)*|[^\w\s]")
 _MIN_ROWS = 2  # A term of a single row cannot generalise, and most bigrams are such.
 _SMOOTHING = 1.0  # Wang and Manning (2012), section 4.
 _INVERSE_PENALTY = 1.0  # Of the logistic regression: Mesnil et al. (2014) keep liblinear's default.
+_ROWS_AT_ONCE = 10_000  # Texts may be more than memory holds, and so may their terms.
 _FORMAT = 1
 
 
@@ -50,8 +51,13 @@ class TextBaseline:
         """Probabilities of the classes, float64, shape (n, K)."""
         if not self.vocabulary:
             return np.tile(self.class_frequencies, (len(texts), 1))
-        features = _features(texts, {term: column for column, term in enumerate(self.vocabulary)})
-        scores = features @ (self.ratio.astype(np.float64) * self.coef).T + self.intercept
+        index = {term: column for column, term in enumerate(self.vocabulary)}
+        weights = (self.ratio.astype(np.float64) * self.coef).T
+        starts = range(0, len(texts), _ROWS_AT_ONCE)
+        scores = [_features(texts[start : start + _ROWS_AT_ONCE], index) @ weights for start in starts]
+        return self._from_scores(np.concatenate([np.zeros((0, len(self.intercept))), *scores]) + self.intercept)
+
+    def _from_scores(self, scores: np.ndarray) -> np.ndarray:
         if len(self.intercept) == 1:
             scores = np.hstack([-scores, scores])
         # Log-sigmoids, normalised: one-vs-rest probabilities that cannot all underflow to 0.

@@ -66,8 +66,8 @@ def judge(found: Evaluation) -> Report | Absent:
 def rows_sha256(rows: LabelledText) -> str:
     """Over ids, texts and labels, in order."""
     digest = hashlib.sha256(repr(rows.class_names).encode("utf-8", "surrogatepass"))
-    for column in ("id", "text", "label"):
-        for value in rows.table[column].to_pylist():
+    for column in (rows.ids, rows.texts, rows.labels.tolist()):
+        for value in column:
             encoded = str(value).encode("utf-8", "surrogatepass")
             digest.update(len(encoded).to_bytes(8, "little") + encoded)
     return digest.hexdigest()

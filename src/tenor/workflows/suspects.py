@@ -117,18 +117,18 @@ def _ambiguous(rows: LabelledText, probabilities: np.ndarray) -> Iterator[Suspec
 def _suspect(
     rows: LabelledText, probabilities: np.ndarray, row: int, kind: Kind, reason: str, exclude: bool
 ) -> Suspect:
-    one = rows.table.slice(row, 1)
+    one = rows.select([row])
     best = int(probabilities[row].argmax())
     return Suspect(
         rank=0,
-        id=one["id"][0].as_py(),
-        given=rows.class_names[one["label"][0].as_py()],
+        id=one.ids[0],
+        given=rows.class_names[one.labels[0]],
         suggested=rows.class_names[best],
         probability=float(probabilities[row, best]),
         kind=kind,
         reason=reason,
         exclude=exclude,
-        text=one["text"][0].as_py(),
+        text=one.texts[0],
     )
 
 

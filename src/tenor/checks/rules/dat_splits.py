@@ -1,6 +1,6 @@
 """Splits against one another: rows that are in two, proportions and lengths that differ, what chose the model."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from tenor.checks.evidence import DataEvidence
 from tenor.checks.finding import CannotTell, Observation, Severity
 from tenor.checks.rule import rule
 from tenor.checks.rules.near_duplicates import near_duplicates, passages
-from tenor.checks.rules.rows import class_counts, class_name, held_out, strings
+from tenor.checks.rules.rows import class_counts, class_name, held_out, strings, text_keys
 from tenor.checks.rules.significance import ALPHA, association, chance_of_none
 
 SAME_WORDS = 5  # Shorter texts ("great film") are written twice by different people.
@@ -24,9 +24,10 @@ WEIGHT_OF_ABSENCE: dict[str, tuple[Severity, Severity]] = {
 LENGTH_NOTE, LENGTH_WARNING = 0.1, 0.2  # KS distance; 0.1 = a tenth of the rows lie on another side of some length.
 
 
-def distinct(texts: Sequence[str]) -> set[str]:
-    """The texts that are not blank, each once, without white space around them."""
-    return {stripped for text in texts if (stripped := text.strip())}
+def distinct(texts: Iterable[str]) -> np.ndarray:
+    """The keys of the texts that are not blank, each once."""
+    keys = np.unique(text_keys(texts))
+    return keys[keys != 0]
 
 
 @rule("DAT011", "warning", explained_by=("DAT013",))
@@ -51,11 +52,12 @@ def duplicates_across_splits(data: DataEvidence) -> Observation | None:
     shared: dict[str, int] = {}
     long, n = 0, 0
     for name, rows in held_out(data):
-        texts = [text.strip() for text in strings(rows)]
+        texts = strings(rows)
+        keys = text_keys(texts)
         for other, known in earlier:
-            hits = [text for text in texts if text in known]
+            hits = np.flatnonzero(np.isin(keys, known))
             shared[f"{name} and {other}"] = len(hits)
-            long += sum(len(text.split()) >= SAME_WORDS for text in hits)
+            long += sum(len(texts[row].split()) >= SAME_WORDS for row in hits.tolist())
         n += len(texts)
         earlier.append((name, distinct(texts)))
     if not any(shared.values()):
@@ -126,7 +128,7 @@ def split_repeats_training(data: DataEvidence) -> Observation | None:
     train = distinct(strings(data.train))
     for name, rows in held_out(data):
         texts = distinct(strings(rows))
-        smaller, both = min(len(texts), len(train)), len(texts & train)
+        smaller, both = min(len(texts), len(train)), len(np.intersect1d(texts, train))
         if smaller >= WHOLESALE_ROWS and both >= WHOLESALE * smaller:
             return Observation(
                 observed=f"{both:,} of the {len(texts):,} distinct {name} texts are training texts ({len(train):,})",
@@ -229,10 +231,10 @@ def lengths_differ(data: DataEvidence) -> Observation | None:
     """
     from scipy.stats import ks_2samp
 
-    train = np.array([len(text) for text in strings(data.train)])
+    train = np.fromiter(map(len, strings(data.train)), dtype=np.int64)
     tests = {}
     for name, rows in held_out(data):
-        lengths = np.array([len(text) for text in strings(rows)])
+        lengths = np.fromiter(map(len, strings(rows)), dtype=np.int64)
         if min(len(lengths), len(train)) >= SHIFT_ROWS:
             tests[name] = (ks_2samp(train, lengths, method="asymp"), lengths)
     if not tests:

@@ -1,13 +1,16 @@
 """Texts as they were read: blank, repeated, missing values written out, broken characters, the same text twice."""
 
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable
+from itertools import chain, islice
+
+import numpy as np
 
 from tenor.checks.evidence import DataEvidence
 from tenor.checks.finding import CannotTell, Observation
 from tenor.checks.rule import rule
-from tenor.checks.rules.rows import all_splits, labelled_texts, strings
+from tenor.checks.rules.rows import all_splits, labelled_texts, strings, text_keys
 
 CONFLICTS = 0.01  # Of the rows: as much label noise as Northcutt et al. 2021 found at the clean end of ten test sets.
 BROKEN = 0.01  # Of the texts: any crawl may hold a few; the embedded IMDb reviews hold none.
@@ -26,8 +29,11 @@ def affected(data: DataEvidence, wrong: Callable[[str], bool]) -> tuple[dict[str
         if rows.texts is None and name != "train":
             continue
         texts = strings(rows)
-        hits = [text for text in texts if wrong(text)]
-        counts[name], n, example = len(hits), n + len(texts), example or next(iter(hits), "")
+        counts[name], n = 0, n + len(texts)
+        for text in texts:
+            if wrong(text):
+                counts[name] += 1
+                example = example or text
     return counts, n, example
 
 
@@ -51,24 +57,27 @@ def conflicting_labels(data: DataEvidence) -> Observation | None:
 
     Reference: Northcutt, Athalye and Mueller 2021, Pervasive label errors in test sets.
     """
-    seen: dict[str, Counter[int]] = defaultdict(Counter)
-    n = 0
-    for name, rows in all_splits(data):
-        if rows.texts is None and name != "train":
-            continue
-        texts, labels = labelled_texts(rows, data.n_classes)
-        n += len(texts)
-        for text, label in zip(texts, labels.tolist(), strict=True):
-            if stripped := text.strip():
-                seen[stripped][label] += 1
-    conflicts = {text: labels for text, labels in seen.items() if len(labels) > 1}
-    if not conflicts:
+    found = [
+        labelled_texts(rows, data.n_classes)
+        for name, rows in all_splits(data)
+        if rows.texts is not None or name == "train"
+    ]
+    keys = np.concatenate([text_keys(texts) for texts, _ in found])
+    labels = np.concatenate([labels for _, labels in found])
+    distinct, first, text_of = np.unique(keys, return_index=True, return_inverse=True)
+    lowest, highest = np.full(len(distinct), data.n_classes), np.zeros(len(distinct), dtype=np.int64)
+    np.minimum.at(lowest, text_of, labels)
+    np.maximum.at(highest, text_of, labels)
+    conflicts = np.flatnonzero((lowest < highest) & (distinct != 0))
+    if not len(conflicts):
         return None
-    rows_touched = sum(labels.total() for labels in conflicts.values())
-    example, tally = next(iter(conflicts.items()))
+    n, rows_touched = len(keys), int(np.isin(text_of, conflicts).sum())
+    earliest = conflicts[np.argmin(first[conflicts])]
+    tally = dict(Counter(labels[text_of == earliest].tolist()))
+    example = next(islice(chain.from_iterable(texts for texts, _ in found), int(first[earliest]), None)).strip()
     return Observation(
         observed=f"{len(conflicts):,} texts ({rows_touched:,} rows) have more than one label, such as "
-        f"{example[:50]!r} with {dict(tally)}",
+        f"{example[:50]!r} with {tally}",
         expected=f"one label per text, with fewer than {CONFLICTS:.0%} exceptions",
         n=n,
         cause="annotators differ, tables were joined wrongly, or labels were set by rules that overlap",
@@ -123,19 +132,24 @@ def one_text_dominates(data: DataEvidence) -> Observation | None:
 
     Reference: Lee et al. 2022, Deduplicating training data makes language models better.
     """
-    texts = [stripped for text in strings(data.train) if (stripped := text.strip())]
-    if len(texts) < MIN_ROWS:
+    texts = strings(data.train)
+    keys = text_keys(texts)
+    distinct, first, counts = np.unique(keys, return_index=True, return_counts=True)
+    written = distinct != 0
+    n = int(counts[written].sum())
+    if n < MIN_ROWS:
         raise CannotTell(f"fewer than {MIN_ROWS} texts that are not blank")
-    text, count = Counter(texts).most_common(1)[0]
-    if count < DOMINANT * len(texts):
+    commonest = np.argmax(np.where(written, counts, 0))
+    count, text = int(counts[commonest]), texts[int(first[commonest])].strip()
+    if count < DOMINANT * n:
         return None
     return Observation(
-        observed=f"{count:,} of {len(texts):,} training texts are {text[:50]!r}",
+        observed=f"{count:,} of {n:,} training texts are {text[:50]!r}",
         expected=f"less than {DOMINANT:.0%} of the rows with the same text",
-        n=len(texts),
+        n=n,
         cause="a placeholder, a wrong column, or a cleaning step that returns the same text",
         fix="read the right column, and drop or merge the repeated rows",
-        severity="error" if count == len(texts) else "warning",
+        severity="error" if count == n else "warning",
     )
 
 

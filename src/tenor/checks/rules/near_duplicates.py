@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tenor.checks.rules.rows import text_keys
+
 LETTERS = 24  # In a row, about five words: shared by chance only in stock phrases.
 MIN_FINGERPRINTS = 16  # Fewer cannot tell 70% from 50%.
 RESEMBLANCE = 0.7  # Broder's; five small edits in an average IMDb review leave about this much.
@@ -21,8 +23,8 @@ BASE = np.uint64(0x9E3779B97F4A7C15)  # An odd multiplier with well-mixed bits (
 class Passages:
     """Fingerprints of the training texts."""
 
-    exact: frozenset[str]
-    """The texts themselves, without white space around them."""
+    exact: np.ndarray
+    """The keys of all texts, each once (`rows.text_keys`)."""
     values: np.ndarray
     """Sorted, uint64."""
     rows: np.ndarray
@@ -49,7 +51,7 @@ def passages(train: Sequence[str]) -> Passages:
     bits = int(np.ceil(np.log2(max(letters / MAX_FINGERPRINTS, 1))))
     values, rows = _fingerprints(looked_at, bits)
     order = np.argsort(values)
-    exact = frozenset(text.strip() for text in train)
+    exact = np.unique(text_keys(train))
     return Passages(exact, values[order], rows[order] * step, np.bincount(rows * step, minlength=len(train)), bits)
 
 
@@ -59,7 +61,8 @@ def near_duplicates(texts: Sequence[str], known: Passages) -> NearDuplicates:
     Resemblance is the Jaccard index of two texts' fingerprints (Broder 1997).
     """
     spread = np.linspace(0, len(texts) - 1, min(len(texts), MAX_ROWS)).astype(np.int64)
-    rows = [int(row) for row in spread if texts[row].strip() not in known.exact]
+    equal = np.isin(text_keys(texts[row] for row in spread.tolist()), known.exact)
+    rows = spread[~equal].tolist()
     held, owner = _fingerprints([texts[row] for row in rows], known.bits)
     counts = np.bincount(owner, minlength=len(rows))
     long = counts >= MIN_FINGERPRINTS

@@ -4,19 +4,23 @@ import codecs
 import csv
 import io
 import json
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from os.path import expanduser
 from pathlib import Path
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tenor.data.sources.blocks import BLOCK_ROWS, collect, in_blocks
 from tenor.data.sources.rows import Columns, Rows, python_column, require_columns
 from tenor.errors import UserError
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 JSON_LINES = (".jsonl", ".ndjson", ".json")
+PART_BYTES = 2**20
 ACCEPTED = (*DELIMITERS, *JSON_LINES, ".parquet")
 
 
@@ -32,12 +36,13 @@ def read_rows(path: str | Path, columns: Columns) -> Rows:
     _require_file(file, suffix)
     try:
         if suffix == ".parquet":
-            return _read_parquet(file, columns)
-        content = file.read_bytes()
+            return Rows(_parquet_table([file], columns), str(file), file.name)
+        with file.open("rb") as content:
+            _require_utf8(file, content)
+            content.seek(0)
+            return (_read_delimited if suffix in DELIMITERS else _read_json)(file, content, columns)
     except OSError as error:
         raise UserError(f"{file}: cannot be read: {error.strerror or error}.") from error
-    _require_utf8(file, content)
-    return _read_delimited(file, content, columns) if suffix in DELIMITERS else _read_json(file, content, columns)
 
 
 def read_parquet_files(paths: list[Path], columns: Columns, origin: str) -> Rows:
@@ -45,11 +50,7 @@ def read_parquet_files(paths: list[Path], columns: Columns, origin: str) -> Rows
 
     Raises UserError as `read_rows` does, and where a column's type differs between the files.
     """
-    tables = [_parquet_table(path, columns) for path in paths]
-    try:
-        return Rows(pa.concat_tables(tables), str(paths[0].parent / origin), origin)
-    except pa.ArrowInvalid as error:
-        raise UserError(f"{paths[0].parent}: the columns of {origin} differ between its files: {error}") from error
+    return Rows(_parquet_table(paths, columns), str(paths[0].parent / origin), origin)
 
 
 def _require_file(file: Path, suffix: str) -> None:
@@ -65,48 +66,74 @@ def _require_file(file: Path, suffix: str) -> None:
         raise UserError(f"{file}: is empty, expected one labelled text per row.")
 
 
-def _require_utf8(file: Path, content: bytes) -> None:
+def _require_utf8(file: Path, content: BinaryIO) -> None:
     mend = "Save it as UTF-8, for instance: iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW"
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise UserError(f"{file}: is written in UTF-16, expected UTF-8. {mend.replace('WINDOWS-1252', 'UTF-16')}")
-    nul = content.find(b"\0")
-    if nul >= 0:
-        line = content.count(b"\n", 0, nul) + 1
-        raise UserError(f"{file}: byte {nul:,} (line {line:,}) is NUL, which no text file holds. Is it a text file?")
-    try:
-        content.decode()
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        found = f"byte {error.start:,} (line {line:,}) is 0x{content[error.start]:02X}"
-        raise UserError(f"{file}: is not UTF-8: {found}, {error.reason}. {mend}") from error
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    start, line = 0, 1
+    while True:
+        part = content.read(PART_BYTES)
+        if start == 0 and part.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise UserError(f"{file}: is written in UTF-16, expected UTF-8. {mend.replace('WINDOWS-1252', 'UTF-16')}")
+        if (nul := part.find(b"\0")) >= 0:
+            place = _byte_place(part, nul, start, line)
+            raise UserError(f"{file}: {place} is NUL, which no text file holds. Is it a text file?")
+        begun = decoder.getstate()[0]  # Of a character that the parts cut in two.
+        try:
+            decoder.decode(part, final=not part)
+        except UnicodeDecodeError as error:
+            judged = begun + part
+            place = _byte_place(judged, error.start, start - len(begun), line)
+            found = f"{place} is 0x{judged[error.start]:02X}, {error.reason}"
+            raise UserError(f"{file}: is not UTF-8: {found}. {mend}") from error
+        if not part:
+            return
+        start, line = start + len(part), line + part.count(b"\n")
 
 
-def _read_delimited(file: Path, content: bytes, columns: Columns) -> Rows:
+def _byte_place(part: bytes, at: int, start: int, line: int) -> str:
+    """Where a byte of a part stands in its file; the part begins at byte `start`, in line `line`."""
+    lines = line + part.count(b"\n", 0, at)
+    return f"byte {start + at:,} (line {lines:,})"
+
+
+def _read_delimited(file: Path, content: BinaryIO, columns: Columns) -> Rows:
     delimiter = DELIMITERS[file.suffix.lower()]
-    lines = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig", newline="")
+    lines = io.TextIOWrapper(content, encoding="utf-8-sig", newline="")
     # Strict: a lenient reader joins rows silently where a text begins with a quote that was not doubled.
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
-    with fields_up_to(len(content)):
+    odd: dict[int, str] = {}
+    with fields_up_to(file.stat().st_size):
         try:
             header = next((record for record in reader if record), [])
             _require_header(file, header, delimiter, columns)
-            records = [record for record in reader if record]
+            records = _fields(reader, header, list(columns.roles()), odd)
+            schema = pa.schema([(name, pa.large_string()) for name in columns.roles()])
+            table = collect((_string_batch(block, schema) for block in in_blocks(records)), schema)
         except csv.Error as error:
             raise UserError(
                 f"{file}: line {reader.line_num:,} is malformed: {error}. A field with a quote, a line break or a "
                 "delimiter stands within double quotes, and a quote within them is doubled. The file may be cut off."
             ) from error
+    faults = dict.fromkeys(columns.roles(), odd)
+    return Rows(table, str(file), file.name, faults, lambda row: f"row {row + 1} (not counting the header)")
+
+
+def _fields(
+    records: Iterable[list[str]], header: list[str], wanted: list[str], odd: dict[int, str]
+) -> Iterator[list[str]]:
+    """The wanted fields of each record; one with too many or too few has a place in `odd` instead."""
+    places = [header.index(name) for name in wanted]
     whole = f"the header has {len(header)} fields; put a text that holds the delimiter within double quotes"
-    odd = {
-        row: f"has {len(record)} fields, {whole}" for row, record in enumerate(records) if len(record) != len(header)
-    }
-    arrays, faults = {}, {}
-    for name in columns.roles():
-        at = header.index(name)
-        values = ["" if row in odd else record[at] for row, record in enumerate(records)]
-        arrays[name] = pa.array(values, type=pa.large_string())
-        faults[name] = odd
-    return Rows(pa.table(arrays), str(file), file.name, faults, lambda row: f"row {row + 1} (not counting the header)")
+    for row, record in enumerate(record for record in records if record):
+        if len(record) == len(header):
+            yield [record[place] for place in places]
+        else:
+            odd[row] = f"has {len(record)} fields, {whole}"
+            yield [""] * len(places)
+
+
+def _string_batch(block: Sequence[Sequence[object]], schema: pa.Schema) -> pa.RecordBatch:
+    return pa.record_batch([pa.array(column, pa.large_string()) for column in zip(*block, strict=True)], schema)
 
 
 def _require_header(file: Path, header: list[str], delimiter: str, columns: Columns) -> None:
@@ -130,26 +157,35 @@ def fields_up_to(size: int) -> Iterator[None]:
         csv.field_size_limit(before)
 
 
-def _read_json(file: Path, content: bytes, columns: Columns) -> Rows:
+def _read_json(file: Path, content: BinaryIO, columns: Columns) -> Rows:
     wanted = columns.roles()
-    values: dict[str, list[object]] = {name: [] for name in wanted}
     keys: dict[str, None] = {}
-    line_numbers: list[int] = []
-    lines = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig", newline="\n")
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        record = _json_object(file, number, line)
-        keys.update(dict.fromkeys(record))
-        line_numbers.append(number)
-        for name in wanted:
-            values[name].append(record.get(name))
+    line_numbers = array("q")
+    faults: dict[str, dict[int, str]] = {name: {} for name in wanted}
+
+    def records() -> Iterator[list[object]]:
+        for number, line in enumerate(io.TextIOWrapper(content, encoding="utf-8-sig", newline="\n"), start=1):
+            if line.strip():
+                record = _json_object(file, number, line)
+                keys.update(dict.fromkeys(record))
+                line_numbers.append(number)
+                yield [record.get(name) for name in wanted]
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        first = 0
+        for block in in_blocks(records()):
+            arrays = []
+            for (name, role), values in zip(wanted.items(), zip(*block, strict=True), strict=True):
+                strings, found = python_column(values, name, role)
+                arrays.append(strings)
+                faults[name].update({first + row: fault for row, fault in found.items()})
+            first += len(block)
+            yield pa.record_batch(arrays, schema)
+
+    schema = pa.schema([(name, pa.large_string()) for name in wanted])
+    table = collect(batches(), schema)
     if line_numbers:
         require_columns(list(keys), columns, str(file))
-    arrays, faults = {}, {}
-    for name, role in wanted.items():
-        arrays[name], faults[name] = python_column(values[name], name, role)
-    table = pa.table(arrays)
     return Rows(table, str(file), file.name, faults, lambda row: f"line {line_numbers[row]} (row {row + 1})")
 
 
@@ -167,16 +203,38 @@ def _json_object(file: Path, number: int, line: str) -> dict[str, object]:
     return record
 
 
-def _read_parquet(file: Path, columns: Columns) -> Rows:
-    return Rows(_parquet_table(file, columns), str(file), file.name)
+def _parquet_table(files: list[Path], columns: Columns) -> pa.Table:
+    """The wanted columns of all files, with the types of the first."""
+    schema = _parquet_schema(files[0], columns)
+    return collect((batch for file in files for batch in _parquet_batches(file, columns, schema)), schema)
 
 
-def _parquet_table(file: Path, columns: Columns) -> pa.Table:
+def _parquet_schema(file: Path, columns: Columns) -> pa.Schema:
+    with _sound_parquet(file), pq.ParquetFile(file) as parquet:
+        schema = parquet.schema_arrow
+    require_columns(schema.names, columns, str(file))
+    return pa.schema([pa.field(name, schema.field(name).type) for name in columns.roles()])
+
+
+def _parquet_batches(file: Path, columns: Columns, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    found = _parquet_schema(file, columns)
+    if found != schema:
+        raise UserError(
+            f"{file}: its columns are {_types(found)}, and in the files before it {_types(schema)}; write them alike."
+        )
+    with _sound_parquet(file), pq.ParquetFile(file) as parquet:
+        for batch in parquet.iter_batches(BLOCK_ROWS, columns=list(columns.roles())):
+            batch.validate(full=True)
+            yield batch.select(schema.names).cast(schema)
+
+
+def _types(schema: pa.Schema) -> str:
+    return ", ".join(f"{field.name} ({field.type})" for field in schema)
+
+
+@contextmanager
+def _sound_parquet(file: Path) -> Iterator[None]:
     try:
-        with pq.ParquetFile(file) as parquet:
-            require_columns(parquet.schema_arrow.names, columns, str(file))
-            table = parquet.read(columns=list(columns.roles()))
-        table.validate(full=True)
+        yield
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise UserError(f"{file}: is not a sound Parquet file: {error}. It may be cut off; write it again.") from error
-    return table

@@ -55,7 +55,7 @@ def label_rows(rows: Rows, columns: Columns, classes: Classes) -> LabelledText:
     """
     faults = {column: dict(of_column) for column, of_column in rows.faults.items()}
     found = _named_texts(rows, columns, faults)
-    labels = _strings(rows, columns.label, "label", faults)
+    labels = _strings(rows, columns.label, "label", faults).combine_chunks()
     indices, names = _class_indices(rows, columns.label, labels, classes, faults)
     refuse_faults(rows, faults)
     table = found.add_column(2, "label", pa.array(indices, type=pa.int64()))
@@ -72,7 +72,7 @@ def rename_classes(labelled: LabelledText, wanted: tuple[str, ...] | None) -> La
     if set(wanted) == set(own):
         order = np.array([wanted.index(name) for name in own])
         column = labelled.table.column_names.index("label")
-        table = labelled.table.set_column(column, "label", pa.array(order[labelled.labels]))
+        table = labelled.table.set_column(column, "label", pa.array(order[labelled.table["label"].to_numpy()]))
         return replace(labelled, table=table, class_names=wanted)
     if len(wanted) != len(own):
         raise UserError(
@@ -87,7 +87,7 @@ def _named_texts(rows: Rows, columns: Columns, faults: dict[str, dict[int, str]]
     if rows.table.num_rows == 0:
         raise UserError(f"{rows.where}: there are no rows, expected one text per row.")
     if columns.id is None:
-        names = pa.array([str(number) for number in range(1, rows.table.num_rows + 1)])
+        names = pa.array(np.arange(1, rows.table.num_rows + 1)).cast(pa.string())
     else:
         names = _strings(rows, columns.id, "name", faults).cast(pa.string())
     found = {"id": names, "text": _strings(rows, columns.text, "text", faults)}
@@ -96,8 +96,8 @@ def _named_texts(rows: Rows, columns: Columns, faults: dict[str, dict[int, str]]
     return pa.table(found)
 
 
-def _strings(rows: Rows, column: str, role: Role, faults: dict[str, dict[int, str]]) -> pa.Array:
-    """One column as large_string; what is missing is added to the faults."""
+def _strings(rows: Rows, column: str, role: Role, faults: dict[str, dict[int, str]]) -> pa.ChunkedArray:
+    """One column as large_string, in chunks as it lies, uncopied; what is missing is added to the faults."""
     values = rows.table[column]
     missing = np.flatnonzero(values.is_null().to_numpy())
     of_column = faults.setdefault(column, {})
@@ -109,7 +109,7 @@ def _strings(rows: Rows, column: str, role: Role, faults: dict[str, dict[int, st
     is_string = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
     is_number = pa.types.is_integer(kind) or (role == "name" and pa.types.is_floating(kind))
     if pa.types.is_null(kind) or is_string or (role != "text" and is_number):
-        strings = values.cast(pa.large_string()).combine_chunks()
+        strings = values.cast(pa.large_string())
         lengths = pc.utf8_length(strings).fill_null(0).to_numpy(zero_copy_only=False)
         for row in np.flatnonzero(lengths > MAX_CHARACTERS[role]).tolist():
             length, most = lengths[row], MAX_CHARACTERS[role]

@@ -48,7 +48,7 @@ class Cell:
     examples: tuple[Example, ...]
 
 
-def texts_of(predictions: Predictions, split: str, rows: Mapping[str, LabelledText] | Absent) -> list[str] | Absent:
+def texts_of(predictions: Predictions, split: str, rows: Mapping[str, LabelledText] | Absent) -> Sequence[str] | Absent:
     """The texts of the predicted rows, in their order, where `rows` are the same rows."""
     if isinstance(rows, Absent):
         return rows

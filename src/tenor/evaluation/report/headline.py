@@ -102,7 +102,7 @@ def _estimates(numbers: SplitNumbers) -> list[Estimate]:
 def _sentence(numbers: SplitNumbers) -> str:
     text, majority = numbers.baseline("text"), numbers.baseline("majority")
     if text is not None:
-        return f"{_against(numbers.accuracy - text)} the text baseline, weighted bigrams trained on the same rows."
+        return f"{_against(numbers.accuracy - text)} the text baseline, weighted bigrams of the training rows."
     told = numbers.baselines.get("text")
     reason = f" No text baseline: {told['absent']}." if isinstance(told, dict) and "absent" in told else ""
     if majority is None:
