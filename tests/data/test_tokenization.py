@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -139,6 +140,27 @@ def test_rows_beyond_the_first_chunk_are_found_too(own_cache: Path) -> None:
     assert len(tokens.chunks) == 3
     for index in (0, ROWS_PER_CHUNK - 1, ROWS_PER_CHUNK, 2 * ROWS_PER_CHUNK, count - 1):
         assert tokens.row(index).tolist() == [1, *range(3, 3 + min(index % 7, 6)), 2]
+
+
+@pytest.mark.parametrize("at_once", [1, 50, 200])
+def test_long_texts_reach_the_tokenizer_a_few_at_a_time(
+    own_cache: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    rows = labelled([words(n) for n in (3, 40, 0, 0, 7, 1, 90, 2)], [0] * 8)
+    expected = ids_of(tokenize(rows, WordCounter(), Truncation(8, "head", 0.5)))
+    shutil.rmtree(own_cache)
+    monkeypatch.setattr(tokenization, "CHARACTERS_AT_ONCE", at_once)
+    given: list[list[str]] = []
+
+    class Listener(WordCounter):
+        def __call__(self, text: Any, **options: Any) -> dict[str, Any]:
+            if not options.get("return_special_tokens_mask"):
+                given.append(text)
+            return super().__call__(text, **options)
+
+    assert ids_of(tokenize(rows, Listener(), Truncation(8, "head", 0.5))) == expected
+    assert len(given) > 1
+    assert all(sum(map(len, texts[1:])) <= at_once for texts in given)
 
 
 def test_no_room_for_text_is_refused(own_cache: Path) -> None:

@@ -17,6 +17,8 @@ from tenor.runs.cache import cached_file
 
 CACHE_VERSION = 1
 ROWS_PER_CHUNK = 4096
+CHARACTERS_AT_ONCE = 2**23
+"""Given to the tokenizer together: it needs a hundred bytes and more for each token."""
 
 
 @dataclass(frozen=True)
@@ -133,8 +135,21 @@ def _encode(rows: LabelledText, tokenizer: Any, truncation: Truncation) -> Itera
     around = special_tokens_around(tokenizer)
     refuse_no_room(truncation, around)
     for start in range(0, len(rows), ROWS_PER_CHUNK):
-        ids = whole_ids(rows.texts[start : start + ROWS_PER_CHUNK], tokenizer)
-        yield [cut(row, truncation, around) for row in ids], [len(row) for row in ids]
+        kept: list[np.ndarray] = []
+        full: list[int] = []
+        for texts in _parts(rows.texts[start : start + ROWS_PER_CHUNK]):
+            ids = whole_ids(texts, tokenizer)
+            kept += [cut(row, truncation, around) for row in ids]
+            full += [len(row) for row in ids]
+        yield kept, full
+
+
+def _parts(texts: list[str]) -> Iterator[list[str]]:
+    """Texts in order, few enough together that what a tokenizer makes of them fits into memory."""
+    characters = np.cumsum([len(text) for text in texts])
+    part_of = characters // CHARACTERS_AT_ONCE
+    for rows in np.split(np.arange(len(texts)), np.flatnonzero(np.diff(part_of)) + 1):
+        yield texts[rows[0] : rows[-1] + 1]
 
 
 def whole_ids(texts: list[str], tokenizer: Any) -> list[np.ndarray]:
