@@ -30,7 +30,7 @@ def main() -> None:
     options = _options()
     torch.set_num_threads(options.threads)
     logging.getLogger("transformers").setLevel(logging.ERROR)
-    texts = reviews(options.imdb, "test", options.reviews).texts
+    texts = list(reviews(options.imdb, "test", options.reviews).texts)
     for shape in SHAPES:
         if options.model in ("both", shape.name):
             with tempfile.TemporaryDirectory() as folder:

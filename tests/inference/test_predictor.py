@@ -44,8 +44,8 @@ def same(predictions: list[Any], expected: list[dict[str, float]]) -> None:
 def test_real_reviews_get_what_the_pipeline_gives(
     tiny_predictor: Predictor, tiny_classifier: Path, real_reviews: LabelledText
 ) -> None:
-    predictions = tiny_predictor.predict(real_reviews.texts)
-    same(predictions, piped(tiny_classifier, real_reviews.texts))
+    predictions = tiny_predictor.predict(list(real_reviews.texts))
+    same(predictions, piped(tiny_classifier, list(real_reviews.texts)))
     assert np.ptp([one.probability for one in predictions]) > 100 * TOLERANCE
 
 
@@ -63,7 +63,7 @@ def test_a_thousand_real_reviews_get_what_the_pipeline_gives(tiny_predictor: Pre
 @pytest.mark.slow
 def test_the_embedded_encoder_gives_what_the_pipeline_gives(real_reviews: LabelledText, tmp_path: Path) -> None:
     folder = save_classifier(embedded_encoder_folder(), tmp_path / "minilm", length=256)
-    same(Predictor.load(folder).predict(real_reviews.texts), piped(folder, real_reviews.texts))
+    same(Predictor.load(folder).predict(list(real_reviews.texts)), piped(folder, list(real_reviews.texts)))
 
 
 @pytest.mark.parametrize("kind", KINDS)
