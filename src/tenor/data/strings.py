@@ -28,8 +28,9 @@ class Strings(Sequence[str]):
     def __getitem__(self, index: slice) -> list[str]: ...
     def __getitem__(self, index: int | slice) -> str | list[str]:
         if isinstance(index, slice):
-            return self._read(np.arange(len(self))[index])
-        return self._read(np.arange(len(self))[[index]])[0]
+            return self._read(np.arange(*index.indices(len(self))))
+        row = range(len(self))[index]  # Counts negative ones from the end, and raises IndexError beyond it.
+        return self._read(np.array([row]))[0]
 
     def __iter__(self) -> Iterator[str]:
         for start in range(0, len(self), BLOCK):

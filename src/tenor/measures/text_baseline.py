@@ -112,6 +112,7 @@ def fit_text_baseline(texts: Sequence[str], labels: np.ndarray, n_classes: int, 
     if len(texts) != len(labels):
         raise ValueError(f"{len(texts)} texts, but {len(labels)} labels")
     # Floating-point sums depend on their order: a canonical one makes the result independent of the caller's.
+    texts = list(texts)
     order = sorted(range(len(texts)), key=lambda row: (texts[row], labels[row]))
     texts, labels = [texts[row] for row in order], labels[order]
     counts = np.bincount(labels, minlength=n_classes)
