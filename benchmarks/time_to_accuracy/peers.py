@@ -107,7 +107,7 @@ def _newest_checkpoint(folder: Path) -> Path | None:
 
 def _tokenized(tokenizer: Any, rows: LabelledText, length: int) -> Sequence[Row]:
     # The embedded tokenizer's file carries a truncation of its own: the length must be given.
-    ids = tokenizer(rows.texts, truncation=True, max_length=length)["input_ids"]
+    ids = tokenizer(list(rows.texts), truncation=True, max_length=length)["input_ids"]
     return [{"input_ids": one, "labels": int(label)} for one, label in zip(ids, rows.labels, strict=True)]
 
 

@@ -43,6 +43,11 @@ def test_nothing_but_one_text_is_an_error() -> None:
     assert rules.one_text_dominates(data(["same"] * 20)).severity == "error"
 
 
+def test_of_equally_common_texts_the_first_is_shown() -> None:
+    for texts in (["b", "a"] * 6, ["a", "b"] * 6):
+        assert repr(texts[0]) in rules.one_text_dominates(data(["", *texts])).observed
+
+
 def test_duplicates_with_equal_labels_and_blank_ones_do_not_conflict() -> None:
     assert rules.conflicting_labels(data(["so so", "so so", "", ""], np.array([1, 1, 0, 1]))) is None
 

@@ -2,11 +2,12 @@
 
 import json
 import os
-import resource
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -107,6 +108,7 @@ def test_a_wrong_byte_has_its_place_whatever_the_part(
 
 def test_a_full_disk_says_where_and_how_to_mend_it(tmp_path: Path, mapped: Path) -> None:
     path = write(tmp_path / "rows.csv", [{**row, "text": "long " * 2000} for row in ROWS])
+    resource = pytest.importorskip("resource", reason="files have no size limit here")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
     try:
@@ -114,6 +116,51 @@ def test_a_full_disk_says_where_and_how_to_mend_it(tmp_path: Path, mapped: Path)
             read_table(path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_folder_that_cannot_be_written_is_named(
+    tmp_path: Path, mapped: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    path = write(tmp_path / f"rows{suffix}", ROWS)
+    (tmp_path / "a file").touch()
+    monkeypatch.setenv("TENOR_CACHE", str(tmp_path / "a file" / "cache"))
+    with pytest.raises(TenorError, match=r"a file.*cannot be kept there: Not a directory\. Set TENOR_CACHE"):
+        read_table(path)
+
+
+def test_a_parquet_file_of_one_row_group_is_not_read_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(0)
+    table = pa.table({"text": [random.bytes(2000).hex() for _ in range(5000)], "label": [0, 1] * 2500})
+    pq.write_table(table, tmp_path / "rows.parquet", compression="none", use_dictionary=False, row_group_size=5000)
+    before, held = pa.total_allocated_bytes(), []
+
+    def listen(batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
+        texts = []
+        for batch in batches:
+            held.append(pa.total_allocated_bytes() - before)
+            texts += batch["text"].to_pylist()
+        return pa.table({"text": texts, "label": table["label"]})
+
+    monkeypatch.setattr(files, "collect", listen)
+    monkeypatch.setattr(files, "BLOCK_ROWS", 50)
+    assert read_table(tmp_path / "rows.parquet").texts[:] == table["text"].to_pylist()
+    assert max(held) < table.nbytes / 4
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("rows.csv", 'text,label\n"' + "never closed, " * 20_000, "is malformed: field larger than field limit"),
+        ("rows.jsonl", "[" + '{"text": "a", "label": 0}, ' * 20_000, "line 1 has 200,000 characters or more"),
+    ],
+)
+def test_a_record_without_an_end_is_not_read_to_the_end_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: str, told: str
+) -> None:
+    (tmp_path / name).write_text(content)
+    monkeypatch.setattr(files, "MOST_CHARACTERS", 200_000)
+    assert told in message(tmp_path / name)
 
 
 UNDER_A_LIMIT = """

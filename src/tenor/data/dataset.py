@@ -51,7 +51,7 @@ class LabelledText:
 
     def select(self, rows: Sequence[int] | np.ndarray) -> "LabelledText":
         """The given rows, in the given order."""
-        chosen = np.asarray(rows, dtype=np.int64)
+        chosen = np.array(rows, dtype=np.int64)
         return replace(self, positions=chosen if self.positions is None else self.positions[chosen])
 
     def _chosen(self, values: np.ndarray) -> np.ndarray:

@@ -19,6 +19,7 @@ def words_probabilities(texts: Sequence[str], labels: np.ndarray, n_classes: int
 
     Raises ValueError for labels (n,) outside 0 … K-1 and for a class with a single row.
     """
+    texts = list(texts)
 
     def fit_predict(train: np.ndarray, held_out: np.ndarray) -> np.ndarray:
         fitted = fit_text_baseline([texts[row] for row in train], labels[train], n_classes, seed)

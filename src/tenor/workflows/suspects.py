@@ -75,8 +75,9 @@ def _label_errors(
 ) -> Iterator[Suspect]:
     # What judged these had learned the same text with the other label: all of a group may look wrong, and none be.
     spared = {group.kept for group in groups if group.disputed}
+    labels = rows.labels
     for row in errors.tolist():
-        given = probabilities[row, rows.labels[row]]
+        given = probabilities[row, labels[row]]
         kept = ", the highest of its duplicates" if row in spared else ""
         out = bool(given < EXCLUDE_BELOW) and row not in spared
         yield _suspect(rows, probabilities, row, "label", f"label has probability {given:.4f}{kept}", exclude=out)

@@ -1,7 +1,5 @@
 """Splits against one another: rows that are in two, proportions and lengths that differ, what chose the model."""
 
-from collections.abc import Iterable
-
 import numpy as np
 
 from tenor.checks.evidence import DataEvidence
@@ -24,10 +22,9 @@ WEIGHT_OF_ABSENCE: dict[str, tuple[Severity, Severity]] = {
 LENGTH_NOTE, LENGTH_WARNING = 0.1, 0.2  # KS distance; 0.1 = a tenth of the rows lie on another side of some length.
 
 
-def distinct(texts: Iterable[str]) -> np.ndarray:
-    """The keys of the texts that are not blank, each once."""
-    keys = np.unique(text_keys(texts))
-    return keys[keys != 0]
+def distinct(keys: np.ndarray) -> np.ndarray:
+    """The keys of the texts that are not blank, each once (`rows.text_keys`)."""
+    return np.unique(keys[keys != 0])
 
 
 @rule("DAT011", "warning", explained_by=("DAT013",))
@@ -48,7 +45,7 @@ def duplicates_across_splits(data: DataEvidence) -> Observation | None:
 
     Reference: Lee et al. 2022, Deduplicating training data makes language models better.
     """
-    earlier = [("train", distinct(strings(data.train)))]
+    earlier = [("train", distinct(text_keys(strings(data.train))))]
     shared: dict[str, int] = {}
     long, n = 0, 0
     for name, rows in held_out(data):
@@ -59,7 +56,7 @@ def duplicates_across_splits(data: DataEvidence) -> Observation | None:
             shared[f"{name} and {other}"] = len(hits)
             long += sum(len(texts[row].split()) >= SAME_WORDS for row in hits.tolist())
         n += len(texts)
-        earlier.append((name, distinct(texts)))
+        earlier.append((name, distinct(keys)))
     if not any(shared.values()):
         return None
     return Observation(
@@ -125,9 +122,9 @@ def split_repeats_training(data: DataEvidence) -> Observation | None:
 
     Reference: Kapoor and Narayanan 2023, Leakage and the reproducibility crisis in machine-learning-based science.
     """
-    train = distinct(strings(data.train))
+    train = distinct(text_keys(strings(data.train)))
     for name, rows in held_out(data):
-        texts = distinct(strings(rows))
+        texts = distinct(text_keys(strings(rows)))
         smaller, both = min(len(texts), len(train)), len(np.intersect1d(texts, train))
         if smaller >= WHOLESALE_ROWS and both >= WHOLESALE * smaller:
             return Observation(

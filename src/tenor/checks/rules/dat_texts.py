@@ -139,7 +139,8 @@ def one_text_dominates(data: DataEvidence) -> Observation | None:
     n = int(counts[written].sum())
     if n < MIN_ROWS:
         raise CannotTell(f"fewer than {MIN_ROWS} texts that are not blank")
-    commonest = np.argmax(np.where(written, counts, 0))
+    ties = np.flatnonzero(written & (counts == counts[written].max()))
+    commonest = ties[np.argmin(first[ties])]
     count, text = int(counts[commonest]), texts[int(first[commonest])].strip()
     if count < DOMINANT * n:
         return None

@@ -49,7 +49,7 @@ class Texts(Sequence[str]):
     def __getitem__(self, index: slice) -> list[str]: ...
     def __getitem__(self, index: int | slice) -> str | list[str]:
         if isinstance(index, slice):
-            return [self[row] for row in range(*index.indices(len(self)))]
+            return [_as_string(text) for text in self.found[index]]
         return _as_string(self.found[index])
 
     def __iter__(self) -> Iterator[str]:

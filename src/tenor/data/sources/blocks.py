@@ -54,9 +54,16 @@ def _given_away(held: deque[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
 
 
 def _mapped(blocks: Iterable[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
-    folder = cache_folder("rows")
     try:
-        with tempfile.TemporaryFile(dir=folder) as file:
+        folder = cache_folder("rows")
+        kept = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (closed by `with` below)
+    except OSError as error:
+        raise TenorError(
+            f"{error.filename}: rows that are too many for memory cannot be kept there: {error.strerror}. Set "
+            "TENOR_CACHE to a folder that can be written."
+        ) from error
+    try:
+        with kept as file:
             with pa.ipc.new_stream(pa.PythonFile(file, mode="w"), schema) as writer:
                 for block in blocks:
                     writer.write_batch(block)

@@ -21,6 +21,8 @@ from tenor.errors import UserError
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 JSON_LINES = (".jsonl", ".ndjson", ".json")
 PART_BYTES = 2**20
+MOST_CHARACTERS = 2**27
+"""In a field or a line: a quote that never closes would take the rest of the file into memory."""
 ACCEPTED = (*DELIMITERS, *JSON_LINES, ".parquet")
 
 
@@ -148,9 +150,9 @@ def _require_header(file: Path, header: list[str], delimiter: str, columns: Colu
 
 @contextmanager
 def fields_up_to(size: int) -> Iterator[None]:
-    """Lets the csv module read fields of up to `size` characters; its own limit is 131,072."""
+    """Lets the csv module read fields of up to `size` characters, or `MOST_CHARACTERS`; its own limit is 131,072."""
     before = csv.field_size_limit()
-    csv.field_size_limit(max(before, size))
+    csv.field_size_limit(max(before, min(size, MOST_CHARACTERS)))
     try:
         yield
     finally:
@@ -164,7 +166,8 @@ def _read_json(file: Path, content: BinaryIO, columns: Columns) -> Rows:
     faults: dict[str, dict[int, str]] = {name: {} for name in wanted}
 
     def records() -> Iterator[list[object]]:
-        for number, line in enumerate(io.TextIOWrapper(content, encoding="utf-8-sig", newline="\n"), start=1):
+        lines = io.TextIOWrapper(content, encoding="utf-8-sig", newline="\n")
+        for number, line in enumerate(iter(lambda: lines.readline(MOST_CHARACTERS), ""), start=1):
             if line.strip():
                 record = _json_object(file, number, line)
                 keys.update(dict.fromkeys(record))
@@ -191,6 +194,8 @@ def _read_json(file: Path, content: BinaryIO, columns: Columns) -> Rows:
 
 def _json_object(file: Path, number: int, line: str) -> dict[str, object]:
     expected = 'expected one object per line, such as {"text": "A fine film.", "label": 1}'
+    if len(line) >= MOST_CHARACTERS:
+        raise UserError(f"{file}: line {number:,} has {MOST_CHARACTERS:,} characters or more; {expected}.")
     try:
         record = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -222,7 +227,8 @@ def _parquet_batches(file: Path, columns: Columns, schema: pa.Schema) -> Iterato
         raise UserError(
             f"{file}: its columns are {_types(found)}, and in the files before it {_types(schema)}; write them alike."
         )
-    with _sound_parquet(file), pq.ParquetFile(file) as parquet:
+    # Mapped, since Arrow would otherwise read the column of a whole row group, and a file may have a single one.
+    with _sound_parquet(file), pq.ParquetFile(file, memory_map=True) as parquet:
         for batch in parquet.iter_batches(BLOCK_ROWS, columns=list(columns.roles())):
             batch.validate(full=True)
             yield batch.select(schema.names).cast(schema)
@@ -236,5 +242,7 @@ def _types(schema: pa.Schema) -> str:
 def _sound_parquet(file: Path) -> Iterator[None]:
     try:
         yield
+    except MemoryError:  # Arrow's own is an ArrowException too.
+        raise
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise UserError(f"{file}: is not a sound Parquet file: {error}. It may be cut off; write it again.") from error
