@@ -72,7 +72,8 @@ def test_the_device_is_told_with_the_reason_for_its_number_type(config: Config) 
 
 
 @pytest.mark.parametrize(
-    ("wanted", "told"), [("auto", "on attention 0 (more would double the time on a CPU)"), (0.2, "on attention 0.2")]
+    ("wanted", "told"),
+    [("auto", "on attention 0 (more takes up to twice the time on a CPU)"), (0.2, "on attention 0.2")],
 )
 def test_the_choice_of_dropout_is_told(wanted: str | float, told: str, config: Config) -> None:
     model = config.model.model_copy(update={"attention_dropout": wanted})

@@ -130,7 +130,7 @@ class Model(Section):
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] | None = None
     """Dropout on hidden states, in the body and before the classifier; null: the model's own."""
     attention_dropout: Annotated[float, Field(ge=0.0, lt=1.0)] | Literal["auto", "model"] = "auto"
-    """`auto`: 0 on a CPU, where more than 0 takes the fused attention away and costs half the speed, else the model's
+    """`auto`: 0 on a CPU, where more than 0 takes the fused attention away and up to half the speed, else the model's
     own; `model`: the model's own."""
 
 

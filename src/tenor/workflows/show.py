@@ -161,7 +161,7 @@ def _memory(plan: DevicePlan) -> str:
 
 def _why_attention_dropout(prepared: Prepared) -> str:
     wanted, device = prepared.config.model.attention_dropout, prepared.plan.device
-    return " (more would double the time on a CPU)" if wanted == "auto" and device == "cpu" else ""
+    return " (more takes up to twice the time on a CPU)" if wanted == "auto" and device == "cpu" else ""
 
 
 def _cost(prepared: Prepared, train: TokenExamples, replicas: int) -> Cost:
