@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 
@@ -36,21 +36,16 @@ def class_counts(rows: Rows, n_classes: int) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Texts(Sequence[str]):
-    """Texts as they lie, read one at a time: they may be more than memory holds. What is no string is an empty one."""
+    """Texts read when asked for, since they may be more than memory holds. What is no string is an empty one."""
 
     found: Sequence[Any]
 
     def __len__(self) -> int:
         return len(self.found)
 
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[str]: ...
-    def __getitem__(self, index: int | slice) -> str | list[str]:
-        if isinstance(index, slice):
-            return [_as_string(text) for text in self.found[index]]
-        return _as_string(self.found[index])
+    def __getitem__(self, index: Any) -> Any:
+        found = self.found[index]
+        return list(map(_as_string, found)) if isinstance(index, slice) else _as_string(found)
 
     def __iter__(self) -> Iterator[str]:
         return map(_as_string, self.found)
