@@ -150,7 +150,7 @@ def _require_header(file: Path, header: list[str], delimiter: str, columns: Colu
 
 @contextmanager
 def fields_up_to(size: int) -> Iterator[None]:
-    """Lets the csv module read fields of up to `size` characters, `MOST_CHARACTERS` at most; its own limit is 131,072."""
+    """Lets the csv module read fields of `size` characters, `MOST_CHARACTERS` at most; its own limit is 131,072."""
     before = csv.field_size_limit()
     csv.field_size_limit(max(before, min(size, MOST_CHARACTERS)))
     try:
