@@ -23,7 +23,7 @@ from tenor.cli import (
     train,
 )
 from tenor.errors import TenorError, harmless, system_refusal
-from tenor.model.memory import use_one_heap
+from tenor.model.memory import collect_cycles_seldom, use_one_heap
 
 COMMANDS = (
     *(train, check, audit, evaluate, calibrate, compare, report, predict, export),
@@ -34,6 +34,7 @@ COMMANDS = (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns 0 done, 1 failed, 2 wrong usage or input, 3 refused by a check, 130 interrupted."""
     use_one_heap()  # Before any library starts threads of its own.
+    collect_cycles_seldom()  # Before any is imported.
     options = _parse(_parser(), arguments)
     try:
         return int(options.run(options))

@@ -8,6 +8,7 @@ whatever it is told. So all threads must take from one heap; those that have one
 """
 
 import ctypes
+import gc
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +24,10 @@ OWN_LARGEST, OWN_LIMIT = 2**25, 2**26
 MOST_FREE = 2**31
 """Free bytes beyond which all of them go back between two steps. Tensors whose sizes change with every
 batch leave gaps that fit no later one, and without a bound these add up."""
+
+
+NEW_OBJECTS = 50_000
+"""Containers that Python makes beyond those that it drops, before it looks for cycles among them; by itself, 700."""
 
 
 class _Counts(ctypes.Structure):
@@ -49,6 +54,14 @@ def use_one_heap() -> None:
     """
     if (glibc := _glibc()) is not None:
         glibc.mallopt(M_ARENA_MAX, 1)
+
+
+def collect_cycles_seldom() -> None:
+    """Let Python look for cycles of objects that no one holds at every 50,000th new object, not at every 700th.
+
+    PyTorch and `transformers` make a million objects while they are imported, and nearly all of them stay.
+    """
+    gc.set_threshold(NEW_OBJECTS, *gc.get_threshold()[1:])
 
 
 @contextmanager
