@@ -27,6 +27,11 @@ class BaselineModels:
     text: TextBaseline | str
     """Or the reason why there is none."""
 
+    @property
+    def note(self) -> str:
+        """What the text baseline could not learn from its rows, or from which of them; empty when all is well."""
+        return "" if isinstance(self.text, str) else self.text.note
+
     def on(self, rows: LabelledText) -> Baselines:
         """Their accuracies on the rows of a split."""
         majority = majority_baseline(self.train_labels, rows.labels, len(rows.class_names))

@@ -216,6 +216,8 @@ def _finish(
     temperature = choose_temperature(logits["validation"], splits.validation.labels)
     digest = save_model(run.model, prepared.classifier, config, best, temperature)
     baselines = fit_baselines(splits.train, config, run.baseline)
+    if baselines.note:
+        console.print(f"text baseline: {baselines.note}", style="yellow", highlight=False)
     results: dict[str, SplitResult] = {}
     for name, rows in held_out.items():
         results[name] = measure_split(rows, logits[name], baselines.on(rows), temperature)
