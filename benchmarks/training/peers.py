@@ -70,13 +70,14 @@ class _EnoughError(Exception):
 
 
 def tenor_config(folder: Path, length: int, threads: int, *overrides: str) -> Config:
-    """Tenor's own defaults of `imdb_minilm`, for the model below `folder`."""
+    """Tenor's own defaults of `imdb_minilm`, for the model below `folder`, with every step at its full length."""
     return load_config(
         "imdb_minilm",
         [
             f"model.name={folder}",
             f"data={{source: given, max_length: {length}, validation: {{size: {VALIDATION_ROWS}}}}}",
             f"training.threads={threads}",
+            "training.short_share=0",
             *overrides,
         ],
     )
