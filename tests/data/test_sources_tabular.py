@@ -128,10 +128,19 @@ def test_stars_named_as_classes_are_matched_by_name_not_by_position(tmp_path: Pa
 
 @pytest.mark.parametrize("labels", ["1,2", "0,2", "-1,0,1", "1,1"])
 def test_integers_with_a_gap_need_class_names(tmp_path: Path, labels: str) -> None:
-    found = message(csv_file(tmp_path, "text,label\n" + "".join(f"a,{label}\n" for label in labels.split(","))))
-    assert "data.class_names" in found
+    path = csv_file(tmp_path, "text,label\n" + "".join(f"a,{label}\n" for label in labels.split(",")))
+    found = message(path)
     assert "0 … K-1" in found
     assert ("-1 often marks" in found) == ("-1" in labels)
+    names = json.loads(found.split("data.class_names=")[1].removesuffix("'"))
+    if "-1" not in labels:
+        assert [names[label] for label in read_table(path, class_names=tuple(names)).labels] == labels.split(",")
+
+
+def test_of_many_integers_with_a_gap_some_are_shown(tmp_path: Path) -> None:
+    found = message(csv_file(tmp_path, "text,label\n" + "".join(f"a,{label}\n" for label in range(1, 5000))))
+    assert '"10", …]' in found
+    assert len(found) < 500
 
 
 def test_only_text_that_was_written_as_missing_is_missing(tmp_path: Path) -> None:

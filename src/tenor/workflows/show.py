@@ -98,7 +98,7 @@ def show_finish(
     console.print(confusion_table(last.metrics.confusion, [one.name for one in last.metrics.per_class]))
     split = "test" if "test" in results else "validation"
     numbers = number_facts(split, last, config.evaluation.confidence, config.seed)
-    console.print(_fact_table({**numbers, **_places(run, timings)}))
+    console.print(_fact_table({**numbers, **_places(run, config, split, timings)}))
 
 
 def show_evaluation(console: Console, found: Evaluation, kept: Path | None = None) -> None:
@@ -191,20 +191,20 @@ def _cost(prepared: Prepared, train: TokenExamples, replicas: int) -> Cost:
         )
 
 
-def _places(run: RunDirectory, timings: dict[str, float]) -> dict[str, str]:
-    def shown(path: Path) -> str:
-        return str(path)
-
-    seconds = ", ".join(f"{name} {duration(value)}" for name, value in timings.items() if value >= 0.5)
-    return {
-        "report": shown(run.report),
-        "model": shown(run.model),
-        "results": shown(run.evaluation),
-        "predictions": shown(run.predictions),
-        "curves": f"tensorboard --logdir {shown(run.tensorboard)}",
-        "again": f"tenor evaluate {run.reference}",
-        "time": seconds,
+def _places(run: RunDirectory, config: Config, split: str, timings: dict[str, float]) -> dict[str, str]:
+    """What lies where, and the commands that go on from here; `split` is the last that was measured."""
+    places = {
+        "report": str(run.report),
+        "model": str(run.model),
+        "results": str(run.evaluation),
+        "predictions": str(run.predictions),
     }
+    if "tensorboard" in config.training.trackers:
+        places["curves"] = f"tensorboard --logdir {run.tensorboard}"
+    if config.data.source != "given":  # Rows that were handed over are not there any more.
+        places["again"] = f"tenor evaluate {run.reference}{'' if split == 'test' else f' --split {split}'}"
+    seconds = ", ".join(f"{name} {duration(value)}" for name, value in timings.items() if value >= 0.5)
+    return {**places, "time": seconds}
 
 
 def _fact_table(facts: dict[str, str]) -> Table:
