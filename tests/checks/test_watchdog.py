@@ -189,6 +189,31 @@ def test_clipping_before_unscaling_is_found(model, unscaled_first):
     assert ("OPT014" in codes(watchdog)) != unscaled_first
 
 
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("done", [0, 500])
+def test_steps_that_loss_scaling_skips_are_counted_from_the_first_on(model, fused, done):
+    """A fused optimizer is called for them too; their infinite norms are how the scale is found, and no fault."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=fused)
+    scaler = torch.amp.GradScaler("cpu", init_scale=3e38)
+    watchdog = Watchdog(model, optimizer, every=5, done=done)
+    norms, skipped = [], 0
+    for features, labels in batches(20):
+        loss = 1000 * nn.functional.cross_entropy(model(features), labels)
+        scaler.scale(loss).backward()
+        scaler.unscale_(optimizer)
+        norms.append(float(nn.utils.clip_grad_norm_(model.parameters(), 1.0)))
+        before = scaler.get_scale()
+        scaler.step(optimizer)
+        scaler.update()
+        skipped += scaler.get_scale() < before
+        optimizer.zero_grad()
+        watchdog.step(loss, grad_norm=norms[-1])
+    assert watchdog.evidence.skipped_steps.sum() == skipped > 0
+    assert watchdog.evidence.skipped_steps[0] > 0
+    assert watchdog.evidence.steps.tolist() == [done + 5, done + 10, done + 15, done + 20]
+    assert not np.isfinite(norms).all()
+
+
 def test_a_scheduler_that_is_stepped_twice_is_off_its_plan(model):
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=80)

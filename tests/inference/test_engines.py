@@ -1,14 +1,17 @@
 """Every engine gives PyTorch's probabilities, whatever the company of a text."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tenor.errors import UserError
-from tenor.inference import engines
+from tenor.inference import engines, predictor
 from tenor.inference.choice import FLOAT_TOLERANCE, disagreement
+from tenor.inference.engines import Engine
 from tenor.inference.predictor import Predictor
+from tenor.model.device import DevicePlan
 
 WORDS = ("film", "was", "superb", "dull", "and", "scene", "movie", "funny")
 
@@ -53,6 +56,23 @@ def test_without_onnx_runtime_the_extra_is_named(small_classifier: Path, monkeyp
     monkeypatch.setattr(engines, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"needs onnx, onnxscript, onnxruntime: pip install .*tenor\[onnx\]"):
         Predictor.load(small_classifier, engine="onnx")
+
+
+def test_onnx_runtime_gets_the_passes_of_the_processor_where_there_is_a_gpu(
+    small_classifier: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned = predictor.plan_device
+
+    def with_a_gpu(device: str, precision: str, threads: int | None) -> DevicePlan:
+        plan = planned("cpu", precision, threads)
+        return replace(plan, device="cuda", prediction_tokens=65536) if device == "auto" else plan
+
+    monkeypatch.setattr(predictor, "plan_device", with_a_gpu)
+    monkeypatch.setattr(predictor, "build_engine", lambda source, name, *rest: Engine(name, lambda inputs: inputs))
+    for name, device in (("onnx", "cpu"), ("onnx-int8", "cpu"), ("torch", "cuda")):
+        plan = Predictor.load(small_classifier, engine=name, threads=1).plan  # type: ignore[arg-type]
+        assert plan.device == device
+        assert plan.prediction_tokens == (1024 if device == "cpu" else 65536)
 
 
 def test_the_order_of_rows_survives_their_batches(small_predictor: Predictor) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import weakref
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,9 @@ from tenor.errors import InterruptedRunError, UserError
 from tenor.runs.directory import list_runs
 from tenor.runs.summary import read_summary
 from tenor.workflows import experiments as module
+from tenor.workflows import train as train_module
 from tenor.workflows.experiments import run_experiments
+from tenor.workflows.prepare import Prepared
 from tenor.workflows.runs_table import experiments_table
 
 SHORT = ["training.epochs=1", "evaluation.text_baseline=false"]
@@ -39,6 +42,24 @@ def test_a_failed_configuration_is_told_and_the_next_one_run(small_model: Path, 
     shown = out.file.getvalue()  # type: ignore[attr-defined]
     assert "stars" in shown
     assert f"{rows[1].val_metrics['accuracy']:.2%}" in shown
+
+
+def test_the_next_run_begins_when_the_memory_of_the_one_before_is_free(
+    small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, models = train_module.prepare, []
+
+    def watched(*arguments: object) -> Prepared:
+        assert all(model() is None for model in models)
+        prepared: Prepared = real(*arguments)  # type: ignore[arg-type]
+        models.append(weakref.ref(prepared.classifier.model))
+        return prepared
+
+    monkeypatch.setattr(train_module, "prepare", watched)
+    config = str(write_config(tmp_path, small_model))
+    rows = run_experiments([config, config], SHORT, tmp_path / "runs", quiet())
+    assert [row.status for row in rows] == ["completed", "completed"]
+    assert len(models) == 2
 
 
 def test_a_defect_in_one_run_does_not_end_the_others(

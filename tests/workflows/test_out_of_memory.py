@@ -1,6 +1,7 @@
 """Memory that runs out is told by the setting that helps in the phase where it did, and recorded like any failure."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from small_runs import small_config, small_run
 from tenor.cli.main import main
 from tenor.config.schema import Model
 from tenor.errors import TenorError, UserError, advice_on_memory
+from tenor.inference.predictor import Predictor
 from tenor.model.classifier import load_classifier
 from tenor.runs.summary import read_summary
 from tenor.training import loop
@@ -154,6 +156,15 @@ def test_other_errors_and_errors_that_were_told_go_on_as_they_are() -> None:
         with pytest.raises(type(error)) as caught, advice_on_memory("in a test", "nothing helps"):
             raise error
         assert caught.value is error
+
+
+@pytest.mark.parametrize(("device", "told"), [("cpu", "--threads 1"), ("cuda", "--device cpu")])
+def test_prediction_names_the_option_that_helps(device: str, told: str, completed: RunResult) -> None:
+    predictor = Predictor.load(completed.run.path, engine="torch", device="cpu")
+    full = replace(predictor.engine, run=_raising(ON_A_GPU))
+    predictor = replace(predictor, engine=full, plan=replace(predictor.plan, device=device))
+    with pytest.raises(TenorError, match=f"memory ran out in prediction: .*{told}"):
+        predictor.predict(["a film to remember"])
 
 
 def test_the_innermost_advice_is_given() -> None:

@@ -53,11 +53,13 @@ def test_all_that_differs_is_listed_and_nothing_written(
     manifest["versions"]["torch"] = "1.0"
     manifest["versions"]["gone"] = "2.0"
     manifest["device"] = "cuda"
+    manifest["hardware"]["accelerators"] = ["NVIDIA T4"]
     write_json(original.manifest, manifest)
     with pytest.raises(UserError) as caught:
         repeat("latest", root(original), quiet())
     told = str(caught.value)
-    for words in ("torch was 1.0", "gone was 2.0", "not installed", "device was cuda", "data:", "encoder_weights:"):
+    versions, devices = ("torch was 1.0", "gone was 2.0", "not installed"), ("device was cuda", "GPU was NVIDIA T4")
+    for words in (*versions, *devices, "data:", "encoder_weights:"):
         assert words in told
     assert "tokenizer:" not in told
     assert f"tenor train {original.config}" in told

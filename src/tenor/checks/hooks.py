@@ -80,7 +80,9 @@ class LoopHooks:
                 before()
 
         def after_step(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-            self.steps += 1
+            # A fused optimizer is called for a step that loss scaling skips too, and skips it because of this.
+            overflowed = getattr(optimizer, "found_inf", None)
+            self.steps += overflowed is None or not float(overflowed)
             after()
 
         inner.register_step_pre_hook(before_step)
@@ -136,7 +138,7 @@ def loss_factor(one: ForwardPass) -> float:
 
     NaN where the gradient is not that of a cross-entropy, or too short to tell.
     """
-    logits, gradient = one.logits.double().cpu(), one.gradient.double().cpu()
+    logits, gradient = one.logits.cpu().double(), one.gradient.cpu().double()  # Apple's GPUs have no float64.
     if not bool(torch.isfinite(gradient).all()):
         return float("nan")
     label = gradient.argmin(dim=1)
@@ -171,7 +173,7 @@ def is_loss_of_probabilities(one: ForwardPass) -> bool:
     """Whether the gradient is that of a cross-entropy which is given softmax(logits), for some label in each row."""
     if one.logits.shape[1] > MOST_CLASSES:
         return False
-    gradient, p = one.gradient.double().cpu(), one.logits.double().cpu().softmax(dim=1)
+    gradient, p = one.gradient.cpu().double(), one.logits.cpu().double().softmax(dim=1)
     lengths = gradient.norm(dim=1)
     # Where a row or two hold nearly all of the gradient, there are labels and a scale that fit any loss. And near a
     # probability of 1 the gradients of both losses fall in the same proportion.
@@ -216,4 +218,5 @@ class _Listener:
 
 
 def _counts(classes: Sequence[torch.Tensor], k: int) -> np.ndarray:
-    return np.bincount(torch.cat(list(classes)).cpu().numpy(), minlength=k)
+    # One by one to the processor: `nn.DataParallel` makes passes on every GPU.
+    return np.bincount(torch.cat([one.cpu() for one in classes]).numpy(), minlength=k)

@@ -1,6 +1,7 @@
 """Watches a training loop, Tenor's or anyone's: remembers little, judges every few steps, stops on errors."""
 
 import hashlib
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
@@ -50,10 +51,12 @@ class Watchdog:
         policy: Literal["stop", "warn"] = "stop",
         allow: Mapping[str, str] | None = None,
         every: int = 10,
+        done: int = 0,
         earlier: tuple[Finding, ...] = (),
         on_finding: Callable[[Finding], None] = lambda finding: None,
     ) -> None:
-        """`every` steps make one record; `earlier` are findings from before training that may explain new ones.
+        """`every` steps make one record; `done` steps were made before this loop began, as where it was resumed;
+        `earlier` are findings from before training that may explain new ones.
 
         With `scheduler` and `total_steps` the rates are held against the plan that a copy of the scheduler gives.
         """
@@ -65,8 +68,8 @@ class Watchdog:
         )
         self._records: dict[str, list[Any]] = {}
         self._window: dict[str, Any] = {}
-        self._steps = 0
-        self._seen_steps: tuple[int, int] | None = None
+        self._steps = done
+        self._seen_steps = (done, 0)
         self._watched = _middle_matrix(model)
         self._before: torch.Tensor | None = None
         self._ratio = float("nan")
@@ -83,6 +86,8 @@ class Watchdog:
 
     def watch(self, optimizer: Any) -> None:
         """Listen to an optimizer that was not there yet when the watchdog was made."""
+        if not self._hooks.watched:
+            self._seen_steps = (self._steps, self._hooks.steps)
         self._hooks.watch(
             optimizer,
             before=self._before_update,
@@ -184,7 +189,7 @@ class Watchdog:
             heard["learning_rate"] = hooks.rate
         if self._plan is not None and 0 < hooks.steps <= len(self._plan):
             heard["planned_rate"] = float(self._plan[hooks.steps - 1])
-        step_before, heard_before = self._seen_steps or (step, hooks.steps)
+        step_before, heard_before = self._seen_steps
         missing = max(0, (step - step_before) - (hooks.steps - heard_before))
         heard["skipped_steps"] = missing if hooks.scaled else 0
         self._seen_steps = (step, hooks.steps)
@@ -220,15 +225,21 @@ class Watchdog:
         if small is None:
             return
         arrived: list[torch.Tensor] = []
+        # A parameter keeps its hooks where Python's collector can't look: one that held us would keep the model.
+        watching = weakref.ref(self)
 
         def remember(gradient: torch.Tensor) -> None:
             arrived[:] = [gradient.detach().clone()]
 
         def compare(parameter: torch.Tensor) -> None:
-            if self._first_backward and arrived and parameter.grad is not None:
-                kept = not torch.allclose(parameter.grad, arrived[0], rtol=1e-3, atol=1e-12)
-                self._evidence = replace(self._evidence, gradient_kept=bool(kept or self._evidence.gradient_kept))
-            self._first_backward = False
+            if (watchdog := watching()) is None:
+                return
+            if watchdog._first_backward and arrived and parameter.grad is not None:
+                # What overflowed under a loss scale is no number on either side.
+                kept = not torch.allclose(parameter.grad, arrived[0], rtol=1e-3, atol=1e-12, equal_nan=True)
+                before = watchdog._evidence
+                watchdog._evidence = replace(before, gradient_kept=bool(kept or before.gradient_kept))
+            watchdog._first_backward = False
 
         small.register_hook(remember)
         small.register_post_accumulate_grad_hook(compare)

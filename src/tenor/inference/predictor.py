@@ -7,7 +7,7 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
-from tenor.errors import TextError, UserError
+from tenor.errors import TextError, UserError, advice_on_memory
 from tenor.inference.ahead import ahead
 from tenor.inference.choice import Choice, build_engine, choose_engine
 from tenor.inference.engines import Engine, run_rows
@@ -102,6 +102,8 @@ class Predictor:
             built, choice = choose_engine(source, plan, framing, rows)
         else:
             built, choice = build_engine(source, engine, plan, framing), Choice(engine, "as asked for")
+        if built.name != "torch":  # ONNX Runtime computes on the processor, so the passes are as long as there.
+            plan = plan_device("cpu", "fp32", threads)
         why = choice.why if source.caution is None else f"{choice.why}; {source.caution}"
         return cls(source, built, plan, framing, why)
 
@@ -188,7 +190,8 @@ class Predictor:
         count = len(tokens.truncated)
         windows = np.bincount(tokens.owner, minlength=count)
         told = Share(len(tokens.rows), count, advance)
-        logits = run_rows(self.engine, tokens.rows, self.framing, self.plan.prediction_tokens, told)
+        with advice_on_memory("in prediction", _mend_of_memory(self.plan)):
+            logits = run_rows(self.engine, tokens.rows, self.framing, self.plan.prediction_tokens, told)
         sums = np.zeros((count, len(self.labels)))
         if len(tokens.rows):
             np.add.at(sums, tokens.owner, probabilities(logits, self.source.temperature, self.source.activation))
@@ -196,6 +199,12 @@ class Predictor:
             advance(count)
         with np.errstate(invalid="ignore"):
             return Scores(sums / windows[:, None], tokens.truncated, windows, tokens.faults)
+
+
+def _mend_of_memory(plan: DevicePlan) -> str:
+    if plan.device != "cpu":
+        return f"predict on the processor: --device cpu (now {plan.device})"
+    return f"give fewer threads: --threads 1 (now {plan.threads}); each has a pass of its own"
 
 
 @dataclass

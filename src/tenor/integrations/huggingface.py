@@ -64,6 +64,7 @@ class TenorCallback(TrainerCallback):
             scheduler=kwargs.get("lr_scheduler"),
             total_steps=state.max_steps,
             every=max(1, int(args.logging_steps)),
+            done=state.global_step,
             clip_at=args.max_grad_norm or None,
             policy=self.policy,
             allow=self.allow,

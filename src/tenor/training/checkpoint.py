@@ -117,9 +117,8 @@ def read_state(checkpoint: Checkpoint) -> TrainState:
 
 def load_weights(checkpoint: Checkpoint, model: nn.Module) -> None:
     """Put a verified checkpoint's weights into `model`. Raises TenorError where it is of another shape."""
-    device = next(model.parameters()).device
     with _fits(checkpoint):
-        model.load_state_dict(load_file(checkpoint.path / MODEL, device=str(device)), strict=True)
+        model.load_state_dict(load_file(checkpoint.path / MODEL), strict=True)  # Copied to where the model lies.
 
 
 @contextmanager

@@ -86,6 +86,11 @@ def make_accelerator(plan: DevicePlan) -> Accelerator:
     accelerator = Accelerator(cpu=plan.device == "cpu", mixed_precision=precision)
     if accelerator.num_processes > 1:
         raise UserError("tenor train runs in one process; start it without a distributed launcher")
+    if accelerator.device.type != plan.device:  # As ACCELERATE_USE_CPU in the environment would have it.
+        raise UserError(
+            f"Accelerate would train on {accelerator.device}, not on {plan.device}: take its settings (ACCELERATE_…) "
+            "out of the environment, and choose with training.device"
+        )
     return accelerator
 
 

@@ -16,7 +16,8 @@ from tenor.model.freezing import Learning, set_training_mode
 
 FIRST_BATCHES = 5
 PROBE_TOKENS = 512
-"""Padded tokens of the forward pass that is timed: long enough to be typical, short enough to cost little."""
+"""Padded tokens of the pass that is timed on a CPU: long enough to be typical, short enough to cost little. A GPU is
+timed with as many as it trains on: with few it waits for the program."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,8 @@ def _seconds_per_token(
     """
     by_length = np.argsort(examples.lengths, kind="stable")
     middle = by_length[len(by_length) // 2 : len(by_length) // 2 + 64]
-    batch = examples.collate(micro_batches(middle, examples.lengths, PROBE_TOKENS)[0])
+    tokens = PROBE_TOKENS if plan.device == "cpu" else plan.training_tokens
+    batch = examples.collate(micro_batches(middle, examples.lengths, tokens)[0])
     inputs = _on_device(batch, plan)
     forward, both = 0.0, 0.0
     with _fixed_random_state(plan), torch.set_grad_enabled(backward), plan.autocast():

@@ -1,5 +1,6 @@
 """`tenor diagnose --confirm`: a short rerun with the suspected fault mended shows whether the symptom goes."""
 
+import gc
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,7 +78,9 @@ def confirm(run: RunDirectory, code: str, root: Path, console: Console) -> Confi
     config = load_config(run.config)
     short = _shortened(config, read_source(config.data))
     mended = _changed(short, MENDS[code])
-    before, after = (_outcome(config, root, console) for config in (short, mended))
+    before = _outcome(short, root, console)
+    gc.collect()  # As between experiments: the first model's memory.
+    after = _outcome(mended, root, console)
     return Confirmation(code, _described(MENDS[code]), before[0], after[0], before[1], after[1], before[2], after[2])
 
 

@@ -1,5 +1,6 @@
 """Several configurations in turn, past those that fail, and side by side at the end."""
 
+import gc
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,6 +50,7 @@ def run_configs(
         console.rule(f"{number} of {len(configs)}: {config.name}, seed {config.seed}")
         before = {(row.config_name, row.run_id) for row in read_summary(root)}
         error = _train_one(config, root, console)
+        gc.collect()  # A watched model is held by its own hooks, and the next run needs its memory.
         # Another process may have added runs of its own meanwhile.
         ours = config.model_dump(mode="json")
         new = [row for row in read_summary(root) if (row.config_name, row.run_id) not in before and row.config == ours]

@@ -77,6 +77,8 @@ def changed_device(manifest: Manifest, prepared: Prepared) -> list[str]:
     plan = prepared.plan
     here = {"device": plan.device, "precision": plan.precision, "threads": plan.threads}
     then: dict[str, Any] = {name: getattr(manifest, name) for name in here}
+    here["GPU"] = ", ".join(plan.accelerators) or "none"
+    then["GPU"] = ", ".join(manifest.hardware.get("accelerators", [])) or "none"
     return [
         f"{name} was {then[name]}, here it is {here[name]}"
         for name in here

@@ -35,7 +35,9 @@ def run_preflight(prepared: Prepared, deep: bool = False) -> Report:
         token_evidence(prepared),
         *_model_side(prepared),
         schedule_evidence(prepared),
-        precision_evidence(prepared.plan.device, prepared.plan.precision),
+        precision_evidence(
+            prepared.plan.device, prepared.plan.precision, loss_scaling=prepared.plan.precision == "fp16"
+        ),
     ]
     if (seconds := prepared.config.checks.probe_seconds) > 0:
         evidence.append(_probe(prepared, deep, seconds))

@@ -64,7 +64,10 @@ def _compare(original: RunDirectory, manifest: Manifest, result: RunResult) -> N
     if before == result.checkpoint_sha256:
         return
     then, now = manifest.hardware.get("cpu"), hardware()["cpu"]
-    processors = f"it ran on {then}, this is {now}" if then != now else "the processor is the same"
+    if manifest.device != "cpu":
+        processors = f"kernels on {manifest.device} don't promise the same bits twice"
+    else:
+        processors = f"it ran on {then}, this is {now}" if then != now else "the processor is the same"
     raise TenorError(
         f"{result.run.reference} is complete, but its weights are not those of {original.reference}: SHA-256 "
         f"{result.checkpoint_sha256[:12]}…, then {before[:12]}… ({processors})"

@@ -1,5 +1,6 @@
 """What a worker does: begin trials as long as some are asked for, and take up those of workers that died."""
 
+import gc
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -95,6 +96,7 @@ def _begin_one(plan: SweepPlan, phase: str, study: optuna.Study, root: Path, on_
         # Both are Optuna's answers where another worker was given the trial before this one told how it ended.
         if not held or study.trials[held[0].trial.number].state == TrialState.RUNNING:
             raise
+    gc.collect()  # As between experiments: the model's memory.
     _drop_beaten(plan, trials_of(plan, phase, study), root)
     on_change()
     return True
