@@ -202,6 +202,9 @@ def test_steps_that_loss_scaling_skips_are_counted_from_the_first_on(model, fuse
         scaler.scale(loss).backward()
         scaler.unscale_(optimizer)
         norms.append(float(nn.utils.clip_grad_norm_(model.parameters(), 1.0)))
+        if len(norms) == 1:
+            assert not np.isfinite(norms[0])
+            norms[0] = float("inf")  # Here it is NaN, in a deeper model one as often as the other.
         before = scaler.get_scale()
         scaler.step(optimizer)
         scaler.update()
@@ -212,6 +215,43 @@ def test_steps_that_loss_scaling_skips_are_counted_from_the_first_on(model, fuse
     assert watchdog.evidence.skipped_steps[0] > 0
     assert watchdog.evidence.steps.tolist() == [done + 5, done + 10, done + 15, done + 20]
     assert not np.isfinite(norms).all()
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_resumed_loop_counts_skipped_steps_from_its_cut_on(model, fused):
+    """As a run of Tenor does it: what was noted comes first, the optimizer after."""
+    watchdog = Watchdog(model, total_steps=2000, every=5)
+    watchdog.go_on(1000, [{"steps": 1000, "loss": 0.5, "skipped_steps": 3}], ())
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=fused)
+    watchdog.watch(optimizer)
+    scaler = torch.amp.GradScaler("cpu", init_scale=4096.0)
+    for step, (features, labels) in enumerate(batches(10), start=1001):
+        loss = nn.functional.cross_entropy(model(features), labels)
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad()
+        if step % 5 == 0:
+            watchdog.record(step, loss=loss.item())
+    assert watchdog.evidence.skipped_steps.tolist() == [3, 0, 0]
+
+
+def test_a_plan_goes_by_the_calls_of_a_fused_optimizer(model):
+    """The scheduler is stepped after every call, those included that loss scaling makes without effect."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, fused=True)
+    scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=20)
+    watchdog = Watchdog(model, optimizer, scheduler=scheduler, total_steps=20, every=1)
+    scaler = torch.amp.GradScaler("cpu", init_scale=3e38)
+    for features, labels in batches(20):
+        loss = 1000 * nn.functional.cross_entropy(model(features), labels)
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        watchdog.step(loss)
+        scheduler.step()
+        optimizer.zero_grad()
+    assert watchdog.evidence.skipped_steps.sum() > 2
+    assert watchdog.evidence.planned_rate.tolist() == watchdog.evidence.learning_rate.tolist()
 
 
 def test_a_scheduler_that_is_stepped_twice_is_off_its_plan(model):
@@ -237,6 +277,13 @@ def test_a_forward_pass_with_dropout_outside_training_is_heard(model):
     watchdog.check_weights()
     run(model, watchdog, steps=10)
     assert "EVL012" in codes(watchdog)
+
+
+def test_a_gradient_that_is_no_number_is_heard(model):
+    watchdog = Watchdog(model, torch.optim.AdamW(model.parameters()), every=2)
+    watchdog.step(0.7, grad_norm=float("nan"))
+    with pytest.raises(RefusedError, match="LOS007"):
+        watchdog.step(0.7, grad_norm=1.0)
 
 
 def test_a_copy_of_a_watched_model_is_not_listened_to(model):

@@ -95,6 +95,24 @@ def test_a_resumed_run_says_what_is_not_as_it_was(original: RunDirectory) -> Non
     assert "torch was 1.0" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
+def test_a_run_that_moved_from_a_gpu_to_the_processor_says_so_once(original: RunDirectory) -> None:
+    manifest = read_json(original.manifest)
+    manifest["hardware"]["accelerators"] = ["NVIDIA T4"]
+    write_json(original.manifest, {**manifest, "status": "interrupted"})
+    console = quiet()
+    resume("latest", root(original), console)
+    assert "GPU was NVIDIA T4, here it is none" in console.file.getvalue()  # type: ignore[attr-defined]
+    assert read_manifest(original).hardware["accelerators"] == []
+
+
+@pytest.mark.parametrize("found", [{"absent": "not told"}, 1, [1]])
+def test_names_of_gpus_may_be_anything(original: RunDirectory, found: object) -> None:
+    manifest = read_json(original.manifest)
+    manifest["hardware"]["accelerators"] = found
+    write_json(original.manifest, {**manifest, "status": "interrupted"})
+    resume("latest", root(original), quiet())
+
+
 def test_a_manifest_of_an_earlier_version_is_read(original: RunDirectory) -> None:
     manifest = read_json(original.manifest)
     for name in ("device", "precision"):

@@ -46,7 +46,9 @@ class LoopHooks:
 
     model: nn.Module
     steps: int = 0
-    """Optimizer steps so far."""
+    """Optimizer steps so far; not those that loss scaling skipped."""
+    calls: int = 0
+    """Calls of the optimizer so far, by which a scheduler goes: a fused one is called for a skipped step too."""
     rate: float | None = None
     """The largest learning rate among the optimizer's groups at its last step."""
     watched: bool = False
@@ -80,8 +82,9 @@ class LoopHooks:
                 before()
 
         def after_step(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-            # A fused optimizer is called for a step that loss scaling skips too, and skips it because of this.
-            overflowed = getattr(optimizer, "found_inf", None)
+            overflowed = getattr(optimizer, "found_inf", None)  # Given by a GradScaler to a fused optimizer.
+            self.scaled = self.scaled or overflowed is not None
+            self.calls += 1
             self.steps += overflowed is None or not float(overflowed)
             after()
 

@@ -87,7 +87,7 @@ class Watchdog:
     def watch(self, optimizer: Any) -> None:
         """Listen to an optimizer that was not there yet when the watchdog was made."""
         if not self._hooks.watched:
-            self._seen_steps = (self._steps, self._hooks.steps)
+            self._seen_steps = (max(self._steps, self.last_step), self._hooks.steps)
         self._hooks.watch(
             optimizer,
             before=self._before_update,
@@ -123,7 +123,7 @@ class Watchdog:
         window = self._window
         window.setdefault("loss", []).append(loss)
         if grad_norm is not None:
-            window["grad_norm"] = max(window.get("grad_norm", 0.0), float(grad_norm))
+            window["grad_norm"] = float(np.maximum(window.get("grad_norm", 0.0), float(grad_norm)))  # NaN stays.
         # A loss that is no number is judged at once: every further step would be lost.
         if self._steps % self.every == 0 or not np.isfinite(loss):
             self._window = {}
@@ -159,6 +159,7 @@ class Watchdog:
         for name in {name for record in records for name in record}:
             self._records[name] = [record[name] for record in records if name in record]
         self._findings = {finding.code: finding for finding in findings}
+        self._steps = done
         self._hooks.steps = done - sum(self._records.get("skipped_steps", []))
         self._seen_steps = (done, self._hooks.steps)
         self._ratio = self._records.get("update_ratio", [self._ratio])[-1]
@@ -187,8 +188,8 @@ class Watchdog:
             heard["update_ratio"] = self._ratio
         if hooks.rate is not None:
             heard["learning_rate"] = hooks.rate
-        if self._plan is not None and 0 < hooks.steps <= len(self._plan):
-            heard["planned_rate"] = float(self._plan[hooks.steps - 1])
+        if self._plan is not None and 0 < hooks.calls <= len(self._plan):
+            heard["planned_rate"] = float(self._plan[hooks.calls - 1])
         step_before, heard_before = self._seen_steps
         missing = max(0, (step - step_before) - (hooks.steps - heard_before))
         heard["skipped_steps"] = missing if hooks.scaled else 0

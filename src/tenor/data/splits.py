@@ -126,8 +126,8 @@ def stratified_rows(labels: np.ndarray, size: int, seed: int, leave_one: bool = 
     counts = np.bincount(labels)
     caps = np.maximum(counts - 1, 0) if leave_one else counts
     if size > caps.sum():
-        mend = "so that each class keeps one; lower data.validation.size" if leave_one else "ask for fewer"
-        raise UserError(f"{size:,} rows were asked for, stratified, but only {caps.sum():,} can be taken; {mend}")
+        mend = " so that each class keeps one; lower data.validation.size" if leave_one else "; ask for fewer"
+        raise UserError(f"{size:,} rows were asked for, stratified, but only {caps.sum():,} can be taken{mend}")
     random = np.random.default_rng([seed, 2])
     quota = _proportional(caps, size)
     return np.sort(
@@ -168,7 +168,7 @@ def _row_count(size: float | int, rows: int, round_up: bool) -> int:
     count = size if isinstance(size, int) else max(1, math.ceil(size * rows) if round_up else round(size * rows))
     if count >= rows:
         raise UserError(
-            f"data.validation.size asks for {count:,} rows of {rows:,}; leave some to train on, such as "
-            "data.validation.size=0.1"
+            f"data.validation.size asks for {count:,} rows of {rows:,}; leave some to train on"
+            f"{', such as data.validation.size=0.1' if rows > 1 else ''}"
         )
     return count

@@ -190,7 +190,7 @@ class Predictor:
         count = len(tokens.truncated)
         windows = np.bincount(tokens.owner, minlength=count)
         told = Share(len(tokens.rows), count, advance)
-        with advice_on_memory("in prediction", _mend_of_memory(self.plan)):
+        with advice_on_memory("in prediction", self._mend_of_memory()):
             logits = run_rows(self.engine, tokens.rows, self.framing, self.plan.prediction_tokens, told)
         sums = np.zeros((count, len(self.labels)))
         if len(tokens.rows):
@@ -200,11 +200,12 @@ class Predictor:
         with np.errstate(invalid="ignore"):
             return Scores(sums / windows[:, None], tokens.truncated, windows, tokens.faults)
 
-
-def _mend_of_memory(plan: DevicePlan) -> str:
-    if plan.device != "cpu":
-        return f"predict on the processor: --device cpu (now {plan.device})"
-    return f"give fewer threads: --threads 1 (now {plan.threads}); each has a pass of its own"
+    def _mend_of_memory(self) -> str:
+        if self.plan.device != "cpu":
+            return f'predict on the processor: --device cpu (device="cpu"), now {self.plan.device}'
+        if self.engine.side_by_side > 1:
+            return f"give fewer threads (--threads 1, threads=1; now {self.plan.threads}): each has a pass of its own"
+        return "free some memory, or take a smaller model"
 
 
 @dataclass

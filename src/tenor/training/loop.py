@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
+from accelerate.state import AcceleratorState, PartialState
 from torch import nn
 
 from tenor.config.schema import Training
@@ -79,10 +79,10 @@ def make_accelerator(plan: DevicePlan) -> Accelerator:
     """Accelerate for one process."""
     precision = "no" if plan.precision == "fp32" else plan.precision
     # Accelerate keeps one state per process, and a run before this one may have set another precision or device.
-    if AcceleratorState._shared_state:
-        held = AcceleratorState()
-        if (held.mixed_precision, held.device.type) != (precision, plan.device):
-            AcceleratorState._reset_state(reset_partial_state=True)
+    held = AcceleratorState().mixed_precision if AcceleratorState._shared_state else precision
+    device = PartialState().device.type if PartialState._shared_state else plan.device
+    if (held, device) != (precision, plan.device):
+        AcceleratorState._reset_state(reset_partial_state=True)
     accelerator = Accelerator(cpu=plan.device == "cpu", mixed_precision=precision)
     if accelerator.num_processes > 1:
         raise UserError("tenor train runs in one process; start it without a distributed launcher")

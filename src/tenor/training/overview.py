@@ -17,7 +17,7 @@ from tenor.model.freezing import Learning, set_training_mode
 FIRST_BATCHES = 5
 PROBE_TOKENS = 512
 """Padded tokens of the pass that is timed on a CPU: long enough to be typical, short enough to cost little. A GPU is
-timed with as many as it trains on: with few it waits for the program."""
+timed with a whole batch, within its budget: with few tokens it waits for the program."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def estimate_cost(
     """
     model.to(plan.device)
     held = _memory_in_use(plan)  # Before the probe, whose own memory the first step takes again.
-    trained, predicted = _seconds_per_token(model, learning, examples, plan, backward=tokens_to_train > 0)
+    trained, predicted = _seconds_per_token(model, learning, examples, plan, batch_size, backward=tokens_to_train > 0)
     seconds = tokens_to_train * trained + tokens_to_predict * predicted
     weights = learning.total_count * 4
     learned = learning.trainable_count * 4
@@ -138,14 +138,14 @@ def _fixed_random_state(plan: DevicePlan) -> AbstractContextManager[None]:
 
 
 def _seconds_per_token(
-    model: nn.Module, learning: Learning, examples: Examples, plan: DevicePlan, backward: bool
+    model: nn.Module, learning: Learning, examples: Examples, plan: DevicePlan, batch_size: int, backward: bool
 ) -> tuple[float, float]:
     """Time one typical forward pass, alone and with its backward pass where asked for, after one that warms up.
 
     Returns seconds per token of training (0 without a backward pass) and of prediction.
     """
     by_length = np.argsort(examples.lengths, kind="stable")
-    middle = by_length[len(by_length) // 2 : len(by_length) // 2 + 64]
+    middle = by_length[len(by_length) // 2 :][:batch_size]
     tokens = PROBE_TOKENS if plan.device == "cpu" else plan.training_tokens
     batch = examples.collate(micro_batches(middle, examples.lengths, tokens)[0])
     inputs = _on_device(batch, plan)

@@ -13,7 +13,7 @@ from tenor.model.freezing import anatomy
 from tenor.runs.directory import RunDirectory
 from tenor.runs.environment import is_absent, package_versions
 from tenor.runs.files import sha256_file
-from tenor.runs.manifest import Manifest, update_manifest
+from tenor.runs.manifest import Manifest, read_manifest, update_manifest
 from tenor.workflows.prepare import Prepared
 
 
@@ -28,6 +28,7 @@ def record_inputs(run: RunDirectory, prepared: Prepared, fingerprints: dict[str,
         precision=plan.precision,
         timings=prepared.timings,
         what_learns=asdict(prepared.learning.what_learns()),
+        hardware={**read_manifest(run).hardware, "accelerators": list(plan.accelerators)},
     )
 
 
@@ -77,8 +78,8 @@ def changed_device(manifest: Manifest, prepared: Prepared) -> list[str]:
     plan = prepared.plan
     here = {"device": plan.device, "precision": plan.precision, "threads": plan.threads}
     then: dict[str, Any] = {name: getattr(manifest, name) for name in here}
-    here["GPU"] = ", ".join(plan.accelerators) or "none"
-    then["GPU"] = ", ".join(manifest.hardware.get("accelerators", [])) or "none"
+    if isinstance(named := manifest.hardware.get("accelerators"), list):
+        here["GPU"], then["GPU"] = (", ".join(map(str, names)) or "none" for names in (plan.accelerators, named))
     return [
         f"{name} was {then[name]}, here it is {here[name]}"
         for name in here

@@ -64,7 +64,7 @@ def _compare(original: RunDirectory, manifest: Manifest, result: RunResult) -> N
     if before == result.checkpoint_sha256:
         return
     then, now = manifest.hardware.get("cpu"), hardware()["cpu"]
-    if manifest.device != "cpu":
+    if isinstance(manifest.device, str) and manifest.device != "cpu":
         processors = f"kernels on {manifest.device} don't promise the same bits twice"
     else:
         processors = f"it ran on {then}, this is {now}" if then != now else "the processor is the same"

@@ -202,7 +202,7 @@ def _places(run: RunDirectory, config: Config, split: str, timings: dict[str, fl
     if "tensorboard" in config.training.trackers:
         places["curves"] = f"tensorboard --logdir {run.tensorboard}"
     if config.data.source != "given":  # Rows that were handed over are not there any more.
-        places["again"] = f"tenor evaluate {run.reference}{'' if split == 'test' else f' --split {split}'}"
+        places["again"] = f"tenor evaluate {run.path}{'' if split == 'test' else f' --split {split}'}"
     seconds = ", ".join(f"{name} {duration(value)}" for name, value in timings.items() if value >= 0.5)
     return {**places, "time": seconds}
 

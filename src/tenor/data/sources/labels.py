@@ -182,9 +182,9 @@ def _own_meaning(counts: Counter[str], where: str, column: str) -> tuple[tuple[s
     numbers = sorted(int(label) for label in integers)
     if numbers != list(range(len(numbers))):
         shown = ", ".join(map(str, numbers[:10])) + (", …" if len(numbers) > 10 else "")
-        as_names = json.dumps([str(number) for number in numbers if number >= 0][:10])
+        as_names = json.dumps([str(number) for number in numbers[:10]])
         as_names = as_names if len(numbers) <= 10 else as_names.replace("]", ", …]")
-        unlabelled = " (-1 often marks rows without a label)" if -1 in numbers else ""
+        unlabelled = " (-1 often marks rows without a label: take these out)" if -1 in numbers else ""
         raise UserError(
             f"{where}: the labels in column {column!r} are {shown}{unlabelled}, expected the integers 0 … K-1 without "
             f"a gap. Renumber them from 0, or keep them as names: 'data.class_names={as_names}'"

@@ -138,7 +138,8 @@ def _commands(content: RunContent) -> tuple[str, ...]:
     if known and not given:
         found.insert(0, f"tenor train --repeat {run}  # refuses other data, weights or versions; compares the result")
     if not isinstance(content.evaluation, Absent) and not given:
-        found.append(f"tenor evaluate {run}  # measures the saved model again")
+        split = " --split validation" if isinstance(content.evaluation.splits["test"], Absent) else ""
+        found.append(f"tenor evaluate {run}{split}  # measures the saved model again")
     return (*found, f"tenor report {run}  # writes this file again")
 
 
