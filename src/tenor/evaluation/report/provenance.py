@@ -8,7 +8,7 @@ from typing import Any
 from tenor.config.describe import to_yaml
 from tenor.config.schema import Config
 from tenor.data.dataset import Absent, LabelledText
-from tenor.evaluation.report.collect import EvaluationNumbers, RunContent
+from tenor.evaluation.report.collect import EvaluationNumbers, RunContent, SplitNumbers
 from tenor.evaluation.words import duration, moment
 from tenor.model.what_learns import WhatLearns
 from tenor.runs.environment import is_absent
@@ -138,7 +138,7 @@ def _commands(content: RunContent) -> tuple[str, ...]:
     if known and not given:
         found.insert(0, f"tenor train --repeat {run}  # refuses other data, weights or versions; compares the result")
     if not isinstance(content.evaluation, Absent) and not given:
-        split = " --split validation" if isinstance(content.evaluation.splits["test"], Absent) else ""
+        split = "" if isinstance(content.evaluation.splits.get("test"), SplitNumbers) else " --split validation"
         found.append(f"tenor evaluate {run}{split}  # measures the saved model again")
     return (*found, f"tenor report {run}  # writes this file again")
 
