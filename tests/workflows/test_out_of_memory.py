@@ -160,7 +160,7 @@ def test_other_errors_and_errors_that_were_told_go_on_as_they_are() -> None:
 
 @pytest.mark.parametrize(("device", "told"), [("cpu", "--threads 1"), ("cuda", "--device cpu")])
 def test_prediction_names_the_option_that_helps(device: str, told: str, completed: RunResult) -> None:
-    predictor = Predictor.load(completed.run.path, engine="torch", device="cpu")
+    predictor = Predictor.load(completed.run.path, engine="torch", device="cpu", threads=2)
     full = replace(predictor.engine, run=_raising(ON_A_GPU))
     predictor = replace(predictor, engine=full, plan=replace(predictor.plan, device=device))
     with pytest.raises(TenorError, match=f"memory ran out in prediction: .*{told}"):
