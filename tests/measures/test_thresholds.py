@@ -29,7 +29,18 @@ def test_precision_is_reached_with_the_most_recall(seed: int, wanted: float) -> 
         assert best_precision(scores, member).precision < wanted  # type: ignore[operator]
     else:
         assert at_threshold(scores, member, found).recall == max(one.recall for one in reached)
-        assert found == min(one.threshold for one in reached)
+        lowest = min(one.threshold for one in reached)
+        assert found == (max(scores[scores < lowest], default=0.0) + lowest) / 2
+
+
+@given(st.integers(0, 10_000), st.floats(0.05, 1.0))
+def test_scores_that_differ_in_their_last_digits_are_decided_alike(seed: int, wanted: float) -> None:
+    """As those of another batch, another processor or another engine do."""
+    scores, member = _scores(seed)
+    others = scores + np.random.default_rng(seed).uniform(-1e-6, 1e-6, len(scores))
+    for found in (threshold_for_precision(scores, member, wanted), threshold_for_recall(scores, member, wanted)):
+        if found:  # 0 calls every row, and no probability is below it.
+            np.testing.assert_array_equal(others >= found, scores >= found)
 
 
 @given(st.integers(0, 10_000), st.floats(0.0, 1.0))
@@ -37,7 +48,8 @@ def test_recall_is_reached_with_the_highest_threshold(seed: int, wanted: float) 
     scores, member = _scores(seed)
     found = threshold_for_recall(scores, member, wanted)
     assert at_threshold(scores, member, found).recall >= wanted  # type: ignore[operator]
-    for higher in np.unique(scores[scores > found]):
+    lowest_called = scores[scores >= found].min()
+    for higher in np.unique(scores[scores > lowest_called]):
         assert at_threshold(scores, member, higher).recall < wanted  # type: ignore[operator]
 
 

@@ -62,7 +62,7 @@ def test_the_head_on_the_features_gives_the_models_own_logits(
 ) -> None:
     model = fresh_tiny_model(tiny_models.get(name) or embedded_encoder_folder())
     assert can_cache_features(model, freeze(model, Model(freeze="base")))
-    features = cached_features(model, tokens, Encoder(model, tokens, plan), "fp32")
+    features = cached_features(model, tokens, Encoder(model, tokens, plan))
     own = predict(model, TokenExamples(tokens, 0), plan)
     np.testing.assert_allclose(predict(model, features, plan, head_logits), own, atol=1e-5)
     assert np.ptp(own, axis=0).min() > 1e-2  # Else equality would show little.
@@ -74,7 +74,7 @@ def test_the_heads_gradient_on_the_features_is_the_models_own(
     rows = np.arange(len(tokens))
     model.eval()
     learning = freeze(model, Model(freeze="base"))
-    features = cached_features(model, tokens, Encoder(model, tokens, plan), "fp32")
+    features = cached_features(model, tokens, Encoder(model, tokens, plan))
     gradients = []
     for logits in (
         model(**TokenExamples(tokens, 0).collate(rows).inputs).logits,
@@ -90,7 +90,7 @@ def test_the_heads_gradient_on_the_features_is_the_models_own(
 def test_features_keep_the_lengths_and_labels_of_the_tokens(
     model: Any, tokens: TokenizedText, plan: DevicePlan, own_cache: Path
 ) -> None:
-    features = cached_features(model, tokens, Encoder(model, tokens, plan), "fp32")
+    features = cached_features(model, tokens, Encoder(model, tokens, plan))
     assert isinstance(features, FeatureExamples)
     np.testing.assert_array_equal(features.lengths, tokens.lengths)
     np.testing.assert_array_equal(features.labels, tokens.labels)
@@ -105,7 +105,7 @@ def test_a_second_call_does_not_run_the_encoder(
     model: Any, tokens: TokenizedText, plan: DevicePlan, own_cache: Path
 ) -> None:
     encoder = Encoder(model, tokens, plan)
-    first, second = (cached_features(model, tokens, encoder, "fp32") for _ in range(2))
+    first, second = (cached_features(model, tokens, encoder) for _ in range(2))
     assert encoder.passes == 1
     np.testing.assert_array_equal(first.features, second.features)
 
@@ -117,7 +117,7 @@ def test_another_head_reads_the_same_features(
     for seed, dropout in ((1, None), (2, 0.3)):
         model = load_tiny(tiny_bert, seed=seed, dropout=dropout).model
         encoders.append(Encoder(model, tokens, plan))
-        cached_features(model, tokens, encoders[-1], "fp32")
+        cached_features(model, tokens, encoders[-1])
     assert [encoder.passes for encoder in encoders] == [1, 0]
 
 
@@ -139,19 +139,16 @@ def test_another_encoder_runs_anew(
     change: Callable[[Any], None],
 ) -> None:
     encoder = Encoder(model, tokens, plan)
-    cached_features(model, tokens, encoder, "fp32")
+    cached_features(model, tokens, encoder)
     change(model)
-    cached_features(model, tokens, encoder, "fp32")
+    cached_features(model, tokens, encoder)
     assert encoder.passes == 2
 
 
-def test_other_tokens_and_another_number_type_run_anew(
+def test_other_tokens_run_again(
     model: Any, tokens: TokenizedText, plan: DevicePlan, own_cache: Path
 ) -> None:
-    encoder = Encoder(model, tokens, plan)
-    cached_features(model, tokens, encoder, "fp32")
-    cached_features(model, tokens, encoder, "bf16")
-    assert encoder.passes == 2
+    cached_features(model, tokens, Encoder(model, tokens, plan))
     first, second = IDS[1], IDS[2]
     cut_elsewhere = [[*first, second[0]], second[1:], *IDS[3:], IDS[0]]  # The same ids end to end as the next.
     for other in (
@@ -161,7 +158,7 @@ def test_other_tokens_and_another_number_type_run_anew(
         token_rows(cut_elsewhere, LABELS),
     ):
         encoder = Encoder(model, other, plan)
-        assert len(cached_features(model, other, encoder, "fp32").features) == len(other)
+        assert len(cached_features(model, other, encoder).features) == len(other)
         assert encoder.passes == 1
 
 

@@ -171,7 +171,7 @@ def test_prediction_decides_by_the_threshold_and_evaluation_does_not(
     rows = read_source(completed.config.data).test
     found = calibrate(copied)
     scores = completed.results["test"].probabilities[:, 1]
-    chosen = choose_threshold(found, "good", "recall", 0.8, 0.95)
+    chosen = choose_threshold(found, "good", "recall", 0.5, 0.95)
     assert not np.array_equal(scores >= chosen.threshold, scores >= 0.5), "the threshold changes nothing here"
 
     predictor = Predictor.load(copied.path, engine="torch", device="cpu")

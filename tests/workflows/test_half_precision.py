@@ -1,15 +1,20 @@
 """A run in 16 bits on a GPU: what can be told of it on a processor."""
 
+import csv
 import os
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from small_runs import small_config
+from small_runs import quiet, small_config, small_run
 from tenor.errors import UserError
+from tenor.evaluation.predictions import read_predictions
+from tenor.inference.predictor import Predictor
 from tenor.model.device import plan_device
 from tenor.training.loop import make_accelerator
+from tenor.workflows.evaluate import evaluate
 from tenor.workflows.preflight import run_preflight
 from tenor.workflows.prepare import prepare
 
@@ -30,3 +35,22 @@ def test_another_device_than_the_planned_one_is_refused(monkeypatch: pytest.Monk
     with pytest.raises(UserError, match="Accelerate would train on cpu, not on cuda"):
         make_accelerator(replace(plan_device("cpu", threads=1), device="cuda"))
     assert make_accelerator(plan_device("cpu", threads=1)).device.type == "cpu"
+
+
+@pytest.mark.parametrize("freeze", ["none", "base"])
+def test_a_run_in_bf16_reports_the_probabilities_that_its_model_gives(
+    freeze: str, small_model: Path, tmp_path: Path
+) -> None:
+    """Evaluation, calibration and prediction compute in float32, whatever type the training used."""
+    run = small_run(tmp_path, small_model, "training.precision=bf16", f"model.freeze={freeze}").run
+    stored = read_predictions(run.predictions / "test.parquet")
+    texts = _column(tmp_path / "test.csv", "review")
+    delivered = Predictor.load(run.path).probabilities(texts)
+    np.testing.assert_allclose(stored.probabilities, delivered, atol=1e-6)
+    again = evaluate(str(run.path), root=tmp_path / "runs", console=quiet())
+    np.testing.assert_allclose(again.result.probabilities, delivered, atol=1e-6)
+
+
+def _column(path: Path, name: str) -> list[str]:
+    with open(path, newline="", encoding="utf-8") as file:
+        return [row[name] for row in csv.DictReader(file)]

@@ -14,7 +14,7 @@ from tenor.errors import TenorError, UserError
 from tenor.inference.fast_model import fast_model
 from tenor.inference.logits import compute_rows
 from tenor.inference.texts import Framing
-from tenor.model.device import DevicePlan
+from tenor.model.device import DevicePlan, full_precision
 
 EngineName = Literal["torch", "onnx", "onnx-int8"]
 INSTALL_ONNX = 'pip install "tenor[onnx]"'
@@ -49,7 +49,7 @@ def torch_engine(model: Any, plan: DevicePlan) -> Engine:
                 f"{model.name_or_path}: the tokenizer gives token {largest:,}, but the model knows {tokens:,}. "
                 "Take tokenizer and weights from the same model"
             )
-        with torch.inference_mode(), plan.autocast():
+        with torch.inference_mode(), full_precision(plan.device):
             tensors = {name: torch.from_numpy(array).to(plan.device) for name, array in inputs.items()}
             return fast(**tensors).logits.float().cpu().numpy()
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from tenor.data.batching import Examples, sequential_batches
 from tenor.errors import advice_on_memory
-from tenor.model.device import DevicePlan
+from tenor.model.device import DevicePlan, full_precision
 from tenor.model.side_by_side import map_side_by_side
 
 Forward = Callable[[nn.Module, dict[str, torch.Tensor]], torch.Tensor]
@@ -30,7 +30,9 @@ def predict(
 ) -> np.ndarray:
     """What `forward` gives for every example, float32, shape (rows, width), in the order of the examples.
 
-    The model is in evaluation mode meanwhile and as before afterwards. `advance` hears how many rows each batch held.
+    Computed in float32 whatever type the training uses: validation, evaluation, calibration and `Predictor` report the
+    same numbers. The model is in evaluation mode meanwhile and as before afterwards. `advance` gets the number of rows
+    of each batch.
 
     Raises:
         TenorError: memory ran out.
@@ -41,7 +43,7 @@ def predict(
 
     def compute(rows: np.ndarray) -> np.ndarray:
         batch = examples.collate(rows)
-        with torch.inference_mode(), plan.autocast():
+        with torch.inference_mode(), full_precision(plan.device):
             output = forward(model, {name: tensor.to(plan.device) for name, tensor in batch.inputs.items()})
             return output.float().cpu().numpy()
 

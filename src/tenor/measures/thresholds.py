@@ -35,28 +35,37 @@ def at_threshold(scores: np.ndarray, member: np.ndarray, threshold: float) -> Op
 
 
 def threshold_for_precision(scores: np.ndarray, member: np.ndarray, precision: float) -> float | None:
-    """The lowest score at which the precision is reached, so that the recall is the highest; None: at no score.
+    """The lowest threshold at which the precision is reached, so that the recall is the highest; None: at no score.
+
+    It lies halfway between two scores: a score that is computed again, in another batch or on another processor, differs
+    in its last digits and must not move its row to the other side.
 
     Raises ValueError for no rows and for scores and members of other shapes than (n,).
     """
     precisions, _, thresholds = _curve(scores, member)
     reached = np.flatnonzero(precisions >= precision)
-    return float(thresholds[reached[0]]) if len(reached) else None
+    return _below(thresholds, int(reached[0])) if len(reached) else None
 
 
 def threshold_for_recall(scores: np.ndarray, member: np.ndarray, recall: float) -> float:
-    """The highest score at which the recall is reached, so that as few others as possible are called.
+    """The highest threshold at which the recall is reached, so that as few others as possible are called.
 
-    Raises ValueError as `threshold_for_precision` does, and where no row is of the class.
+    Halfway between two scores, as `threshold_for_precision`. Raises ValueError as `threshold_for_precision` does, and where no row is of the class.
     """
     _, recalls, thresholds = _curve(scores, member)
-    return float(thresholds[np.flatnonzero(recalls >= recall)[-1]])
+    return _below(thresholds, int(np.flatnonzero(recalls >= recall)[-1]))
 
 
 def best_precision(scores: np.ndarray, member: np.ndarray) -> Operating:
     """The threshold with the highest precision, and of such the one that calls the most rows."""
     precisions, _, thresholds = _curve(scores, member)
     return at_threshold(scores, member, float(thresholds[precisions.argmax()]))
+
+
+def _below(scores: np.ndarray, index: int) -> float:
+    """Halfway from the score at `index` to the next lower one, or to 0, of distinct scores in rising order."""
+    lower = scores[index - 1] if index else 0.0
+    return float(lower + scores[index]) / 2
 
 
 def _curve(scores: np.ndarray, member: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

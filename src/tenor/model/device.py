@@ -46,7 +46,7 @@ class DevicePlan:
 
     @contextmanager
     def autocast(self) -> Iterator[None]:
-        """Matrix products in the picked type, outside the training loop."""
+        """Matrix products in the picked type, for estimates and probes of a training step."""
         with torch.autocast(self.device, DTYPES[self.precision], enabled=self.precision != "fp32"):
             yield
 
@@ -80,6 +80,11 @@ def plan_device(
         prediction_tokens=PREDICTION_TOKENS[chosen] if prediction_tokens == "auto" else int(prediction_tokens),
         why=why,
     )
+
+
+def full_precision(device: str) -> torch.autocast:
+    """Matrix products in float32, also inside a caller's autocast: predictions don't depend on the training's type."""
+    return torch.autocast(device, enabled=False)
 
 
 def _device(wanted: str) -> str:

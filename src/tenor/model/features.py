@@ -70,18 +70,17 @@ def cached_features(
     model: Any,
     tokens: TokenizedText,
     run_encoder: Callable[[], np.ndarray],
-    precision: str,
     pooling: Literal["first-token", "mean"] = "first-token",
 ) -> FeatureExamples:
     """Features for all rows: read from the cache, or computed by `run_encoder` and kept.
 
-    The key covers the token ids, what `run_encoder` takes of their states (`pooling`), every weight of the encoder,
-    what else decides its output, and the number type it computes in.
+    `run_encoder` computes in float32. The key covers the token ids, what it takes of their states (`pooling`), every
+    weight of the encoder, and what else decides its output.
     """
-    key = hashlib.sha256(f"{pooling}-state v2".encode())
+    key = hashlib.sha256(f"{pooling}-state v3".encode())
     body = anatomy(model).body
     key.update(weights_digest({name: p for name, p in model.named_parameters() if name in body}).encode())
-    key.update(json.dumps([precision, _function_of(model.config)], sort_keys=True).encode())
+    key.update(json.dumps(_function_of(model.config), sort_keys=True).encode())
     for ids, starts in tokens.chunks:
         key.update(ids[starts[0] : starts[-1]].tobytes())
         key.update(starts.tobytes())

@@ -108,8 +108,11 @@ def fit(
     """
     listeners = listeners or Listeners()
     settings = task.settings
-    optimizer = make_optimizer(task.model, settings)
-    model, wrapped = accelerator.prepare(task.model, optimizer)
+    # The model itself is not prepared: Accelerate would put autocast into its `forward`, so that validation and
+    # evaluation would compute in 16 bits too.
+    model = task.model.to(accelerator.device)
+    optimizer = make_optimizer(model, settings)
+    wrapped = accelerator.prepare(optimizer)
     state = _resumed_state(task, optimizer, resume_from) if resume_from else _fresh_state(task)
     if accelerator.scaler is not None and state.loss_scale:
         accelerator.scaler.load_state_dict(state.loss_scale)

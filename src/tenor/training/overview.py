@@ -11,7 +11,7 @@ from torch import nn
 
 from tenor.data.batching import Batch, Examples, epoch_batches, micro_batches
 from tenor.data.tokenization import TokenizedText
-from tenor.model.device import DevicePlan
+from tenor.model.device import DevicePlan, full_precision
 from tenor.model.freezing import Learning, set_training_mode
 
 FIRST_BATCHES = 5
@@ -162,4 +162,16 @@ def _seconds_per_token(
                 next(p.grad for p in model.parameters() if p.grad is not None).sum().item()
                 both = time.perf_counter() - started
     model.zero_grad(set_to_none=True)
+    if plan.precision != "fp32":
+        forward = _seconds_of_prediction(model, inputs, plan)
     return both / batch.tokens, forward / batch.tokens
+
+
+def _seconds_of_prediction(model: nn.Module, inputs: dict[str, torch.Tensor], plan: DevicePlan) -> float:
+    """Seconds of one pass as predictions are computed: in float32, also where the training is in 16 bits."""
+    model.eval()
+    with torch.inference_mode(), full_precision(plan.device):
+        for _ in range(2):
+            started = time.perf_counter()
+            model(**inputs).logits[0, 0].item()  # Waits for a GPU.
+    return time.perf_counter() - started

@@ -102,7 +102,7 @@ def encoder_features(rows: LabelledText, config: Config, console: Console) -> np
             examples = TokenExamples(tokens, classifier.tokenizer.pad_token_id)
             return predict(classifier.model, examples, plan, mean_state, line.advance)
 
-    return cached_features(classifier.model, tokens, run_encoder, plan.precision, "mean").features
+    return cached_features(classifier.model, tokens, run_encoder, "mean").features
 
 
 def audit_record(found: Audit) -> dict[str, Any]:

@@ -97,9 +97,7 @@ def make_examples(prepared: Prepared, console: Console) -> tuple[dict[str, Examp
         return tokens, token_logits
     model.to(prepared.plan.device)
     features: dict[str, Examples] = {
-        name: cached_features(
-            model, prepared.tokens[name], _encoder_pass(prepared, name, examples, console), prepared.plan.precision
-        )
+        name: cached_features(model, prepared.tokens[name], _encoder_pass(prepared, name, examples, console))
         for name, examples in tokens.items()
     }
     return features, head_logits
