@@ -145,9 +145,7 @@ def test_another_encoder_runs_anew(
     assert encoder.passes == 2
 
 
-def test_other_tokens_run_again(
-    model: Any, tokens: TokenizedText, plan: DevicePlan, own_cache: Path
-) -> None:
+def test_other_tokens_run_again(model: Any, tokens: TokenizedText, plan: DevicePlan, own_cache: Path) -> None:
     cached_features(model, tokens, Encoder(model, tokens, plan))
     first, second = IDS[1], IDS[2]
     cut_elsewhere = [[*first, second[0]], second[1:], *IDS[3:], IDS[0]]  # The same ids end to end as the next.

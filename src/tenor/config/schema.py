@@ -167,8 +167,8 @@ class Training(Section):
     class_weights: Literal["none", "balanced"] | tuple[Annotated[float, Field(gt=0.0)], ...] = "none"
     """Weight of each class in the loss; `balanced`: inverse to its frequency among the training rows."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Type of the training's matrix products; `auto` never picks one that the processor emulates. Validation, evaluation
-    and prediction are in float32."""
+    """Type of the training's matrix products; `auto` never picks one that the processor emulates. Validation,
+    evaluation and prediction are in float32."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to train."""
     threads: Count | None = None

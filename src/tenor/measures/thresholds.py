@@ -37,8 +37,8 @@ def at_threshold(scores: np.ndarray, member: np.ndarray, threshold: float) -> Op
 def threshold_for_precision(scores: np.ndarray, member: np.ndarray, precision: float) -> float | None:
     """The lowest threshold at which the precision is reached, so that the recall is the highest; None: at no score.
 
-    It lies halfway between two scores: a score that is computed again, in another batch or on another processor, differs
-    in its last digits and must not move its row to the other side.
+    It lies halfway between two scores: a score that is computed again, in another batch or on another processor,
+    differs in its last digits and must not move its row to the other side.
 
     Raises ValueError for no rows and for scores and members of other shapes than (n,).
     """
@@ -50,7 +50,8 @@ def threshold_for_precision(scores: np.ndarray, member: np.ndarray, precision: f
 def threshold_for_recall(scores: np.ndarray, member: np.ndarray, recall: float) -> float:
     """The highest threshold at which the recall is reached, so that as few others as possible are called.
 
-    Halfway between two scores, as `threshold_for_precision`. Raises ValueError as `threshold_for_precision` does, and where no row is of the class.
+    Halfway between two scores, and raises ValueError, as `threshold_for_precision` does; also where no row is of the
+    class.
     """
     _, recalls, thresholds = _curve(scores, member)
     return _below(thresholds, int(np.flatnonzero(recalls >= recall)[-1]))
