@@ -9,7 +9,7 @@ import numpy as np
 
 from tenor.errors import TextError, UserError, advice_on_memory
 from tenor.inference.ahead import ahead
-from tenor.inference.choice import Choice, build_engine, choose_engine
+from tenor.inference.choice import OTHER_PROBABILITIES, Choice, build_engine, choose_engine
 from tenor.inference.engines import Engine, run_rows
 from tenor.inference.probabilities import decided, probabilities
 from tenor.inference.source import Source, load_source
@@ -82,8 +82,9 @@ class Predictor:
         """Load a run (a folder, an id or `latest`), a model folder, an exported artefact or an id of the hub.
 
         `engine="auto"` is PyTorch, or an artefact's own engine, unless there is a `sample` of 64 texts or more of the
-        lengths that are to come: then PyTorch and ONNX Runtime are timed on it, and the fastest that agrees is kept and
-        remembered for this machine and model. ONNX Runtime needs the extra `onnx`. All compute in float32.
+        lengths that are to come: then PyTorch and ONNX Runtime are timed on it, and the fastest that gives PyTorch's
+        probabilities is kept and remembered for this machine and model. ONNX Runtime needs the extra `onnx`. Both
+        compute in float32; `onnx-int8`, whose probabilities are others, is used only where it is asked for by name.
 
         Where `tenor calibrate` chose a threshold for the model, it decides the labels, which then are not always the
         most probable class; `ignore_threshold` leaves it out.
@@ -101,7 +102,8 @@ class Predictor:
             rows = token_rows(sample, source.tokenizer, framing, source.truncation, long_text).rows
             built, choice = choose_engine(source, plan, framing, rows)
         else:
-            built, choice = build_engine(source, engine, plan, framing), Choice(engine, "as asked for")
+            why = OTHER_PROBABILITIES if engine == "onnx-int8" else "as asked for"
+            built, choice = build_engine(source, engine, plan, framing), Choice(engine, why)
         if built.name != "torch":  # ONNX Runtime computes on the processor, so the passes are as long as there.
             plan = plan_device("cpu", "fp32", threads)
         why = choice.why if source.caution is None else f"{choice.why}; {source.caution}"

@@ -17,9 +17,10 @@ from tenor.data.sources import read_source
 from tenor.data.splits import make_splits, stratified_rows
 from tenor.errors import TenorError, UserError
 from tenor.inference.artefact import Artefact, write_artefact
-from tenor.inference.choice import FLOAT_TOLERANCE, INT8_AGREEMENT
+from tenor.inference.choice import FLOAT_TOLERANCE
 from tenor.inference.engines import ONNX_PACKAGES, require_onnx
-from tenor.inference.onnx_file import quantize_onnx, write_onnx
+from tenor.inference.onnx_file import write_onnx
+from tenor.inference.onnx_int8 import quantize_onnx
 from tenor.inference.predictor import Predictor
 from tenor.inference.processor import instruction_sets
 from tenor.inference.source import saved_model
@@ -33,6 +34,8 @@ from tenor.training.progress import progress_line
 from tenor.workflows.evaluate import config_for_rows, require_data_overrides, rows_of_file
 
 CHECK_REVIEWS = 500
+INT8_AGREEMENT = 0.99
+"""Share of labels that int8 must leave as they were."""
 EMBEDDED = "demo"
 """A built-in configuration of the embedded reviews."""
 
