@@ -63,15 +63,16 @@ def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bi
 
 
 def brier_score(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Mean squared distance of the probabilities from the truth (Brier 1950).
+    """Mean squared distance of the probabilities from the truth (Brier 1950), scikit-learn's `brier_score_loss`.
 
-    As in scikit-learn's `brier_score_loss`: in 0 … 1 for two classes (the error of one of them), and the sum over the
-    classes, in 0 … 2, for more. Raises ValueError as `measure` does.
+    In 0 … 1 for two classes (the error of one of them), and the sum over the classes, in 0 … 2, for more. Raises
+    ValueError as `measure` does.
     """
+    from sklearn.metrics import brier_score_loss
+
     probabilities, labels = check_predictions(probabilities, labels)
-    truth = np.eye(probabilities.shape[1])[labels]
-    summed = float(((probabilities - truth) ** 2).sum(axis=1).mean())
-    return summed / 2 if probabilities.shape[1] == 2 else summed
+    probabilities = probabilities / probabilities.sum(axis=1, keepdims=True)
+    return float(brier_score_loss(labels, probabilities, labels=range(probabilities.shape[1])))
 
 
 def negative_log_likelihood(probabilities: np.ndarray, labels: np.ndarray) -> float:
@@ -131,11 +132,11 @@ def choose_temperature(logits: np.ndarray, labels: np.ndarray, alpha: float = 0.
 
 def with_temperature(probabilities: np.ndarray, current: float, wanted: float) -> np.ndarray:
     """Probabilities (n, K) at the temperature `current` → the same logits' at `wanted`, float64, shape (n, K)."""
+    from scipy.special import softmax
+
     if current == wanted:
         return np.asarray(probabilities)
-    logits = current * log_probabilities(probabilities) / wanted
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
+    return softmax(current * log_probabilities(probabilities) / wanted, axis=1)
 
 
 def log_probabilities(probabilities: np.ndarray) -> np.ndarray:

@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import sqrt
-from statistics import NormalDist
 
 import numpy as np
 
@@ -22,16 +20,13 @@ def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> Interva
 
     Raises ValueError unless 0 ≤ successes ≤ n, n > 0 and 0 < confidence < 1.
     """
+    from scipy.stats import binomtest
+
     if n <= 0 or not 0 <= successes <= n:
         raise ValueError(f"expected 0 ≤ successes ≤ n and n > 0, found {successes} of {n}")
-    z = _normal_quantile(confidence)
-    share = successes / n
-    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    # Exact at the ends, where rounding would leave 1e-17.
-    low = 0.0 if successes == 0 else max(0.0, centre - half)
-    high = 1.0 if successes == n else min(1.0, centre + half)
-    return Interval(low, high, confidence)
+    _require_confidence(confidence)
+    found = binomtest(successes, n).proportion_ci(confidence, method="wilson")
+    return Interval(float(found.low), float(found.high), confidence)
 
 
 def macro_f1_interval(
@@ -67,12 +62,11 @@ def macro_f1_of_counts(draws: np.ndarray, true: np.ndarray, predicted: np.ndarra
 
 def percentile_interval(values: np.ndarray, confidence: float) -> Interval:
     """The middle share of bootstrapped values (m,). Raises ValueError unless 0 < confidence < 1."""
-    _normal_quantile(confidence)
+    _require_confidence(confidence)
     low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Interval(float(low), float(high), confidence)
 
 
-def _normal_quantile(confidence: float) -> float:
+def _require_confidence(confidence: float) -> None:
     if not 0 < confidence < 1:
         raise ValueError(f"expected a confidence between 0 and 1, found {confidence}")
-    return NormalDist().inv_cdf((1 + confidence) / 2)

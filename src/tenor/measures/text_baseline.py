@@ -6,12 +6,9 @@ is logistic regression, which gives probabilities. A transformer that does not b
 """
 
 import json
-import re
 import zipfile
-from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +19,7 @@ from tenor.measures.metrics import check_labels
 from tenor.runs.files import atomic_path, write_json
 
 # Words with inner apostrophes, an HTML tag as one token, any other mark by itself: "!" and "?" carry sentiment.
-_TOKEN = re.compile(r"</?\w+ ?/?>|\w+(?:['’]\w+)*|[^\w\s]")
+_TOKEN = r"</?\w+ ?/?>|\w+(?:['’]\w+)*|[^\w\s]"
 _MIN_ROWS = 2  # A term of a single row cannot generalise, and most bigrams are such.
 _SMOOTHING = 1.0  # Wang and Manning (2012), section 4.
 _INVERSE_PENALTY = 1.0  # Of the logistic regression: Mesnil et al. (2014) keep liblinear's default.
@@ -51,10 +48,10 @@ class TextBaseline:
         """Probabilities of the classes, float64, shape (n, K)."""
         if not self.vocabulary:
             return np.tile(self.class_frequencies, (len(texts), 1))
-        index = {term: column for column, term in enumerate(self.vocabulary)}
+        vectorizer = _vectorizer(vocabulary=self.vocabulary)
         weights = (self.ratio.astype(np.float64) * self.coef).T
         starts = range(0, len(texts), _ROWS_AT_ONCE)
-        scores = [_features(texts[start : start + _ROWS_AT_ONCE], index) @ weights for start in starts]
+        scores = [vectorizer.transform(texts[start : start + _ROWS_AT_ONCE]) @ weights for start in starts]
         return self._from_scores(np.concatenate([np.zeros((0, len(self.intercept))), *scores]) + self.intercept)
 
     def _from_scores(self, scores: np.ndarray) -> np.ndarray:
@@ -147,41 +144,22 @@ def majority_baseline(train_labels: np.ndarray, test_labels: np.ndarray, n_class
 _ARRAYS = ("ratio", "coef", "intercept", "class_frequencies")
 
 
-def _terms(text: str) -> Iterator[str]:
-    """The distinct words and pairs of neighbouring words of a text, in order of first occurrence."""
-    tokens = _TOKEN.findall(text.lower())
-    return iter(dict.fromkeys([*tokens, *map(" ".join, pairwise(tokens))]))
+def _vectorizer(**options: Any) -> Any:
+    """Binary words and pairs of neighbouring words of texts in lower case."""
+    from sklearn.feature_extraction.text import CountVectorizer
+
+    return CountVectorizer(binary=True, ngram_range=(1, 2), token_pattern=_TOKEN, dtype=np.float64, **options)
 
 
 def _learn_vocabulary(texts: Sequence[str]) -> tuple[tuple[str, ...], Any]:
     """Terms of at least `_MIN_ROWS` rows, sorted, and the binary features, a sparse matrix of shape (n, V)."""
-    index: dict[str, int] = {}
-    columns, ends = array("q"), array("q", [0])
-    for text in texts:
-        columns.extend([index.setdefault(term, len(index)) for term in _terms(text)])
-        ends.append(len(columns))
-    rows_with = np.bincount(np.frombuffer(columns, dtype=np.int64), minlength=len(index))
-    kept = sorted((term, column) for term, column in index.items() if rows_with[column] >= _MIN_ROWS)
-    features = _binary_matrix(columns, ends, len(index))[:, [column for _, column in kept]]
+    vectorizer = _vectorizer(min_df=_MIN_ROWS)
+    try:
+        features = vectorizer.fit_transform(texts)
+    except ValueError:  # Its way to say that no term is left.
+        return (), None
     features.sort_indices()
-    return tuple(term for term, _ in kept), features
-
-
-def _features(texts: Sequence[str], index: dict[str, int]) -> Any:
-    columns, ends = array("q"), array("q", [0])
-    for text in texts:
-        columns.extend([index[term] for term in _terms(text) if term in index])
-        ends.append(len(columns))
-    features = _binary_matrix(columns, ends, len(index))
-    features.sort_indices()
-    return features
-
-
-def _binary_matrix(columns: array, ends: array, width: int) -> Any:
-    from scipy.sparse import csr_matrix
-
-    indices, indptr = np.frombuffer(columns, dtype=np.int64), np.frombuffer(ends, dtype=np.int64)
-    return csr_matrix((np.ones(len(indices)), indices, indptr), shape=(len(indptr) - 1, width))
+    return tuple(vectorizer.get_feature_names_out().tolist()), features
 
 
 def _fit_one_against_rest(
