@@ -43,7 +43,8 @@ def _temperature(notes: Mapping[str, Any]) -> str:
     if folded:
         return (
             f"Calibrated, in a plain `pipeline` too: the temperature {folded['temperature']:.4f}, fitted on the "
-            "validation rows, is part of the weights."
+            f"validation rows, is part of the weights. Their SHA-256 is {notes['weights_sha256']}; that of the evaluated "
+            f"checkpoint, before the temperature was folded in, is {folded.get('checkpoint_sha256', 'not recorded')}."
         )
     return "As the softmax gives them: no temperature fits the validation rows better by more than chance."
 
