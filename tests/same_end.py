@@ -50,6 +50,7 @@ def differences(resumed: RunDirectory, whole: RunDirectory) -> list[str]:
         "tensorboard": tensorboard(resumed) == tensorboard(whole),
         "evaluation": json.loads(resumed.evaluation.read_text()) == json.loads(whole.evaluation.read_text()),
         "baseline": not whole.baseline.exists() or digest_folder(resumed.baseline) == digest_folder(whole.baseline),
+        "text keys": sha256_file(resumed.text_keys) == sha256_file(whole.text_keys),
         "no step twice": all(_distinct(run) for run in (resumed, whole)),
         "nothing left over": not list(resumed.path.rglob(".tmp-*")),
     }

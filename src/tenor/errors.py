@@ -53,7 +53,7 @@ class TextError(UserError):
 
 
 class RefusedError(TenorError):
-    """A check refused to start, or stopped, a run: exit status 3."""
+    """A check refused to start, or stopped, a run, or found an error in a result: exit status 3."""
 
     exit_code = 3
 

@@ -1,5 +1,6 @@
 """How a command ends: the exit status, and one clear message."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,10 @@ from commands import Command
 from small_runs import write_config
 from tenor.cli import train as train_command
 from tenor.cli.main import main
+from tenor.config.loading import load_config
 from tenor.errors import InterruptedRunError, RefusedError, TenorError
-from tenor.runs.summary import read_summary
+from tenor.runs.directory import RunDirectory
+from tenor.runs.summary import SummaryRow, read_summary
 
 
 @pytest.mark.parametrize(
@@ -129,6 +132,80 @@ def test_the_exit_status_tells_how_it_ended(
     ended = command("train", "smoke")
     assert ended.status == status
     assert ended.message.strip()
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_evaluate_ends_with_3_on_an_error_and_keeps_the_result(
+    as_json: bool, copied: RunDirectory, command: Command, tmp_path: Path
+) -> None:
+    own = str(load_config(copied.config).data.path)
+    arguments = ("evaluate", "latest", "--input", own, "checks.policy=stop", *(("--json",) if as_json else ()))
+    ended = command(*arguments, "--output", str(tmp_path / "kept"))
+    assert ended.status == 3
+    assert "EVL016 (Evaluated rows were in training)" in ended.message
+    assert "checks.allow.EVL016=" in ended.message
+    stored = json.loads((tmp_path / "kept" / "evaluation.json").read_text(encoding="utf-8"))
+    errors = [finding["code"] for finding in stored["findings"] if finding["severity"] == "error"]
+    assert errors == ["EVL016"]
+    assert (tmp_path / "kept" / "report.html").is_file()
+    if as_json:
+        assert json.loads(ended.out)["findings"] == stored["findings"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "allowed"),
+    [(("checks.policy=warn",), ""), (("checks.policy=stop", "checks.allow.EVL016=on purpose"), "on purpose")],
+)
+def test_an_error_that_is_accepted_ends_evaluate_with_0(
+    overrides: tuple[str, ...], allowed: str, copied: RunDirectory, command: Command
+) -> None:
+    own = str(load_config(copied.config).data.path)
+    ended = command("evaluate", "latest", "--input", own, "--json", *overrides)
+    assert ended.status == 0
+    (finding,) = [one for one in json.loads(ended.out)["findings"] if one["code"] == "EVL016"]
+    assert (finding["severity"], finding["allowed"]) == ("error", allowed)
+
+
+def test_evaluate_without_an_error_ends_with_0(copied: RunDirectory, command: Command) -> None:
+    assert command("evaluate", "latest", "checks.policy=stop").status == 0
+    assert command("evaluate", "latest", "--split", "train", "checks.policy=stop").status == 0
+
+
+def test_evaluate_refuses_a_rule_that_does_not_exist(copied: RunDirectory, command: Command) -> None:
+    ended = command("evaluate", "latest", "checks.allow.EVL999=why")
+    assert (ended.status, ended.out) == (2, "")
+    assert "checks.allow.EVL999: there is no such rule" in ended.message
+
+
+@pytest.mark.parametrize(
+    ("policy", "train", "check"), [("stop", 3, 3), ("warn", 0, 0)], ids=["errors stop", "errors are recorded"]
+)
+def test_check_and_train_end_with_3_where_errors_stop(
+    policy: str, train: int, check: int, command: Command, small_model: Path, tmp_path: Path
+) -> None:
+    """The test split is the training file: DAT013."""
+    config = write_config(tmp_path, small_model)
+    same = (f"data.test_path={tmp_path / 'train.csv'}", f"checks.policy={policy}", "training.epochs=1")
+    checked = command("check", str(config), *same, "--json")
+    assert checked.status == check
+    assert "DAT013" in [finding["code"] for finding in json.loads(checked.out)["findings"]]
+    assert command("train", str(config), *same).status == train
+
+
+@pytest.mark.parametrize(
+    ("broken", "status"),
+    [((), 0), (("refused",), 3), (("refused", "refused"), 3), (("refused", "failed"), 1), (("failed",), 1)],
+)
+def test_experiments_and_seeds_end_with_3_where_all_that_stopped_was_refused(
+    broken: tuple[str, ...], status: int, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    statuses = [*broken, *("completed" for _ in range(2 - len(broken)))]
+    none = {"absent": "a test"}
+    rows = [SummaryRow(str(k), "smoke", {"seed": k}, one, 1.0, none, none, none) for k, one in enumerate(statuses)]
+    monkeypatch.setattr("tenor.workflows.experiments.run_experiments", lambda *arguments: rows)
+    monkeypatch.setattr("tenor.workflows.seeds.train_seeds", lambda *arguments: rows)
+    assert command("experiments", "smoke", "smoke").status == status
+    assert command("train", "smoke", "--seeds", "2").status == status
 
 
 def test_a_failed_run_ends_with_1(

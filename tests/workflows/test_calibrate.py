@@ -24,7 +24,6 @@ from tenor.runs.summary import read_summary
 from tenor.workflows.calibrate import Calibrated, calibrate, fold
 from tenor.workflows.evaluate import abstention_record, evaluate, evaluation_record
 from tenor.workflows.export import export
-from tenor.workflows.kept_evaluation import judge
 from tenor.workflows.show import show_evaluation
 from tenor.workflows.show_numbers import calibration_record, show_abstention, show_calibration
 from tenor.workflows.thresholds import choose_threshold, forget_threshold
@@ -188,7 +187,7 @@ def test_prediction_decides_by_the_threshold_and_evaluation_does_not(
     record = evaluation_record(again)["threshold"]
     assert record["test"]["called"] == labels.count("good")
     assert "most probable classes" in _shown(show_evaluation, again)
-    assert not [one for one in judge(again).findings if one.code == "EVL004"]
+    assert not [one for one in again.checks.findings if one.code == "EVL004"]
 
 
 def test_the_card_tells_pipeline_users_of_the_threshold_and_the_temperature(copied: RunDirectory) -> None:

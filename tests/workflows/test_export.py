@@ -21,7 +21,7 @@ from tenor.model.classifier import Classifier, load_saved_classifier
 from tenor.model.notes import read_model_notes
 from tenor.runs.directory import RunDirectory
 from tenor.runs.files import read_json, sha256_file
-from tenor.training.checkpoint import list_checkpoints, verify_checkpoint
+from tenor.training.checkpoint import verify_checkpoint
 from tenor.workflows.export_model import save_model
 from tenor.workflows.train import RunResult
 
@@ -139,7 +139,7 @@ def test_a_tokenizer_that_pads_left_is_saved_as_training_padded(
     if side_of == "class":
         del tokenizer.init_kwargs["padding_side"]
     model, _ = load_saved_classifier(completed.run.model)
-    checkpoint = verify_checkpoint(list_checkpoints(completed.run.checkpoints)[-1])
+    checkpoint = verify_checkpoint(completed.run.checkpoint(completed.best_step))
     temperature = read_model_notes(completed.run.model).temperature
     saved = tmp_path / "model"
     save_model(saved, Classifier(model, tokenizer, "a test", (), 0.0), completed.config, checkpoint, temperature)

@@ -122,7 +122,7 @@ def test_a_file_may_have_other_columns_and_no_other_classes(copied: RunDirectory
 
 # What is not the same model.
 
-CHECKED = Checked(500, "reviews", 0.0, 1.0, 0.9, 0.9, ())
+CHECKED = Checked(500, "reviews", 0.0, 1.0, 0.9, 0.9, (), 0)
 
 
 @pytest.mark.parametrize(

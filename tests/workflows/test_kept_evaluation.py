@@ -15,7 +15,8 @@ from tenor.evaluation.predictions import read_predictions
 from tenor.runs.directory import RunDirectory
 from tenor.runs.files import digest_folder, read_json
 from tenor.workflows.evaluate import Evaluation, evaluate, evaluation_record
-from tenor.workflows.kept_evaluation import judge, keep_evaluation
+from tenor.workflows.kept_evaluation import keep_evaluation
+from tenor.workflows.result_checks import check_result
 from tenor.workflows.train import RunResult
 
 OTHER = "other <i>reviews</i>.csv"
@@ -84,8 +85,16 @@ def test_another_folder_is_not_overwritten(other: Evaluation, tmp_path: Path) ->
 
 
 def test_the_rules_judge_held_out_rows_alone(other: Evaluation) -> None:
-    wrong = replace(other, result=replace(other.result, probabilities=np.tile([0.9, 0.1], (30, 1))))
-    report = judge(other)
+    wrong = replace(other.result, probabilities=np.tile([0.9, 0.1], (30, 1)))
+    report = check_result(other.config.checks, "test", wrong, other.overlap)
     assert not isinstance(report, Absent)
     assert all(code.startswith("EVL") for code in report.ran)
-    assert isinstance(judge(replace(wrong, split="train")), Absent)
+    assert "EVL016" in report.ran
+    assert isinstance(check_result(other.config.checks, "train", wrong, other.overlap), Absent)
+
+
+def test_what_the_rules_found_is_kept(other: Evaluation, tmp_path: Path) -> None:
+    assert not isinstance(other.checks, Absent)
+    stored = read_json(_keep(other, tmp_path / "kept") / "evaluation.json")
+    assert [one["code"] for one in stored["findings"]] == [one.code for one in other.checks.findings]
+    assert stored["overlap"]["rows_in_train"] == 0

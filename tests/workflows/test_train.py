@@ -32,7 +32,7 @@ from tenor.workflows.train import RunResult, train
 
 def test_a_run_leaves_every_file(completed: RunResult) -> None:
     run = completed.run
-    for path in (run.config, run.manifest, run.metrics, run.evaluation):
+    for path in (run.config, run.manifest, run.metrics, run.evaluation, run.text_keys):
         assert path.is_file(), path
     names = {path.name for path in run.model.iterdir()}
     assert {"model.safetensors", "config.json", "tokenizer.json", "tenor.json"} <= names

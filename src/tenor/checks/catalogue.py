@@ -13,6 +13,7 @@ from tenor.checks.rules import (
     dst,
     evl_claims,
     evl_collapse,
+    evl_overlap,
     evl_ranking,
     frz,
     los_experiments,
@@ -31,7 +32,7 @@ from tenor.checks.rules import (
 FAMILIES: tuple[ModuleType, ...] = (
     *(dat_labels, dat_splits, dat_batches, dat_signal, dat_texts, tok, tok_padding),
     *(mod, los_function, los_experiments, los_training, opt_groups, opt_range, opt_schedule, opt_steps, frz, prc),
-    *(ckp, dst, evl_collapse, evl_ranking, evl_claims),
+    *(ckp, dst, evl_overlap, evl_collapse, evl_ranking, evl_claims),
 )
 
 RULES: tuple[Rule, ...] = tuple(

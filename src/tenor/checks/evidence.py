@@ -401,3 +401,19 @@ class RankEvidence:
     """Row numbers of one epoch by rank."""
     n_rows: int | None = None
     """Rows that the split has."""
+
+
+@dataclass(frozen=True, eq=False)
+class OverlapEvidence:
+    """Which evaluated rows have a text that the run knew; arrays are bool, shape (n,)."""
+
+    held_by: ClassVar[str] = "the evaluated texts and keys of the run's own texts"
+
+    split: str
+    """What the evaluated rows are called."""
+    texts: Sequence[str]
+    """Of the n evaluated rows."""
+    in_train: np.ndarray
+    """The text is a training text."""
+    in_validation: np.ndarray
+    """The text is a validation text and no training text."""

@@ -20,7 +20,8 @@ def add(subparsers: argparse._SubParsersAction) -> None:
         nargs="*",
         metavar="data.key=value",
         help="other data, such as data.source=rotten_tomatoes; evaluation.token_budget=N where memory is short, "
-        "training.device=auto training.precision=auto where the GPU of the training is not there",
+        "training.device=auto training.precision=auto where the GPU of the training is not there; "
+        "checks.allow.CODE=reason accepts a finding",
     )
     parser.add_argument("--input", type=Path, metavar="FILE", help="labelled rows of your own, instead of a split")
     parser.add_argument("--split", choices=("test", "validation", "train"), default="test", help="default: test")
@@ -41,6 +42,7 @@ def run(options: argparse.Namespace) -> int:
     if options.abstain_below is not None and not 0 <= options.abstain_below <= 1:
         raise UserError(f"--abstain-below {options.abstain_below:g}: expected a probability from 0 to 1, such as 0.9")
     from tenor.workflows.kept_evaluation import require_place
+    from tenor.workflows.result_checks import refuse_errors
 
     require_place(options.output)
     found = evaluate(options.reference, options.overrides, options.split, options.runs, file=options.input)
@@ -48,7 +50,13 @@ def run(options: argparse.Namespace) -> int:
     kept = _keep(found, record, options.output)
     if options.json:
         print_json({**record, **({} if kept is None else {"kept": str(kept)})})
-        return 0 if kept is not None or options.output is None else 2
+    else:
+        _show(found, kept, options.abstain_below)
+    refuse_errors(found.checks, found.config.checks)
+    return 0 if kept is not None or options.output is None else 2
+
+
+def _show(found: "Evaluation", kept: Path | None, abstain_below: float | None) -> None:
     from rich.console import Console
 
     from tenor.workflows.show import show_evaluation
@@ -56,9 +64,8 @@ def run(options: argparse.Namespace) -> int:
 
     console = Console(markup=False)
     show_evaluation(console, found, kept)
-    if options.abstain_below is not None:
-        show_abstention(console, found, options.abstain_below)
-    return 0 if kept is not None or options.output is None else 2
+    if abstain_below is not None:
+        show_abstention(console, found, abstain_below)
 
 
 def _keep(found: "Evaluation", record: dict[str, Any], output: Path | None) -> Path | None:

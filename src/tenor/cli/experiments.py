@@ -17,7 +17,7 @@ def add(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from tenor.workflows.experiments import run_experiments
+    from tenor.workflows.experiments import exit_status, run_experiments
 
     rows = run_experiments(options.configs, options.set, options.runs)
     if options.json:
@@ -30,4 +30,4 @@ def run(options: argparse.Namespace) -> int:
         from tenor.workflows.runs_table import experiments_table
 
         Console(markup=False).print(experiments_table(rows))
-    return 0 if all(row.status == "completed" for row in rows) and len(rows) == len(options.configs) else 1
+    return exit_status(rows, len(options.configs))

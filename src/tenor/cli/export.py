@@ -68,7 +68,17 @@ def _tell(done: "Exported") -> None:
     print(f"  largest difference of a probability {checked.largest_difference:.2g}")
     print(f"  labels that agree {checked.agreement:.2%}")
     print(f"  accuracy {_accuracies(checked.accuracy_before, checked.accuracy_after)}")
+    if checked.rows_in_train:
+        print(f"  {_rows_in_train(checked.rows_in_train)}")
     print(f"  checked on a processor with {', '.join(checked.instruction_sets) or 'no extension known to PyTorch'}")
+
+
+def _rows_in_train(found: int | str) -> str:
+    if isinstance(found, int):
+        return (
+            f"{found:,} of these reviews have a training text of the run, so the accuracy is no estimate of its quality"
+        )
+    return f"whether these reviews were in training is not known: {found}"
 
 
 def _accuracies(before: float | str, after: float | str) -> str:

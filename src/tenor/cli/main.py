@@ -32,7 +32,7 @@ COMMANDS = (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns 0 done, 1 failed, 2 wrong usage or input, 3 refused by a check, 130 interrupted."""
+    """Run one command; returns 0 done, 1 failed, 2 wrong usage or input, 3 a check found an error, 130 interrupted."""
     use_one_heap()  # Before any library starts threads of its own.
     collect_cycles_seldom()  # Before any is imported.
     options = _parse(_parser(), arguments)

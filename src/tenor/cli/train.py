@@ -56,6 +56,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _train_seeds(config: "Config", options: argparse.Namespace) -> int:
+    from tenor.workflows.experiments import exit_status
     from tenor.workflows.seeds import seeds_record, seeds_table, train_seeds
 
     rows = train_seeds(config, options.seeds, options.runs)
@@ -65,4 +66,4 @@ def _train_seeds(config: "Config", options: argparse.Namespace) -> int:
         from rich.console import Console
 
         Console(markup=False).print(seeds_table(rows))
-    return 0 if len(rows) == options.seeds and all(row.status == "completed" for row in rows) else 1
+    return exit_status(rows, options.seeds)

@@ -41,9 +41,11 @@ def _temperature(notes: Mapping[str, Any]) -> str:
         )
     folded = notes.get("folded")
     if folded:
+        before = folded.get("checkpoint_sha256", "not recorded")
         return (
             f"Calibrated, in a plain `pipeline` too: the temperature {folded['temperature']:.4f}, fitted on the "
-            "validation rows, is part of the weights."
+            f"validation rows, is part of the weights. Their SHA-256 is {notes['weights_sha256']}; that of the "
+            f"evaluated checkpoint, before the temperature was folded in, is {before}."
         )
     return "As the softmax gives them: no temperature fits the validation rows better by more than chance."
 

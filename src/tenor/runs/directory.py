@@ -66,6 +66,10 @@ class RunDirectory:
         return self.path / "predictions"
 
     @property
+    def text_keys(self) -> Path:
+        return self.path / "text_keys.safetensors"
+
+    @property
     def findings(self) -> Path:
         return self.path / "findings.json"
 

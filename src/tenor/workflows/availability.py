@@ -16,6 +16,12 @@ def require_available(config: Config) -> None:
         raise config_error(config.name, problems, {}, HINT)
 
 
+def require_known_rules(config: Config) -> None:
+    """Raises UserError for rules in `checks.allow` that do not exist."""
+    if problems := list(_unknown_rules(config)):
+        raise config_error(config.name, problems, {}, HINT)
+
+
 def _unknown_rules(config: Config) -> Iterator[Problem]:
     for code in config.checks.allow:
         if code not in BY_CODE:

@@ -10,7 +10,7 @@ import numpy as np
 
 from tenor.config.loading import load_config
 from tenor.config.schema import Config
-from tenor.data.dataset import LabelledText, excerpt
+from tenor.data.dataset import Absent, LabelledText, excerpt
 from tenor.errors import UserError
 from tenor.evaluation.predictions import Predictions, read_predictions
 from tenor.measures.paired import Paired, compare_predictions
@@ -18,6 +18,7 @@ from tenor.runs.directory import RunDirectory
 from tenor.runs.environment import absent
 from tenor.runs.files import write_text
 from tenor.workflows.evaluate import split_rows_of
+from tenor.workflows.overlap import count_training_texts
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,8 @@ class Comparison:
     """The surest contradictions first."""
     texts: str
     """Empty where the texts were read again and are the same; else why they were not."""
+    rows_in_train: tuple[int | Absent, int | Absent]
+    """How many of the rows have a training text of each run; or why that is not known."""
 
 
 def compare(first: RunDirectory, second: RunDirectory, split: str = "test") -> Comparison:
@@ -68,7 +71,8 @@ def compare(first: RunDirectory, second: RunDirectory, split: str = "test") -> C
     texts, reason = _texts(configs, one, split, runs)
     confidence = configs[0].evaluation.confidence
     paired = compare_predictions(one.labels, one.predicted, other.predicted, len(one.class_names), confidence)
-    return Comparison(runs, split, paired, _disagreements(one, other, texts), reason)
+    in_train = (_rows_in_train(first, one, texts, reason), _rows_in_train(second, one, texts, reason))
+    return Comparison(runs, split, paired, _disagreements(one, other, texts), reason, in_train)
 
 
 def verdict(found: Comparison) -> str:
@@ -102,6 +106,10 @@ def comparison_record(found: Comparison) -> dict[str, Any]:
         "shown": found.paired.shown,
         "verdict": verdict(found),
         "texts": absent(found.texts) if found.texts else "read again and the same",
+        "rows_in_train": {
+            name: absent(count.reason) if isinstance(count, Absent) else count
+            for name, count in zip(("first", "second"), found.rows_in_train, strict=True)
+        },
         "disagreements": [
             {**asdict(one), "right": one.right, "text": absent(found.texts) if one.text is None else one.text}
             for one in found.disagreements
@@ -181,6 +189,15 @@ def _texts(
 
 def _by_id(rows: LabelledText) -> dict[str, str]:
     return dict(zip(rows.ids, rows.texts, strict=True))
+
+
+def _rows_in_train(run: RunDirectory, rows: Predictions, texts: dict[str, str], reason: str) -> int | Absent:
+    if not texts:
+        return Absent(reason)
+    try:
+        return count_training_texts(run, (texts[name] for name in rows.ids))
+    except UserError as error:
+        return Absent(str(error))
 
 
 def _disagreements(one: Predictions, other: Predictions, texts: dict[str, str]) -> tuple[Disagreement, ...]:

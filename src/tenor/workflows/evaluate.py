@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from tenor.checks.evidence import OverlapEvidence
+from tenor.checks.finding import Report
 from tenor.config.loading import apply_overrides, load_config
 from tenor.config.schema import Config
 from tenor.data.batching import TokenExamples
@@ -30,11 +32,16 @@ from tenor.model.notes import Threshold, read_model_notes, stored_threshold
 from tenor.runs.directory import DEFAULT_ROOT, RunDirectory, find_run
 from tenor.runs.environment import absent
 from tenor.training.progress import progress_line
+from tenor.workflows.availability import require_known_rules
 from tenor.workflows.measure import BaselineModels, measure_split
+from tenor.workflows.overlap import find_overlap, overlap_record
 from tenor.workflows.prepare import device_plan
+from tenor.workflows.result_checks import check_result
 
 OF_THE_MACHINE = ("evaluation.token_budget", "training.device", "training.precision", "training.threads")
 """Change where and how a forward pass is made and not the model: another machine may have less memory, or no GPU."""
+OF_THE_CHECKS = ("checks.policy", "checks.allow.")
+"""What is accepted in the result, with a reason."""
 OF_THE_MODEL = ("max_length", "truncation", "head_share")
 """Keys of `data` that say how texts are cut: the model was trained so, whatever rows it reads."""
 
@@ -57,6 +64,10 @@ class Evaluation:
     """Tokens of each whole text, and how many of them were cut off, both (n,)."""
     threshold: Threshold | None
     """What `tenor predict` decides by instead."""
+    overlap: OverlapEvidence | Absent
+    """Which rows have a text that the run was trained or chosen on; or why that is not known."""
+    checks: Report | Absent
+    """What the rules on results found; Absent for a training split."""
     overrides: tuple[str, ...] = ()
 
 
@@ -69,7 +80,7 @@ def evaluate(
     file: Path | None = None,
 ) -> Evaluation:
     """Measure the run's saved model on `split` of its data, or of the data that `overrides` (`data.…=…`) name, or on
-    all labelled rows of a `file`. `OF_THE_MACHINE` may be overridden, too.
+    all labelled rows of a `file`. `OF_THE_MACHINE` and `OF_THE_CHECKS` may be overridden, too.
 
     Another `data.source` starts from the defaults: the run's own path, columns and sizes are not kept. Text is cut as
     in training. The weights are verified against the digest that they were saved with.
@@ -83,7 +94,7 @@ def evaluate(
         raise UserError(
             f"{run.reference} has no saved model; a run saves one when it completes, and a sweep keeps its best"
         )
-    require_data_overrides("evaluate", overrides, *OF_THE_MACHINE)
+    require_data_overrides("evaluate", overrides, *OF_THE_MACHINE, *OF_THE_CHECKS)
     notes = read_model_notes(run.model)
     model, tokenizer = load_saved_classifier(run.model)
     model_names = class_names(model.config, str(run.model))
@@ -92,6 +103,7 @@ def evaluate(
             raise UserError(f"a file is measured whole: it has no {split} split")
         overrides = [*rows_of_file(file, model_names), *overrides]
     config = config_for_rows(run, overrides)
+    require_known_rules(config)
     plan = device_plan(config)
     rows = split_rows_of(config, split)
     if rows.class_names != model_names:
@@ -108,6 +120,7 @@ def evaluate(
         logits = predict(model, TokenExamples(tokens, tokenizer.pad_token_id), plan, advance=line.advance)
     baselines = _baselines(run, rows)
     result = measure_split(rows, logits, baselines, notes.temperature, notes.folded_temperature)
+    overlap = find_overlap(run, rows, split)
     return Evaluation(
         run=run,
         config=config,
@@ -119,16 +132,18 @@ def evaluate(
         rows=rows,
         lengths=(tokens.full_lengths, tokens.full_lengths - tokens.lengths),
         threshold=notes.threshold,
+        overlap=overlap,
+        checks=check_result(config.checks, split, result, overlap),
         overrides=tuple(overrides),
     )
 
 
 def require_data_overrides(command: str, overrides: Sequence[str], *also: str) -> None:
     """Raises UserError for an override that is neither one of the data nor one of the keys in `also`, or that is a
-    matter of the model."""
+    matter of the model. A key in `also` that ends with a point stands for all below it."""
     for override in overrides:
-        if not override.startswith(("data.", *(f"{key}=" for key in also))):
-            allowed = ", ".join(("data.…", *also))
+        if not override.startswith(("data.", *(key if key.endswith(".") else f"{key}=" for key in also))):
+            allowed = ", ".join(f"{key}…" if key.endswith(".") else key for key in ("data.", *also))
             raise UserError(
                 f"tenor {command} takes {allowed} overrides only, found {override!r}; the model is as it was saved"
             )
@@ -207,6 +222,10 @@ def evaluation_record(found: Evaluation, abstain_below: float | None = None) -> 
         "checkpoint": record["checkpoint"],
         "class_names": names,
         "result": record["test"],
+        "overlap": overlap_record(found.overlap, result, confidence),
+        "findings": absent(found.checks.reason)
+        if isinstance(found.checks, Absent)
+        else [asdict(finding) for finding in found.checks.findings],
         **({} if abstain_below is None else {"abstain": abstention_record(found, abstain_below)}),
         **({} if found.threshold is None else {"threshold": _threshold_record(found, found.threshold)}),
     }

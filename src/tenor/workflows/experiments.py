@@ -9,7 +9,7 @@ from rich.console import Console
 
 from tenor.config.loading import load_config
 from tenor.config.schema import Config
-from tenor.errors import InterruptedRunError, TenorError
+from tenor.errors import InterruptedRunError, RefusedError, TenorError
 from tenor.runs.directory import DEFAULT_ROOT
 from tenor.runs.environment import absent
 from tenor.runs.summary import SummaryRow, read_summary
@@ -56,6 +56,14 @@ def run_configs(
         new = [row for row in read_summary(root) if (row.config_name, row.run_id) not in before and row.config == ours]
         rows += new or ([_never_begun(config, error)] if error is not None else [])
     return rows
+
+
+def exit_status(rows: Sequence[SummaryRow], asked: int) -> int:
+    """0 where all runs that were asked for completed, 3 where a check refused all others, else 1."""
+    stopped = {row.status for row in rows} - {"completed"}
+    if len(rows) == asked and stopped <= {"refused"}:
+        return RefusedError.exit_code if stopped else 0
+    return TenorError.exit_code
 
 
 def _train_one(config: Config, root: Path, console: Console) -> str | None:

@@ -32,6 +32,7 @@ from tenor.runs.environment import absent, package_versions
 from tenor.runs.files import atomic_path, sha256_file
 from tenor.training.progress import progress_line
 from tenor.workflows.evaluate import config_for_rows, require_data_overrides, rows_of_file
+from tenor.workflows.overlap import count_training_texts
 
 CHECK_REVIEWS = 500
 INT8_AGREEMENT = 0.99
@@ -56,6 +57,8 @@ class Checked:
     accuracy_after: float | str
     instruction_sets: tuple[str, ...]
     """Of the processor that it was checked on."""
+    rows_in_train: int | str
+    """Reviews that have a training text of the run; a str says why that is not known."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,8 @@ def export(
         temporary.mkdir()
         artefact = _write_onnx(before, temporary, quantize) if form == "onnx" else _copy(reference, root, temporary)
         write_artefact(temporary, artefact, absent("the check is under way"))
-        checked = _compare(before, Predictor.load(temporary, device="cpu", root=root), rows, console)
+        after = Predictor.load(temporary, device="cpu", root=root)
+        checked = _compare(before, after, rows, _rows_in_train(_run_of(reference, root), rows), console)
         _refuse_difference(checked, quantize)
         write_artefact(temporary, artefact, _record(checked, form))
     return Exported(output, {path.name: path.stat().st_size for path in sorted(output.iterdir())}, artefact, checked)
@@ -195,7 +199,18 @@ def _artefact(before: Predictor, folder: Path, file: str, quantize: Literal["non
     )
 
 
-def _compare(before: Predictor, after: Predictor, rows: LabelledText, console: Console) -> Checked:
+def _rows_in_train(run: RunDirectory | None, rows: LabelledText) -> int | str:
+    if run is None:
+        return "the exported model is no run, so its training rows are not known"
+    try:
+        return count_training_texts(run, rows.texts)
+    except UserError as error:
+        return str(error)
+
+
+def _compare(
+    before: Predictor, after: Predictor, rows: LabelledText, rows_in_train: int | str, console: Console
+) -> Checked:
     with progress_line(console, f"written; reviews of {rows.origin} through both", 2 * len(rows)) as line:
         expected, found = (
             np.concatenate([scores.probabilities for _, scores in one.stream([((), rows.texts)], advance=line.advance)])
@@ -209,6 +224,7 @@ def _compare(before: Predictor, after: Predictor, rows: LabelledText, console: C
         accuracy_before=_accuracy(before, expected, rows),
         accuracy_after=_accuracy(after, found, rows),
         instruction_sets=instruction_sets(),
+        rows_in_train=rows_in_train,
     )
 
 
@@ -236,8 +252,8 @@ def _shown(accuracy: float | str) -> str:
 
 
 def _record(checked: Checked, form: str) -> dict[str, Any]:
-    """As `export.json` holds it: an accuracy that is missing says why."""
-    accuracies = {"accuracy_before": checked.accuracy_before, "accuracy_after": checked.accuracy_after}
-    told = {name: absent(value) if isinstance(value, str) else value for name, value in accuracies.items()}
+    """As in `export.json`, where a missing value says why."""
+    names = ("accuracy_before", "accuracy_after", "rows_in_train")
+    told = {name: absent(value) if isinstance(value := getattr(checked, name), str) else value for name in names}
     exporters = {name: version(name) for name in ONNX_PACKAGES} if form == "onnx" else {}
     return {**asdict(checked), **told, "packages": {**package_versions(), **exporters}}

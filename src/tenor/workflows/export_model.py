@@ -9,13 +9,16 @@ from tenor.model.classifier import Classifier, load_saved_classifier, quiet_tran
 from tenor.model.folding import fold_temperature
 from tenor.model.notes import NOTES, WEIGHTS, read_model_notes, update_model_notes
 from tenor.runs.files import atomic_path, read_json, sha256_file, write_json
-from tenor.training.checkpoint import Checkpoint
+from tenor.training.checkpoint import MODEL, Checkpoint
 
 
 def save_model(
     folder: Path, classifier: Classifier, config: Config, checkpoint: Checkpoint, temperature: float = 1.0
 ) -> str:
     """Save model and tokenizer below `folder`; returns the SHA-256 of the weights.
+
+    The weights are a copy of the checkpoint's file, so that its digest is theirs. `transformers` would write tensors
+    under the names that the encoder's own file had, such as `LayerNorm.gamma`, and split or join some of them again.
 
     The tokenizer is saved without truncation or padding of its own, at the length of training and with its side of
     padding.
@@ -30,8 +33,9 @@ def save_model(
         backend.no_padding()
     with atomic_path(folder) as temporary:
         with quiet_transformers():
-            classifier.model.save_pretrained(temporary)
+            classifier.model.save_pretrained(temporary, save_original_format=False)
             tokenizer.save_pretrained(temporary)
+        shutil.copyfile(checkpoint.path / MODEL, temporary / WEIGHTS)
         digest = sha256_file(temporary / WEIGHTS)
         write_json(
             temporary / NOTES,
@@ -64,7 +68,7 @@ def fold_into_model(folder: Path) -> None:
     with atomic_path(folder) as temporary:
         shutil.copytree(folder, temporary)
         with quiet_transformers():
-            model.save_pretrained(temporary)
+            model.save_pretrained(temporary, save_original_format=False)
         folded = {
             "temperature": notes.total_temperature,
             "into": list(parameters),

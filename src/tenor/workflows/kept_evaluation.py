@@ -8,10 +8,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tenor.checks.catalogue import RULES
-from tenor.checks.evidence import EvaluationEvidence
-from tenor.checks.finding import Report
-from tenor.checks.run import run_rules
 from tenor.data.dataset import Absent, LabelledText
 from tenor.errors import UserError, system_refusal
 from tenor.evaluation.predictions import Predictions, write_predictions
@@ -20,7 +16,7 @@ from tenor.evaluation.report.measured import Measured, measured_report, split_nu
 from tenor.runs.environment import package_versions
 from tenor.runs.files import atomic_path, write_json, write_text
 from tenor.workflows.evaluate import Evaluation
-from tenor.workflows.findings import split_claims
+from tenor.workflows.overlap import overlap_words
 
 REPORT = "report.html"
 
@@ -54,15 +50,6 @@ def require_place(output: Path | None) -> None:
         raise UserError(f"{output}: exists and holds no evaluation; name another folder with --output")
 
 
-def judge(found: Evaluation) -> Report | Absent:
-    """What the rules on results say of these rows; they judge rows that the model did not learn from."""
-    if found.split == "train":
-        return Absent("the rules on results judge rows that the model did not learn from")
-    evidence = EvaluationEvidence({found.split: split_claims(found.result)}, len(found.result.metrics.per_class))
-    rules = [rule for rule in RULES if rule.needs == (EvaluationEvidence,)]
-    return run_rules([evidence], "evaluation", found.config.checks.allow, rules)
-
-
 def rows_sha256(rows: LabelledText) -> str:
     """Over ids, texts and labels, in order."""
     digest = hashlib.sha256(repr(rows.class_names).encode("utf-8", "surrogatepass"))
@@ -89,7 +76,6 @@ def _write_predictions(found: Evaluation, path: Path) -> None:
 def _content(found: Evaluation, record: dict[str, Any]) -> RunContent:
     """The run's, with the numbers and predictions of these rows alone."""
     result, rows = found.result, found.rows
-    checks = judge(found)
     predictions = Predictions(
         tuple(rows.ids), rows.labels, result.probabilities, rows.class_names, result.temperature, *found.lengths
     )
@@ -102,7 +88,7 @@ def _content(found: Evaluation, record: dict[str, Any]) -> RunContent:
         collect_run(found.run),
         config=found.config,
         records=Absent("this measures a model that was trained before"),
-        checks=checks if isinstance(checks, Absent) else (checks,),
+        checks=found.checks if isinstance(found.checks, Absent) else (found.checks,),
         evaluation=numbers,
         predictions={found.split: predictions},
     )
@@ -119,6 +105,7 @@ def _measured(found: Evaluation, digest: str) -> Measured:
         weights_sha256=found.weights_sha256,
         step=found.step,
         threshold="" if found.threshold is None else str(found.threshold),
+        overlap=overlap_words(found.overlap, found.result, found.config.evaluation.confidence),
         command=shlex.join(command),
         at=datetime.now(UTC).isoformat(timespec="seconds"),
         versions=package_versions(),

@@ -16,9 +16,10 @@ from tenor.data.dataset import Absent, LabelledText
 from tenor.data.splits import present_splits
 from tenor.errors import advice_on_memory
 from tenor.evaluation.evaluate import SplitResult
-from tenor.evaluation.tables import confusion_table, per_class_table, results_table
+from tenor.evaluation.tables import ResultRow, confusion_table, per_class_table, results_table
 from tenor.evaluation.words import duration
 from tenor.inference.logits import token_logits
+from tenor.measures.intervals import wilson_interval
 from tenor.model.device import DevicePlan
 from tenor.model.notes import Threshold
 from tenor.runs.directory import RunDirectory
@@ -30,8 +31,9 @@ from tenor.training.overview import (
 )
 from tenor.training.replicas import replicas_for
 from tenor.workflows.evaluate import Evaluation, decided_by
-from tenor.workflows.kept_evaluation import REPORT, judge
+from tenor.workflows.kept_evaluation import REPORT
 from tenor.workflows.measure import result_rows
+from tenor.workflows.overlap import other_rows, overlap_words
 from tenor.workflows.prepare import Prepared
 from tenor.workflows.show_numbers import number_facts
 
@@ -105,19 +107,31 @@ def show_evaluation(console: Console, found: Evaluation, kept: Path | None = Non
     """A saved model's result on one set of rows, which weights gave it, what the rules say, and where it is kept."""
     confidence = found.config.evaluation.confidence
     console.print(f"{found.run.reference} on {found.origin}", highlight=False, soft_wrap=True, markup=False)
-    console.print(results_table(result_rows(found.run.config_name, found.split, found.result, confidence)))
+    rows = result_rows(found.run.config_name, found.split, found.result, confidence)
+    console.print(results_table([*rows, *_without_own_rows(found)]))
     console.print(per_class_table(found.result.metrics))
     console.print(confusion_table(found.result.metrics.confusion, [one.name for one in found.result.metrics.per_class]))
     weights = f"{found.run.model / 'model.safetensors'}, SHA-256 {found.weights_sha256}, step {found.step:,}"
     numbers = number_facts(found.split, found.result, confidence, found.config.seed)
     threshold = {} if found.threshold is None else {"threshold": _threshold_told(found, found.threshold)}
-    judged = judge(found)
-    if not isinstance(judged, Absent) and judged.findings:
-        console.print(findings_view(judged.findings))
-    console.print(_fact_table({**numbers, **threshold, "weights": weights}))
+    overlap = {"own rows": overlap_words(found.overlap, found.result, confidence)}
+    if not isinstance(found.checks, Absent) and found.checks.findings:
+        console.print(findings_view(found.checks.findings))
+    console.print(_fact_table({**numbers, **overlap, **threshold, "weights": weights}))
     if kept is not None:
         told = f"report: {kept / REPORT}; numbers and predictions beside it"
         console.print(told, highlight=False, soft_wrap=True, markup=False)
+
+
+def _without_own_rows(found: Evaluation) -> list[ResultRow]:
+    """The result on the rows that are in none of the run's own splits, where some are and some are not."""
+    if isinstance(found.overlap, Absent):
+        return []
+    n, right = other_rows(found.overlap, found.result)
+    if n in (0, len(found.rows)):
+        return []
+    interval = wilson_interval(right, n, found.config.evaluation.confidence)
+    return [ResultRow(found.run.config_name, f"{found.split}, rows that the run did not have", n, right / n, interval)]
 
 
 def _threshold_told(found: Evaluation, threshold: Threshold) -> str:

@@ -1,10 +1,13 @@
 """A comparison of two runs in the terminal."""
 
+from collections.abc import Iterator
+
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from tenor.data.dataset import Absent
 from tenor.measures.intervals import Interval
 from tenor.workflows.compare import Comparison, Disagreement, verdict
 
@@ -45,7 +48,21 @@ def show_comparison(console: Console, found: Comparison) -> None:
     )
     if found.texts:
         console.print(found.texts, style="yellow", highlight=False)
+    for line in _training_rows(found):
+        console.print(line, style="yellow", highlight=False, markup=False)
     _show_disagreements(console, found)
+
+
+def _training_rows(found: Comparison) -> Iterator[str]:
+    """What the comparison is worth where a run was trained on some of its rows, or where that is not known."""
+    for run, count in zip(found.runs, found.rows_in_train, strict=True):
+        if isinstance(count, Absent):
+            yield f"whether {run.reference} was trained on some of these rows is not known: {count.reason}"
+        elif count:
+            yield (
+                f"{count:,} of these {found.paired.n:,} rows have a training text of {run.reference}: on them its "
+                "accuracy measures memory"
+            )
 
 
 def _show_disagreements(console: Console, found: Comparison) -> None:

@@ -42,6 +42,7 @@ from tenor.workflows.inputs import (
 )
 from tenor.workflows.measure import fit_baselines, measure_split
 from tenor.workflows.outcome import Outcome, checkpoint_rows, headline, recorded_outcome
+from tenor.workflows.overlap import keep_text_keys
 from tenor.workflows.preflight import run_preflight
 from tenor.workflows.prepare import Prepared, make_examples, prepare
 from tenor.workflows.report import carded, reported
@@ -215,6 +216,7 @@ def _finish(
             logits[name] = predict(prepared.classifier.model, examples[name], prepared.plan, forward, line.advance)
     temperature = choose_temperature(logits["validation"], splits.validation.labels)
     digest = save_model(run.model, prepared.classifier, config, best, temperature)
+    keep_text_keys(run, splits)
     baselines = fit_baselines(splits.train, config, run.baseline)
     if baselines.note:
         console.print(f"text baseline: {baselines.note}", style="yellow", highlight=False)

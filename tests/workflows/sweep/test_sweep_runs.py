@@ -11,7 +11,7 @@ from small_runs import quiet
 from sweeps import write_sweep
 from tenor.config.loading import load_config
 from tenor.config.sweep import SweepPlan, load_sweep
-from tenor.errors import TenorError, UserError
+from tenor.errors import RefusedError, TenorError, UserError
 from tenor.runs.directory import RunDirectory, find_run
 from tenor.runs.environment import is_absent
 from tenor.runs.files import read_json
@@ -138,6 +138,17 @@ def test_a_sweep_whose_every_trial_fails_is_given_up(planned: Planned, tmp_path:
         swept(plan, tmp_path / "runs")
     assert (tmp_path / "runs" / "search" / "sweep.html").is_file()
     assert not (tmp_path / "runs" / "search" / "winner.yaml").exists()
+
+
+@pytest.mark.parametrize("trials", [2, 50], ids=["all that were asked for", "so many that no more are begun"])
+def test_a_sweep_whose_every_trial_is_refused_by_a_check_is_refused(
+    trials: int, planned: Planned, tmp_path: Path
+) -> None:
+    # The test split is the training file: DAT013.
+    same = f"set.data.test_path={tmp_path / 'train.csv'}"
+    plan = planned(same, "set.checks.policy=stop", f"phases.a.trials={trials}")
+    with pytest.raises(RefusedError, match="DAT013"):
+        swept(plan, tmp_path / "runs")
 
 
 def test_a_budget_ends_trials_and_begins_no_more(planned: Planned, tmp_path: Path) -> None:

@@ -24,6 +24,8 @@ class Measured:
     """Of the checkpoint that the weights are from."""
     threshold: str
     """What `tenor predict` decides by instead of the most probable class; empty where it doesn't."""
+    overlap: str
+    """Which rows have a text that the run was trained or chosen on."""
     command: str
     """That measures it again."""
     at: str
@@ -37,7 +39,7 @@ def measured_report(content: RunContent, found: Measured) -> str:
 
 
 def _page(content: RunContent, found: Measured) -> Page:
-    facts = [f"{content.run.reference}, step {found.step:,}", moment(found.at)]
+    facts = [f"{content.run.reference}, step {found.step:,}", moment(found.at), found.overlap]
     if found.threshold:
         facts.append(f"the most probable classes, without the threshold {found.threshold}")
     page = run_page(content, {found.split: found.rows})
@@ -53,6 +55,7 @@ def _rows(found: Measured) -> tuple[Fact, ...]:
         Fact("from", found.rows.origin),
         Fact("split", f"{found.split}, {len(found.rows):,} rows"),
         Fact("rows, SHA-256", found.rows_sha256, code=True),
+        Fact("in the run's own splits", found.overlap),
     )
 
 

@@ -92,7 +92,7 @@ def _weights(content: RunContent) -> tuple[Fact, ...]:
         facts.append(Fact("evaluated checkpoint", f"step {evaluation.checkpoint.step:,}"))
         facts.append(_digest("its weights, SHA-256", evaluation.checkpoint.digest))
     if isinstance(manifest, Manifest) and "model" in manifest.digests:
-        facts.append(_digest("folder model/, SHA-256", manifest.digests["model"]))
+        facts.append(_digest("folder model/ when this was written, SHA-256", manifest.digests["model"]))
     return tuple(facts)
 
 

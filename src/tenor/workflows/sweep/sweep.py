@@ -10,7 +10,6 @@ from rich.console import Console
 
 from tenor.config.describe import to_yaml
 from tenor.config.sweep import SweepPlan
-from tenor.errors import TenorError
 from tenor.runs.directory import DEFAULT_ROOT
 from tenor.runs.environment import absent
 from tenor.runs.files import write_text
@@ -19,7 +18,7 @@ from tenor.workflows.sweep.page import write_page
 from tenor.workflows.sweep.show import ELSEWHERE, LiveTable, figure
 from tenor.workflows.sweep.study import open_studies, reachable, sweep_folder
 from tenor.workflows.sweep.trials import SweepTrial, best_of, trials_of
-from tenor.workflows.sweep.work import work
+from tenor.workflows.sweep.work import no_result, work
 
 
 @dataclass(frozen=True)
@@ -71,6 +70,7 @@ def run_sweep(plan: SweepPlan, root: Path = DEFAULT_ROOT, console: Console | Non
     Raises:
         UserError: the storage can't be used, or holds the study of another sweep; a rule or a tracker is not there.
         InterruptedRunError: someone asked to stop; the same call goes on.
+        RefusedError: checks refused every trial.
         TenorError: no trial completed.
     """
     _require_available(plan)
@@ -86,7 +86,8 @@ def run_sweep(plan: SweepPlan, root: Path = DEFAULT_ROOT, console: Console | Non
                 page = write_page(folder / "sweep.html", plan, studies, trials)
     winner = best_of(plan, trials)
     if winner is None:
-        raise TenorError(f"no trial of {plan.sweep.name} completed; {page} shows what became of each")
+        last = f"; the last one was {trials[-1].status}: {trials[-1].reason}" if trials else ""
+        raise no_result(trials)(f"no trial of {plan.sweep.name} completed{last}. {page} shows what became of each")
     config = write_winner(folder / "winner.yaml", plan, winner, trials)
     return SweepResult(plan, tuple(trials), winner, config, page)
 

@@ -3,7 +3,7 @@
 import gc
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 from tenor.config.sweep import SweepPlan
-from tenor.errors import InterruptedRunError, TenorError
+from tenor.errors import InterruptedRunError, RefusedError, TenorError
 from tenor.runs.directory import RunDirectory
 from tenor.runs.files import make_folder
 from tenor.runs.manifest import process_lives, read_manifest
@@ -40,6 +40,7 @@ def work(
     """Begin trials, phase by phase, until none is left to begin; with `wait`, until those of other workers ended, too.
 
     Raises:
+        RefusedError: checks refused all first trials of a phase.
         TenorError: all first trials of a phase failed.
         InterruptedRunError: someone asked to stop; the trial under way can be taken up again.
     """
@@ -119,10 +120,15 @@ def _drop_beaten(plan: SweepPlan, trials: list[SweepTrial], root: Path) -> None:
 def _require_hope(phase: str, trials: list[SweepTrial]) -> None:
     ended = [trial for trial in trials if trial.status not in ("running", "waiting")]
     if len(ended) >= HOPELESS and all(trial.status in ("failed", "refused", "lost") for trial in ended):
-        raise TenorError(
+        raise no_result(ended)(
             f"phase {phase}: none of {len(ended)} trials came to a result, so no more are begun. The last one was "
             f"{ended[-1].status}: {ended[-1].reason}"
         )
+
+
+def no_result(ended: Sequence[SweepTrial]) -> type[TenorError]:
+    """How a sweep ends without a result: refused where a check refused every trial, else failed."""
+    return RefusedError if ended and all(trial.status == "refused" for trial in ended) else TenorError
 
 
 def _sampler(plan: SweepPlan, phase: str, number: int) -> BaseSampler:

@@ -1,0 +1,68 @@
+"""Evaluated rows that training knew: found by their share and length, healthy repetition only noted."""
+
+import numpy as np
+import pytest
+
+from tenor.checks.evidence import OverlapEvidence
+from tenor.checks.rules.evl_overlap import evaluated_rows_in_training
+
+
+def long_texts(n: int, start: int = 0) -> list[str]:
+    return [f"review number {k} of a film that has many scenes" for k in range(start, start + n)]
+
+
+def short_texts(n: int) -> list[str]:
+    return [f"great film {k}" for k in range(n)]
+
+
+def overlap(texts: list[str], in_train: int = 0, in_validation: int = 0, split: str = "test") -> OverlapEvidence:
+    """The first `in_train` texts are training texts, the next `in_validation` ones validation texts."""
+    rows = np.arange(len(texts))
+    return OverlapEvidence(split, texts, rows < in_train, (rows >= in_train) & (rows < in_train + in_validation))
+
+
+def severity(evidence: OverlapEvidence) -> str | None:
+    found = evaluated_rows_in_training(evidence)
+    return None if found is None else found.severity
+
+
+def test_rows_that_training_did_not_know_are_no_finding() -> None:
+    assert severity(overlap(long_texts(100))) is None
+
+
+@pytest.mark.parametrize(("shared", "expected"), [(1, "warning"), (4, "warning"), (5, "error"), (100, "error")])
+def test_the_share_of_training_rows_decides(shared: int, expected: str) -> None:
+    found = evaluated_rows_in_training(overlap(long_texts(100), shared))
+    assert found is not None
+    assert (found.severity, found.n) == (expected, 100)
+    assert f"{shared:,} of 100 test rows" in found.observed
+
+
+def test_few_rows_are_judged_by_their_share_too() -> None:
+    assert severity(overlap(long_texts(4), 4)) == "error"
+
+
+def test_short_texts_that_many_people_write_are_a_note() -> None:
+    assert severity(overlap([*short_texts(30), *long_texts(70)], 30)) == "note"
+    assert severity(overlap(["great film"] * 60 + long_texts(40), 60)) == "note", "one text, however often"
+
+
+def test_short_texts_that_make_up_half_of_the_rows_are_the_training_rows() -> None:
+    assert severity(overlap(short_texts(40), 20)) == "error"
+    assert severity(overlap(short_texts(40), 19)) == "note"
+    assert severity(overlap(short_texts(9), 9)) == "note", "nine stock phrases"
+
+
+def test_validation_rows_are_a_warning() -> None:
+    assert severity(overlap(long_texts(100), 0, 100)) == "warning"
+    assert severity(overlap(long_texts(100), 0, 1)) == "warning"
+    assert severity(overlap(short_texts(40), 0, 40)) == "warning"
+    assert severity(overlap([*short_texts(10), *long_texts(90)], 0, 10)) == "note"
+    found = evaluated_rows_in_training(overlap(long_texts(100), 3, 7))
+    assert found is not None
+    assert found.observed == "3 of 100 test rows are training texts, 7 more are validation texts"
+
+
+def test_a_validation_split_consists_of_validation_rows() -> None:
+    assert severity(overlap(long_texts(100), 0, 100, "validation")) is None
+    assert severity(overlap(long_texts(100), 3, 97, "validation")) == "warning"
