@@ -148,7 +148,7 @@ def _multiply(graph: Any, nodes: list[Any], node: Any, weight: np.ndarray, token
 def _add_constants(graph: Any) -> None:
     from onnx import numpy_helper
 
-    constants = {
+    constants: dict[str, np.ndarray] = {
         "int8_last_axis": np.array([-1], dtype=np.int64),
         "int8_limit": np.array(BYTE_LIMIT, dtype=np.float32),
         "int8_smallest": np.array(SMALLEST_SCALE, dtype=np.float32),
