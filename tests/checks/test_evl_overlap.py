@@ -1,10 +1,14 @@
 """Evaluated rows that training knew: found by their share and length, healthy repetition only noted."""
 
+from unicodedata import normalize
+
 import numpy as np
 import pytest
 
 from tenor.checks.evidence import OverlapEvidence
 from tenor.checks.rules.evl_overlap import evaluated_rows_in_training
+from tenor.checks.rules.rows import text_keys
+from tenor.data.dataset import LabelledText
 
 
 def long_texts(n: int, start: int = 0) -> list[str]:
@@ -66,3 +70,18 @@ def test_validation_rows_are_a_warning() -> None:
 def test_a_validation_split_consists_of_validation_rows() -> None:
     assert severity(overlap(long_texts(100), 0, 100, "validation")) is None
     assert severity(overlap(long_texts(100), 3, 97, "validation")) == "warning"
+
+
+def test_a_text_that_was_copied_through_other_programs_has_the_same_key(real_reviews: LabelledText) -> None:
+    texts = list(real_reviews.texts)
+    keys = text_keys(texts)
+    assert len(set(keys.tolist())) == len(texts)
+    copies = {
+        "other line ends": [text.replace(" ", "\r\n", 1) for text in texts],
+        "blanks around": [f" \t{text}\u00a0\n" for text in texts],
+        "in capitals": [text.upper() for text in texts],
+        "decomposed": [normalize("NFD", text) for text in texts],
+    }
+    for name, copied in copies.items():
+        assert (text_keys(copied) == keys).all(), name
+    assert not (text_keys([text + " indeed" for text in texts]) == keys).any()

@@ -18,7 +18,7 @@ MATERIAL_SHARE = 0.05
 def evaluated_rows_in_training(overlap: OverlapEvidence) -> Observation | None:
     """Evaluated rows were in training
 
-    Measures: evaluated rows whose text, without the white space around it, is a training text of the run, and further
+    Measures: evaluated rows whose text, apart from case and white space, is a training text of the run, and further
     rows whose text is one of its validation texts (not where a validation split is what is evaluated).
 
     Threshold: training texts of 5 words or more that are 5% of the rows or more are an error: if the model remembers
