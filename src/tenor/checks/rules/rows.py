@@ -65,8 +65,8 @@ def text_keys(texts: Iterable[str]) -> np.ndarray:
     """A number for each text, uint64, shape (n,): equal texts have equal ones, blank ones 0.
 
     Case, amounts of white space and Unicode's composed or decomposed forms make no difference: a text that was copied
-    through other programs is still the same text. Texts may be more than memory holds, so that what compares them keeps these instead. Two different ones among ten
-    million have the same number with a probability of 3 in a million.
+    through other programs is still the same text. Texts may be more than memory holds, so what compares them keeps
+    these numbers instead. Two different texts among ten million have the same one with a probability of 3 in a million.
     """
     return np.fromiter(map(_key, texts), dtype=np.uint64)
 
