@@ -155,3 +155,14 @@ def test_a_damaged_line_is_named(line: str, run: RunDirectory) -> None:
     run.metrics.write_text('{"kind": "train", "step": 1}\n' + line + '\n{"kind": "train", "step": 3}\n')
     with pytest.raises(UserError, match=r"metrics\.jsonl, line 2: is not a record"):
         read_records(run.metrics)
+
+
+def test_without_the_extra_for_pictures_numbers_are_recorded_all_the_same(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tenor.training.recorder.find_spec", lambda name: None)
+    made = Recorder(run, ("tensorboard",))
+    assert not made.shows_pictures
+    made.record("train", 1, loss=0.5)
+    assert made.close() == ()
+    assert [record["loss"] for record in read_records(run.metrics)] == [0.5]

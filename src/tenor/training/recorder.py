@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +45,8 @@ class Recorder:
 
     @property
     def shows_pictures(self) -> bool:
-        return any(hasattr(tracker, "log_images") for tracker in self._trackers)
+        """Whether a tracker shows pictures, and the extra that draws them is installed."""
+        return find_spec("matplotlib") is not None and any(hasattr(one, "log_images") for one in self._trackers)
 
     def figure(self, name: str, step: int, figure: "Figure") -> None:
         """A picture, for the trackers that show pictures."""

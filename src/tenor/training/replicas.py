@@ -18,7 +18,6 @@ from tenor.data.batching import Examples
 from tenor.inference.logits import Forward
 from tenor.model.device import DevicePlan
 from tenor.model.dropout import set_generator
-from tenor.model.table_gradients import fill_tables, keep_looked_up_rows
 
 MOST_REPLICAS = 4
 """Each holds a gradient of its own for every weight that learns."""
@@ -42,11 +41,8 @@ class Replicas:
         self.seed, self.threads = seed, threads
         self._generators = [torch.Generator() for _ in range(count)]
         self._pool: ThreadPoolExecutor | None = None
-        self._on_cpu = all(p.device.type == "cpu" for p in model.parameters())
 
     def __enter__(self) -> "Replicas":
-        for model in self.models:
-            keep_looked_up_rows(model, keep=self._on_cpu)
         if len(self.models) > 1:
             for model, generator in zip(self.models, self._generators, strict=True):
                 set_generator(model, generator)
@@ -62,7 +58,6 @@ class Replicas:
             set_generator(self.models[0], None)
             # What a thread sets for itself holds for threads to come as well.
             torch.set_num_threads(self._threads_before)
-        keep_looked_up_rows(self.models[0], keep=False)
 
     def run(
         self, step: int, work: Callable[[nn.Module, np.ndarray], Result], shares: Sequence[np.ndarray]
@@ -73,11 +68,8 @@ class Replicas:
         raised by a share is raised here, once all have ended.
         """
         if self._pool is None:
-            results = [work(self.models[0], share) for share in shares]
-        else:
-            results = self._run_side_by_side(self._pool, step, work, shares)
-        fill_tables(self.models[0])
-        return results
+            return [work(self.models[0], share) for share in shares]
+        return self._run_side_by_side(self._pool, step, work, shares)
 
     def _run_side_by_side(
         self,
