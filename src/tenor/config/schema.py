@@ -186,8 +186,8 @@ class Training(Section):
     log_every: Count = 10
     """Optimizer steps between two records; the steps that are left at the end make one more."""
     trackers: tuple[Tracker, ...] = ("tensorboard",)
-    """Trackers that Accelerate knows; those besides TensorBoard must be installed. With the extra `pictures`, TensorBoard
-    also shows the confusion matrix after each validation."""
+    """Trackers that Accelerate knows; those besides TensorBoard must be installed. With the extra `pictures`,
+    TensorBoard also shows the confusion matrix after each validation."""
 
 
 class Evaluation(Section):
