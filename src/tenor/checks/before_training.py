@@ -24,6 +24,7 @@ from tenor.checks.evidence import (
 from tenor.checks.finding import CannotTell, Report
 from tenor.checks.probes.run import probe
 from tenor.checks.run import run_rules
+from tenor.data.sequences import list_of
 from tenor.model.device import DTYPES
 
 DEEP_BATCHES = 16
@@ -66,6 +67,15 @@ def preflight(
     place of what would be gathered. Model, optimizer, scheduler and random state are afterwards as they were; the
     loader is asked for a few batches.
     """
+    class_names, new_weights, unused_weights = (
+        None if given is None else tuple(list_of(given, name))
+        for name, given in (
+            ("class_names", class_names),
+            ("new_weights", new_weights),
+            ("unused_weights", unused_weights),
+        )
+    )
+    keep_trainable = tuple(list_of(keep_trainable, "keep_trainable"))
     k = n_classes or number_of_classes(model, class_names, *_datasets(train_loader, eval_loader))
     at_hand = {type(one): one for one in evidence}
     unreadable: dict[Any, str] = {}

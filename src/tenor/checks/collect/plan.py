@@ -12,6 +12,7 @@ from torch import nn
 from tenor.checks.collect.model import peak_rate
 from tenor.checks.evidence import PrecisionEvidence, ScheduleEvidence
 from tenor.checks.finding import CannotTell
+from tenor.data.sequences import array_of
 from tenor.model.device import DTYPES, native_bf16
 
 WIDTH_TIMED = 256
@@ -38,7 +39,7 @@ def schedule_evidence(
         rates, peak = _simulated(schedule, total_steps, every, accumulation if stepped == "batch" else 1)
         factors = rates / peak if peak > 0 else rates
     else:
-        factors = np.asarray(schedule, dtype=np.float64)
+        factors = array_of(schedule, "schedule").astype(np.float64)
     return ScheduleEvidence(
         factors, steps_per_epoch, total_steps / steps_per_epoch, batches_per_epoch, accumulation, declared_warmup_steps
     )
