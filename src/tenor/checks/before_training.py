@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from tenor.checks.collect.dataset import data_evidence, rows_of
-from tenor.checks.collect.loader import batch_evidence, loader_batches
+from tenor.checks.collect.loader import batch_evidence, loader_batches, random_states_kept
 from tenor.checks.collect.model import model_evidence, optimizer_evidence
 from tenor.checks.collect.plan import precision_evidence, schedule_evidence
 from tenor.checks.collect.tokens import token_evidence
@@ -90,7 +90,7 @@ def preflight(
         except CannotTell as reason:
             unreadable[kind] = str(reason)
 
-    with torch.random.fork_rng(devices=list(range(torch.cuda.device_count()))):
+    with random_states_kept():
         gather(
             DataEvidence,
             lambda: data_evidence(*_datasets(train_loader, eval_loader), int(k or 0), class_names, tokenizer),

@@ -10,6 +10,7 @@ from torch import nn
 from tenor.data.batching import Examples, sequential_batches
 from tenor.errors import advice_on_memory
 from tenor.model.device import DevicePlan
+from tenor.model.modes import evaluation_mode
 from tenor.model.side_by_side import map_side_by_side
 
 Forward = Callable[[nn.Module, dict[str, torch.Tensor]], torch.Tensor]
@@ -30,13 +31,12 @@ def predict(
 ) -> np.ndarray:
     """What `forward` gives for every example, float32, shape (rows, width), in the order of the examples.
 
-    The model is in evaluation mode meanwhile and as before afterwards. `advance` hears how many rows each batch held.
+    The model is in evaluation mode meanwhile and as before afterwards, also where calls overlap. `advance` hears how
+    many rows each batch held.
 
     Raises:
         TenorError: memory ran out.
     """
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
     mend = f"lower evaluation.token_budget (now {plan.prediction_tokens:,} tokens per forward pass)"
 
     def compute(rows: np.ndarray) -> np.ndarray:
@@ -45,13 +45,9 @@ def predict(
             output = forward(model, {name: tensor.to(plan.device) for name, tensor in batch.inputs.items()})
             return output.float().cpu().numpy()
 
-    try:
-        with advice_on_memory("in a pass without gradients", mend):
-            batches = sequential_batches(examples.lengths, plan.prediction_tokens)
-            results = compute_rows(compute, batches, plan.passes_side_by_side, advance)
-    finally:
-        for module, training in modes.items():
-            module.training = training
+    with evaluation_mode(model), advice_on_memory("in a pass without gradients", mend):
+        batches = sequential_batches(examples.lengths, plan.prediction_tokens)
+        results = compute_rows(compute, batches, plan.passes_side_by_side, advance)
     if results is None:
         raise ValueError("there are no examples to predict")
     return results

@@ -2,7 +2,6 @@
 
 import copy
 import time
-import warnings
 from typing import Any, Literal
 
 import numpy as np
@@ -14,6 +13,7 @@ from tenor.checks.evidence import PrecisionEvidence, ScheduleEvidence
 from tenor.checks.finding import CannotTell
 from tenor.data.sequences import array_of
 from tenor.model.device import DTYPES, native_bf16
+from tenor.runs.process_state import warnings_ignored
 
 WIDTH_TIMED = 256
 """Of the matrices that time an emulated type: 0.03 s at 1 GFLOP/s."""
@@ -86,8 +86,7 @@ def _simulated(scheduler: Any, total_steps: int, every: int, times: int) -> tupl
     ahead = copy.deepcopy(scheduler, {id(optimizer): stand_in})
     peaks = np.array([peak_rate(group) for group in stand_in.param_groups])
     rates = np.zeros((total_steps, len(peaks)))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # That no optimizer step comes between is meant so.
+    with warnings_ignored():  # That no optimizer step comes between is meant so.
         for step in range(total_steps):
             rates[step] = [float(group["lr"]) for group in stand_in.param_groups]
             if (step + 1) % every == 0:
