@@ -12,6 +12,7 @@ from tenor.errors import TextError, UserError, advice_on_memory
 from tenor.inference.ahead import ahead
 from tenor.inference.choice import Choice, build_engine, choose_engine
 from tenor.inference.engines import Engine, run_rows
+from tenor.inference.padding import ONE_BY_ONE, framing_for
 from tenor.inference.probabilities import decided, probabilities
 from tenor.inference.source import Source, load_source
 from tenor.inference.texts import Framing, LongText, TextTokens, token_rows
@@ -98,7 +99,7 @@ class Predictor:
             source = replace(source, threshold=None)
         # On a GPU the default would be 16 bits; predictions are those of float32 wherever they are made.
         plan = plan_device(device, "fp32", threads)
-        framing = Framing.of(source.tokenizer)
+        framing = Framing.of(source.tokenizer, source.pad_id)
         if engine == "auto":
             rows = token_rows(sample_texts, source.tokenizer, framing, source.truncation, long_text).rows
             built, choice = choose_engine(source, plan, framing, rows)
@@ -106,7 +107,9 @@ class Predictor:
             built, choice = build_engine(source, engine, plan, framing), Choice(engine, "as asked for")
         if built.name != "torch":  # ONNX Runtime computes on the processor, so the passes are as long as there.
             plan = plan_device("cpu", "fp32", threads)
-        why = choice.why if source.caution is None else f"{choice.why}; {source.caution}"
+        framing = framing_for(built, framing, source.tokenizer, source.truncation.max_length)
+        cautions = [source.caution, ONE_BY_ONE if framing.pad_id is None else None]
+        why = "; ".join([choice.why, *(caution for caution in cautions if caution is not None)])
         return cls(source, built, plan, framing, why)
 
     @property

@@ -135,6 +135,7 @@ def _load_whole(location: str, local: bool) -> tuple[Any, Any, dict[str, Any]]:
             )
             tokenizer = AutoTokenizer.from_pretrained(location, local_files_only=local, trust_remote_code=False)
     _refuse_empty_vocabulary(tokenizer, location)
+    _use_full_attention(model)
     return model.eval(), tokenizer, loading
 
 
@@ -231,6 +232,13 @@ def quiet_transformers() -> Iterator[None]:
                 logging.enable_progress_bar()
 
 
+def _use_full_attention(model: Any) -> None:
+    """For good: BigBird leaves its sparse attention at the first short text, so what comes later would depend on it."""
+    switch = next((module for module in model.modules() if hasattr(module, "set_attention_type")), None)
+    if switch is not None:
+        switch.set_attention_type("original_full")
+
+
 def _refuse_empty_vocabulary(tokenizer: Any, origin: str) -> None:
     # Where a folder has no tokenizer files, `transformers` makes a tokenizer that knows no word and reports nothing.
     if len(tokenizer) <= len(tokenizer.all_special_ids):
@@ -284,6 +292,7 @@ def _load_weights(name: str, location: str, config: Any) -> tuple[Any, tuple[str
     except Exception as error:  # As above: a broken file of weights ends in any of many errors.
         raise UserError(_not_found(name, error)) from error
     refuse_misfits(name, model, loading)
+    _use_full_attention(model)
     # A key is a tuple where a tensor was there in another shape, as the head of another task is.
     mismatched = [key[0] if isinstance(key, tuple) else key for key in loading["mismatched_keys"]]
     return model, tuple(sorted({*loading["missing_keys"], *mismatched}))
