@@ -2,7 +2,9 @@
 
 import copy
 import random
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
-from tenor.checks.collect.loader import batch_evidence, loader_batches
+from tenor.checks.collect.loader import batch_evidence, loader_batches, random_states_kept
 from tenor.checks.collect.model import model_evidence, optimizer_evidence
 from tenor.checks.collect.plan import precision_evidence, schedule_evidence
 from tenor.checks.finding import CannotTell
@@ -193,3 +195,28 @@ def test_float32_is_computed_everywhere_and_an_emulated_type_is_timed(monkeypatc
     emulated = precision_evidence("cpu", "bf16")
     assert emulated.slowdown is not None
     assert not emulated.computed_in_hardware
+
+
+def test_random_states_are_kept_one_block_at_a_time() -> None:
+    """The second block begins when the first has ended, so that neither puts back what the other drew."""
+    entered, begun = threading.Event(), threading.Event()
+    order: list[str] = []
+
+    def draw(name: str) -> None:
+        if name == "second":
+            assert entered.wait(60)
+            begun.set()
+        with random_states_kept():
+            entered.set()
+            order.append(f"{name} begins")
+            if name == "first":
+                assert begun.wait(60)
+            for _ in range(100):
+                torch.rand(3), random.random(), np.random.rand()
+            order.append(f"{name} ends")
+
+    before = random_states()
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(draw, ("first", "second")))
+    assert order == ["first begins", "first ends", "second begins", "second ends"]
+    assert random_states() == before

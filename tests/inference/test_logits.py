@@ -1,6 +1,9 @@
 """Padding and the company in a batch never change a logit, and prediction leaves the model as it was."""
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from overlapping import in_turns
 from tenor.config.schema import Model
 from tenor.data.batching import TokenExamples
 from tenor.data.dataset import LabelledText
@@ -21,6 +25,7 @@ from tenor.model.classifier import Classifier
 from tenor.model.device import DevicePlan, plan_device
 from tenor.model.dropout import use_word_dropout
 from tenor.model.freezing import freeze, set_training_mode
+from tenor.model.modes import evaluation_mode
 from tiny_models import KINDS, load_tiny
 from tiny_rows import labelled, token_rows
 
@@ -183,3 +188,51 @@ def test_softmax_ignores_a_shift_and_takes_the_temperature_as_a_scale(
     np.testing.assert_allclose(softmax(logits, temperature), softmax(logits.astype(float) / temperature), rtol=1e-9)
     theirs = torch.softmax(torch.from_numpy(logits).double(), dim=1).numpy()
     np.testing.assert_allclose(softmax(logits), theirs, rtol=1e-9)
+
+
+@pytest.mark.parametrize("first_ends_first", [True, False])
+def test_overlapping_predictions_are_without_dropout_and_leave_the_modes(
+    tiny_bert: Path, first_ends_first: bool
+) -> None:
+    classifier = load_tiny(tiny_bert, dropout=0.5)
+    model = classifier.model
+    set_training_mode(model, freeze(model, Model(freeze=1)))
+    before = modes(model)
+    examples = examples_of(labelled(["good film " * (1 + n % 3) for n in range(4)], [0] * 4), classifier)
+    expected = predict(model, examples, plan_with(1))
+    found: list[np.ndarray] = []
+
+    @contextmanager
+    def underway() -> Iterator[None]:
+        """Two of the four passes are made before the block, two after it."""
+        half, go_on = threading.Barrier(2, timeout=60), threading.Event()
+        passes: list[int] = []
+
+        def forward(model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+            passes.append(1)
+            if len(passes) == 3:
+                half.wait()
+                assert go_on.wait(60)
+            return token_logits(model, inputs)
+
+        with ThreadPoolExecutor(1) as pool:
+            future = pool.submit(predict, model, examples, plan_with(1), forward)
+            half.wait()
+            yield
+            go_on.set()
+            found.append(future.result())
+
+    seen = in_turns(underway, underway, lambda: any(modes(model)), first_ends_first)
+    assert seen == [False, False, False, True]
+    assert modes(model) == before
+    for logits in found:
+        np.testing.assert_allclose(logits, expected, atol=1e-6, rtol=0)
+
+
+def test_models_that_share_modules_may_be_predicted_with_at_a_time(tiny_bert: Path) -> None:
+    model = load_tiny(tiny_bert).model.train()
+    with evaluation_mode(model):
+        with evaluation_mode(model.bert):
+            assert not any(modes(model))
+        assert not any(modes(model))
+    assert all(modes(model))

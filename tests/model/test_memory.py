@@ -9,6 +9,7 @@ import psutil
 import pytest
 import torch
 
+from overlapping import in_turns
 from tenor.model import memory
 from tenor.model.memory import freed_memory_kept
 
@@ -88,3 +89,32 @@ def test_another_c_library_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: Musl())
     with freed_memory_kept() as bound:
         bound()
+
+
+@pytest.mark.parametrize("first_ends_first", [True, False])
+def test_blocks_of_two_threads_keep_memory_until_the_last_ends(
+    monkeypatch: pytest.MonkeyPatch, first_ends_first: bool
+) -> None:
+    set_last: dict[int, int] = {}
+
+    class Glibc:
+        """Remembers what it was told."""
+
+        class Counts:
+            fordblks = 0
+
+        def __init__(self) -> None:
+            self.mallinfo2 = Glibc.Counts
+
+        def mallopt(self, kind: int, value: int) -> None:
+            set_last[kind] = value
+
+        def malloc_trim(self, _: int) -> None: ...
+
+    monkeypatch.setattr(memory, "_glibc", Glibc)
+    kept, own = (memory.LARGEST_KEPT, memory.NO_LIMIT), (memory.OWN_LARGEST, memory.OWN_LIMIT)
+
+    def now() -> tuple[int, int]:
+        return set_last[memory.M_MMAP_THRESHOLD], set_last[memory.M_TRIM_THRESHOLD]
+
+    assert in_turns(freed_memory_kept, freed_memory_kept, now, first_ends_first) == [kept, kept, kept, own]

@@ -3,12 +3,16 @@
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from pathlib import Path
 
 import pytest
 import torch
 
-from tenor.model.side_by_side import map_side_by_side
+from overlapping import in_a_new_thread, in_turns
+from tenor.model import side_by_side
+from tenor.model.side_by_side import map_side_by_side, use_threads
 
 
 @pytest.fixture(autouse=True)
@@ -72,3 +76,64 @@ def test_who_stops_reading_leaves_nothing_running() -> None:
     time.sleep(0.05)
     assert len(begun) == seen < 1000
     assert torch.get_num_threads() == 4
+
+
+@pytest.mark.parametrize("first_ends_first", [True, False])
+def test_overlapping_calls_leave_new_threads_what_they_had(first_ends_first: bool) -> None:
+    """Each ends with what it found; what it found must not be the other's."""
+
+    @contextmanager
+    def underway() -> Iterator[None]:
+        own = torch.get_num_threads()
+        with closing(map_side_by_side(lambda item: torch.get_num_threads(), range(8), 4)) as results:
+            assert [next(results), next(results)] == [1, 1]
+            yield
+            assert list(results) == [1] * 6
+        assert torch.get_num_threads() == own
+
+    seen = in_turns(underway, underway, lambda: in_a_new_thread(torch.get_num_threads), first_ends_first)
+    assert seen == [4] * 4
+    assert torch.get_num_threads() == 4
+
+
+def test_many_calls_in_many_threads_leave_new_threads_what_they_had() -> None:
+    def call(_: int) -> list[int]:
+        return list(map_side_by_side(lambda item: torch.get_num_threads(), range(6), 3))
+
+    with ThreadPoolExecutor(6) as pool:
+        assert list(pool.map(call, range(30))) == [[1] * 6] * 30
+    assert in_a_new_thread(torch.get_num_threads) == 4
+
+
+def test_what_the_program_sets_meanwhile_stays() -> None:
+    with closing(map_side_by_side(lambda item: item, range(50), 2)) as results:
+        next(results)
+        torch.set_num_threads(3)
+    assert torch.get_num_threads() == in_a_new_thread(torch.get_num_threads) == 3
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="the system doesn't say which threads there are")
+def test_an_operation_takes_no_more_threads_than_it_was_given() -> None:
+    def tasks() -> int:
+        return len(list(Path("/proc/self/task").iterdir()))
+
+    def grown(threads: int) -> int:
+        use_threads(threads)
+        before, matrix = tasks(), torch.full((700, 700), 0.5)
+        (matrix @ matrix).tanh()
+        return tasks() - before
+
+    # Those of an earlier thread may end meanwhile.
+    assert in_a_new_thread(lambda: grown(1)) <= 0
+    assert in_a_new_thread(lambda: grown(3)) > 0
+
+
+def test_without_openmp_the_number_of_the_process_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(side_by_side, "OWN_NUMBERS", ())
+
+    def call(_: int) -> list[int]:
+        return list(map_side_by_side(lambda item: torch.get_num_threads(), range(6), 3))
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(call, range(10))) == [[1] * 6] * 10
+    assert torch.get_num_threads() == in_a_new_thread(torch.get_num_threads) == 4

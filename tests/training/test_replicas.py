@@ -1,6 +1,8 @@
 """Replicas: the same gradients as one model's, the same run each time, and no trace of them afterwards."""
 
 import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from overlapping import in_a_new_thread, in_turns
 from tenor.checks.watchdog import Watchdog
 from tenor.data.batching import deal
 from tenor.model.dropout import WordDropout, use_word_dropout
@@ -269,3 +272,26 @@ def test_what_a_share_raises_comes_out_and_threads_are_as_before(small_model: Pa
     found = [module.generator for module in task.model.modules() if isinstance(module, WordDropout)]
     assert found
     assert set(found) == {None}
+
+
+@pytest.mark.parametrize("first_ends_first", [True, False])
+def test_replicas_of_two_models_leave_new_threads_what_they_had(
+    small_model: Path, tmp_path: Path, first_ends_first: bool
+) -> None:
+    models = [make_task(small_model, tmp_path / name).model for name in ("first", "second")]
+    torch.set_num_threads(2)
+
+    @contextmanager
+    def underway(model: nn.Module) -> Iterator[None]:
+        with Replicas(model, 2, 2, 0) as replicas:
+            shares = [np.arange(1), np.arange(1, 2)]
+            assert replicas.run(0, lambda model, share: torch.get_num_threads(), shares) == [1, 1]
+            yield
+
+    seen = in_turns(
+        lambda: underway(models[0]),
+        lambda: underway(models[1]),
+        lambda: in_a_new_thread(torch.get_num_threads),
+        first_ends_first,
+    )
+    assert seen == [2] * 4

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from tenor.checks.collect.dataset import data_evidence, rows_of
-from tenor.checks.collect.loader import batch_evidence, loader_batches
+from tenor.checks.collect.loader import batch_evidence, loader_batches, random_states_kept
 from tenor.checks.collect.model import model_evidence, optimizer_evidence
 from tenor.checks.collect.plan import precision_evidence, schedule_evidence
 from tenor.checks.collect.tokens import token_evidence
@@ -24,6 +24,7 @@ from tenor.checks.evidence import (
 from tenor.checks.finding import CannotTell, Report
 from tenor.checks.probes.run import probe
 from tenor.checks.run import run_rules
+from tenor.data.sequences import list_of
 from tenor.model.device import DTYPES
 
 DEEP_BATCHES = 16
@@ -66,6 +67,15 @@ def preflight(
     place of what would be gathered. Model, optimizer, scheduler and random state are afterwards as they were; the
     loader is asked for a few batches.
     """
+    class_names, new_weights, unused_weights = (
+        None if given is None else tuple(list_of(given, name))
+        for name, given in (
+            ("class_names", class_names),
+            ("new_weights", new_weights),
+            ("unused_weights", unused_weights),
+        )
+    )
+    keep_trainable = tuple(list_of(keep_trainable, "keep_trainable"))
     k = n_classes or number_of_classes(model, class_names, *_datasets(train_loader, eval_loader))
     at_hand = {type(one): one for one in evidence}
     unreadable: dict[Any, str] = {}
@@ -80,7 +90,7 @@ def preflight(
         except CannotTell as reason:
             unreadable[kind] = str(reason)
 
-    with torch.random.fork_rng(devices=list(range(torch.cuda.device_count()))):
+    with random_states_kept():
         gather(
             DataEvidence,
             lambda: data_evidence(*_datasets(train_loader, eval_loader), int(k or 0), class_names, tokenizer),

@@ -1,14 +1,33 @@
 """What rules judge: plain values from anyone's training program, never Tenor's loop.
 
 One frozen dataclass per kind. A field that may be unknown is None, and a rule that needs it raises `CannotTell`.
-`held_by` says, for people, where evidence of the kind is found.
+`held_by` says, for people, where evidence of the kind is found. Sequences and arrays may be given in any kind that
+`tenor.data.sequences` reads; they are lists and NumPy arrays afterwards, read by position.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
+
+from tenor.data.sequences import array_of, list_of, sequence_of
+
+
+def _read(evidence: Any, how: Callable[[Any, str], Any], *names: str) -> None:
+    """Replace these fields, where they are known, by what `how` reads from them."""
+    for name in names:
+        if (given := getattr(evidence, name)) is not None:
+            object.__setattr__(evidence, name, how(given, name))
+
+
+def _names(given: Any, name: str) -> tuple[str, ...]:
+    return tuple(list_of(given, name))
+
+
+def _arrays(given: Any, name: str) -> tuple[np.ndarray, ...]:
+    """Several arrays, one for each batch or text; a matrix is one for each row."""
+    return tuple(array_of(one, name) for one in given)
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,6 +37,10 @@ class Rows:
     labels: np.ndarray
     """As they were found: any shape and type; sound ones are integers of shape (n,)."""
     texts: Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        _read(self, array_of, "labels")
+        _read(self, sequence_of, "texts")
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +61,10 @@ class DataEvidence:
     selected_on: Literal["validation", "test", "train"] | None = None
     """The split that chose the best checkpoint or setting."""
 
+    def __post_init__(self) -> None:
+        _read(self, _names, "class_names")
+        _read(self, array_of, "source_labels", "train_positions")
+
 
 @dataclass(frozen=True, eq=False)
 class BatchEvidence:
@@ -57,6 +84,10 @@ class BatchEvidence:
     """Rows that the loader gives in one epoch."""
     rows_in_split: int | None = None
     """Rows that it should give."""
+
+    def __post_init__(self) -> None:
+        _read(self, _arrays, "labels", "input_ids", "attention_mask")
+        _read(self, array_of, "epoch_labels")
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +122,10 @@ class TokenEvidence:
     """… and of the vocabulary that the model was trained with."""
     truncation: Literal["head", "tail", "head_tail"] | None = None
     """Which part of a longer text is kept."""
+
+    def __post_init__(self) -> None:
+        _read(self, _arrays, "input_ids")
+        _read(self, array_of, "full_lengths", "kept_lengths")
 
 
 @dataclass(frozen=True)
@@ -138,6 +173,9 @@ class ModelEvidence:
     """Name fragments exempted from it."""
     problem_type: str | None = None
     """`transformers`' word for the loss that the model itself computes."""
+
+    def __post_init__(self) -> None:
+        _read(self, _names, "class_names", "new_weights", "unused_weights", "keep_trainable")
 
 
 @dataclass(frozen=True)
@@ -187,6 +225,9 @@ class ScheduleEvidence:
     accumulation: int = 1
     """Forward passes per optimizer step."""
     declared_warmup_steps: int | None = None
+
+    def __post_init__(self) -> None:
+        _read(self, array_of, "factors")
 
 
 @dataclass(frozen=True)
@@ -307,6 +348,11 @@ class StepEvidence:
     """What the gradient at the logits shows the loss to be: a mean or a sum of cross-entropies, or one of
     probabilities instead of logits."""
 
+    def __post_init__(self) -> None:
+        _read(self, array_of, "steps", "loss", "grad_norm", "learning_rate", "planned_rate", "update_ratio")
+        _read(self, array_of, "predicted_counts", "label_counts", "skipped_steps")
+        _read(self, _names, "frozen_moved", "learning_still")
+
 
 @dataclass(frozen=True, eq=False)
 class SplitClaims:
@@ -327,6 +373,10 @@ class SplitClaims:
     """Rows that the split has."""
     text_baseline_accuracy: float | None = None
     majority_accuracy: float | None = None
+
+    def __post_init__(self) -> None:
+        _read(self, array_of, "confusion", "labels", "predicted", "probabilities")
+        _read(self, list_of, "ids")
 
 
 @dataclass(frozen=True, eq=False)
@@ -390,6 +440,9 @@ class ResumeEvidence:
     rows_in_epoch: int | None = None
     """Rows that the whole epoch has."""
 
+    def __post_init__(self) -> None:
+        _read(self, list_of, "rows_before", "rows_after")
+
 
 @dataclass(frozen=True, eq=False)
 class RankEvidence:
@@ -401,6 +454,9 @@ class RankEvidence:
     """Row numbers of one epoch by rank."""
     n_rows: int | None = None
     """Rows that the split has."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rows", {rank: list_of(rows, "rows") for rank, rows in self.rows.items()})
 
 
 @dataclass(frozen=True, eq=False)

@@ -52,7 +52,7 @@ class Watchdog:
         allow: Mapping[str, str] | None = None,
         every: int = 10,
         done: int = 0,
-        earlier: tuple[Finding, ...] = (),
+        earlier: Iterable[Finding] = (),
         on_finding: Callable[[Finding], None] = lambda finding: None,
     ) -> None:
         """`every` steps make one record; `done` steps were made before this loop began, as where it was resumed;
@@ -61,7 +61,8 @@ class Watchdog:
         With `scheduler` and `total_steps` the rates are held against the plan that a copy of the scheduler gives.
         """
         self.model, self.every = model, every
-        self._policy, self._allow, self._earlier, self._on_finding = policy, dict(allow or {}), earlier, on_finding
+        self._policy, self._allow, self._on_finding = policy, dict(allow or {}), on_finding
+        self._earlier = tuple(earlier)
         n_classes = n_classes or getattr(getattr(model, "config", None), "num_labels", None)
         self._evidence = StepEvidence(
             np.zeros(0), np.zeros(0), n_classes, total_steps, fresh_body=is_fresh(model), clip_at=clip_at

@@ -71,7 +71,12 @@ def read_values(name_or_path: str | Path, kind: Kind = "configuration") -> tuple
 
 
 def apply_overrides(overrides: Sequence[str], values: dict[str, Any], places: Places) -> list[Problem]:
-    """Put `dotted.key=value` overrides into `values`, in order; return what is wrong with them."""
+    """Put `dotted.key=value` overrides into `values`, in order; return what is wrong with them.
+
+    Raises UserError for one string in the place of several.
+    """
+    if isinstance(overrides, str):
+        raise UserError(f"the overrides are one string, expected a list of them: [{overrides!r}]")
     return [problem for override in overrides for problem in _apply(override, values, places)]
 
 

@@ -42,7 +42,8 @@ class TokenExamples:
     """Tokenized rows, padded on the right to the longest of each batch."""
 
     tokens: TokenizedText | Shortened
-    pad_id: int
+    pad_id: int | None
+    """None: any id will do, since padding is masked."""
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -58,7 +59,7 @@ class TokenExamples:
     def collate(self, rows: np.ndarray) -> Batch:
         """`input_ids` and `attention_mask`, int64, shape (rows, longest)."""
         lengths = self.lengths[rows]
-        input_ids = np.full((len(rows), lengths.max()), self.pad_id, dtype=np.int64)
+        input_ids = np.full((len(rows), lengths.max()), self.pad_id or 0, dtype=np.int64)
         for position, row in enumerate(rows):
             input_ids[position, : lengths[position]] = self.tokens.row(row)
         mask = np.arange(lengths.max()) < lengths[:, None]

@@ -1,13 +1,15 @@
 """Labelled text: what every source yields and every later step takes."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 
+from tenor.data.sequences import array_of, list_of
 from tenor.data.strings import Strings
+from tenor.errors import UserError
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +27,13 @@ class LabelledText:
     """Where the rows come from, for messages and the manifest: a file name, a package, a hub id."""
     positions: np.ndarray | None = None
     """int64, shape (rows,); None: all rows of `table`."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.table, pa.Table):
+            raise not_labelled(self.table, "table")
+        object.__setattr__(self, "class_names", tuple(list_of(self.class_names, "class_names")))
+        if self.positions is not None:
+            object.__setattr__(self, "positions", _positions(self.positions))
 
     def __len__(self) -> int:
         return self.table.num_rows if self.positions is None else len(self.positions)
@@ -49,9 +58,9 @@ class LabelledText:
         has_groups = "group" in self.table.column_names
         return self._chosen(self.table["group"].to_numpy(zero_copy_only=False)) if has_groups else None
 
-    def select(self, rows: Sequence[int] | np.ndarray) -> "LabelledText":
-        """The given rows, in the given order."""
-        chosen = np.array(rows, dtype=np.int64)
+    def select(self, rows: Iterable[int]) -> "LabelledText":
+        """The rows at the given positions, in the given order. Raises UserError for what are no positions."""
+        chosen = _positions(rows)
         return replace(self, positions=chosen if self.positions is None else self.positions[chosen])
 
     def _chosen(self, values: np.ndarray) -> np.ndarray:
@@ -75,6 +84,30 @@ class SourceData:
 
     train: LabelledText | Absent
     test: LabelledText | Absent
+
+    def __post_init__(self) -> None:
+        for name, rows in (("train", self.train), ("test", self.test)):
+            if not isinstance(rows, LabelledText | Absent):
+                raise not_labelled(rows, name)
+
+
+def not_labelled(rows: object, name: str) -> UserError:
+    """What to raise where something else was given for labelled text."""
+    return UserError(
+        f"{name} is a {type(rows).__name__}, expected labelled text; make it from a pandas DataFrame: "
+        "tenor.data.from_dataframe(frame, text_column=…, label_column=…)"
+    )
+
+
+def _positions(rows: Iterable[int]) -> np.ndarray:
+    """Row positions as int64, shape (rows,), a copy."""
+    found = array_of(rows, "rows")
+    if found.ndim != 1 or (found.size and found.dtype.kind not in "iu"):
+        hint = "; numpy.flatnonzero(mask) gives those of a mask" if found.dtype.kind == "b" else ""
+        raise UserError(
+            f"rows are {found.dtype} of shape {found.shape}, expected positions from 0, whole numbers{hint}"
+        )
+    return found.astype(np.int64)
 
 
 def repeated_ids(rows: LabelledText) -> dict[str, int]:

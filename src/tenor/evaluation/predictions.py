@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tenor.data.sequences import array_of, list_of
 from tenor.errors import UserError
 from tenor.measures.metrics import check_labels, check_probabilities
 from tenor.runs.files import atomic_path
@@ -63,11 +64,12 @@ def write_predictions(
     `tokens`, of each whole text, and `truncated`, how many of them were cut off, both (n,).
     Raises ValueError for no rows, shapes that do not fit, labels outside 0 … K-1, and rows that are no distribution.
     """
+    ids, class_names = list_of(ids, "ids"), list_of(class_names, "class_names")
     labels = check_labels(labels, len(class_names))
-    check_probabilities(probabilities, len(class_names))
-    if not len(ids) == len(labels) == len(probabilities):
-        raise ValueError(f"{len(ids)} ids, {len(labels)} labels and {len(probabilities)} rows of probabilities")
-    stored = np.asarray(probabilities)
+    stored = array_of(probabilities, "probabilities")
+    check_probabilities(stored, len(class_names))
+    if not len(ids) == len(labels) == len(stored):
+        raise ValueError(f"{len(ids)} ids, {len(labels)} labels and {len(stored)} rows of probabilities")
     stored = stored if stored.dtype == np.float32 else stored.astype(np.float64)
     names = pa.array(class_names, pa.string())
     predicted = pa.array(stored.argmax(axis=1), pa.int64())

@@ -36,8 +36,8 @@ class Engine:
     run: Callable[[dict[str, np.ndarray]], np.ndarray]
     side_by_side: int = 1
     """Passes that may run at a time, and the CPU threads that they share; ONNX Runtime has threads of its own."""
-    one_row_per_pass: bool = False
-    """Whether each row gets a pass of its own: for an engine whose rounding depends on the shape of its batch."""
+    rows_alone: bool = False
+    """Whether a row's logits depend on its batch, so that each row must be one."""
 
 
 def torch_engine(model: Any, plan: DevicePlan) -> Engine:
@@ -89,7 +89,7 @@ def onnx_engine(path: Path, name: EngineName, threads: int, classes: int) -> Eng
         except Exception as error:  # As above.
             raise TenorError(f"{path}: ONNX Runtime can't compute: {str(error).splitlines()[0]}") from error
 
-    return Engine(name, run, threads if alone else 1, one_row_per_pass=alone)
+    return Engine(name, run, threads if alone else 1, rows_alone=alone)
 
 
 def onnx_installed() -> bool:
@@ -116,9 +116,7 @@ def run_rows(
     `advance` hears how many rows each batch held.
     """
     lengths = np.array([len(row) for row in rows], dtype=np.int64)
-    # Without a padding token a model can't tell padding from text either.
-    alone = engine.one_row_per_pass or framing.pad_id is None
-    batches = least_padding(lengths, 1 if alone else token_budget, pass_cost=token_budget // PASSES_PER_BUDGET)
+    batches = _batches(lengths, engine.rows_alone or framing.pad_id is None, token_budget)
 
     def compute(batch: np.ndarray) -> np.ndarray:
         return engine.run(padded([rows[at] for at in batch], framing))
@@ -128,11 +126,10 @@ def run_rows(
 
 
 def padded(rows: Sequence[np.ndarray], framing: Framing) -> dict[str, np.ndarray]:
-    """The model's inputs for some rows, padded to the longest on the tokenizer's side."""
+    """The model's inputs for some rows, padded on the right to the longest."""
     lengths = np.array([len(row) for row in rows])
     longest = int(lengths.max())
-    places = np.arange(longest)
-    mask = places >= longest - lengths[:, None] if framing.pad_left else places < lengths[:, None]
+    mask = np.arange(longest) < lengths[:, None]
     input_ids = np.full((len(rows), longest), framing.pad_id or 0, dtype=np.int64)
     input_ids[mask] = np.concatenate(rows)
     inputs = {"input_ids": input_ids}
@@ -142,3 +139,8 @@ def padded(rows: Sequence[np.ndarray], framing: Framing) -> dict[str, np.ndarray
         inputs["token_type_ids"] = types
     # Without padding no mask is needed, and attention is faster without one.
     return inputs if mask.all() else {**inputs, "attention_mask": mask.astype(np.int64)}
+
+
+def _batches(lengths: np.ndarray, rows_alone: bool, token_budget: int) -> list[np.ndarray]:
+    budget = 1 if rows_alone else token_budget
+    return least_padding(lengths, budget, pass_cost=token_budget // PASSES_PER_BUDGET)

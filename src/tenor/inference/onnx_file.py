@@ -2,10 +2,8 @@
 
 import contextlib
 import hashlib
-import io
 import json
 import logging
-import warnings
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +18,7 @@ from tenor.inference.fast_model import fast_model
 from tenor.inference.onnx_int8 import quantize_onnx
 from tenor.model.classifier import quiet_transformers
 from tenor.runs.cache import cached_file
+from tenor.runs.process_state import warnings_ignored
 
 CACHE_VERSION = 3
 EXAMPLE_SHAPE = (2, 8)
@@ -95,12 +94,11 @@ def cached_onnx(model: Any, digest: str, int8: bool, token_types: bool = False) 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporter's remarks on its own insides."""
-    disabled = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), quiet_transformers(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
+    """Without the exporter's remarks on its own insides; one export at a time in this process."""
+    with warnings_ignored(), quiet_transformers():
+        disabled = logging.root.manager.disable
+        logging.disable(logging.WARNING)
+        try:
             yield
-    finally:
-        logging.disable(disabled)
+        finally:
+            logging.disable(disabled)

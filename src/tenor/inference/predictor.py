@@ -7,10 +7,12 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
+from tenor.data.sequences import array_of, sequence_of
 from tenor.errors import TextError, UserError, advice_on_memory
 from tenor.inference.ahead import ahead
 from tenor.inference.choice import OTHER_PROBABILITIES, Choice, build_engine, choose_engine
 from tenor.inference.engines import Engine, run_rows
+from tenor.inference.padding import ONE_BY_ONE, framing_for
 from tenor.inference.probabilities import decided, probabilities
 from tenor.inference.source import Source, load_source
 from tenor.inference.texts import Framing, LongText, TextTokens, token_rows
@@ -72,7 +74,7 @@ class Predictor:
         reference: str | Path,
         *,
         engine: EngineChoice = "auto",
-        sample: Sequence[str] = (),
+        sample: Iterable[str] = (),
         long_text: LongText = "truncate",
         device: str = "auto",
         threads: int | None = None,
@@ -90,23 +92,26 @@ class Predictor:
         most probable class; `ignore_threshold` leaves it out.
 
         Raises:
-            UserError: nothing to load, no trained head, or an engine that is not there.
+            UserError: nothing to load, no trained head, an engine that is not there, or a `sample` that is no list.
         """
+        sample_texts = sequence_of(sample, "sample")
         source = load_source(reference, Path(root))
         if ignore_threshold:
             source = replace(source, threshold=None)
         # On a GPU the default would be 16 bits; predictions are those of float32 wherever they are made.
         plan = plan_device(device, "fp32", threads)
-        framing = Framing.of(source.tokenizer)
+        framing = Framing.of(source.tokenizer, source.pad_id)
         if engine == "auto":
-            rows = token_rows(sample, source.tokenizer, framing, source.truncation, long_text).rows
+            rows = token_rows(sample_texts, source.tokenizer, framing, source.truncation, long_text).rows
             built, choice = choose_engine(source, plan, framing, rows)
         else:
             why = OTHER_PROBABILITIES if engine == "onnx-int8" else "as asked for"
             built, choice = build_engine(source, engine, plan, framing), Choice(engine, why)
         if built.name != "torch":  # ONNX Runtime computes on the processor, so the passes are as long as there.
             plan = plan_device("cpu", "fp32", threads)
-        why = choice.why if source.caution is None else f"{choice.why}; {source.caution}"
+        framing = framing_for(built, framing, source.tokenizer, source.truncation.max_length)
+        cautions = [source.caution, ONE_BY_ONE if framing.pad_id is None else None]
+        why = "; ".join([choice.why, *(caution for caution in cautions if caution is not None)])
         return cls(source, built, plan, framing, why)
 
     @property
@@ -121,6 +126,7 @@ class Predictor:
 
     def decide(self, probabilities: np.ndarray) -> np.ndarray:
         """Indices of the labels, int64, shape (n,), for probabilities (n, K)."""
+        probabilities = array_of(probabilities, "probabilities")
         if self.threshold is None:
             return decided(probabilities)
         return decided(probabilities, self.labels.index(self.threshold.class_name), self.threshold.probability)
@@ -136,9 +142,10 @@ class Predictor:
             )
 
     def predict(
-        self, texts: Sequence[str], long_text: LongText = "truncate", abstain_below: float = 0.0
+        self, texts: Iterable[str], long_text: LongText = "truncate", abstain_below: float = 0.0
     ) -> list[Prediction]:
-        """One prediction per text, in their order.
+        """One prediction per text, in their order: lists, pandas Series (by position, whatever their index), Arrow and
+        NumPy arrays, columns of datasets, iterators.
 
         A text longer than the model's length is cut as in training and flagged; with `long_text="windows"` all of it
         is read in overlapping windows, whose probabilities are averaged. Where the most probable class has a
@@ -146,24 +153,23 @@ class Predictor:
 
         Raises:
             TextError: a text that is empty or no string; `position` says which, counted from 0.
-            UserError: a single string instead of a list of them; `abstain_below` outside 0 … 1, or beside a threshold.
+            UserError: a single string, a data frame or a mapping instead of a list of texts; `abstain_below` outside
+                0 … 1, or with a model that has a threshold.
         """
         self.require_abstention(abstain_below)
-        if isinstance(texts, str):
-            raise UserError('texts is one string, expected a list of them: predict(["…"])')
         predictions: list[Prediction] = []
         for _, scores in self.stream(_chunks(texts), long_text, refuse_faults=True):
             predictions += _predictions(scores, self.decide(scores.probabilities), self.labels)
         return [replace(one, label="") if one.probability < abstain_below else one for one in predictions]
 
-    def probabilities(self, texts: Sequence[str], long_text: LongText = "truncate") -> np.ndarray:
-        """The same as an array, float64, shape (texts, K)."""
+    def probabilities(self, texts: Iterable[str], long_text: LongText = "truncate") -> np.ndarray:
+        """The same as an array, float64, shape (texts, K). Raises as `predict` does."""
         found = [scores.probabilities for _, scores in self.stream(_chunks(texts), long_text, refuse_faults=True)]
         return np.concatenate([np.empty((0, len(self.labels))), *found])
 
     def stream(
         self,
-        chunks: Iterable[tuple[C, Sequence[object]]],
+        chunks: Iterable[tuple[C, Iterable[object]]],
         long_text: LongText = "truncate",
         advance: Callable[[int], None] = lambda texts: None,
         refuse_faults: bool = False,
@@ -177,10 +183,11 @@ class Predictor:
             yield chunk, self._scores(tokens, advance)
 
     def _tokenized(
-        self, chunks: Iterable[tuple[C, Sequence[object]]], long_text: LongText, refuse_faults: bool
+        self, chunks: Iterable[tuple[C, Iterable[object]]], long_text: LongText, refuse_faults: bool
     ) -> Generator[tuple[C, TextTokens]]:
         before = 0
-        for chunk, texts in chunks:
+        for chunk, given in chunks:
+            texts = sequence_of(given, "texts")
             tokens = token_rows(texts, self.source.tokenizer, self.framing, self.source.truncation, long_text)
             if refuse_faults and tokens.faults:
                 position, fault = next(iter(tokens.faults.items()))
@@ -227,8 +234,9 @@ class Share:
         self.told = reached
 
 
-def _chunks(texts: Sequence[str]) -> Iterator[tuple[None, Sequence[str]]]:
-    return ((None, texts[start : start + CHUNK_TEXTS]) for start in range(0, len(texts), CHUNK_TEXTS))
+def _chunks(texts: Iterable[str]) -> Iterator[tuple[None, Sequence[str]]]:
+    given = sequence_of(texts, "texts")
+    return ((None, given[start : start + CHUNK_TEXTS]) for start in range(0, len(given), CHUNK_TEXTS))
 
 
 def _predictions(scores: Scores, chosen_labels: np.ndarray, labels: tuple[str, ...]) -> Iterator[Prediction]:

@@ -46,6 +46,8 @@ class Source:
     activation: Literal["softmax", "sigmoid"]
     digest: str
     """SHA-256 of the weights."""
+    pad_id: int | None = None
+    """The padding id of the model's configuration; None where it has none."""
     threshold: Threshold | None = None
     """What decides instead of the most probable class, where the model has one."""
     caution: str | None = None
@@ -122,6 +124,7 @@ def _artefact(folder: Path) -> Source:
         temperature=notes.temperature,
         activation=notes.activation,
         digest=notes.sha256,
+        pad_id=config.pad_token_id,
         caution=other_processor(notes.checked_on) if notes.quantize == "int8" else None,
     )
     return _with_threshold(found, notes.threshold, folder / EXPORT_NOTES)
@@ -155,6 +158,7 @@ def _source(
         temperature=temperature,
         activation="sigmoid" if independent else "softmax",
         digest=digest,
+        pad_id=config.pad_token_id,
     )
 
 

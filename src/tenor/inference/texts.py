@@ -24,18 +24,18 @@ class Framing:
     around: tuple[int, int]
     """Special tokens before and after a text."""
     pad_id: int | None
-    """None: there is no padding token, so rows can't share a batch."""
-    pad_left: bool
+    """Of the padding on the right of shorter rows; None: rows can't be padded, so each is a batch."""
     token_types: tuple[tuple[int, ...], int, tuple[int, ...]] | None
     """Token types before, within and after a text where they are not all zero."""
 
     @classmethod
-    def of(cls, tokenizer: Any) -> "Framing":
+    def of(cls, tokenizer: Any, model_pad_id: int | None = None) -> "Framing":
+        """`model_pad_id`: the padding id of the model's configuration, by which some models find a row's last token."""
         around = special_tokens_around(tokenizer)
         types = tokenizer("a", truncation=False).get("token_type_ids") or [0]
         before, after = around
         framed = (tuple(types[:before]), types[before], tuple(types[len(types) - after :])) if any(types) else None
-        return cls(around, tokenizer.pad_token_id, tokenizer.padding_side == "left", framed)
+        return cls(around, tokenizer.pad_token_id if model_pad_id is None else model_pad_id, framed)
 
     def types_of(self, length: int) -> list[int]:
         """The token types of a row of `length` tokens."""

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tenor.measures.metrics import check_labels, check_predictions, mean_negative_log_likelihood
+from tenor.data.sequences import array_of
+from tenor.measures.metrics import check_labels, check_numbers, check_predictions, mean_negative_log_likelihood
 
 BINS = 15
 """Of Guo et al. (2017) and most papers since: an ECE can only be compared with one over as many bins."""
@@ -91,7 +92,7 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     """
     from scipy.optimize import brentq
 
-    logits = np.asarray(logits, dtype=np.float64)
+    logits = check_numbers(logits, "logits")
     if logits.ndim != 2 or len(logits) == 0 or not np.isfinite(logits).all():
         raise ValueError(f"expected finite logits of shape (n, K) with n > 0, found shape {logits.shape}")
     labels = check_labels(labels, logits.shape[1])
@@ -121,12 +122,13 @@ def choose_temperature(logits: np.ndarray, labels: np.ndarray, alpha: float = 0.
     from scipy.special import log_softmax
     from scipy.stats import chi2
 
+    logits, labels = check_numbers(logits, "logits"), array_of(labels, "labels")
     temperature = fit_temperature(logits, labels)
     rows = np.arange(len(labels))
-    before, after = (log_softmax(np.asarray(logits, np.float64) / t, axis=1)[rows, labels] for t in (1.0, temperature))
+    before, after = (log_softmax(logits / t, axis=1)[rows, labels] for t in (1.0, temperature))
     least = chi2.ppf(1 - alpha, df=1)
     better = 2 * float((after - before).sum()) > least
-    informative = 2 * float((after + np.log(np.shape(logits)[1])).sum()) > least
+    informative = 2 * float((after + np.log(logits.shape[1])).sum()) > least
     return temperature if better and informative else 1.0
 
 
@@ -134,11 +136,12 @@ def with_temperature(probabilities: np.ndarray, current: float, wanted: float) -
     """Probabilities (n, K) at the temperature `current` → the same logits' at `wanted`, float64, shape (n, K)."""
     from scipy.special import softmax
 
+    probabilities = array_of(probabilities, "probabilities")
     if current == wanted:
-        return np.asarray(probabilities)
+        return probabilities
     return softmax(current * log_probabilities(probabilities) / wanted, axis=1)
 
 
 def log_probabilities(probabilities: np.ndarray) -> np.ndarray:
     """Logits (n, K) of probabilities (n, K), up to a shift per row; finite where one underflowed to 0."""
-    return np.log(np.asarray(probabilities, dtype=np.float64).clip(np.finfo(np.float64).tiny, None))
+    return np.log(check_numbers(probabilities, "probabilities").clip(np.finfo(np.float64).tiny, None))

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tenor.data.sequences import array_of
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -38,7 +40,7 @@ def macro_f1_interval(
     from a multinomial, which costs nothing per row. A class without true or predicted rows has F1 0, as in `measure`.
     Raises ValueError for a matrix that is not square, is empty or has negative counts.
     """
-    counts = np.asarray(confusion, dtype=np.int64)
+    counts = array_of(confusion, "confusion").astype(np.int64)
     if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or counts.sum() <= 0 or counts.min() < 0:
         raise ValueError(f"expected a square matrix of counts that are not all 0, found shape {counts.shape}")
     true, predicted = counts.nonzero()

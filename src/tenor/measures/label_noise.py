@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from tenor.data.sequences import array_of, list_of
 from tenor.errors import UserError
 from tenor.measures.calibration import log_probabilities
 from tenor.measures.metrics import check_labels, check_predictions, mean_negative_log_likelihood
@@ -19,7 +20,7 @@ def words_probabilities(texts: Sequence[str], labels: np.ndarray, n_classes: int
 
     Raises ValueError for labels (n,) outside 0 … K-1 and for a class with a single row.
     """
-    texts = list(texts)
+    texts, labels = list_of(texts, "texts"), array_of(labels, "labels")
 
     def fit_predict(train: np.ndarray, held_out: np.ndarray) -> np.ndarray:
         fitted = fit_text_baseline([texts[row] for row in train], labels[train], n_classes, seed)
@@ -36,6 +37,8 @@ def features_probabilities(features: np.ndarray, labels: np.ndarray, n_classes: 
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
+
+    features, labels = array_of(features, "features"), array_of(labels, "labels")
 
     def fit_with(inverse_penalty: float) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
         def fit_predict(train: np.ndarray, held_out: np.ndarray) -> np.ndarray:

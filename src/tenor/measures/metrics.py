@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from tenor.data.sequences import array_of, list_of
+
 
 @dataclass(frozen=True)
 class ClassMetrics:
@@ -46,10 +48,12 @@ def measure(labels: np.ndarray, probabilities: np.ndarray, class_names: Sequence
 
     `labels` is (n,) with class indices, `probabilities` is (n, K). Like scikit-learn's `log_loss`, the loss takes a
     probability below the resolution of float64 (2.2e-16) as that, so one certain mistake costs 36 nats, not infinity.
-    Raises ValueError for no rows, shapes that do not fit, labels outside 0 … K-1, and rows that are no distribution.
+    Raises ValueError for no rows, shapes that do not fit, labels outside 0 … K-1, and rows that are no distribution,
+    and UserError for what is no sequence.
     """
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
+    class_names = list_of(class_names, "class_names")
     classes = range(len(class_names))
     labels, probabilities = check_labels(labels, len(classes)), check_probabilities(probabilities, len(classes))
     if len(labels) != len(probabilities):
@@ -96,8 +100,8 @@ def classification_report(labels: np.ndarray, predictions: np.ndarray, n_classes
 
 
 def check_labels(labels: np.ndarray, n_classes: int) -> np.ndarray:
-    """`labels` as int64, shape (n,); ValueError unless n > 0 and all are class indices."""
-    labels = np.asarray(labels)
+    """`labels` as int64, shape (n,), read by position; ValueError unless n > 0 and all are class indices."""
+    labels = array_of(labels, "labels")
     if labels.ndim != 1 or labels.size == 0:
         raise ValueError(f"expected class indices of shape (n,) with n > 0, found shape {labels.shape}")
     if not np.issubdtype(labels.dtype, np.integer):
@@ -108,8 +112,9 @@ def check_labels(labels: np.ndarray, n_classes: int) -> np.ndarray:
 
 
 def check_probabilities(probabilities: np.ndarray, n_classes: int) -> np.ndarray:
-    """`probabilities` as float64, shape (n, K); ValueError unless n > 0 and every row is a distribution."""
-    probabilities = np.asarray(probabilities, dtype=np.float64)
+    """`probabilities` as float64, shape (n, K), read by position; ValueError unless n > 0 and every row is a
+    distribution."""
+    probabilities = check_numbers(probabilities, "probabilities")
     if probabilities.ndim != 2 or len(probabilities) == 0 or probabilities.shape[1] != n_classes:
         raise ValueError(f"expected probabilities of shape (n, {n_classes}) with n > 0, found {probabilities.shape}")
     if not np.isfinite(probabilities).all():
@@ -126,11 +131,20 @@ def check_predictions(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np
 
     Raises ValueError as they do, and where the rows differ in number.
     """
-    n_classes = np.shape(probabilities)[1] if np.ndim(probabilities) == 2 else 0
+    probabilities = array_of(probabilities, "probabilities")
+    n_classes = probabilities.shape[1] if probabilities.ndim == 2 else 0
     probabilities, labels = check_probabilities(probabilities, n_classes), check_labels(labels, n_classes)
     if len(labels) != len(probabilities):
         raise ValueError(f"{len(labels)} labels, but {len(probabilities)} rows of probabilities")
     return probabilities, labels
+
+
+def check_numbers(values: np.ndarray, name: str) -> np.ndarray:
+    """`values` as float64, of any shape, read by position; ValueError for what are no numbers."""
+    try:
+        return array_of(values, name).astype(np.float64)
+    except TypeError as error:
+        raise ValueError(f"{name} are not all numbers: {error}") from error
 
 
 def mean_negative_log_likelihood(labels: np.ndarray, probabilities: np.ndarray) -> float:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tenor.data.sequences import array_of
 from tenor.measures.intervals import Interval, wilson_interval
 
 
@@ -23,7 +24,7 @@ def accuracy_by_length(right: np.ndarray, tokens: np.ndarray, confidence: float 
 
     `right` is (n,) bool: whether each prediction is; `tokens` is (n,). Parts without rows are left out.
     """
-    tokens = np.asarray(tokens)
+    tokens = array_of(tokens, "tokens")
     if not len(tokens):
         return ()
     edges, names = [32], ["up to 32"]
@@ -37,14 +38,14 @@ def accuracy_by_cut(
     right: np.ndarray, tokens: np.ndarray, truncated: np.ndarray, confidence: float = 0.95
 ) -> tuple[Slice, ...]:
     """Parts by the share of the text that the model never saw: `truncated` of `tokens` were cut off, both (n,)."""
-    share = np.asarray(truncated) / np.maximum(np.asarray(tokens), 1)
+    share = array_of(truncated, "truncated") / np.maximum(array_of(tokens, "tokens"), 1)
     names = ["nothing", "up to 25%", "25–50%", "50–75%", "over 75%"]
     index = np.searchsorted([0.0, 0.25, 0.5, 0.75], share, side="left")
     return _slices(right, index, names, confidence)
 
 
 def _slices(right: np.ndarray, index: np.ndarray, names: Sequence[str], confidence: float) -> tuple[Slice, ...]:
-    right = np.asarray(right, dtype=bool)
+    right = array_of(right, "right").astype(bool)
     if right.shape != np.shape(index):
         raise ValueError(f"{len(right)} predictions, but {len(index)} rows")
     found = []

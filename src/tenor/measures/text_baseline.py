@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from tenor.data.sequences import list_of, sequence_of
 from tenor.errors import UserError
 from tenor.measures.metrics import check_labels
 from tenor.runs.files import atomic_path, write_json
@@ -45,7 +46,8 @@ class TextBaseline:
     """What the training rows did not allow, such as "one class only: …"; empty when all is well."""
 
     def probabilities(self, texts: Sequence[str]) -> np.ndarray:
-        """Probabilities of the classes, float64, shape (n, K)."""
+        """Probabilities of the classes, float64, shape (n, K). Raises UserError for what are no texts in a row."""
+        texts = sequence_of(texts, "texts")
         if not self.vocabulary:
             return np.tile(self.class_frequencies, (len(texts), 1))
         vectorizer = _vectorizer(vocabulary=self.vocabulary)
@@ -105,11 +107,10 @@ def fit_text_baseline(texts: Sequence[str], labels: np.ndarray, n_classes: int, 
     term, leave nothing to learn: the model is then the class frequencies, and `note` says so.
     Raises ValueError for no rows, labels outside 0 … K-1, and numbers of texts and labels that differ.
     """
-    labels = check_labels(labels, n_classes)
+    labels, texts = check_labels(labels, n_classes), list_of(texts, "texts")
     if len(texts) != len(labels):
         raise ValueError(f"{len(texts)} texts, but {len(labels)} labels")
     # Floating-point sums depend on their order: a canonical one makes the result independent of the caller's.
-    texts = list(texts)
     order = sorted(range(len(texts)), key=lambda row: (texts[row], labels[row]))
     texts, labels = [texts[row] for row in order], labels[order]
     counts = np.bincount(labels, minlength=n_classes)

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tenor.data.sequences import array_of
+
 
 @dataclass(frozen=True)
 class Operating:
@@ -29,8 +31,8 @@ class Operating:
 
 def at_threshold(scores: np.ndarray, member: np.ndarray, threshold: float) -> Operating:
     """What a threshold gives on n rows: `scores` (n,) are probabilities of the class, `member` (n,) is the truth."""
-    called = np.asarray(scores) >= threshold
-    member = np.asarray(member, dtype=bool)
+    called = array_of(scores, "scores") >= threshold
+    member = array_of(member, "member").astype(bool)
     return Operating(threshold, int(called.sum()), int((called & member).sum()), int(member.sum()))
 
 
@@ -59,6 +61,7 @@ def threshold_for_recall(scores: np.ndarray, member: np.ndarray, recall: float) 
 
 def best_precision(scores: np.ndarray, member: np.ndarray) -> Operating:
     """The threshold with the highest precision, and of such the one that calls the most rows."""
+    scores, member = array_of(scores, "scores"), array_of(member, "member")
     precisions, _, thresholds = _curve(scores, member)
     return at_threshold(scores, member, float(thresholds[precisions.argmax()]))
 
@@ -73,7 +76,7 @@ def _curve(scores: np.ndarray, member: np.ndarray) -> tuple[np.ndarray, np.ndarr
     """Precision, recall and threshold, each distinct score once and rising."""
     from sklearn.metrics import precision_recall_curve
 
-    scores, member = np.asarray(scores, dtype=np.float64), np.asarray(member, dtype=bool)
+    scores, member = array_of(scores, "scores").astype(np.float64), array_of(member, "member").astype(bool)
     if scores.ndim != 1 or scores.shape != member.shape or not len(scores):
         raise ValueError(f"expected scores and members of shape (n,), n > 0; found {scores.shape} and {member.shape}")
     if not member.any():

@@ -13,6 +13,7 @@ from tenor.config.schema import Model
 from tenor.errors import TenorError, UserError, advice_on_memory, first_line
 from tenor.model.folder import refuse_code, refuse_further_layers, refuse_misfits
 from tenor.runs.files import read_json
+from tenor.runs.process_state import SETTINGS
 
 RANDOM = "random-distilbert"
 """`model.name` of an encoder made on the spot with random weights."""
@@ -53,14 +54,15 @@ def load_classifier(settings: Model, class_names: tuple[str, ...], seed: int, de
     config.label2id = {name: index for index, name in enumerate(class_names)}
     config.problem_type = "single_label_classification"
     attention_dropout = set_dropout(config, settings, device)
-    torch.manual_seed(seed)
-    if settings.name == RANDOM:
-        from transformers import AutoModelForSequenceClassification
+    with SETTINGS:  # The generator is the whole process's: two loads at a time would draw from each other's seed.
+        torch.manual_seed(seed)
+        if settings.name == RANDOM:
+            from transformers import AutoModelForSequenceClassification
 
-        model = AutoModelForSequenceClassification.from_config(config)
-        new_weights = tuple(sorted(name for name, _ in model.named_parameters()))
-    else:
-        model, new_weights = _load_weights(settings.name, location, config)
+            model = AutoModelForSequenceClassification.from_config(config)
+            new_weights = tuple(sorted(name for name, _ in model.named_parameters()))
+        else:
+            model, new_weights = _load_weights(settings.name, location, config)
     return Classifier(model, tokenizer, settings.name, new_weights, attention_dropout)
 
 
@@ -133,6 +135,7 @@ def _load_whole(location: str, local: bool) -> tuple[Any, Any, dict[str, Any]]:
             )
             tokenizer = AutoTokenizer.from_pretrained(location, local_files_only=local, trust_remote_code=False)
     _refuse_empty_vocabulary(tokenizer, location)
+    _use_full_attention(model)
     return model.eval(), tokenizer, loading
 
 
@@ -210,18 +213,30 @@ def weights_digest(parameters: Mapping[str, torch.Tensor]) -> str:
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Without progress bars and load reports, whose content Tenor tells in its own words."""
+    """Without progress bars and load reports, whose content Tenor tells in its own words.
+
+    One block at a time in this process: both are settings of all threads, and so is much that `transformers` changes
+    while it loads a model.
+    """
     from transformers.utils import logging
 
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
+    with SETTINGS:
+        verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+        try:
+            yield
+        finally:
+            logging.set_verbosity(verbosity)
+            if bars:
+                logging.enable_progress_bar()
+
+
+def _use_full_attention(model: Any) -> None:
+    """For good: BigBird leaves its sparse attention at the first short text, so what comes later would depend on it."""
+    switch = next((module for module in model.modules() if hasattr(module, "set_attention_type")), None)
+    if switch is not None:
+        switch.set_attention_type("original_full")
 
 
 def _refuse_empty_vocabulary(tokenizer: Any, origin: str) -> None:
@@ -277,6 +292,7 @@ def _load_weights(name: str, location: str, config: Any) -> tuple[Any, tuple[str
     except Exception as error:  # As above: a broken file of weights ends in any of many errors.
         raise UserError(_not_found(name, error)) from error
     refuse_misfits(name, model, loading)
+    _use_full_attention(model)
     # A key is a tuple where a tensor was there in another shape, as the head of another task is.
     mismatched = [key[0] if isinstance(key, tuple) else key for key in loading["mismatched_keys"]]
     return model, tuple(sorted({*loading["missing_keys"], *mismatched}))

@@ -103,6 +103,11 @@ def reads_first_token(model: Any) -> bool:
     return not isinstance(_encoder(model)[1].layer[-1], FirstTokenLayer)
 
 
+def pads_exactly(model: Any) -> bool:
+    """Whether a row of `model` is known to get the same logits when it is padded on the right and masked."""
+    return type(model).__name__ in (*BERT_KIN, DISTILBERT)
+
+
 def _encoder(model: Any) -> tuple[str, Any]:
     name = "transformer" if type(model).__name__ == DISTILBERT else "encoder"
     return name, getattr(model.base_model, name)

@@ -13,6 +13,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from tenor.runs.process_state import OverlappingChange
+
 # <malloc.h> of glibc.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 LARGEST_KEPT = 2**30
@@ -75,14 +77,21 @@ def freed_memory_kept() -> Iterator[Callable[[], None]]:
         yield lambda: None
         return
     use_one_heap()
-    glibc.mallopt(M_MMAP_THRESHOLD, LARGEST_KEPT)
-    glibc.mallopt(M_TRIM_THRESHOLD, NO_LIMIT)
     try:
-        yield lambda: _give_back_beyond(glibc, MOST_FREE)
+        with _THRESHOLDS.made(lambda: _set_thresholds((LARGEST_KEPT, NO_LIMIT))):
+            yield lambda: _give_back_beyond(glibc, MOST_FREE)
     finally:
-        glibc.mallopt(M_MMAP_THRESHOLD, OWN_LARGEST)
-        glibc.mallopt(M_TRIM_THRESHOLD, OWN_LIMIT)
         glibc.malloc_trim(0)
+
+
+def _set_thresholds(mmap_and_trim: tuple[int, int]) -> None:
+    if (glibc := _glibc()) is not None:
+        for kind, bytes_ in zip((M_MMAP_THRESHOLD, M_TRIM_THRESHOLD), mmap_and_trim, strict=True):
+            glibc.mallopt(kind, bytes_)
+
+
+# What the thresholds are can't be asked.
+_THRESHOLDS = OverlappingChange(read=lambda: (OWN_LARGEST, OWN_LIMIT), write=_set_thresholds)
 
 
 def _give_back_beyond(glibc: ctypes.CDLL, most: int) -> None:

@@ -3,6 +3,8 @@
 Threads that work on one pass together wait for each other after every operation; one pass each keeps all of them busy.
 """
 
+import ctypes
+import threading
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -11,6 +13,13 @@ import torch
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+OWN_NUMBERS = ("omp_set_num_threads", "MKL_Set_Num_Threads_Local")
+"""Functions of C libraries that set how many threads compute what the calling thread asks for."""
+
+_LIBRARIES = ctypes.CDLL(torch._C.__file__)
+"""PyTorch's own, and those that it was linked with."""
+_NUMBER_OF_PROCESS = threading.Lock()
 
 
 def map_side_by_side(work: Callable[[Item], Result], items: Sequence[Item], threads: int) -> Generator[Result]:
@@ -23,10 +32,34 @@ def map_side_by_side(work: Callable[[Item], Result], items: Sequence[Item], thre
     if count <= 1:
         yield from map(work, items)
         return
-    before = torch.get_num_threads()
-    pool = ThreadPoolExecutor(count, "pass", torch.set_num_threads, (threads // count,))
+    pool = ThreadPoolExecutor(count, "pass", use_threads, (threads // count,))
     try:
         yield from pool.map(work, items)
     finally:
         pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(before)  # What a thread sets for itself holds for threads to come as well.
+
+
+def use_threads(count: int) -> None:
+    """Let the calling thread compute with `count` CPU threads; no other thread, present or to come, is changed.
+
+    `torch.set_num_threads` sets a number of the calling thread, and with it that of the process, from which every
+    thread takes its own when it first computes. So the thread's number alone is set where it is kept: in OpenMP and,
+    where PyTorch has it, in Intel's MKL.
+    """
+    torch.get_num_threads()  # The thread takes its number now, and not when it first computes.
+    for name in OWN_NUMBERS:
+        if hasattr(_LIBRARIES, name):
+            getattr(_LIBRARIES, name)(count)
+    if torch.get_num_threads() != count:
+        _set_and_put_back(count)
+
+
+def _set_and_put_back(count: int) -> None:
+    """The same for a PyTorch without OpenMP: the process's number is another for a moment.
+
+    One thread at a time, so that none takes the number of another one's moment for the process's.
+    """
+    with _NUMBER_OF_PROCESS, ThreadPoolExecutor(1) as other:
+        before = other.submit(torch.get_num_threads).result()
+        torch.set_num_threads(count)
+        other.submit(torch.set_num_threads, before).result()

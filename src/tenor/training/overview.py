@@ -1,7 +1,6 @@
 """What a careful engineer looks at before the first step: labels, what learns, lengths, and what it will cost."""
 
 import time
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +8,7 @@ import psutil
 import torch
 from torch import nn
 
+from tenor.checks.collect.loader import random_states_kept
 from tenor.data.batching import Batch, Examples, epoch_batches, micro_batches
 from tenor.data.tokenization import TokenizedText
 from tenor.model.device import DevicePlan, full_precision
@@ -116,7 +116,7 @@ def _bytes_kept(model: nn.Module, learning: Learning, examples: Examples, plan: 
 
     hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
     inputs = _on_device(examples.collate(rows), plan)
-    with _fixed_random_state(plan), torch.enable_grad(), plan.autocast(), hooks:
+    with random_states_kept(), torch.enable_grad(), plan.autocast(), hooks:
         set_training_mode(model, learning)
         logits = model(**inputs).logits  # Held until all is counted: a place that is free again would be given twice.
     del logits
@@ -132,11 +132,6 @@ def _on_device(batch: Batch, plan: DevicePlan) -> dict[str, torch.Tensor]:
     return {name: tensor.to(plan.device) for name, tensor in batch.inputs.items()}
 
 
-def _fixed_random_state(plan: DevicePlan) -> AbstractContextManager[None]:
-    """Random states as they were before, afterwards."""
-    return torch.random.fork_rng(devices=[plan.device] if plan.device == "cuda" else [])
-
-
 def _seconds_per_token(
     model: nn.Module, learning: Learning, examples: Examples, plan: DevicePlan, batch_size: int, backward: bool
 ) -> tuple[float, float]:
@@ -150,7 +145,7 @@ def _seconds_per_token(
     batch = examples.collate(micro_batches(middle, examples.lengths, tokens)[0])
     inputs = _on_device(batch, plan)
     forward, both = 0.0, 0.0
-    with _fixed_random_state(plan), torch.set_grad_enabled(backward), plan.autocast():
+    with random_states_kept(), torch.set_grad_enabled(backward), plan.autocast():
         set_training_mode(model, learning) if backward else model.eval()
         for _ in range(2):
             started = time.perf_counter()

@@ -14,10 +14,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from tenor.checks.collect.loader import random_states_kept
 from tenor.data.batching import Examples
 from tenor.inference.logits import Forward
 from tenor.model.device import DevicePlan
 from tenor.model.dropout import set_generator
+from tenor.model.side_by_side import use_threads
 
 MOST_REPLICAS = 4
 """Each holds a gradient of its own for every weight that learns."""
@@ -46,8 +48,8 @@ class Replicas:
         if len(self.models) > 1:
             for model, generator in zip(self.models, self._generators, strict=True):
                 set_generator(model, generator)
-            self._threads_before, share = torch.get_num_threads(), self.threads // len(self.models)
-            self._pool = ThreadPoolExecutor(len(self.models), "replica", torch.set_num_threads, (share,))
+            share = self.threads // len(self.models)
+            self._pool = ThreadPoolExecutor(len(self.models), "replica", use_threads, (share,))
         return self
 
     def __exit__(
@@ -56,8 +58,6 @@ class Replicas:
         if self._pool is not None:
             self._pool.shutdown()
             set_generator(self.models[0], None)
-            # What a thread sets for itself holds for threads to come as well.
-            torch.set_num_threads(self._threads_before)
 
     def run(
         self, step: int, work: Callable[[nn.Module, np.ndarray], Result], shares: Sequence[np.ndarray]
@@ -116,13 +116,12 @@ def draws_shared_numbers(model: nn.Module, examples: Examples, forward: Forward)
 
     The generator is as before afterwards.
     """
-    probe, state = share_weights(model), torch.get_rng_state()
+    probe = share_weights(model)
     set_generator(probe, torch.Generator())
-    with torch.no_grad():
+    with random_states_kept(), torch.no_grad():
+        state = torch.get_rng_state()
         forward(probe.train(), examples.collate(np.arange(1)).inputs)
-    drew = not torch.equal(state, torch.get_rng_state())
-    torch.set_rng_state(state)
-    return drew
+        return not torch.equal(state, torch.get_rng_state())
 
 
 def _share_listeners(model: nn.Module, replica: nn.Module) -> None:

@@ -13,7 +13,7 @@ from rich.console import Console
 from tenor.config.describe import to_yaml
 from tenor.config.schema import Config
 from tenor.data.batching import Examples
-from tenor.data.dataset import Absent, LabelledText, SourceData
+from tenor.data.dataset import Absent, LabelledText, SourceData, not_labelled
 from tenor.data.splits import present_splits
 from tenor.errors import TenorError, UserError
 from tenor.evaluation.evaluate import SplitResult, evaluation_json
@@ -152,6 +152,8 @@ def as_source(data: LabelledText | SourceData | None) -> SourceData | None:
     """Rows handed over in Python, as a source; None where there are none."""
     if isinstance(data, LabelledText):
         return SourceData(data, Absent("the rows were given without a test split"))
+    if data is not None and not isinstance(data, SourceData):
+        raise not_labelled(data, "data")
     return data
 
 

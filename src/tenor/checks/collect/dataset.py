@@ -9,6 +9,8 @@ from torch.utils.data import Subset, TensorDataset
 
 from tenor.checks.evidence import DataEvidence, Rows
 from tenor.checks.finding import CannotTell
+from tenor.data.sequences import array_of, list_of
+from tenor.errors import UserError
 
 LABEL_COLUMNS = ("labels", "label", "target", "targets")
 TEXT_COLUMNS = ("text", "sentence", "review", "content")
@@ -49,20 +51,29 @@ def rows_of(dataset: Any, tokenizer: Any = None) -> Rows:
     if texts is None and tokenizer is not None and len(dataset) <= MOST_DECODED:
         ids = _column(dataset, (ID_COLUMN,))
         texts = None if ids is None else tokenizer.batch_decode(list(ids), skip_special_tokens=True)
-    return Rows(np.asarray(labels), None if texts is None else [str(text) for text in texts])
+    try:
+        return Rows(labels, None if texts is None else [str(text) for text in list_of(texts, "texts")])
+    except UserError as error:
+        raise CannotTell(f"the dataset's columns can't be read: {error}") from error
+
+
+def _by_position(column: Any) -> Any:
+    """A column in whatever form its dataset gives it: a list, an array, a tensor, a pandas Series, an Arrow array."""
+    is_matrix = hasattr(type(column), "ndim") and column.ndim != 1
+    return array_of(column, "column") if is_matrix else list_of(column, "column")
 
 
 def _column(dataset: Any, names: Sequence[str]) -> Any:
     """The first column of these names; None where there is none."""
     if isinstance(dataset, Subset):
         whole = _column(dataset.dataset, names)
-        return None if whole is None else [whole[i] for i in dataset.indices]
+        return None if whole is None else [whole[i] for i in list_of(dataset.indices, "indices")]
     if isinstance(dataset, TensorDataset):
         tensor = dataset.tensors[-1] if "labels" in names else dataset.tensors[0] if ID_COLUMN in names else None
         return None if tensor is None else torch.as_tensor(tensor).cpu().numpy()
     columns = getattr(dataset, "column_names", None)
     if columns:
-        return next((dataset[name][:] for name in names if name in columns), None)
+        return next((_by_position(dataset[name][:]) for name in names if name in columns), None)
     if isinstance(dataset, list | tuple) and dataset and isinstance(dataset[0], Mapping):
         name = next((name for name in names if name in dataset[0]), None)
         return None if name is None else [row[name] for row in dataset]

@@ -1,6 +1,7 @@
 """Evidence from a live loader; its random states are put back bit by bit."""
 
 import random
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -13,6 +14,7 @@ from torch.utils.data import IterableDataset
 from tenor.checks.evidence import BatchEvidence
 from tenor.checks.finding import CannotTell
 
+_RANDOM_STATES = threading.RLock()
 LABEL_NAMES = ("labels", "label", "targets", "target", "y")
 
 
@@ -47,24 +49,28 @@ def loader_batches(loader: Any, batches: int = 2) -> list[dict[str, torch.Tensor
 
 @contextmanager
 def random_states_kept(*holders: Any) -> Iterator[None]:
-    """Put every random state back as it was: Python's, NumPy's, PyTorch's on each device, and loaders' generators."""
-    generators = [g for holder in holders for g in _generators(holder)]
-    states = [generator.get_state() for generator in generators]
-    python, numpy_state, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else None
-    mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
-    try:
-        yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy_state)
-        torch.set_rng_state(cpu)
-        if cuda is not None:
-            torch.cuda.set_rng_state_all(cuda)
-        if mps is not None:
-            torch.mps.set_rng_state(mps)
-        for generator, state in zip(generators, states, strict=True):
-            generator.set_state(state)
+    """Put every random state back as it was: Python's, NumPy's, PyTorch's on each device, and loaders' generators.
+
+    One block at a time in this process: the states are those of all threads, and a block would put back another's.
+    """
+    with _RANDOM_STATES:
+        generators = [g for holder in holders for g in _generators(holder)]
+        states = [generator.get_state() for generator in generators]
+        python, numpy_state, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
+        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else None
+        mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy_state)
+            torch.set_rng_state(cpu)
+            if cuda is not None:
+                torch.cuda.set_rng_state_all(cuda)
+            if mps is not None:
+                torch.mps.set_rng_state(mps)
+            for generator, state in zip(generators, states, strict=True):
+                generator.set_state(state)
 
 
 def _first(loader: Any, batches: int) -> list[Any]:

@@ -2,7 +2,6 @@
 
 import copy
 import time
-import warnings
 from typing import Any, Literal
 
 import numpy as np
@@ -12,7 +11,9 @@ from torch import nn
 from tenor.checks.collect.model import peak_rate
 from tenor.checks.evidence import PrecisionEvidence, ScheduleEvidence
 from tenor.checks.finding import CannotTell
+from tenor.data.sequences import array_of
 from tenor.model.device import DTYPES, native_bf16
+from tenor.runs.process_state import warnings_ignored
 
 WIDTH_TIMED = 256
 """Of the matrices that time an emulated type: 0.03 s at 1 GFLOP/s."""
@@ -38,7 +39,7 @@ def schedule_evidence(
         rates, peak = _simulated(schedule, total_steps, every, accumulation if stepped == "batch" else 1)
         factors = rates / peak if peak > 0 else rates
     else:
-        factors = np.asarray(schedule, dtype=np.float64)
+        factors = array_of(schedule, "schedule").astype(np.float64)
     return ScheduleEvidence(
         factors, steps_per_epoch, total_steps / steps_per_epoch, batches_per_epoch, accumulation, declared_warmup_steps
     )
@@ -85,8 +86,7 @@ def _simulated(scheduler: Any, total_steps: int, every: int, times: int) -> tupl
     ahead = copy.deepcopy(scheduler, {id(optimizer): stand_in})
     peaks = np.array([peak_rate(group) for group in stand_in.param_groups])
     rates = np.zeros((total_steps, len(peaks)))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # That no optimizer step comes between is meant so.
+    with warnings_ignored():  # That no optimizer step comes between is meant so.
         for step in range(total_steps):
             rates[step] = [float(group["lr"]) for group in stand_in.param_groups]
             if (step + 1) % every == 0:

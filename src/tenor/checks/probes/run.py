@@ -31,6 +31,7 @@ from tenor.checks.probes.subject import (
     make_subject,
     read_examples,
 )
+from tenor.model.modes import evaluation_mode
 
 DEEP_ROWS = 512
 
@@ -65,8 +66,8 @@ def probe(
         except FAILS as error:
             failures[experiment.__name__] = f"{type(error).__name__}: {str(error).split(chr(10))[0][:200]}"
 
-    deadline = time.monotonic() + seconds
-    with _untouched(model), random_states_kept(batches):
+    with random_states_kept(batches), _untouched(model):
+        deadline = time.monotonic() + seconds
         _seed()
         subject = make_subject(model, loss_fn, forward, n_classes)
         attempt(given_logits, subject)
@@ -98,18 +99,15 @@ def _seed() -> None:
 @contextmanager
 def _untouched(model: nn.Module) -> Iterator[None]:
     """Evaluation mode without gradients inside; weights, buffers, gradients and modes as they were afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
     gradients = [(p, p.grad) for p in model.parameters()]
     for parameter, _ in gradients:
         parameter.grad = None
-    model.eval()
     # CuDNN's recurrent layers can't be trained in evaluation mode; PyTorch's own can.
     recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
+    cudnn = torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled and not recurrent)
     try:
-        with weights_kept(model), torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled and not recurrent):
+        with evaluation_mode(model), weights_kept(model), cudnn:
             yield
     finally:
         for parameter, gradient in gradients:
             parameter.grad = gradient
-        for module, training in modes:
-            module.training = training

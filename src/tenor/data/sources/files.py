@@ -17,12 +17,14 @@ import pyarrow.parquet as pq
 from tenor.data.sources.blocks import BLOCK_ROWS, collect, in_blocks
 from tenor.data.sources.rows import Columns, Rows, python_column, require_columns
 from tenor.errors import UserError
+from tenor.runs.process_state import OverlappingChange
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 JSON_LINES = (".jsonl", ".ndjson", ".json")
 PART_BYTES = 2**20
 MOST_CHARACTERS = 2**27
 """In a field or a line: a quote that never closes would take the rest of the file into memory."""
+_FIELD_LIMIT = OverlappingChange(read=csv.field_size_limit, write=csv.field_size_limit)
 ACCEPTED = (*DELIMITERS, *JSON_LINES, ".parquet")
 
 
@@ -151,12 +153,9 @@ def _require_header(file: Path, header: list[str], delimiter: str, columns: Colu
 @contextmanager
 def fields_up_to(size: int) -> Iterator[None]:
     """Lets the csv module read fields of `size` characters, `MOST_CHARACTERS` at most; its own limit is 131,072."""
-    before = csv.field_size_limit()
-    csv.field_size_limit(max(before, min(size, MOST_CHARACTERS)))
-    try:
+    wanted = min(size, MOST_CHARACTERS)
+    with _FIELD_LIMIT.made(lambda: csv.field_size_limit(max(csv.field_size_limit(), wanted))):
         yield
-    finally:
-        csv.field_size_limit(before)
 
 
 def _read_json(file: Path, content: BinaryIO, columns: Columns) -> Rows:

@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from tenor.config.schema import Data
 from tenor.data.dataset import Absent, LabelledText, SourceData
+from tenor.data.sequences import list_of
 from tenor.data.sources.files import read_rows
 from tenor.data.sources.labels import Classes, label_rows, label_splits
 from tenor.data.sources.rows import Columns, Rows, columns_of, python_column, require_columns
@@ -59,7 +60,9 @@ def from_dataframe(
 
     Raises UserError for what cannot be understood.
     """
+    _require_frame(frame, origin)
     columns = Columns(text_column, label_column, id_column, group_column)
+    class_names = None if class_names is None else tuple(list_of(class_names, "class_names"))
     names = [str(name) for name in frame.columns]  # A frame without a header has integers.
     require_columns(names, columns, origin)
     arrays, faults = {}, {}
@@ -68,10 +71,15 @@ def from_dataframe(
     return label_rows(Rows(pa.table(arrays), origin, origin, faults), columns, Classes(class_names))
 
 
+def _require_frame(frame: object, origin: str) -> None:
+    if not hasattr(type(frame), "iloc") or not hasattr(type(frame), "columns"):
+        how = "frame.to_pandas()" if hasattr(type(frame), "to_pandas") else "pandas.DataFrame(…)"
+        raise UserError(f"{origin}: found a {type(frame).__name__}, expected a pandas DataFrame; make one: {how}")
+
+
 def _values(series: "pandas.Series") -> list[object]:
-    missing = series.isna().tolist()
-    values = [None if lost else value for lost, value in zip(missing, series.tolist(), strict=True)]
-    if any(missing) and getattr(series.dtype, "kind", "") == "f":
+    values = list_of(series, str(series.name))
+    if getattr(series.dtype, "kind", "") == "f" and None in values:
         # pandas turns a column of integers into decimals as soon as one is missing.
         return [int(value) if value is not None and value.is_integer() else value for value in values]
     return values

@@ -1,7 +1,6 @@
 """`sweep.html`: what a sweep found, with Optuna's plots, in one file that loads nothing."""
 
 import json
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from tenor.config.sweep import SweepPlan
 from tenor.evaluation.report.html import render, source
 from tenor.evaluation.words import duration
 from tenor.runs.files import write_text
+from tenor.runs.process_state import warnings_ignored
 from tenor.workflows.sweep.show import ELSEWHERE, figure, setting
 from tenor.workflows.sweep.trials import SweepTrial, best_of
 
@@ -157,8 +157,7 @@ def _plot(
 ) -> Plot:
     if missing:
         return Plot(title, caption, Markup(""), missing)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Optuna announces changes of defaults; nothing of it is for the page's reader.
+    with warnings_ignored():  # Optuna announces changes of defaults; nothing of it is for the page's reader.
         drawn = json.loads(draw(study, target_name=objective).to_json())
     drawn["layout"].pop("template", None)  # The page's own colours, light and dark, take its place.
     drawn["layout"].pop("title", None)

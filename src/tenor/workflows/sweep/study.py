@@ -1,6 +1,5 @@
 """One Optuna study per phase, and the storage that its workers share."""
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -17,6 +16,7 @@ from tenor.config.sweep import SweepPlan
 from tenor.config.sweep_schema import Dimension
 from tenor.errors import UserError
 from tenor.runs.files import make_folder
+from tenor.runs.process_state import warnings_ignored
 from tenor.workflows.sweep.space import base_values
 
 RETRIES = 5
@@ -84,8 +84,7 @@ def _storage(url: str, heartbeat_seconds: int) -> RDBStorage:
     arguments: dict[str, Any] = {}
     if url.startswith("sqlite"):
         arguments = {"connect_args": {"timeout": SQLITE_WAIT_SECONDS}}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
+    with warnings_ignored(ExperimentalWarning):
         try:
             return RDBStorage(
                 url,
@@ -104,8 +103,7 @@ def _storage(url: str, heartbeat_seconds: int) -> RDBStorage:
 
 def begin_again(study: optuna.Study, number: int) -> None:
     """Put the trial of a worker that was asked to stop back into the queue, with what it knows of its run."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
+    with warnings_ignored(ExperimentalWarning):
         RetryHeartbeatStaleTrialCallback()(study, study.trials[number])
 
 

@@ -1,6 +1,5 @@
 """What became of a study's trials, as people ask for it."""
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -10,6 +9,7 @@ from optuna.storages import RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, TrialState
 
 from tenor.config.sweep import SweepPlan
+from tenor.runs.process_state import warnings_ignored
 from tenor.workflows.sweep.space import as_settings
 
 Status = Literal["waiting", "running", "completed", "pruned", "refused", "failed", "lost"]
@@ -78,8 +78,7 @@ def _asked_for(plan: SweepPlan, phase: str, study: optuna.Study) -> list[list[Fr
 
 
 def _first_attempt(trial: FrozenTrial) -> int:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings_ignored():
         first = RetryHeartbeatStaleTrialCallback.retried_trial_number(trial)
     return trial.number if first is None else first
 

@@ -2,7 +2,6 @@
 
 import gc
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +19,7 @@ from tenor.errors import InterruptedRunError, RefusedError, TenorError
 from tenor.runs.directory import RunDirectory
 from tenor.runs.files import make_folder
 from tenor.runs.manifest import process_lives, read_manifest
+from tenor.runs.process_state import warnings_ignored
 from tenor.runs.prune import drop_weights
 from tenor.workflows.sweep.attempt import Attempt
 from tenor.workflows.sweep.study import begin_again, sweep_folder
@@ -62,8 +62,7 @@ def _others_work(plan: SweepPlan, studies: Mapping[str, optuna.Study]) -> bool:
 
 def _begin_one(plan: SweepPlan, phase: str, study: optuna.Study, root: Path, on_change: Callable[[], None]) -> bool:
     """Run one trial, new or taken up again; False where there is none to begin."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
+    with warnings_ignored(ExperimentalWarning):
         optuna.storages.fail_stale_trials(study)
     trials = trials_of(plan, phase, study)
     settings = plan.sweep.phases[phase]

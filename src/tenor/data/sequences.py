@@ -1,0 +1,100 @@
+"""What a caller gives for a sequence, read by position: lists, pandas, Arrow, NumPy, PyTorch, datasets, iterators.
+
+pandas reads `series[0]` as a label, which after a sort is another row, and after a filter none; Arrow gives scalars of
+its own; an iterator has neither length nor positions. Whatever takes a sequence from a user calls one of these first.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tenor.data.strings import Strings
+from tenor.errors import UserError
+
+SHOWN_COLUMNS = 10
+
+
+def list_of(values: Iterable[Any], name: str) -> list[Any]:
+    """The values in their order, as plain Python objects; an iterator is read to its end. `name` is for messages.
+
+    A value that is missing in pandas or Arrow is None.
+
+    Raises:
+        UserError: no sequence of values (a single string, a mapping, a set, a table, an array of another shape than
+            (n,)).
+    """
+    _refuse(values, name)
+    if (columns := _columns(values)) is not None:
+        shown = ", ".join(columns[:SHOWN_COLUMNS]) + (", …" if len(columns) > SHOWN_COLUMNS else "")
+        raise UserError(
+            f"{name} is a {type(values).__name__} with the columns {shown}; expected one of them, such as "
+            f"frame[{'text' if 'text' in columns else next(iter(columns), 'text')!r}]"
+        )
+    shape = tuple(values.shape) if hasattr(type(values), "shape") else None  # type: ignore[attr-defined]
+    if shape is not None and len(shape) != 1:
+        raise UserError(f"{name} is a {type(values).__name__} of shape {shape}, expected (n,)")
+    # Of the class: an attribute of a Series may be one of its labels.
+    for method in ("to_pylist", "tolist"):
+        if (convert := getattr(type(values), method, None)) is not None:
+            return _without_missing(values, convert(values))
+    return list(values)
+
+
+def sequence_of(values: Iterable[Any], name: str) -> Sequence[Any]:
+    """The same; what is one of Python's or of Tenor's own sequences stays as it is, read when a value is asked for."""
+    return values if isinstance(values, list | tuple | Strings) else list_of(values, name)
+
+
+def array_of(values: Any, name: str) -> np.ndarray:
+    """The values in their order, of any shape and type. Objects that are all numbers become numbers.
+
+    Raises:
+        UserError: a single value, a mapping, a set, or rows of different lengths.
+    """
+    if isinstance(values, np.ndarray) and values.dtype != object:
+        return values
+    _refuse(values, name)
+    if hasattr(type(values), "detach"):
+        values = _array_of_tensor(values)
+    elif not hasattr(type(values), "__array__") and not isinstance(values, list | tuple):
+        values = list(values)
+    try:
+        found = np.asarray(values)
+        numbers = np.asarray(found.tolist()) if found.dtype == object else found
+    except ValueError as error:
+        raise UserError(f"{name} has rows of different lengths ({error}), expected as many values in each") from error
+    return numbers if numbers.dtype.kind in "biuf" else found
+
+
+def _refuse(values: Any, name: str) -> None:
+    if isinstance(values, str):
+        raise UserError(f"{name} is one string, expected a list of them: [{str(values)[:40]!r}]")
+    if isinstance(values, bytes | Mapping | set | frozenset) or not (
+        isinstance(values, Iterable) or hasattr(type(values), "__getitem__")
+    ):
+        order = ", which has no order" if isinstance(values, set | frozenset) else ""
+        raise UserError(f"{name} is {type(values).__name__} {str(values)[:40]}{order}; expected a list or an array")
+
+
+def _without_missing(values: Any, found: list[Any]) -> list[Any]:
+    """What pandas writes for a missing value (NaN, NA) becomes None, as it is in Arrow."""
+    is_pandas = hasattr(type(values), "isna") and not hasattr(type(values), "levels")  # A MultiIndex can't say.
+    missing = values.isna().tolist() if is_pandas else ()
+    return [None if lost else value for value, lost in zip(found, missing, strict=True)] if any(missing) else found
+
+
+def _array_of_tensor(tensor: Any) -> np.ndarray:
+    tensor = tensor.detach().cpu()
+    # NumPy has no bfloat16.
+    return (tensor.float() if tensor.is_floating_point() and tensor.element_size() < 4 else tensor).numpy()
+
+
+def _columns(values: Any) -> list[str] | None:
+    """The names of a table's columns; None for what is no table."""
+    # In this order: Arrow's `columns` are the values themselves.
+    for attribute in ("column_names", "columns"):
+        if hasattr(type(values), attribute):
+            names = getattr(values, attribute)
+            return [] if names is None else [str(name) for name in names]
+    return None

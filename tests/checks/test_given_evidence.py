@@ -1,0 +1,215 @@
+"""Evidence that users build is read by position, as often as rules ask for it, whatever kind of sequence it is."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch.utils.data import DataLoader, Subset
+
+from sequences import NAMES, NUMBER_NAMES, made
+from tenor.checks import Watchdog, preflight
+from tenor.checks.collect.dataset import data_evidence, rows_of
+from tenor.checks.collect.plan import schedule_evidence
+from tenor.checks.evidence import (
+    BatchEvidence,
+    DataEvidence,
+    EvaluationEvidence,
+    RankEvidence,
+    ResumeEvidence,
+    Rows,
+    ScheduleEvidence,
+    SplitClaims,
+    StepEvidence,
+    TokenEvidence,
+)
+from tenor.checks.finding import CannotTell, Report
+from tenor.checks.run import run_rules
+from tenor.errors import UserError
+
+N = 40
+LABELS = [row % 2 for row in range(N)]
+TEXTS = [f"{'a good' if label else 'a bad'} film, the number {row}" for row, label in enumerate(LABELS)]
+SORTED = sorted(LABELS)
+
+
+def judged(*evidence: Any) -> Report:
+    return run_rules(evidence, "preflight")
+
+
+def data(labels: Any, texts: Any, **others: Any) -> DataEvidence:
+    held_out = Rows([0, 1] * 10, [f"another film {row}" for row in range(20)])
+    return DataEvidence(Rows(labels, texts), 2, validation=held_out, **others)
+
+
+@pytest.mark.parametrize("kind", sorted({*NAMES, *NUMBER_NAMES}))
+def test_rows_are_judged_alike_in_every_kind(kind: str) -> None:
+    texts = [*TEXTS[:-1], TEXTS[0]]  # With another label: found only where labels and texts are those of one row.
+    expected = judged(data(LABELS, texts))
+    given_labels = made(LABELS, kind) if kind in NUMBER_NAMES else LABELS
+    given_texts = made(texts, kind) if kind in NAMES else texts
+    assert judged(data(given_labels, given_texts)) == expected
+    assert "DAT010" in {one.code for one in expected.findings}
+
+
+@pytest.mark.parametrize("kind", NUMBER_NAMES)
+def test_positions_and_source_labels_come_in_every_kind(kind: str) -> None:
+    source, positions = [0] * 60 + [1] * 60, [*range(N)]
+    expected = judged(data([0] * N, TEXTS, source_labels=source, train_positions=positions))
+    given = data([0] * N, TEXTS, source_labels=made(source, kind), train_positions=made(positions, kind))
+    assert judged(given) == expected
+    assert "DAT002" in {one.code for one in expected.findings}
+
+
+@pytest.mark.parametrize("kind", NUMBER_NAMES)
+def test_batches_come_in_every_kind(kind: str) -> None:
+    parts = [SORTED[start : start + 8] for start in range(0, N, 8)]
+    expected = judged(BatchEvidence(tuple(parts), 2, epoch_labels=SORTED), data(LABELS, TEXTS))
+    given = BatchEvidence((made(part, kind) for part in parts), 2, epoch_labels=made(SORTED, kind))
+    assert judged(given, data(LABELS, TEXTS)) == expected
+    assert "DAT004" in {one.code for one in expected.findings}
+    matrix = np.array(parts)
+    assert judged(BatchEvidence(matrix, 2, epoch_labels=SORTED), data(LABELS, TEXTS)) == expected
+
+
+def test_batches_of_tensors() -> None:
+    ids = torch.tensor([[2, 5, 0], [2, 6, 7]])
+    given = BatchEvidence([torch.tensor([0, 1])], 2, input_ids=[ids], attention_mask=[torch.ones_like(ids)])
+    tokens = TokenEvidence(8, 8, pad_id=0, model_pad_id=0)
+    assert "TOK007" in {one.code for one in judged(given, tokens).findings}
+
+
+@pytest.mark.parametrize("kind", NUMBER_NAMES)
+def test_tokens_come_in_every_kind(kind: str) -> None:
+    ids = [[2, 9, 9, 3], [2, 9, 5, 9, 3]] * 50
+    full, kept = [40] * 100, [4, 5] * 50
+    known = TokenEvidence(
+        10, 10, unknown_id=9, first_id=2, last_id=3, input_ids=ids, full_lengths=full, kept_lengths=kept
+    )
+    given = replace(
+        known,
+        input_ids=(made(row, kind) for row in ids),
+        full_lengths=made(full, kind),
+        kept_lengths=made(kept, kind),
+    )
+    assert judged(given) == judged(known)
+    assert {"TOK003", "TOK005"} & {one.code for one in judged(known).findings}
+
+
+@pytest.mark.parametrize("kind", NUMBER_NAMES)
+def test_results_come_in_every_kind(kind: str) -> None:
+    predicted = [0] * N
+    probabilities = [[0.9, 0.1]] * N
+    known = SplitClaims(N, labels=LABELS, predicted=predicted, probabilities=probabilities, ids=[*map(str, range(N))])
+    given = replace(
+        known,
+        labels=made(LABELS, kind),
+        predicted=made(predicted, kind),
+        probabilities=pd.DataFrame(probabilities, index=np.roll(np.arange(N), 1)),
+        ids=made([*map(str, range(N))], kind if kind in NAMES else "tuple"),
+    )
+    expected = judged(EvaluationEvidence({"test": known}, 2))
+    assert judged(EvaluationEvidence({"test": given}, 2)) == expected
+    assert "EVL001" in {one.code for one in expected.findings}
+
+
+@pytest.mark.parametrize("kind", NUMBER_NAMES)
+def test_steps_and_schedules_come_in_every_kind(kind: str) -> None:
+    steps, loss = [*range(10, 410, 10)], [0.7] * 39 + [float("nan")]
+    norms = [1.0 + 0.01 * step for step in range(40)]
+    known = StepEvidence(steps, loss, 2, 400, grad_norm=norms, clip_at=1.0, learning_rate=[1e-3] * 40)
+    given = replace(
+        known,
+        steps=made(steps, kind),
+        loss=made(loss, kind) if kind in ("sorted Series", "generator", "tuple") else loss,
+        grad_norm=made(norms, kind),
+        learning_rate=made([1e-3] * 40, kind),
+    )
+    assert judged(given) == judged(known)
+    assert "LOS007" in {one.code for one in judged(known).findings}
+    factors = [1.0] * 30
+    assert judged(ScheduleEvidence(made(factors, kind), 10, 3.0)) == judged(ScheduleEvidence(factors, 10, 3.0))
+    assert schedule_evidence(made(factors, kind), 30, 10).factors.tolist() == factors
+
+
+@pytest.mark.parametrize("kind", NUMBER_NAMES)
+def test_rows_of_processes_and_of_resumes_come_in_every_kind(kind: str) -> None:
+    ranks = {0: [0, 1, 2, 3], 1: [2, 3, 4, 5]}
+    expected = judged(RankEvidence(ranks, 10))
+    assert judged(RankEvidence({rank: made(rows, kind) for rank, rows in ranks.items()}, 10)) == expected
+    assert {"DST001", "DST002"} <= {one.code for one in expected.findings}
+    before, after = [0, 1, 2, 3], [2, 3, 4, 5]
+    known = ResumeEvidence(10, 11, rows_before=before, rows_after=after, rows_in_epoch=8)
+    given = replace(known, rows_before=made(before, kind), rows_after=made(after, kind))
+    assert judged(given) == judged(known)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Rows("01", ["a", "b"]),
+        lambda: Rows([0, 1], "ab"),
+        lambda: Rows([0, 1], pd.DataFrame({"text": ["a", "b"]})),
+        lambda: Rows({0: 1}, ["a"]),
+        lambda: data(LABELS, TEXTS, class_names="np"),
+        lambda: SplitClaims(2, labels="01"),
+        lambda: StepEvidence({1: 2}, [0.5]),
+    ],
+)
+def test_what_is_no_sequence_is_named(make: Any) -> None:
+    with pytest.raises(UserError, match="expected"):
+        make()
+
+
+# Live objects.
+
+
+@pytest.mark.parametrize("format_", [None, "numpy", "torch", "pandas", "arrow"])
+def test_datasets_of_every_format(format_: str | None) -> None:
+    datasets = pytest.importorskip("datasets")
+    whole = datasets.Dataset.from_dict({"text": TEXTS, "label": SORTED}).with_format(format_)
+    rows = rows_of(whole)
+    assert rows.labels.tolist() == SORTED
+    assert list(rows.texts or ()) == TEXTS
+    turned = [*range(N - 1, -1, -1)]
+    found = data_evidence(Subset(whole, turned), None, 2, None)
+    assert found.train.labels.tolist() == SORTED[::-1]
+    assert list(found.train.texts or ()) == TEXTS[::-1]
+    assert found.source_labels is not None
+    assert found.source_labels.tolist() == SORTED
+
+
+def test_labels_of_several_classes_each_leave_the_data_unjudged() -> None:
+    rows: Any = [{"text": "a", "labels": [0]}, {"text": "b", "labels": [0, 1]}]
+    with pytest.raises(CannotTell, match="different lengths"):
+        rows_of(rows)
+
+
+@pytest.mark.parametrize("names", [["n", "p"], pd.Series(["n", "p"], index=[1, 0]), np.array(["n", "p"]), iter("np")])
+def test_class_names_of_a_preflight_come_in_every_kind(names: Any) -> None:
+    rows = [{"input_ids": torch.tensor([2, 5]), "labels": label} for label in [0, 1, 1, 0]]
+    report = preflight(model=_small(), train_loader=DataLoader(rows, 2), class_names=names, seconds=0)
+    assert "MOD001" in report.ran
+
+
+@pytest.mark.parametrize(
+    "given", [{"class_names": "np"}, {"keep_trainable": "classifier"}, {"new_weights": "a.weight"}]
+)
+def test_a_preflight_takes_no_string_for_several(given: Any) -> None:
+    rows = [{"input_ids": torch.tensor([2, 5]), "labels": label} for label in [0, 1, 1, 0]]
+    with pytest.raises(UserError, match="is one string"):
+        preflight(model=_small(), train_loader=DataLoader(rows, 2), seconds=0, **given)
+
+
+def test_a_watchdog_keeps_what_was_found_earlier() -> None:
+    found = judged(data(SORTED, TEXTS)).findings
+    watchdog = Watchdog(_small(), earlier=iter(found))
+    assert watchdog._earlier == found
+
+
+def _small() -> Any:
+    from transformers import DistilBertConfig, DistilBertForSequenceClassification
+
+    return DistilBertForSequenceClassification(DistilBertConfig(vocab_size=10, dim=8, n_layers=1, n_heads=2))
