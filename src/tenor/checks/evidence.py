@@ -346,7 +346,7 @@ class ValidationPoint:
 
     step: int
     value: float
-    """Of the metric that selects; larger is better."""
+    """Of the metric that selects, as logged."""
 
 
 @dataclass(frozen=True)
@@ -357,6 +357,11 @@ class CheckpointEvidence:
 
     validations: tuple[ValidationPoint, ...] = ()
     metric: str | None = None
+    """The name of the metric that selects."""
+    larger_is_better: bool | None = None
+    """Its direction, where the run's record says it; None leaves it to the metric's name."""
+    selection_unknown: str = ""
+    """Why the metric or its direction is not known, and where it could be recorded."""
     chosen_step: int | None = None
     evaluated_step: int | None = None
     chosen_digest: str | None = None

@@ -40,6 +40,8 @@ class Diagnosis:
     ruled_out: tuple[str, ...]
     """Codes of possible causes of a symptom whose rules ran and found nothing."""
     not_checked: tuple[NotChecked, ...]
+    notes: tuple[str, ...] = ()
+    """How the path was read where that was a choice, and files in it that could not be read."""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -75,6 +77,7 @@ def diagnose_material(material: Material, path: str) -> Diagnosis:
         causes=causes,
         ruled_out=tuple(code for code in BY_CODE if code in possible & ran - latest.keys()),
         not_checked=tuple(_not_checked(one.code, one.reason) for one in skipped),
+        notes=material.notes,
     )
 
 
@@ -102,6 +105,7 @@ def _together(names: list[str], parts: list[Diagnosis]) -> Diagnosis:
         causes=_causes_together(names, parts),
         ruled_out=tuple(code for code in parts[0].ruled_out if code in ruled_out),
         not_checked=tuple(one for one in parts[0].not_checked if one.code in unchecked),
+        notes=tuple(f"{name}: {note}" for name, part in zip(names, parts, strict=True) for note in part.notes),
     )
 
 

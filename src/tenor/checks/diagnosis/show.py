@@ -13,12 +13,15 @@ CAUSES_SHOWN = 5
 CAUSES_IN_FULL = 3
 SYMPTOMS_SHOWN = 4
 LACKS_SHOWN = 4
+NOTES_SHOWN = 6
 CODES_SHOWN = 10
 
 
 def render(diagnosis: Diagnosis) -> RenderableType:
     """Lines that fit any width; long lists are cut and counted, `as_dict` has all."""
     parts: list[RenderableType] = [Text.assemble((diagnosis.path, "bold"), f": {diagnosis.kind}")]
+    parts += [Text(note, style="dim") for note in diagnosis.notes[:NOTES_SHOWN]]
+    parts += _more(len(diagnosis.notes) - NOTES_SHOWN)
     if not diagnosis.findings:
         parts.append(Text("Nothing wrong was found in what could be checked.", style="green"))
     if diagnosis.symptoms:

@@ -86,12 +86,11 @@ def _column(records: list[Any], name: str) -> np.ndarray | None:
 def _checkpoint(
     run: RunDirectory, config: Config | None, records: list[dict[str, Any]], evaluation: Record
 ) -> CheckpointEvidence:
-    select_by = config.training.select_by if config else "accuracy"
-    sign = -1.0 if select_by == "loss" else 1.0
+    select_by = config.training.select_by if config else None
     validations = tuple(
-        ValidationPoint(int(record["step"]), sign * float(record[select_by]))
+        ValidationPoint(int(record["step"]), float(record[select_by]))
         for record in records
-        if record.get("kind") == "validation" and isinstance(record.get(select_by), int | float)
+        if select_by and record.get("kind") == "validation" and isinstance(record.get(select_by), int | float)
     )
     chosen, evaluated = _mapping(run.model / "tenor.json"), evaluation.get("checkpoint")
     evaluated = evaluated if isinstance(evaluated, Mapping) else {}
@@ -104,7 +103,8 @@ def _checkpoint(
     ended_well = isinstance(status, str) and status in SUCCESS_WORDS
     return CheckpointEvidence(
         validations=validations,
-        metric=select_by if sign > 0 else f"-{select_by}",
+        metric=select_by,
+        selection_unknown="" if config else f"{run.config.name}, which says by which metric, is missing",
         chosen_step=_step(chosen.get("checkpoint_step")),
         evaluated_step=_step(evaluated.get("step")),
         chosen_digest=_text(checkpoint),
