@@ -43,6 +43,11 @@ class Diagnosis:
     notes: tuple[str, ...] = ()
     """How the path was read where that was a choice, and files in it that could not be read."""
 
+    @property
+    def errors(self) -> tuple[Finding, ...]:
+        """Errors that were not allowed in the run."""
+        return tuple(f for f in self.findings if f.severity == "error" and not f.allowed)
+
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
         return asdict(self)
@@ -61,7 +66,8 @@ def diagnose(path: Path | str) -> Diagnosis:
 def diagnose_material(material: Material, path: str) -> Diagnosis:
     """Every rule on what is left of one run, beside what was found while it ran."""
     earlier = [finding for report in material.earlier for finding in report.findings]
-    report = run_rules(material.evidence, "post-mortem", earlier=earlier)
+    allow = {**material.allow, **{finding.code: finding.allowed for finding in earlier if finding.allowed}}
+    report = run_rules(material.evidence, "post-mortem", allow, earlier=earlier)
     # What was found during the run rests on more than what is left, so it is kept unless it is found again.
     latest = {finding.code: finding for finding in (*earlier, *report.findings)}
     findings = fold(latest.values())

@@ -34,6 +34,8 @@ class Material:
     """Of the occasions on which the run was checked before."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """The configuration as it was recorded, nested or flat."""
+    allow: Mapping[str, str] = field(default_factory=dict)
+    """Codes whose findings were accepted in the run → the reason given."""
     notes: tuple[str, ...] = ()
     """How it was read where that was a choice, and files that could not be read, a sentence each."""
 

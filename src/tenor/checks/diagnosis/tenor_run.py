@@ -47,7 +47,15 @@ def read_tenor_run(path: Path) -> list[Material]:
     if steps is not None:
         evidence.append(replace(steps, clip_at=config.training.max_grad_norm if config else None))
     settings = config.model_dump(mode="json") if config else {}
-    return [Material("a Tenor run", tuple(evidence), earlier=earlier_reports(run.findings), settings=settings)]
+    return [
+        Material(
+            "a Tenor run",
+            tuple(evidence),
+            earlier=earlier_reports(run.findings),
+            settings=settings,
+            allow=config.checks.allow if config else {},
+        )
+    ]
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
