@@ -327,6 +327,13 @@ class SplitClaims:
     """Rows that the split has."""
     text_baseline_accuracy: float | None = None
     majority_accuracy: float | None = None
+    class_names: tuple[str, ...] | None = None
+    """Of the classes 0 … K-1, where the rows name them."""
+    read_as: tuple[tuple[str, str], ...] | None = None
+    """(class of the predictions, class of the labels) by which predictions were read, where the rows name both and no
+    name is common to them; () where a name is."""
+    notes: tuple[str, ...] = ()
+    """How it was read where that was a choice, a sentence each."""
 
 
 @dataclass(frozen=True, eq=False)
