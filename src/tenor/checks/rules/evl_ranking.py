@@ -87,7 +87,7 @@ def label_is_not_argmax(evaluation: EvaluationEvidence) -> Observation | None:
     )
 
 
-@rule("EVL005", "warning", explained_by=(*LEARNING_CAUSES, "EVL001", "EVL003", "EVL004", "EVL007"))
+@rule("EVL005", "warning", explained_by=(*LEARNING_CAUSES, "EVL001", "EVL003", "EVL004", "EVL007", "EVL017"))
 def no_better_than_majority(evaluation: EvaluationEvidence) -> Observation | None:
     """The accuracy is no better than the majority class
 
@@ -132,7 +132,7 @@ def no_better_than_majority(evaluation: EvaluationEvidence) -> Observation | Non
     )
 
 
-@rule("EVL006", "warning", explained_by=(*LEARNING_CAUSES, "EVL001", "EVL003", "EVL005", "EVL007"))
+@rule("EVL006", "warning", explained_by=(*LEARNING_CAUSES, "EVL001", "EVL003", "EVL005", "EVL007", "EVL017"))
 def no_better_than_text_baseline(evaluation: EvaluationEvidence) -> Observation | None:
     """The accuracy is no better than the text baseline's
 
@@ -200,7 +200,7 @@ def labels_swapped(evaluation: EvaluationEvidence) -> Observation | None:
     )
 
 
-@rule("EVL015", "note", explained_by=("DAT011", "DAT012", "DAT013", "DAT014", "DAT020", "DAT021"))
+@rule("EVL015", "note", explained_by=("DAT011", "DAT012", "DAT013", "DAT014", "DAT020", "DAT021", "EVL017"))
 def validation_and_test_far_apart(evaluation: EvaluationEvidence) -> Observation | None:
     """Validation and test results lie far apart
 
