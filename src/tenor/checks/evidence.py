@@ -264,6 +264,15 @@ class ProbeEvidence:
     """Experiments that could not be run → why."""
 
 
+@dataclass(frozen=True)
+class ValidationPoint:
+    """One validation during training."""
+
+    step: int
+    value: float
+    """Of one metric, as logged."""
+
+
 @dataclass(frozen=True, eq=False)
 class StepEvidence:
     """What happened at each recorded optimizer step so far; arrays have shape (records,)."""
@@ -279,6 +288,8 @@ class StepEvidence:
     grad_norm: np.ndarray | None = None
     """Before clipping."""
     clip_at: float | None = None
+    validation_loss: tuple[ValidationPoint, ...] = ()
+    """Of held-out rows, where it was logged."""
     learning_rate: np.ndarray | None = None
     """As the optimizer had it."""
     planned_rate: np.ndarray | None = None
@@ -345,15 +356,8 @@ class EvaluationEvidence:
     splits: Mapping[str, SplitClaims]
     """By name: validation, test."""
     n_classes: int
-
-
-@dataclass(frozen=True)
-class ValidationPoint:
-    """One validation during training."""
-
-    step: int
-    value: float
-    """Of the metric that selects, as logged."""
+    not_numbers: Mapping[str, tuple[str, ...]] | None = None
+    """Place → recorded metrics that are NaN or infinite, as "name is NaN"; None where no record was searched."""
 
 
 @dataclass(frozen=True)

@@ -94,6 +94,7 @@ def _array(event: Any) -> np.ndarray:
 
 def _evidence(series: dict[str, Series]) -> tuple[Any, ...]:
     training = {tag: values for tag, values in series.items() if not HELD_OUT.search(tag)}
+    held_out = {tag: values for tag, values in series.items() if HELD_OUT.search(tag)}
     loss = _first(training, LOSS)
     evidence: list[Any] = []
     if loss:
@@ -104,13 +105,17 @@ def _evidence(series: dict[str, Series]) -> tuple[Any, ...]:
                 loss=np.array([loss[step] for step in steps]),
                 grad_norm=_aligned(_first(training, NORM), steps),
                 learning_rate=_aligned(_first(training, RATE), steps),
+                validation_loss=_points(_first(held_out, LOSS)),
             )
         )
-    accuracy = _first({tag: values for tag, values in series.items() if HELD_OUT.search(tag)}, ACCURACY)
+    accuracy = _first(held_out, ACCURACY)
     if accuracy:
-        points = tuple(ValidationPoint(step, value) for step, value in sorted(accuracy.items()))
-        evidence.append(CheckpointEvidence(validations=points, metric="accuracy"))
+        evidence.append(CheckpointEvidence(validations=_points(accuracy), metric="accuracy"))
     return tuple(evidence)
+
+
+def _points(values: Series) -> tuple[ValidationPoint, ...]:
+    return tuple(ValidationPoint(step, value) for step, value in sorted(values.items()))
 
 
 def _first(series: dict[str, Series], pattern: re.Pattern[str]) -> Series:

@@ -44,7 +44,7 @@ def predictions_material(sheet: Sheet) -> list[Material]:
     name = next((split for split, word in (("test", "test"), ("validation", "val")) if word in file_name), "")
     claims, n_classes = _claims(sheet)
     evidence = evaluation_evidence({name or "predictions": claims}, n_classes)
-    return [Material("a file of predictions", (evidence,), notes=claims.notes)]
+    return [Material("a file of predictions", (evidence,))]
 
 
 def read_claims(path: Path) -> tuple[SplitClaims, int]:

@@ -209,7 +209,7 @@ def _as_mapping(cell: Any) -> dict[str, Any] | None:
         and all(isinstance(one, dict) and {"label", "score"} <= set(one) for one in cell)
     ):
         cell = {str(one["label"]): one["score"] for one in cell}  # As transformers' pipeline gives them.
-    if isinstance(cell, dict):
+    if isinstance(cell, dict) and cell:
         return {class_key(str(key)): value for key, value in cell.items()}
     return {str(place): value for place, value in enumerate(cell)} if isinstance(cell, list) and cell else None
 

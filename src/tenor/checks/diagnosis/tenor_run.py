@@ -1,14 +1,14 @@
 """A folder of one of Tenor's own runs, whole or cut short."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tenor.checks.diagnosis.evaluation_json import splits_of
+from tenor.checks.diagnosis.evaluation_json import not_numbers, splits_of
 from tenor.checks.diagnosis.material import (
     Material,
     earlier_reports,
@@ -43,9 +43,12 @@ def read_tenor_run(path: Path) -> list[Material]:
     steps = step_evidence([record for record in records if record.get("kind") == "train"], n_classes or None)
     evidence: list[Any] = [_checkpoint(run, config, records, evaluation)]
     if splits:
-        evidence.append(evaluation_evidence(splits, n_classes or None))
+        broken = {run.evaluation.name: not_numbers(evaluation)}
+        evidence.append(evaluation_evidence(splits, n_classes or None, broken))
     if steps is not None:
-        evidence.append(replace(steps, clip_at=config.training.max_grad_norm if config else None))
+        clip = config.training.max_grad_norm if config else None
+        validations = [record for record in records if record.get("kind") == "validation"]
+        evidence.append(replace(steps, clip_at=clip, validation_loss=points(validations, "loss")))
     settings = config.model_dump(mode="json") if config else {}
     return [
         Material(
@@ -84,6 +87,15 @@ def step_evidence(records: list[Any], n_classes: int | None = None) -> StepEvide
     )
 
 
+def points(records: Sequence[Record], name: str) -> tuple[ValidationPoint, ...]:
+    """A metric of the records that hold it as a number, NaN included."""
+    return tuple(
+        ValidationPoint(int(record["step"]), float(record[name]))
+        for record in records
+        if isinstance(record.get(name), int | float) and not isinstance(record[name], bool)
+    )
+
+
 def _column(records: list[Any], name: str) -> np.ndarray | None:
     values = [record.get(name) for record in records]
     if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
@@ -95,11 +107,7 @@ def _checkpoint(
     run: RunDirectory, config: Config | None, records: list[dict[str, Any]], evaluation: Record
 ) -> CheckpointEvidence:
     select_by = config.training.select_by if config else None
-    validations = tuple(
-        ValidationPoint(int(record["step"]), float(record[select_by]))
-        for record in records
-        if select_by and record.get("kind") == "validation" and isinstance(record.get(select_by), int | float)
-    )
+    validations = [record for record in records if record.get("kind") == "validation"]
     chosen, evaluated = _mapping(run.model / "tenor.json"), evaluation.get("checkpoint")
     evaluated = evaluated if isinstance(evaluated, Mapping) else {}
     folded = chosen.get("folded")
@@ -110,7 +118,7 @@ def _checkpoint(
     kept = run.checkpoint(int(step)) if step is not None else None
     ended_well = isinstance(status, str) and status in SUCCESS_WORDS
     return CheckpointEvidence(
-        validations=validations,
+        validations=points(validations, select_by) if select_by else (),
         metric=select_by,
         selection_unknown="" if config else f"{run.config.name}, which says by which metric, is missing",
         chosen_step=_step(chosen.get("checkpoint_step")),

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tenor.checks.diagnosis.material import number
+from tenor.checks.diagnosis.tenor_run import points
 from tenor.checks.diagnosis.trainer_arguments import Selection
 from tenor.checks.directions import larger_is_better
 from tenor.checks.evidence import CheckpointEvidence, ValidationPoint
@@ -39,24 +40,20 @@ def chosen_by(
 def _reading(name: str, history: Records, step: float, recorded: Selection | None) -> CheckpointEvidence:
     """The choice as one by this metric. Its name goes before `greater_is_better`: where nobody set that, the arguments
     hold Trainer's default, which is True for every name that does not end with "loss"."""
-    points = tuple(
-        ValidationPoint(int(record["step"]), float(record[name]))
-        for record in history
-        if isinstance(record.get(name), int | float) and not isinstance(record[name], bool)
-    )
+    logged = points(history, name)
     larger = larger_is_better(name)
     if larger is None and recorded is not None:
         larger = recorded.larger_is_better
-    if larger is None and _is_least_alone(points, int(step)):
+    if larger is None and _is_least_alone(logged, int(step)):
         larger = False  # Trainer's default under such a name is the largest, so `greater_is_better=False` was set.
     missing = recorded.missing if recorded is not None and larger is None else ""
-    return CheckpointEvidence(validations=points, metric=name, larger_is_better=larger, selection_unknown=missing)
+    return CheckpointEvidence(validations=logged, metric=name, larger_is_better=larger, selection_unknown=missing)
 
 
-def _is_least_alone(points: tuple[ValidationPoint, ...], step: int) -> bool:
+def _is_least_alone(logged: tuple[ValidationPoint, ...], step: int) -> bool:
     """Whether the chosen value is the least of the log, and not the largest as well."""
-    chosen = [point.value for point in points if point.step == step]
-    values = [point.value for point in points if point.value == point.value]
+    chosen = [point.value for point in logged if point.step == step]
+    values = [point.value for point in logged if point.value == point.value]
     return bool(chosen) and bool(values) and chosen[0] <= min(values) < max(values)
 
 

@@ -57,7 +57,7 @@ def no_name_in_common(evaluation: EvaluationEvidence) -> Observation | None:
 
 @rule("EVL017", "error")
 def moved_against_each_other(evaluation: EvaluationEvidence) -> Observation | None:
-    """Labels and predictions are moved against each other by some rows
+    """Labels and predictions are shifted against each other by some rows
 
     Measures: the accuracy as the rows stand, and with the predictions moved by one to five rows up or down.
 
