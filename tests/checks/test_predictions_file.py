@@ -336,7 +336,10 @@ def test_columns_that_only_look_like_scores_are_left_out_and_named(tmp_path: Pat
     assert n_classes == 2
     assert any("p_value" in note and "score_bleu" in note for note in claims.notes)
     columns |= {"p_0": values[:, 0].tolist(), "p_1": values[:, 1].tolist()}
-    require_same(read_claims(write(tmp_path / "any.csv", columns))[0], (0, 1))
+    claims, n_classes = read_claims(write(tmp_path / "any.csv", columns))
+    require_same(claims, (0, 1))
+    assert n_classes == 2
+    assert "p_value left out" in claims.notes[0]
 
 
 def test_spellings_of_one_class_are_merged_and_named(tmp_path: Path) -> None:

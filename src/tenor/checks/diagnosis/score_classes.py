@@ -73,7 +73,9 @@ def _of_several(scores: ScoreSet, rows: Rows) -> Scored:
     if set(classes) <= set(names) and len(set(names)) == len(names):
         others = len(matched) < len(names)
         if others and len(matched) > 1 and not sums_to_one(values) and sums_to_one(values[:, matched]):
+            left_out = [name for place, name in enumerate(scores.columns) if place not in matched]
             names, values, scores = [names[k] for k in matched], values[:, matched], scores.only(matched)
+            how = f"{how}; {listed(left_out)} left out, as the others sum to 1"
         order = [names.index(key) for key in _columns_in_order(names)]
         return Scored([names[k] for k in order], values[:, order], _described(scores.only(order), how))
     placed = place_columns(classes, names, values, rows.said) if _are_of_classes(scores) else None
