@@ -41,11 +41,11 @@ def test_other_names_for_the_same_classes_are_found_first_and_alone(tmp_path: Pa
     names, others = np.array(["neg", "pos"]), np.array(["NEGATIVE", "POSITIVE"])
     diagnosis = diagnose(write(tmp_path / "predictions.csv", names[labels], others[predicted]))
     right = (labels == predicted).mean()
-    finding = sole(diagnosis, "EVL016")
+    finding = sole(diagnosis, "EVL019")
     assert "labels neg, pos; predictions NEGATIVE, POSITIVE" in finding.observed
     assert f"NEGATIVE as neg, POSITIVE as pos) the accuracy is {right:.4f}" in finding.expected
-    assert [one.code for one in diagnosis.findings] == ["EVL016"]
-    assert (diagnosis.causes[0].code, diagnosis.causes[0].standing) == ("EVL016", "shown")
+    assert [one.code for one in diagnosis.findings] == ["EVL019"]
+    assert (diagnosis.causes[0].code, diagnosis.causes[0].standing) == ("EVL019", "shown")
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_pairs_that_the_rows_show_are_read(names: tuple, others: tuple, severity
     labels = shuffled_labels(300, len(names))
     predicted = mostly(labels, 0.9, len(names))
     path = write(tmp_path / "any.csv", np.array(names)[labels], np.array(others)[predicted])
-    finding = sole(diagnose(path), "EVL016")
+    finding = sole(diagnose(path), "EVL019")
     assert finding.severity == severity
     assert f"accuracy is {(labels == predicted).mean():.4f}" in finding.expected
 
@@ -71,16 +71,16 @@ def test_the_usual_order_holds_where_the_model_is_wrong(tmp_path: Path) -> None:
     labels = shuffled_labels(300)
     names, others = np.array(["neg", "pos"]), np.array(["NEGATIVE", "POSITIVE"])
     collapsed = write(tmp_path / "collapsed.csv", names[labels], others[np.zeros(300, dtype=int)])
-    assert {"EVL016", "EVL001"} <= {one.code for one in diagnose(collapsed).findings}
+    assert {"EVL019", "EVL001"} <= {one.code for one in diagnose(collapsed).findings}
     inverted = write(tmp_path / "inverted.csv", names[labels], others[1 - mostly(labels, 0.9)])
-    assert {"EVL016", "EVL007"} <= {one.code for one in diagnose(inverted).findings}
+    assert {"EVL019", "EVL007"} <= {one.code for one in diagnose(inverted).findings}
 
 
 @pytest.mark.parametrize("others", [("neg", "pos"), ("NEG", "Pos"), ("neg", "neutral")])
 def test_names_of_which_one_is_common_are_no_finding(others: tuple[str, str], tmp_path: Path) -> None:
     labels = shuffled_labels(200)
     path = write(tmp_path / "any.csv", np.array(["neg", "pos"])[labels], np.array(others)[mostly(labels, 0.9)])
-    assert "EVL016" not in {one.code for one in diagnose(path).findings}
+    assert "EVL019" not in {one.code for one in diagnose(path).findings}
 
 
 def test_names_that_are_not_known_are_not_judged() -> None:

@@ -17,7 +17,7 @@ SHIFT_GAIN = 0.1
 SHOWN = 4
 
 
-@rule("EVL016", "error")
+@rule("EVL019", "error")
 def no_name_in_common(evaluation: EvaluationEvidence) -> Observation | None:
     """Labels and predictions have no class name in common
 
