@@ -130,7 +130,7 @@ def test_a_summarised_checkpoint_is_looked_up_beside_the_summary(tmp_path: Path)
         assert found(diagnose(path)) & {"CKP003", "CKP005"} == expected
 
 
-def tenor_run(folder: Path, chosen: int = 20, evaluated: int = 20) -> Path:
+def tenor_run(folder: Path, chosen: int = 20, evaluated: int = 20, select_by: str = "accuracy") -> Path:
     random = np.random.default_rng(0)
     labels = random.integers(0, 2, 200)
     positive = np.clip(labels * 0.6 + 0.4 * random.random(200), 0, 1)
@@ -138,9 +138,11 @@ def tenor_run(folder: Path, chosen: int = 20, evaluated: int = 20) -> Path:
     lines = [
         {"kind": "train", "step": s, "loss": 0.7 - s / 100, "learning_rate": 1e-5, "grad_norm": 1.0} for s in (10, 20)
     ]
-    lines += [{"kind": "validation", "step": s, "accuracy": a, "loss": 0.4} for s, a in ((10, 0.8), (20, 0.9))]
+    validations = ((10, 0.8, 0.4), (20, 0.9, 0.5))
+    lines += [{"kind": "validation", "step": s, "accuracy": a, "loss": loss} for s, a, loss in validations]
     saved(folder / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines) + '{"kind": "tr')
     saved(folder / "manifest.json", {"status": "completed"})
+    saved(folder / "config.yaml", f"training:\n  select_by: {select_by}\n")
     split = {"n": 200, "confusion_matrix": counts, "accuracy": float(np.trace(counts) / 200)}
     result = {"checkpoint": {"step": evaluated, "digest": f"d{evaluated}"}, "val": split, "test": {"absent": "none"}}
     saved(folder / "eval_best_model.json", result)
@@ -167,6 +169,23 @@ def test_a_sound_tenor_run_has_no_finding(tmp_path: Path) -> None:
 
 def test_a_tenor_run_with_other_weights_evaluated_is_found(tmp_path: Path) -> None:
     assert codes(diagnose(tenor_run(tmp_path, chosen=10)), "shown") == ["CKP001", "CKP002"]
+
+
+def test_a_tenor_run_is_held_to_the_metric_that_it_was_configured_with(tmp_path: Path) -> None:
+    assert "CKP001" not in found(diagnose(tenor_run(tmp_path / "least", 10, 10, "loss")))
+    diagnosis = diagnose(tenor_run(tmp_path / "largest", 20, 20, "loss"))
+    (finding,) = [one for one in diagnosis.findings if one.code == "CKP001"]
+    assert finding.observed == "step 20 was chosen: loss 0.5 (less is better)"
+    assert finding.expected == "step 10: loss 0.4"
+
+
+def test_a_tenor_run_without_its_configuration_is_not_held_to_any_metric(tmp_path: Path) -> None:
+    folder = tenor_run(tmp_path, 10, 10, "loss")
+    (folder / "config.yaml").unlink()
+    diagnosis = diagnose(folder)
+    assert "CKP001" not in found(diagnosis)
+    (reason,) = [one.reason for one in diagnosis.not_checked if one.code == "CKP001"]
+    assert "config.yaml" in reason
 
 
 def test_earlier_findings_explain_later_ones_and_rule_out_others(tmp_path: Path) -> None:

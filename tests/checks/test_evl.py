@@ -11,6 +11,7 @@ from sklearn.metrics import classification_report, roc_auc_score
 from tenor.checks.evidence import EvaluationEvidence, SplitClaims, StepEvidence
 from tenor.checks.finding import CannotTell, Observation
 from tenor.checks.rule import Rule
+from tenor.checks.rules import evl_alignment as alignment_rules
 from tenor.checks.rules import evl_claims as claims_rules
 from tenor.checks.rules import evl_collapse as collapse_rules
 from tenor.checks.rules import evl_ranking as worth_rules
@@ -20,7 +21,7 @@ from tenor.inference.probabilities import decided
 
 RULES = tuple(
     value
-    for module in (collapse_rules, worth_rules, claims_rules)
+    for module in (alignment_rules, collapse_rules, worth_rules, claims_rules)
     for value in vars(module).values()
     if isinstance(value, Rule)
 )

@@ -14,6 +14,10 @@ from tenor.errors import InterruptedRunError, RefusedError, TenorError
 from tenor.runs.directory import RunDirectory
 from tenor.runs.summary import SummaryRow, read_summary
 
+ONE_CLASS = '{"test": {"confusion_matrix": [[500, 0], [500, 0]]}}'
+SOUND = '{"test": {"confusion_matrix": [[450, 50], [50, 450]]}}'
+CHANCE = '{"test": {"confusion_matrix": [[250, 250], [250, 250]]}}'
+
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
@@ -222,6 +226,34 @@ def test_a_failed_run_ends_with_1(
     assert "No space left" in ended.message
     (row,) = read_summary(tmp_path / "runs")
     assert row.status == "failed"
+
+
+@pytest.mark.parametrize(
+    ("content", "severities", "status"),
+    [(ONE_CLASS, {"error", "warning"}, 3), (CHANCE, {"warning"}, 0), (SOUND, set(), 0), ("[", set(), 2)],
+    ids=["an error", "a warning", "nothing", "unreadable"],
+)
+def test_a_diagnosis_with_an_error_ends_with_3(
+    content: str, severities: set[str], status: int, command: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "evaluation.json").write_text(content)
+    shown, printed = command("diagnose", "evaluation.json"), command("diagnose", "evaluation.json", "--json")
+    assert (shown.status, printed.status) == (status, status)
+    if status != 2:
+        assert {finding["severity"] for finding in json.loads(printed.out)["findings"]} == severities
+
+
+@pytest.mark.parametrize(("reason", "status"), [("", 3), ("a smoke test", 0)])
+def test_an_error_that_was_allowed_in_the_run_does_not_end_its_diagnosis_with_3(
+    reason: str, status: int, command: Command, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "eval_best_model.json").write_text(ONE_CLASS)
+    (run / "config.yaml").write_text(json.dumps({"checks": {"allow": {"EVL001": reason} if reason else {}}}))
+    ended = command("diagnose", "run")
+    assert ended.status == status
+    assert ("a smoke test" in ended.out) == bool(reason)
 
 
 def test_a_defect_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -264,6 +264,12 @@ def test_a_run_that_did_not_end_well_says_how(status: str, copied: RunDirectory)
     assert "Much of the text is cut off" in page.text
 
 
+def test_no_metric_is_said_to_have_chosen_where_the_configuration_is_missing(copied: RunDirectory) -> None:
+    assert "The ring marks the checkpoint that was kept" in written(copied)
+    copied.config.unlink()
+    assert "The ring marks the checkpoint that was kept" not in written(copied)
+
+
 def test_a_run_whose_process_is_gone_is_killed(copied: RunDirectory) -> None:
     run = copied
     write_json(run.manifest, {**read_json(run.manifest), "status": "running", "pid": 2**22 - 1, "pid_born": 1.0})

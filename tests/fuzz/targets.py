@@ -270,9 +270,8 @@ def read_foreign_file(folder: Path, kind: int, content: Content) -> None:
     """What `tenor diagnose` reads of other programs."""
     from tenor.checks.diagnosis import diagnose
 
-    name = ("evaluation.json", "trainer_state.json", "predictions.csv", "predictions.parquet", "events.out.tfevents.1")[
-        kind % 5
-    ]
+    names = ("evaluation.json", "trainer_state.json", "predictions.csv", "predictions.parquet", "predictions.jsonl")
+    name = (*names, "events.out.tfevents.1")[kind % 6]
     file = folder / name
     for other in folder.iterdir():
         other.unlink()
@@ -301,7 +300,8 @@ def foreign_seeds() -> list[Content]:
     sink = io.BytesIO()
     pq.write_table(pa.table(columns), sink, compression="none")
     csv = b"label,predicted,probability_0,probability_1\n0,0,0.9,0.1\n1,0,0.6,0.4\n"
-    return [*(json.dumps(one).encode() for one in objects), csv, sink.getvalue(), _events()]
+    lines = b'{"label": "a", "pred": true, "scores": [0.9, 0.1]}\n{"label": "b", "pred": 1.0, "scores": {"a": 1}}\n'
+    return [*(json.dumps(one).encode() for one in objects), csv, sink.getvalue(), lines, _events()]
 
 
 @cache

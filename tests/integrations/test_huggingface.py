@@ -60,3 +60,34 @@ def test_one_class_is_refused_before_the_first_step(tmp_path, small_model):
     with pytest.raises(RefusedError, match="DAT001"):
         train(tmp_path, small_model, labels=(0, 0))
     assert diagnose(tmp_path).causes[0].code == "DAT001"
+
+
+@pytest.mark.parametrize(
+    ("metric", "arguments", "wrong"),
+    [
+        ("brier", {}, True),  # Trainer's default for this name: the larger, the better
+        ("brier", {"greater_is_better": False}, False),
+        ("regret", {"greater_is_better": False}, False),
+        ("regret", {"greater_is_better": True}, False),  # the name says nothing, and so it was wanted
+    ],
+)
+def test_a_metric_of_which_less_is_better_is_chosen_by_its_direction(metric, arguments, wrong, tmp_path, small_model):
+    tokenizer = AutoTokenizer.from_pretrained(small_model)
+    rows = [{**tokenizer("a dull film"), "labels": row % 2} for row in range(8)]
+    falling = iter((0.3, 0.2, 0.1))
+    evaluations = {"eval_strategy": "epoch", "save_strategy": "epoch", "load_best_model_at_end": True}
+    plain = {"use_cpu": True, "disable_tqdm": True, "report_to": "tensorboard", "num_train_epochs": 3}
+    Trainer(
+        model=AutoModelForSequenceClassification.from_pretrained(small_model, num_labels=2),
+        args=Arguments(str(tmp_path), metric_for_best_model=metric, **plain, **evaluations, **arguments),
+        train_dataset=rows,
+        eval_dataset=rows,
+        processing_class=tokenizer,
+        compute_metrics=lambda _: {metric: next(falling)},
+    ).train()
+    diagnosis = diagnose(tmp_path)
+    found = [finding for finding in diagnosis.findings if finding.code == "CKP001"]
+    assert bool(found) == wrong
+    assert "CKP001" not in {one.code for one in diagnosis.not_checked}
+    if wrong:
+        assert "eval_brier 0.3 (less is better)" in found[0].observed

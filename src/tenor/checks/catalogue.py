@@ -11,6 +11,7 @@ from tenor.checks.rules import (
     dat_splits,
     dat_texts,
     dst,
+    evl_alignment,
     evl_claims,
     evl_collapse,
     evl_overlap,
@@ -32,7 +33,7 @@ from tenor.checks.rules import (
 FAMILIES: tuple[ModuleType, ...] = (
     *(dat_labels, dat_splits, dat_batches, dat_signal, dat_texts, tok, tok_padding),
     *(mod, los_function, los_experiments, los_training, opt_groups, opt_range, opt_schedule, opt_steps, frz, prc),
-    *(ckp, dst, evl_overlap, evl_collapse, evl_ranking, evl_claims),
+    *(ckp, dst, evl_alignment, evl_overlap, evl_collapse, evl_ranking, evl_claims),
 )
 
 RULES: tuple[Rule, ...] = tuple(

@@ -305,6 +305,15 @@ class ProbeEvidence:
     """Experiments that could not be run → why."""
 
 
+@dataclass(frozen=True)
+class ValidationPoint:
+    """One validation during training."""
+
+    step: int
+    value: float
+    """Of one metric, as logged."""
+
+
 @dataclass(frozen=True, eq=False)
 class StepEvidence:
     """What happened at each recorded optimizer step so far; arrays have shape (records,)."""
@@ -320,6 +329,8 @@ class StepEvidence:
     grad_norm: np.ndarray | None = None
     """Before clipping."""
     clip_at: float | None = None
+    validation_loss: tuple[ValidationPoint, ...] = ()
+    """Of held-out rows, where it was logged."""
     learning_rate: np.ndarray | None = None
     """As the optimizer had it."""
     planned_rate: np.ndarray | None = None
@@ -373,6 +384,13 @@ class SplitClaims:
     """Rows that the split has."""
     text_baseline_accuracy: float | None = None
     majority_accuracy: float | None = None
+    class_names: tuple[str, ...] | None = None
+    """Of the classes 0 … K-1, where the rows name them."""
+    read_as: tuple[tuple[str, str], ...] | None = None
+    """(class of the predictions, class of the labels) by which predictions were read, where the rows name both and no
+    name is common to them; () where a name is."""
+    notes: tuple[str, ...] = ()
+    """How it was read where that was a choice, a sentence each."""
 
     def __post_init__(self) -> None:
         _read(self, array_of, "confusion", "labels", "predicted", "probabilities")
@@ -388,15 +406,8 @@ class EvaluationEvidence:
     splits: Mapping[str, SplitClaims]
     """By name: validation, test."""
     n_classes: int
-
-
-@dataclass(frozen=True)
-class ValidationPoint:
-    """One validation during training."""
-
-    step: int
-    value: float
-    """Of the metric that selects; larger is better."""
+    not_numbers: Mapping[str, tuple[str, ...]] | None = None
+    """Place → recorded metrics that are NaN or infinite, as "name is NaN"; None where no record was searched."""
 
 
 @dataclass(frozen=True)
@@ -407,6 +418,11 @@ class CheckpointEvidence:
 
     validations: tuple[ValidationPoint, ...] = ()
     metric: str | None = None
+    """The name of the metric that selects."""
+    larger_is_better: bool | None = None
+    """Its direction, where the run's record says it; None leaves it to the metric's name."""
+    selection_unknown: str = ""
+    """Why the metric or its direction is not known, and where it could be recorded."""
     chosen_step: int | None = None
     evaluated_step: int | None = None
     chosen_digest: str | None = None

@@ -1,4 +1,4 @@
-"""`tenor diagnose PATH`: what went wrong, from whatever is left."""
+"""`tenor diagnose PATH`: what went wrong, from whatever is left; ends with status 3 where that is an error."""
 
 import argparse
 from pathlib import Path
@@ -13,7 +13,11 @@ if TYPE_CHECKING:
 
 
 def add(subparsers: argparse._SubParsersAction) -> None:
-    parser = subparsers.add_parser("diagnose", help="name the causes of a bad result, from whatever is left of the run")
+    parser = subparsers.add_parser(
+        "diagnose",
+        help="name the causes of a bad result, from whatever is left of the run",
+        epilog="Exit status: 3 for an error that was not allowed in the run, 2 for a path that cannot be read.",
+    )
     parser.add_argument(
         "path",
         metavar="PATH",
@@ -54,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
             from tenor.workflows.confirm import confirmation_text
 
             console.print(confirmation_text(confirmation))
-    return 0
+    return 3 if diagnosis.errors else 0
 
 
 def _path(options: argparse.Namespace) -> Path:

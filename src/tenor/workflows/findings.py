@@ -88,10 +88,7 @@ def evaluation_report(
     n_classes = len(next(iter(results.values())).metrics.per_class)
     metric, best_step = config.training.select_by, state.best.step if state.best else None
     checkpoints = CheckpointEvidence(
-        validations=tuple(
-            ValidationPoint(point.step, -point.loss if metric == "loss" else getattr(point, metric))
-            for point in state.validations
-        ),
+        validations=tuple(ValidationPoint(point.step, getattr(point, metric)) for point in state.validations),
         metric=metric,
         chosen_step=best_step,
         evaluated_step=best_step,

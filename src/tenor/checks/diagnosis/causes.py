@@ -46,6 +46,8 @@ class Cause:
     """What would prove or refute it; empty where it is shown."""
     symptoms: tuple[str, ...]
     """Codes of the findings that it explains."""
+    allowed: str = ""
+    """The reason for which its finding was accepted in the run, if it was."""
 
 
 # The first does harm only through the second, which was looked for and not found.
@@ -89,7 +91,16 @@ def _shown(by_code: Mapping[str, Finding], skipped: set[str]) -> list[Cause]:
     shown = [f for f in shown if f.severity != "note" or explains[f.code]]
     shown.sort(key=lambda f: (f.severity == "note", not explains[f.code], weight[f.severity], _order(f.code)))
     return [
-        Cause(f.code, f.title, "shown", f"{f.observed}; expected {f.expected}", f.fix, "", tuple(explains[f.code]))
+        Cause(
+            f.code,
+            f.title,
+            "shown",
+            f"{f.observed}; expected {f.expected}",
+            f.fix,
+            "",
+            tuple(explains[f.code]),
+            f.allowed,
+        )
         for f in shown
     ]
 

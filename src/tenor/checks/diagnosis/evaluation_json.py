@@ -1,6 +1,8 @@
 """An evaluation as JSON: confusion matrices, classification reports, accuracies, under whatever usual names."""
 
 from collections.abc import Mapping
+from decimal import Decimal
+from math import isfinite, isnan
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,12 @@ SPLIT_KEYS = {
 }
 CONFUSION_KEYS = ("confusion_matrix", "confusion", "cm")
 REPORT_KEYS = ("report", "classification_report")
-ACCURACY_KEYS = ("accuracy", "acc", "eval_accuracy", "val_accuracy", "val_acc", "test_accuracy", "test_acc")
-COUNT_KEYS = ("n", "eval_samples", "n_samples", "num_samples", "total")
+ACCURACY_KEYS = (
+    *("accuracy", "acc", "eval_accuracy", "val_accuracy", "val_acc", "test_accuracy", "test_acc"),
+    "predict_accuracy",
+)
+COUNT_KEYS = ("n", "eval_samples", "n_samples", "num_samples", "total", "test_samples", "predict_samples")
+MAX_DEPTH = 3
 MOST_ROWS = 2**53
 """Rows beyond which a count is no longer exact."""
 
@@ -37,7 +43,8 @@ def is_evaluation(found: object) -> bool:
 def read_evaluation(found: Mapping[str, Any], path: Path) -> list[Material]:
     """Evidence from such a value. Raises UserError for a confusion matrix that is none."""
     splits = splits_of(found, str(path))
-    evidence: list[Any] = [evaluation_evidence(splits)] if splits else []
+    broken = {path.name: not_numbers(found)}
+    evidence: list[Any] = [evaluation_evidence(splits, not_numbers=broken)] if splits else []
     nulls = any(key in found and found[key] is None for key in SPLIT_KEYS["validation"])
     checkpoint = found.get("checkpoint")
     if nulls or isinstance(checkpoint, Mapping):
@@ -69,7 +76,7 @@ def claims_of(found: object, where: str) -> SplitClaims | None:
     report = report if isinstance(report, Mapping) and _is_report(report) else None
     given = _first(found, CONFUSION_KEYS)
     confusion = _confusion(given, where) if given is not None else _confusion_of(report)
-    accuracy = number(_first(found, ACCURACY_KEYS))
+    accuracy, is_percent = _accuracy(_first(found, ACCURACY_KEYS))
     baselines = found.get("baselines")
     baselines = baselines if isinstance(baselines, Mapping) else {}
     count = number(_first(found, COUNT_KEYS))
@@ -83,7 +90,32 @@ def claims_of(found: object, where: str) -> SplitClaims | None:
         expected_n=int(count) if count is not None else None,
         text_baseline_accuracy=_share(baselines.get("text"), f"{where}: baselines.text"),
         majority_accuracy=_share(baselines.get("majority"), f"{where}: baselines.majority"),
+        notes=(_percent_note(accuracy, int(rows)),) if accuracy is not None and is_percent else (),
     )
+
+
+def not_numbers(found: Mapping[str, Any], prefix: str = "") -> tuple[str, ...]:
+    """The metrics in a record that are NaN or infinite, as "name is NaN"; a class's may be undefined."""
+    said: list[str] = []
+    for key, value in found.items():
+        if isinstance(value, float) and not isfinite(value):
+            said.append(f"{prefix}{key} is {'NaN' if isnan(value) else 'infinite'}")
+        elif isinstance(value, Mapping) and key not in REPORT_KEYS and not is_class_entry((str(key), value)):
+            said += not_numbers(value, f"{prefix}{key}.") if prefix.count(".") < MAX_DEPTH else ()
+    return tuple(said)
+
+
+def _percent_note(accuracy: float, rows: int) -> str:
+    count = f": {round(accuracy * rows):,} of {rows:,} rows" if rows else ""
+    return f"accuracy {100 * accuracy:g} read as percent{count}"
+
+
+def _accuracy(value: object) -> tuple[float | None, bool]:
+    """An accuracy as a share, and whether it was written in percent: above 1, a share is none."""
+    found = number(value)
+    if found is None or not 1 < found <= 100:
+        return found, False
+    return float(Decimal(repr(found)).scaleb(-2)), True
 
 
 def _share(value: object, where: str) -> float | None:

@@ -1,6 +1,8 @@
 """Folders of TensorBoard event files: loss, rate and validation accuracy by their usual tags."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,28 +48,53 @@ def read_event_folders(path: Path) -> list[Material]:
 
 
 def read_scalars(folder: Path) -> dict[str, Series]:
-    """Every scalar tag's values by step; of a step that was logged twice the last."""
+    """Every scalar tag's values by step, the last where a step was logged twice. Raises UserError for broken files."""
+    with _reading(folder):
+        events, tags = _events(folder)
+        series = {tag: {one.step: float(one.value) for one in events.Scalars(tag)} for tag in tags["scalars"]}
+        for tag in tags["tensors"]:  # As TensorFlow 2 writes its scalars.
+            values = [(one.step, _array(one)) for one in events.Tensors(tag)]
+            if all(value.size == 1 and value.dtype.kind in "fiu" for _, value in values):
+                series[tag] = {step: float(value.reshape(())) for step, value in values}
+    return series
+
+
+def read_texts(folder: Path, tag: str) -> list[str]:
+    """The texts that were logged under a tag, as `SummaryWriter.add_text` does. Raises UserError for broken files."""
+    with _reading(folder):
+        events, tags = _events(folder)
+        names = {tag, f"{tag}/text_summary"}.intersection(tags["tensors"])
+        values = [_array(one) for name in sorted(names) for one in events.Tensors(name)]
+    return [str(one.decode("utf-8", "replace")) for v in values for one in v.reshape(-1) if isinstance(one, bytes)]
+
+
+@contextmanager
+def _reading(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # The reader raises whatever broken bytes lead it to.
+        raise UserError(f"{folder}: the event files can't be read ({error}). Write them anew.") from error
+
+
+def _events(folder: Path) -> tuple[Any, dict[str, Any]]:
     from tensorboard.backend.event_processing.event_accumulator import (  # type: ignore[import-untyped]
         EventAccumulator,
     )
-    from tensorboard.util import tensor_util  # type: ignore[import-untyped]
 
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0, "tensors": 0, "images": 1})
-    try:
-        events.Reload()
-        tags = events.Tags()
-        series = {tag: {one.step: float(one.value) for one in events.Scalars(tag)} for tag in tags["scalars"]}
-        for tag in tags["tensors"]:  # As TensorFlow 2 writes its scalars.
-            values = [(one.step, tensor_util.make_ndarray(one.tensor_proto)) for one in events.Tensors(tag)]
-            if all(value.size == 1 and value.dtype.kind in "fiu" for _, value in values):
-                series[tag] = {step: float(value.reshape(())) for step, value in values}
-    except Exception as error:  # The reader raises whatever broken bytes lead it to.
-        raise UserError(f"{folder}: the event files can't be read ({error}). Write them anew.") from error
-    return series
+    events.Reload()
+    return events, events.Tags()
+
+
+def _array(event: Any) -> np.ndarray:
+    from tensorboard.util import tensor_util  # type: ignore[import-untyped]
+
+    return np.asarray(tensor_util.make_ndarray(event.tensor_proto))
 
 
 def _evidence(series: dict[str, Series]) -> tuple[Any, ...]:
     training = {tag: values for tag, values in series.items() if not HELD_OUT.search(tag)}
+    held_out = {tag: values for tag, values in series.items() if HELD_OUT.search(tag)}
     loss = _first(training, LOSS)
     evidence: list[Any] = []
     if loss:
@@ -78,13 +105,17 @@ def _evidence(series: dict[str, Series]) -> tuple[Any, ...]:
                 loss=np.array([loss[step] for step in steps]),
                 grad_norm=_aligned(_first(training, NORM), steps),
                 learning_rate=_aligned(_first(training, RATE), steps),
+                validation_loss=_points(_first(held_out, LOSS)),
             )
         )
-    accuracy = _first({tag: values for tag, values in series.items() if HELD_OUT.search(tag)}, ACCURACY)
+    accuracy = _first(held_out, ACCURACY)
     if accuracy:
-        points = tuple(ValidationPoint(step, value) for step, value in sorted(accuracy.items()))
-        evidence.append(CheckpointEvidence(validations=points, metric="accuracy"))
+        evidence.append(CheckpointEvidence(validations=_points(accuracy), metric="accuracy"))
     return tuple(evidence)
+
+
+def _points(values: Series) -> tuple[ValidationPoint, ...]:
+    return tuple(ValidationPoint(step, value) for step, value in sorted(values.items()))
 
 
 def _first(series: dict[str, Series], pattern: re.Pattern[str]) -> Series:

@@ -9,6 +9,7 @@ from tenor.checks.diagnosis.causes import Cause, is_symptom, ranked_causes
 from tenor.checks.diagnosis.likelihood import facts_of
 from tenor.checks.diagnosis.material import Material
 from tenor.checks.diagnosis.read import read_material
+from tenor.checks.evidence import EvaluationEvidence
 from tenor.checks.finding import Finding
 from tenor.checks.run import fold, run_rules
 
@@ -40,6 +41,13 @@ class Diagnosis:
     ruled_out: tuple[str, ...]
     """Codes of possible causes of a symptom whose rules ran and found nothing."""
     not_checked: tuple[NotChecked, ...]
+    notes: tuple[str, ...] = ()
+    """How the path was read where that was a choice, and files in it that could not be read."""
+
+    @property
+    def errors(self) -> tuple[Finding, ...]:
+        """Errors that were not allowed in the run."""
+        return tuple(f for f in self.findings if f.severity == "error" and not f.allowed)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -59,10 +67,12 @@ def diagnose(path: Path | str) -> Diagnosis:
 def diagnose_material(material: Material, path: str) -> Diagnosis:
     """Every rule on what is left of one run, beside what was found while it ran."""
     earlier = [finding for report in material.earlier for finding in report.findings]
+    allow = {**material.allow, **{finding.code: finding.allowed for finding in earlier if finding.allowed}}
     report = run_rules(material.evidence, "post-mortem", earlier=earlier)
     # What was found during the run rests on more than what is left, so it is kept unless it is found again.
     latest = {finding.code: finding for finding in (*earlier, *report.findings)}
-    findings = fold(latest.values())
+    # Sorted before it is said what was allowed, so that an accepted error still leads its symptoms.
+    findings = tuple(replace(f, allowed=f.allowed or allow.get(f.code, "")) for f in fold(latest.values()))
     ran = {code for one in (report, *material.earlier) for code in one.ran}
     skipped = [one for one in report.skipped if one.code not in ran]
     causes = ranked_causes(findings, [one.code for one in skipped], facts_of(material))
@@ -75,7 +85,16 @@ def diagnose_material(material: Material, path: str) -> Diagnosis:
         causes=causes,
         ruled_out=tuple(code for code in BY_CODE if code in possible & ran - latest.keys()),
         not_checked=tuple(_not_checked(one.code, one.reason) for one in skipped),
+        notes=_notes(material),
     )
+
+
+def _notes(material: Material) -> tuple[str, ...]:
+    """How the run was read, and each of its splits; their names stand where there are several."""
+    splits = [one.splits for one in material.evidence if isinstance(one, EvaluationEvidence)]
+    said = [(name, note) for one in splits for name, claims in one.items() for note in claims.notes]
+    several = any(len(one) > 1 for one in splits)
+    return (*material.notes, *(f"{name}: {note}" if several else note for name, note in said))
 
 
 def _not_checked(code: str, reason: str) -> NotChecked:
@@ -102,6 +121,7 @@ def _together(names: list[str], parts: list[Diagnosis]) -> Diagnosis:
         causes=_causes_together(names, parts),
         ruled_out=tuple(code for code in parts[0].ruled_out if code in ruled_out),
         not_checked=tuple(one for one in parts[0].not_checked if one.code in unchecked),
+        notes=tuple(f"{name}: {note}" for name, part in zip(names, parts, strict=True) for note in part.notes),
     )
 
 

@@ -14,6 +14,7 @@ from tenor.checks.diagnosis.material import Material
 from tenor.checks.evidence import EvaluationEvidence, StepEvidence
 from tenor.checks.finding import CannotTell
 from tenor.checks.rules.evl_collapse import collapse
+from tenor.checks.rules.evl_measures import class_name
 
 COLLAPSE = frozenset({"EVL001", "EVL003"})
 # A loss that only ever sees one class is least for that class everywhere; equal logits have one argmax.
@@ -108,7 +109,7 @@ def why_suspected(code: str, symptoms: tuple[str, ...], facts: Facts) -> str:
     return "; ".join(parts)
 
 
-def _collapses(evaluation: EvaluationEvidence) -> list[tuple[str, int, int, int]]:
+def _collapses(evaluation: EvaluationEvidence) -> list[tuple[str, str, int, int]]:
     found = []
     for name, claims in evaluation.splits.items():
         try:
@@ -116,7 +117,7 @@ def _collapses(evaluation: EvaluationEvidence) -> list[tuple[str, int, int, int]
         except CannotTell:
             continue
         if one is not None:
-            found.append((name, *one[:3]))
+            found.append((name, class_name(claims, one[0]), *one[1:3]))
     return found
 
 

@@ -34,16 +34,24 @@ class Material:
     """Of the occasions on which the run was checked before."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """The configuration as it was recorded, nested or flat."""
+    allow: Mapping[str, str] = field(default_factory=dict)
+    """Codes whose findings were accepted in the run → the reason given."""
+    notes: tuple[str, ...] = ()
+    """How it was read where that was a choice, and files that could not be read, a sentence each."""
 
 
-def evaluation_evidence(splits: Mapping[str, SplitClaims], n_classes: int | None = None) -> EvaluationEvidence:
+def evaluation_evidence(
+    splits: Mapping[str, SplitClaims],
+    n_classes: int | None = None,
+    not_numbers: Mapping[str, tuple[str, ...]] | None = None,
+) -> EvaluationEvidence:
     """Splits with the number of classes that they show, if it is not known otherwise."""
     shown = [n_classes or 0]
     for claims in splits.values():
         shown += [] if claims.confusion is None else [len(claims.confusion)]
         shown += [] if claims.report is None else [sum(map(is_class_entry, claims.report.items()))]
         shown += [] if claims.probabilities is None else [claims.probabilities.shape[1]]
-    return EvaluationEvidence(splits, max(shown) or 2)
+    return EvaluationEvidence(splits, max(shown) or 2, not_numbers)
 
 
 def is_class_entry(item: tuple[str, object]) -> bool:

@@ -1,149 +1,187 @@
-"""A file of predictions, CSV or Parquet: its columns are guessed by their usual names."""
+"""A file of predictions: its columns are known by their names, its classes by what labels, predictions and scores say.
 
-import re
-from math import isfinite
+No type is inferred: labels are text and scores are numbers, whatever a column looks like.
+"""
+
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
+from tenor.checks.diagnosis.class_cells import ClassColumn, are_numbers, class_key, in_order, listed, read_class_column
+from tenor.checks.diagnosis.class_pairs import Rows, pair_predictions
 from tenor.checks.diagnosis.material import Material, evaluation_evidence
+from tenor.checks.diagnosis.score_classes import Scored, scored_rows
+from tenor.checks.diagnosis.score_columns import ScoreSet, score_sets
+from tenor.checks.diagnosis.sheet import Sheet, read_sheet
 from tenor.checks.evidence import SplitClaims
 from tenor.errors import UserError
 
-LABEL = ("label", "labels", "true", "y_true", "target", "gold", "true_label", "label_id", "y")
-PREDICTED = ("predicted", "pred", "prediction", "y_pred", "predicted_label", "pred_label", "preds", "predictions")
-ID = ("id", "ids", "row_id", "example_id", "index", "idx")
-SCORES = re.compile(
-    r"^(?P<kind>probability|probabilities|proba|prob|p|scores|score|logits|logit)(?:[ _.-](?P<of>.+)|\d+)?$"
+LABEL = (
+    *("label", "labels", "true", "y_true", "target", "gold", "true_label", "label_id", "y", "label_name", "label_text"),
+    *("gold_label", "ground_truth", "actual"),
 )
+PREDICTED = (
+    *("predicted", "pred", "prediction", "y_pred", "predicted_label", "pred_label", "preds", "predictions"),
+    *("predicted_name", "prediction_name", "predicted_class", "pred_class"),
+)
+ID = ("id", "ids", "row_id", "example_id", "index", "idx")
 ACCEPTED_COLUMNS = (
     f"one of {', '.join(LABEL)} for the true class, and one of {', '.join(PREDICTED)} for the predicted one or columns "
-    "that begin with prob, score or logit, one per class (or one alone, for class 1)"
+    "that begin with prob, score or logit and name a class each, such as prob_positive (of two classes one is enough)"
 )
+OTHER_DELIMITERS = (";", "\t", "|")
 
 
 def read_predictions_file(path: Path) -> list[Material]:
     """Evidence from the rows of one split. Raises UserError where file or columns can't be understood."""
-    name = next((split for split, word in (("test", "test"), ("validation", "val")) if word in path.name.lower()), "")
-    claims, n_classes = read_claims(path)
-    return [Material("a file of predictions", (evaluation_evidence({name or "predictions": claims}, n_classes),))]
+    return predictions_material(read_sheet(path))
+
+
+def predictions_material(sheet: Sheet) -> list[Material]:
+    """The same from rows that are read already."""
+    file_name = sheet.path.name.lower()
+    name = next((split for split, word in (("test", "test"), ("validation", "val")) if word in file_name), "")
+    claims, n_classes = _claims(sheet)
+    evidence = evaluation_evidence({name or "predictions": claims}, n_classes)
+    return [Material("a file of predictions", (evidence,))]
 
 
 def read_claims(path: Path) -> tuple[SplitClaims, int]:
     """Labels, predictions and probabilities of the rows, and the number of classes."""
-    table = _table(path)
-    names = {name.strip().lower(): name for name in reversed(table.column_names)}
-    label, predicted, identity = (
-        next((names[n] for n in known if n in names), None) for known in (LABEL, PREDICTED, ID)
-    )
-    scores = {name: match for low, name in names.items() if (match := SCORES.match(low)) and _is_number(table[name])}
-    if label is None or (predicted is None and not scores):
-        raise UserError(
-            f"{path}: columns {', '.join(table.column_names[:12]) or '(none)'} are not understood. Accepted: "
-            f"{ACCEPTED_COLUMNS}."
-        )
-    if not table.num_rows:
-        raise UserError(f"{path}: has no rows. Give the file of an evaluation that ran.")
-    columns = {name: _values(table, name, path) for name in (label, predicted) if name}
-    ordered = _in_order(scores, table.column_names)
-    values = np.stack([_numbers(table, name) for name in ordered], axis=1) if ordered else None
-    class_names = _classes(columns, [str(scores[name]["of"]) for name in ordered if scores[name]["of"]])
-    indices = {name: np.array([class_names[v] for v in column], dtype=np.int64) for name, column in columns.items()}
-    probabilities = None if values is None else _probabilities(values, [str(scores[name]["kind"]) for name in ordered])
-    fits = probabilities is None or probabilities.shape[1] >= len(class_names)
-    if not fits:
-        raise UserError(f"{path}: {len(class_names)} classes, but scores of {len(ordered)}: {', '.join(ordered)}.")
-    said = indices[predicted] if predicted else np.asarray(probabilities).argmax(axis=1)
+    return _claims(read_sheet(path))
+
+
+def has_prediction_columns(names: Sequence[str]) -> bool:
+    """Whether columns of these names are those of labels with predictions."""
+    known = {name.strip().lower() for name in names}
+    return bool(known & set(LABEL)) and bool(known & set(PREDICTED))
+
+
+def _claims(sheet: Sheet) -> tuple[SplitClaims, int]:
+    rows, sets, ignored = _understood(sheet)
+    scored, unused = scored_rows(rows, sets, str(sheet.path))
+    classes = rows.classes if scored is None or scored.values is None else scored.classes
+    place = {key: k for k, key in enumerate(classes)}
+    values = None if scored is None else scored.values
+    if rows.said is not None:
+        predicted = np.array([place[key] for key in rows.said], dtype=np.int64)
+    else:
+        predicted = np.asarray(values).argmax(axis=1)
     claims = SplitClaims(
-        n=table.num_rows,
-        labels=indices[label],
-        predicted=said,
-        probabilities=probabilities,
-        ids=None if identity is None else [str(one) for one in table[identity].to_pylist()],
+        n=sheet.rows,
+        labels=np.array([place[key] for key in rows.label.keys], dtype=np.int64),
+        predicted=predicted,
+        probabilities=values,
+        ids=_ids(sheet),
+        class_names=tuple(map(rows.shown, classes)),
+        read_as=_read_as(rows),
+        notes=_notes(rows, classes, scored, [*ignored, *unused]),
     )
-    return claims, max(2, len(class_names), 0 if probabilities is None else probabilities.shape[1])
+    return claims, max(2, len(classes))
 
 
-def _table(path: Path) -> pa.Table:
-    import pyarrow.csv
-    import pyarrow.parquet
-
-    try:
-        if path.suffix.lower() == ".parquet":
-            table = pyarrow.parquet.read_table(path)
-        else:
-            delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-            options = pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
-            table = pyarrow.csv.read_csv(path, parse_options=options)
-        table.validate(full=True)
-        names = table.column_names  # Arrow decodes the names only now, and may find that they are no text.
-    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{path}: is no {path.suffix[1:]} file that can be read ({reason}). Write it anew.") from error
-    repeated = next((name for name in names if names.count(name) > 1), None)
-    if repeated is not None:
-        raise UserError(f"{path}: {names.count(repeated)} columns are called {repeated!r}; rename all but one.")
-    return table
-
-
-def _values(table: pa.Table, name: str, path: Path) -> list[Any]:
-    column = table[name]
-    if pa.types.is_nested(column.type):
-        raise UserError(f"{path}: column {name} holds {column.type}; expected a class per row.")
-    if column.null_count:
+def _understood(sheet: Sheet) -> tuple[Rows, list[ScoreSet], list[str]]:
+    """Labels and predictions, the sets of scores, and the columns that only look like scores."""
+    labels, predictions = (_named(sheet, known) for known in (LABEL, PREDICTED))
+    if labels and not sheet.rows:
+        raise UserError(f"{sheet.path}: has no rows. Give the file of an evaluation that ran.")
+    rows = _rows(sheet, labels, predictions) if labels else None
+    if rows is None:
+        raise _not_understood(sheet)
+    used = {rows.label.name, *([rows.predicted.name] if rows.predicted else []), *_named(sheet, ID)}
+    occurring = {*rows.label.spellings, *(rows.predicted.spellings if rows.predicted else ())}
+    # A column may be called "true" because it holds the scores of that class.
+    taken = used | {name for name in (*labels, *predictions) if class_key(name) not in occurring}
+    sets, ignored = score_sets(sheet, sorted(taken), sorted(occurring))
+    if rows.predicted is None:
+        if not sets:
+            raise _not_understood(sheet)
+        return rows, sets, ignored
+    if rows.label.spellings.keys() & rows.predicted.spellings.keys() or are_numbers(occurring):
+        return rows, sets, ignored
+    names = next((one.of for one in sets if len(one.of) > 1), ())
+    pairs = pair_predictions(rows.label.keys, rows.predicted.keys, names)
+    if pairs is None or not set(rows.predicted.spellings) <= set(pairs.of):
         raise UserError(
-            f"{path}: {column.null_count:,} of {len(column):,} values of {name} are missing; complete them."
+            f"{sheet.path}: the classes of {rows.label.name} are {_all_shown(rows.label)}, those of "
+            f"{rows.predicted.name} are {_all_shown(rows.predicted)}: no name is common to both, and no order of them "
+            f"makes the predictions right. Write both in the same names."
         )
-    values = column.to_pylist()
-    if pa.types.is_floating(column.type):
-        if not all(isfinite(value) and value == int(value) for value in values):
-            raise UserError(f"{path}: column {name} holds fractions; expected a class per row.")
-        return [int(value) for value in values]
-    return [int(value) if isinstance(value, bool) else value for value in values]
+    return Rows(rows.label, rows.predicted, pairs), sets, ignored
 
 
-def _numbers(table: pa.Table, name: str) -> np.ndarray:
-    # A missing score becomes NaN, which EVL014 reports.
-    return table[name].cast(pa.float64()).to_numpy(zero_copy_only=False).astype(np.float64)
+def _rows(sheet: Sheet, labels: list[str], predictions: list[str]) -> Rows:
+    """The first column of each kind; where these name the classes differently, two others that name them alike."""
+    label = read_class_column(labels[0], sheet.read(labels[0]), str(sheet.path))
+    if not predictions:
+        return Rows(label, None)
+
+    def read(name: str, classes: Sequence[str]) -> ClassColumn:
+        return read_class_column(name, sheet.read(name), str(sheet.path), classes)
+
+    predicted = read(predictions[0], list(label.spellings))
+    if label.spellings.keys() & predicted.spellings.keys():
+        return Rows(label, predicted)
+    for first in labels:
+        for second in predictions:
+            try:
+                one, other = read(first, ()), read(second, ())
+            except UserError:
+                continue  # Of columns that are not needed, one may hold anything.
+            if one.spellings.keys() & other.spellings.keys():
+                return Rows(one, other)
+    return Rows(label, predicted)
 
 
-def _is_number(column: pa.ChunkedArray) -> bool:
-    return pa.types.is_floating(column.type) or pa.types.is_integer(column.type)
+def _read_as(rows: Rows) -> tuple[tuple[str, str], ...] | None:
+    if rows.predicted is None:
+        return None
+    if rows.pairs is None or rows.pairs.certain:
+        return ()
+    found = in_order(rows.predicted.spellings)
+    return tuple((rows.predicted.shown(key), rows.shown(rows.own(key))) for key in found)
 
 
-def _in_order(scores: dict[str, re.Match[str]], columns: list[str]) -> list[str]:
-    """Score columns by class number where they have one, else as they stand; one kind only, the likeliest first."""
-    kinds = [str(match["kind"])[0] for match in scores.values()]
-    kind = next((k for k in "psl" if k in kinds), "")
-    names = [name for name in columns if name in scores and str(scores[name]["kind"]).startswith(kind)]
-    numbers = [re.search(r"\d+$", name) for name in names]
-    return [n for _, n in sorted(zip([int(m[0]) for m in numbers if m], names, strict=True))] if all(numbers) else names
+def _notes(rows: Rows, classes: list[str], scored: Scored | None, unused: list[str]) -> tuple[str, ...]:
+    predicted = "the highest score" if rows.predicted is None else rows.predicted.name
+    scores = f", scores {scored.note}" if scored else ""
+    notes = [
+        f"read as: true class {rows.label.name}, predicted class {predicted}{scores}; {len(classes)} "
+        f"class{'es' if len(classes) != 1 else ''}: {listed(map(rows.shown, classes))}"
+    ]
+    if rows.pairs is not None and rows.predicted is not None:
+        pairs = [
+            f"{rows.predicted.shown(key)} as {rows.shown(rows.own(key))}" for key in in_order(rows.predicted.spellings)
+        ]
+        notes.append(f"predictions read as labels, {rows.pairs.how}: {listed(pairs)}")
+    for column in (rows.label, *([rows.predicted] if rows.predicted else [])):
+        merged = [" = ".join(map(repr, texts)) for texts in column.spellings.values() if len(texts) > 1]
+        notes += [f"one class in {column.name}: {listed(merged)}"] if merged else []
+    return (*notes, *([f"not read as scores: {listed(unused)}"] if unused else []))
 
 
-def _classes(columns: dict[str, list[Any]], score_names: list[str]) -> dict[Any, int]:
-    """The index of each class: as the numbers say, in the order of the scores' names, or sorted."""
-    present = {value for column in columns.values() for value in column}
-    if all(isinstance(value, int) for value in present):
-        if min(present) >= 0 and max(present) < max(1000, len(present)):
-            return {value: value for value in range(max(present) + 1)}
-        return {value: k for k, value in enumerate(sorted(present))}
-    lowered = {str(value).lower(): value for value in present}
-    if score_names and set(lowered) <= set(score_names):
-        return {lowered.get(name, name): k for k, name in enumerate(score_names)}
-    return {value: k for k, value in enumerate(sorted(present, key=str))}
+def _all_shown(column: ClassColumn) -> str:
+    return listed(column.shown(key) for key in in_order(column.spellings))
 
 
-def _probabilities(values: np.ndarray, kinds: list[str]) -> np.ndarray:
-    """Logits become probabilities; a score alone is that of class 1."""
-    are_logits = kinds[0].startswith("logit") or (kinds[0].startswith("score") and ((values < 0) | (values > 1)).any())
-    if values.shape[1] == 1:
-        with np.errstate(over="ignore"):
-            positive = 1 / (1 + np.exp(-values)) if are_logits else values
-        return np.concatenate([1 - positive, positive], axis=1)
-    if not are_logits:
-        return values
-    with np.errstate(invalid="ignore"):
-        powers = np.exp(values - values.max(axis=1, keepdims=True))
-        return powers / powers.sum(axis=1, keepdims=True)
+def _named(sheet: Sheet, known: Sequence[str]) -> list[str]:
+    """The columns with one of these names, in their order; the first of equal names."""
+    names = {name.strip().lower(): name for name in reversed(sheet.names)}
+    return [names[name] for name in known if name in names]
+
+
+def _ids(sheet: Sheet) -> list[str] | None:
+    """The rows' ids, unless some are missing."""
+    found = _named(sheet, ID)
+    cells = sheet.read(found[0]) if found else [None]
+    return None if any(cell in (None, "") for cell in cells) else [str(cell) for cell in cells]
+
+
+def _not_understood(sheet: Sheet) -> UserError:
+    other = next((mark for mark in OTHER_DELIMITERS if len(sheet.names) == 1 and mark in sheet.names[0]), None)
+    hint = f" It seems to be separated by {other!r}: save it with commas, or as .tsv with tabs." if other else ""
+    return UserError(
+        f"{sheet.path}: columns {', '.join(sheet.names[:12]) or '(none)'} are not understood.{hint} Accepted: "
+        f"{ACCEPTED_COLUMNS}."
+    )

@@ -6,7 +6,12 @@ from pathlib import Path
 from tenor.checks.diagnosis.evaluation_json import is_evaluation, read_evaluation
 from tenor.checks.diagnosis.event_files import event_folders, read_event_folders
 from tenor.checks.diagnosis.material import ACCEPTED, FINDINGS, Material, parse_reports, read_any_json
-from tenor.checks.diagnosis.predictions_file import read_predictions_file
+from tenor.checks.diagnosis.predictions_file import (
+    has_prediction_columns,
+    predictions_material,
+    read_predictions_file,
+)
+from tenor.checks.diagnosis.sheet import SUFFIXES, sheet_of_records
 from tenor.checks.diagnosis.summary_json import read_summary, runs_of
 from tenor.checks.diagnosis.tenor_run import is_tenor_run, read_tenor_run
 from tenor.checks.diagnosis.trainer_folder import is_trainer_folder, read_trainer_folder, read_trainer_state
@@ -23,7 +28,7 @@ def read_material(path: Path) -> list[Material]:
     if not path.is_file():
         raise UserError(f"{path}: does not exist. Give {ACCEPTED}.")
     suffix = path.suffix.lower()
-    if suffix in (".csv", ".tsv", ".parquet"):
+    if suffix in SUFFIXES:
         return read_predictions_file(path)
     if "tfevents" in path.name:
         return read_event_folders(path.parent)
@@ -56,6 +61,9 @@ def _read_json(path: Path) -> list[Material]:
         return [Material("findings of a run", (), earlier=parse_reports(found, path))]
     if runs_of(found):
         return read_summary(found, path)
+    is_records = isinstance(found, list) and bool(found) and all(isinstance(one, Mapping) for one in found)
+    if is_records and has_prediction_columns(list(found[0])):
+        return predictions_material(sheet_of_records(path, found))
     if is_evaluation(found):
         return read_evaluation(found, path)
     if isinstance(found, Mapping):

@@ -13,12 +13,15 @@ CAUSES_SHOWN = 5
 CAUSES_IN_FULL = 3
 SYMPTOMS_SHOWN = 4
 LACKS_SHOWN = 4
+NOTES_SHOWN = 6
 CODES_SHOWN = 10
 
 
 def render(diagnosis: Diagnosis) -> RenderableType:
     """Lines that fit any width; long lists are cut and counted, `as_dict` has all."""
     parts: list[RenderableType] = [Text.assemble((diagnosis.path, "bold"), f": {diagnosis.kind}")]
+    parts += [Text(note, style="dim") for note in diagnosis.notes[:NOTES_SHOWN]]
+    parts += _more(len(diagnosis.notes) - NOTES_SHOWN)
     if not diagnosis.findings:
         parts.append(Text("Nothing wrong was found in what could be checked.", style="green"))
     if diagnosis.symptoms:
@@ -41,13 +44,14 @@ def _heading(words: str) -> Text:
 
 def _symptom(finding: Finding) -> RenderableType:
     head = Text.assemble((f"{finding.severity} {finding.code}", COLORS[finding.severity]), f"  {finding.title}")
-    return _indented(head.append(f"\n{finding.observed}", style="dim"))
+    head.append(f"\n{finding.observed}", style="dim")
+    return _indented(head.append(f"\nallowed: {finding.allowed}", style="dim") if finding.allowed else head)
 
 
 def _cause(number: int, cause: Cause) -> RenderableType:
     standing = "bold red" if cause.standing == "shown" else "yellow"
     head = Text.assemble(f"{number}. ", (cause.standing, standing), f" {cause.code}  {cause.title}")
-    lines = {"evidence": cause.evidence, "mend": cause.fix, "settled by": cause.settled_by}
+    lines = {"evidence": cause.evidence, "mend": cause.fix, "settled by": cause.settled_by, "allowed": cause.allowed}
     if cause.standing == "suspected" and number > CAUSES_IN_FULL:
         lines = {"settled by": cause.settled_by}
     elif cause.symptoms:

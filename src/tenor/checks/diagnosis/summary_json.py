@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tenor.checks.diagnosis.evaluation_json import SPLIT_KEYS, splits_of
+from tenor.checks.diagnosis.evaluation_json import SPLIT_KEYS, not_numbers, splits_of
 from tenor.checks.diagnosis.material import Material, evaluation_evidence
 from tenor.checks.evidence import CheckpointEvidence
 from tenor.checks.rules.ckp import SUCCESS_WORDS
@@ -42,8 +42,9 @@ def _material(name: str, run: Mapping[str, Any], path: Path) -> Material:
         if not splits and isinstance(nested, Mapping):
             splits = splits_of(nested, f"{path}: {name}, {key}")
     evidence: list[Any] = [_checkpoint(run, path)]
-    evidence += [evaluation_evidence(splits)] if splits else []
     settings = run.get("config")
+    results = {key: value for key, value in run.items() if key != "config"}
+    evidence += [evaluation_evidence(splits, not_numbers={name: not_numbers(results)})] if splits else []
     return Material(
         "an experiments summary (JSON)",
         tuple(evidence),

@@ -1,14 +1,14 @@
 """A folder of one of Tenor's own runs, whole or cut short."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tenor.checks.diagnosis.evaluation_json import splits_of
+from tenor.checks.diagnosis.evaluation_json import not_numbers, splits_of
 from tenor.checks.diagnosis.material import (
     Material,
     earlier_reports,
@@ -43,11 +43,22 @@ def read_tenor_run(path: Path) -> list[Material]:
     steps = step_evidence([record for record in records if record.get("kind") == "train"], n_classes or None)
     evidence: list[Any] = [_checkpoint(run, config, records, evaluation)]
     if splits:
-        evidence.append(evaluation_evidence(splits, n_classes or None))
+        broken = {run.evaluation.name: not_numbers(evaluation)}
+        evidence.append(evaluation_evidence(splits, n_classes or None, broken))
     if steps is not None:
-        evidence.append(replace(steps, clip_at=config.training.max_grad_norm if config else None))
+        clip = config.training.max_grad_norm if config else None
+        validations = [record for record in records if record.get("kind") == "validation"]
+        evidence.append(replace(steps, clip_at=clip, validation_loss=points(validations, "loss")))
     settings = config.model_dump(mode="json") if config else {}
-    return [Material("a Tenor run", tuple(evidence), earlier=earlier_reports(run.findings), settings=settings)]
+    return [
+        Material(
+            "a Tenor run",
+            tuple(evidence),
+            earlier=earlier_reports(run.findings),
+            settings=settings,
+            allow=config.checks.allow if config else {},
+        )
+    ]
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
@@ -76,6 +87,15 @@ def step_evidence(records: list[Any], n_classes: int | None = None) -> StepEvide
     )
 
 
+def points(records: Sequence[Record], name: str) -> tuple[ValidationPoint, ...]:
+    """A metric of the records that hold it as a number, NaN included."""
+    return tuple(
+        ValidationPoint(int(record["step"]), float(record[name]))
+        for record in records
+        if isinstance(record.get(name), int | float) and not isinstance(record[name], bool)
+    )
+
+
 def _column(records: list[Any], name: str) -> np.ndarray | None:
     values = [record.get(name) for record in records]
     if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
@@ -86,13 +106,8 @@ def _column(records: list[Any], name: str) -> np.ndarray | None:
 def _checkpoint(
     run: RunDirectory, config: Config | None, records: list[dict[str, Any]], evaluation: Record
 ) -> CheckpointEvidence:
-    select_by = config.training.select_by if config else "accuracy"
-    sign = -1.0 if select_by == "loss" else 1.0
-    validations = tuple(
-        ValidationPoint(int(record["step"]), sign * float(record[select_by]))
-        for record in records
-        if record.get("kind") == "validation" and isinstance(record.get(select_by), int | float)
-    )
+    select_by = config.training.select_by if config else None
+    validations = [record for record in records if record.get("kind") == "validation"]
     chosen, evaluated = _mapping(run.model / "tenor.json"), evaluation.get("checkpoint")
     evaluated = evaluated if isinstance(evaluated, Mapping) else {}
     folded = chosen.get("folded")
@@ -103,8 +118,9 @@ def _checkpoint(
     kept = run.checkpoint(int(step)) if step is not None else None
     ended_well = isinstance(status, str) and status in SUCCESS_WORDS
     return CheckpointEvidence(
-        validations=validations,
-        metric=select_by if sign > 0 else f"-{select_by}",
+        validations=points(validations, select_by) if select_by else (),
+        metric=select_by,
+        selection_unknown="" if config else f"{run.config.name}, which says by which metric, is missing",
         chosen_step=_step(chosen.get("checkpoint_step")),
         evaluated_step=_step(evaluated.get("step")),
         chosen_digest=_text(checkpoint),

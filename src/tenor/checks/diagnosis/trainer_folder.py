@@ -5,7 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tenor.checks.diagnosis.evaluation_json import claims_of
+from tenor.checks.diagnosis.evaluation_json import claims_of, not_numbers
+from tenor.checks.diagnosis.further_results import read_further_results
 from tenor.checks.diagnosis.material import (
     FINDINGS,
     Material,
@@ -14,8 +15,10 @@ from tenor.checks.diagnosis.material import (
     number,
     read_any_json,
 )
-from tenor.checks.diagnosis.tenor_run import step_evidence
-from tenor.checks.evidence import CheckpointEvidence, SplitClaims, ValidationPoint
+from tenor.checks.diagnosis.tenor_run import points, step_evidence
+from tenor.checks.diagnosis.trainer_arguments import Arguments, read_arguments
+from tenor.checks.diagnosis.trainer_selection import chosen_by
+from tenor.checks.evidence import CheckpointEvidence
 from tenor.errors import UserError
 
 STATE = "trainer_state.json"
@@ -45,40 +48,51 @@ def _material(state: Mapping[str, Any], folder: Path) -> Material:
     history = [record for record in history if number(record.get("step")) is not None]
     config = _mapping(folder / "config.json") if (folder / "config.json").is_file() else {}
     n_classes = _n_classes(config)
-    arguments = _mapping(folder / "training_args.json") if (folder / "training_args.json").is_file() else {}
+    arguments = read_arguments(folder)
     steps = step_evidence([record for record in history if "eval_loss" not in record], n_classes)
-    splits = _splits(folder, history)
+    last = _last_evaluation(folder, history)
+    claims, further = claims_of(last, ""), read_further_results(folder, (*RESULTS, STATE, FINDINGS))
+    splits = {"validation": claims} if claims is not None else {}
+    splits |= {name if name not in splits else file: one for file, name, one in further.splits}
+    broken = {name: said for name, said in (("the last evaluation", not_numbers(last)), *further.not_numbers) if said}
     evidence: list[Any] = []
     if state:
-        evidence.append(_checkpoint(state, history, folder))
+        evidence.append(_checkpoint(state, history, folder, arguments))
     if steps is not None:
         planned = number(state.get("max_steps"))
-        clip = number(arguments.get("max_grad_norm"))
-        evidence.append(replace(steps, total_steps=None if planned is None else int(planned), clip_at=clip))
-    if splits:
-        evidence.append(evaluation_evidence(splits, n_classes))
+        clip = number(arguments.values.get("max_grad_norm"))
+        evidence.append(
+            replace(
+                steps,
+                total_steps=None if planned is None else int(planned),
+                clip_at=clip,
+                validation_loss=points(history, "eval_loss"),
+            )
+        )
+    if splits or broken:
+        evidence.append(evaluation_evidence(splits, n_classes, broken))
     earlier = earlier_reports(folder / FINDINGS)
-    return Material("the output of transformers.Trainer", tuple(evidence), earlier=earlier, settings=arguments)
+    return Material(
+        "the output of transformers.Trainer",
+        tuple(evidence),
+        earlier=earlier,
+        settings=arguments.values,
+        notes=(*arguments.unread, *further.notes),
+    )
 
 
-def _checkpoint(state: Mapping[str, Any], history: list[Any], folder: Path) -> CheckpointEvidence:
+def _checkpoint(state: Mapping[str, Any], history: list[Any], folder: Path, arguments: Arguments) -> CheckpointEvidence:
     best = state.get("best_model_checkpoint")
     best = best if isinstance(best, str) and best else None
-    step = number(state.get("best_global_step"))
-    if step is None and best and best.rpartition("-")[2].isdigit():
-        step = float(best.rpartition("-")[2])
-    metric = _metric(state, history, step)
-    sign = -1.0 if metric and "loss" in metric else 1.0
-    points = [
-        ValidationPoint(int(record["step"]), sign * float(record[metric]))
-        for record in history
-        if metric and isinstance(record.get(metric), int | float)
-    ]
     name = best.replace("\\", "/").rstrip("/").rpartition("/")[2] if best else ""
-    return CheckpointEvidence(
-        validations=tuple(points),
-        metric=metric if sign > 0 or metric is None else f"-{metric}",
-        chosen_step=None if step is None or best is None else int(step),
+    kept = int(name.rpartition("-")[2]) if name.rpartition("-")[2].isdecimal() else None
+    # The best step of the log; where no checkpoint was saved at it, an earlier one is what Trainer loads.
+    step = number(state.get("best_global_step"))
+    step = kept if step is None else step
+    chosen = chosen_by(number(state.get("best_metric")), step, history, arguments.selection)
+    return replace(
+        chosen,
+        chosen_step=None if best is None else kept if kept is not None else None if step is None else int(step),
         path=best,
         path_recorded=best is not None,
         exists=None if best is None else _kept(folder, name, best),
@@ -92,27 +106,12 @@ def _kept(folder: Path, name: str, best: str) -> bool | None:
     return False if _checkpoints(folder) else None
 
 
-def _metric(state: Mapping[str, Any], history: list[Any], step: float | None) -> str | None:
-    """The logged metric that has the value `best_metric` at the best step: the state does not name it."""
-    value = number(state.get("best_metric"))
-    if value is None or step is None:
-        return None
-    fitting = [
-        key
-        for record in history
-        for key, logged in record.items()
-        if key.startswith("eval_") and number(logged) is not None and abs(float(logged) - value) < 1e-9
-    ]
-    return fitting[0] if fitting else None
-
-
-def _splits(folder: Path, history: list[Any]) -> dict[str, SplitClaims]:
-    """The last evaluation, from the results, else from the log."""
+def _last_evaluation(folder: Path, history: list[Any]) -> dict[str, Any]:
+    """The last value of each metric, from the results, else from the log; without the prefix `eval_`."""
     found: dict[str, Any] = {}
     for record in [*history, *(_mapping(folder / name) for name in RESULTS if (folder / name).is_file())]:
         found |= {key: value for key, value in record.items() if key.startswith("eval_")}
-    claims = claims_of({key.removeprefix("eval_") if key != "eval_samples" else key: v for key, v in found.items()}, "")
-    return {} if claims is None else {"validation": claims}
+    return {key.removeprefix("eval_") if key != "eval_samples" else key: value for key, value in found.items()}
 
 
 def _n_classes(config: Mapping[str, Any]) -> int | None:

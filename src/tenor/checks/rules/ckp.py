@@ -1,5 +1,6 @@
 """Checkpoints: whether the weights that were evaluated are known, kept, and the best of the run."""
 
+from tenor.checks.directions import larger_is_better
 from tenor.checks.evidence import CheckpointEvidence, ValidationPoint
 from tenor.checks.finding import CannotTell, Observation
 from tenor.checks.rule import rule
@@ -10,9 +11,21 @@ ROUNDING = 1e-6
 DIGEST_SHOWN = 12
 
 
-def best_validation(validations: tuple[ValidationPoint, ...]) -> ValidationPoint:
-    """The validation with the largest value, of equal ones the first; what is not a number counts as worst."""
-    return max(validations, key=lambda point: point.value if point.value == point.value else float("-inf"))
+def best_validation(validations: tuple[ValidationPoint, ...], larger: bool) -> ValidationPoint:
+    """The validation with the largest value (else the smallest), of equal ones the first; NaN counts as worst."""
+    sign = 1.0 if larger else -1.0
+    return max(validations, key=lambda point: sign * point.value if point.value == point.value else float("-inf"))
+
+
+def direction(checkpoint: CheckpointEvidence) -> bool:
+    """Whether more of the selecting metric is better; raises CannotTell where neither the record nor its name says."""
+    larger = checkpoint.larger_is_better
+    if larger is None and checkpoint.metric is not None:
+        larger = larger_is_better(checkpoint.metric)
+    if larger is None:
+        metric = checkpoint.metric or "the selecting metric"
+        raise CannotTell(f"whether more or less of {metric} is better is not known{_why(checkpoint)}")
+    return larger
 
 
 def trace_gap(checkpoint: CheckpointEvidence) -> str | None:
@@ -28,7 +41,9 @@ def trace_gap(checkpoint: CheckpointEvidence) -> str | None:
 def chosen_is_not_best(checkpoint: CheckpointEvidence) -> Observation | None:
     """The chosen checkpoint is not the best one in the log
 
-    Measures: the selecting metric at the chosen checkpoint beside its largest value over all validations of the log.
+    Measures: the selecting metric at the chosen checkpoint and its best value over all validations of the log. Whether
+    more or less is better comes from the metric's name (accuracy, F1, loss, Brier score, …), else from the run's own
+    arguments (`greater_is_better`); where neither says, nothing is judged.
 
     Threshold: no validation may be better by more than 1e-6, the rounding of logged metrics; an exact invariant.
 
@@ -44,20 +59,22 @@ def chosen_is_not_best(checkpoint: CheckpointEvidence) -> Observation | None:
     Reference: Prechelt 1998, Early Stopping - But When?
     """
     if checkpoint.chosen_step is None or not checkpoint.validations:
-        raise CannotTell("neither the chosen step nor a log of validations is known")
-    best = best_validation(checkpoint.validations)
+        raise CannotTell(f"the chosen step, or a log of the metric that chose it, is not known{_why(checkpoint)}")
+    larger = direction(checkpoint)
+    best = best_validation(checkpoint.validations, larger)
     chosen = [point for point in checkpoint.validations if point.step == checkpoint.chosen_step]
     if not chosen:
         raise CannotTell(f"the log has no validation at the chosen step {checkpoint.chosen_step:,}")
-    value = best_validation(tuple(chosen)).value
-    if not best.value > value + ROUNDING and (value == value or best.value != best.value):
+    value = best_validation(tuple(chosen), larger).value
+    gain = best.value - value if larger else value - best.value
+    if not gain > ROUNDING and (value == value or best.value != best.value):
         return None
-    metric = checkpoint.metric or "the selecting metric"
+    metric, better = checkpoint.metric or "the selecting metric", "more" if larger else "less"
     return Observation(
-        observed=f"step {checkpoint.chosen_step:,} was chosen: {metric} {value:.6g} (larger is better)",
+        observed=f"step {checkpoint.chosen_step:,} was chosen: {metric} {value:.6g} ({better} is better)",
         expected=f"step {best.step:,}: {metric} {best.value:.6g}",
         n=len(checkpoint.validations),
-        cause="the selection compares in the wrong direction, or the last weights were kept",
+        cause="the selection compares in the wrong direction, the last weights were kept, or the best were not saved",
         fix=f"load the checkpoint of step {best.step:,}, evaluate it, and correct the direction of the comparison",
     )
 
@@ -191,3 +208,7 @@ def success_without_result(checkpoint: CheckpointEvidence) -> Observation | None
         cause="the status tells that the program did not crash, not that there is a result",
         fix="decide the status from the checkpoint and the metrics, after both were written and read back",
     )
+
+
+def _why(checkpoint: CheckpointEvidence) -> str:
+    return f": {checkpoint.selection_unknown}" if checkpoint.selection_unknown else ""

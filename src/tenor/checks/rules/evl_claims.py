@@ -12,6 +12,8 @@ from tenor.checks.rule import rule
 from tenor.checks.rules.evl_measures import claimed_confusion, confusion_of_rows, joined, per_split, rounding_of
 
 SHOWN = 3
+METRICS_SHOWN = 6
+MAIN_METRICS = frozenset({"accuracy", "acc", "loss"})
 # The spacing of float32 just below 1, in which many loops keep their metrics.
 FLOAT32 = 6e-8
 
@@ -159,6 +161,45 @@ def evaluated_in_training_mode(steps: StepEvidence) -> Observation | None:
         cause="model.eval() is missing, or undone before the evaluation ends",
         fix="call model.eval() before the evaluation, and model.train() after it; evaluate again",
     )
+
+
+@rule("EVL018", "warning", explained_by=("LOS007",))
+def metric_is_not_a_number(evaluation: EvaluationEvidence) -> Observation | None:
+    """A recorded metric is not a number
+
+    Measures: NaN and infinity among the metrics of an evaluation, wherever they are recorded.
+
+    Threshold: none; an exact invariant. An error where it is the accuracy or the loss, else a warning.
+
+    Why: a metric that could not be computed compares as neither better nor worse than any other, so that it selects
+    nothing and passes every threshold.
+
+    Look-alikes: precision and F1 of a class that is never predicted are undefined, and may be NaN.
+
+    Mend: look for a split without rows or with one class (ROC AUC), a baseline that was not run, a division by zero;
+    where the loss is NaN, see LOS007.
+
+    Reference: IEEE 754-2019, section 5.11 (comparisons with NaN).
+    """
+    if evaluation.not_numbers is None:
+        raise CannotTell("no record of metrics was searched")
+    found = {place: said for place, said in evaluation.not_numbers.items() if said}
+    if not found:
+        return None
+    names = [one.partition(" is ")[0].rpartition(".")[2] for said in found.values() for one in said]
+    return Observation(
+        observed=joined([(place, _first_ones(said)) for place, said in found.items()]),
+        expected="finite numbers",
+        n=len(names),
+        cause="the metric was computed on no rows, or from a loss or a baseline that is not a number",
+        fix="compute it again by hand from the saved predictions; record what is missing as missing, with the reason",
+        severity="error" if any(name.removeprefix("eval_") in MAIN_METRICS for name in names) else None,
+    )
+
+
+def _first_ones(said: tuple[str, ...]) -> str:
+    more = len(said) - METRICS_SHOWN
+    return ", ".join(said[:METRICS_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def _row_fault(claims: SplitClaims) -> str:

@@ -7,7 +7,15 @@ import numpy as np
 from tenor.checks.evidence import EvaluationEvidence, SplitClaims
 from tenor.checks.finding import CannotTell, Observation
 from tenor.checks.rule import rule
-from tenor.checks.rules.evl_measures import LEARNING_CAUSES, confusion, distributions, joined, per_split, ranking
+from tenor.checks.rules.evl_measures import (
+    LEARNING_CAUSES,
+    class_name,
+    confusion,
+    distributions,
+    joined,
+    per_split,
+    ranking,
+)
 
 # One stray prediction in 200 is still a collapse; sound models of sets as skewed as 99/1 lie below it.
 ONE_CLASS_SHARE = 0.995
@@ -72,9 +80,17 @@ def one_class_predicted(evaluation: EvaluationEvidence) -> Observation | None:
         return None
     return Observation(
         observed=joined(
-            [(name, f"{k_n:,} of {rows:,} predicted as class {k}") for name, _, (k, k_n, rows, _) in found]
+            [
+                (name, f"{k_n:,} of {rows:,} predicted as class {class_name(claims, k)}")
+                for name, claims, (k, k_n, rows, _) in found
+            ]
         ),
-        expected=joined([(name, f"class {k} is {share:.1%} of the labels") for name, _, (k, _, _, share) in found]),
+        expected=joined(
+            [
+                (name, f"class {class_name(claims, k)} is {share:.1%} of the labels")
+                for name, claims, (k, _, _, share) in found
+            ]
+        ),
         n=sum(rows for _, _, (_, _, rows, _) in found),
         cause="the model tells the classes apart nowhere, or its threshold lies outside its scores",
         fix="count the labels of the rows that trained; then follow the first finding that explains this one",
@@ -156,7 +172,11 @@ def class_never_predicted(evaluation: EvaluationEvidence) -> Observation | None:
     if evaluation.n_classes < 3:
         raise CannotTell("there are only two classes")
     found = per_split(evaluation, lambda claims: _lost(claims, evaluation.n_classes))
-    lost = [(name, f"class {k} ({support:,} rows)") for name, _, pairs in found for k, support in pairs]
+    lost = [
+        (name, f"class {class_name(claims, k)} ({support:,} rows)")
+        for name, claims, pairs in found
+        for k, support in pairs
+    ]
     if not lost:
         return None
     return Observation(

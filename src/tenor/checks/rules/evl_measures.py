@@ -42,6 +42,12 @@ def joined(parts: list[tuple[str, str]]) -> str:
     return "; ".join(f"{split}: {said}" for split, said in parts)
 
 
+def class_name(claims: SplitClaims, k: int) -> str:
+    """A class as the evaluated rows name it, else its index."""
+    names = claims.class_names
+    return names[k] if names is not None and k < len(names) else str(k)
+
+
 def class_indices(values: Any, n_classes: int, what: str) -> np.ndarray:
     """Class indices (n,), int64; CannotTell for anything else."""
     array = np.asarray(values) if values is not None else np.empty(0)

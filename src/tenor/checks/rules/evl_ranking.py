@@ -12,6 +12,7 @@ from tenor.checks.rules.evl_measures import (
     accuracy,
     best_relabelling,
     class_indices,
+    class_name,
     confusion,
     distributions,
     joined,
@@ -86,7 +87,7 @@ def label_is_not_argmax(evaluation: EvaluationEvidence) -> Observation | None:
     )
 
 
-@rule("EVL005", "warning", explained_by=(*LEARNING_CAUSES, "EVL001", "EVL003", "EVL004", "EVL007"))
+@rule("EVL005", "warning", explained_by=(*LEARNING_CAUSES, "EVL001", "EVL003", "EVL004", "EVL007", "EVL017"))
 def no_better_than_majority(evaluation: EvaluationEvidence) -> Observation | None:
     """The accuracy is no better than the majority class
 
@@ -131,7 +132,7 @@ def no_better_than_majority(evaluation: EvaluationEvidence) -> Observation | Non
     )
 
 
-@rule("EVL006", "warning", explained_by=(*LEARNING_CAUSES, "EVL001", "EVL003", "EVL005", "EVL007"))
+@rule("EVL006", "warning", explained_by=(*LEARNING_CAUSES, "EVL001", "EVL003", "EVL005", "EVL007", "EVL017"))
 def no_better_than_text_baseline(evaluation: EvaluationEvidence) -> Observation | None:
     """The accuracy is no better than the text baseline's
 
@@ -186,7 +187,7 @@ def labels_swapped(evaluation: EvaluationEvidence) -> Observation | None:
 
     Reference: Kuhn 1955, The Hungarian Method for the Assignment Problem.
     """
-    measured = per_split(evaluation, lambda claims: _relabelling(confusion(claims, evaluation.n_classes)))
+    measured = per_split(evaluation, lambda claims: _relabelling(claims, evaluation.n_classes))
     found = [(name, claims, one) for name, claims, one in measured if one]
     if not found:
         return None
@@ -199,7 +200,7 @@ def labels_swapped(evaluation: EvaluationEvidence) -> Observation | None:
     )
 
 
-@rule("EVL015", "note", explained_by=("DAT011", "DAT012", "DAT013", "DAT014", "DAT020", "DAT021"))
+@rule("EVL015", "note", explained_by=("DAT011", "DAT012", "DAT013", "DAT014", "DAT020", "DAT021", "EVL017"))
 def validation_and_test_far_apart(evaluation: EvaluationEvidence) -> Observation | None:
     """Validation and test results lie far apart
 
@@ -277,8 +278,9 @@ def _beside_baseline(claims: SplitClaims, n_classes: int) -> tuple[float, float,
     return found, claims.text_baseline_accuracy, n
 
 
-def _relabelling(counts: np.ndarray) -> tuple[float, float, str] | None:
+def _relabelling(claims: SplitClaims, n_classes: int) -> tuple[float, float, str] | None:
     """Accuracy before and after the best relabelling, and the relabelling in words, where it is far better."""
+    counts = confusion(claims, n_classes)
     rows, order = counts.sum(), best_relabelling(counts)
     moved = np.flatnonzero(order != np.arange(len(counts)))
     before, after = np.trace(counts) / rows, counts[order, np.arange(len(counts))].sum() / rows
@@ -289,4 +291,5 @@ def _relabelling(counts: np.ndarray) -> tuple[float, float, str] | None:
     trials = sum(log(k) for k in range(2, len(counts) + 1))
     if log(max(binomial_tail(lost, lost + won, 0.5), 1e-300)) + trials > log(ALPHA):
         return None
-    return float(before), float(after), ", ".join(f"{k} read as {order[k]}" for k in moved)
+    names = [class_name(claims, k) for k in range(len(counts))]
+    return float(before), float(after), ", ".join(f"{names[k]} read as {names[order[k]]}" for k in moved)

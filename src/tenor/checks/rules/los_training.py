@@ -19,6 +19,9 @@ MIN_FLAT_RECORDS, MIN_FLAT_STEPS = 30, 100
 RISE = 0.5
 """Of ln K: back half the way to knowing nothing."""
 
+MIN_ZEROS, FAR_FROM_ZERO = 3, 0.1
+"""Losses of exactly 0 that directly follow one this far from it, nats: no step learns that much."""
+
 MIN_WINDOW = 10
 
 ONE_CLASS, BALANCED = 0.98, 0.8
@@ -115,38 +118,67 @@ def loss_is_flat(steps: StepEvidence) -> Observation | None:
 def not_a_number(steps: StepEvidence) -> Observation | None:
     """A loss or a gradient is not a number
 
-    Measures: NaN and infinity among the recorded losses, and among gradient norms of steps that were taken.
+    Measures: NaN and infinity among the recorded losses, among gradient norms of steps that were taken, and among
+    validation losses; losses of exactly 0 from some record to the last.
 
-    Threshold: none; an exact invariant.
+    Threshold: none; an exact invariant. Zeros count where a validation loss is NaN too, or, as a warning, where there
+    are three or more and the loss before them was above 0.1: `transformers` logs 0 for NaN
+    (`logging_nan_inf_filter`).
 
     Why: one such step makes all weights NaN; every later prediction is class 0, argmax of NaN.
 
-    Look-alikes: with loss scaling an infinite gradient norm in a skipped step is how the scale is found, and passes.
+    Look-alikes: with loss scaling an infinite gradient norm in a skipped step is how the scale is found, and passes. A
+    loss that falls to 0 bit by bit was learned by heart.
 
     Mend: a lower rate, fp32, and a look for log(0), division by a mask's sum of 0, and empty texts.
 
     Reference: PyTorch, `torch.autograd.set_detect_anomaly`.
     """
     losses = np.asarray(steps.loss, dtype=np.float64).ravel()
+    broken = [point for point in steps.validation_loss if not math.isfinite(point.value)]
+    bad, zeros = _not_finite(steps, losses), _zeros_at_last(losses)
+    is_sure = bool(bad.any() or broken)
+    dropped = zeros >= MIN_ZEROS and zeros < len(losses) and losses[-zeros - 1] > FAR_FROM_ZERO
+    if not is_sure and not dropped:
+        return None
+    filtered = zeros > 0 and not bad.any() and (bool(broken) or dropped)
+    if filtered:
+        bad[-zeros:] = True
+    said = []
+    if bad.any():
+        first = int(np.argmax(bad))
+        norm = steps.grad_norm
+        gradient = "" if norm is None or len(norm) <= first else f", gradient {norm[first]}"
+        said.append(
+            f"first at step {int(steps.steps[first]):,}: loss {losses[first]:g}{gradient} in {int(bad.sum())} records"
+        )
+    said += [f"validation loss {broken[0].value} at step {broken[0].step:,}"] if broken else []
+    return Observation(
+        observed="; ".join(said),
+        expected="finite numbers" + (", and no loss of exactly 0" if filtered else ""),
+        n=len(losses) + len(steps.validation_loss),
+        cause="a number overflowed, or 0 was divided by or its logarithm taken"
+        + ("; zeros are what transformers logs for NaN (logging_nan_inf_filter)" if filtered else ""),
+        fix="lower the learning rate, use fp32, and run once under torch.autograd.set_detect_anomaly(True)",
+        severity=None if is_sure else "warning",
+    )
+
+
+def _not_finite(steps: StepEvidence, losses: np.ndarray) -> np.ndarray:
+    """Which records have a loss, or the gradient norm of a step that was taken, that is NaN or infinite."""
     bad = ~np.isfinite(losses)
     if steps.grad_norm is not None and len(steps.grad_norm) == len(losses):
         taken = np.ones(len(losses), dtype=bool)
         if steps.skipped_steps is not None and len(steps.skipped_steps) == len(losses):
             taken = np.asarray(steps.skipped_steps) == 0
         bad |= ~np.isfinite(np.asarray(steps.grad_norm, dtype=np.float64)) & taken
-    if not bad.any():
-        return None
-    first = int(np.argmax(bad))
-    gradient = (
-        "" if steps.grad_norm is None or len(steps.grad_norm) <= first else f", gradient {steps.grad_norm[first]}"
-    )
-    return Observation(
-        observed=f"first at step {int(steps.steps[first]):,}: loss {losses[first]}{gradient}; {int(bad.sum())} records",
-        expected="finite numbers",
-        n=len(losses),
-        cause="a number overflowed, or 0 was divided by or its logarithm taken",
-        fix="lower the learning rate, use fp32, and run once under torch.autograd.set_detect_anomaly(True)",
-    )
+    return bad
+
+
+def _zeros_at_last(losses: np.ndarray) -> int:
+    """How many records at the end have a loss of exactly 0."""
+    other = np.flatnonzero(losses != 0)
+    return len(losses) - (int(other[-1]) + 1 if len(other) else 0)
 
 
 def significantly_above(tail: np.ndarray, other: np.ndarray) -> bool:

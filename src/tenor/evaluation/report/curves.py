@@ -9,10 +9,10 @@ from tenor.evaluation.words import percent
 Records = Sequence[Mapping[str, Any]]
 
 
-def curves_section(records: Records, select_by: str, kept_step: int | None) -> tuple[Chart, ...]:
+def curves_section(records: Records, select_by: str | None, kept_step: int | None) -> tuple[Chart, ...]:
     """Loss, validation metrics, learning rate and gradient norm: as many of them as were recorded.
 
-    `kept_step` is that of the checkpoint that was chosen by the metric `select_by`, where one was.
+    `kept_step` is that of the checkpoint that was chosen by the metric `select_by`, where both are known.
     """
     train = [record for record in records if record.get("kind") == "train"]
     validation = [record for record in records if record.get("kind") == "validation"]
@@ -48,7 +48,7 @@ def _loss_chart(train: Records, validation: Records, kept_step: int | None) -> C
     return Chart("Loss", picture, "Mean negative log-likelihood per row.", header, _number_rows(validation, ("loss",)))
 
 
-def _metrics_chart(validation: Records, select_by: str, kept_step: int | None) -> Chart | None:
+def _metrics_chart(validation: Records, select_by: str | None, kept_step: int | None) -> Chart | None:
     names = {"accuracy": "accuracy", "macro_f1": "macro F1"}
     series = [
         Series(name, kind, tuple((step, 100 * value) for step, value in _points(validation, key)), dots=True)
@@ -57,10 +57,11 @@ def _metrics_chart(validation: Records, select_by: str, kept_step: int | None) -
     series = [one for one in series if one.points]
     if not series:
         return None
-    best = _kept(validation, select_by, kept_step) if select_by in names else None
+    chosen_by = names.get(select_by or "")
+    best = _kept(validation, select_by, kept_step) if select_by and chosen_by else None
     told = "; ".join(f"{one.name} {one.points[-1][1]:.2f}% at the end" for one in series)
     picture = line_chart(series, "%", f"On validation rows: {told}.", best=(best[0], 100 * best[1]) if best else None)
-    caption = f"The ring marks the checkpoint that was kept: the best {names[select_by]}." if best else ""
+    caption = f"The ring marks the checkpoint that was kept: the best {chosen_by}." if best else ""
     return Chart(
         "On validation rows", picture, caption, ("step", *names.values()), _number_rows(validation, tuple(names))
     )

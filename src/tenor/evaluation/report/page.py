@@ -114,7 +114,7 @@ def _curves(content: RunContent) -> tuple[Chart, ...] | Absent:
         return Absent("no training step was recorded")
     # A run that was cut while it wrote may leave lines that hold less than they should.
     whole = [record for record in content.records if number(record.get("step")) is not None]
-    select_by = content.config.training.select_by if isinstance(content.config, Config) else "accuracy"
+    select_by = content.config.training.select_by if isinstance(content.config, Config) else None
     kept = content.evaluation.checkpoint.step if isinstance(content.evaluation, EvaluationNumbers) else None
     return curves_section(whole, select_by, kept) or Absent("no training step was recorded")
 

@@ -1,0 +1,167 @@
+"""The folder of a `transformers.Trainer`: which checkpoint was the right choice, where more or less is better."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tenor.checks.diagnosis import Diagnosis, diagnose
+
+
+def trainer_folder(folder: Path, values: dict[str, list[float]], best: int, metric: str, **state: Any) -> Path:
+    """A folder as Trainer leaves one: metrics at steps 10, 20, …, of which number `best` of `metric` was chosen."""
+    length = len(next(iter(values.values())))
+    log: list[dict[str, Any]] = []
+    for row in range(length):
+        step = 10 * (row + 1)
+        log += [{"step": step, "loss": 0.5, "learning_rate": 1e-5}]
+        log += [{"step": step, **{f"eval_{name}": series[row] for name, series in values.items()}}]
+    step = 10 * (best + 1)
+    content = {
+        "log_history": log,
+        "global_step": 10 * length,
+        "best_metric": values[metric][best],
+        "best_global_step": step,
+        "best_model_checkpoint": f"out/checkpoint-{step}",
+    }
+    folder.mkdir(exist_ok=True)
+    (folder / "trainer_state.json").write_text(json.dumps(content | state))
+    return folder
+
+
+def selection(diagnosis: Diagnosis) -> str:
+    """What CKP001 found, why it did not judge, or "fine"."""
+    found = [finding for finding in diagnosis.findings if finding.code == "CKP001"]
+    if found:
+        return f"{found[0].observed}; expected {found[0].expected}"
+    skipped = [one.reason for one in diagnosis.not_checked if one.code == "CKP001"]
+    return skipped[0] if skipped else "fine"
+
+
+FALLING = [0.30, 0.20, 0.10]
+NAMED = ("brier", "ece", "mae", "mse", "rmse", "error", "error_rate", "perplexity", "log_loss", "hamming")
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_the_least_of_a_metric_that_should_be_small_is_the_right_choice(name: str, tmp_path: Path) -> None:
+    assert selection(diagnose(trainer_folder(tmp_path, {name: FALLING}, 2, name))) == "fine"
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_the_largest_of_a_metric_that_should_be_small_is_the_wrong_choice(name: str, tmp_path: Path) -> None:
+    """As Trainer chooses by default for every name that does not end with "loss"."""
+    said = selection(diagnose(trainer_folder(tmp_path, {name: FALLING}, 0, name)))
+    assert f"step 10 was chosen: eval_{name} 0.3 (less is better)" in said
+    assert f"step 30: eval_{name} 0.1" in said
+
+
+def test_a_score_that_was_minimised_is_the_wrong_choice(tmp_path: Path) -> None:
+    said = selection(diagnose(trainer_folder(tmp_path, {"macro_f1": [0.5, 0.7, 0.6]}, 0, "macro_f1")))
+    assert said == "step 10 was chosen: eval_macro_f1 0.5 (more is better); expected step 20: eval_macro_f1 0.7"
+
+
+def test_the_least_value_of_an_unknown_metric_was_chosen_on_purpose(tmp_path: Path) -> None:
+    """Trainer's default for such a name is the largest, so that `greater_is_better=False` was set."""
+    assert selection(diagnose(trainer_folder(tmp_path, {"regret_at_5x": FALLING}, 2, "regret_at_5x"))) == "fine"
+
+
+@pytest.mark.parametrize("values", [FALLING[::-1], [0.2, 0.2, 0.2], [0.1, 0.2, 0.3]])
+def test_the_largest_value_of_an_unknown_metric_is_not_judged(values: list[float], tmp_path: Path) -> None:
+    best = values.index(max(values))
+    said = selection(diagnose(trainer_folder(tmp_path, {"regret": values}, best, "regret")))
+    assert "whether more or less of eval_regret is better is not known" in said
+    assert "greater_is_better" in said
+
+
+def test_a_choice_between_the_extremes_of_an_unknown_metric_is_not_judged(tmp_path: Path) -> None:
+    said = selection(diagnose(trainer_folder(tmp_path, {"regret": FALLING}, 1, "regret")))
+    assert "is not known" in said
+
+
+ARGUMENTS = [
+    ("training_args.json", '{"metric_for_best_model": "regret", "greater_is_better": %s}'),
+    ("args.json", '{"training": {"metric_for_best_model": "eval_regret", "greater_is_better": %s}}'),
+    ("training_args.yaml", "metric_for_best_model: regret\ngreater_is_better: %s\n"),
+    ("hparams.yml", "metric_for_best_model:\n  value: regret\ngreater_is_better:\n  value: %s\n"),
+    ("README.md", "# Card\n\n- learning_rate: 2e-05\n- metric_for_best_model: regret\n- greater_is_better: %s\n"),
+]
+
+
+@pytest.mark.parametrize(("name", "text"), ARGUMENTS)
+@pytest.mark.parametrize("greater", [True, False])
+def test_the_recorded_arguments_decide(name: str, text: str, greater: bool, tmp_path: Path) -> None:
+    for best, fine in ((0, greater), (2, not greater)):
+        folder = trainer_folder(tmp_path, {"regret": FALLING, "other": FALLING}, best, "regret")
+        written = str(greater) if name == "README.md" else str(greater).lower()
+        (folder / name).write_text(text % written)
+        said = selection(diagnose(folder))
+        assert (said == "fine") == fine, said
+        if not fine:
+            assert f"eval_regret {FALLING[best]:g} ({'more' if greater else 'less'} is better)" in said
+
+
+def test_a_name_that_says_its_direction_is_held_against_the_arguments(tmp_path: Path) -> None:
+    """`greater_is_better` of a saved file is Trainer's default where nobody set it, and then the fault itself."""
+    folder = trainer_folder(tmp_path, {"brier": FALLING}, 0, "brier")
+    (folder / "training_args.json").write_text('{"metric_for_best_model": "brier", "greater_is_better": true}')
+    assert "eval_brier 0.3 (less is better)" in selection(diagnose(folder))
+
+
+def test_the_arguments_in_trainers_event_files_are_read(tmp_path: Path) -> None:
+    from torch.utils.tensorboard import SummaryWriter
+
+    folder = trainer_folder(tmp_path, {"regret": FALLING}, 0, "regret")
+    writer = SummaryWriter(str(folder / "runs" / "Jan01_host"))
+    writer.add_text("args", json.dumps({"metric_for_best_model": "regret", "greater_is_better": False}, indent=2))
+    writer.close()
+    assert "eval_regret 0.3 (less is better)" in selection(diagnose(folder))
+
+
+def test_the_arguments_beside_the_checkpoints_are_read_for_one_of_them(tmp_path: Path) -> None:
+    inner = tmp_path / "checkpoint-30"
+    trainer_folder(inner, {"regret": FALLING}, 0, "regret")
+    (tmp_path / "training_args.json").write_text('{"metric_for_best_model": "regret", "greater_is_better": false}')
+    assert "(less is better)" in selection(diagnose(inner))
+
+
+UNREADABLE = [("args.yaml", "a: ["), ("training_args.json", "{"), ("hparams.yaml", "a: !x 1")]
+
+
+@pytest.mark.parametrize(("name", "text"), UNREADABLE)
+def test_arguments_that_can_t_be_read_are_named(name: str, text: str, tmp_path: Path) -> None:
+    folder = trainer_folder(tmp_path, {"regret": FALLING}, 2, "regret")
+    (folder / name).write_text(text)
+    (note,) = diagnose(folder).notes
+    assert name in note
+    assert note.startswith("not read")
+
+
+def test_the_choice_is_what_trainer_loads_where_the_best_step_was_not_saved(tmp_path: Path) -> None:
+    """transformers 5 records the best step and, apart from it, the best of the checkpoints that exist."""
+    folder = trainer_folder(
+        tmp_path, {"accuracy": [0.5, 0.8, 0.9]}, 2, "accuracy", best_model_checkpoint="o/checkpoint-20"
+    )
+    assert "step 20 was chosen: eval_accuracy 0.8" in selection(diagnose(folder))
+
+
+def test_the_pickle_of_the_arguments_is_named_as_not_read(tmp_path: Path) -> None:
+    folder = trainer_folder(tmp_path, {"regret": FALLING}, 0, "regret")
+    (folder / "training_args.bin").write_bytes(b"cos\nsystem\n(S'exit 1'\ntR.")
+    assert "training_args.bin" in selection(diagnose(folder))
+
+
+def test_a_value_that_two_metrics_share_accuses_no_one(tmp_path: Path) -> None:
+    """The state does not name its metric: accuracy and loss are both 0.5 at step 10."""
+    values = {"accuracy": [0.5, 0.7, 0.8], "brier": [0.5, 0.6, 0.7]}
+    assert selection(diagnose(trainer_folder(tmp_path, values, 0, "brier"))) == "fine"
+
+
+def test_the_metric_is_that_of_the_best_step(tmp_path: Path) -> None:
+    """At step 30 the accuracy is what the chosen loss was at step 20."""
+    values = {"accuracy": [0.2, 0.3, 0.4], "loss": [0.5, 0.4, 0.6]}
+    assert selection(diagnose(trainer_folder(tmp_path, values, 1, "loss"))) == "fine"
+
+
+def test_one_validation_is_no_choice(tmp_path: Path) -> None:
+    assert selection(diagnose(trainer_folder(tmp_path, {"accuracy": [0.5]}, 0, "accuracy"))) == "fine"
