@@ -25,6 +25,8 @@ class LabelledText:
     """Where the rows come from, for messages and the manifest: a file name, a package, a hub id."""
     positions: np.ndarray | None = None
     """int64, shape (rows,); None: all rows of `table`."""
+    notes: tuple[str, ...] = ()
+    """What a person should know of how the rows were read, such as spellings of labels that are one class."""
 
     def __len__(self) -> int:
         return self.table.num_rows if self.positions is None else len(self.positions)

@@ -60,6 +60,8 @@ def predict_to_file(
     if not job.restart:
         refuse_existing(job.output)
     found = survey(job.input, job.text_column, is_text(job.output))
+    for note in found.notes:
+        console.print(note, style="yellow", highlight=False, soft_wrap=True, markup=False)
     if found.faults and job.on_error == "fail":
         raise UserError(
             f"{job.input}: {found.faults:,} of {found.rows:,} rows can't be predicted, the first: {found.first_fault}. "

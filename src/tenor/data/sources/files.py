@@ -1,7 +1,6 @@
 """CSV, TSV, JSON Lines and Parquet files as rows."""
 
 import codecs
-import csv
 import io
 import json
 from array import array
@@ -15,23 +14,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tenor.data.sources.blocks import BLOCK_ROWS, collect, in_blocks
+from tenor.data.sources.delimited import DELIMITERS, examine, require_header
+from tenor.data.sources.dialect import MOST_CHARACTERS
 from tenor.data.sources.rows import Columns, Rows, python_column, require_columns
 from tenor.errors import UserError
 
-DELIMITERS = {".csv": ",", ".tsv": "\t"}
 JSON_LINES = (".jsonl", ".ndjson", ".json")
 PART_BYTES = 2**20
-MOST_CHARACTERS = 2**27
-"""In a field or a line: a quote that never closes would take the rest of the file into memory."""
 ACCEPTED = (*DELIMITERS, *JSON_LINES, ".parquet")
 
 
 def read_rows(path: str | Path, columns: Columns) -> Rows:
     """The wanted columns of a file; its suffix decides how it is read.
 
-    In CSV and TSV every value is a string as written ("NA" and "" are no missing values), a field may hold line breaks
-    within double quotes, and a double quote within them is doubled. Raises UserError for a file that cannot be read or
-    has not the wanted columns.
+    In CSV and TSV every value is a string as written ("NA" and "" are not missing). A field may hold line breaks within
+    double quotes, and a double quote within them is doubled; where the lines of the whole file show that quotes are
+    letters, each line is a row and a note says so. Raises UserError for a file that cannot be read or lacks a wanted
+    column.
     """
     file = Path(expanduser(path))
     suffix = file.suffix.lower()
@@ -99,25 +98,17 @@ def _byte_place(part: bytes, at: int, start: int, line: int) -> str:
 
 
 def _read_delimited(file: Path, content: BinaryIO, columns: Columns) -> Rows:
-    delimiter = DELIMITERS[file.suffix.lower()]
-    lines = io.TextIOWrapper(content, encoding="utf-8-sig", newline="")
-    # Strict: a lenient reader joins rows silently where a text begins with a quote that was not doubled.
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    def require(header: list[str]) -> None:
+        require_header(file, header, columns.roles())
+        require_columns(header, columns, str(file))
+
+    found = examine(file, require)
     odd: dict[int, str] = {}
-    with fields_up_to(file.stat().st_size):
-        try:
-            header = next((record for record in reader if record), [])
-            _require_header(file, header, delimiter, columns)
-            records = _fields(reader, header, list(columns.roles()), odd)
-            schema = pa.schema([(name, pa.large_string()) for name in columns.roles()])
-            table = collect((_string_batch(block, schema) for block in in_blocks(records)), schema)
-        except csv.Error as error:
-            raise UserError(
-                f"{file}: line {reader.line_num:,} is malformed: {error}. A field with a quote, a line break or a "
-                "delimiter stands within double quotes, and a quote within them is doubled. The file may be cut off."
-            ) from error
+    records = _fields(found.records(), found.header, list(columns.roles()), odd)
+    schema = pa.schema([(name, pa.large_string()) for name in columns.roles()])
+    table = collect((_string_batch(block, schema) for block in in_blocks(records)), schema)
     faults = dict.fromkeys(columns.roles(), odd)
-    return Rows(table, str(file), file.name, faults, lambda row: f"row {row + 1} (not counting the header)")
+    return Rows(table, str(file), file.name, faults, lambda row: f"row {row + 1} (not counting the header)", found.notes)
 
 
 def _fields(
@@ -126,7 +117,7 @@ def _fields(
     """The wanted fields of each record; one with too many or too few has a place in `odd` instead."""
     places = [header.index(name) for name in wanted]
     whole = f"the header has {len(header)} fields; put a text that holds the delimiter within double quotes"
-    for row, record in enumerate(record for record in records if record):
+    for row, record in enumerate(records):
         if len(record) == len(header):
             yield [record[place] for place in places]
         else:
@@ -136,27 +127,6 @@ def _fields(
 
 def _string_batch(block: Sequence[Sequence[object]], schema: pa.Schema) -> pa.RecordBatch:
     return pa.record_batch([pa.array(column, pa.large_string()) for column in zip(*block, strict=True)], schema)
-
-
-def _require_header(file: Path, header: list[str], delimiter: str, columns: Columns) -> None:
-    for other in {",", ";", "\t"} - {delimiter}:
-        if len(header) == 1 and other in header[0]:
-            raise UserError(
-                f"{file}: the header {header[0][:80]!r} has a single column; it seems to be separated by {other!r}, "
-                f"expected {delimiter!r}. Save it so, or use the suffix .tsv for tabs and .csv for commas."
-            )
-    require_columns(header, columns, str(file))
-
-
-@contextmanager
-def fields_up_to(size: int) -> Iterator[None]:
-    """Lets the csv module read fields of `size` characters, `MOST_CHARACTERS` at most; its own limit is 131,072."""
-    before = csv.field_size_limit()
-    csv.field_size_limit(max(before, min(size, MOST_CHARACTERS)))
-    try:
-        yield
-    finally:
-        csv.field_size_limit(before)
 
 
 def _read_json(file: Path, content: BinaryIO, columns: Columns) -> Rows:

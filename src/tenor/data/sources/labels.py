@@ -60,7 +60,7 @@ def label_rows(rows: Rows, columns: Columns, classes: Classes) -> LabelledText:
     indices, names = _class_indices(rows, columns.label, labels, classes, faults)
     refuse_faults(rows, faults)
     table = found.add_column(2, "label", pa.array(indices, type=pa.int64()))
-    return LabelledText(table, names, rows.origin)
+    return LabelledText(table, names, rows.origin, notes=rows.notes)
 
 
 def rename_classes(labelled: LabelledText, wanted: tuple[str, ...] | None) -> LabelledText:

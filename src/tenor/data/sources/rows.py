@@ -60,6 +60,8 @@ class Rows:
     """For the manifest: a file name, a package, a hub id."""
     faults: Mapping[str, Faults] = field(default_factory=dict)
     place: Callable[[int], str] = row_place
+    notes: tuple[str, ...] = ()
+    """What a person should know of how the rows were read."""
 
 
 def require_columns(available: Sequence[str], columns: Columns, where: str) -> None:
