@@ -40,8 +40,9 @@ class Delimited:
                 ) from error
 
 
-def examine(path: Path, require: Callable[[list[str]], None]) -> Delimited:
-    """How a file is written. `require` gets its header and raises UserError for one that will not do.
+def examine(path: Path, require: Callable[[list[str]], None], delimiter: str | None = None) -> Delimited:
+    """How a file is written. `require` gets its header and raises UserError for one that will not do. Without a
+    `delimiter` the suffix decides.
 
     A file with a double quote is read whole: where a quote opens that is a letter, all lines up to the next one would
     become one record.
@@ -49,7 +50,7 @@ def examine(path: Path, require: Callable[[list[str]], None]) -> Delimited:
     Raises:
         UserError: a header that will not do, or a malformed line; the message names the line where its quote opens.
     """
-    dialect = Dialect(DELIMITERS[path.suffix.lower()])
+    dialect = Dialect(delimiter or DELIMITERS[path.suffix.lower()])
     with fields_up_to(path.stat().st_size):
         header, notes = read_header(path, dialect), ()
         if len(header) > 1 and all(name.startswith(" ") for name in header[1:]):

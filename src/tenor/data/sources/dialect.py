@@ -22,12 +22,15 @@ class Dialect:
     """Whether spaces after a delimiter belong to it."""
 
     def reader(self, lines: Iterable[str]) -> Any:
-        """The records of lines, as lists of strings. Strict: a lenient reader joins rows silently where a text begins
-        with a quote that was not doubled."""
+        """The records of lines, as lists of strings."""
+        return csv.reader(lines, **self.options)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Of the csv module's readers. Strict: a lenient one joins rows silently where a text begins with a quote that
+        was not doubled."""
         quoting = csv.QUOTE_MINIMAL if self.quotes_enclose else csv.QUOTE_NONE
-        return csv.reader(
-            lines, delimiter=self.delimiter, quoting=quoting, skipinitialspace=self.skip_spaces, strict=True
-        )
+        return {"delimiter": self.delimiter, "quoting": quoting, "skipinitialspace": self.skip_spaces, "strict": True}
 
     def header(self, lines: Iterable[str]) -> list[str]:
         """The first record that is not blank, or none. A header's quotes enclose, whatever those of the rows do."""
