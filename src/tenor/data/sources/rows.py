@@ -112,6 +112,10 @@ def _as_string(value: object, column: str, role: Role) -> tuple[str | None, str 
         if encodable(value):
             return value, None
         return "", f"{column} {shorten(value)} holds half of a surrogate pair, which is no character"
+    if role == "label" and isinstance(value, bool):
+        return str(value), None
+    if role == "label" and isinstance(value, float) and value.is_integer():
+        return str(int(value)), None
     is_number = isinstance(value, Integral) and not isinstance(value, bool)
     if (role != "text" and is_number) or (role == "name" and isinstance(value, float)):
         return str(value), None
