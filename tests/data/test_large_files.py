@@ -151,7 +151,11 @@ def test_a_parquet_file_of_one_row_group_is_not_read_at_once(tmp_path: Path, mon
 @pytest.mark.parametrize(
     ("name", "content", "told"),
     [
-        ("rows.csv", 'text,label\n"' + "never closed, " * 20_000, "line 2 is malformed: the field that begins there is longer than the 200,000 characters that are read"),
+        (
+            "rows.csv",
+            'text,label\n"' + "never closed, " * 20_000,
+            "line 2 is malformed: the field that begins there is longer than the 200,000 characters that are read",
+        ),
         ("rows.jsonl", "[" + '{"text": "a", "label": 0}, ' * 20_000, "line 1 has 200,000 characters or more"),
     ],
 )

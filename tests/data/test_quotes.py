@@ -1,5 +1,4 @@
-"""CSV and TSV with double quotes: no line is lost, in training and in prediction alike, and what is well written is read
-as it was."""
+"""CSV and TSV with double quotes: training and prediction alike lose no line, and read well-written files as before."""
 
 import contextlib
 import csv
@@ -190,6 +189,7 @@ def reviews(count: int) -> list[str]:
         ({6: '"awful he said,0', 8: 'never ends",0', 7: "fine,1"}, 8, "takes the lines 8 to 10"),
         ({6: '"awful he said,0', 9: 'never ends",0', 7: "x,1", 8: "y, or z,1"}, 8, "takes the lines 8 to 11"),
         ({6: '"awful he said,0', 7: "fine,1", 8: 'never ends",0', 12: '"Great" film,1'}, 8, "too: line 14."),
+        ({6: '"awful he said,0', 7: 'never, ends",1'}, 8, "takes the lines 8 to 9"),
         ({6: '"He said \\"no\\", then left",1'}, 8, "escaped by another quote, not by a backslash"),
         ({19: '"cut off in the mid'}, 21, "never closed"),
         ({6: '"one" a,0', 12: '"two" b,0', 16: '"three" c,0'}, 8, "Malformed in such a way, too: 2 lines, 14, 18."),
@@ -287,9 +287,7 @@ def test_spaces_after_the_delimiter_belong_to_no_field(reader: Reader, tmp_path:
         ("rows.csv", "# made by a program, in 2026", "begins with the comment"),
     ],
 )
-def test_a_header_that_will_not_do_says_why(
-    name: str, header: str, words: str, reader: Reader, tmp_path: Path
-) -> None:
+def test_a_header_that_will_not_do_says_why(name: str, header: str, words: str, reader: Reader, tmp_path: Path) -> None:
     assert words in refusal(reader, written(tmp_path / name, [header, "1,2,3"]))
 
 

@@ -5,7 +5,6 @@ import unicodedata
 from collections import Counter
 from pathlib import Path
 
-import pandas
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -19,8 +18,20 @@ from tenor.data.sources.embedded import embedded_reviews
 from tenor.data.sources.spellings import folded, near_note, tidied
 from tenor.data.sources.tabular import from_dataframe, read_table
 from tenor.errors import UserError
+from tenor.inference.survey import survey
 
-SPELLINGS = ["positive", "Positive", "POSITIVE", "positive ", " positive", "positive\u00a0", "po\u200bsitive", "positive\t"]
+pandas = pytest.importorskip("pandas")
+
+SPELLINGS = [
+    "positive",
+    "Positive",
+    "POSITIVE",
+    "positive ",
+    " positive",
+    "positive\u00a0",
+    "po\u200bsitive",
+    "positive\t",
+]
 FORMATS = (".csv", ".tsv", ".jsonl", ".parquet", "data frame")
 
 
@@ -210,3 +221,56 @@ def test_near_names(one: str, other: str) -> None:
 )
 def test_names_of_their_own(one: str, other: str) -> None:
     assert near_note(counted(**{one: 3, other: 20})) is None
+
+
+# Labels of other programs.
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_several_labels_per_row_are_refused_as_such(kind: str, tmp_path: Path) -> None:
+    lists: list[object] = [[1, 1, 0], [0, 0, 0], [1, 0, 0]]
+    for labels in (lists, [str(one) for one in lists], ["['joy', 'anger']", "['joy']", "neutral"]):
+        for names in (None, ("joy", "anger")):
+            found = refusal(tmp_path, labels, kind=kind, class_names=names)
+            assert "Several labels per row (multi-label classification) are not supported" in found
+    assert read(tmp_path, ["[unknown]", "good", "bad"], kind).class_names == ("[unknown]", "bad", "good")
+
+
+def prodigy(path: Path, answers: list[str], **keys: object) -> Path:
+    rows = [
+        {"text": f"film {n}", "label": ["good", "bad"][n % 2], "answer": answer, **keys}
+        for n, answer in enumerate(answers)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_only_accepted_answers_of_prodigy_are_read(tmp_path: Path) -> None:
+    answers = ["accept", "reject", "ignore", "accept", "reject"]
+    rows = read_table(prodigy(tmp_path / "a.jsonl", answers, _task_hash=3))
+    assert list(rows.texts) == ["film 0", "film 3"]
+    assert rows.ids == ["1", "2"]
+    assert "left out: 2 with 'reject' and 1 with 'ignore' (answers of Prodigy)" in rows.notes[0]
+    assert read_table(prodigy(tmp_path / "b.jsonl", ["accept"] * 4, _input_hash=3)).notes == ()
+    others = read_table(prodigy(tmp_path / "c.jsonl", answers))
+    assert (len(others), others.notes) == (5, ()), "an answer alone may mean anything"
+    answered = read_table(prodigy(tmp_path / "d.jsonl", answers, _task_hash=3), label_column="answer")
+    assert answered.class_names == ("accept", "ignore", "reject")
+    with pytest.raises(UserError, match="there are no rows"):
+        read_table(prodigy(tmp_path / "e.jsonl", ["reject"], _task_hash=3))
+
+
+def test_a_fault_of_a_prodigy_record_names_its_own_line(tmp_path: Path) -> None:
+    path = prodigy(tmp_path / "a.jsonl", ["reject", "accept", "reject", "accept"], _task_hash=3)
+    path.write_text(path.read_text().replace('"film 3"', "null"))
+    with pytest.raises(UserError, match=r"line 4 \(row 2\): text is missing"):
+        read_table(path)
+
+
+def test_fasttext_labels_are_refused_in_training_and_prediction(tmp_path: Path) -> None:
+    (tmp_path / "rows.txt").write_text("__label__2 fine film\n\n__label__1 dull film\n")
+    for reading in (lambda: read_table(tmp_path / "rows.txt"), lambda: survey(tmp_path / "rows.txt", "text")):
+        with pytest.raises(UserError, match=r"begin with __label__, the form of fastText.* \.tsv file"):
+            reading()
+    (tmp_path / "rows.txt").write_text("__label__2 fine film\ndull film\n")
+    assert survey(tmp_path / "rows.txt", "text").rows == 2

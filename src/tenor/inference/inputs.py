@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tenor.data.sources.delimited import DELIMITERS, Delimited, examine, require_header
+from tenor.data.sources.files import refuse_fasttext
 from tenor.data.sources.rows import SHOWN_COLUMNS, encodable, nearest
 from tenor.errors import UserError
 from tenor.inference.columns import refuse_columns, sound_rows
@@ -152,6 +153,8 @@ def _read_json_lines(path: Path, text_column: str) -> Iterator[Chunk]:
 
 
 def _read_plain(path: Path) -> Iterator[Chunk]:
+    refuse_fasttext(path)
+
     def rows() -> Iterator[_Row]:
         with _open(path) as lines:
             for place, line in enumerate(lines, start=1):

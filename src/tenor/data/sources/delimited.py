@@ -35,8 +35,8 @@ class Delimited:
                 yield from filter(None, self.dialect.reader(lines))
             except csv.Error as error:
                 raise UserError(
-                    f"{self.path}: is malformed: {error}; a field may have {csv.field_size_limit():,} characters. Shorten it; "
-                    "if there is none as long, the file was changed while it was read."
+                    f"{self.path}: is malformed: {error}; a field may have {csv.field_size_limit():,} characters. "
+                    "Shorten it; if there is none as long, the file was changed while it was read."
                 ) from error
 
 
@@ -52,7 +52,8 @@ def examine(path: Path, require: Callable[[list[str]], None], delimiter: str | N
     """
     dialect = Dialect(delimiter or DELIMITERS[path.suffix.lower()])
     with fields_up_to(path.stat().st_size):
-        header, notes = read_header(path, dialect), ()
+        header = read_header(path, dialect)
+        notes: tuple[str, ...] = ()
         if len(header) > 1 and all(name.startswith(" ") for name in header[1:]):
             dialect = Dialect(dialect.delimiter, skip_spaces=True)
             header, notes = read_header(path, dialect), (skipped_spaces(dialect),)

@@ -4,8 +4,10 @@ import codecs
 import io
 import json
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from os.path import expanduser
 from pathlib import Path
 from typing import BinaryIO
@@ -21,6 +23,9 @@ from tenor.errors import UserError
 
 JSON_LINES = (".jsonl", ".ndjson", ".json")
 PART_BYTES = 2**20
+PRODIGY_ANSWERS = ("accept", "reject", "ignore")
+FASTTEXT_LINES = 100
+"""Lines at the beginning of a file that are looked at."""
 ACCEPTED = (*DELIMITERS, *JSON_LINES, ".parquet")
 
 
@@ -59,12 +64,26 @@ def _require_file(file: Path, suffix: str) -> None:
         raise UserError(f"{file}: is a folder, expected a file ({', '.join(ACCEPTED)}). Name the file within it.")
     if not file.exists():
         raise UserError(f"{file}: there is no such file. Check data.path and data.test_path.")
+    if suffix not in ACCEPTED and file.is_file():
+        refuse_fasttext(file)
     if suffix not in ACCEPTED:
         raise UserError(f"{file}: unknown suffix {suffix!r}, expected one of {', '.join(ACCEPTED)}.")
     if not file.is_file():
         raise UserError(f"{file}: is not a regular file; write the rows to one first.")
     if file.stat().st_size == 0:
         raise UserError(f"{file}: is empty, expected one labelled text per row.")
+
+
+def refuse_fasttext(file: Path) -> None:
+    """Raises UserError for lines of fastText: `__label__X`, then the text."""
+    with file.open("rb") as lines:
+        read = islice(iter(lambda: lines.readline(PART_BYTES), b""), FASTTEXT_LINES)
+        first = [line for line in read if line.strip()]
+    if first and all(line.startswith(b"__label__") for line in first):
+        raise UserError(
+            f"{file}: its lines begin with __label__, the form of fastText, which is not read: the label would be a "
+            "part of the text. Write label and text as two columns of a .tsv file, below a header with their names."
+        )
 
 
 def _require_utf8(file: Path, content: BinaryIO) -> None:
@@ -108,7 +127,9 @@ def _read_delimited(file: Path, content: BinaryIO, columns: Columns) -> Rows:
     schema = pa.schema([(name, pa.large_string()) for name in columns.roles()])
     table = collect((_string_batch(block, schema) for block in in_blocks(records)), schema)
     faults = dict.fromkeys(columns.roles(), odd)
-    return Rows(table, str(file), file.name, faults, lambda row: f"row {row + 1} (not counting the header)", found.notes)
+    return Rows(
+        table, str(file), file.name, faults, lambda row: f"row {row + 1} (not counting the header)", found.notes
+    )
 
 
 def _fields(
@@ -132,6 +153,7 @@ def _string_batch(block: Sequence[Sequence[object]], schema: pa.Schema) -> pa.Re
 def _read_json(file: Path, content: BinaryIO, columns: Columns) -> Rows:
     wanted = columns.roles()
     keys: dict[str, None] = {}
+    left_out: Counter[str] = Counter()
     line_numbers = array("q")
     faults: dict[str, dict[int, str]] = {name: {} for name in wanted}
 
@@ -141,6 +163,10 @@ def _read_json(file: Path, content: BinaryIO, columns: Columns) -> Rows:
             if line.strip():
                 record = _json_object(file, number, line)
                 keys.update(dict.fromkeys(record))
+                answer = "accept" if columns.label == "answer" else _prodigy_answer(record)
+                if answer != "accept":
+                    left_out[answer] += 1
+                    continue
                 line_numbers.append(number)
                 yield [record.get(name) for name in wanted]
 
@@ -159,7 +185,28 @@ def _read_json(file: Path, content: BinaryIO, columns: Columns) -> Rows:
     table = collect(batches(), schema)
     if line_numbers:
         require_columns(list(keys), columns, str(file))
-    return Rows(table, str(file), file.name, faults, lambda row: f"line {line_numbers[row]} (row {row + 1})")
+    return Rows(
+        table,
+        str(file),
+        file.name,
+        faults,
+        lambda row: f"line {line_numbers[row]} (row {row + 1})",
+        _prodigy_notes(file, left_out),
+    )
+
+
+def _prodigy_answer(record: dict[str, object]) -> str:
+    """What an annotator said of the label of a record of Prodigy; `accept` for any other record."""
+    answer = record.get("answer")
+    is_prodigy = answer in PRODIGY_ANSWERS and ("_task_hash" in record or "_input_hash" in record)
+    return str(answer) if is_prodigy else "accept"
+
+
+def _prodigy_notes(file: Path, left_out: Counter[str]) -> tuple[str, ...]:
+    if not left_out.total():
+        return ()
+    counts = " and ".join(f"{left_out[answer]:,} with {answer!r}" for answer in PRODIGY_ANSWERS if left_out[answer])
+    return (f"{file}: only records with the answer 'accept' are read; left out: {counts} (answers of Prodigy).",)
 
 
 def _json_object(file: Path, number: int, line: str) -> dict[str, object]:

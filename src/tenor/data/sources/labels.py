@@ -1,6 +1,7 @@
 """From rows to labelled text: the one place where labels get their meaning and faulty rows are refused."""
 
 import json
+import re
 from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -11,7 +12,17 @@ import pyarrow.compute as pc
 
 from tenor.config.schema import Data
 from tenor.data.dataset import Absent, LabelledText, SourceData
-from tenor.data.sources.rows import Columns, Role, Rows, columns_of, nearest, refuse_faults, require_columns, shorten
+from tenor.data.sources.rows import (
+    ONE_LABEL,
+    Columns,
+    Role,
+    Rows,
+    columns_of,
+    nearest,
+    refuse_faults,
+    require_columns,
+    shorten,
+)
 from tenor.data.sources.spellings import (
     DECIMAL,
     INTEGER,
@@ -26,6 +37,9 @@ from tenor.errors import UserError, is_command
 
 MAX_CHARACTERS: dict[Role, int] = {"text": 10_000_000, "label": 200, "name": 1_000}
 """Far beyond any text that is classified as one (War and Peace has 3.2 million characters), and any name."""
+
+
+LIST = re.compile(r"\[.*\]")
 
 
 @dataclass(frozen=True)
@@ -152,7 +166,8 @@ def _strings(rows: Rows, column: str, role: Role, faults: dict[str, dict[int, st
         return strings
     expected = {"text": "strings", "label": "integers or strings", "name": "strings or numbers"}[role]
     lost = f" ({len(missing):,} of its {len(values):,} values are missing)" if len(missing) else ""
-    raise UserError(f"{rows.where}: column {column!r} holds {kind}{lost}, expected {expected}. Convert the column.")
+    mend = f"Convert the column. {ONE_LABEL}" if role == "label" and pa.types.is_nested(kind) else "Convert the column."
+    raise UserError(f"{rows.where}: column {column!r} holds {kind}{lost}, expected {expected}. {mend}")
 
 
 @dataclass(frozen=True)
@@ -198,6 +213,7 @@ def _class_indices(
 
 
 def _meaning(counts: Counter[str], classes: Classes, where: str, column: str) -> _Meaning:
+    _refuse_lists(counts, where, column)
     if classes.names is None:
         return _own_meaning(counts, where, column)
     names = classes.names
@@ -216,6 +232,15 @@ def _meaning(counts: Counter[str], classes: Classes, where: str, column: str) ->
     merged = merged_note(counts, {label: names[index] for label, index in index_of.items()})
     notes = () if merged is None else (merged,)
     return _Meaning(names, index_of, f"expected one of {', '.join(names)}{hint}", notes, given)
+
+
+def _refuse_lists(counts: Counter[str], where: str, column: str) -> None:
+    lists = {label: count for label, count in counts.items() if LIST.fullmatch(tidied(label))}
+    if 2 * sum(lists.values()) > counts.total():
+        raise UserError(
+            f"{where}: column {column!r} holds lists such as {shorten(next(iter(lists)))} in {sum(lists.values()):,} "
+            f"of {counts.total():,} rows, expected one label per row. {ONE_LABEL}"
+        )
 
 
 def _own_meaning(counts: Counter[str], where: str, column: str) -> _Meaning:

@@ -1,8 +1,8 @@
-"""Whether double quotes enclose the fields of a file (RFC 4180) or are letters of its texts, by evidence over all of it.
+"""Whether double quotes enclose the fields of a file or are letters of its texts, by evidence over all of it.
 
-A reader that takes a letter for a quote that opens a field joins all lines up to the next quote into one record, and may
-do so without an error. So lines that are read as one record, or not at all, are also read with quotes as letters: where
-they are rows then, with the header's number of fields and values as in the other rows, they were rows.
+A reader that takes a letter for a quote that opens a field joins all lines up to the next quote into one record, and
+may do so without an error. So lines that are read as one record, or not at all, are also read with quotes as letters:
+where they are rows then, with the header's number of fields and values as in the other rows, they were rows.
 """
 
 import csv
@@ -23,6 +23,7 @@ TOLERATED = 0.1
 """Share of the lines of a TSV file that may have another number of fields where its quotes are letters: such lines are
 reported one by one. Texts hold commas, so that in a CSV file every line must have the header's number."""
 SHOWN_LINES = 5
+SHOWN_CHARACTERS = 60
 ROW_NUMBER = re.compile(r"[0-9]{1,18}")
 NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)")
 
@@ -52,13 +53,13 @@ def settle_quoting(path: Path, width: int, dialect: Dialect) -> Quoting:
         return Quoting(dialect, notes)
     profile = _profile(path, width, dialect)
     doubts = _doubts(path, profile)
-    if _are_letters(scan, profile, doubts):
-        opening = (doubts.faulty or doubts.swallowing)[0].line
-        return Quoting(Dialect(dialect.delimiter, False, dialect.skip_spaces), (*notes, _letters(scan, width, opening)))
-    if doubts.faulty or doubts.swallowing:
-        raise UserError(f"{path}: {_refusal(scan, profile, doubts)}")
-    if doubts.possible and (scan.odd == 0 or profile.tells or profile.rows < FEWEST_ROWS):
-        notes = (*notes, _question(doubts))
+    if doubts.wrong.count and _are_letters(scan, profile, doubts):
+        letters = _letters(scan, width, doubts.wrong.first[0].line)
+        return Quoting(Dialect(dialect.delimiter, False, dialect.skip_spaces), (*notes, letters))
+    if doubts.wrong.count:
+        raise UserError(f"{path}: {_refusal(scan, profile, doubts.wrong)}")
+    if doubts.possible.count and (scan.odd == 0 or profile.tells or profile.rows < FEWEST_ROWS):
+        notes = (*notes, _question(doubts.possible))
     return Quoting(dialect, notes)
 
 
@@ -69,7 +70,9 @@ def read_header(path: Path, dialect: Dialect) -> list[str]:
         first = next((span for span in spans(lines, dialect) if span.record or span.fault), None)
     if first is not None and first.fault:
         doubt = _opening(first, dialect)
-        raise UserError(f"{path}: line {doubt.line:,}, the header, is malformed: {doubt.fault}: {_excerpt(doubt.text)}.")
+        raise UserError(
+            f"{path}: line {doubt.line:,}, the header, is malformed: {doubt.fault}: {_excerpt(doubt.text)}."
+        )
     return [] if first is None else first.record
 
 
@@ -219,7 +222,7 @@ class _Doubt:
     """Where the quote opens."""
     last: int
     text: str
-    """The line from the quote on."""
+    """The beginning of the line from the quote on."""
     fault: str
     """What is wrong with it, in words."""
     is_escaped: bool = False
@@ -227,67 +230,90 @@ class _Doubt:
 
 
 @dataclass
+class _Places:
+    """How many there are, and the first."""
+
+    count: int = 0
+    first: list[_Doubt] = field(default_factory=list)
+
+    def add(self, span: Span, dialect: Dialect) -> None:
+        self.count += 1
+        if len(self.first) <= SHOWN_LINES:
+            self.first.append(_opening(span, dialect))
+
+    def __add__(self, other: "_Places") -> "_Places":
+        first = sorted([*self.first, *other.first], key=lambda doubt: doubt.line)
+        return _Places(self.count + other.count, first[: SHOWN_LINES + 1])
+
+
+@dataclass(frozen=True)
 class _Doubts:
-    faulty: list[_Doubt] = field(default_factory=list)
-    swallowing: list[_Doubt] = field(default_factory=list)
-    """Lines that are rows where quotes are letters."""
-    possible: list[_Doubt] = field(default_factory=list)
-    """Lines that may be."""
-    all_fit: bool = True
+    wrong: _Places
+    """Malformed records, and records of lines that are rows where quotes are letters."""
+    possible: _Places
+    """Records of lines that may be rows."""
+    all_fit: bool
     """Whether all these lines are rows where quotes are letters."""
 
 
 def _doubts(path: Path, profile: _Profile) -> _Doubts:
-    found = _Doubts()
-    likely: list[tuple[_Doubt, str]] = []
+    places = {kind: _Places() for kind in ("malformed", "rows", "numbered rows", "either")}
+    all_fit = True
     for span in _rows(path, profile.dialect):
         if not span.fault and len(span.lines) == 1:
             continue
         rows = _plain(span, profile.dialect)
-        fitting = sum(profile.fits(fields) for fields in rows)
-        found.all_fit = found.all_fit and fitting == len(rows)
-        if span.fault:
-            found.faulty.append(_opening(span, profile.dialect))
-        elif (kind := _kind(rows, fitting, profile)) == "text":
+        fitting = [fields for fields in rows if profile.fits(fields)]
+        all_fit = all_fit and len(fitting) == len(rows)
+        kind = "malformed" if span.fault else _kind(rows, fitting, profile)
+        if kind == "text":
             profile.enclosing += len(profile.columns) > 1
         else:
-            likely.append((_opening(span, profile.dialect), kind))
-    for doubt, kind in likely:
-        is_sure = kind == "rows" or (kind == "numbered rows" and not profile.quotes_enclose)
-        (found.swallowing if is_sure else found.possible).append(doubt)
-    return found
+            places[kind].add(span, profile.dialect)
+    wrong, possible = places["malformed"] + places["rows"], places["either"]
+    if profile.quotes_enclose:
+        return _Doubts(wrong, possible + places["numbered rows"], all_fit)
+    return _Doubts(wrong + places["numbered rows"], possible, all_fit)
 
 
-def _kind(rows: list[list[str]], fitting: int, profile: _Profile) -> str:
+def _kind(rows: list[list[str]], fitting: list[list[str]], profile: _Profile) -> str:
     """What the lines of one sound record are: a `text`, `rows`, `numbered rows`, which may be a text with a numbered
-    list, or `either`.
+    list, or `either`. `fitting` are those that are rows where quotes are letters.
 
-    A text may by chance hold a line that looks like a row, and most lines of a text don't.
+    A text may by chance hold a line that looks like a row, and most lines of a text don't. Its first line doesn't end
+    as a row does.
     """
+    all_fit = len(fitting) == len(rows)
     if len(profile.columns) == 1:
-        return "either" if fitting == len(rows) and profile.bare and not profile.enclosing else "text"
+        return "either" if all_fit and profile.bare and not profile.enclosing else "text"
     by_tabs = profile.dialect.delimiter == "\t"
-    if profile.tells and fitting >= 2 and 2 * fitting >= len(rows):
-        at = next((at for at, value in enumerate(rows[0]) if value.startswith('"')), 0)
-        after = any(column.tells for column in profile.columns[at + 1 :])
+    at = next((at for at, value in enumerate(rows[0]) if value.startswith('"')), 0)
+    behind = profile.columns[at + 1 :]
+    after = any(column.tells for column in behind)
+    if after and profile.fits(rows[0]):
+        return "rows"
+    if profile.tells and len(fitting) >= 2 and 2 * len(fitting) >= len(rows):
         named = any(column.tells and not column.are_numbers for column in profile.columns[:at])
-        counted = any(_is_counted(rows, place, profile) for place in range(at))
+        counted = any(_is_counted(fitting, place, profile) for place in range(at))
         return "rows" if by_tabs or after or named or counted else "numbered rows"
-    if profile.tells or fitting < len(rows):
+    ends = rows[0][at + 1 :][-len(behind) :]
+    if after and len(ends) == len(behind) and all(map(_Column.fits, behind, ends)):
+        return "either"
+    if profile.tells or not all_fit:
         return "text"
     return "rows" if by_tabs and profile.rows >= FEWEST_ROWS and len(rows) > 2 else "either"
 
 
-def _is_counted(rows: list[list[str]], at: int, profile: _Profile) -> bool:
+def _is_counted(fitting: list[list[str]], at: int, profile: _Profile) -> bool:
     """Whether a column of row numbers goes on from line to line."""
-    values = [fields[at] for fields in rows if profile.fits(fields)]
+    values = [fields[at] for fields in fitting]
     if profile.columns[at].is_class or not all(ROW_NUMBER.fullmatch(value) for value in values):
         return False
-    return len(values) > 1 and all(int(one) + 1 == int(other) for one, other in pairwise(values))
+    return all(int(one) + 1 == int(other) for one, other in pairwise(values))
 
 
 def _are_letters(scan: _Scan, profile: _Profile, doubts: _Doubts) -> bool:
-    if len(profile.columns) < 2 or profile.quotes_enclose or not (doubts.faulty or doubts.swallowing):
+    if len(profile.columns) < 2 or profile.quotes_enclose:
         return False
     if profile.dialect.delimiter == "\t":
         return scan.odd <= TOLERATED * scan.lines
@@ -302,22 +328,22 @@ def _letters(scan: _Scan, width: int, line: int) -> str:
     )
 
 
-def _question(doubts: _Doubts) -> str:
-    first = doubts.possible[0]
-    more = f", and {len(doubts.possible) - 1:,} others like it" if len(doubts.possible) > 1 else ""
+def _question(possible: _Places) -> str:
+    first = possible.first[0]
+    more = f", and {possible.count - 1:,} others like it" if possible.count > 1 else ""
     return (
         f"the field within double quotes that opens on line {first.line:,} is read as one text of the lines "
-        f"{first.line:,} to {first.last:,}{more}. If these lines are rows, double each quote in the texts and put these "
-        "texts within double quotes"
+        f"{first.line:,} to {first.last:,}{more}. If these lines are rows, double each quote in the texts and put "
+        "these texts within double quotes"
     )
 
 
-def _refusal(scan: _Scan, profile: _Profile, doubts: _Doubts) -> str:
-    ordered = sorted([*doubts.faulty, *doubts.swallowing], key=lambda doubt: doubt.line)
-    first, rest = ordered[0], ordered[1:]
-    shown = ", ".join(f"{doubt.line:,}" for doubt in rest[:SHOWN_LINES]) + (", …" if len(rest) > SHOWN_LINES else "")
-    others = f" Malformed in such a way, too: {'line' if len(rest) == 1 else f'{len(rest):,} lines,'} {shown}." if rest else ""
-    told = f"line {first.line:,} is malformed: {first.fault}: {_excerpt(first.text)}.{others}"
+def _refusal(scan: _Scan, profile: _Profile, wrong: _Places) -> str:
+    first, rest = wrong.first[0], wrong.first[1:]
+    told = f"line {first.line:,} is malformed: {first.fault}: {_excerpt(first.text)}."
+    if rest:
+        shown = ", ".join(f"{doubt.line:,}" for doubt in rest) + (", …" if wrong.count - 1 > len(rest) else "")
+        told += f" Malformed in such a way, too: {'line' if len(rest) == 1 else f'{wrong.count - 1:,} lines,'} {shown}."
     if first.is_escaped:
         return f"{told} A quote within double quotes is escaped by another quote, not by a backslash: double it."
     told += (
@@ -328,19 +354,19 @@ def _refusal(scan: _Scan, profile: _Profile, doubts: _Doubts) -> str:
         return f"{told} If each line is a text, name the file .txt: tenor predict reads it so."
     if not profile.quotes_enclose and 0 < scan.odd <= scan.lines / 2:
         told += (
-            f" If the quotes are letters here, each line needs the header's {len(profile.columns)} fields: {scan.odd:,} "
-            f"of {scan.lines:,} lines have another number, the first is line {scan.first_odd:,}."
+            f" If the quotes are letters here, each line needs the header's {len(profile.columns)} fields: "
+            f"{scan.odd:,} of {scan.lines:,} lines have another number, the first is line {scan.first_odd:,}."
         )
     return told
 
 
 def _excerpt(text: str) -> str:
-    return repr(text if len(text) <= 60 else f"{text[:59]}…")
+    return repr(text if len(text) < SHOWN_CHARACTERS else f"{text[: SHOWN_CHARACTERS - 1]}…")
 
 
 def _opening(span: Span, dialect: Dialect) -> _Doubt:
     """Where the quote opens that joins the lines of a span or, of a malformed one, that makes it so."""
-    opened, text, is_inside = span.first, span.lines[0].rstrip("\r\n"), False
+    opened, text, is_inside = span.first, span.lines[0][:SHOWN_CHARACTERS], False
     for number, whole in enumerate(span.lines, span.first):
         line = whole.rstrip("\r\n")
         at: int | None = 0
@@ -349,7 +375,7 @@ def _opening(span: Span, dialect: Dialect) -> _Doubt:
                 at = _quoted_field(line, at, dialect)
                 if at is None:
                     break
-                opened, text, is_inside = number, line[at - 1 :], True
+                opened, text, is_inside = number, line[at - 1 : at + SHOWN_CHARACTERS], True
             end = _closing_quote(line, at)
             if end is None:
                 if not span.fault:
@@ -357,7 +383,7 @@ def _opening(span: Span, dialect: Dialect) -> _Doubt:
                 break
             is_inside, rest = False, line[end + 1 :]
             if rest and not rest.startswith(dialect.delimiter):
-                return _Doubt(opened, number, text, _closed(opened, number, rest, dialect), line[end - 1] == "\\")
+                return _Doubt(opened, number, text, _closed(opened, number, rest, dialect), line[:end].endswith("\\"))
             at = end + 2 if rest else None
     if "limit" in span.fault:
         longest = f"the field that begins there is longer than the {csv.field_size_limit():,} characters that are read"
@@ -389,8 +415,8 @@ def _closing_quote(line: str, at: int) -> int | None:
 def _closed(opened: int, closed: int, rest: str, dialect: Dialect) -> str:
     where = "" if opened == closed else f"on line {closed:,} "
     return (
-        f"the double quote that opens there is closed {where}before {_excerpt(rest)}, where {dialect.delimiter!r} or the "
-        "end of the line was expected"
+        f"the double quote that opens there is closed {where}before {_excerpt(rest)}, where {dialect.delimiter!r} or "
+        "the end of the line was expected"
     )
 
 

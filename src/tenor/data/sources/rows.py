@@ -13,6 +13,10 @@ from tenor.errors import UserError
 
 Role = Literal["text", "label", "name"]
 Faults = Mapping[int, str]
+ONE_LABEL = (
+    "Several labels per row (multi-label classification) are not supported: keep the rows that have one, and write it "
+    "without brackets."
+)
 SHOWN_ROWS = 5
 SHOWN_COLUMNS = 30
 
@@ -119,6 +123,11 @@ def _as_string(value: object, column: str, role: Role) -> tuple[str | None, str 
     is_number = isinstance(value, Integral) and not isinstance(value, bool)
     if (role != "text" and is_number) or (role == "name" and isinstance(value, float)):
         return str(value), None
+    if role == "label" and isinstance(value, list | tuple | set | dict):
+        return (
+            "",
+            f"{column} is {shorten(value)} ({type(value).__name__}), expected an integer or a string. {ONE_LABEL}",
+        )
     expected = {"text": "a string", "label": "an integer or a string", "name": "a string or a number"}[role]
     return "", f"{column} is {shorten(value)} ({type(value).__name__}), expected {expected}"
 

@@ -147,8 +147,8 @@ def near_note(counts: Counter[str]) -> str | None:
     if not pairs:
         return None
     return (
-        f"class names that are nearly the same: {_shown(pairs, '; ')}. Is one a slip of the other? Then write them alike; "
-        "if they are different classes, data.class_names with all names says so"
+        f"class names that are nearly the same: {_shown(pairs, '; ')}. Is one a slip of the other? Then write them "
+        "alike; if they are different classes, data.class_names with all names says so"
     )
 
 
@@ -164,7 +164,7 @@ def _are_near(one: str, other: str) -> bool:
 
 
 def _one_letter_apart(one: str, other: str) -> bool:
-    """One letter more, less, other or two exchanged; digits make a difference, and so does a letter at the beginning."""
+    """One letter more, less, other or two exchanged; but not a digit, and not the first letter."""
     short, long = sorted((one, other), key=len)
     if len(short) < FEWEST_LETTERS or len(long) - len(short) > 1 or short[0] != long[0]:
         return False
