@@ -17,8 +17,8 @@ from tenor.errors import UserError
 INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 DECIMAL = re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 WHOLE = re.compile(r"([-+]?)0*([0-9]{1,18})\.0*")
-INVISIBLE = re.compile("[\u200b\u2060\ufeff\u00ad]")
-"""Blanks without a width, and the soft hyphen."""
+BLANKS = re.compile("[ \u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]+")
+"""Within a label. Line breaks and tabs there are no slip: such a name is refused."""
 SHOWN = 6
 """Spellings, classes or pairs in one note."""
 FEWEST_LETTERS = 5
@@ -29,13 +29,13 @@ MOST_NAMES = 200
 
 def tidied(label: str) -> str:
     """A label in Unicode's composed form, with single blanks within it and none around it."""
-    return " ".join(unicodedata.normalize("NFC", INVISIBLE.sub("", label)).split())
+    return BLANKS.sub(" ", unicodedata.normalize("NFC", label).strip())
 
 
 def folded(label: str) -> str:
     """What all spellings of a class have in common."""
-    compatible = unicodedata.normalize("NFKC", INVISIBLE.sub("", label))
-    return tidied(unicodedata.normalize("NFKC", compatible.casefold()))
+    compatible = unicodedata.normalize("NFKC", label).casefold()
+    return tidied(unicodedata.normalize("NFKC", compatible))
 
 
 def as_integer(label: str) -> str:
