@@ -85,7 +85,12 @@ def test_only_rows_with_yes_are_taken_out_where_the_file_says(tmp_path: Path) ->
         ("id,exclude\n1\n", "line 2: exclude is None"),
         ("id,rank\n,2\n", "line 2: the id is missing"),
         ("id\n" + "".join(f"{k}\n" for k in range(1, 61)), "takes out all 44 training rows"),
-        ('id\n"1\n', "is no CSV file"),
+        ('id\n"1\n', "data.exclude .*out.csv: line 2 is malformed: the double quote that opens there is never closed"),
+        (
+            'id,text\n1,"so,so"\n2,"swallows\n3,"Good, really"\n',
+            "line 3 is malformed: .* closed on line 4 before 'Good",
+        ),
+        ('id,text\n1,"a,b"\n2,"c\n3,d\n4,e"\n5,f\n6,g\n', "line 3 is malformed: .* takes the lines 3 to 5"),
     ],
 )
 def test_a_file_that_can_t_be_meant_is_refused(content: str, words: str, tmp_path: Path) -> None:

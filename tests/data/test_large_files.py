@@ -14,7 +14,7 @@ import pytest
 from test_sources_tabular import message, write
 
 from tenor.data.dataset import LabelledText
-from tenor.data.sources import blocks, files
+from tenor.data.sources import blocks, dialect, files
 from tenor.data.sources.tabular import read_table
 from tenor.errors import TenorError
 
@@ -151,7 +151,11 @@ def test_a_parquet_file_of_one_row_group_is_not_read_at_once(tmp_path: Path, mon
 @pytest.mark.parametrize(
     ("name", "content", "told"),
     [
-        ("rows.csv", 'text,label\n"' + "never closed, " * 20_000, "is malformed: field larger than field limit"),
+        (
+            "rows.csv",
+            'text,label\n"' + "never closed, " * 20_000,
+            "line 2 is malformed: the field that begins there is longer than the 200,000 characters that are read",
+        ),
         ("rows.jsonl", "[" + '{"text": "a", "label": 0}, ' * 20_000, "line 1 has 200,000 characters or more"),
     ],
 )
@@ -160,6 +164,7 @@ def test_a_record_without_an_end_is_not_read_to_the_end_of_the_file(
 ) -> None:
     (tmp_path / name).write_text(content)
     monkeypatch.setattr(files, "MOST_CHARACTERS", 200_000)
+    monkeypatch.setattr(dialect, "MOST_CHARACTERS", 200_000)
     assert told in message(tmp_path / name)
 
 

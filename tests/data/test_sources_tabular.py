@@ -163,13 +163,13 @@ def test_json_lines_name_the_physical_line(tmp_path: Path) -> None:
         "",
         '{"label": "x"}',
         '{"text": 3, "label": null}',
-        '{"text": "b", "label": true}',
+        '{"text": "b", "label": [1]}',
     ]
     found = message(csv_file(tmp_path, "\n".join(lines), "rows.jsonl"))
     assert "3 of 4 rows" in found
     assert "line 3 (row 2): text is missing" in found
     assert "line 4 (row 3): text is 3 (int), expected a string; label is missing" in found
-    assert "line 5 (row 4): label is True (bool), expected an integer or a string" in found
+    assert "line 5 (row 4): label is [1] (list), expected an integer or a string" in found
 
 
 def test_half_a_surrogate_pair_is_refused_by_row(tmp_path: Path) -> None:
@@ -238,8 +238,9 @@ def test_a_missing_file_a_folder_and_a_pipe_are_refused(tmp_path: Path) -> None:
     [
         ([1, 2], [0, 1], "column 'text' holds int64"),
         ([b"a", b"b"], [0, 1], "column 'text' holds binary"),
-        (["a", "b"], [0.0, 1.0], "column 'label' holds double"),
-        (["a", "b"], [0.0, None], "(1 of its 2 values are missing)"),
+        (["a", "b"], [0.5, 1.0], "column 'label' holds double"),
+        (["a", "b"], [0.5, None], "(1 of its 2 values are missing)"),
+        (["a", "b"], [0.0, None], "row 2: label is missing"),
         (["a", "b"], [[0], [1]], "column 'label' holds list"),
         (["a", None], [0, 1], "row 2: text is missing"),
         ([None, None], [0, 1], "2 of 2 rows"),

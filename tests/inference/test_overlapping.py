@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from overlapping import in_a_new_thread, in_turns
-from tenor.data.sources.files import fields_up_to
+from tenor.data.sources.dialect import fields_up_to
 from tenor.inference.logits import softmax
 from tenor.inference.onnx_file import write_onnx
 from tenor.inference.predictor import Predictor

@@ -41,12 +41,17 @@ def run(options: argparse.Namespace) -> int:
 
     if options.abstain_below is not None and not 0 <= options.abstain_below <= 1:
         raise UserError(f"--abstain-below {options.abstain_below:g}: expected a probability from 0 to 1, such as 0.9")
+    from rich.console import Console
+
     from tenor.workflows.kept_evaluation import require_place
     from tenor.workflows.result_checks import refuse_errors
+    from tenor.workflows.show_notes import show_notes
 
     require_place(options.output)
     found = evaluate(options.reference, options.overrides, options.split, options.runs, file=options.input)
-    record = evaluation_record(found, options.abstain_below)
+    show_notes(Console(stderr=True, markup=False), found.rows.notes)
+    notes = {"data_notes": list(found.rows.notes)} if found.rows.notes else {}
+    record = {**evaluation_record(found, options.abstain_below), **notes}
     kept = _keep(found, record, options.output)
     if options.json:
         print_json({**record, **({} if kept is None else {"kept": str(kept)})})

@@ -65,13 +65,15 @@ class Data(Section):
     text_column: Text = "text"
     """The column that holds the text."""
     label_column: Text = "label"
-    """The column that holds the label, an integer or a string."""
+    """The column that holds the label: an integer, a string or a truth value. 5.0 is 5."""
     group_column: Text | None = None
     """A column whose equal values must not be parted by `data.validation.strategy=group`, such as `movie`."""
     id_column: Text | None = None
     """A column that names each row; null: the source's own, else the row's number."""
     class_names: tuple[Text, ...] | None = None
-    """The classes in the order of their indices 0, 1, …; null: the source's own, else the distinct labels, sorted."""
+    """The classes in the order of their indices 0, 1, …; null: the source's own, else the distinct labels, sorted.
+    Labels that differ in case, blanks or Unicode's normal form only are one class, named after its most frequent
+    spelling; two names given here that differ in case are two classes."""
     validation: ValidationSplit = ValidationSplit()
     """How the validation rows are set aside."""
     subset: Subset = Subset()

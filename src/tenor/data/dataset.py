@@ -27,6 +27,8 @@ class LabelledText:
     """Where the rows come from, for messages and the manifest: a file name, a package, a hub id."""
     positions: np.ndarray | None = None
     """int64, shape (rows,); None: all rows of `table`."""
+    notes: tuple[str, ...] = ()
+    """What a person should know of how the rows were read, such as spellings of labels that are one class."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.table, pa.Table):

@@ -2,10 +2,12 @@
 
 import csv
 from os.path import expanduser
+from pathlib import Path
 
 import numpy as np
 
 from tenor.data.dataset import LabelledText, repeated_ids
+from tenor.data.sources.delimited import examine
 from tenor.errors import UserError
 
 SHOWN_IDS = 5
@@ -16,13 +18,19 @@ def read_excluded(path: str) -> frozenset[str]:
 
     Raises UserError for a file that can't be read, has no such column, or says neither yes nor no.
     """
+
+    def require(columns: list[str]) -> None:
+        if "id" not in columns:
+            raise UserError(f"{path}: there is no column 'id'; columns found: {', '.join(columns)}.")
+
     try:
-        with open(expanduser(path), encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            columns = reader.fieldnames or []
-            if "id" not in columns:
-                raise UserError(f"data.exclude {path}: there is no column 'id'; columns found: {', '.join(columns)}.")
+        found = examine(Path(expanduser(path)), require, ",")
+        with open(found.path, encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, found.header, **found.dialect.options)
+            next(reader)  # The header.
             return frozenset(row["id"] for row in reader if _is_out(row, reader.line_num, path))
+    except UserError as error:
+        raise UserError(f"data.exclude {str(error).removeprefix('data.exclude ')}") from error
     except (csv.Error, UnicodeDecodeError) as error:
         raise UserError(f"data.exclude {path}: is no CSV file in UTF-8 ({error}).") from error
     except (OSError, ValueError) as error:  # The second: NUL in the path.

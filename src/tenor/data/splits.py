@@ -58,6 +58,11 @@ def present_splits(splits: Splits) -> dict[str, LabelledText]:
     return found if isinstance(splits.test, Absent) else {**found, "test": splits.test}
 
 
+def data_notes(splits: Splits) -> tuple[str, ...]:
+    """What a person should know of how the rows of all splits were read, each sentence once."""
+    return tuple(dict.fromkeys(note for rows in present_splits(splits).values() for note in rows.notes))
+
+
 def data_fingerprint(splits: Splits) -> str:
     """SHA-256 over the rows of every split: ids, texts and labels, in order."""
     digest = hashlib.sha256()

@@ -79,7 +79,7 @@ def predict_file(
             "rename them, or predict from the original file"
         )
     with job_parts(job.output, _identity(predictor, job, found), job.restart) as parts:
-        chunks = read_chunks(job.input, job.text_column, is_text(job.output))
+        chunks = read_chunks(job.input, job.text_column, is_text(job.output), found.delimited)
         rows = [len(chunk.texts) for chunk in islice(chunks, parts.count)]
         resumed = sum(rows)
         rest = ((chunk, chunk.texts) for chunk in chunks)
@@ -125,6 +125,7 @@ def _added_columns(predictor: Predictor, job: FileJob) -> list[str]:
 def _identity(predictor: Predictor, job: FileJob, found: Survey) -> dict[str, Any]:
     """All that decides what stands in a part."""
     source, threshold = predictor.source, predictor.threshold
+    unusual = {} if found.dialect is None else {"dialect": asdict(found.dialect)}
     return {
         "version": VERSION,
         "input_sha256": found.sha256,
@@ -139,6 +140,7 @@ def _identity(predictor: Predictor, job: FileJob, found: Survey) -> dict[str, An
         "engine": predictor.engine.name,
         "long_text": job.long_text,
         "abstain_below": job.abstain_below,
+        **unusual,
     }
 
 

@@ -5,7 +5,6 @@ a whole can't be read, from the start or from some place onwards, that is a User
 """
 
 import codecs
-import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,8 @@ from typing import TextIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tenor.data.sources.files import DELIMITERS, fields_up_to
+from tenor.data.sources.delimited import DELIMITERS, Delimited, examine, require_header
+from tenor.data.sources.files import refuse_fasttext
 from tenor.data.sources.rows import SHOWN_COLUMNS, encodable, nearest
 from tenor.errors import UserError
 from tenor.inference.columns import refuse_columns, sound_rows
@@ -52,11 +52,13 @@ def told(path: Path, chunk: Chunk, position: int, text_fault: str) -> str:
     return f"{unit} {chunk.places[position]:,} {chunk.faults.get(position) or f'has a text that {text_fault}'}"
 
 
-def read_chunks(path: Path, text_column: str = TEXT_COLUMN, as_text: bool = False) -> Iterator[Chunk]:
+def read_chunks(
+    path: Path, text_column: str = TEXT_COLUMN, as_text: bool = False, delimited: Delimited | None = None
+) -> Iterator[Chunk]:
     """The rows of a file in chunks that are the same at every reading; the suffix decides how it is read.
 
     A file without rows gives one chunk without rows. With `as_text` a value that only Parquet can hold is a fault of
-    its row.
+    its row. `delimited` is what `examine_delimited` found, which otherwise is called here.
 
     Raises:
         UserError: a file that can't be read, a text column that isn't there, or a column that can't be kept or written.
@@ -67,12 +69,25 @@ def read_chunks(path: Path, text_column: str = TEXT_COLUMN, as_text: bool = Fals
         yield from _read_parquet(path, text_column, as_text)
         return
     _refuse_utf16(path)
-    if suffix in DELIMITERS:
-        yield from _read_delimited(path, DELIMITERS[suffix], text_column)
+    if (found := delimited or examine_delimited(path, text_column)) is not None:
+        yield from _chunks(_delimited_rows(found, text_column), found.header)
     elif suffix in JSON_LINES:
         yield from _read_json_lines(path, text_column)
     else:
         yield from _read_plain(path)
+
+
+def examine_delimited(path: Path, text_column: str) -> Delimited | None:
+    """How a CSV or TSV file is written; None for another kind of file.
+
+    Raises UserError for a file that can't be read, a text column that isn't there, or a malformed line.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in DELIMITERS:
+        return None
+    _require_file(path, suffix)
+    _refuse_utf16(path)
+    return examine(path, lambda header: _require_column(path, text_column, header))
 
 
 @dataclass(frozen=True)
@@ -116,24 +131,9 @@ def _storable(cell: str | None) -> str | None:
     return cell.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
-def _read_delimited(path: Path, delimiter: str, text_column: str) -> Iterator[Chunk]:
-    with _open(path) as lines, fields_up_to(path.stat().st_size):
-        reader = csv.reader(lines, delimiter=delimiter, strict=True)
-        try:
-            header = next((record for record in reader if record), [])
-            _require_column(path, text_column, header)
-            yield from _chunks(_delimited_rows(reader, header, text_column), header)
-        except csv.Error as error:
-            raise UserError(
-                f"{path}: line {reader.line_num:,} is malformed: {error}, so where the rows after it begin is unknown. "
-                "A field with a quote, a line break or a delimiter stands within double quotes, and a quote in it is "
-                "doubled."
-            ) from error
-
-
-def _delimited_rows(reader: Iterator[list[str]], header: list[str], text_column: str) -> Iterator[_Row]:
-    at, width = header.index(text_column), len(header)
-    for place, record in enumerate((record for record in reader if record), start=1):
+def _delimited_rows(found: Delimited, text_column: str) -> Iterator[_Row]:
+    at, width = found.header.index(text_column), len(found.header)
+    for place, record in enumerate(found.records(), start=1):
         if len(record) == width:
             yield _Row(record[at], tuple(record), place)
         else:
@@ -153,6 +153,8 @@ def _read_json_lines(path: Path, text_column: str) -> Iterator[Chunk]:
 
 
 def _read_plain(path: Path) -> Iterator[Chunk]:
+    refuse_fasttext(path)
+
     def rows() -> Iterator[_Row]:
         with _open(path) as lines:
             for place, line in enumerate(lines, start=1):
@@ -189,8 +191,7 @@ def _parquet_chunk(read: pa.Table, text_column: str, first: int, as_text: bool) 
 
 def _open(path: Path) -> TextIO:
     # A byte that is not UTF-8 spoils its own row alone; `text_fault` finds it.
-    line_ends = "" if path.suffix.lower() in DELIMITERS else "\n"
-    return open(path, encoding="utf-8-sig", errors="surrogateescape", newline=line_ends)
+    return open(path, encoding="utf-8-sig", errors="surrogateescape", newline="\n")
 
 
 def _require_file(path: Path, suffix: str) -> None:
@@ -218,6 +219,8 @@ def _require_column(path: Path, text_column: str, columns: list[str]) -> None:
     twice = sorted({name for name in columns if columns.count(name) > 1})
     if twice:
         raise UserError(f"{path}: several columns are called {twice[0]!r}; rename all but one")
+    if path.suffix.lower() in DELIMITERS:
+        require_header(path, columns, [text_column])
     if text_column not in columns:
         raise no_column(path, text_column, columns)
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tenor.data.sources.files import DELIMITERS
+from tenor.data.sources.delimited import DELIMITERS
 from tenor.data.sources.rows import encodable
 from tenor.errors import UserError
 from tenor.inference.inputs import JSON_LINES

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tenor.inference.inputs import JSON_LINES, Chunk, no_column, read_chunks, told
+from tenor.data.sources.delimited import Delimited
+from tenor.data.sources.dialect import Dialect
+from tenor.inference.inputs import JSON_LINES, Chunk, examine_delimited, no_column, read_chunks, told
 from tenor.inference.records import RECORD, parse_record
 from tenor.inference.texts import text_fault
 
@@ -32,6 +34,19 @@ class Survey:
     first_fault: str = ""
     sample: list[str] = field(default_factory=list)
     """Texts that can be predicted, evenly from the whole file, the same at every reading; long ones cut."""
+    delimited: Delimited | None = None
+    """How a CSV or TSV file is written; None for another kind of file."""
+
+    @property
+    def dialect(self) -> Dialect | None:
+        """How the fields of a CSV or TSV file are parted; None where that is as usual."""
+        found = self.delimited
+        return None if found is None or found.dialect == Dialect(found.dialect.delimiter) else found.dialect
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know of how the file is read."""
+        return () if self.delimited is None else self.delimited.notes
 
 
 def survey(path: Path, text_column: str, as_text: bool = False) -> Survey:
@@ -40,10 +55,10 @@ def survey(path: Path, text_column: str, as_text: bool = False) -> Survey:
     Raises:
         UserError: a file that can't be read, a text column that isn't there, or a column that can't be written.
     """
-    found = Survey()
+    found = Survey(delimited=examine_delimited(path, text_column))
     from_records = path.suffix.lower() in JSON_LINES
     random, drawn = np.random.default_rng(0), Drawn()
-    for chunk in read_chunks(path, text_column, as_text):
+    for chunk in read_chunks(path, text_column, as_text, found.delimited):
         found.rows += len(chunk.texts)
         found.columns.update(dict.fromkeys(_record_names(chunk) if from_records else chunk.kept.column_names))
         sound = []

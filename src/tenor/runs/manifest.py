@@ -54,6 +54,9 @@ class Manifest:
     timings: dict[str, float] = field(default_factory=dict)
     """Seconds per phase."""
     error: str | dict[str, str] = field(default_factory=lambda: absent("no error"))
+    data_notes: list[str] = field(default_factory=list)
+    """How the rows were read where that is not as usual: spellings of labels that are one class, quotes that are
+    letters."""
     what_learns: dict[str, Any] = field(
         default_factory=lambda: absent("not recorded by the version of Tenor that ran this")
     )
@@ -141,9 +144,10 @@ def _is_sound(found: dict[str, Any]) -> bool:
     """Whether the values are of the kinds that every reader relies on."""
     texts = all(isinstance(found[name], str) for name in ("run_id", "config_name", "started", "host", "os"))
     numbers = all(isinstance(found[name], int | float) for name in ("seed", "pid", "pid_born"))
+    notes = all(isinstance(note, str) for note in found.get("data_notes", []))
     named = ("versions", "hardware", "commits", "what_learns", *MERGED)
     tables = all(isinstance(found.get(name, {}), dict) for name in named)
-    return found["status"] in STATUSES and texts and numbers and tables and _is_time(found["started"])
+    return found["status"] in STATUSES and texts and numbers and notes and tables and _is_time(found["started"])
 
 
 def _is_time(text: str) -> bool:

@@ -24,6 +24,7 @@ from tenor.model.features import cached_features, mean_state
 from tenor.runs.files import write_text
 from tenor.training.progress import progress_line
 from tenor.workflows.prepare import check_length, device_plan
+from tenor.workflows.show_notes import show_notes
 from tenor.workflows.suspects import Kind, Suspect, suspects
 
 Features = Literal["both", "encoder", "words"]
@@ -61,7 +62,9 @@ def audit(config: Config, features: Features = "both", console: Console | None =
         UserError: what can't be read or loaded, ids that repeat, a class with a single row, or cleanlab that is not
             installed.
     """
+    console = console or Console(stderr=True, markup=False)
     rows = make_splits(read_source(config.data), config.data, config.seed).train
+    show_notes(console, rows.notes)
     if repeated := repeated_ids(rows):
         name, count = next(iter(repeated.items()))
         raise UserError(
@@ -72,7 +75,7 @@ def audit(config: Config, features: Features = "both", console: Console | None =
     if lonely or np.count_nonzero(rows.label_counts()) < 2:
         wrong = f"{lonely[0]} has one" if lonely else "there is one class only"
         raise UserError(f"an audit compares classes, each with 2 training rows or more; {wrong}")
-    raw = _out_of_sample(rows, config, features, console or Console(stderr=True, markup=False))
+    raw = _out_of_sample(rows, config, features, console)
     temperature = fit_temperature(log_probabilities(raw), rows.labels)
     probabilities = with_temperature(raw, 1.0, temperature)
     accuracy = float((probabilities.argmax(axis=1) == rows.labels).mean())

@@ -33,6 +33,7 @@ from tenor.runs.files import atomic_path, sha256_file
 from tenor.training.progress import progress_line
 from tenor.workflows.evaluate import config_for_rows, require_data_overrides, rows_of_file
 from tenor.workflows.overlap import count_training_texts
+from tenor.workflows.show_notes import show_notes
 
 CHECK_REVIEWS = 500
 INT8_AGREEMENT = 0.99
@@ -103,6 +104,7 @@ def export(
     before = Predictor.load(reference, engine="torch", device="cpu", root=root)
     own_rows = [] if file is None else rows_of_file(file, before.labels)
     rows = _held_out(reference, root, reviews, [*own_rows, *overrides])
+    show_notes(console, rows.notes)
     with atomic_path(output) as temporary:
         temporary.mkdir()
         artefact = _write_onnx(before, temporary, quantize) if form == "onnx" else _copy(reference, root, temporary)

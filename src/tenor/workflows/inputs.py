@@ -5,7 +5,7 @@ from typing import Any
 
 from tenor.config.loading import load_config
 from tenor.config.schema import Config
-from tenor.data.splits import data_fingerprint
+from tenor.data.splits import data_fingerprint, data_notes
 from tenor.data.tokenization import tokenizer_digest
 from tenor.errors import UserError
 from tenor.model.classifier import weights_digest
@@ -27,6 +27,7 @@ def record_inputs(run: RunDirectory, prepared: Prepared, fingerprints: dict[str,
         device=plan.device,
         precision=plan.precision,
         timings=prepared.timings,
+        data_notes=list(data_notes(prepared.splits)),
         what_learns=asdict(prepared.learning.what_learns()),
         hardware={**read_manifest(run).hardware, "accelerators": list(plan.accelerators)},
     )

@@ -15,6 +15,7 @@ from tenor.inference.survey import survey
 from tenor.model.notes import Threshold
 from tenor.runs.directory import DEFAULT_ROOT
 from tenor.training.progress import ProgressLine, progress_line
+from tenor.workflows.show_notes import show_notes
 
 AUTO_FROM_ROWS = 1000
 """Rows from which a comparison of engines, which takes as long as some hundred texts, can pay."""
@@ -60,6 +61,7 @@ def predict_to_file(
     if not job.restart:
         refuse_existing(job.output)
     found = survey(job.input, job.text_column, is_text(job.output))
+    show_notes(console, found.notes)
     if found.faults and job.on_error == "fail":
         raise UserError(
             f"{job.input}: {found.faults:,} of {found.rows:,} rows can't be predicted, the first: {found.first_fault}. "

@@ -13,7 +13,7 @@ from tenor.config.schema import Config
 from tenor.config.unused import unused_settings
 from tenor.data.batching import TokenExamples
 from tenor.data.dataset import Absent, LabelledText
-from tenor.data.splits import present_splits
+from tenor.data.splits import data_notes, present_splits
 from tenor.errors import advice_on_memory
 from tenor.evaluation.evaluate import SplitResult
 from tenor.evaluation.tables import ResultRow, confusion_table, per_class_table, results_table
@@ -35,6 +35,7 @@ from tenor.workflows.kept_evaluation import REPORT
 from tenor.workflows.measure import result_rows
 from tenor.workflows.overlap import other_rows, overlap_words
 from tenor.workflows.prepare import Prepared
+from tenor.workflows.show_notes import show_notes
 from tenor.workflows.show_numbers import number_facts
 
 
@@ -50,6 +51,7 @@ def show_overview(console: Console, prepared: Prepared) -> None:
     )
     replicas = replicas_for(classifier.model, plan, config.training.batch_size, train, token_logits)
     lengths, cost = measure_lengths(prepared.tokens["train"]), _cost(prepared, train, replicas)
+    show_notes(console, data_notes(prepared.splits))
     console.print(_label_table(prepared, first))
     fresh = ", ".join(classifier.new_weights) or "none: the classifier came with the weights"
     facts = {

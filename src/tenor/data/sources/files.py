@@ -1,12 +1,13 @@
 """CSV, TSV, JSON Lines and Parquet files as rows."""
 
 import codecs
-import csv
 import io
 import json
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from os.path import expanduser
 from pathlib import Path
 from typing import BinaryIO
@@ -15,25 +16,26 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tenor.data.sources.blocks import BLOCK_ROWS, collect, in_blocks
+from tenor.data.sources.delimited import DELIMITERS, examine, require_header
+from tenor.data.sources.dialect import MOST_CHARACTERS
 from tenor.data.sources.rows import Columns, Rows, python_column, require_columns
 from tenor.errors import UserError
-from tenor.runs.process_state import OverlappingChange
 
-DELIMITERS = {".csv": ",", ".tsv": "\t"}
 JSON_LINES = (".jsonl", ".ndjson", ".json")
 PART_BYTES = 2**20
-MOST_CHARACTERS = 2**27
-"""In a field or a line: a quote that never closes would take the rest of the file into memory."""
-_FIELD_LIMIT = OverlappingChange(read=csv.field_size_limit, write=csv.field_size_limit)
+PRODIGY_ANSWERS = ("accept", "reject", "ignore")
+FASTTEXT_LINES = 100
+"""Lines at the beginning of a file that are looked at."""
 ACCEPTED = (*DELIMITERS, *JSON_LINES, ".parquet")
 
 
 def read_rows(path: str | Path, columns: Columns) -> Rows:
     """The wanted columns of a file; its suffix decides how it is read.
 
-    In CSV and TSV every value is a string as written ("NA" and "" are no missing values), a field may hold line breaks
-    within double quotes, and a double quote within them is doubled. Raises UserError for a file that cannot be read or
-    has not the wanted columns.
+    In CSV and TSV every value is a string as written ("NA" and "" are not missing). A field may hold line breaks within
+    double quotes, and a double quote within them is doubled; where the lines of the whole file show that quotes are
+    letters, each line is a row and a note says so. Raises UserError for a file that cannot be read or lacks a wanted
+    column.
     """
     file = Path(expanduser(path))
     suffix = file.suffix.lower()
@@ -62,12 +64,26 @@ def _require_file(file: Path, suffix: str) -> None:
         raise UserError(f"{file}: is a folder, expected a file ({', '.join(ACCEPTED)}). Name the file within it.")
     if not file.exists():
         raise UserError(f"{file}: there is no such file. Check data.path and data.test_path.")
+    if suffix not in ACCEPTED and file.is_file():
+        refuse_fasttext(file)
     if suffix not in ACCEPTED:
         raise UserError(f"{file}: unknown suffix {suffix!r}, expected one of {', '.join(ACCEPTED)}.")
     if not file.is_file():
         raise UserError(f"{file}: is not a regular file; write the rows to one first.")
     if file.stat().st_size == 0:
         raise UserError(f"{file}: is empty, expected one labelled text per row.")
+
+
+def refuse_fasttext(file: Path) -> None:
+    """Raises UserError for lines of fastText: `__label__X`, then the text."""
+    with file.open("rb") as lines:
+        read = islice(iter(lambda: lines.readline(PART_BYTES), b""), FASTTEXT_LINES)
+        first = [line for line in read if line.strip()]
+    if first and all(line.startswith(b"__label__") for line in first):
+        raise UserError(
+            f"{file}: its lines begin with __label__, the form of fastText, which is not read: the label would be a "
+            "part of the text. Write label and text as two columns of a .tsv file, below a header with their names."
+        )
 
 
 def _require_utf8(file: Path, content: BinaryIO) -> None:
@@ -101,25 +117,19 @@ def _byte_place(part: bytes, at: int, start: int, line: int) -> str:
 
 
 def _read_delimited(file: Path, content: BinaryIO, columns: Columns) -> Rows:
-    delimiter = DELIMITERS[file.suffix.lower()]
-    lines = io.TextIOWrapper(content, encoding="utf-8-sig", newline="")
-    # Strict: a lenient reader joins rows silently where a text begins with a quote that was not doubled.
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    def require(header: list[str]) -> None:
+        require_header(file, header, columns.roles())
+        require_columns(header, columns, str(file))
+
+    found = examine(file, require)
     odd: dict[int, str] = {}
-    with fields_up_to(file.stat().st_size):
-        try:
-            header = next((record for record in reader if record), [])
-            _require_header(file, header, delimiter, columns)
-            records = _fields(reader, header, list(columns.roles()), odd)
-            schema = pa.schema([(name, pa.large_string()) for name in columns.roles()])
-            table = collect((_string_batch(block, schema) for block in in_blocks(records)), schema)
-        except csv.Error as error:
-            raise UserError(
-                f"{file}: line {reader.line_num:,} is malformed: {error}. A field with a quote, a line break or a "
-                "delimiter stands within double quotes, and a quote within them is doubled. The file may be cut off."
-            ) from error
+    records = _fields(found.records(), found.header, list(columns.roles()), odd)
+    schema = pa.schema([(name, pa.large_string()) for name in columns.roles()])
+    table = collect((_string_batch(block, schema) for block in in_blocks(records)), schema)
     faults = dict.fromkeys(columns.roles(), odd)
-    return Rows(table, str(file), file.name, faults, lambda row: f"row {row + 1} (not counting the header)")
+    return Rows(
+        table, str(file), file.name, faults, lambda row: f"row {row + 1} (not counting the header)", found.notes
+    )
 
 
 def _fields(
@@ -128,7 +138,7 @@ def _fields(
     """The wanted fields of each record; one with too many or too few has a place in `odd` instead."""
     places = [header.index(name) for name in wanted]
     whole = f"the header has {len(header)} fields; put a text that holds the delimiter within double quotes"
-    for row, record in enumerate(record for record in records if record):
+    for row, record in enumerate(records):
         if len(record) == len(header):
             yield [record[place] for place in places]
         else:
@@ -140,27 +150,10 @@ def _string_batch(block: Sequence[Sequence[object]], schema: pa.Schema) -> pa.Re
     return pa.record_batch([pa.array(column, pa.large_string()) for column in zip(*block, strict=True)], schema)
 
 
-def _require_header(file: Path, header: list[str], delimiter: str, columns: Columns) -> None:
-    for other in {",", ";", "\t"} - {delimiter}:
-        if len(header) == 1 and other in header[0]:
-            raise UserError(
-                f"{file}: the header {header[0][:80]!r} has a single column; it seems to be separated by {other!r}, "
-                f"expected {delimiter!r}. Save it so, or use the suffix .tsv for tabs and .csv for commas."
-            )
-    require_columns(header, columns, str(file))
-
-
-@contextmanager
-def fields_up_to(size: int) -> Iterator[None]:
-    """Lets the csv module read fields of `size` characters, `MOST_CHARACTERS` at most; its own limit is 131,072."""
-    wanted = min(size, MOST_CHARACTERS)
-    with _FIELD_LIMIT.made(lambda: csv.field_size_limit(max(csv.field_size_limit(), wanted))):
-        yield
-
-
 def _read_json(file: Path, content: BinaryIO, columns: Columns) -> Rows:
     wanted = columns.roles()
     keys: dict[str, None] = {}
+    left_out: Counter[str] = Counter()
     line_numbers = array("q")
     faults: dict[str, dict[int, str]] = {name: {} for name in wanted}
 
@@ -170,6 +163,10 @@ def _read_json(file: Path, content: BinaryIO, columns: Columns) -> Rows:
             if line.strip():
                 record = _json_object(file, number, line)
                 keys.update(dict.fromkeys(record))
+                answer = "accept" if columns.label == "answer" else _prodigy_answer(record)
+                if answer != "accept":
+                    left_out[answer] += 1
+                    continue
                 line_numbers.append(number)
                 yield [record.get(name) for name in wanted]
 
@@ -188,7 +185,28 @@ def _read_json(file: Path, content: BinaryIO, columns: Columns) -> Rows:
     table = collect(batches(), schema)
     if line_numbers:
         require_columns(list(keys), columns, str(file))
-    return Rows(table, str(file), file.name, faults, lambda row: f"line {line_numbers[row]} (row {row + 1})")
+    return Rows(
+        table,
+        str(file),
+        file.name,
+        faults,
+        lambda row: f"line {line_numbers[row]} (row {row + 1})",
+        _prodigy_notes(file, left_out),
+    )
+
+
+def _prodigy_answer(record: dict[str, object]) -> str:
+    """What an annotator said of the label of a record of Prodigy; `accept` for any other record."""
+    answer = record.get("answer")
+    is_prodigy = answer in PRODIGY_ANSWERS and ("_task_hash" in record or "_input_hash" in record)
+    return str(answer) if is_prodigy else "accept"
+
+
+def _prodigy_notes(file: Path, left_out: Counter[str]) -> tuple[str, ...]:
+    if not left_out.total():
+        return ()
+    counts = " and ".join(f"{left_out[answer]:,} with {answer!r}" for answer in PRODIGY_ANSWERS if left_out[answer])
+    return (f"{file}: only records with the answer 'accept' are read; left out: {counts} (answers of Prodigy).",)
 
 
 def _json_object(file: Path, number: int, line: str) -> dict[str, object]:

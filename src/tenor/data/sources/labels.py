@@ -12,21 +12,43 @@ import pyarrow.compute as pc
 
 from tenor.config.schema import Data
 from tenor.data.dataset import Absent, LabelledText, SourceData
-from tenor.data.sources.rows import Columns, Role, Rows, columns_of, nearest, refuse_faults, require_columns, shorten
+from tenor.data.sources.rows import (
+    ONE_LABEL,
+    Columns,
+    Role,
+    Rows,
+    columns_of,
+    nearest,
+    refuse_faults,
+    require_columns,
+    shorten,
+)
+from tenor.data.sources.spellings import (
+    DECIMAL,
+    INTEGER,
+    GivenNames,
+    as_integer,
+    merged_note,
+    near_note,
+    own_spellings,
+    tidied,
+)
 from tenor.errors import UserError, is_command
 
-INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 MAX_CHARACTERS: dict[Role, int] = {"text": 10_000_000, "label": 200, "name": 1_000}
 """Far beyond any text that is classified as one (War and Peace has 3.2 million characters), and any name."""
-DECIMAL = re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
+
+
+LIST = re.compile(r"\[.*\]")
 
 
 @dataclass(frozen=True)
 class Classes:
     """How labels name their classes.
 
-    `names` None: the distinct labels are the classes. `index`: a label is a position in `names`; `name`: it is one of
-    them; `either`: positions where all labels are integers and no class name is one, else names.
+    `names` None: the distinct labels are the classes, whatever their case and blanks (`spellings.py`). `index`: a label
+    is a position in `names`; `name`: it is one of them; `either`: positions where all labels are integers and no class
+    name is one, else names.
     """
 
     names: tuple[str, ...] | None = None
@@ -57,28 +79,39 @@ def label_rows(rows: Rows, columns: Columns, classes: Classes) -> LabelledText:
     faults = {column: dict(of_column) for column, of_column in rows.faults.items()}
     found = _named_texts(rows, columns, faults)
     labels = _strings(rows, columns.label, "label", faults).combine_chunks()
-    indices, names = _class_indices(rows, columns.label, labels, classes, faults)
+    indices, meaning = _class_indices(rows, columns.label, labels, classes, faults)
     refuse_faults(rows, faults)
     table = found.add_column(2, "label", pa.array(indices, type=pa.int64()))
-    return LabelledText(table, names, rows.origin)
+    notes = tuple(f"{rows.where}, column {columns.label!r}: {note}." for note in meaning.notes)
+    return LabelledText(table, meaning.names, rows.origin, notes=(*rows.notes, *notes))
 
 
 def rename_classes(labelled: LabelledText, wanted: tuple[str, ...] | None) -> LabelledText:
-    """A source's own classes under the names that the user wants: the same names in another order move the indices,
-    other names are given in the order of the source's own. Raises UserError where their number differs."""
+    """A source's own classes under the names that the user wants.
+
+    The same names, whatever their case, in another order move the indices; other names are given in the order of the
+    source's own. Raises UserError where their number differs, and where some are the source's, at other indices.
+    """
     own = labelled.class_names
     if wanted is None or wanted == own:
         return labelled
     _require_distinct(wanted)
-    if set(wanted) == set(own):
-        order = np.array([wanted.index(name) for name in own])
+    index_of = [GivenNames(wanted).index(name) for name in own]
+    known = [index for index in index_of if index is not None]
+    if len(set(known)) == len(own) == len(wanted):
         column = labelled.table.column_names.index("label")
-        table = labelled.table.set_column(column, "label", pa.array(order[labelled.table["label"].to_numpy()]))
+        moved = np.array(known)[labelled.table["label"].to_numpy()]
+        table = labelled.table.set_column(column, "label", pa.array(moved))
         return replace(labelled, table=table, class_names=wanted)
     if len(wanted) != len(own):
         raise UserError(
             f"data.class_names has {len(wanted)} names, but {labelled.origin} has {len(own)} classes "
             f"({', '.join(own)}). Give one name for each, in this order, or leave data.class_names out."
+        )
+    if any(index is not None and index != at for at, index in enumerate(index_of)):
+        raise UserError(
+            f"data.class_names is {', '.join(wanted)}, but the classes of {labelled.origin} are {', '.join(own)}, in "
+            "this order: a name of theirs would be given to another class. Use their names, in any order, or new ones."
         )
     return replace(labelled, class_names=wanted)
 
@@ -97,15 +130,30 @@ def _named_texts(rows: Rows, columns: Columns, faults: dict[str, dict[int, str]]
     return pa.table(found)
 
 
+def _as_integers(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Truth values as True and False, numbers without a fraction as integers, NaN as missing; all else as it is."""
+    kind = values.type
+    if pa.types.is_boolean(kind):
+        return pc.if_else(values, pa.scalar("True", pa.large_string()), pa.scalar("False", pa.large_string()))
+    if not (pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
+        return values
+    try:
+        return (pc.if_else(pc.is_nan(values), None, values) if pa.types.is_floating(kind) else values).cast(pa.int64())
+    except pa.ArrowException:  # A fraction, or more digits.
+        return values
+
+
 def _strings(rows: Rows, column: str, role: Role, faults: dict[str, dict[int, str]]) -> pa.ChunkedArray:
     """One column as large_string, in chunks as it lies, uncopied; what is missing is added to the faults."""
     values = rows.table[column]
+    if pa.types.is_dictionary(values.type):
+        values = values.cast(values.type.value_type)
+    if role == "label":
+        values = _as_integers(values)
     missing = np.flatnonzero(values.is_null().to_numpy())
     of_column = faults.setdefault(column, {})
     for row in missing.tolist():
         of_column.setdefault(row, f"{column} is missing")
-    if pa.types.is_dictionary(values.type):
-        values = values.cast(values.type.value_type)
     kind = values.type
     is_string = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
     is_number = pa.types.is_integer(kind) or (role == "name" and pa.types.is_floating(kind))
@@ -118,52 +166,96 @@ def _strings(rows: Rows, column: str, role: Role, faults: dict[str, dict[int, st
         return strings
     expected = {"text": "strings", "label": "integers or strings", "name": "strings or numbers"}[role]
     lost = f" ({len(missing):,} of its {len(values):,} values are missing)" if len(missing) else ""
-    raise UserError(f"{rows.where}: column {column!r} holds {kind}{lost}, expected {expected}. Convert the column.")
+    mend = f"Convert the column. {ONE_LABEL}" if role == "label" and pa.types.is_nested(kind) else "Convert the column."
+    raise UserError(f"{rows.where}: column {column!r} holds {kind}{lost}, expected {expected}. {mend}")
+
+
+@dataclass(frozen=True)
+class _Meaning:
+    """What the distinct labels of a column mean."""
+
+    names: tuple[str, ...]
+    """Of the classes."""
+    index_of: dict[str, int]
+    """The class of each label that is understood."""
+    wrong: str
+    """What is wrong with the others."""
+    notes: tuple[str, ...] = ()
+    given: GivenNames | None = None
+
+    def fault(self, label: str) -> str:
+        """What is wrong with a label that is not understood."""
+        if self.given is not None and (alike := self.given.alike(label)):
+            return f"{shorten(label)}, which data.class_names has in several cases: {', '.join(alike)}"
+        return f"{shorten(label)}, {self.wrong}"
 
 
 def _class_indices(
     rows: Rows, column: str, labels: pa.Array, classes: Classes, faults: dict[str, dict[int, str]]
-) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Class index per row, int64, shape (rows,), -1 where it is a fault; and the class names."""
+) -> tuple[np.ndarray, _Meaning]:
+    """Class index per row, int64, shape (rows,), -1 where it is a fault; and what the labels mean."""
     of_column = faults.setdefault(column, {})
     faulty = np.zeros(len(labels), dtype=bool)
     faulty[list(of_column)] = True
-    blank = pc.equal(pc.utf8_trim_whitespace(labels), "").fill_null(False).to_numpy(zero_copy_only=False) & ~faulty
-    of_column.update(dict.fromkeys(np.flatnonzero(blank).tolist(), f"{column} is missing"))
-    good = np.flatnonzero(~(faulty | blank))
+    good = np.flatnonzero(~faulty)
     encoded = labels.take(pa.array(good)).dictionary_encode()
     distinct: list[str] = encoded.dictionary.to_pylist()
     codes = encoded.indices.to_numpy(zero_copy_only=False)
-    counts = Counter(dict(zip(distinct, np.bincount(codes, minlength=len(distinct)).tolist(), strict=True)))
-    names, index_of, wrong = _meaning(counts, classes, rows.where, column)
-    _require_printable(names, rows.where)
+    rows_of = np.bincount(codes, minlength=len(distinct)).tolist()
+    counts = Counter({label: count for label, count in zip(distinct, rows_of, strict=True) if tidied(label)})
+    meaning = _meaning(counts, classes, rows.where, column)
+    _require_printable(meaning.names, rows.where)
     indices = np.full(len(labels), -1, dtype=np.int64)
-    indices[good] = np.array([index_of.get(label, -1) for label in distinct], dtype=np.int64)[codes]
+    indices[good] = np.array([meaning.index_of.get(label, -1) for label in distinct], dtype=np.int64)[codes]
     for row, code in zip(good[indices[good] < 0].tolist(), codes[indices[good] < 0].tolist(), strict=True):
-        of_column[row] = f"{column} is {shorten(distinct[code])}, {wrong}"
-    return indices, names
+        of_column[row] = f"{column} is {meaning.fault(distinct[code]) if distinct[code] in counts else 'missing'}"
+    return indices, meaning
 
 
-def _meaning(
-    counts: Counter[str], classes: Classes, where: str, column: str
-) -> tuple[tuple[str, ...], dict[str, int], str]:
-    """Class names, the index of each label that is understood, and what is wrong with the others."""
+def _meaning(counts: Counter[str], classes: Classes, where: str, column: str) -> _Meaning:
+    _refuse_lists(counts, where, column)
     if classes.names is None:
         return _own_meaning(counts, where, column)
     names = classes.names
     _require_distinct(names)
-    integers_only = all(INTEGER.fullmatch(label) for label in counts)
+    integers_only = all(INTEGER.fullmatch(as_integer(tidied(label))) for label in counts)
     names_have_integers = any(INTEGER.fullmatch(name) for name in names)
     if classes.matched == "index" or (classes.matched == "either" and integers_only and not names_have_integers):
         listed = ", ".join(f"{index} ({name})" for index, name in enumerate(names))
-        return names, {str(index): index for index in range(len(names))}, f"expected one of {listed}"
-    index_of = {name: index for index, name in enumerate(names)}
+        written = {label: as_integer(tidied(label)) for label in counts}
+        index_of = {label: int(one) for label, one in written.items() if one in map(str, range(len(names)))}
+        return _Meaning(names, index_of, f"expected one of {listed}")
+    given = GivenNames(names)
+    index_of = {label: index for label in counts if (index := given.index(label)) is not None}
     strangers = [label for label in counts if label not in index_of]
     hint = nearest(strangers[0], names) if strangers else ""
-    return names, index_of, f"expected one of {', '.join(names)}{hint}"
+    merged = merged_note(counts, {label: names[index] for label, index in index_of.items()})
+    notes = () if merged is None else (merged,)
+    return _Meaning(names, index_of, f"expected one of {', '.join(names)}{hint}", notes, given)
 
 
-def _own_meaning(counts: Counter[str], where: str, column: str) -> tuple[tuple[str, ...], dict[str, int], str]:
+def _refuse_lists(counts: Counter[str], where: str, column: str) -> None:
+    lists = {label: count for label, count in counts.items() if LIST.fullmatch(tidied(label))}
+    if 2 * sum(lists.values()) > counts.total():
+        raise UserError(
+            f"{where}: column {column!r} holds lists such as {shorten(next(iter(lists)))} in {sum(lists.values()):,} "
+            f"of {counts.total():,} rows, expected one label per row. {ONE_LABEL}"
+        )
+
+
+def _own_meaning(counts: Counter[str], where: str, column: str) -> _Meaning:
+    spellings = own_spellings(counts)
+    found = _own_classes(spellings.counts, where, column)
+    index_of = {label: found.index_of[name] for label, name in spellings.name_of.items() if name in found.index_of}
+    merged = merged_note(counts, spellings.name_of)
+    near = near_note(Counter({name: spellings.counts[name] for name in found.names}))
+    if merged is not None and len(counts) > len(spellings.counts):
+        merged += ". Names that data.class_names has in two cases stay two classes"
+    return replace(found, index_of=index_of, notes=tuple(note for note in (merged, near) if note is not None))
+
+
+def _own_classes(counts: Counter[str], where: str, column: str) -> _Meaning:
+    """The classes that these names make."""
     integers = [label for label in counts if INTEGER.fullmatch(label)]
     if not integers:
         if counts and all(DECIMAL.fullmatch(label) for label in counts):
@@ -172,24 +264,28 @@ def _own_meaning(counts: Counter[str], where: str, column: str) -> tuple[tuple[s
                 "names or the integers 0 … K-1. Write whole numbers without a decimal point."
             )
         names = tuple(sorted(counts))
-        return names, {name: index for index, name in enumerate(names)}, ""
+        return _Meaning(names, {name: index for index, name in enumerate(names)}, "")
     if len(integers) < len(counts):
         in_minority = sum(counts[label] for label in integers) * 2 < counts.total()
         kept = [label for label in counts if (label in integers) != in_minority]
         other = "a name" if in_minority else "an integer"
         wrong = f"expected {other} as in the other rows; if it is a class of its own, give data.class_names"
-        return tuple(kept), {label: index for index, label in enumerate(kept)}, wrong
+        return _Meaning(tuple(kept), {label: index for index, label in enumerate(kept)}, wrong)
     numbers = sorted(int(label) for label in integers)
     if numbers != list(range(len(numbers))):
-        shown = ", ".join(map(str, numbers[:10])) + (", …" if len(numbers) > 10 else "")
-        as_names = json.dumps([str(number) for number in numbers[:10]])
-        as_names = as_names if len(numbers) <= 10 else as_names.replace("]", ", …]")
-        unlabelled = " (-1 often marks rows without a label: take these out)" if -1 in numbers else ""
-        raise UserError(
-            f"{where}: the labels in column {column!r} are {shown}{unlabelled}, expected the integers 0 … K-1 without "
-            f"a gap. Renumber them from 0, or keep them as names: 'data.class_names={as_names}'"
-        )
-    return tuple(map(str, numbers)), {str(number): number for number in numbers}, ""
+        raise _gap(numbers, where, column)
+    return _Meaning(tuple(map(str, numbers)), {str(number): number for number in numbers}, "")
+
+
+def _gap(numbers: list[int], where: str, column: str) -> UserError:
+    shown = ", ".join(map(str, numbers[:10])) + (", …" if len(numbers) > 10 else "")
+    as_names = json.dumps([str(number) for number in numbers[:10]])
+    as_names = as_names if len(numbers) <= 10 else as_names.replace("]", ", …]")
+    unlabelled = " (-1 often marks rows without a label: take these out)" if -1 in numbers else ""
+    return UserError(
+        f"{where}: the labels in column {column!r} are {shown}{unlabelled}, expected the integers 0 … K-1 without "
+        f"a gap. Renumber them from 0, or keep them as names: 'data.class_names={as_names}'"
+    )
 
 
 def _require_printable(names: tuple[str, ...], where: str) -> None:

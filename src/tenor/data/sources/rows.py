@@ -13,6 +13,10 @@ from tenor.errors import UserError
 
 Role = Literal["text", "label", "name"]
 Faults = Mapping[int, str]
+ONE_LABEL = (
+    "Several labels per row (multi-label classification) are not supported: keep the rows that have one, and write it "
+    "without brackets."
+)
 SHOWN_ROWS = 5
 SHOWN_COLUMNS = 30
 
@@ -60,6 +64,8 @@ class Rows:
     """For the manifest: a file name, a package, a hub id."""
     faults: Mapping[str, Faults] = field(default_factory=dict)
     place: Callable[[int], str] = row_place
+    notes: tuple[str, ...] = ()
+    """What a person should know of how the rows were read."""
 
 
 def require_columns(available: Sequence[str], columns: Columns, where: str) -> None:
@@ -110,9 +116,18 @@ def _as_string(value: object, column: str, role: Role) -> tuple[str | None, str 
         if encodable(value):
             return value, None
         return "", f"{column} {shorten(value)} holds half of a surrogate pair, which is no character"
+    if role == "label" and isinstance(value, bool):
+        return str(value), None
+    if role == "label" and isinstance(value, float) and value.is_integer():
+        return str(int(value)), None
     is_number = isinstance(value, Integral) and not isinstance(value, bool)
     if (role != "text" and is_number) or (role == "name" and isinstance(value, float)):
         return str(value), None
+    if role == "label" and isinstance(value, list | tuple | set | dict):
+        return (
+            "",
+            f"{column} is {shorten(value)} ({type(value).__name__}), expected an integer or a string. {ONE_LABEL}",
+        )
     expected = {"text": "a string", "label": "an integer or a string", "name": "a string or a number"}[role]
     return "", f"{column} is {shorten(value)} ({type(value).__name__}), expected {expected}"
 

@@ -38,9 +38,11 @@ def read_table(
 ) -> LabelledText:
     """One file of labelled text: CSV, TSV, JSON Lines or Parquet, by its suffix.
 
-    Labels are strings or integers; "1" in a string column is an integer. Without `class_names` the distinct labels,
-    sorted, are the classes, and integers must be 0 … K-1; with them a label is one of the names or, where no name is
-    an integer, its position. Without `id_column` the rows are named "1", "2", ….
+    Labels are strings, integers or truth values; "1" in a string column is an integer, and so is 1.0. Labels that
+    differ in case, blanks or Unicode's normal form only are one class; `notes` says which spellings were merged.
+    Without `class_names` the distinct labels, sorted, are the classes, and integers must be 0 … K-1; with them a label
+    is one of the names or, where no name is an integer, its position. Without `id_column` the rows are named "1", "2",
+    ….
     Raises UserError for what cannot be read or understood.
     """
     columns = Columns(text_column, label_column, id_column, group_column)

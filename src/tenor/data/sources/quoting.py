@@ -1,0 +1,439 @@
+"""Whether double quotes enclose the fields of a file or are letters of its texts, by evidence over all of it.
+
+A reader that takes a letter for a quote that opens a field joins all lines up to the next quote into one record, and
+may do so without an error. So lines that are read as one record, or not at all, are also read with quotes as letters:
+where they are rows then, with the header's number of fields and values as in the other rows, they were rows.
+"""
+
+import csv
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+
+from tenor.data.sources.dialect import Dialect, Span, open_delimited, spans
+from tenor.errors import UserError
+
+FEW_VALUES = 50
+"""Distinct values up to which a column can be one of classes."""
+FEWEST_ROWS = 3
+"""From which the values of a column say what its others must be."""
+TOLERATED = 0.1
+"""Share of the lines of a TSV file that may have another number of fields where its quotes are letters: such lines are
+reported one by one. Texts hold commas, so that in a CSV file every line must have the header's number."""
+SHOWN_LINES = 5
+SHOWN_CHARACTERS = 60
+ROW_NUMBER = re.compile(r"[0-9]{1,18}")
+NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)")
+
+
+@dataclass(frozen=True)
+class Quoting:
+    """What the evidence says."""
+
+    dialect: Dialect
+    notes: tuple[str, ...] = ()
+    """For people, without the file's name."""
+
+
+def settle_quoting(path: Path, width: int, dialect: Dialect) -> Quoting:
+    """How the rows of a file with double quotes are to be read; its header has `width` fields.
+
+    Raises UserError for lines that are neither sound with quotes that enclose nor with quotes that are letters; the
+    message names the lines where these quotes open.
+    """
+    scan = _scan(path, width, dialect)
+    notes: tuple[str, ...] = ()
+    if not dialect.skip_spaces and scan.spaced * 2 >= max(1, scan.rows) and width > 1:
+        spaced = Dialect(dialect.delimiter, skip_spaces=True)
+        if (again := _scan(path, width, spaced)).is_clean:
+            scan, dialect, notes = again, spaced, (skipped_spaces(dialect),)
+    if not scan.faults and not scan.joined:
+        return Quoting(dialect, notes)
+    profile = _profile(path, width, dialect)
+    doubts = _doubts(path, profile)
+    if doubts.wrong.count and _are_letters(scan, profile, doubts):
+        letters = _letters(scan, width, doubts.wrong.first[0].line)
+        return Quoting(Dialect(dialect.delimiter, False, dialect.skip_spaces), (*notes, letters))
+    if doubts.wrong.count:
+        raise UserError(f"{path}: {_refusal(scan, profile, doubts.wrong)}")
+    if doubts.possible.count and (scan.odd == 0 or profile.tells or profile.rows < FEWEST_ROWS):
+        notes = (*notes, _question(doubts.possible))
+    return Quoting(dialect, notes)
+
+
+def read_header(path: Path, dialect: Dialect) -> list[str]:
+    """The first record that is not blank, or none. Raises UserError where it is malformed; the message names the line
+    where its quote opens."""
+    with open_delimited(path) as lines:
+        first = next((span for span in spans(lines, dialect) if span.record or span.fault), None)
+    if first is not None and first.fault:
+        doubt = _opening(first, dialect)
+        raise UserError(
+            f"{path}: line {doubt.line:,}, the header, is malformed: {doubt.fault}: {_excerpt(doubt.text)}."
+        )
+    return [] if first is None else first.record
+
+
+def skipped_spaces(dialect: Dialect) -> str:
+    return f"the spaces after each {dialect.delimiter!r} belong to no field"
+
+
+@dataclass
+class _Scan:
+    """One pass over the rows."""
+
+    rows: int = 0
+    lines: int = 0
+    """That are not blank."""
+    odd: int = 0
+    """Lines that have another number of fields than the header where quotes are letters."""
+    first_odd: int = 0
+    unequal: int = 0
+    """Records that have another number of fields where quotes enclose."""
+    joined: int = 0
+    """Records of several lines."""
+    faults: int = 0
+    """Records that are malformed where quotes enclose."""
+    spaced: int = 0
+    """Records with a quote behind a space at the beginning of a field, where none encloses."""
+
+    @property
+    def is_clean(self) -> bool:
+        return not self.faults and not self.unequal
+
+
+def _scan(path: Path, width: int, dialect: Dialect) -> _Scan:
+    scan = _Scan()
+    mark = f'{dialect.delimiter} "'
+    for span in _rows(path, dialect):
+        for at, line in enumerate(span.lines):
+            if line not in ("\n", "\r\n", "\r"):
+                scan.lines += 1
+                if line.count(dialect.delimiter) + 1 != width:
+                    scan.odd += 1
+                    scan.first_odd = scan.first_odd or span.first + at
+        scan.rows += bool(span.record)
+        scan.unequal += bool(span.record) and len(span.record) != width
+        scan.joined += len(span.lines) > 1 and not span.fault
+        scan.faults += bool(span.fault)
+        if mark in span.lines[0]:
+            scan.spaced += any(value.startswith(' "') for value in span.record[1:])
+    return scan
+
+
+@dataclass
+class _Column:
+    """Values of one column, from rows of which there is no doubt."""
+
+    count: int = 0
+    are_numbers: bool = True
+    are_filled: bool = True
+    distinct: set[str] | None = field(default_factory=set)
+    """None once there are more than `FEW_VALUES`."""
+    enclosed: int = 0
+    """Values that stand within quotes."""
+
+    def add(self, value: str) -> None:
+        self.count += 1
+        self.are_numbers = self.are_numbers and NUMBER.fullmatch(value) is not None
+        self.are_filled = self.are_filled and bool(value.strip())
+        if self.distinct is not None:
+            self.distinct.add(value)
+            if len(self.distinct) > FEW_VALUES:
+                self.distinct = None
+
+    @property
+    def is_class(self) -> bool:
+        """Whether its values repeat, as those of classes do."""
+        return self.count >= FEWEST_ROWS and self.distinct is not None and 2 * len(self.distinct) <= self.count
+
+    @property
+    def tells(self) -> bool:
+        """Whether its values say what others can stand in the column."""
+        return self.is_class or (self.count >= FEWEST_ROWS and self.are_numbers)
+
+    def fits(self, value: str) -> bool:
+        if self.are_filled and not value.strip():
+            return False
+        if self.is_class and self.distinct is not None:
+            return value in self.distinct
+        return not self.tells or NUMBER.fullmatch(value) is not None
+
+
+@dataclass
+class _Profile:
+    """What rows of which there is no doubt look like: those on one line that are sound with quotes that enclose."""
+
+    dialect: Dialect
+    columns: list[_Column]
+    enclosing: int = 0
+    """Records whose quotes must enclose: around a delimiter, a line break or a doubled quote."""
+    bare: int = 0
+    """Fields with a quote that does not enclose."""
+
+    @property
+    def rows(self) -> int:
+        return min(column.count for column in self.columns)
+
+    @property
+    def tells(self) -> bool:
+        return any(column.tells for column in self.columns)
+
+    @property
+    def quotes_enclose(self) -> bool:
+        always = any(column.count >= FEWEST_ROWS and column.enclosed == column.count for column in self.columns)
+        return always or self.enclosing > self.bare
+
+    def fits(self, fields: list[str]) -> bool:
+        """Whether a line is a row where its quotes are letters."""
+        same = len(fields) == len(self.columns)
+        return same and all(column.fits(value) for column, value in zip(self.columns, fields, strict=True))
+
+
+def _profile(path: Path, width: int, dialect: Dialect) -> _Profile:
+    profile = _Profile(dialect, [_Column() for _ in range(width)])
+    for span in _rows(path, dialect):
+        if len(span.lines) == 1 and len(span.record) == width:
+            for column, value in zip(profile.columns, span.record, strict=True):
+                column.add(value)
+            if '"' in span.lines[0]:
+                _add_quotes(profile, dialect.plain_fields(span.lines[0]))
+    return profile
+
+
+def _add_quotes(profile: _Profile, fields: list[str]) -> None:
+    if len(fields) != len(profile.columns):
+        profile.enclosing += 1
+        return
+    for column, value in zip(profile.columns, fields, strict=True):
+        is_enclosed = value.startswith('"')
+        column.enclosed += is_enclosed
+        profile.enclosing += is_enclosed and '""' in value[1:-1]
+        profile.bare += not is_enclosed and '"' in value
+
+
+@dataclass(frozen=True)
+class _Doubt:
+    """Lines that are one record, or none, where quotes enclose."""
+
+    line: int
+    """Where the quote opens."""
+    last: int
+    text: str
+    """The beginning of the line from the quote on."""
+    fault: str
+    """What is wrong with it, in words."""
+    is_escaped: bool = False
+    """Whether the closing quote stands behind a backslash."""
+
+
+@dataclass
+class _Places:
+    """How many there are, and the first."""
+
+    count: int = 0
+    first: list[_Doubt] = field(default_factory=list)
+
+    def add(self, span: Span, dialect: Dialect) -> None:
+        self.count += 1
+        if len(self.first) <= SHOWN_LINES:
+            self.first.append(_opening(span, dialect))
+
+    def __add__(self, other: "_Places") -> "_Places":
+        first = sorted([*self.first, *other.first], key=lambda doubt: doubt.line)
+        return _Places(self.count + other.count, first[: SHOWN_LINES + 1])
+
+
+@dataclass(frozen=True)
+class _Doubts:
+    wrong: _Places
+    """Malformed records, and records of lines that are rows where quotes are letters."""
+    possible: _Places
+    """Records of lines that may be rows."""
+    all_fit: bool
+    """Whether all these lines are rows where quotes are letters."""
+
+
+def _doubts(path: Path, profile: _Profile) -> _Doubts:
+    places = {kind: _Places() for kind in ("malformed", "rows", "numbered rows", "either")}
+    all_fit = True
+    for span in _rows(path, profile.dialect):
+        if not span.fault and len(span.lines) == 1:
+            continue
+        rows = _plain(span, profile.dialect)
+        fitting = [fields for fields in rows if profile.fits(fields)]
+        all_fit = all_fit and len(fitting) == len(rows)
+        kind = "malformed" if span.fault else _kind(rows, fitting, profile)
+        if kind == "text":
+            profile.enclosing += len(profile.columns) > 1
+        else:
+            places[kind].add(span, profile.dialect)
+    wrong, possible = places["malformed"] + places["rows"], places["either"]
+    if profile.quotes_enclose:
+        return _Doubts(wrong, possible + places["numbered rows"], all_fit)
+    return _Doubts(wrong + places["numbered rows"], possible, all_fit)
+
+
+def _kind(rows: list[list[str]], fitting: list[list[str]], profile: _Profile) -> str:
+    """What the lines of one sound record are: a `text`, `rows`, `numbered rows`, which may be a text with a numbered
+    list, or `either`. `fitting` are those that are rows where quotes are letters.
+
+    A text may by chance hold a line that looks like a row, and most lines of a text don't. Its first line doesn't end
+    as a row does.
+    """
+    all_fit = len(fitting) == len(rows)
+    if len(profile.columns) == 1:
+        return "either" if all_fit and profile.bare and not profile.enclosing else "text"
+    by_tabs = profile.dialect.delimiter == "\t"
+    at = next((at for at, value in enumerate(rows[0]) if value.startswith('"')), 0)
+    behind = profile.columns[at + 1 :]
+    after = any(column.tells for column in behind)
+    if after and profile.fits(rows[0]):
+        return "rows"
+    if profile.tells and len(fitting) >= 2 and 2 * len(fitting) >= len(rows):
+        named = any(column.tells and not column.are_numbers for column in profile.columns[:at])
+        counted = any(_is_counted(fitting, place, profile) for place in range(at))
+        return "rows" if by_tabs or after or named or counted else "numbered rows"
+    ends = rows[0][at + 1 :][-len(behind) :]
+    if after and len(ends) == len(behind) and all(map(_Column.fits, behind, ends)):
+        return "either"
+    if profile.tells or not all_fit:
+        return "text"
+    return "rows" if by_tabs and profile.rows >= FEWEST_ROWS and len(rows) > 2 else "either"
+
+
+def _is_counted(fitting: list[list[str]], at: int, profile: _Profile) -> bool:
+    """Whether a column of row numbers goes on from line to line."""
+    values = [fields[at] for fields in fitting]
+    if profile.columns[at].is_class or not all(ROW_NUMBER.fullmatch(value) for value in values):
+        return False
+    return all(int(one) + 1 == int(other) for one, other in pairwise(values))
+
+
+def _are_letters(scan: _Scan, profile: _Profile, doubts: _Doubts) -> bool:
+    if len(profile.columns) < 2 or profile.quotes_enclose:
+        return False
+    if profile.dialect.delimiter == "\t":
+        return scan.odd <= TOLERATED * scan.lines
+    return scan.odd == 0 and profile.tells and doubts.all_fit
+
+
+def _letters(scan: _Scan, width: int, line: int) -> str:
+    each = f"{scan.lines - scan.odd:,} of {scan.lines:,} lines have" if scan.odd else f"all {scan.lines:,} lines have"
+    return (
+        f"double quotes are read as letters of the texts: they do not enclose fields (line {line:,} is the first), and "
+        f"{each} the header's {width} fields without them"
+    )
+
+
+def _question(possible: _Places) -> str:
+    first = possible.first[0]
+    more = f", and {possible.count - 1:,} others like it" if possible.count > 1 else ""
+    return (
+        f"the field within double quotes that opens on line {first.line:,} is read as one text of the lines "
+        f"{first.line:,} to {first.last:,}{more}. If these lines are rows, double each quote in the texts and put "
+        "these texts within double quotes"
+    )
+
+
+def _refusal(scan: _Scan, profile: _Profile, wrong: _Places) -> str:
+    first, rest = wrong.first[0], wrong.first[1:]
+    told = f"line {first.line:,} is malformed: {first.fault}: {_excerpt(first.text)}."
+    if rest:
+        shown = ", ".join(f"{doubt.line:,}" for doubt in rest) + (", …" if wrong.count - 1 > len(rest) else "")
+        told += f" Malformed in such a way, too: {'line' if len(rest) == 1 else f'{wrong.count - 1:,} lines,'} {shown}."
+    if first.is_escaped:
+        return f"{told} A quote within double quotes is escaped by another quote, not by a backslash: double it."
+    told += (
+        " A text with a double quote, a delimiter or a line break stands within double quotes, and each double quote "
+        "in it is doubled."
+    )
+    if len(profile.columns) == 1:
+        return f"{told} If each line is a text, name the file .txt: tenor predict reads it so."
+    if not profile.quotes_enclose and 0 < scan.odd <= scan.lines / 2:
+        told += (
+            f" If the quotes are letters here, each line needs the header's {len(profile.columns)} fields: "
+            f"{scan.odd:,} of {scan.lines:,} lines have another number, the first is line {scan.first_odd:,}."
+        )
+    return told
+
+
+def _excerpt(text: str) -> str:
+    return repr(text if len(text) < SHOWN_CHARACTERS else f"{text[: SHOWN_CHARACTERS - 1]}…")
+
+
+def _opening(span: Span, dialect: Dialect) -> _Doubt:
+    """Where the quote opens that joins the lines of a span or, of a malformed one, that makes it so."""
+    opened, text, is_inside = span.first, span.lines[0][:SHOWN_CHARACTERS], False
+    for number, whole in enumerate(span.lines, span.first):
+        line = whole.rstrip("\r\n")
+        at: int | None = 0
+        while at is not None:
+            if not is_inside:
+                at = _quoted_field(line, at, dialect)
+                if at is None:
+                    break
+                opened, text, is_inside = number, line[at - 1 : at + SHOWN_CHARACTERS], True
+            end = _closing_quote(line, at)
+            if end is None:
+                if not span.fault:
+                    return _Doubt(opened, span.last, text, _swallows(opened, span.last))
+                break
+            is_inside, rest = False, line[end + 1 :]
+            if rest and not rest.startswith(dialect.delimiter):
+                return _Doubt(opened, number, text, _closed(opened, number, rest, dialect), line[:end].endswith("\\"))
+            at = end + 2 if rest else None
+    if "limit" in span.fault:
+        longest = f"the field that begins there is longer than the {csv.field_size_limit():,} characters that are read"
+        return _Doubt(opened, span.last, text, f"{longest}; a double quote that is never closed may be the cause")
+    return _Doubt(opened, span.last, text, "the double quote that opens there is never closed")
+
+
+def _quoted_field(line: str, at: int, dialect: Dialect) -> int | None:
+    """Behind the quote that opens the next quoted field, from the beginning of a field on; None where none opens."""
+    while True:
+        while dialect.skip_spaces and line.startswith(" ", at):
+            at += 1
+        if line.startswith('"', at):
+            return at + 1
+        at = line.find(dialect.delimiter, at) + 1
+        if at == 0:
+            return None
+
+
+def _closing_quote(line: str, at: int) -> int | None:
+    """The next quote that is not doubled."""
+    while (at := line.find('"', at)) >= 0:
+        if not line.startswith('"', at + 1):
+            return at
+        at += 2
+    return None
+
+
+def _closed(opened: int, closed: int, rest: str, dialect: Dialect) -> str:
+    where = "" if opened == closed else f"on line {closed:,} "
+    return (
+        f"the double quote that opens there is closed {where}before {_excerpt(rest)}, where {dialect.delimiter!r} or "
+        "the end of the line was expected"
+    )
+
+
+def _swallows(first: int, last: int) -> str:
+    return f"the double quote that opens there takes the lines {first:,} to {last:,} into one field, which are rows"
+
+
+def _plain(span: Span, dialect: Dialect) -> list[list[str]]:
+    """The lines of a span that are not blank, read with quotes as letters."""
+    return [fields for line in span.lines if (fields := dialect.plain_fields(line))]
+
+
+def _rows(path: Path, dialect: Dialect) -> Iterator[Span]:
+    """The spans below the header."""
+    with open_delimited(path) as lines:
+        found: Iterable[Span] = spans(lines, dialect)
+        for span in found:
+            if span.record:
+                break
+        yield from found
