@@ -15,7 +15,6 @@ SOUND = Artefact(
     labels=("negative", "positive"),
     truncation=Truncation(16, "head_tail", 0.5),
     temperature=1.0,
-    activation="softmax",
     source="small",
     source_sha256="0" * 64,
 )

@@ -89,7 +89,7 @@ def _predictor() -> Any:
     with tempfile.TemporaryDirectory() as place:
         tokenizer = AutoTokenizer.from_pretrained(save_small_model("distilbert", Path(place)))
     labels, truncation = ("negative", "positive"), Truncation(16, "head", 0.5)
-    source = Source("a model", None, None, "torch", tokenizer, labels, truncation, 1.0, "softmax", "0" * 64)
+    source = Source("a model", None, None, "torch", tokenizer, labels, truncation, 1.0, "0" * 64)
     engine = Engine("torch", lambda batch: np.zeros((len(batch["input_ids"]), 2), dtype=np.float32))
     return Predictor(source, engine, plan_device("cpu", "fp32", 1), Framing.of(tokenizer), "")
 
@@ -158,7 +158,7 @@ def exports_and_jobs() -> tuple[bytes, ...]:
     from tenor.inference.artefact import EXPORT_NOTES, Artefact, write_artefact
 
     digest, truncation = hashlib.sha256(b"weights").hexdigest(), Truncation(16, "head", 0.5)
-    artefact = Artefact("model.onnx", digest, "none", ("a", "b"), truncation, 1.0, "softmax", "a run", digest)
+    artefact = Artefact("model.onnx", digest, "none", ("a", "b"), truncation, 1.0, "a run", digest)
     sink = io.BytesIO()
     pq.write_table(pa.table({"text": ["film"], "prediction": ["a"]}), sink, compression="none")
     with tempfile.TemporaryDirectory() as place:

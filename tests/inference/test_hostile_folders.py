@@ -160,7 +160,6 @@ ARTEFACTS: dict[str, tuple[Spoil, tuple[str, ...]]] = {
         (NOTES, "middle"),
     ),
     "a temperature of 0": (change(NOTES, temperature=0), (NOTES, "temperature 0")),
-    "an unknown activation": (change(NOTES, activation="relu"), (NOTES, "relu")),
     "unknown quantization": (change(NOTES, quantize="int4"), (NOTES, "int4")),
 }
 
@@ -222,3 +221,13 @@ def own_model(small_model: Path, session_cache: Path, tmp_path_factory: pytest.T
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TENOR_CACHE", str(session_cache))
         return small_run(tmp_path_factory.mktemp("own"), small_model, "training.epochs=1").run.model
+
+
+@pytest.mark.parametrize("problem", ["multi_label_classification", "regression"])
+def test_an_export_of_what_gives_no_single_class_is_refused(
+    problem: str, small_classifier: Path, tmp_path: Path
+) -> None:
+    artefact = save_artefact(small_classifier, tmp_path / "artefact")
+    change("config.json", problem_type=problem)(artefact)
+    with pytest.raises(UserError, match=problem):
+        Predictor.load(artefact)

@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 
 import tenor
 from classifiers import save_classifier
-from tenor.config.schema import Data
+from tenor.config.schema import Data, Model
 from tenor.data.dataset import LabelledText
 from tenor.data.sources import read_source
 from tenor.data.sources.embedded import embedded_encoder_folder
 from tenor.errors import TextError, UserError
 from tenor.inference.predictor import Predictor
 from tenor.inference.texts import WINDOW_OVERLAP, windows
+from tenor.model.classifier import load_classifier
 from tiny_models import KINDS
 
 TOLERANCE = 1e-4
@@ -219,17 +220,37 @@ def changed(folder: Path, target: Path, **settings: Any) -> Path:
     return target
 
 
-def test_independent_classes_get_probabilities_of_their_own(small_classifier: Path, tmp_path: Path) -> None:
-    folder = changed(small_classifier, tmp_path / "multi", problem_type="multi_label_classification")
-    texts = ["film was superb", "dull"]
-    predictions = Predictor.load(folder).predict(texts)
-    same(predictions, piped(folder, texts))
-    assert all(sum(one.probabilities.values()) != pytest.approx(1, abs=1e-3) for one in predictions)
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"problem_type": "regression"}, "regression.*quantities.*tenor train"),
+        ({"problem_type": "multi_label_classification"}, "any number of labels.*doesn't support.*top_k=None"),
+    ],
+)
+def test_what_gives_a_text_no_single_class_is_refused(
+    settings: dict[str, Any], words: str, small_classifier: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=words):
+        Predictor.load(changed(small_classifier, tmp_path / "other", **settings))
 
 
-def test_quantities_are_no_probabilities(small_classifier: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="regression"):
-        Predictor.load(changed(small_classifier, tmp_path / "score", problem_type="regression"))
+@pytest.mark.parametrize("problem", [None, "regression", "multi_label_classification"])
+def test_a_model_with_one_output_is_no_classifier(problem: str | None, small_model: Path, tmp_path: Path) -> None:
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    folder = tmp_path / "one"
+    model = AutoModelForSequenceClassification.from_pretrained(small_model, num_labels=1)
+    model.config.problem_type = problem
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(small_model).save_pretrained(folder)
+    with pytest.raises(UserError, match=r"expected a classifier|one for each|one class of several") as caught:
+        Predictor.load(folder)
+    assert str(folder) in str(caught.value)
+    if problem is None:
+        assert "1 output" in str(caught.value)
+        assert "recorded nowhere" in str(caught.value)
+    # It can be trained, with a head of its own.
+    assert load_classifier(Model(name=str(folder)), ("negative", "positive"), 0, "cpu").model.config.num_labels == 2
 
 
 def test_a_decoder_without_a_padding_token(small_classifier: Path, tmp_path: Path) -> None:

@@ -25,7 +25,6 @@ class Artefact:
     labels: tuple[str, ...]
     truncation: Truncation
     temperature: float
-    activation: Literal["softmax", "sigmoid"]
     source: str
     """The run, folder or id that was exported."""
     source_sha256: str
@@ -72,8 +71,8 @@ def read_artefact(folder: Path) -> Artefact:
         artefact = Artefact(**{**fields, **own})
         if not 0 < artefact.temperature < float("inf"):
             raise ValueError(f"temperature {artefact.temperature}")
-        if artefact.quantize not in ("none", "int8") or artefact.activation not in ("softmax", "sigmoid"):
-            raise ValueError(f"quantize {artefact.quantize!r}, activation {artefact.activation!r}")
+        if artefact.quantize not in ("none", "int8"):
+            raise ValueError(f"quantize {artefact.quantize!r}")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: not as this version of Tenor writes it ({error!r}); export again") from error
     if not (folder / artefact.file).is_file():

@@ -16,8 +16,8 @@ import numpy as np
 
 from tenor.errors import TenorError, UserError
 from tenor.inference.engines import Engine, EngineName, onnx_engine, onnx_installed, run_rows, torch_engine
+from tenor.inference.logits import softmax
 from tenor.inference.onnx_file import cached_onnx
-from tenor.inference.probabilities import probabilities
 from tenor.inference.source import Source
 from tenor.inference.texts import Framing
 from tenor.model.device import DevicePlan
@@ -149,7 +149,7 @@ def _fastest(
             started = time.perf_counter()
             logits = run_rows(engine, rows, framing, plan.prediction_tokens)
             seconds[name] = min(seconds.get(name, math.inf), time.perf_counter() - started)
-            found[name] = probabilities(logits, source.temperature, source.activation)
+            found[name] = softmax(logits, source.temperature)
     refused = {name: fault for name in engines if (fault := disagreement(found["torch"], found[name]))}
     best = min((name for name in engines if name not in refused), key=lambda name: seconds[name])
     told = [

@@ -12,8 +12,9 @@ from tenor.errors import TextError, UserError, advice_on_memory
 from tenor.inference.ahead import ahead
 from tenor.inference.choice import OTHER_PROBABILITIES, Choice, build_engine, choose_engine
 from tenor.inference.engines import Engine, run_rows
+from tenor.inference.logits import softmax
 from tenor.inference.padding import ONE_BY_ONE, framing_for
-from tenor.inference.probabilities import decided, probabilities
+from tenor.inference.probabilities import decided
 from tenor.inference.source import Source, load_source
 from tenor.inference.texts import Framing, LongText, TextTokens, token_rows
 from tenor.model.device import DevicePlan, plan_device
@@ -203,7 +204,7 @@ class Predictor:
             logits = run_rows(self.engine, tokens.rows, self.framing, self.plan.prediction_tokens, told)
         sums = np.zeros((count, len(self.labels)))
         if len(tokens.rows):
-            np.add.at(sums, tokens.owner, probabilities(logits, self.source.temperature, self.source.activation))
+            np.add.at(sums, tokens.owner, softmax(logits, self.source.temperature))
         else:
             advance(count)
         with np.errstate(invalid="ignore"):

@@ -1,18 +1,6 @@
-"""Logits → probabilities → classes, as the kind of classifier and its user want it."""
-
-from typing import Literal
+"""Probabilities → classes, as the user of a classifier wants it."""
 
 import numpy as np
-from scipy.special import expit
-
-from tenor.inference.logits import softmax
-
-
-def probabilities(logits: np.ndarray, temperature: float, activation: Literal["softmax", "sigmoid"]) -> np.ndarray:
-    """float64, shape (rows, K). With `sigmoid` every class has a probability of its own."""
-    if activation == "softmax":
-        return softmax(logits, temperature)
-    return expit(logits.astype(np.float64) / temperature)
 
 
 def decided(probabilities: np.ndarray, member: int | None = None, threshold: float = 0.0) -> np.ndarray:

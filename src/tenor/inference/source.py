@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from tenor.data.tokenization import Truncation, special_tokens_around
 from tenor.errors import UserError
@@ -43,7 +43,6 @@ class Source:
     labels: tuple[str, ...]
     truncation: Truncation
     temperature: float
-    activation: Literal["softmax", "sigmoid"]
     digest: str
     """SHA-256 of the weights."""
     pad_id: int | None = None
@@ -110,6 +109,7 @@ def _from_hub(reference: str, no_run: UserError) -> Source:
 def _artefact(folder: Path) -> Source:
     notes = read_artefact(folder)
     config, tokenizer = load_configuration(folder)
+    _require_classes(str(folder), config)
     # The model, which could tell more exactly, is here a graph.
     positions = most_positions(config)
     _require_length(notes.truncation.max_length, f"{folder / EXPORT_NOTES}, key max_length", positions, tokenizer)
@@ -122,7 +122,6 @@ def _artefact(folder: Path) -> Source:
         labels=notes.labels,
         truncation=notes.truncation,
         temperature=notes.temperature,
-        activation=notes.activation,
         digest=notes.sha256,
         pad_id=config.pad_token_id,
         caution=other_processor(notes.checked_on) if notes.quantize == "int8" else None,
@@ -144,9 +143,7 @@ def _source(
 ) -> Source:
     """`place`: where the model's files are, for messages."""
     config = model.config
-    if config.problem_type == "regression":
-        raise UserError(f"{origin}: its outputs are quantities (problem_type=regression), not probabilities of classes")
-    independent = config.problem_type == "multi_label_classification" or config.num_labels == 1
+    _require_classes(place, config)
     return Source(
         origin=origin,
         model=model,
@@ -156,10 +153,32 @@ def _source(
         labels=class_names(config, place),
         truncation=truncation,
         temperature=temperature,
-        activation="sigmoid" if independent else "softmax",
         digest=digest,
         pad_id=config.pad_token_id,
     )
+
+
+def _require_classes(place: str, config: Any) -> None:
+    """Raises UserError for a model whose outputs are not the logits of two classes or more, of which a text has one."""
+    where = f"{place}/config.json" if Path(place).is_dir() else place
+    mend = f"Train it for classes: tenor train CONFIG model.name={place}"
+    if config.problem_type == "regression":
+        raise UserError(
+            f"{where}: problem_type is regression, so its outputs are quantities and not classes; expected a "
+            f"classifier. {mend}"
+        )
+    if config.problem_type == "multi_label_classification":
+        raise UserError(
+            f"{where}: problem_type is multi_label_classification, where a text has any number of labels; Tenor gives "
+            "each text one class of several and doesn't support it. transformers gives each label's probability: "
+            f'pipeline("text-classification", model={place!r}, top_k=None)'
+        )
+    if config.num_labels < 2:
+        raise UserError(
+            f"{where}: the model has {config.num_labels} output, which would be the label of every text; expected one "
+            "for each of two classes or more. Whether the output is a quantity or the logit of a probability, and of "
+            f"what, is recorded nowhere, so it can't be turned into classes. {mend}"
+        )
 
 
 def _own_truncation(place: str, positions: int | None, tokenizer: Any) -> Truncation:

@@ -194,7 +194,6 @@ def _artefact(before: Predictor, folder: Path, file: str, quantize: Literal["non
         labels=source.labels,
         truncation=source.truncation,
         temperature=source.temperature,
-        activation=source.activation,
         source=source.origin,
         source_sha256=source.digest,
         threshold=source.threshold,
