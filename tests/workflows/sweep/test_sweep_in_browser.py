@@ -1,4 +1,4 @@
-"""`sweep.html` in a real browser: Optuna's plots are drawn, nothing is loaded, and a reason with markup stays text."""
+"""`sweep.html` in a real browser: the charts are drawn, nothing is loaded, and a reason with markup stays text."""
 
 import re
 from collections.abc import Callable
@@ -44,7 +44,7 @@ def page(
 
 def test_the_plots_are_drawn_and_markup_stays_text(page: Path, tmp_path: Path) -> None:
     dom = re.sub(r"<script.*?</script>", "", seen(page, tmp_path), flags=re.DOTALL)
-    assert dom.count('class="plot js-plotly-plot"') == 3, "history, importance and parallel coordinates"
+    assert dom.count("<svg") == 3, "history, importance and parallel coordinates"
     assert HOSTILE in unescape(dom)
     assert "<img" not in dom
     assert "owned" not in re.findall("<title>(.*?)</title>", dom)[0]

@@ -4,8 +4,7 @@ from tenor.errors import UserError
 
 try:
     import optuna
-    import plotly  # noqa: F401
 except ImportError as error:
-    raise UserError("a sweep needs Optuna and plotly; install them: pip install 'tenor[sweep]'") from error
+    raise UserError("a sweep needs Optuna; install it: pip install 'tenor[sweep]'") from error
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)  # What it would say, the sweep's own table says.

@@ -1,20 +1,19 @@
-"""`sweep.html`: what a sweep found, with Optuna's plots, in one file that loads nothing."""
+"""`sweep.html`: what a sweep found, in one file that loads nothing."""
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import optuna
-import plotly.offline
 from markupsafe import Markup
 
 from tenor.config.sweep import SweepPlan
-from tenor.evaluation.report.html import render, source
+from tenor.evaluation.report.html import render
 from tenor.evaluation.words import duration
 from tenor.runs.files import write_text
 from tenor.runs.process_state import warnings_ignored
+from tenor.workflows.sweep.charts import history_chart, importance_chart, parallel_chart
 from tenor.workflows.sweep.show import ELSEWHERE, figure, setting
 from tenor.workflows.sweep.trials import SweepTrial, best_of
 
@@ -24,21 +23,19 @@ ENOUGH_FOR_IMPORTANCE = 10
 
 @dataclass(frozen=True)
 class Plot:
-    """One of Optuna's figures as JSON, or why it is not there."""
+    """A picture, empty where there are too few trials for one; `missing` says so."""
 
     title: str
     caption: str
-    json: Markup
+    picture: Markup
     missing: str
 
 
 def write_page(path: Path, plan: SweepPlan, studies: Mapping[str, optuna.Study], trials: Sequence[SweepTrial]) -> Path:
     """Write the page of a sweep that ended or goes on, and return its path."""
     winner = best_of(plan, trials)
-    scripts = (plotly.offline.get_plotlyjs(), source("sweep.js"))
     html = render(
         "sweep.html",
-        scripts=scripts,
         name=plan.sweep.name,
         objective=plan.sweep.objective,
         facts=_facts(plan, trials),
@@ -91,7 +88,7 @@ def _phase(
         "name": phase,
         "lead": f"{len(own)} of {settings.trials} trials in {minutes:.1f}{limit} minutes. "
         + (f"All of them with {fixed}." if fixed else ""),
-        "plots": _plots(plan, study, own),
+        "plots": _plots(plan, phase, study, own),
         "searched": list(settings.space),
         "rows": [_row(plan, trial, list(settings.space), winner, folder) for trial in own],
     }
@@ -118,47 +115,38 @@ def _row(
     }
 
 
-def _plots(plan: SweepPlan, study: optuna.Study, own: Sequence[SweepTrial]) -> list[Plot]:
-    completed = sum(trial.status == "completed" for trial in own)
-    one = f"{completed} completed trial{'' if completed == 1 else 's'}; "
-    name, draw = plan.sweep.objective, optuna.visualization
-    history = "Each completed trial, and the best so far. Pruned, refused and failed trials are in the table alone."
-    importance = (
-        "Share of the objective's variation among good trials that each setting explains (PED-ANOVA, Watanabe, Bansal "
-        "and Hutter 2023)."
-    )
-    missing_importance = f"{one}it takes {ENOUGH_FOR_IMPORTANCE} to tell a setting's importance from chance."
-    parallel = "A line is a completed trial, from its objective through its settings."
+def _plots(plan: SweepPlan, phase: str, study: optuna.Study, own: Sequence[SweepTrial]) -> list[Plot]:
+    completed = [trial for trial in own if trial.status == "completed"]
+    one = f"{len(completed)} completed trial{'' if len(completed) == 1 else 's'}; "
     return [
-        _plot(
-            "History", history, "" if completed else "No trial completed.", name, study, draw.plot_optimization_history
+        Plot(
+            "History",
+            "Each completed trial, and the best so far. Pruned, refused and failed trials are in the table alone.",
+            history_chart(completed, plan.direction == "minimize", plan.sweep.objective) if completed else Markup(""),
+            "No trial completed.",
         ),
-        _plot(
+        Plot(
             "Importance",
-            importance,
-            "" if completed >= ENOUGH_FOR_IMPORTANCE else missing_importance,
-            name,
-            study,
-            draw.plot_param_importances,
+            "Share of the objective's variation among good trials that each setting explains (PED-ANOVA, Watanabe, "
+            "Bansal and Hutter 2023).",
+            importance_chart(_importances(study)) if len(completed) >= ENOUGH_FOR_IMPORTANCE else Markup(""),
+            f"{one}it takes {ENOUGH_FOR_IMPORTANCE} to tell a setting's importance from chance.",
         ),
-        _plot(
+        Plot(
             "Parallel coordinates",
-            parallel,
-            "" if completed > 1 else f"{one}it takes two to compare.",
-            name,
-            study,
-            draw.plot_parallel_coordinate,
+            "A line is a completed trial, from its objective through its settings; the best one stands out.",
+            _parallel(plan, phase, completed) if len(completed) > 1 else Markup(""),
+            f"{one}it takes two to compare.",
         ),
     ]
 
 
-def _plot(
-    title: str, caption: str, missing: str, objective: str, study: optuna.Study, draw: Callable[..., Any]
-) -> Plot:
-    if missing:
-        return Plot(title, caption, Markup(""), missing)
+def _importances(study: optuna.Study) -> dict[str, float]:
     with warnings_ignored():  # Optuna announces changes of defaults; nothing of it is for the page's reader.
-        drawn = json.loads(draw(study, target_name=objective).to_json())
-    drawn["layout"].pop("template", None)  # The page's own colours, light and dark, take its place.
-    drawn["layout"].pop("title", None)
-    return Plot(title, caption, Markup(json.dumps(drawn, allow_nan=False).replace("<", "\\u003c")), "")
+        return optuna.importance.get_param_importances(study)
+
+
+def _parallel(plan: SweepPlan, phase: str, completed: Sequence[SweepTrial]) -> Markup:
+    best = best_of(plan, completed)
+    assert best is not None
+    return parallel_chart(completed, plan.sweep.phases[phase].space, plan.sweep.objective, best)
