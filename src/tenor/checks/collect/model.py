@@ -7,7 +7,15 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from tenor.checks.collect.parts import Parts, classifier_config, find_parts, hosts, is_named_as_added, unwrapped
+from tenor.checks.collect.parts import (
+    Parts,
+    classifier_config,
+    find_parts,
+    hosts,
+    is_bare_encoder,
+    is_named_as_added,
+    unwrapped,
+)
 from tenor.checks.evidence import GroupRow, ModelEvidence, OptimizerEvidence, ParameterRow
 from tenor.checks.probes.trace import Trace
 from tenor.errors import UserError
@@ -121,7 +129,12 @@ def _present_names(given: Sequence[str], parts: Parts) -> tuple[str, ...]:
 
 
 def _outputs(model: nn.Module, parts: Parts, config: Any) -> int | None:
-    """What the configuration says, where a linear layer of the head has that many outputs; else those of the last."""
+    """What the configuration says, where a linear layer of the head has that many outputs; else those of the last.
+
+    None for a bare encoder.
+    """
+    if is_bare_encoder(model):
+        return None
     sizes = [
         module.out_features
         for name, module in model.named_modules()
@@ -151,12 +164,14 @@ def _is_uniform(matrix: torch.Tensor) -> bool:
 
 
 def _declared_frozen(model: nn.Module, parts: Parts, declared: str | int | None) -> frozenset[str] | None:
+    by_peft = _frozen_by_peft(model, parts)
     if declared is None:
-        return _frozen_by_peft(model, parts)
+        return by_peft
     if declared == "none":
         return frozenset()
+    body = parts.encoder if by_peft is None else by_peft
     if declared == "base":
-        return parts.encoder
+        return body
     inside = hosts(model)
     try:
         layers = anatomy(inside[0][1]) if len(inside) == 1 else None
@@ -165,13 +180,13 @@ def _declared_frozen(model: nn.Module, parts: Parts, declared: str | int | None)
     if layers is None:
         return None
     frozen = {id(p) for m in (*layers.embeddings, *layers.layers[: int(declared)]) for p in m.parameters()}
-    return frozenset(name for name, p in model.named_parameters() if id(p) in frozen and name in parts.encoder)
+    return frozenset(name for name, p in model.named_parameters() if id(p) in frozen and name in body)
 
 
 def _frozen_by_peft(model: nn.Module, parts: Parts) -> frozenset[str] | None:
     """The encoder's matrices that PEFT froze when it added its parameters; None for a model without PEFT.
 
-    Not the copies that `modules_to_save` makes to learn, and no biases or norms, which some of its methods train.
+    Not the copies that it makes for `modules_to_save` to learn, and no biases or norms, which some settings train.
     """
     modules = dict(model.named_modules())
     if not any(hasattr(module, "peft_config") for module in modules.values()):

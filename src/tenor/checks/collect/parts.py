@@ -2,12 +2,15 @@
 
 import copy
 import sys
+import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
+
+from tenor.checks.collect.loader import random_states_kept
 
 WRAPPERS = ("DistributedDataParallel", "DataParallel", "FullyShardedDataParallel", "OptimizedModule")
 """They pass calls on, and put a prefix before every name."""
@@ -43,7 +46,8 @@ def find_parts(
     names = {name for name, _ in model.named_parameters()}
     inside = hosts(model)
     encoder: set[str] = set()
-    added = {name for name in names if name.startswith(_prompt_prefixes(model))}
+    prompts = _prompt_prefixes(model)
+    added = {name for name in names if name.startswith(prompts)}
     sources: dict[str, str] = {}
     for path, host in inside:
         own = _own_names(host, None if used is None else _below(path, used))
@@ -95,6 +99,12 @@ def classifier_config(model: nn.Module) -> Any:
     return inside[0].config if len(inside) == 1 and inside[0].base_model is not inside[0] else None
 
 
+def is_bare_encoder(model: nn.Module) -> bool:
+    """Whether a module is an encoder of `transformers` without a head, which the program may keep elsewhere."""
+    inside = hosts(model)
+    return [path for path, _ in inside] == [""] and inside[0][1].base_model is inside[0][1]
+
+
 def token_embedding(model: nn.Module) -> Any:
     """The layer that token ids go into, of the model or of the one `transformers` model inside it; None: not known."""
     for candidate in (unwrapped(model), *(host for _, host in hosts(model)[:1])):
@@ -137,7 +147,8 @@ def _prompt_prefixes(model: nn.Module) -> tuple[str, ...]:
 def _built_shapes(host: Any) -> Shapes | None:
     """Names and shapes of the parameters of the same class with the same configuration; None: it can't be built."""
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), random_states_kept(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             built = type(host)(copy.deepcopy(host.config))
     except Exception:  # Any class of anyone's may stand here; its names have to do then.
         return None
