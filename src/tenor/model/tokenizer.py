@@ -15,8 +15,8 @@ MODEL_FILES = (".model", ".tiktoken")
 def load_tokenizer(location: str | Path, *, local: bool) -> Any:
     """The tokenizer of a folder or hub id; `local` asks no hub.
 
-    `transformers` 5 also answers for a folder without tokenizer files, with a tokenizer of the special tokens alone to
-    which every text is unknown.
+    `transformers` 5 also answers for a folder without tokenizer files, with a tokenizer of the special tokens alone
+    that reads no word of any text (findings/transformers_tokenizer_without_files.sh).
 
     Raises:
         UserError: no tokenizer there, or one without words.
