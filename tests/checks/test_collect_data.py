@@ -5,10 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from tenor.checks.before_training import number_of_classes
+from adapted_models import Own, Passing, encoder
+from tenor.checks.before_training import number_of_classes, preflight
 from tenor.checks.collect.dataset import data_evidence, rows_of
 from tenor.checks.collect.loader import batch_evidence
 from tenor.checks.collect.tokens import token_evidence
@@ -110,3 +112,51 @@ def test_padding_is_told_by_the_mask_where_its_id_is_another(tiny_distilbert):
     found = token_evidence(model, tokenizer, replace(batches, input_ids=(ids,)))
     assert all(row[-1] == tokenizer.sep_token_id for row in found.input_ids)
     assert not np.concatenate(found.input_ids).tolist().count(tokenizer.mask_token_id)
+
+
+def saved_alone(source, folder):
+    """As `model.save_pretrained` leaves it."""
+    AutoModelForSequenceClassification.from_pretrained(source).save_pretrained(folder)
+    return AutoModelForSequenceClassification.from_pretrained(folder)
+
+
+def test_a_folder_without_a_tokenizer_has_no_vocabulary_to_compare(tiny_distilbert, tmp_path):
+    tokenizer, model = AutoTokenizer.from_pretrained(tiny_distilbert), saved_alone(tiny_distilbert, tmp_path)
+    assert len(AutoTokenizer.from_pretrained(tmp_path)) < 10, "what transformers makes up"
+    found = token_evidence(model, tokenizer, batch_evidence(loader_of(tokenizer), 2))
+    assert (found.digest, found.model_digest, found.tokenizer_lowercases) == (None, None, None)
+    for given in (tokenizer, None):
+        report = preflight(model=model, train_loader=loader_of(tokenizer), tokenizer=given, seconds=0)
+        assert not [finding for finding in report.findings if finding.code.startswith("TOK")]
+    assert "TOK001" in {one.code for one in report.skipped}, "without a tokenizer it is not applicable"
+
+
+def test_a_tokenizer_without_words_is_an_error(tiny_distilbert, tmp_path):
+    model = saved_alone(tiny_distilbert, tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    report = preflight(model=model, train_loader=loader_of(tokenizer), tokenizer=tokenizer, seconds=0)
+    found = next(finding for finding in report.findings if finding.code == "TOK001")
+    assert (found.severity, found.caused_by) == ("error", ())
+    assert "without tokenizer files" in found.cause
+
+
+def test_tokens_are_read_through_wrappers(tiny_bert):
+    tokenizer = AutoTokenizer.from_pretrained(tiny_bert)
+    plain = AutoModelForSequenceClassification.from_pretrained(tiny_bert)
+    batches = batch_evidence(loader_of(tokenizer), 2)
+    config = LoraConfig(r=2, target_modules=["query", "word_embeddings"], modules_to_save=["classifier"])
+    expected = token_evidence(plain, tokenizer, batches)
+    for model in (
+        torch.nn.DataParallel(plain),
+        get_peft_model(AutoModelForSequenceClassification.from_pretrained(tiny_bert), config),
+        Own(encoder(tiny_bert)),
+    ):
+        found = token_evidence(model, tokenizer, batches)
+        assert (found.embedding_rows, found.model_pad_id) == (expected.embedding_rows, expected.model_pad_id)
+        assert found.model_digest == expected.model_digest is not None
+
+
+def test_classes_are_those_of_a_classifier_inside_and_not_of_a_bare_encoder(tiny_bert):
+    inside = AutoModelForSequenceClassification.from_pretrained(tiny_bert, num_labels=3)
+    assert number_of_classes(Passing(torch.nn.DataParallel(inside)), None, None, None) == 3
+    assert number_of_classes(Own(encoder(tiny_bert)), None, None, None) is None

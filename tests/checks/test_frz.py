@@ -51,7 +51,7 @@ def test_freezing_rules(rule: Rule, evidence: ModelEvidence, expected: str | Non
 
 
 def test_lora_freezes_the_encoder_on_purpose() -> None:
-    adapter = ParameterRow("d.layer.0.q_lin.lora_A.weight", (2, 4), True, False)
+    adapter = ParameterRow("d.layer.0.q_lin.lora_A.weight", (2, 4), True, False, added=True)
     frozen = model(BODY)
     lora = ModelEvidence((*frozen.parameters, adapter), 2, declared_freeze="none", declared_frozen=frozenset())
     assert frz.less_learns_than_declared(lora) is None

@@ -80,7 +80,7 @@ def test_model_rules(rule: Rule, change: dict[str, Any], expected: str | None) -
 
 
 def test_new_adapters_are_meant_to_be_new() -> None:
-    adapter = ParameterRow("bert.encoder.layer.0.attention.query.lora_A.weight", (4, 8), True, False)
+    adapter = ParameterRow("bert.encoder.layer.0.attention.query.lora_A.weight", (4, 8), True, False, added=True)
     lora = replace(HEALTHY, parameters=(*PARAMETERS, adapter), new_weights=(adapter.name,))
     assert mod.pretrained_weights_missing(lora) is None
 

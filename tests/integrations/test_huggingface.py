@@ -1,11 +1,13 @@
 """The callback in `transformers.Trainer`: silent where all is well; what ends a run is also written down."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, PromptEncoderConfig, get_peft_model
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, DataCollatorWithPadding, Trainer
 from transformers import TrainingArguments as Arguments
 
@@ -22,9 +24,16 @@ class Softmaxed(Trainer):
         return (loss, outputs) if return_outputs else loss
 
 
-def train(folder: Path, encoder: Path, trainer: type[Trainer] = Trainer, labels: tuple[int, ...] = (0, 1)) -> None:
+def train(
+    folder: Path,
+    encoder: Path,
+    trainer: type[Trainer] = Trainer,
+    labels: tuple[int, ...] = (0, 1),
+    adapt: Callable[[Any], Any] = lambda model: model,
+    tokenizer: Any = None,
+) -> None:
     torch.manual_seed(0)
-    tokenizer = AutoTokenizer.from_pretrained(encoder)
+    tokenizer = tokenizer or AutoTokenizer.from_pretrained(encoder)
     model = AutoModelForSequenceClassification.from_pretrained(encoder, num_labels=2)
     texts = [f"{('dull', 'bright')[row % 2]} film {row}" for row in range(96)]
     rows = [
@@ -33,7 +42,7 @@ def train(folder: Path, encoder: Path, trainer: type[Trainer] = Trainer, labels:
     ]
     arguments = {"per_device_train_batch_size": 8, "num_train_epochs": 1, "learning_rate": 1e-3, "logging_steps": 4}
     trainer(
-        model=model,
+        model=adapt(model),
         args=Arguments(str(folder), report_to="none", use_cpu=True, save_strategy="no", disable_tqdm=True, **arguments),
         train_dataset=rows,
         processing_class=tokenizer,
@@ -91,3 +100,42 @@ def test_a_metric_of_which_less_is_better_is_chosen_by_its_direction(metric, arg
     assert "CKP001" not in {one.code for one in diagnosis.not_checked}
     if wrong:
         assert "eval_brier 0.3 (less is better)" in found[0].observed
+
+
+LORA = {"r": 4, "target_modules": ["q_lin", "v_lin"]}
+PROMPTS = {"num_virtual_tokens": 4, "token_dim": 32, "num_layers": 2, "num_attention_heads": 4}
+
+
+def add_adapter(model: Any) -> Any:
+    model.add_adapter(LoraConfig(**LORA, modules_to_save=["pre_classifier", "classifier"]))
+    return model
+
+
+@pytest.mark.parametrize(
+    "adapt",
+    [
+        lambda model: get_peft_model(model, LoraConfig(task_type="SEQ_CLS", **LORA)),
+        lambda model: get_peft_model(model, PromptEncoderConfig(task_type="SEQ_CLS", **PROMPTS)),
+        add_adapter,
+    ],
+    ids=["LoRA", "p-tuning", "add_adapter"],
+)
+def test_training_with_peft_goes_to_its_end(tmp_path, small_model, adapt):
+    train(tmp_path, small_model, adapt=adapt)
+    occasions = json.loads((tmp_path / "findings.json").read_text())["occasions"]
+    assert not [f for one in occasions for f in one["findings"] if f["severity"] != "note"]
+    assert {"FRZ005", "MOD001", "OPT001"} <= set(occasions[0]["ran"])
+
+
+def test_a_head_that_peft_froze_is_refused_before_the_first_step(tmp_path, small_model):
+    with pytest.raises(RefusedError, match=r"FRZ005.*modules_to_save"):
+        train(tmp_path, small_model, adapt=lambda model: get_peft_model(model, LoraConfig(**LORA)))
+
+
+def test_a_model_folder_without_tokenizer_is_no_error(tmp_path, small_model):
+    folder = tmp_path / "model"
+    AutoModelForSequenceClassification.from_pretrained(small_model).save_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(small_model)
+    train(tmp_path / "run", folder, tokenizer=tokenizer)
+    occasions = json.loads((tmp_path / "run" / "findings.json").read_text())["occasions"]
+    assert not [f for one in occasions for f in one["findings"] if f["code"].startswith("TOK")]

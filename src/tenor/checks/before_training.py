@@ -9,6 +9,7 @@ import torch
 from tenor.checks.collect.dataset import data_evidence, rows_of
 from tenor.checks.collect.loader import batch_evidence, loader_batches, random_states_kept
 from tenor.checks.collect.model import model_evidence, optimizer_evidence
+from tenor.checks.collect.parts import classifier_config
 from tenor.checks.collect.plan import precision_evidence, schedule_evidence
 from tenor.checks.collect.tokens import token_evidence
 from tenor.checks.evidence import (
@@ -23,6 +24,7 @@ from tenor.checks.evidence import (
 )
 from tenor.checks.finding import CannotTell, Report
 from tenor.checks.probes.run import probe
+from tenor.checks.probes.trace import Trace, trace
 from tenor.checks.run import run_rules
 from tenor.data.sequences import list_of
 from tenor.model.device import DTYPES
@@ -63,9 +65,9 @@ def preflight(
     of lowest layers. `new_weights` and `unused_weights` are the names that `from_pretrained(…,
     output_loading_info=True)` reports as missing and as unexpected; `precision` is the type of the forward pass, by
     default that of the weights; `accumulation` counts the forward passes of a step. `seconds` bound the short
-    experiments; 0 leaves them out. `evidence` that you have yourself, such as `DataEvidence` of every split, takes the
-    place of what would be gathered. Model, optimizer, scheduler and random state are afterwards as they were; the
-    loader is asked for a few batches.
+    experiments; 0 leaves them out, but for one forward pass of two rows. `evidence` that you have yourself, such as
+    `DataEvidence` of every split, takes the place of what would be gathered. Model, optimizer, scheduler and random
+    state are afterwards as they were; the loader is asked for a few batches.
     """
     class_names, new_weights, unused_weights = (
         None if given is None else tuple(list_of(given, name))
@@ -98,6 +100,7 @@ def preflight(
         gather(BatchEvidence, lambda: batch_evidence(train_loader, int(k or 0)))
         if tokenizer is not None and BatchEvidence in at_hand:
             gather(TokenEvidence, lambda: token_evidence(model, tokenizer, at_hand[BatchEvidence]))
+        traced = _trace(model, train_loader)
         gather(
             ModelEvidence,
             lambda: model_evidence(
@@ -108,11 +111,12 @@ def preflight(
                 keep_trainable=keep_trainable,
                 new_weights=new_weights,
                 unused_weights=unused_weights,
+                trace=traced,
             ),
         )
         gather(PrecisionEvidence, lambda: _precision(model, precision, loss_scaling))
         if optimizer is not None:
-            gather(OptimizerEvidence, lambda: optimizer_evidence(model, optimizer))
+            gather(OptimizerEvidence, lambda: optimizer_evidence(model, optimizer, trace=traced))
         if scheduler is not None and total_steps and steps_per_epoch:
             gather(
                 ScheduleEvidence,
@@ -152,7 +156,15 @@ def number_of_classes(model: Any, class_names: tuple[str, ...] | None, train: An
         values = np.unique(labels[labels >= 0])
         if len(values) > 1 and values[-1] == len(values) - 1:
             return len(values)
-    return getattr(getattr(model, "config", None), "num_labels", None)
+    return getattr(classifier_config(model), "num_labels", None)
+
+
+def _trace(model: torch.nn.Module, loader: Any) -> Trace | None:
+    """What a forward pass shows; None where the model can't be called with the loader's batches."""
+    try:
+        return trace(model, loader_batches(loader, 1)[0])
+    except CannotTell:
+        return None
 
 
 def _datasets(train_loader: Any, eval_loader: Any) -> tuple[Any, Any]:

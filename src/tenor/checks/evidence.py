@@ -100,6 +100,8 @@ class TokenEvidence:
     """One more than the largest id that the tokenizer can give."""
     embedding_rows: int
     """Rows of the model's embedding matrix."""
+    has_words: bool = True
+    """Whether the vocabulary holds anything but special tokens."""
     pad_id: int | None = None
     model_pad_id: int | None = None
     unknown_id: int | None = None
@@ -138,6 +140,12 @@ class ParameterRow:
     """`requires_grad`."""
     in_head: bool
     """Outside the pretrained encoder: classifier, pre-classifier, pooler."""
+    added: bool = False
+    """Put into the encoder or before it: LoRA and other adapters, prompts."""
+    idle: bool = False
+    """Known to take no part in the forward pass."""
+    source_name: str | None = None
+    """Its name in the model as its class builds it, and so in a checkpoint, where an adapter has moved it."""
 
     @property
     def size(self) -> int:
@@ -154,7 +162,12 @@ class ModelEvidence:
     n_classes: int
     """Classes in the data."""
     n_outputs: int | None = None
-    """Rows of the last layer."""
+    """Columns of the logits."""
+    output_layer: frozenset[str] | None = None
+    """Names of the parameters that give the logits, adapters in the last layer included; None: not known."""
+    output_layer_is_new: bool | None = None
+    """Whether the frozen part of that layer looks newly initialized: biases of exactly 0, or weights as PyTorch draws
+    them; None: not known."""
     class_names: tuple[str, ...] | None = None
     """Of the data."""
     id2label: Mapping[int, str] | None = None
@@ -168,7 +181,7 @@ class ModelEvidence:
     declared_freeze: Literal["none", "base"] | int | None = None
     """What should be frozen: nothing, the whole encoder, or that many lowest layers with the embeddings."""
     declared_frozen: frozenset[str] | None = None
-    """The names that this declaration covers."""
+    """The names that this declaration covers; where there is none, those that PEFT freezes beside its adapters."""
     keep_trainable: tuple[str, ...] = ()
     """Name fragments exempted from it."""
     problem_type: str | None = None
@@ -207,6 +220,8 @@ class OptimizerEvidence:
     kind: str = "AdamW"
     fresh_body: bool | None = None
     """Whether the encoder is as it was drawn: every norm exactly 1, every bias exactly 0."""
+    added: frozenset[str] = frozenset()
+    """Names of adapters and prompts, learning or not."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -336,6 +351,8 @@ class StepEvidence:
     planned_rate: np.ndarray | None = None
     update_ratio: np.ndarray | None = None
     """Norm of the update over the norm of the weights, for the tensor in the middle."""
+    update_of_encoder: bool = True
+    """Whether that tensor is the encoder's own; else it belongs to a head, an adapter or a prompt."""
     predicted_counts: np.ndarray | None = None
     """Training predictions per class since the last record, shape (records, K)."""
     label_counts: np.ndarray | None = None

@@ -12,6 +12,7 @@ from torch import nn
 
 from tenor.checks.catalogue import RULES
 from tenor.checks.collect.model import is_fresh
+from tenor.checks.collect.parts import Parts, classifier_config, find_parts
 from tenor.checks.collect.plan import planned_rates
 from tenor.checks.evidence import StepEvidence
 from tenor.checks.finding import CannotTell, Finding, Report
@@ -63,19 +64,27 @@ class Watchdog:
         self.model, self.every = model, every
         self._policy, self._allow, self._on_finding = policy, dict(allow or {}), on_finding
         self._earlier = tuple(earlier)
-        n_classes = n_classes or getattr(getattr(model, "config", None), "num_labels", None)
+        n_classes = n_classes or getattr(classifier_config(model), "num_labels", None)
+        parts = find_parts(model)
+        self._watched, of_encoder = _middle_matrix(model, parts)
         self._evidence = StepEvidence(
-            np.zeros(0), np.zeros(0), n_classes, total_steps, fresh_body=is_fresh(model), clip_at=clip_at
+            np.zeros(0),
+            np.zeros(0),
+            n_classes,
+            total_steps,
+            fresh_body=is_fresh(model, parts),
+            clip_at=clip_at,
+            update_of_encoder=of_encoder,
         )
         self._records: dict[str, list[Any]] = {}
         self._window: dict[str, Any] = {}
         self._steps = done
         self._seen_steps = (done, 0)
-        self._watched = _middle_matrix(model)
         self._before: torch.Tensor | None = None
         self._ratio = float("nan")
         self._digests = _digests(model)
         self._learning = {name for name, p in model.named_parameters() if p.requires_grad}
+        self._optimizer: torch.optim.Optimizer | None = None
         self._first_backward = True
         self._watch_gradient()
         self._hooks = LoopHooks(model)
@@ -87,6 +96,7 @@ class Watchdog:
 
     def watch(self, optimizer: Any) -> None:
         """Listen to an optimizer that was not there yet when the watchdog was made."""
+        self._optimizer = getattr(optimizer, "optimizer", optimizer)  # Accelerate's wrapper.
         if not self._hooks.watched:
             self._seen_steps = (max(self._steps, self.last_step), self._hooks.steps)
         self._hooks.watch(
@@ -217,9 +227,18 @@ class Watchdog:
         self._evidence = replace(
             self._evidence,
             frozen_moved=tuple(sorted(set(self._digests) - self._learning - same)),
-            learning_still=tuple(sorted(self._learning & same)),
+            learning_still=tuple(sorted((self._learning & same) - self._set_to_zero_again())),
         )
         self.judge()
+
+    def _set_to_zero_again(self) -> set[str]:
+        """Parameters of zeros that the optimizer has updated by its own record, as AdaLoRA leaves ranks it gave up."""
+        state: Mapping[Any, Mapping[str, Any]] = {} if self._optimizer is None else self._optimizer.state
+        return {
+            name
+            for name, p in self.model.named_parameters()
+            if p in state and not p.any() and any(bool(v.any()) for v in state[p].values() if _is_like(v, p))
+        }
 
     def _watch_gradient(self) -> None:
         """See whether a gradient is there already when the first backward pass of a step adds its own."""
@@ -282,6 +301,10 @@ class Watchdog:
             raise RefusedError("\n".join(f"{f.code} {f.title}: {f.observed}. {f.cause}. {f.fix}" for f in stopping))
 
 
+def _is_like(value: Any, parameter: torch.Tensor) -> bool:
+    return isinstance(value, torch.Tensor) and value.shape == parameter.shape
+
+
 def _is_worse(finding: Finding, than: Finding) -> bool:
     """A warning that became an error is told again, and stops."""
     return finding.severity == "error" != than.severity
@@ -297,10 +320,16 @@ def _planned_rates(scheduler: Any, total_steps: int | None) -> np.ndarray | None
         return None
 
 
-def _middle_matrix(model: nn.Module) -> torch.Tensor | None:
-    """A learning matrix from the middle of the model: its updates stand for the others'."""
-    matrices = [p for p in model.parameters() if p.requires_grad and p.ndim == 2]
-    return matrices[len(matrices) // 2] if matrices else None
+def _middle_matrix(model: nn.Module, parts: Parts) -> tuple[torch.Tensor | None, bool]:
+    """A learning matrix from the middle of the model, whose updates stand for the others', and whether it is the
+    encoder's.
+
+    None that starts at zero, as one of LoRA's two does: over its norm every first update is too large.
+    """
+    matrices = {name: p for name, p in model.named_parameters() if p.requires_grad and p.ndim == 2 and bool(p.any())}
+    of_encoder = [p for name, p in matrices.items() if name in parts.encoder]
+    chosen = of_encoder or list(matrices.values())
+    return (chosen[len(chosen) // 2] if chosen else None), bool(of_encoder)
 
 
 def _digests(model: nn.Module) -> dict[str, str]:

@@ -12,6 +12,7 @@ import torch
 from tenor.config.schema import Model
 from tenor.errors import TenorError, UserError, advice_on_memory, first_line
 from tenor.model.folder import refuse_code, refuse_further_layers, refuse_misfits
+from tenor.model.tokenizer import load_tokenizer
 from tenor.runs.files import read_json
 from tenor.runs.process_state import SETTINGS
 
@@ -45,11 +46,11 @@ def load_classifier(settings: Model, class_names: tuple[str, ...], seed: int, de
     The head's first weights depend on `seed` alone.
 
     Raises:
-        UserError: no such model here or on the hub, or a setting that this kind of model does not have.
+        UserError: no such model here or on the hub, no tokenizer with it, or a setting that this kind of model does
+            not have.
     """
     location = locate(settings.name)
     config, tokenizer = _random_encoder() if settings.name == RANDOM else _pretrained(settings.name, location)
-    _refuse_empty_vocabulary(tokenizer, settings.name)
     config.id2label = dict(enumerate(class_names))
     config.label2id = {name: index for index, name in enumerate(class_names)}
     config.problem_type = "single_label_classification"
@@ -70,7 +71,7 @@ def load_saved_classifier(folder: Path) -> tuple[Any, Any]:
     """Model and tokenizer as they were saved below `folder`, in float32, in evaluation mode.
 
     Raises:
-        UserError: tensors that are missing, superfluous or of another shape.
+        UserError: tensors that are missing, superfluous or of another shape, or no tokenizer.
     """
     model, tokenizer, loading = _load_whole(str(folder), local=True)
     wrong = {kind: sorted(loading[kind]) for kind in ("missing_keys", "unexpected_keys") if loading[kind]}
@@ -86,8 +87,8 @@ def load_trained_classifier(name: str) -> tuple[Any, Any]:
     left out, as `transformers` does; whole layers are not.
 
     Raises:
-        UserError: nothing there that can be loaded, an encoder whose head would be random, or more layers than the
-            configuration names.
+        UserError: nothing there that can be loaded, no tokenizer, an encoder whose head would be random, or more
+            layers than the configuration names.
     """
     location = locate(name)
     model, tokenizer, loading = _load_whole(location, local=Path(location).is_dir())
@@ -105,22 +106,20 @@ def load_configuration(folder: Path) -> tuple[Any, Any]:
     """Configuration and tokenizer of a model whose weights are in a form that `transformers` doesn't read.
 
     Raises:
-        UserError: files that can't be read, code to run, or a tokenizer without words.
+        UserError: files that can't be read, code to run, no tokenizer, or one without words.
     """
-    from transformers import AutoConfig, AutoTokenizer
+    from transformers import AutoConfig
 
     with _loading(str(folder), "Restore the folder or export again"):
         refuse_code(str(folder), str(folder))
         with quiet_transformers():
             config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    _refuse_empty_vocabulary(tokenizer, str(folder))
-    return config, tokenizer
+            return config, load_tokenizer(folder, local=True)
 
 
 def _load_whole(location: str, local: bool) -> tuple[Any, Any, dict[str, Any]]:
     """Model, tokenizer, and what `transformers` says about the loading."""
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import AutoModelForSequenceClassification
 
     with _loading(location, "Restore the folder or train again"):
         refuse_code(location, location)
@@ -133,8 +132,7 @@ def _load_whole(location: str, local: bool) -> tuple[Any, Any, dict[str, Any]]:
                 trust_remote_code=False,
                 output_loading_info=True,
             )
-            tokenizer = AutoTokenizer.from_pretrained(location, local_files_only=local, trust_remote_code=False)
-    _refuse_empty_vocabulary(tokenizer, location)
+            tokenizer = load_tokenizer(location, local=local)
     _use_full_attention(model)
     return model.eval(), tokenizer, loading
 
@@ -239,23 +237,14 @@ def _use_full_attention(model: Any) -> None:
         switch.set_attention_type("original_full")
 
 
-def _refuse_empty_vocabulary(tokenizer: Any, origin: str) -> None:
-    # Where a folder has no tokenizer files, `transformers` makes a tokenizer that knows no word and reports nothing.
-    if len(tokenizer) <= len(tokenizer.all_special_ids):
-        raise UserError(
-            f"{origin}: its tokenizer knows {len(tokenizer)} special tokens and no word, so every text would look the "
-            "same; put the tokenizer's files (tokenizer.json, or vocab.txt) beside config.json"
-        )
-
-
 def _pretrained(name: str, location: str) -> tuple[Any, Any]:
     """Configuration and tokenizer of a model of `transformers`."""
-    from transformers import AutoConfig, AutoTokenizer
+    from transformers import AutoConfig
 
     try:
         refuse_code(name, location)
         config = AutoConfig.from_pretrained(location, trust_remote_code=False)
-        return config, AutoTokenizer.from_pretrained(location, trust_remote_code=False)
+        return config, load_tokenizer(location, local=False)
     except UserError:
         raise
     except Exception as error:  # As many kinds as there are ways to break these files; none is a defect of Tenor.
@@ -264,9 +253,9 @@ def _pretrained(name: str, location: str) -> tuple[Any, Any]:
 
 def _random_encoder() -> tuple[Any, Any]:
     """A DistilBERT of two layers over the embedded tokenizer: it shows what goes wrong, never what is possible."""
-    from transformers import AutoTokenizer, DistilBertConfig
+    from transformers import DistilBertConfig
 
-    tokenizer = AutoTokenizer.from_pretrained(locate("minilm"), trust_remote_code=False)
+    tokenizer = load_tokenizer(locate("minilm"), local=True)
     size = len(tokenizer)
     return DistilBertConfig(vocab_size=size, dim=64, hidden_dim=256, n_layers=2, n_heads=4), tokenizer
 

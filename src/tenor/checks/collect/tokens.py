@@ -7,26 +7,31 @@ from typing import Any
 
 import numpy as np
 
+from tenor.checks.collect.parts import embedding_rows, hosts, unwrapped
 from tenor.checks.evidence import BatchEvidence, TokenEvidence
 from tenor.checks.finding import CannotTell
+from tenor.errors import UserError
+from tenor.model.tokenizer import knows_words, load_tokenizer
 
 CASE_SAMPLE = "The Film Was GOOD"
 
 
 def token_evidence(model: Any, tokenizer: Any, batches: BatchEvidence) -> TokenEvidence:
-    """The tokenizer beside the model's embedding, the ids of collated batches, and the tokenizer of the model's folder.
+    """The tokenizer, the model's embedding, the ids of collated batches, and the tokenizer of the model's folder.
 
     Raises CannotTell for a model without an embedding of tokens.
     """
-    table: Any = getattr(model, "get_input_embeddings", lambda: None)()
-    if not hasattr(table, "num_embeddings"):
+    rows = embedding_rows(model)
+    if rows is None:
         raise CannotTell(f"a {type(model).__name__} has no embedding of tokens to compare the tokenizer with")
-    own = _own_tokenizer(model)
+    encoder = _encoder(model)
+    own = _own_tokenizer(encoder)
     return TokenEvidence(
         vocabulary_size=max(tokenizer.get_vocab().values()) + 1,
-        embedding_rows=table.num_embeddings,
+        embedding_rows=rows,
+        has_words=knows_words(tokenizer),
         pad_id=tokenizer.pad_token_id,
-        model_pad_id=getattr(model.config, "pad_token_id", None),
+        model_pad_id=getattr(getattr(encoder, "config", None), "pad_token_id", None),
         unknown_id=tokenizer.unk_token_id,
         first_id=tokenizer.cls_token_id,
         last_id=tokenizer.sep_token_id,
@@ -38,16 +43,21 @@ def token_evidence(model: Any, tokenizer: Any, batches: BatchEvidence) -> TokenE
     )
 
 
-def _own_tokenizer(model: Any) -> Any:
-    """The tokenizer that lies beside the model's weights on this machine; None where there is none."""
-    from transformers import AutoTokenizer
+def _encoder(model: Any) -> Any:
+    """The one `transformers` model inside a module of any kind, else the module itself."""
+    inside = hosts(model)
+    return inside[0][1] if len(inside) == 1 else unwrapped(model)
 
+
+def _own_tokenizer(model: Any) -> Any:
+    """The tokenizer that was saved with the model's weights on this machine; None where there is none."""
     name = getattr(model, "name_or_path", "")
     if not name:
         return None
     try:
-        return AutoTokenizer.from_pretrained(name, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError):  # What `transformers` raises where a folder holds none.
+        return load_tokenizer(name, local=True)
+    # `UserError` where there is none, the others from `transformers` for files that can't be read.
+    except (UserError, OSError, ValueError, KeyError, TypeError):
         return None
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from tenor.checks.collect.parts import find_parts, unwrapped
 from tenor.checks.probes.look import COMPARED_ROWS
 from tenor.checks.probes.subject import Examples, Subject, blanked, text_key
 
@@ -17,7 +18,10 @@ OVERFIT_ROWS, MIN_OVERFIT_ROWS = 20, 4
 MAX_OVERFIT_STEPS, MIN_OVERFIT_STEPS = 60, 20
 
 SMALL_SHARE = 0.05
-"""Share of learning weights below which a head alone learns, which bears thirty times the rate of an encoder."""
+"""Share of learning weights below which only a head or adapters learn."""
+
+LIGHT = 30
+"""Times the rate of an encoder that a head and adapters bear."""
 
 
 def gradients(subject: Subject, examples: Examples) -> dict[str, Any]:
@@ -106,15 +110,26 @@ def balanced(examples: Examples, limit: int = OVERFIT_ROWS) -> Examples:
 
 
 def make_optimizer(model: nn.Module) -> torch.optim.Optimizer:
-    """AdamW over what learns, at a rate that shrinks with the width (Yang et al. 2022) and grows for a head alone."""
-    learning = [p for p in model.parameters() if p.requires_grad]
-    total = sum(p.numel() for p in model.parameters())
-    matrices = [p for p in learning if p.ndim > 1]
+    """AdamW over what learns, at a rate that shrinks with the width (Yang et al. 2022).
+
+    It grows for a head or adapters alone, and for those that learn along with a part of the encoder.
+    """
+    learning = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    matrices = [p for p in learning.values() if p.ndim > 1]
     rate = 0.1 / (matrices[-1].shape[-1] if matrices else 100)
-    if sum(p.numel() for p in learning) < SMALL_SHARE * total:
-        rate *= 30
-    fused = all(p.device.type in ("cpu", "cuda") for p in learning)
-    return torch.optim.AdamW(learning, lr=min(1e-2, max(1e-4, rate)), weight_decay=0.0, fused=fused)
+    small = sum(p.numel() for p in learning.values()) < SMALL_SHARE * sum(p.numel() for p in model.parameters())
+    parts = find_parts(unwrapped(model))
+    light = set(learning) if small else set(learning) - parts.encoder if parts.added & learning.keys() else set()
+    groups = [
+        {"params": [p for name, p in learning.items() if (name in light) == is_light], "lr": _bounded(factor * rate)}
+        for is_light, factor in ((False, 1), (True, LIGHT))
+    ]
+    fused = all(p.device.type in ("cpu", "cuda") for p in learning.values())
+    return torch.optim.AdamW([group for group in groups if group["params"]], weight_decay=0.0, fused=fused)
+
+
+def _bounded(rate: float) -> float:
+    return min(1e-2, max(1e-4, rate))
 
 
 def train_step(

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from tenor.checks.collect.loader import LABEL_NAMES
+from tenor.checks.collect.parts import embedding_rows
 
 LossFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -118,13 +119,17 @@ def _call(model: nn.Module, inputs: dict[str, torch.Tensor]) -> Any:
 
 def _refuse_what_kills_a_gpu(subject: Subject, examples: Examples) -> None:
     """An index out of range raises on a CPU; on a GPU it ends the whole process's use of it."""
-    labels, ids = examples.labels, examples.inputs.get("input_ids")
+    labels = examples.labels
     if labels.is_floating_point() or labels.ndim != 1:
         raise ValueError(f"labels of type {labels.dtype} and shape {tuple(labels.shape)} are not one class per row")
     if len(labels) == 0 or labels.min() < 0 or labels.max() >= subject.n_classes:
         raise ValueError(f"labels are not 0 … {subject.n_classes - 1}")
-    table = getattr(subject.model, "get_input_embeddings", lambda: None)()
-    rows = getattr(table, "num_embeddings", None)
+    refuse_unknown_ids(subject, examples)
+
+
+def refuse_unknown_ids(subject: Subject, examples: Examples) -> None:
+    """Raises ValueError for token ids without a row in the embedding."""
+    ids, rows = examples.inputs.get("input_ids"), embedding_rows(subject.model)
     if ids is not None and rows is not None and (ids.min() < 0 or ids.max() >= rows):
         raise ValueError(f"token ids are not 0 … {rows - 1}")
 

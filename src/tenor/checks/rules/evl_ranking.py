@@ -169,7 +169,11 @@ def no_better_than_text_baseline(evaluation: EvaluationEvidence) -> Observation 
     )
 
 
-@rule("EVL007", "error", explained_by=("DAT009", "MOD002", "LOS003"))
+HEAD_AS_INITIALIZED = ("FRZ003", "FRZ005", "OPT002", "OPT005", "OPT006", "OPT017", "OPT021")
+"""Causes that leave a new head where it began: by chance the wrong way round, on an encoder that tells the classes."""
+
+
+@rule("EVL007", "error", explained_by=("DAT009", "MOD002", "LOS003", *HEAD_AS_INITIALIZED))
 def labels_swapped(evaluation: EvaluationEvidence) -> Observation | None:
     """The labels are swapped: read as other classes, the predictions are right
 

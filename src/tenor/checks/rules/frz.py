@@ -3,11 +3,11 @@
 from tenor.checks.evidence import ModelEvidence, ParameterRow, StepEvidence
 from tenor.checks.finding import CannotTell, Observation
 from tenor.checks.rule import rule
-from tenor.checks.rules.known import SHOWN_NAMES, is_adapter, known, shown
+from tenor.checks.rules.known import SHOWN_NAMES, known, shown
 
 
 def exempted(model: ModelEvidence) -> tuple[str, ...]:
-    """Names that the declaration covers and that learn all the same."""
+    """Names that should be frozen, by declaration or because PEFT froze them, and that learn all the same."""
     if model.declared_frozen is None:
         raise CannotTell("it is not declared what should be frozen")
     return tuple(p.name for p in model.parameters if p.learns and p.name in model.declared_frozen)
@@ -20,13 +20,13 @@ def more_learns_than_declared(model: ModelEvidence) -> Observation | None:
     Measures: the parameters with `requires_grad` among those that the declaration (`freeze: base`, or N layers) covers.
 
     Threshold: none may learn; an exact invariant. Names that `keep_trainable` exempts count too, unless all of them are
-    biases or norms.
+    biases or norms. Without a declaration, a warning for matrices of an encoder that PEFT froze beside its adapters.
 
     Why: a name fragment meant for the head often fits the encoder. In DistilBERT `lin` is part of `q_lin`, `k_lin`,
     `v_lin`, `out_lin`, `lin1` and `lin2`: nearly the whole encoder then learns, and the ablation compares nothing.
 
-    Look-alikes: BitFit (only biases learn) and training of norms are legitimate and pass; adapters are parameters of
-    their own, outside the encoder's.
+    Look-alikes: BitFit (only biases learn) and training of norms are legitimate and pass; adapters and prompts are
+    parameters of their own, outside the encoder's, and PEFT's `modules_to_save` are meant to learn.
 
     Mend: freeze by module, not by fragments of names: `model.base_model.requires_grad_(False)`; in Tenor
     `model.freeze=base` without `keep_trainable`.
@@ -40,15 +40,19 @@ def more_learns_than_declared(model: ModelEvidence) -> Observation | None:
     weights = sum(p.size for p in model.parameters if p.name in names)
     covered = sum(p.size for p in model.parameters if p.name in (model.declared_frozen or ()))
     fragments = [f for f in model.keep_trainable if any(f in p.name for p in matrices)]
-    why = (
-        f"the fragments {fragments} fit names inside the encoder" if fragments else "they were never frozen, or thawed"
-    )
+    if fragments:
+        why = f"the fragments {fragments} fit names inside the encoder"
+    elif model.declared_freeze is None:
+        why = "PEFT froze the encoder beside its adapters, and requires_grad was set again"
+    else:
+        why = "they were never frozen, or thawed"
     return Observation(
         observed=f"{weights:,} of {covered:,} weights learn, such as {', '.join(sorted(names)[:SHOWN_NAMES])}",
         expected="none of the weights that are declared frozen learns",
         n=len(names),
         cause=f"more learns than declared: {why}",
         fix="freeze by module: drop keep_trainable, or give whole names of the head",
+        severity="error" if model.declared_freeze is not None else "warning",
     )
 
 
@@ -83,7 +87,7 @@ def less_learns_than_declared(model: ModelEvidence) -> Observation | None:
     Reference: Howard and Ruder 2018, ULMFiT (gradual unfreezing).
     """
     frozen = frozen_beyond_declaration(model)
-    if not frozen or any(is_adapter(p.name) and p.learns for p in model.parameters):
+    if not frozen or any(p.added and p.learns for p in model.parameters):
         return None
     weights, body = sum(p.size for p in frozen), sum(p.size for p in model.parameters if not p.in_head)
     return Observation(
@@ -156,42 +160,65 @@ def frozen_weights_move(steps: StepEvidence) -> Observation | None:
 
 
 def output_layer(model: ModelEvidence) -> list[ParameterRow]:
-    """The head's matrices with one row per output."""
+    """The matrices that give the logits; where no forward pass shows them, those of the head with a row per output."""
+    if model.output_layer is not None:
+        return [p for p in model.parameters if p.name in model.output_layer and len(p.shape) > 1]
     outputs = model.n_outputs or model.n_classes
     return [p for p in model.parameters if p.in_head and len(p.shape) > 1 and p.shape[0] == outputs]
+
+
+def layer_of(parameter: ParameterRow) -> str:
+    """The path of a parameter's layer, without what an adapter has put between: q.base_layer.weight → q."""
+    source = (parameter.source_name or parameter.name).split(".")[:-1]
+    layer: list[str] = []
+    for part in parameter.name.split("."):
+        if not source:
+            break
+        layer.append(part)
+        source = source[1:] if part == source[0] else source
+    return ".".join(layer)
+
+
+def frozen_new_matrices(model: ModelEvidence) -> list[ParameterRow]:
+    """Newly initialized matrices of the head that take part in the forward pass, and in whose layer nothing learns."""
+    new = set(model.new_weights or ())
+    frozen = [p for p in model.parameters if p.in_head and p.name in new and len(p.shape) > 1 and not p.learns]
+    learning = [p.name for p in model.parameters if p.learns]
+    return [p for p in frozen if not p.idle and not any(n.startswith(f"{layer_of(p)}.") for n in learning)]
 
 
 @rule("FRZ005", "error", explained_by=("FRZ003",))
 def head_is_frozen(model: ModelEvidence) -> Observation | None:
     """The head does not learn
 
-    Measures: the output layer's matrix and, besides it, head matrices drawn at random, without `requires_grad`.
+    Measures: whether a matrix of the layer that gives the logits has `requires_grad`, an adapter in it or a copy that
+    PEFT's `modules_to_save` put in its place included; and newly initialized matrices of the head without.
 
-    Threshold: a random output layer must learn; an exact invariant. One that was loaded, or another random matrix of
-    the head (pooler, pre-classifier): a warning.
+    Threshold: a newly initialized output layer must learn; an exact invariant. A trained one (by the loading report, or
+    where there is none by its values), or another new matrix of the head (pooler, pre-classifier): a warning.
 
     Why: a random projection decides the classes. The encoder bends towards it at best.
 
-    Look-alikes: a loaded pooler frozen with the encoder (`model.base_model.requires_grad_(False)`) is legitimate.
+    Look-alikes: a loaded pooler frozen with the encoder (`model.base_model.requires_grad_(False)`) is legitimate. PEFT
+    keeps the frozen original of a layer that learns, which takes no part in the forward pass.
 
-    Mend: `model.classifier.requires_grad_(True)` after freezing the encoder.
+    Mend: `model.classifier.requires_grad_(True)` after freezing the encoder; with PEFT `task_type="SEQ_CLS"`, or
+    `modules_to_save=["classifier"]`.
 
     Reference: Kumar et al. 2022, Fine-Tuning can Distort Pretrained Features.
     """
-    new = model.new_weights
-    frozen_output = [p for p in output_layer(model) if not p.learns]
-    random_head = [
-        p for p in model.parameters if p.in_head and len(p.shape) > 1 and not p.learns and new and p.name in new
-    ]
-    frozen = frozen_output or random_head
+    new, output = model.new_weights, output_layer(model)
+    frozen_output = [p for p in output if not any(q.learns for q in output)]
+    frozen = frozen_output or frozen_new_matrices(model)
     if not frozen:
         return None
-    is_random = new is None or any(p.name in new for p in frozen_output)
+    is_new = model.output_layer_is_new is not False if new is None else any(p.name in new for p in frozen_output)
     return Observation(
         observed=f"without requires_grad: {shown(p.name for p in frozen)}",
         expected="the head learns",
         n=len(frozen),
         cause="the freeze was meant for the encoder and took the head with it",
-        fix="after freezing, set requires_grad_(True) on the classifier (and pre-classifier or pooler where new)",
-        severity="error" if frozen_output and is_random else "warning",
+        fix="after freezing, set requires_grad_(True) on the classifier (and pre-classifier or pooler where new); "
+        'with PEFT name them in modules_to_save, or give task_type="SEQ_CLS"',
+        severity="error" if frozen_output and is_new else "warning",
     )

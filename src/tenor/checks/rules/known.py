@@ -8,20 +8,12 @@ from tenor.checks.finding import CannotTell
 T = TypeVar("T")
 SHOWN_NAMES = 4
 
-ADAPTER_NAMES = ("lora_", "adapter", "prompt_", "prefix_", "ia3_")
-"""Fragments by which PEFT and AdapterHub name the parameters that they add to an encoder."""
-
 
 def known(value: T | None, what: str, why_not: str | None = None) -> T:
     """The value; raises `CannotTell`, with the reason if there is one, where it is None."""
     if value is None:
         raise CannotTell(f"{what} is not known" + (f" ({why_not})" if why_not else ""))
     return value
-
-
-def is_adapter(name: str) -> bool:
-    """Whether a parameter was added to the encoder by a method such as LoRA."""
-    return any(fragment in name.lower() for fragment in ADAPTER_NAMES)
 
 
 def shown(names: Iterable[str]) -> str:

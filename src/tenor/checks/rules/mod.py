@@ -5,7 +5,7 @@ import re
 from tenor.checks.evidence import ModelEvidence, ParameterRow, ProbeEvidence
 from tenor.checks.finding import CannotTell, Observation, Severity
 from tenor.checks.rule import rule
-from tenor.checks.rules.known import is_adapter, known, shown
+from tenor.checks.rules.known import known, shown
 
 MIN_PREFIX = 3
 """Letters from which a class name counts as short for another: neg, negative. Two would join `no` and `not_spam`."""
@@ -24,7 +24,8 @@ ROUNDINGS = 100
 def outputs_differ_from_classes(model: ModelEvidence) -> Observation | None:
     """The number of outputs differs from the number of classes
 
-    Measures: the rows of the last layer beside the classes of the data.
+    Measures: the columns of the logits in a forward pass, or the outputs of the head's last layer where none can be
+    made, and the classes of the data.
 
     Threshold: equal; an exact invariant.
 
@@ -121,7 +122,7 @@ def names_contradict_the_data(model: ModelEvidence) -> Observation | None:
 def new_in_body(model: ModelEvidence) -> list[ParameterRow]:
     """Encoder parameters that were drawn at random; adapters are meant to be."""
     new = set(known(model.new_weights, "which weights were loaded"))
-    return [p for p in model.parameters if not p.in_head and p.name in new and not is_adapter(p.name)]
+    return [p for p in model.parameters if not p.in_head and p.name in new and not p.added]
 
 
 @rule("MOD003", "error", explained_by=("MOD004",))
@@ -168,7 +169,7 @@ def stem(name: str) -> str:
 
 def lost_to_prefix(model: ModelEvidence) -> list[str]:
     """Unused tensors that fit a random parameter of the encoder but for the beginning of their names."""
-    wanted = {stem(p.name) for p in new_in_body(model)}
+    wanted = {stem(p.source_name or p.name) for p in new_in_body(model)}
     return [name for name in known(model.unused_weights, "which tensors were left unused") if stem(name) in wanted]
 
 

@@ -5,7 +5,7 @@ from collections import Counter
 from tenor.checks.evidence import OptimizerEvidence
 from tenor.checks.finding import CannotTell, Observation
 from tenor.checks.rule import rule
-from tenor.checks.rules.known import is_adapter, shown
+from tenor.checks.rules.known import shown
 
 ADAPTIVE = ("Adam", "AdamW", "NAdam", "RAdam", "Adamax")
 
@@ -26,24 +26,20 @@ def held(optimizer: OptimizerEvidence) -> Counter[str]:
 
 def body_rates(optimizer: OptimizerEvidence) -> list[float]:
     """The rates of groups with encoder matrices that learn; biases, norms and adapters bear head-like rates."""
-    light = optimizer.head | optimizer.one_dimensional
-    return [
-        group.learning_rate
-        for group in optimizer.groups
-        if any(n in optimizer.learning and n not in light and not is_adapter(n) for n in group.names)
-    ]
+    heavy = optimizer.learning - optimizer.head - optimizer.one_dimensional - optimizer.added
+    return [group.learning_rate for group in optimizer.groups if not heavy.isdisjoint(group.names)]
 
 
 @rule("OPT001", "error", explained_by=("OPT004",))
 def missing_from_optimizer(optimizer: OptimizerEvidence) -> Observation | None:
     """Learning parameters are missing from the optimizer
 
-    Measures: encoder parameters with `requires_grad` that stand in no group.
+    Measures: parameters of the encoder and its adapters with `requires_grad` that stand in no group.
 
     Threshold: none; an exact invariant.
 
-    Why: they receive gradients at full cost and never change. It happens when layers are unfrozen, or a model is moved
-    or loaded, after the optimizer was built, and when groups are chosen by fragments of names.
+    Why: they receive gradients at full cost and never change. It happens when layers are unfrozen, adapters are added,
+    or a model is moved or loaded, after the optimizer was built, and when groups are chosen by fragments of names.
 
     Look-alikes: an encoder kept out on purpose; freeze it, and it costs nothing either.
 
@@ -192,15 +188,15 @@ def rate_is_small(optimizer: OptimizerEvidence) -> Observation | None:
 
     Measures: the largest rate over all groups.
 
-    Threshold: Adam 1e-6 where the encoder learns, 1e-5 where the head alone does, plain gradient descent 1e-4. A
-    heuristic: a note; a warning ten times below.
+    Threshold: Adam 1e-6 where the encoder learns, 1e-5 where only a head or adapters do, plain gradient descent 1e-4.
+    A heuristic: a note; a warning ten times below.
 
     Why: Adam moves a weight by about the rate per step; weights are about 0.05, so that 1,000 steps at 1e-7 change
     0.2%.
 
     Look-alikes: the lowest layers under layer-wise decay are judged by the top; a last, careful phase of training.
 
-    Mend: 2e-5 to 1e-4 for an encoder, 1e-3 for a head alone.
+    Mend: 2e-5 to 1e-4 for an encoder, 1e-3 for a head or adapters alone.
 
     Reference: Devlin et al. 2019; Mosbach et al. 2021, On the Stability of Fine-tuning BERT.
     """
@@ -218,7 +214,7 @@ def rate_is_small(optimizer: OptimizerEvidence) -> Observation | None:
         expected=f"{limit:.0e} or more",
         n=len(optimizer.learning),
         cause="at this rate the weights hardly move within an epoch or two",
-        fix="try 5e-5 for an encoder with AdamW, 1e-3 for a head alone",
+        fix="try 5e-5 for an encoder with AdamW, 1e-3 for a head or adapters alone",
         severity="warning" if rate < limit / 10 else "note",
     )
 
@@ -267,7 +263,7 @@ def rate_is_large(optimizer: OptimizerEvidence) -> Observation | None:
 def decay_on_norms(optimizer: OptimizerEvidence) -> Observation | None:
     """Weight decay on norms and biases
 
-    Measures: one-dimensional parameters in groups with weight decay above 0.
+    Measures: learning one-dimensional parameters in groups with weight decay above 0.
 
     Threshold: none. A convention with little measured effect: a note.
 
@@ -279,7 +275,8 @@ def decay_on_norms(optimizer: OptimizerEvidence) -> Observation | None:
 
     Reference: Devlin et al. 2019, reference implementation (`exclude_from_weight_decay`).
     """
-    decayed = {n for g in optimizer.groups if g.weight_decay > 0 for n in g.names if n in optimizer.one_dimensional}
+    vectors = optimizer.one_dimensional & optimizer.learning  # An optimizer skips what has no gradient.
+    decayed = {n for g in optimizer.groups if g.weight_decay > 0 for n in g.names if n in vectors}
     if not decayed:
         return None
     return Observation(

@@ -18,6 +18,9 @@ FAR, VERY_FAR = 10.0, 100.0
 UPDATE_SMALL, UPDATE_LARGE = 1e-7, 0.1
 """Update over weight: 1e-3 is usual from scratch (Karpathy 2022), 1e-5 to 1e-3 in fine-tuning; float32: 6e-8."""
 
+UPDATE_BEYOND_WEIGHTS = 1.0
+"""For weights without pretraining. A head that starts at 0.02 and learns at 5e-3 begins with 0.25."""
+
 RATE_TOLERANCE, RATE_WRONG = 0.02, 0.1
 """Of the planned peak; a step more or less in the count is allowed for besides."""
 
@@ -37,7 +40,7 @@ def record(values: np.ndarray | None, what: str) -> np.ndarray:
     return series
 
 
-@rule("OPT012", "error")
+@rule("OPT012", "error", explained_by=("OPT001", "OPT002", "OPT004"))
 def gradients_not_cleared(steps: StepEvidence) -> Observation | None:
     """Gradients are not cleared between steps
 
@@ -161,20 +164,21 @@ def updates_small(steps: StepEvidence) -> Observation | None:
 def updates_large(steps: StepEvidence) -> Observation | None:
     """Updates are too large for the weights
 
-    Measures: the norm of the update over that of the weights, in the middle over the records.
+    Measures: the norm of the update over that of the weights, in the middle over the records, for a matrix of the
+    encoder; where none learns, for one of the head or an adapter.
 
-    Threshold: 0.1, over at least 10 records.
+    Threshold: 0.1, over at least 10 records; 1 for a head or an adapter, in which no pretraining can be lost.
 
     Why: ten such steps replace the weights; nothing of the pretraining is left.
 
-    Look-alikes: tensors that start at or near zero (biases, LoRA's B) have large ratios at first; the middle is robust.
+    Look-alikes: tensors that start at zero (LoRA's B, BOFT's rotations) have large ratios at first, and are not taken.
 
     Mend: a lower rate, a warm-up.
 
     Reference: Karpathy 2022, makemore part 3; You et al. 2020, LAMB (trust ratio).
     """
     ratio = float(np.median(record(steps.update_ratio, "the size of updates")))
-    if ratio <= UPDATE_LARGE:
+    if ratio <= (UPDATE_LARGE if steps.update_of_encoder else UPDATE_BEYOND_WEIGHTS):
         return None
     return Observation(
         observed=f"updates of {ratio:.0%} of the weights",
@@ -229,9 +233,10 @@ def rate_off_plan(steps: StepEvidence) -> Observation | None:
     )
 
 
-def is_unused_pooler(name: str) -> bool:
-    """BERT's pooler stands idle where a head of one's own pools the tokens."""
-    return "pooler" in name
+def may_stand_idle(name: str) -> bool:
+    """BERT's pooler, where a head of one's own pools the tokens; the original that PEFT keeps of a layer that
+    `modules_to_save` replaced."""
+    return "pooler" in name or "original_module" in name.split(".")
 
 
 def has_shift_freedom(name: str) -> bool:
@@ -246,7 +251,8 @@ def no_gradient(probe: ProbeEvidence) -> Observation | None:
     Measures: learning parameters without any gradient, or with one of zeros that a few steps don't change, after a
     backward pass through the model's own loss.
 
-    Threshold: none without gradient, an exact invariant (an idle pooler: a note). A matrix with zeros is a warning.
+    Threshold: none without gradient, an exact invariant (an idle pooler, or the original that PEFT's `modules_to_save`
+    replaced: a note). A matrix with zeros is a warning.
 
     Why: a `detach`, `no_grad`, `.data`, an argmax or an unused layer stands between them and the loss: they never
     learn.
@@ -263,7 +269,7 @@ def no_gradient(probe: ProbeEvidence) -> Observation | None:
         probe.parameters_without_gradient, "which parameters receive a gradient", probe.failures.get("gradients")
     )
     dead = [name for name in probe.parameters_with_zero_gradient or () if not has_shift_freedom(name)]
-    cut = [name for name in without if not is_unused_pooler(name)]
+    cut = [name for name in without if not may_stand_idle(name)]
     severity: Severity = "error" if cut else "warning" if dead else "note"
     if not without and not dead:
         return None
@@ -287,11 +293,13 @@ def never_moved(steps: StepEvidence) -> Observation | None:
 
     Measures: learning parameters whose values are the same, bit by bit, as before the first step.
 
-    Threshold: none after two steps at a rate above 0; an exact invariant (an idle pooler or biases alone: a note).
+    Threshold: none after two steps at a rate above 0; an exact invariant (an idle pooler, an original that PEFT's
+    `modules_to_save` replaced, or biases alone: a note).
 
     Why: whatever the plan says, these weights are as they were.
 
-    Look-alikes: a warm-up whose first rate is 0; an idle pooler.
+    Look-alikes: a warm-up whose first rate is 0; an idle pooler; what was updated and then set to 0 again, as AdaLoRA
+    does with ranks that it gives up.
 
     Mend: see whether they are in the optimizer, receive a gradient, and have a rate above 0.
 
@@ -304,7 +312,7 @@ def never_moved(steps: StepEvidence) -> Observation | None:
     still = known(steps.learning_still, "whether learning parameters moved")
     if not still:
         return None
-    idle = all(is_unused_pooler(name) or has_shift_freedom(name) for name in still)
+    idle = all(may_stand_idle(name) or has_shift_freedom(name) for name in still)
     return Observation(
         observed=f"{len(still):,} learning parameters unchanged: {shown(still)}",
         expected="every learning parameter has changed",

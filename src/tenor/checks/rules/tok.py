@@ -33,10 +33,11 @@ def unknown_rate(tokens: TokenEvidence) -> tuple[float, int] | None:
 def another_vocabulary(tokens: TokenEvidence) -> Observation | None:
     """The tokenizer's vocabulary is not the model's
 
-    Measures: the digests of both vocabularies; where they are not known, the tokenizer's size beside the embedding's.
+    Measures: the digests of both vocabularies; where the model's is not known, as where no tokenizer was saved with
+    its weights, the tokenizer's size and the embedding's.
 
-    Threshold: equal digests, an exact invariant. By size alone: a tokenizer that uses less than 90% of the embedding is
-    a warning.
+    Threshold: equal digests, and a tokenizer that has words; exact invariants. By size alone: a tokenizer that uses
+    less than 90% of the embedding is a warning.
 
     Why: id 2000 is one word to the tokenizer and another to the model: the texts arrive in cipher. Training lowers the
     loss even so, to the level of a bag of words from scratch.
@@ -44,9 +45,18 @@ def another_vocabulary(tokens: TokenEvidence) -> Observation | None:
     Look-alikes: tokens added on purpose, with `resize_token_embeddings`; embeddings filled up to a multiple of 64.
 
     Mend: load both from the same name: `AutoTokenizer.from_pretrained(name)` and `AutoModel.from_pretrained(name)`.
+    From a folder into which only the model was saved, `transformers` 5 loads a stand-in without words.
 
     Reference: transformers, docs of `AutoTokenizer`.
     """
+    if not tokens.has_words:
+        return Observation(
+            observed=f"{tokens.vocabulary_size:,} special tokens and no word",
+            expected="the vocabulary that the model was trained with",
+            n=tokens.vocabulary_size,
+            cause="it was loaded from a folder without tokenizer files, for which transformers makes a stand-in",
+            fix="load the tokenizer of the original model, and save it next to the weights: tokenizer.save_pretrained",
+        )
     if tokens.digest and tokens.model_digest:
         if tokens.digest == tokens.model_digest:
             return None
