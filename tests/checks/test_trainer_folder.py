@@ -165,3 +165,19 @@ def test_the_metric_is_that_of_the_best_step(tmp_path: Path) -> None:
 
 def test_one_validation_is_no_choice(tmp_path: Path) -> None:
     assert selection(diagnose(trainer_folder(tmp_path, {"accuracy": [0.5]}, 0, "accuracy"))) == "fine"
+
+
+@pytest.mark.parametrize(
+    ("loss", "said"), [([0.7, 0.5], "step 10 was chosen: eval_accuracy 0.5"), ([0.5, 0.7], "is not known")]
+)
+def test_a_state_that_disagrees_with_its_log_is_judged_where_every_metric_says_the_same(
+    loss: list[float], said: str, tmp_path: Path
+) -> None:
+    """As after a copy of another run's state: the recorded best value is none of the log's."""
+    folder = trainer_folder(tmp_path, {"loss": loss, "accuracy": [0.5, 0.7]}, 0, "accuracy", best_metric=0.6)
+    assert said in selection(diagnose(folder))
+
+
+def test_a_state_that_disagrees_with_its_log_is_not_judged_by_a_metric_without_a_direction(tmp_path: Path) -> None:
+    values = {"accuracy": [0.5, 0.7], "regret": [0.7, 0.5]}
+    assert "is not known" in selection(diagnose(trainer_folder(tmp_path, values, 0, "accuracy", best_metric=0.6)))

@@ -12,19 +12,24 @@ from tenor.checks.rules.ckp import ROUNDING, best_validation
 
 Records = Sequence[Mapping[str, Any]]
 SAME_VALUE = 1e-9
+NO_METRICS = ("eval_runtime", "eval_samples_per_second", "eval_steps_per_second", "eval_model_preparation_time")
+"""What Trainer logs next to an evaluation's metrics."""
 
 
 def chosen_by(
     best: float | None, step: float | None, history: Records, selection: Callable[[], Selection]
 ) -> CheckpointEvidence:
-    """Metric, direction and validations; empty where no logged metric has the recorded best value at the best step.
+    """Metric, direction and validations; empty where it can't be known which of the logged metrics chose.
 
     The state does not name the metric: where the arguments don't either, it is one with the value `best` at `step`.
     Of several with this value, one by which the choice was right is taken: nothing shows that another one chose.
+    Where none has it, state and log disagree; then a metric counts only if the choice is wrong by all of them.
     """
     candidates = [name for name in _names(history) if best is not None and _is_at(history, name, step, best)]
-    if not candidates or step is None:
+    if step is None or best is None:
         return CheckpointEvidence()
+    if not candidates:
+        return _wrong_by_all(history, step)
     readings = [_reading(name, history, step, None) for name in candidates]
     if len(candidates) == 1 and larger_is_better(candidates[0]) is not None:
         return readings[0]
@@ -48,6 +53,17 @@ def _reading(name: str, history: Records, step: float, recorded: Selection | Non
         larger = False  # Trainer's default under such a name is the largest, so `greater_is_better=False` was set.
     missing = recorded.missing if recorded is not None and larger is None else ""
     return CheckpointEvidence(validations=logged, metric=name, larger_is_better=larger, selection_unknown=missing)
+
+
+def _wrong_by_all(history: Records, step: float) -> CheckpointEvidence:
+    """The choice as one by the last of the metrics if it is wrong by every one of them, else empty."""
+    names = [name for name in _names(history) if name not in NO_METRICS]
+    readings = [_reading(name, history, step, None) for name in names]
+    at_step = all(any(point.step == int(step) for point in one.validations) for one in readings)
+    known = all(one.larger_is_better is not None for one in readings)
+    if not readings or not at_step or not known or any(_is_right(one, int(step)) for one in readings):
+        return CheckpointEvidence()
+    return readings[-1]
 
 
 def _is_least_alone(logged: tuple[ValidationPoint, ...], step: int) -> bool:
