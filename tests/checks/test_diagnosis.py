@@ -18,6 +18,7 @@ from tenor.checks.catalogue import BY_CODE, RULES
 from tenor.checks.diagnosis import Diagnosis, diagnose
 from tenor.checks.diagnosis.causes import ranked_causes
 from tenor.checks.diagnosis.likelihood import Facts
+from tenor.checks.diagnosis.predictions_file import read_claims
 from tenor.checks.diagnosis.show import render
 from tenor.checks.finding import Finding, Report, merge
 from tenor.errors import UserError
@@ -405,3 +406,21 @@ def test_any_table_is_diagnosed_or_refused(
         diagnose(path)
     except UserError as refused:
         assert "any.csv" in str(refused)  # noqa: PT017
+
+
+@pytest.mark.parametrize("suffix", [".tsv", ".csv"])
+def test_quotes_that_are_letters_lose_no_prediction(suffix: str, tmp_path: Path) -> None:
+    delimiter = "\t" if suffix == ".tsv" else ","
+    lines = [delimiter.join((f"a film {n}", str(n % 2), str(n % 2))) for n in range(60)]
+    lines[9], lines[19] = (delimiter.join((text, "0", "1")) for text in ('"awful', 'never ends"'))
+    header = delimiter.join(("text", "label", "predicted"))
+    claims, _ = read_claims(saved(tmp_path / f"predictions{suffix}", "\n".join([header, *lines])))
+    assert (claims.n, len(claims.predicted)) == (60, 60)
+    assert "double quotes are read as letters of the texts" in claims.notes[0]
+
+
+def test_a_stray_quote_among_predictions_is_refused_by_its_line(tmp_path: Path) -> None:
+    lines = [f'"Good, really {n}",{n % 2},1' for n in range(20)]
+    lines[6], lines[8] = '"awful,0,1', 'ends",0,1'
+    with pytest.raises(UserError, match=r"line 8 is malformed: "):
+        read_claims(saved(tmp_path / "predictions.csv", "\n".join(["text,label,predicted", *lines])))

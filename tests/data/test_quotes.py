@@ -318,3 +318,34 @@ def test_no_line_is_lost_silently_wherever_quotes_stand(delimiter: str, reader: 
             assert lines[number - 2].startswith('"')
         else:
             assert len(read.texts) == len(lines)
+
+
+@readers
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [
+            '0,"A ""fine"" film, w",1',
+            '1,"There are few films,0',
+            '2,the menu , but never dull .",1',
+            "3,Good ,1",
+            "4,x,1",
+        ],
+        ['0,a,"0"', '1,"few films,1', '2,and dull .",0', "3,Good ,0", '4,"one, two",0', "5,x,0"],
+    ],
+)
+def test_a_class_that_is_in_no_other_row_hides_none_silently(lines: list[str], reader: Reader, tmp_path: Path) -> None:
+    """Few rows of one class don't say that there is no other."""
+    path = written(tmp_path / "rows.csv", ["id,text,name" if reader is predicted else "id,text,label", *lines])
+    assert "opens on line 3 is read as one text of the lines 3 to 4" in reader(path).notes
+
+
+def test_lines_of_one_column_that_quotes_join_are_named(tmp_path: Path) -> None:
+    read = predicted(written(tmp_path / "rows.csv", ["text", "fine", '"open', "fine", 'ends"', "dull"]))
+    assert "opens on line 3 is read as one text of the lines 3 to 5" in read.notes
+
+
+@readers
+def test_texts_of_several_lines_are_not_asked_about_where_the_lines_are_no_rows(reader: Reader, tmp_path: Path) -> None:
+    lines = [f'r{n},"Good,\nreally, {n}\nand long, too",{n % 2}' for n in range(12)]
+    assert reader(written(tmp_path / "rows.csv", ["id,text,label", *lines])).notes == ""

@@ -104,6 +104,16 @@ def test_other_classes_are_refused(completed: RunResult, tmp_path: Path) -> None
         _evaluate(completed.run, f"data.path={train}", f"data.test_path={test}")
 
 
+def test_classes_are_the_model_s_whatever_their_case(completed: RunResult, tmp_path: Path) -> None:
+    same = write_csv(tmp_path / "same.csv", 8)
+    expected = _evaluate(completed.run, f"data.path={same}", f"data.test_path={same}").result
+    other = write_csv(tmp_path / "other.csv", 8, labels=("bad ", "Good"))  # "Good" sorts before "bad".
+    found = _evaluate(completed.run, f"data.path={other}", f"data.test_path={other}")
+    assert found.rows.class_names == ("bad", "good")
+    assert found.result.labels.tolist() == expected.labels.tolist()
+    assert found.result.metrics.accuracy == expected.metrics.accuracy
+
+
 def test_settings_of_the_model_are_not_overridden(completed: RunResult) -> None:
     with pytest.raises(UserError, match=r"data\.…, evaluation\.token_budget, training\.device, .* overrides only"):
         _evaluate(completed.run, "model.name=minilm")

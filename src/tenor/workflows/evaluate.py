@@ -16,6 +16,7 @@ from tenor.config.schema import Config
 from tenor.data.batching import TokenExamples
 from tenor.data.dataset import Absent, LabelledText
 from tenor.data.sources import read_source
+from tenor.data.sources.labels import in_classes
 from tenor.data.splits import limit_test, make_splits
 from tenor.data.tokenization import tokenize
 from tenor.errors import UserError, advice_on_memory
@@ -105,12 +106,7 @@ def evaluate(
     config = config_for_rows(run, overrides)
     require_known_rules(config)
     plan = device_plan(config)
-    rows = split_rows_of(config, split)
-    if rows.class_names != model_names:
-        raise UserError(
-            f"the model knows the classes {', '.join(model_names)}; {rows.origin} has {', '.join(rows.class_names)}. "
-            "Call its labels as the model does; where they are numbers, data.class_names names them in their order"
-        )
+    rows = _in_model_classes(split_rows_of(config, split), model_names)
     with advice_on_memory("while texts became tokens", "lower data.test_size, or give fewer rows with --input"):
         tokens = tokenize(rows, tokenizer, notes.truncation)
     console = console or Console(stderr=True, markup=False)
@@ -194,6 +190,17 @@ def split_rows_of(config: Config, split: str) -> LabelledText:
         return rows
     splits = make_splits(source, config.data, config.seed)
     return splits.validation if split == "validation" else splits.train
+
+
+def _in_model_classes(rows: LabelledText, model_names: tuple[str, ...]) -> LabelledText:
+    if rows.class_names == model_names:
+        return rows
+    if (found := in_classes(rows, model_names)) is None:
+        raise UserError(
+            f"the model knows the classes {', '.join(model_names)}; {rows.origin} has {', '.join(rows.class_names)}. "
+            "Call its labels as the model does; where they are numbers, data.class_names names them in their order"
+        )
+    return found
 
 
 def _baselines(run: RunDirectory, rows: LabelledText) -> Baselines:

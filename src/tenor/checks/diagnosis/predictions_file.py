@@ -76,7 +76,7 @@ def _claims(sheet: Sheet) -> tuple[SplitClaims, int]:
         ids=_ids(sheet),
         class_names=tuple(map(rows.shown, classes)),
         read_as=_read_as(rows),
-        notes=_notes(rows, classes, scored, [*ignored, *unused]),
+        notes=(*sheet.notes, *_notes(rows, classes, scored, [*ignored, *unused])),
     )
     return claims, max(2, len(classes))
 

@@ -9,9 +9,10 @@ from typing import Any
 import pyarrow as pa
 
 from tenor.checks.diagnosis.material import whole_number
+from tenor.data.sources.delimited import DELIMITERS, examine
+from tenor.data.sources.rows import encodable
 from tenor.errors import UserError
 
-DELIMITERS = {".csv": ",", ".tsv": "\t"}
 JSON_LINES = (".jsonl", ".ndjson")
 SUFFIXES = (*DELIMITERS, *JSON_LINES, ".parquet")
 
@@ -25,6 +26,8 @@ class Sheet:
     rows: int
     read: Callable[[str], list[Any]]
     """A column's cells: text as written in CSV, JSON values, or Parquet's values; None for a missing one."""
+    notes: tuple[str, ...] = ()
+    """What a person should know of how the file is read."""
 
 
 def read_sheet(path: Path) -> Sheet:
@@ -33,11 +36,13 @@ def read_sheet(path: Path) -> Sheet:
     try:
         if suffix in JSON_LINES:
             return sheet_of_records(path, _json_lines(path))
-        table = _parquet(path) if suffix == ".parquet" else _delimited(path, DELIMITERS.get(suffix, ","))
+        if suffix != ".parquet":
+            return _delimited(path, DELIMITERS.get(suffix, ","))
+        table = _parquet(path)
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path}: is no {suffix[1:]} file that can be read ({reason}). Write it again.") from error
-    return Sheet(path, tuple(table.column_names), table.num_rows, lambda name: _cells(table[name], name, path))
+    return Sheet(path, tuple(table.column_names), table.num_rows, lambda name: table[name].to_pylist())
 
 
 def sheet_of_records(path: Path, records: Sequence[Mapping[str, Any]]) -> Sheet:
@@ -55,32 +60,35 @@ def _parquet(path: Path) -> pa.Table:
     return table
 
 
-def _delimited(path: Path, delimiter: str) -> pa.Table:
-    """Every cell as bytes: numbers and truth values are what a column's meaning makes them."""
-    from pyarrow import csv
+def _delimited(path: Path, delimiter: str) -> Sheet:
+    """Every cell as text: numbers and truth values are what a column's meaning makes them."""
+    found = examine(path, lambda header: _require_distinct(header, path), delimiter)
+    if not found.header:
+        raise UserError(f"{path}: is empty, expected a header and a row per prediction. Write it again.")
+    width = len(found.header)
+    columns: list[list[Any]] = [[] for _ in range(width)]
+    for row, record in enumerate(found.records(), start=1):
+        if len(record) != width:
+            raise UserError(
+                f"{path}: row {row:,} (not counting the header) has {len(record)} fields, the header has {width}. Put "
+                "a text that holds the delimiter within double quotes, and write the file again."
+            )
+        for column, cell in zip(columns, record, strict=True):
+            column.append(cell)
+    by_name = dict(zip(found.header, columns, strict=True))
 
-    parse = csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
-    with csv.open_csv(path, parse_options=parse) as reader:
-        names = reader.schema.names
-    _require_distinct(names, path)
-    convert = csv.ConvertOptions(column_types=dict.fromkeys(names, pa.binary()))
-    return csv.read_csv(path, parse_options=parse, convert_options=convert)
+    def read(name: str) -> list[Any]:
+        if not all(map(encodable, by_name[name])):
+            raise UserError(f"{path}: column {name} is not UTF-8. Save the file as UTF-8.")
+        return by_name[name]
+
+    return Sheet(path, tuple(found.header), len(columns[0]), read, found.notes)
 
 
 def _require_distinct(names: list[str], path: Path) -> None:
     repeated = next((name for name in names if names.count(name) > 1), None)
     if repeated is not None:
         raise UserError(f"{path}: {names.count(repeated)} columns are called {repeated!r}; rename all but one.")
-
-
-def _cells(column: pa.ChunkedArray, name: str, path: Path) -> list[Any]:
-    cells = column.to_pylist()
-    if not pa.types.is_binary(column.type):
-        return cells
-    try:
-        return [None if cell is None else cell.decode() for cell in cells]
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: column {name} is not UTF-8 ({error.reason}). Save the file as UTF-8.") from error
 
 
 def _json_lines(path: Path) -> list[Mapping[str, Any]]:

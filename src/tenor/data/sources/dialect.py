@@ -45,6 +45,13 @@ class Dialect:
         fields = line.split(self.delimiter) if line else []
         return [field.lstrip(" ") for field in fields] if self.skip_spaces else fields
 
+    def fields_alone(self, line: str) -> list[str]:
+        """The fields of a line that is a record by itself; none where it is blank or malformed."""
+        try:
+            return next(self.reader([line]), [])
+        except csv.Error:
+            return []
+
 
 @dataclass(frozen=True)
 class Span:

@@ -97,12 +97,8 @@ def rename_classes(labelled: LabelledText, wanted: tuple[str, ...] | None) -> La
         return labelled
     _require_distinct(wanted)
     index_of = [GivenNames(wanted).index(name) for name in own]
-    known = [index for index in index_of if index is not None]
-    if len(set(known)) == len(own) == len(wanted):
-        column = labelled.table.column_names.index("label")
-        moved = np.array(known)[labelled.table["label"].to_numpy()]
-        table = labelled.table.set_column(column, "label", pa.array(moved))
-        return replace(labelled, table=table, class_names=wanted)
+    if len(wanted) == len(own) and (moved := in_classes(labelled, wanted)) is not None:
+        return moved
     if len(wanted) != len(own):
         raise UserError(
             f"data.class_names has {len(wanted)} names, but {labelled.origin} has {len(own)} classes "
@@ -114,6 +110,20 @@ def rename_classes(labelled: LabelledText, wanted: tuple[str, ...] | None) -> La
             "this order: a name of theirs would be given to another class. Use their names, in any order, or new ones."
         )
     return replace(labelled, class_names=wanted)
+
+
+def in_classes(labelled: LabelledText, names: tuple[str, ...]) -> LabelledText | None:
+    """The rows with these class names, each class where its own name is, whatever its case; None where a class has no
+    name there, or two have the same."""
+    own = labelled.class_names
+    given = GivenNames(names)
+    known = [index for name in own if (index := given.index(name)) is not None]
+    if not len(set(known)) == len(known) == len(own):
+        return None
+    column = labelled.table.column_names.index("label")
+    moved = np.array(known, dtype=np.int64)[labelled.table["label"].to_numpy()]
+    table = labelled.table.set_column(column, "label", pa.array(moved))
+    return replace(labelled, table=table, class_names=names)
 
 
 def _named_texts(rows: Rows, columns: Columns, faults: dict[str, dict[int, str]]) -> pa.Table:

@@ -2,7 +2,8 @@
 
 A reader that takes a letter for a quote that opens a field joins all lines up to the next quote into one record, and
 may do so without an error. So lines that are read as one record, or not at all, are also read with quotes as letters:
-where they are rows then, with the header's number of fields and values as in the other rows, they were rows.
+where they are rows then, with the header's number of fields and values as in the other rows, they were rows. Where
+each of them could be a row by itself, a note asks.
 """
 
 import csv
@@ -58,7 +59,7 @@ def settle_quoting(path: Path, width: int, dialect: Dialect) -> Quoting:
         return Quoting(Dialect(dialect.delimiter, False, dialect.skip_spaces), (*notes, letters))
     if doubts.wrong.count:
         raise UserError(f"{path}: {_refusal(scan, profile, doubts.wrong)}")
-    if doubts.possible.count and (scan.odd == 0 or profile.tells or profile.rows < FEWEST_ROWS):
+    if doubts.possible.count:
         notes = (*notes, _question(doubts.possible))
     return Quoting(dialect, notes)
 
@@ -134,9 +135,14 @@ class _Column:
     """None once there are more than `FEW_VALUES`."""
     enclosed: int = 0
     """Values that stand within quotes."""
+    most_words: int = 0
+    have_digits: bool = True
+    """Whether each value has one, as row numbers and ids do."""
 
     def add(self, value: str) -> None:
         self.count += 1
+        self.most_words = max(self.most_words, len(value.split()))
+        self.have_digits = self.have_digits and any(map(str.isdigit, value))
         self.are_numbers = self.are_numbers and NUMBER.fullmatch(value) is not None
         self.are_filled = self.are_filled and bool(value.strip())
         if self.distinct is not None:
@@ -161,6 +167,17 @@ class _Column:
             return value in self.distinct
         return not self.tells or NUMBER.fullmatch(value) is not None
 
+    def admits(self, value: str) -> bool:
+        """Whether a value could stand in the column, such as the name of a class that is in no other row."""
+        if self.count < FEWEST_ROWS or (self.is_class and self.fits(value)):
+            return True
+        if not value.strip():
+            return not self.are_filled
+        if self.are_numbers:
+            return NUMBER.fullmatch(value) is not None
+        has_shape = value == value.strip() and len(value.split()) <= 2 * self.most_words
+        return has_shape and (not self.have_digits or any(map(str.isdigit, value)))
+
 
 @dataclass
 class _Profile:
@@ -168,6 +185,8 @@ class _Profile:
 
     dialect: Dialect
     columns: list[_Column]
+    of_all: list[_Column]
+    """The same with the records of several lines: outside the text that joins them, the values are those of rows."""
     enclosing: int = 0
     """Records whose quotes must enclose: around a delimiter, a line break or a doubled quote."""
     bare: int = 0
@@ -191,10 +210,26 @@ class _Profile:
         same = len(fields) == len(self.columns)
         return same and all(column.fits(value) for column, value in zip(self.columns, fields, strict=True))
 
+    def admits(self, line: str, text_at: int) -> bool:
+        """Whether a line could be a row by itself: with quotes that enclose, or with a text of any kind in the column
+        `text_at` between values as in the other rows."""
+        width = len(self.columns)
+        places = [at for at in range(width) if at != text_at]
+        for fields in (self.dialect.plain_fields(line), self.dialect.fields_alone(line)):
+            values = [*fields[:text_at], *fields[len(fields) - (width - 1 - text_at) :]]
+            if len(fields) >= width and all(
+                self.of_all[at].admits(value) for at, value in zip(places, values, strict=True)
+            ):
+                return True
+        return False
+
 
 def _profile(path: Path, width: int, dialect: Dialect) -> _Profile:
-    profile = _Profile(dialect, [_Column() for _ in range(width)])
+    profile = _Profile(dialect, [_Column() for _ in range(width)], [_Column() for _ in range(width)])
     for span in _rows(path, dialect):
+        if len(span.record) == width:
+            for column, value in zip(profile.of_all, span.record, strict=True):
+                column.add(value)
         if len(span.lines) == 1 and len(span.record) == width:
             for column, value in zip(profile.columns, span.record, strict=True):
                 column.add(value)
@@ -266,6 +301,8 @@ def _doubts(path: Path, profile: _Profile) -> _Doubts:
         fitting = [fields for fields in rows if profile.fits(fields)]
         all_fit = all_fit and len(fitting) == len(rows)
         kind = "malformed" if span.fault else _kind(rows, fitting, profile)
+        if kind == "text" and _could_be_rows(span, profile):
+            kind = "either"
         if kind == "text":
             profile.enclosing += len(profile.columns) > 1
         else:
@@ -302,6 +339,15 @@ def _kind(rows: list[list[str]], fitting: list[list[str]], profile: _Profile) ->
     if profile.tells or not all_fit:
         return "text"
     return "rows" if by_tabs and profile.rows >= FEWEST_ROWS and len(rows) > 2 else "either"
+
+
+def _could_be_rows(span: Span, profile: _Profile) -> bool:
+    """Whether each line of a sound record could be a row by itself. Of a single column any line could, unless other
+    rows show that quotes enclose."""
+    if len(profile.columns) == 1:
+        return not profile.quotes_enclose and all(profile.dialect.delimiter not in line for line in span.lines)
+    text_at = next((at for at, value in enumerate(span.record) if "\n" in value or "\r" in value), 0)
+    return all(profile.admits(line, text_at) for line in span.lines if line.strip("\r\n"))
 
 
 def _is_counted(fitting: list[list[str]], at: int, profile: _Profile) -> bool:
