@@ -12,6 +12,7 @@ import torch
 from tenor.config.schema import Model
 from tenor.errors import TenorError, UserError, advice_on_memory, first_line
 from tenor.model.folder import refuse_code, refuse_further_layers, refuse_misfits
+from tenor.model.other_weights import refuse_id_without_safetensors, refuse_other_weights
 from tenor.model.tokenizer import load_tokenizer
 from tenor.runs.files import read_json
 from tenor.runs.process_state import SETTINGS
@@ -123,6 +124,7 @@ def _load_whole(location: str, local: bool) -> tuple[Any, Any, dict[str, Any]]:
 
     with _loading(location, "Restore the folder or train again"):
         refuse_code(location, location)
+        refuse_other_weights(location, location)
         with advice_on_memory(*DOES_NOT_FIT), quiet_transformers():
             model, loading = AutoModelForSequenceClassification.from_pretrained(
                 location,
@@ -146,6 +148,7 @@ def _loading(location: str, mend: str) -> Iterator[None]:
         raise
     # Errors of many kinds come from a broken folder (JSON, tokenizer, tensors, sizes); none is a defect of Tenor.
     except Exception as error:
+        refuse_id_without_safetensors(location, error)
         for file in (Path(location, name) for name in JSON_FILES):
             if file.is_file():
                 read_json(file)
@@ -243,6 +246,7 @@ def _pretrained(name: str, location: str) -> tuple[Any, Any]:
 
     try:
         refuse_code(name, location)
+        refuse_other_weights(name, location)
         config = AutoConfig.from_pretrained(location, trust_remote_code=False)
         return config, load_tokenizer(location, local=False)
     except UserError:
@@ -279,6 +283,7 @@ def _load_weights(name: str, location: str, config: Any) -> tuple[Any, tuple[str
     except TenorError:
         raise
     except Exception as error:  # As above: a broken file of weights ends in any of many errors.
+        refuse_id_without_safetensors(name, error)
         raise UserError(_not_found(name, error)) from error
     refuse_misfits(name, model, loading)
     _use_full_attention(model)
