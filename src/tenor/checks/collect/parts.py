@@ -3,7 +3,7 @@
 import copy
 import sys
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -162,8 +162,9 @@ def _own_names(host: nn.Module, used: Collection[str] | None) -> dict[str, str]:
         return {name: name for name in parameters if not is_named_as_added(name)}
     own = {name: name for name in parameters if name in built}
     candidates: dict[str, list[str]] = {}
-    for name in parameters.keys() - own.keys():
-        source = _longest_inside(name, built)
+    by_layer = _by_layer(built)
+    for name in (name for name in parameters if name not in own):
+        source = _longest_inside(name, by_layer)
         if source is not None and source not in own:
             candidates.setdefault(source, []).append(name)
     for source, names in candidates.items():
@@ -190,10 +191,23 @@ def _below(path: str, names: Collection[str]) -> set[str]:
     return {name.removeprefix(path) for name in names if name.startswith(path)}
 
 
-def _longest_inside(name: str, built: Shapes) -> str | None:
+def _by_layer(names: Iterable[str]) -> dict[tuple[str, ...], list[str]]:
+    """Names by the numbers in them, which spares comparing each layer with all others."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for name in names:
+        groups.setdefault(_numbers(name), []).append(name)
+    return groups
+
+
+def _numbers(name: str) -> tuple[str, ...]:
+    return tuple(part for part in name.split(".") if part.isdigit())
+
+
+def _longest_inside(name: str, by_layer: Mapping[tuple[str, ...], Sequence[str]]) -> str | None:
     """The longest name that is left of `name` when some of its parts are taken out: q.base_layer.weight → q.weight."""
-    parts = name.split(".")
-    fitting = [source for source in built if _is_subsequence(source.split("."), parts)]
+    parts, numbers = name.split("."), _numbers(name)
+    near = (source for key, group in by_layer.items() if _is_subsequence(key, numbers) for source in group)
+    fitting = [source for source in near if _is_subsequence(source.split("."), parts)]
     return max(fitting, key=lambda source: source.count("."), default=None)
 
 
