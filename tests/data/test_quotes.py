@@ -349,3 +349,19 @@ def test_lines_of_one_column_that_quotes_join_are_named(tmp_path: Path) -> None:
 def test_texts_of_several_lines_are_not_asked_about_where_the_lines_are_no_rows(reader: Reader, tmp_path: Path) -> None:
     lines = [f'r{n},"Good,\nreally, {n}\nand long, too",{n % 2}' for n in range(12)]
     assert reader(written(tmp_path / "rows.csv", ["id,text,label", *lines])).notes == ""
+
+
+@readers
+def test_a_list_within_a_text_is_no_row_where_all_fields_are_enclosed(reader: Reader, tmp_path: Path) -> None:
+    lines = [f'"fine, {n}","{n % 2}"' if n % 2 else f'"fine {n}","{n % 2}"' for n in range(12)]
+    lines[6] = '"my list:\n1,0\n2,1\nand more","1"'
+    read = reader(written(tmp_path / "rows.csv", ['"text","label"', *lines]))
+    assert (len(read.texts), read.texts[6]) == (12, "my list:\n1,0\n2,1\nand more")
+
+
+@readers
+def test_a_quoted_title_before_a_text_of_several_lines_makes_it_no_row(reader: Reader, tmp_path: Path) -> None:
+    lines = [f"a title {n}\t{n % 2}\tfine {n}" for n in range(12)]
+    lines[6] = '"""Title"" of it"\t0\t"\nand its text"'
+    read = reader(written(tmp_path / "rows.tsv", ["title\tlabel\ttext", *lines]))
+    assert (len(read.texts), read.texts[6]) == (12, "\nand its text")

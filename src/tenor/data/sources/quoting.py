@@ -163,6 +163,8 @@ class _Column:
     def fits(self, value: str) -> bool:
         if self.are_filled and not value.strip():
             return False
+        if self.tells and self.enclosed == self.count and not value.startswith('"'):
+            return False
         if self.is_class and self.distinct is not None:
             return value in self.distinct
         return not self.tells or NUMBER.fullmatch(value) is not None
@@ -175,7 +177,7 @@ class _Column:
             return not self.are_filled
         if self.are_numbers:
             return NUMBER.fullmatch(value) is not None
-        has_shape = value == value.strip() and len(value.split()) <= 2 * self.most_words
+        has_shape = not value[0].isspace() and len(value.split()) <= 2 * self.most_words
         return has_shape and (not self.have_digits or any(map(str.isdigit, value)))
 
 
@@ -234,13 +236,19 @@ def _profile(path: Path, width: int, dialect: Dialect) -> _Profile:
             for column, value in zip(profile.columns, span.record, strict=True):
                 column.add(value)
             if '"' in span.lines[0]:
-                _add_quotes(profile, dialect.plain_fields(span.lines[0]))
+                _add_quotes(profile, span)
     return profile
 
 
-def _add_quotes(profile: _Profile, fields: list[str]) -> None:
+def _add_quotes(profile: _Profile, span: Span) -> None:
+    line = span.lines[0].rstrip("\r\n")
+    fields = profile.dialect.plain_fields(line)
     if len(fields) != len(profile.columns):
         profile.enclosing += 1
+        written = ['"' + value.replace('"', '""') + '"' for value in span.record]
+        if profile.dialect.delimiter.join(written) == line:
+            for column in profile.columns:
+                column.enclosed += 1
         return
     for column, value in zip(profile.columns, fields, strict=True):
         is_enclosed = value.startswith('"')
@@ -300,7 +308,7 @@ def _doubts(path: Path, profile: _Profile) -> _Doubts:
         rows = _plain(span, profile.dialect)
         fitting = [fields for fields in rows if profile.fits(fields)]
         all_fit = all_fit and len(fitting) == len(rows)
-        kind = "malformed" if span.fault else _kind(rows, fitting, profile)
+        kind = "malformed" if span.fault else _kind(rows, fitting, profile, _joined_at(span))
         if kind == "text" and _could_be_rows(span, profile):
             kind = "either"
         if kind == "text":
@@ -313,9 +321,9 @@ def _doubts(path: Path, profile: _Profile) -> _Doubts:
     return _Doubts(wrong + places["numbered rows"], possible, all_fit)
 
 
-def _kind(rows: list[list[str]], fitting: list[list[str]], profile: _Profile) -> str:
+def _kind(rows: list[list[str]], fitting: list[list[str]], profile: _Profile, at: int) -> str:
     """What the lines of one sound record are: a `text`, `rows`, `numbered rows`, which may be a text with a numbered
-    list, or `either`. `fitting` are those that are rows where quotes are letters.
+    list, or `either`. `fitting` are those that are rows where quotes are letters, `at` is the column that joins them.
 
     A text may by chance hold a line that looks like a row, and most lines of a text don't. Its first line doesn't end
     as a row does.
@@ -324,7 +332,6 @@ def _kind(rows: list[list[str]], fitting: list[list[str]], profile: _Profile) ->
     if len(profile.columns) == 1:
         return "either" if all_fit and profile.bare and not profile.enclosing else "text"
     by_tabs = profile.dialect.delimiter == "\t"
-    at = next((at for at, value in enumerate(rows[0]) if value.startswith('"')), 0)
     behind = profile.columns[at + 1 :]
     after = any(column.tells for column in behind)
     if after and profile.fits(rows[0]):
@@ -346,8 +353,12 @@ def _could_be_rows(span: Span, profile: _Profile) -> bool:
     rows show that quotes enclose."""
     if len(profile.columns) == 1:
         return not profile.quotes_enclose and all(profile.dialect.delimiter not in line for line in span.lines)
-    text_at = next((at for at, value in enumerate(span.record) if "\n" in value or "\r" in value), 0)
-    return all(profile.admits(line, text_at) for line in span.lines if line.strip("\r\n"))
+    return all(profile.admits(line, _joined_at(span)) for line in span.lines if line.strip("\r\n"))
+
+
+def _joined_at(span: Span) -> int:
+    """The first column whose value has several lines."""
+    return next((at for at, value in enumerate(span.record) if "\n" in value or "\r" in value), 0)
 
 
 def _is_counted(fitting: list[list[str]], at: int, profile: _Profile) -> bool:
