@@ -170,6 +170,18 @@ def test_the_probability_of_the_predicted_class_is_not_that_of_the_positive_one(
     require_same(read_claims(write(tmp_path / "any.csv", columns))[0], (0, 1))
 
 
+@pytest.mark.parametrize("names", [("negative", "positive"), (0, 1)], ids=str)
+def test_the_probability_of_the_predicted_class_is_known_where_nearly_all_are_positive(
+    names: Sequence[Any], tmp_path: Path
+) -> None:
+    predicted = np.where(np.arange(N) % 20, 1, 0)
+    scores = np.linspace(0.6, 0.99, N)
+    columns = {"label": named(names, predicted), "prediction": named(names, predicted), "score": scores.tolist()}
+    claims, _ = read_claims(write(tmp_path / "any.csv", columns))
+    assert claims.probabilities is not None
+    assert claims.probabilities[np.arange(N), predicted] == pytest.approx(scores)
+
+
 def test_what_tenor_predict_writes_is_read(tmp_path: Path) -> None:
     """The input's label, the most probable class, its probability and those of all."""
     labels, predicted, values = rows_of(3)
@@ -293,26 +305,27 @@ def test_one_score_of_other_units(unit: str, tmp_path: Path) -> None:
     require_same(read_claims(write(tmp_path / "any.csv", {"label": labels.tolist(), word: cells.tolist()}))[0], (0, 1))
 
 
-@pytest.mark.parametrize("form", ["list", "dict", "pipeline", "text", "numpy"])
+@pytest.mark.parametrize("form", ["list", "dict", "pipeline", "text", "numpy", "pipeline as text", "dict as text"])
 def test_scores_of_all_classes_in_one_cell(form: str, tmp_path: Path) -> None:
     labels, predicted, values = rows_of(3)
     names = ("joy", "anger", "fear")
     by_number = form in ("list", "text", "numpy")
     classes: Sequence[Any] = (0, 1, 2) if by_number else names
     cells: list[Any] = values.tolist()
-    if form == "dict":
+    if form.startswith("dict"):
         cells = [dict(zip(names, row, strict=True)) for row in cells]
-    if form == "pipeline":
+    if form.startswith("pipeline"):
         cells = [
             [{"label": name, "score": row[k]} for k, name in enumerate(names)][:: 1 - 2 * (n % 2)]
             for n, row in enumerate(cells)
         ]
-    if form == "text":
+    if form.endswith("text"):
         cells = [f'"{row}"' for row in cells]
     if form == "numpy":
         cells = [str(row).replace("\n", " ") for row in values]
     columns = {"label": named(classes, labels), "prediction": named(classes, predicted), "probabilities": cells}
-    claims, _ = read_claims(write(tmp_path / ("any.csv" if form in ("text", "numpy") else "any.jsonl"), columns))
+    suffix = ".csv" if form.endswith(("text", "numpy")) else ".jsonl"
+    claims, _ = read_claims(write(tmp_path / f"any{suffix}", columns))
     require_same(claims, (0, 1, 2))
 
 

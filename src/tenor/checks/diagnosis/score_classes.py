@@ -144,7 +144,8 @@ def _positive_class(values: np.ndarray, rows: Rows, scores: ScoreSet) -> tuple[s
         )
     said = np.array(rows.said)
     agreement = {key: float(((said == key) == (values >= CONFIDENT)).mean()) for key in (*classes, *usual)}
-    if usual and agreement[usual[1]] >= AGREES:
+    # Where every score is sure and a prediction is negative, only that of the predicted class agrees with all rows.
+    if usual and agreement[usual[1]] >= (1 if sure else AGREES):
         return usual[1], ", as the usual positive class"
     if sure:
         return "", ""

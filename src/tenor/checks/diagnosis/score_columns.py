@@ -1,5 +1,6 @@
 """Columns of scores: which there are, their numbers, and the probabilities that these are or can be turned into."""
 
+import ast
 import json
 import re
 from collections.abc import Sequence
@@ -220,5 +221,9 @@ def _parsed(text: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
+        pass
+    try:
+        return ast.literal_eval(text)  # As Python prints lists of mappings, and pandas writes them to CSV.
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         inner = text[1:-1] if text.startswith("[") and text.endswith("]") else ""
         return re.split(r"[,\s]+", inner.strip()) if inner.strip() else None  # As NumPy prints an array.
