@@ -176,3 +176,13 @@ def test_a_rate_of_zero_so_far_says_nothing_of_stillness() -> None:
     still = replace(HEALTHY, learning_rate=np.zeros(N), learning_still=("classifier.weight",))
     with pytest.raises(CannotTell):
         opt_steps.never_moved(still)
+
+
+def test_a_rate_is_not_judged_where_loss_scaling_skipped_steps() -> None:
+    """A plain loop steps its scheduler after skipped steps too, and is at another place of the plan."""
+    skipped = np.zeros(N)
+    skipped[0] = 3
+    off_plan = replace(HEALTHY, learning_rate=np.full(N, 5e-5))
+    assert severity(opt_steps.rate_off_plan, off_plan) == "error"
+    with pytest.raises(CannotTell, match="skipped 3 steps"):
+        severity(opt_steps.rate_off_plan, replace(off_plan, skipped_steps=skipped))

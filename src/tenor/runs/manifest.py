@@ -144,7 +144,8 @@ def _is_sound(found: dict[str, Any]) -> bool:
     """Whether the values are of the kinds that every reader relies on."""
     texts = all(isinstance(found[name], str) for name in ("run_id", "config_name", "started", "host", "os"))
     numbers = all(isinstance(found[name], int | float) for name in ("seed", "pid", "pid_born"))
-    notes = all(isinstance(note, str) for note in found.get("data_notes", []))
+    data_notes = found.get("data_notes", [])
+    notes = isinstance(data_notes, list) and all(isinstance(note, str) for note in data_notes)
     named = ("versions", "hardware", "commits", "what_learns", *MERGED)
     tables = all(isinstance(found.get(name, {}), dict) for name in named)
     return found["status"] in STATUSES and texts and numbers and notes and tables and _is_time(found["started"])

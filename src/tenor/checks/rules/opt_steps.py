@@ -189,17 +189,24 @@ def updates_large(steps: StepEvidence) -> Observation | None:
     )
 
 
+STEPS_OF_SLIP = 2
+"""By which a record, the scheduler and the optimizer may count apart."""
+
+
 def rate_deviation(steps: StepEvidence) -> tuple[float, float]:
     """Share of records off the plan, and the largest deviation over the planned peak; a step's slip is allowed."""
     actual = np.asarray(known(steps.learning_rate, "the learning rate"), dtype=np.float64).ravel()
     planned = np.asarray(known(steps.planned_rate, "the planned rate"), dtype=np.float64).ravel()
+    skipped = 0 if steps.skipped_steps is None else int(np.sum(steps.skipped_steps))
+    if skipped > STEPS_OF_SLIP:
+        raise CannotTell(f"loss scaling skipped {skipped:,} steps, which some loops' schedulers count and others don't")
     if len(actual) != len(planned) or len(actual) < 2 or len(actual) != len(steps.steps):
         raise CannotTell("learning rates and plan are not of the same records")
     peak = float(planned.max())
     if not peak > 0:
         raise CannotTell("the planned rate is 0 throughout")
     per_step = np.abs(np.diff(planned)) / np.maximum(1, np.diff(np.asarray(steps.steps, dtype=np.float64)))
-    deviation = np.abs(actual - planned) - 2 * per_step.max()
+    deviation = np.abs(actual - planned) - STEPS_OF_SLIP * per_step.max()
     return float(np.mean(deviation > RATE_TOLERANCE * peak)), float(deviation.max() / peak)
 
 
@@ -214,7 +221,8 @@ def rate_off_plan(steps: StepEvidence) -> Observation | None:
     Why: the rate that a report names is then not the one that trained: a scheduler that steps twice, never, or on
     another optimizer, or one that starts anew on resume.
 
-    Look-alikes: a scheduler that is one step ahead or behind the record.
+    Look-alikes: a scheduler that is one step ahead or behind the record. Where loss scaling skipped more than two
+    steps nothing is judged: a scheduler may count them or not (PRC003 judges the skips).
 
     Mend: one scheduler, stepped once after each optimizer step, and restored with the optimizer.
 
