@@ -9,7 +9,7 @@ import torch
 from tenor.checks.collect.dataset import data_evidence, rows_of
 from tenor.checks.collect.loader import batch_evidence, loader_batches, random_states_kept
 from tenor.checks.collect.model import model_evidence, optimizer_evidence
-from tenor.checks.collect.parts import classifier_config
+from tenor.checks.collect.model_parts import classifier_config
 from tenor.checks.collect.plan import precision_evidence, schedule_evidence
 from tenor.checks.collect.tokens import token_evidence
 from tenor.checks.evidence import (

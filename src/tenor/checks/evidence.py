@@ -181,7 +181,7 @@ class ModelEvidence:
     declared_freeze: Literal["none", "base"] | int | None = None
     """What should be frozen: nothing, the whole encoder, or that many lowest layers with the embeddings."""
     declared_frozen: frozenset[str] | None = None
-    """The names that this declaration covers; where there is none, those that PEFT freezes beside its adapters."""
+    """The names that this declaration covers; where there is none, those that PEFT freezes next to its adapters."""
     keep_trainable: tuple[str, ...] = ()
     """Name fragments exempted from it."""
     problem_type: str | None = None

@@ -12,7 +12,7 @@ from torch import nn
 
 from tenor.checks.catalogue import RULES
 from tenor.checks.collect.model import is_fresh
-from tenor.checks.collect.parts import Parts, classifier_config, find_parts
+from tenor.checks.collect.model_parts import ModelParts, classifier_config, find_parts
 from tenor.checks.collect.plan import planned_rates
 from tenor.checks.evidence import StepEvidence
 from tenor.checks.finding import CannotTell, Finding, Report
@@ -320,7 +320,7 @@ def _planned_rates(scheduler: Any, total_steps: int | None) -> np.ndarray | None
         return None
 
 
-def _middle_matrix(model: nn.Module, parts: Parts) -> tuple[torch.Tensor | None, bool]:
+def _middle_matrix(model: nn.Module, parts: ModelParts) -> tuple[torch.Tensor | None, bool]:
     """A learning matrix from the middle of the model, whose updates stand for the others', and whether it is the
     encoder's.
 

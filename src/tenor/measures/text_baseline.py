@@ -157,7 +157,9 @@ def _learn_vocabulary(texts: Sequence[str]) -> tuple[tuple[str, ...], Any]:
     vectorizer = _vectorizer(min_df=_MIN_ROWS)
     try:
         features = vectorizer.fit_transform(texts)
-    except ValueError:  # Its way to say that no term is left.
+    except ValueError as error:
+        if not any(words in str(error) for words in ("no terms remain", "empty vocabulary")):
+            raise
         return (), None
     features.sort_indices()
     return tuple(vectorizer.get_feature_names_out().tolist()), features

@@ -1,4 +1,4 @@
-"""What a person is told of how rows were read."""
+"""Notes on how rows were read, as they are shown."""
 
 from collections.abc import Iterable
 

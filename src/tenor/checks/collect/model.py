@@ -7,8 +7,8 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from tenor.checks.collect.parts import (
-    Parts,
+from tenor.checks.collect.model_parts import (
+    ModelParts,
     classifier_config,
     find_parts,
     hosts,
@@ -92,7 +92,7 @@ def optimizer_evidence(model: nn.Module, optimizer: Any, *, trace: Trace | None 
     )
 
 
-def is_fresh(model: nn.Module, parts: Parts) -> bool | None:
+def is_fresh(model: nn.Module, parts: ModelParts) -> bool | None:
     """Whether the encoder's biases and norms are those of a model that was never trained; None without an encoder."""
     vectors = [p.detach() for name, p in model.named_parameters() if p.ndim == 1 and name in parts.encoder]
     if not vectors:
@@ -105,11 +105,11 @@ def peak_rate(group: Mapping[str, Any]) -> float:
     return float(next(group[key] for key in ("peak_lr", "max_lr", "initial_lr", "lr") if group.get(key) is not None))
 
 
-def _parts(model: nn.Module, trace: Trace | None) -> Parts:
+def _parts(model: nn.Module, trace: Trace | None) -> ModelParts:
     return find_parts(model) if trace is None else find_parts(model, trace.used, trace.output_layer)
 
 
-def _row(name: str, parameter: nn.Parameter, parts: Parts, trace: Trace | None) -> ParameterRow:
+def _row(name: str, parameter: nn.Parameter, parts: ModelParts, trace: Trace | None) -> ParameterRow:
     return ParameterRow(
         name,
         tuple(parameter.shape),
@@ -121,14 +121,14 @@ def _row(name: str, parameter: nn.Parameter, parts: Parts, trace: Trace | None) 
     )
 
 
-def _present_names(given: Sequence[str], parts: Parts) -> tuple[str, ...]:
+def _present_names(given: Sequence[str], parts: ModelParts) -> tuple[str, ...]:
     """The names, and those that an adapter or a wrapper has given to the same parameters since."""
     wanted = set(given)
     moved = [name for name, source in parts.source_names.items() if source in wanted and name not in wanted]
     return (*given, *moved)
 
 
-def _outputs(model: nn.Module, parts: Parts, config: Any) -> int | None:
+def _outputs(model: nn.Module, parts: ModelParts, config: Any) -> int | None:
     """What the configuration says, where a linear layer of the head has that many outputs; else those of the last.
 
     None for a bare encoder.
@@ -163,7 +163,7 @@ def _is_uniform(matrix: torch.Tensor) -> bool:
     return float(matrix.abs().max()) <= 1.0001 * bound and float(matrix.std()) >= UNIFORM * bound / math.sqrt(3)
 
 
-def _declared_frozen(model: nn.Module, parts: Parts, declared: str | int | None) -> frozenset[str] | None:
+def _declared_frozen(model: nn.Module, parts: ModelParts, declared: str | int | None) -> frozenset[str] | None:
     by_peft = _frozen_by_peft(model, parts)
     if declared is None:
         return by_peft
@@ -183,7 +183,7 @@ def _declared_frozen(model: nn.Module, parts: Parts, declared: str | int | None)
     return frozenset(name for name, p in model.named_parameters() if id(p) in frozen and name in body)
 
 
-def _frozen_by_peft(model: nn.Module, parts: Parts) -> frozenset[str] | None:
+def _frozen_by_peft(model: nn.Module, parts: ModelParts) -> frozenset[str] | None:
     """The encoder's matrices that PEFT froze when it added its parameters; None for a model without PEFT.
 
     Not the copies that it makes for `modules_to_save` to learn, and no biases or norms, which some settings train.

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tenor.checks.collect.parts import embedding_rows, hosts, unwrapped
+from tenor.checks.collect.model_parts import embedding_rows, hosts, unwrapped
 from tenor.checks.evidence import BatchEvidence, TokenEvidence
 from tenor.checks.finding import CannotTell
 from tenor.errors import UserError

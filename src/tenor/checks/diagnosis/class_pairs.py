@@ -29,7 +29,7 @@ class Pairs:
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
+class ClassifiedRows:
     """Labels and predictions under one naming of the classes."""
 
     label: ClassColumn

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from tenor.checks.diagnosis.class_cells import ClassColumn, are_numbers, class_key, in_order, listed, read_class_column
-from tenor.checks.diagnosis.class_pairs import Rows, pair_predictions
+from tenor.checks.diagnosis.class_pairs import ClassifiedRows, pair_predictions
 from tenor.checks.diagnosis.material import Material, evaluation_evidence
 from tenor.checks.diagnosis.score_classes import Scored, scored_rows
 from tenor.checks.diagnosis.score_columns import ScoreSet, score_sets
@@ -81,7 +81,7 @@ def _claims(sheet: Sheet) -> tuple[SplitClaims, int]:
     return claims, max(2, len(classes))
 
 
-def _understood(sheet: Sheet) -> tuple[Rows, list[ScoreSet], list[str]]:
+def _understood(sheet: Sheet) -> tuple[ClassifiedRows, list[ScoreSet], list[str]]:
     """Labels and predictions, the sets of scores, and the columns that only look like scores."""
     labels, predictions = (_named(sheet, known) for known in (LABEL, PREDICTED))
     if labels and not sheet.rows:
@@ -108,21 +108,21 @@ def _understood(sheet: Sheet) -> tuple[Rows, list[ScoreSet], list[str]]:
             f"{rows.predicted.name} are {_all_shown(rows.predicted)}: no name is common to both, and no order of them "
             f"makes the predictions right. Write both in the same names."
         )
-    return Rows(rows.label, rows.predicted, pairs), sets, ignored
+    return ClassifiedRows(rows.label, rows.predicted, pairs), sets, ignored
 
 
-def _rows(sheet: Sheet, labels: list[str], predictions: list[str]) -> Rows:
+def _rows(sheet: Sheet, labels: list[str], predictions: list[str]) -> ClassifiedRows:
     """The first column of each kind; where these name the classes differently, two others that name them alike."""
     label = read_class_column(labels[0], sheet.read(labels[0]), str(sheet.path))
     if not predictions:
-        return Rows(label, None)
+        return ClassifiedRows(label, None)
 
     def read(name: str, classes: Sequence[str]) -> ClassColumn:
         return read_class_column(name, sheet.read(name), str(sheet.path), classes)
 
     predicted = read(predictions[0], list(label.spellings))
     if label.spellings.keys() & predicted.spellings.keys():
-        return Rows(label, predicted)
+        return ClassifiedRows(label, predicted)
     for first in labels:
         for second in predictions:
             try:
@@ -130,11 +130,11 @@ def _rows(sheet: Sheet, labels: list[str], predictions: list[str]) -> Rows:
             except UserError:
                 continue  # Of columns that are not needed, one may hold anything.
             if one.spellings.keys() & other.spellings.keys():
-                return Rows(one, other)
-    return Rows(label, predicted)
+                return ClassifiedRows(one, other)
+    return ClassifiedRows(label, predicted)
 
 
-def _read_as(rows: Rows) -> tuple[tuple[str, str], ...] | None:
+def _read_as(rows: ClassifiedRows) -> tuple[tuple[str, str], ...] | None:
     if rows.predicted is None:
         return None
     if rows.pairs is None or rows.pairs.certain:
@@ -143,7 +143,7 @@ def _read_as(rows: Rows) -> tuple[tuple[str, str], ...] | None:
     return tuple((rows.predicted.shown(key), rows.shown(rows.own(key))) for key in found)
 
 
-def _notes(rows: Rows, classes: list[str], scored: Scored | None, unused: list[str]) -> tuple[str, ...]:
+def _notes(rows: ClassifiedRows, classes: list[str], scored: Scored | None, unused: list[str]) -> tuple[str, ...]:
     predicted = "the highest score" if rows.predicted is None else rows.predicted.name
     scores = f", scores {scored.note}" if scored else ""
     notes = [

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tenor.checks.diagnosis.class_cells import are_numbers, in_order, listed, usual_order
-from tenor.checks.diagnosis.class_pairs import AGREES, Rows, place_columns
+from tenor.checks.diagnosis.class_pairs import AGREES, ClassifiedRows, place_columns
 from tenor.checks.diagnosis.score_columns import OF_PREDICTED, PERCENT, ScoreSet, probabilities_of, sums_to_one
 from tenor.errors import UserError
 
@@ -32,7 +32,7 @@ class UnresolvedError(Exception):
     """Scores whose classes nothing says; the reason, for people."""
 
 
-def scored_rows(rows: Rows, sets: Sequence[ScoreSet], where: str) -> tuple[Scored | None, list[str]]:
+def scored_rows(rows: ClassifiedRows, sets: Sequence[ScoreSet], where: str) -> tuple[Scored | None, list[str]]:
     """The first set of scores whose classes are known, if there is one, and the columns that are of no class.
 
     Raises UserError where scores are of classes, and nothing says of which.
@@ -52,7 +52,7 @@ def scored_rows(rows: Rows, sets: Sequence[ScoreSet], where: str) -> tuple[Score
     return None, unused
 
 
-def _is_about_classes(scores: ScoreSet, rows: Rows) -> bool:
+def _is_about_classes(scores: ScoreSet, rows: ClassifiedRows) -> bool:
     """Whether scores that were not understood should be: not p_value, nor score_bleu with score_rouge."""
     named = any(not key or rows.own(key) in rows.classes for key in scores.of)
     return named or (len(scores.of) > 1 and _are_of_classes(scores))
@@ -66,7 +66,7 @@ def _are_of_classes(scores: ScoreSet) -> bool:
     return True
 
 
-def _of_several(scores: ScoreSet, rows: Rows) -> Scored:
+def _of_several(scores: ScoreSet, rows: ClassifiedRows) -> Scored:
     values, how = probabilities_of(scores)
     names, classes = [rows.own(key) for key in scores.of], rows.classes
     matched = [place for place, name in enumerate(names) if name in classes]
@@ -99,7 +99,7 @@ def _columns_in_order(names: list[str]) -> list[str]:
     return in_order(names) if known else names
 
 
-def _of_one(scores: ScoreSet, rows: Rows) -> Scored:
+def _of_one(scores: ScoreSet, rows: ClassifiedRows) -> Scored:
     """One score per row: of a class that the column names, of the usual positive class, or of the predicted one."""
     values, how = probabilities_of(scores)
     name, classes = scores.columns[0], rows.classes
@@ -128,7 +128,7 @@ def _class_named(key: str, classes: list[str]) -> str | None:
     return usual[own.index(key)] if usual and own else None
 
 
-def _positive_class(values: np.ndarray, rows: Rows, scores: ScoreSet) -> tuple[str | None, str]:
+def _positive_class(values: np.ndarray, rows: ClassifiedRows, scores: ScoreSet) -> tuple[str | None, str]:
     """Whose probability a column without a class's name holds, and why; "" for that of the predicted class."""
     classes, name = rows.classes, scores.columns[0]
     usual = usual_order(classes, 2)
@@ -160,7 +160,7 @@ def _positive_class(values: np.ndarray, rows: Rows, scores: ScoreSet) -> tuple[s
     )
 
 
-def _of_predicted(scores: ScoreSet, rows: Rows, values: np.ndarray) -> Scored:
+def _of_predicted(scores: ScoreSet, rows: ClassifiedRows, values: np.ndarray) -> Scored:
     """The probability of the predicted class: of two classes, it gives that of the other one as well."""
     name, classes = scores.columns[0], rows.classes
     if rows.said is None or (scores.of[0] and rows.own(scores.of[0]) in classes):

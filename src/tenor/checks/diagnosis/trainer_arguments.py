@@ -58,7 +58,7 @@ class Arguments:
         pickle = any((folder / PICKLE).is_file() for folder in self.folders)
         opened = f"; {PICKLE} is a pickle, which is never opened" if pickle else ""
         return Selection(
-            missing=f"no {GREATER} is recorded as text{several}{opened}{unread}. Save the arguments beside it: "
+            missing=f"no {GREATER} is recorded as text{several}{opened}{unread}. Save the arguments next to it: "
             f"training_args.json with TrainingArguments.to_json_string()"
         )
 

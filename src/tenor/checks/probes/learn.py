@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from tenor.checks.collect.parts import find_parts, unwrapped
+from tenor.checks.collect.model_parts import find_parts, unwrapped
 from tenor.checks.probes.look import COMPARED_ROWS
 from tenor.checks.probes.subject import Examples, Subject, blanked, text_key
 

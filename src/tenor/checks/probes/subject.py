@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from tenor.checks.collect.loader import LABEL_NAMES
-from tenor.checks.collect.parts import embedding_rows
+from tenor.checks.collect.model_parts import embedding_rows
 
 LossFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.modules.module import register_module_forward_hook
 
 from tenor.checks.collect.loader import random_states_kept
-from tenor.checks.collect.parts import unwrapped
+from tenor.checks.collect.model_parts import unwrapped
 from tenor.checks.finding import CannotTell
 from tenor.checks.probes.subject import (
     MAX_TOKENS,

@@ -20,7 +20,7 @@ def more_learns_than_declared(model: ModelEvidence) -> Observation | None:
     Measures: the parameters with `requires_grad` among those that the declaration (`freeze: base`, or N layers) covers.
 
     Threshold: none may learn; an exact invariant. Names that `keep_trainable` exempts count too, unless all of them are
-    biases or norms. Without a declaration, a warning for matrices of an encoder that PEFT froze beside its adapters.
+    biases or norms. Without a declaration, a warning for matrices of an encoder that PEFT froze next to its adapters.
 
     Why: a name fragment meant for the head often fits the encoder. In DistilBERT `lin` is part of `q_lin`, `k_lin`,
     `v_lin`, `out_lin`, `lin1` and `lin2`: nearly the whole encoder then learns, and the ablation compares nothing.
@@ -43,7 +43,7 @@ def more_learns_than_declared(model: ModelEvidence) -> Observation | None:
     if fragments:
         why = f"the fragments {fragments} fit names inside the encoder"
     elif model.declared_freeze is None:
-        why = "PEFT froze the encoder beside its adapters, and requires_grad was set again"
+        why = "PEFT froze the encoder next to its adapters, and requires_grad was set again"
     else:
         why = "they were never frozen, or thawed"
     return Observation(

@@ -25,7 +25,7 @@ RATE_TOLERANCE, RATE_WRONG = 0.02, 0.1
 """Of the planned peak; a step more or less in the count is allowed for besides."""
 
 RATIO_TOLERANCE = 0.25
-"""Parts of unequal size shift a mean of means by a few per cent; a missing division by two parts doubles it."""
+"""ModelParts of unequal size shift a mean of means by a few per cent; a missing division by two parts doubles it."""
 
 
 def record(values: np.ndarray | None, what: str) -> np.ndarray:

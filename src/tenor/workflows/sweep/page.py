@@ -13,8 +13,8 @@ from tenor.evaluation.report.html import render
 from tenor.evaluation.words import duration
 from tenor.runs.files import write_text
 from tenor.runs.process_state import warnings_ignored
-from tenor.workflows.sweep.charts import history_chart, importance_chart, parallel_chart
 from tenor.workflows.sweep.show import ELSEWHERE, figure, setting
+from tenor.workflows.sweep.trial_charts import history_chart, importance_chart, parallel_chart
 from tenor.workflows.sweep.trials import SweepTrial, best_of
 
 ENOUGH_FOR_IMPORTANCE = 10

@@ -14,7 +14,7 @@ from tenor.workflows.sweep.trials import SweepTrial
 
 LEFT, RIGHT, TOP, BOTTOM = 56, 12, 50, 240
 MOST_IN_A_LINE = 4
-"""Names of axes that fit beside each other; of more, every second one stands a line higher."""
+"""Names of axes that fit next to each other; of more, every second one stands a line higher."""
 
 
 def history_chart(trials: Sequence[SweepTrial], minimize: bool, objective: str) -> Markup:

@@ -22,7 +22,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
-class Parts:
+class ModelParts:
     """Names as `model.named_parameters()` has them; each is in one of the three sets."""
 
     encoder: frozenset[str]
@@ -37,7 +37,7 @@ class Parts:
 
 def find_parts(
     model: nn.Module, used: frozenset[str] | None = None, output_layer: Collection[str] | None = None
-) -> Parts:
+) -> ModelParts:
     """The parts of any module; `used` and `output_layer` are those of a `Trace`, where there is one.
 
     Encoders are found as modules of `transformers`, in PEFT's wrappers and in modules of one's own. What they have
@@ -61,7 +61,7 @@ def find_parts(
     if not encoder or not head:
         head = (set(output_layer or ()) or _last_linear(model)) - added
         encoder = names - head - added
-    return Parts(frozenset(encoder), frozenset(added), frozenset(head), sources)
+    return ModelParts(frozenset(encoder), frozenset(added), frozenset(head), sources)
 
 
 def unwrapped(model: nn.Module) -> nn.Module:

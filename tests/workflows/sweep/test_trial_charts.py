@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from tenor.config.sweep_schema import Dimension
-from tenor.workflows.sweep.charts import history_chart, importance_chart, parallel_chart
+from tenor.workflows.sweep.trial_charts import history_chart, importance_chart, parallel_chart
 from tenor.workflows.sweep.trials import SweepTrial
 
 TRIAL = SweepTrial("a", 0, "completed", {}, 0.5, None, "", 1.0, 1, False)
