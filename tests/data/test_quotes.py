@@ -365,3 +365,16 @@ def test_a_quoted_title_before_a_text_of_several_lines_makes_it_no_row(reader: R
     lines[6] = '"""Title"" of it"\t0\t"\nand its text"'
     read = reader(written(tmp_path / "rows.tsv", ["title\tlabel\ttext", *lines]))
     assert (len(read.texts), read.texts[6]) == (12, "\nand its text")
+
+
+@readers
+def test_a_row_with_a_text_behind_the_last_column_is_named(reader: Reader, tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    rows = "".join(f"{text},{at % 2}\n" for at, text in enumerate(("dull", "fine", "bad", "good")))
+    path.write_text(f'text,label\n{rows}so,0,so,"a\nb,c,d,e"\n')
+    try:
+        read = reader(path)
+    except UserError as error:
+        assert "row 5 (not counting the header): has 4 fields, the header has 2" in str(error)
+    else:
+        assert (len(read.texts), read.faults) == (5, 1)

@@ -350,10 +350,12 @@ def _kind(rows: list[list[str]], fitting: list[list[str]], profile: _Profile, at
 
 def _could_be_rows(span: Span, profile: _Profile) -> bool:
     """Whether each line of a sound record could be a row by itself. Of a single column any line could, unless other
-    rows show that quotes enclose."""
+    rows show that quotes enclose. A text behind the header's last column is an error of its own."""
     if len(profile.columns) == 1:
         return not profile.quotes_enclose and all(profile.dialect.delimiter not in line for line in span.lines)
-    return all(profile.admits(line, _joined_at(span)) for line in span.lines if line.strip("\r\n"))
+    text_at = _joined_at(span)
+    lines = [line for line in span.lines if line.strip("\r\n")]
+    return text_at < len(profile.columns) and all(profile.admits(line, text_at) for line in lines)
 
 
 def _joined_at(span: Span) -> int:
