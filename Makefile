@@ -70,7 +70,7 @@ bench-corrupt: $(INSTALLED)
 	PYTHONPATH=tests $(BIN)/python benchmarks/corrupt.py
 
 rule-pages: $(INSTALLED)
-	$(BIN)/python -m tenor.checks.document docs/rules
+	$(BIN)/python -m tenor.checks.catalogue docs/rules
 
 clean:
 	rm -rf $(VENV) build dist src/*.egg-info

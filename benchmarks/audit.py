@@ -23,8 +23,7 @@ from tenor.measures.label_noise import (
     suspected_errors,
     words_probabilities,
 )
-from tenor.workflows.audit import encoder_features
-from tenor.workflows.suspects import EXCLUDE_BELOW
+from tenor.workflows.audit import EXCLUDE_BELOW, encoder_features
 
 ROWS, SHARE, SEEDS = 2_000, 0.03, (0, 1, 2)
 

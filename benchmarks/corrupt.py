@@ -22,7 +22,7 @@ from small_runs import write_config
 from tenor.measures.intervals import wilson_interval
 from tenor.runs.directory import RunDirectory, list_runs
 from tenor.training.checkpoint import FILES, MANIFEST, list_checkpoints
-from tenor.workflows.watched_fit import newest_checkpoint
+from tenor.workflows.train import newest_checkpoint
 
 CASES, SEED = 2_000, 1
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tenor.data.tokenization import Truncation
-from tenor.inference.artefact import Artefact, write_artefact
+from tenor.inference.source import Artefact, write_artefact
 from tenor.runs.files import sha256_file
 
 SOUND = Artefact(

@@ -9,10 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tenor.inference.file_job import FileJob, FileResult, predict_file
-from tenor.inference.outputs import is_text
+from tenor.inference.file_job import FileJob, FileResult, predict_file, survey
+from tenor.inference.file_outputs import is_text
 from tenor.inference.predictor import Predictor
-from tenor.inference.survey import survey
 
 WORDS = ("film", "was", "superb", "dull", "and", "scene", "movie")
 FORMATS = [".csv", ".tsv", ".jsonl", ".parquet"]

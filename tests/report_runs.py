@@ -17,9 +17,9 @@ from tenor.config.loading import load_config
 from tenor.data.dataset import Absent, LabelledText
 from tenor.data.sources import read_source
 from tenor.data.splits import data_fingerprint, make_splits, present_splits
-from tenor.evaluation.evaluate import Baselines, evaluation_json, split_result
 from tenor.evaluation.predictions import write_predictions
-from tenor.model.what_learns import WhatLearns
+from tenor.evaluation.results import Baselines, evaluation_json, split_result
+from tenor.model.freezing import WhatLearns
 from tenor.runs.directory import RunDirectory, create_run
 from tenor.runs.files import write_json, write_text
 from tenor.runs.manifest import new_manifest, update_manifest

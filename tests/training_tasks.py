@@ -15,9 +15,8 @@ from tenor.model.classifier import load_classifier
 from tenor.model.device import plan_device
 from tenor.model.dropout import use_word_dropout
 from tenor.model.freezing import freeze
-from tenor.training.checkpoint import Checkpoint
+from tenor.training.checkpoint import Checkpoint, TrainState
 from tenor.training.loop import Listeners, TrainingTask, fit, make_accelerator
-from tenor.training.state import TrainState
 
 CLS, SEP = 1, 2
 WORDS = range(10, 500)

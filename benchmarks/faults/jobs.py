@@ -20,7 +20,7 @@ from faults.peers import said_by_peers
 from faults.program import healthy
 from faults.texts import longer_sentences
 from tenor.data.sources.embedded import embedded_encoder_folder
-from tenor.runs.cache import cache_folder
+from tenor.runs.files import cache_folder
 
 Job = tuple[str, str, int]
 """Kind (fault, peers, control), name and seed."""

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from faults.program import Evaluation, Objects, Program, build, evaluate, train, write_predictions
 from tenor.checks import Watchdog, preflight
-from tenor.checks.diagnosis.findings import diagnose_material
-from tenor.checks.diagnosis.material import Material
+from tenor.checks.diagnosis.artifacts import Material
+from tenor.checks.diagnosis.diagnose import diagnose_material
 from tenor.checks.diagnosis.predictions_file import read_claims
 from tenor.checks.evidence import DataEvidence, EvaluationEvidence, Rows
 from tenor.checks.finding import Finding, Report

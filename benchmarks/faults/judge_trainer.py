@@ -14,8 +14,8 @@ from transformers import DataCollatorWithPadding, TrainingArguments
 from faults.in_trainer import TrainerProgram, encoded, load_classifier
 from faults.judge import PROBE_SECONDS, Verdict
 from tenor.checks import diagnose
+from tenor.checks.callback import TenorCallback
 from tenor.errors import RefusedError
-from tenor.integrations.huggingface import TenorCallback
 
 
 def judge_trainer(program: TrainerProgram) -> Verdict:

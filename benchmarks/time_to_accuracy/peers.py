@@ -23,10 +23,10 @@ from tenor.data.splits import Splits
 from tenor.measures.metrics import Metrics
 from tenor.model.freezing import freeze
 from tenor.runs.directory import RunDirectory
+from tenor.training.checkpoint import TrainState, Validation, Window
 from tenor.training.loop import Listeners, fit, make_accelerator
-from tenor.training.state import TrainState, Validation, Window
 from tenor.workflows.prepare import make_classifier, make_examples, prepare
-from tenor.workflows.watched_fit import make_task, newest_checkpoint
+from tenor.workflows.train import make_task, newest_checkpoint
 from time_to_accuracy.measured import Clock, Curve
 from training.peers import QUIET, Row
 

@@ -21,18 +21,16 @@ from transformers import (
 
 from tenor.config.loading import load_config
 from tenor.config.schema import Config
+from tenor.console.progress import progress_line
 from tenor.data.batching import epoch_batches
 from tenor.data.dataset import Absent, LabelledText, SourceData
 from tenor.runs.directory import RunDirectory
+from tenor.training.checkpoint import TrainState
 from tenor.training.loop import TrainingTask, fit, make_accelerator
-from tenor.training.progress import progress_line
 from tenor.training.recorder import Recorder
-from tenor.training.state import TrainState
-from tenor.workflows.findings import RunFindings
-from tenor.workflows.follower import NO_ONE
 from tenor.workflows.prepare import Prepared, make_examples, prepare
-from tenor.workflows.run_watchdog import make_watchdog
-from tenor.workflows.watched_fit import make_listeners, make_task
+from tenor.workflows.run_checks import RunFindings, make_watchdog
+from tenor.workflows.train import NO_ONE, make_listeners, make_task
 
 QUIET = Console(quiet=True)
 VALIDATION_ROWS = 32

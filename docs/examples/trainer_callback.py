@@ -5,8 +5,8 @@ import tempfile
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, Trainer, TrainingArguments
 
+from tenor.checks.callback import TenorCallback
 from tenor.data.sources.embedded import embedded_encoder_folder, embedded_reviews
-from tenor.integrations.huggingface import TenorCallback
 
 folder = embedded_encoder_folder()  # any folder or hub id of a `transformers` encoder
 tokenizer = AutoTokenizer.from_pretrained(folder)

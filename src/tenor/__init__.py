@@ -12,7 +12,7 @@ _LAZY = {
     "load_config": "tenor.config",
     "train": "tenor.workflows.train",
     "resume": "tenor.workflows.train",
-    "repeat": "tenor.workflows.repeat",
+    "repeat": "tenor.workflows.experiments",
     "evaluate": "tenor.workflows.evaluate",
     "Predictor": "tenor.inference.predictor",
     "Prediction": "tenor.inference.predictor",

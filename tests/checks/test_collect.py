@@ -14,10 +14,9 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
-from tenor.checks.collect.loader import batch_evidence, loader_batches, random_states_kept
-from tenor.checks.collect.model import model_evidence, optimizer_evidence
-from tenor.checks.collect.plan import precision_evidence, schedule_evidence
 from tenor.checks.finding import CannotTell
+from tenor.checks.gather.batches import batch_evidence, loader_batches, random_states_kept
+from tenor.checks.gather.model import model_evidence, optimizer_evidence, precision_evidence, schedule_evidence
 from tenor.checks.rules.frz import more_learns_than_declared
 from tenor.checks.rules.opt_schedule import schedule_ends_early, wrong_rhythm
 from tenor.data.sources.embedded import embedded_encoder_folder
@@ -191,7 +190,7 @@ def test_a_schedule_that_waits_for_a_metric_cannot_be_told() -> None:
 
 def test_float32_is_computed_everywhere_and_an_emulated_type_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert precision_evidence("cpu", "fp32").computed_in_hardware
-    monkeypatch.setattr("tenor.checks.collect.plan.native_bf16", lambda: False)
+    monkeypatch.setattr("tenor.checks.gather.model.native_bf16", lambda: False)
     emulated = precision_evidence("cpu", "bf16")
     assert emulated.slowdown is not None
     assert not emulated.computed_in_hardware

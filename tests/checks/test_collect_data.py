@@ -11,10 +11,9 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from adapted_models import Own, Passing, encoder
 from tenor.checks.before_training import number_of_classes, preflight
-from tenor.checks.collect.dataset import data_evidence, rows_of
-from tenor.checks.collect.loader import batch_evidence
-from tenor.checks.collect.tokens import token_evidence
 from tenor.checks.finding import CannotTell
+from tenor.checks.gather.batches import batch_evidence, data_evidence, rows_of
+from tenor.checks.gather.model import token_evidence
 
 ROWS = [{"text": f"film {k}", "label": k % 2} for k in range(10)]
 

@@ -16,11 +16,10 @@ from rich.console import Console
 
 from tenor.checks.catalogue import BY_CODE, RULES
 from tenor.checks.diagnosis import Diagnosis, diagnose
-from tenor.checks.diagnosis.causes import ranked_causes
-from tenor.checks.diagnosis.likelihood import Facts
+from tenor.checks.diagnosis.causes import Facts, ranked_causes
 from tenor.checks.diagnosis.predictions_file import read_claims
-from tenor.checks.diagnosis.show import render
 from tenor.checks.finding import Finding, Report, merge
+from tenor.console.causes import render
 from tenor.errors import UserError
 
 CASE_EVALUATION = {

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tenor.checks.directions import larger_is_better
+from tenor.checks.rules.ckp import larger_is_better
 
 LARGER = """
     accuracy eval_accuracy acc val_acc val/acc valid-accuracy top_5_accuracy balanced_accuracy f1 eval_f1

@@ -8,20 +8,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import classification_report, roc_auc_score
 
+from tenor.checks.catalogue import run_rules
 from tenor.checks.evidence import EvaluationEvidence, SplitClaims, StepEvidence
 from tenor.checks.finding import CannotTell, Observation
 from tenor.checks.rule import Rule
-from tenor.checks.rules import evl_alignment as alignment_rules
 from tenor.checks.rules import evl_claims as claims_rules
 from tenor.checks.rules import evl_collapse as collapse_rules
 from tenor.checks.rules import evl_ranking as worth_rules
+from tenor.checks.rules import evl_rows
 from tenor.checks.rules.evl_measures import best_relabelling, ranking
-from tenor.checks.run import run_rules
-from tenor.inference.probabilities import decided
+from tenor.inference.predictor import decided
 
 RULES = tuple(
     value
-    for module in (alignment_rules, collapse_rules, worth_rules, claims_rules)
+    for module in (evl_rows, collapse_rules, worth_rules, claims_rules)
     for value in vars(module).values()
     if isinstance(value, Rule)
 )

@@ -8,7 +8,7 @@ import pytest
 from tenor.checks.diagnosis import Diagnosis, diagnose
 from tenor.checks.evidence import EvaluationEvidence, SplitClaims
 from tenor.checks.finding import CannotTell, Finding, Observation
-from tenor.checks.rules.evl_alignment import moved_against_each_other, no_name_in_common
+from tenor.checks.rules.evl_rows import moved_against_each_other, no_name_in_common
 
 
 def write(path: Path, labels: np.ndarray, predicted: np.ndarray, *scores: np.ndarray) -> Path:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from tenor.checks.evidence import OverlapEvidence
-from tenor.checks.rules.evl_overlap import evaluated_rows_in_training
-from tenor.checks.rules.rows import text_keys
+from tenor.checks.rules.evl_rows import evaluated_rows_in_training
+from tenor.checks.rules.shared import text_keys
 from tenor.data.dataset import LabelledText
 
 

@@ -11,8 +11,7 @@ from torch.utils.data import DataLoader, Subset
 
 from sequences import NAMES, NUMBER_NAMES, made
 from tenor.checks import Watchdog, preflight
-from tenor.checks.collect.dataset import data_evidence, rows_of
-from tenor.checks.collect.plan import schedule_evidence
+from tenor.checks.catalogue import run_rules
 from tenor.checks.evidence import (
     BatchEvidence,
     DataEvidence,
@@ -26,7 +25,8 @@ from tenor.checks.evidence import (
     TokenEvidence,
 )
 from tenor.checks.finding import CannotTell, Report
-from tenor.checks.run import run_rules
+from tenor.checks.gather.batches import data_evidence, rows_of
+from tenor.checks.gather.model import schedule_evidence
 from tenor.errors import UserError
 
 N = 40

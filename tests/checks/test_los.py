@@ -9,7 +9,8 @@ import pytest
 from tenor.checks.evidence import ProbeEvidence, StepEvidence
 from tenor.checks.finding import CannotTell
 from tenor.checks.rule import Rule
-from tenor.checks.rules import los_experiments, los_function, los_training
+from tenor.checks.rules import los_function, los_training
+from tenor.checks.rules import los_function as los_experiments
 
 HEALTHY = ProbeEvidence(
     2,

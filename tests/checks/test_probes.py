@@ -11,12 +11,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from tenor.checks.catalogue import run_rules
 from tenor.checks.evidence import ProbeEvidence
 from tenor.checks.finding import CannotTell
-from tenor.checks.probes.run import probe
+from tenor.checks.probes.probe import probe
 from tenor.checks.rule import Rule
-from tenor.checks.rules import los_experiments, los_function, los_training, mod, opt_steps
-from tenor.checks.run import run_rules
+from tenor.checks.rules import los_function, los_training, mod, opt_steps
+from tenor.checks.rules import los_function as los_experiments
 from tiny_models import load_tiny
 
 FAMILIES = (los_function, los_experiments, los_training, mod, opt_steps)

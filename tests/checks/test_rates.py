@@ -11,9 +11,9 @@ from torch.nn import functional as F
 
 from tenor.checks.evidence import GroupRow, OptimizerEvidence, ProbeEvidence
 from tenor.checks.finding import CannotTell
-from tenor.checks.probes.rates import HIGHEST, LOWEST, STEPS
-from tenor.checks.probes.run import probe
-from tenor.checks.rules.opt_range import rate_outside_tested_range
+from tenor.checks.probes.experiments import HIGHEST, LOWEST, STEPS
+from tenor.checks.probes.probe import probe
+from tenor.checks.rules.opt_groups import rate_outside_tested_range
 
 PLENTY = 600.0
 

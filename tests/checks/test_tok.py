@@ -9,7 +9,6 @@ from tenor.checks.evidence import BatchEvidence, TokenEvidence
 from tenor.checks.finding import CannotTell, Observation
 from tenor.checks.rule import Rule
 from tenor.checks.rules import tok as rules
-from tenor.checks.rules import tok_padding as padding
 
 PAD, UNKNOWN, FIRST, LAST = 0, 100, 101, 102
 IDS = tuple(np.array([FIRST, *range(1000, 1000 + n), LAST]) for n in range(10, 40))
@@ -83,28 +82,28 @@ def test_tokenizer_beside_model(rule: Rule, change: dict, severity: str | None) 
 @pytest.mark.parametrize("left", [False, True])
 @pytest.mark.parametrize("width", [None, 64])
 def test_padding_must_be_masked_on_either_side(left: bool, width: int | None) -> None:
-    assert padding.padding_attended(collated(width, left=left), SOUND) is None
+    assert rules.padding_attended(collated(width, left=left), SOUND) is None
     for mask in ("ones", "none"):
-        assert padding.padding_attended(collated(width, left=left, mask=mask), SOUND)
+        assert rules.padding_attended(collated(width, left=left, mask=mask), SOUND)
 
 
 def test_unpadded_batches_need_no_mask_and_an_end_mark_that_is_the_pad_too_is_text() -> None:
     one = BatchEvidence((np.zeros(1, int),), 2, input_ids=(IDS[0][None],))
-    assert padding.padding_attended(one, SOUND) is None
-    assert padding.padding_attended(one, replace(SOUND, pad_id=LAST, model_pad_id=LAST)) is None
+    assert rules.padding_attended(one, SOUND) is None
+    assert rules.padding_attended(one, replace(SOUND, pad_id=LAST, model_pad_id=LAST)) is None
 
 
 def test_the_pad_id_is_the_models() -> None:
-    assert padding.wrong_pad_id(collated(), SOUND) is None
-    assert weight(padding.wrong_pad_id(collated(pad=1), SOUND), padding.wrong_pad_id) == "warning"
+    assert rules.wrong_pad_id(collated(), SOUND) is None
+    assert weight(rules.wrong_pad_id(collated(pad=1), SOUND), rules.wrong_pad_id) == "warning"
     unmasked, other = collated(pad=1, mask="none"), replace(SOUND, pad_id=1)
-    assert weight(padding.wrong_pad_id(unmasked, other), padding.wrong_pad_id) == "error"
+    assert weight(rules.wrong_pad_id(unmasked, other), rules.wrong_pad_id) == "error"
 
 
 def test_padding_to_the_maximum_is_noted_where_it_is_waste() -> None:
-    assert weight(padding.padded_to_maximum(collated(128), SOUND), padding.padded_to_maximum) == "note"
-    assert padding.padded_to_maximum(collated(), SOUND) is None
-    assert padding.padded_to_maximum(collated(45), SOUND) is None
+    assert weight(rules.padded_to_maximum(collated(128), SOUND), rules.padded_to_maximum) == "note"
+    assert rules.padded_to_maximum(collated(), SOUND) is None
+    assert rules.padded_to_maximum(collated(45), SOUND) is None
 
 
 def test_what_is_not_known_is_not_judged() -> None:
@@ -112,6 +111,6 @@ def test_what_is_not_known_is_not_judged() -> None:
     for rule in (rules.case_mismatch, rules.many_unknown, rules.special_tokens_missing, rules.text_cut_off):
         with pytest.raises(CannotTell):
             rule(bare)
-    for rule in (padding.padding_attended, padding.wrong_pad_id, padding.padded_to_maximum):
+    for rule in (rules.padding_attended, rules.wrong_pad_id, rules.padded_to_maximum):
         with pytest.raises(CannotTell):
             rule(batches, SOUND)

@@ -10,9 +10,9 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 from adapted_models import LowRank, Own, Tied, adapted, by_hand, encoder, load
-from tenor.checks.collect.model import model_evidence
-from tenor.checks.collect.model_parts import find_parts
 from tenor.checks.finding import CannotTell
+from tenor.checks.gather.model import model_evidence
+from tenor.checks.gather.model_parts import find_parts
 from tenor.checks.probes.trace import trace
 from tenor.checks.rules.mod import outputs_differ_from_classes
 
@@ -150,6 +150,6 @@ def test_prompts_are_added_and_no_head(small_bert: Path) -> None:
 
 
 def test_a_class_that_cannot_be_built_again_is_read_by_names(small_bert: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("tenor.checks.collect.model_parts._built_shapes", lambda host: None)
+    monkeypatch.setattr("tenor.checks.gather.model_parts._built_shapes", lambda host: None)
     model, _ = adapted(small_bert)
     assert find_parts(model).added == {n for n, _ in model.named_parameters() if "lora_" in n}

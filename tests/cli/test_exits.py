@@ -207,7 +207,7 @@ def test_experiments_and_seeds_end_with_3_where_all_that_stopped_was_refused(
     none = {"absent": "a test"}
     rows = [SummaryRow(str(k), "smoke", {"seed": k}, one, 1.0, none, none, none) for k, one in enumerate(statuses)]
     monkeypatch.setattr("tenor.workflows.experiments.run_experiments", lambda *arguments: rows)
-    monkeypatch.setattr("tenor.workflows.seeds.train_seeds", lambda *arguments: rows)
+    monkeypatch.setattr("tenor.workflows.experiments.train_seeds", lambda *arguments: rows)
     assert command("experiments", "smoke", "smoke").status == status
     assert command("train", "smoke", "--seeds", "2").status == status
 

@@ -9,7 +9,7 @@ import pytest
 from artefacts import save_artefact
 from commands import Command
 from small_runs import write_csv
-from tenor.inference import processor
+from tenor.model import device
 from tenor.runs.directory import RunDirectory
 
 TEXTS = ("film 3 was superb", "film 4 was dull")
@@ -80,7 +80,7 @@ def test_the_engine_and_its_reason_are_told(
 def test_int8_on_another_kind_of_processor_says_so(
     small_model: Path, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(processor, "instruction_sets", lambda: ("avx", "avx2", "sse4a"))
+    monkeypatch.setattr(device, "instruction_sets", lambda: ("avx", "avx2", "sse4a"))
     save_artefact(small_model, tmp_path / "a", {"instruction_sets": ["avx", "avx2", "avx512_vnni"]}, quantize="int8")
     write_csv(tmp_path / "reviews.csv", 6)
     status, _, err = command("predict", "a", *TEXTS)

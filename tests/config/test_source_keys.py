@@ -6,8 +6,7 @@ from typing import get_args
 import pytest
 
 from tenor.config import load_config, to_yaml
-from tenor.config.schema import Data
-from tenor.config.source_keys import READ_BY, unread_keys
+from tenor.config.schema import READ_BY, Data, unread_keys
 from tenor.errors import UserError
 
 SOURCES = get_args(Data.model_fields["source"].annotation)

@@ -11,10 +11,8 @@ from sqlalchemy.exc import ArgumentError
 
 from tenor.config.describe import describe_fields
 from tenor.config.loading import builtin_names
-from tenor.config.sweep import load_sweep
-from tenor.config.sweep_schema import Dimension, Phase, Sweep
-from tenor.config.sweep_space import SAME_FOR_ALL, dimension_problems
-from tenor.config.values import flat, with_values
+from tenor.config.schema import flat, with_values
+from tenor.config.sweep import SAME_FOR_ALL, Dimension, Phase, Sweep, dimension_problems, load_sweep
 from tenor.errors import UserError
 
 GOOD = "phases: {a: {space: {training.learning_rate: {low: 1e-5, high: 1e-3, log: true}}}}"

@@ -3,11 +3,10 @@
 import pytest
 
 from tenor.config import load_config
+from tenor.config.describe import unused_settings
 from tenor.config.loading import builtin_names
 from tenor.config.schema import Config
-from tenor.config.sweep import load_sweep
-from tenor.config.sweep_space import values_of
-from tenor.config.unused import unused_settings
+from tenor.config.sweep import load_sweep, values_of
 
 ROWS = ("data.source=file", "data.path=rows.csv")
 BASE = "model.freeze=base"

@@ -9,9 +9,8 @@ import pytest
 
 from small_runs import write_csv
 from tenor.config.schema import Data, Subset, ValidationSplit
-from tenor.data.exclude import rows_left
 from tenor.data.sources import read_source
-from tenor.data.splits import Splits, make_splits
+from tenor.data.splits import Splits, make_splits, rows_left
 from tenor.errors import UserError
 from tiny_rows import labelled
 

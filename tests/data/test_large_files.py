@@ -14,8 +14,9 @@ import pytest
 from test_sources_tabular import message, write
 
 from tenor.data.dataset import LabelledText
-from tenor.data.sources import blocks, dialect, files
-from tenor.data.sources.tabular import read_table
+from tenor.data.sources import dialect, files
+from tenor.data.sources import files as blocks
+from tenor.data.sources.labels import read_table
 from tenor.errors import TenorError
 
 ROWS: list[dict[str, object]] = [
@@ -175,7 +176,7 @@ from scipy.stats import ks_2samp
 from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.model_selection import train_test_split
 from tenor.checks.evidence import DataEvidence, Rows
-from tenor.checks.run import run_rules
+from tenor.checks.catalogue import run_rules
 from tenor.config.schema import Data
 from tenor.data.sources import read_source
 from tenor.data.splits import data_fingerprint, make_splits, present_splits

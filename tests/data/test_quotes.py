@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tenor.data.sources import blocks
-from tenor.data.sources.tabular import read_table
+from tenor.data.sources import files as blocks
+from tenor.data.sources.labels import read_table
 from tenor.errors import UserError
-from tenor.inference import inputs
-from tenor.inference.survey import survey
+from tenor.inference import file_inputs
+from tenor.inference.file_job import survey
 
 TEXTS = ("a dull film", "a fine film , and funny", "it never ends", "he said it's good", "so so")
 
@@ -35,7 +35,7 @@ def trained(path: Path) -> Read:
 
 def predicted(path: Path) -> Read:
     found = survey(path, "text")
-    chunks = list(inputs.read_chunks(path, "text", delimited=found.delimited))
+    chunks = list(file_inputs.read_chunks(path, "text", delimited=found.delimited))
     texts = [text for chunk in chunks for text in chunk.texts]
     assert len(texts) == found.rows
     return Read(texts, " ".join(found.notes), found.faults)
@@ -252,7 +252,7 @@ def test_the_stray_quote_may_stand_far_into_a_large_file(
 ) -> None:
     monkeypatch.setattr(blocks, "IN_MEMORY", 1000)
     monkeypatch.setattr(blocks, "BLOCK_ROWS", 7)
-    monkeypatch.setattr(inputs, "CHUNK_ROWS", 8)
+    monkeypatch.setattr(file_inputs, "CHUNK_ROWS", 8)
     monkeypatch.setenv("TENOR_CACHE", str(tmp_path / "cache"))
     lines = plain(20_000)
     lines[19_000], lines[19_007] = '"awful\t0', 'never ends"\t1'
@@ -372,9 +372,9 @@ def test_a_row_with_a_text_behind_the_last_column_is_named(reader: Reader, tmp_p
     path = tmp_path / "rows.csv"
     rows = "".join(f"{text},{at % 2}\n" for at, text in enumerate(("dull", "fine", "bad", "good")))
     path.write_text(f'text,label\n{rows}so,0,so,"a\nb,c,d,e"\n')
-    try:
-        read = reader(path)
-    except UserError as error:
-        assert "row 5 (not counting the header): has 4 fields, the header has 2" in str(error)
+    if reader is trained:
+        with pytest.raises(UserError, match=r"row 5 \(not counting the header\): has 4 fields, the header has 2"):
+            reader(path)
     else:
+        read = reader(path)
         assert (len(read.texts), read.faults) == (5, 1)

@@ -11,8 +11,7 @@ import torch
 
 from sequences import NAMES, NUMBER_NAMES, made, no_sequences
 from tenor.data import LabelledText, SourceData, from_dataframe
-from tenor.data.sequences import array_of, list_of, sequence_of
-from tenor.data.strings import Strings
+from tenor.data.sequences import Strings, array_of, list_of, sequence_of
 from tenor.errors import UserError
 
 TEXTS = ["dull and awful", "a waste of time", "the best ever", "a superb film"]

@@ -16,7 +16,7 @@ import pytest
 from tenor.config.schema import Data
 from tenor.data.dataset import LabelledText, SourceData
 from tenor.data.sources import imdb, read_source
-from tenor.data.sources.aclimdb import MAX_FILE_BYTES
+from tenor.data.sources.imdb import MAX_FILE_BYTES
 from tenor.errors import UserError
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "imdb"
@@ -123,7 +123,7 @@ def test_an_unsafe_archive_is_refused(tmp_path: Path, extra: tarfile.TarInfo, ex
 
 
 def test_too_many_members_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tenor.data.sources.aclimdb.MAX_MEMBERS", 3)
+    monkeypatch.setattr("tenor.data.sources.imdb.MAX_MEMBERS", 3)
     path, digest = archive(tmp_path / "aclImdb_v1.tar.gz", official_files())
     with pytest.raises(UserError, match="one more than the 3 members"):
         imdb.imdb_source(Data(source="imdb", path=str(path)), digest)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tenor.config.schema import Data
 from tenor.data.dataset import Absent, LabelledText
 from tenor.data.sources import read_source
-from tenor.data.sources.tabular import from_dataframe, read_table
+from tenor.data.sources.labels import from_dataframe, read_table
 from tenor.errors import UserError
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")

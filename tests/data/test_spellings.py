@@ -15,10 +15,10 @@ from tenor.config.schema import Data
 from tenor.data.dataset import LabelledText
 from tenor.data.sources import read_source
 from tenor.data.sources.embedded import embedded_reviews
-from tenor.data.sources.spellings import folded, near_note, tidied
-from tenor.data.sources.tabular import from_dataframe, read_table
+from tenor.data.sources.labels import from_dataframe, read_table
+from tenor.data.sources.rows import folded, near_note, tidied
 from tenor.errors import UserError
-from tenor.inference.survey import survey
+from tenor.inference.file_job import survey
 
 pandas = pytest.importorskip("pandas")
 

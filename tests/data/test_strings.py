@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenor.data.strings import BLOCK, Strings
+from tenor.data.sequences import BLOCK, Strings
 
 texts = st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=5), min_size=1, max_size=12)
 

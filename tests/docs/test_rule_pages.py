@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tenor.checks.catalogue import BY_CODE, RULES
-from tenor.checks.document import index, page
+from tenor.checks.catalogue import BY_CODE, RULES, index, page
 
 PAGES = Path(__file__).parents[2] / "docs" / "rules"
 SECTIONS = ("Measures:", "Threshold:", "Why:", "Look-alikes:", "Mend:", "Reference:")

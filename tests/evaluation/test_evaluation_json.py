@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from tenor.evaluation.evaluate import Baselines, SplitResult, evaluation_json, split_result
+from tenor.evaluation.results import Baselines, SplitResult, evaluation_json, split_result
 
 
 def random_split(seed: int, k: int, n: int, text: float | str = 0.7) -> SplitResult:

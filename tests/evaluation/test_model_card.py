@@ -13,7 +13,7 @@ from tenor.config.loading import load_config
 from tenor.config.schema import Config
 from tenor.errors import UserError
 from tenor.evaluation.model_card import base_model, model_card
-from tenor.evaluation.report.collect import RunContent, collect_run
+from tenor.evaluation.report.run_content import RunContent, collect_run
 from tenor.runs.files import read_json
 
 ROWS = {"train": 42, "validation": 18, "test": 60}

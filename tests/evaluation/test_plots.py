@@ -9,8 +9,8 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from tenor.evaluation.plots import INK, RIGHT, TINTS, WRONG, cell_colours, confusion_figure
-from tenor.evaluation.report.html import source
+from tenor.evaluation.confusion_picture import INK, RIGHT, TINTS, WRONG, cell_colours, confusion_figure
+from tenor.evaluation.report.page import source
 
 
 def luminance(rgb: np.ndarray) -> float:
@@ -72,7 +72,7 @@ def test_refuses_numbers_that_do_not_fit() -> None:
 
 def test_pyplot_is_never_imported() -> None:
     code = (
-        "import sys; from tenor.evaluation.plots import confusion_figure\n"
+        "import sys; from tenor.evaluation.confusion_picture import confusion_figure\n"
         "assert 'matplotlib' not in sys.modules\n"
         "confusion_figure([[1, 0], [0, 1]], ['a', 'b'], 't')\n"
         "assert 'matplotlib.pyplot' not in sys.modules"

@@ -15,13 +15,10 @@ from hypothesis import strategies as st
 from report_runs import FINDING, HOSTILE, Page, copy_of, finished_run
 from tenor.data.dataset import Absent
 from tenor.evaluation.predictions import read_predictions
-from tenor.evaluation.report.charts import Estimate, Series, interval_chart, line_chart, reliability_chart
-from tenor.evaluation.report.collect import collect_run
-from tenor.evaluation.report.examples import TEXT_CHARACTERS, shown_text
-from tenor.evaluation.report.html import source
-from tenor.evaluation.report.index import index_page
-from tenor.evaluation.report.page import run_report
-from tenor.evaluation.report.svg import scale
+from tenor.evaluation.report.charts import Estimate, Series, interval_chart, line_chart, reliability_chart, scale
+from tenor.evaluation.report.page import TEXT_CHARACTERS, run_report, shown_text, source
+from tenor.evaluation.report.run_content import collect_run
+from tenor.evaluation.report.runs_index import index_page
 from tenor.measures.calibration import reliability_bins
 from tenor.measures.intervals import Interval
 from tenor.runs.directory import RunDirectory

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tenor.evaluation.predictions import Predictions
-from tenor.evaluation.report.reliability import calibration_section
+from tenor.evaluation.report.results_sections import calibration_section
 from tenor.measures.calibration import brier_score
 from tenor.measures.selective import answered_above
 

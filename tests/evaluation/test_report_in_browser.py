@@ -10,10 +10,9 @@ from report_runs import HOSTILE, Page, finished_run
 from tenor.config.loading import load_config
 from tenor.runs.files import read_json, write_json
 from tenor.runs.manifest import update_manifest
-from tenor.workflows.audit import Audit
+from tenor.workflows.audit import Audit, Kind, Suspect
 from tenor.workflows.audit_report import write_audit_report
 from tenor.workflows.report import report, write_run_report
-from tenor.workflows.suspects import Kind, Suspect
 
 pytestmark = IN_BROWSER
 

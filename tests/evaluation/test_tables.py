@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from rich.console import Console, RenderableType
 
-from tenor.evaluation.tables import ResultRow, confusion_table, per_class_table, results_table
+from tenor.console.numbers import ResultRow, confusion_table, per_class_table, results_table
 from tenor.measures.intervals import wilson_interval
 from tenor.measures.metrics import measure
 

@@ -22,9 +22,8 @@ OUTPUTS = (".csv", ".tsv", ".jsonl", ".parquet")
 
 def predict_any_file(folder: Path, kind: int, content: bytes) -> None:
     """Refused by the survey, or written: whatever the survey lets pass has every row in an output that can be read."""
-    from tenor.inference.file_job import FileJob, predict_file
-    from tenor.inference.outputs import is_text
-    from tenor.inference.survey import survey
+    from tenor.inference.file_job import FileJob, predict_file, survey
+    from tenor.inference.file_outputs import is_text
 
     source, output = folder / f"in{INPUTS[kind % 5]}", folder / f"out{OUTPUTS[kind % 4]}"
     job = FileJob(source, output, on_error="null", restart=True)
@@ -129,8 +128,8 @@ def _parquets() -> Iterator[bytes]:
 
 def read_export_or_job(folder: Path, kind: int, content: bytes) -> None:
     """`export.json` beside its weights, or the job and a part that `tenor predict` finds again."""
-    from tenor.inference.artefact import EXPORT_NOTES, read_artefact
     from tenor.inference.file_job import begun_job
+    from tenor.inference.source import EXPORT_NOTES, read_artefact
 
     parts = folder / "out.csv.parts"
     parts.mkdir(exist_ok=True)
@@ -155,7 +154,7 @@ def exports_and_jobs() -> tuple[bytes, ...]:
     import tempfile
 
     from tenor.data.tokenization import Truncation
-    from tenor.inference.artefact import EXPORT_NOTES, Artefact, write_artefact
+    from tenor.inference.source import EXPORT_NOTES, Artefact, write_artefact
 
     digest, truncation = hashlib.sha256(b"weights").hexdigest(), Truncation(16, "head", 0.5)
     artefact = Artefact("model.onnx", digest, "none", ("a", "b"), truncation, 1.0, "a run", digest)

@@ -20,7 +20,7 @@ FILES = (
 
 def read_run_folder(folder: Path, kind: int, content: bytes) -> None:
     from tenor.checks.diagnosis import diagnose
-    from tenor.evaluation.report.collect import collect_run
+    from tenor.evaluation.report.run_content import collect_run
     from tenor.runs.directory import RunDirectory
 
     run = folder / "demo" / "one"

@@ -18,10 +18,8 @@ def file_or_overrides(folder: Path, kind: int, content: bytes, sound: str) -> tu
 
 def read_sweep(folder: Path, kind: int, content: bytes) -> None:
     """Refused, or a sweep whose every range can be drawn from and whose every end is a configuration."""
-    from tenor.config.sweep import load_sweep
-    from tenor.config.sweep_space import values_of
-    from tenor.workflows.sweep.space import base_values, distribution
-    from tenor.workflows.sweep.study import definition_of
+    from tenor.config.sweep import load_sweep, values_of
+    from tenor.workflows.sweep.study import base_values, definition_of, distribution
 
     sound = "phases: {a: {space: {training.learning_rate: {low: 1e-5, high: 1e-3, log: true}}}}"
     file, overrides = file_or_overrides(folder, kind, content, sound)
@@ -48,7 +46,7 @@ def sweeps() -> list[bytes]:
 
 
 def read_exclusions(folder: Path, kind: int, content: bytes) -> None:
-    from tenor.data.exclude import read_excluded
+    from tenor.data.splits import read_excluded
 
     file = folder / "out.csv"
     file.write_bytes(content)

@@ -42,7 +42,7 @@ def _table() -> pa.Table:
 
 
 def read_text_file(folder: Path, kind: int, content: Content) -> None:
-    from tenor.data.sources.tabular import read_table
+    from tenor.data.sources.labels import read_table
 
     suffix = (".csv", ".tsv", ".jsonl", ".json")[kind % 4]
     file = folder / f"rows{suffix}"
@@ -65,7 +65,7 @@ def text_seeds() -> list[Content]:
 
 
 def read_parquet(folder: Path, kind: int, content: Content) -> None:
-    from tenor.data.sources.tabular import read_table
+    from tenor.data.sources.labels import read_table
 
     file = folder / "rows.parquet"
     file.write_bytes(content)
@@ -103,7 +103,7 @@ def config_seeds() -> list[Content]:
 
 def read_archive(folder: Path, kind: int, content: Content) -> None:
     """The archive's bytes before compression, so that no checksum hides them; its digest is the expected one."""
-    from tenor.data.sources.aclimdb import read_archive as read
+    from tenor.data.sources.imdb import read_archive as read
 
     file = folder / "archive.tar.gz"
     file.write_bytes(gzip.compress(content, 0, mtime=0))
@@ -185,8 +185,7 @@ def _tiny_training() -> tuple[Any, Any]:
 def _checkpoint_files() -> dict[str, bytes]:
     import tempfile
 
-    from tenor.training.checkpoint import save_checkpoint
-    from tenor.training.state import TrainState, Validation
+    from tenor.training.checkpoint import TrainState, Validation, save_checkpoint
 
     best = Validation(5, 0.5, 0.9, 0.9, 0.3, [[1, 0], [0, 1]])
     with tempfile.TemporaryDirectory() as place:

@@ -11,9 +11,8 @@ import pytest
 
 from tenor.errors import UserError
 from tenor.inference import file_job
-from tenor.inference.file_job import FileJob, FileResult, predict_file
+from tenor.inference.file_job import FileJob, FileResult, predict_file, survey
 from tenor.inference.predictor import Predictor
-from tenor.inference.survey import survey
 from tenor.measures.selective import answered_above
 from tenor.model.notes import Threshold
 

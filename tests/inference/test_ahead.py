@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenor.inference.ahead import ahead
+from tenor.inference.predictor import ahead
 
 
 @given(st.lists(st.one_of(st.none(), st.integers()), max_size=20), st.integers(1, 5))

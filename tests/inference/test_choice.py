@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tenor.inference import choice
-from tenor.inference.choice import choose_engine
+from tenor.inference import engine_choice
+from tenor.inference.engine_choice import choose_engine
 from tenor.inference.engines import Engine, EngineName
 from tenor.inference.predictor import Predictor
 from tenor.inference.texts import Framing, token_rows
@@ -38,26 +38,28 @@ class Clock:
         return Engine(name, run)
 
 
-Choose = Callable[..., tuple[Engine, choice.Choice]]
+Choose = Callable[..., tuple[Engine, engine_choice.Choice]]
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     found = Clock()
-    monkeypatch.setattr(choice, "time", found)
+    monkeypatch.setattr(engine_choice, "time", found)
     return found
 
 
 @pytest.fixture
 def choose(clock: Clock, small_predictor: Predictor, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Choose:
     """Chooses among engines of which some are wrong by a given amount; `digest` makes another model of it."""
-    monkeypatch.setattr(choice, "onnx_installed", lambda: True)
+    monkeypatch.setattr(engine_choice, "onnx_installed", lambda: True)
 
-    def run(wrong: dict[str, float], digest: str = "a", texts: list[str] = TEXTS) -> tuple[Engine, choice.Choice]:
+    def run(
+        wrong: dict[str, float], digest: str = "a", texts: list[str] = TEXTS
+    ) -> tuple[Engine, engine_choice.Choice]:
         def build(source: object, name: EngineName, plan: object, framing: Framing) -> Engine:
             return clock.engine(name, wrong.get(name, 0.0))
 
-        monkeypatch.setattr(choice, "build_engine", build)
+        monkeypatch.setattr(engine_choice, "build_engine", build)
         source = replace(small_predictor.source, digest=digest)
         rows = token_rows(texts, source.tokenizer, small_predictor.framing, source.truncation, "truncate").rows
         return choose_engine(source, small_predictor.plan, small_predictor.framing, rows)

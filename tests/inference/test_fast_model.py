@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tenor.inference.fast_model import fast_model
+from tenor.inference.engines import fast_model
 from tenor.model.first_token import FirstTokenLayer
 from tiny_models import KINDS, fresh_tiny_model
 

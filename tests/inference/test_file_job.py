@@ -20,19 +20,18 @@ from filelock import FileLock
 
 from prediction_files import done, read_output, texts_of, write_input
 from tenor.errors import TenorError, TextError, UserError
-from tenor.inference import file_job, inputs
-from tenor.inference.file_job import FileJob, begun_job, predict_file
-from tenor.inference.outputs import require_output
+from tenor.inference import file_inputs, file_job
+from tenor.inference.file_job import SAMPLE_CHARACTERS, SAMPLE_ROWS, FileJob, begun_job, predict_file, survey
+from tenor.inference.file_outputs import require_output
 from tenor.inference.predictor import Predictor
-from tenor.inference.survey import SAMPLE_CHARACTERS, SAMPLE_ROWS, survey
 
 ROWS = 50
 
 
 @pytest.fixture(autouse=True)
 def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inputs, "CHUNK_ROWS", 8)
-    monkeypatch.setattr(inputs, "PARQUET_ROWS", 4)
+    monkeypatch.setattr(file_inputs, "CHUNK_ROWS", 8)
+    monkeypatch.setattr(file_inputs, "PARQUET_ROWS", 4)
 
 
 @pytest.mark.parametrize(
@@ -385,10 +384,10 @@ def test_what_is_no_place_to_write_to_is_named(tmp_path: Path) -> None:
 
 
 def test_a_chunk_ends_with_characters_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inputs, "CHUNK_CHARACTERS", 100)
+    monkeypatch.setattr(file_inputs, "CHUNK_CHARACTERS", 100)
     for suffix in (".csv", ".jsonl", ".txt"):
         source = write_input(tmp_path / f"in{suffix}", ["film " * 12] * 20)
-        assert max(len(chunk.texts) for chunk in inputs.read_chunks(source)) <= 2
+        assert max(len(chunk.texts) for chunk in file_inputs.read_chunks(source)) <= 2
 
 
 # A process that is really killed.
@@ -397,7 +396,7 @@ JOB = """
 import sys
 from pathlib import Path
 from tenor.inference import inputs
-inputs.CHUNK_ROWS = 50
+file_inputs.CHUNK_ROWS = 50
 from tenor.cli.main import main
 sys.exit(main(["predict", *sys.argv[1:]]))
 """

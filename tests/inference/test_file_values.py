@@ -11,17 +11,16 @@ import pytest
 
 from prediction_files import FORMATS, done, read_output, write_input
 from tenor.errors import UserError
-from tenor.inference import inputs
-from tenor.inference.file_job import FileJob
-from tenor.inference.outputs import is_text
+from tenor.inference import file_inputs
+from tenor.inference.file_job import FileJob, survey
+from tenor.inference.file_outputs import is_text
 from tenor.inference.predictor import Predictor
-from tenor.inference.survey import survey
 
 
 @pytest.fixture(autouse=True)
 def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inputs, "CHUNK_ROWS", 8)
-    monkeypatch.setattr(inputs, "PARQUET_ROWS", 4)
+    monkeypatch.setattr(file_inputs, "CHUNK_ROWS", 8)
+    monkeypatch.setattr(file_inputs, "PARQUET_ROWS", 4)
 
 
 def of_bytes(values: list[bytes], kind: pa.DataType | None = None) -> pa.Array:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tenor.inference import onnx_file
-from tenor.inference.onnx_file import cached_onnx
+from tenor.inference import onnx_files
+from tenor.inference.onnx_files import cached_onnx
 
 
 @pytest.fixture
@@ -21,8 +21,8 @@ def made(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         found.append("int8")
         target.write_bytes(b"int8 of " + path.read_bytes())
 
-    monkeypatch.setattr(onnx_file, "write_onnx", write)
-    monkeypatch.setattr(onnx_file, "quantize_onnx", quantize)
+    monkeypatch.setattr(onnx_files, "write_onnx", write)
+    monkeypatch.setattr(onnx_files, "quantize_onnx", quantize)
     return found
 
 

@@ -16,7 +16,7 @@ import torch
 from overlapping import in_a_new_thread, in_turns
 from tenor.data.sources.dialect import fields_up_to
 from tenor.inference.logits import softmax
-from tenor.inference.onnx_file import write_onnx
+from tenor.inference.onnx_files import write_onnx
 from tenor.inference.predictor import Predictor
 from tenor.model.classifier import load_saved_classifier, quiet_transformers
 

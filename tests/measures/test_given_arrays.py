@@ -12,20 +12,21 @@ import torch
 from sequences import NAMES, NUMBER_NAMES, made
 from tenor.errors import UserError
 from tenor.measures.calibration import (
+    at_threshold,
+    best_precision,
     choose_temperature,
     expected_calibration_error,
     fit_temperature,
     reliability_bins,
+    threshold_for_precision,
+    threshold_for_recall,
     with_temperature,
 )
-from tenor.measures.intervals import macro_f1_interval
+from tenor.measures.intervals import compare_predictions, macro_f1_interval
 from tenor.measures.label_noise import combined, features_probabilities, suspected_errors, words_probabilities
 from tenor.measures.metrics import classification_report, measure
-from tenor.measures.paired import compare_predictions
-from tenor.measures.selective import answered_above, coverage_curve
-from tenor.measures.slices import accuracy_by_cut, accuracy_by_length
+from tenor.measures.selective import accuracy_by_cut, accuracy_by_length, answered_above, coverage_curve
 from tenor.measures.text_baseline import fit_text_baseline, majority_baseline
-from tenor.measures.thresholds import at_threshold, best_precision, threshold_for_precision, threshold_for_recall
 
 N = 60
 RANDOM = np.random.default_rng(0)

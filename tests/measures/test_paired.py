@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest, bootstrap
 from sklearn.metrics import accuracy_score, f1_score
 
-from tenor.measures.paired import compare_predictions, mcnemar_exact
+from tenor.measures.intervals import compare_predictions, mcnemar_exact
 
 
 def _random(seed: int, n: int = 300, classes: int = 3, skill: float = 0.8) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

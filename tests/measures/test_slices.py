@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenor.measures.slices import accuracy_by_cut, accuracy_by_length
+from tenor.measures.selective import accuracy_by_cut, accuracy_by_length
 
 rows = st.lists(st.tuples(st.booleans(), st.integers(1, 5000), st.floats(0, 1)), min_size=1, max_size=60)
 

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import precision_score, recall_score
 
+from tenor.measures.calibration import at_threshold, best_precision, threshold_for_precision, threshold_for_recall
 from tenor.measures.selective import answered_above, coverage_curve
-from tenor.measures.thresholds import at_threshold, best_precision, threshold_for_precision, threshold_for_recall
 
 
 def _scores(seed: int, n: int = 60) -> tuple[np.ndarray, np.ndarray]:

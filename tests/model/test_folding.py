@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tenor.errors import UserError
-from tenor.model.folding import fold_temperature
+from tenor.workflows.outcome import fold_temperature
 from tiny_models import KINDS, load_tiny
 
 

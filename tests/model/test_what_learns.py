@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tenor.config.schema import Model
-from tenor.model.freezing import freeze
-from tenor.model.what_learns import modules_of
+from tenor.model.freezing import freeze, modules_of
 from tiny_models import KINDS, fresh_tiny_model
 
 STACK = [

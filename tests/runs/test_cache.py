@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tenor.runs.cache import cached_file
+from tenor.runs.files import cached_file
 
 
 def made(content: bytes = b"x" * 1000) -> tuple[bytes, bool]:
@@ -49,7 +49,7 @@ def test_what_is_damaged_is_made_anew(name: str, damage: str, own_cache: Path) -
 HOLD = """
 import sys, time
 from pathlib import Path
-from tenor.runs.cache import cached_file
+from tenor.runs.files import cached_file
 
 def write(path):
     path.write_bytes(b"half")

@@ -10,12 +10,11 @@ import pytest
 
 from tenor.config import load_config
 from tenor.errors import UserError
-from tenor.runs import prune as prune_module
+from tenor.runs import summary as summary_module
 from tenor.runs.directory import create_run, list_runs
 from tenor.runs.environment import absent
 from tenor.runs.manifest import new_manifest, update_manifest
-from tenor.runs.prune import prune
-from tenor.runs.summary import FILE_NAME, CheckpointRow, SummaryRow, read_summary, remove_rows, upsert_row
+from tenor.runs.summary import FILE_NAME, CheckpointRow, SummaryRow, prune, read_summary, remove_rows, upsert_row
 
 
 def row(number: int, **changes) -> SummaryRow:
@@ -142,7 +141,7 @@ def test_a_living_run_is_never_pruned(tmp_path, monkeypatch):
     pruned = prune(tmp_path, 0)
     assert set(pruned.removed) == {new, other}
     assert pruned.still_running == (old,)
-    monkeypatch.setattr(prune_module, "process_lives", lambda _: False)
+    monkeypatch.setattr(summary_module, "process_lives", lambda _: False)
     assert prune(tmp_path, 0).removed == (old,)
 
 

@@ -11,8 +11,8 @@ import torch
 from tenor.data.batching import Batch, Examples, TokenExamples, epoch_batches, micro_batches
 from tenor.data.tokenization import TokenizedText
 from tenor.inference.logits import predict, token_logits
+from tenor.training.checkpoint import Window
 from tenor.training.loop import Listeners, TrainingTask, validation_steps
-from tenor.training.state import Window
 from training_tasks import CLASS_TOKEN, NO_DROPOUT, differing, make_task, run_task, token_rows, weights
 
 

@@ -15,10 +15,17 @@ from tenor.inference.logits import predict
 from tenor.measures.metrics import Metrics
 from tenor.runs.directory import RunDirectory
 from tenor.training import checkpoint as checkpoint_module
-from tenor.training.checkpoint import Checkpoint, list_checkpoints, read_state, verify_checkpoint
+from tenor.training.checkpoint import (
+    Checkpoint,
+    TrainState,
+    Validation,
+    Window,
+    list_checkpoints,
+    read_state,
+    verify_checkpoint,
+)
 from tenor.training.loop import Listeners, TrainingTask, fit, make_accelerator
 from tenor.training.recorder import Recorder, read_records
-from tenor.training.state import TrainState, Validation, Window
 from training_tasks import Cut, cut_after, differing, make_task, run_task, weights, without_timings
 
 # Exact resume. Six steps per epoch; validations after 3, 6, 9, 12; checkpoints there and after 2, 4, 8, 10; records

@@ -15,11 +15,10 @@ from tenor.model.freezing import set_training_mode
 from tenor.model.optimizer import make_optimizer, set_rates
 from tenor.training import checkpoint as checkpoint_module
 from tenor.training import loop as loop_module
-from tenor.training.checkpoint import list_checkpoints, verify_checkpoint
+from tenor.training.checkpoint import StepResult, list_checkpoints, verify_checkpoint
 from tenor.training.loop import TrainingTask, make_accelerator, optimizer_step
 from tenor.training.loss import class_weights
 from tenor.training.replicas import Replicas
-from tenor.training.state import StepResult
 from training_tasks import NO_DROPOUT, differing, make_task, run_task, weights
 
 

@@ -6,7 +6,7 @@ import time
 import pytest
 from rich.console import Console
 
-from tenor.training.progress import PLAIN_INTERVAL_SECONDS, ProgressLine, progress_line
+from tenor.console.progress import PLAIN_INTERVAL_SECONDS, ProgressLine, progress_line
 
 DETAIL = "loss 0.512  rate 8.0e-05  1,066 tokens/s"
 

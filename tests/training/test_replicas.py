@@ -17,10 +17,9 @@ from tenor.data.batching import deal
 from tenor.model.dropout import WordDropout, use_word_dropout
 from tenor.model.freezing import set_training_mode
 from tenor.training import replicas as replicas_module
-from tenor.training.checkpoint import list_checkpoints, verify_checkpoint
+from tenor.training.checkpoint import Window, list_checkpoints, verify_checkpoint
 from tenor.training.loop import Listeners, TrainingTask, accumulate_gradients, make_accelerator
 from tenor.training.replicas import Replicas, draws_shared_numbers, replicas_for, share_weights
-from tenor.training.state import Window
 from training_tasks import NO_DROPOUT, Cut, cut_after, differing, make_task, run_task, weights, without_timings
 
 

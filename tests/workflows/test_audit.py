@@ -10,12 +10,12 @@ import pytest
 from report_runs import HOSTILE, Page
 from small_runs import quiet, small_config
 from tenor.config.loading import load_config
+from tenor.console.comparison import show_audit
 from tenor.errors import UserError
 from tenor.runs.files import read_json
 from tenor.runs.manifest import read_manifest
 from tenor.workflows.audit import Audit, audit, audit_record, write_audit
 from tenor.workflows.audit_report import write_audit_report
-from tenor.workflows.show_audit import show_audit
 from tenor.workflows.train import train
 
 pytest.importorskip("cleanlab")

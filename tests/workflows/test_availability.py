@@ -8,12 +8,11 @@ from small_runs import quiet, small_config, write_config
 from tenor.checks.catalogue import BY_CODE
 from tenor.config.schema import Checks, Config, Training
 from tenor.errors import UserError
-from tenor.training.trackers import missing_trackers
+from tenor.training.recorder import missing_trackers
 from tenor.workflows import prepare as prepare_module
-from tenor.workflows.availability import require_available
 from tenor.workflows.check import check
-from tenor.workflows.experiments import run_experiments
-from tenor.workflows.seeds import train_seeds
+from tenor.workflows.experiments import run_experiments, train_seeds
+from tenor.workflows.prepare import require_available
 from tenor.workflows.train import train
 
 WRONG = ("checks.allow.XYZ=as meant", "checks.allow.dat001=as meant", "training.trackers=[swanlab, tensorboard]")

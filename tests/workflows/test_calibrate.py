@@ -11,6 +11,8 @@ from huggingface_hub import ModelCard
 from small_runs import quiet
 from tenor.checks.diagnosis import diagnose
 from tenor.config.loading import load_config
+from tenor.console.numbers import show_abstention, show_calibration
+from tenor.console.run import show_evaluation
 from tenor.data.sources import read_source
 from tenor.errors import UserError
 from tenor.evaluation.predictions import read_predictions, write_predictions
@@ -21,12 +23,16 @@ from tenor.runs.directory import RunDirectory
 from tenor.runs.files import digest_folder, read_json, sha256_file, write_json
 from tenor.runs.manifest import read_manifest
 from tenor.runs.summary import read_summary
-from tenor.workflows.calibrate import Calibrated, calibrate, fold
+from tenor.workflows.calibrate import (
+    Calibrated,
+    calibrate,
+    calibration_record,
+    choose_threshold,
+    fold,
+    forget_threshold,
+)
 from tenor.workflows.evaluate import abstention_record, evaluate, evaluation_record
 from tenor.workflows.export import export
-from tenor.workflows.show import show_evaluation
-from tenor.workflows.show_numbers import calibration_record, show_abstention, show_calibration
-from tenor.workflows.thresholds import choose_threshold, forget_threshold
 from tenor.workflows.train import RunResult
 
 

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from small_runs import nulls, quiet
+from tenor.console.comparison import show_comparison
 from tenor.errors import UserError
 from tenor.evaluation.predictions import Predictions, read_predictions, write_predictions
 from tenor.runs.directory import RunDirectory
-from tenor.workflows.compare import compare, comparison_record, verdict, write_disagreements
-from tenor.workflows.show_compare import show_comparison
+from tenor.workflows.compare import compare, comparison_record, write_disagreements
 
 
 @dataclass(frozen=True)
@@ -86,18 +86,18 @@ def test_the_disagreements_are_the_rows_that_differ_with_their_texts(pair: Pair,
 def test_equal_runs_have_no_difference(pair: Pair) -> None:
     found = compare(pair.first, pair.second)
     assert found.disagreements == ()
-    assert "No difference: both are right on the same" in verdict(found)
+    assert "No difference: both are right on the same" in found.verdict()
 
 
 def test_the_sentence_says_which_is_better_only_where_it_is_shown(pair: Pair) -> None:
     one = read_predictions(pair.first.predictions / "test.parquet")
     right = np.flatnonzero(one.predicted == one.labels).tolist()
     _flipped(pair.second, right[:1])
-    assert "No difference is shown" in verdict(compare(pair.first, pair.second))
+    assert "No difference is shown" in compare(pair.first, pair.second).verdict()
     _flipped(pair.second, right[1:9])
-    said = verdict(compare(pair.first, pair.second))
+    said = compare(pair.first, pair.second).verdict()
     assert said.startswith(f"{pair.first.reference} is better than {pair.second.reference} by 45.00 points")
-    turned = verdict(compare(pair.second, pair.first))
+    turned = compare(pair.second, pair.first).verdict()
     assert turned.startswith(f"{pair.first.reference} is better than {pair.second.reference} by 45.00 points")
 
 

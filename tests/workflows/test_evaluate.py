@@ -9,10 +9,10 @@ import torch
 from small_runs import nulls, quiet, small_run, write_csv
 from tenor.config.loading import load_config
 from tenor.config.schema import Data
+from tenor.console.run import show_evaluation
 from tenor.errors import UserError
 from tenor.runs.directory import RunDirectory
 from tenor.workflows.evaluate import OF_THE_MODEL, Evaluation, config_for_rows, evaluate, evaluation_record
-from tenor.workflows.show import show_evaluation
 from tenor.workflows.train import RunResult
 
 

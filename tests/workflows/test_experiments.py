@@ -10,6 +10,7 @@ from rich.console import Console
 
 from small_runs import quiet, write_config
 from tenor.cli.main import main
+from tenor.console.run_list import experiments_table
 from tenor.errors import InterruptedRunError, UserError
 from tenor.runs.directory import list_runs
 from tenor.runs.summary import read_summary
@@ -17,7 +18,6 @@ from tenor.workflows import experiments as module
 from tenor.workflows import train as train_module
 from tenor.workflows.experiments import run_experiments
 from tenor.workflows.prepare import Prepared
-from tenor.workflows.runs_table import experiments_table
 
 SHORT = ["training.epochs=1", "evaluation.text_baseline=false"]
 

@@ -22,7 +22,7 @@ from tenor.model.notes import read_model_notes
 from tenor.runs.directory import RunDirectory
 from tenor.runs.files import read_json, sha256_file
 from tenor.training.checkpoint import verify_checkpoint
-from tenor.workflows.export_model import save_model
+from tenor.workflows.outcome import save_model
 from tenor.workflows.train import RunResult
 
 OTHER_PROCESS = """

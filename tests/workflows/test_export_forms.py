@@ -14,9 +14,8 @@ from tenor.model.notes import update_model_notes
 from tenor.runs.directory import RunDirectory
 from tenor.runs.files import read_json, sha256_file, write_json
 from tenor.workflows import export as module
-from tenor.workflows.calibrate import calibrate
+from tenor.workflows.calibrate import calibrate, choose_threshold
 from tenor.workflows.export import Checked, export
-from tenor.workflows.thresholds import choose_threshold
 from tenor.workflows.train import RunResult, train
 
 

@@ -14,9 +14,8 @@ from tenor.errors import UserError
 from tenor.evaluation.predictions import read_predictions
 from tenor.runs.directory import RunDirectory
 from tenor.runs.files import digest_folder, read_json
-from tenor.workflows.evaluate import Evaluation, evaluate, evaluation_record
-from tenor.workflows.kept_evaluation import keep_evaluation
-from tenor.workflows.result_checks import check_result
+from tenor.workflows.evaluate import Evaluation, evaluate, evaluation_record, keep_evaluation
+from tenor.workflows.run_checks import check_result
 from tenor.workflows.train import RunResult
 
 OTHER = "other <i>reviews</i>.csv"

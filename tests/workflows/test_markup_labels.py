@@ -7,10 +7,10 @@ import pytest
 
 from small_models import BAD, GOOD
 from small_runs import quiet, small_config
-from tenor.data.sources.tabular import read_table
+from tenor.data.sources.labels import read_table
 from tenor.errors import UserError
-from tenor.evaluation.evaluate import SplitResult
-from tenor.evaluation.plots import confusion_figure
+from tenor.evaluation.confusion_picture import confusion_figure
+from tenor.evaluation.results import SplitResult
 from tenor.workflows.train import train
 
 NAMES = ("<script>alert(1)</script>", "[bold red]x[/bold red] $\\frac{1}{")

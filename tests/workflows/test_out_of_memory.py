@@ -11,15 +11,15 @@ import torch
 from small_runs import small_config, small_run
 from tenor.cli.main import main
 from tenor.config.schema import Model
+from tenor.console import run as run_module
 from tenor.errors import TenorError, UserError, advice_on_memory
 from tenor.inference.predictor import Predictor
 from tenor.model.classifier import load_classifier
 from tenor.runs.summary import read_summary
 from tenor.training import loop
+from tenor.workflows import check as check_module
 from tenor.workflows import measure as measure_module
-from tenor.workflows import preflight as preflight_module
 from tenor.workflows import prepare as prepare_module
-from tenor.workflows import show as show_module
 from tenor.workflows import train as train_module
 from tenor.workflows.check import check
 from tenor.workflows.train import RunResult
@@ -106,9 +106,9 @@ def test_the_estimate_and_the_short_experiments_name_theirs(
     small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(show_module, "estimate_cost", _raising(ON_A_GPU))
+        patch.setattr(run_module, "estimate_cost", _raising(ON_A_GPU))
         _fails_as_told(tmp_path, small_model, r"lower data\.max_length \(now 16\), or choose a smaller model\.name")
-    monkeypatch.setattr(preflight_module, "probe", _raising(MemoryError()))
+    monkeypatch.setattr(check_module, "probe", _raising(MemoryError()))
     with pytest.raises(TenorError, match=r"short experiments: lower data\.max_length .* checks\.probe_seconds=0"):
         check(small_config(tmp_path, small_model, "checks.probe_seconds=1"))
 

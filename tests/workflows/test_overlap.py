@@ -14,20 +14,19 @@ from report_runs import Page
 from small_runs import nulls, quiet, small_config, write_csv
 from tenor.checks.finding import Finding
 from tenor.config.schema import Config
+from tenor.console.comparison import show_comparison
+from tenor.console.run import show_evaluation
 from tenor.data import from_dataframe
 from tenor.data.dataset import Absent, LabelledText
 from tenor.data.sources import read_source
 from tenor.data.splits import Splits, make_splits
-from tenor.evaluation.words import percent
+from tenor.evaluation.numbers import percent
 from tenor.runs.directory import RunDirectory
 from tenor.runs.files import read_json
 from tenor.runs.text_keys import read_text_keys
 from tenor.workflows.compare import compare, comparison_record
-from tenor.workflows.evaluate import Evaluation, evaluate, evaluation_record
+from tenor.workflows.evaluate import Evaluation, evaluate, evaluation_record, keep_evaluation
 from tenor.workflows.export import export
-from tenor.workflows.kept_evaluation import keep_evaluation
-from tenor.workflows.show import show_evaluation
-from tenor.workflows.show_compare import show_comparison
 from tenor.workflows.train import RunResult, train
 
 Row = tuple[str, str]

@@ -10,13 +10,12 @@ from rich.console import Console
 
 from small_runs import small_config
 from tenor.config.schema import Config
+from tenor.console import run as run_module
+from tenor.console.run import Cost, show_overview
 from tenor.data.batching import epoch_batches
 from tenor.data.splits import present_splits
-from tenor.evaluation.words import duration
-from tenor.training.overview import Cost
-from tenor.workflows import show as show_module
+from tenor.evaluation.numbers import duration
 from tenor.workflows.prepare import Prepared, prepare
-from tenor.workflows.show import show_overview
 
 MAX_LENGTH = 10
 
@@ -84,7 +83,7 @@ def test_the_cost_is_told_in_time_memory_and_disk(config: Config, monkeypatch: p
     assert re.fullmatch(
         r"about \d+ (s|min), \d+\.\d GB of memory and \d+\.\d\d GB of disk", _fact(_shown(config)[1], "cost")
     )
-    monkeypatch.setattr(show_module, "estimate_cost", lambda *_, **__: Cost(754.0, 3 * 2**29, 11 * 2**28))
+    monkeypatch.setattr(run_module, "estimate_cost", lambda *_, **__: Cost(754.0, 3 * 2**29, 11 * 2**28))
     told = f"about {duration(754.0)}, 1.5 GB of memory and 2.75 GB of disk"
     assert _fact(_shown(config)[1], "cost") == told
 

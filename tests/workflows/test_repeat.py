@@ -11,8 +11,8 @@ from tenor.errors import TenorError, UserError
 from tenor.runs.directory import RunDirectory, list_runs
 from tenor.runs.files import read_json, write_json
 from tenor.runs.manifest import read_manifest, update_manifest
-from tenor.workflows import inputs
-from tenor.workflows.repeat import repeat
+from tenor.workflows import prepare
+from tenor.workflows.experiments import repeat
 from tenor.workflows.train import RunResult, resume
 
 SHORT = ("training.epochs=1", "evaluation.text_baseline=false")
@@ -48,7 +48,7 @@ def test_all_that_differs_is_listed_and_nothing_written(
 ) -> None:
     csv = tmp_path / "train.csv"
     csv.write_text(csv.read_text().replace("film 3 ", "movie 3 "))
-    monkeypatch.setattr(inputs, "weights_digest", lambda parameters: "other weights")
+    monkeypatch.setattr(prepare, "weights_digest", lambda parameters: "other weights")
     manifest = read_json(original.manifest)
     manifest["versions"]["torch"] = "1.0"
     manifest["versions"]["gone"] = "2.0"

@@ -16,8 +16,7 @@ import pytest
 from same_end import differences, tensorboard, timeless
 from small_runs import quiet, small_config, small_run, write_config
 from tenor.errors import InterruptedRunError, TenorError, UserError
-from tenor.runs.directory import RunDirectory, list_runs
-from tenor.runs.hold import held
+from tenor.runs.directory import RunDirectory, held, list_runs
 from tenor.runs.manifest import read_manifest, update_manifest
 from tenor.runs.summary import read_summary
 from tenor.training import checkpoint as checkpoint_module
@@ -101,7 +100,7 @@ def test_a_signal_leaves_an_interrupted_run_that_goes_on(
 def test_a_damaged_checkpoint_is_told_and_the_one_before_it_used(
     name: str, damage: str, completed: RunResult, copied: RunDirectory
 ) -> None:
-    from tenor.workflows.watched_fit import newest_checkpoint
+    from tenor.workflows.train import newest_checkpoint
 
     *_, before, newest = list_checkpoints(copied.checkpoints)
     file = newest / name

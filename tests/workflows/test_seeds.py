@@ -11,7 +11,7 @@ from tenor.runs.directory import RunDirectory
 from tenor.runs.manifest import read_manifest
 from tenor.runs.summary import SummaryRow
 from tenor.workflows import experiments
-from tenor.workflows.seeds import seeds_record, seeds_table, spreads, train_seeds
+from tenor.workflows.experiments import seeds_record, seeds_table, spreads, train_seeds
 
 SHORT = ("training.epochs=1", "evaluation.text_baseline=false")
 

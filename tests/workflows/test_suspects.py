@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tenor.checks.rules.near_duplicates import groups_within
-from tenor.workflows.suspects import EXCLUDE_BELOW, suspects
+from tenor.workflows.audit import EXCLUDE_BELOW, suspects
 from tiny_rows import labelled
 
 

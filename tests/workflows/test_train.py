@@ -23,10 +23,8 @@ from tenor.runs.manifest import read_manifest
 from tenor.runs.summary import read_summary
 from tenor.training.checkpoint import list_checkpoints, verify_checkpoint
 from tenor.training.recorder import read_records
-from tenor.workflows import availability
 from tenor.workflows import prepare as prepare_module
 from tenor.workflows import train as train_module
-from tenor.workflows import watched_fit as watched_fit_module
 from tenor.workflows.train import RunResult, train
 
 
@@ -268,7 +266,7 @@ def test_what_fails_once_the_run_has_begun_leaves_a_row_with_the_reason(
     small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A tracker that is installed, but can't be imported."""
-    monkeypatch.setattr(availability, "missing_trackers", lambda names: [])
+    monkeypatch.setattr(prepare_module, "missing_trackers", lambda names: [])
     message = "swanlab"
     with pytest.raises(UserError, match=message):
         small_run(tmp_path, small_model, "training.trackers=[swanlab]")
@@ -331,7 +329,7 @@ def test_a_tracker_that_can_t_end_hides_no_error_and_loses_no_finding(
         raise TenorError("training can't go on")
 
     monkeypatch.setattr(TensorBoardTracker, "finish", fail)
-    monkeypatch.setattr(watched_fit_module, "fit", diverge)
+    monkeypatch.setattr(train_module, "fit", diverge)
     console = quiet()
     with pytest.raises(TenorError, match="can't go on"):
         train(small_config(tmp_path, small_model, "training.trackers=[tensorboard]"), tmp_path / "runs", console)

@@ -1,4 +1,4 @@
-"""What can go wrong: rules by family, and three occasions to run them.
+"""What can go wrong: rules by family, and three stages that run them.
 
 `preflight` before the first step, `Watchdog` during training, `diagnose` after the fact.
 """
@@ -12,6 +12,7 @@ _LAZY = {
     "diagnose": "tenor.checks.diagnosis",
     "Report": "tenor.checks.finding",
     "Finding": "tenor.checks.finding",
+    "TenorCallback": "tenor.checks.callback",
 }
 
 

@@ -6,12 +6,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from tenor.checks.collect.dataset import data_evidence, rows_of
-from tenor.checks.collect.loader import batch_evidence, loader_batches, random_states_kept
-from tenor.checks.collect.model import model_evidence, optimizer_evidence
-from tenor.checks.collect.model_parts import classifier_config
-from tenor.checks.collect.plan import precision_evidence, schedule_evidence
-from tenor.checks.collect.tokens import token_evidence
+from tenor.checks.catalogue import run_rules
 from tenor.checks.evidence import (
     BatchEvidence,
     DataEvidence,
@@ -23,9 +18,17 @@ from tenor.checks.evidence import (
     TokenEvidence,
 )
 from tenor.checks.finding import CannotTell, Report
-from tenor.checks.probes.run import probe
+from tenor.checks.gather.batches import batch_evidence, data_evidence, loader_batches, random_states_kept, rows_of
+from tenor.checks.gather.model import (
+    model_evidence,
+    optimizer_evidence,
+    precision_evidence,
+    schedule_evidence,
+    token_evidence,
+)
+from tenor.checks.gather.model_parts import classifier_config
+from tenor.checks.probes.probe import probe
 from tenor.checks.probes.trace import Trace, trace
-from tenor.checks.run import run_rules
 from tenor.data.sequences import list_of
 from tenor.model.device import DTYPES
 

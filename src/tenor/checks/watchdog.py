@@ -10,14 +10,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from tenor.checks.catalogue import RULES
-from tenor.checks.collect.model import is_fresh
-from tenor.checks.collect.model_parts import ModelParts, classifier_config, find_parts
-from tenor.checks.collect.plan import planned_rates
+from tenor.checks.catalogue import RULES, fold, run_rules
 from tenor.checks.evidence import StepEvidence
 from tenor.checks.finding import CannotTell, Finding, Report
+from tenor.checks.gather.model import is_fresh, planned_rates
+from tenor.checks.gather.model_parts import ModelParts, classifier_config, find_parts
 from tenor.checks.hooks import LoopHooks, has_dropout_on
-from tenor.checks.run import fold, run_rules
 from tenor.errors import RefusedError
 
 STEP_RULES = tuple(rule for rule in RULES if rule.needs == (StepEvidence,))

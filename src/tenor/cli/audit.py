@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
     else:
         from rich.console import Console
 
-        from tenor.workflows.show_audit import show_audit
+        from tenor.console.comparison import show_audit
 
         show_audit(Console(markup=False), found, path, report)
     return 0

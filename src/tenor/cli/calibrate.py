@@ -37,11 +37,10 @@ def run(options: argparse.Namespace) -> int:
     if options.class_name and options.no_threshold:
         raise UserError("--no-threshold forgets the threshold that there is; it takes no --class")
     from tenor.config.loading import load_config
+    from tenor.console.numbers import show_calibration
     from tenor.runs.directory import find_run
-    from tenor.workflows.calibrate import calibrate, fold
+    from tenor.workflows.calibrate import calibrate, calibration_record, choose_threshold, fold, forget_threshold
     from tenor.workflows.report import rewrite
-    from tenor.workflows.show_numbers import calibration_record, show_calibration
-    from tenor.workflows.thresholds import choose_threshold, forget_threshold
 
     found_run = find_run(options.runs, options.reference)
     calibrated = calibrate(found_run)

@@ -20,9 +20,9 @@ def run(options: argparse.Namespace) -> int:
     config = load_config(options.config, options.overrides)
     from rich.console import Console
 
-    from tenor.checks.show import findings_view, summary_line
+    from tenor.checks.finding import findings_view, summary_line
+    from tenor.console.run import show_unused
     from tenor.workflows.check import check
-    from tenor.workflows.show import show_unused
 
     report = check(config, options.deep)
     show_unused(Console(stderr=True, markup=False), config)

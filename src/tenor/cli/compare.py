@@ -30,7 +30,7 @@ def run(options: argparse.Namespace) -> int:
     else:
         from rich.console import Console
 
-        from tenor.workflows.show_compare import show_comparison
+        from tenor.console.comparison import show_comparison
 
         console = Console(markup=False)
         show_comparison(console, found)

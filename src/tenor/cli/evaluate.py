@@ -43,9 +43,9 @@ def run(options: argparse.Namespace) -> int:
         raise UserError(f"--abstain-below {options.abstain_below:g}: expected a probability from 0 to 1, such as 0.9")
     from rich.console import Console
 
-    from tenor.workflows.kept_evaluation import require_place
-    from tenor.workflows.result_checks import refuse_errors
-    from tenor.workflows.show_notes import show_notes
+    from tenor.console.run import show_notes
+    from tenor.workflows.evaluate import require_place
+    from tenor.workflows.run_checks import refuse_errors
 
     require_place(options.output)
     found = evaluate(options.reference, options.overrides, options.split, options.runs, file=options.input)
@@ -64,8 +64,8 @@ def run(options: argparse.Namespace) -> int:
 def _show(found: "Evaluation", kept: Path | None, abstain_below: float | None) -> None:
     from rich.console import Console
 
-    from tenor.workflows.show import show_evaluation
-    from tenor.workflows.show_numbers import show_abstention
+    from tenor.console.numbers import show_abstention
+    from tenor.console.run import show_evaluation
 
     console = Console(markup=False)
     show_evaluation(console, found, kept)
@@ -75,7 +75,7 @@ def _show(found: "Evaluation", kept: Path | None, abstain_below: float | None) -
 
 def _keep(found: "Evaluation", record: dict[str, Any], output: Path | None) -> Path | None:
     """The folder; None where nothing can be written and none was asked for, which costs no one the numbers."""
-    from tenor.workflows.kept_evaluation import keep_evaluation
+    from tenor.workflows.evaluate import keep_evaluation
 
     try:
         return keep_evaluation(found, record, output)

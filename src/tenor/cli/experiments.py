@@ -27,7 +27,7 @@ def run(options: argparse.Namespace) -> int:
     else:
         from rich.console import Console
 
-        from tenor.workflows.runs_table import experiments_table
+        from tenor.console.run_list import experiments_table
 
         Console(markup=False).print(experiments_table(rows))
     return exit_status(rows, len(options.configs))

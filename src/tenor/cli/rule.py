@@ -13,8 +13,7 @@ def add(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from tenor.checks.catalogue import RULES
-    from tenor.checks.document import find_rule, page
+    from tenor.checks.catalogue import RULES, find_rule, page
 
     if options.code:
         rule = find_rule(options.code)

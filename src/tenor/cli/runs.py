@@ -20,7 +20,7 @@ def run(options: argparse.Namespace) -> int:
         return _list(options)
     if options.prune < 0:
         raise UserError(f"--prune {options.prune}: expected 0 or more runs to keep of each configuration")
-    from tenor.runs.prune import prune
+    from tenor.runs.summary import prune
 
     pruned = prune(options.runs, options.prune, dry_run=options.dry_run)
     removed = [gone.reference for gone in pruned.removed]
@@ -40,7 +40,7 @@ def _print_runs(heading: str, references: list[str]) -> None:
 
 
 def _list(options: argparse.Namespace) -> int:
-    from tenor.workflows.runs_table import all_runs, experiments_table
+    from tenor.console.run_list import all_runs, experiments_table
 
     rows = all_runs(options.runs)
     if options.json:

@@ -38,8 +38,8 @@ def _sweep(options: argparse.Namespace) -> int:
     from tenor.config.sweep import load_sweep
 
     plan = load_sweep(options.sweep, options.overrides)
-    from tenor.workflows.sweep.show import sweep_view
-    from tenor.workflows.sweep.sweep import join_sweep, run_sweep
+    from tenor.console.trials import sweep_view
+    from tenor.workflows.sweep.search import join_sweep, run_sweep
 
     if options.worker:
         ended = join_sweep(plan, options.runs)
@@ -55,14 +55,14 @@ def _sweep(options: argparse.Namespace) -> int:
         from rich.console import Console
 
         console = Console()
-        console.print(sweep_view(plan, result.trials))
+        console.print(sweep_view(plan, result.trials, result.winner))
         console.print(result.words(), highlight=False, soft_wrap=True, markup=False)
     return 0
 
 
 def _fields(as_json: bool) -> int:
     from tenor.config.describe import describe_fields
-    from tenor.config.sweep_schema import Dimension, Phase, Sweep
+    from tenor.config.sweep import Dimension, Phase, Sweep
 
     places: dict[str, Any] = {"": Sweep, "phases.NAME.": Phase, "phases.NAME.space.KEY.": Dimension}
     fields = [(place, field) for place, schema in places.items() for field in describe_fields(schema)]

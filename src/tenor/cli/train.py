@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
     config = load_config(options.config, options.overrides) if options.config else None
     if config and options.seeds is not None:
         return _train_seeds(config, options)
-    from tenor.workflows.repeat import repeat
+    from tenor.workflows.experiments import repeat
     from tenor.workflows.train import resume, train
 
     if config:
@@ -56,8 +56,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _train_seeds(config: "Config", options: argparse.Namespace) -> int:
-    from tenor.workflows.experiments import exit_status
-    from tenor.workflows.seeds import seeds_record, seeds_table, train_seeds
+    from tenor.workflows.experiments import exit_status, seeds_record, seeds_table, train_seeds
 
     rows = train_seeds(config, options.seeds, options.runs)
     if options.json:

@@ -1,21 +1,220 @@
-"""From a built-in name or a YAML file, and overrides, to a checked sweep."""
+"""A sweep's file: every setting, its search space, and the way from YAML and overrides to a checked plan."""
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
-from tenor.config.errors import Problem, config_error, nearest, problems_of
-from tenor.config.loading import apply_overrides, load_config, read_values, validate
-from tenor.config.schema import Config
-from tenor.config.sweep_schema import KNOWN_WHILE_TRAINING, METRICS, Dimension, Phase, Sweep
-from tenor.config.sweep_space import dimension_problems, fixed_because, key_problems
-from tenor.config.values import flat, show, with_values, without
+from tenor.config.describe import schema_nodes
+from tenor.config.loading import (
+    Problem,
+    apply_overrides,
+    config_error,
+    load_config,
+    nearest,
+    problems_of,
+    read_values,
+    validate,
+)
+from tenor.config.schema import NAME, Config, Count, Section, Share, Text, flat, show, with_values, without
 from tenor.errors import UserError
+
+Scalar = bool | int | float | str | None
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", json_schema_extra={"words": NAME})]
+
+METRICS: dict[str, tuple[str, Literal["maximize", "minimize"]]] = {
+    "accuracy": ("accuracy", "maximize"),
+    "macro_f1": ("macro_f1", "maximize"),
+    "loss": ("loss", "minimize"),
+    "ece": ("calibration.calibrated.ece", "minimize"),
+    "brier": ("calibration.calibrated.brier", "minimize"),
+}
+"""Objectives with a name: their place below `val` in `eval_best_model.json`, and which way is better."""
+KNOWN_WHILE_TRAINING = ("accuracy", "macro_f1", "loss")
+"""What every validation measures; by the others nothing can be pruned."""
+
+
+class Dimension(Section):
+    """What trials try for one key: either `choices`, or `low` and `high`."""
+
+    low: int | float | None = Field(default=None, json_schema_extra={"words": "a number"})
+    """The least value, included."""
+    high: int | float | None = Field(default=None, json_schema_extra={"words": "a number"})
+    """The greatest value, included."""
+    log: bool = False
+    """Whether orders of magnitude are equally likely, as befits a learning rate."""
+    step: Annotated[int | float, Field(gt=0)] | None = Field(
+        default=None, json_schema_extra={"words": "a number above 0"}
+    )
+    """The distance of two values, counted from `low`; null: 1 for whole numbers, none for others."""
+    choices: tuple[Scalar | tuple[Scalar, ...], ...] | None = Field(
+        default=None, json_schema_extra={"words": "a list of two values or more"}
+    )
+    """The values themselves, in place of a range."""
+
+
+class Phase(Section):
+    """One search: trials that differ in the keys of its space alone."""
+
+    set: dict[str, Any] = Field(default={}, json_schema_extra={"words": "a mapping of configuration keys to values"})
+    """Settings of every trial of this phase, after those of the sweep: `{model.freeze: base}`."""
+    space: dict[str, Dimension] = Field(
+        default={}, json_schema_extra={"words": "a mapping of configuration keys to low and high, or choices"}
+    )
+    """What trials try: `{training.learning_rate: {low: 1e-5, high: 1e-3, log: true}}`."""
+    trials: Count = 20
+    """Trials in all, those of every worker and of earlier calls included. Raise it to go on with a finished sweep."""
+    budget_minutes: Annotated[float, Field(gt=0.0, le=1e6)] | None = None
+    """Minutes that the phase may cost, summed over all workers: then no trial begins any more, and one under way is
+    pruned at its next validation. null: no limit."""
+    sampler: Literal["tpe", "random"] = "tpe"
+    """`tpe`: proposes where good trials are dense (Bergstra et al. 2011; several keys jointly, as in Falkner et al.
+    2018); `random`: draws evenly."""
+    pruner: Literal["median", "halving", "none"] = "median"
+    """`median`: ends a trial whose best validation so far is worse than the median of earlier trials at the same
+    point; `halving`: lets the best quarter go on each time that training grew fourfold (Li et al. 2020)."""
+    pruner_warmup: Share = 0.3
+    """Share of a trial's training before which it is not pruned: early validations say little."""
+    startup_trials: Annotated[int, Field(ge=0, le=10**6)] = 8
+    """Trials drawn evenly before `tpe` proposes any, and completed before `median` prunes any."""
+
+
+class Sweep(Section):
+    """A search for the best configuration, in one phase or several."""
+
+    name: Name = "custom"
+    """Names the folder under `runs/` that holds the sweep and its runs. A file that states none gives its own name."""
+    base: Text = "demo"
+    """The configuration that the trials vary: a built-in name or the path of a YAML file."""
+    set: dict[str, Any] = Field(default={}, json_schema_extra={"words": "a mapping of configuration keys to values"})
+    """Settings of every trial: `{data.subset.size: 500}`."""
+    objective: Text = "accuracy"
+    """The validation metric that decides: accuracy, macro_f1, loss, ece, brier, or the place of any other number below
+    `val` in eval_best_model.json, such as report.1.recall. The first three also choose each trial's best checkpoint,
+    unless `training.select_by` is set here. The test rows choose nothing."""
+    direction: Literal["auto", "maximize", "minimize"] = "auto"
+    """Which way is better; `auto` knows it for the metrics with a name."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Decides what is proposed; the trials' own seed is the configuration's, the same for all."""
+    storage: Text | None = None
+    """Where the study is kept, as SQLAlchemy's URL: postgresql+psycopg2://host/database, mysql+pymysql://…, sqlite:///….
+    null: an SQLite file in the sweep's folder, for workers on one machine."""
+    heartbeat_seconds: Annotated[int, Field(ge=1, le=3600)] = 30
+    """Seconds between two signs of life of a worker. After four times as many without one its trial is given to another
+    worker."""
+    keep_weights: Literal["best", "all"] = "best"
+    """`best`: only the best trial of each phase keeps its weights, others keep all else and can be had again with
+    `tenor train --repeat RUN`; `all`: every run keeps them."""
+    phases: dict[str, Phase] = Field(default={}, json_schema_extra={"words": "a mapping of names to phases"})
+    """The searches, in their order, by name. Each has a study of its own; the best trial of all of them wins."""
+
+
+SAME_FOR_ALL = {
+    "name": "it is the sweep's own",
+    "seed": "the best of several seeds is luck and not a setting; `tenor train CONFIG --seeds N` shows their spread",
+    "data.validation": "trials on other validation rows can't be compared",
+    "data.source": "trials on other data can't be compared",
+    "data.path": "trials on other data can't be compared",
+    "data.hub_name": "trials on other data can't be compared",
+    "data.hub_config": "trials on other data can't be compared",
+    "data.train_split": "trials on other data can't be compared",
+    "data.text_column": "trials on other data can't be compared",
+    "data.label_column": "trials on other data can't be compared",
+    "data.class_names": "trials on other data can't be compared",
+    "data.group_column": "trials on other validation rows can't be compared",
+    "checks.policy": "what is refused must be the same for all",
+    "checks.allow": "what is refused must be the same for all",
+}
+"""Keys that trials and phases must share, and why."""
+
+
+def fixed_because(key: str) -> str | None:
+    """Why trials must not differ in a dotted key; None where they may."""
+    return next((why for name, why in SAME_FOR_ALL.items() if key == name or key.startswith(f"{name}.")), None)
+
+
+def dimension_problems(dimension: Dimension) -> list[str]:
+    """What is wrong with a range or with choices, whatever key they are for."""
+    ranged = {name: value for name in ("low", "high") if (value := getattr(dimension, name)) is not None}
+    if dimension.choices is not None:
+        return _choices_problems(dimension, ranged)
+    if len(ranged) < 2:
+        return ["expected low and high, or choices"]
+    low, high, step = ranged["low"], ranged["high"], dimension.step
+    problems = []
+    if low >= high:
+        problems.append(f"the range is empty: low is {_figure(low)} and high is {_figure(high)}")
+    if dimension.log and low <= 0:
+        problems.append(f"log needs a low above 0, found {_figure(low)}")
+    if dimension.log and step is not None:
+        problems.append("takes log or step, not both")
+    if step is not None and low < high and not _is_whole((high - low) / step):
+        problems.append(f"high is no whole number of steps of {_figure(step)} above low")
+    return problems
+
+
+def key_problems(settings: Mapping[str, Any], key: str, dimension: Dimension) -> list[Problem]:
+    """Whether the configuration has the key and takes the least, the greatest and every chosen value."""
+    if (why := fixed_because(key)) is not None:
+        return [Problem((), f"{key}: can't be searched: {why}")]
+    node = schema_nodes().get(key, {})
+    if "properties" in node:
+        return [Problem((), f"{key}: is a section; name one of its keys: {', '.join(node['properties'])}")]
+    found = [problem for value in values_of(dimension) for problem in validate(with_values(settings, {key: value}))[1]]
+    if not found and dimension.choices is None and not is_whole(key, dimension) and not _takes(key, "number"):
+        return [
+            Problem(
+                (), f"{key}: takes whole numbers; found low {_figure(dimension.low)}, high {_figure(dimension.high)}"
+            )
+        ]
+    return list({problem.text: problem for problem in found}.values())
+
+
+def values_of(dimension: Dimension) -> list[Any]:
+    """The values that tell whether a key takes a dimension: its ends, or all choices."""
+    if dimension.choices is not None:
+        return [list(value) if isinstance(value, tuple) else value for value in dimension.choices]
+    assert dimension.low is not None
+    assert dimension.high is not None
+    return [dimension.low, dimension.high]
+
+
+def is_whole(key: str, dimension: Dimension) -> bool:
+    """Whether a range is one of whole numbers: its ends and step are, and the key takes such."""
+    written = [value for value in (dimension.low, dimension.high, dimension.step) if value is not None]
+    return all(isinstance(value, int) for value in written) and _takes(key, "integer")
+
+
+def _takes(key: str, kind: str) -> bool:
+    node = schema_nodes().get(key, {})
+    return any(option.get("type") == kind for option in node.get("anyOf", [node]))
+
+
+def _choices_problems(dimension: Dimension, ranged: Mapping[str, Any]) -> list[str]:
+    assert dimension.choices is not None
+    problems = []
+    if ranged or dimension.log or dimension.step is not None:
+        problems.append("takes choices, or low and high with log or step, not both")
+    if len(dimension.choices) < 2:
+        problems.append(f"found {show(list(dimension.choices))}; expected two choices or more")
+    written = [json.dumps(value) for value in dimension.choices]
+    if twice := {value for value in written if written.count(value) > 1}:
+        problems.append(f"found {', '.join(sorted(twice))} twice among the choices")
+    return problems
+
+
+def _is_whole(steps: float) -> bool:
+    return math.isfinite(steps) and math.isclose(steps, round(steps), rel_tol=1e-9, abs_tol=1e-9)
+
+
+def _figure(number: float | None) -> str:
+    return json.dumps(number)
+
 
 HINT = "`tenor sweep --fields` lists every key of a sweep, `tenor configs --fields` those of the configuration."
 

@@ -10,7 +10,7 @@ def __getattr__(name: str) -> Any:
 
         return getattr(dataset, name)
     if name == "from_dataframe":
-        from tenor.data.sources.tabular import from_dataframe
+        from tenor.data.sources.labels import from_dataframe
 
         return from_dataframe
     raise AttributeError(f"module 'tenor.data' has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""Labelled text: what every source yields and every later step takes."""
+"""Labelled text: what every source yields and every later step takes. Texts are read where they are stored."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
-from tenor.data.sequences import array_of, list_of
-from tenor.data.strings import Strings
+from tenor.data.sequences import Strings, array_of, list_of
 from tenor.errors import UserError
 
 

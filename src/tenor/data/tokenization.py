@@ -13,7 +13,7 @@ import pyarrow as pa
 from tenor.config.schema import Data
 from tenor.data.dataset import LabelledText
 from tenor.errors import UserError
-from tenor.runs.cache import cached_file
+from tenor.runs.files import cached_file
 
 CACHE_VERSION = 1
 ROWS_PER_CHUNK = 4096

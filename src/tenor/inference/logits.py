@@ -12,8 +12,7 @@ from tenor.data.batching import Examples, sequential_batches
 from tenor.errors import advice_on_memory
 from tenor.model.device import DevicePlan, full_precision
 from tenor.model.first_token import pads_exactly
-from tenor.model.modes import evaluation_mode
-from tenor.model.side_by_side import map_side_by_side
+from tenor.model.side_by_side import evaluation_mode, map_side_by_side
 
 TOLERANCE = 1e-4
 """Relative to the largest logit: a hundred times what float32 loses where sums are made in another order."""

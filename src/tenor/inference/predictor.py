@@ -1,25 +1,128 @@
 """`tenor.Predictor`: texts → labels and probabilities, in order, for any sequence classifier."""
 
+import queue
+import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
 from tenor.data.sequences import array_of, sequence_of
-from tenor.errors import TextError, UserError, advice_on_memory
-from tenor.inference.ahead import ahead
-from tenor.inference.choice import OTHER_PROBABILITIES, Choice, build_engine, choose_engine
-from tenor.inference.engines import Engine, run_rows
-from tenor.inference.logits import softmax
-from tenor.inference.padding import ONE_BY_ONE, framing_for
-from tenor.inference.probabilities import decided
+from tenor.data.tokenization import whole_ids
+from tenor.errors import TenorError, TextError, UserError, advice_on_memory
+from tenor.inference.engine_choice import OTHER_PROBABILITIES, Choice, build_engine, choose_engine
+from tenor.inference.engines import Engine, padded, run_rows
+from tenor.inference.logits import same_logits, softmax
 from tenor.inference.source import Source, load_source
 from tenor.inference.texts import Framing, LongText, TextTokens, token_rows
 from tenor.model.device import DevicePlan, plan_device
 from tenor.model.notes import Threshold
 from tenor.runs.directory import DEFAULT_ROOT
+
+
+def decided(probabilities: np.ndarray, member: int | None = None, threshold: float = 0.0) -> np.ndarray:
+    """The class of each row, int64, shape (rows,), from probabilities (rows, K): the most probable one.
+
+    With `member`: that class where its probability is `threshold` or more, else the most probable of the others.
+    """
+    if member is None:
+        return probabilities.argmax(axis=1)
+    others = probabilities.copy()
+    others[:, member] = -np.inf
+    return np.where(probabilities[:, member] >= threshold, member, others.argmax(axis=1))
+
+
+POLL_SECONDS = 0.1
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class _Failed:
+    error: BaseException
+
+
+_END = object()
+
+
+def ahead(items: Generator[T], depth: int = 1) -> Iterator[T]:
+    """The items in their order, `depth` of them made in advance; an error in the generator is raised in its place.
+
+    The generator is closed in its own thread, also where the caller stops early.
+    """
+    made: queue.Queue[object] = queue.Queue(maxsize=depth)
+    stop = threading.Event()
+
+    def put(item: object) -> bool:
+        while not stop.is_set():
+            try:
+                made.put(item, timeout=POLL_SECONDS)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def work() -> None:
+        try:
+            with closing(items):
+                for item in items:
+                    if not put(item):
+                        return
+        except BaseException as error:
+            put(_Failed(error))
+        else:
+            put(_END)
+
+    thread = threading.Thread(target=work, name="tenor-ahead", daemon=True)
+    thread.start()
+    try:
+        while (item := made.get()) is not _END:
+            if isinstance(item, _Failed):
+                raise item.error
+            yield item  # type: ignore[misc]
+    finally:
+        stop.set()
+        thread.join()
+
+
+CONTENT, LONGEST = 4, 60
+"""Tokens of the text that is tried, and of its longest neighbour."""
+ONE_BY_ONE = "rows are computed one by one, because this model can't be padded, or gives other results then"
+
+
+def framing_for(engine: Engine, framing: Framing, tokenizer: Any, max_length: int) -> Framing:
+    """`framing` with or without padding: a row is tried alone, then next to one that is longer by one and by many.
+
+    A model that refuses padding (a decoder without a padding id refuses two rows) gets none.
+    """
+    if framing.pad_id is None or engine.rows_alone:
+        return framing
+    (ids,) = whole_ids(["a good film and a bad plot"], tokenizer)
+    before, after = framing.around
+    content = np.resize(ids[before : len(ids) - after], max(1, min(LONGEST, max_length - before - after)))
+    rows = [
+        np.concatenate([ids[:before], content[:length], ids[len(ids) - after :]])
+        for length in sorted({CONTENT, CONTENT + 1, LONGEST})
+        if length <= len(content)
+    ]
+    if all(_is_same(engine.run, rows[0], longer, framing) for longer in rows[1:]):
+        return framing
+    return replace(framing, pad_id=None)
+
+
+def _is_same(
+    run: Callable[[dict[str, np.ndarray]], np.ndarray], row: np.ndarray, longer: np.ndarray, framing: Framing
+) -> bool:
+    alone = run(padded([row], framing))[0]
+    try:
+        together = run(padded([row, longer], framing))[0]
+    # As each architecture refuses: by its own checks, by an index beyond a table, or by ONNX Runtime's error.
+    except (ValueError, IndexError, RuntimeError, TenorError):
+        return False
+    return same_logits(alone, together)
+
 
 EngineChoice = Literal["auto", "torch", "onnx", "onnx-int8"]
 C = TypeVar("C")

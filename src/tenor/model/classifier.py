@@ -11,8 +11,13 @@ import torch
 
 from tenor.config.schema import Model
 from tenor.errors import TenorError, UserError, advice_on_memory, first_line
-from tenor.model.folder import refuse_code, refuse_further_layers, refuse_misfits
-from tenor.model.other_weights import refuse_id_without_safetensors, refuse_other_weights
+from tenor.model.folder import (
+    refuse_code,
+    refuse_further_layers,
+    refuse_id_without_safetensors,
+    refuse_misfits,
+    refuse_other_weights,
+)
 from tenor.model.tokenizer import load_tokenizer
 from tenor.runs.files import read_json
 from tenor.runs.process_state import SETTINGS

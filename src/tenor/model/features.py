@@ -18,7 +18,7 @@ from tenor.data.batching import Batch
 from tenor.data.tokenization import TokenizedText
 from tenor.model.classifier import weights_digest
 from tenor.model.freezing import Learning, anatomy
-from tenor.runs.cache import cached_file
+from tenor.runs.files import cached_file
 
 HEADS_ON_FIRST_TOKEN = ("BertForSequenceClassification", "DistilBertForSequenceClassification")
 """Classifiers whose head reads the hidden state of the first token alone, as `head_logits` knows them."""

@@ -1,17 +1,19 @@
-"""The last layer for the first token alone: all that the head of BERT's kin reads.
+"""The last layer computed for the first token alone, where the head reads no other token."""
 
-A layer costs 12·d² multiplications per token (d wide), of which the head sees one token's share. Keys and values need
-not be computed for the others either: with a single query q per attention head, q·(W_k h) = (W_kᵀ q)·h, and the
-weighted mean of W_v h is W_v times the weighted mean of h. The layer is then nearly free, forwards and backwards: a
-sixth of the work of a model with six. Logits and gradients change by rounding only.
-"""
-
+from collections.abc import Mapping
+from copy import copy
 from typing import Any
 
 import torch
 from torch import nn
 
-from tenor.model.shared_modules import with_children
+
+def with_children(module: nn.Module, children: Mapping[str, nn.Module]) -> nn.Module:
+    """A shallow copy of `module` with some of its children exchanged."""
+    copied = copy(module)
+    copied._modules = {**module._modules, **children}
+    return copied
+
 
 BERT_KIN = (
     "BertForSequenceClassification",

@@ -1,13 +1,132 @@
-"""What a model's files may hold: weights that fit their configuration, and data, never code to run."""
+"""What a model folder may contain: weights that fit the configuration, class names, and no code to run."""
 
 import re
-from collections.abc import Iterator
+import shlex
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch.nn import ModuleList
 
-from tenor.errors import UserError
+from tenor.data.sources.labels import MAX_CHARACTERS
+from tenor.data.sources.rows import shorten
+from tenor.errors import UserError, is_command
+
+
+def class_names(config: Any, origin: str) -> tuple[str, ...]:
+    """The names in a `transformers` configuration, in the order of the outputs; `origin` is the model's folder or id.
+
+    Raises:
+        UserError: numbers other than 0 … K-1, or names that `require_class_names` refuses.
+    """
+    where, id2label = f"{origin}/config.json, key id2label", config.id2label
+    wanted = list(range(config.num_labels))
+    if not isinstance(id2label, dict) or not wanted or sorted(id2label, key=str) != sorted(wanted, key=str):
+        found = ", ".join(shorten(key) for key in list(id2label)[:10]) if isinstance(id2label, dict) else id2label
+        raise UserError(
+            f"{where}: numbers the classes {found or 'not at all'}; expected 0 … K-1, each output of the model once. "
+            "Renumber them in the order of the outputs"
+        )
+    return require_class_names([id2label[index] for index in wanted], where)
+
+
+def require_class_names(names: Sequence[object], where: str) -> tuple[str, ...]:
+    """The names as they are, or a UserError for one that is no name, comes twice, or holds a control character."""
+    for name in names:
+        fault = _fault(name)
+        if fault:
+            raise UserError(f"{where}: the class name {shorten(name)} {fault}. Give the class another name")
+    repeated = [name for name, count in Counter(map(str, names)).items() if count > 1]
+    if repeated:
+        raise UserError(f"{where}: {shorten(repeated[0])} is the name of more than one class; give each its own")
+    return tuple(map(str, names))
+
+
+def _fault(name: object) -> str | None:
+    # Numbers are what classes are often called; anything else of JSON was not meant as a name.
+    if isinstance(name, bool) or not isinstance(name, str | int):
+        return f"is {type(name).__name__}, expected a string"
+    if not str(name).strip():
+        return "is empty"
+    if len(str(name)) > MAX_CHARACTERS["label"]:
+        return f"has {len(str(name)):,} characters, expected at most {MAX_CHARACTERS['label']}"
+    return "holds a control character" if any(map(is_command, str(name))) else None
+
+
+SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
+SHOWN_FILES = 10
+
+FROM_PICKLES = (
+    "import pathlib, sys, torch; from safetensors.torch import save_file; folder = pathlib.Path(sys.argv[1]); "
+    'read = lambda file: torch.load(file, map_location="cpu", weights_only=True); '
+    'tensors = {k: v.clone().contiguous() for f in sorted(folder.glob("pytorch_model*.bin")) for k, v in '
+    'read(f).items()}; save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})'
+)
+"""All tensors, head or not, under their own names. `weights_only=True` unpickles tensors alone and runs nothing."""
+
+FROM_FRAMEWORK = (
+    "import sys, transformers as t; folder = sys.argv[1]; architecture = "
+    "t.AutoConfig.from_pretrained(folder).architectures[0]; getattr(t, architecture).from_pretrained(folder, "
+    "{option}=True).save_pretrained(folder)"
+)
+FRAMEWORKS = (
+    ("tf_model*.h5", "TensorFlow's", "from_tf", "tensorflow tf-keras"),
+    ("flax_model*.msgpack", "Flax's", "from_flax", "flax jax"),
+)
+OTHER_TRANSFORMERS = "transformers==4.49.0"
+"""Reads both, as version 5 doesn't; 4.53 and 4.57 fail to (with tensors without data, or as shared ones)."""
+
+
+def refuse_other_weights(name: str, location: str) -> None:
+    """Raises UserError for a folder without safetensors, with the command that makes them from what it has instead."""
+    folder = Path(location)
+    if not folder.is_dir() or any((folder / file).is_file() for file in SAFETENSORS):
+        return
+    if pickles := _names(folder, "pytorch_model*.bin"):
+        raise UserError(
+            f"{name}: the weights are in {_listed(pickles)}, a pickle, which Tenor never reads; expected "
+            "model.safetensors. This command reads tensors alone from it, and writes model.safetensors next to it: "
+            f"{_command(sys.executable, FROM_PICKLES, folder)}"
+        )
+    for pattern, whose, option, packages in FRAMEWORKS:
+        if files := _names(folder, pattern):
+            raise UserError(
+                f"{name}: the weights are in {_listed(files)}, {whose} form; expected model.safetensors. In a Python "
+                f"environment of its own, with pip install {OTHER_TRANSFORMERS} torch {packages}, this command writes "
+                f"that file: {_command('python', FROM_FRAMEWORK.format(option=option), folder)}"
+            )
+    if others := [file for file in _names(folder, "*.safetensors") if not file.startswith("adapter_")]:
+        raise UserError(f"{name}: has {_listed(others)}, expected model.safetensors. Rename it")
+    settings = "; training_args.bin holds settings of training" if (folder / "training_args.bin").exists() else ""
+    raise UserError(
+        f"{name}: there are no weights: expected model.safetensors, found {_listed(_names(folder, '*'))}{settings}. "
+        "Copy the file with the weights there, or take another folder"
+    )
+
+
+def refuse_id_without_safetensors(name: str, error: Exception) -> None:
+    """Raises UserError where `transformers` says with `error` that an id of a hub has no safetensors."""
+    if "does not appear to have a file named model.safetensors" in str(error):
+        raise UserError(
+            f"{name}: its repository has no model.safetensors, and Tenor reads no other weights. Fetch it, and give "
+            "the folder instead of the id; where its weights can be converted, the command is printed then: "
+            f"hf download {name} --local-dir {name.rpartition('/')[2]}"
+        ) from error
+
+
+def _names(folder: Path, pattern: str) -> list[str]:
+    return sorted(file.name for file in folder.glob(pattern))
+
+
+def _listed(files: list[str]) -> str:
+    return ", ".join(files[:SHOWN_FILES]) + (", …" if len(files) > SHOWN_FILES else "") or "no file"
+
+
+def _command(python: str, code: str, folder: Path) -> str:
+    return shlex.join([python, "-c", code, str(folder)])
+
 
 ATTENTION = ("eager", "sdpa")
 """PyTorch's own. Other names make `transformers` fetch a kernel from a hub and run it."""

@@ -1,15 +1,43 @@
-"""Passes without gradients side by side, each on its share of the CPU's threads.
-
-Threads that work on one pass together wait for each other after every operation; one pass each keeps all of them busy.
-"""
+"""Forward passes without gradients: modules in evaluation mode, passes side by side on shares of the CPU's threads."""
 
 import ctypes
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
+from torch import nn
+
+_LOCK = threading.Lock()
+_MODES: dict[nn.Module, tuple[int, bool]] = {}
+"""Of every module in evaluation mode here: by how many blocks, and whether it was in training mode before the first."""
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """`model` is in evaluation mode within the block, and every module as before once all such blocks have ended.
+
+    Blocks of several threads may overlap, on one model or on models that share modules.
+    """
+    modules = list(model.modules())
+    with _LOCK:
+        for module in modules:
+            blocks, before = _MODES.get(module, (0, module.training))
+            _MODES[module] = blocks + 1, before
+        model.eval()
+    try:
+        yield
+    finally:
+        with _LOCK:
+            for module in modules:
+                blocks, before = _MODES.pop(module)
+                if blocks > 1:
+                    _MODES[module] = blocks - 1, before
+                else:
+                    module.training = before
+
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -1,17 +1,23 @@
-"""One folder per run: where each of its files is, how it is made, and how it is found again."""
+"""One folder per run: where each file is, how the folder is created, found and locked."""
 
 import re
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from tenor.errors import UserError
 from tenor.runs.files import TEMPORARY_PREFIX, flush_folder, make_folder, read_json
 
 DEFAULT_ROOT = Path("runs")
 SHOWN_RUNS = 5
+
+REPORT = "report.html"
 
 
 @dataclass(frozen=True)
@@ -79,7 +85,7 @@ class RunDirectory:
 
     @property
     def report(self) -> Path:
-        return self.path / "report.html"
+        return self.path / REPORT
 
     @property
     def evaluations(self) -> Path:
@@ -172,3 +178,23 @@ def _started(run: RunDirectory) -> str:
 
 def _is_temporary(name: str) -> bool:
     return name.startswith(TEMPORARY_PREFIX)
+
+
+LOCK_NAME = ".lock"
+
+
+@contextmanager
+def held(run: RunDirectory) -> Iterator[None]:
+    """Keep other processes from running `run` meanwhile. The system lets go when this process dies.
+
+    Raises UserError where another process holds it.
+    """
+    lock = FileLock(run.path / LOCK_NAME)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise UserError(f"{run.reference} is held by another process that runs it; wait, or stop that one") from error
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,14 +1,16 @@
-"""Files that are either whole or not there: atomic writes, careful reads, digests."""
+"""Files that are either whole or missing: atomic writes, careful reads, digests; and where caches live."""
 
 import hashlib
 import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from tenor.errors import UserError
 
@@ -205,3 +207,33 @@ def _files_below(folder: Path) -> Iterator[Path]:
 
 def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not a JSON number")
+
+
+def cache_folder(kind: str) -> Path:
+    """`$TENOR_CACHE/kind`, else `~/.cache/tenor/kind` (`$XDG_CACHE_HOME` is honoured); created where missing."""
+    base = os.environ.get("TENOR_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tenor"
+    folder = Path(base) / kind
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def cached_file(kind: str, name: str, write: Callable[[Path], None]) -> Path:
+    """The cache's file `name`, as `write` made it now or earlier.
+
+    Its SHA-256 lies beside it and is verified at every call: a file that is not, byte for byte, what was written is
+    made anew. Processes that ask at once wait for the one that writes; the system frees the lock of one that dies.
+    """
+    path = cache_folder(kind) / name
+    seal = path.with_name(f"{name}.sha256")
+    with FileLock(path.with_suffix(".lock")):
+        if not _is_whole(path, seal):
+            with atomic_path(path) as temporary:
+                write(temporary)
+                digest = sha256_file(temporary)
+            write_text(seal, f"{digest}\n")
+    return path
+
+
+def _is_whole(path: Path, seal: Path) -> bool:
+    # The seal is written last, so that what a killed process leaves has none, or one that differs.
+    return path.is_file() and seal.is_file() and seal.read_bytes() == f"{sha256_file(path)}\n".encode()

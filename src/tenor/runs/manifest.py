@@ -60,7 +60,7 @@ class Manifest:
     what_learns: dict[str, Any] = field(
         default_factory=lambda: absent("not recorded by the version of Tenor that ran this")
     )
-    """Counts and names of what learns and of what is frozen, as `tenor.model.what_learns` has them. The last field, for
+    """Counts and names of what learns and of what is frozen, as `tenor.model.freezing` has them. The last field, for
     it is long."""
 
 

@@ -1,8 +1,8 @@
-"""`experiments_summary.json`: one row per run, kept whole while several processes write to it."""
+"""`experiments_summary.json`: one row per run, from any number of processes; and deleting old runs."""
 
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,10 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from tenor.errors import UserError
-from tenor.runs.directory import RunDirectory
+from tenor.runs.directory import RunDirectory, list_runs
 from tenor.runs.environment import absent, is_absent, refuse_nulls
-from tenor.runs.files import read_json, write_json
-from tenor.runs.manifest import STATUSES, Status
+from tenor.runs.files import discard_folder, read_json, remove_whole, write_json
+from tenor.runs.manifest import STATUSES, Status, process_lives, read_manifest
 
 FILE_NAME = "experiments_summary.json"
 LOCK_NAME = ".experiments_summary.lock"
@@ -162,3 +162,41 @@ def _row(record: Any, number: int, path: Path) -> SummaryRow:
         raise UserError(
             f"{path}: row {number + 1} is no run ({error}). Restore the file, or move it away to start a new one."
         ) from error
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """Which runs were removed, and which were old enough but are still under way."""
+
+    removed: tuple[RunDirectory, ...]
+    still_running: tuple[RunDirectory, ...]
+
+
+def prune(root: Path, keep_last: int, dry_run: bool = False) -> Pruned:
+    """Remove all but the newest `keep_last` runs of each configuration and their rows in the summary.
+
+    A run whose process lives, or ran on another host and did not end, is kept. `dry_run` only says what would go.
+    Raises UserError for a negative `keep_last`, and for a manifest that cannot be read; nothing is removed then.
+    """
+    if keep_last < 0:
+        raise UserError(f"keep_last is {keep_last}; expected the number of runs to keep, 0 or more.")
+    by_config: dict[str, list[RunDirectory]] = {}
+    for run in list_runs(root):
+        by_config.setdefault(run.config_name, []).append(run)
+    old = [run for runs in by_config.values() for run in runs[: max(len(runs) - keep_last, 0)]]
+    alive = tuple(run for run in old if process_lives(read_manifest(run)))
+    removed = tuple(run for run in old if run not in alive)
+    if removed and not dry_run:
+        for run in removed:
+            discard_folder(run.path)
+        remove_rows(root, removed)
+    return Pruned(removed, alive)
+
+
+def drop_weights(root: Path, run: RunDirectory, reason: str) -> None:
+    """Remove a run's checkpoints and its model, and say why in the summary; all else of it stays."""
+    if run.checkpoints.exists() or run.model.exists():
+        forget_checkpoints(root, run, reason)
+        for folder in (run.checkpoints, run.model):
+            with suppress(FileNotFoundError):  # Another process may be doing the same.
+                remove_whole(folder)

@@ -21,12 +21,21 @@ from tenor.model.freezing import Learning, set_training_mode
 from tenor.model.memory import freed_memory_kept
 from tenor.model.optimizer import make_optimizer, rate_factor, set_rates
 from tenor.runs.files import discard_folder
-from tenor.training.checkpoint import Checkpoint, list_checkpoints, restore, save_checkpoint, step_of
+from tenor.training.checkpoint import (
+    Checkpoint,
+    StepResult,
+    TrainState,
+    Validation,
+    Window,
+    list_checkpoints,
+    restore,
+    save_checkpoint,
+    step_of,
+)
 from tenor.training.ema import averages_in_place, swap_averages, update_averages
 from tenor.training.loss import class_weights, summed_cross_entropy, total_weight
 from tenor.training.replicas import Replicas, replicas_for
 from tenor.training.signals import stop_requests
-from tenor.training.state import StepResult, TrainState, Validation, Window
 
 STEADIER = "Lower training.learning_rate or training.head_learning_rate, or use training.precision=fp32"
 """The mend of numbers that are none."""

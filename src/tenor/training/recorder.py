@@ -1,7 +1,8 @@
-"""What happened, step by step: `metrics.jsonl` first, trackers after it."""
+"""What happened, step by step: `metrics.jsonl` first, then the trackers."""
 
 import json
 import shutil
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,15 @@ from tenor.runs.files import append_line, write_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+def missing_trackers(names: Sequence[str]) -> list[str]:
+    """Those of Accelerate's trackers, by name, whose package is not installed."""
+    from accelerate.tracking import get_available_trackers
+
+    available = {str(kind.value) for kind in get_available_trackers()}
+    return [name for name in names if name not in available]
+
 
 PLACE = ("kind", "step")
 """What says of which moment a record tells."""

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from tenor.checks.collect.loader import random_states_kept
+from tenor.checks.gather.batches import random_states_kept
 from tenor.data.batching import Examples
 from tenor.inference.logits import Forward
 from tenor.model.device import DevicePlan

@@ -10,17 +10,15 @@ from pathlib import Path
 from tenor.checks.rules.dat_splits import SAME_WORDS
 from tenor.config.describe import to_yaml
 from tenor.config.schema import Config
+from tenor.console.comparison import BASIS
+from tenor.evaluation.numbers import interval, moment, percent
 from tenor.evaluation.report.charts import Chart, histogram_chart
-from tenor.evaluation.report.examples import shown_text
-from tenor.evaluation.report.headline import Figure
-from tenor.evaluation.report.html import render
-from tenor.evaluation.report.provenance import Fact
-from tenor.evaluation.words import interval, moment, percent
+from tenor.evaluation.report.page import render, shown_text
+from tenor.evaluation.report.results_sections import Figure
+from tenor.evaluation.report.training_sections import Fact
 from tenor.runs.environment import package_versions
 from tenor.runs.files import write_text
-from tenor.workflows.audit import Audit
-from tenor.workflows.show_audit import BASIS
-from tenor.workflows.suspects import EXCLUDE_BELOW, Suspect
+from tenor.workflows.audit import EXCLUDE_BELOW, Audit, Suspect
 
 MOST = {"label": 200, "duplicate": 100, "ambiguous": 50}
 """Rows shown of each kind: the file must open from a mail, and the CSV file has all of them."""

@@ -1,26 +1,34 @@
-"""A completed run's probabilities made to mean what they say, from its stored predictions: no model need run."""
+"""A completed run's probabilities calibrated, and a threshold chosen, from its stored predictions."""
 
 from dataclasses import dataclass, replace
 from math import isclose
 from typing import Any
 
+import numpy as np
+
 from tenor.config.loading import load_config
 from tenor.errors import UserError
-from tenor.evaluation.card_probabilities import CARD, with_probabilities
-from tenor.evaluation.evaluate import Baselines, SplitResult, evaluation_json, split_result
+from tenor.evaluation.model_card import CARD, with_probabilities
 from tenor.evaluation.predictions import Predictions, read_predictions, write_predictions
-from tenor.measures.calibration import choose_temperature, log_probabilities, with_temperature
-from tenor.model.notes import NOTES, ModelNotes, Threshold, read_model_notes, update_model_notes
+from tenor.evaluation.results import KEY_OF_SPLIT, Baselines, SplitResult, evaluation_json, split_result
+from tenor.measures.calibration import (
+    Operating,
+    at_threshold,
+    best_precision,
+    choose_temperature,
+    log_probabilities,
+    threshold_for_precision,
+    threshold_for_recall,
+    with_temperature,
+)
+from tenor.model.notes import NOTES, ModelNotes, Threshold, read_model_notes, stored_threshold, update_model_notes
 from tenor.runs.directory import RunDirectory
-from tenor.runs.environment import is_absent
+from tenor.runs.environment import absent, is_absent
 from tenor.runs.files import digest_folder, read_json, write_json, write_text
 from tenor.runs.manifest import update_manifest
 from tenor.runs.summary import read_summary, upsert_row
-from tenor.workflows.export_model import fold_into_model
-from tenor.workflows.outcome import headline
-
-SPLITS = {"validation": "val", "test": "test"}
-"""Files of predictions, and what `eval_best_model.json` calls them."""
+from tenor.workflows.evaluate import operating_record
+from tenor.workflows.outcome import fold_into_model, headline
 
 
 @dataclass(frozen=True)
@@ -92,7 +100,7 @@ def bring_card_up_to_date(run: RunDirectory) -> None:
 
 def read_run_predictions(run: RunDirectory) -> dict[str, Predictions]:
     """By split: validation and, where there is one, test. Raises UserError where one can't be read."""
-    files = {name: run.predictions / f"{name}.parquet" for name in SPLITS}
+    files = {name: run.predictions / f"{name}.parquet" for name in KEY_OF_SPLIT}
     return {name: read_predictions(file) for name, file in files.items() if name == "validation" or file.is_file()}
 
 
@@ -114,7 +122,7 @@ def _rewrite(run: RunDirectory, name: str, found: Predictions, temperature: floa
 def _measure_again(run: RunDirectory, predictions: dict[str, Predictions]) -> dict[str, Any]:
     """`eval_best_model.json` and the summary's row from the stored predictions; baselines as they were measured."""
     before, config = read_json(run.evaluation), load_config(run.config)
-    results = {name: _result(found, before[SPLITS[name]]["baselines"]) for name, found in predictions.items()}
+    results = {name: _result(found, before[KEY_OF_SPLIT[name]]["baselines"]) for name, found in predictions.items()}
     written = evaluation_json(
         results["validation"],
         results.get("test") or before["test"]["absent"],
@@ -141,3 +149,96 @@ def _update_summary(run: RunDirectory, written: dict[str, Any]) -> None:
     for row in read_summary(root):
         if (row.config_name, row.run_id) == (run.config_name, run.run_id):
             upsert_row(root, replace(row, val_metrics=headline(written["val"]), test_metrics=headline(written["test"])))
+
+
+@dataclass(frozen=True)
+class ClassThreshold:
+    """Call a row one of the class where its calibrated probability is `threshold` or more."""
+
+    class_name: str
+    wanted: str
+    """`precision` or `recall` …"""
+    value: float
+    """… and how much of it, in 0 … 1."""
+    threshold: float
+    splits: dict[str, Operating]
+    """What it gives on validation, where it was chosen, and on test, where there is one."""
+    confidence: float
+
+    def record(self) -> dict[str, Any]:
+        """As plain data: the threshold, what was wanted, and what each split gives, with Wilson's intervals."""
+        splits = {name: operating_record(found, self.confidence) for name, found in self.splits.items()}
+        kept = Threshold(self.class_name, self.threshold, self.wanted, self.value)
+        return {**stored_threshold(kept), **splits}
+
+
+def choose_threshold(
+    calibrated: Calibrated, class_name: str, wanted: str, value: float, confidence: float
+) -> ClassThreshold:
+    """Choose the threshold, and keep it in `model/tenor.json`, from where `tenor predict` decides by it.
+
+    A model has one: that of another class before is replaced.
+
+    Raises:
+        UserError: no such class, none of its rows in the validation split, or a precision that no threshold reaches.
+    """
+    validation = calibrated.predictions["validation"]
+    if class_name not in validation.class_names:
+        raise UserError(f"--class {class_name}: the model knows the classes {', '.join(validation.class_names)}")
+    if not 0 < value <= 1:
+        raise UserError(f"--{wanted} {value:g}: expected a share above 0 and up to 1, such as 0.95")
+    scores, member = _scores(validation, class_name)
+    if not member.any():
+        raise UserError(f"--class {class_name}: none of the {len(member):,} validation rows is of this class")
+    threshold = _threshold(scores, member, class_name, wanted, value)
+    splits = {
+        name: at_threshold(*_scores(found, class_name), threshold) for name, found in calibrated.predictions.items()
+    }
+    chosen = ClassThreshold(class_name, wanted, value, threshold, splits, confidence)
+    update_model_notes(calibrated.run.model, threshold=chosen.record())
+    bring_card_up_to_date(calibrated.run)
+    return chosen
+
+
+def forget_threshold(calibrated: Calibrated) -> Calibrated:
+    """Let the most probable class decide again."""
+    update_model_notes(calibrated.run.model, threshold=None)
+    bring_card_up_to_date(calibrated.run)
+    return replace(calibrated, notes=read_model_notes(calibrated.run.model))
+
+
+def _scores(found: Predictions, class_name: str) -> tuple[np.ndarray, np.ndarray]:
+    k = found.class_names.index(class_name)
+    return found.probabilities[:, k], found.labels == k
+
+
+def _threshold(scores: np.ndarray, member: np.ndarray, class_name: str, wanted: str, value: float) -> float:
+    if wanted == "recall":
+        return threshold_for_recall(scores, member, value)
+    threshold = threshold_for_precision(scores, member, value)
+    if threshold is None:
+        best = best_precision(scores, member)
+        raise UserError(
+            f"no threshold gives {class_name} a precision of {value:g} on the {len(member):,} validation rows: the "
+            f"highest is {best.precision:.4f}, at {best.threshold:.4f}, with {best.called:,} rows called. Ask for less"
+        )
+    return threshold
+
+
+def calibration_record(found: Calibrated, chosen: ClassThreshold | None = None) -> dict[str, Any]:
+    """The same as plain data."""
+    record = {
+        "run": str(found.run.path),
+        "temperature": found.notes.total_temperature,
+        "folded": found.notes.temperature == 1.0 != found.notes.folded_temperature,
+        "changed": found.changed,
+        "calibration": {
+            name: found.evaluation[key]["calibration"]
+            for name, key in KEY_OF_SPLIT.items()
+            if name in found.predictions
+        },
+    }
+    if chosen is not None:
+        return {**record, "threshold": chosen.record()}
+    kept = found.notes.threshold
+    return {**record, "threshold": absent("none was chosen") if kept is None else stored_threshold(kept)}

@@ -13,12 +13,12 @@ from tenor.config.schema import Config
 from tenor.data.dataset import Absent, LabelledText, excerpt
 from tenor.errors import UserError
 from tenor.evaluation.predictions import Predictions, read_predictions
-from tenor.measures.paired import Paired, compare_predictions
+from tenor.measures.intervals import Paired, compare_predictions
 from tenor.runs.directory import RunDirectory
 from tenor.runs.environment import absent
 from tenor.runs.files import write_text
 from tenor.workflows.evaluate import split_rows_of
-from tenor.workflows.overlap import count_training_texts
+from tenor.workflows.measure import count_training_texts
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,26 @@ class Comparison:
     rows_in_train: tuple[int | Absent, int | Absent]
     """How many of the rows have a training text of each run; or why that is not known."""
 
+    def verdict(self) -> str:
+        """One sentence: whether the difference is one."""
+        paired = self.paired
+        interval = paired.accuracy_interval
+        points, low, high = (100 * value for value in (paired.accuracy_difference, interval.low, interval.high))
+        if paired.first_alone == paired.second_alone == 0:
+            return f"No difference: both are right on the same {paired.both_right:,} of {paired.n:,} rows."
+        range_ = f"{100 * interval.confidence:g}% interval {low:+.2f} to {high:+.2f}"
+        test = f"McNemar's exact test p {_p(paired.p_value)}"
+        if not paired.shown:
+            return (
+                f"No difference is shown: {self.runs[1].reference} is {points:+.2f} points against "
+                f"{self.runs[0].reference} ({range_}; {test}), which chance alone explains on {paired.n:,} rows."
+            )
+        better, worse = (self.runs[1], self.runs[0]) if points > 0 else self.runs
+        return (
+            f"{better.reference} is better than {worse.reference} by {abs(points):.2f} points "
+            f"(second minus first: {range_}; {test}): chance alone is an unlikely cause on {paired.n:,} rows."
+        )
+
 
 def compare(first: RunDirectory, second: RunDirectory, split: str = "test") -> Comparison:
     """Compare what two runs predicted for the rows of a split.
@@ -75,27 +95,6 @@ def compare(first: RunDirectory, second: RunDirectory, split: str = "test") -> C
     return Comparison(runs, split, paired, _disagreements(one, other, texts), reason, in_train)
 
 
-def verdict(found: Comparison) -> str:
-    """One sentence: whether the difference is one."""
-    paired = found.paired
-    interval = paired.accuracy_interval
-    points, low, high = (100 * value for value in (paired.accuracy_difference, interval.low, interval.high))
-    if paired.first_alone == paired.second_alone == 0:
-        return f"No difference: both are right on the same {paired.both_right:,} of {paired.n:,} rows."
-    range_ = f"{100 * interval.confidence:g}% interval {low:+.2f} to {high:+.2f}"
-    test = f"McNemar's exact test p {_p(paired.p_value)}"
-    if not paired.shown:
-        return (
-            f"No difference is shown: {found.runs[1].reference} is {points:+.2f} points against "
-            f"{found.runs[0].reference} ({range_}; {test}), which chance alone explains on {paired.n:,} rows."
-        )
-    better, worse = (found.runs[1], found.runs[0]) if points > 0 else found.runs
-    return (
-        f"{better.reference} is better than {worse.reference} by {abs(points):.2f} points "
-        f"(second minus first: {range_}; {test}): chance alone is an unlikely cause on {paired.n:,} rows."
-    )
-
-
 def comparison_record(found: Comparison) -> dict[str, Any]:
     """As plain data."""
     return {
@@ -104,7 +103,7 @@ def comparison_record(found: Comparison) -> dict[str, Any]:
         "split": found.split,
         **asdict(found.paired),
         "shown": found.paired.shown,
-        "verdict": verdict(found),
+        "verdict": found.verdict(),
         "texts": absent(found.texts) if found.texts else "read again and the same",
         "rows_in_train": {
             name: absent(count.reason) if isinstance(count, Absent) else count

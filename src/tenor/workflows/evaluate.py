@@ -1,8 +1,12 @@
-"""A saved model, measured again: on its own test rows or on other data."""
+"""A saved model evaluated again, on its own test rows or on other data, and the files that keep the result."""
 
+import hashlib
 import json
+import re
+import shlex
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,31 +17,33 @@ from tenor.checks.evidence import OverlapEvidence
 from tenor.checks.finding import Report
 from tenor.config.loading import apply_overrides, load_config
 from tenor.config.schema import Config
+from tenor.console.progress import progress_line
 from tenor.data.batching import TokenExamples
 from tenor.data.dataset import Absent, LabelledText
 from tenor.data.sources import read_source
 from tenor.data.sources.labels import in_classes
 from tenor.data.splits import limit_test, make_splits
 from tenor.data.tokenization import tokenize
-from tenor.errors import UserError, advice_on_memory
-from tenor.evaluation.evaluate import Baselines, SplitResult, evaluation_json
+from tenor.errors import UserError, advice_on_memory, system_refusal
+from tenor.evaluation.predictions import Predictions, write_predictions
+from tenor.evaluation.report.page import Measured, measured_report, split_numbers
+from tenor.evaluation.report.run_content import CheckpointNumbers, EvaluationNumbers, RunContent, collect_run
+from tenor.evaluation.results import Baselines, SplitResult, evaluation_json, overlap_record, overlap_words
 from tenor.inference.logits import predict
+from tenor.measures.calibration import Operating, at_threshold
 from tenor.measures.intervals import wilson_interval
 from tenor.measures.selective import Answered, answered_above, coverage_curve
 from tenor.measures.text_baseline import TextBaseline
-from tenor.measures.thresholds import Operating, at_threshold
-from tenor.model.class_names import class_names
 from tenor.model.classifier import load_saved_classifier
 from tenor.model.first_token import read_first_token_only
+from tenor.model.folder import class_names
 from tenor.model.notes import Threshold, read_model_notes, stored_threshold
-from tenor.runs.directory import DEFAULT_ROOT, RunDirectory, find_run
-from tenor.runs.environment import absent
-from tenor.training.progress import progress_line
-from tenor.workflows.availability import require_known_rules
-from tenor.workflows.measure import BaselineModels, measure_split
-from tenor.workflows.overlap import find_overlap, overlap_record
-from tenor.workflows.prepare import device_plan
-from tenor.workflows.result_checks import check_result
+from tenor.runs.directory import DEFAULT_ROOT, REPORT, RunDirectory, find_run
+from tenor.runs.environment import absent, package_versions
+from tenor.runs.files import atomic_path, write_json, write_text
+from tenor.workflows.measure import BaselineModels, find_overlap, measure_split
+from tenor.workflows.prepare import device_plan, require_known_rules
+from tenor.workflows.run_checks import check_result
 
 OF_THE_MACHINE = ("evaluation.token_budget", "training.device", "training.precision", "training.threads")
 """Change where and how a forward pass is made and not the model: another machine may have less memory, or no GPU."""
@@ -70,6 +76,16 @@ class Evaluation:
     checks: Report | Absent
     """What the rules on results found; Absent for a training split."""
     overrides: tuple[str, ...] = ()
+
+    def at_threshold(self, threshold: Threshold) -> Operating:
+        """What the model's threshold gives on these rows."""
+        k = [one.name for one in self.result.metrics.per_class].index(threshold.class_name)
+        return at_threshold(self.result.probabilities[:, k], self.result.labels == k, threshold.probability)
+
+    def abstention(self, below: float) -> tuple[Answered, tuple[Answered, ...]]:
+        """What is left where the model stays silent below this confidence, in 0 … 1, and the whole curve."""
+        rows = (self.result.probabilities, self.result.labels)
+        return answered_above(*rows, below), coverage_curve(*rows)
 
 
 def evaluate(
@@ -238,14 +254,8 @@ def evaluation_record(found: Evaluation, abstain_below: float | None = None) -> 
     }
 
 
-def decided_by(found: Evaluation, threshold: Threshold) -> Operating:
-    """What the model's threshold gives on these rows."""
-    k = [one.name for one in found.result.metrics.per_class].index(threshold.class_name)
-    return at_threshold(found.result.probabilities[:, k], found.result.labels == k, threshold.probability)
-
-
 def _threshold_record(found: Evaluation, threshold: Threshold) -> dict[str, Any]:
-    operating = operating_record(decided_by(found, threshold), found.config.evaluation.confidence)
+    operating = operating_record(found.at_threshold(threshold), found.config.evaluation.confidence)
     return {**stored_threshold(threshold), found.split: operating}
 
 
@@ -267,15 +277,9 @@ def _share(right: int, of: int, reason: str, confidence: float) -> dict[str, Any
     return {"value": right / of, "low": interval.low, "high": interval.high, "confidence": confidence}
 
 
-def abstention(found: Evaluation, below: float) -> tuple[Answered, tuple[Answered, ...]]:
-    """What is left where the model stays silent below this confidence, in 0 … 1, and the whole curve."""
-    rows = (found.result.probabilities, found.result.labels)
-    return answered_above(*rows, below), coverage_curve(*rows)
-
-
 def abstention_record(found: Evaluation, below: float) -> dict[str, Any]:
     """`abstention` as plain data."""
-    asked, curve = abstention(found, below)
+    asked, curve = found.abstention(below)
     confidence = found.config.evaluation.confidence
     return {**_answered_record(asked, confidence), "curve": [_answered_record(one, confidence) for one in curve]}
 
@@ -286,3 +290,102 @@ def _answered_record(one: Answered, confidence: float) -> dict[str, Any]:
     if interval is None:
         return {**answered, "accuracy": absent("no row is answered")}
     return {**answered, "accuracy": one.accuracy, "accuracy_interval": {**asdict(interval), "method": "Wilson"}}
+
+
+def keep_evaluation(found: Evaluation, record: dict[str, Any], output: Path | None = None) -> Path:
+    """Write `evaluation.json` (the `record`), `predictions.parquet` and `report.html`; returns their folder.
+
+    By default it lies in the run's folder `evaluations`, named after the rows: who measures the same rows again
+    replaces it. The run's own results and report are those of its end and stay as they are.
+
+    Raises:
+        UserError: a place that can't be written to, or an `output` that is something else.
+    """
+    require_place(output)
+    digest = rows_sha256(found.rows)
+    folder = output or found.run.evaluations / f"{_slug(found)}-{found.split}-{digest[:8]}"
+    try:
+        with atomic_path(folder) as temporary:
+            temporary.mkdir()
+            write_json(temporary / "evaluation.json", record)
+            _write_predictions(found, temporary / "predictions.parquet")
+            write_text(temporary / REPORT, measured_report(_content(found, record), _measured(found, digest)))
+    except OSError as error:
+        raise UserError(f"{folder}: {system_refusal(error) or error}; name another folder with --output") from error
+    return folder
+
+
+def require_place(output: Path | None) -> None:
+    """Raises UserError for a folder that holds something else, or a file."""
+    if output is not None and output.exists() and not (output / "evaluation.json").is_file():
+        raise UserError(f"{output}: exists and holds no evaluation; name another folder with --output")
+
+
+def rows_sha256(rows: LabelledText) -> str:
+    """Over ids, texts and labels, in order."""
+    digest = hashlib.sha256(repr(rows.class_names).encode("utf-8", "surrogatepass"))
+    for column in (rows.ids, rows.texts, rows.labels.tolist()):
+        for value in column:
+            encoded = str(value).encode("utf-8", "surrogatepass")
+            digest.update(len(encoded).to_bytes(8, "little") + encoded)
+    return digest.hexdigest()
+
+
+def _write_predictions(found: Evaluation, path: Path) -> None:
+    result, rows = found.result, found.rows
+    write_predictions(
+        path,
+        rows.ids,
+        rows.labels,
+        result.probabilities,
+        rows.class_names,
+        temperature=result.temperature,
+        lengths=found.lengths,
+    )
+
+
+def _content(found: Evaluation, record: dict[str, Any]) -> RunContent:
+    """The run's, with the numbers and predictions of these rows alone."""
+    result, rows = found.result, found.rows
+    predictions = Predictions(
+        tuple(rows.ids), rows.labels, result.probabilities, rows.class_names, result.temperature, *found.lengths
+    )
+    numbers = EvaluationNumbers(
+        CheckpointNumbers(found.weights_sha256, found.step),
+        rows.class_names,
+        {found.split: split_numbers(record["result"])},
+    )
+    return replace(
+        collect_run(found.run),
+        config=found.config,
+        records=Absent("this measures a model that was trained before"),
+        checks=found.checks if isinstance(found.checks, Absent) else (found.checks,),
+        evaluation=numbers,
+        predictions={found.split: predictions},
+    )
+
+
+def _measured(found: Evaluation, digest: str) -> Measured:
+    command = ["tenor", "evaluate", found.run.reference, *found.overrides]
+    if found.split != "test":
+        command += ["--split", found.split]
+    return Measured(
+        split=found.split,
+        rows=found.rows,
+        rows_sha256=digest,
+        weights_sha256=found.weights_sha256,
+        step=found.step,
+        threshold="" if found.threshold is None else str(found.threshold),
+        overlap=overlap_words(found.overlap, found.result, found.config.evaluation.confidence),
+        command=shlex.join(command),
+        at=datetime.now(UTC).isoformat(timespec="seconds"),
+        versions=package_versions(),
+    )
+
+
+def _slug(found: Evaluation) -> str:
+    """A part of a folder's name from where the rows came from."""
+    data = found.config.data
+    path = data.test_path if found.split == "test" and data.test_path is not None else data.path
+    name = Path(path).stem if data.source == "file" and path is not None else data.hub_name or data.source
+    return re.sub(r"[^A-Za-z0-9_]+", "-", name).strip("-")[:40] or "rows"

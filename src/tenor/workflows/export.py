@@ -12,28 +12,26 @@ import numpy as np
 from rich.console import Console
 
 from tenor.config.loading import load_config
+from tenor.console.progress import progress_line
+from tenor.console.run import show_notes
 from tenor.data.dataset import Absent, LabelledText
 from tenor.data.sources import read_source
 from tenor.data.splits import make_splits, stratified_rows
 from tenor.errors import TenorError, UserError
-from tenor.inference.artefact import Artefact, write_artefact
-from tenor.inference.choice import FLOAT_TOLERANCE
+from tenor.inference.engine_choice import FLOAT_TOLERANCE
 from tenor.inference.engines import ONNX_PACKAGES, require_onnx
-from tenor.inference.onnx_file import write_onnx
-from tenor.inference.onnx_int8 import quantize_onnx
+from tenor.inference.onnx_files import quantize_onnx, write_onnx
 from tenor.inference.predictor import Predictor
-from tenor.inference.processor import instruction_sets
-from tenor.inference.source import saved_model
+from tenor.inference.source import Artefact, saved_model, write_artefact
 from tenor.inference.texts import text_fault
 from tenor.model.classifier import quiet_transformers
+from tenor.model.device import instruction_sets
 from tenor.model.notes import NOTES, WEIGHTS
 from tenor.runs.directory import DEFAULT_ROOT, RunDirectory, find_run
 from tenor.runs.environment import absent, package_versions
 from tenor.runs.files import atomic_path, sha256_file
-from tenor.training.progress import progress_line
 from tenor.workflows.evaluate import config_for_rows, require_data_overrides, rows_of_file
-from tenor.workflows.overlap import count_training_texts
-from tenor.workflows.show_notes import show_notes
+from tenor.workflows.measure import count_training_texts
 
 CHECK_REVIEWS = 500
 INT8_AGREEMENT = 0.99

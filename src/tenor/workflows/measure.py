@@ -1,19 +1,47 @@
-"""A model's logits on the splits of a run → measured results, with the baselines beside them."""
+"""A model's logits on the splits → results next to the baselines; and rows that the run was trained on."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from tenor.checks.evidence import OverlapEvidence
+from tenor.checks.rules.dat_splits import distinct
+from tenor.checks.rules.shared import text_keys
 from tenor.config.schema import Config
-from tenor.data.dataset import LabelledText
-from tenor.data.splits import stratified_rows
-from tenor.errors import advice_on_memory
-from tenor.evaluation.evaluate import Baselines, SplitResult, accuracy_interval, split_result
-from tenor.evaluation.tables import ResultRow
+from tenor.data.dataset import Absent, LabelledText
+from tenor.data.splits import Splits, stratified_rows
+from tenor.errors import UserError, advice_on_memory
+from tenor.evaluation.results import Baselines, SplitResult, split_result
 from tenor.inference.logits import softmax
-from tenor.measures.intervals import wilson_interval
 from tenor.measures.text_baseline import TextBaseline, fit_text_baseline, majority_baseline
+from tenor.runs.directory import RunDirectory
+from tenor.runs.text_keys import read_text_keys, write_text_keys
+
+
+def keep_text_keys(run: RunDirectory, splits: Splits) -> None:
+    """Write the keys of the run's training and validation texts, each once, 8 bytes a text."""
+    rows = {"train": splits.train, "validation": splits.validation}
+    write_text_keys(run.text_keys, {name: distinct(text_keys(split.texts)) for name, split in rows.items()})
+
+
+def find_overlap(run: RunDirectory, rows: LabelledText, split: str) -> OverlapEvidence | Absent:
+    """Which of the evaluated rows have a training or a validation text of the run; Absent where its keys can't be
+    read, with the reason."""
+    try:
+        known = read_text_keys(run.text_keys)
+    except UserError as error:
+        return Absent(f"not compared with the run's own rows: {error}")
+    keys = text_keys(rows.texts)
+    in_train = np.isin(keys, known["train"])
+    return OverlapEvidence(split, rows.texts, in_train, np.isin(keys, known["validation"]) & ~in_train)
+
+
+def count_training_texts(run: RunDirectory, texts: Iterable[str]) -> int:
+    """How many of the texts are training texts of the run. Raises UserError where its keys can't be read."""
+    return int(np.isin(text_keys(texts), read_text_keys(run.text_keys)["train"]).sum())
+
 
 BASELINE_CHARACTERS = 50_000_000
 """Half as many again as IMDb's training reviews have; their bigrams take a gigabyte, and more teach it little."""
@@ -73,25 +101,3 @@ def measure_split(
     """The result of one split; `folded` is the temperature that the classifier's weights hold already."""
     probabilities = softmax(logits, temperature)
     return split_result(rows.labels, probabilities, rows.class_names, baselines, temperature * folded)
-
-
-def result_rows(model_name: str, split: str, result: SplitResult, confidence: float) -> list[ResultRow]:
-    """The lines of the results table for one split: the model, then what it must beat."""
-    metrics = result.metrics
-    rows = [
-        ResultRow(
-            model_name,
-            split,
-            metrics.n,
-            metrics.accuracy,
-            accuracy_interval(metrics, confidence),
-            metrics.macro_f1,
-            metrics.loss,
-        )
-    ]
-    named = {"text baseline (NB-weighted bigrams)": result.baselines.text, "majority class": result.baselines.majority}
-    for name, accuracy in named.items():
-        if isinstance(accuracy, float):
-            interval = wilson_interval(round(accuracy * metrics.n), metrics.n, confidence)
-            rows.append(ResultRow(name, split, metrics.n, accuracy, interval))
-    return rows

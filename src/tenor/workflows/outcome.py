@@ -1,5 +1,6 @@
-"""How a run ends, whatever happens: a status in the manifest and a row in the summary, never silence."""
+"""How a run ends: a status in the manifest, a row in the summary, and the best checkpoint saved as a model folder."""
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -7,22 +8,29 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import nn
+
 from tenor.config.schema import Config
 from tenor.errors import InterruptedRunError, RefusedError, TenorError, UserError, system_refusal
+from tenor.model.classifier import Classifier, load_saved_classifier, quiet_transformers
+from tenor.model.freezing import anatomy
+from tenor.model.notes import NOTES, WEIGHTS, read_model_notes, update_model_notes
 from tenor.runs.directory import RunDirectory
 from tenor.runs.environment import absent
-from tenor.runs.files import digest_folder
+from tenor.runs.files import atomic_path, digest_folder, read_json, sha256_file, write_json
 from tenor.runs.manifest import read_manifest, update_manifest
 from tenor.runs.summary import CheckpointRow, SummaryRow, upsert_row
 from tenor.training.checkpoint import (
+    MODEL,
     Checkpoint,
     DamagedCheckpointError,
+    TrainState,
     list_checkpoints,
     read_state,
     verify_checkpoint,
 )
 from tenor.training.signals import terminate_as_interrupt
-from tenor.training.state import TrainState
 
 
 @dataclass
@@ -137,3 +145,121 @@ def _kept(run: RunDirectory, root: Path) -> tuple[CheckpointRow, ...]:
         with suppress(DamagedCheckpointError):  # What resumes the run tells of a damaged one.
             whole.append(verify_checkpoint(path))
     return checkpoint_rows(root, whole, read_state(whole[-1])) if whole else ()
+
+
+_TOLERANCE = 1e-4  # Relative to the largest logit: float32 through one layer.
+
+
+def fold_temperature(model: Any, temperature: float) -> tuple[str, ...]:
+    """Divide weight and bias of the last linear layer by `temperature`; returns the parameters' names.
+
+    softmax(logits) is afterwards what softmax(logits / temperature) was.
+
+    Raises:
+        UserError: no single linear layer of the head has one output per class, or the logits don't follow it, because
+            something comes after it. The model is then as it was.
+    """
+    head = anatomy(model).head
+    layers = {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and f"{name}.weight" in head and module.out_features == model.config.num_labels
+    }
+    if len(layers) != 1:
+        raise UserError(
+            f"{type(model).__name__}: its head has {len(layers)} linear layers with one output per class, expected 1; "
+            "leave the temperature in tenor.json, where Tenor applies it"
+        )
+    ((name, last),) = layers.items()
+    before = _some_logits(model)
+    _divide(last, temperature)
+    if not torch.allclose(
+        _some_logits(model) * temperature, before, rtol=0, atol=_TOLERANCE * float(before.abs().max())
+    ):
+        _divide(last, 1 / temperature)
+        raise UserError(
+            f"{type(model).__name__}: its logits don't follow {name}, so a temperature can't be folded into it; "
+            "leave it in tenor.json, where Tenor applies it"
+        )
+    return tuple(f"{name}.{kind}" for kind, _ in last.named_parameters(recurse=False))
+
+
+def _divide(layer: nn.Linear, temperature: float) -> None:
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.div_(temperature)
+
+
+def _some_logits(model: Any) -> torch.Tensor:
+    """Logits of one text of eight arbitrary tokens."""
+    model.eval()
+    ids = torch.arange(8).remainder(model.get_input_embeddings().num_embeddings)[None]
+    with torch.inference_mode():
+        return model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+
+
+def save_model(
+    folder: Path, classifier: Classifier, config: Config, checkpoint: Checkpoint, temperature: float = 1.0
+) -> str:
+    """Save model and tokenizer below `folder`; returns the SHA-256 of the weights.
+
+    The weights are a copy of the checkpoint's file, so that its digest is theirs. `transformers` would write tensors
+    under the names that the encoder's own file had, such as `LayerNorm.gamma`, and split or join some of them again.
+
+    The tokenizer is saved without truncation or padding of its own, at the length of training and with its side of
+    padding.
+    """
+    tokenizer = classifier.tokenizer
+    # Its class or its file may say left, which would move the first token, all that most heads read. The side is saved
+    # only where it stands among what the tokenizer was made from.
+    tokenizer.padding_side = tokenizer.init_kwargs["padding_side"] = "right"
+    tokenizer.model_max_length = config.data.max_length
+    if (backend := getattr(tokenizer, "backend_tokenizer", None)) is not None:
+        backend.no_truncation()
+        backend.no_padding()
+    with atomic_path(folder) as temporary:
+        with quiet_transformers():
+            classifier.model.save_pretrained(temporary, save_original_format=False)
+            tokenizer.save_pretrained(temporary)
+        shutil.copyfile(checkpoint.path / MODEL, temporary / WEIGHTS)
+        digest = sha256_file(temporary / WEIGHTS)
+        write_json(
+            temporary / NOTES,
+            {
+                "max_length": config.data.max_length,
+                "truncation": config.data.truncation,
+                "head_share": config.data.head_share,
+                "temperature": temperature,
+                "weights_sha256": digest,
+                "checkpoint_step": checkpoint.step,
+            },
+        )
+    return digest
+
+
+def fold_into_model(folder: Path) -> None:
+    """Divide the saved classifier by its temperature, which is 1 from then on; nothing happens where it is already.
+
+    `tenor.json` keeps what was done: the temperature, the parameters, the time, and the digest of the weights before.
+
+    Raises:
+        UserError: a head that does not end in one linear layer.
+    """
+    notes = read_model_notes(folder)
+    if notes.temperature == 1.0:
+        return
+    model, _ = load_saved_classifier(folder)
+    parameters = fold_temperature(model, notes.temperature)
+    stored = read_json(folder / NOTES)
+    with atomic_path(folder) as temporary:
+        shutil.copytree(folder, temporary)
+        with quiet_transformers():
+            model.save_pretrained(temporary, save_original_format=False)
+        folded = {
+            "temperature": notes.total_temperature,
+            "into": list(parameters),
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+            # Of the checkpoint itself, whose digest the evaluation names, however often something was folded since.
+            "checkpoint_sha256": stored.get("folded", {}).get("checkpoint_sha256", notes.weights_sha256),
+        }
+        update_model_notes(temporary, temperature=1.0, weights_sha256=sha256_file(temporary / WEIGHTS), folded=folded)

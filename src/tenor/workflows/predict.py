@@ -6,16 +6,14 @@ from pathlib import Path
 
 from rich.console import Console
 
+from tenor.console.progress import ProgressLine, progress_line
+from tenor.console.run import show_notes
 from tenor.errors import UserError
-from tenor.inference.file_job import FileJob, FileResult, begun_job, predict_file
-from tenor.inference.outputs import is_text, require_output
-from tenor.inference.parts import refuse_existing
+from tenor.inference.file_job import FileJob, FileResult, begun_job, predict_file, survey
+from tenor.inference.file_outputs import is_text, refuse_existing, require_output
 from tenor.inference.predictor import EngineChoice, Predictor
-from tenor.inference.survey import survey
 from tenor.model.notes import Threshold
 from tenor.runs.directory import DEFAULT_ROOT
-from tenor.training.progress import ProgressLine, progress_line
-from tenor.workflows.show_notes import show_notes
 
 AUTO_FROM_ROWS = 1000
 """Rows from which a comparison of engines, which takes as long as some hundred texts, can pay."""

@@ -1,29 +1,64 @@
-"""From a configuration to what the loop takes: rows, token ids, model, and what of it learns."""
+"""From a configuration to what the loop takes; and whether a run's inputs are still the same."""
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from rich.console import Console
 
+from tenor.checks.catalogue import BY_CODE
+from tenor.config.loading import Problem, config_error, load_config, nearest
 from tenor.config.schema import Config
+from tenor.console.progress import progress_line
 from tenor.data.batching import Examples, TokenExamples
 from tenor.data.dataset import SourceData
 from tenor.data.sources import read_source
-from tenor.data.splits import Splits, make_splits, present_splits
-from tenor.data.tokenization import TokenizedText, Truncation, tokenize
+from tenor.data.splits import Splits, data_fingerprint, data_notes, make_splits, present_splits
+from tenor.data.tokenization import TokenizedText, Truncation, tokenize, tokenizer_digest
 from tenor.errors import UserError, advice_on_memory
 from tenor.inference.logits import Forward, predict, token_logits
-from tenor.model.classifier import Classifier, load_classifier, position_count
+from tenor.model.classifier import Classifier, load_classifier, position_count, weights_digest
 from tenor.model.device import DevicePlan, plan_device
 from tenor.model.dropout import use_word_dropout
 from tenor.model.features import cached_features, can_cache_features, first_token_state, head_logits
 from tenor.model.first_token import read_first_token_only
-from tenor.model.freezing import Learning, freeze
+from tenor.model.freezing import Learning, anatomy, freeze
+from tenor.runs.directory import RunDirectory
+from tenor.runs.environment import is_absent, package_versions
+from tenor.runs.files import sha256_file
+from tenor.runs.manifest import Manifest, read_manifest, update_manifest
 from tenor.training.loss import class_weights
-from tenor.training.progress import progress_line
-from tenor.workflows.availability import require_available
+from tenor.training.recorder import missing_trackers
+
+HINT = "`tenor rule` lists every rule; a tracker is a package of its name."
+
+
+def require_available(config: Config) -> None:
+    """Raises UserError for rules in `checks.allow` that there are not and trackers that are not installed, together."""
+    if problems := [*_unknown_rules(config), *_missing_trackers(config)]:
+        raise config_error(config.name, problems, {}, HINT)
+
+
+def require_known_rules(config: Config) -> None:
+    """Raises UserError for rules in `checks.allow` that do not exist."""
+    if problems := list(_unknown_rules(config)):
+        raise config_error(config.name, problems, {}, HINT)
+
+
+def _unknown_rules(config: Config) -> Iterator[Problem]:
+    for code in config.checks.allow:
+        if code not in BY_CODE:
+            near = nearest(code, tuple(BY_CODE))
+            mend = f"did you mean {near}?" if near else "expected a rule's code, such as DAT001"
+            yield Problem(("checks", "allow", code), f"checks.allow.{code}: there is no such rule; {mend}")
+
+
+def _missing_trackers(config: Config) -> Iterator[Problem]:
+    for name in missing_trackers(config.training.trackers):
+        text = f"training.trackers: {name} is not installed; install it or leave it out"
+        yield Problem(("training", "trackers"), text)
 
 
 @dataclass(frozen=True)
@@ -116,3 +151,78 @@ def _encoder_pass(prepared: Prepared, name: str, examples: Examples, console: Co
             return predict(prepared.classifier.model, examples, prepared.plan, first_token_state, line.advance)
 
     return run
+
+
+def record_inputs(run: RunDirectory, prepared: Prepared, fingerprints: dict[str, str]) -> None:
+    """Write into the manifest what the run is made of, what of it learns, and what computes it."""
+    plan = prepared.plan
+    update_manifest(
+        run,
+        fingerprints={"config": sha256_file(run.config), **fingerprints},
+        threads=plan.threads,
+        device=plan.device,
+        precision=plan.precision,
+        timings=prepared.timings,
+        data_notes=list(data_notes(prepared.splits)),
+        what_learns=asdict(prepared.learning.what_learns()),
+        hardware={**read_manifest(run).hardware, "accelerators": list(plan.accelerators)},
+    )
+
+
+def input_fingerprints(prepared: Prepared) -> dict[str, str]:
+    """SHA-256 of data, encoder weights and tokenizer."""
+    model = prepared.classifier.model
+    body = anatomy(model).body
+    return {
+        "data": data_fingerprint(prepared.splits),
+        "encoder_weights": weights_digest({name: p for name, p in model.named_parameters() if name in body}),
+        "tokenizer": tokenizer_digest(prepared.classifier.tokenizer),
+    }
+
+
+def recorded_config(run: RunDirectory, manifest: Manifest) -> Config:
+    """The configuration that a run kept. Raises UserError where the file is not the one that the run wrote."""
+    config = load_config(run.config)
+    written = manifest.fingerprints.get("config")
+    if isinstance(written, str) and sha256_file(run.config) != written:
+        raise UserError(
+            f"{run.config} was changed since the run began; restore it, or start a new run with it: "
+            f"tenor train {run.config}"
+        )
+    return config
+
+
+def recorded_threads(manifest: Manifest) -> int | None:
+    """The CPU threads that a run computed with: another number gives other roundings."""
+    return manifest.threads if isinstance(manifest.threads, int) else None
+
+
+def changed_inputs(manifest: Manifest, fingerprints: dict[str, str]) -> list[str]:
+    """Which of data, encoder_weights and tokenizer are not those of the run."""
+    known = {name: digest for name, digest in manifest.fingerprints.items() if isinstance(digest, str)}
+    return [name for name, digest in fingerprints.items() if known.get(name, digest) != digest]
+
+
+def changed_versions(manifest: Manifest) -> list[str]:
+    """In words, every package whose version is another one here than in the run."""
+    here, then = package_versions(), manifest.versions
+    changed = [name for name in then if _known(then[name]) != _known(here.get(name))]
+    return [f"{name} was {_known(then[name])}, here it is {_known(here.get(name))}" for name in changed]
+
+
+def changed_device(manifest: Manifest, prepared: Prepared) -> list[str]:
+    """In words, where another device, number type or number of threads computes here."""
+    plan = prepared.plan
+    here = {"device": plan.device, "precision": plan.precision, "threads": plan.threads}
+    then: dict[str, Any] = {name: getattr(manifest, name) for name in here}
+    if isinstance(named := manifest.hardware.get("accelerators"), list):
+        here["GPU"], then["GPU"] = (", ".join(map(str, names)) or "none" for names in (plan.accelerators, named))
+    return [
+        f"{name} was {then[name]}, here it is {here[name]}"
+        for name in here
+        if not is_absent(then[name]) and then[name] != here[name]
+    ]
+
+
+def _known(version: Any) -> str:
+    return str(version)[:12] if isinstance(version, str) else "not installed"

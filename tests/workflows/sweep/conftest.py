@@ -7,9 +7,9 @@ import pytest
 
 from sweeps import write_sweep
 from tenor.config.sweep import SweepPlan, load_sweep
-from tenor.workflows.sweep import work as module
-from tenor.workflows.sweep.attempt import Attempt
-from tenor.workflows.sweep.space import propose
+from tenor.workflows.sweep import worker as module
+from tenor.workflows.sweep.study import propose
+from tenor.workflows.sweep.worker import Attempt
 
 
 @pytest.fixture

@@ -11,8 +11,7 @@ from sweeps import write_sweep
 from tenor.config.sweep import load_sweep
 from tenor.runs.directory import RunDirectory, list_runs
 from tenor.runs.manifest import read_manifest
-from tenor.workflows.sweep.study import open_studies
-from tenor.workflows.sweep.trials import best_of, trials_of
+from tenor.workflows.sweep.study import best_of, open_studies, trials_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs POSIX signals")]
 

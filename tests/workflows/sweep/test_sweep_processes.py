@@ -15,8 +15,7 @@ from tenor.config.sweep import load_sweep
 from tenor.runs.directory import find_run, list_runs
 from tenor.runs.manifest import read_manifest
 from tenor.runs.summary import read_summary
-from tenor.workflows.sweep.study import open_studies
-from tenor.workflows.sweep.trials import SweepTrial, trials_of
+from tenor.workflows.sweep.study import SweepTrial, open_studies, trials_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs POSIX signals")]
 
@@ -69,7 +68,7 @@ MOMENTS = {
     "before its run": Fault("tenor.workflows.train.create_run", 2),
     "in training": Fault("tenor.training.loop.set_rates", 18),  # A run has 12 steps and a checkpoint at every second.
     "in evaluation": Fault("tenor.workflows.train.save_model", 2),
-    "between its run and the study": Fault("tenor.workflows.sweep.attempt.refuse_errors", 2),
+    "between its run and the study": Fault("tenor.workflows.sweep.worker.refuse_errors", 2),
 }
 
 

@@ -17,9 +17,8 @@ from tenor.runs.environment import is_absent
 from tenor.runs.files import read_json
 from tenor.runs.manifest import read_manifest
 from tenor.runs.summary import read_summary
-from tenor.workflows.sweep.study import open_studies
-from tenor.workflows.sweep.sweep import SweepResult, join_sweep, run_sweep
-from tenor.workflows.sweep.trials import trials_of
+from tenor.workflows.sweep.search import SweepResult, join_sweep, run_sweep
+from tenor.workflows.sweep.study import open_studies, trials_of
 
 Planned = Callable[..., SweepPlan]
 SECOND_CHOICE = "seed=1"

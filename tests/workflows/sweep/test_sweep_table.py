@@ -7,9 +7,8 @@ import pytest
 from rich.console import Console
 
 from tenor.config.sweep import SweepPlan
-from tenor.workflows.sweep import show
-from tenor.workflows.sweep.show import LiveTable, sweep_view, trial_line
-from tenor.workflows.sweep.trials import SweepTrial
+from tenor.console.trials import LiveTable, sweep_view, trial_line
+from tenor.workflows.sweep.study import SweepTrial, best_of
 
 RATE = "training.learning_rate"
 
@@ -20,7 +19,7 @@ def trial(number: int, status: str = "completed", value: float | None = 0.5, rea
 
 def shown(plan: SweepPlan, trials: list[SweepTrial], height: int = 10**6, width: int = 100) -> str:
     console = Console(file=io.StringIO(), width=width)
-    console.print(sweep_view(plan, trials, height))
+    console.print(sweep_view(plan, trials, best_of(plan, trials), height))
     return console.file.getvalue()  # type: ignore[attr-defined,no-any-return]
 
 
@@ -42,13 +41,10 @@ def test_the_newest_trials_fit_the_window(planned: Callable[..., SweepPlan]) -> 
 
 
 @pytest.mark.parametrize("is_terminal", [True, False])
-def test_a_trial_is_told_once(
-    is_terminal: bool, planned: Callable[..., SweepPlan], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_trial_is_told_once(is_terminal: bool, planned: Callable[..., SweepPlan]) -> None:
     trials = [trial(0)]
-    monkeypatch.setattr(show, "trials_of", lambda plan, phase, study: trials)
     console = Console(file=io.StringIO(), width=100, force_terminal=is_terminal)
-    with LiveTable(planned(), {"a": None}, console) as table:  # type: ignore[dict-item]
+    with LiveTable(planned(), lambda: (trials, None), console) as table:
         trials.append(trial(1, "pruned", 0.25, "worse than the median at epoch 1"))
         table.refresh()
         table.refresh()

@@ -15,12 +15,9 @@ import pytest
 
 from tenor.config.sweep import SweepPlan
 from tenor.errors import InterruptedRunError
-from tenor.workflows.sweep import work as module
-from tenor.workflows.sweep.attempt import Attempt, GivenAwayError, with_owner
-from tenor.workflows.sweep.space import propose
-from tenor.workflows.sweep.study import open_studies
-from tenor.workflows.sweep.trials import SweepTrial, best_of, spent_seconds, trials_of
-from tenor.workflows.sweep.work import work
+from tenor.workflows.sweep import worker as module
+from tenor.workflows.sweep.study import SweepTrial, best_of, open_studies, propose, spent_seconds, trials_of
+from tenor.workflows.sweep.worker import Attempt, GivenAwayError, with_owner, work
 
 Planned = Callable[..., SweepPlan]
 

@@ -6,9 +6,9 @@ from itertools import pairwise
 
 import pytest
 
-from tenor.config.sweep_schema import Dimension
-from tenor.workflows.sweep.trial_charts import history_chart, importance_chart, parallel_chart
-from tenor.workflows.sweep.trials import SweepTrial
+from tenor.config.sweep import Dimension
+from tenor.workflows.sweep.page import history_chart, importance_chart, parallel_chart
+from tenor.workflows.sweep.study import SweepTrial
 
 TRIAL = SweepTrial("a", 0, "completed", {}, 0.5, None, "", 1.0, 1, False)
 SPACE = {

@@ -1,5 +1,5 @@
 """After the fact: reads what a run left behind, and names the cause."""
 
-from tenor.checks.diagnosis.findings import Cause, Diagnosis, NotChecked, diagnose
+from tenor.checks.diagnosis.diagnose import Cause, Diagnosis, NotChecked, diagnose
 
 __all__ = ["Cause", "Diagnosis", "NotChecked", "diagnose"]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tenor.checks.diagnosis.material import Material
+from tenor.checks.diagnosis.artifacts import Material
 from tenor.checks.evidence import CheckpointEvidence, StepEvidence, ValidationPoint
 from tenor.errors import UserError
 

@@ -8,12 +8,20 @@ from pathlib import Path
 
 import numpy as np
 
-from tenor.checks.diagnosis.class_cells import ClassColumn, are_numbers, class_key, in_order, listed, read_class_column
-from tenor.checks.diagnosis.class_pairs import ClassifiedRows, pair_predictions
-from tenor.checks.diagnosis.material import Material, evaluation_evidence
-from tenor.checks.diagnosis.score_classes import Scored, scored_rows
-from tenor.checks.diagnosis.score_columns import ScoreSet, score_sets
-from tenor.checks.diagnosis.sheet import Sheet, read_sheet
+from tenor.checks.diagnosis.artifacts import Material, evaluation_evidence
+from tenor.checks.diagnosis.columns import (
+    ClassColumn,
+    ClassifiedRows,
+    Sheet,
+    are_numbers,
+    class_key,
+    in_order,
+    listed,
+    pair_predictions,
+    read_class_column,
+    read_sheet,
+)
+from tenor.checks.diagnosis.scores import Scored, ScoreSet, score_sets, scored_rows
 from tenor.checks.evidence import SplitClaims
 from tenor.errors import UserError
 

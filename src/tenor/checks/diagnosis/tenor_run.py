@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tenor.checks.diagnosis.evaluation_json import not_numbers, splits_of
-from tenor.checks.diagnosis.material import (
+from tenor.checks.diagnosis.artifacts import (
     Material,
     earlier_reports,
     evaluation_evidence,
@@ -18,6 +17,7 @@ from tenor.checks.diagnosis.material import (
     whole_number,
 )
 from tenor.checks.diagnosis.predictions_file import read_claims
+from tenor.checks.diagnosis.results_json import not_numbers, splits_of
 from tenor.checks.evidence import CheckpointEvidence, SplitClaims, StepEvidence, ValidationPoint
 from tenor.checks.rules.ckp import SUCCESS_WORDS
 from tenor.config.loading import load_config

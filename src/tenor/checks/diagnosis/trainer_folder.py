@@ -1,13 +1,13 @@
-"""The output folder of `transformers.Trainer`. `training_args.bin` is a pickle, and never opened."""
+"""The output folder of `transformers.Trainer`: its state, its arguments and the metric that chose the best model."""
 
-from collections.abc import Mapping
-from dataclasses import replace
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tenor.checks.diagnosis.evaluation_json import claims_of, not_numbers
-from tenor.checks.diagnosis.further_results import read_further_results
-from tenor.checks.diagnosis.material import (
+from tenor.checks.diagnosis.artifacts import (
     FINDINGS,
     Material,
     earlier_reports,
@@ -15,11 +15,216 @@ from tenor.checks.diagnosis.material import (
     number,
     read_any_json,
 )
+from tenor.checks.diagnosis.event_files import event_folders, read_texts
+from tenor.checks.diagnosis.results_json import claims_of, not_numbers, read_further_results
 from tenor.checks.diagnosis.tenor_run import points, step_evidence
-from tenor.checks.diagnosis.trainer_arguments import Arguments, read_arguments
-from tenor.checks.diagnosis.trainer_selection import chosen_by
-from tenor.checks.evidence import CheckpointEvidence
+from tenor.checks.evidence import CheckpointEvidence, ValidationPoint
+from tenor.checks.rules.ckp import ROUNDING, best_validation, larger_is_better
+from tenor.config.yaml_text import parse_yaml
 from tenor.errors import UserError
+
+STEMS = ("training_args", "training_arguments", "trainer_args", "args", "arguments", "hparams", "hyperparameters")
+SUFFIXES = (".json", ".yaml", ".yml")
+METRIC, GREATER = "metric_for_best_model", "greater_is_better"
+PICKLE = "training_args.bin"
+CARD = "README.md"
+CARD_ITEM = re.compile(rf"^\s*[-*]\s*`?({METRIC}|{GREATER})`?\s*[:=]\s*`?([^`\s]+)", re.MULTILINE)
+MAX_DEPTH = 5
+WORDS = {"true": True, "false": False}
+
+
+@dataclass(frozen=True)
+class Selection:
+    """How the best checkpoint was to be chosen, as far as the arguments say it."""
+
+    metric: str | None = None
+    """The metric's key in the log, with its prefix `eval_`."""
+    larger_is_better: bool | None = None
+    missing: str = ""
+    """Where it was looked for in vain, and the next step."""
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Arguments from a file, and where to look further."""
+
+    folders: tuple[Path, ...]
+    values: Mapping[str, Any] = field(default_factory=dict)
+    unread: tuple[str, ...] = ()
+    """Files that were found and could not be read, and why."""
+
+    def selection(self) -> Selection:
+        """By which metric and in which direction; the model card and the event files are read only for this."""
+        unread = ""
+        for values in (self.values, _from_card(self.folders)):
+            if found := _selection(values):
+                return found
+        try:
+            events = [found for values in _from_events(self.folders) if (found := _selection(values))]
+        except UserError as error:
+            events, unread = [], f"; {error}"
+        if len(set(events)) == 1:
+            return events[0]
+        several = "; the event files are of several runs that differ" if events else ""
+        pickle = any((folder / PICKLE).is_file() for folder in self.folders)
+        opened = f"; {PICKLE} is a pickle, which is never opened" if pickle else ""
+        return Selection(
+            missing=f"no {GREATER} is recorded as text{several}{opened}{unread}. Save the arguments next to it: "
+            f"training_args.json with TrainingArguments.to_json_string()"
+        )
+
+
+def read_arguments(folder: Path) -> Arguments:
+    """Of the folder, and of the one above where it is one of several checkpoints."""
+    above = (folder.resolve().parent,) if folder.resolve().name.startswith("checkpoint-") else ()
+    folders, unread = (folder, *above), list[str]()
+    for file in (one / f"{stem}{suffix}" for one in folders for stem in STEMS for suffix in SUFFIXES):
+        try:
+            if found := _read(file):
+                return Arguments(folders, found, tuple(unread))
+        except UserError as error:
+            unread.append(f"not read: {error}")
+    return Arguments(folders, unread=tuple(unread))
+
+
+def _read(file: Path) -> Mapping[str, Any]:
+    if not file.is_file():
+        return {}
+    if file.suffix == ".json":
+        found = read_any_json(file)
+    else:
+        found = parse_yaml(file.read_bytes().decode("utf-8", errors="replace"), str(file)).value
+    return found if isinstance(found, Mapping) else {}
+
+
+def _selection(values: Mapping[str, Any]) -> Selection | None:
+    """What a mapping says at any depth; None where it says nothing of the direction."""
+    for one in _mappings(values):
+        greater, metric = _plain(one.get(GREATER)), _plain(one.get(METRIC))
+        greater = WORDS.get(greater.lower()) if isinstance(greater, str) else greater
+        if isinstance(greater, bool):
+            return Selection(_key(metric), greater)
+    return None
+
+
+def _mappings(values: Mapping[str, Any], depth: int = 0) -> Iterator[Mapping[str, Any]]:
+    yield values
+    for value in values.values():
+        if isinstance(value, Mapping) and depth < MAX_DEPTH:
+            yield from _mappings(value, depth + 1)
+
+
+def _plain(value: Any) -> Any:
+    """The value itself; Weights & Biases writes each one as {"value": …}."""
+    return value.get("value") if isinstance(value, Mapping) else value
+
+
+def _key(metric: Any) -> str | None:
+    if not isinstance(metric, str) or not metric:
+        return None
+    return metric if metric.startswith("eval_") else f"eval_{metric}"
+
+
+def _from_card(folders: tuple[Path, ...]) -> Mapping[str, Any]:
+    for folder in folders:
+        if (folder / CARD).is_file():
+            found = dict(CARD_ITEM.findall((folder / CARD).read_text(encoding="utf-8", errors="replace")))
+            if found:
+                return found
+    return {}
+
+
+def _from_events(folders: tuple[Path, ...]) -> Iterator[Mapping[str, Any]]:
+    """The text `args` that Trainer's callback for TensorBoard writes at the start of each run."""
+    for folder in dict.fromkeys(one for root in folders for one in event_folders(root)):
+        for text in read_texts(folder, "args"):
+            try:
+                found = json.loads(text)
+            except (ValueError, RecursionError):
+                continue  # A text of another program under the same tag.
+            if isinstance(found, Mapping):
+                yield found
+
+
+Records = Sequence[Mapping[str, Any]]
+SAME_VALUE = 1e-9
+NO_METRICS = ("eval_runtime", "eval_samples_per_second", "eval_steps_per_second", "eval_model_preparation_time")
+"""What Trainer logs next to an evaluation's metrics."""
+
+
+def chosen_by(
+    best: float | None, step: float | None, history: Records, selection: Callable[[], Selection]
+) -> CheckpointEvidence:
+    """Metric, direction and validations; empty where it can't be known which of the logged metrics chose.
+
+    The state does not name the metric: where the arguments don't either, it is one with the value `best` at `step`.
+    Of several with this value, one by which the choice was right is taken: nothing shows that another one chose.
+    Where none has it, state and log disagree; then a metric counts only if the choice is wrong by all of them.
+    """
+    candidates = [name for name in _names(history) if best is not None and _is_at(history, name, step, best)]
+    if step is None or best is None:
+        return CheckpointEvidence()
+    if not candidates:
+        return _wrong_by_all(history, step)
+    readings = [_reading(name, history, step, None) for name in candidates]
+    if len(candidates) == 1 and larger_is_better(candidates[0]) is not None:
+        return readings[0]
+    # Only now, for it may have to open event files.
+    recorded = selection()
+    if recorded.metric in _names(history):
+        return _reading(str(recorded.metric), history, step, recorded)
+    if len(candidates) == 1:
+        return _reading(candidates[0], history, step, recorded)
+    return next((one for one in readings if _is_right(one, int(step))), readings[0])
+
+
+def _reading(name: str, history: Records, step: float, recorded: Selection | None) -> CheckpointEvidence:
+    """The choice as one by this metric. Its name goes before `greater_is_better`: where nobody set that, the arguments
+    hold Trainer's default, which is True for every name that does not end with "loss"."""
+    logged = points(history, name)
+    larger = larger_is_better(name)
+    if larger is None and recorded is not None:
+        larger = recorded.larger_is_better
+    if larger is None and _is_least_alone(logged, int(step)):
+        larger = False  # Trainer's default under such a name is the largest, so `greater_is_better=False` was set.
+    missing = recorded.missing if recorded is not None and larger is None else ""
+    return CheckpointEvidence(validations=logged, metric=name, larger_is_better=larger, selection_unknown=missing)
+
+
+def _wrong_by_all(history: Records, step: float) -> CheckpointEvidence:
+    """The choice as one by the last of the metrics if it is wrong by every one of them, else empty."""
+    names = [name for name in _names(history) if name not in NO_METRICS]
+    readings = [_reading(name, history, step, None) for name in names]
+    at_step = all(any(point.step == int(step) for point in one.validations) for one in readings)
+    known = all(one.larger_is_better is not None for one in readings)
+    if not readings or not at_step or not known or any(_is_right(one, int(step)) for one in readings):
+        return CheckpointEvidence()
+    return readings[-1]
+
+
+def _is_least_alone(logged: tuple[ValidationPoint, ...], step: int) -> bool:
+    """Whether the chosen value is the least of the log, and not the largest as well."""
+    chosen = [point.value for point in logged if point.step == step]
+    values = [point.value for point in logged if point.value == point.value]
+    return bool(chosen) and bool(values) and chosen[0] <= min(values) < max(values)
+
+
+def _is_right(reading: CheckpointEvidence, step: int) -> bool:
+    """Whether no validation is better than the chosen one; False where the direction is not known."""
+    if reading.larger_is_better is None:
+        return False
+    best = best_validation(reading.validations, reading.larger_is_better)
+    return any(abs(point.value - best.value) <= ROUNDING for point in reading.validations if point.step == step)
+
+
+def _names(history: Records) -> list[str]:
+    return list(dict.fromkeys(name for record in history for name in record if name.startswith("eval_")))
+
+
+def _is_at(history: Records, name: str, step: float | None, value: float) -> bool:
+    logged = (number(record.get(name)) for record in history if number(record.get("step")) == step)
+    return any(one is not None and abs(one - value) < SAME_VALUE for one in logged)
+
 
 STATE = "trainer_state.json"
 RESULTS = ("all_results.json", "eval_results.json")

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from tenor.checks.collect.loader import LABEL_NAMES
-from tenor.checks.collect.model_parts import embedding_rows
+from tenor.checks.gather.batches import LABEL_NAMES
+from tenor.checks.gather.model_parts import embedding_rows
 
 LossFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook
 
-from tenor.checks.collect.loader import random_states_kept
-from tenor.checks.collect.model_parts import unwrapped
 from tenor.checks.finding import CannotTell
+from tenor.checks.gather.batches import random_states_kept
+from tenor.checks.gather.model_parts import unwrapped
 from tenor.checks.probes.subject import (
     MAX_TOKENS,
     Examples,

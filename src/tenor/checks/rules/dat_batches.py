@@ -6,8 +6,7 @@ from tenor.checks.evidence import BatchEvidence, DataEvidence
 from tenor.checks.finding import CannotTell, Observation
 from tenor.checks.rule import rule
 from tenor.checks.rules.dat_labels import wrong_form
-from tenor.checks.rules.rows import class_counts, class_indices
-from tenor.checks.rules.significance import ALPHA, chance_of_none, runs_test
+from tenor.checks.rules.shared import ALPHA, chance_of_none, class_counts, class_indices, runs_test
 
 MIN_ROWS = 20  # Ten of each of two classes in two blocks have p = 2e-5 in random order; with fewer nothing is certain.
 FEW_RUNS = 0.5  # Of those expected in random order; shuffled IMDb rows sorted by length are at 1.0.

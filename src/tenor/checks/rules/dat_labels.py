@@ -5,8 +5,16 @@ import numpy as np
 from tenor.checks.evidence import DataEvidence
 from tenor.checks.finding import CannotTell, Observation
 from tenor.checks.rule import rule
-from tenor.checks.rules.rows import IGNORED, all_splits, class_counts, class_name, integers
-from tenor.checks.rules.significance import ALPHA, association, runs_test
+from tenor.checks.rules.shared import (
+    ALPHA,
+    IGNORED,
+    all_splits,
+    association,
+    class_counts,
+    class_name,
+    integers,
+    runs_test,
+)
 
 SHIFTED = 0.05  # Share of rows that would have to change class; less is lost in what a class weight or seed changes.
 BLOCKED = 0.5  # Of the runs expected in random order; sorted sources lie near 0, shuffled ones at 1.

@@ -11,8 +11,7 @@ import numpy as np
 from tenor.checks.evidence import DataEvidence
 from tenor.checks.finding import CannotTell, Observation
 from tenor.checks.rule import rule
-from tenor.checks.rules.rows import class_name, held_out, labelled_texts
-from tenor.checks.rules.significance import ALPHA
+from tenor.checks.rules.shared import ALPHA, class_name, held_out, labelled_texts
 
 SAMPLE = 2_000  # Rows: naive Bayes reaches 80% on IMDb with them, in a second.
 FOLDS = 5

@@ -6,8 +6,16 @@ from tenor.checks.evidence import DataEvidence
 from tenor.checks.finding import CannotTell, Observation, Severity
 from tenor.checks.rule import rule
 from tenor.checks.rules.near_duplicates import near_duplicates, passages
-from tenor.checks.rules.rows import class_counts, class_name, held_out, strings, text_keys
-from tenor.checks.rules.significance import ALPHA, association, chance_of_none
+from tenor.checks.rules.shared import (
+    ALPHA,
+    association,
+    chance_of_none,
+    class_counts,
+    class_name,
+    held_out,
+    strings,
+    text_keys,
+)
 
 SAME_WORDS = 5  # Shorter texts ("great film") are written twice by different people.
 WHOLESALE = 0.5  # Half of a split; overlap by accident is below a percent in the sets that were looked at (IMDb: 0.5%).

@@ -10,7 +10,7 @@ import numpy as np
 from tenor.checks.evidence import DataEvidence
 from tenor.checks.finding import CannotTell, Observation
 from tenor.checks.rule import rule
-from tenor.checks.rules.rows import all_splits, labelled_texts, strings, text_keys
+from tenor.checks.rules.shared import all_splits, labelled_texts, strings, text_keys
 
 CONFLICTS = 0.01  # Of the rows: as much label noise as Northcutt et al. 2021 found at the clean end of ten test sets.
 BROKEN = 0.01  # Of the texts: any crawl may hold a few; the embedded IMDb reviews hold none.

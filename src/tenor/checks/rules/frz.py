@@ -3,7 +3,7 @@
 from tenor.checks.evidence import ModelEvidence, ParameterRow, StepEvidence
 from tenor.checks.finding import CannotTell, Observation
 from tenor.checks.rule import rule
-from tenor.checks.rules.known import SHOWN_NAMES, known, shown
+from tenor.checks.rules.shared import SHOWN_NAMES, known, shown
 
 
 def exempted(model: ModelEvidence) -> tuple[str, ...]:

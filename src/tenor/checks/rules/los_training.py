@@ -7,9 +7,7 @@ import numpy as np
 from tenor.checks.evidence import StepEvidence
 from tenor.checks.finding import CannotTell, Observation
 from tenor.checks.rule import rule
-from tenor.checks.rules.known import known
-from tenor.checks.rules.los_causes import STALLED, uninformed
-from tenor.checks.rules.significance import ALPHA
+from tenor.checks.rules.shared import ALPHA, STALLED, known, uninformed
 
 FLAT = 0.03
 """Of ln K: two classes' loss falls by more within 100 steps of any training that works, a frozen base included."""

@@ -5,7 +5,7 @@ import re
 from tenor.checks.evidence import ModelEvidence, ParameterRow, ProbeEvidence
 from tenor.checks.finding import CannotTell, Observation, Severity
 from tenor.checks.rule import rule
-from tenor.checks.rules.known import known, shown
+from tenor.checks.rules.shared import known, shown
 
 MIN_PREFIX = 3
 """Letters from which a class name counts as short for another: neg, negative. Two would join `no` and `not_spam`."""

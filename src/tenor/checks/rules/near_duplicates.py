@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tenor.checks.rules.rows import text_keys
+from tenor.checks.rules.shared import text_keys
 
 LETTERS = 24  # In a row, about five words: shared by chance only in stock phrases.
 MIN_FINGERPRINTS = 16  # Fewer cannot tell 70% from 50%.

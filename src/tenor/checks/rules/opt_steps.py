@@ -5,7 +5,7 @@ import numpy as np
 from tenor.checks.evidence import ProbeEvidence, StepEvidence
 from tenor.checks.finding import CannotTell, Observation, Severity
 from tenor.checks.rule import rule
-from tenor.checks.rules.known import known, shown
+from tenor.checks.rules.shared import known, shown
 
 MIN_RECORDS = 10
 

@@ -3,7 +3,7 @@
 from tenor.checks.evidence import PrecisionEvidence, StepEvidence
 from tenor.checks.finding import CannotTell, Observation
 from tenor.checks.rule import rule
-from tenor.checks.rules.known import known
+from tenor.checks.rules.shared import known
 
 CPU_SLOWDOWN = 120.0
 """160 GFLOP/s in float32 and 1.3 in emulated bfloat16, on two AVX2 cores with PyTorch 2.13."""

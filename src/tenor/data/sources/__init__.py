@@ -5,7 +5,7 @@ from tenor.data.dataset import SourceData
 from tenor.data.sources.embedded import embedded_reviews, rotten_tomatoes
 from tenor.data.sources.hub import hub_source, sst2
 from tenor.data.sources.imdb import imdb_source
-from tenor.data.sources.tabular import file_source
+from tenor.data.sources.labels import file_source
 from tenor.errors import UserError
 
 

@@ -1,4 +1,4 @@
-"""CSV and TSV files, read as they were written: by `tenor.data.sources.files` and `tenor.inference.inputs` alike."""
+"""CSV and TSV files, read in the same way for training and for prediction."""
 
 import csv
 from collections.abc import Callable, Iterable, Iterator, Sequence

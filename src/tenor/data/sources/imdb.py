@@ -1,19 +1,196 @@
-"""The IMDb Large Movie Review Dataset v1.0 (Maas et al. 2011) in its official split of 25,000 and 25,000 reviews."""
+"""The IMDb Large Movie Review Dataset v1.0 (Maas et al. 2011) in its official split."""
 
 import importlib.util
+import re
+import tarfile
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from os.path import expanduser
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import IO
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tenor.config.schema import Data
 from tenor.data.dataset import SourceData
-from tenor.data.sources.aclimdb import read_archive, read_folder
 from tenor.data.sources.files import read_parquet_files
 from tenor.data.sources.labels import Classes, label_rows, rename_classes
 from tenor.data.sources.rows import Columns, Rows
 from tenor.errors import UserError
-from tenor.runs.cache import cache_folder
+from tenor.runs.files import cache_folder, sha256_file
+
+CLASSES = ("neg", "pos")
+SPLITS = ("train", "test")
+REVIEW = re.compile(r"(?P<number>[0-9]{1,9})_(?P<rating>[0-9]{1,2})\.txt")
+REVIEW_MEMBER = re.compile(rf"aclImdb/(?P<split>train|test)/(?P<class>neg|pos)/(?P<file>{REVIEW.pattern})")
+URLS_MEMBER = re.compile(r"aclImdb/(?P<split>train|test)/urls_(?P<class>neg|pos)\.txt")
+TITLE = re.compile(r"/title/(tt[0-9]+)")
+MAX_FILE_BYTES = 2**20  # the longest official review has 14 kB, the longest list of addresses 0.6 MB
+MAX_MEMBERS = 200_000  # the official archive has about 100,000
+MAX_TOTAL_BYTES = 2**31  # its members hold about 0.5 GB together
+
+
+@dataclass
+class _Files:
+    """What was read so far, by (split, class)."""
+
+    reviews: dict[tuple[str, str], dict[str, bytes]] = field(default_factory=dict)
+    urls: dict[tuple[str, str], bytes] = field(default_factory=dict)
+
+
+def read_folder(folder: Path) -> dict[str, Rows]:
+    """`train` and `test` of an extracted `aclImdb/`: columns text, label, id, rating and, where the lists of addresses
+    are there, movie; negatives first, in the order of the file names' numbers.
+
+    Raises UserError for a missing or empty class folder and for a file that cannot be one of the set.
+    """
+    files = _Files()
+    for split in SPLITS:
+        for name in CLASSES:
+            files.reviews[split, name] = _reviews_in(folder / split / name)
+            urls = folder / split / f"urls_{name}.txt"
+            if urls.is_file():
+                files.urls[split, name] = _bounded(urls)
+    return _rows(files, str(folder))
+
+
+def read_archive(archive: Path, sha256: str) -> dict[str, Rows]:
+    """The same from the official archive; nothing is written to disk.
+
+    Raises UserError where the digest is not the expected one, and for an archive with links, devices, paths that lead
+    out of it, files named twice, or files too large or too many.
+    """
+    found = sha256_file(archive)
+    if found != sha256:
+        raise UserError(
+            f"{archive}: SHA-256 is {found}, expected {sha256}, the official aclImdb_v1.tar.gz. The file may be cut "
+            "off or another one; download it again."
+        )
+    try:
+        with tarfile.open(archive, "r|gz") as tar:
+            files = _read_members(archive, tar)
+    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{archive}: is not a sound tar.gz archive: {error}. Download it again.") from error
+    return _rows(files, str(archive))
+
+
+def _reviews_in(folder: Path) -> dict[str, bytes]:
+    if not folder.is_dir():
+        raise UserError(f"{folder}: there is no such folder. Extract the whole archive aclImdb_v1.tar.gz again.")
+    reviews = {}
+    for file in folder.iterdir():
+        if file.name.startswith("."):  # what file managers leave behind
+            continue
+        if not REVIEW.fullmatch(file.name) or not file.is_file():
+            raise UserError(f"{file}: is not a review of the set, expected NUMBER_RATING.txt. Move it elsewhere.")
+        reviews[file.name] = _bounded(file)
+    return reviews
+
+
+def _bounded(file: Path) -> bytes:
+    try:
+        with file.open("rb") as stream:
+            content = stream.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read: {error.strerror or error}.") from error
+    if len(content) > MAX_FILE_BYTES:
+        raise UserError(f"{file}: is larger than {MAX_FILE_BYTES:,} bytes, which no file of the set is.")
+    return content
+
+
+def _read_members(archive: Path, tar: tarfile.TarFile) -> _Files:
+    files = _Files()
+    seen: set[str] = set()
+    total = 0
+    for member in tar:
+        total += member.size
+        _require_harmless(archive, member, seen, total)
+        seen.add(member.name)
+        review, urls = REVIEW_MEMBER.fullmatch(member.name), URLS_MEMBER.fullmatch(member.name)
+        if member.isdir() or not (review or urls):
+            continue
+        stream: IO[bytes] | None = tar.extractfile(member)
+        assert stream is not None  # only links and devices have none
+        content = stream.read()
+        if review:
+            files.reviews.setdefault((review["split"], review["class"]), {})[review["file"]] = content
+        elif urls:
+            files.urls[urls["split"], urls["class"]] = content
+    return files
+
+
+def _require_harmless(archive: Path, member: tarfile.TarInfo, seen: set[str], total: int) -> None:
+    name = member.name
+    wrong = None
+    if not (member.isreg() or member.isdir()) or member.issparse():
+        wrong = "is neither a plain file nor a folder"
+    elif PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\\" in name:
+        wrong = "leads out of the archive"
+    elif name in seen and not member.isdir():
+        wrong = "occurs twice"
+    elif member.size > MAX_FILE_BYTES and (REVIEW_MEMBER.fullmatch(name) or URLS_MEMBER.fullmatch(name)):
+        wrong = f"is larger than {MAX_FILE_BYTES:,} bytes"
+    elif total > MAX_TOTAL_BYTES:
+        wrong = f"makes it larger than {MAX_TOTAL_BYTES:,} bytes"
+    elif len(seen) >= MAX_MEMBERS:
+        wrong = f"is one more than the {MAX_MEMBERS:,} members that are read"
+    if wrong:
+        raise UserError(f"{archive}: member {name[:200]!r} {wrong}; the archive is refused. Download it again.")
+
+
+def _rows(files: _Files, where: str) -> dict[str, Rows]:
+    return {split: _split_rows(files, split, where) for split in SPLITS}
+
+
+def _split_rows(files: _Files, split: str, where: str) -> Rows:
+    rows: list[tuple[str, int, str, int]] = []
+    movies: list[str] = []
+    for label, name in enumerate(CLASSES):
+        reviews = files.reviews.get((split, name), {})
+        if not reviews:
+            raise UserError(f"{where}: there is no review in {split}/{name}. Download and extract the archive again.")
+        ordered = sorted(reviews, key=_number_and_rating)
+        rows.extend(_row(reviews, file, label, f"{split}/{name}", where) for file in ordered)
+        if (split, name) in files.urls:
+            movies.extend(_movies(files.urls[split, name], ordered, f"{where}: {split}/urls_{name}.txt"))
+    texts, labels, ids, ratings = zip(*rows, strict=True)
+    columns: Mapping[str, Iterable[object]] = {"text": texts, "label": labels, "id": ids, "rating": ratings}
+    if len(movies) == len(rows):
+        columns = {**columns, "movie": movies}
+    table = pa.table({name: pa.array(list(values)) for name, values in columns.items()})
+    return Rows(table, f"{where} ({split})", f"aclImdb/{split}", place=lambda row: ids[row])
+
+
+def _number_and_rating(file: str) -> tuple[int, int]:
+    number, rating = file.removesuffix(".txt").split("_")
+    return int(number), int(rating)
+
+
+def _row(reviews: Mapping[str, bytes], file: str, label: int, folder: str, where: str) -> tuple[str, int, str, int]:
+    name = f"{folder}/{file.removesuffix('.txt')}"
+    try:
+        text = reviews[file].decode()
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{where}: {name}.txt is not UTF-8 (byte {error.start:,}). Extract the archive again."
+        ) from error
+    return text, label, name, _number_and_rating(file)[1]
+
+
+def _movies(urls: bytes, files: list[str], where: str) -> list[str]:
+    """The title id of each review: review number N stands on line N of the list, counted from 0."""
+    lines = urls.decode(errors="replace").splitlines()
+    movies = []
+    for file in files:
+        number = _number_and_rating(file)[0]
+        found = TITLE.search(lines[number]) if number < len(lines) else None
+        if found is None:
+            raise UserError(f"{where} has no title id on line {number + 1:,} for {file}. Extract the archive again.")
+        movies.append(found[1])
+    return movies
+
 
 CLASS_NAMES = ("negative", "positive")
 ARCHIVE_URL = "https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz"

@@ -1,8 +1,12 @@
-"""Rows as a reader found them: what every reader yields, and `labels.py` judges."""
+"""Rows as a reader found them, and which spellings of a label are one class."""
 
 import difflib
+import re
+import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from numbers import Integral
 from typing import Literal
 
@@ -165,3 +169,180 @@ def refuse_faults(rows: Rows, faults: Mapping[str, Faults]) -> None:
         + "\n".join(lines)
         + "\nMend these rows or remove them."
     )
+
+
+INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
+DECIMAL = re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
+WHOLE = re.compile(r"([-+]?)0*([0-9]{1,18})\.0*")
+BLANKS = re.compile("[ \u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]+")
+"""Within a label. Line breaks and tabs there are no slip: such a name is refused."""
+SHOWN = 6
+"""Spellings, classes or pairs in one note."""
+FEWEST_LETTERS = 5
+"""Of names that one letter can make alike by mistake: `hate` and `rate` are two words."""
+MOST_NAMES = 200
+"""Class names that are compared with one another."""
+
+
+def tidied(label: str) -> str:
+    """A label in Unicode's composed form, with single blanks within it and none around it."""
+    return BLANKS.sub(" ", unicodedata.normalize("NFC", label).strip())
+
+
+def folded(label: str) -> str:
+    """What all spellings of a class have in common."""
+    compatible = unicodedata.normalize("NFKC", label).casefold()
+    return tidied(unicodedata.normalize("NFKC", compatible))
+
+
+def as_integer(label: str) -> str:
+    """A decimal number without a fraction as an integer, such as 5 for 5.0; any other label as it is."""
+    found = WHOLE.fullmatch(label)
+    return label if found is None else str(int(found[1] + found[2]))
+
+
+@dataclass(frozen=True)
+class Spellings:
+    """The classes that labels name on their own."""
+
+    name_of: Mapping[str, str]
+    """The class's name, by label as it is written."""
+    counts: Counter[str]
+    """Rows by class name, in order of appearance."""
+
+
+def own_spellings(counts: Counter[str]) -> Spellings:
+    """One name for all spellings of a class; `counts` has the rows of each spelling, in order of appearance."""
+    tidy = {label: tidied(label) for label in counts}
+    if all(INTEGER.fullmatch(as_integer(label)) for label in tidy.values()):
+        tidy = {label: as_integer(known) for label, known in tidy.items()}
+    groups: dict[str, Counter[str]] = {}
+    for label, count in counts.items():
+        groups.setdefault(folded(tidy[label]), Counter())[tidy[label]] += count
+    # A counter gives the first of equally frequent spellings.
+    names = {fold: group.most_common(1)[0][0] for fold, group in groups.items()}
+    by_class = Counter({names[fold]: group.total() for fold, group in groups.items()})
+    return Spellings({label: names[folded(known)] for label, known in tidy.items()}, by_class)
+
+
+class GivenNames:
+    """Class names that were chosen, and the labels that mean them."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        """Raises UserError for names that differ in needless blanks or Unicode's normal form only.
+
+        Names that differ in case are two classes, since they were given as two; labels must then have their case.
+        """
+        self.names = tuple(names)
+        self._as_given = {name: index for index, name in enumerate(names)}
+        self._tidied: dict[str, int] = {}
+        self._folded: dict[str, list[int]] = {}
+        for index, name in enumerate(names):
+            if (other := self._tidied.setdefault(tidied(name), index)) != index:
+                raise UserError(
+                    f"data.class_names holds {names[other]!r} and {name!r}, which are one class: they differ in blanks "
+                    "or Unicode's normal form only. Give each class a name of its own."
+                )
+            self._folded.setdefault(folded(name), []).append(index)
+
+    def index(self, label: str) -> int | None:
+        """The class that a label means; None where it means none, or more than one."""
+        for written in dict.fromkeys((label, as_integer(tidied(label)))):
+            for known in (self._as_given.get(written), self._tidied.get(tidied(written))):
+                if known is not None:
+                    return known
+            if len(alike := self._folded.get(folded(written), [])) == 1:
+                return alike[0]
+        return None
+
+    def alike(self, label: str) -> list[str]:
+        """The names that a label means regardless of case."""
+        return [self.names[index] for index in self._folded.get(folded(label), [])]
+
+
+def merged_note(counts: Counter[str], name_of: Mapping[str, str]) -> str | None:
+    """Which spellings were read as which class, and in how many rows; None where all are spelled as their class.
+
+    A decimal number that is read as an integer has a sentence of its own.
+    """
+    spellings: dict[str, dict[str, int]] = {}
+    decimals = {}
+    for label, name in name_of.items():
+        if WHOLE.fullmatch(tidied(label)) and as_integer(tidied(label)) == name:
+            decimals[label] = name
+        else:
+            spellings.setdefault(name, {})[label] = counts[label]
+    told = [
+        f"{name!r} is written {', '.join(_of_class(of_class))}"
+        for name, of_class in spellings.items()
+        if set(of_class) != {name}
+    ]
+    sentences = []
+    if told:
+        sentences.append(
+            "labels that differ in case, blanks or Unicode's normal form only are one class: " + _shown(told, "; ")
+        )
+    if decimals:
+        label, name = next(iter(decimals.items()))
+        sentences.append(f"decimal numbers without a fraction are integers: {label!r} is read as {name!r}")
+    return ". ".join(sentences) or None
+
+
+def _of_class(counts: Mapping[str, int]) -> list[str]:
+    ordered = sorted(counts.items(), key=lambda item: -item[1])
+    told = [f"{_written(label)} ({_rows(count)})" for label, count in ordered]
+    return [*told[:SHOWN], *([f"{len(told) - SHOWN} more"] if len(told) > SHOWN else [])]
+
+
+def near_note(counts: Counter[str]) -> str | None:
+    """Class names that are nearly the same, with their rows, and the question whether they are one class."""
+    pairs = [
+        f"{one!r} ({_rows(counts[one])}) and {other!r} ({_rows(counts[other])})"
+        for one, other in combinations(list(counts)[:MOST_NAMES], 2)
+        if _are_near(one, other)
+    ]
+    if not pairs:
+        return None
+    return (
+        f"class names that are nearly the same: {_shown(pairs, '; ')}. Is one a slip of the other? Then write them "
+        "alike; if they are different classes, data.class_names with all names says so"
+    )
+
+
+def _are_near(one: str, other: str) -> bool:
+    """Whether two names differ in punctuation, or in one letter of a word that is long enough for a slip."""
+    words, others = (re.findall(r"\w+", name.casefold().replace("_", " ")) for name in (one, other))
+    if "".join(words) == "".join(others):
+        return bool(words)
+    if len(words) != len(others):
+        return False
+    unequal = [pair for pair in zip(words, others, strict=True) if pair[0] != pair[1]]
+    return len(unequal) == 1 and _one_letter_apart(*unequal[0])
+
+
+def _one_letter_apart(one: str, other: str) -> bool:
+    """One letter more, less, other or two exchanged; but not a digit, and not the first letter."""
+    short, long = sorted((one, other), key=len)
+    if len(short) < FEWEST_LETTERS or len(long) - len(short) > 1 or short[0] != long[0]:
+        return False
+    at = next((at for at, (a, b) in enumerate(zip(short, long, strict=False)) if a != b), len(short))
+    if any(letter.isdigit() for letter in (short[at : at + 1] + long[at : at + 1])):
+        return False
+    if len(short) < len(long):
+        return short[at:] == long[at + 1 :]
+    swapped = short[at + 1 : at + 2] + short[at : at + 1] == long[at : at + 2]
+    return short[at + 1 :] == long[at + 1 :] or (swapped and short[at + 2 :] == long[at + 2 :])
+
+
+def _written(label: str) -> str:
+    """A label so that spellings that look alike do not."""
+    return repr(label) if unicodedata.is_normalized("NFC", label) else ascii(label)
+
+
+def _rows(count: int) -> str:
+    return f"{count:,} row{'' if count == 1 else 's'}"
+
+
+def _shown(told: Iterable[str], separator: str) -> str:
+    told = list(told)
+    return separator.join(told[:SHOWN]) + (f" and {len(told) - SHOWN:,} more" if len(told) > SHOWN else "")

@@ -2,20 +2,118 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import log10
 from pathlib import Path
 from typing import Any
 
 import optuna
 from markupsafe import Markup
 
-from tenor.config.sweep import SweepPlan
-from tenor.evaluation.report.html import render
-from tenor.evaluation.words import duration
+from tenor.config.sweep import Dimension, SweepPlan
+from tenor.console.trials import ELSEWHERE, figure, setting
+from tenor.evaluation.numbers import duration, percent
+from tenor.evaluation.report.charts import WIDTH, curve, dot, drawing, line, scale, tag, text
+from tenor.evaluation.report.page import render
 from tenor.runs.files import write_text
 from tenor.runs.process_state import warnings_ignored
-from tenor.workflows.sweep.show import ELSEWHERE, figure, setting
-from tenor.workflows.sweep.trial_charts import history_chart, importance_chart, parallel_chart
-from tenor.workflows.sweep.trials import SweepTrial, best_of
+from tenor.workflows.sweep.study import SweepTrial, best_of
+
+LEFT, RIGHT, TOP, BOTTOM = 56, 12, 50, 240
+MOST_IN_A_LINE = 4
+"""Names of axes that fit next to each other; of more, every second one stands a line higher."""
+
+
+def history_chart(trials: Sequence[SweepTrial], minimize: bool, objective: str) -> Markup:
+    """The objective of each completed trial over its number, and the best so far as a line."""
+    points = [(trial.number, trial.value or 0.0) for trial in trials]
+    better = min if minimize else max
+    best: list[tuple[float, float]] = []
+    for number, value in points:
+        so_far = best[-1][1] if best else value
+        best += [(number, so_far), (number, better(so_far, value))]
+    x = scale((number for number, _ in points), LEFT, WIDTH - RIGHT, 5, (0.0,))
+    y = scale((value for _, value in points), BOTTOM, TOP, 5)
+    parts = [text(0, 14, objective, "label")]
+    for tick in y.ticks:
+        parts.append(line(LEFT, y(tick), WIDTH - RIGHT, y(tick), "grid"))
+        parts.append(text(LEFT - 8, y(tick) + 4, f"{tick:.6g}", anchor="end"))
+    parts += [text(x(tick), BOTTOM + 20, f"{tick:,.0f}", anchor="middle") for tick in x.ticks if tick == int(tick)]
+    parts.append(text((LEFT + WIDTH - RIGHT) / 2, BOTTOM + 42, "trial", "label", "middle"))
+    parts.append(curve(best, x, y, "curve main"))
+    parts += [dot(x(number), y(value), "mark quiet", f"trial {number}: {value:.4g}") for number, value in points]
+    signs = (tag("tspan", "━", kind="sign main"), " best so far   ", tag("tspan", "●", kind="sign quiet"), " a trial")
+    parts.append(tag("text", *signs, x=WIDTH - RIGHT, y=14, kind="label", text_anchor="end"))
+    return drawing(BOTTOM + 52, f"{objective} of {len(points)} completed trials over their number.", *parts)
+
+
+def importance_chart(importances: Mapping[str, float]) -> Markup:
+    """One bar per setting, the most important first; values are shares in 0 … 1."""
+    pitch, top, name_width, note_width = 30, 8, 150, 52
+    ranked = sorted(importances.items(), key=lambda one: -one[1])
+    longest = max(max(importances.values()), 1e-9)
+    parts = []
+    for number, (key, share) in enumerate(ranked):
+        y = top + pitch * number
+        width = (WIDTH - name_width - note_width) * share / longest
+        told = tag("title", f"{key}: {percent(share)}")
+        parts.append(text(name_width - 12, y + 18, _short(key), "name", "end"))
+        parts.append(tag("rect", told, x=name_width, y=y + 4, width=max(width, 1.0), height=pitch - 10, kind="bar"))
+        parts.append(text(name_width + width + 8, y + 18, percent(share, 0), "value"))
+    described = ", ".join(f"{key} {percent(share, 0)}" for key, share in ranked)
+    return drawing(top + pitch * len(ranked) + 8, f"Importance of each setting: {described}.", *parts)
+
+
+def parallel_chart(
+    trials: Sequence[SweepTrial], space: Mapping[str, Dimension], objective: str, best: SweepTrial
+) -> Markup:
+    """A line per completed trial through its objective and its settings, each on an axis; the best one stands out."""
+    axes = {objective: _heights([trial.value for trial in trials], log=False)}
+    axes |= {key: _heights([trial.tried.get(key) for trial in trials], one.log) for key, one in space.items()}
+    places = [4 + k * (WIDTH - 8) / max(len(axes) - 1, 1) for k in range(len(axes))]
+    parts = []
+    for row in sorted(range(len(trials)), key=lambda row: trials[row] == best):
+        points = [(x, BOTTOM - heights[row] * (BOTTOM - TOP)) for x, heights in zip(places, axes.values(), strict=True)]
+        title = tag("title", f"trial {trials[row].number}: {objective} {trials[row].value:.4g}")
+        path = "M" + "L".join(f"{x:.1f},{y:.1f}" for x, y in points)
+        parts.append(tag("path", title, d=path, kind="curve main" if trials[row] == best else "curve quiet"))
+    for number, (x, key) in enumerate(zip(places, axes, strict=True)):
+        anchor = "start" if number == 0 else "end" if number == len(axes) - 1 else "middle"
+        values = [trial.value if key == objective else trial.tried.get(key) for trial in trials]
+        parts += [line(x, TOP, x, BOTTOM, "grid"), *_ends(x, values, axes[key], anchor)]
+        raised = 14 if len(axes) > MOST_IN_A_LINE and number % 2 else 0
+        parts.append(text(x, 28 - raised, _short(key), "label", anchor))
+    told = f"{len(trials)} completed trials, each from its {objective} through its settings."
+    return drawing(BOTTOM + 26, told, *parts)
+
+
+def _heights(values: Sequence[Any], log: bool) -> list[float]:
+    """Places on an axis from 0 to 1: numbers by size (by order of magnitude with `log`), other values evenly."""
+    numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
+    if len(numbers) == len(values) and (not log or min(numbers) > 0):
+        placed = [log10(value) if log else float(value) for value in numbers]
+    else:
+        kinds = sorted({setting(value) for value in values})
+        placed = [float(kinds.index(setting(value))) for value in values]
+    low, high = min(placed), max(placed)
+    return [0.5 if high == low else (value - low) / (high - low) for value in placed]
+
+
+def _ends(x: float, values: Sequence[Any], heights: Sequence[float], anchor: str) -> list[Markup]:
+    """The values at the bottom and at the top of an axis; in the middle where all are the same."""
+    ends = dict.fromkeys((min(heights), max(heights)))
+    parts = []
+    for height in ends:
+        value = values[heights.index(height)]
+        shown = f"{value:.4g}" if isinstance(value, float) else setting(value)
+        y = BOTTOM + 18 if height == 0 else TOP - 6 if height == 1 else BOTTOM - height * (BOTTOM - TOP) - 6
+        parts.append(text(x, y, shown, anchor=anchor))
+    return parts
+
+
+def _short(key: str) -> str:
+    """A dotted key without its section."""
+    return key.rpartition(".")[2]
+
 
 ENOUGH_FOR_IMPORTANCE = 10
 """Completed trials below which an importance says more of chance than of the settings."""

@@ -1,23 +1,89 @@
-"""One Optuna study per phase, and the storage that its workers share."""
+"""One Optuna study per phase: its search space, its storage, and its trials."""
 
-from collections.abc import Iterator
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 from filelock import FileLock
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
+from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
-from tenor.config.sweep import SweepPlan
-from tenor.config.sweep_schema import Dimension
+from tenor.config.sweep import Dimension, SweepPlan, is_whole, values_of
 from tenor.errors import UserError
 from tenor.runs.files import make_folder
 from tenor.runs.process_state import warnings_ignored
-from tenor.workflows.sweep.space import base_values
+
+
+def distribution(key: str, dimension: Dimension) -> BaseDistribution:
+    """A checked dimension as Optuna draws from it."""
+    if dimension.choices is not None:
+        return CategoricalDistribution([_label(value) for value in values_of(dimension)])
+    low, high = values_of(dimension)
+    if is_whole(key, dimension):
+        return IntDistribution(low, high, dimension.log, 1 if dimension.step is None else int(dimension.step))
+    return FloatDistribution(low, high, dimension.log, dimension.step)
+
+
+def propose(trial: optuna.Trial, space: Mapping[str, Dimension]) -> dict[str, Any]:
+    """What the sampler, or the queue, gives for each key, as the configuration takes it."""
+    for key, dimension in space.items():
+        match distribution(key, dimension):
+            case CategoricalDistribution() as drawn:
+                trial.suggest_categorical(key, drawn.choices)
+            case IntDistribution() as drawn:
+                trial.suggest_int(key, drawn.low, drawn.high, step=drawn.step, log=drawn.log)
+            case FloatDistribution() as drawn:
+                trial.suggest_float(key, drawn.low, drawn.high, step=drawn.step, log=drawn.log)
+    return as_settings(trial.params, space)
+
+
+def as_settings(params: Mapping[str, Any], space: Mapping[str, Dimension]) -> dict[str, Any]:
+    """Optuna's parameters as the configuration takes them."""
+    return {key: _value(params[key], space[key]) for key in space if key in params}
+
+
+def base_values(plan: SweepPlan, phase: str) -> dict[str, Any] | None:
+    """The configuration's own place in the space, as Optuna's parameters; None where it lies outside."""
+    found: dict[str, Any] = {}
+    for key, dimension in plan.sweep.phases[phase].space.items():
+        value: Any = plan.settings[phase]
+        for name in key.split("."):
+            value = value[name]
+        if not _lies_in(value, dimension):
+            return None
+        found[key] = _label(value)
+    return found
+
+
+def _lies_in(value: Any, dimension: Dimension) -> bool:
+    if dimension.choices is not None:
+        return value in values_of(dimension)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    low, high = values_of(dimension)
+    steps = (value - low) / dimension.step if dimension.step is not None else 0
+    return bool(low <= value <= high and math.isclose(steps, round(steps), abs_tol=1e-9))
+
+
+def _label(value: Any) -> Any:
+    """Optuna's choices are plain: a list stands for itself as JSON."""
+    return json.dumps(value) if isinstance(value, list) else value
+
+
+def _value(label: Any, dimension: Dimension) -> Any:
+    if dimension.choices is None:
+        return label
+    return next(value for value in values_of(dimension) if _label(value) == label)
+
 
 RETRIES = 5
 """How often a trial is begun again whose worker died: one that kills every worker must come to an end."""
@@ -144,3 +210,114 @@ def _leaves(settings: Any, path: str = "") -> Iterator[tuple[str, Any]]:
             yield from _leaves(value, f"{path}{name}.")
         else:
             yield f"{path}{name}", value
+
+
+Status = Literal["waiting", "running", "completed", "pruned", "refused", "failed", "lost"]
+
+
+@dataclass(frozen=True)
+class SweepTrial:
+    """One trial with all its attempts: a worker that died leaves one behind."""
+
+    phase: str
+    number: int
+    """Of its first attempt."""
+    status: Status
+    tried: dict[str, Any]
+    """By dotted key; empty before the sampler has spoken."""
+    value: float | None
+    """The objective, of a completed trial; the last validation's, of one under way or pruned."""
+    run: str | None
+    """As `tenor report` takes it, where the worker that trained it keeps its runs."""
+    reason: str
+    """Why it is not complete, where there is a reason."""
+    seconds: float
+    """What all attempts cost."""
+    attempts: int
+    is_base: bool
+    """Whether it tries the configuration's own values."""
+    abandoned: tuple[str, ...] = ()
+    """Runs of earlier attempts that were not gone on with: their worker died, and another one could not reach them."""
+
+    @property
+    def name(self) -> str:
+        """Such as `full/3`."""
+        return f"{self.phase}/{self.number}"
+
+
+def trials_of(plan: SweepPlan, phase: str, study: optuna.Study) -> list[SweepTrial]:
+    """All trials that the phase asks for, in the order in which they were begun."""
+    return [_trial(plan, phase, attempts) for attempts in _asked_for(plan, phase, study)]
+
+
+def is_surplus(plan: SweepPlan, phase: str, study: optuna.Study, number: int) -> bool:
+    """Whether other workers had begun the last trials that were asked for when this one was begun."""
+    return not any(number == attempt.number for trial in _asked_for(plan, phase, study) for attempt in trial)
+
+
+def spent_seconds(study: optuna.Study, but: int | None = None) -> float:
+    """What the study's trials cost so far, as they tell it themselves; `but` leaves one out."""
+    return sum(_seconds(trial) for trial in study.get_trials(deepcopy=False) if trial.number != but)
+
+
+def best_of(plan: SweepPlan, trials: Sequence[SweepTrial]) -> SweepTrial | None:
+    """The completed trial with the best objective, the earlier of equals; None where none is complete."""
+    sign = 1 if plan.direction == "minimize" else -1
+    completed = [trial for trial in trials if trial.status == "completed" and trial.value is not None]
+    return min(completed, key=lambda trial: sign * (trial.value or 0.0), default=None)
+
+
+def _asked_for(plan: SweepPlan, phase: str, study: optuna.Study) -> list[list[FrozenTrial]]:
+    """The attempts of each of the first `trials` trials. The order of numbers is the storage's, the same for all
+    workers, so that they agree on which is the last."""
+    by_first: dict[int, list[FrozenTrial]] = {}
+    for trial in study.get_trials(deepcopy=False):
+        if not trial.user_attrs.get("surplus", False):
+            by_first.setdefault(_first_attempt(trial), []).append(trial)
+    return [by_first[number] for number in sorted(by_first)][: plan.sweep.phases[phase].trials]
+
+
+def _first_attempt(trial: FrozenTrial) -> int:
+    with warnings_ignored():
+        first = RetryHeartbeatStaleTrialCallback.retried_trial_number(trial)
+    return trial.number if first is None else first
+
+
+def _seconds(trial: FrozenTrial) -> float:
+    # A trial that waits to be taken up again still bears what its attempt before told.
+    return 0.0 if trial.state == TrialState.WAITING else float(trial.user_attrs.get("seconds", 0.0))
+
+
+def _trial(plan: SweepPlan, phase: str, attempts: list[FrozenTrial]) -> SweepTrial:
+    last = attempts[-1]
+    run, runs = last.user_attrs.get("run"), (attempt.user_attrs.get("run") for attempt in attempts)
+    status, reported = _status(last), list(last.intermediate_values.values())
+    so_far = reported[-1] if reported and status in ("running", "pruned") else None
+    return SweepTrial(
+        phase=phase,
+        number=_first_attempt(last),
+        status=status,
+        tried=as_settings(last.params, plan.sweep.phases[phase].space),
+        value=last.value if status == "completed" else so_far,
+        run=run,
+        reason=last.user_attrs.get("reason", "its worker died" if status == "lost" else ""),
+        seconds=sum(_seconds(attempt) for attempt in attempts),
+        attempts=len(attempts),
+        is_base=bool(last.user_attrs.get("base", False)),
+        abandoned=tuple(one for one in dict.fromkeys(runs) if one not in (None, run)),
+    )
+
+
+def _status(trial: FrozenTrial) -> Status:
+    match trial.state:
+        case TrialState.COMPLETE:
+            return "completed"
+        case TrialState.RUNNING:
+            return "running"
+        case TrialState.WAITING:
+            return "waiting"
+        case TrialState.PRUNED:
+            ended: Status = trial.user_attrs["ended"]
+            return ended
+        case _:
+            return "lost"

@@ -1,0 +1,109 @@
+"""Tenor's checks inside `transformers.Trainer`: preflight, watchdog, and findings at the end."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from transformers import TrainerCallback
+
+from tenor.checks.before_training import preflight
+from tenor.checks.finding import Finding, Report, merge
+from tenor.checks.watchdog import Watchdog
+from tenor.errors import RefusedError
+from tenor.runs.files import write_json
+
+
+class TenorCallback(TrainerCallback):
+    """Pass it to the Trainer: `Trainer(…, callbacks=[TenorCallback()])`.
+
+    What is found is printed as it is found and written to `<output_dir>/findings.json` at the end. Under the policy
+    `stop` an error ends `trainer.train()` with `tenor.errors.RefusedError`.
+    """
+
+    def __init__(
+        self,
+        policy: Literal["stop", "warn"] = "stop",
+        allow: Mapping[str, str] | None = None,
+        declared_freeze: Any = None,
+        seconds: float = 20.0,
+    ) -> None:
+        self.policy, self.allow = policy, dict(allow or {})
+        self.declared_freeze, self.seconds = declared_freeze, seconds
+        self.reports: list[Report] = []
+        self._watchdog: Watchdog | None = None
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        model, loader = kwargs["model"], kwargs["train_dataloader"]
+        steps_per_epoch = (
+            max(1, -(-len(loader) // args.gradient_accumulation_steps)) if hasattr(loader, "__len__") else None
+        )
+        report = preflight(
+            model=model,
+            train_loader=loader,
+            eval_loader=kwargs.get("eval_dataloader"),
+            tokenizer=kwargs.get("processing_class"),
+            optimizer=kwargs.get("optimizer"),
+            scheduler=kwargs.get("lr_scheduler"),
+            total_steps=state.max_steps,
+            steps_per_epoch=steps_per_epoch,
+            declared_freeze=self.declared_freeze,
+            accumulation=args.gradient_accumulation_steps,
+            seconds=self.seconds,
+            allow=self.allow,
+        )
+        self.reports.append(report)
+        for finding in report.findings:
+            _tell(finding)
+        self._write(args)
+        if report.errors and self.policy == "stop":
+            raise RefusedError("; ".join(f"{f.code} {f.title}: {f.observed}. {f.fix}" for f in report.errors))
+        self._watchdog = Watchdog(
+            model,
+            kwargs.get("optimizer"),
+            scheduler=kwargs.get("lr_scheduler"),
+            total_steps=state.max_steps,
+            every=max(1, int(args.logging_steps)),
+            done=state.global_step,
+            clip_at=args.max_grad_norm or None,
+            policy=self.policy,
+            allow=self.allow,
+            earlier=report.findings,
+            on_finding=_tell,
+        )
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        if self._watchdog is None or not logs or "loss" not in logs:
+            return
+        known = {name: float(logs[name]) for name in ("grad_norm", "learning_rate") if name in logs}
+        with self._kept(args):
+            self._watchdog.record(state.global_step, loss=float(logs["loss"]), **known)
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self._watchdog is not None:
+            with self._kept(args):
+                self._watchdog.check_weights()
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._write(args)
+
+    @contextmanager
+    def _kept(self, args: Any) -> Iterator[None]:
+        """Write what was found even where it ends the training."""
+        try:
+            yield
+        except RefusedError:
+            self._write(args)
+            raise
+
+    def _write(self, args: Any) -> None:
+        training = [self._watchdog.report] if self._watchdog is not None else []
+        write_json(Path(args.output_dir) / "findings.json", merge([*self.reports, *training]))
+
+
+def _tell(finding: Finding) -> None:
+    from rich.console import Console
+
+    from tenor.checks.finding import findings_view
+
+    Console(stderr=True, markup=False).print(findings_view([finding]))

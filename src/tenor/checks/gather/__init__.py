@@ -1,0 +1,1 @@
+"""Gathers evidence from the live objects of any PyTorch program, without changing them."""

@@ -1,0 +1,217 @@
+"""Evidence from datasets and loaders; a loader's random states are restored bit by bit."""
+
+import random
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import IterableDataset, Subset, TensorDataset
+
+from tenor.checks.evidence import BatchEvidence, DataEvidence, Rows
+from tenor.checks.finding import CannotTell
+from tenor.data.sequences import array_of, list_of
+from tenor.errors import UserError
+
+_RANDOM_STATES = threading.RLock()
+LABEL_NAMES = ("labels", "label", "targets", "target", "y")
+
+
+def batch_evidence(loader: Any, n_classes: int, batches: int = 8) -> BatchEvidence:
+    """The first batches of a loader, of dictionaries or tuples of tensors; random states are put back.
+
+    Raises CannotTell for what can be read only once, and for batches without labels.
+    """
+    first, dataset = _first(loader, batches), getattr(loader, "dataset", None)
+    labels, ids, masks = zip(*(_parts(batch) for batch in first), strict=True)
+    sized = dataset is not None and not isinstance(dataset, IterableDataset)
+    return BatchEvidence(
+        labels=labels,
+        n_classes=n_classes,
+        epoch_labels=np.concatenate([part.reshape(-1) if part.ndim < 2 else part for part in labels])
+        if len({part.shape[1:] for part in labels}) == 1
+        else None,
+        input_ids=None if any(part is None for part in ids) else ids,
+        attention_mask=None if any(part is None for part in masks) else masks,
+        rows_per_epoch=_rows_per_epoch(loader) if sized else None,
+        rows_in_split=_length(dataset) if sized else None,
+    )
+
+
+def loader_batches(loader: Any, batches: int = 2) -> list[dict[str, torch.Tensor]]:
+    """The first batches as dictionaries of tensors with `labels`, as `probe` takes them; random states are put back.
+
+    Raises CannotTell for what can be read only once, and for batches without labels.
+    """
+    return [_as_dictionary(batch) for batch in _first(loader, batches)]
+
+
+@contextmanager
+def random_states_kept(*holders: Any) -> Iterator[None]:
+    """Put every random state back as it was: Python's, NumPy's, PyTorch's on each device, and loaders' generators.
+
+    One block at a time in this process: the states are those of all threads, and a block would put back another's.
+    """
+    with _RANDOM_STATES:
+        generators = [g for holder in holders for g in _generators(holder)]
+        states = [generator.get_state() for generator in generators]
+        python, numpy_state, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
+        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else None
+        mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy_state)
+            torch.set_rng_state(cpu)
+            if cuda is not None:
+                torch.cuda.set_rng_state_all(cuda)
+            if mps is not None:
+                torch.mps.set_rng_state(mps)
+            for generator, state in zip(generators, states, strict=True):
+                generator.set_state(state)
+
+
+def _first(loader: Any, batches: int) -> list[Any]:
+    """The first batches of a loader that can be read again."""
+    for source, what in ((loader, "loader"), (getattr(loader, "dataset", None), "data set")):
+        if isinstance(source, Iterator):
+            raise CannotTell(f"the {what} can be read only once: looking at its batches would take them from training")
+    if not isinstance(loader, Iterable):
+        raise CannotTell(f"a {type(loader).__name__} can't be iterated over")
+    with random_states_kept(loader):
+        first = list(islice(iter(loader), batches))
+    if not first:
+        raise CannotTell("the loader gives no batch")
+    return first
+
+
+def _as_dictionary(batch: Any) -> dict[str, Any]:
+    """A batch by names. Of a tuple the last part is the labels; before it stand ids and mask, or features."""
+    if isinstance(batch, Mapping):
+        name = next((name for name in LABEL_NAMES if name in batch), None)
+        if name is None:
+            raise CannotTell(f"the batches have no labels under {', '.join(LABEL_NAMES)}")
+        return {**{k: v for k, v in batch.items() if k != name}, "labels": batch[name]}
+    if not isinstance(batch, Sequence) or isinstance(batch, str) or len(batch) < 2:
+        raise CannotTell(f"batches of {type(batch).__name__} are neither dictionaries nor tuples with labels")
+    first, labels = batch[0], batch[-1]
+    if isinstance(first, Mapping):
+        return {**first, "labels": labels}
+    if not _is_token_ids(first):
+        return {"features": first, "labels": labels}
+    mask = {"attention_mask": batch[1]} if len(batch) > 2 and _is_token_ids(batch[1]) else {}
+    return {"input_ids": first, **mask, "labels": labels}
+
+
+def _parts(batch: Any) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+    """Labels, token ids and mask of a batch."""
+    named = _as_dictionary(batch)
+    labels, ids, mask = (named.get(name) for name in ("labels", "input_ids", "attention_mask"))
+    return _array(labels), None if ids is None else _array(ids), None if mask is None else _array(mask)
+
+
+def _is_token_ids(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and value.ndim == 2 and not value.is_floating_point()
+
+
+def _array(value: Any) -> np.ndarray:
+    if isinstance(value, torch.Tensor):
+        value = value.detach().cpu()
+        return (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+    return np.asarray(value)
+
+
+def _length(value: Any) -> int | None:
+    try:
+        return len(value)
+    except TypeError:
+        return None
+
+
+def _rows_per_epoch(loader: Any) -> int | None:
+    """Rows that one pass gives: of the sampler, less an incomplete last batch that is dropped."""
+    rows, size = _length(getattr(loader, "sampler", None)), getattr(loader, "batch_size", None)
+    if rows is None or size is None:
+        return None
+    return rows // size * size if getattr(loader, "drop_last", False) else rows
+
+
+def _generators(holder: Any) -> list[torch.Generator]:
+    """A loader's own generators, wherever it keeps them."""
+    owners = [holder]
+    owners += [getattr(owner, key, None) for owner in (holder,) for key in ("sampler", "batch_sampler")]
+    owners.append(getattr(owners[-1], "sampler", None))
+    found = [getattr(owner, "generator", None) for owner in owners if owner is not None]
+    return list({id(g): g for g in found if isinstance(g, torch.Generator)}.values())
+
+
+LABEL_COLUMNS = ("labels", "label", "target", "targets")
+TEXT_COLUMNS = ("text", "sentence", "review", "content")
+ID_COLUMN = "input_ids"
+MOST_DECODED = 50_000
+"""Rows whose texts are made from token ids where there is no text: some seconds."""
+
+
+def data_evidence(
+    train: Any, validation: Any, n_classes: int, class_names: tuple[str, ...] | None, tokenizer: Any = None
+) -> DataEvidence:
+    """Labels, and texts where they are there or can be decoded, of datasets that can be read by column.
+
+    Those are the hub's datasets, lists of dictionaries, `TensorDataset`s of ids and labels, and `Subset`s of these.
+    Raises CannotTell for any other.
+    """
+    positions, source = None, None
+    if isinstance(train, Subset):
+        positions, source = np.asarray(train.indices), np.asarray(_column(train.dataset, LABEL_COLUMNS))
+    return DataEvidence(
+        train=rows_of(train, tokenizer),
+        n_classes=n_classes,
+        validation=None if validation is None else rows_of(validation, tokenizer),
+        class_names=class_names,
+        source_labels=source,
+        train_positions=positions,
+    )
+
+
+def rows_of(dataset: Any, tokenizer: Any = None) -> Rows:
+    """Labels and texts of one dataset."""
+    labels = _column(dataset, LABEL_COLUMNS)
+    if labels is None:
+        raise CannotTell(
+            f"the dataset has no column {' or '.join(LABEL_COLUMNS)} to read; its collated batches are judged instead"
+        )
+    texts = _column(dataset, TEXT_COLUMNS)
+    if texts is None and tokenizer is not None and len(dataset) <= MOST_DECODED:
+        ids = _column(dataset, (ID_COLUMN,))
+        texts = None if ids is None else tokenizer.batch_decode(list(ids), skip_special_tokens=True)
+    try:
+        return Rows(labels, None if texts is None else [str(text) for text in list_of(texts, "texts")])
+    except UserError as error:
+        raise CannotTell(f"the dataset's columns can't be read: {error}") from error
+
+
+def _by_position(column: Any) -> Any:
+    """A column in whatever form its dataset gives it: a list, an array, a tensor, a pandas Series, an Arrow array."""
+    is_matrix = hasattr(type(column), "ndim") and column.ndim != 1
+    return array_of(column, "column") if is_matrix else list_of(column, "column")
+
+
+def _column(dataset: Any, names: Sequence[str]) -> Any:
+    """The first column of these names; None where there is none."""
+    if isinstance(dataset, Subset):
+        whole = _column(dataset.dataset, names)
+        return None if whole is None else [whole[i] for i in list_of(dataset.indices, "indices")]
+    if isinstance(dataset, TensorDataset):
+        tensor = dataset.tensors[-1] if "labels" in names else dataset.tensors[0] if ID_COLUMN in names else None
+        return None if tensor is None else torch.as_tensor(tensor).cpu().numpy()
+    columns = getattr(dataset, "column_names", None)
+    if columns:
+        return next((_by_position(dataset[name][:]) for name in names if name in columns), None)
+    if isinstance(dataset, list | tuple) and dataset and isinstance(dataset[0], Mapping):
+        name = next((name for name in names if name in dataset[0]), None)
+        return None if name is None else [row[name] for row in dataset]
+    return None

@@ -1,0 +1,366 @@
+"""Short experiments: loss on given logits, gradients, memorization, shuffled labels, learning rates.
+
+Every weight is restored.
+"""
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from tenor.checks.gather.model_parts import find_parts, unwrapped
+from tenor.checks.probes.subject import (
+    MAX_TOKENS,
+    Examples,
+    Subject,
+    blanked,
+    can_be_padded,
+    columns_of,
+    padded_left,
+    text_key,
+    widened,
+)
+
+MAX_ROWS = 32
+"""Examples for the first loss and the spread of the logits."""
+
+COMPARED_ROWS = 8
+
+ADDED_PADDING = 8
+
+MARGIN = 10.0
+"""By which given logits are right or wrong: e^-10 is next to no loss."""
+
+
+def given_logits(subject: Subject) -> dict[str, Any]:
+    """The loss function alone: on right, equal and wrong logits one by one; on one example twice; its gradient."""
+    k, device = subject.n_classes, subject.device
+    labels, one_hot = torch.arange(k, device=device), MARGIN * torch.eye(k, device=device)
+
+    def mean_loss(logits: torch.Tensor) -> float:
+        return float(
+            torch.stack([subject.loss_fn(logits[c : c + 1], labels[c : c + 1]).mean() for c in range(k)]).mean()
+        )
+
+    equal = torch.zeros(k, k, device=device)
+    once = float(subject.loss_fn(equal[:1], labels[:1]).mean())
+    twice = float(subject.loss_fn(equal[:1].repeat(2, 1), labels[:1].repeat(2)).mean())
+    with torch.enable_grad():
+        leaf = equal.clone().requires_grad_()
+        loss = subject.loss_fn(leaf, labels).mean()
+        gradient = torch.autograd.grad(loss, leaf, allow_unused=True)[0] if loss.requires_grad else None
+    return {
+        "loss_when_right": mean_loss(one_hot),
+        "loss_when_uniform": mean_loss(equal),
+        "loss_when_inverted": mean_loss(-one_hot),
+        "mean_of_loss": twice / once if once else None,
+        "loss_gradient": 0.0 if gradient is None else float(gradient.norm()),
+    }
+
+
+@torch.no_grad()
+def first_look(subject: Subject, examples: Examples) -> dict[str, Any]:
+    """The first loss, the spread of the logits over texts, and whether they are a distribution already."""
+    logits = subject.logits(examples.inputs)
+    sums, rounding = logits.sum(dim=-1), _rounding(logits)
+    tolerance = max(1e-4, 4 * rounding)
+    distinct = len(torch.unique(examples.inputs[text_key(examples)], dim=0)) > 1
+    return {
+        "initial_loss": float(subject.loss_fn(logits, examples.labels).mean()),
+        "n_examples": len(examples),
+        "logit_spread": float(logits.std(dim=0).max()) if distinct else None,
+        "rows_sum_to_one": bool(logits.shape[-1] > 1 and (logits >= 0).all() and ((sums - 1).abs() < tolerance).all()),
+        "rounding": rounding,
+    }
+
+
+@torch.no_grad()
+def blanking(subject: Subject, examples: Examples) -> dict[str, Any]:
+    """How far the logits change when every token but the first is blanked."""
+    some = examples.rows(slice(0, COMPARED_ROWS))
+    blank = blanked(subject, some, alike=False)
+    key = text_key(some)
+    if torch.equal(blank[key], some.inputs[key]):
+        raise ValueError("the texts have no token to blank")
+    return {"logit_change_from_blanking": _change(subject.logits(some.inputs), subject.logits(blank))}
+
+
+@torch.no_grad()
+def padding(subject: Subject, examples: Examples) -> dict[str, Any]:
+    """How far the logits change when columns of padding are added."""
+    some = examples.rows(slice(0, COMPARED_ROWS))
+    if "input_ids" not in some.inputs or not can_be_padded(subject, some):
+        raise ValueError("inputs without token ids, or without a known padding id, can't be padded")
+    # Within the 64 columns that any encoder has positions for.
+    kept = MAX_TOKENS - ADDED_PADDING
+    cut = columns_of(some, slice(-kept, None) if padded_left(some.inputs) else slice(0, kept))
+    added = widened(subject, cut, cut.inputs["input_ids"].shape[1] + ADDED_PADDING)
+    return {"logit_change_from_padding": _change(subject.logits(cut.inputs), subject.logits(added.inputs))}
+
+
+@torch.no_grad()
+def neighbours(subject: Subject, examples: Examples) -> dict[str, Any]:
+    """How far a row's logits change among fewer others, or among the same in another order."""
+    some = examples.rows(slice(0, COMPARED_ROWS))
+    if len(some) < 3:
+        raise ValueError(f"{len(some)} rows have no neighbours to leave out")
+    together = subject.logits(some.inputs)
+    order = torch.arange(len(some) - 1, -1, -1, device=subject.device)
+    turned = subject.logits(some.rows(order).inputs)[order]
+    # Pairs and not single rows: a normalisation over the batch refuses one row.
+    fewer = torch.cat([subject.logits(some.rows(slice(i, i + 2)).inputs) for i in range(0, len(some) - 1, 2)])
+    return {
+        "logit_change_from_neighbours": max(_change(together, turned), _change(together[: len(fewer)], fewer)),
+    }
+
+
+def _change(one: torch.Tensor, other: torch.Tensor) -> float:
+    return float((one - other).abs().max())
+
+
+def _rounding(logits: torch.Tensor) -> float:
+    """Unit rounding of the narrowest type that holds the logits exactly: a cast at the end does not hide the type."""
+    for kind, rounding in ((torch.bfloat16, 2.0**-8), (torch.float16, 2.0**-11)):
+        if torch.equal(logits.to(kind).float(), logits) and logits.any():
+            return rounding
+    return 2.0**-24
+
+
+OVERFIT_ROWS, MIN_OVERFIT_ROWS = 20, 4
+
+MAX_OVERFIT_STEPS, MIN_OVERFIT_STEPS = 60, 20
+
+SMALL_SHARE = 0.05
+"""Share of learning weights below which only a head or adapters learn."""
+
+LIGHT = 30
+"""Times the rate of an encoder that a head and adapters bear."""
+
+
+def gradients(subject: Subject, examples: Examples) -> dict[str, Any]:
+    """Which learning parameters a backward pass leaves without a gradient, or with zeros even after two steps."""
+    with weights_kept(subject.model), torch.enable_grad():
+        learning = {name: p for name, p in subject.model.named_parameters() if p.requires_grad}
+        optimizer, zero = make_optimizer(subject.model), set(learning)
+        without: set[str] = set(learning)
+        # Under a matrix that starts at zero (LoRA's, some heads') gradients arrive from the second step on.
+        for _ in range(3):
+            optimizer.zero_grad(set_to_none=True)
+            loss = subject.loss(examples.inputs, examples.labels)
+            if not loss.requires_grad:
+                break
+            loss.backward()
+            without &= {name for name, p in learning.items() if p.grad is None}
+            zero &= {name for name, p in learning.items() if p.grad is None or not p.grad.any()}
+            if not zero:
+                break
+            optimizer.step()
+        return {
+            "parameters_without_gradient": tuple(name for name in learning if name in without),
+            "parameters_with_zero_gradient": tuple(name for name in learning if name in zero - without),
+        }
+
+
+def overfitting(subject: Subject, examples: Examples, deadline: float) -> dict[str, Any]:
+    """Memorise a few examples, then try the same on blanked ones; fewer examples where a step takes long."""
+    time_left = deadline - time.monotonic()
+    few = examples.rows(slice(0, MIN_OVERFIT_ROWS))
+    with weights_kept(subject.model):
+        per_step = _seconds_per_step(subject, few)
+    # Time grows with the rows at most; four fifths of it for the two attempts, the rest for putting weights back.
+    affordable = 0.4 * (deadline - time.monotonic()) / max(per_step, 1e-6)
+    rows = min(len(examples), max(len(few), int(len(few) * affordable / (2 * MIN_OVERFIT_STEPS))))
+    steps = min(MAX_OVERFIT_STEPS, int(affordable * len(few) / max(1, rows)))
+    if steps < MIN_OVERFIT_STEPS:
+        raise RuntimeError(f"{time_left:.0f} s allow {max(0, steps)} steps; {MIN_OVERFIT_STEPS} are needed")
+    chosen = examples.rows(slice(0, rows))
+    (before, after, errors), taken = _memorise(subject, chosen, steps, time.monotonic() + time_left / 2)
+    if taken < MIN_OVERFIT_STEPS and errors:
+        raise RuntimeError(f"only {taken} steps in {time_left / 2:.0f} s; {MIN_OVERFIT_STEPS} are needed")
+    found = {"overfit_errors": errors, "overfit_examples": rows, "overfit_loss": (before, after)}
+    blank = Examples(blanked(subject, chosen, alike=True), chosen.labels)
+    (_, on_blanks, _), same = _memorise(subject, blank, taken, deadline, stop_early=False)
+    return {**found, "overfit_responds": (after, on_blanks)} if same == taken else found
+
+
+def random_labels(subject: Subject, examples: Examples, deadline: float) -> dict[str, Any]:
+    """One pass on the real labels and one on shuffled ones; losses on rows not seen before, from the second half."""
+    order = torch.randperm(len(examples)).to(subject.device)
+    shuffled = examples.labels[torch.randperm(len(examples)).to(subject.device)]
+    losses, half = [], time.monotonic() + (deadline - time.monotonic()) / 2
+    parts = order.split(COMPARED_ROWS)
+    for labels, until in ((examples.labels, half), (shuffled, deadline)):
+        with weights_kept(subject.model), torch.enable_grad():
+            optimizer, seen = make_optimizer(subject.model), []
+            for part in parts:
+                seen.append(train_step(subject, examples.rows(part).inputs, labels[part], optimizer))
+                if time.monotonic() > until:
+                    break
+        parts = parts[: len(seen)]  # The second pass takes as many steps as the first.
+        losses.append(seen)
+    steps = min(len(seen) for seen in losses)
+    real, random = (float(np.mean(seen[steps // 2 : steps])) for seen in losses)
+    return {
+        "real_labels_loss": real,
+        "random_labels_loss": random,
+        "deep_examples": sum(len(part) for part in parts[steps // 2 : steps]),
+    }
+
+
+def balanced(examples: Examples, limit: int = OVERFIT_ROWS) -> Examples:
+    """At most `limit` rows of different texts, the classes in turn as far as they go."""
+    text = examples.inputs[text_key(examples)]
+    _, group = torch.unique(text.reshape(len(text), -1), dim=0, return_inverse=True)
+    seen: set[int] = set()
+    queues: dict[int, list[int]] = {}
+    classes = examples.labels.reshape(len(text), -1)[:, 0].tolist()
+    for row, (text_id, label) in enumerate(zip(group.tolist(), classes, strict=True)):
+        if text_id not in seen:
+            seen.add(text_id)
+            queues.setdefault(label, []).append(row)
+    in_turn = sorted((place, label, row) for label, rows in queues.items() for place, row in enumerate(rows))
+    return examples.rows(torch.tensor([row for _, _, row in in_turn[:limit]], device=text.device))
+
+
+def make_optimizer(model: nn.Module) -> torch.optim.Optimizer:
+    """AdamW over what learns, at a rate that shrinks with the width (Yang et al. 2022).
+
+    It grows for a head or adapters alone, and for those that learn along with a part of the encoder.
+    """
+    learning = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    matrices = [p for p in learning.values() if p.ndim > 1]
+    rate = 0.1 / (matrices[-1].shape[-1] if matrices else 100)
+    small = sum(p.numel() for p in learning.values()) < SMALL_SHARE * sum(p.numel() for p in model.parameters())
+    parts = find_parts(unwrapped(model))
+    light = set(learning) if small else set(learning) - parts.encoder if parts.added & learning.keys() else set()
+    groups = [
+        {"params": [p for name, p in learning.items() if (name in light) == is_light], "lr": _bounded(factor * rate)}
+        for is_light, factor in ((False, 1), (True, LIGHT))
+    ]
+    fused = all(p.device.type in ("cpu", "cuda") for p in learning.values())
+    return torch.optim.AdamW([group for group in groups if group["params"]], weight_decay=0.0, fused=fused)
+
+
+def _bounded(rate: float) -> float:
+    return min(1e-2, max(1e-4, rate))
+
+
+def train_step(
+    subject: Subject, inputs: dict[str, torch.Tensor], labels: torch.Tensor, optimizer: torch.optim.Optimizer
+) -> float:
+    """One clipped step; returns the loss before it."""
+    optimizer.zero_grad(set_to_none=True)
+    loss = subject.loss(inputs, labels)
+    loss.backward()
+    nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], 1.0)
+    optimizer.step()
+    return float(loss.detach())
+
+
+def _seconds_per_step(subject: Subject, examples: Examples) -> float:
+    """Of the faster one of two steps: one alone may fall into a moment when the machine does something else."""
+    taken = []
+    with torch.enable_grad():
+        optimizer = make_optimizer(subject.model)
+        for _ in range(3):  # The first also makes room for the optimizer's moments.
+            started = time.monotonic()
+            train_step(subject, examples.inputs, examples.labels, optimizer)
+            taken.append(time.monotonic() - started)
+    return min(taken[1:])
+
+
+def _memorise(
+    subject: Subject, examples: Examples, steps: int, deadline: float, stop_early: bool = True
+) -> tuple[tuple[float, float, int], int]:
+    """Loss before and after, errors left, and steps taken; the weights are put back."""
+    taken = 0
+    with weights_kept(subject.model):
+        with torch.enable_grad():
+            optimizer, losses = make_optimizer(subject.model), []
+            while taken < steps and time.monotonic() < deadline:
+                losses.append(train_step(subject, examples.inputs, examples.labels, optimizer))
+                taken += 1
+                if stop_early and taken >= MIN_OVERFIT_STEPS and losses[-1] < 0.02:
+                    break
+        with torch.no_grad():
+            logits = subject.logits(examples.inputs)
+            after = float(subject.loss_fn(logits, examples.labels).mean())
+            errors = int((logits.argmax(dim=-1) != examples.labels.reshape(-1)).sum())
+    return (losses[0] if losses else after, after, errors), taken
+
+
+@contextmanager
+def weights_kept(model: nn.Module) -> Iterator[None]:
+    """Values of parameters and buffers as they were, written back into the same tensors; no gradient left."""
+    buffers = [(module, name, b) for module in model.modules() for name, b in module._buffers.items()]
+    tensors = [*model.parameters(), *(b for _, _, b in buffers if b is not None)]
+    values = [t.detach().clone() for t in tensors]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for module, name, buffer in buffers:
+                module._buffers[name] = buffer
+            for tensor, value in zip(tensors, values, strict=True):
+                tensor.copy_(value)
+        for parameter in model.parameters():
+            parameter.grad = None
+
+
+LOWEST, HIGHEST = 1e-6, 1.0
+STEPS, MIN_STEPS = 42, 24
+"""Seven to a decade, at least four."""
+
+ROWS = 8
+SMOOTHING = 0.7
+"""Weight of the past in the moving mean of the losses."""
+
+
+def rising_rates(subject: Subject, examples: Examples, deadline: float) -> dict[str, Any]:
+    """Losses before each of some steps whose rate rises from 1e-6 to 1 in equal factors; the weights are put back.
+
+    It ends where the loss has run away. Raises RuntimeError where the time allows too few steps.
+    """
+    order = torch.randperm(len(examples)).to(subject.device)
+    parts = [part for part in order.split(ROWS) if len(part) > 1]
+    away = math.log(max(2, subject.n_classes))
+    losses: list[float] = []
+    with weights_kept(subject.model), torch.enable_grad():
+        optimizer = make_optimizer(subject.model)
+        steps = _affordable(subject, examples.rows(parts[0]), optimizer, deadline)
+        rates = np.geomspace(LOWEST, HIGHEST, steps)
+        for step, rate in enumerate(rates.tolist()):
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            part = examples.rows(parts[step % len(parts)])
+            losses.append(train_step(subject, part.inputs, part.labels, optimizer))
+            means = moving_mean(losses)
+            if not math.isfinite(losses[-1]) or means[-1] > min(means) + away:
+                break
+    return {"rates_tried": tuple(rates[: len(losses)].tolist()), "losses_at_rates": tuple(losses)}
+
+
+def _affordable(subject: Subject, part: Examples, optimizer: torch.optim.Optimizer, deadline: float) -> int:
+    """How many steps the time allows, from one at the lowest rate that is timed."""
+    for group in optimizer.param_groups:
+        group["lr"] = LOWEST
+    started = time.monotonic()
+    train_step(subject, part.inputs, part.labels, optimizer)
+    steps = int((deadline - started) / max(1e-6, time.monotonic() - started))
+    if steps < MIN_STEPS:
+        raise RuntimeError(f"the time allows {max(0, steps)} steps; {MIN_STEPS} are needed")
+    return min(STEPS, steps)
+
+
+def moving_mean(losses: list[float]) -> list[float]:
+    """Exponential, corrected for its start."""
+    mean, found = 0.0, []
+    for number, loss in enumerate(losses, start=1):
+        mean = SMOOTHING * mean + (1 - SMOOTHING) * loss
+        found.append(mean / (1 - SMOOTHING**number))
+    return found

@@ -1,0 +1,117 @@
+"""The short experiments of a careful engineer before the first step, on any PyTorch classifier.
+
+The model is used where it lies and put back bit by bit: weights, buffers, gradients, modes; so are all random states.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from tenor.checks.evidence import ProbeEvidence
+from tenor.checks.gather.batches import random_states_kept
+from tenor.checks.probes.experiments import (
+    COMPARED_ROWS,
+    MAX_ROWS,
+    balanced,
+    blanking,
+    first_look,
+    given_logits,
+    gradients,
+    neighbours,
+    overfitting,
+    padding,
+    random_labels,
+    rising_rates,
+    weights_kept,
+)
+from tenor.checks.probes.subject import (
+    Examples,
+    Forward,
+    LossFunction,
+    make_subject,
+    read_examples,
+)
+from tenor.model.side_by_side import evaluation_mode
+
+DEEP_ROWS = 512
+
+FAILS = (RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError, NotImplementedError, AssertionError)
+"""What a model that is not made for an experiment raises; the reason goes into `ProbeEvidence.failures`."""
+
+
+def probe(
+    model: nn.Module,
+    loss_fn: LossFunction,
+    batches: Iterable[Mapping[str, Any]],
+    n_classes: int,
+    *,
+    forward: Forward | None = None,
+    seconds: float = 20.0,
+    deep: bool = False,
+) -> ProbeEvidence:
+    """Run the experiments that the time allows; what can't be run stays None, with its reason in `failures`.
+
+    `batches` are dictionaries of tensors, (rows, …) each, with labels; only the first few are read. `loss_fn` takes
+    logits (rows, K) and labels (rows,). `forward(model, inputs)` returns logits, a tuple with them first, or an object
+    with `.logits`; by default the model is called with the inputs that its `forward` names. `seconds` bound the
+    attempts to memorise; a single forward pass is never cut. `deep` adds a pass on shuffled labels and one at rising
+    learning rates, each in as much time again. After Karpathy 2019, A Recipe for Training Neural Networks.
+    """
+    found: dict[str, Any] = {}
+    failures: dict[str, str] = {}
+
+    def attempt(experiment: Callable[..., dict[str, Any]], *arguments: Any) -> None:
+        try:
+            found.update(experiment(*arguments))
+        except FAILS as error:
+            failures[experiment.__name__] = f"{type(error).__name__}: {str(error).split(chr(10))[0][:200]}"
+
+    with random_states_kept(batches), _untouched(model):
+        deadline = time.monotonic() + seconds
+        _seed()
+        subject = make_subject(model, loss_fn, forward, n_classes)
+        attempt(given_logits, subject)
+        read: list[Examples] = []
+        attempt(read_examples, subject, batches, DEEP_ROWS if deep else MAX_ROWS, read)
+        if read:
+            examples = read[0].rows(slice(0, MAX_ROWS))
+            for experiment in (first_look, blanking, padding, neighbours):
+                attempt(experiment, subject, examples)
+            if seconds > 0 and any(p.requires_grad for p in model.parameters()):
+                attempt(gradients, subject, examples.rows(slice(0, COMPARED_ROWS)))
+                attempt(overfitting, subject, balanced(examples), deadline)
+                if deep:
+                    attempt(random_labels, subject, read[0], time.monotonic() + seconds)
+                    attempt(rising_rates, subject, read[0], time.monotonic() + seconds)
+    total = sum(p.numel() for p in model.parameters())
+    learning = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    share = learning / total if total else None
+    return ProbeEvidence(n_classes, learning_share=share, failures=failures, **found)
+
+
+def _seed() -> None:
+    """The same experiments each time. `torch.manual_seed` would also seed a GPU that is not in use yet, for good."""
+    torch.default_generator.manual_seed(0)
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(0)
+
+
+@contextmanager
+def _untouched(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients inside; weights, buffers, gradients and modes as they were afterwards."""
+    gradients = [(p, p.grad) for p in model.parameters()]
+    for parameter, _ in gradients:
+        parameter.grad = None
+    # CuDNN's recurrent layers can't be trained in evaluation mode; PyTorch's own can.
+    recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
+    cudnn = torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled and not recurrent)
+    try:
+        with evaluation_mode(model), weights_kept(model), cudnn:
+            yield
+    finally:
+        for parameter, gradient in gradients:
+            parameter.grad = gradient

@@ -1,0 +1,227 @@
+"""What rules share: required values, rows of a split, significance, the loss of an uninformed model."""
+
+import hashlib
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from unicodedata import normalize
+
+import numpy as np
+
+from tenor.checks.evidence import DataEvidence, Rows
+from tenor.checks.finding import CannotTell
+
+T = TypeVar("T")
+SHOWN_NAMES = 4
+
+
+def known(value: T | None, what: str, why_not: str | None = None) -> T:
+    """The value; raises `CannotTell`, with the reason if there is one, where it is None."""
+    if value is None:
+        raise CannotTell(f"{what} is not known" + (f" ({why_not})" if why_not else ""))
+    return value
+
+
+def shown(names: Iterable[str]) -> str:
+    """The first names in order, and how many more there are."""
+    ordered = sorted(set(names))
+    more = len(ordered) - SHOWN_NAMES
+    return ", ".join(ordered[:SHOWN_NAMES]) + (f" and {more:,} more" if more > 0 else "")
+
+
+IGNORED = -100  # PyTorch's cross entropy leaves rows with this label out.
+
+
+def integers(labels: np.ndarray) -> np.ndarray:
+    """The labels as int64 of shape (n,); raises CannotTell where they have another type or shape."""
+    labels = np.asarray(labels)
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        raise CannotTell(f"the labels are {labels.dtype} of shape {labels.shape}, not integers of shape (n,)")
+    return labels.astype(np.int64)
+
+
+def class_indices(labels: np.ndarray, n_classes: int) -> np.ndarray:
+    """The labels as int64 of shape (n,), all in 0 … K-1; raises CannotTell where they are not."""
+    found = integers(labels)
+    if found.size and not 0 <= found.min() <= found.max() < n_classes:
+        raise CannotTell(f"labels lie outside 0 … {n_classes - 1}")
+    return found
+
+
+def class_counts(rows: Rows, n_classes: int) -> np.ndarray:
+    """Rows per class, shape (K,)."""
+    return np.bincount(class_indices(rows.labels, n_classes), minlength=n_classes)
+
+
+@dataclass(frozen=True, eq=False)
+class Texts(Sequence[str]):
+    """Texts read when asked for, since they may be more than memory holds. What is no string is an empty one."""
+
+    found: Sequence[Any]
+
+    def __len__(self) -> int:
+        return len(self.found)
+
+    def __getitem__(self, index: Any) -> Any:
+        found = self.found[index]
+        return list(map(_as_string, found)) if isinstance(index, slice) else _as_string(found)
+
+    def __iter__(self) -> Iterator[str]:
+        return map(_as_string, self.found)
+
+
+def strings(rows: Rows) -> Texts:
+    """The texts; anything that is not a string (None, NaN) counts as an empty one."""
+    if rows.texts is None:
+        raise CannotTell("the texts are not at hand")
+    if len(rows.texts) == 0:
+        raise CannotTell("there are no texts")
+    return Texts(rows.texts if isinstance(rows.texts, Sequence) else list(rows.texts))
+
+
+def text_keys(texts: Iterable[str]) -> np.ndarray:
+    """A number for each text, uint64, shape (n,): equal texts have equal ones, blank ones 0.
+
+    Case, amounts of white space and Unicode's composed or decomposed forms make no difference: a text that was copied
+    through other programs is still the same text. Texts may be more than memory holds, so what compares them keeps
+    these numbers instead. Two different texts among ten million have the same one with a probability of 3 in a million.
+    """
+    return np.fromiter(map(_key, texts), dtype=np.uint64)
+
+
+def _key(text: str) -> int:
+    normalized = " ".join(normalize("NFC", text.casefold()).split()).encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(normalized, digest_size=8).digest(), "little") if normalized else 0
+
+
+def _as_string(text: Any) -> str:
+    return text if isinstance(text, str) else ""
+
+
+def labelled_texts(rows: Rows, n_classes: int) -> tuple[Texts, np.ndarray]:
+    """Texts and class indices of the same rows."""
+    texts, labels = strings(rows), class_indices(rows.labels, n_classes)
+    if len(texts) != len(labels):
+        raise CannotTell(f"there are {len(texts):,} texts and {len(labels):,} labels")
+    return texts, labels
+
+
+def held_out(data: DataEvidence) -> tuple[tuple[str, Rows], ...]:
+    """The splits beside the training rows, by name; raises CannotTell where there is none."""
+    splits = tuple((name, rows) for name, rows in (("validation", data.validation), ("test", data.test)) if rows)
+    if not splits:
+        raise CannotTell("there is neither a validation nor a test split")
+    return splits
+
+
+def all_splits(data: DataEvidence) -> tuple[tuple[str, Rows], ...]:
+    """The training rows and every other split, by name."""
+    return (("train", data.train), *(held_out(data) if data.validation or data.test else ()))
+
+
+def class_name(data: DataEvidence, label: int) -> str:
+    """A class as people know it: its index and, where it has one, its name."""
+    names = data.class_names
+    return f"{label} ({names[label]})" if names and label < len(names) else str(label)
+
+
+ALPHA = 1e-4
+"""One false alarm in a hundred healthy runs, shared among about a hundred rules (Bonferroni)."""
+
+
+@dataclass(frozen=True)
+class Association:
+    """How far the rows of a contingency table differ."""
+
+    p: float
+    v: float
+    """Cramér's V: 0 for equal proportions, 1 for disjoint ones."""
+
+
+def association(table: np.ndarray) -> Association:
+    """Pearson's chi-squared test of independence on counts, shape (groups, classes), and Cramér's V (1946)."""
+    from scipy.stats import chi2_contingency
+
+    table = table[:, table.sum(axis=0) > 0]
+    if min(table.shape) < 2 or (table.sum(axis=1) == 0).any():
+        return Association(p=1.0, v=0.0)
+    test = chi2_contingency(table, correction=False)
+    v = float(np.sqrt(test.statistic / (table.sum() * (min(table.shape) - 1))))
+    return Association(float(test.pvalue), v)
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Stretches of equal labels in a row."""
+
+    observed: int
+    expected: float
+    """In random order."""
+    p: float
+    """Of so few or fewer in random order."""
+
+    @property
+    def ratio(self) -> float:
+        """1 in random order, near 0 where labels stand in blocks."""
+        return self.observed / self.expected
+
+
+def runs_test(labels: np.ndarray) -> Runs:
+    """The runs test of Wald and Wolfowitz (1940) for any number of classes (Mood 1940), one-sided: too few runs.
+
+    Raises CannotTell unless two classes are there.
+    """
+    from scipy.stats import norm
+
+    n = len(labels)
+    counts = np.unique(labels, return_counts=True)[1].astype(float)
+    if len(counts) < 2:
+        raise CannotTell("only one class is there, so its order says nothing")
+    squares, cubes = float(counts @ counts), float((counts**3).sum())
+    expected = (n * (n + 1) - squares) / n
+    variance = (squares * (squares + n * (n + 1)) - 2 * n * cubes - n**3) / (n**2 * (n - 1))
+    observed = 1 + int(np.count_nonzero(labels[1:] != labels[:-1]))
+    # Half a run of continuity correction.
+    z = (observed + 0.5 - expected) / np.sqrt(variance) if variance > 0 else 0.0
+    return Runs(observed, expected, float(norm.cdf(z)))
+
+
+def chance_of_none(members: int, others: int, drawn: int) -> float:
+    """Probability that none of `members` is among `drawn` rows taken at random, without replacement, from both."""
+    from scipy.stats import hypergeom
+
+    return float(hypergeom.pmf(0, members + others, members, min(drawn, members + others)))
+
+
+STALLED = (
+    "DAT008",
+    "MOD003",
+    "MOD005",
+    "FRZ003",
+    "FRZ005",
+    "OPT001",
+    "OPT002",
+    "OPT004",
+    "OPT005",
+    "OPT006",
+    "OPT007",
+    "OPT008",
+    "OPT010",
+    "OPT012",
+    "OPT014",
+    "OPT020",
+    "OPT021",
+    "PRC002",
+    "PRC003",
+    "PRC004",
+    "LOS002",
+    "LOS003",
+    "LOS004",
+)
+"""What keeps a loss from falling."""
+
+
+def uninformed(n_classes: int) -> float:
+    """Cross-entropy of equal probabilities: ln K nats."""
+    return math.log(max(2, n_classes))

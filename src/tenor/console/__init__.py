@@ -1,0 +1,1 @@
+"""Everything that is printed to a terminal: tables, progress, messages."""

@@ -1,0 +1,87 @@
+"""A diagnosis for people: what is wrong, why, what would settle it; the most important first."""
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.text import Text
+
+from tenor.checks.diagnosis.causes import Cause
+from tenor.checks.diagnosis.diagnose import Diagnosis
+from tenor.checks.finding import COLORS, Finding
+
+CAUSES_SHOWN = 5
+CAUSES_IN_FULL = 3
+SYMPTOMS_SHOWN = 4
+LACKS_SHOWN = 4
+NOTES_SHOWN = 6
+CODES_SHOWN = 10
+
+
+def render(diagnosis: Diagnosis) -> RenderableType:
+    """Lines that fit any width; long lists are cut and counted, `as_dict` has all."""
+    parts: list[RenderableType] = [Text.assemble((diagnosis.path, "bold"), f": {diagnosis.kind}")]
+    parts += [Text(note, style="dim") for note in diagnosis.notes[:NOTES_SHOWN]]
+    parts += _more(len(diagnosis.notes) - NOTES_SHOWN)
+    if not diagnosis.findings:
+        parts.append(Text("Nothing wrong was found in what could be checked.", style="green"))
+    if diagnosis.symptoms:
+        parts += [_heading("What is wrong"), *map(_symptom, diagnosis.symptoms[:SYMPTOMS_SHOWN])]
+        parts += _more(len(diagnosis.symptoms) - SYMPTOMS_SHOWN)
+    if diagnosis.causes:
+        parts.append(_heading("Why"))
+        parts += [_cause(number, cause) for number, cause in enumerate(diagnosis.causes[:CAUSES_SHOWN], start=1)]
+        parts += _more(len(diagnosis.causes) - CAUSES_SHOWN, diagnosis.causes[CAUSES_SHOWN:])
+    if diagnosis.ruled_out:
+        parts += [_heading("Ruled out"), _indented(Text(_codes(diagnosis.ruled_out)))]
+    if diagnosis.not_checked:
+        parts += [_heading(f"Not checked: {len(diagnosis.not_checked)} rules"), *_lacks(diagnosis)]
+    return Group(*parts)
+
+
+def _heading(words: str) -> Text:
+    return Text(f"\n{words}", style="bold underline")
+
+
+def _symptom(finding: Finding) -> RenderableType:
+    head = Text.assemble((f"{finding.severity} {finding.code}", COLORS[finding.severity]), f"  {finding.title}")
+    head.append(f"\n{finding.observed}", style="dim")
+    return _indented(head.append(f"\nallowed: {finding.allowed}", style="dim") if finding.allowed else head)
+
+
+def _cause(number: int, cause: Cause) -> RenderableType:
+    standing = "bold red" if cause.standing == "shown" else "yellow"
+    head = Text.assemble(f"{number}. ", (cause.standing, standing), f" {cause.code}  {cause.title}")
+    lines = {"evidence": cause.evidence, "mend": cause.fix, "settled by": cause.settled_by, "allowed": cause.allowed}
+    if cause.standing == "suspected" and number > CAUSES_IN_FULL:
+        lines = {"settled by": cause.settled_by}
+    elif cause.symptoms:
+        lines["explains"] = _codes(cause.symptoms)
+    for name, value in lines.items():
+        if value:
+            head.append(f"\n{name} ", style="dim").append(value)
+    return _indented(head)
+
+
+def _lacks(diagnosis: Diagnosis) -> list[RenderableType]:
+    """The reasons, those of most rules first."""
+    by_reason: dict[str, list[str]] = {}
+    for one in diagnosis.not_checked:
+        by_reason.setdefault(one.reason, []).append(one.code)
+    lacks = sorted(by_reason.items(), key=lambda item: -len(item[1]))
+    lines: list[RenderableType] = [_indented(Text(f"{why}: {_codes(codes)}")) for why, codes in lacks[:LACKS_SHOWN]]
+    return lines + _more(len(lacks) - LACKS_SHOWN)
+
+
+def _more(left: int, causes: tuple[Cause, ...] = ()) -> list[RenderableType]:
+    if left <= 0:
+        return []
+    codes = f": {_codes([cause.code for cause in causes])}" if causes else ""
+    return [_indented(Text(f"and {left} more{codes}", style="dim"))]
+
+
+def _codes(codes: tuple[str, ...] | list[str]) -> str:
+    left = len(codes) - CODES_SHOWN
+    return ", ".join(codes[:CODES_SHOWN]) + (f" and {left} more" if left > 0 else "")
+
+
+def _indented(text: Text) -> Padding:
+    return Padding(text, (0, 0, 0, 2), expand=False)

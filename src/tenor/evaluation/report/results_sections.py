@@ -1,0 +1,361 @@
+"""The report's sections on results: headline, classes, reliability of probabilities, findings."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from markupsafe import Markup
+
+from tenor.checks.catalogue import BY_CODE
+from tenor.checks.finding import Finding, Report
+from tenor.data.dataset import Absent
+from tenor.evaluation.numbers import interval, percent, points
+from tenor.evaluation.predictions import Predictions
+from tenor.evaluation.report.charts import Chart, Estimate, coverage_chart, interval_chart, reliability_chart
+from tenor.evaluation.report.run_content import EvaluationNumbers, SplitNumbers
+from tenor.measures.calibration import (
+    brier_score,
+    expected_calibration_error,
+    negative_log_likelihood,
+    reliability_bins,
+)
+from tenor.measures.intervals import Interval, wilson_interval
+from tenor.measures.selective import Slice, accuracy_by_cut, accuracy_by_length, coverage_curve
+
+BASELINES = {"text": "text baseline", "majority": "majority class"}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A number with what it is and how sure it is."""
+
+    name: str
+    value: str
+    note: str
+
+
+@dataclass(frozen=True)
+class SplitRow:
+    """A line of the table of results; empty cells are numbers that a baseline does not give."""
+
+    split: str
+    n: str
+    model: str
+    accuracy: str
+    interval: str
+    macro_f1: str = ""
+    loss: str = ""
+    is_baseline: bool = False
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The top of a report."""
+
+    split: str
+    n: int
+    accuracy: str
+    interval: str
+    confidence: str
+    sentence: str
+    chart: Markup
+    figures: tuple[Figure, ...]
+    rows: tuple[SplitRow, ...]
+    absent: tuple[str, ...]
+    """Splits that were not measured, and why."""
+
+
+def headline(evaluation: EvaluationNumbers, predictions: dict[str, Predictions | Absent]) -> Headline | Absent:
+    """From the test split, or from validation where there is no test split."""
+    measured = {name: one for name, one in evaluation.splits.items() if isinstance(one, SplitNumbers)}
+    missing = {name: one.reason for name, one in evaluation.splits.items() if isinstance(one, Absent)}
+    if not measured:
+        return Absent("; ".join(f"{name}: {reason}" for name, reason in missing.items()))
+    split = "test" if "test" in measured else next(iter(measured))
+    numbers = measured[split]
+    bounds = numbers.accuracy_interval
+    confidence = f"{100 * bounds.confidence:g}%"
+    estimates = _estimates(numbers)
+    told = "; ".join(f"{one.name} {percent(one.value)}" for one in estimates)
+    return Headline(
+        split=split,
+        n=numbers.n,
+        accuracy=percent(numbers.accuracy),
+        interval=interval(bounds.low, bounds.high),
+        confidence=confidence,
+        sentence=_sentence(numbers),
+        chart=interval_chart(
+            estimates, f"accuracy on {numbers.n:,} {split} rows, with {confidence} interval", f"Accuracy: {told}."
+        ),
+        figures=_figures(numbers, predictions.get(split, Absent(""))),
+        rows=tuple(row for name, one in reversed(measured.items()) for row in _rows(name, one)),
+        absent=tuple(f"No result on {name} rows: {reason}." for name, reason in missing.items()),
+    )
+
+
+def baseline_interval(numbers: SplitNumbers, accuracy: float) -> Interval:
+    """Wilson's interval of a baseline on the same rows."""
+    return wilson_interval(round(accuracy * numbers.n), numbers.n, numbers.accuracy_interval.confidence)
+
+
+def _estimates(numbers: SplitNumbers) -> list[Estimate]:
+    bounds = numbers.accuracy_interval
+    model = Interval(bounds.low, bounds.high, bounds.confidence)
+    found = [Estimate("this model", numbers.accuracy, model, percent(numbers.accuracy))]
+    for (key, name), kind in zip(BASELINES.items(), ("second", "quiet"), strict=True):
+        accuracy = numbers.baseline(key)
+        if accuracy is not None:
+            found.append(Estimate(name, accuracy, baseline_interval(numbers, accuracy), percent(accuracy), kind))
+    return found
+
+
+def _sentence(numbers: SplitNumbers) -> str:
+    text, majority = numbers.baseline("text"), numbers.baseline("majority")
+    if text is not None:
+        return f"{_against(numbers.accuracy - text)} the text baseline, weighted bigrams of the training rows."
+    told = numbers.baselines.get("text")
+    reason = f" No text baseline: {told['absent']}." if isinstance(told, dict) and "absent" in told else ""
+    if majority is None:
+        return reason.strip()
+    return f"{_against(numbers.accuracy - majority)} the majority class.{reason}"
+
+
+def _against(difference: float) -> str:
+    if abs(difference) < 5e-5:
+        return "As accurate as"
+    return f"{points(abs(difference)).lstrip('+')} {'above' if difference > 0 else 'below'}"
+
+
+def _figures(numbers: SplitNumbers, predictions: Predictions | Absent) -> tuple[Figure, ...]:
+    f1 = numbers.macro_f1_interval
+    found = [
+        Figure("macro F1", percent(numbers.macro_f1), interval(f1.low, f1.high)),
+        Figure("loss", f"{numbers.loss:.4f}", "mean negative log-likelihood, nats"),
+    ]
+    if isinstance(predictions, Predictions):
+        error = expected_calibration_error(predictions.probabilities, predictions.labels)
+        found.append(Figure("calibration error", percent(error), "mean distance of confidence from accuracy, 15 bins"))
+    wrong = numbers.n - sum(row[k] for k, row in enumerate(numbers.confusion_matrix))
+    found.append(Figure("wrong", f"{wrong:,}", f"of {numbers.n:,} rows"))
+    return tuple(found)
+
+
+def _rows(split: str, numbers: SplitNumbers) -> list[SplitRow]:
+    bounds, n = numbers.accuracy_interval, f"{numbers.n:,}"
+    rows = [
+        SplitRow(
+            split,
+            n,
+            "this model",
+            percent(numbers.accuracy),
+            interval(bounds.low, bounds.high),
+            percent(numbers.macro_f1),
+            f"{numbers.loss:.4f}",
+        )
+    ]
+    for key, name in BASELINES.items():
+        accuracy = numbers.baseline(key)
+        if accuracy is not None:
+            found = baseline_interval(numbers, accuracy)
+            rows.append(SplitRow(split, n, name, percent(accuracy), interval(found.low, found.high), is_baseline=True))
+    return rows
+
+
+WIDEST_MATRIX = 12
+"""Classes; more of them are shown as a list of the commonest confusions."""
+MOST_CONFUSIONS = 30
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """One class against the rest."""
+
+    name: str
+    precision: str
+    precision_interval: str
+    recall: str
+    recall_interval: str
+    f1: str
+    rows: str
+    predicted: str
+
+
+@dataclass(frozen=True)
+class MatrixCell:
+    """A count; `share` is that of its true class, in 0 … 1."""
+
+    key: str
+    count: str
+    percent: str
+    share: float
+    right: bool
+    true: str
+    predicted: str
+
+
+def class_rows(matrix: Sequence[Sequence[int]], names: Sequence[str], confidence: float) -> tuple[ClassRow, ...]:
+    """Precision, recall and F1 from the counts; a share of nothing is a dash."""
+    counts = np.asarray(matrix)
+    rows = []
+    for k, name in enumerate(names):
+        hits, true, said = int(counts[k, k]), int(counts[k].sum()), int(counts[:, k].sum())
+        shares = [(percent(hits / n), _wilson(hits, n, confidence)) if n else ("–", "") for n in (said, true)]
+        f1 = percent(2 * hits / (true + said)) if true + said else "–"
+        rows.append(ClassRow(name, *shares[0], *shares[1], f1, f"{true:,}", f"{said:,}"))
+    return tuple(rows)
+
+
+def matrix_rows(
+    matrix: Sequence[Sequence[int]], names: Sequence[str], keys: set[str]
+) -> tuple[tuple[MatrixCell, ...], ...]:
+    """The confusion matrix, (K, K); `keys` are the cells that can be opened."""
+    counts = np.asarray(matrix)
+    if len(counts) > WIDEST_MATRIX:
+        return ()
+    return tuple(
+        tuple(_cell(counts, names, true, said, keys) for said in range(len(counts))) for true in range(len(counts))
+    )
+
+
+def commonest_confusions(
+    matrix: Sequence[Sequence[int]], names: Sequence[str], keys: set[str]
+) -> tuple[MatrixCell, ...]:
+    """The cells off the diagonal that hold rows, the most first."""
+    counts = np.array(matrix)
+    wrong = counts - np.diag(np.diag(counts))
+    order = np.argsort(-wrong, axis=None, kind="stable")[:MOST_CONFUSIONS]
+    places = zip(*np.unravel_index(order, wrong.shape), strict=True)
+    return tuple(_cell(counts, names, int(true), int(said), keys) for true, said in places if wrong[true, said])
+
+
+def _cell(counts: np.ndarray, names: Sequence[str], true: int, said: int, keys: set[str]) -> MatrixCell:
+    key, count, total = f"{true}-{said}", int(counts[true, said]), int(counts[true].sum())
+    share = count / total if total else 0.0
+    told = percent(share, 1) if total else "–"
+    return MatrixCell(key if key in keys else "", f"{count:,}", told, share, true == said, names[true], names[said])
+
+
+def _wilson(hits: int, n: int, confidence: float) -> str:
+    found = wilson_interval(hits, n, confidence)
+    return interval(found.low, found.high, 1)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Whether confidence can be believed."""
+
+    chart: Chart
+    """Accuracy over confidence."""
+    coverage: Chart
+    """Accuracy over the share of rows that are answered, the most confident first."""
+    facts: tuple[tuple[str, str, str], ...]
+    """Name, value and meaning."""
+
+
+def calibration_section(predictions: Predictions, confidence: float) -> Calibration:
+    """The reliability diagram with its numbers, and what is left where the model answers only when it is sure."""
+    probabilities, labels = predictions.probabilities, predictions.labels
+    bins = reliability_bins(probabilities, labels)
+    error = expected_calibration_error(probabilities, labels)
+    mean = float(probabilities.max(axis=1).mean())
+    right = float((predictions.predicted == labels).mean())
+    chart = Chart(
+        "Reliability",
+        reliability_chart(bins, confidence, f"Accuracy over confidence; the calibration error is {percent(error)}."),
+        "Each dot is a bin of rows: how sure the model was on average, and how often it was right. A model that can "
+        "be believed stays on the dashed line. The bars below show how many rows each bin holds.",
+        ("confidence", "rows", "mean confidence", "accuracy"),
+        tuple((interval(b.low, b.high, 1), f"{b.n:,}", percent(b.mean_confidence), percent(b.accuracy)) for b in bins),
+    )
+    facts = (
+        ("mean confidence", percent(mean), f"the accuracy is {percent(right)}"),
+        ("expected calibration error", percent(error), "mean distance of confidence from accuracy over 15 bins"),
+        ("Brier score", f"{brier_score(probabilities, labels):.4f}", _brier_scale(probabilities.shape[1])),
+        ("negative log-likelihood", f"{negative_log_likelihood(probabilities, labels):.4f}", "nats"),
+    )
+    return Calibration(chart, _coverage(predictions, confidence), facts)
+
+
+def _coverage(predictions: Predictions, confidence: float) -> Chart:
+    points = coverage_curve(predictions.probabilities, predictions.labels)
+    rows = []
+    for one in points:
+        right = wilson_interval(one.right, one.answered, confidence)
+        found = (percent(one.coverage, 1), percent(one.right / one.answered), interval(right.low, right.high))
+        rows.append((f"{one.threshold:.4f}", f"{one.answered:,}", *found))
+    told = (
+        f"Accuracy over the share of rows that are answered; with all of them {percent(points[0].right / points[0].n)}."
+    )
+    return Chart(
+        "Answering only where it is sure",
+        coverage_chart(points, confidence, told),
+        "At the right the model answers every row; further left it is silent where it is less sure. The steeper "
+        "the line rises to the left, the better its confidence tells right from wrong; a level line would say that "
+        "silence gains nothing. The numbers say from which confidence on it answers.",
+        ("silent below", "answered", "share", "accuracy", f"{100 * confidence:g}% interval"),
+        tuple(rows),
+    )
+
+
+def _brier_scale(n_classes: int) -> str:
+    return f"mean squared distance from the truth, 0 (best) to {1 if n_classes == 2 else 2}"
+
+
+def slices_section(predictions: Predictions, confidence: float) -> tuple[Chart, ...] | Absent:
+    """Accuracy by the length of the whole text and by the share of it that was cut off."""
+    if predictions.tokens is None or predictions.truncated is None:
+        return Absent("the predictions were written without the lengths of their texts")
+    right = predictions.predicted == predictions.labels
+    by_length = accuracy_by_length(right, predictions.tokens, confidence)
+    by_cut = accuracy_by_cut(right, predictions.tokens, predictions.truncated, confidence)
+    sure = f"{100 * confidence:g}% interval"
+    return (
+        _slices("By length", by_length, "tokens", f"Tokens of the whole text, before it is cut; dots with {sure}."),
+        _slices(
+            "By what was cut off",
+            by_cut,
+            "cut off",
+            f"Share of the text's tokens that the model never saw; dots with {sure}.",
+        ),
+    )
+
+
+def _slices(title: str, parts: Sequence[Slice], what: str, caption: str) -> Chart:
+    estimates = [Estimate(one.name, one.accuracy, one.interval, f"{one.n:,} rows") for one in parts]
+    told = "; ".join(f"{one.name} {what}: {percent(one.accuracy, 1)} of {one.n:,}" for one in parts)
+    rows = tuple((p.name, f"{p.n:,}", percent(p.accuracy), interval(p.interval.low, p.interval.high)) for p in parts)
+    picture = interval_chart(estimates, "accuracy", f"Accuracy {title.lower()}. {told}.", 108)
+    return Chart(title, picture, caption, (what, "rows", "accuracy", "interval"), rows)
+
+
+@dataclass(frozen=True)
+class Checks:
+    """What the checks said on all occasions together."""
+
+    findings: tuple[Finding, ...]
+    summary: str
+    ran: int
+    skipped: tuple[tuple[str, str, str], ...]
+    """Code, title, and why the rule ran on no occasion."""
+
+
+def checks_section(reports: Sequence[Report]) -> Checks:
+    """Findings of every occasion, errors first, and rules that could run on none."""
+    weight = {"error": 0, "warning": 1, "note": 2}
+    found = sorted(
+        (finding for report in reports for finding in report.findings),
+        key=lambda one: (bool(one.allowed), weight.get(one.severity, 3), bool(one.caused_by)),
+    )
+    counts = [(severity, sum(one.severity == severity for one in found)) for severity in weight]
+    told = ", ".join(f"{n} {severity}{'s' if n > 1 else ''}" for severity, n in counts if n) or "nothing found"
+    ran = {code for report in reports for code in report.ran}
+    reasons: dict[str, list[str]] = {}
+    for report in reports:
+        for one in report.skipped:
+            reasons.setdefault(one.code, []).append(one.reason)
+    skipped = tuple(
+        (code, BY_CODE[code].title if code in BY_CODE else "", "; ".join(dict.fromkeys(why)))
+        for code, why in sorted(reasons.items())
+        if code not in ran
+    )
+    return Checks(tuple(found), told, len(ran), skipped)

@@ -1,0 +1,175 @@
+"""What a run's folder holds, piece by piece; a piece that is missing or broken says why and spoils no other."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from tenor.checks.diagnosis.artifacts import earlier_reports
+from tenor.checks.diagnosis.tenor_run import read_records
+from tenor.checks.finding import Report
+from tenor.config.loading import load_config
+from tenor.config.schema import Config
+from tenor.data.dataset import Absent
+from tenor.errors import UserError
+from tenor.evaluation.predictions import Predictions, read_predictions
+from tenor.model.freezing import WhatLearns
+from tenor.runs.directory import RunDirectory
+from tenor.runs.environment import is_absent
+from tenor.runs.files import read_json
+from tenor.runs.manifest import Manifest, read_manifest
+
+T = TypeVar("T")
+SPLITS = {"validation": "val", "test": "test"}
+"""The splits that are measured, and their keys in `eval_best_model.json`."""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """An interval as the file holds it, in 0 … 1."""
+
+    low: float
+    high: float
+    confidence: float
+
+
+@dataclass(frozen=True)
+class SplitNumbers:
+    """One split of `eval_best_model.json`. A baseline is an accuracy in 0 … 1, or `{"absent": reason}`."""
+
+    n: int
+    accuracy: float
+    accuracy_interval: Bounds
+    macro_f1: float
+    macro_f1_interval: Bounds
+    loss: float
+    baselines: Mapping[str, float | Mapping[str, str]]
+    confusion_matrix: tuple[tuple[int, ...], ...]
+    """Counts, shape (K, K): rows true, columns predicted."""
+
+    def baseline(self, name: str) -> float | None:
+        """The accuracy of a baseline, where there is one."""
+        found = self.baselines.get(name)
+        return float(found) if isinstance(found, float | int) else None
+
+
+@dataclass(frozen=True)
+class CheckpointNumbers:
+    """Which weights were evaluated."""
+
+    digest: str
+    step: int
+
+
+@dataclass(frozen=True)
+class EvaluationNumbers:
+    """`eval_best_model.json`."""
+
+    checkpoint: CheckpointNumbers
+    class_names: tuple[str, ...]
+    splits: Mapping[str, SplitNumbers | Absent]
+    """By `validation` and `test`."""
+
+
+@dataclass(frozen=True, eq=False)
+class RunContent:
+    """Everything that a report is made from, besides the texts."""
+
+    run: RunDirectory
+    manifest: Manifest | Absent
+    what_learns: WhatLearns | Absent
+    """As the manifest tells it."""
+    config: Config | Absent
+    records: tuple[Mapping[str, Any], ...] | Absent
+    """The lines of `metrics.jsonl`."""
+    checks: tuple[Report, ...] | Absent
+    evaluation: EvaluationNumbers | Absent
+    predictions: Mapping[str, Predictions | Absent]
+    """By split."""
+
+
+def collect_run(run: RunDirectory) -> RunContent:
+    """Read what is there."""
+    manifest = _piece(lambda: read_manifest(run))
+    evaluation = _piece(lambda: _evaluation(run))
+    return RunContent(
+        run=run,
+        manifest=manifest,
+        what_learns=_piece(lambda: _what_learns(manifest)),
+        config=_piece(lambda: load_config(run.config)),
+        records=_piece(lambda: tuple(read_records(run.metrics))),
+        checks=_piece(lambda: _checks(run)),
+        evaluation=evaluation,
+        predictions={name: _piece(partial(_predictions, run, name, evaluation)) for name in SPLITS},
+    )
+
+
+def _piece(read: Callable[[], T]) -> T | Absent:
+    try:
+        return read()
+    except UserError as error:
+        return Absent(str(error))
+
+
+def _what_learns(manifest: Manifest | Absent) -> WhatLearns:
+    if isinstance(manifest, Absent):
+        raise UserError(manifest.reason)
+    if is_absent(manifest.what_learns):
+        raise UserError(str(manifest.what_learns["absent"]))
+    try:
+        found = TypeAdapter(WhatLearns).validate_python(manifest.what_learns)
+    except ValidationError as error:
+        raise UserError("the manifest does not tell it as Tenor writes it") from error
+    if any(value < 0 for value in asdict(found).values() if isinstance(value, int)):
+        raise UserError("the manifest counts fewer weights than none")
+    return found
+
+
+def _checks(run: RunDirectory) -> tuple[Report, ...]:
+    if not run.findings.exists():
+        raise UserError("no checks were recorded: the run ended before the first of them")
+    return earlier_reports(run.findings)
+
+
+def _evaluation(run: RunDirectory) -> EvaluationNumbers:
+    if not run.evaluation.exists():
+        raise UserError("the run ended before its evaluation")
+    found = read_json(run.evaluation)
+    try:
+        checkpoint = TypeAdapter(CheckpointNumbers).validate_python(found["checkpoint"])
+        names = TypeAdapter(tuple[str, ...]).validate_python(found["class_names"])
+        splits = {name: _split(found[key], len(names)) for name, key in SPLITS.items()}
+    except (KeyError, TypeError, ValidationError) as error:
+        what = " ".join(str(error).split())[:200]
+        raise UserError(f"{run.evaluation.name} is not as Tenor writes it ({what})") from error
+    return EvaluationNumbers(checkpoint, names, splits)
+
+
+def _split(found: Any, n_classes: int) -> SplitNumbers | Absent:
+    if is_absent(found):
+        return Absent(str(found["absent"]))
+    numbers = TypeAdapter(SplitNumbers).validate_python(found)
+    matrix = numbers.confusion_matrix
+    if len(matrix) != n_classes or any(len(row) != n_classes for row in matrix) or numbers.n < 1:
+        raise TypeError(f"a confusion matrix of {len(matrix)} rows for {n_classes} classes")
+    return numbers
+
+
+def _predictions(run: RunDirectory, split: str, evaluation: EvaluationNumbers | Absent) -> Predictions:
+    """Predictions of a split, where they are those that the numbers were made from."""
+    path = run.predictions / f"{split}.parquet"
+    if not path.exists():
+        raise UserError(f"the run kept no predictions of the {split} rows")
+    found = read_predictions(path)
+    numbers = Absent("") if isinstance(evaluation, Absent) else evaluation.splits[split]
+    if isinstance(numbers, Absent):
+        return found
+    right = int((found.predicted == found.labels).sum())
+    if len(found.labels) != numbers.n or right != sum(row[k] for k, row in enumerate(numbers.confusion_matrix)):
+        raise UserError(
+            f"predictions/{path.name} does not belong to {run.evaluation.name}: {right:,} of {len(found.labels):,} "
+            f"rows right, and {numbers.accuracy:.2%} of {numbers.n:,}"
+        )
+    return found

@@ -1,0 +1,189 @@
+"""The content of `eval_best_model.json`: what the best checkpoint reached, beside the baselines."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from tenor.checks.evidence import OverlapEvidence
+from tenor.data.dataset import Absent
+from tenor.measures.calibration import (
+    BINS,
+    brier_score,
+    expected_calibration_error,
+    negative_log_likelihood,
+    with_temperature,
+)
+from tenor.measures.intervals import Interval, macro_f1_interval, wilson_interval
+from tenor.measures.metrics import Metrics, classification_report, measure
+from tenor.runs.environment import absent
+
+KEY_OF_SPLIT = {"validation": "val", "test": "test"}
+"""Name of a split → its key in `eval_best_model.json`."""
+
+
+@dataclass(frozen=True)
+class Baselines:
+    """Accuracies in 0 … 1 on the same rows; a str is the reason why there is none."""
+
+    majority: float | str
+    text: float | str
+
+
+@dataclass(frozen=True, eq=False)
+class SplitResult:
+    """What a checkpoint predicts for the rows of one split; `split_result` builds it."""
+
+    labels: np.ndarray
+    """Class indices, shape (n,)."""
+    probabilities: np.ndarray
+    """Calibrated, shape (n, K)."""
+    metrics: Metrics
+    baselines: Baselines
+    temperature: float = 1.0
+    """By which the checkpoint's logits were divided before the softmax."""
+
+    @property
+    def predictions(self) -> np.ndarray:
+        """Class indices, shape (n,)."""
+        return self.probabilities.argmax(axis=1)
+
+    @property
+    def raw_probabilities(self) -> np.ndarray:
+        """As they were before the temperature, shape (n, K)."""
+        return with_temperature(self.probabilities, self.temperature, 1.0)
+
+
+def split_result(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    class_names: Sequence[str],
+    baselines: Baselines,
+    temperature: float = 1.0,
+) -> SplitResult:
+    """Measure one split: labels (n,), probabilities (n, K). Raises ValueError as `measure` does."""
+    return SplitResult(labels, probabilities, measure(labels, probabilities, class_names), baselines, temperature)
+
+
+def accuracy_interval(metrics: Metrics, confidence: float = 0.95) -> Interval:
+    """Wilson's interval of the accuracy."""
+    return wilson_interval(sum(row[k] for k, row in enumerate(metrics.confusion)), metrics.n, confidence)
+
+
+def evaluation_json(
+    val: SplitResult | str,
+    test: SplitResult | str,
+    checkpoint_digest: str,
+    checkpoint_step: int,
+    class_names: Sequence[str],
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """The file's content: plain values, no null, no NaN. A split given as a str is absent for that reason.
+
+    `confidence` is the intervals' coverage; `seed` draws the bootstrap's samples. Raises ValueError for a split whose
+    classes are not `class_names`, an empty reason and an empty digest.
+    """
+    if not checkpoint_digest:
+        raise ValueError("expected the digest of the checkpoint that was evaluated, found an empty one")
+    return {
+        "checkpoint": {"digest": checkpoint_digest, "step": int(checkpoint_step)},
+        "class_names": list(class_names),
+        "val": _split_json(val, class_names, confidence, seed),
+        "test": _split_json(test, class_names, confidence, seed),
+    }
+
+
+def _split_json(split: SplitResult | str, class_names: Sequence[str], confidence: float, seed: int) -> dict[str, Any]:
+    if isinstance(split, str):
+        return _absent(split)
+    metrics = split.metrics
+    names = [one.name for one in metrics.per_class]
+    if names != list(class_names) or metrics.n != len(split.labels):
+        raise ValueError(
+            f"metrics of {metrics.n} rows and classes {names} do not belong to {len(split.labels)} rows "
+            f"and classes {list(class_names)}"
+        )
+    return {
+        "n": metrics.n,
+        "accuracy": metrics.accuracy,
+        "accuracy_interval": {**asdict(accuracy_interval(metrics, confidence)), "method": "Wilson"},
+        "macro_f1": metrics.macro_f1,
+        "macro_f1_interval": {
+            **asdict(macro_f1_interval(metrics.confusion, confidence, seed)),
+            "method": "bootstrap percentile",
+        },
+        "loss": metrics.loss,
+        "calibration": _calibration_json(split),
+        "baselines": {
+            name: _absent(accuracy) if isinstance(accuracy, str) else float(accuracy)
+            for name, accuracy in asdict(split.baselines).items()
+        },
+        "confusion_matrix": [list(row) for row in metrics.confusion],
+        "report": classification_report(split.labels, split.predictions, len(names)),
+    }
+
+
+def _calibration_json(split: SplitResult) -> dict[str, Any]:
+    """Before and after the temperature; the lower the better, all three."""
+
+    def measured(probabilities: np.ndarray) -> dict[str, float]:
+        return {
+            "ece": expected_calibration_error(probabilities, split.labels),
+            "brier": brier_score(probabilities, split.labels),
+            "nll": negative_log_likelihood(probabilities, split.labels),
+        }
+
+    return {
+        "temperature": split.temperature,
+        "fitted_on": "validation",
+        "ece_bins": BINS,
+        "raw": measured(split.raw_probabilities),
+        "calibrated": measured(split.probabilities),
+    }
+
+
+def _absent(reason: str) -> dict[str, Any]:
+    if not reason:
+        raise ValueError("something absent needs a reason, found an empty one")
+    return {"absent": reason}
+
+
+NONE_LEFT = "every row has a text of the run's training or validation split"
+
+
+def other_rows(overlap: OverlapEvidence, result: SplitResult) -> tuple[int, int]:
+    """Rows that are in neither of the run's splits, and how many of these are classified correctly."""
+    others = ~(overlap.in_train | overlap.in_validation)
+    return int(others.sum()), int((result.predictions == result.labels)[others].sum())
+
+
+def overlap_record(overlap: OverlapEvidence | Absent, result: SplitResult, confidence: float) -> dict[str, Any]:
+    """As plain data: the rows in each of the run's splits, and the accuracy on all other rows."""
+    if isinstance(overlap, Absent):
+        return absent(overlap.reason)
+    n, right = other_rows(overlap, result)
+    others: dict[str, Any] = absent(NONE_LEFT)
+    if n:
+        interval = {**asdict(wilson_interval(right, n, confidence)), "method": "Wilson"}
+        others = {"n": n, "accuracy": right / n, "accuracy_interval": interval}
+    counts = {"rows_in_train": int(overlap.in_train.sum()), "rows_in_validation": int(overlap.in_validation.sum())}
+    return {**counts, "other_rows": others}
+
+
+def overlap_words(overlap: OverlapEvidence | Absent, result: SplitResult, confidence: float) -> str:
+    """As one sentence for people."""
+    if isinstance(overlap, Absent):
+        return overlap.reason
+    in_train, in_validation = int(overlap.in_train.sum()), int(overlap.in_validation.sum())
+    rows = f"of {len(overlap.texts):,} rows"
+    if not in_train and not in_validation:
+        return f"{rows} none has a training or validation text of the run"
+    counts = f"{rows} {in_train:,} have a training text of the run, {in_validation:,} more a validation text"
+    n, right = other_rows(overlap, result)
+    if not n:
+        return f"{counts}; no other row is left"
+    interval = wilson_interval(right, n, confidence)
+    bounds = f"{100 * interval.low:.2f} - {100 * interval.high:.2f}"
+    return f"{counts}; accuracy on the other {n:,}: {right / n:.2%} ({100 * confidence:g}% interval {bounds})"

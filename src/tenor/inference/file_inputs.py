@@ -1,0 +1,412 @@
+"""CSV, TSV, JSON Lines, Parquet and plain text as a stream of chunks: memory does not grow with the file."""
+
+import codecs
+import json
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import date, time, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, TextIO
+from uuid import UUID
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tenor.data.sources.delimited import DELIMITERS, Delimited, examine, require_header
+from tenor.data.sources.files import refuse_fasttext
+from tenor.data.sources.rows import SHOWN_COLUMNS, encodable, nearest
+from tenor.errors import UserError
+
+RECORD = "record"
+"""The one column of a JSON Lines chunk: each line as it was read."""
+
+MAX_LEVELS = 100
+"""Of lists and objects within one another. Python's own limit depends on who calls: it may hold now and not later."""
+
+
+def parse_record(line: str) -> tuple[dict[str, object], str | None]:
+    """The object on a line, or an empty one and what is wrong with the line."""
+    try:
+        record = json.loads(line, parse_constant=_refuse_constant, parse_float=_finite)
+    except (ValueError, RecursionError) as error:
+        return {}, f"is not JSON ({error})"
+    if not isinstance(record, dict):
+        return {}, f"holds a JSON {type(record).__name__}, expected an object"
+    if line.count("[") + line.count("{") > MAX_LEVELS and _levels(record) > MAX_LEVELS:
+        return {}, f"holds more than {MAX_LEVELS} levels of lists and objects"
+    if (name := next((name for name in record if not encodable(name)), None)) is not None:
+        return {}, f"has a key, {name[:40]!r}, that holds bytes that are not UTF-8, or half of a surrogate pair"
+    return record, None
+
+
+def json_text(value: Any) -> str:
+    """A value as JSON on one line; NaN and infinities, which JSON does not have, become null, dates and the like text.
+
+    Raises TypeError for bytes and whatever else JSON has no form for.
+    """
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, default=_as_text)
+    except ValueError:
+        value = _without_nan(value)
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, default=_as_text)
+    # Half of a surrogate pair can stand in a JSON file only as an escape.
+    return text if encodable(text) else json.dumps(value, default=_as_text)
+
+
+def _refuse_constant(name: str) -> object:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise ValueError(f"{digits[:40]} is beyond the largest number")
+    return number
+
+
+def _levels(value: object) -> int:
+    levels, layer = 0, [value]
+    while layer:
+        inner = [one for one in layer if isinstance(one, dict | list)]
+        layer = [one for held in inner for one in (held.values() if isinstance(held, dict) else held)]
+        levels += bool(inner)
+    return levels
+
+
+def _as_text(value: object) -> str:
+    if isinstance(value, date | time | timedelta | Decimal | UUID):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} has no form in JSON")
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {name: _without_nan(held) for name, held in value.items()}
+    return [_without_nan(held) for held in value] if isinstance(value, list | tuple) else value
+
+
+SHOWN = 160
+"""Characters of another library's words."""
+
+Check = Callable[[pa.ChunkedArray], object]
+
+
+def refuse_columns(path: Path, schema: pa.Schema, text_column: str, as_text: bool) -> None:
+    """Raises UserError for columns that can't be predicted from, kept, or, with `as_text`, written as text."""
+    kind = schema.field(text_column).type
+    if not _is_text(kind):
+        raise UserError(
+            f"{path}: column {text_column!r} holds {kind}, expected text. Name the one with the texts (--text-column "
+            "NAME), or write it as text"
+        )
+    for field in schema:
+        if as_text and _holds_bytes(field.type):
+            raise UserError(
+                f"{path}: column {field.name!r} holds bytes ({field.type}), which only a Parquet output can hold. Name "
+                "an output that ends with .parquet, or leave the column out of the input"
+            )
+        try:
+            pq.ParquetWriter(pa.BufferOutputStream(), pa.schema([field])).close()
+        except pa.ArrowException as error:
+            raise UserError(
+                f"{path}: column {field.name!r} holds {field.type}, which can't be kept ({error}). Leave it out"
+            ) from error
+
+
+def sound_rows(table: pa.Table, as_text: bool) -> tuple[pa.Table, dict[int, str]]:
+    """The table without the values that can't be read or, with `as_text`, written as text; what they were, by row.
+
+    Raises ArrowInvalid for a table whose parts don't fit one another.
+    """
+    table.validate()
+    table = _nullable(table)
+    faults: dict[int, str] = {}
+    for at, field in enumerate(table.schema):
+        column = table.column(at)
+        unsound = _failing(column, lambda values: values.validate(full=True))
+        for row, why in unsound.items():
+            how = "bytes that are not UTF-8" if "UTF8" in why else f"a value that can't be read ({why})"
+            faults.setdefault(row, f"holds {how} in column {field.name!r}")
+        column = _emptied(column, unsound)
+        if as_text and not _is_plain(field.type):
+            formless = _failing(column, lambda values: json_text(values.to_pylist()))
+            for row, why in formless.items():
+                how = f"a value without a form as text ({why}), which a .parquet output can hold,"
+                faults.setdefault(row, f"holds {how} in column {field.name!r}")
+            column = _emptied(column, formless)
+        if column is not table.column(at):
+            table = table.set_column(at, field, column)
+    return table, faults
+
+
+def _nullable(table: pa.Table) -> pa.Table:
+    """The same columns, each of which may hold nothing."""
+    fields = [field.with_nullable(True) for field in table.schema]
+    return pa.Table.from_arrays(table.columns, schema=pa.schema(fields, table.schema.metadata))
+
+
+def _failing(column: pa.ChunkedArray, check: Check) -> dict[int, str]:
+    """The rows whose value does not pass, and why; the column is tried as a whole first."""
+    if (whole := _fault(column, check)) is None:
+        return {}
+    found = {row: why for row in range(len(column)) if (why := _fault(column.take(pa.array([row])), check)) is not None}
+    if not found:
+        raise pa.ArrowInvalid(whole)
+    return found
+
+
+def _fault(column: pa.ChunkedArray, check: Check) -> str | None:
+    try:
+        check(column)
+    except (pa.ArrowException, ArithmeticError, ValueError, KeyError, TypeError, RecursionError) as error:
+        return " ".join(str(error).split())[:SHOWN]
+    return None
+
+
+def _emptied(column: pa.ChunkedArray, rows: dict[int, str]) -> pa.ChunkedArray:
+    if not rows:
+        return column
+    kept = pa.array([None if row in rows else row for row in range(len(column))], pa.int64())
+    return column.take(kept)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    is_string = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    return bool(is_string or pa.types.is_null(kind))
+
+
+def _is_plain(kind: pa.DataType) -> bool:
+    """Whether every sound value has a form as text."""
+    is_number = pa.types.is_integer(kind) or pa.types.is_float32(kind) or pa.types.is_float64(kind)
+    return _is_text(kind) or pa.types.is_boolean(kind) or is_number
+
+
+def _holds_bytes(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        return _holds_bytes(kind.value_type)
+    if pa.types.is_nested(kind):
+        return any(_holds_bytes(kind.field(at).type) for at in range(kind.num_fields))
+    return bool(
+        pa.types.is_binary(kind)
+        or pa.types.is_large_binary(kind)
+        or pa.types.is_fixed_size_binary(kind)
+        or pa.types.is_binary_view(kind)
+    )
+
+
+JSON_LINES = (".jsonl", ".ndjson")
+PLAIN = ".txt"
+ACCEPTED = (*DELIMITERS, *JSON_LINES, ".parquet", PLAIN)
+TEXT_COLUMN = "text"
+
+CHUNK_ROWS = 4096
+CHUNK_CHARACTERS = 16_000_000
+"""A chunk ends at whichever comes first. A resumed job needs both as they were: its parts are chunks."""
+
+PARQUET_ROWS = 256
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some rows in a row."""
+
+    texts: list[object]
+    """What stands in the text column; None where the row could not be read."""
+    kept: pa.Table
+    """The input's columns, in its order; for JSON Lines the column `record`."""
+    places: list[int]
+    """Where each row stands in the file, counted from 1: its line, or its row below the header."""
+    faults: dict[int, str]
+    """Rows that could not be read, by position in the chunk."""
+
+
+def told(path: Path, chunk: Chunk, position: int, text_fault: str) -> str:
+    """A row's place and what is wrong with it, for people; what is wrong with the row goes before its text."""
+    unit = "line" if path.suffix.lower() in (*JSON_LINES, PLAIN) else "row"
+    return f"{unit} {chunk.places[position]:,} {chunk.faults.get(position) or f'has a text that {text_fault}'}"
+
+
+def read_chunks(
+    path: Path, text_column: str = TEXT_COLUMN, as_text: bool = False, delimited: Delimited | None = None
+) -> Iterator[Chunk]:
+    """The rows of a file in chunks that are the same at every reading; the suffix decides how it is read.
+
+    A file without rows gives one chunk without rows. With `as_text` a value that only Parquet can hold is a fault of
+    its row. `delimited` is what `examine_delimited` found, which otherwise is called here.
+
+    Raises:
+        UserError: a file that can't be read, a text column that isn't there, or a column that can't be kept or written.
+    """
+    suffix = path.suffix.lower()
+    _require_file(path, suffix)
+    if suffix == ".parquet":
+        yield from _read_parquet(path, text_column, as_text)
+        return
+    _refuse_utf16(path)
+    if (found := delimited or examine_delimited(path, text_column)) is not None:
+        yield from _chunks(_delimited_rows(found, text_column), found.header)
+    elif suffix in JSON_LINES:
+        yield from _read_json_lines(path, text_column)
+    else:
+        yield from _read_plain(path)
+
+
+def examine_delimited(path: Path, text_column: str) -> Delimited | None:
+    """How a CSV or TSV file is written; None for another kind of file.
+
+    Raises UserError for a file that can't be read, a text column that isn't there, or a malformed line.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in DELIMITERS:
+        return None
+    _require_file(path, suffix)
+    _refuse_utf16(path)
+    return examine(path, lambda header: _require_column(path, text_column, header))
+
+
+@dataclass(frozen=True)
+class _Row:
+    text: object
+    cells: tuple[str | None, ...]
+    place: int
+    fault: str | None = None
+
+
+def _chunks(rows: Iterator[_Row], names: list[str]) -> Iterator[Chunk]:
+    portion: list[_Row] = []
+    characters, first = 0, True
+    for row in rows:
+        portion.append(row)
+        characters += sum(len(cell) for cell in row.cells if cell is not None)
+        if len(portion) >= CHUNK_ROWS or characters >= CHUNK_CHARACTERS:
+            yield _chunk(portion, names)
+            portion, characters, first = [], 0, False
+    if portion or first:
+        yield _chunk(portion, names)
+
+
+def _chunk(rows: list[_Row], names: list[str]) -> Chunk:
+    columns = [pa.array([_storable(row.cells[at]) for row in rows], pa.large_string()) for at in range(len(names))]
+    faults = {
+        position: fault for position, row in enumerate(rows) if (fault := row.fault or _not_utf8(row)) is not None
+    }
+    return Chunk([row.text for row in rows], pa.table(columns, names=names), [row.place for row in rows], faults)
+
+
+def _not_utf8(row: _Row) -> str | None:
+    spoiled = any(cell is not None and not cell.isascii() and _storable(cell) != cell for cell in row.cells)
+    return "holds bytes that are not UTF-8" if spoiled else None
+
+
+def _storable(cell: str | None) -> str | None:
+    """A cell as UTF-8 can hold it."""
+    if cell is None or cell.isascii():
+        return cell
+    return cell.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _delimited_rows(found: Delimited, text_column: str) -> Iterator[_Row]:
+    at, width = found.header.index(text_column), len(found.header)
+    for place, record in enumerate(found.records(), start=1):
+        if len(record) == width:
+            yield _Row(record[at], tuple(record), place)
+        else:
+            cells = (*record[:width], *[None] * (width - len(record)))
+            yield _Row(None, cells, place, f"has {len(record)} fields, the header has {width}")
+
+
+def _read_json_lines(path: Path, text_column: str) -> Iterator[Chunk]:
+    def rows() -> Iterator[_Row]:
+        with _open(path) as lines:
+            for place, line in enumerate(lines, start=1):
+                if line.strip():
+                    record, fault = parse_record(line)
+                    yield _Row(record.get(text_column), (line.rstrip("\r\n"),), place, fault)
+
+    yield from _chunks(rows(), [RECORD])
+
+
+def _read_plain(path: Path) -> Iterator[Chunk]:
+    refuse_fasttext(path)
+
+    def rows() -> Iterator[_Row]:
+        with _open(path) as lines:
+            for place, line in enumerate(lines, start=1):
+                text = line.rstrip("\r\n")
+                yield _Row(text, (text,), place)
+
+    yield from _chunks(rows(), [TEXT_COLUMN])
+
+
+def _read_parquet(path: Path, text_column: str, as_text: bool) -> Iterator[Chunk]:
+    try:
+        with pq.ParquetFile(path) as parquet:
+            schema = parquet.schema_arrow
+            _require_column(path, text_column, schema.names)
+            refuse_columns(path, schema, text_column, as_text)
+            portion: list[pa.RecordBatch] = []
+            first = 1
+            for batch in parquet.iter_batches(PARQUET_ROWS):
+                portion.append(batch)
+                rows = sum(one.num_rows for one in portion)
+                if rows >= CHUNK_ROWS or sum(one.nbytes for one in portion) >= CHUNK_CHARACTERS:
+                    yield _parquet_chunk(pa.Table.from_batches(portion, schema), text_column, first, as_text)
+                    portion, first = [], first + rows
+            if portion or first == 1:
+                yield _parquet_chunk(pa.Table.from_batches(portion, schema), text_column, first, as_text)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: is not a sound Parquet file: {error}. It may be cut off; write it again.") from error
+
+
+def _parquet_chunk(read: pa.Table, text_column: str, first: int, as_text: bool) -> Chunk:
+    table, faults = sound_rows(read, as_text)
+    return Chunk(table[text_column].to_pylist(), table, list(range(first, first + table.num_rows)), faults)
+
+
+def _open(path: Path) -> TextIO:
+    # A byte that is not UTF-8 spoils its own row alone; `text_fault` finds it.
+    return open(path, encoding="utf-8-sig", errors="surrogateescape", newline="\n")
+
+
+def _require_file(path: Path, suffix: str) -> None:
+    if not path.is_file():
+        found = "is a folder" if path.is_dir() else "there is no such file"
+        raise UserError(f"{path}: {found}, expected a file of texts ({', '.join(ACCEPTED)})")
+    if suffix not in ACCEPTED:
+        raise UserError(f"{path}: unknown suffix {suffix!r}, expected one of {', '.join(ACCEPTED)}")
+
+
+def _refuse_utf16(path: Path) -> None:
+    with open(path, "rb") as file:
+        start = file.read(2)
+    if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        raise UserError(f"{path}: is written in UTF-16, expected UTF-8: iconv -f UTF-16 -t UTF-8 OLD > NEW")
+
+
+def _require_column(path: Path, text_column: str, columns: list[str]) -> None:
+    if (spoiled := next((name for name in columns if not encodable(name)), None)) is not None:
+        shown = spoiled[:60].encode("utf-8", "surrogateescape")
+        raise UserError(
+            f"{path}: the column name {shown!r} is not UTF-8. Save the file as UTF-8, for instance: "
+            "iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW"
+        )
+    twice = sorted({name for name in columns if columns.count(name) > 1})
+    if twice:
+        raise UserError(f"{path}: several columns are called {twice[0]!r}; rename all but one")
+    if path.suffix.lower() in DELIMITERS:
+        require_header(path, columns, [text_column])
+    if text_column not in columns:
+        raise no_column(path, text_column, columns)
+
+
+def no_column(path: Path, text_column: str, columns: list[str]) -> UserError:
+    found = ", ".join(repr(name[:60]) for name in columns[:SHOWN_COLUMNS]) or "none"
+    return UserError(
+        f"{path}: there is no column {text_column!r}{nearest(text_column, columns)}. Columns found: {found}. "
+        "Name the one with the texts: --text-column NAME"
+    )

@@ -1,0 +1,289 @@
+"""The output of a file job: one file per finished chunk, so that a killed job can be resumed, joined at the end."""
+
+import csv
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
+
+from tenor.data.sources.delimited import DELIMITERS
+from tenor.data.sources.rows import encodable
+from tenor.errors import TenorError, UserError
+from tenor.inference.file_inputs import JSON_LINES, RECORD, json_text, parse_record
+from tenor.runs.files import atomic_path, read_json, remove_leftovers, remove_whole, write_json
+
+JOB = "job.json"
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The finished chunks of one job."""
+
+    folder: Path
+
+    @property
+    def count(self) -> int:
+        """How many there are, from the first on without a gap."""
+        count = 0
+        while self._part(count).exists():
+            count += 1
+        return count
+
+    @property
+    def rows(self) -> int:
+        """How many rows they hold. Raises UserError for one that is damaged."""
+        try:
+            return sum(pq.read_metadata(self._part(number)).num_rows for number in range(self.count))
+        except (pa.ArrowException, OSError) as error:
+            raise UserError(f"{self.folder} is damaged ({error}); begin anew with --restart") from error
+
+    @property
+    def job(self) -> dict[str, Any] | None:
+        """What the job is, or None where none was begun. Raises UserError for a file that says something else."""
+        path = self.folder / JOB
+        if not path.exists():
+            return None
+        found = read_json(path)
+        if not isinstance(found, dict):
+            raise UserError(f"{path}: holds no job; begin anew with --restart")
+        return found
+
+    def write(self, number: int, table: pa.Table) -> None:
+        """Keep a chunk's result, atomically."""
+        with atomic_path(self._part(number)) as temporary:
+            pq.write_table(table, temporary, compression="zstd")
+
+    def tables(self, rows: Sequence[int]) -> Iterator[pa.Table]:
+        """The results in order, one chunk at a time; `rows` says how many each chunk has.
+
+        Raises TenorError where the parts are not exactly those chunks: nothing may be made of them.
+        """
+        for number, expected in enumerate(rows):
+            try:
+                table = pq.read_table(self._part(number))
+            except (pa.ArrowException, OSError) as error:
+                raise self._spoiled(number, f"can't be read: {error}") from error
+            if table.num_rows != expected:
+                raise self._spoiled(number, f"has {table.num_rows:,} rows, expected {expected:,}")
+            yield table
+        if self._part(len(rows)).exists():
+            raise self._spoiled(len(rows), "is one more than the input has chunks")
+
+    def remove(self) -> None:
+        """Remove all of it; what is left where the process dies meanwhile is never taken for a job."""
+        remove_whole(self.folder)
+
+    def _part(self, number: int) -> Path:
+        return self.folder / f"{number:06d}.parquet"
+
+    def _spoiled(self, number: int, found: str) -> TenorError:
+        return TenorError(
+            f"{self._part(number)} {found}. Something else changed the parts meanwhile, so no output was written; "
+            "begin anew with --restart"
+        )
+
+
+def parts_of(output: Path) -> Parts:
+    """Where the parts of the job that writes `output` are."""
+    return Parts(output.with_name(f"{output.name}.parts"))
+
+
+def refuse_existing(output: Path) -> None:
+    """Raises UserError for an output that is there and that no cut job was writing."""
+    if output.exists() and parts_of(output).job is None:
+        raise UserError(f"{output} exists; name another output, or write it anew with --restart")
+
+
+@contextmanager
+def job_parts(output: Path, job: Mapping[str, Any], restart: bool) -> Iterator[Parts]:
+    """The parts of the job that writes `output`: new ones, or those that an earlier call left.
+
+    Raises:
+        UserError: the output exists, another process writes it, or the parts belong to a job with other input or model.
+    """
+    parts = parts_of(output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(output):
+        if restart:
+            parts.remove()
+            output.unlink(missing_ok=True)
+        _claim(parts, output, job)
+        yield parts
+
+
+@contextmanager
+def _locked(output: Path) -> Iterator[None]:
+    path = output.with_name(f".{output.name}.lock")
+    lock = FileLock(path)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        raise UserError(f"{output}: another process is writing it; wait for it, or name another output") from error
+    try:
+        yield
+    finally:
+        # Removed only by who holds it, and before letting go. Whoever opened it before and locks it after that holds a
+        # file without a name, which FileLock takes for no lock. Windows removes no open file; FileLock does it there.
+        if os.name != "nt":
+            path.unlink(missing_ok=True)
+        lock.release()
+
+
+def _claim(parts: Parts, output: Path, job: Mapping[str, Any]) -> None:
+    begun = parts.job
+    if begun is None:
+        refuse_existing(output)
+        write_json(parts.folder / JOB, dict(job))
+        return
+    remove_leftovers(parts.folder)
+    differing = [name for name in sorted({*begun, *job}) if begun.get(name) != job.get(name)]
+    if differing:
+        told = ", ".join(f"{name} {_short(begun.get(name))}, now {_short(job.get(name))}" for name in differing)
+        raise UserError(
+            f"{parts.folder} holds an unfinished job that was another: {told}. Finish that one with its own command, "
+            "name another output, or begin anew with --restart"
+        )
+
+
+def _short(value: Any) -> str:
+    return f"{str(value)[:16]}…" if len(str(value)) > 32 else str(value)
+
+
+ACCEPTED_OUTPUTS = (*DELIMITERS, *JSON_LINES, ".parquet")
+Tables = Callable[[], Iterator[pa.Table]]
+"""Gives the finished chunks in order, from the first on, each time that it is called."""
+DECIMALS = 6
+"""Of a probability in text files; Parquet holds it in full."""
+
+
+Kind = Literal["true or false", "integer", "large integer", "number", "text"]
+"""Of a JSON value, as a column can hold it."""
+EXACT = 2**53
+"""Integers up to it are exact as float64."""
+
+
+def require_output(path: Path) -> None:
+    """Raises UserError for a place or a suffix that can't be written."""
+    if path.suffix.lower() not in ACCEPTED_OUTPUTS:
+        raise UserError(f"{path}: unknown suffix {path.suffix!r}, expected one of {', '.join(ACCEPTED_OUTPUTS)}")
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder, expected a file to write; name another output")
+    if not (above := next(folder for folder in path.absolute().parents if folder.exists())).is_dir():
+        raise UserError(f"{path}: {above} is no folder; name another output")
+
+
+def is_text(path: Path) -> bool:
+    """Whether an output holds its values as text; Parquet does not."""
+    return path.suffix.lower() != ".parquet"
+
+
+def write_output(path: Path, tables: Tables, columns: list[str], added: list[str], from_records: bool) -> None:
+    """Write the chunks to `path`, atomically: the input's `columns`, then those `added`.
+
+    With `from_records` the input's columns are keys of JSON objects, each kept as a line of text.
+    """
+    suffix = path.suffix.lower()
+    with atomic_path(path) as temporary:
+        if suffix == ".parquet":
+            _write_parquet(temporary, tables, columns, added, from_records)
+        elif suffix in DELIMITERS:
+            rows = _rows(tables, columns, added, from_records)
+            _write_delimited(temporary, DELIMITERS[suffix], rows, [*columns, *added])
+        else:
+            _write_json_lines(temporary, _rows(tables, columns, added, from_records))
+
+
+def _rows(tables: Tables, columns: list[str], added: list[str], from_records: bool) -> Iterator[dict[str, Any]]:
+    for table in tables():
+        kept = [RECORD] if from_records else columns
+        for row in table.select([*kept, *added]).to_pylist():
+            found = {name: _rounded(row[name]) for name in added}
+            before = parse_record(row[RECORD])[0] if from_records else {name: row[name] for name in columns}
+            yield {**before, **found}
+
+
+def _rounded(value: Any) -> Any:
+    return round(value, DECIMALS) if isinstance(value, float) else value
+
+
+def _write_delimited(path: Path, delimiter: str, rows: Iterator[dict[str, Any]], names: list[str]) -> None:
+    with open(path, "w", encoding="utf-8", errors="replace", newline="") as file:
+        plain = csv.writer(file, delimiter=delimiter, lineterminator="\n")
+        quoted = csv.writer(file, delimiter=delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL)
+        for cells in chain([names], ([_cell(row.get(name)) for name in names] for row in rows)):
+            # Of its own accord csv quotes no carriage return, and reads none that is not quoted.
+            (quoted if any(isinstance(cell, str) and "\r" in cell for cell in cells) else plain).writerow(cells)
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return json_text(value) if isinstance(value, dict | list) else value
+
+
+def _write_json_lines(path: Path, rows: Iterator[dict[str, Any]]) -> None:
+    with open(path, "w", encoding="utf-8", newline="\n") as file:
+        for row in rows:
+            file.write(json_text(row) + "\n")
+
+
+def _write_parquet(path: Path, tables: Tables, columns: list[str], added: list[str], from_records: bool) -> None:
+    types = _record_types(tables, columns) if from_records else {}
+    writer: pq.ParquetWriter | None = None
+    try:
+        for table in tables():
+            whole = _from_records(table, types, added) if from_records else table.select([*columns, *added])
+            writer = writer or pq.ParquetWriter(path, whole.schema, compression="zstd")
+            writer.write_table(whole)
+    finally:
+        if writer is not None:
+            writer.close()
+
+
+def _record_types(tables: Tables, columns: list[str]) -> dict[str, pa.DataType]:
+    """One type per key: one that holds all its values as they are, else text."""
+    kinds: dict[str, set[Kind]] = {name: set() for name in columns}
+    for table in tables():
+        for line in table[RECORD].to_pylist():
+            for name, value in parse_record(line)[0].items():
+                if value is not None:
+                    kinds[name].add(_kind_of(value))
+    return {name: _common(found) for name, found in kinds.items()}
+
+
+def _kind_of(value: Any) -> Kind:
+    if isinstance(value, bool):
+        return "true or false"
+    if isinstance(value, int) and -(2**63) <= value < 2**63:
+        return "integer" if abs(value) <= EXACT else "large integer"
+    return "number" if isinstance(value, float) else "text"
+
+
+def _common(found: set[Kind]) -> pa.DataType:
+    if found == {"true or false"}:
+        return pa.bool_()
+    if found and found <= {"integer", "large integer"}:
+        return pa.int64()
+    return pa.float64() if found and found <= {"integer", "number"} else pa.large_string()
+
+
+def _from_records(table: pa.Table, types: dict[str, pa.DataType], added: list[str]) -> pa.Table:
+    records = [parse_record(line)[0] for line in table[RECORD].to_pylist()]
+    columns = {
+        name: pa.array([_as(record.get(name), kind) for record in records], kind) for name, kind in types.items()
+    }
+    return pa.table({**columns, **{name: table[name] for name in added}})
+
+
+def _as(value: Any, kind: pa.DataType) -> Any:
+    if value is None or kind != pa.large_string():
+        return value
+    text = value if isinstance(value, str) else json_text(value)
+    return text if encodable(text) else text.encode("utf-8", "replace").decode()

@@ -1,0 +1,224 @@
+"""The checks of a run at every stage: findings shown, kept in `findings.json`, and acted upon."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from pydantic import TypeAdapter
+from rich.console import Console
+
+from tenor.checks.catalogue import RULES, run_rules
+from tenor.checks.diagnosis.artifacts import earlier_reports
+from tenor.checks.evidence import CheckpointEvidence, EvaluationEvidence, OverlapEvidence, SplitClaims, ValidationPoint
+from tenor.checks.finding import Finding, Report, findings_view, merge, summary_line
+from tenor.checks.watchdog import Watchdog
+from tenor.config.schema import Checks, Config
+from tenor.data.dataset import Absent
+from tenor.errors import RefusedError, UserError
+from tenor.evaluation.results import SplitResult
+from tenor.runs.directory import RunDirectory
+from tenor.runs.files import write_json
+from tenor.training.checkpoint import TrainState, Window
+from tenor.training.loop import TrainingTask
+from tenor.training.recorder import Recorder, read_records
+from tenor.workflows.prepare import Prepared
+
+
+class RunFindings:
+    """The reports of one run, in the order of its occasions."""
+
+    def __init__(self, run: RunDirectory, config: Config, console: Console) -> None:
+        self._run, self._console, self._checks = run, console, config.checks
+        self._reports: list[Report] = []
+
+    @property
+    def found(self) -> tuple[Finding, ...]:
+        """All findings so far."""
+        return tuple(finding for report in self._reports for finding in report.findings)
+
+    def keep(self, report: Report) -> None:
+        """Keep a report that was shown and acted upon already, as the watchdog's is."""
+        self._reports.append(report)
+        self._write()
+
+    def add(self, report: Report) -> None:
+        """Keep a report, show it, and act upon it.
+
+        Raises:
+            RefusedError: it holds an error that was not allowed, and the policy is to stop.
+        """
+        self.keep(report)
+        self._console.print(summary_line(report), highlight=False)
+        self._console.print(findings_view(report.findings))
+        if report.errors and self._checks.policy == "stop":
+            code = report.errors[0].code
+            found = ", ".join(f"{finding.code} ({finding.title})" for finding in report.errors)
+            raise RefusedError(
+                f"stopped by {found}. Mend it, or accept it with a reason: "
+                f"'checks.allow.{code}=why this is meant'; `tenor rule {code}` explains"
+            )
+
+    def close(self) -> None:
+        """Say which allowances were never needed: they may hide something one day."""
+        for code in self.unused_allowances:
+            self._console.print(f"checks.allow.{code} was not needed: the rule found nothing", style="yellow")
+        self._write()
+
+    @property
+    def unused_allowances(self) -> list[str]:
+        return [code for code in self._checks.allow if code not in {f.code for f in self.found}]
+
+    def _write(self) -> None:
+        write_json(self._run.findings, {**merge(self._reports), "unused_allowances": self.unused_allowances})
+
+
+def refuse_to_pass_by(run: RunDirectory) -> None:
+    """Keep a run that the watchdog stopped from going on before what stopped it, where it may not show again.
+
+    Raises:
+        RefusedError: names what stopped it, and what to do.
+    """
+    training = [report for report in earlier_reports(run.findings) if report.stage == "training"]
+    if stopping := [error for report in training for error in report.errors]:
+        found = ", ".join(f"{error.code} ({error.title})" for error in stopping)
+        raise RefusedError(
+            f"{run.reference} was stopped in training by {found}, and can't go on as if it had not been. Mend it and "
+            f"start a new run, or accept it with a reason in one: tenor train {run.config} "
+            f"'checks.allow.{stopping[0].code}=why this is meant'; `tenor rule {stopping[0].code}` explains"
+        )
+
+
+def evaluation_report(
+    config: Config, results: dict[str, SplitResult], state: TrainState, digest: str, earlier: tuple[Finding, ...]
+) -> Report:
+    """Apply the rules on results: is what was measured a trained model, and the one that was chosen?"""
+    splits = {name: split_claims(result) for name, result in results.items()}
+    n_classes = len(next(iter(results.values())).metrics.per_class)
+    metric, best_step = config.training.select_by, state.best.step if state.best else None
+    checkpoints = CheckpointEvidence(
+        validations=tuple(ValidationPoint(point.step, getattr(point, metric)) for point in state.validations),
+        metric=metric,
+        chosen_step=best_step,
+        evaluated_step=best_step,
+        chosen_digest=digest,
+        evaluated_digest=digest,
+    )
+    evidence = [EvaluationEvidence(splits, n_classes), checkpoints]
+    return run_rules(evidence, "evaluation", config.checks.allow, earlier=earlier)
+
+
+def split_claims(result: SplitResult) -> SplitClaims:
+    """A split's result as the rules take it."""
+    text, majority = result.baselines.text, result.baselines.majority
+    return SplitClaims(
+        n=result.metrics.n,
+        confusion=np.asarray(result.metrics.confusion),
+        accuracy=result.metrics.accuracy,
+        labels=result.labels,
+        predicted=result.predictions,
+        probabilities=result.probabilities,
+        text_baseline_accuracy=text if isinstance(text, float) else None,
+        majority_accuracy=majority if isinstance(majority, float) else None,
+    )
+
+
+HEARD = ("predicted_counts", "label_counts", "update_ratio", "skipped_steps")
+"""What the watchdog notes of some steps besides the numbers that the loop tells of them."""
+JUDGED = ("loss", "grad_norm", "learning_rate")
+"""Which of these numbers it takes."""
+
+
+def make_watchdog(
+    prepared: Prepared, task: TrainingTask, findings: RunFindings, recorder: Recorder, console: Console
+) -> Watchdog:
+    """A watchdog over the run's model that shows and records what it finds at once."""
+    checks = prepared.config.checks
+
+    def tell(finding: Finding) -> None:
+        recorder.record("finding", watchdog.last_step, finding=asdict(finding))
+        console.print(findings_view([finding]))
+
+    watchdog = Watchdog(
+        task.model,
+        n_classes=len(task.class_names),
+        total_steps=task.total_steps,
+        clip_at=task.settings.max_grad_norm,
+        every=task.settings.log_every,
+        policy=checks.policy,
+        allow=checks.allow,
+        earlier=findings.found,
+        on_finding=tell,
+    )
+    return watchdog
+
+
+def record_and_judge(
+    recorder: Recorder, watchdog: Watchdog, step: int, values: Mapping[str, float], window: Window
+) -> None:
+    """Record what the steps up to `step` held, and judge it.
+
+    Raises:
+        RefusedError: the watchdog found an error and the policy is to stop.
+    """
+    noted = watchdog.note(
+        step,
+        **{name: values[name] for name in JUDGED},
+        predicted_counts=window.predicted_counts,
+        label_counts=window.label_counts,
+    )
+    recorder.record("train", step, **values, **{name: noted[name] for name in HEARD if name in noted})
+    watchdog.judge()
+
+
+def recall(run: RunDirectory, watchdog: Watchdog, done: int) -> None:
+    """Give the watchdog of a run that is resumed after `done` steps what the one before it noted and told until then.
+
+    Otherwise it would take the first losses after the cut for the first of all, and what was told would be forgotten.
+
+    Raises:
+        RefusedError: as `record_and_judge`.
+        UserError: a record is not as Tenor writes it.
+    """
+    records = [record for record in read_records(run.metrics) if record["step"] <= done]
+    noted: list[dict[str, Any]] = [
+        {"steps": record["step"], **{name: record[name] for name in (*JUDGED, *HEARD) if name in record}}
+        for record in records
+        if record["kind"] == "train"
+    ]
+    try:
+        told = TypeAdapter(tuple[Finding, ...]).validate_python(
+            [record["finding"] for record in records if record["kind"] == "finding"]
+        )
+        watchdog.go_on(done, noted, told)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        what = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"{run.metrics}: holds a record that Tenor did not write ({type(error).__name__}: {what}). "
+            f"Restore the file, or start a new run"
+        ) from error
+
+
+KINDS = {EvaluationEvidence, OverlapEvidence}
+
+
+def check_result(checks: Checks, split: str, result: SplitResult, overlap: OverlapEvidence | Absent) -> Report | Absent:
+    """Apply every rule on results to one evaluated split, and to its overlap with the run's own rows."""
+    if split == "train":
+        return Absent("the rules on results judge rows that the model was not trained on")
+    evidence = [EvaluationEvidence({split: split_claims(result)}, len(result.metrics.per_class)), overlap]
+    unreadable = {OverlapEvidence: overlap.reason} if isinstance(overlap, Absent) else {}
+    rules = [rule for rule in RULES if set(rule.needs) <= KINDS]
+    return run_rules(evidence, "evaluation", checks.allow, rules, unreadable=unreadable)
+
+
+def refuse_errors(report: Report | Absent, checks: Checks) -> None:
+    """Raises RefusedError where the report has an error that was not allowed, and the policy is to stop."""
+    if isinstance(report, Absent) or not report.errors or checks.policy != "stop":
+        return
+    code = report.errors[0].code
+    found = ", ".join(f"{finding.code} ({finding.title})" for finding in report.errors)
+    raise RefusedError(
+        f"the result has an error: {found}. Fix the cause, or accept it with a reason: "
+        f"'checks.allow.{code}=why this is meant'; `tenor rule {code}` explains"
+    )

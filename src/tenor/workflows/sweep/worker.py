@@ -1,0 +1,334 @@
+"""What a worker does: start trials, take over those of dead workers, follow each as an ordinary run."""
+
+import gc
+import math
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateFinishedTrialError
+from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.trial import TrialState
+from rich.console import Console
+
+from tenor.config.sweep import KNOWN_WHILE_TRAINING, SweepPlan
+from tenor.errors import InterruptedRunError, RefusedError, TenorError, UserError
+from tenor.runs.directory import RunDirectory
+from tenor.runs.files import make_folder, read_json
+from tenor.runs.manifest import process_lives, read_manifest
+from tenor.runs.process_state import warnings_ignored
+from tenor.runs.summary import drop_weights
+from tenor.training.checkpoint import Validation
+from tenor.workflows.sweep.study import (
+    SweepTrial,
+    begin_again,
+    best_of,
+    is_surplus,
+    propose,
+    spent_seconds,
+    sweep_folder,
+    trials_of,
+)
+from tenor.workflows.train import Follower, resume, train
+
+
+class GivenAwayError(InterruptedRunError):
+    """This worker gave no sign of life for so long that another one was given its trial."""
+
+
+@dataclass
+class Attempt:
+    """A trial in the hands of this worker."""
+
+    plan: SweepPlan
+    phase: str
+    study: optuna.Study
+    trial: optuna.Trial
+    root: Path
+    on_change: Callable[[], None]
+    """Called when there is something new to show."""
+    run: RunDirectory | None = None
+    pruned: str = ""
+    """Why it was pruned, once it was."""
+    started: float = field(default_factory=time.perf_counter)
+
+    def value(self, console: Console) -> float:
+        """Train, and return the objective.
+
+        Raises:
+            optuna.TrialPruned: it was ended early, was refused, or failed. Samplers learn nothing from what Optuna
+                calls a failed trial and propose the like again; a pruned one they take for worse than completed ones.
+            GivenAwayError: another worker has the trial.
+            InterruptedRunError: someone asked this worker to stop.
+        """
+        self._tell(seconds=0.0, reason="", ended="")
+        try:
+            value = self._trained(console)
+        except InterruptedRunError as error:
+            if not self.pruned:
+                raise
+            raise self._without_result("pruned", self.pruned) from error
+        except RefusedError as error:
+            raise self._without_result("refused", str(error)) from error
+        except TenorError as error:
+            raise self._without_result("failed", str(error)) from error
+        except Exception as error:  # A defect in one trial must not take the others with it; its log shows it whole.
+            console.print(traceback.format_exc(), markup=False, soft_wrap=True)
+            raise self._without_result("failed", f"{type(error).__name__}: {error}") from error
+        finally:
+            self._tell(seconds=time.perf_counter() - self.started)
+        return value
+
+    def _trained(self, console: Console) -> float:
+        config = self.plan.config(self.phase, propose(self.trial, self.plan.sweep.phases[self.phase].space))
+        self.on_change()
+        follower = Follower(on_begin=self._begun, on_validation=self._validated)
+        earlier = self._earlier_run()
+        if earlier is None:
+            train(config, self.root, console, follower=follower)
+        elif read_manifest(earlier).status == "completed":
+            self.run = earlier
+        else:
+            resume(earlier.reference, self.root, console, follower=follower)
+        assert self.run is not None
+        refuse_errors(self.run)
+        return objective(self.plan, self.run)
+
+    def _earlier_run(self) -> RunDirectory | None:
+        """The run of an attempt before this one, where it lies here and no one else goes on with it."""
+        reference = self.trial.user_attrs.get("run")
+        if reference is None or not (self.root / reference / "manifest.json").is_file():
+            return None
+        run = RunDirectory(self.root / reference)
+        return None if process_lives(read_manifest(run)) else run
+
+    def _begun(self, run: RunDirectory) -> None:
+        self.run = run
+        self._tell(run=run.reference)
+        self._require_same_inputs(run)
+        self.on_change()
+
+    def _require_same_inputs(self, run: RunDirectory) -> None:
+        """Another machine may hold other data or weights under the same name."""
+        space = self.plan.sweep.phases[self.phase].space
+        fixed = {
+            "data": not any(key.startswith("data.") for key in space),
+            "encoder_weights": "model.name" not in space,
+            "tokenizer": "model.name" not in space,
+        }
+        found = read_manifest(run).fingerprints
+        here = {name: found[name] for name, is_fixed in fixed.items() if is_fixed}
+        known = self.study.user_attrs.get("fingerprints")
+        if known is None:
+            self.study.set_user_attr("fingerprints", here)
+        elif differing := sorted(name for name in here if known.get(name) != here[name]):
+            raise UserError(f"{' and '.join(differing)} on this machine are not those of the study's first trial")
+
+    def _validated(self, validation: Validation) -> None:
+        elapsed = time.perf_counter() - self.started
+        self._tell(seconds=elapsed)
+        settings, phase = self.plan.settings[self.phase]["training"], self.plan.sweep.phases[self.phase]
+        epochs, interval = (self._setting(name, settings[name]) for name in ("epochs", "evaluate_every"))
+        if self.plan.sweep.objective in KNOWN_WHILE_TRAINING:
+            self._report(getattr(validation, self.plan.sweep.objective), max(1, round(validation.epoch / interval)))
+        self.on_change()
+        if validation.epoch >= epochs:
+            return  # Nothing is left to be saved.
+        spent = elapsed + spent_seconds(self.study, but=self.trial.number)
+        if phase.budget_minutes is not None and spent > 60 * phase.budget_minutes:
+            self.pruned = f"the phase's {phase.budget_minutes:g} minutes were spent"
+        elif validation.epoch >= phase.pruner_warmup * epochs and self._is_to_be_pruned():
+            rank = "worse than the median" if phase.pruner == "median" else "not in the best quarter"
+            self.pruned = f"{rank} at epoch {validation.epoch:.3g}"
+        if self.pruned:
+            raise InterruptedRunError(f"pruned: {self.pruned}")
+
+    def _is_to_be_pruned(self) -> bool:
+        return self.plan.sweep.phases[self.phase].pruner != "none" and self.trial.should_prune()
+
+    def _setting(self, name: str, otherwise: Any) -> float:
+        return float(self.trial.params.get(f"training.{name}", otherwise))
+
+    def _report(self, value: float, step: int) -> None:
+        with_owner(lambda: self.trial.report(value, step))
+
+    def _tell(self, **attributes: Any) -> None:
+        for name, value in attributes.items():
+            with_owner(lambda name=name, value=value: self.trial.set_user_attr(name, value))  # type: ignore[misc]
+
+    def _without_result(self, ended: str, reason: str) -> optuna.TrialPruned:
+        self._tell(ended=ended, reason=reason)
+        return optuna.TrialPruned(reason)
+
+
+def with_owner(write: Callable[[], None]) -> None:
+    """Write to the trial. Raises GivenAwayError where it is no longer this worker's."""
+    try:
+        write()
+    except UpdateFinishedTrialError as error:
+        raise GivenAwayError("no sign of life reached the study for too long; another worker has the trial") from error
+
+
+def refuse_errors(run: RunDirectory) -> None:
+    """A run that completed although a check found an error in it is not to be counted as good.
+
+    Raises:
+        RefusedError: there is an error that was not allowed; under `checks.policy=warn` the run itself went on.
+    """
+    occasions = read_json(run.findings)["occasions"]
+    found = [finding for occasion in occasions for finding in occasion["findings"]]
+    if errors := [one for one in found if one["severity"] == "error" and not one["allowed"]]:
+        raise RefusedError(", ".join(f"{one['code']} {one['title']}: {one['observed']}" for one in errors))
+
+
+def objective(plan: SweepPlan, run: RunDirectory) -> float:
+    """The objective of a completed run.
+
+    Raises:
+        TenorError: its evaluation holds no such number.
+    """
+    value: Any = read_json(run.evaluation)["val"]
+    for name in plan.metric.split("."):
+        value = value.get(name) if isinstance(value, dict) else None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise TenorError(f"objective {plan.sweep.objective}: no number stands there below val in {run.evaluation}")
+    return float(value)
+
+
+POLL_SECONDS = 1.0
+HOPELESS = 5
+"""Trials of a phase that all failed before it is given up: what they share is wrong, and not what they try."""
+
+
+class SurplusError(Exception):
+    """Other workers had begun the last trials that were asked for."""
+
+
+def work(
+    plan: SweepPlan, studies: Mapping[str, optuna.Study], root: Path, on_change: Callable[[], None], wait: bool
+) -> None:
+    """Begin trials, phase by phase, until none is left to begin; with `wait`, until those of other workers ended, too.
+
+    Raises:
+        RefusedError: checks refused all first trials of a phase.
+        TenorError: all first trials of a phase failed.
+        InterruptedRunError: someone asked to stop; the trial under way can be taken up again.
+    """
+    while True:
+        for phase, study in studies.items():
+            while _begin_one(plan, phase, study, root, on_change):
+                pass
+        if not wait or not _others_work(plan, studies):
+            for phase, study in studies.items():  # Others may have found better ones after this worker's last trial.
+                _drop_beaten(plan, trials_of(plan, phase, study), root)
+            return
+        time.sleep(POLL_SECONDS)
+        on_change()
+
+
+def _others_work(plan: SweepPlan, studies: Mapping[str, optuna.Study]) -> bool:
+    return any(trial.status == "running" for phase, study in studies.items() for trial in trials_of(plan, phase, study))
+
+
+def _begin_one(plan: SweepPlan, phase: str, study: optuna.Study, root: Path, on_change: Callable[[], None]) -> bool:
+    """Run one trial, new or taken up again; False where there is none to begin."""
+    with warnings_ignored(ExperimentalWarning):
+        optuna.storages.fail_stale_trials(study)
+    trials = trials_of(plan, phase, study)
+    settings = plan.sweep.phases[phase]
+    _require_hope(phase, trials)
+    if settings.budget_minutes is not None and spent_seconds(study) > 60 * settings.budget_minutes:
+        return False
+    if len(trials) >= settings.trials and all(trial.status != "waiting" for trial in trials):
+        return False
+    study.pruner = _pruner(settings.pruner, settings.startup_trials)
+    held: list[Attempt] = []
+
+    def run(trial: optuna.Trial) -> float:
+        if is_surplus(plan, phase, study, trial.number):
+            trial.set_user_attr("surplus", True)
+            raise SurplusError
+        # What is proposed depends on the trial's number and the trials before, not on which worker asks, or when.
+        study.sampler = _sampler(plan, phase, trial.number)
+        held.append(Attempt(plan, phase, study, trial, root, on_change))
+        with _log(plan, root, phase, trial.number) as console:
+            return held[0].value(console)
+
+    try:
+        study.optimize(run, n_trials=1, catch=(SurplusError,))
+    except (InterruptedRunError, KeyboardInterrupt):
+        if held:
+            begin_again(study, held[0].trial.number)
+        raise
+    except (ValueError, AssertionError) as error:
+        if isinstance(error.__context__, StorageInternalError):
+            raise error.__context__ from None
+        # Both are Optuna's answers where another worker was given the trial before this one told how it ended.
+        if not held or study.trials[held[0].trial.number].state == TrialState.RUNNING:
+            raise
+    gc.collect()  # As between experiments: the model's memory.
+    _drop_beaten(plan, trials_of(plan, phase, study), root)
+    on_change()
+    return True
+
+
+def _drop_beaten(plan: SweepPlan, trials: list[SweepTrial], root: Path) -> None:
+    """Remove the weights of the runs below `root` that no trial goes on with and that are not their phase's best."""
+    if plan.sweep.keep_weights != "best":
+        return
+    best = best_of(plan, trials)
+    for trial in trials:
+        if trial.run is not None and trial is not best and trial.status not in ("running", "waiting"):
+            reason = f"removed: it was not the best of its sweep. Again: tenor train --repeat {trial.run}"
+            drop_weights(root, RunDirectory(root / trial.run), reason)
+        for run in (RunDirectory(root / reference) for reference in trial.abandoned):
+            if run.manifest.is_file() and not process_lives(read_manifest(run)):
+                drop_weights(root, run, f"removed: another worker began trial {trial.name} anew")
+
+
+def _require_hope(phase: str, trials: list[SweepTrial]) -> None:
+    ended = [trial for trial in trials if trial.status not in ("running", "waiting")]
+    if len(ended) >= HOPELESS and all(trial.status in ("failed", "refused", "lost") for trial in ended):
+        raise no_result(ended)(
+            f"phase {phase}: none of {len(ended)} trials came to a result, so no more are begun. The last one was "
+            f"{ended[-1].status}: {ended[-1].reason}"
+        )
+
+
+def no_result(ended: Sequence[SweepTrial]) -> type[TenorError]:
+    """How a sweep ends without a result: refused where a check refused every trial, else failed."""
+    return RefusedError if ended and all(trial.status == "refused" for trial in ended) else TenorError
+
+
+def _sampler(plan: SweepPlan, phase: str, number: int) -> BaseSampler:
+    place = list(plan.sweep.phases).index(phase)
+    seed = int(np.random.SeedSequence([plan.sweep.seed, place, number]).generate_state(1)[0])
+    if plan.sweep.phases[phase].sampler == "random":
+        return RandomSampler(seed)
+    return TPESampler(n_startup_trials=plan.sweep.phases[phase].startup_trials, seed=seed)
+
+
+def _pruner(kind: str, startup_trials: int) -> BasePruner:
+    match kind:
+        case "median":
+            return MedianPruner(n_startup_trials=startup_trials)
+        case "halving":
+            return SuccessiveHalvingPruner(min_resource=1, reduction_factor=4)
+        case _:
+            return NopPruner()
+
+
+@contextmanager
+def _log(plan: SweepPlan, root: Path, phase: str, number: int) -> Iterator[Console]:
+    """A console for what a run says; the sweep's own shows the table."""
+    folder = sweep_folder(root, plan) / "logs"
+    make_folder(folder)
+    with open(folder / f"{phase}-{number:04}.txt", "a", encoding="utf-8") as file:
+        yield Console(file=file, width=120)

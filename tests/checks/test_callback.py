@@ -1,0 +1,141 @@
+"""The callback in `transformers.Trainer`: silent where all is well; what ends a run is also written down."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, PromptEncoderConfig, get_peft_model
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, DataCollatorWithPadding, Trainer
+from transformers import TrainingArguments as Arguments
+
+from tenor.checks import diagnose
+from tenor.checks.callback import TenorCallback
+from tenor.errors import RefusedError
+
+
+class Softmaxed(Trainer):
+    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **kwargs: Any) -> Any:
+        labels = inputs.pop("labels")
+        outputs = model(**inputs)
+        loss = torch.nn.functional.cross_entropy(outputs.logits.softmax(dim=-1), labels)
+        return (loss, outputs) if return_outputs else loss
+
+
+def train(
+    folder: Path,
+    encoder: Path,
+    trainer: type[Trainer] = Trainer,
+    labels: tuple[int, ...] = (0, 1),
+    adapt: Callable[[Any], Any] = lambda model: model,
+    tokenizer: Any = None,
+) -> None:
+    torch.manual_seed(0)
+    tokenizer = tokenizer or AutoTokenizer.from_pretrained(encoder)
+    model = AutoModelForSequenceClassification.from_pretrained(encoder, num_labels=2)
+    texts = [f"{('dull', 'bright')[row % 2]} film {row}" for row in range(96)]
+    rows = [
+        {"input_ids": ids, "labels": labels[row % 2]}
+        for row, ids in enumerate(tokenizer(texts, return_attention_mask=False)["input_ids"])
+    ]
+    arguments = {"per_device_train_batch_size": 8, "num_train_epochs": 1, "learning_rate": 1e-3, "logging_steps": 4}
+    trainer(
+        model=adapt(model),
+        args=Arguments(str(folder), report_to="none", use_cpu=True, save_strategy="no", disable_tqdm=True, **arguments),
+        train_dataset=rows,
+        processing_class=tokenizer,
+        data_collator=DataCollatorWithPadding(tokenizer),
+        callbacks=[TenorCallback(seconds=0)],
+    ).train()
+
+
+def test_a_healthy_run_is_left_alone_and_accounts_for_every_rule(tmp_path, small_model):
+    train(tmp_path, small_model)
+    occasions = json.loads((tmp_path / "findings.json").read_text())["occasions"]
+    assert [one["stage"] for one in occasions] == ["preflight", "training"]
+    assert not [f for one in occasions for f in one["findings"] if f["severity"] == "error"]
+    assert {"LOS013", "OPT022", "OPT012"} <= set(occasions[1]["ran"])
+
+
+def test_what_ends_a_run_on_the_way_is_written_and_diagnosed(tmp_path, small_model):
+    with pytest.raises(RefusedError, match="LOS013"):
+        train(tmp_path, small_model, Softmaxed)
+    assert diagnose(tmp_path).causes[0].code == "LOS013"
+
+
+def test_one_class_is_refused_before_the_first_step(tmp_path, small_model):
+    with pytest.raises(RefusedError, match="DAT001"):
+        train(tmp_path, small_model, labels=(0, 0))
+    assert diagnose(tmp_path).causes[0].code == "DAT001"
+
+
+@pytest.mark.parametrize(
+    ("metric", "arguments", "wrong"),
+    [
+        ("brier", {}, True),  # Trainer's default for this name: the larger, the better
+        ("brier", {"greater_is_better": False}, False),
+        ("regret", {"greater_is_better": False}, False),
+        ("regret", {"greater_is_better": True}, False),  # the name says nothing, and so it was wanted
+    ],
+)
+def test_a_metric_of_which_less_is_better_is_chosen_by_its_direction(metric, arguments, wrong, tmp_path, small_model):
+    tokenizer = AutoTokenizer.from_pretrained(small_model)
+    rows = [{**tokenizer("a dull film"), "labels": row % 2} for row in range(8)]
+    falling = iter((0.3, 0.2, 0.1))
+    evaluations = {"eval_strategy": "epoch", "save_strategy": "epoch", "load_best_model_at_end": True}
+    plain = {"use_cpu": True, "disable_tqdm": True, "report_to": "tensorboard", "num_train_epochs": 3}
+    Trainer(
+        model=AutoModelForSequenceClassification.from_pretrained(small_model, num_labels=2),
+        args=Arguments(str(tmp_path), metric_for_best_model=metric, **plain, **evaluations, **arguments),
+        train_dataset=rows,
+        eval_dataset=rows,
+        processing_class=tokenizer,
+        compute_metrics=lambda _: {metric: next(falling)},
+    ).train()
+    diagnosis = diagnose(tmp_path)
+    found = [finding for finding in diagnosis.findings if finding.code == "CKP001"]
+    assert bool(found) == wrong
+    assert "CKP001" not in {one.code for one in diagnosis.not_checked}
+    if wrong:
+        assert "eval_brier 0.3 (less is better)" in found[0].observed
+
+
+LORA = {"r": 4, "target_modules": ["q_lin", "v_lin"]}
+PROMPTS = {"num_virtual_tokens": 4, "token_dim": 32, "num_layers": 2, "num_attention_heads": 4}
+
+
+def add_adapter(model: Any) -> Any:
+    model.add_adapter(LoraConfig(**LORA, modules_to_save=["pre_classifier", "classifier"]))
+    return model
+
+
+@pytest.mark.parametrize(
+    "adapt",
+    [
+        lambda model: get_peft_model(model, LoraConfig(task_type="SEQ_CLS", **LORA)),
+        lambda model: get_peft_model(model, PromptEncoderConfig(task_type="SEQ_CLS", **PROMPTS)),
+        add_adapter,
+    ],
+    ids=["LoRA", "p-tuning", "add_adapter"],
+)
+def test_training_with_peft_goes_to_its_end(tmp_path, small_model, adapt):
+    train(tmp_path, small_model, adapt=adapt)
+    occasions = json.loads((tmp_path / "findings.json").read_text())["occasions"]
+    assert not [f for one in occasions for f in one["findings"] if f["severity"] != "note"]
+    assert {"FRZ005", "MOD001", "OPT001"} <= set(occasions[0]["ran"])
+
+
+def test_a_head_that_peft_froze_is_refused_before_the_first_step(tmp_path, small_model):
+    with pytest.raises(RefusedError, match=r"FRZ005.*modules_to_save"):
+        train(tmp_path, small_model, adapt=lambda model: get_peft_model(model, LoraConfig(**LORA)))
+
+
+def test_a_model_folder_without_tokenizer_is_no_error(tmp_path, small_model):
+    folder = tmp_path / "model"
+    AutoModelForSequenceClassification.from_pretrained(small_model).save_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(small_model)
+    train(tmp_path / "run", folder, tokenizer=tokenizer)
+    occasions = json.loads((tmp_path / "run" / "findings.json").read_text())["occasions"]
+    assert not [f for one in occasions for f in one["findings"] if f["code"].startswith("TOK")]
