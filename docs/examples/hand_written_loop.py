@@ -1,11 +1,11 @@
 """Tenor's checks in a training loop of your own: preflight before it, watchdog within it."""
 
 import torch
-from tenor.checks.show import summary_line
 from torch.utils.data import DataLoader
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from tenor.checks import Watchdog, preflight
+from tenor.checks.finding import summary_line
 from tenor.data.sources.embedded import embedded_encoder_folder, embedded_reviews
 
 folder = embedded_encoder_folder()  # any folder or hub id of a `transformers` encoder

@@ -10,7 +10,7 @@ from sklearn.metrics import classification_report, roc_auc_score
 
 from tenor.checks.catalogue import run_rules
 from tenor.checks.evidence import EvaluationEvidence, SplitClaims, StepEvidence
-from tenor.checks.finding import CannotTell, Observation
+from tenor.checks.finding import CannotTell, Finding
 from tenor.checks.rule import Rule
 from tenor.checks.rules import evl_claims as claims_rules
 from tenor.checks.rules import evl_collapse as collapse_rules
@@ -43,7 +43,7 @@ def binary_scores(positive: np.ndarray) -> np.ndarray:
     return np.stack([1 - positive, positive], axis=1)
 
 
-def found_by(code: str, evaluation: EvaluationEvidence) -> Observation | None:
+def found_by(code: str, evaluation: EvaluationEvidence) -> Finding | None:
     return next(rule for rule in RULES if rule.code == code)(evaluation)
 
 

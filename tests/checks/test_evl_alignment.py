@@ -7,7 +7,7 @@ import pytest
 
 from tenor.checks.diagnosis import Diagnosis, diagnose
 from tenor.checks.evidence import EvaluationEvidence, SplitClaims
-from tenor.checks.finding import CannotTell, Finding, Observation
+from tenor.checks.finding import CannotTell, Finding
 from tenor.checks.rules.evl_rows import moved_against_each_other, no_name_in_common
 
 
@@ -91,7 +91,7 @@ def test_names_that_are_not_known_are_not_judged() -> None:
 # Rows.
 
 
-def moved(labels: np.ndarray, predicted: np.ndarray, n_classes: int = 2) -> Observation | None:
+def moved(labels: np.ndarray, predicted: np.ndarray, n_classes: int = 2) -> Finding | None:
     claims = SplitClaims(len(labels), labels=labels, predicted=predicted)
     return moved_against_each_other(EvaluationEvidence({"test": claims}, n_classes))
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tenor.checks.evidence import BatchEvidence, TokenEvidence
-from tenor.checks.finding import CannotTell, Observation
+from tenor.checks.finding import CannotTell, Finding
 from tenor.checks.rule import Rule
 from tenor.checks.rules import tok as rules
 
@@ -45,7 +45,7 @@ def collated(width: int | None = None, pad: int = PAD, left: bool = False, mask:
     return BatchEvidence(labels, 2, input_ids=tuple(ids), attention_mask=None if mask == "none" else tuple(masks))
 
 
-def weight(found: Observation | None, rule: Rule) -> str | None:
+def weight(found: Finding | None, rule: Rule) -> str | None:
     return found and (found.severity or rule.severity)
 
 

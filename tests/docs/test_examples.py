@@ -12,4 +12,7 @@ EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
 def test_example_runs(path, capsys):
     runpy.run_path(str(path), run_name="__main__")
-    assert "preflight" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "preflight" in printed
+    if path.stem == "own_rule":
+        assert "warning SHOP001 Reviews contain order numbers | 64 of 64 training texts" in printed

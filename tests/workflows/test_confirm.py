@@ -4,11 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenor.checks.catalogue import BY_CODE
+from tenor.checks.catalogue import RULES
+from tenor.checks.rule import Rule
 from tenor.config import load_config
 from tenor.data.dataset import Absent, SourceData
 from tenor.data.splits import make_splits, present_splits
-from tenor.workflows.confirm import MENDS, ROWS, TEST_ROWS, VALIDATION_ROWS, Confirmation, _changed, _shortened
+from tenor.workflows.confirm import ROWS, TEST_ROWS, VALIDATION_ROWS, Confirmation, _changed, _nested, _shortened
 from tiny_rows import labelled
 
 
@@ -28,10 +29,9 @@ def test_only_symptoms_that_go_confirm(before, after, confirmed):
     assert confirmation(before, after).confirmed is confirmed
 
 
-@pytest.mark.parametrize("code", MENDS)
-def test_every_mend_is_a_valid_change_and_belongs_to_a_rule(code):
-    assert code in BY_CODE
-    assert _changed(load_config("case_one_class"), MENDS[code]) is not None
+@pytest.mark.parametrize("rule", [rule for rule in RULES if rule.setting], ids=lambda rule: rule.code)
+def test_every_setting_that_fixes_a_fault_is_valid(rule: Rule) -> None:
+    assert _changed(load_config("case_one_class"), _nested(rule.setting or {})) is not None
 
 
 @given(rows=st.integers(8, 2000), test_rows=st.integers(0, 60), asked=st.none() | st.integers(2, 500))

@@ -12,6 +12,7 @@ _LAZY = {
     "diagnose": "tenor.checks.diagnosis",
     "Report": "tenor.checks.finding",
     "Finding": "tenor.checks.finding",
+    "Rule": "tenor.checks.rule",
     "TenorCallback": "tenor.checks.callback",
 }
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from tenor.checks.catalogue import run_rules
+from tenor.checks.catalogue import run_rules, with_rules
 from tenor.checks.evidence import (
     BatchEvidence,
     DataEvidence,
@@ -29,6 +29,7 @@ from tenor.checks.gather.model import (
 from tenor.checks.gather.model_parts import classifier_config
 from tenor.checks.probes.probe import probe
 from tenor.checks.probes.trace import Trace, trace
+from tenor.checks.rule import Rule
 from tenor.data.sequences import list_of
 from tenor.model.device import DTYPES
 
@@ -60,6 +61,7 @@ def preflight(
     deep: bool = False,
     allow: Mapping[str, str] | None = None,
     evidence: Iterable[Any] = (),
+    rules: Iterable[Rule] = (),
 ) -> Report:
     """Apply every rule that these objects allow; the rest are reported as skipped, with the reason.
 
@@ -69,8 +71,9 @@ def preflight(
     output_loading_info=True)` reports as missing and as unexpected; `precision` is the type of the forward pass, by
     default that of the weights; `accumulation` counts the forward passes of a step. `seconds` bound the short
     experiments; 0 leaves them out, but for one forward pass of two rows. `evidence` that you have yourself, such as
-    `DataEvidence` of every split, takes the place of what would be gathered. Model, optimizer, scheduler and random
-    state are afterwards as they were; the loader is asked for a few batches.
+    `DataEvidence` of every split, takes the place of what would be gathered. `rules` of your own, made with
+    `tenor.checks.rule`, are checked with Tenor's and those of installed packages. Model, optimizer, scheduler and
+    random state are afterwards as they were; the loader is asked for a few batches.
     """
     class_names, new_weights, unused_weights = (
         None if given is None else tuple(list_of(given, name))
@@ -143,7 +146,7 @@ def preflight(
                     deep=deep,
                 ),
             )
-    return run_rules(at_hand.values(), "preflight", allow, unreadable=unreadable)
+    return run_rules(at_hand.values(), "preflight", allow, with_rules(rules), unreadable=unreadable)
 
 
 def number_of_classes(model: Any, class_names: tuple[str, ...] | None, train: Any, validation: Any) -> int | None:

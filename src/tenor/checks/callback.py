@@ -1,6 +1,6 @@
 """Tenor's checks inside `transformers.Trainer`: preflight, watchdog, and findings at the end."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -9,6 +9,7 @@ from transformers import TrainerCallback
 
 from tenor.checks.before_training import preflight
 from tenor.checks.finding import Finding, Report, merge
+from tenor.checks.rule import Rule
 from tenor.checks.watchdog import Watchdog
 from tenor.errors import RefusedError
 from tenor.runs.files import write_json
@@ -27,7 +28,9 @@ class TenorCallback(TrainerCallback):
         allow: Mapping[str, str] | None = None,
         declared_freeze: Any = None,
         seconds: float = 20.0,
+        rules: Iterable[Rule] = (),
     ) -> None:
+        self.rules = tuple(rules)
         self.policy, self.allow = policy, dict(allow or {})
         self.declared_freeze, self.seconds = declared_freeze, seconds
         self.reports: list[Report] = []
@@ -51,6 +54,7 @@ class TenorCallback(TrainerCallback):
             accumulation=args.gradient_accumulation_steps,
             seconds=self.seconds,
             allow=self.allow,
+            rules=self.rules,
         )
         self.reports.append(report)
         for finding in report.findings:
@@ -70,6 +74,7 @@ class TenorCallback(TrainerCallback):
             allow=self.allow,
             earlier=report.findings,
             on_finding=_tell,
+            rules=self.rules,
         )
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:

@@ -1,7 +1,8 @@
 """All rules in order: run on evidence, and documented."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,7 +16,6 @@ from tenor.checks.rules import (
     dat_signal,
     dat_splits,
     dat_texts,
-    dst,
     evl_claims,
     evl_collapse,
     evl_ranking,
@@ -33,24 +33,79 @@ from tenor.checks.rules import (
 from tenor.errors import UserError
 from tenor.runs.files import write_text
 
+# `dst` is not among them: nothing gathers the evidence of its rules yet.
 FAMILIES: tuple[ModuleType, ...] = (
     *(dat_labels, dat_splits, dat_batches, dat_signal, dat_texts, tok),
     *(mod, los_function, los_training, opt_groups, opt_schedule, opt_steps, frz, prc),
-    *(ckp, dst, evl_rows, evl_collapse, evl_ranking, evl_claims),
+    *(ckp, evl_rows, evl_collapse, evl_ranking, evl_claims),
 )
 
-RULES: tuple[Rule, ...] = tuple(
-    value for family in FAMILIES for value in vars(family).values() if isinstance(value, Rule)
-)
+ENTRY_POINTS = "tenor.rules"
+"""Installed packages register their rules under this group; each entry is a `Rule`, or a module or list of them."""
 
-BY_CODE: dict[str, Rule] = {rule.code: rule for rule in RULES}
+
+def _rules_in(found: Any) -> list[Rule]:
+    """The rules of a module, in the order in which they are defined, of a list, or one rule alone."""
+    values = vars(found).values() if isinstance(found, ModuleType) else [found] if isinstance(found, Rule) else found
+    return [value for value in values if isinstance(value, Rule)]
+
+
+def _installed_rules() -> Iterator[Rule]:
+    """The rules of other packages.
+
+    Raises:
+        UserError: a package whose rules can't be loaded, or that registers none.
+    """
+    for entry in entry_points(group=ENTRY_POINTS):
+        package = f"{entry.dist.name if entry.dist else 'a package'} registers rules as {entry.value!r}"
+        try:
+            rules = _rules_in(entry.load())
+        except Exception as error:
+            raise UserError(f"{package}, which cannot be loaded: {error}. Fix or uninstall it") from error
+        if not rules:
+            raise UserError(f"{package}, which contains no rule. Fix or uninstall it")
+        yield from rules
+
+
+def by_code(rules: Iterable[Rule]) -> dict[str, Rule]:
+    """Rules by their codes.
+
+    Raises:
+        UserError: two rules of one code.
+    """
+    found: dict[str, Rule] = {}
+    for rule in rules:
+        other = found.setdefault(rule.code, rule)
+        if other is not rule:
+            places = f"{other.judge.__module__} and {rule.judge.__module__}"
+            raise UserError(f"two rules have the code {rule.code}, in {places}; give one of them another code")
+    return found
+
+
+RULES: tuple[Rule, ...] = (*(rule for family in FAMILIES for rule in _rules_in(family)), *_installed_rules())
+BY_CODE: dict[str, Rule] = by_code(RULES)
+
+
+def with_rules(rules: Iterable[Rule]) -> tuple[Rule, ...]:
+    """The catalogue and further `rules`.
+
+    Raises:
+        UserError: one of them has a code that is taken.
+    """
+    return tuple(by_code((*RULES, *rules)).values())
+
+
+def causes_of(rule: Rule, rules: Iterable[Rule] = RULES) -> tuple[str, ...]:
+    """Codes of the rules that report causes of what this one reports, in the order of `rules`."""
+    symptoms = set(rule.symptoms)
+    return tuple(other.code for other in rules if other is not rule and symptoms.intersection(other.explains))
 
 
 def run_rules(
     evidence: Iterable[Any],
     stage: Stage,
     allow: Mapping[str, str] | None = None,
-    rules: Iterable[Rule] = RULES,
+    rules: Sequence[Rule] = RULES,
     earlier: Iterable[Finding] = (),
     unreadable: Mapping[Any, str] | None = None,
 ) -> Report:
@@ -71,34 +126,32 @@ def run_rules(
             skipped.append(Skipped(rule.code, " and ".join(dict.fromkeys(reasons))))
             continue
         try:
-            observation = rule(*(at_hand[kind] for kind in rule.needs))
+            finding = rule(*(at_hand[kind] for kind in rule.needs))
         except CannotTell as reason:
             skipped.append(Skipped(rule.code, str(reason)))
             continue
         ran.append(rule.code)
-        if observation is not None:
+        if finding is not None:
             findings.append(
-                Finding(
+                replace(
+                    finding,
                     code=rule.code,
                     title=rule.title,
-                    severity=observation.severity or rule.severity,
+                    severity=finding.severity or rule.severity,
                     stage=stage,
-                    observed=observation.observed,
-                    expected=observation.expected,
-                    n=observation.n,
-                    cause=observation.cause,
-                    fix=observation.fix,
                     allowed=(allow or {}).get(rule.code, ""),
                 )
             )
-    return Report(stage, tuple(ran), tuple(skipped), fold(findings, earlier))
+    return Report(stage, tuple(ran), tuple(skipped), fold(findings, earlier, with_rules(rules)))
 
 
-def fold(findings: Iterable[Finding], earlier: Iterable[Finding] = ()) -> tuple[Finding, ...]:
+def fold(
+    findings: Iterable[Finding], earlier: Iterable[Finding] = (), rules: Iterable[Rule] = RULES
+) -> tuple[Finding, ...]:
     """Link each finding to those that explain it; causes before symptoms, errors first, what was allowed last."""
-    findings = list(findings)
-    explained_by = {rule.code: rule.explained_by for rule in RULES}
+    findings, rules = list(findings), tuple(rules)
     found = {finding.code for finding in (*findings, *earlier)}
+    explained_by = {rule.code: causes_of(rule, rules) for rule in rules if rule.code in found}
     linked = [
         replace(finding, caused_by=tuple(code for code in explained_by.get(finding.code, ()) if code in found))
         for finding in findings
@@ -125,9 +178,12 @@ def page(rule: Rule) -> str:
     """A rule's documentation as Markdown."""
     title, _, body = rule.doc.partition("\n")
     needs = "; ".join(kind.held_by for kind in rule.needs)
-    facts = [f"Severity: {rule.severity}.", f"Needs: {needs}."]
-    if rule.explained_by:
-        facts.append(f"A symptom of: {', '.join(rule.explained_by)}.")
+    read = f" ({', '.join(f'`{name}`' for name in rule.reads)})" if rule.reads else ""
+    facts = [f"Severity: {rule.severity}.", f"Needs: {needs}{read}."]
+    if causes := causes_of(rule):
+        facts.append(f"A symptom of: {', '.join(causes)}.")
+    if rule.setting:
+        facts.append(f"Setting that fixes it: {', '.join(f'`{key}={value}`' for key, value in rule.setting.items())}.")
     return f"# {rule.code}: {title}\n\n{' '.join(facts)}\n\n{body.strip()}\n"
 
 

@@ -12,10 +12,19 @@ Severity = Literal["error", "warning", "note"]
 Stage = Literal["preflight", "training", "evaluation", "post-mortem"]
 
 
-@dataclass(frozen=True)
-class Observation:
-    """What a rule measured where it is not as it should be."""
+OWN: Any = None
+"""The rule's own severity, which `run_rules` fills in: no finding of a report has this value."""
 
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """What a rule measured where it is not as it should be. `run_rules` adds what it knows about the rule."""
+
+    code: str = ""
+    title: str = ""
+    severity: Severity = OWN
+    """The rule's own, unless the rule chose another one."""
+    stage: Stage = "preflight"
     observed: str
     expected: str
     n: int
@@ -23,24 +32,7 @@ class Observation:
     cause: str
     """Why it is so, as far as the evidence shows."""
     fix: str
-    """The next step that mends it."""
-    severity: Severity | None = None
-    """Where it differs from the rule's own."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One rule's observation on one occasion."""
-
-    code: str
-    title: str
-    severity: Severity
-    stage: Stage
-    observed: str
-    expected: str
-    n: int
-    cause: str
-    fix: str
+    """The next step that fixes it."""
     caused_by: tuple[str, ...] = ()
     """Codes of findings of the same report that explain this one: it is their symptom."""
     allowed: str = ""

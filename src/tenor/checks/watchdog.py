@@ -10,15 +10,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from tenor.checks.catalogue import RULES, fold, run_rules
+from tenor.checks.catalogue import fold, run_rules, with_rules
 from tenor.checks.evidence import StepEvidence
 from tenor.checks.finding import CannotTell, Finding, Report
 from tenor.checks.gather.model import is_fresh, planned_rates
 from tenor.checks.gather.model_parts import ModelParts, classifier_config, find_parts
 from tenor.checks.hooks import LoopHooks, has_dropout_on
+from tenor.checks.rule import Rule
 from tenor.errors import RefusedError
-
-STEP_RULES = tuple(rule for rule in RULES if rule.needs == (StepEvidence,))
 
 
 class Watchdog:
@@ -53,15 +52,18 @@ class Watchdog:
         done: int = 0,
         earlier: Iterable[Finding] = (),
         on_finding: Callable[[Finding], None] = lambda finding: None,
+        rules: Iterable[Rule] = (),
     ) -> None:
         """`every` steps make one record; `done` steps were made before this loop began, as where it was resumed;
-        `earlier` are findings from before training that may explain new ones.
+        `earlier` are findings from before training that may explain new ones; `rules` of your own are checked with
+        Tenor's and those of installed packages.
 
         With `scheduler` and `total_steps` the rates are held against the plan that a copy of the scheduler gives.
         """
         self.model, self.every = model, every
         self._policy, self._allow, self._on_finding = policy, dict(allow or {}), on_finding
         self._earlier = tuple(earlier)
+        self._rules = tuple(rule for rule in with_rules(rules) if rule.needs == (StepEvidence,))
         n_classes = n_classes or getattr(classifier_config(model), "num_labels", None)
         parts = find_parts(model)
         self._watched, of_encoder = _middle_matrix(model, parts)
@@ -284,7 +286,7 @@ class Watchdog:
         Raises:
             RefusedError: an error was found under the policy `stop`.
         """
-        self._report = run_rules([self._evidence], "training", self._allow, STEP_RULES, self._earlier)
+        self._report = run_rules([self._evidence], "training", self._allow, self._rules, self._earlier)
         known = self._findings
         new = [
             finding

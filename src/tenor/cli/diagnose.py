@@ -73,14 +73,13 @@ def _path(options: argparse.Namespace) -> Path:
 def _confirmation(options: argparse.Namespace, path: Path, diagnosis: "Diagnosis") -> "Confirmation":
     from rich.console import Console
 
+    from tenor.checks.catalogue import find_rule
     from tenor.runs.directory import RunDirectory
-    from tenor.workflows.confirm import MENDS, confirm
+    from tenor.workflows.confirm import confirm
 
     if not (path / "config.yaml").is_file():
         raise UserError(f"--confirm needs a run of Tenor, with the configuration to train again; {path} is none")
-    code = next((cause.code for cause in diagnosis.causes if cause.code in MENDS), None)
+    code = next((cause.code for cause in diagnosis.causes if find_rule(cause.code).setting is not None), None)
     if code is None:
-        raise UserError(
-            "none of the causes found is one that a change of the configuration mends, so nothing can be rerun"
-        )
+        raise UserError("no setting fixes any of the causes found, so no rerun can confirm one")
     return confirm(RunDirectory(path), code, options.runs, Console(stderr=True, markup=False))

@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
+from tenor.checks.catalogue import find_rule
 from tenor.config.loading import load_config
 from tenor.config.schema import Config
 from tenor.data.dataset import Absent, LabelledText, SourceData
@@ -30,24 +31,10 @@ VALIDATION_ROWS = 200
 TEST_ROWS = 20
 """Test rows of a rerun: it is judged on the validation rows, so a handful is enough."""
 
-MENDS: Mapping[str, Mapping[str, Any]] = {
-    "DAT001": {"data": {"subset": {"strategy": "stratified"}}},
-    "DAT002": {"data": {"subset": {"strategy": "stratified"}}},
-    "DAT020": {"data": {"validation": {"strategy": "stratified"}}},
-    "FRZ001": {"model": {"keep_trainable": ()}},
-    "FRZ003": {"model": {"freeze": "none"}},
-    "OPT005": {"training": {"learning_rate": 8e-5, "head_learning_rate": 1e-3}},
-    "OPT006": {"training": {"learning_rate": 8e-5, "head_learning_rate": 1e-3}},
-    "OPT007": {"training": {"learning_rate": 8e-5, "head_learning_rate": 1e-3}},
-    "PRC001": {"training": {"precision": "auto"}},
-    "TOK009": {"data": {"truncation": "head_tail"}},
-}
-"""What to change in a Tenor configuration, by the code of the cause."""
-
 
 @dataclass(frozen=True)
 class Confirmation:
-    """The same short training twice: as it was, and with one fault mended."""
+    """The same short training twice: as it was, and with one fault fixed."""
 
     code: str
     change: str
@@ -68,20 +55,30 @@ class Confirmation:
 
 
 def confirm(run: RunDirectory, code: str, root: Path, console: Console) -> Confirmation:
-    """Train twice on few rows, below `root`: as the run was configured, and with the cause `code` mended.
+    """Train twice on few rows, below `root`: as the run was configured, and with the cause `code` fixed.
 
     Raises:
-        UserError: a cause that no change of the configuration mends.
+        UserError: a cause that no setting fixes.
     """
-    if code not in MENDS:
-        raise UserError(f"{code} is mended outside the configuration, so no rerun can confirm it; `tenor rule {code}`")
+    setting = find_rule(code).setting
+    if setting is None:
+        raise UserError(f"no setting fixes {code}, so no rerun can confirm it; `tenor rule {code}`")
     config = load_config(run.config)
     short = _shortened(config, read_source(config.data))
-    mended = _changed(short, MENDS[code])
+    fixed = _changed(short, _nested(setting))
     before = _outcome(short, root, console)
     gc.collect()  # As between experiments: the first model's memory.
-    after = _outcome(mended, root, console)
-    return Confirmation(code, _described(MENDS[code]), before[0], after[0], before[1], after[1], before[2], after[2])
+    after = _outcome(fixed, root, console)
+    return Confirmation(
+        code,
+        " ".join(f"{key}={value}" for key, value in setting.items()),
+        before[0],
+        after[0],
+        before[1],
+        after[1],
+        before[2],
+        after[2],
+    )
 
 
 def _shortened(config: Config, source: SourceData) -> Config:
@@ -134,12 +131,16 @@ def _outcome(config: Config, root: Path, console: Console) -> tuple[tuple[str, .
     return tuple(sorted(codes)), metrics.accuracy, predicted
 
 
-def _described(change: Mapping[str, Any], prefix: str = "") -> str:
-    parts = [
-        _described(value, f"{prefix}{name}.") if isinstance(value, Mapping) else f"{prefix}{name}={value}"
-        for name, value in change.items()
-    ]
-    return " ".join(parts)
+def _nested(setting: Mapping[str, Any]) -> dict[str, Any]:
+    """Values by dotted key as nested mappings."""
+    changes: dict[str, Any] = {}
+    for key, value in setting.items():
+        *parents, name = key.split(".")
+        place = changes
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[name] = value
+    return changes
 
 
 def confirmation_text(found: Confirmation) -> str:
@@ -149,6 +150,6 @@ def confirmation_text(found: Confirmation) -> str:
         f"\n{found.code}, {verdict} with {found.change}\n"
         f"  as it was: accuracy {found.accuracy_before:.1%}, {found.predicted_classes_before} classes predicted, "
         f"errors {', '.join(found.codes_before) or 'none'}\n"
-        f"  mended:    accuracy {found.accuracy_after:.1%}, {found.predicted_classes_after} classes predicted, "
+        f"  fixed:     accuracy {found.accuracy_after:.1%}, {found.predicted_classes_after} classes predicted, "
         f"errors {', '.join(found.codes_after) or 'none'}"
     )

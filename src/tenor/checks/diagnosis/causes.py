@@ -1,6 +1,5 @@
 """From findings to causes: which are confirmed, which are suspected, how likely each is, in which order to look."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import log
@@ -8,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tenor.checks.catalogue import BY_CODE
+from tenor.checks.catalogue import BY_CODE, causes_of
 from tenor.checks.diagnosis.artifacts import Material
 from tenor.checks.evidence import EvaluationEvidence, StepEvidence
 from tenor.checks.finding import CannotTell, Finding
@@ -16,20 +15,10 @@ from tenor.checks.rules.evl_collapse import collapse
 from tenor.checks.rules.evl_measures import class_name
 
 COLLAPSE = frozenset({"EVL001", "EVL003"})
-# A loss that only ever sees one class is least for that class everywhere; equal logits have one argmax.
-FORCES_ONE_CLASS = frozenset({"DAT001", "DAT002", "MOD005"})
-# Sorted batches leave the last class; a head that does not move keeps its first, lopsided answer; too large a rate
-# destroys the encoder, and only the bias is left.
-USUALLY_ONE_CLASS = frozenset(
-    {"DAT003", "DAT004", "DAT007", "FRZ003", "FRZ005", "OPT001", "OPT002", "OPT004", "OPT005", "OPT007"}
-)
-ONE_CLASS_TRAINED = frozenset({"DAT001", "DAT002"})
-NOTHING_TRAINED = frozenset({"MOD005", "FRZ003", "OPT001", "OPT004", "OPT005"})
 # Shares of ln K, the loss of knowing nothing: below the one training rows were fitted, above the other they were not.
 FITTED, NOT_FITTED = 0.1, 0.5
 # Training rows were told apart to some degree, so weights that say one class to all are not those that trained.
 LEARNED = 0.9
-OTHER_WEIGHTS = frozenset({"CKP002"})
 RECORDS_FOR_LOSS = 5
 SUBSET_WORDS = ("subset", "max_train", "n_train", "train_size", "num_train", "max_samples", "limit")
 
@@ -75,17 +64,18 @@ def likelihood(code: str, symptoms: tuple[str, ...], facts: Facts) -> int:
     """0 … 3, as the module says."""
     if not COLLAPSE & set(symptoms):
         return 1
-    found = 3 if code in FORCES_ONE_CLASS else 2 if code in USUALLY_ONE_CLASS else 1
+    rule = BY_CODE[code]
+    found = {"": 1, "usually": 2, "always": 3}[rule.one_class]
     # Of more than two classes, the others are left when one has no row.
     if found == 3 and (not facts.without_exception or (code == "DAT001" and facts.n_classes > 2)):
         found = 2
     fitted = facts.loss_share is not None and facts.loss_share < FITTED
     not_fitted = facts.loss_share is not None and facts.loss_share > NOT_FITTED
-    if (code in ONE_CLASS_TRAINED and not_fitted) or (code in NOTHING_TRAINED and fitted):
+    if (rule.training_loss == "low" and not_fitted) or (rule.training_loss == "high" and fitted):
         return 0
-    if code in ONE_CLASS_TRAINED and fitted:
+    if rule.training_loss == "low" and fitted:
         return 3
-    if code in OTHER_WEIGHTS and facts.loss_share is not None and facts.loss_share < LEARNED:
+    if rule.training_loss == "fell" and facts.loss_share is not None and facts.loss_share < LEARNED:
         return 3
     return found
 
@@ -101,9 +91,9 @@ def why_suspected(code: str, symptoms: tuple[str, ...], facts: Facts) -> str:
     if level == 0:
         said = "would explain it, but the training loss speaks against it"
     parts = [f"{said} ({facts.collapsed})" if facts.collapsed and level == 3 else said]
-    if facts.last_loss is not None and (code in ONE_CLASS_TRAINED or level == 0):
+    if facts.last_loss is not None and (BY_CODE[code].training_loss == "low" or level == 0):
         parts.append(f"the last training losses are {facts.last_loss:.3g}")
-    if facts.subset and code in ONE_CLASS_TRAINED:
+    if facts.subset and BY_CODE[code].training_loss == "low":
         parts.append(f"the training rows were cut: {facts.subset}")
     return "; ".join(parts)
 
@@ -145,19 +135,6 @@ FAMILY_ORDER = {
     **dict.fromkeys(("CKP", "DST"), 3),
     "EVL": 4,
 }
-# These say that training went wrong, not why: they are followed further, and never suspected.
-TRAINING_SYMPTOMS = frozenset({"LOS006", "LOS009", "LOS010", "LOS012"})
-SETTLED_BY: Mapping[str, str] = {
-    "DAT001": "the training rows with their labels: label counts of the rows that trained",
-    "DAT002": "the training rows with their labels: where they stood in the source, and the order of its labels",
-    "DAT004": "the training loader: labels in the order of one epoch",
-    "MOD005": "the model: its logits for two different texts",
-    "OPT007": "the learning rate and the training losses",
-    "CKP001": "the log of validations, and the step that was chosen",
-    "CKP002": "digests of the chosen and of the evaluated checkpoint",
-    "EVL002": "labels and probabilities of the evaluated rows",
-    "EVL004": "predicted labels and probabilities of the evaluated rows",
-}
 
 
 @dataclass(frozen=True)
@@ -176,10 +153,6 @@ class Cause:
     """Codes of the findings that it explains."""
     allowed: str = ""
     """The reason for which its finding was accepted in the run, if it was."""
-
-
-# The first does harm only through the second, which was looked for and not found.
-ONLY_THROUGH = {"DAT002": "DAT001"}
 
 
 def is_symptom(finding: Finding) -> bool:
@@ -235,7 +208,7 @@ def _shown(by_code: Mapping[str, Finding], skipped: set[str]) -> list[Cause]:
 
 def _stands_alone(finding: Finding, skipped: set[str]) -> bool:
     """Whether all that could explain a certain finding was looked for, and not found."""
-    return finding.severity == "error" and not skipped.intersection(BY_CODE[finding.code].explained_by)
+    return finding.severity == "error" and not skipped.intersection(causes_of(BY_CODE[finding.code]))
 
 
 def _suspected(by_code: Mapping[str, Finding], skipped: set[str], facts: Facts) -> list[Cause]:
@@ -247,9 +220,9 @@ def _suspected(by_code: Mapping[str, Finding], skipped: set[str], facts: Facts) 
             continue
         if rule is None or finding.severity == "note":
             continue
-        for code in rule.explained_by:
-            harmless = ONLY_THROUGH.get(code) in BY_CODE.keys() - skipped - by_code.keys()
-            if code in skipped and code in BY_CODE and not _is_symptom(code) and not harmless:
+        for code in causes_of(rule):
+            harmless = BY_CODE[code].only_through in BY_CODE.keys() - skipped - by_code.keys()
+            if code in skipped and not _is_symptom(code) and not harmless:
                 explains.setdefault(code, []).append(finding.code)
     causes = [(code, tuple(symptoms)) for code, symptoms in explains.items()]
     causes.sort(key=lambda one: (-likelihood(one[0], one[1], facts), _order(one[0]), -len(one[1])))
@@ -263,23 +236,16 @@ def _suspect(code: str, symptoms: tuple[str, ...], facts: Facts) -> Cause:
         title=rule.title,
         standing="suspected",
         evidence=why_suspected(code, symptoms, facts),
-        fix=_mend(rule.doc),
-        settled_by=SETTLED_BY.get(code) or " and ".join(kind.held_by for kind in rule.needs),
+        fix=rule.fix,
+        settled_by=rule.settled_by or " and ".join(kind.held_by for kind in rule.needs),
         symptoms=symptoms,
     )
 
 
 def _is_symptom(code: str) -> bool:
     rule = BY_CODE.get(code)
-    about_result = code.startswith("EVL") or code in TRAINING_SYMPTOMS
-    return about_result and rule is not None and bool(rule.explained_by)
+    return rule is not None and not rule.says_why
 
 
 def _order(code: str) -> tuple[int, str]:
     return FAMILY_ORDER.get(code[:3], len(FAMILY_ORDER)), code
-
-
-def _mend(doc: str) -> str:
-    """The section "Mend" of a rule's documentation, in one line."""
-    found = re.search(r"^Mend:(.*?)(?=^\w[\w-]*:|\Z)", doc, re.MULTILINE | re.DOTALL)
-    return " ".join(found[1].split()) if found else ""

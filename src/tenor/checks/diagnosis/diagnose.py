@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tenor.checks.catalogue import BY_CODE, fold, run_rules
+from tenor.checks.catalogue import BY_CODE, causes_of, fold, run_rules
 from tenor.checks.diagnosis.artifacts import ACCEPTED, FINDINGS, Material, parse_reports, read_any_json
 from tenor.checks.diagnosis.causes import Cause, facts_of, is_symptom, ranked_causes
 from tenor.checks.diagnosis.columns import SUFFIXES, sheet_of_records
@@ -140,7 +140,7 @@ def diagnose_material(material: Material, path: str) -> Diagnosis:
     ran = {code for one in (report, *material.earlier) for code in one.ran}
     skipped = [one for one in report.skipped if one.code not in ran]
     causes = ranked_causes(findings, [one.code for one in skipped], facts_of(material))
-    possible = {code for f in findings if (rule := BY_CODE.get(f.code)) for code in rule.explained_by}
+    possible = {code for f in findings if (rule := BY_CODE.get(f.code)) for code in causes_of(rule)}
     return Diagnosis(
         path=path,
         kind=material.kind,

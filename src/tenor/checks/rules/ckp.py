@@ -3,7 +3,7 @@
 import re
 
 from tenor.checks.evidence import CheckpointEvidence, ValidationPoint
-from tenor.checks.finding import CannotTell, Observation
+from tenor.checks.finding import CannotTell, Finding
 from tenor.checks.rule import rule
 
 LARGER = frozenset(
@@ -86,8 +86,8 @@ def trace_gap(checkpoint: CheckpointEvidence) -> str | None:
     return None
 
 
-@rule("CKP001", "error")
-def chosen_is_not_best(checkpoint: CheckpointEvidence) -> Observation | None:
+@rule("CKP001", "error", explains=("bad result",), settled_by="the log of validations, and the step that was chosen")
+def chosen_is_not_best(checkpoint: CheckpointEvidence) -> Finding | None:
     """The chosen checkpoint is not the best one in the log
 
     Measures: the selecting metric at the chosen checkpoint and its best value over all validations of the log. Whether
@@ -102,7 +102,7 @@ def chosen_is_not_best(checkpoint: CheckpointEvidence) -> Observation | None:
     Look-alikes: ties between validations are fine, whichever of them was chosen. A run that keeps its last weights on
     purpose chooses nothing; give no chosen step for it.
 
-    Mend: select by the metric in its direction (`greater_is_better` in `transformers`), load that checkpoint before the
+    Fix: select by the metric in its direction (`greater_is_better` in `transformers`), load that checkpoint before the
     evaluation, and evaluate again; in Tenor `training.select_by`.
 
     Reference: Prechelt 1998, Early Stopping - But When?
@@ -119,7 +119,7 @@ def chosen_is_not_best(checkpoint: CheckpointEvidence) -> Observation | None:
     if not gain > ROUNDING and (value == value or best.value != best.value):
         return None
     metric, better = checkpoint.metric or "the selecting metric", "more" if larger else "less"
-    return Observation(
+    return Finding(
         observed=f"step {checkpoint.chosen_step:,} was chosen: {metric} {value:.6g} ({better} is better)",
         expected=f"step {best.step:,}: {metric} {best.value:.6g}",
         n=len(checkpoint.validations),
@@ -128,8 +128,14 @@ def chosen_is_not_best(checkpoint: CheckpointEvidence) -> Observation | None:
     )
 
 
-@rule("CKP002", "error")
-def evaluated_is_not_chosen(checkpoint: CheckpointEvidence) -> Observation | None:
+@rule(
+    "CKP002",
+    "error",
+    explains=("bad result",),
+    training_loss="fell",
+    settled_by="digests of the chosen and of the evaluated checkpoint",
+)
+def evaluated_is_not_chosen(checkpoint: CheckpointEvidence) -> Finding | None:
     """The evaluated checkpoint is not the chosen one
 
     Measures: the digest (else the step) of the weights that were evaluated beside that of the chosen checkpoint.
@@ -141,7 +147,7 @@ def evaluated_is_not_chosen(checkpoint: CheckpointEvidence) -> Observation | Non
 
     Look-alikes: averaged or quantised weights differ from the checkpoint on purpose; give their own digest as chosen.
 
-    Mend: load the chosen checkpoint right before the evaluation, compare digests, and evaluate again.
+    Fix: load the chosen checkpoint right before the evaluation, compare digests, and evaluate again.
 
     Reference: Pineau et al. 2021, Improving Reproducibility in Machine Learning Research.
     """
@@ -157,7 +163,7 @@ def evaluated_is_not_chosen(checkpoint: CheckpointEvidence) -> Observation | Non
         raise CannotTell("digest or step of both the chosen and the evaluated checkpoint are not recorded")
     if same:
         return None
-    return Observation(
+    return Finding(
         observed=f"evaluated: {kind} {evaluated}",
         expected=f"the chosen checkpoint: {kind} {chosen}",
         n=1,
@@ -166,8 +172,8 @@ def evaluated_is_not_chosen(checkpoint: CheckpointEvidence) -> Observation | Non
     )
 
 
-@rule("CKP003", "error")
-def untraceable_checkpoint(checkpoint: CheckpointEvidence) -> Observation | None:
+@rule("CKP003", "error", explains=("no result",))
+def untraceable_checkpoint(checkpoint: CheckpointEvidence) -> Finding | None:
     """No checkpoint can be traced
 
     Measures: whether the run's record names a checkpoint, and whether something lies there.
@@ -178,7 +184,7 @@ def untraceable_checkpoint(checkpoint: CheckpointEvidence) -> Observation | None
 
     Look-alikes: a record without any field for a path is not judged, nor is a path of another machine.
 
-    Mend: save the best checkpoint during training, write its path and digest into the record, and fail the run where
+    Fix: save the best checkpoint during training, write its path and digest into the record, and fail the run where
     that is not possible; in Tenor every completed run has one.
 
     Reference: Pineau et al. 2021, Improving Reproducibility in Machine Learning Research.
@@ -188,7 +194,7 @@ def untraceable_checkpoint(checkpoint: CheckpointEvidence) -> Observation | None
         if checkpoint.path is None or checkpoint.exists is None:
             raise CannotTell("there is no record of a checkpoint's path that can be looked up from here")
         return None
-    return Observation(
+    return Finding(
         observed=gap,
         expected="the path of a checkpoint that exists",
         n=1,
@@ -197,8 +203,8 @@ def untraceable_checkpoint(checkpoint: CheckpointEvidence) -> Observation | None
     )
 
 
-@rule("CKP004", "error")
-def metrics_not_recorded(checkpoint: CheckpointEvidence) -> Observation | None:
+@rule("CKP004", "error", explains=("no result",))
+def metrics_not_recorded(checkpoint: CheckpointEvidence) -> Finding | None:
     """Validation metrics are null
 
     Measures: whether the run's record holds validation metrics where it has a place for them.
@@ -209,7 +215,7 @@ def metrics_not_recorded(checkpoint: CheckpointEvidence) -> Observation | None:
 
     Look-alikes: a run that failed or was refused before its first validation says so in its status and is not judged.
 
-    Mend: validate at least once per epoch, write the metrics with the checkpoint, and treat their absence as a failure.
+    Fix: validate at least once per epoch, write the metrics with the checkpoint, and treat their absence as a failure.
 
     Reference: Dodge et al. 2019, Show Your Work.
     """
@@ -217,7 +223,7 @@ def metrics_not_recorded(checkpoint: CheckpointEvidence) -> Observation | None:
         raise CannotTell("there is no record with a place for validation metrics")
     if checkpoint.metrics_recorded:
         return None
-    return Observation(
+    return Finding(
         observed="the validation metrics are null",
         expected="the chosen checkpoint's metrics on the validation rows",
         n=1,
@@ -226,8 +232,8 @@ def metrics_not_recorded(checkpoint: CheckpointEvidence) -> Observation | None:
     )
 
 
-@rule("CKP005", "error", explained_by=("CKP003", "CKP004"))
-def success_without_result(checkpoint: CheckpointEvidence) -> Observation | None:
+@rule("CKP005", "error", symptoms=("no result",))
+def success_without_result(checkpoint: CheckpointEvidence) -> Finding | None:
     """The status says success though the checkpoint or the metrics are missing
 
     Measures: the recorded status beside the recorded checkpoint and validation metrics.
@@ -238,7 +244,7 @@ def success_without_result(checkpoint: CheckpointEvidence) -> Observation | None
 
     Look-alikes: failed, interrupted, refused and running say that something may be missing, and pass.
 
-    Mend: set the status from what is there (checkpoint on disk, finite metrics), as the last thing that a run does.
+    Fix: set the status from what is there (checkpoint on disk, finite metrics), as the last thing that a run does.
 
     Reference: Sculley et al. 2015, Hidden Technical Debt in Machine Learning Systems.
     """
@@ -250,7 +256,7 @@ def success_without_result(checkpoint: CheckpointEvidence) -> Observation | None
     missing += ["the validation metrics are null"] if checkpoint.metrics_recorded is False else []
     if not missing:
         return None
-    return Observation(
+    return Finding(
         observed=f"status {checkpoint.status!r}, but {' and '.join(missing)}",
         expected="a success only with a checkpoint and metrics",
         n=len(missing),

@@ -3,7 +3,7 @@
 import numpy as np
 
 from tenor.checks.evidence import BatchEvidence, DataEvidence
-from tenor.checks.finding import CannotTell, Observation
+from tenor.checks.finding import CannotTell, Finding
 from tenor.checks.rule import rule
 from tenor.checks.rules.dat_labels import wrong_form
 from tenor.checks.rules.shared import ALPHA, chance_of_none, class_counts, class_indices, runs_test
@@ -19,8 +19,14 @@ def seen_labels(batches: BatchEvidence) -> np.ndarray:
     return np.concatenate([class_indices(labels, batches.n_classes) for labels in batches.labels])
 
 
-@rule("DAT003", "error", explained_by=("DAT004",))
-def class_missing_from_batches(batches: BatchEvidence, data: DataEvidence) -> Observation | None:
+@rule(
+    "DAT003",
+    "error",
+    symptoms=("class missing from batches",),
+    explains=("bad result", "collapsing predictions"),
+    one_class="usually",
+)
+def class_missing_from_batches(batches: BatchEvidence, data: DataEvidence) -> Finding | None:
     """A class of the data is missing from the first batches
 
     Measures: the probability that N rows drawn without replacement from the training rows hold none of the class, where
@@ -34,7 +40,7 @@ def class_missing_from_batches(batches: BatchEvidence, data: DataEvidence) -> Ob
     Look-alikes: a rare class is often missing from a few batches, and its probability says so; curricula begin with
     chosen rows on purpose.
 
-    Mend: `DataLoader(…, shuffle=True)`, and print `np.bincount` of the collated labels of a few batches.
+    Fix: `DataLoader(…, shuffle=True)`, and print `np.bincount` of the collated labels of a few batches.
 
     Reference: Karpathy 2019, A recipe for training neural networks: look at what goes into the network.
     """
@@ -47,7 +53,7 @@ def class_missing_from_batches(batches: BatchEvidence, data: DataEvidence) -> Ob
     if not unlikely:
         return None
     k = min(unlikely, key=lambda one: chances[one])
-    return Observation(
+    return Finding(
         observed=f"class {k} is in none of the first {len(batches.labels)} batches ({len(seen):,} rows), "
         f"though {counts[k] / total:.1%} of the training rows have it (p = {chances[k]:.1e})",
         expected="every common class within a few batches",
@@ -57,8 +63,15 @@ def class_missing_from_batches(batches: BatchEvidence, data: DataEvidence) -> Ob
     )
 
 
-@rule("DAT004", "error", explained_by=("DAT002",))
-def unshuffled(batches: BatchEvidence) -> Observation | None:
+@rule(
+    "DAT004",
+    "error",
+    symptoms=("sorted rows",),
+    explains=("bad result", "class missing from batches", "collapsing predictions", "diverging loss"),
+    one_class="usually",
+    settled_by="the training loader: labels in the order of one epoch",
+)
+def unshuffled(batches: BatchEvidence) -> Finding | None:
     """The loader gives the rows sorted by label
 
     Measures: runs of equal labels in the loader's order, over their number in random order; and the share of batches
@@ -74,7 +87,7 @@ def unshuffled(batches: BatchEvidence) -> Observation | None:
     length alone, rows of equal length stay in blocks, and are found); samplers that balance each batch make more
     runs, not fewer; contrastive methods pair rows on purpose.
 
-    Mend: `DataLoader(…, shuffle=True)`, or a sampler that permutes rows each epoch.
+    Fix: `DataLoader(…, shuffle=True)`, or a sampler that permutes rows each epoch.
 
     Reference: Wald and Wolfowitz 1940; Bengio 2012, Practical recommendations, on shuffling.
     """
@@ -89,7 +102,7 @@ def unshuffled(batches: BatchEvidence) -> Observation | None:
     size = len(batches.labels[0]) if batches.labels else 1
     whole = labels[: len(labels) // size * size].reshape(-1, size) if size else labels[:, None]
     single = float(np.mean((whole == whole[:, :1]).all(axis=1))) if len(whole) and size > 1 else 0.0
-    return Observation(
+    return Finding(
         observed=f"{runs.observed:,} runs of equal labels in {len(labels):,} rows; {single:.0%} of the batches of "
         f"{size} hold a single class",
         expected=f"about {runs.expected:,.0f} runs, as in random order (p = {runs.p:.1e})",
@@ -101,7 +114,7 @@ def unshuffled(batches: BatchEvidence) -> Observation | None:
 
 
 @rule("DAT024", "error")
-def rows_lost_or_repeated(batches: BatchEvidence) -> Observation | None:
+def rows_lost_or_repeated(batches: BatchEvidence) -> Finding | None:
     """The loader gives more or fewer rows than the split holds
 
     Measures: rows of one epoch of the loader beside rows of the split.
@@ -113,7 +126,7 @@ def rows_lost_or_repeated(batches: BatchEvidence) -> Observation | None:
     Look-alikes: `drop_last` leaves out an incomplete batch, and distributed samplers fill up the last one: notes. A
     weighted sampler draws with replacement as many rows as it is told; one process of several sees its share alone.
 
-    Mend: compare `len(loader.dataset)` with the split, and look at the sampler's `num_samples`.
+    Fix: compare `len(loader.dataset)` with the split, and look at the sampler's `num_samples`.
 
     Reference: torch.utils.data, on samplers and `drop_last`.
     """
@@ -125,7 +138,7 @@ def rows_lost_or_repeated(batches: BatchEvidence) -> Observation | None:
     batch = max((len(labels) for labels in batches.labels), default=1)
     tail = abs(missing) < batch and batches.rows_per_epoch > 0
     what = "left out" if missing > 0 else "given twice"
-    return Observation(
+    return Finding(
         observed=f"{batches.rows_per_epoch:,} rows in an epoch: {abs(missing):,} {what}",
         expected=f"each of the {batches.rows_in_split:,} rows of the split once",
         n=batches.rows_in_split,
@@ -135,8 +148,8 @@ def rows_lost_or_repeated(batches: BatchEvidence) -> Observation | None:
     )
 
 
-@rule("DAT025", "error", explained_by=("DAT006",))
-def collated_label_form(batches: BatchEvidence) -> Observation | None:
+@rule("DAT025", "error", symptoms=("label form",))
+def collated_label_form(batches: BatchEvidence) -> Finding | None:
     """The collated labels have a wrong type or shape
 
     Measures: type and shape of the labels of each batch, as the loss function gets them.
@@ -148,7 +161,7 @@ def collated_label_form(batches: BatchEvidence) -> Observation | None:
 
     Look-alikes: soft and multi-label targets, which need another loss.
 
-    Mend: `torch.tensor(labels, dtype=torch.long)` in the collator.
+    Fix: `torch.tensor(labels, dtype=torch.long)` in the collator.
 
     Reference: transformers, `problem_type` of `ForSequenceClassification`.
     """
@@ -157,7 +170,7 @@ def collated_label_form(batches: BatchEvidence) -> Observation | None:
     forms = [form for form in map(wrong_form, batches.labels) if form]
     if not forms:
         return None
-    return Observation(
+    return Finding(
         observed=f"labels of {len(forms)} of {len(batches.labels)} batches are {forms[0][0]}",
         expected="integers of shape (rows,)",
         n=len(batches.labels),

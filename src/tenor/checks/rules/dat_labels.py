@@ -3,7 +3,7 @@
 import numpy as np
 
 from tenor.checks.evidence import DataEvidence
-from tenor.checks.finding import CannotTell, Observation
+from tenor.checks.finding import CannotTell, Finding
 from tenor.checks.rule import rule
 from tenor.checks.rules.shared import (
     ALPHA,
@@ -22,8 +22,17 @@ IMBALANCED = 10.0  # Largest over smallest class; He and Garcia 2009 speak of 10
 FEW_ROWS = 8  # As many as few-shot methods ask for at least (Tunstall et al. 2022, SetFit).
 
 
-@rule("DAT001", "error", explained_by=("DAT007", "DAT002"))
-def class_without_rows(data: DataEvidence) -> Observation | None:
+@rule(
+    "DAT001",
+    "error",
+    symptoms=("class without rows",),
+    explains=("bad result", "collapsing predictions"),
+    one_class="always",
+    training_loss="low",
+    settled_by="the training rows with their labels: label counts of the rows that trained",
+    setting={"data.subset.strategy": "stratified"},
+)
+def class_without_rows(data: DataEvidence) -> Finding | None:
     """A class has no training row
 
     Measures: the training rows of each class 0 … K-1.
@@ -36,7 +45,7 @@ def class_without_rows(data: DataEvidence) -> Observation | None:
     Look-alikes: one-class detection is another task; a class list that is longer than the data on purpose (labels to
     come) should be allowed by code with that reason.
 
-    Mend: look at how the rows were chosen: shuffle or stratify before cutting a subset
+    Fix: look at how the rows were chosen: shuffle or stratify before cutting a subset
     (`data.subset.strategy=stratified`), or drop the class from the class list.
 
     Reference: Japkowicz and Stephen 2002, The class imbalance problem.
@@ -47,7 +56,7 @@ def class_without_rows(data: DataEvidence) -> Observation | None:
     if len(missing) == 0 and data.n_classes > 1:
         return None
     there = ", ".join(f"{class_name(data, k)}: {counts[k]:,}" for k in np.flatnonzero(counts)[:5]) or "none"
-    return Observation(
+    return Finding(
         observed=f"{len(missing)} of {data.n_classes} classes without a training row; rows by class: {there}",
         expected="at least two classes, and rows of each among the training rows",
         n=len(labels),
@@ -65,8 +74,17 @@ def chance_of_window(positions: np.ndarray, source_rows: int) -> float:
     return float(min(1.0, np.exp(log_chance + np.log(source_rows - window + 1))))
 
 
-@rule("DAT002", "error")
-def cut_from_sorted_source(data: DataEvidence) -> Observation | None:
+@rule(
+    "DAT002",
+    "error",
+    explains=("bad result", "class without rows", "collapsing predictions", "imbalance", "sorted rows"),
+    one_class="always",
+    training_loss="low",
+    only_through="DAT001",
+    settled_by="the training rows with their labels: where they stood in the source, and the order of its labels",
+    setting={"data.subset.strategy": "stratified"},
+)
+def cut_from_sorted_source(data: DataEvidence) -> Finding | None:
     """The training rows were cut from one end of a sorted source
 
     Measures: whether the training rows lie in one stretch of the source; whether the source is sorted by label (runs of
@@ -81,7 +99,7 @@ def cut_from_sorted_source(data: DataEvidence) -> Observation | None:
     Look-alikes: a split by time is a stretch too, and its proportions may drift: a warning unless the source is sorted
     by label. The head of a shuffled source has its proportions and passes.
 
-    Mend: shuffle before `head`, `[:n]` or `select(range(n))`; in Tenor `data.subset.strategy=stratified`.
+    Fix: shuffle before `head`, `[:n]` or `select(range(n))`; in Tenor `data.subset.strategy=stratified`.
 
     Reference: docs of `datasets.Dataset.train_test_split(stratify_by_column=…)`; Wald and Wolfowitz 1940 for the runs.
     """
@@ -102,7 +120,7 @@ def cut_from_sorted_source(data: DataEvidence) -> Observation | None:
     if len(lost) == 0 and (shift < SHIFTED or not (blocked or certain)):
         return None
     first, last = int(positions.min()), int(positions.max())
-    return Observation(
+    return Finding(
         observed=f"all {len(positions):,} training rows lie in rows {first:,} to {last:,} of {len(source):,}"
         + (f", without any row of class {', '.join(lost[:5])}" if len(lost) else f"; {shift:.0%} of another class"),
         expected="training rows from all over the source, with its proportions of classes",
@@ -113,8 +131,8 @@ def cut_from_sorted_source(data: DataEvidence) -> Observation | None:
     )
 
 
-@rule("DAT005", "error", explained_by=("DAT007",))
-def label_out_of_range(data: DataEvidence) -> Observation | None:
+@rule("DAT005", "error", symptoms=("label out of range",), explains=("bad result",))
+def label_out_of_range(data: DataEvidence) -> Finding | None:
     """A label lies outside 0 … K-1
 
     Measures: the labels of every split below 0 or above K-1.
@@ -127,7 +145,7 @@ def label_out_of_range(data: DataEvidence) -> Observation | None:
     Look-alikes: -100 is PyTorch's index for rows to ignore: legitimate in token tasks, while whole texts without a
     label are better dropped. SST-2's test split has -1 for labels that were never published.
 
-    Mend: map the labels to 0 … K-1, drop rows without a label, or set the right number of classes.
+    Fix: map the labels to 0 … K-1, drop rows without a label, or set the right number of classes.
 
     Reference: torch.nn.CrossEntropyLoss, `ignore_index`.
     """
@@ -140,7 +158,7 @@ def label_out_of_range(data: DataEvidence) -> Observation | None:
         return None
     shown = ", ".join(f"{value} ({count:,} rows)" for value, count in sorted(found.items())[:5])
     ignored = set(found) == {IGNORED}
-    return Observation(
+    return Finding(
         observed=f"labels outside the range: {shown}",
         expected=f"labels 0 … {data.n_classes - 1}",
         n=sum(len(rows.labels) for _, rows in all_splits(data)),
@@ -170,8 +188,8 @@ def wrong_form(labels: np.ndarray) -> tuple[str, str] | None:
     return None
 
 
-@rule("DAT006", "error")
-def label_form(data: DataEvidence) -> Observation | None:
+@rule("DAT006", "error", explains=("label form",))
+def label_form(data: DataEvidence) -> Finding | None:
     """The labels have a wrong type or shape
 
     Measures: type and shape of the labels of every split.
@@ -183,14 +201,14 @@ def label_form(data: DataEvidence) -> Observation | None:
 
     Look-alikes: soft labels and multi-label tasks want such matrices, and another loss with them.
 
-    Mend: `labels = labels.astype("int64").ravel()`, or `one_hot.argmax(axis=1)`; map names to indices once.
+    Fix: `labels = labels.astype("int64").ravel()`, or `one_hot.argmax(axis=1)`; map names to indices once.
 
     Reference: transformers, `problem_type` of `ForSequenceClassification`.
     """
     for name, rows in all_splits(data):
         form = wrong_form(rows.labels)
         if form:
-            return Observation(
+            return Finding(
                 observed=f"{name} labels are {form[0]}",
                 expected="integers of shape (n,)",
                 n=len(np.atleast_1d(rows.labels)),
@@ -200,8 +218,8 @@ def label_form(data: DataEvidence) -> Observation | None:
     return None
 
 
-@rule("DAT007", "error")
-def labels_not_counted_from_zero(data: DataEvidence) -> Observation | None:
+@rule("DAT007", "error", explains=("bad result", "class without rows", "label out of range"), one_class="usually")
+def labels_not_counted_from_zero(data: DataEvidence) -> Finding | None:
     """The labels are not counted 0, 1, 2, …
 
     Measures: the distinct labels of all splits and the source, -100 left out.
@@ -213,7 +231,7 @@ def labels_not_counted_from_zero(data: DataEvidence) -> Observation | None:
 
     Look-alikes: a single stray value among K classes is a wrong row, and DAT005's.
 
-    Mend: `labels = np.unique(labels, return_inverse=True)[1]`, fitted on the training rows and reused for the others.
+    Fix: `labels = np.unique(labels, return_inverse=True)[1]`, fitted on the training rows and reused for the others.
 
     Reference: sklearn.preprocessing.LabelEncoder.
     """
@@ -222,7 +240,7 @@ def labels_not_counted_from_zero(data: DataEvidence) -> Observation | None:
     if not outside or not 2 <= len(values) <= data.n_classes:
         return None
     one_based = min(values) == 1 and max(values) == data.n_classes
-    return Observation(
+    return Finding(
         observed=f"the labels are {', '.join(map(str, sorted(values)[:10]))}",
         expected=f"0 … {data.n_classes - 1}",
         n=sum(len(rows.labels) for _, rows in all_splits(data)),
@@ -231,8 +249,8 @@ def labels_not_counted_from_zero(data: DataEvidence) -> Observation | None:
     )
 
 
-@rule("DAT022", "note", explained_by=("DAT002",))
-def imbalance(data: DataEvidence) -> Observation | None:
+@rule("DAT022", "note", symptoms=("imbalance",))
+def imbalance(data: DataEvidence) -> Finding | None:
     """The classes are far from balanced
 
     Measures: rows of the largest class over rows of the smallest that has any.
@@ -243,7 +261,7 @@ def imbalance(data: DataEvidence) -> Observation | None:
 
     Look-alikes: none is a fault: fraud, abuse and complaints are rare in truth.
 
-    Mend: judge by macro F1 (`training.select_by=macro_f1`) beside the majority's accuracy; weight the loss
+    Fix: judge by macro F1 (`training.select_by=macro_f1`) beside the majority's accuracy; weight the loss
     (`training.class_weights=balanced`); gather more rows of a class that has a handful.
 
     Reference: He and Garcia 2009, Learning from imbalanced data.
@@ -256,7 +274,7 @@ def imbalance(data: DataEvidence) -> Observation | None:
     ratio = counts[largest] / counts[rarest]
     if ratio < IMBALANCED:
         return None
-    return Observation(
+    return Finding(
         observed=f"class {class_name(data, largest)} has {counts[largest]:,} rows, class {class_name(data, rarest)} "
         f"{counts[rarest]:,}: {ratio:.0f} to 1",
         expected=f"less than {IMBALANCED:.0f} to 1, or results read with care",

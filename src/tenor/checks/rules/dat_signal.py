@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tenor.checks.evidence import DataEvidence
-from tenor.checks.finding import CannotTell, Observation
+from tenor.checks.finding import CannotTell, Finding
 from tenor.checks.rule import rule
 from tenor.checks.rules.shared import ALPHA, class_name, held_out, labelled_texts
 
@@ -101,8 +101,13 @@ def signal(texts: Sequence[str], labels: np.ndarray, n_classes: int) -> Signal:
     return Signal(len(rows), found, before, after, (found - float(null.mean())) / spread)
 
 
-@rule("DAT008", "warning", explained_by=("DAT017", "DAT018"))
-def labels_unrelated(data: DataEvidence) -> Observation | None:
+@rule(
+    "DAT008",
+    "warning",
+    symptoms=("unrelated labels",),
+    explains=("bad result", "stalled loss", "random labels learned"),
+)
+def labels_unrelated(data: DataEvidence) -> Finding | None:
     """The labels have nothing to do with the texts, or stand a row off
 
     Measures: Cohen's kappa of naive Bayes over words, cross-validated on at most 2,000 training rows: with the labels
@@ -116,7 +121,7 @@ def labels_unrelated(data: DataEvidence) -> Observation | None:
 
     Look-alikes: tasks that words alone don't show (entailment, grammar, irony): a warning and never an error.
 
-    Mend: print ten rows and read them; keep text and label in one table through every step.
+    Fix: print ten rows and read them; keep text and label in one table through every step.
 
     Reference: Zhang et al. 2017, Understanding deep learning requires rethinking generalization; Cohen 1960 for kappa.
     """
@@ -127,7 +132,7 @@ def labels_unrelated(data: DataEvidence) -> Observation | None:
     found = signal(texts, labels, data.n_classes)
     neighbour = max(found.before, found.after)
     if neighbour - found.kappa >= GAIN and 2 * chance_of_gain(neighbour - found.kappa, found.n) < ALPHA:
-        return Observation(
+        return Finding(
             observed=f"words tell the label of the row {'before' if found.before > found.after else 'after'} "
             f"(kappa {neighbour:.2f}) better than the row's own ({found.kappa:.2f})",
             expected="the row's own label best",
@@ -140,7 +145,7 @@ def labels_unrelated(data: DataEvidence) -> Observation | None:
         return None
     if len(texts) < MIN_ROWS or counts[counts > 0].min() < MIN_PER_CLASS:
         raise CannotTell("words do not tell the labels, and there are too few rows to blame the labels")
-    return Observation(
+    return Finding(
         observed=f"naive Bayes over words agrees with the labels by kappa {found.kappa:.2f}, as with shuffled labels "
         f"(z = {found.z:.1f})",
         expected=f"a z of {NO_SIGNAL_Z:.0f} or more: sentiment shows in the words",
@@ -192,8 +197,8 @@ def best_swap(labels: np.ndarray, predicted: np.ndarray, n_classes: int) -> Swap
     )
 
 
-@rule("DAT009", "error")
-def labels_swapped(data: DataEvidence) -> Observation | None:
+@rule("DAT009", "error", explains=("swapped classes",))
+def labels_swapped(data: DataEvidence) -> Finding | None:
     """The classes are named differently in one split
 
     Measures: naive Bayes over words, learned on at most 2,000 training rows, on the other splits: its agreement with
@@ -207,7 +212,7 @@ def labels_swapped(data: DataEvidence) -> Observation | None:
 
     Look-alikes: another domain brings the agreement to 0 and not below it.
 
-    Mend: map names to indices once, from the same list, for all splits (`data.class_names`).
+    Fix: map names to indices once, from the same list, for all splits (`data.class_names`).
 
     Reference: Wang and Manning 2012, Baselines and bigrams, for naive Bayes on sentiment.
     """
@@ -232,7 +237,7 @@ def labels_swapped(data: DataEvidence) -> Observation | None:
         better = swap.renamed - swap.as_given >= GAIN and swap.as_given < NO_SIGNAL_KAPPA
         if better and swap.p * 2 < ALPHA:
             moved = [f"{k} for {to}" for k, to in enumerate(swap.order) if k != to]
-            return Observation(
+            return Finding(
                 observed=f"{name} labels agree with the training rows' by kappa {swap.as_given:.2f}, and by "
                 f"{swap.renamed:.2f} once renamed ({', '.join(moved[:4])})",
                 expected="the best agreement as the labels are",
@@ -282,7 +287,7 @@ def best_word(texts: Sequence[str], labels: np.ndarray, n_classes: int) -> Givea
 
 
 @rule("DAT015", "warning")
-def word_gives_label_away(data: DataEvidence) -> Observation | None:
+def word_gives_label_away(data: DataEvidence) -> Finding | None:
     """A single word gives the label away
 
     Measures: the balanced accuracy of each word's presence as a test for each class, on at most 4,000 training rows.
@@ -295,7 +300,7 @@ def word_gives_label_away(data: DataEvidence) -> Observation | None:
     Look-alikes: texts made from templates; classes defined by a keyword; star ratings that reviewers write themselves
     ("10/10"), which never reach all rows.
 
-    Mend: read rows with the word, and remove it from text where it comes from the data's making.
+    Fix: read rows with the word, and remove it from text where it comes from the data's making.
 
     Reference: Gururangan et al. 2018, Annotation artifacts in natural language inference data.
     """
@@ -308,7 +313,7 @@ def word_gives_label_away(data: DataEvidence) -> Observation | None:
         raise CannotTell("fewer than two classes have training rows")
     if found.balanced_accuracy < GIVEAWAY or found.p >= ALPHA:
         return None
-    return Observation(
+    return Finding(
         observed=f"{found.word!r} alone tells class {class_name(data, found.label)} with balanced accuracy "
         f"{found.balanced_accuracy:.3f}",
         expected=f"below {GIVEAWAY} for every word",

@@ -3,7 +3,7 @@
 import numpy as np
 
 from tenor.checks.evidence import DataEvidence
-from tenor.checks.finding import CannotTell, Observation, Severity
+from tenor.checks.finding import CannotTell, Finding, Severity
 from tenor.checks.rule import rule
 from tenor.checks.rules.near_duplicates import near_duplicates, passages
 from tenor.checks.rules.shared import (
@@ -35,8 +35,8 @@ def distinct(keys: np.ndarray) -> np.ndarray:
     return np.unique(keys[keys != 0])
 
 
-@rule("DAT011", "warning", explained_by=("DAT013",))
-def duplicates_across_splits(data: DataEvidence) -> Observation | None:
+@rule("DAT011", "warning", symptoms=("overlapping splits",), explains=("splits disagree",))
+def duplicates_across_splits(data: DataEvidence) -> Finding | None:
     """The same text is in two splits
 
     Measures: rows of the validation and test splits whose text, stripped, is also in an earlier split.
@@ -48,7 +48,7 @@ def duplicates_across_splits(data: DataEvidence) -> Observation | None:
     Look-alikes: short texts are written twice by different people. Published splits have some: IMDb's official test
     set shares 123 texts with its training set, half a percent; results on it are reported with them.
 
-    Mend: drop them from the training rows, split by group (`data.validation.strategy=group`), and name the number
+    Fix: drop them from the training rows, split by group (`data.validation.strategy=group`), and name the number
     beside the result where the split is a published one.
 
     Reference: Lee et al. 2022, Deduplicating training data makes language models better.
@@ -67,7 +67,7 @@ def duplicates_across_splits(data: DataEvidence) -> Observation | None:
         earlier.append((name, distinct(keys)))
     if not any(shared.values()):
         return None
-    return Observation(
+    return Finding(
         observed=", ".join(f"{count:,} texts in {pair}" for pair, count in shared.items() if count),
         expected="no text in two splits",
         n=n,
@@ -77,8 +77,8 @@ def duplicates_across_splits(data: DataEvidence) -> Observation | None:
     )
 
 
-@rule("DAT012", "warning", explained_by=("DAT013",))
-def near_duplicates_across_splits(data: DataEvidence) -> Observation | None:
+@rule("DAT012", "warning", symptoms=("overlapping splits",), explains=("splits disagree",))
+def near_duplicates_across_splits(data: DataEvidence) -> Finding | None:
     """Nearly the same text is in two splits
 
     Measures: held-out texts, other than exact duplicates, that share 70% or more of their fingerprints with one
@@ -91,7 +91,7 @@ def near_duplicates_across_splits(data: DataEvidence) -> Observation | None:
 
     Look-alikes: forms, signatures and quoted articles repeat letters; passages in more than 20 rows are left out.
 
-    Mend: split by group (product, author, thread): `data.validation.strategy=group`.
+    Fix: split by group (product, author, thread): `data.validation.strategy=group`.
 
     Reference: Manber 1994, Finding similar files in a large file system; Broder 1997, On the resemblance of documents.
     """
@@ -104,7 +104,7 @@ def near_duplicates_across_splits(data: DataEvidence) -> Observation | None:
         return None
     name, pair = next((name, one.pairs[0]) for name, one in found.items() if one.pairs)
     counts = ", ".join(f"{len(one.pairs):,} of {one.judged:,} {name} texts" for name, one in found.items())
-    return Observation(
+    return Finding(
         observed=f"{counts} nearly equal a training text, such as {name} row {pair[0]} and training row {pair[1]}",
         expected=f"fewer than {NEAR_SHARE:.0%} of the held-out texts",
         n=judged,
@@ -114,8 +114,8 @@ def near_duplicates_across_splits(data: DataEvidence) -> Observation | None:
     )
 
 
-@rule("DAT013", "error")
-def split_repeats_training(data: DataEvidence) -> Observation | None:
+@rule("DAT013", "error", explains=("class missing from a split", "overlapping splits", "splits disagree"))
+def split_repeats_training(data: DataEvidence) -> Finding | None:
     """A held-out split consists of training rows
 
     Measures: distinct texts of the validation or test split that are training texts too, over the smaller side's.
@@ -126,7 +126,7 @@ def split_repeats_training(data: DataEvidence) -> Observation | None:
 
     Look-alikes: a closed set of phrases (commands, emoji) repeats in any split; allow the rule there, with that reason.
 
-    Mend: check which file or split name was read twice, and that the split is taken before augmentation.
+    Fix: check which file or split name was read twice, and that the split is taken before augmentation.
 
     Reference: Kapoor and Narayanan 2023, Leakage and the reproducibility crisis in machine-learning-based science.
     """
@@ -135,7 +135,7 @@ def split_repeats_training(data: DataEvidence) -> Observation | None:
         texts = distinct(text_keys(strings(rows)))
         smaller, both = min(len(texts), len(train)), len(np.intersect1d(texts, train))
         if smaller >= WHOLESALE_ROWS and both >= WHOLESALE * smaller:
-            return Observation(
+            return Finding(
                 observed=f"{both:,} of the {len(texts):,} distinct {name} texts are training texts ({len(train):,})",
                 expected="no training text",
                 n=len(texts),
@@ -145,8 +145,8 @@ def split_repeats_training(data: DataEvidence) -> Observation | None:
     return None
 
 
-@rule("DAT014", "error")
-def selected_on_wrong_split(data: DataEvidence) -> Observation | None:
+@rule("DAT014", "error", explains=("splits disagree",))
+def selected_on_wrong_split(data: DataEvidence) -> Finding | None:
     """The best model was chosen on the wrong split
 
     Measures: the split whose result chose the checkpoint or setting.
@@ -159,7 +159,7 @@ def selected_on_wrong_split(data: DataEvidence) -> Observation | None:
     Look-alikes: the last checkpoint with nothing chosen; benchmarks that publish their development set as the test
     (SST-2 in GLUE) tempt everyone.
 
-    Mend: set validation rows aside from the training split (`data.validation.size=0.1`), choose on them, test once.
+    Fix: set validation rows aside from the training split (`data.validation.size=0.1`), choose on them, test once.
 
     Reference: Hastie, Tibshirani and Friedman 2009, The elements of statistical learning, 7.2.
     """
@@ -168,7 +168,7 @@ def selected_on_wrong_split(data: DataEvidence) -> Observation | None:
     if data.selected_on == "validation":
         return None
     chosen = data.test if data.selected_on == "test" else data.train
-    return Observation(
+    return Finding(
         observed=f"the {data.selected_on} split chooses the model",
         expected="the validation split",
         n=len(chosen.labels) if chosen else 0,
@@ -178,8 +178,14 @@ def selected_on_wrong_split(data: DataEvidence) -> Observation | None:
     )
 
 
-@rule("DAT020", "warning", explained_by=("DAT002", "DAT023"))
-def proportions_differ(data: DataEvidence) -> Observation | None:
+@rule(
+    "DAT020",
+    "warning",
+    symptoms=("imbalance", "different splits"),
+    explains=("splits disagree",),
+    setting={"data.validation.strategy": "stratified"},
+)
+def proportions_differ(data: DataEvidence) -> Finding | None:
     """The proportions of the classes differ between splits
 
     Measures: Cramér's V between split and class, for training against each other split.
@@ -190,7 +196,7 @@ def proportions_differ(data: DataEvidence) -> Observation | None:
 
     Look-alikes: a test set balanced on purpose; rows gathered later, when the world had changed.
 
-    Mend: stratify the split (`data.validation.strategy=stratified`); where the difference is meant, judge by macro F1
+    Fix: stratify the split (`data.validation.strategy=stratified`); where the difference is meant, judge by macro F1
     and expect probabilities to be off.
 
     Reference: Saerens, Latinne and Decaestecker 2002, Adjusting the outputs of a classifier to new
@@ -207,7 +213,7 @@ def proportions_differ(data: DataEvidence) -> Observation | None:
         return None
     shares = np.abs(others[name] / others[name].sum() - train / train.sum())
     k = int(np.argmax(shares))
-    return Observation(
+    return Finding(
         observed=f"class {class_name(data, k)} has {train[k] / train.sum():.1%} of the training rows and "
         f"{others[name][k] / others[name].sum():.1%} of the {name} rows (V = {tests[name].v:.2f})",
         expected="like proportions",
@@ -217,8 +223,8 @@ def proportions_differ(data: DataEvidence) -> Observation | None:
     )
 
 
-@rule("DAT021", "warning")
-def lengths_differ(data: DataEvidence) -> Observation | None:
+@rule("DAT021", "warning", explains=("splits disagree",))
+def lengths_differ(data: DataEvidence) -> Finding | None:
     """The lengths of the texts differ between splits
 
     Measures: the largest distance between the distribution functions of the lengths (in characters), for training
@@ -230,7 +236,7 @@ def lengths_differ(data: DataEvidence) -> Observation | None:
 
     Look-alikes: evaluation in another domain on purpose (sentences after reviews).
 
-    Mend: look at the shortest and longest texts of both splits, and apply the same cleaning to both.
+    Fix: look at the shortest and longest texts of both splits, and apply the same cleaning to both.
 
     Reference: Massey 1951, The Kolmogorov-Smirnov test for goodness of fit.
     """
@@ -248,7 +254,7 @@ def lengths_differ(data: DataEvidence) -> Observation | None:
     test, lengths = tests[name]
     if test.statistic < LENGTH_NOTE or test.pvalue * len(tests) >= ALPHA:
         return None
-    return Observation(
+    return Finding(
         observed=f"the median training text has {np.median(train):,.0f} characters, the median {name} text "
         f"{np.median(lengths):,.0f} (KS distance {test.statistic:.2f})",
         expected=f"a KS distance below {LENGTH_NOTE}",
@@ -259,8 +265,8 @@ def lengths_differ(data: DataEvidence) -> Observation | None:
     )
 
 
-@rule("DAT023", "error", explained_by=("DAT013",))
-def class_missing_elsewhere(data: DataEvidence) -> Observation | None:
+@rule("DAT023", "error", symptoms=("class missing from a split",), explains=("different splits",))
+def class_missing_elsewhere(data: DataEvidence) -> Finding | None:
     """A class of the training rows is missing from another split
 
     Measures: classes with training rows and no validation or test row, and the probability of that if the split had
@@ -273,7 +279,7 @@ def class_missing_elsewhere(data: DataEvidence) -> Observation | None:
 
     Look-alikes: a rare class of a small data set may be absent by chance; some tests leave a class out on purpose.
 
-    Mend: stratify (`data.validation.strategy=stratified`) or set more rows aside.
+    Fix: stratify (`data.validation.strategy=stratified`) or set more rows aside.
 
     Reference: Kohavi 1995, A study of cross-validation and bootstrap for accuracy estimation, on stratification.
     """
@@ -291,7 +297,7 @@ def class_missing_elsewhere(data: DataEvidence) -> Observation | None:
         return None
     chance, name, missing, n = worst
     likely, unlikely = WEIGHT_OF_ABSENCE[name]
-    return Observation(
+    return Finding(
         observed=f"the {n:,} {name} rows hold none of class {', '.join(class_name(data, k) for k in missing[:5])}",
         expected="every class of the training rows in every split",
         n=n,

@@ -8,7 +8,7 @@ from itertools import chain, islice
 import numpy as np
 
 from tenor.checks.evidence import DataEvidence
-from tenor.checks.finding import CannotTell, Observation
+from tenor.checks.finding import CannotTell, Finding
 from tenor.checks.rule import rule
 from tenor.checks.rules.shared import all_splits, labelled_texts, strings, text_keys
 
@@ -41,8 +41,8 @@ def by_split(counts: dict[str, int]) -> str:
     return ", ".join(f"{count:,} {name} texts" for name, count in counts.items() if count)
 
 
-@rule("DAT010", "warning", explained_by=("DAT016", "DAT017", "DAT018"))
-def conflicting_labels(data: DataEvidence) -> Observation | None:
+@rule("DAT010", "warning", symptoms=("conflicting labels", "unrelated labels"))
+def conflicting_labels(data: DataEvidence) -> Finding | None:
     """The same text has different labels
 
     Measures: rows of all splits whose text, stripped, stands elsewhere with another label.
@@ -53,7 +53,7 @@ def conflicting_labels(data: DataEvidence) -> Observation | None:
 
     Look-alikes: short texts ("it was okay") are truly ambiguous, and several annotators may be kept on purpose.
 
-    Mend: look at a few, and keep the majority's label or none.
+    Fix: look at a few, and keep the majority's label or none.
 
     Reference: Northcutt, Athalye and Mueller 2021, Pervasive label errors in test sets.
     """
@@ -75,7 +75,7 @@ def conflicting_labels(data: DataEvidence) -> Observation | None:
     earliest = conflicts[np.argmin(first[conflicts])]
     tally = dict(Counter(labels[text_of == earliest].tolist()))
     example = next(islice(chain.from_iterable(texts for texts, _ in found), int(first[earliest]), None)).strip()
-    return Observation(
+    return Finding(
         observed=f"{len(conflicts):,} texts ({rows_touched:,} rows) have more than one label, such as "
         f"{example[:50]!r} with {tally}",
         expected=f"one label per text, with fewer than {CONFLICTS:.0%} exceptions",
@@ -86,8 +86,8 @@ def conflicting_labels(data: DataEvidence) -> Observation | None:
     )
 
 
-@rule("DAT016", "warning", explained_by=("DAT018",))
-def blank_texts(data: DataEvidence) -> Observation | None:
+@rule("DAT016", "warning", symptoms=("repeated text",), explains=("conflicting labels",))
+def blank_texts(data: DataEvidence) -> Finding | None:
     """Some texts are empty or blank
 
     Measures: texts of every split without a visible character; a value that is no string counts as empty.
@@ -98,7 +98,7 @@ def blank_texts(data: DataEvidence) -> Observation | None:
 
     Look-alikes: a form without a comment, whose label says something even so.
 
-    Mend: drop these rows, or read the right column (`data.text_column`).
+    Fix: drop these rows, or read the right column (`data.text_column`).
 
     Reference: Sculley et al. 2015, Hidden technical debt in machine learning systems, on testing inputs.
     """
@@ -106,7 +106,7 @@ def blank_texts(data: DataEvidence) -> Observation | None:
     total = sum(counts.values())
     if total == 0:
         return None
-    return Observation(
+    return Finding(
         observed=f"{by_split(counts)} of {n:,} are empty or blank",
         expected="none",
         n=n,
@@ -116,8 +116,8 @@ def blank_texts(data: DataEvidence) -> Observation | None:
     )
 
 
-@rule("DAT017", "warning", explained_by=("DAT018",))
-def one_text_dominates(data: DataEvidence) -> Observation | None:
+@rule("DAT017", "warning", symptoms=("repeated text",), explains=("unrelated labels",))
+def one_text_dominates(data: DataEvidence) -> Finding | None:
     """One text makes up much of the training rows
 
     Measures: the share of the training rows that the commonest text has, blank ones left out.
@@ -128,7 +128,7 @@ def one_text_dominates(data: DataEvidence) -> Observation | None:
 
     Look-alikes: stock answers ("good") in short surveys, of a few percent.
 
-    Mend: look for a placeholder ("[deleted]"), a wrong column or a preprocessing step that returns the same for all.
+    Fix: look for a placeholder ("[deleted]"), a wrong column or a preprocessing step that returns the same for all.
 
     Reference: Lee et al. 2022, Deduplicating training data makes language models better.
     """
@@ -144,7 +144,7 @@ def one_text_dominates(data: DataEvidence) -> Observation | None:
     count, text = int(counts[commonest]), texts[int(first[commonest])].strip()
     if count < DOMINANT * n:
         return None
-    return Observation(
+    return Finding(
         observed=f"{count:,} of {n:,} training texts are {text[:50]!r}",
         expected=f"less than {DOMINANT:.0%} of the rows with the same text",
         n=n,
@@ -154,8 +154,8 @@ def one_text_dominates(data: DataEvidence) -> Observation | None:
     )
 
 
-@rule("DAT018", "warning")
-def missing_written_out(data: DataEvidence) -> Observation | None:
+@rule("DAT018", "warning", explains=("repeated text", "unrelated labels"))
+def missing_written_out(data: DataEvidence) -> Finding | None:
     """Missing texts were turned into words
 
     Measures: texts of every split that are nothing but "nan", "None", "null" and the like.
@@ -166,7 +166,7 @@ def missing_written_out(data: DataEvidence) -> Observation | None:
 
     Look-alikes: "none" is an honest answer in a survey.
 
-    Mend: drop missing values before turning the column into strings: `frame.dropna(subset=["text"])`.
+    Fix: drop missing values before turning the column into strings: `frame.dropna(subset=["text"])`.
 
     Reference: pandas' user guide, Working with missing data.
     """
@@ -174,7 +174,7 @@ def missing_written_out(data: DataEvidence) -> Observation | None:
     total = sum(counts.values())
     if total == 0:
         return None
-    return Observation(
+    return Finding(
         observed=f"{by_split(counts)} of {n:,} are a missing value written out, such as {example!r}",
         expected="none",
         n=n,
@@ -185,7 +185,7 @@ def missing_written_out(data: DataEvidence) -> Observation | None:
 
 
 @rule("DAT019", "warning")
-def broken_characters(data: DataEvidence) -> Observation | None:
+def broken_characters(data: DataEvidence) -> Finding | None:
     """Texts were decoded with the wrong encoding
 
     Measures: texts of every split that hold UTF-8 read as Windows-1252 ("Ã©", "â€™") or the character U+FFFD.
@@ -196,7 +196,7 @@ def broken_characters(data: DataEvidence) -> Observation | None:
 
     Look-alikes: texts about encodings; crawled reviews that were broken when they were posted.
 
-    Mend: read the file with the encoding that it was written in (`encoding="utf-8"`), or mend it with ftfy.
+    Fix: read the file with the encoding that it was written in (`encoding="utf-8"`), or mend it with ftfy.
 
     Reference: Speer 2019, ftfy.
     """
@@ -206,7 +206,7 @@ def broken_characters(data: DataEvidence) -> Observation | None:
         return None
     where = MOJIBAKE.search(example)
     shown = example[max(0, where.start() - 15) : where.end() + 15] if where else example[:40]
-    return Observation(
+    return Finding(
         observed=f"{by_split(counts)} of {n:,} hold broken characters, such as {shown!r}",
         expected=f"less than {BROKEN:.0%} of the texts",
         n=n,

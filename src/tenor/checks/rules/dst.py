@@ -3,7 +3,7 @@
 from collections import Counter
 
 from tenor.checks.evidence import RankEvidence, ResumeEvidence
-from tenor.checks.finding import CannotTell, Observation
+from tenor.checks.finding import OWN, CannotTell, Finding
 from tenor.checks.rule import rule
 
 # Loaders may drop a last part batch; 1% of an epoch is the most that this takes in sets of a useful size.
@@ -27,7 +27,7 @@ def unseen_rows(ranks: RankEvidence) -> int:
 
 
 @rule("DST001", "error")
-def ranks_share_rows(ranks: RankEvidence) -> Observation | None:
+def ranks_share_rows(ranks: RankEvidence) -> Finding | None:
     """Several processes see the same rows
 
     Measures: the rows of one epoch that more than one rank saw.
@@ -41,7 +41,7 @@ def ranks_share_rows(ranks: RankEvidence) -> Observation | None:
     Look-alikes: padding of the last round by PyTorch's `DistributedSampler`; sampling with replacement, which repeats
     rows within a rank too and should not be given as evidence.
 
-    Mend: give the loader a `DistributedSampler` (or `accelerator.prepare` it), with the same seed on all ranks.
+    Fix: give the loader a `DistributedSampler` (or `accelerator.prepare` it), with the same seed on all ranks.
 
     Reference: PyTorch documentation, torch.utils.data.distributed.DistributedSampler.
     """
@@ -51,7 +51,7 @@ def ranks_share_rows(ranks: RankEvidence) -> Observation | None:
     if len(shared) <= len(ranks.rows) - 1:
         return None
     total = len({int(row) for rows in ranks.rows.values() for row in rows})
-    return Observation(
+    return Finding(
         observed=f"{len(shared):,} of {total:,} rows are seen by more than one of {len(ranks.rows)} processes, "
         f"such as rows {', '.join(map(str, shared[:ROWS_SHOWN]))}",
         expected=f"at most {len(ranks.rows) - 1}, from evening out the last round",
@@ -62,7 +62,7 @@ def ranks_share_rows(ranks: RankEvidence) -> Observation | None:
 
 
 @rule("DST002", "warning")
-def rows_nobody_sees(ranks: RankEvidence) -> Observation | None:
+def rows_nobody_sees(ranks: RankEvidence) -> Finding | None:
     """Rows that no process sees
 
     Measures: the rows of the split that are missing from the epoch of every rank.
@@ -75,7 +75,7 @@ def rows_nobody_sees(ranks: RankEvidence) -> Observation | None:
     Look-alikes: `drop_last=True` with a fixed shuffle, which always drops few rows; with a new shuffle each epoch it
     is harmless.
 
-    Mend: pass the whole split's length to the sampler, and `drop_last=False` for evaluation.
+    Fix: pass the whole split's length to the sampler, and `drop_last=False` for evaluation.
 
     Reference: PyTorch documentation, torch.utils.data.distributed.DistributedSampler.
     """
@@ -85,18 +85,18 @@ def rows_nobody_sees(ranks: RankEvidence) -> Observation | None:
     if unseen < len(ranks.rows):
         return None
     rows = ranks.n_rows or 0
-    return Observation(
+    return Finding(
         observed=f"{unseen:,} of {rows:,} rows are seen by none of {len(ranks.rows)} processes",
         expected=f"at most {len(ranks.rows) - 1}, from evening out the last round",
         n=rows,
         cause="each process takes a part of the rows, but the parts don't cover the split",
         fix="compare the sampler's length times the number of processes with the split; don't drop the last batch",
-        severity="note" if unseen <= SMALL_SHARE * rows else None,
+        severity="note" if unseen <= SMALL_SHARE * rows else OWN,
     )
 
 
 @rule("DST003", "error")
-def schedule_restarts(resume: ResumeEvidence) -> Observation | None:
+def schedule_restarts(resume: ResumeEvidence) -> Finding | None:
     """A resumed run restarts its schedule
 
     Measures: the learning rate after the resume beside the one planned for that step; without a plan, whether the
@@ -110,7 +110,7 @@ def schedule_restarts(resume: ResumeEvidence) -> Observation | None:
     Look-alikes: a resume from a checkpoint some steps before the cut repeats these steps with their planned rates, and
     passes. A new run from trained weights is no resume.
 
-    Mend: save and load the schedule's state (`scheduler.state_dict()`), or compute the rate from the step, as Tenor
+    Fix: save and load the schedule's state (`scheduler.state_dict()`), or compute the rate from the step, as Tenor
     does.
 
     Reference: PyTorch tutorial, Saving and Loading a General Checkpoint.
@@ -126,7 +126,7 @@ def schedule_restarts(resume: ResumeEvidence) -> Observation | None:
         expected = f"it goes on from about step {resume.step_before:,}"
     else:
         raise CannotTell("the planned and the actual learning rate after the resume are not both known")
-    return Observation(
+    return Finding(
         observed=observed,
         expected=expected,
         n=1,
@@ -136,7 +136,7 @@ def schedule_restarts(resume: ResumeEvidence) -> Observation | None:
 
 
 @rule("DST004", "error")
-def resume_repeats_or_skips(resume: ResumeEvidence) -> Observation | None:
+def resume_repeats_or_skips(resume: ResumeEvidence) -> Finding | None:
     """A resumed run repeats or skips rows
 
     Measures: rows of one epoch that were seen both before and after the cut, and rows seen neither before nor after.
@@ -149,7 +149,7 @@ def resume_repeats_or_skips(resume: ResumeEvidence) -> Observation | None:
     Look-alikes: sampling with replacement repeats rows before the cut already and can't be judged; batches between the
     checkpoint and the cut are seen again rightly, so give only the rows up to the checkpoint.
 
-    Mend: keep the epoch's seed and position in the checkpoint and skip as many batches of the same order
+    Fix: keep the epoch's seed and position in the checkpoint and skip as many batches of the same order
     (`accelerate.skip_first_batches`).
 
     Reference: Accelerate documentation, Checkpointing.
@@ -163,7 +163,7 @@ def resume_repeats_or_skips(resume: ResumeEvidence) -> Observation | None:
     skipped = 0 if resume.rows_in_epoch is None else resume.rows_in_epoch - len(before | after)
     if not repeated and skipped <= SMALL_SHARE * (resume.rows_in_epoch or 0):
         return None
-    return Observation(
+    return Finding(
         observed=f"{repeated:,} rows of the epoch were seen twice, {max(skipped, 0):,} not at all",
         expected="every row of the epoch once",
         n=len(before | after),

@@ -7,7 +7,7 @@ from math import isfinite
 import numpy as np
 
 from tenor.checks.evidence import EvaluationEvidence, SplitClaims, StepEvidence
-from tenor.checks.finding import CannotTell, Observation
+from tenor.checks.finding import OWN, CannotTell, Finding
 from tenor.checks.rule import rule
 from tenor.checks.rules.evl_measures import claimed_confusion, confusion_of_rows, joined, per_split, rounding_of
 
@@ -19,7 +19,7 @@ FLOAT32 = 6e-8
 
 
 @rule("EVL008", "error")
-def rows_lost_or_repeated(evaluation: EvaluationEvidence) -> Observation | None:
+def rows_lost_or_repeated(evaluation: EvaluationEvidence) -> Finding | None:
     """Evaluated rows were lost or repeated
 
     Measures: the number of evaluated rows beside the split's, and row ids that occur twice.
@@ -31,14 +31,14 @@ def rows_lost_or_repeated(evaluation: EvaluationEvidence) -> Observation | None:
 
     Look-alikes: texts that occur twice have ids of their own and pass.
 
-    Mend: evaluate in one process without `drop_last`, or gather and cut the padding (`gather_for_metrics`).
+    Fix: evaluate in one process without `drop_last`, or gather and cut the padding (`gather_for_metrics`).
 
     Reference: Accelerate documentation, gather_for_metrics.
     """
     found = [(name, claims, said) for name, claims, said in per_split(evaluation, _row_fault) if said]
     if not found:
         return None
-    return Observation(
+    return Finding(
         observed=joined([(name, said) for name, _, said in found]),
         expected="every row of the split once",
         n=sum(claims.n for _, claims, _ in found),
@@ -48,7 +48,7 @@ def rows_lost_or_repeated(evaluation: EvaluationEvidence) -> Observation | None:
 
 
 @rule("EVL009", "warning")
-def accuracy_is_no_share(evaluation: EvaluationEvidence) -> Observation | None:
+def accuracy_is_no_share(evaluation: EvaluationEvidence) -> Finding | None:
     """The accuracy is no share of the rows
 
     Measures: the accuracy times the number of rows.
@@ -61,14 +61,14 @@ def accuracy_is_no_share(evaluation: EvaluationEvidence) -> Observation | None:
 
     Look-alikes: accuracies written with too few digits to tell are not judged.
 
-    Mend: count right rows over the whole split and divide once.
+    Fix: count right rows over the whole split and divide once.
 
     Reference: Brown and Heathers 2017, The GRIM Test.
     """
     found = [(name, claims, said) for name, claims, said in per_split(evaluation, _share_fault) if said]
     if not found:
         return None
-    return Observation(
+    return Finding(
         observed=joined([(name, said) for name, _, said in found]),
         expected="a whole number of right rows",
         n=sum(claims.n for _, claims, _ in found),
@@ -78,7 +78,7 @@ def accuracy_is_no_share(evaluation: EvaluationEvidence) -> Observation | None:
 
 
 @rule("EVL010", "error")
-def report_contradicts_confusion(evaluation: EvaluationEvidence) -> Observation | None:
+def report_contradicts_confusion(evaluation: EvaluationEvidence) -> Finding | None:
     """The report contradicts the confusion matrix
 
     Measures: accuracy, and precision, recall, F1 and support of every class, recomputed from the confusion matrix.
@@ -89,14 +89,14 @@ def report_contradicts_confusion(evaluation: EvaluationEvidence) -> Observation 
 
     Look-alikes: undefined precision (nothing predicted) may be 0, 1 or NaN and is not compared.
 
-    Mend: compute both from the same two arrays, with rows as true classes.
+    Fix: compute both from the same two arrays, with rows as true classes.
 
     Reference: scikit-learn documentation, classification_report and confusion_matrix.
     """
     found = [(name, claims, wrong) for name, claims, wrong in per_split(evaluation, _report_faults) if wrong]
     if not found:
         return None
-    return Observation(
+    return Finding(
         observed=joined([(name, ", ".join(f"{w} {s:.6g}" for w, s, _ in wrong[:SHOWN])) for name, _, wrong in found]),
         expected=joined([(name, ", ".join(f"{w} {s:.6g}" for w, _, s in wrong[:SHOWN])) for name, _, wrong in found]),
         n=sum(claims.n for _, claims, _ in found),
@@ -106,7 +106,7 @@ def report_contradicts_confusion(evaluation: EvaluationEvidence) -> Observation 
 
 
 @rule("EVL011", "error")
-def predictions_contradict_metrics(evaluation: EvaluationEvidence) -> Observation | None:
+def predictions_contradict_metrics(evaluation: EvaluationEvidence) -> Finding | None:
     """The saved predictions contradict the saved metrics
 
     Measures: the confusion matrix and the accuracy, recomputed from the saved labels and predictions.
@@ -117,7 +117,7 @@ def predictions_contradict_metrics(evaluation: EvaluationEvidence) -> Observatio
 
     Look-alikes: none.
 
-    Mend: evaluate the chosen checkpoint once, and write predictions and metrics from the same arrays.
+    Fix: evaluate the chosen checkpoint once, and write predictions and metrics from the same arrays.
 
     Reference: Pineau et al. 2021, Improving Reproducibility in Machine Learning Research.
     """
@@ -125,7 +125,7 @@ def predictions_contradict_metrics(evaluation: EvaluationEvidence) -> Observatio
     found = [(name, claims, said) for name, claims, said in measured if said]
     if not found:
         return None
-    return Observation(
+    return Finding(
         observed=joined([(name, said[0]) for name, _, said in found]),
         expected=joined([(name, said[1]) for name, _, said in found]),
         n=sum(claims.n for _, claims, _ in found),
@@ -135,7 +135,7 @@ def predictions_contradict_metrics(evaluation: EvaluationEvidence) -> Observatio
 
 
 @rule("EVL012", "error")
-def evaluated_in_training_mode(steps: StepEvidence) -> Observation | None:
+def evaluated_in_training_mode(steps: StepEvidence) -> Finding | None:
     """Evaluated in training mode
 
     Measures: whether a module with dropout was in training mode during a validation.
@@ -146,7 +146,7 @@ def evaluated_in_training_mode(steps: StepEvidence) -> Observation | None:
 
     Look-alikes: Monte Carlo dropout, which does it on purpose, many times per row.
 
-    Mend: `model.eval()` before the evaluation and `model.train()` after it.
+    Fix: `model.eval()` before the evaluation and `model.train()` after it.
 
     Reference: Srivastava et al. 2014, Dropout; Gal and Ghahramani 2016, Dropout as a Bayesian Approximation.
     """
@@ -154,7 +154,7 @@ def evaluated_in_training_mode(steps: StepEvidence) -> Observation | None:
         raise CannotTell("the mode of the modules during validation was not recorded")
     if not steps.evaluated_in_training_mode:
         return None
-    return Observation(
+    return Finding(
         observed="a module with dropout was in training mode during validation",
         expected="every module in evaluation mode",
         n=1,
@@ -163,8 +163,8 @@ def evaluated_in_training_mode(steps: StepEvidence) -> Observation | None:
     )
 
 
-@rule("EVL018", "warning", explained_by=("LOS007",))
-def metric_is_not_a_number(evaluation: EvaluationEvidence) -> Observation | None:
+@rule("EVL018", "warning", symptoms=("metric not a number",), says_why=False)
+def metric_is_not_a_number(evaluation: EvaluationEvidence) -> Finding | None:
     """A recorded metric is not a number
 
     Measures: NaN and infinity among the metrics of an evaluation, wherever they are recorded.
@@ -176,7 +176,7 @@ def metric_is_not_a_number(evaluation: EvaluationEvidence) -> Observation | None
 
     Look-alikes: precision and F1 of a class that is never predicted are undefined, and may be NaN.
 
-    Mend: look for a split without rows or with one class (ROC AUC), a baseline that was not run, a division by zero;
+    Fix: look for a split without rows or with one class (ROC AUC), a baseline that was not run, a division by zero;
     where the loss is NaN, see LOS007.
 
     Reference: IEEE 754-2019, section 5.11 (comparisons with NaN).
@@ -187,13 +187,13 @@ def metric_is_not_a_number(evaluation: EvaluationEvidence) -> Observation | None
     if not found:
         return None
     names = [one.partition(" is ")[0].rpartition(".")[2] for said in found.values() for one in said]
-    return Observation(
+    return Finding(
         observed=joined([(place, _first_ones(said)) for place, said in found.items()]),
         expected="finite numbers",
         n=len(names),
         cause="the metric was computed on no rows, or from a loss or a baseline that is not a number",
         fix="compute it again by hand from the saved predictions; record what is missing as missing, with the reason",
-        severity="error" if any(name.removeprefix("eval_") in MAIN_METRICS for name in names) else None,
+        severity="error" if any(name.removeprefix("eval_") in MAIN_METRICS for name in names) else OWN,
     )
 
 

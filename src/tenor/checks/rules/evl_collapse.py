@@ -5,17 +5,9 @@ from collections.abc import Callable
 import numpy as np
 
 from tenor.checks.evidence import EvaluationEvidence, SplitClaims
-from tenor.checks.finding import CannotTell, Observation
+from tenor.checks.finding import OWN, CannotTell, Finding
 from tenor.checks.rule import rule
-from tenor.checks.rules.evl_measures import (
-    LEARNING_CAUSES,
-    class_name,
-    confusion,
-    distributions,
-    joined,
-    per_split,
-    ranking,
-)
+from tenor.checks.rules.evl_measures import class_name, confusion, distributions, joined, per_split, ranking
 
 # One stray prediction in 200 is still a collapse; sound models of sets as skewed as 99/1 lie below it.
 ONE_CLASS_SHARE = 0.995
@@ -57,8 +49,14 @@ def collapsed_splits(evaluation: EvaluationEvidence) -> list[tuple[str, SplitCla
     return [(name, claims, one) for name, claims, one in found if one is not None]
 
 
-@rule("EVL001", "error", explained_by=(*LEARNING_CAUSES, "LOS012", "EVL004", "EVL002"))
-def one_class_predicted(evaluation: EvaluationEvidence) -> Observation | None:
+@rule(
+    "EVL001",
+    "error",
+    symptoms=("bad result", "one class predicted"),
+    explains=("class never predicted", "low accuracy"),
+    says_why=False,
+)
+def one_class_predicted(evaluation: EvaluationEvidence) -> Finding | None:
     """All predictions are one class
 
     Measures: the share of rows that are predicted as the most predicted class, beside that class's share of the labels.
@@ -71,14 +69,14 @@ def one_class_predicted(evaluation: EvaluationEvidence) -> Observation | None:
 
     Look-alikes: very skewed classes, for which the most frequent may rightly be predicted nearly always; tiny splits.
 
-    Mend: look at the label counts of the rows that trained first, then at the first finding that explains this one.
+    Fix: look at the label counts of the rows that trained first, then at the first finding that explains this one.
 
     Reference: Karpathy 2019, A Recipe for Training Neural Networks.
     """
     found = collapsed_splits(evaluation)
     if not found:
         return None
-    return Observation(
+    return Finding(
         observed=joined(
             [
                 (name, f"{k_n:,} of {rows:,} predicted as class {class_name(claims, k)}")
@@ -94,12 +92,19 @@ def one_class_predicted(evaluation: EvaluationEvidence) -> Observation | None:
         n=sum(rows for _, _, (_, _, rows, _) in found),
         cause="the model tells the classes apart nowhere, or its threshold lies outside its scores",
         fix="count the labels of the rows that trained; then follow the first finding that explains this one",
-        severity="warning" if all(share >= SKEWED_SHARE for _, _, (*_, share) in found) else None,
+        severity="warning" if all(share >= SKEWED_SHARE for _, _, (*_, share) in found) else OWN,
     )
 
 
-@rule("EVL002", "error", explained_by=("EVL004",))
-def one_class_despite_ranking(evaluation: EvaluationEvidence) -> Observation | None:
+@rule(
+    "EVL002",
+    "error",
+    symptoms=("bad threshold",),
+    explains=("one class predicted",),
+    says_why=False,
+    settled_by="labels and probabilities of the evaluated rows",
+)
+def one_class_despite_ranking(evaluation: EvaluationEvidence) -> Finding | None:
     """All predictions are one class although the scores rank well
 
     Measures: the area under the ROC curve (for K > 2 its mean over classes against the rest) of the splits in which
@@ -112,7 +117,7 @@ def one_class_despite_ranking(evaluation: EvaluationEvidence) -> Observation | N
     Look-alikes: none where the labels are not skewed; with 95/5 a high AUC and no positive prediction is common, so
     that is a warning.
 
-    Mend: set the threshold (or correct the bias) on validation rows; then look for what shifted it: skewed training
+    Fix: set the threshold (or correct the bias) on validation rows; then look for what shifted it: skewed training
     labels, class weights, a head that learned too briefly.
 
     Reference: Hosmer and Lemeshow 2000, Applied Logistic Regression; Provost 2000, Learning from Imbalanced Data Sets
@@ -127,8 +132,8 @@ def one_class_despite_ranking(evaluation: EvaluationEvidence) -> Observation | N
     )
 
 
-@rule("EVL003", "error", explained_by=LEARNING_CAUSES)
-def one_class_and_no_ranking(evaluation: EvaluationEvidence) -> Observation | None:
+@rule("EVL003", "error", symptoms=("bad result",), explains=("low accuracy",), says_why=False)
+def one_class_and_no_ranking(evaluation: EvaluationEvidence) -> Finding | None:
     """All predictions are one class and the scores rank no better than chance
 
     Measures: the same area under the ROC curve as EVL002.
@@ -139,7 +144,7 @@ def one_class_and_no_ranking(evaluation: EvaluationEvidence) -> Observation | No
 
     Look-alikes: a run that was meant to learn nothing, such as one step for a smoke test.
 
-    Mend: look at data, loss and optimizer, in this order; don't tune the threshold.
+    Fix: look at data, loss and optimizer, in this order; don't tune the threshold.
 
     Reference: Hosmer and Lemeshow 2000, Applied Logistic Regression.
     """
@@ -152,8 +157,8 @@ def one_class_and_no_ranking(evaluation: EvaluationEvidence) -> Observation | No
     )
 
 
-@rule("EVL013", "warning", explained_by=(*LEARNING_CAUSES, "EVL001"))
-def class_never_predicted(evaluation: EvaluationEvidence) -> Observation | None:
+@rule("EVL013", "warning", symptoms=("bad result", "class never predicted"), says_why=False)
+def class_never_predicted(evaluation: EvaluationEvidence) -> Finding | None:
     """A class is never predicted
 
     Measures: classes with true rows in a split and no prediction, for more than two classes.
@@ -164,7 +169,7 @@ def class_never_predicted(evaluation: EvaluationEvidence) -> Observation | None:
 
     Look-alikes: rare classes of few rows pass. Neutral classes between two poles are often lost by weak models.
 
-    Mend: count the class among the rows that trained and compare its label in training and evaluation; then weigh it,
+    Fix: count the class among the rows that trained and compare its label in training and evaluation; then weigh it,
     or train longer.
 
     Reference: Grandini et al. 2020, Metrics for Multi-Class Classification.
@@ -179,7 +184,7 @@ def class_never_predicted(evaluation: EvaluationEvidence) -> Observation | None:
     ]
     if not lost:
         return None
-    return Observation(
+    return Finding(
         observed=f"never predicted: {joined(lost)}",
         expected=f"some prediction of every class with {MIN_SUPPORT} rows or more",
         n=sum(support for _, _, pairs in found for _, support in pairs),
@@ -188,8 +193,8 @@ def class_never_predicted(evaluation: EvaluationEvidence) -> Observation | None:
     )
 
 
-@rule("EVL014", "error", explained_by=("TOK003", "MOD003", "MOD005", "OPT001", "PRC002", "PRC003"))
-def no_distribution(evaluation: EvaluationEvidence) -> Observation | None:
+@rule("EVL014", "error", symptoms=("odd probabilities",), says_why=False)
+def no_distribution(evaluation: EvaluationEvidence) -> Finding | None:
     """The probabilities are no distribution, or the same for every row
 
     Measures: values that are not finite, negative ones, rows that don't sum to 1, and the spread over rows.
@@ -203,14 +208,14 @@ def no_distribution(evaluation: EvaluationEvidence) -> Observation | None:
     Look-alikes: logits in the place of probabilities, and independent sigmoids of several labels: both are no
     distribution and are told so.
 
-    Mend: softmax the logits once, in float32. Where all rows are equal, check that the texts reach the model.
+    Fix: softmax the logits once, in float32. Where all rows are equal, check that the texts reach the model.
 
     Reference: Guo et al. 2017, On Calibration of Modern Neural Networks.
     """
     found = [(name, claims.n, said) for name, claims, said in per_split(evaluation, _distribution_fault) if said]
     if not found:
         return None
-    return Observation(
+    return Finding(
         observed=joined([(name, said) for name, _, said in found]),
         expected="rows of probabilities that sum to 1 and depend on the text",
         n=sum(n for _, n, _ in found),
@@ -221,7 +226,7 @@ def no_distribution(evaluation: EvaluationEvidence) -> Observation | None:
 
 def _ranked_collapse(
     evaluation: EvaluationEvidence, fits: Callable[[float, float], bool], expected: str, cause: str, fix: str
-) -> Observation | None:
+) -> Finding | None:
     collapsed = collapsed_splits(evaluation)
     if not collapsed:
         return None
@@ -231,13 +236,13 @@ def _ranked_collapse(
     if not found:
         return None
     skewed = all(share >= SKEWED_SHARE for _, _, (*_, share) in collapsed)
-    return Observation(
+    return Finding(
         observed=joined([(name, f"one class predicted, AUC {one.auc:.3f}") for name, _, one in found]),
         expected=expected,
         n=sum(claims.n for _, claims, _ in found),
         cause=cause,
         fix=fix,
-        severity="warning" if skewed else None,
+        severity="warning" if skewed else OWN,
     )
 
 

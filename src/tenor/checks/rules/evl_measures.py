@@ -11,15 +11,6 @@ from tenor.checks.finding import CannotTell
 
 Measured = TypeVar("Measured")
 
-LEARNING_CAUSES = (
-    *("DAT001", "DAT002", "DAT003", "DAT004", "DAT005", "DAT007", "DAT008", "TOK001", "TOK003", "TOK006"),
-    *("MOD001", "MOD003", "MOD005", "LOS001", "LOS002", "LOS003", "LOS004", "LOS006", "LOS007", "LOS008"),
-    *("OPT001", "OPT002", "OPT004", "OPT005", "OPT007", "FRZ003", "FRZ005", "PRC002", "PRC003", "CKP001", "CKP002"),
-)
-"""What keeps a model from learning, or another model than the learned one from being evaluated, in order of ranking:
-data, loss and logits, optimizer and freezing, checkpoint. CKP003 is not among them: that no one knows which weights
-were evaluated is a fault of its own and forces no prediction."""
-
 
 def per_split(
     evaluation: EvaluationEvidence, measure: Callable[[SplitClaims], Measured]

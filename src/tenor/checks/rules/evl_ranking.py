@@ -5,10 +5,9 @@ from math import log, sqrt
 import numpy as np
 
 from tenor.checks.evidence import EvaluationEvidence, SplitClaims
-from tenor.checks.finding import CannotTell, Observation
+from tenor.checks.finding import OWN, CannotTell, Finding
 from tenor.checks.rule import rule
 from tenor.checks.rules.evl_measures import (
-    LEARNING_CAUSES,
     accuracy,
     best_relabelling,
     class_indices,
@@ -49,8 +48,13 @@ def difference_interval(a: float, b: float, n: int, confidence: float = 0.95) ->
     return low, a - b + sqrt((one.high - a) ** 2 + (b - other.low) ** 2)
 
 
-@rule("EVL004", "error")
-def label_is_not_argmax(evaluation: EvaluationEvidence) -> Observation | None:
+@rule(
+    "EVL004",
+    "error",
+    explains=("bad threshold", "majority accuracy", "one class predicted"),
+    settled_by="predicted labels and probabilities of the evaluated rows",
+)
+def label_is_not_argmax(evaluation: EvaluationEvidence) -> Finding | None:
     """Predicted labels are not the most probable classes
 
     Measures: rows whose predicted class is less probable than another one by more than 1e-6.
@@ -63,7 +67,7 @@ def label_is_not_argmax(evaluation: EvaluationEvidence) -> Observation | None:
     Look-alikes: a threshold on one class, chosen on purpose, such as `tenor calibrate --class` does: every row that is
     called so has a higher probability of it than every other row, and these are the most probable of the other classes.
 
-    Mend: take the argmax over the classes' axis of the very array that is saved.
+    Fix: take the argmax over the classes' axis of the very array that is saved.
 
     Reference: Provost and Fawcett 2001, Robust Classification for Imprecise Environments.
     """
@@ -73,7 +77,7 @@ def label_is_not_argmax(evaluation: EvaluationEvidence) -> Observation | None:
         return None
     rows = sum(claims.n for _, claims, _ in faults)
     thresholded = all(threshold for _, _, (_, threshold) in faults)
-    return Observation(
+    return Finding(
         observed=joined([(name, f"{wrong:,} of {claims.n:,} rows") for name, claims, (wrong, _) in faults]),
         expected="every predicted label is the most probable class",
         n=rows,
@@ -83,12 +87,18 @@ def label_is_not_argmax(evaluation: EvaluationEvidence) -> Observation | None:
         fix="say which threshold decides, beside the result"
         if thresholded
         else "take the argmax over the classes of the very probabilities that are saved",
-        severity="note" if thresholded else None,
+        severity="note" if thresholded else OWN,
     )
 
 
-@rule("EVL005", "warning", explained_by=(*LEARNING_CAUSES, "EVL001", "EVL003", "EVL004", "EVL007", "EVL017"))
-def no_better_than_majority(evaluation: EvaluationEvidence) -> Observation | None:
+@rule(
+    "EVL005",
+    "warning",
+    symptoms=("bad result", "low accuracy", "majority accuracy"),
+    explains=("below the text baseline",),
+    says_why=False,
+)
+def no_better_than_majority(evaluation: EvaluationEvidence) -> Finding | None:
     """The accuracy is no better than the majority class
 
     Measures: the accuracy beside the share of the most frequent class, by a one-sided binomial test with Wilson's
@@ -102,7 +112,7 @@ def no_better_than_majority(evaluation: EvaluationEvidence) -> Observation | Non
     Look-alikes: with skewed classes, accuracy may be given up for recall on purpose: where the mean recall is 0.1
     above chance, it is a note.
 
-    Mend: see what explains it (one class predicted, labels swapped); without one, train longer or at a higher rate.
+    Fix: see what explains it (one class predicted, labels swapped); without one, train longer or at a higher rate.
 
     Reference: Wilson 1927, Probable Inference; Powers 2011, Evaluation.
     """
@@ -113,7 +123,7 @@ def no_better_than_majority(evaluation: EvaluationEvidence) -> Observation | Non
     worse = [binomial_tail(round(a * n), n, majority) < ALPHA / len(measured) for _, (a, majority, n, _) in poor]
     traded = all(balanced is not None and balanced >= BALANCED_GAIN for _, (_, _, _, balanced) in poor)
     intervals = [wilson_interval(round(a * n), n) for _, (a, _, n, _) in poor]
-    return Observation(
+    return Finding(
         observed=joined(
             [
                 (name, f"accuracy {a:.4f} (95%: {i.low:.4f} to {i.high:.4f})")
@@ -128,12 +138,12 @@ def no_better_than_majority(evaluation: EvaluationEvidence) -> Observation | Non
         fix="report macro F1 beside the accuracy"
         if traded
         else "look for what explains it above; without that, compare the training loss with ln K and raise the rate",
-        severity="note" if traded else "error" if any(worse) else None,
+        severity="note" if traded else "error" if any(worse) else OWN,
     )
 
 
-@rule("EVL006", "warning", explained_by=(*LEARNING_CAUSES, "EVL001", "EVL003", "EVL005", "EVL007", "EVL017"))
-def no_better_than_text_baseline(evaluation: EvaluationEvidence) -> Observation | None:
+@rule("EVL006", "warning", symptoms=("bad result", "low accuracy", "below the text baseline"), says_why=False)
+def no_better_than_text_baseline(evaluation: EvaluationEvidence) -> Finding | None:
     """The accuracy is no better than the text baseline's
 
     Measures: the accuracy minus that of naive-Bayes-weighted bigrams with logistic regression, with Newcombe's
@@ -145,7 +155,7 @@ def no_better_than_text_baseline(evaluation: EvaluationEvidence) -> Observation 
 
     Look-alikes: a frozen base, very few rows or a short trial run may lie below it rightly.
 
-    Mend: train longer or on more rows, thaw the encoder, raise the length; or ship the baseline.
+    Fix: train longer or on more rows, thaw the encoder, raise the length; or ship the baseline.
 
     Reference: Wang and Manning 2012, Baselines and Bigrams.
     """
@@ -154,7 +164,7 @@ def no_better_than_text_baseline(evaluation: EvaluationEvidence) -> Observation 
     if not poor:
         return None
     clear = any(n >= MIN_ROWS_FOR_WARNING and high < 0 for _, (_, _, n), (_, high) in poor)
-    return Observation(
+    return Finding(
         observed=joined(
             [
                 (name, f"accuracy {a:.4f}, {100 * (a - b):+.1f} points (95%: {100 * low:+.1f} to {100 * high:+.1f})")
@@ -165,16 +175,12 @@ def no_better_than_text_baseline(evaluation: EvaluationEvidence) -> Observation 
         n=sum(n for _, (_, _, n), _ in poor),
         cause="the encoder adds nothing to counts of words, as it was trained here",
         fix="train longer or on more rows, thaw the encoder or raise the length; or use the baseline",
-        severity=None if clear else "note",
+        severity=OWN if clear else "note",
     )
 
 
-HEAD_AS_INITIALIZED = ("FRZ003", "FRZ005", "OPT002", "OPT005", "OPT006", "OPT017", "OPT021")
-"""Causes that leave a new head where it began: by chance the wrong way round, on an encoder that tells the classes."""
-
-
-@rule("EVL007", "error", explained_by=("DAT009", "MOD002", "LOS003", *HEAD_AS_INITIALIZED))
-def labels_swapped(evaluation: EvaluationEvidence) -> Observation | None:
+@rule("EVL007", "error", symptoms=("swapped classes",), explains=("low accuracy",), says_why=False)
+def labels_swapped(evaluation: EvaluationEvidence) -> Finding | None:
     """The labels are swapped: read as other classes, the predictions are right
 
     Measures: the accuracy under the best one-to-one relabelling of the predictions, found exactly (Kuhn 1955), beside
@@ -187,7 +193,7 @@ def labels_swapped(evaluation: EvaluationEvidence) -> Observation | None:
 
     Look-alikes: a model at chance: its best relabelling gains a little, and leaves no good classifier.
 
-    Mend: compare `id2label` of the model with the class names of the data, in training and evaluation.
+    Fix: compare `id2label` of the model with the class names of the data, in training and evaluation.
 
     Reference: Kuhn 1955, The Hungarian Method for the Assignment Problem.
     """
@@ -195,7 +201,7 @@ def labels_swapped(evaluation: EvaluationEvidence) -> Observation | None:
     found = [(name, claims, one) for name, claims, one in measured if one]
     if not found:
         return None
-    return Observation(
+    return Finding(
         observed=joined([(name, f"accuracy {before:.4f}") for name, _, (before, _, _) in found]),
         expected=joined([(name, f"{after:.4f} with {how}") for name, _, (_, after, how) in found]),
         n=sum(claims.n for _, claims, _ in found),
@@ -204,8 +210,8 @@ def labels_swapped(evaluation: EvaluationEvidence) -> Observation | None:
     )
 
 
-@rule("EVL015", "note", explained_by=("DAT011", "DAT012", "DAT013", "DAT014", "DAT020", "DAT021", "EVL017"))
-def validation_and_test_far_apart(evaluation: EvaluationEvidence) -> Observation | None:
+@rule("EVL015", "note", symptoms=("splits disagree",), says_why=False)
+def validation_and_test_far_apart(evaluation: EvaluationEvidence) -> Finding | None:
     """Validation and test results lie far apart
 
     Measures: the difference of the two accuracies, by a two-sided test of two proportions.
@@ -217,7 +223,7 @@ def validation_and_test_far_apart(evaluation: EvaluationEvidence) -> Observation
 
     Look-alikes: a test split from another domain on purpose; therefore a note.
 
-    Mend: look for rows that both share with training, and for a shift between the splits.
+    Fix: look for rows that both share with training, and for a shift between the splits.
 
     Reference: Recht et al. 2019, Do ImageNet Classifiers Generalize to ImageNet?
     """
@@ -230,7 +236,7 @@ def validation_and_test_far_apart(evaluation: EvaluationEvidence) -> Observation
     deviation = sqrt(pooled * (1 - pooled) * (1 / n + 1 / m))
     if abs(a - b) < FAR_APART or abs(a - b) < 3.29 * deviation:  # 3.29: two-sided p = 0.001
         return None
-    return Observation(
+    return Finding(
         observed=f"validation {a:.4f} (n = {n:,}), test {b:.4f} (n = {m:,})",
         expected=f"less than {100 * FAR_APART:.0f} points apart",
         n=n + m,

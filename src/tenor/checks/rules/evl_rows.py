@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tenor.checks.evidence import EvaluationEvidence, OverlapEvidence, SplitClaims
-from tenor.checks.finding import CannotTell, Observation, Severity
+from tenor.checks.finding import OWN, CannotTell, Finding, Severity
 from tenor.checks.rule import rule
 from tenor.checks.rules.dat_splits import SAME_WORDS, WHOLESALE, WHOLESALE_ROWS, distinct
 from tenor.checks.rules.evl_measures import accuracy, class_indices, joined, per_split
@@ -20,7 +20,7 @@ SHOWN = 4
 
 
 @rule("EVL019", "error")
-def no_name_in_common(evaluation: EvaluationEvidence) -> Observation | None:
+def no_name_in_common(evaluation: EvaluationEvidence) -> Finding | None:
     """Labels and predictions have no class name in common
 
     Measures: the names of the classes in the labels and in the predictions, without regard to case and blanks; then the
@@ -34,7 +34,7 @@ def no_name_in_common(evaluation: EvaluationEvidence) -> Observation | None:
 
     Look-alikes: true and 1, LABEL_1 and 1, and "Positive" and "positive" are the same class, and are read so.
 
-    Mend: give the model's `id2label` the names that the data has, or map the predictions before they are saved.
+    Fix: give the model's `id2label` the names that the data has, or map the predictions before they are saved.
 
     Reference: transformers, PretrainedConfig (id2label, label2id).
     """
@@ -42,7 +42,7 @@ def no_name_in_common(evaluation: EvaluationEvidence) -> Observation | None:
     found = [(name, claims, one) for name, claims, one in measured if one is not None]
     if not found:
         return None
-    return Observation(
+    return Finding(
         observed=joined([(name, f"labels {one.labels}; predictions {one.predictions}") for name, _, one in found]),
         expected=joined(
             [
@@ -53,12 +53,12 @@ def no_name_in_common(evaluation: EvaluationEvidence) -> Observation | None:
         n=sum(claims.n for _, claims, _ in found),
         cause="the model, or the program that saved its predictions, calls the classes otherwise than the data does",
         fix="map the predictions to the labels' names before they are compared; set id2label in the model's config",
-        severity="warning" if all(one.numbers_and_names for _, _, one in found) else None,
+        severity="warning" if all(one.numbers_and_names for _, _, one in found) else OWN,
     )
 
 
-@rule("EVL017", "error")
-def moved_against_each_other(evaluation: EvaluationEvidence) -> Observation | None:
+@rule("EVL017", "error", explains=("low accuracy", "splits disagree"))
+def moved_against_each_other(evaluation: EvaluationEvidence) -> Finding | None:
     """Labels and predictions are shifted against each other by some rows
 
     Measures: the accuracy as the rows stand, and with the predictions moved by one to five rows up or down.
@@ -72,7 +72,7 @@ def moved_against_each_other(evaluation: EvaluationEvidence) -> Observation | No
     Look-alikes: rows sorted by label look alike before and after a move, and labels that alternate look alike after
     moves in both directions: neither is found.
 
-    Mend: join labels and predictions by the rows' ids, not by their places; look for a header, a row that was dropped,
+    Fix: join labels and predictions by the rows' ids, not by their places; look for a header, a row that was dropped,
     or a list that begins one too late.
 
     Reference: McNemar 1947, Note on the Sampling Error of the Difference between Correlated Proportions.
@@ -82,7 +82,7 @@ def moved_against_each_other(evaluation: EvaluationEvidence) -> Observation | No
     if not found:
         return None
     rows, direction = found[0][2].rows, "up" if found[0][2].by > 0 else "down"
-    return Observation(
+    return Finding(
         observed=joined([(name, f"accuracy {one.before:.4f} as the rows stand") for name, _, one in found]),
         expected=joined(
             [(name, f"moved by {one.rows} they would be right in {one.after:.1%}") for name, _, one in found]
@@ -165,7 +165,7 @@ MATERIAL_SHARE = 0.05
 
 
 @rule("EVL016", "error")
-def evaluated_rows_in_training(overlap: OverlapEvidence) -> Observation | None:
+def evaluated_rows_in_training(overlap: OverlapEvidence) -> Finding | None:
     """Evaluated rows were in training
 
     Measures: evaluated rows whose text, apart from case and white space, is a training text of the run, and further
@@ -183,7 +183,7 @@ def evaluated_rows_in_training(overlap: OverlapEvidence) -> Observation | None:
     their training split; the result on the other rows stands next to the one on all. A closed set of phrases repeats
     everywhere: accept the finding with that reason (`checks.allow.EVL016=…`).
 
-    Mend: evaluate on rows that were not in training, or quote the result on the other rows.
+    Fix: evaluate on rows that were not in training, or quote the result on the other rows.
 
     Reference: Kapoor and Narayanan 2023, Leakage and the reproducibility crisis in machine-learning-based science.
     """
@@ -196,7 +196,7 @@ def evaluated_rows_in_training(overlap: OverlapEvidence) -> Observation | None:
     if in_validation:
         further = f"{in_validation:,} more" if in_train else f"{in_validation:,} of {n:,} {overlap.split} rows"
         found.append(f"{further} are validation texts")
-    return Observation(
+    return Finding(
         observed=", ".join(found),
         expected="no text that the model was trained or chosen on",
         n=n,

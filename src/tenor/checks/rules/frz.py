@@ -1,7 +1,7 @@
 """Freezing: whether exactly the declared parameters learn."""
 
 from tenor.checks.evidence import ModelEvidence, ParameterRow, StepEvidence
-from tenor.checks.finding import CannotTell, Observation
+from tenor.checks.finding import CannotTell, Finding
 from tenor.checks.rule import rule
 from tenor.checks.rules.shared import SHOWN_NAMES, known, shown
 
@@ -13,8 +13,8 @@ def exempted(model: ModelEvidence) -> tuple[str, ...]:
     return tuple(p.name for p in model.parameters if p.learns and p.name in model.declared_frozen)
 
 
-@rule("FRZ001", "error")
-def more_learns_than_declared(model: ModelEvidence) -> Observation | None:
+@rule("FRZ001", "error", setting={"model.keep_trainable": ()})
+def more_learns_than_declared(model: ModelEvidence) -> Finding | None:
     """Parameters learn that should be frozen
 
     Measures: the parameters with `requires_grad` among those that the declaration (`freeze: base`, or N layers) covers.
@@ -28,7 +28,7 @@ def more_learns_than_declared(model: ModelEvidence) -> Observation | None:
     Look-alikes: BitFit (only biases learn) and training of norms are legitimate and pass; adapters and prompts are
     parameters of their own, outside the encoder's, and PEFT's `modules_to_save` are meant to learn.
 
-    Mend: freeze by module, not by fragments of names: `model.base_model.requires_grad_(False)`; in Tenor
+    Fix: freeze by module, not by fragments of names: `model.base_model.requires_grad_(False)`; in Tenor
     `model.freeze=base` without `keep_trainable`.
 
     Reference: Ben Zaken et al. 2022, BitFit.
@@ -46,7 +46,7 @@ def more_learns_than_declared(model: ModelEvidence) -> Observation | None:
         why = "PEFT froze the encoder next to its adapters, and requires_grad was set again"
     else:
         why = "they were never frozen, or thawed"
-    return Observation(
+    return Finding(
         observed=f"{weights:,} of {covered:,} weights learn, such as {', '.join(sorted(names)[:SHOWN_NAMES])}",
         expected="none of the weights that are declared frozen learns",
         n=len(names),
@@ -70,7 +70,7 @@ def frozen_beyond_declaration(model: ModelEvidence) -> list[ParameterRow]:
 
 
 @rule("FRZ002", "error")
-def less_learns_than_declared(model: ModelEvidence) -> Observation | None:
+def less_learns_than_declared(model: ModelEvidence) -> Finding | None:
     """Encoder parameters are frozen that should learn
 
     Measures: the encoder's parameters without `requires_grad` that the declaration does not cover.
@@ -82,7 +82,7 @@ def less_learns_than_declared(model: ModelEvidence) -> Observation | None:
 
     Look-alikes: LoRA and adapters freeze the encoder on purpose and pass, as do sinusoidal position embeddings.
 
-    Mend: `model.base_model.requires_grad_(True)` before the optimizer is built, or declare what is frozen.
+    Fix: `model.base_model.requires_grad_(True)` before the optimizer is built, or declare what is frozen.
 
     Reference: Howard and Ruder 2018, ULMFiT (gradual unfreezing).
     """
@@ -90,7 +90,7 @@ def less_learns_than_declared(model: ModelEvidence) -> Observation | None:
     if not frozen or any(p.added and p.learns for p in model.parameters):
         return None
     weights, body = sum(p.size for p in frozen), sum(p.size for p in model.parameters if not p.in_head)
-    return Observation(
+    return Finding(
         observed=f"{weights:,} of the encoder's {body:,} weights don't learn, such as {shown(p.name for p in frozen)}",
         expected=f"all learn that `freeze: {model.declared_freeze}` does not cover",
         n=len(frozen),
@@ -100,8 +100,15 @@ def less_learns_than_declared(model: ModelEvidence) -> Observation | None:
     )
 
 
-@rule("FRZ003", "error")
-def nothing_learns(model: ModelEvidence) -> Observation | None:
+@rule(
+    "FRZ003",
+    "error",
+    explains=("bad result", "stalled loss", "nothing trainable", "swapped classes"),
+    one_class="usually",
+    training_loss="high",
+    setting={"model.freeze": "none"},
+)
+def nothing_learns(model: ModelEvidence) -> Finding | None:
     """Nothing learns
 
     Measures: the parameters with `requires_grad`.
@@ -112,7 +119,7 @@ def nothing_learns(model: ModelEvidence) -> Observation | None:
 
     Look-alikes: none where a training is about to start; evaluation alone needs no such check.
 
-    Mend: unfreeze at least the head: `model.classifier.requires_grad_(True)`.
+    Fix: unfreeze at least the head: `model.classifier.requires_grad_(True)`.
 
     Reference: PyTorch, Autograd mechanics, "Locally disabling gradient computation".
     """
@@ -120,7 +127,7 @@ def nothing_learns(model: ModelEvidence) -> Observation | None:
         raise CannotTell("the model has no parameters")
     if any(p.learns for p in model.parameters):
         return None
-    return Observation(
+    return Finding(
         observed=f"0 of {len(model.parameters):,} parameters learn",
         expected="at least the head learns",
         n=len(model.parameters),
@@ -130,7 +137,7 @@ def nothing_learns(model: ModelEvidence) -> Observation | None:
 
 
 @rule("FRZ004", "error")
-def frozen_weights_move(steps: StepEvidence) -> Observation | None:
+def frozen_weights_move(steps: StepEvidence) -> Finding | None:
     """Frozen weights change during training
 
     Measures: parameters without `requires_grad` whose values differ from those at the start, bit by bit.
@@ -142,7 +149,7 @@ def frozen_weights_move(steps: StepEvidence) -> Observation | None:
 
     Look-alikes: statistics of batch norm are buffers, not parameters; they don't count.
 
-    Mend: freeze before the optimizer is built, give it only parameters with `requires_grad`, and clear gradients with
+    Fix: freeze before the optimizer is built, give it only parameters with `requires_grad`, and clear gradients with
     `set_to_none=True`.
 
     Reference: PyTorch, `torch.optim.Optimizer.zero_grad`.
@@ -150,7 +157,7 @@ def frozen_weights_move(steps: StepEvidence) -> Observation | None:
     moved = known(steps.frozen_moved, "whether frozen weights stayed")
     if not moved:
         return None
-    return Observation(
+    return Finding(
         observed=f"{len(moved):,} frozen parameters changed: {shown(moved)}",
         expected="frozen parameters keep every bit",
         n=len(moved),
@@ -187,8 +194,14 @@ def frozen_new_matrices(model: ModelEvidence) -> list[ParameterRow]:
     return [p for p in frozen if not p.idle and not any(n.startswith(f"{layer_of(p)}.") for n in learning)]
 
 
-@rule("FRZ005", "error", explained_by=("FRZ003",))
-def head_is_frozen(model: ModelEvidence) -> Observation | None:
+@rule(
+    "FRZ005",
+    "error",
+    symptoms=("nothing trainable",),
+    explains=("bad result", "stalled loss", "head not trainable", "swapped classes"),
+    one_class="usually",
+)
+def head_is_frozen(model: ModelEvidence) -> Finding | None:
     """The head does not learn
 
     Measures: whether a matrix of the layer that gives the logits has `requires_grad`, an adapter in it or a copy that
@@ -202,7 +215,7 @@ def head_is_frozen(model: ModelEvidence) -> Observation | None:
     Look-alikes: a loaded pooler frozen with the encoder (`model.base_model.requires_grad_(False)`) is legitimate. PEFT
     keeps the frozen original of a layer that learns, which takes no part in the forward pass.
 
-    Mend: `model.classifier.requires_grad_(True)` after freezing the encoder; with PEFT `task_type="SEQ_CLS"`, or
+    Fix: `model.classifier.requires_grad_(True)` after freezing the encoder; with PEFT `task_type="SEQ_CLS"`, or
     `modules_to_save=["classifier"]`.
 
     Reference: Kumar et al. 2022, Fine-Tuning can Distort Pretrained Features.
@@ -213,7 +226,7 @@ def head_is_frozen(model: ModelEvidence) -> Observation | None:
     if not frozen:
         return None
     is_new = model.output_layer_is_new is not False if new is None else any(p.name in new for p in frozen_output)
-    return Observation(
+    return Finding(
         observed=f"without requires_grad: {shown(p.name for p in frozen)}",
         expected="the head learns",
         n=len(frozen),

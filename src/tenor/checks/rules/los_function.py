@@ -3,9 +3,9 @@
 import math
 
 from tenor.checks.evidence import ProbeEvidence
-from tenor.checks.finding import CannotTell, Observation
+from tenor.checks.finding import CannotTell, Finding
 from tenor.checks.rule import rule
-from tenor.checks.rules.shared import STALLED, known, uninformed
+from tenor.checks.rules.shared import known, uninformed
 
 FAR_ABOVE, VERY_FAR_ABOVE = 1.5, 3.0
 """Times ln K: a fresh head's logits are about 0.1 apart; 1.5 ln K takes logits several units apart."""
@@ -20,8 +20,8 @@ SUMS = 1.5
 """Half-way between a mean (1) and a sum (2)."""
 
 
-@rule("LOS001", "warning", explained_by=("LOS005", "LOS003", "MOD001"))
-def starts_far_from_uninformed(probe: ProbeEvidence) -> Observation | None:
+@rule("LOS001", "warning", symptoms=("high first loss",), explains=("bad result", "clipped gradients"))
+def starts_far_from_uninformed(probe: ProbeEvidence) -> Finding | None:
     """The first loss is far above that of knowing nothing
 
     Measures: the mean loss on real batches before the first step, over ln K.
@@ -33,7 +33,7 @@ def starts_far_from_uninformed(probe: ProbeEvidence) -> Observation | None:
 
     Look-alikes: a head that was fine-tuned before starts lower, focal loss too; both pass.
 
-    Mend: draw the head's weights with a standard deviation of 0.02; check that labels are 0 … K-1 and the loss a mean.
+    Fix: draw the head's weights with a standard deviation of 0.02; check that labels are 0 … K-1 and the loss a mean.
 
     Reference: Karpathy 2019, A Recipe for Training Neural Networks ("verify loss @ init").
     """
@@ -43,7 +43,7 @@ def starts_far_from_uninformed(probe: ProbeEvidence) -> Observation | None:
         raise CannotTell("the first loss is not a number; LOS007 judges that")
     if loss <= FAR_ABOVE * expected:
         return None
-    return Observation(
+    return Finding(
         observed=f"{loss:.3f} nats on {probe.n_examples} examples",
         expected=f"about ln {probe.n_classes} = {expected:.3f}",
         n=probe.n_examples,
@@ -61,8 +61,8 @@ def squashes(probe: ProbeEvidence) -> bool:
     return right > SQUASHED_FLOOR and 0 < wrong - right < SQUASHED_GAP
 
 
-@rule("LOS002", "error")
-def softmax_before_loss(probe: ProbeEvidence) -> Observation | None:
+@rule("LOS002", "error", explains=("bad result", "stalled loss", "no gradient"))
+def softmax_before_loss(probe: ProbeEvidence) -> Finding | None:
     """A softmax or sigmoid stands before the loss
 
     Measures: whether the model's outputs are non-negative and sum to 1 per row; and the loss on logits that are right
@@ -77,7 +77,7 @@ def softmax_before_loss(probe: ProbeEvidence) -> Observation | None:
     Look-alikes: label smoothing keeps a loss above 0 when right, but a large one when wrong; a log-softmax before
     cross-entropy changes nothing; NLLLoss wants log-probabilities. All pass.
 
-    Mend: return raw logits from the model and give them to `torch.nn.functional.cross_entropy`.
+    Fix: return raw logits from the model and give them to `torch.nn.functional.cross_entropy`.
 
     Reference: PyTorch, `torch.nn.CrossEntropyLoss` ("unnormalized logits").
     """
@@ -91,7 +91,7 @@ def softmax_before_loss(probe: ProbeEvidence) -> Observation | None:
         if probe.rows_sum_to_one
         else f"loss {probe.loss_when_right:.3f} on logits right by 10, {probe.loss_when_inverted:.3f} wrong by 10"
     )
-    return Observation(
+    return Finding(
         observed=observed,
         expected="raw logits into the loss: nearly 0 when right by 10, about 10 when wrong",
         n=max(1, probe.n_examples),
@@ -100,8 +100,12 @@ def softmax_before_loss(probe: ProbeEvidence) -> Observation | None:
     )
 
 
-@rule("LOS003", "error")
-def loss_is_inverted(probe: ProbeEvidence) -> Observation | None:
+@rule(
+    "LOS003",
+    "error",
+    explains=("bad result", "stalled loss", "diverging loss", "high first loss", "swapped classes"),
+)
+def loss_is_inverted(probe: ProbeEvidence) -> Finding | None:
     """The loss rewards wrong answers
 
     Measures: the loss on logits that are right, and on logits that are wrong, by a margin of 10.
@@ -112,7 +116,7 @@ def loss_is_inverted(probe: ProbeEvidence) -> Observation | None:
 
     Look-alikes: none for classification; gradient ascent on purpose (adversarial examples) is not training.
 
-    Mend: minimise the negative log-probability; `nll_loss` carries the minus already.
+    Fix: minimise the negative log-probability; `nll_loss` carries the minus already.
 
     Reference: PyTorch, `torch.nn.NLLLoss`.
     """
@@ -120,7 +124,7 @@ def loss_is_inverted(probe: ProbeEvidence) -> Observation | None:
     wrong = known(probe.loss_when_inverted, "the loss on wrong logits", probe.failures.get("given_logits"))
     if not right - wrong > UNREWARDED * max(abs(right), abs(wrong)):
         return None
-    return Observation(
+    return Finding(
         observed=f"loss {right:.3f} when right, {wrong:.3f} when wrong",
         expected="less when right",
         n=probe.n_classes,
@@ -129,8 +133,8 @@ def loss_is_inverted(probe: ProbeEvidence) -> Observation | None:
     )
 
 
-@rule("LOS004", "error", explained_by=("MOD001", "MOD008"))
-def loss_does_not_reward(probe: ProbeEvidence) -> Observation | None:
+@rule("LOS004", "error", symptoms=("loss without reward",), explains=("bad result", "stalled loss", "no gradient"))
+def loss_does_not_reward(probe: ProbeEvidence) -> Finding | None:
     """The loss does not reward the right class
 
     Measures: the loss on logits that are right, and on logits that are wrong, by a margin of 10; and its gradient with
@@ -143,7 +147,7 @@ def loss_does_not_reward(probe: ProbeEvidence) -> Observation | None:
     Look-alikes: label smoothing costs more on logits right by 10 than on equal ones, by design; a hinge or squared loss
     is another shape and still rewards.
 
-    Mend: compute the loss from the logits themselves, in the graph: no argmax, `.item()`, `.detach()`, `torch.tensor`.
+    Fix: compute the loss from the logits themselves, in the graph: no argmax, `.item()`, `.detach()`, `torch.tensor`.
 
     Reference: PyTorch, Autograd mechanics.
     """
@@ -153,7 +157,7 @@ def loss_does_not_reward(probe: ProbeEvidence) -> Observation | None:
     if not cut and abs(wrong - right) >= UNREWARDED * max(abs(right), abs(wrong)) > 0:
         return None
     gradient = "" if probe.loss_gradient is None else f"; gradient {probe.loss_gradient:.2g}"
-    return Observation(
+    return Finding(
         observed=f"loss {right:.3f} when right, {wrong:.3f} when wrong{gradient}",
         expected="less when right, and a gradient above 0",
         n=probe.n_classes,
@@ -162,8 +166,8 @@ def loss_does_not_reward(probe: ProbeEvidence) -> Observation | None:
     )
 
 
-@rule("LOS005", "warning")
-def loss_sums(probe: ProbeEvidence) -> Observation | None:
+@rule("LOS005", "warning", explains=("clipped gradients", "high first loss", "summed loss"))
+def loss_sums(probe: ProbeEvidence) -> Finding | None:
     """The loss is a sum, not a mean
 
     Measures: the loss of one example twice over that of the example alone.
@@ -175,14 +179,14 @@ def loss_sums(probe: ProbeEvidence) -> Observation | None:
 
     Look-alikes: a sum that is divided by the examples later (as Tenor's loop does over forward passes) is sound.
 
-    Mend: `reduction="mean"`.
+    Fix: `reduction="mean"`.
 
     Reference: PyTorch, `torch.nn.CrossEntropyLoss` (reduction); Goyal et al. 2017, section 2.3.
     """
     ratio = known(probe.mean_of_loss, "how the loss is reduced", probe.failures.get("given_logits"))
     if not ratio > SUMS:
         return None
-    return Observation(
+    return Finding(
         observed=f"one example twice has {ratio:.2f} times the loss of it alone",
         expected="1",
         n=2,
@@ -207,8 +211,14 @@ MIN_DEEP = 100
 DEEP_MARGIN = 0.98
 
 
-@rule("LOS009", "warning", explained_by=STALLED)
-def cannot_overfit(probe: ProbeEvidence) -> Observation | None:
+@rule(
+    "LOS009",
+    "warning",
+    symptoms=("stalled loss",),
+    explains=("ignored text", "random labels learned"),
+    says_why=False,
+)
+def cannot_overfit(probe: ProbeEvidence) -> Finding | None:
     """A handful of examples can't be memorised
 
     Measures: errors and loss on at most 20 examples after a short attempt to memorise them, dropout off.
@@ -221,7 +231,7 @@ def cannot_overfit(probe: ProbeEvidence) -> Observation | None:
     Look-alikes: a frozen base or LoRA has little freedom, and is judged by the fall of the loss alone; two equal texts
     with two labels can't both be right; the attempt uses each text once.
 
-    Mend: other findings; else follow one example from ids to gradient by hand.
+    Fix: other findings; else follow one example from ids to gradient by hand.
 
     Reference: Karpathy 2019, A Recipe for Training Neural Networks ("overfit one batch").
     """
@@ -231,7 +241,7 @@ def cannot_overfit(probe: ProbeEvidence) -> Observation | None:
     stuck = not after < (1 - MIN_FALL) * before and errors > 0
     if not stuck and not (full and errors > LEFT_OVER * examples):
         return None
-    return Observation(
+    return Finding(
         observed=f"{errors} of {examples} examples still wrong; loss {before:.3f} before, {after:.3f} after",
         expected="no error, a loss near 0",
         n=examples,
@@ -241,8 +251,14 @@ def cannot_overfit(probe: ProbeEvidence) -> Observation | None:
     )
 
 
-@rule("LOS010", "warning", explained_by=("MOD005", "LOS009", *STALLED))
-def learning_ignores_text(probe: ProbeEvidence) -> Observation | None:
+@rule(
+    "LOS010",
+    "warning",
+    symptoms=("stalled loss", "ignored text"),
+    explains=("random labels learned",),
+    says_why=False,
+)
+def learning_ignores_text(probe: ProbeEvidence) -> Finding | None:
     """Learning does not respond to the text
 
     Measures: the loss after a short attempt on real texts over that after the same attempt on blanked ones.
@@ -254,14 +270,14 @@ def learning_ignores_text(probe: ProbeEvidence) -> Observation | None:
     Look-alikes: an attempt cut short by time, or a frozen base with a slow head, may not have come far enough; if the
     loss on blanks and texts is the same to the last digit, they are not the reason.
 
-    Mend: compare hidden states of two texts layer by layer.
+    Fix: compare hidden states of two texts layer by layer.
 
     Reference: Karpathy 2019, A Recipe for Training Neural Networks ("input-independent baseline").
     """
     real, blank = known(probe.overfit_responds, "the same attempt on blanked texts", probe.failures.get("overfitting"))
     if real < RESPONDS * blank:
         return None
-    return Observation(
+    return Finding(
         observed=f"loss {real:.3f} after the attempt on texts, {blank:.3f} on blanks",
         expected=f"below {RESPONDS:.0%} of the loss on blanks",
         n=probe.overfit_examples or 0,
@@ -270,8 +286,8 @@ def learning_ignores_text(probe: ProbeEvidence) -> Observation | None:
     )
 
 
-@rule("LOS011", "warning", explained_by=("DAT008", "LOS009", "LOS010"))
-def random_labels_learned_as_fast(probe: ProbeEvidence) -> Observation | None:
+@rule("LOS011", "warning", symptoms=("random labels learned",))
+def random_labels_learned_as_fast(probe: ProbeEvidence) -> Finding | None:
     """Random labels are learned as fast as the real ones
 
     Measures: the mean loss on examples not seen before, in one pass on the real labels and in one on shuffled labels.
@@ -282,7 +298,7 @@ def random_labels_learned_as_fast(probe: ProbeEvidence) -> Observation | None:
 
     Look-alikes: a very hard task, a frozen base or a slow start may need more than one short pass.
 
-    Mend: read 20 texts with their labels; look where texts and labels are sorted, joined or shuffled apart.
+    Fix: read 20 texts with their labels; look where texts and labels are sorted, joined or shuffled apart.
 
     Reference: Zhang et al. 2017, Understanding deep learning requires rethinking generalization.
     """
@@ -292,7 +308,7 @@ def random_labels_learned_as_fast(probe: ProbeEvidence) -> Observation | None:
         raise CannotTell(f"{probe.deep_examples} examples; {MIN_DEEP} are needed")
     if real <= DEEP_MARGIN * random:
         return None
-    return Observation(
+    return Finding(
         observed=f"loss {real:.3f} on the real labels, {random:.3f} on shuffled ones",
         expected="a clearly lower loss on the real labels",
         n=probe.deep_examples,

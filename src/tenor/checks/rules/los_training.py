@@ -5,9 +5,9 @@ import math
 import numpy as np
 
 from tenor.checks.evidence import StepEvidence
-from tenor.checks.finding import CannotTell, Observation
+from tenor.checks.finding import OWN, CannotTell, Finding
 from tenor.checks.rule import rule
-from tenor.checks.rules.shared import ALPHA, STALLED, known, uninformed
+from tenor.checks.rules.shared import ALPHA, known, uninformed
 
 FLAT = 0.03
 """Of ln K: two classes' loss falls by more within 100 steps of any training that works, a frozen base included."""
@@ -63,8 +63,8 @@ def finite_losses(steps: StepEvidence) -> np.ndarray:
     return losses
 
 
-@rule("LOS006", "warning", explained_by=(*STALLED, "LOS008"))
-def loss_is_flat(steps: StepEvidence) -> Observation | None:
+@rule("LOS006", "warning", symptoms=("stalled loss", "flat loss"), explains=("bad result",), says_why=False)
+def loss_is_flat(steps: StepEvidence) -> Finding | None:
     """The loss stays where it started
 
     Measures: over the records after warm-up, the fall of the mean loss from the first third to the last, its standard
@@ -80,7 +80,7 @@ def loss_is_flat(steps: StepEvidence) -> Observation | None:
     learned; an encoder drawn at random, which stands still for long before it takes off, and is judged at 90% of the
     planned steps.
 
-    Mend: the causes found besides; else overfit 20 examples first.
+    Fix: the causes found besides; else overfit 20 examples first.
 
     Reference: Karpathy 2019, A Recipe for Training Neural Networks; Kendall 1938.
     """
@@ -102,7 +102,7 @@ def loss_is_flat(steps: StepEvidence) -> Observation | None:
     if fall >= FLAT * reference or p <= 0.05 or abs(last.mean() - reference) > 0.05 * reference:
         return None
     late = steps.total_steps is not None and numbers[-1] > steps.total_steps / 2
-    return Observation(
+    return Finding(
         observed=f"{first.mean():.4f} at first, {last.mean():.4f} at last (trend p = {p:.2f})",
         expected=f"a fall below {reference:.4f}, the loss of knowing only the class frequencies",
         n=len(losses),
@@ -112,8 +112,13 @@ def loss_is_flat(steps: StepEvidence) -> Observation | None:
     )
 
 
-@rule("LOS007", "error", explained_by=("PRC002", "OPT007", "OPT018"))
-def not_a_number(steps: StepEvidence) -> Observation | None:
+@rule(
+    "LOS007",
+    "error",
+    symptoms=("not a number",),
+    explains=("bad result", "collapsing predictions", "metric not a number", "skipped steps"),
+)
+def not_a_number(steps: StepEvidence) -> Finding | None:
     """A loss or a gradient is not a number
 
     Measures: NaN and infinity among the recorded losses, among gradient norms of steps that were taken, and among
@@ -128,7 +133,7 @@ def not_a_number(steps: StepEvidence) -> Observation | None:
     Look-alikes: with loss scaling an infinite gradient norm in a skipped step is how the scale is found, and passes. A
     loss that falls to 0 bit by bit was learned by heart.
 
-    Mend: a lower rate, fp32, and a look for log(0), division by a mask's sum of 0, and empty texts.
+    Fix: a lower rate, fp32, and a look for log(0), division by a mask's sum of 0, and empty texts.
 
     Reference: PyTorch, `torch.autograd.set_detect_anomaly`.
     """
@@ -151,14 +156,14 @@ def not_a_number(steps: StepEvidence) -> Observation | None:
             f"first at step {int(steps.steps[first]):,}: loss {losses[first]:g}{gradient} in {int(bad.sum())} records"
         )
     said += [f"validation loss {broken[0].value} at step {broken[0].step:,}"] if broken else []
-    return Observation(
+    return Finding(
         observed="; ".join(said),
         expected="finite numbers" + (", and no loss of exactly 0" if filtered else ""),
         n=len(losses) + len(steps.validation_loss),
         cause="a number overflowed, or 0 was divided by or its logarithm taken"
         + ("; zeros are what transformers logs for NaN (logging_nan_inf_filter)" if filtered else ""),
         fix="lower the learning rate, use fp32, and run once under torch.autograd.set_detect_anomaly(True)",
-        severity=None if is_sure else "warning",
+        severity=OWN if is_sure else "warning",
     )
 
 
@@ -186,8 +191,13 @@ def significantly_above(tail: np.ndarray, other: np.ndarray) -> bool:
     return bool(mannwhitneyu(tail, other, alternative="greater").pvalue < ALPHA)
 
 
-@rule("LOS008", "error", explained_by=("DAT004", "LOS003", "OPT007", "OPT012", "OPT018", "OPT019"))
-def loss_diverges(steps: StepEvidence) -> Observation | None:
+@rule(
+    "LOS008",
+    "error",
+    symptoms=("diverging loss",),
+    explains=("bad result", "collapsing predictions", "flat loss", "skipped steps"),
+)
+def loss_diverges(steps: StepEvidence) -> Finding | None:
     """The loss diverges
 
     Measures: the median loss of the last records (a tenth, at least 10) beside the first ones and the best ones.
@@ -199,7 +209,7 @@ def loss_diverges(steps: StepEvidence) -> Observation | None:
 
     Look-alikes: single bad batches; noise of small batches; both are no change of the median.
 
-    Mend: a third of the rate, longer warm-up, clipping at 1; restart from the last good checkpoint.
+    Fix: a third of the rate, longer warm-up, clipping at 1; restart from the last good checkpoint.
 
     Reference: Mosbach et al. 2021, On the Stability of Fine-tuning BERT.
     """
@@ -217,7 +227,7 @@ def loss_diverges(steps: StepEvidence) -> Observation | None:
     }
     if not any(above.values()):
         return None
-    return Observation(
+    return Finding(
         observed=f"{np.median(start):.3f} at first, {np.median(best):.3f} at best, {np.median(tail):.3f} at last",
         expected="a loss that falls, or stays low",
         n=len(losses),
@@ -228,7 +238,7 @@ def loss_diverges(steps: StepEvidence) -> Observation | None:
 
 
 @rule("LOS013", "error")
-def trained_through_softmax(steps: StepEvidence) -> Observation | None:
+def trained_through_softmax(steps: StepEvidence) -> Finding | None:
     """Training goes through a softmax before the loss
 
     Measures: the gradient that arrives at the logits, beside that of a cross-entropy which is given their softmax.
@@ -240,13 +250,13 @@ def trained_through_softmax(steps: StepEvidence) -> Observation | None:
 
     Look-alikes: label smoothing, focal and weighted losses have other gradients and pass.
 
-    Mend: give raw logits to `torch.nn.functional.cross_entropy`; in `Trainer.compute_loss`, `outputs.logits`.
+    Fix: give raw logits to `torch.nn.functional.cross_entropy`; in `Trainer.compute_loss`, `outputs.logits`.
 
     Reference: PyTorch, `torch.nn.CrossEntropyLoss` ("unnormalized logits").
     """
     if known(steps.kind_of_loss, "what the loss's gradient is") != "probabilities":
         return None
-    return Observation(
+    return Finding(
         observed="the gradient at the logits is that of a cross-entropy of probabilities",
         expected="that of a cross-entropy of the logits",
         n=len(steps.steps),
@@ -255,8 +265,8 @@ def trained_through_softmax(steps: StepEvidence) -> Observation | None:
     )
 
 
-@rule("LOS014", "warning", explained_by=("LOS005",))
-def trained_on_a_sum(steps: StepEvidence) -> Observation | None:
+@rule("LOS014", "warning", symptoms=("summed loss",), explains=("clipped gradients",))
+def trained_on_a_sum(steps: StepEvidence) -> Finding | None:
     """Training sums the losses of a batch
 
     Measures: the gradient that arrives at the logits, beside that of a cross-entropy summed over the rows.
@@ -268,13 +278,13 @@ def trained_on_a_sum(steps: StepEvidence) -> Observation | None:
 
     Look-alikes: a deliberate sum with a rate to match; that is why it is a warning.
 
-    Mend: `reduction="mean"`.
+    Fix: `reduction="mean"`.
 
     Reference: Goyal et al. 2017, Accurate, Large Minibatch SGD (section 2.1).
     """
     if known(steps.kind_of_loss, "what the loss's gradient is") != "sum":
         return None
-    return Observation(
+    return Finding(
         observed="the gradient at the logits is that of a sum over the rows",
         expected="that of a mean",
         n=len(steps.steps),
@@ -283,8 +293,14 @@ def trained_on_a_sum(steps: StepEvidence) -> Observation | None:
     )
 
 
-@rule("LOS012", "warning", explained_by=("DAT001", "DAT002", "DAT003", "DAT004", "LOS007", "LOS008", *STALLED))
-def predictions_collapse(steps: StepEvidence) -> Observation | None:
+@rule(
+    "LOS012",
+    "warning",
+    symptoms=("stalled loss", "collapsing predictions"),
+    explains=("one class predicted",),
+    says_why=False,
+)
+def predictions_collapse(steps: StepEvidence) -> Finding | None:
     """Training predictions collapse to one class
 
     Measures: over the last third of the records (at least 10), the largest class's share of the predictions and of the
@@ -298,7 +314,7 @@ def predictions_collapse(steps: StepEvidence) -> Observation | None:
     Look-alikes: the first steps of a fresh head; labels of which most are one class; both are left out. An encoder
     drawn at random stands still for long before it takes off, and is judged at 90% of the planned steps.
 
-    Mend: the causes found besides; else a third of the rate and a longer warm-up.
+    Fix: the causes found besides; else a third of the rate and a longer warm-up.
 
     Reference: Mosbach et al. 2021 (degenerate runs).
     """
@@ -322,7 +338,7 @@ def predictions_collapse(steps: StepEvidence) -> Observation | None:
     p = float(binom.cdf(n - int(predicted[winner]), n, 1 - among_labels))
     if share < ONE_CLASS or labels.max() / max(1, labels.sum()) > BALANCED or p >= ALPHA:
         return None
-    return Observation(
+    return Finding(
         observed=f"class {winner} in {share:.1%} of {n:,} predictions, and in {among_labels:.0%} of the labels",
         expected="predictions of every class, about as often as the labels",
         n=n,

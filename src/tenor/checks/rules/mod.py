@@ -3,7 +3,7 @@
 import re
 
 from tenor.checks.evidence import ModelEvidence, ParameterRow, ProbeEvidence
-from tenor.checks.finding import CannotTell, Observation, Severity
+from tenor.checks.finding import CannotTell, Finding, Severity
 from tenor.checks.rule import rule
 from tenor.checks.rules.shared import known, shown
 
@@ -20,8 +20,8 @@ ROUNDINGS = 100
 """Unit roundings of a logit of order 1 that a deep stack may add up to; twelve layers measure below 50."""
 
 
-@rule("MOD001", "error", explained_by=("MOD008",))
-def outputs_differ_from_classes(model: ModelEvidence) -> Observation | None:
+@rule("MOD001", "error", symptoms=("wrong outputs",), explains=("bad result", "high first loss", "loss without reward"))
+def outputs_differ_from_classes(model: ModelEvidence) -> Finding | None:
     """The number of outputs differs from the number of classes
 
     Measures: the columns of the logits in a forward pass, or the outputs of the head's last layer where none can be
@@ -35,7 +35,7 @@ def outputs_differ_from_classes(model: ModelEvidence) -> Observation | None:
     Look-alikes: one logistic output for two classes is sound in itself, with a loss and a threshold of its own; cross-
     entropy on one output is always 0. Build two outputs, or allow the rule with that reason.
 
-    Mend: `AutoModelForSequenceClassification.from_pretrained(name, num_labels=K)`.
+    Fix: `AutoModelForSequenceClassification.from_pretrained(name, num_labels=K)`.
 
     Reference: transformers, `PretrainedConfig.num_labels` and `problem_type`.
     """
@@ -48,7 +48,7 @@ def outputs_differ_from_classes(model: ModelEvidence) -> Observation | None:
         cause = "the head was built for fewer classes than the labels have"
     else:
         cause = "the head was built for more classes than the labels have, often one left over from another task"
-    return Observation(
+    return Finding(
         observed=f"{outputs} outputs for {model.n_classes} classes",
         expected=f"{model.n_classes} outputs, one per class",
         n=model.n_classes,
@@ -75,8 +75,8 @@ def contradictions(id2label: dict[int, str], class_names: tuple[str, ...]) -> li
     ]
 
 
-@rule("MOD002", "error")
-def names_contradict_the_data(model: ModelEvidence) -> Observation | None:
+@rule("MOD002", "error", explains=("swapped classes",))
+def names_contradict_the_data(model: ModelEvidence) -> Finding | None:
     """The model's class names contradict the data's
 
     Measures: `config.id2label` beside the data's class names, index by index; case, punctuation and abbreviation
@@ -89,7 +89,7 @@ def names_contradict_the_data(model: ModelEvidence) -> Observation | None:
 
     Look-alikes: other words for the same classes (bad, negative), another language: a note at most.
 
-    Mend: give `id2label` and `label2id` in the order of the data's labels when the model is built.
+    Fix: give `id2label` and `label2id` in the order of the data's labels when the model is built.
 
     Reference: Mitchell et al. 2019, Model Cards for Model Reporting.
     """
@@ -109,7 +109,7 @@ def names_contradict_the_data(model: ModelEvidence) -> Observation | None:
         cause = "the model was built without class names, so transformers made placeholders up"
     else:
         cause = "the model's names come from elsewhere; nothing tells whether they mean the same classes"
-    return Observation(
+    return Finding(
         observed=listed,
         expected="the same name at the same index",
         n=len(names),
@@ -125,8 +125,8 @@ def new_in_body(model: ModelEvidence) -> list[ParameterRow]:
     return [p for p in model.parameters if not p.in_head and p.name in new and not p.added]
 
 
-@rule("MOD003", "error", explained_by=("MOD004",))
-def pretrained_weights_missing(model: ModelEvidence) -> Observation | None:
+@rule("MOD003", "error", symptoms=("weights not loaded",), explains=("bad result", "stalled loss", "odd probabilities"))
+def pretrained_weights_missing(model: ModelEvidence) -> Finding | None:
     """Pretrained weights of the encoder were not loaded
 
     Measures: the encoder's parameters that the checkpoint did not hold and that were drawn at random.
@@ -138,7 +138,7 @@ def pretrained_weights_missing(model: ModelEvidence) -> Observation | None:
     Look-alikes: a fresh head and pooler are meant to be new; so are LoRA's and other adapters; an encoder trained from
     scratch on purpose is passed when it is said (`pretrained=False`).
 
-    Mend: load with the class that fits the checkpoint and read transformers' loading report: no name of the encoder may
+    Fix: load with the class that fits the checkpoint and read transformers' loading report: no name of the encoder may
     stand under MISSING.
 
     Reference: transformers, `from_pretrained(output_loading_info=True)`.
@@ -150,7 +150,7 @@ def pretrained_weights_missing(model: ModelEvidence) -> Observation | None:
         return None
     body = sum(p.size for p in model.parameters if not p.in_head)
     lost = sum(p.size for p in new)
-    return Observation(
+    return Finding(
         observed=f"{lost:,} of the encoder's {body:,} weights are random: {shown(p.name for p in new)}",
         expected="every weight of the encoder comes from the checkpoint",
         n=len(new),
@@ -173,8 +173,8 @@ def lost_to_prefix(model: ModelEvidence) -> list[str]:
     return [name for name in known(model.unused_weights, "which tensors were left unused") if stem(name) in wanted]
 
 
-@rule("MOD004", "error")
-def checkpoint_not_used(model: ModelEvidence) -> Observation | None:
+@rule("MOD004", "error", explains=("weights not loaded",))
+def checkpoint_not_used(model: ModelEvidence) -> Finding | None:
     """The checkpoint holds the encoder's weights under other names
 
     Measures: tensors of the checkpoint that found no place, beside encoder parameters that found no tensor, matched by
@@ -188,7 +188,7 @@ def checkpoint_not_used(model: ModelEvidence) -> Observation | None:
     Look-alikes: the unused head of another task (`cls.predictions`, `vocab_projector`) and layers left out on purpose
     match no random parameter, and pass.
 
-    Mend: strip the prefix from the keys and save again, or load with the class that wrote the checkpoint.
+    Fix: strip the prefix from the keys and save again, or load with the class that wrote the checkpoint.
 
     Reference: PyTorch, Saving and Loading Models, `strict=True`.
     """
@@ -196,7 +196,7 @@ def checkpoint_not_used(model: ModelEvidence) -> Observation | None:
     if not lost:
         return None
     unused = known(model.unused_weights, "which tensors were left unused")
-    return Observation(
+    return Finding(
         observed=f"{len(lost):,} of {len(unused):,} unused tensors fit random weights of the encoder: {shown(lost)}",
         expected="every tensor that fits the encoder is loaded into it",
         n=len(lost),
@@ -205,8 +205,15 @@ def checkpoint_not_used(model: ModelEvidence) -> Observation | None:
     )
 
 
-@rule("MOD005", "error")
-def logits_ignore_the_input(probe: ProbeEvidence) -> Observation | None:
+@rule(
+    "MOD005",
+    "error",
+    explains=("bad result", "stalled loss", "no gradient", "odd probabilities"),
+    one_class="always",
+    training_loss="high",
+    settled_by="the model: its logits for two different texts",
+)
+def logits_ignore_the_input(probe: ProbeEvidence) -> Finding | None:
     """The logits don't depend on the text
 
     Measures: the spread of the logits over different texts, and their change when every text is blanked.
@@ -219,7 +226,7 @@ def logits_ignore_the_input(probe: ProbeEvidence) -> Observation | None:
     Look-alikes: a head whose weights start at zero gives equal logits at first; it passes if a short attempt learns
     from the texts better than from blanks. A fresh head's spread is small (0.01) yet far above rounding.
 
-    Mend: follow one text by hand: ids, mask, hidden state, logits; find where two texts become equal.
+    Fix: follow one text by hand: ids, mask, hidden state, logits; find where two texts become equal.
 
     Reference: Karpathy 2019, A Recipe for Training Neural Networks ("input-independent baseline").
     """
@@ -231,7 +238,7 @@ def logits_ignore_the_input(probe: ProbeEvidence) -> Observation | None:
     floor = ROUNDINGS * probe.rounding if probe.rounding < SIXTEEN_BITS else 0.0
     if min(values.values()) > floor or learns_from_texts(probe):
         return None
-    return Observation(
+    return Finding(
         observed="; ".join(f"{name}: {value:.2g}" for name, value in values.items()),
         expected=f"above {floor:.1g}, what rounding alone can give",
         n=probe.n_examples,
@@ -252,7 +259,7 @@ def beyond_rounding(change: float, probe: ProbeEvidence) -> bool:
 
 
 @rule("MOD006", "error")
-def padding_changes_logits(probe: ProbeEvidence) -> Observation | None:
+def padding_changes_logits(probe: ProbeEvidence) -> Finding | None:
     """Padding changes the logits
 
     Measures: the largest change of a logit when padding is added to its row, in evaluation mode.
@@ -265,7 +272,7 @@ def padding_changes_logits(probe: ProbeEvidence) -> Observation | None:
     Look-alikes: other kernels for other widths round otherwise, 100 times below the threshold; 16-bit logits get a
     threshold of their own.
 
-    Mend: pass `attention_mask` to the model and divide a mean by the mask's sum, not by the width; check that the pad
+    Fix: pass `attention_mask` to the model and divide a mean by the mask's sum, not by the width; check that the pad
     id is the model's.
 
     Reference: transformers, Padding and truncation; `attention_mask` in the glossary.
@@ -273,7 +280,7 @@ def padding_changes_logits(probe: ProbeEvidence) -> Observation | None:
     change = known(probe.logit_change_from_padding, "the effect of padding", probe.failures.get("padding"))
     if not beyond_rounding(change, probe):
         return None
-    return Observation(
+    return Finding(
         observed=f"a logit changes by {change:.2g}, with a spread over texts of {probe.logit_spread:.2g}",
         expected=f"no change beyond {max(RELATIVE_CHANGE * (probe.logit_spread or 0), ROUNDINGS * probe.rounding):.1g}",
         n=probe.n_examples,
@@ -283,7 +290,7 @@ def padding_changes_logits(probe: ProbeEvidence) -> Observation | None:
 
 
 @rule("MOD007", "error")
-def neighbours_change_logits(probe: ProbeEvidence) -> Observation | None:
+def neighbours_change_logits(probe: ProbeEvidence) -> Finding | None:
     """Other rows of the batch change a row's logits
 
     Measures: the largest change of a logit when its row's neighbours change, at the same width, in evaluation mode.
@@ -295,7 +302,7 @@ def neighbours_change_logits(probe: ProbeEvidence) -> Observation | None:
     Look-alikes: other kernels for other batch sizes round otherwise, far below the threshold. Batch norm mixes rows in
     training mode by design; in evaluation mode it does not.
 
-    Mend: look for `view` or `reshape` where `transpose` is meant, a softmax over dimension 0, statistics over the
+    Fix: look for `view` or `reshape` where `transpose` is meant, a softmax over dimension 0, statistics over the
     batch, or a model left in training mode.
 
     Reference: Karpathy 2019, A Recipe for Training Neural Networks ("use backprop to chart dependencies").
@@ -303,7 +310,7 @@ def neighbours_change_logits(probe: ProbeEvidence) -> Observation | None:
     change = known(probe.logit_change_from_neighbours, "the effect of other rows", probe.failures.get("neighbours"))
     if not beyond_rounding(change, probe):
         return None
-    return Observation(
+    return Finding(
         observed=f"a logit changes by {change:.2g}, with a spread over texts of {probe.logit_spread:.2g}",
         expected=f"no change beyond {max(RELATIVE_CHANGE * (probe.logit_spread or 0), ROUNDINGS * probe.rounding):.1g}",
         n=probe.n_examples,
@@ -312,8 +319,8 @@ def neighbours_change_logits(probe: ProbeEvidence) -> Observation | None:
     )
 
 
-@rule("MOD008", "error")
-def problem_type_is_not_classification(model: ModelEvidence) -> Observation | None:
+@rule("MOD008", "error", explains=("loss without reward", "wrong outputs"))
+def problem_type_is_not_classification(model: ModelEvidence) -> Finding | None:
     """The model computes the loss of another kind of problem
 
     Measures: `config.problem_type`.
@@ -326,13 +333,13 @@ def problem_type_is_not_classification(model: ModelEvidence) -> Observation | No
     Look-alikes: several labels per text are a task of their own; Tenor's labels are one class per text. A loop with a
     loss of its own never reads the setting: allow the rule with that reason.
 
-    Mend: `config.problem_type = "single_label_classification"`.
+    Fix: `config.problem_type = "single_label_classification"`.
 
     Reference: transformers, `PretrainedConfig.problem_type`.
     """
     if model.problem_type in (None, "single_label_classification"):
         return None
-    return Observation(
+    return Finding(
         observed=f"problem_type is {model.problem_type!r}, with {model.n_classes} classes, one per text",
         expected="single_label_classification",
         n=model.n_classes,

@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 
 from tenor.checks.evidence import OptimizerEvidence, ProbeEvidence
-from tenor.checks.finding import CannotTell, Observation
+from tenor.checks.finding import CannotTell, Finding
 from tenor.checks.probes.experiments import HIGHEST, moving_mean
 from tenor.checks.rule import rule
 from tenor.checks.rules.shared import known, shown, uninformed
@@ -34,8 +34,15 @@ def body_rates(optimizer: OptimizerEvidence) -> list[float]:
     return [group.learning_rate for group in optimizer.groups if not heavy.isdisjoint(group.names)]
 
 
-@rule("OPT001", "error", explained_by=("OPT004",))
-def missing_from_optimizer(optimizer: OptimizerEvidence) -> Observation | None:
+@rule(
+    "OPT001",
+    "error",
+    symptoms=("parameters not optimized",),
+    explains=("bad result", "stalled loss", "gradients kept", "no updates", "odd probabilities"),
+    one_class="usually",
+    training_loss="high",
+)
+def missing_from_optimizer(optimizer: OptimizerEvidence) -> Finding | None:
     """Learning parameters are missing from the optimizer
 
     Measures: parameters of the encoder and its adapters with `requires_grad` that stand in no group.
@@ -47,7 +54,7 @@ def missing_from_optimizer(optimizer: OptimizerEvidence) -> Observation | None:
 
     Look-alikes: an encoder kept out on purpose; freeze it, and it costs nothing either.
 
-    Mend: build the optimizer last, from every parameter with `requires_grad`; or call `requires_grad_(False)` on what
+    Fix: build the optimizer last, from every parameter with `requires_grad`; or call `requires_grad_(False)` on what
     should stay.
 
     Reference: PyTorch, `torch.optim` ("Constructing it").
@@ -55,7 +62,7 @@ def missing_from_optimizer(optimizer: OptimizerEvidence) -> Observation | None:
     missing = optimizer.learning - optimizer.head - held(optimizer).keys()
     if not missing:
         return None
-    return Observation(
+    return Finding(
         observed=f"{len(missing):,} of {len(optimizer.learning):,} learning parameters in no group: {shown(missing)}",
         expected="every parameter with requires_grad stands in one group",
         n=len(missing),
@@ -64,8 +71,14 @@ def missing_from_optimizer(optimizer: OptimizerEvidence) -> Observation | None:
     )
 
 
-@rule("OPT002", "error", explained_by=("OPT004", "FRZ005"))
-def head_missing_from_optimizer(optimizer: OptimizerEvidence) -> Observation | None:
+@rule(
+    "OPT002",
+    "error",
+    symptoms=("parameters not optimized", "head not trainable"),
+    explains=("bad result", "stalled loss", "gradients kept", "no updates", "swapped classes"),
+    one_class="usually",
+)
+def head_missing_from_optimizer(optimizer: OptimizerEvidence) -> Finding | None:
     """The head is not in the optimizer
 
     Measures: the head's learning parameters that stand in no group.
@@ -77,14 +90,14 @@ def head_missing_from_optimizer(optimizer: OptimizerEvidence) -> Observation | N
 
     Look-alikes: an unused pooler has no business in the optimizer, but does no harm there.
 
-    Mend: `AdamW(model.parameters())`; with groups, one for what is not in the encoder.
+    Fix: `AdamW(model.parameters())`; with groups, one for what is not in the encoder.
 
     Reference: PyTorch, `torch.optim` ("Per-parameter options").
     """
     missing = (optimizer.learning & optimizer.head) - held(optimizer).keys()
     if not missing:
         return None
-    return Observation(
+    return Finding(
         observed=f"of the head in no group: {shown(missing)}",
         expected="every learning parameter of the head stands in one group",
         n=len(missing),
@@ -94,7 +107,7 @@ def head_missing_from_optimizer(optimizer: OptimizerEvidence) -> Observation | N
 
 
 @rule("OPT003", "error")
-def twice_in_optimizer(optimizer: OptimizerEvidence) -> Observation | None:
+def twice_in_optimizer(optimizer: OptimizerEvidence) -> Finding | None:
     """A parameter stands in the optimizer twice
 
     Measures: how often each parameter stands in the groups.
@@ -105,14 +118,14 @@ def twice_in_optimizer(optimizer: OptimizerEvidence) -> Observation | None:
 
     Look-alikes: tied weights are one parameter with two names, and count once.
 
-    Mend: gather parameters with `named_parameters()`, which names each once.
+    Fix: gather parameters with `named_parameters()`, which names each once.
 
     Reference: PyTorch, `torch.optim.Optimizer.add_param_group`.
     """
     twice = [name for name, count in held(optimizer).items() if count > 1]
     if not twice:
         return None
-    return Observation(
+    return Finding(
         observed=f"{len(twice):,} parameters more than once: {shown(twice)}",
         expected="each parameter once",
         n=len(twice),
@@ -121,8 +134,14 @@ def twice_in_optimizer(optimizer: OptimizerEvidence) -> Observation | None:
     )
 
 
-@rule("OPT004", "error")
-def foreign_parameters(optimizer: OptimizerEvidence) -> Observation | None:
+@rule(
+    "OPT004",
+    "error",
+    explains=("bad result", "stalled loss", "gradients kept", "no updates", "parameters not optimized"),
+    one_class="usually",
+    training_loss="high",
+)
+def foreign_parameters(optimizer: OptimizerEvidence) -> Finding | None:
     """The optimizer holds parameters of another model
 
     Measures: parameters in the groups that are not the model's.
@@ -134,7 +153,7 @@ def foreign_parameters(optimizer: OptimizerEvidence) -> Observation | None:
 
     Look-alikes: a loss with parameters of its own, or a second model trained along, beside a model that is complete.
 
-    Mend: build the optimizer after the last `from_pretrained`, `deepcopy`, `to` or wrap.
+    Fix: build the optimizer after the last `from_pretrained`, `deepcopy`, `to` or wrap.
 
     Reference: PyTorch, `torch.nn.Module.to` and optimizers.
     """
@@ -142,7 +161,7 @@ def foreign_parameters(optimizer: OptimizerEvidence) -> Observation | None:
     if not foreign:
         return None
     missing = optimizer.learning - held(optimizer).keys()
-    return Observation(
+    return Finding(
         observed=f"{foreign:,} parameters are not the model's; {len(missing):,} of the model's are missing",
         expected="parameters of the model that is trained, and no others",
         n=foreign,
@@ -154,8 +173,23 @@ def foreign_parameters(optimizer: OptimizerEvidence) -> Observation | None:
     )
 
 
-@rule("OPT005", "error")
-def rate_is_zero(optimizer: OptimizerEvidence) -> Observation | None:
+@rule(
+    "OPT005",
+    "error",
+    explains=(
+        "bad result",
+        "stalled loss",
+        "no updates",
+        "small learning rate",
+        "small updates",
+        "swapped classes",
+        "unplanned learning rate",
+    ),
+    one_class="usually",
+    training_loss="high",
+    setting={"training.learning_rate": 8e-05, "training.head_learning_rate": 0.001},
+)
+def rate_is_zero(optimizer: OptimizerEvidence) -> Finding | None:
     """The learning rate is zero
 
     Measures: each group's peak rate, or its present one where no peak is known.
@@ -167,7 +201,7 @@ def rate_is_zero(optimizer: OptimizerEvidence) -> Observation | None:
     Look-alikes: a warm-up that begins at 0 (a scheduler keeps the peak as `initial_lr`); a group switched off on
     purpose.
 
-    Mend: give the rate as a number (`2e-5`; YAML 1.1 reads `2e-5` as text, and some loops then fall back to 0).
+    Fix: give the rate as a number (`2e-5`; YAML 1.1 reads `2e-5` as text, and some loops then fall back to 0).
 
     Reference: Devlin et al. 2019 (2e-5 to 5e-5).
     """
@@ -176,7 +210,7 @@ def rate_is_zero(optimizer: OptimizerEvidence) -> Observation | None:
     if not zero:
         return None
     whole = len(zero) == len(groups)
-    return Observation(
+    return Finding(
         observed=f"rate 0 in {len(zero)} of {len(groups)} groups ({shown(n for g in zero for n in g.names)})",
         expected="a rate above 0",
         n=sum(len(group.names) for group in zero),
@@ -186,8 +220,14 @@ def rate_is_zero(optimizer: OptimizerEvidence) -> Observation | None:
     )
 
 
-@rule("OPT006", "note", explained_by=("OPT005",))
-def rate_is_small(optimizer: OptimizerEvidence) -> Observation | None:
+@rule(
+    "OPT006",
+    "note",
+    symptoms=("small learning rate",),
+    explains=("stalled loss", "small updates", "swapped classes"),
+    setting={"training.learning_rate": 8e-05, "training.head_learning_rate": 0.001},
+)
+def rate_is_small(optimizer: OptimizerEvidence) -> Finding | None:
     """The learning rate is too small to matter
 
     Measures: the largest rate over all groups.
@@ -200,7 +240,7 @@ def rate_is_small(optimizer: OptimizerEvidence) -> Observation | None:
 
     Look-alikes: the lowest layers under layer-wise decay are judged by the top; a last, careful phase of training.
 
-    Mend: 2e-5 to 1e-4 for an encoder, 1e-3 for a head or adapters alone.
+    Fix: 2e-5 to 1e-4 for an encoder, 1e-3 for a head or adapters alone.
 
     Reference: Devlin et al. 2019; Mosbach et al. 2021, On the Stability of Fine-tuning BERT.
     """
@@ -213,7 +253,7 @@ def rate_is_small(optimizer: OptimizerEvidence) -> Observation | None:
         raise CannotTell(f"no rates are known for {optimizer.kind}")
     if rate >= limit or rate == 0:
         return None
-    return Observation(
+    return Finding(
         observed=f"{optimizer.kind} at {rate:.1e}",
         expected=f"{limit:.0e} or more",
         n=len(optimizer.learning),
@@ -223,8 +263,15 @@ def rate_is_small(optimizer: OptimizerEvidence) -> Observation | None:
     )
 
 
-@rule("OPT007", "note")
-def rate_is_large(optimizer: OptimizerEvidence) -> Observation | None:
+@rule(
+    "OPT007",
+    "note",
+    explains=("bad result", "stalled loss", "diverging loss", "large updates", "not a number"),
+    one_class="usually",
+    settled_by="the learning rate and the training losses",
+    setting={"training.learning_rate": 8e-05, "training.head_learning_rate": 0.001},
+)
+def rate_is_large(optimizer: OptimizerEvidence) -> Finding | None:
     """The learning rate is too large for a pretrained encoder
 
     Measures: the largest rate of a group with encoder weights.
@@ -236,7 +283,7 @@ def rate_is_large(optimizer: OptimizerEvidence) -> Observation | None:
     Look-alikes: a head alone, adapters, networks without attention, and an encoder trained from scratch (norms exactly
     1, biases exactly 0) bear 1e-3 and more, and pass.
 
-    Mend: 2e-5 to 1e-4, with a warm-up of 6 to 10%.
+    Fix: 2e-5 to 1e-4, with a warm-up of 6 to 10%.
 
     Reference: Mosbach et al. 2021, On the Stability of Fine-tuning BERT; Sun et al. 2019, How to Fine-Tune BERT.
     """
@@ -253,7 +300,7 @@ def rate_is_large(optimizer: OptimizerEvidence) -> Observation | None:
         raise CannotTell(f"no rates are known for {optimizer.kind}")
     if rate <= limit:
         return None
-    return Observation(
+    return Finding(
         observed=f"{optimizer.kind} at {rate:.1e} on encoder weights",
         expected=f"{limit:.0e} or less",
         n=len(optimizer.learning),
@@ -264,7 +311,7 @@ def rate_is_large(optimizer: OptimizerEvidence) -> Observation | None:
 
 
 @rule("OPT011", "note")
-def decay_on_norms(optimizer: OptimizerEvidence) -> Observation | None:
+def decay_on_norms(optimizer: OptimizerEvidence) -> Finding | None:
     """Weight decay on norms and biases
 
     Measures: learning one-dimensional parameters in groups with weight decay above 0.
@@ -275,7 +322,7 @@ def decay_on_norms(optimizer: OptimizerEvidence) -> Observation | None:
 
     Look-alikes: plain `AdamW(model.parameters())` decays everything by 0.01 and trains well.
 
-    Mend: a second group with `weight_decay=0.0` for parameters of one dimension.
+    Fix: a second group with `weight_decay=0.0` for parameters of one dimension.
 
     Reference: Devlin et al. 2019, reference implementation (`exclude_from_weight_decay`).
     """
@@ -283,7 +330,7 @@ def decay_on_norms(optimizer: OptimizerEvidence) -> Observation | None:
     decayed = {n for g in optimizer.groups if g.weight_decay > 0 for n in g.names if n in vectors}
     if not decayed:
         return None
-    return Observation(
+    return Finding(
         observed=f"{len(decayed):,} norms and biases decay: {shown(decayed)}",
         expected="weight decay on matrices only",
         n=len(decayed),
@@ -317,7 +364,7 @@ def range_of_rates(probe: ProbeEvidence) -> tuple[float | None, float]:
 
 
 @rule("OPT023", "warning")
-def rate_outside_tested_range(probe: ProbeEvidence, optimizer: OptimizerEvidence) -> Observation | None:
+def rate_outside_tested_range(probe: ProbeEvidence, optimizer: OptimizerEvidence) -> Finding | None:
     """The learning rate is one at which the loss runs away
 
     Measures: with --deep, the loss over some 40 steps of AdamW at rates that rise from 1e-6 to 1; the rate at which its
@@ -330,7 +377,7 @@ def rate_outside_tested_range(probe: ProbeEvidence, optimizer: OptimizerEvidence
     Look-alikes: plain gradient descent bears other rates than AdamW, with which the test is made: not judged. A warm-up
     helps up to a factor of a few, which is why the threshold is the rate of running away itself and not a tenth of it.
 
-    Mend: a tenth of that rate, with a warm-up.
+    Fix: a tenth of that rate, with a warm-up.
 
     Reference: Smith 2017, Cyclical Learning Rates for Training Neural Networks (section 3.3, the range test).
     """
@@ -341,7 +388,7 @@ def rate_outside_tested_range(probe: ProbeEvidence, optimizer: OptimizerEvidence
     if peak < away or not math.isfinite(away):
         return None
     began = f"; it began to fall at {falls:.0e}" if falls is not None and falls < away else ""
-    return Observation(
+    return Finding(
         observed=f"a peak of {peak:.1e}; in the test the loss ran away at {away:.1e}{began}",
         expected=f"below {min(away, HIGHEST):.0e}, about {away / 10:.0e}",
         n=len(probe.rates_tried or ()),

@@ -3,7 +3,7 @@
 import numpy as np
 
 from tenor.checks.evidence import ScheduleEvidence
-from tenor.checks.finding import CannotTell, Observation
+from tenor.checks.finding import CannotTell, Finding
 from tenor.checks.rule import rule
 
 NOTHING = 1e-6
@@ -53,8 +53,13 @@ def is_constant_within_epochs(values: np.ndarray, steps_per_epoch: int) -> bool:
     return steps_per_epoch > 1 and len(changes) > 0 and bool((changes % steps_per_epoch == 0).all())
 
 
-@rule("OPT008", "error", explained_by=("OPT010",))
-def schedule_ends_early(schedule: ScheduleEvidence) -> Observation | None:
+@rule(
+    "OPT008",
+    "error",
+    symptoms=("wrong schedule",),
+    explains=("stalled loss", "small updates", "unplanned learning rate"),
+)
+def schedule_ends_early(schedule: ScheduleEvidence) -> Finding | None:
     """The learning rate falls to zero before training ends
 
     Measures: the steps after the last one whose rate is above 0.
@@ -66,7 +71,7 @@ def schedule_ends_early(schedule: ScheduleEvidence) -> Observation | None:
 
     Look-alikes: a linear or cosine decay that touches 0 on the last step; restarts that rise again.
 
-    Mend: total = ceil(batches per epoch / accumulation) · epochs, and the same number for schedule and loop.
+    Fix: total = ceil(batches per epoch / accumulation) · epochs, and the same number for schedule and loop.
 
     Reference: transformers, `get_linear_schedule_with_warmup(num_training_steps)`.
     """
@@ -75,7 +80,7 @@ def schedule_ends_early(schedule: ScheduleEvidence) -> Observation | None:
     if idle < 2 or idle <= IDLE_SHARE * len(values):
         return None
     share = idle / len(values)
-    return Observation(
+    return Finding(
         observed=f"rate 0 in the last {idle:,} of {len(values):,} steps ({share:.0%})",
         expected="a rate above 0 until about the last step",
         n=len(values),
@@ -87,8 +92,8 @@ def schedule_ends_early(schedule: ScheduleEvidence) -> Observation | None:
     )
 
 
-@rule("OPT009", "warning", explained_by=("OPT010",))
-def warmup_differs(schedule: ScheduleEvidence) -> Observation | None:
+@rule("OPT009", "warning", symptoms=("wrong schedule",), explains=("unplanned learning rate",))
+def warmup_differs(schedule: ScheduleEvidence) -> Finding | None:
     """The declared warm-up does not happen, or ends too late
 
     Measures: the first step at the peak rate, beside the declared warm-up and the steps there are.
@@ -101,7 +106,7 @@ def warmup_differs(schedule: ScheduleEvidence) -> Observation | None:
 
     Look-alikes: no warm-up declared and none there; one-cycle plans with their peak at 30%; constant rates.
 
-    Mend: warm-up steps = round(0.06 · total steps), counted in optimizer steps.
+    Fix: warm-up steps = round(0.06 · total steps), counted in optimizer steps.
 
     Reference: Devlin et al. 2019; Liu et al. 2020, On the Variance of the Adaptive Learning Rate and Beyond.
     """
@@ -115,7 +120,7 @@ def warmup_differs(schedule: ScheduleEvidence) -> Observation | None:
         what, cause = f"the peak comes at step {end + 1:,} of {total:,}", "the warm-up is longer than half of training"
     else:
         return None
-    return Observation(
+    return Finding(
         observed=what,
         expected=f"a warm-up of {declared:,} steps" if declared else f"the peak within {LATE_WARMUP:.0%} of the steps",
         n=total,
@@ -124,8 +129,8 @@ def warmup_differs(schedule: ScheduleEvidence) -> Observation | None:
     )
 
 
-@rule("OPT010", "error")
-def wrong_rhythm(schedule: ScheduleEvidence) -> Observation | None:
+@rule("OPT010", "error", explains=("stalled loss", "small updates", "wrong schedule"))
+def wrong_rhythm(schedule: ScheduleEvidence) -> Finding | None:
     """The schedule steps at the wrong rhythm
 
     Measures: where the plan ends and where its rate changes, beside accumulation and epochs.
@@ -138,7 +143,7 @@ def wrong_rhythm(schedule: ScheduleEvidence) -> Observation | None:
 
     Look-alikes: plans made for epochs (`StepLR`, `ExponentialLR`) that begin at their peak; constant rates.
 
-    Mend: `scheduler.step()` once after each `optimizer.step()`, nowhere else.
+    Fix: `scheduler.step()` once after each `optimizer.step()`, nowhere else.
 
     Reference: PyTorch, `torch.optim.lr_scheduler` ("How to adjust learning rate").
     """
@@ -154,7 +159,7 @@ def wrong_rhythm(schedule: ScheduleEvidence) -> Observation | None:
         cause = "the scheduler steps once per epoch instead of once per optimizer step"
     else:
         return None
-    return Observation(
+    return Finding(
         observed=observed,
         expected=f"a plan over {total:,} optimizer steps",
         n=total,
@@ -171,8 +176,8 @@ def starts_low(values: np.ndarray, schedule: ScheduleEvidence) -> bool:
     return bool(values[0] <= NOTHING * values.max())
 
 
-@rule("OPT015", "warning")
-def accumulation_beyond_epoch(schedule: ScheduleEvidence) -> Observation | None:
+@rule("OPT015", "warning", explains=("dropped batches",))
+def accumulation_beyond_epoch(schedule: ScheduleEvidence) -> Finding | None:
     """One optimizer step takes more than an epoch
 
     Measures: forward passes per optimizer step beside those of an epoch.
@@ -183,7 +188,7 @@ def accumulation_beyond_epoch(schedule: ScheduleEvidence) -> Observation | None:
 
     Look-alikes: as many as an epoch has: full-batch gradient descent, slow but sound.
 
-    Mend: fewer forward passes per step, or larger ones.
+    Fix: fewer forward passes per step, or larger ones.
 
     Reference: Masters and Luschi 2018, Revisiting Small Batch Training.
     """
@@ -192,7 +197,7 @@ def accumulation_beyond_epoch(schedule: ScheduleEvidence) -> Observation | None:
         raise CannotTell("the number of forward passes in an epoch is not known")
     if schedule.accumulation <= batches:
         return None
-    return Observation(
+    return Finding(
         observed=f"{schedule.accumulation:,} forward passes per step, {batches:,} in an epoch",
         expected=f"{batches:,} or fewer per step",
         n=batches,
@@ -201,8 +206,8 @@ def accumulation_beyond_epoch(schedule: ScheduleEvidence) -> Observation | None:
     )
 
 
-@rule("OPT016", "note", explained_by=("OPT015",))
-def tail_dropped(schedule: ScheduleEvidence) -> Observation | None:
+@rule("OPT016", "note", symptoms=("dropped batches",))
+def tail_dropped(schedule: ScheduleEvidence) -> Finding | None:
     """Accumulation drops the end of each epoch
 
     Measures: the forward passes left over when an epoch's are divided into steps, where the plan counts whole ones
@@ -215,7 +220,7 @@ def tail_dropped(schedule: ScheduleEvidence) -> Observation | None:
 
     Look-alikes: a loop that steps on the last batch too plans one step more, and passes.
 
-    Mend: step also at the last batch of the epoch, dividing by the passes that there were.
+    Fix: step also at the last batch of the epoch, dividing by the passes that there were.
 
     Reference: Accelerate, Performing gradient accumulation.
     """
@@ -225,7 +230,7 @@ def tail_dropped(schedule: ScheduleEvidence) -> Observation | None:
     left = batches % accumulation
     if not left or accumulation > batches or schedule.steps_per_epoch > batches // accumulation:
         return None
-    return Observation(
+    return Finding(
         observed=f"{left:,} of {batches:,} forward passes in an epoch belong to no step",
         expected=f"{-(-batches // accumulation):,} steps per epoch, the last one from {left:,} passes",
         n=batches,

@@ -3,7 +3,7 @@
 import numpy as np
 
 from tenor.checks.evidence import ProbeEvidence, StepEvidence
-from tenor.checks.finding import CannotTell, Observation, Severity
+from tenor.checks.finding import CannotTell, Finding, Severity
 from tenor.checks.rule import rule
 from tenor.checks.rules.shared import known, shown
 
@@ -40,8 +40,13 @@ def record(values: np.ndarray | None, what: str) -> np.ndarray:
     return series
 
 
-@rule("OPT012", "error", explained_by=("OPT001", "OPT002", "OPT004"))
-def gradients_not_cleared(steps: StepEvidence) -> Observation | None:
+@rule(
+    "OPT012",
+    "error",
+    symptoms=("gradients kept",),
+    explains=("stalled loss", "clipped gradients", "diverging loss", "large updates"),
+)
+def gradients_not_cleared(steps: StepEvidence) -> Finding | None:
     """Gradients are not cleared between steps
 
     Measures: whether parameters hold a gradient when a new accumulation begins.
@@ -54,13 +59,13 @@ def gradients_not_cleared(steps: StepEvidence) -> Observation | None:
     Look-alikes: accumulation over forward passes of one step keeps gradients on purpose; only its beginning is looked
     at.
 
-    Mend: `optimizer.zero_grad()` before the first backward pass of every step.
+    Fix: `optimizer.zero_grad()` before the first backward pass of every step.
 
     Reference: PyTorch, `torch.optim.Optimizer.zero_grad`.
     """
     if not known(steps.gradient_kept, "whether gradients were cleared"):
         return None
-    return Observation(
+    return Finding(
         observed="gradients of an earlier step are there when a new one begins",
         expected="no gradient, or zeros",
         n=len(steps.steps),
@@ -69,8 +74,8 @@ def gradients_not_cleared(steps: StepEvidence) -> Observation | None:
     )
 
 
-@rule("OPT013", "note", explained_by=("OPT014", "OPT022", "OPT012", "LOS005", "LOS014", "LOS001"))
-def always_clipped(steps: StepEvidence) -> Observation | None:
+@rule("OPT013", "note", symptoms=("clipped gradients",))
+def always_clipped(steps: StepEvidence) -> Finding | None:
     """Every gradient is clipped, by far
 
     Measures: the gradient norm before clipping over the limit.
@@ -82,7 +87,7 @@ def always_clipped(steps: StepEvidence) -> Observation | None:
 
     Look-alikes: norms of 2 to 10 with a limit of 1 are usual at the start of fine-tuning, and pass.
 
-    Mend: find why the norm is large (sum instead of mean, no division by the accumulation); then clip at the median
+    Fix: find why the norm is large (sum instead of mean, no division by the accumulation); then clip at the median
     norm.
 
     Reference: Pascanu et al. 2013, On the difficulty of training recurrent neural networks.
@@ -94,7 +99,7 @@ def always_clipped(steps: StepEvidence) -> Observation | None:
     ratio, share = float(np.median(norms)) / limit, float(np.mean(norms > limit))
     if share < ALWAYS or ratio <= FAR:
         return None
-    return Observation(
+    return Finding(
         observed=f"{share:.0%} of {len(norms)} records clipped, at {ratio:,.0f} times the limit in the middle",
         expected=f"norms of the order of the limit, {limit:g}",
         n=len(norms),
@@ -104,8 +109,8 @@ def always_clipped(steps: StepEvidence) -> Observation | None:
     )
 
 
-@rule("OPT014", "error")
-def clipped_before_unscaling(steps: StepEvidence) -> Observation | None:
+@rule("OPT014", "error", explains=("stalled loss", "clipped gradients", "no updates", "small updates"))
+def clipped_before_unscaling(steps: StepEvidence) -> Finding | None:
     """Gradients are clipped before they are unscaled
 
     Measures: whether clipping sees gradients that still carry the loss scale.
@@ -116,13 +121,13 @@ def clipped_before_unscaling(steps: StepEvidence) -> Observation | None:
 
     Look-alikes: no loss scaling (bf16, fp32): the order does not matter. `accelerator.clip_grad_norm_` unscales first.
 
-    Mend: `scaler.unscale_(optimizer)` before `clip_grad_norm_`.
+    Fix: `scaler.unscale_(optimizer)` before `clip_grad_norm_`.
 
     Reference: PyTorch, Automatic Mixed Precision examples, "Gradient clipping".
     """
     if not known(steps.clipped_before_unscale, "the order of clipping and unscaling"):
         return None
-    return Observation(
+    return Finding(
         observed="clipping came before unscaling",
         expected="scaler.unscale_(optimizer), then clip_grad_norm_",
         n=len(steps.steps),
@@ -131,8 +136,8 @@ def clipped_before_unscaling(steps: StepEvidence) -> Observation | None:
     )
 
 
-@rule("OPT017", "warning", explained_by=("OPT005", "OPT006", "OPT008", "OPT010", "OPT014", "PRC003"))
-def updates_small(steps: StepEvidence) -> Observation | None:
+@rule("OPT017", "warning", symptoms=("small updates",), explains=("swapped classes",))
+def updates_small(steps: StepEvidence) -> Finding | None:
     """Updates are too small for the weights
 
     Measures: the norm of the update over that of the weights, in its upper tenth over the records.
@@ -144,14 +149,14 @@ def updates_small(steps: StepEvidence) -> Observation | None:
     Look-alikes: warm-up and the end of a decay have small updates; the upper tenth is not among them. Frozen base: the
     ratio must be of a tensor that learns.
 
-    Mend: raise the rate; see whether gradients arrive and the schedule is not at 0.
+    Fix: raise the rate; see whether gradients arrive and the schedule is not at 0.
 
     Reference: Karpathy 2022, makemore part 3 (update-to-data ratio).
     """
     ratio = float(np.quantile(record(steps.update_ratio, "the size of updates"), 0.9))
     if ratio >= UPDATE_SMALL:
         return None
-    return Observation(
+    return Finding(
         observed=f"updates of {ratio:.1e} of the weights",
         expected="1e-5 to 1e-3",
         n=len(steps.steps),
@@ -160,8 +165,8 @@ def updates_small(steps: StepEvidence) -> Observation | None:
     )
 
 
-@rule("OPT018", "warning", explained_by=("OPT007", "OPT012"))
-def updates_large(steps: StepEvidence) -> Observation | None:
+@rule("OPT018", "warning", symptoms=("large updates",), explains=("diverging loss", "not a number"))
+def updates_large(steps: StepEvidence) -> Finding | None:
     """Updates are too large for the weights
 
     Measures: the norm of the update over that of the weights, in the middle over the records, for a matrix of the
@@ -173,14 +178,14 @@ def updates_large(steps: StepEvidence) -> Observation | None:
 
     Look-alikes: tensors that start at zero (LoRA's B, BOFT's rotations) have large ratios at first, and are not taken.
 
-    Mend: a lower rate, a warm-up.
+    Fix: a lower rate, a warm-up.
 
     Reference: Karpathy 2022, makemore part 3; You et al. 2020, LAMB (trust ratio).
     """
     ratio = float(np.median(record(steps.update_ratio, "the size of updates")))
     if ratio <= (UPDATE_LARGE if steps.update_of_encoder else UPDATE_BEYOND_WEIGHTS):
         return None
-    return Observation(
+    return Finding(
         observed=f"updates of {ratio:.0%} of the weights",
         expected="1e-5 to 1e-3",
         n=len(steps.steps),
@@ -210,8 +215,8 @@ def rate_deviation(steps: StepEvidence) -> tuple[float, float]:
     return float(np.mean(deviation > RATE_TOLERANCE * peak)), float(deviation.max() / peak)
 
 
-@rule("OPT019", "warning", explained_by=("OPT005", "OPT008", "OPT009", "OPT010"))
-def rate_off_plan(steps: StepEvidence) -> Observation | None:
+@rule("OPT019", "warning", symptoms=("unplanned learning rate", "wrong schedule"), explains=("diverging loss",))
+def rate_off_plan(steps: StepEvidence) -> Finding | None:
     """The learning rate is not the planned one
 
     Measures: the optimizer's rate beside the plan's, record by record, less what two steps' slip explains.
@@ -224,14 +229,14 @@ def rate_off_plan(steps: StepEvidence) -> Observation | None:
     Look-alikes: a scheduler that is one step ahead or behind the record. Where loss scaling skipped more than two
     steps nothing is judged: a scheduler may count them or not (PRC003 judges the skips).
 
-    Mend: one scheduler, stepped once after each optimizer step, and restored with the optimizer.
+    Fix: one scheduler, stepped once after each optimizer step, and restored with the optimizer.
 
     Reference: PyTorch, `torch.optim.lr_scheduler`.
     """
     share, largest = rate_deviation(steps)
     if largest <= RATE_TOLERANCE:
         return None
-    return Observation(
+    return Finding(
         observed=f"off by up to {largest:.0%} of the peak, in {share:.0%} of the records",
         expected="the planned rate at each step",
         n=len(steps.steps),
@@ -252,8 +257,8 @@ def has_shift_freedom(name: str) -> bool:
     return name.endswith("bias")
 
 
-@rule("OPT020", "error", explained_by=("MOD005", "LOS004", "LOS002"))
-def no_gradient(probe: ProbeEvidence) -> Observation | None:
+@rule("OPT020", "error", symptoms=("no gradient",), explains=("stalled loss", "no updates"))
+def no_gradient(probe: ProbeEvidence) -> Finding | None:
     """Learning parameters receive no gradient
 
     Measures: learning parameters without any gradient, or with one of zeros that a few steps don't change, after a
@@ -268,7 +273,7 @@ def no_gradient(probe: ProbeEvidence) -> Observation | None:
     Look-alikes: an idle pooler; the bias of keys, whose gradient is zero in theory; under a head or LoRA matrix that
     starts at zero gradients arrive from the second step on, and pass.
 
-    Mend: print `p.grad is None` along the layers from the top down; the cut is where it first becomes True. Freeze
+    Fix: print `p.grad is None` along the layers from the top down; the cut is where it first becomes True. Freeze
     what is not meant to learn.
 
     Reference: PyTorch, Autograd mechanics.
@@ -283,7 +288,7 @@ def no_gradient(probe: ProbeEvidence) -> Observation | None:
         return None
     parts = [f"{len(without):,} without a gradient ({shown(without)})"] if without else []
     parts += [f"{len(dead):,} with zeros ({shown(dead)})"] if dead else []
-    return Observation(
+    return Finding(
         observed="; ".join(parts),
         expected="a gradient in every learning parameter",
         n=len(without) + len(dead),
@@ -295,8 +300,8 @@ def no_gradient(probe: ProbeEvidence) -> Observation | None:
     )
 
 
-@rule("OPT021", "error", explained_by=("OPT001", "OPT002", "OPT004", "OPT005", "OPT014", "OPT020", "PRC003", "PRC004"))
-def never_moved(steps: StepEvidence) -> Observation | None:
+@rule("OPT021", "error", symptoms=("no updates",), explains=("stalled loss", "swapped classes"))
+def never_moved(steps: StepEvidence) -> Finding | None:
     """Learning parameters never moved
 
     Measures: learning parameters whose values are the same, bit by bit, as before the first step.
@@ -309,7 +314,7 @@ def never_moved(steps: StepEvidence) -> Observation | None:
     Look-alikes: a warm-up whose first rate is 0; an idle pooler; what was updated and then set to 0 again, as AdaLoRA
     does with ranks that it gives up.
 
-    Mend: see whether they are in the optimizer, receive a gradient, and have a rate above 0.
+    Fix: see whether they are in the optimizer, receive a gradient, and have a rate above 0.
 
     Reference: Karpathy 2019, A Recipe for Training Neural Networks.
     """
@@ -321,7 +326,7 @@ def never_moved(steps: StepEvidence) -> Observation | None:
     if not still:
         return None
     idle = all(may_stand_idle(name) or has_shift_freedom(name) for name in still)
-    return Observation(
+    return Finding(
         observed=f"{len(still):,} learning parameters unchanged: {shown(still)}",
         expected="every learning parameter has changed",
         n=len(still),
@@ -331,8 +336,8 @@ def never_moved(steps: StepEvidence) -> Observation | None:
     )
 
 
-@rule("OPT022", "warning", explained_by=("LOS005",))
-def accumulation_not_scaled(steps: StepEvidence) -> Observation | None:
+@rule("OPT022", "warning", symptoms=("summed loss",), explains=("clipped gradients",))
+def accumulation_not_scaled(steps: StepEvidence) -> Finding | None:
     """Accumulated gradients are not scaled to one step
 
     Measures: the sum of the losses on which `backward` was called within one step, over the mean loss of its rows.
@@ -345,7 +350,7 @@ def accumulation_not_scaled(steps: StepEvidence) -> Observation | None:
     Look-alikes: parts of unequal size, whose mean of means differs by some per cent; one forward pass per step.
     `transformers.Trainer` 5 is none: it takes the mean loss of a sequence classifier for one that was divided already.
 
-    Mend: divide each loss by the number of forward passes (or by the rows of the whole step), once. In a `Trainer` with
+    Fix: divide each loss by the number of forward passes (or by the rows of the whole step), once. In a `Trainer` with
     `gradient_accumulation_steps`: `trainer.model_accepts_loss_kwargs = False`.
 
     Reference: transformers, "Fixing gradient accumulation" (Hugging Face, 2024).
@@ -355,7 +360,7 @@ def accumulation_not_scaled(steps: StepEvidence) -> Observation | None:
         return None
     if abs(ratio - 1) <= RATIO_TOLERANCE:
         return None
-    return Observation(
+    return Finding(
         observed=f"{parts} forward passes add up to {ratio:.2g} times the mean loss",
         expected="1",
         n=parts,

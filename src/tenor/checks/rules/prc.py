@@ -1,7 +1,7 @@
 """Number types: whether the processor computes them, and whether small gradients and updates survive."""
 
 from tenor.checks.evidence import PrecisionEvidence, StepEvidence
-from tenor.checks.finding import CannotTell, Observation
+from tenor.checks.finding import CannotTell, Finding
 from tenor.checks.rule import rule
 from tenor.checks.rules.shared import known
 
@@ -18,8 +18,8 @@ CALIBRATION_SKIPS = 16
 MANY_SKIPPED, MOST_SKIPPED = 0.1, 0.5
 
 
-@rule("PRC001", "error")
-def type_is_emulated(precision: PrecisionEvidence) -> Observation | None:
+@rule("PRC001", "error", setting={"training.precision": "auto"})
+def type_is_emulated(precision: PrecisionEvidence) -> Finding | None:
     """A 16-bit type that the processor only emulates
 
     Measures: whether the processor multiplies matrices of the chosen type itself and, where it was timed, how many
@@ -32,7 +32,7 @@ def type_is_emulated(precision: PrecisionEvidence) -> Observation | None:
 
     Look-alikes: a processor with the instructions; half the memory bought at little cost in time.
 
-    Mend: `precision: auto`, or fp32 on this device.
+    Fix: `precision: auto`, or fp32 on this device.
 
     Reference: Tenor's own measurement on AVX2; oneDNN, Data types ("hardware limitations").
     """
@@ -49,7 +49,7 @@ def type_is_emulated(precision: PrecisionEvidence) -> Observation | None:
         figure = f"on processors of its kind about {CPU_SLOWDOWN:.0f} times slower than fp32"
     else:
         figure = "its slowdown was not measured"
-    return Observation(
+    return Finding(
         observed=f"{precision.kind} on {precision.device}, which has no instructions for it; {figure}",
         expected="a type that the processor computes in hardware",
         n=1,
@@ -59,8 +59,8 @@ def type_is_emulated(precision: PrecisionEvidence) -> Observation | None:
     )
 
 
-@rule("PRC002", "error")
-def fp16_without_scaling(precision: PrecisionEvidence) -> Observation | None:
+@rule("PRC002", "error", explains=("bad result", "stalled loss", "not a number", "odd probabilities"))
+def fp16_without_scaling(precision: PrecisionEvidence) -> Finding | None:
     """Float16 without loss scaling
 
     Measures: the number type of the forward pass, and whether the loss is scaled before the backward pass.
@@ -71,13 +71,13 @@ def fp16_without_scaling(precision: PrecisionEvidence) -> Observation | None:
 
     Look-alikes: bfloat16 has float32's range and needs none; float16 for inference alone needs none.
 
-    Mend: `torch.amp.GradScaler`, `accelerate` with mixed_precision="fp16", or bfloat16 where there is hardware for it.
+    Fix: `torch.amp.GradScaler`, `accelerate` with mixed_precision="fp16", or bfloat16 where there is hardware for it.
 
     Reference: Micikevicius et al. 2018, Mixed Precision Training.
     """
     if precision.kind != "fp16" or precision.loss_scaling:
         return None
-    return Observation(
+    return Finding(
         observed="fp16 forward and backward, the loss unscaled",
         expected="loss scaling with fp16",
         n=1,
@@ -86,8 +86,13 @@ def fp16_without_scaling(precision: PrecisionEvidence) -> Observation | None:
     )
 
 
-@rule("PRC003", "error", explained_by=("LOS007", "LOS008"))
-def scaling_skips_steps(steps: StepEvidence) -> Observation | None:
+@rule(
+    "PRC003",
+    "error",
+    symptoms=("skipped steps",),
+    explains=("bad result", "stalled loss", "no updates", "odd probabilities", "small updates"),
+)
+def scaling_skips_steps(steps: StepEvidence) -> Finding | None:
     """Loss scaling skips many steps
 
     Measures: optimizer steps skipped for non-finite gradients, beyond the 16 that may calibrate the scale, as a share
@@ -99,7 +104,7 @@ def scaling_skips_steps(steps: StepEvidence) -> Observation | None:
 
     Look-alikes: the first few steps, while the scale falls from 65,536; one in a couple of thousand, when it is raised.
 
-    Mend: bf16 or fp32; else a lower rate, and a look for the layer that overflows
+    Fix: bf16 or fp32; else a lower rate, and a look for the layer that overflows
     (`torch.autograd.set_detect_anomaly`).
 
     Reference: Micikevicius et al. 2018; PyTorch, `torch.amp.GradScaler`.
@@ -112,7 +117,7 @@ def scaling_skips_steps(steps: StepEvidence) -> Observation | None:
     share = max(0, count - CALIBRATION_SKIPS) / attempts
     if share <= MANY_SKIPPED:
         return None
-    return Observation(
+    return Finding(
         observed=f"{count:,} of {attempts:,} steps skipped",
         expected="a few at the start, then next to none",
         n=attempts,
@@ -122,8 +127,8 @@ def scaling_skips_steps(steps: StepEvidence) -> Observation | None:
     )
 
 
-@rule("PRC004", "warning")
-def weights_in_16_bits(precision: PrecisionEvidence) -> Observation | None:
+@rule("PRC004", "warning", explains=("stalled loss", "no updates"))
+def weights_in_16_bits(precision: PrecisionEvidence) -> Finding | None:
     """Learning weights are stored in 16 bits
 
     Measures: the type in which learning weights are stored.
@@ -136,13 +141,13 @@ def weights_in_16_bits(precision: PrecisionEvidence) -> Observation | None:
     Look-alikes: frozen weights in 16 or fewer bits under learning float32 adapters (QLoRA) are fine; so are optimizers
     with stochastic rounding or a float32 master copy.
 
-    Mend: load in float32 (`dtype=torch.float32`) and let autocast choose the type of products.
+    Fix: load in float32 (`dtype=torch.float32`) and let autocast choose the type of products.
 
     Reference: Micikevicius et al. 2018 (master weights); Zamirai et al. 2020, Revisiting BFloat16 Training.
     """
     if precision.weights_kind in ("fp32", "fp64"):
         return None
-    return Observation(
+    return Finding(
         observed=f"learning weights in {precision.weights_kind}",
         expected="fp32",
         n=1,

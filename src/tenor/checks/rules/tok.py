@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from tenor.checks.evidence import BatchEvidence, TokenEvidence
-from tenor.checks.finding import CannotTell, Observation
+from tenor.checks.finding import CannotTell, Finding
 from tenor.checks.rule import rule
 
 SMALLER = 0.9  # Embeddings are filled up by less than a tenth (128,000 tokens in 128,100 rows for DeBERTa-v3).
@@ -31,8 +31,8 @@ def unknown_rate(tokens: TokenEvidence) -> tuple[float, int] | None:
     return (float(np.mean(ids == tokens.unknown_id)), len(ids)) if len(ids) else None
 
 
-@rule("TOK001", "error")
-def another_vocabulary(tokens: TokenEvidence) -> Observation | None:
+@rule("TOK001", "error", explains=("bad result", "foreign tokens"))
+def another_vocabulary(tokens: TokenEvidence) -> Finding | None:
     """The tokenizer's vocabulary is not the model's
 
     Measures: the digests of both vocabularies; where the model's is not known, as where no tokenizer was saved with
@@ -46,13 +46,13 @@ def another_vocabulary(tokens: TokenEvidence) -> Observation | None:
 
     Look-alikes: tokens added on purpose, with `resize_token_embeddings`; embeddings filled up to a multiple of 64.
 
-    Mend: load both from the same name: `AutoTokenizer.from_pretrained(name)` and `AutoModel.from_pretrained(name)`.
+    Fix: load both from the same name: `AutoTokenizer.from_pretrained(name)` and `AutoModel.from_pretrained(name)`.
     From a folder into which only the model was saved, `transformers` 5 loads a stand-in without words.
 
     Reference: transformers, docs of `AutoTokenizer`.
     """
     if not tokens.has_words:
-        return Observation(
+        return Finding(
             observed=f"{tokens.vocabulary_size:,} special tokens and no word",
             expected="the vocabulary that the model was trained with",
             n=tokens.vocabulary_size,
@@ -71,7 +71,7 @@ def another_vocabulary(tokens: TokenEvidence) -> Observation | None:
             return None
         observed = f"{tokens.vocabulary_size:,} tokens for {tokens.embedding_rows:,} rows of the embedding"
         expected, certain = "about as many tokens as rows", False
-    return Observation(
+    return Finding(
         observed=observed,
         expected=expected,
         n=tokens.vocabulary_size,
@@ -81,8 +81,8 @@ def another_vocabulary(tokens: TokenEvidence) -> Observation | None:
     )
 
 
-@rule("TOK002", "warning", explained_by=("TOK001",))
-def case_mismatch(tokens: TokenEvidence) -> Observation | None:
+@rule("TOK002", "warning", symptoms=("foreign tokens",), explains=("unknown tokens",))
+def case_mismatch(tokens: TokenEvidence) -> Finding | None:
     """The tokenizer keeps capitals that the vocabulary does not have
 
     Measures: whether the tokenizer lowercases, and whether the vocabulary holds a capital letter.
@@ -94,7 +94,7 @@ def case_mismatch(tokens: TokenEvidence) -> Observation | None:
 
     Look-alikes: texts that are lowercase already; scripts without case.
 
-    Mend: `do_lower_case=True`, or the tokenizer of the model's own checkpoint.
+    Fix: `do_lower_case=True`, or the tokenizer of the model's own checkpoint.
 
     Reference: Devlin et al. 2019, BERT, on cased and uncased models.
     """
@@ -106,7 +106,7 @@ def case_mismatch(tokens: TokenEvidence) -> Observation | None:
     share = f"; {rate[0]:.1%} of the tokens are unknown" if rate else ""
     keeps = not tokens.tokenizer_lowercases
     lost = keeps and rate is not None and rate[0] >= UNKNOWN_WARNING and rate[1] >= UNKNOWN_TOKENS
-    return Observation(
+    return Finding(
         observed=(
             f"the tokenizer keeps capitals, the vocabulary has none{share}"
             if keeps
@@ -120,8 +120,8 @@ def case_mismatch(tokens: TokenEvidence) -> Observation | None:
     )
 
 
-@rule("TOK003", "warning", explained_by=("TOK001", "TOK002"))
-def many_unknown(tokens: TokenEvidence) -> Observation | None:
+@rule("TOK003", "warning", symptoms=("foreign tokens", "unknown tokens"), explains=("bad result", "odd probabilities"))
+def many_unknown(tokens: TokenEvidence) -> Finding | None:
     """Many tokens are unknown to the model
 
     Measures: the share of the unknown token among the tokens of some training texts.
@@ -132,7 +132,7 @@ def many_unknown(tokens: TokenEvidence) -> Observation | None:
 
     Look-alikes: emoji and rare scripts in a few texts; vocabularies of bytes have no unknown token.
 
-    Mend: a model of the texts' language (`xlm-roberta-base` covers a hundred), or clean the texts as its authors did.
+    Fix: a model of the texts' language (`xlm-roberta-base` covers a hundred), or clean the texts as its authors did.
 
     Reference: Rust et al. 2021, How good is your tokenizer?
     """
@@ -143,7 +143,7 @@ def many_unknown(tokens: TokenEvidence) -> Observation | None:
         raise CannotTell(f"{rate[1]} tokens are too few")
     if rate[0] < UNKNOWN_WARNING:
         return None
-    return Observation(
+    return Finding(
         observed=f"{rate[0]:.1%} of {rate[1]:,} tokens are unknown",
         expected=f"below {UNKNOWN_WARNING:.0%}",
         n=rate[1],
@@ -153,8 +153,8 @@ def many_unknown(tokens: TokenEvidence) -> Observation | None:
     )
 
 
-@rule("TOK004", "error", explained_by=("TOK001",))
-def special_tokens_missing(tokens: TokenEvidence) -> Observation | None:
+@rule("TOK004", "error", symptoms=("foreign tokens",))
+def special_tokens_missing(tokens: TokenEvidence) -> Finding | None:
     """Sequences lack the special token at the start or the end
 
     Measures: sequences that do not begin with the model's first token ([CLS], <s>) or end with its last ([SEP], </s>).
@@ -166,7 +166,7 @@ def special_tokens_missing(tokens: TokenEvidence) -> Observation | None:
 
     Look-alikes: models that have none declare none.
 
-    Mend: `add_special_tokens=True`, and truncate inside the tokenizer or before the marks are added.
+    Fix: `add_special_tokens=True`, and truncate inside the tokenizer or before the marks are added.
 
     Reference: Devlin et al. 2019, BERT.
     """
@@ -177,7 +177,7 @@ def special_tokens_missing(tokens: TokenEvidence) -> Observation | None:
     end = sum(tokens.last_id is not None and (len(one) == 0 or one[-1] != tokens.last_id) for one in ids)
     if not start and not end:
         return None
-    return Observation(
+    return Finding(
         observed=f"of {len(ids):,} sequences {start:,} lack the first token and {end:,} the last",
         expected=f"{tokens.first_id} at the start and {tokens.last_id} at the end of each",
         n=len(ids),
@@ -187,7 +187,7 @@ def special_tokens_missing(tokens: TokenEvidence) -> Observation | None:
 
 
 @rule("TOK005", "error")
-def special_tokens_doubled(tokens: TokenEvidence) -> Observation | None:
+def special_tokens_doubled(tokens: TokenEvidence) -> Finding | None:
     """Sequences have the special token twice at the start or the end
 
     Measures: sequences that begin with two first tokens or end with two last ones.
@@ -198,7 +198,7 @@ def special_tokens_doubled(tokens: TokenEvidence) -> Observation | None:
 
     Look-alikes: a few texts that quote "[SEP]" themselves; pairs of texts have two marks in the middle.
 
-    Mend: give the tokenizer bare text, or `add_special_tokens=False` where the marks are in it already.
+    Fix: give the tokenizer bare text, or `add_special_tokens=False` where the marks are in it already.
 
     Reference: transformers, docs of `build_inputs_with_special_tokens`.
     """
@@ -209,7 +209,7 @@ def special_tokens_doubled(tokens: TokenEvidence) -> Observation | None:
     end = sum(tokens.last_id is not None and (one[-2:] == tokens.last_id).all() for one in ids)
     if not start and not end:
         return None
-    return Observation(
+    return Finding(
         observed=f"of {len(ids):,} sequences {start:,} have the first token twice and {end:,} the last",
         expected="each once",
         n=len(ids),
@@ -219,8 +219,8 @@ def special_tokens_doubled(tokens: TokenEvidence) -> Observation | None:
     )
 
 
-@rule("TOK006", "error", explained_by=("TOK001",))
-def id_beyond_embedding(tokens: TokenEvidence) -> Observation | None:
+@rule("TOK006", "error", symptoms=("foreign tokens",), explains=("bad result",))
+def id_beyond_embedding(tokens: TokenEvidence) -> Finding | None:
     """Token ids have no row in the embedding
 
     Measures: the largest id among some training texts, and the largest that the tokenizer can give, beside the rows of
@@ -232,7 +232,7 @@ def id_beyond_embedding(tokens: TokenEvidence) -> Observation | None:
 
     Look-alikes: a larger embedding than vocabulary is filled up for speed.
 
-    Mend: `model.resize_token_embeddings(len(tokenizer))` after adding tokens, or the model's own tokenizer.
+    Fix: `model.resize_token_embeddings(len(tokenizer))` after adding tokens, or the model's own tokenizer.
 
     Reference: transformers, docs of `resize_token_embeddings`.
     """
@@ -242,7 +242,7 @@ def id_beyond_embedding(tokens: TokenEvidence) -> Observation | None:
     if max(largest, tokens.vocabulary_size - 1) < tokens.embedding_rows and smallest >= 0:
         return None
     occurs = largest >= tokens.embedding_rows or smallest < 0
-    return Observation(
+    return Finding(
         observed=f"ids {smallest} to {largest} occur, and the tokenizer has {tokens.vocabulary_size:,}",
         expected=f"ids 0 … {tokens.embedding_rows - 1}",
         n=sum(len(one) for one in seen) or tokens.vocabulary_size,
@@ -252,8 +252,8 @@ def id_beyond_embedding(tokens: TokenEvidence) -> Observation | None:
     )
 
 
-@rule("TOK009", "note")
-def text_cut_off(tokens: TokenEvidence) -> Observation | None:
+@rule("TOK009", "note", setting={"data.truncation": "head_tail"})
+def text_cut_off(tokens: TokenEvidence) -> Finding | None:
     """Much of the text is cut off
 
     Measures: tokens lost to truncation over all tokens, and the texts that lose any.
@@ -264,7 +264,7 @@ def text_cut_off(tokens: TokenEvidence) -> Observation | None:
 
     Look-alikes: long documents whose first paragraph says it all (news); budgets that force it.
 
-    Mend: a larger `data.max_length`, or `data.truncation=head_tail`, which keeps both ends at the same cost.
+    Fix: a larger `data.max_length`, or `data.truncation=head_tail`, which keeps both ends at the same cost.
 
     Reference: Sun et al. 2019, How to fine-tune BERT for text classification.
     """
@@ -275,7 +275,7 @@ def text_cut_off(tokens: TokenEvidence) -> Observation | None:
     if lost < CUT_NOTE:
         return None
     keeps_both_ends = tokens.truncation == "head_tail"
-    return Observation(
+    return Finding(
         observed=f"{lost:.0%} of the tokens are cut off, from {np.mean(kept < full):.0%} of the texts",
         expected=f"below {CUT_NOTE:.0%}",
         n=len(full),
@@ -289,7 +289,7 @@ WASTE = 0.5  # Of all positions; sorting by length keeps it below 5%.
 
 
 @rule("TOK007", "error")
-def padding_attended(batches: BatchEvidence, tokens: TokenEvidence) -> Observation | None:
+def padding_attended(batches: BatchEvidence, tokens: TokenEvidence) -> Finding | None:
     """Padding is not masked
 
     Measures: positions of padding (the pad id in a row at either end of a sequence) whose attention mask is missing
@@ -301,7 +301,7 @@ def padding_attended(batches: BatchEvidence, tokens: TokenEvidence) -> Observati
 
     Look-alikes: where the pad id is the end mark as well, the mark itself is attended rightly: one is let pass.
 
-    Mend: pass `attention_mask` on from the tokenizer to the model; `DataCollatorWithPadding` makes it.
+    Fix: pass `attention_mask` on from the tokenizer to the model; `DataCollatorWithPadding` makes it.
 
     Reference: transformers, docs of `attention_mask`.
     """
@@ -311,7 +311,7 @@ def padding_attended(batches: BatchEvidence, tokens: TokenEvidence) -> Observati
         attended, total = attended + int(at_padding.sum()), total + int(padded.sum())
     if attended == 0:
         return None
-    return Observation(
+    return Finding(
         observed=f"{attended:,} of {total:,} positions of padding are attended to"
         + (": there is no attention mask" if batches.attention_mask is None else ""),
         expected="attention mask 0 at every position of padding",
@@ -343,8 +343,8 @@ def padded_rows(
             yield row, of_row, right | left
 
 
-@rule("TOK008", "warning", explained_by=("TOK001",))
-def wrong_pad_id(batches: BatchEvidence, tokens: TokenEvidence) -> Observation | None:
+@rule("TOK008", "warning", symptoms=("foreign tokens",))
+def wrong_pad_id(batches: BatchEvidence, tokens: TokenEvidence) -> Finding | None:
     """Batches are padded with another id than the model's
 
     Measures: ids at masked positions of the batches, or without a mask the tokenizer's pad id at the end of sequences,
@@ -357,7 +357,7 @@ def wrong_pad_id(batches: BatchEvidence, tokens: TokenEvidence) -> Observation |
 
     Look-alikes: in BERT a masked position changes nothing, whatever its id.
 
-    Mend: `model.config.pad_token_id = tokenizer.pad_token_id`, or pad with `tokenizer.pad`.
+    Fix: `model.config.pad_token_id = tokenizer.pad_token_id`, or pad with `tokenizer.pad`.
 
     Reference: transformers, `create_position_ids_from_input_ids` of RoBERTa.
     """
@@ -370,7 +370,7 @@ def wrong_pad_id(batches: BatchEvidence, tokens: TokenEvidence) -> Observation |
     wrong = ids[ids != tokens.model_pad_id]
     if len(wrong) == 0:
         return None
-    return Observation(
+    return Finding(
         observed=f"{len(wrong):,} of {len(ids):,} positions of padding hold id {int(np.bincount(wrong).argmax())}",
         expected=f"the model's pad id {tokens.model_pad_id}",
         n=len(ids),
@@ -381,7 +381,7 @@ def wrong_pad_id(batches: BatchEvidence, tokens: TokenEvidence) -> Observation |
 
 
 @rule("TOK010", "note")
-def padded_to_maximum(batches: BatchEvidence, tokens: TokenEvidence) -> Observation | None:
+def padded_to_maximum(batches: BatchEvidence, tokens: TokenEvidence) -> Finding | None:
     """Every batch is padded to the same length
 
     Measures: whether all batches have one width that no row fills, and the share of padding.
@@ -392,7 +392,7 @@ def padded_to_maximum(batches: BatchEvidence, tokens: TokenEvidence) -> Observat
 
     Look-alikes: compiled programs and TPUs want one shape.
 
-    Mend: pad each batch to its own longest row, and group rows by length.
+    Fix: pad each batch to its own longest row, and group rows by length.
 
     Reference: transformers, `DataCollatorWithPadding`.
     """
@@ -406,7 +406,7 @@ def padded_to_maximum(batches: BatchEvidence, tokens: TokenEvidence) -> Observat
     share = sum(paddings) / (width * len(paddings))
     if share < WASTE:
         return None
-    return Observation(
+    return Finding(
         observed=f"all batches are {width} wide, and {share:.0%} of the positions are padding",
         expected=f"below {WASTE:.0%}",
         n=len(paddings),
