@@ -18,7 +18,7 @@ from pathlib import Path
 from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
 
 from tenor.config.schema import Data
-from tenor.data.dataset import Absent
+from tenor.data.dataset import Missing
 from tenor.data.sources import read_source
 from tenor.data.sources.embedded import embedded_encoder_folder
 
@@ -61,7 +61,7 @@ def _options() -> argparse.Namespace:
 
 def _texts() -> list[str]:
     rows = read_source(Data()).train
-    if isinstance(rows, Absent):
+    if isinstance(rows, Missing):
         raise SystemExit(rows.reason)
     return [" ".join(text.split()[:WORDS]) for text in rows.texts]
 

@@ -17,7 +17,7 @@ from transformers import (
 )
 
 from tenor.config.schema import Data
-from tenor.data.dataset import Absent, LabelledText
+from tenor.data.dataset import LabelledText, Missing
 from tenor.data.sources.embedded import embedded_encoder_folder
 from tenor.data.sources.imdb import imdb_source
 
@@ -54,7 +54,7 @@ def reviews(path: str, split: str, count: int) -> LabelledText:
     """`count` reviews of the official IMDb drawn at random, always the same ones. Raises SystemExit without a test."""
     source = imdb_source(Data(source="imdb", path=path))
     rows = source.train if split == "train" else source.test
-    if isinstance(rows, Absent):
+    if isinstance(rows, Missing):
         raise SystemExit(f"{path} lacks a test split")
     return rows.select(np.random.default_rng(0).permutation(len(rows))[:count])
 

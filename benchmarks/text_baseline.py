@@ -4,7 +4,7 @@ import sys
 import time
 
 from tenor.config.schema import Data
-from tenor.data.dataset import Absent
+from tenor.data.dataset import Missing
 from tenor.data.sources.imdb import imdb_source
 from tenor.measures.intervals import wilson_interval
 from tenor.measures.text_baseline import fit_text_baseline
@@ -12,7 +12,7 @@ from tenor.measures.text_baseline import fit_text_baseline
 
 def main(path: str) -> None:
     source = imdb_source(Data(source="imdb", path=path))
-    if isinstance(source.train, Absent) or isinstance(source.test, Absent):
+    if isinstance(source.train, Missing) or isinstance(source.test, Missing):
         raise SystemExit(f"{path} lacks a split")
     started = time.perf_counter()
     baseline = fit_text_baseline(source.train.texts, source.train.labels, 2, seed=42)

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from tenor.checks.finding import Finding, Report, Skipped, merge
+from tenor.checks.finding import Finding, NotApplicable, Report, merge
 from tenor.config.describe import to_yaml
 from tenor.config.loading import load_config
-from tenor.data.dataset import Absent, LabelledText
+from tenor.data.dataset import LabelledText, Missing
 from tenor.data.sources import read_source
 from tenor.data.splits import data_fingerprint, make_splits, present_splits
 from tenor.evaluation.predictions import write_predictions
@@ -80,7 +80,7 @@ def finished_run(
         for name, rows in present_splits(splits).items()
         if name != "train"
     }
-    test = results.get("test") or (splits.test.reason if isinstance(splits.test, Absent) else "")
+    test = results.get("test") or (splits.test.reason if isinstance(splits.test, Missing) else "")
     written = evaluation_json(results["validation"], test, "5" * 64, 20, class_names)
     write_json(run.evaluation, written)
     records: list[dict[str, Any]] = [
@@ -92,7 +92,7 @@ def finished_run(
         for s in (10, 20)
     ]
     write_text(run.metrics, "".join(json.dumps(record) + "\n" for record in records))
-    report = Report("preflight", ("TOK009", "DAT001"), (Skipped("MOD004", "not known"),), (finding,))
+    report = Report("preflight", ("TOK009", "DAT001"), (NotApplicable("MOD004", "not known"),), (finding,))
     write_json(run.findings, merge([report]))
     fingerprints = {"data": data_fingerprint(splits), "encoder_weights": "a" * 64, "tokenizer": "b" * 64}
     learns = asdict(WhatLearns(12, 30, 8, 30, ("bert.encoder.layer.1.w", "classifier.w"), ("bert.embeddings.w",)))

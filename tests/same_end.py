@@ -72,7 +72,7 @@ def _files(model: Path) -> dict[str, str]:
 
 def _findings(run: RunDirectory) -> dict[str, Any]:
     """By occasion."""
-    return {one["stage"]: one["findings"] for one in json.loads(run.findings.read_text())["occasions"]}
+    return {one["stage"]: one["findings"] for one in json.loads(run.findings.read_text())["stages"]}
 
 
 def _checkpoints(run: RunDirectory) -> list[tuple[int, str]]:

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Stage = Literal["preflight", "training", "post-mortem"]
-STAGES: tuple[Stage, ...] = ("preflight", "training", "post-mortem")
+Stage = Literal["preflight", "training", "diagnosis"]
+STAGES: tuple[Stage, ...] = ("preflight", "training", "diagnosis")
 
 
 @dataclass(frozen=True)

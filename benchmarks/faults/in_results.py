@@ -35,7 +35,7 @@ def evaluated_in_training_mode(program: Program) -> Program:
     return replace(program, evaluate_in="training mode")
 
 
-@fault("post-mortem", "EVL004")
+@fault("diagnosis", "EVL004")
 def a_threshold_nobody_reaches(program: Program) -> Program:
     """Positive is predicted from a probability of 0.999 on."""
 
@@ -46,7 +46,7 @@ def a_threshold_nobody_reaches(program: Program) -> Program:
     return finishing(program, finish)
 
 
-@fault("post-mortem", "EVL002")
+@fault("diagnosis", "EVL002")
 def a_bias_out_of_place(program: Program) -> Program:
     """The head's bias was overwritten after training: the ranking is right, every prediction is positive."""
 
@@ -57,7 +57,7 @@ def a_bias_out_of_place(program: Program) -> Program:
     return replace(program, logits_of=logits)
 
 
-@fault("post-mortem", "CKP002", signs=("EVL001", "EVL003", "EVL005"))
+@fault("diagnosis", "CKP002", signs=("EVL001", "EVL003", "EVL005"))
 def another_model_evaluated(program: Program) -> Program:
     """A model that was never trained is evaluated instead of the trained one."""
     torch.manual_seed(program.seed + 1)
@@ -69,7 +69,7 @@ def another_model_evaluated(program: Program) -> Program:
     return replace(program, logits_of=logits)
 
 
-@fault("post-mortem", "EVL007")
+@fault("diagnosis", "EVL007")
 def columns_swapped(program: Program) -> Program:
     """The classes of the predictions are read in the other order."""
 
@@ -85,7 +85,7 @@ def columns_swapped(program: Program) -> Program:
     return finishing(program, finish)
 
 
-@fault("post-mortem", "EVL008")
+@fault("diagnosis", "EVL008")
 def the_last_batch_is_dropped(program: Program) -> Program:
     """`drop_last` is on in evaluation, too."""
 
@@ -96,7 +96,7 @@ def the_last_batch_is_dropped(program: Program) -> Program:
     return finishing(program, finish)
 
 
-@fault("post-mortem", "EVL008")
+@fault("diagnosis", "EVL008")
 def rows_repeated_for_even_ranks(program: Program) -> Program:
     """Gathered from several processes, the first rows are there twice."""
 
@@ -108,7 +108,7 @@ def rows_repeated_for_even_ranks(program: Program) -> Program:
     return finishing(program, finish)
 
 
-@fault("post-mortem", "EVL009", "EVL011")
+@fault("diagnosis", "EVL009", "EVL011")
 def accuracy_as_a_mean_of_batches(program: Program) -> Program:
     """Accuracies of batches are averaged, the short last one as much as the others."""
 
@@ -121,7 +121,7 @@ def accuracy_as_a_mean_of_batches(program: Program) -> Program:
     return finishing(program, finish)
 
 
-@fault("post-mortem", "EVL011")
+@fault("diagnosis", "EVL011")
 def metrics_of_another_epoch(program: Program) -> Program:
     """The reported accuracy is that of an earlier checkpoint, the predictions are the last one's."""
 
@@ -132,7 +132,7 @@ def metrics_of_another_epoch(program: Program) -> Program:
     return finishing(program, finish)
 
 
-@fault("post-mortem", "EVL014")
+@fault("diagnosis", "EVL014")
 def logits_taken_for_probabilities(program: Program) -> Program:
     """What is saved as probabilities was never normalised."""
 
@@ -150,32 +150,32 @@ def log_of_validations() -> tuple[ValidationPoint, ...]:
     return tuple(ValidationPoint(step, value) for step, value in ((20, 0.71), (40, 0.76), (60, 0.74)))
 
 
-@fault("post-mortem", "CKP001")
+@fault("diagnosis", "CKP001")
 def the_last_checkpoint_taken_for_the_best(program: Program) -> Program:
     """The last checkpoint is kept as the best; the log says otherwise."""
     return with_record(program, CheckpointEvidence(log_of_validations(), "accuracy", chosen_step=60, evaluated_step=60))
 
 
-@fault("post-mortem", "CKP002")
+@fault("diagnosis", "CKP002")
 def another_checkpoint_evaluated(program: Program) -> Program:
     """The best checkpoint was chosen, and the last one evaluated."""
     record = CheckpointEvidence(log_of_validations(), "accuracy", chosen_step=40, evaluated_step=60)
     return with_record(program, record)
 
 
-@fault("post-mortem", "CKP003", "CKP005")
+@fault("diagnosis", "CKP003", "CKP005")
 def no_checkpoint_recorded(program: Program) -> Program:
     """The summary says null where the checkpoint's path should be."""
     return with_record(program, CheckpointEvidence(path_recorded=True, path=None, status="ok"))
 
 
-@fault("post-mortem", "CKP004", "CKP005")
+@fault("diagnosis", "CKP004", "CKP005")
 def no_validation_metrics(program: Program) -> Program:
     """The summary's validation metrics are null."""
     return with_record(program, CheckpointEvidence(metrics_recorded=False, status="ok"))
 
 
-@fault("post-mortem", "DST003")
+@fault("diagnosis", "DST003")
 def the_schedule_restarts_on_resume(program: Program) -> Program:
     """After a resume the rate is that of the first step."""
     factor, total = program.factor, program.total_steps
@@ -183,7 +183,7 @@ def the_schedule_restarts_on_resume(program: Program) -> Program:
     return with_record(program, ResumeEvidence(30, 31, rate_after=after, planned_rate_after=planned))
 
 
-@fault("post-mortem", "DST004")
+@fault("diagnosis", "DST004")
 def the_epoch_restarts_on_resume(program: Program) -> Program:
     """After a resume the epoch begins anew, with rows that were seen."""
     rows = np.random.default_rng(program.seed).permutation(len(program.train)).tolist()
@@ -200,14 +200,14 @@ def seen_by(ranks: tuple[tuple[int, int], ...], rows: int, drop: bool = False) -
     return seen
 
 
-@fault("post-mortem", "DST001")
+@fault("diagnosis", "DST001")
 def ranks_see_the_same_rows(program: Program) -> Program:
     """Both processes believe to be the first."""
     n = len(program.train)
     return with_record(program, RankEvidence(seen_by(((0, 2), (0, 2)), n), n))
 
 
-@fault("post-mortem", "DST002")
+@fault("diagnosis", "DST002")
 def rows_that_no_rank_sees(program: Program) -> Program:
     """Two processes run, each told that there are three."""
     n = len(program.train)

@@ -253,7 +253,7 @@ def trainer_loss_as_a_sum(program: TrainerProgram) -> TrainerProgram:
     return replace(program, trainer=Summed)
 
 
-@fault("post-mortem", "CKP001")
+@fault("diagnosis", "CKP001")
 def trainer_a_later_checkpoint_called_the_best(program: TrainerProgram) -> TrainerProgram:
     """The state names another checkpoint than the log's best one, as after a copy of folders."""
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from faults.program import Evaluation, Objects, Program, build, evaluate, train, write_predictions
 from tenor.checks import Watchdog, preflight
-from tenor.checks.diagnosis.artifacts import Material
-from tenor.checks.diagnosis.diagnose import diagnose_material
+from tenor.checks.diagnosis.artifacts import Artifacts
+from tenor.checks.diagnosis.diagnose import diagnose_artifacts
 from tenor.checks.diagnosis.predictions_file import read_claims
 from tenor.checks.evidence import DataEvidence, EvaluationEvidence, Rows
 from tenor.checks.finding import Finding, Report
@@ -113,7 +113,7 @@ def conclude(
         claims = {one.split: _claims(one, Path(folder)) for one in evaluations}
     n_classes = max((one.probabilities.shape[1] for one in evaluations), default=2)
     held = (EvaluationEvidence(claims, n_classes),) if claims else ()
-    diagnosis = diagnose_material(Material("a program", (*held, *evidence), earlier=tuple(reports)), "program")
+    diagnosis = diagnose_artifacts(Artifacts("a program", (*held, *evidence), earlier=tuple(reports)), "program")
     staged = {finding.code: finding.stage for report in reports for finding in report.findings}
     found = [(staged.get(f.code, f.stage), f.code, f.severity) for f in diagnosis.findings]
     top = diagnosis.causes[0].code if diagnosis.causes else found[0][1] if found else ""

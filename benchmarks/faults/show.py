@@ -11,7 +11,7 @@ from faults.fault import STAGES
 from faults.peers import PEERS
 from tenor.measures.intervals import wilson_interval
 
-ORDER = {"preflight": 0, "training": 1, "evaluation": 2, "post-mortem": 2}
+ORDER = {"preflight": 0, "training": 1, "evaluation": 2, "diagnosis": 2}
 
 
 def show(results: list[dict[str, Any]], minutes: float) -> None:

@@ -23,7 +23,7 @@ from tenor.config.loading import load_config
 from tenor.config.schema import Config
 from tenor.console.progress import progress_line
 from tenor.data.batching import epoch_batches
-from tenor.data.dataset import Absent, LabelledText, SourceData
+from tenor.data.dataset import LabelledText, Missing, SourceData
 from tenor.runs.directory import RunDirectory
 from tenor.training.checkpoint import TrainState
 from tenor.training.loop import TrainingTask, fit, make_accelerator
@@ -83,7 +83,7 @@ def tenor_config(folder: Path, length: int, threads: int, *overrides: str) -> Co
 
 def prepare_rows(config: Config, rows: LabelledText) -> Prepared:
     """What `tenor train` has before its first step."""
-    return prepare(config, SourceData(rows, Absent("speed needs none")))
+    return prepare(config, SourceData(rows, Missing("speed needs none")))
 
 
 def token_rows(prepared: Prepared) -> list[Row]:

@@ -58,6 +58,6 @@ report = preflight(
     rules=[order_numbers],
     seconds=0,
 )
-print("preflight:", len(report.ran), "rules checked")
+print("preflight:", len(report.checked), "rules checked")
 for finding in report.findings:
     print(finding.severity, finding.code, finding.title, "|", finding.observed)

@@ -53,10 +53,10 @@ def train(
 
 def test_a_healthy_run_is_left_alone_and_accounts_for_every_rule(tmp_path, small_model):
     train(tmp_path, small_model)
-    occasions = json.loads((tmp_path / "findings.json").read_text())["occasions"]
+    occasions = json.loads((tmp_path / "findings.json").read_text())["stages"]
     assert [one["stage"] for one in occasions] == ["preflight", "training"]
     assert not [f for one in occasions for f in one["findings"] if f["severity"] == "error"]
-    assert {"LOS013", "OPT022", "OPT012"} <= set(occasions[1]["ran"])
+    assert {"LOS013", "OPT022", "OPT012"} <= set(occasions[1]["checked"])
 
 
 def test_what_ends_a_run_on_the_way_is_written_and_diagnosed(tmp_path, small_model):
@@ -122,9 +122,9 @@ def add_adapter(model: Any) -> Any:
 )
 def test_training_with_peft_goes_to_its_end(tmp_path, small_model, adapt):
     train(tmp_path, small_model, adapt=adapt)
-    occasions = json.loads((tmp_path / "findings.json").read_text())["occasions"]
+    occasions = json.loads((tmp_path / "findings.json").read_text())["stages"]
     assert not [f for one in occasions for f in one["findings"] if f["severity"] != "note"]
-    assert {"FRZ005", "MOD001", "OPT001"} <= set(occasions[0]["ran"])
+    assert {"FRZ005", "MOD001", "OPT001"} <= set(occasions[0]["checked"])
 
 
 def test_a_head_that_peft_froze_is_refused_before_the_first_step(tmp_path, small_model):
@@ -137,5 +137,5 @@ def test_a_model_folder_without_tokenizer_is_no_error(tmp_path, small_model):
     AutoModelForSequenceClassification.from_pretrained(small_model).save_pretrained(folder)
     tokenizer = AutoTokenizer.from_pretrained(small_model)
     train(tmp_path / "run", folder, tokenizer=tokenizer)
-    occasions = json.loads((tmp_path / "run" / "findings.json").read_text())["occasions"]
+    occasions = json.loads((tmp_path / "run" / "findings.json").read_text())["stages"]
     assert not [f for one in occasions for f in one["findings"] if f["code"].startswith("TOK")]

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tenor.checks.catalogue import causes_of
 from tenor.checks.evidence import DataEvidence, Rows
 from tenor.checks.finding import CannotTell
 from tenor.checks.rules import dat_labels as rules
@@ -69,7 +70,7 @@ def test_labels_are_indices_counted_from_zero(
 ) -> None:
     assert bool(rules.label_out_of_range(data(labels, n_classes))) == outside
     assert bool(rules.labels_not_counted_from_zero(data(labels, n_classes))) == miscounted
-    assert rules.label_out_of_range.explained_by == (rules.labels_not_counted_from_zero.code,)
+    assert causes_of(rules.label_out_of_range) == (rules.labels_not_counted_from_zero.code,)
 
 
 @pytest.mark.parametrize("form", [np.int64, np.uint8, np.int32])

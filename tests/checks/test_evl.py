@@ -80,7 +80,7 @@ def test_awkward_but_healthy_results_have_neither_error_nor_warning(evaluation: 
 
 def test_the_case_is_a_collapse_and_the_weak_accuracy_its_symptom() -> None:
     splits = {name: SplitClaims(n=int(np.sum(c)), confusion=np.array(c)) for name, c in CASE.items()}
-    report = run_rules([EvaluationEvidence(splits, 2)], "post-mortem", rules=RULES)
+    report = run_rules([EvaluationEvidence(splits, 2)], "diagnosis", rules=RULES)
     found = {finding.code: finding for finding in report.findings}
     assert found["EVL001"].severity == "error"
     assert found["EVL001"].n == 27_500
@@ -299,5 +299,5 @@ def test_splits_far_apart_are_noted() -> None:
 )
 def test_odd_evidence_never_crashes(rule: Rule, claims: SplitClaims) -> None:
     report = run_rules([EvaluationEvidence({"test": claims}, 2)], "evaluation", rules=[rule])
-    assert len(report.ran) + len(report.skipped) == 1
-    assert all(skipped.reason for skipped in report.skipped)
+    assert len(report.checked) + len(report.not_applicable) == 1
+    assert all(skipped.reason for skipped in report.not_applicable)

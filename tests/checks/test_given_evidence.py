@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Subset
 
 from sequences import NAMES, NUMBER_NAMES, made
 from tenor.checks import Watchdog, preflight
-from tenor.checks.catalogue import run_rules
+from tenor.checks.catalogue import RULES, run_rules
 from tenor.checks.evidence import (
     BatchEvidence,
     DataEvidence,
@@ -27,6 +27,8 @@ from tenor.checks.evidence import (
 from tenor.checks.finding import CannotTell, Report
 from tenor.checks.gather.batches import data_evidence, rows_of
 from tenor.checks.gather.model import schedule_evidence
+from tenor.checks.rule import Rule
+from tenor.checks.rules import dst
 from tenor.errors import UserError
 
 N = 40
@@ -35,8 +37,11 @@ TEXTS = [f"{'a good' if label else 'a bad'} film, the number {row}" for row, lab
 SORTED = sorted(LABELS)
 
 
+DISTRIBUTION_RULES = [rule for rule in vars(dst).values() if isinstance(rule, Rule)]
+
+
 def judged(*evidence: Any) -> Report:
-    return run_rules(evidence, "preflight")
+    return run_rules(evidence, "preflight", rules=(*RULES, *DISTRIBUTION_RULES))
 
 
 def data(labels: Any, texts: Any, **others: Any) -> DataEvidence:
@@ -191,7 +196,7 @@ def test_labels_of_several_classes_each_leave_the_data_unjudged() -> None:
 def test_class_names_of_a_preflight_come_in_every_kind(names: Any) -> None:
     rows = [{"input_ids": torch.tensor([2, 5]), "labels": label} for label in [0, 1, 1, 0]]
     report = preflight(model=_small(), train_loader=DataLoader(rows, 2), class_names=names, seconds=0)
-    assert "MOD001" in report.ran
+    assert "MOD001" in report.checked
 
 
 @pytest.mark.parametrize(

@@ -273,5 +273,5 @@ def test_nothing_is_trained_without_time_or_learning_weights() -> None:
 
 def test_a_rule_whose_experiment_had_no_time_says_so() -> None:
     report = run_rules([probe(Bag(), F.cross_entropy, batches(), 2, seconds=1e-6)], "preflight")
-    reason = next(one.reason for one in report.skipped if one.code == "LOS009")
+    reason = next(one.reason for one in report.not_applicable if one.code == "LOS009")
     assert "allow 0 steps; 20 are needed" in reason

@@ -60,7 +60,7 @@ def test_a_healthy_loop_is_left_alone(model):
     model.eval()
     watchdog.validation()
     assert codes(watchdog) == set()
-    assert {"LOS007", "OPT012", "OPT021", "FRZ004", "EVL012"} <= set(watchdog.report.ran)
+    assert {"LOS007", "OPT012", "OPT021", "FRZ004", "EVL012"} <= set(watchdog.report.checked)
 
 
 def test_a_frozen_body_and_a_learning_head_are_healthy(model):

@@ -204,7 +204,7 @@ def test_experiments_and_seeds_end_with_3_where_all_that_stopped_was_refused(
     broken: tuple[str, ...], status: int, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     statuses = [*broken, *("completed" for _ in range(2 - len(broken)))]
-    none = {"absent": "a test"}
+    none = {"missing": "a test"}
     rows = [SummaryRow(str(k), "smoke", {"seed": k}, one, 1.0, none, none, none) for k, one in enumerate(statuses)]
     monkeypatch.setattr("tenor.workflows.experiments.run_experiments", lambda *arguments: rows)
     monkeypatch.setattr("tenor.workflows.experiments.train_seeds", lambda *arguments: rows)

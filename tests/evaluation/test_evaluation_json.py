@@ -49,9 +49,9 @@ def test_contract(seed: int, k: int, n: int, has_test: bool) -> None:
     assert interval["low"] <= content["val"]["accuracy"] <= interval["high"]
     assert content["val"]["n"] == n
     if has_test:
-        assert content["test"]["baselines"]["text"] == {"absent": "switched off by evaluation.text_baseline"}
+        assert content["test"]["baselines"]["text"] == {"missing": "switched off by evaluation.text_baseline"}
     else:
-        assert content["test"] == {"absent": "no test split"}
+        assert content["test"] == {"missing": "no test split"}
 
 
 def test_confidence_and_seed_reach_the_intervals() -> None:

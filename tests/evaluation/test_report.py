@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from report_runs import FINDING, HOSTILE, Page, copy_of, finished_run
-from tenor.data.dataset import Absent
+from tenor.data.dataset import Missing
 from tenor.evaluation.predictions import read_predictions
 from tenor.evaluation.report.charts import Estimate, Series, interval_chart, line_chart, reliability_chart, scale
 from tenor.evaluation.report.page import TEXT_CHARACTERS, run_report, shown_text, source
@@ -376,5 +376,5 @@ def test_other_charts_are_well_formed() -> None:
 
 def test_rows_handed_over_in_python_are_not_looked_for(tmp_path: Path) -> None:
     content = collect_run(finished_run(tmp_path))
-    html = run_report(content, Absent("the rows were handed over in Python"))
+    html = run_report(content, Missing("the rows were handed over in Python"))
     assert "Texts are not shown: the rows were handed over in Python" in Page(html).text

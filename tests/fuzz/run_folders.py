@@ -37,20 +37,28 @@ def read_run_folder(folder: Path, kind: int, content: bytes) -> None:
 @cache
 def run_files() -> dict[str, bytes]:
     """The files of a small run, by name."""
-    from tenor.checks.finding import Finding, Report, Skipped, merge
+    from tenor.checks.finding import Finding, NotApplicable, Report, merge
     from tenor.config.loading import builtin_text
     from tenor.evaluation.predictions import write_predictions
     from tenor.runs.directory import create_run
     from tenor.runs.manifest import new_manifest
 
     finding = Finding(
-        "DAT001", "a title", "warning", "preflight", "seen", "wanted", 3, "a cause", "a mend", ("DAT002",)
+        code="DAT001",
+        title="a title",
+        severity="warning",
+        observed="seen",
+        expected="wanted",
+        n=3,
+        cause="a cause",
+        fix="a fix",
+        caused_by=("DAT002",),
     )
-    report = Report("preflight", ("DAT001", "DAT002"), (Skipped("TOK002", "a reason"),), (finding,))
+    report = Report("preflight", ("DAT001", "DAT002"), (NotApplicable("TOK002", "a reason"),), (finding,))
     bounds = {"low": 0.1, "high": 0.9, "confidence": 0.95}
     entry = {"precision": 0.5, "recall": 1.0, "f1-score": 0.66, "support": 2}
     split = {"n": 4, "accuracy": 0.75, "accuracy_interval": bounds, "macro_f1": 0.7, "macro_f1_interval": bounds}
-    split |= {"loss": 0.5, "baselines": {"majority": 0.5, "text": {"absent": "why"}}}
+    split |= {"loss": 0.5, "baselines": {"majority": 0.5, "text": {"missing": "why"}}}
     split |= {"confusion_matrix": [[2, 0], [1, 1]], "report": {"0": entry, "1": entry, "accuracy": 0.75}}
     evaluation = {"checkpoint": {"digest": "0" * 64, "step": 3}, "class_names": ["a", "b"], "val": split, "test": split}
     notes = {"max_length": 9, "truncation": "head", "head_share": 0.5, "weights_sha256": "0" * 64}

@@ -288,7 +288,7 @@ def foreign_seeds() -> list[Content]:
     summary = [{"name": "full", "status": "ok", "ckpt_path": None, "val_metrics": None, "config": {"small_subset": 20}}]
     history = [{"step": 1, "loss": 0.7, "learning_rate": 1e-4, "grad_norm": 1.0}, {"step": 1, "eval_accuracy": 0.5}]
     trainer = {"log_history": history, "best_metric": 0.5, "global_step": 1, "max_steps": 2}
-    findings = {"occasions": [{"stage": "preflight", "ran": ["DAT001"], "skipped": [], "findings": []}]}
+    findings = {"stages": [{"stage": "preflight", "checked": ["DAT001"], "not_applicable": [], "findings": []}]}
     objects = (evaluation, summary, trainer, findings)
     columns = {
         "label": [0, 1, 1],

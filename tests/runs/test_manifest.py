@@ -10,7 +10,7 @@ import pytest
 
 from tenor.errors import UserError
 from tenor.runs.directory import create_run
-from tenor.runs.environment import absent, commits, hardware, is_absent, package_versions
+from tenor.runs.environment import commits, hardware, is_missing, missing_because, package_versions
 from tenor.runs.manifest import new_manifest, process_lives, read_manifest, update_manifest
 
 
@@ -33,8 +33,8 @@ def test_a_new_manifest_reads_back_equal_and_holds_no_null(run):
     assert (manifest.status, manifest.seed, manifest.command) == ("running", 3, ["tenor", "train"])
     assert manifest.hardware["accelerators"] == ["H100"]
     assert manifest.fingerprints["data"] == "abc"
-    assert is_absent(manifest.fingerprints["tokenizer"])
-    assert is_absent(manifest.ended)
+    assert is_missing(manifest.fingerprints["tokenizer"])
+    assert is_missing(manifest.ended)
 
 
 def test_updates_merge_parts_and_end_a_run(run):
@@ -54,8 +54,8 @@ def test_a_resumed_run_is_under_way_again(run):
     assert not process_lives(ended)
     resumed = update_manifest(run, status="running")
     assert process_lives(resumed)
-    assert is_absent(resumed.ended)
-    assert is_absent(resumed.error)
+    assert is_missing(resumed.ended)
+    assert is_missing(resumed.error)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def git(folder, *arguments):
 def test_the_projects_commit_is_recorded_and_whether_it_was_changed(tmp_path, monkeypatch):
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     monkeypatch.chdir(tmp_path)
-    assert is_absent(commits()["project"])
+    assert is_missing(commits()["project"])
     (tmp_path / "a").write_text("1")
     git(tmp_path, "init")
     git(tmp_path, "add", "a")
@@ -113,7 +113,7 @@ def test_the_projects_commit_is_recorded_and_whether_it_was_changed(tmp_path, mo
 
 def test_a_machine_without_git_says_so(monkeypatch):
     monkeypatch.setenv("PATH", "")
-    assert commits()["project"] == absent("git is not installed")
+    assert commits()["project"] == missing_because("git is not installed")
 
 
 def test_the_environment_holds_no_null():

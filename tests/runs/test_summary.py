@@ -12,7 +12,7 @@ from tenor.config import load_config
 from tenor.errors import UserError
 from tenor.runs import summary as summary_module
 from tenor.runs.directory import create_run, list_runs
-from tenor.runs.environment import absent
+from tenor.runs.environment import missing_because
 from tenor.runs.manifest import new_manifest, update_manifest
 from tenor.runs.summary import FILE_NAME, CheckpointRow, SummaryRow, prune, read_summary, remove_rows, upsert_row
 
@@ -33,7 +33,7 @@ def completed(root, **changes) -> SummaryRow:
         duration_sec=1.5,
         ckpt_path=path,
         val_metrics={"accuracy": 0.9},
-        test_metrics=absent("the dataset has no test split"),
+        test_metrics=missing_because("the dataset has no test split"),
         findings=({"code": "DAT001"},),
         checkpoints=(kept,),
     )
@@ -78,17 +78,17 @@ def test_processes_lose_no_row(tmp_path):
     [
         {"ckpt_path": None},
         {"ckpt_path": ""},
-        {"ckpt_path": absent("none")},
+        {"ckpt_path": missing_because("none")},
         {"ckpt_path": "demo/run-1/checkpoints/step-000020"},
         {"val_metrics": None},
         {"val_metrics": {}},
         {"val_metrics": {"accuracy": None}},
         {"val_metrics": {"accuracy": float("nan")}},
         {"val_metrics": {"report": {"macro avg": {"f1": float("inf")}}}},
-        {"val_metrics": absent("never validated")},
+        {"val_metrics": missing_because("never validated")},
         {"test_metrics": None},
         {"test_metrics": {}},
-        {"duration_sec": absent("unknown")},
+        {"duration_sec": missing_because("unknown")},
         {"checkpoints": ()},
         {"status": "ok"},
     ],
@@ -102,7 +102,7 @@ def test_a_completed_run_has_a_checkpoint_and_metrics(tmp_path, changes):
 
 
 def test_a_failed_run_needs_none_but_says_why(tmp_path):
-    upsert_row(tmp_path, row(1, status="failed", ckpt_path=absent("failed at step 3"), error="no space left"))
+    upsert_row(tmp_path, row(1, status="failed", ckpt_path=missing_because("failed at step 3"), error="no space left"))
     assert json.loads((tmp_path / FILE_NAME).read_text())[0]["error"] == "no space left"
 
 

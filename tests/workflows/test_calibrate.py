@@ -280,7 +280,7 @@ def test_abstention_counts_the_rows_it_answers(completed: RunResult) -> None:
     assert record["accuracy"] == pytest.approx((probabilities.argmax(axis=1) == labels)[chosen].mean())
     assert record["curve"][0]["coverage"] == 1.0
     assert record["curve"][0]["accuracy"] == found.result.metrics.accuracy
-    assert "absent" in abstention_record(found, 1.0)["accuracy"]
+    assert "missing" in abstention_record(found, 1.0)["accuracy"]
     assert _shown(show_abstention, found, below).count("%") > 10
     assert "nothing" in _shown(show_abstention, found, 1.0)
 

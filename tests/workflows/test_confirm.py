@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tenor.checks.catalogue import RULES
 from tenor.checks.rule import Rule
 from tenor.config import load_config
-from tenor.data.dataset import Absent, SourceData
+from tenor.data.dataset import Missing, SourceData
 from tenor.data.splits import make_splits, present_splits
 from tenor.workflows.confirm import ROWS, TEST_ROWS, VALIDATION_ROWS, Confirmation, _changed, _nested, _shortened
 from tiny_rows import labelled
@@ -40,7 +40,7 @@ def test_a_rerun_asks_for_no_more_rows_than_there_are(rows: int, test_rows: int,
     train, test = (
         labelled([f"text {row}" for row in range(n)], [row % 2 for row in range(n)]) for n in (rows, test_rows)
     )
-    source = SourceData(train, test if test_rows else Absent("there is none"))
+    source = SourceData(train, test if test_rows else Missing("there is none"))
     splits = present_splits(make_splits(source, _shortened(config, source).data, 42))
     assert len(splits["train"]) == min(ROWS, rows - len(splits["validation"]))
     assert len(splits["validation"]) == min(VALIDATION_ROWS, rows // 4)

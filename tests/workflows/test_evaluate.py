@@ -163,7 +163,7 @@ def test_a_run_without_a_text_baseline_says_so(copied: RunDirectory) -> None:
 
     shutil.rmtree(copied.baseline)
     record = evaluation_record(_evaluate(copied))
-    assert "absent" in record["result"]["baselines"]["text"]
+    assert "missing" in record["result"]["baselines"]["text"]
 
 
 def test_what_is_shown_names_the_weights(completed: RunResult) -> None:

@@ -25,7 +25,7 @@ def test_the_loop_scales_fp16_itself_and_is_not_refused_for_it(
 ) -> None:
     prepared = prepare(small_config(tmp_path, small_model))
     report = run_preflight(replace(prepared, plan=replace(prepared.plan, precision=precision)))  # type: ignore[arg-type]
-    assert "PRC002" in report.ran
+    assert "PRC002" in report.checked
     assert "PRC002" not in {finding.code for finding in report.findings}
 
 

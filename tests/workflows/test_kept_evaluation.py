@@ -9,7 +9,7 @@ import pytest
 
 from report_runs import Page
 from small_runs import quiet, write_csv
-from tenor.data.dataset import Absent
+from tenor.data.dataset import Missing
 from tenor.errors import UserError
 from tenor.evaluation.predictions import read_predictions
 from tenor.runs.directory import RunDirectory
@@ -86,14 +86,14 @@ def test_another_folder_is_not_overwritten(other: Evaluation, tmp_path: Path) ->
 def test_the_rules_judge_held_out_rows_alone(other: Evaluation) -> None:
     wrong = replace(other.result, probabilities=np.tile([0.9, 0.1], (30, 1)))
     report = check_result(other.config.checks, "test", wrong, other.overlap)
-    assert not isinstance(report, Absent)
-    assert all(code.startswith("EVL") for code in report.ran)
-    assert "EVL016" in report.ran
-    assert isinstance(check_result(other.config.checks, "train", wrong, other.overlap), Absent)
+    assert not isinstance(report, Missing)
+    assert all(code.startswith("EVL") for code in report.checked)
+    assert "EVL016" in report.checked
+    assert isinstance(check_result(other.config.checks, "train", wrong, other.overlap), Missing)
 
 
 def test_what_the_rules_found_is_kept(other: Evaluation, tmp_path: Path) -> None:
-    assert not isinstance(other.checks, Absent)
+    assert not isinstance(other.checks, Missing)
     stored = read_json(_keep(other, tmp_path / "kept") / "evaluation.json")
     assert [one["code"] for one in stored["findings"]] == [one.code for one in other.checks.findings]
     assert stored["overlap"]["rows_in_train"] == 0

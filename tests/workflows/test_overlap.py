@@ -17,7 +17,7 @@ from tenor.config.schema import Config
 from tenor.console.comparison import show_comparison
 from tenor.console.run import show_evaluation
 from tenor.data import from_dataframe
-from tenor.data.dataset import Absent, LabelledText
+from tenor.data.dataset import LabelledText, Missing
 from tenor.data.sources import read_source
 from tenor.data.splits import Splits, make_splits
 from tenor.evaluation.numbers import percent
@@ -63,7 +63,7 @@ def measured(run: RunDirectory, folder: Path, rows: Sequence[Row]) -> Evaluation
 
 
 def overlap_finding(found: Evaluation) -> Finding | None:
-    assert not isinstance(found.checks, Absent)
+    assert not isinstance(found.checks, Missing)
     return next((one for one in found.checks.findings if one.code == "EVL016"), None)
 
 
@@ -78,7 +78,7 @@ def test_the_run_s_own_file_is_recognized(completed: RunResult, tmp_path: Path) 
     record = evaluation_record(found)
     assert record["overlap"]["rows_in_train"] == 44
     assert record["overlap"]["rows_in_validation"] == 16
-    assert "every row" in record["overlap"]["other_rows"]["absent"]
+    assert "every row" in record["overlap"]["other_rows"]["missing"]
     finding = overlap_finding(found)
     assert finding is not None
     assert (finding.severity, finding.n) == ("error", 60)
@@ -152,10 +152,10 @@ def test_the_run_s_own_held_out_splits_are_no_finding(split: str, completed: Run
 
 def test_the_training_split_that_was_asked_for_is_not_judged(completed: RunResult) -> None:
     found = evaluate(str(completed.run.path), split="train", console=quiet())
-    assert isinstance(found.checks, Absent)
+    assert isinstance(found.checks, Missing)
     record = evaluation_record(found)
     assert record["overlap"]["rows_in_train"] == 44
-    assert "not trained on" in record["findings"]["absent"]
+    assert "not trained on" in record["findings"]["missing"]
 
 
 def test_rows_are_recognized_when_the_data_are_gone(completed: RunResult, copied: RunDirectory, tmp_path: Path) -> None:
@@ -185,11 +185,11 @@ def test_a_run_without_keys_says_that_nothing_was_compared_and_why(
 ) -> None:
     copied.text_keys.unlink() if content is None else copied.text_keys.write_bytes(content)
     found = evaluate(str(copied.path), console=quiet(), file=Path(str(completed.config.data.path)))
-    assert isinstance(found.overlap, Absent)
-    assert "text_keys.safetensors" in evaluation_record(found)["overlap"]["absent"]
+    assert isinstance(found.overlap, Missing)
+    assert "text_keys.safetensors" in evaluation_record(found)["overlap"]["missing"]
     assert overlap_finding(found) is None
-    assert not isinstance(found.checks, Absent)
-    assert next(one.reason for one in found.checks.skipped if one.code == "EVL016") == found.overlap.reason
+    assert not isinstance(found.checks, Missing)
+    assert next(one.reason for one in found.checks.not_applicable if one.code == "EVL016") == found.overlap.reason
     assert "not compared with the run's own rows" in shown(found)
 
 
@@ -229,7 +229,7 @@ def test_an_export_says_how_many_of_its_rows_were_in_training(completed: RunResu
     assert read_json(done.folder / "export.json")["checked"]["rows_in_train"] == 44
     columns = ("data.text_column=review", "data.label_column=verdict")
     again = export(str(done.folder), tmp_path / "again", "safetensors", console=quiet(), file=own, overrides=columns)
-    assert "no run" in read_json(again.folder / "export.json")["checked"]["rows_in_train"]["absent"]
+    assert "no run" in read_json(again.folder / "export.json")["checked"]["rows_in_train"]["missing"]
 
 
 def _train(config: Config) -> LabelledText:

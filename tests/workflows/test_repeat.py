@@ -105,7 +105,7 @@ def test_a_run_that_moved_from_a_gpu_to_the_processor_says_so_once(original: Run
     assert read_manifest(original).hardware["accelerators"] == []
 
 
-@pytest.mark.parametrize("found", [{"absent": "not told"}, 1, [1]])
+@pytest.mark.parametrize("found", [{"missing": "not told"}, 1, [1]])
 def test_names_of_gpus_may_be_anything(original: RunDirectory, found: object) -> None:
     manifest = read_json(original.manifest)
     manifest["hardware"]["accelerators"] = found
@@ -118,4 +118,4 @@ def test_a_manifest_of_an_earlier_version_is_read(original: RunDirectory) -> Non
     for name in ("device", "precision"):
         del manifest[name]
     write_json(original.manifest, manifest)
-    assert read_manifest(original).device == {"absent": "not decided yet"}
+    assert read_manifest(original).device == {"missing": "not decided yet"}

@@ -36,7 +36,7 @@ def whole(small_model: Path, session_cache: Path, tmp_path_factory: pytest.TempP
 
 
 def found_in(run: RunDirectory, stage: str = "training") -> list[dict[str, Any]]:
-    return [f for one in read_json(run.findings)["occasions"] if one["stage"] == stage for f in one["findings"]]
+    return [f for one in read_json(run.findings)["stages"] if one["stage"] == stage for f in one["findings"]]
 
 
 def cut(

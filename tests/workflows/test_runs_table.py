@@ -7,7 +7,7 @@ from rich.console import Console
 
 from tenor.console.run_list import all_runs, experiments_table
 from tenor.runs.directory import create_run
-from tenor.runs.environment import absent
+from tenor.runs.environment import missing_because
 from tenor.runs.files import read_json, write_json
 from tenor.runs.manifest import new_manifest, update_manifest
 from tenor.runs.summary import SummaryRow, upsert_row
@@ -39,7 +39,7 @@ def test_a_run_that_could_not_write_its_end_is_listed(tmp_path: Path) -> None:
     for run in (ended, going, killed):
         new_manifest(run, 1)
     update_manifest(ended, status="failed")
-    upsert_row(tmp_path, SummaryRow(ended.run_id, "demo", {}, "failed", 1.0, *[absent("it failed")] * 3))
+    upsert_row(tmp_path, SummaryRow(ended.run_id, "demo", {}, "failed", 1.0, *[missing_because("it failed")] * 3))
     write_json(killed.manifest, {**read_json(killed.manifest), "pid_born": 1.0})
     assert {row.run_id: row.status for row in all_runs(tmp_path)} == {
         ended.run_id: "failed",
@@ -52,5 +52,5 @@ def test_a_run_that_could_not_write_its_end_is_listed(tmp_path: Path) -> None:
 def test_a_run_that_was_resumed_is_told_as_it_is(tmp_path: Path) -> None:
     run = create_run(tmp_path, "demo")
     new_manifest(run, 1)
-    upsert_row(tmp_path, SummaryRow(run.run_id, "demo", {}, "interrupted", 1.0, *[absent("stopped")] * 3))
+    upsert_row(tmp_path, SummaryRow(run.run_id, "demo", {}, "interrupted", 1.0, *[missing_because("stopped")] * 3))
     assert [row.status for row in all_runs(tmp_path)] == ["running"]

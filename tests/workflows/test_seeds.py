@@ -59,7 +59,7 @@ def test_a_seed_that_fails_is_told_and_the_others_count(
     assert [row.status for row in rows] == ["failed", "completed"]
     one = spreads(rows)["test"]["accuracy"]
     assert (one.n, one.deviation) == (1, None)
-    assert "absent" in str(seeds_record(rows)["summary"]["test"]["accuracy"]["deviation"])
+    assert "missing" in str(seeds_record(rows)["summary"]["test"]["accuracy"]["deviation"])
     assert "a defect of the first" in _shown(rows)
 
 

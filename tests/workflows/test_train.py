@@ -81,7 +81,7 @@ def test_the_manifest_tells_what_it_was(completed: RunResult) -> None:
     assert all(isinstance(digest, str) for digest in manifest.fingerprints.values())
     assert manifest.digests["model"]
     assert {"read", "tokenize", "train", "evaluate"} <= set(manifest.timings)
-    assert manifest.error == {"absent": "no error"}
+    assert manifest.error == {"missing": "no error"}
     assert manifest.hardware["accelerators"] == []
 
 
@@ -143,20 +143,20 @@ def test_the_same_configuration_gives_the_same_run(completed: RunResult, small_m
 def test_without_a_test_split_the_reason_stands_in_its_place(small_model: Path, tmp_path: Path) -> None:
     result = small_run(tmp_path, small_model, "data.test_path=null", "training.epochs=1")
     written = json.loads(result.run.evaluation.read_text())
-    assert set(written["test"]) == {"absent"}
-    assert written["test"]["absent"]
+    assert set(written["test"]) == {"missing"}
+    assert written["test"]["missing"]
     assert nulls(written) == []
     assert "test" not in result.results
     assert not (result.run.predictions / "test.parquet").exists()
     (row,) = read_summary(tmp_path / "runs")
     assert row.status == "completed"
-    assert set(row.test_metrics) == {"absent"}
+    assert set(row.test_metrics) == {"missing"}
 
 
 def test_the_text_baseline_can_be_switched_off(small_model: Path, tmp_path: Path) -> None:
     result = small_run(tmp_path, small_model, "evaluation.text_baseline=false", "training.epochs=1")
     written = json.loads(result.run.evaluation.read_text())
-    assert "switched off" in written["test"]["baselines"]["text"]["absent"]
+    assert "switched off" in written["test"]["baselines"]["text"]["missing"]
     assert not result.run.baseline.exists()
 
 
@@ -277,7 +277,7 @@ def test_what_fails_once_the_run_has_begun_leaves_a_row_with_the_reason(
     (row,) = read_summary(tmp_path / "runs")
     assert row.status == "failed"
     assert message in str(row.error)
-    assert set(row.val_metrics) == {"absent"}
+    assert set(row.val_metrics) == {"missing"}
     assert not run.model.exists()
 
 
@@ -335,7 +335,7 @@ def test_a_tracker_that_can_t_end_hides_no_error_and_loses_no_finding(
         train(small_config(tmp_path, small_model, "training.trackers=[tensorboard]"), tmp_path / "runs", console)
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     assert "tensorboard did not end well: no route to the server; metrics.jsonl holds" in shown
-    occasions = read_json(_only_run(tmp_path / "runs").findings)["occasions"]
+    occasions = read_json(_only_run(tmp_path / "runs").findings)["stages"]
     assert [one["stage"] for one in occasions][-1] == "training"
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from tenor.checks.finding import CannotTell, Finding, Report, Skipped, Stage
+from tenor.checks.finding import CannotTell, Finding, NotApplicable, Report, Stage
 from tenor.checks.rule import Rule
 from tenor.checks.rules import (
     ckp,
@@ -116,21 +116,21 @@ def run_rules(
     evidence is not there are skipped with a reason.
     """
     at_hand = {type(one): one for one in evidence}
-    ran: list[str] = []
-    skipped: list[Skipped] = []
+    checked: list[str] = []
+    not_applicable: list[NotApplicable] = []
     findings: list[Finding] = []
     for rule in rules:
         missing = [kind for kind in rule.needs if kind not in at_hand]
         if missing:
-            reasons = [(unreadable or {}).get(kind, f"needs {kind.held_by}") for kind in missing]
-            skipped.append(Skipped(rule.code, " and ".join(dict.fromkeys(reasons))))
+            reasons = [(unreadable or {}).get(kind, f"needs {kind.description}") for kind in missing]
+            not_applicable.append(NotApplicable(rule.code, " and ".join(dict.fromkeys(reasons))))
             continue
         try:
             finding = rule(*(at_hand[kind] for kind in rule.needs))
         except CannotTell as reason:
-            skipped.append(Skipped(rule.code, str(reason)))
+            not_applicable.append(NotApplicable(rule.code, str(reason)))
             continue
-        ran.append(rule.code)
+        checked.append(rule.code)
         if finding is not None:
             findings.append(
                 replace(
@@ -142,7 +142,7 @@ def run_rules(
                     allowed=(allow or {}).get(rule.code, ""),
                 )
             )
-    return Report(stage, tuple(ran), tuple(skipped), fold(findings, earlier, with_rules(rules)))
+    return Report(stage, tuple(checked), tuple(not_applicable), fold(findings, earlier, with_rules(rules)))
 
 
 def fold(
@@ -177,7 +177,7 @@ def find_rule(code: str) -> Rule:
 def page(rule: Rule) -> str:
     """A rule's documentation as Markdown."""
     title, _, body = rule.doc.partition("\n")
-    needs = "; ".join(kind.held_by for kind in rule.needs)
+    needs = "; ".join(kind.description for kind in rule.needs)
     read = f" ({', '.join(f'`{name}`' for name in rule.reads)})" if rule.reads else ""
     facts = [f"Severity: {rule.severity}.", f"Needs: {needs}{read}."]
     if causes := causes_of(rule):

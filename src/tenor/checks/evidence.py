@@ -1,7 +1,7 @@
 """What rules judge: plain values from anyone's training program, never Tenor's loop.
 
 One frozen dataclass per kind. A field that may be unknown is None, and a rule that needs it raises `CannotTell`.
-`held_by` says, for people, where evidence of the kind is found. Sequences and arrays may be given in any kind that
+`description` says, for people, where evidence of the kind is found. Sequences and arrays may be given in any kind that
 `tenor.data.sequences` reads; they are lists and NumPy arrays afterwards, read by position.
 """
 
@@ -47,7 +47,7 @@ class Rows:
 class DataEvidence:
     """The rows of every split, before tokenization."""
 
-    held_by: ClassVar[str] = "the training rows with their labels"
+    description: ClassVar[str] = "the training rows with their labels"
 
     train: Rows
     n_classes: int
@@ -70,7 +70,7 @@ class DataEvidence:
 class BatchEvidence:
     """The first batches of an epoch as collated, in the order in which the model sees them."""
 
-    held_by: ClassVar[str] = "the training loader's batches as collated"
+    description: ClassVar[str] = "the training loader's batches as collated"
 
     labels: tuple[np.ndarray, ...]
     """One array per batch, as found."""
@@ -94,7 +94,7 @@ class BatchEvidence:
 class TokenEvidence:
     """The tokenizer beside the model, and what it made of the training texts."""
 
-    held_by: ClassVar[str] = "the tokenizer and tokenized texts"
+    description: ClassVar[str] = "the tokenizer and tokenized texts"
 
     vocabulary_size: int
     """One more than the largest id that the tokenizer can give."""
@@ -156,7 +156,7 @@ class ParameterRow:
 class ModelEvidence:
     """The model as built: its parameters, its outputs, what was declared about it."""
 
-    held_by: ClassVar[str] = "the model's named parameters and configuration"
+    description: ClassVar[str] = "the model's named parameters and configuration"
 
     parameters: tuple[ParameterRow, ...]
     n_classes: int
@@ -208,7 +208,7 @@ class GroupRow:
 class OptimizerEvidence:
     """The optimizer's groups beside the model's parameters."""
 
-    held_by: ClassVar[str] = "the optimizer's parameter groups"
+    description: ClassVar[str] = "the optimizer's parameter groups"
 
     groups: tuple[GroupRow, ...]
     learning: frozenset[str]
@@ -228,7 +228,7 @@ class OptimizerEvidence:
 class ScheduleEvidence:
     """The plan of steps and rates."""
 
-    held_by: ClassVar[str] = "the plan of steps and learning rates"
+    description: ClassVar[str] = "the plan of steps and learning rates"
 
     factors: np.ndarray
     """Share of the peak rate at each planned optimizer step, shape (steps,)."""
@@ -249,7 +249,7 @@ class ScheduleEvidence:
 class PrecisionEvidence:
     """The number type of the forward pass, and what the device can do."""
 
-    held_by: ClassVar[str] = "the device and number type"
+    description: ClassVar[str] = "the device and number type"
 
     kind: Literal["fp32", "bf16", "fp16"]
     device: str
@@ -266,7 +266,7 @@ class PrecisionEvidence:
 class ProbeEvidence:
     """Outcomes of the short experiments of a careful engineer, before the first step."""
 
-    held_by: ClassVar[str] = "short experiments on the model before the first step"
+    description: ClassVar[str] = "short experiments on the model before the first step"
 
     n_classes: int
     initial_loss: float | None = None
@@ -333,7 +333,7 @@ class ValidationPoint:
 class StepEvidence:
     """What happened at each recorded optimizer step so far; arrays have shape (records,)."""
 
-    held_by: ClassVar[str] = "a record of the training steps"
+    description: ClassVar[str] = "a record of the training steps"
 
     steps: np.ndarray
     loss: np.ndarray
@@ -418,7 +418,7 @@ class SplitClaims:
 class EvaluationEvidence:
     """Results on held-out rows."""
 
-    held_by: ClassVar[str] = "predictions or a confusion matrix"
+    description: ClassVar[str] = "predictions or a confusion matrix"
 
     splits: Mapping[str, SplitClaims]
     """By name: validation, test."""
@@ -431,7 +431,7 @@ class EvaluationEvidence:
 class CheckpointEvidence:
     """Which checkpoint was chosen, kept and evaluated."""
 
-    held_by: ClassVar[str] = "the log of validations and the checkpoints' digests"
+    description: ClassVar[str] = "the log of validations and the checkpoints' digests"
 
     validations: tuple[ValidationPoint, ...] = ()
     metric: str | None = None
@@ -460,7 +460,7 @@ class CheckpointEvidence:
 class ResumeEvidence:
     """A run before and after it was cut."""
 
-    held_by: ClassVar[str] = "the records from before and after a resume"
+    description: ClassVar[str] = "the records from before and after a resume"
 
     step_before: int
     step_after: int
@@ -481,7 +481,7 @@ class ResumeEvidence:
 class RankEvidence:
     """What each process of a distributed run saw."""
 
-    held_by: ClassVar[str] = "the rows that each process saw"
+    description: ClassVar[str] = "the rows that each process saw"
 
     rows: Mapping[int, Sequence[int]] = field(default_factory=dict)
     """Row numbers of one epoch by rank."""
@@ -496,7 +496,7 @@ class RankEvidence:
 class OverlapEvidence:
     """Which evaluated rows have a text that the run knew; arrays are bool, shape (n,)."""
 
-    held_by: ClassVar[str] = "the evaluated texts and keys of the run's own texts"
+    description: ClassVar[str] = "the evaluated texts and keys of the run's own texts"
 
     split: str
     """What the evaluated rows are called."""

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 Severity = Literal["error", "warning", "note"]
-Stage = Literal["preflight", "training", "evaluation", "post-mortem"]
+Stage = Literal["preflight", "training", "evaluation", "diagnosis"]
 
 
 OWN: Any = None
@@ -40,8 +40,8 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Skipped:
-    """A rule that could not run, and what it would have needed."""
+class NotApplicable:
+    """A rule that judged nothing, and why: the evidence that it needs is missing."""
 
     code: str
     reason: str
@@ -49,11 +49,13 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Report:
-    """Every rule of an occasion: ran, skipped, found."""
+    """The outcome of every rule at one stage."""
 
     stage: Stage
-    ran: tuple[str, ...]
-    skipped: tuple[Skipped, ...]
+    checked: tuple[str, ...]
+    """Codes of the rules that judged."""
+    not_applicable: tuple[NotApplicable, ...]
+    """Rules whose evidence does not exist at this stage, or does not allow a judgement."""
     findings: tuple[Finding, ...]
 
     @property
@@ -67,8 +69,8 @@ class Report:
 
 
 def merge(reports: Iterable[Report]) -> dict[str, Any]:
-    """The content of `findings.json`: what each occasion ran, skipped and found, in order."""
-    return {"occasions": [report.as_dict() for report in reports]}
+    """The content of `findings.json`: the report of each stage, in order."""
+    return {"stages": [report.as_dict() for report in reports]}
 
 
 class CannotTell(Exception):
@@ -84,16 +86,19 @@ def findings_view(findings: Sequence[Finding]) -> RenderableType:
 
 
 def summary_line(report: Report) -> str:
-    """How many rules ran, were skipped, and what they found."""
+    """How many rules judged, how many were not applicable, and the number of findings."""
     counts = {severity: sum(f.severity == severity for f in report.findings) for severity in COLORS}
-    found = ", ".join(f"{n} {severity}{'s' if n > 1 else ''}" for severity, n in counts.items() if n) or "nothing"
-    return f"{report.stage}: {len(report.ran)} rules ran, {len(report.skipped)} could not; found {found}"
+    found = ", ".join(f"{n} {severity}{'s' if n > 1 else ''}" for severity, n in counts.items() if n) or "no finding"
+    return (
+        f"{report.stage}: {len(report.checked)} rules checked, {len(report.not_applicable)} not applicable at this "
+        f"stage; {found}"
+    )
 
 
 def _paragraph(finding: Finding) -> RenderableType:
     color = COLORS[finding.severity]
     title = Text.assemble((f"{finding.severity} {finding.code}", color), f"  {finding.title}")
-    lines = {"found": finding.observed, "expected": finding.expected, "cause": finding.cause, "mend": finding.fix}
+    lines = {"observed": finding.observed, "expected": finding.expected, "cause": finding.cause, "fix": finding.fix}
     if finding.caused_by:
         lines["symptom of"] = ", ".join(finding.caused_by)
     if finding.allowed:

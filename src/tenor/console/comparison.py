@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tenor.data.dataset import Absent, excerpt
+from tenor.data.dataset import Missing, excerpt
 from tenor.measures.intervals import Interval
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def show_comparison(console: Console, found: "Comparison") -> None:
 def _training_rows(found: "Comparison") -> Iterator[str]:
     """What the comparison is worth where a run was trained on some of its rows, or where that is not known."""
     for run, count in zip(found.runs, found.rows_in_train, strict=True):
-        if isinstance(count, Absent):
+        if isinstance(count, Missing):
             yield f"whether {run.reference} was trained on some of these rows is not known: {count.reason}"
         elif count:
             yield (

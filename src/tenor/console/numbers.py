@@ -240,8 +240,8 @@ def _threshold_table(chosen: "ClassThreshold") -> Table:
 
 
 def _share_cell(share: dict[str, Any]) -> str:
-    if "absent" in share:
-        return str(share["absent"])
+    if "missing" in share:
+        return str(share["missing"])
     return f"{share['value']:.2%} ({100 * share['low']:.2f} - {100 * share['high']:.2f})"
 
 

@@ -21,7 +21,7 @@ from tenor.config.describe import unused_settings
 from tenor.config.schema import Config
 from tenor.console.numbers import ResultRow, confusion_table, number_facts, per_class_table, result_rows, results_table
 from tenor.data.batching import Batch, Examples, TokenExamples, epoch_batches, micro_batches
-from tenor.data.dataset import Absent, LabelledText
+from tenor.data.dataset import LabelledText, Missing
 from tenor.data.splits import data_notes, present_splits
 from tenor.data.tokenization import TokenizedText
 from tenor.errors import advice_on_memory
@@ -249,7 +249,7 @@ def show_finish(
     run: RunDirectory,
     config: Config,
     results: dict[str, SplitResult],
-    test: LabelledText | Absent,
+    test: LabelledText | Missing,
     timings: dict[str, float],
 ) -> None:
     """The table of results, and where everything lies."""
@@ -260,7 +260,7 @@ def show_finish(
     ]
     console.print()
     console.print(results_table(rows))
-    if isinstance(test, Absent):
+    if isinstance(test, Missing):
         console.print(f"no test result: {test.reason}", style="yellow")
     last = results.get("test", results["validation"])
     console.print(per_class_table(last.metrics))
@@ -282,7 +282,7 @@ def show_evaluation(console: Console, found: "Evaluation", kept: Path | None = N
     numbers = number_facts(found.split, found.result, confidence, found.config.seed)
     threshold = {} if found.threshold is None else {"threshold": _threshold_told(found, found.threshold)}
     overlap = {"own rows": overlap_words(found.overlap, found.result, confidence)}
-    if not isinstance(found.checks, Absent) and found.checks.findings:
+    if not isinstance(found.checks, Missing) and found.checks.findings:
         console.print(findings_view(found.checks.findings))
     console.print(_fact_table({**numbers, **overlap, **threshold, "weights": weights}))
     if kept is not None:
@@ -292,7 +292,7 @@ def show_evaluation(console: Console, found: "Evaluation", kept: Path | None = N
 
 def _without_own_rows(found: "Evaluation") -> list[ResultRow]:
     """The result on the rows that are in none of the run's own splits, where some are and some are not."""
-    if isinstance(found.overlap, Absent):
+    if isinstance(found.overlap, Missing):
         return []
     n, right = other_rows(found.overlap, found.result)
     if n in (0, len(found.rows)):

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from tenor.evaluation.numbers import duration
 from tenor.runs.directory import RunDirectory, list_runs
-from tenor.runs.environment import is_absent
+from tenor.runs.environment import is_missing
 from tenor.runs.manifest import Manifest, process_lives, read_manifest
 from tenor.runs.summary import SummaryRow, read_summary
 
@@ -53,7 +53,7 @@ def _without_end(run: RunDirectory, manifest: Manifest) -> SummaryRow:
 
 
 def _cells(row: SummaryRow) -> list[Text]:
-    seconds = None if is_absent(row.duration_sec) else float(row.duration_sec)  # type: ignore[arg-type]
+    seconds = None if is_missing(row.duration_sec) else float(row.duration_sec)  # type: ignore[arg-type]
     return [
         Text(f"  {row.run_id}"),
         Text(row.status, style="" if row.status in ("completed", "running") else "red"),

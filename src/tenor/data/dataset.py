@@ -73,7 +73,7 @@ class LabelledText:
 
 
 @dataclass(frozen=True)
-class Absent:
+class Missing:
     """A split that a source does not have, and why."""
 
     reason: str
@@ -83,12 +83,12 @@ class Absent:
 class SourceData:
     """What a source holds, in its own order: rows to learn from, and its own test split."""
 
-    train: LabelledText | Absent
-    test: LabelledText | Absent
+    train: LabelledText | Missing
+    test: LabelledText | Missing
 
     def __post_init__(self) -> None:
         for name, rows in (("train", self.train), ("test", self.test)):
-            if not isinstance(rows, LabelledText | Absent):
+            if not isinstance(rows, LabelledText | Missing):
                 raise not_labelled(rows, name)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from tenor.config.schema import Data, Subset, ValidationSplit
-from tenor.data.dataset import Absent, LabelledText, SourceData, repeated_ids
+from tenor.data.dataset import LabelledText, Missing, SourceData, repeated_ids
 from tenor.data.sources.delimited import examine
 from tenor.errors import UserError
 
@@ -83,7 +83,7 @@ class Splits:
 
     train: LabelledText
     validation: LabelledText
-    test: LabelledText | Absent
+    test: LabelledText | Missing
     source_labels: np.ndarray
     """Labels of everything that the source offers for training, in its own order."""
     train_positions: np.ndarray
@@ -100,7 +100,7 @@ def make_splits(source: SourceData, data: Data, seed: int) -> Splits:
     Raises:
         UserError: a source that cannot train, sizes larger than what is there, or rows to exclude that there are not.
     """
-    if isinstance(source.train, Absent):
+    if isinstance(source.train, Missing):
         raise UserError(f"data.source={data.source} has nothing to train on: {source.train.reason}")
     train_rows, validation_rows = split_rows(source.train, data.validation, seed)
     labels = source.train.labels
@@ -120,7 +120,7 @@ def make_splits(source: SourceData, data: Data, seed: int) -> Splits:
 def present_splits(splits: Splits) -> dict[str, LabelledText]:
     """The splits that have rows, by name."""
     found = {"train": splits.train, "validation": splits.validation}
-    return found if isinstance(splits.test, Absent) else {**found, "test": splits.test}
+    return found if isinstance(splits.test, Missing) else {**found, "test": splits.test}
 
 
 def data_notes(splits: Splits) -> tuple[str, ...]:
@@ -178,9 +178,9 @@ def subset_rows(labels: np.ndarray, subset: Subset, seed: int) -> np.ndarray:
             return stratified_rows(labels, subset.size, seed)
 
 
-def limit_test(test: LabelledText | Absent, size: int | None) -> LabelledText | Absent:
+def limit_test(test: LabelledText | Missing, size: int | None) -> LabelledText | Missing:
     """A stratified part of the test split that is the same for every seed."""
-    if size is None or isinstance(test, Absent):
+    if size is None or isinstance(test, Missing):
         return test
     if size > len(test):
         raise UserError(f"data.test_size is {size:,}, but the test split has {len(test):,} rows; ask for fewer")

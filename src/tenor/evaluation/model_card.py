@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tenor.config.schema import Config, Data
-from tenor.data.dataset import Absent
+from tenor.data.dataset import Missing
 from tenor.errors import UserError
 from tenor.evaluation.numbers import interval, markdown, percent, points
 from tenor.evaluation.predictions import Predictions
@@ -16,7 +16,7 @@ from tenor.evaluation.report.results_sections import checks_section, class_rows,
 from tenor.evaluation.report.run_content import EvaluationNumbers, RunContent, SplitNumbers
 from tenor.evaluation.report.training_sections import learns_briefly, provenance
 from tenor.model.notes import NOTES, Threshold, parse_threshold
-from tenor.runs.environment import is_absent
+from tenor.runs.environment import is_missing
 from tenor.runs.files import read_json
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def _decision(threshold: Threshold, record: Mapping[str, Any]) -> str:
 def _reached(name: str, record: Mapping[str, Any]) -> str:
     split = "test" if "test" in record else "validation"
     shares = {kind: record.get(split, {}).get(kind) for kind in ("precision", "recall")}
-    if any(one is None or is_absent(one) for one in shares.values()):
+    if any(one is None or is_missing(one) for one in shares.values()):
         return ""
     told = (
         f"{kind} {percent(one['value'])} ({interval(one['low'], one['high'])})" for kind, one in shares.items() if one
@@ -117,8 +117,8 @@ def model_card(content: RunContent, rows: Mapping[str, int]) -> "ModelCard":
     from huggingface_hub import ModelCard, ModelCardData
 
     config, evaluation = content.config, content.evaluation
-    if isinstance(config, Absent) or isinstance(evaluation, Absent):
-        reason = next(one.reason for one in (config, evaluation) if isinstance(one, Absent))
+    if isinstance(config, Missing) or isinstance(evaluation, Missing):
+        reason = next(one.reason for one in (config, evaluation) if isinstance(one, Missing))
         raise UserError(f"{content.run.reference} gets no model card: {reason}")
     base, hub_data = base_model(config.model.name), _hub_data(config.data)
     data = ModelCardData(
@@ -169,7 +169,7 @@ def _eval_results(config: Config, evaluation: EvaluationNumbers) -> list["EvalRe
     dataset_type = "embedded" if data.source == "embedded" else _hub_data(data) or data.source
     found = []
     for split, numbers in evaluation.splits.items():
-        if isinstance(numbers, Absent):
+        if isinstance(numbers, Missing):
             continue
         metrics = {
             "accuracy": ("Accuracy", numbers.accuracy, None),
@@ -202,8 +202,8 @@ def _body(
     numbers = measured[split]
     confidence = numbers.accuracy_interval.confidence
     found = headline(evaluation, dict(content.predictions))
-    checks = None if isinstance(content.checks, Absent) else checks_section(content.checks)
-    origin = provenance(_without_folder_digest(content), Absent("counted instead"))
+    checks = None if isinstance(content.checks, Missing) else checks_section(content.checks)
+    origin = provenance(_without_folder_digest(content), Missing("counted instead"))
     notes = content.run.model / NOTES
     return {
         "name": config.name,
@@ -216,8 +216,8 @@ def _body(
         "accuracy": percent(numbers.accuracy),
         "interval": interval(numbers.accuracy_interval.low, numbers.accuracy_interval.high),
         "confidence": f"{100 * confidence:g}%",
-        "results": () if isinstance(found, Absent) else found.rows,
-        "missing": () if isinstance(found, Absent) else tuple(map(markdown, found.absent)),
+        "results": () if isinstance(found, Missing) else found.rows,
+        "missing": () if isinstance(found, Missing) else tuple(map(markdown, found.unmeasured)),
         "classes": [
             {"name": markdown(row.name), "row": row}
             for row in class_rows(numbers.confusion_matrix, evaluation.class_names, confidence)
@@ -247,25 +247,25 @@ def _body(
 
 def _without_folder_digest(content: RunContent) -> RunContent:
     """The card is a file of the folder `model/`, so no digest of that folder in it could be right."""
-    if isinstance(content.manifest, Absent):
+    if isinstance(content.manifest, Missing):
         return content
     return replace(content, manifest=replace(content.manifest, digests={}))
 
 
-def _limits(numbers: SplitNumbers, predictions: Predictions | Absent, confidence: float) -> list[str]:
+def _limits(numbers: SplitNumbers, predictions: Predictions | Missing, confidence: float) -> list[str]:
     """What was measured and speaks against the model."""
     limits = []
     text = numbers.baseline("text")
     if text is not None and numbers.accuracy <= text:
         limits.append(f"It is no better than weighted bigrams on the same rows ({points(numbers.accuracy - text)}).")
-    if isinstance(predictions, Absent):
+    if isinstance(predictions, Missing):
         return limits
     mean = float(predictions.probabilities.max(axis=1).mean())
     if abs(mean - numbers.accuracy) > 0.01:
         too = "too sure" if mean > numbers.accuracy else "not sure enough"
         limits.append(f"It is {too}: {percent(mean)} confidence on average at {percent(numbers.accuracy)} accuracy.")
     slices = slices_section(predictions, confidence)
-    for chart in () if isinstance(slices, Absent) else slices:
+    for chart in () if isinstance(slices, Missing) else slices:
         worst = min(chart.rows, key=lambda row: float(row[2].rstrip("%")))
         what = "texts of {} tokens" if chart.header[0] == "tokens" else "texts of which {} was cut off"
         limits.append(f"Lowest {chart.title.lower()}: {worst[2]} ({worst[3]}) on {worst[1]} {what.format(worst[0])}.")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tenor.checks.evidence import OverlapEvidence
-from tenor.data.dataset import Absent
+from tenor.data.dataset import Missing
 from tenor.measures.calibration import (
     BINS,
     brier_score,
@@ -17,7 +17,7 @@ from tenor.measures.calibration import (
 )
 from tenor.measures.intervals import Interval, macro_f1_interval, wilson_interval
 from tenor.measures.metrics import Metrics, classification_report, measure
-from tenor.runs.environment import absent
+from tenor.runs.environment import missing_because
 
 KEY_OF_SPLIT = {"validation": "val", "test": "test"}
 """Name of a split → its key in `eval_best_model.json`."""
@@ -97,7 +97,7 @@ def evaluation_json(
 
 def _split_json(split: SplitResult | str, class_names: Sequence[str], confidence: float, seed: int) -> dict[str, Any]:
     if isinstance(split, str):
-        return _absent(split)
+        return _missing_because(split)
     metrics = split.metrics
     names = [one.name for one in metrics.per_class]
     if names != list(class_names) or metrics.n != len(split.labels):
@@ -117,7 +117,7 @@ def _split_json(split: SplitResult | str, class_names: Sequence[str], confidence
         "loss": metrics.loss,
         "calibration": _calibration_json(split),
         "baselines": {
-            name: _absent(accuracy) if isinstance(accuracy, str) else float(accuracy)
+            name: _missing_because(accuracy) if isinstance(accuracy, str) else float(accuracy)
             for name, accuracy in asdict(split.baselines).items()
         },
         "confusion_matrix": [list(row) for row in metrics.confusion],
@@ -144,10 +144,10 @@ def _calibration_json(split: SplitResult) -> dict[str, Any]:
     }
 
 
-def _absent(reason: str) -> dict[str, Any]:
+def _missing_because(reason: str) -> dict[str, Any]:
     if not reason:
         raise ValueError("something absent needs a reason, found an empty one")
-    return {"absent": reason}
+    return {"missing": reason}
 
 
 NONE_LEFT = "every row has a text of the run's training or validation split"
@@ -159,12 +159,12 @@ def other_rows(overlap: OverlapEvidence, result: SplitResult) -> tuple[int, int]
     return int(others.sum()), int((result.predictions == result.labels)[others].sum())
 
 
-def overlap_record(overlap: OverlapEvidence | Absent, result: SplitResult, confidence: float) -> dict[str, Any]:
+def overlap_record(overlap: OverlapEvidence | Missing, result: SplitResult, confidence: float) -> dict[str, Any]:
     """As plain data: the rows in each of the run's splits, and the accuracy on all other rows."""
-    if isinstance(overlap, Absent):
-        return absent(overlap.reason)
+    if isinstance(overlap, Missing):
+        return missing_because(overlap.reason)
     n, right = other_rows(overlap, result)
-    others: dict[str, Any] = absent(NONE_LEFT)
+    others: dict[str, Any] = missing_because(NONE_LEFT)
     if n:
         interval = {**asdict(wilson_interval(right, n, confidence)), "method": "Wilson"}
         others = {"n": n, "accuracy": right / n, "accuracy_interval": interval}
@@ -172,9 +172,9 @@ def overlap_record(overlap: OverlapEvidence | Absent, result: SplitResult, confi
     return {**counts, "other_rows": others}
 
 
-def overlap_words(overlap: OverlapEvidence | Absent, result: SplitResult, confidence: float) -> str:
+def overlap_words(overlap: OverlapEvidence | Missing, result: SplitResult, confidence: float) -> str:
     """As one sentence for people."""
-    if isinstance(overlap, Absent):
+    if isinstance(overlap, Missing):
         return overlap.reason
     in_train, in_validation = int(overlap.in_train.sum()), int(overlap.in_validation.sum())
     rows = f"of {len(overlap.texts):,} rows"

@@ -30,20 +30,20 @@ PACKAGES = (
 GIT_SECONDS = 10.0
 
 
-def absent(reason: str) -> dict[str, str]:
+def missing_because(reason: str) -> dict[str, str]:
     """What stands in a file where a value is missing."""
-    return {"absent": reason}
+    return {"missing": reason}
 
 
-def is_absent(value: Any) -> bool:
+def is_missing(value: Any) -> bool:
     """Whether a value read from a file stands for a missing one."""
-    return isinstance(value, dict) and set(value) == {"absent"}
+    return isinstance(value, dict) and set(value) == {"missing"}
 
 
 def refuse_nulls(value: Any, key: str = "") -> None:
     """Raises ValueError, with the key, where a record holds None: what is missing must say why."""
     if value is None:
-        raise ValueError(f"{key} is null; give a value, or absent(reason)")
+        raise ValueError(f"{key} is null; give a value, or missing_because(reason)")
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()
     for name, item in items:
         refuse_nulls(item, f"{key}.{name}" if key else str(name))
@@ -61,9 +61,9 @@ def hardware(accelerators: Sequence[str] = ()) -> dict[str, Any]:
     at_hand = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
     return {
         "cpu": _cpu_model(),
-        "cores_physical": physical or absent("the system does not say"),
-        "cores_logical": psutil.cpu_count(logical=True) or absent("the system does not say"),
-        "cores_at_hand": at_hand or absent("the system does not say"),
+        "cores_physical": physical or missing_because("the system does not say"),
+        "cores_logical": psutil.cpu_count(logical=True) or missing_because("the system does not say"),
+        "cores_at_hand": at_hand or missing_because("the system does not say"),
         "memory_bytes": psutil.virtual_memory().total,
         "accelerators": list(accelerators),
     }
@@ -74,16 +74,16 @@ def commits() -> dict[str, Any]:
     here = Path(__file__).resolve()
     # Installed into a virtual environment, Tenor may lie inside another project's checkout: only a tracked file counts.
     tracked, _ = _git(here.parent, "ls-files", "--error-unmatch", here.name)
-    tenor = _commit(here.parent) if tracked else absent("Tenor is not run from a git checkout")
+    tenor = _commit(here.parent) if tracked else missing_because("Tenor is not run from a git checkout")
     return {"project": _commit(Path.cwd()), "tenor": tenor}
 
 
 def _commit(folder: Path) -> dict[str, Any]:
     fine, commit = _git(folder, "rev-parse", "HEAD")
     if not fine:
-        return absent(commit)
+        return missing_because(commit)
     fine, changes = _git(folder, "status", "--porcelain", "--untracked-files=no")
-    return {"commit": commit, "dirty": bool(changes) if fine else absent(changes)}
+    return {"commit": commit, "dirty": bool(changes) if fine else missing_because(changes)}
 
 
 def _git(folder: Path, *arguments: str) -> tuple[bool, str]:
@@ -115,7 +115,7 @@ def _version(name: str) -> Any:
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
-        return absent("not installed as a package")
+        return missing_because("not installed as a package")
 
 
 def _cpu_model() -> Any:
@@ -124,4 +124,4 @@ def _cpu_model() -> Any:
     except OSError:  # not Linux
         lines = []
     named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return next(iter(named), "") or platform.processor() or absent("the system does not say")
+    return next(iter(named), "") or platform.processor() or missing_because("the system does not say")

@@ -12,7 +12,7 @@ import psutil
 
 from tenor.errors import UserError
 from tenor.runs.directory import RunDirectory
-from tenor.runs.environment import absent, commits, hardware, package_versions, refuse_nulls
+from tenor.runs.environment import commits, hardware, missing_because, package_versions, refuse_nulls
 from tenor.runs.files import read_json, write_json
 
 Status = Literal["running", "completed", "failed", "interrupted", "refused"]
@@ -23,7 +23,7 @@ MERGED = ("fingerprints", "digests", "timings")
 
 @dataclass(frozen=True)
 class Manifest:
-    """One run. A value that is missing is `{"absent": reason}`; none is null."""
+    """One run. A value that is missing is `{"missing": reason}`; none is null."""
 
     run_id: str
     config_name: str
@@ -41,24 +41,24 @@ class Manifest:
     hardware: dict[str, Any]
     commits: dict[str, Any]
     """Of `project`, the working folder, and `tenor`: `{"commit": …, "dirty": …}`."""
-    ended: str | dict[str, str] = field(default_factory=lambda: absent("the run has not ended"))
-    duration_sec: float | dict[str, str] = field(default_factory=lambda: absent("the run has not ended"))
-    threads: int | dict[str, str] = field(default_factory=lambda: absent("not decided yet"))
+    ended: str | dict[str, str] = field(default_factory=lambda: missing_because("the run has not ended"))
+    duration_sec: float | dict[str, str] = field(default_factory=lambda: missing_because("the run has not ended"))
+    threads: int | dict[str, str] = field(default_factory=lambda: missing_because("not decided yet"))
     """CPU threads that PyTorch used."""
-    device: str | dict[str, str] = field(default_factory=lambda: absent("not decided yet"))
-    precision: str | dict[str, str] = field(default_factory=lambda: absent("not decided yet"))
+    device: str | dict[str, str] = field(default_factory=lambda: missing_because("not decided yet"))
+    precision: str | dict[str, str] = field(default_factory=lambda: missing_because("not decided yet"))
     fingerprints: dict[str, Any] = field(default_factory=dict)
     """SHA-256 of `config` (the file config.yaml), `data`, `encoder_weights` and `tokenizer`."""
     digests: dict[str, Any] = field(default_factory=dict)
     """SHA-256 of what the run wrote, by name."""
     timings: dict[str, float] = field(default_factory=dict)
     """Seconds per phase."""
-    error: str | dict[str, str] = field(default_factory=lambda: absent("no error"))
+    error: str | dict[str, str] = field(default_factory=lambda: missing_because("no error"))
     data_notes: list[str] = field(default_factory=list)
     """How the rows were read where that is not as usual: spellings of labels that are one class, quotes that are
     letters."""
     what_learns: dict[str, Any] = field(
-        default_factory=lambda: absent("not recorded by the version of Tenor that ran this")
+        default_factory=lambda: missing_because("not recorded by the version of Tenor that ran this")
     )
     """Counts and names of what learns and of what is frozen, as `tenor.model.freezing` has them. The last field, for
     it is long."""
@@ -73,7 +73,7 @@ def new_manifest(
     command: Sequence[str] | None = None,
 ) -> Manifest:
     """Write the manifest of a run that starts now, in this process. `command` is this process's own by default."""
-    unknown = {name: absent("not computed yet") for name in FINGERPRINTS}
+    unknown = {name: missing_because("not computed yet") for name in FINGERPRINTS}
     manifest = Manifest(
         run_id=run.run_id,
         config_name=run.config_name,
@@ -86,9 +86,9 @@ def new_manifest(
         versions=package_versions(),
         hardware=hardware(accelerators),
         commits=commits(),
-        threads=absent("not decided yet") if threads is None else threads,
+        threads=missing_because("not decided yet") if threads is None else threads,
         fingerprints={**unknown, **(fingerprints or {})},
-        what_learns=absent("not decided yet"),
+        what_learns=missing_because("not decided yet"),
     )
     _write(run, manifest)
     return manifest
@@ -162,8 +162,8 @@ def _bounds(manifest: Manifest, status: Any) -> dict[str, Any]:
     if status not in STATUSES:
         raise ValueError(f"{status!r} is no status; expected one of {', '.join(STATUSES)}")
     if status == "running":
-        none = absent("the run has not ended")
-        return {**_this_process(), "ended": none, "duration_sec": none, "error": absent("no error")}
+        none = missing_because("the run has not ended")
+        return {**_this_process(), "ended": none, "duration_sec": none, "error": missing_because("no error")}
     ended = _now()
     seconds = datetime.fromisoformat(ended) - datetime.fromisoformat(manifest.started)
     return {"ended": ended, "duration_sec": seconds.total_seconds()}

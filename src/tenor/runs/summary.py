@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 
 from tenor.errors import UserError
 from tenor.runs.directory import RunDirectory, list_runs
-from tenor.runs.environment import absent, is_absent, refuse_nulls
+from tenor.runs.environment import is_missing, missing_because, refuse_nulls
 from tenor.runs.files import discard_folder, read_json, remove_whole, write_json
 from tenor.runs.manifest import STATUSES, Status, process_lives, read_manifest
 
@@ -23,7 +23,7 @@ Missing = dict[str, str]
 
 
 def _not_yet() -> Missing:
-    return absent("the run has not ended")
+    return missing_because("the run has not ended")
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class CheckpointRow:
 
 @dataclass(frozen=True)
 class SummaryRow:
-    """One run. Paths are relative to the runs' root; a value that is missing is `{"absent": reason}`, none is null."""
+    """One run. Paths are relative to the runs' root; a value that is missing is `{"missing": reason}`, none is null."""
 
     run_id: str
     config_name: str
@@ -51,7 +51,7 @@ class SummaryRow:
     test_metrics: Mapping[str, Any] = field(default_factory=_not_yet)
     findings: tuple[Mapping[str, Any], ...] = ()
     checkpoints: tuple[CheckpointRow, ...] = ()
-    error: str | Missing = field(default_factory=lambda: absent("no error"))
+    error: str | Missing = field(default_factory=lambda: missing_because("no error"))
 
 
 def upsert_row(root: Path, row: SummaryRow) -> None:
@@ -96,7 +96,7 @@ def forget_checkpoints(root: Path, run: RunDirectory, reason: str) -> None:
     def forget(rows: list[SummaryRow]) -> list[SummaryRow]:
         gone = [(row.config_name, row.run_id) == (run.config_name, run.run_id) for row in rows]
         return [
-            replace(row, ckpt_path=absent(reason), checkpoints=()) if is_gone else row
+            replace(row, ckpt_path=missing_because(reason), checkpoints=()) if is_gone else row
             for row, is_gone in zip(rows, gone, strict=True)
         ]
 
@@ -136,11 +136,11 @@ def _require_whole(root: Path, row: SummaryRow) -> None:
         raise ValueError(f"{row.run_id}: completed, but there is no checkpoint at {row.ckpt_path!r} below {root}")
     if not any(kept.path == row.ckpt_path and kept.digest for kept in row.checkpoints):
         raise ValueError(f"{row.run_id}: completed, but {row.ckpt_path} is not among its checkpoints with a digest")
-    if is_absent(row.val_metrics) or not row.val_metrics:
+    if is_missing(row.val_metrics) or not row.val_metrics:
         raise ValueError(f"{row.run_id}: completed, but without validation metrics")
     if not row.test_metrics:
         raise ValueError(f"{row.run_id}: completed, but its test metrics are neither there nor absent for a reason")
-    if is_absent(row.duration_sec):
+    if is_missing(row.duration_sec):
         raise ValueError(f"{row.run_id}: completed, but without a duration")
     for name, value in (*row.val_metrics.items(), *row.test_metrics.items()):
         if isinstance(value, float) and not math.isfinite(value):

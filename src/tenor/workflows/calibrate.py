@@ -23,7 +23,7 @@ from tenor.measures.calibration import (
 )
 from tenor.model.notes import NOTES, ModelNotes, Threshold, read_model_notes, stored_threshold, update_model_notes
 from tenor.runs.directory import RunDirectory
-from tenor.runs.environment import absent, is_absent
+from tenor.runs.environment import is_missing, missing_because
 from tenor.runs.files import digest_folder, read_json, write_json, write_text
 from tenor.runs.manifest import update_manifest
 from tenor.runs.summary import read_summary, upsert_row
@@ -125,7 +125,7 @@ def _measure_again(run: RunDirectory, predictions: dict[str, Predictions]) -> di
     results = {name: _result(found, before[KEY_OF_SPLIT[name]]["baselines"]) for name, found in predictions.items()}
     written = evaluation_json(
         results["validation"],
-        results.get("test") or before["test"]["absent"],
+        results.get("test") or before["test"]["missing"],
         before["checkpoint"]["digest"],
         before["checkpoint"]["step"],
         before["class_names"],
@@ -138,7 +138,7 @@ def _measure_again(run: RunDirectory, predictions: dict[str, Predictions]) -> di
 
 
 def _result(found: Predictions, baselines: dict[str, Any]) -> SplitResult:
-    accuracies = {name: value["absent"] if is_absent(value) else float(value) for name, value in baselines.items()}
+    accuracies = {name: value["missing"] if is_missing(value) else float(value) for name, value in baselines.items()}
     return split_result(
         found.labels, found.probabilities, found.class_names, Baselines(**accuracies), found.temperature
     )
@@ -241,4 +241,4 @@ def calibration_record(found: Calibrated, chosen: ClassThreshold | None = None) 
     if chosen is not None:
         return {**record, "threshold": chosen.record()}
     kept = found.notes.threshold
-    return {**record, "threshold": absent("none was chosen") if kept is None else stored_threshold(kept)}
+    return {**record, "threshold": missing_because("none was chosen") if kept is None else stored_threshold(kept)}

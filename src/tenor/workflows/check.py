@@ -14,7 +14,7 @@ from tenor.checks.probes.probe import probe
 from tenor.config.schema import Config
 from tenor.console.run import show_notes
 from tenor.data.batching import TokenExamples, epoch_batches
-from tenor.data.dataset import Absent, LabelledText
+from tenor.data.dataset import LabelledText, Missing
 from tenor.data.splits import data_notes
 from tenor.data.tokenization import TokenizedText
 from tenor.errors import advice_on_memory
@@ -55,7 +55,7 @@ def data_evidence(prepared: Prepared) -> DataEvidence:
         train=_rows(splits.train),
         n_classes=len(splits.train.class_names),
         validation=_rows(splits.validation),
-        test=None if isinstance(splits.test, Absent) else _rows(splits.test),
+        test=None if isinstance(splits.test, Missing) else _rows(splits.test),
         class_names=splits.train.class_names,
         source_labels=splits.source_labels,
         train_positions=splits.train_positions,

@@ -10,12 +10,12 @@ import numpy as np
 
 from tenor.config.loading import load_config
 from tenor.config.schema import Config
-from tenor.data.dataset import Absent, LabelledText, excerpt
+from tenor.data.dataset import LabelledText, Missing, excerpt
 from tenor.errors import UserError
 from tenor.evaluation.predictions import Predictions, read_predictions
 from tenor.measures.intervals import Paired, compare_predictions
 from tenor.runs.directory import RunDirectory
-from tenor.runs.environment import absent
+from tenor.runs.environment import missing_because
 from tenor.runs.files import write_text
 from tenor.workflows.evaluate import split_rows_of
 from tenor.workflows.measure import count_training_texts
@@ -52,7 +52,7 @@ class Comparison:
     """The surest contradictions first."""
     texts: str
     """Empty where the texts were read again and are the same; else why they were not."""
-    rows_in_train: tuple[int | Absent, int | Absent]
+    rows_in_train: tuple[int | Missing, int | Missing]
     """How many of the rows have a training text of each run; or why that is not known."""
 
     def verdict(self) -> str:
@@ -104,13 +104,13 @@ def comparison_record(found: Comparison) -> dict[str, Any]:
         **asdict(found.paired),
         "shown": found.paired.shown,
         "verdict": found.verdict(),
-        "texts": absent(found.texts) if found.texts else "read again and the same",
+        "texts": missing_because(found.texts) if found.texts else "read again and the same",
         "rows_in_train": {
-            name: absent(count.reason) if isinstance(count, Absent) else count
+            name: missing_because(count.reason) if isinstance(count, Missing) else count
             for name, count in zip(("first", "second"), found.rows_in_train, strict=True)
         },
         "disagreements": [
-            {**asdict(one), "right": one.right, "text": absent(found.texts) if one.text is None else one.text}
+            {**asdict(one), "right": one.right, "text": missing_because(found.texts) if one.text is None else one.text}
             for one in found.disagreements
         ],
     }
@@ -190,13 +190,13 @@ def _by_id(rows: LabelledText) -> dict[str, str]:
     return dict(zip(rows.ids, rows.texts, strict=True))
 
 
-def _rows_in_train(run: RunDirectory, rows: Predictions, texts: dict[str, str], reason: str) -> int | Absent:
+def _rows_in_train(run: RunDirectory, rows: Predictions, texts: dict[str, str], reason: str) -> int | Missing:
     if not texts:
-        return Absent(reason)
+        return Missing(reason)
     try:
         return count_training_texts(run, (texts[name] for name in rows.ids))
     except UserError as error:
-        return Absent(str(error))
+        return Missing(str(error))
 
 
 def _disagreements(one: Predictions, other: Predictions, texts: dict[str, str]) -> tuple[Disagreement, ...]:

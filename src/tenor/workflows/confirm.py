@@ -11,7 +11,7 @@ from rich.console import Console
 from tenor.checks.catalogue import find_rule
 from tenor.config.loading import load_config
 from tenor.config.schema import Config
-from tenor.data.dataset import Absent, LabelledText, SourceData
+from tenor.data.dataset import LabelledText, Missing, SourceData
 from tenor.data.sources import read_source
 from tenor.errors import RefusedError, UserError
 from tenor.model.classifier import RANDOM
@@ -99,8 +99,8 @@ def _shortened(config: Config, source: SourceData) -> Config:
     return _changed(config, changes)
 
 
-def _count(split: LabelledText | Absent) -> int:
-    return 0 if isinstance(split, Absent) else len(split)
+def _count(split: LabelledText | Missing) -> int:
+    return 0 if isinstance(split, Missing) else len(split)
 
 
 def _changed(config: Config, changes: Mapping[str, Any]) -> Config:
@@ -124,7 +124,7 @@ def _outcome(config: Config, root: Path, console: Console) -> tuple[tuple[str, .
         result = train(config, root, console)
     except RefusedError as refused:
         raise UserError(f"the rerun was refused although its policy is to warn: {refused}") from refused
-    occasions = read_json(result.run.findings)["occasions"]
+    occasions = read_json(result.run.findings)["stages"]
     codes = {f["code"] for occasion in occasions for f in occasion["findings"] if f["severity"] == "error"}
     metrics = result.results["validation"].metrics
     predicted = sum(any(row[k] for row in metrics.confusion) for k in range(len(metrics.confusion)))

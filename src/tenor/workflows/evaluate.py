@@ -19,7 +19,7 @@ from tenor.config.loading import apply_overrides, load_config
 from tenor.config.schema import Config
 from tenor.console.progress import progress_line
 from tenor.data.batching import TokenExamples
-from tenor.data.dataset import Absent, LabelledText
+from tenor.data.dataset import LabelledText, Missing
 from tenor.data.sources import read_source
 from tenor.data.sources.labels import in_classes
 from tenor.data.splits import limit_test, make_splits
@@ -39,7 +39,7 @@ from tenor.model.first_token import read_first_token_only
 from tenor.model.folder import class_names
 from tenor.model.notes import Threshold, read_model_notes, stored_threshold
 from tenor.runs.directory import DEFAULT_ROOT, REPORT, RunDirectory, find_run
-from tenor.runs.environment import absent, package_versions
+from tenor.runs.environment import missing_because, package_versions
 from tenor.runs.files import atomic_path, write_json, write_text
 from tenor.workflows.measure import BaselineModels, find_overlap, measure_split
 from tenor.workflows.prepare import device_plan, require_known_rules
@@ -71,10 +71,10 @@ class Evaluation:
     """Tokens of each whole text, and how many of them were cut off, both (n,)."""
     threshold: Threshold | None
     """What `tenor predict` decides by instead."""
-    overlap: OverlapEvidence | Absent
+    overlap: OverlapEvidence | Missing
     """Which rows have a text that the run was trained or chosen on; or why that is not known."""
-    checks: Report | Absent
-    """What the rules on results found; Absent for a training split."""
+    checks: Report | Missing
+    """What the rules on results found; Missing for a training split."""
     overrides: tuple[str, ...] = ()
 
     def at_threshold(self, threshold: Threshold) -> Operating:
@@ -201,7 +201,7 @@ def split_rows_of(config: Config, split: str) -> LabelledText:
     source = read_source(config.data)
     if split == "test":
         rows = limit_test(source.test, config.data.test_size)
-        if isinstance(rows, Absent):
+        if isinstance(rows, Missing):
             raise UserError(f"there is no test split: {rows.reason}; choose --split validation")
         return rows
     splits = make_splits(source, config.data, config.seed)
@@ -246,8 +246,8 @@ def evaluation_record(found: Evaluation, abstain_below: float | None = None) -> 
         "class_names": names,
         "result": record["test"],
         "overlap": overlap_record(found.overlap, result, confidence),
-        "findings": absent(found.checks.reason)
-        if isinstance(found.checks, Absent)
+        "findings": missing_because(found.checks.reason)
+        if isinstance(found.checks, Missing)
         else [asdict(finding) for finding in found.checks.findings],
         **({} if abstain_below is None else {"abstain": abstention_record(found, abstain_below)}),
         **({} if found.threshold is None else {"threshold": _threshold_record(found, found.threshold)}),
@@ -272,7 +272,7 @@ def operating_record(found: Operating, confidence: float) -> dict[str, Any]:
 
 def _share(right: int, of: int, reason: str, confidence: float) -> dict[str, Any]:
     if not of:
-        return absent(reason)
+        return missing_because(reason)
     interval = wilson_interval(right, of, confidence)
     return {"value": right / of, "low": interval.low, "high": interval.high, "confidence": confidence}
 
@@ -288,7 +288,7 @@ def _answered_record(one: Answered, confidence: float) -> dict[str, Any]:
     interval = one.interval(confidence)
     answered = {"threshold": one.threshold, "n": one.n, "answered": one.answered, "coverage": one.coverage}
     if interval is None:
-        return {**answered, "accuracy": absent("no row is answered")}
+        return {**answered, "accuracy": missing_because("no row is answered")}
     return {**answered, "accuracy": one.accuracy, "accuracy_interval": {**asdict(interval), "method": "Wilson"}}
 
 
@@ -358,8 +358,8 @@ def _content(found: Evaluation, record: dict[str, Any]) -> RunContent:
     return replace(
         collect_run(found.run),
         config=found.config,
-        records=Absent("this measures a model that was trained before"),
-        checks=found.checks if isinstance(found.checks, Absent) else (found.checks,),
+        records=Missing("this measures a model that was trained before"),
+        checks=found.checks if isinstance(found.checks, Missing) else (found.checks,),
         evaluation=numbers,
         predictions={found.split: predictions},
     )

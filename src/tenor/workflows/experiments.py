@@ -18,7 +18,7 @@ from tenor.config.schema import Config
 from tenor.data.dataset import LabelledText, SourceData
 from tenor.errors import InterruptedRunError, RefusedError, TenorError, UserError
 from tenor.runs.directory import DEFAULT_ROOT, RunDirectory, find_run
-from tenor.runs.environment import absent, hardware
+from tenor.runs.environment import hardware, missing_because
 from tenor.runs.files import read_json
 from tenor.runs.manifest import Manifest, read_manifest
 from tenor.runs.summary import SummaryRow, read_summary
@@ -101,7 +101,7 @@ def _train_one(config: Config, root: Path, console: Console) -> str | None:
 
 def _never_begun(config: Config, error: str) -> SummaryRow:
     """The row of a configuration that ended before there was a run, and so without one in the summary."""
-    none = absent("the run did not begin")
+    none = missing_because("the run did not begin")
     settings = config.model_dump(mode="json")
     return SummaryRow("none", config.name, settings, "failed", 0.0, none, none, none, error=error)
 
@@ -150,7 +150,7 @@ def seeds_record(rows: Sequence[SummaryRow]) -> dict[str, Any]:
     """The runs and their spread as plain data."""
     summary = {
         split: {
-            name: {"n": one.n, "mean": one.mean, "deviation": absent("needs two runs that completed")}
+            name: {"n": one.n, "mean": one.mean, "deviation": missing_because("needs two runs that completed")}
             if one.deviation is None
             else asdict(one)
             for name, one in measures.items()

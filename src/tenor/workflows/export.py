@@ -14,7 +14,7 @@ from rich.console import Console
 from tenor.config.loading import load_config
 from tenor.console.progress import progress_line
 from tenor.console.run import show_notes
-from tenor.data.dataset import Absent, LabelledText
+from tenor.data.dataset import LabelledText, Missing
 from tenor.data.sources import read_source
 from tenor.data.splits import make_splits, stratified_rows
 from tenor.errors import TenorError, UserError
@@ -28,7 +28,7 @@ from tenor.model.classifier import quiet_transformers
 from tenor.model.device import instruction_sets
 from tenor.model.notes import NOTES, WEIGHTS
 from tenor.runs.directory import DEFAULT_ROOT, RunDirectory, find_run
-from tenor.runs.environment import absent, package_versions
+from tenor.runs.environment import missing_because, package_versions
 from tenor.runs.files import atomic_path, sha256_file
 from tenor.workflows.evaluate import config_for_rows, require_data_overrides, rows_of_file
 from tenor.workflows.measure import count_training_texts
@@ -106,7 +106,7 @@ def export(
     with atomic_path(output) as temporary:
         temporary.mkdir()
         artefact = _write_onnx(before, temporary, quantize) if form == "onnx" else _copy(reference, root, temporary)
-        write_artefact(temporary, artefact, absent("the check is under way"))
+        write_artefact(temporary, artefact, missing_because("the check is under way"))
         after = Predictor.load(temporary, device="cpu", root=root)
         checked = _compare(before, after, rows, _rows_in_train(_run_of(reference, root), rows), console)
         _refuse_difference(checked, quantize)
@@ -138,7 +138,7 @@ def _held_out(reference: str, root: Path, count: int, overrides: Sequence[str]) 
             f"give labelled ones: tenor export {reference} --input FILE"
         )
     source = read_source(config.data)
-    rows = make_splits(source, config.data, config.seed).validation if isinstance(source.test, Absent) else source.test
+    rows = make_splits(source, config.data, config.seed).validation if isinstance(source.test, Missing) else source.test
     sound = rows.select([row for row, text in enumerate(rows.texts) if text_fault(text) is None])
     if not len(sound):
         raise UserError(f"{rows.origin}: no row has a text, so there is nothing to check the export on")
@@ -253,6 +253,8 @@ def _shown(accuracy: float | str) -> str:
 def _record(checked: Checked, form: str) -> dict[str, Any]:
     """As in `export.json`, where a missing value says why."""
     names = ("accuracy_before", "accuracy_after", "rows_in_train")
-    told = {name: absent(value) if isinstance(value := getattr(checked, name), str) else value for name in names}
+    told = {
+        name: missing_because(value) if isinstance(value := getattr(checked, name), str) else value for name in names
+    }
     exporters = {name: version(name) for name in ONNX_PACKAGES} if form == "onnx" else {}
     return {**asdict(checked), **told, "packages": {**package_versions(), **exporters}}

@@ -10,7 +10,7 @@ from tenor.checks.evidence import OverlapEvidence
 from tenor.checks.rules.dat_splits import distinct
 from tenor.checks.rules.shared import text_keys
 from tenor.config.schema import Config
-from tenor.data.dataset import Absent, LabelledText
+from tenor.data.dataset import LabelledText, Missing
 from tenor.data.splits import Splits, stratified_rows
 from tenor.errors import UserError, advice_on_memory
 from tenor.evaluation.results import Baselines, SplitResult, split_result
@@ -26,13 +26,13 @@ def keep_text_keys(run: RunDirectory, splits: Splits) -> None:
     write_text_keys(run.text_keys, {name: distinct(text_keys(split.texts)) for name, split in rows.items()})
 
 
-def find_overlap(run: RunDirectory, rows: LabelledText, split: str) -> OverlapEvidence | Absent:
-    """Which of the evaluated rows have a training or a validation text of the run; Absent where its keys can't be
+def find_overlap(run: RunDirectory, rows: LabelledText, split: str) -> OverlapEvidence | Missing:
+    """Which of the evaluated rows have a training or a validation text of the run; Missing where its keys can't be
     read, with the reason."""
     try:
         known = read_text_keys(run.text_keys)
     except UserError as error:
-        return Absent(f"not compared with the run's own rows: {error}")
+        return Missing(f"not compared with the run's own rows: {error}")
     keys = text_keys(rows.texts)
     in_train = np.isin(keys, known["train"])
     return OverlapEvidence(split, rows.texts, in_train, np.isin(keys, known["validation"]) & ~in_train)

@@ -17,7 +17,7 @@ from tenor.model.classifier import Classifier, load_saved_classifier, quiet_tran
 from tenor.model.freezing import anatomy
 from tenor.model.notes import NOTES, WEIGHTS, read_model_notes, update_model_notes
 from tenor.runs.directory import RunDirectory
-from tenor.runs.environment import absent
+from tenor.runs.environment import missing_because
 from tenor.runs.files import atomic_path, digest_folder, read_json, sha256_file, write_json
 from tenor.runs.manifest import read_manifest, update_manifest
 from tenor.runs.summary import CheckpointRow, SummaryRow, upsert_row
@@ -37,8 +37,8 @@ from tenor.training.signals import terminate_as_interrupt
 class Outcome:
     """What a run has reached so far; the summary's row is made from it."""
 
-    val_metrics: dict[str, Any] = field(default_factory=lambda: absent("the run ended before its evaluation"))
-    test_metrics: dict[str, Any] = field(default_factory=lambda: absent("the run ended before its evaluation"))
+    val_metrics: dict[str, Any] = field(default_factory=lambda: missing_because("the run ended before its evaluation"))
+    test_metrics: dict[str, Any] = field(default_factory=lambda: missing_because("the run ended before its evaluation"))
     best: Checkpoint | None = None
     checkpoints: tuple[CheckpointRow, ...] = ()
     findings: tuple[dict[str, Any], ...] = ()
@@ -87,7 +87,7 @@ def checkpoint_rows(root: Path, kept: list[Checkpoint], state: TrainState) -> tu
         CheckpointRow(
             relative(checkpoint.path, root),
             checkpoint.step,
-            measured.get(checkpoint.step, absent("not validated at this step")),
+            measured.get(checkpoint.step, missing_because("not validated at this step")),
             checkpoint.digest,
         )
         for checkpoint in kept
@@ -96,7 +96,7 @@ def checkpoint_rows(root: Path, kept: list[Checkpoint], state: TrainState) -> tu
 
 def headline(split: dict[str, Any]) -> dict[str, Any]:
     """The numbers of a split of `eval_best_model.json` that the summary's row holds."""
-    kept = ("absent", "n", "accuracy", "accuracy_interval", "macro_f1", "loss", "baselines", "confusion_matrix")
+    kept = ("missing", "n", "accuracy", "accuracy_interval", "macro_f1", "loss", "baselines", "confusion_matrix")
     return {name: split[name] for name in kept if name in split}
 
 
@@ -112,7 +112,7 @@ def _status(error: BaseException) -> str:
 
 
 def _record(run: RunDirectory, root: Path, config: Config, outcome: Outcome, status: str, error: str | None) -> None:
-    told = absent("no error") if error is None else error
+    told = missing_because("no error") if error is None else error
     started = datetime.fromisoformat(read_manifest(run).started)
     seconds = (datetime.now(UTC) - started).total_seconds()
     row = SummaryRow(
@@ -121,7 +121,7 @@ def _record(run: RunDirectory, root: Path, config: Config, outcome: Outcome, sta
         config=config.model_dump(mode="json"),
         status=status,  # type: ignore[arg-type]
         duration_sec=seconds,
-        ckpt_path=relative(outcome.best.path, root) if outcome.best else absent("no checkpoint was chosen"),
+        ckpt_path=relative(outcome.best.path, root) if outcome.best else missing_because("no checkpoint was chosen"),
         val_metrics=outcome.val_metrics,
         test_metrics=outcome.test_metrics,
         findings=outcome.findings,

@@ -26,7 +26,7 @@ from tenor.model.features import cached_features, can_cache_features, first_toke
 from tenor.model.first_token import read_first_token_only
 from tenor.model.freezing import Learning, anatomy, freeze
 from tenor.runs.directory import RunDirectory
-from tenor.runs.environment import is_absent, package_versions
+from tenor.runs.environment import is_missing, package_versions
 from tenor.runs.files import sha256_file
 from tenor.runs.manifest import Manifest, read_manifest, update_manifest
 from tenor.training.loss import class_weights
@@ -220,7 +220,7 @@ def changed_device(manifest: Manifest, prepared: Prepared) -> list[str]:
     return [
         f"{name} was {then[name]}, here it is {here[name]}"
         for name in here
-        if not is_absent(then[name]) and then[name] != here[name]
+        if not is_missing(then[name]) and then[name] != here[name]
     ]
 
 

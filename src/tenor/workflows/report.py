@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from tenor.config.schema import Config
-from tenor.data.dataset import Absent, LabelledText
+from tenor.data.dataset import LabelledText, Missing
 from tenor.data.sources import read_source
 from tenor.data.splits import Splits, data_fingerprint, make_splits, present_splits
 from tenor.errors import UserError
@@ -58,7 +58,7 @@ def rewrite(run: RunDirectory) -> None:
     content = collect_run(run)
     rows = _rows(content)
     _write(run.report, run_report(content, rows))
-    if not isinstance(rows, Absent):
+    if not isinstance(rows, Missing):
         write_card(run, {name: len(split) for name, split in rows.items()})
         update_manifest(run, digests={"model": digest_folder(run.model)})
 
@@ -107,18 +107,18 @@ def _write(path: Path, html: str) -> Path:
     return path
 
 
-def _rows(content: RunContent) -> Mapping[str, LabelledText] | Absent:
+def _rows(content: RunContent) -> Mapping[str, LabelledText] | Missing:
     config, manifest = content.config, content.manifest
     if not any(isinstance(one, Predictions) for one in content.predictions.values()):
-        return Absent("nothing was predicted")
+        return Missing("nothing was predicted")
     if not isinstance(config, Config) or not isinstance(manifest, Manifest):
-        return Absent("the run's configuration or manifest can't be read")
+        return Missing("the run's configuration or manifest can't be read")
     if config.data.source == "given":
-        return Absent("the rows were handed over in Python, and the run keeps no copy of them")
+        return Missing("the rows were handed over in Python, and the run keeps no copy of them")
     try:
         splits = make_splits(read_source(config.data), config.data, config.seed)
     except UserError as error:
-        return Absent(f"the data can't be read again: {error}")
+        return Missing(f"the data can't be read again: {error}")
     if manifest.fingerprints.get("data") != data_fingerprint(splits):
-        return Absent("the data changed since the run: its fingerprint is another")
+        return Missing("the data changed since the run: its fingerprint is another")
     return present_splits(splits)

@@ -14,7 +14,7 @@ from tenor.checks.evidence import CheckpointEvidence, EvaluationEvidence, Overla
 from tenor.checks.finding import Finding, Report, findings_view, merge, summary_line
 from tenor.checks.watchdog import Watchdog
 from tenor.config.schema import Checks, Config
-from tenor.data.dataset import Absent
+from tenor.data.dataset import Missing
 from tenor.errors import RefusedError, UserError
 from tenor.evaluation.results import SplitResult
 from tenor.runs.directory import RunDirectory
@@ -202,19 +202,21 @@ def recall(run: RunDirectory, watchdog: Watchdog, done: int) -> None:
 KINDS = {EvaluationEvidence, OverlapEvidence}
 
 
-def check_result(checks: Checks, split: str, result: SplitResult, overlap: OverlapEvidence | Absent) -> Report | Absent:
+def check_result(
+    checks: Checks, split: str, result: SplitResult, overlap: OverlapEvidence | Missing
+) -> Report | Missing:
     """Apply every rule on results to one evaluated split, and to its overlap with the run's own rows."""
     if split == "train":
-        return Absent("the rules on results judge rows that the model was not trained on")
+        return Missing("the rules on results judge rows that the model was not trained on")
     evidence = [EvaluationEvidence({split: split_claims(result)}, len(result.metrics.per_class)), overlap]
-    unreadable = {OverlapEvidence: overlap.reason} if isinstance(overlap, Absent) else {}
+    unreadable = {OverlapEvidence: overlap.reason} if isinstance(overlap, Missing) else {}
     rules = [rule for rule in RULES if set(rule.needs) <= KINDS]
     return run_rules(evidence, "evaluation", checks.allow, rules, unreadable=unreadable)
 
 
-def refuse_errors(report: Report | Absent, checks: Checks) -> None:
+def refuse_errors(report: Report | Missing, checks: Checks) -> None:
     """Raises RefusedError where the report has an error that was not allowed, and the policy is to stop."""
-    if isinstance(report, Absent) or not report.errors or checks.policy != "stop":
+    if isinstance(report, Missing) or not report.errors or checks.policy != "stop":
         return
     code = report.errors[0].code
     found = ", ".join(f"{finding.code} ({finding.title})" for finding in report.errors)

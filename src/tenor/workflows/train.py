@@ -16,7 +16,7 @@ from tenor.config.schema import Config
 from tenor.console.progress import ProgressLine, progress_line
 from tenor.console.run import show_finish, show_overview
 from tenor.data.batching import Examples, TokenExamples
-from tenor.data.dataset import Absent, LabelledText, SourceData, not_labelled
+from tenor.data.dataset import LabelledText, Missing, SourceData, not_labelled
 from tenor.data.splits import present_splits
 from tenor.data.tokenization import Shortened, Truncation, special_tokens_around
 from tenor.errors import TenorError, UserError, advice_on_memory
@@ -332,7 +332,7 @@ def resume(
 def as_source(data: LabelledText | SourceData | None) -> SourceData | None:
     """Rows handed over in Python, as a source; None where there are none."""
     if isinstance(data, LabelledText):
-        return SourceData(data, Absent("the rows were given without a test split"))
+        return SourceData(data, Missing("the rows were given without a test split"))
     if data is not None and not isinstance(data, SourceData):
         raise not_labelled(data, "data")
     return data
@@ -416,7 +416,7 @@ def _finish(
             temperature=temperature,
             lengths=(tokens.full_lengths, tokens.full_lengths - tokens.lengths),
         )
-    test = results.get("test") or (splits.test.reason if isinstance(splits.test, Absent) else "")
+    test = results.get("test") or (splits.test.reason if isinstance(splits.test, Missing) else "")
     written = evaluation_json(
         results["validation"],
         test,

@@ -13,7 +13,7 @@ from tenor.config.loading import load_config
 from tenor.config.sweep import SweepPlan, load_sweep
 from tenor.errors import RefusedError, TenorError, UserError
 from tenor.runs.directory import RunDirectory, find_run
-from tenor.runs.environment import is_absent
+from tenor.runs.environment import is_missing
 from tenor.runs.files import read_json
 from tenor.runs.manifest import read_manifest
 from tenor.runs.summary import read_summary
@@ -55,7 +55,7 @@ def test_trials_are_traced_runs_and_the_winner_is_ready_to_train(done: tuple[Swe
         assert trial.seconds > 0
         is_winner = trial == result.winner
         assert run.checkpoints.exists() == run.model.exists() == is_winner, "the weights of the wrong runs were kept"
-        assert is_absent(rows[str(trial.run)].ckpt_path) != is_winner
+        assert is_missing(rows[str(trial.run)].ckpt_path) != is_winner
     assert result.winner.value == max(trial.value or 0 for trial in result.trials)
     winner = load_config(result.config)
     assert winner == plan.config("a", result.winner.tried).model_copy(update={"name": "search-winner"})

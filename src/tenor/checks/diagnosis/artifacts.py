@@ -21,7 +21,7 @@ LARGEST_INTEGER = 10**300
 
 
 @dataclass(frozen=True, eq=False)
-class Material:
+class Artifacts:
     """One run, as far as it can be read."""
 
     kind: str
@@ -110,9 +110,9 @@ def earlier_reports(path: Path) -> tuple[Report, ...]:
 
 
 def parse_reports(found: Any, path: Path) -> tuple[Report, ...]:
-    """Reports from `{"occasions": […]}`; raises UserError for anything else."""
+    """Reports from `{"stages": […]}`; raises UserError for anything else."""
     try:
-        return TypeAdapter(tuple[Report, ...]).validate_python(found["occasions"])
+        return TypeAdapter(tuple[Report, ...]).validate_python(found["stages"])
     except (KeyError, TypeError, ValidationError) as error:
         what = " ".join(str(error).split())[:200]
         raise UserError(f"{path}: is no record of findings ({what}). Restore it, or move it away.") from error

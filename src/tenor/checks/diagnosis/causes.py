@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from tenor.checks.catalogue import BY_CODE, causes_of
-from tenor.checks.diagnosis.artifacts import Material
+from tenor.checks.diagnosis.artifacts import Artifacts
 from tenor.checks.evidence import EvaluationEvidence, StepEvidence
 from tenor.checks.finding import CannotTell, Finding
 from tenor.checks.rules.evl_collapse import collapse
@@ -39,10 +39,10 @@ class Facts:
     """The setting that cuts the training rows, as recorded."""
 
 
-def facts_of(material: Material) -> Facts:
+def facts_of(artifacts: Artifacts) -> Facts:
     """Gather them from a run's evidence and settings."""
-    evaluation = next((one for one in material.evidence if isinstance(one, EvaluationEvidence)), None)
-    steps = next((one for one in material.evidence if isinstance(one, StepEvidence)), None)
+    evaluation = next((one for one in artifacts.evidence if isinstance(one, EvaluationEvidence)), None)
+    steps = next((one for one in artifacts.evidence if isinstance(one, StepEvidence)), None)
     collapsed = _collapses(evaluation) if evaluation else []
     n_classes = evaluation.n_classes if evaluation else 2
     losses = steps.loss[-RECORDS_FOR_LOSS:] if steps is not None and len(steps.loss) >= RECORDS_FOR_LOSS else None
@@ -56,7 +56,7 @@ def facts_of(material: Material) -> Facts:
         loss_share=None if last is None else last / log(max(n_classes, 2)),
         last_loss=last,
         n_classes=n_classes,
-        subset=_subset(material.settings),
+        subset=_subset(artifacts.settings),
     )
 
 
@@ -237,7 +237,7 @@ def _suspect(code: str, symptoms: tuple[str, ...], facts: Facts) -> Cause:
         standing="suspected",
         evidence=why_suspected(code, symptoms, facts),
         fix=rule.fix,
-        settled_by=rule.settled_by or " and ".join(kind.held_by for kind in rule.needs),
+        settled_by=rule.settled_by or " and ".join(kind.description for kind in rule.needs),
         symptoms=symptoms,
     )
 

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from tenor.checks.catalogue import BY_CODE, causes_of, fold, run_rules
-from tenor.checks.diagnosis.artifacts import ACCEPTED, FINDINGS, Material, parse_reports, read_any_json
+from tenor.checks.diagnosis.artifacts import ACCEPTED, FINDINGS, Artifacts, parse_reports, read_any_json
 from tenor.checks.diagnosis.causes import Cause, facts_of, is_symptom, ranked_causes
 from tenor.checks.diagnosis.columns import SUFFIXES, sheet_of_records
 from tenor.checks.diagnosis.event_files import event_folders, read_event_folders
 from tenor.checks.diagnosis.predictions_file import (
     has_prediction_columns,
-    predictions_material,
+    predictions_artifacts,
     read_predictions_file,
 )
 from tenor.checks.diagnosis.results_json import is_evaluation, read_evaluation, read_summary, runs_of
@@ -26,7 +26,7 @@ from tenor.runs.summary import FILE_NAME
 SHOWN = 8
 
 
-def read_material(path: Path) -> list[Material]:
+def read_artifacts(path: Path) -> list[Artifacts]:
     """Every run that can be read from a path. Raises UserError, with what is accepted, where there is none."""
     if path.is_dir():
         return _read_folder(path)
@@ -42,7 +42,7 @@ def read_material(path: Path) -> list[Material]:
     raise UserError(f"{path}: is a kind of file that is not known ({suffix or 'no suffix'}). Give {ACCEPTED}.")
 
 
-def _read_folder(path: Path) -> list[Material]:
+def _read_folder(path: Path) -> list[Artifacts]:
     if is_tenor_run(path):
         return read_tenor_run(path)
     if is_trainer_folder(path):
@@ -58,17 +58,17 @@ def _read_folder(path: Path) -> list[Material]:
     raise UserError(f"{path}: is a folder that is not understood; it holds {held}. Give {ACCEPTED}, or one file.")
 
 
-def _read_json(path: Path) -> list[Material]:
+def _read_json(path: Path) -> list[Artifacts]:
     found = read_any_json(path)
     if isinstance(found, Mapping) and "log_history" in found:
         return read_trainer_state(found, path)
-    if isinstance(found, Mapping) and isinstance(found.get("occasions"), list):
-        return [Material("findings of a run", (), earlier=parse_reports(found, path))]
+    if isinstance(found, Mapping) and isinstance(found.get("stages"), list):
+        return [Artifacts("findings of a run", (), earlier=parse_reports(found, path))]
     if runs_of(found):
         return read_summary(found, path)
     is_records = isinstance(found, list) and bool(found) and all(isinstance(one, Mapping) for one in found)
     if is_records and has_prediction_columns(list(found[0])):
-        return predictions_material(sheet_of_records(path, found))
+        return predictions_artifacts(sheet_of_records(path, found))
     if is_evaluation(found):
         return read_evaluation(found, path)
     if isinstance(found, Mapping):
@@ -123,47 +123,47 @@ def diagnose(path: Path | str) -> Diagnosis:
 
     Raises UserError for a path that holds nothing that is understood.
     """
-    materials = read_material(Path(path))
-    parts = [diagnose_material(material, str(path)) for material in materials]
-    return parts[0] if len(parts) == 1 else _together([m.name for m in materials], parts)
+    artifacts = read_artifacts(Path(path))
+    parts = [diagnose_artifacts(artifacts, str(path)) for artifacts in artifacts]
+    return parts[0] if len(parts) == 1 else _together([m.name for m in artifacts], parts)
 
 
-def diagnose_material(material: Material, path: str) -> Diagnosis:
+def diagnose_artifacts(artifacts: Artifacts, path: str) -> Diagnosis:
     """Every rule on what is left of one run, beside what was found while it ran."""
-    earlier = [finding for report in material.earlier for finding in report.findings]
-    allow = {**material.allow, **{finding.code: finding.allowed for finding in earlier if finding.allowed}}
-    report = run_rules(material.evidence, "post-mortem", earlier=earlier)
+    earlier = [finding for report in artifacts.earlier for finding in report.findings]
+    allow = {**artifacts.allow, **{finding.code: finding.allowed for finding in earlier if finding.allowed}}
+    report = run_rules(artifacts.evidence, "diagnosis", earlier=earlier)
     # What was found during the run rests on more than what is left, so it is kept unless it is found again.
     latest = {finding.code: finding for finding in (*earlier, *report.findings)}
     # Sorted before it is said what was allowed, so that an accepted error still leads its symptoms.
     findings = tuple(replace(f, allowed=f.allowed or allow.get(f.code, "")) for f in fold(latest.values()))
-    ran = {code for one in (report, *material.earlier) for code in one.ran}
-    skipped = [one for one in report.skipped if one.code not in ran]
-    causes = ranked_causes(findings, [one.code for one in skipped], facts_of(material))
+    ran = {code for one in (report, *artifacts.earlier) for code in one.checked}
+    skipped = [one for one in report.not_applicable if one.code not in ran]
+    causes = ranked_causes(findings, [one.code for one in skipped], facts_of(artifacts))
     possible = {code for f in findings if (rule := BY_CODE.get(f.code)) for code in causes_of(rule)}
     return Diagnosis(
         path=path,
-        kind=material.kind,
+        kind=artifacts.kind,
         findings=findings,
         symptoms=tuple(f for f in findings if f.caused_by or is_symptom(f)),
         causes=causes,
         ruled_out=tuple(code for code in BY_CODE if code in possible & ran - latest.keys()),
         not_checked=tuple(_not_checked(one.code, one.reason) for one in skipped),
-        notes=_notes(material),
+        notes=_notes(artifacts),
     )
 
 
-def _notes(material: Material) -> tuple[str, ...]:
+def _notes(artifacts: Artifacts) -> tuple[str, ...]:
     """How the run was read, and each of its splits; their names stand where there are several."""
-    splits = [one.splits for one in material.evidence if isinstance(one, EvaluationEvidence)]
+    splits = [one.splits for one in artifacts.evidence if isinstance(one, EvaluationEvidence)]
     said = [(name, note) for one in splits for name, claims in one.items() for note in claims.notes]
     several = any(len(one) > 1 for one in splits)
-    return (*material.notes, *(f"{name}: {note}" if several else note for name, note in said))
+    return (*artifacts.notes, *(f"{name}: {note}" if several else note for name, note in said))
 
 
 def _not_checked(code: str, reason: str) -> NotChecked:
     rule = BY_CODE[code]
-    return NotChecked(code, rule.title, reason, " and ".join(kind.held_by for kind in rule.needs))
+    return NotChecked(code, rule.title, reason, " and ".join(kind.description for kind in rule.needs))
 
 
 def _together(names: list[str], parts: list[Diagnosis]) -> Diagnosis:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tenor.checks.diagnosis.artifacts import Material
+from tenor.checks.diagnosis.artifacts import Artifacts
 from tenor.checks.evidence import CheckpointEvidence, StepEvidence, ValidationPoint
 from tenor.errors import UserError
 
@@ -28,23 +28,23 @@ def event_folders(path: Path) -> list[Path]:
     return sorted({file.parent for file in path.rglob(PATTERN) if file.is_file()})[:FOLDERS_AT_MOST]
 
 
-def read_event_folders(path: Path) -> list[Material]:
-    """One material per folder with scalars. Raises UserError where there is none."""
+def read_event_folders(path: Path) -> list[Artifacts]:
+    """One artifacts per folder with scalars. Raises UserError where there is none."""
     folders = event_folders(path)
-    materials, tags = [], set()
+    artifacts, tags = [], set()
     for folder in folders:
         series = read_scalars(folder)
         tags |= set(series)
         evidence = _evidence(series)
         if evidence:
-            materials.append(Material("TensorBoard event files", evidence, folder.relative_to(path).as_posix()))
-    if not materials:
+            artifacts.append(Artifacts("TensorBoard event files", evidence, folder.relative_to(path).as_posix()))
+    if not artifacts:
         found = f"the tags are {', '.join(sorted(tags)[:8])}" if tags else "they hold no scalars"
         raise UserError(
             f"{path}: event files were found, but {found}. Expected a loss, or an accuracy with eval, val or test in "
             f"its tag."
         )
-    return materials if len(materials) > 1 else [Material(materials[0].kind, materials[0].evidence)]
+    return artifacts if len(artifacts) > 1 else [Artifacts(artifacts[0].kind, artifacts[0].evidence)]
 
 
 def read_scalars(folder: Path) -> dict[str, Series]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tenor.checks.diagnosis.artifacts import Material, evaluation_evidence
+from tenor.checks.diagnosis.artifacts import Artifacts, evaluation_evidence
 from tenor.checks.diagnosis.columns import (
     ClassColumn,
     ClassifiedRows,
@@ -41,18 +41,18 @@ ACCEPTED_COLUMNS = (
 OTHER_DELIMITERS = (";", "\t", "|")
 
 
-def read_predictions_file(path: Path) -> list[Material]:
+def read_predictions_file(path: Path) -> list[Artifacts]:
     """Evidence from the rows of one split. Raises UserError where file or columns can't be understood."""
-    return predictions_material(read_sheet(path))
+    return predictions_artifacts(read_sheet(path))
 
 
-def predictions_material(sheet: Sheet) -> list[Material]:
+def predictions_artifacts(sheet: Sheet) -> list[Artifacts]:
     """The same from rows that are read already."""
     file_name = sheet.path.name.lower()
     name = next((split for split, word in (("test", "test"), ("validation", "val")) if word in file_name), "")
     claims, n_classes = _claims(sheet)
     evidence = evaluation_evidence({name or "predictions": claims}, n_classes)
-    return [Material("a file of predictions", (evidence,))]
+    return [Artifacts("a file of predictions", (evidence,))]
 
 
 def read_claims(path: Path) -> tuple[SplitClaims, int]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tenor.checks.diagnosis.artifacts import Material, evaluation_evidence, is_class_entry, number, read_any_json
+from tenor.checks.diagnosis.artifacts import Artifacts, evaluation_evidence, is_class_entry, number, read_any_json
 from tenor.checks.evidence import CheckpointEvidence, SplitClaims
 from tenor.checks.rules.ckp import SUCCESS_WORDS
 from tenor.checks.rules.evl_measures import rounding_of
@@ -43,7 +43,7 @@ def is_evaluation(found: object) -> bool:
     return _is_split(found) or any(one is None or _is_split(one) for one in named)
 
 
-def read_evaluation(found: Mapping[str, Any], path: Path) -> list[Material]:
+def read_evaluation(found: Mapping[str, Any], path: Path) -> list[Artifacts]:
     """Evidence from such a value. Raises UserError for a confusion matrix that is none."""
     splits = splits_of(found, str(path))
     broken = {path.name: not_numbers(found)}
@@ -52,7 +52,7 @@ def read_evaluation(found: Mapping[str, Any], path: Path) -> list[Material]:
     checkpoint = found.get("checkpoint")
     if nulls or isinstance(checkpoint, Mapping):
         evidence.append(CheckpointEvidence(metrics_recorded=False if nulls else None))
-    return [Material("an evaluation (JSON)", tuple(evidence))]
+    return [Artifacts("an evaluation (JSON)", tuple(evidence))]
 
 
 def splits_of(found: Mapping[str, Any], where: str) -> dict[str, SplitClaims]:
@@ -205,12 +205,12 @@ def runs_of(found: Any) -> dict[str, Mapping[str, Any]]:
     return {}
 
 
-def read_summary(found: Any, path: Path) -> list[Material]:
-    """One material per run. Raises UserError for a confusion matrix that is none."""
-    return [_material(name, run, path) for name, run in runs_of(found).items()]
+def read_summary(found: Any, path: Path) -> list[Artifacts]:
+    """One artifacts per run. Raises UserError for a confusion matrix that is none."""
+    return [_artifacts(name, run, path) for name, run in runs_of(found).items()]
 
 
-def _material(name: str, run: Mapping[str, Any], path: Path) -> Material:
+def _artifacts(name: str, run: Mapping[str, Any], path: Path) -> Artifacts:
     splits = splits_of(run, str(path))
     for key in ("evaluation", "eval", "metrics", "results"):
         nested = run.get(key)
@@ -220,7 +220,7 @@ def _material(name: str, run: Mapping[str, Any], path: Path) -> Material:
     settings = run.get("config")
     results = {key: value for key, value in run.items() if key != "config"}
     evidence += [evaluation_evidence(splits, not_numbers={name: not_numbers(results)})] if splits else []
-    return Material(
+    return Artifacts(
         "an experiments summary (JSON)",
         tuple(evidence),
         name,
@@ -262,7 +262,7 @@ def _metrics_recorded(run: Mapping[str, Any], judged: bool) -> bool | None:
     named = [run[key] for key in METRIC_KEYS if key in run]
     if not named:
         return None
-    there = any(isinstance(value, Mapping) and value and set(value) != {"absent"} for value in named)
+    there = any(isinstance(value, Mapping) and value and set(value) != {"missing"} for value in named)
     return True if there else False if judged else None
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tenor.checks.diagnosis.artifacts import (
-    Material,
+    Artifacts,
     earlier_reports,
     evaluation_evidence,
     number,
@@ -33,7 +33,7 @@ def is_tenor_run(path: Path) -> bool:
     return any(file.is_file() for file in (run.manifest, run.metrics, run.evaluation))
 
 
-def read_tenor_run(path: Path) -> list[Material]:
+def read_tenor_run(path: Path) -> list[Artifacts]:
     """Evidence from whatever files are left. Raises UserError for one that is broken."""
     run = RunDirectory(path)
     config = load_config(run.config) if run.config.is_file() else None
@@ -51,7 +51,7 @@ def read_tenor_run(path: Path) -> list[Material]:
         evidence.append(replace(steps, clip_at=clip, validation_loss=points(validations, "loss")))
     settings = config.model_dump(mode="json") if config else {}
     return [
-        Material(
+        Artifacts(
             "a Tenor run",
             tuple(evidence),
             earlier=earlier_reports(run.findings),

@@ -9,7 +9,7 @@ from typing import Any
 
 from tenor.checks.diagnosis.artifacts import (
     FINDINGS,
-    Material,
+    Artifacts,
     earlier_reports,
     evaluation_evidence,
     number,
@@ -234,19 +234,19 @@ def is_trainer_folder(path: Path) -> bool:
     return any((path / name).is_file() for name in (STATE, *RESULTS)) or bool(_checkpoints(path))
 
 
-def read_trainer_folder(path: Path) -> list[Material]:
+def read_trainer_folder(path: Path) -> list[Artifacts]:
     """Evidence from the newest state, the results and the configuration. Raises UserError for a broken file."""
     states = [file for file in (path / STATE, *(one / STATE for one in _checkpoints(path))) if file.is_file()]
     state = max((_mapping(file) for file in states), key=_last_step, default={})
-    return [_material(state, path)]
+    return [_artifacts(state, path)]
 
 
-def read_trainer_state(state: Mapping[str, Any], path: Path) -> list[Material]:
+def read_trainer_state(state: Mapping[str, Any], path: Path) -> list[Artifacts]:
     """The same from a state alone."""
-    return [_material(state, path.parent)]
+    return [_artifacts(state, path.parent)]
 
 
-def _material(state: Mapping[str, Any], folder: Path) -> Material:
+def _artifacts(state: Mapping[str, Any], folder: Path) -> Artifacts:
     history = state.get("log_history") or []
     if not isinstance(history, list) or not all(isinstance(record, Mapping) for record in history):
         raise UserError(f"{folder / STATE}: log_history is no list of records. Restore the file.")
@@ -277,7 +277,7 @@ def _material(state: Mapping[str, Any], folder: Path) -> Material:
     if splits or broken:
         evidence.append(evaluation_evidence(splits, n_classes, broken))
     earlier = earlier_reports(folder / FINDINGS)
-    return Material(
+    return Artifacts(
         "the output of transformers.Trainer",
         tuple(evidence),
         earlier=earlier,

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from tenor.config.schema import Data
-from tenor.data.dataset import Absent, LabelledText, SourceData
+from tenor.data.dataset import LabelledText, Missing, SourceData
 from tenor.data.sources.labels import Classes, label_rows, rename_classes
 from tenor.data.sources.rows import Columns, Rows
 from tenor.errors import UserError
@@ -55,7 +55,7 @@ def rotten_tomatoes(data: Data | None = None) -> SourceData:
     Raises UserError as `embedded_reviews` does.
     """
     reason = "the Rotten Tomatoes sentences are for evaluation only; train on another source"
-    return SourceData(Absent(reason), _rows_from("rotten_tomatoes", data or Data()))
+    return SourceData(Missing(reason), _rows_from("rotten_tomatoes", data or Data()))
 
 
 @cache

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tenor.config.schema import Data
-from tenor.data.dataset import Absent, SourceData
+from tenor.data.dataset import Missing, SourceData
 from tenor.data.sources.labels import Classes, label_rows, label_splits, rename_classes
 from tenor.data.sources.rows import Rows, columns_of, nearest, require_columns
 from tenor.errors import UserError
@@ -30,14 +30,14 @@ def hub_source(data: Data) -> SourceData:
     splits = _load(data.hub_name, data.hub_config)
     train, names = _split_rows(splits, data.train_split, "data.train_split", data)
     if data.test_split is None:
-        test: Rows | Absent = Absent("data.test_split is null")
+        test: Rows | Missing = Missing("data.test_split is null")
     else:
         test, _ = _split_rows(splits, data.test_split, "data.test_split", data)
     if names is None:
         return label_splits(train, test, data)
     columns, classes = columns_of(data), Classes(names, "index")
     labelled = rename_classes(label_rows(train, columns, classes), data.class_names)
-    if isinstance(test, Absent):
+    if isinstance(test, Missing):
         return SourceData(labelled, test)
     return SourceData(labelled, rename_classes(label_rows(test, columns, classes), data.class_names))
 

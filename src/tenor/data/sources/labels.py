@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tenor.config.schema import Data
-from tenor.data.dataset import Absent, LabelledText, SourceData
+from tenor.data.dataset import LabelledText, Missing, SourceData
 from tenor.data.sequences import list_of
 from tenor.data.sources.files import read_rows
 from tenor.data.sources.rows import (
@@ -61,14 +61,14 @@ class Classes:
     matched: Literal["index", "name", "either"] = "either"
 
 
-def label_splits(train: Rows, test: Rows | Absent, data: Data) -> SourceData:
+def label_splits(train: Rows, test: Rows | Missing, data: Data) -> SourceData:
     """Both splits, the test split in the classes of the training split.
 
     Raises UserError as `label_rows` does.
     """
     columns = columns_of(data)
     labelled = label_rows(train, columns, Classes(data.class_names))
-    if isinstance(test, Absent):
+    if isinstance(test, Missing):
         return SourceData(labelled, test)
     # Names that were read off the training labels can only be matched as such: an integer label of the test file would
     # otherwise be taken for a position in an order that no one chose.
@@ -327,7 +327,7 @@ def file_source(data: Data) -> SourceData:
     columns = columns_of(data)
     train = read_rows(data.path, columns)
     if data.test_path is None:
-        return label_splits(train, Absent("no data.test_path was given"), data)
+        return label_splits(train, Missing("no data.test_path was given"), data)
     return label_splits(train, train if data.test_path == data.path else read_rows(data.test_path, columns), data)
 
 

@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from tenor.checks.diagnosis.artifacts import number
 from tenor.config.schema import Config
-from tenor.data.dataset import Absent, LabelledText
+from tenor.data.dataset import LabelledText, Missing
 from tenor.evaluation.numbers import duration, moment, percent
 from tenor.evaluation.predictions import Predictions
 from tenor.evaluation.report.charts import Chart
@@ -81,16 +81,18 @@ class Cell:
     examples: tuple[Example, ...]
 
 
-def texts_of(predictions: Predictions, split: str, rows: Mapping[str, LabelledText] | Absent) -> Sequence[str] | Absent:
+def texts_of(
+    predictions: Predictions, split: str, rows: Mapping[str, LabelledText] | Missing
+) -> Sequence[str] | Missing:
     """The texts of the predicted rows, in their order, where `rows` are the same rows."""
-    if isinstance(rows, Absent):
+    if isinstance(rows, Missing):
         return rows
     if split not in rows or tuple(rows[split].ids) != predictions.ids:
-        return Absent(f"the {split} rows of the data are not those that were predicted")
+        return Missing(f"the {split} rows of the data are not those that were predicted")
     return rows[split].texts
 
 
-def open_cells(predictions: Predictions, texts: Sequence[str] | Absent) -> tuple[Cell, ...]:
+def open_cells(predictions: Predictions, texts: Sequence[str] | Missing) -> tuple[Cell, ...]:
     """Cells with examples: mistakes with the highest confidence first, correct rows with the lowest."""
     names, confidence = predictions.class_names, predictions.probabilities.max(axis=1)
     pairs, counts = np.unique(np.stack([predictions.labels, predictions.predicted]), axis=1, return_counts=True)
@@ -106,15 +108,15 @@ def open_cells(predictions: Predictions, texts: Sequence[str] | Absent) -> tuple
     return tuple(sorted(found, key=lambda cell: (cell.right, -cell.n)))
 
 
-def most_confident_errors(predictions: Predictions, texts: Sequence[str] | Absent) -> tuple[Example, ...]:
+def most_confident_errors(predictions: Predictions, texts: Sequence[str] | Missing) -> tuple[Example, ...]:
     """Wrong rows, the most confident first."""
     wrong = np.flatnonzero(predictions.predicted != predictions.labels)
     order = np.argsort(-predictions.probabilities.max(axis=1)[wrong], kind="stable")
     return tuple(_example(predictions, texts, row) for row in wrong[order[:MOST_CONFIDENT]])
 
 
-def _example(predictions: Predictions, texts: Sequence[str] | Absent, row: int) -> Example:
-    text, left_out = (None, 0) if isinstance(texts, Absent) else shown_text(texts[row])
+def _example(predictions: Predictions, texts: Sequence[str] | Missing, row: int) -> Example:
+    text, left_out = (None, 0) if isinstance(texts, Missing) else shown_text(texts[row])
     true, said = int(predictions.labels[row]), int(predictions.predicted[row])
     return Example(
         id=clean(predictions.ids[row])[:80],
@@ -179,7 +181,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         finalize=lambda value: clean(value) if type(value) is str else value,
     )
-    environment.tests["absent"] = lambda value: isinstance(value, Absent)
+    environment.tests["missing"] = lambda value: isinstance(value, Missing)
     return environment
 
 
@@ -210,33 +212,33 @@ class Page:
     message: str
     facts: tuple[str, ...]
     split: str
-    headline: Headline | Absent
-    checks: Checks | Absent
-    curves: tuple[Chart, ...] | Absent
-    classes: tuple[ClassRow, ...] | Absent
-    confusion: Confusion | Absent
-    errors: tuple[Example, ...] | Absent
+    headline: Headline | Missing
+    checks: Checks | Missing
+    curves: tuple[Chart, ...] | Missing
+    classes: tuple[ClassRow, ...] | Missing
+    confusion: Confusion | Missing
+    errors: tuple[Example, ...] | Missing
     texts: str
     """Why texts are not shown; empty where they are."""
-    calibration: Calibration | Absent
-    slices: tuple[Chart, ...] | Absent
+    calibration: Calibration | Missing
+    slices: tuple[Chart, ...] | Missing
     provenance: Provenance
     rows: str = ""
     """Where the rows came from, in the report of a later measurement; empty in that of the run."""
 
 
-def run_report(content: RunContent, rows: Mapping[str, LabelledText] | Absent) -> str:
+def run_report(content: RunContent, rows: Mapping[str, LabelledText] | Missing) -> str:
     """The report as HTML. `rows` are those of the run, by split, or why they are not at hand."""
     return render("run.html", page=run_page(content, rows))
 
 
-def run_page(content: RunContent, rows: Mapping[str, LabelledText] | Absent) -> Page:
+def run_page(content: RunContent, rows: Mapping[str, LabelledText] | Missing) -> Page:
     """What the report shows."""
     evaluation, config = content.evaluation, content.config
     found = headline(evaluation, dict(content.predictions)) if isinstance(evaluation, EvaluationNumbers) else evaluation
     split = found.split if isinstance(found, Headline) else "test"
     predictions = content.predictions[split]
-    texts = texts_of(predictions, split, rows) if isinstance(predictions, Predictions) else Absent("")
+    texts = texts_of(predictions, split, rows) if isinstance(predictions, Predictions) else Missing("")
     cells = open_cells(predictions, texts) if isinstance(predictions, Predictions) else ()
     numbers = evaluation.splits[split] if isinstance(evaluation, EvaluationNumbers) else evaluation
     confidence = config.evaluation.confidence if isinstance(config, Config) else 0.95
@@ -249,14 +251,14 @@ def run_page(content: RunContent, rows: Mapping[str, LabelledText] | Absent) -> 
         facts=_facts(content),
         split=split,
         headline=found,
-        checks=content.checks if isinstance(content.checks, Absent) else checks_section(content.checks),
+        checks=content.checks if isinstance(content.checks, Missing) else checks_section(content.checks),
         curves=_curves(content),
         classes=class_rows(numbers.confusion_matrix, _names(evaluation), numbers.accuracy_interval.confidence)
         if isinstance(numbers, SplitNumbers)
         else numbers,
         confusion=_confusion(numbers, _names(evaluation), cells),
         errors=most_confident_errors(predictions, texts) if isinstance(predictions, Predictions) else predictions,
-        texts=texts.reason if isinstance(texts, Absent) else "",
+        texts=texts.reason if isinstance(texts, Missing) else "",
         calibration=calibration_section(predictions, confidence)
         if isinstance(predictions, Predictions)
         else predictions,
@@ -265,12 +267,12 @@ def run_page(content: RunContent, rows: Mapping[str, LabelledText] | Absent) -> 
     )
 
 
-def _names(evaluation: EvaluationNumbers | Absent) -> tuple[str, ...]:
+def _names(evaluation: EvaluationNumbers | Missing) -> tuple[str, ...]:
     return evaluation.class_names if isinstance(evaluation, EvaluationNumbers) else ()
 
 
-def _confusion(numbers: SplitNumbers | Absent, names: tuple[str, ...], cells: tuple[Cell, ...]) -> Confusion | Absent:
-    if isinstance(numbers, Absent):
+def _confusion(numbers: SplitNumbers | Missing, names: tuple[str, ...], cells: tuple[Cell, ...]) -> Confusion | Missing:
+    if isinstance(numbers, Missing):
         return numbers
     keys = {cell.key for cell in cells}
     matrix = matrix_rows(numbers.confusion_matrix, names, keys)
@@ -278,14 +280,14 @@ def _confusion(numbers: SplitNumbers | Absent, names: tuple[str, ...], cells: tu
     return Confusion(names, matrix, commonest, cells)
 
 
-def _curves(content: RunContent) -> tuple[Chart, ...] | Absent:
-    if isinstance(content.records, Absent):
-        return Absent("no training step was recorded")
+def _curves(content: RunContent) -> tuple[Chart, ...] | Missing:
+    if isinstance(content.records, Missing):
+        return Missing("no training step was recorded")
     # A run that was cut while it wrote may leave lines that hold less than they should.
     whole = [record for record in content.records if number(record.get("step")) is not None]
     select_by = content.config.training.select_by if isinstance(content.config, Config) else None
     kept = content.evaluation.checkpoint.step if isinstance(content.evaluation, EvaluationNumbers) else None
-    return curves_section(whole, select_by, kept) or Absent("no training step was recorded")
+    return curves_section(whole, select_by, kept) or Missing("no training step was recorded")
 
 
 def _facts(content: RunContent) -> tuple[str, ...]:
@@ -333,7 +335,7 @@ def _page(content: RunContent, found: Measured) -> Page:
     if found.threshold:
         facts.append(f"the most probable classes, without the threshold {found.threshold}")
     page = run_page(content, {found.split: found.rows})
-    origin = provenance(content, Absent("told below"))
+    origin = provenance(content, Missing("told below"))
     groups = (("Rows", _rows(found)), ("Measurement", _measurement(found)))
     training = tuple(("Training: " + name.lower(), facts) for name, facts in origin.groups)
     told = replace(origin, groups=(*groups, *training), commands=(found.command,))

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from tenor.checks.catalogue import BY_CODE
 from tenor.checks.finding import Finding, Report
-from tenor.data.dataset import Absent
+from tenor.data.dataset import Missing
 from tenor.evaluation.numbers import interval, percent, points
 from tenor.evaluation.predictions import Predictions
 from tenor.evaluation.report.charts import Chart, Estimate, coverage_chart, interval_chart, reliability_chart
@@ -61,16 +61,16 @@ class Headline:
     chart: Markup
     figures: tuple[Figure, ...]
     rows: tuple[SplitRow, ...]
-    absent: tuple[str, ...]
+    unmeasured: tuple[str, ...]
     """Splits that were not measured, and why."""
 
 
-def headline(evaluation: EvaluationNumbers, predictions: dict[str, Predictions | Absent]) -> Headline | Absent:
+def headline(evaluation: EvaluationNumbers, predictions: dict[str, Predictions | Missing]) -> Headline | Missing:
     """From the test split, or from validation where there is no test split."""
     measured = {name: one for name, one in evaluation.splits.items() if isinstance(one, SplitNumbers)}
-    missing = {name: one.reason for name, one in evaluation.splits.items() if isinstance(one, Absent)}
+    missing = {name: one.reason for name, one in evaluation.splits.items() if isinstance(one, Missing)}
     if not measured:
-        return Absent("; ".join(f"{name}: {reason}" for name, reason in missing.items()))
+        return Missing("; ".join(f"{name}: {reason}" for name, reason in missing.items()))
     split = "test" if "test" in measured else next(iter(measured))
     numbers = measured[split]
     bounds = numbers.accuracy_interval
@@ -87,9 +87,9 @@ def headline(evaluation: EvaluationNumbers, predictions: dict[str, Predictions |
         chart=interval_chart(
             estimates, f"accuracy on {numbers.n:,} {split} rows, with {confidence} interval", f"Accuracy: {told}."
         ),
-        figures=_figures(numbers, predictions.get(split, Absent(""))),
+        figures=_figures(numbers, predictions.get(split, Missing(""))),
         rows=tuple(row for name, one in reversed(measured.items()) for row in _rows(name, one)),
-        absent=tuple(f"No result on {name} rows: {reason}." for name, reason in missing.items()),
+        unmeasured=tuple(f"No result on {name} rows: {reason}." for name, reason in missing.items()),
     )
 
 
@@ -114,7 +114,7 @@ def _sentence(numbers: SplitNumbers) -> str:
     if text is not None:
         return f"{_against(numbers.accuracy - text)} the text baseline, weighted bigrams of the training rows."
     told = numbers.baselines.get("text")
-    reason = f" No text baseline: {told['absent']}." if isinstance(told, dict) and "absent" in told else ""
+    reason = f" No text baseline: {told['missing']}." if isinstance(told, dict) and "missing" in told else ""
     if majority is None:
         return reason.strip()
     return f"{_against(numbers.accuracy - majority)} the majority class.{reason}"
@@ -126,7 +126,7 @@ def _against(difference: float) -> str:
     return f"{points(abs(difference)).lstrip('+')} {'above' if difference > 0 else 'below'}"
 
 
-def _figures(numbers: SplitNumbers, predictions: Predictions | Absent) -> tuple[Figure, ...]:
+def _figures(numbers: SplitNumbers, predictions: Predictions | Missing) -> tuple[Figure, ...]:
     f1 = numbers.macro_f1_interval
     found = [
         Figure("macro F1", percent(numbers.macro_f1), interval(f1.low, f1.high)),
@@ -301,10 +301,10 @@ def _brier_scale(n_classes: int) -> str:
     return f"mean squared distance from the truth, 0 (best) to {1 if n_classes == 2 else 2}"
 
 
-def slices_section(predictions: Predictions, confidence: float) -> tuple[Chart, ...] | Absent:
+def slices_section(predictions: Predictions, confidence: float) -> tuple[Chart, ...] | Missing:
     """Accuracy by the length of the whole text and by the share of it that was cut off."""
     if predictions.tokens is None or predictions.truncated is None:
-        return Absent("the predictions were written without the lengths of their texts")
+        return Missing("the predictions were written without the lengths of their texts")
     right = predictions.predicted == predictions.labels
     by_length = accuracy_by_length(right, predictions.tokens, confidence)
     by_cut = accuracy_by_cut(right, predictions.tokens, predictions.truncated, confidence)
@@ -348,10 +348,10 @@ def checks_section(reports: Sequence[Report]) -> Checks:
     )
     counts = [(severity, sum(one.severity == severity for one in found)) for severity in weight]
     told = ", ".join(f"{n} {severity}{'s' if n > 1 else ''}" for severity, n in counts if n) or "nothing found"
-    ran = {code for report in reports for code in report.ran}
+    ran = {code for report in reports for code in report.checked}
     reasons: dict[str, list[str]] = {}
     for report in reports:
-        for one in report.skipped:
+        for one in report.not_applicable:
             reasons.setdefault(one.code, []).append(one.reason)
     skipped = tuple(
         (code, BY_CODE[code].title if code in BY_CODE else "", "; ".join(dict.fromkeys(why)))

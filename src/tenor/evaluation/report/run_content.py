@@ -12,12 +12,12 @@ from tenor.checks.diagnosis.tenor_run import read_records
 from tenor.checks.finding import Report
 from tenor.config.loading import load_config
 from tenor.config.schema import Config
-from tenor.data.dataset import Absent
+from tenor.data.dataset import Missing
 from tenor.errors import UserError
 from tenor.evaluation.predictions import Predictions, read_predictions
 from tenor.model.freezing import WhatLearns
 from tenor.runs.directory import RunDirectory
-from tenor.runs.environment import is_absent
+from tenor.runs.environment import is_missing
 from tenor.runs.files import read_json
 from tenor.runs.manifest import Manifest, read_manifest
 
@@ -37,7 +37,7 @@ class Bounds:
 
 @dataclass(frozen=True)
 class SplitNumbers:
-    """One split of `eval_best_model.json`. A baseline is an accuracy in 0 … 1, or `{"absent": reason}`."""
+    """One split of `eval_best_model.json`. A baseline is an accuracy in 0 … 1, or `{"missing": reason}`."""
 
     n: int
     accuracy: float
@@ -69,7 +69,7 @@ class EvaluationNumbers:
 
     checkpoint: CheckpointNumbers
     class_names: tuple[str, ...]
-    splits: Mapping[str, SplitNumbers | Absent]
+    splits: Mapping[str, SplitNumbers | Missing]
     """By `validation` and `test`."""
 
 
@@ -78,15 +78,15 @@ class RunContent:
     """Everything that a report is made from, besides the texts."""
 
     run: RunDirectory
-    manifest: Manifest | Absent
-    what_learns: WhatLearns | Absent
+    manifest: Manifest | Missing
+    what_learns: WhatLearns | Missing
     """As the manifest tells it."""
-    config: Config | Absent
-    records: tuple[Mapping[str, Any], ...] | Absent
+    config: Config | Missing
+    records: tuple[Mapping[str, Any], ...] | Missing
     """The lines of `metrics.jsonl`."""
-    checks: tuple[Report, ...] | Absent
-    evaluation: EvaluationNumbers | Absent
-    predictions: Mapping[str, Predictions | Absent]
+    checks: tuple[Report, ...] | Missing
+    evaluation: EvaluationNumbers | Missing
+    predictions: Mapping[str, Predictions | Missing]
     """By split."""
 
 
@@ -106,18 +106,18 @@ def collect_run(run: RunDirectory) -> RunContent:
     )
 
 
-def _piece(read: Callable[[], T]) -> T | Absent:
+def _piece(read: Callable[[], T]) -> T | Missing:
     try:
         return read()
     except UserError as error:
-        return Absent(str(error))
+        return Missing(str(error))
 
 
-def _what_learns(manifest: Manifest | Absent) -> WhatLearns:
-    if isinstance(manifest, Absent):
+def _what_learns(manifest: Manifest | Missing) -> WhatLearns:
+    if isinstance(manifest, Missing):
         raise UserError(manifest.reason)
-    if is_absent(manifest.what_learns):
-        raise UserError(str(manifest.what_learns["absent"]))
+    if is_missing(manifest.what_learns):
+        raise UserError(str(manifest.what_learns["missing"]))
     try:
         found = TypeAdapter(WhatLearns).validate_python(manifest.what_learns)
     except ValidationError as error:
@@ -147,9 +147,9 @@ def _evaluation(run: RunDirectory) -> EvaluationNumbers:
     return EvaluationNumbers(checkpoint, names, splits)
 
 
-def _split(found: Any, n_classes: int) -> SplitNumbers | Absent:
-    if is_absent(found):
-        return Absent(str(found["absent"]))
+def _split(found: Any, n_classes: int) -> SplitNumbers | Missing:
+    if is_missing(found):
+        return Missing(str(found["missing"]))
     numbers = TypeAdapter(SplitNumbers).validate_python(found)
     matrix = numbers.confusion_matrix
     if len(matrix) != n_classes or any(len(row) != n_classes for row in matrix) or numbers.n < 1:
@@ -157,14 +157,14 @@ def _split(found: Any, n_classes: int) -> SplitNumbers | Absent:
     return numbers
 
 
-def _predictions(run: RunDirectory, split: str, evaluation: EvaluationNumbers | Absent) -> Predictions:
+def _predictions(run: RunDirectory, split: str, evaluation: EvaluationNumbers | Missing) -> Predictions:
     """Predictions of a split, where they are those that the numbers were made from."""
     path = run.predictions / f"{split}.parquet"
     if not path.exists():
         raise UserError(f"the run kept no predictions of the {split} rows")
     found = read_predictions(path)
-    numbers = Absent("") if isinstance(evaluation, Absent) else evaluation.splits[split]
-    if isinstance(numbers, Absent):
+    numbers = Missing("") if isinstance(evaluation, Missing) else evaluation.splits[split]
+    if isinstance(numbers, Missing):
         return found
     right = int((found.predicted == found.labels).sum())
     if len(found.labels) != numbers.n or right != sum(row[k] for k, row in enumerate(numbers.confusion_matrix)):

@@ -8,7 +8,7 @@ from typing import Any
 from markupsafe import Markup
 from pydantic import TypeAdapter, ValidationError
 
-from tenor.data.dataset import Absent
+from tenor.data.dataset import Missing
 from tenor.errors import UserError
 from tenor.evaluation.numbers import duration, interval, moment, percent, points
 from tenor.evaluation.report.charts import Estimate, Scale, scale, strip
@@ -76,7 +76,7 @@ class IndexRow:
 @dataclass(frozen=True)
 class _Entry:
     run: RunDirectory
-    manifest: Manifest | Absent
+    manifest: Manifest | Missing
     summary: SummaryRow | None
 
     @property
@@ -120,9 +120,9 @@ def _entries(root: Path) -> list[_Entry]:
         if run.run_id.startswith(TEMPORARY_PREFIX):
             continue
         try:
-            manifest: Manifest | Absent = read_manifest(run)
+            manifest: Manifest | Missing = read_manifest(run)
         except UserError as error:
-            manifest = Absent(str(error))
+            manifest = Missing(str(error))
         found.append(_Entry(run, manifest, summaries.get((run.config_name, run.run_id))))
     return found
 
@@ -176,7 +176,7 @@ def _row(entry: _Entry, shared: Scale, first: Mapping[str, Any]) -> IndexRow:
 def _parsed(metrics: Mapping[str, Any]) -> SplitSummary | None:
     try:
         return TypeAdapter(SplitSummary).validate_python(metrics)
-    except ValidationError:  # Absent, or a refused run's.
+    except ValidationError:  # Missing, or a refused run's.
         return None
 
 

@@ -7,12 +7,12 @@ from typing import Any
 
 from tenor.config.describe import to_yaml
 from tenor.config.schema import Config
-from tenor.data.dataset import Absent, LabelledText
+from tenor.data.dataset import LabelledText, Missing
 from tenor.evaluation.numbers import duration, moment, percent
 from tenor.evaluation.report.charts import Chart, Series, line_chart
 from tenor.evaluation.report.run_content import EvaluationNumbers, RunContent, SplitNumbers
 from tenor.model.freezing import WhatLearns
-from tenor.runs.environment import is_absent
+from tenor.runs.environment import is_missing
 from tenor.runs.manifest import Manifest, process_lives
 
 Records = Sequence[Mapping[str, Any]]
@@ -134,9 +134,9 @@ class Provenance:
     commands: tuple[str, ...]
 
 
-def status_of(manifest: Manifest | Absent) -> tuple[str, str]:
+def status_of(manifest: Manifest | Missing) -> tuple[str, str]:
     """The status in one word, and where needed a sentence."""
-    if isinstance(manifest, Absent):
+    if isinstance(manifest, Missing):
         return "unknown", manifest.reason
     told = manifest.error if isinstance(manifest.error, str) else ""
     if manifest.status != "running":
@@ -149,10 +149,10 @@ def status_of(manifest: Manifest | Absent) -> tuple[str, str]:
 def learns_briefly(content: RunContent) -> str:
     """What learned, from the weights themselves: `model.freeze` says only what was meant, and `model.keep_trainable`
     may make nearly all of the encoder learn under `base`."""
-    return "what learned is not known" if isinstance(content.what_learns, Absent) else content.what_learns.brief()
+    return "what learned is not known" if isinstance(content.what_learns, Missing) else content.what_learns.brief()
 
 
-def provenance(content: RunContent, rows: Mapping[str, LabelledText] | Absent) -> Provenance:
+def provenance(content: RunContent, rows: Mapping[str, LabelledText] | Missing) -> Provenance:
     """From the manifest, the configuration and the evaluation, as far as they are there."""
     manifest, config = content.manifest, content.config
     groups = [("Data", _data(manifest, config, rows)), ("Weights", _weights(content))]
@@ -163,7 +163,7 @@ def provenance(content: RunContent, rows: Mapping[str, LabelledText] | Absent) -
 
 
 def _data(
-    manifest: Manifest | Absent, config: Config | Absent, rows: Mapping[str, LabelledText] | Absent
+    manifest: Manifest | Missing, config: Config | Missing, rows: Mapping[str, LabelledText] | Missing
 ) -> tuple[Fact, ...]:
     facts = []
     if isinstance(config, Config):
@@ -172,7 +172,7 @@ def _data(
         facts.append(Fact("source", f"{data.source}: {named}" if named else data.source))
         cut = f", a share of {data.head_share:g} from the beginning" if data.truncation == "head_tail" else ""
         facts.append(Fact("texts", f"cut to {data.max_length} tokens ({data.truncation}{cut})"))
-    if not isinstance(rows, Absent):
+    if not isinstance(rows, Missing):
         facts.append(Fact("rows", ", ".join(f"{len(split):,} {name}" for name, split in rows.items())))
     if isinstance(manifest, Manifest):
         facts.append(_digest("rows, SHA-256", manifest.fingerprints.get("data")))
@@ -196,8 +196,8 @@ def _weights(content: RunContent) -> tuple[Fact, ...]:
     return tuple(facts)
 
 
-def _learns(found: WhatLearns | Absent) -> tuple[Fact, ...]:
-    if isinstance(found, Absent):
+def _learns(found: WhatLearns | Missing) -> tuple[Fact, ...]:
+    if isinstance(found, Missing):
         return (Fact("learns", found.reason),)
     return Fact("learns", found.learning_told()), Fact("frozen", found.frozen_told())
 
@@ -237,7 +237,7 @@ def _commands(content: RunContent) -> tuple[str, ...]:
     found = [f"{train}  # trains anew with what is here: the configuration below, saved as config.yaml"]
     if known and not given:
         found.insert(0, f"tenor train --repeat {run}  # refuses other data, weights or versions; compares the result")
-    if not isinstance(content.evaluation, Absent) and not given:
+    if not isinstance(content.evaluation, Missing) and not given:
         split = "" if isinstance(content.evaluation.splits.get("test"), SplitNumbers) else " --split validation"
         found.append(f"tenor evaluate {run}{split}  # measures the saved model again")
     return (*found, f"tenor report {run}  # writes this file again")
@@ -254,6 +254,6 @@ def _commit(found: Any) -> str:
 
 
 def _told(value: Any) -> str:
-    if is_absent(value):
-        return str(value["absent"])
+    if is_missing(value):
+        return str(value["missing"])
     return "not recorded" if value is None else str(value)

@@ -13,7 +13,7 @@ from tenor.config.describe import to_yaml
 from tenor.config.sweep import SweepPlan
 from tenor.console.trials import ELSEWHERE, LiveTable, TrialsAndBest, figure
 from tenor.runs.directory import DEFAULT_ROOT
-from tenor.runs.environment import absent
+from tenor.runs.environment import missing_because
 from tenor.runs.files import write_text
 from tenor.workflows.prepare import require_available
 from tenor.workflows.sweep.page import write_page
@@ -124,11 +124,11 @@ def write_winner(path: Path, plan: SweepPlan, winner: SweepTrial, trials: list[S
 
 def trial_record(trial: SweepTrial) -> dict[str, Any]:
     """A trial as plain data without null."""
-    record = {**asdict(trial), "reason": trial.reason or absent("nothing went wrong")}
+    record = {**asdict(trial), "reason": trial.reason or missing_because("nothing went wrong")}
     if trial.value is None:
-        record["value"] = absent("no validation took place")
+        record["value"] = missing_because("no validation took place")
     if trial.run is None:
-        record["run"] = absent("no run was begun")
+        record["run"] = missing_because("no run was begun")
     return record
 
 

@@ -182,7 +182,7 @@ def refuse_errors(run: RunDirectory) -> None:
     Raises:
         RefusedError: there is an error that was not allowed; under `checks.policy=warn` the run itself went on.
     """
-    occasions = read_json(run.findings)["occasions"]
+    occasions = read_json(run.findings)["stages"]
     found = [finding for occasion in occasions for finding in occasion["findings"]]
     if errors := [one for one in found if one["severity"] == "error" and not one["allowed"]]:
         raise RefusedError(", ".join(f"{one['code']} {one['title']}: {one['observed']}" for one in errors))
