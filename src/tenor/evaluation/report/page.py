@@ -20,7 +20,7 @@ from tenor.evaluation.predictions import Predictions
 from tenor.evaluation.report.charts import Chart
 from tenor.evaluation.report.results_sections import (
     Calibration,
-    Checks,
+    ChecksSection,
     ClassRow,
     Headline,
     MatrixCell,
@@ -213,7 +213,7 @@ class Page:
     facts: tuple[str, ...]
     split: str
     headline: Headline | Missing
-    checks: Checks | Missing
+    checks: ChecksSection | Missing
     curves: tuple[Chart, ...] | Missing
     classes: tuple[ClassRow, ...] | Missing
     confusion: Confusion | Missing

@@ -329,33 +329,34 @@ def _slices(title: str, parts: Sequence[Slice], what: str, caption: str) -> Char
 
 
 @dataclass(frozen=True)
-class Checks:
-    """What the checks said on all occasions together."""
+class ChecksSection:
+    """The checks' results of all stages together."""
 
     findings: tuple[Finding, ...]
     summary: str
-    ran: int
-    skipped: tuple[tuple[str, str, str], ...]
-    """Code, title, and why the rule ran on no occasion."""
+    checked: int
+    """Number of rules that judged at one stage at least."""
+    not_applicable: tuple[tuple[str, str, str], ...]
+    """Code, title, and why the rule judged at no stage."""
 
 
-def checks_section(reports: Sequence[Report]) -> Checks:
-    """Findings of every occasion, errors first, and rules that could run on none."""
+def checks_section(reports: Sequence[Report]) -> ChecksSection:
+    """Findings of every stage, errors first, and the rules that were applicable at none."""
     weight = {"error": 0, "warning": 1, "note": 2}
     found = sorted(
         (finding for report in reports for finding in report.findings),
         key=lambda one: (bool(one.allowed), weight.get(one.severity, 3), bool(one.caused_by)),
     )
     counts = [(severity, sum(one.severity == severity for one in found)) for severity in weight]
-    told = ", ".join(f"{n} {severity}{'s' if n > 1 else ''}" for severity, n in counts if n) or "nothing found"
-    ran = {code for report in reports for code in report.checked}
+    told = ", ".join(f"{n} {severity}{'s' if n > 1 else ''}" for severity, n in counts if n) or "no findings"
+    checked = {code for report in reports for code in report.checked}
     reasons: dict[str, list[str]] = {}
     for report in reports:
         for one in report.not_applicable:
             reasons.setdefault(one.code, []).append(one.reason)
-    skipped = tuple(
+    not_applicable = tuple(
         (code, BY_CODE[code].title if code in BY_CODE else "", "; ".join(dict.fromkeys(why)))
         for code, why in sorted(reasons.items())
-        if code not in ran
+        if code not in checked
     )
-    return Checks(tuple(found), told, len(ran), skipped)
+    return ChecksSection(tuple(found), told, len(checked), not_applicable)
