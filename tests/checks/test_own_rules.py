@@ -12,6 +12,7 @@ from torch import nn
 from tenor.checks import Watchdog, catalogue
 from tenor.checks.before_training import preflight
 from tenor.checks.catalogue import RULES, by_code, causes_of, find_rule, run_rules, with_rules
+from tenor.checks.diagnosis import diagnose
 from tenor.checks.evidence import DataEvidence, EvaluationEvidence, Rows, SplitClaims, StepEvidence
 from tenor.checks.finding import Finding
 from tenor.checks.rule import Rule, rule
@@ -79,7 +80,7 @@ def test_a_rule_of_ones_own_runs_in_the_watchdog_and_stops() -> None:
 
 
 def test_a_cause_of_ones_own_explains_tenors_symptoms() -> None:
-    one_class = SplitClaims(labels=np.arange(40) % 2, predicted=np.zeros(40, dtype=int))
+    one_class = SplitClaims(40, labels=np.arange(40) % 2, predicted=np.zeros(40, dtype=int))
     evidence = [
         DataEvidence(Rows([0, 1] * 4, ["abc"] * 8), 2),
         EvaluationEvidence({"test": one_class}, n_classes=2),
@@ -88,6 +89,14 @@ def test_a_cause_of_ones_own_explains_tenors_symptoms() -> None:
     (symptom,) = (finding for finding in report.findings if finding.code == "EVL001")
     assert "OWN001" in symptom.caused_by
     assert "OWN001" in causes_of(find_rule("EVL001"), with_rules([short_texts]))
+
+
+def test_a_rule_of_ones_own_runs_in_the_diagnosis(tmp_path: Path) -> None:
+    path = tmp_path / "predictions.csv"
+    path.write_text("label,predicted\n" + "".join(f"{row % 2},0\n" for row in range(100)))
+    diagnosis = diagnose(path, rules=[short_texts, loss_is_odd])
+    assert "OWN001" in {cause.code for cause in diagnosis.causes if cause.standing == "suspected"}
+    assert {"OWN001", "OWN002"} <= {one.code for one in diagnosis.not_checked}
 
 
 def test_what_a_rule_says_of_itself() -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from pydantic import TypeAdapter
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -66,6 +67,30 @@ class Report:
     def as_dict(self) -> dict[str, Any]:
         """Plain data for `findings.json`."""
         return asdict(self)
+
+
+def read_findings(values: Any) -> tuple[Finding, ...]:
+    """Findings from plain data, as `asdict` gives them.
+
+    Raises:
+        ValueError: something else, or a finding without code or severity.
+    """
+    return _complete(TypeAdapter(tuple[Finding, ...]).validate_python(values))
+
+
+def read_reports(values: Any) -> tuple[Report, ...]:
+    """Reports from plain data, as `Report.as_dict` gives them. Raises ValueError as `read_findings` does."""
+    reports = TypeAdapter(tuple[Report, ...]).validate_python(values)
+    for report in reports:
+        _complete(report.findings)
+    return reports
+
+
+def _complete(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
+    for finding in findings:
+        if not finding.code or finding.severity is OWN:
+            raise ValueError("a finding without code or severity")
+    return findings
 
 
 def merge(reports: Iterable[Report]) -> dict[str, Any]:

@@ -5,13 +5,12 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-from pydantic import TypeAdapter
 from rich.console import Console
 
 from tenor.checks.catalogue import RULES, run_rules
 from tenor.checks.diagnosis.artifacts import earlier_reports
 from tenor.checks.evidence import CheckpointEvidence, EvaluationEvidence, OverlapEvidence, SplitClaims, ValidationPoint
-from tenor.checks.finding import Finding, Report, findings_view, merge, summary_line
+from tenor.checks.finding import Finding, Report, findings_view, merge, read_findings, summary_line
 from tenor.checks.watchdog import Watchdog
 from tenor.config.schema import Checks, Config
 from tenor.data.dataset import Missing
@@ -187,9 +186,7 @@ def recall(run: RunDirectory, watchdog: Watchdog, done: int) -> None:
         if record["kind"] == "train"
     ]
     try:
-        told = TypeAdapter(tuple[Finding, ...]).validate_python(
-            [record["finding"] for record in records if record["kind"] == "finding"]
-        )
+        told = read_findings([record["finding"] for record in records if record["kind"] == "finding"])
         watchdog.go_on(done, noted, told)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         what = " ".join(str(error).split())[:200]

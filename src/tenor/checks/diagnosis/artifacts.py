@@ -6,10 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-
 from tenor.checks.evidence import EvaluationEvidence, SplitClaims
-from tenor.checks.finding import Report
+from tenor.checks.finding import Report, read_reports
 from tenor.errors import UserError
 
 ACCEPTED = (
@@ -112,7 +110,7 @@ def earlier_reports(path: Path) -> tuple[Report, ...]:
 def parse_reports(found: Any, path: Path) -> tuple[Report, ...]:
     """Reports from `{"stages": […]}`; raises UserError for anything else."""
     try:
-        return TypeAdapter(tuple[Report, ...]).validate_python(found["stages"])
-    except (KeyError, TypeError, ValidationError) as error:
+        return read_reports(found["stages"])
+    except (KeyError, TypeError, ValueError) as error:
         what = " ".join(str(error).split())[:200]
         raise UserError(f"{path}: is no record of findings ({what}). Restore it, or move it away.") from error

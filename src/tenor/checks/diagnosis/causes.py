@@ -11,8 +11,11 @@ from tenor.checks.catalogue import BY_CODE, causes_of
 from tenor.checks.diagnosis.artifacts import Artifacts
 from tenor.checks.evidence import EvaluationEvidence, StepEvidence
 from tenor.checks.finding import CannotTell, Finding
+from tenor.checks.rule import Rule
 from tenor.checks.rules.evl_collapse import collapse
 from tenor.checks.rules.evl_measures import class_name
+
+Rules = Mapping[str, Rule]
 
 COLLAPSE = frozenset({"EVL001", "EVL003"})
 # Shares of ln K, the loss of knowing nothing: below the one training rows were fitted, above the other they were not.
@@ -60,14 +63,13 @@ def facts_of(artifacts: Artifacts) -> Facts:
     )
 
 
-def likelihood(code: str, symptoms: tuple[str, ...], facts: Facts) -> int:
+def likelihood(rule: Rule, symptoms: tuple[str, ...], facts: Facts) -> int:
     """0 … 3, as the module says."""
     if not COLLAPSE & set(symptoms):
         return 1
-    rule = BY_CODE[code]
     found = {"": 1, "usually": 2, "always": 3}[rule.one_class]
     # Of more than two classes, the others are left when one has no row.
-    if found == 3 and (not facts.without_exception or (code == "DAT001" and facts.n_classes > 2)):
+    if found == 3 and (not facts.without_exception or (rule.code == "DAT001" and facts.n_classes > 2)):
         found = 2
     fitted = facts.loss_share is not None and facts.loss_share < FITTED
     not_fitted = facts.loss_share is not None and facts.loss_share > NOT_FITTED
@@ -80,9 +82,9 @@ def likelihood(code: str, symptoms: tuple[str, ...], facts: Facts) -> int:
     return found
 
 
-def why_suspected(code: str, symptoms: tuple[str, ...], facts: Facts) -> str:
+def why_suspected(rule: Rule, symptoms: tuple[str, ...], facts: Facts) -> str:
     """One sentence on how the cause fits the figures."""
-    level = likelihood(code, symptoms, facts)
+    level = likelihood(rule, symptoms, facts)
     if not COLLAPSE & set(symptoms):
         return "would explain it; what is here neither shows nor excludes it"
     said = ["", "may end so", "usually ends so", "would force just this"][level]
@@ -91,9 +93,9 @@ def why_suspected(code: str, symptoms: tuple[str, ...], facts: Facts) -> str:
     if level == 0:
         said = "would explain it, but the training loss speaks against it"
     parts = [f"{said} ({facts.collapsed})" if facts.collapsed and level == 3 else said]
-    if facts.last_loss is not None and (BY_CODE[code].training_loss == "low" or level == 0):
+    if facts.last_loss is not None and (rule.training_loss == "low" or level == 0):
         parts.append(f"the last training losses are {facts.last_loss:.3g}")
-    if facts.subset and BY_CODE[code].training_loss == "low":
+    if facts.subset and rule.training_loss == "low":
         parts.append(f"the training rows were cut: {facts.subset}")
     return "; ".join(parts)
 
@@ -155,9 +157,9 @@ class Cause:
     """The reason for which its finding was accepted in the run, if it was."""
 
 
-def is_symptom(finding: Finding) -> bool:
+def is_symptom(finding: Finding, rules: Rules = BY_CODE) -> bool:
     """Whether a finding says that something went wrong, but not why."""
-    return _is_symptom(finding.code)
+    return finding.code in rules and not rules[finding.code].says_why
 
 
 def roots_of(finding: Finding, by_code: Mapping[str, Finding]) -> set[str]:
@@ -175,19 +177,25 @@ def roots_of(finding: Finding, by_code: Mapping[str, Finding]) -> set[str]:
     return ends
 
 
-def ranked_causes(findings: Sequence[Finding], skipped: Sequence[str], facts: Facts) -> tuple[Cause, ...]:
+def ranked_causes(
+    findings: Sequence[Finding], skipped: Sequence[str], facts: Facts, rules: Rules = BY_CODE
+) -> tuple[Cause, ...]:
     """Shown causes first, those that explain something before others; then suspected ones, the likeliest first."""
     by_code = {finding.code: finding for finding in findings}
-    return (*_shown(by_code, set(skipped)), *_suspected(by_code, set(skipped), facts))
+    return (*_shown(by_code, set(skipped), rules), *_suspected(by_code, set(skipped), facts, rules))
 
 
-def _shown(by_code: Mapping[str, Finding], skipped: set[str]) -> list[Cause]:
+def _shown(by_code: Mapping[str, Finding], skipped: set[str], rules: Rules) -> list[Cause]:
     explains: dict[str, list[str]] = {code: [] for code in by_code}
     for code, finding in by_code.items():
         for root in roots_of(finding, by_code) - {code}:
             explains[root].append(code)
     weight = {"error": 0, "warning": 1, "note": 2}
-    shown = [f for f in by_code.values() if not f.caused_by and (not is_symptom(f) or _stands_alone(f, skipped))]
+    shown = [
+        f
+        for f in by_code.values()
+        if not f.caused_by and (not is_symptom(f, rules) or _stands_alone(f, skipped, rules))
+    ]
     # A note is a heuristic: a cause only where it explains something, and never before what is certain.
     shown = [f for f in shown if f.severity != "note" or explains[f.code]]
     shown.sort(key=lambda f: (f.severity == "note", not explains[f.code], weight[f.severity], _order(f.code)))
@@ -206,45 +214,39 @@ def _shown(by_code: Mapping[str, Finding], skipped: set[str]) -> list[Cause]:
     ]
 
 
-def _stands_alone(finding: Finding, skipped: set[str]) -> bool:
+def _stands_alone(finding: Finding, skipped: set[str], rules: Rules) -> bool:
     """Whether all that could explain a certain finding was looked for, and not found."""
-    return finding.severity == "error" and not skipped.intersection(causes_of(BY_CODE[finding.code]))
+    return finding.severity == "error" and not skipped.intersection(causes_of(rules[finding.code], rules.values()))
 
 
-def _suspected(by_code: Mapping[str, Finding], skipped: set[str], facts: Facts) -> list[Cause]:
+def _suspected(by_code: Mapping[str, Finding], skipped: set[str], facts: Facts, rules: Rules) -> list[Cause]:
     """For every finding that nothing explains: those of its possible causes whose rules could not run."""
     explains: dict[str, list[str]] = {}
     for finding in by_code.values():
-        rule = BY_CODE.get(finding.code)
-        if finding.caused_by and not all(is_symptom(by_code[root]) for root in roots_of(finding, by_code)):
+        rule = rules.get(finding.code)
+        if finding.caused_by and not all(is_symptom(by_code[root], rules) for root in roots_of(finding, by_code)):
             continue
         if rule is None or finding.severity == "note":
             continue
-        for code in causes_of(rule):
-            harmless = BY_CODE[code].only_through in BY_CODE.keys() - skipped - by_code.keys()
-            if code in skipped and not _is_symptom(code) and not harmless:
+        for code in causes_of(rule, rules.values()):
+            harmless = rules[code].only_through in rules.keys() - skipped - by_code.keys()
+            if code in skipped and rules[code].says_why and not harmless:
                 explains.setdefault(code, []).append(finding.code)
     causes = [(code, tuple(symptoms)) for code, symptoms in explains.items()]
-    causes.sort(key=lambda one: (-likelihood(one[0], one[1], facts), _order(one[0]), -len(one[1])))
-    return [_suspect(code, symptoms, facts) for code, symptoms in causes]
+    causes.sort(key=lambda one: (-likelihood(rules[one[0]], one[1], facts), _order(one[0]), -len(one[1])))
+    return [_suspect(rules[code], symptoms, facts) for code, symptoms in causes]
 
 
-def _suspect(code: str, symptoms: tuple[str, ...], facts: Facts) -> Cause:
-    rule = BY_CODE[code]
+def _suspect(rule: Rule, symptoms: tuple[str, ...], facts: Facts) -> Cause:
     return Cause(
-        code=code,
+        code=rule.code,
         title=rule.title,
         standing="suspected",
-        evidence=why_suspected(code, symptoms, facts),
+        evidence=why_suspected(rule, symptoms, facts),
         fix=rule.fix,
         settled_by=rule.settled_by or " and ".join(kind.description for kind in rule.needs),
         symptoms=symptoms,
     )
-
-
-def _is_symptom(code: str) -> bool:
-    rule = BY_CODE.get(code)
-    return rule is not None and not rule.says_why
 
 
 def _order(code: str) -> tuple[int, str]:

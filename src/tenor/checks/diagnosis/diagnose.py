@@ -1,11 +1,11 @@
 """Diagnosis: choose the reader, gather evidence from a run's artifacts, run every rule, rank the causes."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tenor.checks.catalogue import BY_CODE, causes_of, fold, run_rules
+from tenor.checks.catalogue import RULES, by_code, causes_of, fold, run_rules
 from tenor.checks.diagnosis.artifacts import ACCEPTED, FINDINGS, Artifacts, parse_reports, read_any_json
 from tenor.checks.diagnosis.causes import Cause, facts_of, is_symptom, ranked_causes
 from tenor.checks.diagnosis.columns import SUFFIXES, sheet_of_records
@@ -20,6 +20,7 @@ from tenor.checks.diagnosis.tenor_run import is_tenor_run, read_tenor_run
 from tenor.checks.diagnosis.trainer_folder import is_trainer_folder, read_trainer_folder, read_trainer_state
 from tenor.checks.evidence import EvaluationEvidence
 from tenor.checks.finding import Finding
+from tenor.checks.rule import Rule
 from tenor.errors import UserError
 from tenor.runs.summary import FILE_NAME
 
@@ -118,37 +119,42 @@ class Diagnosis:
         return asdict(self)
 
 
-def diagnose(path: Path | str) -> Diagnosis:
+def diagnose(path: Path | str, rules: Iterable[Rule] = ()) -> Diagnosis:
     """Read whatever is left of a run, or of several, and name the causes; nothing is trained, loaded or unpickled.
+
+    `rules` of your own are checked with Tenor's and those of installed packages.
 
     Raises UserError for a path that holds nothing that is understood.
     """
     artifacts = read_artifacts(Path(path))
-    parts = [diagnose_artifacts(artifacts, str(path)) for artifacts in artifacts]
+    parts = [diagnose_artifacts(one, str(path), rules) for one in artifacts]
     return parts[0] if len(parts) == 1 else _together([m.name for m in artifacts], parts)
 
 
-def diagnose_artifacts(artifacts: Artifacts, path: str) -> Diagnosis:
+def diagnose_artifacts(artifacts: Artifacts, path: str, rules: Iterable[Rule] = ()) -> Diagnosis:
     """Every rule on what is left of one run, beside what was found while it ran."""
+    catalogue = by_code((*RULES, *rules))
     earlier = [finding for report in artifacts.earlier for finding in report.findings]
     allow = {**artifacts.allow, **{finding.code: finding.allowed for finding in earlier if finding.allowed}}
-    report = run_rules(artifacts.evidence, "diagnosis", earlier=earlier)
+    report = run_rules(artifacts.evidence, "diagnosis", rules=tuple(catalogue.values()), earlier=earlier)
     # What was found during the run rests on more than what is left, so it is kept unless it is found again.
     latest = {finding.code: finding for finding in (*earlier, *report.findings)}
     # Sorted before it is said what was allowed, so that an accepted error still leads its symptoms.
-    findings = tuple(replace(f, allowed=f.allowed or allow.get(f.code, "")) for f in fold(latest.values()))
+    folded = fold(latest.values(), rules=catalogue.values())
+    findings = tuple(replace(f, allowed=f.allowed or allow.get(f.code, "")) for f in folded)
     ran = {code for one in (report, *artifacts.earlier) for code in one.checked}
     skipped = [one for one in report.not_applicable if one.code not in ran]
-    causes = ranked_causes(findings, [one.code for one in skipped], facts_of(artifacts))
-    possible = {code for f in findings if (rule := BY_CODE.get(f.code)) for code in causes_of(rule)}
+    causes = ranked_causes(findings, [one.code for one in skipped], facts_of(artifacts), catalogue)
+    judged = [catalogue[finding.code] for finding in findings if finding.code in catalogue]
+    possible = {code for rule in judged for code in causes_of(rule, catalogue.values())}
     return Diagnosis(
         path=path,
         kind=artifacts.kind,
         findings=findings,
-        symptoms=tuple(f for f in findings if f.caused_by or is_symptom(f)),
+        symptoms=tuple(f for f in findings if f.caused_by or is_symptom(f, catalogue)),
         causes=causes,
-        ruled_out=tuple(code for code in BY_CODE if code in possible & ran - latest.keys()),
-        not_checked=tuple(_not_checked(one.code, one.reason) for one in skipped),
+        ruled_out=tuple(code for code in catalogue if code in possible & ran - latest.keys()),
+        not_checked=tuple(_not_checked(catalogue[one.code], one.reason) for one in skipped),
         notes=_notes(artifacts),
     )
 
@@ -161,9 +167,8 @@ def _notes(artifacts: Artifacts) -> tuple[str, ...]:
     return (*artifacts.notes, *(f"{name}: {note}" if several else note for name, note in said))
 
 
-def _not_checked(code: str, reason: str) -> NotChecked:
-    rule = BY_CODE[code]
-    return NotChecked(code, rule.title, reason, " and ".join(kind.description for kind in rule.needs))
+def _not_checked(rule: Rule, reason: str) -> NotChecked:
+    return NotChecked(rule.code, rule.title, reason, " and ".join(kind.description for kind in rule.needs))
 
 
 def _together(names: list[str], parts: list[Diagnosis]) -> Diagnosis:
