@@ -29,7 +29,7 @@ HEALTHY = ProbeEvidence(
     random_labels_loss=0.75,
     real_labels_loss=0.55,
     deep_examples=200,
-    learning_share=1.0,
+    trainable_share=1.0,
 )
 SQUASHED = {"loss_when_right": 0.313, "loss_when_inverted": 1.313}
 SMOOTHED = {"loss_when_right": 0.5, "loss_when_inverted": 9.5}
@@ -64,7 +64,7 @@ def severity(rule: Rule, evidence: Any) -> str | None:
         (los_experiments.cannot_overfit, {"overfit_errors": 7, "overfit_loss": (0.7, 0.5)}, "warning"),
         (
             los_experiments.cannot_overfit,
-            {"overfit_errors": 7, "overfit_loss": (0.7, 0.5), "learning_share": 0.01},
+            {"overfit_errors": 7, "overfit_loss": (0.7, 0.5), "trainable_share": 0.01},
             None,
         ),
         (los_experiments.cannot_overfit, {"overfit_errors": 0, "overfit_loss": (0.02, 0.019)}, None),

@@ -136,7 +136,7 @@ class ParameterRow:
 
     name: str
     shape: tuple[int, ...]
-    learns: bool
+    trainable: bool
     """`requires_grad`."""
     in_head: bool
     """Outside the pretrained encoder: classifier, pre-classifier, pooler."""
@@ -312,7 +312,7 @@ class ProbeEvidence:
     """… and the loss before each; they end where the loss has run away."""
     loss_gradient: float | None = None
     """Norm of the loss function's gradient with respect to equal logits; 0 where none arrives."""
-    learning_share: float | None = None
+    trainable_share: float | None = None
     """Share of the model's weights that learn: small for a frozen base or LoRA."""
     rounding: float = 2.0**-24
     """Unit rounding of the type in which the logits were computed: 2^-24 for float32, 2^-8 for bfloat16."""

@@ -90,7 +90,7 @@ def probe(
     total = sum(p.numel() for p in model.parameters())
     learning = sum(p.numel() for p in model.parameters() if p.requires_grad)
     share = learning / total if total else None
-    return ProbeEvidence(n_classes, learning_share=share, failures=failures, **found)
+    return ProbeEvidence(n_classes, trainable_share=share, failures=failures, **found)
 
 
 def _seed() -> None:

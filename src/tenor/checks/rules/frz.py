@@ -10,7 +10,7 @@ def exempted(model: ModelEvidence) -> tuple[str, ...]:
     """Names that should be frozen, by declaration or because PEFT froze them, and that learn all the same."""
     if model.declared_frozen is None:
         raise CannotTell("it is not declared what should be frozen")
-    return tuple(p.name for p in model.parameters if p.learns and p.name in model.declared_frozen)
+    return tuple(p.name for p in model.parameters if p.trainable and p.name in model.declared_frozen)
 
 
 @rule("FRZ001", "error", setting={"model.keep_trainable": ()})
@@ -66,7 +66,7 @@ def frozen_beyond_declaration(model: ModelEvidence) -> list[ParameterRow]:
     if model.declared_freeze is None or model.declared_frozen is None:
         raise CannotTell("it is not declared what should be frozen")
     free = [p for p in model.parameters if not p.in_head and p.name not in model.declared_frozen]
-    return [p for p in free if not p.learns and not is_position(p.name)]
+    return [p for p in free if not p.trainable and not is_position(p.name)]
 
 
 @rule("FRZ002", "error")
@@ -87,7 +87,7 @@ def less_learns_than_declared(model: ModelEvidence) -> Finding | None:
     Reference: Howard and Ruder 2018, ULMFiT (gradual unfreezing).
     """
     frozen = frozen_beyond_declaration(model)
-    if not frozen or any(p.added and p.learns for p in model.parameters):
+    if not frozen or any(p.added and p.trainable for p in model.parameters):
         return None
     weights, body = sum(p.size for p in frozen), sum(p.size for p in model.parameters if not p.in_head)
     return Finding(
@@ -125,7 +125,7 @@ def nothing_learns(model: ModelEvidence) -> Finding | None:
     """
     if not model.parameters:
         raise CannotTell("the model has no parameters")
-    if any(p.learns for p in model.parameters):
+    if any(p.trainable for p in model.parameters):
         return None
     return Finding(
         observed=f"0 of {len(model.parameters):,} parameters learn",
@@ -189,8 +189,8 @@ def layer_of(parameter: ParameterRow) -> str:
 def frozen_new_matrices(model: ModelEvidence) -> list[ParameterRow]:
     """Newly initialized matrices of the head that take part in the forward pass, and in whose layer nothing learns."""
     new = set(model.new_weights or ())
-    frozen = [p for p in model.parameters if p.in_head and p.name in new and len(p.shape) > 1 and not p.learns]
-    learning = [p.name for p in model.parameters if p.learns]
+    frozen = [p for p in model.parameters if p.in_head and p.name in new and len(p.shape) > 1 and not p.trainable]
+    learning = [p.name for p in model.parameters if p.trainable]
     return [p for p in frozen if not p.idle and not any(n.startswith(f"{layer_of(p)}.") for n in learning)]
 
 
@@ -221,7 +221,7 @@ def head_is_frozen(model: ModelEvidence) -> Finding | None:
     Reference: Kumar et al. 2022, Fine-Tuning can Distort Pretrained Features.
     """
     new, output = model.new_weights, output_layer(model)
-    frozen_output = [p for p in output if not any(q.learns for q in output)]
+    frozen_output = [p for p in output if not any(q.trainable for q in output)]
     frozen = frozen_output or frozen_new_matrices(model)
     if not frozen:
         return None

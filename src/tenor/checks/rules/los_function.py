@@ -237,7 +237,7 @@ def cannot_overfit(probe: ProbeEvidence) -> Finding | None:
     """
     before, after = known(probe.overfit_loss, "an attempt to memorise some examples", probe.failures.get("overfitting"))
     errors, examples = known(probe.overfit_errors, "its errors"), known(probe.overfit_examples, "its examples")
-    full = probe.learning_share is None or probe.learning_share >= FULL
+    full = probe.trainable_share is None or probe.trainable_share >= FULL
     stuck = not after < (1 - MIN_FALL) * before and errors > 0
     if not stuck and not (full and errors > LEFT_OVER * examples):
         return None
