@@ -24,9 +24,9 @@ SOUND = CheckpointEvidence(
     status="completed",
 )
 RULES = (
-    ckp.chosen_is_not_best,
-    ckp.evaluated_is_not_chosen,
-    ckp.untraceable_checkpoint,
+    ckp.selected_is_not_best,
+    ckp.evaluated_is_not_selected,
+    ckp.checkpoint_missing,
     ckp.metrics_not_recorded,
     ckp.success_without_result,
 )
@@ -42,19 +42,19 @@ def test_sound_checkpoint_passes_and_an_unknown_one_is_not_judged(rule: Rule) ->
 @pytest.mark.parametrize(
     ("rule", "fault"),
     [
-        (ckp.chosen_is_not_best, CheckpointEvidence(validations=LOG, metric="accuracy", chosen_step=10)),
+        (ckp.selected_is_not_best, CheckpointEvidence(validations=LOG, metric="accuracy", chosen_step=10)),
         (
-            ckp.chosen_is_not_best,
+            ckp.selected_is_not_best,
             CheckpointEvidence(validations=(*LOG, NOT_A_NUMBER), metric="macro_f1", chosen_step=40),
         ),
-        (ckp.chosen_is_not_best, CheckpointEvidence(validations=LOSSES, metric="eval_loss", chosen_step=10)),
-        (ckp.chosen_is_not_best, CheckpointEvidence((*LOSSES, NOT_A_NUMBER), "loss", chosen_step=40)),
-        (ckp.chosen_is_not_best, CheckpointEvidence(validations=LOG, larger_is_better=True, chosen_step=10)),
-        (ckp.chosen_is_not_best, CheckpointEvidence(validations=LOG, larger_is_better=False, chosen_step=20)),
-        (ckp.evaluated_is_not_chosen, CheckpointEvidence(chosen_digest="aa", evaluated_digest="bb", chosen_step=1)),
-        (ckp.evaluated_is_not_chosen, CheckpointEvidence(chosen_step=10, evaluated_step=20)),
-        (ckp.untraceable_checkpoint, CheckpointEvidence(path=None, path_recorded=True)),
-        (ckp.untraceable_checkpoint, CheckpointEvidence(path="gone", path_recorded=True, exists=False)),
+        (ckp.selected_is_not_best, CheckpointEvidence(validations=LOSSES, metric="eval_loss", chosen_step=10)),
+        (ckp.selected_is_not_best, CheckpointEvidence((*LOSSES, NOT_A_NUMBER), "loss", chosen_step=40)),
+        (ckp.selected_is_not_best, CheckpointEvidence(validations=LOG, larger_is_better=True, chosen_step=10)),
+        (ckp.selected_is_not_best, CheckpointEvidence(validations=LOG, larger_is_better=False, chosen_step=20)),
+        (ckp.evaluated_is_not_selected, CheckpointEvidence(chosen_digest="aa", evaluated_digest="bb", chosen_step=1)),
+        (ckp.evaluated_is_not_selected, CheckpointEvidence(chosen_step=10, evaluated_step=20)),
+        (ckp.checkpoint_missing, CheckpointEvidence(path=None, path_recorded=True)),
+        (ckp.checkpoint_missing, CheckpointEvidence(path="gone", path_recorded=True, exists=False)),
         (ckp.metrics_not_recorded, CheckpointEvidence(metrics_recorded=False)),
         (ckp.success_without_result, CheckpointEvidence(status="ok", path_recorded=True)),
         (ckp.success_without_result, CheckpointEvidence(status="Completed", metrics_recorded=False)),
@@ -68,9 +68,9 @@ def test_checkpoint_fault_is_found(rule: Rule, fault: CheckpointEvidence) -> Non
 @pytest.mark.parametrize(
     ("rule", "fine"),
     [
-        (ckp.chosen_is_not_best, CheckpointEvidence(validations=LOG, metric="acc", chosen_step=30)),  # a tie
-        (ckp.chosen_is_not_best, CheckpointEvidence(validations=LOSSES, metric="val_loss", chosen_step=30)),
-        (ckp.chosen_is_not_best, CheckpointEvidence(validations=LOSSES, larger_is_better=False, chosen_step=20)),
+        (ckp.selected_is_not_best, CheckpointEvidence(validations=LOG, metric="acc", chosen_step=30)),  # a tie
+        (ckp.selected_is_not_best, CheckpointEvidence(validations=LOSSES, metric="val_loss", chosen_step=30)),
+        (ckp.selected_is_not_best, CheckpointEvidence(validations=LOSSES, larger_is_better=False, chosen_step=20)),
         (ckp.success_without_result, CheckpointEvidence(status="failed", path_recorded=True, metrics_recorded=False)),
     ],
 )
@@ -80,10 +80,10 @@ def test_checkpoint_look_alike_passes(rule: Rule, fine: CheckpointEvidence) -> N
 
 def test_step_outside_the_log_is_not_judged() -> None:
     with pytest.raises(CannotTell):
-        ckp.chosen_is_not_best(CheckpointEvidence(validations=LOG, metric="accuracy", chosen_step=99))
+        ckp.selected_is_not_best(CheckpointEvidence(validations=LOG, metric="accuracy", chosen_step=99))
 
 
 @pytest.mark.parametrize("metric", [None, "regret", "score"])
 def test_a_choice_is_not_judged_where_its_direction_is_not_known(metric: str | None) -> None:
     with pytest.raises(CannotTell, match=r"more or less of .* is better is not known"):
-        ckp.chosen_is_not_best(CheckpointEvidence(validations=LOG, metric=metric, chosen_step=10))
+        ckp.selected_is_not_best(CheckpointEvidence(validations=LOG, metric=metric, chosen_step=10))

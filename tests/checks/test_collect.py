@@ -17,8 +17,8 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 from tenor.checks.finding import CannotTell
 from tenor.checks.gather.batches import batch_evidence, loader_batches, random_states_kept
 from tenor.checks.gather.model import model_evidence, optimizer_evidence, precision_evidence, schedule_evidence
-from tenor.checks.rules.frz import more_learns_than_declared
-from tenor.checks.rules.opt_schedule import schedule_ends_early, wrong_rhythm
+from tenor.checks.rules.frz import trainable_but_declared_frozen
+from tenor.checks.rules.opt_schedule import schedule_ends_early, scheduler_stepped_at_wrong_points
 from tenor.data.sources.embedded import embedded_encoder_folder
 from tiny_models import fresh_tiny_model, load_tiny
 
@@ -41,7 +41,7 @@ def test_a_transformers_classifier_is_read(tiny_distilbert: Path) -> None:
     assert {p.name.split(".")[0] for p in seen.parameters if p.in_head} == {"classifier", "pre_classifier"}
     assert (seen.n_outputs, seen.pretrained, seen.id2label) == (2, True, {0: "negative", 1: "positive"})
     assert seen.declared_frozen == {p.name for p in seen.parameters if not p.in_head}
-    assert more_learns_than_declared(seen) is not None
+    assert trainable_but_declared_frozen(seen) is not None
     lowest = model_evidence(loaded.model, 2, declared_freeze=1).declared_frozen or frozenset()
     assert any("layer.0" in name for name in lowest)
     assert not any("layer.1" in name for name in lowest)
@@ -176,8 +176,8 @@ def test_rhythms_of_stepping_are_told_apart() -> None:
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(0.0, 1 - step / 40))
     right = schedule_evidence(scheduler, 40, 20, accumulation=4)
     wrong = schedule_evidence(scheduler, 40, 20, accumulation=4, stepped="batch")
-    assert wrong_rhythm(right) is None
-    assert wrong_rhythm(wrong) is not None
+    assert scheduler_stepped_at_wrong_points(right) is None
+    assert scheduler_stepped_at_wrong_points(wrong) is not None
     assert schedule_ends_early(wrong) is not None
     assert len(set(schedule_evidence(scheduler, 40, 20, stepped="epoch").factors)) == 2
 

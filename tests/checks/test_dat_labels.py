@@ -48,7 +48,7 @@ def test_a_class_without_rows_and_a_single_class_are_errors() -> None:
     ],
 )
 def test_a_stretch_of_a_sorted_source(source: np.ndarray, positions: np.ndarray, severity: str | None) -> None:
-    found = rules.cut_from_sorted_source(cut(source, positions))
+    found = rules.subset_of_sorted_source(cut(source, positions))
     assert (found and (found.severity or "error")) == severity
 
 
@@ -69,8 +69,8 @@ def test_labels_are_indices_counted_from_zero(
     labels: list[int], n_classes: int, outside: bool, miscounted: bool
 ) -> None:
     assert bool(rules.label_out_of_range(data(labels, n_classes))) == outside
-    assert bool(rules.labels_not_counted_from_zero(data(labels, n_classes))) == miscounted
-    assert causes_of(rules.label_out_of_range) == (rules.labels_not_counted_from_zero.code,)
+    assert bool(rules.labels_not_zero_based(data(labels, n_classes))) == miscounted
+    assert causes_of(rules.label_out_of_range) == (rules.labels_not_zero_based.code,)
 
 
 @pytest.mark.parametrize("form", [np.int64, np.uint8, np.int32])
@@ -95,7 +95,7 @@ def test_integers_of_any_width_are_labels(form: type) -> None:
 def test_other_forms_are_errors_and_no_other_rule_trips_over_them(labels: np.ndarray) -> None:
     assert rules.label_form(data(labels))
     assert rules.label_form(DataEvidence(Rows(np.array([0, 1])), 2, test=Rows(labels)))
-    for rule in (rules.class_without_rows, rules.label_out_of_range, rules.labels_not_counted_from_zero):
+    for rule in (rules.class_without_rows, rules.label_out_of_range, rules.labels_not_zero_based):
         with pytest.raises(CannotTell):
             rule(data(labels))
     with pytest.raises(CannotTell):

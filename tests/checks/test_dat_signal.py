@@ -76,8 +76,8 @@ def test_a_swap_needs_something_learned_and_rows_enough() -> None:
 def test_a_word_that_gives_the_label_away() -> None:
     texts, labels = reviews(300)
     leaking = [f"{text} label:{label}" for text, label in zip(texts, labels, strict=True)]
-    assert "'label:" in rules.word_gives_label_away(data((leaking, labels))).observed
-    assert rules.word_gives_label_away(data((texts, labels))) is None
+    assert "'label:" in rules.word_reveals_label(data((leaking, labels))).observed
+    assert rules.word_reveals_label(data((texts, labels))) is None
 
 
 def test_a_rating_in_some_texts_is_no_giveaway_and_few_rows_say_nothing() -> None:
@@ -86,6 +86,6 @@ def test_a_rating_in_some_texts_is_no_giveaway_and_few_rows_say_nothing() -> Non
         f"{text} 10/10" if label and row % 3 else text
         for row, (text, label) in enumerate(zip(texts, labels, strict=True))
     ]
-    assert rules.word_gives_label_away(data((rated, labels))) is None
+    assert rules.word_reveals_label(data((rated, labels))) is None
     with pytest.raises(CannotTell):
-        rules.word_gives_label_away(data((["great", "awful"] * 20, np.array([1, 0] * 20))))
+        rules.word_reveals_label(data((["great", "awful"] * 20, np.array([1, 0] * 20))))

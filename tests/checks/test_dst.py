@@ -15,7 +15,7 @@ def test_rows_divided_among_ranks_pass() -> None:
     padded = RankEvidence({0: ALL[:51], 1: [*ALL[51:], 0]}, n_rows=100)
     for ranks in (even, padded):
         assert dst.ranks_share_rows(ranks) is None
-        assert dst.rows_nobody_sees(ranks) is None
+        assert dst.rows_not_seen(ranks) is None
 
 
 def test_ranks_with_the_same_rows_are_found() -> None:
@@ -26,7 +26,7 @@ def test_ranks_with_the_same_rows_are_found() -> None:
 
 @pytest.mark.parametrize(("seen", "severity"), [(50, None), (998, "note")])
 def test_unseen_rows_are_found(seen: int, severity: str | None) -> None:
-    found = dst.rows_nobody_sees(RankEvidence({0: range(seen // 2), 1: range(seen // 2, seen)}, n_rows=1000))
+    found = dst.rows_not_seen(RankEvidence({0: range(seen // 2), 1: range(seen // 2, seen)}, n_rows=1000))
     assert found is not None
     assert found.severity == severity
 
@@ -65,7 +65,7 @@ def test_resume_fault_is_found_and_sound_resume_passes(rule: Rule, fault: Resume
     ("rule", "unknown"),
     [
         (dst.ranks_share_rows, RankEvidence({0: ALL})),
-        (dst.rows_nobody_sees, RankEvidence({0: ALL})),
+        (dst.rows_not_seen, RankEvidence({0: ALL})),
         (dst.schedule_restarts, ResumeEvidence(100, 101)),
         (dst.resume_repeats_or_skips, ResumeEvidence(100, 101)),
         (dst.resume_repeats_or_skips, ResumeEvidence(1, 2, rows_before=[1, 1], rows_after=[1])),

@@ -8,7 +8,7 @@ import pytest
 from tenor.checks.diagnosis import Diagnosis, diagnose
 from tenor.checks.evidence import EvaluationEvidence, SplitClaims
 from tenor.checks.finding import CannotTell, Finding
-from tenor.checks.rules.evl_rows import moved_against_each_other, no_name_in_common
+from tenor.checks.rules.evl_rows import labels_and_predictions_shifted, no_common_class_name
 
 
 def write(path: Path, labels: np.ndarray, predicted: np.ndarray, *scores: np.ndarray) -> Path:
@@ -85,7 +85,7 @@ def test_names_of_which_one_is_common_are_no_finding(others: tuple[str, str], tm
 
 def test_names_that_are_not_known_are_not_judged() -> None:
     with pytest.raises(CannotTell):
-        no_name_in_common(EvaluationEvidence({"test": SplitClaims(2)}, 2))
+        no_common_class_name(EvaluationEvidence({"test": SplitClaims(2)}, 2))
 
 
 # Rows.
@@ -93,7 +93,7 @@ def test_names_that_are_not_known_are_not_judged() -> None:
 
 def moved(labels: np.ndarray, predicted: np.ndarray, n_classes: int = 2) -> Finding | None:
     claims = SplitClaims(len(labels), labels=labels, predicted=predicted)
-    return moved_against_each_other(EvaluationEvidence({"test": claims}, n_classes))
+    return labels_and_predictions_shifted(EvaluationEvidence({"test": claims}, n_classes))
 
 
 def test_predictions_of_the_row_before_lead_the_causes(tmp_path: Path) -> None:

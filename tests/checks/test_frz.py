@@ -29,16 +29,16 @@ def severity(rule: Rule, evidence: Any) -> str | None:
 @pytest.mark.parametrize(
     ("rule", "evidence", "expected"),
     [
-        (frz.more_learns_than_declared, model(BODY, "base"), None),
-        (frz.more_learns_than_declared, model((), "base"), "error"),
-        (frz.more_learns_than_declared, model(BODY[:1], "base", keep_trainable=("lin",)), "error"),
-        (frz.more_learns_than_declared, model(BODY[:2], "base", keep_trainable=("bias",)), None),
-        (frz.less_learns_than_declared, model(), None),
-        (frz.less_learns_than_declared, model(BODY), "error"),
-        (frz.less_learns_than_declared, model(BODY[2:]), "warning"),
-        (frz.less_learns_than_declared, model(BODY, "base"), None),
-        (frz.nothing_learns, model(BODY), None),
-        (frz.nothing_learns, model((*BODY, *HEAD)), "error"),
+        (frz.trainable_but_declared_frozen, model(BODY, "base"), None),
+        (frz.trainable_but_declared_frozen, model((), "base"), "error"),
+        (frz.trainable_but_declared_frozen, model(BODY[:1], "base", keep_trainable=("lin",)), "error"),
+        (frz.trainable_but_declared_frozen, model(BODY[:2], "base", keep_trainable=("bias",)), None),
+        (frz.frozen_but_declared_trainable, model(), None),
+        (frz.frozen_but_declared_trainable, model(BODY), "error"),
+        (frz.frozen_but_declared_trainable, model(BODY[2:]), "warning"),
+        (frz.frozen_but_declared_trainable, model(BODY, "base"), None),
+        (frz.nothing_trainable, model(BODY), None),
+        (frz.nothing_trainable, model((*BODY, *HEAD)), "error"),
         (frz.head_is_frozen, model(BODY, "base"), None),
         (frz.head_is_frozen, model(("classifier.weight",)), "error"),
         (frz.head_is_frozen, model(("classifier.weight",), new_weights=()), "warning"),
@@ -54,18 +54,18 @@ def test_lora_freezes_the_encoder_on_purpose() -> None:
     adapter = ParameterRow("d.layer.0.q_lin.lora_A.weight", (2, 4), True, False, added=True)
     frozen = model(BODY)
     lora = ModelEvidence((*frozen.parameters, adapter), 2, declared_freeze="none", declared_frozen=frozenset())
-    assert frz.less_learns_than_declared(lora) is None
+    assert frz.frozen_but_declared_trainable(lora) is None
 
 
 def test_frozen_weights_keep_every_bit() -> None:
     with pytest.raises(CannotTell):
-        frz.frozen_weights_move(StepEvidence(np.arange(3), np.ones(3)))
+        frz.frozen_weights_changed(StepEvidence(np.arange(3), np.ones(3)))
     at_rest = StepEvidence(np.arange(3), np.ones(3), frozen_moved=())
-    assert frz.frozen_weights_move(at_rest) is None
+    assert frz.frozen_weights_changed(at_rest) is None
     moved = StepEvidence(np.arange(3), np.ones(3), frozen_moved=("d.embeddings.weight",))
-    assert severity(frz.frozen_weights_move, moved) == "error"
+    assert severity(frz.frozen_weights_changed, moved) == "error"
 
 
 def test_an_undeclared_freeze_is_not_judged() -> None:
     with pytest.raises(CannotTell):
-        frz.less_learns_than_declared(model(BODY, None))
+        frz.frozen_but_declared_trainable(model(BODY, None))

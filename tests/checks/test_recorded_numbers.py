@@ -11,7 +11,7 @@ import pytest
 from tenor.checks.diagnosis import Diagnosis, diagnose
 from tenor.checks.evidence import StepEvidence, ValidationPoint
 from tenor.checks.finding import Finding
-from tenor.checks.rules.los_training import not_a_number
+from tenor.checks.rules.los_training import loss_is_nan
 
 NAN = math.nan
 
@@ -163,9 +163,9 @@ def steps(losses: list[float], validations: list[float] = []) -> StepEvidence:  
     ],
 )
 def test_numbers_that_are_none_are_found(losses: list[float], validations: list[float], severity: str) -> None:
-    found = not_a_number(steps(losses, validations))
+    found = loss_is_nan(steps(losses, validations))
     assert found is not None
-    assert (found.severity or not_a_number.severity) == severity
+    assert (found.severity or loss_is_nan.severity) == severity
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_numbers_that_are_none_are_found(losses: list[float], validations: list[
     ],
 )
 def test_a_loss_that_became_small_is_a_number(losses: list[float], validations: list[float]) -> None:
-    assert not_a_number(steps(losses, validations)) is None
+    assert loss_is_nan(steps(losses, validations)) is None
 
 
 def test_a_tenor_run_and_event_files_show_their_validation_loss(tmp_path: Path) -> None:

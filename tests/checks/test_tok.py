@@ -50,9 +50,9 @@ def weight(found: Finding | None, rule: Rule) -> str | None:
 
 
 OF_TOKENS = [
-    (rules.another_vocabulary, {"model_digest": "b" * 64}, "error"),
-    (rules.another_vocabulary, {"digest": None, "vocabulary_size": 8_000}, "warning"),
-    (rules.another_vocabulary, {"digest": None, "embedding_rows": 30_592}, None),
+    (rules.vocabulary_mismatch, {"model_digest": "b" * 64}, "error"),
+    (rules.vocabulary_mismatch, {"digest": None, "vocabulary_size": 8_000}, "warning"),
+    (rules.vocabulary_mismatch, {"digest": None, "embedding_rows": 30_592}, None),
     (rules.case_mismatch, {"tokenizer_lowercases": False}, "warning"),
     (rules.case_mismatch, {"tokenizer_lowercases": False, "input_ids": (np.full(300, UNKNOWN),)}, "error"),
     (rules.case_mismatch, {"vocabulary_is_lowercase": False}, "note"),
@@ -68,8 +68,8 @@ OF_TOKENS = [
     (rules.id_beyond_embedding, {"embedding_rows": 1_010}, "error"),
     (rules.id_beyond_embedding, {"vocabulary_size": 30_525}, "warning"),
     (rules.id_beyond_embedding, {"embedding_rows": 30_592}, None),
-    (rules.text_cut_off, {"full_lengths": np.full(30, 300), "truncation": "head"}, "warning"),
-    (rules.text_cut_off, {"full_lengths": np.full(30, 300), "truncation": "head_tail"}, "note"),
+    (rules.text_truncated, {"full_lengths": np.full(30, 300), "truncation": "head"}, "warning"),
+    (rules.text_truncated, {"full_lengths": np.full(30, 300), "truncation": "head_tail"}, "note"),
 ]
 
 
@@ -108,7 +108,7 @@ def test_padding_to_the_maximum_is_noted_where_it_is_waste() -> None:
 
 def test_what_is_not_known_is_not_judged() -> None:
     bare, batches = TokenEvidence(30_522, 30_522), BatchEvidence((), 2)
-    for rule in (rules.case_mismatch, rules.many_unknown, rules.special_tokens_missing, rules.text_cut_off):
+    for rule in (rules.case_mismatch, rules.many_unknown, rules.special_tokens_missing, rules.text_truncated):
         with pytest.raises(CannotTell):
             rule(bare)
     for rule in (rules.padding_attended, rules.wrong_pad_id, rules.padded_to_maximum):

@@ -1,4 +1,4 @@
-"""Checkpoints: whether the evaluated weights are known, kept, and the best of the run."""
+"""Checkpoints: whether the evaluated weights are known, saved, and the best of the run."""
 
 import re
 
@@ -22,7 +22,7 @@ SMALLER = frozenset(
     }
 )
 NEGATIVE = frozenset({"neg", "negative"})
-"""The name of a class ("f1_negative"), or a minus sign ("neg_log_loss")."""
+"""Part of a class name ("f1_negative"), or a minus sign ("neg_log_loss")."""
 QUALIFIERS = NEGATIVE | frozenset(
     {
         *("eval", "val", "valid", "validation", "dev", "test", "train", "training", "macro", "micro", "weighted"),
@@ -34,13 +34,13 @@ QUALIFIERS = NEGATIVE | frozenset(
     }
 )
 CONTRADICTIONS = (frozenset({"hamming", "score"}),)
-"""Words that mean the opposite together; a Hamming score is one minus the Hamming loss."""
+"""Words whose combination means the opposite; a Hamming score is one minus the Hamming loss."""
 
 
 def larger_is_better(name: str) -> bool | None:
-    """True for an accuracy, False for a loss, None where the name does not say.
+    """True for an accuracy, False for a loss, None if the name does not determine the direction.
 
-    Every word of the name must be known, since "accuracy_drop" and "brier_skill_score" turn the direction round.
+    Every word of the name must be known, because "accuracy_drop" and "brier_skill_score" reverse the direction.
     """
     words = {word for word in re.split(r"[^a-z0-9]+", name.lower()) if word}
     words = {word for word in words if not re.fullmatch(r"(top|class|label|at)?\d+", word)}
@@ -55,52 +55,52 @@ def larger_is_better(name: str) -> bool | None:
 
 
 SUCCESS_WORDS = frozenset({"ok", "completed", "complete", "success", "succeeded", "done", "finished"})
-# Metrics are logged with 4 to 6 digits by common loops; a smaller difference may be their rounding.
+# Common loops log metrics with 4 to 6 digits; a smaller difference may be rounding.
 ROUNDING = 1e-6
 DIGEST_SHOWN = 12
 
 
 def best_validation(validations: tuple[ValidationPoint, ...], larger: bool) -> ValidationPoint:
-    """The validation with the largest value (else the smallest), of equal ones the first; NaN counts as worst."""
+    """The validation with the largest value (or smallest, if not `larger`), the first of ties; NaN counts as worst."""
     sign = 1.0 if larger else -1.0
     return max(validations, key=lambda point: sign * point.value if point.value == point.value else float("-inf"))
 
 
 def direction(checkpoint: CheckpointEvidence) -> bool:
-    """Whether more of the selecting metric is better; raises CannotTell where neither the record nor its name says."""
+    """Whether larger values of the selection metric are better; raises CannotTell if record and name do not say it."""
     larger = checkpoint.larger_is_better
     if larger is None and checkpoint.metric is not None:
         larger = larger_is_better(checkpoint.metric)
     if larger is None:
-        metric = checkpoint.metric or "the selecting metric"
-        raise CannotTell(f"whether more or less of {metric} is better is not known{_why(checkpoint)}")
+        metric = checkpoint.metric or "the selection metric"
+        raise CannotTell(f"whether a larger or smaller {metric} is better is not known{_why(checkpoint)}")
     return larger
 
 
 def trace_gap(checkpoint: CheckpointEvidence) -> str | None:
-    """Why the checkpoint can't be traced, in words; None where it can."""
+    """Why the checkpoint cannot be found, in words; None if it can."""
     if checkpoint.path_recorded and checkpoint.path is None:
         return "the recorded path is null"
     if checkpoint.path is not None and checkpoint.exists is False:
-        return f"nothing lies at the recorded path {checkpoint.path}"
+        return f"the recorded path {checkpoint.path} does not exist"
     return None
 
 
-@rule("CKP001", "error", explains=("bad result",), settled_by="the log of validations, and the step that was chosen")
-def chosen_is_not_best(checkpoint: CheckpointEvidence) -> Finding | None:
-    """The chosen checkpoint is not the best one in the log
+@rule("CKP001", "error", explains=("bad result",), settled_by="the log of validations, and the selected step")
+def selected_is_not_best(checkpoint: CheckpointEvidence) -> Finding | None:
+    """The selected checkpoint is not the best one in the log
 
-    Measures: the selecting metric at the chosen checkpoint and its best value over all validations of the log. Whether
-    more or less is better comes from the metric's name (accuracy, F1, loss, Brier score, …), else from the run's own
-    arguments (`greater_is_better`); where neither says, nothing is judged.
+    Measures: the selection metric at the selected checkpoint and its best value over all validations of the log. The
+    direction comes from the metric's name (accuracy, F1, loss, Brier score, …), otherwise from the run's own arguments
+    (`greater_is_better`). If neither determines it, nothing is judged.
 
     Threshold: no validation may be better by more than 1e-6, the rounding of logged metrics; an exact invariant.
 
-    Why: selection that compares in the wrong direction (a loss maximised, a score minimised) or keeps the last
-    checkpoint reports a worse model than the one that was paid for, and sometimes the untrained one.
+    Why: a selection that compares in the wrong direction (a maximized loss, a minimized score) or keeps the last
+    checkpoint reports a worse model than the run produced, sometimes an untrained one.
 
-    Look-alikes: ties between validations are fine, whichever of them was chosen. A run that keeps its last weights on
-    purpose chooses nothing; give no chosen step for it.
+    Look-alikes: any of several tied validations may be selected. A run that keeps its last weights on purpose selects
+    nothing; pass no selected step for it.
 
     Fix: select by the metric in its direction (`greater_is_better` in `transformers`), load that checkpoint before the
     evaluation, and evaluate again; in Tenor `training.select_by`.
@@ -108,19 +108,19 @@ def chosen_is_not_best(checkpoint: CheckpointEvidence) -> Finding | None:
     Reference: Prechelt 1998, Early Stopping - But When?
     """
     if checkpoint.chosen_step is None or not checkpoint.validations:
-        raise CannotTell(f"the chosen step, or a log of the metric that chose it, is not known{_why(checkpoint)}")
+        raise CannotTell(f"the selected step, or a log of the selection metric, is not known{_why(checkpoint)}")
     larger = direction(checkpoint)
     best = best_validation(checkpoint.validations, larger)
     chosen = [point for point in checkpoint.validations if point.step == checkpoint.chosen_step]
     if not chosen:
-        raise CannotTell(f"the log has no validation at the chosen step {checkpoint.chosen_step:,}")
+        raise CannotTell(f"the log has no validation at the selected step {checkpoint.chosen_step:,}")
     value = best_validation(tuple(chosen), larger).value
     gain = best.value - value if larger else value - best.value
     if not gain > ROUNDING and (value == value or best.value != best.value):
         return None
-    metric, better = checkpoint.metric or "the selecting metric", "more" if larger else "less"
+    metric, better = checkpoint.metric or "the selection metric", "larger" if larger else "smaller"
     return Finding(
-        observed=f"step {checkpoint.chosen_step:,} was chosen: {metric} {value:.6g} ({better} is better)",
+        observed=f"step {checkpoint.chosen_step:,} was selected: {metric} {value:.6g} ({better} is better)",
         expected=f"step {best.step:,}: {metric} {best.value:.6g}",
         n=len(checkpoint.validations),
         cause="the selection compares in the wrong direction, the last weights were kept, or the best were not saved",
@@ -133,21 +133,22 @@ def chosen_is_not_best(checkpoint: CheckpointEvidence) -> Finding | None:
     "error",
     explains=("bad result",),
     training_loss="fell",
-    settled_by="digests of the chosen and of the evaluated checkpoint",
+    settled_by="digests of the selected and of the evaluated checkpoint",
 )
-def evaluated_is_not_chosen(checkpoint: CheckpointEvidence) -> Finding | None:
-    """The evaluated checkpoint is not the chosen one
+def evaluated_is_not_selected(checkpoint: CheckpointEvidence) -> Finding | None:
+    """The evaluated checkpoint is not the selected one
 
-    Measures: the digest (else the step) of the weights that were evaluated beside that of the chosen checkpoint.
+    Measures: the digest (otherwise the step) of the evaluated weights compared with that of the selected checkpoint.
 
-    Threshold: they must be the same; an exact invariant.
+    Threshold: equal; an exact invariant.
 
-    Why: a result that belongs to other weights than those that are shipped says nothing about them. Freshly
-    initialised weights, loaded by mistake, predict one class.
+    Why: a result of other weights than those that are shipped says nothing about them. Newly initialized weights,
+    loaded by mistake, predict one class.
 
-    Look-alikes: averaged or quantised weights differ from the checkpoint on purpose; give their own digest as chosen.
+    Look-alikes: averaged or quantized weights differ from the checkpoint on purpose; pass their own digest as the
+    selected one.
 
-    Fix: load the chosen checkpoint right before the evaluation, compare digests, and evaluate again.
+    Fix: load the selected checkpoint directly before the evaluation, compare digests, and evaluate again.
 
     Reference: Pineau et al. 2021, Improving Reproducibility in Machine Learning Research.
     """
@@ -160,45 +161,45 @@ def evaluated_is_not_chosen(checkpoint: CheckpointEvidence) -> Finding | None:
         kind, chosen, evaluated = "step", *(f"{step:,}" for step in steps)
         same = steps[0] == steps[1]
     else:
-        raise CannotTell("digest or step of both the chosen and the evaluated checkpoint are not recorded")
+        raise CannotTell("neither digests nor steps are recorded for both the selected and the evaluated checkpoint")
     if same:
         return None
     return Finding(
         observed=f"evaluated: {kind} {evaluated}",
-        expected=f"the chosen checkpoint: {kind} {chosen}",
+        expected=f"the selected checkpoint: {kind} {chosen}",
         n=1,
-        cause="other weights than the chosen ones were in memory, or loaded, when the model was evaluated",
-        fix="load the chosen checkpoint right before the evaluation, compare its digest, and evaluate again",
+        cause="other weights than the selected ones were loaded or in memory when the model was evaluated",
+        fix="load the selected checkpoint directly before the evaluation, compare its digest, and evaluate again",
     )
 
 
 @rule("CKP003", "error", explains=("no result",))
-def untraceable_checkpoint(checkpoint: CheckpointEvidence) -> Finding | None:
-    """No checkpoint can be traced
+def checkpoint_missing(checkpoint: CheckpointEvidence) -> Finding | None:
+    """The run has no checkpoint
 
-    Measures: whether the run's record names a checkpoint, and whether something lies there.
+    Measures: whether the run's record names a checkpoint, and whether that path exists.
 
-    Threshold: a path that is recorded is not null, and exists; an exact invariant.
+    Threshold: a recorded path is not null, and exists; an exact invariant.
 
-    Why: without it no one can say which weights the reported numbers belong to, nor load, check or ship them.
+    Why: without a checkpoint, the weights behind the reported numbers cannot be identified, loaded, checked or shipped.
 
-    Look-alikes: a record without any field for a path is not judged, nor is a path of another machine.
+    Look-alikes: a record without a field for a path is not judged, nor is a path on another machine.
 
-    Fix: save the best checkpoint during training, write its path and digest into the record, and fail the run where
-    that is not possible; in Tenor every completed run has one.
+    Fix: save the best checkpoint during training, record its path and digest, and let the run fail if that is not
+    possible; in Tenor every completed run has a checkpoint.
 
     Reference: Pineau et al. 2021, Improving Reproducibility in Machine Learning Research.
     """
     gap = trace_gap(checkpoint)
     if gap is None:
         if checkpoint.path is None or checkpoint.exists is None:
-            raise CannotTell("there is no record of a checkpoint's path that can be looked up from here")
+            raise CannotTell("there is no recorded checkpoint path that can be checked on this machine")
         return None
     return Finding(
         observed=gap,
         expected="the path of a checkpoint that exists",
         n=1,
-        cause="no checkpoint was saved, or it was saved and its path was lost, moved or pruned",
+        cause="no checkpoint was saved, or it was moved, deleted or not recorded",
         fix="save the best checkpoint, record its path and digest, and evaluate from the file, not from memory",
     )
 
@@ -207,44 +208,45 @@ def untraceable_checkpoint(checkpoint: CheckpointEvidence) -> Finding | None:
 def metrics_not_recorded(checkpoint: CheckpointEvidence) -> Finding | None:
     """Validation metrics are null
 
-    Measures: whether the run's record holds validation metrics where it has a place for them.
+    Measures: whether the run's record contains validation metrics in its field for them.
 
-    Threshold: the place is not null; an exact invariant.
+    Threshold: the field is not null; an exact invariant.
 
-    Why: a model without a validation result was not selected by one, and a collapse goes unnoticed until the test.
+    Why: a model without a validation result was not selected by one, and a collapse is not noticed before the test.
 
-    Look-alikes: a run that failed or was refused before its first validation says so in its status and is not judged.
+    Look-alikes: a run that failed or was refused before its first validation has such a status and is not judged.
 
-    Fix: validate at least once per epoch, write the metrics with the checkpoint, and treat their absence as a failure.
+    Fix: validate at least once per epoch, write the metrics with the checkpoint, and treat missing metrics as a
+    failure.
 
     Reference: Dodge et al. 2019, Show Your Work.
     """
     if checkpoint.metrics_recorded is None:
-        raise CannotTell("there is no record with a place for validation metrics")
+        raise CannotTell("there is no record with a field for validation metrics")
     if checkpoint.metrics_recorded:
         return None
     return Finding(
         observed="the validation metrics are null",
-        expected="the chosen checkpoint's metrics on the validation rows",
+        expected="the selected checkpoint's metrics on the validation rows",
         n=1,
-        cause="no validation took place, or its result was looked up under a name that does not exist",
-        fix="validate the chosen checkpoint and write the result; let the run fail where it is missing",
+        cause="no validation was run, or its result was read under the wrong name",
+        fix="validate the selected checkpoint and record the result; let the run fail if it is missing",
     )
 
 
 @rule("CKP005", "error", symptoms=("no result",))
 def success_without_result(checkpoint: CheckpointEvidence) -> Finding | None:
-    """The status says success though the checkpoint or the metrics are missing
+    """The status is success, but the checkpoint or the metrics are missing
 
-    Measures: the recorded status beside the recorded checkpoint and validation metrics.
+    Measures: the recorded status compared with the recorded checkpoint and validation metrics.
 
-    Threshold: a status of success (ok, completed, …) needs both; an exact invariant.
+    Threshold: a status of success (ok, completed, …) requires both; an exact invariant.
 
-    Why: whoever reads the summary believes the status. "ok" then only means that no exception was raised.
+    Why: readers of the summary trust the status. Here "ok" only means that no exception was raised.
 
-    Look-alikes: failed, interrupted, refused and running say that something may be missing, and pass.
+    Look-alikes: failed, interrupted, refused and running indicate that something may be missing, and pass.
 
-    Fix: set the status from what is there (checkpoint on disk, finite metrics), as the last thing that a run does.
+    Fix: derive the status from the results (checkpoint on disk, finite metrics), as the last action of a run.
 
     Reference: Sculley et al. 2015, Hidden Technical Debt in Machine Learning Systems.
     """
@@ -258,10 +260,10 @@ def success_without_result(checkpoint: CheckpointEvidence) -> Finding | None:
         return None
     return Finding(
         observed=f"status {checkpoint.status!r}, but {' and '.join(missing)}",
-        expected="a success only with a checkpoint and metrics",
+        expected="success only with a checkpoint and metrics",
         n=len(missing),
-        cause="the status tells that the program did not crash, not that there is a result",
-        fix="decide the status from the checkpoint and the metrics, after both were written and read back",
+        cause="the status shows that the program did not crash, not that there is a result",
+        fix="derive the status from the checkpoint and the metrics, after both were written and read back",
     )
 
 

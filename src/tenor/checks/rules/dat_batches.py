@@ -1,4 +1,4 @@
-"""The loader: every class in the first batches, rows in random order, each exactly once."""
+"""The data loader: every class in the first batches, random order, each row exactly once."""
 
 import numpy as np
 
@@ -8,14 +8,14 @@ from tenor.checks.rule import rule
 from tenor.checks.rules.dat_labels import wrong_form
 from tenor.checks.rules.shared import ALPHA, chance_of_none, class_counts, class_indices, runs_test
 
-MIN_ROWS = 20  # Ten of each of two classes in two blocks have p = 2e-5 in random order; with fewer nothing is certain.
-FEW_RUNS = 0.5  # Of those expected in random order; shuffled IMDb rows sorted by length are at 1.0.
+MIN_ROWS = 20  # Two sorted blocks of ten rows each have p = 2e-5 in random order; fewer rows are not significant.
+FEW_RUNS = 0.5  # Of the runs expected in random order; shuffled IMDb rows sorted by length have 1.0.
 
 
 def seen_labels(batches: BatchEvidence) -> np.ndarray:
-    """The labels of all batches in a row, shape (rows,)."""
+    """The labels of all batches, concatenated, shape (rows,)."""
     if not batches.labels:
-        raise CannotTell("no batch was seen")
+        raise CannotTell("no batch was recorded")
     return np.concatenate([class_indices(labels, batches.n_classes) for labels in batches.labels])
 
 
@@ -27,18 +27,18 @@ def seen_labels(batches: BatchEvidence) -> np.ndarray:
     one_class="usually",
 )
 def class_missing_from_batches(batches: BatchEvidence, data: DataEvidence) -> Finding | None:
-    """A class of the data is missing from the first batches
+    """A class is missing from the first batches
 
-    Measures: the probability that N rows drawn without replacement from the training rows hold none of the class, where
-    N is the number of rows in the batches seen (hypergeometric).
+    Measures: the probability that N rows drawn without replacement from the training rows contain no row of the class,
+    where N is the number of rows in the recorded batches (hypergeometric).
 
     Threshold: below 1e-4 after correction for the K classes.
 
-    Why: what reaches the model differs from what was counted: no shuffling, a filter, a sampler over other rows, or a
-    collator that overwrites the labels. The model drifts to the classes it sees.
+    Why: the model does not receive the data that was counted: no shuffling, a filter, a sampler over other rows, or a
+    collator that overwrites the labels. The model drifts towards the classes it sees.
 
-    Look-alikes: a rare class is often missing from a few batches, and its probability says so; curricula begin with
-    chosen rows on purpose.
+    Look-alikes: a rare class is often missing from a few batches, which its probability takes into account; curricula
+    begin with selected rows on purpose.
 
     Fix: `DataLoader(…, shuffle=True)`, and print `np.bincount` of the collated labels of a few batches.
 
@@ -46,20 +46,20 @@ def class_missing_from_batches(batches: BatchEvidence, data: DataEvidence) -> Fi
     """
     counts, seen = class_counts(data.train, data.n_classes), seen_labels(batches)
     present = np.bincount(seen, minlength=data.n_classes)[: data.n_classes]
-    absent = [int(k) for k in np.flatnonzero((present == 0) & (counts > 0))]
+    missing = [int(k) for k in np.flatnonzero((present == 0) & (counts > 0))]
     total = int(counts.sum())
-    chances = {k: chance_of_none(int(counts[k]), total - int(counts[k]), len(seen)) * data.n_classes for k in absent}
-    unlikely = [k for k in absent if chances[k] < ALPHA]
+    chances = {k: chance_of_none(int(counts[k]), total - int(counts[k]), len(seen)) * data.n_classes for k in missing}
+    unlikely = [k for k in missing if chances[k] < ALPHA]
     if not unlikely:
         return None
     k = min(unlikely, key=lambda one: chances[one])
     return Finding(
-        observed=f"class {k} is in none of the first {len(batches.labels)} batches ({len(seen):,} rows), "
-        f"though {counts[k] / total:.1%} of the training rows have it (p = {chances[k]:.1e})",
-        expected="every common class within a few batches",
+        observed=f"class {k} is missing from the first {len(batches.labels)} batches ({len(seen):,} rows), "
+        f"although {counts[k] / total:.1%} of the training rows have it (p = {chances[k]:.1e})",
+        expected="every common class within the first few batches",
         n=len(seen),
-        cause="the loader does not give the rows in random order, or gives other rows or labels than the split's",
-        fix="shuffle (DataLoader(shuffle=True)) and compare the collated labels with the dataset's",
+        cause="the loader does not shuffle, or its rows or labels differ from those of the split",
+        fix="shuffle (DataLoader(shuffle=True)), and compare the collated labels with the dataset's",
     )
 
 
@@ -69,25 +69,25 @@ def class_missing_from_batches(batches: BatchEvidence, data: DataEvidence) -> Fi
     symptoms=("sorted rows",),
     explains=("bad result", "class missing from batches", "collapsing predictions", "diverging loss"),
     one_class="usually",
-    settled_by="the training loader: labels in the order of one epoch",
+    settled_by="the training loader: the labels of one epoch, in order",
 )
 def unshuffled(batches: BatchEvidence) -> Finding | None:
-    """The loader gives the rows sorted by label
+    """The data loader returns the rows sorted by label
 
-    Measures: runs of equal labels in the loader's order, over their number in random order; and the share of batches
-    that hold one class only.
+    Measures: the runs of equal labels in the loader's order, compared with random order; and the share of batches with
+    a single class.
 
-    Threshold: fewer than half the runs expected, with p below 1e-4 (runs test), on 20 rows or more. An error where most
-    batches hold a single class, else a warning.
+    Threshold: fewer than half of the expected runs, with p below 1e-4 (runs test), on 20 rows or more. An error where
+    most batches have a single class, otherwise a warning.
 
-    Why: a model that sees one class for a thousand steps and then the other forgets the first; the loss looks
-    excellent until the class changes.
+    Why: a model that sees one class for a thousand steps and then the other forgets the first. The loss looks excellent
+    until the class changes.
 
-    Look-alikes: rows that are shuffled and then grouped by length keep the number of runs (sorted by
-    length alone, rows of equal length stay in blocks, and are found); samplers that balance each batch make more
-    runs, not fewer; contrastive methods pair rows on purpose.
+    Look-alikes: shuffling and then grouping by length keeps the number of runs (sorting only by length leaves rows of
+    equal length in blocks, and is reported). Samplers that balance each batch give more runs, not fewer. Contrastive
+    methods pair rows on purpose.
 
-    Fix: `DataLoader(…, shuffle=True)`, or a sampler that permutes rows each epoch.
+    Fix: `DataLoader(…, shuffle=True)`, or a sampler that permutes the rows in each epoch.
 
     Reference: Wald and Wolfowitz 1940; Bengio 2012, Practical recommendations, on shuffling.
     """
@@ -95,7 +95,7 @@ def unshuffled(batches: BatchEvidence) -> Finding | None:
         seen_labels(batches) if batches.epoch_labels is None else class_indices(batches.epoch_labels, batches.n_classes)
     )
     if len(labels) < MIN_ROWS:
-        raise CannotTell(f"{len(labels)} rows are too few to tell an order; {MIN_ROWS} would do")
+        raise CannotTell(f"{len(labels)} rows are too few to test their order; {MIN_ROWS} are needed")
     runs = runs_test(labels)
     if runs.ratio >= FEW_RUNS or runs.p >= ALPHA:
         return None
@@ -104,29 +104,29 @@ def unshuffled(batches: BatchEvidence) -> Finding | None:
     single = float(np.mean((whole == whole[:, :1]).all(axis=1))) if len(whole) and size > 1 else 0.0
     return Finding(
         observed=f"{runs.observed:,} runs of equal labels in {len(labels):,} rows; {single:.0%} of the batches of "
-        f"{size} hold a single class",
-        expected=f"about {runs.expected:,.0f} runs, as in random order (p = {runs.p:.1e})",
+        f"{size} have a single class",
+        expected=f"about {runs.expected:,.0f} runs in random order (p = {runs.p:.1e})",
         n=len(labels),
         cause="the loader keeps the order of a source that is sorted by label",
-        fix="shuffle every epoch: DataLoader(shuffle=True), and no SequentialSampler for training",
+        fix="shuffle every epoch: DataLoader(shuffle=True), without a SequentialSampler for training",
         severity="error" if single > 0.5 else "warning",
     )
 
 
 @rule("DAT024", "error")
 def rows_lost_or_repeated(batches: BatchEvidence) -> Finding | None:
-    """The loader gives more or fewer rows than the split holds
+    """The data loader skips or repeats rows
 
-    Measures: rows of one epoch of the loader beside rows of the split.
+    Measures: the rows of one epoch of the loader compared with the rows of the split.
 
-    Threshold: they are equal; an exact invariant. A difference smaller than a batch is a note.
+    Threshold: equal; an exact invariant. A difference smaller than a batch is a note.
 
-    Why: rows that never arrive are not learned, and repeated ones count twice; the schedule's length is wrong too.
+    Why: skipped rows are not learned, and repeated rows count twice. The length of the schedule is wrong too.
 
-    Look-alikes: `drop_last` leaves out an incomplete batch, and distributed samplers fill up the last one: notes. A
-    weighted sampler draws with replacement as many rows as it is told; one process of several sees its share alone.
+    Look-alikes: `drop_last` skips an incomplete batch, and distributed samplers pad the last one: notes. A weighted
+    sampler draws `num_samples` rows with replacement. Each of several processes sees only its share.
 
-    Fix: compare `len(loader.dataset)` with the split, and look at the sampler's `num_samples`.
+    Fix: compare `len(loader.dataset)` with the split, and check the sampler's `num_samples`.
 
     Reference: torch.utils.data, on samplers and `drop_last`.
     """
@@ -137,27 +137,27 @@ def rows_lost_or_repeated(batches: BatchEvidence) -> Finding | None:
         return None
     batch = max((len(labels) for labels in batches.labels), default=1)
     tail = abs(missing) < batch and batches.rows_per_epoch > 0
-    what = "left out" if missing > 0 else "given twice"
+    what = "skipped" if missing > 0 else "repeated"
     return Finding(
         observed=f"{batches.rows_per_epoch:,} rows in an epoch: {abs(missing):,} {what}",
         expected=f"each of the {batches.rows_in_split:,} rows of the split once",
         n=batches.rows_in_split,
-        cause="the incomplete last batch is dropped or filled up" if tail else "a filter or sampler changes the rows",
-        fix="drop_last=False, where each row counts" if tail else "look at the loader's dataset and its sampler",
+        cause="the incomplete last batch is dropped or padded" if tail else "a filter or sampler changes the rows",
+        fix="set drop_last=False if every row matters" if tail else "check the loader's dataset and its sampler",
         severity="note" if tail else "error",
     )
 
 
 @rule("DAT025", "error", symptoms=("label form",))
 def collated_label_form(batches: BatchEvidence) -> Finding | None:
-    """The collated labels have a wrong type or shape
+    """The collated labels have the wrong type or shape
 
-    Measures: type and shape of the labels of each batch, as the loss function gets them.
+    Measures: the type and shape of the labels of each batch, as passed to the loss function.
 
     Threshold: integers of shape (rows,); an exact invariant.
 
-    Why: sound labels in the dataset can leave the collator as floats (a column with a missing value, a frame's row) or
-    as a column; the loss then becomes a regression, or broadcasts.
+    Why: correct labels in the dataset can leave the collator as floats (a column with a missing value, a row of a data
+    frame) or as a column. The loss then becomes a regression, or broadcasts.
 
     Look-alikes: soft and multi-label targets, which need another loss.
 
@@ -166,7 +166,7 @@ def collated_label_form(batches: BatchEvidence) -> Finding | None:
     Reference: transformers, `problem_type` of `ForSequenceClassification`.
     """
     if not batches.labels:
-        raise CannotTell("no batch was seen")
+        raise CannotTell("no batch was recorded")
     forms = [form for form in map(wrong_form, batches.labels) if form]
     if not forms:
         return None
@@ -175,5 +175,5 @@ def collated_label_form(batches: BatchEvidence) -> Finding | None:
         expected="integers of shape (rows,)",
         n=len(batches.labels),
         cause=forms[0][1],
-        fix="make them class indices in the collator: torch.tensor(labels, dtype=torch.long)",
+        fix="convert them to class indices in the collator: torch.tensor(labels, dtype=torch.long)",
     )

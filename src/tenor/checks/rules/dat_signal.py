@@ -1,4 +1,4 @@
-"""Texts against labels: whether a cheap baseline finds the relation, finds it a row off, inverted, or too easily."""
+"""Whether naive Bayes can predict the labels from the texts: not at all, one row off, inverted, or too easily."""
 
 import re
 from collections import Counter
@@ -13,18 +13,18 @@ from tenor.checks.finding import CannotTell, Finding
 from tenor.checks.rule import rule
 from tenor.checks.rules.shared import ALPHA, class_name, held_out, labelled_texts
 
-SAMPLE = 2_000  # Rows: naive Bayes reaches 80% on IMDb with them, in a second.
+SAMPLE = 2_000  # Rows; naive Bayes reaches 80% on IMDb with this number, in a second.
 FOLDS = 5
-PERMUTATIONS = 20  # Give the null's mean and spread; the tail is taken as normal.
-TERMS = 1 << 15  # Hashed words: collisions cost a point of accuracy.
-MAX_CLASSES = 10  # With more, 2,000 rows leave too few of each to fail convincingly.
-MIN_ROWS = 1_000  # On fewer, a hard but learnable task looks like noise.
+PERMUTATIONS = 20  # For the mean and spread under the null hypothesis; the tail is assumed normal.
+TERMS = 1 << 15  # Hashed words; collisions cost one point of accuracy.
+MAX_CLASSES = 10  # With more classes, 2,000 rows contain too few of each for a conclusive failure.
+MIN_ROWS = 1_000  # With fewer rows, a hard but learnable task looks like noise.
 MIN_PER_CLASS = 100
-NO_SIGNAL_Z = 3.0  # Below: not told from shuffled labels; IMDb is at 29, Rotten Tomatoes at 14.
+NO_SIGNAL_Z = 3.0  # Below this, not distinguishable from shuffled labels; IMDb has 29, Rotten Tomatoes 14.
 NO_SIGNAL_KAPPA = 0.1  # "Slight" agreement ends at 0.2 (Landis and Koch 1977).
 PAIRED_ROWS = 100
-GAIN = 0.2  # In kappa, of the shifted or swapped labels over the given: chance moves it by less than 0.1 at 200 rows.
-FAIR_KAPPA = 0.2  # A baseline must reach it on the training rows before it may judge others.
+GAIN = 0.2  # In kappa, of the shifted or swapped labels over the given ones; chance stays below 0.1 at 200 rows.
+FAIR_KAPPA = 0.2  # A baseline must reach this on the training rows before it can judge other splits.
 TOKEN_ROWS = 100
 TOKEN_SAMPLE = 4_000
 GIVEAWAY = 0.95  # Balanced accuracy of one word; the best word of IMDb ("bad") reaches 0.61.
@@ -32,7 +32,7 @@ WORD = re.compile(r"[^\s.,;!?()\"']+")
 
 
 def hashed(texts: Sequence[str]) -> Any:
-    """Words present in each text, as a sparse matrix, shape (n, TERMS)."""
+    """The words present in each text, as a sparse matrix, shape (n, TERMS)."""
     from sklearn.feature_extraction.text import HashingVectorizer
 
     return HashingVectorizer(n_features=TERMS, alternate_sign=False, binary=True, norm=None).transform(texts)
@@ -73,16 +73,16 @@ def sample(n: int, size: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Signal:
-    """How well naive Bayes, cross-validated, tells the labels from the texts."""
+    """How well cross-validated naive Bayes predicts the labels from the texts."""
 
     n: int
     kappa: float
     before: float
-    """Kappa where each text is given the label of the row before …"""
+    """Kappa with the label of the row before …"""
     after: float
     """… and of the row after."""
     z: float
-    """Standard deviations of the kappa above that of shuffled labels."""
+    """Standard deviations by which kappa exceeds that of shuffled labels."""
 
 
 def signal(texts: Sequence[str], labels: np.ndarray, n_classes: int) -> Signal:
@@ -94,11 +94,11 @@ def signal(texts: Sequence[str], labels: np.ndarray, n_classes: int) -> Signal:
     def score(candidates: np.ndarray) -> float:
         return kappa(candidates, out_of_fold(features, candidates, n_classes, folds), n_classes)
 
-    found, before, after = (score(labels[rows + shift]) for shift in (0, -1, 1))
+    own, before, after = (score(labels[rows + shift]) for shift in (0, -1, 1))
     random = np.random.default_rng(1)
     null = np.array([score(random.permutation(labels[rows])) for _ in range(PERMUTATIONS)])
     spread = max(float(null.std(ddof=1)), 1e-3)
-    return Signal(len(rows), found, before, after, (found - float(null.mean())) / spread)
+    return Signal(len(rows), own, before, after, (own - float(null.mean())) / spread)
 
 
 @rule(
@@ -108,50 +108,55 @@ def signal(texts: Sequence[str], labels: np.ndarray, n_classes: int) -> Signal:
     explains=("bad result", "stalled loss", "random labels learned"),
 )
 def labels_unrelated(data: DataEvidence) -> Finding | None:
-    """The labels have nothing to do with the texts, or stand a row off
+    """The labels are unrelated to the texts, or shifted by one row
 
     Measures: Cohen's kappa of naive Bayes over words, cross-validated on at most 2,000 training rows: with the labels
     as given, shuffled 20 times, and taken from the row before and after.
 
-    Threshold: less than 3 standard deviations above shuffled labels and kappa below 0.1, on 1,000 rows or more with 100
-    of each class: a warning. Labels of a neighbouring row better by 0.2, with p below 1e-4: an error.
+    Threshold: less than 3 standard deviations above shuffled labels and a kappa below 0.1, on 1,000 rows or more with
+    100 of each class: a warning. Labels of a neighbouring row better by 0.2, with p below 1e-4: an error.
 
-    Why: texts and labels that were sorted, filtered or joined apart are noise; a transformer memorises it, and the
+    Why: texts and labels that were sorted, filtered or joined separately are noise. A transformer memorizes it, and the
     validation accuracy stays at chance.
 
-    Look-alikes: tasks that words alone don't show (entailment, grammar, irony): a warning and never an error.
+    Look-alikes: tasks that single words do not show (entailment, grammar, irony). Therefore a warning and never an
+    error.
 
-    Fix: print ten rows and read them; keep text and label in one table through every step.
+    Fix: print ten rows and read them; keep text and label in one table through all steps.
 
     Reference: Zhang et al. 2017, Understanding deep learning requires rethinking generalization; Cohen 1960 for kappa.
     """
     texts, labels = labelled_texts(data.train, data.n_classes)
     counts = np.bincount(labels, minlength=data.n_classes)
     if len(texts) < PAIRED_ROWS or np.count_nonzero(counts) < 2 or data.n_classes > MAX_CLASSES:
-        raise CannotTell(f"{len(texts):,} rows of {data.n_classes} classes don't show whether texts tell the labels")
-    found = signal(texts, labels, data.n_classes)
-    neighbour = max(found.before, found.after)
-    if neighbour - found.kappa >= GAIN and 2 * chance_of_gain(neighbour - found.kappa, found.n) < ALPHA:
+        raise CannotTell(
+            f"{len(texts):,} rows of {data.n_classes} classes are not enough to test whether texts predict labels"
+        )
+    result = signal(texts, labels, data.n_classes)
+    neighbour = max(result.before, result.after)
+    if neighbour - result.kappa >= GAIN and 2 * chance_of_gain(neighbour - result.kappa, result.n) < ALPHA:
         return Finding(
-            observed=f"words tell the label of the row {'before' if found.before > found.after else 'after'} "
-            f"(kappa {neighbour:.2f}) better than the row's own ({found.kappa:.2f})",
-            expected="the row's own label best",
-            n=found.n,
-            cause="texts and labels are misaligned by one row: a header, a dropped row or an offset in one of them",
+            observed=f"words predict the label of the row {'before' if result.before > result.after else 'after'} "
+            f"(kappa {neighbour:.2f}) better than the row's own ({result.kappa:.2f})",
+            expected="the best prediction for the row's own label",
+            n=result.n,
+            cause="texts and labels are shifted by one row: a header, a dropped row or an offset in one of them",
             fix="keep text and label in one table; compare the first and last rows with the source",
             severity="error",
         )
-    if found.z >= NO_SIGNAL_Z or found.kappa >= NO_SIGNAL_KAPPA:
+    if result.z >= NO_SIGNAL_Z or result.kappa >= NO_SIGNAL_KAPPA:
         return None
     if len(texts) < MIN_ROWS or counts[counts > 0].min() < MIN_PER_CLASS:
-        raise CannotTell("words do not tell the labels, and there are too few rows to blame the labels")
+        raise CannotTell(
+            "words do not predict the labels, and there are too few rows to conclude anything about the labels"
+        )
     return Finding(
-        observed=f"naive Bayes over words agrees with the labels by kappa {found.kappa:.2f}, as with shuffled labels "
-        f"(z = {found.z:.1f})",
-        expected=f"a z of {NO_SIGNAL_Z:.0f} or more: sentiment shows in the words",
-        n=found.n,
-        cause="the labels were shuffled, joined to other rows, or the task does not show in single words",
-        fix="read ten random rows with their labels; keep text and label in one table through every step",
+        observed=f"naive Bayes over words predicts the labels with kappa {result.kappa:.2f}, no better than "
+        f"shuffled labels (z = {result.z:.1f})",
+        expected=f"a z of {NO_SIGNAL_Z:.0f} or more: words usually predict sentiment",
+        n=result.n,
+        cause="the labels were shuffled or joined to other rows, or single words do not determine the class",
+        fix="read ten random rows with their labels; keep text and label in one table through all steps",
     )
 
 
@@ -164,20 +169,20 @@ def chance_of_gain(gain: float, n: int) -> float:
 
 @dataclass(frozen=True)
 class Swap:
-    """A renaming of a split's classes that fits what the training rows teach."""
+    """The relabelling of a split's classes that agrees best with a baseline trained on the training rows."""
 
     order: tuple[int, ...]
-    """The class that each of the split's classes is taken for."""
+    """The new class of each of the split's classes."""
     n: int
     as_given: float
-    renamed: float
-    """Cohen's kappa, on rows that did not choose the renaming."""
+    relabelled: float
+    """Cohen's kappa, on rows that were not used to choose the relabelling."""
     p: float
-    """Of so many rows won by the renaming, if it were no better (sign test)."""
+    """P-value of the gain in a sign test."""
 
 
 def best_swap(labels: np.ndarray, predicted: np.ndarray, n_classes: int) -> Swap:
-    """The renaming that agrees best with the predictions on one half of the rows, measured on the other."""
+    """The relabelling that agrees best with the predictions on one half of the rows, measured on the other."""
     from scipy.optimize import linear_sum_assignment
     from scipy.stats import binom
 
@@ -199,18 +204,18 @@ def best_swap(labels: np.ndarray, predicted: np.ndarray, n_classes: int) -> Swap
 
 @rule("DAT009", "error", explains=("swapped classes",))
 def labels_swapped(data: DataEvidence) -> Finding | None:
-    """The classes are named differently in one split
+    """One split uses different class indices
 
-    Measures: naive Bayes over words, learned on at most 2,000 training rows, on the other splits: its agreement with
-    their labels as given and with the classes renamed in the best way; half of the rows choose the renaming, the other
-    half measures it.
+    Measures: naive Bayes over words, trained on at most 2,000 training rows and applied to the other splits: its
+    agreement with their labels as given and under the best relabelling. Half of the rows choose the relabelling, the
+    other half measures it.
 
-    Threshold: the renamed labels are better by 0.2 in kappa and the given ones below 0.1, with p below 1e-4 over the
-    splits; 100 rows, and kappa of 0.2 on the training rows themselves.
+    Threshold: the relabelled rows are better by 0.2 in kappa and the given labels below 0.1, with p below 1e-4 over the
+    splits; 100 rows, and a kappa of 0.2 on the training rows themselves.
 
-    Why: with negative as 0 in one file and 1 in the other, the better the model the worse its result.
+    Why: if negative is 0 in one file and 1 in the other, a better model has a worse result.
 
-    Look-alikes: another domain brings the agreement to 0 and not below it.
+    Look-alikes: another domain lowers the agreement to 0, but not below.
 
     Fix: map names to indices once, from the same list, for all splits (`data.class_names`).
 
@@ -219,11 +224,13 @@ def labels_swapped(data: DataEvidence) -> Finding | None:
     texts, labels = labelled_texts(data.train, data.n_classes)
     rows = sample(len(texts), SAMPLE)
     if len(rows) < PAIRED_ROWS or len(np.unique(labels)) < 2 or data.n_classes > MAX_CLASSES:
-        raise CannotTell(f"{len(texts):,} training rows of {data.n_classes} classes teach words too little")
+        raise CannotTell(
+            f"{len(texts):,} training rows of {data.n_classes} classes are not enough to train the baseline"
+        )
     features = hashed([texts[row] for row in rows])
     folds = np.array_split(np.arange(len(rows)), FOLDS)
     if kappa(labels[rows], out_of_fold(features, labels[rows], data.n_classes, folds), data.n_classes) < FAIR_KAPPA:
-        raise CannotTell("words do not tell the labels of the training rows")
+        raise CannotTell("words do not predict the labels of the training rows")
     weights = naive_bayes(features, labels[rows], data.n_classes)
     judged = 0
     for name, split in held_out(data):
@@ -234,15 +241,15 @@ def labels_swapped(data: DataEvidence) -> Finding | None:
         judged += 1
         predicted = np.argmax(hashed([others[row] for row in chosen]) @ weights, axis=1)
         swap = best_swap(given[chosen], predicted, data.n_classes)
-        better = swap.renamed - swap.as_given >= GAIN and swap.as_given < NO_SIGNAL_KAPPA
+        better = swap.relabelled - swap.as_given >= GAIN and swap.as_given < NO_SIGNAL_KAPPA
         if better and swap.p * 2 < ALPHA:
-            moved = [f"{k} for {to}" for k, to in enumerate(swap.order) if k != to]
+            moved = [f"{k} as {to}" for k, to in enumerate(swap.order) if k != to]
             return Finding(
-                observed=f"{name} labels agree with the training rows' by kappa {swap.as_given:.2f}, and by "
-                f"{swap.renamed:.2f} once renamed ({', '.join(moved[:4])})",
-                expected="the best agreement as the labels are",
+                observed=f"{name} labels agree with a baseline from the training rows with kappa {swap.as_given:.2f}; "
+                f"relabelled ({', '.join(moved[:4])}) with {swap.relabelled:.2f}",
+                expected="the best agreement for the labels as given",
                 n=swap.n,
-                cause=f"the classes of {name} are counted in another order, or inverted",
+                cause=f"the {name} split uses another class order, or its labels are inverted",
                 fix="map names to indices from one list for all splits (data.class_names), and read ten rows of each",
             )
     if judged == 0:
@@ -252,13 +259,13 @@ def labels_swapped(data: DataEvidence) -> Finding | None:
 
 @dataclass(frozen=True)
 class Giveaway:
-    """The word whose presence tells a class best."""
+    """The word whose presence predicts a class best."""
 
     word: str
     label: int
     balanced_accuracy: float
     p: float
-    """Fisher's, times the words and classes tried."""
+    """Fisher's p-value, times the number of words and classes."""
 
 
 def best_word(texts: Sequence[str], labels: np.ndarray, n_classes: int) -> Giveaway | None:
@@ -287,37 +294,39 @@ def best_word(texts: Sequence[str], labels: np.ndarray, n_classes: int) -> Givea
 
 
 @rule("DAT015", "warning")
-def word_gives_label_away(data: DataEvidence) -> Finding | None:
-    """A single word gives the label away
+def word_reveals_label(data: DataEvidence) -> Finding | None:
+    """A single word reveals the label
 
-    Measures: the balanced accuracy of each word's presence as a test for each class, on at most 4,000 training rows.
+    Measures: the balanced accuracy of each word's presence as a predictor of each class, on at most 4,000 training
+    rows.
 
     Threshold: 0.95, with Fisher's p below 1e-4 after correction for all words and classes; 100 rows or more. The best
     word of IMDb reaches 0.61.
 
-    Why: a label, a file name or a rating that was left in the text is all the model will learn, and it is gone in use.
+    Why: if a label, a file name or a rating was left in the text, the model learns only that, and it is missing in
+    production.
 
-    Look-alikes: texts made from templates; classes defined by a keyword; star ratings that reviewers write themselves
-    ("10/10"), which never reach all rows.
+    Look-alikes: texts made from templates; classes defined by a keyword; star ratings written by the reviewers
+    ("10/10"), which never occur in all rows.
 
-    Fix: read rows with the word, and remove it from text where it comes from the data's making.
+    Fix: read rows with the word. If it comes from the way the data were made, remove it from the text.
 
     Reference: Gururangan et al. 2018, Annotation artifacts in natural language inference data.
     """
     texts, labels = labelled_texts(data.train, data.n_classes)
     if len(texts) < TOKEN_ROWS:
-        raise CannotTell(f"{len(texts)} rows are too few; {TOKEN_ROWS} would do")
+        raise CannotTell(f"{len(texts)} rows are too few; {TOKEN_ROWS} are needed")
     rows = sample(len(texts), TOKEN_SAMPLE)
-    found = best_word([texts[row] for row in rows], labels[rows], data.n_classes)
-    if found is None:
+    result = best_word([texts[row] for row in rows], labels[rows], data.n_classes)
+    if result is None:
         raise CannotTell("fewer than two classes have training rows")
-    if found.balanced_accuracy < GIVEAWAY or found.p >= ALPHA:
+    if result.balanced_accuracy < GIVEAWAY or result.p >= ALPHA:
         return None
     return Finding(
-        observed=f"{found.word!r} alone tells class {class_name(data, found.label)} with balanced accuracy "
-        f"{found.balanced_accuracy:.3f}",
+        observed=f"{result.word!r} alone predicts class {class_name(data, result.label)} with balanced accuracy "
+        f"{result.balanced_accuracy:.3f}",
         expected=f"below {GIVEAWAY} for every word",
         n=len(rows),
-        cause="the label, or a trace of how the data were made, stands in the text",
-        fix="read rows with and without it; remove it if it will not be there in use",
+        cause="the text contains the label, or a trace of how the data were made",
+        fix="read rows with and without it; remove it if it will be missing in production",
     )

@@ -1,4 +1,4 @@
-"""Splits against one another: rows that are in two, proportions and lengths that differ, what chose the model."""
+"""Splits compared: rows shared by two, differences in class proportions and lengths, which split selects the model."""
 
 import numpy as np
 
@@ -17,21 +17,21 @@ from tenor.checks.rules.shared import (
     text_keys,
 )
 
-SAME_WORDS = 5  # Shorter texts ("great film") are written twice by different people.
-WHOLESALE = 0.5  # Half of a split; overlap by accident is below a percent in the sets that were looked at (IMDb: 0.5%).
-WHOLESALE_ROWS = 10  # In fewer, a few stock phrases may be half.
+SAME_WORDS = 5  # Shorter texts ("great film") may be written independently by two people.
+WHOLESALE = 0.5  # Half of a split; accidental overlap was below 1% in the datasets examined (IMDb: 0.5%).
+WHOLESALE_ROWS = 10  # In smaller splits, a few stock phrases may be half.
 NEAR_SHARE = 0.01  # Of the held-out rows. Barz and Denzler 2020 found 3.3% and 10% in CIFAR's test sets.
 SHIFT_V = 0.1  # Cohen's small effect (1988).
-SHIFT_ROWS = 50  # Ten rows per cell for a handful of classes keep chi-squared and KS honest.
-WEIGHT_OF_ABSENCE: dict[str, tuple[Severity, Severity]] = {
+SHIFT_ROWS = 50  # Ten rows per cell for five classes: enough for valid chi-squared and KS tests.
+SEVERITY_OF_MISSING: dict[str, tuple[Severity, Severity]] = {
     "validation": ("warning", "error"),
     "test": ("note", "warning"),
 }
-LENGTH_NOTE, LENGTH_WARNING = 0.1, 0.2  # KS distance; 0.1 = a tenth of the rows lie on another side of some length.
+LENGTH_NOTE, LENGTH_WARNING = 0.1, 0.2  # KS distance; at 0.1 a tenth of the rows is on the other side of some length.
 
 
 def distinct(keys: np.ndarray) -> np.ndarray:
-    """The keys of the texts that are not blank, each once (`rows.text_keys`)."""
+    """The distinct keys of the texts that are not blank (`text_keys`)."""
     return np.unique(keys[keys != 0])
 
 
@@ -39,17 +39,18 @@ def distinct(keys: np.ndarray) -> np.ndarray:
 def duplicates_across_splits(data: DataEvidence) -> Finding | None:
     """The same text is in two splits
 
-    Measures: rows of the validation and test splits whose text, stripped, is also in an earlier split.
+    Measures: rows of the validation and test splits whose text, apart from case and white space, is also in an earlier
+    split.
 
-    Threshold: none should be. Where all of them have fewer than 5 words, a note.
+    Threshold: none. A note where all of them have fewer than 5 words.
 
-    Why: a memorised row counts as a right answer, so the result is a little too good.
+    Why: the model may have memorized the answer, so the result is slightly too good.
 
-    Look-alikes: short texts are written twice by different people. Published splits have some: IMDb's official test
-    set shares 123 texts with its training set, half a percent; results on it are reported with them.
+    Look-alikes: short texts are written independently by different people. Published splits contain some duplicates:
+    IMDb's official test set shares 123 texts with its training set, half a percent, and results on it include them.
 
-    Fix: drop them from the training rows, split by group (`data.validation.strategy=group`), and name the number
-    beside the result where the split is a published one.
+    Fix: drop them from the training rows or split by group (`data.validation.strategy=group`). For a published split,
+    report their number together with the result.
 
     Reference: Lee et al. 2022, Deduplicating training data makes language models better.
     """
@@ -71,8 +72,8 @@ def duplicates_across_splits(data: DataEvidence) -> Finding | None:
         observed=", ".join(f"{count:,} texts in {pair}" for pair, count in shared.items() if count),
         expected="no text in two splits",
         n=n,
-        cause="the rows were split without looking for duplicates, or the published splits share them",
-        fix="drop these rows from the training split, or report their number beside the result",
+        cause="the rows were split without removing duplicates, or the published splits share them",
+        fix="drop these rows from the training split, or report their number together with the result",
         severity="warning" if long else "note",
     )
 
@@ -82,33 +83,36 @@ def near_duplicates_across_splits(data: DataEvidence) -> Finding | None:
     """Nearly the same text is in two splits
 
     Measures: held-out texts, other than exact duplicates, that share 70% or more of their fingerprints with one
-    training text: hashes of 24 letters in a row, sampled by value. At most 2,000 rows of each held-out split, and texts
-    of 16 fingerprints or more.
+    training text. Fingerprints are hashes of 24 consecutive letters, sampled by value. At most 2,000 rows of each
+    held-out split, and only texts with 16 fingerprints or more.
 
-    Threshold: 1% of the held-out rows looked at; below it a note.
+    Threshold: 1% of the examined held-out rows; fewer are a note.
 
-    Why: a review posted twice with another ending is the same row to a model.
+    Why: to a model, a review that was posted twice with a different ending is the same row.
 
-    Look-alikes: forms, signatures and quoted articles repeat letters; passages in more than 20 rows are left out.
+    Look-alikes: forms, signatures and quoted articles repeat letters. Passages in more than 20 rows are ignored.
 
     Fix: split by group (product, author, thread): `data.validation.strategy=group`.
 
     Reference: Manber 1994, Finding similar files in a large file system; Broder 1997, On the resemblance of documents.
     """
     known = passages(strings(data.train))
-    found = {name: near_duplicates(strings(rows), known) for name, rows in held_out(data)}
-    judged, near = sum(one.judged for one in found.values()), sum(len(one.pairs) for one in found.values())
+    near_by_split = {name: near_duplicates(strings(rows), known) for name, rows in held_out(data)}
+    judged, near = (
+        sum(one.judged for one in near_by_split.values()),
+        sum(len(one.pairs) for one in near_by_split.values()),
+    )
     if judged == 0:
-        raise CannotTell("the texts are too short to be compared by passages")
+        raise CannotTell("the texts are too short to compare passages")
     if near == 0:
         return None
-    name, pair = next((name, one.pairs[0]) for name, one in found.items() if one.pairs)
-    counts = ", ".join(f"{len(one.pairs):,} of {one.judged:,} {name} texts" for name, one in found.items())
+    name, pair = next((name, one.pairs[0]) for name, one in near_by_split.items() if one.pairs)
+    counts = ", ".join(f"{len(one.pairs):,} of {one.judged:,} {name} texts" for name, one in near_by_split.items())
     return Finding(
-        observed=f"{counts} nearly equal a training text, such as {name} row {pair[0]} and training row {pair[1]}",
+        observed=f"{counts} nearly equal a training text, for example {name} row {pair[0]} and training row {pair[1]}",
         expected=f"fewer than {NEAR_SHARE:.0%} of the held-out texts",
         n=judged,
-        cause="reposts, quotations or edited copies were parted by the split",
+        cause="the split separated reposts, quotations or edited copies",
         fix="split by group (data.validation.strategy=group with data.group_column), or drop one of each pair",
         severity="warning" if near >= NEAR_SHARE * judged else "note",
     )
@@ -118,15 +122,17 @@ def near_duplicates_across_splits(data: DataEvidence) -> Finding | None:
 def split_repeats_training(data: DataEvidence) -> Finding | None:
     """A held-out split consists of training rows
 
-    Measures: distinct texts of the validation or test split that are training texts too, over the smaller side's.
+    Measures: distinct texts that the validation or test split shares with the training rows, divided by the number of
+    distinct texts in the smaller of the two.
 
-    Threshold: half, of 10 distinct texts or more.
+    Threshold: half, with 10 distinct texts or more.
 
-    Why: the result then measures memory. It is the commonest way to 99%.
+    Why: the result then measures memory. This is the most common way to reach 99%.
 
-    Look-alikes: a closed set of phrases (commands, emoji) repeats in any split; allow the rule there, with that reason.
+    Look-alikes: a closed set of phrases (commands, emoji) repeats in every split; allow the rule there, with that
+    reason.
 
-    Fix: check which file or split name was read twice, and that the split is taken before augmentation.
+    Fix: check whether the same file or split name was read twice, and take the split before augmentation.
 
     Reference: Kapoor and Narayanan 2023, Leakage and the reproducibility crisis in machine-learning-based science.
     """
@@ -139,41 +145,42 @@ def split_repeats_training(data: DataEvidence) -> Finding | None:
                 observed=f"{both:,} of the {len(texts):,} distinct {name} texts are training texts ({len(train):,})",
                 expected="no training text",
                 n=len(texts),
-                cause=f"the {name} split was read from the training rows, or cut before they were shuffled anew",
-                fix=f"read {name} from its own file or split, and set rows aside before anything is repeated",
+                cause=f"the {name} split was read from the training rows, or the rows were repeated before splitting",
+                fix=f"read {name} from its own file or split, and split before any row is repeated",
             )
     return None
 
 
 @rule("DAT014", "error", explains=("splits disagree",))
 def selected_on_wrong_split(data: DataEvidence) -> Finding | None:
-    """The best model was chosen on the wrong split
+    """The best model was selected on the wrong split
 
-    Measures: the split whose result chose the checkpoint or setting.
+    Measures: the split whose result selects the checkpoint or the settings.
 
-    Threshold: the validation split; the test split is an error, the training split a warning. An exact invariant.
+    Threshold: the validation split is expected; the test split is an error, the training split a warning. An exact
+    invariant.
 
-    Why: the best of many tries on the test split is lucky there, and its result is no estimate any more. On the
-    training split the most overfitted checkpoint wins.
+    Why: the best of many trials on the test split is partly luck, so its result is no longer an unbiased estimate. On
+    the training split, the most overfitted checkpoint wins.
 
-    Look-alikes: the last checkpoint with nothing chosen; benchmarks that publish their development set as the test
-    (SST-2 in GLUE) tempt everyone.
+    Look-alikes: using the last checkpoint selects nothing. Benchmarks that publish only their development set as the
+    test set (SST-2 in GLUE) invite this error.
 
-    Fix: set validation rows aside from the training split (`data.validation.size=0.1`), choose on them, test once.
+    Fix: set validation rows aside from the training split (`data.validation.size=0.1`), select on them, and test once.
 
     Reference: Hastie, Tibshirani and Friedman 2009, The elements of statistical learning, 7.2.
     """
     if data.selected_on is None:
-        raise CannotTell("it is not known which split chooses the model")
+        raise CannotTell("it is not known which split selects the model")
     if data.selected_on == "validation":
         return None
     chosen = data.test if data.selected_on == "test" else data.train
     return Finding(
-        observed=f"the {data.selected_on} split chooses the model",
+        observed=f"the {data.selected_on} split selects the model",
         expected="the validation split",
         n=len(chosen.labels) if chosen else 0,
-        cause="its result is then a maximum over tries" if data.selected_on == "test" else "it rewards memorising",
-        fix="set validation rows aside from the training rows and choose on them",
+        cause="its result is then a maximum over trials" if data.selected_on == "test" else "it rewards memorization",
+        fix="set validation rows aside from the training rows and select on them",
         severity="error" if data.selected_on == "test" else "warning",
     )
 
@@ -186,18 +193,18 @@ def selected_on_wrong_split(data: DataEvidence) -> Finding | None:
     setting={"data.validation.strategy": "stratified"},
 )
 def proportions_differ(data: DataEvidence) -> Finding | None:
-    """The proportions of the classes differ between splits
+    """The class proportions differ between splits
 
-    Measures: Cramér's V between split and class, for training against each other split.
+    Measures: Cramér's V between split and class, for the training split and each other split.
 
     Threshold: V of 0.1 (Cohen's small effect) with chi-squared p below 1e-4 over the comparisons; 50 rows each.
 
-    Why: the model learns the training proportions as a prior, and its threshold is off elsewhere.
+    Why: the model learns the training proportions as a prior, so its threshold is wrong for other proportions.
 
-    Look-alikes: a test set balanced on purpose; rows gathered later, when the world had changed.
+    Look-alikes: a test set balanced on purpose; rows gathered later, after the proportions have changed.
 
-    Fix: stratify the split (`data.validation.strategy=stratified`); where the difference is meant, judge by macro F1
-    and expect probabilities to be off.
+    Fix: stratify the split (`data.validation.strategy=stratified`). If the difference is intended, judge by macro F1
+    and expect miscalibrated probabilities.
 
     Reference: Saerens, Latinne and Decaestecker 2002, Adjusting the outputs of a classifier to new
     a priori probabilities.
@@ -216,27 +223,27 @@ def proportions_differ(data: DataEvidence) -> Finding | None:
     return Finding(
         observed=f"class {class_name(data, k)} has {train[k] / train.sum():.1%} of the training rows and "
         f"{others[name][k] / others[name].sum():.1%} of the {name} rows (V = {tests[name].v:.2f})",
-        expected="like proportions",
+        expected="similar proportions",
         n=int(others[name].sum()),
         cause="the splits were not stratified, or come from different sources",
-        fix="stratify the split, or judge by macro F1 if the difference is meant",
+        fix="stratify the split, or judge by macro F1 if the difference is intended",
     )
 
 
 @rule("DAT021", "warning", explains=("splits disagree",))
 def lengths_differ(data: DataEvidence) -> Finding | None:
-    """The lengths of the texts differ between splits
+    """The text lengths differ between splits
 
-    Measures: the largest distance between the distribution functions of the lengths (in characters), for training
-    against each other split (Kolmogorov and Smirnov).
+    Measures: the largest distance between the distribution functions of the text lengths (in characters), for the
+    training split and each other split (Kolmogorov and Smirnov).
 
     Threshold: 0.2 a warning, 0.1 a note, with p below 1e-4 over the comparisons; 50 rows each.
 
-    Why: other lengths mean another source, or a text that was cut in one split only.
+    Why: different lengths mean another source, or texts that were truncated in only one split.
 
     Look-alikes: evaluation in another domain on purpose (sentences after reviews).
 
-    Fix: look at the shortest and longest texts of both splits, and apply the same cleaning to both.
+    Fix: compare the shortest and longest texts of both splits, and apply the same cleaning to both.
 
     Reference: Massey 1951, The Kolmogorov-Smirnov test for goodness of fit.
     """
@@ -259,8 +266,8 @@ def lengths_differ(data: DataEvidence) -> Finding | None:
         f"{np.median(lengths):,.0f} (KS distance {test.statistic:.2f})",
         expected=f"a KS distance below {LENGTH_NOTE}",
         n=len(lengths),
-        cause="the splits come from different sources, or one was cut or cleaned differently",
-        fix="compare the shortest and longest texts of both splits, and treat both alike",
+        cause="the splits come from different sources, or one was truncated or cleaned differently",
+        fix="compare the shortest and longest texts of both splits, and clean both in the same way",
         severity="warning" if test.statistic >= LENGTH_WARNING else "note",
     )
 
@@ -269,17 +276,17 @@ def lengths_differ(data: DataEvidence) -> Finding | None:
 def class_missing_elsewhere(data: DataEvidence) -> Finding | None:
     """A class of the training rows is missing from another split
 
-    Measures: classes with training rows and no validation or test row, and the probability of that if the split had
-    been drawn at random from all rows (hypergeometric).
+    Measures: classes that have training rows but no validation or test row, and the probability of this if the split
+    had been drawn at random from all rows (hypergeometric).
 
     Threshold: a probability below 1e-4, corrected for K classes and two splits: an error for validation, a warning for
-    test. A likelier absence is a warning and a note.
+    test. With a higher probability: a warning for validation, a note for test.
 
-    Why: accuracy on one class says nothing of the other, and the checkpoint chosen on it may be the worst.
+    Why: accuracy on one class says nothing about the other, and the checkpoint selected on it may be the worst.
 
-    Look-alikes: a rare class of a small data set may be absent by chance; some tests leave a class out on purpose.
+    Look-alikes: a rare class may be missing from a small split by chance; some tests leave a class out on purpose.
 
-    Fix: stratify (`data.validation.strategy=stratified`) or set more rows aside.
+    Fix: stratify (`data.validation.strategy=stratified`), or set more rows aside.
 
     Reference: Kohavi 1995, A study of cross-validation and bootstrap for accuracy estimation, on stratification.
     """
@@ -296,12 +303,14 @@ def class_missing_elsewhere(data: DataEvidence) -> Finding | None:
     if worst is None:
         return None
     chance, name, missing, n = worst
-    likely, unlikely = WEIGHT_OF_ABSENCE[name]
+    likely, unlikely = SEVERITY_OF_MISSING[name]
     return Finding(
-        observed=f"the {n:,} {name} rows hold none of class {', '.join(class_name(data, k) for k in missing[:5])}",
+        observed=f"the {n:,} {name} rows contain none of class {', '.join(class_name(data, k) for k in missing[:5])}",
         expected="every class of the training rows in every split",
         n=n,
-        cause="the split was cut by position or by class" if chance < ALPHA else "the split is small for a rare class",
+        cause="the split was taken by position or by class"
+        if chance < ALPHA
+        else "the split is small for a rare class",
         fix="stratify the split by class, or set more rows aside",
         severity=unlikely if chance < ALPHA else likely,
     )

@@ -1,4 +1,4 @@
-"""Texts as they were read: blank, repeated, missing values written out, broken characters, the same text twice."""
+"""Texts as read: blank, repeated, missing values as words, broken characters, one text with different labels."""
 
 import re
 from collections import Counter
@@ -12,18 +12,18 @@ from tenor.checks.finding import CannotTell, Finding
 from tenor.checks.rule import rule
 from tenor.checks.rules.shared import all_splits, labelled_texts, strings, text_keys
 
-CONFLICTS = 0.01  # Of the rows: as much label noise as Northcutt et al. 2021 found at the clean end of ten test sets.
-BROKEN = 0.01  # Of the texts: any crawl may hold a few; the embedded IMDb reviews hold none.
-RARE = 0.001  # Of the rows: one in a thousand may be a true text ("None"), or one bad row.
+CONFLICTS = 0.01  # Of the rows: the label noise in the cleanest of ten test sets (Northcutt et al. 2021).
+BROKEN = 0.01  # Of the texts: any crawl may contain a few; the embedded IMDb reviews contain none.
+RARE = 0.001  # Of the rows: one in a thousand may be a real text ("None") or a single bad row.
 HALF = 0.5
-DOMINANT = 0.2  # No text that people write makes a fifth of a set; stock answers ("good") reach a few percent.
+DOMINANT = 0.2  # No text that people write makes up a fifth of a dataset; stock answers ("good") reach a few percent.
 MIN_ROWS = 10
 MISSING = frozenset({"nan", "none", "null", "n/a", "na", "<na>", "nat", "#n/a", "undefined"})
 MOJIBAKE = re.compile(r"[ÃÂ][\u0080-\u00bf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]|â€[\u0080-\u00bf™œžš˜¢“”¦]|ðŸ|\ufffd|ï»¿")
 
 
 def affected(data: DataEvidence, wrong: Callable[[str], bool]) -> tuple[dict[str, int], int, str]:
-    """Texts of each split for which `wrong` holds, how many texts there are, and the first of them."""
+    """(count per split, number of texts, first example) of the texts for which `wrong` is true."""
     counts, n, example = {}, 0, ""
     for name, rows in all_splits(data):
         if rows.texts is None and name != "train":
@@ -45,25 +45,25 @@ def by_split(counts: dict[str, int]) -> str:
 def conflicting_labels(data: DataEvidence) -> Finding | None:
     """The same text has different labels
 
-    Measures: rows of all splits whose text, stripped, stands elsewhere with another label.
+    Measures: rows of all splits whose text, apart from case and white space, occurs elsewhere with another label.
 
-    Threshold: 1% of the rows a warning, fewer a note.
+    Threshold: 1% of the rows is a warning, fewer a note.
 
-    Why: such rows cannot all be learned; they bound the accuracy and teach the model to doubt.
+    Why: such rows cannot all be predicted correctly. They limit the accuracy and make the model less confident.
 
-    Look-alikes: short texts ("it was okay") are truly ambiguous, and several annotators may be kept on purpose.
+    Look-alikes: short texts ("it was okay") are truly ambiguous, and datasets may keep several annotators on purpose.
 
-    Fix: look at a few, and keep the majority's label or none.
+    Fix: read a few of them; keep the majority label, or drop the rows.
 
     Reference: Northcutt, Athalye and Mueller 2021, Pervasive label errors in test sets.
     """
-    found = [
+    labelled = [
         labelled_texts(rows, data.n_classes)
         for name, rows in all_splits(data)
         if rows.texts is not None or name == "train"
     ]
-    keys = np.concatenate([text_keys(texts) for texts, _ in found])
-    labels = np.concatenate([labels for _, labels in found])
+    keys = np.concatenate([text_keys(texts) for texts, _ in labelled])
+    labels = np.concatenate([labels for _, labels in labelled])
     distinct, first, text_of = np.unique(keys, return_index=True, return_inverse=True)
     lowest, highest = np.full(len(distinct), data.n_classes), np.zeros(len(distinct), dtype=np.int64)
     np.minimum.at(lowest, text_of, labels)
@@ -74,14 +74,14 @@ def conflicting_labels(data: DataEvidence) -> Finding | None:
     n, rows_touched = len(keys), int(np.isin(text_of, conflicts).sum())
     earliest = conflicts[np.argmin(first[conflicts])]
     tally = dict(Counter(labels[text_of == earliest].tolist()))
-    example = next(islice(chain.from_iterable(texts for texts, _ in found), int(first[earliest]), None)).strip()
+    example = next(islice(chain.from_iterable(texts for texts, _ in labelled), int(first[earliest]), None)).strip()
     return Finding(
-        observed=f"{len(conflicts):,} texts ({rows_touched:,} rows) have more than one label, such as "
+        observed=f"{len(conflicts):,} texts ({rows_touched:,} rows) have more than one label, for example "
         f"{example[:50]!r} with {tally}",
         expected=f"one label per text, with fewer than {CONFLICTS:.0%} exceptions",
         n=n,
-        cause="annotators differ, tables were joined wrongly, or labels were set by rules that overlap",
-        fix="read a few of them; keep the majority's label, or drop the rows",
+        cause="annotators disagree, tables were joined incorrectly, or labels come from overlapping rules",
+        fix="read a few of them; keep the majority label, or drop the rows",
         severity="warning" if rows_touched >= CONFLICTS * n else "note",
     )
 
@@ -90,13 +90,13 @@ def conflicting_labels(data: DataEvidence) -> Finding | None:
 def blank_texts(data: DataEvidence) -> Finding | None:
     """Some texts are empty or blank
 
-    Measures: texts of every split without a visible character; a value that is no string counts as empty.
+    Measures: texts of every split without a visible character; a value that is not a string counts as empty.
 
-    Threshold: none should be: a warning. Half of the texts: an error, since the wrong column was read.
+    Threshold: none: any is a warning. Half of the texts is an error, because the wrong column was probably read.
 
-    Why: such a row shows the model only [CLS] and [SEP], and its label is noise.
+    Why: such a row contains only [CLS] and [SEP] for the model, so its label is noise.
 
-    Look-alikes: a form without a comment, whose label says something even so.
+    Look-alikes: a form without a comment, whose label is still informative.
 
     Fix: drop these rows, or read the right column (`data.text_column`).
 
@@ -118,17 +118,18 @@ def blank_texts(data: DataEvidence) -> Finding | None:
 
 @rule("DAT017", "warning", symptoms=("repeated text",), explains=("unrelated labels",))
 def one_text_dominates(data: DataEvidence) -> Finding | None:
-    """One text makes up much of the training rows
+    """One text makes up a large part of the training rows
 
-    Measures: the share of the training rows that the commonest text has, blank ones left out.
+    Measures: the share of the training rows with the most frequent text, without blank ones.
 
     Threshold: a fifth is a warning; all of 10 rows or more an error.
 
-    Why: from equal texts nothing can be learned but the proportions of the classes.
+    Why: from equal texts a model can learn nothing but the class proportions.
 
-    Look-alikes: stock answers ("good") in short surveys, of a few percent.
+    Look-alikes: stock answers ("good") in short surveys, which reach a few percent.
 
-    Fix: look for a placeholder ("[deleted]"), a wrong column or a preprocessing step that returns the same for all.
+    Fix: look for a placeholder ("[deleted]"), a wrong column, or a preprocessing step that returns the same text for
+    all rows.
 
     Reference: Lee et al. 2022, Deduplicating training data makes language models better.
     """
@@ -156,17 +157,17 @@ def one_text_dominates(data: DataEvidence) -> Finding | None:
 
 @rule("DAT018", "warning", explains=("repeated text", "unrelated labels"))
 def missing_written_out(data: DataEvidence) -> Finding | None:
-    """Missing texts were turned into words
+    """Missing values were converted to words
 
-    Measures: texts of every split that are nothing but "nan", "None", "null" and the like.
+    Measures: texts of every split that consist only of "nan", "None", "null" or a similar word.
 
     Threshold: one row in a thousand is a warning, fewer a note.
 
     Why: `str(float("nan"))` is "nan": a missing value becomes a word, and the model learns its label.
 
-    Look-alikes: "none" is an honest answer in a survey.
+    Look-alikes: "none" can be a real answer in a survey.
 
-    Fix: drop missing values before turning the column into strings: `frame.dropna(subset=["text"])`.
+    Fix: drop missing values before converting the column to strings: `frame.dropna(subset=["text"])`.
 
     Reference: pandas' user guide, Working with missing data.
     """
@@ -175,11 +176,11 @@ def missing_written_out(data: DataEvidence) -> Finding | None:
     if total == 0:
         return None
     return Finding(
-        observed=f"{by_split(counts)} of {n:,} are a missing value written out, such as {example!r}",
+        observed=f"{by_split(counts)} of {n:,} are missing values written as words, for example {example!r}",
         expected="none",
         n=n,
-        cause="missing values were turned into strings",
-        fix="drop the rows with a missing text before the column becomes strings",
+        cause="missing values were converted to strings",
+        fix="drop the rows with a missing text before converting the column to strings",
         severity="warning" if total >= max(2, RARE * n) else "note",
     )
 
@@ -188,15 +189,15 @@ def missing_written_out(data: DataEvidence) -> Finding | None:
 def broken_characters(data: DataEvidence) -> Finding | None:
     """Texts were decoded with the wrong encoding
 
-    Measures: texts of every split that hold UTF-8 read as Windows-1252 ("Ã©", "â€™") or the character U+FFFD.
+    Measures: texts of every split that contain UTF-8 decoded as Windows-1252 ("Ã©", "â€™") or the character U+FFFD.
 
-    Threshold: 1% of the texts a warning, fewer a note: any crawl holds a few.
+    Threshold: 1% of the texts is a warning, fewer a note: any crawl contains a few.
 
-    Why: "cafÃ©" is other tokens than "café" to a pretrained model, which has rarely met the former.
+    Why: for a pretrained model "cafÃ©" consists of different tokens than "café", and it has rarely seen them.
 
-    Look-alikes: texts about encodings; crawled reviews that were broken when they were posted.
+    Look-alikes: texts about encodings; crawled reviews that were already broken when they were posted.
 
-    Fix: read the file with the encoding that it was written in (`encoding="utf-8"`), or mend it with ftfy.
+    Fix: read the file with the encoding in which it was written (`encoding="utf-8"`), or repair the texts with ftfy.
 
     Reference: Speer 2019, ftfy.
     """
@@ -207,10 +208,10 @@ def broken_characters(data: DataEvidence) -> Finding | None:
     where = MOJIBAKE.search(example)
     shown = example[max(0, where.start() - 15) : where.end() + 15] if where else example[:40]
     return Finding(
-        observed=f"{by_split(counts)} of {n:,} hold broken characters, such as {shown!r}",
+        observed=f"{by_split(counts)} of {n:,} contain broken characters, for example {shown!r}",
         expected=f"less than {BROKEN:.0%} of the texts",
         n=n,
-        cause="UTF-8 was read as another encoding, or characters were replaced while reading",
-        fix="read the file as it was written (encoding='utf-8'), or run the texts through ftfy",
+        cause="UTF-8 was decoded with another encoding, or characters were replaced while reading",
+        fix="read the file with its own encoding (encoding='utf-8'), or repair the texts with ftfy",
         severity="warning" if total >= BROKEN * n else "note",
     )

@@ -1,4 +1,4 @@
-"""Claims: whether the numbers that were kept of an evaluation agree with each other and with its rows."""
+"""Whether the saved numbers of an evaluation agree with each other and with the saved rows."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -14,66 +14,66 @@ from tenor.checks.rules.evl_measures import claimed_confusion, confusion_of_rows
 SHOWN = 3
 METRICS_SHOWN = 6
 MAIN_METRICS = frozenset({"accuracy", "acc", "loss"})
-# The spacing of float32 just below 1, in which many loops keep their metrics.
+# The spacing of float32 just below 1: many loops store their metrics as float32.
 FLOAT32 = 6e-8
 
 
 @rule("EVL008", "error")
 def rows_lost_or_repeated(evaluation: EvaluationEvidence) -> Finding | None:
-    """Evaluated rows were lost or repeated
+    """Evaluated rows are missing or repeated
 
-    Measures: the number of evaluated rows beside the split's, and row ids that occur twice.
+    Measures: the number of evaluated rows compared with the split's, and row ids that occur more than once.
 
-    Threshold: equal, and none; exact invariants.
+    Threshold: the numbers are equal and no id is repeated; exact invariants.
 
-    Why: `drop_last`, a filter or a distributed sampler that evens out ranks changes the rows, and the result is one
-    of another set than it says.
+    Why: `drop_last`, a filter or a distributed sampler that pads the ranks to equal size changes the rows. The result
+    then belongs to a different set of rows than it claims.
 
-    Look-alikes: texts that occur twice have ids of their own and pass.
+    Look-alikes: identical texts have different ids and pass.
 
-    Fix: evaluate in one process without `drop_last`, or gather and cut the padding (`gather_for_metrics`).
+    Fix: evaluate in one process without `drop_last`, or gather the rows and drop the padding (`gather_for_metrics`).
 
     Reference: Accelerate documentation, gather_for_metrics.
     """
-    found = [(name, claims, said) for name, claims, said in per_split(evaluation, _row_fault) if said]
-    if not found:
+    faults = [(name, claims, message) for name, claims, message in per_split(evaluation, _row_fault) if message]
+    if not faults:
         return None
     return Finding(
-        observed=joined([(name, said) for name, _, said in found]),
+        observed=joined([(name, message) for name, _, message in faults]),
         expected="every row of the split once",
-        n=sum(claims.n for _, claims, _ in found),
-        cause="a last batch was dropped, or padding rows of a distributed sampler were counted",
-        fix="don't drop the last batch in evaluation; with several processes, cut the repeated rows after gathering",
+        n=sum(claims.n for _, claims, _ in faults),
+        cause="the last batch was dropped, or the padding rows of a distributed sampler were counted",
+        fix="keep the last batch in evaluation; with several processes, drop the repeated rows after gathering",
     )
 
 
 @rule("EVL009", "warning")
-def accuracy_is_no_share(evaluation: EvaluationEvidence) -> Finding | None:
-    """The accuracy is no share of the rows
+def accuracy_is_not_a_fraction_of_rows(evaluation: EvaluationEvidence) -> Finding | None:
+    """The accuracy does not match a whole number of correct rows
 
     Measures: the accuracy times the number of rows.
 
-    Threshold: a whole number within half the last digit written, and float32's resolution; from 0 to 1. An exact
-    invariant, and a warning because the number of rows may be what is wrong.
+    Threshold: the product is a whole number within half of the last digit written and float32's resolution; the
+    accuracy is between 0 and 1. An exact invariant, but only a warning because the number of rows may be the wrong one.
 
-    Why: such a number is a mean over batches, in which the rows of a smaller last batch weigh more, or a mean over
-    folds, or belongs to another number of rows.
+    Why: such a number is a mean over batches (in which the rows of a smaller last batch weigh more) or a mean over
+    folds, or it was computed on a different number of rows.
 
-    Look-alikes: accuracies written with too few digits to tell are not judged.
+    Look-alikes: accuracies written with too few digits are not judged.
 
-    Fix: count right rows over the whole split and divide once.
+    Fix: count the correct rows of the whole split and divide once.
 
     Reference: Brown and Heathers 2017, The GRIM Test.
     """
-    found = [(name, claims, said) for name, claims, said in per_split(evaluation, _share_fault) if said]
-    if not found:
+    faults = [(name, claims, message) for name, claims, message in per_split(evaluation, _share_fault) if message]
+    if not faults:
         return None
     return Finding(
-        observed=joined([(name, said) for name, _, said in found]),
-        expected="a whole number of right rows",
-        n=sum(claims.n for _, claims, _ in found),
-        cause="the accuracy is a mean over batches, or belongs to other rows",
-        fix="count the right rows of the whole split and divide by their number, once",
+        observed=joined([(name, message) for name, _, message in faults]),
+        expected="a whole number of correct rows",
+        n=sum(claims.n for _, claims, _ in faults),
+        cause="the accuracy is a mean over batches, or was computed on a different number of rows",
+        fix="count the correct rows of the whole split and divide once by the number of rows",
     )
 
 
@@ -83,24 +83,25 @@ def report_contradicts_confusion(evaluation: EvaluationEvidence) -> Finding | No
 
     Measures: accuracy, and precision, recall, F1 and support of every class, recomputed from the confusion matrix.
 
-    Threshold: equal within half the last digit written; an exact invariant. Digits beyond the sixth are not compared.
+    Threshold: equal within half of the last digit written; an exact invariant. Digits after the sixth are not compared.
 
-    Why: the two were computed from different predictions, or the matrix has its rows and columns exchanged.
+    Why: the two were computed from different predictions, or the matrix has its rows and columns swapped.
 
-    Look-alikes: undefined precision (nothing predicted) may be 0, 1 or NaN and is not compared.
+    Look-alikes: the precision of a class that is never predicted is undefined. It may be 0, 1 or NaN and is not
+    compared.
 
-    Fix: compute both from the same two arrays, with rows as true classes.
+    Fix: compute both from the same two arrays, with true classes as the rows of the matrix.
 
     Reference: scikit-learn documentation, classification_report and confusion_matrix.
     """
-    found = [(name, claims, wrong) for name, claims, wrong in per_split(evaluation, _report_faults) if wrong]
-    if not found:
+    faults = [(name, claims, wrong) for name, claims, wrong in per_split(evaluation, _report_faults) if wrong]
+    if not faults:
         return None
     return Finding(
-        observed=joined([(name, ", ".join(f"{w} {s:.6g}" for w, s, _ in wrong[:SHOWN])) for name, _, wrong in found]),
-        expected=joined([(name, ", ".join(f"{w} {s:.6g}" for w, _, s in wrong[:SHOWN])) for name, _, wrong in found]),
-        n=sum(claims.n for _, claims, _ in found),
-        cause="report and matrix come from different predictions, or the matrix has true classes in its columns",
+        observed=joined([(name, ", ".join(f"{w} {s:.6g}" for w, s, _ in wrong[:SHOWN])) for name, _, wrong in faults]),
+        expected=joined([(name, ", ".join(f"{w} {s:.6g}" for w, _, s in wrong[:SHOWN])) for name, _, wrong in faults]),
+        n=sum(claims.n for _, claims, _ in faults),
+        cause="the report and the matrix come from different predictions, or the matrix has true classes as columns",
         fix="compute both from the same labels and predictions, in the order (true, predicted)",
     )
 
@@ -111,9 +112,10 @@ def predictions_contradict_metrics(evaluation: EvaluationEvidence) -> Finding | 
 
     Measures: the confusion matrix and the accuracy, recomputed from the saved labels and predictions.
 
-    Threshold: equal counts, and an accuracy equal within half its last digit; exact invariants.
+    Threshold: equal counts, and an accuracy equal within half of its last digit; exact invariants.
 
-    Why: either the predictions or the metrics belong to another checkpoint or another run, and no one knows which.
+    Why: either the predictions or the metrics belong to another checkpoint or another run, and the files do not say
+    which.
 
     Look-alikes: none.
 
@@ -122,15 +124,15 @@ def predictions_contradict_metrics(evaluation: EvaluationEvidence) -> Finding | 
     Reference: Pineau et al. 2021, Improving Reproducibility in Machine Learning Research.
     """
     measured = per_split(evaluation, lambda claims: _contradiction(claims, evaluation.n_classes))
-    found = [(name, claims, said) for name, claims, said in measured if said]
-    if not found:
+    faults = [(name, claims, message) for name, claims, message in measured if message]
+    if not faults:
         return None
     return Finding(
-        observed=joined([(name, said[0]) for name, _, said in found]),
-        expected=joined([(name, said[1]) for name, _, said in found]),
-        n=sum(claims.n for _, claims, _ in found),
+        observed=joined([(name, message[0]) for name, _, message in faults]),
+        expected=joined([(name, message[1]) for name, _, message in faults]),
+        n=sum(claims.n for _, claims, _ in faults),
         cause="predictions and metrics come from different checkpoints or runs",
-        fix="evaluate the chosen checkpoint once more, and write both from the same arrays",
+        fix="evaluate the chosen checkpoint again, and write both from the same arrays",
     )
 
 
@@ -140,11 +142,11 @@ def evaluated_in_training_mode(steps: StepEvidence) -> Finding | None:
 
     Measures: whether a module with dropout was in training mode during a validation.
 
-    Threshold: none may be; an exact invariant.
+    Threshold: no module; an exact invariant.
 
-    Why: dropout then removes activations at random: the result is worse than the model, and differs each time.
+    Why: dropout then removes activations at random. The result is worse than the model, and differs each time.
 
-    Look-alikes: Monte Carlo dropout, which does it on purpose, many times per row.
+    Look-alikes: Monte Carlo dropout, which keeps dropout on purpose and runs each row many times.
 
     Fix: `model.eval()` before the evaluation and `model.train()` after it.
 
@@ -156,101 +158,103 @@ def evaluated_in_training_mode(steps: StepEvidence) -> Finding | None:
         return None
     return Finding(
         observed="a module with dropout was in training mode during validation",
-        expected="every module in evaluation mode",
+        expected="all modules in evaluation mode",
         n=1,
-        cause="model.eval() is missing, or undone before the evaluation ends",
+        cause="model.eval() was not called, or model.train() was called before the evaluation ended",
         fix="call model.eval() before the evaluation, and model.train() after it; evaluate again",
     )
 
 
 @rule("EVL018", "warning", symptoms=("metric not a number",), says_why=False)
-def metric_is_not_a_number(evaluation: EvaluationEvidence) -> Finding | None:
-    """A recorded metric is not a number
+def metric_is_nan(evaluation: EvaluationEvidence) -> Finding | None:
+    """A recorded metric is NaN or infinite
 
-    Measures: NaN and infinity among the metrics of an evaluation, wherever they are recorded.
+    Measures: NaN and infinity among the recorded metrics of an evaluation, in every file.
 
-    Threshold: none; an exact invariant. An error where it is the accuracy or the loss, else a warning.
+    Threshold: none; an exact invariant. An error for the accuracy or the loss, otherwise a warning.
 
-    Why: a metric that could not be computed compares as neither better nor worse than any other, so that it selects
-    nothing and passes every threshold.
+    Why: NaN compares as neither better nor worse than any number, so such a metric selects nothing and passes every
+    threshold.
 
     Look-alikes: precision and F1 of a class that is never predicted are undefined, and may be NaN.
 
-    Fix: look for a split without rows or with one class (ROC AUC), a baseline that was not run, a division by zero;
-    where the loss is NaN, see LOS007.
+    Fix: look for a split without rows or with a single class (ROC AUC), a baseline that was not run, or a division by
+    zero. If the loss is NaN, see LOS007.
 
     Reference: IEEE 754-2019, section 5.11 (comparisons with NaN).
     """
     if evaluation.not_numbers is None:
-        raise CannotTell("no record of metrics was searched")
-    found = {place: said for place, said in evaluation.not_numbers.items() if said}
-    if not found:
+        raise CannotTell("no recorded metrics were searched")
+    faults = {place: entries for place, entries in evaluation.not_numbers.items() if entries}
+    if not faults:
         return None
-    names = [one.partition(" is ")[0].rpartition(".")[2] for said in found.values() for one in said]
+    names = [entry.partition(" is ")[0].rpartition(".")[2] for entries in faults.values() for entry in entries]
     return Finding(
-        observed=joined([(place, _first_ones(said)) for place, said in found.items()]),
+        observed=joined([(place, _first_of(entries)) for place, entries in faults.items()]),
         expected="finite numbers",
         n=len(names),
-        cause="the metric was computed on no rows, or from a loss or a baseline that is not a number",
-        fix="compute it again by hand from the saved predictions; record what is missing as missing, with the reason",
+        cause="the metric was computed on zero rows, or from a loss or a baseline that is NaN",
+        fix="recompute it from the saved predictions; record a missing value as missing, with the reason",
         severity="error" if any(name.removeprefix("eval_") in MAIN_METRICS for name in names) else OWN,
     )
 
 
-def _first_ones(said: tuple[str, ...]) -> str:
-    more = len(said) - METRICS_SHOWN
-    return ", ".join(said[:METRICS_SHOWN]) + (f" and {more} more" if more > 0 else "")
+def _first_of(entries: tuple[str, ...]) -> str:
+    more = len(entries) - METRICS_SHOWN
+    return ", ".join(entries[:METRICS_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def _row_fault(claims: SplitClaims) -> str:
     if claims.expected_n is None and claims.ids is None:
-        raise CannotTell("neither the split's number of rows nor the rows' ids are known")
-    said = []
+        raise CannotTell("neither the split's number of rows nor the row ids are known")
+    parts = []
     if claims.expected_n is not None and claims.n != claims.expected_n:
-        said.append(f"{claims.n:,} rows were evaluated, the split has {claims.expected_n:,}")
+        parts.append(f"{claims.n:,} rows were evaluated, the split has {claims.expected_n:,}")
     repeated = [row for row, times in Counter(claims.ids or ()).items() if times > 1]
     if repeated:
-        said.append(f"{len(repeated):,} ids occur more than once, such as {', '.join(map(str, repeated[:SHOWN]))}")
-    return " and ".join(said)
+        parts.append(f"{len(repeated):,} ids occur more than once, such as {', '.join(map(str, repeated[:SHOWN]))}")
+    return " and ".join(parts)
 
 
 def _share_fault(claims: SplitClaims) -> str:
     if claims.accuracy is None or not claims.n:
-        raise CannotTell("accuracy and number of rows are not both known")
+        raise CannotTell("the accuracy or the number of rows is not known")
     if not isfinite(claims.accuracy) or not 0 <= claims.accuracy <= 1:
         return f"the accuracy is {claims.accuracy:g}"
     right, rounding = claims.accuracy * claims.n, rounding_of(claims.accuracy) * claims.n
     off = abs(right - round(right))
     if off > FLOAT32 * claims.n and rounding >= 0.25:
-        raise CannotTell("the accuracy is written with too few digits for so many rows")
-    return "" if off <= rounding else f"{claims.accuracy:g} of {claims.n:,} rows are {right:.3f}"
+        raise CannotTell("the accuracy has too few digits for this number of rows")
+    return (
+        "" if off <= rounding else f"accuracy {claims.accuracy:g} of {claims.n:,} rows gives {right:.3f} correct rows"
+    )
 
 
 def _report_faults(claims: SplitClaims) -> list[tuple[str, float, float]]:
-    """What the report says otherwise than the matrix: (name, said, recomputed)."""
+    """Entries of the report that differ from the matrix: (name, reported, recomputed)."""
     counts = claimed_confusion(claims)
-    said = dict(_said(claims, len(counts)))
-    if not said:
-        raise CannotTell("there is no report, and no accuracy, beside the confusion matrix")
+    reported = dict(_reported(claims, len(counts)))
+    if not reported:
+        raise CannotTell("there is a confusion matrix, but neither a report nor an accuracy")
     computed = _recomputed(counts)
     return [
         (name, value, computed[name])
-        for name, value in said.items()
+        for name, value in reported.items()
         if name in computed and isfinite(value) and abs(value - computed[name]) > max(rounding_of(value), 1e-6)
     ]
 
 
-def _said(claims: SplitClaims, n_classes: int) -> list[tuple[str, float]]:
+def _reported(claims: SplitClaims, n_classes: int) -> list[tuple[str, float]]:
     report = claims.report or {}
-    said = [("accuracy", claims.accuracy), ("accuracy", report.get("accuracy"))]
+    reported = [("accuracy", claims.accuracy), ("accuracy", report.get("accuracy"))]
     entries = [(key, value) for key, value in report.items() if isinstance(value, Mapping) and " avg" not in key]
     if len(entries) == n_classes:
-        said += [(f"{name} of class {k}", e.get(name)) for k, (_, e) in enumerate(entries) for name in e]
-    return [(name, float(value)) for name, value in said if isinstance(value, int | float)]
+        reported += [(f"{name} of class {k}", e.get(name)) for k, (_, e) in enumerate(entries) for name in e]
+    return [(name, float(value)) for name, value in reported if isinstance(value, int | float)]
 
 
 def _recomputed(counts: np.ndarray) -> dict[str, float]:
-    """Accuracy and every class's numbers; undefined ones are left out."""
+    """The accuracy, and precision, recall, F1 and support of each class; undefined values are left out."""
     right, support, predicted = np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)
     values = {"accuracy": float(right.sum() / counts.sum())}
     for k in range(len(counts)):
@@ -265,10 +269,10 @@ def _recomputed(counts: np.ndarray) -> dict[str, float]:
 
 
 def _contradiction(claims: SplitClaims, n_classes: int) -> tuple[str, str] | None:
-    """What is said and what the rows give, where they differ."""
+    """(saved, recomputed) in words, where they differ."""
     counts = confusion_of_rows(claims, n_classes)
     if claims.confusion is None and claims.accuracy is None:
-        raise CannotTell("there are predictions, but no metrics beside them")
+        raise CannotTell("there are predictions, but no metrics")
     if claims.confusion is not None and not np.array_equal(claimed_confusion(claims), counts):
         saved = claimed_confusion(claims)
         return f"saved confusion matrix {saved.tolist()}", f"{counts.tolist()}, from the saved predictions"

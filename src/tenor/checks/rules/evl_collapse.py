@@ -1,4 +1,4 @@
-"""Collapse: results in which classes are missing from the predictions."""
+"""Collapsed results: classes that are missing from the predictions."""
 
 from collections.abc import Callable
 
@@ -9,25 +9,25 @@ from tenor.checks.finding import OWN, CannotTell, Finding
 from tenor.checks.rule import rule
 from tenor.checks.rules.evl_measures import class_name, confusion, distributions, joined, per_split, ranking
 
-# One stray prediction in 200 is still a collapse; sound models of sets as skewed as 99/1 lie below it.
+# One other prediction in 200 is still a collapse; sound models of data as skewed as 99/1 stay below this share.
 ONE_CLASS_SHARE = 0.995
-# So improbable must the predictions be for a model that draws classes at the labels' rates; tests per run are few.
+# Largest p-value under a model that draws classes at the labels' rates; there are few tests per run.
 ALPHA = 1e-3
-# Above this share of one label, predicting it alone may be the best that weak evidence allows.
+# Above this share of one label, always predicting it may be the best a weak model can do.
 SKEWED_SHARE = 0.9
 MIN_MINORITY = 10
-# "Acceptable discrimination" begins at 0.7 (Hosmer and Lemeshow 2000); below 0.6 is next to a coin.
+# "Acceptable discrimination" begins at 0.7 (Hosmer and Lemeshow 2000); below 0.6 is close to chance.
 GOOD_AUC = 0.7
 POOR_AUC = 0.6
-# 99.9% of the AUCs of scores that know nothing lie within so many deviations.
+# 99.9% of the AUCs of random scores are within this many standard deviations of 0.5.
 DEVIATIONS = 3.29
-# A class this frequent that is never predicted is beyond chance for any model that knows it.
+# A model that has learned a class this frequent would predict it at least once.
 MIN_SUPPORT = 20
 SAME_SCORES = 1e-6
 
 
 def collapse(claims: SplitClaims, n_classes: int) -> tuple[int, int, int, float] | None:
-    """(class, rows predicted as it, rows, its share among the labels) where nearly all predictions are one class."""
+    """(class, rows predicted as it, rows, its share of the labels), if nearly all predictions are one class."""
     counts = confusion(claims, n_classes)
     if len(counts) < 2:
         raise CannotTell("there is only one class")
@@ -44,9 +44,9 @@ def collapse(claims: SplitClaims, n_classes: int) -> tuple[int, int, int, float]
 
 
 def collapsed_splits(evaluation: EvaluationEvidence) -> list[tuple[str, SplitClaims, tuple[int, int, int, float]]]:
-    """The splits with nearly one class predicted."""
-    found = per_split(evaluation, lambda claims: collapse(claims, evaluation.n_classes))
-    return [(name, claims, one) for name, claims, one in found if one is not None]
+    """The splits in which nearly all predictions are one class."""
+    affected = per_split(evaluation, lambda claims: collapse(claims, evaluation.n_classes))
+    return [(name, claims, one) for name, claims, one in affected if one is not None]
 
 
 @rule(
@@ -59,40 +59,42 @@ def collapsed_splits(evaluation: EvaluationEvidence) -> list[tuple[str, SplitCla
 def one_class_predicted(evaluation: EvaluationEvidence) -> Finding | None:
     """All predictions are one class
 
-    Measures: the share of rows that are predicted as the most predicted class, beside that class's share of the labels.
+    Measures: the share of the rows that are predicted as the most predicted class, compared with that class's share of
+    the labels.
 
-    Threshold: 99.5%, while the labels hold at least 10 rows of other classes, and where a model that drew its classes
-    at the labels' rates would do so with a probability below 0.001. A warning where one label has 90% or more.
+    Threshold: 99.5% of the predictions, at least 10 labels of other classes, and a probability below 0.001 that a model
+    drawing its classes at the labels' rates would predict this. A warning where one label has 90% or more.
 
-    Why: an accuracy of 50% on balanced classes looks like a weak model and is none at all. It is a symptom: the cause
-    lies in the data, the loss, the optimizer, the freezing, or in which checkpoint was evaluated.
+    Why: an accuracy of 50% on balanced classes looks like a weak model, but the model ignores its input. This is a
+    symptom: the cause is in the data, the loss, the optimizer, the freezing, or in which checkpoint was evaluated.
 
-    Look-alikes: very skewed classes, for which the most frequent may rightly be predicted nearly always; tiny splits.
+    Look-alikes: very skewed classes, where predicting the most frequent one nearly always may be right; tiny splits.
 
-    Fix: look at the label counts of the rows that trained first, then at the first finding that explains this one.
+    Fix: first count the labels of the rows that the model was trained on; then follow the first finding that explains
+    this one.
 
     Reference: Karpathy 2019, A Recipe for Training Neural Networks.
     """
-    found = collapsed_splits(evaluation)
-    if not found:
+    affected = collapsed_splits(evaluation)
+    if not affected:
         return None
     return Finding(
         observed=joined(
             [
                 (name, f"{k_n:,} of {rows:,} predicted as class {class_name(claims, k)}")
-                for name, claims, (k, k_n, rows, _) in found
+                for name, claims, (k, k_n, rows, _) in affected
             ]
         ),
         expected=joined(
             [
                 (name, f"class {class_name(claims, k)} is {share:.1%} of the labels")
-                for name, claims, (k, _, _, share) in found
+                for name, claims, (k, _, _, share) in affected
             ]
         ),
-        n=sum(rows for _, _, (_, _, rows, _) in found),
-        cause="the model tells the classes apart nowhere, or its threshold lies outside its scores",
-        fix="count the labels of the rows that trained; then follow the first finding that explains this one",
-        severity="warning" if all(share >= SKEWED_SHARE for _, _, (*_, share) in found) else OWN,
+        n=sum(rows for _, _, (_, _, rows, _) in affected),
+        cause="the model does not separate the classes, or its decision threshold is outside the range of its scores",
+        fix="count the labels of the training rows; then follow the first finding that explains this one",
+        severity="warning" if all(share >= SKEWED_SHARE for _, _, (*_, share) in affected) else OWN,
     )
 
 
@@ -107,18 +109,18 @@ def one_class_predicted(evaluation: EvaluationEvidence) -> Finding | None:
 def one_class_despite_ranking(evaluation: EvaluationEvidence) -> Finding | None:
     """All predictions are one class although the scores rank well
 
-    Measures: the area under the ROC curve (for K > 2 its mean over classes against the rest) of the splits in which
+    Measures: the area under the ROC curve (for K > 2 its one-versus-rest mean over the classes) of the splits in which
     nearly all predictions are one class.
 
-    Threshold: 0.7 or more ("acceptable", Hosmer and Lemeshow), and 3.29 deviations (p = 0.001) above 0.5.
+    Threshold: 0.7 or more ("acceptable", Hosmer and Lemeshow), and 3.29 standard deviations (p = 0.001) above 0.5.
 
-    Why: the model has learned to tell the classes apart; only the decision is wrong. Training again would be a waste.
+    Why: the model has learned to separate the classes; only the decision is wrong. Training again would be a waste.
 
-    Look-alikes: none where the labels are not skewed; with 95/5 a high AUC and no positive prediction is common, so
+    Look-alikes: none where the labels are balanced. With 95/5, a high AUC without any positive prediction is common, so
     that is a warning.
 
     Fix: set the threshold (or correct the bias) on validation rows; then look for what shifted it: skewed training
-    labels, class weights, a head that learned too briefly.
+    labels, class weights, a head that was trained too briefly.
 
     Reference: Hosmer and Lemeshow 2000, Applied Logistic Regression; Provost 2000, Learning from Imbalanced Data Sets
     101.
@@ -126,8 +128,8 @@ def one_class_despite_ranking(evaluation: EvaluationEvidence) -> Finding | None:
     return _ranked_collapse(
         evaluation,
         lambda auc, deviation: auc >= GOOD_AUC and auc > 0.5 + DEVIATIONS * deviation,
-        expected="predictions of every class, as the scores tell the classes apart",
-        cause="the decision is wrong, not the ranking: a threshold or a bias lies beyond the scores",
+        expected="predictions of every class, because the scores separate the classes",
+        cause="the ranking is right, the decision is wrong: a threshold or bias is outside the range of the scores",
         fix="choose the threshold on the validation rows, and look for skewed training labels or class weights",
     )
 
@@ -136,15 +138,15 @@ def one_class_despite_ranking(evaluation: EvaluationEvidence) -> Finding | None:
 def one_class_and_no_ranking(evaluation: EvaluationEvidence) -> Finding | None:
     """All predictions are one class and the scores rank no better than chance
 
-    Measures: the same area under the ROC curve as EVL002.
+    Measures: the area under the ROC curve, as in EVL002.
 
-    Threshold: between 0.4 and 0.6; a coin gives 0.5. CannotTell where chance alone would reach beyond 0.7.
+    Threshold: between 0.4 and 0.6; random scores give 0.5. Not applicable where chance alone could exceed 0.7.
 
-    Why: nothing that tells the classes apart was learned, so no threshold can help; the fault lies before the decision.
+    Why: nothing was learned that separates the classes, so no threshold can help. The fault comes before the decision.
 
-    Look-alikes: a run that was meant to learn nothing, such as one step for a smoke test.
+    Look-alikes: a run that was not meant to learn, such as one step for a smoke test.
 
-    Fix: look at data, loss and optimizer, in this order; don't tune the threshold.
+    Fix: check the data, the loss and the optimizer, in this order; do not tune the threshold.
 
     Reference: Hosmer and Lemeshow 2000, Applied Logistic Regression.
     """
@@ -152,8 +154,8 @@ def one_class_and_no_ranking(evaluation: EvaluationEvidence) -> Finding | None:
         evaluation,
         lambda auc, deviation: 1 - POOR_AUC <= auc <= POOR_AUC and DEVIATIONS * deviation < GOOD_AUC - 0.5,
         expected=f"an AUC above {GOOD_AUC}",
-        cause="nothing was learned, or other weights than the learned ones were evaluated",
-        fix="look at labels, loss and optimizer before the decision; a threshold can't mend it",
+        cause="the model learned nothing, or weights other than the trained ones were evaluated",
+        fix="check the labels, the loss and the optimizer; a different threshold cannot fix it",
     )
 
 
@@ -161,66 +163,68 @@ def one_class_and_no_ranking(evaluation: EvaluationEvidence) -> Finding | None:
 def class_never_predicted(evaluation: EvaluationEvidence) -> Finding | None:
     """A class is never predicted
 
-    Measures: classes with true rows in a split and no prediction, for more than two classes.
+    Measures: for more than two classes, classes that have true rows in a split and no prediction.
 
     Threshold: at least 20 true rows; a model with a recall of 20% would predict such a class with probability 0.99.
 
-    Why: accuracy and weighted F1 hide a class that is lost; often its rows, or its label, are missing from training.
+    Why: accuracy and weighted F1 hide the loss of a class. Often its rows, or its label, are missing from training.
 
-    Look-alikes: rare classes of few rows pass. Neutral classes between two poles are often lost by weak models.
+    Look-alikes: rare classes with few rows pass. Weak models often lose a neutral class between two extremes.
 
-    Fix: count the class among the rows that trained and compare its label in training and evaluation; then weigh it,
-    or train longer.
+    Fix: count the class among the training rows and compare its label in training and evaluation; then weight it in the
+    loss, or train longer.
 
     Reference: Grandini et al. 2020, Metrics for Multi-Class Classification.
     """
     if evaluation.n_classes < 3:
         raise CannotTell("there are only two classes")
-    found = per_split(evaluation, lambda claims: _lost(claims, evaluation.n_classes))
+    affected = per_split(evaluation, lambda claims: _lost(claims, evaluation.n_classes))
     lost = [
         (name, f"class {class_name(claims, k)} ({support:,} rows)")
-        for name, claims, pairs in found
+        for name, claims, pairs in affected
         for k, support in pairs
     ]
     if not lost:
         return None
     return Finding(
         observed=f"never predicted: {joined(lost)}",
-        expected=f"some prediction of every class with {MIN_SUPPORT} rows or more",
-        n=sum(support for _, _, pairs in found for _, support in pairs),
-        cause="the class is missing or rare among the rows that trained, or its label means another class there",
-        fix="count the class among the rows that trained, and compare label names on both sides",
+        expected=f"at least one prediction of every class with {MIN_SUPPORT} rows or more",
+        n=sum(support for _, _, pairs in affected for _, support in pairs),
+        cause="the class is missing or rare in the training rows, or its label means another class there",
+        fix="count the class in the training rows, and compare the label names of training and evaluation",
     )
 
 
 @rule("EVL014", "error", symptoms=("odd probabilities",), says_why=False)
-def no_distribution(evaluation: EvaluationEvidence) -> Finding | None:
-    """The probabilities are no distribution, or the same for every row
+def invalid_probabilities(evaluation: EvaluationEvidence) -> Finding | None:
+    """The probabilities are not a distribution, or equal for all rows
 
-    Measures: values that are not finite, negative ones, rows that don't sum to 1, and the spread over rows.
+    Measures: values that are not finite, negative values, rows that do not sum to 1, and the spread over the rows.
 
-    Threshold: sums within 0.001 per class of 1 (a softmax in bfloat16 is no better); a spread above 1e-6 over at least
-    10 rows. Exact invariants.
+    Threshold: sums of 1 within 0.001 per class (a softmax in bfloat16 is no more precise); a spread above 1e-6 over at
+    least 10 rows. Exact invariants.
 
-    Why: what is no distribution has no calibration and no threshold; equal probabilities mean that the text has no
+    Why: calibration and thresholds need a distribution. Equal probabilities for all rows mean that the text has no
     influence on the output.
 
-    Look-alikes: logits in the place of probabilities, and independent sigmoids of several labels: both are no
-    distribution and are told so.
+    Look-alikes: logits instead of probabilities, and independent sigmoids of a multi-label model. Neither is a
+    distribution, and both are reported.
 
-    Fix: softmax the logits once, in float32. Where all rows are equal, check that the texts reach the model.
+    Fix: apply softmax to the logits once, in float32. If all rows are equal, check that the texts reach the model.
 
     Reference: Guo et al. 2017, On Calibration of Modern Neural Networks.
     """
-    found = [(name, claims.n, said) for name, claims, said in per_split(evaluation, _distribution_fault) if said]
-    if not found:
+    affected = [
+        (name, claims.n, message) for name, claims, message in per_split(evaluation, _distribution_fault) if message
+    ]
+    if not affected:
         return None
     return Finding(
-        observed=joined([(name, said) for name, _, said in found]),
+        observed=joined([(name, message) for name, _, message in affected]),
         expected="rows of probabilities that sum to 1 and depend on the text",
-        n=sum(n for _, n, _ in found),
-        cause="logits were saved for probabilities, numbers overflowed, or the output does not depend on the text",
-        fix="softmax the logits once, in float32; if all rows are equal, compare the model's inputs for two texts",
+        n=sum(n for _, n, _ in affected),
+        cause="logits were saved as probabilities, values overflowed, or the output does not depend on the text",
+        fix="apply softmax to the logits once, in float32; if all rows are equal, compare the inputs of two texts",
     )
 
 
@@ -232,14 +236,14 @@ def _ranked_collapse(
         return None
     only = EvaluationEvidence({name: claims for name, claims, _ in collapsed}, evaluation.n_classes)
     ranked = per_split(only, lambda claims: ranking(claims, evaluation.n_classes))
-    found = [(name, claims, found) for name, claims, found in ranked if fits(found.auc, found.chance_deviation)]
-    if not found:
+    affected = [(name, claims, one) for name, claims, one in ranked if fits(one.auc, one.chance_deviation)]
+    if not affected:
         return None
     skewed = all(share >= SKEWED_SHARE for _, _, (*_, share) in collapsed)
     return Finding(
-        observed=joined([(name, f"one class predicted, AUC {one.auc:.3f}") for name, _, one in found]),
+        observed=joined([(name, f"one class predicted, AUC {one.auc:.3f}") for name, _, one in affected]),
         expected=expected,
-        n=sum(claims.n for _, claims, _ in found),
+        n=sum(claims.n for _, claims, _ in affected),
         cause=cause,
         fix=fix,
         severity="warning" if skewed else OWN,
@@ -253,15 +257,15 @@ def _lost(claims: SplitClaims, n_classes: int) -> list[tuple[int, int]]:
 
 
 def _distribution_fault(claims: SplitClaims) -> str:
-    """What is wrong with the probabilities, or nothing."""
+    """What is wrong with the probabilities; empty if nothing."""
     values = distributions(claims)
     rows = len(values)
     broken = int((~np.isfinite(values)).any(axis=1).sum())
     if broken:
-        return f"{broken:,} of {rows:,} rows hold NaN or infinity"
+        return f"{broken:,} of {rows:,} rows contain NaN or infinity"
     wrong = (values < 0).any(axis=1) | (np.abs(values.sum(axis=1) - 1) > 1e-3 * values.shape[1])
     if wrong.any():
-        return f"{int(wrong.sum()):,} of {rows:,} rows are negative somewhere or don't sum to 1"
+        return f"{int(wrong.sum()):,} of {rows:,} rows have negative values or do not sum to 1"
     if rows >= MIN_MINORITY and np.ptp(values, axis=0).max() <= SAME_SCORES:
         return f"all {rows:,} rows have the same probabilities"
     return ""

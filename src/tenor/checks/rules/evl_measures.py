@@ -1,4 +1,4 @@
-"""What the rules on results measure: counts, ranking and permutations, from whatever was kept of an evaluation."""
+"""Measurements for the rules on results: counts, ranking and relabelling, from the saved parts of an evaluation."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,12 +29,12 @@ def per_split(
 
 
 def joined(parts: list[tuple[str, str]]) -> str:
-    """What was said of each split, in one line."""
-    return "; ".join(f"{split}: {said}" for split, said in parts)
+    """The message of each split, in one line."""
+    return "; ".join(f"{split}: {message}" for split, message in parts)
 
 
 def class_name(claims: SplitClaims, k: int) -> str:
-    """A class as the evaluated rows name it, else its index."""
+    """The name of a class in the evaluated rows, or its index."""
     names = claims.class_names
     return names[k] if names is not None and k < len(names) else str(k)
 
@@ -45,7 +45,7 @@ def class_indices(values: Any, n_classes: int, what: str) -> np.ndarray:
     if array.ndim != 1 or not array.size or array.dtype.kind not in "iub":
         raise CannotTell(f"{what} are not known as class indices")
     if array.min() < 0 or array.max() >= n_classes:
-        raise CannotTell(f"{what} hold indices outside 0 … {n_classes - 1}")
+        raise CannotTell(f"{what} contain indices outside 0 … {n_classes - 1}")
     return array.astype(np.int64)
 
 
@@ -54,7 +54,7 @@ def confusion_of_rows(claims: SplitClaims, n_classes: int) -> np.ndarray:
     labels = class_indices(claims.labels, n_classes, "labels")
     predicted = class_indices(claims.predicted, n_classes, "predictions")
     if len(labels) != len(predicted):
-        raise CannotTell(f"{len(labels):,} labels and {len(predicted):,} predictions don't belong together")
+        raise CannotTell(f"{len(labels):,} labels and {len(predicted):,} predictions cannot be matched")
     return np.bincount(labels * n_classes + predicted, minlength=n_classes**2).reshape(n_classes, n_classes)
 
 
@@ -67,14 +67,14 @@ def claimed_confusion(claims: SplitClaims) -> np.ndarray:
 
 
 def confusion(claims: SplitClaims, n_classes: int) -> np.ndarray:
-    """Counts (K, K): of the rows where they are known, else as saved."""
+    """Counts (K, K): from the rows where they are known, otherwise the saved matrix."""
     if claims.labels is not None and claims.predicted is not None:
         return confusion_of_rows(claims, n_classes)
     return claimed_confusion(claims)
 
 
 def accuracy(claims: SplitClaims, n_classes: int) -> tuple[float, int]:
-    """The share of right predictions and the rows that it rests on."""
+    """The share of correct predictions, and the number of rows."""
     try:
         counts = confusion(claims, n_classes)
     except CannotTell:
@@ -85,11 +85,11 @@ def accuracy(claims: SplitClaims, n_classes: int) -> tuple[float, int]:
 
 
 def distributions(claims: SplitClaims) -> np.ndarray:
-    """Probabilities (n, K) as float64, whatever they hold; CannotTell where there are none."""
+    """Probabilities (n, K) as float64, not validated; CannotTell where there are none."""
     try:
         values = np.asarray(claims.probabilities, dtype=np.float64)
     except (TypeError, ValueError):
-        raise CannotTell("the probabilities are no numbers") from None
+        raise CannotTell("the probabilities are not numbers") from None
     if claims.probabilities is None or values.ndim != 2 or not values.size:
         raise CannotTell("probabilities or scores per row are not known")
     return values
@@ -97,38 +97,38 @@ def distributions(claims: SplitClaims) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Ranking:
-    """How well the scores order the rows: 0.5 by chance, 1 without a mistake."""
+    """How well the scores rank the rows: AUC 0.5 by chance, 1 for a perfect ranking."""
 
     auc: float
     chance_deviation: float
-    """Standard deviation of the AUC of scores that know nothing."""
+    """Standard deviation of the AUC of random scores."""
 
 
 def ranking(claims: SplitClaims, n_classes: int) -> Ranking:
-    """The area under the ROC curve, the mean over classes against the rest for K > 2.
+    """The area under the ROC curve; for K > 2 the one-versus-rest mean over the classes.
 
-    Ties count half (Mann and Whitney 1947, from which comes its deviation by chance, too).
+    Ties count half. Statistic and standard deviation under chance: Mann and Whitney 1947.
     """
     labels = class_indices(claims.labels, n_classes, "labels")
     scores = distributions(claims)
     if scores.shape != (len(labels), n_classes) or not np.isfinite(scores).all():
-        raise CannotTell("the scores don't fit the labels, or are not finite")
+        raise CannotTell("the scores do not match the labels, or are not finite")
     classes = [1] if n_classes == 2 else range(n_classes)
-    found = []
+    areas_and_deviations = []
     for k in classes:
         positive = labels == k
         n1, n0 = int(positive.sum()), int((~positive).sum())
         if n1 and n0:
             wins = _average_ranks(scores[:, k])[positive].sum() - n1 * (n1 + 1) / 2
-            found.append((wins / (n1 * n0), ((n1 + n0 + 1) / (12 * n1 * n0)) ** 0.5))
-    if not found:
+            areas_and_deviations.append((wins / (n1 * n0), ((n1 + n0 + 1) / (12 * n1 * n0)) ** 0.5))
+    if not areas_and_deviations:
         raise CannotTell("all labels are of one class")
-    areas, deviations = np.array(found).T
+    areas, deviations = np.array(areas_and_deviations).T
     return Ranking(float(areas.mean()), float(deviations.mean()))
 
 
 def best_relabelling(counts: np.ndarray) -> np.ndarray:
-    """The class that each predicted label had better be read as, shape (K,), for most right predictions (Kuhn 1955)."""
+    """The class to read each predicted label as, shape (K,): one to one, with the highest accuracy (Kuhn 1955)."""
     from scipy.optimize import linear_sum_assignment
 
     true, predicted = linear_sum_assignment(counts, maximize=True)
@@ -136,7 +136,7 @@ def best_relabelling(counts: np.ndarray) -> np.ndarray:
 
 
 def rounding_of(value: float) -> float:
-    """How far a written number may be from the exact one: half its last decimal, and float32's resolution."""
+    """The largest rounding error of a written number: half of its last decimal, and float32's resolution."""
     decimals = repr(float(value)).lower().partition("e")[0].partition(".")[2]
     return 0.5 * 10.0 ** -max(len(decimals), 1) + 1e-7
 

@@ -1,4 +1,4 @@
-"""Worth of a result: beside chance, beside a cheap model, beside its own relabelling, beside another split."""
+"""What a result is worth: compared with chance, a cheap model, its best relabelling and another split."""
 
 from math import log, sqrt
 
@@ -19,14 +19,14 @@ from tenor.checks.rules.evl_measures import (
 )
 from tenor.measures.intervals import wilson_interval
 
-# Below this, the interval of an accuracy of 0.5 is wider than ±0.14 and compares nothing.
+# With fewer rows, the interval of an accuracy of 0.5 is wider than ±0.14, too wide for a comparison.
 MIN_ROWS = 50
 MIN_ROWS_FOR_WARNING = 100
-# One-sided, divided by the number of splits; so strict because it is judged on every evaluation of every run.
+# One-sided, divided by the number of splits; strict, because every evaluation of every run is tested.
 ALPHA = 1e-3
-# Recall, averaged over classes, so far above chance is worth an accuracy below the majority's.
+# Mean recall this far above chance justifies an accuracy below the majority's.
 BALANCED_GAIN = 0.1
-# A relabelling must leave a good classifier, not just a better bad one.
+# A relabelling must give a good classifier, not only a less bad one.
 GOOD_ACCURACY = 0.5
 RELABELLING_GAIN = 0.05
 FAR_APART = 0.05
@@ -42,7 +42,7 @@ def binomial_tail(successes: int, n: int, share: float) -> float:
 
 
 def difference_interval(a: float, b: float, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Newcombe's (1998, method 10) interval of a - b, two accuracies on n rows each; wide, for it ignores pairing."""
+    """Newcombe's interval (1998, method 10) of a - b for two accuracies on n rows each; wide: it ignores pairing."""
     one, other = (wilson_interval(round(share * n), n, confidence) for share in (a, b))
     low = a - b - sqrt((a - one.low) ** 2 + (other.high - b) ** 2)
     return low, a - b + sqrt((one.high - a) ** 2 + (b - other.low) ** 2)
@@ -57,22 +57,23 @@ def difference_interval(a: float, b: float, n: int, confidence: float = 0.95) ->
 def label_is_not_argmax(evaluation: EvaluationEvidence) -> Finding | None:
     """Predicted labels are not the most probable classes
 
-    Measures: rows whose predicted class is less probable than another one by more than 1e-6.
+    Measures: rows whose predicted class is less probable than another class by more than 1e-6.
 
-    Threshold: none; an exact invariant. Labels that one threshold on one class's probability explains are a note.
+    Threshold: none; an exact invariant. Labels that follow from a threshold on one class's probability are a note.
 
-    Why: labels and probabilities then come from two models, two orders of rows or two orders of classes, and one of
-    them is wrong.
+    Why: labels and probabilities then come from two models, two row orders or two class orders, and one of them is
+    wrong.
 
-    Look-alikes: a threshold on one class, chosen on purpose, such as `tenor calibrate --class` does: every row that is
-    called so has a higher probability of it than every other row, and these are the most probable of the other classes.
+    Look-alikes: a deliberate threshold on one class, as set by `tenor calibrate --class`: all rows predicted as this
+    class have a higher probability of it than all other rows, and the other rows are predicted as the most probable of
+    the other classes.
 
-    Fix: take the argmax over the classes' axis of the very array that is saved.
+    Fix: take the argmax over the class axis of the array that is saved.
 
     Reference: Provost and Fawcett 2001, Robust Classification for Imprecise Environments.
     """
-    found = per_split(evaluation, lambda claims: _not_argmax(claims, evaluation.n_classes))
-    faults = [(name, claims, one) for name, claims, one in found if one[0]]
+    results = per_split(evaluation, lambda claims: _not_argmax(claims, evaluation.n_classes))
+    faults = [(name, claims, one) for name, claims, one in results if one[0]]
     if not faults:
         return None
     rows = sum(claims.n for _, claims, _ in faults)
@@ -83,10 +84,10 @@ def label_is_not_argmax(evaluation: EvaluationEvidence) -> Finding | None:
         n=rows,
         cause="a threshold on one class decides"
         if thresholded
-        else "the labels come from another array, another order of classes, or a threshold beyond the scores",
-        fix="say which threshold decides, beside the result"
+        else "the labels come from another array, another class order, or a threshold outside the range of the scores",
+        fix="report the threshold together with the result"
         if thresholded
-        else "take the argmax over the classes of the very probabilities that are saved",
+        else "take the argmax over the classes of the saved probabilities",
         severity="note" if thresholded else OWN,
     )
 
@@ -101,22 +102,23 @@ def label_is_not_argmax(evaluation: EvaluationEvidence) -> Finding | None:
 def no_better_than_majority(evaluation: EvaluationEvidence) -> Finding | None:
     """The accuracy is no better than the majority class
 
-    Measures: the accuracy beside the share of the most frequent class, by a one-sided binomial test with Wilson's
-    interval.
+    Measures: the accuracy compared with the share of the most frequent class, by a one-sided binomial test with
+    Wilson's interval.
 
-    Threshold: at least 50 rows. Not above that share is a warning; significantly below it (p < 0.001 over the number
-    of splits) an error.
+    Threshold: at least 50 rows. An accuracy not above that share is a warning; one significantly below it (p < 0.001
+    over the number of splits) an error.
 
-    Why: a model that always says the same reaches this accuracy for free.
+    Why: a model that always predicts the same class reaches this accuracy.
 
-    Look-alikes: with skewed classes, accuracy may be given up for recall on purpose: where the mean recall is 0.1
-    above chance, it is a note.
+    Look-alikes: with skewed classes, accuracy may be traded for recall on purpose. Where the mean recall is 0.1 above
+    chance, it is a note.
 
-    Fix: see what explains it (one class predicted, labels swapped); without one, train longer or at a higher rate.
+    Fix: see which finding explains it (one class predicted, labels swapped); without one, train longer or with a higher
+    learning rate.
 
     Reference: Wilson 1927, Probable Inference; Powers 2011, Evaluation.
     """
-    measured = per_split(evaluation, lambda claims: _beside_majority(claims, evaluation.n_classes))
+    measured = per_split(evaluation, lambda claims: _against_majority(claims, evaluation.n_classes))
     poor = [(name, one) for name, _, one in measured if one[0] <= one[1]]
     if not poor:
         return None
@@ -132,12 +134,12 @@ def no_better_than_majority(evaluation: EvaluationEvidence) -> Finding | None:
         ),
         expected=joined([(name, f"above {majority:.4f}, the most frequent class") for name, (_, majority, *_) in poor]),
         n=sum(n for _, (_, _, n, _) in poor),
-        cause="accuracy is given up for the rarer classes"
+        cause="accuracy is traded for recall on the rarer classes"
         if traded
-        else "the model knows no more than which class is frequent" + (", or the opposite" if any(worse) else ""),
-        fix="report macro F1 beside the accuracy"
+        else "the model uses only the class frequencies" + (", or predicts the opposite" if any(worse) else ""),
+        fix="report macro F1 together with the accuracy"
         if traded
-        else "look for what explains it above; without that, compare the training loss with ln K and raise the rate",
+        else "follow the finding that explains it; without one, compare the training loss with ln K and raise the rate",
         severity="note" if traded else "error" if any(worse) else OWN,
     )
 
@@ -149,17 +151,18 @@ def no_better_than_text_baseline(evaluation: EvaluationEvidence) -> Finding | No
     Measures: the accuracy minus that of naive-Bayes-weighted bigrams with logistic regression, with Newcombe's
     interval.
 
-    Threshold: not above 0; a warning from 100 rows on, a note where the interval holds 0 or the split is smaller.
+    Threshold: not above 0. A warning with 100 rows or more, a note where the interval contains 0 or the split is
+    smaller.
 
-    Why: the baseline trains in seconds. A transformer that does not beat it has not earned its cost.
+    Why: the baseline trains in seconds. A transformer that does not beat it is not worth its cost.
 
-    Look-alikes: a frozen base, very few rows or a short trial run may lie below it rightly.
+    Look-alikes: with a frozen base, very few rows or a short trial run, a lower accuracy is expected.
 
-    Fix: train longer or on more rows, thaw the encoder, raise the length; or ship the baseline.
+    Fix: train longer or on more rows, unfreeze the encoder, raise the maximum length; or use the baseline.
 
     Reference: Wang and Manning 2012, Baselines and Bigrams.
     """
-    measured = per_split(evaluation, lambda claims: _beside_baseline(claims, evaluation.n_classes))
+    measured = per_split(evaluation, lambda claims: _against_baseline(claims, evaluation.n_classes))
     poor = [(name, one, difference_interval(*one)) for name, _, one in measured if one[0] <= one[1]]
     if not poor:
         return None
@@ -173,57 +176,57 @@ def no_better_than_text_baseline(evaluation: EvaluationEvidence) -> Finding | No
         ),
         expected=joined([(name, f"above the text baseline's {b:.4f}") for name, (_, b, _), _ in poor]),
         n=sum(n for _, (_, _, n), _ in poor),
-        cause="the encoder adds nothing to counts of words, as it was trained here",
-        fix="train longer or on more rows, thaw the encoder or raise the length; or use the baseline",
+        cause="as trained here, the encoder adds nothing to word counts",
+        fix="train longer or on more rows, unfreeze the encoder or raise the maximum length; or use the baseline",
         severity=OWN if clear else "note",
     )
 
 
 @rule("EVL007", "error", symptoms=("swapped classes",), explains=("low accuracy",), says_why=False)
 def labels_swapped(evaluation: EvaluationEvidence) -> Finding | None:
-    """The labels are swapped: read as other classes, the predictions are right
+    """The labels are swapped: the predictions are right under other class names
 
-    Measures: the accuracy under the best one-to-one relabelling of the predictions, found exactly (Kuhn 1955), beside
-    the accuracy as it is.
+    Measures: the accuracy under the best one-to-one relabelling of the predictions, found exactly (Kuhn 1955), compared
+    with the accuracy as given.
 
-    Threshold: at least 0.05 more, at least 0.5 and 0.05 above the majority's share, and a binomial test between the
-    rows that only one of both readings gets right with p < 0.001 over the K! relabellings.
+    Threshold: a gain of at least 0.05, an accuracy of at least 0.5 and 0.05 above the majority's share, and p < 0.001
+    over the K! relabellings in a binomial test on the rows that only one of the two readings gets right.
 
-    Why: the model has learned; only the names are wrong, on one side. Training again would be a waste.
+    Why: the model has learned the task; only the class names are wrong, on one side. Training again would be a waste.
 
-    Look-alikes: a model at chance: its best relabelling gains a little, and leaves no good classifier.
+    Look-alikes: a model at chance. Its best relabelling gains a little, but is not a good classifier.
 
-    Fix: compare `id2label` of the model with the class names of the data, in training and evaluation.
+    Fix: compare the model's `id2label` with the class names of the data, in training and in evaluation.
 
     Reference: Kuhn 1955, The Hungarian Method for the Assignment Problem.
     """
     measured = per_split(evaluation, lambda claims: _relabelling(claims, evaluation.n_classes))
-    found = [(name, claims, one) for name, claims, one in measured if one]
-    if not found:
+    results = [(name, claims, one) for name, claims, one in measured if one]
+    if not results:
         return None
     return Finding(
-        observed=joined([(name, f"accuracy {before:.4f}") for name, _, (before, _, _) in found]),
-        expected=joined([(name, f"{after:.4f} with {how}") for name, _, (_, after, how) in found]),
-        n=sum(claims.n for _, claims, _ in found),
-        cause="classes stand in another order in training than in evaluation, or the evaluated labels are inverted",
-        fix="compare id2label with the data's class names on both sides, and use one mapping",
+        observed=joined([(name, f"accuracy {before:.4f}") for name, _, (before, _, _) in results]),
+        expected=joined([(name, f"{after:.4f} with {how}") for name, _, (_, after, how) in results]),
+        n=sum(claims.n for _, claims, _ in results),
+        cause="training and evaluation use different class orders, or the evaluated labels are inverted",
+        fix="compare id2label with the class names of the data in training and evaluation, and use one mapping",
     )
 
 
 @rule("EVL015", "note", symptoms=("splits disagree",), says_why=False)
 def validation_and_test_far_apart(evaluation: EvaluationEvidence) -> Finding | None:
-    """Validation and test results lie far apart
+    """Validation and test results are far apart
 
-    Measures: the difference of the two accuracies, by a two-sided test of two proportions.
+    Measures: the difference between the two accuracies, by a two-sided test of two proportions.
 
     Threshold: 0.05 and p < 0.001, with at least 100 rows in both.
 
-    Why: one of the two is not what it seems: the test rows come from elsewhere, validation rows are known from
+    Why: one of the two results is misleading: the test rows come from another source, validation rows were seen in
     training, or hundreds of trials were selected on the validation rows.
 
-    Look-alikes: a test split from another domain on purpose; therefore a note.
+    Look-alikes: a test split from another domain on purpose; therefore only a note.
 
-    Fix: look for rows that both share with training, and for a shift between the splits.
+    Fix: look for rows shared with training, and for a distribution shift between the splits.
 
     Reference: Recht et al. 2019, Do ImageNet Classifiers Generalize to ImageNet?
     """
@@ -240,7 +243,7 @@ def validation_and_test_far_apart(evaluation: EvaluationEvidence) -> Finding | N
         observed=f"validation {a:.4f} (n = {n:,}), test {b:.4f} (n = {m:,})",
         expected=f"less than {100 * FAR_APART:.0f} points apart",
         n=n + m,
-        cause="the splits differ in kind, or validation rows were seen in training or selected on too often",
+        cause="the splits differ in distribution, or validation rows were seen in training or selected on too often",
         fix="look for rows shared with training, and compare length, source and labels of the two splits",
     )
 
@@ -249,47 +252,47 @@ def _not_argmax(claims: SplitClaims, n_classes: int) -> tuple[int, bool]:
     """Rows that contradict the argmax, and whether a threshold explains them."""
     predicted, values = class_indices(claims.predicted, n_classes, "predictions"), distributions(claims)
     if values.shape != (len(predicted), n_classes) or not np.isfinite(values).all():
-        raise CannotTell("the probabilities don't fit the predictions, or are not finite")
+        raise CannotTell("the probabilities do not match the predictions, or are not finite")
     wrong = int((values.max(axis=1) - values[np.arange(len(predicted)), predicted] > TIE).sum())
     return wrong, wrong > 0 and any(_by_threshold(predicted, values, k) for k in range(n_classes))
 
 
 def _by_threshold(predicted: np.ndarray, values: np.ndarray, k: int) -> bool:
-    """Whether rows are called `k` from some probability of `k` on, and else the most probable other class."""
-    called = predicted == k
-    if called.all() or not called.any() or values[~called, k].max() > values[called, k].min() + TIE:
+    """Whether rows above some probability of `k` are predicted as `k`, the others as the most probable other class."""
+    predicted_k = predicted == k
+    if predicted_k.all() or not predicted_k.any() or values[~predicted_k, k].max() > values[predicted_k, k].min() + TIE:
         return False
-    others = np.where(np.arange(values.shape[1]) == k, -np.inf, values)[~called]
-    return bool((others.max(axis=1) - others[np.arange(len(others)), predicted[~called]] <= TIE).all())
+    others = np.where(np.arange(values.shape[1]) == k, -np.inf, values)[~predicted_k]
+    return bool((others.max(axis=1) - others[np.arange(len(others)), predicted[~predicted_k]] <= TIE).all())
 
 
-def _beside_majority(claims: SplitClaims, n_classes: int) -> tuple[float, float, int, float | None]:
-    """Accuracy, the majority's, rows, and mean recall minus 1/K where it is known."""
-    found, n = accuracy(claims, n_classes)
+def _against_majority(claims: SplitClaims, n_classes: int) -> tuple[float, float, int, float | None]:
+    """The accuracy, the majority's share, the number of rows, and the mean recall minus 1/K where it is known."""
+    share, n = accuracy(claims, n_classes)
     if n < MIN_ROWS:
         raise CannotTell(f"fewer than {MIN_ROWS} rows")
     try:
         counts = confusion(claims, n_classes)
     except CannotTell:
         if claims.majority_accuracy is None:
-            raise CannotTell("how frequent the classes are is not known") from None
-        return found, claims.majority_accuracy, n, None
+            raise CannotTell("the class frequencies are not known") from None
+        return share, claims.majority_accuracy, n, None
     support = counts.sum(axis=1)
     if (support > 0).sum() < 2:
         raise CannotTell("all labels are of one class")
     recall = (np.diag(counts)[support > 0] / support[support > 0]).mean()
-    return found, float(support.max() / n), n, float(recall - 1 / (support > 0).sum())
+    return share, float(support.max() / n), n, float(recall - 1 / (support > 0).sum())
 
 
-def _beside_baseline(claims: SplitClaims, n_classes: int) -> tuple[float, float, int]:
-    found, n = accuracy(claims, n_classes)
+def _against_baseline(claims: SplitClaims, n_classes: int) -> tuple[float, float, int]:
+    share, n = accuracy(claims, n_classes)
     if claims.text_baseline_accuracy is None:
         raise CannotTell("the text baseline was not measured on these rows")
-    return found, claims.text_baseline_accuracy, n
+    return share, claims.text_baseline_accuracy, n
 
 
 def _relabelling(claims: SplitClaims, n_classes: int) -> tuple[float, float, str] | None:
-    """Accuracy before and after the best relabelling, and the relabelling in words, where it is far better."""
+    """Accuracy before and after the best relabelling, and the relabelling in words, if it is far better."""
     counts = confusion(claims, n_classes)
     rows, order = counts.sum(), best_relabelling(counts)
     moved = np.flatnonzero(order != np.arange(len(counts)))

@@ -1,4 +1,4 @@
-"""Freezing: whether exactly the declared parameters learn."""
+"""Freezing: whether exactly the declared parameters are frozen."""
 
 from tenor.checks.evidence import ModelEvidence, ParameterRow, StepEvidence
 from tenor.checks.finding import CannotTell, Finding
@@ -7,29 +7,31 @@ from tenor.checks.rules.shared import SHOWN_NAMES, known, shown
 
 
 def exempted(model: ModelEvidence) -> tuple[str, ...]:
-    """Names that should be frozen, by declaration or because PEFT froze them, and that learn all the same."""
+    """Names of trainable parameters that should be frozen, by declaration or because PEFT froze them."""
     if model.declared_frozen is None:
-        raise CannotTell("it is not declared what should be frozen")
+        raise CannotTell("no freezing was declared")
     return tuple(p.name for p in model.parameters if p.trainable and p.name in model.declared_frozen)
 
 
 @rule("FRZ001", "error", setting={"model.keep_trainable": ()})
-def more_learns_than_declared(model: ModelEvidence) -> Finding | None:
-    """Parameters learn that should be frozen
+def trainable_but_declared_frozen(model: ModelEvidence) -> Finding | None:
+    """Parameters are trainable that should be frozen
 
     Measures: the parameters with `requires_grad` among those that the declaration (`freeze: base`, or N layers) covers.
 
-    Threshold: none may learn; an exact invariant. Names that `keep_trainable` exempts count too, unless all of them are
-    biases or norms. Without a declaration, a warning for matrices of an encoder that PEFT froze next to its adapters.
+    Threshold: none may be trainable; an exact invariant. Names that `keep_trainable` exempts count too, unless all of
+    them are biases or norms. Without a declaration, matrices of an encoder that PEFT froze next to its adapters are a
+    warning.
 
-    Why: a name fragment meant for the head often fits the encoder. In DistilBERT `lin` is part of `q_lin`, `k_lin`,
-    `v_lin`, `out_lin`, `lin1` and `lin2`: nearly the whole encoder then learns, and the ablation compares nothing.
+    Why: a name fragment meant for the head often matches the encoder. In DistilBERT `lin` is part of `q_lin`, `k_lin`,
+    `v_lin`, `out_lin`, `lin1` and `lin2`: nearly the whole encoder is then trainable, and the comparison with a frozen
+    base is void.
 
-    Look-alikes: BitFit (only biases learn) and training of norms are legitimate and pass; adapters and prompts are
-    parameters of their own, outside the encoder's, and PEFT's `modules_to_save` are meant to learn.
+    Look-alikes: training only biases (BitFit) or norms is legitimate and passes. Adapters and prompts are additional
+    parameters outside the encoder, and PEFT's `modules_to_save` are meant to be trained.
 
-    Fix: freeze by module, not by fragments of names: `model.base_model.requires_grad_(False)`; in Tenor
-    `model.freeze=base` without `keep_trainable`.
+    Fix: freeze by module, not by name fragments: `model.base_model.requires_grad_(False)`; in Tenor `model.freeze=base`
+    without `keep_trainable`.
 
     Reference: Ben Zaken et al. 2022, BitFit.
     """
@@ -41,44 +43,44 @@ def more_learns_than_declared(model: ModelEvidence) -> Finding | None:
     covered = sum(p.size for p in model.parameters if p.name in (model.declared_frozen or ()))
     fragments = [f for f in model.keep_trainable if any(f in p.name for p in matrices)]
     if fragments:
-        why = f"the fragments {fragments} fit names inside the encoder"
+        why = f"the fragments {fragments} match names inside the encoder"
     elif model.declared_freeze is None:
         why = "PEFT froze the encoder next to its adapters, and requires_grad was set again"
     else:
-        why = "they were never frozen, or thawed"
+        why = "they were never frozen, or unfrozen later"
     return Finding(
-        observed=f"{weights:,} of {covered:,} weights learn, such as {', '.join(sorted(names)[:SHOWN_NAMES])}",
-        expected="none of the weights that are declared frozen learns",
+        observed=f"{weights:,} of {covered:,} weights are trainable, such as {', '.join(sorted(names)[:SHOWN_NAMES])}",
+        expected="no trainable weight among those declared frozen",
         n=len(names),
-        cause=f"more learns than declared: {why}",
-        fix="freeze by module: drop keep_trainable, or give whole names of the head",
+        cause=f"more parameters are trainable than declared: {why}",
+        fix="freeze by module: remove keep_trainable, or give full names of head parameters",
         severity="error" if model.declared_freeze is not None else "warning",
     )
 
 
 def is_position(name: str) -> bool:
-    """Position embeddings: sinusoids never learn, in DistilBERT or XLM with `sinusoidal_pos_embds`."""
+    """Position embeddings: sinusoidal ones are never trainable (DistilBERT or XLM with `sinusoidal_pos_embds`)."""
     return "position" in name
 
 
 def frozen_beyond_declaration(model: ModelEvidence) -> list[ParameterRow]:
-    """Encoder parameters that don't learn although the declaration leaves them free."""
+    """Frozen encoder parameters that the declaration does not freeze."""
     if model.declared_freeze is None or model.declared_frozen is None:
-        raise CannotTell("it is not declared what should be frozen")
-    free = [p for p in model.parameters if not p.in_head and p.name not in model.declared_frozen]
-    return [p for p in free if not p.trainable and not is_position(p.name)]
+        raise CannotTell("no freezing was declared")
+    declared_trainable = [p for p in model.parameters if not p.in_head and p.name not in model.declared_frozen]
+    return [p for p in declared_trainable if not p.trainable and not is_position(p.name)]
 
 
 @rule("FRZ002", "error")
-def less_learns_than_declared(model: ModelEvidence) -> Finding | None:
-    """Encoder parameters are frozen that should learn
+def frozen_but_declared_trainable(model: ModelEvidence) -> Finding | None:
+    """Encoder parameters are frozen that should be trainable
 
     Measures: the encoder's parameters without `requires_grad` that the declaration does not cover.
 
     Threshold: no matrix; an exact invariant. Only biases or norms: a warning.
 
-    Why: full fine-tuning that is none costs points of accuracy and shows in no log; often an earlier phase's freeze was
-    never lifted.
+    Why: a full fine-tuning with frozen parts loses points of accuracy, and no log shows it. Often the freeze of an
+    earlier phase was never lifted.
 
     Look-alikes: LoRA and adapters freeze the encoder on purpose and pass, as do sinusoidal position embeddings.
 
@@ -91,10 +93,10 @@ def less_learns_than_declared(model: ModelEvidence) -> Finding | None:
         return None
     weights, body = sum(p.size for p in frozen), sum(p.size for p in model.parameters if not p.in_head)
     return Finding(
-        observed=f"{weights:,} of the encoder's {body:,} weights don't learn, such as {shown(p.name for p in frozen)}",
-        expected=f"all learn that `freeze: {model.declared_freeze}` does not cover",
+        observed=f"{weights:,} of the encoder's {body:,} weights are frozen, such as {shown(p.name for p in frozen)}",
+        expected=f"everything trainable that `freeze: {model.declared_freeze}` does not cover",
         n=len(frozen),
-        cause="requires_grad was set to False and never back",
+        cause="requires_grad was set to False and never reset to True",
         fix="call requires_grad_(True) on the encoder before the optimizer is built, or declare the freeze",
         severity="error" if any(len(p.shape) > 1 for p in frozen) else "warning",
     )
@@ -108,16 +110,17 @@ def less_learns_than_declared(model: ModelEvidence) -> Finding | None:
     training_loss="high",
     setting={"model.freeze": "none"},
 )
-def nothing_learns(model: ModelEvidence) -> Finding | None:
-    """Nothing learns
+def nothing_trainable(model: ModelEvidence) -> Finding | None:
+    """No parameter is trainable
 
     Measures: the parameters with `requires_grad`.
 
     Threshold: at least one; an exact invariant.
 
-    Why: the training loop runs at full cost and changes nothing; PyTorch complains only if no input needs a gradient.
+    Why: the training loop runs at full cost and changes nothing. PyTorch raises an error only if no tensor in the graph
+    requires a gradient.
 
-    Look-alikes: none where a training is about to start; evaluation alone needs no such check.
+    Look-alikes: none before a training; evaluation does not need this rule.
 
     Fix: unfreeze at least the head: `model.classifier.requires_grad_(True)`.
 
@@ -128,46 +131,46 @@ def nothing_learns(model: ModelEvidence) -> Finding | None:
     if any(p.trainable for p in model.parameters):
         return None
     return Finding(
-        observed=f"0 of {len(model.parameters):,} parameters learn",
-        expected="at least the head learns",
+        observed=f"0 of {len(model.parameters):,} parameters are trainable",
+        expected="at least the head is trainable",
         n=len(model.parameters),
-        cause="requires_grad is False everywhere, as after model.requires_grad_(False)",
-        fix="freeze the encoder alone: model.base_model.requires_grad_(False)",
+        cause="requires_grad is False for all parameters, as after model.requires_grad_(False)",
+        fix="freeze only the encoder: model.base_model.requires_grad_(False)",
     )
 
 
 @rule("FRZ004", "error")
-def frozen_weights_move(steps: StepEvidence) -> Finding | None:
+def frozen_weights_changed(steps: StepEvidence) -> Finding | None:
     """Frozen weights change during training
 
-    Measures: parameters without `requires_grad` whose values differ from those at the start, bit by bit.
+    Measures: parameters without `requires_grad` whose values differ from those before training, bit by bit.
 
     Threshold: none; an exact invariant.
 
-    Why: an optimizer that holds a gradient from before the freeze, or that decays what it holds, moves frozen weights;
-    the comparison with a frozen base is then void.
+    Why: an optimizer that still has a gradient from before the freeze, or that decays all of its parameters, changes
+    frozen weights. The comparison with a frozen base is then void.
 
-    Look-alikes: statistics of batch norm are buffers, not parameters; they don't count.
+    Look-alikes: the statistics of batch norm are buffers, not parameters, and do not count.
 
     Fix: freeze before the optimizer is built, give it only parameters with `requires_grad`, and clear gradients with
     `set_to_none=True`.
 
     Reference: PyTorch, `torch.optim.Optimizer.zero_grad`.
     """
-    moved = known(steps.frozen_moved, "whether frozen weights stayed")
+    moved = known(steps.frozen_moved, "whether frozen weights changed")
     if not moved:
         return None
     return Finding(
         observed=f"{len(moved):,} frozen parameters changed: {shown(moved)}",
-        expected="frozen parameters keep every bit",
+        expected="no frozen parameter changes",
         n=len(moved),
-        cause="the optimizer holds them with an old gradient, or something writes into them",
+        cause="the optimizer contains them with an old gradient, or other code writes to them",
         fix="build the optimizer after freezing, from [p for p in model.parameters() if p.requires_grad]",
     )
 
 
 def output_layer(model: ModelEvidence) -> list[ParameterRow]:
-    """The matrices that give the logits; where no forward pass shows them, those of the head with a row per output."""
+    """The matrices that compute the logits; if no forward pass shows them, head matrices with one row per output."""
     if model.output_layer is not None:
         return [p for p in model.parameters if p.name in model.output_layer and len(p.shape) > 1]
     outputs = model.n_outputs or model.n_classes
@@ -175,7 +178,7 @@ def output_layer(model: ModelEvidence) -> list[ParameterRow]:
 
 
 def layer_of(parameter: ParameterRow) -> str:
-    """The path of a parameter's layer, without what an adapter has put between: q.base_layer.weight → q."""
+    """The path of a parameter's layer, without the levels that an adapter inserted: q.base_layer.weight → q."""
     source = (parameter.source_name or parameter.name).split(".")[:-1]
     layer: list[str] = []
     for part in parameter.name.split("."):
@@ -187,11 +190,11 @@ def layer_of(parameter: ParameterRow) -> str:
 
 
 def frozen_new_matrices(model: ModelEvidence) -> list[ParameterRow]:
-    """Newly initialized matrices of the head that take part in the forward pass, and in whose layer nothing learns."""
+    """Frozen, newly initialized head matrices that the forward pass uses, in layers without any trainable parameter."""
     new = set(model.new_weights or ())
     frozen = [p for p in model.parameters if p.in_head and p.name in new and len(p.shape) > 1 and not p.trainable]
-    learning = [p.name for p in model.parameters if p.trainable]
-    return [p for p in frozen if not p.idle and not any(n.startswith(f"{layer_of(p)}.") for n in learning)]
+    trainable = [p.name for p in model.parameters if p.trainable]
+    return [p for p in frozen if not p.idle and not any(n.startswith(f"{layer_of(p)}.") for n in trainable)]
 
 
 @rule(
@@ -202,18 +205,19 @@ def frozen_new_matrices(model: ModelEvidence) -> list[ParameterRow]:
     one_class="usually",
 )
 def head_is_frozen(model: ModelEvidence) -> Finding | None:
-    """The head does not learn
+    """The head is not trainable
 
-    Measures: whether a matrix of the layer that gives the logits has `requires_grad`, an adapter in it or a copy that
-    PEFT's `modules_to_save` put in its place included; and newly initialized matrices of the head without.
+    Measures: whether a matrix of the layer that computes the logits has `requires_grad`, including an adapter in it and
+    the copy made by PEFT's `modules_to_save`; and newly initialized matrices of the head without `requires_grad`.
 
-    Threshold: a newly initialized output layer must learn; an exact invariant. A trained one (by the loading report, or
-    where there is none by its values), or another new matrix of the head (pooler, pre-classifier): a warning.
+    Threshold: a newly initialized output layer must be trainable; an exact invariant. A pretrained output layer
+    (according to the loading report or, without one, to its values), or another new matrix of the head (pooler,
+    pre-classifier): a warning.
 
-    Why: a random projection decides the classes. The encoder bends towards it at best.
+    Why: a random projection then decides between the classes. At best the encoder adapts to it.
 
-    Look-alikes: a loaded pooler frozen with the encoder (`model.base_model.requires_grad_(False)`) is legitimate. PEFT
-    keeps the frozen original of a layer that learns, which takes no part in the forward pass.
+    Look-alikes: a pretrained pooler frozen with the encoder (`model.base_model.requires_grad_(False)`) is legitimate.
+    PEFT keeps the frozen original of a layer that it trains; the original is not used in the forward pass.
 
     Fix: `model.classifier.requires_grad_(True)` after freezing the encoder; with PEFT `task_type="SEQ_CLS"`, or
     `modules_to_save=["classifier"]`.
@@ -228,9 +232,9 @@ def head_is_frozen(model: ModelEvidence) -> Finding | None:
     is_new = model.output_layer_is_new is not False if new is None else any(p.name in new for p in frozen_output)
     return Finding(
         observed=f"without requires_grad: {shown(p.name for p in frozen)}",
-        expected="the head learns",
+        expected="a trainable head",
         n=len(frozen),
-        cause="the freeze was meant for the encoder and took the head with it",
+        cause="a freeze meant for the encoder also froze the head",
         fix="after freezing, set requires_grad_(True) on the classifier (and pre-classifier or pooler where new); "
         'with PEFT name them in modules_to_save, or give task_type="SEQ_CLS"',
         severity="error" if frozen_output and is_new else "warning",

@@ -1,4 +1,4 @@
-"""The loss function and what short experiments show of it: reductions, first loss, memorization."""
+"""The loss function, examined by short experiments: reduction, initial loss, memorization."""
 
 import math
 
@@ -8,95 +8,97 @@ from tenor.checks.rule import rule
 from tenor.checks.rules.shared import known, uninformed
 
 FAR_ABOVE, VERY_FAR_ABOVE = 1.5, 3.0
-"""Times ln K: a fresh head's logits are about 0.1 apart; 1.5 ln K takes logits several units apart."""
+"""Multiples of ln K: the logits of a new head differ by about 0.1; a loss of 1.5 ln K requires several units."""
 
 SQUASHED_FLOOR, SQUASHED_GAP = 0.1, 1.5
-"""Values in [0, 1] taken for logits leave a loss of at least ln(1+1/e) = 0.31 and differ by at most about 1."""
+"""With values in [0, 1] as logits, the loss is at least ln(1+1/e) = 0.31 and varies by at most about 1."""
 
 UNREWARDED = 0.01
-"""Of the larger of two losses: below it they count as the same."""
+"""Share of the larger of two losses; a smaller difference counts as equal."""
 
 SUMS = 1.5
-"""Half-way between a mean (1) and a sum (2)."""
+"""Halfway between a mean (1) and a sum (2)."""
 
 
 @rule("LOS001", "warning", symptoms=("high first loss",), explains=("bad result", "clipped gradients"))
-def starts_far_from_uninformed(probe: ProbeEvidence) -> Finding | None:
-    """The first loss is far above that of knowing nothing
+def initial_loss_too_high(probe: ProbeEvidence) -> Finding | None:
+    """The initial loss is far above that of an uninformed model
 
-    Measures: the mean loss on real batches before the first step, over ln K.
+    Measures: the mean loss on real batches before the first step, divided by ln K.
 
-    Threshold: 1.5 a note, 3 a warning. A heuristic, since losses may be weighted.
+    Threshold: 1.5 is a note, 3 a warning. A heuristic, because losses may be weighted.
 
-    Why: a fresh head knows nothing and should say so: ln 2 = 0.69 for two classes. Far above, it is certain of wrong
-    answers: weights too large, inputs not normalised, a sum instead of a mean, labels counted from 1.
+    Why: a newly initialized head should give equal probabilities: a loss of ln 2 = 0.69 for two classes. A far higher
+    loss means confident wrong answers: too large weights, inputs that are not normalized, a sum instead of a mean,
+    labels that start at 1.
 
-    Look-alikes: a head that was fine-tuned before starts lower, focal loss too; both pass.
+    Look-alikes: a head that was already fine-tuned and a focal loss start lower; both pass.
 
-    Fix: draw the head's weights with a standard deviation of 0.02; check that labels are 0 … K-1 and the loss a mean.
+    Fix: initialize the head's weights with a standard deviation of 0.02; check that labels are 0 … K-1 and that the
+    loss is a mean.
 
     Reference: Karpathy 2019, A Recipe for Training Neural Networks ("verify loss @ init").
     """
-    loss = known(probe.initial_loss, "the first loss", probe.failures.get("first_look"))
+    loss = known(probe.initial_loss, "the initial loss", probe.failures.get("first_look"))
     expected = uninformed(probe.n_classes)
     if not math.isfinite(loss):
-        raise CannotTell("the first loss is not a number; LOS007 judges that")
+        raise CannotTell("the initial loss is NaN or infinite, which LOS007 judges")
     if loss <= FAR_ABOVE * expected:
         return None
     return Finding(
         observed=f"{loss:.3f} nats on {probe.n_examples} examples",
         expected=f"about ln {probe.n_classes} = {expected:.3f}",
         n=probe.n_examples,
-        cause="the untrained head is certain of wrong answers, or the loss is not a mean of nats",
-        fix="look at the first logits: their spread should be about 0.1; then at labels and at the loss's reduction",
+        cause="the untrained head is confident in wrong answers, or the loss is not a mean in nats",
+        fix="check the first logits (their spread should be about 0.1), the labels, and the reduction of the loss",
         severity="warning" if loss > VERY_FAR_ABOVE * expected else "note",
     )
 
 
 def squashes(probe: ProbeEvidence) -> bool:
-    """Whether the loss takes values in [0, 1] for logits: bounded from 0 when right, and from above when wrong."""
+    """Whether the loss gets values in [0, 1] as logits: it then has a lower bound above 0 and varies little."""
     right, wrong = probe.loss_when_right, probe.loss_when_inverted
-    if right is None or wrong is None or probe.loss_gradient == 0:  # No gradient at all: LOS004 judges that.
+    if right is None or wrong is None or probe.loss_gradient == 0:  # LOS004 judges a loss without any gradient.
         return False
     return right > SQUASHED_FLOOR and 0 < wrong - right < SQUASHED_GAP
 
 
 @rule("LOS002", "error", explains=("bad result", "stalled loss", "no gradient"))
 def softmax_before_loss(probe: ProbeEvidence) -> Finding | None:
-    """A softmax or sigmoid stands before the loss
+    """A softmax or sigmoid is applied before the loss
 
     Measures: whether the model's outputs are non-negative and sum to 1 per row; and the loss on logits that are right
     or wrong by a margin of 10.
 
-    Threshold: outputs that are a distribution; or a loss above 0.1 when right that is less than 1.5 larger when wrong.
-    An exact consequence: cross-entropy on values in [0, 1] can't fall below ln(1 + (K-1)/e).
+    Threshold: outputs that are a distribution; or a loss above 0.1 for right logits that is less than 1.5 larger for
+    wrong ones. An exact consequence: cross-entropy on values in [0, 1] cannot fall below ln(1 + (K-1)/e).
 
-    Why: cross-entropy applies a softmax itself. After another one gradients shrink, the loss stalls at 0.31 for two
-    classes, and confidence is wrong.
+    Why: cross-entropy applies a softmax itself. After another softmax, gradients shrink, the loss stalls at 0.31 for
+    two classes, and the confidence is wrong.
 
-    Look-alikes: label smoothing keeps a loss above 0 when right, but a large one when wrong; a log-softmax before
-    cross-entropy changes nothing; NLLLoss wants log-probabilities. All pass.
+    Look-alikes: label smoothing has a loss above 0 for right logits, but a large one for wrong logits; a log-softmax
+    before cross-entropy changes nothing; NLLLoss needs log-probabilities. All pass.
 
-    Fix: return raw logits from the model and give them to `torch.nn.functional.cross_entropy`.
+    Fix: return raw logits from the model and pass them to `torch.nn.functional.cross_entropy`.
 
     Reference: PyTorch, `torch.nn.CrossEntropyLoss` ("unnormalized logits").
     """
     if probe.rows_sum_to_one is None and (probe.loss_when_right is None or probe.loss_when_inverted is None):
-        raise CannotTell("neither the model's outputs nor the loss on given logits were looked at")
+        raise CannotTell("neither the model's outputs nor the loss on test logits were measured")
     if not probe.rows_sum_to_one and not squashes(probe):
         return None
     floor = math.log1p((probe.n_classes - 1) / math.e)
     observed = (
         "the model's outputs are non-negative and sum to 1 in each row"
         if probe.rows_sum_to_one
-        else f"loss {probe.loss_when_right:.3f} on logits right by 10, {probe.loss_when_inverted:.3f} wrong by 10"
+        else f"loss {probe.loss_when_right:.3f} for logits right by 10, {probe.loss_when_inverted:.3f} if wrong by 10"
     )
     return Finding(
         observed=observed,
-        expected="raw logits into the loss: nearly 0 when right by 10, about 10 when wrong",
+        expected="raw logits as input of the loss: a loss near 0 when right by 10, and of about 10 when wrong",
         n=max(1, probe.n_examples),
-        cause=f"a softmax or sigmoid comes before cross-entropy, which can then not fall below {floor:.2f}",
-        fix="remove it from the model's forward (or the loss), and apply softmax only to report probabilities",
+        cause=f"a softmax or sigmoid is applied before cross-entropy, which then cannot fall below {floor:.2f}",
+        fix="remove it from the model's forward (or the loss); apply softmax only to report probabilities",
     )
 
 
@@ -110,13 +112,13 @@ def loss_is_inverted(probe: ProbeEvidence) -> Finding | None:
 
     Measures: the loss on logits that are right, and on logits that are wrong, by a margin of 10.
 
-    Threshold: right must cost less than wrong; an exact invariant.
+    Threshold: the right logits must have the smaller loss; an exact invariant.
 
-    Why: a lost or superfluous minus sign trains the model to be wrong: accuracy falls far below chance.
+    Why: a missing or extra minus sign trains the model to be wrong: the accuracy falls far below chance.
 
     Look-alikes: none for classification; gradient ascent on purpose (adversarial examples) is not training.
 
-    Fix: minimise the negative log-probability; `nll_loss` carries the minus already.
+    Fix: minimize the negative log-probability; `nll_loss` already includes the minus sign.
 
     Reference: PyTorch, `torch.nn.NLLLoss`.
     """
@@ -126,10 +128,10 @@ def loss_is_inverted(probe: ProbeEvidence) -> Finding | None:
         return None
     return Finding(
         observed=f"loss {right:.3f} when right, {wrong:.3f} when wrong",
-        expected="less when right",
+        expected="a smaller loss when right",
         n=probe.n_classes,
-        cause="the sign of the loss, or the order of the classes in it, is turned round",
-        fix="use torch.nn.functional.cross_entropy(logits, labels) as it is",
+        cause="the sign of the loss, or its class order, is inverted",
+        fix="use torch.nn.functional.cross_entropy(logits, labels) unchanged",
     )
 
 
@@ -140,29 +142,31 @@ def loss_does_not_reward(probe: ProbeEvidence) -> Finding | None:
     Measures: the loss on logits that are right, and on logits that are wrong, by a margin of 10; and its gradient with
     respect to equal logits.
 
-    Threshold: the two must differ by 1% of the larger, and the gradient must not be 0; an exact invariant.
+    Threshold: the two losses must differ by 1% of the larger, and the gradient must not be 0; an exact invariant.
 
-    Why: a loss that is constant, detached, rounded or made from an argmax has no gradient: nothing can be learned.
+    Why: a loss that is constant, detached, rounded or computed from an argmax has no gradient, so nothing can be
+    learned.
 
-    Look-alikes: label smoothing costs more on logits right by 10 than on equal ones, by design; a hinge or squared loss
-    is another shape and still rewards.
+    Look-alikes: label smoothing has, by design, a larger loss on logits right by 10 than on equal ones; a hinge or
+    squared loss has another shape but still rewards the right class.
 
-    Fix: compute the loss from the logits themselves, in the graph: no argmax, `.item()`, `.detach()`, `torch.tensor`.
+    Fix: compute the loss from the logits themselves, within the graph: no argmax, `.item()`, `.detach()` or
+    `torch.tensor`.
 
     Reference: PyTorch, Autograd mechanics.
     """
     right = known(probe.loss_when_right, "the loss on right logits", probe.failures.get("given_logits"))
     wrong = known(probe.loss_when_inverted, "the loss on wrong logits", probe.failures.get("given_logits"))
-    cut = probe.loss_gradient is not None and probe.loss_gradient == 0
-    if not cut and abs(wrong - right) >= UNREWARDED * max(abs(right), abs(wrong)) > 0:
+    detached = probe.loss_gradient is not None and probe.loss_gradient == 0
+    if not detached and abs(wrong - right) >= UNREWARDED * max(abs(right), abs(wrong)) > 0:
         return None
     gradient = "" if probe.loss_gradient is None else f"; gradient {probe.loss_gradient:.2g}"
     return Finding(
         observed=f"loss {right:.3f} when right, {wrong:.3f} when wrong{gradient}",
-        expected="less when right, and a gradient above 0",
+        expected="a smaller loss when right, and a gradient above 0",
         n=probe.n_classes,
-        cause="no gradient goes from the loss to the logits" if cut else "the loss is the same whatever the logits say",
-        fix="use torch.nn.functional.cross_entropy(logits, labels) on the logits as the model returns them",
+        cause="no gradient flows from the loss to the logits" if detached else "the loss does not depend on the logits",
+        fix="use torch.nn.functional.cross_entropy(logits, labels) with the logits that the model returns",
     )
 
 
@@ -170,14 +174,15 @@ def loss_does_not_reward(probe: ProbeEvidence) -> Finding | None:
 def loss_sums(probe: ProbeEvidence) -> Finding | None:
     """The loss is a sum, not a mean
 
-    Measures: the loss of one example twice over that of the example alone.
+    Measures: the loss of one example given twice, divided by its loss alone.
 
-    Threshold: 1.5, half-way between a mean (1) and a sum (2).
+    Threshold: 1.5, halfway between a mean (1) and a sum (2).
 
-    Why: the gradient then grows with the batch: the rate means something else for each batch size, the last, smaller
-    batch counts less, and clipping cuts every step.
+    Why: the gradient then grows with the batch: a suitable learning rate depends on the batch size, the smaller last
+    batch counts less, and every step is clipped.
 
-    Look-alikes: a sum that is divided by the examples later (as Tenor's loop does over forward passes) is sound.
+    Look-alikes: a sum that is divided by the number of examples later (as in Tenor's loop over forward passes) is
+    correct.
 
     Fix: `reduction="mean"`.
 
@@ -187,24 +192,24 @@ def loss_sums(probe: ProbeEvidence) -> Finding | None:
     if not ratio > SUMS:
         return None
     return Finding(
-        observed=f"one example twice has {ratio:.2f} times the loss of it alone",
+        observed=f"an example given twice has {ratio:.2f} times its loss alone",
         expected="1",
         n=2,
         cause='the loss is reduced with "sum"',
-        fix='use reduction="mean", and choose the learning rate anew',
+        fix='use reduction="mean", and choose a new learning rate',
     )
 
 
 LEFT_OVER = 0.25
-"""Share of the examples: what an attempt cut short by time may leave."""
+"""Share of the examples that a time-limited attempt may leave wrong."""
 
 MIN_FALL = 0.1
 
 FULL = 0.5
-"""Share of weights that learn from which on memorising 20 examples is certain to be possible."""
+"""Share of trainable weights with which memorizing 20 examples is certainly possible."""
 
 RESPONDS = 0.9
-"""Loss on texts over loss on blanks."""
+"""Ratio of the loss on texts to the loss on blank texts."""
 
 MIN_DEEP = 100
 
@@ -219,23 +224,24 @@ DEEP_MARGIN = 0.98
     says_why=False,
 )
 def cannot_overfit(probe: ProbeEvidence) -> Finding | None:
-    """A handful of examples can't be memorised
+    """A few examples cannot be memorized
 
-    Measures: errors and loss on at most 20 examples after a short attempt to memorise them, dropout off.
+    Measures: errors and loss on at most 20 examples after a short attempt to memorize them, without dropout.
 
-    Threshold: a loss that does not fall by 10% an error where at least half of the weights learn, else a warning;
-    errors on more than a quarter of the examples a warning, where half of the weights learn.
+    Threshold: a loss that does not fall by 10% is an error where at least half of the weights are trainable, otherwise
+    a warning. Errors on more than a quarter of the examples are a warning where half of the weights are trainable.
 
-    Why: a model that can't learn 20 examples by heart can't learn 20,000. It is the quickest test of the whole chain.
+    Why: a model that cannot memorize 20 examples cannot learn from 20,000. It is the quickest test of the whole
+    pipeline.
 
-    Look-alikes: a frozen base or LoRA has little freedom, and is judged by the fall of the loss alone; two equal texts
-    with two labels can't both be right; the attempt uses each text once.
+    Look-alikes: a frozen base or LoRA has little capacity, and is judged only by the fall of the loss. Two equal texts
+    with different labels cannot both be right, so the attempt uses each text once.
 
-    Fix: other findings; else follow one example from ids to gradient by hand.
+    Fix: follow the other findings; otherwise trace one example by hand from its ids to the gradient.
 
     Reference: Karpathy 2019, A Recipe for Training Neural Networks ("overfit one batch").
     """
-    before, after = known(probe.overfit_loss, "an attempt to memorise some examples", probe.failures.get("overfitting"))
+    before, after = known(probe.overfit_loss, "an attempt to memorize some examples", probe.failures.get("overfitting"))
     errors, examples = known(probe.overfit_errors, "its errors"), known(probe.overfit_examples, "its examples")
     full = probe.trainable_share is None or probe.trainable_share >= FULL
     stuck = not after < (1 - MIN_FALL) * before and errors > 0
@@ -243,10 +249,10 @@ def cannot_overfit(probe: ProbeEvidence) -> Finding | None:
         return None
     return Finding(
         observed=f"{errors} of {examples} examples still wrong; loss {before:.3f} before, {after:.3f} after",
-        expected="no error, a loss near 0",
+        expected="no errors, and a loss near 0",
         n=examples,
-        cause="between token ids, loss and optimizer something keeps the model from learning",
-        fix="mend the findings above this one; else step through one example: ids, mask, logits, loss, gradients",
+        cause="a fault between the token ids, the loss and the optimizer prevents learning",
+        fix="fix the other findings first; otherwise step through one example: ids, mask, logits, loss, gradients",
         severity="error" if stuck and full else "warning",
     )
 
@@ -261,27 +267,28 @@ def cannot_overfit(probe: ProbeEvidence) -> Finding | None:
 def learning_ignores_text(probe: ProbeEvidence) -> Finding | None:
     """Learning does not respond to the text
 
-    Measures: the loss after a short attempt on real texts over that after the same attempt on blanked ones.
+    Measures: the loss after a short attempt on real texts, divided by that after the same attempt on blank texts.
 
-    Threshold: 0.9. With at most 20 examples and few steps: a warning.
+    Threshold: 0.9. A warning, because there are at most 20 examples and few steps.
 
-    Why: on blanks only class frequencies can be learned. Texts that bring no more are not reaching the head.
+    Why: from blank texts only the class frequencies can be learned. If real texts give no lower loss, they do not reach
+    the head.
 
-    Look-alikes: an attempt cut short by time, or a frozen base with a slow head, may not have come far enough; if the
-    loss on blanks and texts is the same to the last digit, they are not the reason.
+    Look-alikes: a time-limited attempt, or a frozen base with a slow head, may not have progressed far enough. If the
+    losses on blank and real texts are equal to the last digit, these are not the reason.
 
-    Fix: compare hidden states of two texts layer by layer.
+    Fix: compare the hidden states of two texts layer by layer.
 
     Reference: Karpathy 2019, A Recipe for Training Neural Networks ("input-independent baseline").
     """
-    real, blank = known(probe.overfit_responds, "the same attempt on blanked texts", probe.failures.get("overfitting"))
+    real, blank = known(probe.overfit_responds, "the same attempt on blank texts", probe.failures.get("overfitting"))
     if real < RESPONDS * blank:
         return None
     return Finding(
-        observed=f"loss {real:.3f} after the attempt on texts, {blank:.3f} on blanks",
-        expected=f"below {RESPONDS:.0%} of the loss on blanks",
+        observed=f"loss {real:.3f} after the attempt on real texts, {blank:.3f} on blank texts",
+        expected=f"below {RESPONDS:.0%} of the loss on blank texts",
         n=probe.overfit_examples or 0,
-        cause="what the texts say does not reach the head, or too little of it to learn from",
+        cause="the content of the texts does not reach the head, or too little of it to learn from",
         fix="compare the hidden states of two texts; check ids, mask and pooling",
     )
 
@@ -290,15 +297,16 @@ def learning_ignores_text(probe: ProbeEvidence) -> Finding | None:
 def random_labels_learned_as_fast(probe: ProbeEvidence) -> Finding | None:
     """Random labels are learned as fast as the real ones
 
-    Measures: the mean loss on examples not seen before, in one pass on the real labels and in one on shuffled labels.
+    Measures: the mean loss on examples not seen before, in one pass with the real labels and in one with shuffled
+    labels.
 
-    Threshold: the real one must be 2% lower, over at least 100 examples. Chance can do it: a warning.
+    Threshold: the real loss must be 2% lower, over at least 100 examples. A warning, because chance can cause it.
 
-    Why: labels that have lost their texts (a shuffle of one column, a wrong join) look healthy in every count.
+    Why: labels that no longer belong to their texts (one column shuffled, a wrong join) look normal in every count.
 
     Look-alikes: a very hard task, a frozen base or a slow start may need more than one short pass.
 
-    Fix: read 20 texts with their labels; look where texts and labels are sorted, joined or shuffled apart.
+    Fix: read 20 texts with their labels; look for steps that sort, join or shuffle texts and labels separately.
 
     Reference: Zhang et al. 2017, Understanding deep learning requires rethinking generalization.
     """
@@ -312,6 +320,6 @@ def random_labels_learned_as_fast(probe: ProbeEvidence) -> Finding | None:
         observed=f"loss {real:.3f} on the real labels, {random:.3f} on shuffled ones",
         expected="a clearly lower loss on the real labels",
         n=probe.deep_examples,
-        cause="the labels say nothing about the texts, or the model sees too little of them",
-        fix="read 20 texts beside their labels; check joins, sorts and shuffles that part the two",
+        cause="the labels are unrelated to the texts, or the model sees too little of the texts",
+        fix="read 20 texts with their labels; check for joins, sorts and shuffles that separate the two",
     )

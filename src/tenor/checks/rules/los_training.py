@@ -1,4 +1,4 @@
-"""The loss while training: flat, not a number, diverging, and predictions that collapse."""
+"""The loss during training: flat, NaN, diverging, of probabilities, a sum; and predictions that collapse."""
 
 import math
 
@@ -10,15 +10,15 @@ from tenor.checks.rule import rule
 from tenor.checks.rules.shared import ALPHA, known, uninformed
 
 FLAT = 0.03
-"""Of ln K: two classes' loss falls by more within 100 steps of any training that works, a frozen base included."""
+"""Share of ln K: with two classes, any working training gains more within 100 steps, even with a frozen base."""
 
 MIN_FLAT_RECORDS, MIN_FLAT_STEPS = 30, 100
 
 RISE = 0.5
-"""Of ln K: back half the way to knowing nothing."""
+"""Share of ln K: halfway back to the loss of an uninformed model."""
 
 MIN_ZEROS, FAR_FROM_ZERO = 3, 0.1
-"""Losses of exactly 0 that directly follow one this far from it, nats: no step learns that much."""
+"""Number of losses of exactly 0, and the loss before them in nats: no single step gains that much."""
 
 MIN_WINDOW = 10
 
@@ -28,11 +28,11 @@ ONE_CLASS, BALANCED = 0.98, 0.8
 MIN_PREDICTIONS = 300
 
 PATIENCE = 0.9
-"""Share of the planned steps that an encoder drawn at random is given: small ones took off after a third to a half."""
+"""Share of the planned steps before an encoder trained from scratch is judged: small ones started after 1/3 to 1/2."""
 
 
 def label_entropy(steps: StepEvidence) -> float:
-    """The loss of knowing only how often each class occurs, nats: at most ln K."""
+    """The loss of a model that knows only the class frequencies, in nats: at most ln K."""
     n_classes = known(steps.n_classes, "the number of classes")
     if steps.label_counts is None or np.sum(steps.label_counts) == 0:
         return uninformed(n_classes)
@@ -42,7 +42,7 @@ def label_entropy(steps: StepEvidence) -> float:
 
 
 def after_warmup(steps: StepEvidence) -> np.ndarray:
-    """Positions of the records from the peak rate on; without recorded rates, after a tenth of the steps."""
+    """Positions of the records from the peak rate on; without recorded rates, those after a tenth of the steps."""
     numbers = np.asarray(steps.steps)
     if steps.learning_rate is not None and len(steps.learning_rate) == len(numbers) > 0:
         rates = np.asarray(steps.learning_rate, dtype=np.float64)
@@ -51,36 +51,35 @@ def after_warmup(steps: StepEvidence) -> np.ndarray:
 
 
 def require_patience(steps: StepEvidence) -> None:
-    """Raise CannotTell while an encoder that was drawn at random may still take off."""
+    """Raise CannotTell while an encoder trained from scratch may still start to learn."""
     if steps.fresh_body and steps.total_steps and np.max(steps.steps, initial=0) < PATIENCE * steps.total_steps:
-        raise CannotTell(f"the encoder was drawn at random: it is judged at {PATIENCE:.0%} of the planned steps")
+        raise CannotTell(f"the encoder is newly initialized: it is judged at {PATIENCE:.0%} of the planned steps")
 
 
 def finite_losses(steps: StepEvidence) -> np.ndarray:
     losses = np.asarray(steps.loss, dtype=np.float64).ravel()
     if len(losses) != len(steps.steps) or not np.isfinite(losses).all():
-        raise CannotTell("the recorded losses are not all numbers")
+        raise CannotTell("some of the recorded losses are NaN or infinite")
     return losses
 
 
 @rule("LOS006", "warning", symptoms=("stalled loss", "flat loss"), explains=("bad result",), says_why=False)
 def loss_is_flat(steps: StepEvidence) -> Finding | None:
-    """The loss stays where it started
+    """The loss does not fall
 
     Measures: over the records after warm-up, the fall of the mean loss from the first third to the last, its standard
     error, and Kendall's test for a falling trend.
 
-    Threshold: a fall below 3% of the loss of knowing only the class frequencies (ln K if balanced), a mean within 5% of
-    it, and no trend (p > 0.05). At least 30 records, 100 steps, and a standard error below 3%. An error past half the
-    planned steps.
+    Threshold: a fall below 3% of the loss of a model that knows only the class frequencies (ln K if balanced), a mean
+    within 5% of that loss, and no trend (p > 0.05). At least 30 records, 100 steps, and a standard error below 3%. An
+    error after half of the planned steps.
 
-    Why: it is the symptom by which most faults show: nothing is learned from the text.
+    Why: this is the most common symptom of a fault: nothing is learned from the text.
 
-    Look-alikes: the warm-up; a frozen base, whose loss falls slowly but in a trend; a loss flat near 0, which is
-    learned; an encoder drawn at random, which stands still for long before it takes off, and is judged at 90% of the
-    planned steps.
+    Look-alikes: the warm-up; a frozen base, whose loss falls slowly but with a trend; a loss that is flat near 0, where
+    training is complete. An encoder trained from scratch is slow to start, and is judged at 90% of the planned steps.
 
-    Fix: the causes found besides; else overfit 20 examples first.
+    Fix: follow the causes among the other findings; otherwise overfit 20 examples first.
 
     Reference: Karpathy 2019, A Recipe for Training Neural Networks; Kendall 1938.
     """
@@ -103,11 +102,11 @@ def loss_is_flat(steps: StepEvidence) -> Finding | None:
         return None
     late = steps.total_steps is not None and numbers[-1] > steps.total_steps / 2
     return Finding(
-        observed=f"{first.mean():.4f} at first, {last.mean():.4f} at last (trend p = {p:.2f})",
-        expected=f"a fall below {reference:.4f}, the loss of knowing only the class frequencies",
+        observed=f"mean loss {first.mean():.4f} in the first third, {last.mean():.4f} in the last (trend p = {p:.2f})",
+        expected=f"below {reference:.4f}, the loss of a model that knows only the class frequencies",
         n=len(losses),
-        cause="nothing is learned from the text; other findings may say why",
-        fix="mend the findings above this one; else try to overfit 20 examples, and lower or raise the rate threefold",
+        cause="nothing is learned from the text; other findings may explain it",
+        fix="fix the other findings first; otherwise overfit 20 examples, and try a third and three times the rate",
         severity="error" if late else "warning",
     )
 
@@ -118,28 +117,27 @@ def loss_is_flat(steps: StepEvidence) -> Finding | None:
     symptoms=("not a number",),
     explains=("bad result", "collapsing predictions", "metric not a number", "skipped steps"),
 )
-def not_a_number(steps: StepEvidence) -> Finding | None:
-    """A loss or a gradient is not a number
+def loss_is_nan(steps: StepEvidence) -> Finding | None:
+    """A loss or a gradient is NaN or infinite
 
-    Measures: NaN and infinity among the recorded losses, among gradient norms of steps that were taken, and among
+    Measures: NaN and infinity in the recorded losses, in the gradient norms of steps that were taken, and in the
     validation losses; losses of exactly 0 from some record to the last.
 
-    Threshold: none; an exact invariant. Zeros count where a validation loss is NaN too, or, as a warning, where there
-    are three or more and the loss before them was above 0.1: `transformers` logs 0 for NaN
-    (`logging_nan_inf_filter`).
+    Threshold: none; an exact invariant. Zeros count if a validation loss is NaN too, or, as a warning, if there are
+    three or more and the loss before them was above 0.1: `transformers` logs 0 for NaN (`logging_nan_inf_filter`).
 
-    Why: one such step makes all weights NaN; every later prediction is class 0, argmax of NaN.
+    Why: a single such step makes all weights NaN. Every later prediction is class 0, the argmax of NaN.
 
-    Look-alikes: with loss scaling an infinite gradient norm in a skipped step is how the scale is found, and passes. A
-    loss that falls to 0 bit by bit was learned by heart.
+    Look-alikes: with loss scaling, an infinite gradient norm in a skipped step is part of calibrating the scale, and
+    passes. A loss that falls to 0 gradually was memorized.
 
-    Fix: a lower rate, fp32, and a look for log(0), division by a mask's sum of 0, and empty texts.
+    Fix: use a lower rate and fp32, and look for log(0), division by a mask whose sum is 0, and empty texts.
 
     Reference: PyTorch, `torch.autograd.set_detect_anomaly`.
     """
     losses = np.asarray(steps.loss, dtype=np.float64).ravel()
     broken = [point for point in steps.validation_loss if not math.isfinite(point.value)]
-    bad, zeros = _not_finite(steps, losses), _zeros_at_last(losses)
+    bad, zeros = _not_finite(steps, losses), _zeros_at_end(losses)
     is_sure = bool(bad.any() or broken)
     dropped = zeros >= MIN_ZEROS and zeros < len(losses) and losses[-zeros - 1] > FAR_FROM_ZERO
     if not is_sure and not dropped:
@@ -147,28 +145,28 @@ def not_a_number(steps: StepEvidence) -> Finding | None:
     filtered = zeros > 0 and not bad.any() and (bool(broken) or dropped)
     if filtered:
         bad[-zeros:] = True
-    said = []
+    parts = []
     if bad.any():
         first = int(np.argmax(bad))
         norm = steps.grad_norm
         gradient = "" if norm is None or len(norm) <= first else f", gradient {norm[first]}"
-        said.append(
+        parts.append(
             f"first at step {int(steps.steps[first]):,}: loss {losses[first]:g}{gradient} in {int(bad.sum())} records"
         )
-    said += [f"validation loss {broken[0].value} at step {broken[0].step:,}"] if broken else []
+    parts += [f"validation loss {broken[0].value} at step {broken[0].step:,}"] if broken else []
     return Finding(
-        observed="; ".join(said),
+        observed="; ".join(parts),
         expected="finite numbers" + (", and no loss of exactly 0" if filtered else ""),
         n=len(losses) + len(steps.validation_loss),
-        cause="a number overflowed, or 0 was divided by or its logarithm taken"
-        + ("; zeros are what transformers logs for NaN (logging_nan_inf_filter)" if filtered else ""),
+        cause="an overflow, a division by 0 or a logarithm of 0"
+        + ("; transformers logs 0 for NaN (logging_nan_inf_filter)" if filtered else ""),
         fix="lower the learning rate, use fp32, and run once under torch.autograd.set_detect_anomaly(True)",
         severity=OWN if is_sure else "warning",
     )
 
 
 def _not_finite(steps: StepEvidence, losses: np.ndarray) -> np.ndarray:
-    """Which records have a loss, or the gradient norm of a step that was taken, that is NaN or infinite."""
+    """Records whose loss, or the gradient norm of a step that was taken, is NaN or infinite."""
     bad = ~np.isfinite(losses)
     if steps.grad_norm is not None and len(steps.grad_norm) == len(losses):
         taken = np.ones(len(losses), dtype=bool)
@@ -178,8 +176,8 @@ def _not_finite(steps: StepEvidence, losses: np.ndarray) -> np.ndarray:
     return bad
 
 
-def _zeros_at_last(losses: np.ndarray) -> int:
-    """How many records at the end have a loss of exactly 0."""
+def _zeros_at_end(losses: np.ndarray) -> int:
+    """The number of records at the end with a loss of exactly 0."""
     other = np.flatnonzero(losses != 0)
     return len(losses) - (int(other[-1]) + 1 if len(other) else 0)
 
@@ -200,16 +198,17 @@ def significantly_above(tail: np.ndarray, other: np.ndarray) -> bool:
 def loss_diverges(steps: StepEvidence) -> Finding | None:
     """The loss diverges
 
-    Measures: the median loss of the last records (a tenth, at least 10) beside the first ones and the best ones.
+    Measures: the median loss of the last records (a tenth, at least 10), compared with the first and the best ones.
 
-    Threshold: higher by half of ln K, and significantly (Mann-Whitney, p < 1e-4). Above the start an error; above the
-    best alone a warning.
+    Threshold: higher by half of ln K, and significantly (Mann-Whitney, p < 1e-4). Above the start is an error; above
+    only the best a warning.
 
-    Why: the rate is beyond what the curvature allows, or a batch broke the weights; the rest of the run is lost.
+    Why: the learning rate is too high for the curvature, or one batch destroyed the weights. The rest of the run is
+    lost.
 
-    Look-alikes: single bad batches; noise of small batches; both are no change of the median.
+    Look-alikes: single bad batches and the noise of small batches do not change the median.
 
-    Fix: a third of the rate, longer warm-up, clipping at 1; restart from the last good checkpoint.
+    Fix: use a third of the rate, a longer warm-up and clipping at 1; restart from the last good checkpoint.
 
     Reference: Mosbach et al. 2021, On the Stability of Fine-tuning BERT.
     """
@@ -228,10 +227,11 @@ def loss_diverges(steps: StepEvidence) -> Finding | None:
     if not any(above.values()):
         return None
     return Finding(
-        observed=f"{np.median(start):.3f} at first, {np.median(best):.3f} at best, {np.median(tail):.3f} at last",
+        observed=f"median loss {np.median(start):.3f} at the start, {np.median(best):.3f} at best, "
+        f"{np.median(tail):.3f} at the end",
         expected="a loss that falls, or stays low",
         n=len(losses),
-        cause="steps are too long for the loss's curvature, or one batch broke the weights",
+        cause="the steps are too long for the curvature of the loss, or one batch destroyed the weights",
         fix="divide the learning rate by 3, warm up over 6 to 10% of the steps, clip gradients at 1",
         severity="error" if above["start"] else "warning",
     )
@@ -239,50 +239,51 @@ def loss_diverges(steps: StepEvidence) -> Finding | None:
 
 @rule("LOS013", "error")
 def trained_through_softmax(steps: StepEvidence) -> Finding | None:
-    """Training goes through a softmax before the loss
+    """The loss is computed on probabilities instead of logits
 
-    Measures: the gradient that arrives at the logits, beside that of a cross-entropy which is given their softmax.
+    Measures: the gradient that arrives at the logits, compared with that of a cross-entropy applied to their softmax.
 
-    Threshold: equal within 2%, in three forward passes, and not that of a cross-entropy of the logits; an exact
-    invariant. A pass counts where six rows or more are predicted with less than 95%: near 1 both gradients are alike.
+    Threshold: equal within 2% in three forward passes, and different from that of a cross-entropy of the logits; an
+    exact invariant. A pass counts if six rows or more are predicted with less than 95%: near 1 both gradients are
+    equal.
 
-    Why: a second softmax shrinks the gradient to a half and less, and the loss can't fall below 0.31 for two classes.
+    Why: a second softmax reduces the gradient to half or less, and the loss cannot fall below 0.31 for two classes.
 
     Look-alikes: label smoothing, focal and weighted losses have other gradients and pass.
 
-    Fix: give raw logits to `torch.nn.functional.cross_entropy`; in `Trainer.compute_loss`, `outputs.logits`.
+    Fix: pass raw logits to `torch.nn.functional.cross_entropy`; in `Trainer.compute_loss`, `outputs.logits`.
 
     Reference: PyTorch, `torch.nn.CrossEntropyLoss` ("unnormalized logits").
     """
-    if known(steps.kind_of_loss, "what the loss's gradient is") != "probabilities":
+    if known(steps.kind_of_loss, "the gradient of the loss") != "probabilities":
         return None
     return Finding(
         observed="the gradient at the logits is that of a cross-entropy of probabilities",
         expected="that of a cross-entropy of the logits",
         n=len(steps.steps),
-        cause="a softmax stands between the logits and the loss",
+        cause="a softmax is applied between the logits and the loss",
         fix="remove it, and apply softmax only to report probabilities",
     )
 
 
 @rule("LOS014", "warning", symptoms=("summed loss",), explains=("clipped gradients",))
 def trained_on_a_sum(steps: StepEvidence) -> Finding | None:
-    """Training sums the losses of a batch
+    """The loss is summed over the batch
 
-    Measures: the gradient that arrives at the logits, beside that of a cross-entropy summed over the rows.
+    Measures: the gradient that arrives at the logits, compared with that of a cross-entropy summed over the rows.
 
     Threshold: equal within 2%, in three forward passes of two rows or more.
 
-    Why: the gradient grows with the batch: rate and clipping mean something else for each batch size, and a short last
-    batch weighs less.
+    Why: the gradient grows with the batch. Suitable values of the learning rate and the clipping limit then depend on
+    the batch size, and a smaller last batch weighs less.
 
-    Look-alikes: a deliberate sum with a rate to match; that is why it is a warning.
+    Look-alikes: a deliberate sum with a matching learning rate; therefore a warning.
 
     Fix: `reduction="mean"`.
 
     Reference: Goyal et al. 2017, Accurate, Large Minibatch SGD (section 2.1).
     """
-    if known(steps.kind_of_loss, "what the loss's gradient is") != "sum":
+    if known(steps.kind_of_loss, "the gradient of the loss") != "sum":
         return None
     return Finding(
         observed="the gradient at the logits is that of a sum over the rows",
@@ -304,17 +305,17 @@ def predictions_collapse(steps: StepEvidence) -> Finding | None:
     """Training predictions collapse to one class
 
     Measures: over the last third of the records (at least 10), the largest class's share of the predictions and of the
-    labels; the binomial probability of so few other predictions if they occurred as often as the labels.
+    labels; the binomial probability of so few other predictions if they were as frequent as the labels.
 
-    Threshold: 98% of at least 300 predictions, with labels below 80%, p < 1e-4. From a quarter of the planned steps
-    on; an error past half.
+    Threshold: 98% of at least 300 predictions, with labels below 80% and p < 1e-4. After a quarter of the planned
+    steps; an error after half.
 
-    Why: the model says the same to every text: accuracy is that of the majority, and half of it was wasted money.
+    Why: the model predicts the same class for every text, so its accuracy is the majority's and the compute is wasted.
 
-    Look-alikes: the first steps of a fresh head; labels of which most are one class; both are left out. An encoder
-    drawn at random stands still for long before it takes off, and is judged at 90% of the planned steps.
+    Look-alikes: the first steps of a new head, and labels of which most are one class, are excluded. An encoder trained
+    from scratch is slow to start, and is judged at 90% of the planned steps.
 
-    Fix: the causes found besides; else a third of the rate and a longer warm-up.
+    Fix: follow the causes among the other findings; otherwise use a third of the rate and a longer warm-up.
 
     Reference: Mosbach et al. 2021 (degenerate runs).
     """
@@ -340,9 +341,9 @@ def predictions_collapse(steps: StepEvidence) -> Finding | None:
         return None
     return Finding(
         observed=f"class {winner} in {share:.1%} of {n:,} predictions, and in {among_labels:.0%} of the labels",
-        expected="predictions of every class, about as often as the labels",
+        expected="predictions of every class, about as frequent as its labels",
         n=n,
-        cause="the model learned the class frequencies at most; other findings may say why",
-        fix="mend the findings above this one; else divide the learning rate by 3 and warm up longer",
+        cause="the model learned at most the class frequencies; other findings may explain it",
+        fix="fix the other findings first; otherwise divide the learning rate by 3 and use a longer warm-up",
         severity="error" if done > 0.5 else "warning",
     )

@@ -1,4 +1,4 @@
-"""The model as built: its outputs, its loaded weights, and what its logits depend on."""
+"""The model as built: its outputs, its loaded weights, and the inputs that its logits depend on."""
 
 import re
 
@@ -8,32 +8,33 @@ from tenor.checks.rule import rule
 from tenor.checks.rules.shared import known, shown
 
 MIN_PREFIX = 3
-"""Letters from which a class name counts as short for another: neg, negative. Two would join `no` and `not_spam`."""
+"""Minimum length of an abbreviated class name (neg, negative); two letters would match `no` with `not_spam`."""
 
 RELATIVE_CHANGE = 1e-3
-"""Of the logits' spread: what a kernel's other order of summation changes stays two orders below, in float32."""
+"""Share of the logits' spread; in float32, another order of summation changes a hundred times less."""
 
 SIXTEEN_BITS = 2.0**-12
-"""Unit rounding above which a number type has 16 bits."""
+"""Unit roundoff above which a number type has 16 bits."""
 
 ROUNDINGS = 100
-"""Unit roundings of a logit of order 1 that a deep stack may add up to; twelve layers measure below 50."""
+"""Unit roundoffs that a deep network may accumulate in a logit of order 1; twelve layers stay below 50."""
 
 
 @rule("MOD001", "error", symptoms=("wrong outputs",), explains=("bad result", "high first loss", "loss without reward"))
 def outputs_differ_from_classes(model: ModelEvidence) -> Finding | None:
     """The number of outputs differs from the number of classes
 
-    Measures: the columns of the logits in a forward pass, or the outputs of the head's last layer where none can be
-    made, and the classes of the data.
+    Measures: the columns of the logits in a forward pass (or, without one, the outputs of the head's last layer), and
+    the classes of the data.
 
     Threshold: equal; an exact invariant.
 
-    Why: with fewer outputs a class can never be predicted or its label is out of range; with one output `transformers`
-    fits a number by squared error and no class at all; with more, probability is spent on classes that don't exist.
+    Why: with fewer outputs, a class can never be predicted or its label is out of range. With one output,
+    `transformers` fits a number by squared error instead of a class. With more, probability is assigned to classes that
+    do not exist.
 
-    Look-alikes: one logistic output for two classes is sound in itself, with a loss and a threshold of its own; cross-
-    entropy on one output is always 0. Build two outputs, or allow the rule with that reason.
+    Look-alikes: one logistic output for two classes is valid with its own loss and threshold, but cross-entropy on one
+    output is always 0. Build two outputs, or allow the rule with that reason.
 
     Fix: `AutoModelForSequenceClassification.from_pretrained(name, num_labels=K)`.
 
@@ -43,11 +44,11 @@ def outputs_differ_from_classes(model: ModelEvidence) -> Finding | None:
     if outputs == model.n_classes:
         return None
     if outputs == 1:
-        cause = "one output is a regression: cross-entropy on it is constant, and transformers takes squared error"
+        cause = "one output is a regression: cross-entropy on it is constant, and transformers uses squared error"
     elif outputs < model.n_classes:
-        cause = "the head was built for fewer classes than the labels have"
+        cause = "the head was built for fewer classes than the data has"
     else:
-        cause = "the head was built for more classes than the labels have, often one left over from another task"
+        cause = "the head was built for more classes than the data has; it may come from another task"
     return Finding(
         observed=f"{outputs} outputs for {model.n_classes} classes",
         expected=f"{model.n_classes} outputs, one per class",
@@ -58,14 +59,14 @@ def outputs_differ_from_classes(model: ModelEvidence) -> Finding | None:
 
 
 def same_name(one: str, other: str) -> bool:
-    """Equal but for case, punctuation and abbreviation: neg and NEGATIVE."""
+    """Whether two names are equal, ignoring case, punctuation and abbreviation (neg, NEGATIVE)."""
     a, b = (re.sub(r"[\W_]+", "", name.casefold()) for name in (one, other))
     short, long = sorted((a, b), key=len)
     return a == b or (len(short) >= MIN_PREFIX and long.startswith(short))
 
 
 def contradictions(id2label: dict[int, str], class_names: tuple[str, ...]) -> list[int]:
-    """Indices whose name in the model is another class of the data."""
+    """Indices whose name in the model is that of another class in the data."""
     return [
         index
         for index, name in enumerate(class_names)
@@ -79,17 +80,17 @@ def contradictions(id2label: dict[int, str], class_names: tuple[str, ...]) -> li
 def names_contradict_the_data(model: ModelEvidence) -> Finding | None:
     """The model's class names contradict the data's
 
-    Measures: `config.id2label` beside the data's class names, index by index; case, punctuation and abbreviation
-    (neg, NEGATIVE) don't count.
+    Measures: `config.id2label` compared with the data's class names, index by index; case, punctuation and abbreviation
+    (neg, NEGATIVE) are ignored.
 
     Threshold: an index whose name is that of another class is an error, an exact invariant. Placeholders (LABEL_0) and
-    names of which none is known are a note.
+    names that match no class are a note.
 
-    Why: training is unharmed, but every later reader of the saved model takes positive for negative.
+    Why: training is unaffected, but all later users of the saved model read positive as negative.
 
-    Look-alikes: other words for the same classes (bad, negative), another language: a note at most.
+    Look-alikes: other words for the same classes (bad, negative) or another language: at most a note.
 
-    Fix: give `id2label` and `label2id` in the order of the data's labels when the model is built.
+    Fix: pass `id2label` and `label2id` in the order of the data's labels when building the model.
 
     Reference: Mitchell et al. 2019, Model Cards for Model Reporting.
     """
@@ -104,42 +105,43 @@ def names_contradict_the_data(model: ModelEvidence) -> Finding | None:
     generic = all(re.fullmatch(r"LABEL_\d+", pairs[i][0]) for i in unlike)
     severity: Severity = "error" if swapped else "note"
     if swapped:
-        cause = "the classes stand in another order in the model than in the data"
+        cause = "the class order of the model differs from that of the data"
     elif generic:
-        cause = "the model was built without class names, so transformers made placeholders up"
+        cause = "the model was built without class names, so transformers created placeholders"
     else:
-        cause = "the model's names come from elsewhere; nothing tells whether they mean the same classes"
+        cause = "the model's names have another origin; whether they mean the same classes is not known"
     return Finding(
         observed=listed,
         expected="the same name at the same index",
         n=len(names),
         cause=cause,
-        fix=f"build the model with id2label={dict(enumerate(names))} and the label2id that inverts it",
+        fix=f"build the model with id2label={dict(enumerate(names))} and its inverse as label2id",
         severity=severity,
     )
 
 
 def new_in_body(model: ModelEvidence) -> list[ParameterRow]:
-    """Encoder parameters that were drawn at random; adapters are meant to be."""
+    """Newly initialized encoder parameters, without adapters, which are always new."""
     new = set(known(model.new_weights, "which weights were loaded"))
     return [p for p in model.parameters if not p.in_head and p.name in new and not p.added]
 
 
 @rule("MOD003", "error", symptoms=("weights not loaded",), explains=("bad result", "stalled loss", "odd probabilities"))
 def pretrained_weights_missing(model: ModelEvidence) -> Finding | None:
-    """Pretrained weights of the encoder were not loaded
+    """Newly initialized encoder weights
 
-    Measures: the encoder's parameters that the checkpoint did not hold and that were drawn at random.
+    Measures: the encoder's parameters that the checkpoint did not contain, so that they were newly initialized.
 
-    Threshold: no matrix may be new; an exact invariant. Only biases or norms: a warning.
+    Threshold: no matrix; an exact invariant. Only biases or norms: a warning.
 
-    Why: such a model still trains, to the accuracy of a transformer without pretraining, below a bag of words.
+    Why: such a model can still be trained, but only to the accuracy of a transformer without pretraining, below a bag
+    of words.
 
-    Look-alikes: a fresh head and pooler are meant to be new; so are LoRA's and other adapters; an encoder trained from
-    scratch on purpose is passed when it is said (`pretrained=False`).
+    Look-alikes: a new head and pooler are expected, as are LoRA and other adapters. An encoder trained from scratch on
+    purpose passes if that is declared (`pretrained=False`).
 
-    Fix: load with the class that fits the checkpoint and read transformers' loading report: no name of the encoder may
-    stand under MISSING.
+    Fix: load with the class that matches the checkpoint, and read transformers' loading report: no encoder parameter
+    may be listed as MISSING.
 
     Reference: transformers, `from_pretrained(output_loading_info=True)`.
     """
@@ -151,56 +153,56 @@ def pretrained_weights_missing(model: ModelEvidence) -> Finding | None:
     body = sum(p.size for p in model.parameters if not p.in_head)
     lost = sum(p.size for p in new)
     return Finding(
-        observed=f"{lost:,} of the encoder's {body:,} weights are random: {shown(p.name for p in new)}",
-        expected="every weight of the encoder comes from the checkpoint",
+        observed=f"{lost:,} of the encoder's {body:,} weights are newly initialized: {shown(p.name for p in new)}",
+        expected="all encoder weights from the checkpoint",
         n=len(new),
-        cause="the checkpoint has no tensors by these names and shapes",
+        cause="the checkpoint has no tensors with these names and shapes",
         fix="compare the checkpoint's tensor names with `model.named_parameters()`; load with the class that saved it",
         severity="error" if any(len(p.shape) > 1 for p in new) else "warning",
     )
 
 
 def stem(name: str) -> str:
-    """A parameter's name from its first numbered layer or last three parts on: what a prefix does not change."""
+    """The end of a parameter's name, from its first numbered layer or the last three parts, independent of a prefix."""
     parts = name.split(".")
     first = next((i for i, part in enumerate(parts) if part.isdigit()), None)
     return ".".join(parts[max(0, first - 1) :] if first is not None else parts[-3:])
 
 
 def lost_to_prefix(model: ModelEvidence) -> list[str]:
-    """Unused tensors that fit a random parameter of the encoder but for the beginning of their names."""
+    """Unused tensors whose names match a newly initialized encoder parameter except for the prefix."""
     wanted = {stem(p.source_name or p.name) for p in new_in_body(model)}
-    return [name for name in known(model.unused_weights, "which tensors were left unused") if stem(name) in wanted]
+    return [name for name in known(model.unused_weights, "which tensors were not used") if stem(name) in wanted]
 
 
 @rule("MOD004", "error", explains=("weights not loaded",))
 def checkpoint_not_used(model: ModelEvidence) -> Finding | None:
-    """The checkpoint holds the encoder's weights under other names
+    """The checkpoint contains the encoder's weights under other names
 
-    Measures: tensors of the checkpoint that found no place, beside encoder parameters that found no tensor, matched by
-    what follows the prefix (`layer.3.attention…`).
+    Measures: unused tensors of the checkpoint and encoder parameters without a tensor, matched by the name after the
+    prefix (`layer.3.attention…`).
 
-    Threshold: no pair may match; an exact invariant.
+    Threshold: no matching pair; an exact invariant.
 
-    Why: a prefix such as `module.` (data parallel), `_orig_mod.` (compiled) or another model's name makes every tensor
-    miss its place. The load warns in a hundred lines and goes on.
+    Why: a prefix such as `module.` (data parallel) or `_orig_mod.` (compiled), or another model's name, prevents all
+    tensors from matching. Loading prints a hundred lines of warnings and continues.
 
     Look-alikes: the unused head of another task (`cls.predictions`, `vocab_projector`) and layers left out on purpose
-    match no random parameter, and pass.
+    match no newly initialized parameter, and pass.
 
-    Fix: strip the prefix from the keys and save again, or load with the class that wrote the checkpoint.
+    Fix: remove the prefix from the keys and save again, or load with the class that wrote the checkpoint.
 
     Reference: PyTorch, Saving and Loading Models, `strict=True`.
     """
     lost = lost_to_prefix(model)
     if not lost:
         return None
-    unused = known(model.unused_weights, "which tensors were left unused")
+    unused = known(model.unused_weights, "which tensors were not used")
     return Finding(
-        observed=f"{len(lost):,} of {len(unused):,} unused tensors fit random weights of the encoder: {shown(lost)}",
-        expected="every tensor that fits the encoder is loaded into it",
+        observed=f"{len(lost):,} of {len(unused):,} unused tensors match newly initialized weights: {shown(lost)}",
+        expected="every tensor that matches the encoder is loaded into it",
         n=len(lost),
-        cause="the tensors' names begin otherwise than the parameters' (a wrapper's prefix, or another class's name)",
+        cause="tensor and parameter names have different prefixes (of a wrapper, or of another class)",
         fix="rename the keys: {k.removeprefix('module.'): v for k, v in state.items()}; load with strict=True",
     )
 
@@ -214,47 +216,48 @@ def checkpoint_not_used(model: ModelEvidence) -> Finding | None:
     settled_by="the model: its logits for two different texts",
 )
 def logits_ignore_the_input(probe: ProbeEvidence) -> Finding | None:
-    """The logits don't depend on the text
+    """The logits do not depend on the text
 
-    Measures: the spread of the logits over different texts, and their change when every text is blanked.
+    Measures: the spread of the logits over different texts, and their change when every text is replaced by a blank
+    one.
 
-    Threshold: not above rounding (100 units of the number type); an exact invariant.
+    Threshold: above rounding (100 units of the number type); an exact invariant.
 
-    Why: the best that such a model can do is the majority class. Causes are a mask of zeros, ids that are all the
-    same, a detached or overwritten hidden state, pooling over padding alone.
+    Why: the best that such a model can do is to predict the majority class. Causes are a mask of zeros, identical ids,
+    a detached or overwritten hidden state, or pooling over padding only.
 
     Look-alikes: a head whose weights start at zero gives equal logits at first; it passes if a short attempt learns
-    from the texts better than from blanks. A fresh head's spread is small (0.01) yet far above rounding.
+    more from the texts than from blank ones. The spread of a new head is small (0.01), but far above rounding.
 
-    Fix: follow one text by hand: ids, mask, hidden state, logits; find where two texts become equal.
+    Fix: follow one text by hand: ids, mask, hidden state, logits; find the step at which two texts become equal.
 
     Reference: Karpathy 2019, A Recipe for Training Neural Networks ("input-independent baseline").
     """
-    measured = {"spread over texts": probe.logit_spread, "change from blanking": probe.logit_change_from_blanking}
+    measured = {"spread over texts": probe.logit_spread, "change with blank texts": probe.logit_change_from_blanking}
     values = {name: value for name, value in measured.items() if value is not None}
     if not values:
         raise CannotTell("the logits of different texts were not compared")
-    # A fresh head's spread is of the order of 16-bit rounding: there only no change at all is beyond doubt.
+    # A new head's spread is of the order of 16-bit rounding; there, only a change of exactly 0 is conclusive.
     floor = ROUNDINGS * probe.rounding if probe.rounding < SIXTEEN_BITS else 0.0
     if min(values.values()) > floor or learns_from_texts(probe):
         return None
     return Finding(
         observed="; ".join(f"{name}: {value:.2g}" for name, value in values.items()),
-        expected=f"above {floor:.1g}, what rounding alone can give",
+        expected=f"above {floor:.1g}, the effect of rounding alone",
         n=probe.n_examples,
-        cause="between the token ids and the logits the text is lost",
-        fix="compare two texts' ids, masks, hidden states and logits in turn, and mend where they become equal",
+        cause="the text is lost between the token ids and the logits",
+        fix="compare ids, masks, hidden states and logits of two texts, and fix the step where they become equal",
     )
 
 
 def learns_from_texts(probe: ProbeEvidence) -> bool:
-    """Whether the short attempt reached a loss on real texts clearly below that on blanked ones."""
+    """Whether the short attempt reached a clearly lower loss on real texts than on blank ones."""
     return probe.overfit_responds is not None and probe.overfit_responds[0] < 0.9 * probe.overfit_responds[1]
 
 
 def beyond_rounding(change: float, probe: ProbeEvidence) -> bool:
-    """Whether a logit changed by more than the order of summation explains."""
-    spread = known(probe.logit_spread, "the logits' spread over texts", probe.failures.get("first_look"))
+    """Whether a logit changed by more than another order of summation explains."""
+    spread = known(probe.logit_spread, "the spread of the logits over texts", probe.failures.get("first_look"))
     return not change <= max(RELATIVE_CHANGE * spread, ROUNDINGS * probe.rounding)
 
 
@@ -264,16 +267,16 @@ def padding_changes_logits(probe: ProbeEvidence) -> Finding | None:
 
     Measures: the largest change of a logit when padding is added to its row, in evaluation mode.
 
-    Threshold: 1/1000 of the logits' spread over texts, and above rounding; an exact invariant otherwise.
+    Threshold: 1/1000 of the logits' spread over texts, and above rounding; otherwise an exact invariant.
 
-    Why: a text's prediction then depends on the longest text of its batch: results change with batch size and order,
-    and differ between training (sorted by length) and use (alone).
+    Why: a text's prediction then depends on the longest text of its batch. Results change with batch size and order,
+    and differ between training (sorted by length) and production (one text at a time).
 
-    Look-alikes: other kernels for other widths round otherwise, 100 times below the threshold; 16-bit logits get a
-    threshold of their own.
+    Look-alikes: kernels for other widths round differently, 100 times below the threshold; 16-bit logits have their own
+    threshold.
 
-    Fix: pass `attention_mask` to the model and divide a mean by the mask's sum, not by the width; check that the pad
-    id is the model's.
+    Fix: pass `attention_mask` to the model, and divide a mean by the sum of the mask, not by the width; check that the
+    pad id is the model's.
 
     Reference: transformers, Padding and truncation; `attention_mask` in the glossary.
     """
@@ -284,7 +287,7 @@ def padding_changes_logits(probe: ProbeEvidence) -> Finding | None:
         observed=f"a logit changes by {change:.2g}, with a spread over texts of {probe.logit_spread:.2g}",
         expected=f"no change beyond {max(RELATIVE_CHANGE * (probe.logit_spread or 0), ROUNDINGS * probe.rounding):.1g}",
         n=probe.n_examples,
-        cause="padding takes part in attention or pooling: the mask is missing, wrong, or ignored",
+        cause="padding is included in attention or pooling: the mask is missing, wrong, or ignored",
         fix="pass attention_mask to the model, and pool over unmasked tokens only",
     )
 
@@ -293,17 +296,18 @@ def padding_changes_logits(probe: ProbeEvidence) -> Finding | None:
 def neighbours_change_logits(probe: ProbeEvidence) -> Finding | None:
     """Other rows of the batch change a row's logits
 
-    Measures: the largest change of a logit when its row's neighbours change, at the same width, in evaluation mode.
+    Measures: the largest change of a row's logits when the other rows of its batch change, at the same width, in
+    evaluation mode.
 
-    Threshold: 1/1000 of the logits' spread over texts, and above rounding; an exact invariant otherwise.
+    Threshold: 1/1000 of the logits' spread over texts, and above rounding; otherwise an exact invariant.
 
-    Why: predictions then depend on who else is asked about, and the labels of a sorted batch leak through it.
+    Why: predictions then depend on the other texts of the batch, and the labels of a sorted batch leak through it.
 
-    Look-alikes: other kernels for other batch sizes round otherwise, far below the threshold. Batch norm mixes rows in
-    training mode by design; in evaluation mode it does not.
+    Look-alikes: kernels for other batch sizes round differently, far below the threshold. Batch norm mixes rows in
+    training mode by design, but not in evaluation mode.
 
-    Fix: look for `view` or `reshape` where `transpose` is meant, a softmax over dimension 0, statistics over the
-    batch, or a model left in training mode.
+    Fix: look for `view` or `reshape` in place of `transpose`, a softmax over dimension 0, statistics over the batch, or
+    a model left in training mode.
 
     Reference: Karpathy 2019, A Recipe for Training Neural Networks ("use backprop to chart dependencies").
     """
@@ -314,24 +318,24 @@ def neighbours_change_logits(probe: ProbeEvidence) -> Finding | None:
         observed=f"a logit changes by {change:.2g}, with a spread over texts of {probe.logit_spread:.2g}",
         expected=f"no change beyond {max(RELATIVE_CHANGE * (probe.logit_spread or 0), ROUNDINGS * probe.rounding):.1g}",
         n=probe.n_examples,
-        cause="some operation mixes the rows of a batch: a reshape, a normalisation or a softmax over dimension 0",
-        fix="compute each row alone and find the first layer whose output differs from the batch's",
+        cause="an operation mixes the rows of a batch: a reshape, a normalization or a softmax over dimension 0",
+        fix="compute each row alone, and find the first layer whose output differs from that of the batch",
     )
 
 
 @rule("MOD008", "error", explains=("loss without reward", "wrong outputs"))
 def problem_type_is_not_classification(model: ModelEvidence) -> Finding | None:
-    """The model computes the loss of another kind of problem
+    """The model's problem type is not single-label classification
 
     Measures: `config.problem_type`.
 
-    Threshold: `single_label_classification`, or nothing; an exact invariant for labels that are one class per text.
+    Threshold: `single_label_classification` or not set; an exact invariant for labels with one class per text.
 
-    Why: `regression` takes squared error between logits and class numbers; `multi_label_classification` takes one
+    Why: `regression` uses squared error between logits and class numbers; `multi_label_classification` uses one
     logistic loss per class and needs labels of another shape.
 
-    Look-alikes: several labels per text are a task of their own; Tenor's labels are one class per text. A loop with a
-    loss of its own never reads the setting: allow the rule with that reason.
+    Look-alikes: several labels per text are a different task; Tenor's labels are one class per text. A loop with its
+    own loss never reads the setting: allow the rule with that reason.
 
     Fix: `config.problem_type = "single_label_classification"`.
 
@@ -343,6 +347,6 @@ def problem_type_is_not_classification(model: ModelEvidence) -> Finding | None:
         observed=f"problem_type is {model.problem_type!r}, with {model.n_classes} classes, one per text",
         expected="single_label_classification",
         n=model.n_classes,
-        cause="the setting was given, or kept from a checkpoint of another task",
+        cause="the setting was set explicitly, or kept from a checkpoint of another task",
         fix='set config.problem_type = "single_label_classification" before the model is built',
     )

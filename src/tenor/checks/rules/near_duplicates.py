@@ -1,4 +1,4 @@
-"""Texts that share most of their passages, found by hashes of letters in a row and without comparing all pairs."""
+"""Finds texts that share most of their passages, by hashes of consecutive letters, without comparing all pairs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,14 +7,14 @@ import numpy as np
 
 from tenor.checks.rules.shared import text_keys
 
-LETTERS = 24  # In a row, about five words: shared by chance only in stock phrases.
-MIN_FINGERPRINTS = 16  # Fewer cannot tell 70% from 50%.
-RESEMBLANCE = 0.7  # Broder's; five small edits in an average IMDb review leave about this much.
-MAX_SHARED = 20  # A passage in more training rows is boilerplate.
-MAX_ROWS = 2_000  # Held-out rows looked at …
-MAX_LETTERS = 40_000_000  # … and letters of training text, for two seconds at most.
+LETTERS = 24  # Consecutive letters, about five words; only stock phrases of this length are shared by chance.
+MIN_FINGERPRINTS = 16  # With fewer, 70% cannot be distinguished from 50%.
+RESEMBLANCE = 0.7  # Broder's measure; an average IMDb review has about this value after five small edits.
+MAX_SHARED = 20  # A passage in more training rows than this is boilerplate.
+MAX_ROWS = 2_000  # Held-out rows examined …
+MAX_LETTERS = 40_000_000  # … and letters of training text: at most two seconds.
 MAX_FINGERPRINTS = 2_000_000
-CHUNK = 1 << 20  # Letters hashed at once: stays in the processor's cache.
+CHUNK = 1 << 20  # Letters hashed at once; fits into the processor's cache.
 NOT_LETTERS = bytes(b for b in range(128) if not chr(b).isalnum())
 BASE = np.uint64(0x9E3779B97F4A7C15)  # An odd multiplier with well-mixed bits (Knuth's golden ratio).
 
@@ -24,15 +24,15 @@ class Passages:
     """Fingerprints of the training texts."""
 
     exact: np.ndarray
-    """The keys of all texts, each once (`rows.text_keys`)."""
+    """The distinct keys of all texts (`text_keys`)."""
     values: np.ndarray
-    """Sorted, uint64."""
+    """The fingerprints, sorted, uint64."""
     rows: np.ndarray
-    """The training row of each."""
+    """The training row of each fingerprint."""
     counts: np.ndarray
-    """Fingerprints per training row; 0 where a row was not looked at."""
+    """Fingerprints per training row; 0 where a row was not examined."""
     bits: int
-    """Hashes with so many low bits 0 are kept."""
+    """Number of low bits that are 0 in the hashes that are kept."""
 
 
 @dataclass(frozen=True)
@@ -44,19 +44,19 @@ class NearDuplicates:
 
 
 def passages(train: Sequence[str]) -> Passages:
-    """Hash every `LETTERS` letters in a row and keep those whose lowest bits are 0 (Manber 1994)."""
+    """Hash all sequences of `LETTERS` letters, and keep the hashes whose lowest bits are 0 (Manber 1994)."""
     step = max(1, -(-sum(map(len, train)) // MAX_LETTERS))
-    looked_at = train[::step]
-    letters = sum(map(len, looked_at))
+    examined = train[::step]
+    letters = sum(map(len, examined))
     bits = int(np.ceil(np.log2(max(letters / MAX_FINGERPRINTS, 1))))
-    values, rows = _fingerprints(looked_at, bits)
+    values, rows = _fingerprints(examined, bits)
     order = np.argsort(values)
     exact = np.unique(text_keys(train))
     return Passages(exact, values[order], rows[order] * step, np.bincount(rows * step, minlength=len(train)), bits)
 
 
 def near_duplicates(texts: Sequence[str], known: Passages) -> NearDuplicates:
-    """Held-out texts of which one training text, not equal to it, has at least `RESEMBLANCE` of the passages.
+    """Held-out texts that have a resemblance of at least `RESEMBLANCE` with a training text, without equal ones.
 
     Resemblance is the Jaccard index of two texts' fingerprints (Broder 1997).
     """
@@ -72,15 +72,15 @@ def near_duplicates(texts: Sequence[str], known: Passages) -> NearDuplicates:
     pairs, shared = np.unique(owner[here] * len(known.counts) + known.rows[there], return_counts=True)
     ours, theirs = np.divmod(pairs, len(known.counts))
     alike = long[ours] & (shared / (counts[ours] + known.counts[theirs] - shared) >= RESEMBLANCE)
-    found = {rows[row]: other for row, other in zip(ours[alike], theirs[alike].tolist(), strict=True)}
-    return NearDuplicates(int(long.sum()), tuple(found.items()))
+    training_row_of = {rows[row]: other for row, other in zip(ours[alike], theirs[alike].tolist(), strict=True)}
+    return NearDuplicates(int(long.sum()), tuple(training_row_of.items()))
 
 
 def groups_within(texts: Sequence[str]) -> tuple[tuple[int, ...], ...]:
-    """Rows of one split whose texts are equal or share `RESEMBLANCE` of their passages, also by way of a third.
+    """Groups of rows whose texts are equal or similar (`RESEMBLANCE`), directly or through other rows.
 
-    No row is in two groups; rows rise within a group, and groups with their first row. A row that is like no other is
-    in none.
+    No row is in two groups. Rows are sorted within a group, and groups by their first row. A row without a similar
+    one is in no group.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -95,9 +95,9 @@ def groups_within(texts: Sequence[str]) -> tuple[tuple[int, ...], ...]:
 
 
 def _pairs_within(texts: Sequence[str]) -> tuple[tuple[int, int], ...]:
-    """Pairs of rows, the lower first, that are equal or alike.
+    """Pairs of rows, the lower first, with equal or similar texts.
 
-    A text that is written more than `MAX_SHARED` times is boilerplate, and paired with its first row alone.
+    A text that occurs more than `MAX_SHARED` times is boilerplate and is paired only with its first row.
     """
     first_of: dict[str, int] = {}
     stripped = [text.strip() for text in texts]
@@ -117,7 +117,7 @@ def _pairs_within(texts: Sequence[str]) -> tuple[tuple[int, int], ...]:
 
 
 def _fingerprints(texts: Sequence[str], bits: int) -> tuple[np.ndarray, np.ndarray]:
-    """The distinct sampled hashes of each text, and the text that each belongs to."""
+    """The distinct sampled hashes of each text, and the index of the text of each."""
     parts = [text.lower().encode("utf-8", "replace").translate(None, NOT_LETTERS) for text in texts]
     ends = np.cumsum([len(part) for part in parts])
     stream = np.frombuffer(b"".join(parts), dtype=np.uint8)
@@ -140,7 +140,7 @@ def _fingerprints(texts: Sequence[str], bits: int) -> tuple[np.ndarray, np.ndarr
 
 
 def _rolling(stream: np.ndarray) -> np.ndarray:
-    """A hash of each `LETTERS` bytes in a row: of 8 by doubling, then of three of these."""
+    """A hash of each `LETTERS` consecutive bytes: of 8 by doubling, then of three of these."""
     if len(stream) < LETTERS:
         return np.zeros(0, np.uint64)
     window, factor = stream.astype(np.uint64) + np.uint64(1), BASE
@@ -153,7 +153,7 @@ def _rolling(stream: np.ndarray) -> np.ndarray:
 
 
 def _matches(held: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Positions of equal fingerprints on both sides, `known` sorted, without those that are common in it."""
+    """Positions of equal fingerprints in both arrays, without frequent ones; `known` must be sorted."""
     left, right = np.searchsorted(known, held, side="left"), np.searchsorted(known, held, side="right")
     count = right - left
     count[count > MAX_SHARED] = 0

@@ -1,4 +1,4 @@
-"""Optimizer steps as they happened: gradients, clipping, updates, rates."""
+"""Recorded optimizer steps: gradients, clipping, updates, learning rates."""
 
 import numpy as np
 
@@ -13,23 +13,24 @@ ALWAYS = 0.95
 """Share of the records that counts as always."""
 
 FAR, VERY_FAR = 10.0, 100.0
-"""Times the limit: a healthy fine-tuning has gradient norms of 1 to 10 and clips at 1."""
+"""Multiples of the limit; a healthy fine-tuning has gradient norms of 1 to 10 and clips at 1."""
 
 UPDATE_SMALL, UPDATE_LARGE = 1e-7, 0.1
-"""Update over weight: 1e-3 is usual from scratch (Karpathy 2022), 1e-5 to 1e-3 in fine-tuning; float32: 6e-8."""
+"""Ratio of update to weight: 1e-3 is usual from scratch (Karpathy 2022), 1e-5 to 1e-3 in fine-tuning; float32
+resolves 6e-8."""
 
 UPDATE_BEYOND_WEIGHTS = 1.0
-"""For weights without pretraining. A head that starts at 0.02 and learns at 5e-3 begins with 0.25."""
+"""For weights without pretraining. A head initialized at 0.02 and trained at 5e-3 starts with 0.25."""
 
 RATE_TOLERANCE, RATE_WRONG = 0.02, 0.1
-"""Of the planned peak; a step more or less in the count is allowed for besides."""
+"""Share of the planned peak, in addition to the tolerance for step counts (`STEP_TOLERANCE`)."""
 
 RATIO_TOLERANCE = 0.25
-"""ModelParts of unequal size shift a mean of means by a few per cent; a missing division by two parts doubles it."""
+"""Parts of unequal size shift a mean of means by a few percent; a missing division by two parts doubles it."""
 
 
 def record(values: np.ndarray | None, what: str) -> np.ndarray:
-    """A recorded series as finite floats, shape (records,); raises `CannotTell` below 10 of them."""
+    """The finite values of a recorded series, shape (records,); raises `CannotTell` for fewer than 10."""
     try:
         series = np.asarray(known(values, what), dtype=np.float64).ravel()
     except (TypeError, ValueError):
@@ -49,15 +50,15 @@ def record(values: np.ndarray | None, what: str) -> np.ndarray:
 def gradients_not_cleared(steps: StepEvidence) -> Finding | None:
     """Gradients are not cleared between steps
 
-    Measures: whether parameters hold a gradient when a new accumulation begins.
+    Measures: whether parameters have a gradient when a new accumulation begins.
 
-    Threshold: none may; an exact invariant.
+    Threshold: none; an exact invariant.
 
-    Why: each step then follows the sum of all gradients since the start: a momentum that never fades, and a norm that
+    Why: each step then follows the sum of all gradients since the start: a momentum that never decays, and a norm that
     grows with time.
 
-    Look-alikes: accumulation over forward passes of one step keeps gradients on purpose; only its beginning is looked
-    at.
+    Look-alikes: accumulation over the forward passes of one step keeps gradients on purpose; only the first pass of a
+    step is checked.
 
     Fix: `optimizer.zero_grad()` before the first backward pass of every step.
 
@@ -66,44 +67,45 @@ def gradients_not_cleared(steps: StepEvidence) -> Finding | None:
     if not known(steps.gradient_kept, "whether gradients were cleared"):
         return None
     return Finding(
-        observed="gradients of an earlier step are there when a new one begins",
+        observed="gradients of an earlier step still exist when a new step begins",
         expected="no gradient, or zeros",
         n=len(steps.steps),
-        cause="optimizer.zero_grad() is missing, comes between backward and step, or belongs to another optimizer",
+        cause="optimizer.zero_grad() is missing, is called between backward and step, or belongs to another optimizer",
         fix="call optimizer.zero_grad() right after optimizer.step()",
     )
 
 
 @rule("OPT013", "note", symptoms=("clipped gradients",))
 def always_clipped(steps: StepEvidence) -> Finding | None:
-    """Every gradient is clipped, by far
+    """Every gradient is clipped far above the limit
 
-    Measures: the gradient norm before clipping over the limit.
+    Measures: the gradient norm before clipping, divided by the limit.
 
-    Threshold: above the limit in 95% of at least 10 records, and 10 times in the middle: a note; 100 times: a warning.
+    Threshold: above the limit in 95% of at least 10 records, with a median of 10 times the limit: a note; 100 times: a
+    warning.
 
-    Why: the limit then sets the length of each step and hides the scale of a loss that sums, an accumulation that is
+    Why: the limit then determines the length of each step and hides the scale of a summed loss, an accumulation that is
     not divided, or a gradient that is still scaled.
 
     Look-alikes: norms of 2 to 10 with a limit of 1 are usual at the start of fine-tuning, and pass.
 
-    Fix: find why the norm is large (sum instead of mean, no division by the accumulation); then clip at the median
+    Fix: find out why the norm is large (sum instead of mean, no division by the accumulation); then clip at the median
     norm.
 
     Reference: Pascanu et al. 2013, On the difficulty of training recurrent neural networks.
     """
-    limit = known(steps.clip_at, "the limit of clipping")
+    limit = known(steps.clip_at, "the clipping limit")
     norms = record(steps.grad_norm, "the gradient norm")
     if not limit > 0:
-        raise CannotTell("the limit of clipping is not above 0")
+        raise CannotTell("the clipping limit is not above 0")
     ratio, share = float(np.median(norms)) / limit, float(np.mean(norms > limit))
     if share < ALWAYS or ratio <= FAR:
         return None
     return Finding(
-        observed=f"{share:.0%} of {len(norms)} records clipped, at {ratio:,.0f} times the limit in the middle",
+        observed=f"{share:.0%} of {len(norms)} records clipped, with a median of {ratio:,.0f} times the limit",
         expected=f"norms of the order of the limit, {limit:g}",
         n=len(norms),
-        cause="the gradient is on another scale than the limit",
+        cause="the gradient has another scale than the limit",
         fix="check that the loss is a mean and is divided by the accumulation; then raise the limit to the median norm",
         severity="warning" if ratio > VERY_FAR else "note",
     )
@@ -113,22 +115,23 @@ def always_clipped(steps: StepEvidence) -> Finding | None:
 def clipped_before_unscaling(steps: StepEvidence) -> Finding | None:
     """Gradients are clipped before they are unscaled
 
-    Measures: whether clipping sees gradients that still carry the loss scale.
+    Measures: whether clipping is applied to gradients that are still multiplied by the loss scale.
 
     Threshold: never; an exact invariant.
 
-    Why: scaled by 65,536, every gradient is beyond the limit; unscaled afterwards, it is 65,536 times too short.
+    Why: scaled by 65,536, every gradient exceeds the limit. After unscaling it is 65,536 times too small.
 
-    Look-alikes: no loss scaling (bf16, fp32): the order does not matter. `accelerator.clip_grad_norm_` unscales first.
+    Look-alikes: without loss scaling (bf16, fp32) the order does not matter. `accelerator.clip_grad_norm_` unscales
+    first.
 
-    Fix: `scaler.unscale_(optimizer)` before `clip_grad_norm_`.
+    Fix: call `scaler.unscale_(optimizer)` before `clip_grad_norm_`.
 
     Reference: PyTorch, Automatic Mixed Precision examples, "Gradient clipping".
     """
     if not known(steps.clipped_before_unscale, "the order of clipping and unscaling"):
         return None
     return Finding(
-        observed="clipping came before unscaling",
+        observed="gradients were clipped before unscaling",
         expected="scaler.unscale_(optimizer), then clip_grad_norm_",
         n=len(steps.steps),
         cause="unscale_ is not called before clipping",
@@ -140,16 +143,16 @@ def clipped_before_unscaling(steps: StepEvidence) -> Finding | None:
 def updates_small(steps: StepEvidence) -> Finding | None:
     """Updates are too small for the weights
 
-    Measures: the norm of the update over that of the weights, in its upper tenth over the records.
+    Measures: the ratio of the norm of the update to that of the weights, as the 90th percentile over the records.
 
-    Threshold: 1e-7, about float32's rounding, over at least 10 records.
+    Threshold: 1e-7, about the resolution of float32, over at least 10 records.
 
-    Why: such updates are lost in the last bit of the weights.
+    Why: such updates are lost in the rounding of the weights.
 
-    Look-alikes: warm-up and the end of a decay have small updates; the upper tenth is not among them. Frozen base: the
-    ratio must be of a tensor that learns.
+    Look-alikes: the warm-up and the end of a decay have small updates, which the 90th percentile ignores. With a frozen
+    base, the ratio must be that of a trainable tensor.
 
-    Fix: raise the rate; see whether gradients arrive and the schedule is not at 0.
+    Fix: raise the learning rate; check that gradients arrive and that the schedule is not at 0.
 
     Reference: Karpathy 2022, makemore part 3 (update-to-data ratio).
     """
@@ -160,7 +163,7 @@ def updates_small(steps: StepEvidence) -> Finding | None:
         observed=f"updates of {ratio:.1e} of the weights",
         expected="1e-5 to 1e-3",
         n=len(steps.steps),
-        cause="the rate, the gradient or both are next to nothing",
+        cause="the learning rate, the gradient or both are close to 0",
         fix="raise the learning rate; check the schedule's factor and the gradient norm",
     )
 
@@ -169,16 +172,17 @@ def updates_small(steps: StepEvidence) -> Finding | None:
 def updates_large(steps: StepEvidence) -> Finding | None:
     """Updates are too large for the weights
 
-    Measures: the norm of the update over that of the weights, in the middle over the records, for a matrix of the
-    encoder; where none learns, for one of the head or an adapter.
+    Measures: the median ratio of the norm of the update to that of the weights, for a matrix of the encoder or, if none
+    is trainable, one of the head or an adapter.
 
-    Threshold: 0.1, over at least 10 records; 1 for a head or an adapter, in which no pretraining can be lost.
+    Threshold: 0.1, over at least 10 records; 1 for a head or an adapter, which have no pretraining to lose.
 
-    Why: ten such steps replace the weights; nothing of the pretraining is left.
+    Why: ten such steps replace the weights, and the pretraining is lost.
 
-    Look-alikes: tensors that start at zero (LoRA's B, BOFT's rotations) have large ratios at first, and are not taken.
+    Look-alikes: tensors initialized to zero (LoRA's B, BOFT's rotations) have large ratios at first, and are not
+    measured.
 
-    Fix: a lower rate, a warm-up.
+    Fix: use a lower learning rate and a warm-up.
 
     Reference: Karpathy 2022, makemore part 3; You et al. 2020, LAMB (trust ratio).
     """
@@ -194,42 +198,45 @@ def updates_large(steps: StepEvidence) -> Finding | None:
     )
 
 
-STEPS_OF_SLIP = 2
-"""By which a record, the scheduler and the optimizer may count apart."""
+STEP_TOLERANCE = 2
+"""Steps by which the counts of the records, the scheduler and the optimizer may differ."""
 
 
 def rate_deviation(steps: StepEvidence) -> tuple[float, float]:
-    """Share of records off the plan, and the largest deviation over the planned peak; a step's slip is allowed."""
+    """Share of records that deviate from the plan, and the largest deviation as a share of the planned peak.
+
+    `STEP_TOLERANCE` steps more or less are allowed.
+    """
     actual = np.asarray(known(steps.learning_rate, "the learning rate"), dtype=np.float64).ravel()
     planned = np.asarray(known(steps.planned_rate, "the planned rate"), dtype=np.float64).ravel()
     skipped = 0 if steps.skipped_steps is None else int(np.sum(steps.skipped_steps))
-    if skipped > STEPS_OF_SLIP:
-        raise CannotTell(f"loss scaling skipped {skipped:,} steps, which some loops' schedulers count and others don't")
+    if skipped > STEP_TOLERANCE:
+        raise CannotTell(f"loss scaling skipped {skipped:,} steps, and only some schedulers count these")
     if len(actual) != len(planned) or len(actual) < 2 or len(actual) != len(steps.steps):
-        raise CannotTell("learning rates and plan are not of the same records")
+        raise CannotTell("recorded and planned learning rates belong to different records")
     peak = float(planned.max())
     if not peak > 0:
         raise CannotTell("the planned rate is 0 throughout")
     per_step = np.abs(np.diff(planned)) / np.maximum(1, np.diff(np.asarray(steps.steps, dtype=np.float64)))
-    deviation = np.abs(actual - planned) - STEPS_OF_SLIP * per_step.max()
+    deviation = np.abs(actual - planned) - STEP_TOLERANCE * per_step.max()
     return float(np.mean(deviation > RATE_TOLERANCE * peak)), float(deviation.max() / peak)
 
 
 @rule("OPT019", "warning", symptoms=("unplanned learning rate", "wrong schedule"), explains=("diverging loss",))
 def rate_off_plan(steps: StepEvidence) -> Finding | None:
-    """The learning rate is not the planned one
+    """The learning rate differs from the planned one
 
-    Measures: the optimizer's rate beside the plan's, record by record, less what two steps' slip explains.
+    Measures: the optimizer's rate compared with the planned rate, record by record, with a tolerance of two steps.
 
-    Threshold: 2% of the peak a warning; 10% of the peak, in more than 10% of the records, an error.
+    Threshold: 2% of the peak is a warning; 10% of the peak in more than 10% of the records is an error.
 
-    Why: the rate that a report names is then not the one that trained: a scheduler that steps twice, never, or on
-    another optimizer, or one that starts anew on resume.
+    Why: the reported rate is then not the one that was used: a scheduler is stepped twice, never, or on another
+    optimizer, or restarts on resume.
 
-    Look-alikes: a scheduler that is one step ahead or behind the record. Where loss scaling skipped more than two
-    steps nothing is judged: a scheduler may count them or not (PRC003 judges the skips).
+    Look-alikes: a scheduler one step ahead of or behind the record. Where loss scaling skipped more than two steps
+    nothing is judged, because a scheduler may count them or not (PRC003 judges the skips).
 
-    Fix: one scheduler, stepped once after each optimizer step, and restored with the optimizer.
+    Fix: use one scheduler, step it once after each optimizer step, and restore it with the optimizer.
 
     Reference: PyTorch, `torch.optim.lr_scheduler`.
     """
@@ -240,81 +247,81 @@ def rate_off_plan(steps: StepEvidence) -> Finding | None:
         observed=f"off by up to {largest:.0%} of the peak, in {share:.0%} of the records",
         expected="the planned rate at each step",
         n=len(steps.steps),
-        cause="the scheduler is stepped at another rhythm, or not on this optimizer, or was not restored",
+        cause="the scheduler is not stepped once per step, belongs to another optimizer, or was not restored",
         fix="step the scheduler once after each optimizer.step(), and save and load its state with the optimizer's",
         severity="error" if largest > RATE_WRONG and share > RATE_WRONG else "warning",
     )
 
 
-def may_stand_idle(name: str) -> bool:
-    """BERT's pooler, where a head of one's own pools the tokens; the original that PEFT keeps of a layer that
+def may_be_unused(name: str) -> bool:
+    """BERT's pooler, if a custom head pools the tokens itself; the original that PEFT keeps of a layer that
     `modules_to_save` replaced."""
     return "pooler" in name or "original_module" in name.split(".")
 
 
-def has_shift_freedom(name: str) -> bool:
-    """A bias's gradient can be exactly zero: a key's bias shifts all scores alike, and softmax takes it out."""
+def may_have_zero_gradient(name: str) -> bool:
+    """Biases: a key's bias shifts all scores by the same amount, which softmax removes, so its gradient is zero."""
     return name.endswith("bias")
 
 
 @rule("OPT020", "error", symptoms=("no gradient",), explains=("stalled loss", "no updates"))
 def no_gradient(probe: ProbeEvidence) -> Finding | None:
-    """Learning parameters receive no gradient
+    """Trainable parameters receive no gradient
 
-    Measures: learning parameters without any gradient, or with one of zeros that a few steps don't change, after a
+    Measures: trainable parameters without any gradient, or with a gradient of zeros even after a few steps, in a
     backward pass through the model's own loss.
 
-    Threshold: none without gradient, an exact invariant (an idle pooler, or the original that PEFT's `modules_to_save`
-    replaced: a note). A matrix with zeros is a warning.
+    Threshold: none without a gradient, an exact invariant (an unused pooler, or the original that PEFT's
+    `modules_to_save` replaced: a note). A matrix with zeros is a warning.
 
-    Why: a `detach`, `no_grad`, `.data`, an argmax or an unused layer stands between them and the loss: they never
-    learn.
+    Why: a `detach`, `no_grad`, `.data`, an argmax or an unused layer separates them from the loss, so they are never
+    trained.
 
-    Look-alikes: an idle pooler; the bias of keys, whose gradient is zero in theory; under a head or LoRA matrix that
-    starts at zero gradients arrive from the second step on, and pass.
+    Look-alikes: an unused pooler; the bias of keys, whose gradient is zero in theory. Below a head or LoRA matrix that
+    starts at zero, gradients arrive from the second step on, and pass.
 
-    Fix: print `p.grad is None` along the layers from the top down; the cut is where it first becomes True. Freeze
-    what is not meant to learn.
+    Fix: print `p.grad is None` layer by layer from the top down; the graph is broken where it first becomes True.
+    Freeze parameters that should not be trained.
 
     Reference: PyTorch, Autograd mechanics.
     """
     without = known(
         probe.parameters_without_gradient, "which parameters receive a gradient", probe.failures.get("gradients")
     )
-    dead = [name for name in probe.parameters_with_zero_gradient or () if not has_shift_freedom(name)]
-    cut = [name for name in without if not may_stand_idle(name)]
-    severity: Severity = "error" if cut else "warning" if dead else "note"
+    dead = [name for name in probe.parameters_with_zero_gradient or () if not may_have_zero_gradient(name)]
+    disconnected = [name for name in without if not may_be_unused(name)]
+    severity: Severity = "error" if disconnected else "warning" if dead else "note"
     if not without and not dead:
         return None
     parts = [f"{len(without):,} without a gradient ({shown(without)})"] if without else []
     parts += [f"{len(dead):,} with zeros ({shown(dead)})"] if dead else []
     return Finding(
         observed="; ".join(parts),
-        expected="a gradient in every learning parameter",
+        expected="a gradient in every trainable parameter",
         n=len(without) + len(dead),
-        cause="the graph is cut between them and the loss"
-        if cut
-        else "they are not used, or their activations are dead",
-        fix="look for detach, no_grad, .data, argmax or an unused layer above them; freeze what should not learn",
+        cause="the graph is broken between them and the loss"
+        if disconnected
+        else "they are unused, or their activations are dead",
+        fix="look for detach, no_grad, .data, argmax or an unused layer above them; freeze what should not be trained",
         severity=severity,
     )
 
 
 @rule("OPT021", "error", symptoms=("no updates",), explains=("stalled loss", "swapped classes"))
 def never_moved(steps: StepEvidence) -> Finding | None:
-    """Learning parameters never moved
+    """Trainable parameters never changed
 
-    Measures: learning parameters whose values are the same, bit by bit, as before the first step.
+    Measures: trainable parameters whose values are the same, bit by bit, as before the first step.
 
-    Threshold: none after two steps at a rate above 0; an exact invariant (an idle pooler, an original that PEFT's
-    `modules_to_save` replaced, or biases alone: a note).
+    Threshold: none after two steps at a rate above 0; an exact invariant (an unused pooler, an original that PEFT's
+    `modules_to_save` replaced, or only biases: a note).
 
-    Why: whatever the plan says, these weights are as they were.
+    Why: these weights are as they were before training, whatever the configuration says.
 
-    Look-alikes: a warm-up whose first rate is 0; an idle pooler; what was updated and then set to 0 again, as AdaLoRA
-    does with ranks that it gives up.
+    Look-alikes: a warm-up whose first rate is 0; an unused pooler; weights that are updated and then reset to 0, as
+    AdaLoRA does with ranks that it removes.
 
-    Fix: see whether they are in the optimizer, receive a gradient, and have a rate above 0.
+    Fix: check that they are in the optimizer, receive a gradient, and have a rate above 0.
 
     Reference: Karpathy 2019, A Recipe for Training Neural Networks.
     """
@@ -322,35 +329,36 @@ def never_moved(steps: StepEvidence) -> Finding | None:
         raise CannotTell("fewer than two records at a learning rate above 0")
     if len(steps.steps) < 2:
         raise CannotTell(f"{len(steps.steps)} records of steps; 2 are needed")
-    still = known(steps.learning_still, "whether learning parameters moved")
-    if not still:
+    unchanged = known(steps.learning_still, "whether trainable parameters changed")
+    if not unchanged:
         return None
-    idle = all(may_stand_idle(name) or has_shift_freedom(name) for name in still)
+    harmless = all(may_be_unused(name) or may_have_zero_gradient(name) for name in unchanged)
     return Finding(
-        observed=f"{len(still):,} learning parameters unchanged: {shown(still)}",
-        expected="every learning parameter has changed",
-        n=len(still),
+        observed=f"{len(unchanged):,} trainable parameters unchanged: {shown(unchanged)}",
+        expected="every trainable parameter has changed",
+        n=len(unchanged),
         cause="they are not in the optimizer, receive no gradient, or their updates are rounded away",
-        fix="check the optimizer's groups, p.grad, the rate and the weights' type for these names",
-        severity="note" if idle else "error",
+        fix="check the optimizer's groups, p.grad, the learning rate and the dtype of these parameters",
+        severity="note" if harmless else "error",
     )
 
 
 @rule("OPT022", "warning", symptoms=("summed loss",), explains=("clipped gradients",))
 def accumulation_not_scaled(steps: StepEvidence) -> Finding | None:
-    """Accumulated gradients are not scaled to one step
+    """Accumulated losses are not divided by the number of passes
 
-    Measures: the sum of the losses on which `backward` was called within one step, over the mean loss of its rows.
+    Measures: the sum of the losses on which `backward` was called within one step, divided by the mean loss of its
+    rows.
 
     Threshold: 1 within 25%, with two or more forward passes per step.
 
-    Why: not divided, the gradient grows with the accumulation: plain gradient descent takes longer steps, and clipping
-    shortens all of them; divided twice (by the loop and by `accelerator.accumulate`), it shrinks.
+    Why: without the division, the gradient grows with the accumulation: plain gradient descent takes longer steps, and
+    clipping shortens all of them. Divided twice (by the loop and by `accelerator.accumulate`), it shrinks.
 
-    Look-alikes: parts of unequal size, whose mean of means differs by some per cent; one forward pass per step.
-    `transformers.Trainer` 5 is none: it takes the mean loss of a sequence classifier for one that was divided already.
+    Look-alikes: passes of unequal size, whose mean of means differs by a few percent; one forward pass per step.
+    `transformers.Trainer` 5 is a real case: it assumes that the mean loss of a sequence classifier was already divided.
 
-    Fix: divide each loss by the number of forward passes (or by the rows of the whole step), once. In a `Trainer` with
+    Fix: divide each loss once, by the number of forward passes (or by the rows of the whole step). In a `Trainer` with
     `gradient_accumulation_steps`: `trainer.model_accepts_loss_kwargs = False`.
 
     Reference: transformers, "Fixing gradient accumulation" (Hugging Face, 2024).

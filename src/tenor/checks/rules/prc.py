@@ -1,4 +1,4 @@
-"""Number types: whether the processor computes them, and whether small gradients and updates survive."""
+"""Number types: whether the hardware supports them, and whether small gradients and updates are lost."""
 
 from tenor.checks.evidence import PrecisionEvidence, StepEvidence
 from tenor.checks.finding import CannotTell, Finding
@@ -8,21 +8,21 @@ from tenor.checks.rules.shared import known
 CPU_SLOWDOWN = 120.0
 """160 GFLOP/s in float32 and 1.3 in emulated bfloat16, on two AVX2 cores with PyTorch 2.13."""
 
-WORTH_SAYING, RUINOUS = 1.5, 10.0
-"""Slowdowns: below the first, half the memory may be worth it; above the second nobody wants it."""
+SLOW, VERY_SLOW = 1.5, 10.0
+"""Slowdown factors: below the first, half the memory may be worth it; above the second it never is."""
 
 MIN_ATTEMPTS = 20
 CALIBRATION_SKIPS = 16
-"""A loss scale that starts at 2^16 and halves on overflow has skipped its way to 1 after 16 steps."""
+"""A loss scale that starts at 2^16 and halves on overflow reaches 1 after 16 skipped steps."""
 
 MANY_SKIPPED, MOST_SKIPPED = 0.1, 0.5
 
 
 @rule("PRC001", "error", setting={"training.precision": "auto"})
 def type_is_emulated(precision: PrecisionEvidence) -> Finding | None:
-    """A 16-bit type that the processor only emulates
+    """The processor only emulates this 16-bit type
 
-    Measures: whether the processor multiplies matrices of the chosen type itself and, where it was timed, how many
+    Measures: whether the processor multiplies matrices of the chosen type in hardware and, if it was timed, how many
     times longer a product takes than in float32.
 
     Threshold: 10 times is an error, 1.5 a warning. Not timed: an error on a CPU (measured there: 120 times), a warning
@@ -30,7 +30,7 @@ def type_is_emulated(precision: PrecisionEvidence) -> Finding | None:
 
     Why: autocast to bfloat16 on a CPU without AMX or AVX-512 BF16 turns an hour into days.
 
-    Look-alikes: a processor with the instructions; half the memory bought at little cost in time.
+    Look-alikes: a processor with these instructions; a small slowdown accepted for half the memory.
 
     Fix: `precision: auto`, or fp32 on this device.
 
@@ -40,45 +40,45 @@ def type_is_emulated(precision: PrecisionEvidence) -> Finding | None:
         return None
     on_cpu = precision.device.startswith("cpu")
     slowdown = precision.slowdown
-    if slowdown is not None and slowdown < WORTH_SAYING:
+    if slowdown is not None and slowdown < SLOW:
         return None
-    ruinous = on_cpu if slowdown is None else slowdown >= RUINOUS
+    very_slow = on_cpu if slowdown is None else slowdown >= VERY_SLOW
     if slowdown is not None:
         figure = f"a matrix product takes {slowdown:.0f} times as long as in fp32"
     elif on_cpu:
-        figure = f"on processors of its kind about {CPU_SLOWDOWN:.0f} times slower than fp32"
+        figure = f"on such processors it is about {CPU_SLOWDOWN:.0f} times slower than fp32"
     else:
         figure = "its slowdown was not measured"
     return Finding(
         observed=f"{precision.kind} on {precision.device}, which has no instructions for it; {figure}",
         expected="a type that the processor computes in hardware",
         n=1,
-        cause=f"the processor emulates {precision.kind}, number by number",
+        cause=f"the processor emulates {precision.kind} in software",
         fix="use precision fp32 on this device (auto picks it)",
-        severity="error" if ruinous else "warning",
+        severity="error" if very_slow else "warning",
     )
 
 
 @rule("PRC002", "error", explains=("bad result", "stalled loss", "not a number", "odd probabilities"))
 def fp16_without_scaling(precision: PrecisionEvidence) -> Finding | None:
-    """Float16 without loss scaling
+    """Float16 is used without loss scaling
 
     Measures: the number type of the forward pass, and whether the loss is scaled before the backward pass.
 
-    Threshold: float16 needs scaling; an exact requirement of the type's range, whose smallest number is 6e-8.
+    Threshold: float16 needs scaling, an exact requirement: its smallest positive number is 6e-8.
 
-    Why: gradients below that become zero, first in the lower layers, and training stalls without a word.
+    Why: smaller gradients become zero, first in the lower layers, and training stalls silently.
 
-    Look-alikes: bfloat16 has float32's range and needs none; float16 for inference alone needs none.
+    Look-alikes: bfloat16 has the range of float32 and needs no scaling; neither does float16 for inference alone.
 
-    Fix: `torch.amp.GradScaler`, `accelerate` with mixed_precision="fp16", or bfloat16 where there is hardware for it.
+    Fix: use `torch.amp.GradScaler`, `accelerate` with mixed_precision="fp16", or bfloat16 on hardware that supports it.
 
     Reference: Micikevicius et al. 2018, Mixed Precision Training.
     """
     if precision.kind != "fp16" or precision.loss_scaling:
         return None
     return Finding(
-        observed="fp16 forward and backward, the loss unscaled",
+        observed="fp16 forward and backward passes with an unscaled loss",
         expected="loss scaling with fp16",
         n=1,
         cause="gradients below 6e-8 are zero in float16",
@@ -95,16 +95,17 @@ def fp16_without_scaling(precision: PrecisionEvidence) -> Finding | None:
 def scaling_skips_steps(steps: StepEvidence) -> Finding | None:
     """Loss scaling skips many steps
 
-    Measures: optimizer steps skipped for non-finite gradients, beyond the 16 that may calibrate the scale, as a share
-    of the steps so far.
+    Measures: optimizer steps skipped because of non-finite gradients, beyond the 16 that may calibrate the scale, as a
+    share of the steps so far.
 
-    Threshold: 10% a warning, half an error; at least 20 steps.
+    Threshold: 10% is a warning, half an error; at least 20 steps.
 
-    Why: a skipped step changes nothing; a schedule that counts it decays the rate all the same.
+    Why: a skipped step changes nothing, but a schedule that counts it still lowers the rate.
 
-    Look-alikes: the first few steps, while the scale falls from 65,536; one in a couple of thousand, when it is raised.
+    Look-alikes: the first few steps, while the scale falls from 65,536; one step in a few thousand, when the scale is
+    raised.
 
-    Fix: bf16 or fp32; else a lower rate, and a look for the layer that overflows
+    Fix: use bf16 or fp32; otherwise a lower rate, and look for the layer that overflows
     (`torch.autograd.set_detect_anomaly`).
 
     Reference: Micikevicius et al. 2018; PyTorch, `torch.amp.GradScaler`.
@@ -119,38 +120,38 @@ def scaling_skips_steps(steps: StepEvidence) -> Finding | None:
         return None
     return Finding(
         observed=f"{count:,} of {attempts:,} steps skipped",
-        expected="a few at the start, then next to none",
+        expected="a few skipped steps at the start, then almost none",
         n=attempts,
-        cause="the gradient overflows float16 however small the scale, or is not a number",
-        fix="use bf16 or fp32; else lower the rate and find the first layer with a non-finite output",
+        cause="the gradient overflows float16 at any scale, or is NaN",
+        fix="use bf16 or fp32; otherwise lower the rate and find the first layer with a non-finite output",
         severity="error" if share > MOST_SKIPPED else "warning",
     )
 
 
 @rule("PRC004", "warning", explains=("stalled loss", "no updates"))
 def weights_in_16_bits(precision: PrecisionEvidence) -> Finding | None:
-    """Learning weights are stored in 16 bits
+    """Trainable weights are stored in 16 bits
 
-    Measures: the type in which learning weights are stored.
+    Measures: the type in which trainable weights are stored.
 
-    Threshold: float32 for weights that learn.
+    Threshold: float32 for trainable weights.
 
-    Why: bfloat16 keeps 8 bits: an update below 1/512 of a weight is rounded away, and fine-tuning updates are 1/10,000.
-    Training seems to run and the weights stand still.
+    Why: bfloat16 keeps 8 bits, so an update below 1/512 of a weight is rounded away, and fine-tuning updates are about
+    1/10,000. Training seems to run, but the weights do not change.
 
-    Look-alikes: frozen weights in 16 or fewer bits under learning float32 adapters (QLoRA) are fine; so are optimizers
+    Look-alikes: frozen weights in 16 or fewer bits with trainable float32 adapters (QLoRA) are fine; so are optimizers
     with stochastic rounding or a float32 master copy.
 
-    Fix: load in float32 (`dtype=torch.float32`) and let autocast choose the type of products.
+    Fix: load in float32 (`dtype=torch.float32`), and let autocast choose the type of matrix products.
 
     Reference: Micikevicius et al. 2018 (master weights); Zamirai et al. 2020, Revisiting BFloat16 Training.
     """
     if precision.weights_kind in ("fp32", "fp64"):
         return None
     return Finding(
-        observed=f"learning weights in {precision.weights_kind}",
+        observed=f"trainable weights in {precision.weights_kind}",
         expected="fp32",
         n=1,
-        cause="the model was loaded or cast to a 16-bit type, and the updates are smaller than its rounding",
+        cause="the model was loaded in or cast to a 16-bit type, and the updates are smaller than its rounding",
         fix="load with dtype=torch.float32 and use autocast for the forward pass",
     )

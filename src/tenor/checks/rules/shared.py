@@ -1,4 +1,4 @@
-"""What rules share: required values, rows of a split, significance, the loss of an uninformed model."""
+"""Helpers for all rules: required values, rows of a split, significance tests, the loss of an uninformed model."""
 
 import hashlib
 import math
@@ -17,7 +17,7 @@ SHOWN_NAMES = 4
 
 
 def known(value: T | None, what: str, why_not: str | None = None) -> T:
-    """The value; raises `CannotTell`, with the reason if there is one, where it is None."""
+    """The value; raises `CannotTell` if it is None, with the reason if one is given."""
     if value is None:
         raise CannotTell(f"{what} is not known" + (f" ({why_not})" if why_not else ""))
     return value
@@ -30,11 +30,11 @@ def shown(names: Iterable[str]) -> str:
     return ", ".join(ordered[:SHOWN_NAMES]) + (f" and {more:,} more" if more > 0 else "")
 
 
-IGNORED = -100  # PyTorch's cross entropy leaves rows with this label out.
+IGNORED = -100  # PyTorch's cross entropy ignores rows with this label.
 
 
 def integers(labels: np.ndarray) -> np.ndarray:
-    """The labels as int64 of shape (n,); raises CannotTell where they have another type or shape."""
+    """The labels as int64 of shape (n,); raises CannotTell for another type or shape."""
     labels = np.asarray(labels)
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         raise CannotTell(f"the labels are {labels.dtype} of shape {labels.shape}, not integers of shape (n,)")
@@ -42,11 +42,11 @@ def integers(labels: np.ndarray) -> np.ndarray:
 
 
 def class_indices(labels: np.ndarray, n_classes: int) -> np.ndarray:
-    """The labels as int64 of shape (n,), all in 0 … K-1; raises CannotTell where they are not."""
-    found = integers(labels)
-    if found.size and not 0 <= found.min() <= found.max() < n_classes:
-        raise CannotTell(f"labels lie outside 0 … {n_classes - 1}")
-    return found
+    """The labels as int64 of shape (n,), all in 0 … K-1; raises CannotTell otherwise."""
+    indices = integers(labels)
+    if indices.size and not 0 <= indices.min() <= indices.max() < n_classes:
+        raise CannotTell(f"some labels are outside 0 … {n_classes - 1}")
+    return indices
 
 
 def class_counts(rows: Rows, n_classes: int) -> np.ndarray:
@@ -56,36 +56,36 @@ def class_counts(rows: Rows, n_classes: int) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Texts(Sequence[str]):
-    """Texts read when asked for, since they may be more than memory holds. What is no string is an empty one."""
+    """Texts, read on access because they may not fit into memory. A value that is not a string becomes ""."""
 
-    found: Sequence[Any]
+    values: Sequence[Any]
 
     def __len__(self) -> int:
-        return len(self.found)
+        return len(self.values)
 
     def __getitem__(self, index: Any) -> Any:
-        found = self.found[index]
-        return list(map(_as_string, found)) if isinstance(index, slice) else _as_string(found)
+        value = self.values[index]
+        return list(map(_as_string, value)) if isinstance(index, slice) else _as_string(value)
 
     def __iter__(self) -> Iterator[str]:
-        return map(_as_string, self.found)
+        return map(_as_string, self.values)
 
 
 def strings(rows: Rows) -> Texts:
     """The texts; anything that is not a string (None, NaN) counts as an empty one."""
     if rows.texts is None:
-        raise CannotTell("the texts are not at hand")
+        raise CannotTell("the texts are not available")
     if len(rows.texts) == 0:
         raise CannotTell("there are no texts")
     return Texts(rows.texts if isinstance(rows.texts, Sequence) else list(rows.texts))
 
 
 def text_keys(texts: Iterable[str]) -> np.ndarray:
-    """A number for each text, uint64, shape (n,): equal texts have equal ones, blank ones 0.
+    """A hash of each text, uint64, shape (n,): equal for equal texts, 0 for blank ones.
 
-    Case, amounts of white space and Unicode's composed or decomposed forms make no difference: a text that was copied
-    through other programs is still the same text. Texts may be more than memory holds, so what compares them keeps
-    these numbers instead. Two different texts among ten million have the same one with a probability of 3 in a million.
+    Case, the amount of white space and Unicode composition are ignored: a text that was copied through other programs
+    is still the same text. The texts may not fit into memory, so comparisons keep these hashes instead. The probability
+    that two different texts among ten million have the same hash is 3 in a million.
     """
     return np.fromiter(map(_key, texts), dtype=np.uint64)
 
@@ -108,7 +108,7 @@ def labelled_texts(rows: Rows, n_classes: int) -> tuple[Texts, np.ndarray]:
 
 
 def held_out(data: DataEvidence) -> tuple[tuple[str, Rows], ...]:
-    """The splits beside the training rows, by name; raises CannotTell where there is none."""
+    """The validation and test splits, by name; raises CannotTell if there is neither."""
     splits = tuple((name, rows) for name, rows in (("validation", data.validation), ("test", data.test)) if rows)
     if not splits:
         raise CannotTell("there is neither a validation nor a test split")
@@ -121,18 +121,18 @@ def all_splits(data: DataEvidence) -> tuple[tuple[str, Rows], ...]:
 
 
 def class_name(data: DataEvidence, label: int) -> str:
-    """A class as people know it: its index and, where it has one, its name."""
+    """A class as displayed: its index, with its name if it has one."""
     names = data.class_names
     return f"{label} ({names[label]})" if names and label < len(names) else str(label)
 
 
 ALPHA = 1e-4
-"""One false alarm in a hundred healthy runs, shared among about a hundred rules (Bonferroni)."""
+"""One false alarm in a hundred healthy runs, divided by about a hundred rules (Bonferroni)."""
 
 
 @dataclass(frozen=True)
 class Association:
-    """How far the rows of a contingency table differ."""
+    """How much the rows of a contingency table differ."""
 
     p: float
     v: float
@@ -153,31 +153,31 @@ def association(table: np.ndarray) -> Association:
 
 @dataclass(frozen=True)
 class Runs:
-    """Stretches of equal labels in a row."""
+    """Runs: stretches of equal consecutive labels."""
 
     observed: int
     expected: float
-    """In random order."""
+    """Mean number of runs in random order."""
     p: float
-    """Of so few or fewer in random order."""
+    """Probability of this number of runs or fewer in random order."""
 
     @property
     def ratio(self) -> float:
-        """1 in random order, near 0 where labels stand in blocks."""
+        """1 in random order, near 0 if the rows are sorted by label."""
         return self.observed / self.expected
 
 
 def runs_test(labels: np.ndarray) -> Runs:
     """The runs test of Wald and Wolfowitz (1940) for any number of classes (Mood 1940), one-sided: too few runs.
 
-    Raises CannotTell unless two classes are there.
+    Raises CannotTell if there are fewer than two classes.
     """
     from scipy.stats import norm
 
     n = len(labels)
     counts = np.unique(labels, return_counts=True)[1].astype(float)
     if len(counts) < 2:
-        raise CannotTell("only one class is there, so its order says nothing")
+        raise CannotTell("there is only one class, so there is no order to test")
     squares, cubes = float(counts @ counts), float((counts**3).sum())
     expected = (n * (n + 1) - squares) / n
     variance = (squares * (squares + n * (n + 1)) - 2 * n * cubes - n**3) / (n**2 * (n - 1))
@@ -188,7 +188,7 @@ def runs_test(labels: np.ndarray) -> Runs:
 
 
 def chance_of_none(members: int, others: int, drawn: int) -> float:
-    """Probability that none of `members` is among `drawn` rows taken at random, without replacement, from both."""
+    """Probability that a random draw of `drawn` rows without replacement contains none of the `members`."""
     from scipy.stats import hypergeom
 
     return float(hypergeom.pmf(0, members + others, members, min(drawn, members + others)))

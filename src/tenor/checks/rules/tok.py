@@ -1,4 +1,4 @@
-"""Tokens: whether the tokenizer fits the model's vocabulary, what is left of the texts, and padding."""
+"""Tokens: whether the tokenizer matches the model's vocabulary, how much text is truncated, and padding."""
 
 from collections.abc import Iterator
 
@@ -8,23 +8,23 @@ from tenor.checks.evidence import BatchEvidence, TokenEvidence
 from tenor.checks.finding import CannotTell, Finding
 from tenor.checks.rule import rule
 
-SMALLER = 0.9  # Embeddings are filled up by less than a tenth (128,000 tokens in 128,100 rows for DeBERTa-v3).
+SMALLER = 0.9  # Embeddings are padded by less than a tenth (128,000 tokens in 128,100 rows for DeBERTa-v3).
 UNKNOWN_WARNING = 0.05  # English reviews are below 0.1% with their own vocabulary; emoji-rich tweets at 1–2%.
-UNKNOWN_ERROR = 0.3  # A third of a text unread: another language or script (Rust et al. 2021).
+UNKNOWN_ERROR = 0.3  # A third of the text is unknown: another language or script (Rust et al. 2021).
 UNKNOWN_TOKENS = 200
-CUT_NOTE, CUT_WARNING = 0.05, 0.5  # Of all tokens.
-MOST = 0.5
+TRUNCATED_NOTE, TRUNCATED_WARNING = 0.05, 0.5  # Of all tokens.
+MAJORITY = 0.5
 
 
 def sequences(tokens: TokenEvidence) -> tuple[np.ndarray, ...]:
-    """Token ids of the texts looked at."""
+    """Token ids of the examined texts."""
     if not tokens.input_ids:
-        raise CannotTell("no tokenized text is at hand")
+        raise CannotTell("no tokenized text is available")
     return tuple(np.asarray(ids) for ids in tokens.input_ids)
 
 
 def unknown_rate(tokens: TokenEvidence) -> tuple[float, int] | None:
-    """Share of unknown tokens, and how many tokens there are; None where it is not known."""
+    """(share of unknown tokens, number of tokens), or None if it is not known."""
     if tokens.unknown_id is None or not tokens.input_ids:
         return None
     ids = np.concatenate(sequences(tokens))
@@ -32,38 +32,38 @@ def unknown_rate(tokens: TokenEvidence) -> tuple[float, int] | None:
 
 
 @rule("TOK001", "error", explains=("bad result", "foreign tokens"))
-def another_vocabulary(tokens: TokenEvidence) -> Finding | None:
-    """The tokenizer's vocabulary is not the model's
+def vocabulary_mismatch(tokens: TokenEvidence) -> Finding | None:
+    """The tokenizer's vocabulary differs from the model's
 
-    Measures: the digests of both vocabularies; where the model's is not known, as where no tokenizer was saved with
-    its weights, the tokenizer's size and the embedding's.
+    Measures: the digests of both vocabularies. If the model's is not known (no tokenizer was saved with its weights),
+    the number of tokens and the rows of the embedding.
 
-    Threshold: equal digests, and a tokenizer that has words; exact invariants. By size alone: a tokenizer that uses
-    less than 90% of the embedding is a warning.
+    Threshold: equal digests, and a tokenizer that contains words; exact invariants. By size alone, a tokenizer that
+    uses less than 90% of the embedding is a warning.
 
-    Why: id 2000 is one word to the tokenizer and another to the model: the texts arrive in cipher. Training lowers the
-    loss even so, to the level of a bag of words from scratch.
+    Why: id 2000 is one word for the tokenizer and another for the model, so the model reads random words. Training
+    still lowers the loss, to the level of a bag of words trained from scratch.
 
-    Look-alikes: tokens added on purpose, with `resize_token_embeddings`; embeddings filled up to a multiple of 64.
+    Look-alikes: tokens added on purpose, with `resize_token_embeddings`; embeddings padded to a multiple of 64.
 
-    Fix: load both from the same name: `AutoTokenizer.from_pretrained(name)` and `AutoModel.from_pretrained(name)`.
-    From a folder into which only the model was saved, `transformers` 5 loads a stand-in without words.
+    Fix: load both from the same name: `AutoTokenizer.from_pretrained(name)` and `AutoModel.from_pretrained(name)`. From
+    a folder that contains only the model, `transformers` 5 loads a placeholder tokenizer without words.
 
     Reference: transformers, docs of `AutoTokenizer`.
     """
     if not tokens.has_words:
         return Finding(
-            observed=f"{tokens.vocabulary_size:,} special tokens and no word",
+            observed=f"{tokens.vocabulary_size:,} special tokens and no words",
             expected="the vocabulary that the model was trained with",
             n=tokens.vocabulary_size,
-            cause="it was loaded from a folder without tokenizer files, for which transformers makes a stand-in",
+            cause="it was loaded from a folder without tokenizer files, for which transformers creates a placeholder",
             fix="load the tokenizer of the original model, and save it next to the weights: tokenizer.save_pretrained",
         )
     if tokens.digest and tokens.model_digest:
         if tokens.digest == tokens.model_digest:
             return None
         observed = f"vocabulary {tokens.digest[:12]} ({tokens.vocabulary_size:,} tokens)"
-        expected, certain = f"vocabulary {tokens.model_digest[:12]}, with which the model was trained", True
+        expected, certain = f"vocabulary {tokens.model_digest[:12]}, which the model was trained with", True
     else:
         if tokens.embedding_rows <= 0:
             raise CannotTell("the size of the embedding is not known")
@@ -83,23 +83,23 @@ def another_vocabulary(tokens: TokenEvidence) -> Finding | None:
 
 @rule("TOK002", "warning", symptoms=("foreign tokens",), explains=("unknown tokens",))
 def case_mismatch(tokens: TokenEvidence) -> Finding | None:
-    """The tokenizer keeps capitals that the vocabulary does not have
+    """The tokenizer and the vocabulary differ in letter case
 
-    Measures: whether the tokenizer lowercases, and whether the vocabulary holds a capital letter.
+    Measures: whether the tokenizer lowercases, and whether the vocabulary contains a capital letter.
 
-    Threshold: a tokenizer that keeps capitals on a vocabulary without any is a warning, and an error where 5% of the
-    tokens are unknown. The other way round, capitals are lost: a note.
+    Threshold: a tokenizer that keeps capitals with a vocabulary without any is a warning, and an error where 5% of the
+    tokens are unknown. The reverse, in which capitals are lost, is a note.
 
-    Why: "Great" becomes [UNK] or letters, and the first word of every sentence with it.
+    Why: "Great" becomes [UNK] or single letters, as does the first word of every sentence.
 
-    Look-alikes: texts that are lowercase already; scripts without case.
+    Look-alikes: texts that are already lowercase; scripts without case.
 
     Fix: `do_lower_case=True`, or the tokenizer of the model's own checkpoint.
 
     Reference: Devlin et al. 2019, BERT, on cased and uncased models.
     """
     if tokens.tokenizer_lowercases is None or tokens.vocabulary_is_lowercase is None:
-        raise CannotTell("it is not known whether the tokenizer lowercases or the vocabulary holds capitals")
+        raise CannotTell("it is not known whether the tokenizer lowercases or the vocabulary contains capitals")
     if tokens.tokenizer_lowercases == tokens.vocabulary_is_lowercase:
         return None
     rate = unknown_rate(tokens)
@@ -114,7 +114,7 @@ def case_mismatch(tokens: TokenEvidence) -> Finding | None:
         ),
         expected="both cased or both uncased",
         n=rate[1] if rate else tokens.vocabulary_size,
-        cause="the tokenizer was set up by hand, or belongs to another checkpoint",
+        cause="the tokenizer was configured by hand, or belongs to another checkpoint",
         fix=f"set do_lower_case={keeps}, or load the tokenizer from the model's own checkpoint",
         severity="error" if lost else "warning" if keeps else "note",
     )
@@ -126,143 +126,149 @@ def many_unknown(tokens: TokenEvidence) -> Finding | None:
 
     Measures: the share of the unknown token among the tokens of some training texts.
 
-    Threshold: 5% a warning, 30% an error, on 200 tokens or more.
+    Threshold: 5% is a warning, 30% an error, on 200 tokens or more.
 
-    Why: every unknown token looks the same, so what it said is gone.
+    Why: all unknown tokens look the same, so their content is lost.
 
-    Look-alikes: emoji and rare scripts in a few texts; vocabularies of bytes have no unknown token.
+    Look-alikes: emoji and rare scripts in a few texts; byte-level vocabularies have no unknown token.
 
-    Fix: a model of the texts' language (`xlm-roberta-base` covers a hundred), or clean the texts as its authors did.
+    Fix: use a model for the language of the texts (`xlm-roberta-base` covers a hundred), or clean the texts in the same
+    way as the model's authors.
 
     Reference: Rust et al. 2021, How good is your tokenizer?
     """
     rate = unknown_rate(tokens)
     if rate is None:
-        raise CannotTell("no tokenized text is at hand, or the vocabulary has no unknown token")
+        raise CannotTell("no tokenized text is available, or the vocabulary has no unknown token")
     if rate[1] < UNKNOWN_TOKENS:
-        raise CannotTell(f"{rate[1]} tokens are too few")
+        raise CannotTell(f"{rate[1]} tokens; {UNKNOWN_TOKENS} are needed")
     if rate[0] < UNKNOWN_WARNING:
         return None
     return Finding(
         observed=f"{rate[0]:.1%} of {rate[1]:,} tokens are unknown",
         expected=f"below {UNKNOWN_WARNING:.0%}",
         n=rate[1],
-        cause="the texts are in another language, script or case than the vocabulary",
-        fix="take a model of the texts' language, or normalise the texts as its tokenizer expects",
+        cause="the texts have another language, script or case than the vocabulary",
+        fix="use a model for the language of the texts, or normalize the texts as its tokenizer expects",
         severity="error" if rate[0] >= UNKNOWN_ERROR else "warning",
     )
 
 
 @rule("TOK004", "error", symptoms=("foreign tokens",))
 def special_tokens_missing(tokens: TokenEvidence) -> Finding | None:
-    """Sequences lack the special token at the start or the end
+    """The special token at the start or end is missing
 
-    Measures: sequences that do not begin with the model's first token ([CLS], <s>) or end with its last ([SEP], </s>).
+    Measures: sequences that do not begin with the model's first token ([CLS], <s>) or do not end with its last token
+    ([SEP], </s>).
 
     Threshold: none; an exact invariant.
 
-    Why: the classifier reads the first position, and the model was pretrained with these marks. Truncation by hand
-    (`ids[:512]`) cuts the last one off.
+    Why: the classifier reads the first position, and the model was pretrained with these tokens. Manual truncation
+    (`ids[:512]`) removes the last one.
 
-    Look-alikes: models that have none declare none.
+    Look-alikes: models without such tokens declare none.
 
-    Fix: `add_special_tokens=True`, and truncate inside the tokenizer or before the marks are added.
+    Fix: set `add_special_tokens=True`, and truncate in the tokenizer or before the special tokens are added.
 
     Reference: Devlin et al. 2019, BERT.
     """
     if tokens.first_id is None and tokens.last_id is None:
         raise CannotTell("the model declares no first or last token")
     ids = sequences(tokens)
-    start = sum(tokens.first_id is not None and (len(one) == 0 or one[0] != tokens.first_id) for one in ids)
-    end = sum(tokens.last_id is not None and (len(one) == 0 or one[-1] != tokens.last_id) for one in ids)
+    start = sum(
+        tokens.first_id is not None and (len(sequence) == 0 or sequence[0] != tokens.first_id) for sequence in ids
+    )
+    end = sum(tokens.last_id is not None and (len(sequence) == 0 or sequence[-1] != tokens.last_id) for sequence in ids)
     if not start and not end:
         return None
     return Finding(
-        observed=f"of {len(ids):,} sequences {start:,} lack the first token and {end:,} the last",
+        observed=f"of {len(ids):,} sequences, {start:,} lack the first token and {end:,} the last token",
         expected=f"{tokens.first_id} at the start and {tokens.last_id} at the end of each",
         n=len(ids),
-        cause="special tokens were not added, or were cut off by truncation",
-        fix="tokenize with add_special_tokens=True and truncate inside the tokenizer",
+        cause="special tokens were not added, or were removed by truncation",
+        fix="tokenize with add_special_tokens=True, and truncate in the tokenizer",
     )
 
 
 @rule("TOK005", "error")
 def special_tokens_doubled(tokens: TokenEvidence) -> Finding | None:
-    """Sequences have the special token twice at the start or the end
+    """The special token at the start or end is doubled
 
-    Measures: sequences that begin with two first tokens or end with two last ones.
+    Measures: sequences that begin with two first tokens or end with two last tokens.
 
-    Threshold: half of them an error, fewer a note.
+    Threshold: half of them is an error, fewer a note.
 
-    Why: "[CLS] [CLS] …": the text was wrapped by hand and again by the tokenizer, which the model never met.
+    Why: the special tokens were added by hand and again by the tokenizer ("[CLS] [CLS] …"), which the model never saw
+    in pretraining.
 
-    Look-alikes: a few texts that quote "[SEP]" themselves; pairs of texts have two marks in the middle.
+    Look-alikes: a few texts that contain "[SEP]" themselves; pairs of texts have two of them in the middle.
 
-    Fix: give the tokenizer bare text, or `add_special_tokens=False` where the marks are in it already.
+    Fix: pass plain text to the tokenizer, or set `add_special_tokens=False` if the text already contains them.
 
     Reference: transformers, docs of `build_inputs_with_special_tokens`.
     """
     if tokens.first_id is None and tokens.last_id is None:
         raise CannotTell("the model declares no first or last token")
-    ids = [one for one in sequences(tokens) if len(one) > 2]
-    start = sum(tokens.first_id is not None and (one[:2] == tokens.first_id).all() for one in ids)
-    end = sum(tokens.last_id is not None and (one[-2:] == tokens.last_id).all() for one in ids)
+    ids = [sequence for sequence in sequences(tokens) if len(sequence) > 2]
+    start = sum(tokens.first_id is not None and (sequence[:2] == tokens.first_id).all() for sequence in ids)
+    end = sum(tokens.last_id is not None and (sequence[-2:] == tokens.last_id).all() for sequence in ids)
     if not start and not end:
         return None
     return Finding(
-        observed=f"of {len(ids):,} sequences {start:,} have the first token twice and {end:,} the last",
-        expected="each once",
+        observed=f"of {len(ids):,} sequences, {start:,} have the first token twice and {end:,} the last token",
+        expected="each of them once",
         n=len(ids),
-        cause="the marks were added by hand and by the tokenizer",
-        fix="give the tokenizer bare text, or add_special_tokens=False",
-        severity="error" if max(start, end) >= MOST * len(ids) else "note",
+        cause="the special tokens were added by hand and by the tokenizer",
+        fix="pass plain text to the tokenizer, or set add_special_tokens=False",
+        severity="error" if max(start, end) >= MAJORITY * len(ids) else "note",
     )
 
 
 @rule("TOK006", "error", symptoms=("foreign tokens",), explains=("bad result",))
 def id_beyond_embedding(tokens: TokenEvidence) -> Finding | None:
-    """Token ids have no row in the embedding
+    """Token ids are outside the embedding
 
-    Measures: the largest id among some training texts, and the largest that the tokenizer can give, beside the rows of
-    the embedding.
+    Measures: the largest id in some training texts and the largest id of the tokenizer, compared with the rows of the
+    embedding.
 
-    Threshold: an id that occurs must have a row: an error, an exact invariant. One that could occur is a warning.
+    Threshold: an id in the texts without a row is an error, an exact invariant. One that only the tokenizer could
+    produce is a warning.
 
-    Why: the lookup stops with "index out of range", on a GPU with an assertion far from the cause.
+    Why: the lookup fails with "index out of range", on a GPU with an assertion far from the cause.
 
-    Look-alikes: a larger embedding than vocabulary is filled up for speed.
+    Look-alikes: an embedding larger than the vocabulary is padded for speed.
 
-    Fix: `model.resize_token_embeddings(len(tokenizer))` after adding tokens, or the model's own tokenizer.
+    Fix: call `model.resize_token_embeddings(len(tokenizer))` after adding tokens, or use the model's own tokenizer.
 
     Reference: transformers, docs of `resize_token_embeddings`.
     """
-    seen = [one for one in tokens.input_ids or () if len(one)]
-    largest = max((int(np.max(one)) for one in seen), default=-1)
-    smallest = min((int(np.min(one)) for one in seen), default=0)
+    seen = [sequence for sequence in tokens.input_ids or () if len(sequence)]
+    largest = max((int(np.max(sequence)) for sequence in seen), default=-1)
+    smallest = min((int(np.min(sequence)) for sequence in seen), default=0)
     if max(largest, tokens.vocabulary_size - 1) < tokens.embedding_rows and smallest >= 0:
         return None
     occurs = largest >= tokens.embedding_rows or smallest < 0
     return Finding(
-        observed=f"ids {smallest} to {largest} occur, and the tokenizer has {tokens.vocabulary_size:,}",
+        observed=f"ids {smallest} to {largest} occur, and the tokenizer has {tokens.vocabulary_size:,} tokens",
         expected=f"ids 0 … {tokens.embedding_rows - 1}",
-        n=sum(len(one) for one in seen) or tokens.vocabulary_size,
-        cause="tokens were added without enlarging the embedding, or the tokenizer is another model's",
-        fix="model.resize_token_embeddings(len(tokenizer)), or load the model's own tokenizer",
+        n=sum(len(sequence) for sequence in seen) or tokens.vocabulary_size,
+        cause="tokens were added without enlarging the embedding, or the tokenizer belongs to another model",
+        fix="call model.resize_token_embeddings(len(tokenizer)), or load the model's own tokenizer",
         severity="error" if occurs else "warning",
     )
 
 
 @rule("TOK009", "note", setting={"data.truncation": "head_tail"})
-def text_cut_off(tokens: TokenEvidence) -> Finding | None:
-    """Much of the text is cut off
+def text_truncated(tokens: TokenEvidence) -> Finding | None:
+    """Much of the text is truncated
 
-    Measures: tokens lost to truncation over all tokens, and the texts that lose any.
+    Measures: the share of all tokens lost to truncation, and the share of texts that are truncated.
 
-    Threshold: 5% is noted; half is a warning where only the beginning is kept.
+    Threshold: 5% is a note; half is a warning where only the beginning is kept.
 
-    Why: reviews often give their verdict at the end.
+    Why: reviews often state their verdict at the end.
 
-    Look-alikes: long documents whose first paragraph says it all (news); budgets that force it.
+    Look-alikes: long documents whose first paragraph is a summary (news); a compute budget that requires it.
 
     Fix: a larger `data.max_length`, or `data.truncation=head_tail`, which keeps both ends at the same cost.
 
@@ -272,36 +278,35 @@ def text_cut_off(tokens: TokenEvidence) -> Finding | None:
         raise CannotTell("the lengths before and after truncation are not known")
     full, kept = np.asarray(tokens.full_lengths), np.asarray(tokens.kept_lengths)
     lost = 1 - kept.sum() / full.sum()
-    if lost < CUT_NOTE:
+    if lost < TRUNCATED_NOTE:
         return None
     keeps_both_ends = tokens.truncation == "head_tail"
     return Finding(
-        observed=f"{lost:.0%} of the tokens are cut off, from {np.mean(kept < full):.0%} of the texts",
-        expected=f"below {CUT_NOTE:.0%}",
+        observed=f"{lost:.0%} of the tokens are lost; {np.mean(kept < full):.0%} of the texts are truncated",
+        expected=f"below {TRUNCATED_NOTE:.0%}",
         n=len(full),
-        cause=f"the longest sequence kept has {kept.max():,} tokens; the median text has {np.median(full):,.0f}",
+        cause=f"at most {kept.max():,} tokens of a text are kept; the median text has {np.median(full):,.0f}",
         fix="raise data.max_length" + ("" if keeps_both_ends else ", or keep both ends with data.truncation=head_tail"),
-        severity="warning" if lost > CUT_WARNING and tokens.truncation == "head" else "note",
+        severity="warning" if lost > TRUNCATED_WARNING and tokens.truncation == "head" else "note",
     )
 
 
-WASTE = 0.5  # Of all positions; sorting by length keeps it below 5%.
+WASTE = 0.5  # Share of all positions; with batches sorted by length it is below 5%.
 
 
 @rule("TOK007", "error")
 def padding_attended(batches: BatchEvidence, tokens: TokenEvidence) -> Finding | None:
     """Padding is not masked
 
-    Measures: positions of padding (the pad id in a row at either end of a sequence) whose attention mask is missing
-    or 1.
+    Measures: padding positions (consecutive pad ids at either end of a sequence) whose attention mask is missing or 1.
 
     Threshold: none; an exact invariant.
 
-    Why: the model reads padding as text: a row's result depends on the longest row of its batch.
+    Why: the model reads padding as text, so a row's result depends on the longest row of its batch.
 
-    Look-alikes: where the pad id is the end mark as well, the mark itself is attended rightly: one is let pass.
+    Look-alikes: where the pad id is also the end token, one such token is attended to rightly and passes.
 
-    Fix: pass `attention_mask` on from the tokenizer to the model; `DataCollatorWithPadding` makes it.
+    Fix: pass `attention_mask` from the tokenizer to the model; `DataCollatorWithPadding` creates it.
 
     Reference: transformers, docs of `attention_mask`.
     """
@@ -312,11 +317,11 @@ def padding_attended(batches: BatchEvidence, tokens: TokenEvidence) -> Finding |
     if attended == 0:
         return None
     return Finding(
-        observed=f"{attended:,} of {total:,} positions of padding are attended to"
+        observed=f"{attended:,} of {total:,} padding positions are attended to"
         + (": there is no attention mask" if batches.attention_mask is None else ""),
-        expected="attention mask 0 at every position of padding",
+        expected="attention mask 0 at every padding position",
         n=total,
-        cause="the mask was not passed on, or was made of ones",
+        cause="the mask was not passed on, or contains only ones",
         fix="pass attention_mask from the tokenizer to the model",
     )
 
@@ -324,9 +329,9 @@ def padding_attended(batches: BatchEvidence, tokens: TokenEvidence) -> Finding |
 def padded_rows(
     batches: BatchEvidence, tokens: TokenEvidence
 ) -> Iterator[tuple[np.ndarray, np.ndarray | None, np.ndarray]]:
-    """Each row's ids, its mask, and which positions are padding: the pad id in a row at the end or the beginning."""
+    """(ids, mask, is padding) of each row; padding is a series of pad ids at the end or the beginning."""
     if batches.input_ids is None:
-        raise CannotTell("the batches' token ids are not at hand")
+        raise CannotTell("the token ids of the batches are not available")
     pads = {pad for pad in (tokens.pad_id, tokens.model_pad_id) if pad is not None}
     if not pads:
         raise CannotTell("neither the tokenizer nor the model has a pad id")
@@ -345,17 +350,17 @@ def padded_rows(
 
 @rule("TOK008", "warning", symptoms=("foreign tokens",))
 def wrong_pad_id(batches: BatchEvidence, tokens: TokenEvidence) -> Finding | None:
-    """Batches are padded with another id than the model's
+    """The pad id differs from the model's
 
-    Measures: ids at masked positions of the batches, or without a mask the tokenizer's pad id at the end of sequences,
-    beside the model's pad id.
+    Measures: the ids at masked positions of the batches (without a mask, the tokenizer's pad id at the end of
+    sequences), compared with the model's pad id.
 
-    Threshold: they are equal. A warning where a mask hides them, an error where none does.
+    Threshold: equal. A warning where a mask hides them, an error where none does.
 
-    Why: RoBERTa counts positions from the pad id, and models that read the last token look for it: with another id they
-    read the wrong place in silence.
+    Why: RoBERTa counts positions from the pad id, and models that read the last token search for it. With another id
+    they silently read the wrong position.
 
-    Look-alikes: in BERT a masked position changes nothing, whatever its id.
+    Look-alikes: in BERT the id of a masked position has no effect.
 
     Fix: `model.config.pad_token_id = tokenizer.pad_token_id`, or pad with `tokenizer.pad`.
 
@@ -363,18 +368,18 @@ def wrong_pad_id(batches: BatchEvidence, tokens: TokenEvidence) -> Finding | Non
     """
     if tokens.model_pad_id is None:
         raise CannotTell("the model declares no pad id")
-    found: list[np.ndarray] = []
+    at_padding: list[np.ndarray] = []
     for row, mask, padded in padded_rows(batches, tokens):
-        found.append(row[padded] if mask is None else row[mask[: len(row)] == 0])
-    ids = np.concatenate(found) if found else np.zeros(0, np.int64)
+        at_padding.append(row[padded] if mask is None else row[mask[: len(row)] == 0])
+    ids = np.concatenate(at_padding) if at_padding else np.zeros(0, np.int64)
     wrong = ids[ids != tokens.model_pad_id]
     if len(wrong) == 0:
         return None
     return Finding(
-        observed=f"{len(wrong):,} of {len(ids):,} positions of padding hold id {int(np.bincount(wrong).argmax())}",
+        observed=f"{len(wrong):,} of {len(ids):,} padding positions have id {int(np.bincount(wrong).argmax())}",
         expected=f"the model's pad id {tokens.model_pad_id}",
         n=len(ids),
-        cause="the collator pads with a constant or another tokenizer's id",
+        cause="the collator pads with a constant or with another tokenizer's pad id",
         fix="pad with tokenizer.pad, and set model.config.pad_token_id to the same id",
         severity="error" if batches.attention_mask is None else "warning",
     )
@@ -382,22 +387,22 @@ def wrong_pad_id(batches: BatchEvidence, tokens: TokenEvidence) -> Finding | Non
 
 @rule("TOK010", "note")
 def padded_to_maximum(batches: BatchEvidence, tokens: TokenEvidence) -> Finding | None:
-    """Every batch is padded to the same length
+    """All batches are padded to the same length
 
     Measures: whether all batches have one width that no row fills, and the share of padding.
 
-    Threshold: one width in two batches or more, and half of the positions padding: a note.
+    Threshold: one width in two batches or more, and padding in half of the positions: a note.
 
-    Why: padding costs as much as text: `padding="max_length"` on short texts doubles the time and more.
+    Why: padding costs as much as text: `padding="max_length"` on short texts doubles the time or more.
 
-    Look-alikes: compiled programs and TPUs want one shape.
+    Look-alikes: compiled programs and TPUs need one shape.
 
     Fix: pad each batch to its own longest row, and group rows by length.
 
     Reference: transformers, `DataCollatorWithPadding`.
     """
     if batches.input_ids is None or len(batches.input_ids) < 2:
-        raise CannotTell("fewer than two batches of token ids are at hand")
+        raise CannotTell("fewer than two batches of token ids are available")
     widths = {np.atleast_2d(ids).shape[1] for ids in batches.input_ids}
     paddings = [int(padded.sum()) for _, _, padded in padded_rows(batches, tokens)]
     if len(widths) > 1 or not paddings or min(paddings) == 0:
@@ -407,9 +412,9 @@ def padded_to_maximum(batches: BatchEvidence, tokens: TokenEvidence) -> Finding 
     if share < WASTE:
         return None
     return Finding(
-        observed=f"all batches are {width} wide, and {share:.0%} of the positions are padding",
+        observed=f"all batches are {width} tokens wide, and {share:.0%} of the positions are padding",
         expected=f"below {WASTE:.0%}",
         n=len(paddings),
-        cause="the texts were padded to the maximum when they were tokenized",
+        cause="the texts were padded to the maximum length during tokenization",
         fix="pad each batch to its longest row (DataCollatorWithPadding), and group rows by length",
     )
