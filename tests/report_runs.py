@@ -28,13 +28,13 @@ from tenor.runs.summary import CheckpointRow, SummaryRow, upsert_row
 HOSTILE = "<script>document.title='owned'</script> <img src=x onerror=alert(1)> & \"quoted\" </details><b>bold</b>"
 FINDING = Finding(
     code="TOK009",
-    title="Much of the text is cut off",
+    title="Much of the text is truncated",
     severity="warning",
     stage="preflight",
     observed="62% of the tokens are cut off",
     expected="below 5%",
     n=2000,
-    cause="the longest sequence kept has 128 tokens",
+    cause="at most 128 tokens of a text are kept",
     fix="raise data.max_length",
 )
 

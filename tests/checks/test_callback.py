@@ -99,7 +99,7 @@ def test_a_metric_of_which_less_is_better_is_chosen_by_its_direction(metric, arg
     assert bool(found) == wrong
     assert "CKP001" not in {one.code for one in diagnosis.not_checked}
     if wrong:
-        assert "eval_brier 0.3 (less is better)" in found[0].observed
+        assert "eval_brier 0.3 (smaller is better)" in found[0].observed
 
 
 LORA = {"r": 4, "target_modules": ["q_lin", "v_lin"]}

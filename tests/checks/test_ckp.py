@@ -1,4 +1,4 @@
-"""Checkpoints: each fault is found, and nothing is said of what can't be known."""
+"""Checkpoints: each fault is reported, and unknown facts are not judged."""
 
 import pytest
 
@@ -33,7 +33,7 @@ RULES = (
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.code)
-def test_sound_checkpoint_passes_and_an_unknown_one_is_not_judged(rule: Rule) -> None:
+def test_correct_checkpoint_passes_and_an_unknown_one_is_not_judged(rule: Rule) -> None:
     assert rule(SOUND) is None
     with pytest.raises(CannotTell):
         rule(CheckpointEvidence())
@@ -60,7 +60,7 @@ def test_sound_checkpoint_passes_and_an_unknown_one_is_not_judged(rule: Rule) ->
         (ckp.success_without_result, CheckpointEvidence(status="Completed", metrics_recorded=False)),
     ],
 )
-def test_checkpoint_fault_is_found(rule: Rule, fault: CheckpointEvidence) -> None:
+def test_checkpoint_faults_are_reported(rule: Rule, fault: CheckpointEvidence) -> None:
     assert rule(fault) is not None
     assert rule.severity == "error"
 
@@ -74,7 +74,7 @@ def test_checkpoint_fault_is_found(rule: Rule, fault: CheckpointEvidence) -> Non
         (ckp.success_without_result, CheckpointEvidence(status="failed", path_recorded=True, metrics_recorded=False)),
     ],
 )
-def test_checkpoint_look_alike_passes(rule: Rule, fine: CheckpointEvidence) -> None:
+def test_checkpoint_look_alikes_pass(rule: Rule, fine: CheckpointEvidence) -> None:
     assert rule(fine) is None
 
 
@@ -84,6 +84,6 @@ def test_step_outside_the_log_is_not_judged() -> None:
 
 
 @pytest.mark.parametrize("metric", [None, "regret", "score"])
-def test_a_choice_is_not_judged_where_its_direction_is_not_known(metric: str | None) -> None:
-    with pytest.raises(CannotTell, match=r"more or less of .* is better is not known"):
+def test_a_selection_is_not_judged_if_the_direction_is_unknown(metric: str | None) -> None:
+    with pytest.raises(CannotTell, match=r"whether a larger or smaller .* is better is not known"):
         ckp.selected_is_not_best(CheckpointEvidence(validations=LOG, metric=metric, chosen_step=10))

@@ -1,4 +1,4 @@
-"""The loader: missing classes, sorted rows and lost rows are found; unlucky and unusual but sound ones are not."""
+"""The data loader: missing classes, sorted rows and skipped rows are reported; unusual but correct loaders pass."""
 
 import numpy as np
 import pytest
@@ -41,7 +41,7 @@ def test_one_of_twenty_classes_may_be_missing_from_a_few_batches() -> None:
     ],
     ids=["sorted", "twenty classes sorted", "short blocks", "balanced by a sampler"],
 )
-def test_an_order_by_label_is_found(labels: np.ndarray, severity: str | None) -> None:
+def test_rows_sorted_by_label_are_reported(labels: np.ndarray, severity: str | None) -> None:
     found = rules.unshuffled(batches(labels, n_classes=20))
     assert (found and (found.severity or "error")) == severity
 
@@ -55,7 +55,7 @@ def test_random_orders_pass_whatever_the_seed(share: float) -> None:
 
 
 @pytest.mark.parametrize("labels", [np.zeros(100, int), np.repeat([0, 1], 5), np.zeros(0, int)])
-def test_one_class_or_few_rows_have_no_order(labels: np.ndarray) -> None:
+def test_order_is_not_judged_with_one_class_or_few_rows(labels: np.ndarray) -> None:
     with pytest.raises(CannotTell):
         rules.unshuffled(batches(labels))
 
@@ -63,12 +63,12 @@ def test_one_class_or_few_rows_have_no_order(labels: np.ndarray) -> None:
 @pytest.mark.parametrize(
     ("given", "severity"), [(1000, None), (996, "note"), (1003, "note"), (500, "error"), (2000, "error"), (0, "error")]
 )
-def test_every_row_once(given: int, severity: str | None) -> None:
+def test_every_row_must_be_loaded_once(given: int, severity: str | None) -> None:
     found = rules.rows_lost_or_repeated(batches(np.zeros(64, int), rows_per_epoch=given, rows_in_split=1000))
     assert (found and found.severity) == severity
 
 
-def test_collated_labels_keep_their_form() -> None:
+def test_collated_labels_must_be_integer_vectors() -> None:
     assert rules.collated_label_form(batches(np.array([0, 1] * 32))) is None
     for wrong in (np.array([0.0, 1.0] * 32), np.array([[0], [1]] * 32), np.eye(2)[[0, 1] * 32]):
         assert rules.collated_label_form(batches(wrong))

@@ -1,4 +1,4 @@
-"""Labels: each fault is found with its weight, and what only looks like it is not."""
+"""Labels: each fault is reported with its severity, and look-alikes pass."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def cut(source: np.ndarray, positions: np.ndarray) -> DataEvidence:
 
 def test_a_class_without_rows_and_a_single_class_are_errors() -> None:
     found = rules.class_without_rows(data(np.zeros(100, int), class_names=("negative", "positive")))
-    assert found.observed == "1 of 2 classes without a training row; rows by class: 0 (negative): 100"
+    assert found.observed == "1 of 2 classes have no training rows; rows by class: 0 (negative): 100"
     assert rules.class_without_rows(data(np.zeros(100, int), 1))
     assert rules.class_without_rows(data(np.zeros(0, int)))
     assert rules.class_without_rows(data([0] * 95 + [1] * 5)) is None
@@ -47,7 +47,9 @@ def test_a_class_without_rows_and_a_single_class_are_errors() -> None:
         ),
     ],
 )
-def test_a_stretch_of_a_sorted_source(source: np.ndarray, positions: np.ndarray, severity: str | None) -> None:
+def test_a_contiguous_subset_of_a_sorted_source(
+    source: np.ndarray, positions: np.ndarray, severity: str | None
+) -> None:
     found = rules.subset_of_sorted_source(cut(source, positions))
     assert (found and (found.severity or "error")) == severity
 
@@ -65,9 +67,7 @@ def test_a_stretch_of_a_sorted_source(source: np.ndarray, positions: np.ndarray,
         ([0, 1, 1, -1], 2, True, False),
     ],
 )
-def test_labels_are_indices_counted_from_zero(
-    labels: list[int], n_classes: int, outside: bool, miscounted: bool
-) -> None:
+def test_labels_are_zero_based_indices(labels: list[int], n_classes: int, outside: bool, miscounted: bool) -> None:
     assert bool(rules.label_out_of_range(data(labels, n_classes))) == outside
     assert bool(rules.labels_not_zero_based(data(labels, n_classes))) == miscounted
     assert causes_of(rules.label_out_of_range) == (rules.labels_not_zero_based.code,)
@@ -92,7 +92,7 @@ def test_integers_of_any_width_are_labels(form: type) -> None:
     ],
     ids=["float", "nan", "one-hot", "column", "names", "objects", "bool", "scalar"],
 )
-def test_other_forms_are_errors_and_no_other_rule_trips_over_them(labels: np.ndarray) -> None:
+def test_other_label_forms_are_errors_and_no_other_rule_crashes(labels: np.ndarray) -> None:
     assert rules.label_form(data(labels))
     assert rules.label_form(DataEvidence(Rows(np.array([0, 1])), 2, test=Rows(labels)))
     for rule in (rules.class_without_rows, rules.label_out_of_range, rules.labels_not_zero_based):
@@ -105,6 +105,6 @@ def test_other_forms_are_errors_and_no_other_rule_trips_over_them(labels: np.nda
 @pytest.mark.parametrize(
     ("counts", "severity"), [((50, 50), None), ((95, 5), "warning"), ((950, 50), "note"), ((20, 4), None)]
 )
-def test_imbalance_is_noted_and_a_handful_of_rows_warned_of(counts: tuple[int, int], severity: str | None) -> None:
+def test_imbalance_is_a_note_and_very_few_rows_a_warning(counts: tuple[int, int], severity: str | None) -> None:
     found = rules.imbalance(data(np.repeat([0, 1], counts)))
     assert (found and found.severity) == severity

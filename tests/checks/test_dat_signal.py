@@ -1,4 +1,4 @@
-"""Texts against labels, on made-up reviews whose words lean to a class without giving it away."""
+"""Whether words predict labels, on synthetic reviews whose words suggest a class without determining it."""
 
 import numpy as np
 import pytest
@@ -24,14 +24,14 @@ def data(train: tuple[list[str], np.ndarray], n_classes: int = 2, **more: Rows) 
     return DataEvidence(Rows(train[1], train[0]), n_classes, **more)
 
 
-def test_sound_labels_pass_also_in_sorted_order() -> None:
+def test_correct_labels_pass_even_when_sorted() -> None:
     texts, labels = reviews(1200)
     order = np.argsort(labels)
     assert rules.labels_unrelated(data((texts, labels))) is None
     assert rules.labels_unrelated(data(([texts[row] for row in order], labels[order]))) is None
 
 
-def test_shuffled_labels_are_warned_of_on_many_rows_only() -> None:
+def test_shuffled_labels_are_a_warning_only_with_many_rows() -> None:
     texts, labels = reviews(1200)
     shuffled = np.random.default_rng(1).permutation(labels)
     assert rules.labels_unrelated(data((texts, shuffled))).severity is None
@@ -43,7 +43,7 @@ def test_shuffled_labels_are_warned_of_on_many_rows_only() -> None:
 
 
 @pytest.mark.parametrize(("shift", "side"), [(1, "after"), (-1, "before")])
-def test_labels_a_row_off_are_an_error(shift: int, side: str) -> None:
+def test_labels_shifted_by_one_row_are_an_error(shift: int, side: str) -> None:
     texts, labels = reviews(600)
     found = rules.labels_unrelated(data((texts, np.roll(labels, shift))))
     assert found.severity == "error"
@@ -64,7 +64,7 @@ def test_another_domain_is_not_a_swap() -> None:
         assert rules.labels_swapped(data(reviews(1000), validation=unrelated)) is None
 
 
-def test_a_swap_needs_something_learned_and_rows_enough() -> None:
+def test_a_swap_needs_a_working_baseline_and_enough_rows() -> None:
     texts, labels = reviews(600)
     split = Rows(1 - labels[:20], texts[:20])
     with pytest.raises(CannotTell):
@@ -73,14 +73,14 @@ def test_a_swap_needs_something_learned_and_rows_enough() -> None:
         rules.labels_swapped(data((texts, np.random.default_rng(0).permutation(labels)), test=Rows(1 - labels, texts)))
 
 
-def test_a_word_that_gives_the_label_away() -> None:
+def test_a_word_that_reveals_the_label_is_reported() -> None:
     texts, labels = reviews(300)
     leaking = [f"{text} label:{label}" for text, label in zip(texts, labels, strict=True)]
     assert "'label:" in rules.word_reveals_label(data((leaking, labels))).observed
     assert rules.word_reveals_label(data((texts, labels))) is None
 
 
-def test_a_rating_in_some_texts_is_no_giveaway_and_few_rows_say_nothing() -> None:
+def test_a_rating_in_some_texts_passes_and_few_rows_are_not_judged() -> None:
     texts, labels = reviews(300)
     rated = [
         f"{text} 10/10" if label and row % 3 else text

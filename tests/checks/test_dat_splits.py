@@ -1,4 +1,4 @@
-"""Splits against one another: leaks, shifts and missing classes are found, like-looking healthy splits are not."""
+"""Splits compared: leaks, shifts and missing classes are reported, and healthy look-alikes pass."""
 
 import numpy as np
 import pytest
@@ -23,13 +23,13 @@ def counted(train: tuple[int, ...], other: tuple[int, ...], name: str = "validat
     return DataEvidence(rows[0], len(train), **{name: rows[1]})
 
 
-def test_separate_texts_pass_every_rule_on_leaks() -> None:
+def test_disjoint_splits_pass_all_leakage_rules() -> None:
     sound = splits(texts(200, 0), texts(100, 1))
     for rule in (rules.duplicates_across_splits, rules.near_duplicates_across_splits, rules.split_repeats_training):
         assert rule(sound) is None
 
 
-def test_exact_duplicates_are_counted_and_short_ones_only_noted() -> None:
+def test_exact_duplicates_are_counted_and_short_ones_are_a_note() -> None:
     train, test = texts(200, 0), texts(100, 1)
     found = rules.duplicates_across_splits(splits(train, [*test, *train[:3]]))
     assert (found.severity, found.observed) == ("warning", "3 texts in test and train")
@@ -46,7 +46,7 @@ def test_an_edited_copy_is_a_near_duplicate() -> None:
     assert rules.near_duplicates_across_splits(splits(train, [*test, *train[:5]])) is None, "exact copies are DAT011's"
 
 
-def test_a_shared_passage_is_no_near_duplicate() -> None:
+def test_a_shared_passage_is_not_a_near_duplicate() -> None:
     signature = " sent with kind regards from the reviews department of our company"
     train, test = ([text + signature for text in texts(n, n)] for n in (200, 100))
     assert rules.near_duplicates_across_splits(splits(train, test)) is None
@@ -62,7 +62,7 @@ def test_a_test_split_of_training_rows_is_an_error() -> None:
 
 
 @pytest.mark.parametrize(("split", "severity"), [("test", "error"), ("train", "warning"), ("validation", None)])
-def test_the_validation_split_chooses(split: str, severity: str | None) -> None:
+def test_the_validation_split_must_select(split: str, severity: str | None) -> None:
     found = rules.selected_on_wrong_split(DataEvidence(Rows(np.array([0, 1])), 2, selected_on=split))  # type: ignore[arg-type]
     assert (found and found.severity) == severity
 
@@ -76,16 +76,18 @@ def test_the_validation_split_chooses(split: str, severity: str | None) -> None:
         ((95, 5), (45, 5), False),
     ],
 )
-def test_proportions_differ(train: tuple[int, int], other: tuple[int, int], shifted: bool) -> None:
+def test_different_class_proportions_are_reported(
+    train: tuple[int, int], other: tuple[int, int], shifted: bool
+) -> None:
     assert bool(rules.proportions_differ(counted(train, other))) == shifted
 
 
-def test_few_rows_have_no_proportions() -> None:
+def test_proportions_of_few_rows_are_not_judged() -> None:
     with pytest.raises(CannotTell):
         rules.proportions_differ(counted((500, 500), (20, 0)))
 
 
-def test_lengths_differ() -> None:
+def test_different_text_lengths_are_reported() -> None:
     assert rules.lengths_differ(splits(texts(200, 0), texts(200, 1, words=20))).severity == "warning"
     assert rules.lengths_differ(splits(texts(200, 0), texts(200, 1))) is None
 
@@ -105,5 +107,5 @@ def test_a_class_missing_from_a_split(other: tuple[int, int], name: str, severit
     assert (found and found.severity) == severity
 
 
-def test_a_class_that_training_lacks_too_is_not_missing_elsewhere() -> None:
+def test_a_class_missing_from_training_is_not_reported_for_other_splits() -> None:
     assert rules.class_missing_elsewhere(counted((500, 0), (100, 0))) is None

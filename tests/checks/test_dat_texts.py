@@ -1,4 +1,4 @@
-"""Texts as they were read: each fault at each weight, and clean texts."""
+"""Texts as read: each fault at each severity, and clean texts."""
 
 import numpy as np
 import pytest
@@ -33,17 +33,17 @@ def data(texts: list[str], labels: np.ndarray | None = None) -> DataEvidence:
         (rules.conflicting_labels, ["so so"] * 20, "warning"),
     ],
 )
-def test_faulty_texts_are_found_among_clean_ones(rule: Rule, bad: list[str], severity: str | None) -> None:
+def test_faulty_texts_are_reported_among_clean_ones(rule: Rule, bad: list[str], severity: str | None) -> None:
     found = rule(data(CLEAN + bad))
     assert (found and found.severity) == severity
     assert rule(data(CLEAN)) is None
 
 
-def test_nothing_but_one_text_is_an_error() -> None:
+def test_a_single_repeated_text_is_an_error() -> None:
     assert rules.one_text_dominates(data(["same"] * 20)).severity == "error"
 
 
-def test_of_equally_common_texts_the_first_is_shown() -> None:
+def test_the_first_of_equally_frequent_texts_is_reported() -> None:
     for texts in (["b", "a"] * 6, ["a", "b"] * 6):
         assert repr(texts[0]) in rules.one_text_dominates(data(["", *texts])).observed
 
@@ -59,6 +59,6 @@ def test_conflicts_across_splits_count() -> None:
 
 @pytest.mark.parametrize("texts", [None, []])
 @pytest.mark.parametrize("rule", [value for value in vars(rules).values() if isinstance(value, Rule)])
-def test_without_texts_nothing_is_said(rule: Rule, texts: list[str] | None) -> None:
+def test_missing_texts_are_not_judged(rule: Rule, texts: list[str] | None) -> None:
     with pytest.raises(CannotTell):
         rule(DataEvidence(Rows(np.zeros(0, int), texts), 2))

@@ -62,7 +62,7 @@ def test_one_class_of_training_rows_leads_the_causes_of_the_case(tmp_path: Path)
     assert {first.code, second.code} == {"DAT001", "DAT002"}
     assert first.standing == "suspected"
     assert "without one exception" in first.evidence
-    assert "label counts of the rows that trained" in first.settled_by
+    assert "label counts of the rows that the model was trained on" in first.settled_by
     assert {"EVL001", "EVL005"} <= set(first.symptoms)
 
 
@@ -164,7 +164,7 @@ def test_a_tenor_run_is_held_to_the_metric_that_it_was_configured_with(tmp_path:
     assert "CKP001" not in found(diagnose(tenor_run(tmp_path / "least", 10, 10, "loss")))
     diagnosis = diagnose(tenor_run(tmp_path / "largest", 20, 20, "loss"))
     (finding,) = [one for one in diagnosis.findings if one.code == "CKP001"]
-    assert finding.observed == "step 20 was chosen: loss 0.5 (less is better)"
+    assert finding.observed == "step 20 was selected: loss 0.5 (smaller is better)"
     assert finding.expected == "step 10: loss 0.4"
 
 
@@ -183,7 +183,7 @@ def test_earlier_findings_explain_later_ones_and_rule_out_others(tmp_path: Path)
     (folder / "predictions" / "validation.parquet").unlink()
     frozen = Finding(
         code="FRZ003",
-        title="Nothing learns",
+        title="No parameter is trainable",
         severity="error",
         observed="0 weights",
         expected="some",

@@ -1,4 +1,4 @@
-"""Distributed and resumed runs: rows seen twice or never, schedules that start again."""
+"""Distributed and resumed runs: repeated and skipped rows, and schedules that restart."""
 
 import pytest
 
@@ -18,14 +18,14 @@ def test_rows_divided_among_ranks_pass() -> None:
         assert dst.rows_not_seen(ranks) is None
 
 
-def test_ranks_with_the_same_rows_are_found() -> None:
+def test_ranks_with_the_same_rows_are_reported() -> None:
     found = dst.ranks_share_rows(RankEvidence({0: ALL, 1: ALL}))
     assert found is not None
     assert found.n == 100
 
 
 @pytest.mark.parametrize(("seen", "severity"), [(50, None), (998, "note")])
-def test_unseen_rows_are_found(seen: int, severity: str | None) -> None:
+def test_unseen_rows_are_reported(seen: int, severity: str | None) -> None:
     found = dst.rows_not_seen(RankEvidence({0: range(seen // 2), 1: range(seen // 2, seen)}, n_rows=1000))
     assert found is not None
     assert found.severity == severity
@@ -56,7 +56,9 @@ def test_unseen_rows_are_found(seen: int, severity: str | None) -> None:
         ),
     ],
 )
-def test_resume_fault_is_found_and_sound_resume_passes(rule: Rule, fault: ResumeEvidence, fine: ResumeEvidence) -> None:
+def test_resume_faults_are_reported_and_a_correct_resume_passes(
+    rule: Rule, fault: ResumeEvidence, fine: ResumeEvidence
+) -> None:
     assert rule(fault) is not None
     assert rule(fine) is None
 
@@ -71,6 +73,6 @@ def test_resume_fault_is_found_and_sound_resume_passes(rule: Rule, fault: Resume
         (dst.resume_repeats_or_skips, ResumeEvidence(1, 2, rows_before=[1, 1], rows_after=[1])),
     ],
 )
-def test_what_distribution_evidence_does_not_show_is_not_judged(rule: Rule, unknown: object) -> None:
+def test_unknown_distribution_evidence_is_not_judged(rule: Rule, unknown: object) -> None:
     with pytest.raises(CannotTell):
         rule(unknown)

@@ -1,4 +1,4 @@
-"""Results: each contradiction and collapse is found; skewed, tiny and many-class results pass."""
+"""Results: each contradiction and collapse is reported; skewed, tiny and many-class results pass."""
 
 from collections.abc import Sequence
 
@@ -34,8 +34,8 @@ def of_confusion(counts: Sequence[Sequence[int]], **more: object) -> EvaluationE
 
 
 def of_rows(labels: Sequence[int], scores: np.ndarray, predicted: np.ndarray | None = None) -> EvaluationEvidence:
-    said = scores.argmax(axis=1) if predicted is None else predicted
-    rows = SplitClaims(len(scores), labels=np.array(labels), predicted=said, probabilities=scores)
+    predictions = scores.argmax(axis=1) if predicted is None else predicted
+    rows = SplitClaims(len(scores), labels=np.array(labels), predicted=predictions, probabilities=scores)
     return EvaluationEvidence({"test": rows}, scores.shape[1])
 
 
@@ -74,11 +74,11 @@ def healthy(n: int, k: int, accuracy: float, weights: Sequence[float] | None = N
         of_confusion([[8, 12], [12, 8]]),
     ],
 )
-def test_awkward_but_healthy_results_have_neither_error_nor_warning(evaluation: EvaluationEvidence) -> None:
+def test_unusual_but_healthy_results_have_neither_error_nor_warning(evaluation: EvaluationEvidence) -> None:
     assert set(severities(evaluation).values()) <= {"note"}
 
 
-def test_the_case_is_a_collapse_and_the_weak_accuracy_its_symptom() -> None:
+def test_the_case_is_a_collapse_with_low_accuracy_as_its_symptom() -> None:
     splits = {name: SplitClaims(n=int(np.sum(c)), confusion=np.array(c)) for name, c in CASE.items()}
     report = run_rules([EvaluationEvidence(splits, 2)], "diagnosis", rules=RULES)
     found = {finding.code: finding for finding in report.findings}
@@ -97,18 +97,18 @@ def test_the_case_is_a_collapse_and_the_weak_accuracy_its_symptom() -> None:
         ([[300, 0, 0], [300, 0, 0], [299, 1, 0]], None),
     ],
 )
-def test_one_class_is_found_at_any_skew(counts: list[list[int]], severity: str | None) -> None:
+def test_one_class_predicted_is_reported_at_any_skew(counts: list[list[int]], severity: str | None) -> None:
     found = found_by("EVL001", of_confusion(counts))
     assert found is not None
     assert found.severity == severity
 
 
-def test_one_class_among_the_labels_too_is_not_judged() -> None:
+def test_collapse_is_not_judged_if_all_labels_are_one_class() -> None:
     with pytest.raises(CannotTell):
         found_by("EVL001", of_confusion([[100, 0], [0, 0]]))
 
 
-def test_collapse_is_split_by_how_well_the_scores_rank() -> None:
+def test_collapse_is_divided_by_how_well_the_scores_rank() -> None:
     random = np.random.default_rng(0)
     labels = random.integers(0, 2, 600)
     good = of_rows(labels.tolist(), binary_scores(0.1 + 0.2 * labels + 0.1 * random.random(600)))
@@ -128,7 +128,7 @@ def test_auc_equals_scikit_learns(pairs: list[tuple[int, int]]) -> None:
     assert ranking(evaluation.splits["test"], 2).auc == pytest.approx(roc_auc_score(labels, scores))
 
 
-def test_labels_beside_the_argmax_are_found_and_a_threshold_is_a_note() -> None:
+def test_labels_other_than_the_argmax_are_an_error_and_a_threshold_is_a_note() -> None:
     random = np.random.default_rng(1)
     labels, positive = random.integers(0, 2, 200), random.random(200)
     wrong = of_rows(labels.tolist(), binary_scores(positive), (positive < 0.5).astype(int))
@@ -141,7 +141,7 @@ def test_labels_beside_the_argmax_are_found_and_a_threshold_is_a_note() -> None:
 
 
 @given(st.integers(0, 10_000), st.integers(2, 5), st.floats(0.05, 0.95))
-def test_a_threshold_on_one_of_several_classes_is_no_error(seed: int, n_classes: int, threshold: float) -> None:
+def test_a_threshold_on_one_of_several_classes_is_a_note(seed: int, n_classes: int, threshold: float) -> None:
     random = np.random.default_rng(seed)
     labels, values = random.integers(0, n_classes, 60), random.dirichlet(np.ones(n_classes), 60)
     member = int(random.integers(n_classes))
@@ -158,17 +158,17 @@ def test_a_threshold_on_one_of_several_classes_is_no_error(seed: int, n_classes:
     [
         ([[50, 50], [50, 50]], None),
         ([[100, 400], [400, 100]], "error"),
-        ([[800, 150], [5, 45]], "note"),  # accuracy given up for recall
+        ([[800, 150], [5, 45]], "note"),  # accuracy traded for recall
     ],
 )
-def test_majority_is_a_bar(counts: list[list[int]], severity: str | None) -> None:
+def test_accuracy_must_exceed_the_majority(counts: list[list[int]], severity: str | None) -> None:
     found = found_by("EVL005", of_confusion(counts))
     assert found is not None
     assert found.severity == severity
 
 
 @pytest.mark.parametrize(("baseline", "severity"), [(0.95, None), (0.905, "note")])
-def test_text_baseline_is_a_bar(baseline: float, severity: str | None) -> None:
+def test_accuracy_must_exceed_the_text_baseline(baseline: float, severity: str | None) -> None:
     found = found_by("EVL006", of_confusion([[450, 50], [50, 450]], text_baseline_accuracy=baseline))
     assert found is not None
     assert found.severity == severity
@@ -186,11 +186,11 @@ def test_text_baseline_is_a_bar(baseline: float, severity: str | None) -> None:
         ([[0, 500], [0, 500]], False),
     ],
 )
-def test_swapped_labels_are_found(counts: list[list[int]], swapped: bool) -> None:
+def test_swapped_labels_are_reported(counts: list[list[int]], swapped: bool) -> None:
     assert (found_by("EVL007", of_confusion(counts)) is not None) == swapped
 
 
-def test_two_of_twenty_swapped_classes_are_found_and_chance_is_not() -> None:
+def test_two_of_twenty_swapped_classes_are_reported_and_chance_is_not() -> None:
     counts = np.diag([100] * 20)
     counts[[3, 4]] = counts[[4, 3]]
     found = found_by("EVL007", of_confusion(counts.tolist()))
@@ -211,7 +211,7 @@ def test_any_permutation_is_undone(order: list[int]) -> None:
     ("ids", "expected_n", "found"),
     [(["a", "b"], 2, False), (["a", "a"], 2, True), (["a", "b"], 3, True), (None, 2, False)],
 )
-def test_lost_and_repeated_rows_are_found(ids: list[str] | None, expected_n: int, found: bool) -> None:
+def test_missing_and_repeated_rows_are_reported(ids: list[str] | None, expected_n: int, found: bool) -> None:
     evaluation = EvaluationEvidence({"test": SplitClaims(2, ids=ids, expected_n=expected_n)}, 2)
     assert (found_by("EVL008", evaluation) is not None) == found
 
@@ -228,16 +228,16 @@ def test_lost_and_repeated_rows_are_found(ids: list[str] | None, expected_n: int
         (float("nan"), 100, True),
     ],
 )
-def test_accuracy_must_be_a_share(accuracy: float, n: int, found: bool) -> None:
+def test_accuracy_must_be_a_fraction_of_the_rows(accuracy: float, n: int, found: bool) -> None:
     evaluation = EvaluationEvidence({"test": SplitClaims(n, accuracy=accuracy)}, 2)
     assert (found_by("EVL009", evaluation) is not None) == found
 
 
 def test_report_and_confusion_must_agree_even_when_rounded() -> None:
     random = np.random.default_rng(2)
-    labels, said = random.integers(0, 3, 300), random.integers(0, 3, 300)
-    counts = np.bincount(labels * 3 + said, minlength=9).reshape(3, 3)
-    report = classification_report(labels, said, output_dict=True)
+    labels, predicted = random.integers(0, 3, 300), random.integers(0, 3, 300)
+    counts = np.bincount(labels * 3 + predicted, minlength=9).reshape(3, 3)
+    report = classification_report(labels, predicted, output_dict=True)
     rounded = {
         key: {name: round(value, 3) for name, value in entry.items()} if isinstance(entry, dict) else round(entry, 3)
         for key, entry in report.items()
@@ -249,28 +249,28 @@ def test_report_and_confusion_must_agree_even_when_rounded() -> None:
 
 
 def test_predictions_must_agree_with_the_metrics() -> None:
-    labels, said = np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1])
+    labels, predicted = np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1])
     for confusion, found in (([[1, 1], [0, 2]], False), ([[2, 0], [0, 2]], True)):
-        claims = SplitClaims(4, confusion=np.array(confusion), labels=labels, predicted=said)
+        claims = SplitClaims(4, confusion=np.array(confusion), labels=labels, predicted=predicted)
         assert (found_by("EVL011", EvaluationEvidence({"test": claims}, 2)) is not None) == found
-    claims = SplitClaims(4, accuracy=0.5, labels=labels, predicted=said)
+    claims = SplitClaims(4, accuracy=0.5, labels=labels, predicted=predicted)
     assert found_by("EVL011", EvaluationEvidence({"test": claims}, 2)) is not None
 
 
 @pytest.mark.parametrize(("mode", "found"), [(True, True), (False, False)])
-def test_training_mode_in_evaluation_is_found(mode: bool, found: bool) -> None:
+def test_evaluation_in_training_mode_is_reported(mode: bool, found: bool) -> None:
     steps = StepEvidence(np.array([1]), np.array([0.5]), evaluated_in_training_mode=mode)
     assert (claims_rules.evaluated_in_training_mode(steps) is not None) == found
 
 
 @pytest.mark.parametrize(("support", "found"), [(50, True), (10, False)])
-def test_lost_class_is_found(support: int, found: bool) -> None:
+def test_a_class_never_predicted_is_reported(support: int, found: bool) -> None:
     counts = [[90, 10, 0], [10, 90, 0], [support // 2, support // 2, 0]]
     assert (found_by("EVL013", of_confusion(counts)) is not None) == found
 
 
 @pytest.mark.parametrize("spoil", ["nan", "negative", "sum", "constant"])
-def test_what_is_no_distribution_is_found(spoil: str) -> None:
+def test_invalid_probabilities_are_reported(spoil: str) -> None:
     scores = binary_scores(np.linspace(0.1, 0.9, 40))
     assert found_by("EVL014", of_rows([0, 1] * 20, scores)) is None
     broken = {"nan": scores * [[np.nan, 1]], "negative": scores - [[0.5, -0.5]], "sum": scores * 3}
@@ -278,7 +278,7 @@ def test_what_is_no_distribution_is_found(spoil: str) -> None:
     assert found_by("EVL014", of_rows([0, 1] * 20, spoiled, np.zeros(40, dtype=int))) is not None
 
 
-def test_splits_far_apart_are_noted() -> None:
+def test_splits_far_apart_are_a_note() -> None:
     def at(share: float) -> SplitClaims:
         return SplitClaims(1000, accuracy=share)
 

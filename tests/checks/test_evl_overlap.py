@@ -1,4 +1,4 @@
-"""Evaluated rows that training knew: found by their share and length, healthy repetition only noted."""
+"""Evaluated rows that were in training: judged by their share and length; healthy repetition is a note."""
 
 from unicodedata import normalize
 
@@ -30,7 +30,7 @@ def severity(evidence: OverlapEvidence) -> str | None:
     return None if found is None else found.severity
 
 
-def test_rows_that_training_did_not_know_are_no_finding() -> None:
+def test_rows_not_in_training_pass() -> None:
     assert severity(overlap(long_texts(100))) is None
 
 
@@ -46,12 +46,12 @@ def test_few_rows_are_judged_by_their_share_too() -> None:
     assert severity(overlap(long_texts(4), 4)) == "error"
 
 
-def test_short_texts_that_many_people_write_are_a_note() -> None:
+def test_shared_short_texts_are_a_note() -> None:
     assert severity(overlap([*short_texts(30), *long_texts(70)], 30)) == "note"
     assert severity(overlap(["great film"] * 60 + long_texts(40), 60)) == "note", "one text, however often"
 
 
-def test_short_texts_that_make_up_half_of_the_rows_are_the_training_rows() -> None:
+def test_shared_short_texts_are_an_error_if_they_are_half_of_the_rows() -> None:
     assert severity(overlap(short_texts(40), 20)) == "error"
     assert severity(overlap(short_texts(40), 19)) == "note"
     assert severity(overlap(short_texts(9), 9)) == "note", "nine stock phrases"
@@ -67,7 +67,7 @@ def test_validation_rows_are_a_warning() -> None:
     assert found.observed == "3 of 100 test rows are training texts, 7 more are validation texts"
 
 
-def test_a_validation_split_consists_of_validation_rows() -> None:
+def test_validation_rows_are_expected_in_a_validation_split() -> None:
     assert severity(overlap(long_texts(100), 0, 100, "validation")) is None
     assert severity(overlap(long_texts(100), 3, 97, "validation")) == "warning"
 

@@ -57,7 +57,7 @@ def test_lora_freezes_the_encoder_on_purpose() -> None:
     assert frz.frozen_but_declared_trainable(lora) is None
 
 
-def test_frozen_weights_keep_every_bit() -> None:
+def test_frozen_weights_must_not_change() -> None:
     with pytest.raises(CannotTell):
         frz.frozen_weights_changed(StepEvidence(np.arange(3), np.ones(3)))
     at_rest = StepEvidence(np.arange(3), np.ones(3), frozen_moved=())

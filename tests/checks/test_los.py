@@ -120,7 +120,7 @@ def test_loss_rules_during_training(rule: Rule, evidence: StepEvidence, expected
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_no_alarm_whatever_the_seed(seed: int) -> None:
+def test_no_false_alarm_for_any_seed(seed: int) -> None:
     noisy = record(np.geomspace(0.7, 0.15, 200) * np.exp(noise(0.4, seed, 200)), total_steps=2000)
     assert los_training.loss_diverges(noisy) is None
     with pytest.raises(CannotTell):
@@ -137,7 +137,7 @@ def test_no_alarm_whatever_the_seed(seed: int) -> None:
         ([30, 2], [16, 16], 800, None),
     ],
 )
-def test_collapse_of_training_predictions(
+def test_collapse_of_training_predictions_is_reported(
     predicted: list[int], labels: list[int], total: int, expected: str | None
 ) -> None:
     evidence = record(
@@ -154,12 +154,12 @@ def test_early_collapse_is_not_judged() -> None:
 
 
 @pytest.mark.parametrize("rule", [los_training.loss_is_flat, los_training.predictions_collapse])
-def test_an_encoder_drawn_at_random_is_given_time(rule: Rule) -> None:
+def test_a_newly_initialized_encoder_is_judged_late(rule: Rule) -> None:
     ones, labels = np.tile([32, 0], (N, 1)), np.tile([16, 16], (N, 1))
     evidence = record(FLAT, total_steps=800, predicted_counts=ones, label_counts=labels)
     last = int(evidence.steps.max())
     fresh = {"fresh_body": True, "predicted_counts": ones, "label_counts": labels}
     assert severity(rule, record(FLAT, total_steps=last, **fresh)) == "error"
-    with pytest.raises(CannotTell, match="drawn at random"):
+    with pytest.raises(CannotTell, match="newly initialized"):
         rule(record(FLAT, total_steps=last + last // 5, **fresh))
     assert severity(rule, evidence) == "error"

@@ -79,7 +79,7 @@ def test_model_rules(rule: Rule, change: dict[str, Any], expected: str | None) -
     assert severity(rule, replace(HEALTHY, **change)) == expected
 
 
-def test_new_adapters_are_meant_to_be_new() -> None:
+def test_newly_initialized_adapters_pass() -> None:
     adapter = ParameterRow("bert.encoder.layer.0.attention.query.lora_A.weight", (4, 8), True, False, added=True)
     lora = replace(HEALTHY, parameters=(*PARAMETERS, adapter), new_weights=(adapter.name,))
     assert mod.pretrained_weights_missing(lora) is None
@@ -91,7 +91,7 @@ def test_new_adapters_are_meant_to_be_new() -> None:
         (mod.logits_ignore_the_input, {}, None),
         (mod.logits_ignore_the_input, {"logit_change_from_blanking": 0.0}, "error"),
         (mod.logits_ignore_the_input, {"logit_spread": 1e-8}, "error"),
-        # A head that starts at zero, and learns.
+        # A head initialized to zero that learns from the texts.
         (mod.logits_ignore_the_input, {"logit_spread": 0.0, "overfit_responds": (0.1, 0.69)}, None),
         (mod.padding_changes_logits, {}, None),
         (mod.padding_changes_logits, {"logit_change_from_padding": 1e-3}, "error"),
@@ -101,7 +101,7 @@ def test_new_adapters_are_meant_to_be_new() -> None:
         (mod.neighbours_change_logits, {"logit_change_from_neighbours": 1e-3}, "error"),
     ],
 )
-def test_rules_on_what_logits_depend_on(rule: Rule, change: dict[str, Any], expected: str | None) -> None:
+def test_logit_dependency_rules(rule: Rule, change: dict[str, Any], expected: str | None) -> None:
     assert severity(rule, replace(PROBE, **change)) == expected
 
 
@@ -109,6 +109,6 @@ def test_rules_on_what_logits_depend_on(rule: Rule, change: dict[str, Any], expe
     "rule",
     [mod.outputs_differ_from_classes, mod.names_contradict_the_data, mod.pretrained_weights_missing],
 )
-def test_unknown_model_facts_are_no_finding(rule: Rule) -> None:
+def test_unknown_model_facts_are_not_judged(rule: Rule) -> None:
     with pytest.raises(CannotTell):
         rule(ModelEvidence(PARAMETERS, 2))

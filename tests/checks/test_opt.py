@@ -167,12 +167,14 @@ def test_optimizer_step_rules(rule: Rule, change: dict[str, Any], expected: str 
         ((), ("bert.layer.0.key.bias",), None),
     ],
 )
-def test_gradients_reach_what_learns(without: tuple[str, ...], zero: tuple[str, ...], expected: str | None) -> None:
+def test_gradients_must_reach_all_trainable_parameters(
+    without: tuple[str, ...], zero: tuple[str, ...], expected: str | None
+) -> None:
     evidence = ProbeEvidence(2, parameters_without_gradient=without, parameters_with_zero_gradient=zero)
     assert severity(opt_steps.no_gradient, evidence) == expected
 
 
-def test_a_rate_of_zero_so_far_says_nothing_of_stillness() -> None:
+def test_unchanged_parameters_are_not_judged_while_the_rate_is_zero() -> None:
     still = replace(HEALTHY, learning_rate=np.zeros(N), learning_still=("classifier.weight",))
     with pytest.raises(CannotTell):
         opt_steps.never_moved(still)

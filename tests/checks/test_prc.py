@@ -43,11 +43,11 @@ def test_skipped_steps(skips: list[int], expected: str | None) -> None:
     assert (seen and seen.severity) == expected
 
 
-def test_a_few_steps_say_nothing_of_skipping() -> None:
+def test_skipping_is_not_judged_after_few_steps() -> None:
     with pytest.raises(CannotTell):
         prc.scaling_skips_steps(StepEvidence(np.array([5]), np.ones(1), skipped_steps=np.array([5])))
 
 
-def test_learning_weights_belong_in_float32() -> None:
+def test_trainable_weights_must_be_float32() -> None:
     assert prc.weights_in_16_bits(PrecisionEvidence("bf16", "cuda", True)) is None
     assert prc.weights_in_16_bits(PrecisionEvidence("bf16", "cuda", True, weights_kind="bf16")) is not None

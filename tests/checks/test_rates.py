@@ -73,7 +73,7 @@ RUNAWAY = [0.69] * 8 + [0.5, 0.4, 0.3, 0.3, 0.9, 2.0, 8.0, 60.0]
 def test_a_rate_beyond_the_runaway_is_told_and_one_below_is_not() -> None:
     found = rate_outside_tested_range(range_test(RUNAWAY), adam(0.05))
     assert found is not None
-    assert "ran away" in found.observed
+    assert "diverged" in found.observed
     assert rate_outside_tested_range(range_test(RUNAWAY), adam(3e-4)) is None
 
 

@@ -120,7 +120,7 @@ def test_a_results_file_of_ones_own_beside_the_state_is_read(tmp_path: Path) -> 
 def test_results_of_the_test_rows_are_judged_too(tmp_path: Path) -> None:
     results = {"test_accuracy": 0.905, "test_samples": 100}
     diagnosis = diagnose(trainer_folder(tmp_path, [0.7, 0.6], [0.61], test_results=results))
-    assert "test: 0.905 of 100 rows are 90.500" in sole(diagnosis, "EVL009").observed
+    assert "test: accuracy 0.905 of 100 rows gives 90.500 correct rows" in sole(diagnosis, "EVL009").observed
 
 
 def test_a_results_file_that_is_not_understood_is_named(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Tokens: every mismatch of tokenizer, model and batches at its weight, and the habits that only look like one."""
+"""Tokens: every mismatch of tokenizer, model and batches at its severity, and its look-alikes."""
 
 from dataclasses import replace
 
@@ -74,7 +74,7 @@ OF_TOKENS = [
 
 
 @pytest.mark.parametrize(("rule", "change", "severity"), OF_TOKENS)
-def test_tokenizer_beside_model(rule: Rule, change: dict, severity: str | None) -> None:
+def test_tokenizer_rules(rule: Rule, change: dict, severity: str | None) -> None:
     assert weight(rule(replace(SOUND, **change)), rule) == severity
     assert rule(SOUND) is None
 
@@ -87,26 +87,26 @@ def test_padding_must_be_masked_on_either_side(left: bool, width: int | None) ->
         assert rules.padding_attended(collated(width, left=left, mask=mask), SOUND)
 
 
-def test_unpadded_batches_need_no_mask_and_an_end_mark_that_is_the_pad_too_is_text() -> None:
+def test_unpadded_batches_need_no_mask_and_one_end_token_equal_to_the_pad_id_is_text() -> None:
     one = BatchEvidence((np.zeros(1, int),), 2, input_ids=(IDS[0][None],))
     assert rules.padding_attended(one, SOUND) is None
     assert rules.padding_attended(one, replace(SOUND, pad_id=LAST, model_pad_id=LAST)) is None
 
 
-def test_the_pad_id_is_the_models() -> None:
+def test_the_pad_id_must_be_the_models() -> None:
     assert rules.wrong_pad_id(collated(), SOUND) is None
     assert weight(rules.wrong_pad_id(collated(pad=1), SOUND), rules.wrong_pad_id) == "warning"
     unmasked, other = collated(pad=1, mask="none"), replace(SOUND, pad_id=1)
     assert weight(rules.wrong_pad_id(unmasked, other), rules.wrong_pad_id) == "error"
 
 
-def test_padding_to_the_maximum_is_noted_where_it_is_waste() -> None:
+def test_padding_to_the_maximum_is_a_note_if_half_is_wasted() -> None:
     assert weight(rules.padded_to_maximum(collated(128), SOUND), rules.padded_to_maximum) == "note"
     assert rules.padded_to_maximum(collated(), SOUND) is None
     assert rules.padded_to_maximum(collated(45), SOUND) is None
 
 
-def test_what_is_not_known_is_not_judged() -> None:
+def test_unknown_evidence_is_not_judged() -> None:
     bare, batches = TokenEvidence(30_522, 30_522), BatchEvidence((), 2)
     for rule in (rules.case_mismatch, rules.many_unknown, rules.special_tokens_missing, rules.text_truncated):
         with pytest.raises(CannotTell):

@@ -52,13 +52,13 @@ def test_the_least_of_a_metric_that_should_be_small_is_the_right_choice(name: st
 def test_the_largest_of_a_metric_that_should_be_small_is_the_wrong_choice(name: str, tmp_path: Path) -> None:
     """As Trainer chooses by default for every name that does not end with "loss"."""
     said = selection(diagnose(trainer_folder(tmp_path, {name: FALLING}, 0, name)))
-    assert f"step 10 was chosen: eval_{name} 0.3 (less is better)" in said
+    assert f"step 10 was selected: eval_{name} 0.3 (smaller is better)" in said
     assert f"step 30: eval_{name} 0.1" in said
 
 
 def test_a_score_that_was_minimised_is_the_wrong_choice(tmp_path: Path) -> None:
     said = selection(diagnose(trainer_folder(tmp_path, {"macro_f1": [0.5, 0.7, 0.6]}, 0, "macro_f1")))
-    assert said == "step 10 was chosen: eval_macro_f1 0.5 (more is better); expected step 20: eval_macro_f1 0.7"
+    assert said == "step 10 was selected: eval_macro_f1 0.5 (larger is better); expected step 20: eval_macro_f1 0.7"
 
 
 def test_the_least_value_of_an_unknown_metric_was_chosen_on_purpose(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_a_name_that_says_its_direction_is_held_against_the_arguments(tmp_path: 
     """`greater_is_better` of a saved file is Trainer's default where nobody set it, and then the fault itself."""
     folder = trainer_folder(tmp_path, {"brier": FALLING}, 0, "brier")
     (folder / "training_args.json").write_text('{"metric_for_best_model": "brier", "greater_is_better": true}')
-    assert "eval_brier 0.3 (less is better)" in selection(diagnose(folder))
+    assert "eval_brier 0.3 (smaller is better)" in selection(diagnose(folder))
 
 
 def test_the_arguments_in_trainers_event_files_are_read(tmp_path: Path) -> None:
@@ -115,14 +115,14 @@ def test_the_arguments_in_trainers_event_files_are_read(tmp_path: Path) -> None:
     writer = SummaryWriter(str(folder / "runs" / "Jan01_host"))
     writer.add_text("args", json.dumps({"metric_for_best_model": "regret", "greater_is_better": False}, indent=2))
     writer.close()
-    assert "eval_regret 0.3 (less is better)" in selection(diagnose(folder))
+    assert "eval_regret 0.3 (smaller is better)" in selection(diagnose(folder))
 
 
 def test_the_arguments_beside_the_checkpoints_are_read_for_one_of_them(tmp_path: Path) -> None:
     inner = tmp_path / "checkpoint-30"
     trainer_folder(inner, {"regret": FALLING}, 0, "regret")
     (tmp_path / "training_args.json").write_text('{"metric_for_best_model": "regret", "greater_is_better": false}')
-    assert "(less is better)" in selection(diagnose(inner))
+    assert "(smaller is better)" in selection(diagnose(inner))
 
 
 UNREADABLE = [("args.yaml", "a: ["), ("training_args.json", "{"), ("hparams.yaml", "a: !x 1")]
@@ -142,7 +142,7 @@ def test_the_choice_is_what_trainer_loads_where_the_best_step_was_not_saved(tmp_
     folder = trainer_folder(
         tmp_path, {"accuracy": [0.5, 0.8, 0.9]}, 2, "accuracy", best_model_checkpoint="o/checkpoint-20"
     )
-    assert "step 20 was chosen: eval_accuracy 0.8" in selection(diagnose(folder))
+    assert "step 20 was selected: eval_accuracy 0.8" in selection(diagnose(folder))
 
 
 def test_the_pickle_of_the_arguments_is_named_as_not_read(tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_one_validation_is_no_choice(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("loss", "said"), [([0.7, 0.5], "step 10 was chosen: eval_accuracy 0.5"), ([0.5, 0.7], "is not known")]
+    ("loss", "said"), [([0.7, 0.5], "step 10 was selected: eval_accuracy 0.5"), ([0.5, 0.7], "is not known")]
 )
 def test_a_state_that_disagrees_with_its_log_is_judged_where_every_metric_says_the_same(
     loss: list[float], said: str, tmp_path: Path

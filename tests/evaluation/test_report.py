@@ -258,7 +258,7 @@ def test_a_run_that_did_not_end_well_says_how(status: str, copied: RunDirectory)
     assert status in page.text
     assert "No result" in page.text
     assert ("under way" if status == "running" else "the loss of a batch is nan") in page.text
-    assert "Much of the text is cut off" in page.text
+    assert "Much of the text is truncated" in page.text
 
 
 def test_no_metric_is_said_to_have_chosen_where_the_configuration_is_missing(copied: RunDirectory) -> None:
