@@ -70,7 +70,7 @@ def test_the_least_value_of_an_unknown_metric_was_chosen_on_purpose(tmp_path: Pa
 def test_the_largest_value_of_an_unknown_metric_is_not_judged(values: list[float], tmp_path: Path) -> None:
     best = values.index(max(values))
     said = selection(diagnose(trainer_folder(tmp_path, {"regret": values}, best, "regret")))
-    assert "whether more or less of eval_regret is better is not known" in said
+    assert "whether a larger or smaller eval_regret is better is not known" in said
     assert "greater_is_better" in said
 
 
@@ -98,7 +98,7 @@ def test_the_recorded_arguments_decide(name: str, text: str, greater: bool, tmp_
         said = selection(diagnose(folder))
         assert (said == "fine") == fine, said
         if not fine:
-            assert f"eval_regret {FALLING[best]:g} ({'more' if greater else 'less'} is better)" in said
+            assert f"eval_regret {FALLING[best]:g} ({'larger' if greater else 'smaller'} is better)" in said
 
 
 def test_a_name_that_says_its_direction_is_held_against_the_arguments(tmp_path: Path) -> None:
