@@ -27,12 +27,12 @@ def test_the_case_is_refused_then_relived_then_diagnosed(tmp_path, capsys):
 
     diagnosis = diagnose(find_run(tmp_path, "latest").path)
     first = diagnosis.causes[0]
-    assert (first.code, first.standing) == ("DAT002", "shown")
+    assert (first.code, first.status) == ("DAT002", "confirmed")
     assert {"DAT001", "EVL001"} <= set(first.symptoms)
 
 
 def test_the_bare_evaluation_lists_the_single_class_training_set_and_what_would_settle_it():
     diagnosis = diagnose(DOCS / "case_evaluation.json")
     by_code = {cause.code: cause for cause in diagnosis.causes[:3]}
-    assert by_code["DAT001"].standing == "suspected"
+    assert by_code["DAT001"].status == "suspected"
     assert "labels" in by_code["DAT001"].settled_by
