@@ -148,8 +148,8 @@ def confirmation_text(result: Confirmation) -> str:
     verdict = "confirmed: the symptoms disappear" if result.confirmed else "not confirmed: the symptoms remain"
     return (
         f"\n{result.code}, {verdict} with {result.change}\n"
-        f"  as configured: accuracy {result.accuracy_before:.1%}, predicted classes: {result.predicted_classes_before}, "
-        f"errors {', '.join(result.codes_before) or 'none'}\n"
-        f"  fixed:         accuracy {result.accuracy_after:.1%}, predicted classes: {result.predicted_classes_after}, "
-        f"errors {', '.join(result.codes_after) or 'none'}"
+        f"  as configured: accuracy {result.accuracy_before:.1%}, predicted classes: {result.predicted_classes_before}"
+        f", errors {', '.join(result.codes_before) or 'none'}\n"
+        f"  fixed:         accuracy {result.accuracy_after:.1%}, predicted classes: {result.predicted_classes_after}"
+        f", errors {', '.join(result.codes_after) or 'none'}"
     )
