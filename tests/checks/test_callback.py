@@ -1,4 +1,4 @@
-"""The callback in `transformers.Trainer`: silent where all is well; what ends a run is also written down."""
+"""The callback in `transformers.Trainer`: a healthy run has no errors; a finding that ends a run is also written."""
 
 import json
 from collections.abc import Callable
@@ -51,12 +51,12 @@ def train(
     ).train()
 
 
-def test_a_healthy_run_is_left_alone_and_accounts_for_every_rule(tmp_path, small_model):
+def test_a_healthy_run_has_no_errors_and_every_rule_is_checked(tmp_path, small_model):
     train(tmp_path, small_model)
-    occasions = json.loads((tmp_path / "findings.json").read_text())["stages"]
-    assert [one["stage"] for one in occasions] == ["preflight", "training"]
-    assert not [f for one in occasions for f in one["findings"] if f["severity"] == "error"]
-    assert {"LOS013", "OPT022", "OPT012"} <= set(occasions[1]["checked"])
+    stages = json.loads((tmp_path / "findings.json").read_text())["stages"]
+    assert [stage["stage"] for stage in stages] == ["preflight", "training"]
+    assert not [f for stage in stages for f in stage["findings"] if f["severity"] == "error"]
+    assert {"LOS013", "OPT022", "OPT012"} <= set(stages[1]["checked"])
 
 
 def test_what_ends_a_run_on_the_way_is_written_and_diagnosed(tmp_path, small_model):
@@ -74,13 +74,13 @@ def test_one_class_is_refused_before_the_first_step(tmp_path, small_model):
 @pytest.mark.parametrize(
     ("metric", "arguments", "wrong"),
     [
-        ("brier", {}, True),  # Trainer's default for this name: the larger, the better
+        ("brier", {}, True),  # Trainer's default for this name: larger is better
         ("brier", {"greater_is_better": False}, False),
         ("regret", {"greater_is_better": False}, False),
-        ("regret", {"greater_is_better": True}, False),  # the name says nothing, and so it was wanted
+        ("regret", {"greater_is_better": True}, False),  # the name has no direction, so the argument decides
     ],
 )
-def test_a_metric_of_which_less_is_better_is_chosen_by_its_direction(metric, arguments, wrong, tmp_path, small_model):
+def test_the_direction_of_a_metric_decides_whether_the_choice_is_wrong(metric, arguments, wrong, tmp_path, small_model):
     tokenizer = AutoTokenizer.from_pretrained(small_model)
     rows = [{**tokenizer("a dull film"), "labels": row % 2} for row in range(8)]
     falling = iter((0.3, 0.2, 0.1))
@@ -95,11 +95,11 @@ def test_a_metric_of_which_less_is_better_is_chosen_by_its_direction(metric, arg
         compute_metrics=lambda _: {metric: next(falling)},
     ).train()
     diagnosis = diagnose(tmp_path)
-    found = [finding for finding in diagnosis.findings if finding.code == "CKP001"]
-    assert bool(found) == wrong
-    assert "CKP001" not in {one.code for one in diagnosis.not_checked}
+    reported = [finding for finding in diagnosis.findings if finding.code == "CKP001"]
+    assert bool(reported) == wrong
+    assert "CKP001" not in {rule.code for rule in diagnosis.not_checked}
     if wrong:
-        assert "eval_brier 0.3 (smaller is better)" in found[0].observed
+        assert "eval_brier 0.3 (smaller is better)" in reported[0].observed
 
 
 LORA = {"r": 4, "target_modules": ["q_lin", "v_lin"]}
@@ -120,11 +120,11 @@ def add_adapter(model: Any) -> Any:
     ],
     ids=["LoRA", "p-tuning", "add_adapter"],
 )
-def test_training_with_peft_goes_to_its_end(tmp_path, small_model, adapt):
+def test_training_with_peft_has_no_findings(tmp_path, small_model, adapt):
     train(tmp_path, small_model, adapt=adapt)
-    occasions = json.loads((tmp_path / "findings.json").read_text())["stages"]
-    assert not [f for one in occasions for f in one["findings"] if f["severity"] != "note"]
-    assert {"FRZ005", "MOD001", "OPT001"} <= set(occasions[0]["checked"])
+    stages = json.loads((tmp_path / "findings.json").read_text())["stages"]
+    assert not [f for stage in stages for f in stage["findings"] if f["severity"] != "note"]
+    assert {"FRZ005", "MOD001", "OPT001"} <= set(stages[0]["checked"])
 
 
 def test_a_head_that_peft_froze_is_refused_before_the_first_step(tmp_path, small_model):
@@ -132,10 +132,10 @@ def test_a_head_that_peft_froze_is_refused_before_the_first_step(tmp_path, small
         train(tmp_path, small_model, adapt=lambda model: get_peft_model(model, LoraConfig(**LORA)))
 
 
-def test_a_model_folder_without_tokenizer_is_no_error(tmp_path, small_model):
+def test_a_model_folder_without_tokenizer_is_not_an_error(tmp_path, small_model):
     folder = tmp_path / "model"
     AutoModelForSequenceClassification.from_pretrained(small_model).save_pretrained(folder)
     tokenizer = AutoTokenizer.from_pretrained(small_model)
     train(tmp_path / "run", folder, tokenizer=tokenizer)
-    occasions = json.loads((tmp_path / "run" / "findings.json").read_text())["stages"]
-    assert not [f for one in occasions for f in one["findings"] if f["code"].startswith("TOK")]
+    stages = json.loads((tmp_path / "run" / "findings.json").read_text())["stages"]
+    assert not [f for stage in stages for f in stage["findings"] if f["code"].startswith("TOK")]

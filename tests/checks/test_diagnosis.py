@@ -1,4 +1,4 @@
-"""Diagnosis: every kind of leftover is read, causes come in order, and junk is refused with one message."""
+"""Diagnosis: every kind of run artifact is read, causes are ranked, and invalid input is refused with one message."""
 
 import json
 import struct
@@ -16,7 +16,7 @@ from rich.console import Console
 
 from tenor.checks.catalogue import BY_CODE
 from tenor.checks.diagnosis import Diagnosis, diagnose
-from tenor.checks.diagnosis.causes import Facts, ranked_causes
+from tenor.checks.diagnosis.causes import Observations, ranked_causes
 from tenor.checks.diagnosis.predictions_file import read_claims
 from tenor.checks.finding import Finding, Report, merge
 from tenor.console.causes import render
@@ -35,33 +35,33 @@ CASE_REPORT = {
 }
 
 
-def saved(path: Path, value: Any) -> Path:
+def write(path: Path, value: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(value if isinstance(value, str) else json.dumps(value), encoding="utf-8")
     return path
 
 
-def codes(diagnosis: Diagnosis, standing: str) -> list[str]:
-    return [cause.code for cause in diagnosis.causes if cause.standing == standing]
+def codes(diagnosis: Diagnosis, status: str) -> list[str]:
+    return [cause.code for cause in diagnosis.causes if cause.status == status]
 
 
-def found(diagnosis: Diagnosis) -> set[str]:
+def finding_codes(diagnosis: Diagnosis) -> set[str]:
     return {finding.code for finding in diagnosis.findings}
 
 
-def shown_at(width: int, diagnosis: Diagnosis) -> str:
+def rendered(width: int, diagnosis: Diagnosis) -> str:
     console = Console(width=width, force_terminal=False)
     with console.capture() as capture:
         console.print(render(diagnosis))
     return capture.get()
 
 
-def test_one_class_of_training_rows_leads_the_causes_of_the_case(tmp_path: Path) -> None:
-    diagnosis = diagnose(saved(tmp_path / "eval_best_model.json", CASE_EVALUATION))
+def test_training_rows_of_one_class_are_the_first_causes_of_the_case(tmp_path: Path) -> None:
+    diagnosis = diagnose(write(tmp_path / "eval_best_model.json", CASE_EVALUATION))
     first, second, *_ = diagnosis.causes
     assert {first.code, second.code} == {"DAT001", "DAT002"}
-    assert first.standing == "suspected"
-    assert "without one exception" in first.evidence
+    assert first.status == "suspected"
+    assert "the same class for every row" in first.evidence
     assert "label counts of the rows that the model was trained on" in first.settled_by
     assert {"EVL001", "EVL005"} <= set(first.symptoms)
 
@@ -77,15 +77,15 @@ def test_one_class_of_training_rows_leads_the_causes_of_the_case(tmp_path: Path)
         {"test": {"missing": "none"}, "validation": {"confusion": [[1298, 0], [1202, 0]], "accuracy": 0.5192}},
     ],
 )
-def test_an_evaluation_is_read_in_any_usual_form(content: Any, tmp_path: Path) -> None:
-    diagnosis = diagnose(saved(tmp_path / "results.json", content))
-    assert "EVL001" in found(diagnosis)
-    assert "EVL010" not in found(diagnosis)
+def test_evaluations_are_read_in_every_usual_form(content: Any, tmp_path: Path) -> None:
+    diagnosis = diagnose(write(tmp_path / "results.json", content))
+    assert "EVL001" in finding_codes(diagnosis)
+    assert "EVL010" not in finding_codes(diagnosis)
     assert json.loads(json.dumps(diagnosis.as_dict()))["symptoms"]
 
 
-def test_a_null_validation_is_a_finding(tmp_path: Path) -> None:
-    assert found(diagnose(saved(tmp_path / "eval.json", {"val": None, "test": None}))) == {"CKP004"}
+def test_a_validation_of_null_is_a_finding(tmp_path: Path) -> None:
+    assert finding_codes(diagnose(write(tmp_path / "eval.json", {"val": None, "test": None}))) == {"CKP004"}
 
 
 @pytest.mark.parametrize(
@@ -93,30 +93,30 @@ def test_a_null_validation_is_a_finding(tmp_path: Path) -> None:
     [[CASE_RUN], {"full": CASE_RUN}, {"runs": [CASE_RUN]}, CASE_RUN, [CASE_RUN, CASE_RUN | {"name": "frozen"}]],
 )
 def test_the_summary_of_the_case_is_read(content: Any, tmp_path: Path) -> None:
-    diagnosis = diagnose(saved(tmp_path / "experiments_summary.json", content))
-    assert codes(diagnosis, "shown") == ["CKP003", "CKP004"]
+    diagnosis = diagnose(write(tmp_path / "experiments_summary.json", content))
+    assert codes(diagnosis, "confirmed") == ["CKP003", "CKP004"]
     assert [finding.code for finding in diagnosis.symptoms] == ["CKP005"] * (2 if content and len(content) == 2 else 1)
 
 
-def test_a_summary_with_results_names_the_subset(tmp_path: Path) -> None:
+def test_the_subset_setting_in_a_summary_is_named(tmp_path: Path) -> None:
     run = CASE_RUN | {"test_metrics": CASE_EVALUATION["test"]}
-    diagnosis = diagnose(saved(tmp_path / "experiments_summary.json", [run]))
-    suspect = next(cause for cause in diagnosis.causes if cause.standing == "suspected")
+    diagnosis = diagnose(write(tmp_path / "experiments_summary.json", [run]))
+    suspect = next(cause for cause in diagnosis.causes if cause.status == "suspected")
     assert suspect.code in ("DAT001", "DAT002")
     assert "small_subset = 2,000" in suspect.evidence
 
 
-def test_a_failed_run_may_lack_checkpoint_and_metrics(tmp_path: Path) -> None:
+def test_failed_runs_need_no_checkpoint_or_metrics(tmp_path: Path) -> None:
     failed = CASE_RUN | {"status": "failed"}
-    assert not diagnose(saved(tmp_path / "summary.json", [failed])).findings
+    assert not diagnose(write(tmp_path / "summary.json", [failed])).findings
 
 
-def test_a_summarised_checkpoint_is_looked_up_beside_the_summary(tmp_path: Path) -> None:
+def test_checkpoint_paths_are_relative_to_the_summary(tmp_path: Path) -> None:
     (tmp_path / "runs" / "a").mkdir(parents=True)
     row = CASE_RUN | {"val_metrics": {"accuracy": 0.9, "n": 10}}
     for place, expected in (("a", set()), ("a/gone", {"CKP003", "CKP005"}), ("/elsewhere/on/another/machine", set())):
-        path = saved(tmp_path / "runs" / "experiments_summary.json", [row | {"ckpt_path": place}])
-        assert found(diagnose(path)) & {"CKP003", "CKP005"} == expected
+        path = write(tmp_path / "runs" / "experiments_summary.json", [row | {"ckpt_path": place}])
+        assert finding_codes(diagnose(path)) & {"CKP003", "CKP005"} == expected
 
 
 def tenor_run(folder: Path, chosen: int = 20, evaluated: int = 20, select_by: str = "accuracy") -> Path:
@@ -129,13 +129,13 @@ def tenor_run(folder: Path, chosen: int = 20, evaluated: int = 20, select_by: st
     ]
     validations = ((10, 0.8, 0.4), (20, 0.9, 0.5))
     lines += [{"kind": "validation", "step": s, "accuracy": a, "loss": loss} for s, a, loss in validations]
-    saved(folder / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines) + '{"kind": "tr')
-    saved(folder / "manifest.json", {"status": "completed"})
-    saved(folder / "config.yaml", f"training:\n  select_by: {select_by}\n")
+    write(folder / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines) + '{"kind": "tr')
+    write(folder / "manifest.json", {"status": "completed"})
+    write(folder / "config.yaml", f"training:\n  select_by: {select_by}\n")
     split = {"n": 200, "confusion_matrix": counts, "accuracy": float(np.trace(counts) / 200)}
     result = {"checkpoint": {"step": evaluated, "digest": f"d{evaluated}"}, "val": split, "test": {"missing": "none"}}
-    saved(folder / "eval_best_model.json", result)
-    saved(folder / "model" / "tenor.json", {"checkpoint_step": chosen, "weights_sha256": f"d{chosen}"})
+    write(folder / "eval_best_model.json", result)
+    write(folder / "model" / "tenor.json", {"checkpoint_step": chosen, "weights_sha256": f"d{chosen}"})
     (folder / "checkpoints" / f"step-{chosen:06d}").mkdir(parents=True)
     (folder / "predictions").mkdir()
     columns = {
@@ -150,36 +150,36 @@ def tenor_run(folder: Path, chosen: int = 20, evaluated: int = 20, select_by: st
     return folder
 
 
-def test_a_sound_tenor_run_has_no_finding(tmp_path: Path) -> None:
+def test_a_healthy_tenor_run_has_no_finding(tmp_path: Path) -> None:
     diagnosis = diagnose(tenor_run(tmp_path))
     assert not [finding for finding in diagnosis.findings if finding.severity != "note"]
-    assert "Nothing wrong" in shown_at(80, diagnosis) or diagnosis.findings
+    assert "No finding" in rendered(80, diagnosis) or diagnosis.findings
 
 
-def test_a_tenor_run_with_other_weights_evaluated_is_found(tmp_path: Path) -> None:
-    assert codes(diagnose(tenor_run(tmp_path, chosen=10)), "shown") == ["CKP001", "CKP002"]
+def test_evaluating_other_weights_than_the_chosen_ones_is_reported(tmp_path: Path) -> None:
+    assert codes(diagnose(tenor_run(tmp_path, chosen=10)), "confirmed") == ["CKP001", "CKP002"]
 
 
-def test_a_tenor_run_is_held_to_the_metric_that_it_was_configured_with(tmp_path: Path) -> None:
-    assert "CKP001" not in found(diagnose(tenor_run(tmp_path / "least", 10, 10, "loss")))
+def test_a_tenor_run_is_judged_by_its_configured_metric(tmp_path: Path) -> None:
+    assert "CKP001" not in finding_codes(diagnose(tenor_run(tmp_path / "least", 10, 10, "loss")))
     diagnosis = diagnose(tenor_run(tmp_path / "largest", 20, 20, "loss"))
-    (finding,) = [one for one in diagnosis.findings if one.code == "CKP001"]
+    (finding,) = [finding for finding in diagnosis.findings if finding.code == "CKP001"]
     assert finding.observed == "step 20 was selected: loss 0.5 (smaller is better)"
     assert finding.expected == "step 10: loss 0.4"
 
 
-def test_a_tenor_run_without_its_configuration_is_not_held_to_any_metric(tmp_path: Path) -> None:
+def test_a_tenor_run_without_configuration_is_not_judged_by_a_metric(tmp_path: Path) -> None:
     folder = tenor_run(tmp_path, 10, 10, "loss")
     (folder / "config.yaml").unlink()
     diagnosis = diagnose(folder)
-    assert "CKP001" not in found(diagnosis)
-    (reason,) = [one.reason for one in diagnosis.not_checked if one.code == "CKP001"]
+    assert "CKP001" not in finding_codes(diagnosis)
+    (reason,) = [rule.reason for rule in diagnosis.not_checked if rule.code == "CKP001"]
     assert "config.yaml" in reason
 
 
 def test_earlier_findings_explain_later_ones_and_rule_out_others(tmp_path: Path) -> None:
     folder = tenor_run(tmp_path)
-    saved(folder / "eval_best_model.json", CASE_EVALUATION)
+    write(folder / "eval_best_model.json", CASE_EVALUATION)
     (folder / "predictions" / "validation.parquet").unlink()
     frozen = Finding(
         code="FRZ003",
@@ -191,7 +191,7 @@ def test_earlier_findings_explain_later_ones_and_rule_out_others(tmp_path: Path)
         cause="frozen",
         fix="thaw",
     )
-    saved(folder / "findings.json", merge([Report("preflight", ("FRZ003", "FRZ005"), (), (frozen,))]))
+    write(folder / "findings.json", merge([Report("preflight", ("FRZ003", "FRZ005"), (), (frozen,))]))
     diagnosis = diagnose(folder)
     assert diagnosis.causes[0].code == "FRZ003"
     assert "EVL001" in diagnosis.causes[0].symptoms
@@ -199,18 +199,18 @@ def test_earlier_findings_explain_later_ones_and_rule_out_others(tmp_path: Path)
     assert "FRZ005" in diagnosis.ruled_out
 
 
-def test_a_trainers_output_is_read_without_its_pickle(tmp_path: Path) -> None:
+def test_trainer_output_is_read_without_its_pickle(tmp_path: Path) -> None:
     log = [{"step": 10, "loss": 0.5, "learning_rate": 1e-5, "grad_norm": float("nan")}]
     log += [{"step": 10, "eval_loss": 0.4, "eval_accuracy": 0.8}, {"step": 20, "eval_loss": 0.3, "eval_accuracy": 0.9}]
     state = {"log_history": log, "global_step": 20, "best_metric": 0.8, "best_model_checkpoint": "/x/out/checkpoint-10"}
     (tmp_path / "training_args.bin").write_bytes(b"cos\nsystem\n(S'exit 1'\ntR.")
-    saved(tmp_path / "checkpoint-10" / "trainer_state.json", state | {"global_step": 10, "log_history": log[:2]})
-    saved(tmp_path / "checkpoint-20" / "trainer_state.json", json.dumps(state))
-    saved(tmp_path / "all_results.json", {"eval_accuracy": 0.905, "eval_samples": 100})
+    write(tmp_path / "checkpoint-10" / "trainer_state.json", state | {"global_step": 10, "log_history": log[:2]})
+    write(tmp_path / "checkpoint-20" / "trainer_state.json", json.dumps(state))
+    write(tmp_path / "all_results.json", {"eval_accuracy": 0.905, "eval_samples": 100})
     diagnosis = diagnose(tmp_path)
     assert diagnosis.kind == "the output of transformers.Trainer"
-    assert {"CKP001", "EVL009"} <= found(diagnosis)
-    assert "CKP003" not in found(diagnosis)
+    assert {"CKP001", "EVL009"} <= finding_codes(diagnosis)
+    assert "CKP003" not in finding_codes(diagnosis)
 
 
 def test_event_files_are_read(tmp_path: Path) -> None:
@@ -237,44 +237,44 @@ def test_event_files_are_read(tmp_path: Path) -> None:
         ("text,label,pred,id", lambda k: f'"a, b\nc",{k},0,{k}'),
     ],
 )
-def test_columns_of_predictions_are_guessed(header_and_row: tuple[str, Callable[[int], str]], tmp_path: Path) -> None:
+def test_prediction_columns_are_recognized(header_and_row: tuple[str, Callable[[int], str]], tmp_path: Path) -> None:
     header, row = header_and_row
-    path = saved(tmp_path / "test_predictions.csv", "\n".join([header, *(row(i % 2) for i in range(200))]) + "\n")
+    path = write(tmp_path / "test_predictions.csv", "\n".join([header, *(row(i % 2) for i in range(200))]) + "\n")
     diagnosis = diagnose(path)
-    assert "EVL001" in found(diagnosis)
-    assert "EVL004" not in found(diagnosis)
+    assert "EVL001" in finding_codes(diagnosis)
+    assert "EVL004" not in finding_codes(diagnosis)
     assert "200 of 200" in diagnosis.symptoms[0].observed or len(diagnosis.symptoms) > 1
 
 
-def test_a_good_ranking_makes_the_threshold_the_cause(tmp_path: Path) -> None:
+def test_a_good_ranking_with_one_predicted_class_blames_the_threshold(tmp_path: Path) -> None:
     rows = [f"{i % 2},{0.1 + 0.2 * (i % 2) + i / 10000}" for i in range(200)]
-    diagnosis = diagnose(saved(tmp_path / "predictions.csv", "\n".join(["label,prob", *rows])))
+    diagnosis = diagnose(write(tmp_path / "predictions.csv", "\n".join(["label,prob", *rows])))
     assert diagnosis.causes[0].code == "EVL002"
-    assert diagnosis.causes[0].standing == "shown"
+    assert diagnosis.causes[0].status == "confirmed"
     assert "EVL001" in diagnosis.causes[0].symptoms
 
 
 @pytest.mark.parametrize(("loss_share", "leads"), [(0.001, True), (0.99, False), (None, True)])
-def test_the_training_loss_speaks_for_or_against_one_class(loss_share: float | None, leads: bool) -> None:
+def test_the_training_loss_ranks_the_suspected_causes(loss_share: float | None, leads: bool) -> None:
     symptom = Finding(
         code="EVL001", severity="error", stage="evaluation", observed="", expected="", n=1, cause="", fix=""
     )
-    facts = Facts("all", without_exception=True, loss_share=loss_share, last_loss=loss_share)
-    causes = ranked_causes([symptom], list(BY_CODE), facts)
+    observations = Observations("all", same_class_for_all=True, loss_share=loss_share, last_loss=loss_share)
+    causes = ranked_causes([symptom], list(BY_CODE), observations)
     order = [cause.code for cause in causes]
     assert (order[0] == "DAT001") == leads
     assert leads or order[-2:] == ["DAT001", "DAT002"]
     families = {"DAT": 0, "TOK": 0, "LOS": 1, "MOD": 1, "OPT": 2, "FRZ": 2, "PRC": 2, "CKP": 3, "EVL": 4}
-    weakest = [families[cause.code[:3]] for cause in causes if cause.evidence.startswith("may end so")]
+    weakest = [families[cause.code[:3]] for cause in causes if cause.evidence.startswith("can cause this result")]
     assert weakest == sorted(weakest)
 
 
-def test_a_diagnosis_fits_80_columns_and_is_short(tmp_path: Path) -> None:
+def test_a_printed_diagnosis_is_short_and_fits_80_columns(tmp_path: Path) -> None:
     run = CASE_RUN | {"test_metrics": CASE_EVALUATION["test"]}
-    text = shown_at(80, diagnose(saved(tmp_path / "experiments_summary.json", [run, run | {"name": "other"}])))
+    text = rendered(80, diagnose(write(tmp_path / "experiments_summary.json", [run, run | {"name": "other"}])))
     assert max(map(len, text.splitlines())) <= 80
     assert len(text.splitlines()) < 80
-    assert text.index("What is wrong") < text.index("Why") < text.index("Not checked")
+    assert text.index("Symptoms") < text.index("Causes") < text.index("Not checked")
 
 
 BAD: dict[str, str | bytes] = {
@@ -303,7 +303,7 @@ BAD: dict[str, str | bytes] = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_input_is_refused_with_one_message(name: str, tmp_path: Path) -> None:
+def test_invalid_input_is_refused_with_one_message(name: str, tmp_path: Path) -> None:
     content = BAD[name]
     (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(UserError) as refused:
@@ -311,13 +311,13 @@ def test_bad_input_is_refused_with_one_message(name: str, tmp_path: Path) -> Non
     assert name in str(refused.value) or "trainer_state" in str(refused.value)
 
 
-def test_strange_columns_are_listed_with_the_accepted_ones(tmp_path: Path) -> None:
+def test_unknown_columns_are_listed_with_the_accepted_ones(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"weather, wind.*y_true"):
-        diagnose(saved(tmp_path / "strange.csv", "weather,wind\nfine,3\n"))
+        diagnose(write(tmp_path / "strange.csv", "weather,wind\nfine,3\n"))
 
 
 @pytest.mark.parametrize("names", [(), ("notes.txt",), ("events.out.tfevents.1",)])
-def test_a_folder_of_something_else_is_refused(names: tuple[str, ...], tmp_path: Path) -> None:
+def test_unrelated_folders_are_refused(names: tuple[str, ...], tmp_path: Path) -> None:
     for name in names:
         (tmp_path / name).write_bytes(b"\x00junk" * 20)
     with pytest.raises(UserError, match=str(tmp_path.name)):
@@ -327,41 +327,41 @@ def test_a_folder_of_something_else_is_refused(names: tuple[str, ...], tmp_path:
 
 
 @pytest.mark.parametrize("name", ["metrics.jsonl", "manifest.json", "eval_best_model.json", "findings.json"])
-def test_a_broken_file_in_a_run_is_refused_by_name(name: str, tmp_path: Path) -> None:
+def test_a_broken_file_in_a_run_is_named(name: str, tmp_path: Path) -> None:
     folder = tenor_run(tmp_path)
-    saved(folder / name, '{"val": [1\n')
+    write(folder / name, '{"val": [1\n')
     with pytest.raises(UserError, match=name):
         diagnose(folder)
 
 
 FINDING = {"code": "DAT001", "title": "t", "severity": "note", "stage": "preflight", "observed": "o", "expected": "e"}
 FINDING |= {"n": 1, "cause": "c", "fix": "f", "caused_by": []}
-OCCASION = {"stage": "preflight", "checked": ["DAT001"], "not_applicable": [], "findings": [FINDING]}
-ODD: list[tuple[str, Any, str]] = [
+STAGE = {"stage": "preflight", "checked": ["DAT001"], "not_applicable": [], "findings": [FINDING]}
+INVALID: list[tuple[str, Any, str]] = [
     (
         "findings.json",
-        {"stages": [{**OCCASION, "findings": [{**FINDING, "severity": "grave"}]}]},
-        "record of findings",
+        {"stages": [{**STAGE, "findings": [{**FINDING, "severity": "grave"}]}]},
+        "not a record of findings",
     ),
-    ("findings.json", {"stages": [{**OCCASION, "findings": [{**FINDING, "code": 3}]}]}, "no record of findings"),
-    ("findings.json", {"stages": [{**OCCASION, "checked": [[]]}]}, "no record of findings"),
+    ("findings.json", {"stages": [{**STAGE, "findings": [{**FINDING, "code": 3}]}]}, "not a record of findings"),
+    ("findings.json", {"stages": [{**STAGE, "checked": [[]]}]}, "not a record of findings"),
     ("metrics.jsonl", '{"kind": "train", "step": 1e30, "loss": 0.5}\n', "a line without a step"),
     ("metrics.jsonl", '{"kind": "train", "step": 1, "loss": 1' + "0" * 400 + "}\n", "an integer of 401 digits"),
-    ("metrics.jsonl", '{"step": 1, "x": ' + "[" * 100_000 + "\n", "no record of metrics"),
+    ("metrics.jsonl", '{"step": 1, "x": ' + "[" * 100_000 + "\n", "not a record of metrics"),
     ("eval_best_model.json", {"val": {"n": 4, "accuracy": 0.5, "baselines": {"text": 1.5}}}, "expected an accuracy"),
-    ("eval_best_model.json", {"val": {"confusion_matrix": [[10**30, 1], [0, 1]]}}, "no square table of counts"),
+    ("eval_best_model.json", {"val": {"confusion_matrix": [[10**30, 1], [0, 1]]}}, "not a square table of counts"),
     ("eval_best_model.json", {"val": {"n": 4, "accuracy": 10**400}}, "an integer of 401 digits"),
 ]
 
 
-@pytest.mark.parametrize(("name", "content", "words"), ODD)
-def test_a_value_in_a_run_that_can_t_be_meant_is_refused_by_name(
+@pytest.mark.parametrize(("name", "content", "words"), INVALID)
+def test_an_invalid_value_in_a_run_is_refused_with_the_file_name(
     name: str, content: Any, words: str, tmp_path: Path
 ) -> None:
     folder = tenor_run(tmp_path)
-    saved(folder / "findings.json", {"stages": [OCCASION]})
+    write(folder / "findings.json", {"stages": [STAGE]})
     diagnose(folder)
-    saved(folder / name, content)
+    write(folder / name, content)
     with pytest.raises(UserError, match=words) as refused:
         diagnose(folder)
     assert name in str(refused.value)
@@ -384,13 +384,13 @@ VALUES = st.recursive(
 @settings(max_examples=60, deadline=None)
 @given(VALUES)
 def test_any_json_is_diagnosed_or_refused(tmp_path_factory: pytest.TempPathFactory, value: Any) -> None:
-    path = saved(tmp_path_factory.mktemp("any") / "any.json", value)
+    path = write(tmp_path_factory.mktemp("any") / "any.json", value)
     try:
         diagnosis = diagnose(path)
     except UserError as refused:
         assert "any.json" in str(refused) or "trainer_state" in str(refused)  # noqa: PT017
     else:
-        assert shown_at(80, diagnosis)
+        assert rendered(80, diagnosis)
 
 
 @settings(max_examples=30, deadline=None)
@@ -399,7 +399,7 @@ def test_any_table_is_diagnosed_or_refused(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, ...]]
 ) -> None:
     text = "\n".join(["label,pred,prob_1", *(",".join(row) for row in rows)])
-    path = saved(tmp_path_factory.mktemp("any") / "any.csv", text)
+    path = write(tmp_path_factory.mktemp("any") / "any.csv", text)
     try:
         diagnose(path)
     except UserError as refused:
@@ -407,18 +407,18 @@ def test_any_table_is_diagnosed_or_refused(
 
 
 @pytest.mark.parametrize("suffix", [".tsv", ".csv"])
-def test_quotes_that_are_letters_lose_no_prediction(suffix: str, tmp_path: Path) -> None:
+def test_quotes_within_texts_lose_no_prediction(suffix: str, tmp_path: Path) -> None:
     delimiter = "\t" if suffix == ".tsv" else ","
     lines = [delimiter.join((f"a film {n}", str(n % 2), str(n % 2))) for n in range(60)]
     lines[9], lines[19] = (delimiter.join((text, "0", "1")) for text in ('"awful', 'never ends"'))
     header = delimiter.join(("text", "label", "predicted"))
-    claims, _ = read_claims(saved(tmp_path / f"predictions{suffix}", "\n".join([header, *lines])))
+    claims, _ = read_claims(write(tmp_path / f"predictions{suffix}", "\n".join([header, *lines])))
     assert (claims.n, len(claims.predicted)) == (60, 60)
     assert "double quotes are read as letters of the texts" in claims.notes[0]
 
 
-def test_a_stray_quote_among_predictions_is_refused_by_its_line(tmp_path: Path) -> None:
+def test_an_unbalanced_quote_is_refused_with_its_line(tmp_path: Path) -> None:
     lines = [f'"Good, really {n}",{n % 2},1' for n in range(20)]
     lines[6], lines[8] = '"awful,0,1', 'ends",0,1'
     with pytest.raises(UserError, match=r"line 8 is malformed: "):
-        read_claims(saved(tmp_path / "predictions.csv", "\n".join(["text,label,predicted", *lines])))
+        read_claims(write(tmp_path / "predictions.csv", "\n".join(["text,label,predicted", *lines])))

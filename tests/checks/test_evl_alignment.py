@@ -45,7 +45,7 @@ def test_different_class_names_are_the_first_and_only_finding(tmp_path: Path) ->
     assert "labels neg, pos; predictions NEGATIVE, POSITIVE" in finding.observed
     assert f"NEGATIVE as neg, POSITIVE as pos) the accuracy is {right:.4f}" in finding.expected
     assert [one.code for one in diagnosis.findings] == ["EVL019"]
-    assert (diagnosis.causes[0].code, diagnosis.causes[0].standing) == ("EVL019", "shown")
+    assert (diagnosis.causes[0].code, diagnosis.causes[0].status) == ("EVL019", "confirmed")
 
 
 @pytest.mark.parametrize(
@@ -102,11 +102,11 @@ def test_a_shift_by_one_row_is_the_first_cause(tmp_path: Path) -> None:
     positive = np.where(predicted == 1, 0.9, 0.1) + np.random.default_rng(2).normal(size=400) / 100
     diagnosis = diagnose(write(tmp_path / "predictions.csv", labels, predicted, 1 - positive, positive))
     first = diagnosis.causes[0]
-    assert (first.code, first.standing) == ("EVL017", "shown")
+    assert (first.code, first.status) == ("EVL017", "confirmed")
     assert "EVL005" in first.symptoms
     right = (labels[:-1] == predicted[1:]).mean()
     assert f"accuracy {right:.4f} with the predictions shifted by one row" in sole(diagnosis, "EVL017").expected
-    assert not [cause for cause in diagnosis.causes if cause.standing == "suspected"]
+    assert not [cause for cause in diagnosis.causes if cause.status == "suspected"]
 
 
 @pytest.mark.parametrize("by", [-5, -3, -1, 1, 2, 5])

@@ -1,4 +1,4 @@
-"""Evidence that users build is read by position, as often as rules ask for it, whatever kind of sequence it is."""
+"""Evidence built by users is read by position and repeatedly, whatever type of sequence it is."""
 
 from dataclasses import replace
 from typing import Any
@@ -40,7 +40,7 @@ SORTED = sorted(LABELS)
 DISTRIBUTION_RULES = [rule for rule in vars(dst).values() if isinstance(rule, Rule)]
 
 
-def judged(*evidence: Any) -> Report:
+def check(*evidence: Any) -> Report:
     return run_rules(evidence, "preflight", rules=(*RULES, *DISTRIBUTION_RULES))
 
 
@@ -50,44 +50,44 @@ def data(labels: Any, texts: Any, **others: Any) -> DataEvidence:
 
 
 @pytest.mark.parametrize("kind", sorted({*NAMES, *NUMBER_NAMES}))
-def test_rows_are_judged_alike_in_every_kind(kind: str) -> None:
-    texts = [*TEXTS[:-1], TEXTS[0]]  # With another label: found only where labels and texts are those of one row.
-    expected = judged(data(LABELS, texts))
+def test_rows_give_the_same_report_in_every_type(kind: str) -> None:
+    texts = [*TEXTS[:-1], TEXTS[0]]  # With another label: reported only if labels and texts are aligned.
+    expected = check(data(LABELS, texts))
     given_labels = made(LABELS, kind) if kind in NUMBER_NAMES else LABELS
     given_texts = made(texts, kind) if kind in NAMES else texts
-    assert judged(data(given_labels, given_texts)) == expected
-    assert "DAT010" in {one.code for one in expected.findings}
+    assert check(data(given_labels, given_texts)) == expected
+    assert "DAT010" in {finding.code for finding in expected.findings}
 
 
 @pytest.mark.parametrize("kind", NUMBER_NAMES)
-def test_positions_and_source_labels_come_in_every_kind(kind: str) -> None:
+def test_positions_and_source_labels_may_have_any_type(kind: str) -> None:
     source, positions = [0] * 60 + [1] * 60, [*range(N)]
-    expected = judged(data([0] * N, TEXTS, source_labels=source, train_positions=positions))
+    expected = check(data([0] * N, TEXTS, source_labels=source, train_positions=positions))
     given = data([0] * N, TEXTS, source_labels=made(source, kind), train_positions=made(positions, kind))
-    assert judged(given) == expected
-    assert "DAT002" in {one.code for one in expected.findings}
+    assert check(given) == expected
+    assert "DAT002" in {finding.code for finding in expected.findings}
 
 
 @pytest.mark.parametrize("kind", NUMBER_NAMES)
-def test_batches_come_in_every_kind(kind: str) -> None:
+def test_batches_may_have_any_type(kind: str) -> None:
     parts = [SORTED[start : start + 8] for start in range(0, N, 8)]
-    expected = judged(BatchEvidence(tuple(parts), 2, epoch_labels=SORTED), data(LABELS, TEXTS))
+    expected = check(BatchEvidence(tuple(parts), 2, epoch_labels=SORTED), data(LABELS, TEXTS))
     given = BatchEvidence((made(part, kind) for part in parts), 2, epoch_labels=made(SORTED, kind))
-    assert judged(given, data(LABELS, TEXTS)) == expected
-    assert "DAT004" in {one.code for one in expected.findings}
+    assert check(given, data(LABELS, TEXTS)) == expected
+    assert "DAT004" in {finding.code for finding in expected.findings}
     matrix = np.array(parts)
-    assert judged(BatchEvidence(matrix, 2, epoch_labels=SORTED), data(LABELS, TEXTS)) == expected
+    assert check(BatchEvidence(matrix, 2, epoch_labels=SORTED), data(LABELS, TEXTS)) == expected
 
 
-def test_batches_of_tensors() -> None:
+def test_batches_may_be_tensors() -> None:
     ids = torch.tensor([[2, 5, 0], [2, 6, 7]])
     given = BatchEvidence([torch.tensor([0, 1])], 2, input_ids=[ids], attention_mask=[torch.ones_like(ids)])
     tokens = TokenEvidence(8, 8, pad_id=0, model_pad_id=0)
-    assert "TOK007" in {one.code for one in judged(given, tokens).findings}
+    assert "TOK007" in {one.code for one in check(given, tokens).findings}
 
 
 @pytest.mark.parametrize("kind", NUMBER_NAMES)
-def test_tokens_come_in_every_kind(kind: str) -> None:
+def test_tokens_may_have_any_type(kind: str) -> None:
     ids = [[2, 9, 9, 3], [2, 9, 5, 9, 3]] * 50
     full, kept = [40] * 100, [4, 5] * 50
     known = TokenEvidence(
@@ -99,12 +99,12 @@ def test_tokens_come_in_every_kind(kind: str) -> None:
         full_lengths=made(full, kind),
         kept_lengths=made(kept, kind),
     )
-    assert judged(given) == judged(known)
-    assert {"TOK003", "TOK005"} & {one.code for one in judged(known).findings}
+    assert check(given) == check(known)
+    assert {"TOK003", "TOK005"} & {one.code for one in check(known).findings}
 
 
 @pytest.mark.parametrize("kind", NUMBER_NAMES)
-def test_results_come_in_every_kind(kind: str) -> None:
+def test_results_may_have_any_type(kind: str) -> None:
     predicted = [0] * N
     probabilities = [[0.9, 0.1]] * N
     known = SplitClaims(N, labels=LABELS, predicted=predicted, probabilities=probabilities, ids=[*map(str, range(N))])
@@ -115,13 +115,13 @@ def test_results_come_in_every_kind(kind: str) -> None:
         probabilities=pd.DataFrame(probabilities, index=np.roll(np.arange(N), 1)),
         ids=made([*map(str, range(N))], kind if kind in NAMES else "tuple"),
     )
-    expected = judged(EvaluationEvidence({"test": known}, 2))
-    assert judged(EvaluationEvidence({"test": given}, 2)) == expected
-    assert "EVL001" in {one.code for one in expected.findings}
+    expected = check(EvaluationEvidence({"test": known}, 2))
+    assert check(EvaluationEvidence({"test": given}, 2)) == expected
+    assert "EVL001" in {finding.code for finding in expected.findings}
 
 
 @pytest.mark.parametrize("kind", NUMBER_NAMES)
-def test_steps_and_schedules_come_in_every_kind(kind: str) -> None:
+def test_steps_and_schedules_may_have_any_type(kind: str) -> None:
     steps, loss = [*range(10, 410, 10)], [0.7] * 39 + [float("nan")]
     norms = [1.0 + 0.01 * step for step in range(40)]
     known = StepEvidence(steps, loss, 2, 400, grad_norm=norms, clip_at=1.0, learning_rate=[1e-3] * 40)
@@ -132,23 +132,23 @@ def test_steps_and_schedules_come_in_every_kind(kind: str) -> None:
         grad_norm=made(norms, kind),
         learning_rate=made([1e-3] * 40, kind),
     )
-    assert judged(given) == judged(known)
-    assert "LOS007" in {one.code for one in judged(known).findings}
+    assert check(given) == check(known)
+    assert "LOS007" in {one.code for one in check(known).findings}
     factors = [1.0] * 30
-    assert judged(ScheduleEvidence(made(factors, kind), 10, 3.0)) == judged(ScheduleEvidence(factors, 10, 3.0))
+    assert check(ScheduleEvidence(made(factors, kind), 10, 3.0)) == check(ScheduleEvidence(factors, 10, 3.0))
     assert schedule_evidence(made(factors, kind), 30, 10).factors.tolist() == factors
 
 
 @pytest.mark.parametrize("kind", NUMBER_NAMES)
-def test_rows_of_processes_and_of_resumes_come_in_every_kind(kind: str) -> None:
+def test_rows_of_processes_and_resumes_may_have_any_type(kind: str) -> None:
     ranks = {0: [0, 1, 2, 3], 1: [2, 3, 4, 5]}
-    expected = judged(RankEvidence(ranks, 10))
-    assert judged(RankEvidence({rank: made(rows, kind) for rank, rows in ranks.items()}, 10)) == expected
-    assert {"DST001", "DST002"} <= {one.code for one in expected.findings}
+    expected = check(RankEvidence(ranks, 10))
+    assert check(RankEvidence({rank: made(rows, kind) for rank, rows in ranks.items()}, 10)) == expected
+    assert {"DST001", "DST002"} <= {finding.code for finding in expected.findings}
     before, after = [0, 1, 2, 3], [2, 3, 4, 5]
     known = ResumeEvidence(10, 11, rows_before=before, rows_after=after, rows_in_epoch=8)
     given = replace(known, rows_before=made(before, kind), rows_after=made(after, kind))
-    assert judged(given) == judged(known)
+    assert check(given) == check(known)
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_rows_of_processes_and_of_resumes_come_in_every_kind(kind: str) -> None:
         lambda: StepEvidence({1: 2}, [0.5]),
     ],
 )
-def test_what_is_no_sequence_is_named(make: Any) -> None:
+def test_values_that_are_not_sequences_are_refused(make: Any) -> None:
     with pytest.raises(UserError, match="expected"):
         make()
 
@@ -172,28 +172,28 @@ def test_what_is_no_sequence_is_named(make: Any) -> None:
 
 
 @pytest.mark.parametrize("format_", [None, "numpy", "torch", "pandas", "arrow"])
-def test_datasets_of_every_format(format_: str | None) -> None:
+def test_datasets_in_every_format_are_read(format_: str | None) -> None:
     datasets = pytest.importorskip("datasets")
     whole = datasets.Dataset.from_dict({"text": TEXTS, "label": SORTED}).with_format(format_)
     rows = rows_of(whole)
     assert rows.labels.tolist() == SORTED
     assert list(rows.texts or ()) == TEXTS
-    turned = [*range(N - 1, -1, -1)]
-    found = data_evidence(Subset(whole, turned), None, 2, None)
-    assert found.train.labels.tolist() == SORTED[::-1]
-    assert list(found.train.texts or ()) == TEXTS[::-1]
-    assert found.source_labels is not None
-    assert found.source_labels.tolist() == SORTED
+    reversed_rows = [*range(N - 1, -1, -1)]
+    evidence = data_evidence(Subset(whole, reversed_rows), None, 2, None)
+    assert evidence.train.labels.tolist() == SORTED[::-1]
+    assert list(evidence.train.texts or ()) == TEXTS[::-1]
+    assert evidence.source_labels is not None
+    assert evidence.source_labels.tolist() == SORTED
 
 
-def test_labels_of_several_classes_each_leave_the_data_unjudged() -> None:
+def test_multi_label_rows_are_not_judged() -> None:
     rows: Any = [{"text": "a", "labels": [0]}, {"text": "b", "labels": [0, 1]}]
     with pytest.raises(CannotTell, match="different lengths"):
         rows_of(rows)
 
 
 @pytest.mark.parametrize("names", [["n", "p"], pd.Series(["n", "p"], index=[1, 0]), np.array(["n", "p"]), iter("np")])
-def test_class_names_of_a_preflight_come_in_every_kind(names: Any) -> None:
+def test_class_names_of_a_preflight_may_have_any_type(names: Any) -> None:
     rows = [{"input_ids": torch.tensor([2, 5]), "labels": label} for label in [0, 1, 1, 0]]
     report = preflight(model=_small(), train_loader=DataLoader(rows, 2), class_names=names, seconds=0)
     assert "MOD001" in report.checked
@@ -202,16 +202,16 @@ def test_class_names_of_a_preflight_come_in_every_kind(names: Any) -> None:
 @pytest.mark.parametrize(
     "given", [{"class_names": "np"}, {"keep_trainable": "classifier"}, {"new_weights": "a.weight"}]
 )
-def test_a_preflight_takes_no_string_for_several(given: Any) -> None:
+def test_a_preflight_refuses_one_string_for_several_names(given: Any) -> None:
     rows = [{"input_ids": torch.tensor([2, 5]), "labels": label} for label in [0, 1, 1, 0]]
     with pytest.raises(UserError, match="is one string"):
         preflight(model=_small(), train_loader=DataLoader(rows, 2), seconds=0, **given)
 
 
-def test_a_watchdog_keeps_what_was_found_earlier() -> None:
-    found = judged(data(SORTED, TEXTS)).findings
-    watchdog = Watchdog(_small(), earlier=iter(found))
-    assert watchdog._earlier == found
+def test_a_watchdog_keeps_the_earlier_findings() -> None:
+    findings = check(data(SORTED, TEXTS)).findings
+    watchdog = Watchdog(_small(), earlier=iter(findings))
+    assert watchdog._earlier == findings
 
 
 def _small() -> Any:

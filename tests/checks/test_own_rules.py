@@ -95,7 +95,7 @@ def test_a_rule_of_ones_own_runs_in_the_diagnosis(tmp_path: Path) -> None:
     path = tmp_path / "predictions.csv"
     path.write_text("label,predicted\n" + "".join(f"{row % 2},0\n" for row in range(100)))
     diagnosis = diagnose(path, rules=[short_texts, loss_is_odd])
-    assert "OWN001" in {cause.code for cause in diagnosis.causes if cause.standing == "suspected"}
+    assert "OWN001" in {cause.code for cause in diagnosis.causes if cause.status == "suspected"}
     assert {"OWN001", "OWN002"} <= {one.code for one in diagnosis.not_checked}
 
 

@@ -1,4 +1,4 @@
-"""Files of predictions: the same rows, however they are written, are the same evidence, or the file is refused."""
+"""Files of predictions: the same rows give the same evidence in every format, or the file is refused."""
 
 import json
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ N = 120
 
 
 def rows_of(k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Labels, predictions that are mostly right, and the probabilities that these are the argmax of."""
+    """Labels, mostly correct predictions, and probabilities whose argmax they are."""
     random = np.random.default_rng(k)
     labels = random.permutation(np.arange(N) % k)
     predicted = np.where(random.random(N) < 0.85, labels, random.integers(0, k, N))
@@ -30,7 +30,7 @@ def rows_of(k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def write(path: Path, columns: dict[str, Sequence[Any]]) -> Path:
-    """The columns in the format of the suffix; in text formats, values as Python prints them."""
+    """The columns in the format of the suffix; in text formats, values as `str` gives them."""
     rows = list(zip(*columns.values(), strict=True))
     match path.suffix:
         case ".csv" | ".tsv":
@@ -104,11 +104,11 @@ STYLES = ("prob_{}", "probability_{}", "p_{}", "score_{}", "prob {}", "{}_prob",
 
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet"])
 @pytest.mark.parametrize("names", NAMES, ids=str)
-def test_classes_are_read_by_what_they_are_called(names: Sequence[Any], suffix: str, tmp_path: Path) -> None:
+def test_classes_are_identified_by_their_names(names: Sequence[Any], suffix: str, tmp_path: Path) -> None:
     labels, predicted, values = rows_of(len(names))
     columns: dict[str, Sequence[Any]] = {"text": ["a"] * N, "label": named(names, labels)}
     bare = write(tmp_path / f"bare{suffix}", columns | {"prediction": named(names, predicted)})
-    order = range(len(names))  # all of these are in their order
+    order = range(len(names))  # all names above are in their usual or alphabetical order
     require_same(read_claims(bare)[0], order, scored=False)
     scores = {f"prob_{name}": values[:, k].round(5).tolist() for k, name in enumerate(names)}
     for extra in ({"prediction": named(names, predicted)}, {}):
@@ -142,7 +142,7 @@ def test_the_score_of_one_of_two_classes_is_enough(names: Sequence[Any], single:
 
 
 @pytest.mark.parametrize("names", [("false", "true"), ("No", "Yes"), (0, 1), (1, 2), (-1, 1), ("neg", "pos")], ids=str)
-def test_a_score_without_a_name_is_that_of_the_usual_positive_class(names: Sequence[Any], tmp_path: Path) -> None:
+def test_a_score_without_class_name_belongs_to_the_usual_positive_class(names: Sequence[Any], tmp_path: Path) -> None:
     labels, predicted, values = rows_of(2)
     columns: dict[str, Sequence[Any]] = {"label": named(names, labels), "prob": values[:, 1].tolist()}
     require_same(read_claims(write(tmp_path / "any.csv", columns))[0], (0, 1))
@@ -150,7 +150,7 @@ def test_a_score_without_a_name_is_that_of_the_usual_positive_class(names: Seque
     require_same(read_claims(write(tmp_path / "any.csv", columns))[0], (0, 1))
 
 
-def test_a_score_without_a_name_is_placed_by_the_predictions_or_refused(tmp_path: Path) -> None:
+def test_a_score_without_class_name_is_assigned_by_the_predictions_or_refused(tmp_path: Path) -> None:
     labels, predicted, values = rows_of(2)
     names = ("great", "awful")
     columns: dict[str, Sequence[Any]] = {"label": named(names, labels), "prob": values[:, 0].tolist()}
@@ -162,16 +162,14 @@ def test_a_score_without_a_name_is_placed_by_the_predictions_or_refused(tmp_path
 
 @pytest.mark.parametrize("word", ["score", "confidence", "probability"])
 @pytest.mark.parametrize("names", [("false", "true"), (0, 1), ("bad", "good")], ids=str)
-def test_the_probability_of_the_predicted_class_is_not_that_of_the_positive_one(
-    names: Sequence[Any], word: str, tmp_path: Path
-) -> None:
+def test_the_probability_of_the_predicted_class_is_recognized(names: Sequence[Any], word: str, tmp_path: Path) -> None:
     labels, predicted, values = rows_of(2)
     columns = {"label": named(names, labels), "prediction": named(names, predicted), word: values.max(axis=1).tolist()}
     require_same(read_claims(write(tmp_path / "any.csv", columns))[0], (0, 1))
 
 
 @pytest.mark.parametrize("names", [("negative", "positive"), (0, 1)], ids=str)
-def test_the_probability_of_the_predicted_class_is_known_where_nearly_all_are_positive(
+def test_the_probability_of_the_predicted_class_is_recognized_if_nearly_all_are_positive(
     names: Sequence[Any], tmp_path: Path
 ) -> None:
     predicted = np.where(np.arange(N) % 20, 1, 0)
@@ -182,7 +180,7 @@ def test_the_probability_of_the_predicted_class_is_known_where_nearly_all_are_po
     assert claims.probabilities[np.arange(N), predicted] == pytest.approx(scores)
 
 
-def test_what_tenor_predict_writes_is_read(tmp_path: Path) -> None:
+def test_the_output_of_tenor_predict_is_read(tmp_path: Path) -> None:
     """The input's label, the most probable class, its probability and those of all."""
     labels, predicted, values = rows_of(3)
     names = ("negative", "neutral", "positive")
@@ -195,7 +193,7 @@ def test_what_tenor_predict_writes_is_read(tmp_path: Path) -> None:
         assert claims.read_as == ()
 
 
-def test_tenors_own_predictions_are_read(tmp_path: Path) -> None:
+def test_the_predictions_of_a_run_are_read(tmp_path: Path) -> None:
     from tenor.evaluation.predictions import write_predictions
 
     labels, _, values = rows_of(3)
@@ -207,7 +205,7 @@ def test_tenors_own_predictions_are_read(tmp_path: Path) -> None:
     assert len(set(claims.ids)) == N
 
 
-def test_dictionaries_and_truth_values_of_parquet_are_classes(tmp_path: Path) -> None:
+def test_dictionary_and_boolean_columns_of_parquet_are_classes(tmp_path: Path) -> None:
     labels, predicted, values = rows_of(2)
     table = {
         "label": pa.array(labels.astype(bool)),
@@ -223,7 +221,7 @@ def test_dictionaries_and_truth_values_of_parquet_are_classes(tmp_path: Path) ->
     [((0, 1), ("false", "true")), (("True", "False")[::-1], (0, 1)), ((0, 1), ("LABEL_0", "LABEL_1"))],
     ids=str,
 )
-def test_two_spellings_of_the_same_classes_are_one(own: Sequence[Any], other: Sequence[Any], tmp_path: Path) -> None:
+def test_equivalent_names_are_the_same_classes(own: Sequence[Any], other: Sequence[Any], tmp_path: Path) -> None:
     labels, predicted, values = rows_of(2)
     columns = {"label": named(own, labels), "prediction": named(other, predicted), "prob_1": values[:, 1].tolist()}
     claims, _ = read_claims(write(tmp_path / "any.csv", columns))
@@ -231,7 +229,7 @@ def test_two_spellings_of_the_same_classes_are_one(own: Sequence[Any], other: Se
     assert claims.read_as == ()
 
 
-def test_a_second_column_that_names_the_classes_alike_is_taken(tmp_path: Path) -> None:
+def test_a_second_label_column_with_matching_names_is_used(tmp_path: Path) -> None:
     labels, predicted, values = rows_of(2)
     names = ("great", "awful")
     columns = {"label": labels.tolist(), "label_name": named(names, labels), "prediction": named(names, predicted)}
@@ -241,7 +239,7 @@ def test_a_second_column_that_names_the_classes_alike_is_taken(tmp_path: Path) -
     assert claims.class_names == names
 
 
-def test_numbers_are_the_places_of_named_score_columns(tmp_path: Path) -> None:
+def test_numbers_are_the_positions_of_named_score_columns(tmp_path: Path) -> None:
     labels, predicted, values = rows_of(3)
     names = ("joy", "anger", "fear")
     scores = {f"prob_{name}": values[:, k].tolist() for k, name in enumerate(names)}
@@ -252,7 +250,7 @@ def test_numbers_are_the_places_of_named_score_columns(tmp_path: Path) -> None:
         assert any("prob_joy" in note for note in claims.notes)
 
 
-def test_numbered_score_columns_of_named_classes_are_placed_by_the_predictions_or_refused(tmp_path: Path) -> None:
+def test_numbered_score_columns_are_assigned_by_the_predictions_or_refused(tmp_path: Path) -> None:
     labels, predicted, values = rows_of(3)
     names, shuffled = ("joy", "anger", "fear"), (2, 0, 1)
     columns: dict[str, Sequence[Any]] = {"label": named(names, labels)}
@@ -263,11 +261,11 @@ def test_numbered_score_columns_of_named_classes_are_placed_by_the_predictions_o
     require_same(claims, sorted_order(names))
 
 
-def test_positive_before_negative_is_placed_by_the_predictions_or_refused(tmp_path: Path) -> None:
-    """A model may number its classes so, or the columns may be in any order."""
+def test_positive_before_negative_is_assigned_by_the_predictions_or_refused(tmp_path: Path) -> None:
+    """The model may number its classes in this order, or the order of the columns may be arbitrary."""
     labels, predicted, values = rows_of(2)
     scores = {"prob_positive": values[:, 0].tolist(), "prob_negative": values[:, 1].tolist()}
-    with pytest.raises(UserError, match="can't be told"):
+    with pytest.raises(UserError, match="ambiguous"):
         read_claims(write(tmp_path / "any.csv", {"label": labels.tolist()} | scores))
     columns = {"label": labels.tolist(), "prediction": predicted.tolist()} | scores
     require_same(read_claims(write(tmp_path / "any.csv", columns))[0], (0, 1))
@@ -288,7 +286,7 @@ def test_scores_of_other_units(form: str, tmp_path: Path) -> None:
     columns: dict[str, Sequence[Any]] = {"label": labels.tolist(), "prediction": predicted.tolist()}
     columns |= {names.format(k): [row[k] for row in cells] for k in range(3)}
     path = write(tmp_path / "any.csv", columns)
-    if form == "per mille":  # called a probability, and none: that is a finding
+    if form == "per mille":  # out of range for a probability: reported as a finding
         assert "EVL014" in {finding.code for finding in diagnose(path).findings}
     else:
         require_same(read_claims(path)[0], (0, 1, 2))
@@ -329,7 +327,7 @@ def test_scores_of_all_classes_in_one_cell(form: str, tmp_path: Path) -> None:
     require_same(claims, (0, 1, 2))
 
 
-def test_a_class_that_never_occurs_is_one_if_it_has_a_score(tmp_path: Path) -> None:
+def test_a_class_without_rows_counts_if_it_has_a_score(tmp_path: Path) -> None:
     columns = {"label": ["neg", "pos"] * 40, "prediction": ["neg"] * 80}
     claims, n_classes = read_claims(write(tmp_path / "none.csv", columns))
     assert (n_classes, claims.class_names) == (2, ("neg", "pos"))
@@ -340,7 +338,7 @@ def test_a_class_that_never_occurs_is_one_if_it_has_a_score(tmp_path: Path) -> N
     assert set(claims.labels.tolist()) == {0, 2}
 
 
-def test_columns_that_only_look_like_scores_are_left_out_and_named(tmp_path: Path) -> None:
+def test_columns_named_like_scores_are_left_out_and_listed(tmp_path: Path) -> None:
     labels, predicted, values = rows_of(2)
     columns: dict[str, Sequence[Any]] = {"label": labels.tolist(), "prediction": predicted.tolist()}
     columns |= {"p_value": [0.01] * N, "score_bleu": [34.5] * N, "score_rouge": [51.0] * N, "p": ["x"] * N}
@@ -355,7 +353,7 @@ def test_columns_that_only_look_like_scores_are_left_out_and_named(tmp_path: Pat
     assert "p_value left out" in claims.notes[0]
 
 
-def test_spellings_of_one_class_are_merged_and_named(tmp_path: Path) -> None:
+def test_spellings_of_one_class_are_merged_and_listed(tmp_path: Path) -> None:
     labels, predicted, _ = rows_of(2)
     written = [("Positive", "positive ", "positive")[k % 3] if label else "negative" for k, label in enumerate(labels)]
     columns = {"label": written, "prediction": named(("NEGATIVE", "positive"), predicted)}
@@ -372,7 +370,7 @@ def test_a_json_list_of_rows_is_read(tmp_path: Path) -> None:
     assert "3 classes: 0, 1, 2" in diagnosis.notes[0]
 
 
-def test_blanks_after_commas_and_a_byte_order_mark_don_t_matter(tmp_path: Path) -> None:
+def test_spaces_after_commas_and_a_byte_order_mark_are_ignored(tmp_path: Path) -> None:
     labels, predicted, values = rows_of(2)
     lines = ["label, prediction, prob_1"]
     lines += [f"{a}, {b}, {p[1]:.6f}" for a, b, p in zip(labels, predicted, values, strict=True)]
@@ -380,7 +378,7 @@ def test_blanks_after_commas_and_a_byte_order_mark_don_t_matter(tmp_path: Path) 
     require_same(read_claims(tmp_path / "any.csv")[0], (0, 1))
 
 
-def test_the_text_beside_predictions_may_be_in_any_encoding(tmp_path: Path) -> None:
+def test_text_columns_next_to_predictions_may_have_any_encoding(tmp_path: Path) -> None:
     (tmp_path / "any.csv").write_bytes(b"text,label,prediction\n" + b"caf\xe9,1,1\nna\xefve,0,0\n" * 40)
     assert read_claims(tmp_path / "any.csv")[0].n == 80
 
@@ -402,23 +400,23 @@ REFUSED: dict[str, tuple[dict[str, Sequence[Any]], str]] = {
         {"label": [1, 2, 3] * 9, "prob_0": [0.2] * 27, "prob_1": [0.2] * 27, "prob_2": [0.6] * 27},
         "No column is named after 3",
     ),
-    "a comma for a point": ({"label": [0, 1], "prob_1": ['"0,93"', '"0,2"']}, "row 1 of column prob_1 holds '0,93'"),
-    "a word for a score": ({"label": [0, 1], "prob_1": [0.4, "high"]}, "row 2 of column prob_1 holds 'high'"),
+    "a comma for a point": ({"label": [0, 1], "prob_1": ['"0,93"', '"0,2"']}, "row 1 of column prob_1 is '0,93'"),
+    "a word for a score": ({"label": [0, 1], "prob_1": [0.4, "high"]}, "row 2 of column prob_1 is 'high'"),
     "texts for labels": (
         {"label": [f"text {k}" for k in range(2000)], "prediction": ["a"] * 2000},
         "2,000 different values",
     ),
-    "what a pipeline said": (
+    "the output of a pipeline": (
         {"label": ["POSITIVE", "NEGATIVE"] * 9, "score": [0.99, 0.8] * 9},
         "name that column prediction",
     ),
     "semicolons": ({"label;prediction": ["1;1", "0;1"]}, "separated by ';'"),
-    "nothing of use": ({"weather": [1], "wind": [2]}, "not understood"),
+    "nothing of use": ({"weather": [1], "wind": [2]}, "not recognized"),
 }
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_can_t_be_understood_is_refused_with_what_to_do(case: str, tmp_path: Path) -> None:
+def test_ambiguous_or_invalid_files_are_refused_with_the_next_step(case: str, tmp_path: Path) -> None:
     columns, words = REFUSED[case]
     with pytest.raises(UserError, match=words) as refused:
         read_claims(write(tmp_path / "any.csv", columns))
@@ -427,16 +425,16 @@ def test_what_can_t_be_understood_is_refused_with_what_to_do(case: str, tmp_path
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [('{"label": 1}\n[2]\n', "line 2.*object"), ('{"label": 1, \n', "line 1.*JSON"), ("\n", "not understood")],
+    [('{"label": 1}\n[2]\n', "line 2.*object"), ('{"label": 1, \n', "line 1.*JSON"), ("\n", "not recognized")],
 )
-def test_broken_json_lines_are_refused_by_line(text: str, words: str, tmp_path: Path) -> None:
+def test_broken_json_lines_are_refused_with_the_line(text: str, words: str, tmp_path: Path) -> None:
     (tmp_path / "any.jsonl").write_text(text)
     with pytest.raises(UserError, match=words):
         diagnose(tmp_path / "any.jsonl")
 
 
 @pytest.mark.parametrize("names", [("false", "true"), (1, 2, 3, 4, 5), ("no", "yes")], ids=str)
-def test_sound_predictions_have_no_error(names: Sequence[Any], tmp_path: Path) -> None:
+def test_healthy_predictions_have_no_error(names: Sequence[Any], tmp_path: Path) -> None:
     labels, predicted, values = rows_of(len(names))
     columns = {"label": named(names, labels), "prediction": named(names, predicted)}
     columns |= {f"prob_{name}": values[:, k].tolist() for k, name in enumerate(names)}
@@ -446,18 +444,18 @@ def test_sound_predictions_have_no_error(names: Sequence[Any], tmp_path: Path) -
 
 
 @pytest.mark.parametrize("names", [("false", "true"), (1, 2), ("awful", "great")], ids=str)
-def test_labels_beside_the_argmax_are_still_found(names: Sequence[Any], tmp_path: Path) -> None:
+def test_predictions_that_differ_from_the_argmax_are_reported(names: Sequence[Any], tmp_path: Path) -> None:
     labels, predicted, values = rows_of(2)
     columns = {"label": named(names, labels), "prediction": named(names, 1 - predicted)}
     columns |= {f"prob_{name}": values[:, k].tolist() for k, name in enumerate(names)}
     diagnosis = diagnose(write(tmp_path / "predictions.csv", columns))
-    (finding,) = [one for one in diagnosis.findings if one.code == "EVL004"]
+    (finding,) = [finding for finding in diagnosis.findings if finding.code == "EVL004"]
     assert f"{N} of {N} rows" in finding.observed
 
 
-def test_findings_name_classes_as_the_file_does(tmp_path: Path) -> None:
+def test_findings_use_the_class_names_of_the_file(tmp_path: Path) -> None:
     columns = {"label": [1, 2] * 60, "prediction": [2] * 120}
     diagnosis = diagnose(write(tmp_path / "predictions.csv", columns))
-    (finding,) = [one for one in diagnosis.findings if one.code == "EVL001"]
+    (finding,) = [finding for finding in diagnosis.findings if finding.code == "EVL001"]
     assert "120 of 120 predicted as class 2" in finding.observed
     assert "class 2 is 50.0% of the labels" in finding.expected

@@ -1,4 +1,4 @@
-"""The watchdog in a hand-written loop: silent where all is well, and quick to name what is not."""
+"""The watchdog in a hand-written loop: no findings for a healthy loop, an early finding for a faulty one."""
 
 import copy
 from collections.abc import Iterator
@@ -54,7 +54,7 @@ def model() -> Small:
     return Small()
 
 
-def test_a_healthy_loop_is_left_alone(model):
+def test_a_healthy_loop_has_no_findings(model):
     watchdog = Watchdog(model, n_classes=2, total_steps=60)
     run(model, watchdog)
     model.eval()
@@ -63,7 +63,7 @@ def test_a_healthy_loop_is_left_alone(model):
     assert {"LOS007", "OPT012", "OPT021", "FRZ004", "EVL012"} <= set(watchdog.report.checked)
 
 
-def test_a_frozen_body_and_a_learning_head_are_healthy(model):
+def test_a_frozen_body_with_a_trainable_head_is_healthy(model):
     model.body.requires_grad_(False)
     watchdog = Watchdog(model, n_classes=2, total_steps=60)
     run(model, watchdog)
@@ -76,14 +76,14 @@ def test_gradients_that_are_not_cleared_stop_the_loop(model):
         run(model, Watchdog(model, n_classes=2), clear=False)
 
 
-def test_a_loss_that_is_no_number_stops_the_loop_at_once(model):
+def test_a_loss_of_nan_stops_the_loop_at_once(model):
     watchdog = Watchdog(model, n_classes=2)
     watchdog.step(0.69)
     with pytest.raises(RefusedError, match="LOS007"):
         watchdog.step(float("nan"))
 
 
-def test_frozen_weights_that_move_are_found(model):
+def test_frozen_weights_that_change_are_reported(model):
     model.body.requires_grad_(False)
     watchdog = Watchdog(model, n_classes=2)
     run(model, watchdog, steps=20)
@@ -93,7 +93,7 @@ def test_frozen_weights_that_move_are_found(model):
         watchdog.check_weights()
 
 
-def test_weights_left_out_of_the_optimizer_never_move(model):
+def test_weights_missing_from_the_optimizer_are_reported(model):
     optimizer = torch.optim.AdamW(model.body.parameters(), lr=1e-3)
     watchdog = Watchdog(model, optimizer, n_classes=2)
     for features, labels in batches(30):
@@ -106,18 +106,18 @@ def test_weights_left_out_of_the_optimizer_never_move(model):
         watchdog.check_weights()
 
 
-def test_validation_with_dropout_on_is_found(model):
+def test_validation_with_dropout_is_reported(model):
     watchdog = Watchdog(model, n_classes=2)
     run(model, watchdog, steps=20)
     with pytest.raises(RefusedError, match="EVL012"):
         watchdog.validation()
 
 
-def test_to_warn_goes_on_and_an_allowance_silences(model):
-    heard = []
-    watchdog = Watchdog(model, n_classes=2, policy="warn", on_finding=heard.append)
+def test_the_policy_warn_and_allowed_findings_do_not_stop_the_loop(model):
+    reported = []
+    watchdog = Watchdog(model, n_classes=2, policy="warn", on_finding=reported.append)
     run(model, watchdog, steps=40, clear=False)
-    assert [finding.code for finding in heard].count("OPT012") == 1, "told once"
+    assert [finding.code for finding in reported].count("OPT012") == 1, "reported once"
     torch.manual_seed(0)
     other = Small()
     allowed = Watchdog(other, n_classes=2, allow={"OPT012": "summed on purpose"})
@@ -125,7 +125,7 @@ def test_to_warn_goes_on_and_an_allowance_silences(model):
     assert next(f for f in allowed.report.findings if f.code == "OPT012").allowed == "summed on purpose"
 
 
-def test_it_changes_nothing(model):
+def test_the_watchdog_does_not_change_the_training(model):
     torch.manual_seed(1)
     watched, free = Small(), Small()
     free.load_state_dict(watched.state_dict())
@@ -143,7 +143,7 @@ def test_it_changes_nothing(model):
         assert torch.equal(one, other)
 
 
-def test_what_it_hears_is_what_happened(model):
+def test_the_hooks_measure_what_happened(model):
     watchdog = Watchdog(model, n_classes=2, every=5)
     run(model, watchdog, steps=20, rate=3e-3)
     evidence = watchdog._evidence
@@ -157,7 +157,7 @@ def test_what_it_hears_is_what_happened(model):
 
 
 @pytest.mark.parametrize(("reduction", "parts", "ratio"), [("mean", 4, 4.0), ("sum", 1, 16.0), ("mean", 1, 1.0)])
-def test_the_scale_of_the_loss_is_heard(model, reduction, parts, ratio):
+def test_the_scale_of_the_loss_is_measured(model, reduction, parts, ratio):
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     watchdog = Watchdog(model, optimizer, policy="warn", every=5)
     for features, labels in batches(10):
@@ -172,7 +172,7 @@ def test_the_scale_of_the_loss_is_heard(model, reduction, parts, ratio):
 
 
 @pytest.mark.parametrize("unscaled_first", [True, False])
-def test_clipping_before_unscaling_is_found(model, unscaled_first):
+def test_clipping_before_unscaling_is_reported(model, unscaled_first):
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     scaler = torch.amp.GradScaler("cpu")
     watchdog = Watchdog(model, optimizer, clip_at=0.05, policy="warn")
@@ -191,8 +191,8 @@ def test_clipping_before_unscaling_is_found(model, unscaled_first):
 
 @pytest.mark.parametrize("fused", [True, False])
 @pytest.mark.parametrize("done", [0, 500])
-def test_steps_that_loss_scaling_skips_are_counted_from_the_first_on(model, fused, done):
-    """A fused optimizer is called for them too; their infinite norms are how the scale is found, and no fault."""
+def test_steps_skipped_by_loss_scaling_are_counted_from_the_first_step(model, fused, done):
+    """A fused optimizer is called for them too; their infinite norms reveal the scale and are not a fault."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=fused)
     scaler = torch.amp.GradScaler("cpu", init_scale=3e38)
     watchdog = Watchdog(model, optimizer, every=5, done=done)
@@ -204,7 +204,7 @@ def test_steps_that_loss_scaling_skips_are_counted_from_the_first_on(model, fuse
         norms.append(float(nn.utils.clip_grad_norm_(model.parameters(), 1.0)))
         if len(norms) == 1:
             assert not np.isfinite(norms[0])
-            norms[0] = float("inf")  # Here it is NaN, in a deeper model one as often as the other.
+            norms[0] = float("inf")  # It is NaN here; deeper models have both equally often.
         before = scaler.get_scale()
         scaler.step(optimizer)
         scaler.update()
@@ -218,10 +218,10 @@ def test_steps_that_loss_scaling_skips_are_counted_from_the_first_on(model, fuse
 
 
 @pytest.mark.parametrize("fused", [True, False])
-def test_a_resumed_loop_counts_skipped_steps_from_its_cut_on(model, fused):
-    """As a run of Tenor does it: what was noted comes first, the optimizer after."""
+def test_a_resumed_loop_counts_skipped_steps_from_its_interruption(model, fused):
+    """As in a run of Tenor: the records are restored first, then the optimizer is attached."""
     watchdog = Watchdog(model, total_steps=2000, every=5)
-    watchdog.go_on(1000, [{"steps": 1000, "loss": 0.5, "skipped_steps": 3}], ())
+    watchdog.resume(1000, [{"steps": 1000, "loss": 0.5, "skipped_steps": 3}], ())
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=fused)
     watchdog.watch(optimizer)
     scaler = torch.amp.GradScaler("cpu", init_scale=4096.0)
@@ -236,8 +236,8 @@ def test_a_resumed_loop_counts_skipped_steps_from_its_cut_on(model, fused):
     assert watchdog.evidence.skipped_steps.tolist() == [3, 0, 0]
 
 
-def test_a_plan_goes_by_the_calls_of_a_fused_optimizer(model):
-    """The scheduler is stepped after every call, those included that loss scaling makes without effect."""
+def test_the_plan_follows_the_calls_of_a_fused_optimizer(model):
+    """The scheduler is stepped after every call, including those that loss scaling turns into no-ops."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, fused=True)
     scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=20)
     watchdog = Watchdog(model, optimizer, scheduler=scheduler, total_steps=20, every=1)
@@ -254,7 +254,7 @@ def test_a_plan_goes_by_the_calls_of_a_fused_optimizer(model):
     assert watchdog.evidence.planned_rate.tolist() == watchdog.evidence.learning_rate.tolist()
 
 
-def test_a_scheduler_that_is_stepped_twice_is_off_its_plan(model):
+def test_a_scheduler_stepped_twice_is_reported(model):
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=80)
     watchdog = Watchdog(model, optimizer, scheduler=scheduler, total_steps=80, policy="warn")
@@ -269,7 +269,7 @@ def test_a_scheduler_that_is_stepped_twice_is_off_its_plan(model):
     assert "OPT019" in codes(watchdog)
 
 
-def test_a_forward_pass_with_dropout_outside_training_is_heard(model):
+def test_a_forward_pass_with_dropout_outside_training_is_reported(model):
     watchdog = Watchdog(model, policy="warn")
     run(model, watchdog, steps=10)
     with torch.no_grad():
@@ -279,14 +279,14 @@ def test_a_forward_pass_with_dropout_outside_training_is_heard(model):
     assert "EVL012" in codes(watchdog)
 
 
-def test_a_gradient_that_is_no_number_is_heard(model):
+def test_a_gradient_norm_of_nan_is_reported(model):
     watchdog = Watchdog(model, torch.optim.AdamW(model.parameters()), every=2)
     watchdog.step(0.7, grad_norm=float("nan"))
     with pytest.raises(RefusedError, match="LOS007"):
         watchdog.step(0.7, grad_norm=1.0)
 
 
-def test_a_copy_of_a_watched_model_is_not_listened_to(model):
+def test_a_copy_of_a_watched_model_is_not_observed(model):
     watchdog = Watchdog(model)
     other = copy.deepcopy(model)
     run(other, Watchdog(other), steps=5)
@@ -294,20 +294,20 @@ def test_a_copy_of_a_watched_model_is_not_listened_to(model):
 
 
 def test_a_warning_that_became_an_error_stops_the_loop(model):
-    heard = []
-    watchdog = Watchdog(model, n_classes=2, total_steps=1_000, on_finding=heard.append)
+    reported = []
+    watchdog = Watchdog(model, n_classes=2, total_steps=1_000, on_finding=reported.append)
     flat = {"predicted_counts": [32, 0], "label_counts": [16, 16]}
     for step in range(10, 510, 10):
         watchdog.record(step, loss=0.6931, **flat)
     with pytest.raises(RefusedError, match="LOS012"):
         watchdog.record(510, loss=0.6931, **flat)
-    assert [(one.code, one.severity) for one in heard if one.code == "LOS012"] == [
+    assert [(one.code, one.severity) for one in reported if one.code == "LOS012"] == [
         ("LOS012", "warning"),
         ("LOS012", "error"),
     ]
 
 
-def test_an_encoder_drawn_at_random_is_known_as_such(tiny_bert):
+def test_a_newly_initialized_encoder_is_recognized(tiny_bert):
     model = fresh_tiny_model(tiny_bert)
     assert Watchdog(model).evidence.fresh_body
     with torch.no_grad():
@@ -316,41 +316,43 @@ def test_an_encoder_drawn_at_random_is_known_as_such(tiny_bert):
 
 
 def rising_again(n: int = 60) -> list[dict[str, float]]:
-    """Records of a loss that starts low, falls, and ends far above its best and no further than its start."""
+    """Records of a loss that falls and then rises far above its minimum, but not above its start."""
     losses = np.concatenate([np.full(n // 3, 0.69), np.full(n // 3, 0.1), np.full(n - 2 * (n // 3), 0.65)])
     noise = np.random.default_rng(0).normal(0.0, 0.01, n)
     return [{"loss": float(loss), "grad_norm": 200.0, "learning_rate": 1e-3} for loss in losses + noise]
 
 
-def watch_records(model: Small, heard: list[Finding], records: list[dict[str, float]], first: int = 1) -> Watchdog:
-    watchdog = Watchdog(model, n_classes=2, clip_at=1.0, on_finding=heard.append)
+def watch_records(model: Small, reported: list[Finding], records: list[dict[str, float]], first: int = 1) -> Watchdog:
+    watchdog = Watchdog(model, n_classes=2, clip_at=1.0, on_finding=reported.append)
     for step, values in enumerate(records, start=first):
         watchdog.record(10 * step, **values)
     return watchdog
 
 
-@pytest.mark.parametrize("cut", [1, 9, 10, 11, 30, 41, 50, 55, 59, 60])
-def test_a_watchdog_that_goes_on_finds_what_one_that_never_stopped_does(model, cut):
-    records, told_whole, told = rising_again(), [], []
-    whole = watch_records(model, told_whole, records)
+@pytest.mark.parametrize("done", [1, 9, 10, 11, 30, 41, 50, 55, 59, 60])
+def test_a_resumed_watchdog_reports_the_same_as_an_uninterrupted_one(model, done):
+    records, all_findings, findings = rising_again(), [], []
+    whole = watch_records(model, all_findings, records)
     assert {(one.code, one.severity) for one in whole.report.findings} >= {("LOS008", "warning"), ("OPT013", "warning")}
-    watch_records(model, told, records[:cut])
-    resumed = Watchdog(model, n_classes=2, clip_at=1.0, on_finding=told.append)
-    resumed.go_on(10 * cut, [{"steps": 10 * (i + 1), **one} for i, one in enumerate(records[:cut])], tuple(told))
-    for step, values in enumerate(records[cut:], start=cut + 1):
+    watch_records(model, findings, records[:done])
+    resumed = Watchdog(model, n_classes=2, clip_at=1.0, on_finding=findings.append)
+    resumed.resume(
+        10 * done, [{"steps": 10 * (i + 1), **values} for i, values in enumerate(records[:done])], tuple(findings)
+    )
+    for step, values in enumerate(records[done:], start=done + 1):
         resumed.record(10 * step, **values)
-    assert told == told_whole, "each once, in the same words"
+    assert findings == all_findings, "each once, with the same text"
     assert resumed.report == whole.report
 
 
-def test_without_what_was_before_the_cut_a_warning_would_be_an_error(model):
-    """Why it is given: the loss ends no higher than the run began, but higher than what is left of it does."""
+def test_without_the_earlier_records_a_warning_would_be_an_error(model):
+    """The loss ends no higher than at the start of the run, but higher than at the start of the remaining records."""
     with pytest.raises(RefusedError, match="LOS008"):
         watch_records(model, [], rising_again()[25:], first=26)
 
 
-def test_what_the_hooks_hear_goes_on(model):
-    """Cut between two records, and resumed: the same series as without the cut."""
+def test_the_measurements_of_the_hooks_continue_after_a_resume(model):
+    """Interrupted between two records and resumed: the same series as without the interruption."""
     torch.manual_seed(1)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     watchdog = Watchdog(model, optimizer, n_classes=2, policy="warn", every=10)
@@ -360,14 +362,14 @@ def test_what_the_hooks_hear_goes_on(model):
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-        for one in (watchdog, resumed) if resumed else (watchdog,):
+        for each in (watchdog, resumed) if resumed else (watchdog,):
             if step % 10 == 0:
-                one.record(step, loss=loss.item())
+                each.record(step, loss=loss.item())
         if step == 25:
-            noted = watchdog.evidence
+            evidence = watchdog.evidence
             resumed = Watchdog(model, optimizer, n_classes=2, policy="warn", every=10)
             names = ("steps", "loss", "learning_rate", "update_ratio", "skipped_steps")
-            resumed.go_on(25, [{name: getattr(noted, name)[i].item() for name in names} for i in range(2)], ())
+            resumed.resume(25, [{name: getattr(evidence, name)[i].item() for name in names} for i in range(2)], ())
     for name in names:
         assert getattr(resumed.evidence, name).tolist() == getattr(watchdog.evidence, name).tolist(), name
     assert resumed.last_step == 40

@@ -1,4 +1,4 @@
-"""The case, relived: docs/case.md tells what these commands show."""
+"""The case, reproduced: docs/case.md quotes the output of these commands."""
 
 import json
 from pathlib import Path
@@ -14,10 +14,10 @@ ALLOWED = ("DAT001", "DAT002", "FRZ001", "EVL001", "EVL003")
 
 
 @pytest.mark.slow
-def test_the_case_is_refused_then_relived_then_diagnosed(tmp_path, capsys):
+def test_the_case_is_refused_then_reproduced_then_diagnosed(tmp_path, capsys):
     assert main(["check", "case_one_class", "--json"]) == 3
     report = json.loads(capsys.readouterr().out)
-    errors = {found["code"] for found in report["findings"] if found["severity"] == "error" and not found["allowed"]}
+    errors = {one["code"] for one in report["findings"] if one["severity"] == "error" and not one["allowed"]}
     assert errors == {"DAT001", "DAT002", "FRZ001"}
 
     allowances = [f"checks.allow.{code}=the case, on purpose" for code in ALLOWED]
@@ -27,12 +27,12 @@ def test_the_case_is_refused_then_relived_then_diagnosed(tmp_path, capsys):
 
     diagnosis = diagnose(find_run(tmp_path, "latest").path)
     first = diagnosis.causes[0]
-    assert (first.code, first.standing) == ("DAT002", "shown")
+    assert (first.code, first.status) == ("DAT002", "confirmed")
     assert {"DAT001", "EVL001"} <= set(first.symptoms)
 
 
-def test_the_bare_evaluation_lists_the_single_class_training_set_and_what_would_settle_it():
+def test_the_evaluation_alone_suspects_training_rows_of_one_class():
     diagnosis = diagnose(DOCS / "case_evaluation.json")
     by_code = {cause.code: cause for cause in diagnosis.causes[:3]}
-    assert by_code["DAT001"].standing == "suspected"
+    assert by_code["DAT001"].status == "suspected"
     assert "labels" in by_code["DAT001"].settled_by

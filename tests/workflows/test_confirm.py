@@ -1,4 +1,4 @@
-"""A cause is confirmed where its symptoms are there with the fault and gone without it, and nowhere else."""
+"""A cause is confirmed only if its symptoms occur with the fault and disappear without it."""
 
 import pytest
 from hypothesis import given
@@ -22,21 +22,21 @@ def confirmation(before: tuple[str, ...], after: tuple[str, ...]) -> Confirmatio
     [
         (("DAT002", "EVL001"), ("FRZ001",), True),
         (("DAT002", "EVL001", "EVL003"), ("EVL001",), False),
-        (("DAT002", "FRZ001"), (), False),  # No symptom was there, so none can go.
+        (("DAT002", "FRZ001"), (), False),  # Without a symptom before, none can disappear.
     ],
 )
-def test_only_symptoms_that_go_confirm(before, after, confirmed):
+def test_a_cause_is_confirmed_only_if_its_symptoms_disappear(before, after, confirmed):
     assert confirmation(before, after).confirmed is confirmed
 
 
 @pytest.mark.parametrize("rule", [rule for rule in RULES if rule.setting], ids=lambda rule: rule.code)
-def test_every_setting_that_fixes_a_fault_is_valid(rule: Rule) -> None:
+def test_the_setting_that_fixes_a_fault_is_valid(rule: Rule) -> None:
     assert _changed(load_config("case_one_class"), _nested(rule.setting or {})) is not None
 
 
-@given(rows=st.integers(8, 2000), test_rows=st.integers(0, 60), asked=st.none() | st.integers(2, 500))
-def test_a_rerun_asks_for_no_more_rows_than_there_are(rows: int, test_rows: int, asked: int | None) -> None:
-    config = _changed(load_config("case_one_class"), {"data": {"test_size": asked}})
+@given(rows=st.integers(8, 2000), test_rows=st.integers(0, 60), test_size=st.none() | st.integers(2, 500))
+def test_a_rerun_requests_at_most_the_available_rows(rows: int, test_rows: int, test_size: int | None) -> None:
+    config = _changed(load_config("case_one_class"), {"data": {"test_size": test_size}})
     train, test = (
         labelled([f"text {row}" for row in range(n)], [row % 2 for row in range(n)]) for n in (rows, test_rows)
     )

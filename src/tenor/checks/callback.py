@@ -18,8 +18,8 @@ from tenor.runs.files import write_json
 class TenorCallback(TrainerCallback):
     """Pass it to the Trainer: `Trainer(…, callbacks=[TenorCallback()])`.
 
-    What is found is printed as it is found and written to `<output_dir>/findings.json` at the end. Under the policy
-    `stop` an error ends `trainer.train()` with `tenor.errors.RefusedError`.
+    Findings are printed at once and written to `<output_dir>/findings.json` at the end. With the policy `stop` an error
+    ends `trainer.train()` with `tenor.errors.RefusedError`.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class TenorCallback(TrainerCallback):
         )
         self.reports.append(report)
         for finding in report.findings:
-            _tell(finding)
+            _print(finding)
         self._write(args)
         if report.errors and self.policy == "stop":
             raise RefusedError("; ".join(f"{f.code} {f.title}: {f.observed}. {f.fix}" for f in report.errors))
@@ -73,28 +73,28 @@ class TenorCallback(TrainerCallback):
             policy=self.policy,
             allow=self.allow,
             earlier=report.findings,
-            on_finding=_tell,
+            on_finding=_print,
             rules=self.rules,
         )
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         if self._watchdog is None or not logs or "loss" not in logs:
             return
-        known = {name: float(logs[name]) for name in ("grad_norm", "learning_rate") if name in logs}
-        with self._kept(args):
-            self._watchdog.record(state.global_step, loss=float(logs["loss"]), **known)
+        values = {name: float(logs[name]) for name in ("loss", "grad_norm", "learning_rate") if name in logs}
+        with self._findings_saved(args):
+            self._watchdog.record(state.global_step, **values)
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self._watchdog is not None:
-            with self._kept(args):
+            with self._findings_saved(args):
                 self._watchdog.check_weights()
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._write(args)
 
     @contextmanager
-    def _kept(self, args: Any) -> Iterator[None]:
-        """Write what was found even where it ends the training."""
+    def _findings_saved(self, args: Any) -> Iterator[None]:
+        """Write the findings also when one of them ends the training."""
         try:
             yield
         except RefusedError:
@@ -106,7 +106,7 @@ class TenorCallback(TrainerCallback):
         write_json(Path(args.output_dir) / "findings.json", merge([*self.reports, *training]))
 
 
-def _tell(finding: Finding) -> None:
+def _print(finding: Finding) -> None:
     from rich.console import Console
 
     from tenor.checks.finding import findings_view

@@ -1,4 +1,4 @@
-"""All rules in order: run on evidence, and documented."""
+"""All rules in order, how they run on evidence, and their documentation pages."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -33,7 +33,7 @@ from tenor.checks.rules import (
 from tenor.errors import UserError
 from tenor.runs.files import write_text
 
-# `dst` is not among them: nothing gathers the evidence of its rules yet.
+# `dst` is not included: nothing gathers the evidence of its rules yet.
 FAMILIES: tuple[ModuleType, ...] = (
     *(dat_labels, dat_splits, dat_batches, dat_signal, dat_texts, tok),
     *(mod, los_function, los_training, opt_groups, opt_schedule, opt_steps, frz, prc),
@@ -44,9 +44,11 @@ ENTRY_POINTS = "tenor.rules"
 """Installed packages register their rules under this group; each entry is a `Rule`, or a module or list of them."""
 
 
-def _rules_in(found: Any) -> list[Rule]:
-    """The rules of a module, in the order in which they are defined, of a list, or one rule alone."""
-    values = vars(found).values() if isinstance(found, ModuleType) else [found] if isinstance(found, Rule) else found
+def _rules_in(source: Any) -> list[Rule]:
+    """The rules of a module, in the order of their definition, of a list, or a single rule."""
+    values = (
+        vars(source).values() if isinstance(source, ModuleType) else [source] if isinstance(source, Rule) else source
+    )
     return [value for value in values if isinstance(value, Rule)]
 
 
@@ -54,7 +56,7 @@ def _installed_rules() -> Iterator[Rule]:
     """The rules of other packages.
 
     Raises:
-        UserError: a package whose rules can't be loaded, or that registers none.
+        UserError: the rules of a package cannot be loaded, or it registers none.
     """
     for entry in entry_points(group=ENTRY_POINTS):
         package = f"{entry.dist.name if entry.dist else 'a package'} registers rules as {entry.value!r}"
@@ -68,18 +70,18 @@ def _installed_rules() -> Iterator[Rule]:
 
 
 def by_code(rules: Iterable[Rule]) -> dict[str, Rule]:
-    """Rules by their codes.
+    """Rules by code.
 
     Raises:
-        UserError: two rules of one code.
+        UserError: two rules have the same code.
     """
-    found: dict[str, Rule] = {}
+    rules_by_code: dict[str, Rule] = {}
     for rule in rules:
-        other = found.setdefault(rule.code, rule)
+        other = rules_by_code.setdefault(rule.code, rule)
         if other is not rule:
             places = f"{other.judge.__module__} and {rule.judge.__module__}"
             raise UserError(f"two rules have the code {rule.code}, in {places}; give one of them another code")
-    return found
+    return rules_by_code
 
 
 RULES: tuple[Rule, ...] = (*(rule for family in FAMILIES for rule in _rules_in(family)), *_installed_rules())
@@ -87,16 +89,16 @@ BY_CODE: dict[str, Rule] = by_code(RULES)
 
 
 def with_rules(rules: Iterable[Rule]) -> tuple[Rule, ...]:
-    """The catalogue and further `rules`.
+    """The catalogue together with further `rules`.
 
     Raises:
-        UserError: one of them has a code that is taken.
+        UserError: two rules have the same code.
     """
     return tuple(by_code((*RULES, *rules)).values())
 
 
 def causes_of(rule: Rule, rules: Iterable[Rule] = RULES) -> tuple[str, ...]:
-    """Codes of the rules that report causes of what this one reports, in the order of `rules`."""
+    """Codes of the rules that report possible causes of this rule's finding, in the order of `rules`."""
     symptoms = set(rule.symptoms)
     return tuple(other.code for other in rules if other is not rule and symptoms.intersection(other.explains))
 
@@ -111,22 +113,22 @@ def run_rules(
 ) -> Report:
     """Run the rules on evidence of different kinds, at most one of each.
 
-    `allow` maps codes to reasons: their findings stop nothing. `earlier` are findings of other occasions of the same
-    run that may explain the new ones. `unreadable` says why a kind of evidence could not be gathered. Rules whose
-    evidence is not there are skipped with a reason.
+    `allow` maps codes to reasons: their findings do not stop the run. `earlier` are findings of earlier stages of the
+    same run that may explain the new ones. `unreadable` maps a kind of evidence that could not be gathered to the
+    reason. Rules whose evidence is missing are reported as not applicable, with a reason.
     """
-    at_hand = {type(one): one for one in evidence}
+    available = {type(item): item for item in evidence}
     checked: list[str] = []
     not_applicable: list[NotApplicable] = []
     findings: list[Finding] = []
     for rule in rules:
-        missing = [kind for kind in rule.needs if kind not in at_hand]
+        missing = [kind for kind in rule.needs if kind not in available]
         if missing:
             reasons = [(unreadable or {}).get(kind, f"needs {kind.description}") for kind in missing]
             not_applicable.append(NotApplicable(rule.code, " and ".join(dict.fromkeys(reasons))))
             continue
         try:
-            finding = rule(*(at_hand[kind] for kind in rule.needs))
+            finding = rule(*(available[kind] for kind in rule.needs))
         except CannotTell as reason:
             not_applicable.append(NotApplicable(rule.code, str(reason)))
             continue
@@ -142,18 +144,18 @@ def run_rules(
                     allowed=(allow or {}).get(rule.code, ""),
                 )
             )
-    return Report(stage, tuple(checked), tuple(not_applicable), fold(findings, earlier, with_rules(rules)))
+    return Report(stage, tuple(checked), tuple(not_applicable), link_causes(findings, earlier, with_rules(rules)))
 
 
-def fold(
+def link_causes(
     findings: Iterable[Finding], earlier: Iterable[Finding] = (), rules: Iterable[Rule] = RULES
 ) -> tuple[Finding, ...]:
-    """Link each finding to those that explain it; causes before symptoms, errors first, what was allowed last."""
+    """Link each finding to those that explain it; sort causes before symptoms, errors first, allowed findings last."""
     findings, rules = list(findings), tuple(rules)
-    found = {finding.code for finding in (*findings, *earlier)}
-    explained_by = {rule.code: causes_of(rule, rules) for rule in rules if rule.code in found}
+    codes = {finding.code for finding in (*findings, *earlier)}
+    explained_by = {rule.code: causes_of(rule, rules) for rule in rules if rule.code in codes}
     linked = [
-        replace(finding, caused_by=tuple(code for code in explained_by.get(finding.code, ()) if code in found))
+        replace(finding, caused_by=tuple(code for code in explained_by.get(finding.code, ()) if code in codes))
         for finding in findings
     ]
     weight = {"error": 0, "warning": 1, "note": 2}
@@ -161,17 +163,17 @@ def fold(
 
 
 def find_rule(code: str) -> Rule:
-    """The rule of a code, in capitals or not.
+    """The rule with a code, upper or lower case.
 
     Raises:
-        UserError: no such rule; names the nearest ones.
+        UserError: there is no such rule; names the nearest ones.
     """
     if code.upper() in BY_CODE:
         return BY_CODE[code.upper()]
     from difflib import get_close_matches
 
     near = get_close_matches(code.upper(), BY_CODE, n=3, cutoff=0.4)
-    raise UserError(f"there is no rule {code!r}; nearest: {', '.join(near) or 'none'}. `tenor rule` lists them all")
+    raise UserError(f"there is no rule {code!r}; nearest: {', '.join(near) or 'none'}. `tenor rule` lists all rules")
 
 
 def page(rule: Rule) -> str:
@@ -194,7 +196,7 @@ def index() -> str:
 
 
 def write_pages(folder: Path) -> None:
-    """Write `docs/rules/` anew."""
+    """Replace all pages in `docs/rules/`."""
     for old in folder.glob("*.md"):
         old.unlink()
     for rule in RULES:

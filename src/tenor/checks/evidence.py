@@ -1,8 +1,8 @@
-"""What rules judge: plain values from anyone's training program, never Tenor's loop.
+"""The input of rules: plain values from any training program, independent of Tenor's loop.
 
-One frozen dataclass per kind. A field that may be unknown is None, and a rule that needs it raises `CannotTell`.
-`description` says, for people, where evidence of the kind is found. Sequences and arrays may be given in any kind that
-`tenor.data.sequences` reads; they are lists and NumPy arrays afterwards, read by position.
+One frozen dataclass per kind of evidence. A field that may be unknown is None, and a rule that needs it raises
+`CannotTell`. `description` names the source of the evidence for users. Sequences and arrays may have any type that
+`tenor.data.sequences` reads; they are converted to lists and NumPy arrays, read by position.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,20 +14,20 @@ import numpy as np
 from tenor.data.sequences import array_of, list_of, sequence_of
 
 
-def _read(evidence: Any, how: Callable[[Any, str], Any], *names: str) -> None:
-    """Replace these fields, where they are known, by what `how` reads from them."""
+def _convert(evidence: Any, conversion: Callable[[Any, str], Any], *names: str) -> None:
+    """Replace each of these fields by its converted value, unless it is None."""
     for name in names:
-        if (given := getattr(evidence, name)) is not None:
-            object.__setattr__(evidence, name, how(given, name))
+        if (value := getattr(evidence, name)) is not None:
+            object.__setattr__(evidence, name, conversion(value, name))
 
 
-def _names(given: Any, name: str) -> tuple[str, ...]:
-    return tuple(list_of(given, name))
+def _names(value: Any, name: str) -> tuple[str, ...]:
+    return tuple(list_of(value, name))
 
 
-def _arrays(given: Any, name: str) -> tuple[np.ndarray, ...]:
-    """Several arrays, one for each batch or text; a matrix is one for each row."""
-    return tuple(array_of(one, name) for one in given)
+def _arrays(value: Any, name: str) -> tuple[np.ndarray, ...]:
+    """Several arrays, one for each batch or text; of a matrix, one for each row."""
+    return tuple(array_of(part, name) for part in value)
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,12 +35,12 @@ class Rows:
     """The rows of one split."""
 
     labels: np.ndarray
-    """As they were found: any shape and type; sound ones are integers of shape (n,)."""
+    """Unchecked: any shape and type; valid labels are integers of shape (n,)."""
     texts: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
-        _read(self, array_of, "labels")
-        _read(self, sequence_of, "texts")
+        _convert(self, array_of, "labels")
+        _convert(self, sequence_of, "texts")
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,58 +57,58 @@ class DataEvidence:
     source_labels: np.ndarray | None = None
     """Labels of the whole source in its own order, shape (m,)."""
     train_positions: np.ndarray | None = None
-    """Where the training rows stand in the source, shape (n,)."""
+    """Positions of the training rows in the source, shape (n,)."""
     selected_on: Literal["validation", "test", "train"] | None = None
-    """The split that chose the best checkpoint or setting."""
+    """The split on which the best checkpoint or setting was selected."""
 
     def __post_init__(self) -> None:
-        _read(self, _names, "class_names")
-        _read(self, array_of, "source_labels", "train_positions")
+        _convert(self, _names, "class_names")
+        _convert(self, array_of, "source_labels", "train_positions")
 
 
 @dataclass(frozen=True, eq=False)
 class BatchEvidence:
-    """The first batches of an epoch as collated, in the order in which the model sees them."""
+    """The first collated batches of an epoch, in the order of the loader."""
 
     description: ClassVar[str] = "the training loader's batches as collated"
 
     labels: tuple[np.ndarray, ...]
-    """One array per batch, as found."""
+    """One array per batch, unchecked."""
     n_classes: int
     epoch_labels: np.ndarray | None = None
-    """Labels in the order of the loader, for a whole epoch or its beginning, shape (rows,)."""
+    """Labels in the order of the loader, for an epoch or the beginning of one, shape (rows,)."""
     input_ids: tuple[np.ndarray, ...] | None = None
     """Shape (rows, tokens) each."""
     attention_mask: tuple[np.ndarray, ...] | None = None
     rows_per_epoch: int | None = None
-    """Rows that the loader gives in one epoch."""
+    """Rows that the loader returns in one epoch."""
     rows_in_split: int | None = None
-    """Rows that it should give."""
+    """Rows that it should return."""
 
     def __post_init__(self) -> None:
-        _read(self, _arrays, "labels", "input_ids", "attention_mask")
-        _read(self, array_of, "epoch_labels")
+        _convert(self, _arrays, "labels", "input_ids", "attention_mask")
+        _convert(self, array_of, "epoch_labels")
 
 
 @dataclass(frozen=True, eq=False)
 class TokenEvidence:
-    """The tokenizer beside the model, and what it made of the training texts."""
+    """The tokenizer compared with the model, and the tokenized training texts."""
 
     description: ClassVar[str] = "the tokenizer and tokenized texts"
 
     vocabulary_size: int
-    """One more than the largest id that the tokenizer can give."""
+    """One more than the largest id that the tokenizer can produce."""
     embedding_rows: int
     """Rows of the model's embedding matrix."""
     has_words: bool = True
-    """Whether the vocabulary holds anything but special tokens."""
+    """Whether the vocabulary contains anything but special tokens."""
     pad_id: int | None = None
     model_pad_id: int | None = None
     unknown_id: int | None = None
     first_id: int | None = None
-    """The id that begins every sequence ([CLS]), if the model was trained with one."""
+    """The id at the start of every sequence ([CLS]), if the model was trained with one."""
     last_id: int | None = None
-    """The id that ends every sequence ([SEP])."""
+    """The id at the end of every sequence ([SEP])."""
     input_ids: tuple[np.ndarray, ...] | None = None
     """Token ids of some training texts, without padding, one array each."""
     full_lengths: np.ndarray | None = None
@@ -117,17 +117,17 @@ class TokenEvidence:
     """Tokens per text after truncation, shape (n,)."""
     tokenizer_lowercases: bool | None = None
     vocabulary_is_lowercase: bool | None = None
-    """Whether the model's own vocabulary holds no capital letter."""
+    """Whether the model's own vocabulary contains no uppercase letter."""
     digest: str | None = None
-    """Of the tokenizer's vocabulary …"""
+    """Digest of the tokenizer's vocabulary."""
     model_digest: str | None = None
-    """… and of the vocabulary that the model was trained with."""
+    """Digest of the vocabulary with which the model was trained."""
     truncation: Literal["head", "tail", "head_tail"] | None = None
     """Which part of a longer text is kept."""
 
     def __post_init__(self) -> None:
-        _read(self, _arrays, "input_ids")
-        _read(self, array_of, "full_lengths", "kept_lengths")
+        _convert(self, _arrays, "input_ids")
+        _convert(self, array_of, "full_lengths", "kept_lengths")
 
 
 @dataclass(frozen=True)
@@ -141,11 +141,11 @@ class ParameterRow:
     in_head: bool
     """Outside the pretrained encoder: classifier, pre-classifier, pooler."""
     added: bool = False
-    """Put into the encoder or before it: LoRA and other adapters, prompts."""
+    """Added to the encoder or before it: LoRA and other adapters, prompts."""
     idle: bool = False
-    """Known to take no part in the forward pass."""
+    """Known not to be used in the forward pass."""
     source_name: str | None = None
-    """Its name in the model as its class builds it, and so in a checkpoint, where an adapter has moved it."""
+    """Its name in the original model and its checkpoints, if an adapter has renamed it."""
 
     @property
     def size(self) -> int:
@@ -154,7 +154,7 @@ class ParameterRow:
 
 @dataclass(frozen=True)
 class ModelEvidence:
-    """The model as built: its parameters, its outputs, what was declared about it."""
+    """The model as built: its parameters, its outputs and the declarations about it."""
 
     description: ClassVar[str] = "the model's named parameters and configuration"
 
@@ -164,34 +164,34 @@ class ModelEvidence:
     n_outputs: int | None = None
     """Columns of the logits."""
     output_layer: frozenset[str] | None = None
-    """Names of the parameters that give the logits, adapters in the last layer included; None: not known."""
+    """Names of the parameters that compute the logits, including adapters in the last layer; None: not known."""
     output_layer_is_new: bool | None = None
-    """Whether the frozen part of that layer looks newly initialized: biases of exactly 0, or weights as PyTorch draws
-    them; None: not known."""
+    """Whether the frozen part of that layer looks newly initialized: biases of exactly 0, or weights distributed as in
+    PyTorch's initialization; None: not known."""
     output_gain: float | None = None
-    """How far a newly initialized output layer spreads inputs of size 1: the root mean square of its weights times the
-    square root of its inputs; None where it is not new, or not one matrix."""
+    """Factor by which a newly initialized output layer scales inputs of size 1: the root mean square of its weights
+    times the square root of its number of inputs; None if it is not new, or not one matrix."""
     class_names: tuple[str, ...] | None = None
     """Of the data."""
     id2label: Mapping[int, str] | None = None
     """Of the model's configuration."""
     new_weights: tuple[str, ...] | None = None
-    """Parameters that were drawn at random instead of loaded."""
+    """Parameters that were newly initialized instead of loaded."""
     unused_weights: tuple[str, ...] | None = None
-    """Tensors of the checkpoint that found no place in the model."""
+    """Tensors of the checkpoint that were not loaded into the model."""
     pretrained: bool | None = None
-    """Whether weights were to be loaded at all."""
+    """Whether pretrained weights should have been loaded."""
     declared_freeze: Literal["none", "base"] | int | None = None
-    """What should be frozen: nothing, the whole encoder, or that many lowest layers with the embeddings."""
+    """What should be frozen: nothing, the whole encoder, or the embeddings and this number of lowest layers."""
     declared_frozen: frozenset[str] | None = None
-    """The names that this declaration covers; where there is none, those that PEFT freezes next to its adapters."""
+    """The names of these parameters; without a declaration, those that PEFT freezes next to its adapters."""
     keep_trainable: tuple[str, ...] = ()
-    """Name fragments exempted from it."""
+    """Name fragments of parameters that are excepted from it."""
     problem_type: str | None = None
-    """`transformers`' word for the loss that the model itself computes."""
+    """The kind of loss that the model computes, as in the configuration of `transformers`."""
 
     def __post_init__(self) -> None:
-        _read(self, _names, "class_names", "new_weights", "unused_weights", "keep_trainable")
+        _convert(self, _names, "class_names", "new_weights", "unused_weights", "keep_trainable")
 
 
 @dataclass(frozen=True)
@@ -199,17 +199,17 @@ class GroupRow:
     """One parameter group of an optimizer."""
 
     names: tuple[str, ...]
-    """Names in the model; a parameter that stands in the group twice is named twice."""
+    """Names in the model; a parameter that is in the group twice is named twice."""
     foreign: int
-    """Parameters of the group that are not the model's."""
+    """Number of parameters in the group that do not belong to the model."""
     learning_rate: float
-    """Peak rate where it is known, else the present one."""
+    """The peak rate if it is known, else the current one."""
     weight_decay: float
 
 
 @dataclass(frozen=True)
 class OptimizerEvidence:
-    """The optimizer's groups beside the model's parameters."""
+    """The optimizer's groups compared with the model's parameters."""
 
     description: ClassVar[str] = "the optimizer's parameter groups"
 
@@ -217,24 +217,24 @@ class OptimizerEvidence:
     learning: frozenset[str]
     """Names of the parameters with `requires_grad`."""
     head: frozenset[str]
-    """Names of those in the head, learning or not."""
+    """Names of the parameters in the head, trainable or frozen."""
     one_dimensional: frozenset[str]
     """Names of biases and norms."""
     kind: str = "AdamW"
     fresh_body: bool | None = None
-    """Whether the encoder is as it was drawn: every norm exactly 1, every bias exactly 0."""
+    """Whether the encoder is newly initialized: every norm weight exactly 1, every bias exactly 0."""
     added: frozenset[str] = frozenset()
-    """Names of adapters and prompts, learning or not."""
+    """Names of adapters and prompts, trainable or frozen."""
 
 
 @dataclass(frozen=True, eq=False)
 class ScheduleEvidence:
-    """The plan of steps and rates."""
+    """The planned steps and learning rates."""
 
     description: ClassVar[str] = "the plan of steps and learning rates"
 
     factors: np.ndarray
-    """Share of the peak rate at each planned optimizer step, shape (steps,)."""
+    """Learning rate over its peak at each planned optimizer step, shape (steps,)."""
     steps_per_epoch: int
     """Optimizer steps in one epoch."""
     epochs: float
@@ -245,29 +245,29 @@ class ScheduleEvidence:
     declared_warmup_steps: int | None = None
 
     def __post_init__(self) -> None:
-        _read(self, array_of, "factors")
+        _convert(self, array_of, "factors")
 
 
 @dataclass(frozen=True)
 class PrecisionEvidence:
-    """The number type of the forward pass, and what the device can do."""
+    """The number type of the forward pass, and whether the device supports it."""
 
     description: ClassVar[str] = "the device and number type"
 
     kind: Literal["fp32", "bf16", "fp16"]
     device: str
     computed_in_hardware: bool
-    """False where the processor emulates the type."""
+    """False if the processor emulates the type."""
     weights_kind: str = "fp32"
-    """The type in which learning weights are stored."""
+    """The type in which trainable weights are stored."""
     loss_scaling: bool = False
     slowdown: float | None = None
-    """Measured time of a matrix product in the type over that in float32."""
+    """Measured time of a matrix product in this type over the time in float32."""
 
 
 @dataclass(frozen=True, eq=False)
 class ProbeEvidence:
-    """Outcomes of the short experiments of a careful engineer, before the first step."""
+    """Results of short experiments before the first step."""
 
     description: ClassVar[str] = "short experiments on the model before the first step"
 
@@ -276,43 +276,43 @@ class ProbeEvidence:
     """Mean loss of the untrained head on real batches, nats."""
     n_examples: int = 0
     loss_when_right: float | None = None
-    """The loss function on logits that are right by a wide margin …"""
+    """The loss function on logits that are correct by a wide margin."""
     loss_when_uniform: float | None = None
-    """… on equal logits …"""
+    """The loss function on equal logits."""
     loss_when_inverted: float | None = None
-    """… and on logits that are wrong by the same margin."""
+    """The loss function on logits that are wrong by the same margin."""
     mean_of_loss: float | None = None
-    """Loss of a batch that holds one example twice over that of the example alone: 1 for a mean, 2 for a sum."""
+    """Loss of a batch with one example twice over the loss of the example alone: 1 for a mean, 2 for a sum."""
     parameters_without_gradient: tuple[str, ...] | None = None
-    """Learning parameters that a backward pass leaves without any gradient."""
+    """Trainable parameters without a gradient after a backward pass."""
     parameters_with_zero_gradient: tuple[str, ...] | None = None
     logit_change_from_blanking: float | None = None
-    """Largest change of a logit when every text is replaced by padding or [UNK]."""
+    """Largest change of a logit if every text is replaced by padding or [UNK]."""
     logit_change_from_padding: float | None = None
-    """Largest change of a logit when padding is added to its row."""
+    """Largest change of a logit if padding is added to its row."""
     logit_change_from_neighbours: float | None = None
-    """Largest change of a logit when the other rows of its batch change."""
+    """Largest change of a logit if the other rows of its batch change."""
     logit_spread: float | None = None
     """Standard deviation of the logits over different texts."""
     rows_sum_to_one: bool | None = None
-    """Whether what the loss is given is a distribution already (a softmax before the loss)."""
+    """Whether the input of the loss already is a distribution (softmax before the loss)."""
     overfit_errors: int | None = None
-    """Errors left on `overfit_examples` after the short attempt to memorise them."""
+    """Errors on `overfit_examples` after a short attempt to memorize them."""
     overfit_examples: int | None = None
     overfit_loss: tuple[float, float] | None = None
     """Loss before and after that attempt."""
     overfit_responds: tuple[float, float] | None = None
-    """Loss after the attempt on real texts, and after the same attempt on blanked ones."""
+    """Loss after the attempt on the real texts, and after the same attempt on blanked texts."""
     random_labels_loss: float | None = None
     """Only with --deep: loss after the same number of steps on shuffled labels."""
     real_labels_loss: float | None = None
-    """Only with --deep: loss after as many steps on the real labels; both are means over examples not seen before."""
+    """Only with --deep: loss after as many steps on the real labels; both are means over unseen examples."""
     deep_examples: int = 0
-    """How many examples each of these two means rests on."""
+    """The number of examples of each of these two means."""
     rates_tried: tuple[float, ...] | None = None
-    """Only with --deep: learning rates of some steps, rising …"""
+    """Only with --deep: increasing learning rates of a few steps."""
     losses_at_rates: tuple[float, ...] | None = None
-    """… and the loss before each; they end where the loss has run away."""
+    """The loss before each of these steps; the series ends when the loss diverges."""
     loss_gradient: float | None = None
     """Norm of the loss function's gradient with respect to equal logits; 0 where none arrives."""
     trainable_share: float | None = None
@@ -329,12 +329,12 @@ class ValidationPoint:
 
     step: int
     value: float
-    """Of one metric, as logged."""
+    """The logged value of one metric."""
 
 
 @dataclass(frozen=True, eq=False)
 class StepEvidence:
-    """What happened at each recorded optimizer step so far; arrays have shape (records,)."""
+    """The recorded optimizer steps so far; arrays have shape (records,)."""
 
     description: ClassVar[str] = "a record of the training steps"
 
@@ -343,51 +343,51 @@ class StepEvidence:
     n_classes: int | None = None
     total_steps: int | None = None
     fresh_body: bool | None = None
-    """Whether the encoder was drawn at random before the first step."""
+    """Whether the encoder was newly initialized before the first step."""
     grad_norm: np.ndarray | None = None
     """Before clipping."""
     clip_at: float | None = None
     validation_loss: tuple[ValidationPoint, ...] = ()
-    """Of held-out rows, where it was logged."""
+    """Of held-out rows; empty if it was not logged."""
     learning_rate: np.ndarray | None = None
-    """As the optimizer had it."""
+    """The learning rate in the optimizer."""
     planned_rate: np.ndarray | None = None
     update_ratio: np.ndarray | None = None
-    """Norm of the update over the norm of the weights, for the tensor in the middle."""
+    """Norm of the update over the norm of the weights, for a matrix from the middle of the model."""
     update_of_encoder: bool = True
-    """Whether that tensor is the encoder's own; else it belongs to a head, an adapter or a prompt."""
+    """Whether that matrix belongs to the encoder, not to a head, an adapter or a prompt."""
     predicted_counts: np.ndarray | None = None
     """Training predictions per class since the last record, shape (records, K)."""
     label_counts: np.ndarray | None = None
-    """Labels per class since the last record, shape (records, K)."""
+    """Training labels per class since the last record, shape (records, K)."""
     skipped_steps: np.ndarray | None = None
     """Optimizer steps that loss scaling skipped since the last record."""
     frozen_moved: tuple[str, ...] | None = None
     """Frozen parameters whose values changed since the start."""
     learning_still: tuple[str, ...] | None = None
-    """Learning parameters whose values did not change at all since the start."""
+    """Trainable parameters whose values have not changed since the start."""
     gradient_kept: bool | None = None
-    """Whether gradients were there already when a new accumulation began: they were not cleared."""
+    """Whether gradients already existed when a new accumulation began, because they were not cleared."""
     clipped_before_unscale: bool | None = None
     evaluated_in_training_mode: bool | None = None
     """Whether a module with dropout was in training mode during validation."""
     backward_ratio: float | None = None
-    """Sum of the losses on which `backward` was called within one optimizer step, over the mean loss of its rows …"""
+    """Sum of the losses on which `backward` was called within one optimizer step, over the mean loss of its rows."""
     parts_per_step: int | None = None
-    """… and the number of those calls: the forward passes that one step accumulates."""
+    """The number of those calls: the forward passes that one step accumulates."""
     kind_of_loss: Literal["mean", "sum", "probabilities"] | None = None
-    """What the gradient at the logits shows the loss to be: a mean or a sum of cross-entropies, or one of
+    """The kind of loss according to the gradient at the logits: a mean or a sum of cross-entropies, or one applied to
     probabilities instead of logits."""
 
     def __post_init__(self) -> None:
-        _read(self, array_of, "steps", "loss", "grad_norm", "learning_rate", "planned_rate", "update_ratio")
-        _read(self, array_of, "predicted_counts", "label_counts", "skipped_steps")
-        _read(self, _names, "frozen_moved", "learning_still")
+        _convert(self, array_of, "steps", "loss", "grad_norm", "learning_rate", "planned_rate", "update_ratio")
+        _convert(self, array_of, "predicted_counts", "label_counts", "skipped_steps")
+        _convert(self, _names, "frozen_moved", "learning_still")
 
 
 @dataclass(frozen=True, eq=False)
 class SplitClaims:
-    """What is said about one evaluated split; any part may be missing."""
+    """The reported results of one evaluated split; any part may be missing."""
 
     n: int
     confusion: np.ndarray | None = None
@@ -401,20 +401,20 @@ class SplitClaims:
     """Shape (n, K)."""
     ids: Sequence[str] | None = None
     expected_n: int | None = None
-    """Rows that the split has."""
+    """Number of rows in the split."""
     text_baseline_accuracy: float | None = None
     majority_accuracy: float | None = None
     class_names: tuple[str, ...] | None = None
-    """Of the classes 0 … K-1, where the rows name them."""
+    """Names of the classes 0 … K-1, if the rows contain them."""
     read_as: tuple[tuple[str, str], ...] | None = None
-    """(class of the predictions, class of the labels) by which predictions were read, where the rows name both and no
-    name is common to them; () where a name is."""
+    """Pairs (class of the predictions, class of the labels) by which predictions were read if the two have no class
+    name in common; () if they have one; None if the rows contain no predicted classes."""
     notes: tuple[str, ...] = ()
-    """How it was read where that was a choice, a sentence each."""
+    """How the split was read if there was a choice, a sentence each."""
 
     def __post_init__(self) -> None:
-        _read(self, array_of, "confusion", "labels", "predicted", "probabilities")
-        _read(self, list_of, "ids")
+        _convert(self, array_of, "confusion", "labels", "predicted", "probabilities")
+        _convert(self, list_of, "ids")
 
 
 @dataclass(frozen=True, eq=False)
@@ -424,15 +424,15 @@ class EvaluationEvidence:
     description: ClassVar[str] = "predictions or a confusion matrix"
 
     splits: Mapping[str, SplitClaims]
-    """By name: validation, test."""
+    """By name, such as validation or test."""
     n_classes: int
     not_numbers: Mapping[str, tuple[str, ...]] | None = None
-    """Place → recorded metrics that are NaN or infinite, as "name is NaN"; None where no record was searched."""
+    """File or run → recorded metrics that are NaN or infinite, as "name is NaN"; None if no record was searched."""
 
 
 @dataclass(frozen=True)
 class CheckpointEvidence:
-    """Which checkpoint was chosen, kept and evaluated."""
+    """The checkpoint that was chosen, saved and evaluated."""
 
     description: ClassVar[str] = "the log of validations and the checkpoints' digests"
 
@@ -440,28 +440,28 @@ class CheckpointEvidence:
     metric: str | None = None
     """The name of the metric that selects."""
     larger_is_better: bool | None = None
-    """Its direction, where the run's record says it; None leaves it to the metric's name."""
+    """Its direction, if the run records it; None: derived from the metric's name."""
     selection_unknown: str = ""
-    """Why the metric or its direction is not known, and where it could be recorded."""
+    """Why the metric or its direction is unknown, and where it can be recorded."""
     chosen_step: int | None = None
     evaluated_step: int | None = None
     chosen_digest: str | None = None
     evaluated_digest: str | None = None
     path: str | None = None
-    """As recorded; None where the record says null or nothing."""
+    """As recorded; None if the record is null or missing."""
     path_recorded: bool = False
-    """Whether there is a record of a path at all, null or not."""
+    """Whether a path is recorded, even if it is null."""
     exists: bool | None = None
-    """Whether something lies at the path."""
+    """Whether the path exists."""
     metrics_recorded: bool | None = None
-    """Whether validation metrics were recorded; False where the record says null."""
+    """Whether validation metrics were recorded; False if the record is null."""
     status: str | None = None
-    """How the run says that it ended."""
+    """The recorded status of the run."""
 
 
 @dataclass(frozen=True, eq=False)
 class ResumeEvidence:
-    """A run before and after it was cut."""
+    """A run before and after an interruption."""
 
     description: ClassVar[str] = "the records from before and after a resume"
 
@@ -470,26 +470,26 @@ class ResumeEvidence:
     rate_after: float | None = None
     planned_rate_after: float | None = None
     rows_before: Sequence[int] | None = None
-    """Rows of the epoch's batches before the cut …"""
+    """Rows of the epoch's batches before the interruption."""
     rows_after: Sequence[int] | None = None
-    """… and after it, within the same epoch."""
+    """Rows of the batches after it, within the same epoch."""
     rows_in_epoch: int | None = None
-    """Rows that the whole epoch has."""
+    """Number of rows in the epoch."""
 
     def __post_init__(self) -> None:
-        _read(self, list_of, "rows_before", "rows_after")
+        _convert(self, list_of, "rows_before", "rows_after")
 
 
 @dataclass(frozen=True, eq=False)
 class RankEvidence:
-    """What each process of a distributed run saw."""
+    """The rows that each process of a distributed run processed."""
 
     description: ClassVar[str] = "the rows that each process saw"
 
     rows: Mapping[int, Sequence[int]] = field(default_factory=dict)
-    """Row numbers of one epoch by rank."""
+    """Row numbers of one epoch, by rank."""
     n_rows: int | None = None
-    """Rows that the split has."""
+    """Number of rows in the split."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rows", {rank: list_of(rows, "rows") for rank, rows in self.rows.items()})
@@ -497,15 +497,15 @@ class RankEvidence:
 
 @dataclass(frozen=True, eq=False)
 class OverlapEvidence:
-    """Which evaluated rows have a text that the run knew; arrays are bool, shape (n,)."""
+    """Evaluated rows whose text is also in the run's other splits; arrays are bool, shape (n,)."""
 
     description: ClassVar[str] = "the evaluated texts and keys of the run's own texts"
 
     split: str
-    """What the evaluated rows are called."""
+    """Name of the evaluated split."""
     texts: Sequence[str]
-    """Of the n evaluated rows."""
+    """The texts of the n evaluated rows."""
     in_train: np.ndarray
-    """The text is a training text."""
+    """Whether the text is a training text."""
     in_validation: np.ndarray
-    """The text is a validation text and no training text."""
+    """Whether the text is a validation text and not a training text."""

@@ -1,4 +1,4 @@
-"""What a rule reports, what becomes of it in a report, and how findings are displayed."""
+"""Findings of rules, reports of stages, and how findings are displayed."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -14,35 +14,35 @@ Stage = Literal["preflight", "training", "evaluation", "diagnosis"]
 
 
 OWN: Any = None
-"""The rule's own severity, which `run_rules` fills in: no finding of a report has this value."""
+"""Placeholder for the rule's own severity, which `run_rules` fills in: no finding in a report has this value."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """What a rule measured where it is not as it should be. `run_rules` adds what it knows about the rule."""
+    """A fault that a rule reports. `run_rules` adds code, title, severity and stage."""
 
     code: str = ""
     title: str = ""
     severity: Severity = OWN
-    """The rule's own, unless the rule chose another one."""
+    """The rule's own severity, unless the rule chooses another one."""
     stage: Stage = "preflight"
     observed: str
     expected: str
     n: int
-    """How many things (rows, parameters, steps, …) the measurement rests on."""
+    """Number of rows, parameters, steps, … that were measured."""
     cause: str
-    """Why it is so, as far as the evidence shows."""
+    """The reason, as far as the evidence shows it."""
     fix: str
     """The next step that fixes it."""
     caused_by: tuple[str, ...] = ()
-    """Codes of findings of the same report that explain this one: it is their symptom."""
+    """Codes of the findings that explain this one: it is their symptom."""
     allowed: str = ""
-    """The reason given under `checks.allow`, if any: the finding then stops nothing."""
+    """The reason given under `checks.allow`; with a reason, the finding does not stop the run."""
 
 
 @dataclass(frozen=True)
 class NotApplicable:
-    """A rule that judged nothing, and why: the evidence that it needs is missing."""
+    """A rule that was not checked because the evidence that it needs is missing, with the reason."""
 
     code: str
     reason: str
@@ -50,13 +50,13 @@ class NotApplicable:
 
 @dataclass(frozen=True)
 class Report:
-    """The outcome of every rule at one stage."""
+    """The result of every rule at one stage."""
 
     stage: Stage
     checked: tuple[str, ...]
-    """Codes of the rules that judged."""
+    """Codes of the rules that were checked."""
     not_applicable: tuple[NotApplicable, ...]
-    """Rules whose evidence does not exist at this stage, or does not allow a judgement."""
+    """Rules whose evidence is missing at this stage or not sufficient."""
     findings: tuple[Finding, ...]
 
     @property
@@ -70,16 +70,16 @@ class Report:
 
 
 def read_findings(values: Any) -> tuple[Finding, ...]:
-    """Findings from plain data, as `asdict` gives them.
+    """Findings from plain data, as `asdict` returns them.
 
     Raises:
-        ValueError: something else, or a finding without code or severity.
+        ValueError: other data, or a finding without code or severity.
     """
     return _complete(TypeAdapter(tuple[Finding, ...]).validate_python(values))
 
 
 def read_reports(values: Any) -> tuple[Report, ...]:
-    """Reports from plain data, as `Report.as_dict` gives them. Raises ValueError as `read_findings` does."""
+    """Reports from plain data, as `Report.as_dict` returns them. Raises ValueError as `read_findings` does."""
     reports = TypeAdapter(tuple[Report, ...]).validate_python(values)
     for report in reports:
         _complete(report.findings)
@@ -99,24 +99,24 @@ def merge(reports: Iterable[Report]) -> dict[str, Any]:
 
 
 class CannotTell(Exception):
-    """Raised by a rule whose evidence does not allow a judgement; the reason is reported."""
+    """Raised by a rule whose evidence is not sufficient; the message is reported as the reason."""
 
 
 COLORS = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 
 
 def findings_view(findings: Sequence[Finding]) -> RenderableType:
-    """One paragraph per finding; symptoms stand below their cause."""
+    """One paragraph per finding, in the given order."""
     return Group(*(_paragraph(finding) for finding in findings))
 
 
 def summary_line(report: Report) -> str:
-    """How many rules judged, how many were not applicable, and the number of findings."""
+    """The counts of rules checked, rules not applicable, and findings."""
     counts = {severity: sum(f.severity == severity for f in report.findings) for severity in COLORS}
-    found = ", ".join(f"{n} {severity}{'s' if n > 1 else ''}" for severity, n in counts.items() if n) or "no finding"
+    numbers = [f"{n} {severity}{'s' if n > 1 else ''}" for severity, n in counts.items() if n]
     return (
         f"{report.stage}: {len(report.checked)} rules checked, {len(report.not_applicable)} not applicable at this "
-        f"stage; {found}"
+        f"stage; {', '.join(numbers) or 'no findings'}"
     )
 
 

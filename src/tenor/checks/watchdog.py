@@ -1,4 +1,4 @@
-"""Watches a training loop, Tenor's or anyone's: remembers little, judges every few steps, stops on errors."""
+"""Watches any training loop: stores little, applies the rules every few steps, stops on errors."""
 
 import hashlib
 import weakref
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from tenor.checks.catalogue import fold, run_rules, with_rules
+from tenor.checks.catalogue import link_causes, run_rules, with_rules
 from tenor.checks.evidence import StepEvidence
 from tenor.checks.finding import CannotTell, Finding, Report
 from tenor.checks.gather.model import is_fresh, planned_rates
@@ -21,9 +21,9 @@ from tenor.errors import RefusedError
 
 
 class Watchdog:
-    """Collects `StepEvidence` while a loop runs and applies every rule that needs nothing else.
+    """Gathers `StepEvidence` while a loop runs and applies every rule that needs only that.
 
-    A hand-written loop calls `step` after each optimizer step and `validation` while it validates:
+    A hand-written loop calls `step` after each optimizer step and `validation` during validation:
 
         watchdog = Watchdog(model, optimizer, clip_at=1.0)
         for batch in loader:
@@ -34,7 +34,7 @@ class Watchdog:
             optimizer.zero_grad()
             watchdog.step(loss, grad_norm=grad_norm)
 
-    Predictions, labels, the scale of the loss, rates and updates are heard through PyTorch's hooks.
+    Predictions, labels, the scale of the loss, learning rates and updates are read through PyTorch's hooks.
     """
 
     def __init__(
@@ -54,11 +54,12 @@ class Watchdog:
         on_finding: Callable[[Finding], None] = lambda finding: None,
         rules: Iterable[Rule] = (),
     ) -> None:
-        """`every` steps make one record; `done` steps were made before this loop began, as where it was resumed;
-        `earlier` are findings from before training that may explain new ones; `rules` of your own are checked with
-        Tenor's and those of installed packages.
+        """`every` steps make one record; `done` is the number of steps before this loop, for example of a resumed run;
+        `earlier` are findings from before training that may explain new ones; your own `rules` are checked together
+        with Tenor's and those of installed packages.
 
-        With `scheduler` and `total_steps` the rates are held against the plan that a copy of the scheduler gives.
+        With `scheduler` and `total_steps` the learning rates are compared with the plan that a copy of the scheduler
+        gives.
         """
         self.model, self.every = model, every
         self._policy, self._allow, self._on_finding = policy, dict(allow or {}), on_finding
@@ -66,7 +67,7 @@ class Watchdog:
         self._rules = tuple(rule for rule in with_rules(rules) if rule.needs == (StepEvidence,))
         n_classes = n_classes or getattr(classifier_config(model), "num_labels", None)
         parts = find_parts(model)
-        self._watched, of_encoder = _middle_matrix(model, parts)
+        self._sample, of_encoder = _sample_matrix(model, parts)
         self._evidence = StepEvidence(
             np.zeros(0),
             np.zeros(0),
@@ -79,27 +80,27 @@ class Watchdog:
         self._records: dict[str, list[Any]] = {}
         self._window: dict[str, Any] = {}
         self._steps = done
-        self._seen_steps = (done, 0)
+        self._last_seen = (done, 0)
         self._before: torch.Tensor | None = None
-        self._ratio = float("nan")
+        self._update_ratio = float("nan")
         self._digests = _digests(model)
-        self._learning = {name for name, p in model.named_parameters() if p.requires_grad}
+        self._trainable = {name for name, p in model.named_parameters() if p.requires_grad}
         self._optimizer: torch.optim.Optimizer | None = None
         self._first_backward = True
         self._watch_gradient()
         self._hooks = LoopHooks(model)
-        self._plan = _planned_rates(scheduler, total_steps)
+        self._planned_rates = _planned_rates(scheduler, total_steps)
         if optimizer is not None:
             self.watch(optimizer)
         self._findings: dict[str, Finding] = {}
         self._report = Report("training", (), (), ())
 
     def watch(self, optimizer: Any) -> None:
-        """Listen to an optimizer that was not there yet when the watchdog was made."""
+        """Attach to an optimizer that was created after the watchdog."""
         self._optimizer = getattr(optimizer, "optimizer", optimizer)  # Accelerate's wrapper.
-        if not self._hooks.watched:
-            self._seen_steps = (max(self._steps, self.last_step), self._hooks.steps)
-        self._hooks.watch(
+        if not self._hooks.attached:
+            self._last_seen = (max(self._steps, self.last_step), self._hooks.steps)
+        self._hooks.attach(
             optimizer,
             before=self._before_update,
             after=self._after_update,
@@ -108,20 +109,20 @@ class Watchdog:
         )
 
     def _before_update(self) -> None:
-        if self._watched is not None:
-            self._before = self._watched.detach().clone()
+        if self._sample is not None:
+            self._before = self._sample.detach().clone()
 
     def _after_update(self) -> None:
-        """Measure how far the watched weights moved; the next backward pass begins a new step."""
+        """Measure the update of the sample matrix; the next backward pass begins a new step."""
         self._first_backward = True
-        if self._watched is None or self._before is None:
+        if self._sample is None or self._before is None:
             return
-        moved = torch.linalg.vector_norm(self._watched.detach() - self._before)
-        self._ratio = float(moved / torch.linalg.vector_norm(self._before).clamp_min(1e-12))
+        update = torch.linalg.vector_norm(self._sample.detach() - self._before)
+        self._update_ratio = float(update / torch.linalg.vector_norm(self._before).clamp_min(1e-12))
         self._before = None
 
     def step(self, loss: float | torch.Tensor, *, grad_norm: float | torch.Tensor | None = None) -> None:
-        """One optimizer step of a loop of any kind is done; every `every` steps it becomes a record and is judged.
+        """Report one finished optimizer step; every `every` steps become a record, to which the rules are applied.
 
         `loss` is the mean over the step's rows, `grad_norm` the gradient's norm before clipping.
 
@@ -135,34 +136,34 @@ class Watchdog:
         window.setdefault("loss", []).append(loss)
         if grad_norm is not None:
             window["grad_norm"] = float(np.maximum(window.get("grad_norm", 0.0), float(grad_norm)))  # NaN stays.
-        # A loss that is no number is judged at once: every further step would be lost.
+        # The rules see a loss of NaN or infinity at once: every further step would be wasted.
         if self._steps % self.every == 0 or not np.isfinite(loss):
             self._window = {}
             self.record(self._steps, **{**window, "loss": float(np.mean(window["loss"]))})
 
     def record(self, step: int, **values: Any) -> None:
-        """Add one record and judge: `loss`, and what is known of `grad_norm`, `learning_rate`, `planned_rate`,
-        `predicted_counts`, `label_counts` and `skipped_steps`, as `StepEvidence` describes them; what the hooks heard
-        is added where it is not given.
+        """Add one record and apply the rules: `loss` and, if known, `grad_norm`, `learning_rate`, `planned_rate`,
+        `predicted_counts`, `label_counts` and `skipped_steps`, as `StepEvidence` describes them; values that are not
+        given come from the hooks.
 
         Raises:
             RefusedError: an error was found under the policy `stop`.
         """
-        self.note(step, **values)
+        self.add_record(step, **values)
         self.judge()
 
-    def note(self, step: int, **values: Any) -> dict[str, Any]:
-        """Add one record, as `record` does, and leave the judgement to `judge`; returns all that was noted."""
-        noted = {"steps": step, **self._heard(step), **values}
-        for name, value in noted.items():
+    def add_record(self, step: int, **values: Any) -> dict[str, Any]:
+        """Add one record, as `record` does, without applying the rules; returns all of its values."""
+        record = {"steps": step, **self._values_from_hooks(step), **values}
+        for name, value in record.items():
             self._records.setdefault(name, []).append(value)
-        self._show_records()
-        return noted
+        self._update_evidence()
+        return record
 
-    def go_on(self, done: int, records: Sequence[Mapping[str, Any]], findings: Iterable[Finding]) -> None:
-        """Take the place of the watchdog of a loop that was cut after `done` steps, before the first step from there.
+    def resume(self, done: int, records: Sequence[Mapping[str, Any]], findings: Iterable[Finding]) -> None:
+        """Continue the watchdog of a loop that was interrupted after `done` steps; call it before the next step.
 
-        `records` are what it noted, `findings` what it told: they stay, and are not told again.
+        `records` and `findings` are those of the earlier watchdog: they are kept, and not reported again.
 
         Raises:
             RefusedError: as `record`.
@@ -172,43 +173,44 @@ class Watchdog:
         self._findings = {finding.code: finding for finding in findings}
         self._steps = done
         self._hooks.steps = done - sum(self._records.get("skipped_steps", []))
-        self._seen_steps = (done, self._hooks.steps)
-        self._ratio = self._records.get("update_ratio", [self._ratio])[-1]
+        self._last_seen = (done, self._hooks.steps)
+        self._update_ratio = self._records.get("update_ratio", [self._update_ratio])[-1]
         if records:
-            self._show_records()
+            self._update_evidence()
             self.judge()
 
-    def _show_records(self) -> None:
-        """Give the rules what every record holds."""
-        whole = len(self._records["steps"])
+    def _update_evidence(self) -> None:
+        """Put the values that every record contains into the evidence."""
+        count = len(self._records["steps"])
         arrays: dict[str, Any] = {
-            name: np.asarray(found) for name, found in self._records.items() if len(found) == whole
+            name: np.asarray(values) for name, values in self._records.items() if len(values) == count
         }
         self._evidence = replace(self._evidence, **arrays)
 
-    def _heard(self, step: int) -> dict[str, Any]:
-        """What the hooks tell about the steps since the last record."""
-        hooks, heard = self._hooks, self._hooks.take()
-        once = {name: heard.pop(name) for name in ("backward_ratio", "parts_per_step", "kind_of_loss") if name in heard}
+    def _values_from_hooks(self, step: int) -> dict[str, Any]:
+        """What the hooks measured in the steps since the last record."""
+        hooks, values = self._hooks, self._hooks.take()
+        of_run = ("backward_ratio", "parts_per_step", "kind_of_loss")
+        once = {name: values.pop(name) for name in of_run if name in values}
         self._evidence = replace(self._evidence, **once, clipped_before_unscale=hooks.clipped_before_unscale)
         if hooks.noisy_forward:
             self._evidence = replace(self._evidence, evaluated_in_training_mode=True)
-        if not hooks.watched:
-            return heard
-        if np.isfinite(self._ratio):
-            heard["update_ratio"] = self._ratio
+        if not hooks.attached:
+            return values
+        if np.isfinite(self._update_ratio):
+            values["update_ratio"] = self._update_ratio
         if hooks.rate is not None:
-            heard["learning_rate"] = hooks.rate
-        if self._plan is not None and 0 < hooks.calls <= len(self._plan):
-            heard["planned_rate"] = float(self._plan[hooks.calls - 1])
-        step_before, heard_before = self._seen_steps
-        missing = max(0, (step - step_before) - (hooks.steps - heard_before))
-        heard["skipped_steps"] = missing if hooks.scaled else 0
-        self._seen_steps = (step, hooks.steps)
-        return heard
+            values["learning_rate"] = hooks.rate
+        if self._planned_rates is not None and 0 < hooks.calls <= len(self._planned_rates):
+            values["planned_rate"] = float(self._planned_rates[hooks.calls - 1])
+        step_before, hooked_before = self._last_seen
+        missing = max(0, (step - step_before) - (hooks.steps - hooked_before))
+        values["skipped_steps"] = missing if hooks.scaled else 0
+        self._last_seen = (step, hooks.steps)
+        return values
 
     def validation(self) -> None:
-        """Call it while the model validates: is dropout off? Checks the weights, too.
+        """Call it during validation: checks that dropout is off, and the weights.
 
         Raises:
             RefusedError: an error was found under the policy `stop`.
@@ -218,21 +220,21 @@ class Watchdog:
         self.check_weights()
 
     def check_weights(self) -> None:
-        """Did what is frozen stay as it was, and has what learns moved?
+        """Check that frozen parameters have not changed and trainable ones have.
 
         Raises:
             RefusedError: an error was found under the policy `stop`.
         """
-        same = {name for name, digest in _digests(self.model).items() if self._digests.get(name) == digest}
+        unchanged = {name for name, digest in _digests(self.model).items() if self._digests.get(name) == digest}
         self._evidence = replace(
             self._evidence,
-            frozen_moved=tuple(sorted(set(self._digests) - self._learning - same)),
-            learning_still=tuple(sorted((self._learning & same) - self._set_to_zero_again())),
+            frozen_moved=tuple(sorted(set(self._digests) - self._trainable - unchanged)),
+            learning_still=tuple(sorted((self._trainable & unchanged) - self._reset_to_zero())),
         )
         self.judge()
 
-    def _set_to_zero_again(self) -> set[str]:
-        """Parameters of zeros that the optimizer has updated by its own record, as AdaLoRA leaves ranks it gave up."""
+    def _reset_to_zero(self) -> set[str]:
+        """All-zero parameters that the optimizer updated according to its state, such as ranks pruned by AdaLoRA."""
         state: Mapping[Any, Mapping[str, Any]] = {} if self._optimizer is None else self._optimizer.state
         return {
             name
@@ -241,22 +243,22 @@ class Watchdog:
         }
 
     def _watch_gradient(self) -> None:
-        """See whether a gradient is there already when the first backward pass of a step adds its own."""
+        """Detect a gradient that already exists when the first backward pass of a step adds its own."""
         small = min((p for p in self.model.parameters() if p.requires_grad), key=torch.numel, default=None)
         if small is None:
             return
         arrived: list[torch.Tensor] = []
-        # A parameter keeps its hooks where Python's collector can't look: one that held us would keep the model.
-        watching = weakref.ref(self)
+        # Python's garbage collector does not see a parameter's hooks: a strong reference would keep the model alive.
+        reference = weakref.ref(self)
 
         def remember(gradient: torch.Tensor) -> None:
             arrived[:] = [gradient.detach().clone()]
 
         def compare(parameter: torch.Tensor) -> None:
-            if (watchdog := watching()) is None:
+            if (watchdog := reference()) is None:
                 return
             if watchdog._first_backward and arrived and parameter.grad is not None:
-                # What overflowed under a loss scale is no number on either side.
+                # With a loss scale, both may be NaN after an overflow.
                 kept = not torch.allclose(parameter.grad, arrived[0], rtol=1e-3, atol=1e-12, equal_nan=True)
                 before = watchdog._evidence
                 watchdog._evidence = replace(before, gradient_kept=bool(kept or before.gradient_kept))
@@ -267,21 +269,21 @@ class Watchdog:
 
     @property
     def last_step(self) -> int:
-        """The newest optimizer step that was heard of."""
+        """The newest known optimizer step."""
         return max(self._hooks.steps, *self._records.get("steps", [])[-1:], 0)
 
     @property
     def evidence(self) -> StepEvidence:
-        """What was recorded so far."""
+        """The records so far."""
         return self._evidence
 
     @property
     def report(self) -> Report:
-        """What was judged so far, with every finding once."""
-        return replace(self._report, findings=fold(self._findings.values(), self._earlier))
+        """The report so far, with every finding once."""
+        return replace(self._report, findings=link_causes(self._findings.values(), self._earlier))
 
     def judge(self) -> None:
-        """Apply the rules to all that is known, and tell what is new.
+        """Apply the rules to the evidence so far and report new findings.
 
         Raises:
             RefusedError: an error was found under the policy `stop`.
@@ -306,12 +308,12 @@ def _is_like(value: Any, parameter: torch.Tensor) -> bool:
 
 
 def _is_worse(finding: Finding, than: Finding) -> bool:
-    """A warning that became an error is told again, and stops."""
+    """Whether a warning became an error, which is reported again and stops the run."""
     return finding.severity == "error" != than.severity
 
 
 def _planned_rates(scheduler: Any, total_steps: int | None) -> np.ndarray | None:
-    """The rate of each step to come, shape (steps,), of the group with the largest; None where it can't be told."""
+    """The planned rate of each step, shape (steps,), of the group with the largest; None if it cannot be determined."""
     if scheduler is None or not total_steps:
         return None
     try:
@@ -320,11 +322,10 @@ def _planned_rates(scheduler: Any, total_steps: int | None) -> np.ndarray | None
         return None
 
 
-def _middle_matrix(model: nn.Module, parts: ModelParts) -> tuple[torch.Tensor | None, bool]:
-    """A learning matrix from the middle of the model, whose updates stand for the others', and whether it is the
-    encoder's.
+def _sample_matrix(model: nn.Module, parts: ModelParts) -> tuple[torch.Tensor | None, bool]:
+    """A trainable matrix from the middle of the model as a sample of all updates, and whether it is in the encoder.
 
-    None that starts at zero, as one of LoRA's two does: over its norm every first update is too large.
+    Matrices of zeros, such as one of LoRA's two, are excluded: relative to their norm every first update is too large.
     """
     matrices = {name: p for name, p in model.named_parameters() if p.requires_grad and p.ndim == 2 and bool(p.any())}
     of_encoder = [p for name, p in matrices.items() if name in parts.encoder]

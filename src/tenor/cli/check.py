@@ -1,4 +1,4 @@
-"""`tenor check CONFIG [dotted.key=value …]`: all that can be known before the first step."""
+"""`tenor check CONFIG [dotted.key=value …]`: run the checks before the first training step."""
 
 import argparse
 
@@ -6,10 +6,10 @@ from tenor.cli.options import OVERRIDES, add_json, print_json
 
 
 def add(subparsers: argparse._SubParsersAction) -> None:
-    parser = subparsers.add_parser("check", help="check data, model and plan before any training")
+    parser = subparsers.add_parser("check", help="check data, model and training plan before training")
     parser.add_argument("config", metavar="CONFIG", help="a built-in name (tenor configs) or a YAML file")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help=OVERRIDES)
-    parser.add_argument("--deep", action="store_true", help="also try to memorise random labels")
+    parser.add_argument("--deep", action="store_true", help="also run longer experiments, such as random labels")
     add_json(parser)
     parser.set_defaults(run=run)
 

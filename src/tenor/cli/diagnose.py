@@ -1,4 +1,4 @@
-"""`tenor diagnose PATH`: what went wrong, from whatever is left; ends with status 3 where that is an error."""
+"""`tenor diagnose PATH`: name the causes of a bad result; exit status 3 if there is an error."""
 
 import argparse
 from pathlib import Path
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def add(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "diagnose",
-        help="name the causes of a bad result, from whatever is left of the run",
+        help="name the causes of a bad result, from any files of the run",
         epilog="Exit status: 3 for an error that was not allowed in the run, 2 for a path that cannot be read.",
     )
     parser.add_argument(
@@ -27,7 +27,7 @@ def add(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--confirm",
         action="store_true",
-        help="train twice on few rows, the likeliest cause mended once: does the symptom go?",
+        help="train twice on few rows, once with the likeliest cause fixed, and report whether the symptoms disappear",
     )
     add_root(parser)
     add_json(parser)
@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _path(options: argparse.Namespace) -> Path:
-    """A path as it is; else a run's id, or `latest`."""
+    """The path if it exists, else the folder of the run with this id, or of the `latest`."""
     if Path(options.path).exists():
         return Path(options.path)
     from tenor.runs.directory import find_run
@@ -78,8 +78,8 @@ def _confirmation(options: argparse.Namespace, path: Path, diagnosis: "Diagnosis
     from tenor.workflows.confirm import confirm
 
     if not (path / "config.yaml").is_file():
-        raise UserError(f"--confirm needs a run of Tenor, with the configuration to train again; {path} is none")
+        raise UserError(f"{path} has no config.yaml; --confirm needs the folder of a Tenor run, to train it again")
     code = next((cause.code for cause in diagnosis.causes if find_rule(cause.code).setting is not None), None)
     if code is None:
-        raise UserError("no setting fixes any of the causes found, so no rerun can confirm one")
+        raise UserError("no setting fixes any of the causes, so a rerun cannot confirm one; see the fix of each cause")
     return confirm(RunDirectory(path), code, options.runs, Console(stderr=True, markup=False))

@@ -1,4 +1,4 @@
-"""`tenor rule CODE` explains a rule; without a code it lists them."""
+"""`tenor rule CODE`: explain a rule; without a code, list all rules."""
 
 import argparse
 
@@ -7,7 +7,7 @@ from tenor.cli.options import add_json, print_json
 
 def add(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser("rule", help="explain a rule of the checks, or list all")
-    parser.add_argument("code", nargs="?", metavar="CODE", help="such as FRZ001")
+    parser.add_argument("code", nargs="?", metavar="CODE", help="for example FRZ001")
     add_json(parser)
     parser.set_defaults(run=run)
 

@@ -1,4 +1,4 @@
-"""A diagnosis for people: what is wrong, why, what would settle it; the most important first."""
+"""The printed diagnosis: symptoms, causes, and what would settle the open ones; the most important first."""
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
@@ -11,34 +11,34 @@ from tenor.checks.finding import COLORS, Finding
 CAUSES_SHOWN = 5
 CAUSES_IN_FULL = 3
 SYMPTOMS_SHOWN = 4
-LACKS_SHOWN = 4
+REASONS_SHOWN = 4
 NOTES_SHOWN = 6
 CODES_SHOWN = 10
 
 
 def render(diagnosis: Diagnosis) -> RenderableType:
-    """Lines that fit any width; long lists are cut and counted, `as_dict` has all."""
+    """Lines that fit any width; long lists are shortened with a count, `as_dict` has all of them."""
     parts: list[RenderableType] = [Text.assemble((diagnosis.path, "bold"), f": {diagnosis.kind}")]
     parts += [Text(note, style="dim") for note in diagnosis.notes[:NOTES_SHOWN]]
     parts += _more(len(diagnosis.notes) - NOTES_SHOWN)
     if not diagnosis.findings:
-        parts.append(Text("Nothing wrong was found in what could be checked.", style="green"))
+        parts.append(Text("No finding among the rules that could be checked.", style="green"))
     if diagnosis.symptoms:
-        parts += [_heading("What is wrong"), *map(_symptom, diagnosis.symptoms[:SYMPTOMS_SHOWN])]
+        parts += [_heading("Symptoms"), *map(_symptom, diagnosis.symptoms[:SYMPTOMS_SHOWN])]
         parts += _more(len(diagnosis.symptoms) - SYMPTOMS_SHOWN)
     if diagnosis.causes:
-        parts.append(_heading("Why"))
+        parts.append(_heading("Causes"))
         parts += [_cause(number, cause) for number, cause in enumerate(diagnosis.causes[:CAUSES_SHOWN], start=1)]
         parts += _more(len(diagnosis.causes) - CAUSES_SHOWN, diagnosis.causes[CAUSES_SHOWN:])
     if diagnosis.ruled_out:
         parts += [_heading("Ruled out"), _indented(Text(_codes(diagnosis.ruled_out)))]
     if diagnosis.not_checked:
-        parts += [_heading(f"Not checked: {len(diagnosis.not_checked)} rules"), *_lacks(diagnosis)]
+        parts += [_heading(f"Not checked: {len(diagnosis.not_checked)} rules"), *_reasons(diagnosis)]
     return Group(*parts)
 
 
-def _heading(words: str) -> Text:
-    return Text(f"\n{words}", style="bold underline")
+def _heading(title: str) -> Text:
+    return Text(f"\n{title}", style="bold underline")
 
 
 def _symptom(finding: Finding) -> RenderableType:
@@ -48,39 +48,42 @@ def _symptom(finding: Finding) -> RenderableType:
 
 
 def _cause(number: int, cause: Cause) -> RenderableType:
-    standing = "bold red" if cause.standing == "shown" else "yellow"
-    head = Text.assemble(f"{number}. ", (cause.standing, standing), f" {cause.code}  {cause.title}")
-    lines = {"evidence": cause.evidence, "mend": cause.fix, "settled by": cause.settled_by, "allowed": cause.allowed}
-    if cause.standing == "suspected" and number > CAUSES_IN_FULL:
-        lines = {"settled by": cause.settled_by}
+    color = "bold red" if cause.status == "confirmed" else "yellow"
+    head = Text.assemble(f"{number}. ", (cause.status, color), f" {cause.code}  {cause.title}")
+    settled_by = {"would be settled by": cause.settled_by}
+    lines = {"evidence": cause.evidence, "fix": cause.fix, **settled_by, "allowed": cause.allowed}
+    if cause.status == "suspected" and number > CAUSES_IN_FULL:
+        lines = settled_by
     elif cause.symptoms:
         lines["explains"] = _codes(cause.symptoms)
     for name, value in lines.items():
         if value:
-            head.append(f"\n{name} ", style="dim").append(value)
+            head.append(f"\n{name}: ", style="dim").append(value)
     return _indented(head)
 
 
-def _lacks(diagnosis: Diagnosis) -> list[RenderableType]:
-    """The reasons, those of most rules first."""
+def _reasons(diagnosis: Diagnosis) -> list[RenderableType]:
+    """Why rules were not checked; the reason of most rules first."""
     by_reason: dict[str, list[str]] = {}
-    for one in diagnosis.not_checked:
-        by_reason.setdefault(one.reason, []).append(one.code)
-    lacks = sorted(by_reason.items(), key=lambda item: -len(item[1]))
-    lines: list[RenderableType] = [_indented(Text(f"{why}: {_codes(codes)}")) for why, codes in lacks[:LACKS_SHOWN]]
-    return lines + _more(len(lacks) - LACKS_SHOWN)
+    for rule in diagnosis.not_checked:
+        by_reason.setdefault(rule.reason, []).append(rule.code)
+    reasons = sorted(by_reason.items(), key=lambda item: -len(item[1]))
+    lines: list[RenderableType] = [
+        _indented(Text(f"{reason}: {_codes(codes)}")) for reason, codes in reasons[:REASONS_SHOWN]
+    ]
+    return lines + _more(len(reasons) - REASONS_SHOWN)
 
 
-def _more(left: int, causes: tuple[Cause, ...] = ()) -> list[RenderableType]:
-    if left <= 0:
+def _more(count: int, causes: tuple[Cause, ...] = ()) -> list[RenderableType]:
+    if count <= 0:
         return []
     codes = f": {_codes([cause.code for cause in causes])}" if causes else ""
-    return [_indented(Text(f"and {left} more{codes}", style="dim"))]
+    return [_indented(Text(f"and {count} more{codes}", style="dim"))]
 
 
 def _codes(codes: tuple[str, ...] | list[str]) -> str:
-    left = len(codes) - CODES_SHOWN
-    return ", ".join(codes[:CODES_SHOWN]) + (f" and {left} more" if left > 0 else "")
+    hidden = len(codes) - CODES_SHOWN
+    return ", ".join(codes[:CODES_SHOWN]) + (f" and {hidden} more" if hidden > 0 else "")
 
 
 def _indented(text: Text) -> Padding:

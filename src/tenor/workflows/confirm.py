@@ -1,4 +1,4 @@
-"""`tenor diagnose --confirm`: a short rerun with the suspected fault mended shows whether the symptom goes."""
+"""`tenor diagnose --confirm`: two short reruns show whether the symptoms disappear when the fault is fixed."""
 
 import gc
 from collections.abc import Mapping
@@ -20,54 +20,54 @@ from tenor.runs.files import read_json
 from tenor.workflows.train import train
 
 ROWS = 1000
-"""Training rows of a rerun: enough to learn from, few enough for minutes."""
+"""Training rows of a rerun: enough to learn from, few enough to finish in minutes."""
 
 EPOCHS, EPOCHS_FROM_RANDOM = 2, 8
-"""Passes of a rerun: random weights need more of them before they predict anything."""
+"""Epochs of a rerun: random weights need more of them before they predict anything."""
 
 VALIDATION_ROWS = 200
-"""Rows that a rerun is judged on; of few rows a quarter."""
+"""Validation rows, on which a rerun is judged; at most a quarter of the rows."""
 
 TEST_ROWS = 20
-"""Test rows of a rerun: it is judged on the validation rows, so a handful is enough."""
+"""Test rows of a rerun: a few are enough, because it is judged on the validation rows."""
 
 
 @dataclass(frozen=True)
 class Confirmation:
-    """The same short training twice: as it was, and with one fault fixed."""
+    """The results of two short runs: as configured, and with one fault fixed."""
 
     code: str
     change: str
     codes_before: tuple[str, ...]
-    """Errors of the rerun as it was."""
+    """Errors of the rerun as configured."""
     codes_after: tuple[str, ...]
     accuracy_before: float
     accuracy_after: float
     predicted_classes_before: int
-    """Classes that were ever predicted on the validation rows."""
+    """Number of classes among the predictions on the validation rows."""
     predicted_classes_after: int
 
     @property
     def confirmed(self) -> bool:
-        """Whether the symptoms, which are errors on results, are there with the fault and gone without it."""
+        """Whether there are symptoms (errors of evaluation rules) with the fault, and none of these without it."""
         symptoms = {code for code in self.codes_before if code.startswith("EVL")}
         return bool(symptoms) and not symptoms & set(self.codes_after)
 
 
 def confirm(run: RunDirectory, code: str, root: Path, console: Console) -> Confirmation:
-    """Train twice on few rows, below `root`: as the run was configured, and with the cause `code` fixed.
+    """Train twice on few rows, below `root`: as configured, and with the cause `code` fixed.
 
     Raises:
-        UserError: a cause that no setting fixes.
+        UserError: no setting fixes the cause.
     """
     setting = find_rule(code).setting
     if setting is None:
-        raise UserError(f"no setting fixes {code}, so no rerun can confirm it; `tenor rule {code}`")
+        raise UserError(f"no setting fixes {code}, so a rerun cannot confirm it; `tenor rule {code}` explains the fix")
     config = load_config(run.config)
     short = _shortened(config, read_source(config.data))
     fixed = _changed(short, _nested(setting))
     before = _outcome(short, root, console)
-    gc.collect()  # As between experiments: the first model's memory.
+    gc.collect()  # Frees the memory of the first model.
     after = _outcome(fixed, root, console)
     return Confirmation(
         code,
@@ -104,7 +104,7 @@ def _count(split: LabelledText | Missing) -> int:
 
 
 def _changed(config: Config, changes: Mapping[str, Any]) -> Config:
-    """A configuration with nested values replaced, validated anew."""
+    """The configuration with nested values replaced, validated again."""
     return Config.model_validate(_merged(config.model_dump(), changes))
 
 
@@ -119,20 +119,20 @@ def _merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, 
 
 
 def _outcome(config: Config, root: Path, console: Console) -> tuple[tuple[str, ...], float, int]:
-    """Codes of all errors, validation accuracy, and how many classes were predicted."""
+    """Codes of all errors, validation accuracy, and the number of predicted classes."""
     try:
         result = train(config, root, console)
     except RefusedError as refused:
-        raise UserError(f"the rerun was refused although its policy is to warn: {refused}") from refused
-    occasions = read_json(result.run.findings)["stages"]
-    codes = {f["code"] for occasion in occasions for f in occasion["findings"] if f["severity"] == "error"}
+        raise UserError(f"the rerun was refused although its policy is warn: {refused}") from refused
+    stages = read_json(result.run.findings)["stages"]
+    codes = {f["code"] for stage in stages for f in stage["findings"] if f["severity"] == "error"}
     metrics = result.results["validation"].metrics
     predicted = sum(any(row[k] for row in metrics.confusion) for k in range(len(metrics.confusion)))
     return tuple(sorted(codes)), metrics.accuracy, predicted
 
 
 def _nested(setting: Mapping[str, Any]) -> dict[str, Any]:
-    """Values by dotted key as nested mappings."""
+    """Values by dotted key, converted to nested mappings."""
     changes: dict[str, Any] = {}
     for key, value in setting.items():
         *parents, name = key.split(".")
@@ -143,13 +143,13 @@ def _nested(setting: Mapping[str, Any]) -> dict[str, Any]:
     return changes
 
 
-def confirmation_text(found: Confirmation) -> str:
-    """What the two reruns showed, for people."""
-    verdict = "confirmed: the symptom goes" if found.confirmed else "not confirmed: the symptom stays"
+def confirmation_text(result: Confirmation) -> str:
+    """The results of the two reruns, to print."""
+    verdict = "confirmed: the symptoms disappear" if result.confirmed else "not confirmed: the symptoms remain"
     return (
-        f"\n{found.code}, {verdict} with {found.change}\n"
-        f"  as it was: accuracy {found.accuracy_before:.1%}, {found.predicted_classes_before} classes predicted, "
-        f"errors {', '.join(found.codes_before) or 'none'}\n"
-        f"  fixed:     accuracy {found.accuracy_after:.1%}, {found.predicted_classes_after} classes predicted, "
-        f"errors {', '.join(found.codes_after) or 'none'}"
+        f"\n{result.code}, {verdict} with {result.change}\n"
+        f"  as configured: accuracy {result.accuracy_before:.1%}, predicted classes: {result.predicted_classes_before}"
+        f", errors {', '.join(result.codes_before) or 'none'}\n"
+        f"  fixed:         accuracy {result.accuracy_after:.1%}, predicted classes: {result.predicted_classes_after}"
+        f", errors {', '.join(result.codes_after) or 'none'}"
     )

@@ -160,7 +160,7 @@ def record_and_judge(
     Raises:
         RefusedError: the watchdog found an error and the policy is to stop.
     """
-    noted = watchdog.note(
+    noted = watchdog.add_record(
         step,
         **{name: values[name] for name in JUDGED},
         predicted_counts=window.predicted_counts,
@@ -187,7 +187,7 @@ def recall(run: RunDirectory, watchdog: Watchdog, done: int) -> None:
     ]
     try:
         told = read_findings([record["finding"] for record in records if record["kind"] == "finding"])
-        watchdog.go_on(done, noted, told)
+        watchdog.resume(done, noted, told)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         what = " ".join(str(error).split())[:200]
         raise UserError(

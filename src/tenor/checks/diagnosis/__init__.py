@@ -1,4 +1,4 @@
-"""After the fact: reads what a run left behind, and names the cause."""
+"""Diagnosis of a finished or failed run: read its files and name the causes of a bad result."""
 
 from tenor.checks.diagnosis.diagnose import Cause, Diagnosis, NotChecked, diagnose
 

@@ -1,4 +1,4 @@
-"""Files of rows with named columns, read as text; columns of classes, and which names mean the same class."""
+"""Files of rows with named columns, read as text; columns of classes, and different names of the same class."""
 
 import json
 import re
@@ -34,11 +34,11 @@ class Sheet:
     read: Callable[[str], list[Any]]
     """A column's cells: text as written in CSV, JSON values, or Parquet's values; None for a missing one."""
     notes: tuple[str, ...] = ()
-    """What a person should know of how the file is read."""
+    """How the file was read, a sentence each."""
 
 
 def read_sheet(path: Path) -> Sheet:
-    """A file by its suffix. Raises UserError for one that can't be read, or with two columns of one name."""
+    """Read a file by its suffix. Raises UserError if it cannot be read or two columns have the same name."""
     suffix = path.suffix.lower()
     try:
         if suffix in JSON_LINES:
@@ -48,12 +48,12 @@ def read_sheet(path: Path) -> Sheet:
         table = _parquet(path)
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{path}: is no {suffix[1:]} file that can be read ({reason}). Write it again.") from error
+        raise UserError(f"{path}: not a readable {suffix[1:]} file ({reason}). Write it again.") from error
     return Sheet(path, tuple(table.column_names), table.num_rows, lambda name: table[name].to_pylist())
 
 
 def sheet_of_records(path: Path, records: Sequence[Mapping[str, Any]]) -> Sheet:
-    """The same from JSON objects; a key that an object lacks is a missing cell."""
+    """A sheet from JSON objects; a key that is missing from an object is a missing cell."""
     names = tuple(dict.fromkeys(name for record in records for name in record))
     return Sheet(path, names, len(records), lambda name: [record.get(name) for record in records])
 
@@ -68,28 +68,28 @@ def _parquet(path: Path) -> pa.Table:
 
 
 def _delimited(path: Path, delimiter: str) -> Sheet:
-    """Every cell as text: numbers and truth values are what a column's meaning makes them."""
-    found = examine(path, lambda header: _require_distinct(header, path), delimiter)
-    if not found.header:
-        raise UserError(f"{path}: is empty, expected a header and a row per prediction. Write it again.")
-    width = len(found.header)
+    """Every cell as text: whether it is a class or a number depends on the meaning of its column."""
+    table = examine(path, lambda header: _require_distinct(header, path), delimiter)
+    if not table.header:
+        raise UserError(f"{path}: the file is empty; expected a header and a row per prediction. Write it again.")
+    width = len(table.header)
     columns: list[list[Any]] = [[] for _ in range(width)]
-    for row, record in enumerate(found.records(), start=1):
+    for row, record in enumerate(table.records(), start=1):
         if len(record) != width:
             raise UserError(
                 f"{path}: row {row:,} (not counting the header) has {len(record)} fields, the header has {width}. Put "
-                "a text that holds the delimiter within double quotes, and write the file again."
+                "texts that contain the delimiter in double quotes, and write the file again."
             )
         for column, cell in zip(columns, record, strict=True):
             column.append(cell)
-    by_name = dict(zip(found.header, columns, strict=True))
+    by_name = dict(zip(table.header, columns, strict=True))
 
     def read(name: str) -> list[Any]:
         if not all(map(encodable, by_name[name])):
             raise UserError(f"{path}: column {name} is not UTF-8. Save the file as UTF-8.")
         return by_name[name]
 
-    return Sheet(path, tuple(found.header), len(columns[0]), read, found.notes)
+    return Sheet(path, tuple(table.header), len(columns[0]), read, table.notes)
 
 
 def _require_distinct(names: list[str], path: Path) -> None:
@@ -107,24 +107,26 @@ def _json_lines(path: Path) -> list[Mapping[str, Any]]:
             record = json.loads(line, parse_int=whole_number)
         except (ValueError, RecursionError) as error:
             raise UserError(
-                f"{path}, line {number:,}: is not JSON ({error}). Expected one object per line; write the file again."
+                f"{path}, line {number:,}: not valid JSON ({error}). Expected an object per line; write the file again."
             ) from error
         if not isinstance(record, dict):
-            raise UserError(f"{path}, line {number:,}: holds no JSON object. Expected one object per line.")
+            raise UserError(
+                f"{path}, line {number:,}: not a JSON object. Expected one object per line; write the file again."
+            )
         records.append(record)
     return records
 
 
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 NUMBERED = re.compile(r"(?:label|class)[ _-]?(\d+)")
-"""`LABEL_1` is transformers' name for class 1 where none was given."""
+"""`LABEL_1` is the default name of class 1 in transformers."""
 DIGITS = 15
-"""Up to so many, a float holds an integer exactly."""
-NO_NUMBER = frozenset({"nan", "none", "null", "na", "n/a", "<na>", "nat"})
-"""What programs write for a missing number. Among names they are names: "none" is a class of stance data."""
+"""A float represents integers of up to 15 digits exactly."""
+MISSING_NUMBER = frozenset({"nan", "none", "null", "na", "n/a", "<na>", "nat"})
+"""What programs write for a missing number. In a column of names these are names: "none" is a class of stance data."""
 MOST_CLASSES = 1000
 SHOWN = 8
-# From the negative to the positive class, as data sets number them.
+# From the negative to the positive class: the order in which data sets number them.
 ORDERS: tuple[tuple[str, ...], ...] = (
     *(("0", "1"), ("-1", "1"), ("1", "2"), ("-1", "0", "1"), ("false", "true"), ("f", "t"), ("no", "yes"), ("n", "y")),
     *(("neg", "pos"), ("negative", "positive"), ("neg", "neu", "pos"), ("negative", "neutral", "positive")),
@@ -137,24 +139,24 @@ class ClassColumn:
 
     name: str
     keys: list[str]
-    """Per row: equal where the class is the same."""
+    """Per row: equal for the same class."""
     spellings: dict[str, dict[str, None]]
-    """Key → how it is written, the first one first."""
+    """Key → the ways in which it is written, in the order of the file."""
 
     def shown(self, key: str) -> str:
-        """A class as the file writes it first."""
+        """A class as the file writes it the first time."""
         return next(iter(self.spellings[key]), key)
 
 
 def read_class_column(name: str, cells: Sequence[Any], where: str, classes: Collection[str] = ()) -> ClassColumn:
-    """A column's cells as classes; `classes` are the keys of those that are known to be some.
+    """A column's cells as classes; `classes` are keys that are known to be classes.
 
-    Raises UserError for missing cells, fractions, lists, and more values than classes can be.
+    Raises UserError for missing cells, fractions, lists, and more different values than a column of classes has.
     """
     texts = [_text(cell, name, where) for cell in cells]
     known: dict[str, str] = {text: class_key(text) for text in dict.fromkeys(texts)}
     numeric = [text for text in known if NUMBER.fullmatch(text)]
-    unknown = {text for text, key in known.items() if text.lower() in NO_NUMBER and key not in classes}
+    unknown = {text for text, key in known.items() if text.lower() in MISSING_NUMBER and key not in classes}
     has_names = bool(known.keys() - unknown - {"", *numeric})
     missing = {""} if has_names else {"", *unknown}
     if count := sum(text in missing for text in texts):
@@ -165,7 +167,7 @@ def read_class_column(name: str, cells: Sequence[Any], where: str, classes: Coll
     fractions = [text for text in numeric if not text.lstrip("+-").isdigit() and not _is_whole(text)]
     if fractions and len(numeric) == len(known):
         raise UserError(
-            f"{where}: column {name} holds fractions such as {fractions[0]}; expected a class per row. "
+            f"{where}: column {name} contains fractions such as {fractions[0]}; expected a class per row. "
             f"Probabilities of a class belong in a column named prob_CLASS."
         )
     spellings: dict[str, dict[str, None]] = {}
@@ -173,19 +175,19 @@ def read_class_column(name: str, cells: Sequence[Any], where: str, classes: Coll
         spellings.setdefault(key, {})[key if NUMBER.fullmatch(text) and _is_whole(text) else text] = None
     if len(spellings) > MOST_CLASSES:
         raise UserError(
-            f"{where}: column {name} holds {len(spellings):,} different values, such as {next(iter(known))[:40]!r}; "
-            f"expected classes, {MOST_CLASSES:,} at most. Rename it if it is not the class."
+            f"{where}: column {name} contains {len(spellings):,} different values, such as {next(iter(known))[:40]!r}; "
+            f"expected at most {MOST_CLASSES:,} classes. Rename the column if it is not the class."
         )
     return ClassColumn(name, [known[text] for text in texts], spellings)
 
 
 def class_key(text: str) -> str:
-    """What a class's spellings have in common: case, blanks and the zeros of 01 and 1.0 don't count."""
+    """The common key of all spellings of a class: without case, extra blanks and the zeros of 01 and 1.0."""
     text = " ".join(text.split())
     if NUMBER.fullmatch(text) and _is_whole(text):
         return str(int(text) if re.fullmatch(r"[+-]?\d+", text) else int(float(text)))
     key = text.casefold()
-    return str(int(found[1])) if (found := NUMBERED.fullmatch(key)) and len(key) < 2 * DIGITS else key
+    return str(int(match[1])) if (match := NUMBERED.fullmatch(key)) and len(key) < 2 * DIGITS else key
 
 
 def are_numbers(keys: Iterable[str]) -> bool:
@@ -194,7 +196,7 @@ def are_numbers(keys: Iterable[str]) -> bool:
 
 
 def in_order(keys: Iterable[str]) -> list[str]:
-    """Classes by number, else from negative to positive where that is their meaning, else by name."""
+    """Classes by number, else from negative to positive if their names say so, else by name."""
     present = set(keys)
     if are_numbers(present):
         return sorted(present, key=int)
@@ -203,7 +205,7 @@ def in_order(keys: Iterable[str]) -> list[str]:
 
 
 def usual_order(keys: Iterable[str], length: int | None = None) -> tuple[str, ...]:
-    """The usual numbering of which these are classes, the shortest or one of `length`; empty where there is none."""
+    """The usual order that contains these classes, the shortest or one of `length`; empty if there is none."""
     present = set(keys)
     orders = (*ORDERS, *((tuple(map(str, range(length))),) if length else ()))
     fitting = [order for order in orders if present <= set(order) and length in (None, len(order))]
@@ -211,7 +213,7 @@ def usual_order(keys: Iterable[str], length: int | None = None) -> tuple[str, ..
 
 
 def listed(names: Iterable[str]) -> str:
-    """The first names, and how many more there are."""
+    """The first names and the number of the others."""
     names = list(names)
     return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
@@ -236,86 +238,86 @@ def _text(cell: Any, name: str, where: str) -> str:
             return cell.isoformat()
         case bytes():
             return cell.decode("utf-8", "backslashreplace")
-    raise UserError(f"{where}: column {name} holds a {type(cell).__name__}; expected a class per row.")
+    raise UserError(f"{where}: column {name} contains a {type(cell).__name__}; expected a class per row.")
 
 
 TRUTH = ("false", "true")
 AGREES = 0.9
-"""Share of the rows whose predicted class is the most probable one, from which on the columns' order is certain. Below
-lie predictions by a threshold far from the middle."""
+"""Share of the rows whose predicted class is the most probable one, from which on the columns' order is certain. A
+decision threshold far from 0.5 gives a smaller share."""
 
 
 @dataclass(frozen=True)
-class Pairs:
-    """How the classes of one side are read as those of the other."""
+class ClassMapping:
+    """How the classes of the predictions are read as classes of the labels."""
 
     of: Mapping[str, str]
-    """Other side's key → own key."""
+    """Key of the predictions → key of the labels."""
     how: str
-    """Why so, in words."""
+    """The reason, as text."""
     certain: bool = True
-    """Whether both are usual spellings of one thing, such as true and 1; else the two sides are named differently."""
+    """Whether both names usually mean the same, such as true and 1; otherwise the two columns use different names."""
 
 
 @dataclass(frozen=True, eq=False)
 class ClassifiedRows:
-    """Labels and predictions under one naming of the classes."""
+    """Labels and predictions with common names of the classes."""
 
     label: ClassColumn
     predicted: ClassColumn | None
-    pairs: Pairs | None = None
-    """How predictions are read, where no class has the same name on both sides."""
+    mapping: ClassMapping | None = None
+    """How predictions are read if labels and predictions have no class name in common."""
 
     @property
-    def said(self) -> list[str] | None:
+    def predicted_classes(self) -> list[str] | None:
         """The predicted classes per row, as the labels name them."""
-        return None if self.predicted is None else [self.own(key) for key in self.predicted.keys]
+        return None if self.predicted is None else [self.as_label(key) for key in self.predicted.keys]
 
     @property
     def classes(self) -> list[str]:
-        """All that occur, in order."""
-        return in_order({*self.label.keys, *(self.said or ())})
+        """All classes that occur, in order."""
+        return in_order({*self.label.keys, *(self.predicted_classes or ())})
 
-    def own(self, key: str) -> str:
+    def as_label(self, key: str) -> str:
         """A class of the predictions, or of the scores, as the labels name it."""
-        return self.pairs.of.get(key, key) if self.pairs else key
+        return self.mapping.of.get(key, key) if self.mapping else key
 
     def shown(self, key: str) -> str:
         """A class as the file writes it."""
-        known = [self.label, *([self.predicted] if self.predicted is not None and self.pairs is None else [])]
-        return next((column.shown(key) for column in known if key in column.spellings), key)
+        columns = [self.label, *([self.predicted] if self.predicted is not None and self.mapping is None else [])]
+        return next((column.shown(key) for column in columns if key in column.spellings), key)
 
 
-def pair_predictions(labels: Sequence[str], predicted: Sequence[str], score_names: Sequence[str]) -> Pairs | None:
-    """How predictions are read as labels where no class has the same name on both sides; None where nothing says it.
+def map_predictions(labels: Sequence[str], predicted: Sequence[str], score_names: Sequence[str]) -> ClassMapping | None:
+    """How predictions are read as labels if they have no class name in common; None if nothing determines it.
 
-    `score_names` are the classes that score columns are named after, in the order of the file.
+    `score_names` are the classes in the names of the score columns, in the order of the file.
     """
     own, other = set(labels), set(predicted)
     for booleans, numbers in ((own, other), (other, own)):
         if booleans <= set(TRUTH) and numbers <= {"0", "1"}:
             pairs = dict(zip(TRUTH, ("0", "1"), strict=True))
             pairs = pairs if booleans is other else {number: word for word, number in pairs.items()}
-            return Pairs(pairs, "false is 0 and true is 1")
+            return ClassMapping(pairs, "false is 0 and true is 1")
     positions = [str(place) for place in range(len(score_names))]
     for numbers, names in ((own, other), (other, own)):
         if numbers <= set(positions) and names <= set(score_names) and not _is_against_usual_order(score_names):
             pairs = dict(zip(score_names, positions, strict=True))
             pairs = pairs if numbers is own else {number: name for name, number in pairs.items()}
-            return Pairs(pairs, "numbers are the places of the score columns")
+            return ClassMapping(pairs, "numbers are the positions of the score columns")
     length = max(len(own), len(other))
     usual = [usual_order(one, k) for k in (length, 3) for one in (own, other)]
     for one, two in (usual[:2], usual[2:]):
         pairs = dict(zip(two, one, strict=False))
         read = {pairs.get(key) for key in other}
-        # 1 and 2 are not what 0, 1 and 2 are for negative and positive.
+        # 1 and 2 alone do not correspond to negative and positive as they do among 0, 1 and 2.
         if len(one) == len(two) > 0 and (read <= own or own <= read):
-            return Pairs(pairs, "in their usual order", certain=False)
-    return _pairs_by_rows(labels, predicted)
+            return ClassMapping(pairs, "both in the usual order", certain=False)
+    return _mapping_by_rows(labels, predicted)
 
 
-def _pairs_by_rows(labels: Sequence[str], predicted: Sequence[str]) -> Pairs | None:
-    """The one-to-one reading that makes most predictions right, where it surely makes a good classifier of them."""
+def _mapping_by_rows(labels: Sequence[str], predicted: Sequence[str]) -> ClassMapping | None:
+    """The one-to-one mapping with the highest accuracy, if that accuracy is high and significantly above chance."""
     own, other = in_order(labels), in_order(predicted)
     size, n = len(own), len(labels)
     if size < 2 or len(other) > size:
@@ -330,13 +332,13 @@ def _pairs_by_rows(labels: Sequence[str], predicted: Sequence[str]) -> Pairs | N
     if not (is_most_frequent and is_good and chance <= log(ALPHA)):
         return None
     pairs = {key: own[order[place]] for place, key in enumerate(other)}
-    return Pairs(pairs, "by the rows, so that most are right", certain=False)
+    return ClassMapping(pairs, "with the highest accuracy", certain=False)
 
 
 def _counts(
     first: Sequence[str], first_keys: Sequence[str], second: Sequence[str], second_keys: Sequence[str], size: int
 ) -> np.ndarray:
-    """How often each key of the one comes with each key of the other, shape (size, size)."""
+    """How often each key of `first` occurs in the same row as each key of `second`, shape (size, size)."""
     rows, columns = ({key: k for k, key in enumerate(keys)} for keys in (first_keys, second_keys))
     counts = np.zeros((size, size), dtype=np.int64)
     np.add.at(counts, ([rows[key] for key in first], [columns[key] for key in second]), 1)
@@ -346,20 +348,20 @@ def _counts(
 def place_columns(
     classes: Sequence[str], names: Sequence[str], values: np.ndarray, predicted: Sequence[str] | None
 ) -> tuple[dict[str, int], str] | None:
-    """Class → its score column, where the columns are not named after the classes; None where nothing says it.
+    """Class → its score column, if the columns are not named after the classes; None if nothing determines it.
 
-    `names` are the columns' own, in the order of the file, `values` their scores (n, columns), `predicted` the classes
-    per row. The second value says why, in words.
+    `names` are the columns' names in the order of the file, `values` their scores (n, columns), `predicted` the
+    predicted classes per row. The second value is the reason, as text.
     """
     if len(names) < len(classes):
         return None
-    if predicted is not None and (found := _by_most_probable(classes, values, predicted)):
-        return found, "as the predicted classes have the highest score"
+    if predicted is not None and (placed := _by_most_probable(classes, values, predicted)):
+        return placed, "so that the predicted class has the highest score"
     positions = [str(place) for place in range(len(names))]
     if set(classes) <= set(positions) and not _is_against_usual_order(names) and not set(names) & set(positions):
         return {name: place for place, name in enumerate(positions) if name in classes}, "in the order of the file"
     usual, own = usual_order(classes, len(names)), usual_order(names, len(names))
-    # Columns in the order positive, negative may be those of a model that numbers them so.
+    # Columns in the order positive, negative may come from a model that numbers its classes in this order.
     is_plain = set(names) == set(TRUTH) or not _is_against_usual_order(names)
     if usual and set(own) == set(names) and is_plain:
         return {key: list(names).index(own[usual.index(key)]) for key in classes}, "in their usual order"
@@ -367,24 +369,24 @@ def place_columns(
 
 
 def _by_most_probable(classes: Sequence[str], values: np.ndarray, predicted: Sequence[str]) -> dict[str, int]:
-    whole = np.isfinite(values).all(axis=1)
-    if not whole.any():
+    finite = np.isfinite(values).all(axis=1)
+    if not finite.any():
         return {}
     places = [str(place) for place in range(values.shape[1])]
-    highest = [places[place] for place in values[whole].argmax(axis=1)]
-    said = [key for key, is_whole in zip(predicted, whole, strict=True) if is_whole]
-    counts = _counts(highest, places, said, classes, len(places))
+    highest = [places[place] for place in values[finite].argmax(axis=1)]
+    compared = [key for key, is_finite in zip(predicted, finite, strict=True) if is_finite]
+    counts = _counts(highest, places, compared, classes, len(places))
     order = best_relabelling(counts)
     if counts[order, np.arange(len(order))].sum() < AGREES * counts.sum():
         return {}
     never = [place for place in range(len(classes)) if not counts[:, place].any()]
-    # A class that is never predicted is in the one column that is left, or in no one knows which.
+    # A class that is never predicted belongs to the remaining column if there is only one, else its column is unknown.
     if never and not (len(never) == 1 and len(classes) == values.shape[1]):
         return {}
     return {key: int(order[place]) for place, key in enumerate(classes)}
 
 
 def _is_against_usual_order(names: Sequence[str]) -> bool:
-    """Whether columns stand otherwise than their names are usually numbered: positive before negative."""
+    """Whether the columns are not in the usual order of their names: positive before negative."""
     usual = [key for key in usual_order(names, len(names)) if key in names]
     return bool(usual) and usual != list(names)

@@ -1,13 +1,13 @@
-"""Diagnosis: choose the reader, gather evidence from a run's artifacts, run every rule, rank the causes."""
+"""Diagnosis: choose a reader for the path, gather evidence from the run artifacts, run every rule, rank the causes."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tenor.checks.catalogue import RULES, by_code, causes_of, fold, run_rules
+from tenor.checks.catalogue import RULES, by_code, causes_of, link_causes, run_rules
 from tenor.checks.diagnosis.artifacts import ACCEPTED, FINDINGS, Artifacts, parse_reports, read_any_json
-from tenor.checks.diagnosis.causes import Cause, facts_of, is_symptom, ranked_causes
+from tenor.checks.diagnosis.causes import Cause, is_symptom, observations_of, ranked_causes
 from tenor.checks.diagnosis.columns import SUFFIXES, sheet_of_records
 from tenor.checks.diagnosis.event_files import event_folders, read_event_folders
 from tenor.checks.diagnosis.predictions_file import (
@@ -28,7 +28,7 @@ SHOWN = 8
 
 
 def read_artifacts(path: Path) -> list[Artifacts]:
-    """Every run that can be read from a path. Raises UserError, with what is accepted, where there is none."""
+    """Every run that can be read from a path. Raises UserError, which lists what is accepted, if there is none."""
     if path.is_dir():
         return _read_folder(path)
     if not path.is_file():
@@ -40,7 +40,7 @@ def read_artifacts(path: Path) -> list[Artifacts]:
         return read_event_folders(path.parent)
     if suffix == ".json":
         return _read_json(path)
-    raise UserError(f"{path}: is a kind of file that is not known ({suffix or 'no suffix'}). Give {ACCEPTED}.")
+    raise UserError(f"{path}: unknown kind of file ({suffix or 'no suffix'}). Give {ACCEPTED}.")
 
 
 def _read_folder(path: Path) -> list[Artifacts]:
@@ -55,59 +55,59 @@ def _read_folder(path: Path) -> list[Artifacts]:
     if event_folders(path):
         return read_event_folders(path)
     names = sorted(one.name for one in path.iterdir())
-    held = ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "") if names else "nothing"
-    raise UserError(f"{path}: is a folder that is not understood; it holds {held}. Give {ACCEPTED}, or one file.")
+    content = f"contains {', '.join(names[:SHOWN])}{', …' if len(names) > SHOWN else ''}" if names else "is empty"
+    raise UserError(f"{path}: the folder {content}, which is not recognized. Give {ACCEPTED}, or one file.")
 
 
 def _read_json(path: Path) -> list[Artifacts]:
-    found = read_any_json(path)
-    if isinstance(found, Mapping) and "log_history" in found:
-        return read_trainer_state(found, path)
-    if isinstance(found, Mapping) and isinstance(found.get("stages"), list):
-        return [Artifacts("findings of a run", (), earlier=parse_reports(found, path))]
-    if runs_of(found):
-        return read_summary(found, path)
-    is_records = isinstance(found, list) and bool(found) and all(isinstance(one, Mapping) for one in found)
-    if is_records and has_prediction_columns(list(found[0])):
-        return predictions_artifacts(sheet_of_records(path, found))
-    if is_evaluation(found):
-        return read_evaluation(found, path)
-    if isinstance(found, Mapping):
-        what = f"an object with the keys {', '.join(map(str, list(found)[:SHOWN])) or '(none)'}"
+    value = read_any_json(path)
+    if isinstance(value, Mapping) and "log_history" in value:
+        return read_trainer_state(value, path)
+    if isinstance(value, Mapping) and isinstance(value.get("stages"), list):
+        return [Artifacts("findings of a run", (), earlier=parse_reports(value, path))]
+    if runs_of(value):
+        return read_summary(value, path)
+    is_records = isinstance(value, list) and bool(value) and all(isinstance(record, Mapping) for record in value)
+    if is_records and has_prediction_columns(list(value[0])):
+        return predictions_artifacts(sheet_of_records(path, value))
+    if is_evaluation(value):
+        return read_evaluation(value, path)
+    if isinstance(value, Mapping):
+        content = f"an object with the keys {', '.join(map(str, list(value)[:SHOWN])) or '(none)'}"
     else:
-        what = f"a list of {len(found)} values" if isinstance(found, list) else f"the value {str(found)[:40]}"
-    raise UserError(f"{path}: holds {what}, which is not understood. Give {ACCEPTED}.")
+        content = f"a list of {len(value)} values" if isinstance(value, list) else f"the value {str(value)[:40]}"
+    raise UserError(f"{path}: contains {content}, which is not recognized. Give {ACCEPTED}.")
 
 
 @dataclass(frozen=True)
 class NotChecked:
-    """A rule that what is left does not allow to run."""
+    """A rule whose evidence the available files do not contain."""
 
     code: str
     title: str
     reason: str
     settled_by: str
-    """What it would take."""
+    """The evidence that it needs."""
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What is wrong with a run, and why."""
+    """The findings on a run and their causes."""
 
     path: str
     kind: str
-    """What the path holds, in words."""
+    """What was read, as text."""
     findings: tuple[Finding, ...]
-    """All of them: errors first, causes before symptoms."""
+    """All findings: errors first, causes before symptoms."""
     symptoms: tuple[Finding, ...]
-    """Those that another one explains, or must explain."""
+    """Findings that another finding explains, and those that report a bad result without naming why."""
     causes: tuple[Cause, ...]
-    """The first one first."""
+    """In the order in which to look at them."""
     ruled_out: tuple[str, ...]
-    """Codes of possible causes of a symptom whose rules ran and found nothing."""
+    """Codes of possible causes of a symptom whose rules were checked and reported nothing."""
     not_checked: tuple[NotChecked, ...]
     notes: tuple[str, ...] = ()
-    """How the path was read where that was a choice, and files in it that could not be read."""
+    """How the path was read if there was a choice, and files in it that could not be read."""
 
     @property
     def errors(self) -> tuple[Finding, ...]:
@@ -120,31 +120,32 @@ class Diagnosis:
 
 
 def diagnose(path: Path | str, rules: Iterable[Rule] = ()) -> Diagnosis:
-    """Read whatever is left of a run, or of several, and name the causes; nothing is trained, loaded or unpickled.
+    """Read what exists of one or several runs and name the causes; nothing is trained, loaded or unpickled.
 
-    `rules` of your own are checked with Tenor's and those of installed packages.
+    Your own `rules` are checked together with Tenor's and those of installed packages.
 
-    Raises UserError for a path that holds nothing that is understood.
+    Raises:
+        UserError: the path contains nothing that can be read.
     """
     artifacts = read_artifacts(Path(path))
-    parts = [diagnose_artifacts(one, str(path), rules) for one in artifacts]
-    return parts[0] if len(parts) == 1 else _together([m.name for m in artifacts], parts)
+    parts = [diagnose_artifacts(run, str(path), rules) for run in artifacts]
+    return parts[0] if len(parts) == 1 else _combined([run.name for run in artifacts], parts)
 
 
 def diagnose_artifacts(artifacts: Artifacts, path: str, rules: Iterable[Rule] = ()) -> Diagnosis:
-    """Every rule on what is left of one run, beside what was found while it ran."""
+    """Every rule on the artifacts of one run, together with the findings of its earlier stages."""
     catalogue = by_code((*RULES, *rules))
     earlier = [finding for report in artifacts.earlier for finding in report.findings]
     allow = {**artifacts.allow, **{finding.code: finding.allowed for finding in earlier if finding.allowed}}
     report = run_rules(artifacts.evidence, "diagnosis", rules=tuple(catalogue.values()), earlier=earlier)
-    # What was found during the run rests on more than what is left, so it is kept unless it is found again.
+    # The stages of the run had more evidence than the diagnosis has, so their findings are kept unless reported again.
     latest = {finding.code: finding for finding in (*earlier, *report.findings)}
-    # Sorted before it is said what was allowed, so that an accepted error still leads its symptoms.
-    folded = fold(latest.values(), rules=catalogue.values())
-    findings = tuple(replace(f, allowed=f.allowed or allow.get(f.code, "")) for f in folded)
-    ran = {code for one in (report, *artifacts.earlier) for code in one.checked}
-    skipped = [one for one in report.not_applicable if one.code not in ran]
-    causes = ranked_causes(findings, [one.code for one in skipped], facts_of(artifacts), catalogue)
+    # Sorted before `allowed` is filled in, so that an allowed error still comes before its symptoms.
+    linked = link_causes(latest.values(), rules=catalogue.values())
+    findings = tuple(replace(f, allowed=f.allowed or allow.get(f.code, "")) for f in linked)
+    checked = {code for stage in (report, *artifacts.earlier) for code in stage.checked}
+    skipped = [rule for rule in report.not_applicable if rule.code not in checked]
+    causes = ranked_causes(findings, [rule.code for rule in skipped], observations_of(artifacts), catalogue)
     judged = [catalogue[finding.code] for finding in findings if finding.code in catalogue]
     possible = {code for rule in judged for code in causes_of(rule, catalogue.values())}
     return Diagnosis(
@@ -153,26 +154,26 @@ def diagnose_artifacts(artifacts: Artifacts, path: str, rules: Iterable[Rule] = 
         findings=findings,
         symptoms=tuple(f for f in findings if f.caused_by or is_symptom(f, catalogue)),
         causes=causes,
-        ruled_out=tuple(code for code in catalogue if code in possible & ran - latest.keys()),
-        not_checked=tuple(_not_checked(catalogue[one.code], one.reason) for one in skipped),
+        ruled_out=tuple(code for code in catalogue if code in possible & checked - latest.keys()),
+        not_checked=tuple(_not_checked(catalogue[rule.code], rule.reason) for rule in skipped),
         notes=_notes(artifacts),
     )
 
 
 def _notes(artifacts: Artifacts) -> tuple[str, ...]:
-    """How the run was read, and each of its splits; their names stand where there are several."""
-    splits = [one.splits for one in artifacts.evidence if isinstance(one, EvaluationEvidence)]
-    said = [(name, note) for one in splits for name, claims in one.items() for note in claims.notes]
-    several = any(len(one) > 1 for one in splits)
-    return (*artifacts.notes, *(f"{name}: {note}" if several else note for name, note in said))
+    """How the run and each of its splits were read; the split is named if there are several."""
+    evaluations = [item.splits for item in artifacts.evidence if isinstance(item, EvaluationEvidence)]
+    notes = [(name, note) for splits in evaluations for name, claims in splits.items() for note in claims.notes]
+    several = any(len(splits) > 1 for splits in evaluations)
+    return (*artifacts.notes, *(f"{name}: {note}" if several else note for name, note in notes))
 
 
 def _not_checked(rule: Rule, reason: str) -> NotChecked:
     return NotChecked(rule.code, rule.title, reason, " and ".join(kind.description for kind in rule.needs))
 
 
-def _together(names: list[str], parts: list[Diagnosis]) -> Diagnosis:
-    """Several runs in one diagnosis: findings say whose they are, equal causes become one."""
+def _combined(names: list[str], parts: list[Diagnosis]) -> Diagnosis:
+    """Several runs in one diagnosis: each finding names its run, equal causes become one."""
     findings = [
         replace(finding, observed=f"{name}: {finding.observed}")
         for name, part in zip(names, parts, strict=True)
@@ -187,20 +188,20 @@ def _together(names: list[str], parts: list[Diagnosis]) -> Diagnosis:
         kind=f"{parts[0].kind}, {len(parts)} runs",
         findings=tuple(findings),
         symptoms=tuple(finding for finding in findings if finding.caused_by or is_symptom(finding)),
-        causes=_causes_together(names, parts),
+        causes=_combined_causes(names, parts),
         ruled_out=tuple(code for code in parts[0].ruled_out if code in ruled_out),
         not_checked=tuple(one for one in parts[0].not_checked if one.code in unchecked),
         notes=tuple(f"{name}: {note}" for name, part in zip(names, parts, strict=True) for note in part.notes),
     )
 
 
-def _causes_together(names: list[str], parts: list[Diagnosis]) -> tuple[Cause, ...]:
-    """One cause per code and standing, in the order in which the runs rank them, shown ones first."""
+def _combined_causes(names: list[str], parts: list[Diagnosis]) -> tuple[Cause, ...]:
+    """One cause per code and status, confirmed ones first, in the order in which the runs rank them."""
     owners: dict[tuple[str, str], list[tuple[str, Cause, int]]] = {}
     for name, part in zip(names, parts, strict=True):
         for rank, cause in enumerate(part.causes):
-            owners.setdefault((cause.standing, cause.code), []).append((name, cause, rank))
-    groups = sorted(owners.values(), key=lambda group: (group[0][1].standing, min(rank for *_, rank in group)))
+            owners.setdefault((cause.status, cause.code), []).append((name, cause, rank))
+    groups = sorted(owners.values(), key=lambda group: (group[0][1].status, min(rank for *_, rank in group)))
     return tuple(
         replace(
             group[0][1],
@@ -213,5 +214,5 @@ def _causes_together(names: list[str], parts: list[Diagnosis]) -> tuple[Cause, .
 
 def _named(names: list[str], total: int) -> str:
     if len(names) == total:
-        return f"all {total} runs, such as {names[0]}"
-    return f"{len(names)} of {total} runs, such as {names[0]}" if len(names) > 1 else names[0]
+        return f"all {total} runs, for example {names[0]}"
+    return f"{len(names)} of {total} runs, for example {names[0]}" if len(names) > 1 else names[0]

@@ -1,4 +1,4 @@
-"""Folders of TensorBoard event files: loss, rate and validation accuracy by their usual tags."""
+"""Folders of TensorBoard event files: loss, learning rate and validation accuracy, identified by their usual tags."""
 
 import re
 from collections.abc import Iterator
@@ -18,18 +18,18 @@ LOSS = re.compile(r"loss", re.IGNORECASE)
 ACCURACY = re.compile(r"(^|[^a-z])acc(uracy)?([^a-z]|$)", re.IGNORECASE)
 RATE = re.compile(r"(learning[_ ]?rate|(^|[^a-z])lr([^a-z]|$))", re.IGNORECASE)
 NORM = re.compile(r"grad(ient)?[_ ]?norm", re.IGNORECASE)
-FOLDERS_AT_MOST = 50
+MAX_FOLDERS = 50
 
 Series = dict[int, float]
 
 
 def event_folders(path: Path) -> list[Path]:
-    """The folders at or below `path` that hold event files."""
-    return sorted({file.parent for file in path.rglob(PATTERN) if file.is_file()})[:FOLDERS_AT_MOST]
+    """The folders at or below `path` that contain event files."""
+    return sorted({file.parent for file in path.rglob(PATTERN) if file.is_file()})[:MAX_FOLDERS]
 
 
 def read_event_folders(path: Path) -> list[Artifacts]:
-    """One artifacts per folder with scalars. Raises UserError where there is none."""
+    """`Artifacts` for each folder with scalars. Raises UserError if there is none."""
     folders = event_folders(path)
     artifacts, tags = [], set()
     for folder in folders:
@@ -39,41 +39,41 @@ def read_event_folders(path: Path) -> list[Artifacts]:
         if evidence:
             artifacts.append(Artifacts("TensorBoard event files", evidence, folder.relative_to(path).as_posix()))
     if not artifacts:
-        found = f"the tags are {', '.join(sorted(tags)[:8])}" if tags else "they hold no scalars"
+        content = f"the tags {', '.join(sorted(tags)[:8])}" if tags else "no scalars"
         raise UserError(
-            f"{path}: event files were found, but {found}. Expected a loss, or an accuracy with eval, val or test in "
+            f"{path}: the event files contain {content}. Expected a loss, or an accuracy with eval, val or test in "
             f"its tag."
         )
     return artifacts if len(artifacts) > 1 else [Artifacts(artifacts[0].kind, artifacts[0].evidence)]
 
 
 def read_scalars(folder: Path) -> dict[str, Series]:
-    """Every scalar tag's values by step, the last where a step was logged twice. Raises UserError for broken files."""
+    """The values of every scalar tag by step; of a step logged twice, the last. Raises UserError for broken files."""
     with _reading(folder):
         events, tags = _events(folder)
-        series = {tag: {one.step: float(one.value) for one in events.Scalars(tag)} for tag in tags["scalars"]}
-        for tag in tags["tensors"]:  # As TensorFlow 2 writes its scalars.
-            values = [(one.step, _array(one)) for one in events.Tensors(tag)]
+        series = {tag: {event.step: float(event.value) for event in events.Scalars(tag)} for tag in tags["scalars"]}
+        for tag in tags["tensors"]:  # TensorFlow 2 writes its scalars as tensors.
+            values = [(event.step, _array(event)) for event in events.Tensors(tag)]
             if all(value.size == 1 and value.dtype.kind in "fiu" for _, value in values):
                 series[tag] = {step: float(value.reshape(())) for step, value in values}
     return series
 
 
 def read_texts(folder: Path, tag: str) -> list[str]:
-    """The texts that were logged under a tag, as `SummaryWriter.add_text` does. Raises UserError for broken files."""
+    """The texts logged under a tag, as by `SummaryWriter.add_text`. Raises UserError for broken files."""
     with _reading(folder):
         events, tags = _events(folder)
         names = {tag, f"{tag}/text_summary"}.intersection(tags["tensors"])
-        values = [_array(one) for name in sorted(names) for one in events.Tensors(name)]
-    return [str(one.decode("utf-8", "replace")) for v in values for one in v.reshape(-1) if isinstance(one, bytes)]
+        values = [_array(event) for name in sorted(names) for event in events.Tensors(name)]
+    return [str(text.decode("utf-8", "replace")) for v in values for text in v.reshape(-1) if isinstance(text, bytes)]
 
 
 @contextmanager
 def _reading(folder: Path) -> Iterator[None]:
     try:
         yield
-    except Exception as error:  # The reader raises whatever broken bytes lead it to.
-        raise UserError(f"{folder}: the event files can't be read ({error}). Write them anew.") from error
+    except Exception as error:  # The reader raises errors of many types for broken files.
+        raise UserError(f"{folder}: the event files cannot be read ({error}). Write them again.") from error
 
 
 def _events(folder: Path) -> tuple[Any, dict[str, Any]]:
@@ -119,7 +119,7 @@ def _points(values: Series) -> tuple[ValidationPoint, ...]:
 
 
 def _first(series: dict[str, Series], pattern: re.Pattern[str]) -> Series:
-    """The series whose tag fits; of several the shortest tag, which is the least special."""
+    """The series whose tag matches; of several the shortest tag, which is the least specific."""
     return series[min(tags, key=len)] if (tags := [tag for tag in series if pattern.search(tag)]) else {}
 
 

@@ -1,6 +1,6 @@
-"""A file of predictions: its columns are known by their names, its classes by what labels, predictions and scores say.
+"""A file of predictions: columns are identified by their names, classes by labels, predictions and scores together.
 
-No type is inferred: labels are text and scores are numbers, whatever a column looks like.
+No type is inferred: labels are text and scores are numbers, whatever the cells look like.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from tenor.checks.diagnosis.columns import (
     class_key,
     in_order,
     listed,
-    pair_predictions,
+    map_predictions,
     read_class_column,
     read_sheet,
 )
@@ -35,19 +35,19 @@ PREDICTED = (
 )
 ID = ("id", "ids", "row_id", "example_id", "index", "idx")
 ACCEPTED_COLUMNS = (
-    f"one of {', '.join(LABEL)} for the true class, and one of {', '.join(PREDICTED)} for the predicted one or columns "
-    "that begin with prob, score or logit and name a class each, such as prob_positive (of two classes one is enough)"
+    f"one of {', '.join(LABEL)} for the true class, and one of {', '.join(PREDICTED)} for the predicted one or score "
+    "columns named prob, score or logit with a class, such as prob_positive (for two classes one column is enough)"
 )
 OTHER_DELIMITERS = (";", "\t", "|")
 
 
 def read_predictions_file(path: Path) -> list[Artifacts]:
-    """Evidence from the rows of one split. Raises UserError where file or columns can't be understood."""
+    """Evidence from the rows of one split. Raises UserError if file or columns cannot be read."""
     return predictions_artifacts(read_sheet(path))
 
 
 def predictions_artifacts(sheet: Sheet) -> list[Artifacts]:
-    """The same from rows that are read already."""
+    """The same from an open sheet."""
     file_name = sheet.path.name.lower()
     name = next((split for split, word in (("test", "test"), ("validation", "val")) if word in file_name), "")
     claims, n_classes = _claims(sheet)
@@ -61,19 +61,19 @@ def read_claims(path: Path) -> tuple[SplitClaims, int]:
 
 
 def has_prediction_columns(names: Sequence[str]) -> bool:
-    """Whether columns of these names are those of labels with predictions."""
+    """Whether these names include a column of labels and one of predictions."""
     known = {name.strip().lower() for name in names}
     return bool(known & set(LABEL)) and bool(known & set(PREDICTED))
 
 
 def _claims(sheet: Sheet) -> tuple[SplitClaims, int]:
-    rows, sets, ignored = _understood(sheet)
+    rows, sets, ignored = _recognized(sheet)
     scored, unused = scored_rows(rows, sets, str(sheet.path))
     classes = rows.classes if scored is None or scored.values is None else scored.classes
     place = {key: k for k, key in enumerate(classes)}
     values = None if scored is None else scored.values
-    if rows.said is not None:
-        predicted = np.array([place[key] for key in rows.said], dtype=np.int64)
+    if rows.predicted_classes is not None:
+        predicted = np.array([place[key] for key in rows.predicted_classes], dtype=np.int64)
     else:
         predicted = np.asarray(values).argmax(axis=1)
     claims = SplitClaims(
@@ -89,38 +89,38 @@ def _claims(sheet: Sheet) -> tuple[SplitClaims, int]:
     return claims, max(2, len(classes))
 
 
-def _understood(sheet: Sheet) -> tuple[ClassifiedRows, list[ScoreSet], list[str]]:
-    """Labels and predictions, the sets of scores, and the columns that only look like scores."""
+def _recognized(sheet: Sheet) -> tuple[ClassifiedRows, list[ScoreSet], list[str]]:
+    """Labels and predictions, the sets of scores, and the columns named like scores that contain none."""
     labels, predictions = (_named(sheet, known) for known in (LABEL, PREDICTED))
     if labels and not sheet.rows:
-        raise UserError(f"{sheet.path}: has no rows. Give the file of an evaluation that ran.")
+        raise UserError(f"{sheet.path}: the file has no rows. Give a file with one row per prediction.")
     rows = _rows(sheet, labels, predictions) if labels else None
     if rows is None:
-        raise _not_understood(sheet)
+        raise _not_recognized(sheet)
     used = {rows.label.name, *([rows.predicted.name] if rows.predicted else []), *_named(sheet, ID)}
     occurring = {*rows.label.spellings, *(rows.predicted.spellings if rows.predicted else ())}
-    # A column may be called "true" because it holds the scores of that class.
+    # A column may be called "true" because it contains the scores of that class.
     taken = used | {name for name in (*labels, *predictions) if class_key(name) not in occurring}
     sets, ignored = score_sets(sheet, sorted(taken), sorted(occurring))
     if rows.predicted is None:
         if not sets:
-            raise _not_understood(sheet)
+            raise _not_recognized(sheet)
         return rows, sets, ignored
     if rows.label.spellings.keys() & rows.predicted.spellings.keys() or are_numbers(occurring):
         return rows, sets, ignored
-    names = next((one.of for one in sets if len(one.of) > 1), ())
-    pairs = pair_predictions(rows.label.keys, rows.predicted.keys, names)
-    if pairs is None or not set(rows.predicted.spellings) <= set(pairs.of):
+    names = next((scores.of for scores in sets if len(scores.of) > 1), ())
+    mapping = map_predictions(rows.label.keys, rows.predicted.keys, names)
+    if mapping is None or not set(rows.predicted.spellings) <= set(mapping.of):
         raise UserError(
             f"{sheet.path}: the classes of {rows.label.name} are {_all_shown(rows.label)}, those of "
-            f"{rows.predicted.name} are {_all_shown(rows.predicted)}: no name is common to both, and no order of them "
-            f"makes the predictions right. Write both in the same names."
+            f"{rows.predicted.name} are {_all_shown(rows.predicted)}: they have no name in common, and no mapping "
+            f"between them makes the predictions accurate. Use the same names in both columns."
         )
-    return ClassifiedRows(rows.label, rows.predicted, pairs), sets, ignored
+    return ClassifiedRows(rows.label, rows.predicted, mapping), sets, ignored
 
 
 def _rows(sheet: Sheet, labels: list[str], predictions: list[str]) -> ClassifiedRows:
-    """The first column of each kind; where these name the classes differently, two others that name them alike."""
+    """The first column of each kind; if they have no class name in common, the first two columns that have one."""
     label = read_class_column(labels[0], sheet.read(labels[0]), str(sheet.path))
     if not predictions:
         return ClassifiedRows(label, None)
@@ -134,21 +134,21 @@ def _rows(sheet: Sheet, labels: list[str], predictions: list[str]) -> Classified
     for first in labels:
         for second in predictions:
             try:
-                one, other = read(first, ()), read(second, ())
+                other_label, other_predicted = read(first, ()), read(second, ())
             except UserError:
-                continue  # Of columns that are not needed, one may hold anything.
-            if one.spellings.keys() & other.spellings.keys():
-                return ClassifiedRows(one, other)
+                continue  # A column that is not needed may contain anything.
+            if other_label.spellings.keys() & other_predicted.spellings.keys():
+                return ClassifiedRows(other_label, other_predicted)
     return ClassifiedRows(label, predicted)
 
 
 def _read_as(rows: ClassifiedRows) -> tuple[tuple[str, str], ...] | None:
     if rows.predicted is None:
         return None
-    if rows.pairs is None or rows.pairs.certain:
+    if rows.mapping is None or rows.mapping.certain:
         return ()
-    found = in_order(rows.predicted.spellings)
-    return tuple((rows.predicted.shown(key), rows.shown(rows.own(key))) for key in found)
+    keys = in_order(rows.predicted.spellings)
+    return tuple((rows.predicted.shown(key), rows.shown(rows.as_label(key))) for key in keys)
 
 
 def _notes(rows: ClassifiedRows, classes: list[str], scored: Scored | None, unused: list[str]) -> tuple[str, ...]:
@@ -158,14 +158,15 @@ def _notes(rows: ClassifiedRows, classes: list[str], scored: Scored | None, unus
         f"read as: true class {rows.label.name}, predicted class {predicted}{scores}; {len(classes)} "
         f"class{'es' if len(classes) != 1 else ''}: {listed(map(rows.shown, classes))}"
     ]
-    if rows.pairs is not None and rows.predicted is not None:
+    if rows.mapping is not None and rows.predicted is not None:
         pairs = [
-            f"{rows.predicted.shown(key)} as {rows.shown(rows.own(key))}" for key in in_order(rows.predicted.spellings)
+            f"{rows.predicted.shown(key)} as {rows.shown(rows.as_label(key))}"
+            for key in in_order(rows.predicted.spellings)
         ]
-        notes.append(f"predictions read as labels, {rows.pairs.how}: {listed(pairs)}")
+        notes.append(f"predictions read as labels, {rows.mapping.how}: {listed(pairs)}")
     for column in (rows.label, *([rows.predicted] if rows.predicted else [])):
         merged = [" = ".join(map(repr, texts)) for texts in column.spellings.values() if len(texts) > 1]
-        notes += [f"one class in {column.name}: {listed(merged)}"] if merged else []
+        notes += [f"spellings of one class in {column.name}: {listed(merged)}"] if merged else []
     return (*notes, *([f"not read as scores: {listed(unused)}"] if unused else []))
 
 
@@ -174,22 +175,22 @@ def _all_shown(column: ClassColumn) -> str:
 
 
 def _named(sheet: Sheet, known: Sequence[str]) -> list[str]:
-    """The columns with one of these names, in their order; the first of equal names."""
+    """The columns with one of these names, in the order of `known`; of equal names the first column."""
     names = {name.strip().lower(): name for name in reversed(sheet.names)}
     return [names[name] for name in known if name in names]
 
 
 def _ids(sheet: Sheet) -> list[str] | None:
-    """The rows' ids, unless some are missing."""
-    found = _named(sheet, ID)
-    cells = sheet.read(found[0]) if found else [None]
+    """The rows' ids; None if some are missing."""
+    columns = _named(sheet, ID)
+    cells = sheet.read(columns[0]) if columns else [None]
     return None if any(cell in (None, "") for cell in cells) else [str(cell) for cell in cells]
 
 
-def _not_understood(sheet: Sheet) -> UserError:
+def _not_recognized(sheet: Sheet) -> UserError:
     other = next((mark for mark in OTHER_DELIMITERS if len(sheet.names) == 1 and mark in sheet.names[0]), None)
     hint = f" It seems to be separated by {other!r}: save it with commas, or as .tsv with tabs." if other else ""
     return UserError(
-        f"{sheet.path}: columns {', '.join(sheet.names[:12]) or '(none)'} are not understood.{hint} Accepted: "
+        f"{sheet.path}: columns {', '.join(sheet.names[:12]) or '(none)'} are not recognized.{hint} Accepted: "
         f"{ACCEPTED_COLUMNS}."
     )

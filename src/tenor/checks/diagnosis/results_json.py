@@ -31,39 +31,39 @@ ACCURACY_KEYS = (
 )
 COUNT_KEYS = ("n", "eval_samples", "n_samples", "num_samples", "total", "test_samples", "predict_samples")
 MAX_DEPTH = 3
-MOST_ROWS = 2**53
-"""Rows beyond which a count is no longer exact."""
+MAX_ROWS = 2**53
+"""Above it, float64 does not represent every count exactly."""
 
 
-def is_evaluation(found: object) -> bool:
-    """Whether a JSON value is an evaluation: splits, one split, or a bare classification report."""
-    if not isinstance(found, Mapping):
+def is_evaluation(value: object) -> bool:
+    """Whether a JSON value is an evaluation: several splits, one split, or only a classification report."""
+    if not isinstance(value, Mapping):
         return False
-    named = [found[key] for keys in SPLIT_KEYS.values() for key in keys if key in found]
-    return _is_split(found) or any(one is None or _is_split(one) for one in named)
+    splits = [value[key] for keys in SPLIT_KEYS.values() for key in keys if key in value]
+    return _is_split(value) or any(split is None or _is_split(split) for split in splits)
 
 
-def read_evaluation(found: Mapping[str, Any], path: Path) -> list[Artifacts]:
-    """Evidence from such a value. Raises UserError for a confusion matrix that is none."""
-    splits = splits_of(found, str(path))
-    broken = {path.name: not_numbers(found)}
+def read_evaluation(value: Mapping[str, Any], path: Path) -> list[Artifacts]:
+    """Evidence from an evaluation. Raises UserError for an invalid confusion matrix."""
+    splits = splits_of(value, str(path))
+    broken = {path.name: non_finite_metrics(value)}
     evidence: list[Any] = [evaluation_evidence(splits, not_numbers=broken)] if splits else []
-    nulls = any(key in found and found[key] is None for key in SPLIT_KEYS["validation"])
-    checkpoint = found.get("checkpoint")
+    nulls = any(key in value and value[key] is None for key in SPLIT_KEYS["validation"])
+    checkpoint = value.get("checkpoint")
     if nulls or isinstance(checkpoint, Mapping):
         evidence.append(CheckpointEvidence(metrics_recorded=False if nulls else None))
     return [Artifacts("an evaluation (JSON)", tuple(evidence))]
 
 
-def splits_of(found: Mapping[str, Any], where: str) -> dict[str, SplitClaims]:
-    """What is said of each split; a split that is null or holds no result is left out."""
+def splits_of(value: Mapping[str, Any], where: str) -> dict[str, SplitClaims]:
+    """The result of each split; a split that is null or contains no result is left out."""
     splits = {}
     for name, keys in SPLIT_KEYS.items():
         for key in keys:
-            claims = claims_of(found.get(key), f"{where}: {key}")
+            claims = claims_of(value.get(key), f"{where}: {key}")
             if claims is not None and name not in splits:
                 splits[name] = claims
-    bare = claims_of(found, where)
+    bare = claims_of(value, where)
     if not splits and bare is not None:
         file_name = Path(where).name.lower()
         guessed = next((name for name, keys in _BARE.items() if any(key in file_name for key in keys[:2])), "")
@@ -71,19 +71,19 @@ def splits_of(found: Mapping[str, Any], where: str) -> dict[str, SplitClaims]:
     return splits
 
 
-def claims_of(found: object, where: str) -> SplitClaims | None:
-    """One split's result; None where nothing is said. Raises UserError for a confusion matrix that is none."""
-    if not isinstance(found, Mapping) or not _is_split(found):
+def claims_of(value: object, where: str) -> SplitClaims | None:
+    """The result of one split; None if there is none. Raises UserError for an invalid confusion matrix."""
+    if not isinstance(value, Mapping) or not _is_split(value):
         return None
-    report = found if _is_report(found) else _first(found, REPORT_KEYS)
+    report = value if _is_report(value) else _first(value, REPORT_KEYS)
     report = report if isinstance(report, Mapping) and _is_report(report) else None
-    given = _first(found, CONFUSION_KEYS)
-    confusion = _confusion(given, where) if given is not None else _confusion_of(report)
-    accuracy, is_percent = _accuracy(_first(found, ACCURACY_KEYS))
-    baselines = found.get("baselines")
+    matrix = _first(value, CONFUSION_KEYS)
+    confusion = _confusion(matrix, where) if matrix is not None else _confusion_of(report)
+    accuracy, is_percent = _accuracy(_first(value, ACCURACY_KEYS))
+    baselines = value.get("baselines")
     baselines = baselines if isinstance(baselines, Mapping) else {}
-    count = number(_first(found, COUNT_KEYS))
-    supports = sum(number(e["support"]) or 0 for e in _classes(report)) if report else 0
+    count = number(_first(value, COUNT_KEYS))
+    supports = sum(number(entry["support"]) or 0 for entry in _classes(report)) if report else 0
     rows = confusion.sum() if confusion is not None else count if count is not None else supports
     return SplitClaims(
         n=int(rows),
@@ -97,15 +97,15 @@ def claims_of(found: object, where: str) -> SplitClaims | None:
     )
 
 
-def not_numbers(found: Mapping[str, Any], prefix: str = "") -> tuple[str, ...]:
-    """The metrics in a record that are NaN or infinite, as "name is NaN"; a class's may be undefined."""
-    said: list[str] = []
-    for key, value in found.items():
+def non_finite_metrics(record: Mapping[str, Any], prefix: str = "") -> tuple[str, ...]:
+    """The metrics in a record that are NaN or infinite, as "name is NaN"; those of single classes may be undefined."""
+    messages: list[str] = []
+    for key, value in record.items():
         if isinstance(value, float) and not isfinite(value):
-            said.append(f"{prefix}{key} is {'NaN' if isnan(value) else 'infinite'}")
+            messages.append(f"{prefix}{key} is {'NaN' if isnan(value) else 'infinite'}")
         elif isinstance(value, Mapping) and key not in REPORT_KEYS and not is_class_entry((str(key), value)):
-            said += not_numbers(value, f"{prefix}{key}.") if prefix.count(".") < MAX_DEPTH else ()
-    return tuple(said)
+            messages += non_finite_metrics(value, f"{prefix}{key}.") if prefix.count(".") < MAX_DEPTH else ()
+    return tuple(messages)
 
 
 def _percent_note(accuracy: float, rows: int) -> str:
@@ -114,29 +114,29 @@ def _percent_note(accuracy: float, rows: int) -> str:
 
 
 def _accuracy(value: object) -> tuple[float | None, bool]:
-    """An accuracy as a share, and whether it was written in percent: above 1, a share is none."""
-    found = number(value)
-    if found is None or not 1 < found <= 100:
-        return found, False
-    return float(Decimal(repr(found)).scaleb(-2)), True
+    """An accuracy as a share, and whether it was written in percent, as a value above 1 is."""
+    accuracy = number(value)
+    if accuracy is None or not 1 < accuracy <= 100:
+        return accuracy, False
+    return float(Decimal(repr(accuracy)).scaleb(-2)), True
 
 
 def _share(value: object, where: str) -> float | None:
-    found = number(value)
-    if found is not None and not 0 <= found <= 1:
-        raise UserError(f"{where} is {found:g}, expected an accuracy in 0 … 1. Restore the file, or remove the key.")
-    return found
+    share = number(value)
+    if share is not None and not 0 <= share <= 1:
+        raise UserError(f"{where} is {share:g}, expected an accuracy in 0 … 1. Restore the file, or remove the key.")
+    return share
 
 
-def _is_split(found: object) -> bool:
-    if not isinstance(found, Mapping):
+def _is_split(value: object) -> bool:
+    if not isinstance(value, Mapping):
         return False
-    return _is_report(found) or _first(found, (*CONFUSION_KEYS, *REPORT_KEYS, *ACCURACY_KEYS)) is not None
+    return _is_report(value) or _first(value, (*CONFUSION_KEYS, *REPORT_KEYS, *ACCURACY_KEYS)) is not None
 
 
-def _is_report(found: Mapping[str, Any]) -> bool:
+def _is_report(record: Mapping[str, Any]) -> bool:
     return any(
-        isinstance(value, Mapping) and {"precision", "recall", "support"} <= set(value) for value in found.values()
+        isinstance(value, Mapping) and {"precision", "recall", "support"} <= set(value) for value in record.values()
     )
 
 
@@ -144,26 +144,26 @@ def _classes(report: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [value for key, value in report.items() if is_class_entry((key, value))]
 
 
-def _first(found: Mapping[str, Any], keys: tuple[str, ...]) -> Any:
-    return next((found[key] for key in keys if found.get(key) is not None), None)
+def _first(record: Mapping[str, Any], keys: tuple[str, ...]) -> Any:
+    return next((record[key] for key in keys if record.get(key) is not None), None)
 
 
-def _confusion(given: Any, where: str) -> np.ndarray:
+def _confusion(matrix: Any, where: str) -> np.ndarray:
     try:
-        counts = np.array(given, dtype=np.float64)
+        counts = np.array(matrix, dtype=np.float64)
     except (TypeError, ValueError):
         counts = np.empty(0)
     square = counts.ndim == 2 and counts.shape[0] == counts.shape[1] and counts.size > 0
-    if not square or not (counts >= 0).all() or (counts != counts.round()).any() or counts.sum() > MOST_ROWS:
+    if not square or not (counts >= 0).all() or (counts != counts.round()).any() or counts.sum() > MAX_ROWS:
         raise UserError(
-            f"{where}: the confusion matrix is no square table of counts ({str(given)[:60]}). Expected K rows (true "
-            f"classes) of K counts (predicted classes), not normalised."
+            f"{where}: the confusion matrix is not a square table of counts ({str(matrix)[:60]}). Expected K rows "
+            f"(true classes) of K counts (predicted classes), not normalised."
         )
     return counts.astype(np.int64)
 
 
 def _confusion_of(report: Mapping[str, Any] | None) -> np.ndarray | None:
-    """The matrix that a report allows to be concluded: of two classes, or of one predicted class."""
+    """The matrix that follows from a report: for two classes, or for one predicted class; else None."""
     classes = _classes(report) if report else []
     values = [[number(entry.get(name)) for name in ("support", "recall", "precision")] for entry in classes]
     if len(classes) < 2 or any(value is None for row in values for value in row):
@@ -171,13 +171,13 @@ def _confusion_of(report: Mapping[str, Any] | None) -> np.ndarray | None:
     support, recall, precision = np.array(values, dtype=np.float64).T
     if any(rounding_of(r) * s > 0.25 and r not in (0.0, 1.0) for r, s in zip(recall, support, strict=True)):
         return None
-    right = np.round(recall * support)
+    correct = np.round(recall * support)
     if len(classes) == 2:
-        return np.array([[right[0], support[0] - right[0]], [support[1] - right[1], right[1]]]).astype(np.int64)
-    only = int(right.argmax())
-    if right[only] != support[only] or right.sum() != right[only] or not precision[only]:
+        return np.array([[correct[0], support[0] - correct[0]], [support[1] - correct[1], correct[1]]]).astype(np.int64)
+    only = int(correct.argmax())
+    if correct[only] != support[only] or correct.sum() != correct[only] or not precision[only]:
         return None
-    if abs(right[only] / precision[only] - support.sum()) > 0.5:
+    if abs(correct[only] / precision[only] - support.sum()) > 0.5:
         return None
     counts = np.zeros((len(classes), len(classes)), dtype=np.int64)
     counts[:, only] = support
@@ -191,23 +191,23 @@ METRIC_KEYS = tuple(key for key in SPLIT_KEYS["validation"] if "_" in key)
 LIST_KEYS = ("runs", "experiments", "results")
 
 
-def runs_of(found: Any) -> dict[str, Mapping[str, Any]]:
-    """The runs in a JSON value by name; none where it is no summary."""
-    if isinstance(found, Mapping):
+def runs_of(value: Any) -> dict[str, Mapping[str, Any]]:
+    """The runs in a JSON value by name; empty if it is not a summary."""
+    if isinstance(value, Mapping):
         for key in LIST_KEYS:
-            if isinstance(found.get(key), list | Mapping) and runs_of(found[key]):
-                return runs_of(found[key])
-        if _is_run(found):
-            return {_name(found, 0): found}
-        return {str(name): run for name, run in found.items() if _is_run(run)}
-    if isinstance(found, list):
-        return {_name(run, number): run for number, run in enumerate(found) if _is_run(run)}
+            if isinstance(value.get(key), list | Mapping) and runs_of(value[key]):
+                return runs_of(value[key])
+        if _is_run(value):
+            return {_name(value, 0): value}
+        return {str(name): run for name, run in value.items() if _is_run(run)}
+    if isinstance(value, list):
+        return {_name(run, position): run for position, run in enumerate(value) if _is_run(run)}
     return {}
 
 
-def read_summary(found: Any, path: Path) -> list[Artifacts]:
-    """One artifacts per run. Raises UserError for a confusion matrix that is none."""
-    return [_artifacts(name, run, path) for name, run in runs_of(found).items()]
+def read_summary(value: Any, path: Path) -> list[Artifacts]:
+    """`Artifacts` of each run. Raises UserError for an invalid confusion matrix."""
+    return [_artifacts(name, run, path) for name, run in runs_of(value).items()]
 
 
 def _artifacts(name: str, run: Mapping[str, Any], path: Path) -> Artifacts:
@@ -219,7 +219,7 @@ def _artifacts(name: str, run: Mapping[str, Any], path: Path) -> Artifacts:
     evidence: list[Any] = [_checkpoint(run, path)]
     settings = run.get("config")
     results = {key: value for key, value in run.items() if key != "config"}
-    evidence += [evaluation_evidence(splits, not_numbers={name: not_numbers(results)})] if splits else []
+    evidence += [evaluation_evidence(splits, not_numbers={name: non_finite_metrics(results)})] if splits else []
     return Artifacts(
         "an experiments summary (JSON)",
         tuple(evidence),
@@ -231,44 +231,44 @@ def _artifacts(name: str, run: Mapping[str, Any], path: Path) -> Artifacts:
 def _checkpoint(run: Mapping[str, Any], path: Path) -> CheckpointEvidence:
     status = next((str(run[key]) for key in STATUS_KEYS if isinstance(run.get(key), str)), None)
     ended_well = status is not None and status.strip().lower() in SUCCESS_WORDS
-    # A run that failed may lack both; only what claims to be complete, or does not say, is held to them.
-    judged = ended_well or status is None
-    named = next((key for key in PATH_KEYS if key in run), None)
-    recorded = run[named] if named else None
-    place = recorded if isinstance(recorded, str) and recorded else None
+    # A failed run need not have checkpoint and metrics; a run with status ok, or without a status, must have them.
+    must_have = ended_well or status is None
+    key = next((key for key in PATH_KEYS if key in run), None)
+    recorded = run[key] if key else None
+    checkpoint = recorded if isinstance(recorded, str) and recorded else None
     return CheckpointEvidence(
-        path=place,
-        path_recorded=named is not None and (judged or place is not None),
-        exists=None if place is None else found_at(place, path.parent),
-        metrics_recorded=_metrics_recorded(run, judged),
+        path=checkpoint,
+        path_recorded=key is not None and (must_have or checkpoint is not None),
+        exists=None if checkpoint is None else path_exists(checkpoint, path.parent),
+        metrics_recorded=_metrics_recorded(run, must_have),
         status=status,
     )
 
 
-def found_at(place: str, folder: Path) -> bool | None:
-    """Whether something lies at a recorded path; None where it seems to be one of another machine."""
-    recorded = Path(place)
+def path_exists(recorded_path: str, folder: Path) -> bool | None:
+    """Whether a recorded path exists; None if it seems to be a path of another machine."""
+    recorded = Path(recorded_path)
     try:
-        if any(one.exists() for one in (folder / recorded, folder.parent / recorded, recorded)):
+        if any(place.exists() for place in (folder / recorded, folder.parent / recorded, recorded)):
             return True
         if recorded.is_absolute():
             return False if recorded.parent.exists() else None
         return False if (folder / recorded.parts[0]).exists() else None
-    except (OSError, ValueError):  # too long, or with a null byte: nothing can lie there
+    except (OSError, ValueError):  # too long, or with a null byte: no such path can exist
         return False
 
 
-def _metrics_recorded(run: Mapping[str, Any], judged: bool) -> bool | None:
-    named = [run[key] for key in METRIC_KEYS if key in run]
-    if not named:
+def _metrics_recorded(run: Mapping[str, Any], must_have: bool) -> bool | None:
+    values = [run[key] for key in METRIC_KEYS if key in run]
+    if not values:
         return None
-    there = any(isinstance(value, Mapping) and value and set(value) != {"missing"} for value in named)
-    return True if there else False if judged else None
+    recorded = any(isinstance(value, Mapping) and value and set(value) != {"missing"} for value in values)
+    return True if recorded else False if must_have else None
 
 
-def _is_run(found: object) -> bool:
+def _is_run(value: object) -> bool:
     keys = (*PATH_KEYS, *METRIC_KEYS, *STATUS_KEYS)
-    return isinstance(found, Mapping) and sum(key in found for key in keys) >= 2
+    return isinstance(value, Mapping) and sum(key in value for key in keys) >= 2
 
 
 def _name(run: Mapping[str, Any], position: int) -> str:
@@ -282,50 +282,50 @@ def _name(run: Mapping[str, Any], position: int) -> str:
 
 
 NAME = re.compile(r"result|metric|eval|score", re.IGNORECASE)
-OF_TRAINING = "train_results.json"
-MOST_BYTES = 2**20
-"""Beyond it lie predictions, not results."""
+TRAINING_RESULTS = "train_results.json"
+MAX_BYTES = 2**20
+"""A larger file contains predictions, not results."""
 
 
 @dataclass(frozen=True)
 class FurtherResults:
-    """What the files say, and which of them could not be understood."""
+    """The results in further files, and the files that were not recognized."""
 
     splits: tuple[tuple[str, str, SplitClaims], ...]
     """File, split, result."""
     not_numbers: tuple[tuple[str, tuple[str, ...]], ...]
-    """File, and its metrics that are NaN or infinite."""
+    """File and its metrics that are NaN or infinite."""
     notes: tuple[str, ...]
 
 
 def read_further_results(folder: Path, known: Collection[str]) -> FurtherResults:
-    """The JSON files of a folder that are called results, metrics, evaluation or scores, but those that are `known`."""
+    """The JSON files of a folder named like results, metrics, evaluation or scores, except those in `known`."""
     splits: list[tuple[str, str, SplitClaims]] = []
     broken: list[tuple[str, tuple[str, ...]]] = []
     notes: list[str] = []
     files = sorted(file for file in folder.glob("*.json") if NAME.search(file.stem) and file.name not in known)
     for file in files:
-        found = _record(file)
-        if isinstance(found, str):
-            notes.append(f"not read: {found}")
+        record = _record(file)
+        if isinstance(record, str):
+            notes.append(f"not read: {record}")
             continue
-        broken.append((file.name, not_numbers(found)))
-        if is_evaluation(found):
-            splits += [(file.name, name, claims) for name, claims in splits_of(found, str(file)).items()]
-        elif file.name != OF_TRAINING:
+        broken.append((file.name, non_finite_metrics(record)))
+        if is_evaluation(record):
+            splits += [(file.name, name, claims) for name, claims in splits_of(record, str(file)).items()]
+        elif file.name != TRAINING_RESULTS:
             kind = (
-                "searched for NaN alone" if any(number(value) is not None for value in found.values()) else "not read"
+                "only searched for NaN" if any(number(value) is not None for value in record.values()) else "not read"
             )
             notes.append(f"{kind}: {file.name} has no accuracy, report or confusion matrix under a usual name")
     return FurtherResults(tuple(splits), tuple(broken), tuple(notes))
 
 
 def _record(file: Path) -> Mapping[str, Any] | str:
-    """A file's record; else why there is none, in words."""
-    if not file.is_file() or file.stat().st_size > MOST_BYTES:
-        return f"{file.name} is larger than results are ({MOST_BYTES:,} bytes)"
+    """A file's record, or the reason why there is none."""
+    if not file.is_file() or file.stat().st_size > MAX_BYTES:
+        return f"{file.name} is larger than a file of results ({MAX_BYTES:,} bytes)"
     try:
-        found = read_any_json(file)
+        value = read_any_json(file)
     except UserError as error:
         return str(error)
-    return found if isinstance(found, Mapping) else f"{file.name} holds no record of metrics"
+    return value if isinstance(value, Mapping) else f"{file.name} contains no record of metrics"

@@ -1,4 +1,4 @@
-"""A folder of one of Tenor's own runs, whole or cut short."""
+"""The folder of a Tenor run, complete or interrupted."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ from tenor.checks.diagnosis.artifacts import (
     whole_number,
 )
 from tenor.checks.diagnosis.predictions_file import read_claims
-from tenor.checks.diagnosis.results_json import not_numbers, splits_of
+from tenor.checks.diagnosis.results_json import non_finite_metrics, splits_of
 from tenor.checks.evidence import CheckpointEvidence, SplitClaims, StepEvidence, ValidationPoint
 from tenor.checks.rules.ckp import SUCCESS_WORDS
 from tenor.config.loading import load_config
@@ -34,7 +34,7 @@ def is_tenor_run(path: Path) -> bool:
 
 
 def read_tenor_run(path: Path) -> list[Artifacts]:
-    """Evidence from whatever files are left. Raises UserError for one that is broken."""
+    """Evidence from the files that exist. Raises UserError for a broken one."""
     run = RunDirectory(path)
     config = load_config(run.config) if run.config.is_file() else None
     records = read_records(run.metrics) if run.metrics.is_file() else []
@@ -43,7 +43,7 @@ def read_tenor_run(path: Path) -> list[Artifacts]:
     steps = step_evidence([record for record in records if record.get("kind") == "train"], n_classes or None)
     evidence: list[Any] = [_checkpoint(run, config, records, evaluation)]
     if splits:
-        broken = {run.evaluation.name: not_numbers(evaluation)}
+        broken = {run.evaluation.name: non_finite_metrics(evaluation)}
         evidence.append(evaluation_evidence(splits, n_classes or None, broken))
     if steps is not None:
         clip = config.training.max_grad_norm if config else None
@@ -62,19 +62,19 @@ def read_tenor_run(path: Path) -> list[Artifacts]:
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
-    """The lines of a `metrics.jsonl`; a last line that a killed process left unfinished is left out."""
+    """The lines of a `metrics.jsonl`, without an unfinished last line of a killed process."""
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
         records = [json.loads(line, parse_int=whole_number) for line in lines[:-1] if line]
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: is no record of metrics ({error}). Restore it, or move it away.") from error
+        raise UserError(f"{path}: not a record of metrics ({error}). Restore it, or move it away.") from error
     if not all(isinstance(record, dict) and number(record.get("step")) is not None for record in records):
-        raise UserError(f"{path}: holds a line without a step. Restore it, or move it away.")
+        raise UserError(f"{path}: contains a line without a step. Restore it, or move it away.")
     return records
 
 
 def step_evidence(records: list[Any], n_classes: int | None = None) -> StepEvidence | None:
-    """Records with step and loss, and rates and norms where every record has them; None where there are none."""
+    """Steps and losses, and rates and norms if every record has them; None if no record has a loss."""
     records = [record for record in records if isinstance(record.get("loss"), int | float)]
     if not records:
         return None
@@ -88,7 +88,7 @@ def step_evidence(records: list[Any], n_classes: int | None = None) -> StepEvide
 
 
 def points(records: Sequence[Record], name: str) -> tuple[ValidationPoint, ...]:
-    """A metric of the records that hold it as a number, NaN included."""
+    """A metric from the records that contain it as a number, NaN included."""
     return tuple(
         ValidationPoint(int(record["step"]), float(record[name]))
         for record in records
@@ -111,7 +111,7 @@ def _checkpoint(
     chosen, evaluated = _mapping(run.model / "tenor.json"), evaluation.get("checkpoint")
     evaluated = evaluated if isinstance(evaluated, Mapping) else {}
     folded = chosen.get("folded")
-    # A folded temperature changes the weights, and is told; the evaluation was of the checkpoint.
+    # Folding a temperature into the classifier changes the weights; the evaluation was of the original checkpoint.
     checkpoint = folded.get("checkpoint_sha256") if isinstance(folded, Mapping) else chosen.get("weights_sha256")
     status = _mapping(run.manifest).get("status")
     step = number(chosen.get("checkpoint_step", evaluated.get("step")))
@@ -120,7 +120,7 @@ def _checkpoint(
     return CheckpointEvidence(
         validations=points(validations, select_by) if select_by else (),
         metric=select_by,
-        selection_unknown="" if config else f"{run.config.name}, which says by which metric, is missing",
+        selection_unknown="" if config else f"{run.config.name}, which records the metric, is missing",
         chosen_step=_step(chosen.get("checkpoint_step")),
         evaluated_step=_step(evaluated.get("step")),
         chosen_digest=_text(checkpoint),
@@ -134,40 +134,40 @@ def _checkpoint(
 
 
 def _splits(run: RunDirectory, evaluation: Record) -> tuple[dict[str, SplitClaims], int]:
-    """Saved metrics and saved predictions, side by side, and the number of classes in the predictions."""
+    """Saved metrics together with saved predictions, and the number of classes in the predictions."""
     splits, n_classes = splits_of(evaluation, str(run.evaluation)) if evaluation else {}, 0
     for file in sorted(run.predictions.glob("*.parquet")) if run.predictions.is_dir() else []:
-        rows, found = read_claims(file)
-        n_classes = max(n_classes, found)
-        said = splits.get(file.stem)
-        splits[file.stem] = rows if said is None else _beside(said, rows)
+        predictions, k = read_claims(file)
+        n_classes = max(n_classes, k)
+        metrics = splits.get(file.stem)
+        splits[file.stem] = predictions if metrics is None else _with_predictions(metrics, predictions)
     return splits, n_classes
 
 
-def _beside(said: SplitClaims, rows: SplitClaims) -> SplitClaims:
+def _with_predictions(metrics: SplitClaims, predictions: SplitClaims) -> SplitClaims:
     return replace(
-        said,
-        n=rows.n,
-        expected_n=said.n,
-        labels=rows.labels,
-        predicted=rows.predicted,
-        probabilities=rows.probabilities,
-        ids=rows.ids,
+        metrics,
+        n=predictions.n,
+        expected_n=metrics.n,
+        labels=predictions.labels,
+        predicted=predictions.predicted,
+        probabilities=predictions.probabilities,
+        ids=predictions.ids,
     )
 
 
 def _mapping(path: Path) -> Record:
     if not path.is_file():
         return {}
-    found = read_any_json(path)
-    if not isinstance(found, Mapping):
-        raise UserError(f"{path}: holds no record. Restore it, or move it away.")
-    return found
+    value = read_any_json(path)
+    if not isinstance(value, Mapping):
+        raise UserError(f"{path}: contains no JSON object. Restore it, or move it away.")
+    return value
 
 
 def _step(value: object) -> int | None:
-    found = number(value)
-    return None if found is None else int(found)
+    step = number(value)
+    return None if step is None else int(step)
 
 
 def _text(value: object) -> str | None:

@@ -16,7 +16,7 @@ from tenor.checks.diagnosis.artifacts import (
     read_any_json,
 )
 from tenor.checks.diagnosis.event_files import event_folders, read_texts
-from tenor.checks.diagnosis.results_json import claims_of, not_numbers, read_further_results
+from tenor.checks.diagnosis.results_json import claims_of, non_finite_metrics, read_further_results
 from tenor.checks.diagnosis.tenor_run import points, step_evidence
 from tenor.checks.evidence import CheckpointEvidence, ValidationPoint
 from tenor.checks.rules.ckp import ROUNDING, best_validation, larger_is_better
@@ -35,53 +35,53 @@ WORDS = {"true": True, "false": False}
 
 @dataclass(frozen=True)
 class Selection:
-    """How the best checkpoint was to be chosen, as far as the arguments say it."""
+    """How the best checkpoint was to be chosen, as far as the arguments record it."""
 
     metric: str | None = None
-    """The metric's key in the log, with its prefix `eval_`."""
+    """The metric's key in the log, with the prefix `eval_`."""
     larger_is_better: bool | None = None
     missing: str = ""
-    """Where it was looked for in vain, and the next step."""
+    """Where the direction was searched for without success, and the next step."""
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Arguments from a file, and where to look further."""
+    """Arguments from a file, and the folders to search further."""
 
     folders: tuple[Path, ...]
     values: Mapping[str, Any] = field(default_factory=dict)
     unread: tuple[str, ...] = ()
-    """Files that were found and could not be read, and why."""
+    """Files that could not be read, and why."""
 
     def selection(self) -> Selection:
-        """By which metric and in which direction; the model card and the event files are read only for this."""
+        """The metric and its direction; the model card and the event files are read only for this."""
         unread = ""
         for values in (self.values, _from_card(self.folders)):
-            if found := _selection(values):
-                return found
+            if selection := _selection(values):
+                return selection
         try:
-            events = [found for values in _from_events(self.folders) if (found := _selection(values))]
+            events = [selection for values in _from_events(self.folders) if (selection := _selection(values))]
         except UserError as error:
             events, unread = [], f"; {error}"
         if len(set(events)) == 1:
             return events[0]
-        several = "; the event files are of several runs that differ" if events else ""
+        several = "; the event files belong to several runs that differ" if events else ""
         pickle = any((folder / PICKLE).is_file() for folder in self.folders)
-        opened = f"; {PICKLE} is a pickle, which is never opened" if pickle else ""
+        unopened = f"; {PICKLE} is a pickle, which is never opened" if pickle else ""
         return Selection(
-            missing=f"no {GREATER} is recorded as text{several}{opened}{unread}. Save the arguments next to it: "
+            missing=f"no {GREATER} is recorded as text{several}{unopened}{unread}. Save the arguments next to it: "
             f"training_args.json with TrainingArguments.to_json_string()"
         )
 
 
 def read_arguments(folder: Path) -> Arguments:
-    """Of the folder, and of the one above where it is one of several checkpoints."""
-    above = (folder.resolve().parent,) if folder.resolve().name.startswith("checkpoint-") else ()
-    folders, unread = (folder, *above), list[str]()
-    for file in (one / f"{stem}{suffix}" for one in folders for stem in STEMS for suffix in SUFFIXES):
+    """Arguments in the folder, or in its parent if it is one of several checkpoints."""
+    parent = (folder.resolve().parent,) if folder.resolve().name.startswith("checkpoint-") else ()
+    folders, unread = (folder, *parent), list[str]()
+    for file in (place / f"{stem}{suffix}" for place in folders for stem in STEMS for suffix in SUFFIXES):
         try:
-            if found := _read(file):
-                return Arguments(folders, found, tuple(unread))
+            if values := _read(file):
+                return Arguments(folders, values, tuple(unread))
         except UserError as error:
             unread.append(f"not read: {error}")
     return Arguments(folders, unread=tuple(unread))
@@ -91,16 +91,16 @@ def _read(file: Path) -> Mapping[str, Any]:
     if not file.is_file():
         return {}
     if file.suffix == ".json":
-        found = read_any_json(file)
+        value = read_any_json(file)
     else:
-        found = parse_yaml(file.read_bytes().decode("utf-8", errors="replace"), str(file)).value
-    return found if isinstance(found, Mapping) else {}
+        value = parse_yaml(file.read_bytes().decode("utf-8", errors="replace"), str(file)).value
+    return value if isinstance(value, Mapping) else {}
 
 
 def _selection(values: Mapping[str, Any]) -> Selection | None:
-    """What a mapping says at any depth; None where it says nothing of the direction."""
-    for one in _mappings(values):
-        greater, metric = _plain(one.get(GREATER)), _plain(one.get(METRIC))
+    """The selection recorded in a mapping at any depth; None if no direction is recorded."""
+    for mapping in _mappings(values):
+        greater, metric = _plain(mapping.get(GREATER)), _plain(mapping.get(METRIC))
         greater = WORDS.get(greater.lower()) if isinstance(greater, str) else greater
         if isinstance(greater, bool):
             return Selection(_key(metric), greater)
@@ -128,38 +128,38 @@ def _key(metric: Any) -> str | None:
 def _from_card(folders: tuple[Path, ...]) -> Mapping[str, Any]:
     for folder in folders:
         if (folder / CARD).is_file():
-            found = dict(CARD_ITEM.findall((folder / CARD).read_text(encoding="utf-8", errors="replace")))
-            if found:
-                return found
+            items = dict(CARD_ITEM.findall((folder / CARD).read_text(encoding="utf-8", errors="replace")))
+            if items:
+                return items
     return {}
 
 
 def _from_events(folders: tuple[Path, ...]) -> Iterator[Mapping[str, Any]]:
     """The text `args` that Trainer's callback for TensorBoard writes at the start of each run."""
-    for folder in dict.fromkeys(one for root in folders for one in event_folders(root)):
+    for folder in dict.fromkeys(place for root in folders for place in event_folders(root)):
         for text in read_texts(folder, "args"):
             try:
-                found = json.loads(text)
+                value = json.loads(text)
             except (ValueError, RecursionError):
-                continue  # A text of another program under the same tag.
-            if isinstance(found, Mapping):
-                yield found
+                continue  # Another program's text under the same tag.
+            if isinstance(value, Mapping):
+                yield value
 
 
 Records = Sequence[Mapping[str, Any]]
 SAME_VALUE = 1e-9
-NO_METRICS = ("eval_runtime", "eval_samples_per_second", "eval_steps_per_second", "eval_model_preparation_time")
-"""What Trainer logs next to an evaluation's metrics."""
+NOT_METRICS = ("eval_runtime", "eval_samples_per_second", "eval_steps_per_second", "eval_model_preparation_time")
+"""Logged by Trainer next to the metrics of an evaluation."""
 
 
 def chosen_by(
     best: float | None, step: float | None, history: Records, selection: Callable[[], Selection]
 ) -> CheckpointEvidence:
-    """Metric, direction and validations; empty where it can't be known which of the logged metrics chose.
+    """Metric, direction and validations; empty if the metric that selected the checkpoint cannot be determined.
 
-    The state does not name the metric: where the arguments don't either, it is one with the value `best` at `step`.
-    Of several with this value, one by which the choice was right is taken: nothing shows that another one chose.
-    Where none has it, state and log disagree; then a metric counts only if the choice is wrong by all of them.
+    The state does not name the metric: unless the arguments do, it is one with the value `best` at `step`. Of several
+    metrics with this value, one by which the choice was right is taken: nothing shows that another one was used.
+    If none has it, state and log disagree; then the choice is reported only if it is wrong by every metric.
     """
     candidates = [name for name in _names(history) if best is not None and _is_at(history, name, step, best)]
     if step is None or best is None:
@@ -169,48 +169,48 @@ def chosen_by(
     readings = [_reading(name, history, step, None) for name in candidates]
     if len(candidates) == 1 and larger_is_better(candidates[0]) is not None:
         return readings[0]
-    # Only now, for it may have to open event files.
+    # Called late, because it may have to open event files.
     recorded = selection()
     if recorded.metric in _names(history):
         return _reading(str(recorded.metric), history, step, recorded)
     if len(candidates) == 1:
         return _reading(candidates[0], history, step, recorded)
-    return next((one for one in readings if _is_right(one, int(step))), readings[0])
+    return next((reading for reading in readings if _is_right(reading, int(step))), readings[0])
 
 
 def _reading(name: str, history: Records, step: float, recorded: Selection | None) -> CheckpointEvidence:
-    """The choice as one by this metric. Its name goes before `greater_is_better`: where nobody set that, the arguments
-    hold Trainer's default, which is True for every name that does not end with "loss"."""
+    """The choice if this metric was used. The direction in its name takes precedence over `greater_is_better`: unless
+    set by the user, that is Trainer's default, which is True for every name that does not end with "loss"."""
     logged = points(history, name)
     larger = larger_is_better(name)
     if larger is None and recorded is not None:
         larger = recorded.larger_is_better
-    if larger is None and _is_least_alone(logged, int(step)):
-        larger = False  # Trainer's default under such a name is the largest, so `greater_is_better=False` was set.
+    if larger is None and _is_minimum_only(logged, int(step)):
+        larger = False  # Trainer's default for such a name is the largest, so `greater_is_better=False` was set.
     missing = recorded.missing if recorded is not None and larger is None else ""
     return CheckpointEvidence(validations=logged, metric=name, larger_is_better=larger, selection_unknown=missing)
 
 
 def _wrong_by_all(history: Records, step: float) -> CheckpointEvidence:
-    """The choice as one by the last of the metrics if it is wrong by every one of them, else empty."""
-    names = [name for name in _names(history) if name not in NO_METRICS]
+    """The choice by the last metric if it is wrong by every metric, else empty."""
+    names = [name for name in _names(history) if name not in NOT_METRICS]
     readings = [_reading(name, history, step, None) for name in names]
-    at_step = all(any(point.step == int(step) for point in one.validations) for one in readings)
-    known = all(one.larger_is_better is not None for one in readings)
-    if not readings or not at_step or not known or any(_is_right(one, int(step)) for one in readings):
+    at_step = all(any(point.step == int(step) for point in reading.validations) for reading in readings)
+    known = all(reading.larger_is_better is not None for reading in readings)
+    if not readings or not at_step or not known or any(_is_right(reading, int(step)) for reading in readings):
         return CheckpointEvidence()
     return readings[-1]
 
 
-def _is_least_alone(logged: tuple[ValidationPoint, ...], step: int) -> bool:
-    """Whether the chosen value is the least of the log, and not the largest as well."""
+def _is_minimum_only(logged: tuple[ValidationPoint, ...], step: int) -> bool:
+    """Whether the chosen value is the minimum of the log and not also its maximum."""
     chosen = [point.value for point in logged if point.step == step]
     values = [point.value for point in logged if point.value == point.value]
     return bool(chosen) and bool(values) and chosen[0] <= min(values) < max(values)
 
 
 def _is_right(reading: CheckpointEvidence, step: int) -> bool:
-    """Whether no validation is better than the chosen one; False where the direction is not known."""
+    """Whether no validation is better than the chosen one; False if the direction is unknown."""
     if reading.larger_is_better is None:
         return False
     best = best_validation(reading.validations, reading.larger_is_better)
@@ -223,7 +223,7 @@ def _names(history: Records) -> list[str]:
 
 def _is_at(history: Records, name: str, step: float | None, value: float) -> bool:
     logged = (number(record.get(name)) for record in history if number(record.get("step")) == step)
-    return any(one is not None and abs(one - value) < SAME_VALUE for one in logged)
+    return any(other is not None and abs(other - value) < SAME_VALUE for other in logged)
 
 
 STATE = "trainer_state.json"
@@ -236,20 +236,20 @@ def is_trainer_folder(path: Path) -> bool:
 
 def read_trainer_folder(path: Path) -> list[Artifacts]:
     """Evidence from the newest state, the results and the configuration. Raises UserError for a broken file."""
-    states = [file for file in (path / STATE, *(one / STATE for one in _checkpoints(path))) if file.is_file()]
+    states = [file for file in (path / STATE, *(folder / STATE for folder in _checkpoints(path))) if file.is_file()]
     state = max((_mapping(file) for file in states), key=_last_step, default={})
     return [_artifacts(state, path)]
 
 
 def read_trainer_state(state: Mapping[str, Any], path: Path) -> list[Artifacts]:
-    """The same from a state alone."""
+    """Evidence from a state without its folder's newest checkpoint."""
     return [_artifacts(state, path.parent)]
 
 
 def _artifacts(state: Mapping[str, Any], folder: Path) -> Artifacts:
     history = state.get("log_history") or []
     if not isinstance(history, list) or not all(isinstance(record, Mapping) for record in history):
-        raise UserError(f"{folder / STATE}: log_history is no list of records. Restore the file.")
+        raise UserError(f"{folder / STATE}: log_history is not a list of records. Restore the file.")
     history = [record for record in history if number(record.get("step")) is not None]
     config = _mapping(folder / "config.json") if (folder / "config.json").is_file() else {}
     n_classes = _n_classes(config)
@@ -258,8 +258,9 @@ def _artifacts(state: Mapping[str, Any], folder: Path) -> Artifacts:
     last = _last_evaluation(folder, history)
     claims, further = claims_of(last, ""), read_further_results(folder, (*RESULTS, STATE, FINDINGS))
     splits = {"validation": claims} if claims is not None else {}
-    splits |= {name if name not in splits else file: one for file, name, one in further.splits}
-    broken = {name: said for name, said in (("the last evaluation", not_numbers(last)), *further.not_numbers) if said}
+    splits |= {name if name not in splits else file: result for file, name, result in further.splits}
+    checked = (("the last evaluation", non_finite_metrics(last)), *further.not_numbers)
+    broken = {name: metrics for name, metrics in checked if metrics}
     evidence: list[Any] = []
     if state:
         evidence.append(_checkpoint(state, history, folder, arguments))
@@ -291,7 +292,7 @@ def _checkpoint(state: Mapping[str, Any], history: list[Any], folder: Path, argu
     best = best if isinstance(best, str) and best else None
     name = best.replace("\\", "/").rstrip("/").rpartition("/")[2] if best else ""
     kept = int(name.rpartition("-")[2]) if name.rpartition("-")[2].isdecimal() else None
-    # The best step of the log; where no checkpoint was saved at it, an earlier one is what Trainer loads.
+    # The best step of the log. If no checkpoint was saved at it, Trainer loads an earlier one.
     step = number(state.get("best_global_step"))
     step = kept if step is None else step
     chosen = chosen_by(number(state.get("best_metric")), step, history, arguments.selection)
@@ -307,16 +308,16 @@ def _checkpoint(state: Mapping[str, Any], history: list[Any], folder: Path, argu
 def _kept(folder: Path, name: str, best: str) -> bool | None:
     if any(place.exists() for place in (folder / name, Path(best), folder.parent / name)):
         return True
-    # Only the folder that holds other checkpoints can tell that this one is gone.
+    # Only a folder with other checkpoints shows that this one was deleted.
     return False if _checkpoints(folder) else None
 
 
 def _last_evaluation(folder: Path, history: list[Any]) -> dict[str, Any]:
     """The last value of each metric, from the results, else from the log; without the prefix `eval_`."""
-    found: dict[str, Any] = {}
+    metrics: dict[str, Any] = {}
     for record in [*history, *(_mapping(folder / name) for name in RESULTS if (folder / name).is_file())]:
-        found |= {key: value for key, value in record.items() if key.startswith("eval_")}
-    return {key.removeprefix("eval_") if key != "eval_samples" else key: value for key, value in found.items()}
+        metrics |= {key: value for key, value in record.items() if key.startswith("eval_")}
+    return {key.removeprefix("eval_") if key != "eval_samples" else key: value for key, value in metrics.items()}
 
 
 def _n_classes(config: Mapping[str, Any]) -> int | None:
@@ -326,7 +327,7 @@ def _n_classes(config: Mapping[str, Any]) -> int | None:
 
 
 def _checkpoints(path: Path) -> list[Path]:
-    return sorted(one.parent for one in path.glob(f"checkpoint-*/{STATE}"))
+    return sorted(file.parent for file in path.glob(f"checkpoint-*/{STATE}"))
 
 
 def _last_step(state: Mapping[str, Any]) -> float:
@@ -334,7 +335,7 @@ def _last_step(state: Mapping[str, Any]) -> float:
 
 
 def _mapping(path: Path) -> Mapping[str, Any]:
-    found = read_any_json(path)
-    if not isinstance(found, Mapping):
-        raise UserError(f"{path}: holds no record. Restore it, or move it away.")
-    return found
+    value = read_any_json(path)
+    if not isinstance(value, Mapping):
+        raise UserError(f"{path}: contains no JSON object. Restore it, or move it away.")
+    return value
