@@ -1,4 +1,4 @@
-"""Healthy programs with adapters, prompts, wrappers and heads of all kinds, and faults in the same programs."""
+"""Correct programs with adapters, prompts, wrappers and heads of all kinds, and the same programs with faults."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -69,10 +69,10 @@ def of(*codes: str, among: tuple[Finding, ...]) -> dict[str, str]:
         pytest.param(kind, method, marks=() if method in QUICK and kind == "bert" else pytest.mark.slow)
         for kind in KINDS
         for method in METHODS
-        if (kind, method) != ("distilbert", "prefix tuning")  # PEFT itself refuses it.
+        if (kind, method) != ("distilbert", "prefix tuning")  # PEFT refuses this combination.
     ],
 )
-def test_nothing_is_found_in_a_healthy_program_with_peft(folders: dict[str, Path], kind: str, method: str) -> None:
+def test_a_correct_program_with_peft_has_no_findings(folders: dict[str, Path], kind: str, method: str) -> None:
     model, report = adapted(folders[kind], method, kind)
     assert loud(before(folders[kind], model, report)) == {}
     assert loud(before(folders[kind], model, declared_freeze="base")) == {}
@@ -126,8 +126,8 @@ def merged(folder: Path) -> Loaded:
     return model.merge_and_unload().requires_grad_(True), report
 
 
-def original_learns(folder: Path) -> Loaded:
-    """`requires_grad` by name, which also meets the copy that PEFT has replaced."""
+def original_is_trainable(folder: Path) -> Loaded:
+    """`requires_grad` set by name, which also selects the original that PEFT has replaced."""
     model, report = adapted(folder)
     for name, parameter in model.named_parameters():
         parameter.requires_grad = parameter.requires_grad or "classifier" in name
@@ -147,7 +147,7 @@ def second_adapter(folder: Path) -> Loaded:
 
 
 def features(config: type[peft.PeftConfig] = peft.LoraConfig, **more: Any) -> Callable[[Path], Loaded]:
-    """An encoder under PEFT, under a head of one's own."""
+    """An encoder inside PEFT, inside a module with a custom head."""
     return lambda folder: (Own(peft.get_peft_model(encoder(folder), config(**more)), hidden=16), None)
 
 
@@ -183,15 +183,15 @@ HEALTHY: dict[str, Callable[[Path], Loaded]] = {
     "PEFT, data parallel": wrapped(nn.DataParallel, adapted),
     "PEFT, compiled": wrapped(compiled, adapted),
     "PEFT, module. before every name": wrapped(Passing, adapted),
-    "own module, score": lambda folder: (Own(encoder(folder), "score"), None),
-    "own module, out_proj over a hidden layer": lambda folder: (Own(encoder(folder), "out_proj", 16), None),
-    "own module, encoder without gradients": lambda folder: (
+    "custom module, score": lambda folder: (Own(encoder(folder), "score"), None),
+    "custom module, out_proj over a hidden layer": lambda folder: (Own(encoder(folder), "out_proj", 16), None),
+    "custom module, encoder without gradients": lambda folder: (
         Own(encoder(folder).requires_grad_(False), detached=True),
         None,
     ),
-    "own module around PEFT": features(r=4, target_modules=ATTENTION["bert"]),
-    "own module around prompts": features(peft.PromptTuningConfig, **PROMPTS_ALONE),
-    "PEFT around an own module": own_in_peft,
+    "custom module around PEFT": features(r=4, target_modules=ATTENTION["bert"]),
+    "custom module around prompts": features(peft.PromptTuningConfig, **PROMPTS_ALONE),
+    "PEFT around a custom module": own_in_peft,
     "head tied to the embeddings": lambda folder: (Tied(encoder(folder)), None),
     "weight-normed head": weight_normed,
     "head weight-normed by hooks": weight_normed_by_hooks,
@@ -203,7 +203,7 @@ HEALTHY: dict[str, Callable[[Path], Loaded]] = {
     "LoRA as parametrization": parametrized,
     "bottlenecks by hand": bottlenecks,
     "merged": merged,
-    "the replaced head learns too": original_learns,
+    "the replaced head is trainable too": original_is_trainable,
     "adapter of transformers": adapter_of_transformers,
     "two adapters": second_adapter,
 }
@@ -212,14 +212,14 @@ HEALTHY: dict[str, Callable[[Path], Loaded]] = {
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.slow if "compiled" in name else ()) for name in HEALTHY]
 )
-def test_nothing_is_found_in_wrappers_and_unusual_heads(small_bert: Path, name: str) -> None:
+def test_wrappers_and_unusual_heads_have_no_findings(small_bert: Path, name: str) -> None:
     model, report = HEALTHY[name](small_bert)
     rate = 1e-4 if all(p.requires_grad for p in model.parameters()) else 2e-3
     assert loud(before(small_bert, model, report, optimizer=optimizer_of(model, rate))) == {}
     assert loud(during(small_bert, model, rate=rate)) == {}
 
 
-def test_ranks_that_adalora_gives_up_have_moved(small_bert: Path) -> None:
+def test_ranks_that_adalora_prunes_count_as_changed(small_bert: Path) -> None:
     model, _ = load(small_bert)
     budget = {
         "task_type": "SEQ_CLS",
@@ -236,15 +236,15 @@ def test_ranks_that_adalora_gives_up_have_moved(small_bert: Path) -> None:
 
 
 def unsaved(folder: Path, kind: str = "bert") -> Any:
-    """No task and no `modules_to_save`: the new head is frozen."""
+    """Without a task type and `modules_to_save` the newly initialized head is frozen."""
     return peft.get_peft_model(load(folder)[0], peft.LoraConfig(r=4, target_modules=ATTENTION[kind]))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_new_head_that_peft_froze_is_an_error(folders: dict[str, Path], kind: str) -> None:
-    found = before(folders[kind], unsaved(folders[kind], kind))
-    assert of("FRZ005", among=found) == {"FRZ005": "error"}
-    assert "classifier" in loud(found)["FRZ005"]
+    findings = before(folders[kind], unsaved(folders[kind], kind))
+    assert of("FRZ005", among=findings) == {"FRZ005": "error"}
+    assert "classifier" in loud(findings)["FRZ005"]
 
 
 def frozen_by_add_adapter(folder: Path) -> Any:
@@ -284,16 +284,16 @@ def disabled(folder: Path) -> Any:
         lambda folder: nn.DataParallel(unsaved(folder)),
         pytest.param(lambda folder: compiled(unsaved(folder)), marks=pytest.mark.slow),
     ],
-    ids=["add_adapter", "by hand", "weight norm", "disabled adapters", "own module", "data parallel", "compiled"],
+    ids=["add_adapter", "by hand", "weight norm", "disabled adapters", "custom module", "data parallel", "compiled"],
 )
-def test_a_new_head_that_does_not_learn_is_found_wherever_it_stands(small_bert: Path, make: Any) -> None:
+def test_a_frozen_new_head_is_found_in_any_wrapper(small_bert: Path, make: Any) -> None:
     model = make(small_bert)
     optimizer = torch.optim.AdamW(model.parameters())
     assert of("FRZ005", among=before(small_bert, model, optimizer=optimizer)) == {"FRZ005": "error"}
 
 
 def test_a_trained_head_that_is_frozen_is_a_warning(small_bert: Path) -> None:
-    """Without the loading report its values tell: a bias that is not 0, weights that are not drawn evenly."""
+    """Without a loading report the values decide: a bias that is not 0, weights that are not uniform."""
     model = unsaved(small_bert)
     with torch.no_grad():
         model.base_model.model.classifier.bias.copy_(torch.tensor([0.01, -0.02]))
@@ -314,12 +314,12 @@ def test_adapters_and_prompts_left_out_of_the_optimizer_are_found(small_bert: Pa
         assert of("OPT001", "OPT002", among=before(small_bert, model, optimizer=head)) == {"OPT001": "error"}
 
 
-def test_an_optimizer_from_before_peft_is_found(small_bert: Path) -> None:
+def test_an_optimizer_created_before_peft_is_found(small_bert: Path) -> None:
     model, _ = load(small_bert)
     optimizer = torch.optim.AdamW(model.parameters())
     model = peft.get_peft_model(model, METHODS["LoRA"]("bert"))
-    found = before(small_bert, model, optimizer=optimizer)
-    assert of("OPT001", "OPT002", among=found) == {"OPT001": "error", "OPT002": "error"}
+    findings = before(small_bert, model, optimizer=optimizer)
+    assert of("OPT001", "OPT002", among=findings) == {"OPT001": "error", "OPT002": "error"}
 
 
 def test_adapters_that_are_not_in_use_are_found(small_bert: Path) -> None:
@@ -333,13 +333,13 @@ def test_adapters_that_are_not_in_use_are_found(small_bert: Path) -> None:
 
 
 @pytest.mark.parametrize(("declared", "severity"), [(None, "warning"), ("base", "error")])
-def test_a_base_that_learns_with_its_adapters_is_found(small_bert: Path, declared: Any, severity: str) -> None:
+def test_a_trainable_base_under_adapters_is_found(small_bert: Path, declared: Any, severity: str) -> None:
     model, _ = adapted(small_bert)
     assert of("FRZ001", among=before(small_bert, model, declared_freeze=declared)) == {}
     model.requires_grad_(True)
-    found = before(small_bert, model, declared_freeze=declared)
-    assert of("FRZ001", among=found) == {"FRZ001": severity}
-    assert "lora" not in loud(found)["FRZ001"]
+    findings = before(small_bert, model, declared_freeze=declared)
+    assert of("FRZ001", among=findings) == {"FRZ001": severity}
+    assert "lora" not in loud(findings)["FRZ001"]
 
 
 THREE = {"num_labels": 3, "id2label": {0: "a", 1: "b", 2: "c"}, "label2id": {"a": 0, "b": 1, "c": 2}}
@@ -354,46 +354,46 @@ THREE = {"num_labels": 3, "id2label": {0: "a", 1: "b", 2: "c"}, "label2id": {"a"
         lambda folder: nn.DataParallel(Own(encoder(folder), hidden=16, outputs=3)),
     ],
 )
-def test_outputs_are_counted_in_the_logits(small_bert: Path, make: Any) -> None:
+def test_the_number_of_outputs_is_that_of_the_logits(small_bert: Path, make: Any) -> None:
     assert loud(before(small_bert, make(small_bert)))["MOD001"] == "3 outputs for 2 classes"
 
 
-def test_weights_that_were_not_loaded_are_found_below_adapters(small_bert: Path) -> None:
+def test_weights_that_were_not_loaded_are_found_under_adapters(small_bert: Path) -> None:
     from transformers import AutoModelForSequenceClassification
 
     plain = AutoModelForSequenceClassification.from_config(load(small_bert)[0].config)
     names = tuple(name for name, _ in plain.named_parameters())
     model = peft.get_peft_model(plain, METHODS["LoRA on all linear layers"]("bert"))
     loaded = [name for name in names if "pooler" not in name and "classifier" not in name]
-    found = before(small_bert, model, new_weights=names, unused_weights=tuple(f"module.{name}" for name in names))
-    assert of("MOD003", "MOD004", among=found) == {"MOD003": "error", "MOD004": "error"}
-    assert loud(found)["MOD004"].startswith(f"{len(loaded)} of {len(names)} unused tensors")
+    findings = before(small_bert, model, new_weights=names, unused_weights=tuple(f"module.{name}" for name in names))
+    assert of("MOD003", "MOD004", among=findings) == {"MOD003": "error", "MOD004": "error"}
+    assert loud(findings)["MOD004"].startswith(f"{len(loaded)} of {len(names)} unused tensors")
 
 
-def test_a_rate_for_adapters_is_no_rate_for_an_encoder(tiny_bert: Path, small_bert: Path) -> None:
+def test_a_learning_rate_for_adapters_is_too_high_for_an_encoder(tiny_bert: Path, small_bert: Path) -> None:
     model, _ = load(small_bert)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.ndim == 1 and "classifier" not in name:
-                parameter.add_(0.01)  # As in an encoder that was trained.
+                parameter.add_(0.01)  # As in a trained encoder.
     model = peft.get_peft_model(model, METHODS["OFT"]("bert"))
     assert of("OPT007", among=before(small_bert, model, optimizer=optimizer_of(model, 5e-3))) == {}
     model.requires_grad_(True)
-    found = before(small_bert, model, optimizer=optimizer_of(model, 5e-3))
-    assert of("OPT007", among=found) == {"OPT007": "warning"}
+    findings = before(small_bert, model, optimizer=optimizer_of(model, 5e-3))
+    assert of("OPT007", among=findings) == {"OPT007": "warning"}
     model, _ = adapted(small_bert)
-    found = before(small_bert, model, optimizer=optimizer_of(model, 5e-6))
-    assert of("OPT006", among=found) == {"OPT006": "note"}
+    findings = before(small_bert, model, optimizer=optimizer_of(model, 5e-6))
+    assert of("OPT006", among=findings) == {"OPT006": "note"}
 
 
-def test_frozen_norms_in_an_optimizer_do_not_decay(small_bert: Path) -> None:
+def test_frozen_norms_in_an_optimizer_are_not_counted_as_decayed(small_bert: Path) -> None:
     model, _ = adapted(small_bert)
     everything = torch.optim.AdamW(model.parameters(), weight_decay=0.01)
     note = next(f for f in before(small_bert, model, optimizer=everything) if f.code == "OPT011")
     assert note.observed.startswith("1 norms and biases")
 
 
-def test_frozen_weights_that_move_below_adapters_are_found(small_bert: Path) -> None:
+def test_changed_frozen_weights_under_adapters_are_found(small_bert: Path) -> None:
     model, _ = adapted(small_bert)
     base = model.base_model.model.bert.encoder.layer[0].attention.self.query.base_layer.weight
 
@@ -401,5 +401,5 @@ def test_frozen_weights_that_move_below_adapters_are_found(small_bert: Path) -> 
         with torch.no_grad():
             base.mul_(0.999)
 
-    found = during(small_bert, model, after_step=drift)
-    assert of("FRZ004", among=found) == {"FRZ004": "error"}
+    findings = during(small_bert, model, after_step=drift)
+    assert of("FRZ004", among=findings) == {"FRZ004": "error"}

@@ -1,4 +1,4 @@
-"""The range test of learning rates: what it tries, what it judges, and that it leaves no trace."""
+"""The range test of learning rates: which rates it tries, what its rule reports, and that weights are restored."""
 
 import math
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ PLENTY = 600.0
 
 
 class Sensitive(nn.Module):
-    """A deep stack that a large rate blows up."""
+    """A deep network that diverges at a large learning rate."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ def batches() -> list[dict[str, torch.Tensor]]:
     return [{"features": features, "labels": (features[:, 0] > 0).long()}]
 
 
-def test_rates_rise_in_equal_factors_until_the_loss_runs_away() -> None:
+def test_rates_rise_in_equal_factors_until_the_loss_diverges() -> None:
     torch.manual_seed(0)
     model = Sensitive()
     before = [p.clone() for p in model.parameters()]
@@ -66,29 +66,29 @@ def adam(rate: float, kind: str = "AdamW") -> OptimizerEvidence:
     return OptimizerEvidence((group,), frozenset({"weight"}), frozenset(), frozenset(), kind)
 
 
-RUNAWAY = [0.69] * 8 + [0.5, 0.4, 0.3, 0.3, 0.9, 2.0, 8.0, 60.0]
-"""Falls from 2.6e-4 on, and runs away at 4.1e-3."""
+DIVERGING = [0.69] * 8 + [0.5, 0.4, 0.3, 0.3, 0.9, 2.0, 8.0, 60.0]
+"""Falls from a rate of 2.6e-4 on, and diverges at 4.1e-3."""
 
 
-def test_a_rate_beyond_the_runaway_is_told_and_one_below_is_not() -> None:
-    found = rate_outside_tested_range(range_test(RUNAWAY), adam(0.05))
-    assert found is not None
-    assert "diverged" in found.observed
-    assert rate_outside_tested_range(range_test(RUNAWAY), adam(3e-4)) is None
+def test_a_rate_at_which_the_loss_diverged_is_reported_and_a_lower_one_is_not() -> None:
+    finding = rate_outside_tested_range(range_test(DIVERGING), adam(0.05))
+    assert finding is not None
+    assert "diverged" in finding.observed
+    assert rate_outside_tested_range(range_test(DIVERGING), adam(3e-4)) is None
 
 
-def test_what_never_runs_away_is_never_told() -> None:
+def test_without_divergence_nothing_is_reported() -> None:
     assert rate_outside_tested_range(range_test([0.69] * 10 + [0.5] * 10), adam(10.0)) is None
 
 
-def test_a_loss_that_is_no_number_has_run_away() -> None:
+def test_a_loss_of_nan_is_divergence() -> None:
     assert rate_outside_tested_range(range_test([*[0.69] * 12, math.nan]), adam(1.0)) is not None
 
 
-def test_too_few_rates_and_other_optimizers_are_not_judged() -> None:
+def test_too_few_rates_and_other_optimizers_are_not_checked() -> None:
     with pytest.raises(CannotTell):
-        rate_outside_tested_range(range_test(RUNAWAY[:6]), adam(1.0))
+        rate_outside_tested_range(range_test(DIVERGING[:6]), adam(1.0))
     with pytest.raises(CannotTell):
-        rate_outside_tested_range(range_test(RUNAWAY), adam(1.0, "SGD"))
+        rate_outside_tested_range(range_test(DIVERGING), adam(1.0, "SGD"))
     with pytest.raises(CannotTell):
         rate_outside_tested_range(ProbeEvidence(2), adam(1.0))

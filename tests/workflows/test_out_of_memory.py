@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from small_runs import small_config, small_run
+from tenor.checks import before_training
 from tenor.cli.main import main
 from tenor.config.schema import Model
 from tenor.console import run as run_module
@@ -17,7 +18,6 @@ from tenor.inference.predictor import Predictor
 from tenor.model.classifier import load_classifier
 from tenor.runs.summary import read_summary
 from tenor.training import loop
-from tenor.workflows import check as check_module
 from tenor.workflows import measure as measure_module
 from tenor.workflows import prepare as prepare_module
 from tenor.workflows import train as train_module
@@ -108,7 +108,7 @@ def test_the_estimate_and_the_short_experiments_name_theirs(
     with monkeypatch.context() as patch:
         patch.setattr(run_module, "estimate_cost", _raising(ON_A_GPU))
         _fails_as_told(tmp_path, small_model, r"lower data\.max_length \(now 16\), or choose a smaller model\.name")
-    monkeypatch.setattr(check_module, "probe", _raising(MemoryError()))
+    monkeypatch.setattr(before_training, "probe", _raising(MemoryError()))
     with pytest.raises(TenorError, match=r"short experiments: lower data\.max_length .* checks\.probe_seconds=0"):
         check(small_config(tmp_path, small_model, "checks.probe_seconds=1"))
 

@@ -1,6 +1,8 @@
-"""The checks before the first step, for any PyTorch program."""
+"""The checks before the first step, for any PyTorch program; `tenor train` and `tenor check` run them too."""
 
 from collections.abc import Callable, Iterable, Mapping, Sized
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -33,8 +35,12 @@ from tenor.checks.rule import Rule
 from tenor.data.sequences import list_of
 from tenor.model.device import DTYPES
 
-DEEP_BATCHES = 16
-"""Batches for memorising random labels, which compares losses on texts that were not seen."""
+PROBE_BATCHES, DEEP_BATCHES = 2, 16
+"""Batches for the short experiments. Memorizing random labels (deep) compares losses on texts not seen before."""
+
+SWITCHED_OFF = "the short experiments are switched off: their time limit (seconds, checks.probe_seconds) is 0"
+
+Precision = Literal["fp32", "bf16", "fp16"]
 
 
 def preflight(
@@ -54,7 +60,7 @@ def preflight(
     keep_trainable: tuple[str, ...] = (),
     new_weights: tuple[str, ...] | None = None,
     unused_weights: tuple[str, ...] | None = None,
-    precision: Literal["fp32", "bf16", "fp16"] | None = None,
+    precision: Precision | None = None,
     loss_scaling: bool = False,
     accumulation: int = 1,
     seconds: float = 20.0,
@@ -63,98 +69,52 @@ def preflight(
     evidence: Iterable[Any] = (),
     rules: Iterable[Rule] = (),
 ) -> Report:
-    """Apply every rule that these objects allow; the rest are reported as skipped, with the reason.
+    """Apply every rule for which these objects are enough; the report lists the others with the reason.
 
-    `loss_fn` takes logits (rows, K) and labels (rows,) and gives a mean. `n_classes` is counted in the data, or read
-    from `model.config`, where it is not given. `declared_freeze` says what should be frozen: `none`, `base` or a number
-    of lowest layers. `new_weights` and `unused_weights` are the names that `from_pretrained(…,
-    output_loading_info=True)` reports as missing and as unexpected; `precision` is the type of the forward pass, by
-    default that of the weights; `accumulation` counts the forward passes of a step. `seconds` bound the short
-    experiments; 0 leaves them out, but for one forward pass of two rows. `evidence` that you have yourself, such as
-    `DataEvidence` of every split, takes the place of what would be gathered. `rules` of your own, made with
-    `tenor.checks.rule`, are checked with Tenor's and those of installed packages. Model, optimizer, scheduler and
-    random state are afterwards as they were; the loader is asked for a few batches.
+    `loss_fn` takes logits (rows, K) and labels (rows,) and returns a mean. Without `n_classes` the classes are counted
+    in the data, or read from `model.config`. `declared_freeze` is what should be frozen: `none`, `base` or a number of
+    lowest layers. `new_weights` and `unused_weights` are the names that `from_pretrained(…, output_loading_info=True)`
+    reports as missing and as unexpected. `precision` is the number type of the forward pass, by default that of the
+    weights; `accumulation` is the number of forward passes per step. `seconds` limits the short experiments; 0 skips
+    them, except for one forward pass of two rows. Each object in `evidence`, such as a `DataEvidence` of every split,
+    replaces what would be gathered. Your own `rules`, made with `tenor.checks.rule`, are checked together with Tenor's
+    and those of installed packages. Model, optimizer, scheduler and random states are unchanged afterwards; the loader
+    is asked for a few batches.
     """
-    class_names, new_weights, unused_weights = (
-        None if given is None else tuple(list_of(given, name))
-        for name, given in (
-            ("class_names", class_names),
-            ("new_weights", new_weights),
-            ("unused_weights", unused_weights),
-        )
+    names = _strings(class_names, "class_names")
+    program = _Program(
+        model=model,
+        train_loader=train_loader,
+        eval_loader=eval_loader,
+        tokenizer=tokenizer,
+        optimizer=optimizer,
+        scheduler=scheduler,
+        loss_fn=loss_fn,
+        n_classes=n_classes or number_of_classes(model, names, *_datasets(train_loader, eval_loader)) or 0,
+        class_names=names,
+        total_steps=total_steps,
+        steps_per_epoch=steps_per_epoch,
+        declared_freeze=declared_freeze,
+        keep_trainable=_strings(keep_trainable, "keep_trainable") or (),
+        new_weights=_strings(new_weights, "new_weights"),
+        unused_weights=_strings(unused_weights, "unused_weights"),
+        precision=precision,
+        loss_scaling=loss_scaling,
+        accumulation=accumulation,
+        seconds=seconds,
+        deep=deep,
     )
-    keep_trainable = tuple(list_of(keep_trainable, "keep_trainable"))
-    k = n_classes or number_of_classes(model, class_names, *_datasets(train_loader, eval_loader))
-    at_hand = {type(one): one for one in evidence}
-    unreadable: dict[Any, str] = {}
-
-    def gather(kind: Any, make: Callable[[], Any]) -> None:
-        if kind in at_hand:
-            return
-        try:
-            if k is None:
-                raise CannotTell("the number of classes is not known; give n_classes")
-            at_hand[kind] = make()
-        except CannotTell as reason:
-            unreadable[kind] = str(reason)
-
     with random_states_kept():
-        gather(
-            DataEvidence,
-            lambda: data_evidence(*_datasets(train_loader, eval_loader), int(k or 0), class_names, tokenizer),
-        )
-        gather(BatchEvidence, lambda: batch_evidence(train_loader, int(k or 0)))
-        if tokenizer is not None and BatchEvidence in at_hand:
-            gather(TokenEvidence, lambda: token_evidence(model, tokenizer, at_hand[BatchEvidence]))
-        traced = _trace(model, train_loader)
-        gather(
-            ModelEvidence,
-            lambda: model_evidence(
-                model,
-                int(k or 0),
-                class_names=class_names,
-                declared_freeze=declared_freeze,
-                keep_trainable=keep_trainable,
-                new_weights=new_weights,
-                unused_weights=unused_weights,
-                trace=traced,
-            ),
-        )
-        gather(PrecisionEvidence, lambda: _precision(model, precision, loss_scaling))
-        if optimizer is not None:
-            gather(OptimizerEvidence, lambda: optimizer_evidence(model, optimizer, trace=traced))
-        if scheduler is not None and total_steps and steps_per_epoch:
-            gather(
-                ScheduleEvidence,
-                lambda: schedule_evidence(
-                    scheduler,
-                    total_steps,
-                    steps_per_epoch,
-                    batches_per_epoch=len(train_loader) if isinstance(train_loader, Sized) else None,
-                    accumulation=accumulation,
-                ),
-            )
-        if seconds > 0:
-            gather(
-                ProbeEvidence,
-                lambda: probe(
-                    model,
-                    loss_fn,
-                    loader_batches(train_loader, DEEP_BATCHES if deep else 2),
-                    int(k or 0),
-                    seconds=seconds,
-                    deep=deep,
-                ),
-            )
-    return run_rules(at_hand.values(), "preflight", allow, with_rules(rules), unreadable=unreadable)
+        gathered, missing = _gather(program, evidence)
+    return run_rules(gathered.values(), "preflight", allow, with_rules(rules), unreadable=missing)
 
 
 def number_of_classes(model: Any, class_names: tuple[str, ...] | None, train: Any, validation: Any) -> int | None:
-    """Of the data, where it shows them: 0 … K-1 without a gap; else as the model is configured; None: not known."""
+    """Number of names; else of distinct labels, where they are 0 … K-1; else as the model is configured; or None."""
     if class_names:
         return len(class_names)
     try:
-        parts = [rows_of(one).labels for one in (train, validation) if one is not None]
+        parts = [rows_of(dataset).labels for dataset in (train, validation) if dataset is not None]
     except CannotTell:
         parts = []
     labels = np.concatenate([np.asarray(part).reshape(-1) for part in parts]) if parts else np.zeros(0)
@@ -165,27 +125,144 @@ def number_of_classes(model: Any, class_names: tuple[str, ...] | None, train: An
     return getattr(classifier_config(model), "num_labels", None)
 
 
-def _trace(model: torch.nn.Module, loader: Any) -> Trace | None:
-    """What a forward pass shows; None where the model can't be called with the loader's batches."""
-    try:
-        return trace(model, loader_batches(loader, 1)[0])
-    except CannotTell:
-        return None
+@dataclass(frozen=True, eq=False)
+class _Program:
+    """The arguments of `preflight` from which evidence is gathered."""
+
+    model: torch.nn.Module
+    train_loader: Iterable[Any]
+    eval_loader: Iterable[Any] | None
+    tokenizer: Any
+    optimizer: torch.optim.Optimizer | None
+    scheduler: Any
+    loss_fn: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    n_classes: int
+    """0: not known."""
+    class_names: tuple[str, ...] | None
+    total_steps: int | None
+    steps_per_epoch: int | None
+    declared_freeze: Any
+    keep_trainable: tuple[str, ...]
+    new_weights: tuple[str, ...] | None
+    unused_weights: tuple[str, ...] | None
+    precision: Precision | None
+    loss_scaling: bool
+    accumulation: int
+    seconds: float
+    deep: bool
+
+    @cached_property
+    def trace(self) -> Trace | None:
+        """One forward pass of two rows; None where the model cannot be called with the loader's batches."""
+        try:
+            return trace(self.model, loader_batches(self.train_loader, 1)[0])
+        except CannotTell:
+            return None
+
+
+Gathered = dict[type, Any]
+"""Evidence by its class."""
+
+
+def _gather(program: _Program, given: Iterable[Any]) -> tuple[Gathered, dict[type, str]]:
+    """Evidence of each kind for which the program has objects; and why a kind could not be gathered."""
+    gathered: Gathered = {type(evidence): evidence for evidence in given}
+    missing: dict[type, str] = {} if program.seconds > 0 else {ProbeEvidence: SWITCHED_OFF}
+    for kind, gather in _gatherers(program).items():
+        if kind in gathered:
+            continue
+        try:
+            if not program.n_classes:
+                raise CannotTell("the number of classes is not known; give n_classes")
+            gathered[kind] = gather(program, gathered)
+        except CannotTell as reason:
+            missing[kind] = str(reason)
+    return gathered, missing
+
+
+def _gatherers(program: _Program) -> dict[type, Callable[[_Program, Gathered], Any]]:
+    """A function for each kind of evidence that this program allows, in an order in which each finds what it needs."""
+    gatherers: dict[type, Callable[[_Program, Gathered], Any]] = {DataEvidence: _data, BatchEvidence: _batches}
+    if program.tokenizer is not None:
+        gatherers[TokenEvidence] = _tokens
+    gatherers |= {ModelEvidence: _model, PrecisionEvidence: _precision}
+    if program.optimizer is not None:
+        gatherers[OptimizerEvidence] = _optimizer
+    if program.scheduler is not None and program.total_steps and program.steps_per_epoch:
+        gatherers[ScheduleEvidence] = _schedule
+    if program.seconds > 0:
+        gatherers[ProbeEvidence] = _probe
+    return gatherers
+
+
+def _data(program: _Program, gathered: Gathered) -> DataEvidence:
+    train, validation = _datasets(program.train_loader, program.eval_loader)
+    return data_evidence(train, validation, program.n_classes, program.class_names, program.tokenizer)
+
+
+def _batches(program: _Program, gathered: Gathered) -> BatchEvidence:
+    return batch_evidence(program.train_loader, program.n_classes)
+
+
+def _tokens(program: _Program, gathered: Gathered) -> TokenEvidence:
+    if BatchEvidence not in gathered:
+        raise CannotTell("the token ids of the loader's batches could not be read")
+    return token_evidence(program.model, program.tokenizer, gathered[BatchEvidence])
+
+
+def _model(program: _Program, gathered: Gathered) -> ModelEvidence:
+    return model_evidence(
+        program.model,
+        program.n_classes,
+        class_names=program.class_names,
+        declared_freeze=program.declared_freeze,
+        keep_trainable=program.keep_trainable,
+        new_weights=program.new_weights,
+        unused_weights=program.unused_weights,
+        trace=program.trace,
+    )
+
+
+def _precision(program: _Program, gathered: Gathered) -> PrecisionEvidence:
+    """The number type of the forward pass, and that of the trainable weights."""
+    tensor = next((p for p in program.model.parameters() if p.requires_grad), None)
+    if tensor is None:
+        raise CannotTell("no parameter is trainable, so the number type of trainable weights is not defined")
+    kinds: tuple[Precision, ...] = ("fp32", "bf16", "fp16")
+    weights_kind = next((kind for kind in kinds if DTYPES[kind] == tensor.dtype), None)
+    if weights_kind is None:
+        raise CannotTell(f"the weights are of type {tensor.dtype}, not {', '.join(kinds)}")
+    return precision_evidence(
+        tensor.device,
+        program.precision or weights_kind,
+        weights_kind=weights_kind,
+        loss_scaling=program.loss_scaling,
+    )
+
+
+def _optimizer(program: _Program, gathered: Gathered) -> OptimizerEvidence:
+    return optimizer_evidence(program.model, program.optimizer, trace=program.trace)
+
+
+def _schedule(program: _Program, gathered: Gathered) -> ScheduleEvidence:
+    loader = program.train_loader
+    return schedule_evidence(
+        program.scheduler,
+        program.total_steps or 0,
+        program.steps_per_epoch or 0,
+        batches_per_epoch=len(loader) if isinstance(loader, Sized) else None,
+        accumulation=program.accumulation,
+    )
+
+
+def _probe(program: _Program, gathered: Gathered) -> ProbeEvidence:
+    batches = loader_batches(program.train_loader, DEEP_BATCHES if program.deep else PROBE_BATCHES)
+    return probe(program.model, program.loss_fn, batches, program.n_classes, seconds=program.seconds, deep=program.deep)
+
+
+def _strings(given: Any, name: str) -> tuple[str, ...] | None:
+    return None if given is None else tuple(list_of(given, name))
 
 
 def _datasets(train_loader: Any, eval_loader: Any) -> tuple[Any, Any]:
     return getattr(train_loader, "dataset", None), getattr(eval_loader, "dataset", None)
-
-
-def _precision(
-    model: torch.nn.Module, kind: Literal["fp32", "bf16", "fp16"] | None, loss_scaling: bool
-) -> PrecisionEvidence:
-    """The type of the forward pass, and that of the learning weights."""
-    tensor = next((p for p in model.parameters() if p.requires_grad), None)
-    if tensor is None:
-        raise CannotTell("nothing learns, so there is no type of learning weights")
-    kinds: tuple[Literal["fp32", "bf16", "fp16"], ...] = ("fp32", "bf16", "fp16")
-    weights_kind = next((name for name in kinds if DTYPES[name] == tensor.dtype), None)
-    if weights_kind is None:
-        raise CannotTell(f"the weights are of type {tensor.dtype}")
-    return precision_evidence(tensor.device, kind or weights_kind, weights_kind=weights_kind, loss_scaling=loss_scaling)

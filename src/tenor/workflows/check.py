@@ -1,16 +1,15 @@
-"""`tenor check` and the checks before the first step of a run."""
+"""`tenor check`, and the checks before the first step of `tenor train`."""
 
-from typing import Any
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from rich.console import Console
 
-from tenor.checks.catalogue import run_rules
-from tenor.checks.evidence import BatchEvidence, DataEvidence, ProbeEvidence, Rows, ScheduleEvidence, TokenEvidence
+from tenor.checks.before_training import preflight
+from tenor.checks.evidence import DataEvidence, Rows, ScheduleEvidence, TokenEvidence
 from tenor.checks.finding import Report
-from tenor.checks.gather.model import model_evidence, optimizer_evidence, precision_evidence
-from tenor.checks.probes.probe import probe
 from tenor.config.schema import Config
 from tenor.console.run import show_notes
 from tenor.data.batching import TokenExamples, epoch_batches
@@ -22,34 +21,90 @@ from tenor.model.optimizer import make_optimizer, rate_factor
 from tenor.training.loss import class_weights, summed_cross_entropy, total_weight
 from tenor.workflows.prepare import Prepared, prepare
 
-COLLATED_BATCHES = 8
 SAMPLED_TEXTS = 500
-PROBE_BATCHES, DEEP_BATCHES = 2, 16
+
+
+def check(config: Config, deep: bool = False, console: Console | None = None) -> Report:
+    """Everything that can be checked before the first step of a run. Notes on how the rows were read are printed to
+    `console`, by default stderr.
+
+    Raises:
+        UserError: data, a model or settings that cannot be read or used.
+    """
+    prepared = prepare(config)
+    show_notes(console or Console(stderr=True, markup=False), data_notes(prepared.splits))
+    return run_preflight(prepared, deep)
 
 
 def run_preflight(prepared: Prepared, deep: bool = False) -> Report:
-    """Gather all evidence that a prepared run offers and apply every rule to it.
+    """Run `tenor.checks.preflight` on a prepared run, whose model is moved to the planned device.
 
-    Model, gradients and random state are afterwards as they were.
+    Weights, gradients and random states are unchanged afterwards.
+
+    Raises:
+        TenorError: memory ran out.
     """
-    evidence: list[Any] = [
-        data_evidence(prepared),
-        batch_evidence(prepared),
-        token_evidence(prepared),
-        *_model_side(prepared),
-        schedule_evidence(prepared),
-        precision_evidence(
-            prepared.plan.device, prepared.plan.precision, loss_scaling=prepared.plan.precision == "fp16"
-        ),
-    ]
-    if (seconds := prepared.config.checks.probe_seconds) > 0:
-        evidence.append(_probe(prepared, deep, seconds))
-    unreadable = {ProbeEvidence: "the short experiments are switched off by checks.probe_seconds=0"}
-    return run_rules(evidence, "preflight", prepared.config.checks.allow, unreadable=unreadable)
+    config, plan, classifier = prepared.config, prepared.plan, prepared.classifier
+    names = prepared.splits.train.class_names
+    evidence = (data_evidence(prepared), token_evidence(prepared), schedule_evidence(prepared))
+    advice = f"lower data.max_length (now {config.data.max_length}), or set checks.probe_seconds=0"
+    with advice_on_memory("in the short experiments", advice):
+        classifier.model.to(plan.device)
+        return preflight(
+            model=classifier.model,
+            train_loader=FirstEpoch.of(prepared),
+            optimizer=make_optimizer(classifier.model, config.training),
+            loss_fn=_loss_function(prepared),
+            n_classes=len(names),
+            class_names=names,
+            declared_freeze=config.model.freeze,
+            keep_trainable=tuple(config.model.keep_trainable),
+            new_weights=classifier.new_weights,
+            precision=plan.precision,
+            loss_scaling=plan.precision == "fp16",
+            seconds=config.checks.probe_seconds,
+            deep=deep,
+            allow=config.checks.allow,
+            evidence=evidence,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class FirstEpoch:
+    """The batches of the first epoch in the loop's order, as a loader: dictionaries of input ids, mask and labels."""
+
+    dataset: TokenExamples
+    order: list[np.ndarray]
+    """The row numbers of each batch."""
+    batch_size: int
+
+    @classmethod
+    def of(cls, prepared: Prepared) -> "FirstEpoch":
+        examples = TokenExamples(prepared.tokens["train"], prepared.classifier.tokenizer.pad_token_id)
+        size = prepared.config.training.batch_size
+        return cls(examples, epoch_batches(examples.lengths, size, prepared.config.seed, epoch=0), size)
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
+        for rows in self.order:
+            batch = self.dataset.collate(rows)
+            yield {**batch.inputs, "labels": batch.labels}
+
+    @property
+    def sampler(self) -> np.ndarray:
+        """The row numbers of the whole epoch in order, shape (rows,)."""
+        return np.concatenate(self.order)
+
+    @property
+    def epoch_labels(self) -> np.ndarray:
+        """The labels of the whole epoch in order, shape (rows,)."""
+        return self.dataset.labels[self.sampler]
 
 
 def data_evidence(prepared: Prepared) -> DataEvidence:
-    """The rows of every split, and where the training rows stood in their source."""
+    """The rows of every split, and the positions of the training rows in their source."""
     splits = prepared.splits
     return DataEvidence(
         train=_rows(splits.train),
@@ -63,24 +118,8 @@ def data_evidence(prepared: Prepared) -> DataEvidence:
     )
 
 
-def batch_evidence(prepared: Prepared) -> BatchEvidence:
-    """The first batches of the first epoch, as the model will see them."""
-    examples = _train_examples(prepared)
-    order = epoch_batches(examples.lengths, prepared.config.training.batch_size, prepared.config.seed, epoch=0)
-    first = [examples.collate(rows) for rows in order[:COLLATED_BATCHES]]
-    return BatchEvidence(
-        labels=tuple(batch.labels.numpy() for batch in first),
-        n_classes=len(prepared.splits.train.class_names),
-        epoch_labels=examples.labels[np.concatenate(order)],
-        input_ids=tuple(batch.inputs["input_ids"].numpy() for batch in first),
-        attention_mask=tuple(batch.inputs["attention_mask"].numpy() for batch in first),
-        rows_per_epoch=sum(len(rows) for rows in order),
-        rows_in_split=len(examples),
-    )
-
-
 def token_evidence(prepared: Prepared) -> TokenEvidence:
-    """The tokenizer, the model's embedding, and a sample of what the one made of the texts."""
+    """The tokenizer, the size of the model's embedding, the ids of some texts and the lengths of all."""
     tokenizer, model = prepared.classifier.tokenizer, prepared.classifier.model
     train = prepared.tokens["train"]
     return TokenEvidence(
@@ -99,7 +138,7 @@ def token_evidence(prepared: Prepared) -> TokenEvidence:
 
 
 def schedule_evidence(prepared: Prepared) -> ScheduleEvidence:
-    """The plan of the learning rate over all steps."""
+    """The planned learning rate at every step."""
     training = prepared.config.training
     per_epoch = -(-len(prepared.tokens["train"]) // training.batch_size)
     total = per_epoch * training.epochs
@@ -113,41 +152,17 @@ def schedule_evidence(prepared: Prepared) -> ScheduleEvidence:
     )
 
 
-def _model_side(prepared: Prepared) -> list[Any]:
-    classifier, settings = prepared.classifier, prepared.config.model
-    names = prepared.splits.train.class_names
-    model = model_evidence(
-        classifier.model,
-        len(names),
-        class_names=names,
-        declared_freeze=settings.freeze,
-        keep_trainable=settings.keep_trainable,
-        new_weights=classifier.new_weights,
-    )
-    return [model, optimizer_evidence(classifier.model, make_optimizer(classifier.model, prepared.config.training))]
-
-
-def _probe(prepared: Prepared, deep: bool, seconds: float) -> Any:
-    examples, training = _train_examples(prepared), prepared.config.training
-    n_classes = len(prepared.splits.train.class_names)
-    weights = class_weights(training, examples.labels, n_classes)
+def _loss_function(prepared: Prepared) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """The mean loss of a batch, as the loop computes it."""
+    training = prepared.config.training
+    weights = class_weights(training, prepared.tokens["train"].labels, len(prepared.splits.train.class_names))
 
     def loss_fn(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         on_device = None if weights is None else weights.to(logits.device)
         summed = summed_cross_entropy(logits, labels, on_device, training.label_smoothing)
         return summed / total_weight(labels, on_device)
 
-    order = epoch_batches(examples.lengths, training.batch_size, prepared.config.seed, epoch=0)
-    collated = [examples.collate(rows) for rows in order[: DEEP_BATCHES if deep else PROBE_BATCHES]]
-    batches = [{**batch.inputs, "labels": batch.labels} for batch in collated]
-    mend = f"lower data.max_length (now {prepared.config.data.max_length}), or set checks.probe_seconds=0"
-    with advice_on_memory("in the short experiments", mend):
-        prepared.classifier.model.to(prepared.plan.device)
-        return probe(prepared.classifier.model, loss_fn, batches, n_classes, seconds=seconds, deep=deep)
-
-
-def _train_examples(prepared: Prepared) -> TokenExamples:
-    return TokenExamples(prepared.tokens["train"], prepared.classifier.tokenizer.pad_token_id)
+    return loss_fn
 
 
 def _rows(rows: LabelledText) -> Rows:
@@ -155,18 +170,6 @@ def _rows(rows: LabelledText) -> Rows:
 
 
 def _sample(tokens: TokenizedText) -> tuple[np.ndarray, ...]:
-    """Evenly spread over the rows, so that a source in any order is represented."""
+    """The ids of some texts, evenly spread over the rows, so that a sorted source is represented as a whole."""
     chosen = np.unique(np.linspace(0, len(tokens) - 1, SAMPLED_TEXTS).astype(int))
     return tuple(tokens.row(int(row)) for row in chosen)
-
-
-def check(config: Config, deep: bool = False, console: Console | None = None) -> Report:
-    """Everything that can be known about a run before its first step. Notes on how the rows were read go to `console`,
-    which is stderr by default.
-
-    Raises:
-        UserError: what could not be read or understood at all.
-    """
-    prepared = prepare(config)
-    show_notes(console or Console(stderr=True, markup=False), data_notes(prepared.splits))
-    return run_preflight(prepared, deep)

@@ -1,4 +1,4 @@
-"""Evidence from datasets and loaders; a loader's random states are restored bit by bit."""
+"""Evidence from datasets and loaders; random states are restored bit by bit."""
 
 import random
 import threading
@@ -21,19 +21,22 @@ LABEL_NAMES = ("labels", "label", "targets", "target", "y")
 
 
 def batch_evidence(loader: Any, n_classes: int, batches: int = 8) -> BatchEvidence:
-    """The first batches of a loader, of dictionaries or tuples of tensors; random states are put back.
+    """The first batches of a loader, which gives dictionaries or tuples of tensors; random states are restored.
 
-    Raises CannotTell for what can be read only once, and for batches without labels.
+    A loader may have an attribute `epoch_labels`: the labels of its whole epoch in order, shape (rows,). Otherwise the
+    labels of the first batches represent the epoch.
+
+    Raises:
+        CannotTell: a loader or dataset that can be read only once, no batch, or batches without labels.
     """
     first, dataset = _first(loader, batches), getattr(loader, "dataset", None)
     labels, ids, masks = zip(*(_parts(batch) for batch in first), strict=True)
     sized = dataset is not None and not isinstance(dataset, IterableDataset)
+    epoch_labels = getattr(loader, "epoch_labels", None)
     return BatchEvidence(
         labels=labels,
         n_classes=n_classes,
-        epoch_labels=np.concatenate([part.reshape(-1) if part.ndim < 2 else part for part in labels])
-        if len({part.shape[1:] for part in labels}) == 1
-        else None,
+        epoch_labels=_joined(labels) if epoch_labels is None else epoch_labels,
         input_ids=None if any(part is None for part in ids) else ids,
         attention_mask=None if any(part is None for part in masks) else masks,
         rows_per_epoch=_rows_per_epoch(loader) if sized else None,
@@ -42,18 +45,20 @@ def batch_evidence(loader: Any, n_classes: int, batches: int = 8) -> BatchEviden
 
 
 def loader_batches(loader: Any, batches: int = 2) -> list[dict[str, torch.Tensor]]:
-    """The first batches as dictionaries of tensors with `labels`, as `probe` takes them; random states are put back.
+    """The first batches as dictionaries of tensors with `labels`, as `probe` takes them; random states are restored.
 
-    Raises CannotTell for what can be read only once, and for batches without labels.
+    Raises:
+        CannotTell: a loader or dataset that can be read only once, no batch, or batches without labels.
     """
     return [_as_dictionary(batch) for batch in _first(loader, batches)]
 
 
 @contextmanager
 def random_states_kept(*holders: Any) -> Iterator[None]:
-    """Put every random state back as it was: Python's, NumPy's, PyTorch's on each device, and loaders' generators.
+    """Restore every random state after the block: Python's, NumPy's, PyTorch's on each device, and the generators of
+    the loaders in `holders`.
 
-    One block at a time in this process: the states are those of all threads, and a block would put back another's.
+    Only one thread runs such a block at a time, because random states are shared by all threads of the process.
     """
     with _RANDOM_STATES:
         generators = [g for holder in holders for g in _generators(holder)]
@@ -76,21 +81,21 @@ def random_states_kept(*holders: Any) -> Iterator[None]:
 
 
 def _first(loader: Any, batches: int) -> list[Any]:
-    """The first batches of a loader that can be read again."""
-    for source, what in ((loader, "loader"), (getattr(loader, "dataset", None), "data set")):
+    """The first batches of a loader that can be read more than once."""
+    for source, name in ((loader, "loader"), (getattr(loader, "dataset", None), "dataset")):
         if isinstance(source, Iterator):
-            raise CannotTell(f"the {what} can be read only once: looking at its batches would take them from training")
+            raise CannotTell(f"the {name} can be read only once: reading its batches would take them from training")
     if not isinstance(loader, Iterable):
-        raise CannotTell(f"a {type(loader).__name__} can't be iterated over")
+        raise CannotTell(f"a {type(loader).__name__} cannot be iterated over; give a DataLoader or a list of batches")
     with random_states_kept(loader):
         first = list(islice(iter(loader), batches))
     if not first:
-        raise CannotTell("the loader gives no batch")
+        raise CannotTell("the loader is empty: it gives no batch")
     return first
 
 
 def _as_dictionary(batch: Any) -> dict[str, Any]:
-    """A batch by names. Of a tuple the last part is the labels; before it stand ids and mask, or features."""
+    """A batch as a dictionary. A tuple ends with the labels; the parts before are ids and mask, or features."""
     if isinstance(batch, Mapping):
         name = next((name for name in LABEL_NAMES if name in batch), None)
         if name is None:
@@ -105,6 +110,13 @@ def _as_dictionary(batch: Any) -> dict[str, Any]:
         return {"features": first, "labels": labels}
     mask = {"attention_mask": batch[1]} if len(batch) > 2 and _is_token_ids(batch[1]) else {}
     return {"input_ids": first, **mask, "labels": labels}
+
+
+def _joined(labels: Sequence[np.ndarray]) -> np.ndarray | None:
+    """The labels of all batches; None where their shapes differ."""
+    if len({part.shape[1:] for part in labels}) > 1:
+        return None
+    return np.concatenate([part.reshape(-1) if part.ndim < 2 else part for part in labels])
 
 
 def _parts(batch: Any) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
@@ -133,7 +145,7 @@ def _length(value: Any) -> int | None:
 
 
 def _rows_per_epoch(loader: Any) -> int | None:
-    """Rows that one pass gives: of the sampler, less an incomplete last batch that is dropped."""
+    """Rows in one epoch: the length of the sampler, without an incomplete last batch that is dropped."""
     rows, size = _length(getattr(loader, "sampler", None)), getattr(loader, "batch_size", None)
     if rows is None or size is None:
         return None
@@ -141,28 +153,30 @@ def _rows_per_epoch(loader: Any) -> int | None:
 
 
 def _generators(holder: Any) -> list[torch.Generator]:
-    """A loader's own generators, wherever it keeps them."""
+    """The generators of a loader, its sampler and its batch sampler."""
     owners = [holder]
     owners += [getattr(owner, key, None) for owner in (holder,) for key in ("sampler", "batch_sampler")]
     owners.append(getattr(owners[-1], "sampler", None))
-    found = [getattr(owner, "generator", None) for owner in owners if owner is not None]
-    return list({id(g): g for g in found if isinstance(g, torch.Generator)}.values())
+    generators = [getattr(owner, "generator", None) for owner in owners if owner is not None]
+    return list({id(g): g for g in generators if isinstance(g, torch.Generator)}.values())
 
 
 LABEL_COLUMNS = ("labels", "label", "target", "targets")
 TEXT_COLUMNS = ("text", "sentence", "review", "content")
 ID_COLUMN = "input_ids"
 MOST_DECODED = 50_000
-"""Rows whose texts are made from token ids where there is no text: some seconds."""
+"""Texts are decoded from token ids for at most this many rows, which takes some seconds."""
 
 
 def data_evidence(
     train: Any, validation: Any, n_classes: int, class_names: tuple[str, ...] | None, tokenizer: Any = None
 ) -> DataEvidence:
-    """Labels, and texts where they are there or can be decoded, of datasets that can be read by column.
+    """Labels, and texts where they are stored or can be decoded, of datasets that can be read by column.
 
-    Those are the hub's datasets, lists of dictionaries, `TensorDataset`s of ids and labels, and `Subset`s of these.
-    Raises CannotTell for any other.
+    These are the hub's datasets, lists of dictionaries, `TensorDataset`s of ids and labels, and `Subset`s of them.
+
+    Raises:
+        CannotTell: any other dataset.
     """
     positions, source = None, None
     if isinstance(train, Subset):
@@ -178,11 +192,15 @@ def data_evidence(
 
 
 def rows_of(dataset: Any, tokenizer: Any = None) -> Rows:
-    """Labels and texts of one dataset."""
+    """Labels and texts of one dataset.
+
+    Raises:
+        CannotTell: a dataset without a column of labels, or with columns that cannot be read.
+    """
     labels = _column(dataset, LABEL_COLUMNS)
     if labels is None:
         raise CannotTell(
-            f"the dataset has no column {' or '.join(LABEL_COLUMNS)} to read; its collated batches are judged instead"
+            f"the dataset has no column {' or '.join(LABEL_COLUMNS)}; its collated batches are checked instead"
         )
     texts = _column(dataset, TEXT_COLUMNS)
     if texts is None and tokenizer is not None and len(dataset) <= MOST_DECODED:
@@ -191,17 +209,17 @@ def rows_of(dataset: Any, tokenizer: Any = None) -> Rows:
     try:
         return Rows(labels, None if texts is None else [str(text) for text in list_of(texts, "texts")])
     except UserError as error:
-        raise CannotTell(f"the dataset's columns can't be read: {error}") from error
+        raise CannotTell(f"the dataset's columns cannot be read: {error}") from error
 
 
 def _by_position(column: Any) -> Any:
-    """A column in whatever form its dataset gives it: a list, an array, a tensor, a pandas Series, an Arrow array."""
+    """A column as a list or an array; datasets give lists, arrays, tensors, pandas Series and Arrow arrays."""
     is_matrix = hasattr(type(column), "ndim") and column.ndim != 1
     return array_of(column, "column") if is_matrix else list_of(column, "column")
 
 
 def _column(dataset: Any, names: Sequence[str]) -> Any:
-    """The first column of these names; None where there is none."""
+    """The first column with one of these names; None where the dataset has none."""
     if isinstance(dataset, Subset):
         whole = _column(dataset.dataset, names)
         return None if whole is None else [whole[i] for i in list_of(dataset.indices, "indices")]

@@ -42,7 +42,7 @@ from tenor.model.tokenizer import knows_words, load_tokenizer
 from tenor.runs.process_state import warnings_ignored
 
 UNIFORM = 0.9
-"""Share of a uniform distribution's standard deviation that a layer of some hundred weights has at least."""
+"""A layer of some hundred uniformly drawn weights has at least this share of the distribution's standard deviation."""
 
 
 def model_evidence(
@@ -57,11 +57,10 @@ def model_evidence(
     pretrained: bool | None = None,
     trace: Trace | None = None,
 ) -> ModelEvidence:
-    """What can be read off a model: a `transformers` classifier, PEFT around one, an encoder in a module of one's own,
-    any module.
+    """Evidence from any module: a `transformers` classifier, a PEFT model, a custom module with an encoder inside.
 
-    `trace` is what a forward pass of the unwrapped model showed; without it the number of outputs is read from the
-    head's layers. `pretrained` counts as true where `new_weights` (what `from_pretrained` reports as missing) are
+    `trace` is a recorded forward pass of the unwrapped model; without it the number of outputs is read from the head's
+    layers. `pretrained` defaults to true where `new_weights` (the names that `from_pretrained` reports as missing) are
     given.
     """
     model = unwrapped(model)
@@ -88,7 +87,7 @@ def model_evidence(
 
 
 def optimizer_evidence(model: nn.Module, optimizer: Any, *, trace: Trace | None = None) -> OptimizerEvidence:
-    """The optimizer's groups, with the peak rate where there is one (`peak_lr`, `max_lr`, `initial_lr`), else `lr`."""
+    """The optimizer's groups, with their peak rate (`peak_lr`, `max_lr` or `initial_lr`), else `lr`."""
     model = unwrapped(model)
     inner = getattr(optimizer, "optimizer", optimizer)  # Accelerate's wrapper.
     names = {id(p): name for name, p in model.named_parameters()}
@@ -114,15 +113,16 @@ def optimizer_evidence(model: nn.Module, optimizer: Any, *, trace: Trace | None 
 
 
 def is_fresh(model: nn.Module, parts: ModelParts) -> bool | None:
-    """Whether the encoder's biases and norms are those of a model that was never trained; None without an encoder."""
+    """Whether the encoder's biases and norms still have their initial values of 0 or 1; None without an encoder."""
     vectors = [p.detach() for name, p in model.named_parameters() if p.ndim == 1 and name in parts.encoder]
     if not vectors:
         return None
-    # One step of training moves every one of them.
+    # One training step changes all of them.
     return all(bool((one == one[0]).all()) and float(one[0]) in (0.0, 1.0) for one in vectors)
 
 
 def peak_rate(group: Mapping[str, Any]) -> float:
+    """The peak learning rate of an optimizer's group, where it records one, else the present one."""
     return float(next(group[key] for key in ("peak_lr", "max_lr", "initial_lr", "lr") if group.get(key) is not None))
 
 
@@ -143,34 +143,34 @@ def _row(name: str, parameter: nn.Parameter, parts: ModelParts, trace: Trace | N
 
 
 def _present_names(given: Sequence[str], parts: ModelParts) -> tuple[str, ...]:
-    """The names, and those that an adapter or a wrapper has given to the same parameters since."""
-    wanted = set(given)
-    moved = [name for name, source in parts.source_names.items() if source in wanted and name not in wanted]
-    return (*given, *moved)
+    """The names, and the names of the same parameters after an adapter or a wrapper has renamed them."""
+    originals = set(given)
+    renamed = [name for name, source in parts.source_names.items() if source in originals and name not in originals]
+    return (*given, *renamed)
 
 
 def _outputs(model: nn.Module, parts: ModelParts, config: Any) -> int | None:
-    """What the configuration says, where a linear layer of the head has that many outputs; else those of the last.
-
-    None for a bare encoder.
+    """`num_labels` of the configuration, where a linear layer of the head has as many outputs; else the outputs of the
+    head's last linear layer. None for an encoder without a head.
     """
     if is_bare_encoder(model):
         return None
     sizes = [
         module.out_features
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and not is_named_as_added(name) and _holds(name, parts.head)
+        if isinstance(module, nn.Linear) and not is_named_as_added(name) and _contains(name, parts.head)
     ]
     declared = getattr(config, "num_labels", None)
     return sizes[-1] if sizes and declared not in sizes else declared
 
 
-def _holds(module: str, names: Collection[str]) -> bool:
+def _contains(module: str, names: Collection[str]) -> bool:
+    """Whether the module at this path has one of these parameters."""
     return any(name.startswith(f"{module}.".lstrip(".")) for name in names)
 
 
 def _looks_new(model: nn.Module, layer: Collection[str]) -> bool | None:
-    """Whether the frozen weights of a layer look as `transformers` or PyTorch initializes them; None: not known."""
+    """Whether the frozen weights of a layer look newly initialized by `transformers` or PyTorch; None: not known."""
     frozen = [p.detach().float() for name, p in model.named_parameters() if name in layer and not p.requires_grad]
     matrices, vectors = [p for p in frozen if p.ndim > 1], [p for p in frozen if p.ndim == 1]
     if not matrices or not vectors:
@@ -193,7 +193,7 @@ def _output_gain(model: nn.Module, layer: Collection[str], new_weights: Sequence
 
 
 def _is_uniform(matrix: torch.Tensor) -> bool:
-    """Whether a matrix (outputs, inputs) is spread as `nn.Linear` draws it: evenly up to 1/sqrt(inputs)."""
+    """Whether a matrix (outputs, inputs) looks as `nn.Linear` initializes it: uniform in ±1/sqrt(inputs)."""
     bound = 1 / math.sqrt(matrix.shape[-1])
     return float(matrix.abs().max()) <= 1.0001 * bound and float(matrix.std()) >= UNIFORM * bound / math.sqrt(3)
 
@@ -221,7 +221,7 @@ def _declared_frozen(model: nn.Module, parts: ModelParts, declared: str | int | 
 def _frozen_by_peft(model: nn.Module, parts: ModelParts) -> frozenset[str] | None:
     """The encoder's matrices that PEFT froze when it added its parameters; None for a model without PEFT.
 
-    Not the copies that it makes for `modules_to_save` to learn, and no biases or norms, which some settings train.
+    Without the trainable copies for `modules_to_save`, and without biases and norms, which some settings train.
     """
     modules = dict(model.named_modules())
     if not any(hasattr(module, "peft_config") for module in modules.values()):
@@ -238,13 +238,14 @@ CASE_SAMPLE = "The Film Was GOOD"
 
 
 def token_evidence(model: Any, tokenizer: Any, batches: BatchEvidence) -> TokenEvidence:
-    """The tokenizer, the model's embedding, the ids of collated batches, and the tokenizer of the model's folder.
+    """The tokenizer, the model's embedding, the ids of collated batches, and the tokenizer in the model's folder.
 
-    Raises CannotTell for a model without an embedding of tokens.
+    Raises:
+        CannotTell: a model without a token embedding.
     """
     rows = embedding_rows(model)
     if rows is None:
-        raise CannotTell(f"a {type(model).__name__} has no embedding of tokens to compare the tokenizer with")
+        raise CannotTell(f"a {type(model).__name__} has no token embedding to compare the tokenizer with")
     encoder = _encoder(model)
     own = _own_tokenizer(encoder)
     return TokenEvidence(
@@ -265,25 +266,25 @@ def token_evidence(model: Any, tokenizer: Any, batches: BatchEvidence) -> TokenE
 
 
 def _encoder(model: Any) -> Any:
-    """The one `transformers` model inside a module of any kind, else the module itself."""
+    """The `transformers` model inside a module, where there is exactly one, else the module itself."""
     inside = hosts(model)
     return inside[0][1] if len(inside) == 1 else unwrapped(model)
 
 
 def _own_tokenizer(model: Any) -> Any:
-    """The tokenizer that was saved with the model's weights on this machine; None where there is none."""
+    """The tokenizer saved next to the model's weights on this machine; None where there is none."""
     name = getattr(model, "name_or_path", "")
     if not name:
         return None
     try:
         return load_tokenizer(name, local=True)
-    # `UserError` where there is none, the others from `transformers` for files that can't be read.
+    # `UserError` where there is none; `transformers` raises the others for unreadable files.
     except (UserError, OSError, ValueError, KeyError, TypeError):
         return None
 
 
 def _vocabulary_digest(tokenizer: Any) -> str:
-    """SHA-256 of the tokens and their ids, without those that were added later."""
+    """SHA-256 of the tokens and their ids, without tokens that were added later."""
     added = tokenizer.get_added_vocab()
     vocabulary = {token: k for token, k in tokenizer.get_vocab().items() if token not in added}
     return hashlib.sha256(json.dumps(sorted(vocabulary.items())).encode()).hexdigest()
@@ -294,12 +295,12 @@ def _unpadded(batches: BatchEvidence, pad_id: int | None) -> tuple[np.ndarray, .
     if batches.input_ids is None:
         return None
     rows: list[np.ndarray] = []
-    for place, ids in enumerate(batches.input_ids):
+    for index, ids in enumerate(batches.input_ids):
         if ids.ndim != 2 or not np.issubdtype(ids.dtype, np.integer):
             return None
         text = np.ones_like(ids, dtype=bool) if pad_id is None else ids != pad_id
         if batches.attention_mask is not None:
-            text &= batches.attention_mask[place] != 0
+            text &= batches.attention_mask[index] != 0
         rows += [_between_ends(row, kept) for row, kept in zip(ids, text, strict=True)]
     return tuple(rows)
 
@@ -321,8 +322,8 @@ def _is_lowercase(tokenizer: Any) -> bool:
     return all(token == token.lower() for token in tokenizer.get_vocab() if token not in special)
 
 
-WIDTH_TIMED = 256
-"""Of the matrices that time an emulated type: 0.03 s at 1 GFLOP/s."""
+TIMED_WIDTH = 256
+"""Rows and columns of the matrices that time an emulated type: a product takes 0.03 s at 1 GFLOP/s."""
 
 
 def schedule_evidence(
@@ -335,10 +336,12 @@ def schedule_evidence(
     declared_warmup_steps: int | None = None,
     stepped: Literal["step", "batch", "epoch"] = "step",
 ) -> ScheduleEvidence:
-    """The plan of rates, from an array of factors or from a copy of a `torch` scheduler that is run ahead.
+    """The planned learning rates, from an array of factors or by simulating a copy of a `torch` scheduler.
 
-    `stepped` says when the loop calls `scheduler.step()`: after each optimizer step, forward pass or epoch.
-    Raises CannotTell for a scheduler that waits for a metric.
+    `stepped` is when the loop calls `scheduler.step()`: after each optimizer step, forward pass (batch) or epoch.
+
+    Raises:
+        CannotTell: a scheduler whose rates depend on a metric.
     """
     if hasattr(schedule, "step"):
         every = {"step": 1, "batch": 1, "epoch": steps_per_epoch}[stepped]
@@ -352,9 +355,10 @@ def schedule_evidence(
 
 
 def planned_rates(scheduler: Any, total_steps: int) -> np.ndarray:
-    """Rates of the next steps of the group with the largest peak, shape (steps,), stepped once after each.
+    """Learning rates of the next optimizer steps for the group with the largest peak, shape (steps,).
 
-    Raises CannotTell for a scheduler that waits for a metric.
+    Raises:
+        CannotTell: a scheduler whose rates depend on a metric.
     """
     return _simulated(scheduler, total_steps, 1, 1)[0]
 
@@ -366,24 +370,25 @@ def precision_evidence(
     weights_kind: str = "fp32",
     loss_scaling: bool = False,
 ) -> PrecisionEvidence:
-    """Whether the device computes the type itself; where it does not, how many times longer a product takes.
+    """Whether the device computes the type in hardware; where it emulates it, how many times longer a product takes.
 
-    Raises CannotTell where the device is not there.
+    Raises:
+        CannotTell: a device that this machine does not have.
     """
-    place = torch.device(device)
-    if place.type == "cuda" and not torch.cuda.is_available():
-        raise CannotTell(f"there is no {place} here")
-    hardware = _computed_in_hardware(place.type, kind)
-    slowdown = None if hardware else _slowdown(place, kind)
+    target = torch.device(device)
+    if target.type == "cuda" and not torch.cuda.is_available():
+        raise CannotTell(f"{target} is not available on this machine")
+    hardware = _computed_in_hardware(target.type, kind)
+    slowdown = None if hardware else _slowdown(target, kind)
     return PrecisionEvidence(kind, str(device), hardware, weights_kind, loss_scaling, slowdown)
 
 
 def _simulated(scheduler: Any, total_steps: int, every: int, times: int) -> tuple[np.ndarray, float]:
-    """Rates of the next steps and their peak, from a copy with an optimizer of its own; the original is untouched."""
+    """Learning rates of the next steps and their peak, from a copy with a separate optimizer."""
     scheduler = getattr(scheduler, "scheduler", scheduler)  # Accelerate's wrapper.
     optimizer = getattr(scheduler, "optimizer", None)
     if optimizer is None or isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
-        raise CannotTell(f"the plan of a {type(scheduler).__name__} can't be told ahead")
+        raise CannotTell(f"the learning rates of a {type(scheduler).__name__} cannot be predicted")
     stand_in = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
     stand_in.param_groups = [
         {**{key: copy.deepcopy(value) for key, value in group.items() if key != "params"}, "params": [torch.zeros(1)]}
@@ -392,7 +397,7 @@ def _simulated(scheduler: Any, total_steps: int, every: int, times: int) -> tupl
     ahead = copy.deepcopy(scheduler, {id(optimizer): stand_in})
     peaks = np.array([peak_rate(group) for group in stand_in.param_groups])
     rates = np.zeros((total_steps, len(peaks)))
-    with warnings_ignored():  # That no optimizer step comes between is meant so.
+    with warnings_ignored():  # PyTorch warns that no optimizer step comes in between.
         for step in range(total_steps):
             rates[step] = [float(group["lr"]) for group in stand_in.param_groups]
             if (step + 1) % every == 0:
@@ -416,10 +421,10 @@ def _computed_in_hardware(device: str, kind: str) -> bool:
 
 
 def _slowdown(device: torch.device, kind: str) -> float:
-    """Time of a product of two small matrices over that in float32, the fastest of three each."""
+    """Time of a product of two small matrices divided by the time in float32; the fastest of three each."""
     seconds = {}
     for name in ("fp32", kind):
-        matrix = torch.full((WIDTH_TIMED, WIDTH_TIMED), 0.5, dtype=DTYPES[name], device=device)
+        matrix = torch.full((TIMED_WIDTH, TIMED_WIDTH), 0.5, dtype=DTYPES[name], device=device)
         times = []
         for _ in range(3):
             started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""A model's parts, whatever is wrapped around them: pretrained encoders, what was added to them, and the head."""
+"""The parts of a model in any wrapper: pretrained encoders, adapters and prompts, and the head."""
 
 import copy
 import sys
@@ -13,35 +13,35 @@ from torch import nn
 from tenor.checks.gather.batches import random_states_kept
 
 WRAPPERS = ("DistributedDataParallel", "DataParallel", "FullyShardedDataParallel", "OptimizedModule")
-"""They pass calls on, and put a prefix before every name."""
+"""Wrappers that forward every call and put a prefix before every parameter's name."""
 
 ADAPTER_NAMES = ("lora_", "adapter", "prompt_", "prefix_", "ia3_")
-"""Fragments of the names of added parameters, for a model whose class can't be built again to compare with."""
+"""Fragments of the names of added parameters, for a model whose class cannot be built for comparison."""
 
 Shapes = Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
 class ModelParts:
-    """Names as `model.named_parameters()` has them; each is in one of the three sets."""
+    """Names from `model.named_parameters()`; each is in exactly one of the three sets."""
 
     encoder: frozenset[str]
-    """Parameters that the encoder's own class builds, wherever an adapter has moved them."""
+    """Parameters that the encoder's class builds, including those that an adapter has renamed."""
     added: frozenset[str]
     """Parameters put into the encoder or before it: LoRA and other adapters, prompts."""
     head: frozenset[str]
     """All others: classifier, pre-classifier, pooler; in a model without a `transformers` encoder its last layer."""
     source_names: Mapping[str, str]
-    """Name → name in the model as its class builds it, which is the one that a checkpoint uses."""
+    """Name → name in the model as its class builds it, which checkpoints use."""
 
 
 def find_parts(
     model: nn.Module, used: frozenset[str] | None = None, output_layer: Collection[str] | None = None
 ) -> ModelParts:
-    """The parts of any module; `used` and `output_layer` are those of a `Trace`, where there is one.
+    """The parts of any module; `used` and `output_layer` come from a `Trace`, if there is one.
 
-    Encoders are found as modules of `transformers`, in PEFT's wrappers and in modules of one's own. What they have
-    more than the same class built from the same configuration was added.
+    Encoders are modules of `transformers`, also inside PEFT wrappers and custom modules. Parameters that the same class
+    built from the same configuration does not have were added.
     """
     names = {name for name, _ in model.named_parameters()}
     inside = hosts(model)
@@ -65,7 +65,7 @@ def find_parts(
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The model inside data-parallel and compiled wrappers, whose prefixes change every name."""
+    """The model inside data-parallel and compiled wrappers, which put a prefix before every parameter's name."""
     while type(model).__name__ in WRAPPERS:
         model = getattr(model, "_orig_mod", None) or model.module  # type: ignore[assignment]
     return model
@@ -74,22 +74,23 @@ def unwrapped(model: nn.Module) -> nn.Module:
 def hosts(model: nn.Module) -> list[tuple[str, Any]]:
     """The outermost `transformers` models in `model`, each with the prefix of its parameters' names."""
     library = sys.modules.get("transformers.modeling_utils")
-    if library is None:  # Not imported, so there is no model of its classes; the import alone takes seconds.
+    if library is None:  # Without the import, which takes seconds, no model of its classes can exist.
         return []
-    found: list[tuple[str, Any]] = []
+    outermost: list[tuple[str, Any]] = []
     for name, module in model.named_modules():
         path = f"{name}." if name else ""
-        if isinstance(module, library.PreTrainedModel) and not path.startswith(tuple(outer for outer, _ in found)):
-            found.append((path, module))
+        is_inside = path.startswith(tuple(outer for outer, _ in outermost))
+        if isinstance(module, library.PreTrainedModel) and not is_inside:
+            outermost.append((path, module))
             if not path:
                 break
-    return found
+    return outermost
 
 
 def classifier_config(model: nn.Module) -> Any:
-    """The configuration that says what the outputs mean: of the model, else of the one classifier inside it; or None.
+    """The configuration that describes the outputs: the model's, else that of the only classifier inside it; or None.
 
-    That of a bare encoder within a module of one's own says nothing of the outputs.
+    The configuration of an encoder without a head, inside a custom module, does not describe the outputs.
     """
     model = unwrapped(model)
     own = getattr(model, "config", None)
@@ -100,17 +101,17 @@ def classifier_config(model: nn.Module) -> Any:
 
 
 def is_bare_encoder(model: nn.Module) -> bool:
-    """Whether a module is an encoder of `transformers` without a head, which the program may keep elsewhere."""
+    """Whether a module is an encoder of `transformers` without a head; the program may have the head elsewhere."""
     inside = hosts(model)
     return [path for path, _ in inside] == [""] and inside[0][1].base_model is inside[0][1]
 
 
 def token_embedding(model: nn.Module) -> Any:
-    """The layer that token ids go into, of the model or of the one `transformers` model inside it; None: not known."""
+    """The token embedding of the model, or of the first `transformers` model inside it; None: not known."""
     for candidate in (unwrapped(model), *(host for _, host in hosts(model)[:1])):
         try:
             table = getattr(candidate, "get_input_embeddings", lambda: None)()
-        except NotImplementedError:  # As `transformers` does where it can't tell.
+        except NotImplementedError:  # `transformers` raises it for a class whose embedding it does not know.
             continue
         if table is not None:
             return table
@@ -118,25 +119,25 @@ def token_embedding(model: nn.Module) -> Any:
 
 
 def embedding_rows(model: nn.Module) -> int | None:
-    """Rows of the model's embedding of tokens; None: not known."""
+    """Rows of the model's token embedding; None: not known."""
     weight = getattr(token_embedding(model), "weight", None)
     return int(weight.shape[0]) if isinstance(weight, torch.Tensor) and weight.ndim == 2 else None
 
 
 def is_named_as_added(name: str) -> bool:
-    """Whether a name is one that PEFT or AdapterHub gives to what they add."""
+    """Whether PEFT or AdapterHub gives such a name to the parameters that they add."""
     return any(fragment in name.lower() for fragment in ADAPTER_NAMES)
 
 
 def _is_below_encoder(name: str, host: Any) -> bool:
-    """Whether a parameter of `host` is in its encoder. A pooler serves classification alone, and counts as head."""
+    """Whether a parameter of `host` is in its encoder. A pooler belongs to the head: only classification uses it."""
     prefix = "" if host.base_model is host else f"{host.base_model_prefix}."
     inside = name.removeprefix(prefix)
     return name.startswith(prefix) and "pooler" not in inside.split(".")
 
 
 def _prompt_prefixes(model: nn.Module) -> tuple[str, ...]:
-    """Where PEFT keeps prompts and prefixes, which the encoder reads along with the text."""
+    """Paths of the modules in which PEFT keeps prompts and prefixes, which the encoder reads along with the text."""
     return tuple(
         f"{name}.prompt_encoder." if name else "prompt_encoder."
         for name, module in model.named_modules()
@@ -145,18 +146,18 @@ def _prompt_prefixes(model: nn.Module) -> tuple[str, ...]:
 
 
 def _built_shapes(host: Any) -> Shapes | None:
-    """Names and shapes of the parameters of the same class with the same configuration; None: it can't be built."""
+    """Parameter names and shapes of a new model of the same class and configuration; None: it cannot be built."""
     try:
         with torch.device("meta"), random_states_kept(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             built = type(host)(copy.deepcopy(host.config))
-    except Exception:  # Any class of anyone's may stand here; its names have to do then.
+    except Exception:  # A custom class can raise anything; callers then compare names only.
         return None
     return {name: tuple(p.shape) for name, p in built.named_parameters()}
 
 
 def _own_names(host: nn.Module, used: Collection[str] | None) -> dict[str, str]:
-    """Name → source name, of the parameters of `host` that its class builds."""
+    """Name → source name, for the parameters of `host` that its class builds."""
     parameters, built = dict(host.named_parameters()), _built_shapes(host)
     if built is None:
         return {name: name for name in parameters if not is_named_as_added(name)}
@@ -168,23 +169,23 @@ def _own_names(host: nn.Module, used: Collection[str] | None) -> dict[str, str]:
         if source is not None and source not in own:
             candidates.setdefault(source, []).append(name)
     for source, names in candidates.items():
-        alike = {name: parameters[name] for name in names if tuple(parameters[name].shape) == built[source]}
-        # Quantized weights have a shape of their own.
-        originals = _originals(alike, used) if alike else [min(names, key=len)]
+        fitting = {name: parameters[name] for name in names if tuple(parameters[name].shape) == built[source]}
+        # Quantized weights have another shape than the class builds.
+        originals = _originals(fitting, used) if fitting else [min(names, key=len)]
         own |= dict.fromkeys(originals, source)
     return own
 
 
-def _originals(alike: Mapping[str, nn.Parameter], used: Collection[str] | None) -> list[str]:
-    """Which of several parameters of the right name and shape are the class's own.
+def _originals(fitting: Mapping[str, nn.Parameter], used: Collection[str] | None) -> list[str]:
+    """Which of several parameters with a fitting name and shape the class has built.
 
-    Those that are idle, such as the original under PEFT's `modules_to_save`, and one of those in use: beside it stand
-    adapters that happen to have its shape.
+    All that are not used, such as the original next to a copy for PEFT's `modules_to_save`, and one of those in use:
+    the others are adapters that happen to have the same shape.
     """
     if used is None:
-        return [name for name in alike if not is_named_as_added(name)]
-    frozen_first = sorted(alike, key=lambda name: (alike[name].requires_grad, name))
-    return [name for name in alike if name not in used] + [name for name in frozen_first if name in used][:1]
+        return [name for name in fitting if not is_named_as_added(name)]
+    frozen_first = sorted(fitting, key=lambda name: (fitting[name].requires_grad, name))
+    return [name for name in fitting if name not in used] + [name for name in frozen_first if name in used][:1]
 
 
 def _below(path: str, names: Collection[str]) -> set[str]:
@@ -192,7 +193,7 @@ def _below(path: str, names: Collection[str]) -> set[str]:
 
 
 def _by_layer(names: Iterable[str]) -> dict[tuple[str, ...], list[str]]:
-    """Names by the numbers in them, which spares comparing each layer with all others."""
+    """Names grouped by the numbers in them, so that each layer is compared only with itself."""
     groups: dict[tuple[str, ...], list[str]] = {}
     for name in names:
         groups.setdefault(_numbers(name), []).append(name)
@@ -204,7 +205,7 @@ def _numbers(name: str) -> tuple[str, ...]:
 
 
 def _longest_inside(name: str, by_layer: Mapping[tuple[str, ...], Sequence[str]]) -> str | None:
-    """The longest name that is left of `name` when some of its parts are taken out: q.base_layer.weight → q.weight."""
+    """The longest source name that is `name` without some of its parts: q.weight for q.base_layer.weight."""
     parts, numbers = name.split("."), _numbers(name)
     near = (source for key, group in by_layer.items() if _is_subsequence(key, numbers) for source in group)
     fitting = [source for source in near if _is_subsequence(source.split("."), parts)]

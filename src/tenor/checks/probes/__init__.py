@@ -1,1 +1,1 @@
-"""Short experiments on a model before its first step: `run.py` runs them, `look.py` and `learn.py` hold them."""
+"""Short experiments on a model before its first step: `probe.py` runs those that `experiments.py` defines."""

@@ -1,11 +1,11 @@
 """Short experiments: loss on given logits, gradients, memorization, shuffled labels, learning rates.
 
-Every weight is restored.
+Each experiment restores the weights that it changes.
 """
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,24 +21,24 @@ from tenor.checks.probes.subject import (
     blanked,
     can_be_padded,
     columns_of,
+    padded,
     padded_left,
     text_key,
-    widened,
 )
 
 MAX_ROWS = 32
-"""Examples for the first loss and the spread of the logits."""
+"""Examples for the initial loss and the spread of the logits."""
 
 COMPARED_ROWS = 8
 
 ADDED_PADDING = 8
 
 MARGIN = 10.0
-"""By which given logits are right or wrong: e^-10 is next to no loss."""
+"""Difference between the logit of one class and the others in right and wrong logits; the loss is then near e^-10."""
 
 
 def given_logits(subject: Subject) -> dict[str, Any]:
-    """The loss function alone: on right, equal and wrong logits one by one; on one example twice; its gradient."""
+    """The loss function alone: its value on right, equal and wrong logits, on one example twice, and its gradient."""
     k, device = subject.n_classes, subject.device
     labels, one_hot = torch.arange(k, device=device), MARGIN * torch.eye(k, device=device)
 
@@ -65,7 +65,7 @@ def given_logits(subject: Subject) -> dict[str, Any]:
 
 @torch.no_grad()
 def first_look(subject: Subject, examples: Examples) -> dict[str, Any]:
-    """The first loss, the spread of the logits over texts, and whether they are a distribution already."""
+    """The initial loss, the spread of the logits over texts, and whether the logits are probabilities already."""
     logits = subject.logits(examples.inputs)
     sums, rounding = logits.sum(dim=-1), _rounding(logits)
     tolerance = max(1e-4, 4 * rounding)
@@ -81,41 +81,41 @@ def first_look(subject: Subject, examples: Examples) -> dict[str, Any]:
 
 @torch.no_grad()
 def blanking(subject: Subject, examples: Examples) -> dict[str, Any]:
-    """How far the logits change when every token but the first is blanked."""
+    """The largest change of a logit when every token except the first is blanked."""
     some = examples.rows(slice(0, COMPARED_ROWS))
     blank = blanked(subject, some, alike=False)
     key = text_key(some)
     if torch.equal(blank[key], some.inputs[key]):
-        raise ValueError("the texts have no token to blank")
+        raise ValueError("the texts have no tokens to blank")
     return {"logit_change_from_blanking": _change(subject.logits(some.inputs), subject.logits(blank))}
 
 
 @torch.no_grad()
 def padding(subject: Subject, examples: Examples) -> dict[str, Any]:
-    """How far the logits change when columns of padding are added."""
+    """The largest change of a logit when columns of padding are added."""
     some = examples.rows(slice(0, COMPARED_ROWS))
     if "input_ids" not in some.inputs or not can_be_padded(subject, some):
-        raise ValueError("inputs without token ids, or without a known padding id, can't be padded")
-    # Within the 64 columns that any encoder has positions for.
+        raise ValueError("inputs without token ids, or without a known padding id, cannot be padded")
+    # At most 64 columns in all, since every encoder has that many positions.
     kept = MAX_TOKENS - ADDED_PADDING
-    cut = columns_of(some, slice(-kept, None) if padded_left(some.inputs) else slice(0, kept))
-    added = widened(subject, cut, cut.inputs["input_ids"].shape[1] + ADDED_PADDING)
-    return {"logit_change_from_padding": _change(subject.logits(cut.inputs), subject.logits(added.inputs))}
+    narrow = columns_of(some, slice(-kept, None) if padded_left(some.inputs) else slice(0, kept))
+    wide = padded(subject, narrow, narrow.inputs["input_ids"].shape[1] + ADDED_PADDING)
+    return {"logit_change_from_padding": _change(subject.logits(narrow.inputs), subject.logits(wide.inputs))}
 
 
 @torch.no_grad()
 def neighbours(subject: Subject, examples: Examples) -> dict[str, Any]:
-    """How far a row's logits change among fewer others, or among the same in another order."""
+    """The largest change of a row's logit in a batch of fewer rows, or of the same rows in reverse order."""
     some = examples.rows(slice(0, COMPARED_ROWS))
     if len(some) < 3:
-        raise ValueError(f"{len(some)} rows have no neighbours to leave out")
+        raise ValueError(f"at least 3 rows are needed, and the batches have {len(some)}")
     together = subject.logits(some.inputs)
     order = torch.arange(len(some) - 1, -1, -1, device=subject.device)
-    turned = subject.logits(some.rows(order).inputs)[order]
-    # Pairs and not single rows: a normalisation over the batch refuses one row.
+    reversed_rows = subject.logits(some.rows(order).inputs)[order]
+    # Pairs instead of single rows, because batch normalization refuses a single row.
     fewer = torch.cat([subject.logits(some.rows(slice(i, i + 2)).inputs) for i in range(0, len(some) - 1, 2)])
     return {
-        "logit_change_from_neighbours": max(_change(together, turned), _change(together[: len(fewer)], fewer)),
+        "logit_change_from_neighbours": max(_change(together, reversed_rows), _change(together[: len(fewer)], fewer)),
     }
 
 
@@ -124,7 +124,7 @@ def _change(one: torch.Tensor, other: torch.Tensor) -> float:
 
 
 def _rounding(logits: torch.Tensor) -> float:
-    """Unit rounding of the narrowest type that holds the logits exactly: a cast at the end does not hide the type."""
+    """Unit rounding of the narrowest type that represents the logits exactly, also after a cast to float32."""
     for kind, rounding in ((torch.bfloat16, 2.0**-8), (torch.float16, 2.0**-11)):
         if torch.equal(logits.to(kind).float(), logits) and logits.any():
             return rounding
@@ -136,60 +136,65 @@ OVERFIT_ROWS, MIN_OVERFIT_ROWS = 20, 4
 MAX_OVERFIT_STEPS, MIN_OVERFIT_STEPS = 60, 20
 
 SMALL_SHARE = 0.05
-"""Share of learning weights below which only a head or adapters learn."""
+"""Below this share of trainable weights, only a head or adapters are trainable."""
 
-LIGHT = 30
-"""Times the rate of an encoder that a head and adapters bear."""
+HEAD_FACTOR = 30
+"""A head and adapters are trained at this many times the encoder's learning rate."""
 
 
 def gradients(subject: Subject, examples: Examples) -> dict[str, Any]:
-    """Which learning parameters a backward pass leaves without a gradient, or with zeros even after two steps."""
+    """Which trainable parameters have no gradient after a backward pass, or only zeros even after two steps."""
     with weights_kept(subject.model), torch.enable_grad():
-        learning = {name: p for name, p in subject.model.named_parameters() if p.requires_grad}
-        optimizer, zero = make_optimizer(subject.model), set(learning)
-        without: set[str] = set(learning)
-        # Under a matrix that starts at zero (LoRA's, some heads') gradients arrive from the second step on.
+        trainable = {name: p for name, p in subject.model.named_parameters() if p.requires_grad}
+        optimizer, zero = make_optimizer(subject.model), set(trainable)
+        without: set[str] = set(trainable)
+        # Below a matrix that starts at zero (LoRA, some heads) gradients are zero until the second step.
         for _ in range(3):
             optimizer.zero_grad(set_to_none=True)
             loss = subject.loss(examples.inputs, examples.labels)
             if not loss.requires_grad:
                 break
             loss.backward()
-            without &= {name for name, p in learning.items() if p.grad is None}
-            zero &= {name for name, p in learning.items() if p.grad is None or not p.grad.any()}
+            without &= {name for name, p in trainable.items() if p.grad is None}
+            zero &= {name for name, p in trainable.items() if p.grad is None or not p.grad.any()}
             if not zero:
                 break
             optimizer.step()
         return {
-            "parameters_without_gradient": tuple(name for name in learning if name in without),
-            "parameters_with_zero_gradient": tuple(name for name in learning if name in zero - without),
+            "parameters_without_gradient": tuple(name for name in trainable if name in without),
+            "parameters_with_zero_gradient": tuple(name for name in trainable if name in zero - without),
         }
 
 
 def overfitting(subject: Subject, examples: Examples, deadline: float) -> dict[str, Any]:
-    """Memorise a few examples, then try the same on blanked ones; fewer examples where a step takes long."""
+    """Memorize a few examples, then try the same with blanked texts; fewer examples if a step takes long.
+
+    Raises:
+        RuntimeError: the time is not enough for 20 steps.
+    """
     time_left = deadline - time.monotonic()
     few = examples.rows(slice(0, MIN_OVERFIT_ROWS))
     with weights_kept(subject.model):
         per_step = _seconds_per_step(subject, few)
-    # Time grows with the rows at most; four fifths of it for the two attempts, the rest for putting weights back.
+    # A step takes at most proportionally longer with more rows. 40% of the time is for each of the two attempts, the
+    # rest for restoring the weights.
     affordable = 0.4 * (deadline - time.monotonic()) / max(per_step, 1e-6)
     rows = min(len(examples), max(len(few), int(len(few) * affordable / (2 * MIN_OVERFIT_STEPS))))
     steps = min(MAX_OVERFIT_STEPS, int(affordable * len(few) / max(1, rows)))
     if steps < MIN_OVERFIT_STEPS:
         raise RuntimeError(f"{time_left:.0f} s allow {max(0, steps)} steps; {MIN_OVERFIT_STEPS} are needed")
     chosen = examples.rows(slice(0, rows))
-    (before, after, errors), taken = _memorise(subject, chosen, steps, time.monotonic() + time_left / 2)
+    (before, after, errors), taken = _memorize(subject, chosen, steps, time.monotonic() + time_left / 2)
     if taken < MIN_OVERFIT_STEPS and errors:
         raise RuntimeError(f"only {taken} steps in {time_left / 2:.0f} s; {MIN_OVERFIT_STEPS} are needed")
-    found = {"overfit_errors": errors, "overfit_examples": rows, "overfit_loss": (before, after)}
+    results = {"overfit_errors": errors, "overfit_examples": rows, "overfit_loss": (before, after)}
     blank = Examples(blanked(subject, chosen, alike=True), chosen.labels)
-    (_, on_blanks, _), same = _memorise(subject, blank, taken, deadline, stop_early=False)
-    return {**found, "overfit_responds": (after, on_blanks)} if same == taken else found
+    (_, after_on_blank, _), taken_on_blank = _memorize(subject, blank, taken, deadline, stop_early=False)
+    return {**results, "overfit_responds": (after, after_on_blank)} if taken_on_blank == taken else results
 
 
 def random_labels(subject: Subject, examples: Examples, deadline: float) -> dict[str, Any]:
-    """One pass on the real labels and one on shuffled ones; losses on rows not seen before, from the second half."""
+    """One pass on the real labels and one on shuffled labels: mean losses over the second half, before each step."""
     order = torch.randperm(len(examples)).to(subject.device)
     shuffled = examples.labels[torch.randperm(len(examples)).to(subject.device)]
     losses, half = [], time.monotonic() + (deadline - time.monotonic()) / 2
@@ -201,7 +206,7 @@ def random_labels(subject: Subject, examples: Examples, deadline: float) -> dict
                 seen.append(train_step(subject, examples.rows(part).inputs, labels[part], optimizer))
                 if time.monotonic() > until:
                     break
-        parts = parts[: len(seen)]  # The second pass takes as many steps as the first.
+        parts = parts[: len(seen)]  # The second pass has at most as many steps as the first.
         losses.append(seen)
     steps = min(len(seen) for seen in losses)
     real, random = (float(np.mean(seen[steps // 2 : steps])) for seen in losses)
@@ -213,7 +218,7 @@ def random_labels(subject: Subject, examples: Examples, deadline: float) -> dict
 
 
 def balanced(examples: Examples, limit: int = OVERFIT_ROWS) -> Examples:
-    """At most `limit` rows of different texts, the classes in turn as far as they go."""
+    """At most `limit` rows with different texts, taken from each class in turn."""
     text = examples.inputs[text_key(examples)]
     _, group = torch.unique(text.reshape(len(text), -1), dim=0, return_inverse=True)
     seen: set[int] = set()
@@ -223,27 +228,33 @@ def balanced(examples: Examples, limit: int = OVERFIT_ROWS) -> Examples:
         if text_id not in seen:
             seen.add(text_id)
             queues.setdefault(label, []).append(row)
-    in_turn = sorted((place, label, row) for label, rows in queues.items() for place, row in enumerate(rows))
+    in_turn = sorted((turn, label, row) for label, rows in queues.items() for turn, row in enumerate(rows))
     return examples.rows(torch.tensor([row for _, _, row in in_turn[:limit]], device=text.device))
 
 
 def make_optimizer(model: nn.Module) -> torch.optim.Optimizer:
-    """AdamW over what learns, at a rate that shrinks with the width (Yang et al. 2022).
+    """AdamW for the trainable parameters, with a learning rate inversely proportional to the width (Yang et al. 2022).
 
-    It grows for a head or adapters alone, and for those that learn along with a part of the encoder.
+    A head or adapters have a higher rate where only they are trainable, or adapters together with the encoder.
     """
-    learning = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    matrices = [p for p in learning.values() if p.ndim > 1]
+    trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    matrices = [p for p in trainable.values() if p.ndim > 1]
     rate = 0.1 / (matrices[-1].shape[-1] if matrices else 100)
-    small = sum(p.numel() for p in learning.values()) < SMALL_SHARE * sum(p.numel() for p in model.parameters())
-    parts = find_parts(unwrapped(model))
-    light = set(learning) if small else set(learning) - parts.encoder if parts.added & learning.keys() else set()
+    fast = _with_higher_rate(model, trainable)
     groups = [
-        {"params": [p for name, p in learning.items() if (name in light) == is_light], "lr": _bounded(factor * rate)}
-        for is_light, factor in ((False, 1), (True, LIGHT))
+        {"params": [p for name, p in trainable.items() if (name in fast) == is_fast], "lr": _bounded(factor * rate)}
+        for is_fast, factor in ((False, 1), (True, HEAD_FACTOR))
     ]
-    fused = all(p.device.type in ("cpu", "cuda") for p in learning.values())
+    fused = all(p.device.type in ("cpu", "cuda") for p in trainable.values())
     return torch.optim.AdamW([group for group in groups if group["params"]], weight_decay=0.0, fused=fused)
+
+
+def _with_higher_rate(model: nn.Module, trainable: Mapping[str, nn.Parameter]) -> set[str]:
+    """All trainable parameters where they are few; else, in a model with trainable adapters, those of no encoder."""
+    if sum(p.numel() for p in trainable.values()) < SMALL_SHARE * sum(p.numel() for p in model.parameters()):
+        return set(trainable)
+    parts = find_parts(unwrapped(model))
+    return set(trainable) - parts.encoder if parts.added & trainable.keys() else set()
 
 
 def _bounded(rate: float) -> float:
@@ -253,7 +264,7 @@ def _bounded(rate: float) -> float:
 def train_step(
     subject: Subject, inputs: dict[str, torch.Tensor], labels: torch.Tensor, optimizer: torch.optim.Optimizer
 ) -> float:
-    """One clipped step; returns the loss before it."""
+    """One optimizer step with clipped gradients; returns the loss before the step."""
     optimizer.zero_grad(set_to_none=True)
     loss = subject.loss(inputs, labels)
     loss.backward()
@@ -263,21 +274,21 @@ def train_step(
 
 
 def _seconds_per_step(subject: Subject, examples: Examples) -> float:
-    """Of the faster one of two steps: one alone may fall into a moment when the machine does something else."""
+    """The shorter time of two steps, since other work on the machine can slow down one of them."""
     taken = []
     with torch.enable_grad():
         optimizer = make_optimizer(subject.model)
-        for _ in range(3):  # The first also makes room for the optimizer's moments.
+        for _ in range(3):  # The first step also allocates the optimizer's moments and is not counted.
             started = time.monotonic()
             train_step(subject, examples.inputs, examples.labels, optimizer)
             taken.append(time.monotonic() - started)
     return min(taken[1:])
 
 
-def _memorise(
+def _memorize(
     subject: Subject, examples: Examples, steps: int, deadline: float, stop_early: bool = True
 ) -> tuple[tuple[float, float, int], int]:
-    """Loss before and after, errors left, and steps taken; the weights are put back."""
+    """Train on the examples: loss before and after, remaining errors, and number of steps; the weights are restored."""
     taken = 0
     with weights_kept(subject.model):
         with torch.enable_grad():
@@ -296,7 +307,7 @@ def _memorise(
 
 @contextmanager
 def weights_kept(model: nn.Module) -> Iterator[None]:
-    """Values of parameters and buffers as they were, written back into the same tensors; no gradient left."""
+    """Restore the values of parameters and buffers in the same tensors after the block, and remove all gradients."""
     buffers = [(module, name, b) for module in model.modules() for name, b in module._buffers.items()]
     tensors = [*model.parameters(), *(b for _, _, b in buffers if b is not None)]
     values = [t.detach().clone() for t in tensors]
@@ -314,21 +325,24 @@ def weights_kept(model: nn.Module) -> Iterator[None]:
 
 LOWEST, HIGHEST = 1e-6, 1.0
 STEPS, MIN_STEPS = 42, 24
-"""Seven to a decade, at least four."""
+"""Learning rates tried: seven per factor of ten, at least four."""
 
 ROWS = 8
 SMOOTHING = 0.7
-"""Weight of the past in the moving mean of the losses."""
+"""Weight of the earlier losses in their moving mean."""
 
 
 def rising_rates(subject: Subject, examples: Examples, deadline: float) -> dict[str, Any]:
-    """Losses before each of some steps whose rate rises from 1e-6 to 1 in equal factors; the weights are put back.
+    """The loss before each step, while the learning rate rises from 1e-6 to 1 in equal factors; weights are restored.
 
-    It ends where the loss has run away. Raises RuntimeError where the time allows too few steps.
+    It ends early where the loss diverges.
+
+    Raises:
+        RuntimeError: the time is not enough for 24 steps.
     """
     order = torch.randperm(len(examples)).to(subject.device)
     parts = [part for part in order.split(ROWS) if len(part) > 1]
-    away = math.log(max(2, subject.n_classes))
+    divergence = math.log(max(2, subject.n_classes))
     losses: list[float] = []
     with weights_kept(subject.model), torch.enable_grad():
         optimizer = make_optimizer(subject.model)
@@ -340,13 +354,13 @@ def rising_rates(subject: Subject, examples: Examples, deadline: float) -> dict[
             part = examples.rows(parts[step % len(parts)])
             losses.append(train_step(subject, part.inputs, part.labels, optimizer))
             means = moving_mean(losses)
-            if not math.isfinite(losses[-1]) or means[-1] > min(means) + away:
+            if not math.isfinite(losses[-1]) or means[-1] > min(means) + divergence:
                 break
     return {"rates_tried": tuple(rates[: len(losses)].tolist()), "losses_at_rates": tuple(losses)}
 
 
 def _affordable(subject: Subject, part: Examples, optimizer: torch.optim.Optimizer, deadline: float) -> int:
-    """How many steps the time allows, from one at the lowest rate that is timed."""
+    """The number of steps that the time allows, estimated from one timed step at the lowest rate."""
     for group in optimizer.param_groups:
         group["lr"] = LOWEST
     started = time.monotonic()
@@ -358,9 +372,9 @@ def _affordable(subject: Subject, part: Examples, optimizer: torch.optim.Optimiz
 
 
 def moving_mean(losses: list[float]) -> list[float]:
-    """Exponential, corrected for its start."""
-    mean, found = 0.0, []
+    """Exponential moving mean with bias correction."""
+    mean, means = 0.0, []
     for number, loss in enumerate(losses, start=1):
         mean = SMOOTHING * mean + (1 - SMOOTHING) * loss
-        found.append(mean / (1 - SMOOTHING**number))
-    return found
+        means.append(mean / (1 - SMOOTHING**number))
+    return means

@@ -1,6 +1,6 @@
-"""The short experiments of a careful engineer before the first step, on any PyTorch classifier.
+"""Short experiments before the first step, on any PyTorch classifier.
 
-The model is used where it lies and put back bit by bit: weights, buffers, gradients, modes; so are all random states.
+The model is not copied. Its weights, buffers, gradients and modes are restored bit by bit, and so are random states.
 """
 
 import time
@@ -40,7 +40,7 @@ from tenor.model.side_by_side import evaluation_mode
 DEEP_ROWS = 512
 
 FAILS = (RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError, NotImplementedError, AssertionError)
-"""What a model that is not made for an experiment raises; the reason goes into `ProbeEvidence.failures`."""
+"""Exceptions of a model that does not allow an experiment; the reason goes into `ProbeEvidence.failures`."""
 
 
 def probe(
@@ -53,24 +53,24 @@ def probe(
     seconds: float = 20.0,
     deep: bool = False,
 ) -> ProbeEvidence:
-    """Run the experiments that the time allows; what can't be run stays None, with its reason in `failures`.
+    """Run the experiments that the time allows. Results of the others stay None, with the reason in `failures`.
 
     `batches` are dictionaries of tensors, (rows, …) each, with labels; only the first few are read. `loss_fn` takes
     logits (rows, K) and labels (rows,). `forward(model, inputs)` returns logits, a tuple with them first, or an object
-    with `.logits`; by default the model is called with the inputs that its `forward` names. `seconds` bound the
-    attempts to memorise; a single forward pass is never cut. `deep` adds a pass on shuffled labels and one at rising
-    learning rates, each in as much time again. After Karpathy 2019, A Recipe for Training Neural Networks.
+    with `.logits`; by default the model is called with the inputs that its `forward` names. `seconds` limits the
+    attempts to memorize; a forward pass is never interrupted. `deep` adds a pass on shuffled labels and one at rising
+    learning rates, each within another `seconds`. After Karpathy 2019, A Recipe for Training Neural Networks.
     """
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     failures: dict[str, str] = {}
 
     def attempt(experiment: Callable[..., dict[str, Any]], *arguments: Any) -> None:
         try:
-            found.update(experiment(*arguments))
+            results.update(experiment(*arguments))
         except FAILS as error:
             failures[experiment.__name__] = f"{type(error).__name__}: {str(error).split(chr(10))[0][:200]}"
 
-    with random_states_kept(batches), _untouched(model):
+    with random_states_kept(batches), _model_restored(model):
         deadline = time.monotonic() + seconds
         _seed()
         subject = make_subject(model, loss_fn, forward, n_classes)
@@ -87,26 +87,30 @@ def probe(
                 if deep:
                     attempt(random_labels, subject, read[0], time.monotonic() + seconds)
                     attempt(rising_rates, subject, read[0], time.monotonic() + seconds)
+    return ProbeEvidence(n_classes, trainable_share=_trainable_share(model), failures=failures, **results)
+
+
+def _trainable_share(model: nn.Module) -> float | None:
+    """Share of the model's weights that are trainable; None for a model without weights."""
     total = sum(p.numel() for p in model.parameters())
-    learning = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    share = learning / total if total else None
-    return ProbeEvidence(n_classes, trainable_share=share, failures=failures, **found)
+    return sum(p.numel() for p in model.parameters() if p.requires_grad) / total if total else None
 
 
 def _seed() -> None:
-    """The same experiments each time. `torch.manual_seed` would also seed a GPU that is not in use yet, for good."""
+    """Make the experiments repeatable. `torch.manual_seed` is not used: it would also seed a GPU before its first use,
+    and that seed could not be restored."""
     torch.default_generator.manual_seed(0)
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         torch.cuda.manual_seed_all(0)
 
 
 @contextmanager
-def _untouched(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients inside; weights, buffers, gradients and modes as they were afterwards."""
+def _model_restored(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients in the block; weights, buffers, gradients and modes are restored after it."""
     gradients = [(p, p.grad) for p in model.parameters()]
     for parameter, _ in gradients:
         parameter.grad = None
-    # CuDNN's recurrent layers can't be trained in evaluation mode; PyTorch's own can.
+    # cuDNN cannot train recurrent layers in evaluation mode; PyTorch without cuDNN can.
     recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
     cudnn = torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled and not recurrent)
     try:

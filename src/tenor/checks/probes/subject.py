@@ -1,4 +1,4 @@
-"""What is experimented on: a model as it lies, and some rows of its batches."""
+"""The model and the examples of the short experiments."""
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
@@ -21,7 +21,7 @@ MAX_TOKENS = 64
 
 @dataclass(frozen=True)
 class Subject:
-    """What is experimented on."""
+    """The model, and how it is called."""
 
     model: nn.Module
     loss_fn: LossFunction
@@ -29,7 +29,7 @@ class Subject:
     n_classes: int
     device: torch.device
     pad_id: int | None
-    """The id of padding; None where it can't be told."""
+    """Id of the padding token; None: not known."""
 
     def logits(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
         """Float32, shape (rows, outputs)."""
@@ -57,7 +57,11 @@ class Examples:
 
 
 def logits_of(output: Any) -> torch.Tensor:
-    """The logits in what a model returns: a tensor, `.logits`, `["logits"]`, or the first float matrix in a tuple."""
+    """The logits in a model's output: a tensor, `.logits`, `["logits"]`, or the first float matrix of a tuple.
+
+    Raises:
+        TypeError: any other output.
+    """
     if isinstance(output, torch.Tensor):
         return output
     if getattr(output, "logits", None) is not None:
@@ -68,7 +72,7 @@ def logits_of(output: Any) -> torch.Tensor:
         for part in output:
             if isinstance(part, torch.Tensor) and part.ndim == 2 and part.is_floating_point():
                 return part
-    raise TypeError(f"no logits in a {type(output).__name__}; give `forward`, which returns them")
+    raise TypeError(f"the model returned a {type(output).__name__} without logits; give a `forward` that returns them")
 
 
 def make_subject(model: nn.Module, loss_fn: LossFunction, forward: Forward | None, n_classes: int) -> Subject:
@@ -84,7 +88,11 @@ def make_subject(model: nn.Module, loss_fn: LossFunction, forward: Forward | Non
 def read_examples(
     subject: Subject, batches: Iterable[Mapping[str, Any]], limit: int, into: list[Examples]
 ) -> dict[str, Any]:
-    """The first rows as one set of examples, trimmed to 64 tokens and padded to a common width."""
+    """Append the first rows to `into` as one set of examples of at most 64 tokens, padded to a common width.
+
+    Raises:
+        ValueError: no batch, batches without labels or tensors, labels or token ids out of range.
+    """
     read: list[Examples] = []
     for batch in islice(iter(batches), limit):
         label_name = (
@@ -95,21 +103,20 @@ def read_examples(
         inputs = {k: v.to(subject.device) for k, v in batch.items() if k != label_name and isinstance(v, torch.Tensor)}
         one = Examples(inputs, batch[label_name].to(subject.device))
         if not inputs:
-            raise ValueError("batches hold no tensors besides the labels")
-        _refuse_what_kills_a_gpu(subject, one)
-        left = padded_left(inputs)
-        cut = slice(-MAX_TOKENS, None) if left else slice(0, MAX_TOKENS)
-        read.append(columns_of(one, cut))
+            raise ValueError("batches contain no tensors except the labels")
+        _require_indices_in_range(subject, one)
+        kept = slice(-MAX_TOKENS, None) if padded_left(inputs) else slice(0, MAX_TOKENS)
+        read.append(columns_of(one, kept))
         if sum(len(examples) for examples in read) >= limit:
             break
     if not read:
-        raise ValueError("there is no batch")
+        raise ValueError("the loader gives no batch")
     into.append(_joined(subject, read))
     return {}
 
 
 def _call(model: nn.Module, inputs: dict[str, torch.Tensor]) -> Any:
-    """By the names in `forward`'s signature; a first parameter of another name gets the token ids."""
+    """Call the model with the inputs that its `forward` names; where it names none, with the first input."""
     parameters = inspect.signature(model.forward).parameters
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         return model(**inputs)
@@ -117,33 +124,37 @@ def _call(model: nn.Module, inputs: dict[str, torch.Tensor]) -> Any:
     return model(**fitting) if fitting else model(next(iter(inputs.values())))
 
 
-def _refuse_what_kills_a_gpu(subject: Subject, examples: Examples) -> None:
-    """An index out of range raises on a CPU; on a GPU it ends the whole process's use of it."""
+def _require_indices_in_range(subject: Subject, examples: Examples) -> None:
+    """Raises ValueError for labels and token ids out of range: on a GPU they would make it unusable for the process."""
     labels = examples.labels
     if labels.is_floating_point() or labels.ndim != 1:
         raise ValueError(f"labels of type {labels.dtype} and shape {tuple(labels.shape)} are not one class per row")
     if len(labels) == 0 or labels.min() < 0 or labels.max() >= subject.n_classes:
-        raise ValueError(f"labels are not 0 … {subject.n_classes - 1}")
+        raise ValueError(f"labels are {_range(labels)}, not 0 … {subject.n_classes - 1}")
     refuse_unknown_ids(subject, examples)
 
 
 def refuse_unknown_ids(subject: Subject, examples: Examples) -> None:
-    """Raises ValueError for token ids without a row in the embedding."""
+    """Raises ValueError for token ids that have no row in the embedding."""
     ids, rows = examples.inputs.get("input_ids"), embedding_rows(subject.model)
     if ids is not None and rows is not None and (ids.min() < 0 or ids.max() >= rows):
-        raise ValueError(f"token ids are not 0 … {rows - 1}")
+        raise ValueError(f"token ids are {_range(ids)}, not 0 … {rows - 1}")
+
+
+def _range(values: torch.Tensor) -> str:
+    return f"{int(values.min())} … {int(values.max())}" if len(values) else "missing"
 
 
 def _joined(subject: Subject, read: list[Examples]) -> Examples:
-    """Batches one under the other; only the first where their widths differ and can't be padded."""
+    """All batches as one; only the first if their widths differ and they cannot be padded."""
     ids = [examples.inputs.get("input_ids") for examples in read]
     shapes = {tuple((k, v.shape[1:]) for k, v in examples.inputs.items()) for examples in read}
-    padable = all(i is not None and i.ndim == 2 for i in ids) and all(can_be_padded(subject, e) for e in read)
-    if len(shapes) > 1 and not padable:
+    can_pad = all(i is not None and i.ndim == 2 for i in ids) and all(can_be_padded(subject, e) for e in read)
+    if len(shapes) > 1 and not can_pad:
         return read[0]
     if len(shapes) > 1:
         width = max(i.shape[1] for i in ids if i is not None)
-        read = [widened(subject, examples, width) for examples in read]
+        read = [padded(subject, examples, width) for examples in read]
     rows = {k: torch.cat([e.inputs[k] for e in read]) for k in read[0].inputs}
     return Examples(rows, torch.cat([e.labels for e in read]))
 
@@ -154,8 +165,8 @@ def columns_of(examples: Examples, which: slice) -> Examples:
     return Examples(inputs, examples.labels)
 
 
-def widened(subject: Subject, examples: Examples, width: int) -> Examples:
-    """Rows with padding up to `width` tokens."""
+def padded(subject: Subject, examples: Examples, width: int) -> Examples:
+    """The examples with padding up to `width` tokens."""
     inputs = {
         k: pad(k, v, width, subject.pad_id, examples.inputs) if _is_per_token(v, examples) else v
         for k, v in examples.inputs.items()
@@ -164,13 +175,13 @@ def widened(subject: Subject, examples: Examples, width: int) -> Examples:
 
 
 def _is_per_token(value: torch.Tensor, examples: Examples) -> bool:
-    """Whether a tensor has a column per token: ids, mask, segments."""
+    """Whether a tensor has one column per token: ids, mask, segments."""
     ids = examples.inputs.get("input_ids")
     return ids is not None and value.ndim == 2 and len(value) == len(ids) and value.shape[1] == ids.shape[1]
 
 
 def can_be_padded(subject: Subject, examples: Examples) -> bool:
-    """Whether padding can be told from text: by a known id, or by a mask, under which any id will do."""
+    """Whether padding can be marked: by a known id, or by a mask, with which any id will do."""
     return subject.pad_id is not None or "attention_mask" in examples.inputs
 
 
@@ -180,16 +191,20 @@ def padded_left(inputs: Mapping[str, torch.Tensor]) -> bool:
 
 
 def pad(name: str, value: torch.Tensor, width: int, pad_id: int | None, inputs: Mapping[str, Any]) -> torch.Tensor:
-    """More columns, on the side where padding stands: the padding id, a mask of 0, segment 0."""
+    """Add columns on the side of the padding: the padding id, a mask of 0, segment 0.
+
+    Raises:
+        ValueError: an input of another name.
+    """
     if name not in ("input_ids", "attention_mask", "token_type_ids"):
-        raise ValueError(f"how to pad {name} is not known")
+        raise ValueError(f"padding for {name} is not known; known: input_ids, attention_mask, token_type_ids")
     columns = width - value.shape[1]
     sides = (columns, 0) if padded_left(inputs) else (0, columns)
     return nn.functional.pad(value, sides, value=(pad_id or 0) if name == "input_ids" else 0)
 
 
 def text_key(examples: Examples) -> str:
-    """The input that holds the text: token ids, else the first floats, else the first input."""
+    """The name of the input with the text: token ids, else the first floats, else the first input."""
     if "input_ids" in examples.inputs:
         return "input_ids"
     floats = [k for k, v in examples.inputs.items() if v.is_floating_point()]
@@ -197,9 +212,9 @@ def text_key(examples: Examples) -> str:
 
 
 def blanked(subject: Subject, examples: Examples, alike: bool) -> dict[str, torch.Tensor]:
-    """Inputs whose text is gone: all tokens after the first are padding, seen through the mask; floats are 0.
+    """Inputs without their text: all tokens after the first become padding (not masked); floats become 0.
 
-    With `alike` all rows become equal, in length too, so that nothing is left to tell them apart.
+    With `alike` all rows become equal, in length too.
     """
     key = text_key(examples)
     value = examples.inputs[key]

@@ -1,4 +1,4 @@
-"""What one forward pass shows of a model: its outputs, the parameters that take part, those that give the logits."""
+"""One recorded forward pass: the outputs, the parameters in use, and those of the layer that computes the logits."""
 
 import heapq
 from collections.abc import Iterable, Iterator, Mapping
@@ -26,7 +26,7 @@ from tenor.checks.probes.subject import (
 ROWS = 2
 
 FAILS = (RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError, NotImplementedError, AssertionError)
-"""What a model that is not made for an experiment raises."""
+"""Exceptions that a model raises when it cannot be called with a batch."""
 
 
 @dataclass(frozen=True)
@@ -36,16 +36,18 @@ class Trace:
     n_outputs: int
     """Columns of the logits."""
     used: frozenset[str]
-    """Parameters that take part: their module was called, or the logits were computed from them."""
+    """Parameters in use: their module was called, or the logits were computed from them."""
     output_layer: frozenset[str]
-    """Parameters of the last layer with a matrix, adapters in it included; empty where autograd records nothing."""
+    """Parameters of the last layer with a matrix, including its adapters; empty if autograd recorded nothing."""
 
 
 def trace(model: nn.Module, batch: Mapping[str, Any]) -> Trace:
     """Run two rows of `batch` (tensors by name, (rows, …) each) through the unwrapped model in evaluation mode.
 
-    Modes, gradients, `requires_grad` and random states are afterwards as they were. Raises CannotTell, with the reason,
-    where the model can't be called with the batch or gives no logits.
+    Modes, gradients, `requires_grad` and random states are unchanged afterwards.
+
+    Raises:
+        CannotTell: the model cannot be called with the batch, or returns no logits.
     """
     model = unwrapped(model)
     names = {id(p): name for name, p in model.named_parameters()}
@@ -64,7 +66,7 @@ def trace(model: nn.Module, batch: Mapping[str, Any]) -> Trace:
 
 
 def _logits(model: nn.Module, batch: Mapping[str, Any]) -> torch.Tensor:
-    """Of the first rows, at most 64 tokens wide."""
+    """The logits of the first rows, at most 64 tokens wide."""
     subject = make_subject(model, nn.functional.cross_entropy, None, 0)
     inputs = {k: v.to(subject.device) for k, v in batch.items() if k != "labels" and isinstance(v, torch.Tensor)}
     rows = max(len(value) for value in inputs.values() if value.ndim)
@@ -76,19 +78,19 @@ def _logits(model: nn.Module, batch: Mapping[str, Any]) -> torch.Tensor:
 
 @contextmanager
 def _everything_recorded(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode in which autograd records every parameter, frozen ones too, and nothing runs compiled."""
+    """Evaluation mode in which autograd records every parameter, frozen ones too, and compiled code is not used."""
     modes = [(module, module.training) for module in model.modules()]
-    learning = [(p, p.requires_grad) for p in model.parameters()]
+    trainable = [(p, p.requires_grad) for p in model.parameters()]
     try:
         model.eval()
-        for parameter, _ in learning:
+        for parameter, _ in trainable:
             if parameter.is_floating_point():
                 parameter.requires_grad_(True)
         with torch.enable_grad(), torch.compiler.set_stance("force_eager"):
             yield
     finally:
-        for parameter, learns in learning:
-            parameter.requires_grad_(learns)
+        for parameter, is_trainable in trainable:
+            parameter.requires_grad_(is_trainable)
         for module, training in modes:
             module.training = training
 
@@ -105,39 +107,39 @@ def _called_modules() -> Iterator[list[nn.Module]]:
 
 
 def _leaves(output: torch.Tensor) -> set[int]:
-    """`id` of every leaf from which autograd recorded that `output` was computed."""
-    found: set[int] = set()
+    """`id` of every leaf of `output`'s autograd graph."""
+    leaves: set[int] = set()
     seen, waiting = {output.grad_fn}, [output.grad_fn]
     while waiting:
         for node in _inputs(waiting.pop()):
             if hasattr(node, "variable"):
-                found.add(id(node.variable))
+                leaves.add(id(node.variable))
             elif node not in seen:
                 seen.add(node)
                 waiting.append(node)
-    return found
+    return leaves
 
 
 def _leaves_of_last_matrix(logits: torch.Tensor) -> set[int]:
-    """`id` of the parameters between the logits and the nearest point that everything below passes through.
+    """`id` of the parameters in the last layer with a matrix.
 
-    Nodes are visited from the newest to the oldest. Where only one is left to visit, the rest of the model reaches the
-    logits through it alone. The first such point with a matrix above it is the input of the last layer: for a linear
-    layer its input, for LoRA the common input of the layer and of its adapter.
+    Nodes are visited from the newest to the oldest. When only one is left to visit, the rest of the model reaches the
+    logits only through it. The first such node after a matrix is the input of the last layer: for a linear layer its
+    input, for LoRA the common input of the layer and its adapter.
     """
-    found: set[int] = set()
+    leaves: set[int] = set()
     matrix = False
     seen = {logits.grad_fn}
     waiting = [_by_age(logits.grad_fn)] if logits.grad_fn is not None else []
     while waiting and not (matrix and len(waiting) == 1):
         for node in _inputs(heapq.heappop(waiting)[-1]):
             if hasattr(node, "variable"):
-                found.add(id(node.variable))
+                leaves.add(id(node.variable))
                 matrix = matrix or node.variable.ndim > 1
             elif node not in seen:
                 seen.add(node)
                 heapq.heappush(waiting, _by_age(node))
-    return found
+    return leaves
 
 
 def _inputs(node: Any) -> Iterable[Any]:
@@ -145,5 +147,5 @@ def _inputs(node: Any) -> Iterable[Any]:
 
 
 def _by_age(node: Any) -> tuple[int, int, Any]:
-    """For a heap that gives the newest first; autograd numbers its nodes in the order of the forward pass."""
+    """An entry for a heap with the newest node first; autograd numbers nodes in the order of the forward pass."""
     return -node._sequence_nr(), id(node), node

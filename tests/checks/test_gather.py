@@ -1,4 +1,4 @@
-"""Evidence from live objects, which stay as they were."""
+"""Evidence gathered from live objects, which stay unchanged."""
 
 import copy
 import random
@@ -35,26 +35,26 @@ def plain() -> nn.Sequential:
     return nn.Sequential(nn.Embedding(40, 8), nn.Flatten(), nn.Linear(32, 8), nn.ReLU(), nn.Linear(8, 2))
 
 
-def test_a_transformers_classifier_is_read(tiny_distilbert: Path) -> None:
+def test_a_transformers_classifier_is_described(tiny_distilbert: Path) -> None:
     loaded = load_tiny(tiny_distilbert)
-    seen = model_evidence(loaded.model, 2, ("negative", "positive"), "base", new_weights=loaded.new_weights)
-    assert {p.name.split(".")[0] for p in seen.parameters if p.in_head} == {"classifier", "pre_classifier"}
-    assert (seen.n_outputs, seen.pretrained, seen.id2label) == (2, True, {0: "negative", 1: "positive"})
-    assert seen.declared_frozen == {p.name for p in seen.parameters if not p.in_head}
-    assert trainable_but_declared_frozen(seen) is not None
+    evidence = model_evidence(loaded.model, 2, ("negative", "positive"), "base", new_weights=loaded.new_weights)
+    assert {p.name.split(".")[0] for p in evidence.parameters if p.in_head} == {"classifier", "pre_classifier"}
+    assert (evidence.n_outputs, evidence.pretrained, evidence.id2label) == (2, True, {0: "negative", 1: "positive"})
+    assert evidence.declared_frozen == {p.name for p in evidence.parameters if not p.in_head}
+    assert trainable_but_declared_frozen(evidence) is not None
     lowest = model_evidence(loaded.model, 2, declared_freeze=1).declared_frozen or frozenset()
     assert any("layer.0" in name for name in lowest)
     assert not any("layer.1" in name for name in lowest)
 
 
 @pytest.mark.parametrize("wrap", [lambda m: m, nn.DataParallel])
-def test_wrappers_and_plain_modules_are_read(wrap: Any) -> None:
-    seen = model_evidence(wrap(plain()), 2, declared_freeze=1)
-    assert [p.name for p in seen.parameters if p.in_head] == ["4.weight", "4.bias"]
-    assert (seen.n_outputs, seen.id2label, seen.declared_frozen) == (2, None, None)
+def test_wrapped_and_plain_modules_are_described(wrap: Any) -> None:
+    evidence = model_evidence(wrap(plain()), 2, declared_freeze=1)
+    assert [p.name for p in evidence.parameters if p.in_head] == ["4.weight", "4.bias"]
+    assert (evidence.n_outputs, evidence.id2label, evidence.declared_frozen) == (2, None, None)
 
 
-def test_an_encoder_inside_a_module_of_ones_own_is_the_body(tiny_bert: Path) -> None:
+def test_an_encoder_inside_a_custom_module_is_not_the_head(tiny_bert: Path) -> None:
     class Mine(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -62,17 +62,20 @@ def test_an_encoder_inside_a_module_of_ones_own_is_the_body(tiny_bert: Path) -> 
             self.hidden = nn.Linear(32, 16)
             self.out = nn.Linear(16, 3)
 
-    seen = model_evidence(Mine(), 3)
-    assert {p.name.split(".")[0] for p in seen.parameters if p.in_head and "pooler" not in p.name} == {"hidden", "out"}
-    assert seen.n_outputs == 3
+    evidence = model_evidence(Mine(), 3)
+    assert {p.name.split(".")[0] for p in evidence.parameters if p.in_head and "pooler" not in p.name} == {
+        "hidden",
+        "out",
+    }
+    assert evidence.n_outputs == 3
 
 
 def test_a_module_without_linear_layers_has_no_head() -> None:
-    seen = model_evidence(nn.Sequential(nn.Embedding(4, 2)), 2)
-    assert (seen.n_outputs, [p.in_head for p in seen.parameters]) == (None, [False])
+    evidence = model_evidence(nn.Sequential(nn.Embedding(4, 2)), 2)
+    assert (evidence.n_outputs, [p.in_head for p in evidence.parameters]) == (None, [False])
 
 
-def test_the_optimizers_groups_are_named() -> None:
+def test_optimizer_groups_list_parameter_names() -> None:
     model, other = plain(), plain()
     optimizer = torch.optim.AdamW(
         [
@@ -81,17 +84,17 @@ def test_the_optimizers_groups_are_named() -> None:
         ]
     )
     torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: step / 10)
-    seen = optimizer_evidence(model, optimizer)
-    assert [(g.names, g.foreign, g.learning_rate) for g in seen.groups] == [
+    evidence = optimizer_evidence(model, optimizer)
+    assert [(g.names, g.foreign, g.learning_rate) for g in evidence.groups] == [
         (("2.weight", "2.bias"), 0, 3e-5),
         ((), 2, 1e-3),
     ]
-    assert seen.head == {"4.weight", "4.bias"}
-    assert seen.one_dimensional == {"2.bias", "4.bias"}
-    assert seen.kind == "AdamW"
+    assert evidence.head == {"4.weight", "4.bias"}
+    assert evidence.one_dimensional == {"2.bias", "4.bias"}
+    assert evidence.kind == "AdamW"
 
 
-def test_an_encoder_is_fresh_until_its_first_step(tiny_bert: Path) -> None:
+def test_an_encoder_counts_as_untrained_until_its_first_step(tiny_bert: Path) -> None:
     model = fresh_tiny_model(tiny_bert).eval()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     assert optimizer_evidence(model, optimizer).fresh_body
@@ -102,7 +105,7 @@ def test_an_encoder_is_fresh_until_its_first_step(tiny_bert: Path) -> None:
 
 
 @pytest.mark.parametrize("own_generator", [False, True])
-def test_batches_are_read_and_the_order_of_training_is_not_changed(own_generator: bool) -> None:
+def test_reading_batches_does_not_change_the_training_order(own_generator: bool) -> None:
     def make() -> DataLoader:
         torch.manual_seed(3)
         generator = torch.Generator().manual_seed(1) if own_generator else None
@@ -110,18 +113,18 @@ def test_batches_are_read_and_the_order_of_training_is_not_changed(own_generator
 
     untouched = [batch[0].tolist() for batch in make()]
     loader, before = make(), random_states()
-    seen = batch_evidence(loader, 2)
+    evidence = batch_evidence(loader, 2)
     assert random_states() == before
     assert [batch[0].tolist() for batch in loader] == untouched
-    assert [ids.tolist() for ids in seen.input_ids or ()] == untouched
-    assert (seen.rows_per_epoch, seen.rows_in_split) == (9, 10)
+    assert [ids.tolist() for ids in evidence.input_ids or ()] == untouched
+    assert (evidence.rows_per_epoch, evidence.rows_in_split) == (9, 10)
 
 
-def test_dictionaries_are_read_and_masks_with_them() -> None:
+def test_batches_may_be_dictionaries_with_a_mask() -> None:
     batch = {"input_ids": IDS, "attention_mask": torch.ones_like(IDS), "label": LABELS}
-    seen = batch_evidence([batch], 2)
-    assert seen.attention_mask is not None
-    assert seen.labels[0].tolist() == LABELS.tolist()
+    evidence = batch_evidence([batch], 2)
+    assert evidence.attention_mask is not None
+    assert evidence.labels[0].tolist() == LABELS.tolist()
     assert set(loader_batches([batch])[0]) == {"input_ids", "attention_mask", "labels"}
 
 
@@ -134,15 +137,27 @@ class Stream(IterableDataset):
     "loader",
     [iter([(IDS, LABELS)]), DataLoader(iter([(IDS[0], LABELS[0])])), [], [IDS], [{"input_ids": IDS}], 3],  # type: ignore[arg-type]
 )
-def test_what_cannot_be_read_says_why(loader: Any) -> None:
+def test_an_unreadable_loader_is_reported_with_a_reason(loader: Any) -> None:
     with pytest.raises(CannotTell, match=r"\w{3}"):
         batch_evidence(loader, 2)
 
 
-def test_a_stream_that_can_begin_again_is_read() -> None:
-    seen = batch_evidence(DataLoader(Stream(), batch_size=5), 2)
-    assert len(seen.labels) == 2
-    assert seen.rows_per_epoch is None
+def test_a_restartable_stream_is_read() -> None:
+    evidence = batch_evidence(DataLoader(Stream(), batch_size=5), 2)
+    assert len(evidence.labels) == 2
+    assert evidence.rows_per_epoch is None
+
+
+def test_a_loader_can_give_the_labels_of_its_whole_epoch() -> None:
+    class Loader:
+        epoch_labels = np.array([0, 0, 1, 1, 0, 1])
+
+        def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+            return iter([(IDS[:2], LABELS[:2])])
+
+    assert batch_evidence(Loader(), 2).epoch_labels is not None
+    np.testing.assert_array_equal(batch_evidence(Loader(), 2).epoch_labels, Loader.epoch_labels)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(batch_evidence([(IDS, LABELS)], 2).epoch_labels, LABELS)  # type: ignore[arg-type]
 
 
 def schedulers(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
@@ -157,21 +172,21 @@ def schedulers(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", ["lambda", "cosine", "chain"])
-def test_a_schedule_is_run_ahead_on_a_copy(kind: str) -> None:
+def test_a_scheduler_is_simulated_on_a_copy(kind: str) -> None:
     optimizer = torch.optim.AdamW(plain().parameters(), lr=2e-5)
     scheduler = schedulers(optimizer)[kind]
     before = (copy.deepcopy(optimizer.state_dict()), str(scheduler.state_dict()))
-    seen = schedule_evidence(scheduler, 40, 20)
+    evidence = schedule_evidence(scheduler, 40, 20)
     assert (optimizer.state_dict(), str(scheduler.state_dict())) == before
     actual = []
     for _ in range(40):
         actual.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
         scheduler.step()
-    np.testing.assert_array_equal(seen.factors, np.array(actual) / max(2e-5, *actual))
+    np.testing.assert_array_equal(evidence.factors, np.array(actual) / max(2e-5, *actual))
 
 
-def test_rhythms_of_stepping_are_told_apart() -> None:
+def test_schedulers_stepped_per_batch_and_per_epoch_are_distinguished() -> None:
     optimizer = torch.optim.AdamW(plain().parameters(), lr=2e-5)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(0.0, 1 - step / 40))
     right = schedule_evidence(scheduler, 40, 20, accumulation=4)
@@ -182,13 +197,13 @@ def test_rhythms_of_stepping_are_told_apart() -> None:
     assert len(set(schedule_evidence(scheduler, 40, 20, stepped="epoch").factors)) == 2
 
 
-def test_a_schedule_that_waits_for_a_metric_cannot_be_told() -> None:
+def test_a_scheduler_that_depends_on_a_metric_cannot_be_predicted() -> None:
     optimizer = torch.optim.AdamW(plain().parameters(), lr=2e-5)
     with pytest.raises(CannotTell, match="ReduceLROnPlateau"):
         schedule_evidence(torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer), 40, 20)
 
 
-def test_float32_is_computed_everywhere_and_an_emulated_type_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_float32_is_native_everywhere_and_an_emulated_type_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert precision_evidence("cpu", "fp32").computed_in_hardware
     monkeypatch.setattr("tenor.checks.gather.model.native_bf16", lambda: False)
     emulated = precision_evidence("cpu", "bf16")
@@ -196,8 +211,8 @@ def test_float32_is_computed_everywhere_and_an_emulated_type_is_timed(monkeypatc
     assert not emulated.computed_in_hardware
 
 
-def test_random_states_are_kept_one_block_at_a_time() -> None:
-    """The second block begins when the first has ended, so that neither puts back what the other drew."""
+def test_random_states_are_restored_by_one_thread_at_a_time() -> None:
+    """The second block begins after the first has ended, so that neither restores a state from within the other."""
     entered, begun = threading.Event(), threading.Event()
     order: list[str] = []
 

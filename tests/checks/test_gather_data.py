@@ -1,4 +1,4 @@
-"""Labels, texts and tokens as they are found in data sets and tokenizers of all kinds."""
+"""Labels, texts and tokens are read from datasets and tokenizers of all kinds."""
 
 from dataclasses import replace
 
@@ -19,7 +19,7 @@ ROWS = [{"text": f"film {k}", "label": k % 2} for k in range(10)]
 
 
 class Columns:
-    """Reads as the hub's data sets do."""
+    """A dataset with columns, like the hub's."""
 
     column_names = ("sentence", "label")
 
@@ -37,14 +37,14 @@ def test_labels_and_texts_are_read_by_column(dataset):
     assert list(rows.texts) == [row["text"] for row in ROWS]
 
 
-def test_a_subset_says_where_its_rows_stood():
-    found = data_evidence(Subset(ROWS, [4, 2, 0]), None, 2, None)
-    assert found.train.labels.tolist() == [0, 0, 0]
-    assert found.train_positions.tolist() == [4, 2, 0]
-    assert found.source_labels.tolist() == [row["label"] for row in ROWS]
+def test_a_subset_gives_the_positions_of_its_rows():
+    evidence = data_evidence(Subset(ROWS, [4, 2, 0]), None, 2, None)
+    assert evidence.train.labels.tolist() == [0, 0, 0]
+    assert evidence.train_positions.tolist() == [4, 2, 0]
+    assert evidence.source_labels.tolist() == [row["label"] for row in ROWS]
 
 
-def test_what_has_no_columns_is_not_guessed():
+def test_a_dataset_without_columns_is_not_guessed():
     class Stream(IterableDataset):
         def __iter__(self):
             return iter(ROWS)
@@ -65,7 +65,7 @@ def test_texts_are_decoded_from_ids(tiny_distilbert):
 @pytest.mark.parametrize(
     ("labels", "expected"), [([0, 1, 1], 2), ([0, 1, 2, 1], 3), ([0, 0], 5), ([0, 2], 5), ([-1, 0, 1], 2)]
 )
-def test_classes_are_counted_in_the_data_where_they_have_no_gap(labels, expected):
+def test_classes_are_counted_in_the_data_if_their_numbers_have_no_gap(labels, expected):
     class Model:
         class config:
             num_labels = 5
@@ -82,48 +82,48 @@ def loader_of(tokenizer, **how):
     return DataLoader(["A fine film", "dull"], batch_size=2, collate_fn=collate)
 
 
-def test_a_models_own_tokenizer_has_its_vocabulary_and_case(tiny_distilbert):
+def test_the_tokenizer_of_the_model_has_the_same_vocabulary_and_case(tiny_distilbert):
     tokenizer = AutoTokenizer.from_pretrained(tiny_distilbert)
     model = AutoModelForSequenceClassification.from_pretrained(tiny_distilbert)
-    found = token_evidence(model, tokenizer, batch_evidence(loader_of(tokenizer), 2))
-    assert found.digest == found.model_digest
-    assert found.tokenizer_lowercases
-    assert found.vocabulary_is_lowercase
-    assert [len(row) for row in found.input_ids] == [5, 3 if len(tokenizer.tokenize("dull")) == 1 else 4]
-    assert all(row[0] == tokenizer.cls_token_id and row[-1] == tokenizer.sep_token_id for row in found.input_ids)
+    evidence = token_evidence(model, tokenizer, batch_evidence(loader_of(tokenizer), 2))
+    assert evidence.digest == evidence.model_digest
+    assert evidence.tokenizer_lowercases
+    assert evidence.vocabulary_is_lowercase
+    assert [len(row) for row in evidence.input_ids] == [5, 3 if len(tokenizer.tokenize("dull")) == 1 else 4]
+    assert all(row[0] == tokenizer.cls_token_id and row[-1] == tokenizer.sep_token_id for row in evidence.input_ids)
 
 
-def test_added_tokens_leave_the_vocabulary_what_it_was(tiny_distilbert):
+def test_added_tokens_do_not_change_the_digest_of_the_vocabulary(tiny_distilbert):
     tokenizer = AutoTokenizer.from_pretrained(tiny_distilbert)
     model = AutoModelForSequenceClassification.from_pretrained(tiny_distilbert)
     tokenizer.add_tokens(["filmcomedy"])
-    found = token_evidence(model, tokenizer, batch_evidence(loader_of(tokenizer), 2))
-    assert found.digest == found.model_digest
-    assert found.vocabulary_size == found.embedding_rows + 1
+    evidence = token_evidence(model, tokenizer, batch_evidence(loader_of(tokenizer), 2))
+    assert evidence.digest == evidence.model_digest
+    assert evidence.vocabulary_size == evidence.embedding_rows + 1
 
 
-def test_padding_is_told_by_the_mask_where_its_id_is_another(tiny_distilbert):
+def test_padding_with_another_id_is_recognized_by_the_mask(tiny_distilbert):
     tokenizer = AutoTokenizer.from_pretrained(tiny_distilbert)
     model = AutoModelForSequenceClassification.from_pretrained(tiny_distilbert)
     batches = batch_evidence(loader_of(tokenizer), 2)
     ids, mask = batches.input_ids[0].copy(), batches.attention_mask[0]
     ids[mask == 0] = tokenizer.mask_token_id
-    found = token_evidence(model, tokenizer, replace(batches, input_ids=(ids,)))
-    assert all(row[-1] == tokenizer.sep_token_id for row in found.input_ids)
-    assert not np.concatenate(found.input_ids).tolist().count(tokenizer.mask_token_id)
+    evidence = token_evidence(model, tokenizer, replace(batches, input_ids=(ids,)))
+    assert all(row[-1] == tokenizer.sep_token_id for row in evidence.input_ids)
+    assert not np.concatenate(evidence.input_ids).tolist().count(tokenizer.mask_token_id)
 
 
 def saved_alone(source, folder):
-    """As `model.save_pretrained` leaves it."""
+    """A model saved by `save_pretrained` without a tokenizer."""
     AutoModelForSequenceClassification.from_pretrained(source).save_pretrained(folder)
     return AutoModelForSequenceClassification.from_pretrained(folder)
 
 
-def test_a_folder_without_a_tokenizer_has_no_vocabulary_to_compare(tiny_distilbert, tmp_path):
+def test_without_tokenizer_files_no_vocabulary_is_compared(tiny_distilbert, tmp_path):
     tokenizer, model = AutoTokenizer.from_pretrained(tiny_distilbert), saved_alone(tiny_distilbert, tmp_path)
-    assert len(AutoTokenizer.from_pretrained(tmp_path)) < 10, "what transformers makes up"
-    found = token_evidence(model, tokenizer, batch_evidence(loader_of(tokenizer), 2))
-    assert (found.digest, found.model_digest, found.tokenizer_lowercases) == (None, None, None)
+    assert len(AutoTokenizer.from_pretrained(tmp_path)) < 10, "the tokenizer that transformers makes up"
+    evidence = token_evidence(model, tokenizer, batch_evidence(loader_of(tokenizer), 2))
+    assert (evidence.digest, evidence.model_digest, evidence.tokenizer_lowercases) == (None, None, None)
     for given in (tokenizer, None):
         report = preflight(model=model, train_loader=loader_of(tokenizer), tokenizer=given, seconds=0)
         assert not [finding for finding in report.findings if finding.code.startswith("TOK")]
@@ -134,9 +134,9 @@ def test_a_tokenizer_without_words_is_an_error(tiny_distilbert, tmp_path):
     model = saved_alone(tiny_distilbert, tmp_path)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     report = preflight(model=model, train_loader=loader_of(tokenizer), tokenizer=tokenizer, seconds=0)
-    found = next(finding for finding in report.findings if finding.code == "TOK001")
-    assert (found.severity, found.caused_by) == ("error", ())
-    assert "without tokenizer files" in found.cause
+    finding = next(finding for finding in report.findings if finding.code == "TOK001")
+    assert (finding.severity, finding.caused_by) == ("error", ())
+    assert "without tokenizer files" in finding.cause
 
 
 def test_tokens_are_read_through_wrappers(tiny_bert):
@@ -150,12 +150,12 @@ def test_tokens_are_read_through_wrappers(tiny_bert):
         get_peft_model(AutoModelForSequenceClassification.from_pretrained(tiny_bert), config),
         Own(encoder(tiny_bert)),
     ):
-        found = token_evidence(model, tokenizer, batches)
-        assert (found.embedding_rows, found.model_pad_id) == (expected.embedding_rows, expected.model_pad_id)
-        assert found.model_digest == expected.model_digest is not None
+        evidence = token_evidence(model, tokenizer, batches)
+        assert (evidence.embedding_rows, evidence.model_pad_id) == (expected.embedding_rows, expected.model_pad_id)
+        assert evidence.model_digest == expected.model_digest is not None
 
 
-def test_classes_are_those_of_a_classifier_inside_and_not_of_a_bare_encoder(tiny_bert):
+def test_the_number_of_classes_comes_from_a_classifier_and_not_from_an_encoder_without_a_head(tiny_bert):
     inside = AutoModelForSequenceClassification.from_pretrained(tiny_bert, num_labels=3)
     assert number_of_classes(Passing(torch.nn.DataParallel(inside)), None, None, None) == 3
     assert number_of_classes(Own(encoder(tiny_bert)), None, None, None) is None
