@@ -20,7 +20,7 @@ from tenor.console.run import (
 )
 from tenor.data.batching import TokenExamples, epoch_batches, micro_batches
 from tenor.model.freezing import set_training_mode
-from tenor.training.loop import TrainingTask
+from tenor.training.task import TrainingTask
 from training_tasks import differing, make_task, token_rows, weights
 
 

@@ -3,7 +3,6 @@
 from typing import Any
 
 import numpy as np
-import torch
 from rich.console import Console
 
 from tenor.checks.catalogue import run_rules
@@ -18,8 +17,8 @@ from tenor.data.dataset import LabelledText, Missing
 from tenor.data.splits import data_notes
 from tenor.data.tokenization import TokenizedText
 from tenor.errors import advice_on_memory
+from tenor.measures.objective import make_objective
 from tenor.model.optimizer import make_optimizer, rate_factor
-from tenor.training.loss import class_weights, summed_cross_entropy, total_weight
 from tenor.workflows.prepare import Prepared, prepare
 
 COLLATED_BATCHES = 8
@@ -129,21 +128,15 @@ def _model_side(prepared: Prepared) -> list[Any]:
 
 def _probe(prepared: Prepared, deep: bool, seconds: float) -> Any:
     examples, training = _train_examples(prepared), prepared.config.training
-    n_classes = len(prepared.splits.train.class_names)
-    weights = class_weights(training, examples.labels, n_classes)
-
-    def loss_fn(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        on_device = None if weights is None else weights.to(logits.device)
-        summed = summed_cross_entropy(logits, labels, on_device, training.label_smoothing)
-        return summed / total_weight(labels, on_device)
-
+    class_names = prepared.splits.train.class_names
+    loss = make_objective(training, examples.labels, class_names).mean_loss
     order = epoch_batches(examples.lengths, training.batch_size, prepared.config.seed, epoch=0)
     collated = [examples.collate(rows) for rows in order[: DEEP_BATCHES if deep else PROBE_BATCHES]]
     batches = [{**batch.inputs, "labels": batch.labels} for batch in collated]
     mend = f"lower data.max_length (now {prepared.config.data.max_length}), or set checks.probe_seconds=0"
     with advice_on_memory("in the short experiments", mend):
         prepared.classifier.model.to(prepared.plan.device)
-        return probe(prepared.classifier.model, loss_fn, batches, n_classes, seconds=seconds, deep=deep)
+        return probe(prepared.classifier.model, loss, batches, len(class_names), seconds=seconds, deep=deep)
 
 
 def _train_examples(prepared: Prepared) -> TokenExamples:
