@@ -206,7 +206,7 @@ def test_a_file_that_the_system_refuses_to_grow_is_told_and_leaves_the_last_good
 
 def test_weights_of_another_shape_are_not_loaded(tmp_path: Path) -> None:
     found = verify_checkpoint(_saved(tmp_path))
-    with pytest.raises(TenorError, match="is whole, but not of this model"):
+    with pytest.raises(TenorError, match="is intact, but belongs to another model"):
         load_weights(found, nn.Linear(3, 4))
 
 

@@ -133,7 +133,7 @@ class Subset(Section):
     size: Count | None = None
     """The number of training rows to use, chosen after the validation split; null uses all."""
     strategy: Literal["stratified", "random", "head"] = "stratified"
-    """How the subset is chosen. `stratified` keeps the class proportions; `random` chooses evenly; `head` takes the
+    """How the subset is chosen. `stratified` keeps the class proportions; `random` ignores them; `head` takes the
     first rows, which have a single class if the data is sorted by label."""
 
 
@@ -199,9 +199,7 @@ class Data(Section):
             yield "data.validation.strategy 'group' needs data.group_column, such as movie"
 
     def _unread(self) -> Iterator[str]:
-        if (
-            self.source == "given"
-        ):  # Rows from Python replace the source of any configuration, with whatever keys it has.
+        if self.source == "given":  # Rows from Python replace any source, whose keys may still be set.
             return
         for name in unread_keys(self):
             default = Data.model_fields[name].default

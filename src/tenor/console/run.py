@@ -207,7 +207,7 @@ def _seconds_of_prediction(model: nn.Module, inputs: dict[str, torch.Tensor], pl
 def show_overview(console: Console, prepared: "Prepared") -> None:
     """Labels, what learns, lengths and cost: all that would have to be right for training to be worth its time.
 
-    Last comes what was set and plays no part.
+    Last comes what was set and has no effect.
     """
     config, plan, classifier = prepared.config, prepared.plan, prepared.classifier
     train = TokenExamples(prepared.tokens["train"], classifier.tokenizer.pad_token_id)

@@ -22,12 +22,12 @@ FILES = (MODEL, OPTIMIZER, RANDOM, STATE)
 
 
 class DamagedCheckpointError(TenorError):
-    """A checkpoint whose bytes are not those that were written."""
+    """A checkpoint whose files are not as they were written."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A folder `step-000500` that was verified."""
+    """A verified folder, such as `step-000500`."""
 
     path: Path
     step: int
@@ -49,8 +49,8 @@ def save_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optim
             write_text(temporary / MANIFEST, _manifest_text(state.step, digests))
     except (OSError, SafetensorError) as error:
         raise TenorError(
-            f"{target}: the checkpoint could not be written ({error}). Earlier checkpoints are untouched; make room or "
-            f"repair the disk, then go on with --resume"
+            f"{target}: the checkpoint could not be written ({error}). Earlier checkpoints are unchanged; free space "
+            f"or repair the disk, then continue with --resume"
         ) from error
     return Checkpoint(target, state.step, digests[MODEL])
 
@@ -66,18 +66,20 @@ def verify_checkpoint(path: Path) -> Checkpoint:
         if not (path / name).is_file():
             raise DamagedCheckpointError(f"{path / name} is missing")
         try:
-            found = sha256_file(path / name)
+            observed = sha256_file(path / name)
         except OSError as error:
-            raise DamagedCheckpointError(f"{path / name} can't be read: {error.strerror}") from error
-        if found != digest:
-            raise DamagedCheckpointError(f"{path / name} is damaged: SHA-256 {found[:12]}…, written was {digest[:12]}…")
+            raise DamagedCheckpointError(f"{path / name} cannot be read: {error.strerror}") from error
+        if observed != digest:
+            raise DamagedCheckpointError(
+                f"{path / name} is damaged: observed SHA-256 {observed[:12]}…, expected {digest[:12]}…"
+            )
     if step != step_of(path):
-        raise DamagedCheckpointError(f"{path / MANIFEST} speaks of step {step}")
+        raise DamagedCheckpointError(f"{path / MANIFEST} names step {step}, expected {step_of(path)}")
     return Checkpoint(path, step, expected[MODEL])
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:
-    """Where the checkpoint of a step lies."""
+    """The folder of the checkpoint of a step."""
     return folder / f"step-{step:06d}"
 
 
@@ -96,7 +98,7 @@ def restore(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Opt
     """Load a verified checkpoint's weights; with an optimizer also its moments and the random state.
 
     Raises:
-        TenorError: it is whole, but of another model.
+        TenorError: it is intact, but belongs to another model.
     """
     load_weights(checkpoint, model)
     if optimizer is not None:
@@ -107,27 +109,27 @@ def restore(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Opt
 
 
 def read_state(checkpoint: Checkpoint) -> TrainState:
-    """Where the run stood at a verified checkpoint."""
+    """The state of the run at a verified checkpoint."""
     with _fits(checkpoint):
         return TrainState.from_dict(read_json(checkpoint.path / STATE))
 
 
 def load_weights(checkpoint: Checkpoint, model: nn.Module) -> None:
-    """Put a verified checkpoint's weights into `model`. Raises TenorError where it is of another shape."""
+    """Load a verified checkpoint's weights into `model`. Raises TenorError if their shapes differ."""
     with _fits(checkpoint):
-        model.load_state_dict(load_file(checkpoint.path / MODEL), strict=True)  # Copied to where the model lies.
+        model.load_state_dict(load_file(checkpoint.path / MODEL), strict=True)  # Copied to the model's device.
 
 
 @contextmanager
 def _fits(checkpoint: Checkpoint) -> Iterator[None]:
-    """What is wrong with a whole checkpoint, told as a misfit."""
+    """Turn errors in the block into one that says that an intact checkpoint does not belong to this model."""
     try:
         yield
     except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
-        told = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise TenorError(
-            f"{checkpoint.path}: is whole, but not of this model, or of another version of Tenor ({told}). Restore the "
-            f"run's configuration and version, or start a new run"
+            f"{checkpoint.path} is intact, but belongs to another model or another version of Tenor ({reason}). "
+            f"Restore the run's configuration and version, or start a new run"
         ) from error
 
 
@@ -142,10 +144,10 @@ def _read_manifest(path: Path) -> tuple[int, dict[str, str]]:
         step, digests = int(manifest["step"]), {name: str(manifest["sha256"][name]) for name in FILES}
         text = (path / MANIFEST).read_bytes()
     except (TenorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise DamagedCheckpointError(f"{path / MANIFEST} can't be read: {error}") from error
-    # No digest covers the manifest itself, so every byte of it must be the one that this content is written with.
+        raise DamagedCheckpointError(f"{path / MANIFEST} cannot be read: {error}") from error
+    # No digest covers the manifest itself, so its bytes are compared with those that Tenor writes for this content.
     if text != _manifest_text(step, digests).encode():
-        raise DamagedCheckpointError(f"{path / MANIFEST} is damaged: it is not as Tenor writes it")
+        raise DamagedCheckpointError(f"{path / MANIFEST} is damaged: its bytes differ from what Tenor writes")
     return step, digests
 
 
@@ -171,7 +173,7 @@ def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, torc
 
 
 def _random_state() -> dict[str, torch.Tensor]:
-    """PyTorch's generators, of the processor and of the device that computes; nothing in a run draws from any other."""
+    """The states of PyTorch's generators, of the CPU and of the device; a run draws from no others."""
     states = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_initialized():
         states["cuda"] = torch.cuda.get_rng_state()
@@ -182,7 +184,7 @@ def _random_state() -> dict[str, torch.Tensor]:
 
 def _restore_random_state(states: dict[str, torch.Tensor]) -> None:
     torch.set_rng_state(states["cpu"])
-    # On another kind of device the run goes on without these; that it does so is told by the workflow.
+    # On another kind of device the run continues without these; the workflow prints that.
     if "cuda" in states and torch.cuda.is_initialized():
         torch.cuda.set_rng_state(states["cuda"])
     if "mps" in states and torch.backends.mps.is_available():
