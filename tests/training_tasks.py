@@ -11,12 +11,16 @@ from tenor.config.schema import Model, Training
 from tenor.data.batching import TokenExamples
 from tenor.data.tokenization import TokenizedText
 from tenor.inference.logits import token_logits
+from tenor.measures.objective import make_objective
 from tenor.model.classifier import load_classifier
 from tenor.model.device import plan_device
 from tenor.model.dropout import use_word_dropout
 from tenor.model.freezing import freeze
-from tenor.training.checkpoint import Checkpoint, TrainState
-from tenor.training.loop import Listeners, TrainingTask, fit, make_accelerator
+from tenor.training.accelerator import make_accelerator
+from tenor.training.checkpoint import Checkpoint
+from tenor.training.loop import Callbacks, fit
+from tenor.training.state import TrainState
+from tenor.training.task import TrainingTask
 
 CLS, SEP = 1, 2
 WORDS = range(10, 500)
@@ -59,13 +63,14 @@ def make_task(
     classifier = load_classifier(model_settings, names, seed, plan.device)
     classifier.model.resize_token_embeddings(VOCABULARY, mean_resizing=False)
     use_word_dropout(classifier.model)
+    train = TokenExamples(token_rows(rows, 0, classes), 0)
     return TrainingTask(
         model=classifier.model,
         learning=freeze(classifier.model, model_settings),
         forward=token_logits,
-        train=TokenExamples(token_rows(rows, 0, classes), 0),
+        train=train,
         validation=TokenExamples(token_rows(16, 1, classes), 0),
-        class_names=names,
+        objective=make_objective(settings, train.labels, names),
         settings=settings,
         seed=seed,
         plan=plan,
@@ -74,10 +79,10 @@ def make_task(
 
 
 def run_task(
-    task: TrainingTask, resume_from: Checkpoint | None = None, listeners: Listeners | None = None
+    task: TrainingTask, resume_from: Checkpoint | None = None, callbacks: Callbacks | None = None
 ) -> TrainState:
     """`fit` with an accelerator of its own."""
-    return fit(task, make_accelerator(task.plan), resume_from, listeners)
+    return fit(task, make_accelerator(task.plan), resume_from, callbacks)
 
 
 def weights(task: TrainingTask) -> dict[str, torch.Tensor]:
@@ -102,11 +107,11 @@ class Cut(Exception):
     """What ends a run in tests, as a killed process would: no code of the loop expects it."""
 
 
-def cut_after(step: int) -> Listeners:
-    """Listeners that end the run after that step, with nothing written for it."""
+def cut_after(step: int) -> Callbacks:
+    """Callbacks that end the run after that step, with nothing written for it."""
 
     def on_step(state: TrainState) -> None:
         if state.step == step:
             raise Cut
 
-    return Listeners(on_step=on_step)
+    return Callbacks(on_step=on_step)

@@ -20,11 +20,11 @@ from tenor.config.schema import Config
 from tenor.data.dataset import LabelledText
 from tenor.data.sources.embedded import embedded_encoder_folder
 from tenor.data.splits import Splits
-from tenor.measures.metrics import Metrics
 from tenor.model.freezing import freeze
 from tenor.runs.directory import RunDirectory
-from tenor.training.checkpoint import TrainState, Validation, Window
-from tenor.training.loop import Listeners, fit, make_accelerator
+from tenor.training.accelerator import make_accelerator
+from tenor.training.loop import Callbacks, fit
+from tenor.training.state import TrainState, Validation, Window
 from tenor.workflows.prepare import make_classifier, make_examples, prepare
 from tenor.workflows.train import make_task, newest_checkpoint
 from time_to_accuracy.measured import Clock, Curve
@@ -47,8 +47,8 @@ def tenor_learns(config: Config, seed: int, folder: Path, curve: Curve) -> None:
     newest = newest_checkpoint(run, QUIET)
     clock = Clock(curve.keep_until(newest.step if newest else 0))
 
-    def on_validation(validation: Validation, metrics: Metrics) -> None:
-        curve.add(validation.step, clock.minutes, metrics.accuracy)
+    def on_validation(validation: Validation) -> None:
+        curve.add(validation.step, clock.minutes, validation.metrics["accuracy"])
         if curve.is_enough():
             raise _EnoughError
 
@@ -58,12 +58,12 @@ def tenor_learns(config: Config, seed: int, folder: Path, curve: Curve) -> None:
     def on_step(state: TrainState) -> None:
         clock.go_on()
 
-    listeners = Listeners(
+    callbacks = Callbacks(
         on_start=lambda optimizer: clock.go_on(), on_record=on_record, on_step=on_step, on_validation=on_validation
     )
     task = make_task(run, prepared, examples, forward)
     try:
-        fit(task, make_accelerator(prepared.plan), newest, listeners)
+        fit(task, make_accelerator(prepared.plan), newest, callbacks)
     except _EnoughError:
         return
 

@@ -1,7 +1,7 @@
-"""What can go wrong for a user, and the exit status that each ends with.
+"""The kinds of failure that a user can fix, and their exit status.
 
-Raise one of these where a person can mend the cause: the message says what was found, what was
-expected and the next step. Anything else that escapes is a defect of Tenor and keeps its traceback.
+The message says what was observed, what was expected, and the next step. Any other exception is a defect of Tenor and
+keeps its traceback.
 """
 
 import errno
@@ -22,14 +22,14 @@ REFUSALS = {
     errno.EROFS: "Choose a folder that can be written to",
     errno.EIO: "Check the disk",
     errno.EMFILE: "Raise the limit on open files (ulimit -n)",
-    errno.ENOTDIR: "A file stands where a folder is needed; move it away",
+    errno.ENOTDIR: "A file has the name of a folder that is needed; move it away",
 }
-"""What mends each of the system's refusals."""
+"""The next step for each error of the operating system."""
 
 COMMANDS = ("Cc", "Cf", "Cs", "Zl", "Zp")
-"""Unicode's categories of characters that a terminal or a browser obeys instead of showing them."""
+"""Unicode categories of control characters: a terminal or a browser acts on them instead of showing them."""
 JOINERS = "\u200c\u200d"
-"""Which of these belong to the spelling of words and of emoji."""
+"""Those of them that are part of words and of emoji."""
 
 
 class TenorError(Exception):
@@ -45,7 +45,7 @@ class UserError(TenorError):
 
 
 class TextError(UserError):
-    """A text that can't be predicted; `position` is its place among those given, counted from 0."""
+    """A text that cannot be predicted; `position` is its index in the input, from 0."""
 
     def __init__(self, message: str, position: int) -> None:
         super().__init__(message)
@@ -53,7 +53,7 @@ class TextError(UserError):
 
 
 class RefusedError(TenorError):
-    """A check refused to start, or stopped, a run, or found an error in a result: exit status 3."""
+    """A check refused or stopped a run, or reported an error in a result: exit status 3."""
 
     exit_code = 3
 
@@ -65,29 +65,26 @@ class InterruptedRunError(TenorError):
 
 
 def is_command(character: str) -> bool:
-    """Whether a terminal or a browser obeys this character instead of showing it."""
+    """Whether a terminal or a browser acts on this character instead of showing it."""
     return unicodedata.category(character) in COMMANDS and character not in JOINERS
 
 
 def harmless(message: str) -> str:
-    """A message with whatever a file or another library put into it, so that a terminal shows all of it."""
+    """The message with control characters escaped, which may come from a file or another library."""
     return "".join(repr(one)[1:-1] if is_command(one) and one != "\n" else one for one in message)
 
 
 def first_line(error: BaseException) -> str:
-    """What another library's error says first, for a sentence of one's own; its class where it says nothing."""
+    """The first line of another library's error message, or its class if the message is empty."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__).removesuffix(".")
 
 
 def system_refusal(error: BaseException) -> str | None:
-    """What to tell a person where the system, and no defect of Tenor, kept a file from being written or read.
-
-    None for every other error.
-    """
+    """The message for an error of the operating system, such as a full disk, with the next step; else None."""
     number = error.errno if isinstance(error, OSError) else None
-    # safetensors and Arrow tell the number in the text alone; NumPy tells a short write in words of its own.
-    if number is None and (found := re.search(r"(?:os error|errno) (\d+)", str(error), re.IGNORECASE)):
-        number = int(found[1])
+    # safetensors and Arrow give the number only in the text; NumPy has its own text for a short write.
+    if number is None and (match := re.search(r"(?:os error|errno) (\d+)", str(error), re.IGNORECASE)):
+        number = int(match[1])
     if number is None and isinstance(error, OSError) and re.search(r"requested and \d+ written", str(error)):
         number = errno.ENOSPC
     if number not in REFUSALS:
@@ -97,26 +94,26 @@ def system_refusal(error: BaseException) -> str | None:
 
 
 @contextmanager
-def advice_on_memory(phase: str, mend: str) -> Iterator[None]:
-    """Tell memory that runs out in the block by its phase ("in training") and the setting that helps there.
+def advice_on_memory(phase: str, fix: str) -> Iterator[None]:
+    """Report memory that runs out in the block with its phase ("in training") and the setting that helps.
 
-    Blocks may be nested: the innermost one knows best.
+    Blocks may be nested: the innermost one reports.
 
     Raises:
-        TenorError: memory ran out. Every other error goes on as it is.
+        TenorError: memory ran out. Every other error is raised unchanged.
     """
     try:
         yield
     except Exception as error:
         if not _is_out_of_memory(error):
             raise
-        raise TenorError(f"memory ran out {phase}: {mend}") from error
+        raise TenorError(f"memory ran out {phase}: {fix}") from error
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    # PyTorch has a class of its own for GPUs only; on a CPU its allocator speaks through a RuntimeError, as Rust's
-    # libraries and cuBLAS do in their own words.
+    # PyTorch has an exception class only for GPUs; on a CPU its allocator raises RuntimeError, as Rust's libraries and
+    # cuBLAS do with other texts.
     message = str(error).lower()
     words = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory", "alloc_failed")
-    is_told = isinstance(error, MemoryError) or any(word in message for word in words)
-    return is_told and not isinstance(error, TenorError)
+    is_reported = isinstance(error, MemoryError) or any(word in message for word in words)
+    return is_reported and not isinstance(error, TenorError)

@@ -61,7 +61,7 @@ def test_all_of_them_are_told_at_once_with_what_else_is_wrong(tmp_path) -> None:
         "or data.source to imdb or file",
         "line 4: data.text_column: found the text \"review\"; data.source 'embedded' does not read it; set it back to "
         "text, or data.source to imdb, file, hub or sst2",
-        'line 5: data.class_names: found the text "good" more than once; expected a name of its own for each class',
+        'line 5: data.class_names: found the text "good" more than once; expected different names',
         'override: data.label_column: found the text "stars"',
     ]:
         assert words in told

@@ -15,51 +15,51 @@ BASE = "model.freeze=base"
 @pytest.mark.parametrize(
     ("overrides", "told"),
     [
-        (("data.truncation=head", "data.head_share=0.3"), "data.head_share=0.3 plays no part: data.truncation is head"),
+        (("data.truncation=head", "data.head_share=0.3"), "data.head_share=0.3 has no effect: data.truncation is head"),
         (
             ("data.subset={strategy: head}",),
-            "data.subset.strategy=head plays no part: data.subset.size is null, so all rows train",
+            "data.subset.strategy=head has no effect: data.subset.size is null, so all training rows are used",
         ),
         (
             (*ROWS, "data.group_column=movie"),
-            "data.group_column=movie plays no part: data.validation.strategy is stratified",
+            "data.group_column=movie has no effect: data.validation.strategy is stratified",
         ),
         (
             (*ROWS, "data.test_size=9"),
-            "data.test_size=9 plays no part: data.test_path is null, so there are no test rows",
+            "data.test_size=9 has no effect: data.test_path is null, so there are no test rows",
         ),
         (
             ("data.source=sst2", "data.test_split=null", "data.test_size=9"),
-            "data.test_size=9 plays no part: data.test_split is null, so there are no test rows",
+            "data.test_size=9 has no effect: data.test_split is null, so there are no test rows",
         ),
         (
             ("data.source=given", "data.class_names=[bad, good]"),
-            "data.class_names=[bad, good] plays no part: the rows were handed over in Python",
+            "data.class_names=[bad, good] has no effect: the rows were passed in Python",
         ),
         (
             ("model.keep_trainable=[bias]",),
-            "model.keep_trainable=[bias] plays no part: model.freeze is none, so everything learns",
+            "model.keep_trainable=[bias] has no effect: model.freeze is none, so all parameters are trainable",
         ),
         (
             (BASE, "model.attention_dropout=0.1"),
-            "model.attention_dropout=0.1 plays no part: model.freeze is base, and what is frozen has no dropout",
+            "model.attention_dropout=0.1 has no effect: model.freeze is base, and frozen layers have no dropout",
         ),
         (
             (BASE, "training.layer_decay=0.9"),
-            "training.layer_decay=0.9 plays no part: model.freeze is base, so no layer learns",
+            "training.layer_decay=0.9 has no effect: model.freeze is base, so no layer is trainable",
         ),
         (
             (BASE, "training.learning_rate=1e-3", "training.head_learning_rate=1e-2"),
-            "training.learning_rate=0.001 plays no part: model.freeze is base, and the head has its own "
+            "training.learning_rate=0.001 has no effect: model.freeze is base, and the head has its own "
             "training.head_learning_rate",
         ),
         (
             ("training.warmup=1.0", "training.schedule=cosine"),
-            "training.schedule=cosine plays no part: training.warmup is 1, so the rate rises to the end",
+            "training.schedule=cosine has no effect: training.warmup is 1, so the learning rate rises until the end",
         ),
         (
             ("training.epochs=3", "training.patience=2"),
-            "training.patience=2 plays no part: training.epochs is 3, with one validation each",
+            "training.patience=2 has no effect: training.epochs is 3, with one validation each",
         ),
     ],
     ids=lambda value: value.partition("=")[0] if isinstance(value, str) else "",

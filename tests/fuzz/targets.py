@@ -185,9 +185,10 @@ def _tiny_training() -> tuple[Any, Any]:
 def _checkpoint_files() -> dict[str, bytes]:
     import tempfile
 
-    from tenor.training.checkpoint import TrainState, Validation, save_checkpoint
+    from tenor.training.checkpoint import save_checkpoint
+    from tenor.training.state import TrainState, Validation
 
-    best = Validation(5, 0.5, 0.9, 0.9, 0.3, [[1, 0], [0, 1]])
+    best = Validation(5, 0.5, {"accuracy": 0.9, "macro_f1": 0.9, "loss": 0.3}, [[1, 0], [0, 1]])
     with tempfile.TemporaryDirectory() as place:
         saved = save_checkpoint(Path(place), *_tiny_training(), TrainState(step=5, validations=[best], best=best))
         return {name: (saved.path / name).read_bytes() for name in CHECKPOINT_FILES}

@@ -20,7 +20,8 @@ from tenor.data.batching import TokenExamples
 from tenor.data.dataset import LabelledText
 from tenor.data.sources.embedded import embedded_encoder_folder
 from tenor.data.tokenization import Truncation, tokenize
-from tenor.inference.logits import predict, softmax, token_logits
+from tenor.inference.logits import predict, token_logits
+from tenor.measures.objective import class_probabilities
 from tenor.model.classifier import Classifier
 from tenor.model.device import DevicePlan, plan_device
 from tenor.model.dropout import use_word_dropout
@@ -173,7 +174,7 @@ logits = hnp.arrays(np.float32, hnp.array_shapes(min_dims=2, max_dims=2, max_sid
 
 @given(logits, st.floats(0.05, 20))
 def test_softmax_gives_probabilities_in_the_order_of_the_logits(logits: np.ndarray, temperature: float) -> None:
-    probabilities = softmax(logits, temperature)
+    probabilities = class_probabilities(logits, temperature)
     assert probabilities.dtype == np.float64
     assert (probabilities >= 0).all()
     np.testing.assert_allclose(probabilities.sum(axis=1), 1)
@@ -184,10 +185,14 @@ def test_softmax_gives_probabilities_in_the_order_of_the_logits(logits: np.ndarr
 def test_softmax_ignores_a_shift_and_takes_the_temperature_as_a_scale(
     logits: np.ndarray, shift: float, temperature: float
 ) -> None:
-    np.testing.assert_allclose(softmax(logits.astype(float) + shift), softmax(logits), rtol=1e-9)
-    np.testing.assert_allclose(softmax(logits, temperature), softmax(logits.astype(float) / temperature), rtol=1e-9)
+    np.testing.assert_allclose(
+        class_probabilities(logits.astype(float) + shift), class_probabilities(logits), rtol=1e-9
+    )
+    np.testing.assert_allclose(
+        class_probabilities(logits, temperature), class_probabilities(logits.astype(float) / temperature), rtol=1e-9
+    )
     theirs = torch.softmax(torch.from_numpy(logits).double(), dim=1).numpy()
-    np.testing.assert_allclose(softmax(logits), theirs, rtol=1e-9)
+    np.testing.assert_allclose(class_probabilities(logits), theirs, rtol=1e-9)
 
 
 @pytest.mark.parametrize("first_ends_first", [True, False])

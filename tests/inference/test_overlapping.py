@@ -15,9 +15,9 @@ import torch
 
 from overlapping import in_a_new_thread, in_turns
 from tenor.data.sources.dialect import fields_up_to
-from tenor.inference.logits import softmax
 from tenor.inference.onnx_files import write_onnx
 from tenor.inference.predictor import Predictor
+from tenor.measures.objective import class_probabilities
 from tenor.model.classifier import load_saved_classifier, quiet_transformers
 
 TEXTS = [f"film was {word} {'and scene ' * (n % 6)}" for n, word in enumerate(("dull", "superb", "movie", "12") * 12)]
@@ -124,4 +124,4 @@ def test_engines_agree_at_a_time(small_classifier: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
         for found in pool.map(predictor.probabilities, [TEXTS] * 8):
             np.testing.assert_allclose(found, expected, atol=1e-6, rtol=0)
-    np.testing.assert_allclose(softmax(np.log(expected)), expected, atol=1e-9)
+    np.testing.assert_allclose(class_probabilities(np.log(expected)), expected, atol=1e-9)

@@ -21,9 +21,6 @@ from tenor.training.checkpoint import (
     MANIFEST,
     MODEL,
     DamagedCheckpointError,
-    TrainState,
-    Validation,
-    Window,
     _restore_random_state,
     checkpoint_path,
     list_checkpoints,
@@ -32,6 +29,7 @@ from tenor.training.checkpoint import (
     save_checkpoint,
     verify_checkpoint,
 )
+from tenor.training.state import TrainState, Validation, Window
 
 
 def _model(seed: int = 0) -> tuple[nn.Module, torch.optim.Optimizer]:
@@ -53,7 +51,7 @@ def _steps(model: nn.Module, optimizer: torch.optim.Optimizer, count: int) -> No
 
 
 def _state(step: int) -> TrainState:
-    best = Validation(step, 0.1 + 0.2, 2 / 3, 1 / 3, 1e-17)
+    best = Validation(step, 0.1 + 0.2, {"accuracy": 2 / 3, "macro_f1": 1 / 3, "loss": 1e-17})
     return TrainState(step, 1, 2, 345, 1, False, [best], best, Window(0.1, 3.0, 2.5, 7, 1.5, [1, 2], [2, 1]))
 
 
@@ -178,7 +176,7 @@ import torch
 from torch import nn
 from tenor.errors import TenorError
 from tenor.training.checkpoint import list_checkpoints, save_checkpoint, verify_checkpoint
-from tenor.training.checkpoint import TrainState
+from tenor.training.state import TrainState
 
 model = nn.Linear(64, 64)
 named = list(model.named_parameters())
@@ -208,7 +206,7 @@ def test_a_file_that_the_system_refuses_to_grow_is_told_and_leaves_the_last_good
 
 def test_weights_of_another_shape_are_not_loaded(tmp_path: Path) -> None:
     found = verify_checkpoint(_saved(tmp_path))
-    with pytest.raises(TenorError, match="is whole, but not of this model"):
+    with pytest.raises(TenorError, match="is intact, but belongs to another model"):
         load_weights(found, nn.Linear(3, 4))
 
 

@@ -19,7 +19,7 @@ from tenor.training.cost import (
     measure_lengths,
     tokens_per_pass,
 )
-from tenor.training.loop import TrainingTask
+from tenor.training.task import TrainingTask
 from training_tasks import differing, make_task, token_rows, weights
 
 

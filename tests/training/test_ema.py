@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from tenor.inference.logits import predict, softmax
+from tenor.inference.logits import predict
 from tenor.measures.metrics import measure
+from tenor.measures.objective import class_probabilities
 from tenor.training.checkpoint import list_checkpoints, load_weights, verify_checkpoint
 from tenor.training.ema import AVERAGE, averages_in_place, update_averages
-from tenor.training.loop import TrainingTask
+from tenor.training.task import TrainingTask
 from training_tasks import Cut, cut_after, differing, make_task, run_task, weights
 
 
@@ -76,15 +77,15 @@ def test_validation_and_checkpoint_are_those_of_the_averages(small_model: Path, 
     load_weights(verify_checkpoint(list_checkpoints(task.checkpoints)[-1]), task.model)
     assert differing(weights(task), weights(plain))
     logits = predict(task.model, task.validation, task.plan)
-    found = measure(task.validation.labels, softmax(logits), task.class_names)
-    assert np.isclose(found.loss, state.validations[-1].loss)
+    found = measure(task.validation.labels, class_probabilities(logits), task.class_names)
+    assert np.isclose(found.loss, state.validations[-1].metrics["loss"])
 
 
 def test_a_cut_run_goes_on_to_the_same_weights_and_averages(small_model: Path, tmp_path: Path) -> None:
     whole, cut = (_task(small_model, name, tmp_path, ema_decay=0.9) for name in ("whole", "cut"))
     run_task(whole)
     with pytest.raises(Cut):
-        run_task(cut, listeners=cut_after(7))
+        run_task(cut, callbacks=cut_after(7))
     resumed = _task(small_model, "cut", tmp_path, ema_decay=0.9)
     left = verify_checkpoint(list_checkpoints(cut.checkpoints)[-1])
     assert left.step == 6

@@ -11,8 +11,10 @@ import torch
 from tenor.data.batching import Batch, Examples, TokenExamples, epoch_batches, micro_batches
 from tenor.data.tokenization import TokenizedText
 from tenor.inference.logits import predict, token_logits
-from tenor.training.checkpoint import Window
-from tenor.training.loop import Listeners, TrainingTask, validation_steps
+from tenor.measures.objective import Objective
+from tenor.training.loop import Callbacks
+from tenor.training.state import Window
+from tenor.training.task import TrainingTask, validation_steps
 from training_tasks import CLASS_TOKEN, NO_DROPOUT, differing, make_task, run_task, token_rows, weights
 
 
@@ -52,12 +54,12 @@ def test_every_epoch_sees_each_example_once_and_each_in_another_order(small_mode
 
 def test_the_loss_falls_and_validation_finds_the_rule(small_model: Path, tmp_path: Path) -> None:
     losses: list[float] = []
-    listeners = Listeners(on_record=lambda step, values, window: losses.append(values["loss"]))
+    callbacks = Callbacks(on_record=lambda step, values, window: losses.append(values["loss"]))
     task = make_task(small_model, tmp_path, rows=160, epochs=4, learning_rate=3e-3, log_every=5)
-    state = run_task(task, listeners=listeners)
+    state = run_task(task, callbacks=callbacks)
     assert np.mean(losses[-3:]) < 0.5 * np.mean(losses[:3])
     assert state.best is not None
-    assert state.best.accuracy > 0.8
+    assert state.best.metrics["accuracy"] > 0.8
 
 
 @pytest.mark.parametrize("folder", ["small_model", "small_bert"])
@@ -102,7 +104,7 @@ def test_minilm_learns_twenty_reviews_by_heart(tmp_path: Path) -> None:
         token_logits,
         rows,
         rows,
-        reviews.class_names,
+        Objective(reviews.class_names),
         Training(epochs=8, batch_size=5, learning_rate=2e-4, head_learning_rate=2e-3, schedule="constant"),
         0,
         plan_device("cpu", "fp32"),
@@ -110,7 +112,7 @@ def test_minilm_learns_twenty_reviews_by_heart(tmp_path: Path) -> None:
     )
     state = run_task(task)
     assert state.best is not None
-    assert state.best.accuracy == 1.0
+    assert state.best.metrics["accuracy"] == 1.0
 
 
 @pytest.mark.parametrize(
@@ -167,7 +169,7 @@ def test_records_come_when_asked_for_with_the_rate_that_was_used(small_model: Pa
     task = make_task(
         small_model, tmp_path, epochs=1, schedule="constant", warmup=0.0, head_learning_rate=0.01, log_every=2
     )
-    run_task(task, listeners=Listeners(on_record=lambda step, values, window: seen.append((step, values))))
+    run_task(task, callbacks=Callbacks(on_record=lambda step, values, window: seen.append((step, values))))
     assert [step for step, _ in seen] == [2, 4, 6]
     for _, values in seen:
         assert (values["learning_rate"], values["head_learning_rate"]) == (1e-3, 0.01)
@@ -181,7 +183,7 @@ def test_the_recorded_loss_is_the_mean_over_the_examples_since_the_last_record(
 ) -> None:
     seen: list[float] = []
     task = make_task(small_model, tmp_path, rows=11, epochs=1, model=NO_DROPOUT, learning_rate=0.0, log_every=2)
-    run_task(task, listeners=Listeners(on_record=lambda step, values, window: seen.append(values["loss"])))
+    run_task(task, callbacks=Callbacks(on_record=lambda step, values, window: seen.append(values["loss"])))
     batch = task.train.collate(np.arange(11))
     with torch.no_grad():
         expected = torch.nn.functional.cross_entropy(task.model(**batch.inputs).logits, batch.labels)
@@ -205,7 +207,7 @@ def test_every_step_is_in_exactly_one_record(
 ) -> None:
     seen: list[tuple[int, Window]] = []
     task = make_task(small_model, tmp_path, rows=rows, **settings)
-    state = run_task(task, listeners=Listeners(on_record=lambda step, values, window: seen.append((step, window))))
+    state = run_task(task, callbacks=Callbacks(on_record=lambda step, values, window: seen.append((step, window))))
     assert [step for step, _ in seen] == recorded
     assert state.step == recorded[-1]
     assert sum(window.tokens for _, window in seen) == state.tokens
@@ -215,11 +217,11 @@ def test_every_step_is_in_exactly_one_record(
 
 def test_the_last_record_comes_before_the_last_validation(small_model: Path, tmp_path: Path) -> None:
     heard: list[tuple[str, int]] = []
-    listeners = Listeners(
+    callbacks = Callbacks(
         on_record=lambda step, values, window: heard.append(("record", step)),
-        on_validation=lambda validation, metrics: heard.append(("validation", validation.step)),
+        on_validation=lambda validation: heard.append(("validation", validation.step)),
     )
-    run_task(make_task(small_model, tmp_path, rows=20, epochs=1, log_every=10), listeners=listeners)
+    run_task(make_task(small_model, tmp_path, rows=20, epochs=1, log_every=10), callbacks=callbacks)
     assert heard == [("record", 3), ("validation", 3)]
 
 

@@ -23,7 +23,7 @@ LOOP = "tenor.training.loop"
 FAULTS = {
     "mid-accumulation": Fault("accelerate.Accelerator.backward", 8, "after"),
     "between epochs": Fault(f"{LOOP}.epoch_batches", 2),
-    "during validation": Fault(f"{LOOP}.measure", 2),
+    "during validation": Fault("tenor.measures.objective.measure", 2),
     "a checkpoint half written": Fault("tenor.training.checkpoint.save_file", 1, "half", "step-000006"),
     "an old checkpoint half removed": Fault("tenor.runs.files.shutil.rmtree", 2, "before", "step-"),
 }

@@ -12,20 +12,14 @@ import torch
 
 from tenor.errors import InterruptedRunError, TenorError
 from tenor.inference.logits import predict
-from tenor.measures.metrics import Metrics
 from tenor.runs.directory import RunDirectory
 from tenor.training import checkpoint as checkpoint_module
-from tenor.training.checkpoint import (
-    Checkpoint,
-    TrainState,
-    Validation,
-    Window,
-    list_checkpoints,
-    read_state,
-    verify_checkpoint,
-)
-from tenor.training.loop import Listeners, TrainingTask, fit, make_accelerator
+from tenor.training.accelerator import make_accelerator
+from tenor.training.checkpoint import Checkpoint, list_checkpoints, read_state, verify_checkpoint
+from tenor.training.loop import Callbacks, fit
 from tenor.training.recorder import Recorder, read_records
+from tenor.training.state import TrainState, Validation, Window
+from tenor.training.task import TrainingTask
 from training_tasks import Cut, cut_after, differing, make_task, run_task, weights, without_timings
 
 # Exact resume. Six steps per epoch; validations after 3, 6, 9, 12; checkpoints there and after 2, 4, 8, 10; records
@@ -49,7 +43,7 @@ def _resumable_task(folder: Path, tmp_path: Path) -> TrainingTask:
     return make_task(folder, tmp_path / "checkpoints", model={"dropout": 0.3}, **RESUMABLE)
 
 
-def _recorded(recorder: Recorder, cut_at: tuple[str, int] | None = None) -> Listeners:
+def _recorded(recorder: Recorder, cut_at: tuple[str, int] | None = None) -> Callbacks:
     def cut(place: str, step: int) -> None:
         if cut_at == (place, step):
             raise Cut
@@ -58,11 +52,11 @@ def _recorded(recorder: Recorder, cut_at: tuple[str, int] | None = None) -> List
         recorder.record("train", step, **values)
         cut("record", step)
 
-    def on_validation(validation: Validation, metrics: Metrics) -> None:
-        recorder.record("validation", validation.step, accuracy=validation.accuracy, loss=validation.loss)
+    def on_validation(validation: Validation) -> None:
+        recorder.record("validation", validation.step, **validation.metrics)
         cut("validation", validation.step)
 
-    return Listeners(on_record=on_record, on_step=lambda state: cut("step", state.step), on_validation=on_validation)
+    return Callbacks(on_record=on_record, on_step=lambda state: cut("step", state.step), on_validation=on_validation)
 
 
 def _result(task: TrainingTask, state: TrainState, run: RunDirectory) -> Finished:
@@ -76,7 +70,7 @@ def _result(task: TrainingTask, state: TrainState, run: RunDirectory) -> Finishe
 def _uninterrupted(folder: Path, path: Path) -> Finished:
     path.mkdir()
     task, run = _resumable_task(folder, path), RunDirectory(path)
-    return _result(task, run_task(task, listeners=_recorded(Recorder(run, ()))), run)
+    return _result(task, run_task(task, callbacks=_recorded(Recorder(run, ()))), run)
 
 
 def _cut_and_resumed(folder: Path, path: Path, *cuts: tuple[str, int]) -> Finished:
@@ -87,11 +81,11 @@ def _cut_and_resumed(folder: Path, path: Path, *cuts: tuple[str, int]) -> Finish
         torch.manual_seed(999)  # Whatever another process did before must not matter.
         found = list_checkpoints(task.checkpoints)
         newest = verify_checkpoint(found[-1]) if found else None
-        listeners = _recorded(Recorder(run, (), newest.step if newest else 0), cut)
+        callbacks = _recorded(Recorder(run, (), newest.step if newest else 0), cut)
         if cut is None:
-            return _result(task, run_task(task, newest, listeners), run)
+            return _result(task, run_task(task, newest, callbacks), run)
         with pytest.raises(Cut):
-            run_task(task, newest, listeners)
+            run_task(task, newest, callbacks)
     raise AssertionError
 
 
@@ -142,7 +136,7 @@ def test_resuming_a_finished_run_does_nothing(small_model: Path, tmp_path: Path)
 def test_the_loss_scale_of_fp16_goes_on_where_it_was(small_model: Path, tmp_path: Path) -> None:
     """The scaler is PyTorch's own; it works on a CPU too, where Tenor has no use for it."""
 
-    def scaled_run(folder: Path, resume_from: Checkpoint | None = None, stop: Listeners | None = None) -> TrainState:
+    def scaled_run(folder: Path, resume_from: Checkpoint | None = None, stop: Callbacks | None = None) -> TrainState:
         task = make_task(small_model, folder, epochs=2, checkpoint_every=1, keep_last=99, max_grad_norm=None)
         accelerator = make_accelerator(task.plan)
         accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=4.0, growth_interval=2)
@@ -201,7 +195,7 @@ def test_whoever_goes_back_one_checkpoint_finds_the_best_up_to_it(small_model: P
     assert state.best is not None
     kept = {verify_checkpoint(path).step for path in list_checkpoints(tmp_path)}
     for newest in (12, 18):
-        before = state.best_at(newest, "loss")
+        before = state.best_at(newest, task.objective)
         assert before is not None
         assert {newest, before.step} <= kept
 
@@ -215,7 +209,7 @@ def test_patience_ends_training_and_a_cut_does_not_prolong_it(small_model: Path,
     assert verify_checkpoint(list_checkpoints(tmp_path / "whole")[-1]).step == 24
 
     with pytest.raises(Cut):
-        run_task(make_task(small_model, tmp_path / "cut", **settings), listeners=cut_after(14))
+        run_task(make_task(small_model, tmp_path / "cut", **settings), callbacks=cut_after(14))
     newest = verify_checkpoint(list_checkpoints(tmp_path / "cut")[-1])
     assert newest.step == 12
     resumed = run_task(make_task(small_model, tmp_path / "cut", **settings), newest)
@@ -249,12 +243,12 @@ def test_a_signal_ends_training_with_a_checkpoint_of_the_last_step(
         if (step, at) == (3, place):
             os.kill(os.getpid(), number)
 
-    listeners = Listeners(
+    callbacks = Callbacks(
         on_record=lambda step, values, window: send(step, "record"), on_step=lambda state: send(state.step, "step")
     )
     before = signal.getsignal(number)
     with pytest.raises(InterruptedRunError, match=number.name) as caught:
-        run_task(make_task(small_model, tmp_path), listeners=listeners)
+        run_task(make_task(small_model, tmp_path), callbacks=callbacks)
     newest = verify_checkpoint(list_checkpoints(tmp_path)[-1])
     assert f"after step {newest.step}," in str(caught.value)
     assert newest.step in (3, 4)
@@ -274,12 +268,12 @@ def test_a_signal_during_the_last_step_is_no_less_heard(place: str, small_model:
         if (step, at) == (task.total_steps, place):
             os.kill(os.getpid(), signal.SIGINT)
 
-    listeners = Listeners(
-        on_validation=lambda validation, metrics: send(validation.step, "validation"),
+    callbacks = Callbacks(
+        on_validation=lambda validation: send(validation.step, "validation"),
         on_step=lambda state: send(state.step, "step"),
     )
     with pytest.raises(InterruptedRunError, match=f"SIGINT after step {task.total_steps},"):
-        run_task(task, listeners=listeners)
+        run_task(task, callbacks=callbacks)
     newest = verify_checkpoint(list_checkpoints(tmp_path)[-1])
     resumed = make_task(small_model, tmp_path, epochs=1)
     state = run_task(resumed, newest)

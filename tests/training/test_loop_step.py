@@ -13,12 +13,15 @@ from tenor.errors import TenorError, UserError
 from tenor.inference.logits import token_logits
 from tenor.model.freezing import set_training_mode
 from tenor.model.optimizer import make_optimizer, set_rates
+from tenor.training import accelerator as accelerator_module
 from tenor.training import checkpoint as checkpoint_module
-from tenor.training import loop as loop_module
-from tenor.training.checkpoint import StepResult, list_checkpoints, verify_checkpoint
-from tenor.training.loop import TrainingTask, make_accelerator, optimizer_step
-from tenor.training.loss import class_weights
-from tenor.training.replicas import Replicas
+from tenor.training.accelerator import make_accelerator
+from tenor.training.checkpoint import list_checkpoints, verify_checkpoint
+from tenor.training.gradients import gradients_of, step_batch
+from tenor.training.loop import optimizer_step
+from tenor.training.spread import OneModel
+from tenor.training.state import StepResult
+from tenor.training.task import TrainingTask
 from training_tasks import NO_DROPOUT, differing, make_task, run_task, weights
 
 
@@ -30,10 +33,10 @@ def _one_step(task: TrainingTask, budget: int, rows: np.ndarray, steps: int = 1)
     accelerator = make_accelerator(task.plan)
     model, wrapped = accelerator.prepare(task.model, optimizer)
     set_training_mode(task.model, task.learning)
-    found = class_weights(task.settings, task.train.labels, len(task.class_names))
-    with Replicas(model, 1, task.plan.threads, task.seed) as replicas:
-        for step in range(steps):
-            result = optimizer_step(task, accelerator, replicas, wrapped, rows, found, step)
+    task_of_step = dataclasses.replace(task, model=model)
+    spread = OneModel(model, gradients_of(task_of_step, accelerator))
+    for step in range(steps):
+        result = optimizer_step(task, accelerator, spread, wrapped, step_batch(task, step, rows))
     return result, {name: p.grad.clone() for name, p in task.model.named_parameters() if p.grad is not None}
 
 
@@ -123,7 +126,7 @@ def test_validation_logits_that_are_no_numbers_end_the_run_with_advice(
         return logits if torch.is_grad_enabled() else torch.full_like(logits, value)
 
     task = dataclasses.replace(make_task(small_model, tmp_path, rows=16), forward=forward)
-    with pytest.raises(TenorError, match=r"16 of 16 validation rows .* after step 2: .*Lower training\.learning_rate"):
+    with pytest.raises(TenorError, match=r"after step 2, 16 of 16 validation rows .*Lower training\.learning_rate"):
         run_task(task)
     assert list_checkpoints(tmp_path) == []
 
@@ -161,7 +164,7 @@ def test_a_distributed_launcher_is_refused(small_model: Path, tmp_path: Path, mo
     class TwoProcesses:
         num_processes = 2
 
-    monkeypatch.setattr(loop_module, "Accelerator", lambda **options: TwoProcesses())
+    monkeypatch.setattr(accelerator_module, "Accelerator", lambda **options: TwoProcesses())
     with pytest.raises(UserError, match="one process"):
         make_accelerator(make_task(small_model, tmp_path).plan)
 

@@ -13,14 +13,24 @@ from torch import nn
 
 from overlapping import in_a_new_thread, in_turns
 from tenor.checks.watchdog import Watchdog
-from tenor.data.batching import deal
 from tenor.model.dropout import WordDropout, use_word_dropout
 from tenor.model.freezing import set_training_mode
 from tenor.training import replicas as replicas_module
-from tenor.training.checkpoint import Window, list_checkpoints, verify_checkpoint
-from tenor.training.loop import Listeners, TrainingTask, accumulate_gradients, make_accelerator
+from tenor.training.accelerator import make_accelerator
+from tenor.training.checkpoint import list_checkpoints, verify_checkpoint
+from tenor.training.gradients import BatchSums, StepBatch, gradients_of, step_batch
+from tenor.training.loop import Callbacks
 from tenor.training.replicas import Replicas, draws_shared_numbers, replicas_for, share_weights
+from tenor.training.spread import OneModel
+from tenor.training.state import Window
+from tenor.training.task import TrainingTask
 from training_tasks import NO_DROPOUT, Cut, cut_after, differing, make_task, run_task, weights, without_timings
+
+NOTHING = BatchSums(0.0, np.zeros(2, dtype=np.int64))
+
+
+def _two_rows(step: int) -> StepBatch:
+    return StepBatch(step, np.arange(2), np.array([3, 3]), 2.0)
 
 
 @pytest.fixture(autouse=True)
@@ -36,17 +46,17 @@ def _on_threads(task: TrainingTask, threads: int) -> TrainingTask:
 
 
 def _gradients(task: TrainingTask, count: int, rows: np.ndarray, step: int = 0) -> dict[str, torch.Tensor]:
-    """The gradients of the mean loss over `rows`, by so many replicas."""
-    accelerator = make_accelerator(task.plan)
+    """The gradients of the mean loss over `rows`, by `count` replicas."""
+    compute_gradients = gradients_of(task, make_accelerator(task.plan))
     set_training_mode(task.model, task.learning)
     task.model.zero_grad(set_to_none=True)
-
-    def work(model: nn.Module, share: np.ndarray) -> None:
-        accumulate_gradients(task, accelerator, model, share, None, float(len(rows)))
-
-    with Replicas(task.model, count, count, task.seed) as replicas:
-        replicas.run(step, work, deal(rows, task.train.lengths, count))
-        assert all(p.grad is None for replica in replicas.models[1:] for p in replica.parameters())
+    batch = step_batch(task, step, rows)
+    if count == 1:
+        OneModel(task.model, compute_gradients).run(batch)
+    else:
+        with Replicas(task.model, compute_gradients, count, count, task.seed) as replicas:
+            replicas.run(batch)
+            assert all(p.grad is None for replica in replicas.models[1:] for p in replica.parameters())
     return {name: p.grad.clone() for name, p in task.model.named_parameters() if p.grad is not None}
 
 
@@ -98,27 +108,28 @@ def test_masks_depend_on_seed_step_and_replica_alone(small_model: Path, tmp_path
 def test_replicas_draw_masks_of_their_own() -> None:
     model, seen = WordDropout(0.5), []
 
-    def work(replica: nn.Module, share: np.ndarray) -> torch.Tensor:
-        return replica(torch.ones(64))
+    def draw(replica: nn.Module, share: StepBatch) -> BatchSums:
+        seen.append(replica(torch.ones(64)))
+        return NOTHING
 
-    with Replicas(model, 2, 2, seed=1) as replicas:
+    with Replicas(model, draw, 2, 2, seed=1) as replicas:
         for step in range(2):
-            seen += replicas.run(step, work, [np.arange(1), np.arange(1)])
+            replicas.run(_two_rows(step))
+    assert len(seen) == 4
     assert all(not torch.equal(one, other) for at, one in enumerate(seen) for other in seen[at + 1 :])
 
 
 @pytest.fixture
 def with_two_replicas(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The loop takes two replicas for the short rows of these tests; how many it was told, by run."""
+    """The loop uses two replicas for the short rows of these tests; returns the number of replicas of each run."""
     counts: list[int] = []
 
-    class Counted(Replicas):
-        def __init__(self, model: nn.Module, count: int, threads: int, seed: int) -> None:
-            counts.append(count)
-            super().__init__(model, count, threads, seed)
+    def counted(*arguments: Any) -> int:
+        counts.append(replicas_for(*arguments))
+        return counts[-1]
 
     monkeypatch.setattr(replicas_module, "LEAST_TOKENS", 8)
-    monkeypatch.setattr("tenor.training.loop.Replicas", Counted)
+    monkeypatch.setattr("tenor.training.spread.replicas_for", counted)
     return counts
 
 
@@ -136,7 +147,7 @@ def test_a_run_of_two_replicas_is_repeated_and_resumed_exactly(
     assert differing(weights(whole), weights(again)) == []
 
     with pytest.raises(Cut):
-        run_task(cut, listeners=cut_after(7))
+        run_task(cut, callbacks=cut_after(7))
     resumed = task("cut")
     torch.manual_seed(999)
     newest = verify_checkpoint(list_checkpoints(resumed.checkpoints)[-1])
@@ -150,7 +161,7 @@ def test_two_replicas_learn_what_one_learns(with_two_replicas: list[int], small_
     losses = []
     for threads in (1, 2):
         task = _on_threads(make_task(small_model, tmp_path / str(threads), model=NO_DROPOUT, epochs=2), threads)
-        losses.append([validation.loss for validation in run_task(task).validations])
+        losses.append([validation.metrics["loss"] for validation in run_task(task).validations])
     assert with_two_replicas == [1, 2]
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
 
@@ -162,7 +173,7 @@ def test_the_watchdog_hears_every_replica(with_two_replicas: list[int], small_mo
     def on_record(step: int, values: dict[str, float], window: Window) -> None:
         watchdog.record(step, loss=values["loss"], grad_norm=values["grad_norm"])
 
-    run_task(task, listeners=Listeners(on_start=watchdog.watch, on_record=on_record))
+    run_task(task, callbacks=Callbacks(on_start=watchdog.watch, on_record=on_record))
     assert with_two_replicas == [2]
     heard = watchdog.evidence
     assert heard.backward_ratio == pytest.approx(1.0, rel=0.05)
@@ -258,14 +269,15 @@ def test_what_a_share_raises_comes_out_and_threads_are_as_before(small_model: Pa
     torch.set_num_threads(2)
     ended = []
 
-    def work(model: nn.Module, share: np.ndarray) -> None:
+    def compute(model: nn.Module, share: StepBatch) -> BatchSums:
         assert torch.get_num_threads() == 1
-        if share[0] == 0:
+        if share.rows[0] == 0:
             raise MemoryError("the first share's")
-        ended.append(share[0])
+        ended.append(share.rows[0])
+        return NOTHING
 
-    with pytest.raises(MemoryError, match="the first share's"), Replicas(task.model, 2, 2, 0) as replicas:
-        replicas.run(0, work, [np.arange(1), np.arange(1, 2)])
+    with pytest.raises(MemoryError, match="the first share's"), Replicas(task.model, compute, 2, 2, 0) as replicas:
+        replicas.run(_two_rows(0))
     assert ended == [1]
     assert torch.get_num_threads() == 2
     found = [module.generator for module in task.model.modules() if isinstance(module, WordDropout)]
@@ -282,9 +294,15 @@ def test_replicas_of_two_models_leave_new_threads_what_they_had(
 
     @contextmanager
     def underway(model: nn.Module) -> Iterator[None]:
-        with Replicas(model, 2, 2, 0) as replicas:
-            shares = [np.arange(1), np.arange(1, 2)]
-            assert replicas.run(0, lambda model, share: torch.get_num_threads(), shares) == [1, 1]
+        counts = []
+
+        def compute(model: nn.Module, share: StepBatch) -> BatchSums:
+            counts.append(torch.get_num_threads())
+            return NOTHING
+
+        with Replicas(model, compute, 2, 2, 0) as replicas:
+            replicas.run(_two_rows(0))
+            assert counts == [1, 1]
             yield
 
     seen = in_turns(

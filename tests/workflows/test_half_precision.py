@@ -13,7 +13,7 @@ from tenor.errors import UserError
 from tenor.evaluation.predictions import read_predictions
 from tenor.inference.predictor import Predictor
 from tenor.model.device import plan_device
-from tenor.training.loop import make_accelerator
+from tenor.training.accelerator import make_accelerator
 from tenor.workflows.check import run_preflight
 from tenor.workflows.evaluate import evaluate
 from tenor.workflows.prepare import prepare

@@ -25,7 +25,7 @@ MOMENTS = {
     "mid-epoch": Fault(f"{LOOP}.set_rates", 6),
     "between an update and its record": Fault(f"{LOOP}._record", 4),
     "between epochs": Fault(f"{LOOP}.epoch_batches", 2),
-    "during validation": Fault(f"{LOOP}.measure", 2),
+    "during validation": Fault("tenor.measures.objective.measure", 2),
     "between a validation and its checkpoint": Fault(f"{LOOP}.save_checkpoint", 4),
     "checkpoint: weights half written": Fault(f"{CHECKPOINT}.save_file", 1, "half", "step-000006"),
     "checkpoint: moments half written": Fault(f"{CHECKPOINT}.save_file", 2, "half", "step-000006"),
@@ -109,7 +109,7 @@ def test_early_stopping_counts_on_after_a_kill(
     [
         f"{TRAIN}.run_preflight",
         f"{LOOP}.set_rates",
-        f"{LOOP}.measure",
+        "tenor.measures.objective.measure",
         f"{TRAIN}.save_model",
         f"{TRAIN}.write_predictions",
     ],

@@ -17,7 +17,8 @@ from tenor.runs.directory import RunDirectory
 from tenor.runs.files import digest_folder, read_json, sha256_file
 from tenor.runs.manifest import read_manifest
 from tenor.runs.summary import read_summary
-from tenor.training.checkpoint import TrainState, save_checkpoint, verify_checkpoint
+from tenor.training.checkpoint import save_checkpoint, verify_checkpoint
+from tenor.training.state import TrainState
 from tenor.workflows.calibrate import bring_card_up_to_date
 from tenor.workflows.evaluate import evaluate, evaluation_record
 from tenor.workflows.export import export

@@ -1,4 +1,4 @@
-"""What the user asked for, typed: the schema, the built-in files, and the way from YAML to a checked `Config`."""
+"""The configuration of a run: the schema, the built-in files, and the reader from YAML to a checked `Config`."""
 
 from tenor.config.describe import FieldDescription, describe_fields, to_yaml
 from tenor.config.loading import builtin_names, builtin_text, load_config

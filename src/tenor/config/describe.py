@@ -1,4 +1,4 @@
-"""The configuration in words: what each key takes, a resolved configuration as YAML, and settings without effect."""
+"""Descriptions of the configuration: the values of each key, a resolved configuration as YAML, unused settings."""
 
 import json
 import re
@@ -15,7 +15,7 @@ from tenor.config.schema import Config, Data, flat, one_of, unread_keys
 
 @dataclass(frozen=True)
 class FieldDescription:
-    """One key: its dotted path, the values it takes, its default as YAML writes it, and its documentation."""
+    """One key: its dotted path, its allowed values, its default in YAML, and its documentation."""
 
     key: str
     allowed: str
@@ -38,7 +38,7 @@ def to_yaml(config: Config) -> str:
 
 
 def flow(value: Any) -> str:
-    """A value on one line. Quoted text is written as JSON, which YAML 1.2 reads alike."""
+    """A value on one line. Quoted text is written as JSON, which YAML 1.2 reads too."""
     if isinstance(value, list | tuple):
         return f"[{', '.join(flow(item) for item in value)}]"
     if isinstance(value, dict):
@@ -68,7 +68,7 @@ def schema_nodes(schema: type[BaseModel] = Config) -> MappingProxyType[str, dict
 
 
 def allowed_words(node: dict[str, Any]) -> str:
-    """What a key takes, in words: `a number from 0 to 1`, `none, base, or a whole number from 1 to 1000`."""
+    """The allowed values of a key: `a number from 0 to 1`, `none, base, or a whole number from 1 to 1000`."""
     if "words" in node:
         return str(node["words"])
     if "anyOf" in node:
@@ -96,7 +96,7 @@ def allowed_words(node: dict[str, Any]) -> str:
 
 
 def choices_of(node: dict[str, Any]) -> tuple[str, ...]:
-    """The words that a key takes literally, those of all alternatives and of a list's items."""
+    """The literal values of a key, with those of all alternatives and of a list's items."""
     if "anyOf" in node:
         return tuple(choice for option in node["anyOf"] for choice in choices_of(option))
     if "const" in node:
@@ -132,24 +132,24 @@ def _block(mapping: dict[str, Any], indent: str = "") -> Iterator[str]:
 
 
 def unused_settings(config: Config) -> list[str]:
-    """A line for each key that is not at its default and changes nothing in this configuration, with the reason.
+    """A line for each key that is not at its default but has no effect in this configuration, with the reason.
 
-    Such as `data.head_share=0.3 plays no part: data.truncation is head`.
+    Example: `data.head_share=0.3 has no effect: data.truncation is head`.
     """
-    asked, defaults = (flat(one.model_dump(mode="json")) for one in (config, Config()))
+    values, defaults = (flat(one.model_dump(mode="json")) for one in (config, Config()))
     return [
-        f"{key}={flow(asked[key])} plays no part: {why}"
-        for key, why in (*_of_data(config.data), *_of_learning(config))
-        if asked[key] != defaults[key]
+        f"{key}={flow(values[key])} has no effect: {why}"
+        for key, why in (*_of_data(config.data), *_of_training(config))
+        if values[key] != defaults[key]
     ]
 
 
 def _of_data(data: Data) -> Iterator[tuple[str, str]]:
-    """Keys of the data that change nothing, whatever their value, and why."""
+    """Keys of `data` that have no effect, whatever their value, and why."""
     if data.truncation != "head_tail":
         yield "data.head_share", f"data.truncation is {data.truncation}"
     if data.subset.size is None:
-        yield "data.subset.strategy", "data.subset.size is null, so all rows train"
+        yield "data.subset.strategy", "data.subset.size is null, so all training rows are used"
     if data.validation.strategy != "group":
         yield "data.group_column", f"data.validation.strategy is {data.validation.strategy}"
     if data.source == "file" and data.test_path is None:
@@ -158,22 +158,22 @@ def _of_data(data: Data) -> Iterator[tuple[str, str]]:
         yield "data.test_size", "data.test_split is null, so there are no test rows"
     if data.source == "given":
         for name in unread_keys(data):
-            yield f"data.{name}", "the rows were handed over in Python"
+            yield f"data.{name}", "the rows were passed in Python"
 
 
-def _of_learning(config: Config) -> Iterator[tuple[str, str]]:
-    """Keys of model and training that change nothing, whatever their value, and why."""
+def _of_training(config: Config) -> Iterator[tuple[str, str]]:
+    """Keys of `model` and `training` that have no effect, whatever their value, and why."""
     model, training = config.model, config.training
     if model.freeze == "none":
-        yield "model.keep_trainable", "model.freeze is none, so everything learns"
+        yield "model.keep_trainable", "model.freeze is none, so all parameters are trainable"
     if model.freeze == "base" and not model.keep_trainable:
-        yield "model.attention_dropout", "model.freeze is base, and what is frozen has no dropout"
-        yield "training.layer_decay", "model.freeze is base, so no layer learns"
-        yield "training.short_share", "model.freeze is base, so the encoder runs once, over whole texts"
+        yield "model.attention_dropout", "model.freeze is base, and frozen layers have no dropout"
+        yield "training.layer_decay", "model.freeze is base, so no layer is trainable"
+        yield "training.short_share", "model.freeze is base, so the encoder runs once, over full texts"
         if training.head_learning_rate is not None:
             yield "training.learning_rate", "model.freeze is base, and the head has its own training.head_learning_rate"
     if training.warmup == 1.0:
-        yield "training.schedule", "training.warmup is 1, so the rate rises to the end"
-    # The first validation is the best so far, and after the last one there is nothing left to stop.
+        yield "training.schedule", "training.warmup is 1, so the learning rate rises until the end"
+    # The first validation is the best so far, and the last one ends training anyway.
     if training.evaluate_every == 1.0 and (training.patience or 0) > training.epochs - 2:
         yield "training.patience", f"training.epochs is {training.epochs}, with one validation each"

@@ -21,14 +21,14 @@ Nodes = Mapping[str, dict[str, Any]]
 
 @dataclass(frozen=True)
 class Problem:
-    """One wrong key, by the names that lead to it; the text is a whole sentence without its full stop."""
+    """An error in one key, which `path` names; the text is a sentence without its full stop."""
 
     path: tuple[str, ...]
     text: str
 
 
 def problems_of(error: ValidationError, found: dict[str, Any], schema: type[BaseModel] = Config) -> list[Problem]:
-    """One problem per key that pydantic complains of, however many complaints it has; `found` is what was validated."""
+    """One problem per key with errors, however many errors pydantic has for it; `found` is what was validated."""
     nodes = schema_nodes(schema)
     problems: dict[tuple[str, ...], Problem] = {}
     for detail in error.errors(include_url=False):
@@ -37,7 +37,7 @@ def problems_of(error: ValidationError, found: dict[str, Any], schema: type[Base
             path = (*path, str(detail["loc"][-1]))
             text = _unknown_key(path, nodes)
         elif detail["type"] == "value_error":
-            for line in str(detail["ctx"]["error"]).split("\n"):  # each starts with the key it is about
+            for line in str(detail["ctx"]["error"]).split("\n"):  # each starts with its key
                 key = tuple(line.split()[0].rstrip(":").split("."))
                 problems.setdefault(key, Problem(key, line))
             continue
@@ -60,7 +60,7 @@ def config_error(
 
 
 def nearest(word: str, known: Sequence[str]) -> str | None:
-    """The known word that looks most like `word`, if one does."""
+    """The known word that is most similar to `word`, if any is."""
     matches = get_close_matches(word.lower(), [name.lower() for name in known], n=1, cutoff=0.6)
     return next((name for name in known if matches and name.lower() == matches[0]), None)
 
@@ -84,14 +84,14 @@ def _unknown_key(path: tuple[str, ...], nodes: Nodes) -> str:
     keys = list(nodes[".".join(section)]["properties"])
     dotted = ".".join(path)
     if "." in name and name in nodes:
-        mend = f"in a file, write {name.rpartition('.')[2]} indented below {name.rpartition('.')[0]}"
+        fix = f"in a file, write {name.rpartition('.')[2]} indented below {name.rpartition('.')[0]}"
     elif (near := nearest(name, keys)) is not None:
-        mend = f"did you mean {'.'.join((*section, near))}?"
+        fix = f"did you mean {'.'.join((*section, near))}?"
     elif (elsewhere := _elsewhere(name, nodes)) is not None:
-        mend = f"did you mean {elsewhere}?"
+        fix = f"did you mean {elsewhere}?"
     else:
-        mend = f"{'.'.join(section) or 'the top level'} has the keys {', '.join(keys)}"
-    return f"{_shorten(dotted)}: unknown key; {mend}"
+        fix = f"{'.'.join(section) or 'the top level'} has the keys {', '.join(keys)}"
+    return f"{_shorten(dotted)}: unknown key; {fix}"
 
 
 def _elsewhere(name: str, nodes: Nodes) -> str | None:
@@ -162,8 +162,8 @@ FOLDERS: dict[Kind, str] = {"configuration": "builtin", "sweep": "builtin_sweeps
 def load_config(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Read a built-in configuration or a YAML file, apply `dotted.key=value` overrides in order, and check it all.
 
-    A value is read as YAML. An override of a section (`data.subset={size: 10}`) replaces what the file says of it. The
-    name of a configuration that states none is its file's, without the suffix. Raises UserError: for a file that cannot
+    A value is read as YAML. An override of a section (`data.subset={size: 10}`) replaces the whole section. A
+    configuration without a name is named after its file, without the suffix. Raises UserError: for a file that cannot
     be read, at once; for keys, values and overrides, with all problems together.
     """
     origin, stem, values, places = read_values(name_or_path)
@@ -189,16 +189,16 @@ def builtin_text(name: str, kind: Kind = "configuration") -> str:
         near = nearest(name, names)
         hint = f" Did you mean {near}?" if near else ""
         raise UserError(
-            f"{name!r} is no built-in {kind}.{hint} There {'are' if len(names) > 1 else 'is'} {', '.join(names)};"
-            " a file of your own is given by its path, such as ./mine.yaml."
+            f"{name!r} is not a built-in {kind}.{hint} Built in: {', '.join(names)};"
+            " for your own file give its path, such as ./mine.yaml."
         )
     return (files("tenor.config") / FOLDERS[kind] / f"{name}.yaml").read_text(encoding="utf-8")
 
 
 def read_values(name_or_path: str | Path, kind: Kind = "configuration") -> tuple[str, str, dict[str, Any], Places]:
-    """The origin for messages, the file's name without its suffix, its keys with their values, and where they stand.
+    """The origin for messages, the file's name without its suffix, its keys with their values, and their places.
 
-    Raises UserError for a file that cannot be read or holds something else.
+    Raises UserError for a file that cannot be read or contains something else.
     """
     origin, stem, text = _read(name_or_path, kind)
     parsed = parse_yaml(text, origin)
@@ -208,12 +208,12 @@ def read_values(name_or_path: str | Path, kind: Kind = "configuration") -> tuple
 
 
 def apply_overrides(overrides: Sequence[str], values: dict[str, Any], places: Places) -> list[Problem]:
-    """Put `dotted.key=value` overrides into `values`, in order; return what is wrong with them.
+    """Put `dotted.key=value` overrides into `values`, in order; return the problems.
 
-    Raises UserError for one string in the place of several.
+    Raises UserError for a string instead of a list of them.
     """
     if isinstance(overrides, str):
-        raise UserError(f"the overrides are one string, expected a list of them: [{overrides!r}]")
+        raise UserError(f"the overrides are a string, expected a list of strings: [{overrides!r}]")
     return [problem for override in overrides for problem in _apply(override, values, places)]
 
 
@@ -253,7 +253,7 @@ def _decode(raw: bytes, path: Path) -> str:
 
 
 def _apply(override: str, values: dict[str, Any], places: Places) -> list[Problem]:
-    """Put one override into `values`; return what is wrong with it."""
+    """Put one override into `values`; return its problems."""
     key, equals, text = override.partition("=")
     path = tuple(part.strip() for part in key.split("."))
     if not equals:
@@ -268,7 +268,9 @@ def _apply(override: str, values: dict[str, Any], places: Places) -> list[Proble
     for depth, part in enumerate(path[:-1], start=1):
         section.setdefault(part, {})
         if not isinstance(section[part], dict):
-            return [_bad(override, f"goes below {'.'.join(path[:depth])}, which is {show(section[part])}, no section")]
+            return [
+                _bad(override, f"goes below {'.'.join(path[:depth])}, which is {show(section[part])}, not a section")
+            ]
         section = section[part]
     section[path[-1]] = value
     for old in [place for place in places if place[: len(path)] == path]:
@@ -282,13 +284,13 @@ def _bad(override: str, text: str) -> Problem:
 
 
 def validate(values: dict[str, Any]) -> tuple[Config | None, list[Problem]]:
-    """The checked configuration, or all that is wrong with the values."""
+    """The checked configuration, or all problems with the values."""
     try:
         return _parse(values), []
     except ValidationError as error:
         problems = problems_of(error, values)
-    # A section's own rules are not tried while one of its keys is wrong, so they are tried without those keys; a rule
-    # that speaks of such a key has nothing to say yet.
+    # Pydantic skips a section's validators while one of its keys is wrong, so they run again without those keys. A
+    # validator that depends on such a key is left out.
     wrong = [".".join(problem.path) for problem in problems]
     try:
         _parse(without(values, [problem.path for problem in problems]))
@@ -299,5 +301,5 @@ def validate(values: dict[str, Any]) -> tuple[Config | None, list[Problem]]:
 
 
 def _parse(values: dict[str, Any]) -> Config:
-    # By way of JSON, since pydantic's strict mode takes a list for a tuple only from there.
+    # Through JSON, because pydantic's strict mode accepts a list for a tuple only from there.
     return Config.model_validate_json(json.dumps(values))

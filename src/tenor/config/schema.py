@@ -27,9 +27,9 @@ def with_values(settings: Mapping[str, Any], changed: Mapping[str, Any]) -> dict
 def flat(
     nested: Mapping[str, Any], leaf: Callable[[Mapping[str, Any]], bool] = lambda value: not value
 ) -> dict[str, Any]:
-    """By dotted key, whether sections were nested or written with dots; a mapping that is a `leaf` is kept whole.
+    """The values by dotted key, from nested sections or dotted names; a mapping that is a `leaf` is kept whole.
 
-    Of two mappings for one key the later one changes what it names, of two values the later one holds.
+    Two mappings for one key are merged; the later of two values wins.
     """
     found: dict[str, Any] = {}
     for name, value in nested.items():
@@ -53,7 +53,7 @@ def without(values: dict[str, Any], paths: Sequence[tuple[str, ...]]) -> dict[st
 
 
 def show(value: Any) -> str:
-    """A value as a person wrote it, with its kind where that may be the mistake, shortened."""
+    """A value for an error message: as JSON, shortened, with its type where that may be the mistake."""
     text = json.dumps(value, ensure_ascii=False)
     text = text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 1] + "…"
     match value:
@@ -83,8 +83,7 @@ READ_BY: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "hub_config": HUB,
         "train_split": HUB,
         "test_split": HUB,
-        # The embedded sources hold texts and labels and nothing else. Rows that are given were read elsewhere, and may
-        # have groups.
+        # The embedded sources have only texts and labels. Rows from Python were read elsewhere, and may have groups.
         "text_column": (*FILES, *HUB),
         "label_column": (*FILES, *HUB),
         "id_column": (*FILES, *HUB),
@@ -92,7 +91,7 @@ READ_BY: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "class_names": ("embedded", "rotten_tomatoes", *FILES, *HUB),
     }
 )
-"""The sources that read a key. Keys that are not here are no matter of the source."""
+"""The sources that read a key. Keys that are not listed do not depend on the source."""
 
 
 def unread_keys(data: "Data") -> list[str]:
@@ -108,7 +107,7 @@ def unread_keys(data: "Data") -> list[str]:
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Rate = Annotated[float, Field(ge=0.0, le=10.0)]
 MOST = 10**9
-"""No count of rows, tokens or steps comes near, and every library takes it."""
+"""Larger than any count of rows, tokens or steps, and accepted by every library."""
 Count = Annotated[int, Field(ge=1, le=MOST)]
 Text = Annotated[str, Field(min_length=1)]
 NAME = "1 to 64 letters, digits, dots, hyphens or underscores, a letter or digit first"
@@ -117,72 +116,73 @@ Tracker = Literal["tensorboard", "wandb", "mlflow", "comet_ml", "aim", "clearml"
 
 
 class Section(BaseModel):
-    """Strict (no silent conversion), closed (no unknown key) and frozen."""
+    """Strict (no silent conversion), closed (no unknown keys) and frozen."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class ValidationSplit(Section):
     size: Annotated[float, Field(gt=0.0, lt=1.0)] | Count = 0.1
-    """Rows set aside for choosing the best checkpoint: a share below 1, or a number of rows."""
+    """The rows that are held out to choose the best checkpoint: a share below 1, or a number of rows."""
     strategy: Literal["stratified", "group", "random"] = "stratified"
-    """`stratified` keeps the class proportions; `group` puts all rows that share `data.group_column` on one side;
-    `random` is scikit-learn's plain `train_test_split`."""
+    """How the validation rows are chosen. `stratified` keeps the class proportions; `group` keeps rows with the same
+    value of `data.group_column` together; `random` is scikit-learn's plain `train_test_split`."""
 
 
 class Subset(Section):
     size: Count | None = None
-    """Training rows to use, taken after the validation rows were set aside; null: all."""
+    """The number of training rows to use, chosen after the validation split; null uses all."""
     strategy: Literal["stratified", "random", "head"] = "stratified"
-    """`head` takes the first rows: on a set sorted by label that is a single class."""
+    """How the subset is chosen. `stratified` keeps the class proportions; `random` ignores them; `head` takes the
+    first rows, which have a single class if the data is sorted by label."""
 
 
 class Data(Section):
     source: Literal["embedded", "rotten_tomatoes", "imdb", "file", "hub", "sst2", "given"] = "embedded"
-    """`embedded`: 25,000 IMDb reviews that come with Tenor, 2,000 of them a fixed test split; `rotten_tomatoes`: 8,530
-    embedded sentences, for evaluation only; `imdb`: the official 25,000/25,000 split; `file`: CSV, TSV, JSON Lines or
-    Parquet of your own; `hub`: a dataset of the Hugging Face hub; `sst2`: the hub's SST-2; `given`: rows handed to
-    `tenor.train(config, data=…)` in Python."""
+    """Where the rows come from. `embedded`: 25,000 IMDb reviews that come with Tenor, of which 2,000 are a fixed test
+    split; `rotten_tomatoes`: 8,530 embedded sentences, for evaluation only; `imdb`: the official 25,000/25,000 split;
+    `file`: your CSV, TSV, JSON Lines or Parquet file; `hub`: a dataset from the Hugging Face hub; `sst2`: SST-2 from
+    the hub; `given`: rows passed to `tenor.train(config, data=…)` in Python."""
     path: Text | None = None
     """For `file`: the training file. For `imdb`: a folder of Parquet files, an extracted `aclImdb/` folder or the
     official archive; null downloads the archive and verifies its digest."""
     test_path: Text | None = None
-    """For `file`: the test file; null: the run has no test split."""
+    """For `file`: the test file; with null the run has no test split."""
     hub_name: Text | None = None
     """For `hub`: the dataset's id, such as `stanfordnlp/imdb`."""
     hub_config: Text | None = None
-    """For `hub`: the dataset's configuration, where it has several."""
+    """For `hub`: the dataset's configuration, if it has several."""
     train_split: Text = "train"
     """For `hub`: the split to train on."""
     test_split: Text | None = "test"
-    """For `hub`: the split to test on; null: none."""
+    """For `hub`: the split to test on; with null the run has no test split."""
     text_column: Text = "text"
-    """The column that holds the text."""
+    """The column with the text."""
     label_column: Text = "label"
-    """The column that holds the label: an integer, a string or a truth value. 5.0 is 5."""
+    """The column with the label: an integer, a string or a boolean. 5.0 counts as 5."""
     group_column: Text | None = None
-    """A column whose equal values must not be parted by `data.validation.strategy=group`, such as `movie`."""
+    """A column such as `movie`: `data.validation.strategy=group` keeps rows with the same value together."""
     id_column: Text | None = None
-    """A column that names each row; null: the source's own, else the row's number."""
+    """The column with each row's id; null uses the source's ids, or the row numbers if it has none."""
     class_names: tuple[Text, ...] | None = None
-    """The classes in the order of their indices 0, 1, …; null: the source's own, else the distinct labels, sorted.
-    Labels that differ in case, blanks or Unicode's normal form only are one class, named after its most frequent
-    spelling; two names given here that differ in case are two classes."""
+    """The class names in the order of their indices 0, 1, …; null uses the source's names, or the sorted distinct
+    labels if it has none. Labels that differ only in case, whitespace or Unicode normalization are one class, named
+    after the most frequent spelling; two names listed here that differ in case are two classes."""
     validation: ValidationSplit = ValidationSplit()
-    """How the validation rows are set aside."""
+    """How the validation rows are split from the training rows."""
     subset: Subset = Subset()
-    """How many training rows are used, and which."""
+    """Which of the training rows are used."""
     exclude: Text | None = None
-    """A CSV file with a column `id`: these training rows are left out, after split and subset were drawn. Where it has
-    a column `exclude`, as `tenor audit` writes it, only the rows with `yes`."""
+    """A CSV file with a column `id`: the training rows to leave out, after the split and the subset. If it has a column
+    `exclude`, as written by `tenor audit`, only its rows with `yes` count."""
     test_size: Count | None = None
-    """Test rows to use, stratified; null: all."""
+    """The number of test rows to use, a stratified subset; null uses all."""
     max_length: Annotated[int, Field(ge=8, le=MOST)] = 256
-    """Tokens per text, the special ones included."""
+    """The maximum number of tokens per text, with the special tokens; longer texts are truncated."""
     truncation: TruncationStrategy = "head_tail"
-    """Which part of a longer text is kept (Sun et al. 2019, "How to Fine-Tune BERT for Text Classification")."""
+    """Which part of a truncated text is kept (Sun et al. 2019, "How to Fine-Tune BERT for Text Classification")."""
     head_share: Share = 0.5
-    """For `head_tail`: the share of the kept tokens that comes from the beginning."""
+    """For `head_tail`: the share of the kept tokens that comes from the beginning of the text."""
 
     @model_validator(mode="after")
     def _keys_go_together(self) -> "Data":
@@ -199,7 +199,7 @@ class Data(Section):
             yield "data.validation.strategy 'group' needs data.group_column, such as movie"
 
     def _unread(self) -> Iterator[str]:
-        if self.source == "given":  # Rows are given to whatever configuration there is: its own source is not read.
+        if self.source == "given":  # Rows from Python replace any source, whose keys may still be set.
             return
         for name in unread_keys(self):
             default = Data.model_fields[name].default
@@ -212,114 +212,121 @@ class Data(Section):
     def _repeated(self) -> Iterator[str]:
         names = self.class_names or ()
         if twice := next((name for name in names if names.count(name) > 1), None):
-            yield f"data.class_names: found {show(twice)} more than once; expected a name of its own for each class"
+            yield f"data.class_names: found {show(twice)} more than once; expected different names"
 
 
 class Model(Section):
     name: Text = "minilm"
-    """`minilm`: the embedded all-MiniLM-L6-v2; `random-distilbert`: a small DistilBERT with random weights, to show
-    what goes wrong; else a local folder or a hub id with any `transformers` encoder."""
+    """The encoder. `minilm`: the embedded all-MiniLM-L6-v2; `random-distilbert`: a small DistilBERT with random
+    weights, to demonstrate failures; or a local folder or a hub id with any `transformers` encoder."""
     freeze: Literal["none", "base"] | Count = "none"
-    """`none`: everything learns; `base`: only the head learns; N: the embeddings and the N lowest layers stay fixed."""
+    """Which parameters are frozen. `none`: all are trainable; `base`: only the head is trainable; a number N: the
+    embeddings and the N lowest layers are frozen."""
     keep_trainable: tuple[Text, ...] = ()
-    """For experts: name fragments of parameters that learn although `freeze` covers them, such as `bias` for BitFit."""
+    """For experts: parts of the names of parameters that stay trainable although `freeze` covers them, such as `bias`
+    for BitFit."""
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] | None = None
-    """Dropout on hidden states, in the body and before the classifier; null: the model's own."""
+    """Dropout on hidden states, in the encoder and before the classifier; null uses the model's value."""
     attention_dropout: Annotated[float, Field(ge=0.0, lt=1.0)] | Literal["auto", "model"] = "auto"
-    """`auto`: 0 on a CPU, where more than 0 takes the fused attention away and up to half the speed, else the model's
-    own; `model`: the model's own."""
+    """Dropout on attention weights. `auto`: 0 on a CPU, where a value above 0 disables fused attention and costs up to
+    half the speed, otherwise the model's value; `model`: the model's value."""
 
 
 class Training(Section):
     epochs: Annotated[int, Field(ge=1, le=1000)] = 2
-    """Passes over the training rows."""
+    """The number of passes over the training rows."""
     batch_size: Count = 32
-    """Examples per optimizer step."""
+    """The number of examples per optimizer step."""
     token_budget: Annotated[int, Field(ge=8, le=MOST)] | Literal["auto"] = "auto"
-    """Padded tokens per forward pass at most: a batch that holds more is accumulated from several, of which a CPU
-    computes up to four at a time. `auto`: what was fastest on this kind of device."""
+    """The maximum number of padded tokens per forward pass. The gradient of a larger batch is accumulated over several
+    passes, of which a CPU computes up to four at a time. `auto` is the fastest measured value for this kind of
+    device."""
     short_share: Share = 0.0
-    """Share of the steps, from the first on, that see half of `data.max_length` of each text: less than half the work,
-    for most of what they teach."""
+    """The share of the steps, counted from the first, that train on texts truncated to half of `data.max_length`. They
+    need less than half the computation and teach most of what full texts do."""
     learning_rate: Rate = 8e-5
-    """Peak rate of the body."""
+    """The peak learning rate of the encoder."""
     head_learning_rate: Rate | None = None
-    """Peak rate of the head; null: as the body's."""
+    """The peak learning rate of the head; null uses `training.learning_rate`."""
     layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
-    """Factor on the rate from each layer to the one below it; 1: the same rate for all."""
+    """The factor on the learning rate from each layer to the one below it; 1 gives all layers the same rate."""
     weight_decay: Annotated[float, Field(ge=0.0, le=1.0)] = 0.01
-    """AdamW's decay; never on biases and norms."""
+    """AdamW's weight decay; it is not applied to biases and norms."""
     schedule: Literal["linear", "cosine", "constant"] = "linear"
-    """How the rate falls after the warm-up."""
+    """How the learning rate falls after the warm-up."""
     warmup: Share = 0.06
-    """Share of all steps in which the rate rises from 0 to its peak."""
+    """The share of all steps in which the learning rate rises from 0 to its peak."""
     max_grad_norm: Annotated[float, Field(gt=0.0)] | None = 1.0
-    """The gradient's norm is clipped to this; null: never."""
+    """The norm to which gradients are clipped; null does not clip."""
     ema_decay: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
-    """Validate and keep an exponential moving average of the weights, which keeps this share of itself at each step;
-    null: the weights themselves."""
+    """The decay of an exponential moving average (EMA) of the weights, which is then validated and saved; null uses the
+    weights themselves."""
     label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
-    """Probability mass of the training target that is spread over all classes."""
+    """The probability mass of the training target that is spread over all classes."""
     class_weights: Literal["none", "balanced"] | tuple[Annotated[float, Field(gt=0.0)], ...] = "none"
-    """Weight of each class in the loss; `balanced`: inverse to its frequency among the training rows."""
+    """The weight of each class in the loss; `balanced` is inverse to its frequency in the training rows."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Type of the training's matrix products; `auto` never picks one that the processor emulates. Validation,
-    evaluation and prediction are in float32."""
+    """The type of matrix products in training; `auto` never chooses one that the processor emulates. Validation,
+    evaluation and prediction always use float32."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """Where to train."""
+    """The device to train on; `auto` prefers a GPU."""
     threads: Count | None = None
-    """CPU threads; null: one per physical core at hand."""
+    """The number of CPU threads; null uses one per available physical core."""
     evaluate_every: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
-    """Epochs between two validations; each writes a checkpoint."""
+    """The number of epochs between two validations; a checkpoint is written after each."""
     checkpoint_every: Count | None = None
-    """Optimizer steps between two checkpoints besides those at validation; null: none."""
+    """The number of optimizer steps between additional checkpoints; null writes them only after validations."""
     keep_last: Count = 2
-    """Newest checkpoints to keep, besides the best up to each; with 1 none is left where the newest is damaged."""
+    """The number of newest checkpoints to keep, in addition to the best one up to each. With 1, a run whose newest
+    checkpoint is damaged may have to start again."""
     select_by: Literal["accuracy", "macro_f1", "loss"] = "accuracy"
     """The validation metric that chooses the best checkpoint; ties go to the lower loss."""
     patience: Count | None = None
-    """Stop after this many validations in a row without a better one; null: never."""
+    """Training stops after this many validations in a row without a new best; null trains all epochs."""
     log_every: Count = 10
-    """Optimizer steps between two records; the steps that are left at the end make one more."""
+    """The number of optimizer steps per record in `metrics.jsonl`; the last record may have fewer."""
     trackers: tuple[Tracker, ...] = ("tensorboard",)
-    """Trackers that Accelerate knows; those besides TensorBoard must be installed. With the extra `pictures`,
-    TensorBoard also shows the confusion matrix after each validation."""
+    """The experiment trackers to log to, through Accelerate; all but TensorBoard must be installed first. With the
+    extra `pictures`, TensorBoard also shows the confusion matrix after each validation."""
 
 
 class Evaluation(Section):
     token_budget: Annotated[int, Field(ge=8, le=MOST)] | Literal["auto"] = "auto"
-    """Padded tokens per forward pass at most, outside training; a CPU computes a pass on each of its threads."""
+    """The maximum number of padded tokens per forward pass outside training; a CPU computes one pass per thread."""
     confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
-    """Coverage of the intervals."""
+    """The confidence level of the intervals."""
     text_baseline: bool = True
-    """Train the naive-Bayes-weighted bigram model of Wang and Manning (2012) on the same rows, for comparison."""
+    """Whether to train the naive-Bayes-weighted bigram model of Wang and Manning (2012) on the same rows, for
+    comparison."""
 
 
 class Checks(Section):
     policy: Literal["stop", "warn"] = "stop"
-    """`stop`: an error refuses or ends the run; `warn`: the run goes on and the finding is recorded."""
+    """What an error from a check does. `stop`: the run is refused or ended; `warn`: the run continues, and the finding
+    is recorded."""
     allow: dict[str, Text] = {}
-    """Codes whose findings are accepted, each with the reason: `{DAT001: "one class on purpose"}`."""
+    """The codes of accepted findings, each with a reason: `{DAT001: "one class on purpose"}`."""
     probe_seconds: Annotated[float, Field(ge=0.0, le=1e6)] = 20.0
-    """Time for the short experiments before the first step (initial loss, gradients, memorising 20 texts); 0: none."""
+    """The seconds available for the short experiments before the first step (initial loss, gradients, memorizing 20
+    texts); 0 skips them."""
 
 
 class Config(Section):
-    """One run, as asked for."""
+    """The configuration of one run."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", json_schema_extra={"words": NAME})] = (
         "custom"
     )
-    """Names the folder under `runs/`."""
+    """The name of the folder under `runs/`."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
-    """Decides the split, the order of examples, the head's first weights and dropout."""
+    """The seed of the split, the order of the examples, the newly initialized weights and dropout."""
     data: Data = Data()
-    """What to learn from."""
+    """The rows."""
     model: Model = Model()
-    """What learns."""
+    """The model, and which of its parameters are trainable."""
     training: Training = Training()
-    """How it learns."""
+    """How the model is trained."""
     evaluation: Evaluation = Evaluation()
     """How the result is measured."""
     checks: Checks = Checks()
-    """What to do about findings."""
+    """What happens with findings."""

@@ -1,4 +1,4 @@
-"""A plain part of YAML 1.2, read strictly: mappings, lists, text, numbers, true, false and null."""
+"""A strict reader of a subset of YAML 1.2: mappings, lists, text, numbers, true, false and null."""
 
 import math
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ MAX_NUMBER_CHARACTERS = 40
 
 @dataclass(frozen=True)
 class YamlText:
-    """A document's value, and the line (from 1) that each key stands on, by the keys that lead to it."""
+    """A document's value, and the line number (from 1) of each key, by its path of keys."""
 
     value: Any
     lines: dict[tuple[str, ...], int] = field(default_factory=dict)
@@ -38,7 +38,7 @@ class YamlText:
 def parse_yaml(text: str, origin: str) -> YamlText:
     """Read one document. Keys are always text; dates are text.
 
-    Raises UserError, with `origin`, line and column, for what YAML forbids and for what a configuration has no use for:
+    Raises UserError, with `origin`, line and column, for invalid YAML and for what configurations do not use:
     duplicate keys, anchors, aliases, merge keys, tags, directives, several documents, numbers that are not finite or
     longer than 40 characters, more than 20 levels.
     """
@@ -48,12 +48,12 @@ def parse_yaml(text: str, origin: str) -> YamlText:
         events = yaml.parse(text)
         value = _document(yaml, events, origin, lines)
     except MarkedYAMLError as error:
-        found = " ".join(part for part in (error.context, error.problem) if part)
+        reason = " ".join(part for part in (error.context, error.problem) if part)
         mark = error.problem_mark or error.context_mark
-        raise UserError(f"{_place(origin, mark)}: not YAML: {found}. Mend the syntax there.") from error
+        raise UserError(f"{_place(origin, mark)}: not YAML: {reason}. Fix the syntax.") from error
     except (YAMLError, ValueError, OverflowError) as error:  # the last two: an escape beyond Unicode
-        found = " ".join(str(error).split())
-        raise UserError(f"{origin}: not YAML: {found}. Mend the syntax there.") from error
+        reason = " ".join(str(error).split())
+        raise UserError(f"{origin}: not YAML: {reason}. Fix the syntax.") from error
     return YamlText(value, lines)
 
 
@@ -117,8 +117,8 @@ def _scalar(yaml: YAML, event: ScalarEvent, origin: str) -> Any:
     text = _unicode(event, origin)
     kind = str(yaml.resolver.resolve(ScalarNode, text, event.implicit)).rpartition(":")[2]
     if kind in ("int", "float") and len(text) > MAX_NUMBER_CHARACTERS:
-        mend = "shorten it, or quote it if it is text"
-        _refuse(origin, event, f"a number of {len(text)} characters, at most {MAX_NUMBER_CHARACTERS} are read", mend)
+        fix = "shorten it, or quote it if it is text"
+        _refuse(origin, event, f"a number of {len(text)} characters, at most {MAX_NUMBER_CHARACTERS} are read", fix)
     match kind:
         case "null":
             return None
@@ -128,7 +128,10 @@ def _scalar(yaml: YAML, event: ScalarEvent, origin: str) -> Any:
             number = _number(text, kind)
             if number is None:
                 _refuse(
-                    origin, event, f"{text!r}, which is no finite number", "write a number, or quote it if it is text"
+                    origin,
+                    event,
+                    f"{text!r}, which is not a finite number",
+                    "write a number, or quote it if it is text",
                 )
             return number
         case _:
@@ -165,8 +168,8 @@ def _refuse_features(origin: str, event: Event) -> None:
         _refuse(origin, event, "a tag (`!`)", "remove it, or quote the value if it is text")
 
 
-def _refuse(origin: str, event: Event, found: str, mend: str) -> NoReturn:
-    raise UserError(f"{_place(origin, event.start_mark)}: found {found}: {mend}.")
+def _refuse(origin: str, event: Event, observed: str, fix: str) -> NoReturn:
+    raise UserError(f"{_place(origin, event.start_mark)}: found {observed}: {fix}.")
 
 
 def _place(origin: str, mark: Any) -> str:

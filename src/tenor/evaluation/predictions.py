@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from tenor.data.sequences import array_of, list_of
 from tenor.errors import UserError
 from tenor.measures.metrics import check_labels, check_probabilities
+from tenor.measures.objective import predicted_classes
 from tenor.runs.files import atomic_path
 
 _CLASS_NAMES = b"tenor.class_names"
@@ -45,7 +46,7 @@ class Predictions:
     @property
     def predicted(self) -> np.ndarray:
         """Class indices, shape (n,)."""
-        return self.probabilities.argmax(axis=1)
+        return predicted_classes(self.probabilities)
 
 
 def write_predictions(
@@ -72,7 +73,7 @@ def write_predictions(
         raise ValueError(f"{len(ids)} ids, {len(labels)} labels and {len(stored)} rows of probabilities")
     stored = stored if stored.dtype == np.float32 else stored.astype(np.float64)
     names = pa.array(class_names, pa.string())
-    predicted = pa.array(stored.argmax(axis=1), pa.int64())
+    predicted = pa.array(predicted_classes(stored), pa.int64())
     columns = {
         "id": pa.array(ids, pa.string()),
         "label": pa.array(labels, pa.int64()),
@@ -115,7 +116,7 @@ def _parse(table: pa.Table) -> Predictions:
     labels = check_labels(table["label"].to_numpy(), len(class_names))
     probabilities = np.stack([table[name].to_numpy() for name in columns[len(_COLUMNS) :]], axis=1)
     check_probabilities(probabilities, len(class_names))
-    for name, indices in (("label", labels), ("predicted", probabilities.argmax(axis=1))):
+    for name, indices in (("label", labels), ("predicted", predicted_classes(probabilities))):
         differing = np.flatnonzero(table[name].to_numpy() != indices)
         named = table[f"{name}_name"].to_pylist()
         misnamed = [row for row, index in enumerate(indices) if named[row] != class_names[index]]

@@ -17,6 +17,7 @@ from tenor.measures.calibration import (
 )
 from tenor.measures.intervals import Interval, macro_f1_interval, wilson_interval
 from tenor.measures.metrics import Metrics, classification_report, measure
+from tenor.measures.objective import predicted_classes
 from tenor.runs.environment import missing_because
 
 KEY_OF_SPLIT = {"validation": "val", "test": "test"}
@@ -47,7 +48,7 @@ class SplitResult:
     @property
     def predictions(self) -> np.ndarray:
         """Class indices, shape (n,)."""
-        return self.probabilities.argmax(axis=1)
+        return predicted_classes(self.probabilities)
 
     @property
     def raw_probabilities(self) -> np.ndarray:

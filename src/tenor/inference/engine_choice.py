@@ -16,10 +16,10 @@ import numpy as np
 
 from tenor.errors import TenorError, UserError
 from tenor.inference.engines import Engine, EngineName, onnx_engine, onnx_installed, run_rows, torch_engine
-from tenor.inference.logits import softmax
 from tenor.inference.onnx_files import cached_onnx
 from tenor.inference.source import Source
 from tenor.inference.texts import Framing
+from tenor.measures.objective import class_probabilities
 from tenor.model.device import DevicePlan
 from tenor.runs.environment import hardware
 from tenor.runs.files import cached_file, read_json, write_json
@@ -148,7 +148,7 @@ def _fastest(
             started = time.perf_counter()
             logits = run_rows(engine, rows, framing, plan.prediction_tokens)
             seconds[name] = min(seconds.get(name, math.inf), time.perf_counter() - started)
-            found[name] = softmax(logits, source.temperature)
+            found[name] = class_probabilities(logits, source.temperature)
     refused = {name: fault for name in engines if (fault := disagreement(found["torch"], found[name]))}
     best = min((name for name in engines if name not in refused), key=lambda name: seconds[name])
     told = [

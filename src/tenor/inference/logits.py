@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 
 import numpy as np
-import scipy.special
 import torch
 from torch import nn
 
@@ -100,8 +99,3 @@ def compute_rows(
             results[rows] = output
             advance(len(rows))
     return results
-
-
-def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-    """Probabilities, float64, shape (rows, K)."""
-    return scipy.special.softmax(logits.astype(np.float64) / temperature, axis=1)

@@ -15,9 +15,10 @@ from tenor.data.tokenization import whole_ids
 from tenor.errors import TenorError, TextError, UserError, advice_on_memory
 from tenor.inference.engine_choice import OTHER_PROBABILITIES, Choice, build_engine, choose_engine
 from tenor.inference.engines import Engine, padded, run_rows
-from tenor.inference.logits import same_logits, softmax
+from tenor.inference.logits import same_logits
 from tenor.inference.source import Source, load_source
 from tenor.inference.texts import Framing, LongText, TextTokens, token_rows
+from tenor.measures.objective import class_probabilities, predicted_classes
 from tenor.model.device import DevicePlan, plan_device
 from tenor.model.notes import Threshold
 from tenor.runs.directory import DEFAULT_ROOT
@@ -29,7 +30,7 @@ def decided(probabilities: np.ndarray, member: int | None = None, threshold: flo
     With `member`: that class where its probability is `threshold` or more, else the most probable of the others.
     """
     if member is None:
-        return probabilities.argmax(axis=1)
+        return predicted_classes(probabilities)
     others = probabilities.copy()
     others[:, member] = -np.inf
     return np.where(probabilities[:, member] >= threshold, member, others.argmax(axis=1))
@@ -307,7 +308,7 @@ class Predictor:
             logits = run_rows(self.engine, tokens.rows, self.framing, self.plan.prediction_tokens, told)
         sums = np.zeros((count, len(self.labels)))
         if len(tokens.rows):
-            np.add.at(sums, tokens.owner, softmax(logits, self.source.temperature))
+            np.add.at(sums, tokens.owner, class_probabilities(logits, self.source.temperature))
         else:
             advance(count)
         with np.errstate(invalid="ignore"):

@@ -1,153 +1,19 @@
 """A training run on disk: position, weights, optimizer moments and random state, each file with its digest."""
 
-import json
-import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from functools import cache
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from pydantic import TypeAdapter
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from tenor.errors import TenorError
 from tenor.runs.files import atomic_path, json_text, read_json, sha256_file, write_json, write_text
-
-
-@dataclass(frozen=True)
-class StepResult:
-    """What one optimizer step saw."""
-
-    loss: float
-    """Sum of the weighted losses of its examples, nats."""
-    weight: float
-    """Sum of their weights."""
-    grad_norm: float
-    """Before clipping."""
-    tokens: int
-    seconds: float
-    predicted_counts: list[int]
-    """Predictions per class, as the model made them while training."""
-    label_counts: list[int]
-    """Labels per class."""
-
-
-@dataclass
-class Window:
-    """What happened since the last record: sums over steps, and the largest gradient norm."""
-
-    loss: float = 0.0
-    weight: float = 0.0
-    grad_norm: float = 0.0
-    tokens: int = 0
-    seconds: float = 0.0
-    predicted_counts: list[int] = field(default_factory=list)
-    label_counts: list[int] = field(default_factory=list)
-
-    @property
-    def mean_loss(self) -> float:
-        """Nats per example."""
-        return self.loss / self.weight
-
-    @property
-    def tokens_per_second(self) -> float:
-        return self.tokens / self.seconds
-
-    def add(self, step: StepResult) -> None:
-        self.loss += step.loss
-        self.weight += step.weight
-        # With fp16 a step whose gradient overflowed is skipped; JSON has no infinity.
-        self.grad_norm = max(self.grad_norm, step.grad_norm if math.isfinite(step.grad_norm) else 0.0)
-        self.tokens += step.tokens
-        self.seconds += step.seconds
-        self.predicted_counts = _added(self.predicted_counts, step.predicted_counts)
-        self.label_counts = _added(self.label_counts, step.label_counts)
-
-
-@dataclass
-class Validation:
-    """One measurement on the validation rows."""
-
-    step: int
-    epoch: float
-    accuracy: float
-    macro_f1: float
-    loss: float
-    confusion: list[list[int]] = field(default_factory=list)
-    """Rows true, columns predicted: a resumed run draws its pictures once more."""
-
-    def better_than(self, other: "Validation | None", select_by: str) -> bool:
-        """Whether this one would be chosen over `other`; equal values are decided by the lower loss."""
-        return other is None or self._rank(select_by) > other._rank(select_by)
-
-    def _rank(self, select_by: str) -> tuple[float, float]:
-        return (-self.loss if select_by == "loss" else getattr(self, select_by), -self.loss)
-
-
-@dataclass
-class TrainState:
-    """All that the loop must know to go on, besides weights, moments and random state."""
-
-    step: int = 0
-    """Optimizer steps done."""
-    epoch: int = 0
-    position: int = 0
-    """Batches of this epoch done."""
-    tokens: int = 0
-    """Real tokens seen."""
-    stale_validations: int = 0
-    """Validations in a row without a better one."""
-    finished: bool = False
-    validations: list[Validation] = field(default_factory=list)
-    best: Validation | None = None
-    window: Window = field(default_factory=Window)
-    loss_scale: dict[str, int | float] = field(default_factory=dict)
-    """State of fp16's gradient scaler; empty with other types."""
-
-    @classmethod
-    def from_dict(cls, values: dict) -> "TrainState":
-        """Raises ValueError for anything but what `dataclasses.asdict` made."""
-        # By way of JSON, since pydantic's strict mode takes a mapping for a dataclass only from there.
-        return _state_reader().validate_json(json.dumps(values), strict=True)
-
-    def advance(self, batches_per_epoch: int) -> None:
-        """One more optimizer step is done."""
-        self.step += 1
-        self.position += 1
-        if self.position == batches_per_epoch:
-            self.epoch, self.position = self.epoch + 1, 0
-
-    def best_at(self, step: int, select_by: str) -> Validation | None:
-        """The best validation up to `step`."""
-        best = None
-        for validation in self.validations:
-            if validation.step <= step and validation.better_than(best, select_by):
-                best = validation
-        return best
-
-    def add_validation(self, validation: Validation, select_by: str) -> bool:
-        """Remember a validation; True where it is the best so far."""
-        self.validations.append(validation)
-        is_best = validation.better_than(self.best, select_by)
-        self.stale_validations = 0 if is_best else self.stale_validations + 1
-        if is_best:
-            self.best = validation
-        return is_best
-
-
-def _added(sums: list[int], counts: list[int]) -> list[int]:
-    return [a + b for a, b in zip(sums, counts, strict=True)] if sums else counts
-
-
-@cache
-def _state_reader() -> TypeAdapter[TrainState]:
-    return TypeAdapter(TrainState)
-
+from tenor.training.state import TrainState
 
 MODEL, OPTIMIZER, RANDOM, STATE, MANIFEST = (
     "model.safetensors", "optimizer.safetensors", "random.safetensors", "state.json", "manifest.json"
@@ -156,12 +22,12 @@ FILES = (MODEL, OPTIMIZER, RANDOM, STATE)
 
 
 class DamagedCheckpointError(TenorError):
-    """A checkpoint whose bytes are not those that were written."""
+    """A checkpoint whose files are not as they were written."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A folder `step-000500` that was verified."""
+    """A verified folder, such as `step-000500`."""
 
     path: Path
     step: int
@@ -183,8 +49,8 @@ def save_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optim
             write_text(temporary / MANIFEST, _manifest_text(state.step, digests))
     except (OSError, SafetensorError) as error:
         raise TenorError(
-            f"{target}: the checkpoint could not be written ({error}). Earlier checkpoints are untouched; make room or "
-            f"repair the disk, then go on with --resume"
+            f"{target}: the checkpoint could not be written ({error}). Earlier checkpoints are unchanged; free space "
+            f"or repair the disk, then continue with --resume"
         ) from error
     return Checkpoint(target, state.step, digests[MODEL])
 
@@ -200,18 +66,20 @@ def verify_checkpoint(path: Path) -> Checkpoint:
         if not (path / name).is_file():
             raise DamagedCheckpointError(f"{path / name} is missing")
         try:
-            found = sha256_file(path / name)
+            observed = sha256_file(path / name)
         except OSError as error:
-            raise DamagedCheckpointError(f"{path / name} can't be read: {error.strerror}") from error
-        if found != digest:
-            raise DamagedCheckpointError(f"{path / name} is damaged: SHA-256 {found[:12]}…, written was {digest[:12]}…")
+            raise DamagedCheckpointError(f"{path / name} cannot be read: {error.strerror}") from error
+        if observed != digest:
+            raise DamagedCheckpointError(
+                f"{path / name} is damaged: observed SHA-256 {observed[:12]}…, expected {digest[:12]}…"
+            )
     if step != step_of(path):
-        raise DamagedCheckpointError(f"{path / MANIFEST} speaks of step {step}")
+        raise DamagedCheckpointError(f"{path / MANIFEST} names step {step}, expected {step_of(path)}")
     return Checkpoint(path, step, expected[MODEL])
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:
-    """Where the checkpoint of a step lies."""
+    """The folder of the checkpoint of a step."""
     return folder / f"step-{step:06d}"
 
 
@@ -230,7 +98,7 @@ def restore(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Opt
     """Load a verified checkpoint's weights; with an optimizer also its moments and the random state.
 
     Raises:
-        TenorError: it is whole, but of another model.
+        TenorError: it is intact, but belongs to another model.
     """
     load_weights(checkpoint, model)
     if optimizer is not None:
@@ -241,27 +109,27 @@ def restore(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Opt
 
 
 def read_state(checkpoint: Checkpoint) -> TrainState:
-    """Where the run stood at a verified checkpoint."""
+    """The state of the run at a verified checkpoint."""
     with _fits(checkpoint):
         return TrainState.from_dict(read_json(checkpoint.path / STATE))
 
 
 def load_weights(checkpoint: Checkpoint, model: nn.Module) -> None:
-    """Put a verified checkpoint's weights into `model`. Raises TenorError where it is of another shape."""
+    """Load a verified checkpoint's weights into `model`. Raises TenorError if their shapes differ."""
     with _fits(checkpoint):
-        model.load_state_dict(load_file(checkpoint.path / MODEL), strict=True)  # Copied to where the model lies.
+        model.load_state_dict(load_file(checkpoint.path / MODEL), strict=True)  # Copied to the model's device.
 
 
 @contextmanager
 def _fits(checkpoint: Checkpoint) -> Iterator[None]:
-    """What is wrong with a whole checkpoint, told as a misfit."""
+    """Turn errors in the block into one that says that an intact checkpoint does not belong to this model."""
     try:
         yield
     except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
-        told = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise TenorError(
-            f"{checkpoint.path}: is whole, but not of this model, or of another version of Tenor ({told}). Restore the "
-            f"run's configuration and version, or start a new run"
+            f"{checkpoint.path} is intact, but belongs to another model or another version of Tenor ({reason}). "
+            f"Restore the run's configuration and version, or start a new run"
         ) from error
 
 
@@ -276,10 +144,10 @@ def _read_manifest(path: Path) -> tuple[int, dict[str, str]]:
         step, digests = int(manifest["step"]), {name: str(manifest["sha256"][name]) for name in FILES}
         text = (path / MANIFEST).read_bytes()
     except (TenorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise DamagedCheckpointError(f"{path / MANIFEST} can't be read: {error}") from error
-    # No digest covers the manifest itself, so every byte of it must be the one that this content is written with.
+        raise DamagedCheckpointError(f"{path / MANIFEST} cannot be read: {error}") from error
+    # No digest covers the manifest itself, so its bytes are compared with those that Tenor writes for this content.
     if text != _manifest_text(step, digests).encode():
-        raise DamagedCheckpointError(f"{path / MANIFEST} is damaged: it is not as Tenor writes it")
+        raise DamagedCheckpointError(f"{path / MANIFEST} is damaged: its bytes differ from what Tenor writes")
     return step, digests
 
 
@@ -305,7 +173,7 @@ def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, torc
 
 
 def _random_state() -> dict[str, torch.Tensor]:
-    """PyTorch's generators, of the processor and of the device that computes; nothing in a run draws from any other."""
+    """The states of PyTorch's generators, of the CPU and of the device; a run draws from no others."""
     states = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_initialized():
         states["cuda"] = torch.cuda.get_rng_state()
@@ -316,7 +184,7 @@ def _random_state() -> dict[str, torch.Tensor]:
 
 def _restore_random_state(states: dict[str, torch.Tensor]) -> None:
     torch.set_rng_state(states["cpu"])
-    # On another kind of device the run goes on without these; that it does so is told by the workflow.
+    # On another kind of device the run continues without these; the workflow prints that.
     if "cuda" in states and torch.cuda.is_initialized():
         torch.cuda.set_rng_state(states["cuda"])
     if "mps" in states and torch.backends.mps.is_available():

@@ -1,7 +1,7 @@
-"""An exponential moving average (EMA) of the weights, which is what is validated and kept where it is asked for.
+"""An exponential moving average (EMA) of the weights, which is validated and saved if `training.ema_decay` is set.
 
-At a high rate the weights wander about a point that is better than they are; their average lies nearer to it (Polyak
-and Juditsky 1992). The averages are part of the optimizer's state, so a checkpoint holds them like the moments.
+At a high learning rate the weights oscillate around a better point; their average is closer to it (Polyak and Juditsky
+1992). The averages are part of the optimizer's state, so a checkpoint contains them like AdamW's moments.
 """
 
 from collections.abc import Iterator
@@ -10,18 +10,18 @@ from contextlib import contextmanager
 import torch
 
 AVERAGE = "average"
-"""Its key in a parameter's state, beside AdamW's moments."""
+"""Their key in a parameter's state, next to AdamW's moments."""
 
 
 def update_averages(optimizer: torch.optim.Optimizer, decay: float, step: int) -> None:
-    """Take the weights after optimizer step `step` (from 1) into the averages of those that learn.
+    """Update the averages of the trainable weights after optimizer step `step` (from 1).
 
-    At first they forget faster than `decay` says, since the first weights are the furthest from where training leads
-    (`num_updates` of TensorFlow's ExponentialMovingAverage).
+    Early averages decay faster than `decay`, because the first weights are the furthest from the result (`num_updates`
+    of TensorFlow's ExponentialMovingAverage).
     """
     factor = min(decay, (1 + step) / (10 + step))
     for group in optimizer.param_groups:
-        # A weight that no step has moved yet has no state, and must not get one that AdamW takes for its own.
+        # A weight that was never updated has no state; AdamW would take a state with only an average for its own.
         moved = [parameter for parameter in group["params"] if optimizer.state.get(parameter)]
         states = [optimizer.state[parameter] for parameter in moved]
         weights = [parameter.detach() for parameter in moved]
@@ -33,7 +33,7 @@ def update_averages(optimizer: torch.optim.Optimizer, decay: float, step: int) -
 
 @contextmanager
 def averages_in_place(optimizer: torch.optim.Optimizer) -> Iterator[None]:
-    """Within the block the model holds the averages, where there are any, and the optimizer's state the weights."""
+    """Within the block the model has the averages, if there are any, and the optimizer's state has the weights."""
     swap_averages(optimizer)
     try:
         yield
@@ -43,10 +43,10 @@ def averages_in_place(optimizer: torch.optim.Optimizer) -> Iterator[None]:
 
 @torch.no_grad()
 def swap_averages(optimizer: torch.optim.Optimizer) -> None:
-    """Exchange weights and averages; twice changes nothing."""
+    """Exchange weights and averages; a second call restores them."""
     for group in optimizer.param_groups:
         for parameter in group["params"]:
-            # Copied and not renamed: replicas share the memory of the weights.
+            # Copied in place, because replicas share the memory of the weights.
             if AVERAGE in optimizer.state.get(parameter, {}):
                 weight, average = parameter.clone(), optimizer.state[parameter][AVERAGE]
                 parameter.copy_(average)

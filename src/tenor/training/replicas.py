@@ -1,14 +1,15 @@
-"""A batch's shares side by side: replicas of the model, each on CPU threads of its own.
+"""Replicas of the model that share its weights, each of which computes a share of the batch on its own CPU threads.
 
-Threads that work on one pass together wait for each other after every operation, and have too little to share in the
-small ones. Replicas meet once per optimizer step. The gradient is the same sum.
+Threads that compute one pass together synchronize after every operation, and small operations have too little work for
+several threads. Replicas synchronize once per optimizer step. The gradient is the same sum.
 """
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from functools import reduce
+from operator import add
 from types import TracebackType
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -20,36 +21,37 @@ from tenor.inference.logits import Forward
 from tenor.model.device import DevicePlan
 from tenor.model.dropout import set_generator
 from tenor.model.side_by_side import use_threads
+from tenor.training.gradients import BatchSums, ComputeGradients, StepBatch
 
 MOST_REPLICAS = 4
-"""Each holds a gradient of its own for every weight that learns."""
+"""Each replica has its own gradient for every trainable parameter."""
 LEAST_TOKENS = 256
-"""Tokens of a share below which a replica costs more than it brings."""
-
-Result = TypeVar("Result")
+"""Tokens per share below which a replica costs more time than it saves."""
 
 
 class Replicas:
-    """A model and copies of it that share its weights: a context manager, within which they have threads.
+    """The model and copies of it that share its weights: a `Spread`, whose threads exist within the block.
 
-    Dropout draws from a generator of each replica's own, which starts anew with every step: masks depend on the seed
-    and the step alone, so that a resumed run draws the same ones.
+    Each replica has its own random generator for dropout, seeded again at every step from the seed, the step and the
+    replica's index: a resumed run draws the same masks.
     """
 
-    def __init__(self, model: nn.Module, count: int, threads: int, seed: int) -> None:
+    def __init__(
+        self, model: nn.Module, compute_gradients: ComputeGradients, count: int, threads: int, seed: int
+    ) -> None:
+        self.model = model
         self.models = (model, *(share_weights(model) for _ in range(count - 1)))
         for replica in self.models[1:]:
-            _share_listeners(model, replica)
-        self.seed, self.threads = seed, threads
+            _share_hooks(model, replica)
+        self._compute_gradients, self._threads, self._seed = compute_gradients, threads, seed
         self._generators = [torch.Generator() for _ in range(count)]
         self._pool: ThreadPoolExecutor | None = None
 
     def __enter__(self) -> "Replicas":
-        if len(self.models) > 1:
-            for model, generator in zip(self.models, self._generators, strict=True):
-                set_generator(model, generator)
-            share = self.threads // len(self.models)
-            self._pool = ThreadPoolExecutor(len(self.models), "replica", use_threads, (share,))
+        for model, generator in zip(self.models, self._generators, strict=True):
+            set_generator(model, generator)
+        threads_each = self._threads // len(self.models)
+        self._pool = ThreadPoolExecutor(len(self.models), "replica", use_threads, (threads_each,))
         return self
 
     def __exit__(
@@ -57,48 +59,44 @@ class Replicas:
     ) -> None:
         if self._pool is not None:
             self._pool.shutdown()
-            set_generator(self.models[0], None)
+            set_generator(self.model, None)
 
-    def run(
-        self, step: int, work: Callable[[nn.Module, np.ndarray], Result], shares: Sequence[np.ndarray]
-    ) -> list[Result]:
-        """`work` for every share with a replica of its own, at most one share each; results in the order of the shares.
+    def run(self, batch: StepBatch) -> BatchSums:
+        """Compute one share of the batch per replica, at the same time; the model then has the gradient of the batch.
 
-        The gradients are the model's afterwards, added in the order of the replicas: the same sum each time. What is
-        raised by a share is raised here, once all have ended.
+        Gradients and sums are added in the order of the replicas, so the result is the same each time. An error in a
+        share is raised here, after all shares have ended.
         """
         if self._pool is None:
-            return [work(self.models[0], share) for share in shares]
-        return self._run_side_by_side(self._pool, step, work, shares)
-
-    def _run_side_by_side(
-        self,
-        pool: ThreadPoolExecutor,
-        step: int,
-        work: Callable[[nn.Module, np.ndarray], Result],
-        shares: Sequence[np.ndarray],
-    ) -> list[Result]:
-        for index, generator in enumerate(self._generators):
-            generator.manual_seed(int(np.random.SeedSequence([self.seed, step, index]).generate_state(1)[0]))
-        replicas = self.models[: len(shares)]
-        futures = [pool.submit(work, model, share) for model, share in zip(replicas, shares, strict=True)]
+            raise RuntimeError("Replicas.run was called outside of the `with` block")
+        self._seed_generators(batch.step)
+        shares = batch.shares(len(self.models))
+        replicas = self.models[: len(shares)]  # A small batch has fewer rows than there are replicas.
+        futures = [
+            self._pool.submit(self._compute_gradients, replica, share)
+            for replica, share in zip(replicas, shares, strict=True)
+        ]
         wait(futures)
-        results = [future.result() for future in futures]
-        for replica in replicas[1:]:
-            _move_gradients(replica, self.models[0])
-        return results
+        sums = reduce(add, [future.result() for future in futures])
+        _move_gradients(replicas[1:], self.model)
+        return sums
+
+    def _seed_generators(self, step: int) -> None:
+        for index, generator in enumerate(self._generators):
+            generator.manual_seed(int(np.random.SeedSequence([self._seed, step, index]).generate_state(1)[0]))
 
 
 def replicas_for(model: nn.Module, plan: DevicePlan, batch_size: int, examples: Examples, forward: Forward) -> int:
-    """How many train fastest: one on a GPU, on a CPU as many as share its threads evenly and have enough to do.
+    """The number of replicas that train fastest.
 
-    One as well where dropout draws from the generator that all share (attention dropout above 0 does): the threads
-    would race for its numbers, and no run could be repeated.
+    One on a GPU. On a CPU the largest number up to `MOST_REPLICAS` that divides the threads evenly and leaves enough
+    work for each. One also where dropout draws from PyTorch's global generator (attention dropout above 0 does):
+    several threads would draw from it in an order that no other run repeats.
     """
     if plan.device != "cpu":
         return 1
-    enough = int(batch_size * float(examples.lengths.mean()) / LEAST_TOKENS)
-    most = min(MOST_REPLICAS, plan.threads, batch_size, enough)
+    enough_work = int(batch_size * float(examples.lengths.mean()) / LEAST_TOKENS)
+    most = min(MOST_REPLICAS, plan.threads, batch_size, enough_work)
     count = max((count for count in range(1, most + 1) if plan.threads % count == 0), default=1)
     if count > 1 and draws_shared_numbers(model, examples, forward):
         return 1
@@ -106,15 +104,15 @@ def replicas_for(model: nn.Module, plan: DevicePlan, batch_size: int, examples: 
 
 
 def share_weights(model: nn.Module) -> nn.Module:
-    """A copy of `model` with gradients of its own, whose weights lie in the memory of the model's."""
+    """A copy of `model` with its own gradients, whose weights share the model's memory."""
     shared = {id(p): nn.Parameter(p.detach(), requires_grad=p.requires_grad) for p in model.parameters()}
     return copy.deepcopy(model, shared)
 
 
 def draws_shared_numbers(model: nn.Module, examples: Examples, forward: Forward) -> bool:
-    """Whether a pass in training mode draws from PyTorch's own generator, found by one of a copy, over the first row.
+    """Whether a pass in training mode draws from PyTorch's global generator.
 
-    The generator is as before afterwards.
+    Tried with a copy of the model on the first row. The generator's state is restored.
     """
     probe = share_weights(model)
     set_generator(probe, torch.Generator())
@@ -124,16 +122,17 @@ def draws_shared_numbers(model: nn.Module, examples: Examples, forward: Forward)
         return not torch.equal(state, torch.get_rng_state())
 
 
-def _share_listeners(model: nn.Module, replica: nn.Module) -> None:
-    """Whoever listens to the model's forward passes, such as the watchdog, hears those of the replica too."""
-    for heard, copied in zip(model.modules(), replica.modules(), strict=True):
-        copied._forward_hooks = heard._forward_hooks
-        copied._forward_hooks_with_kwargs = heard._forward_hooks_with_kwargs
+def _share_hooks(model: nn.Module, replica: nn.Module) -> None:
+    """Let forward hooks on the model, such as the watchdog's, also see the passes of the replica."""
+    for original, copied in zip(model.modules(), replica.modules(), strict=True):
+        copied._forward_hooks = original._forward_hooks
+        copied._forward_hooks_with_kwargs = original._forward_hooks_with_kwargs
 
 
-def _move_gradients(source: nn.Module, target: nn.Module) -> None:
-    """Add the gradients of `source` to those of `target`, and leave it none."""
-    for given, taken in zip(source.parameters(), target.parameters(), strict=True):
-        if given.grad is not None:
-            taken.grad = given.grad if taken.grad is None else taken.grad.add_(given.grad)
-            given.grad = None
+def _move_gradients(sources: Sequence[nn.Module], target: nn.Module) -> None:
+    """Add the gradients of each source to those of `target`, and set the source's to None."""
+    for source in sources:
+        for given, total in zip(source.parameters(), target.parameters(), strict=True):
+            if given.grad is not None:
+                total.grad = given.grad if total.grad is None else total.grad.add_(given.grad)
+                given.grad = None

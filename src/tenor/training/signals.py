@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM ask the loop to stop at the next step instead of cutting it; elsewhere both end a run cleanly."""
+"""SIGINT and SIGTERM: in the loop a request to stop after the current step, elsewhere a clean end of the run."""
 
 import signal
 import threading
@@ -10,14 +10,14 @@ from types import FrameType
 
 @dataclass
 class StopRequest:
-    """Whether someone asked to stop, and how."""
+    """The signal that was received, or an empty name."""
 
     signal_name: str = ""
 
 
 @contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Collect the first SIGINT or SIGTERM; a second one acts as usual. Outside the main thread nothing is changed."""
+    """Remember the first SIGINT or SIGTERM; a second one acts as usual. Outside the main thread nothing is changed."""
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request
@@ -39,7 +39,7 @@ def stop_requests() -> Iterator[StopRequest]:
 
 @contextmanager
 def terminate_as_interrupt() -> Iterator[None]:
-    """SIGTERM ends the block as SIGINT does, with a KeyboardInterrupt. Outside the main thread nothing is changed."""
+    """SIGTERM raises KeyboardInterrupt in the block, as SIGINT does. Outside the main thread nothing is changed."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,6 +1,6 @@
 """`tenor check`, and the checks before the first step of `tenor train`."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,8 +17,8 @@ from tenor.data.dataset import LabelledText, Missing
 from tenor.data.splits import data_notes
 from tenor.data.tokenization import TokenizedText
 from tenor.errors import advice_on_memory
+from tenor.measures.objective import make_objective
 from tenor.model.optimizer import make_optimizer, rate_factor
-from tenor.training.loss import class_weights, summed_cross_entropy, total_weight
 from tenor.workflows.prepare import Prepared, prepare
 
 SAMPLED_TEXTS = 500
@@ -54,7 +54,7 @@ def run_preflight(prepared: Prepared, deep: bool = False) -> Report:
             model=classifier.model,
             train_loader=FirstEpoch.of(prepared),
             optimizer=make_optimizer(classifier.model, config.training),
-            loss_fn=_loss_function(prepared),
+            loss_fn=make_objective(config.training, prepared.tokens["train"].labels, names).mean_loss,
             n_classes=len(names),
             class_names=names,
             declared_freeze=config.model.freeze,
@@ -150,19 +150,6 @@ def schedule_evidence(prepared: Prepared) -> ScheduleEvidence:
         batches_per_epoch=per_epoch,
         declared_warmup_steps=round(training.warmup * total),
     )
-
-
-def _loss_function(prepared: Prepared) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-    """The mean loss of a batch, as the loop computes it."""
-    training = prepared.config.training
-    weights = class_weights(training, prepared.tokens["train"].labels, len(prepared.splits.train.class_names))
-
-    def loss_fn(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        on_device = None if weights is None else weights.to(logits.device)
-        summed = summed_cross_entropy(logits, labels, on_device, training.label_smoothing)
-        return summed / total_weight(labels, on_device)
-
-    return loss_fn
 
 
 def _rows(rows: LabelledText) -> Rows:

@@ -14,7 +14,7 @@ from tenor.data.dataset import LabelledText, Missing
 from tenor.data.splits import Splits, stratified_rows
 from tenor.errors import UserError, advice_on_memory
 from tenor.evaluation.results import Baselines, SplitResult, split_result
-from tenor.inference.logits import softmax
+from tenor.measures.objective import class_probabilities
 from tenor.measures.text_baseline import TextBaseline, fit_text_baseline, majority_baseline
 from tenor.runs.directory import RunDirectory
 from tenor.runs.text_keys import read_text_keys, write_text_keys
@@ -99,5 +99,5 @@ def measure_split(
     rows: LabelledText, logits: np.ndarray, baselines: Baselines, temperature: float = 1.0, folded: float = 1.0
 ) -> SplitResult:
     """The result of one split; `folded` is the temperature that the classifier's weights hold already."""
-    probabilities = softmax(logits, temperature)
+    probabilities = class_probabilities(logits, temperature)
     return split_result(rows.labels, probabilities, rows.class_names, baselines, temperature * folded)

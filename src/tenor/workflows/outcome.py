@@ -25,12 +25,12 @@ from tenor.training.checkpoint import (
     MODEL,
     Checkpoint,
     DamagedCheckpointError,
-    TrainState,
     list_checkpoints,
     read_state,
     verify_checkpoint,
 )
 from tenor.training.signals import terminate_as_interrupt
+from tenor.training.state import TrainState
 
 
 @dataclass
@@ -82,7 +82,7 @@ def _for_people(error: BaseException, run: RunDirectory) -> BaseException:
 
 def checkpoint_rows(root: Path, kept: list[Checkpoint], state: TrainState) -> tuple[CheckpointRow, ...]:
     """The summary's account of the checkpoints that were kept."""
-    measured = {v.step: {"accuracy": v.accuracy, "macro_f1": v.macro_f1, "loss": v.loss} for v in state.validations}
+    measured = {validation.step: validation.metrics for validation in state.validations}
     return tuple(
         CheckpointRow(
             relative(checkpoint.path, root),

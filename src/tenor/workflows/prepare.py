@@ -19,6 +19,7 @@ from tenor.data.splits import Splits, data_fingerprint, data_notes, make_splits,
 from tenor.data.tokenization import TokenizedText, Truncation, tokenize, tokenizer_digest
 from tenor.errors import UserError, advice_on_memory
 from tenor.inference.logits import Forward, predict, token_logits
+from tenor.measures.objective import make_objective
 from tenor.model.classifier import Classifier, load_classifier, position_count, weights_digest
 from tenor.model.device import DevicePlan, plan_device
 from tenor.model.dropout import use_word_dropout
@@ -29,7 +30,6 @@ from tenor.runs.directory import RunDirectory
 from tenor.runs.environment import is_missing, package_versions
 from tenor.runs.files import sha256_file
 from tenor.runs.manifest import Manifest, read_manifest, update_manifest
-from tenor.training.loss import class_weights
 from tenor.training.recorder import missing_trackers
 
 HINT = "`tenor rule` lists every rule; a tracker is a package of its name."
@@ -94,7 +94,7 @@ def prepare(config: Config, given: SourceData | None = None, threads: int | None
     with advice_on_memory("while the rows were read", f"give data.source={config.data.source} fewer rows"):
         splits = make_splits(given or read_source(config.data), config.data, config.seed)
     read = time.perf_counter()
-    class_weights(config.training, splits.train.labels, len(splits.train.class_names))  # Refused now, not in the loop.
+    make_objective(config.training, splits.train.labels, splits.train.class_names)  # Refused now, not in the loop.
     classifier = make_classifier(config, splits.train.class_names, plan)
     loaded = time.perf_counter()
     truncation, present = Truncation.of(config.data), present_splits(splits)

@@ -18,9 +18,9 @@ from tenor.errors import RefusedError, UserError
 from tenor.evaluation.results import SplitResult
 from tenor.runs.directory import RunDirectory
 from tenor.runs.files import write_json
-from tenor.training.checkpoint import TrainState, Window
-from tenor.training.loop import TrainingTask
 from tenor.training.recorder import Recorder, read_records
+from tenor.training.state import TrainState, Window
+from tenor.training.task import TrainingTask
 from tenor.workflows.prepare import Prepared
 
 
@@ -96,7 +96,7 @@ def evaluation_report(
     n_classes = len(next(iter(results.values())).metrics.per_class)
     metric, best_step = config.training.select_by, state.best.step if state.best else None
     checkpoints = CheckpointEvidence(
-        validations=tuple(ValidationPoint(point.step, getattr(point, metric)) for point in state.validations),
+        validations=tuple(ValidationPoint(point.step, point.metrics[metric]) for point in state.validations),
         metric=metric,
         chosen_step=best_step,
         evaluated_step=best_step,

@@ -25,25 +25,25 @@ from tenor.evaluation.predictions import write_predictions
 from tenor.evaluation.results import SplitResult, evaluation_json
 from tenor.inference.logits import Forward, predict
 from tenor.measures.calibration import choose_temperature
-from tenor.measures.metrics import Metrics
+from tenor.measures.objective import make_objective, metrics_line
 from tenor.runs.directory import DEFAULT_ROOT, RunDirectory, create_run, find_run, held
 from tenor.runs.files import remove_leftovers, write_json, write_text
 from tenor.runs.manifest import new_manifest, process_lives, read_manifest, update_manifest
 from tenor.runs.summary import read_summary
+from tenor.training.accelerator import make_accelerator
 from tenor.training.checkpoint import (
     Checkpoint,
     DamagedCheckpointError,
-    TrainState,
-    Validation,
-    Window,
     checkpoint_path,
     list_checkpoints,
     load_weights,
     read_state,
     verify_checkpoint,
 )
-from tenor.training.loop import Listeners, TrainingTask, fit, make_accelerator
+from tenor.training.loop import Callbacks, fit
 from tenor.training.recorder import Recorder
+from tenor.training.state import TrainState, Validation, Window
+from tenor.training.task import TrainingTask
 from tenor.workflows.check import run_preflight
 from tenor.workflows.measure import fit_baselines, keep_text_keys, measure_split
 from tenor.workflows.outcome import Outcome, checkpoint_rows, headline, recorded_outcome, save_model
@@ -117,8 +117,8 @@ def watched_fit(
         with advice_on_memory("in training", mend), progress_line(console, "step", task.total_steps, done) as line:
             if checkpoint:
                 recall(run, watchdog, done)
-            listeners = make_listeners(recorder, line, console, task, watchdog, follower)
-            return fit(task, accelerator, checkpoint, listeners)
+            callbacks = make_callbacks(recorder, line, console, task, watchdog, follower)
+            return fit(task, accelerator, checkpoint, callbacks)
     finally:
         for fault in recorder.close():
             console.print(
@@ -135,7 +135,9 @@ def make_task(run: RunDirectory, prepared: Prepared, examples: dict[str, Example
         forward=forward,
         train=examples["train"],
         validation=examples["validation"],
-        class_names=prepared.splits.train.class_names,
+        objective=make_objective(
+            prepared.config.training, prepared.splits.train.labels, prepared.splits.train.class_names
+        ),
         settings=prepared.config.training,
         seed=prepared.config.seed,
         plan=prepared.plan,
@@ -153,15 +155,15 @@ def shortened(prepared: Prepared, train: Examples) -> Examples | None:
     return replace(train, tokens=Shortened(prepared.tokens["train"], truncation, around))
 
 
-def make_listeners(
+def make_callbacks(
     recorder: Recorder,
     line: ProgressLine,
     console: Console,
     task: TrainingTask,
     watchdog: Watchdog,
     follower: Follower = NO_ONE,
-) -> Listeners:
-    """Recorder, progress line and watchdog, each told what it is to hear."""
+) -> Callbacks:
+    """The loop's callbacks: they pass on its results to recorder, progress line, watchdog and follower."""
     latest: dict[str, float] = {}
 
     def on_record(step: int, values: dict[str, float], window: Window) -> None:
@@ -171,25 +173,14 @@ def make_listeners(
     def on_step(state: TrainState) -> None:
         line.advance(1, _detail(latest or _so_far(state.window)))
 
-    def on_validation(validation: Validation, metrics: Metrics) -> None:
-        recorder.record(
-            "validation",
-            validation.step,
-            epoch=validation.epoch,
-            accuracy=validation.accuracy,
-            macro_f1=validation.macro_f1,
-            loss=validation.loss,
-        )
+    def on_validation(validation: Validation) -> None:
+        recorder.record("validation", validation.step, epoch=validation.epoch, **validation.metrics)
         watchdog.check_weights()
         _draw_confusion(recorder, validation, task.class_names)
-        console.print(
-            f"epoch {validation.epoch:.2f}  validation accuracy {validation.accuracy:.2%}  "
-            f"macro F1 {validation.macro_f1:.4f}  loss {validation.loss:.4f}",
-            highlight=False,
-        )
+        console.print(f"epoch {validation.epoch:.2f}  validation {metrics_line(validation.metrics)}", highlight=False)
         follower.on_validation(validation)
 
-    return Listeners(on_start=watchdog.watch, on_record=on_record, on_step=on_step, on_validation=on_validation)
+    return Callbacks(on_start=watchdog.watch, on_record=on_record, on_step=on_step, on_validation=on_validation)
 
 
 def _draw_confusion(recorder: Recorder, validation: Validation, class_names: tuple[str, ...]) -> None:

@@ -25,7 +25,7 @@ from tenor.runs.files import make_folder, read_json
 from tenor.runs.manifest import process_lives, read_manifest
 from tenor.runs.process_state import warnings_ignored
 from tenor.runs.summary import drop_weights
-from tenor.training.checkpoint import Validation
+from tenor.training.state import Validation
 from tenor.workflows.sweep.study import (
     SweepTrial,
     begin_again,
@@ -137,7 +137,7 @@ class Attempt:
         settings, phase = self.plan.settings[self.phase]["training"], self.plan.sweep.phases[self.phase]
         epochs, interval = (self._setting(name, settings[name]) for name in ("epochs", "evaluate_every"))
         if self.plan.sweep.objective in KNOWN_WHILE_TRAINING:
-            self._report(getattr(validation, self.plan.sweep.objective), max(1, round(validation.epoch / interval)))
+            self._report(validation.metrics[self.plan.sweep.objective], max(1, round(validation.epoch / interval)))
         self.on_change()
         if validation.epoch >= epochs:
             return  # Nothing is left to be saved.

@@ -1,0 +1,56 @@
+"""What a run trains: the model, the rows, the objective and the settings, and the steps that follow from them."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch import nn
+
+from tenor.config.schema import Training
+from tenor.data.batching import Examples
+from tenor.inference.logits import Forward
+from tenor.measures.objective import Objective
+from tenor.model.device import DevicePlan
+from tenor.model.freezing import Learning
+
+
+@dataclass(frozen=True)
+class TrainingTask:
+    """The input of the training loop; none of it changes during the run, except the model's weights."""
+
+    model: nn.Module
+    learning: Learning
+    forward: Forward
+    train: Examples
+    validation: Examples
+    objective: Objective
+    settings: Training
+    seed: int
+    plan: DevicePlan
+    checkpoints: Path
+    short_train: Examples | None = None
+    """The training rows truncated further, for the first steps: `training.short_share` of all."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.objective.class_names
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return -(-len(self.train) // self.settings.batch_size)
+
+    @property
+    def total_steps(self) -> int:
+        return self.steps_per_epoch * self.settings.epochs
+
+    def at(self, step: int) -> "TrainingTask":
+        """The task at `step` (0 … total_steps - 1): its training rows are the short or the full ones."""
+        is_short = step < round(self.settings.short_share * self.total_steps)
+        return replace(self, train=self.short_train) if is_short and self.short_train is not None else self
+
+
+def validation_steps(task: TrainingTask) -> set[int]:
+    """The optimizer steps after which the model is validated: evenly spaced, always with the last step of an epoch."""
+    interval = max(1, round(task.settings.evaluate_every * task.steps_per_epoch))
+    # The rest of an epoch after its last full interval is too short for another validation.
+    within_epoch = {*range(interval, task.steps_per_epoch - interval + 1, interval), task.steps_per_epoch}
+    return {epoch * task.steps_per_epoch + step for epoch in range(task.settings.epochs) for step in within_epoch}
