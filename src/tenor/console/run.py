@@ -21,7 +21,7 @@ from tenor.config.describe import unused_settings
 from tenor.config.schema import Config
 from tenor.console.numbers import ResultRow, confusion_table, number_facts, per_class_table, result_rows, results_table
 from tenor.data.batching import Batch, Examples, TokenExamples, epoch_batches, micro_batches
-from tenor.data.dataset import LabelledText, Missing
+from tenor.data.dataset import LabelledText
 from tenor.data.splits import data_notes, present_splits
 from tenor.data.tokenization import TokenizedText
 from tenor.errors import advice_on_memory
@@ -33,6 +33,7 @@ from tenor.model.device import DevicePlan, full_precision
 from tenor.model.freezing import Learning, set_training_mode
 from tenor.model.notes import Threshold
 from tenor.runs.directory import REPORT, RunDirectory
+from tenor.runs.missing import Missing
 from tenor.training.replicas import replicas_for
 
 if TYPE_CHECKING:

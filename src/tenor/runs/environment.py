@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 
 from tenor.runs.files import sha256_file
+from tenor.runs.missing import missing_because
 
 PACKAGES = (
     "torch",
@@ -28,25 +29,6 @@ PACKAGES = (
     "pydantic",
 )
 GIT_SECONDS = 10.0
-
-
-def missing_because(reason: str) -> dict[str, str]:
-    """What stands in a file where a value is missing."""
-    return {"missing": reason}
-
-
-def is_missing(value: Any) -> bool:
-    """Whether a value read from a file stands for a missing one."""
-    return isinstance(value, dict) and set(value) == {"missing"}
-
-
-def refuse_nulls(value: Any, key: str = "") -> None:
-    """Raises ValueError, with the key, where a record holds None: what is missing must say why."""
-    if value is None:
-        raise ValueError(f"{key} is null; give a value, or missing_because(reason)")
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()
-    for name, item in items:
-        refuse_nulls(item, f"{key}.{name}" if key else str(name))
 
 
 def package_versions() -> dict[str, Any]:

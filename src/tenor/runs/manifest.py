@@ -12,8 +12,9 @@ import psutil
 
 from tenor.errors import UserError
 from tenor.runs.directory import RunDirectory
-from tenor.runs.environment import commits, hardware, missing_because, package_versions, refuse_nulls
+from tenor.runs.environment import commits, hardware, package_versions
 from tenor.runs.files import read_json, write_json
+from tenor.runs.missing import missing_because, refuse_nulls
 
 Status = Literal["running", "completed", "failed", "interrupted", "refused"]
 STATUSES: tuple[str, ...] = get_args(Status)

@@ -11,9 +11,9 @@ from filelock import FileLock, Timeout
 
 from tenor.errors import UserError
 from tenor.runs.directory import RunDirectory, list_runs
-from tenor.runs.environment import is_missing, missing_because, refuse_nulls
 from tenor.runs.files import discard_folder, read_json, remove_whole, write_json
 from tenor.runs.manifest import STATUSES, Status, process_lives, read_manifest
+from tenor.runs.missing import is_missing, missing_because, refuse_nulls
 
 FILE_NAME = "experiments_summary.json"
 LOCK_NAME = ".experiments_summary.lock"

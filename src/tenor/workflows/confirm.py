@@ -11,12 +11,13 @@ from rich.console import Console
 from tenor.checks.catalogue import find_rule
 from tenor.config.loading import load_config
 from tenor.config.schema import Config
-from tenor.data.dataset import LabelledText, Missing, SourceData
+from tenor.data.dataset import LabelledText, SourceData
 from tenor.data.sources import read_source
 from tenor.errors import RefusedError, UserError
 from tenor.model.classifier import RANDOM
 from tenor.runs.directory import RunDirectory
 from tenor.runs.files import read_json
+from tenor.runs.missing import Missing
 from tenor.workflows.train import train
 
 ROWS = 1000

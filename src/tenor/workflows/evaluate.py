@@ -19,7 +19,7 @@ from tenor.config.loading import apply_overrides, load_config
 from tenor.config.schema import Config
 from tenor.console.progress import progress_line
 from tenor.data.batching import TokenExamples
-from tenor.data.dataset import LabelledText, Missing
+from tenor.data.dataset import LabelledText
 from tenor.data.sources import read_source
 from tenor.data.sources.labels import in_classes
 from tenor.data.splits import limit_test, make_splits
@@ -39,8 +39,9 @@ from tenor.model.first_token import read_first_token_only
 from tenor.model.folder import class_names
 from tenor.model.notes import Threshold, read_model_notes, stored_threshold
 from tenor.runs.directory import DEFAULT_ROOT, REPORT, RunDirectory, find_run
-from tenor.runs.environment import missing_because, package_versions
+from tenor.runs.environment import package_versions
 from tenor.runs.files import atomic_path, write_json, write_text
+from tenor.runs.missing import Missing, missing_because
 from tenor.workflows.measure import BaselineModels, find_overlap, measure_split
 from tenor.workflows.prepare import device_plan, require_known_rules
 from tenor.workflows.run_checks import check_result

@@ -18,9 +18,10 @@ from tenor.config.schema import Config
 from tenor.data.dataset import LabelledText, SourceData
 from tenor.errors import InterruptedRunError, RefusedError, TenorError, UserError
 from tenor.runs.directory import DEFAULT_ROOT, RunDirectory, find_run
-from tenor.runs.environment import hardware, missing_because
+from tenor.runs.environment import hardware
 from tenor.runs.files import read_json
 from tenor.runs.manifest import Manifest, read_manifest
+from tenor.runs.missing import missing_because
 from tenor.runs.summary import SummaryRow, read_summary
 from tenor.workflows.prepare import (
     changed_device,

@@ -17,9 +17,9 @@ from tenor.model.classifier import Classifier, load_saved_classifier, quiet_tran
 from tenor.model.freezing import anatomy
 from tenor.model.notes import NOTES, WEIGHTS, read_model_notes, update_model_notes
 from tenor.runs.directory import RunDirectory
-from tenor.runs.environment import missing_because
 from tenor.runs.files import atomic_path, digest_folder, read_json, sha256_file, write_json
 from tenor.runs.manifest import read_manifest, update_manifest
+from tenor.runs.missing import missing_because
 from tenor.runs.summary import CheckpointRow, SummaryRow, upsert_row
 from tenor.training.checkpoint import (
     MODEL,

@@ -13,11 +13,11 @@ from tenor.checks.evidence import CheckpointEvidence, EvaluationEvidence, Overla
 from tenor.checks.finding import Finding, Report, findings_view, merge, read_findings, summary_line
 from tenor.checks.watchdog import Watchdog
 from tenor.config.schema import Checks, Config
-from tenor.data.dataset import Missing
 from tenor.errors import RefusedError, UserError
 from tenor.evaluation.results import SplitResult
 from tenor.runs.directory import RunDirectory
 from tenor.runs.files import write_json
+from tenor.runs.missing import Missing
 from tenor.training.checkpoint import TrainState, Window
 from tenor.training.loop import TrainingTask
 from tenor.training.recorder import Recorder, read_records

@@ -16,7 +16,7 @@ from tenor.config.schema import Config
 from tenor.console.progress import ProgressLine, progress_line
 from tenor.console.run import show_finish, show_overview
 from tenor.data.batching import Examples, TokenExamples
-from tenor.data.dataset import LabelledText, Missing, SourceData, not_labelled
+from tenor.data.dataset import LabelledText, SourceData, not_labelled
 from tenor.data.splits import present_splits
 from tenor.data.tokenization import Shortened, Truncation, special_tokens_around
 from tenor.errors import TenorError, UserError, advice_on_memory
@@ -29,6 +29,7 @@ from tenor.measures.metrics import Metrics
 from tenor.runs.directory import DEFAULT_ROOT, RunDirectory, create_run, find_run, held
 from tenor.runs.files import remove_leftovers, write_json, write_text
 from tenor.runs.manifest import new_manifest, process_lives, read_manifest, update_manifest
+from tenor.runs.missing import Missing
 from tenor.runs.summary import read_summary
 from tenor.training.checkpoint import (
     Checkpoint,

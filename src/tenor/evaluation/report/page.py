@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from tenor.checks.diagnosis.artifacts import number
 from tenor.config.schema import Config
-from tenor.data.dataset import LabelledText, Missing
+from tenor.data.dataset import LabelledText
 from tenor.evaluation.numbers import duration, moment, percent
 from tenor.evaluation.predictions import Predictions
 from tenor.evaluation.report.charts import Chart
@@ -42,6 +42,7 @@ from tenor.evaluation.report.training_sections import (
     status_of,
 )
 from tenor.runs.manifest import Manifest
+from tenor.runs.missing import Missing
 
 PER_CELL = 12
 IN_ALL_CELLS = 180
