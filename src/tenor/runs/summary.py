@@ -84,6 +84,12 @@ def read_summary(root: Path) -> list[SummaryRow]:
     return [_row(record, number, path) for number, record in enumerate(found)]
 
 
+def find_row(root: Path, run: RunDirectory) -> SummaryRow | None:
+    """The row of a run; None where it has none. Raises UserError as `read_summary` does."""
+    rows = (row for row in read_summary(root) if (row.config_name, row.run_id) == (run.config_name, run.run_id))
+    return next(rows, None)
+
+
 def remove_rows(root: Path, runs: Collection[RunDirectory]) -> None:
     """Drop the rows of the given runs."""
     gone = {(run.config_name, run.run_id) for run in runs}

@@ -16,7 +16,6 @@ from tenor.data.sources import read_source
 from tenor.errors import RefusedError, UserError
 from tenor.model.classifier import RANDOM
 from tenor.runs.directory import RunDirectory
-from tenor.runs.files import read_json
 from tenor.runs.missing import Missing
 from tenor.workflows.train import train
 
@@ -125,8 +124,7 @@ def _outcome(config: Config, root: Path, console: Console) -> tuple[tuple[str, .
         result = train(config, root, console)
     except RefusedError as refused:
         raise UserError(f"the rerun was refused although its policy is to warn: {refused}") from refused
-    occasions = read_json(result.run.findings)["stages"]
-    codes = {f["code"] for occasion in occasions for f in occasion["findings"] if f["severity"] == "error"}
+    codes = {finding.code for finding in result.findings if finding.severity == "error"}
     metrics = result.results["validation"].metrics
     predicted = sum(any(row[k] for row in metrics.confusion) for k in range(len(metrics.confusion)))
     return tuple(sorted(codes)), metrics.accuracy, predicted

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
+from tenor.checks.finding import Finding
 from tenor.checks.watchdog import Watchdog
 from tenor.config.describe import to_yaml
 from tenor.config.schema import Config
@@ -19,7 +20,7 @@ from tenor.data.batching import Examples, TokenExamples
 from tenor.data.dataset import LabelledText, SourceData, not_labelled
 from tenor.data.splits import present_splits
 from tenor.data.tokenization import Shortened, Truncation, special_tokens_around
-from tenor.errors import TenorError, UserError, advice_on_memory
+from tenor.errors import TenorError, UserError, advice_on_memory, errors_of_run
 from tenor.evaluation.confusion_picture import confusion_figure
 from tenor.evaluation.predictions import write_predictions
 from tenor.evaluation.results import SplitResult, evaluation_json
@@ -245,6 +246,8 @@ class RunResult:
     """Of the best checkpoint's weights."""
     weights_sha256: str
     """Of the weights below `model/`."""
+    findings: tuple[Finding, ...] = ()
+    """Of all stages, as in `findings.json`."""
 
 
 def train(
@@ -260,7 +263,8 @@ def train(
     `tenor.data.from_dataframe` makes.
 
     Raises:
-        TenorError: how it ended otherwise; the run's folder and the summary tell the same.
+        TenorError: the run failed, was refused or was interrupted, as its folder and the summary record too. The
+            error's attribute `run` is that folder; None where the input could not be read, so that no run was started.
     """
     given = as_source(data)
     if given is not None:
@@ -280,7 +284,7 @@ def start(
     read_summary(root)  # Refused now where it is broken, not after hours.
     fingerprints = input_fingerprints(prepared)
     run = create_run(root, config.name)
-    with held(run):
+    with errors_of_run(run.path), held(run):
         write_text(run.config, to_yaml(config))
         new_manifest(run, config.seed, prepared.plan.accelerators)
         record_inputs(run, prepared, fingerprints)
@@ -304,7 +308,7 @@ def resume(
     """
     console = console or Console(stderr=True, markup=False)
     run = find_run(root, reference)
-    with held(run):
+    with errors_of_run(run.path), held(run):
         manifest = read_manifest(run)
         # This process holds the run, so whatever of it is recorded as going on here is over.
         if manifest.pid != os.getpid() and process_lives(manifest):
@@ -365,7 +369,7 @@ def _run(
             with carded(run, prepared.splits):
                 findings.add(evaluation_report(config, result.results, state, result.checkpoint_sha256, findings.found))
                 findings.close()
-    return result
+    return replace(result, findings=findings.found)
 
 
 @contextmanager
