@@ -31,9 +31,9 @@ from tenor.inference.logits import token_logits
 from tenor.measures.intervals import wilson_interval
 from tenor.model.device import DevicePlan, full_precision
 from tenor.model.freezing import Learning, set_training_mode
-from tenor.model.notes import Threshold
 from tenor.runs.directory import REPORT, RunDirectory
 from tenor.runs.missing import Missing
+from tenor.runs.model_notes import Threshold
 from tenor.training.replicas import replicas_for
 
 if TYPE_CHECKING:

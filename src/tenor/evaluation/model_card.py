@@ -14,9 +14,9 @@ from tenor.evaluation.predictions import Predictions
 from tenor.evaluation.report.results_sections import checks_section, class_rows, headline, slices_section
 from tenor.evaluation.report.run_content import EvaluationNumbers, RunContent, SplitNumbers
 from tenor.evaluation.report.training_sections import learns_briefly, provenance
-from tenor.model.notes import NOTES, Threshold, parse_threshold
 from tenor.runs.files import read_json
 from tenor.runs.missing import Missing, is_missing
+from tenor.runs.model_notes import NOTES, Threshold, parse_threshold
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult, ModelCard

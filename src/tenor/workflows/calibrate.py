@@ -21,11 +21,11 @@ from tenor.measures.calibration import (
     threshold_for_recall,
     with_temperature,
 )
-from tenor.model.notes import NOTES, ModelNotes, Threshold, read_model_notes, stored_threshold, update_model_notes
 from tenor.runs.directory import RunDirectory
 from tenor.runs.files import digest_folder, read_json, write_json, write_text
 from tenor.runs.manifest import update_manifest
 from tenor.runs.missing import is_missing, missing_because
+from tenor.runs.model_notes import NOTES, ModelNotes, Threshold, read_model_notes, stored_threshold, update_model_notes
 from tenor.runs.summary import read_summary, upsert_row
 from tenor.workflows.evaluate import operating_record
 from tenor.workflows.outcome import fold_into_model, headline

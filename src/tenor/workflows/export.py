@@ -26,11 +26,11 @@ from tenor.inference.source import Artefact, saved_model, write_artefact
 from tenor.inference.texts import text_fault
 from tenor.model.classifier import quiet_transformers
 from tenor.model.device import instruction_sets
-from tenor.model.notes import NOTES, WEIGHTS
 from tenor.runs.directory import DEFAULT_ROOT, RunDirectory, find_run
 from tenor.runs.environment import package_versions
 from tenor.runs.files import atomic_path, sha256_file
 from tenor.runs.missing import Missing, missing_because
+from tenor.runs.model_notes import NOTES, WEIGHTS
 from tenor.workflows.evaluate import config_for_rows, require_data_overrides, rows_of_file
 from tenor.workflows.measure import count_training_texts
 
