@@ -196,7 +196,7 @@ def test_what_tenor_predict_writes_is_read(tmp_path: Path) -> None:
 
 
 def test_tenors_own_predictions_are_read(tmp_path: Path) -> None:
-    from tenor.evaluation.predictions import write_predictions
+    from tenor.runs.predictions import write_predictions
 
     labels, _, values = rows_of(3)
     write_predictions(tmp_path / "test.parquet", [str(k) for k in range(N)], labels, values, ("a", "b", "c"))

@@ -9,9 +9,9 @@ import pytest
 
 from commands import Command
 from small_runs import write_config
-from tenor.evaluation.predictions import read_predictions, write_predictions
 from tenor.measures.calibration import with_temperature
 from tenor.runs.directory import RunDirectory
+from tenor.runs.predictions import read_predictions, write_predictions
 
 
 @pytest.mark.parametrize(

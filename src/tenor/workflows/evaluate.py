@@ -25,7 +25,6 @@ from tenor.data.sources.labels import in_classes
 from tenor.data.splits import limit_test, make_splits
 from tenor.data.tokenization import Truncation, tokenize
 from tenor.errors import UserError, advice_on_memory, system_refusal
-from tenor.evaluation.predictions import Predictions, write_predictions
 from tenor.evaluation.report.page import Measured, measured_report, split_numbers
 from tenor.evaluation.report.run_content import CheckpointNumbers, EvaluationNumbers, RunContent, collect_run
 from tenor.evaluation.results import Baselines, SplitResult, evaluation_json, overlap_record, overlap_words
@@ -42,6 +41,7 @@ from tenor.runs.environment import package_versions
 from tenor.runs.files import atomic_path, write_json, write_text
 from tenor.runs.missing import Missing, missing_because
 from tenor.runs.model_notes import Threshold, read_model_notes, stored_threshold
+from tenor.runs.predictions import Predictions, write_predictions
 from tenor.workflows.measure import BaselineModels, find_overlap, measure_split
 from tenor.workflows.prepare import device_plan, require_known_rules
 from tenor.workflows.run_checks import check_result

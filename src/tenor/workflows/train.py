@@ -22,7 +22,6 @@ from tenor.data.splits import present_splits
 from tenor.data.tokenization import Shortened, Truncation, special_tokens_around
 from tenor.errors import TenorError, UserError, advice_on_memory, errors_of_run
 from tenor.evaluation.confusion_picture import confusion_figure
-from tenor.evaluation.predictions import write_predictions
 from tenor.evaluation.results import SplitResult, evaluation_json
 from tenor.inference.logits import Forward, predict
 from tenor.measures.calibration import choose_temperature
@@ -31,6 +30,7 @@ from tenor.runs.directory import DEFAULT_ROOT, RunDirectory, create_run, find_ru
 from tenor.runs.files import remove_leftovers, write_json, write_text
 from tenor.runs.manifest import new_manifest, process_lives, read_manifest, update_manifest
 from tenor.runs.missing import Missing
+from tenor.runs.predictions import write_predictions
 from tenor.runs.summary import read_summary
 from tenor.training.checkpoint import (
     Checkpoint,

@@ -16,7 +16,6 @@ from tenor.checks.diagnosis.artifacts import number
 from tenor.config.schema import Config
 from tenor.data.dataset import LabelledText
 from tenor.evaluation.numbers import duration, moment, percent
-from tenor.evaluation.predictions import Predictions
 from tenor.evaluation.report.charts import Chart
 from tenor.evaluation.report.results_sections import (
     Calibration,
@@ -43,6 +42,7 @@ from tenor.evaluation.report.training_sections import (
 )
 from tenor.runs.manifest import Manifest
 from tenor.runs.missing import Missing
+from tenor.runs.predictions import Predictions
 
 PER_CELL = 12
 IN_ALL_CELLS = 180

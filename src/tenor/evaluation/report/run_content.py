@@ -13,12 +13,12 @@ from tenor.checks.finding import Report
 from tenor.config.loading import load_config
 from tenor.config.schema import Config
 from tenor.errors import UserError
-from tenor.evaluation.predictions import Predictions, read_predictions
 from tenor.model.freezing import WhatLearns
 from tenor.runs.directory import RunDirectory
 from tenor.runs.files import read_json
 from tenor.runs.manifest import Manifest, read_manifest
 from tenor.runs.missing import Missing, is_missing
+from tenor.runs.predictions import Predictions, read_predictions
 
 T = TypeVar("T")
 SPLITS = {"validation": "val", "test": "test"}
