@@ -203,8 +203,8 @@ def read_run_file(folder: Path, kind: int, content: Content) -> None:
     from tenor.runs.directory import RunDirectory, list_runs
     from tenor.runs.manifest import process_lives, read_manifest
     from tenor.runs.model_notes import read_model_notes
+    from tenor.runs.step_records import read_records
     from tenor.runs.summary import read_summary
-    from tenor.training.recorder import read_records
 
     run = RunDirectory(folder / "demo" / "one")
     run.path.mkdir(parents=True, exist_ok=True)

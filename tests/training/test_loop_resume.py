@@ -14,6 +14,7 @@ from tenor.errors import InterruptedRunError, TenorError
 from tenor.inference.logits import predict
 from tenor.measures.metrics import Metrics
 from tenor.runs.directory import RunDirectory
+from tenor.runs.step_records import read_records
 from tenor.training import checkpoint as checkpoint_module
 from tenor.training.checkpoint import (
     Checkpoint,
@@ -25,7 +26,7 @@ from tenor.training.checkpoint import (
     verify_checkpoint,
 )
 from tenor.training.loop import Listeners, TrainingTask, fit, make_accelerator
-from tenor.training.recorder import Recorder, read_records
+from tenor.training.recorder import Recorder
 from training_tasks import Cut, cut_after, differing, make_task, run_task, weights, without_timings
 
 # Exact resume. Six steps per epoch; validations after 3, 6, 9, 12; checkpoints there and after 2, 4, 8, 10; records

@@ -1,9 +1,10 @@
 """What the readers of all JSON files share: pydantic models of a file, and one kind of error for a damaged one."""
 
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from tenor.errors import UserError
 
@@ -14,7 +15,7 @@ PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 PositiveInt = Annotated[int, Field(strict=True, ge=1)]
 
-R = TypeVar("R", bound="Record")
+T = TypeVar("T")
 
 
 class Record(BaseModel):
@@ -23,16 +24,23 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-def parse_record(kind: type[R], value: Any, path: Path, next_step: str) -> R:
-    """The value of a JSON file as a record.
+def parse_record(kind: type[T], value: Any, path: Path, next_step: str) -> T:
+    """The value of a JSON file as a record, a pydantic model or a dataclass.
 
     Raises:
         UserError: not what Tenor writes; names the keys, what they contain and the next step.
     """
+    hashable: Any = kind
     try:
-        return kind.model_validate(value)
+        record: T = _validator(hashable).validate_python(value)
     except ValidationError as error:
         raise UserError(f"{path}: not as Tenor writes it ({faults_of(error)}); {next_step}") from error
+    return record
+
+
+@cache
+def _validator(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
 
 
 def faults_of(error: ValidationError) -> str:

@@ -18,9 +18,10 @@ from tenor.evaluation.results import SplitResult
 from tenor.runs.directory import RunDirectory
 from tenor.runs.files import write_json
 from tenor.runs.missing import Missing
+from tenor.runs.step_records import read_records
 from tenor.training.checkpoint import TrainState, Window
 from tenor.training.loop import TrainingTask
-from tenor.training.recorder import Recorder, read_records
+from tenor.training.recorder import Recorder
 from tenor.workflows.prepare import Prepared
 
 

@@ -26,7 +26,7 @@ from tenor.evaluation.results import SplitResult, evaluation_json
 from tenor.inference.logits import Forward, predict
 from tenor.measures.calibration import choose_temperature
 from tenor.measures.metrics import Metrics
-from tenor.runs.directory import DEFAULT_ROOT, RunDirectory, create_run, find_run, held
+from tenor.runs.directory import DEFAULT_ROOT, RunDirectory, create_run, find_run, locked
 from tenor.runs.files import remove_leftovers, write_json, write_text
 from tenor.runs.manifest import new_manifest, process_lives, read_manifest, update_manifest
 from tenor.runs.missing import Missing
@@ -123,9 +123,7 @@ def watched_fit(
             return fit(task, accelerator, checkpoint, listeners)
     finally:
         for fault in recorder.close():
-            console.print(
-                f"{fault}; metrics.jsonl holds all that it was told", style="red", soft_wrap=True, markup=False
-            )
+            console.print(f"{fault}; metrics.jsonl contains all records", style="red", soft_wrap=True, markup=False)
         findings.keep(watchdog.report)
 
 
@@ -284,7 +282,7 @@ def start(
     read_summary(root)  # Refused now where it is broken, not after hours.
     fingerprints = input_fingerprints(prepared)
     run = create_run(root, config.name)
-    with errors_of_run(run.path), held(run):
+    with errors_of_run(run.path), locked(run):
         write_text(run.config, to_yaml(config))
         new_manifest(run, config.seed, prepared.plan.accelerators)
         record_inputs(run, prepared, fingerprints)
@@ -308,7 +306,7 @@ def resume(
     """
     console = console or Console(stderr=True, markup=False)
     run = find_run(root, reference)
-    with errors_of_run(run.path), held(run):
+    with errors_of_run(run.path), locked(run):
         manifest = read_manifest(run)
         # This process holds the run, so whatever of it is recorded as going on here is over.
         if manifest.pid != os.getpid() and process_lives(manifest):
