@@ -17,12 +17,12 @@ from tenor.runs.predictions import read_predictions, write_predictions
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("calibrate", "latest"), "holds no run"),
+        (("calibrate", "latest"), "contains no run"),
         (("calibrate", "latest", "--class", "good"), "needs --class NAME and one of"),
         (("calibrate", "latest", "--recall", "0.9"), "needs --class NAME and one of"),
         (("calibrate", "latest", "--class", "good", "--recall", "0.9", "--precision", "0.9"), "not allowed with"),
         (("compare", "latest"), "RUN"),
-        (("compare", "latest", "2020"), "holds no run"),
+        (("compare", "latest", "2020"), "contains no run"),
         (("evaluate", "latest", "--abstain-below", "1.5"), "from 0 to 1"),
         (("train", "smoke", "--seeds", "1"), "2 or more"),
         (("train", "--seeds", "3"), "give a CONFIG"),
@@ -68,7 +68,7 @@ def test_evaluate_with_abstention(copied: RunDirectory, command: Command) -> Non
     status, out, _ = command("evaluate", "latest", "--abstain-below", "0.5", "--json")
     assert status == 0
     assert json.loads(out)["abstain"]["coverage"] == 1.0
-    assert "Silent below 0.5" in command("evaluate", "latest", "--abstain-below", "0.5")[1]
+    assert "Abstaining below 0.5" in command("evaluate", "latest", "--abstain-below", "0.5")[1]
 
 
 def test_compare(copied: RunDirectory, command: Command) -> None:

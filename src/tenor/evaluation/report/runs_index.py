@@ -98,7 +98,7 @@ def index_page(root: Path) -> str:
     """
     entries = _entries(root)
     if not entries:
-        raise UserError(f"{root} holds no run; start one with `tenor train`, or name another folder")
+        raise UserError(f"{root} contains no run; start one with `tenor train`, or name another folder")
     bounds = [b for e in entries if e.shown for b in _strip_values(e.shown[1])]
     shared = scale(bounds, *STRIP, 4)
     first: dict[str, Mapping[str, Any]] = {}
