@@ -18,9 +18,9 @@ from pathlib import Path
 from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
 
 from tenor.config.schema import Data
-from tenor.data.dataset import Missing
 from tenor.data.sources import read_source
 from tenor.data.sources.embedded import embedded_encoder_folder
+from tenor.runs.missing import Missing
 
 WORDS = 8
 LIMIT_GB = 1.5

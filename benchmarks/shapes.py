@@ -17,9 +17,10 @@ from transformers import (
 )
 
 from tenor.config.schema import Data
-from tenor.data.dataset import LabelledText, Missing
+from tenor.data.dataset import LabelledText
 from tenor.data.sources.embedded import embedded_encoder_folder
 from tenor.data.sources.imdb import imdb_source
+from tenor.runs.missing import Missing
 
 
 @dataclass(frozen=True)

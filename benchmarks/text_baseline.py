@@ -4,10 +4,10 @@ import sys
 import time
 
 from tenor.config.schema import Data
-from tenor.data.dataset import Missing
 from tenor.data.sources.imdb import imdb_source
 from tenor.measures.intervals import wilson_interval
 from tenor.measures.text_baseline import fit_text_baseline
+from tenor.runs.missing import Missing
 
 
 def main(path: str) -> None:

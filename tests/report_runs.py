@@ -14,15 +14,16 @@ import numpy as np
 from tenor.checks.finding import Finding, NotApplicable, Report, merge
 from tenor.config.describe import to_yaml
 from tenor.config.loading import load_config
-from tenor.data.dataset import LabelledText, Missing
+from tenor.data.dataset import LabelledText
 from tenor.data.sources import read_source
 from tenor.data.splits import data_fingerprint, make_splits, present_splits
-from tenor.evaluation.predictions import write_predictions
 from tenor.evaluation.results import Baselines, evaluation_json, split_result
 from tenor.model.freezing import WhatLearns
 from tenor.runs.directory import RunDirectory, create_run
 from tenor.runs.files import write_json, write_text
 from tenor.runs.manifest import new_manifest, update_manifest
+from tenor.runs.missing import Missing
+from tenor.runs.predictions import write_predictions
 from tenor.runs.summary import CheckpointRow, SummaryRow, upsert_row
 
 HOSTILE = "<script>document.title='owned'</script> <img src=x onerror=alert(1)> & \"quoted\" </details><b>bold</b>"

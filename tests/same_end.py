@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 
 from tenor.runs.directory import RunDirectory
 from tenor.runs.files import digest_folder, sha256_file
+from tenor.runs.step_records import read_records
 from tenor.training.checkpoint import list_checkpoints, verify_checkpoint
-from tenor.training.recorder import read_records
 
 OF_THE_CLOCK = "tokens_per_second"
 

@@ -23,8 +23,9 @@ from tenor.config.loading import load_config
 from tenor.config.schema import Config
 from tenor.console.progress import progress_line
 from tenor.data.batching import epoch_batches
-from tenor.data.dataset import LabelledText, Missing, SourceData
+from tenor.data.dataset import LabelledText, SourceData
 from tenor.runs.directory import RunDirectory
+from tenor.runs.missing import Missing
 from tenor.training.accelerator import make_accelerator
 from tenor.training.loop import fit
 from tenor.training.recorder import Recorder

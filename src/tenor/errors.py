@@ -9,7 +9,8 @@ import os
 import re
 import unicodedata
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 _ROOM = "Make room on the disk"
 _RIGHTS = "Give this user the right to write there, or choose another folder"
@@ -36,6 +37,8 @@ class TenorError(Exception):
     """A run that failed: exit status 1."""
 
     exit_code = 1
+    run: Path | None = None
+    """Folder of the run that failed, was refused or was interrupted; None where there was no run yet."""
 
 
 class UserError(TenorError):
@@ -62,6 +65,22 @@ class InterruptedRunError(TenorError):
     """Stopped by a signal after a checkpoint was written: exit status 130, as shells report SIGINT."""
 
     exit_code = 130
+
+
+@contextmanager
+def errors_of_run(run: Path) -> Iterator[None]:
+    """Every error that leaves the block carries the folder of its run, a defect's error too; `run_of` reads it."""
+    try:
+        yield
+    except BaseException as error:
+        with suppress(AttributeError):  # An error of another library may be immutable.
+            error.run = run  # type: ignore[attr-defined]
+        raise
+
+
+def run_of(error: BaseException) -> Path | None:
+    """The folder of the run that an error ended; None where there was no run yet."""
+    return getattr(error, "run", None)
 
 
 def is_command(character: str) -> bool:

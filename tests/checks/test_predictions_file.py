@@ -14,6 +14,7 @@ from tenor.checks.diagnosis import diagnose
 from tenor.checks.diagnosis.predictions_file import read_claims
 from tenor.checks.evidence import SplitClaims
 from tenor.errors import UserError
+from tenor.runs.predictions import write_predictions
 
 N = 120
 
@@ -194,7 +195,6 @@ def test_the_output_of_tenor_predict_is_read(tmp_path: Path) -> None:
 
 
 def test_the_predictions_of_a_run_are_read(tmp_path: Path) -> None:
-    from tenor.evaluation.predictions import write_predictions
 
     labels, _, values = rows_of(3)
     write_predictions(tmp_path / "test.parquet", [str(k) for k in range(N)], labels, values, ("a", "b", "c"))

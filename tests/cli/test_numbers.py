@@ -9,20 +9,20 @@ import pytest
 
 from commands import Command
 from small_runs import write_config
-from tenor.evaluation.predictions import read_predictions, write_predictions
 from tenor.measures.calibration import with_temperature
 from tenor.runs.directory import RunDirectory
+from tenor.runs.predictions import read_predictions, write_predictions
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("calibrate", "latest"), "holds no run"),
+        (("calibrate", "latest"), "contains no run"),
         (("calibrate", "latest", "--class", "good"), "needs --class NAME and one of"),
         (("calibrate", "latest", "--recall", "0.9"), "needs --class NAME and one of"),
         (("calibrate", "latest", "--class", "good", "--recall", "0.9", "--precision", "0.9"), "not allowed with"),
         (("compare", "latest"), "RUN"),
-        (("compare", "latest", "2020"), "holds no run"),
+        (("compare", "latest", "2020"), "contains no run"),
         (("evaluate", "latest", "--abstain-below", "1.5"), "from 0 to 1"),
         (("train", "smoke", "--seeds", "1"), "2 or more"),
         (("train", "--seeds", "3"), "give a CONFIG"),

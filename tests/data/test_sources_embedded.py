@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from tenor.config.schema import Config, Data
-from tenor.data.dataset import LabelledText, Missing, SourceData
+from tenor.data.dataset import LabelledText, SourceData
 from tenor.data.sources import embedded, read_source
 from tenor.errors import UserError
+from tenor.runs.missing import Missing
 
 
 def installed(package: str) -> bool:

@@ -9,9 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from tenor.config.schema import Data
-from tenor.data.dataset import LabelledText, Missing, SourceData
+from tenor.data.dataset import LabelledText, SourceData
 from tenor.data.sources import read_source
 from tenor.errors import UserError
+from tenor.runs.missing import Missing
 
 datasets = pytest.importorskip("datasets")
 

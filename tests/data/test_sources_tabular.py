@@ -15,10 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tenor.config.schema import Data
-from tenor.data.dataset import LabelledText, Missing
+from tenor.data.dataset import LabelledText
 from tenor.data.sources import read_source
 from tenor.data.sources.labels import from_dataframe, read_table
 from tenor.errors import UserError
+from tenor.runs.missing import Missing
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 shared_folder = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

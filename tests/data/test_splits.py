@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from sklearn.model_selection import train_test_split
 
 from tenor.config.schema import Data, Subset, ValidationSplit
-from tenor.data.dataset import LabelledText, Missing, SourceData
+from tenor.data.dataset import LabelledText, SourceData
 from tenor.data.sources import read_source
 from tenor.data.splits import Splits, limit_test, make_splits, split_rows, stratified_rows, subset_rows
 from tenor.errors import UserError
+from tenor.runs.missing import Missing
 from tiny_rows import labelled
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "imdb"

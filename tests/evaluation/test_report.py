@@ -13,8 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from report_runs import FINDING, HOSTILE, Page, copy_of, finished_run
-from tenor.data.dataset import Missing
-from tenor.evaluation.predictions import read_predictions
 from tenor.evaluation.report.charts import Estimate, Series, interval_chart, line_chart, reliability_chart, scale
 from tenor.evaluation.report.page import TEXT_CHARACTERS, run_report, shown_text, source
 from tenor.evaluation.report.run_content import collect_run
@@ -24,6 +22,8 @@ from tenor.measures.intervals import Interval
 from tenor.runs.directory import RunDirectory
 from tenor.runs.files import read_json, write_json
 from tenor.runs.manifest import update_manifest
+from tenor.runs.missing import Missing
+from tenor.runs.predictions import read_predictions
 from tenor.workflows.report import report, write_run_report
 
 MOST_BYTES = 3_000_000

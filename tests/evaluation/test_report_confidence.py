@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenor.evaluation.predictions import Predictions
 from tenor.evaluation.report.results_sections import calibration_section
 from tenor.measures.calibration import brier_score
 from tenor.measures.selective import answered_above
+from tenor.runs.predictions import Predictions
 
 
 def _predictions(probabilities: np.ndarray, labels: np.ndarray) -> Predictions:

@@ -39,9 +39,9 @@ def run_files() -> dict[str, bytes]:
     """The files of a small run, by name."""
     from tenor.checks.finding import Finding, NotApplicable, Report, merge
     from tenor.config.loading import builtin_text
-    from tenor.evaluation.predictions import write_predictions
     from tenor.runs.directory import create_run
     from tenor.runs.manifest import new_manifest
+    from tenor.runs.predictions import write_predictions
 
     finding = Finding(
         code="DAT001",

@@ -201,11 +201,11 @@ def checkpoint_seeds() -> list[Content]:
 def read_run_file(folder: Path, kind: int, content: Content) -> None:
     """The files that Tenor keeps about runs, models and baselines, in its own readers."""
     from tenor.measures.text_baseline import TextBaseline
-    from tenor.model.notes import read_model_notes
     from tenor.runs.directory import RunDirectory, list_runs
     from tenor.runs.manifest import process_lives, read_manifest
+    from tenor.runs.model_notes import read_model_notes
+    from tenor.runs.step_records import read_records
     from tenor.runs.summary import read_summary
-    from tenor.training.recorder import read_records
 
     run = RunDirectory(folder / "demo" / "one")
     run.path.mkdir(parents=True, exist_ok=True)

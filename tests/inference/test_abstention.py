@@ -14,7 +14,7 @@ from tenor.inference import file_job
 from tenor.inference.file_job import FileJob, FileResult, predict_file, survey
 from tenor.inference.predictor import Predictor
 from tenor.measures.selective import answered_above
-from tenor.model.notes import Threshold
+from tenor.runs.model_notes import Threshold
 
 TEXTS = [" ".join(("film", "was", "superb", "dull", "scene")[k % 5 :]) + f" movie {k}" for k in range(40)]
 

@@ -97,7 +97,7 @@ def test_a_folder_that_is_no_run_says_so(tmp_path, three):
 
 
 def test_latest_of_no_runs_is_refused(tmp_path):
-    with pytest.raises(UserError, match="holds no run"):
+    with pytest.raises(UserError, match="contains no run"):
         find_run(tmp_path, "latest")
 
 

@@ -10,8 +10,9 @@ import pytest
 
 from tenor.errors import UserError
 from tenor.runs.directory import create_run
-from tenor.runs.environment import commits, hardware, is_missing, missing_because, package_versions
+from tenor.runs.environment import commits, hardware, package_versions
 from tenor.runs.manifest import new_manifest, process_lives, read_manifest, update_manifest
+from tenor.runs.missing import is_missing, missing_because
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from tenor.config import load_config
 from tenor.errors import UserError
 from tenor.runs import summary as summary_module
 from tenor.runs.directory import create_run, list_runs
-from tenor.runs.environment import missing_because
 from tenor.runs.manifest import new_manifest, update_manifest
+from tenor.runs.missing import missing_because
 from tenor.runs.summary import FILE_NAME, CheckpointRow, SummaryRow, prune, read_summary, remove_rows, upsert_row
 
 

@@ -13,11 +13,12 @@ import torch
 from tenor.errors import InterruptedRunError, TenorError
 from tenor.inference.logits import predict
 from tenor.runs.directory import RunDirectory
+from tenor.runs.step_records import read_records
 from tenor.training import checkpoint as checkpoint_module
 from tenor.training.accelerator import make_accelerator
 from tenor.training.checkpoint import Checkpoint, list_checkpoints, read_state, verify_checkpoint
 from tenor.training.loop import Callbacks, fit
-from tenor.training.recorder import Recorder, read_records
+from tenor.training.recorder import Recorder
 from tenor.training.state import TrainState, Validation, Window
 from tenor.training.task import TrainingTask
 from training_tasks import Cut, cut_after, differing, make_task, run_task, weights, without_timings

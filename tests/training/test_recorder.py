@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 
 from tenor.errors import UserError
 from tenor.runs.directory import RunDirectory
-from tenor.training.recorder import Recorder, read_records
+from tenor.runs.step_records import read_records
+from tenor.training.recorder import Recorder
 
 
 def tensorboard_events(folder: Path) -> dict[str, list[tuple[int, float]]]:
@@ -114,7 +115,7 @@ def test_a_tracker_that_can_t_start_is_named(
         raise RuntimeError("api_key not configured.\nUse login().")
 
     monkeypatch.setattr(unwell, "start", refuse)
-    with pytest.raises(UserError, match=r"training\.trackers: unwell can't start: api_key not configured\. Mend"):
+    with pytest.raises(UserError, match=r"training\.trackers: unwell cannot start: api_key not configured\. Fix"):
         Recorder(run, ("unwell",))
 
 
@@ -132,7 +133,7 @@ def test_a_full_disk_at_a_tracker_s_start_is_told_as_anywhere(
 def test_a_tracker_that_can_t_end_is_told_and_keeps_no_other_from_it(unwell: type[Unwell], run: RunDirectory) -> None:
     recorder = Recorder(run, ("unwell", "tensorboard"))
     recorder.record("train", 2, loss=2.0)
-    assert recorder.close() == ("training.trackers: unwell did not end well: no route",)
+    assert recorder.close() == ("training.trackers: unwell did not close: no route",)
     assert tensorboard_events(run.tensorboard) == {"train/loss": [(2, 2.0)]}
 
 

@@ -13,8 +13,8 @@ import pytest
 from small_runs import nulls, quiet
 from tenor.console.comparison import show_comparison
 from tenor.errors import UserError
-from tenor.evaluation.predictions import Predictions, read_predictions, write_predictions
 from tenor.runs.directory import RunDirectory
+from tenor.runs.predictions import Predictions, read_predictions, write_predictions
 from tenor.workflows.compare import compare, comparison_record, write_disagreements
 
 

@@ -76,6 +76,6 @@ def test_runs_started_together_and_a_run_resumed_thrice(small_model: Path, tmp_p
     assert found["cut"] == [-signal.SIGKILL]
     assert sorted(found["resume"]) == [0, 2, 2]
     said = [file.read_text() for file in sorted((tmp_path / "resume").iterdir())]
-    assert sum("held by another process" in text or "is complete" in text for text in said) == 2
+    assert sum("locked by another process" in text or "is complete" in text for text in said) == 2
     (run,) = list_runs(tmp_path / "cut")
     assert differences(run, runs[0]) == []

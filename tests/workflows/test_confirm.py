@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from tenor.checks.catalogue import RULES
 from tenor.checks.rule import Rule
 from tenor.config import load_config
-from tenor.data.dataset import Missing, SourceData
+from tenor.data.dataset import SourceData
 from tenor.data.splits import make_splits, present_splits
+from tenor.runs.missing import Missing
 from tenor.workflows.confirm import ROWS, TEST_ROWS, VALIDATION_ROWS, Confirmation, _changed, _nested, _shortened
 from tiny_rows import labelled
 

@@ -9,15 +9,19 @@ import pytest
 from rich.console import Console
 
 from small_runs import quiet, write_config
+from tenor.checks.diagnosis.artifacts import earlier_reports
 from tenor.cli.main import main
+from tenor.config.loading import load_config
+from tenor.config.schema import Config
 from tenor.console.run_list import experiments_table
-from tenor.errors import InterruptedRunError, UserError
+from tenor.errors import InterruptedRunError, RefusedError, TenorError, UserError, run_of
 from tenor.runs.directory import list_runs
 from tenor.runs.summary import read_summary
 from tenor.workflows import experiments as module
 from tenor.workflows import train as train_module
 from tenor.workflows.experiments import run_experiments
 from tenor.workflows.prepare import Prepared
+from tenor.workflows.train import RunResult
 
 SHORT = ["training.epochs=1", "evaluation.text_baseline=false"]
 
@@ -139,3 +143,58 @@ def test_earlier_runs_are_not_among_the_rows(small_model: Path, tmp_path: Path) 
     (second,) = run_experiments([config], SHORT, tmp_path / "runs", quiet())
     assert first.run_id != second.run_id
     assert len(read_summary(tmp_path / "runs")) == 2
+
+
+def test_a_run_of_another_process_with_the_same_configuration_is_not_among_the_rows(
+    small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, root = module.train, tmp_path / "runs"
+
+    def with_a_second_process(config: Config, *arguments: object) -> RunResult:
+        real(config, root, quiet())  # Its run starts and ends meanwhile, in the same root.
+        return real(config, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "train", with_a_second_process)
+    rows = run_experiments([str(write_config(tmp_path, small_model))], SHORT, root, quiet())
+    other, own = read_summary(root)
+    assert rows == [own]
+    assert other.config == own.config
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (ZeroDivisionError("a defect"), "failed"),
+        (TenorError("the loss is not a number"), "failed"),
+        (RefusedError("stopped by a check"), "refused"),
+    ],
+)
+def test_an_error_carries_its_run(
+    error: Exception, status: str, small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise error
+
+    config = load_config(str(write_config(tmp_path, small_model)), SHORT)
+    train_module.train(config, tmp_path / "runs", quiet())
+    monkeypatch.setattr(train_module, "watched_fit", fail)
+    with pytest.raises(type(error)) as caught:
+        train_module.train(config, tmp_path / "runs", quiet())
+    _, failed = list_runs(tmp_path / "runs")
+    assert run_of(caught.value) == failed.path
+    (row,) = run_experiments([str(write_config(tmp_path, small_model))], SHORT, tmp_path / "runs", quiet())
+    assert row == read_summary(tmp_path / "runs")[-1]
+    assert (row.status, row.error) == (status, f"{type(error).__name__}: {error}")
+
+
+def test_a_failure_before_there_is_a_run_carries_none(small_model: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        train_module.train(load_config(_two(tmp_path, small_model)[0], SHORT), tmp_path / "runs", quiet())
+    assert caught.value.run is None
+
+
+def test_a_completed_run_has_the_findings_of_all_its_stages(small_model: Path, tmp_path: Path) -> None:
+    config = load_config(str(write_config(tmp_path, small_model)), SHORT)
+    result = train_module.train(config, tmp_path / "runs", quiet())
+    reports = earlier_reports(result.run.findings)
+    assert result.findings == tuple(finding for report in reports for finding in report.findings)

@@ -18,9 +18,9 @@ from tenor.data.tokenization import Truncation, tokenize
 from tenor.errors import UserError
 from tenor.inference.predictor import Predictor
 from tenor.model.classifier import Classifier, load_saved_classifier
-from tenor.model.notes import read_model_notes
 from tenor.runs.directory import RunDirectory
 from tenor.runs.files import read_json, sha256_file
+from tenor.runs.model_notes import read_model_notes
 from tenor.training.checkpoint import verify_checkpoint
 from tenor.workflows.outcome import save_model
 from tenor.workflows.train import RunResult
@@ -95,8 +95,8 @@ def test_the_saved_tokenizer_knows_the_length_and_truncates_nothing_of_its_own(c
 
 def test_the_notes_tell_truncation_digest_and_step(completed: RunResult) -> None:
     notes = read_model_notes(completed.run.model)
-    assert notes.truncation == Truncation(16, "head_tail", 0.5)
-    assert notes.step == completed.best_step
+    assert Truncation.of(notes) == Truncation(16, "head_tail", 0.5)
+    assert notes.checkpoint_step == completed.best_step
     assert notes.weights_sha256 == sha256_file(completed.run.model / "model.safetensors") == completed.weights_sha256
     assert notes.temperature == notes.total_temperature == completed.results["test"].temperature != 1.0
 

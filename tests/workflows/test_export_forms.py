@@ -10,9 +10,9 @@ from small_runs import quiet, small_config, write_csv
 from tenor.data.sources import read_source
 from tenor.errors import TenorError, UserError
 from tenor.inference.predictor import Predictor
-from tenor.model.notes import update_model_notes
 from tenor.runs.directory import RunDirectory
 from tenor.runs.files import read_json, sha256_file, write_json
+from tenor.runs.model_notes import update_model_notes
 from tenor.workflows import export as module
 from tenor.workflows.calibrate import calibrate, choose_threshold
 from tenor.workflows.export import Checked, export

@@ -10,9 +10,9 @@ import pytest
 
 from small_runs import quiet, small_config, small_run
 from tenor.errors import UserError
-from tenor.evaluation.predictions import read_predictions
 from tenor.inference.predictor import Predictor
 from tenor.model.device import plan_device
+from tenor.runs.predictions import read_predictions
 from tenor.training.accelerator import make_accelerator
 from tenor.workflows.check import run_preflight
 from tenor.workflows.evaluate import evaluate

@@ -9,11 +9,11 @@ import pytest
 
 from report_runs import Page
 from small_runs import quiet, write_csv
-from tenor.data.dataset import Missing
 from tenor.errors import UserError
-from tenor.evaluation.predictions import read_predictions
 from tenor.runs.directory import RunDirectory
 from tenor.runs.files import digest_folder, read_json
+from tenor.runs.missing import Missing
+from tenor.runs.predictions import read_predictions
 from tenor.workflows.evaluate import Evaluation, evaluate, evaluation_record, keep_evaluation
 from tenor.workflows.run_checks import check_result
 from tenor.workflows.train import RunResult

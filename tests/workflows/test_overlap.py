@@ -17,12 +17,13 @@ from tenor.config.schema import Config
 from tenor.console.comparison import show_comparison
 from tenor.console.run import show_evaluation
 from tenor.data import from_dataframe
-from tenor.data.dataset import LabelledText, Missing
+from tenor.data.dataset import LabelledText
 from tenor.data.sources import read_source
 from tenor.data.splits import Splits, make_splits
 from tenor.evaluation.numbers import percent
 from tenor.runs.directory import RunDirectory
 from tenor.runs.files import read_json
+from tenor.runs.missing import Missing
 from tenor.runs.text_keys import read_text_keys
 from tenor.workflows.compare import compare, comparison_record
 from tenor.workflows.evaluate import Evaluation, evaluate, evaluation_record, keep_evaluation

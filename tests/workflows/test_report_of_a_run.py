@@ -8,10 +8,10 @@ from huggingface_hub import ModelCard
 from report_runs import Page, finished_run
 from small_runs import quiet, small_config, small_run
 from tenor.errors import InterruptedRunError, RefusedError, TenorError, UserError
-from tenor.evaluation.predictions import read_predictions
 from tenor.runs.directory import RunDirectory, list_runs
 from tenor.runs.files import digest_folder, read_json
 from tenor.runs.manifest import read_manifest
+from tenor.runs.predictions import read_predictions
 from tenor.workflows import train as train_module
 from tenor.workflows.report import report, reported
 from tenor.workflows.train import RunResult, train

@@ -16,12 +16,13 @@ import pytest
 from same_end import differences, tensorboard, timeless
 from small_runs import quiet, small_config, small_run, write_config
 from tenor.errors import InterruptedRunError, TenorError, UserError
-from tenor.runs.directory import RunDirectory, held, list_runs
+from tenor.runs.directory import RunDirectory, list_runs, locked
 from tenor.runs.manifest import read_manifest, update_manifest
+from tenor.runs.step_records import read_records
 from tenor.runs.summary import read_summary
 from tenor.training import checkpoint as checkpoint_module
 from tenor.training.checkpoint import FILES, MANIFEST, list_checkpoints
-from tenor.training.recorder import Recorder, read_records
+from tenor.training.recorder import Recorder
 from tenor.workflows.train import RunResult, resume, train
 
 
@@ -188,7 +189,7 @@ def test_a_complete_run_is_not_resumed(copied: RunDirectory) -> None:
 
 def test_a_run_under_way_is_not_resumed(copied: RunDirectory) -> None:
     update_manifest(copied, status="running")
-    with held(copied), pytest.raises(UserError, match="held by another process"):
+    with locked(copied), pytest.raises(UserError, match="locked by another process"):
         resume("latest", copied.path.parent.parent, quiet())
     parent = psutil.Process(os.getppid())
     update_manifest(copied, pid=parent.pid, pid_born=parent.create_time())

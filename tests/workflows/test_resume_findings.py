@@ -12,8 +12,9 @@ from tenor.errors import RefusedError, UserError
 from tenor.runs.directory import RunDirectory, list_runs
 from tenor.runs.files import read_json
 from tenor.runs.manifest import read_manifest
+from tenor.runs.step_records import read_records
 from tenor.runs.summary import read_summary
-from tenor.training.recorder import Recorder, read_records
+from tenor.training.recorder import Recorder
 from tenor.workflows.train import RunResult, resume
 
 CLIPPED = ("training.max_grad_norm=0.001", "training.log_every=1")
@@ -119,5 +120,5 @@ def test_a_record_that_is_not_tenor_s_is_named(
     run = cut(tmp_path, small_model, monkeypatch, 12, Killed)
     run.metrics.write_text(run.metrics.read_text().replace(old, new, 1))
     assert json.loads(run.metrics.read_text().splitlines()[0])
-    with pytest.raises(UserError, match=r"metrics\.jsonl: holds a record that Tenor did not write"):
+    with pytest.raises(UserError, match=r"metrics\.jsonl(: holds a|, line 1: is not a) record"):
         resume("latest", tmp_path / "runs", quiet())

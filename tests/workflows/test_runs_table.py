@@ -7,9 +7,9 @@ from rich.console import Console
 
 from tenor.console.run_list import all_runs, experiments_table
 from tenor.runs.directory import create_run
-from tenor.runs.environment import missing_because
 from tenor.runs.files import read_json, write_json
 from tenor.runs.manifest import new_manifest, update_manifest
+from tenor.runs.missing import missing_because
 from tenor.runs.summary import SummaryRow, upsert_row
 
 METRICS = {"n": 2000, "accuracy": 1.0, "baselines": {"text": 1.0}}

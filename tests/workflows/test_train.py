@@ -20,9 +20,9 @@ from tenor.model.device import DevicePlan
 from tenor.runs.directory import RunDirectory, list_runs
 from tenor.runs.files import read_json, sha256_file
 from tenor.runs.manifest import read_manifest
+from tenor.runs.step_records import read_records
 from tenor.runs.summary import read_summary
 from tenor.training.checkpoint import list_checkpoints, verify_checkpoint
-from tenor.training.recorder import read_records
 from tenor.workflows import prepare as prepare_module
 from tenor.workflows import train as train_module
 from tenor.workflows.train import RunResult, train
@@ -334,7 +334,7 @@ def test_a_tracker_that_can_t_end_hides_no_error_and_loses_no_finding(
     with pytest.raises(TenorError, match="can't go on"):
         train(small_config(tmp_path, small_model, "training.trackers=[tensorboard]"), tmp_path / "runs", console)
     shown = console.file.getvalue()  # type: ignore[attr-defined]
-    assert "tensorboard did not end well: no route to the server; metrics.jsonl holds" in shown
+    assert "tensorboard did not close: no route to the server; metrics.jsonl contains" in shown
     occasions = read_json(_only_run(tmp_path / "runs").findings)["stages"]
     assert [one["stage"] for one in occasions][-1] == "training"
 

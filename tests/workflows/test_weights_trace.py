@@ -11,11 +11,11 @@ from safetensors.torch import load_file, save_file
 from small_runs import quiet, small_config, small_run
 from tenor.config.schema import Training
 from tenor.model.classifier import load_saved_classifier
-from tenor.model.notes import read_model_notes, update_model_notes
 from tenor.model.optimizer import make_optimizer
 from tenor.runs.directory import RunDirectory
 from tenor.runs.files import digest_folder, read_json, sha256_file
 from tenor.runs.manifest import read_manifest
+from tenor.runs.model_notes import read_model_notes, update_model_notes
 from tenor.runs.summary import read_summary
 from tenor.training.checkpoint import save_checkpoint, verify_checkpoint
 from tenor.training.state import TrainState

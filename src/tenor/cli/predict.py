@@ -10,7 +10,7 @@ from tenor.errors import UserError
 
 if TYPE_CHECKING:
     from tenor.inference.predictor import Prediction
-    from tenor.model.notes import Threshold
+    from tenor.runs.model_notes import Threshold
     from tenor.workflows.predict import FilePrediction
 
 
@@ -150,7 +150,7 @@ def _file(options: argparse.Namespace) -> int:
 
 
 def _how(engine: str, why: str, threshold: "Threshold | None") -> dict[str, Any]:
-    from tenor.model.notes import stored_threshold
+    from tenor.runs.model_notes import stored_threshold
 
     by = "the most probable class" if threshold is None else stored_threshold(threshold)
     return {"engine": engine, "why": why, "decided_by": by}

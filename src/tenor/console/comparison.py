@@ -10,8 +10,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tenor.data.dataset import Missing, excerpt
+from tenor.data.dataset import excerpt
 from tenor.measures.intervals import Interval
+from tenor.runs.missing import Missing
 
 if TYPE_CHECKING:
     from tenor.workflows.audit import Audit, Suspect

@@ -15,7 +15,7 @@ from tenor.config.describe import unused_settings
 from tenor.config.schema import Config
 from tenor.console.numbers import ResultRow, confusion_table, number_facts, per_class_table, result_rows, results_table
 from tenor.data.batching import Examples, TokenExamples, epoch_batches
-from tenor.data.dataset import LabelledText, Missing
+from tenor.data.dataset import LabelledText
 from tenor.data.splits import data_notes, present_splits
 from tenor.errors import advice_on_memory
 from tenor.evaluation.numbers import duration
@@ -23,8 +23,9 @@ from tenor.evaluation.results import SplitResult, other_rows, overlap_words
 from tenor.inference.logits import token_logits
 from tenor.measures.intervals import wilson_interval
 from tenor.model.device import DevicePlan
-from tenor.model.notes import Threshold
 from tenor.runs.directory import REPORT, RunDirectory
+from tenor.runs.missing import Missing
+from tenor.runs.model_notes import Threshold
 from tenor.training.cost import Cost, estimate_cost, measure_lengths
 from tenor.training.replicas import replicas_for
 

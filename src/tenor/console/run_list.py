@@ -10,8 +10,8 @@ from rich.text import Text
 
 from tenor.evaluation.numbers import duration
 from tenor.runs.directory import RunDirectory, list_runs
-from tenor.runs.environment import is_missing
 from tenor.runs.manifest import Manifest, process_lives, read_manifest
+from tenor.runs.missing import is_missing
 from tenor.runs.summary import SummaryRow, read_summary
 
 RUN_ID = 22

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from tenor.data.sequences import Strings, array_of, list_of
 from tenor.errors import UserError
+from tenor.runs.missing import Missing
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,13 +71,6 @@ class LabelledText:
     def label_counts(self) -> np.ndarray:
         """Rows per class, shape (K,)."""
         return np.bincount(self.labels, minlength=len(self.class_names))
-
-
-@dataclass(frozen=True)
-class Missing:
-    """A split that a source does not have, and why."""
-
-    reason: str
 
 
 @dataclass(frozen=True)

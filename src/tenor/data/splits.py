@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from tenor.config.schema import Data, Subset, ValidationSplit
-from tenor.data.dataset import LabelledText, Missing, SourceData, repeated_ids
+from tenor.data.dataset import LabelledText, SourceData, repeated_ids
 from tenor.data.sources.delimited import examine
 from tenor.errors import UserError
+from tenor.runs.missing import Missing
 
 SHOWN_IDS = 5
 

@@ -14,6 +14,7 @@ from tenor.config.schema import Data
 from tenor.data.dataset import LabelledText
 from tenor.errors import UserError
 from tenor.runs.files import cached_file
+from tenor.runs.model_notes import ModelNotes
 
 CACHE_VERSION = 1
 ROWS_PER_CHUNK = 4096
@@ -30,8 +31,8 @@ class Truncation:
     head_share: float
 
     @classmethod
-    def of(cls, data: Data) -> "Truncation":
-        return cls(data.max_length, data.truncation, data.head_share)
+    def of(cls, settings: "Data | ModelNotes") -> "Truncation":
+        return cls(settings.max_length, settings.truncation, settings.head_share)
 
     def keep(self, content: np.ndarray, special: int) -> np.ndarray:
         """The kept part of `content` (n,), which leaves room for `special` special tokens."""

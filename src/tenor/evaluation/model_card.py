@@ -8,16 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tenor.config.schema import Config, Data
-from tenor.data.dataset import Missing
 from tenor.errors import UserError
 from tenor.evaluation.numbers import interval, markdown, percent, points
-from tenor.evaluation.predictions import Predictions
 from tenor.evaluation.report.results_sections import checks_section, class_rows, headline, slices_section
 from tenor.evaluation.report.run_content import EvaluationNumbers, RunContent, SplitNumbers
 from tenor.evaluation.report.training_sections import learns_briefly, provenance
-from tenor.model.notes import NOTES, Threshold, parse_threshold
-from tenor.runs.environment import is_missing
 from tenor.runs.files import read_json
+from tenor.runs.missing import Missing, is_missing
+from tenor.runs.model_notes import NOTES, Threshold, parse_threshold
+from tenor.runs.predictions import Predictions
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult, ModelCard

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from tenor.checks.evidence import OverlapEvidence
-from tenor.data.dataset import Missing
 from tenor.measures.calibration import (
     BINS,
     brier_score,
@@ -18,7 +17,7 @@ from tenor.measures.calibration import (
 from tenor.measures.intervals import Interval, macro_f1_interval, wilson_interval
 from tenor.measures.metrics import Metrics, classification_report, measure
 from tenor.measures.objective import predicted_classes
-from tenor.runs.environment import missing_because
+from tenor.runs.missing import Missing, missing_because
 
 KEY_OF_SPLIT = {"validation": "val", "test": "test"}
 """Name of a split → its key in `eval_best_model.json`."""

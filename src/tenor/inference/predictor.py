@@ -20,8 +20,8 @@ from tenor.inference.source import Source, load_source
 from tenor.inference.texts import Framing, LongText, TextTokens, token_rows
 from tenor.measures.objective import class_probabilities, predicted_classes
 from tenor.model.device import DevicePlan, plan_device
-from tenor.model.notes import Threshold
 from tenor.runs.directory import DEFAULT_ROOT
+from tenor.runs.model_notes import Threshold
 
 
 def decided(probabilities: np.ndarray, member: int | None = None, threshold: float = 0.0) -> np.ndarray:

@@ -2,8 +2,9 @@
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+from tenor.config.schema import TruncationStrategy
 from tenor.data.tokenization import Truncation, special_tokens_around
 from tenor.errors import UserError
 from tenor.inference.engines import EngineName
@@ -17,9 +18,9 @@ from tenor.model.classifier import (
 )
 from tenor.model.device import other_processor
 from tenor.model.folder import class_names, require_class_names
-from tenor.model.notes import NOTES, Threshold, parse_threshold, parse_truncation, read_model_notes, stored_threshold
 from tenor.runs.directory import RunDirectory, find_run
 from tenor.runs.files import read_json, sha256_file, write_json
+from tenor.runs.model_notes import NOTES, Threshold, parse_threshold, read_model_notes, stored_threshold
 
 EXPORT_NOTES = "export.json"
 VERSION = 1
@@ -73,7 +74,7 @@ def read_artefact(folder: Path) -> Artefact:
             raise ValueError(f"labels {stored['labels']!r}")
         own = {
             "labels": require_class_names(stored["labels"], f"{path}, key labels"),
-            "truncation": parse_truncation(**stored["truncation"]),
+            "truncation": _parse_truncation(**stored["truncation"]),
             "temperature": float(stored["temperature"]),
             "threshold": parse_threshold(stored.get("threshold")),
             "checked_on": tuple(map(str, stored["checked"].get("instruction_sets", []))),
@@ -94,6 +95,15 @@ def read_artefact(folder: Path) -> Artefact:
             f"{artefact.sha256[:12]}…. Restore the file, or export again"
         )
     return artefact
+
+
+def _parse_truncation(max_length: Any, strategy: Any, head_share: Any) -> Truncation:
+    if isinstance(max_length, bool) or not isinstance(max_length, int) or max_length < 1:
+        raise ValueError(f"max_length {max_length!r}")
+    found = Truncation(max_length, str(strategy), float(head_share))
+    if found.strategy not in get_args(TruncationStrategy) or not 0 <= found.head_share <= 1:
+        raise ValueError(f"truncation {found}")
+    return found
 
 
 DEFAULT_LENGTH = 512
@@ -162,8 +172,10 @@ def saved_model(run: RunDirectory) -> Path:
 def _own(folder: Path, origin: str) -> Source:
     notes = read_model_notes(folder)
     model, tokenizer = load_saved_classifier(folder)
-    _require_length(notes.truncation.max_length, f"{folder / NOTES}, key max_length", position_count(model), tokenizer)
-    found = _source(origin, str(folder), model, tokenizer, notes.truncation, notes.temperature, notes.weights_sha256)
+    _require_length(notes.max_length, f"{folder / NOTES}, key max_length", position_count(model), tokenizer)
+    found = _source(
+        origin, str(folder), model, tokenizer, Truncation.of(notes), notes.temperature, notes.weights_sha256
+    )
     return _with_threshold(found, notes.threshold, folder / NOTES)
 
 

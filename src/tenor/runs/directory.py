@@ -89,7 +89,7 @@ class RunDirectory:
 
     @property
     def evaluations(self) -> Path:
-        """What was measured later, a folder each."""
+        """Later evaluations, one folder each."""
         return self.path / "evaluations"
 
     def checkpoint(self, step: int) -> Path:
@@ -152,16 +152,16 @@ def find_run(root: Path, reference: str) -> RunDirectory:
 
 def _unknown(root: Path, reference: str, runs: list[RunDirectory]) -> str:
     if Path(reference).is_dir() and reference:
-        found = f"{reference} is a folder without manifest.json, so it is no run"
+        message = f"{reference} is a folder without manifest.json, so it is not a run"
     else:
-        found = f"No run {reference!r} is known below {root}"
+        message = f"No run {reference!r} below {root}"
     if not runs:
-        return f"{found}. {root} holds no run; start one with `tenor train`, or name another root."
+        return f"{message}. {root} contains no run; start one with `tenor train`, or name another root."
     by_name = {name: run for run in runs for name in (run.run_id, run.reference)}
     near = list(dict.fromkeys(by_name[name] for name in get_close_matches(reference, by_name, n=3, cutoff=0.6)))
     nearest = f" Nearest: {_listed(near)}." if near else ""
     newest = ", ".join(run.reference for run in reversed(runs[-SHOWN_RUNS:]))
-    return f"{found}.{nearest} Newest: {newest}. Give one of these, a run's folder, or `latest`."
+    return f"{message}.{nearest} Newest: {newest}. Give one of these, a run's folder, or `latest`."
 
 
 def _listed(runs: list[RunDirectory]) -> str:
@@ -184,16 +184,19 @@ LOCK_NAME = ".lock"
 
 
 @contextmanager
-def held(run: RunDirectory) -> Iterator[None]:
-    """Keep other processes from running `run` meanwhile. The system lets go when this process dies.
+def locked(run: RunDirectory) -> Iterator[None]:
+    """Lock `run`, so that no other process runs it. The system releases the lock when this process dies.
 
-    Raises UserError where another process holds it.
+    Raises:
+        UserError: another process has locked it.
     """
     lock = FileLock(run.path / LOCK_NAME)
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise UserError(f"{run.reference} is held by another process that runs it; wait, or stop that one") from error
+        raise UserError(
+            f"{run.reference} is locked by another process that runs it; wait for it, or stop it"
+        ) from error
     try:
         yield
     finally:

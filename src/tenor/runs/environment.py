@@ -1,4 +1,4 @@
-"""What a run ran on: packages, hardware, commits. Nothing is null: what is not there says why."""
+"""The environment of a run: packages, hardware, commits. Nothing is null: a missing value has a reason."""
 
 import hashlib
 import os
@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 
 from tenor.runs.files import sha256_file
+from tenor.runs.missing import missing_because
 
 PACKAGES = (
     "torch",
@@ -30,25 +31,6 @@ PACKAGES = (
 GIT_SECONDS = 10.0
 
 
-def missing_because(reason: str) -> dict[str, str]:
-    """What stands in a file where a value is missing."""
-    return {"missing": reason}
-
-
-def is_missing(value: Any) -> bool:
-    """Whether a value read from a file stands for a missing one."""
-    return isinstance(value, dict) and set(value) == {"missing"}
-
-
-def refuse_nulls(value: Any, key: str = "") -> None:
-    """Raises ValueError, with the key, where a record holds None: what is missing must say why."""
-    if value is None:
-        raise ValueError(f"{key} is null; give a value, or missing_because(reason)")
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()
-    for name, item in items:
-        refuse_nulls(item, f"{key}.{name}" if key else str(name))
-
-
 def package_versions() -> dict[str, Any]:
     """The versions of Python, Tenor and the packages that decide its numbers, and a digest of Tenor's own sources."""
     packages = {name: _version(name) for name in ("tenor", *PACKAGES)}
@@ -58,12 +40,12 @@ def package_versions() -> dict[str, Any]:
 def hardware(accelerators: Sequence[str] = ()) -> dict[str, Any]:
     """Processor, cores, memory in bytes; the names of accelerators come from the caller, who knows torch."""
     physical = psutil.cpu_count(logical=False)
-    at_hand = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
     return {
         "cpu": _cpu_model(),
         "cores_physical": physical or missing_because("the system does not say"),
         "cores_logical": psutil.cpu_count(logical=True) or missing_because("the system does not say"),
-        "cores_at_hand": at_hand or missing_because("the system does not say"),
+        "cores_at_hand": usable or missing_because("the system does not say"),
         "memory_bytes": psutil.virtual_memory().total,
         "accelerators": list(accelerators),
     }
@@ -72,7 +54,7 @@ def hardware(accelerators: Sequence[str] = ()) -> dict[str, Any]:
 def commits() -> dict[str, Any]:
     """The commit of the project in the working folder, and of Tenor's own checkout where it is run from one."""
     here = Path(__file__).resolve()
-    # Installed into a virtual environment, Tenor may lie inside another project's checkout: only a tracked file counts.
+    # Installed into a virtual environment, Tenor may be inside another project's checkout: only a tracked file counts.
     tracked, _ = _git(here.parent, "ls-files", "--error-unmatch", here.name)
     tenor = _commit(here.parent) if tracked else missing_because("Tenor is not run from a git checkout")
     return {"project": _commit(Path.cwd()), "tenor": tenor}
@@ -87,7 +69,7 @@ def _commit(folder: Path) -> dict[str, Any]:
 
 
 def _git(folder: Path, *arguments: str) -> tuple[bool, str]:
-    """Whether git succeeded, and what it said."""
+    """Whether git succeeded, and its output."""
     if shutil.which("git") is None:
         return False, "git is not installed"
     command = ["git", "--no-optional-locks", "-C", str(folder), *arguments]
@@ -96,8 +78,8 @@ def _git(folder: Path, *arguments: str) -> tuple[bool, str]:
     except (OSError, subprocess.TimeoutExpired) as error:
         return False, f"git did not answer: {error}"
     if done.returncode != 0:
-        told = " ".join(done.stderr.split()) or "git failed without a word"
-        return False, "not a git checkout" if "not a git repository" in told else told
+        message = " ".join(done.stderr.split()) or "git failed without a message"
+        return False, "not a git checkout" if "not a git repository" in message else message
     return True, done.stdout.strip()
 
 

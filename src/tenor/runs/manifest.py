@@ -1,19 +1,21 @@
-"""`manifest.json`: what a run was, on what, with what, and how it ended."""
+"""`manifest.json`: the process, machine, inputs and outputs of a run, and how it ended."""
 
 import os
 import platform
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import psutil
+from pydantic import AfterValidator, ConfigDict
 
-from tenor.errors import UserError
 from tenor.runs.directory import RunDirectory
-from tenor.runs.environment import commits, hardware, missing_because, package_versions, refuse_nulls
+from tenor.runs.environment import commits, hardware, package_versions
 from tenor.runs.files import read_json, write_json
+from tenor.runs.missing import missing_because, refuse_nulls
+from tenor.runs.records import parse_record
 
 Status = Literal["running", "completed", "failed", "interrupted", "refused"]
 STATUSES: tuple[str, ...] = get_args(Status)
@@ -21,47 +23,59 @@ FINGERPRINTS = ("config", "data", "encoder_weights", "tokenizer")
 MERGED = ("fingerprints", "digests", "timings")
 
 
+MissingRecord = dict[str, str]
+"""`{"missing": reason}`."""
+
+
+def _require_time(text: str) -> str:
+    if datetime.fromisoformat(text).tzinfo is None:
+        raise ValueError("expected a time with its zone")
+    return text
+
+
 @dataclass(frozen=True)
 class Manifest:
-    """One run. A value that is missing is `{"missing": reason}`; none is null."""
+    """One run. A missing value is `{"missing": reason}`; none is null."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
 
     run_id: str
     config_name: str
     status: Status
     seed: int
     command: list[str]
-    started: str
+    started: Annotated[str, AfterValidator(_require_time)]
     """ISO 8601, UTC."""
     pid: int
     pid_born: float
-    """Seconds since 1970 at which the process began."""
+    """When the process started, in seconds since 1970."""
     host: str
     os: str
     versions: dict[str, Any]
     hardware: dict[str, Any]
     commits: dict[str, Any]
     """Of `project`, the working folder, and `tenor`: `{"commit": …, "dirty": …}`."""
-    ended: str | dict[str, str] = field(default_factory=lambda: missing_because("the run has not ended"))
-    duration_sec: float | dict[str, str] = field(default_factory=lambda: missing_because("the run has not ended"))
-    threads: int | dict[str, str] = field(default_factory=lambda: missing_because("not decided yet"))
+    ended: str | MissingRecord = field(default_factory=lambda: missing_because("the run has not ended"))
+    duration_sec: float | MissingRecord = field(default_factory=lambda: missing_because("the run has not ended"))
+    threads: int | MissingRecord = field(default_factory=lambda: missing_because("not decided yet"))
     """CPU threads that PyTorch used."""
-    device: str | dict[str, str] = field(default_factory=lambda: missing_because("not decided yet"))
-    precision: str | dict[str, str] = field(default_factory=lambda: missing_because("not decided yet"))
+    device: str | MissingRecord = field(default_factory=lambda: missing_because("not decided yet"))
+    precision: str | MissingRecord = field(default_factory=lambda: missing_because("not decided yet"))
     fingerprints: dict[str, Any] = field(default_factory=dict)
     """SHA-256 of `config` (the file config.yaml), `data`, `encoder_weights` and `tokenizer`."""
     digests: dict[str, Any] = field(default_factory=dict)
-    """SHA-256 of what the run wrote, by name."""
+    """SHA-256 of the files that the run wrote, by name."""
     timings: dict[str, float] = field(default_factory=dict)
     """Seconds per phase."""
-    error: str | dict[str, str] = field(default_factory=lambda: missing_because("no error"))
+    error: str | MissingRecord = field(default_factory=lambda: missing_because("no error"))
     data_notes: list[str] = field(default_factory=list)
-    """How the rows were read where that is not as usual: spellings of labels that are one class, quotes that are
-    letters."""
+    """What is unusual about how the rows were read, such as spellings of labels that are one class, or quotes that are
+    part of the text."""
     what_learns: dict[str, Any] = field(
         default_factory=lambda: missing_because("not recorded by the version of Tenor that ran this")
     )
-    """Counts and names of what learns and of what is frozen, as `tenor.model.freezing` has them. The last field, for
-    it is long."""
+    """Counts and names of the trainable and of the frozen parameters, from `tenor.model.freezing`. It is the last field
+    because it is long."""
 
 
 def new_manifest(
@@ -72,8 +86,8 @@ def new_manifest(
     fingerprints: Mapping[str, Any] | None = None,
     command: Sequence[str] | None = None,
 ) -> Manifest:
-    """Write the manifest of a run that starts now, in this process. `command` is this process's own by default."""
-    unknown = {name: missing_because("not computed yet") for name in FINGERPRINTS}
+    """Write the manifest of a run that starts now, in this process. `command` defaults to this process's own."""
+    not_computed = {name: missing_because("not computed yet") for name in FINGERPRINTS}
     manifest = Manifest(
         run_id=run.run_id,
         config_name=run.config_name,
@@ -87,7 +101,7 @@ def new_manifest(
         hardware=hardware(accelerators),
         commits=commits(),
         threads=missing_because("not decided yet") if threads is None else threads,
-        fingerprints={**unknown, **(fingerprints or {})},
+        fingerprints={**not_computed, **(fingerprints or {})},
         what_learns=missing_because("not decided yet"),
     )
     _write(run, manifest)
@@ -95,24 +109,25 @@ def new_manifest(
 
 
 def read_manifest(run: RunDirectory) -> Manifest:
-    """Raises UserError for a file that is missing, broken or not a manifest."""
-    found = read_json(run.manifest)
-    known = {item.name for item in fields(Manifest)}
-    # A run of an earlier version may lack what has a default; what it never had is absent.
-    needed = {item.name for item in fields(Manifest) if item.default_factory is MISSING}
-    if not isinstance(found, dict) or not needed <= set(found) <= known or not _is_sound(found):
-        wrong = sorted((needed - set(found)) | (set(found) - known)) if isinstance(found, dict) else []
-        keys = f" (keys missing or unknown: {', '.join(wrong)})" if wrong else ""
-        raise UserError(f"{run.manifest}: is not a run's manifest{keys}. Restore the file, or name another run.")
-    return Manifest(**found)
+    """Read the manifest; fields that the version of Tenor that wrote it did not have take their defaults.
+
+    Raises:
+        UserError: a file that is missing, damaged or not a manifest.
+    """
+    next_step = "restore the file, or name another run"
+    return parse_record(Manifest, read_json(run.manifest), run.manifest, next_step)
 
 
 def update_manifest(run: RunDirectory, **changes: Any) -> Manifest:
     """Rewrite the manifest with the given fields changed.
 
-    `fingerprints`, `digests` and `timings` are merged, other fields replaced. A status that ends the run sets `ended`
-    and `duration_sec` (since `started`) unless they are given; `running` takes a resumed run over into this process.
-    Raises TypeError for an unknown field, ValueError for an unknown status and for None anywhere.
+    `fingerprints`, `digests` and `timings` are merged, other fields are replaced. A status that ends the run also sets
+    `ended` and `duration_sec` (since `started`), unless they are given; `running` records this process as the one that
+    resumed the run.
+
+    Raises:
+        TypeError: an unknown field.
+        ValueError: an unknown status, or None anywhere.
     """
     manifest = read_manifest(run)
     for name in set(MERGED) & set(changes):
@@ -125,14 +140,14 @@ def update_manifest(run: RunDirectory, **changes: Any) -> Manifest:
 
 
 def process_lives(manifest: Manifest) -> bool:
-    """Whether the run is under way, or may be: on another host no one can tell from here."""
+    """Whether the run's process is alive, or may be: for a run on another host this cannot be determined."""
     if manifest.status != "running":
         return False
     if manifest.host != platform.node():
         return True
     try:
         process = psutil.Process(manifest.pid)
-        # Numbers of processes are used again, so the time of birth must agree too.
+        # The system reuses process ids, so the start time must match, too.
         return bool(process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - manifest.pid_born) < 2.0)
     except psutil.NoSuchProcess:
         return False
@@ -140,30 +155,12 @@ def process_lives(manifest: Manifest) -> bool:
         return True
 
 
-def _is_sound(found: dict[str, Any]) -> bool:
-    """Whether the values are of the kinds that every reader relies on."""
-    texts = all(isinstance(found[name], str) for name in ("run_id", "config_name", "started", "host", "os"))
-    numbers = all(isinstance(found[name], int | float) for name in ("seed", "pid", "pid_born"))
-    data_notes = found.get("data_notes", [])
-    notes = isinstance(data_notes, list) and all(isinstance(note, str) for note in data_notes)
-    named = ("versions", "hardware", "commits", "what_learns", *MERGED)
-    tables = all(isinstance(found.get(name, {}), dict) for name in named)
-    return found["status"] in STATUSES and texts and numbers and notes and tables and _is_time(found["started"])
-
-
-def _is_time(text: str) -> bool:
-    try:
-        return datetime.fromisoformat(text).tzinfo is not None
-    except ValueError:
-        return False
-
-
 def _bounds(manifest: Manifest, status: Any) -> dict[str, Any]:
     if status not in STATUSES:
-        raise ValueError(f"{status!r} is no status; expected one of {', '.join(STATUSES)}")
+        raise ValueError(f"{status!r} is not a status; expected one of {', '.join(STATUSES)}")
     if status == "running":
-        none = missing_because("the run has not ended")
-        return {**_this_process(), "ended": none, "duration_sec": none, "error": missing_because("no error")}
+        not_ended = missing_because("the run has not ended")
+        return {**_this_process(), "ended": not_ended, "duration_sec": not_ended, "error": missing_because("no error")}
     ended = _now()
     seconds = datetime.fromisoformat(ended) - datetime.fromisoformat(manifest.started)
     return {"ended": ended, "duration_sec": seconds.total_seconds()}

@@ -11,18 +11,18 @@ from filelock import FileLock, Timeout
 
 from tenor.errors import UserError
 from tenor.runs.directory import RunDirectory, list_runs
-from tenor.runs.environment import is_missing, missing_because, refuse_nulls
 from tenor.runs.files import discard_folder, read_json, remove_whole, write_json
 from tenor.runs.manifest import STATUSES, Status, process_lives, read_manifest
+from tenor.runs.missing import is_missing, missing_because, refuse_nulls
 
 FILE_NAME = "experiments_summary.json"
 LOCK_NAME = ".experiments_summary.lock"
 LOCK_SECONDS = 60.0
 
-Missing = dict[str, str]
+MissingValue = dict[str, str]
 
 
-def _not_yet() -> Missing:
+def _not_yet() -> MissingValue:
     return missing_because("the run has not ended")
 
 
@@ -45,13 +45,13 @@ class SummaryRow:
     config: Mapping[str, Any]
     """As resolved: `config.model_dump(mode="json")`; only here may values be null."""
     status: Status
-    duration_sec: float | Missing = field(default_factory=_not_yet)
-    ckpt_path: str | Missing = field(default_factory=_not_yet)
+    duration_sec: float | MissingValue = field(default_factory=_not_yet)
+    ckpt_path: str | MissingValue = field(default_factory=_not_yet)
     val_metrics: Mapping[str, Any] = field(default_factory=_not_yet)
     test_metrics: Mapping[str, Any] = field(default_factory=_not_yet)
     findings: tuple[Mapping[str, Any], ...] = ()
     checkpoints: tuple[CheckpointRow, ...] = ()
-    error: str | Missing = field(default_factory=lambda: missing_because("no error"))
+    error: str | MissingValue = field(default_factory=lambda: missing_because("no error"))
 
 
 def upsert_row(root: Path, row: SummaryRow) -> None:
@@ -82,6 +82,12 @@ def read_summary(root: Path) -> list[SummaryRow]:
     if not isinstance(found, list):
         raise UserError(f"{path}: expected a list of runs. Restore the file, or move it away to start a new one.")
     return [_row(record, number, path) for number, record in enumerate(found)]
+
+
+def find_row(root: Path, run: RunDirectory) -> SummaryRow | None:
+    """The row of a run; None where it has none. Raises UserError as `read_summary` does."""
+    rows = (row for row in read_summary(root) if (row.config_name, row.run_id) == (run.config_name, run.run_id))
+    return next(rows, None)
 
 
 def remove_rows(root: Path, runs: Collection[RunDirectory]) -> None:

@@ -1,66 +1,64 @@
-"""What happened, step by step: `metrics.jsonl` first, then the trackers."""
+"""Records of the training: `metrics.jsonl` first, then the trackers."""
 
-import json
 import shutil
 from collections.abc import Sequence
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tenor.errors import UserError, first_line, system_refusal
 from tenor.runs.directory import RunDirectory
-from tenor.runs.files import append_line, write_text
+from tenor.runs.step_records import append_record, read_records, write_records
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
 def missing_trackers(names: Sequence[str]) -> list[str]:
-    """Those of Accelerate's trackers, by name, whose package is not installed."""
+    """The names of Accelerate's trackers, among `names`, whose package is not installed."""
     from accelerate.tracking import get_available_trackers
 
     available = {str(kind.value) for kind in get_available_trackers()}
     return [name for name in names if name not in available]
 
 
-PLACE = ("kind", "step")
-"""What says of which moment a record tells."""
+KEYS_OF_EVENT = ("kind", "step")
+"""Keys of a record that identify its event; all other keys are values."""
 
 
 class Recorder:
     """Appends records to `metrics.jsonl` and passes their numbers on to Accelerate's trackers."""
 
     def __init__(self, run: RunDirectory, trackers: tuple[str, ...], done_steps: int = 0) -> None:
-        """Go on after `done_steps`: what was recorded later is forgotten, and the trackers see the rest once more, so
-        that no step stands twice.
+        """Continue after `done_steps`: later records are removed, and the trackers receive the remaining ones again,
+        so that no step is recorded twice.
 
         Raises:
-            UserError: a tracker that is not installed or can't start.
+            UserError: a tracker that is not installed or cannot start, or a damaged `metrics.jsonl`.
         """
         self._path = run.metrics
         kept = [record for record in read_records(run.metrics) if record["step"] <= done_steps]
-        write_text(run.metrics, "".join(json.dumps(record) + "\n" for record in kept))
+        write_records(run.metrics, kept)
         shutil.rmtree(run.tensorboard, ignore_errors=True)
         self._trackers = [_start(name, run) for name in trackers]
         for record in kept:
             self._forward(record)
 
     def record(self, kind: str, step: int, **values: Any) -> None:
-        """One line: `kind` is `train`, `validation` or `finding`, `step` the optimizer steps done."""
+        """Add one record: `kind` is `train`, `validation` or `finding`, `step` the optimizer steps done."""
         record = {"kind": kind, "step": step, **values}
-        append_line(self._path, json.dumps(record))
+        append_record(self._path, record)
         self._forward(record)
 
     @property
     def shows_pictures(self) -> bool:
-        """Whether a tracker shows pictures, and the extra that draws them is installed."""
-        return find_spec("matplotlib") is not None and any(hasattr(one, "log_images") for one in self._trackers)
+        """Whether a tracker takes images and matplotlib, which draws them, is installed."""
+        return find_spec("matplotlib") is not None and any(hasattr(tracker, "log_images") for tracker in self._trackers)
 
     def figure(self, name: str, step: int, figure: "Figure") -> None:
-        """A picture, for the trackers that show pictures."""
-        from matplotlib.backends.backend_agg import FigureCanvasAgg  # Not before the first step.
+        """Send a figure to the trackers that take images."""
+        from matplotlib.backends.backend_agg import FigureCanvasAgg  # Imported late: it delays the first step.
 
         canvas = FigureCanvasAgg(figure)
         canvas.draw()
@@ -71,42 +69,18 @@ class Recorder:
                 tracker.log_images({name: image}, step=step, **options)
 
     def close(self) -> tuple[str, ...]:
-        """End every tracker; returns what kept one from it. No error: `metrics.jsonl` holds all that they were told."""
-        return tuple(fault for tracker in self._trackers if (fault := _finish(tracker)))
+        """Close every tracker; returns a message for each that failed to close. That is not an error: `metrics.jsonl`
+        contains everything that they received."""
+        return tuple(message for tracker in self._trackers if (message := _finish(tracker)))
 
     def _forward(self, record: dict[str, Any]) -> None:
         numbers = {
             f"{record['kind']}/{name}": value
             for name, value in record.items()
-            if name not in PLACE and isinstance(value, int | float)
+            if name not in KEYS_OF_EVENT and isinstance(value, int | float)
         }
         for tracker in self._trackers if numbers else ():
             tracker.log(numbers, step=record["step"])
-
-
-def read_records(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a `metrics.jsonl`; a last line that a killed process left unfinished is left out.
-
-    Raises:
-        UserError: names the line that is not a record.
-    """
-    if not path.exists():
-        return []
-    lines = path.read_bytes().split(b"\n")
-    return [_record_of(line, number, path) for number, line in enumerate(lines[:-1], start=1) if line]
-
-
-def _record_of(line: bytes, number: int, path: Path) -> dict[str, Any]:
-    try:
-        record = json.loads(line)
-        if not isinstance(record["step"], int) or not isinstance(record["kind"], str):
-            raise ValueError("its step or kind is of the wrong type")
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise UserError(
-            f"{path}, line {number}: is not a record ({type(error).__name__}: {error}). Restore the file, or remove "
-            f"the line: what it told is lost then, and nothing else"
-        ) from error
-    return record
 
 
 def _start(name: str, run: RunDirectory) -> Any:
@@ -119,19 +93,19 @@ def _start(name: str, run: RunDirectory) -> Any:
         tracker.start()
     except ImportError as error:
         raise UserError(f"training.trackers: {name} is not installed ({error}); install it or leave it out") from error
-    except Exception as error:  # A key, a server, a network that is missing: trackers' errors share no base class.
+    except Exception as error:  # No key, server or network: the trackers' errors share no base class.
         if system_refusal(error) is not None:
             raise
         raise UserError(
-            f"training.trackers: {name} can't start: {first_line(error)}. Mend that, or leave it out"
+            f"training.trackers: {name} cannot start: {first_line(error)}. Fix that, or leave it out"
         ) from error
     return tracker
 
 
 def _finish(tracker: Any) -> str:
-    """Empty where it ended, else why it did not."""
+    """Close a tracker; empty where that succeeded, else a message."""
     try:
         tracker.finish()
     except Exception as error:  # As above.
-        return f"training.trackers: {tracker.name} did not end well: {first_line(error)}"
+        return f"training.trackers: {tracker.name} did not close: {first_line(error)}"
     return ""

@@ -9,7 +9,6 @@ import numpy as np
 from tenor.config.loading import load_config
 from tenor.errors import UserError
 from tenor.evaluation.model_card import CARD, with_probabilities
-from tenor.evaluation.predictions import Predictions, read_predictions, write_predictions
 from tenor.evaluation.results import KEY_OF_SPLIT, Baselines, SplitResult, evaluation_json, split_result
 from tenor.measures.calibration import (
     Operating,
@@ -21,11 +20,12 @@ from tenor.measures.calibration import (
     threshold_for_recall,
     with_temperature,
 )
-from tenor.model.notes import NOTES, ModelNotes, Threshold, read_model_notes, stored_threshold, update_model_notes
 from tenor.runs.directory import RunDirectory
-from tenor.runs.environment import is_missing, missing_because
 from tenor.runs.files import digest_folder, read_json, write_json, write_text
 from tenor.runs.manifest import update_manifest
+from tenor.runs.missing import is_missing, missing_because
+from tenor.runs.model_notes import NOTES, ModelNotes, Threshold, read_model_notes, stored_threshold, update_model_notes
+from tenor.runs.predictions import Predictions, read_predictions, write_predictions
 from tenor.runs.summary import read_summary, upsert_row
 from tenor.workflows.evaluate import operating_record
 from tenor.workflows.outcome import fold_into_model, headline

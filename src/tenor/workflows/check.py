@@ -13,12 +13,13 @@ from tenor.checks.finding import Report
 from tenor.config.schema import Config
 from tenor.console.run import show_notes
 from tenor.data.batching import TokenExamples, epoch_batches
-from tenor.data.dataset import LabelledText, Missing
+from tenor.data.dataset import LabelledText
 from tenor.data.splits import data_notes
 from tenor.data.tokenization import TokenizedText
 from tenor.errors import advice_on_memory
 from tenor.measures.objective import make_objective
 from tenor.model.optimizer import make_optimizer, rate_factor
+from tenor.runs.missing import Missing
 from tenor.workflows.prepare import Prepared, prepare
 
 SAMPLED_TEXTS = 500

@@ -10,13 +10,13 @@ import numpy as np
 
 from tenor.config.loading import load_config
 from tenor.config.schema import Config
-from tenor.data.dataset import LabelledText, Missing, excerpt
+from tenor.data.dataset import LabelledText, excerpt
 from tenor.errors import UserError
-from tenor.evaluation.predictions import Predictions, read_predictions
 from tenor.measures.intervals import Paired, compare_predictions
 from tenor.runs.directory import RunDirectory
-from tenor.runs.environment import missing_because
 from tenor.runs.files import write_text
+from tenor.runs.missing import Missing, missing_because
+from tenor.runs.predictions import Predictions, read_predictions
 from tenor.workflows.evaluate import split_rows_of
 from tenor.workflows.measure import count_training_texts
 

@@ -11,12 +11,12 @@ from rich.console import Console
 from tenor.checks.catalogue import find_rule
 from tenor.config.loading import load_config
 from tenor.config.schema import Config
-from tenor.data.dataset import LabelledText, Missing, SourceData
+from tenor.data.dataset import LabelledText, SourceData
 from tenor.data.sources import read_source
 from tenor.errors import RefusedError, UserError
 from tenor.model.classifier import RANDOM
 from tenor.runs.directory import RunDirectory
-from tenor.runs.files import read_json
+from tenor.runs.missing import Missing
 from tenor.workflows.train import train
 
 ROWS = 1000
@@ -124,8 +124,7 @@ def _outcome(config: Config, root: Path, console: Console) -> tuple[tuple[str, .
         result = train(config, root, console)
     except RefusedError as refused:
         raise UserError(f"the rerun was refused although its policy is warn: {refused}") from refused
-    stages = read_json(result.run.findings)["stages"]
-    codes = {f["code"] for stage in stages for f in stage["findings"] if f["severity"] == "error"}
+    codes = {finding.code for finding in result.findings if finding.severity == "error"}
     metrics = result.results["validation"].metrics
     predicted = sum(any(row[k] for row in metrics.confusion) for k in range(len(metrics.confusion)))
     return tuple(sorted(codes)), metrics.accuracy, predicted

@@ -19,13 +19,12 @@ from tenor.config.loading import apply_overrides, load_config
 from tenor.config.schema import Config
 from tenor.console.progress import progress_line
 from tenor.data.batching import TokenExamples
-from tenor.data.dataset import LabelledText, Missing
+from tenor.data.dataset import LabelledText
 from tenor.data.sources import read_source
 from tenor.data.sources.labels import in_classes
 from tenor.data.splits import limit_test, make_splits
-from tenor.data.tokenization import tokenize
+from tenor.data.tokenization import Truncation, tokenize
 from tenor.errors import UserError, advice_on_memory, system_refusal
-from tenor.evaluation.predictions import Predictions, write_predictions
 from tenor.evaluation.report.page import Measured, measured_report, split_numbers
 from tenor.evaluation.report.run_content import CheckpointNumbers, EvaluationNumbers, RunContent, collect_run
 from tenor.evaluation.results import Baselines, SplitResult, evaluation_json, overlap_record, overlap_words
@@ -37,10 +36,12 @@ from tenor.measures.text_baseline import TextBaseline
 from tenor.model.classifier import load_saved_classifier
 from tenor.model.first_token import read_first_token_only
 from tenor.model.folder import class_names
-from tenor.model.notes import Threshold, read_model_notes, stored_threshold
 from tenor.runs.directory import DEFAULT_ROOT, REPORT, RunDirectory, find_run
-from tenor.runs.environment import missing_because, package_versions
+from tenor.runs.environment import package_versions
 from tenor.runs.files import atomic_path, write_json, write_text
+from tenor.runs.missing import Missing, missing_because
+from tenor.runs.model_notes import Threshold, read_model_notes, stored_threshold
+from tenor.runs.predictions import Predictions, write_predictions
 from tenor.workflows.measure import BaselineModels, find_overlap, measure_split
 from tenor.workflows.prepare import device_plan, require_known_rules
 from tenor.workflows.run_checks import check_result
@@ -124,7 +125,7 @@ def evaluate(
     plan = device_plan(config)
     rows = _in_model_classes(split_rows_of(config, split), model_names)
     with advice_on_memory("while texts became tokens", "lower data.test_size, or give fewer rows with --input"):
-        tokens = tokenize(rows, tokenizer, notes.truncation)
+        tokens = tokenize(rows, tokenizer, Truncation.of(notes))
     console = console or Console(stderr=True, markup=False)
     read_first_token_only(model)
     model.to(plan.device)
@@ -139,7 +140,7 @@ def evaluate(
         origin=rows.origin,
         split=split,
         weights_sha256=notes.weights_sha256,
-        step=notes.step,
+        step=notes.checkpoint_step,
         result=result,
         rows=rows,
         lengths=(tokens.full_lengths, tokens.full_lengths - tokens.lengths),

@@ -16,12 +16,13 @@ from rich.text import Text
 from tenor.config.loading import load_config
 from tenor.config.schema import Config
 from tenor.data.dataset import LabelledText, SourceData
-from tenor.errors import InterruptedRunError, RefusedError, TenorError, UserError
+from tenor.errors import InterruptedRunError, RefusedError, TenorError, UserError, run_of
 from tenor.runs.directory import DEFAULT_ROOT, RunDirectory, find_run
-from tenor.runs.environment import hardware, missing_because
+from tenor.runs.environment import hardware
 from tenor.runs.files import read_json
 from tenor.runs.manifest import Manifest, read_manifest
-from tenor.runs.summary import SummaryRow, read_summary
+from tenor.runs.missing import missing_because
+from tenor.runs.summary import SummaryRow, find_row
 from tenor.workflows.prepare import (
     changed_device,
     changed_inputs,
@@ -40,7 +41,7 @@ def run_experiments(
 ) -> list[SummaryRow]:
     """Train every configuration, each with the overrides; a failed one is reported and the next one begun.
 
-    Returns the rows of these runs, in their order, also of those that ended before there was a run: they left nothing.
+    Returns one row per configuration, in order, also for one that failed before there was a run.
 
     Raises:
         UserError: a configuration that can't be read, or names what is not there, before anything is run.
@@ -54,7 +55,7 @@ def run_configs(
 ) -> list[SummaryRow]:
     """Train every configuration; a failed one is reported and the next one begun.
 
-    Returns the rows of these runs, in their order.
+    Returns one row per configuration, in order, also for one that failed before there was a run.
 
     Raises:
         UserError: a configuration that names a rule or a tracker that is not there, before anything is run.
@@ -66,13 +67,8 @@ def run_configs(
     rows: list[SummaryRow] = []
     for number, config in enumerate(configs, start=1):
         console.rule(f"{number} of {len(configs)}: {config.name}, seed {config.seed}")
-        before = {(row.config_name, row.run_id) for row in read_summary(root)}
-        error = _train_one(config, root, console)
-        gc.collect()  # A watched model is held by its own hooks, and the next run needs its memory.
-        # Another process may have added runs of its own meanwhile.
-        ours = config.model_dump(mode="json")
-        new = [row for row in read_summary(root) if (row.config_name, row.run_id) not in before and row.config == ours]
-        rows += new or ([_never_begun(config, error)] if error is not None else [])
+        rows.append(_train_one(config, root, console))
+        gc.collect()  # The hooks of a watched model keep it alive, and the next run needs its memory.
     return rows
 
 
@@ -84,26 +80,29 @@ def exit_status(rows: Sequence[SummaryRow], asked: int) -> int:
     return TenorError.exit_code
 
 
-def _train_one(config: Config, root: Path, console: Console) -> str | None:
-    """Train; what ended it, in words: the error itself would hold the run's memory while the next one trains."""
+def _train_one(config: Config, root: Path, console: Console) -> SummaryRow:
+    """Train; the run's row of the summary. It keeps the error's text only: the error itself refers to the model, and
+    the next run needs its memory."""
+    text = ""
     try:
-        train(config, root, console)
+        run: Path | None = train(config, root, console).run.path
     except (InterruptedRunError, KeyboardInterrupt):
         raise
     except TenorError as error:
         console.print(f"{config.name} did not complete: {error}", style="red", soft_wrap=True, markup=False)
-        return f"{type(error).__name__}: {error}"
-    except Exception as error:  # A defect in one run must not take the others with it; it is shown whole.
+        run, text = error.run, f"{type(error).__name__}: {error}"
+    except Exception as error:  # A defect in one run must not end the others; it is shown with its traceback.
         console.print(traceback.format_exc(), style="red", soft_wrap=True, markup=False)
-        return f"{type(error).__name__}: {error}"
-    return None
+        run, text = run_of(error), f"{type(error).__name__}: {error}"
+    row = find_row(root, RunDirectory(run)) if run is not None else None
+    return row or _row_of_failure(config, run, text)
 
 
-def _never_begun(config: Config, error: str) -> SummaryRow:
-    """The row of a configuration that ended before there was a run, and so without one in the summary."""
-    none = missing_because("the run did not begin")
+def _row_of_failure(config: Config, run: Path | None, error: str) -> SummaryRow:
+    """The row of a configuration that failed before there was a run, or whose run could not write its row."""
+    none = missing_because("the run did not begin" if run is None else "the run could not write its row")
     settings = config.model_dump(mode="json")
-    return SummaryRow("none", config.name, settings, "failed", 0.0, none, none, none, error=error)
+    return SummaryRow(run.name if run else "none", config.name, settings, "failed", 0.0, none, none, none, error=error)
 
 
 MEASURES = {"accuracy": "{:.2%}", "macro_f1": "{:.4f}", "loss": "{:.4f}"}

@@ -14,7 +14,7 @@ from rich.console import Console
 from tenor.config.loading import load_config
 from tenor.console.progress import progress_line
 from tenor.console.run import show_notes
-from tenor.data.dataset import LabelledText, Missing
+from tenor.data.dataset import LabelledText
 from tenor.data.sources import read_source
 from tenor.data.splits import make_splits, stratified_rows
 from tenor.errors import TenorError, UserError
@@ -26,10 +26,11 @@ from tenor.inference.source import Artefact, saved_model, write_artefact
 from tenor.inference.texts import text_fault
 from tenor.model.classifier import quiet_transformers
 from tenor.model.device import instruction_sets
-from tenor.model.notes import NOTES, WEIGHTS
 from tenor.runs.directory import DEFAULT_ROOT, RunDirectory, find_run
-from tenor.runs.environment import missing_because, package_versions
+from tenor.runs.environment import package_versions
 from tenor.runs.files import atomic_path, sha256_file
+from tenor.runs.missing import Missing, missing_because
+from tenor.runs.model_notes import NOTES, WEIGHTS
 from tenor.workflows.evaluate import config_for_rows, require_data_overrides, rows_of_file
 from tenor.workflows.measure import count_training_texts
 

@@ -10,13 +10,14 @@ from tenor.checks.evidence import OverlapEvidence
 from tenor.checks.rules.dat_splits import distinct
 from tenor.checks.rules.shared import text_keys
 from tenor.config.schema import Config
-from tenor.data.dataset import LabelledText, Missing
+from tenor.data.dataset import LabelledText
 from tenor.data.splits import Splits, stratified_rows
 from tenor.errors import UserError, advice_on_memory
 from tenor.evaluation.results import Baselines, SplitResult, split_result
 from tenor.measures.objective import class_probabilities
 from tenor.measures.text_baseline import TextBaseline, fit_text_baseline, majority_baseline
 from tenor.runs.directory import RunDirectory
+from tenor.runs.missing import Missing
 from tenor.runs.text_keys import read_text_keys, write_text_keys
 
 

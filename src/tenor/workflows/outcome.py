@@ -15,11 +15,11 @@ from tenor.config.schema import Config
 from tenor.errors import InterruptedRunError, RefusedError, TenorError, UserError, system_refusal
 from tenor.model.classifier import Classifier, load_saved_classifier, quiet_transformers
 from tenor.model.freezing import anatomy
-from tenor.model.notes import NOTES, WEIGHTS, read_model_notes, update_model_notes
 from tenor.runs.directory import RunDirectory
-from tenor.runs.environment import missing_because
-from tenor.runs.files import atomic_path, digest_folder, read_json, sha256_file, write_json
+from tenor.runs.files import atomic_path, digest_folder, sha256_file
 from tenor.runs.manifest import read_manifest, update_manifest
+from tenor.runs.missing import missing_because
+from tenor.runs.model_notes import WEIGHTS, read_model_notes, update_model_notes, write_model_notes
 from tenor.runs.summary import CheckpointRow, SummaryRow, upsert_row
 from tenor.training.checkpoint import (
     MODEL,
@@ -223,16 +223,14 @@ def save_model(
             tokenizer.save_pretrained(temporary)
         shutil.copyfile(checkpoint.path / MODEL, temporary / WEIGHTS)
         digest = sha256_file(temporary / WEIGHTS)
-        write_json(
-            temporary / NOTES,
-            {
-                "max_length": config.data.max_length,
-                "truncation": config.data.truncation,
-                "head_share": config.data.head_share,
-                "temperature": temperature,
-                "weights_sha256": digest,
-                "checkpoint_step": checkpoint.step,
-            },
+        write_model_notes(
+            temporary,
+            max_length=config.data.max_length,
+            truncation=config.data.truncation,
+            head_share=config.data.head_share,
+            temperature=temperature,
+            weights_sha256=digest,
+            checkpoint_step=checkpoint.step,
         )
     return digest
 
@@ -250,7 +248,6 @@ def fold_into_model(folder: Path) -> None:
         return
     model, _ = load_saved_classifier(folder)
     parameters = fold_temperature(model, notes.temperature)
-    stored = read_json(folder / NOTES)
     with atomic_path(folder) as temporary:
         shutil.copytree(folder, temporary)
         with quiet_transformers():
@@ -260,6 +257,6 @@ def fold_into_model(folder: Path) -> None:
             "into": list(parameters),
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
             # Of the checkpoint itself, whose digest the evaluation names, however often something was folded since.
-            "checkpoint_sha256": stored.get("folded", {}).get("checkpoint_sha256", notes.weights_sha256),
+            "checkpoint_sha256": notes.folded.checkpoint_sha256 or notes.weights_sha256,
         }
         update_model_notes(temporary, temperature=1.0, weights_sha256=sha256_file(temporary / WEIGHTS), folded=folded)

@@ -12,8 +12,8 @@ from tenor.errors import UserError
 from tenor.inference.file_job import FileJob, FileResult, begun_job, predict_file, survey
 from tenor.inference.file_outputs import is_text, refuse_existing, require_output
 from tenor.inference.predictor import EngineChoice, Predictor
-from tenor.model.notes import Threshold
 from tenor.runs.directory import DEFAULT_ROOT
+from tenor.runs.model_notes import Threshold
 
 AUTO_FROM_ROWS = 1000
 """Rows from which a comparison of engines, which takes as long as some hundred texts, can pay."""

@@ -27,9 +27,10 @@ from tenor.model.features import cached_features, can_cache_features, first_toke
 from tenor.model.first_token import read_first_token_only
 from tenor.model.freezing import Learning, anatomy, freeze
 from tenor.runs.directory import RunDirectory
-from tenor.runs.environment import is_missing, package_versions
+from tenor.runs.environment import package_versions
 from tenor.runs.files import sha256_file
 from tenor.runs.manifest import Manifest, read_manifest, update_manifest
+from tenor.runs.missing import is_missing
 from tenor.training.recorder import missing_trackers
 
 HINT = "`tenor rule` lists every rule; a tracker is a package of its name."

@@ -7,18 +7,19 @@ from pathlib import Path
 from rich.console import Console
 
 from tenor.config.schema import Config
-from tenor.data.dataset import LabelledText, Missing
+from tenor.data.dataset import LabelledText
 from tenor.data.sources import read_source
 from tenor.data.splits import Splits, data_fingerprint, make_splits, present_splits
 from tenor.errors import UserError
 from tenor.evaluation.model_card import CARD, model_card
-from tenor.evaluation.predictions import Predictions
 from tenor.evaluation.report.page import run_report
 from tenor.evaluation.report.run_content import RunContent, collect_run
 from tenor.evaluation.report.runs_index import index_page
 from tenor.runs.directory import DEFAULT_ROOT, RunDirectory, find_run
 from tenor.runs.files import digest_folder, write_text
 from tenor.runs.manifest import Manifest, update_manifest
+from tenor.runs.missing import Missing
+from tenor.runs.predictions import Predictions
 from tenor.runs.summary import FILE_NAME
 
 INDEX = "index.html"

@@ -13,12 +13,13 @@ from tenor.checks.evidence import CheckpointEvidence, EvaluationEvidence, Overla
 from tenor.checks.finding import Finding, Report, findings_view, merge, read_findings, summary_line
 from tenor.checks.watchdog import Watchdog
 from tenor.config.schema import Checks, Config
-from tenor.data.dataset import Missing
 from tenor.errors import RefusedError, UserError
 from tenor.evaluation.results import SplitResult
 from tenor.runs.directory import RunDirectory
 from tenor.runs.files import write_json
-from tenor.training.recorder import Recorder, read_records
+from tenor.runs.missing import Missing
+from tenor.runs.step_records import read_records
+from tenor.training.recorder import Recorder
 from tenor.training.state import TrainState, Window
 from tenor.training.task import TrainingTask
 from tenor.workflows.prepare import Prepared

@@ -10,25 +10,27 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
+from tenor.checks.finding import Finding
 from tenor.checks.watchdog import Watchdog
 from tenor.config.describe import to_yaml
 from tenor.config.schema import Config
 from tenor.console.progress import ProgressLine, progress_line
 from tenor.console.run import show_finish, show_overview
 from tenor.data.batching import Examples, TokenExamples
-from tenor.data.dataset import LabelledText, Missing, SourceData, not_labelled
+from tenor.data.dataset import LabelledText, SourceData, not_labelled
 from tenor.data.splits import present_splits
 from tenor.data.tokenization import Shortened, Truncation, special_tokens_around
-from tenor.errors import TenorError, UserError, advice_on_memory
+from tenor.errors import TenorError, UserError, advice_on_memory, errors_of_run
 from tenor.evaluation.confusion_picture import confusion_figure
-from tenor.evaluation.predictions import write_predictions
 from tenor.evaluation.results import SplitResult, evaluation_json
 from tenor.inference.logits import Forward, predict
 from tenor.measures.calibration import choose_temperature
 from tenor.measures.objective import make_objective, metrics_line
-from tenor.runs.directory import DEFAULT_ROOT, RunDirectory, create_run, find_run, held
+from tenor.runs.directory import DEFAULT_ROOT, RunDirectory, create_run, find_run, locked
 from tenor.runs.files import remove_leftovers, write_json, write_text
 from tenor.runs.manifest import new_manifest, process_lives, read_manifest, update_manifest
+from tenor.runs.missing import Missing
+from tenor.runs.predictions import write_predictions
 from tenor.runs.summary import read_summary
 from tenor.training.accelerator import make_accelerator
 from tenor.training.checkpoint import (
@@ -121,9 +123,7 @@ def watched_fit(
             return fit(task, accelerator, checkpoint, callbacks)
     finally:
         for fault in recorder.close():
-            console.print(
-                f"{fault}; metrics.jsonl holds all that it was told", style="red", soft_wrap=True, markup=False
-            )
+            console.print(f"{fault}; metrics.jsonl contains all records", style="red", soft_wrap=True, markup=False)
         findings.keep(watchdog.report)
 
 
@@ -235,6 +235,8 @@ class RunResult:
     """Of the best checkpoint's weights."""
     weights_sha256: str
     """Of the weights below `model/`."""
+    findings: tuple[Finding, ...] = ()
+    """Of all stages, as in `findings.json`."""
 
 
 def train(
@@ -250,7 +252,8 @@ def train(
     `tenor.data.from_dataframe` makes.
 
     Raises:
-        TenorError: how it ended otherwise; the run's folder and the summary tell the same.
+        TenorError: the run failed, was refused or was interrupted, as its folder and the summary record too. The
+            error's attribute `run` is that folder; None where the input could not be read, so that no run was started.
     """
     given = as_source(data)
     if given is not None:
@@ -270,7 +273,7 @@ def start(
     read_summary(root)  # Refused now where it is broken, not after hours.
     fingerprints = input_fingerprints(prepared)
     run = create_run(root, config.name)
-    with held(run):
+    with errors_of_run(run.path), locked(run):
         write_text(run.config, to_yaml(config))
         new_manifest(run, config.seed, prepared.plan.accelerators)
         record_inputs(run, prepared, fingerprints)
@@ -294,7 +297,7 @@ def resume(
     """
     console = console or Console(stderr=True, markup=False)
     run = find_run(root, reference)
-    with held(run):
+    with errors_of_run(run.path), locked(run):
         manifest = read_manifest(run)
         # This process holds the run, so whatever of it is recorded as going on here is over.
         if manifest.pid != os.getpid() and process_lives(manifest):
@@ -355,7 +358,7 @@ def _run(
             with carded(run, prepared.splits):
                 findings.add(evaluation_report(config, result.results, state, result.checkpoint_sha256, findings.found))
                 findings.close()
-    return result
+    return replace(result, findings=findings.found)
 
 
 @contextmanager

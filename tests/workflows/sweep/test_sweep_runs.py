@@ -13,9 +13,9 @@ from tenor.config.loading import load_config
 from tenor.config.sweep import SweepPlan, load_sweep
 from tenor.errors import RefusedError, TenorError, UserError
 from tenor.runs.directory import RunDirectory, find_run
-from tenor.runs.environment import is_missing
 from tenor.runs.files import read_json
 from tenor.runs.manifest import read_manifest
+from tenor.runs.missing import is_missing
 from tenor.runs.summary import read_summary
 from tenor.workflows.sweep.search import SweepResult, join_sweep, run_sweep
 from tenor.workflows.sweep.study import open_studies, trials_of

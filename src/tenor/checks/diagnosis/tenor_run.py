@@ -1,6 +1,5 @@
 """The folder of a Tenor run, complete or interrupted."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,6 @@ from tenor.checks.diagnosis.artifacts import (
     evaluation_evidence,
     number,
     read_any_json,
-    whole_number,
 )
 from tenor.checks.diagnosis.predictions_file import read_claims
 from tenor.checks.diagnosis.results_json import non_finite_metrics, splits_of
@@ -24,6 +22,7 @@ from tenor.config.loading import load_config
 from tenor.config.schema import Config
 from tenor.errors import UserError
 from tenor.runs.directory import RunDirectory
+from tenor.runs.step_records import read_records
 
 Record = Mapping[str, Any]
 
@@ -37,7 +36,7 @@ def read_tenor_run(path: Path) -> list[Artifacts]:
     """Evidence from the files that exist. Raises UserError for a broken one."""
     run = RunDirectory(path)
     config = load_config(run.config) if run.config.is_file() else None
-    records = read_records(run.metrics) if run.metrics.is_file() else []
+    records = read_records(run.metrics)
     evaluation = _mapping(run.evaluation)
     splits, n_classes = _splits(run, evaluation)
     steps = step_evidence([record for record in records if record.get("kind") == "train"], n_classes or None)
@@ -59,18 +58,6 @@ def read_tenor_run(path: Path) -> list[Artifacts]:
             allow=config.checks.allow if config else {},
         )
     ]
-
-
-def read_records(path: Path) -> list[dict[str, Any]]:
-    """The lines of a `metrics.jsonl`, without an unfinished last line of a killed process."""
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-        records = [json.loads(line, parse_int=whole_number) for line in lines[:-1] if line]
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not a record of metrics ({error}). Restore it, or move it away.") from error
-    if not all(isinstance(record, dict) and number(record.get("step")) is not None for record in records):
-        raise UserError(f"{path}: contains a line without a step. Restore it, or move it away.")
-    return records
 
 
 def step_evidence(records: list[Any], n_classes: int | None = None) -> StepEvidence | None:

@@ -11,11 +11,12 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from tenor.config.schema import Data
-from tenor.data.dataset import LabelledText, Missing, SourceData
+from tenor.data.dataset import LabelledText, SourceData
 from tenor.data.sources.labels import Classes, label_rows, rename_classes
 from tenor.data.sources.rows import Columns, Rows
 from tenor.errors import UserError
 from tenor.runs.files import sha256_file
+from tenor.runs.missing import Missing
 
 CLASS_NAMES = ("negative", "positive")
 TEST_ROWS_PER_CLASS = 1000

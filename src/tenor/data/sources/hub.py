@@ -10,10 +10,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tenor.config.schema import Data
-from tenor.data.dataset import Missing, SourceData
+from tenor.data.dataset import SourceData
 from tenor.data.sources.labels import Classes, label_rows, label_splits, rename_classes
 from tenor.data.sources.rows import Rows, columns_of, nearest, require_columns
 from tenor.errors import UserError
+from tenor.runs.missing import Missing
 
 if TYPE_CHECKING:
     import datasets

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tenor.config.schema import Data
-from tenor.data.dataset import LabelledText, Missing, SourceData
+from tenor.data.dataset import LabelledText, SourceData
 from tenor.data.sequences import list_of
 from tenor.data.sources.files import read_rows
 from tenor.data.sources.rows import (
@@ -36,6 +36,7 @@ from tenor.data.sources.rows import (
     tidied,
 )
 from tenor.errors import UserError, is_command
+from tenor.runs.missing import Missing
 
 if TYPE_CHECKING:
     import pandas  # type: ignore[import-untyped]

@@ -14,9 +14,8 @@ from markupsafe import Markup
 
 from tenor.checks.diagnosis.artifacts import number
 from tenor.config.schema import Config
-from tenor.data.dataset import LabelledText, Missing
+from tenor.data.dataset import LabelledText
 from tenor.evaluation.numbers import duration, moment, percent
-from tenor.evaluation.predictions import Predictions
 from tenor.evaluation.report.charts import Chart
 from tenor.evaluation.report.results_sections import (
     Calibration,
@@ -42,6 +41,8 @@ from tenor.evaluation.report.training_sections import (
     status_of,
 )
 from tenor.runs.manifest import Manifest
+from tenor.runs.missing import Missing
+from tenor.runs.predictions import Predictions
 
 PER_CELL = 12
 IN_ALL_CELLS = 180

@@ -8,9 +8,7 @@ from markupsafe import Markup
 
 from tenor.checks.catalogue import BY_CODE
 from tenor.checks.finding import Finding, Report
-from tenor.data.dataset import Missing
 from tenor.evaluation.numbers import interval, percent, points
-from tenor.evaluation.predictions import Predictions
 from tenor.evaluation.report.charts import Chart, Estimate, coverage_chart, interval_chart, reliability_chart
 from tenor.evaluation.report.run_content import EvaluationNumbers, SplitNumbers
 from tenor.measures.calibration import (
@@ -21,6 +19,8 @@ from tenor.measures.calibration import (
 )
 from tenor.measures.intervals import Interval, wilson_interval
 from tenor.measures.selective import Slice, accuracy_by_cut, accuracy_by_length, coverage_curve
+from tenor.runs.missing import Missing
+from tenor.runs.predictions import Predictions
 
 BASELINES = {"text": "text baseline", "majority": "majority class"}
 

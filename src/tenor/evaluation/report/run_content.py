@@ -8,18 +8,17 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from tenor.checks.diagnosis.artifacts import earlier_reports
-from tenor.checks.diagnosis.tenor_run import read_records
 from tenor.checks.finding import Report
 from tenor.config.loading import load_config
 from tenor.config.schema import Config
-from tenor.data.dataset import Missing
 from tenor.errors import UserError
-from tenor.evaluation.predictions import Predictions, read_predictions
 from tenor.model.freezing import WhatLearns
 from tenor.runs.directory import RunDirectory
-from tenor.runs.environment import is_missing
 from tenor.runs.files import read_json
 from tenor.runs.manifest import Manifest, read_manifest
+from tenor.runs.missing import Missing, is_missing
+from tenor.runs.predictions import Predictions, read_predictions
+from tenor.runs.step_records import read_records
 
 T = TypeVar("T")
 SPLITS = {"validation": "val", "test": "test"}

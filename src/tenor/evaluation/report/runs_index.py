@@ -8,7 +8,6 @@ from typing import Any
 from markupsafe import Markup
 from pydantic import TypeAdapter, ValidationError
 
-from tenor.data.dataset import Missing
 from tenor.errors import UserError
 from tenor.evaluation.numbers import duration, interval, moment, percent, points
 from tenor.evaluation.report.charts import Estimate, Scale, scale, strip
@@ -19,6 +18,7 @@ from tenor.measures.intervals import Interval
 from tenor.runs.directory import RunDirectory
 from tenor.runs.files import TEMPORARY_PREFIX
 from tenor.runs.manifest import Manifest, read_manifest
+from tenor.runs.missing import Missing
 from tenor.runs.summary import SummaryRow, read_summary
 
 STRIP = (6.0, 144.0)
@@ -98,7 +98,7 @@ def index_page(root: Path) -> str:
     """
     entries = _entries(root)
     if not entries:
-        raise UserError(f"{root} holds no run; start one with `tenor train`, or name another folder")
+        raise UserError(f"{root} contains no run; start one with `tenor train`, or name another folder")
     bounds = [b for e in entries if e.shown for b in _strip_values(e.shown[1])]
     shared = scale(bounds, *STRIP, 4)
     first: dict[str, Mapping[str, Any]] = {}

@@ -7,13 +7,13 @@ from typing import Any
 
 from tenor.config.describe import to_yaml
 from tenor.config.schema import Config
-from tenor.data.dataset import LabelledText, Missing
+from tenor.data.dataset import LabelledText
 from tenor.evaluation.numbers import duration, moment, percent
 from tenor.evaluation.report.charts import Chart, Series, line_chart
 from tenor.evaluation.report.run_content import EvaluationNumbers, RunContent, SplitNumbers
 from tenor.model.freezing import WhatLearns
-from tenor.runs.environment import is_missing
 from tenor.runs.manifest import Manifest, process_lives
+from tenor.runs.missing import Missing, is_missing
 
 Records = Sequence[Mapping[str, Any]]
 

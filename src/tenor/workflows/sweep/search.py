@@ -13,8 +13,8 @@ from tenor.config.describe import to_yaml
 from tenor.config.sweep import SweepPlan
 from tenor.console.trials import ELSEWHERE, LiveTable, TrialsAndBest, figure
 from tenor.runs.directory import DEFAULT_ROOT
-from tenor.runs.environment import missing_because
 from tenor.runs.files import write_text
+from tenor.runs.missing import missing_because
 from tenor.workflows.prepare import require_available
 from tenor.workflows.sweep.page import write_page
 from tenor.workflows.sweep.study import SweepTrial, best_of, open_studies, reachable, sweep_folder, trials_of

@@ -18,6 +18,8 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
 from rich.console import Console
 
+from tenor.checks.diagnosis.artifacts import earlier_reports
+from tenor.checks.finding import Finding
 from tenor.config.sweep import KNOWN_WHILE_TRAINING, SweepPlan
 from tenor.errors import InterruptedRunError, RefusedError, TenorError, UserError
 from tenor.runs.directory import RunDirectory
@@ -91,15 +93,17 @@ class Attempt:
         self.on_change()
         follower = Follower(on_begin=self._begun, on_validation=self._validated)
         earlier = self._earlier_run()
-        if earlier is None:
-            train(config, self.root, console, follower=follower)
-        elif read_manifest(earlier).status == "completed":
-            self.run = earlier
+        if earlier is not None and read_manifest(earlier).status == "completed":
+            run = self.run = earlier
+            findings = [finding for report in earlier_reports(run.findings) for finding in report.findings]
         else:
-            resume(earlier.reference, self.root, console, follower=follower)
-        assert self.run is not None
-        refuse_errors(self.run)
-        return objective(self.plan, self.run)
+            if earlier is None:
+                result = train(config, self.root, console, follower=follower)
+            else:
+                result = resume(earlier.reference, self.root, console, follower=follower)
+            run, findings = result.run, list(result.findings)
+        refuse_errors(findings)
+        return objective(self.plan, run)
 
     def _earlier_run(self) -> RunDirectory | None:
         """The run of an attempt before this one, where it lies here and no one else goes on with it."""
@@ -176,16 +180,14 @@ def with_owner(write: Callable[[], None]) -> None:
         raise GivenAwayError("no sign of life reached the study for too long; another worker has the trial") from error
 
 
-def refuse_errors(run: RunDirectory) -> None:
-    """A run that completed although a check found an error in it is not to be counted as good.
+def refuse_errors(findings: Sequence[Finding]) -> None:
+    """Refuse a run that completed although a check found an error in it.
 
     Raises:
-        RefusedError: there is an error that was not allowed; under `checks.policy=warn` the run itself went on.
+        RefusedError: there is an error that was not allowed; under `checks.policy=warn` the run itself continued.
     """
-    occasions = read_json(run.findings)["stages"]
-    found = [finding for occasion in occasions for finding in occasion["findings"]]
-    if errors := [one for one in found if one["severity"] == "error" and not one["allowed"]]:
-        raise RefusedError(", ".join(f"{one['code']} {one['title']}: {one['observed']}" for one in errors))
+    if errors := [finding for finding in findings if finding.severity == "error" and not finding.allowed]:
+        raise RefusedError(", ".join(f"{error.code} {error.title}: {error.observed}" for error in errors))
 
 
 def objective(plan: SweepPlan, run: RunDirectory) -> float:

@@ -1,4 +1,4 @@
-"""`predictions/{validation,test}.parquet`: what a checkpoint said about every row of a split."""
+"""`predictions/{validation,test}.parquet`: a checkpoint's probabilities for every row of a split."""
 
 import json
 from collections.abc import Sequence
@@ -9,10 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tenor.data.sequences import array_of, list_of
 from tenor.errors import UserError
-from tenor.measures.metrics import check_labels, check_probabilities
-from tenor.measures.objective import predicted_classes
 from tenor.runs.files import atomic_path
 
 _CLASS_NAMES = b"tenor.class_names"
@@ -32,11 +29,11 @@ class Predictions:
     """float32 or float64, shape (n, K)."""
     class_names: tuple[str, ...]
     temperature: float = 1.0
-    """By which the checkpoint's logits were divided before the softmax."""
+    """The checkpoint's logits were divided by it before the softmax."""
     tokens: np.ndarray | None = None
-    """Tokens of each whole text, int64, shape (n,); None where they were not recorded."""
+    """Token count of each text before truncation, int64, shape (n,); None where it was not recorded."""
     truncated: np.ndarray | None = None
-    """How many of them were cut off and never seen by the model, int64, shape (n,); None with `tokens`."""
+    """How many of these were truncated, so that the model never saw them, int64, shape (n,); None with `tokens`."""
 
     @property
     def lengths(self) -> tuple[np.ndarray, np.ndarray] | None:
@@ -46,7 +43,7 @@ class Predictions:
     @property
     def predicted(self) -> np.ndarray:
         """Class indices, shape (n,)."""
-        return predicted_classes(self.probabilities)
+        return self.probabilities.argmax(axis=1)
 
 
 def write_predictions(
@@ -61,21 +58,22 @@ def write_predictions(
 ) -> None:
     """Write labels (n,) and probabilities (n, K), float32 as such and everything else as float64, atomically.
 
-    `temperature` is the one that the probabilities have, kept in the file's metadata. `lengths` are the columns
-    `tokens`, of each whole text, and `truncated`, how many of them were cut off, both (n,).
-    Raises ValueError for no rows, shapes that do not fit, labels outside 0 … K-1, and rows that are no distribution.
+    `temperature` is that of the probabilities and is kept in the file's metadata. `lengths` are the columns `tokens`
+    (of each text before truncation) and `truncated` (how many of them were truncated), both (n,).
+
+    Raises:
+        ValueError: no rows, shapes that do not fit, labels outside 0 … K-1, or a row that is not a distribution.
     """
-    ids, class_names = list_of(ids, "ids"), list_of(class_names, "class_names")
-    labels = check_labels(labels, len(class_names))
-    stored = array_of(probabilities, "probabilities")
-    check_probabilities(stored, len(class_names))
+    labels, stored = np.asarray(labels), np.asarray(probabilities)
+    _check_labels(labels, len(class_names))
+    _check_probabilities(stored, len(class_names))
     if not len(ids) == len(labels) == len(stored):
         raise ValueError(f"{len(ids)} ids, {len(labels)} labels and {len(stored)} rows of probabilities")
     stored = stored if stored.dtype == np.float32 else stored.astype(np.float64)
-    names = pa.array(class_names, pa.string())
-    predicted = pa.array(predicted_classes(stored), pa.int64())
+    names = pa.array(list(class_names), pa.string())
+    predicted = pa.array(stored.argmax(axis=1), pa.int64())
     columns = {
-        "id": pa.array(ids, pa.string()),
+        "id": pa.array(list(ids), pa.string()),
         "label": pa.array(labels, pa.int64()),
         "label_name": names.take(pa.array(labels)),
         "predicted": predicted,
@@ -93,7 +91,11 @@ def write_predictions(
 
 
 def read_predictions(path: Path) -> Predictions:
-    """Read what `write_predictions` wrote; raises UserError where the file is missing, broken or not consistent."""
+    """Read what `write_predictions` wrote.
+
+    Raises:
+        UserError: a file that is missing, damaged or not consistent.
+    """
     try:
         table = pq.read_table(path)
         return _parse(table)
@@ -113,10 +115,11 @@ def _parse(table: pa.Table) -> Predictions:
     nulls = [name for name in columns if table[name].null_count]
     if nulls:
         raise ValueError(f"missing values in column {', '.join(nulls)}")
-    labels = check_labels(table["label"].to_numpy(), len(class_names))
+    labels = table["label"].to_numpy()
+    _check_labels(labels, len(class_names))
     probabilities = np.stack([table[name].to_numpy() for name in columns[len(_COLUMNS) :]], axis=1)
-    check_probabilities(probabilities, len(class_names))
-    for name, indices in (("label", labels), ("predicted", predicted_classes(probabilities))):
+    _check_probabilities(probabilities, len(class_names))
+    for name, indices in (("label", labels), ("predicted", probabilities.argmax(axis=1))):
         differing = np.flatnonzero(table[name].to_numpy() != indices)
         named = table[f"{name}_name"].to_pylist()
         misnamed = [row for row, index in enumerate(indices) if named[row] != class_names[index]]
@@ -124,12 +127,37 @@ def _parse(table: pa.Table) -> Predictions:
             row = int(differing[0]) if len(differing) else misnamed[0]
             raise ValueError(f"row {row}: {name} and {name}_name do not fit the probabilities or the class names")
     return Predictions(
-        tuple(table["id"].to_pylist()), labels, probabilities, class_names, _temperature(table.schema), *_lengths(table)
+        tuple(table["id"].to_pylist()),
+        labels.astype(np.int64),
+        probabilities,
+        class_names,
+        _temperature(table.schema),
+        *_lengths(table),
     )
 
 
+def _check_labels(labels: np.ndarray, n_classes: int) -> None:
+    if labels.ndim != 1 or labels.size == 0 or not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(f"labels are {labels.dtype} of shape {labels.shape}, expected integers of shape (n,), n > 0")
+    if labels.min() < 0 or labels.max() >= n_classes:
+        raise ValueError(f"labels are {labels.min()} … {labels.max()}, expected 0 … {n_classes - 1}")
+
+
+def _check_probabilities(probabilities: np.ndarray, n_classes: int) -> None:
+    if probabilities.dtype.kind not in "biuf" or probabilities.ndim != 2 or probabilities.shape[1] != n_classes:
+        raise ValueError(
+            f"probabilities are {probabilities.dtype} of shape {probabilities.shape}, expected numbers of shape "
+            f"(n, {n_classes})"
+        )
+    if not len(probabilities) or not np.isfinite(probabilities).all():
+        raise ValueError("expected finite probabilities in one row or more")
+    # 1e-3: a softmax in bfloat16 sums to 1 no better than that.
+    if probabilities.min() < 0 or np.abs(probabilities.sum(axis=1, dtype=np.float64) - 1).max() > 1e-3 * n_classes:
+        raise ValueError("expected every row of probabilities to be non-negative and to sum to 1; are these logits?")
+
+
 def _temperature(schema: pa.Schema) -> float:
-    # Files from before there was calibration hold none, and probabilities as the checkpoint gave them.
+    # Files that were written before Tenor calibrated have none: their probabilities are the checkpoint's own.
     temperature = float((schema.metadata or {}).get(_TEMPERATURE, b"1.0"))
     if not 0 < temperature < np.inf:
         raise ValueError(f"the temperature in its metadata is {temperature}, expected a number above 0")
@@ -137,18 +165,17 @@ def _temperature(schema: pa.Schema) -> float:
 
 
 def _lengths(table: pa.Table) -> tuple[np.ndarray | None, np.ndarray | None]:
-    found = [name for name in _LENGTHS if name in table.column_names]
-    if len(found) < len(_LENGTHS):
+    if not set(_LENGTHS) <= set(table.column_names):
         return None, None
-    if any(table[name].null_count or not pa.types.is_integer(table[name].type) for name in found):
-        raise ValueError(f"expected whole numbers in {' and '.join(_LENGTHS)}")
+    if any(table[name].null_count or not pa.types.is_integer(table[name].type) for name in _LENGTHS):
+        raise ValueError(f"expected integers in {' and '.join(_LENGTHS)}")
     return _check_lengths(table["tokens"].to_numpy(), table["truncated"].to_numpy(), table.num_rows)
 
 
 def _check_lengths(tokens: np.ndarray, truncated: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
     tokens, truncated = np.asarray(tokens, dtype=np.int64), np.asarray(truncated, dtype=np.int64)
     if tokens.shape != (n,) or truncated.shape != (n,):
-        raise ValueError(f"expected {n} lengths, found {tokens.shape} and {truncated.shape}")
+        raise ValueError(f"lengths of shape {tokens.shape} and {truncated.shape}, expected ({n},)")
     if truncated.min() < 0 or (truncated > tokens).any():
         raise ValueError("expected 0 ≤ truncated ≤ tokens in every row")
     return tokens, truncated

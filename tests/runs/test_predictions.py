@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tenor.errors import UserError
-from tenor.evaluation.predictions import read_predictions, write_predictions
+from tenor.runs.predictions import read_predictions, write_predictions
 
 NAMES = ["negative", "neutral, so-so", "positiv ☺"]
 
