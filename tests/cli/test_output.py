@@ -73,7 +73,7 @@ def test_a_run_is_resumed_by_its_name(
     assert read_manifest(run).status == "interrupted"
     ended = command("train", "--resume", run.run_id, "--json")
     assert ended.status == 0
-    assert "going on from" in ended.err
+    assert "continuing from" in ended.err
     assert json.loads(ended.out)["run"].endswith(run.run_id)
     again = command("train", "--resume", run.run_id)
     assert again.status == 2

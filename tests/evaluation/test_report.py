@@ -295,7 +295,7 @@ def test_data_that_changed_shows_no_texts_and_says_so(tmp_path: Path) -> None:
     assert "the data changed since the run" in html
     assert "a review number" not in html
     (tmp_path / "test.csv").unlink()
-    assert "can't be read again" in Page(written(run)).text
+    assert "cannot be read again" in Page(written(run)).text
 
 
 def test_predictions_of_another_evaluation_are_not_shown(tmp_path: Path) -> None:

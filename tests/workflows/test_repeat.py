@@ -80,7 +80,7 @@ def test_other_bits_are_an_error(original: RunDirectory) -> None:
     written = json.loads(original.evaluation.read_text())
     written["checkpoint"]["digest"] = "0" * 64
     write_json(original.evaluation, written)
-    with pytest.raises(TenorError, match="its weights are not those of"):
+    with pytest.raises(TenorError, match="its weights differ from those of"):
         repeat("latest", root(original), quiet())
     assert runs_below(original) == 2
 

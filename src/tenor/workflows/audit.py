@@ -122,7 +122,7 @@ def _duplicates(rows: LabelledText, probabilities: np.ndarray, groups: tuple[_Gr
         # Different people write "great film".
         long = any(len(texts[row].split()) >= SAME_WORDS for row in (kept, *group.others))
         for row in group.others:
-            what = "same text as" if texts[row].strip() == texts[kept].strip() else "nearly the text of"
+            what = "same text as" if texts[row].strip() == texts[kept].strip() else "nearly the same text as"
             label = "" if labels[row] == labels[kept] else f", which has label {rows.class_names[labels[kept]]}"
             yield _suspect(rows, probabilities, row, "duplicate", f"{what} {ids[kept]}{label}", exclude=long)
 
@@ -131,7 +131,9 @@ def _ambiguous(rows: LabelledText, probabilities: np.ndarray) -> Iterator[Suspec
     top = np.sort(probabilities, axis=1)[:, -2:]
     margin = top[:, 1] - top[:, 0]
     for row in np.argsort(margin, kind="stable")[: np.count_nonzero(margin < AMBIGUOUS)]:
-        yield _suspect(rows, probabilities, int(row), "ambiguous", "two classes are as probable", exclude=False)
+        yield _suspect(
+            rows, probabilities, int(row), "ambiguous", "two classes are about equally probable", exclude=False
+        )
 
 
 def _suspect(
@@ -198,13 +200,13 @@ def audit(config: Config, features: Features = "both", console: Console | None =
     if repeated := repeated_ids(rows):
         name, count = next(iter(repeated.items()))
         raise UserError(
-            f"{name!r} stands on {count:,} of the rows of {rows.origin} to be examined, so they can't be told apart; "
-            "leave data.id_column out, so that ids are row numbers"
+            f"{rows.origin}: {count:,} of the rows to audit have the id {name!r}, but ids must be unique; leave "
+            "data.id_column out to use row numbers"
         )
     lonely = [name for name, count in zip(rows.class_names, rows.label_counts(), strict=True) if count == 1]
     if lonely or np.count_nonzero(rows.label_counts()) < 2:
-        wrong = f"{lonely[0]} has one" if lonely else "there is one class only"
-        raise UserError(f"an audit compares classes, each with 2 training rows or more; {wrong}")
+        observed = f"{lonely[0]} has 1" if lonely else "there is only 1 class"
+        raise UserError(f"an audit needs 2 or more classes, each with 2 or more training rows; {observed}")
     raw = _out_of_sample(rows, config, features, console)
     temperature = fit_temperature(log_probabilities(raw), rows.labels)
     probabilities = with_temperature(raw, 1.0, temperature)

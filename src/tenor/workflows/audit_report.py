@@ -86,8 +86,8 @@ def audit_page(found: Audit, config: Config, csv_file: Path, command: Sequence[s
         n=found.n,
         errors=f"{errors:,}",
         share=percent(errors / found.n, 1),
-        sentence=f"The classifiers behind this are right on {percent(found.accuracy, 1)} of the labels as they are, on "
-        "rows that they did not see. The lower that is, the more of the suspects are their own mistakes.",
+        sentence=f"The classifiers behind this audit agree with {percent(found.accuracy, 1)} of the given labels, on "
+        "rows that they did not see. The lower this share, the more of the suspects are the classifiers' own mistakes.",
         chart=_chart(found),
         figures=_figures(found),
         parts=tuple(_part(found, key) for key in MOST),
@@ -119,10 +119,10 @@ def _chart(found: Audit) -> Chart:
 def _figures(found: Audit) -> tuple[Figure, ...]:
     out = sum(one.exclude for one in found.suspects)
     return (
-        Figure("duplicates", f"{len(found.of('duplicate')):,}", "the text, or nearly, of another training row"),
-        Figure("ambiguous", f"{len(found.of('ambiguous')):,}", "two classes are as probable"),
-        Figure("left out", f"{out:,}", "rows that training leaves out unless you say no"),
-        Figure("kept", f"{found.n - out:,}", "rows that training goes on with"),
+        Figure("duplicates", f"{len(found.of('duplicate')):,}", "same or nearly the same text as another training row"),
+        Figure("ambiguous", f"{len(found.of('ambiguous')):,}", "two classes are about equally probable"),
+        Figure("left out", f"{out:,}", "rows excluded from training unless you change that"),
+        Figure("kept", f"{found.n - out:,}", "rows that remain for training"),
     )
 
 
@@ -130,11 +130,11 @@ def _part(found: Audit, key: str) -> Part:
     suspects = found.of(key)  # type: ignore[arg-type]
     titles = {"label": "Label errors", "duplicate": "Duplicates", "ambiguous": "Ambiguous texts"}
     leads = {
-        "label": "The least probable label first. Those with a probability below "
-        f"{EXCLUDE_BELOW:g} are left out unless you say no.",
-        "duplicate": "Of each group of equal or nearly equal texts the row whose label is most probable is kept; those "
-        f"with two labels come first. Texts under {SAME_WORDS} words are kept: different people write them.",
-        "ambiguous": "Neither label would surprise. They are kept unless you say otherwise.",
+        "label": "The least probable label first. Rows whose label has a probability below "
+        f"{EXCLUDE_BELOW:g} are excluded unless you change that.",
+        "duplicate": "In each group of equal or nearly equal texts, the row with the most probable label is kept; "
+        f"groups with two labels come first. Texts under {SAME_WORDS} words are kept: different people write them.",
+        "ambiguous": "Two labels are about equally probable. These rows are kept unless you exclude them.",
     }
     counts = Counter((one.given, one.suggested) for one in suspects).most_common(MOST_PAIRS) if key == "label" else []
     pairs = tuple((given, suggested, f"{count:,}") for (given, suggested), count in counts)

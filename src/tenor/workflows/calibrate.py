@@ -57,7 +57,7 @@ def calibrate(run: RunDirectory) -> Calibrated:
     """
     if not run.model.is_dir():
         raise UserError(
-            f"{run.reference} has no saved model; a run saves one when it completes, and a sweep keeps its best"
+            f"{run.reference} has no saved model; a run saves one when it completes, and a sweep keeps the best one"
         )
     notes = read_model_notes(run.model)
     predictions = read_run_predictions(run)
@@ -184,12 +184,12 @@ def choose_threshold(
     """
     validation = calibrated.predictions["validation"]
     if class_name not in validation.class_names:
-        raise UserError(f"--class {class_name}: the model knows the classes {', '.join(validation.class_names)}")
+        raise UserError(f"--class {class_name}: expected a class of the model: {', '.join(validation.class_names)}")
     if not 0 < value <= 1:
-        raise UserError(f"--{wanted} {value:g}: expected a share above 0 and up to 1, such as 0.95")
+        raise UserError(f"--{wanted} {value:g}: expected a number above 0 and at most 1, such as 0.95")
     scores, member = _scores(validation, class_name)
     if not member.any():
-        raise UserError(f"--class {class_name}: none of the {len(member):,} validation rows is of this class")
+        raise UserError(f"--class {class_name}: none of the {len(member):,} validation rows has this class")
     threshold = _threshold(scores, member, class_name, wanted, value)
     splits = {
         name: at_threshold(*_scores(found, class_name), threshold) for name, found in calibrated.predictions.items()
@@ -220,7 +220,8 @@ def _threshold(scores: np.ndarray, member: np.ndarray, class_name: str, wanted: 
         best = best_precision(scores, member)
         raise UserError(
             f"no threshold gives {class_name} a precision of {value:g} on the {len(member):,} validation rows: the "
-            f"highest is {best.precision:.4f}, at {best.threshold:.4f}, with {best.called:,} rows called. Ask for less"
+            f"highest is {best.precision:.4f}, at {best.threshold:.4f}, with {best.called:,} rows predicted as it. "
+            "Choose a lower --precision"
         )
     return threshold
 
@@ -241,4 +242,7 @@ def calibration_record(found: Calibrated, chosen: ClassThreshold | None = None) 
     if chosen is not None:
         return {**record, "threshold": chosen.record()}
     kept = found.notes.threshold
-    return {**record, "threshold": missing_because("none was chosen") if kept is None else stored_threshold(kept)}
+    return {
+        **record,
+        "threshold": missing_because("no threshold was chosen") if kept is None else stored_threshold(kept),
+    }

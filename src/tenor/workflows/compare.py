@@ -61,18 +61,18 @@ class Comparison:
         interval = paired.accuracy_interval
         points, low, high = (100 * value for value in (paired.accuracy_difference, interval.low, interval.high))
         if paired.first_alone == paired.second_alone == 0:
-            return f"No difference: both are right on the same {paired.both_right:,} of {paired.n:,} rows."
+            return f"No difference: both predict the same {paired.both_right:,} of {paired.n:,} rows correctly."
         range_ = f"{100 * interval.confidence:g}% interval {low:+.2f} to {high:+.2f}"
         test = f"McNemar's exact test p {_p(paired.p_value)}"
         if not paired.shown:
             return (
-                f"No difference is shown: {self.runs[1].reference} is {points:+.2f} points against "
-                f"{self.runs[0].reference} ({range_}; {test}), which chance alone explains on {paired.n:,} rows."
+                f"No significant difference on {paired.n:,} rows: {self.runs[1].reference} minus "
+                f"{self.runs[0].reference} is {points:+.2f} points ({range_}; {test})."
             )
         better, worse = (self.runs[1], self.runs[0]) if points > 0 else self.runs
         return (
-            f"{better.reference} is better than {worse.reference} by {abs(points):.2f} points "
-            f"(second minus first: {range_}; {test}): chance alone is an unlikely cause on {paired.n:,} rows."
+            f"{better.reference} is significantly better than {worse.reference}, by {abs(points):.2f} points on "
+            f"{paired.n:,} rows (second minus first: {range_}; {test})."
         )
 
 
@@ -84,7 +84,7 @@ def compare(first: RunDirectory, second: RunDirectory, split: str = "test") -> C
     """
     runs = (first, second)
     if first.path.resolve() == second.path.resolve():
-        raise UserError(f"{first.reference} was given twice; give two runs")
+        raise UserError(f"{first.reference} was given twice; expected two different runs")
     one, other = (_predictions(run, split) for run in runs)
     other = _aligned(one, other, runs, split)
     configs = tuple(load_config(run.config) for run in runs)
@@ -104,7 +104,7 @@ def comparison_record(found: Comparison) -> dict[str, Any]:
         **asdict(found.paired),
         "shown": found.paired.shown,
         "verdict": found.verdict(),
-        "texts": missing_because(found.texts) if found.texts else "read again and the same",
+        "texts": missing_because(found.texts) if found.texts else "read again and unchanged",
         "rows_in_train": {
             name: missing_because(count.reason) if isinstance(count, Missing) else count
             for name, count in zip(("first", "second"), found.rows_in_train, strict=True)
@@ -133,7 +133,9 @@ def _predictions(run: RunDirectory, split: str) -> Predictions:
     path = run.predictions / f"{split}.parquet"
     if not path.is_file():
         others = ", ".join(sorted(file.stem for file in run.predictions.glob("*.parquet"))) or "none"
-        raise UserError(f"{run.reference} has no predictions for its {split} rows (found: {others}); choose --split")
+        raise UserError(
+            f"{run.reference} has no predictions for its {split} rows (available: {others}); choose another --split"
+        )
     return read_predictions(path)
 
 
@@ -141,23 +143,23 @@ def _aligned(one: Predictions, other: Predictions, runs: tuple[RunDirectory, Run
     """`other` in the order of `one`."""
     names = " and ".join(run.reference for run in runs)
     if one.class_names != other.class_names:
-        raise UserError(f"{names} know other classes: {one.class_names} and {other.class_names}")
+        raise UserError(f"{names} have different classes: {one.class_names} and {other.class_names}")
     for run, found in zip(runs, (one, other), strict=True):
         if len(set(found.ids)) < len(found.ids):
-            raise UserError(f"{run.reference}: ids of its {split} rows are not unique, so rows can't be told apart")
+            raise UserError(f"{run.reference}: ids of its {split} rows are not unique, so rows cannot be matched")
     common = set(one.ids) & set(other.ids)
     if not len(common) == len(one.ids) == len(other.ids):
         raise UserError(
-            f"{names} were measured on other rows: {len(one.ids):,} and {len(other.ids):,} {split} rows, of which "
-            f"{len(common):,} are in both. Validation rows depend on the seed; take --split test, or runs of one seed"
+            f"{names} were evaluated on different rows: {len(one.ids):,} and {len(other.ids):,} {split} rows, of which "
+            f"{len(common):,} are in both. Validation rows depend on the seed; use --split test, or runs with one seed"
         )
     place = {name: row for row, name in enumerate(other.ids)}
     order = np.array([place[name] for name in one.ids])
     labels = other.labels[order]
     if (differing := np.flatnonzero(labels != one.labels)).size:
         raise UserError(
-            f"{names} have the same ids with other labels in {len(differing):,} of {len(labels):,} {split} rows, such "
-            f"as {one.ids[differing[0]]!r}: these are other rows, or labels that were changed in between"
+            f"{names} have the same ids but different labels in {len(differing):,} of {len(labels):,} {split} rows, "
+            f"such as {one.ids[differing[0]]!r}: the rows are different, or labels were changed between the runs"
         )
     return Predictions(one.ids, labels, other.probabilities[order], one.class_names, other.temperature)
 
@@ -173,15 +175,15 @@ def _texts(
         try:
             rows = split_rows_of(config, split)
         except UserError as error:
-            return {}, f"the data can't be read again: {str(error).splitlines()[0]}"
+            return {}, f"the data cannot be read again: {str(error).splitlines()[0]}"
         found.append(_by_id(rows))
     for run, texts in zip(runs, found, strict=False):
         if missing := [name for name in one.ids if name not in texts]:
             return {}, f"the data of {run.reference} changed: it has no row {missing[0]!r} any more"
     if differing := [name for name in one.ids if found[0][name] != found[-1][name]]:
         raise UserError(
-            f"{runs[0].reference} and {runs[1].reference} have the same ids and labels, but other texts in "
-            f"{len(differing):,} {split} rows, such as {differing[0]!r}: these are other rows"
+            f"{runs[0].reference} and {runs[1].reference} have the same ids and labels, but different texts in "
+            f"{len(differing):,} {split} rows, such as {differing[0]!r}: the rows are different"
         )
     return found[0], ""
 

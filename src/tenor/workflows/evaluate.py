@@ -109,7 +109,7 @@ def evaluate(
     run = find_run(root, reference)
     if not run.model.is_dir():
         raise UserError(
-            f"{run.reference} has no saved model; a run saves one when it completes, and a sweep keeps its best"
+            f"{run.reference} has no saved model; a run saves one when it completes, and a sweep keeps the best one"
         )
     require_data_overrides("evaluate", overrides, *OF_THE_MACHINE, *OF_THE_CHECKS)
     notes = read_model_notes(run.model)
@@ -117,7 +117,7 @@ def evaluate(
     model_names = class_names(model.config, str(run.model))
     if file is not None:
         if split != "test":
-            raise UserError(f"a file is measured whole: it has no {split} split")
+            raise UserError(f"--input evaluates all rows of the file, which has no {split} split")
         overrides = [*rows_of_file(file, model_names), *overrides]
     config = config_for_rows(run, overrides)
     require_known_rules(config)
@@ -157,13 +157,14 @@ def require_data_overrides(command: str, overrides: Sequence[str], *also: str) -
         if not override.startswith(("data.", *(key if key.endswith(".") else f"{key}=" for key in also))):
             allowed = ", ".join(f"{key}…" if key.endswith(".") else key for key in ("data.", *also))
             raise UserError(
-                f"tenor {command} takes {allowed} overrides only, found {override!r}; the model is as it was saved"
+                f"tenor {command} accepts only overrides of {allowed}; observed {override!r}. The saved model cannot "
+                "be changed"
             )
         key = override.partition("=")[0].replace(" ", "")
         if key.removeprefix("data.") in OF_THE_MODEL:
             raise UserError(
-                f"tenor {command} cuts texts as in training, since the model was trained so; found {override!r}: leave "
-                f"it out, or train with it: tenor train CONFIG {override}"
+                f"tenor {command} truncates texts as in training; observed {override!r}. Leave it out, or train with "
+                f"it: tenor train CONFIG {override}"
             )
 
 
@@ -213,8 +214,8 @@ def _in_model_classes(rows: LabelledText, model_names: tuple[str, ...]) -> Label
         return rows
     if (found := in_classes(rows, model_names)) is None:
         raise UserError(
-            f"the model knows the classes {', '.join(model_names)}; {rows.origin} has {', '.join(rows.class_names)}. "
-            "Call its labels as the model does; where they are numbers, data.class_names names them in their order"
+            f"the model has the classes {', '.join(model_names)}; {rows.origin} has {', '.join(rows.class_names)}. "
+            "Rename its labels to the model's classes; if they are numbers, set data.class_names to one name for each"
         )
     return found
 
@@ -222,7 +223,7 @@ def _in_model_classes(rows: LabelledText, model_names: tuple[str, ...]) -> Label
 def _baselines(run: RunDirectory, rows: LabelledText) -> Baselines:
     """The run's own baselines on these rows; the majority class is that of the rows it was trained on."""
     if not run.baseline.is_dir():
-        return BaselineModels(rows.labels, "the run kept no text baseline").on(rows)
+        return BaselineModels(rows.labels, "the run has no text baseline").on(rows)
     text = TextBaseline.load(run.baseline)
     majority = int(text.class_frequencies.argmax())
     predicted = text.probabilities(rows.texts).argmax(axis=1)
@@ -237,7 +238,7 @@ def evaluation_record(found: Evaluation, abstain_below: float | None = None) -> 
     config, result = found.config, found.result
     names = [one.name for one in result.metrics.per_class]
     confidence, seed = config.evaluation.confidence, config.seed
-    record = evaluation_json("not asked for", result, found.weights_sha256, found.step, names, confidence, seed)
+    record = evaluation_json("not requested", result, found.weights_sha256, found.step, names, confidence, seed)
     return {
         "run": str(found.run.path),
         "origin": found.origin,
@@ -265,8 +266,8 @@ def operating_record(found: Operating, confidence: float) -> dict[str, Any]:
         "called": found.called,
         "right": found.right,
         "members": found.members,
-        "precision": _share(found.right, found.called, "no row is called", confidence),
-        "recall": _share(found.right, found.members, "no row is of the class", confidence),
+        "precision": _share(found.right, found.called, "no row is predicted as the class", confidence),
+        "recall": _share(found.right, found.members, "no row has the class", confidence),
     }
 
 
@@ -311,14 +312,14 @@ def keep_evaluation(found: Evaluation, record: dict[str, Any], output: Path | No
             _write_predictions(found, temporary / "predictions.parquet")
             write_text(temporary / REPORT, measured_report(_content(found, record), _measured(found, digest)))
     except OSError as error:
-        raise UserError(f"{folder}: {system_refusal(error) or error}; name another folder with --output") from error
+        raise UserError(f"{folder}: {system_refusal(error) or error}; choose another folder with --output") from error
     return folder
 
 
 def require_place(output: Path | None) -> None:
     """Raises UserError for a folder that holds something else, or a file."""
     if output is not None and output.exists() and not (output / "evaluation.json").is_file():
-        raise UserError(f"{output}: exists and holds no evaluation; name another folder with --output")
+        raise UserError(f"{output}: exists and contains no evaluation; choose another folder with --output")
 
 
 def rows_sha256(rows: LabelledText) -> str:
@@ -358,7 +359,7 @@ def _content(found: Evaluation, record: dict[str, Any]) -> RunContent:
     return replace(
         collect_run(found.run),
         config=found.config,
-        records=Missing("this measures a model that was trained before"),
+        records=Missing("this report is about a model that was trained before"),
         checks=found.checks if isinstance(found.checks, Missing) else (found.checks,),
         evaluation=numbers,
         predictions={found.split: predictions},

@@ -101,7 +101,7 @@ def _train_one(config: Config, root: Path, console: Console) -> str | None:
 
 def _never_begun(config: Config, error: str) -> SummaryRow:
     """The row of a configuration that ended before there was a run, and so without one in the summary."""
-    none = missing_because("the run did not begin")
+    none = missing_because("the run did not start")
     settings = config.model_dump(mode="json")
     return SummaryRow("none", config.name, settings, "failed", 0.0, none, none, none, error=error)
 
@@ -109,8 +109,9 @@ def _never_begun(config: Config, error: str) -> SummaryRow:
 MEASURES = {"accuracy": "{:.2%}", "macro_f1": "{:.4f}", "loss": "{:.4f}"}
 SPLITS = ("validation", "test")
 WHAT_VARIES = (
-    "The spread is the standard deviation between runs. The seed decides the validation and training rows, the order "
-    "of examples, the head's first weights and dropout, so all of these are in it; the test rows are the same."
+    "The spread is the standard deviation between runs. The seed determines the validation and training rows, the "
+    "order of examples, the head's initial weights and dropout, so the spread includes all of these; the test rows are "
+    "the same."
 )
 
 
@@ -131,7 +132,7 @@ def train_seeds(config: Config, count: int, root: Path) -> list[SummaryRow]:
         InterruptedRunError: someone asked to stop; later seeds are not begun.
     """
     if count < 2:
-        raise UserError(f"--seeds {count}: expected 2 or more; a spread needs them")
+        raise UserError(f"--seeds {count}: expected 2 or more, because a standard deviation needs two runs")
     return run_configs([config.model_copy(update={"seed": config.seed + k}) for k in range(count)], root)
 
 
@@ -219,17 +220,17 @@ def repeat(
     differing = changed_versions(manifest)
     prepared = prepare(config, as_source(data), recorded_threads(manifest))
     differing += changed_device(manifest, prepared)
-    differing += [f"{name}: not the same as then" for name in changed_inputs(manifest, input_fingerprints(prepared))]
+    differing += [f"{name}: changed since the run" for name in changed_inputs(manifest, input_fingerprints(prepared))]
     if differing:
         listed = "".join(f"\n  {difference}" for difference in differing)
         raise UserError(
-            f"{original.reference} can't be repeated here:{listed}\nRestore these, or train anew with what is here: "
+            f"{original.reference} cannot be repeated here:{listed}\nRestore these, or start a new run without them: "
             f"tenor train {original.config}"
         )
     result = start(prepared, root, console)
     if manifest.status == "completed":
         _compare(original, manifest, result)
-        console.print(f"the same weights as {original.reference}, to the bit", highlight=False, soft_wrap=True)
+        console.print(f"same weights as {original.reference}, bit for bit", highlight=False, soft_wrap=True)
     return result
 
 
@@ -240,10 +241,10 @@ def _compare(original: RunDirectory, manifest: Manifest, result: RunResult) -> N
         return
     then, now = manifest.hardware.get("cpu"), hardware()["cpu"]
     if isinstance(manifest.device, str) and manifest.device != "cpu":
-        processors = f"kernels on {manifest.device} don't promise the same bits twice"
+        processors = f"kernels on {manifest.device} may give other bits each time"
     else:
-        processors = f"it ran on {then}, this is {now}" if then != now else "the processor is the same"
+        processors = f"that run used {then}, this machine is {now}" if then != now else "the processor is the same"
     raise TenorError(
-        f"{result.run.reference} is complete, but its weights are not those of {original.reference}: SHA-256 "
-        f"{result.checkpoint_sha256[:12]}…, then {before[:12]}… ({processors})"
+        f"{result.run.reference} is complete, but its weights differ from those of {original.reference}: SHA-256 "
+        f"{result.checkpoint_sha256[:12]}…, expected {before[:12]}… ({processors})"
     )

@@ -106,7 +106,7 @@ def export(
     with atomic_path(output) as temporary:
         temporary.mkdir()
         artefact = _write_onnx(before, temporary, quantize) if form == "onnx" else _copy(reference, root, temporary)
-        write_artefact(temporary, artefact, missing_because("the check is under way"))
+        write_artefact(temporary, artefact, missing_because("the check is not finished"))
         after = Predictor.load(temporary, device="cpu", root=root)
         checked = _compare(before, after, rows, _rows_in_train(_run_of(reference, root), rows), console)
         _refuse_difference(checked, quantize)
@@ -125,7 +125,7 @@ def _refuse(output: Path, form: str, quantize: str) -> None:
     if form == "onnx":
         require_onnx()
     if output.exists():
-        raise UserError(f"{output} exists; name another folder, or remove it")
+        raise UserError(f"{output} exists; choose another folder, or remove it")
 
 
 def _held_out(reference: str, root: Path, count: int, overrides: Sequence[str]) -> LabelledText:
@@ -134,14 +134,14 @@ def _held_out(reference: str, root: Path, count: int, overrides: Sequence[str]) 
     config = config_for_rows(run, overrides) if run else load_config(EMBEDDED, overrides)
     if config.data.source == "given":
         raise UserError(
-            f"{reference}: its rows were handed over in Python, so there are none to check the export on; "
-            f"give labelled ones: tenor export {reference} --input FILE"
+            f"{reference}: its rows were passed in Python, so there are none to check the export with; "
+            f"give labelled rows: tenor export {reference} --input FILE"
         )
     source = read_source(config.data)
     rows = make_splits(source, config.data, config.seed).validation if isinstance(source.test, Missing) else source.test
     sound = rows.select([row for row, text in enumerate(rows.texts) if text_fault(text) is None])
     if not len(sound):
-        raise UserError(f"{rows.origin}: no row has a text, so there is nothing to check the export on")
+        raise UserError(f"{rows.origin}: no row has a usable text, so the export cannot be checked")
     return sound.select(stratified_rows(sound.labels, count, seed=0)) if len(sound) > count else sound
 
 
@@ -159,7 +159,7 @@ def _copy(reference: str, root: Path, folder: Path) -> Artefact:
     run = _run_of(reference, root)
     model = saved_model(run) if run else Path(reference)
     if not (model / NOTES).is_file():
-        raise UserError(f"{reference}: --format safetensors copies a run's model; this one is in that form already")
+        raise UserError(f"{reference}: --format safetensors copies a run's model; this model has that format already")
     shutil.copytree(model, folder, dirs_exist_ok=True)
     return _artefact(Predictor.load(model, engine="torch", device="cpu", root=root), folder, WEIGHTS, "none")
 
@@ -200,7 +200,7 @@ def _artefact(before: Predictor, folder: Path, file: str, quantize: Literal["non
 
 def _rows_in_train(run: RunDirectory | None, rows: LabelledText) -> int | str:
     if run is None:
-        return "the exported model is no run, so its training rows are not known"
+        return "the exported model belongs to no run, so its training rows are unknown"
     try:
         return count_training_texts(run, rows.texts)
     except UserError as error:
@@ -210,7 +210,7 @@ def _rows_in_train(run: RunDirectory | None, rows: LabelledText) -> int | str:
 def _compare(
     before: Predictor, after: Predictor, rows: LabelledText, rows_in_train: int | str, console: Console
 ) -> Checked:
-    with progress_line(console, f"written; reviews of {rows.origin} through both", 2 * len(rows)) as line:
+    with progress_line(console, f"comparing both models on {rows.origin}", 2 * len(rows)) as line:
         expected, found = (
             np.concatenate([scores.probabilities for _, scores in one.stream([((), rows.texts)], advance=line.advance)])
             for one in (before, after)
@@ -229,7 +229,9 @@ def _compare(
 
 def _accuracy(predictor: Predictor, probabilities: np.ndarray, rows: LabelledText) -> float | str:
     if set(predictor.labels) != set(rows.class_names):
-        return f"the model knows {', '.join(predictor.labels)}; the reviews have {', '.join(rows.class_names)}"
+        return (
+            f"the model has the classes {', '.join(predictor.labels)}; the reviews have {', '.join(rows.class_names)}"
+        )
     predicted = [predictor.labels[index] for index in probabilities.argmax(axis=1)]
     return float(np.mean([rows.class_names[label] == name for label, name in zip(rows.labels, predicted, strict=True)]))
 
@@ -237,12 +239,17 @@ def _accuracy(predictor: Predictor, probabilities: np.ndarray, rows: LabelledTex
 def _refuse_difference(checked: Checked, quantize: str) -> None:
     agrees = checked.agreement >= INT8_AGREEMENT and math.isfinite(checked.largest_difference)
     if not (agrees if quantize == "int8" else checked.largest_difference <= FLOAT_TOLERANCE):
-        wanted = f"{INT8_AGREEMENT:.0%} of labels" if quantize == "int8" else f"a difference of {FLOAT_TOLERANCE:g}"
+        expected = (
+            f"at least {INT8_AGREEMENT:.0%} of labels agree"
+            if quantize == "int8"
+            else f"a difference of at most {FLOAT_TOLERANCE:g}"
+        )
         raise TenorError(
-            f"the export is not the same model, and nothing was written: on {checked.reviews:,} reviews of "
+            f"the exported model predicts differently, so nothing was written: on {checked.reviews:,} reviews of "
             f"{checked.origin} probabilities differ by up to {checked.largest_difference:.3g}, {checked.agreement:.2%} "
             f"of labels agree, accuracy {_shown(checked.accuracy_before)} became {_shown(checked.accuracy_after)}. "
-            f"Allowed: {wanted}. " + ("Export without --quantize" if quantize == "int8" else "Predict with torch")
+            f"Expected: {expected}. "
+            + ("Export without --quantize" if quantize == "int8" else "Use the model with PyTorch instead")
         )
 
 

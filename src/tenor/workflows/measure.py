@@ -80,8 +80,8 @@ def fit_baselines(train: LabelledText, config: Config, folder: Path) -> Baseline
         rows = _within(train, BASELINE_CHARACTERS, config.seed)
         text = fit_text_baseline(rows.texts, rows.labels, len(rows.class_names), config.seed)
     if len(rows) < len(train):
-        said = f"learned from {len(rows):,} of {len(train):,} training rows, drawn by class"
-        text = replace(text, note=f"{said}; {text.note}" if text.note else said)
+        note = f"trained on {len(rows):,} of {len(train):,} training rows, a stratified sample"
+        text = replace(text, note=f"{note}; {text.note}" if text.note else note)
     text.save(folder)
     return BaselineModels(train.labels, text)
 

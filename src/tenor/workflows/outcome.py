@@ -72,11 +72,11 @@ def recorded_outcome(run: RunDirectory, root: Path, config: Config) -> Iterator[
 
 def _for_people(error: BaseException, run: RunDirectory) -> BaseException:
     """The error with the next step, where a person ended the run or can mend what did."""
-    go_on = f"Go on with: tenor train --resume {run.path}"
+    go_on = f"Resume with: tenor train --resume {run.path}"
     if isinstance(error, KeyboardInterrupt | InterruptedRunError):
         return InterruptedRunError(f"{str(error) or 'SIGINT'}. {go_on}")
     if (refusal := system_refusal(error)) is not None:
-        return TenorError(f"{refusal}. The checkpoints in {run.checkpoints} are untouched. {go_on}")
+        return TenorError(f"{refusal}. The checkpoints in {run.checkpoints} are intact. {go_on}")
     return error
 
 
@@ -178,7 +178,8 @@ def fold_temperature(model: Any, temperature: float) -> tuple[str, ...]:
     ):
         _divide(last, 1 / temperature)
         raise UserError(
-            f"{type(model).__name__}: its logits don't follow {name}, so a temperature can't be folded into it; "
+            f"{type(model).__name__}: its logits are not proportional to the output of {name}, so a temperature cannot "
+            "be folded into it; "
             "leave it in tenor.json, where Tenor applies it"
         )
     return tuple(f"{name}.{kind}" for kind, _ in last.named_parameters(recurse=False))

@@ -55,7 +55,7 @@ def predict_to_file(
     console = console or Console(stderr=True, markup=False)
     require_output(job.output)
     if job.input.resolve() == job.output.resolve():
-        raise UserError(f"{job.output}: is the input itself; name another output")
+        raise UserError(f"{job.output}: is the input file; choose another output")
     if not job.restart:
         refuse_existing(job.output)
     found = survey(job.input, job.text_column, is_text(job.output))
@@ -63,7 +63,7 @@ def predict_to_file(
     if found.faults and job.on_error == "fail":
         raise UserError(
             f"{job.input}: {found.faults:,} of {found.rows:,} rows can't be predicted, the first: {found.first_fault}. "
-            "Mend them, or leave their predictions empty: --on-error null"
+            "Fix them, or leave their predictions empty: --on-error null"
         )
     begun = None if job.restart else begun_job(job.output)
     sample: list[str] = []
@@ -81,7 +81,7 @@ def predict_to_file(
         root=root,
         ignore_threshold=ignore_threshold,
     )
-    why = "as the job was begun" if begun is not None else predictor.why
+    why = "the job was started with it" if begun is not None else predictor.why
     console.print(f"engine {predictor.engine.name}: {why}", highlight=False, soft_wrap=True)
     if (told := threshold_told(predictor)) is not None:
         console.print(told, highlight=False, soft_wrap=True, markup=False)
@@ -96,7 +96,7 @@ def threshold_told(predictor: Predictor) -> str | None:
     """Whoever reads labels must know that they are not the most probable classes; None where they are."""
     if predictor.threshold is None:
         return None
-    return f"threshold: {predictor.threshold}, as tenor calibrate chose it; without it: --ignore-threshold"
+    return f"threshold: {predictor.threshold}, chosen by tenor calibrate; to ignore it: --ignore-threshold"
 
 
 def _rate(line: ProgressLine, rows: int) -> str:

@@ -32,7 +32,7 @@ from tenor.runs.manifest import Manifest, read_manifest, update_manifest
 from tenor.training.loss import class_weights
 from tenor.training.recorder import missing_trackers
 
-HINT = "`tenor rule` lists every rule; a tracker is a package of its name."
+HINT = "`tenor rule` lists every rule; a tracker is the Python package of that name."
 
 
 def require_available(config: Config) -> None:
@@ -51,8 +51,8 @@ def _unknown_rules(config: Config) -> Iterator[Problem]:
     for code in config.checks.allow:
         if code not in BY_CODE:
             near = nearest(code, tuple(BY_CODE))
-            mend = f"did you mean {near}?" if near else "expected a rule's code, such as DAT001"
-            yield Problem(("checks", "allow", code), f"checks.allow.{code}: there is no such rule; {mend}")
+            fix = f"did you mean {near}?" if near else "expected a rule's code, such as DAT001"
+            yield Problem(("checks", "allow", code), f"checks.allow.{code}: unknown rule; {fix}")
 
 
 def _missing_trackers(config: Config) -> Iterator[Problem]:

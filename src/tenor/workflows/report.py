@@ -76,7 +76,7 @@ def reported(run: RunDirectory, console: Console) -> Iterator[dict[str, Labelled
         try:
             write_run_report(run, rows or None)
         except UserError as error:
-            console.print(f"no report: {error}", style="yellow", highlight=False, soft_wrap=True)
+            console.print(f"no report was written: {error}", style="yellow", highlight=False, soft_wrap=True)
 
 
 @contextmanager
@@ -103,22 +103,22 @@ def _write(path: Path, html: str) -> Path:
     try:
         write_text(path, html)
     except OSError as error:
-        raise UserError(f"{path}: can't be written ({error.strerror}); name another place with --output") from error
+        raise UserError(f"{path}: cannot be written ({error.strerror}); choose another file with --output") from error
     return path
 
 
 def _rows(content: RunContent) -> Mapping[str, LabelledText] | Missing:
     config, manifest = content.config, content.manifest
     if not any(isinstance(one, Predictions) for one in content.predictions.values()):
-        return Missing("nothing was predicted")
+        return Missing("there are no predictions")
     if not isinstance(config, Config) or not isinstance(manifest, Manifest):
         return Missing("the run's configuration or manifest can't be read")
     if config.data.source == "given":
-        return Missing("the rows were handed over in Python, and the run keeps no copy of them")
+        return Missing("the rows were passed in Python, and the run keeps no copy of them")
     try:
         splits = make_splits(read_source(config.data), config.data, config.seed)
     except UserError as error:
-        return Missing(f"the data can't be read again: {error}")
+        return Missing(f"the data cannot be read again: {error}")
     if manifest.fingerprints.get("data") != data_fingerprint(splits):
-        return Missing("the data changed since the run: its fingerprint is another")
+        return Missing("the data changed since the run: its fingerprint differs")
     return present_splits(splits)

@@ -54,14 +54,14 @@ class RunFindings:
             code = report.errors[0].code
             found = ", ".join(f"{finding.code} ({finding.title})" for finding in report.errors)
             raise RefusedError(
-                f"stopped by {found}. Mend it, or accept it with a reason: "
+                f"stopped by {found}. Fix the cause, or accept it with a reason: "
                 f"'checks.allow.{code}=why this is meant'; `tenor rule {code}` explains"
             )
 
     def close(self) -> None:
         """Say which allowances were never needed: they may hide something one day."""
         for code in self.unused_allowances:
-            self._console.print(f"checks.allow.{code} was not needed: the rule found nothing", style="yellow")
+            self._console.print(f"checks.allow.{code} is not needed: the rule reported nothing", style="yellow")
         self._write()
 
     @property
@@ -82,8 +82,8 @@ def refuse_to_pass_by(run: RunDirectory) -> None:
     if stopping := [error for report in training for error in report.errors]:
         found = ", ".join(f"{error.code} ({error.title})" for error in stopping)
         raise RefusedError(
-            f"{run.reference} was stopped in training by {found}, and can't go on as if it had not been. Mend it and "
-            f"start a new run, or accept it with a reason in one: tenor train {run.config} "
+            f"{run.reference} was stopped in training by {found} and cannot be resumed. Fix the cause and start a new "
+            f"run, or start one that accepts it with a reason: tenor train {run.config} "
             f"'checks.allow.{stopping[0].code}=why this is meant'; `tenor rule {stopping[0].code}` explains"
         )
 
@@ -191,7 +191,7 @@ def recall(run: RunDirectory, watchdog: Watchdog, done: int) -> None:
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         what = " ".join(str(error).split())[:200]
         raise UserError(
-            f"{run.metrics}: holds a record that Tenor did not write ({type(error).__name__}: {what}). "
+            f"{run.metrics}: contains a record that Tenor did not write ({type(error).__name__}: {what}). "
             f"Restore the file, or start a new run"
         ) from error
 
@@ -204,7 +204,7 @@ def check_result(
 ) -> Report | Missing:
     """Apply every rule on results to one evaluated split, and to its overlap with the run's own rows."""
     if split == "train":
-        return Missing("the rules on results judge rows that the model was not trained on")
+        return Missing("the rules on results apply only to rows that the model was not trained on")
     evidence = [EvaluationEvidence({split: split_claims(result)}, len(result.metrics.per_class)), overlap]
     unreadable = {OverlapEvidence: overlap.reason} if isinstance(overlap, Missing) else {}
     rules = [rule for rule in RULES if set(rule.needs) <= KINDS]

@@ -106,7 +106,7 @@ def watched_fit(
     recorder = Recorder(run, config.training.trackers, done)
     watchdog = make_watchdog(prepared, task, findings, recorder, console)
     if checkpoint:
-        console.print(f"going on from {checkpoint.path} (step {done:,} of {task.total_steps:,})", highlight=False)
+        console.print(f"continuing from {checkpoint.path} (step {done:,} of {task.total_steps:,})", highlight=False)
         for validation in read_state(checkpoint).validations:  # What was drawn after the checkpoint is drawn again.
             _draw_confusion(recorder, validation, task.class_names)
     mend = (
@@ -121,9 +121,7 @@ def watched_fit(
             return fit(task, accelerator, checkpoint, listeners)
     finally:
         for fault in recorder.close():
-            console.print(
-                f"{fault}; metrics.jsonl holds all that it was told", style="red", soft_wrap=True, markup=False
-            )
+            console.print(f"{fault}; metrics.jsonl contains every record", style="red", soft_wrap=True, markup=False)
         findings.keep(watchdog.report)
 
 
@@ -225,9 +223,9 @@ def newest_checkpoint(run: RunDirectory, console: Console) -> Checkpoint | None:
             return found
         except DamagedCheckpointError as damage:
             console.print(
-                f"damaged checkpoint: {damage}; trying the one before it", style="red", soft_wrap=True, markup=False
+                f"damaged checkpoint: {damage}; trying the previous one", style="red", soft_wrap=True, markup=False
             )
-    console.print("no whole checkpoint is there: starting over", style="red")
+    console.print("no intact checkpoint: training starts again from step 0", style="red")
     return None
 
 
@@ -319,10 +317,15 @@ def resume(
         if changed := changed_inputs(manifest, fingerprints):
             what = " and ".join(changed)
             raise UserError(
-                f"{run.reference} can't go on: {what} changed since it began; restore that, or start a new run"
+                f"{run.reference} cannot be resumed: {what} changed since it began; "
+                "restore the original, or start a new run"
             )
         for difference in (*changed_versions(manifest), *changed_device(manifest, prepared)):
-            console.print(f"{difference}: the run goes on, but not to the same bits", style="yellow", highlight=False)
+            console.print(
+                f"{difference}: the run continues, but its result may differ in the last bits",
+                style="yellow",
+                highlight=False,
+            )
         update_manifest(run, status="running")
         record_inputs(run, prepared, fingerprints)
         remove_leftovers(run.path)
@@ -332,7 +335,7 @@ def resume(
 def as_source(data: LabelledText | SourceData | None) -> SourceData | None:
     """Rows handed over in Python, as a source; None where there are none."""
     if isinstance(data, LabelledText):
-        return SourceData(data, Missing("the rows were given without a test split"))
+        return SourceData(data, Missing("the rows were passed without a test split"))
     if data is not None and not isinstance(data, SourceData):
         raise not_labelled(data, "data")
     return data
@@ -389,7 +392,7 @@ def _finish(
     """Take the best checkpoint, calibrate it on the validation rows, save it as a model, and measure it."""
     config, splits = prepared.config, prepared.splits
     if state.best is None:
-        raise TenorError("no validation took place, so there is no best checkpoint; this is a defect of Tenor")
+        raise TenorError("training ended without a validation, so there is no best checkpoint; this is a bug in Tenor")
     best = verify_checkpoint(checkpoint_path(run.checkpoints, state.best.step))
     load_weights(best, prepared.classifier.model)
     held_out = {name: rows for name, rows in present_splits(splits).items() if name != "train"}

@@ -215,11 +215,11 @@ def _row(
 
 def _plots(plan: SweepPlan, phase: str, study: optuna.Study, own: Sequence[SweepTrial]) -> list[Plot]:
     completed = [trial for trial in own if trial.status == "completed"]
-    one = f"{len(completed)} completed trial{'' if len(completed) == 1 else 's'}; "
+    one = f"{len(completed)} completed trial{'' if len(completed) == 1 else 's'}: "
     return [
         Plot(
             "History",
-            "Each completed trial, and the best so far. Pruned, refused and failed trials are in the table alone.",
+            "Each completed trial, and the best so far. Pruned, refused and failed trials are only in the table.",
             history_chart(completed, plan.direction == "minimize", plan.sweep.objective) if completed else Markup(""),
             "No trial completed.",
         ),
@@ -228,13 +228,13 @@ def _plots(plan: SweepPlan, phase: str, study: optuna.Study, own: Sequence[Sweep
             "Share of the objective's variation among good trials that each setting explains (PED-ANOVA, Watanabe, "
             "Bansal and Hutter 2023).",
             importance_chart(_importances(study)) if len(completed) >= ENOUGH_FOR_IMPORTANCE else Markup(""),
-            f"{one}it takes {ENOUGH_FOR_IMPORTANCE} to tell a setting's importance from chance.",
+            f"{one}an estimate of importance needs {ENOUGH_FOR_IMPORTANCE}.",
         ),
         Plot(
             "Parallel coordinates",
             "A line is a completed trial, from its objective through its settings; the best one stands out.",
             _parallel(plan, phase, completed) if len(completed) > 1 else Markup(""),
-            f"{one}it takes two to compare.",
+            f"{one}a comparison needs two.",
         ),
     ]
 

@@ -87,7 +87,7 @@ def run_sweep(plan: SweepPlan, root: Path = DEFAULT_ROOT, console: Console | Non
     winner = best_of(plan, trials)
     if winner is None:
         last = f"; the last one was {trials[-1].status}: {trials[-1].reason}" if trials else ""
-        raise no_result(trials)(f"no trial of {plan.sweep.name} completed{last}. {page} shows what became of each")
+        raise no_result(trials)(f"no trial of {plan.sweep.name} completed{last}. {page} lists every trial")
     config = write_winner(folder / "winner.yaml", plan, winner, trials)
     return SweepResult(plan, tuple(trials), winner, config, page)
 
@@ -114,9 +114,10 @@ def write_winner(path: Path, plan: SweepPlan, winner: SweepTrial, trials: list[S
     config = config.model_copy(update={"name": f"{plan.sweep.name[:57]}-winner"})
     completed = sum(trial.status == "completed" for trial in trials)
     assert winner.value is not None
+    value = figure(winner.value, plan)
     lines = (
         f"# The best of {completed} completed trials of the sweep {plan.sweep.name}: {winner.name}, run {winner.run}.",
-        f"# Validation {plan.sweep.objective} {figure(winner.value, plan)}: too good by the luck of being chosen.",
+        f"# Validation {plan.sweep.objective} {value}: optimistic, since the trial was chosen by it.",
     )
     write_text(path, "\n".join((*lines, to_yaml(config))))
     return path
@@ -126,9 +127,9 @@ def trial_record(trial: SweepTrial) -> dict[str, Any]:
     """A trial as plain data without null."""
     record = {**asdict(trial), "reason": trial.reason or missing_because("nothing went wrong")}
     if trial.value is None:
-        record["value"] = missing_because("no validation took place")
+        record["value"] = missing_because("no validation was completed")
     if trial.run is None:
-        record["run"] = missing_because("no run was begun")
+        record["run"] = missing_because("no run was started")
     return record
 
 

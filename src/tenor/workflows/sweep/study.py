@@ -107,7 +107,9 @@ def open_studies(plan: SweepPlan, root: Path, join: bool) -> dict[str, optuna.St
     """
     folder = sweep_folder(root, plan)
     if join and plan.sweep.storage is None and not (folder / "study.db").is_file():
-        raise UserError(f"{folder / 'study.db'}: no study to join; start it without --worker, or give its storage=URL")
+        raise UserError(
+            f"{folder / 'study.db'}: no study to join; start the sweep without --worker, or give its storage=URL"
+        )
     if plan.sweep.storage is None:
         make_folder(folder)
     # Two processes that make the same SQLite file at once would trip over one another's tables.
@@ -127,17 +129,17 @@ def reachable(plan: SweepPlan, root: Path) -> Iterator[None]:
     try:
         shown = make_url(url).render_as_string(hide_password=True)
     except ArgumentError as error:
-        raise UserError("storage: not a URL as SQLAlchemy reads it, such as sqlite:///study.db") from error
+        raise UserError("storage: not a URL; expected one that SQLAlchemy reads, such as sqlite:///study.db") from error
     try:
         yield
     except NoSuchModuleError as error:
         raise UserError(
-            f"storage {shown}: no such kind of database. Expected one that Optuna keeps in SQL, such as sqlite:///…, "
-            "postgresql+psycopg2://… or mysql+pymysql://…: only these tell when a worker died"
+            f"storage {shown}: unknown kind of database. Expected an SQL database that Optuna supports, such as "
+            "sqlite:///…, postgresql+psycopg2://… or mysql+pymysql://…: only with these is a dead worker noticed"
         ) from error
     except (SQLAlchemyError, StorageInternalError) as error:
         cause = str(getattr(error, "orig", None) or error.__cause__ or error).splitlines()[0]
-        raise UserError(f"storage {shown}: can't be used ({cause}); start the database, or mend the URL") from error
+        raise UserError(f"storage {shown}: cannot be used ({cause}); start the database, or fix the URL") from error
 
 
 def storage_url(plan: SweepPlan, root: Path) -> str:
@@ -176,7 +178,7 @@ def begin_again(study: optuna.Study, number: int) -> None:
 def _study(plan: SweepPlan, phase: str, storage: RDBStorage, join: bool) -> optuna.Study:
     name = f"{plan.sweep.name}/{phase}"
     if join and name not in optuna.get_all_study_names(storage):
-        raise UserError(f"{name}: there is no such study to join; start it without --worker")
+        raise UserError(f"{name}: no such study to join; start the sweep without --worker")
     study = optuna.create_study(study_name=name, storage=storage, direction=plan.direction, load_if_exists=True)
     definition = definition_of(plan, phase)
     if (known := study.user_attrs.get("definition")) is None:
@@ -185,8 +187,8 @@ def _study(plan: SweepPlan, phase: str, storage: RDBStorage, join: bool) -> optu
             study.enqueue_trial(tried, user_attrs={"base": True}, skip_if_exists=True)
     elif changed := sorted(key for key in {*known, *definition} if known.get(key) != definition.get(key)):
         raise UserError(
-            f"{name}: the study was made with another {', '.join(changed)}, so its trials can't be compared with new "
-            "ones. Restore these, or give the sweep another name: name=…"
+            f"{name}: the study was created with another {', '.join(changed)}, so its trials cannot be compared with "
+            "new ones. Restore these, or give the sweep another name: name=…"
         )
     return study
 

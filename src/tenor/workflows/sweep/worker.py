@@ -129,7 +129,10 @@ class Attempt:
         if known is None:
             self.study.set_user_attr("fingerprints", here)
         elif differing := sorted(name for name in here if known.get(name) != here[name]):
-            raise UserError(f"{' and '.join(differing)} on this machine are not those of the study's first trial")
+            raise UserError(
+                f"{' and '.join(differing)} on this machine differ from those of the study's first trial; "
+                "use the same files here, or give the sweep another name: name=…"
+            )
 
     def _validated(self, validation: Validation) -> None:
         elapsed = time.perf_counter() - self.started
@@ -143,7 +146,7 @@ class Attempt:
             return  # Nothing is left to be saved.
         spent = elapsed + spent_seconds(self.study, but=self.trial.number)
         if phase.budget_minutes is not None and spent > 60 * phase.budget_minutes:
-            self.pruned = f"the phase's {phase.budget_minutes:g} minutes were spent"
+            self.pruned = f"the phase's budget of {phase.budget_minutes:g} minutes is used up"
         elif validation.epoch >= phase.pruner_warmup * epochs and self._is_to_be_pruned():
             rank = "worse than the median" if phase.pruner == "median" else "not in the best quarter"
             self.pruned = f"{rank} at epoch {validation.epoch:.3g}"
@@ -173,7 +176,9 @@ def with_owner(write: Callable[[], None]) -> None:
     try:
         write()
     except UpdateFinishedTrialError as error:
-        raise GivenAwayError("no sign of life reached the study for too long; another worker has the trial") from error
+        raise GivenAwayError(
+            "this worker sent no heartbeat for too long; another worker has taken over the trial"
+        ) from error
 
 
 def refuse_errors(run: RunDirectory) -> None:
@@ -198,7 +203,9 @@ def objective(plan: SweepPlan, run: RunDirectory) -> float:
     for name in plan.metric.split("."):
         value = value.get(name) if isinstance(value, dict) else None
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise TenorError(f"objective {plan.sweep.objective}: no number stands there below val in {run.evaluation}")
+        raise TenorError(
+            f"objective {plan.sweep.objective}: expected a finite number as val.{plan.metric} in {run.evaluation}"
+        )
     return float(value)
 
 
@@ -286,18 +293,18 @@ def _drop_beaten(plan: SweepPlan, trials: list[SweepTrial], root: Path) -> None:
     best = best_of(plan, trials)
     for trial in trials:
         if trial.run is not None and trial is not best and trial.status not in ("running", "waiting"):
-            reason = f"removed: it was not the best of its sweep. Again: tenor train --repeat {trial.run}"
+            reason = f"removed: not the best of its sweep. To train it again: tenor train --repeat {trial.run}"
             drop_weights(root, RunDirectory(root / trial.run), reason)
         for run in (RunDirectory(root / reference) for reference in trial.abandoned):
             if run.manifest.is_file() and not process_lives(read_manifest(run)):
-                drop_weights(root, run, f"removed: another worker began trial {trial.name} anew")
+                drop_weights(root, run, f"removed: another worker started trial {trial.name} again")
 
 
 def _require_hope(phase: str, trials: list[SweepTrial]) -> None:
     ended = [trial for trial in trials if trial.status not in ("running", "waiting")]
     if len(ended) >= HOPELESS and all(trial.status in ("failed", "refused", "lost") for trial in ended):
         raise no_result(ended)(
-            f"phase {phase}: none of {len(ended)} trials came to a result, so no more are begun. The last one was "
+            f"phase {phase}: none of {len(ended)} trials produced a result, so no more are started. The last one was "
             f"{ended[-1].status}: {ended[-1].reason}"
         )
 
