@@ -12,7 +12,7 @@ from tenor.config.schema import Data
 from tenor.console.run import show_evaluation
 from tenor.errors import UserError
 from tenor.runs.directory import RunDirectory
-from tenor.workflows.evaluate import OF_THE_MODEL, Evaluation, config_for_rows, evaluate, evaluation_record
+from tenor.workflows.evaluate import MODEL_KEYS, Evaluation, config_for_rows, evaluate, evaluation_record
 from tenor.workflows.train import RunResult
 
 
@@ -70,7 +70,7 @@ def test_another_source_keeps_nothing_of_the_run_s_rows_but_how_texts_are_cut(
     recorded = load_config(copied.config).data
     assert (recorded.test_size, recorded.id_column, recorded.max_length) == (5, "n", 16)
     found = config_for_rows(copied, [f"data.source={source}", "data.validation.size=7"]).data
-    kept = {name: getattr(recorded, name) for name in OF_THE_MODEL}
+    kept = {name: getattr(recorded, name) for name in MODEL_KEYS}
     assert found == Data.model_validate({"source": source, "validation": {"size": 7}, **kept})
 
 

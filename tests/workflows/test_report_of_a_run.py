@@ -13,7 +13,7 @@ from tenor.runs.directory import RunDirectory, list_runs
 from tenor.runs.files import digest_folder, read_json
 from tenor.runs.manifest import read_manifest
 from tenor.workflows import train as train_module
-from tenor.workflows.report import report, reported
+from tenor.workflows.report import report, report_at_exit
 from tenor.workflows.train import RunResult, train
 
 
@@ -49,7 +49,7 @@ def test_a_failed_run_has_a_report(small_model: Path, tmp_path: Path, monkeypatc
     def fail(*arguments: object) -> None:
         raise UserError("training.trackers: swanlab can't start")
 
-    monkeypatch.setattr(train_module, "watched_fit", fail)
+    monkeypatch.setattr(train_module, "fit_with_checks", fail)
     with pytest.raises(UserError):
         small_run(tmp_path, small_model)
     (run,) = list_runs(tmp_path / "runs")
@@ -93,10 +93,10 @@ def test_a_report_that_can_t_be_written_changes_nothing(tmp_path: Path) -> None:
     run.report.mkdir()
     (run.report / "in the way").touch()
     console = quiet()
-    with reported(run, console):
+    with report_at_exit(run, console):
         pass
     assert "no report" in console.file.getvalue()  # type: ignore[attr-defined]
-    with pytest.raises(TenorError, match="the run's own"), reported(run, console):
+    with pytest.raises(TenorError, match="the run's own"), report_at_exit(run, console):
         raise TenorError("the run's own")
 
 

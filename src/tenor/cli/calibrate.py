@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
     from tenor.config.loading import load_config
     from tenor.console.numbers import show_calibration
     from tenor.runs.directory import find_run
-    from tenor.workflows.calibrate import calibrate, calibration_record, choose_threshold, fold, forget_threshold
+    from tenor.workflows.calibrate import calibrate, calibration_record, choose_threshold, fold, remove_threshold
     from tenor.workflows.report import rewrite
 
     found_run = find_run(options.runs, options.reference)
@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
         rewrite(found_run)
     chosen = None
     if options.no_threshold:
-        calibrated = forget_threshold(calibrated)
+        calibrated = remove_threshold(calibrated)
     for name, value in wanted.items():
         confidence = load_config(found_run.config).evaluation.confidence
         chosen = choose_threshold(calibrated, options.class_name, name, value, confidence)

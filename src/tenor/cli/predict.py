@@ -75,7 +75,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _texts(options: argparse.Namespace) -> int:
     from tenor.inference.predictor import Predictor
-    from tenor.workflows.predict import threshold_told
+    from tenor.workflows.predict import threshold_message
 
     predictor = Predictor.load(
         options.reference,
@@ -85,7 +85,7 @@ def _texts(options: argparse.Namespace) -> int:
         root=options.runs,
         ignore_threshold=options.ignore_threshold,
     )
-    if (decided_by := threshold_told(predictor)) is not None:
+    if (decided_by := threshold_message(predictor)) is not None:
         print(decided_by, file=sys.stderr)
     if predictor.engine.name != "torch":
         print(f"engine {predictor.engine.name}: {predictor.why}", file=sys.stderr)

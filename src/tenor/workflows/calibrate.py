@@ -73,7 +73,7 @@ def calibrate(run: RunDirectory) -> Calibrated:
     if changed or "calibration" not in evaluation["val"]:
         evaluation = _measure_again(run, predictions)
     if changed:
-        bring_card_up_to_date(run)
+        refresh_card(run)
     dropped = notes.threshold if changed else None
     return Calibrated(run, read_model_notes(run.model), predictions, evaluation, changed, dropped)
 
@@ -86,11 +86,11 @@ def fold(calibrated: Calibrated) -> Calibrated:
     """
     run = calibrated.run
     fold_into_model(run.model)
-    bring_card_up_to_date(run)
+    refresh_card(run)
     return replace(calibrated, notes=read_model_notes(run.model))
 
 
-def bring_card_up_to_date(run: RunDirectory) -> None:
+def refresh_card(run: RunDirectory) -> None:
     """Let the model's card and the run's manifest follow a change of `model/tenor.json`."""
     card = run.model / CARD
     if card.is_file():
@@ -196,14 +196,14 @@ def choose_threshold(
     }
     chosen = ClassThreshold(class_name, wanted, value, threshold, splits, confidence)
     update_model_notes(calibrated.run.model, threshold=chosen.record())
-    bring_card_up_to_date(calibrated.run)
+    refresh_card(calibrated.run)
     return chosen
 
 
-def forget_threshold(calibrated: Calibrated) -> Calibrated:
+def remove_threshold(calibrated: Calibrated) -> Calibrated:
     """Let the most probable class decide again."""
     update_model_notes(calibrated.run.model, threshold=None)
-    bring_card_up_to_date(calibrated.run)
+    refresh_card(calibrated.run)
     return replace(calibrated, notes=read_model_notes(calibrated.run.model))
 
 

@@ -45,11 +45,11 @@ from tenor.workflows.measure import BaselineModels, find_overlap, measure_split
 from tenor.workflows.prepare import device_plan, require_known_rules
 from tenor.workflows.run_checks import check_result
 
-OF_THE_MACHINE = ("evaluation.token_budget", "training.device", "training.precision", "training.threads")
+DEVICE_KEYS = ("evaluation.token_budget", "training.device", "training.precision", "training.threads")
 """Change where and how a forward pass is made and not the model: another machine may have less memory, or no GPU."""
-OF_THE_CHECKS = ("checks.policy", "checks.allow.")
+CHECK_KEYS = ("checks.policy", "checks.allow.")
 """What is accepted in the result, with a reason."""
-OF_THE_MODEL = ("max_length", "truncation", "head_share")
+MODEL_KEYS = ("max_length", "truncation", "head_share")
 """Keys of `data` that say how texts are cut: the model was trained so, whatever rows it reads."""
 
 
@@ -97,7 +97,7 @@ def evaluate(
     file: Path | None = None,
 ) -> Evaluation:
     """Measure the run's saved model on `split` of its data, or of the data that `overrides` (`data.…=…`) name, or on
-    all labelled rows of a `file`. `OF_THE_MACHINE` and `OF_THE_CHECKS` may be overridden, too.
+    all labelled rows of a `file`. `DEVICE_KEYS` and `CHECK_KEYS` may be overridden, too.
 
     Another `data.source` starts from the defaults: the run's own path, columns and sizes are not kept. Text is cut as
     in training. The weights are verified against the digest that they were saved with.
@@ -111,7 +111,7 @@ def evaluate(
         raise UserError(
             f"{run.reference} has no saved model; a run saves one when it completes, and a sweep keeps the best one"
         )
-    require_data_overrides("evaluate", overrides, *OF_THE_MACHINE, *OF_THE_CHECKS)
+    require_data_overrides("evaluate", overrides, *DEVICE_KEYS, *CHECK_KEYS)
     notes = read_model_notes(run.model)
     model, tokenizer = load_saved_classifier(run.model)
     model_names = class_names(model.config, str(run.model))
@@ -161,7 +161,7 @@ def require_data_overrides(command: str, overrides: Sequence[str], *also: str) -
                 "be changed"
             )
         key = override.partition("=")[0].replace(" ", "")
-        if key.removeprefix("data.") in OF_THE_MODEL:
+        if key.removeprefix("data.") in MODEL_KEYS:
             raise UserError(
                 f"tenor {command} truncates texts as in training; observed {override!r}. Leave it out, or train with "
                 f"it: tenor train CONFIG {override}"
@@ -179,7 +179,7 @@ def config_for_rows(run: RunDirectory, overrides: Sequence[str]) -> Config:
     asked: dict[str, Any] = {}
     apply_overrides(overrides, asked, {})  # What is wrong with them is told below.
     if asked.get("data", {}).get("source", recorded.data.source) != recorded.data.source:
-        kept = recorded.data.model_dump(mode="json", include=set(OF_THE_MODEL))
+        kept = recorded.data.model_dump(mode="json", include=set(MODEL_KEYS))
         overrides = [f"data={json.dumps(kept)}", *overrides]
     return load_config(run.config, overrides)
 

@@ -83,7 +83,7 @@ def predict_to_file(
     )
     why = "the job was started with it" if begun is not None else predictor.why
     console.print(f"engine {predictor.engine.name}: {why}", highlight=False, soft_wrap=True)
-    if (told := threshold_told(predictor)) is not None:
+    if (told := threshold_message(predictor)) is not None:
         console.print(told, highlight=False, soft_wrap=True, markup=False)
     started = time.perf_counter()
     with progress_line(console, "predicting", found.rows, begun.rows if begun else 0) as line:
@@ -92,7 +92,7 @@ def predict_to_file(
     return FilePrediction(result, job.output, predictor.engine.name, why, seconds, predictor.threshold)
 
 
-def threshold_told(predictor: Predictor) -> str | None:
+def threshold_message(predictor: Predictor) -> str | None:
     """Whoever reads labels must know that they are not the most probable classes; None where they are."""
     if predictor.threshold is None:
         return None

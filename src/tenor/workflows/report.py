@@ -64,7 +64,7 @@ def rewrite(run: RunDirectory) -> None:
 
 
 @contextmanager
-def reported(run: RunDirectory, console: Console) -> Iterator[dict[str, LabelledText]]:
+def report_at_exit(run: RunDirectory, console: Console) -> Iterator[dict[str, LabelledText]]:
     """Write the run's report however the block ends; the block fills in the rows, by split, as soon as it has them.
 
     A report that can't be written is told, and changes nothing about how the run ended.
@@ -80,7 +80,7 @@ def reported(run: RunDirectory, console: Console) -> Iterator[dict[str, Labelled
 
 
 @contextmanager
-def carded(run: RunDirectory, splits: Splits) -> Iterator[None]:
+def card_at_exit(run: RunDirectory, splits: Splits) -> Iterator[None]:
     """Write the saved model's card after the block, which judges the result: a refused model's card says so."""
     try:
         yield

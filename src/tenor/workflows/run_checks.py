@@ -32,7 +32,7 @@ class RunFindings:
         self._reports: list[Report] = []
 
     @property
-    def found(self) -> tuple[Finding, ...]:
+    def all(self) -> tuple[Finding, ...]:
         """All findings so far."""
         return tuple(finding for report in self._reports for finding in report.findings)
 
@@ -66,13 +66,13 @@ class RunFindings:
 
     @property
     def unused_allowances(self) -> list[str]:
-        return [code for code in self._checks.allow if code not in {f.code for f in self.found}]
+        return [code for code in self._checks.allow if code not in {f.code for f in self.all}]
 
     def _write(self) -> None:
         write_json(self._run.findings, {**merge(self._reports), "unused_allowances": self.unused_allowances})
 
 
-def refuse_to_pass_by(run: RunDirectory) -> None:
+def refuse_stopped_run(run: RunDirectory) -> None:
     """Keep a run that the watchdog stopped from going on before what stopped it, where it may not show again.
 
     Raises:
@@ -122,9 +122,9 @@ def split_claims(result: SplitResult) -> SplitClaims:
     )
 
 
-HEARD = ("predicted_counts", "label_counts", "update_ratio", "skipped_steps")
+WATCHDOG_FIELDS = ("predicted_counts", "label_counts", "update_ratio", "skipped_steps")
 """What the watchdog notes of some steps besides the numbers that the loop tells of them."""
-JUDGED = ("loss", "grad_norm", "learning_rate")
+LOOP_FIELDS = ("loss", "grad_norm", "learning_rate")
 """Which of these numbers it takes."""
 
 
@@ -146,13 +146,13 @@ def make_watchdog(
         every=task.settings.log_every,
         policy=checks.policy,
         allow=checks.allow,
-        earlier=findings.found,
+        earlier=findings.all,
         on_finding=tell,
     )
     return watchdog
 
 
-def record_and_judge(
+def record_and_check(
     recorder: Recorder, watchdog: Watchdog, step: int, values: Mapping[str, float], window: Window
 ) -> None:
     """Record what the steps up to `step` held, and judge it.
@@ -162,26 +162,26 @@ def record_and_judge(
     """
     noted = watchdog.note(
         step,
-        **{name: values[name] for name in JUDGED},
+        **{name: values[name] for name in LOOP_FIELDS},
         predicted_counts=window.predicted_counts,
         label_counts=window.label_counts,
     )
-    recorder.record("train", step, **values, **{name: noted[name] for name in HEARD if name in noted})
+    recorder.record("train", step, **values, **{name: noted[name] for name in WATCHDOG_FIELDS if name in noted})
     watchdog.judge()
 
 
-def recall(run: RunDirectory, watchdog: Watchdog, done: int) -> None:
+def restore_watchdog(run: RunDirectory, watchdog: Watchdog, done: int) -> None:
     """Give the watchdog of a run that is resumed after `done` steps what the one before it noted and told until then.
 
     Otherwise it would take the first losses after the cut for the first of all, and what was told would be forgotten.
 
     Raises:
-        RefusedError: as `record_and_judge`.
+        RefusedError: as `record_and_check`.
         UserError: a record is not as Tenor writes it.
     """
     records = [record for record in read_records(run.metrics) if record["step"] <= done]
     noted: list[dict[str, Any]] = [
-        {"steps": record["step"], **{name: record[name] for name in (*JUDGED, *HEARD) if name in record}}
+        {"steps": record["step"], **{name: record[name] for name in (*LOOP_FIELDS, *WATCHDOG_FIELDS) if name in record}}
         for record in records
         if record["kind"] == "train"
     ]

@@ -59,19 +59,19 @@ from tenor.workflows.prepare import (
     recorded_config,
     recorded_threads,
 )
-from tenor.workflows.report import carded, reported
+from tenor.workflows.report import card_at_exit, report_at_exit
 from tenor.workflows.run_checks import (
     RunFindings,
     evaluation_report,
     make_watchdog,
-    recall,
-    record_and_judge,
-    refuse_to_pass_by,
+    record_and_check,
+    refuse_stopped_run,
+    restore_watchdog,
 )
 
 
 @dataclass(frozen=True)
-class Follower:
+class RunObserver:
     """Hears of a run while it goes on. What it raises ends the run: an InterruptedRunError leaves one to be resumed."""
 
     on_begin: Callable[[RunDirectory], None] = lambda run: None
@@ -79,17 +79,17 @@ class Follower:
     on_validation: Callable[[Validation], None] = lambda validation: None
 
 
-NO_ONE = Follower()
+NO_OBSERVER = RunObserver()
 
 
-def watched_fit(
+def fit_with_checks(
     run: RunDirectory,
     prepared: Prepared,
     examples: dict[str, Examples],
     forward: Forward,
     findings: RunFindings,
     console: Console,
-    follower: Follower,
+    observer: RunObserver,
     resume: bool,
 ) -> TrainState:
     """Train, from the start or from the newest whole checkpoint.
@@ -116,8 +116,8 @@ def watched_fit(
     try:
         with advice_on_memory("in training", mend), progress_line(console, "step", task.total_steps, done) as line:
             if checkpoint:
-                recall(run, watchdog, done)
-            listeners = make_listeners(recorder, line, console, task, watchdog, follower)
+                restore_watchdog(run, watchdog, done)
+            listeners = make_listeners(recorder, line, console, task, watchdog, observer)
             return fit(task, accelerator, checkpoint, listeners)
     finally:
         for fault in recorder.close():
@@ -157,14 +157,14 @@ def make_listeners(
     console: Console,
     task: TrainingTask,
     watchdog: Watchdog,
-    follower: Follower = NO_ONE,
+    observer: RunObserver = NO_OBSERVER,
 ) -> Listeners:
     """Recorder, progress line and watchdog, each told what it is to hear."""
     latest: dict[str, float] = {}
 
     def on_record(step: int, values: dict[str, float], window: Window) -> None:
         latest.update(values)
-        record_and_judge(recorder, watchdog, step, values, window)
+        record_and_check(recorder, watchdog, step, values, window)
 
     def on_step(state: TrainState) -> None:
         line.advance(1, _detail(latest or _so_far(state.window)))
@@ -185,7 +185,7 @@ def make_listeners(
             f"macro F1 {validation.macro_f1:.4f}  loss {validation.loss:.4f}",
             highlight=False,
         )
-        follower.on_validation(validation)
+        observer.on_validation(validation)
 
     return Listeners(on_start=watchdog.watch, on_record=on_record, on_step=on_step, on_validation=on_validation)
 
@@ -249,7 +249,7 @@ def train(
     root: Path = DEFAULT_ROOT,
     console: Console | None = None,
     data: LabelledText | SourceData | None = None,
-    follower: Follower = NO_ONE,
+    observer: RunObserver = NO_OBSERVER,
 ) -> RunResult:
     """Start a run below `root` and see it to its end.
 
@@ -262,11 +262,11 @@ def train(
     given = as_source(data)
     if given is not None:
         config = config.model_copy(update={"data": config.data.model_copy(update={"source": "given"})})
-    return start(prepare(config, given), root, console, follower)
+    return start(prepare(config, given), root, console, observer)
 
 
 def start(
-    prepared: Prepared, root: Path = DEFAULT_ROOT, console: Console | None = None, follower: Follower = NO_ONE
+    prepared: Prepared, root: Path = DEFAULT_ROOT, console: Console | None = None, observer: RunObserver = NO_OBSERVER
 ) -> RunResult:
     """Begin a run of what was prepared. It has a folder only from here on: unreadable input leaves nothing behind.
 
@@ -281,7 +281,7 @@ def start(
         write_text(run.config, to_yaml(config))
         new_manifest(run, config.seed, prepared.plan.accelerators)
         record_inputs(run, prepared, fingerprints)
-        return _run(run, root, prepared, console or Console(stderr=True, markup=False), follower, resume=False)
+        return _run(run, root, prepared, console or Console(stderr=True, markup=False), observer, resume=False)
 
 
 def resume(
@@ -289,7 +289,7 @@ def resume(
     root: Path = DEFAULT_ROOT,
     console: Console | None = None,
     data: LabelledText | SourceData | None = None,
-    follower: Follower = NO_ONE,
+    observer: RunObserver = NO_OBSERVER,
 ) -> RunResult:
     """Go on with a run that was cut, from its newest whole checkpoint, as if it never had been.
 
@@ -311,7 +311,7 @@ def resume(
         if manifest.status == "completed":
             raise UserError(f"{run.reference} is complete; start a new run with `tenor train {run.config}`")
         if manifest.status == "refused":
-            refuse_to_pass_by(run)
+            refuse_stopped_run(run)
         prepared = prepare(recorded_config(run, manifest), as_source(data), recorded_threads(manifest))
         fingerprints = input_fingerprints(prepared)
         if changed := changed_inputs(manifest, fingerprints):
@@ -329,7 +329,7 @@ def resume(
         update_manifest(run, status="running")
         record_inputs(run, prepared, fingerprints)
         remove_leftovers(run.path)
-        return _run(run, run.path.parent.parent, prepared, console, follower, resume=True)
+        return _run(run, run.path.parent.parent, prepared, console, observer, resume=True)
 
 
 def as_source(data: LabelledText | SourceData | None) -> SourceData | None:
@@ -342,30 +342,30 @@ def as_source(data: LabelledText | SourceData | None) -> SourceData | None:
 
 
 def _run(
-    run: RunDirectory, root: Path, prepared: Prepared, console: Console, follower: Follower, resume: bool
+    run: RunDirectory, root: Path, prepared: Prepared, console: Console, observer: RunObserver, resume: bool
 ) -> RunResult:
     config = prepared.config
-    with reported(run, console) as rows, recorded_outcome(run, root, config) as outcome:
+    with report_at_exit(run, console) as rows, recorded_outcome(run, root, config) as outcome:
         rows |= present_splits(prepared.splits)
         console.print(f"run {run.path}", highlight=False, soft_wrap=True)
         findings = RunFindings(run, config, console)
         show_overview(console, prepared)
-        follower.on_begin(run)
+        observer.on_begin(run)
         with _recorded(outcome, findings):
             times = [time.perf_counter()]
             findings.add(run_preflight(prepared))
             times.append(time.perf_counter())
             examples, forward = make_examples(prepared, console)
             times.append(time.perf_counter())
-            state = watched_fit(run, prepared, examples, forward, findings, console, follower, resume)
+            state = fit_with_checks(run, prepared, examples, forward, findings, console, observer, resume)
             times.append(time.perf_counter())
             result = _finish(run, root, prepared, examples, forward, state, outcome, console)
             times.append(time.perf_counter())
             timings = dict(zip(("preflight", "encode", "train", "evaluate"), np.diff(times).tolist(), strict=True))
             update_manifest(run, timings=timings)
             show_finish(console, run, config, result.results, prepared.splits.test, timings)
-            with carded(run, prepared.splits):
-                findings.add(evaluation_report(config, result.results, state, result.checkpoint_sha256, findings.found))
+            with card_at_exit(run, prepared.splits):
+                findings.add(evaluation_report(config, result.results, state, result.checkpoint_sha256, findings.all))
                 findings.close()
     return result
 
@@ -376,7 +376,7 @@ def _recorded(outcome: Outcome, findings: RunFindings) -> Iterator[None]:
     try:
         yield
     finally:
-        outcome.findings = tuple(asdict(finding) for finding in findings.found)
+        outcome.findings = tuple(asdict(finding) for finding in findings.all)
 
 
 def _finish(

@@ -17,7 +17,7 @@ from tenor.config.sweep import SweepPlan
 from tenor.errors import InterruptedRunError
 from tenor.workflows.sweep import worker as module
 from tenor.workflows.sweep.study import SweepTrial, best_of, open_studies, propose, spent_seconds, trials_of
-from tenor.workflows.sweep.worker import Attempt, GivenAwayError, with_owner, work
+from tenor.workflows.sweep.worker import Attempt, TrialTakenOverError, with_owner, work
 
 Planned = Callable[..., SweepPlan]
 
@@ -104,7 +104,7 @@ def test_a_lost_trial_comes_back_as_it_was(no_training: list[int], planned: Plan
     assert [trial.status for trial in found] == ["completed"] * 3
     assert (found[0].attempts, found[0].tried) == (2, tried)
     assert spent_seconds(studies["a"]) == sum(trial.seconds for trial in found) == 8.0, "a cost was lost or told twice"
-    with pytest.raises(GivenAwayError):
+    with pytest.raises(TrialTakenOverError):
         with_owner(lambda: lost.set_user_attr("seconds", 6.0))
 
 
@@ -134,7 +134,7 @@ def test_a_trial_that_was_given_away_meanwhile_is_not_told_twice(
     def slow(attempt: Attempt, console: Any) -> float:
         if attempt.trial.number == 0:  # Another worker takes it for dead, and runs it to its end.
             attempt.study.tell(0, state=optuna.trial.TrialState.FAIL)
-            module.begin_again(attempt.study, 0)
+            module.requeue(attempt.study, 0)
         return value(attempt, console) if attempt.trial.number else 0.5
 
     monkeypatch.setattr(Attempt, "value", slow)

@@ -169,7 +169,7 @@ def _storage(url: str, heartbeat_seconds: int) -> RDBStorage:
             raise UserError(f"storage: {error}") from error
 
 
-def begin_again(study: optuna.Study, number: int) -> None:
+def requeue(study: optuna.Study, number: int) -> None:
     """Put the trial of a worker that was asked to stop back into the queue, with what it knows of its run."""
     with warnings_ignored(ExperimentalWarning):
         RetryHeartbeatStaleTrialCallback()(study, study.trials[number])

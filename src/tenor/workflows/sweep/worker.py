@@ -28,18 +28,18 @@ from tenor.runs.summary import drop_weights
 from tenor.training.checkpoint import Validation
 from tenor.workflows.sweep.study import (
     SweepTrial,
-    begin_again,
     best_of,
     is_surplus,
     propose,
+    requeue,
     spent_seconds,
     sweep_folder,
     trials_of,
 )
-from tenor.workflows.train import Follower, resume, train
+from tenor.workflows.train import RunObserver, resume, train
 
 
-class GivenAwayError(InterruptedRunError):
+class TrialTakenOverError(InterruptedRunError):
     """This worker gave no sign of life for so long that another one was given its trial."""
 
 
@@ -65,7 +65,7 @@ class Attempt:
         Raises:
             optuna.TrialPruned: it was ended early, was refused, or failed. Samplers learn nothing from what Optuna
                 calls a failed trial and propose the like again; a pruned one they take for worse than completed ones.
-            GivenAwayError: another worker has the trial.
+            TrialTakenOverError: another worker has the trial.
             InterruptedRunError: someone asked this worker to stop.
         """
         self._tell(seconds=0.0, reason="", ended="")
@@ -89,14 +89,14 @@ class Attempt:
     def _trained(self, console: Console) -> float:
         config = self.plan.config(self.phase, propose(self.trial, self.plan.sweep.phases[self.phase].space))
         self.on_change()
-        follower = Follower(on_begin=self._begun, on_validation=self._validated)
+        observer = RunObserver(on_begin=self._begun, on_validation=self._validated)
         earlier = self._earlier_run()
         if earlier is None:
-            train(config, self.root, console, follower=follower)
+            train(config, self.root, console, observer=observer)
         elif read_manifest(earlier).status == "completed":
             self.run = earlier
         else:
-            resume(earlier.reference, self.root, console, follower=follower)
+            resume(earlier.reference, self.root, console, observer=observer)
         assert self.run is not None
         refuse_errors(self.run)
         return objective(self.plan, self.run)
@@ -172,11 +172,11 @@ class Attempt:
 
 
 def with_owner(write: Callable[[], None]) -> None:
-    """Write to the trial. Raises GivenAwayError where it is no longer this worker's."""
+    """Write to the trial. Raises TrialTakenOverError where it is no longer this worker's."""
     try:
         write()
     except UpdateFinishedTrialError as error:
-        raise GivenAwayError(
+        raise TrialTakenOverError(
             "this worker sent no heartbeat for too long; another worker has taken over the trial"
         ) from error
 
@@ -272,7 +272,7 @@ def _begin_one(plan: SweepPlan, phase: str, study: optuna.Study, root: Path, on_
         study.optimize(run, n_trials=1, catch=(SurplusError,))
     except (InterruptedRunError, KeyboardInterrupt):
         if held:
-            begin_again(study, held[0].trial.number)
+            requeue(study, held[0].trial.number)
         raise
     except (ValueError, AssertionError) as error:
         if isinstance(error.__context__, StorageInternalError):
