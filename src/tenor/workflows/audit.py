@@ -66,15 +66,15 @@ def suspects(rows: LabelledText, probabilities: np.ndarray, errors: np.ndarray) 
     is left out for its own label only where all labels of the group agree.
     """
     groups = _duplicate_groups(rows, probabilities)
-    found = (
+    candidates = (
         *_label_errors(rows, probabilities, errors, groups),
         *_duplicates(rows, probabilities, groups),
         *_ambiguous(rows, probabilities),
     )
     seen: dict[str, Suspect] = {}
-    for one in found:
-        before = seen.get(one.id)
-        seen[one.id] = one if before is None else _merged(before, one)
+    for one in candidates:
+        earlier = seen.get(one.id)
+        seen[one.id] = one if earlier is None else _merged(earlier, one)
     return tuple(replace(one, rank=rank) for rank, one in enumerate(seen.values(), start=1))
 
 
@@ -240,24 +240,24 @@ def encoder_features(rows: LabelledText, config: Config, console: Console) -> np
     return cached_features(classifier.model, tokens, run_encoder, "mean").features
 
 
-def audit_record(found: Audit) -> dict[str, Any]:
+def audit_record(result: Audit) -> dict[str, Any]:
     """As plain data."""
-    counts = {kind: len(found.of(kind)) for kind in ("label", "duplicate", "ambiguous")}
+    counts = {kind: len(result.of(kind)) for kind in ("label", "duplicate", "ambiguous")}
     return {
-        "n": found.n,
-        "features": found.features,
-        "accuracy": found.accuracy,
+        "n": result.n,
+        "features": result.features,
+        "accuracy": result.accuracy,
         "counts": counts,
-        "suspects": [{**asdict(one), "text": excerpt(one.text)} for one in found.suspects],
+        "suspects": [{**asdict(one), "text": excerpt(one.text)} for one in result.suspects],
     }
 
 
-def write_audit(found: Audit, path: Path) -> None:
+def write_audit(result: Audit, path: Path) -> None:
     """All suspects as CSV, atomically. `data.exclude` reads it: set its column `exclude` to yes or no."""
     lines = io.StringIO()
     writer = csv.writer(lines, lineterminator="\n")
     writer.writerow(["rank", "id", "given", "suggested", "probability", "reason", "exclude", "text"])
-    for one in found.suspects:
+    for one in result.suspects:
         exclude = "yes" if one.exclude else "no"
         probability, beginning = f"{one.probability:.4f}", excerpt(one.text)
         writer.writerow([one.rank, one.id, one.given, one.suggested, probability, one.reason, exclude, beginning])
@@ -266,11 +266,11 @@ def write_audit(found: Audit, path: Path) -> None:
 
 def _out_of_sample(rows: LabelledText, config: Config, features: Features, console: Console) -> np.ndarray:
     """Probabilities from classifiers that did not see the row, shape (n, K)."""
-    found = []
+    probabilities = []
     labels, n_classes = rows.labels, len(rows.class_names)
     if features != "words":
         states = encoder_features(rows, config, console)
-        found.append(features_probabilities(states, labels, n_classes, config.seed))
+        probabilities.append(features_probabilities(states, labels, n_classes, config.seed))
     if features != "encoder":
-        found.append(words_probabilities(rows.texts, labels, n_classes, config.seed))
-    return found[0] if len(found) == 1 else combined(*found)
+        probabilities.append(words_probabilities(rows.texts, labels, n_classes, config.seed))
+    return probabilities[0] if len(probabilities) == 1 else combined(*probabilities)

@@ -72,34 +72,39 @@ class AuditPage:
     config: str
 
 
-def write_audit_report(found: Audit, config: Config, csv_file: Path, path: Path, command: Sequence[str]) -> None:
+def write_audit_report(result: Audit, config: Config, csv_file: Path, path: Path, command: Sequence[str]) -> None:
     """Write the report, atomically; `csv_file` is where all suspects are, `command` is what was called."""
-    write_text(path, render("audit.html", page=audit_page(found, config, csv_file, command)))
+    write_text(path, render("audit.html", page=audit_page(result, config, csv_file, command)))
 
 
-def audit_page(found: Audit, config: Config, csv_file: Path, command: Sequence[str]) -> AuditPage:
+def audit_page(result: Audit, config: Config, csv_file: Path, command: Sequence[str]) -> AuditPage:
     """What the report shows."""
-    errors, now = len(found.of("label")), datetime.now(UTC).isoformat()
+    errors, now = len(result.of("label")), datetime.now(UTC).isoformat()
     return AuditPage(
         name=config.name,
-        facts=(f"judged by {BASIS[found.features]}", f"data: {config.data.source}", f"seed {config.seed}", moment(now)),
-        n=found.n,
+        facts=(
+            f"judged by {BASIS[result.features]}",
+            f"data: {config.data.source}",
+            f"seed {config.seed}",
+            moment(now),
+        ),
+        n=result.n,
         errors=f"{errors:,}",
-        share=percent(errors / found.n, 1),
-        sentence=f"The classifiers behind this audit agree with {percent(found.accuracy, 1)} of the given labels, on "
+        share=percent(errors / result.n, 1),
+        sentence=f"The classifiers behind this audit agree with {percent(result.accuracy, 1)} of the given labels, on "
         "rows that they did not see. The lower this share, the more of the suspects are the classifiers' own mistakes.",
-        chart=_chart(found),
-        figures=_figures(found),
-        parts=tuple(_part(found, key) for key in MOST),
+        chart=_chart(result),
+        figures=_figures(result),
+        parts=tuple(_part(result, key) for key in MOST),
         file=csv_file.name,
         commands=_commands(config, csv_file),
-        groups=_groups(found, config, command),
+        groups=_groups(result, config, command),
         config=to_yaml(config),
     )
 
 
-def _chart(found: Audit) -> Chart:
-    rows, suspected = found.label_probabilities, found.suspected_probabilities
+def _chart(result: Audit) -> Chart:
+    rows, suspected = result.label_probabilities, result.suspected_probabilities
     label = "probability of the row's own label"
     width = 1 / len(rows)
     numbers = tuple(
@@ -116,18 +121,20 @@ def _chart(found: Audit) -> Chart:
     )
 
 
-def _figures(found: Audit) -> tuple[Figure, ...]:
-    out = sum(one.exclude for one in found.suspects)
+def _figures(result: Audit) -> tuple[Figure, ...]:
+    out = sum(one.exclude for one in result.suspects)
     return (
-        Figure("duplicates", f"{len(found.of('duplicate')):,}", "same or nearly the same text as another training row"),
-        Figure("ambiguous", f"{len(found.of('ambiguous')):,}", "two classes are about equally probable"),
+        Figure(
+            "duplicates", f"{len(result.of('duplicate')):,}", "same or nearly the same text as another training row"
+        ),
+        Figure("ambiguous", f"{len(result.of('ambiguous')):,}", "two classes are about equally probable"),
         Figure("left out", f"{out:,}", "rows excluded from training unless you change that"),
-        Figure("kept", f"{found.n - out:,}", "rows that remain for training"),
+        Figure("kept", f"{result.n - out:,}", "rows that remain for training"),
     )
 
 
-def _part(found: Audit, key: str) -> Part:
-    suspects = found.of(key)  # type: ignore[arg-type]
+def _part(result: Audit, key: str) -> Part:
+    suspects = result.of(key)  # type: ignore[arg-type]
     titles = {"label": "Label errors", "duplicate": "Duplicates", "ambiguous": "Ambiguous texts"}
     leads = {
         "label": "The least probable label first. Rows whose label has a probability below "
@@ -152,12 +159,12 @@ def _commands(config: Config, csv_file: Path) -> tuple[str, ...]:
     return (f"tenor train config.yaml {shlex.quote(f'data.exclude={csv_file}')}  # the configuration below",)
 
 
-def _groups(found: Audit, config: Config, command: Sequence[str]) -> tuple[tuple[str, tuple[Fact, ...]], ...]:
+def _groups(result: Audit, config: Config, command: Sequence[str]) -> tuple[tuple[str, tuple[Fact, ...]], ...]:
     named = config.data.path or config.data.hub_name
-    encoder = () if found.features == "words" else (Fact("encoder", f"{config.model.name}, frozen"),)
+    encoder = () if result.features == "words" else (Fact("encoder", f"{config.model.name}, frozen"),)
     data = (
         Fact("source", f"{config.data.source}: {named}" if named else config.data.source),
-        Fact("training rows", f"{found.n:,}"),
+        Fact("training rows", f"{result.n:,}"),
         *encoder,
     )
     versions = ", ".join(f"{name} {version}" for name, version in package_versions().items())

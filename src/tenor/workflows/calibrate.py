@@ -64,10 +64,10 @@ def calibrate(run: RunDirectory) -> Calibrated:
     validation = predictions["validation"]
     logits = log_probabilities(validation.probabilities) * validation.temperature
     temperature = choose_temperature(logits, validation.labels)
-    known = (notes.total_temperature, *(found.temperature for found in predictions.values()))
-    changed = not all(isclose(one, temperature, rel_tol=1e-4) for one in known)
+    temperatures = (notes.total_temperature, *(split.temperature for split in predictions.values()))
+    changed = not all(isclose(one, temperature, rel_tol=1e-4) for one in temperatures)
     if changed:
-        predictions = {name: _rewrite(run, name, found, temperature) for name, found in predictions.items()}
+        predictions = {name: _rewrite(run, name, split, temperature) for name, split in predictions.items()}
         update_model_notes(run.model, temperature=temperature / notes.folded_temperature, threshold=None)
     evaluation = read_json(run.evaluation)
     if changed or "calibration" not in evaluation["val"]:
@@ -104,17 +104,17 @@ def read_run_predictions(run: RunDirectory) -> dict[str, Predictions]:
     return {name: read_predictions(file) for name, file in files.items() if name == "validation" or file.is_file()}
 
 
-def _rewrite(run: RunDirectory, name: str, found: Predictions, temperature: float) -> Predictions:
-    probabilities = with_temperature(found.probabilities, found.temperature, temperature)
+def _rewrite(run: RunDirectory, name: str, predictions: Predictions, temperature: float) -> Predictions:
+    probabilities = with_temperature(predictions.probabilities, predictions.temperature, temperature)
     path = run.predictions / f"{name}.parquet"
     write_predictions(
         path,
-        found.ids,
-        found.labels,
+        predictions.ids,
+        predictions.labels,
         probabilities,
-        found.class_names,
+        predictions.class_names,
         temperature=temperature,
-        lengths=found.lengths,
+        lengths=predictions.lengths,
     )
     return read_predictions(path)
 
@@ -122,7 +122,7 @@ def _rewrite(run: RunDirectory, name: str, found: Predictions, temperature: floa
 def _measure_again(run: RunDirectory, predictions: dict[str, Predictions]) -> dict[str, Any]:
     """`eval_best_model.json` and the summary's row from the stored predictions; baselines as they were measured."""
     before, config = read_json(run.evaluation), load_config(run.config)
-    results = {name: _result(found, before[KEY_OF_SPLIT[name]]["baselines"]) for name, found in predictions.items()}
+    results = {name: _result(split, before[KEY_OF_SPLIT[name]]["baselines"]) for name, split in predictions.items()}
     written = evaluation_json(
         results["validation"],
         results.get("test") or before["test"]["missing"],
@@ -137,10 +137,14 @@ def _measure_again(run: RunDirectory, predictions: dict[str, Predictions]) -> di
     return written
 
 
-def _result(found: Predictions, baselines: dict[str, Any]) -> SplitResult:
+def _result(predictions: Predictions, baselines: dict[str, Any]) -> SplitResult:
     accuracies = {name: value["missing"] if is_missing(value) else float(value) for name, value in baselines.items()}
     return split_result(
-        found.labels, found.probabilities, found.class_names, Baselines(**accuracies), found.temperature
+        predictions.labels,
+        predictions.probabilities,
+        predictions.class_names,
+        Baselines(**accuracies),
+        predictions.temperature,
     )
 
 
@@ -167,7 +171,7 @@ class ClassThreshold:
 
     def record(self) -> dict[str, Any]:
         """As plain data: the threshold, what was wanted, and what each split gives, with Wilson's intervals."""
-        splits = {name: operating_record(found, self.confidence) for name, found in self.splits.items()}
+        splits = {name: operating_record(operating, self.confidence) for name, operating in self.splits.items()}
         kept = Threshold(self.class_name, self.threshold, self.wanted, self.value)
         return {**stored_threshold(kept), **splits}
 
@@ -192,7 +196,7 @@ def choose_threshold(
         raise UserError(f"--class {class_name}: none of the {len(member):,} validation rows has this class")
     threshold = _threshold(scores, member, class_name, wanted, value)
     splits = {
-        name: at_threshold(*_scores(found, class_name), threshold) for name, found in calibrated.predictions.items()
+        name: at_threshold(*_scores(split, class_name), threshold) for name, split in calibrated.predictions.items()
     }
     chosen = ClassThreshold(class_name, wanted, value, threshold, splits, confidence)
     update_model_notes(calibrated.run.model, threshold=chosen.record())
@@ -207,9 +211,9 @@ def remove_threshold(calibrated: Calibrated) -> Calibrated:
     return replace(calibrated, notes=read_model_notes(calibrated.run.model))
 
 
-def _scores(found: Predictions, class_name: str) -> tuple[np.ndarray, np.ndarray]:
-    k = found.class_names.index(class_name)
-    return found.probabilities[:, k], found.labels == k
+def _scores(predictions: Predictions, class_name: str) -> tuple[np.ndarray, np.ndarray]:
+    k = predictions.class_names.index(class_name)
+    return predictions.probabilities[:, k], predictions.labels == k
 
 
 def _threshold(scores: np.ndarray, member: np.ndarray, class_name: str, wanted: str, value: float) -> float:
@@ -226,22 +230,22 @@ def _threshold(scores: np.ndarray, member: np.ndarray, class_name: str, wanted: 
     return threshold
 
 
-def calibration_record(found: Calibrated, chosen: ClassThreshold | None = None) -> dict[str, Any]:
+def calibration_record(calibrated: Calibrated, chosen: ClassThreshold | None = None) -> dict[str, Any]:
     """The same as plain data."""
     record = {
-        "run": str(found.run.path),
-        "temperature": found.notes.total_temperature,
-        "folded": found.notes.temperature == 1.0 != found.notes.folded_temperature,
-        "changed": found.changed,
+        "run": str(calibrated.run.path),
+        "temperature": calibrated.notes.total_temperature,
+        "folded": calibrated.notes.temperature == 1.0 != calibrated.notes.folded_temperature,
+        "changed": calibrated.changed,
         "calibration": {
-            name: found.evaluation[key]["calibration"]
+            name: calibrated.evaluation[key]["calibration"]
             for name, key in KEY_OF_SPLIT.items()
-            if name in found.predictions
+            if name in calibrated.predictions
         },
     }
     if chosen is not None:
         return {**record, "threshold": chosen.record()}
-    kept = found.notes.threshold
+    kept = calibrated.notes.threshold
     return {
         **record,
         "threshold": missing_because("no threshold was chosen") if kept is None else stored_threshold(kept),

@@ -95,33 +95,37 @@ def compare(first: RunDirectory, second: RunDirectory, split: str = "test") -> C
     return Comparison(runs, split, paired, _disagreements(one, other, texts), reason, in_train)
 
 
-def comparison_record(found: Comparison) -> dict[str, Any]:
+def comparison_record(comparison: Comparison) -> dict[str, Any]:
     """As plain data."""
     return {
-        "first": str(found.runs[0].path),
-        "second": str(found.runs[1].path),
-        "split": found.split,
-        **asdict(found.paired),
-        "shown": found.paired.shown,
-        "verdict": found.verdict(),
-        "texts": missing_because(found.texts) if found.texts else "read again and unchanged",
+        "first": str(comparison.runs[0].path),
+        "second": str(comparison.runs[1].path),
+        "split": comparison.split,
+        **asdict(comparison.paired),
+        "shown": comparison.paired.shown,
+        "verdict": comparison.verdict(),
+        "texts": missing_because(comparison.texts) if comparison.texts else "read again and unchanged",
         "rows_in_train": {
             name: missing_because(count.reason) if isinstance(count, Missing) else count
-            for name, count in zip(("first", "second"), found.rows_in_train, strict=True)
+            for name, count in zip(("first", "second"), comparison.rows_in_train, strict=True)
         },
         "disagreements": [
-            {**asdict(one), "right": one.right, "text": missing_because(found.texts) if one.text is None else one.text}
-            for one in found.disagreements
+            {
+                **asdict(one),
+                "right": one.right,
+                "text": missing_because(comparison.texts) if one.text is None else one.text,
+            }
+            for one in comparison.disagreements
         ],
     }
 
 
-def write_disagreements(found: Comparison, path: Path) -> None:
+def write_disagreements(comparison: Comparison, path: Path) -> None:
     """All disagreements as CSV, atomically: id, label, what each run said and how sure it was, who is right, text."""
     lines = io.StringIO()
     writer = csv.writer(lines, lineterminator="\n")
     writer.writerow(["id", "label", "first", "first_probability", "second", "second_probability", "right", "text"])
-    for one in found.disagreements:
+    for one in comparison.disagreements:
         sure = [f"{value:.4f}" for value in one.probability]
         writer.writerow(
             [one.id, one.label, one.predicted[0], sure[0], one.predicted[1], sure[1], one.right, one.text or ""]
@@ -144,8 +148,8 @@ def _aligned(one: Predictions, other: Predictions, runs: tuple[RunDirectory, Run
     names = " and ".join(run.reference for run in runs)
     if one.class_names != other.class_names:
         raise UserError(f"{names} have different classes: {one.class_names} and {other.class_names}")
-    for run, found in zip(runs, (one, other), strict=True):
-        if len(set(found.ids)) < len(found.ids):
+    for run, predictions in zip(runs, (one, other), strict=True):
+        if len(set(predictions.ids)) < len(predictions.ids):
             raise UserError(f"{run.reference}: ids of its {split} rows are not unique, so rows cannot be matched")
     common = set(one.ids) & set(other.ids)
     if not len(common) == len(one.ids) == len(other.ids):
@@ -168,24 +172,24 @@ def _texts(
     configs: tuple[Config, ...], one: Predictions, split: str, runs: tuple[RunDirectory, RunDirectory]
 ) -> tuple[dict[str, str], str]:
     """Text by id, or the reason why there is none."""
-    found: list[dict[str, str]] = []
+    by_config: list[dict[str, str]] = []
     for config in configs:
-        if found and config.data == configs[0].data and (split == "test" or config.seed == configs[0].seed):
+        if by_config and config.data == configs[0].data and (split == "test" or config.seed == configs[0].seed):
             continue
         try:
             rows = split_rows_of(config, split)
         except UserError as error:
             return {}, f"the data cannot be read again: {str(error).splitlines()[0]}"
-        found.append(_by_id(rows))
-    for run, texts in zip(runs, found, strict=False):
+        by_config.append(_by_id(rows))
+    for run, texts in zip(runs, by_config, strict=False):
         if missing := [name for name in one.ids if name not in texts]:
             return {}, f"the data of {run.reference} changed: it has no row {missing[0]!r} any more"
-    if differing := [name for name in one.ids if found[0][name] != found[-1][name]]:
+    if differing := [name for name in one.ids if by_config[0][name] != by_config[-1][name]]:
         raise UserError(
             f"{runs[0].reference} and {runs[1].reference} have the same ids and labels, but different texts in "
             f"{len(differing):,} {split} rows, such as {differing[0]!r}: the rows are different"
         )
-    return found[0], ""
+    return by_config[0], ""
 
 
 def _by_id(rows: LabelledText) -> dict[str, str]:
@@ -203,15 +207,15 @@ def _rows_in_train(run: RunDirectory, rows: Predictions, texts: dict[str, str], 
 
 def _disagreements(one: Predictions, other: Predictions, texts: dict[str, str]) -> tuple[Disagreement, ...]:
     rows = np.flatnonzero(one.predicted != other.predicted)
-    sure = [found.probabilities.max(axis=1) for found in (one, other)]
-    surest = rows[np.argsort(-(sure[0] + sure[1])[rows], kind="stable")]
+    confidence = [run.probabilities.max(axis=1) for run in (one, other)]
+    surest = rows[np.argsort(-(confidence[0] + confidence[1])[rows], kind="stable")]
     names = one.class_names
     return tuple(
         Disagreement(
             id=one.ids[row],
             label=names[one.labels[row]],
             predicted=(names[one.predicted[row]], names[other.predicted[row]]),
-            probability=(float(sure[0][row]), float(sure[1][row])),
+            probability=(float(confidence[0][row]), float(confidence[1][row])),
             text=excerpt(texts[one.ids[row]]) if texts else None,
         )
         for row in surest

@@ -176,9 +176,9 @@ def config_for_rows(run: RunDirectory, overrides: Sequence[str]) -> Config:
         UserError: overrides that can't be understood, or that don't go together.
     """
     recorded = load_config(run.config)
-    asked: dict[str, Any] = {}
-    apply_overrides(overrides, asked, {})  # What is wrong with them is told below.
-    if asked.get("data", {}).get("source", recorded.data.source) != recorded.data.source:
+    requested: dict[str, Any] = {}
+    apply_overrides(overrides, requested, {})  # What is wrong with them is told below.
+    if requested.get("data", {}).get("source", recorded.data.source) != recorded.data.source:
         kept = recorded.data.model_dump(mode="json", include=set(MODEL_KEYS))
         overrides = [f"data={json.dumps(kept)}", *overrides]
     return load_config(run.config, overrides)
@@ -212,12 +212,12 @@ def split_rows_of(config: Config, split: str) -> LabelledText:
 def _in_model_classes(rows: LabelledText, model_names: tuple[str, ...]) -> LabelledText:
     if rows.class_names == model_names:
         return rows
-    if (found := in_classes(rows, model_names)) is None:
+    if (mapped := in_classes(rows, model_names)) is None:
         raise UserError(
             f"the model has the classes {', '.join(model_names)}; {rows.origin} has {', '.join(rows.class_names)}. "
             "Rename its labels to the model's classes; if they are numbers, set data.class_names to one name for each"
         )
-    return found
+    return mapped
 
 
 def _baselines(run: RunDirectory, rows: LabelledText) -> Baselines:
@@ -230,44 +230,46 @@ def _baselines(run: RunDirectory, rows: LabelledText) -> Baselines:
     return Baselines(float((rows.labels == majority).mean()), float((predicted == rows.labels).mean()))
 
 
-def evaluation_record(found: Evaluation, abstain_below: float | None = None) -> dict[str, Any]:
+def evaluation_record(evaluation: Evaluation, abstain_below: float | None = None) -> dict[str, Any]:
     """An evaluation as plain data, in the form of `eval_best_model.json`, with digest and origin.
 
     With `abstain_below`, also what is answered and how often right where the model is at least as sure as that.
     """
-    config, result = found.config, found.result
+    config, result = evaluation.config, evaluation.result
     names = [one.name for one in result.metrics.per_class]
     confidence, seed = config.evaluation.confidence, config.seed
-    record = evaluation_json("not requested", result, found.weights_sha256, found.step, names, confidence, seed)
+    record = evaluation_json(
+        "not requested", result, evaluation.weights_sha256, evaluation.step, names, confidence, seed
+    )
     return {
-        "run": str(found.run.path),
-        "origin": found.origin,
-        "split": found.split,
+        "run": str(evaluation.run.path),
+        "origin": evaluation.origin,
+        "split": evaluation.split,
         "checkpoint": record["checkpoint"],
         "class_names": names,
         "result": record["test"],
-        "overlap": overlap_record(found.overlap, result, confidence),
-        "findings": missing_because(found.checks.reason)
-        if isinstance(found.checks, Missing)
-        else [asdict(finding) for finding in found.checks.findings],
-        **({} if abstain_below is None else {"abstain": abstention_record(found, abstain_below)}),
-        **({} if found.threshold is None else {"threshold": _threshold_record(found, found.threshold)}),
+        "overlap": overlap_record(evaluation.overlap, result, confidence),
+        "findings": missing_because(evaluation.checks.reason)
+        if isinstance(evaluation.checks, Missing)
+        else [asdict(finding) for finding in evaluation.checks.findings],
+        **({} if abstain_below is None else {"abstain": abstention_record(evaluation, abstain_below)}),
+        **({} if evaluation.threshold is None else {"threshold": _threshold_record(evaluation, evaluation.threshold)}),
     }
 
 
-def _threshold_record(found: Evaluation, threshold: Threshold) -> dict[str, Any]:
-    operating = operating_record(found.at_threshold(threshold), found.config.evaluation.confidence)
-    return {**stored_threshold(threshold), found.split: operating}
+def _threshold_record(evaluation: Evaluation, threshold: Threshold) -> dict[str, Any]:
+    operating = operating_record(evaluation.at_threshold(threshold), evaluation.config.evaluation.confidence)
+    return {**stored_threshold(threshold), evaluation.split: operating}
 
 
-def operating_record(found: Operating, confidence: float) -> dict[str, Any]:
+def operating_record(operating: Operating, confidence: float) -> dict[str, Any]:
     """Precision and recall with their intervals, and the counts behind them."""
     return {
-        "called": found.called,
-        "right": found.right,
-        "members": found.members,
-        "precision": _share(found.right, found.called, "no row is predicted as the class", confidence),
-        "recall": _share(found.right, found.members, "no row has the class", confidence),
+        "called": operating.called,
+        "right": operating.right,
+        "members": operating.members,
+        "precision": _share(operating.right, operating.called, "no row is predicted as the class", confidence),
+        "recall": _share(operating.right, operating.members, "no row has the class", confidence),
     }
 
 
@@ -278,11 +280,11 @@ def _share(right: int, of: int, reason: str, confidence: float) -> dict[str, Any
     return {"value": right / of, "low": interval.low, "high": interval.high, "confidence": confidence}
 
 
-def abstention_record(found: Evaluation, below: float) -> dict[str, Any]:
+def abstention_record(evaluation: Evaluation, below: float) -> dict[str, Any]:
     """`abstention` as plain data."""
-    asked, curve = found.abstention(below)
-    confidence = found.config.evaluation.confidence
-    return {**_answered_record(asked, confidence), "curve": [_answered_record(one, confidence) for one in curve]}
+    answered, curve = evaluation.abstention(below)
+    confidence = evaluation.config.evaluation.confidence
+    return {**_answered_record(answered, confidence), "curve": [_answered_record(one, confidence) for one in curve]}
 
 
 def _answered_record(one: Answered, confidence: float) -> dict[str, Any]:
@@ -293,7 +295,7 @@ def _answered_record(one: Answered, confidence: float) -> dict[str, Any]:
     return {**answered, "accuracy": one.accuracy, "accuracy_interval": {**asdict(interval), "method": "Wilson"}}
 
 
-def keep_evaluation(found: Evaluation, record: dict[str, Any], output: Path | None = None) -> Path:
+def keep_evaluation(evaluation: Evaluation, record: dict[str, Any], output: Path | None = None) -> Path:
     """Write `evaluation.json` (the `record`), `predictions.parquet` and `report.html`; returns their folder.
 
     By default it lies in the run's folder `evaluations`, named after the rows: who measures the same rows again
@@ -303,14 +305,14 @@ def keep_evaluation(found: Evaluation, record: dict[str, Any], output: Path | No
         UserError: a place that can't be written to, or an `output` that is something else.
     """
     require_place(output)
-    digest = rows_sha256(found.rows)
-    folder = output or found.run.evaluations / f"{_slug(found)}-{found.split}-{digest[:8]}"
+    digest = rows_sha256(evaluation.rows)
+    folder = output or evaluation.run.evaluations / f"{_slug(evaluation)}-{evaluation.split}-{digest[:8]}"
     try:
         with atomic_path(folder) as temporary:
             temporary.mkdir()
             write_json(temporary / "evaluation.json", record)
-            _write_predictions(found, temporary / "predictions.parquet")
-            write_text(temporary / REPORT, measured_report(_content(found, record), _measured(found, digest)))
+            _write_predictions(evaluation, temporary / "predictions.parquet")
+            write_text(temporary / REPORT, measured_report(_content(evaluation, record), _measured(evaluation, digest)))
     except OSError as error:
         raise UserError(f"{folder}: {system_refusal(error) or error}; choose another folder with --output") from error
     return folder
@@ -332,8 +334,8 @@ def rows_sha256(rows: LabelledText) -> str:
     return digest.hexdigest()
 
 
-def _write_predictions(found: Evaluation, path: Path) -> None:
-    result, rows = found.result, found.rows
+def _write_predictions(evaluation: Evaluation, path: Path) -> None:
+    result, rows = evaluation.result, evaluation.rows
     write_predictions(
         path,
         rows.ids,
@@ -341,52 +343,52 @@ def _write_predictions(found: Evaluation, path: Path) -> None:
         result.probabilities,
         rows.class_names,
         temperature=result.temperature,
-        lengths=found.lengths,
+        lengths=evaluation.lengths,
     )
 
 
-def _content(found: Evaluation, record: dict[str, Any]) -> RunContent:
+def _content(evaluation: Evaluation, record: dict[str, Any]) -> RunContent:
     """The run's, with the numbers and predictions of these rows alone."""
-    result, rows = found.result, found.rows
+    result, rows = evaluation.result, evaluation.rows
     predictions = Predictions(
-        tuple(rows.ids), rows.labels, result.probabilities, rows.class_names, result.temperature, *found.lengths
+        tuple(rows.ids), rows.labels, result.probabilities, rows.class_names, result.temperature, *evaluation.lengths
     )
     numbers = EvaluationNumbers(
-        CheckpointNumbers(found.weights_sha256, found.step),
+        CheckpointNumbers(evaluation.weights_sha256, evaluation.step),
         rows.class_names,
-        {found.split: split_numbers(record["result"])},
+        {evaluation.split: split_numbers(record["result"])},
     )
     return replace(
-        collect_run(found.run),
-        config=found.config,
+        collect_run(evaluation.run),
+        config=evaluation.config,
         records=Missing("this report is about a model that was trained before"),
-        checks=found.checks if isinstance(found.checks, Missing) else (found.checks,),
+        checks=evaluation.checks if isinstance(evaluation.checks, Missing) else (evaluation.checks,),
         evaluation=numbers,
-        predictions={found.split: predictions},
+        predictions={evaluation.split: predictions},
     )
 
 
-def _measured(found: Evaluation, digest: str) -> Measured:
-    command = ["tenor", "evaluate", found.run.reference, *found.overrides]
-    if found.split != "test":
-        command += ["--split", found.split]
+def _measured(evaluation: Evaluation, digest: str) -> Measured:
+    command = ["tenor", "evaluate", evaluation.run.reference, *evaluation.overrides]
+    if evaluation.split != "test":
+        command += ["--split", evaluation.split]
     return Measured(
-        split=found.split,
-        rows=found.rows,
+        split=evaluation.split,
+        rows=evaluation.rows,
         rows_sha256=digest,
-        weights_sha256=found.weights_sha256,
-        step=found.step,
-        threshold="" if found.threshold is None else str(found.threshold),
-        overlap=overlap_words(found.overlap, found.result, found.config.evaluation.confidence),
+        weights_sha256=evaluation.weights_sha256,
+        step=evaluation.step,
+        threshold="" if evaluation.threshold is None else str(evaluation.threshold),
+        overlap=overlap_words(evaluation.overlap, evaluation.result, evaluation.config.evaluation.confidence),
         command=shlex.join(command),
         at=datetime.now(UTC).isoformat(timespec="seconds"),
         versions=package_versions(),
     )
 
 
-def _slug(found: Evaluation) -> str:
+def _slug(evaluation: Evaluation) -> str:
     """A part of a folder's name from where the rows came from."""
-    data = found.config.data
-    path = data.test_path if found.split == "test" and data.test_path is not None else data.path
+    data = evaluation.config.data
+    path = data.test_path if evaluation.split == "test" and data.test_path is not None else data.path
     name = Path(path).stem if data.source == "file" and path is not None else data.hub_name or data.source
     return re.sub(r"[^A-Za-z0-9_]+", "-", name).strip("-")[:40] or "rows"

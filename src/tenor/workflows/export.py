@@ -211,17 +211,17 @@ def _compare(
     before: Predictor, after: Predictor, rows: LabelledText, rows_in_train: int | str, console: Console
 ) -> Checked:
     with progress_line(console, f"comparing both models on {rows.origin}", 2 * len(rows)) as line:
-        expected, found = (
+        expected, observed = (
             np.concatenate([scores.probabilities for _, scores in one.stream([((), rows.texts)], advance=line.advance)])
             for one in (before, after)
         )
     return Checked(
         reviews=len(rows),
         origin=rows.origin,
-        largest_difference=float(np.abs(expected - found).max()),
-        agreement=float((expected.argmax(axis=1) == found.argmax(axis=1)).mean()),
+        largest_difference=float(np.abs(expected - observed).max()),
+        agreement=float((expected.argmax(axis=1) == observed.argmax(axis=1)).mean()),
         accuracy_before=_accuracy(before, expected, rows),
-        accuracy_after=_accuracy(after, found, rows),
+        accuracy_after=_accuracy(after, observed, rows),
         instruction_sets=instruction_sets(),
         rows_in_train=rows_in_train,
     )
@@ -260,8 +260,8 @@ def _shown(accuracy: float | str) -> str:
 def _record(checked: Checked, form: str) -> dict[str, Any]:
     """As in `export.json`, where a missing value says why."""
     names = ("accuracy_before", "accuracy_after", "rows_in_train")
-    told = {
+    values = {
         name: missing_because(value) if isinstance(value := getattr(checked, name), str) else value for name in names
     }
     exporters = {name: version(name) for name in ONNX_PACKAGES} if form == "onnx" else {}
-    return {**asdict(checked), **told, "packages": {**package_versions(), **exporters}}
+    return {**asdict(checked), **values, "packages": {**package_versions(), **exporters}}

@@ -1,4 +1,4 @@
-"""`tenor predict` for a whole file: looked through, an engine chosen, streamed with progress."""
+"""`tenor predict` for a file: check all rows, choose an engine, then predict in a stream with a progress line."""
 
 import time
 from dataclasses import dataclass
@@ -16,22 +16,22 @@ from tenor.model.notes import Threshold
 from tenor.runs.directory import DEFAULT_ROOT
 
 AUTO_FROM_ROWS = 1000
-"""Rows from which a comparison of engines, which takes as long as some hundred texts, can pay."""
+"""From this number of rows, comparing engines is worth its cost, which is that of a few hundred texts."""
 
 
 @dataclass(frozen=True)
 class FilePrediction:
-    """A finished job."""
+    """The result of a finished job."""
 
     result: FileResult
     output: Path
     engine: str
     why: str
-    """Why this engine."""
+    """Why this engine was chosen."""
     seconds: float
-    """Of this call's predicting alone."""
+    """Time of prediction in this call, without loading."""
     threshold: Threshold | None = None
-    """What decided the labels; None: the most probable class."""
+    """The threshold that decided the labels; None: the label is the most probable class."""
 
 
 def predict_to_file(
@@ -46,11 +46,11 @@ def predict_to_file(
 ) -> FilePrediction:
     """Predict every row of a file.
 
-    The file is read once before: a row that can't be predicted, a missing column or a malformed place is told in
-    seconds and not after hours.
+    The whole file is read once before prediction, so that a row that can't be predicted, a missing column or malformed
+    input is reported in seconds and not after hours.
 
     Raises:
-        UserError: whatever in input, output or model can't be used; with `on_error="fail"` also a single row.
+        UserError: the input, the output or the model can't be used; with `on_error="fail"` also if a single row can't.
     """
     console = console or Console(stderr=True, markup=False)
     require_output(job.output)
@@ -58,19 +58,19 @@ def predict_to_file(
         raise UserError(f"{job.output}: is the input file; choose another output")
     if not job.restart:
         refuse_existing(job.output)
-    found = survey(job.input, job.text_column, is_text(job.output))
-    show_notes(console, found.notes)
-    if found.faults and job.on_error == "fail":
+    surveyed = survey(job.input, job.text_column, is_text(job.output))
+    show_notes(console, surveyed.notes)
+    if surveyed.faults and job.on_error == "fail":
         raise UserError(
-            f"{job.input}: {found.faults:,} of {found.rows:,} rows can't be predicted, the first: {found.first_fault}. "
-            "Fix them, or leave their predictions empty: --on-error null"
+            f"{job.input}: {surveyed.faults:,} of {surveyed.rows:,} rows can't be predicted, the first: "
+            f"{surveyed.first_fault}. Fix them, or leave their predictions empty: --on-error null"
         )
     begun = None if job.restart else begun_job(job.output)
     sample: list[str] = []
     if begun is not None and engine == "auto":
         engine = begun.engine
     elif engine == "auto":
-        sample = found.sample if found.rows >= AUTO_FROM_ROWS else []
+        sample = surveyed.sample if surveyed.rows >= AUTO_FROM_ROWS else []
     predictor = Predictor.load(
         reference,
         engine=engine,
@@ -83,17 +83,17 @@ def predict_to_file(
     )
     why = "the job was started with it" if begun is not None else predictor.why
     console.print(f"engine {predictor.engine.name}: {why}", highlight=False, soft_wrap=True)
-    if (told := threshold_message(predictor)) is not None:
-        console.print(told, highlight=False, soft_wrap=True, markup=False)
+    if (message := threshold_message(predictor)) is not None:
+        console.print(message, highlight=False, soft_wrap=True, markup=False)
     started = time.perf_counter()
-    with progress_line(console, "predicting", found.rows, begun.rows if begun else 0) as line:
-        result = predict_file(predictor, job, found, lambda rows: line.advance(rows, _rate(line, rows)))
+    with progress_line(console, "predicting", surveyed.rows, begun.rows if begun else 0) as line:
+        result = predict_file(predictor, job, surveyed, lambda rows: line.advance(rows, _rate(line, rows)))
     seconds = time.perf_counter() - started
     return FilePrediction(result, job.output, predictor.engine.name, why, seconds, predictor.threshold)
 
 
 def threshold_message(predictor: Predictor) -> str | None:
-    """Whoever reads labels must know that they are not the most probable classes; None where they are."""
+    """A note that a threshold decides the labels; None if each label is the most probable class."""
     if predictor.threshold is None:
         return None
     return f"threshold: {predictor.threshold}, chosen by tenor calibrate; to ignore it: --ignore-threshold"

@@ -1,4 +1,4 @@
-"""From a configuration to what the loop takes; and whether a run's inputs are still the same."""
+"""From a configuration to the inputs of the training loop; and whether a run's inputs are unchanged."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -36,7 +36,7 @@ HINT = "`tenor rule` lists every rule; a tracker is the Python package of that n
 
 
 def require_available(config: Config) -> None:
-    """Raises UserError for rules in `checks.allow` that there are not and trackers that are not installed, together."""
+    """Raises one UserError for all unknown rules in `checks.allow` and all trackers that are not installed."""
     if problems := [*_unknown_rules(config), *_missing_trackers(config)]:
         raise config_error(config.name, problems, {}, HINT)
 
@@ -63,12 +63,12 @@ def _missing_trackers(config: Config) -> Iterator[Problem]:
 
 @dataclass(frozen=True)
 class Prepared:
-    """Everything before the first step."""
+    """Everything that is ready before the first step."""
 
     config: Config
     splits: Splits
     tokens: dict[str, TokenizedText]
-    """By split: train, validation and, where the source has one, test."""
+    """By split: train, validation and, if the source has one, test."""
     classifier: Classifier
     learning: Learning
     plan: DevicePlan
@@ -77,16 +77,16 @@ class Prepared:
 
     @property
     def features_cached(self) -> bool:
-        """Whether the encoder runs once and only the head trains."""
+        """Whether the encoder runs only once because only the head is trainable."""
         return can_cache_features(self.classifier.model, self.learning)
 
 
 def prepare(config: Config, given: SourceData | None = None, threads: int | None = None) -> Prepared:
-    """Read (unless the rows are `given`), split, tokenize, load and freeze. `threads` goes before the configuration's.
+    """Read (unless the rows are `given`), split, tokenize, load and freeze. `threads` overrides the configuration.
 
     Raises:
-        UserError: whatever in data, model or settings can't be used, with the place and the mend.
-        TenorError: memory ran out.
+        UserError: data, model or settings can't be used; the message names the place and the fix.
+        TenorError: out of memory.
     """
     require_available(config)
     plan = device_plan(config, threads)
@@ -94,7 +94,9 @@ def prepare(config: Config, given: SourceData | None = None, threads: int | None
     with advice_on_memory("while the rows were read", f"give data.source={config.data.source} fewer rows"):
         splits = make_splits(given or read_source(config.data), config.data, config.seed)
     read = time.perf_counter()
-    class_weights(config.training, splits.train.labels, len(splits.train.class_names))  # Refused now, not in the loop.
+    class_weights(
+        config.training, splits.train.labels, len(splits.train.class_names)
+    )  # Fails here and not in the loop.
     classifier = make_classifier(config, splits.train.class_names, plan)
     loaded = time.perf_counter()
     truncation, present = Truncation.of(config.data), present_splits(splits)
@@ -106,7 +108,7 @@ def prepare(config: Config, given: SourceData | None = None, threads: int | None
 
 
 def make_classifier(config: Config, class_names: tuple[str, ...], plan: DevicePlan) -> Classifier:
-    """The encoder with its head, as quick on this device as it can be made without a change to what it computes."""
+    """The encoder with its head, made as fast on this device as possible without changing its results."""
     classifier = load_classifier(config.model, class_names, config.seed, plan.device)
     check_length(classifier, config.data.max_length)
     read_first_token_only(classifier.model)
@@ -116,18 +118,18 @@ def make_classifier(config: Config, class_names: tuple[str, ...], plan: DevicePl
 
 
 def device_plan(config: Config, threads: int | None = None) -> DevicePlan:
-    """Where and how the run computes. `threads` goes before the configuration's."""
+    """Device, precision and threads of the run. `threads` overrides the configuration."""
     training, budget = config.training, config.evaluation.token_budget
     return plan_device(training.device, training.precision, threads or training.threads, training.token_budget, budget)
 
 
 def make_examples(prepared: Prepared, console: Console) -> tuple[dict[str, Examples], Forward]:
-    """What the loop batches, by split, and the forward pass that belongs to it.
+    """The examples that the loop batches, by split, and the forward pass for them.
 
-    Below a frozen base the encoder runs here, once over every split, unless its features are in the cache.
+    If the encoder is frozen, it runs here, once over every split, unless its features are in the cache.
     """
     model, pad_id = prepared.classifier.model, prepared.classifier.tokenizer.pad_token_id
-    tokens: dict[str, Examples] = {name: TokenExamples(found, pad_id) for name, found in prepared.tokens.items()}
+    tokens: dict[str, Examples] = {name: TokenExamples(text, pad_id) for name, text in prepared.tokens.items()}
     if not prepared.features_cached:
         return tokens, token_logits
     model.to(prepared.plan.device)
@@ -139,7 +141,7 @@ def make_examples(prepared: Prepared, console: Console) -> tuple[dict[str, Examp
 
 
 def check_length(classifier: Classifier, max_length: int) -> None:
-    """Refuse texts longer than the model has positions for."""
+    """Raises UserError if `max_length` is greater than the model's number of positions."""
     positions = position_count(classifier.model)
     if positions is not None and max_length > positions:
         raise UserError(f"data.max_length={max_length}, but {classifier.origin} has {positions} positions; lower it")
@@ -154,7 +156,7 @@ def _encoder_pass(prepared: Prepared, name: str, examples: Examples, console: Co
 
 
 def record_inputs(run: RunDirectory, prepared: Prepared, fingerprints: dict[str, str]) -> None:
-    """Write into the manifest what the run is made of, what of it learns, and what computes it."""
+    """Write the run's inputs, its trainable parameters and its device into the manifest."""
     plan = prepared.plan
     update_manifest(
         run,
@@ -181,7 +183,7 @@ def input_fingerprints(prepared: Prepared) -> dict[str, str]:
 
 
 def recorded_config(run: RunDirectory, manifest: Manifest) -> Config:
-    """The configuration that a run kept. Raises UserError where the file is not the one that the run wrote."""
+    """The configuration stored by a run. Raises UserError if the file changed since the run wrote it."""
     config = load_config(run.config)
     written = manifest.fingerprints.get("config")
     if isinstance(written, str) and sha256_file(run.config) != written:
@@ -193,25 +195,25 @@ def recorded_config(run: RunDirectory, manifest: Manifest) -> Config:
 
 
 def recorded_threads(manifest: Manifest) -> int | None:
-    """The CPU threads that a run computed with: another number gives other roundings."""
+    """The number of CPU threads of a run: another number rounds differently."""
     return manifest.threads if isinstance(manifest.threads, int) else None
 
 
 def changed_inputs(manifest: Manifest, fingerprints: dict[str, str]) -> list[str]:
-    """Which of data, encoder_weights and tokenizer are not those of the run."""
+    """Which of data, encoder_weights and tokenizer differ from those of the run."""
     known = {name: digest for name, digest in manifest.fingerprints.items() if isinstance(digest, str)}
     return [name for name, digest in fingerprints.items() if known.get(name, digest) != digest]
 
 
 def changed_versions(manifest: Manifest) -> list[str]:
-    """In words, every package whose version is another one here than in the run."""
+    """One message for every package whose version differs from that of the run."""
     here, then = package_versions(), manifest.versions
     changed = [name for name in then if _known(then[name]) != _known(here.get(name))]
     return [f"{name} was {_known(then[name])}, here it is {_known(here.get(name))}" for name in changed]
 
 
 def changed_device(manifest: Manifest, prepared: Prepared) -> list[str]:
-    """In words, where another device, number type or number of threads computes here."""
+    """One message for each of device, precision, threads and GPU that differs from the run."""
     plan = prepared.plan
     here = {"device": plan.device, "precision": plan.precision, "threads": plan.threads}
     then: dict[str, Any] = {name: getattr(manifest, name) for name in here}

@@ -46,8 +46,8 @@ def write_run_report(
     the report says why where that can't be done or they changed since.
     """
     content = collect_run(run)
-    found = rows if rows is not None else _rows(content)
-    return _write(output or run.report, run_report(content, found))
+    splits = rows if rows is not None else _rows(content)
+    return _write(output or run.report, run_report(content, splits))
 
 
 def rewrite(run: RunDirectory) -> None:

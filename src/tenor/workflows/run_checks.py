@@ -1,4 +1,4 @@
-"""The checks of a run at every stage: findings shown, kept in `findings.json`, and acted upon."""
+"""The checks of a run at every stage: findings are shown, written to `findings.json`, and may stop the run."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -25,7 +25,7 @@ from tenor.workflows.prepare import Prepared
 
 
 class RunFindings:
-    """The reports of one run, in the order of its occasions."""
+    """The reports of one run, in the order of its stages."""
 
     def __init__(self, run: RunDirectory, config: Config, console: Console) -> None:
         self._run, self._console, self._checks = run, console, config.checks
@@ -37,29 +37,29 @@ class RunFindings:
         return tuple(finding for report in self._reports for finding in report.findings)
 
     def keep(self, report: Report) -> None:
-        """Keep a report that was shown and acted upon already, as the watchdog's is."""
+        """Store a report that was already shown and acted upon, such as the watchdog's."""
         self._reports.append(report)
         self._write()
 
     def add(self, report: Report) -> None:
-        """Keep a report, show it, and act upon it.
+        """Store a report, show it, and stop the run if the policy says so.
 
         Raises:
-            RefusedError: it holds an error that was not allowed, and the policy is to stop.
+            RefusedError: it has an error that is not allowed, and the policy is to stop.
         """
         self.keep(report)
         self._console.print(summary_line(report), highlight=False)
         self._console.print(findings_view(report.findings))
         if report.errors and self._checks.policy == "stop":
             code = report.errors[0].code
-            found = ", ".join(f"{finding.code} ({finding.title})" for finding in report.errors)
+            names = ", ".join(f"{finding.code} ({finding.title})" for finding in report.errors)
             raise RefusedError(
-                f"stopped by {found}. Fix the cause, or accept it with a reason: "
+                f"stopped by {names}. Fix the cause, or accept it with a reason: "
                 f"'checks.allow.{code}=why this is meant'; `tenor rule {code}` explains"
             )
 
     def close(self) -> None:
-        """Say which allowances were never needed: they may hide something one day."""
+        """Report allowances that no finding needed: they could hide a later one."""
         for code in self.unused_allowances:
             self._console.print(f"checks.allow.{code} is not needed: the rule reported nothing", style="yellow")
         self._write()
@@ -73,16 +73,16 @@ class RunFindings:
 
 
 def refuse_stopped_run(run: RunDirectory) -> None:
-    """Keep a run that the watchdog stopped from going on before what stopped it, where it may not show again.
+    """Refuse to resume a run that the watchdog stopped: from an earlier checkpoint the error might not show again.
 
     Raises:
-        RefusedError: names what stopped it, and what to do.
+        RefusedError: training was stopped by an error; the message names it and the next step.
     """
     training = [report for report in earlier_reports(run.findings) if report.stage == "training"]
     if stopping := [error for report in training for error in report.errors]:
-        found = ", ".join(f"{error.code} ({error.title})" for error in stopping)
+        names = ", ".join(f"{error.code} ({error.title})" for error in stopping)
         raise RefusedError(
-            f"{run.reference} was stopped in training by {found} and cannot be resumed. Fix the cause and start a new "
+            f"{run.reference} was stopped in training by {names} and cannot be resumed. Fix the cause and start a new "
             f"run, or start one that accepts it with a reason: tenor train {run.config} "
             f"'checks.allow.{stopping[0].code}=why this is meant'; `tenor rule {stopping[0].code}` explains"
         )
@@ -91,7 +91,7 @@ def refuse_stopped_run(run: RunDirectory) -> None:
 def evaluation_report(
     config: Config, results: dict[str, SplitResult], state: TrainState, digest: str, earlier: tuple[Finding, ...]
 ) -> Report:
-    """Apply the rules on results: is what was measured a trained model, and the one that was chosen?"""
+    """Apply the rules on results: was the model trained, and is the evaluated checkpoint the selected one?"""
     splits = {name: split_claims(result) for name, result in results.items()}
     n_classes = len(next(iter(results.values())).metrics.per_class)
     metric, best_step = config.training.select_by, state.best.step if state.best else None
@@ -108,7 +108,7 @@ def evaluation_report(
 
 
 def split_claims(result: SplitResult) -> SplitClaims:
-    """A split's result as the rules take it."""
+    """A split's result as evidence for the rules."""
     text, majority = result.baselines.text, result.baselines.majority
     return SplitClaims(
         n=result.metrics.n,
@@ -123,18 +123,18 @@ def split_claims(result: SplitResult) -> SplitClaims:
 
 
 WATCHDOG_FIELDS = ("predicted_counts", "label_counts", "update_ratio", "skipped_steps")
-"""What the watchdog notes of some steps besides the numbers that the loop tells of them."""
+"""Values that the watchdog adds to the loop's record of a step, where it has them."""
 LOOP_FIELDS = ("loss", "grad_norm", "learning_rate")
-"""Which of these numbers it takes."""
+"""Values of the loop's record that the watchdog takes."""
 
 
 def make_watchdog(
     prepared: Prepared, task: TrainingTask, findings: RunFindings, recorder: Recorder, console: Console
 ) -> Watchdog:
-    """A watchdog over the run's model that shows and records what it finds at once."""
+    """A watchdog over the run's model that shows and records each finding immediately."""
     checks = prepared.config.checks
 
-    def tell(finding: Finding) -> None:
+    def on_finding(finding: Finding) -> None:
         recorder.record("finding", watchdog.last_step, finding=asdict(finding))
         console.print(findings_view([finding]))
 
@@ -147,7 +147,7 @@ def make_watchdog(
         policy=checks.policy,
         allow=checks.allow,
         earlier=findings.all,
-        on_finding=tell,
+        on_finding=on_finding,
     )
     return watchdog
 
@@ -155,10 +155,10 @@ def make_watchdog(
 def record_and_check(
     recorder: Recorder, watchdog: Watchdog, step: int, values: Mapping[str, float], window: Window
 ) -> None:
-    """Record what the steps up to `step` held, and judge it.
+    """Record the values of the steps up to `step`, and check them.
 
     Raises:
-        RefusedError: the watchdog found an error and the policy is to stop.
+        RefusedError: the watchdog reported an error and the policy is to stop.
     """
     noted = watchdog.note(
         step,
@@ -171,13 +171,13 @@ def record_and_check(
 
 
 def restore_watchdog(run: RunDirectory, watchdog: Watchdog, done: int) -> None:
-    """Give the watchdog of a run that is resumed after `done` steps what the one before it noted and told until then.
+    """Restore the records and findings of the first `done` steps into the watchdog of a resumed run.
 
-    Otherwise it would take the first losses after the cut for the first of all, and what was told would be forgotten.
+    Otherwise it would take the first losses after the interruption for the first of the run, and lose earlier findings.
 
     Raises:
         RefusedError: as `record_and_check`.
-        UserError: a record is not as Tenor writes it.
+        UserError: a record is not in the form that Tenor writes.
     """
     records = [record for record in read_records(run.metrics) if record["step"] <= done]
     noted: list[dict[str, Any]] = [
@@ -186,8 +186,8 @@ def restore_watchdog(run: RunDirectory, watchdog: Watchdog, done: int) -> None:
         if record["kind"] == "train"
     ]
     try:
-        told = read_findings([record["finding"] for record in records if record["kind"] == "finding"])
-        watchdog.go_on(done, noted, told)
+        findings = read_findings([record["finding"] for record in records if record["kind"] == "finding"])
+        watchdog.go_on(done, noted, findings)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         what = " ".join(str(error).split())[:200]
         raise UserError(
@@ -202,7 +202,7 @@ KINDS = {EvaluationEvidence, OverlapEvidence}
 def check_result(
     checks: Checks, split: str, result: SplitResult, overlap: OverlapEvidence | Missing
 ) -> Report | Missing:
-    """Apply every rule on results to one evaluated split, and to its overlap with the run's own rows."""
+    """Apply every rule on results to one evaluated split and its overlap with the run's training data."""
     if split == "train":
         return Missing("the rules on results apply only to rows that the model was not trained on")
     evidence = [EvaluationEvidence({split: split_claims(result)}, len(result.metrics.per_class)), overlap]
@@ -212,12 +212,12 @@ def check_result(
 
 
 def refuse_errors(report: Report | Missing, checks: Checks) -> None:
-    """Raises RefusedError where the report has an error that was not allowed, and the policy is to stop."""
+    """Raises RefusedError if the report has an error that is not allowed and the policy is to stop."""
     if isinstance(report, Missing) or not report.errors or checks.policy != "stop":
         return
     code = report.errors[0].code
-    found = ", ".join(f"{finding.code} ({finding.title})" for finding in report.errors)
+    names = ", ".join(f"{finding.code} ({finding.title})" for finding in report.errors)
     raise RefusedError(
-        f"the result has an error: {found}. Fix the cause, or accept it with a reason: "
+        f"the result has an error: {names}. Fix the cause, or accept it with a reason: "
         f"'checks.allow.{code}=why this is meant'; `tenor rule {code}` explains"
     )

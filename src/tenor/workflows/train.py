@@ -1,4 +1,4 @@
-"""A whole run: configuration → data → training → best checkpoint → evaluation."""
+"""A complete run: configuration → data → training → best checkpoint → evaluation."""
 
 import os
 import time
@@ -72,10 +72,10 @@ from tenor.workflows.run_checks import (
 
 @dataclass(frozen=True)
 class RunObserver:
-    """Hears of a run while it goes on. What it raises ends the run: an InterruptedRunError leaves one to be resumed."""
+    """Callbacks during a run. An exception in one ends the run; after an InterruptedRunError it can be resumed."""
 
     on_begin: Callable[[RunDirectory], None] = lambda run: None
-    """The run has its folder, and its manifest says on what it rests."""
+    """Called when the run has its folder and its inputs are in the manifest."""
     on_validation: Callable[[Validation], None] = lambda validation: None
 
 
@@ -92,11 +92,11 @@ def fit_with_checks(
     observer: RunObserver,
     resume: bool,
 ) -> TrainState:
-    """Train, from the start or from the newest whole checkpoint.
+    """Train from the start, or from the newest intact checkpoint.
 
     Raises:
-        RefusedError: the watchdog found an error and the policy is to stop.
-        TenorError: memory ran out, or the loss is no number.
+        RefusedError: the watchdog reported an error and the policy is to stop.
+        TenorError: out of memory, or the loss is not finite.
     """
     config, plan = prepared.config, prepared.plan
     task = make_task(run, prepared, examples, forward)
@@ -107,14 +107,14 @@ def fit_with_checks(
     watchdog = make_watchdog(prepared, task, findings, recorder, console)
     if checkpoint:
         console.print(f"continuing from {checkpoint.path} (step {done:,} of {task.total_steps:,})", highlight=False)
-        for validation in read_state(checkpoint).validations:  # What was drawn after the checkpoint is drawn again.
+        for validation in read_state(checkpoint).validations:  # Pictures after the checkpoint were discarded.
             _draw_confusion(recorder, validation, task.class_names)
-    mend = (
+    advice = (
         f"lower training.token_budget (now {plan.training_tokens:,} tokens per forward pass) "
         f"or data.max_length (now {config.data.max_length})"
     )
     try:
-        with advice_on_memory("in training", mend), progress_line(console, "step", task.total_steps, done) as line:
+        with advice_on_memory("in training", advice), progress_line(console, "step", task.total_steps, done) as line:
             if checkpoint:
                 restore_watchdog(run, watchdog, done)
             listeners = make_listeners(recorder, line, console, task, watchdog, observer)
@@ -126,7 +126,7 @@ def fit_with_checks(
 
 
 def make_task(run: RunDirectory, prepared: Prepared, examples: dict[str, Examples], forward: Forward) -> TrainingTask:
-    """What the loop is to train, of a run that was prepared."""
+    """The training task of a prepared run."""
     return TrainingTask(
         model=prepared.classifier.model,
         learning=prepared.learning,
@@ -143,7 +143,7 @@ def make_task(run: RunDirectory, prepared: Prepared, examples: dict[str, Example
 
 
 def shortened(prepared: Prepared, train: Examples) -> Examples | None:
-    """The training rows cut to half of `data.max_length`; None where no step is to see them so."""
+    """The training rows truncated to half of `data.max_length`; None if no step uses them."""
     if prepared.config.training.short_share == 0.0 or not isinstance(train, TokenExamples):
         return None
     data, around = prepared.config.data, special_tokens_around(prepared.classifier.tokenizer)
@@ -159,7 +159,7 @@ def make_listeners(
     watchdog: Watchdog,
     observer: RunObserver = NO_OBSERVER,
 ) -> Listeners:
-    """Recorder, progress line and watchdog, each told what it is to hear."""
+    """Callbacks that pass the loop's events to recorder, progress line, watchdog and observer."""
     latest: dict[str, float] = {}
 
     def on_record(step: int, values: dict[str, float], window: Window) -> None:
@@ -199,28 +199,28 @@ def _draw_confusion(recorder: Recorder, validation: Validation, class_names: tup
 
 
 def _so_far(window: Window) -> dict[str, float]:
-    """What is known before the first record: whoever waits sees at once that it learns. One step is no record, since
-    the rules that judge the records expect each to rest on many."""
+    """The values shown before the first record, so that the user sees progress at once. They are not recorded: the
+    rules expect each record to cover many steps."""
     return {"loss": window.mean_loss, "tokens_per_second": window.tokens_per_second}
 
 
-def _detail(known: dict[str, float]) -> str:
-    rate = f"  rate {known['learning_rate']:.1e}" if "learning_rate" in known else ""
-    return f"loss {known['loss']:.3f}{rate}  {known['tokens_per_second']:,.0f} tokens/s"
+def _detail(values: dict[str, float]) -> str:
+    rate = f"  rate {values['learning_rate']:.1e}" if "learning_rate" in values else ""
+    return f"loss {values['loss']:.3f}{rate}  {values['tokens_per_second']:,.0f} tokens/s"
 
 
 def newest_checkpoint(run: RunDirectory, console: Console) -> Checkpoint | None:
-    """The newest checkpoint whose every byte is as written; a damaged one is told, and the one before it used.
+    """The newest checkpoint whose bytes are all as written; damaged ones are reported and skipped.
 
-    So must be the best one up to it, which the end of the run takes; where it is not, the run goes back before it.
+    The best checkpoint up to it, which the run evaluates at its end, must be intact too; otherwise it is skipped.
     """
     for path in reversed(list_checkpoints(run.checkpoints)):
         try:
-            found = verify_checkpoint(path)
-            best = read_state(found).best
-            if best is not None and best.step != found.step:
+            checkpoint = verify_checkpoint(path)
+            best = read_state(checkpoint).best
+            if best is not None and best.step != checkpoint.step:
                 verify_checkpoint(run.checkpoint(best.step))
-            return found
+            return checkpoint
         except DamagedCheckpointError as damage:
             console.print(
                 f"damaged checkpoint: {damage}; trying the previous one", style="red", soft_wrap=True, markup=False
@@ -236,12 +236,12 @@ class RunResult:
     run: RunDirectory
     config: Config
     results: dict[str, SplitResult]
-    """By split: validation and, where there is one, test."""
+    """By split: validation and, if there is one, test."""
     best_step: int
     checkpoint_sha256: str
-    """Of the best checkpoint's weights."""
+    """SHA-256 of the best checkpoint's weights."""
     weights_sha256: str
-    """Of the weights below `model/`."""
+    """SHA-256 of the weights in `model/`."""
 
 
 def train(
@@ -251,13 +251,13 @@ def train(
     data: LabelledText | SourceData | None = None,
     observer: RunObserver = NO_OBSERVER,
 ) -> RunResult:
-    """Start a run below `root` and see it to its end.
+    """Train a model in a new run folder below `root`, from preparation to evaluation.
 
-    `data` takes the place of the configured source: rows to train on, or with them a test split, such as
-    `tenor.data.from_dataframe` makes.
+    `data` replaces the configured source: rows to train on, optionally with a test split, as returned by
+    `tenor.data.from_dataframe`.
 
     Raises:
-        TenorError: how it ended otherwise; the run's folder and the summary tell the same.
+        TenorError: the run did not complete; its folder and the summary record the same error.
     """
     given = as_source(data)
     if given is not None:
@@ -268,13 +268,13 @@ def train(
 def start(
     prepared: Prepared, root: Path = DEFAULT_ROOT, console: Console | None = None, observer: RunObserver = NO_OBSERVER
 ) -> RunResult:
-    """Begin a run of what was prepared. It has a folder only from here on: unreadable input leaves nothing behind.
+    """Start a prepared run. Its folder is created only here, so that unreadable input leaves nothing behind.
 
     Raises:
         TenorError: as `train`.
     """
     config = prepared.config
-    read_summary(root)  # Refused now where it is broken, not after hours.
+    read_summary(root)  # Fail now if it is damaged, not after hours of training.
     fingerprints = input_fingerprints(prepared)
     run = create_run(root, config.name)
     with held(run):
@@ -291,19 +291,19 @@ def resume(
     data: LabelledText | SourceData | None = None,
     observer: RunObserver = NO_OBSERVER,
 ) -> RunResult:
-    """Go on with a run that was cut, from its newest whole checkpoint, as if it never had been.
+    """Resume an interrupted run from its newest intact checkpoint; the result is that of an uninterrupted run.
 
-    `data` must be given again where it was given to `train`.
+    `data` must be passed again if it was passed to `train`.
 
     Raises:
-        UserError: no such run, or one that is complete or still under way.
-        RefusedError: the watchdog stopped it.
+        UserError: no such run, one that is complete or still running, or one whose inputs changed.
+        RefusedError: the watchdog stopped the run.
     """
     console = console or Console(stderr=True, markup=False)
     run = find_run(root, reference)
     with held(run):
         manifest = read_manifest(run)
-        # This process holds the run, so whatever of it is recorded as going on here is over.
+        # This process has the run's lock, so a run recorded as running under this process id has ended.
         if manifest.pid != os.getpid() and process_lives(manifest):
             raise UserError(
                 f"{run.reference} is still running as process {manifest.pid} on {manifest.host}; wait or stop it first"
@@ -333,7 +333,7 @@ def resume(
 
 
 def as_source(data: LabelledText | SourceData | None) -> SourceData | None:
-    """Rows handed over in Python, as a source; None where there are none."""
+    """Rows passed in Python, as a source; None if none were passed."""
     if isinstance(data, LabelledText):
         return SourceData(data, Missing("the rows were passed without a test split"))
     if data is not None and not isinstance(data, SourceData):
@@ -372,7 +372,7 @@ def _run(
 
 @contextmanager
 def _recorded(outcome: Outcome, findings: RunFindings) -> Iterator[None]:
-    """Put what was found into the summary's row, however the block ends."""
+    """Write the findings into the summary's row, however the block ends."""
     try:
         yield
     finally:
@@ -389,7 +389,7 @@ def _finish(
     outcome: Outcome,
     console: Console,
 ) -> RunResult:
-    """Take the best checkpoint, calibrate it on the validation rows, save it as a model, and measure it."""
+    """Load the best checkpoint, calibrate it on the validation rows, save it as a model, and evaluate it."""
     config, splits = prepared.config, prepared.splits
     if state.best is None:
         raise TenorError("training ended without a validation, so there is no best checkpoint; this is a bug in Tenor")

@@ -55,9 +55,9 @@ def importance_chart(importances: Mapping[str, float]) -> Markup:
     for number, (key, share) in enumerate(ranked):
         y = top + pitch * number
         width = (WIDTH - name_width - note_width) * share / longest
-        told = tag("title", f"{key}: {percent(share)}")
+        title = tag("title", f"{key}: {percent(share)}")
         parts.append(text(name_width - 12, y + 18, _short(key), "name", "end"))
-        parts.append(tag("rect", told, x=name_width, y=y + 4, width=max(width, 1.0), height=pitch - 10, kind="bar"))
+        parts.append(tag("rect", title, x=name_width, y=y + 4, width=max(width, 1.0), height=pitch - 10, kind="bar"))
         parts.append(text(name_width + width + 8, y + 18, percent(share, 0), "value"))
     described = ", ".join(f"{key} {percent(share, 0)}" for key, share in ranked)
     return drawing(top + pitch * len(ranked) + 8, f"Importance of each setting: {described}.", *parts)
@@ -82,8 +82,8 @@ def parallel_chart(
         parts += [line(x, TOP, x, BOTTOM, "grid"), *_ends(x, values, axes[key], anchor)]
         raised = 14 if len(axes) > MOST_IN_A_LINE and number % 2 else 0
         parts.append(text(x, 28 - raised, _short(key), "label", anchor))
-    told = f"{len(trials)} completed trials, each from its {objective} through its settings."
-    return drawing(BOTTOM + 26, told, *parts)
+    description = f"{len(trials)} completed trials, each from its {objective} through its settings."
+    return drawing(BOTTOM + 26, description, *parts)
 
 
 def _heights(values: Sequence[Any], log: bool) -> list[float]:

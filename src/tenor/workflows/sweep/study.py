@@ -53,18 +53,18 @@ def as_settings(params: Mapping[str, Any], space: Mapping[str, Dimension]) -> di
 
 def base_values(plan: SweepPlan, phase: str) -> dict[str, Any] | None:
     """The configuration's own place in the space, as Optuna's parameters; None where it lies outside."""
-    found: dict[str, Any] = {}
+    params: dict[str, Any] = {}
     for key, dimension in plan.sweep.phases[phase].space.items():
         value: Any = plan.settings[phase]
         for name in key.split("."):
             value = value[name]
-        if not _lies_in(value, dimension):
+        if not _contains(value, dimension):
             return None
-        found[key] = _label(value)
-    return found
+        params[key] = _label(value)
+    return params
 
 
-def _lies_in(value: Any, dimension: Dimension) -> bool:
+def _contains(value: Any, dimension: Dimension) -> bool:
     if dimension.choices is not None:
         return value in values_of(dimension)
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -181,11 +181,11 @@ def _study(plan: SweepPlan, phase: str, storage: RDBStorage, join: bool) -> optu
         raise UserError(f"{name}: no such study to join; start the sweep without --worker")
     study = optuna.create_study(study_name=name, storage=storage, direction=plan.direction, load_if_exists=True)
     definition = definition_of(plan, phase)
-    if (known := study.user_attrs.get("definition")) is None:
+    if (stored := study.user_attrs.get("definition")) is None:
         study.set_user_attr("definition", definition)
         if (tried := base_values(plan, phase)) is not None:
             study.enqueue_trial(tried, user_attrs={"base": True}, skip_if_exists=True)
-    elif changed := sorted(key for key in {*known, *definition} if known.get(key) != definition.get(key)):
+    elif changed := sorted(key for key in {*stored, *definition} if stored.get(key) != definition.get(key)):
         raise UserError(
             f"{name}: the study was created with another {', '.join(changed)}, so its trials cannot be compared with "
             "new ones. Restore these, or give the sweep another name: name=…"

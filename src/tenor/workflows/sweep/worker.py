@@ -123,12 +123,12 @@ class Attempt:
             "encoder_weights": "model.name" not in space,
             "tokenizer": "model.name" not in space,
         }
-        found = read_manifest(run).fingerprints
-        here = {name: found[name] for name, is_fixed in fixed.items() if is_fixed}
-        known = self.study.user_attrs.get("fingerprints")
-        if known is None:
+        fingerprints = read_manifest(run).fingerprints
+        here = {name: fingerprints[name] for name, is_fixed in fixed.items() if is_fixed}
+        expected = self.study.user_attrs.get("fingerprints")
+        if expected is None:
             self.study.set_user_attr("fingerprints", here)
-        elif differing := sorted(name for name in here if known.get(name) != here[name]):
+        elif differing := sorted(name for name in here if expected.get(name) != here[name]):
             raise UserError(
                 f"{' and '.join(differing)} on this machine differ from those of the study's first trial; "
                 "use the same files here, or give the sweep another name: name=…"
@@ -187,9 +187,9 @@ def refuse_errors(run: RunDirectory) -> None:
     Raises:
         RefusedError: there is an error that was not allowed; under `checks.policy=warn` the run itself went on.
     """
-    occasions = read_json(run.findings)["stages"]
-    found = [finding for occasion in occasions for finding in occasion["findings"]]
-    if errors := [one for one in found if one["severity"] == "error" and not one["allowed"]]:
+    stages = read_json(run.findings)["stages"]
+    findings = [finding for stage in stages for finding in stage["findings"]]
+    if errors := [one for one in findings if one["severity"] == "error" and not one["allowed"]]:
         raise RefusedError(", ".join(f"{one['code']} {one['title']}: {one['observed']}" for one in errors))
 
 
@@ -256,7 +256,7 @@ def _begin_one(plan: SweepPlan, phase: str, study: optuna.Study, root: Path, on_
     if len(trials) >= settings.trials and all(trial.status != "waiting" for trial in trials):
         return False
     study.pruner = _pruner(settings.pruner, settings.startup_trials)
-    held: list[Attempt] = []
+    attempts: list[Attempt] = []
 
     def run(trial: optuna.Trial) -> float:
         if is_surplus(plan, phase, study, trial.number):
@@ -264,21 +264,21 @@ def _begin_one(plan: SweepPlan, phase: str, study: optuna.Study, root: Path, on_
             raise SurplusError
         # What is proposed depends on the trial's number and the trials before, not on which worker asks, or when.
         study.sampler = _sampler(plan, phase, trial.number)
-        held.append(Attempt(plan, phase, study, trial, root, on_change))
+        attempts.append(Attempt(plan, phase, study, trial, root, on_change))
         with _log(plan, root, phase, trial.number) as console:
-            return held[0].value(console)
+            return attempts[0].value(console)
 
     try:
         study.optimize(run, n_trials=1, catch=(SurplusError,))
     except (InterruptedRunError, KeyboardInterrupt):
-        if held:
-            requeue(study, held[0].trial.number)
+        if attempts:
+            requeue(study, attempts[0].trial.number)
         raise
     except (ValueError, AssertionError) as error:
         if isinstance(error.__context__, StorageInternalError):
             raise error.__context__ from None
         # Both are Optuna's answers where another worker was given the trial before this one told how it ended.
-        if not held or study.trials[held[0].trial.number].state == TrialState.RUNNING:
+        if not attempts or study.trials[attempts[0].trial.number].state == TrialState.RUNNING:
             raise
     gc.collect()  # As between experiments: the model's memory.
     _drop_beaten(plan, trials_of(plan, phase, study), root)
