@@ -32,38 +32,38 @@ from tenor.workflows.prepare import check_length, device_plan
 Kind = Literal["label", "duplicate", "ambiguous"]
 
 AMBIGUOUS = 0.1
-"""Distance of the two most probable classes below which a text is hard to tell: 0.45 to 0.55 for two classes."""
+"""Margin between the two most probable classes below which a text is ambiguous: 0.45 to 0.55 for two classes."""
 
 EXCLUDE_BELOW = 0.05
-"""Probability of a label below which its row is left out unless a person says otherwise: of injected errors four in
-five such rows were wrong, and of all suspects two in five (`make bench-audit`)."""
+"""Rows whose label has a lower probability are excluded by default: with injected errors, four in five such rows were
+wrong, and of all suspects two in five (`make bench-audit`)."""
 
 
 @dataclass(frozen=True)
 class Suspect:
-    """One training row worth a look."""
+    """One suspected training row."""
 
     rank: int
-    """From 1: label errors by how improbable the label is, then duplicates, then ambiguous rows."""
+    """From 1: label errors, the least probable label first, then duplicates, then ambiguous rows."""
     id: str
     given: str
     suggested: str
     """The most probable class."""
     probability: float
-    """Of the suggested class, from a classifier that did not see the row."""
+    """Probability of the suggested class, from a classifier that did not see the row."""
     kind: Kind
     reason: str
     exclude: bool
-    """Whether training is probably better without it; a person should decide."""
+    """Whether training is probably better without the row; a person should decide."""
     text: str
 
 
 def suspects(rows: LabelledText, probabilities: np.ndarray, errors: np.ndarray) -> tuple[Suspect, ...]:
-    """Every row worth a look once, by rank; `probabilities` (n, K) out of sample, `errors` the rows whose label is
+    """Every suspected row once, by rank; `probabilities` (n, K) are out of sample, `errors` are the rows whose label is
     suspected.
 
-    Of each group of equal or nearly equal texts the row whose label is most probable is kept, the first of equals. It
-    is left out for its own label only where all labels of the group agree.
+    In each group of equal or nearly equal texts the row with the most probable label is kept (the first in a tie). It
+    is excluded for its own label only if all labels of the group agree.
     """
     groups = _duplicate_groups(rows, probabilities)
     candidates = (
@@ -92,7 +92,7 @@ class _Group:
 def _label_errors(
     rows: LabelledText, probabilities: np.ndarray, errors: np.ndarray, groups: tuple[_Group, ...]
 ) -> Iterator[Suspect]:
-    # What judged these had learned the same text with the other label: all of a group may look wrong, and none be.
+    # Their classifiers were trained on the same text with the other label: all rows of a group may look wrong.
     spared = {group.kept for group in groups if group.disputed}
     labels = rows.labels
     for row in errors.tolist():
@@ -115,11 +115,11 @@ def _duplicate_groups(rows: LabelledText, probabilities: np.ndarray) -> tuple[_G
 
 
 def _duplicates(rows: LabelledText, probabilities: np.ndarray, groups: tuple[_Group, ...]) -> Iterator[Suspect]:
-    """All rows of each group but the one that is kept."""
+    """All rows of each group except the kept one."""
     labels, ids, texts = rows.labels, rows.ids, rows.texts
     for group in groups:
         kept = group.kept
-        # Different people write "great film".
+        # Short texts such as "great film" are written by different people.
         long = any(len(texts[row].split()) >= SAME_WORDS for row in (kept, *group.others))
         for row in group.others:
             what = "same text as" if texts[row].strip() == texts[kept].strip() else "nearly the same text as"
@@ -155,7 +155,7 @@ def _suspect(
 
 
 def _merged(first: Suspect, second: Suspect) -> Suspect:
-    """One row for two reasons."""
+    """One suspect with the reasons of both."""
     return replace(first, reason=f"{first.reason}; {second.reason}", exclude=first.exclude or second.exclude)
 
 
@@ -166,32 +166,32 @@ PROBABILITY_BINS = 20
 
 @dataclass(frozen=True)
 class Audit:
-    """What was found among n training rows."""
+    """The result of an audit of n training rows."""
 
     n: int
     features: Features
     accuracy: float
-    """Of the classifier behind it against the given labels, on rows that it did not see."""
+    """Accuracy of the classifier against the given labels, on rows that it did not see."""
     suspects: tuple[Suspect, ...]
     label_probabilities: tuple[int, ...]
-    """Of all n rows by the probability of their label, in bins of equal width from 0 to 1 …"""
+    """Number of rows by the probability of their label, in bins of equal width from 0 to 1."""
     suspected_probabilities: tuple[int, ...]
-    """… and of the suspected label errors alone."""
+    """The same for the suspected label errors only."""
 
     def of(self, kind: Kind) -> tuple[Suspect, ...]:
-        """Those of one kind, by rank."""
+        """The suspects of one kind, by rank."""
         return tuple(one for one in self.suspects if one.kind == kind)
 
 
 def audit(config: Config, features: Features = "both", console: Console | None = None) -> Audit:
-    """Examine the rows that the configuration trains on.
+    """Audit the rows that the configuration trains on.
 
-    Every row gets class probabilities from classifiers that were fitted on other rows: on the mean states of the frozen
-    encoder, on naive-Bayes-weighted bigrams, or (`both`) the mean of the two. Confident learning picks the labels
-    that are probably wrong.
+    Every row gets class probabilities from classifiers fitted on other rows: on the mean states of the frozen encoder,
+    on naive-Bayes-weighted bigrams, or (`both`) the mean of the two. Confident learning selects the labels that are
+    probably wrong.
 
     Raises:
-        UserError: what can't be read or loaded, ids that repeat, a class with a single row, or cleanlab that is not
+        UserError: data or model can't be read, ids are not unique, a class has a single row, or cleanlab is not
             installed.
     """
     console = console or Console(stderr=True, markup=False)
@@ -224,7 +224,7 @@ def _binned(probabilities: np.ndarray) -> tuple[int, ...]:
 def encoder_features(rows: LabelledText, config: Config, console: Console) -> np.ndarray:
     """The mean of the frozen encoder's states for every row, shape (n, width): read from the cache, or computed.
 
-    The mean over all tokens, because that is what a sentence encoder such as MiniLM was trained to be read by.
+    The mean over all tokens, because sentence encoders such as MiniLM were trained with it.
     """
     plan = device_plan(config)
     classifier = load_classifier(config.model, rows.class_names, config.seed, plan.device)
@@ -241,7 +241,7 @@ def encoder_features(rows: LabelledText, config: Config, console: Console) -> np
 
 
 def audit_record(result: Audit) -> dict[str, Any]:
-    """As plain data."""
+    """The audit as plain data."""
     counts = {kind: len(result.of(kind)) for kind in ("label", "duplicate", "ambiguous")}
     return {
         "n": result.n,

@@ -1,4 +1,4 @@
-"""An audit as one HTML file, to look at the suspects where they can be read."""
+"""An audit as one HTML file that shows the suspects with their texts."""
 
 import shlex
 from collections import Counter
@@ -21,14 +21,14 @@ from tenor.runs.files import write_text
 from tenor.workflows.audit import EXCLUDE_BELOW, Audit, Suspect
 
 MOST = {"label": 200, "duplicate": 100, "ambiguous": 50}
-"""Rows shown of each kind: the file must open from a mail, and the CSV file has all of them."""
+"""Rows shown of each kind: the file should be small enough for an email; the CSV file has all rows."""
 
 MOST_PAIRS = 12
 
 
 @dataclass(frozen=True)
 class Row:
-    """A suspect as it is shown."""
+    """A suspect as shown in the report."""
 
     id: str
     given: str
@@ -37,7 +37,7 @@ class Row:
     exclude: bool
     text: str
     left_out: int
-    """Characters that are not shown."""
+    """Number of characters that are not shown."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,12 @@ class Part:
     count: int
     rows: tuple[Row, ...]
     pairs: tuple[tuple[str, str, str], ...] = ()
-    """Given label, suggested one, rows."""
+    """Given label, suggested label, number of rows."""
 
 
 @dataclass(frozen=True)
 class AuditPage:
-    """What the template is filled with."""
+    """The values of the template."""
 
     name: str
     facts: tuple[str, ...]
@@ -73,12 +73,12 @@ class AuditPage:
 
 
 def write_audit_report(result: Audit, config: Config, csv_file: Path, path: Path, command: Sequence[str]) -> None:
-    """Write the report, atomically; `csv_file` is where all suspects are, `command` is what was called."""
+    """Write the report, atomically; `csv_file` has all suspects, `command` is the command line."""
     write_text(path, render("audit.html", page=audit_page(result, config, csv_file, command)))
 
 
 def audit_page(result: Audit, config: Config, csv_file: Path, command: Sequence[str]) -> AuditPage:
-    """What the report shows."""
+    """The content of the report."""
     errors, now = len(result.of("label")), datetime.now(UTC).isoformat()
     return AuditPage(
         name=config.name,

@@ -1,4 +1,4 @@
-"""A completed run's probabilities calibrated, and a threshold chosen, from its stored predictions."""
+"""Calibrate a completed run and choose a threshold, both from its stored predictions."""
 
 from dataclasses import dataclass, replace
 from math import isclose
@@ -38,22 +38,22 @@ class Calibrated:
     run: RunDirectory
     notes: ModelNotes
     predictions: dict[str, Predictions]
-    """By split: validation and, where there is one, test."""
+    """By split: validation and, if there is one, test."""
     evaluation: dict[str, Any]
     """The content of `eval_best_model.json`."""
     changed: bool
-    """Whether the temperature was not the best one before."""
+    """Whether the temperature changed."""
     dropped: Threshold | None = None
-    """The threshold that was for other probabilities and had to go."""
+    """The threshold that was removed because the probabilities changed."""
 
 
 def calibrate(run: RunDirectory) -> Calibrated:
-    """Fit the temperature on the run's validation rows and bring model notes, predictions and results into line.
+    """Fit the temperature on the run's validation rows, and update model notes, predictions and results to match.
 
-    A run does so itself at its end, so that nothing changes here; this serves runs from before.
+    Every run calibrates at its end, so this changes only runs of earlier versions.
 
     Raises:
-        UserError: no saved model or predictions, or a model that changed.
+        UserError: the run has no saved model or predictions, or its model changed.
     """
     if not run.model.is_dir():
         raise UserError(
@@ -79,10 +79,10 @@ def calibrate(run: RunDirectory) -> Calibrated:
 
 
 def fold(calibrated: Calibrated) -> Calibrated:
-    """Divide the saved classifier by the temperature: whoever loads it, without Tenor, gets calibrated probabilities.
+    """Divide the saved classifier's logits by the temperature: it then gives calibrated probabilities without Tenor.
 
     Raises:
-        UserError: a head that can't be folded into.
+        UserError: the temperature can't be folded into this kind of head.
     """
     run = calibrated.run
     fold_into_model(run.model)
@@ -91,7 +91,7 @@ def fold(calibrated: Calibrated) -> Calibrated:
 
 
 def refresh_card(run: RunDirectory) -> None:
-    """Let the model's card and the run's manifest follow a change of `model/tenor.json`."""
+    """Update the model card and the run's manifest after a change of `model/tenor.json`."""
     card = run.model / CARD
     if card.is_file():
         write_text(card, with_probabilities(card.read_text(encoding="utf-8"), read_json(run.model / NOTES)))
@@ -99,7 +99,7 @@ def refresh_card(run: RunDirectory) -> None:
 
 
 def read_run_predictions(run: RunDirectory) -> dict[str, Predictions]:
-    """By split: validation and, where there is one, test. Raises UserError where one can't be read."""
+    """By split: validation and, if there is one, test. Raises UserError if one can't be read."""
     files = {name: run.predictions / f"{name}.parquet" for name in KEY_OF_SPLIT}
     return {name: read_predictions(file) for name, file in files.items() if name == "validation" or file.is_file()}
 
@@ -120,7 +120,7 @@ def _rewrite(run: RunDirectory, name: str, predictions: Predictions, temperature
 
 
 def _measure_again(run: RunDirectory, predictions: dict[str, Predictions]) -> dict[str, Any]:
-    """`eval_best_model.json` and the summary's row from the stored predictions; baselines as they were measured."""
+    """Rewrite `eval_best_model.json` and the summary's row from the stored predictions; baselines are kept."""
     before, config = read_json(run.evaluation), load_config(run.config)
     results = {name: _result(split, before[KEY_OF_SPLIT[name]]["baselines"]) for name, split in predictions.items()}
     written = evaluation_json(
@@ -157,20 +157,20 @@ def _update_summary(run: RunDirectory, written: dict[str, Any]) -> None:
 
 @dataclass(frozen=True)
 class ClassThreshold:
-    """Call a row one of the class where its calibrated probability is `threshold` or more."""
+    """Predict the class for a row if its calibrated probability is at least `threshold`."""
 
     class_name: str
     wanted: str
-    """`precision` or `recall` …"""
+    """`precision` or `recall`."""
     value: float
-    """… and how much of it, in 0 … 1."""
+    """The required precision or recall, in 0 … 1."""
     threshold: float
     splits: dict[str, Operating]
-    """What it gives on validation, where it was chosen, and on test, where there is one."""
+    """The result on validation, where the threshold was chosen, and on test, if there is one."""
     confidence: float
 
     def record(self) -> dict[str, Any]:
-        """As plain data: the threshold, what was wanted, and what each split gives, with Wilson's intervals."""
+        """As plain data: the threshold, the requirement, and the result on each split, with Wilson intervals."""
         splits = {name: operating_record(operating, self.confidence) for name, operating in self.splits.items()}
         kept = Threshold(self.class_name, self.threshold, self.wanted, self.value)
         return {**stored_threshold(kept), **splits}
@@ -179,12 +179,12 @@ class ClassThreshold:
 def choose_threshold(
     calibrated: Calibrated, class_name: str, wanted: str, value: float, confidence: float
 ) -> ClassThreshold:
-    """Choose the threshold, and keep it in `model/tenor.json`, from where `tenor predict` decides by it.
+    """Choose the threshold and store it in `model/tenor.json`, where `tenor predict` reads it.
 
-    A model has one: that of another class before is replaced.
+    A model has only one threshold; one for another class is replaced.
 
     Raises:
-        UserError: no such class, none of its rows in the validation split, or a precision that no threshold reaches.
+        UserError: no such class, no validation row of it, or no threshold reaches the precision.
     """
     validation = calibrated.predictions["validation"]
     if class_name not in validation.class_names:
@@ -205,7 +205,7 @@ def choose_threshold(
 
 
 def remove_threshold(calibrated: Calibrated) -> Calibrated:
-    """Let the most probable class decide again."""
+    """Remove the threshold: the most probable class decides again."""
     update_model_notes(calibrated.run.model, threshold=None)
     refresh_card(calibrated.run)
     return replace(calibrated, notes=read_model_notes(calibrated.run.model))
@@ -231,7 +231,7 @@ def _threshold(scores: np.ndarray, member: np.ndarray, class_name: str, wanted: 
 
 
 def calibration_record(calibrated: Calibrated, chosen: ClassThreshold | None = None) -> dict[str, Any]:
-    """The same as plain data."""
+    """The calibration as plain data."""
     record = {
         "run": str(calibrated.run.path),
         "temperature": calibrated.notes.total_temperature,

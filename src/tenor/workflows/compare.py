@@ -1,4 +1,4 @@
-"""Two runs on the same rows: which is better, by how much, whether that is more than chance, and where they differ."""
+"""Two runs on the same rows: which is better, by how much, is it significant, and on which rows they disagree."""
 
 import csv
 import io
@@ -23,15 +23,15 @@ from tenor.workflows.measure import count_training_texts
 
 @dataclass(frozen=True)
 class Disagreement:
-    """One row that the two runs call by different classes."""
+    """One row for which the two runs predict different classes."""
 
     id: str
     label: str
     predicted: tuple[str, str]
     probability: tuple[float, float]
-    """Of the predicted class."""
+    """Probability of the predicted class, for each run."""
     text: str | None
-    """Its beginning; None where the data can't be read again."""
+    """The beginning of the text; None if the data can't be read again."""
 
     @property
     def right(self) -> str:
@@ -49,14 +49,14 @@ class Comparison:
     split: str
     paired: Paired
     disagreements: tuple[Disagreement, ...]
-    """The surest contradictions first."""
+    """The most confident disagreements first."""
     texts: str
-    """Empty where the texts were read again and are the same; else why they were not."""
+    """Empty if the texts were read again and are unchanged; otherwise the reason why they are missing."""
     rows_in_train: tuple[int | Missing, int | Missing]
-    """How many of the rows have a training text of each run; or why that is not known."""
+    """Number of rows with a training text of each run; Missing with the reason if unknown."""
 
     def verdict(self) -> str:
-        """One sentence: whether the difference is one."""
+        """One sentence: which run is better, and whether the difference is significant."""
         paired = self.paired
         interval = paired.accuracy_interval
         points, low, high = (100 * value for value in (paired.accuracy_difference, interval.low, interval.high))
@@ -77,10 +77,10 @@ class Comparison:
 
 
 def compare(first: RunDirectory, second: RunDirectory, split: str = "test") -> Comparison:
-    """Compare what two runs predicted for the rows of a split.
+    """Compare the predictions of two runs for the rows of a split.
 
     Raises:
-        UserError: no predictions for it, or rows that are not the same: other ids, labels, classes or texts.
+        UserError: a run has no predictions for the split, or ids, labels, classes or texts differ.
     """
     runs = (first, second)
     if first.path.resolve() == second.path.resolve():
@@ -96,7 +96,7 @@ def compare(first: RunDirectory, second: RunDirectory, split: str = "test") -> C
 
 
 def comparison_record(comparison: Comparison) -> dict[str, Any]:
-    """As plain data."""
+    """The comparison as plain data."""
     return {
         "first": str(comparison.runs[0].path),
         "second": str(comparison.runs[1].path),
@@ -121,7 +121,7 @@ def comparison_record(comparison: Comparison) -> dict[str, Any]:
 
 
 def write_disagreements(comparison: Comparison, path: Path) -> None:
-    """All disagreements as CSV, atomically: id, label, what each run said and how sure it was, who is right, text."""
+    """All disagreements as CSV, atomically: id, label, prediction and probability of each run, who is right, text."""
     lines = io.StringIO()
     writer = csv.writer(lines, lineterminator="\n")
     writer.writerow(["id", "label", "first", "first_probability", "second", "second_probability", "right", "text"])
@@ -171,7 +171,7 @@ def _aligned(one: Predictions, other: Predictions, runs: tuple[RunDirectory, Run
 def _texts(
     configs: tuple[Config, ...], one: Predictions, split: str, runs: tuple[RunDirectory, RunDirectory]
 ) -> tuple[dict[str, str], str]:
-    """Text by id, or the reason why there is none."""
+    """Text by id, or the reason why the texts are missing."""
     by_config: list[dict[str, str]] = []
     for config in configs:
         if by_config and config.data == configs[0].data and (split == "test" or config.seed == configs[0].seed):

@@ -1,4 +1,4 @@
-"""A saved model evaluated again, on its own test rows or on other data, and the files that keep the result."""
+"""Evaluate a saved model again, on its own test rows or on other data, and write the result to files."""
 
 import hashlib
 import json
@@ -46,11 +46,11 @@ from tenor.workflows.prepare import device_plan, require_known_rules
 from tenor.workflows.run_checks import check_result
 
 DEVICE_KEYS = ("evaluation.token_budget", "training.device", "training.precision", "training.threads")
-"""Change where and how a forward pass is made and not the model: another machine may have less memory, or no GPU."""
+"""Settings of the forward pass, not of the model: another machine may have less memory, or no GPU."""
 CHECK_KEYS = ("checks.policy", "checks.allow.")
-"""What is accepted in the result, with a reason."""
+"""Settings that accept findings in the result."""
 MODEL_KEYS = ("max_length", "truncation", "head_share")
-"""Keys of `data` that say how texts are cut: the model was trained so, whatever rows it reads."""
+"""Keys of `data` that set the truncation of texts: they belong to the model, whatever rows it reads."""
 
 
 @dataclass(frozen=True)
@@ -60,30 +60,30 @@ class Evaluation:
     run: RunDirectory
     config: Config
     origin: str
-    """Where the rows came from."""
+    """Where the rows were read from."""
     split: str
     weights_sha256: str
     step: int
     result: SplitResult
-    """Of the most probable classes, whatever threshold the model has."""
+    """The result of the most probable classes, also if the model has a threshold."""
     rows: LabelledText
     lengths: tuple[np.ndarray, np.ndarray]
-    """Tokens of each whole text, and how many of them were cut off, both (n,)."""
+    """Number of tokens of each full text, and how many of them were truncated, both (n,)."""
     threshold: Threshold | None
-    """What `tenor predict` decides by instead."""
+    """The threshold that `tenor predict` uses."""
     overlap: OverlapEvidence | Missing
-    """Which rows have a text that the run was trained or chosen on; or why that is not known."""
+    """Which rows have a text from the run's training or validation split; Missing with the reason if unknown."""
     checks: Report | Missing
-    """What the rules on results found; Missing for a training split."""
+    """The report of the rules on results; Missing for a training split."""
     overrides: tuple[str, ...] = ()
 
     def at_threshold(self, threshold: Threshold) -> Operating:
-        """What the model's threshold gives on these rows."""
+        """Precision and recall of the model's threshold on these rows."""
         k = [one.name for one in self.result.metrics.per_class].index(threshold.class_name)
         return at_threshold(self.result.probabilities[:, k], self.result.labels == k, threshold.probability)
 
     def abstention(self, below: float) -> tuple[Answered, tuple[Answered, ...]]:
-        """What is left where the model stays silent below this confidence, in 0 … 1, and the whole curve."""
+        """The result if the model abstains below this confidence, in 0 … 1, and the full coverage curve."""
         rows = (self.result.probabilities, self.result.labels)
         return answered_above(*rows, below), coverage_curve(*rows)
 
@@ -96,15 +96,15 @@ def evaluate(
     console: Console | None = None,
     file: Path | None = None,
 ) -> Evaluation:
-    """Measure the run's saved model on `split` of its data, or of the data that `overrides` (`data.…=…`) name, or on
+    """Evaluate the run's saved model on `split` of its data, or of the data that `overrides` (`data.…=…`) name, or on
     all labelled rows of a `file`. `DEVICE_KEYS` and `CHECK_KEYS` may be overridden, too.
 
-    Another `data.source` starts from the defaults: the run's own path, columns and sizes are not kept. Text is cut as
-    in training. The weights are verified against the digest that they were saved with.
+    Another `data.source` starts from the defaults: the run's own path, columns and sizes are not kept. Texts are
+    truncated as in training. The weights are verified against the digest that they were saved with.
 
     Raises:
-        UserError: no such run or split, other classes than the model's, or weights that changed.
-        TenorError: memory ran out.
+        UserError: no such run or split, the classes differ from the model's, or the weights changed.
+        TenorError: out of memory.
     """
     run = find_run(root, reference)
     if not run.model.is_dir():
@@ -151,8 +151,8 @@ def evaluate(
 
 
 def require_data_overrides(command: str, overrides: Sequence[str], *also: str) -> None:
-    """Raises UserError for an override that is neither one of the data nor one of the keys in `also`, or that is a
-    matter of the model. A key in `also` that ends with a point stands for all below it."""
+    """Raises UserError for an override of a key that is neither in `data` nor in `also`, or that is in `MODEL_KEYS`.
+    A key in `also` that ends with a dot includes all keys below it."""
     for override in overrides:
         if not override.startswith(("data.", *(key if key.endswith(".") else f"{key}=" for key in also))):
             allowed = ", ".join(f"{key}…" if key.endswith(".") else key for key in ("data.", *also))
@@ -169,15 +169,15 @@ def require_data_overrides(command: str, overrides: Sequence[str], *also: str) -
 
 
 def config_for_rows(run: RunDirectory, overrides: Sequence[str]) -> Config:
-    """The run's configuration with the overrides. Where these name another source, what the run says of its own rows
-    (path, columns, sizes, splits) says nothing of the new ones: all of it goes back to its default first.
+    """The run's configuration with the overrides. If these name another source, the run's data settings (path, columns,
+    sizes, splits) do not apply to the new rows, so they are reset to their defaults first.
 
     Raises:
-        UserError: overrides that can't be understood, or that don't go together.
+        UserError: an override is malformed, or overrides contradict each other.
     """
     recorded = load_config(run.config)
     requested: dict[str, Any] = {}
-    apply_overrides(overrides, requested, {})  # What is wrong with them is told below.
+    apply_overrides(overrides, requested, {})  # `load_config` below reports their errors.
     if requested.get("data", {}).get("source", recorded.data.source) != recorded.data.source:
         kept = recorded.data.model_dump(mode="json", include=set(MODEL_KEYS))
         overrides = [f"data={json.dumps(kept)}", *overrides]
@@ -185,7 +185,7 @@ def config_for_rows(run: RunDirectory, overrides: Sequence[str]) -> Config:
 
 
 def rows_of_file(file: Path, class_names: Sequence[str]) -> list[str]:
-    """A file's rows as a test split, whatever the run's own data were; labels are names or numbers of the classes."""
+    """Overrides that read a file's rows as the test split; its labels are the names or numbers of the classes."""
     name = json.dumps(str(file))
     names = json.dumps(list(class_names))
     return [
@@ -198,7 +198,7 @@ def rows_of_file(file: Path, class_names: Sequence[str]) -> list[str]:
 
 
 def split_rows_of(config: Config, split: str) -> LabelledText:
-    """The rows of a split, read anew. Raises UserError where they can't be, or where there is no test split."""
+    """The rows of a split, read again. Raises UserError if they can't be read, or if there is no test split."""
     source = read_source(config.data)
     if split == "test":
         rows = limit_test(source.test, config.data.test_size)
@@ -221,7 +221,7 @@ def _in_model_classes(rows: LabelledText, model_names: tuple[str, ...]) -> Label
 
 
 def _baselines(run: RunDirectory, rows: LabelledText) -> Baselines:
-    """The run's own baselines on these rows; the majority class is that of the rows it was trained on."""
+    """The run's baselines on these rows; the majority class is that of the training rows."""
     if not run.baseline.is_dir():
         return BaselineModels(rows.labels, "the run has no text baseline").on(rows)
     text = TextBaseline.load(run.baseline)
@@ -233,7 +233,7 @@ def _baselines(run: RunDirectory, rows: LabelledText) -> Baselines:
 def evaluation_record(evaluation: Evaluation, abstain_below: float | None = None) -> dict[str, Any]:
     """An evaluation as plain data, in the form of `eval_best_model.json`, with digest and origin.
 
-    With `abstain_below`, also what is answered and how often right where the model is at least as sure as that.
+    With `abstain_below`, also coverage and accuracy on the rows whose confidence is at least that.
     """
     config, result = evaluation.config, evaluation.result
     names = [one.name for one in result.metrics.per_class]
@@ -281,7 +281,7 @@ def _share(right: int, of: int, reason: str, confidence: float) -> dict[str, Any
 
 
 def abstention_record(evaluation: Evaluation, below: float) -> dict[str, Any]:
-    """`abstention` as plain data."""
+    """The result of `Evaluation.abstention` as plain data."""
     answered, curve = evaluation.abstention(below)
     confidence = evaluation.config.evaluation.confidence
     return {**_answered_record(answered, confidence), "curve": [_answered_record(one, confidence) for one in curve]}
@@ -298,11 +298,11 @@ def _answered_record(one: Answered, confidence: float) -> dict[str, Any]:
 def keep_evaluation(evaluation: Evaluation, record: dict[str, Any], output: Path | None = None) -> Path:
     """Write `evaluation.json` (the `record`), `predictions.parquet` and `report.html`; returns their folder.
 
-    By default it lies in the run's folder `evaluations`, named after the rows: who measures the same rows again
-    replaces it. The run's own results and report are those of its end and stay as they are.
+    The default folder is in the run's folder `evaluations` and named after the rows: an evaluation of the same rows
+    replaces it. The run's own results and report do not change.
 
     Raises:
-        UserError: a place that can't be written to, or an `output` that is something else.
+        UserError: the folder can't be written, or `output` exists and contains no evaluation.
     """
     require_place(output)
     digest = rows_sha256(evaluation.rows)
@@ -319,13 +319,13 @@ def keep_evaluation(evaluation: Evaluation, record: dict[str, Any], output: Path
 
 
 def require_place(output: Path | None) -> None:
-    """Raises UserError for a folder that holds something else, or a file."""
+    """Raises UserError if `output` is a file, or a folder that contains no evaluation."""
     if output is not None and output.exists() and not (output / "evaluation.json").is_file():
         raise UserError(f"{output}: exists and contains no evaluation; choose another folder with --output")
 
 
 def rows_sha256(rows: LabelledText) -> str:
-    """Over ids, texts and labels, in order."""
+    """SHA-256 of class names, ids, texts and labels, in order."""
     digest = hashlib.sha256(repr(rows.class_names).encode("utf-8", "surrogatepass"))
     for column in (rows.ids, rows.texts, rows.labels.tolist()):
         for value in column:
@@ -348,7 +348,7 @@ def _write_predictions(evaluation: Evaluation, path: Path) -> None:
 
 
 def _content(evaluation: Evaluation, record: dict[str, Any]) -> RunContent:
-    """The run's, with the numbers and predictions of these rows alone."""
+    """The run's content, with numbers and predictions of these rows only."""
     result, rows = evaluation.result, evaluation.rows
     predictions = Predictions(
         tuple(rows.ids), rows.labels, result.probabilities, rows.class_names, result.temperature, *evaluation.lengths
@@ -387,7 +387,7 @@ def _measured(evaluation: Evaluation, digest: str) -> Measured:
 
 
 def _slug(evaluation: Evaluation) -> str:
-    """A part of a folder's name from where the rows came from."""
+    """Folder name from the origin of the rows."""
     data = evaluation.config.data
     path = data.test_path if evaluation.split == "test" and data.test_path is not None else data.path
     name = Path(path).stem if data.source == "file" and path is not None else data.hub_name or data.source

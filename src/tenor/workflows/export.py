@@ -1,4 +1,4 @@
-"""`tenor export`: a model for elsewhere, proven on the same reviews before anyone gets it."""
+"""`tenor export`: a model in another format, compared with the original on the same reviews before it is written."""
 
 import math
 import shutil
@@ -35,38 +35,38 @@ from tenor.workflows.measure import count_training_texts
 
 CHECK_REVIEWS = 500
 INT8_AGREEMENT = 0.99
-"""Share of labels that int8 must leave as they were."""
+"""Share of predicted labels that int8 must not change."""
 EMBEDDED = "demo"
-"""A built-in configuration of the embedded reviews."""
+"""The built-in configuration with the embedded reviews."""
 
 
 @dataclass(frozen=True)
 class Checked:
-    """Both models on the same reviews."""
+    """The comparison of both models on the same reviews."""
 
     reviews: int
     origin: str
-    """Where the reviews come from."""
+    """Where the reviews were read from."""
     largest_difference: float
-    """Of a probability."""
+    """The largest difference of a probability."""
     agreement: float
-    """Share of labels that are the same, in 0 … 1."""
+    """Share of rows with the same predicted label, in 0 … 1."""
     accuracy_before: float | str
-    """A str says why there is none."""
+    """A str is the reason why it is missing."""
     accuracy_after: float | str
     instruction_sets: tuple[str, ...]
-    """Of the processor that it was checked on."""
+    """Instruction sets of the processor of this check."""
     rows_in_train: int | str
-    """Reviews that have a training text of the run; a str says why that is not known."""
+    """Number of reviews with a training text of the run; a str is the reason why it is unknown."""
 
 
 @dataclass(frozen=True)
 class Exported:
-    """An artefact that passed."""
+    """An exported model that passed the check."""
 
     folder: Path
     files: dict[str, int]
-    """Bytes by name."""
+    """Size in bytes by file name."""
     artefact: Artefact
     checked: Checked
 
@@ -84,16 +84,16 @@ def export(
 ) -> Exported:
     """Write a model to the folder `output` with tokenizer, labels, length and digest, and compare it with its source.
 
-    Without an `output` the folder lies below `exports/`.
+    The default folder is below `exports/`.
 
-    The same held-out reviews go through both: those of the run's own test split (its validation split where it has
-    none), or of the embedded reviews for a model that is no run; or the labelled rows of a `file`; or those of the data
-    that `overrides` (`data.…=…`) name. The folder appears only where probabilities differ by at most 1e-4 in float32,
-    or 99% of labels agree in int8.
+    Both models predict the same held-out reviews: those of the run's test split (or its validation split if it has
+    none), or the embedded reviews for a model that belongs to no run; or the labelled rows of a `file`; or those of the
+    data that `overrides` (`data.…=…`) name. The folder is created only if probabilities differ by at most 1e-4 in
+    float32, or if 99% of labels agree in int8.
 
     Raises:
-        UserError: nothing to export, a form that makes no sense, no rows for the check, or an output that exists.
-        TenorError: a kind of model that PyTorch's exporter can't follow, or an export that differs, with the figures.
+        UserError: nothing to export, an invalid combination of options, no rows for the check, or an existing output.
+        TenorError: PyTorch can't export this kind of model, or the exported model differs; the message has the figures.
     """
     console = console or Console(stderr=True, markup=False)
     output = output or _default_output(reference, root, f"{form}-int8" if quantize == "int8" else form)
@@ -129,7 +129,7 @@ def _refuse(output: Path, form: str, quantize: str) -> None:
 
 
 def _held_out(reference: str, root: Path, count: int, overrides: Sequence[str]) -> LabelledText:
-    """Reviews that the model did not learn from, or those that the overrides name."""
+    """Reviews that the model was not trained on, or those that the overrides name."""
     run = _run_of(reference, root)
     config = config_for_rows(run, overrides) if run else load_config(EMBEDDED, overrides)
     if config.data.source == "given":
@@ -146,7 +146,7 @@ def _held_out(reference: str, root: Path, count: int, overrides: Sequence[str]) 
 
 
 def _run_of(reference: str, root: Path) -> RunDirectory | None:
-    """The run behind a reference, or None for a model that is no run."""
+    """The run behind a reference, or None for a model that belongs to no run."""
     if (Path(reference) / "config.json").is_file():
         return None
     try:
@@ -258,7 +258,7 @@ def _shown(accuracy: float | str) -> str:
 
 
 def _record(checked: Checked, form: str) -> dict[str, Any]:
-    """As in `export.json`, where a missing value says why."""
+    """The check as stored in `export.json`; a missing value has its reason."""
     names = ("accuracy_before", "accuracy_after", "rows_in_train")
     values = {
         name: missing_because(value) if isinstance(value := getattr(checked, name), str) else value for name in names

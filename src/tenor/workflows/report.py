@@ -1,4 +1,4 @@
-"""A run's report, and the index of all runs, written to where they belong."""
+"""Write a run's report, its model card, and the index of all runs."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -25,10 +25,10 @@ INDEX = "index.html"
 
 
 def report(target: str, root: Path = DEFAULT_ROOT, output: Path | None = None) -> Path:
-    """Write the report of the run `target`, or the index where it is a folder of runs; returns where it lies.
+    """Write the report of the run `target`, or the index if it is a folder of runs; returns the path of the file.
 
     Raises:
-        UserError: no such run or folder, or a place that can't be written to.
+        UserError: no such run or folder, or the file can't be written.
     """
     folder = Path(target)
     if _is_root(folder):
@@ -40,10 +40,10 @@ def report(target: str, root: Path = DEFAULT_ROOT, output: Path | None = None) -
 def write_run_report(
     run: RunDirectory, rows: Mapping[str, LabelledText] | None = None, output: Path | None = None
 ) -> Path:
-    """Write a run's report from whatever its folder holds.
+    """Write a run's report from the files in its folder.
 
-    `rows` are its rows by split, where they are at hand; otherwise they are read again through its configuration, and
-    the report says why where that can't be done or they changed since.
+    `rows` are its rows by split. If they are not passed, they are read again through the run's configuration; if that
+    fails or they changed since the run, the report gives the reason.
     """
     content = collect_run(run)
     splits = rows if rows is not None else _rows(content)
@@ -53,7 +53,7 @@ def write_run_report(
 def rewrite(run: RunDirectory) -> None:
     """Write report and model card again after a run's numbers changed.
 
-    The card's counts need the rows: where they can't be read again, it stays as it is.
+    The card contains row counts: if the rows can't be read again, the card is not changed.
     """
     content = collect_run(run)
     rows = _rows(content)
@@ -65,9 +65,9 @@ def rewrite(run: RunDirectory) -> None:
 
 @contextmanager
 def report_at_exit(run: RunDirectory, console: Console) -> Iterator[dict[str, LabelledText]]:
-    """Write the run's report however the block ends; the block fills in the rows, by split, as soon as it has them.
+    """Write the run's report however the block ends; the block fills in the rows, by split, once it has them.
 
-    A report that can't be written is told, and changes nothing about how the run ended.
+    If the report can't be written, a message is printed, and the outcome of the run does not change.
     """
     rows: dict[str, LabelledText] = {}
     try:
@@ -81,7 +81,7 @@ def report_at_exit(run: RunDirectory, console: Console) -> Iterator[dict[str, La
 
 @contextmanager
 def card_at_exit(run: RunDirectory, splits: Splits) -> Iterator[None]:
-    """Write the saved model's card after the block, which judges the result: a refused model's card says so."""
+    """Write the saved model's card after the block, which checks the result: a refused model's card says so."""
     try:
         yield
     finally:
@@ -89,7 +89,7 @@ def card_at_exit(run: RunDirectory, splits: Splits) -> Iterator[None]:
 
 
 def write_card(run: RunDirectory, counts: Mapping[str, int]) -> None:
-    """The saved model's card; `counts` are the rows of each split."""
+    """Write the saved model's card; `counts` are the numbers of rows of each split."""
     write_text(run.model / CARD, str(model_card(collect_run(run), counts)))
 
 

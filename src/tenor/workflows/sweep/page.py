@@ -1,4 +1,4 @@
-"""`sweep.html`: what a sweep found, in one file that loads nothing."""
+"""`sweep.html`: the results of a sweep in one file that loads nothing else."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,11 +20,11 @@ from tenor.workflows.sweep.study import SweepTrial, best_of
 
 LEFT, RIGHT, TOP, BOTTOM = 56, 12, 50, 240
 MOST_IN_A_LINE = 4
-"""Names of axes that fit next to each other; of more, every second one stands a line higher."""
+"""Number of axis names that fit in one line; if there are more, every second one is placed a line higher."""
 
 
 def history_chart(trials: Sequence[SweepTrial], minimize: bool, objective: str) -> Markup:
-    """The objective of each completed trial over its number, and the best so far as a line."""
+    """The objective of each completed trial by trial number, and the best so far as a line."""
     points = [(trial.number, trial.value or 0.0) for trial in trials]
     better = min if minimize else max
     best: list[tuple[float, float]] = []
@@ -66,7 +66,7 @@ def importance_chart(importances: Mapping[str, float]) -> Markup:
 def parallel_chart(
     trials: Sequence[SweepTrial], space: Mapping[str, Dimension], objective: str, best: SweepTrial
 ) -> Markup:
-    """A line per completed trial through its objective and its settings, each on an axis; the best one stands out."""
+    """A line per completed trial through its objective and its settings, each on an axis; the best is highlighted."""
     axes = {objective: _heights([trial.value for trial in trials], log=False)}
     axes |= {key: _heights([trial.tried.get(key) for trial in trials], one.log) for key, one in space.items()}
     places = [4 + k * (WIDTH - 8) / max(len(axes) - 1, 1) for k in range(len(axes))]
@@ -87,7 +87,7 @@ def parallel_chart(
 
 
 def _heights(values: Sequence[Any], log: bool) -> list[float]:
-    """Places on an axis from 0 to 1: numbers by size (by order of magnitude with `log`), other values evenly."""
+    """Positions on an axis from 0 to 1: numbers by size (on a log scale with `log`), other values evenly spaced."""
     numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
     if len(numbers) == len(values) and (not log or min(numbers) > 0):
         placed = [log10(value) if log else float(value) for value in numbers]
@@ -99,7 +99,7 @@ def _heights(values: Sequence[Any], log: bool) -> list[float]:
 
 
 def _ends(x: float, values: Sequence[Any], heights: Sequence[float], anchor: str) -> list[Markup]:
-    """The values at the bottom and at the top of an axis; in the middle where all are the same."""
+    """Labels for the lowest and highest value of an axis; one label in the middle if all values are equal."""
     ends = dict.fromkeys((min(heights), max(heights)))
     parts = []
     for height in ends:
@@ -116,12 +116,12 @@ def _short(key: str) -> str:
 
 
 ENOUGH_FOR_IMPORTANCE = 10
-"""Completed trials below which an importance says more of chance than of the settings."""
+"""Below this number of completed trials, importances are mostly noise."""
 
 
 @dataclass(frozen=True)
 class Plot:
-    """A picture, empty where there are too few trials for one; `missing` says so."""
+    """A chart; empty if there are too few trials, with the reason in `missing`."""
 
     title: str
     caption: str
@@ -130,7 +130,7 @@ class Plot:
 
 
 def write_page(path: Path, plan: SweepPlan, studies: Mapping[str, optuna.Study], trials: Sequence[SweepTrial]) -> Path:
-    """Write the page of a sweep that ended or goes on, and return its path."""
+    """Write the page of a finished or running sweep, and return its path."""
     winner = best_of(plan, trials)
     html = render(
         "sweep.html",
@@ -232,7 +232,7 @@ def _plots(plan: SweepPlan, phase: str, study: optuna.Study, own: Sequence[Sweep
         ),
         Plot(
             "Parallel coordinates",
-            "A line is a completed trial, from its objective through its settings; the best one stands out.",
+            "A line is a completed trial, from its objective through its settings; the best one is highlighted.",
             _parallel(plan, phase, completed) if len(completed) > 1 else Markup(""),
             f"{one}a comparison needs two.",
         ),
@@ -240,7 +240,7 @@ def _plots(plan: SweepPlan, phase: str, study: optuna.Study, own: Sequence[Sweep
 
 
 def _importances(study: optuna.Study) -> dict[str, float]:
-    with warnings_ignored():  # Optuna announces changes of defaults; nothing of it is for the page's reader.
+    with warnings_ignored():  # Optuna warns about changed defaults.
         return optuna.importance.get_param_importances(study)
 
 

@@ -1,4 +1,4 @@
-"""A whole sweep, or a worker's part in one: study, trials, page, and the winner's configuration."""
+"""A complete sweep, or one worker's part of it: study, trials, page, and the winner's configuration."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -23,7 +23,7 @@ from tenor.workflows.sweep.worker import no_result, work
 
 @dataclass(frozen=True)
 class SweepResult:
-    """What a sweep came to."""
+    """The result of a sweep."""
 
     plan: SweepPlan
     trials: tuple[SweepTrial, ...]
@@ -34,17 +34,17 @@ class SweepResult:
 
     @property
     def minutes(self) -> float:
-        """What all trials cost, summed over workers."""
+        """Duration of all trials, summed over workers."""
         return sum(trial.seconds for trial in self.trials) / 60
 
     def words(self) -> str:
-        """What to read and do next."""
+        """The best trial, the cost, and the next step, as text."""
         assert self.winner.value is not None
         value = f"{self.plan.sweep.objective} {figure(self.winner.value, self.plan)}"
-        lies_here = (self.page.parent / str(self.winner.run).rpartition("/")[2]).is_dir()
+        is_local = (self.page.parent / str(self.winner.run).rpartition("/")[2]).is_dir()
         return (
             f"best: {self.winner.name}, validation {value}, run {self.winner.run}"
-            f"{'' if lies_here else f' ({ELSEWHERE})'}\n"
+            f"{'' if is_local else f' ({ELSEWHERE})'}\n"
             f"cost: {self.minutes:.1f} minutes over all workers\n"
             f"plots: {self.page}\n"
             f"train it: tenor train {self.config}"
@@ -65,11 +65,11 @@ class SweepResult:
 
 
 def run_sweep(plan: SweepPlan, root: Path = DEFAULT_ROOT, console: Console | None = None) -> SweepResult:
-    """Start a sweep, or go on with one, until every trial that is asked for has ended on whatever worker.
+    """Start or continue a sweep until every requested trial has ended on any worker.
 
     Raises:
-        UserError: the storage can't be used, or holds the study of another sweep; a rule or a tracker is not there.
-        InterruptedRunError: someone asked to stop; the same call goes on.
+        UserError: the storage can't be used or contains the study of another sweep; unknown rule or missing tracker.
+        InterruptedRunError: the user interrupted; the same call continues the sweep.
         RefusedError: checks refused every trial.
         TenorError: no trial completed.
     """
@@ -93,11 +93,11 @@ def run_sweep(plan: SweepPlan, root: Path = DEFAULT_ROOT, console: Console | Non
 
 
 def join_sweep(plan: SweepPlan, root: Path = DEFAULT_ROOT, console: Console | None = None) -> int:
-    """Work on a sweep that was started elsewhere, until no trial is left to begin; the number of its trials that ended.
+    """Work on a sweep that was started elsewhere until no trial is left to start; returns the number of ended trials.
 
     Raises:
-        UserError: there is no such study, or it can't be reached; a rule or a tracker is not there.
-        InterruptedRunError: someone asked to stop; another worker takes up the trial.
+        UserError: no such study, or it can't be reached; unknown rule or missing tracker.
+        InterruptedRunError: the user interrupted; another worker continues the trial.
     """
     _require_available(plan)
     with reachable(plan, root):
@@ -109,7 +109,7 @@ def join_sweep(plan: SweepPlan, root: Path = DEFAULT_ROOT, console: Console | No
 
 
 def write_winner(path: Path, plan: SweepPlan, winner: SweepTrial, trials: list[SweepTrial]) -> Path:
-    """The configuration of the winner, as it was trained, under a name of its own."""
+    """Write the winner's configuration as it was trained, with a new name."""
     config = plan.config(winner.phase, winner.tried)
     config = config.model_copy(update={"name": f"{plan.sweep.name[:57]}-winner"})
     completed = sum(trial.status == "completed" for trial in trials)
@@ -138,7 +138,7 @@ def _all_trials(plan: SweepPlan, studies: Mapping[str, optuna.Study]) -> list[Sw
 
 
 def _require_available(plan: SweepPlan) -> None:
-    """Every trial would fail by what is not there, so it is told before the first."""
+    """An unknown rule or missing tracker would fail every trial, so it is reported before the first."""
     for phase in plan.settings:
         require_available(plan.config(phase, {}))
 

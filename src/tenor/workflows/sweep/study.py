@@ -24,7 +24,7 @@ from tenor.runs.process_state import warnings_ignored
 
 
 def distribution(key: str, dimension: Dimension) -> BaseDistribution:
-    """A checked dimension as Optuna draws from it."""
+    """A validated dimension as an Optuna distribution."""
     if dimension.choices is not None:
         return CategoricalDistribution([_label(value) for value in values_of(dimension)])
     low, high = values_of(dimension)
@@ -34,7 +34,7 @@ def distribution(key: str, dimension: Dimension) -> BaseDistribution:
 
 
 def propose(trial: optuna.Trial, space: Mapping[str, Dimension]) -> dict[str, Any]:
-    """What the sampler, or the queue, gives for each key, as the configuration takes it."""
+    """The value from the sampler or the queue for each key, in the form of the configuration."""
     for key, dimension in space.items():
         match distribution(key, dimension):
             case CategoricalDistribution() as drawn:
@@ -47,12 +47,12 @@ def propose(trial: optuna.Trial, space: Mapping[str, Dimension]) -> dict[str, An
 
 
 def as_settings(params: Mapping[str, Any], space: Mapping[str, Dimension]) -> dict[str, Any]:
-    """Optuna's parameters as the configuration takes them."""
+    """Optuna's parameters in the form of the configuration."""
     return {key: _value(params[key], space[key]) for key in space if key in params}
 
 
 def base_values(plan: SweepPlan, phase: str) -> dict[str, Any] | None:
-    """The configuration's own place in the space, as Optuna's parameters; None where it lies outside."""
+    """The configuration's own values as Optuna's parameters; None if they are outside the search space."""
     params: dict[str, Any] = {}
     for key, dimension in plan.sweep.phases[phase].space.items():
         value: Any = plan.settings[phase]
@@ -75,7 +75,7 @@ def _contains(value: Any, dimension: Dimension) -> bool:
 
 
 def _label(value: Any) -> Any:
-    """Optuna's choices are plain: a list stands for itself as JSON."""
+    """Optuna's choices must be scalars: a list is encoded as JSON."""
     return json.dumps(value) if isinstance(value, list) else value
 
 
@@ -86,24 +86,24 @@ def _value(label: Any, dimension: Dimension) -> Any:
 
 
 RETRIES = 5
-"""How often a trial is begun again whose worker died: one that kills every worker must come to an end."""
+"""How often a trial is started again after its worker died: a trial that kills every worker must end, too."""
 GRACE = 4
 """Heartbeats that a worker may miss."""
 SQLITE_WAIT_SECONDS = 60
 WHERE_AND_HOW_FAST = ("data.path", "data.test_path", "data.exclude", "training.device", "training.threads")
-"""Settings in which workers may differ: paths, and what computes."""
+"""Settings in which workers may differ: paths and devices."""
 
 
 def sweep_folder(root: Path, plan: SweepPlan) -> Path:
-    """Where the sweep keeps its study, its page and its winner: the folder of its runs."""
+    """The folder of the sweep's study, page, winner and runs."""
     return root / plan.sweep.name
 
 
 def open_studies(plan: SweepPlan, root: Path, join: bool) -> dict[str, optuna.Study]:
-    """The study of each phase, made where there is none yet, or with `join` only those that are there.
+    """The study of each phase. Missing studies are created, or refused with `join`.
 
     Raises:
-        UserError: a storage that can't be reached, no such study to join, or one that was made for something else.
+        UserError: the storage can't be reached, there is no study to join, or it was created with other settings.
     """
     folder = sweep_folder(root, plan)
     if join and plan.sweep.storage is None and not (folder / "study.db").is_file():
@@ -112,7 +112,7 @@ def open_studies(plan: SweepPlan, root: Path, join: bool) -> dict[str, optuna.St
         )
     if plan.sweep.storage is None:
         make_folder(folder)
-    # Two processes that make the same SQLite file at once would trip over one another's tables.
+    # Two processes that create the same SQLite file at once would both create its tables.
     with FileLock(folder / ".study.lock") if plan.sweep.storage is None else nullcontext():
         storage = _storage(storage_url(plan, root), plan.sweep.heartbeat_seconds)
         return {phase: _study(plan, phase, storage, join) for phase in plan.sweep.phases}
@@ -120,10 +120,10 @@ def open_studies(plan: SweepPlan, root: Path, join: bool) -> dict[str, optuna.St
 
 @contextmanager
 def reachable(plan: SweepPlan, root: Path) -> Iterator[None]:
-    """Tell in words, and without its password, what keeps the storage from being used.
+    """Turn errors of the storage into messages that do not contain its password.
 
     Raises:
-        UserError: the URL is none, or the database or its driver is not there.
+        UserError: the URL is malformed, or the database or its driver is missing.
     """
     url = storage_url(plan, root)
     try:
@@ -143,12 +143,12 @@ def reachable(plan: SweepPlan, root: Path) -> Iterator[None]:
 
 
 def storage_url(plan: SweepPlan, root: Path) -> str:
-    """Where the studies are."""
+    """The URL of the studies' storage."""
     return plan.sweep.storage or f"sqlite:///{(sweep_folder(root, plan) / 'study.db').resolve()}"
 
 
 def _storage(url: str, heartbeat_seconds: int) -> RDBStorage:
-    # Parallel writers wait for SQLite's lock, which a heartbeat must outlast.
+    # Parallel writers wait for SQLite's lock, and heartbeats must survive that wait.
     arguments: dict[str, Any] = {}
     if url.startswith("sqlite"):
         arguments = {"connect_args": {"timeout": SQLITE_WAIT_SECONDS}}
@@ -165,12 +165,12 @@ def _storage(url: str, heartbeat_seconds: int) -> RDBStorage:
             raise UserError(
                 f"storage: the database's driver is not installed; install it: {error.__cause__}"
             ) from error
-        except RuntimeError as error:  # Optuna's word for what another version of it made.
+        except RuntimeError as error:  # Raised for a storage created by another version of Optuna.
             raise UserError(f"storage: {error}") from error
 
 
 def requeue(study: optuna.Study, number: int) -> None:
-    """Put the trial of a worker that was asked to stop back into the queue, with what it knows of its run."""
+    """Put the trial of an interrupted worker back into the queue, with the reference to its run."""
     with warnings_ignored(ExperimentalWarning):
         RetryHeartbeatStaleTrialCallback()(study, study.trials[number])
 
@@ -194,7 +194,7 @@ def _study(plan: SweepPlan, phase: str, storage: RDBStorage, join: bool) -> optu
 
 
 def definition_of(plan: SweepPlan, phase: str) -> dict[str, Any]:
-    """What all trials of a study share, by dotted key; more of them may be asked for, and a budget changed."""
+    """The settings that all trials of a study share, by dotted key; number of trials and budget may change."""
     settings = dict(_leaves(plan.settings[phase]))
     for key in (*WHERE_AND_HOW_FAST, *plan.sweep.phases[phase].space):
         settings.pop(key, None)
@@ -219,27 +219,27 @@ Status = Literal["waiting", "running", "completed", "pruned", "refused", "failed
 
 @dataclass(frozen=True)
 class SweepTrial:
-    """One trial with all its attempts: a worker that died leaves one behind."""
+    """One trial with all its attempts: there is a new attempt after a worker died."""
 
     phase: str
     number: int
-    """Of its first attempt."""
+    """The number of its first attempt."""
     status: Status
     tried: dict[str, Any]
-    """By dotted key; empty before the sampler has spoken."""
+    """By dotted key; empty before the sampler proposed values."""
     value: float | None
-    """The objective, of a completed trial; the last validation's, of one under way or pruned."""
+    """The objective of a completed trial; the last validation's value of a running or pruned one."""
     run: str | None
-    """As `tenor report` takes it, where the worker that trained it keeps its runs."""
+    """Reference for `tenor report`, on the machine of the worker that trained it."""
     reason: str
-    """Why it is not complete, where there is a reason."""
+    """Why the trial is not complete; empty if there is no reason."""
     seconds: float
-    """What all attempts cost."""
+    """Duration of all attempts."""
     attempts: int
     is_base: bool
     """Whether it tries the configuration's own values."""
     abandoned: tuple[str, ...] = ()
-    """Runs of earlier attempts that were not gone on with: their worker died, and another one could not reach them."""
+    """Runs of earlier attempts that were not resumed: their worker died, and another one could not reach them."""
 
     @property
     def name(self) -> str:
@@ -248,22 +248,22 @@ class SweepTrial:
 
 
 def trials_of(plan: SweepPlan, phase: str, study: optuna.Study) -> list[SweepTrial]:
-    """All trials that the phase asks for, in the order in which they were begun."""
+    """All requested trials of the phase, in the order in which they were started."""
     return [_trial(plan, phase, attempts) for attempts in _asked_for(plan, phase, study)]
 
 
 def is_surplus(plan: SweepPlan, phase: str, study: optuna.Study, number: int) -> bool:
-    """Whether other workers had begun the last trials that were asked for when this one was begun."""
+    """Whether other workers had already started all requested trials when this one was started."""
     return not any(number == attempt.number for trial in _asked_for(plan, phase, study) for attempt in trial)
 
 
 def spent_seconds(study: optuna.Study, but: int | None = None) -> float:
-    """What the study's trials cost so far, as they tell it themselves; `but` leaves one out."""
+    """Duration of the study's trials so far, as recorded by each trial; `but` excludes one."""
     return sum(_seconds(trial) for trial in study.get_trials(deepcopy=False) if trial.number != but)
 
 
 def best_of(plan: SweepPlan, trials: Sequence[SweepTrial]) -> SweepTrial | None:
-    """The completed trial with the best objective, the earlier of equals; None where none is complete."""
+    """The completed trial with the best objective, the earlier in a tie; None if none is complete."""
     sign = 1 if plan.direction == "minimize" else -1
     completed = [trial for trial in trials if trial.status == "completed" and trial.value is not None]
     return min(completed, key=lambda trial: sign * (trial.value or 0.0), default=None)
@@ -286,7 +286,7 @@ def _first_attempt(trial: FrozenTrial) -> int:
 
 
 def _seconds(trial: FrozenTrial) -> float:
-    # A trial that waits to be taken up again still bears what its attempt before told.
+    # A waiting trial that is to be resumed still has the seconds of its previous attempt.
     return 0.0 if trial.state == TrialState.WAITING else float(trial.user_attrs.get("seconds", 0.0))
 
 

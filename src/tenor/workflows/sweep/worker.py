@@ -1,4 +1,4 @@
-"""What a worker does: start trials, take over those of dead workers, follow each as an ordinary run."""
+"""A sweep worker: start trials, take over those of dead workers, observe each as an ordinary run."""
 
 import gc
 import math
@@ -40,12 +40,12 @@ from tenor.workflows.train import RunObserver, resume, train
 
 
 class TrialTakenOverError(InterruptedRunError):
-    """This worker gave no sign of life for so long that another one was given its trial."""
+    """This worker sent no heartbeat for so long that another worker took over its trial."""
 
 
 @dataclass
 class Attempt:
-    """A trial in the hands of this worker."""
+    """A trial that this worker runs."""
 
     plan: SweepPlan
     phase: str
@@ -56,17 +56,17 @@ class Attempt:
     """Called when there is something new to show."""
     run: RunDirectory | None = None
     pruned: str = ""
-    """Why it was pruned, once it was."""
+    """Why the trial was pruned; empty if it was not."""
     started: float = field(default_factory=time.perf_counter)
 
     def value(self, console: Console) -> float:
         """Train, and return the objective.
 
         Raises:
-            optuna.TrialPruned: it was ended early, was refused, or failed. Samplers learn nothing from what Optuna
-                calls a failed trial and propose the like again; a pruned one they take for worse than completed ones.
-            TrialTakenOverError: another worker has the trial.
-            InterruptedRunError: someone asked this worker to stop.
+            optuna.TrialPruned: the trial was pruned, refused, or failed. Samplers ignore trials that Optuna calls
+                failed, and would propose similar ones again; they rank a pruned one below completed ones.
+            TrialTakenOverError: another worker has taken over the trial.
+            InterruptedRunError: the user interrupted this worker.
         """
         self._tell(seconds=0.0, reason="", ended="")
         try:
@@ -79,7 +79,7 @@ class Attempt:
             raise self._without_result("refused", str(error)) from error
         except TenorError as error:
             raise self._without_result("failed", str(error)) from error
-        except Exception as error:  # A defect in one trial must not take the others with it; its log shows it whole.
+        except Exception as error:  # A bug in one trial must not end the others; its log has the traceback.
             console.print(traceback.format_exc(), markup=False, soft_wrap=True)
             raise self._without_result("failed", f"{type(error).__name__}: {error}") from error
         finally:
@@ -102,7 +102,7 @@ class Attempt:
         return objective(self.plan, self.run)
 
     def _earlier_run(self) -> RunDirectory | None:
-        """The run of an attempt before this one, where it lies here and no one else goes on with it."""
+        """The run of the previous attempt, if its folder is on this machine and no other process runs it."""
         reference = self.trial.user_attrs.get("run")
         if reference is None or not (self.root / reference / "manifest.json").is_file():
             return None
@@ -116,7 +116,7 @@ class Attempt:
         self.on_change()
 
     def _require_same_inputs(self, run: RunDirectory) -> None:
-        """Another machine may hold other data or weights under the same name."""
+        """Another machine may have different data or weights under the same name."""
         space = self.plan.sweep.phases[self.phase].space
         fixed = {
             "data": not any(key.startswith("data.") for key in space),
@@ -143,7 +143,7 @@ class Attempt:
             self._report(getattr(validation, self.plan.sweep.objective), max(1, round(validation.epoch / interval)))
         self.on_change()
         if validation.epoch >= epochs:
-            return  # Nothing is left to be saved.
+            return  # Nothing is left to save by pruning.
         spent = elapsed + spent_seconds(self.study, but=self.trial.number)
         if phase.budget_minutes is not None and spent > 60 * phase.budget_minutes:
             self.pruned = f"the phase's budget of {phase.budget_minutes:g} minutes is used up"
@@ -172,7 +172,7 @@ class Attempt:
 
 
 def with_owner(write: Callable[[], None]) -> None:
-    """Write to the trial. Raises TrialTakenOverError where it is no longer this worker's."""
+    """Write to the trial. Raises TrialTakenOverError if another worker has taken it over."""
     try:
         write()
     except UpdateFinishedTrialError as error:
@@ -182,10 +182,10 @@ def with_owner(write: Callable[[], None]) -> None:
 
 
 def refuse_errors(run: RunDirectory) -> None:
-    """A run that completed although a check found an error in it is not to be counted as good.
+    """Refuse a completed run in which a check found an error: the trial must not count as completed.
 
     Raises:
-        RefusedError: there is an error that was not allowed; under `checks.policy=warn` the run itself went on.
+        RefusedError: there is an error that is not allowed; under `checks.policy=warn` the run itself completed.
     """
     stages = read_json(run.findings)["stages"]
     findings = [finding for stage in stages for finding in stage["findings"]]
@@ -197,7 +197,7 @@ def objective(plan: SweepPlan, run: RunDirectory) -> float:
     """The objective of a completed run.
 
     Raises:
-        TenorError: its evaluation holds no such number.
+        TenorError: its evaluation has no such number.
     """
     value: Any = read_json(run.evaluation)["val"]
     for name in plan.metric.split("."):
@@ -210,30 +210,33 @@ def objective(plan: SweepPlan, run: RunDirectory) -> float:
 
 
 POLL_SECONDS = 1.0
-HOPELESS = 5
-"""Trials of a phase that all failed before it is given up: what they share is wrong, and not what they try."""
+FAILED_TRIALS_LIMIT = 5
+"""A phase ends after this number of trials if all failed: the cause is then in their shared settings."""
 
 
 class SurplusError(Exception):
-    """Other workers had begun the last trials that were asked for."""
+    """Other workers had already started all requested trials."""
 
 
 def work(
     plan: SweepPlan, studies: Mapping[str, optuna.Study], root: Path, on_change: Callable[[], None], wait: bool
 ) -> None:
-    """Begin trials, phase by phase, until none is left to begin; with `wait`, until those of other workers ended, too.
+    """Start trials, phase by phase, until none is left; with `wait`, also wait for those of other workers to end.
 
     Raises:
         RefusedError: checks refused all first trials of a phase.
         TenorError: all first trials of a phase failed.
-        InterruptedRunError: someone asked to stop; the trial under way can be taken up again.
+        InterruptedRunError: the user interrupted; the running trial can be resumed.
     """
     while True:
         for phase, study in studies.items():
             while _begin_one(plan, phase, study, root, on_change):
                 pass
         if not wait or not _others_work(plan, studies):
-            for phase, study in studies.items():  # Others may have found better ones after this worker's last trial.
+            for (
+                phase,
+                study,
+            ) in studies.items():  # Others may have completed better ones since this worker's last trial.
                 _drop_beaten(plan, trials_of(plan, phase, study), root)
             return
         time.sleep(POLL_SECONDS)
@@ -245,7 +248,7 @@ def _others_work(plan: SweepPlan, studies: Mapping[str, optuna.Study]) -> bool:
 
 
 def _begin_one(plan: SweepPlan, phase: str, study: optuna.Study, root: Path, on_change: Callable[[], None]) -> bool:
-    """Run one trial, new or taken up again; False where there is none to begin."""
+    """Run one trial, new or resumed; False if there is none to start."""
     with warnings_ignored(ExperimentalWarning):
         optuna.storages.fail_stale_trials(study)
     trials = trials_of(plan, phase, study)
@@ -262,7 +265,7 @@ def _begin_one(plan: SweepPlan, phase: str, study: optuna.Study, root: Path, on_
         if is_surplus(plan, phase, study, trial.number):
             trial.set_user_attr("surplus", True)
             raise SurplusError
-        # What is proposed depends on the trial's number and the trials before, not on which worker asks, or when.
+        # Proposals depend on the trial's number and the earlier trials, not on the worker or the time.
         study.sampler = _sampler(plan, phase, trial.number)
         attempts.append(Attempt(plan, phase, study, trial, root, on_change))
         with _log(plan, root, phase, trial.number) as console:
@@ -277,17 +280,17 @@ def _begin_one(plan: SweepPlan, phase: str, study: optuna.Study, root: Path, on_
     except (ValueError, AssertionError) as error:
         if isinstance(error.__context__, StorageInternalError):
             raise error.__context__ from None
-        # Both are Optuna's answers where another worker was given the trial before this one told how it ended.
+        # Optuna raises either if another worker took over the trial before this one reported its end.
         if not attempts or study.trials[attempts[0].trial.number].state == TrialState.RUNNING:
             raise
-    gc.collect()  # As between experiments: the model's memory.
+    gc.collect()  # Frees the model's memory, as between experiments.
     _drop_beaten(plan, trials_of(plan, phase, study), root)
     on_change()
     return True
 
 
 def _drop_beaten(plan: SweepPlan, trials: list[SweepTrial], root: Path) -> None:
-    """Remove the weights of the runs below `root` that no trial goes on with and that are not their phase's best."""
+    """Remove the weights of the runs below `root` that no trial will resume and that are not their phase's best."""
     if plan.sweep.keep_weights != "best":
         return
     best = best_of(plan, trials)
@@ -302,7 +305,7 @@ def _drop_beaten(plan: SweepPlan, trials: list[SweepTrial], root: Path) -> None:
 
 def _require_hope(phase: str, trials: list[SweepTrial]) -> None:
     ended = [trial for trial in trials if trial.status not in ("running", "waiting")]
-    if len(ended) >= HOPELESS and all(trial.status in ("failed", "refused", "lost") for trial in ended):
+    if len(ended) >= FAILED_TRIALS_LIMIT and all(trial.status in ("failed", "refused", "lost") for trial in ended):
         raise no_result(ended)(
             f"phase {phase}: none of {len(ended)} trials produced a result, so no more are started. The last one was "
             f"{ended[-1].status}: {ended[-1].reason}"
@@ -310,7 +313,7 @@ def _require_hope(phase: str, trials: list[SweepTrial]) -> None:
 
 
 def no_result(ended: Sequence[SweepTrial]) -> type[TenorError]:
-    """How a sweep ends without a result: refused where a check refused every trial, else failed."""
+    """The error of a sweep without a result: refused if a check refused every trial, else failed."""
     return RefusedError if ended and all(trial.status == "refused" for trial in ended) else TenorError
 
 
@@ -334,7 +337,7 @@ def _pruner(kind: str, startup_trials: int) -> BasePruner:
 
 @contextmanager
 def _log(plan: SweepPlan, root: Path, phase: str, number: int) -> Iterator[Console]:
-    """A console for what a run says; the sweep's own shows the table."""
+    """A console that writes a run's output to its log file; the sweep's own console shows the table."""
     folder = sweep_folder(root, plan) / "logs"
     make_folder(folder)
     with open(folder / f"{phase}-{number:04}.txt", "a", encoding="utf-8") as file:
