@@ -72,7 +72,7 @@ def run_configs(
         # Another process may have added its runs in the meantime.
         ours = config.model_dump(mode="json")
         new = [row for row in read_summary(root) if (row.config_name, row.run_id) not in before and row.config == ours]
-        rows += new or ([_never_begun(config, error)] if error is not None else [])
+        rows += new or ([_not_started(config, error)] if error is not None else [])
     return rows
 
 
@@ -99,7 +99,7 @@ def _train_one(config: Config, root: Path, console: Console) -> str | None:
     return None
 
 
-def _never_begun(config: Config, error: str) -> SummaryRow:
+def _not_started(config: Config, error: str) -> SummaryRow:
     """The row of a configuration that failed before its run started, and so has none in the summary."""
     none = missing_because("the run did not start")
     settings = config.model_dump(mode="json")

@@ -78,7 +78,7 @@ def fit_baselines(train: LabelledText, config: Config, folder: Path) -> Baseline
     if not config.evaluation.text_baseline:
         return BaselineModels(train.labels, "switched off by evaluation.text_baseline")
     with advice_on_memory("in the text baseline", "lower data.subset.size, or set evaluation.text_baseline=false"):
-        rows = _within(train, BASELINE_CHARACTERS, config.seed)
+        rows = _subset(train, BASELINE_CHARACTERS, config.seed)
         text = fit_text_baseline(rows.texts, rows.labels, len(rows.class_names), config.seed)
     if len(rows) < len(train):
         note = f"trained on {len(rows):,} of {len(train):,} training rows, a stratified sample"
@@ -87,7 +87,7 @@ def fit_baselines(train: LabelledText, config: Config, folder: Path) -> Baseline
     return BaselineModels(train.labels, text)
 
 
-def _within(rows: LabelledText, characters: int, seed: int) -> LabelledText:
+def _subset(rows: LabelledText, characters: int, seed: int) -> LabelledText:
     """A random subset of the rows, stratified by class, with about this number of characters in total."""
     total = sum(map(len, rows.texts))
     if total <= characters:

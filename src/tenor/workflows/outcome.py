@@ -58,7 +58,7 @@ def recorded_outcome(run: RunDirectory, root: Path, config: Config) -> Iterator[
             yield outcome
         _record(run, root, config, outcome, "completed", None)
     except BaseException as error:
-        reported = _for_people(error, run)
+        reported = _with_next_step(error, run)
         try:
             _record(run, root, config, outcome, _status(reported), f"{type(reported).__name__}: {reported}")
         except (OSError, UserError) as unwritten:
@@ -70,7 +70,7 @@ def recorded_outcome(run: RunDirectory, root: Path, config: Config) -> Iterator[
         raise reported from error
 
 
-def _for_people(error: BaseException, run: RunDirectory) -> BaseException:
+def _with_next_step(error: BaseException, run: RunDirectory) -> BaseException:
     """The error with the next step, if a user ended the run or can fix the cause."""
     next_step = f"Resume with: tenor train --resume {run.path}"
     if isinstance(error, KeyboardInterrupt | InterruptedRunError):
@@ -171,10 +171,10 @@ def fold_temperature(model: Any, temperature: float) -> tuple[str, ...]:
             "leave the temperature in tenor.json, where Tenor applies it"
         )
     ((name, last),) = layers.items()
-    before = _some_logits(model)
+    before = _sample_logits(model)
     _divide(last, temperature)
     if not torch.allclose(
-        _some_logits(model) * temperature, before, rtol=0, atol=_TOLERANCE * float(before.abs().max())
+        _sample_logits(model) * temperature, before, rtol=0, atol=_TOLERANCE * float(before.abs().max())
     ):
         _divide(last, 1 / temperature)
         raise UserError(
@@ -191,7 +191,7 @@ def _divide(layer: nn.Linear, temperature: float) -> None:
             parameter.div_(temperature)
 
 
-def _some_logits(model: Any) -> torch.Tensor:
+def _sample_logits(model: Any) -> torch.Tensor:
     """Logits of one text of eight arbitrary tokens."""
     model.eval()
     ids = torch.arange(8).remainder(model.get_input_embeddings().num_embeddings)[None]

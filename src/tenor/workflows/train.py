@@ -107,7 +107,7 @@ def fit_with_checks(
     watchdog = make_watchdog(prepared, task, findings, recorder, console)
     if checkpoint:
         console.print(f"continuing from {checkpoint.path} (step {done:,} of {task.total_steps:,})", highlight=False)
-        for validation in read_state(checkpoint).validations:  # Pictures after the checkpoint were discarded.
+        for validation in read_state(checkpoint).validations:  # The recorder deleted the pictures.
             _draw_confusion(recorder, validation, task.class_names)
     advice = (
         f"lower training.token_budget (now {plan.training_tokens:,} tokens per forward pass) "
@@ -167,7 +167,7 @@ def make_listeners(
         record_and_check(recorder, watchdog, step, values, window)
 
     def on_step(state: TrainState) -> None:
-        line.advance(1, _detail(latest or _so_far(state.window)))
+        line.advance(1, _detail(latest or _window_values(state.window)))
 
     def on_validation(validation: Validation, metrics: Metrics) -> None:
         recorder.record(
@@ -198,7 +198,7 @@ def _draw_confusion(recorder: Recorder, validation: Validation, class_names: tup
     recorder.figure("validation/confusion", validation.step, figure)
 
 
-def _so_far(window: Window) -> dict[str, float]:
+def _window_values(window: Window) -> dict[str, float]:
     """The values shown before the first record, so that the user sees progress at once. They are not recorded: the
     rules expect each record to cover many steps."""
     return {"loss": window.mean_loss, "tokens_per_second": window.tokens_per_second}

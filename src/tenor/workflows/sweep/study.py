@@ -249,12 +249,12 @@ class SweepTrial:
 
 def trials_of(plan: SweepPlan, phase: str, study: optuna.Study) -> list[SweepTrial]:
     """All requested trials of the phase, in the order in which they were started."""
-    return [_trial(plan, phase, attempts) for attempts in _asked_for(plan, phase, study)]
+    return [_trial(plan, phase, attempts) for attempts in _requested(plan, phase, study)]
 
 
 def is_surplus(plan: SweepPlan, phase: str, study: optuna.Study, number: int) -> bool:
     """Whether other workers had already started all requested trials when this one was started."""
-    return not any(number == attempt.number for trial in _asked_for(plan, phase, study) for attempt in trial)
+    return not any(number == attempt.number for trial in _requested(plan, phase, study) for attempt in trial)
 
 
 def spent_seconds(study: optuna.Study, but: int | None = None) -> float:
@@ -269,7 +269,7 @@ def best_of(plan: SweepPlan, trials: Sequence[SweepTrial]) -> SweepTrial | None:
     return min(completed, key=lambda trial: sign * (trial.value or 0.0), default=None)
 
 
-def _asked_for(plan: SweepPlan, phase: str, study: optuna.Study) -> list[list[FrozenTrial]]:
+def _requested(plan: SweepPlan, phase: str, study: optuna.Study) -> list[list[FrozenTrial]]:
     """The attempts of each of the first `trials` trials. The order of numbers is the storage's, the same for all
     workers, so that they agree on which is the last."""
     by_first: dict[int, list[FrozenTrial]] = {}

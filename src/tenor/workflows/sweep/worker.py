@@ -68,9 +68,9 @@ class Attempt:
             TrialTakenOverError: another worker has taken over the trial.
             InterruptedRunError: the user interrupted this worker.
         """
-        self._tell(seconds=0.0, reason="", ended="")
+        self._set(seconds=0.0, reason="", ended="")
         try:
-            value = self._trained(console)
+            value = self._train(console)
         except InterruptedRunError as error:
             if not self.pruned:
                 raise
@@ -83,13 +83,13 @@ class Attempt:
             console.print(traceback.format_exc(), markup=False, soft_wrap=True)
             raise self._without_result("failed", f"{type(error).__name__}: {error}") from error
         finally:
-            self._tell(seconds=time.perf_counter() - self.started)
+            self._set(seconds=time.perf_counter() - self.started)
         return value
 
-    def _trained(self, console: Console) -> float:
+    def _train(self, console: Console) -> float:
         config = self.plan.config(self.phase, propose(self.trial, self.plan.sweep.phases[self.phase].space))
         self.on_change()
-        observer = RunObserver(on_begin=self._begun, on_validation=self._validated)
+        observer = RunObserver(on_begin=self._on_begin, on_validation=self._on_validation)
         earlier = self._earlier_run()
         if earlier is None:
             train(config, self.root, console, observer=observer)
@@ -109,9 +109,9 @@ class Attempt:
         run = RunDirectory(self.root / reference)
         return None if process_lives(read_manifest(run)) else run
 
-    def _begun(self, run: RunDirectory) -> None:
+    def _on_begin(self, run: RunDirectory) -> None:
         self.run = run
-        self._tell(run=run.reference)
+        self._set(run=run.reference)
         self._require_same_inputs(run)
         self.on_change()
 
@@ -134,9 +134,9 @@ class Attempt:
                 "use the same files here, or give the sweep another name: name=…"
             )
 
-    def _validated(self, validation: Validation) -> None:
+    def _on_validation(self, validation: Validation) -> None:
         elapsed = time.perf_counter() - self.started
-        self._tell(seconds=elapsed)
+        self._set(seconds=elapsed)
         settings, phase = self.plan.settings[self.phase]["training"], self.plan.sweep.phases[self.phase]
         epochs, interval = (self._setting(name, settings[name]) for name in ("epochs", "evaluate_every"))
         if self.plan.sweep.objective in KNOWN_WHILE_TRAINING:
@@ -147,13 +147,13 @@ class Attempt:
         spent = elapsed + spent_seconds(self.study, but=self.trial.number)
         if phase.budget_minutes is not None and spent > 60 * phase.budget_minutes:
             self.pruned = f"the phase's budget of {phase.budget_minutes:g} minutes is used up"
-        elif validation.epoch >= phase.pruner_warmup * epochs and self._is_to_be_pruned():
+        elif validation.epoch >= phase.pruner_warmup * epochs and self._should_prune():
             rank = "worse than the median" if phase.pruner == "median" else "not in the best quarter"
             self.pruned = f"{rank} at epoch {validation.epoch:.3g}"
         if self.pruned:
             raise InterruptedRunError(f"pruned: {self.pruned}")
 
-    def _is_to_be_pruned(self) -> bool:
+    def _should_prune(self) -> bool:
         return self.plan.sweep.phases[self.phase].pruner != "none" and self.trial.should_prune()
 
     def _setting(self, name: str, otherwise: Any) -> float:
@@ -162,12 +162,12 @@ class Attempt:
     def _report(self, value: float, step: int) -> None:
         with_owner(lambda: self.trial.report(value, step))
 
-    def _tell(self, **attributes: Any) -> None:
+    def _set(self, **attributes: Any) -> None:
         for name, value in attributes.items():
             with_owner(lambda name=name, value=value: self.trial.set_user_attr(name, value))  # type: ignore[misc]
 
     def _without_result(self, ended: str, reason: str) -> optuna.TrialPruned:
-        self._tell(ended=ended, reason=reason)
+        self._set(ended=ended, reason=reason)
         return optuna.TrialPruned(reason)
 
 
@@ -232,18 +232,18 @@ def work(
         for phase, study in studies.items():
             while _begin_one(plan, phase, study, root, on_change):
                 pass
-        if not wait or not _others_work(plan, studies):
+        if not wait or not _others_are_running(plan, studies):
             for (
                 phase,
                 study,
             ) in studies.items():  # Others may have completed better ones since this worker's last trial.
-                _drop_beaten(plan, trials_of(plan, phase, study), root)
+                _drop_weights_of_losers(plan, trials_of(plan, phase, study), root)
             return
         time.sleep(POLL_SECONDS)
         on_change()
 
 
-def _others_work(plan: SweepPlan, studies: Mapping[str, optuna.Study]) -> bool:
+def _others_are_running(plan: SweepPlan, studies: Mapping[str, optuna.Study]) -> bool:
     return any(trial.status == "running" for phase, study in studies.items() for trial in trials_of(plan, phase, study))
 
 
@@ -253,7 +253,7 @@ def _begin_one(plan: SweepPlan, phase: str, study: optuna.Study, root: Path, on_
         optuna.storages.fail_stale_trials(study)
     trials = trials_of(plan, phase, study)
     settings = plan.sweep.phases[phase]
-    _require_hope(phase, trials)
+    _require_a_result(phase, trials)
     if settings.budget_minutes is not None and spent_seconds(study) > 60 * settings.budget_minutes:
         return False
     if len(trials) >= settings.trials and all(trial.status != "waiting" for trial in trials):
@@ -284,12 +284,12 @@ def _begin_one(plan: SweepPlan, phase: str, study: optuna.Study, root: Path, on_
         if not attempts or study.trials[attempts[0].trial.number].state == TrialState.RUNNING:
             raise
     gc.collect()  # Frees the model's memory, as between experiments.
-    _drop_beaten(plan, trials_of(plan, phase, study), root)
+    _drop_weights_of_losers(plan, trials_of(plan, phase, study), root)
     on_change()
     return True
 
 
-def _drop_beaten(plan: SweepPlan, trials: list[SweepTrial], root: Path) -> None:
+def _drop_weights_of_losers(plan: SweepPlan, trials: list[SweepTrial], root: Path) -> None:
     """Remove the weights of the runs below `root` that no trial will resume and that are not their phase's best."""
     if plan.sweep.keep_weights != "best":
         return
@@ -303,7 +303,7 @@ def _drop_beaten(plan: SweepPlan, trials: list[SweepTrial], root: Path) -> None:
                 drop_weights(root, run, f"removed: another worker started trial {trial.name} again")
 
 
-def _require_hope(phase: str, trials: list[SweepTrial]) -> None:
+def _require_a_result(phase: str, trials: list[SweepTrial]) -> None:
     ended = [trial for trial in trials if trial.status not in ("running", "waiting")]
     if len(ended) >= FAILED_TRIALS_LIMIT and all(trial.status in ("failed", "refused", "lost") for trial in ended):
         raise no_result(ended)(
