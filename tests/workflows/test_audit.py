@@ -51,7 +51,7 @@ def audited(small_model: Path, session_cache: Path, tmp_path_factory: pytest.Tem
         return folder, audit(config, "words", quiet())
 
 
-def test_the_faults_are_found(audited: tuple[Path, Audit]) -> None:
+def test_known_label_errors_and_duplicates_are_suspected(audited: tuple[Path, Audit]) -> None:
     found = {one.id: one for one in audited[1].suspects}
     assert audited[1].n == 60
     assert (found["2"].kind, found["2"].given, found["2"].suggested, found["2"].exclude) == (
@@ -77,7 +77,7 @@ def test_the_file_names_every_suspect_once(audited: tuple[Path, Audit], tmp_path
     assert [path.name for path in tmp_path.iterdir()] == ["audit.csv"]
 
 
-def test_what_is_shown_and_what_is_recorded_agree(audited: tuple[Path, Audit]) -> None:
+def test_printed_and_recorded_counts_agree(audited: tuple[Path, Audit]) -> None:
     console = quiet()
     show_audit(console, audited[1], Path("audit.csv"), Path("audit.html"))
     shown = console.file.getvalue()  # type: ignore[attr-defined]

@@ -112,7 +112,7 @@ def test_the_record_is_plain_and_complete(pair: Pair) -> None:
     assert "seeds" in shown
 
 
-def test_data_that_is_gone_is_told_and_not_needed(pair: Pair) -> None:
+def test_missing_data_is_reported_and_not_needed(pair: Pair) -> None:
     _flipped(pair.second, [2])
     for run in (pair.first, pair.second):
         run.config.write_text(run.config.read_text().replace("test.csv", "gone.csv"))

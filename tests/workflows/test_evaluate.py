@@ -60,9 +60,7 @@ def test_all_rows_of_another_source_are_measured(small_model: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize("source", ["rotten_tomatoes", "embedded", "imdb", "sst2"])
-def test_another_source_keeps_nothing_of_the_run_s_rows_but_how_texts_are_cut(
-    source: str, copied: RunDirectory
-) -> None:
+def test_another_source_keeps_only_the_truncation_settings(source: str, copied: RunDirectory) -> None:
     written = copied.config.read_text()
     copied.config.write_text(
         written.replace("test_size: null", "test_size: 5").replace("id_column: null", "id_column: n")
@@ -74,7 +72,7 @@ def test_another_source_keeps_nothing_of_the_run_s_rows_but_how_texts_are_cut(
     assert found == Data.model_validate({"source": source, "validation": {"size": 7}, **kept})
 
 
-def test_the_same_source_keeps_what_the_run_says_of_it(completed: RunResult) -> None:
+def test_the_same_source_keeps_the_run_s_settings(completed: RunResult) -> None:
     overrides = ["data.source=file", "data.path=other.csv"]
     found = config_for_rows(completed.run, overrides).data
     assert found == completed.config.data.model_copy(update={"path": "other.csv"})
@@ -130,7 +128,7 @@ def test_a_run_from_a_gpu_is_measured_without_one(copied: RunDirectory, monkeypa
 
 
 @pytest.mark.parametrize("override", ["data.max_length=32", "data.truncation=head", "data.head_share =0.1"])
-def test_how_texts_are_cut_is_the_model_s(override: str, completed: RunResult) -> None:
+def test_truncation_settings_cannot_be_overridden(override: str, completed: RunResult) -> None:
     with pytest.raises(UserError, match=f"truncates texts as in training; observed '{override}'"):
         _evaluate(completed.run, "data.test_size=4", override)
 
@@ -150,7 +148,7 @@ def test_weights_that_were_tampered_with_are_refused(at: int, copied: RunDirecto
         _evaluate(copied)
 
 
-def test_a_run_that_never_completed_has_no_model(copied: RunDirectory) -> None:
+def test_a_run_that_did_not_complete_has_no_model(copied: RunDirectory) -> None:
     import shutil
 
     shutil.rmtree(copied.model)
@@ -166,7 +164,7 @@ def test_a_run_without_a_text_baseline_says_so(copied: RunDirectory) -> None:
     assert "missing" in record["result"]["baselines"]["text"]
 
 
-def test_what_is_shown_names_the_weights(completed: RunResult) -> None:
+def test_the_output_names_the_weights(completed: RunResult) -> None:
     console = quiet()
     show_evaluation(console, _evaluate(completed.run))
     shown = console.file.getvalue()  # type: ignore[attr-defined]

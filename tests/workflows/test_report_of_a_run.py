@@ -30,7 +30,7 @@ def test_a_run_ends_with_its_report_and_its_card(completed: RunResult) -> None:
     assert read_manifest(completed.run).digests["model"] == digest_folder(completed.run.model)
 
 
-def test_written_again_it_is_the_same(copied: RunDirectory) -> None:
+def test_a_rewritten_report_is_identical(copied: RunDirectory) -> None:
     before = copied.report.read_text(encoding="utf-8")
     assert report(str(copied.path)).read_text(encoding="utf-8") == before
 
@@ -88,7 +88,7 @@ def test_a_refused_model_s_card_and_report_say_so(
     assert (run.model / "README.md").is_file()
 
 
-def test_a_report_that_can_t_be_written_changes_nothing(tmp_path: Path) -> None:
+def test_an_unwritable_report_changes_nothing(tmp_path: Path) -> None:
     run = finished_run(tmp_path)
     run.report.mkdir()
     (run.report / "in the way").touch()

@@ -21,7 +21,7 @@ def with_weights(root: Path) -> set[str]:
     return {run.reference for run in list_runs(root) if run.checkpoints.exists() or run.model.exists()}
 
 
-def test_a_trial_that_was_lost_elsewhere_is_begun_anew_and_each_place_is_told_what_lies_there(
+def test_a_trial_lost_on_another_machine_is_started_again(
     commands: Commands, small_model: Path, tmp_path: Path
 ) -> None:
     sweep, storage = str(write_sweep(tmp_path, small_model)), f"storage=sqlite:///{tmp_path / 'shared.db'}"

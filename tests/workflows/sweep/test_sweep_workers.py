@@ -59,9 +59,7 @@ def test_workers_share_the_trials_exactly(no_training: list[int], planned: Plann
 
 
 @pytest.mark.slow
-def test_what_is_proposed_does_not_depend_on_interruptions(
-    no_training: list[int], planned: Planned, tmp_path: Path
-) -> None:
+def test_proposals_do_not_depend_on_interruptions(no_training: list[int], planned: Planned, tmp_path: Path) -> None:
     whole = alone(planned("phases.a.trials=5"), tmp_path / "whole")
     for trials_so_far in (1, 3, 5):
         parts = alone(planned(f"phases.a.trials={trials_so_far}"), tmp_path / "parts")
@@ -71,7 +69,7 @@ def test_what_is_proposed_does_not_depend_on_interruptions(
 
 
 @pytest.mark.slow
-def test_what_was_refused_is_not_proposed_again_and_again(
+def test_refused_settings_are_not_proposed_repeatedly(
     no_training: list[int], planned: Planned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     value = Attempt.value
@@ -108,7 +106,7 @@ def test_a_lost_trial_comes_back_as_it_was(no_training: list[int], planned: Plan
         with_owner(lambda: lost.set_user_attr("seconds", 6.0))
 
 
-def test_a_worker_that_is_asked_to_stop_leaves_its_trial_to_others(
+def test_an_interrupted_worker_returns_its_trial_to_the_queue(
     no_training: list[int], planned: Planned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan, value = planned(), Attempt.value
@@ -126,7 +124,7 @@ def test_a_worker_that_is_asked_to_stop_leaves_its_trial_to_others(
     assert [(trial.status, trial.attempts) for trial in found] == [("completed", 2), ("completed", 1), ("completed", 1)]
 
 
-def test_a_trial_that_was_given_away_meanwhile_is_not_told_twice(
+def test_a_trial_that_was_taken_over_is_not_reported_twice(
     no_training: list[int], planned: Planned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan, value = planned("phases.a.trials=2"), Attempt.value
