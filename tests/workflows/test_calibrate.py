@@ -29,7 +29,7 @@ from tenor.workflows.calibrate import (
     calibration_record,
     choose_threshold,
     fold,
-    forget_threshold,
+    remove_threshold,
 )
 from tenor.workflows.evaluate import abstention_record, evaluate, evaluation_record
 from tenor.workflows.export import export
@@ -165,7 +165,7 @@ def test_a_threshold_is_kept_beside_the_model(copied: RunDirectory) -> None:
     fold(found)
     assert read_json(copied.model / "tenor.json")["threshold"] == kept
     assert "threshold" in _shown(show_calibration, calibrate(copied))
-    forget_threshold(calibrate(copied))
+    remove_threshold(calibrate(copied))
     assert "threshold" not in read_json(copied.model / "tenor.json")
     assert read_manifest(copied).digests["model"] == digest_folder(copied.model)
 
@@ -211,7 +211,7 @@ def test_the_card_tells_pipeline_users_of_the_threshold_and_the_temperature(copi
     fold(found)
     assert "Calibrated, in a plain `pipeline` too" in section()
     assert "Fold the temperature" not in section()
-    forget_threshold(calibrate(copied))
+    remove_threshold(calibrate(copied))
     assert "threshold" not in section()
     after = (copied.model / "README.md").read_text(encoding="utf-8")
     assert after.partition("## Probabilities")[0] == before.partition("## Probabilities")[0]

@@ -1,4 +1,4 @@
-"""What a run prints before its first step and at its end."""
+"""What a run prints before its first step and at its end, and the estimate of its cost."""
 
 import time
 from collections.abc import Iterable
@@ -19,14 +19,14 @@ from tenor.checks.finding import findings_view
 from tenor.checks.gather.batches import random_states_kept
 from tenor.config.describe import unused_settings
 from tenor.config.schema import Config
-from tenor.console.numbers import ResultRow, confusion_table, number_facts, per_class_table, result_rows, results_table
+from tenor.console.numbers import ResultRow, confusion_table, detail_facts, per_class_table, result_rows, results_table
 from tenor.data.batching import Batch, Examples, TokenExamples, epoch_batches, micro_batches
 from tenor.data.dataset import LabelledText, Missing
 from tenor.data.splits import data_notes, present_splits
 from tenor.data.tokenization import TokenizedText
 from tenor.errors import advice_on_memory
 from tenor.evaluation.numbers import duration
-from tenor.evaluation.results import SplitResult, other_rows, overlap_words
+from tenor.evaluation.results import SplitResult, other_rows, overlap_text
 from tenor.inference.logits import token_logits
 from tenor.measures.intervals import wilson_interval
 from tenor.model.device import DevicePlan, full_precision
@@ -49,12 +49,12 @@ def show_notes(console: Console, notes: Iterable[str]) -> None:
 FIRST_BATCHES = 5
 PROBE_TOKENS = 512
 """Padded tokens of the pass that is timed on a CPU: long enough to be typical, short enough to cost little. A GPU is
-timed with a whole batch, within its budget: with few tokens it waits for the program."""
+timed with a whole batch, within its token budget: with few tokens, kernel launches dominate."""
 
 
 @dataclass(frozen=True)
 class Lengths:
-    """Tokens per text before truncation, and what truncation takes."""
+    """Tokens per text before truncation, and the shares that truncation affects, in 0 … 1."""
 
     median: int
     p90: int
@@ -65,22 +65,22 @@ class Lengths:
 
 @dataclass(frozen=True)
 class Cost:
-    """An estimate, from one timed forward (and backward) pass and from the sizes of what is kept."""
+    """An estimate, from one timed forward (and backward) pass and from the sizes of weights and checkpoints."""
 
     seconds: float
     memory_bytes: int
-    """Of the GPU where the run computes on one, else of the process."""
+    """Of the GPU if the run uses one, else of the process."""
     disk_bytes: int
 
 
 def first_batch_label_counts(examples: Examples, batch_size: int, seed: int, n_classes: int) -> np.ndarray:
-    """Labels of the first batches as collated, shape (batches, K): what the model will really see."""
+    """Labels of the first batches as collated, shape (batches, K): what the model actually gets."""
     batches = epoch_batches(examples.lengths, batch_size, seed, epoch=0)[:FIRST_BATCHES]
     return np.stack([np.bincount(examples.collate(rows).labels.numpy(), minlength=n_classes) for rows in batches])
 
 
 def measure_lengths(tokens: TokenizedText) -> Lengths:
-    """Percentiles and what is cut off."""
+    """Percentiles of the lengths, and how much truncation drops."""
     full = tokens.full_lengths
     return Lengths(
         median=int(np.median(full)),
@@ -103,17 +103,17 @@ def estimate_cost(
     replicas: int = 1,
     kept_per_weight: int = 2,
 ) -> Cost:
-    """Estimate a run from a probe; leaves weights, gradients and random state as they were.
+    """Estimate a run from a probe; leaves weights, gradients and random state unchanged.
 
-    `kept_per_weight` numbers are kept with every weight that learns: AdamW's two moments, and an average.
+    `kept_per_weight` numbers are stored for every trainable weight: AdamW's two moments, and an average if configured.
     """
     model.to(plan.device)
-    held = _memory_in_use(plan)  # Before the probe, whose own memory the first step takes again.
+    in_use = _memory_in_use(plan)  # Before the probe, whose memory the first step uses again.
     trained, predicted = _seconds_per_token(model, learning, examples, plan, batch_size, backward=tokens_to_train > 0)
     seconds = tokens_to_train * trained + tokens_to_predict * predicted
     weights = learning.total_count * 4
     learned = learning.trainable_count * 4
-    memory = held + (kept_per_weight + replicas) * learned  # Every replica has gradients of its own.
+    memory = in_use + (kept_per_weight + replicas) * learned  # Every replica has gradients of its own.
     if tokens_to_train:
         largest_pass = tokens_per_pass(examples.lengths, -(-batch_size // replicas), plan.training_tokens)
         memory += round(replicas * largest_pass * activation_bytes_per_token(model, learning, examples, plan))
@@ -121,16 +121,16 @@ def estimate_cost(
 
 
 def tokens_per_pass(lengths: np.ndarray, share_size: int, token_budget: int) -> int:
-    """Padded tokens of the largest forward pass in training: a share's, cut to the budget, and a whole row at least."""
+    """Padded tokens of the largest forward pass in training: of a share, up to the budget, but at least one row."""
     longest = int(lengths.max())
     return max(longest, min(token_budget, share_size * longest))
 
 
 def activation_bytes_per_token(model: nn.Module, learning: Learning, examples: Examples, plan: DevicePlan) -> float:
-    """What a forward pass keeps for its backward pass, per padded token, bytes.
+    """Bytes that a forward pass keeps for its backward pass, per padded token.
 
-    Told by two passes, over the longest row once and twice: what doesn't grow with the tokens (weights, their copies in
-    half precision) is the same in both.
+    Measured with two passes, over the longest row once and twice: what does not grow with the tokens (weights, their
+    copies in half precision) is the same in both.
     """
     longest = int(examples.lengths.argmax())
     once, twice = (_bytes_kept(model, learning, examples, plan, np.full(times, longest)) for times in (1, 2))
@@ -150,13 +150,13 @@ def _bytes_kept(model: nn.Module, learning: Learning, examples: Examples, plan: 
     inputs = _on_device(examples.collate(rows), plan)
     with random_states_kept(), torch.enable_grad(), plan.autocast(), hooks:
         set_training_mode(model, learning)
-        logits = model(**inputs).logits  # Held until all is counted: a place that is free again would be given twice.
+        logits = model(**inputs).logits  # Kept until all is counted: freed memory would be reused and counted twice.
     del logits
     return sum(kept.values())
 
 
 def _memory_in_use(plan: DevicePlan) -> int:
-    """Bytes that this process holds where it computes."""
+    """Bytes that this process uses on the device that it computes on."""
     return torch.cuda.memory_allocated() if plan.device == "cuda" else psutil.Process().memory_info().rss
 
 
@@ -167,14 +167,14 @@ def _on_device(batch: Batch, plan: DevicePlan) -> dict[str, torch.Tensor]:
 def _seconds_per_token(
     model: nn.Module, learning: Learning, examples: Examples, plan: DevicePlan, batch_size: int, backward: bool
 ) -> tuple[float, float]:
-    """Time one typical forward pass, alone and with its backward pass where asked for, after one that warms up.
+    """Time one typical forward pass, alone and, with `backward`, with its backward pass, after one pass to warm up.
 
     Returns seconds per token of training (0 without a backward pass) and of prediction.
     """
     by_length = np.argsort(examples.lengths, kind="stable")
-    middle = by_length[len(by_length) // 2 :][:batch_size]
+    median = by_length[len(by_length) // 2 :][:batch_size]
     tokens = PROBE_TOKENS if plan.device == "cpu" else plan.training_tokens
-    batch = examples.collate(micro_batches(middle, examples.lengths, tokens)[0])
+    batch = examples.collate(micro_batches(median, examples.lengths, tokens)[0])
     inputs = _on_device(batch, plan)
     forward, both = 0.0, 0.0
     with random_states_kept(), torch.set_grad_enabled(backward), plan.autocast():
@@ -195,7 +195,7 @@ def _seconds_per_token(
 
 
 def _seconds_of_prediction(model: nn.Module, inputs: dict[str, torch.Tensor], plan: DevicePlan) -> float:
-    """Seconds of one pass as predictions are computed: in float32, also where the training is in 16 bits."""
+    """Seconds of one pass as predictions are computed: in float32, even if training is in 16 bits."""
     model.eval()
     with torch.inference_mode(), full_precision(plan.device):
         for _ in range(2):
@@ -205,9 +205,9 @@ def _seconds_of_prediction(model: nn.Module, inputs: dict[str, torch.Tensor], pl
 
 
 def show_overview(console: Console, prepared: "Prepared") -> None:
-    """Labels, what learns, lengths and cost: all that would have to be right for training to be worth its time.
+    """Labels, trainable parameters, lengths and estimated cost: what to verify before a long training.
 
-    Last comes what was set and plays no part.
+    Settings that have no effect are listed last.
     """
     config, plan, classifier = prepared.config, prepared.plan, prepared.classifier
     train = TokenExamples(prepared.tokens["train"], classifier.tokenizer.pad_token_id)
@@ -220,26 +220,26 @@ def show_overview(console: Console, prepared: "Prepared") -> None:
     console.print(_label_table(prepared, first))
     fresh = ", ".join(classifier.new_weights) or "none: the classifier came with the weights"
     facts = {
-        "model": f"{classifier.origin}; drawn anew: {fresh}",
+        "model": f"{classifier.origin}; newly initialized: {fresh}",
         "learns": prepared.learning.what_learns().learning_told(),
         "frozen": f"{prepared.learning.what_learns().frozen_told()}{_once(prepared)}",
         "lengths": f"{lengths.median} tokens (median), {lengths.p90} (90th percentile), {lengths.longest:,} (longest); "
-        f"{lengths.share_truncated:.1%} of texts are cut to {config.data.max_length} ({config.data.truncation}), "
-        f"{lengths.share_tokens_lost:.1%} of tokens lost",
-        "device": f"{plan.device}, {plan.threads} threads; {plan.why}; {plan.training_tokens:,} tokens per pass"
-        f"{f', {replicas} passes side by side' if replicas > 1 else ''}",
-        "dropout": f"on attention {classifier.attention_dropout:g}{_why_attention_dropout(prepared)}",
+        f"{lengths.share_truncated:.1%} of texts truncated to {config.data.max_length} tokens "
+        f"({config.data.truncation}), {lengths.share_tokens_lost:.1%} of all tokens dropped",
+        "device": f"{plan.device}, {plan.threads} threads; {plan.why}; {plan.training_tokens:,} tokens per forward pass"
+        f"{f', {replicas} passes in parallel' if replicas > 1 else ''}",
+        "dropout": f"attention {classifier.attention_dropout:g}{_why_attention_dropout(prepared)}",
         "cost": f"about {duration(cost.seconds)}, {cost.memory_bytes / 2**30:.1f} GB of {_memory(plan)} and "
         f"{cost.disk_bytes / 2**30:.2f} GB of disk",
     }
     if config.data.exclude is not None:
-        facts["left out"] = f"{prepared.splits.excluded:,} training rows that {config.data.exclude} names"
+        facts["excluded"] = f"{prepared.splits.excluded:,} training rows, listed in {config.data.exclude}"
     console.print(_fact_table(facts))
     show_unused(console, config)
 
 
 def show_unused(console: Console, config: Config) -> None:
-    """A line for each setting that changes nothing."""
+    """One line for each setting that has no effect in this configuration."""
     for line in unused_settings(config):
         console.print(line, style="yellow", highlight=False, soft_wrap=True)
 
@@ -252,11 +252,11 @@ def show_finish(
     test: LabelledText | Missing,
     timings: dict[str, float],
 ) -> None:
-    """The table of results, and where everything lies."""
+    """The table of results, and the paths of the run's files."""
     rows = [
         row
-        for split, found in results.items()
-        for row in result_rows(config.name, split, found, config.evaluation.confidence)
+        for split, result in results.items()
+        for row in result_rows(config.name, split, result, config.evaluation.confidence)
     ]
     console.print()
     console.print(results_table(rows))
@@ -266,47 +266,50 @@ def show_finish(
     console.print(per_class_table(last.metrics))
     console.print(confusion_table(last.metrics.confusion, [one.name for one in last.metrics.per_class]))
     split = "test" if "test" in results else "validation"
-    numbers = number_facts(split, last, config.evaluation.confidence, config.seed)
+    numbers = detail_facts(split, last, config.evaluation.confidence, config.seed)
     console.print(_fact_table({**numbers, **_places(run, config, split, timings)}))
 
 
-def show_evaluation(console: Console, found: "Evaluation", kept: Path | None = None) -> None:
-    """A saved model's result on one set of rows, which weights gave it, what the rules say, and where it is kept."""
-    confidence = found.config.evaluation.confidence
-    console.print(f"{found.run.reference} on {found.origin}", highlight=False, soft_wrap=True, markup=False)
-    rows = result_rows(found.run.config_name, found.split, found.result, confidence)
-    console.print(results_table([*rows, *_without_own_rows(found)]))
-    console.print(per_class_table(found.result.metrics))
-    console.print(confusion_table(found.result.metrics.confusion, [one.name for one in found.result.metrics.per_class]))
-    weights = f"{found.run.model / 'model.safetensors'}, SHA-256 {found.weights_sha256}, step {found.step:,}"
-    numbers = number_facts(found.split, found.result, confidence, found.config.seed)
-    threshold = {} if found.threshold is None else {"threshold": _threshold_told(found, found.threshold)}
-    overlap = {"own rows": overlap_words(found.overlap, found.result, confidence)}
-    if not isinstance(found.checks, Missing) and found.checks.findings:
-        console.print(findings_view(found.checks.findings))
+def show_evaluation(console: Console, evaluation: "Evaluation", folder: Path | None = None) -> None:
+    """A saved model's result on one set of rows, its weights, the findings, and the folder that the result is in."""
+    run, result, confidence = evaluation.run, evaluation.result, evaluation.config.evaluation.confidence
+    console.print(f"{run.reference} on {evaluation.origin}", highlight=False, soft_wrap=True, markup=False)
+    rows = result_rows(run.config_name, evaluation.split, result, confidence)
+    console.print(results_table([*rows, *_without_own_rows(evaluation)]))
+    console.print(per_class_table(result.metrics))
+    console.print(confusion_table(result.metrics.confusion, [row.name for row in result.metrics.per_class]))
+    weights = f"{run.model / 'model.safetensors'}, SHA-256 {evaluation.weights_sha256}, step {evaluation.step:,}"
+    numbers = detail_facts(evaluation.split, result, confidence, evaluation.config.seed)
+    threshold = {} if evaluation.threshold is None else {"threshold": _threshold_text(evaluation, evaluation.threshold)}
+    overlap = {"overlap": overlap_text(evaluation.overlap, result, confidence)}
+    if not isinstance(evaluation.checks, Missing) and evaluation.checks.findings:
+        console.print(findings_view(evaluation.checks.findings))
     console.print(_fact_table({**numbers, **overlap, **threshold, "weights": weights}))
-    if kept is not None:
-        told = f"report: {kept / REPORT}; numbers and predictions beside it"
-        console.print(told, highlight=False, soft_wrap=True, markup=False)
+    if folder is not None:
+        text = f"report: {folder / REPORT}; numbers and predictions are in the same folder"
+        console.print(text, highlight=False, soft_wrap=True, markup=False)
 
 
-def _without_own_rows(found: "Evaluation") -> list[ResultRow]:
-    """The result on the rows that are in none of the run's own splits, where some are and some are not."""
-    if isinstance(found.overlap, Missing):
+def _without_own_rows(evaluation: "Evaluation") -> list[ResultRow]:
+    """The result on the rows that are in neither of the run's own splits; empty unless only some rows are in them."""
+    if isinstance(evaluation.overlap, Missing):
         return []
-    n, right = other_rows(found.overlap, found.result)
-    if n in (0, len(found.rows)):
+    n, right = other_rows(evaluation.overlap, evaluation.result)
+    if n in (0, len(evaluation.rows)):
         return []
-    interval = wilson_interval(right, n, found.config.evaluation.confidence)
-    return [ResultRow(found.run.config_name, f"{found.split}, rows that the run did not have", n, right / n, interval)]
+    interval = wilson_interval(right, n, evaluation.config.evaluation.confidence)
+    group = f"{evaluation.split}, rows in neither split of the run"
+    return [ResultRow(evaluation.run.config_name, group, n, right / n, interval)]
 
 
-def _threshold_told(found: "Evaluation", threshold: Threshold) -> str:
-    reached = found.at_threshold(threshold)
-    precision, recall = ("none" if share is None else f"{share:.2%}" for share in (reached.precision, reached.recall))
+def _threshold_text(evaluation: "Evaluation", threshold: Threshold) -> str:
+    reached = evaluation.at_threshold(threshold)
+    precision, recall = (
+        "undefined" if share is None else f"{share:.2%}" for share in (reached.precision, reached.recall)
+    )
     return (
-        f"{threshold}, by which tenor predict decides: on these rows precision {precision}, recall {recall}. "
-        "All else here is of the most probable classes"
+        f"{threshold}, applied by tenor predict: precision {precision}, recall {recall} on these rows. "
+        "All other numbers here are for the most probable class"
     )
 
 
@@ -333,7 +336,7 @@ def _counts(counts: np.ndarray, shown: int) -> list[str]:
 
 
 def _once(prepared: "Prepared") -> str:
-    return "; the encoder runs once, the head trains on its features" if prepared.features_cached else ""
+    return "; the encoder runs once, and the head is trained on its features" if prepared.features_cached else ""
 
 
 def _memory(plan: DevicePlan) -> str:
@@ -342,7 +345,7 @@ def _memory(plan: DevicePlan) -> str:
 
 def _why_attention_dropout(prepared: "Prepared") -> str:
     wanted, device = prepared.config.model.attention_dropout, prepared.plan.device
-    return " (more takes up to twice the time on a CPU)" if wanted == "auto" and device == "cpu" else ""
+    return " (above 0, training on a CPU takes up to twice as long)" if wanted == "auto" and device == "cpu" else ""
 
 
 def _cost(prepared: "Prepared", train: TokenExamples, replicas: int) -> Cost:
@@ -356,8 +359,8 @@ def _cost(prepared: "Prepared", train: TokenExamples, replicas: int) -> Cost:
         to_train = training.epochs * round(training.short_share * short + (1 - training.short_share) * tokens["train"])
         to_predict = round((validations + 1) * tokens["validation"]) + tokens.get("test", 0)
     model, learning = prepared.classifier.model, prepared.learning
-    mend = f"lower data.max_length (now {prepared.config.data.max_length}), or choose a smaller model.name"
-    with advice_on_memory("in the pass that the estimate rests on", mend):
+    advice = f"lower data.max_length (now {prepared.config.data.max_length}), or choose a smaller model.name"
+    with advice_on_memory("in the forward pass that is timed for the estimate", advice):
         return estimate_cost(
             model,
             learning,
@@ -373,7 +376,7 @@ def _cost(prepared: "Prepared", train: TokenExamples, replicas: int) -> Cost:
 
 
 def _places(run: RunDirectory, config: Config, split: str, timings: dict[str, float]) -> dict[str, str]:
-    """What lies where, and the commands that go on from here; `split` is the last that was measured."""
+    """The run's files and the next commands; `split` is the last one that was evaluated."""
     places = {
         "report": str(run.report),
         "model": str(run.model),
@@ -382,8 +385,8 @@ def _places(run: RunDirectory, config: Config, split: str, timings: dict[str, fl
     }
     if "tensorboard" in config.training.trackers:
         places["curves"] = f"tensorboard --logdir {run.tensorboard}"
-    if config.data.source != "given":  # Rows that were handed over are not there any more.
-        places["again"] = f"tenor evaluate {run.path}{'' if split == 'test' else f' --split {split}'}"
+    if config.data.source != "given":  # Rows given in Python cannot be read again.
+        places["evaluate"] = f"tenor evaluate {run.path}{'' if split == 'test' else f' --split {split}'}"
     seconds = ", ".join(f"{name} {duration(value)}" for name, value in timings.items() if value >= 0.5)
     return {**places, "time": seconds}
 

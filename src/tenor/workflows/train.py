@@ -64,9 +64,9 @@ from tenor.workflows.run_checks import (
     RunFindings,
     evaluation_report,
     make_watchdog,
-    recall,
     record_and_judge,
-    refuse_to_pass_by,
+    refuse_stopped,
+    restore_watchdog,
 )
 
 
@@ -92,11 +92,11 @@ def watched_fit(
     follower: Follower,
     resume: bool,
 ) -> TrainState:
-    """Train, from the start or from the newest whole checkpoint.
+    """Train, from the start or from the newest intact checkpoint.
 
     Raises:
         RefusedError: the watchdog found an error and the policy is to stop.
-        TenorError: memory ran out, or the loss is no number.
+        TenorError: memory ran out, or the loss is not finite.
     """
     config, plan = prepared.config, prepared.plan
     task = make_task(run, prepared, examples, forward)
@@ -106,29 +106,27 @@ def watched_fit(
     recorder = Recorder(run, config.training.trackers, done)
     watchdog = make_watchdog(prepared, task, findings, recorder, console)
     if checkpoint:
-        console.print(f"going on from {checkpoint.path} (step {done:,} of {task.total_steps:,})", highlight=False)
-        for validation in read_state(checkpoint).validations:  # What was drawn after the checkpoint is drawn again.
+        console.print(f"resuming from {checkpoint.path} (step {done:,} of {task.total_steps:,})", highlight=False)
+        for validation in read_state(checkpoint).validations:  # Pictures after the checkpoint are drawn again.
             _draw_confusion(recorder, validation, task.class_names)
-    mend = (
+    advice = (
         f"lower training.token_budget (now {plan.training_tokens:,} tokens per forward pass) "
         f"or data.max_length (now {config.data.max_length})"
     )
     try:
-        with advice_on_memory("in training", mend), progress_line(console, "step", task.total_steps, done) as line:
+        with advice_on_memory("in training", advice), progress_line(console, "step", task.total_steps, done) as line:
             if checkpoint:
-                recall(run, watchdog, done)
+                restore_watchdog(run, watchdog, done)
             listeners = make_listeners(recorder, line, console, task, watchdog, follower)
             return fit(task, accelerator, checkpoint, listeners)
     finally:
         for fault in recorder.close():
-            console.print(
-                f"{fault}; metrics.jsonl holds all that it was told", style="red", soft_wrap=True, markup=False
-            )
+            console.print(f"{fault}; metrics.jsonl contains all records", style="red", soft_wrap=True, markup=False)
         findings.keep(watchdog.report)
 
 
 def make_task(run: RunDirectory, prepared: Prepared, examples: dict[str, Examples], forward: Forward) -> TrainingTask:
-    """What the loop is to train, of a run that was prepared."""
+    """The training task of a prepared run."""
     return TrainingTask(
         model=prepared.classifier.model,
         learning=prepared.learning,
@@ -145,7 +143,7 @@ def make_task(run: RunDirectory, prepared: Prepared, examples: dict[str, Example
 
 
 def shortened(prepared: Prepared, train: Examples) -> Examples | None:
-    """The training rows cut to half of `data.max_length`; None where no step is to see them so."""
+    """The training rows truncated to half of `data.max_length`; None if no step uses them."""
     if prepared.config.training.short_share == 0.0 or not isinstance(train, TokenExamples):
         return None
     data, around = prepared.config.data, special_tokens_around(prepared.classifier.tokenizer)
@@ -161,7 +159,7 @@ def make_listeners(
     watchdog: Watchdog,
     follower: Follower = NO_ONE,
 ) -> Listeners:
-    """Recorder, progress line and watchdog, each told what it is to hear."""
+    """The callbacks of the loop, which feed recorder, progress line and watchdog."""
     latest: dict[str, float] = {}
 
     def on_record(step: int, values: dict[str, float], window: Window) -> None:
@@ -169,7 +167,7 @@ def make_listeners(
         record_and_judge(recorder, watchdog, step, values, window)
 
     def on_step(state: TrainState) -> None:
-        line.advance(1, _detail(latest or _so_far(state.window)))
+        line.advance(1, _detail(latest or _window_values(state.window)))
 
     def on_validation(validation: Validation, metrics: Metrics) -> None:
         recorder.record(
@@ -200,34 +198,34 @@ def _draw_confusion(recorder: Recorder, validation: Validation, class_names: tup
     recorder.figure("validation/confusion", validation.step, figure)
 
 
-def _so_far(window: Window) -> dict[str, float]:
-    """What is known before the first record: whoever waits sees at once that it learns. One step is no record, since
-    the rules that judge the records expect each to rest on many."""
+def _window_values(window: Window) -> dict[str, float]:
+    """The values to show before the first record. A single step is not recorded, since the rules on records expect
+    each of them to cover many steps."""
     return {"loss": window.mean_loss, "tokens_per_second": window.tokens_per_second}
 
 
-def _detail(known: dict[str, float]) -> str:
-    rate = f"  rate {known['learning_rate']:.1e}" if "learning_rate" in known else ""
-    return f"loss {known['loss']:.3f}{rate}  {known['tokens_per_second']:,.0f} tokens/s"
+def _detail(values: dict[str, float]) -> str:
+    rate = f"  lr {values['learning_rate']:.1e}" if "learning_rate" in values else ""
+    return f"loss {values['loss']:.3f}{rate}  {values['tokens_per_second']:,.0f} tokens/s"
 
 
 def newest_checkpoint(run: RunDirectory, console: Console) -> Checkpoint | None:
-    """The newest checkpoint whose every byte is as written; a damaged one is told, and the one before it used.
+    """The newest intact checkpoint; a damaged one is reported, and the previous one is used.
 
-    So must be the best one up to it, which the end of the run takes; where it is not, the run goes back before it.
+    The best checkpoint up to it must be intact too, since the end of the run loads it; else an earlier one is used.
     """
     for path in reversed(list_checkpoints(run.checkpoints)):
         try:
-            found = verify_checkpoint(path)
-            best = read_state(found).best
-            if best is not None and best.step != found.step:
+            checkpoint = verify_checkpoint(path)
+            best = read_state(checkpoint).best
+            if best is not None and best.step != checkpoint.step:
                 verify_checkpoint(run.checkpoint(best.step))
-            return found
+            return checkpoint
         except DamagedCheckpointError as damage:
             console.print(
-                f"damaged checkpoint: {damage}; trying the one before it", style="red", soft_wrap=True, markup=False
+                f"damaged checkpoint: {damage}; trying the previous one", style="red", soft_wrap=True, markup=False
             )
-    console.print("no whole checkpoint is there: starting over", style="red")
+    console.print("there is no intact checkpoint: training starts again from the first step", style="red")
     return None
 
 
@@ -238,7 +236,7 @@ class RunResult:
     run: RunDirectory
     config: Config
     results: dict[str, SplitResult]
-    """By split: validation and, where there is one, test."""
+    """By split: validation and, if there is one, test."""
     best_step: int
     checkpoint_sha256: str
     """Of the best checkpoint's weights."""
@@ -253,10 +251,10 @@ def train(
     data: LabelledText | SourceData | None = None,
     follower: Follower = NO_ONE,
 ) -> RunResult:
-    """Start a run below `root` and see it to its end.
+    """Start a run below `root` and complete it.
 
-    `data` takes the place of the configured source: rows to train on, or with them a test split, such as
-    `tenor.data.from_dataframe` makes.
+    `data` replaces the configured source: rows to train on, with or without a test split, for example from
+    `tenor.data.from_dataframe`.
 
     Raises:
         TenorError: how it ended otherwise; the run's folder and the summary tell the same.
@@ -270,13 +268,13 @@ def train(
 def start(
     prepared: Prepared, root: Path = DEFAULT_ROOT, console: Console | None = None, follower: Follower = NO_ONE
 ) -> RunResult:
-    """Begin a run of what was prepared. It has a folder only from here on: unreadable input leaves nothing behind.
+    """Start a prepared run. Its folder is created here, so that unreadable input leaves no folder behind.
 
     Raises:
         TenorError: as `train`.
     """
     config = prepared.config
-    read_summary(root)  # Refused now where it is broken, not after hours.
+    read_summary(root)  # A damaged summary is reported now and not after hours.
     fingerprints = input_fingerprints(prepared)
     run = create_run(root, config.name)
     with held(run):
@@ -293,19 +291,19 @@ def resume(
     data: LabelledText | SourceData | None = None,
     follower: Follower = NO_ONE,
 ) -> RunResult:
-    """Go on with a run that was cut, from its newest whole checkpoint, as if it never had been.
+    """Resume an interrupted run from its newest intact checkpoint, with the same result as without the interruption.
 
-    `data` must be given again where it was given to `train`.
+    `data` must be given again if it was given to `train`.
 
     Raises:
-        UserError: no such run, or one that is complete or still under way.
+        UserError: there is no such run, or it is complete or still running.
         RefusedError: the watchdog stopped it.
     """
     console = console or Console(stderr=True, markup=False)
     run = find_run(root, reference)
     with held(run):
         manifest = read_manifest(run)
-        # This process holds the run, so whatever of it is recorded as going on here is over.
+        # This process has the lock, so a run that is recorded as running with this process id has ended.
         if manifest.pid != os.getpid() and process_lives(manifest):
             raise UserError(
                 f"{run.reference} is still running as process {manifest.pid} on {manifest.host}; wait or stop it first"
@@ -313,16 +311,18 @@ def resume(
         if manifest.status == "completed":
             raise UserError(f"{run.reference} is complete; start a new run with `tenor train {run.config}`")
         if manifest.status == "refused":
-            refuse_to_pass_by(run)
+            refuse_stopped(run)
         prepared = prepare(recorded_config(run, manifest), as_source(data), recorded_threads(manifest))
         fingerprints = input_fingerprints(prepared)
         if changed := changed_inputs(manifest, fingerprints):
             what = " and ".join(changed)
             raise UserError(
-                f"{run.reference} can't go on: {what} changed since it began; restore that, or start a new run"
+                f"{run.reference} can't be resumed: {what} changed since it started; restore that, or start a new run"
             )
         for difference in (*changed_versions(manifest), *changed_device(manifest, prepared)):
-            console.print(f"{difference}: the run goes on, but not to the same bits", style="yellow", highlight=False)
+            console.print(
+                f"{difference}: the run continues, but not bit for bit as before", style="yellow", highlight=False
+            )
         update_manifest(run, status="running")
         record_inputs(run, prepared, fingerprints)
         remove_leftovers(run.path)
@@ -330,7 +330,7 @@ def resume(
 
 
 def as_source(data: LabelledText | SourceData | None) -> SourceData | None:
-    """Rows handed over in Python, as a source; None where there are none."""
+    """Rows given in Python as a source; None if there are none."""
     if isinstance(data, LabelledText):
         return SourceData(data, Missing("the rows were given without a test split"))
     if data is not None and not isinstance(data, SourceData):
@@ -369,7 +369,7 @@ def _run(
 
 @contextmanager
 def _recorded(outcome: Outcome, findings: RunFindings) -> Iterator[None]:
-    """Put what was found into the summary's row, however the block ends."""
+    """Put the findings into the summary's row, however the block ends."""
     try:
         yield
     finally:
@@ -386,10 +386,10 @@ def _finish(
     outcome: Outcome,
     console: Console,
 ) -> RunResult:
-    """Take the best checkpoint, calibrate it on the validation rows, save it as a model, and measure it."""
+    """Load the best checkpoint, calibrate it on the validation rows, save it as a model, and evaluate it."""
     config, splits = prepared.config, prepared.splits
     if state.best is None:
-        raise TenorError("no validation took place, so there is no best checkpoint; this is a defect of Tenor")
+        raise TenorError("there was no validation, so there is no best checkpoint; this is a bug in Tenor")
     best = verify_checkpoint(checkpoint_path(run.checkpoints, state.best.step))
     load_weights(best, prepared.classifier.model)
     held_out = {name: rows for name, rows in present_splits(splits).items() if name != "train"}

@@ -134,7 +134,7 @@ def test_a_trial_that_was_given_away_meanwhile_is_not_told_twice(
     def slow(attempt: Attempt, console: Any) -> float:
         if attempt.trial.number == 0:  # Another worker takes it for dead, and runs it to its end.
             attempt.study.tell(0, state=optuna.trial.TrialState.FAIL)
-            module.begin_again(attempt.study, 0)
+            module.requeue(attempt.study, 0)
         return value(attempt, console) if attempt.trial.number else 0.5
 
     monkeypatch.setattr(Attempt, "value", slow)
