@@ -29,7 +29,7 @@ def test_a_part_of_every_class_is_learned_and_told(
     found = fit_baselines(rows, config, tmp_path / "baseline")
     learned = int(found.note.split()[2])
     assert learned == pytest.approx(max(2, len(rows) * share), abs=1)
-    assert found.note == f"learned from {learned} of {len(rows)} training rows, drawn by class"
+    assert found.note == f"trained on a stratified subset of {learned} of {len(rows)} training rows"
     assert isinstance(found.text, TextBaseline)
     assert found.text.class_frequencies.min() > 0
     assert TextBaseline.load(tmp_path / "baseline").note == found.note
@@ -40,4 +40,4 @@ def test_a_run_tells_it_on_the_console(small_model: Path, tmp_path: Path, monkey
     console = Console(file=io.StringIO(), width=200)
     train(small_config(tmp_path, small_model), tmp_path / "runs", console)
     shown = console.file.getvalue()  # type: ignore[attr-defined]
-    assert "text baseline: learned from" in shown
+    assert "text baseline: trained on a stratified subset" in shown

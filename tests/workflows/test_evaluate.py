@@ -100,7 +100,7 @@ def test_all_rows_of_a_file_whatever_the_run_s_own_data_were(completed: RunResul
 
 def test_other_classes_are_refused(completed: RunResult, tmp_path: Path) -> None:
     train, test = (write_csv(tmp_path / name, 8, labels=("no", "yes")) for name in ("a.csv", "b.csv"))
-    with pytest.raises(UserError, match=r"knows the classes bad, good; .* has no, yes"):
+    with pytest.raises(UserError, match=r"has the classes bad, good; .* has no, yes"):
         _evaluate(completed.run, f"data.path={train}", f"data.test_path={test}")
 
 
@@ -115,7 +115,7 @@ def test_classes_are_the_model_s_whatever_their_case(completed: RunResult, tmp_p
 
 
 def test_settings_of_the_model_are_not_overridden(completed: RunResult) -> None:
-    with pytest.raises(UserError, match=r"data\.…, evaluation\.token_budget, training\.device, .* overrides only"):
+    with pytest.raises(UserError, match=r"only the overrides data\.…, evaluation\.token_budget, training\.device"):
         _evaluate(completed.run, "model.name=minilm")
 
 

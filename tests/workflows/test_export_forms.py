@@ -90,7 +90,7 @@ def test_what_is_there_is_not_overwritten(copied: RunDirectory, tmp_path: Path) 
 def test_rows_that_were_handed_over_in_python_are_asked_for(small_model: Path, tmp_path: Path) -> None:
     config = small_config(tmp_path, small_model, "training.epochs=1", "evaluation.text_baseline=false")
     run = train(config, tmp_path / "runs", quiet(), data=read_source(config.data)).run
-    with pytest.raises(UserError, match=r"handed over in Python.*tenor export .* --input FILE"):
+    with pytest.raises(UserError, match=r"given in Python.*tenor export .* --input FILE"):
         export(str(run.path), tmp_path / "out", "safetensors", console=quiet())
     assert not (tmp_path / "out").exists()
     rows = write_csv(tmp_path / "rows.csv", 12, start=300)
@@ -112,9 +112,9 @@ def test_a_file_may_have_other_columns_and_no_other_classes(copied: RunDirectory
     rows.write_text("review,verdict\nfilm 3 was superb,excellent\n")
     with pytest.raises(UserError, match="expected one of bad, good"):
         export(str(copied.path), tmp_path / "other", "safetensors", console=quiet(), file=rows)
-    with pytest.raises(UserError, match=r"tenor export takes data\.… overrides only"):
+    with pytest.raises(UserError, match=r"tenor export accepts only the overrides data\.…"):
         export(str(copied.path), tmp_path / "other", "safetensors", console=quiet(), overrides=["seed=3"])
-    with pytest.raises(UserError, match="tenor export cuts texts as in training"):
+    with pytest.raises(UserError, match="tenor export truncates texts as in training"):
         export(str(copied.path), tmp_path / "other", "safetensors", console=quiet(), overrides=["data.max_length=9"])
     assert not (tmp_path / "other").exists()
 

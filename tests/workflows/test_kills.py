@@ -123,7 +123,7 @@ def test_a_signal_ends_a_run_cleanly_and_says_how_to_go_on(
     assert ended.status == 130, ended.output
     assert "Traceback" not in ended.output
     assert number.name in ended.output
-    advice = ended.output.replace("\n", " ").rpartition("Go on with: tenor ")[2].split()
+    advice = ended.output.replace("\n", " ").rpartition("Resume with: tenor ")[2].split()
     assert read_manifest(run).status == "interrupted"
     resumed = commands.run(tmp_path, *advice)
     assert resumed.status == 0, resumed.output

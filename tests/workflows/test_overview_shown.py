@@ -58,8 +58,8 @@ def test_lengths_are_told_before_and_after_truncation(config: Config) -> None:
     assert 0 < cut.mean() < 1
     assert _fact(lines, "lengths") == (
         f"{int(np.median(full))} tokens (median), {int(np.percentile(full, 90))} (90th percentile), "
-        f"{full.max()} (longest); {cut.mean():.1%} of texts are cut to {MAX_LENGTH} (head_tail), "
-        f"{1 - np.minimum(full, MAX_LENGTH).sum() / full.sum():.1%} of tokens lost"
+        f"{full.max()} (longest); {cut.mean():.1%} of texts truncated to {MAX_LENGTH} tokens (head_tail), "
+        f"{1 - np.minimum(full, MAX_LENGTH).sum() / full.sum():.1%} of all tokens dropped"
     )
 
 
@@ -72,7 +72,7 @@ def test_the_device_is_told_with_the_reason_for_its_number_type(config: Config) 
 
 @pytest.mark.parametrize(
     ("wanted", "told"),
-    [("auto", "on attention 0 (more takes up to twice the time on a CPU)"), (0.2, "on attention 0.2")],
+    [("auto", "attention 0 (above 0, training on a CPU takes up to twice as long)"), (0.2, "attention 0.2")],
 )
 def test_the_choice_of_dropout_is_told(wanted: str | float, told: str, config: Config) -> None:
     model = config.model.model_copy(update={"attention_dropout": wanted})
@@ -91,7 +91,7 @@ def test_the_cost_is_told_in_time_memory_and_disk(config: Config, monkeypatch: p
 def test_the_model_and_what_learns_are_told(config: Config) -> None:
     prepared, lines = _shown(config)
     assert _fact(lines, "model") == (
-        f"{config.model.name}; drawn anew: classifier.bias, classifier.weight, pre_classifier.bias, "
+        f"{config.model.name}; newly initialized: classifier.bias, classifier.weight, pre_classifier.bias, "
         "pre_classifier.weight"
     )
     assert _fact(lines, "learns") == prepared.learning.what_learns().learning_told()

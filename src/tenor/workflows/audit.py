@@ -92,7 +92,7 @@ class _Group:
 def _label_errors(
     rows: LabelledText, probabilities: np.ndarray, errors: np.ndarray, groups: tuple[_Group, ...]
 ) -> Iterator[Suspect]:
-    # The classifier was trained on the same text with the other label, so a whole group may look wrong without being so.
+    # The classifier was trained on the same text with the other label, so a whole group may look wrong and not be.
     spared = {group.kept for group in groups if group.disputed}
     labels = rows.labels
     for row in errors.tolist():

@@ -151,7 +151,7 @@ def evaluate(
 
 
 def require_data_overrides(command: str, overrides: Sequence[str], *also: str) -> None:
-    """Raises UserError for an override that is neither of the data nor one of the keys in `also`, or that is part of the
+    """Raises UserError for an override that is neither of the data nor one of the keys in `also`, or that is of the
     model. A key in `also` that ends with a dot includes all keys below it."""
     for override in overrides:
         if not override.startswith(("data.", *(key if key.endswith(".") else f"{key}=" for key in also))):
