@@ -29,7 +29,7 @@ def show_comparison(console: Console, comparison: "Comparison") -> None:
     paired = comparison.paired
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     table.add_column(f"{comparison.split}, n = {paired.n:,}", no_wrap=True)
-    for header in ("accuracy", "macro F1", "only one right"):
+    for header in ("accuracy", "macro F1", "only one correct"):
         table.add_column(header, justify="right", no_wrap=True)
     only_right = (paired.first_alone, paired.second_alone)
     for name, run in zip(NAMES, comparison.runs, strict=True):
@@ -50,7 +50,7 @@ def show_comparison(console: Console, comparison: "Comparison") -> None:
         "",
     )
     console.print(table)
-    console.print("only one right: rows that only this run predicts correctly", style="dim")
+    console.print("only one correct: rows that only this run predicts correctly", style="dim")
     console.print(comparison.verdict(), style="bold", highlight=False)
     console.print(
         "This compares two trained models. To compare two ways of training, train each with several seeds: "
@@ -71,8 +71,8 @@ def _training_rows(comparison: "Comparison") -> Iterator[str]:
             yield f"unknown whether {run.reference} was trained on some of these rows: {count.reason}"
         elif count:
             yield (
-                f"{count:,} of these {comparison.paired.n:,} rows have the text of a training row of {run.reference}: "
-                "on them, its accuracy measures memorization"
+                f"{count:,} of these {comparison.paired.n:,} rows are training texts of {run.reference}: "
+                "its accuracy on them measures memorization"
             )
 
 
@@ -82,7 +82,7 @@ def _show_disagreements(console: Console, comparison: "Comparison") -> None:
         return
     shown = disagreements[:SHOWN_DISAGREEMENTS]
     which = f"the {len(shown)} most confident" if len(shown) < len(disagreements) else "all"
-    console.print(f"\n{len(disagreements):,} rows with different predictions, {which}:", style="bold")
+    console.print(f"\n{len(disagreements):,} rows predicted differently, {which}:", style="bold")
     for row in shown:
         console.print(Text(_line(row)))
         if row.text:

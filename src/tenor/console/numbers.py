@@ -193,7 +193,7 @@ def show_abstention(console: Console, evaluation: "Evaluation", below: float) ->
     console.print(table)
     interval = requested.interval(confidence)
     if interval is None:
-        console.print(f"No prediction has a confidence of {below:g} or more: the model would abstain on every row.")
+        console.print(f"No prediction has a confidence of {below:g} or more: the model would abstain on all rows.")
     else:
         console.print(
             f"Abstaining below {below:g}, the model answers {requested.coverage:.1%} of the rows, with an accuracy of "
@@ -219,7 +219,7 @@ def _where_applied(calibrated: "Calibrated") -> str:
     notes, run = calibrated.notes, calibrated.run
     if notes.temperature == 1.0 and notes.folded_temperature != 1.0:
         return (
-            f"folded into the classifier's weights: {run.model} gives calibrated probabilities without Tenor too "
+            f"folded into the classifier: {run.model} gives calibrated probabilities to every program that loads it "
             f"(weights SHA-256 {notes.weights_sha256[:12]}…)"
         )
     if notes.temperature == 1.0:
