@@ -34,8 +34,8 @@ CHANCE = '{"test": {"confusion_matrix": [[250, 250], [250, 250]]}}'
         (("train", "smoke", "training.epochs"), "training.epochs"),
         (("train", "smoke", "--epochs", "3"), "--epochs"),
         (("train", "smoke", "data.path=my.csv"), "data.source 'embedded' does not read it"),
-        (("train", "smoke", "checks.allow.XYZ=on purpose"), "checks.allow.XYZ: unknown rule"),
-        (("check", "smoke", "checks.allow.XYZ=on purpose"), "checks.allow.XYZ: unknown rule"),
+        (("train", "smoke", "checks.allow.XYZ=on purpose"), "checks.allow.XYZ: there is no such rule"),
+        (("check", "smoke", "checks.allow.XYZ=on purpose"), "checks.allow.XYZ: there is no such rule"),
         (("check", "smoke", "training.trackers=[swanlab]"), "swanlab is not installed"),
         (("train", "--resume", "latest"), "holds no run"),
         (("train", "--resume", "2020"), "2020"),
@@ -178,7 +178,7 @@ def test_evaluate_without_an_error_ends_with_0(copied: RunDirectory, command: Co
 def test_evaluate_refuses_a_rule_that_does_not_exist(copied: RunDirectory, command: Command) -> None:
     ended = command("evaluate", "latest", "checks.allow.EVL999=why")
     assert (ended.status, ended.out) == (2, "")
-    assert "checks.allow.EVL999: unknown rule" in ended.message
+    assert "checks.allow.EVL999: there is no such rule" in ended.message
 
 
 @pytest.mark.parametrize(

@@ -168,7 +168,7 @@ def test_features_of_a_frozen_encoder_are_kept_and_give_the_same_again(
 
 def test_one_class_can_t_be_audited(small_model: Path, tmp_path: Path) -> None:
     config = small_config(tmp_path, small_model, "data.subset.size=1")
-    with pytest.raises(UserError, match="needs 2 or more classes"):
+    with pytest.raises(UserError, match="compares classes"):
         audit(config, "words", quiet())
 
 
@@ -177,9 +177,7 @@ def test_ids_that_repeat_are_refused(small_model: Path, tmp_path: Path) -> None:
     names = ["film", *("twice" if number in (5, 9, 12) else str(number) for number in range(60))]
     path = tmp_path / "train.csv"
     _write(path, [[*row, name] for row, name in zip(_rows(path), names, strict=True)])
-    with pytest.raises(
-        UserError, match=r"train\.csv.*: [23] of the rows to audit have the id 'twice'.*leave data\.id_column out"
-    ):
+    with pytest.raises(UserError, match=r"[23] rows of train\.csv have the id 'twice'.*Leave data\.id_column out"):
         audit(config, "words", quiet())
 
 

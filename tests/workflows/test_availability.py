@@ -18,8 +18,8 @@ from tenor.workflows.train import train
 WRONG = ("checks.allow.XYZ=as meant", "checks.allow.dat001=as meant", "training.trackers=[swanlab, tensorboard]")
 TOLD = """\
 small: 3 problems in the configuration
-  checks.allow.XYZ: unknown rule; expected a rule's code, such as DAT001
-  checks.allow.dat001: unknown rule; did you mean DAT001?
+  checks.allow.XYZ: there is no such rule; expected a rule's code, such as DAT001
+  checks.allow.dat001: there is no such rule; did you mean DAT001?
   training.trackers: swanlab is not installed; install it or leave it out
 """
 

@@ -29,7 +29,7 @@ def test_a_stratified_subset_is_trained_on_and_reported(
     found = fit_baselines(rows, config, tmp_path / "baseline")
     learned = int(found.note.split()[2])
     assert learned == pytest.approx(max(2, len(rows) * share), abs=1)
-    assert found.note == f"trained on {learned} of {len(rows)} training rows, a stratified sample"
+    assert found.note == f"trained on a stratified subset of {learned} of {len(rows)} training rows"
     assert isinstance(found.text, TextBaseline)
     assert found.text.class_frequencies.min() > 0
     assert TextBaseline.load(tmp_path / "baseline").note == found.note
@@ -42,4 +42,4 @@ def test_a_run_prints_the_note_on_the_baseline(
     console = Console(file=io.StringIO(), width=200)
     train(small_config(tmp_path, small_model), tmp_path / "runs", console)
     shown = console.file.getvalue()  # type: ignore[attr-defined]
-    assert "text baseline: trained on" in shown
+    assert "text baseline: trained on a stratified subset" in shown

@@ -246,7 +246,7 @@ def test_a_threshold_for_an_unknown_class_is_refused(copied: RunDirectory) -> No
     ("class_name", "wanted", "value", "words"),
     [
         ("great", "recall", 0.9, "bad, good"),
-        ("good", "recall", 1.5, "at most 1"),
+        ("good", "recall", 1.5, "up to 1"),
         ("good", "precision", 0.0, "above 0"),
         ("good", "precision", 1.0, "the highest is"),
     ],

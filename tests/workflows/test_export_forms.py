@@ -80,7 +80,7 @@ def test_an_export_that_differs_fails_with_figures_and_leaves_nothing(
 
 def test_an_existing_folder_is_not_overwritten(copied: RunDirectory, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    with pytest.raises(UserError, match="exists; choose another folder"):
+    with pytest.raises(UserError, match="exists; name another folder"):
         export(str(copied.path), tmp_path / "out", "safetensors", console=quiet())
 
 
@@ -90,7 +90,7 @@ def test_an_existing_folder_is_not_overwritten(copied: RunDirectory, tmp_path: P
 def test_a_run_with_rows_from_python_needs_an_input_file(small_model: Path, tmp_path: Path) -> None:
     config = small_config(tmp_path, small_model, "training.epochs=1", "evaluation.text_baseline=false")
     run = train(config, tmp_path / "runs", quiet(), data=read_source(config.data)).run
-    with pytest.raises(UserError, match=r"passed in Python.*tenor export .* --input FILE"):
+    with pytest.raises(UserError, match=r"given in Python.*tenor export .* --input FILE"):
         export(str(run.path), tmp_path / "out", "safetensors", console=quiet())
     assert not (tmp_path / "out").exists()
     rows = write_csv(tmp_path / "rows.csv", 12, start=300)
@@ -112,7 +112,7 @@ def test_a_file_may_have_other_columns_and_no_other_classes(copied: RunDirectory
     rows.write_text("review,verdict\nfilm 3 was superb,excellent\n")
     with pytest.raises(UserError, match="expected one of bad, good"):
         export(str(copied.path), tmp_path / "other", "safetensors", console=quiet(), file=rows)
-    with pytest.raises(UserError, match=r"tenor export accepts only overrides of data\.…;"):
+    with pytest.raises(UserError, match=r"tenor export accepts only the overrides data\.…"):
         export(str(copied.path), tmp_path / "other", "safetensors", console=quiet(), overrides=["seed=3"])
     with pytest.raises(UserError, match="tenor export truncates texts as in training"):
         export(str(copied.path), tmp_path / "other", "safetensors", console=quiet(), overrides=["data.max_length=9"])
@@ -144,7 +144,7 @@ def test_differences_within_the_limit_are_accepted(quantize: str, found: dict[st
         ("int8", {"agreement": 0.98999}, r"99% of labels.*without --quantize"),
         ("int8", {"agreement": float("nan")}, "nan% of labels agree"),
         ("int8", {"agreement": 1.0, "largest_difference": float("nan")}, "differ by up to nan"),
-        ("none", {"largest_difference": 1.01e-4, "agreement": 1.0}, r"0\.000101, .*a difference of at most 0\.0001"),
+        ("none", {"largest_difference": 1.01e-4, "agreement": 1.0}, r"up to 0\.000101, .*a difference of 0\.0001"),
         ("none", {"largest_difference": float("nan")}, "differ by up to nan"),
         ("none", {"largest_difference": float("inf")}, "differ by up to inf"),
     ],

@@ -73,10 +73,10 @@ def test_an_evaluation_is_written_next_to_the_run_and_does_not_change_it(copied:
 def test_another_folder_is_not_overwritten(other: Evaluation, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("irreplaceable")
-    with pytest.raises(UserError, match="contains no evaluation"):
+    with pytest.raises(UserError, match="is not an evaluation"):
         _keep(other, tmp_path / "mine")
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="contains no evaluation"):
+    with pytest.raises(UserError, match="is not an evaluation"):
         _keep(other, tmp_path / "file")
     with pytest.raises(UserError, match="--output"):
         _keep(other, tmp_path / "file" / "below")

@@ -117,7 +117,7 @@ def test_the_estimate_and_the_short_experiments_name_theirs(
     ("name", "told"),
     [
         ("read_source", r"while the rows were read: give data\.source=file fewer rows"),
-        ("tokenize", r"while texts became tokens: lower data\.subset\.size"),
+        ("tokenize", r"during tokenization: lower data\.subset\.size"),
     ],
 )
 def test_rows_that_don_t_fit_leave_no_run(

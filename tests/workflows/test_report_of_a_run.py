@@ -107,5 +107,5 @@ def test_rows_given_in_python_are_shown_at_once_and_not_later(small_model: Path,
     result = train(config, tmp_path / "runs", quiet(), data=read_source(config.data))
     assert "scene" in Page(result.run.report.read_text(encoding="utf-8")).text
     again = Page(report(str(result.run.path)).read_text(encoding="utf-8")).text
-    assert "passed in Python" in again
+    assert "given in Python" in again
     assert read_json(result.run.evaluation)["test"]["n"] == 20

@@ -32,37 +32,37 @@ from tenor.workflows.prepare import check_length, device_plan
 Kind = Literal["label", "duplicate", "ambiguous"]
 
 AMBIGUOUS = 0.1
-"""Margin between the two most probable classes below which a text is ambiguous: 0.45 to 0.55 for two classes."""
+"""Difference of the two highest probabilities below which a text is ambiguous: 0.45 to 0.55 for two classes."""
 
 EXCLUDE_BELOW = 0.05
-"""Rows whose label has a lower probability are excluded by default: with injected errors, four in five such rows were
-wrong, and of all suspects two in five (`make bench-audit`)."""
+"""Probability of a label below which its row is excluded by default: with injected errors, four in five such rows were
+mislabelled, and two in five of all suspects (`make bench-audit`)."""
 
 
 @dataclass(frozen=True)
 class Suspect:
-    """One suspected training row."""
+    """One training row to examine."""
 
     rank: int
-    """From 1: label errors, the least probable label first, then duplicates, then ambiguous rows."""
+    """From 1: label errors by how improbable the label is, then duplicates, then ambiguous rows."""
     id: str
     given: str
     suggested: str
     """The most probable class."""
     probability: float
-    """Probability of the suggested class, from a classifier that did not see the row."""
+    """Of the suggested class, from a classifier that was not trained on the row."""
     kind: Kind
     reason: str
     exclude: bool
-    """Whether training is probably better without the row; a person should decide."""
+    """Whether training is probably better without it; the default of a decision for the user."""
     text: str
 
 
 def suspects(rows: LabelledText, probabilities: np.ndarray, errors: np.ndarray) -> tuple[Suspect, ...]:
-    """Every suspected row once, by rank; `probabilities` (n, K) are out of sample, `errors` are the rows whose label is
-    suspected.
+    """The rows to examine, each once, by rank; `probabilities` (n, K) are out of sample, `errors` are the rows with
+    suspected labels.
 
-    In each group of equal or nearly equal texts the row with the most probable label is kept (the first in a tie). It
+    Of each group of equal or nearly equal texts the row whose label is most probable is kept, the first on a tie. It
     is excluded for its own label only if all labels of the group agree.
     """
     groups = _duplicate_groups(rows, probabilities)
@@ -73,8 +73,8 @@ def suspects(rows: LabelledText, probabilities: np.ndarray, errors: np.ndarray) 
     )
     seen: dict[str, Suspect] = {}
     for one in candidates:
-        earlier = seen.get(one.id)
-        seen[one.id] = one if earlier is None else _merged(earlier, one)
+        before = seen.get(one.id)
+        seen[one.id] = one if before is None else _merged(before, one)
     return tuple(replace(one, rank=rank) for rank, one in enumerate(seen.values(), start=1))
 
 
@@ -92,7 +92,7 @@ class _Group:
 def _label_errors(
     rows: LabelledText, probabilities: np.ndarray, errors: np.ndarray, groups: tuple[_Group, ...]
 ) -> Iterator[Suspect]:
-    # Their classifiers were trained on the same text with the other label: all rows of a group may look wrong.
+    # The classifier was trained on the same text with the other label, so a whole group may look wrong and not be.
     spared = {group.kept for group in groups if group.disputed}
     labels = rows.labels
     for row in errors.tolist():
@@ -103,7 +103,7 @@ def _label_errors(
 
 
 def _duplicate_groups(rows: LabelledText, probabilities: np.ndarray) -> tuple[_Group, ...]:
-    """Equal or nearly equal texts, those with two labels first."""
+    """Groups of equal or nearly equal texts, those with two labels first."""
     labels = rows.labels
     of_label = probabilities[np.arange(len(labels)), labels]
     groups = []
@@ -115,11 +115,11 @@ def _duplicate_groups(rows: LabelledText, probabilities: np.ndarray) -> tuple[_G
 
 
 def _duplicates(rows: LabelledText, probabilities: np.ndarray, groups: tuple[_Group, ...]) -> Iterator[Suspect]:
-    """All rows of each group except the kept one."""
+    """All rows of each group except the one that is kept."""
     labels, ids, texts = rows.labels, rows.ids, rows.texts
     for group in groups:
         kept = group.kept
-        # Short texts such as "great film" are written by different people.
+        # Short texts such as "great film" are often written independently.
         long = any(len(texts[row].split()) >= SAME_WORDS for row in (kept, *group.others))
         for row in group.others:
             what = "same text as" if texts[row].strip() == texts[kept].strip() else "nearly the same text as"
@@ -132,7 +132,7 @@ def _ambiguous(rows: LabelledText, probabilities: np.ndarray) -> Iterator[Suspec
     margin = top[:, 1] - top[:, 0]
     for row in np.argsort(margin, kind="stable")[: np.count_nonzero(margin < AMBIGUOUS)]:
         yield _suspect(
-            rows, probabilities, int(row), "ambiguous", "two classes are about equally probable", exclude=False
+            rows, probabilities, int(row), "ambiguous", "two classes are almost equally probable", exclude=False
         )
 
 
@@ -155,7 +155,7 @@ def _suspect(
 
 
 def _merged(first: Suspect, second: Suspect) -> Suspect:
-    """One suspect with the reasons of both."""
+    """One row with two reasons."""
     return replace(first, reason=f"{first.reason}; {second.reason}", exclude=first.exclude or second.exclude)
 
 
@@ -166,33 +166,32 @@ PROBABILITY_BINS = 20
 
 @dataclass(frozen=True)
 class Audit:
-    """The result of an audit of n training rows."""
+    """The result for n training rows."""
 
     n: int
     features: Features
     accuracy: float
-    """Accuracy of the classifier against the given labels, on rows that it did not see."""
+    """Of the cross-validated classifier against the given labels."""
     suspects: tuple[Suspect, ...]
     label_probabilities: tuple[int, ...]
-    """Number of rows by the probability of their label, in bins of equal width from 0 to 1."""
+    """Of all n rows by the probability of their label, in bins of equal width from 0 to 1 …"""
     suspected_probabilities: tuple[int, ...]
-    """The same for the suspected label errors only."""
+    """… and of the suspected label errors alone."""
 
     def of(self, kind: Kind) -> tuple[Suspect, ...]:
-        """The suspects of one kind, by rank."""
+        """Those of one kind, by rank."""
         return tuple(one for one in self.suspects if one.kind == kind)
 
 
 def audit(config: Config, features: Features = "both", console: Console | None = None) -> Audit:
-    """Audit the rows that the configuration trains on.
+    """Examine the rows that the configuration trains on.
 
-    Every row gets class probabilities from classifiers fitted on other rows: on the mean states of the frozen encoder,
-    on naive-Bayes-weighted bigrams, or (`both`) the mean of the two. Confident learning selects the labels that are
-    probably wrong.
+    Every row gets class probabilities from classifiers that were fitted on other rows: on the mean states of the frozen
+    encoder, on naive-Bayes-weighted bigrams, or (`both`) the mean of the two. Confident learning picks the labels
+    that are probably wrong.
 
     Raises:
-        UserError: data or model can't be read, ids are not unique, a class has a single row, or cleanlab is not
-            installed.
+        UserError: data or model cannot be read, ids repeat, a class has a single row, or cleanlab is not installed.
     """
     console = console or Console(stderr=True, markup=False)
     rows = make_splits(read_source(config.data), config.data, config.seed).train
@@ -200,13 +199,13 @@ def audit(config: Config, features: Features = "both", console: Console | None =
     if repeated := repeated_ids(rows):
         name, count = next(iter(repeated.items()))
         raise UserError(
-            f"{rows.origin}: {count:,} of the rows to audit have the id {name!r}, but ids must be unique; leave "
-            "data.id_column out to use row numbers"
+            f"{count:,} rows of {rows.origin} have the id {name!r}; ids must be unique. Leave data.id_column out, "
+            "so that ids are row numbers"
         )
-    lonely = [name for name, count in zip(rows.class_names, rows.label_counts(), strict=True) if count == 1]
-    if lonely or np.count_nonzero(rows.label_counts()) < 2:
-        observed = f"{lonely[0]} has 1" if lonely else "there is only 1 class"
-        raise UserError(f"an audit needs 2 or more classes, each with 2 or more training rows; {observed}")
+    single = [name for name, count in zip(rows.class_names, rows.label_counts(), strict=True) if count == 1]
+    if single or np.count_nonzero(rows.label_counts()) < 2:
+        observed = f"{single[0]} has one" if single else "there is only one class"
+        raise UserError(f"an audit compares classes, each with 2 training rows or more; {observed}")
     raw = _out_of_sample(rows, config, features, console)
     temperature = fit_temperature(log_probabilities(raw), rows.labels)
     probabilities = with_temperature(raw, 1.0, temperature)
@@ -224,7 +223,7 @@ def _binned(probabilities: np.ndarray) -> tuple[int, ...]:
 def encoder_features(rows: LabelledText, config: Config, console: Console) -> np.ndarray:
     """The mean of the frozen encoder's states for every row, shape (n, width): read from the cache, or computed.
 
-    The mean over all tokens, because sentence encoders such as MiniLM were trained with it.
+    The mean over all tokens, since sentence encoders such as MiniLM were trained with it.
     """
     plan = device_plan(config)
     classifier = load_classifier(config.model, rows.class_names, config.seed, plan.device)
@@ -253,7 +252,7 @@ def audit_record(result: Audit) -> dict[str, Any]:
 
 
 def write_audit(result: Audit, path: Path) -> None:
-    """All suspects as CSV, atomically. `data.exclude` reads it: set its column `exclude` to yes or no."""
+    """Write all suspects as CSV, atomically. `data.exclude` reads the file and its column `exclude`, yes or no."""
     lines = io.StringIO()
     writer = csv.writer(lines, lineterminator="\n")
     writer.writerow(["rank", "id", "given", "suggested", "probability", "reason", "exclude", "text"])
@@ -265,12 +264,12 @@ def write_audit(result: Audit, path: Path) -> None:
 
 
 def _out_of_sample(rows: LabelledText, config: Config, features: Features, console: Console) -> np.ndarray:
-    """Probabilities from classifiers that did not see the row, shape (n, K)."""
-    probabilities = []
+    """Probabilities from classifiers that were not trained on the row, shape (n, K)."""
+    estimates = []
     labels, n_classes = rows.labels, len(rows.class_names)
     if features != "words":
         states = encoder_features(rows, config, console)
-        probabilities.append(features_probabilities(states, labels, n_classes, config.seed))
+        estimates.append(features_probabilities(states, labels, n_classes, config.seed))
     if features != "encoder":
-        probabilities.append(words_probabilities(rows.texts, labels, n_classes, config.seed))
-    return probabilities[0] if len(probabilities) == 1 else combined(*probabilities)
+        estimates.append(words_probabilities(rows.texts, labels, n_classes, config.seed))
+    return estimates[0] if len(estimates) == 1 else combined(*estimates)

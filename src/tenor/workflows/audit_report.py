@@ -1,4 +1,4 @@
-"""An audit as one HTML file that shows the suspects with their texts."""
+"""The HTML report of an audit, which shows the texts of the suspects."""
 
 import shlex
 from collections import Counter
@@ -21,14 +21,14 @@ from tenor.runs.files import write_text
 from tenor.workflows.audit import EXCLUDE_BELOW, Audit, Suspect
 
 MOST = {"label": 200, "duplicate": 100, "ambiguous": 50}
-"""Rows shown of each kind: the file should be small enough for an email; the CSV file has all rows."""
+"""Rows shown of each kind: the file must stay small enough to mail; the CSV file contains all of them."""
 
 MOST_PAIRS = 12
 
 
 @dataclass(frozen=True)
 class Row:
-    """A suspect as shown in the report."""
+    """A suspect as shown."""
 
     id: str
     given: str
@@ -37,7 +37,7 @@ class Row:
     exclude: bool
     text: str
     left_out: int
-    """Number of characters that are not shown."""
+    """Characters that are not shown."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,12 @@ class Part:
     count: int
     rows: tuple[Row, ...]
     pairs: tuple[tuple[str, str, str], ...] = ()
-    """Given label, suggested label, number of rows."""
+    """Given label, suggested one, rows."""
 
 
 @dataclass(frozen=True)
 class AuditPage:
-    """The values of the template."""
+    """The values for the template."""
 
     name: str
     facts: tuple[str, ...]
@@ -73,7 +73,7 @@ class AuditPage:
 
 
 def write_audit_report(result: Audit, config: Config, csv_file: Path, path: Path, command: Sequence[str]) -> None:
-    """Write the report, atomically; `csv_file` has all suspects, `command` is the command line."""
+    """Write the report, atomically; `csv_file` contains all suspects, `command` is the command of the audit."""
     write_text(path, render("audit.html", page=audit_page(result, config, csv_file, command)))
 
 
@@ -83,7 +83,7 @@ def audit_page(result: Audit, config: Config, csv_file: Path, command: Sequence[
     return AuditPage(
         name=config.name,
         facts=(
-            f"judged by {BASIS[result.features]}",
+            f"classifier of {BASIS[result.features]}",
             f"data: {config.data.source}",
             f"seed {config.seed}",
             moment(now),
@@ -91,8 +91,8 @@ def audit_page(result: Audit, config: Config, csv_file: Path, command: Sequence[
         n=result.n,
         errors=f"{errors:,}",
         share=percent(errors / result.n, 1),
-        sentence=f"The classifiers behind this audit agree with {percent(result.accuracy, 1)} of the given labels, on "
-        "rows that they did not see. The lower this share, the more of the suspects are the classifiers' own mistakes.",
+        sentence=f"The cross-validated classifiers agree with {percent(result.accuracy, 1)} of the labels, on rows "
+        "that they were not trained on. The lower this agreement, the more suspects are mistakes of the classifiers.",
         chart=_chart(result),
         figures=_figures(result),
         parts=tuple(_part(result, key) for key in MOST),
@@ -105,7 +105,7 @@ def audit_page(result: Audit, config: Config, csv_file: Path, command: Sequence[
 
 def _chart(result: Audit) -> Chart:
     rows, suspected = result.label_probabilities, result.suspected_probabilities
-    label = "probability of the row's own label"
+    label = "probability of the row's label"
     width = 1 / len(rows)
     numbers = tuple(
         (interval(k * width, (k + 1) * width, 0), f"{n:,}", f"{marked:,}")
@@ -115,7 +115,7 @@ def _chart(result: Audit) -> Chart:
     return Chart(
         "How well labels fit their texts",
         histogram_chart(rows, suspected, ("all rows", "suspected"), label),
-        "Calibrated probabilities from classifiers that did not see the row.",
+        "Calibrated probabilities from classifiers that were not trained on the row.",
         ("probability", "rows", "suspected"),
         numbers,
     )
@@ -124,12 +124,10 @@ def _chart(result: Audit) -> Chart:
 def _figures(result: Audit) -> tuple[Figure, ...]:
     out = sum(one.exclude for one in result.suspects)
     return (
-        Figure(
-            "duplicates", f"{len(result.of('duplicate')):,}", "same or nearly the same text as another training row"
-        ),
-        Figure("ambiguous", f"{len(result.of('ambiguous')):,}", "two classes are about equally probable"),
-        Figure("left out", f"{out:,}", "rows excluded from training unless you change that"),
-        Figure("kept", f"{result.n - out:,}", "rows that remain for training"),
+        Figure("duplicates", f"{len(result.of('duplicate')):,}", "same or nearly the same text as another row"),
+        Figure("ambiguous", f"{len(result.of('ambiguous')):,}", "two classes almost equally probable"),
+        Figure("excluded", f"{out:,}", "rows, unless you change the column exclude"),
+        Figure("kept", f"{result.n - out:,}", "rows to train on"),
     )
 
 
@@ -137,11 +135,11 @@ def _part(result: Audit, key: str) -> Part:
     suspects = result.of(key)  # type: ignore[arg-type]
     titles = {"label": "Label errors", "duplicate": "Duplicates", "ambiguous": "Ambiguous texts"}
     leads = {
-        "label": "The least probable label first. Rows whose label has a probability below "
-        f"{EXCLUDE_BELOW:g} are excluded unless you change that.",
-        "duplicate": "In each group of equal or nearly equal texts, the row with the most probable label is kept; "
-        f"groups with two labels come first. Texts under {SAME_WORDS} words are kept: different people write them.",
-        "ambiguous": "Two labels are about equally probable. These rows are kept unless you exclude them.",
+        "label": "The least probable label first. Rows with a label probability below "
+        f"{EXCLUDE_BELOW:g} are excluded unless you change it.",
+        "duplicate": "Of each group of equal or nearly equal texts the row whose label is most probable is kept; those "
+        f"with two labels come first. Texts under {SAME_WORDS} words are kept: they are often written independently.",
+        "ambiguous": "Two classes are almost equally probable. These rows are kept unless you change it.",
     }
     counts = Counter((one.given, one.suggested) for one in suspects).most_common(MOST_PAIRS) if key == "label" else []
     pairs = tuple((given, suggested, f"{count:,}") for (given, suggested), count in counts)

@@ -1,4 +1,4 @@
-"""Calibrate a completed run and choose a threshold, both from its stored predictions."""
+"""A completed run's probabilities calibrated, and a threshold chosen, from its stored predictions."""
 
 from dataclasses import dataclass, replace
 from math import isclose
@@ -42,56 +42,56 @@ class Calibrated:
     evaluation: dict[str, Any]
     """The content of `eval_best_model.json`."""
     changed: bool
-    """Whether the temperature changed."""
+    """Whether this call changed the temperature."""
     dropped: Threshold | None = None
-    """The threshold that was removed because the probabilities changed."""
+    """The threshold that was removed, because it was chosen for other probabilities."""
 
 
 def calibrate(run: RunDirectory) -> Calibrated:
-    """Fit the temperature on the run's validation rows, and update model notes, predictions and results to match.
+    """Fit the temperature on the run's validation rows and update model notes, predictions and results.
 
-    Every run calibrates at its end, so this changes only runs of earlier versions.
+    A run does this at its end, so that this changes nothing; it is for runs of earlier versions.
 
     Raises:
-        UserError: the run has no saved model or predictions, or its model changed.
+        UserError: there is no saved model, there are no predictions, or the model was changed.
     """
     if not run.model.is_dir():
         raise UserError(
-            f"{run.reference} has no saved model; a run saves one when it completes, and a sweep keeps the best one"
+            f"{run.reference} has no saved model; a run saves one when it completes, and a sweep keeps its best"
         )
     notes = read_model_notes(run.model)
     predictions = read_run_predictions(run)
     validation = predictions["validation"]
     logits = log_probabilities(validation.probabilities) * validation.temperature
     temperature = choose_temperature(logits, validation.labels)
-    temperatures = (notes.total_temperature, *(split.temperature for split in predictions.values()))
-    changed = not all(isclose(one, temperature, rel_tol=1e-4) for one in temperatures)
+    stored = (notes.total_temperature, *(found.temperature for found in predictions.values()))
+    changed = not all(isclose(one, temperature, rel_tol=1e-4) for one in stored)
     if changed:
-        predictions = {name: _rewrite(run, name, split, temperature) for name, split in predictions.items()}
+        predictions = {name: _rewrite(run, name, found, temperature) for name, found in predictions.items()}
         update_model_notes(run.model, temperature=temperature / notes.folded_temperature, threshold=None)
     evaluation = read_json(run.evaluation)
     if changed or "calibration" not in evaluation["val"]:
         evaluation = _measure_again(run, predictions)
     if changed:
-        refresh_card(run)
+        update_card(run)
     dropped = notes.threshold if changed else None
     return Calibrated(run, read_model_notes(run.model), predictions, evaluation, changed, dropped)
 
 
 def fold(calibrated: Calibrated) -> Calibrated:
-    """Divide the saved classifier's logits by the temperature: it then gives calibrated probabilities without Tenor.
+    """Divide the saved classifier by the temperature, so that it gives calibrated probabilities without Tenor.
 
     Raises:
-        UserError: the temperature can't be folded into this kind of head.
+        UserError: the temperature cannot be folded into the head.
     """
     run = calibrated.run
     fold_into_model(run.model)
-    refresh_card(run)
+    update_card(run)
     return replace(calibrated, notes=read_model_notes(run.model))
 
 
-def refresh_card(run: RunDirectory) -> None:
-    """Update the model card and the run's manifest after a change of `model/tenor.json`."""
+def update_card(run: RunDirectory) -> None:
+    """Update the model's card and the run's manifest after a change of `model/tenor.json`."""
     card = run.model / CARD
     if card.is_file():
         write_text(card, with_probabilities(card.read_text(encoding="utf-8"), read_json(run.model / NOTES)))
@@ -99,30 +99,30 @@ def refresh_card(run: RunDirectory) -> None:
 
 
 def read_run_predictions(run: RunDirectory) -> dict[str, Predictions]:
-    """By split: validation and, if there is one, test. Raises UserError if one can't be read."""
+    """By split: validation and, if there is one, test. Raises UserError if one cannot be read."""
     files = {name: run.predictions / f"{name}.parquet" for name in KEY_OF_SPLIT}
     return {name: read_predictions(file) for name, file in files.items() if name == "validation" or file.is_file()}
 
 
-def _rewrite(run: RunDirectory, name: str, predictions: Predictions, temperature: float) -> Predictions:
-    probabilities = with_temperature(predictions.probabilities, predictions.temperature, temperature)
+def _rewrite(run: RunDirectory, name: str, found: Predictions, temperature: float) -> Predictions:
+    probabilities = with_temperature(found.probabilities, found.temperature, temperature)
     path = run.predictions / f"{name}.parquet"
     write_predictions(
         path,
-        predictions.ids,
-        predictions.labels,
+        found.ids,
+        found.labels,
         probabilities,
-        predictions.class_names,
+        found.class_names,
         temperature=temperature,
-        lengths=predictions.lengths,
+        lengths=found.lengths,
     )
     return read_predictions(path)
 
 
 def _measure_again(run: RunDirectory, predictions: dict[str, Predictions]) -> dict[str, Any]:
-    """Rewrite `eval_best_model.json` and the summary's row from the stored predictions; baselines are kept."""
+    """`eval_best_model.json` and the summary's row from the stored predictions; the baselines do not change."""
     before, config = read_json(run.evaluation), load_config(run.config)
-    results = {name: _result(split, before[KEY_OF_SPLIT[name]]["baselines"]) for name, split in predictions.items()}
+    results = {name: _result(found, before[KEY_OF_SPLIT[name]]["baselines"]) for name, found in predictions.items()}
     written = evaluation_json(
         results["validation"],
         results.get("test") or before["test"]["missing"],
@@ -137,14 +137,10 @@ def _measure_again(run: RunDirectory, predictions: dict[str, Predictions]) -> di
     return written
 
 
-def _result(predictions: Predictions, baselines: dict[str, Any]) -> SplitResult:
+def _result(found: Predictions, baselines: dict[str, Any]) -> SplitResult:
     accuracies = {name: value["missing"] if is_missing(value) else float(value) for name, value in baselines.items()}
     return split_result(
-        predictions.labels,
-        predictions.probabilities,
-        predictions.class_names,
-        Baselines(**accuracies),
-        predictions.temperature,
+        found.labels, found.probabilities, found.class_names, Baselines(**accuracies), found.temperature
     )
 
 
@@ -157,21 +153,21 @@ def _update_summary(run: RunDirectory, written: dict[str, Any]) -> None:
 
 @dataclass(frozen=True)
 class ClassThreshold:
-    """Predict the class for a row if its calibrated probability is at least `threshold`."""
+    """Predict the class if its calibrated probability is `threshold` or more."""
 
     class_name: str
     wanted: str
-    """`precision` or `recall`."""
+    """`precision` or `recall` …"""
     value: float
-    """The required precision or recall, in 0 … 1."""
+    """… and how much of it, in 0 … 1."""
     threshold: float
     splits: dict[str, Operating]
-    """The result on validation, where the threshold was chosen, and on test, if there is one."""
+    """Precision and recall on validation, where it was chosen, and on test, if there is one."""
     confidence: float
 
     def record(self) -> dict[str, Any]:
-        """As plain data: the threshold, the requirement, and the result on each split, with Wilson intervals."""
-        splits = {name: operating_record(operating, self.confidence) for name, operating in self.splits.items()}
+        """As plain data: the threshold, its target, and the results on each split, with Wilson intervals."""
+        splits = {name: operating_record(found, self.confidence) for name, found in self.splits.items()}
         kept = Threshold(self.class_name, self.threshold, self.wanted, self.value)
         return {**stored_threshold(kept), **splits}
 
@@ -181,39 +177,40 @@ def choose_threshold(
 ) -> ClassThreshold:
     """Choose the threshold and store it in `model/tenor.json`, where `tenor predict` reads it.
 
-    A model has only one threshold; one for another class is replaced.
+    A model has one threshold; an earlier one, also of another class, is replaced.
 
     Raises:
-        UserError: no such class, no validation row of it, or no threshold reaches the precision.
+        UserError: there is no such class, the validation split has none of its rows, or no threshold reaches the
+            precision.
     """
     validation = calibrated.predictions["validation"]
     if class_name not in validation.class_names:
-        raise UserError(f"--class {class_name}: expected a class of the model: {', '.join(validation.class_names)}")
+        raise UserError(f"--class {class_name}: the model has the classes {', '.join(validation.class_names)}")
     if not 0 < value <= 1:
-        raise UserError(f"--{wanted} {value:g}: expected a number above 0 and at most 1, such as 0.95")
+        raise UserError(f"--{wanted} {value:g}: expected a share above 0 and up to 1, such as 0.95")
     scores, member = _scores(validation, class_name)
     if not member.any():
-        raise UserError(f"--class {class_name}: none of the {len(member):,} validation rows has this class")
+        raise UserError(f"--class {class_name}: none of the {len(member):,} validation rows is of this class")
     threshold = _threshold(scores, member, class_name, wanted, value)
     splits = {
-        name: at_threshold(*_scores(split, class_name), threshold) for name, split in calibrated.predictions.items()
+        name: at_threshold(*_scores(found, class_name), threshold) for name, found in calibrated.predictions.items()
     }
     chosen = ClassThreshold(class_name, wanted, value, threshold, splits, confidence)
     update_model_notes(calibrated.run.model, threshold=chosen.record())
-    refresh_card(calibrated.run)
+    update_card(calibrated.run)
     return chosen
 
 
 def remove_threshold(calibrated: Calibrated) -> Calibrated:
-    """Remove the threshold: the most probable class decides again."""
+    """Predict the most probable class again."""
     update_model_notes(calibrated.run.model, threshold=None)
-    refresh_card(calibrated.run)
+    update_card(calibrated.run)
     return replace(calibrated, notes=read_model_notes(calibrated.run.model))
 
 
-def _scores(predictions: Predictions, class_name: str) -> tuple[np.ndarray, np.ndarray]:
-    k = predictions.class_names.index(class_name)
-    return predictions.probabilities[:, k], predictions.labels == k
+def _scores(found: Predictions, class_name: str) -> tuple[np.ndarray, np.ndarray]:
+    k = found.class_names.index(class_name)
+    return found.probabilities[:, k], found.labels == k
 
 
 def _threshold(scores: np.ndarray, member: np.ndarray, class_name: str, wanted: str, value: float) -> float:
@@ -224,29 +221,25 @@ def _threshold(scores: np.ndarray, member: np.ndarray, class_name: str, wanted: 
         best = best_precision(scores, member)
         raise UserError(
             f"no threshold gives {class_name} a precision of {value:g} on the {len(member):,} validation rows: the "
-            f"highest is {best.precision:.4f}, at {best.threshold:.4f}, with {best.called:,} rows predicted as it. "
-            "Choose a lower --precision"
+            f"highest is {best.precision:.4f}, at {best.threshold:.4f}, with {best.called:,} predicted. Request less"
         )
     return threshold
 
 
-def calibration_record(calibrated: Calibrated, chosen: ClassThreshold | None = None) -> dict[str, Any]:
+def calibration_record(found: Calibrated, chosen: ClassThreshold | None = None) -> dict[str, Any]:
     """The calibration as plain data."""
     record = {
-        "run": str(calibrated.run.path),
-        "temperature": calibrated.notes.total_temperature,
-        "folded": calibrated.notes.temperature == 1.0 != calibrated.notes.folded_temperature,
-        "changed": calibrated.changed,
+        "run": str(found.run.path),
+        "temperature": found.notes.total_temperature,
+        "folded": found.notes.temperature == 1.0 != found.notes.folded_temperature,
+        "changed": found.changed,
         "calibration": {
-            name: calibrated.evaluation[key]["calibration"]
+            name: found.evaluation[key]["calibration"]
             for name, key in KEY_OF_SPLIT.items()
-            if name in calibrated.predictions
+            if name in found.predictions
         },
     }
     if chosen is not None:
         return {**record, "threshold": chosen.record()}
-    kept = calibrated.notes.threshold
-    return {
-        **record,
-        "threshold": missing_because("no threshold was chosen") if kept is None else stored_threshold(kept),
-    }
+    kept = found.notes.threshold
+    return {**record, "threshold": missing_because("none was chosen") if kept is None else stored_threshold(kept)}

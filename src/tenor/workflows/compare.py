@@ -1,4 +1,4 @@
-"""Two runs on the same rows: which is better, by how much, is it significant, and on which rows they disagree."""
+"""Two runs on the same rows: their difference, whether it is significant, and the rows on which they differ."""
 
 import csv
 import io
@@ -12,6 +12,7 @@ from tenor.config.loading import load_config
 from tenor.config.schema import Config
 from tenor.data.dataset import LabelledText, Missing, excerpt
 from tenor.errors import UserError
+from tenor.evaluation.numbers import signed
 from tenor.evaluation.predictions import Predictions, read_predictions
 from tenor.measures.intervals import Paired, compare_predictions
 from tenor.runs.directory import RunDirectory
@@ -29,9 +30,9 @@ class Disagreement:
     label: str
     predicted: tuple[str, str]
     probability: tuple[float, float]
-    """Probability of the predicted class, for each run."""
+    """Of the predicted class."""
     text: str | None
-    """The beginning of the text; None if the data can't be read again."""
+    """Its beginning; None if the data cannot be read again."""
 
     @property
     def right(self) -> str:
@@ -43,36 +44,33 @@ class Disagreement:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The second run against the first."""
+    """Two runs on the same rows: A, the first, and B, the second."""
 
     runs: tuple[RunDirectory, RunDirectory]
     split: str
     paired: Paired
     disagreements: tuple[Disagreement, ...]
-    """The most confident disagreements first."""
+    """The most confident ones first."""
     texts: str
-    """Empty if the texts were read again and are unchanged; otherwise the reason why they are missing."""
+    """Empty if the texts were read again and are the same; else the reason why not."""
     rows_in_train: tuple[int | Missing, int | Missing]
-    """Number of rows with a training text of each run; Missing with the reason if unknown."""
+    """Number of rows whose text is a training text of each run; Missing if that is unknown."""
 
     def verdict(self) -> str:
-        """One sentence: which run is better, and whether the difference is significant."""
+        """One sentence: whether the difference in accuracy is significant; A is the first run, B the second."""
         paired = self.paired
         interval = paired.accuracy_interval
-        points, low, high = (100 * value for value in (paired.accuracy_difference, interval.low, interval.high))
+        points, low, high = (
+            signed(100 * value, 2) for value in (paired.accuracy_difference, interval.low, interval.high)
+        )
         if paired.first_alone == paired.second_alone == 0:
-            return f"No difference: both predict the same {paired.both_right:,} of {paired.n:,} rows correctly."
-        range_ = f"{100 * interval.confidence:g}% interval {low:+.2f} to {high:+.2f}"
-        test = f"McNemar's exact test p {_p(paired.p_value)}"
-        if not paired.shown:
-            return (
-                f"No significant difference on {paired.n:,} rows: {self.runs[1].reference} minus "
-                f"{self.runs[0].reference} is {points:+.2f} points ({range_}; {test})."
-            )
-        better, worse = (self.runs[1], self.runs[0]) if points > 0 else self.runs
+            return f"No difference: A and B predict the same {paired.both_right:,} of {paired.n:,} rows correctly."
+        result = "No significant difference"
+        if paired.significant:
+            result = f"{'B' if paired.accuracy_difference > 0 else 'A'} is significantly better"
         return (
-            f"{better.reference} is significantly better than {worse.reference}, by {abs(points):.2f} points on "
-            f"{paired.n:,} rows (second minus first: {range_}; {test})."
+            f"{result}: B − A = {points} points ({100 * interval.confidence:g}% CI {low} to {high}, "
+            f"McNemar p {_p(paired.p_value)}, n = {paired.n:,})"
         )
 
 
@@ -80,11 +78,11 @@ def compare(first: RunDirectory, second: RunDirectory, split: str = "test") -> C
     """Compare the predictions of two runs for the rows of a split.
 
     Raises:
-        UserError: a run has no predictions for the split, or ids, labels, classes or texts differ.
+        UserError: a run has no predictions for it, or the rows differ: other ids, labels, classes or texts.
     """
     runs = (first, second)
     if first.path.resolve() == second.path.resolve():
-        raise UserError(f"{first.reference} was given twice; expected two different runs")
+        raise UserError(f"{first.reference} was given twice; give two runs")
     one, other = (_predictions(run, split) for run in runs)
     other = _aligned(one, other, runs, split)
     configs = tuple(load_config(run.config) for run in runs)
@@ -96,40 +94,39 @@ def compare(first: RunDirectory, second: RunDirectory, split: str = "test") -> C
 
 
 def comparison_record(comparison: Comparison) -> dict[str, Any]:
-    """The comparison as plain data."""
+    """A comparison as plain data."""
     return {
         "first": str(comparison.runs[0].path),
         "second": str(comparison.runs[1].path),
         "split": comparison.split,
         **asdict(comparison.paired),
-        "shown": comparison.paired.shown,
+        "significant": comparison.paired.significant,
         "verdict": comparison.verdict(),
-        "texts": missing_because(comparison.texts) if comparison.texts else "read again and unchanged",
+        "texts": missing_because(comparison.texts) if comparison.texts else "read again and the same",
         "rows_in_train": {
             name: missing_because(count.reason) if isinstance(count, Missing) else count
             for name, count in zip(("first", "second"), comparison.rows_in_train, strict=True)
         },
         "disagreements": [
             {
-                **asdict(one),
-                "right": one.right,
-                "text": missing_because(comparison.texts) if one.text is None else one.text,
+                **asdict(row),
+                "right": row.right,
+                "text": missing_because(comparison.texts) if row.text is None else row.text,
             }
-            for one in comparison.disagreements
+            for row in comparison.disagreements
         ],
     }
 
 
 def write_disagreements(comparison: Comparison, path: Path) -> None:
-    """All disagreements as CSV, atomically: id, label, prediction and probability of each run, who is right, text."""
+    """Write all disagreements as CSV, atomically: id, label, both predictions and their probabilities, the run that is
+    right, text."""
     lines = io.StringIO()
     writer = csv.writer(lines, lineterminator="\n")
     writer.writerow(["id", "label", "first", "first_probability", "second", "second_probability", "right", "text"])
-    for one in comparison.disagreements:
-        sure = [f"{value:.4f}" for value in one.probability]
-        writer.writerow(
-            [one.id, one.label, one.predicted[0], sure[0], one.predicted[1], sure[1], one.right, one.text or ""]
-        )
+    for row in comparison.disagreements:
+        (first, second), (p_first, p_second) = row.predicted, (f"{value:.4f}" for value in row.probability)
+        writer.writerow([row.id, row.label, first, p_first, second, p_second, row.right, row.text or ""])
     write_text(path, lines.getvalue())
 
 
@@ -138,7 +135,7 @@ def _predictions(run: RunDirectory, split: str) -> Predictions:
     if not path.is_file():
         others = ", ".join(sorted(file.stem for file in run.predictions.glob("*.parquet"))) or "none"
         raise UserError(
-            f"{run.reference} has no predictions for its {split} rows (available: {others}); choose another --split"
+            f"{run.reference} has no predictions for its {split} rows, only for: {others}; choose one with --split"
         )
     return read_predictions(path)
 
@@ -150,12 +147,12 @@ def _aligned(one: Predictions, other: Predictions, runs: tuple[RunDirectory, Run
         raise UserError(f"{names} have different classes: {one.class_names} and {other.class_names}")
     for run, predictions in zip(runs, (one, other), strict=True):
         if len(set(predictions.ids)) < len(predictions.ids):
-            raise UserError(f"{run.reference}: ids of its {split} rows are not unique, so rows cannot be matched")
+            raise UserError(f"{run.reference}: the ids of its {split} rows are not unique; rows cannot be matched")
     common = set(one.ids) & set(other.ids)
     if not len(common) == len(one.ids) == len(other.ids):
         raise UserError(
-            f"{names} were evaluated on different rows: {len(one.ids):,} and {len(other.ids):,} {split} rows, of which "
-            f"{len(common):,} are in both. Validation rows depend on the seed; use --split test, or runs with one seed"
+            f"{names} were evaluated on different rows: {len(one.ids):,} and {len(other.ids):,} {split} rows, "
+            f"{len(common):,} of them in both. Validation rows depend on the seed; use --split test or runs of one seed"
         )
     place = {name: row for row, name in enumerate(other.ids)}
     order = np.array([place[name] for name in one.ids])
@@ -163,7 +160,7 @@ def _aligned(one: Predictions, other: Predictions, runs: tuple[RunDirectory, Run
     if (differing := np.flatnonzero(labels != one.labels)).size:
         raise UserError(
             f"{names} have the same ids but different labels in {len(differing):,} of {len(labels):,} {split} rows, "
-            f"such as {one.ids[differing[0]]!r}: the rows are different, or labels were changed between the runs"
+            f"for example {one.ids[differing[0]]!r}: either the rows differ, or labels were changed between the runs"
         )
     return Predictions(one.ids, labels, other.probabilities[order], one.class_names, other.temperature)
 
@@ -171,25 +168,25 @@ def _aligned(one: Predictions, other: Predictions, runs: tuple[RunDirectory, Run
 def _texts(
     configs: tuple[Config, ...], one: Predictions, split: str, runs: tuple[RunDirectory, RunDirectory]
 ) -> tuple[dict[str, str], str]:
-    """Text by id, or the reason why the texts are missing."""
-    by_config: list[dict[str, str]] = []
+    """Texts by id, and an empty reason; or no texts, and the reason."""
+    read: list[dict[str, str]] = []
     for config in configs:
-        if by_config and config.data == configs[0].data and (split == "test" or config.seed == configs[0].seed):
+        if read and config.data == configs[0].data and (split == "test" or config.seed == configs[0].seed):
             continue
         try:
             rows = split_rows_of(config, split)
         except UserError as error:
             return {}, f"the data cannot be read again: {str(error).splitlines()[0]}"
-        by_config.append(_by_id(rows))
-    for run, texts in zip(runs, by_config, strict=False):
+        read.append(_by_id(rows))
+    for run, texts in zip(runs, read, strict=False):
         if missing := [name for name in one.ids if name not in texts]:
-            return {}, f"the data of {run.reference} changed: it has no row {missing[0]!r} any more"
-    if differing := [name for name in one.ids if by_config[0][name] != by_config[-1][name]]:
+            return {}, f"the data of {run.reference} changed: row {missing[0]!r} is missing now"
+    if differing := [name for name in one.ids if read[0][name] != read[-1][name]]:
         raise UserError(
             f"{runs[0].reference} and {runs[1].reference} have the same ids and labels, but different texts in "
-            f"{len(differing):,} {split} rows, such as {differing[0]!r}: the rows are different"
+            f"{len(differing):,} {split} rows, for example {differing[0]!r}: the rows differ"
         )
-    return by_config[0], ""
+    return read[0], ""
 
 
 def _by_id(rows: LabelledText) -> dict[str, str]:
@@ -207,8 +204,8 @@ def _rows_in_train(run: RunDirectory, rows: Predictions, texts: dict[str, str], 
 
 def _disagreements(one: Predictions, other: Predictions, texts: dict[str, str]) -> tuple[Disagreement, ...]:
     rows = np.flatnonzero(one.predicted != other.predicted)
-    confidence = [run.probabilities.max(axis=1) for run in (one, other)]
-    surest = rows[np.argsort(-(confidence[0] + confidence[1])[rows], kind="stable")]
+    confidence = [predictions.probabilities.max(axis=1) for predictions in (one, other)]
+    ranked = rows[np.argsort(-(confidence[0] + confidence[1])[rows], kind="stable")]
     names = one.class_names
     return tuple(
         Disagreement(
@@ -218,7 +215,7 @@ def _disagreements(one: Predictions, other: Predictions, texts: dict[str, str]) 
             probability=(float(confidence[0][row]), float(confidence[1][row])),
             text=excerpt(texts[one.ids[row]]) if texts else None,
         )
-        for row in surest
+        for row in ranked
     )
 
 

@@ -1,4 +1,4 @@
-"""Evaluate a saved model again, on its own test rows or on other data, and write the result to files."""
+"""Evaluation of a saved model on its own test rows or on other data, and the files with the result."""
 
 import hashlib
 import json
@@ -28,7 +28,7 @@ from tenor.errors import UserError, advice_on_memory, system_refusal
 from tenor.evaluation.predictions import Predictions, write_predictions
 from tenor.evaluation.report.page import Measured, measured_report, split_numbers
 from tenor.evaluation.report.run_content import CheckpointNumbers, EvaluationNumbers, RunContent, collect_run
-from tenor.evaluation.results import Baselines, SplitResult, evaluation_json, overlap_record, overlap_words
+from tenor.evaluation.results import Baselines, SplitResult, evaluation_json, overlap_record, overlap_text
 from tenor.inference.logits import predict
 from tenor.measures.calibration import Operating, at_threshold
 from tenor.measures.intervals import wilson_interval
@@ -46,11 +46,11 @@ from tenor.workflows.prepare import device_plan, require_known_rules
 from tenor.workflows.run_checks import check_result
 
 DEVICE_KEYS = ("evaluation.token_budget", "training.device", "training.precision", "training.threads")
-"""Settings of the forward pass, not of the model: another machine may have less memory, or no GPU."""
+"""Keys that change where and how a forward pass is computed: another machine may have less memory, or no GPU."""
 CHECK_KEYS = ("checks.policy", "checks.allow.")
-"""Settings that accept findings in the result."""
+"""Keys that accept findings, with a reason."""
 MODEL_KEYS = ("max_length", "truncation", "head_share")
-"""Keys of `data` that set the truncation of texts: they belong to the model, whatever rows it reads."""
+"""Keys of `data` for truncation: they belong to the model, whatever rows it is evaluated on."""
 
 
 @dataclass(frozen=True)
@@ -60,30 +60,30 @@ class Evaluation:
     run: RunDirectory
     config: Config
     origin: str
-    """Where the rows were read from."""
+    """The source of the rows."""
     split: str
     weights_sha256: str
     step: int
     result: SplitResult
-    """The result of the most probable classes, also if the model has a threshold."""
+    """For the most probable class, even if the model has a threshold."""
     rows: LabelledText
     lengths: tuple[np.ndarray, np.ndarray]
-    """Number of tokens of each full text, and how many of them were truncated, both (n,)."""
+    """Tokens of each whole text, and how many of them were truncated, both (n,)."""
     threshold: Threshold | None
-    """The threshold that `tenor predict` uses."""
+    """The threshold that `tenor predict` uses instead, if there is one."""
     overlap: OverlapEvidence | Missing
-    """Which rows have a text from the run's training or validation split; Missing with the reason if unknown."""
+    """Which rows have a text of the run's training or validation split; Missing if that is unknown."""
     checks: Report | Missing
     """The report of the rules on results; Missing for a training split."""
     overrides: tuple[str, ...] = ()
 
     def at_threshold(self, threshold: Threshold) -> Operating:
-        """Precision and recall of the model's threshold on these rows."""
+        """Precision and recall of the threshold on these rows."""
         k = [one.name for one in self.result.metrics.per_class].index(threshold.class_name)
         return at_threshold(self.result.probabilities[:, k], self.result.labels == k, threshold.probability)
 
     def abstention(self, below: float) -> tuple[Answered, tuple[Answered, ...]]:
-        """The result if the model abstains below this confidence, in 0 … 1, and the full coverage curve."""
+        """Coverage and accuracy if the model abstains below this confidence, in 0 … 1, and the whole curve."""
         rows = (self.result.probabilities, self.result.labels)
         return answered_above(*rows, below), coverage_curve(*rows)
 
@@ -96,20 +96,20 @@ def evaluate(
     console: Console | None = None,
     file: Path | None = None,
 ) -> Evaluation:
-    """Evaluate the run's saved model on `split` of its data, or of the data that `overrides` (`data.…=…`) name, or on
-    all labelled rows of a `file`. `DEVICE_KEYS` and `CHECK_KEYS` may be overridden, too.
+    """Evaluate the run's saved model on `split` of its data or of the data given by `overrides` (`data.…=…`), or on all
+    labelled rows of a `file`. `DEVICE_KEYS` and `CHECK_KEYS` may be overridden, too.
 
-    Another `data.source` starts from the defaults: the run's own path, columns and sizes are not kept. Texts are
+    Another `data.source` starts from the defaults: the run's own path, columns and sizes are not kept. Text is
     truncated as in training. The weights are verified against the digest that they were saved with.
 
     Raises:
-        UserError: no such run or split, the classes differ from the model's, or the weights changed.
-        TenorError: out of memory.
+        UserError: no such run or split, other classes than the model's, or weights that changed.
+        TenorError: memory ran out.
     """
     run = find_run(root, reference)
     if not run.model.is_dir():
         raise UserError(
-            f"{run.reference} has no saved model; a run saves one when it completes, and a sweep keeps the best one"
+            f"{run.reference} has no saved model; a run saves one when it completes, and a sweep keeps its best"
         )
     require_data_overrides("evaluate", overrides, *DEVICE_KEYS, *CHECK_KEYS)
     notes = read_model_notes(run.model)
@@ -117,13 +117,13 @@ def evaluate(
     model_names = class_names(model.config, str(run.model))
     if file is not None:
         if split != "test":
-            raise UserError(f"--input evaluates all rows of the file, which has no {split} split")
+            raise UserError(f"--input is evaluated as a whole; leave out --split {split}")
         overrides = [*rows_of_file(file, model_names), *overrides]
     config = config_for_rows(run, overrides)
     require_known_rules(config)
     plan = device_plan(config)
     rows = _in_model_classes(split_rows_of(config, split), model_names)
-    with advice_on_memory("while texts became tokens", "lower data.test_size, or give fewer rows with --input"):
+    with advice_on_memory("during tokenization", "lower data.test_size, or give fewer rows with --input"):
         tokens = tokenize(rows, tokenizer, notes.truncation)
     console = console or Console(stderr=True, markup=False)
     read_first_token_only(model)
@@ -151,14 +151,13 @@ def evaluate(
 
 
 def require_data_overrides(command: str, overrides: Sequence[str], *also: str) -> None:
-    """Raises UserError for an override of a key that is neither in `data` nor in `also`, or that is in `MODEL_KEYS`.
-    A key in `also` that ends with a dot includes all keys below it."""
+    """Raises UserError for an override that is neither of the data nor one of the keys in `also`, or that is of the
+    model. A key in `also` that ends with a dot includes all keys below it."""
     for override in overrides:
         if not override.startswith(("data.", *(key if key.endswith(".") else f"{key}=" for key in also))):
             allowed = ", ".join(f"{key}…" if key.endswith(".") else key for key in ("data.", *also))
             raise UserError(
-                f"tenor {command} accepts only overrides of {allowed}; observed {override!r}. The saved model cannot "
-                "be changed"
+                f"tenor {command} accepts only the overrides {allowed}; observed {override!r}. The saved model is fixed"
             )
         key = override.partition("=")[0].replace(" ", "")
         if key.removeprefix("data.") in MODEL_KEYS:
@@ -169,15 +168,15 @@ def require_data_overrides(command: str, overrides: Sequence[str], *also: str) -
 
 
 def config_for_rows(run: RunDirectory, overrides: Sequence[str]) -> Config:
-    """The run's configuration with the overrides. If these name another source, the run's data settings (path, columns,
-    sizes, splits) do not apply to the new rows, so they are reset to their defaults first.
+    """The run's configuration with the overrides. If these name another source, the settings of the run's own
+    rows (path, columns, sizes, splits) do not apply to it and are reset to their defaults first.
 
     Raises:
-        UserError: an override is malformed, or overrides contradict each other.
+        UserError: overrides that are invalid, alone or together.
     """
     recorded = load_config(run.config)
     requested: dict[str, Any] = {}
-    apply_overrides(overrides, requested, {})  # `load_config` below reports their errors.
+    apply_overrides(overrides, requested, {})  # Errors in them are reported by `load_config` below.
     if requested.get("data", {}).get("source", recorded.data.source) != recorded.data.source:
         kept = recorded.data.model_dump(mode="json", include=set(MODEL_KEYS))
         overrides = [f"data={json.dumps(kept)}", *overrides]
@@ -185,7 +184,7 @@ def config_for_rows(run: RunDirectory, overrides: Sequence[str]) -> Config:
 
 
 def rows_of_file(file: Path, class_names: Sequence[str]) -> list[str]:
-    """Overrides that read a file's rows as the test split; its labels are the names or numbers of the classes."""
+    """Overrides that use a file's rows as the test split; labels are names or numbers of the classes."""
     name = json.dumps(str(file))
     names = json.dumps(list(class_names))
     return [
@@ -198,7 +197,7 @@ def rows_of_file(file: Path, class_names: Sequence[str]) -> list[str]:
 
 
 def split_rows_of(config: Config, split: str) -> LabelledText:
-    """The rows of a split, read again. Raises UserError if they can't be read, or if there is no test split."""
+    """The rows of a split, read again. Raises UserError if they cannot be read or there is no test split."""
     source = read_source(config.data)
     if split == "test":
         rows = limit_test(source.test, config.data.test_size)
@@ -212,18 +211,18 @@ def split_rows_of(config: Config, split: str) -> LabelledText:
 def _in_model_classes(rows: LabelledText, model_names: tuple[str, ...]) -> LabelledText:
     if rows.class_names == model_names:
         return rows
-    if (mapped := in_classes(rows, model_names)) is None:
+    if (matched := in_classes(rows, model_names)) is None:
         raise UserError(
             f"the model has the classes {', '.join(model_names)}; {rows.origin} has {', '.join(rows.class_names)}. "
-            "Rename its labels to the model's classes; if they are numbers, set data.class_names to one name for each"
+            "Use the model's class names as labels; if labels are numbers, name the classes with data.class_names"
         )
-    return mapped
+    return matched
 
 
 def _baselines(run: RunDirectory, rows: LabelledText) -> Baselines:
-    """The run's baselines on these rows; the majority class is that of the training rows."""
+    """The run's own baselines on these rows; the majority class is that of its training rows."""
     if not run.baseline.is_dir():
-        return BaselineModels(rows.labels, "the run has no text baseline").on(rows)
+        return BaselineModels(rows.labels, "the run kept no text baseline").on(rows)
     text = TextBaseline.load(run.baseline)
     majority = int(text.class_frequencies.argmax())
     predicted = text.probabilities(rows.texts).argmax(axis=1)
@@ -233,13 +232,13 @@ def _baselines(run: RunDirectory, rows: LabelledText) -> Baselines:
 def evaluation_record(evaluation: Evaluation, abstain_below: float | None = None) -> dict[str, Any]:
     """An evaluation as plain data, in the form of `eval_best_model.json`, with digest and origin.
 
-    With `abstain_below`, also coverage and accuracy on the rows whose confidence is at least that.
+    With `abstain_below`, also coverage and accuracy if the model abstains below this confidence.
     """
     config, result = evaluation.config, evaluation.result
     names = [one.name for one in result.metrics.per_class]
     confidence, seed = config.evaluation.confidence, config.seed
     record = evaluation_json(
-        "not requested", result, evaluation.weights_sha256, evaluation.step, names, confidence, seed
+        "not evaluated", result, evaluation.weights_sha256, evaluation.step, names, confidence, seed
     )
     return {
         "run": str(evaluation.run.path),
@@ -268,8 +267,8 @@ def operating_record(operating: Operating, confidence: float) -> dict[str, Any]:
         "called": operating.called,
         "right": operating.right,
         "members": operating.members,
-        "precision": _share(operating.right, operating.called, "no row is predicted as the class", confidence),
-        "recall": _share(operating.right, operating.members, "no row has the class", confidence),
+        "precision": _share(operating.right, operating.called, "no row is predicted as this class", confidence),
+        "recall": _share(operating.right, operating.members, "no row has this class", confidence),
     }
 
 
@@ -281,10 +280,10 @@ def _share(right: int, of: int, reason: str, confidence: float) -> dict[str, Any
 
 
 def abstention_record(evaluation: Evaluation, below: float) -> dict[str, Any]:
-    """The result of `Evaluation.abstention` as plain data."""
-    answered, curve = evaluation.abstention(below)
+    """`abstention` as plain data."""
+    requested, curve = evaluation.abstention(below)
     confidence = evaluation.config.evaluation.confidence
-    return {**_answered_record(answered, confidence), "curve": [_answered_record(one, confidence) for one in curve]}
+    return {**_answered_record(requested, confidence), "curve": [_answered_record(one, confidence) for one in curve]}
 
 
 def _answered_record(one: Answered, confidence: float) -> dict[str, Any]:
@@ -298,11 +297,11 @@ def _answered_record(one: Answered, confidence: float) -> dict[str, Any]:
 def keep_evaluation(evaluation: Evaluation, record: dict[str, Any], output: Path | None = None) -> Path:
     """Write `evaluation.json` (the `record`), `predictions.parquet` and `report.html`; returns their folder.
 
-    The default folder is in the run's folder `evaluations` and named after the rows: an evaluation of the same rows
-    replaces it. The run's own results and report do not change.
+    The default is a folder in the run's `evaluations`, named after the rows; evaluating the same rows again replaces
+    it. The run's own results and report do not change.
 
     Raises:
-        UserError: the folder can't be written, or `output` exists and contains no evaluation.
+        UserError: the folder cannot be written, or `output` exists and is not an evaluation.
     """
     require_place(output)
     digest = rows_sha256(evaluation.rows)
@@ -314,18 +313,18 @@ def keep_evaluation(evaluation: Evaluation, record: dict[str, Any], output: Path
             _write_predictions(evaluation, temporary / "predictions.parquet")
             write_text(temporary / REPORT, measured_report(_content(evaluation, record), _measured(evaluation, digest)))
     except OSError as error:
-        raise UserError(f"{folder}: {system_refusal(error) or error}; choose another folder with --output") from error
+        raise UserError(f"{folder}: {system_refusal(error) or error}; name another folder with --output") from error
     return folder
 
 
 def require_place(output: Path | None) -> None:
-    """Raises UserError if `output` is a file, or a folder that contains no evaluation."""
+    """Raises UserError for an existing folder that is not an evaluation, and for a file."""
     if output is not None and output.exists() and not (output / "evaluation.json").is_file():
-        raise UserError(f"{output}: exists and contains no evaluation; choose another folder with --output")
+        raise UserError(f"{output} exists and is not an evaluation; name another folder with --output")
 
 
 def rows_sha256(rows: LabelledText) -> str:
-    """SHA-256 of class names, ids, texts and labels, in order."""
+    """SHA-256 of ids, texts and labels, in order."""
     digest = hashlib.sha256(repr(rows.class_names).encode("utf-8", "surrogatepass"))
     for column in (rows.ids, rows.texts, rows.labels.tolist()):
         for value in column:
@@ -348,7 +347,7 @@ def _write_predictions(evaluation: Evaluation, path: Path) -> None:
 
 
 def _content(evaluation: Evaluation, record: dict[str, Any]) -> RunContent:
-    """The run's content, with numbers and predictions of these rows only."""
+    """The run's content, with the numbers and predictions of these rows only."""
     result, rows = evaluation.result, evaluation.rows
     predictions = Predictions(
         tuple(rows.ids), rows.labels, result.probabilities, rows.class_names, result.temperature, *evaluation.lengths
@@ -361,7 +360,7 @@ def _content(evaluation: Evaluation, record: dict[str, Any]) -> RunContent:
     return replace(
         collect_run(evaluation.run),
         config=evaluation.config,
-        records=Missing("this report is about a model that was trained before"),
+        records=Missing("this is an evaluation of a model that was trained before"),
         checks=evaluation.checks if isinstance(evaluation.checks, Missing) else (evaluation.checks,),
         evaluation=numbers,
         predictions={evaluation.split: predictions},
@@ -379,7 +378,7 @@ def _measured(evaluation: Evaluation, digest: str) -> Measured:
         weights_sha256=evaluation.weights_sha256,
         step=evaluation.step,
         threshold="" if evaluation.threshold is None else str(evaluation.threshold),
-        overlap=overlap_words(evaluation.overlap, evaluation.result, evaluation.config.evaluation.confidence),
+        overlap=overlap_text(evaluation.overlap, evaluation.result, evaluation.config.evaluation.confidence),
         command=shlex.join(command),
         at=datetime.now(UTC).isoformat(timespec="seconds"),
         versions=package_versions(),
@@ -387,7 +386,7 @@ def _measured(evaluation: Evaluation, digest: str) -> Measured:
 
 
 def _slug(evaluation: Evaluation) -> str:
-    """Folder name from the origin of the rows."""
+    """A part of the folder's name, from the source of the rows."""
     data = evaluation.config.data
     path = data.test_path if evaluation.split == "test" and data.test_path is not None else data.path
     name = Path(path).stem if data.source == "file" and path is not None else data.hub_name or data.source

@@ -1,4 +1,4 @@
-"""`tenor export`: a model in another format, compared with the original on the same reviews before it is written."""
+"""`tenor export`: a model in another format, verified against its source before it is saved."""
 
 import math
 import shutil
@@ -35,38 +35,38 @@ from tenor.workflows.measure import count_training_texts
 
 CHECK_REVIEWS = 500
 INT8_AGREEMENT = 0.99
-"""Share of predicted labels that int8 must not change."""
+"""Share of labels that must not change with int8."""
 EMBEDDED = "demo"
-"""The built-in configuration with the embedded reviews."""
+"""A built-in configuration with the embedded reviews."""
 
 
 @dataclass(frozen=True)
 class Checked:
-    """The comparison of both models on the same reviews."""
+    """Source and export compared on the same reviews."""
 
     reviews: int
     origin: str
-    """Where the reviews were read from."""
+    """The source of the reviews."""
     largest_difference: float
-    """The largest difference of a probability."""
+    """Of a probability."""
     agreement: float
-    """Share of rows with the same predicted label, in 0 … 1."""
+    """Share of labels that are the same, in 0 … 1."""
     accuracy_before: float | str
     """A str is the reason why it is missing."""
     accuracy_after: float | str
     instruction_sets: tuple[str, ...]
-    """Instruction sets of the processor of this check."""
+    """Of the processor that the comparison ran on."""
     rows_in_train: int | str
-    """Number of reviews with a training text of the run; a str is the reason why it is unknown."""
+    """Reviews that have a training text of the run; a str is the reason why that is unknown."""
 
 
 @dataclass(frozen=True)
 class Exported:
-    """An exported model that passed the check."""
+    """A verified export."""
 
     folder: Path
     files: dict[str, int]
-    """Size in bytes by file name."""
+    """Bytes by name."""
     artefact: Artefact
     checked: Checked
 
@@ -84,16 +84,17 @@ def export(
 ) -> Exported:
     """Write a model to the folder `output` with tokenizer, labels, length and digest, and compare it with its source.
 
-    The default folder is below `exports/`.
+    The default for `output` is a folder in `exports/`.
 
-    Both models predict the same held-out reviews: those of the run's test split (or its validation split if it has
-    none), or the embedded reviews for a model that belongs to no run; or the labelled rows of a `file`; or those of the
-    data that `overrides` (`data.…=…`) name. The folder is created only if probabilities differ by at most 1e-4 in
-    float32, or if 99% of labels agree in int8.
+    Both models predict the same held-out reviews: those of the run's own test split (its validation split if it has
+    none), or the embedded reviews for a model that is not a run; or the labelled rows of a `file`; or those of the data
+    given by `overrides` (`data.…=…`). The folder is created only if probabilities differ by at most 1e-4 in float32,
+    or 99% of labels agree in int8.
 
     Raises:
-        UserError: nothing to export, an invalid combination of options, no rows for the check, or an existing output.
-        TenorError: PyTorch can't export this kind of model, or the exported model differs; the message has the figures.
+        UserError: there is nothing to export, the format is impossible, there are no rows to compare on, or the output
+            exists.
+        TenorError: PyTorch's exporter does not support the model, or the export differs from it, with the figures.
     """
     console = console or Console(stderr=True, markup=False)
     output = output or _default_output(reference, root, f"{form}-int8" if quantize == "int8" else form)
@@ -106,7 +107,7 @@ def export(
     with atomic_path(output) as temporary:
         temporary.mkdir()
         artefact = _write_onnx(before, temporary, quantize) if form == "onnx" else _copy(reference, root, temporary)
-        write_artefact(temporary, artefact, missing_because("the check is not finished"))
+        write_artefact(temporary, artefact, missing_because("the comparison is not finished"))
         after = Predictor.load(temporary, device="cpu", root=root)
         checked = _compare(before, after, rows, _rows_in_train(_run_of(reference, root), rows), console)
         _refuse_difference(checked, quantize)
@@ -125,28 +126,28 @@ def _refuse(output: Path, form: str, quantize: str) -> None:
     if form == "onnx":
         require_onnx()
     if output.exists():
-        raise UserError(f"{output} exists; choose another folder, or remove it")
+        raise UserError(f"{output} exists; name another folder, or remove it")
 
 
 def _held_out(reference: str, root: Path, count: int, overrides: Sequence[str]) -> LabelledText:
-    """Reviews that the model was not trained on, or those that the overrides name."""
+    """Reviews that the model was not trained on, or those of the data given by the overrides."""
     run = _run_of(reference, root)
     config = config_for_rows(run, overrides) if run else load_config(EMBEDDED, overrides)
     if config.data.source == "given":
         raise UserError(
-            f"{reference}: its rows were passed in Python, so there are none to check the export with; "
-            f"give labelled rows: tenor export {reference} --input FILE"
+            f"{reference}: its rows were given in Python, so there are none to verify the export on; "
+            f"give a file with labelled rows: tenor export {reference} --input FILE"
         )
     source = read_source(config.data)
     rows = make_splits(source, config.data, config.seed).validation if isinstance(source.test, Missing) else source.test
     sound = rows.select([row for row, text in enumerate(rows.texts) if text_fault(text) is None])
     if not len(sound):
-        raise UserError(f"{rows.origin}: no row has a usable text, so the export cannot be checked")
+        raise UserError(f"{rows.origin}: no row has a text, so there is nothing to verify the export on")
     return sound.select(stratified_rows(sound.labels, count, seed=0)) if len(sound) > count else sound
 
 
 def _run_of(reference: str, root: Path) -> RunDirectory | None:
-    """The run behind a reference, or None for a model that belongs to no run."""
+    """The run behind a reference, or None for a model that is not a run."""
     if (Path(reference) / "config.json").is_file():
         return None
     try:
@@ -200,7 +201,7 @@ def _artefact(before: Predictor, folder: Path, file: str, quantize: Literal["non
 
 def _rows_in_train(run: RunDirectory | None, rows: LabelledText) -> int | str:
     if run is None:
-        return "the exported model belongs to no run, so its training rows are unknown"
+        return "the exported model is not a run, so its training rows are unknown"
     try:
         return count_training_texts(run, rows.texts)
     except UserError as error:
@@ -229,9 +230,7 @@ def _compare(
 
 def _accuracy(predictor: Predictor, probabilities: np.ndarray, rows: LabelledText) -> float | str:
     if set(predictor.labels) != set(rows.class_names):
-        return (
-            f"the model has the classes {', '.join(predictor.labels)}; the reviews have {', '.join(rows.class_names)}"
-        )
+        return f"the model has {', '.join(predictor.labels)}; the reviews have {', '.join(rows.class_names)}"
     predicted = [predictor.labels[index] for index in probabilities.argmax(axis=1)]
     return float(np.mean([rows.class_names[label] == name for label, name in zip(rows.labels, predicted, strict=True)]))
 
@@ -239,17 +238,12 @@ def _accuracy(predictor: Predictor, probabilities: np.ndarray, rows: LabelledTex
 def _refuse_difference(checked: Checked, quantize: str) -> None:
     agrees = checked.agreement >= INT8_AGREEMENT and math.isfinite(checked.largest_difference)
     if not (agrees if quantize == "int8" else checked.largest_difference <= FLOAT_TOLERANCE):
-        expected = (
-            f"at least {INT8_AGREEMENT:.0%} of labels agree"
-            if quantize == "int8"
-            else f"a difference of at most {FLOAT_TOLERANCE:g}"
-        )
+        wanted = f"{INT8_AGREEMENT:.0%} of labels" if quantize == "int8" else f"a difference of {FLOAT_TOLERANCE:g}"
         raise TenorError(
-            f"the exported model predicts differently, so nothing was written: on {checked.reviews:,} reviews of "
+            f"the export predicts differently, and nothing was written: on {checked.reviews:,} reviews of "
             f"{checked.origin} probabilities differ by up to {checked.largest_difference:.3g}, {checked.agreement:.2%} "
             f"of labels agree, accuracy {_shown(checked.accuracy_before)} became {_shown(checked.accuracy_after)}. "
-            f"Expected: {expected}. "
-            + ("Export without --quantize" if quantize == "int8" else "Use the model with PyTorch instead")
+            f"Allowed: {wanted}. " + ("Export without --quantize" if quantize == "int8" else "Predict with torch")
         )
 
 
@@ -258,7 +252,7 @@ def _shown(accuracy: float | str) -> str:
 
 
 def _record(checked: Checked, form: str) -> dict[str, Any]:
-    """The check as stored in `export.json`; a missing value has its reason."""
+    """The content of `export.json`, where a missing value has a reason."""
     names = ("accuracy_before", "accuracy_after", "rows_in_train")
     values = {
         name: missing_because(value) if isinstance(value := getattr(checked, name), str) else value for name in names

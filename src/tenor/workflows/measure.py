@@ -1,4 +1,4 @@
-"""A model's logits on the splits → results next to the baselines; and evaluated rows that the run was trained on."""
+"""Results of a split from logits and baselines; and overlap with the rows that the run was trained on."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -27,8 +27,8 @@ def keep_text_keys(run: RunDirectory, splits: Splits) -> None:
 
 
 def find_overlap(run: RunDirectory, rows: LabelledText, split: str) -> OverlapEvidence | Missing:
-    """Which of the evaluated rows have a training or a validation text of the run; Missing, with the reason, if the
-    run's keys can't be read."""
+    """Which of the evaluated rows have a training or a validation text of the run; Missing if its keys cannot
+    be read."""
     try:
         known = read_text_keys(run.text_keys)
     except UserError as error:
@@ -39,17 +39,17 @@ def find_overlap(run: RunDirectory, rows: LabelledText, split: str) -> OverlapEv
 
 
 def count_training_texts(run: RunDirectory, texts: Iterable[str]) -> int:
-    """Number of texts that are training texts of the run. Raises UserError if its keys can't be read."""
+    """How many of the texts are training texts of the run. Raises UserError if its keys cannot be read."""
     return int(np.isin(text_keys(texts), read_text_keys(run.text_keys)["train"]).sum())
 
 
 BASELINE_CHARACTERS = 50_000_000
-"""1.5 times the characters of IMDb's training reviews; their bigrams need a gigabyte, and more text helps little."""
+"""1.5 times IMDb's training reviews; their bigrams take a gigabyte, and more rows improve it little."""
 
 
 @dataclass(frozen=True)
 class BaselineModels:
-    """The baselines that a model must beat, trained on the same rows."""
+    """The baselines, trained on the same rows as the model."""
 
     train_labels: np.ndarray
     text: TextBaseline | str
@@ -57,7 +57,7 @@ class BaselineModels:
 
     @property
     def note(self) -> str:
-        """A limitation of the text baseline, such as the subset of rows it was trained on; empty if there is none."""
+        """Restrictions of the text baseline's training; empty if there are none."""
         return "" if isinstance(self.text, str) else self.text.note
 
     def on(self, rows: LabelledText) -> Baselines:
@@ -70,10 +70,9 @@ class BaselineModels:
 
 
 def fit_baselines(train: LabelledText, config: Config, folder: Path) -> BaselineModels:
-    """Fit the baselines on the training rows and keep the text baseline in `folder`.
+    """Fit the baselines on the training rows and save the text baseline in `folder`.
 
-    If the rows have more than `BASELINE_CHARACTERS`, the text baseline is trained on a stratified subset, and its note
-    says so.
+    Of rows with more than `BASELINE_CHARACTERS`, the text baseline is trained on a stratified subset, as its note says.
     """
     if not config.evaluation.text_baseline:
         return BaselineModels(train.labels, "switched off by evaluation.text_baseline")
@@ -81,14 +80,14 @@ def fit_baselines(train: LabelledText, config: Config, folder: Path) -> Baseline
         rows = _subset(train, BASELINE_CHARACTERS, config.seed)
         text = fit_text_baseline(rows.texts, rows.labels, len(rows.class_names), config.seed)
     if len(rows) < len(train):
-        note = f"trained on {len(rows):,} of {len(train):,} training rows, a stratified sample"
+        note = f"trained on a stratified subset of {len(rows):,} of {len(train):,} training rows"
         text = replace(text, note=f"{note}; {text.note}" if text.note else note)
     text.save(folder)
     return BaselineModels(train.labels, text)
 
 
 def _subset(rows: LabelledText, characters: int, seed: int) -> LabelledText:
-    """A random subset of the rows, stratified by class, with about this number of characters in total."""
+    """A random subset, stratified by class, with about `characters` characters in total."""
     total = sum(map(len, rows.texts))
     if total <= characters:
         return rows
@@ -99,6 +98,6 @@ def _subset(rows: LabelledText, characters: int, seed: int) -> LabelledText:
 def measure_split(
     rows: LabelledText, logits: np.ndarray, baselines: Baselines, temperature: float = 1.0, folded: float = 1.0
 ) -> SplitResult:
-    """The result of one split; `folded` is the temperature already folded into the classifier's weights."""
+    """The result of one split; `folded` is the temperature that is already folded into the weights."""
     probabilities = softmax(logits, temperature)
     return split_result(rows.labels, probabilities, rows.class_names, baselines, temperature * folded)

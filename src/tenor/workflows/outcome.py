@@ -1,4 +1,4 @@
-"""The end of a run: status in the manifest, row in the summary, best checkpoint saved as a model folder."""
+"""How a run ends: a status in the manifest, a row in the summary, and the best checkpoint saved as a model folder."""
 
 import shutil
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ from tenor.training.signals import terminate_as_interrupt
 
 @dataclass
 class Outcome:
-    """The results of a run so far; the summary's row is made from them."""
+    """The results of a run so far, for its row of the summary."""
 
     val_metrics: dict[str, Any] = field(default_factory=lambda: missing_because("the run ended before its evaluation"))
     test_metrics: dict[str, Any] = field(default_factory=lambda: missing_because("the run ended before its evaluation"))
@@ -46,11 +46,11 @@ class Outcome:
 
 @contextmanager
 def recorded_outcome(run: RunDirectory, root: Path, config: Config) -> Iterator[Outcome]:
-    """Record how the block ends: completed, refused, interrupted or failed. Errors are raised to the caller.
+    """Record how the block ends: completed, refused, interrupted or failed. Errors are raised again.
 
     Raises:
         InterruptedRunError: SIGINT or SIGTERM ended it.
-        TenorError: the system refused to write a file, or the run can't be traced.
+        TenorError: a file could not be written, or the run's record is incomplete.
     """
     outcome = Outcome()
     try:
@@ -62,7 +62,7 @@ def recorded_outcome(run: RunDirectory, root: Path, config: Config) -> Iterator[
         try:
             _record(run, root, config, outcome, _status(reported), f"{type(reported).__name__}: {reported}")
         except (OSError, UserError) as unwritten:
-            # On a full disk the end of the run can't be recorded either; the run can still be resumed.
+            # On a full disk the run's status cannot be recorded either; the run can be resumed all the same.
             if not isinstance(reported, TenorError):
                 raise reported from unwritten
         if reported is error:
@@ -71,17 +71,17 @@ def recorded_outcome(run: RunDirectory, root: Path, config: Config) -> Iterator[
 
 
 def _with_next_step(error: BaseException, run: RunDirectory) -> BaseException:
-    """The error with the next step, if a user ended the run or can fix the cause."""
-    next_step = f"Resume with: tenor train --resume {run.path}"
+    """The error with the next step, if the user ended the run or can fix the cause."""
+    resume = f"Resume with: tenor train --resume {run.path}"
     if isinstance(error, KeyboardInterrupt | InterruptedRunError):
-        return InterruptedRunError(f"{str(error) or 'SIGINT'}. {next_step}")
+        return InterruptedRunError(f"{str(error) or 'SIGINT'}. {resume}")
     if (refusal := system_refusal(error)) is not None:
-        return TenorError(f"{refusal}. The checkpoints in {run.checkpoints} are intact. {next_step}")
+        return TenorError(f"{refusal}. The checkpoints in {run.checkpoints} are intact. {resume}")
     return error
 
 
 def checkpoint_rows(root: Path, kept: list[Checkpoint], state: TrainState) -> tuple[CheckpointRow, ...]:
-    """The summary's entries for the kept checkpoints."""
+    """The rows of the summary for the stored checkpoints."""
     measured = {v.step: {"accuracy": v.accuracy, "macro_f1": v.macro_f1, "loss": v.loss} for v in state.validations}
     return tuple(
         CheckpointRow(
@@ -95,13 +95,13 @@ def checkpoint_rows(root: Path, kept: list[Checkpoint], state: TrainState) -> tu
 
 
 def headline(split: dict[str, Any]) -> dict[str, Any]:
-    """The values of a split of `eval_best_model.json` that the summary's row contains."""
+    """The numbers of a split of `eval_best_model.json` that the summary's row contains."""
     kept = ("missing", "n", "accuracy", "accuracy_interval", "macro_f1", "loss", "baselines", "confusion_matrix")
     return {name: split[name] for name in kept if name in split}
 
 
 def relative(path: Path, root: Path) -> str:
-    """A path as stored in the summary: relative to the root folder of all runs."""
+    """A path as in the summary: relative to the runs' root."""
     return path.resolve().relative_to(root.resolve()).as_posix()
 
 
@@ -112,7 +112,7 @@ def _status(error: BaseException) -> str:
 
 
 def _record(run: RunDirectory, root: Path, config: Config, outcome: Outcome, status: str, error: str | None) -> None:
-    error_text = missing_because("no error") if error is None else error
+    recorded_error = missing_because("no error") if error is None else error
     started = datetime.fromisoformat(read_manifest(run).started)
     seconds = (datetime.now(UTC) - started).total_seconds()
     row = SummaryRow(
@@ -126,25 +126,25 @@ def _record(run: RunDirectory, root: Path, config: Config, outcome: Outcome, sta
         test_metrics=outcome.test_metrics,
         findings=outcome.findings,
         checkpoints=outcome.checkpoints or _kept(run, root),
-        error=error_text,
+        error=recorded_error,
     )
     digests = {"model": digest_folder(run.model)} if run.model.is_dir() else {}
     try:
-        # The manifest last: a run marked complete can't be resumed, so everything else must be written first.
+        # The manifest is written last: a run with status completed cannot be resumed.
         upsert_row(root, row)
     except ValueError as incomplete:
-        # A run that can't be traced has failed, even if training succeeded.
+        # A run with an incomplete record counts as failed.
         raise TenorError(f"{run.path}: {incomplete}") from incomplete
-    update_manifest(run, status=status, error=error_text, digests=digests, duration_sec=seconds)
+    update_manifest(run, status=status, error=recorded_error, digests=digests, duration_sec=seconds)
 
 
 def _kept(run: RunDirectory, root: Path) -> tuple[CheckpointRow, ...]:
-    """The intact checkpoints of a run that ended before it recorded them."""
-    whole = []
+    """The intact checkpoints of a run that ended before it listed them."""
+    intact = []
     for path in list_checkpoints(run.checkpoints):
-        with suppress(DamagedCheckpointError):  # `resume` reports a damaged one.
-            whole.append(verify_checkpoint(path))
-    return checkpoint_rows(root, whole, read_state(whole[-1])) if whole else ()
+        with suppress(DamagedCheckpointError):  # Damaged ones are reported on resume.
+            intact.append(verify_checkpoint(path))
+    return checkpoint_rows(root, intact, read_state(intact[-1])) if intact else ()
 
 
 _TOLERANCE = 1e-4  # Relative to the largest logit: float32 through one layer.
@@ -153,11 +153,11 @@ _TOLERANCE = 1e-4  # Relative to the largest logit: float32 through one layer.
 def fold_temperature(model: Any, temperature: float) -> tuple[str, ...]:
     """Divide weight and bias of the last linear layer by `temperature`; returns the parameters' names.
 
-    Afterwards softmax(logits) equals the former softmax(logits / temperature).
+    Afterwards softmax(logits) equals softmax(logits / temperature) before.
 
     Raises:
-        UserError: the head has not exactly one linear layer with one output per class, or something after that layer
-            changes the logits. The model is then unchanged.
+        UserError: the head has no single linear layer with one output per class, or the logits do not scale with it,
+            because something comes after it. The model is then unchanged.
     """
     head = anatomy(model).head
     layers = {
@@ -178,8 +178,7 @@ def fold_temperature(model: Any, temperature: float) -> tuple[str, ...]:
     ):
         _divide(last, 1 / temperature)
         raise UserError(
-            f"{type(model).__name__}: its logits are not proportional to the output of {name}, so a temperature cannot "
-            "be folded into it; "
+            f"{type(model).__name__}: its logits don't scale with {name}, so a temperature can't be folded into it; "
             "leave it in tenor.json, where Tenor applies it"
         )
     return tuple(f"{name}.{kind}" for kind, _ in last.named_parameters(recurse=False))
@@ -204,14 +203,14 @@ def save_model(
 ) -> str:
     """Save model and tokenizer below `folder`; returns the SHA-256 of the weights.
 
-    The weights are a copy of the checkpoint's file, so that both have the same digest. `transformers` would write
-    tensors under the names in the encoder's original file, such as `LayerNorm.gamma`, and split or join some again.
+    The weights are a copy of the checkpoint's file, with the same digest. `transformers` would write tensors under the
+    names of the encoder's original file, such as `LayerNorm.gamma`, and split or join some of them again.
 
-    The tokenizer is saved without truncation or padding settings, with the maximum length and padding side of training.
+    The tokenizer is saved without truncation and padding, with the maximum length and the padding side of training.
     """
     tokenizer = classifier.tokenizer
-    # Its class or file may say left, which would move the first token, the only one that most heads read. The side is
-    # saved only if it is among the arguments that the tokenizer was created with.
+    # Its class or its file may have left, which would move the first token, the only one that most heads read. The side
+    # is saved only if it is in `init_kwargs`.
     tokenizer.padding_side = tokenizer.init_kwargs["padding_side"] = "right"
     tokenizer.model_max_length = config.data.max_length
     if (backend := getattr(tokenizer, "backend_tokenizer", None)) is not None:
@@ -238,7 +237,7 @@ def save_model(
 
 
 def fold_into_model(folder: Path) -> None:
-    """Divide the saved classifier's logits by its temperature, which is 1 afterwards; if it is 1 already, do nothing.
+    """Divide the saved classifier by its temperature, which is 1 from then on; does nothing if it is 1 already.
 
     `tenor.json` records the temperature, the parameters, the time, and the digest of the weights before.
 
@@ -259,7 +258,7 @@ def fold_into_model(folder: Path) -> None:
             "temperature": notes.total_temperature,
             "into": list(parameters),
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
-            # Of the checkpoint, whose digest the evaluation names, even after several folds.
+            # Of the checkpoint itself, whose digest is in the evaluation, even after folding repeatedly.
             "checkpoint_sha256": stored.get("folded", {}).get("checkpoint_sha256", notes.weights_sha256),
         }
         update_model_notes(temporary, temperature=1.0, weights_sha256=sha256_file(temporary / WEIGHTS), folded=folded)

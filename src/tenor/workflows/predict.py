@@ -1,4 +1,4 @@
-"""`tenor predict` for a file: check all rows, choose an engine, then predict in a stream with a progress line."""
+"""`tenor predict` for a file: survey the rows, choose an engine, stream predictions with progress."""
 
 import time
 from dataclasses import dataclass
@@ -16,22 +16,22 @@ from tenor.model.notes import Threshold
 from tenor.runs.directory import DEFAULT_ROOT
 
 AUTO_FROM_ROWS = 1000
-"""From this number of rows, comparing engines is worth its cost, which is that of a few hundred texts."""
+"""Rows from which a comparison of engines, which costs as much as a few hundred texts, can pay off."""
 
 
 @dataclass(frozen=True)
 class FilePrediction:
-    """The result of a finished job."""
+    """A finished job."""
 
     result: FileResult
     output: Path
     engine: str
     why: str
-    """Why this engine was chosen."""
+    """Why this engine."""
     seconds: float
-    """Time of prediction in this call, without loading."""
+    """Of this call's predicting alone."""
     threshold: Threshold | None = None
-    """The threshold that decided the labels; None: the label is the most probable class."""
+    """The decision threshold; None if the most probable class is predicted."""
 
 
 def predict_to_file(
@@ -46,16 +46,16 @@ def predict_to_file(
 ) -> FilePrediction:
     """Predict every row of a file.
 
-    The whole file is read once before prediction, so that a row that can't be predicted, a missing column or malformed
-    input is reported in seconds and not after hours.
+    The file is read once in advance, so that a row that cannot be predicted, a missing column or a malformed line is
+    reported within seconds and not after hours.
 
     Raises:
-        UserError: the input, the output or the model can't be used; with `on_error="fail"` also if a single row can't.
+        UserError: input, output or model cannot be used; with `on_error="fail"` also a row that cannot be predicted.
     """
     console = console or Console(stderr=True, markup=False)
     require_output(job.output)
     if job.input.resolve() == job.output.resolve():
-        raise UserError(f"{job.output}: is the input file; choose another output")
+        raise UserError(f"{job.output} is both input and output; name another output")
     if not job.restart:
         refuse_existing(job.output)
     surveyed = survey(job.input, job.text_column, is_text(job.output))
@@ -65,10 +65,10 @@ def predict_to_file(
             f"{job.input}: {surveyed.faults:,} of {surveyed.rows:,} rows can't be predicted, the first: "
             f"{surveyed.first_fault}. Fix them, or leave their predictions empty: --on-error null"
         )
-    begun = None if job.restart else begun_job(job.output)
+    started_job = None if job.restart else begun_job(job.output)
     sample: list[str] = []
-    if begun is not None and engine == "auto":
-        engine = begun.engine
+    if started_job is not None and engine == "auto":
+        engine = started_job.engine
     elif engine == "auto":
         sample = surveyed.sample if surveyed.rows >= AUTO_FROM_ROWS else []
     predictor = Predictor.load(
@@ -81,22 +81,22 @@ def predict_to_file(
         root=root,
         ignore_threshold=ignore_threshold,
     )
-    why = "the job was started with it" if begun is not None else predictor.why
+    why = "the engine that the job was started with" if started_job is not None else predictor.why
     console.print(f"engine {predictor.engine.name}: {why}", highlight=False, soft_wrap=True)
     if (message := threshold_message(predictor)) is not None:
         console.print(message, highlight=False, soft_wrap=True, markup=False)
     started = time.perf_counter()
-    with progress_line(console, "predicting", surveyed.rows, begun.rows if begun else 0) as line:
+    with progress_line(console, "predicting", surveyed.rows, started_job.rows if started_job else 0) as line:
         result = predict_file(predictor, job, surveyed, lambda rows: line.advance(rows, _rate(line, rows)))
     seconds = time.perf_counter() - started
     return FilePrediction(result, job.output, predictor.engine.name, why, seconds, predictor.threshold)
 
 
 def threshold_message(predictor: Predictor) -> str | None:
-    """A note that a threshold decides the labels; None if each label is the most probable class."""
+    """A message that labels are decided by a threshold; None if they are the most probable classes."""
     if predictor.threshold is None:
         return None
-    return f"threshold: {predictor.threshold}, chosen by tenor calibrate; to ignore it: --ignore-threshold"
+    return f"threshold: {predictor.threshold}, chosen with tenor calibrate; ignore it with --ignore-threshold"
 
 
 def _rate(line: ProgressLine, rows: int) -> str:

@@ -1,4 +1,4 @@
-"""From a configuration to the inputs of the training loop; and whether a run's inputs are unchanged."""
+"""From a configuration to the inputs of the loop; and whether a run's inputs are still the same."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -32,11 +32,11 @@ from tenor.runs.manifest import Manifest, read_manifest, update_manifest
 from tenor.training.loss import class_weights
 from tenor.training.recorder import missing_trackers
 
-HINT = "`tenor rule` lists every rule; a tracker is the Python package of that name."
+HINT = "`tenor rule` lists every rule; a tracker is a package of its name."
 
 
 def require_available(config: Config) -> None:
-    """Raises one UserError for all unknown rules in `checks.allow` and all trackers that are not installed."""
+    """Raises UserError for unknown rules in `checks.allow` and trackers that are not installed, all at once."""
     if problems := [*_unknown_rules(config), *_missing_trackers(config)]:
         raise config_error(config.name, problems, {}, HINT)
 
@@ -51,8 +51,8 @@ def _unknown_rules(config: Config) -> Iterator[Problem]:
     for code in config.checks.allow:
         if code not in BY_CODE:
             near = nearest(code, tuple(BY_CODE))
-            fix = f"did you mean {near}?" if near else "expected a rule's code, such as DAT001"
-            yield Problem(("checks", "allow", code), f"checks.allow.{code}: unknown rule; {fix}")
+            advice = f"did you mean {near}?" if near else "expected a rule's code, such as DAT001"
+            yield Problem(("checks", "allow", code), f"checks.allow.{code}: there is no such rule; {advice}")
 
 
 def _missing_trackers(config: Config) -> Iterator[Problem]:
@@ -63,7 +63,7 @@ def _missing_trackers(config: Config) -> Iterator[Problem]:
 
 @dataclass(frozen=True)
 class Prepared:
-    """Everything that is ready before the first step."""
+    """Everything before the first step."""
 
     config: Config
     splits: Splits
@@ -77,16 +77,16 @@ class Prepared:
 
     @property
     def features_cached(self) -> bool:
-        """Whether the encoder runs only once because only the head is trainable."""
+        """Whether the encoder runs once and only the head is trained."""
         return can_cache_features(self.classifier.model, self.learning)
 
 
 def prepare(config: Config, given: SourceData | None = None, threads: int | None = None) -> Prepared:
-    """Read (unless the rows are `given`), split, tokenize, load and freeze. `threads` overrides the configuration.
+    """Read (unless the rows are `given`), split, tokenize, load and freeze. `threads` overrides the configuration's.
 
     Raises:
-        UserError: data, model or settings can't be used; the message names the place and the fix.
-        TenorError: out of memory.
+        UserError: data, model or settings cannot be used; names the place and the fix.
+        TenorError: memory ran out.
     """
     require_available(config)
     plan = device_plan(config, threads)
@@ -94,13 +94,11 @@ def prepare(config: Config, given: SourceData | None = None, threads: int | None
     with advice_on_memory("while the rows were read", f"give data.source={config.data.source} fewer rows"):
         splits = make_splits(given or read_source(config.data), config.data, config.seed)
     read = time.perf_counter()
-    class_weights(
-        config.training, splits.train.labels, len(splits.train.class_names)
-    )  # Fails here and not in the loop.
+    class_weights(config.training, splits.train.labels, len(splits.train.class_names))  # Refused now, not in the loop.
     classifier = make_classifier(config, splits.train.class_names, plan)
     loaded = time.perf_counter()
     truncation, present = Truncation.of(config.data), present_splits(splits)
-    with advice_on_memory("while texts became tokens", "lower data.subset.size or data.test_size"):
+    with advice_on_memory("during tokenization", "lower data.subset.size or data.test_size"):
         tokens = {name: tokenize(rows, classifier.tokenizer, truncation) for name, rows in present.items()}
     learning = freeze(classifier.model, config.model)
     timings = {"read": read - started, "load_model": loaded - read, "tokenize": time.perf_counter() - loaded}
@@ -108,7 +106,7 @@ def prepare(config: Config, given: SourceData | None = None, threads: int | None
 
 
 def make_classifier(config: Config, class_names: tuple[str, ...], plan: DevicePlan) -> Classifier:
-    """The encoder with its head, made as fast on this device as possible without changing its results."""
+    """The encoder with its head, optimized for this device without a change to its results."""
     classifier = load_classifier(config.model, class_names, config.seed, plan.device)
     check_length(classifier, config.data.max_length)
     read_first_token_only(classifier.model)
@@ -118,18 +116,18 @@ def make_classifier(config: Config, class_names: tuple[str, ...], plan: DevicePl
 
 
 def device_plan(config: Config, threads: int | None = None) -> DevicePlan:
-    """Device, precision and threads of the run. `threads` overrides the configuration."""
+    """The device and precision of the run. `threads` overrides the configuration's."""
     training, budget = config.training, config.evaluation.token_budget
     return plan_device(training.device, training.precision, threads or training.threads, training.token_budget, budget)
 
 
 def make_examples(prepared: Prepared, console: Console) -> tuple[dict[str, Examples], Forward]:
-    """The examples that the loop batches, by split, and the forward pass for them.
+    """The loop's examples by split, and the forward pass for them.
 
-    If the encoder is frozen, it runs here, once over every split, unless its features are in the cache.
+    With a frozen base the encoder runs here, once over every split, unless its features are in the cache.
     """
     model, pad_id = prepared.classifier.model, prepared.classifier.tokenizer.pad_token_id
-    tokens: dict[str, Examples] = {name: TokenExamples(text, pad_id) for name, text in prepared.tokens.items()}
+    tokens: dict[str, Examples] = {name: TokenExamples(found, pad_id) for name, found in prepared.tokens.items()}
     if not prepared.features_cached:
         return tokens, token_logits
     model.to(prepared.plan.device)
@@ -141,7 +139,7 @@ def make_examples(prepared: Prepared, console: Console) -> tuple[dict[str, Examp
 
 
 def check_length(classifier: Classifier, max_length: int) -> None:
-    """Raises UserError if `max_length` is greater than the model's number of positions."""
+    """Raises UserError if `max_length` is above the model's number of positions."""
     positions = position_count(classifier.model)
     if positions is not None and max_length > positions:
         raise UserError(f"data.max_length={max_length}, but {classifier.origin} has {positions} positions; lower it")
@@ -156,7 +154,7 @@ def _encoder_pass(prepared: Prepared, name: str, examples: Examples, console: Co
 
 
 def record_inputs(run: RunDirectory, prepared: Prepared, fingerprints: dict[str, str]) -> None:
-    """Write the run's inputs, its trainable parameters and its device into the manifest."""
+    """Write fingerprints of the inputs, trainable parameters, device and versions into the manifest."""
     plan = prepared.plan
     update_manifest(
         run,
@@ -183,37 +181,37 @@ def input_fingerprints(prepared: Prepared) -> dict[str, str]:
 
 
 def recorded_config(run: RunDirectory, manifest: Manifest) -> Config:
-    """The configuration stored by a run. Raises UserError if the file changed since the run wrote it."""
+    """The configuration in the run's folder. Raises UserError if the file was changed since the run wrote it."""
     config = load_config(run.config)
     written = manifest.fingerprints.get("config")
     if isinstance(written, str) and sha256_file(run.config) != written:
         raise UserError(
-            f"{run.config} was changed since the run began; restore it, or start a new run with it: "
+            f"{run.config} was changed since the run started; restore it, or start a new run with it: "
             f"tenor train {run.config}"
         )
     return config
 
 
 def recorded_threads(manifest: Manifest) -> int | None:
-    """The number of CPU threads of a run: another number rounds differently."""
+    """The CPU threads of a run: another number gives other rounding errors."""
     return manifest.threads if isinstance(manifest.threads, int) else None
 
 
 def changed_inputs(manifest: Manifest, fingerprints: dict[str, str]) -> list[str]:
-    """Which of data, encoder_weights and tokenizer differ from those of the run."""
+    """Which of data, encoder_weights and tokenizer differ from the run's."""
     known = {name: digest for name, digest in manifest.fingerprints.items() if isinstance(digest, str)}
     return [name for name, digest in fingerprints.items() if known.get(name, digest) != digest]
 
 
 def changed_versions(manifest: Manifest) -> list[str]:
-    """One message for every package whose version differs from that of the run."""
+    """A message for every package whose version here differs from the run's."""
     here, then = package_versions(), manifest.versions
     changed = [name for name in then if _known(then[name]) != _known(here.get(name))]
     return [f"{name} was {_known(then[name])}, here it is {_known(here.get(name))}" for name in changed]
 
 
 def changed_device(manifest: Manifest, prepared: Prepared) -> list[str]:
-    """One message for each of device, precision, threads and GPU that differs from the run."""
+    """A message for each difference in device, precision or number of threads."""
     plan = prepared.plan
     here = {"device": plan.device, "precision": plan.precision, "threads": plan.threads}
     then: dict[str, Any] = {name: getattr(manifest, name) for name in here}

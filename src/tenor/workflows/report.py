@@ -1,4 +1,4 @@
-"""Write a run's report, its model card, and the index of all runs."""
+"""Write a run's report, and the index of all runs."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -25,10 +25,10 @@ INDEX = "index.html"
 
 
 def report(target: str, root: Path = DEFAULT_ROOT, output: Path | None = None) -> Path:
-    """Write the report of the run `target`, or the index if it is a folder of runs; returns the path of the file.
+    """Write the report of the run `target`, or the index if it is a folder of runs; returns its path.
 
     Raises:
-        UserError: no such run or folder, or the file can't be written.
+        UserError: there is no such run or folder, or the file cannot be written.
     """
     folder = Path(target)
     if _is_root(folder):
@@ -40,20 +40,20 @@ def report(target: str, root: Path = DEFAULT_ROOT, output: Path | None = None) -
 def write_run_report(
     run: RunDirectory, rows: Mapping[str, LabelledText] | None = None, output: Path | None = None
 ) -> Path:
-    """Write a run's report from the files in its folder.
+    """Write a run's report from the content of its folder.
 
-    `rows` are its rows by split. If they are not passed, they are read again through the run's configuration; if that
-    fails or they changed since the run, the report gives the reason.
+    `rows` are its rows by split, if the caller has them; otherwise they are read again with its configuration, and the
+    report contains the reason if that is not possible or they changed.
     """
     content = collect_run(run)
-    splits = rows if rows is not None else _rows(content)
-    return _write(output or run.report, run_report(content, splits))
+    rows_or_reason = rows if rows is not None else _rows(content)
+    return _write(output or run.report, run_report(content, rows_or_reason))
 
 
 def rewrite(run: RunDirectory) -> None:
     """Write report and model card again after a run's numbers changed.
 
-    The card contains row counts: if the rows can't be read again, the card is not changed.
+    The card's counts need the rows: if they cannot be read again, the card is not changed.
     """
     content = collect_run(run)
     rows = _rows(content)
@@ -65,9 +65,9 @@ def rewrite(run: RunDirectory) -> None:
 
 @contextmanager
 def report_at_exit(run: RunDirectory, console: Console) -> Iterator[dict[str, LabelledText]]:
-    """Write the run's report however the block ends; the block fills in the rows, by split, once it has them.
+    """Write the run's report however the block ends; the block fills in the rows, by split, as soon as it has them.
 
-    If the report can't be written, a message is printed, and the outcome of the run does not change.
+    A report that cannot be written is reported on the console, and does not change the status of the run.
     """
     rows: dict[str, LabelledText] = {}
     try:
@@ -76,12 +76,12 @@ def report_at_exit(run: RunDirectory, console: Console) -> Iterator[dict[str, La
         try:
             write_run_report(run, rows or None)
         except UserError as error:
-            console.print(f"no report was written: {error}", style="yellow", highlight=False, soft_wrap=True)
+            console.print(f"the report was not written: {error}", style="yellow", highlight=False, soft_wrap=True)
 
 
 @contextmanager
 def card_at_exit(run: RunDirectory, splits: Splits) -> Iterator[None]:
-    """Write the saved model's card after the block, which checks the result: a refused model's card says so."""
+    """Write the saved model's card after the block, which checks the result: the card states a refusal."""
     try:
         yield
     finally:
@@ -89,7 +89,7 @@ def card_at_exit(run: RunDirectory, splits: Splits) -> Iterator[None]:
 
 
 def write_card(run: RunDirectory, counts: Mapping[str, int]) -> None:
-    """Write the saved model's card; `counts` are the numbers of rows of each split."""
+    """The saved model's card; `counts` are the numbers of rows of each split."""
     write_text(run.model / CARD, str(model_card(collect_run(run), counts)))
 
 
@@ -103,22 +103,22 @@ def _write(path: Path, html: str) -> Path:
     try:
         write_text(path, html)
     except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}); choose another file with --output") from error
+        raise UserError(f"{path}: can't be written ({error.strerror}); name another file with --output") from error
     return path
 
 
 def _rows(content: RunContent) -> Mapping[str, LabelledText] | Missing:
     config, manifest = content.config, content.manifest
     if not any(isinstance(one, Predictions) for one in content.predictions.values()):
-        return Missing("there are no predictions")
+        return Missing("the run has no predictions")
     if not isinstance(config, Config) or not isinstance(manifest, Manifest):
         return Missing("the run's configuration or manifest can't be read")
     if config.data.source == "given":
-        return Missing("the rows were passed in Python, and the run keeps no copy of them")
+        return Missing("the rows were given in Python, and the run has no copy of them")
     try:
         splits = make_splits(read_source(config.data), config.data, config.seed)
     except UserError as error:
-        return Missing(f"the data cannot be read again: {error}")
+        return Missing(f"the data can't be read again: {error}")
     if manifest.fingerprints.get("data") != data_fingerprint(splits):
         return Missing("the data changed since the run: its fingerprint differs")
     return present_splits(splits)

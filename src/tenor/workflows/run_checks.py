@@ -1,4 +1,4 @@
-"""The checks of a run at every stage: findings are shown, written to `findings.json`, and may stop the run."""
+"""The checks of a run at every stage: findings are printed, written to `findings.json`, and may stop the run."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -37,31 +37,33 @@ class RunFindings:
         return tuple(finding for report in self._reports for finding in report.findings)
 
     def keep(self, report: Report) -> None:
-        """Store a report that was already shown and acted upon, such as the watchdog's."""
+        """Add a report that was already printed and acted upon, such as the watchdog's."""
         self._reports.append(report)
         self._write()
 
     def add(self, report: Report) -> None:
-        """Store a report, show it, and stop the run if the policy says so.
+        """Add a report, print it, and act upon it.
 
         Raises:
-            RefusedError: it has an error that is not allowed, and the policy is to stop.
+            RefusedError: it has an error that was not allowed, and the policy is to stop.
         """
         self.keep(report)
         self._console.print(summary_line(report), highlight=False)
         self._console.print(findings_view(report.findings))
         if report.errors and self._checks.policy == "stop":
             code = report.errors[0].code
-            names = ", ".join(f"{finding.code} ({finding.title})" for finding in report.errors)
+            errors = ", ".join(f"{finding.code} ({finding.title})" for finding in report.errors)
             raise RefusedError(
-                f"stopped by {names}. Fix the cause, or accept it with a reason: "
+                f"stopped by {errors}. Fix it, or accept it with a reason: "
                 f"'checks.allow.{code}=why this is meant'; `tenor rule {code}` explains"
             )
 
     def close(self) -> None:
-        """Report allowances that no finding needed: they could hide a later one."""
+        """Report allowances without a finding: they might hide one in a later run."""
         for code in self.unused_allowances:
-            self._console.print(f"checks.allow.{code} is not needed: the rule reported nothing", style="yellow")
+            self._console.print(
+                f"checks.allow.{code} is not needed: the rule has no finding; remove it", style="yellow"
+            )
         self._write()
 
     @property
@@ -72,18 +74,18 @@ class RunFindings:
         write_json(self._run.findings, {**merge(self._reports), "unused_allowances": self.unused_allowances})
 
 
-def refuse_stopped_run(run: RunDirectory) -> None:
-    """Refuse to resume a run that the watchdog stopped: from an earlier checkpoint the error might not show again.
+def refuse_stopped(run: RunDirectory) -> None:
+    """Refuse to resume a run that the watchdog stopped: after the checkpoint the finding might not occur again.
 
     Raises:
-        RefusedError: training was stopped by an error; the message names it and the next step.
+        RefusedError: with the findings that stopped it, and the next step.
     """
     training = [report for report in earlier_reports(run.findings) if report.stage == "training"]
     if stopping := [error for report in training for error in report.errors]:
-        names = ", ".join(f"{error.code} ({error.title})" for error in stopping)
+        errors = ", ".join(f"{error.code} ({error.title})" for error in stopping)
         raise RefusedError(
-            f"{run.reference} was stopped in training by {names} and cannot be resumed. Fix the cause and start a new "
-            f"run, or start one that accepts it with a reason: tenor train {run.config} "
+            f"{run.reference} was stopped in training by {errors}, and can't be resumed. Fix it and start a new run, "
+            f"or accept the finding in a new run with a reason: tenor train {run.config} "
             f"'checks.allow.{stopping[0].code}=why this is meant'; `tenor rule {stopping[0].code}` explains"
         )
 
@@ -91,7 +93,7 @@ def refuse_stopped_run(run: RunDirectory) -> None:
 def evaluation_report(
     config: Config, results: dict[str, SplitResult], state: TrainState, digest: str, earlier: tuple[Finding, ...]
 ) -> Report:
-    """Apply the rules on results: was the model trained, and is the evaluated checkpoint the selected one?"""
+    """Apply the rules on results: is the evaluated model a trained one, and is it the selected checkpoint?"""
     splits = {name: split_claims(result) for name, result in results.items()}
     n_classes = len(next(iter(results.values())).metrics.per_class)
     metric, best_step = config.training.select_by, state.best.step if state.best else None
@@ -122,16 +124,16 @@ def split_claims(result: SplitResult) -> SplitClaims:
     )
 
 
-WATCHDOG_FIELDS = ("predicted_counts", "label_counts", "update_ratio", "skipped_steps")
-"""Values that the watchdog adds to the loop's record of a step, where it has them."""
-LOOP_FIELDS = ("loss", "grad_norm", "learning_rate")
-"""Values of the loop's record that the watchdog takes."""
+WATCHDOG_VALUES = ("predicted_counts", "label_counts", "update_ratio", "skipped_steps")
+"""Values of some steps that the watchdog records in addition to those of the loop."""
+LOOP_VALUES = ("loss", "grad_norm", "learning_rate")
+"""Values of the loop that the watchdog uses."""
 
 
 def make_watchdog(
     prepared: Prepared, task: TrainingTask, findings: RunFindings, recorder: Recorder, console: Console
 ) -> Watchdog:
-    """A watchdog over the run's model that shows and records each finding immediately."""
+    """A watchdog over the run's model that prints and records findings immediately."""
     checks = prepared.config.checks
 
     def on_finding(finding: Finding) -> None:
@@ -155,33 +157,33 @@ def make_watchdog(
 def record_and_check(
     recorder: Recorder, watchdog: Watchdog, step: int, values: Mapping[str, float], window: Window
 ) -> None:
-    """Record the values of the steps up to `step`, and check them.
+    """Record the values of the steps up to `step`, and apply the rules to them.
 
     Raises:
-        RefusedError: the watchdog reported an error and the policy is to stop.
+        RefusedError: the watchdog found an error and the policy is to stop.
     """
     noted = watchdog.note(
         step,
-        **{name: values[name] for name in LOOP_FIELDS},
+        **{name: values[name] for name in LOOP_VALUES},
         predicted_counts=window.predicted_counts,
         label_counts=window.label_counts,
     )
-    recorder.record("train", step, **values, **{name: noted[name] for name in WATCHDOG_FIELDS if name in noted})
+    recorder.record("train", step, **values, **{name: noted[name] for name in WATCHDOG_VALUES if name in noted})
     watchdog.judge()
 
 
 def restore_watchdog(run: RunDirectory, watchdog: Watchdog, done: int) -> None:
-    """Restore the records and findings of the first `done` steps into the watchdog of a resumed run.
+    """Restore the watchdog's records and findings up to step `done`, where the run is resumed.
 
-    Otherwise it would take the first losses after the interruption for the first of the run, and lose earlier findings.
+    Otherwise it would take the first losses after the interruption for the first of the run, and lose findings.
 
     Raises:
         RefusedError: as `record_and_check`.
-        UserError: a record is not in the form that Tenor writes.
+        UserError: a record is not as Tenor writes it.
     """
     records = [record for record in read_records(run.metrics) if record["step"] <= done]
     noted: list[dict[str, Any]] = [
-        {"steps": record["step"], **{name: record[name] for name in (*LOOP_FIELDS, *WATCHDOG_FIELDS) if name in record}}
+        {"steps": record["step"], **{name: record[name] for name in (*LOOP_VALUES, *WATCHDOG_VALUES) if name in record}}
         for record in records
         if record["kind"] == "train"
     ]
@@ -191,7 +193,7 @@ def restore_watchdog(run: RunDirectory, watchdog: Watchdog, done: int) -> None:
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         what = " ".join(str(error).split())[:200]
         raise UserError(
-            f"{run.metrics}: contains a record that Tenor did not write ({type(error).__name__}: {what}). "
+            f"{run.metrics} contains a record that Tenor did not write ({type(error).__name__}: {what}). "
             f"Restore the file, or start a new run"
         ) from error
 
@@ -202,7 +204,7 @@ KINDS = {EvaluationEvidence, OverlapEvidence}
 def check_result(
     checks: Checks, split: str, result: SplitResult, overlap: OverlapEvidence | Missing
 ) -> Report | Missing:
-    """Apply every rule on results to one evaluated split and its overlap with the run's training data."""
+    """Apply every rule on results to one evaluated split, and to its overlap with the run's own rows."""
     if split == "train":
         return Missing("the rules on results apply only to rows that the model was not trained on")
     evidence = [EvaluationEvidence({split: split_claims(result)}, len(result.metrics.per_class)), overlap]
@@ -212,12 +214,12 @@ def check_result(
 
 
 def refuse_errors(report: Report | Missing, checks: Checks) -> None:
-    """Raises RefusedError if the report has an error that is not allowed and the policy is to stop."""
+    """Raises RefusedError where the report has an error that was not allowed, and the policy is to stop."""
     if isinstance(report, Missing) or not report.errors or checks.policy != "stop":
         return
     code = report.errors[0].code
-    names = ", ".join(f"{finding.code} ({finding.title})" for finding in report.errors)
+    errors = ", ".join(f"{finding.code} ({finding.title})" for finding in report.errors)
     raise RefusedError(
-        f"the result has an error: {names}. Fix the cause, or accept it with a reason: "
+        f"the result has an error: {errors}. Fix the cause, or accept it with a reason: "
         f"'checks.allow.{code}=why this is meant'; `tenor rule {code}` explains"
     )

@@ -1,4 +1,4 @@
-"""A complete run: configuration → data → training → best checkpoint → evaluation."""
+"""A whole run: configuration → data → training → best checkpoint → evaluation."""
 
 import os
 import time
@@ -65,7 +65,7 @@ from tenor.workflows.run_checks import (
     evaluation_report,
     make_watchdog,
     record_and_check,
-    refuse_stopped_run,
+    refuse_stopped,
     restore_watchdog,
 )
 
@@ -92,11 +92,11 @@ def fit_with_checks(
     observer: RunObserver,
     resume: bool,
 ) -> TrainState:
-    """Train from the start, or from the newest intact checkpoint.
+    """Train, from the start or from the newest intact checkpoint.
 
     Raises:
-        RefusedError: the watchdog reported an error and the policy is to stop.
-        TenorError: out of memory, or the loss is not finite.
+        RefusedError: the watchdog found an error and the policy is to stop.
+        TenorError: memory ran out, or the loss is not finite.
     """
     config, plan = prepared.config, prepared.plan
     task = make_task(run, prepared, examples, forward)
@@ -106,8 +106,8 @@ def fit_with_checks(
     recorder = Recorder(run, config.training.trackers, done)
     watchdog = make_watchdog(prepared, task, findings, recorder, console)
     if checkpoint:
-        console.print(f"continuing from {checkpoint.path} (step {done:,} of {task.total_steps:,})", highlight=False)
-        for validation in read_state(checkpoint).validations:  # The recorder deleted the pictures.
+        console.print(f"resuming from {checkpoint.path} (step {done:,} of {task.total_steps:,})", highlight=False)
+        for validation in read_state(checkpoint).validations:  # Pictures after the checkpoint are drawn again.
             _draw_confusion(recorder, validation, task.class_names)
     advice = (
         f"lower training.token_budget (now {plan.training_tokens:,} tokens per forward pass) "
@@ -121,7 +121,7 @@ def fit_with_checks(
             return fit(task, accelerator, checkpoint, listeners)
     finally:
         for fault in recorder.close():
-            console.print(f"{fault}; metrics.jsonl contains every record", style="red", soft_wrap=True, markup=False)
+            console.print(f"{fault}; metrics.jsonl contains all records", style="red", soft_wrap=True, markup=False)
         findings.keep(watchdog.report)
 
 
@@ -159,7 +159,7 @@ def make_listeners(
     watchdog: Watchdog,
     observer: RunObserver = NO_OBSERVER,
 ) -> Listeners:
-    """Callbacks that pass the loop's events to recorder, progress line, watchdog and observer."""
+    """The callbacks of the loop, which feed recorder, progress line and watchdog."""
     latest: dict[str, float] = {}
 
     def on_record(step: int, values: dict[str, float], window: Window) -> None:
@@ -199,20 +199,20 @@ def _draw_confusion(recorder: Recorder, validation: Validation, class_names: tup
 
 
 def _window_values(window: Window) -> dict[str, float]:
-    """The values shown before the first record, so that the user sees progress at once. They are not recorded: the
-    rules expect each record to cover many steps."""
+    """The values to show before the first record. A single step is not recorded, since the rules on records expect
+    each of them to cover many steps."""
     return {"loss": window.mean_loss, "tokens_per_second": window.tokens_per_second}
 
 
 def _detail(values: dict[str, float]) -> str:
-    rate = f"  rate {values['learning_rate']:.1e}" if "learning_rate" in values else ""
+    rate = f"  lr {values['learning_rate']:.1e}" if "learning_rate" in values else ""
     return f"loss {values['loss']:.3f}{rate}  {values['tokens_per_second']:,.0f} tokens/s"
 
 
 def newest_checkpoint(run: RunDirectory, console: Console) -> Checkpoint | None:
-    """The newest checkpoint whose bytes are all as written; damaged ones are reported and skipped.
+    """The newest intact checkpoint; a damaged one is reported, and the previous one is used.
 
-    The best checkpoint up to it, which the run evaluates at its end, must be intact too; otherwise it is skipped.
+    The best checkpoint up to it must be intact too, since the end of the run loads it; else an earlier one is used.
     """
     for path in reversed(list_checkpoints(run.checkpoints)):
         try:
@@ -225,7 +225,7 @@ def newest_checkpoint(run: RunDirectory, console: Console) -> Checkpoint | None:
             console.print(
                 f"damaged checkpoint: {damage}; trying the previous one", style="red", soft_wrap=True, markup=False
             )
-    console.print("no intact checkpoint: training starts again from step 0", style="red")
+    console.print("there is no intact checkpoint: training starts again from the first step", style="red")
     return None
 
 
@@ -239,9 +239,9 @@ class RunResult:
     """By split: validation and, if there is one, test."""
     best_step: int
     checkpoint_sha256: str
-    """SHA-256 of the best checkpoint's weights."""
+    """Of the best checkpoint's weights."""
     weights_sha256: str
-    """SHA-256 of the weights in `model/`."""
+    """Of the weights below `model/`."""
 
 
 def train(
@@ -251,13 +251,13 @@ def train(
     data: LabelledText | SourceData | None = None,
     observer: RunObserver = NO_OBSERVER,
 ) -> RunResult:
-    """Train a model in a new run folder below `root`, from preparation to evaluation.
+    """Start a run below `root` and complete it.
 
-    `data` replaces the configured source: rows to train on, optionally with a test split, as returned by
+    `data` replaces the configured source: rows to train on, with or without a test split, for example from
     `tenor.data.from_dataframe`.
 
     Raises:
-        TenorError: the run did not complete; its folder and the summary record the same error.
+        TenorError: how it ended otherwise; the run's folder and the summary tell the same.
     """
     given = as_source(data)
     if given is not None:
@@ -268,13 +268,13 @@ def train(
 def start(
     prepared: Prepared, root: Path = DEFAULT_ROOT, console: Console | None = None, observer: RunObserver = NO_OBSERVER
 ) -> RunResult:
-    """Start a prepared run. Its folder is created only here, so that unreadable input leaves nothing behind.
+    """Start a prepared run. Its folder is created here, so that unreadable input leaves no folder behind.
 
     Raises:
         TenorError: as `train`.
     """
     config = prepared.config
-    read_summary(root)  # Fail now if it is damaged, not after hours of training.
+    read_summary(root)  # A damaged summary is reported now and not after hours.
     fingerprints = input_fingerprints(prepared)
     run = create_run(root, config.name)
     with held(run):
@@ -291,19 +291,19 @@ def resume(
     data: LabelledText | SourceData | None = None,
     observer: RunObserver = NO_OBSERVER,
 ) -> RunResult:
-    """Resume an interrupted run from its newest intact checkpoint; the result is that of an uninterrupted run.
+    """Resume an interrupted run from its newest intact checkpoint, with the same result as without the interruption.
 
-    `data` must be passed again if it was passed to `train`.
+    `data` must be given again if it was given to `train`.
 
     Raises:
-        UserError: no such run, one that is complete or still running, or one whose inputs changed.
-        RefusedError: the watchdog stopped the run.
+        UserError: there is no such run, or it is complete or still running.
+        RefusedError: the watchdog stopped it.
     """
     console = console or Console(stderr=True, markup=False)
     run = find_run(root, reference)
     with held(run):
         manifest = read_manifest(run)
-        # This process has the run's lock, so a run recorded as running under this process id has ended.
+        # This process has the lock, so a run that is recorded as running with this process id has ended.
         if manifest.pid != os.getpid() and process_lives(manifest):
             raise UserError(
                 f"{run.reference} is still running as process {manifest.pid} on {manifest.host}; wait or stop it first"
@@ -311,20 +311,17 @@ def resume(
         if manifest.status == "completed":
             raise UserError(f"{run.reference} is complete; start a new run with `tenor train {run.config}`")
         if manifest.status == "refused":
-            refuse_stopped_run(run)
+            refuse_stopped(run)
         prepared = prepare(recorded_config(run, manifest), as_source(data), recorded_threads(manifest))
         fingerprints = input_fingerprints(prepared)
         if changed := changed_inputs(manifest, fingerprints):
             what = " and ".join(changed)
             raise UserError(
-                f"{run.reference} cannot be resumed: {what} changed since it began; "
-                "restore the original, or start a new run"
+                f"{run.reference} can't be resumed: {what} changed since it started; restore that, or start a new run"
             )
         for difference in (*changed_versions(manifest), *changed_device(manifest, prepared)):
             console.print(
-                f"{difference}: the run continues, but its result may differ in the last bits",
-                style="yellow",
-                highlight=False,
+                f"{difference}: the run continues, but not bit for bit as before", style="yellow", highlight=False
             )
         update_manifest(run, status="running")
         record_inputs(run, prepared, fingerprints)
@@ -333,9 +330,9 @@ def resume(
 
 
 def as_source(data: LabelledText | SourceData | None) -> SourceData | None:
-    """Rows passed in Python, as a source; None if none were passed."""
+    """Rows given in Python as a source; None if there are none."""
     if isinstance(data, LabelledText):
-        return SourceData(data, Missing("the rows were passed without a test split"))
+        return SourceData(data, Missing("the rows were given without a test split"))
     if data is not None and not isinstance(data, SourceData):
         raise not_labelled(data, "data")
     return data
@@ -372,7 +369,7 @@ def _run(
 
 @contextmanager
 def _recorded(outcome: Outcome, findings: RunFindings) -> Iterator[None]:
-    """Write the findings into the summary's row, however the block ends."""
+    """Put the findings into the summary's row, however the block ends."""
     try:
         yield
     finally:
@@ -392,7 +389,7 @@ def _finish(
     """Load the best checkpoint, calibrate it on the validation rows, save it as a model, and evaluate it."""
     config, splits = prepared.config, prepared.splits
     if state.best is None:
-        raise TenorError("training ended without a validation, so there is no best checkpoint; this is a bug in Tenor")
+        raise TenorError("there was no validation, so there is no best checkpoint; this is a bug in Tenor")
     best = verify_checkpoint(checkpoint_path(run.checkpoints, state.best.step))
     load_weights(best, prepared.classifier.model)
     held_out = {name: rows for name, rows in present_splits(splits).items() if name != "train"}

@@ -68,7 +68,7 @@ def test_the_page_holds_everything_it_shows(done: tuple[SweepResult, Path]) -> N
     assert "default-src 'none'" in shown
     assert not re.search(r"""(src|href)=["'](?!#|\d{8}-)""", shown), "the page asks for something from outside"
     assert shown.count("<svg") == 2, "history and parallel coordinates"
-    assert "importance needs 10" in shown, "an importance of three trials"
+    assert "it takes 10 to tell" in shown, "an importance of three trials"
 
 
 @pytest.mark.slow
@@ -96,7 +96,7 @@ def test_other_data_under_the_same_name_are_noticed(planned: Planned, tmp_path: 
     train.write_text(train.read_text(encoding="utf-8").replace("film 7 ", "film 8 "), encoding="utf-8")
     other = swept(planned("phases.a.trials=2"), tmp_path / "runs").trials[1]
     assert other.status == "failed"
-    assert "data on this machine differ from those of the study" in other.reason
+    assert "data on this machine are not those of the study" in other.reason
 
 
 @pytest.mark.parametrize("policy", [pytest.param("stop", marks=pytest.mark.slow), "warn"])
@@ -156,7 +156,7 @@ def test_a_budget_ends_trials_and_begins_no_more(planned: Planned, tmp_path: Pat
         swept(plan, tmp_path / "runs")
     (only,) = trials_of(plan, "a", open_studies(plan, tmp_path / "runs", join=True)["a"])
     assert only.status == "pruned"
-    assert only.reason == "the phase's budget of 0.0001 minutes is used up"
+    assert only.reason == "the phase's 0.0001 minutes were spent"
     assert read_manifest(find_run(tmp_path / "runs", str(only.run))).status == "interrupted"
 
 
@@ -184,7 +184,7 @@ def test_a_trial_worse_than_the_median_is_pruned(planned: Planned, tmp_path: Pat
 @pytest.mark.parametrize(
     ("storage", "words"),
     [
-        ("redis://localhost:6379", "unknown kind of database"),
+        ("redis://localhost:6379", "no such kind of database"),
         ("sqlite:////no/such/folder/study.db", "unable to open database file"),
     ],
 )

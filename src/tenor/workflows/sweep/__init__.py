@@ -1,4 +1,4 @@
-"""Hyperparameter search: Optuna proposes settings, an ordinary run trains each, any number of workers share a study."""
+"""Hyperparameter search: Optuna proposes settings, ordinary runs evaluate them, workers share a study."""
 
 from tenor.errors import UserError
 
@@ -7,4 +7,4 @@ try:
 except ImportError as error:
     raise UserError("a sweep needs Optuna; install it: pip install 'tenor[sweep]'") from error
 
-optuna.logging.set_verbosity(optuna.logging.ERROR)  # The sweep's own table shows the same.
+optuna.logging.set_verbosity(optuna.logging.ERROR)  # The sweep's table shows the same.

@@ -1,4 +1,4 @@
-"""`sweep.html`: the results of a sweep in one file that loads nothing else."""
+"""`sweep.html`: the trials and the best result of a sweep, in one self-contained file."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,11 +20,11 @@ from tenor.workflows.sweep.study import SweepTrial, best_of
 
 LEFT, RIGHT, TOP, BOTTOM = 56, 12, 50, 240
 MOST_IN_A_LINE = 4
-"""Number of axis names that fit in one line; if there are more, every second one is placed a line higher."""
+"""Names of axes that fit next to each other; if there are more, every second one is a line higher."""
 
 
 def history_chart(trials: Sequence[SweepTrial], minimize: bool, objective: str) -> Markup:
-    """The objective of each completed trial by trial number, and the best so far as a line."""
+    """The objective of each completed trial over its number, and the best so far as a line."""
     points = [(trial.number, trial.value or 0.0) for trial in trials]
     better = min if minimize else max
     best: list[tuple[float, float]] = []
@@ -55,9 +55,9 @@ def importance_chart(importances: Mapping[str, float]) -> Markup:
     for number, (key, share) in enumerate(ranked):
         y = top + pitch * number
         width = (WIDTH - name_width - note_width) * share / longest
-        title = tag("title", f"{key}: {percent(share)}")
+        tooltip = tag("title", f"{key}: {percent(share)}")
         parts.append(text(name_width - 12, y + 18, _short(key), "name", "end"))
-        parts.append(tag("rect", title, x=name_width, y=y + 4, width=max(width, 1.0), height=pitch - 10, kind="bar"))
+        parts.append(tag("rect", tooltip, x=name_width, y=y + 4, width=max(width, 1.0), height=pitch - 10, kind="bar"))
         parts.append(text(name_width + width + 8, y + 18, percent(share, 0), "value"))
     described = ", ".join(f"{key} {percent(share, 0)}" for key, share in ranked)
     return drawing(top + pitch * len(ranked) + 8, f"Importance of each setting: {described}.", *parts)
@@ -87,7 +87,7 @@ def parallel_chart(
 
 
 def _heights(values: Sequence[Any], log: bool) -> list[float]:
-    """Positions on an axis from 0 to 1: numbers by size (on a log scale with `log`), other values evenly spaced."""
+    """Places on an axis from 0 to 1: numbers by size (by order of magnitude with `log`), other values evenly."""
     numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
     if len(numbers) == len(values) and (not log or min(numbers) > 0):
         placed = [log10(value) if log else float(value) for value in numbers]
@@ -99,7 +99,7 @@ def _heights(values: Sequence[Any], log: bool) -> list[float]:
 
 
 def _ends(x: float, values: Sequence[Any], heights: Sequence[float], anchor: str) -> list[Markup]:
-    """Labels for the lowest and highest value of an axis; one label in the middle if all values are equal."""
+    """The values at the bottom and at the top of an axis; in the middle if all are equal."""
     ends = dict.fromkeys((min(heights), max(heights)))
     parts = []
     for height in ends:
@@ -116,12 +116,12 @@ def _short(key: str) -> str:
 
 
 ENOUGH_FOR_IMPORTANCE = 10
-"""Below this number of completed trials, importances are mostly noise."""
+"""Completed trials below which an importance is mostly chance."""
 
 
 @dataclass(frozen=True)
 class Plot:
-    """A chart; empty if there are too few trials, with the reason in `missing`."""
+    """A picture, empty if there are too few trials; then `missing` says so."""
 
     title: str
     caption: str
@@ -185,7 +185,7 @@ def _phase(
     return {
         "name": phase,
         "lead": f"{len(own)} of {settings.trials} trials in {minutes:.1f}{limit} minutes. "
-        + (f"All of them with {fixed}." if fixed else ""),
+        + (f"All trials with {fixed}." if fixed else ""),
         "plots": _plots(plan, phase, study, own),
         "searched": list(settings.space),
         "rows": [_row(plan, trial, list(settings.space), winner, folder) for trial in own],
@@ -195,8 +195,8 @@ def _phase(
 def _row(
     plan: SweepPlan, trial: SweepTrial, keys: list[str], winner: SweepTrial | None, folder: Path
 ) -> dict[str, Any]:
-    marks = [mark for mark, holds in (("the winner", trial == winner), ("base values", trial.is_base)) if holds]
-    again = [f"attempt {trial.attempts}"] if trial.attempts > 1 else []
+    marks = [mark for mark, applies in (("the winner", trial == winner), ("base values", trial.is_base)) if applies]
+    attempts = [f"attempt {trial.attempts}"] if trial.attempts > 1 else []
     run = (trial.run or "").rpartition("/")[2]
     elsewhere = [ELSEWHERE] if run and not (folder / run).is_dir() else []
     return {
@@ -209,13 +209,13 @@ def _row(
         "took": duration(trial.seconds),
         "run": run,
         "link": f"{run}/report.html" if run and (folder / run / "report.html").is_file() else "",
-        "said": ". ".join([*marks, *again, *elsewhere, *([trial.reason] if trial.reason else [])]),
+        "remarks": ". ".join([*marks, *attempts, *elsewhere, *([trial.reason] if trial.reason else [])]),
     }
 
 
 def _plots(plan: SweepPlan, phase: str, study: optuna.Study, own: Sequence[SweepTrial]) -> list[Plot]:
     completed = [trial for trial in own if trial.status == "completed"]
-    one = f"{len(completed)} completed trial{'' if len(completed) == 1 else 's'}: "
+    count = f"{len(completed)} completed trial{'' if len(completed) == 1 else 's'}; "
     return [
         Plot(
             "History",
@@ -228,19 +228,19 @@ def _plots(plan: SweepPlan, phase: str, study: optuna.Study, own: Sequence[Sweep
             "Share of the objective's variation among good trials that each setting explains (PED-ANOVA, Watanabe, "
             "Bansal and Hutter 2023).",
             importance_chart(_importances(study)) if len(completed) >= ENOUGH_FOR_IMPORTANCE else Markup(""),
-            f"{one}an estimate of importance needs {ENOUGH_FOR_IMPORTANCE}.",
+            f"{count}estimating importance needs {ENOUGH_FOR_IMPORTANCE}.",
         ),
         Plot(
             "Parallel coordinates",
-            "A line is a completed trial, from its objective through its settings; the best one is highlighted.",
+            "Each line is a completed trial, from its objective through its settings; the best one is highlighted.",
             _parallel(plan, phase, completed) if len(completed) > 1 else Markup(""),
-            f"{one}a comparison needs two.",
+            f"{count}a comparison needs two.",
         ),
     ]
 
 
 def _importances(study: optuna.Study) -> dict[str, float]:
-    with warnings_ignored():  # Optuna warns about changed defaults.
+    with warnings_ignored():  # Optuna's warnings about changed defaults do not concern users of the page.
         return optuna.importance.get_param_importances(study)
 
 

@@ -1,4 +1,4 @@
-"""A complete sweep, or one worker's part of it: study, trials, page, and the winner's configuration."""
+"""A whole sweep, or a worker's part in one: study, trials, page, and the winner's configuration."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -37,14 +37,14 @@ class SweepResult:
         """Duration of all trials, summed over workers."""
         return sum(trial.seconds for trial in self.trials) / 60
 
-    def words(self) -> str:
-        """The best trial, the cost, and the next step, as text."""
+    def description(self) -> str:
+        """The best trial, the cost, and the next steps."""
         assert self.winner.value is not None
         value = f"{self.plan.sweep.objective} {figure(self.winner.value, self.plan)}"
-        is_local = (self.page.parent / str(self.winner.run).rpartition("/")[2]).is_dir()
+        is_here = (self.page.parent / str(self.winner.run).rpartition("/")[2]).is_dir()
         return (
             f"best: {self.winner.name}, validation {value}, run {self.winner.run}"
-            f"{'' if is_local else f' ({ELSEWHERE})'}\n"
+            f"{'' if is_here else f' ({ELSEWHERE})'}\n"
             f"cost: {self.minutes:.1f} minutes over all workers\n"
             f"plots: {self.page}\n"
             f"train it: tenor train {self.config}"
@@ -65,11 +65,11 @@ class SweepResult:
 
 
 def run_sweep(plan: SweepPlan, root: Path = DEFAULT_ROOT, console: Console | None = None) -> SweepResult:
-    """Start or continue a sweep until every requested trial has ended on any worker.
+    """Start or continue a sweep, until every requested trial has ended, on any worker.
 
     Raises:
-        UserError: the storage can't be used or contains the study of another sweep; unknown rule or missing tracker.
-        InterruptedRunError: the user interrupted; the same call continues the sweep.
+        UserError: the storage cannot be used, or contains another sweep's study; a rule or a tracker is missing.
+        InterruptedRunError: the sweep was interrupted; the same call continues it.
         RefusedError: checks refused every trial.
         TenorError: no trial completed.
     """
@@ -87,17 +87,17 @@ def run_sweep(plan: SweepPlan, root: Path = DEFAULT_ROOT, console: Console | Non
     winner = best_of(plan, trials)
     if winner is None:
         last = f"; the last one was {trials[-1].status}: {trials[-1].reason}" if trials else ""
-        raise no_result(trials)(f"no trial of {plan.sweep.name} completed{last}. {page} lists every trial")
+        raise no_result(trials)(f"no trial of {plan.sweep.name} completed{last}. {page} shows the status of each")
     config = write_winner(folder / "winner.yaml", plan, winner, trials)
     return SweepResult(plan, tuple(trials), winner, config, page)
 
 
 def join_sweep(plan: SweepPlan, root: Path = DEFAULT_ROOT, console: Console | None = None) -> int:
-    """Work on a sweep that was started elsewhere until no trial is left to start; returns the number of ended trials.
+    """Work on a sweep of another process until no trial is left to start; returns the number of ended trials.
 
     Raises:
-        UserError: no such study, or it can't be reached; unknown rule or missing tracker.
-        InterruptedRunError: the user interrupted; another worker continues the trial.
+        UserError: there is no such study, or it cannot be reached; a rule or a tracker is missing.
+        InterruptedRunError: this worker was interrupted; another one continues the trial.
     """
     _require_available(plan)
     with reachable(plan, root):
@@ -109,25 +109,24 @@ def join_sweep(plan: SweepPlan, root: Path = DEFAULT_ROOT, console: Console | No
 
 
 def write_winner(path: Path, plan: SweepPlan, winner: SweepTrial, trials: list[SweepTrial]) -> Path:
-    """Write the winner's configuration as it was trained, with a new name."""
+    """Write the winner's configuration under a new name."""
     config = plan.config(winner.phase, winner.tried)
     config = config.model_copy(update={"name": f"{plan.sweep.name[:57]}-winner"})
     completed = sum(trial.status == "completed" for trial in trials)
     assert winner.value is not None
-    value = figure(winner.value, plan)
     lines = (
         f"# The best of {completed} completed trials of the sweep {plan.sweep.name}: {winner.name}, run {winner.run}.",
-        f"# Validation {plan.sweep.objective} {value}: optimistic, since the trial was chosen by it.",
+        f"# Validation {plan.sweep.objective} {figure(winner.value, plan)}: optimistic, as the best of several trials.",
     )
     write_text(path, "\n".join((*lines, to_yaml(config))))
     return path
 
 
 def trial_record(trial: SweepTrial) -> dict[str, Any]:
-    """A trial as plain data without null."""
-    record = {**asdict(trial), "reason": trial.reason or missing_because("nothing went wrong")}
+    """A trial as plain data without null values."""
+    record = {**asdict(trial), "reason": trial.reason or missing_because("no problem")}
     if trial.value is None:
-        record["value"] = missing_because("no validation was completed")
+        record["value"] = missing_because("there was no validation")
     if trial.run is None:
         record["run"] = missing_because("no run was started")
     return record
@@ -138,7 +137,7 @@ def _all_trials(plan: SweepPlan, studies: Mapping[str, optuna.Study]) -> list[Sw
 
 
 def _require_available(plan: SweepPlan) -> None:
-    """An unknown rule or missing tracker would fail every trial, so it is reported before the first."""
+    """Raises UserError for missing rules or trackers before the first trial: every trial would fail."""
     for phase in plan.settings:
         require_available(plan.config(phase, {}))
 

@@ -34,7 +34,7 @@ def distribution(key: str, dimension: Dimension) -> BaseDistribution:
 
 
 def propose(trial: optuna.Trial, space: Mapping[str, Dimension]) -> dict[str, Any]:
-    """The value from the sampler or the queue for each key, in the form of the configuration."""
+    """The values of the sampler, or of the queue, for each key, in the form of the configuration."""
     for key, dimension in space.items():
         match distribution(key, dimension):
             case CategoricalDistribution() as drawn:
@@ -52,19 +52,19 @@ def as_settings(params: Mapping[str, Any], space: Mapping[str, Dimension]) -> di
 
 
 def base_values(plan: SweepPlan, phase: str) -> dict[str, Any] | None:
-    """The configuration's own values as Optuna's parameters; None if they are outside the search space."""
-    params: dict[str, Any] = {}
+    """The base configuration's values as Optuna's parameters; None if they are outside the search space."""
+    values: dict[str, Any] = {}
     for key, dimension in plan.sweep.phases[phase].space.items():
         value: Any = plan.settings[phase]
         for name in key.split("."):
             value = value[name]
-        if not _contains(value, dimension):
+        if not _contains(dimension, value):
             return None
-        params[key] = _label(value)
-    return params
+        values[key] = _label(value)
+    return values
 
 
-def _contains(value: Any, dimension: Dimension) -> bool:
+def _contains(dimension: Dimension, value: Any) -> bool:
     if dimension.choices is not None:
         return value in values_of(dimension)
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -75,7 +75,7 @@ def _contains(value: Any, dimension: Dimension) -> bool:
 
 
 def _label(value: Any) -> Any:
-    """Optuna's choices must be scalars: a list is encoded as JSON."""
+    """Optuna's choices are scalars: a list becomes JSON."""
     return json.dumps(value) if isinstance(value, list) else value
 
 
@@ -86,7 +86,7 @@ def _value(label: Any, dimension: Dimension) -> Any:
 
 
 RETRIES = 5
-"""How often a trial is started again after its worker died: a trial that kills every worker must end, too."""
+"""How often a trial whose worker died is started again: a trial that kills every worker must end."""
 GRACE = 4
 """Heartbeats that a worker may miss."""
 SQLITE_WAIT_SECONDS = 60
@@ -95,24 +95,22 @@ WHERE_AND_HOW_FAST = ("data.path", "data.test_path", "data.exclude", "training.d
 
 
 def sweep_folder(root: Path, plan: SweepPlan) -> Path:
-    """The folder of the sweep's study, page, winner and runs."""
+    """The folder of the sweep's runs, with its study, its page and its winner."""
     return root / plan.sweep.name
 
 
 def open_studies(plan: SweepPlan, root: Path, join: bool) -> dict[str, optuna.Study]:
-    """The study of each phase. Missing studies are created, or refused with `join`.
+    """The study of each phase, created if it does not exist; with `join`, it must exist.
 
     Raises:
-        UserError: the storage can't be reached, there is no study to join, or it was created with other settings.
+        UserError: the storage cannot be reached, there is no study to join, or the study is of another sweep.
     """
     folder = sweep_folder(root, plan)
     if join and plan.sweep.storage is None and not (folder / "study.db").is_file():
-        raise UserError(
-            f"{folder / 'study.db'}: no study to join; start the sweep without --worker, or give its storage=URL"
-        )
+        raise UserError(f"{folder / 'study.db'}: no study to join; start it without --worker, or give its storage=URL")
     if plan.sweep.storage is None:
         make_folder(folder)
-    # Two processes that create the same SQLite file at once would both create its tables.
+    # Two processes must not create the same SQLite file at once.
     with FileLock(folder / ".study.lock") if plan.sweep.storage is None else nullcontext():
         storage = _storage(storage_url(plan, root), plan.sweep.heartbeat_seconds)
         return {phase: _study(plan, phase, storage, join) for phase in plan.sweep.phases}
@@ -120,26 +118,26 @@ def open_studies(plan: SweepPlan, root: Path, join: bool) -> dict[str, optuna.St
 
 @contextmanager
 def reachable(plan: SweepPlan, root: Path) -> Iterator[None]:
-    """Turn errors of the storage into messages that do not contain its password.
+    """Turn errors of the storage into readable ones, without the password.
 
     Raises:
-        UserError: the URL is malformed, or the database or its driver is missing.
+        UserError: the URL is invalid, or the database or its driver is missing.
     """
     url = storage_url(plan, root)
     try:
         shown = make_url(url).render_as_string(hide_password=True)
     except ArgumentError as error:
-        raise UserError("storage: not a URL; expected one that SQLAlchemy reads, such as sqlite:///study.db") from error
+        raise UserError("storage: not a URL as SQLAlchemy reads it, such as sqlite:///study.db") from error
     try:
         yield
     except NoSuchModuleError as error:
         raise UserError(
-            f"storage {shown}: unknown kind of database. Expected an SQL database that Optuna supports, such as "
-            "sqlite:///…, postgresql+psycopg2://… or mysql+pymysql://…: only with these is a dead worker noticed"
+            f"storage {shown}: no such kind of database. Expected one that Optuna keeps in SQL, such as sqlite:///…, "
+            "postgresql+psycopg2://… or mysql+pymysql://…: only these detect that a worker died"
         ) from error
     except (SQLAlchemyError, StorageInternalError) as error:
         cause = str(getattr(error, "orig", None) or error.__cause__ or error).splitlines()[0]
-        raise UserError(f"storage {shown}: cannot be used ({cause}); start the database, or fix the URL") from error
+        raise UserError(f"storage {shown}: can't be used ({cause}); start the database, or fix the URL") from error
 
 
 def storage_url(plan: SweepPlan, root: Path) -> str:
@@ -148,7 +146,7 @@ def storage_url(plan: SweepPlan, root: Path) -> str:
 
 
 def _storage(url: str, heartbeat_seconds: int) -> RDBStorage:
-    # Parallel writers wait for SQLite's lock, and heartbeats must survive that wait.
+    # Parallel writers wait for SQLite's lock, which a heartbeat must outlast.
     arguments: dict[str, Any] = {}
     if url.startswith("sqlite"):
         arguments = {"connect_args": {"timeout": SQLITE_WAIT_SECONDS}}
@@ -165,7 +163,7 @@ def _storage(url: str, heartbeat_seconds: int) -> RDBStorage:
             raise UserError(
                 f"storage: the database's driver is not installed; install it: {error.__cause__}"
             ) from error
-        except RuntimeError as error:  # Raised for a storage created by another version of Optuna.
+        except RuntimeError as error:  # Raised by Optuna for the storage of another version.
             raise UserError(f"storage: {error}") from error
 
 
@@ -178,23 +176,23 @@ def requeue(study: optuna.Study, number: int) -> None:
 def _study(plan: SweepPlan, phase: str, storage: RDBStorage, join: bool) -> optuna.Study:
     name = f"{plan.sweep.name}/{phase}"
     if join and name not in optuna.get_all_study_names(storage):
-        raise UserError(f"{name}: no such study to join; start the sweep without --worker")
+        raise UserError(f"{name}: there is no such study to join; start it without --worker")
     study = optuna.create_study(study_name=name, storage=storage, direction=plan.direction, load_if_exists=True)
     definition = definition_of(plan, phase)
-    if (stored := study.user_attrs.get("definition")) is None:
+    if (known := study.user_attrs.get("definition")) is None:
         study.set_user_attr("definition", definition)
         if (tried := base_values(plan, phase)) is not None:
             study.enqueue_trial(tried, user_attrs={"base": True}, skip_if_exists=True)
-    elif changed := sorted(key for key in {*stored, *definition} if stored.get(key) != definition.get(key)):
+    elif changed := sorted(key for key in {*known, *definition} if known.get(key) != definition.get(key)):
         raise UserError(
-            f"{name}: the study was created with another {', '.join(changed)}, so its trials cannot be compared with "
-            "new ones. Restore these, or give the sweep another name: name=…"
+            f"{name}: the study was made with another {', '.join(changed)}, so its trials can't be compared with new "
+            "ones. Restore these, or give the sweep another name: name=…"
         )
     return study
 
 
 def definition_of(plan: SweepPlan, phase: str) -> dict[str, Any]:
-    """The settings that all trials of a study share, by dotted key; number of trials and budget may change."""
+    """What all trials of a study share, by dotted key; the number of trials and the budget may change."""
     settings = dict(_leaves(plan.settings[phase]))
     for key in (*WHERE_AND_HOW_FAST, *plan.sweep.phases[phase].space):
         settings.pop(key, None)
@@ -219,20 +217,20 @@ Status = Literal["waiting", "running", "completed", "pruned", "refused", "failed
 
 @dataclass(frozen=True)
 class SweepTrial:
-    """One trial with all its attempts: there is a new attempt after a worker died."""
+    """One trial with all its attempts: each worker that died leaves one."""
 
     phase: str
     number: int
-    """The number of its first attempt."""
+    """Of its first attempt."""
     status: Status
     tried: dict[str, Any]
-    """By dotted key; empty before the sampler proposed values."""
+    """By dotted key; empty before the sampler has proposed values."""
     value: float | None
-    """The objective of a completed trial; the last validation's value of a running or pruned one."""
+    """The objective, of a completed trial; the last validation's, of a running or pruned one."""
     run: str | None
-    """Reference for `tenor report`, on the machine of the worker that trained it."""
+    """The run's reference, in the runs folder of the worker that trained it."""
     reason: str
-    """Why the trial is not complete; empty if there is no reason."""
+    """Why it is not complete, if there is a reason."""
     seconds: float
     """Duration of all attempts."""
     attempts: int
@@ -243,7 +241,7 @@ class SweepTrial:
 
     @property
     def name(self) -> str:
-        """Such as `full/3`."""
+        """For example `full/3`."""
         return f"{self.phase}/{self.number}"
 
 
@@ -253,25 +251,25 @@ def trials_of(plan: SweepPlan, phase: str, study: optuna.Study) -> list[SweepTri
 
 
 def is_surplus(plan: SweepPlan, phase: str, study: optuna.Study, number: int) -> bool:
-    """Whether other workers had already started all requested trials when this one was started."""
+    """Whether other workers had already started the last requested trials when this one was started."""
     return not any(number == attempt.number for trial in _requested(plan, phase, study) for attempt in trial)
 
 
 def spent_seconds(study: optuna.Study, but: int | None = None) -> float:
-    """Duration of the study's trials so far, as recorded by each trial; `but` excludes one."""
+    """Recorded duration of the study's trials so far, except the trial number `but`."""
     return sum(_seconds(trial) for trial in study.get_trials(deepcopy=False) if trial.number != but)
 
 
 def best_of(plan: SweepPlan, trials: Sequence[SweepTrial]) -> SweepTrial | None:
-    """The completed trial with the best objective, the earlier in a tie; None if none is complete."""
+    """The completed trial with the best objective, the earlier one on a tie; None if none is complete."""
     sign = 1 if plan.direction == "minimize" else -1
     completed = [trial for trial in trials if trial.status == "completed" and trial.value is not None]
     return min(completed, key=lambda trial: sign * (trial.value or 0.0), default=None)
 
 
 def _requested(plan: SweepPlan, phase: str, study: optuna.Study) -> list[list[FrozenTrial]]:
-    """The attempts of each of the first `trials` trials. The order of numbers is the storage's, the same for all
-    workers, so that they agree on which is the last."""
+    """The attempts of each of the first `trials` trials. The storage numbers them, so that all workers agree
+    on which trial is the last."""
     by_first: dict[int, list[FrozenTrial]] = {}
     for trial in study.get_trials(deepcopy=False):
         if not trial.user_attrs.get("surplus", False):
@@ -286,7 +284,7 @@ def _first_attempt(trial: FrozenTrial) -> int:
 
 
 def _seconds(trial: FrozenTrial) -> float:
-    # A waiting trial that is to be resumed still has the seconds of its previous attempt.
+    # A requeued trial still has the attribute of its previous attempt.
     return 0.0 if trial.state == TrialState.WAITING else float(trial.user_attrs.get("seconds", 0.0))
 
 

@@ -1,4 +1,4 @@
-"""A sweep worker: start trials, take over those of dead workers, observe each as an ordinary run."""
+"""A worker of a sweep: starts trials, takes over those of dead workers, and runs each as an ordinary run."""
 
 import gc
 import math
@@ -40,7 +40,7 @@ from tenor.workflows.train import RunObserver, resume, train
 
 
 class TrialTakenOverError(InterruptedRunError):
-    """This worker sent no heartbeat for so long that another worker took over its trial."""
+    """This worker sent no heartbeat for so long that another one was given its trial."""
 
 
 @dataclass
@@ -53,22 +53,22 @@ class Attempt:
     trial: optuna.Trial
     root: Path
     on_change: Callable[[], None]
-    """Called when there is something new to show."""
+    """Called after every change to show."""
     run: RunDirectory | None = None
     pruned: str = ""
-    """Why the trial was pruned; empty if it was not."""
+    """Why it was pruned; empty if it was not."""
     started: float = field(default_factory=time.perf_counter)
 
     def value(self, console: Console) -> float:
         """Train, and return the objective.
 
         Raises:
-            optuna.TrialPruned: the trial was pruned, refused, or failed. Samplers ignore trials that Optuna calls
-                failed, and would propose similar ones again; they rank a pruned one below completed ones.
-            TrialTakenOverError: another worker has taken over the trial.
-            InterruptedRunError: the user interrupted this worker.
+            optuna.TrialPruned: it was ended early, was refused, or failed. Optuna's samplers ignore failed trials
+                and propose similar ones again; a pruned trial counts as worse than completed ones.
+            TrialTakenOverError: another worker has the trial.
+            InterruptedRunError: this worker was interrupted.
         """
-        self._set(seconds=0.0, reason="", ended="")
+        self._record(seconds=0.0, reason="", ended="")
         try:
             value = self._train(console)
         except InterruptedRunError as error:
@@ -79,11 +79,11 @@ class Attempt:
             raise self._without_result("refused", str(error)) from error
         except TenorError as error:
             raise self._without_result("failed", str(error)) from error
-        except Exception as error:  # A bug in one trial must not end the others; its log has the traceback.
+        except Exception as error:  # A defect in one trial must not end the others; its log has the traceback.
             console.print(traceback.format_exc(), markup=False, soft_wrap=True)
             raise self._without_result("failed", f"{type(error).__name__}: {error}") from error
         finally:
-            self._set(seconds=time.perf_counter() - self.started)
+            self._record(seconds=time.perf_counter() - self.started)
         return value
 
     def _train(self, console: Console) -> float:
@@ -102,7 +102,7 @@ class Attempt:
         return objective(self.plan, self.run)
 
     def _earlier_run(self) -> RunDirectory | None:
-        """The run of the previous attempt, if its folder is on this machine and no other process runs it."""
+        """The run of an earlier attempt, if it is on this machine and no other process continues it."""
         reference = self.trial.user_attrs.get("run")
         if reference is None or not (self.root / reference / "manifest.json").is_file():
             return None
@@ -111,42 +111,39 @@ class Attempt:
 
     def _on_begin(self, run: RunDirectory) -> None:
         self.run = run
-        self._set(run=run.reference)
+        self._record(run=run.reference)
         self._require_same_inputs(run)
         self.on_change()
 
     def _require_same_inputs(self, run: RunDirectory) -> None:
-        """Another machine may have different data or weights under the same name."""
+        """Raises UserError if this machine has other data or weights under the same name."""
         space = self.plan.sweep.phases[self.phase].space
         fixed = {
             "data": not any(key.startswith("data.") for key in space),
             "encoder_weights": "model.name" not in space,
             "tokenizer": "model.name" not in space,
         }
-        fingerprints = read_manifest(run).fingerprints
-        here = {name: fingerprints[name] for name, is_fixed in fixed.items() if is_fixed}
-        expected = self.study.user_attrs.get("fingerprints")
-        if expected is None:
+        found = read_manifest(run).fingerprints
+        here = {name: found[name] for name, is_fixed in fixed.items() if is_fixed}
+        known = self.study.user_attrs.get("fingerprints")
+        if known is None:
             self.study.set_user_attr("fingerprints", here)
-        elif differing := sorted(name for name in here if expected.get(name) != here[name]):
-            raise UserError(
-                f"{' and '.join(differing)} on this machine differ from those of the study's first trial; "
-                "use the same files here, or give the sweep another name: name=…"
-            )
+        elif differing := sorted(name for name in here if known.get(name) != here[name]):
+            raise UserError(f"{' and '.join(differing)} on this machine differ from those of the study's first trial")
 
     def _on_validation(self, validation: Validation) -> None:
         elapsed = time.perf_counter() - self.started
-        self._set(seconds=elapsed)
+        self._record(seconds=elapsed)
         settings, phase = self.plan.settings[self.phase]["training"], self.plan.sweep.phases[self.phase]
         epochs, interval = (self._setting(name, settings[name]) for name in ("epochs", "evaluate_every"))
         if self.plan.sweep.objective in KNOWN_WHILE_TRAINING:
             self._report(getattr(validation, self.plan.sweep.objective), max(1, round(validation.epoch / interval)))
         self.on_change()
         if validation.epoch >= epochs:
-            return  # Nothing is left to save by pruning.
+            return  # Pruning would save nothing.
         spent = elapsed + spent_seconds(self.study, but=self.trial.number)
         if phase.budget_minutes is not None and spent > 60 * phase.budget_minutes:
-            self.pruned = f"the phase's budget of {phase.budget_minutes:g} minutes is used up"
+            self.pruned = f"the phase's {phase.budget_minutes:g} minutes were spent"
         elif validation.epoch >= phase.pruner_warmup * epochs and self._should_prune():
             rank = "worse than the median" if phase.pruner == "median" else "not in the best quarter"
             self.pruned = f"{rank} at epoch {validation.epoch:.3g}"
@@ -162,12 +159,12 @@ class Attempt:
     def _report(self, value: float, step: int) -> None:
         with_owner(lambda: self.trial.report(value, step))
 
-    def _set(self, **attributes: Any) -> None:
+    def _record(self, **attributes: Any) -> None:
         for name, value in attributes.items():
             with_owner(lambda name=name, value=value: self.trial.set_user_attr(name, value))  # type: ignore[misc]
 
     def _without_result(self, ended: str, reason: str) -> optuna.TrialPruned:
-        self._set(ended=ended, reason=reason)
+        self._record(ended=ended, reason=reason)
         return optuna.TrialPruned(reason)
 
 
@@ -177,15 +174,15 @@ def with_owner(write: Callable[[], None]) -> None:
         write()
     except UpdateFinishedTrialError as error:
         raise TrialTakenOverError(
-            "this worker sent no heartbeat for too long; another worker has taken over the trial"
+            "no heartbeat reached the study for too long; another worker has the trial"
         ) from error
 
 
 def refuse_errors(run: RunDirectory) -> None:
-    """Refuse a completed run in which a check found an error: the trial must not count as completed.
+    """A run that completed although a check found an error in it is not to be counted as good.
 
     Raises:
-        RefusedError: there is an error that is not allowed; under `checks.policy=warn` the run itself completed.
+        RefusedError: there is an error that was not allowed; under `checks.policy=warn` the run itself went on.
     """
     stages = read_json(run.findings)["stages"]
     findings = [finding for stage in stages for finding in stage["findings"]]
@@ -203,40 +200,35 @@ def objective(plan: SweepPlan, run: RunDirectory) -> float:
     for name in plan.metric.split("."):
         value = value.get(name) if isinstance(value, dict) else None
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise TenorError(
-            f"objective {plan.sweep.objective}: expected a finite number as val.{plan.metric} in {run.evaluation}"
-        )
+        raise TenorError(f"objective {plan.sweep.objective}: there is no such number below val in {run.evaluation}")
     return float(value)
 
 
 POLL_SECONDS = 1.0
 FAILED_TRIALS_LIMIT = 5
-"""A phase ends after this number of trials if all failed: the cause is then in their shared settings."""
+"""Number of failed trials, without any success, after which a phase stops: the cause is probably common to all."""
 
 
 class SurplusError(Exception):
-    """Other workers had already started all requested trials."""
+    """Other workers had already started the last requested trials."""
 
 
 def work(
     plan: SweepPlan, studies: Mapping[str, optuna.Study], root: Path, on_change: Callable[[], None], wait: bool
 ) -> None:
-    """Start trials, phase by phase, until none is left; with `wait`, also wait for those of other workers to end.
+    """Start trials, phase by phase, until none is left; with `wait`, also until those of other workers have ended.
 
     Raises:
         RefusedError: checks refused all first trials of a phase.
         TenorError: all first trials of a phase failed.
-        InterruptedRunError: the user interrupted; the running trial can be resumed.
+        InterruptedRunError: this worker was interrupted; the running trial can be continued.
     """
     while True:
         for phase, study in studies.items():
-            while _begin_one(plan, phase, study, root, on_change):
+            while _start_one(plan, phase, study, root, on_change):
                 pass
         if not wait or not _others_are_running(plan, studies):
-            for (
-                phase,
-                study,
-            ) in studies.items():  # Others may have completed better ones since this worker's last trial.
+            for phase, study in studies.items():  # Others may have found better ones after this worker's last trial.
                 _drop_weights_of_losers(plan, trials_of(plan, phase, study), root)
             return
         time.sleep(POLL_SECONDS)
@@ -247,8 +239,8 @@ def _others_are_running(plan: SweepPlan, studies: Mapping[str, optuna.Study]) ->
     return any(trial.status == "running" for phase, study in studies.items() for trial in trials_of(plan, phase, study))
 
 
-def _begin_one(plan: SweepPlan, phase: str, study: optuna.Study, root: Path, on_change: Callable[[], None]) -> bool:
-    """Run one trial, new or resumed; False if there is none to start."""
+def _start_one(plan: SweepPlan, phase: str, study: optuna.Study, root: Path, on_change: Callable[[], None]) -> bool:
+    """Run one trial, new or continued; False if there is none to start."""
     with warnings_ignored(ExperimentalWarning):
         optuna.storages.fail_stale_trials(study)
     trials = trials_of(plan, phase, study)
@@ -280,17 +272,17 @@ def _begin_one(plan: SweepPlan, phase: str, study: optuna.Study, root: Path, on_
     except (ValueError, AssertionError) as error:
         if isinstance(error.__context__, StorageInternalError):
             raise error.__context__ from None
-        # Optuna raises either if another worker took over the trial before this one reported its end.
+        # Optuna raises these if another worker was given the trial before this one recorded its end.
         if not attempts or study.trials[attempts[0].trial.number].state == TrialState.RUNNING:
             raise
-    gc.collect()  # Frees the model's memory, as between experiments.
+    gc.collect()  # As between experiments: the model's memory.
     _drop_weights_of_losers(plan, trials_of(plan, phase, study), root)
     on_change()
     return True
 
 
 def _drop_weights_of_losers(plan: SweepPlan, trials: list[SweepTrial], root: Path) -> None:
-    """Remove the weights of the runs below `root` that no trial will resume and that are not their phase's best."""
+    """Remove the weights of runs below `root` that no trial continues and that are not the best of their phase."""
     if plan.sweep.keep_weights != "best":
         return
     best = best_of(plan, trials)
@@ -307,13 +299,13 @@ def _require_a_result(phase: str, trials: list[SweepTrial]) -> None:
     ended = [trial for trial in trials if trial.status not in ("running", "waiting")]
     if len(ended) >= FAILED_TRIALS_LIMIT and all(trial.status in ("failed", "refused", "lost") for trial in ended):
         raise no_result(ended)(
-            f"phase {phase}: none of {len(ended)} trials produced a result, so no more are started. The last one was "
+            f"phase {phase}: none of {len(ended)} trials has a result, so no more are started. The last one was "
             f"{ended[-1].status}: {ended[-1].reason}"
         )
 
 
 def no_result(ended: Sequence[SweepTrial]) -> type[TenorError]:
-    """The error of a sweep without a result: refused if a check refused every trial, else failed."""
+    """The error of a sweep without a result: RefusedError if checks refused every trial, else TenorError."""
     return RefusedError if ended and all(trial.status == "refused" for trial in ended) else TenorError
 
 
@@ -337,7 +329,7 @@ def _pruner(kind: str, startup_trials: int) -> BasePruner:
 
 @contextmanager
 def _log(plan: SweepPlan, root: Path, phase: str, number: int) -> Iterator[Console]:
-    """A console that writes a run's output to its log file; the sweep's own console shows the table."""
+    """A console for the output of a run; the sweep's own console shows the table."""
     folder = sweep_folder(root, plan) / "logs"
     make_folder(folder)
     with open(folder / f"{phase}-{number:04}.txt", "a", encoding="utf-8") as file:
