@@ -334,7 +334,7 @@ def test_a_tracker_that_can_t_close_hides_no_error_and_loses_no_finding(
     with pytest.raises(TenorError, match="can't go on"):
         train(small_config(tmp_path, small_model, "training.trackers=[tensorboard]"), tmp_path / "runs", console)
     shown = console.file.getvalue()  # type: ignore[attr-defined]
-    assert "tensorboard did not end well: no route to the server; metrics.jsonl holds" in shown
+    assert "tensorboard did not end well: no route to the server; metrics.jsonl contains" in shown
     occasions = read_json(_only_run(tmp_path / "runs").findings)["stages"]
     assert [one["stage"] for one in occasions][-1] == "training"
 
