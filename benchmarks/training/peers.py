@@ -33,7 +33,7 @@ from tenor.training.state import TrainState
 from tenor.training.task import TrainingTask
 from tenor.workflows.prepare import Prepared, make_examples, prepare
 from tenor.workflows.run_checks import RunFindings, make_watchdog
-from tenor.workflows.train import NO_ONE, make_callbacks, make_task
+from tenor.workflows.train import NO_OBSERVER, make_callbacks, make_task
 
 QUIET = Console(quiet=True)
 VALIDATION_ROWS = 32
@@ -111,7 +111,7 @@ def tenor_trains(prepared: Prepared, folder: Path, steps: int | None = None) -> 
     last = task.total_steps if steps is None else 1 + steps
     times = []
     with progress_line(QUIET, "step", last) as line:
-        heard = make_callbacks(recorder, line, QUIET, task, watchdog, NO_ONE)
+        heard = make_callbacks(recorder, line, QUIET, task, watchdog, NO_OBSERVER)
 
         def on_start(optimizer: torch.optim.Optimizer) -> None:
             times.append(time.perf_counter())

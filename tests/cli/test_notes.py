@@ -68,7 +68,7 @@ def test_evaluation_matches_labels_to_the_model_s_and_tells_so(
     assert "'bad' is written 'bad' (8 rows), 'BAD ' (2 rows)" in found.err
     assert "'BAD ' (2 rows)" in record["data_notes"][0]
     assert "data_notes" not in expected
-    assert json.loads((Path(record["kept"]) / "evaluation.json").read_text())["data_notes"] == record["data_notes"]
+    assert json.loads((Path(record["folder"]) / "evaluation.json").read_text())["data_notes"] == record["data_notes"]
 
 
 def test_a_file_whose_quotes_are_letters_is_predicted_row_by_row(

@@ -73,7 +73,7 @@ def test_a_run_is_resumed_by_its_name(
     assert read_manifest(run).status == "interrupted"
     ended = command("train", "--resume", run.run_id, "--json")
     assert ended.status == 0
-    assert "going on from" in ended.err
+    assert "resuming from" in ended.err
     assert json.loads(ended.out)["run"].endswith(run.run_id)
     again = command("train", "--resume", run.run_id)
     assert again.status == 2
@@ -140,7 +140,7 @@ def test_runs_are_listed(command: Command, copied: RunDirectory, monkeypatch: py
 def test_no_runs_are_no_error(command: Command) -> None:
     ended = command("runs")
     assert ended.status == 0
-    assert "no runs below runs" in ended.out
+    assert "no runs in runs" in ended.out
     assert json.loads(command("runs", "--json").out) == []
 
 

@@ -23,10 +23,10 @@ def on_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("predict", "latest"), "give texts to label, or a file"),
-        (("predict", "latest", "good", "--input", "a.csv", "--output", "b.csv"), "give texts to label, or a file"),
-        (("predict", "latest", "--input", "a.csv"), "belong together"),
-        (("predict", "latest", "--output", "a.csv", "good"), "belong together"),
+        (("predict", "latest"), "give either texts to classify"),
+        (("predict", "latest", "good", "--input", "a.csv", "--output", "b.csv"), "give either texts to classify"),
+        (("predict", "latest", "--input", "a.csv"), "go together"),
+        (("predict", "latest", "--output", "a.csv", "good"), "go together"),
         (("predict", "latest", "good", "--threads", "0"), "expected 1 or more"),
         (("predict", "latest", "good", "--abstain-below", "90"), "expected a probability from 0 to 1"),
         (("predict", "latest", "good", "  "), "texts[1] holds nothing but white space"),

@@ -75,4 +75,4 @@ def test_a_sweep_says_what_it_found(small_model: Path, tmp_path: Path, capsys: p
     assert "2 of 2 trials" in out
     assert f"train it: tenor train {found['config']}" in out
     assert main([*command, "--worker"]) == 0
-    assert "nothing is left to begin: 2 trials" in capsys.readouterr().out
+    assert "no trial is left to start: 2 trials" in capsys.readouterr().out

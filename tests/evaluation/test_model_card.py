@@ -63,12 +63,12 @@ def test_it_says_what_it_is_for_and_where_it_fails(content: RunContent) -> None:
     ):
         assert words in text, words
     assert "\n\n\n\n" not in text
-    assert "Not to be relied on" not in text
+    assert "Do not rely on" not in text
 
 
 def test_an_error_of_a_check_stands_at_the_top(tmp_path: Path) -> None:
     run = finished_run(tmp_path, finding=replace(FINDING, severity="error", code="EVL001"))
-    assert "Not to be relied on: EVL001" in model_card(collect_run(run), ROWS).text.partition("## Results")[0]
+    assert "Do not rely on this model: EVL001" in model_card(collect_run(run), ROWS).text.partition("## Results")[0]
 
 
 def test_class_names_with_markup_stay_words(tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ def test_its_numbers_are_those_of_the_evaluation(whole: tuple[RunDirectory, str]
     low, high = found["accuracy_interval"]["low"], found["accuracy_interval"]["high"]
     for expected in (
         f"Accuracy on {found['n']} test rows {100 * found['accuracy']:.2f}%",
-        f"95% interval {100 * low:.2f}–{100 * high:.2f}%",
+        f"95% CI {100 * low:.2f}–{100 * high:.2f}%",
         f"macro F1 {100 * found['macro_f1']:.2f}%",
         "text baseline",
         "70.00%",
@@ -138,7 +138,7 @@ def test_the_run_is_repeated_by_the_command_that_verifies_what_it_rests_on(
     whole: tuple[RunDirectory, str], copied: RunDirectory
 ) -> None:
     def commands(html: str) -> list[str]:
-        return html.partition("To repeat it</h3>\n<pre>")[2].partition("</pre>")[0].splitlines()
+        return html.partition("Commands</h3>\n<pre>")[2].partition("</pre>")[0].splitlines()
 
     expected = (f"tenor train --repeat {whole[0].reference}", "tenor train config.yaml")
     assert [line.partition("  #")[0] for line in commands(whole[1])[:2]] == list(expected)
@@ -164,7 +164,7 @@ def test_cells_open_their_own_rows(whole: tuple[RunDirectory, str]) -> None:
 
 def test_confident_errors_come_in_their_order(whole: tuple[RunDirectory, str]) -> None:
     inside = whole[1].partition('id="errors"')[2].partition("</section>")[0]
-    sure = [float(found) for found in re.findall(r"<b>>?(?:&gt;)?([\d.]+)%</b> sure", inside)]
+    sure = [float(found) for found in re.findall(r"confidence <b>>?(?:&gt;)?([\d.]+)%</b>", inside)]
     assert sure
     assert sure == sorted(sure, reverse=True)
 
@@ -244,7 +244,7 @@ def test_one_broken_piece_spoils_no_other(name: str, damage: str, copied: RunDir
         if from_file != name:
             assert words in page.text
     if name != "predictions/validation.parquet" and not (name == "metrics.jsonl" and damage == "empty"):
-        assert "Not known" in page.text or "not shown" in page.text or "No result" in page.text or "can" in page.text
+        assert any(text in page.text for text in ("Not available", "not shown", "No result", "can"))
 
 
 @pytest.mark.parametrize("status", ["failed", "refused", "interrupted", "running"])
@@ -257,7 +257,7 @@ def test_a_run_that_did_not_end_well_says_how(status: str, copied: RunDirectory)
     page = Page(written(run))
     assert status in page.text
     assert "No result" in page.text
-    assert ("under way" if status == "running" else "the loss of a batch is nan") in page.text
+    assert ("still running" if status == "running" else "the loss of a batch is nan") in page.text
     assert "Much of the text is truncated" in page.text
 
 
@@ -376,5 +376,5 @@ def test_other_charts_are_well_formed() -> None:
 
 def test_rows_handed_over_in_python_are_not_looked_for(tmp_path: Path) -> None:
     content = collect_run(finished_run(tmp_path))
-    html = run_report(content, Missing("the rows were handed over in Python"))
-    assert "Texts are not shown: the rows were handed over in Python" in Page(html).text
+    html = run_report(content, Missing("the rows were given in Python"))
+    assert "Texts are not shown: the rows were given in Python" in Page(html).text

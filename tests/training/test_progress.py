@@ -8,7 +8,7 @@ from rich.console import Console
 
 from tenor.console.progress import PLAIN_INTERVAL_SECONDS, ProgressLine, progress_line
 
-DETAIL = "loss 0.512  rate 8.0e-05  1,066 tokens/s"
+DETAIL = "loss 0.512  lr 8.0e-05  1,066 tokens/s"
 
 
 class Clock:

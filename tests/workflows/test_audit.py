@@ -51,7 +51,7 @@ def audited(small_model: Path, session_cache: Path, tmp_path_factory: pytest.Tem
         return folder, audit(config, "words", quiet())
 
 
-def test_the_faults_are_found(audited: tuple[Path, Audit]) -> None:
+def test_known_label_errors_and_duplicates_are_suspected(audited: tuple[Path, Audit]) -> None:
     found = {one.id: one for one in audited[1].suspects}
     assert audited[1].n == 60
     assert (found["2"].kind, found["2"].given, found["2"].suggested, found["2"].exclude) == (
@@ -77,7 +77,7 @@ def test_the_file_names_every_suspect_once(audited: tuple[Path, Audit], tmp_path
     assert [path.name for path in tmp_path.iterdir()] == ["audit.csv"]
 
 
-def test_what_is_shown_and_what_is_recorded_agree(audited: tuple[Path, Audit]) -> None:
+def test_printed_and_recorded_counts_agree(audited: tuple[Path, Audit]) -> None:
     console = quiet()
     show_audit(console, audited[1], Path("audit.csv"), Path("audit.html"))
     shown = console.file.getvalue()  # type: ignore[attr-defined]
@@ -177,7 +177,7 @@ def test_ids_that_repeat_are_refused(small_model: Path, tmp_path: Path) -> None:
     names = ["film", *("twice" if number in (5, 9, 12) else str(number) for number in range(60))]
     path = tmp_path / "train.csv"
     _write(path, [[*row, name] for row, name in zip(_rows(path), names, strict=True)])
-    with pytest.raises(UserError, match=r"'twice' stands on [23] of the rows of train\.csv.*leave data\.id_column out"):
+    with pytest.raises(UserError, match=r"[23] rows of train\.csv have the id 'twice'.*Leave data\.id_column out"):
         audit(config, "words", quiet())
 
 

@@ -35,7 +35,7 @@ def nothing_read(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("nothing_read")
-def test_training_and_checking_tell_all_of_it_first(small_model: Path, tmp_path: Path) -> None:
+def test_train_and_check_report_all_problems_before_reading_data(small_model: Path, tmp_path: Path) -> None:
     config = small_config(tmp_path, small_model, *WRONG)
     for job in (lambda: train(config, tmp_path / "runs", quiet()), lambda: check(config)):
         with pytest.raises(UserError) as caught:
@@ -45,7 +45,7 @@ def test_training_and_checking_tell_all_of_it_first(small_model: Path, tmp_path:
 
 
 @pytest.mark.usefixtures("nothing_read")
-def test_several_runs_tell_it_before_the_first(small_model: Path, tmp_path: Path) -> None:
+def test_experiments_report_problems_before_the_first_run(small_model: Path, tmp_path: Path) -> None:
     sound, wrong = write_config(tmp_path / "a", small_model), write_config(tmp_path / "b", small_model)
     wrong.write_text(wrong.read_text() + "  allow: {DAT0001: as meant}\n")
     with pytest.raises(UserError, match=r"checks\.allow\.DAT0001: .* did you mean DAT001\?"):
@@ -55,7 +55,7 @@ def test_several_runs_tell_it_before_the_first(small_model: Path, tmp_path: Path
     assert not (tmp_path / "runs").exists()
 
 
-def test_every_rule_can_be_allowed_and_the_trackers_of_a_default_are_there() -> None:
+def test_every_rule_can_be_allowed_and_default_trackers_are_installed() -> None:
     require_available(Config(checks=Checks(allow=dict.fromkeys(BY_CODE, "as meant"))))
     assert missing_trackers(Training().trackers) == []
     assert missing_trackers(()) == []

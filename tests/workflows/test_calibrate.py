@@ -29,7 +29,7 @@ from tenor.workflows.calibrate import (
     calibration_record,
     choose_threshold,
     fold,
-    forget_threshold,
+    remove_threshold,
 )
 from tenor.workflows.evaluate import abstention_record, evaluate, evaluation_record
 from tenor.workflows.export import export
@@ -72,14 +72,14 @@ def test_a_run_ends_calibrated_on_its_validation_rows(completed: RunResult) -> N
     assert stored["val"]["calibration"]["calibrated"]["nll"] <= stored["val"]["calibration"]["raw"]["nll"]
 
 
-def test_again_changes_nothing(copied: RunDirectory) -> None:
+def test_a_second_calibration_changes_nothing(copied: RunDirectory) -> None:
     before = _state(copied)
     assert not calibrate(copied).changed
     assert _state(copied) == before
 
 
 @pytest.mark.parametrize("kept", [(), ("validation",), ("validation", "test")])
-def test_an_older_run_and_one_that_was_cut_short_become_what_a_new_run_is(
+def test_calibrate_updates_older_and_interrupted_runs(
     kept: tuple[str, ...], completed: RunResult, copied: RunDirectory
 ) -> None:
     _uncalibrate(copied, *kept)
@@ -121,7 +121,7 @@ def test_folded_the_plain_model_is_calibrated_and_tenor_gives_the_same(
     assert record["raw"] == pytest.approx(stored["raw"], abs=1e-5)
 
 
-def test_folding_is_told_and_no_cause_for_alarm(completed: RunResult, copied: RunDirectory) -> None:
+def test_folding_is_reported_and_not_an_error(completed: RunResult, copied: RunDirectory) -> None:
     fold(calibrate(copied))
     folded = read_json(copied.model / "tenor.json")["folded"]
     assert folded["checkpoint_sha256"] == completed.checkpoint_sha256
@@ -150,7 +150,7 @@ def test_a_run_without_a_model_says_so(copied: RunDirectory) -> None:
         calibrate(copied)
 
 
-def test_a_threshold_is_kept_beside_the_model(copied: RunDirectory) -> None:
+def test_a_threshold_is_stored_with_the_model(copied: RunDirectory) -> None:
     found = calibrate(copied)
     choose_threshold(found, "bad", "recall", 0.5, 0.95)
     recall = choose_threshold(found, "good", "recall", 0.9, 0.95)
@@ -165,7 +165,7 @@ def test_a_threshold_is_kept_beside_the_model(copied: RunDirectory) -> None:
     fold(found)
     assert read_json(copied.model / "tenor.json")["threshold"] == kept
     assert "threshold" in _shown(show_calibration, calibrate(copied))
-    forget_threshold(calibrate(copied))
+    remove_threshold(calibrate(copied))
     assert "threshold" not in read_json(copied.model / "tenor.json")
     assert read_manifest(copied).digests["model"] == digest_folder(copied.model)
 
@@ -196,7 +196,7 @@ def test_prediction_decides_by_the_threshold_and_evaluation_does_not(
     assert not [one for one in again.checks.findings if one.code == "EVL004"]
 
 
-def test_the_card_tells_pipeline_users_of_the_threshold_and_the_temperature(copied: RunDirectory) -> None:
+def test_the_card_describes_threshold_and_temperature_to_pipeline_users(copied: RunDirectory) -> None:
     def section() -> str:
         card = ModelCard.load(copied.model / "README.md")
         assert card.text.count("## Probabilities") == 1
@@ -211,14 +211,14 @@ def test_the_card_tells_pipeline_users_of_the_threshold_and_the_temperature(copi
     fold(found)
     assert "Calibrated, in a plain `pipeline` too" in section()
     assert "Fold the temperature" not in section()
-    forget_threshold(calibrate(copied))
+    remove_threshold(calibrate(copied))
     assert "threshold" not in section()
     after = (copied.model / "README.md").read_text(encoding="utf-8")
     assert after.partition("## Probabilities")[0] == before.partition("## Probabilities")[0]
     assert after.partition("## Intended use")[2] == before.partition("## Intended use")[2]
 
 
-def test_a_threshold_for_other_probabilities_is_dropped_and_told(copied: RunDirectory) -> None:
+def test_a_threshold_for_other_probabilities_is_removed_and_reported(copied: RunDirectory) -> None:
     choose_threshold(calibrate(copied), "good", "recall", 0.9, 0.95)
     _uncalibrate(copied)
     found = calibrate(copied)
@@ -230,13 +230,13 @@ def test_a_threshold_for_other_probabilities_is_dropped_and_told(copied: RunDire
 @pytest.mark.parametrize(
     "threshold", [0.5, {}, {"class": "good", "threshold": 2, "wanted": {"recall": 0.9}}, {"class": "?", "wanted": {}}]
 )
-def test_a_threshold_that_is_none_is_refused(threshold: Any, copied: RunDirectory) -> None:
+def test_an_invalid_threshold_is_refused(threshold: Any, copied: RunDirectory) -> None:
     update_model_notes(copied.model, threshold=threshold)
     with pytest.raises(UserError, match=r"tenor\.json"):
         Predictor.load(copied.path)
 
 
-def test_a_threshold_for_a_class_that_there_is_not_is_refused(copied: RunDirectory) -> None:
+def test_a_threshold_for_an_unknown_class_is_refused(copied: RunDirectory) -> None:
     update_model_notes(copied.model, threshold={"class": "great", "threshold": 0.5, "wanted": {"recall": 0.9}})
     with pytest.raises(UserError, match=r"'great', the model knows bad, good"):
         Predictor.load(copied.path)
@@ -251,7 +251,7 @@ def test_a_threshold_for_a_class_that_there_is_not_is_refused(copied: RunDirecto
         ("good", "precision", 1.0, "the highest is"),
     ],
 )
-def test_a_threshold_that_there_is_not(
+def test_an_impossible_threshold_is_refused(
     class_name: str, wanted: str, value: float, words: str, copied: RunDirectory
 ) -> None:
     rows = read_predictions(copied.predictions / "validation.parquet")
@@ -285,7 +285,7 @@ def test_abstention_counts_the_rows_it_answers(completed: RunResult) -> None:
     assert "abstain on all rows" in _shown(show_abstention, found, 1.0)
 
 
-def test_what_is_shown_says_where_the_temperature_is_applied(copied: RunDirectory) -> None:
+def test_the_output_says_where_the_temperature_is_applied(copied: RunDirectory) -> None:
     found = calibrate(copied)
     assert "--fold" in _shown(show_calibration, found)
     folded = fold(found)

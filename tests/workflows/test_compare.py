@@ -86,14 +86,14 @@ def test_the_disagreements_are_the_rows_that_differ_with_their_texts(pair: Pair,
 def test_equal_runs_have_no_difference(pair: Pair) -> None:
     found = compare(pair.first, pair.second)
     assert found.disagreements == ()
-    assert "No difference: both are right on the same" in found.verdict()
+    assert "No difference: A and B predict the same" in found.verdict()
 
 
-def test_the_sentence_says_which_is_better_only_where_it_is_shown(pair: Pair) -> None:
+def test_the_verdict_names_the_better_run_only_if_the_difference_is_significant(pair: Pair) -> None:
     one = read_predictions(pair.first.predictions / "test.parquet")
     right = np.flatnonzero(one.predicted == one.labels).tolist()
     _flipped(pair.second, right[:1])
-    assert "No difference is shown" in compare(pair.first, pair.second).verdict()
+    assert "No significant difference" in compare(pair.first, pair.second).verdict()
     _flipped(pair.second, right[1:9])
     said = compare(pair.first, pair.second).verdict()
     assert said.startswith(f"{pair.first.reference} is better than {pair.second.reference} by 45.00 points")
@@ -113,7 +113,7 @@ def test_the_record_is_plain_and_complete(pair: Pair) -> None:
     assert "seeds" in shown
 
 
-def test_data_that_is_gone_is_told_and_not_needed(pair: Pair) -> None:
+def test_missing_data_is_reported_and_not_needed(pair: Pair) -> None:
     _flipped(pair.second, [2])
     for run in (pair.first, pair.second):
         run.config.write_text(run.config.read_text().replace("test.csv", "gone.csv"))
@@ -129,7 +129,7 @@ def test_other_texts_under_the_same_ids_are_refused(pair: Pair, tmp_path: Path) 
     other = tmp_path / "other.csv"
     other.write_text(test.read_text().replace("film", "book"))
     pair.second.config.write_text(config.replace(str(test), str(other)))
-    with pytest.raises(UserError, match="other texts in 20 test rows"):
+    with pytest.raises(UserError, match="different texts in 20 test rows"):
         compare(pair.first, pair.second)
 
 
@@ -137,7 +137,7 @@ def test_other_texts_under_the_same_ids_are_refused(pair: Pair, tmp_path: Path) 
     ("change", "words"),
     [
         (lambda found: {"ids": [f"x{name}" for name in found.ids]}, "0 are in both"),
-        (lambda found: {"labels": 1 - found.labels}, "other labels in 20 of 20"),
+        (lambda found: {"labels": 1 - found.labels}, "different labels in 20 of 20"),
         (lambda found: {"class_names": ("no", "yes")}, "other classes"),
         (lambda found: {"ids": [found.ids[0], *found.ids[:-1]]}, "not unique"),
     ],

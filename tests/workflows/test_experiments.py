@@ -33,7 +33,7 @@ def _two(tmp_path: Path, model: Path) -> list[str]:
     return [str(bad), str(write_config(tmp_path / "good", model))]
 
 
-def test_a_failed_configuration_is_told_and_the_next_one_run(small_model: Path, tmp_path: Path) -> None:
+def test_a_failed_configuration_is_reported_and_the_next_one_runs(small_model: Path, tmp_path: Path) -> None:
     console = quiet()
     rows = run_experiments(_two(tmp_path, small_model), SHORT, tmp_path / "runs", console)
     assert [(row.config_name, row.status) for row in rows] == [("broken", "failed"), ("small", "completed")]
@@ -48,7 +48,7 @@ def test_a_failed_configuration_is_told_and_the_next_one_run(small_model: Path, 
     assert f"{rows[1].val_metrics['accuracy']:.2%}" in shown
 
 
-def test_the_next_run_begins_when_the_memory_of_the_one_before_is_free(
+def test_memory_of_a_run_is_freed_before_the_next_starts(
     small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, models = train_module.prepare, []
@@ -66,7 +66,7 @@ def test_the_next_run_begins_when_the_memory_of_the_one_before_is_free(
     assert len(models) == 2
 
 
-def test_a_defect_in_one_run_does_not_end_the_others(
+def test_a_bug_in_one_run_does_not_end_the_others(
     small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, calls = module.train, []
@@ -89,7 +89,7 @@ def test_a_defect_in_one_run_does_not_end_the_others(
 
 
 @pytest.mark.parametrize("as_json", [True, False])
-def test_a_defect_before_there_is_a_run_is_told_by_the_command(
+def test_an_error_before_a_run_starts_is_reported_by_the_command(
     as_json: bool,
     small_model: Path,
     tmp_path: Path,
@@ -123,7 +123,7 @@ def test_a_configuration_that_can_t_be_read_ends_it_before_anything_runs(small_m
     assert list_runs(tmp_path / "runs") == []
 
 
-def test_a_wish_to_stop_ends_all_of_them(small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_ends_all_runs(small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
 
     def interrupted(*arguments: object) -> None:

@@ -93,7 +93,7 @@ def test_the_saved_tokenizer_knows_the_length_and_truncates_nothing_of_its_own(c
     assert stored["padding"] is None
 
 
-def test_the_notes_tell_truncation_digest_and_step(completed: RunResult) -> None:
+def test_the_notes_contain_truncation_digest_and_step(completed: RunResult) -> None:
     notes = read_model_notes(completed.run.model)
     assert Truncation.of(notes) == Truncation(16, "head_tail", 0.5)
     assert notes.checkpoint_step == completed.best_step

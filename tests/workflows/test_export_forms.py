@@ -69,7 +69,7 @@ def test_an_artefact_names_no_file_elsewhere(copied: RunDirectory, tmp_path: Pat
             Predictor.load(tmp_path / "out")
 
 
-def test_one_that_differs_fails_with_the_figures_and_leaves_nothing(
+def test_an_export_that_differs_fails_with_figures_and_leaves_nothing(
     copied: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "FLOAT_TOLERANCE", -1.0)
@@ -78,7 +78,7 @@ def test_one_that_differs_fails_with_the_figures_and_leaves_nothing(
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
 
 
-def test_what_is_there_is_not_overwritten(copied: RunDirectory, tmp_path: Path) -> None:
+def test_an_existing_folder_is_not_overwritten(copied: RunDirectory, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     with pytest.raises(UserError, match="exists; name another folder"):
         export(str(copied.path), tmp_path / "out", "safetensors", console=quiet())
@@ -87,10 +87,10 @@ def test_what_is_there_is_not_overwritten(copied: RunDirectory, tmp_path: Path) 
 # The rows of the check.
 
 
-def test_rows_that_were_handed_over_in_python_are_asked_for(small_model: Path, tmp_path: Path) -> None:
+def test_a_run_with_rows_from_python_needs_an_input_file(small_model: Path, tmp_path: Path) -> None:
     config = small_config(tmp_path, small_model, "training.epochs=1", "evaluation.text_baseline=false")
     run = train(config, tmp_path / "runs", quiet(), data=read_source(config.data)).run
-    with pytest.raises(UserError, match=r"handed over in Python.*tenor export .* --input FILE"):
+    with pytest.raises(UserError, match=r"given in Python.*tenor export .* --input FILE"):
         export(str(run.path), tmp_path / "out", "safetensors", console=quiet())
     assert not (tmp_path / "out").exists()
     rows = write_csv(tmp_path / "rows.csv", 12, start=300)
@@ -112,9 +112,9 @@ def test_a_file_may_have_other_columns_and_no_other_classes(copied: RunDirectory
     rows.write_text("review,verdict\nfilm 3 was superb,excellent\n")
     with pytest.raises(UserError, match="expected one of bad, good"):
         export(str(copied.path), tmp_path / "other", "safetensors", console=quiet(), file=rows)
-    with pytest.raises(UserError, match=r"tenor export takes data\.… overrides only"):
+    with pytest.raises(UserError, match=r"tenor export accepts only the overrides data\.…"):
         export(str(copied.path), tmp_path / "other", "safetensors", console=quiet(), overrides=["seed=3"])
-    with pytest.raises(UserError, match="tenor export cuts texts as in training"):
+    with pytest.raises(UserError, match="tenor export truncates texts as in training"):
         export(str(copied.path), tmp_path / "other", "safetensors", console=quiet(), overrides=["data.max_length=9"])
     assert not (tmp_path / "other").exists()
 
@@ -133,7 +133,7 @@ CHECKED = Checked(500, "reviews", 0.0, 1.0, 0.9, 0.9, (), 0)
         ("none", {"largest_difference": 0.0, "agreement": 1.0}),
     ],
 )
-def test_what_is_near_enough_leaves(quantize: str, found: dict[str, float]) -> None:
+def test_differences_within_the_limit_are_accepted(quantize: str, found: dict[str, float]) -> None:
     module._refuse_difference(replace(CHECKED, **found), quantize)
 
 
@@ -149,6 +149,6 @@ def test_what_is_near_enough_leaves(quantize: str, found: dict[str, float]) -> N
         ("none", {"largest_difference": float("inf")}, "differ by up to inf"),
     ],
 )
-def test_what_differs_is_refused_with_the_figures(quantize: str, found: dict[str, float], words: str) -> None:
+def test_larger_differences_are_refused_with_figures(quantize: str, found: dict[str, float], words: str) -> None:
     with pytest.raises(TenorError, match=f"nothing was written: on 500 reviews .*{words}"):
         module._refuse_difference(replace(CHECKED, **found), quantize)

@@ -39,7 +39,7 @@ MOMENTS = [14, pytest.param(60, marks=SLOW), 119, pytest.param(143, marks=SLOW),
 
 
 @pytest.mark.parametrize("at_write", MOMENTS)
-def test_a_disk_that_fills_up_is_one_error_and_the_run_goes_on_with_room(
+def test_a_full_disk_is_one_error_and_the_run_can_be_resumed(
     at_write: int, completed: RunResult, small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
@@ -86,7 +86,7 @@ def test_a_command_that_may_not_write_says_where(
     assert not (tmp_path / "runs").exists()
 
 
-def test_what_is_a_defect_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unexpected_error_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     from tenor.cli import train
 
     def defect(options: object) -> int:

@@ -51,7 +51,7 @@ def test_numbers_predictions_and_report_agree(other: Evaluation, tmp_path: Path)
     assert not [name for name, _ in page.elements if name == "i" and "reviews" in name]
 
 
-def test_it_lies_beside_the_run_and_leaves_it_as_it_was(copied: RunDirectory, tmp_path: Path) -> None:
+def test_an_evaluation_is_written_next_to_the_run_and_does_not_change_it(copied: RunDirectory, tmp_path: Path) -> None:
     before = digest_folder(copied.path)
     path = write_csv(tmp_path / "later.csv", 20, start=300)
     found = [evaluate(str(copied.path), [f"data.test_path={path}"], console=quiet()) for _ in range(2)]
@@ -73,10 +73,10 @@ def test_it_lies_beside_the_run_and_leaves_it_as_it_was(copied: RunDirectory, tm
 def test_another_folder_is_not_overwritten(other: Evaluation, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("irreplaceable")
-    with pytest.raises(UserError, match="holds no evaluation"):
+    with pytest.raises(UserError, match="is not an evaluation"):
         _keep(other, tmp_path / "mine")
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="holds no evaluation"):
+    with pytest.raises(UserError, match="is not an evaluation"):
         _keep(other, tmp_path / "file")
     with pytest.raises(UserError, match="--output"):
         _keep(other, tmp_path / "file" / "below")
@@ -92,7 +92,7 @@ def test_the_rules_judge_held_out_rows_alone(other: Evaluation) -> None:
     assert isinstance(check_result(other.config.checks, "train", wrong, other.overlap), Missing)
 
 
-def test_what_the_rules_found_is_kept(other: Evaluation, tmp_path: Path) -> None:
+def test_findings_are_written(other: Evaluation, tmp_path: Path) -> None:
     assert not isinstance(other.checks, Missing)
     stored = read_json(_keep(other, tmp_path / "kept") / "evaluation.json")
     assert [one["code"] for one in stored["findings"]] == [one.code for one in other.checks.findings]

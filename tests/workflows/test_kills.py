@@ -77,7 +77,7 @@ def test_a_killed_run_is_resumed_exactly(
     assert row.status == read_manifest(run).status == "completed"
 
 
-def test_a_run_that_is_killed_again_and_again_is_resumed_exactly(
+def test_a_run_killed_repeatedly_is_resumed_exactly(
     whole: RunDirectory, commands: Commands, small_model: Path, tmp_path: Path
 ) -> None:
     config = write_config(tmp_path, small_model)
@@ -91,7 +91,7 @@ def test_a_run_that_is_killed_again_and_again_is_resumed_exactly(
 
 
 @pytest.mark.parametrize("validation", [2, 3])
-def test_early_stopping_counts_on_after_a_kill(
+def test_early_stopping_continues_after_a_kill(
     validation: int, commands: Commands, small_model: Path, tmp_path: Path
 ) -> None:
     whole = whole_run(tmp_path / "whole", commands, small_model, STOPPING)
@@ -114,7 +114,7 @@ def test_early_stopping_counts_on_after_a_kill(
         f"{TRAIN}.write_predictions",
     ],
 )
-def test_a_signal_ends_a_run_cleanly_and_says_how_to_go_on(
+def test_a_signal_ends_a_run_cleanly_with_the_command_to_resume(
     function: str, number: signal.Signals, whole: RunDirectory, commands: Commands, small_model: Path, tmp_path: Path
 ) -> None:
     config = write_config(tmp_path, small_model)
@@ -123,7 +123,7 @@ def test_a_signal_ends_a_run_cleanly_and_says_how_to_go_on(
     assert ended.status == 130, ended.output
     assert "Traceback" not in ended.output
     assert number.name in ended.output
-    advice = ended.output.replace("\n", " ").rpartition("Go on with: tenor ")[2].split()
+    advice = ended.output.replace("\n", " ").rpartition("Resume with: tenor ")[2].split()
     assert read_manifest(run).status == "interrupted"
     resumed = commands.run(tmp_path, *advice)
     assert resumed.status == 0, resumed.output

@@ -117,7 +117,7 @@ def test_the_estimate_and_the_short_experiments_name_theirs(
     ("name", "told"),
     [
         ("read_source", r"while the rows were read: give data\.source=file fewer rows"),
-        ("tokenize", r"while texts became tokens: lower data\.subset\.size"),
+        ("tokenize", r"during tokenization: lower data\.subset\.size"),
     ],
 )
 def test_rows_that_don_t_fit_leave_no_run(
@@ -151,7 +151,7 @@ def test_tenor_evaluate_names_the_budget_and_takes_a_lower_one(
     assert "Traceback" not in said
 
 
-def test_other_errors_and_errors_that_were_told_go_on_as_they_are() -> None:
+def test_other_errors_pass_through_unchanged() -> None:
     for error in (RuntimeError("a shape does not fit"), UserError("a text about being out of memory"), OSError(28, "")):
         with pytest.raises(type(error)) as caught, advice_on_memory("in a test", "nothing helps"):
             raise error

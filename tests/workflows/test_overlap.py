@@ -118,7 +118,7 @@ def test_other_rows_are_measured_alone_next_to_all(
     ("split", "count", "severity"),
     [("train", 1, "warning"), ("train", 2, "error"), ("validation", 9, "warning"), ("train", 0, None)],
 )
-def test_the_share_decides_what_is_found(
+def test_severity_depends_on_the_overlapping_share(
     split: str, count: int, severity: str | None, completed: RunResult, known: dict[str, list[Row]], tmp_path: Path
 ) -> None:
     found = measured(completed.run, tmp_path, [*known[split][:count], *new_rows(38 - count)])
@@ -151,7 +151,7 @@ def test_the_run_s_own_held_out_splits_are_no_finding(split: str, completed: Run
     assert evaluation_record(found)["overlap"]["rows_in_train"] == 0
 
 
-def test_the_training_split_that_was_asked_for_is_not_judged(completed: RunResult) -> None:
+def test_a_requested_training_split_is_not_checked(completed: RunResult) -> None:
     found = evaluate(str(completed.run.path), split="train", console=quiet())
     assert isinstance(found.checks, Missing)
     record = evaluation_record(found)

@@ -43,7 +43,7 @@ def test_a_repeated_run_is_a_new_one_with_the_same_bits(original: RunDirectory) 
         assert getattr(one, name) == getattr(other, name)
 
 
-def test_all_that_differs_is_listed_and_nothing_written(
+def test_all_differences_are_listed_and_nothing_is_written(
     original: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     csv = tmp_path / "train.csv"
@@ -76,7 +76,7 @@ def test_a_configuration_that_was_changed_is_refused(original: RunDirectory) -> 
     assert read_manifest(original).status == "failed"
 
 
-def test_other_bits_are_an_error(original: RunDirectory) -> None:
+def test_different_weights_are_an_error(original: RunDirectory) -> None:
     written = json.loads(original.evaluation.read_text())
     written["checkpoint"]["digest"] = "0" * 64
     write_json(original.evaluation, written)
@@ -85,7 +85,7 @@ def test_other_bits_are_an_error(original: RunDirectory) -> None:
     assert runs_below(original) == 2
 
 
-def test_a_resumed_run_says_what_is_not_as_it_was(original: RunDirectory) -> None:
+def test_a_resumed_run_reports_changed_versions_and_devices(original: RunDirectory) -> None:
     manifest = read_json(original.manifest)
     manifest["versions"]["torch"] = "1.0"
     write_json(original.manifest, {**manifest, "status": "interrupted"})

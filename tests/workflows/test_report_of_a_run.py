@@ -13,7 +13,7 @@ from tenor.runs.files import digest_folder, read_json
 from tenor.runs.manifest import read_manifest
 from tenor.runs.predictions import read_predictions
 from tenor.workflows import train as train_module
-from tenor.workflows.report import report, reported
+from tenor.workflows.report import report, report_at_exit
 from tenor.workflows.train import RunResult, train
 
 
@@ -30,7 +30,7 @@ def test_a_run_ends_with_its_report_and_its_card(completed: RunResult) -> None:
     assert read_manifest(completed.run).digests["model"] == digest_folder(completed.run.model)
 
 
-def test_written_again_it_is_the_same(copied: RunDirectory) -> None:
+def test_a_rewritten_report_is_identical(copied: RunDirectory) -> None:
     before = copied.report.read_text(encoding="utf-8")
     assert report(str(copied.path)).read_text(encoding="utf-8") == before
 
@@ -49,7 +49,7 @@ def test_a_failed_run_has_a_report(small_model: Path, tmp_path: Path, monkeypatc
     def fail(*arguments: object) -> None:
         raise UserError("training.trackers: swanlab can't start")
 
-    monkeypatch.setattr(train_module, "watched_fit", fail)
+    monkeypatch.setattr(train_module, "fit_with_checks", fail)
     with pytest.raises(UserError):
         small_run(tmp_path, small_model)
     (run,) = list_runs(tmp_path / "runs")
@@ -88,15 +88,15 @@ def test_a_refused_model_s_card_and_report_say_so(
     assert (run.model / "README.md").is_file()
 
 
-def test_a_report_that_can_t_be_written_changes_nothing(tmp_path: Path) -> None:
+def test_an_unwritable_report_changes_nothing(tmp_path: Path) -> None:
     run = finished_run(tmp_path)
     run.report.mkdir()
     (run.report / "in the way").touch()
     console = quiet()
-    with reported(run, console):
+    with report_at_exit(run, console):
         pass
     assert "no report" in console.file.getvalue()  # type: ignore[attr-defined]
-    with pytest.raises(TenorError, match="the run's own"), reported(run, console):
+    with pytest.raises(TenorError, match="the run's own"), report_at_exit(run, console):
         raise TenorError("the run's own")
 
 
@@ -107,5 +107,5 @@ def test_rows_given_in_python_are_shown_at_once_and_not_later(small_model: Path,
     result = train(config, tmp_path / "runs", quiet(), data=read_source(config.data))
     assert "scene" in Page(result.run.report.read_text(encoding="utf-8")).text
     again = Page(report(str(result.run.path)).read_text(encoding="utf-8")).text
-    assert "handed over in Python" in again
+    assert "given in Python" in again
     assert read_json(result.run.evaluation)["test"]["n"] == 20

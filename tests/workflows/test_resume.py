@@ -70,7 +70,7 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(
     assert read_manifest(run).status == "completed"
 
 
-def test_a_signal_leaves_an_interrupted_run_that_goes_on(
+def test_a_signal_leaves_an_interrupted_run_that_can_be_resumed(
     completed: RunResult, small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = Recorder.record
@@ -98,7 +98,7 @@ def test_a_signal_leaves_an_interrupted_run_that_goes_on(
 
 @pytest.mark.parametrize("name", [*FILES, MANIFEST])
 @pytest.mark.parametrize("damage", ["flip", "truncate", "delete"])
-def test_a_damaged_checkpoint_is_told_and_the_one_before_it_used(
+def test_a_damaged_checkpoint_is_reported_and_the_previous_one_used(
     name: str, damage: str, completed: RunResult, copied: RunDirectory
 ) -> None:
     from tenor.workflows.train import newest_checkpoint
@@ -147,7 +147,7 @@ def test_a_run_whose_checkpoints_are_all_damaged_starts_over(
     assert_same_end(run, completed.run)
 
 
-def test_a_damaged_best_checkpoint_is_not_lost_in_silence(
+def test_a_damaged_best_checkpoint_is_reported(
     completed: RunResult, small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The newest is whole, but the best one, which the end of the run needs, is not."""
@@ -162,7 +162,7 @@ def test_a_damaged_best_checkpoint_is_not_lost_in_silence(
     assert_same_end(run, completed.run)
 
 
-def test_a_full_disk_fails_the_run_and_it_goes_on_when_there_is_room(
+def test_a_full_disk_fails_the_run_and_it_resumes_when_there_is_space(
     completed: RunResult, small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = checkpoint_module.save_file
@@ -197,7 +197,7 @@ def test_a_run_under_way_is_not_resumed(copied: RunDirectory) -> None:
         resume("latest", copied.path.parent.parent, quiet())
 
 
-def test_an_unknown_run_is_named_with_those_there_are(copied: RunDirectory) -> None:
+def test_an_unknown_run_is_reported_with_the_existing_ones(copied: RunDirectory) -> None:
     with pytest.raises(UserError, match=copied.run_id):
         resume("2099", copied.path.parent.parent, quiet())
 
@@ -210,7 +210,7 @@ def test_data_that_changed_since_is_refused(small_model: Path, tmp_path: Path, m
         resume("latest", tmp_path / "runs", quiet())
 
 
-def test_early_stopping_counts_on_after_a_cut(
+def test_early_stopping_continues_after_an_interruption(
     small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     overrides = ("training.learning_rate=0.0", "training.patience=3", "training.epochs=5")
@@ -250,9 +250,7 @@ def _wait_for_step(folder: Path, step: int, process: subprocess.Popen[str]) -> N
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_killed_process_is_resumed_as_if_it_never_was(
-    number: signal.Signals, small_model: Path, tmp_path: Path
-) -> None:
+def test_a_killed_process_is_resumed_exactly(number: signal.Signals, small_model: Path, tmp_path: Path) -> None:
     overrides = ["training.epochs=12"]
     config = write_config(tmp_path, small_model)
     whole = train(small_config(tmp_path, small_model, *overrides), tmp_path / "whole", quiet())

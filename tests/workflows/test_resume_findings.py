@@ -61,7 +61,7 @@ def cut(
 
 @pytest.mark.parametrize("end", [Killed, KeyboardInterrupt])
 @pytest.mark.parametrize("after", [5, 10, 11, 12])
-def test_a_resumed_run_has_the_findings_of_one_that_never_was_cut(
+def test_a_resumed_run_has_the_findings_of_an_uninterrupted_run(
     after: int,
     end: type[BaseException],
     whole: RunResult,
@@ -81,7 +81,7 @@ def test_a_resumed_run_has_the_findings_of_one_that_never_was_cut(
     assert ("OPT013" in told) == (after <= 10), "what was told before the cut is not told again"
 
 
-def test_what_was_found_between_the_checkpoint_and_the_cut_stands_once(
+def test_findings_between_checkpoint_and_interruption_are_recorded_once(
     whole: RunResult, small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The checkpoint is of step 8: what was told after the tenth step is forgotten with it, and told again."""
@@ -114,11 +114,11 @@ def test_a_run_that_the_watchdog_stopped_is_not_resumed(small_model: Path, tmp_p
         ('"severity": ', '"grade": '),
     ],
 )
-def test_a_record_that_is_not_tenor_s_is_named(
+def test_an_invalid_record_is_reported(
     old: str, new: str, small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = cut(tmp_path, small_model, monkeypatch, 12, Killed)
     run.metrics.write_text(run.metrics.read_text().replace(old, new, 1))
     assert json.loads(run.metrics.read_text().splitlines()[0])
-    with pytest.raises(UserError, match=r"metrics\.jsonl(: holds a|, line 1: is not a) record"):
+    with pytest.raises(UserError, match=r"metrics\.jsonl(: contains a|, line 1: is not a) record"):
         resume("latest", tmp_path / "runs", quiet())

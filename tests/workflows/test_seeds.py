@@ -39,7 +39,7 @@ def test_the_spread_is_that_of_ordinary_runs_with_consecutive_seeds(small_model:
     assert "validation and training rows" in shown
 
 
-def test_a_seed_that_fails_is_told_and_the_others_count(
+def test_a_failed_seed_is_reported_and_the_others_count(
     small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = experiments.train

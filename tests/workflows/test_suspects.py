@@ -21,7 +21,7 @@ ROW = st.tuples(st.sampled_from(TEXTS), st.integers(0, 1), st.floats(0, 1))
 
 
 @given(st.lists(ROW, min_size=2, max_size=14))
-def test_of_each_group_one_row_is_kept_and_its_label_is_the_most_probable(
+def test_each_group_keeps_the_row_with_the_most_probable_label(
     drawn: list[tuple[tuple[int, str], int, float]],
 ) -> None:
     rows = labelled([text for (_, text), _, _ in drawn], [label for _, label, _ in drawn])
@@ -41,7 +41,7 @@ def test_of_each_group_one_row_is_kept_and_its_label_is_the_most_probable(
 
 
 @given(st.lists(st.sampled_from(TEXTS), max_size=14))
-def test_groups_are_the_families(drawn: list[tuple[int, str]]) -> None:
+def test_groups_are_sets_of_equal_texts(drawn: list[tuple[int, str]]) -> None:
     families = [[row for row, (of, _) in enumerate(drawn) if of == family] for family in range(3)]
     expected = sorted(tuple(rows) for rows in families if len(rows) > 1)
     assert sorted(groups_within([text for _, text in drawn])) == expected

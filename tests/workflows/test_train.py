@@ -73,7 +73,7 @@ def test_the_predictions_are_those_of_the_numbers(completed: RunResult) -> None:
         assert found == pytest.approx(written[key]["accuracy"])
 
 
-def test_the_manifest_tells_what_it_was(completed: RunResult) -> None:
+def test_the_manifest_describes_the_run(completed: RunResult) -> None:
     manifest = read_manifest(completed.run)
     assert manifest.status == "completed"
     assert manifest.seed == 34
@@ -85,7 +85,7 @@ def test_the_manifest_tells_what_it_was(completed: RunResult) -> None:
     assert manifest.hardware["accelerators"] == []
 
 
-def test_an_accelerator_is_told_by_manifest_and_report(
+def test_manifest_and_report_name_the_accelerator(
     small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(DevicePlan, "accelerators", ("NVIDIA H100 80GB HBM3",))
@@ -140,7 +140,7 @@ def test_the_same_configuration_gives_the_same_run(completed: RunResult, small_m
     assert {**one, "config": ""} == {**other, "config": ""}  # The paths of the two are not the same.
 
 
-def test_without_a_test_split_the_reason_stands_in_its_place(small_model: Path, tmp_path: Path) -> None:
+def test_a_missing_test_split_has_a_reason(small_model: Path, tmp_path: Path) -> None:
     result = small_run(tmp_path, small_model, "data.test_path=null", "training.epochs=1")
     written = json.loads(result.run.evaluation.read_text())
     assert set(written["test"]) == {"missing"}
@@ -262,7 +262,7 @@ def test_input_that_can_t_be_used_is_refused_with_a_reason_and_leaves_nothing(
     assert not (tmp_path / "runs").exists()
 
 
-def test_what_fails_once_the_run_has_begun_leaves_a_row_with_the_reason(
+def test_a_failure_after_the_start_leaves_a_row_with_the_reason(
     small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A tracker that is installed, but can't be imported."""
@@ -296,7 +296,7 @@ def test_a_failure_in_the_middle_is_a_failed_run(
     assert read_manifest(_only_run(tmp_path / "runs")).status == "failed"
 
 
-def test_a_defect_is_recorded_and_goes_on_to_the_caller(
+def test_an_unexpected_error_is_recorded_and_raised_to_the_caller(
     small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*arguments: object, **options: object) -> None:
@@ -309,7 +309,7 @@ def test_a_defect_is_recorded_and_goes_on_to_the_caller(
     assert (row.status, row.error) == ("failed", "ZeroDivisionError: a defect")
 
 
-def test_training_that_diverges_fails_instead_of_going_on(small_model: Path, tmp_path: Path) -> None:
+def test_diverging_training_fails(small_model: Path, tmp_path: Path) -> None:
     config = small_config(tmp_path, small_model, "training.learning_rate=10.0", "training.max_grad_norm=null")
     run_config = config.model_copy(
         update={"training": config.training.model_copy(update={"learning_rate": 1e30, "epochs": 4})}
@@ -319,7 +319,7 @@ def test_training_that_diverges_fails_instead_of_going_on(small_model: Path, tmp
     assert read_manifest(_only_run(tmp_path / "runs")).status == "failed"
 
 
-def test_a_tracker_that_can_t_end_hides_no_error_and_loses_no_finding(
+def test_a_tracker_that_can_t_close_hides_no_error_and_loses_no_finding(
     small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*arguments: object) -> None:
@@ -339,7 +339,7 @@ def test_a_tracker_that_can_t_end_hides_no_error_and_loses_no_finding(
     assert [one["stage"] for one in occasions][-1] == "training"
 
 
-def test_the_overview_tells_what_plays_no_part(small_model: Path, tmp_path: Path) -> None:
+def test_the_overview_lists_unused_settings(small_model: Path, tmp_path: Path) -> None:
     console = quiet()
     overrides = ("data.truncation=tail", "data.head_share=0.3", "training.epochs=1", "evaluation.text_baseline=false")
     train(small_config(tmp_path, small_model, *overrides), tmp_path / "runs", console)
@@ -348,7 +348,7 @@ def test_the_overview_tells_what_plays_no_part(small_model: Path, tmp_path: Path
     assert shown.count("has no effect") == 1
 
 
-def test_a_run_shorter_than_a_record_tells_its_loss(small_model: Path, tmp_path: Path) -> None:
+def test_a_run_shorter_than_a_record_shows_its_loss(small_model: Path, tmp_path: Path) -> None:
     console = quiet()
     config = small_config(tmp_path, small_model, "training.epochs=1", "data.subset.size=24", "training.log_every=10")
     result = train(config, tmp_path / "runs", console)

@@ -19,7 +19,7 @@ from tenor.runs.model_notes import read_model_notes, update_model_notes
 from tenor.runs.summary import read_summary
 from tenor.training.checkpoint import save_checkpoint, verify_checkpoint
 from tenor.training.state import TrainState
-from tenor.workflows.calibrate import bring_card_up_to_date
+from tenor.workflows.calibrate import update_card
 from tenor.workflows.evaluate import evaluate, evaluation_record
 from tenor.workflows.export import export
 from tenor.workflows.outcome import fold_into_model, save_model
@@ -117,7 +117,7 @@ def test_a_folded_model_s_card_names_both_digests(old_run: RunDirectory, tmp_pat
     before = sha256_file(run.model / "model.safetensors")
     update_model_notes(run.model, temperature=2.0)
     fold_into_model(run.model)
-    bring_card_up_to_date(run)
+    update_card(run)
     after = sha256_file(run.model / "model.safetensors")
     assert after != before == read_json(run.model / "tenor.json")["folded"]["checkpoint_sha256"]
     card = (run.model / "README.md").read_text(encoding="utf-8")

@@ -1,1 +1,1 @@
-"""The words of the command line, one file per command; what they do is in `tenor.workflows`."""
+"""The command line, one file per command; what the commands do is in `tenor.workflows`."""

@@ -9,48 +9,52 @@ from tenor.errors import UserError
 def add(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "calibrate",
-        help="show how far a run's probabilities can be trusted; fold the temperature; choose a threshold",
+        help="measure a run's calibration, fold its temperature into the weights, or choose a decision threshold",
     )
     parser.add_argument("reference", metavar="RUN", help="a folder, a run id or latest")
     parser.add_argument(
-        "--fold", action="store_true", help="divide the saved classifier by the temperature, for users without Tenor"
+        "--fold",
+        action="store_true",
+        help="divide the saved classifier's weights by the temperature, for use without Tenor",
     )
     parser.add_argument(
         "--class",
         dest="class_name",
         metavar="NAME",
-        help="choose the threshold on this class's probability that gives …",
+        help="choose a threshold for this class; needs --precision or --recall",
     )
-    wanted = parser.add_mutually_exclusive_group()
-    wanted.add_argument("--precision", type=float, metavar="P", help="… this precision on the validation rows, or …")
-    wanted.add_argument("--recall", type=float, metavar="R", help="… this recall; from then on tenor predict uses it")
-    wanted.add_argument("--no-threshold", action="store_true", help="forget it: the most probable class decides again")
+    target = parser.add_mutually_exclusive_group()
+    target.add_argument("--precision", type=float, metavar="P", help="the precision to reach on the validation rows")
+    target.add_argument("--recall", type=float, metavar="R", help="the recall to reach on the validation rows")
+    target.add_argument(
+        "--no-threshold", action="store_true", help="remove the threshold: predict the most probable class again"
+    )
     add_root(parser)
     add_json(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    wanted = {name: value for name in ("precision", "recall") if (value := getattr(options, name)) is not None}
-    if bool(options.class_name) != bool(wanted):
-        raise UserError("a threshold needs --class NAME and one of --precision P and --recall R")
+    target = {name: value for name in ("precision", "recall") if (value := getattr(options, name)) is not None}
+    if bool(options.class_name) != bool(target):
+        raise UserError("a threshold needs --class NAME and one of --precision P or --recall R")
     if options.class_name and options.no_threshold:
-        raise UserError("--no-threshold forgets the threshold that there is; it takes no --class")
+        raise UserError("--no-threshold removes the current threshold; leave out --class")
     from tenor.config.loading import load_config
     from tenor.console.numbers import show_calibration
     from tenor.runs.directory import find_run
-    from tenor.workflows.calibrate import calibrate, calibration_record, choose_threshold, fold, forget_threshold
+    from tenor.workflows.calibrate import calibrate, calibration_record, choose_threshold, fold, remove_threshold
     from tenor.workflows.report import rewrite
 
-    found_run = find_run(options.runs, options.reference)
-    calibrated = calibrate(found_run)
+    run_folder = find_run(options.runs, options.reference)
+    calibrated = calibrate(run_folder)
     if calibrated.changed:
-        rewrite(found_run)
+        rewrite(run_folder)
     chosen = None
     if options.no_threshold:
-        calibrated = forget_threshold(calibrated)
-    for name, value in wanted.items():
-        confidence = load_config(found_run.config).evaluation.confidence
+        calibrated = remove_threshold(calibrated)
+    for name, value in target.items():
+        confidence = load_config(run_folder.config).evaluation.confidence
         chosen = choose_threshold(calibrated, options.class_name, name, value, confidence)
     if options.fold:
         calibrated = fold(calibrated)

@@ -6,9 +6,9 @@ from tenor.cli.options import add_json, print_json
 
 
 def add(subparsers: argparse._SubParsersAction) -> None:
-    parser = subparsers.add_parser("configs", help="list the built-in configurations, or print one to copy")
-    parser.add_argument("name", nargs="?", metavar="NAME", help="print this one")
-    parser.add_argument("--fields", action="store_true", help="explain every setting")
+    parser = subparsers.add_parser("configs", help="list the built-in configurations, or print one")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="print this configuration, for example to copy it")
+    parser.add_argument("--fields", action="store_true", help="list every setting with its default and meaning")
     add_json(parser)
     parser.set_defaults(run=run)
 

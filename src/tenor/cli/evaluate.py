@@ -13,23 +13,29 @@ if TYPE_CHECKING:
 
 
 def add(subparsers: argparse._SubParsersAction) -> None:
-    parser = subparsers.add_parser("evaluate", help="measure a run's saved model again, on its own data or on other")
+    parser = subparsers.add_parser("evaluate", help="evaluate a run's saved model on its own or other data")
     parser.add_argument("reference", metavar="RUN", help="a folder, a run id or latest")
     parser.add_argument(
         "overrides",
         nargs="*",
         metavar="data.key=value",
-        help="other data, such as data.source=rotten_tomatoes; evaluation.token_budget=N where memory is short, "
-        "training.device=auto training.precision=auto where the GPU of the training is not there; "
-        "checks.allow.CODE=reason accepts a finding",
+        help="other data, such as data.source=rotten_tomatoes; evaluation.token_budget=N if memory runs out; "
+        "training.device=auto training.precision=auto on a machine without the GPU of the training; "
+        "checks.allow.CODE=reason to accept a finding",
     )
-    parser.add_argument("--input", type=Path, metavar="FILE", help="labelled rows of your own, instead of a split")
+    parser.add_argument("--input", type=Path, metavar="FILE", help="evaluate on the labelled rows of this file")
     parser.add_argument("--split", choices=("test", "validation", "train"), default="test", help="default: test")
     parser.add_argument(
-        "--abstain-below", type=float, metavar="P", help="also: what is left where the model is less sure than P"
+        "--abstain-below",
+        type=float,
+        metavar="P",
+        help="also report coverage and accuracy if the model abstains below probability P",
     )
     parser.add_argument(
-        "--output", type=Path, metavar="DIR", help="for numbers, predictions and report (default: RUN/evaluations/NAME)"
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="folder for numbers, predictions and report (default: RUN/evaluations/NAME)",
     )
     add_root(parser)
     add_json(parser)
@@ -48,37 +54,37 @@ def run(options: argparse.Namespace) -> int:
     from tenor.workflows.run_checks import refuse_errors
 
     require_place(options.output)
-    found = evaluate(options.reference, options.overrides, options.split, options.runs, file=options.input)
-    show_notes(Console(stderr=True, markup=False), found.rows.notes)
-    notes = {"data_notes": list(found.rows.notes)} if found.rows.notes else {}
-    record = {**evaluation_record(found, options.abstain_below), **notes}
-    kept = _keep(found, record, options.output)
+    evaluation = evaluate(options.reference, options.overrides, options.split, options.runs, file=options.input)
+    show_notes(Console(stderr=True, markup=False), evaluation.rows.notes)
+    notes = {"data_notes": list(evaluation.rows.notes)} if evaluation.rows.notes else {}
+    record = {**evaluation_record(evaluation, options.abstain_below), **notes}
+    folder = _keep(evaluation, record, options.output)
     if options.json:
-        print_json({**record, **({} if kept is None else {"kept": str(kept)})})
+        print_json({**record, **({} if folder is None else {"folder": str(folder)})})
     else:
-        _show(found, kept, options.abstain_below)
-    refuse_errors(found.checks, found.config.checks)
-    return 0 if kept is not None or options.output is None else 2
+        _show(evaluation, folder, options.abstain_below)
+    refuse_errors(evaluation.checks, evaluation.config.checks)
+    return 0 if folder is not None or options.output is None else 2
 
 
-def _show(found: "Evaluation", kept: Path | None, abstain_below: float | None) -> None:
+def _show(evaluation: "Evaluation", folder: Path | None, abstain_below: float | None) -> None:
     from rich.console import Console
 
     from tenor.console.numbers import show_abstention
     from tenor.console.run import show_evaluation
 
     console = Console(markup=False)
-    show_evaluation(console, found, kept)
+    show_evaluation(console, evaluation, folder)
     if abstain_below is not None:
-        show_abstention(console, found, abstain_below)
+        show_abstention(console, evaluation, abstain_below)
 
 
-def _keep(found: "Evaluation", record: dict[str, Any], output: Path | None) -> Path | None:
-    """The folder; None where nothing can be written and none was asked for, which costs no one the numbers."""
+def _keep(evaluation: "Evaluation", record: dict[str, Any], output: Path | None) -> Path | None:
+    """Write the result; its folder, or None if it could not be written: the numbers are printed all the same."""
     from tenor.workflows.evaluate import keep_evaluation
 
     try:
-        return keep_evaluation(found, record, output)
+        return keep_evaluation(evaluation, record, output)
     except UserError as error:
-        print(f"tenor: not kept: {error}", file=sys.stderr)
+        print(f"tenor: the result was not saved: {error}", file=sys.stderr)
         return None

@@ -6,10 +6,14 @@ from tenor.cli.options import add_json, add_root, print_json
 
 
 def add(subparsers: argparse._SubParsersAction) -> None:
-    parser = subparsers.add_parser("experiments", help="train several configurations in turn and compare them")
+    parser = subparsers.add_parser("experiments", help="train several configurations and list their results")
     parser.add_argument("configs", nargs="+", metavar="CONFIG", help="built-in names or YAML files")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="key=value", help="a setting to change in all of them"
+        "--set",
+        action="append",
+        default=[],
+        metavar="key=value",
+        help="a setting to change in all configurations; may be repeated",
     )
     add_root(parser)
     add_json(parser)

@@ -11,24 +11,26 @@ if TYPE_CHECKING:
 
 
 def add(subparsers: argparse._SubParsersAction) -> None:
-    parser = subparsers.add_parser("export", help="write a model for elsewhere, and prove that it is the same")
-    parser.add_argument(
-        "reference", metavar="RUN", help="a run (folder, id or latest), a model folder or id of the hub"
-    )
+    parser = subparsers.add_parser("export", help="export a model, and verify that it predicts the same")
+    parser.add_argument("reference", metavar="RUN", help="a run (folder, id or latest), a model folder or hub id")
     parser.add_argument(
         "overrides",
         nargs="*",
         metavar="data.key=value",
-        help="for the check: other data, or data.text_column=review",
+        help="other data for the verification, such as data.text_column=review",
     )
-    parser.add_argument("--input", type=Path, metavar="FILE", help="labelled rows of your own for the check")
+    parser.add_argument("--input", type=Path, metavar="FILE", help="file with labelled rows for the verification")
     parser.add_argument("--format", choices=("onnx", "safetensors"), default="onnx", help="default: onnx")
     parser.add_argument(
-        "--quantize", choices=("none", "int8"), default="none", help="int8: weights of 8 bits, for onnx"
+        "--quantize", choices=("none", "int8"), default="none", help="int8: 8-bit weights, only with --format onnx"
     )
     parser.add_argument("--output", type=Path, metavar="DIR", help="default: exports/RUN-FORMAT")
     parser.add_argument(
-        "--reviews", type=int, default=500, metavar="N", help="held-out reviews that go through both (default: 500)"
+        "--reviews",
+        type=int,
+        default=500,
+        metavar="N",
+        help="number of held-out texts for the verification (default: 500)",
     )
     add_root(parser)
     add_json(parser)
@@ -40,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
     from tenor.workflows.export import export
 
     if options.reviews < 1:
-        raise UserError(f"--reviews is {options.reviews}, expected 1 or more")
+        raise UserError(f"--reviews {options.reviews}: expected 1 or more")
     done = export(
         options.reference,
         options.output,
@@ -56,29 +58,27 @@ def run(options: argparse.Namespace) -> int:
 
         print_json({"folder": str(done.folder), "files": done.files, **read_json(done.folder / "export.json")})
     else:
-        _tell(done)
+        _print_result(done)
     return 0
 
 
-def _tell(done: "Exported") -> None:
+def _print_result(done: "Exported") -> None:
     checked = done.checked
     size = done.files[done.artefact.file] / 1e6
     print(f"{done.folder / done.artefact.file}: {size:.1f} MB, SHA-256 {done.artefact.sha256}")
-    print(f"  on {checked.reviews:,} reviews of {checked.origin}, beside PyTorch:")
-    print(f"  largest difference of a probability {checked.largest_difference:.2g}")
-    print(f"  labels that agree {checked.agreement:.2%}")
+    print(f"  compared with PyTorch on {checked.reviews:,} texts of {checked.origin}:")
+    print(f"  largest difference between probabilities {checked.largest_difference:.2g}")
+    print(f"  equal labels {checked.agreement:.2%}")
     print(f"  accuracy {_accuracies(checked.accuracy_before, checked.accuracy_after)}")
     if checked.rows_in_train:
         print(f"  {_rows_in_train(checked.rows_in_train)}")
-    print(f"  checked on a processor with {', '.join(checked.instruction_sets) or 'no extension known to PyTorch'}")
+    print(f"  processor's instruction sets: {', '.join(checked.instruction_sets) or 'none that PyTorch detects'}")
 
 
-def _rows_in_train(found: int | str) -> str:
-    if isinstance(found, int):
-        return (
-            f"{found:,} of these reviews have a training text of the run, so the accuracy is no estimate of its quality"
-        )
-    return f"whether these reviews were in training is not known: {found}"
+def _rows_in_train(count: int | str) -> str:
+    if isinstance(count, int):
+        return f"{count:,} of these texts are training texts of the run, so the accuracy is not an unbiased estimate"
+    return f"unknown whether these texts are training texts of the run: {count}"
 
 
 def _accuracies(before: float | str, after: float | str) -> str:

@@ -1,4 +1,4 @@
-"""`tenor`: reads the command, runs it, and turns how it ended into an exit status."""
+"""`tenor`: parses the command line, runs the command, and returns the exit status."""
 
 import argparse
 import sys
@@ -32,9 +32,9 @@ COMMANDS = (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns 0 done, 1 failed, 2 wrong usage or input, 3 a check found an error, 130 interrupted."""
-    use_one_heap()  # Before any library starts threads of its own.
-    collect_cycles_seldom()  # Before any is imported.
+    """Run one command; returns 0 done, 1 failed, 2 wrong usage or input, 3 refused by a check, 130 interrupted."""
+    use_one_heap()  # Before any library starts threads.
+    collect_cycles_seldom()  # Before libraries are imported.
     options = _parse(_parser(), arguments)
     try:
         return int(options.run(options))
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
-    """As `parse_args`, but settings and texts may also follow an option, which argparse does not allow."""
+    """Like `parse_args`, but settings and texts may also follow an option, which argparse does not allow."""
     options, rest = parser.parse_known_args(arguments)
     many = next((name for name in ("overrides", "texts") if hasattr(options, name)), None)
     if rest and many is not None and not any(word.startswith("-") for word in rest):

@@ -11,7 +11,7 @@ OVERRIDES = "settings to change, such as training.epochs=3 data.subset.size=500"
 def add_root(parser: argparse.ArgumentParser) -> None:
     """`--runs DIR`."""
     parser.add_argument(
-        "--runs", type=Path, default=Path("runs"), metavar="DIR", help="where runs are kept (default: runs)"
+        "--runs", type=Path, default=Path("runs"), metavar="DIR", help="folder of the runs (default: runs)"
     )
 
 

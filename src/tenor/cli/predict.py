@@ -15,44 +15,46 @@ if TYPE_CHECKING:
 
 
 def add(subparsers: argparse._SubParsersAction) -> None:
-    parser = subparsers.add_parser("predict", help="label texts, or every row of a file")
+    parser = subparsers.add_parser("predict", help="predict the classes of texts, or of every row of a file")
     parser.add_argument(
-        "reference", metavar="RUN", help="a run (folder, id or latest), a model folder, an export or an id of the hub"
+        "reference", metavar="RUN", help="a run (folder, id or latest), a model folder, an export or a hub id"
     )
-    parser.add_argument("texts", nargs="*", default=[], metavar="TEXT", help="texts to label")
-    parser.add_argument("--input", type=Path, metavar="FILE", help="csv, tsv, jsonl, parquet, or txt (a text per line)")
+    parser.add_argument("texts", nargs="*", default=[], metavar="TEXT", help="texts to classify")
+    parser.add_argument("--input", type=Path, metavar="FILE", help="csv, tsv, jsonl, parquet or txt (a text per line)")
     parser.add_argument("--output", type=Path, metavar="FILE", help="csv, tsv, jsonl or parquet")
     parser.add_argument("--text-column", default="text", metavar="NAME", help="default: text")
     parser.add_argument(
         "--long-text",
         choices=("truncate", "windows"),
         default="truncate",
-        help="texts beyond the model's length: cut as in training, or averaged over windows",
+        help="texts above the maximum length: truncate as in training, or average over windows (default: truncate)",
     )
     parser.add_argument(
         "--on-error",
         choices=("fail", "null"),
         default="fail",
-        help="a row that can't be predicted: end with a message, or leave its prediction empty and go on",
+        help="at a row that cannot be predicted: fail, or leave its prediction empty and continue (default: fail)",
     )
     parser.add_argument(
         "--ignore-threshold",
         action="store_true",
-        help="label by the most probable class, whatever threshold tenor calibrate chose",
+        help="predict the most probable class, even if tenor calibrate chose a threshold",
     )
     parser.add_argument(
         "--abstain-below",
         type=float,
         default=0.0,
         metavar="P",
-        help="no label where the most probable class has a probability below P; see tenor evaluate --abstain-below",
+        help="leave the label empty if the highest probability is below P; see tenor evaluate --abstain-below",
     )
-    parser.add_argument("--restart", action="store_true", help="write the output anew, whatever an earlier call left")
+    parser.add_argument(
+        "--restart", action="store_true", help="start again and overwrite the output of an earlier call"
+    )
     parser.add_argument(
         "--engine",
         choices=("auto", "torch", "onnx", "onnx-int8"),
         default="auto",
-        help="auto: for a large file the fastest that agrees with PyTorch",
+        help="auto: torch, or for a large file the fastest engine that agrees with it",
     )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="for engine torch")
     parser.add_argument("--threads", type=int, metavar="N", help="default: one per physical core")
@@ -63,11 +65,11 @@ def add(subparsers: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace) -> int:
     if bool(options.texts) == (options.input is not None):
-        raise UserError("give texts to label, or a file: --input reviews.csv --output labelled.csv")
+        raise UserError("give either texts to classify or a file: --input reviews.csv --output labelled.csv")
     if (options.input is None) != (options.output is None):
-        raise UserError("--input and --output belong together: what to read, and where to write the predictions")
+        raise UserError("--input and --output go together: the file to read, and the file for the predictions")
     if options.threads is not None and options.threads < 1:
-        raise UserError(f"--threads is {options.threads}, expected 1 or more")
+        raise UserError(f"--threads {options.threads}: expected 1 or more")
     if not 0 <= options.abstain_below <= 1:
         raise UserError(f"--abstain-below {options.abstain_below:g}: expected a probability from 0 to 1, such as 0.9")
     return _file(options) if options.input is not None else _texts(options)
@@ -75,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _texts(options: argparse.Namespace) -> int:
     from tenor.inference.predictor import Predictor
-    from tenor.workflows.predict import threshold_told
+    from tenor.workflows.predict import threshold_message
 
     predictor = Predictor.load(
         options.reference,
@@ -85,20 +87,20 @@ def _texts(options: argparse.Namespace) -> int:
         root=options.runs,
         ignore_threshold=options.ignore_threshold,
     )
-    if (decided_by := threshold_told(predictor)) is not None:
-        print(decided_by, file=sys.stderr)
+    if (message := threshold_message(predictor)) is not None:
+        print(message, file=sys.stderr)
     if predictor.engine.name != "torch":
         print(f"engine {predictor.engine.name}: {predictor.why}", file=sys.stderr)
     predictions = predictor.predict(options.texts, options.long_text, options.abstain_below)
     if options.json:
-        told = _how(predictor.engine.name, predictor.why, predictor.threshold)
-        rows = [{"text": text, **vars(one)} for text, one in zip(options.texts, predictions, strict=True)]
-        print_json({**told, "predictions": rows})
+        method = _method(predictor.engine.name, predictor.why, predictor.threshold)
+        rows = [{"text": text, **vars(row)} for text, row in zip(options.texts, predictions, strict=True)]
+        print_json({**method, "predictions": rows})
     else:
         _show(options.texts, predictions)
         if options.abstain_below:
-            unsure = sum(not one.label for one in predictions)
-            print(f"unsure, below {options.abstain_below:g}: {unsure:,} of {len(predictions):,}")
+            unsure = sum(not row.label for row in predictions)
+            print(f"unsure (probability below {options.abstain_below:g}): {unsure:,} of {len(predictions):,}")
     return 0
 
 
@@ -111,11 +113,11 @@ def _show(texts: list[str], predictions: "list[Prediction]") -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", expand=True)
     table.add_column("label", no_wrap=True)
     table.add_column("probability", justify="right", no_wrap=True)
-    table.add_column("read", no_wrap=True)
+    table.add_column("used", no_wrap=True)
     table.add_column("text", no_wrap=True, overflow="ellipsis", ratio=1)
-    for text, one in zip(texts, predictions, strict=True):
-        read = "in part" if one.truncated else "whole" if one.windows == 1 else f"in {one.windows} windows"
-        table.add_row(Text(one.label or "(unsure)"), f"{one.probability:.4f}", read, Text(" ".join(text.split())[:200]))
+    for text, row in zip(texts, predictions, strict=True):
+        part = "truncated" if row.truncated else "all" if row.windows == 1 else f"{row.windows} windows"
+        table.add_row(Text(row.label or "(unsure)"), f"{row.probability:.4f}", part, Text(" ".join(text.split())[:200]))
     Console(markup=False).print(table)
 
 
@@ -142,30 +144,30 @@ def _file(options: argparse.Namespace) -> int:
         ignore_threshold=options.ignore_threshold,
     )
     if options.json:
-        told = _how(done.engine, done.why, done.threshold)
-        print_json({"output": str(done.output), **told, **vars(done.result)})
+        method = _method(done.engine, done.why, done.threshold)
+        print_json({"output": str(done.output), **method, **vars(done.result)})
     else:
-        _tell(done, options.abstain_below)
+        _print_result(done, options.abstain_below)
     return 0
 
 
-def _how(engine: str, why: str, threshold: "Threshold | None") -> dict[str, Any]:
+def _method(engine: str, why: str, threshold: "Threshold | None") -> dict[str, Any]:
     from tenor.runs.model_notes import stored_threshold
 
     by = "the most probable class" if threshold is None else stored_threshold(threshold)
     return {"engine": engine, "why": why, "decided_by": by}
 
 
-def _tell(done: "FilePrediction", abstain_below: float) -> None:
+def _print_result(done: "FilePrediction", abstain_below: float) -> None:
     result = done.result
-    fresh = result.rows - result.resumed
-    before = f", {result.resumed:,} by an earlier call" if result.resumed else ""
-    speed = f", {fresh / done.seconds:.1f} reviews/s" if fresh else ""
-    print(f"{done.output}: {result.rows:,} rows{before}{speed}")
+    new = result.rows - result.resumed
+    resumed = f", {result.resumed:,} of them from an earlier call" if result.resumed else ""
+    speed = f", {new / done.seconds:.1f} reviews/s" if new else ""
+    print(f"{done.output}: {result.rows:,} rows{resumed}{speed}")
     if result.predicted:
         print("  " + ", ".join(f"{name} {count:,}" for name, count in result.predicted.items()))
     if abstain_below:
-        print(f"  unsure, below {abstain_below:g}: {result.unsure:,} without a label, with their probabilities")
+        print(f"  unsure (probability below {abstain_below:g}): {result.unsure:,}, without a label, with probabilities")
     if result.failed:
         print(f"  {result.failed:,} without a prediction: " + "; ".join(result.first_failures), end="")
         print("; …" if result.failed > len(result.first_failures) else "")

@@ -7,10 +7,13 @@ from tenor.cli.options import add_json, add_root, print_json
 
 
 def add(subparsers: argparse._SubParsersAction) -> None:
-    parser = subparsers.add_parser("report", help="write a run as one HTML file, or a folder of runs as an index")
+    parser = subparsers.add_parser("report", help="write the HTML report of a run, or the index of a folder of runs")
     parser.add_argument("target", metavar="RUN|FOLDER", help="a run (folder, id or latest), or a folder of runs")
     parser.add_argument(
-        "--output", type=Path, metavar="FILE", help="default: report.html in the run, index.html in the folder of runs"
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="default: report.html in the run's folder, index.html in the folder of runs",
     )
     add_root(parser)
     add_json(parser)

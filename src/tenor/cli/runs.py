@@ -1,4 +1,4 @@
-"""`tenor runs` lists what was run; `tenor runs --prune N` removes all but the newest N of each configuration."""
+"""`tenor runs` lists all runs; `tenor runs --prune N` removes all but the newest N of each configuration."""
 
 import argparse
 
@@ -9,7 +9,7 @@ from tenor.errors import UserError
 def add(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser("runs", help="list runs, or remove old ones")
     parser.add_argument("--prune", type=int, metavar="N", help="remove all but the newest N runs of each configuration")
-    parser.add_argument("--dry-run", action="store_true", help="with --prune: only say what would be removed")
+    parser.add_argument("--dry-run", action="store_true", help="with --prune: only list what would be removed")
     add_root(parser)
     add_json(parser)
     parser.set_defaults(run=run)
@@ -19,19 +19,19 @@ def run(options: argparse.Namespace) -> int:
     if options.prune is None:
         return _list(options)
     if options.prune < 0:
-        raise UserError(f"--prune {options.prune}: expected 0 or more runs to keep of each configuration")
+        raise UserError(f"--prune {options.prune}: expected 0 or more, the number of runs to keep per configuration")
     from tenor.runs.summary import prune
 
     pruned = prune(options.runs, options.prune, dry_run=options.dry_run)
-    removed = [gone.reference for gone in pruned.removed]
-    still_running = [kept.reference for kept in pruned.still_running]
+    removed = [run.reference for run in pruned.removed]
+    still_running = [run.reference for run in pruned.still_running]
     if options.json:
         print_json({"removed": removed, "still_running": still_running})
         return 0
     _print_runs(f"{'would remove' if options.dry_run else 'removed'} {len(removed)} runs", removed)
     if still_running:
-        # Else whoever looks for room would not know why a folder is left.
-        _print_runs(f"kept {len(still_running)} that may still be running", still_running)
+        # Explains why these folders still take space.
+        _print_runs(f"kept {len(still_running)} runs that may still be running", still_running)
     return 0
 
 
@@ -50,6 +50,6 @@ def _list(options: argparse.Namespace) -> int:
         return 0
     from rich.console import Console
 
-    shown = experiments_table(rows) if rows else f"no runs below {options.runs}; start one: tenor train demo"
+    shown = experiments_table(rows) if rows else f"no runs in {options.runs}; start one: tenor train demo"
     Console(markup=False).print(shown)
     return 0

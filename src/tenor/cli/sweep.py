@@ -1,4 +1,4 @@
-"""`tenor sweep SWEEP [key=value …] [--worker]`: search for the best configuration, alone or with other workers."""
+"""`tenor sweep SWEEP [key=value …] [--worker]`: search for the best configuration, with any number of workers."""
 
 import argparse
 from typing import Any
@@ -8,12 +8,14 @@ from tenor.errors import UserError
 
 
 def add(subparsers: argparse._SubParsersAction) -> None:
-    parser = subparsers.add_parser("sweep", help="search for the best settings: many runs, any number of workers")
+    parser = subparsers.add_parser("sweep", help="search for the best settings, with any number of workers")
     parser.add_argument("sweep", nargs="?", metavar="SWEEP", help="a built-in name (sweep_demo) or a YAML file")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="keys to change: phases.full.trials=10")
-    parser.add_argument("--worker", action="store_true", help="join a sweep that was started elsewhere")
-    parser.add_argument("--print", action="store_true", help="print a built-in sweep, to copy")
-    parser.add_argument("--fields", action="store_true", help="explain every key of a sweep")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="keys of the sweep to change, such as phases.full.trials=10"
+    )
+    parser.add_argument("--worker", action="store_true", help="join a sweep that another process started")
+    parser.add_argument("--print", action="store_true", help="print a built-in sweep, for example to copy it")
+    parser.add_argument("--fields", action="store_true", help="list every key of a sweep with its default and meaning")
     add_root(parser)
     add_json(parser)
     parser.set_defaults(run=run)
@@ -25,7 +27,7 @@ def run(options: argparse.Namespace) -> int:
     if options.sweep is None:
         from tenor.config.loading import builtin_names
 
-        raise UserError(f"give a SWEEP: {', '.join(builtin_names('sweep'))}, or the path of a YAML file")
+        raise UserError(f"SWEEP is missing: give a built-in name ({', '.join(builtin_names('sweep'))}) or a YAML file")
     if options.print:
         from tenor.config.loading import builtin_text
 
@@ -46,7 +48,7 @@ def _sweep(options: argparse.Namespace) -> int:
         if options.json:
             print_json({"sweep": plan.sweep.name, "trials_ended": ended})
         else:
-            print(f"nothing is left to begin: {ended} trials of {plan.sweep.name} ended")
+            print(f"no trial is left to start: {ended} trials of {plan.sweep.name} have ended")
         return 0
     result = run_sweep(plan, options.runs)
     if options.json:
@@ -56,7 +58,7 @@ def _sweep(options: argparse.Namespace) -> int:
 
         console = Console()
         console.print(sweep_view(plan, result.trials, result.winner))
-        console.print(result.words(), highlight=False, soft_wrap=True, markup=False)
+        console.print(result.description(), highlight=False, soft_wrap=True, markup=False)
     return 0
 
 

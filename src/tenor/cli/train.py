@@ -11,15 +11,13 @@ if TYPE_CHECKING:
 
 
 def add(subparsers: argparse._SubParsersAction) -> None:
-    parser = subparsers.add_parser("train", help="fine-tune, evaluate and trace a classifier")
+    parser = subparsers.add_parser("train", help="fine-tune and evaluate a classifier")
     parser.add_argument("config", nargs="?", metavar="CONFIG", help="a built-in name (tenor configs) or a YAML file")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help=OVERRIDES)
-    parser.add_argument("--resume", metavar="RUN", help="go on with a run that was cut: a folder, a run id or latest")
+    parser.add_argument("--resume", metavar="RUN", help="resume an interrupted run: a folder, a run id or latest")
+    parser.add_argument("--repeat", metavar="RUN", help="repeat a run; refused if data, weights or versions changed")
     parser.add_argument(
-        "--repeat", metavar="RUN", help="run it once more, if data, weights and versions are still the same"
-    )
-    parser.add_argument(
-        "--seeds", type=int, metavar="N", help="train N times, with seeds from the configuration's on: mean and spread"
+        "--seeds", type=int, metavar="N", help="train with N consecutive seeds, and report mean and spread"
     )
     add_root(parser)
     add_json(parser)
@@ -27,13 +25,13 @@ def add(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    if sum(asked is not None for asked in (options.config, options.resume, options.repeat)) != 1:
+    if sum(source is not None for source in (options.config, options.resume, options.repeat)) != 1:
         raise UserError(
-            "give a CONFIG to start a run (`tenor configs` lists them), or --resume RUN to go on with one, or "
-            "--repeat RUN to run one once more"
+            "give exactly one of: CONFIG to start a run (`tenor configs` lists them), --resume RUN to continue a run, "
+            "--repeat RUN to repeat one"
         )
     if options.config is None and options.seeds is not None:
-        raise UserError("--seeds starts new runs, --resume and --repeat take up an old one; give one of them")
+        raise UserError("--seeds starts new runs, --resume and --repeat use an earlier one; give only one of them")
     from tenor.config.loading import load_config
 
     config = load_config(options.config, options.overrides) if options.config else None

@@ -1,4 +1,4 @@
-"""Progress of a job: a live line on a terminal, plain lines elsewhere."""
+"""Progress: a live line on a terminal, plain lines elsewhere."""
 
 import time
 from collections.abc import Iterator
@@ -45,7 +45,7 @@ class ProgressLine:
 
 @contextmanager
 def progress_line(console: Console, title: str, total: int, done: int = 0) -> Iterator[ProgressLine]:
-    """Show a job of `total` units, of which `done` are finished."""
+    """Show a job of `total` units, of which `done` are finished already."""
     if not console.is_terminal:
         yield ProgressLine(console, title, total, None, None, done, done)
         return

@@ -13,13 +13,13 @@ from rich.text import Text
 from tenor.checks.finding import findings_view
 from tenor.config.describe import unused_settings
 from tenor.config.schema import Config
-from tenor.console.numbers import ResultRow, confusion_table, number_facts, per_class_table, result_rows, results_table
+from tenor.console.numbers import ResultRow, confusion_table, detail_facts, per_class_table, result_rows, results_table
 from tenor.data.batching import Examples, TokenExamples, epoch_batches
 from tenor.data.dataset import LabelledText
 from tenor.data.splits import data_notes, present_splits
 from tenor.errors import advice_on_memory
 from tenor.evaluation.numbers import duration
-from tenor.evaluation.results import SplitResult, other_rows, overlap_words
+from tenor.evaluation.results import SplitResult, other_rows, overlap_text
 from tenor.inference.logits import token_logits
 from tenor.measures.intervals import wilson_interval
 from tenor.model.device import DevicePlan
@@ -71,7 +71,7 @@ def show_overview(console: Console, prepared: "Prepared") -> None:
         "lengths": f"{lengths.median} tokens (median), {lengths.p90} (90th percentile), {lengths.longest:,} (longest); "
         f"{lengths.share_truncated:.1%} of texts are truncated to {config.data.max_length} tokens "
         f"({config.data.truncation}), {lengths.share_tokens_lost:.1%} of tokens are lost",
-        "device": f"{plan.device}, {plan.threads} threads; {plan.why}; {plan.training_tokens:,} tokens per pass"
+        "device": f"{plan.device}, {plan.threads} threads; {plan.why}; {plan.training_tokens:,} tokens per forward pass"
         f"{f', {replicas} passes in parallel' if replicas > 1 else ''}",
         "dropout": f"attention {classifier.attention_dropout:g}{_why_attention_dropout(prepared)}",
         "cost": f"about {duration(cost.seconds)}, {cost.memory_bytes / 2**30:.1f} GB of {_memory(plan)} and "
@@ -111,7 +111,7 @@ def show_finish(
     console.print(per_class_table(last.metrics))
     console.print(confusion_table(last.metrics.confusion, [one.name for one in last.metrics.per_class]))
     split = "test" if "test" in results else "validation"
-    numbers = number_facts(split, last, config.evaluation.confidence, config.seed)
+    numbers = detail_facts(split, last, config.evaluation.confidence, config.seed)
     console.print(_fact_table({**numbers, **_places(run, config, split, timings)}))
 
 
@@ -124,9 +124,9 @@ def show_evaluation(console: Console, found: "Evaluation", kept: Path | None = N
     console.print(per_class_table(found.result.metrics))
     console.print(confusion_table(found.result.metrics.confusion, [one.name for one in found.result.metrics.per_class]))
     weights = f"{found.run.model / 'model.safetensors'}, SHA-256 {found.weights_sha256}, step {found.step:,}"
-    numbers = number_facts(found.split, found.result, confidence, found.config.seed)
+    numbers = detail_facts(found.split, found.result, confidence, found.config.seed)
     threshold = {} if found.threshold is None else {"threshold": _threshold_text(found, found.threshold)}
-    overlap = {"own rows": overlap_words(found.overlap, found.result, confidence)}
+    overlap = {"overlap": overlap_text(found.overlap, found.result, confidence)}
     if not isinstance(found.checks, Missing) and found.checks.findings:
         console.print(findings_view(found.checks.findings))
     console.print(_fact_table({**numbers, **overlap, **threshold, "weights": weights}))

@@ -1,4 +1,4 @@
-"""The list of runs. Imports nothing of PyTorch: a list of runs must not take seconds."""
+"""The table of runs. Does not import PyTorch, so that listing runs takes no seconds."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,37 +19,37 @@ RUN_ID = 22
 
 
 def all_runs(root: Path) -> list[SummaryRow]:
-    """The rows of the summary, and one for each run that is running, or was killed before it could write its row."""
+    """The summary's rows, and one for each run that is running, or was killed before it could write its row."""
     rows = {(row.config_name, row.run_id): row for row in read_summary(root)}
     for run in list_runs(root):
         manifest, key = read_manifest(run), (run.config_name, run.run_id)
         if manifest.status == "running" or key not in rows:
-            rows[key] = _without_end(run, manifest)
+            rows[key] = _unfinished(run, manifest)
     return list(rows.values())
 
 
 def experiments_table(rows: Sequence[SummaryRow]) -> RenderableType:
-    """One row per run under its configuration's name: status, accuracies, time; errors of failed runs below."""
+    """A line per run below its configuration's name: status, accuracies, time; errors of failed runs below."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     table.add_column("run", overflow="fold", max_width=RUN_ID + 2)
     table.add_column("status", no_wrap=True)
     for header in ("validation", "test", "text\nbaseline", "time"):
         table.add_column(header, justify="right", no_wrap=True)
-    # The configuration has a line of its own, since beside its name a run's id would not fit into 80 columns.
+    # The configuration is on a separate line: with its name, a run's id would not fit into 80 columns.
     for name in dict.fromkeys(row.config_name for row in rows):
         table.add_row(Text(name, style="bold"))
-        for row in (one for one in rows if one.config_name == name):
+        for row in (row for row in rows if row.config_name == name):
             table.add_row(*_cells(row))
     errors = [Text(f"{row.config_name}/{row.run_id}: {row.error}", "red") for row in rows if isinstance(row.error, str)]
     return Group(table, *errors)
 
 
-def _without_end(run: RunDirectory, manifest: Manifest) -> SummaryRow:
+def _unfinished(run: RunDirectory, manifest: Manifest) -> SummaryRow:
     if manifest.status != "running" or process_lives(manifest):
         return SummaryRow(run.run_id, run.config_name, {}, manifest.status, error=manifest.error)
-    message = f"its process is gone; resume it: tenor train --resume {run.path}"
-    # No status of a run, since no run writes it of itself.
-    return SummaryRow(run.run_id, run.config_name, {}, "killed", error=message)  # type: ignore[arg-type]
+    error = f"its process no longer exists; resume it: tenor train --resume {run.path}"
+    # Not a status that a run records: a killed process cannot write it.
+    return SummaryRow(run.run_id, run.config_name, {}, "killed", error=error)  # type: ignore[arg-type]
 
 
 def _cells(row: SummaryRow) -> list[Text]:

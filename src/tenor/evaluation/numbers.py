@@ -1,4 +1,4 @@
-"""Numbers as people read them, the same in the report, the index, the model card and the terminal."""
+"""Formats of numbers, the same in the report, the index, the model card and the terminal."""
 
 _MARKDOWN = str.maketrans({character: f"\\{character}" for character in "\\`*_{}[]<>#|"})
 
@@ -19,8 +19,14 @@ def points(difference: float) -> str:
     return f"{'+' if rounded > 0 else '−' if rounded < 0 else '±'}{abs(rounded):.2f} points"
 
 
+def signed(value: float, digits: int) -> str:
+    """A number with its sign, such as −0.30; 0 has none."""
+    text = f"{abs(value):.{digits}f}"
+    return f"{'' if float(text) == 0 else '+' if value > 0 else '−'}{text}"
+
+
 def duration(seconds: float) -> str:
-    """Seconds as people say them."""
+    """A duration in s, min or h."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
@@ -32,5 +38,5 @@ def moment(iso: str) -> str:
 
 
 def markdown(text: object) -> str:
-    """Words from elsewhere in a Markdown file, as text: no markup, one line."""
+    """Foreign text for a Markdown file: on one line, with markup escaped."""
     return " ".join(str(text).split()).translate(_MARKDOWN)

@@ -1,4 +1,4 @@
-"""The content of `eval_best_model.json`: what the best checkpoint reached, beside the baselines."""
+"""The content of `eval_best_model.json`: the results of the best checkpoint and of the baselines."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -25,7 +25,7 @@ KEY_OF_SPLIT = {"validation": "val", "test": "test"}
 
 @dataclass(frozen=True)
 class Baselines:
-    """Accuracies in 0 … 1 on the same rows; a str is the reason why there is none."""
+    """Accuracies in 0 … 1 on the same rows; a str is the reason why one is missing."""
 
     majority: float | str
     text: float | str
@@ -33,7 +33,7 @@ class Baselines:
 
 @dataclass(frozen=True, eq=False)
 class SplitResult:
-    """What a checkpoint predicts for the rows of one split; `split_result` builds it."""
+    """A checkpoint's predictions for the rows of one split, and their metrics; `split_result` builds it."""
 
     labels: np.ndarray
     """Class indices, shape (n,)."""
@@ -42,7 +42,7 @@ class SplitResult:
     metrics: Metrics
     baselines: Baselines
     temperature: float = 1.0
-    """By which the checkpoint's logits were divided before the softmax."""
+    """The checkpoint's logits were divided by it before the softmax."""
 
     @property
     def predictions(self) -> np.ndarray:
@@ -51,7 +51,7 @@ class SplitResult:
 
     @property
     def raw_probabilities(self) -> np.ndarray:
-        """As they were before the temperature, shape (n, K)."""
+        """The probabilities without the temperature, shape (n, K)."""
         return with_temperature(self.probabilities, self.temperature, 1.0)
 
 
@@ -62,7 +62,7 @@ def split_result(
     baselines: Baselines,
     temperature: float = 1.0,
 ) -> SplitResult:
-    """Measure one split: labels (n,), probabilities (n, K). Raises ValueError as `measure` does."""
+    """The result of one split: labels (n,), probabilities (n, K). Raises ValueError as `measure` does."""
     return SplitResult(labels, probabilities, measure(labels, probabilities, class_names), baselines, temperature)
 
 
@@ -80,13 +80,13 @@ def evaluation_json(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """The file's content: plain values, no null, no NaN. A split given as a str is absent for that reason.
+    """The file's content: plain values, no null, no NaN. A split given as a str is missing for that reason.
 
-    `confidence` is the intervals' coverage; `seed` draws the bootstrap's samples. Raises ValueError for a split whose
+    `confidence` is the intervals' coverage; `seed` is that of the bootstrap. Raises ValueError for a split whose
     classes are not `class_names`, an empty reason and an empty digest.
     """
     if not checkpoint_digest:
-        raise ValueError("expected the digest of the checkpoint that was evaluated, found an empty one")
+        raise ValueError("expected the digest of the evaluated checkpoint, observed an empty one")
     return {
         "checkpoint": {"digest": checkpoint_digest, "step": int(checkpoint_step)},
         "class_names": list(class_names),
@@ -126,7 +126,7 @@ def _split_json(split: SplitResult | str, class_names: Sequence[str], confidence
 
 
 def _calibration_json(split: SplitResult) -> dict[str, Any]:
-    """Before and after the temperature; the lower the better, all three."""
+    """Three measures without and with the temperature; lower is better for all."""
 
     def measured(probabilities: np.ndarray) -> dict[str, float]:
         return {
@@ -146,7 +146,7 @@ def _calibration_json(split: SplitResult) -> dict[str, Any]:
 
 def _missing_because(reason: str) -> dict[str, Any]:
     if not reason:
-        raise ValueError("something absent needs a reason, found an empty one")
+        raise ValueError("a missing value needs a reason, observed an empty one")
     return {"missing": reason}
 
 
@@ -154,13 +154,13 @@ NONE_LEFT = "every row has a text of the run's training or validation split"
 
 
 def other_rows(overlap: OverlapEvidence, result: SplitResult) -> tuple[int, int]:
-    """Rows that are in neither of the run's splits, and how many of these are classified correctly."""
+    """The number of rows in neither of the run's splits, and how many of them are predicted correctly."""
     others = ~(overlap.in_train | overlap.in_validation)
     return int(others.sum()), int((result.predictions == result.labels)[others].sum())
 
 
 def overlap_record(overlap: OverlapEvidence | Missing, result: SplitResult, confidence: float) -> dict[str, Any]:
-    """As plain data: the rows in each of the run's splits, and the accuracy on all other rows."""
+    """The overlap as plain data: the rows in each of the run's splits, and the accuracy on all other rows."""
     if isinstance(overlap, Missing):
         return missing_because(overlap.reason)
     n, right = other_rows(overlap, result)
@@ -172,18 +172,20 @@ def overlap_record(overlap: OverlapEvidence | Missing, result: SplitResult, conf
     return {**counts, "other_rows": others}
 
 
-def overlap_words(overlap: OverlapEvidence | Missing, result: SplitResult, confidence: float) -> str:
-    """As one sentence for people."""
+def overlap_text(overlap: OverlapEvidence | Missing, result: SplitResult, confidence: float) -> str:
+    """The overlap in one sentence."""
     if isinstance(overlap, Missing):
         return overlap.reason
     in_train, in_validation = int(overlap.in_train.sum()), int(overlap.in_validation.sum())
-    rows = f"of {len(overlap.texts):,} rows"
     if not in_train and not in_validation:
-        return f"{rows} none has a training or validation text of the run"
-    counts = f"{rows} {in_train:,} have a training text of the run, {in_validation:,} more a validation text"
+        return f"none of {len(overlap.texts):,} rows has a text of the run's training or validation split"
+    counts = (
+        f"of {len(overlap.texts):,} rows, {in_train:,} have a text of the run's training split, {in_validation:,} more "
+        "one of its validation split"
+    )
     n, right = other_rows(overlap, result)
     if not n:
-        return f"{counts}; no other row is left"
+        return f"{counts}; there are no other rows"
     interval = wilson_interval(right, n, confidence)
-    bounds = f"{100 * interval.low:.2f} - {100 * interval.high:.2f}"
-    return f"{counts}; accuracy on the other {n:,}: {right / n:.2%} ({100 * confidence:g}% interval {bounds})"
+    bounds = f"{100 * interval.low:.2f}–{100 * interval.high:.2f}"
+    return f"{counts}; accuracy on the other {n:,}: {right / n:.2%} ({100 * confidence:g}% CI {bounds})"

@@ -98,8 +98,8 @@ class Paired:
     """Of McNemar's exact test."""
 
     @property
-    def shown(self) -> bool:
-        """Whether chance alone is unlikely to explain the difference in accuracy, at the intervals' confidence."""
+    def significant(self) -> bool:
+        """Whether the difference in accuracy is significant, at the intervals' confidence."""
         return self.p_value < 1 - self.accuracy_interval.confidence
 
 

@@ -32,16 +32,16 @@ from tenor.workflows.prepare import check_length, device_plan
 Kind = Literal["label", "duplicate", "ambiguous"]
 
 AMBIGUOUS = 0.1
-"""Distance of the two most probable classes below which a text is hard to tell: 0.45 to 0.55 for two classes."""
+"""Difference of the two highest probabilities below which a text is ambiguous: 0.45 to 0.55 for two classes."""
 
 EXCLUDE_BELOW = 0.05
-"""Probability of a label below which its row is left out unless a person says otherwise: of injected errors four in
-five such rows were wrong, and of all suspects two in five (`make bench-audit`)."""
+"""Probability of a label below which its row is excluded by default: with injected errors, four in five such rows were
+mislabelled, and two in five of all suspects (`make bench-audit`)."""
 
 
 @dataclass(frozen=True)
 class Suspect:
-    """One training row worth a look."""
+    """One training row to examine."""
 
     rank: int
     """From 1: label errors by how improbable the label is, then duplicates, then ambiguous rows."""
@@ -50,29 +50,29 @@ class Suspect:
     suggested: str
     """The most probable class."""
     probability: float
-    """Of the suggested class, from a classifier that did not see the row."""
+    """Of the suggested class, from a classifier that was not trained on the row."""
     kind: Kind
     reason: str
     exclude: bool
-    """Whether training is probably better without it; a person should decide."""
+    """Whether training is probably better without it; the default of a decision for the user."""
     text: str
 
 
 def suspects(rows: LabelledText, probabilities: np.ndarray, errors: np.ndarray) -> tuple[Suspect, ...]:
-    """Every row worth a look once, by rank; `probabilities` (n, K) out of sample, `errors` the rows whose label is
-    suspected.
+    """The rows to examine, each once, by rank; `probabilities` (n, K) are out of sample, `errors` are the rows with
+    suspected labels.
 
-    Of each group of equal or nearly equal texts the row whose label is most probable is kept, the first of equals. It
-    is left out for its own label only where all labels of the group agree.
+    Of each group of equal or nearly equal texts the row whose label is most probable is kept, the first on a tie. It
+    is excluded for its own label only if all labels of the group agree.
     """
     groups = _duplicate_groups(rows, probabilities)
-    found = (
+    candidates = (
         *_label_errors(rows, probabilities, errors, groups),
         *_duplicates(rows, probabilities, groups),
         *_ambiguous(rows, probabilities),
     )
     seen: dict[str, Suspect] = {}
-    for one in found:
+    for one in candidates:
         before = seen.get(one.id)
         seen[one.id] = one if before is None else _merged(before, one)
     return tuple(replace(one, rank=rank) for rank, one in enumerate(seen.values(), start=1))
@@ -92,7 +92,7 @@ class _Group:
 def _label_errors(
     rows: LabelledText, probabilities: np.ndarray, errors: np.ndarray, groups: tuple[_Group, ...]
 ) -> Iterator[Suspect]:
-    # What judged these had learned the same text with the other label: all of a group may look wrong, and none be.
+    # The classifier was trained on the same text with the other label, so a whole group may look wrong and not be.
     spared = {group.kept for group in groups if group.disputed}
     labels = rows.labels
     for row in errors.tolist():
@@ -103,7 +103,7 @@ def _label_errors(
 
 
 def _duplicate_groups(rows: LabelledText, probabilities: np.ndarray) -> tuple[_Group, ...]:
-    """Equal or nearly equal texts, those with two labels first."""
+    """Groups of equal or nearly equal texts, those with two labels first."""
     labels = rows.labels
     of_label = probabilities[np.arange(len(labels)), labels]
     groups = []
@@ -115,14 +115,14 @@ def _duplicate_groups(rows: LabelledText, probabilities: np.ndarray) -> tuple[_G
 
 
 def _duplicates(rows: LabelledText, probabilities: np.ndarray, groups: tuple[_Group, ...]) -> Iterator[Suspect]:
-    """All rows of each group but the one that is kept."""
+    """All rows of each group except the one that is kept."""
     labels, ids, texts = rows.labels, rows.ids, rows.texts
     for group in groups:
         kept = group.kept
-        # Different people write "great film".
+        # Short texts such as "great film" are often written independently.
         long = any(len(texts[row].split()) >= SAME_WORDS for row in (kept, *group.others))
         for row in group.others:
-            what = "same text as" if texts[row].strip() == texts[kept].strip() else "nearly the text of"
+            what = "same text as" if texts[row].strip() == texts[kept].strip() else "nearly the same text as"
             label = "" if labels[row] == labels[kept] else f", which has label {rows.class_names[labels[kept]]}"
             yield _suspect(rows, probabilities, row, "duplicate", f"{what} {ids[kept]}{label}", exclude=long)
 
@@ -131,7 +131,9 @@ def _ambiguous(rows: LabelledText, probabilities: np.ndarray) -> Iterator[Suspec
     top = np.sort(probabilities, axis=1)[:, -2:]
     margin = top[:, 1] - top[:, 0]
     for row in np.argsort(margin, kind="stable")[: np.count_nonzero(margin < AMBIGUOUS)]:
-        yield _suspect(rows, probabilities, int(row), "ambiguous", "two classes are as probable", exclude=False)
+        yield _suspect(
+            rows, probabilities, int(row), "ambiguous", "two classes are almost equally probable", exclude=False
+        )
 
 
 def _suspect(
@@ -153,7 +155,7 @@ def _suspect(
 
 
 def _merged(first: Suspect, second: Suspect) -> Suspect:
-    """One row for two reasons."""
+    """One row with two reasons."""
     return replace(first, reason=f"{first.reason}; {second.reason}", exclude=first.exclude or second.exclude)
 
 
@@ -164,12 +166,12 @@ PROBABILITY_BINS = 20
 
 @dataclass(frozen=True)
 class Audit:
-    """What was found among n training rows."""
+    """The result for n training rows."""
 
     n: int
     features: Features
     accuracy: float
-    """Of the classifier behind it against the given labels, on rows that it did not see."""
+    """Of the cross-validated classifier against the given labels."""
     suspects: tuple[Suspect, ...]
     label_probabilities: tuple[int, ...]
     """Of all n rows by the probability of their label, in bins of equal width from 0 to 1 …"""
@@ -189,8 +191,7 @@ def audit(config: Config, features: Features = "both", console: Console | None =
     that are probably wrong.
 
     Raises:
-        UserError: what can't be read or loaded, ids that repeat, a class with a single row, or cleanlab that is not
-            installed.
+        UserError: data or model cannot be read, ids repeat, a class has a single row, or cleanlab is not installed.
     """
     console = console or Console(stderr=True, markup=False)
     rows = make_splits(read_source(config.data), config.data, config.seed).train
@@ -198,13 +199,13 @@ def audit(config: Config, features: Features = "both", console: Console | None =
     if repeated := repeated_ids(rows):
         name, count = next(iter(repeated.items()))
         raise UserError(
-            f"{name!r} stands on {count:,} of the rows of {rows.origin} to be examined, so they can't be told apart; "
-            "leave data.id_column out, so that ids are row numbers"
+            f"{count:,} rows of {rows.origin} have the id {name!r}; ids must be unique. Leave data.id_column out, "
+            "so that ids are row numbers"
         )
-    lonely = [name for name, count in zip(rows.class_names, rows.label_counts(), strict=True) if count == 1]
-    if lonely or np.count_nonzero(rows.label_counts()) < 2:
-        wrong = f"{lonely[0]} has one" if lonely else "there is one class only"
-        raise UserError(f"an audit compares classes, each with 2 training rows or more; {wrong}")
+    single = [name for name, count in zip(rows.class_names, rows.label_counts(), strict=True) if count == 1]
+    if single or np.count_nonzero(rows.label_counts()) < 2:
+        observed = f"{single[0]} has one" if single else "there is only one class"
+        raise UserError(f"an audit compares classes, each with 2 training rows or more; {observed}")
     raw = _out_of_sample(rows, config, features, console)
     temperature = fit_temperature(log_probabilities(raw), rows.labels)
     probabilities = with_temperature(raw, 1.0, temperature)
@@ -222,7 +223,7 @@ def _binned(probabilities: np.ndarray) -> tuple[int, ...]:
 def encoder_features(rows: LabelledText, config: Config, console: Console) -> np.ndarray:
     """The mean of the frozen encoder's states for every row, shape (n, width): read from the cache, or computed.
 
-    The mean over all tokens, because that is what a sentence encoder such as MiniLM was trained to be read by.
+    The mean over all tokens, since sentence encoders such as MiniLM were trained with it.
     """
     plan = device_plan(config)
     classifier = load_classifier(config.model, rows.class_names, config.seed, plan.device)
@@ -238,24 +239,24 @@ def encoder_features(rows: LabelledText, config: Config, console: Console) -> np
     return cached_features(classifier.model, tokens, run_encoder, "mean").features
 
 
-def audit_record(found: Audit) -> dict[str, Any]:
-    """As plain data."""
-    counts = {kind: len(found.of(kind)) for kind in ("label", "duplicate", "ambiguous")}
+def audit_record(result: Audit) -> dict[str, Any]:
+    """The audit as plain data."""
+    counts = {kind: len(result.of(kind)) for kind in ("label", "duplicate", "ambiguous")}
     return {
-        "n": found.n,
-        "features": found.features,
-        "accuracy": found.accuracy,
+        "n": result.n,
+        "features": result.features,
+        "accuracy": result.accuracy,
         "counts": counts,
-        "suspects": [{**asdict(one), "text": excerpt(one.text)} for one in found.suspects],
+        "suspects": [{**asdict(one), "text": excerpt(one.text)} for one in result.suspects],
     }
 
 
-def write_audit(found: Audit, path: Path) -> None:
-    """All suspects as CSV, atomically. `data.exclude` reads it: set its column `exclude` to yes or no."""
+def write_audit(result: Audit, path: Path) -> None:
+    """Write all suspects as CSV, atomically. `data.exclude` reads the file and its column `exclude`, yes or no."""
     lines = io.StringIO()
     writer = csv.writer(lines, lineterminator="\n")
     writer.writerow(["rank", "id", "given", "suggested", "probability", "reason", "exclude", "text"])
-    for one in found.suspects:
+    for one in result.suspects:
         exclude = "yes" if one.exclude else "no"
         probability, beginning = f"{one.probability:.4f}", excerpt(one.text)
         writer.writerow([one.rank, one.id, one.given, one.suggested, probability, one.reason, exclude, beginning])
@@ -263,12 +264,12 @@ def write_audit(found: Audit, path: Path) -> None:
 
 
 def _out_of_sample(rows: LabelledText, config: Config, features: Features, console: Console) -> np.ndarray:
-    """Probabilities from classifiers that did not see the row, shape (n, K)."""
-    found = []
+    """Probabilities from classifiers that were not trained on the row, shape (n, K)."""
+    estimates = []
     labels, n_classes = rows.labels, len(rows.class_names)
     if features != "words":
         states = encoder_features(rows, config, console)
-        found.append(features_probabilities(states, labels, n_classes, config.seed))
+        estimates.append(features_probabilities(states, labels, n_classes, config.seed))
     if features != "encoder":
-        found.append(words_probabilities(rows.texts, labels, n_classes, config.seed))
-    return found[0] if len(found) == 1 else combined(*found)
+        estimates.append(words_probabilities(rows.texts, labels, n_classes, config.seed))
+    return estimates[0] if len(estimates) == 1 else combined(*estimates)

@@ -1,4 +1,4 @@
-"""An audit as one HTML file, to look at the suspects where they can be read."""
+"""The HTML report of an audit, which shows the texts of the suspects."""
 
 import shlex
 from collections import Counter
@@ -21,14 +21,14 @@ from tenor.runs.files import write_text
 from tenor.workflows.audit import EXCLUDE_BELOW, Audit, Suspect
 
 MOST = {"label": 200, "duplicate": 100, "ambiguous": 50}
-"""Rows shown of each kind: the file must open from a mail, and the CSV file has all of them."""
+"""Rows shown of each kind: the file must stay small enough to mail; the CSV file contains all of them."""
 
 MOST_PAIRS = 12
 
 
 @dataclass(frozen=True)
 class Row:
-    """A suspect as it is shown."""
+    """A suspect as shown."""
 
     id: str
     given: str
@@ -55,7 +55,7 @@ class Part:
 
 @dataclass(frozen=True)
 class AuditPage:
-    """What the template is filled with."""
+    """The values for the template."""
 
     name: str
     facts: tuple[str, ...]
@@ -72,35 +72,40 @@ class AuditPage:
     config: str
 
 
-def write_audit_report(found: Audit, config: Config, csv_file: Path, path: Path, command: Sequence[str]) -> None:
-    """Write the report, atomically; `csv_file` is where all suspects are, `command` is what was called."""
-    write_text(path, render("audit.html", page=audit_page(found, config, csv_file, command)))
+def write_audit_report(result: Audit, config: Config, csv_file: Path, path: Path, command: Sequence[str]) -> None:
+    """Write the report, atomically; `csv_file` contains all suspects, `command` is the command of the audit."""
+    write_text(path, render("audit.html", page=audit_page(result, config, csv_file, command)))
 
 
-def audit_page(found: Audit, config: Config, csv_file: Path, command: Sequence[str]) -> AuditPage:
-    """What the report shows."""
-    errors, now = len(found.of("label")), datetime.now(UTC).isoformat()
+def audit_page(result: Audit, config: Config, csv_file: Path, command: Sequence[str]) -> AuditPage:
+    """The content of the report."""
+    errors, now = len(result.of("label")), datetime.now(UTC).isoformat()
     return AuditPage(
         name=config.name,
-        facts=(f"judged by {BASIS[found.features]}", f"data: {config.data.source}", f"seed {config.seed}", moment(now)),
-        n=found.n,
+        facts=(
+            f"classifier of {BASIS[result.features]}",
+            f"data: {config.data.source}",
+            f"seed {config.seed}",
+            moment(now),
+        ),
+        n=result.n,
         errors=f"{errors:,}",
-        share=percent(errors / found.n, 1),
-        sentence=f"The classifiers behind this are right on {percent(found.accuracy, 1)} of the labels as they are, on "
-        "rows that they did not see. The lower that is, the more of the suspects are their own mistakes.",
-        chart=_chart(found),
-        figures=_figures(found),
-        parts=tuple(_part(found, key) for key in MOST),
+        share=percent(errors / result.n, 1),
+        sentence=f"The cross-validated classifiers agree with {percent(result.accuracy, 1)} of the labels, on rows "
+        "that they were not trained on. The lower this agreement, the more suspects are mistakes of the classifiers.",
+        chart=_chart(result),
+        figures=_figures(result),
+        parts=tuple(_part(result, key) for key in MOST),
         file=csv_file.name,
         commands=_commands(config, csv_file),
-        groups=_groups(found, config, command),
+        groups=_groups(result, config, command),
         config=to_yaml(config),
     )
 
 
-def _chart(found: Audit) -> Chart:
-    rows, suspected = found.label_probabilities, found.suspected_probabilities
-    label = "probability of the row's own label"
+def _chart(result: Audit) -> Chart:
+    rows, suspected = result.label_probabilities, result.suspected_probabilities
+    label = "probability of the row's label"
     width = 1 / len(rows)
     numbers = tuple(
         (interval(k * width, (k + 1) * width, 0), f"{n:,}", f"{marked:,}")
@@ -110,31 +115,31 @@ def _chart(found: Audit) -> Chart:
     return Chart(
         "How well labels fit their texts",
         histogram_chart(rows, suspected, ("all rows", "suspected"), label),
-        "Calibrated probabilities from classifiers that did not see the row.",
+        "Calibrated probabilities from classifiers that were not trained on the row.",
         ("probability", "rows", "suspected"),
         numbers,
     )
 
 
-def _figures(found: Audit) -> tuple[Figure, ...]:
-    out = sum(one.exclude for one in found.suspects)
+def _figures(result: Audit) -> tuple[Figure, ...]:
+    out = sum(one.exclude for one in result.suspects)
     return (
-        Figure("duplicates", f"{len(found.of('duplicate')):,}", "the text, or nearly, of another training row"),
-        Figure("ambiguous", f"{len(found.of('ambiguous')):,}", "two classes are as probable"),
-        Figure("left out", f"{out:,}", "rows that training leaves out unless you say no"),
-        Figure("kept", f"{found.n - out:,}", "rows that training goes on with"),
+        Figure("duplicates", f"{len(result.of('duplicate')):,}", "same or nearly the same text as another row"),
+        Figure("ambiguous", f"{len(result.of('ambiguous')):,}", "two classes almost equally probable"),
+        Figure("excluded", f"{out:,}", "rows, unless you change the column exclude"),
+        Figure("kept", f"{result.n - out:,}", "rows to train on"),
     )
 
 
-def _part(found: Audit, key: str) -> Part:
-    suspects = found.of(key)  # type: ignore[arg-type]
+def _part(result: Audit, key: str) -> Part:
+    suspects = result.of(key)  # type: ignore[arg-type]
     titles = {"label": "Label errors", "duplicate": "Duplicates", "ambiguous": "Ambiguous texts"}
     leads = {
-        "label": "The least probable label first. Those with a probability below "
-        f"{EXCLUDE_BELOW:g} are left out unless you say no.",
+        "label": "The least probable label first. Rows with a label probability below "
+        f"{EXCLUDE_BELOW:g} are excluded unless you change it.",
         "duplicate": "Of each group of equal or nearly equal texts the row whose label is most probable is kept; those "
-        f"with two labels come first. Texts under {SAME_WORDS} words are kept: different people write them.",
-        "ambiguous": "Neither label would surprise. They are kept unless you say otherwise.",
+        f"with two labels come first. Texts under {SAME_WORDS} words are kept: they are often written independently.",
+        "ambiguous": "Two classes are almost equally probable. These rows are kept unless you change it.",
     }
     counts = Counter((one.given, one.suggested) for one in suspects).most_common(MOST_PAIRS) if key == "label" else []
     pairs = tuple((given, suggested, f"{count:,}") for (given, suggested), count in counts)
@@ -152,12 +157,12 @@ def _commands(config: Config, csv_file: Path) -> tuple[str, ...]:
     return (f"tenor train config.yaml {shlex.quote(f'data.exclude={csv_file}')}  # the configuration below",)
 
 
-def _groups(found: Audit, config: Config, command: Sequence[str]) -> tuple[tuple[str, tuple[Fact, ...]], ...]:
+def _groups(result: Audit, config: Config, command: Sequence[str]) -> tuple[tuple[str, tuple[Fact, ...]], ...]:
     named = config.data.path or config.data.hub_name
-    encoder = () if found.features == "words" else (Fact("encoder", f"{config.model.name}, frozen"),)
+    encoder = () if result.features == "words" else (Fact("encoder", f"{config.model.name}, frozen"),)
     data = (
         Fact("source", f"{config.data.source}: {named}" if named else config.data.source),
-        Fact("training rows", f"{found.n:,}"),
+        Fact("training rows", f"{result.n:,}"),
         *encoder,
     )
     versions = ", ".join(f"{name} {version}" for name, version in package_versions().items())

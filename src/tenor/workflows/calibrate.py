@@ -38,22 +38,22 @@ class Calibrated:
     run: RunDirectory
     notes: ModelNotes
     predictions: dict[str, Predictions]
-    """By split: validation and, where there is one, test."""
+    """By split: validation and, if there is one, test."""
     evaluation: dict[str, Any]
     """The content of `eval_best_model.json`."""
     changed: bool
-    """Whether the temperature was not the best one before."""
+    """Whether this call changed the temperature."""
     dropped: Threshold | None = None
-    """The threshold that was for other probabilities and had to go."""
+    """The threshold that was removed, because it was chosen for other probabilities."""
 
 
 def calibrate(run: RunDirectory) -> Calibrated:
-    """Fit the temperature on the run's validation rows and bring model notes, predictions and results into line.
+    """Fit the temperature on the run's validation rows and update model notes, predictions and results.
 
-    A run does so itself at its end, so that nothing changes here; this serves runs from before.
+    A run does this at its end, so that this changes nothing; it is for runs of earlier versions.
 
     Raises:
-        UserError: no saved model or predictions, or a model that changed.
+        UserError: there is no saved model, there are no predictions, or the model was changed.
     """
     if not run.model.is_dir():
         raise UserError(
@@ -64,8 +64,8 @@ def calibrate(run: RunDirectory) -> Calibrated:
     validation = predictions["validation"]
     logits = log_probabilities(validation.probabilities) * validation.temperature
     temperature = choose_temperature(logits, validation.labels)
-    known = (notes.total_temperature, *(found.temperature for found in predictions.values()))
-    changed = not all(isclose(one, temperature, rel_tol=1e-4) for one in known)
+    stored = (notes.total_temperature, *(found.temperature for found in predictions.values()))
+    changed = not all(isclose(one, temperature, rel_tol=1e-4) for one in stored)
     if changed:
         predictions = {name: _rewrite(run, name, found, temperature) for name, found in predictions.items()}
         update_model_notes(run.model, temperature=temperature / notes.folded_temperature, threshold=None)
@@ -73,25 +73,25 @@ def calibrate(run: RunDirectory) -> Calibrated:
     if changed or "calibration" not in evaluation["val"]:
         evaluation = _measure_again(run, predictions)
     if changed:
-        bring_card_up_to_date(run)
+        update_card(run)
     dropped = notes.threshold if changed else None
     return Calibrated(run, read_model_notes(run.model), predictions, evaluation, changed, dropped)
 
 
 def fold(calibrated: Calibrated) -> Calibrated:
-    """Divide the saved classifier by the temperature: whoever loads it, without Tenor, gets calibrated probabilities.
+    """Divide the saved classifier by the temperature, so that it gives calibrated probabilities without Tenor.
 
     Raises:
-        UserError: a head that can't be folded into.
+        UserError: the temperature cannot be folded into the head.
     """
     run = calibrated.run
     fold_into_model(run.model)
-    bring_card_up_to_date(run)
+    update_card(run)
     return replace(calibrated, notes=read_model_notes(run.model))
 
 
-def bring_card_up_to_date(run: RunDirectory) -> None:
-    """Let the model's card and the run's manifest follow a change of `model/tenor.json`."""
+def update_card(run: RunDirectory) -> None:
+    """Update the model's card and the run's manifest after a change of `model/tenor.json`."""
     card = run.model / CARD
     if card.is_file():
         write_text(card, with_probabilities(card.read_text(encoding="utf-8"), read_json(run.model / NOTES)))
@@ -99,7 +99,7 @@ def bring_card_up_to_date(run: RunDirectory) -> None:
 
 
 def read_run_predictions(run: RunDirectory) -> dict[str, Predictions]:
-    """By split: validation and, where there is one, test. Raises UserError where one can't be read."""
+    """By split: validation and, if there is one, test. Raises UserError if one cannot be read."""
     files = {name: run.predictions / f"{name}.parquet" for name in KEY_OF_SPLIT}
     return {name: read_predictions(file) for name, file in files.items() if name == "validation" or file.is_file()}
 
@@ -120,7 +120,7 @@ def _rewrite(run: RunDirectory, name: str, found: Predictions, temperature: floa
 
 
 def _measure_again(run: RunDirectory, predictions: dict[str, Predictions]) -> dict[str, Any]:
-    """`eval_best_model.json` and the summary's row from the stored predictions; baselines as they were measured."""
+    """`eval_best_model.json` and the summary's row from the stored predictions; the baselines do not change."""
     before, config = read_json(run.evaluation), load_config(run.config)
     results = {name: _result(found, before[KEY_OF_SPLIT[name]]["baselines"]) for name, found in predictions.items()}
     written = evaluation_json(
@@ -153,7 +153,7 @@ def _update_summary(run: RunDirectory, written: dict[str, Any]) -> None:
 
 @dataclass(frozen=True)
 class ClassThreshold:
-    """Call a row one of the class where its calibrated probability is `threshold` or more."""
+    """Predict the class if its calibrated probability is `threshold` or more."""
 
     class_name: str
     wanted: str
@@ -162,11 +162,11 @@ class ClassThreshold:
     """… and how much of it, in 0 … 1."""
     threshold: float
     splits: dict[str, Operating]
-    """What it gives on validation, where it was chosen, and on test, where there is one."""
+    """Precision and recall on validation, where it was chosen, and on test, if there is one."""
     confidence: float
 
     def record(self) -> dict[str, Any]:
-        """As plain data: the threshold, what was wanted, and what each split gives, with Wilson's intervals."""
+        """As plain data: the threshold, its target, and the results on each split, with Wilson intervals."""
         splits = {name: operating_record(found, self.confidence) for name, found in self.splits.items()}
         kept = Threshold(self.class_name, self.threshold, self.wanted, self.value)
         return {**stored_threshold(kept), **splits}
@@ -175,16 +175,17 @@ class ClassThreshold:
 def choose_threshold(
     calibrated: Calibrated, class_name: str, wanted: str, value: float, confidence: float
 ) -> ClassThreshold:
-    """Choose the threshold, and keep it in `model/tenor.json`, from where `tenor predict` decides by it.
+    """Choose the threshold and store it in `model/tenor.json`, where `tenor predict` reads it.
 
-    A model has one: that of another class before is replaced.
+    A model has one threshold; an earlier one, also of another class, is replaced.
 
     Raises:
-        UserError: no such class, none of its rows in the validation split, or a precision that no threshold reaches.
+        UserError: there is no such class, the validation split has none of its rows, or no threshold reaches the
+            precision.
     """
     validation = calibrated.predictions["validation"]
     if class_name not in validation.class_names:
-        raise UserError(f"--class {class_name}: the model knows the classes {', '.join(validation.class_names)}")
+        raise UserError(f"--class {class_name}: the model has the classes {', '.join(validation.class_names)}")
     if not 0 < value <= 1:
         raise UserError(f"--{wanted} {value:g}: expected a share above 0 and up to 1, such as 0.95")
     scores, member = _scores(validation, class_name)
@@ -196,14 +197,14 @@ def choose_threshold(
     }
     chosen = ClassThreshold(class_name, wanted, value, threshold, splits, confidence)
     update_model_notes(calibrated.run.model, threshold=chosen.record())
-    bring_card_up_to_date(calibrated.run)
+    update_card(calibrated.run)
     return chosen
 
 
-def forget_threshold(calibrated: Calibrated) -> Calibrated:
-    """Let the most probable class decide again."""
+def remove_threshold(calibrated: Calibrated) -> Calibrated:
+    """Predict the most probable class again."""
     update_model_notes(calibrated.run.model, threshold=None)
-    bring_card_up_to_date(calibrated.run)
+    update_card(calibrated.run)
     return replace(calibrated, notes=read_model_notes(calibrated.run.model))
 
 
@@ -220,13 +221,13 @@ def _threshold(scores: np.ndarray, member: np.ndarray, class_name: str, wanted: 
         best = best_precision(scores, member)
         raise UserError(
             f"no threshold gives {class_name} a precision of {value:g} on the {len(member):,} validation rows: the "
-            f"highest is {best.precision:.4f}, at {best.threshold:.4f}, with {best.called:,} rows called. Ask for less"
+            f"highest is {best.precision:.4f}, at {best.threshold:.4f}, with {best.called:,} predicted. Request less"
         )
     return threshold
 
 
 def calibration_record(found: Calibrated, chosen: ClassThreshold | None = None) -> dict[str, Any]:
-    """The same as plain data."""
+    """The calibration as plain data."""
     record = {
         "run": str(found.run.path),
         "temperature": found.notes.total_temperature,

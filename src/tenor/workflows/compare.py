@@ -1,4 +1,4 @@
-"""Two runs on the same rows: which is better, by how much, whether that is more than chance, and where they differ."""
+"""Two runs on the same rows: their difference, whether it is significant, and the rows on which they differ."""
 
 import csv
 import io
@@ -12,6 +12,7 @@ from tenor.config.loading import load_config
 from tenor.config.schema import Config
 from tenor.data.dataset import LabelledText, excerpt
 from tenor.errors import UserError
+from tenor.evaluation.numbers import signed
 from tenor.measures.intervals import Paired, compare_predictions
 from tenor.runs.directory import RunDirectory
 from tenor.runs.files import write_text
@@ -23,7 +24,7 @@ from tenor.workflows.measure import count_training_texts
 
 @dataclass(frozen=True)
 class Disagreement:
-    """One row that the two runs call by different classes."""
+    """One row for which the two runs predict different classes."""
 
     id: str
     label: str
@@ -31,7 +32,7 @@ class Disagreement:
     probability: tuple[float, float]
     """Of the predicted class."""
     text: str | None
-    """Its beginning; None where the data can't be read again."""
+    """Its beginning; None if the data cannot be read again."""
 
     @property
     def right(self) -> str:
@@ -43,44 +44,41 @@ class Disagreement:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The second run against the first."""
+    """Two runs on the same rows: A, the first, and B, the second."""
 
     runs: tuple[RunDirectory, RunDirectory]
     split: str
     paired: Paired
     disagreements: tuple[Disagreement, ...]
-    """The surest contradictions first."""
+    """The most confident ones first."""
     texts: str
-    """Empty where the texts were read again and are the same; else why they were not."""
+    """Empty if the texts were read again and are the same; else the reason why not."""
     rows_in_train: tuple[int | Missing, int | Missing]
-    """How many of the rows have a training text of each run; or why that is not known."""
+    """Number of rows whose text is a training text of each run; Missing if that is unknown."""
 
     def verdict(self) -> str:
-        """One sentence: whether the difference is one."""
+        """One sentence: whether the difference in accuracy is significant; A is the first run, B the second."""
         paired = self.paired
         interval = paired.accuracy_interval
-        points, low, high = (100 * value for value in (paired.accuracy_difference, interval.low, interval.high))
+        points, low, high = (
+            signed(100 * value, 2) for value in (paired.accuracy_difference, interval.low, interval.high)
+        )
         if paired.first_alone == paired.second_alone == 0:
-            return f"No difference: both are right on the same {paired.both_right:,} of {paired.n:,} rows."
-        range_ = f"{100 * interval.confidence:g}% interval {low:+.2f} to {high:+.2f}"
-        test = f"McNemar's exact test p {_p(paired.p_value)}"
-        if not paired.shown:
-            return (
-                f"No difference is shown: {self.runs[1].reference} is {points:+.2f} points against "
-                f"{self.runs[0].reference} ({range_}; {test}), which chance alone explains on {paired.n:,} rows."
-            )
-        better, worse = (self.runs[1], self.runs[0]) if points > 0 else self.runs
+            return f"No difference: A and B predict the same {paired.both_right:,} of {paired.n:,} rows correctly."
+        result = "No significant difference"
+        if paired.significant:
+            result = f"{'B' if paired.accuracy_difference > 0 else 'A'} is significantly better"
         return (
-            f"{better.reference} is better than {worse.reference} by {abs(points):.2f} points "
-            f"(second minus first: {range_}; {test}): chance alone is an unlikely cause on {paired.n:,} rows."
+            f"{result}: B − A = {points} points ({100 * interval.confidence:g}% CI {low} to {high}, "
+            f"McNemar p {_p(paired.p_value)}, n = {paired.n:,})"
         )
 
 
 def compare(first: RunDirectory, second: RunDirectory, split: str = "test") -> Comparison:
-    """Compare what two runs predicted for the rows of a split.
+    """Compare the predictions of two runs for the rows of a split.
 
     Raises:
-        UserError: no predictions for it, or rows that are not the same: other ids, labels, classes or texts.
+        UserError: a run has no predictions for it, or the rows differ: other ids, labels, classes or texts.
     """
     runs = (first, second)
     if first.path.resolve() == second.path.resolve():
@@ -95,37 +93,40 @@ def compare(first: RunDirectory, second: RunDirectory, split: str = "test") -> C
     return Comparison(runs, split, paired, _disagreements(one, other, texts), reason, in_train)
 
 
-def comparison_record(found: Comparison) -> dict[str, Any]:
-    """As plain data."""
+def comparison_record(comparison: Comparison) -> dict[str, Any]:
+    """A comparison as plain data."""
     return {
-        "first": str(found.runs[0].path),
-        "second": str(found.runs[1].path),
-        "split": found.split,
-        **asdict(found.paired),
-        "shown": found.paired.shown,
-        "verdict": found.verdict(),
-        "texts": missing_because(found.texts) if found.texts else "read again and the same",
+        "first": str(comparison.runs[0].path),
+        "second": str(comparison.runs[1].path),
+        "split": comparison.split,
+        **asdict(comparison.paired),
+        "significant": comparison.paired.significant,
+        "verdict": comparison.verdict(),
+        "texts": missing_because(comparison.texts) if comparison.texts else "read again and the same",
         "rows_in_train": {
             name: missing_because(count.reason) if isinstance(count, Missing) else count
-            for name, count in zip(("first", "second"), found.rows_in_train, strict=True)
+            for name, count in zip(("first", "second"), comparison.rows_in_train, strict=True)
         },
         "disagreements": [
-            {**asdict(one), "right": one.right, "text": missing_because(found.texts) if one.text is None else one.text}
-            for one in found.disagreements
+            {
+                **asdict(row),
+                "right": row.right,
+                "text": missing_because(comparison.texts) if row.text is None else row.text,
+            }
+            for row in comparison.disagreements
         ],
     }
 
 
-def write_disagreements(found: Comparison, path: Path) -> None:
-    """All disagreements as CSV, atomically: id, label, what each run said and how sure it was, who is right, text."""
+def write_disagreements(comparison: Comparison, path: Path) -> None:
+    """Write all disagreements as CSV, atomically: id, label, both predictions and their probabilities, the run that is
+    right, text."""
     lines = io.StringIO()
     writer = csv.writer(lines, lineterminator="\n")
     writer.writerow(["id", "label", "first", "first_probability", "second", "second_probability", "right", "text"])
-    for one in found.disagreements:
-        sure = [f"{value:.4f}" for value in one.probability]
-        writer.writerow(
-            [one.id, one.label, one.predicted[0], sure[0], one.predicted[1], sure[1], one.right, one.text or ""]
-        )
+    for row in comparison.disagreements:
+        (first, second), (p_first, p_second) = row.predicted, (f"{value:.4f}" for value in row.probability)
+        writer.writerow([row.id, row.label, first, p_first, second, p_second, row.right, row.text or ""])
     write_text(path, lines.getvalue())
 
 
@@ -133,7 +134,9 @@ def _predictions(run: RunDirectory, split: str) -> Predictions:
     path = run.predictions / f"{split}.parquet"
     if not path.is_file():
         others = ", ".join(sorted(file.stem for file in run.predictions.glob("*.parquet"))) or "none"
-        raise UserError(f"{run.reference} has no predictions for its {split} rows (found: {others}); choose --split")
+        raise UserError(
+            f"{run.reference} has no predictions for its {split} rows, only for: {others}; choose one with --split"
+        )
     return read_predictions(path)
 
 
@@ -141,23 +144,23 @@ def _aligned(one: Predictions, other: Predictions, runs: tuple[RunDirectory, Run
     """`other` in the order of `one`."""
     names = " and ".join(run.reference for run in runs)
     if one.class_names != other.class_names:
-        raise UserError(f"{names} know other classes: {one.class_names} and {other.class_names}")
-    for run, found in zip(runs, (one, other), strict=True):
-        if len(set(found.ids)) < len(found.ids):
-            raise UserError(f"{run.reference}: ids of its {split} rows are not unique, so rows can't be told apart")
+        raise UserError(f"{names} have different classes: {one.class_names} and {other.class_names}")
+    for run, predictions in zip(runs, (one, other), strict=True):
+        if len(set(predictions.ids)) < len(predictions.ids):
+            raise UserError(f"{run.reference}: the ids of its {split} rows are not unique; rows cannot be matched")
     common = set(one.ids) & set(other.ids)
     if not len(common) == len(one.ids) == len(other.ids):
         raise UserError(
-            f"{names} were measured on other rows: {len(one.ids):,} and {len(other.ids):,} {split} rows, of which "
-            f"{len(common):,} are in both. Validation rows depend on the seed; take --split test, or runs of one seed"
+            f"{names} were evaluated on different rows: {len(one.ids):,} and {len(other.ids):,} {split} rows, "
+            f"{len(common):,} of them in both. Validation rows depend on the seed; use --split test or runs of one seed"
         )
     place = {name: row for row, name in enumerate(other.ids)}
     order = np.array([place[name] for name in one.ids])
     labels = other.labels[order]
     if (differing := np.flatnonzero(labels != one.labels)).size:
         raise UserError(
-            f"{names} have the same ids with other labels in {len(differing):,} of {len(labels):,} {split} rows, such "
-            f"as {one.ids[differing[0]]!r}: these are other rows, or labels that were changed in between"
+            f"{names} have the same ids but different labels in {len(differing):,} of {len(labels):,} {split} rows, "
+            f"for example {one.ids[differing[0]]!r}: either the rows differ, or labels were changed between the runs"
         )
     return Predictions(one.ids, labels, other.probabilities[order], one.class_names, other.temperature)
 
@@ -165,25 +168,25 @@ def _aligned(one: Predictions, other: Predictions, runs: tuple[RunDirectory, Run
 def _texts(
     configs: tuple[Config, ...], one: Predictions, split: str, runs: tuple[RunDirectory, RunDirectory]
 ) -> tuple[dict[str, str], str]:
-    """Text by id, or the reason why there is none."""
-    found: list[dict[str, str]] = []
+    """Texts by id, and an empty reason; or no texts, and the reason."""
+    read: list[dict[str, str]] = []
     for config in configs:
-        if found and config.data == configs[0].data and (split == "test" or config.seed == configs[0].seed):
+        if read and config.data == configs[0].data and (split == "test" or config.seed == configs[0].seed):
             continue
         try:
             rows = split_rows_of(config, split)
         except UserError as error:
-            return {}, f"the data can't be read again: {str(error).splitlines()[0]}"
-        found.append(_by_id(rows))
-    for run, texts in zip(runs, found, strict=False):
+            return {}, f"the data cannot be read again: {str(error).splitlines()[0]}"
+        read.append(_by_id(rows))
+    for run, texts in zip(runs, read, strict=False):
         if missing := [name for name in one.ids if name not in texts]:
-            return {}, f"the data of {run.reference} changed: it has no row {missing[0]!r} any more"
-    if differing := [name for name in one.ids if found[0][name] != found[-1][name]]:
+            return {}, f"the data of {run.reference} changed: row {missing[0]!r} is missing now"
+    if differing := [name for name in one.ids if read[0][name] != read[-1][name]]:
         raise UserError(
-            f"{runs[0].reference} and {runs[1].reference} have the same ids and labels, but other texts in "
-            f"{len(differing):,} {split} rows, such as {differing[0]!r}: these are other rows"
+            f"{runs[0].reference} and {runs[1].reference} have the same ids and labels, but different texts in "
+            f"{len(differing):,} {split} rows, for example {differing[0]!r}: the rows differ"
         )
-    return found[0], ""
+    return read[0], ""
 
 
 def _by_id(rows: LabelledText) -> dict[str, str]:
@@ -201,18 +204,18 @@ def _rows_in_train(run: RunDirectory, rows: Predictions, texts: dict[str, str], 
 
 def _disagreements(one: Predictions, other: Predictions, texts: dict[str, str]) -> tuple[Disagreement, ...]:
     rows = np.flatnonzero(one.predicted != other.predicted)
-    sure = [found.probabilities.max(axis=1) for found in (one, other)]
-    surest = rows[np.argsort(-(sure[0] + sure[1])[rows], kind="stable")]
+    confidence = [predictions.probabilities.max(axis=1) for predictions in (one, other)]
+    ranked = rows[np.argsort(-(confidence[0] + confidence[1])[rows], kind="stable")]
     names = one.class_names
     return tuple(
         Disagreement(
             id=one.ids[row],
             label=names[one.labels[row]],
             predicted=(names[one.predicted[row]], names[other.predicted[row]]),
-            probability=(float(sure[0][row]), float(sure[1][row])),
+            probability=(float(confidence[0][row]), float(confidence[1][row])),
             text=excerpt(texts[one.ids[row]]) if texts else None,
         )
-        for row in surest
+        for row in ranked
     )
 
 

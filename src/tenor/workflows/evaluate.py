@@ -1,4 +1,4 @@
-"""A saved model evaluated again, on its own test rows or on other data, and the files that keep the result."""
+"""Evaluation of a saved model on its own test rows or on other data, and the files with the result."""
 
 import hashlib
 import json
@@ -27,7 +27,7 @@ from tenor.data.tokenization import Truncation, tokenize
 from tenor.errors import UserError, advice_on_memory, system_refusal
 from tenor.evaluation.report.page import Measured, measured_report, split_numbers
 from tenor.evaluation.report.run_content import CheckpointNumbers, EvaluationNumbers, RunContent, collect_run
-from tenor.evaluation.results import Baselines, SplitResult, evaluation_json, overlap_record, overlap_words
+from tenor.evaluation.results import Baselines, SplitResult, evaluation_json, overlap_record, overlap_text
 from tenor.inference.logits import predict
 from tenor.measures.calibration import Operating, at_threshold
 from tenor.measures.intervals import wilson_interval
@@ -46,12 +46,12 @@ from tenor.workflows.measure import BaselineModels, find_overlap, measure_split
 from tenor.workflows.prepare import device_plan, require_known_rules
 from tenor.workflows.run_checks import check_result
 
-OF_THE_MACHINE = ("evaluation.token_budget", "training.device", "training.precision", "training.threads")
-"""Change where and how a forward pass is made and not the model: another machine may have less memory, or no GPU."""
-OF_THE_CHECKS = ("checks.policy", "checks.allow.")
-"""What is accepted in the result, with a reason."""
-OF_THE_MODEL = ("max_length", "truncation", "head_share")
-"""Keys of `data` that say how texts are cut: the model was trained so, whatever rows it reads."""
+DEVICE_KEYS = ("evaluation.token_budget", "training.device", "training.precision", "training.threads")
+"""Keys that change where and how a forward pass is computed: another machine may have less memory, or no GPU."""
+CHECK_KEYS = ("checks.policy", "checks.allow.")
+"""Keys that accept findings, with a reason."""
+MODEL_KEYS = ("max_length", "truncation", "head_share")
+"""Keys of `data` for truncation: they belong to the model, whatever rows it is evaluated on."""
 
 
 @dataclass(frozen=True)
@@ -61,30 +61,30 @@ class Evaluation:
     run: RunDirectory
     config: Config
     origin: str
-    """Where the rows came from."""
+    """The source of the rows."""
     split: str
     weights_sha256: str
     step: int
     result: SplitResult
-    """Of the most probable classes, whatever threshold the model has."""
+    """For the most probable class, even if the model has a threshold."""
     rows: LabelledText
     lengths: tuple[np.ndarray, np.ndarray]
-    """Tokens of each whole text, and how many of them were cut off, both (n,)."""
+    """Tokens of each whole text, and how many of them were truncated, both (n,)."""
     threshold: Threshold | None
-    """What `tenor predict` decides by instead."""
+    """The threshold that `tenor predict` uses instead, if there is one."""
     overlap: OverlapEvidence | Missing
-    """Which rows have a text that the run was trained or chosen on; or why that is not known."""
+    """Which rows have a text of the run's training or validation split; Missing if that is unknown."""
     checks: Report | Missing
-    """What the rules on results found; Missing for a training split."""
+    """The report of the rules on results; Missing for a training split."""
     overrides: tuple[str, ...] = ()
 
     def at_threshold(self, threshold: Threshold) -> Operating:
-        """What the model's threshold gives on these rows."""
+        """Precision and recall of the threshold on these rows."""
         k = [one.name for one in self.result.metrics.per_class].index(threshold.class_name)
         return at_threshold(self.result.probabilities[:, k], self.result.labels == k, threshold.probability)
 
     def abstention(self, below: float) -> tuple[Answered, tuple[Answered, ...]]:
-        """What is left where the model stays silent below this confidence, in 0 … 1, and the whole curve."""
+        """Coverage and accuracy if the model abstains below this confidence, in 0 … 1, and the whole curve."""
         rows = (self.result.probabilities, self.result.labels)
         return answered_above(*rows, below), coverage_curve(*rows)
 
@@ -97,11 +97,11 @@ def evaluate(
     console: Console | None = None,
     file: Path | None = None,
 ) -> Evaluation:
-    """Measure the run's saved model on `split` of its data, or of the data that `overrides` (`data.…=…`) name, or on
-    all labelled rows of a `file`. `OF_THE_MACHINE` and `OF_THE_CHECKS` may be overridden, too.
+    """Evaluate the run's saved model on `split` of its data or of the data given by `overrides` (`data.…=…`), or on all
+    labelled rows of a `file`. `DEVICE_KEYS` and `CHECK_KEYS` may be overridden, too.
 
-    Another `data.source` starts from the defaults: the run's own path, columns and sizes are not kept. Text is cut as
-    in training. The weights are verified against the digest that they were saved with.
+    Another `data.source` starts from the defaults: the run's own path, columns and sizes are not kept. Text is
+    truncated as in training. The weights are verified against the digest that they were saved with.
 
     Raises:
         UserError: no such run or split, other classes than the model's, or weights that changed.
@@ -112,19 +112,19 @@ def evaluate(
         raise UserError(
             f"{run.reference} has no saved model; a run saves one when it completes, and a sweep keeps its best"
         )
-    require_data_overrides("evaluate", overrides, *OF_THE_MACHINE, *OF_THE_CHECKS)
+    require_data_overrides("evaluate", overrides, *DEVICE_KEYS, *CHECK_KEYS)
     notes = read_model_notes(run.model)
     model, tokenizer = load_saved_classifier(run.model)
     model_names = class_names(model.config, str(run.model))
     if file is not None:
         if split != "test":
-            raise UserError(f"a file is measured whole: it has no {split} split")
+            raise UserError(f"--input is evaluated as a whole; leave out --split {split}")
         overrides = [*rows_of_file(file, model_names), *overrides]
     config = config_for_rows(run, overrides)
     require_known_rules(config)
     plan = device_plan(config)
     rows = _in_model_classes(split_rows_of(config, split), model_names)
-    with advice_on_memory("while texts became tokens", "lower data.test_size, or give fewer rows with --input"):
+    with advice_on_memory("during tokenization", "lower data.test_size, or give fewer rows with --input"):
         tokens = tokenize(rows, tokenizer, Truncation.of(notes))
     console = console or Console(stderr=True, markup=False)
     read_first_token_only(model)
@@ -152,40 +152,40 @@ def evaluate(
 
 
 def require_data_overrides(command: str, overrides: Sequence[str], *also: str) -> None:
-    """Raises UserError for an override that is neither one of the data nor one of the keys in `also`, or that is a
-    matter of the model. A key in `also` that ends with a point stands for all below it."""
+    """Raises UserError for an override that is neither of the data nor one of the keys in `also`, or that is of the
+    model. A key in `also` that ends with a dot includes all keys below it."""
     for override in overrides:
         if not override.startswith(("data.", *(key if key.endswith(".") else f"{key}=" for key in also))):
             allowed = ", ".join(f"{key}…" if key.endswith(".") else key for key in ("data.", *also))
             raise UserError(
-                f"tenor {command} takes {allowed} overrides only, found {override!r}; the model is as it was saved"
+                f"tenor {command} accepts only the overrides {allowed}; observed {override!r}. The saved model is fixed"
             )
         key = override.partition("=")[0].replace(" ", "")
-        if key.removeprefix("data.") in OF_THE_MODEL:
+        if key.removeprefix("data.") in MODEL_KEYS:
             raise UserError(
-                f"tenor {command} cuts texts as in training, since the model was trained so; found {override!r}: leave "
-                f"it out, or train with it: tenor train CONFIG {override}"
+                f"tenor {command} truncates texts as in training; observed {override!r}. Leave it out, or train with "
+                f"it: tenor train CONFIG {override}"
             )
 
 
 def config_for_rows(run: RunDirectory, overrides: Sequence[str]) -> Config:
-    """The run's configuration with the overrides. Where these name another source, what the run says of its own rows
-    (path, columns, sizes, splits) says nothing of the new ones: all of it goes back to its default first.
+    """The run's configuration with the overrides. If these name another source, the settings of the run's own
+    rows (path, columns, sizes, splits) do not apply to it and are reset to their defaults first.
 
     Raises:
-        UserError: overrides that can't be understood, or that don't go together.
+        UserError: overrides that are invalid, alone or together.
     """
     recorded = load_config(run.config)
-    asked: dict[str, Any] = {}
-    apply_overrides(overrides, asked, {})  # What is wrong with them is told below.
-    if asked.get("data", {}).get("source", recorded.data.source) != recorded.data.source:
-        kept = recorded.data.model_dump(mode="json", include=set(OF_THE_MODEL))
+    requested: dict[str, Any] = {}
+    apply_overrides(overrides, requested, {})  # Errors in them are reported by `load_config` below.
+    if requested.get("data", {}).get("source", recorded.data.source) != recorded.data.source:
+        kept = recorded.data.model_dump(mode="json", include=set(MODEL_KEYS))
         overrides = [f"data={json.dumps(kept)}", *overrides]
     return load_config(run.config, overrides)
 
 
 def rows_of_file(file: Path, class_names: Sequence[str]) -> list[str]:
-    """A file's rows as a test split, whatever the run's own data were; labels are names or numbers of the classes."""
+    """Overrides that use a file's rows as the test split; labels are names or numbers of the classes."""
     name = json.dumps(str(file))
     names = json.dumps(list(class_names))
     return [
@@ -198,7 +198,7 @@ def rows_of_file(file: Path, class_names: Sequence[str]) -> list[str]:
 
 
 def split_rows_of(config: Config, split: str) -> LabelledText:
-    """The rows of a split, read anew. Raises UserError where they can't be, or where there is no test split."""
+    """The rows of a split, read again. Raises UserError if they cannot be read or there is no test split."""
     source = read_source(config.data)
     if split == "test":
         rows = limit_test(source.test, config.data.test_size)
@@ -212,16 +212,16 @@ def split_rows_of(config: Config, split: str) -> LabelledText:
 def _in_model_classes(rows: LabelledText, model_names: tuple[str, ...]) -> LabelledText:
     if rows.class_names == model_names:
         return rows
-    if (found := in_classes(rows, model_names)) is None:
+    if (matched := in_classes(rows, model_names)) is None:
         raise UserError(
-            f"the model knows the classes {', '.join(model_names)}; {rows.origin} has {', '.join(rows.class_names)}. "
-            "Call its labels as the model does; where they are numbers, data.class_names names them in their order"
+            f"the model has the classes {', '.join(model_names)}; {rows.origin} has {', '.join(rows.class_names)}. "
+            "Use the model's class names as labels; if labels are numbers, name the classes with data.class_names"
         )
-    return found
+    return matched
 
 
 def _baselines(run: RunDirectory, rows: LabelledText) -> Baselines:
-    """The run's own baselines on these rows; the majority class is that of the rows it was trained on."""
+    """The run's own baselines on these rows; the majority class is that of its training rows."""
     if not run.baseline.is_dir():
         return BaselineModels(rows.labels, "the run kept no text baseline").on(rows)
     text = TextBaseline.load(run.baseline)
@@ -230,44 +230,46 @@ def _baselines(run: RunDirectory, rows: LabelledText) -> Baselines:
     return Baselines(float((rows.labels == majority).mean()), float((predicted == rows.labels).mean()))
 
 
-def evaluation_record(found: Evaluation, abstain_below: float | None = None) -> dict[str, Any]:
+def evaluation_record(evaluation: Evaluation, abstain_below: float | None = None) -> dict[str, Any]:
     """An evaluation as plain data, in the form of `eval_best_model.json`, with digest and origin.
 
-    With `abstain_below`, also what is answered and how often right where the model is at least as sure as that.
+    With `abstain_below`, also coverage and accuracy if the model abstains below this confidence.
     """
-    config, result = found.config, found.result
+    config, result = evaluation.config, evaluation.result
     names = [one.name for one in result.metrics.per_class]
     confidence, seed = config.evaluation.confidence, config.seed
-    record = evaluation_json("not asked for", result, found.weights_sha256, found.step, names, confidence, seed)
+    record = evaluation_json(
+        "not evaluated", result, evaluation.weights_sha256, evaluation.step, names, confidence, seed
+    )
     return {
-        "run": str(found.run.path),
-        "origin": found.origin,
-        "split": found.split,
+        "run": str(evaluation.run.path),
+        "origin": evaluation.origin,
+        "split": evaluation.split,
         "checkpoint": record["checkpoint"],
         "class_names": names,
         "result": record["test"],
-        "overlap": overlap_record(found.overlap, result, confidence),
-        "findings": missing_because(found.checks.reason)
-        if isinstance(found.checks, Missing)
-        else [asdict(finding) for finding in found.checks.findings],
-        **({} if abstain_below is None else {"abstain": abstention_record(found, abstain_below)}),
-        **({} if found.threshold is None else {"threshold": _threshold_record(found, found.threshold)}),
+        "overlap": overlap_record(evaluation.overlap, result, confidence),
+        "findings": missing_because(evaluation.checks.reason)
+        if isinstance(evaluation.checks, Missing)
+        else [asdict(finding) for finding in evaluation.checks.findings],
+        **({} if abstain_below is None else {"abstain": abstention_record(evaluation, abstain_below)}),
+        **({} if evaluation.threshold is None else {"threshold": _threshold_record(evaluation, evaluation.threshold)}),
     }
 
 
-def _threshold_record(found: Evaluation, threshold: Threshold) -> dict[str, Any]:
-    operating = operating_record(found.at_threshold(threshold), found.config.evaluation.confidence)
-    return {**stored_threshold(threshold), found.split: operating}
+def _threshold_record(evaluation: Evaluation, threshold: Threshold) -> dict[str, Any]:
+    operating = operating_record(evaluation.at_threshold(threshold), evaluation.config.evaluation.confidence)
+    return {**stored_threshold(threshold), evaluation.split: operating}
 
 
-def operating_record(found: Operating, confidence: float) -> dict[str, Any]:
+def operating_record(operating: Operating, confidence: float) -> dict[str, Any]:
     """Precision and recall with their intervals, and the counts behind them."""
     return {
-        "called": found.called,
-        "right": found.right,
-        "members": found.members,
-        "precision": _share(found.right, found.called, "no row is called", confidence),
-        "recall": _share(found.right, found.members, "no row is of the class", confidence),
+        "called": operating.called,
+        "right": operating.right,
+        "members": operating.members,
+        "precision": _share(operating.right, operating.called, "no row is predicted as this class", confidence),
+        "recall": _share(operating.right, operating.members, "no row has this class", confidence),
     }
 
 
@@ -278,11 +280,11 @@ def _share(right: int, of: int, reason: str, confidence: float) -> dict[str, Any
     return {"value": right / of, "low": interval.low, "high": interval.high, "confidence": confidence}
 
 
-def abstention_record(found: Evaluation, below: float) -> dict[str, Any]:
+def abstention_record(evaluation: Evaluation, below: float) -> dict[str, Any]:
     """`abstention` as plain data."""
-    asked, curve = found.abstention(below)
-    confidence = found.config.evaluation.confidence
-    return {**_answered_record(asked, confidence), "curve": [_answered_record(one, confidence) for one in curve]}
+    requested, curve = evaluation.abstention(below)
+    confidence = evaluation.config.evaluation.confidence
+    return {**_answered_record(requested, confidence), "curve": [_answered_record(one, confidence) for one in curve]}
 
 
 def _answered_record(one: Answered, confidence: float) -> dict[str, Any]:
@@ -293,37 +295,37 @@ def _answered_record(one: Answered, confidence: float) -> dict[str, Any]:
     return {**answered, "accuracy": one.accuracy, "accuracy_interval": {**asdict(interval), "method": "Wilson"}}
 
 
-def keep_evaluation(found: Evaluation, record: dict[str, Any], output: Path | None = None) -> Path:
+def keep_evaluation(evaluation: Evaluation, record: dict[str, Any], output: Path | None = None) -> Path:
     """Write `evaluation.json` (the `record`), `predictions.parquet` and `report.html`; returns their folder.
 
-    By default it lies in the run's folder `evaluations`, named after the rows: who measures the same rows again
-    replaces it. The run's own results and report are those of its end and stay as they are.
+    The default is a folder in the run's `evaluations`, named after the rows; evaluating the same rows again replaces
+    it. The run's own results and report do not change.
 
     Raises:
-        UserError: a place that can't be written to, or an `output` that is something else.
+        UserError: the folder cannot be written, or `output` exists and is not an evaluation.
     """
     require_place(output)
-    digest = rows_sha256(found.rows)
-    folder = output or found.run.evaluations / f"{_slug(found)}-{found.split}-{digest[:8]}"
+    digest = rows_sha256(evaluation.rows)
+    folder = output or evaluation.run.evaluations / f"{_slug(evaluation)}-{evaluation.split}-{digest[:8]}"
     try:
         with atomic_path(folder) as temporary:
             temporary.mkdir()
             write_json(temporary / "evaluation.json", record)
-            _write_predictions(found, temporary / "predictions.parquet")
-            write_text(temporary / REPORT, measured_report(_content(found, record), _measured(found, digest)))
+            _write_predictions(evaluation, temporary / "predictions.parquet")
+            write_text(temporary / REPORT, measured_report(_content(evaluation, record), _measured(evaluation, digest)))
     except OSError as error:
         raise UserError(f"{folder}: {system_refusal(error) or error}; name another folder with --output") from error
     return folder
 
 
 def require_place(output: Path | None) -> None:
-    """Raises UserError for a folder that holds something else, or a file."""
+    """Raises UserError for an existing folder that is not an evaluation, and for a file."""
     if output is not None and output.exists() and not (output / "evaluation.json").is_file():
-        raise UserError(f"{output}: exists and holds no evaluation; name another folder with --output")
+        raise UserError(f"{output} exists and is not an evaluation; name another folder with --output")
 
 
 def rows_sha256(rows: LabelledText) -> str:
-    """Over ids, texts and labels, in order."""
+    """SHA-256 of ids, texts and labels, in order."""
     digest = hashlib.sha256(repr(rows.class_names).encode("utf-8", "surrogatepass"))
     for column in (rows.ids, rows.texts, rows.labels.tolist()):
         for value in column:
@@ -332,8 +334,8 @@ def rows_sha256(rows: LabelledText) -> str:
     return digest.hexdigest()
 
 
-def _write_predictions(found: Evaluation, path: Path) -> None:
-    result, rows = found.result, found.rows
+def _write_predictions(evaluation: Evaluation, path: Path) -> None:
+    result, rows = evaluation.result, evaluation.rows
     write_predictions(
         path,
         rows.ids,
@@ -341,52 +343,52 @@ def _write_predictions(found: Evaluation, path: Path) -> None:
         result.probabilities,
         rows.class_names,
         temperature=result.temperature,
-        lengths=found.lengths,
+        lengths=evaluation.lengths,
     )
 
 
-def _content(found: Evaluation, record: dict[str, Any]) -> RunContent:
-    """The run's, with the numbers and predictions of these rows alone."""
-    result, rows = found.result, found.rows
+def _content(evaluation: Evaluation, record: dict[str, Any]) -> RunContent:
+    """The run's content, with the numbers and predictions of these rows only."""
+    result, rows = evaluation.result, evaluation.rows
     predictions = Predictions(
-        tuple(rows.ids), rows.labels, result.probabilities, rows.class_names, result.temperature, *found.lengths
+        tuple(rows.ids), rows.labels, result.probabilities, rows.class_names, result.temperature, *evaluation.lengths
     )
     numbers = EvaluationNumbers(
-        CheckpointNumbers(found.weights_sha256, found.step),
+        CheckpointNumbers(evaluation.weights_sha256, evaluation.step),
         rows.class_names,
-        {found.split: split_numbers(record["result"])},
+        {evaluation.split: split_numbers(record["result"])},
     )
     return replace(
-        collect_run(found.run),
-        config=found.config,
-        records=Missing("this measures a model that was trained before"),
-        checks=found.checks if isinstance(found.checks, Missing) else (found.checks,),
+        collect_run(evaluation.run),
+        config=evaluation.config,
+        records=Missing("this is an evaluation of a model that was trained before"),
+        checks=evaluation.checks if isinstance(evaluation.checks, Missing) else (evaluation.checks,),
         evaluation=numbers,
-        predictions={found.split: predictions},
+        predictions={evaluation.split: predictions},
     )
 
 
-def _measured(found: Evaluation, digest: str) -> Measured:
-    command = ["tenor", "evaluate", found.run.reference, *found.overrides]
-    if found.split != "test":
-        command += ["--split", found.split]
+def _measured(evaluation: Evaluation, digest: str) -> Measured:
+    command = ["tenor", "evaluate", evaluation.run.reference, *evaluation.overrides]
+    if evaluation.split != "test":
+        command += ["--split", evaluation.split]
     return Measured(
-        split=found.split,
-        rows=found.rows,
+        split=evaluation.split,
+        rows=evaluation.rows,
         rows_sha256=digest,
-        weights_sha256=found.weights_sha256,
-        step=found.step,
-        threshold="" if found.threshold is None else str(found.threshold),
-        overlap=overlap_words(found.overlap, found.result, found.config.evaluation.confidence),
+        weights_sha256=evaluation.weights_sha256,
+        step=evaluation.step,
+        threshold="" if evaluation.threshold is None else str(evaluation.threshold),
+        overlap=overlap_text(evaluation.overlap, evaluation.result, evaluation.config.evaluation.confidence),
         command=shlex.join(command),
         at=datetime.now(UTC).isoformat(timespec="seconds"),
         versions=package_versions(),
     )
 
 
-def _slug(found: Evaluation) -> str:
-    """A part of a folder's name from where the rows came from."""
-    data = found.config.data
-    path = data.test_path if found.split == "test" and data.test_path is not None else data.path
+def _slug(evaluation: Evaluation) -> str:
+    """A part of the folder's name, from the source of the rows."""
+    data = evaluation.config.data
+    path = data.test_path if evaluation.split == "test" and data.test_path is not None else data.path
     name = Path(path).stem if data.source == "file" and path is not None else data.hub_name or data.source
     return re.sub(r"[^A-Za-z0-9_]+", "-", name).strip("-")[:40] or "rows"

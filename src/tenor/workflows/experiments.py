@@ -1,4 +1,4 @@
-"""Several runs in turn: configurations, seeds, or the same run again."""
+"""Several runs one after another: configurations, seeds, or the same run again."""
 
 import gc
 import traceback
@@ -39,13 +39,13 @@ from tenor.workflows.train import RunResult, as_source, start, train
 def run_experiments(
     names: Sequence[str], overrides: Sequence[str], root: Path = DEFAULT_ROOT, console: Console | None = None
 ) -> list[SummaryRow]:
-    """Train every configuration, each with the overrides; a failed one is reported and the next one begun.
+    """Train every configuration, each with the overrides; a failed one is reported, and the next one starts.
 
     Returns one row per configuration, in order, also for one that failed before there was a run.
 
     Raises:
-        UserError: a configuration that can't be read, or names what is not there, before anything is run.
-        InterruptedRunError: someone asked to stop; later configurations are not begun.
+        UserError: a configuration cannot be read, or names a missing rule or tracker; nothing is run then.
+        InterruptedRunError: interrupted; later configurations are not started.
     """
     return run_configs([load_config(name, overrides) for name in names], root, console)
 
@@ -53,13 +53,13 @@ def run_experiments(
 def run_configs(
     configs: Sequence[Config], root: Path = DEFAULT_ROOT, console: Console | None = None
 ) -> list[SummaryRow]:
-    """Train every configuration; a failed one is reported and the next one begun.
+    """Train every configuration; a failed one is reported, and the next one starts.
 
     Returns one row per configuration, in order, also for one that failed before there was a run.
 
     Raises:
-        UserError: a configuration that names a rule or a tracker that is not there, before anything is run.
-        InterruptedRunError: someone asked to stop; later configurations are not begun.
+        UserError: a configuration names a missing rule or tracker; nothing is run then.
+        InterruptedRunError: interrupted; later configurations are not started.
     """
     for config in configs:
         require_available(config)
@@ -72,10 +72,10 @@ def run_configs(
     return rows
 
 
-def exit_status(rows: Sequence[SummaryRow], asked: int) -> int:
-    """0 where all runs that were asked for completed, 3 where a check refused all others, else 1."""
+def exit_status(rows: Sequence[SummaryRow], requested: int) -> int:
+    """0 if all requested runs completed, 3 if checks refused all others, else 1."""
     stopped = {row.status for row in rows} - {"completed"}
-    if len(rows) == asked and stopped <= {"refused"}:
+    if len(rows) == requested and stopped <= {"refused"}:
         return RefusedError.exit_code if stopped else 0
     return TenorError.exit_code
 
@@ -100,7 +100,7 @@ def _train_one(config: Config, root: Path, console: Console) -> SummaryRow:
 
 def _row_of_failure(config: Config, run: Path | None, error: str) -> SummaryRow:
     """The row of a configuration that failed before there was a run, or whose run could not write its row."""
-    none = missing_because("the run did not begin" if run is None else "the run could not write its row")
+    none = missing_because("the run did not start" if run is None else "the run could not write its row")
     settings = config.model_dump(mode="json")
     return SummaryRow(run.name if run else "none", config.name, settings, "failed", 0.0, none, none, none, error=error)
 
@@ -108,14 +108,14 @@ def _row_of_failure(config: Config, run: Path | None, error: str) -> SummaryRow:
 MEASURES = {"accuracy": "{:.2%}", "macro_f1": "{:.4f}", "loss": "{:.4f}"}
 SPLITS = ("validation", "test")
 WHAT_VARIES = (
-    "The spread is the standard deviation between runs. The seed decides the validation and training rows, the order "
-    "of examples, the head's first weights and dropout, so all of these are in it; the test rows are the same."
+    "The spread is the standard deviation between runs. The seed determines the choice of training and validation "
+    "rows, their order, the initial weights of the head, and dropout; the test rows are the same for all seeds."
 )
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Of n values; the standard deviation (n - 1 in the denominator) needs two."""
+    """Mean and standard deviation (n - 1 in the denominator) of n values; the deviation needs two."""
 
     n: int
     mean: float
@@ -123,33 +123,33 @@ class Spread:
 
 
 def train_seeds(config: Config, count: int, root: Path) -> list[SummaryRow]:
-    """Ordinary runs with `count` consecutive seeds from the configuration's on; one that fails does not stop the rest.
+    """Ordinary runs with `count` consecutive seeds from the configuration's on; a failed run does not stop the others.
 
     Raises:
-        UserError: fewer seeds than 2.
-        InterruptedRunError: someone asked to stop; later seeds are not begun.
+        UserError: `count` is below 2.
+        InterruptedRunError: interrupted; later seeds are not started.
     """
     if count < 2:
-        raise UserError(f"--seeds {count}: expected 2 or more; a spread needs them")
+        raise UserError(f"--seeds {count}: expected 2 or more, to measure a spread")
     return run_configs([config.model_copy(update={"seed": config.seed + k}) for k in range(count)], root)
 
 
 def spreads(rows: Sequence[SummaryRow]) -> dict[str, dict[str, Spread]]:
-    """By split and measure, over the runs that completed; a split that none has is left out."""
-    found: dict[str, dict[str, Spread]] = {}
+    """By split and measure, over the completed runs; only splits that have results."""
+    result: dict[str, dict[str, Spread]] = {}
     for split in SPLITS:
         metrics = [_metrics(row, split) for row in rows if row.status == "completed"]
         values = [one for one in metrics if "accuracy" in one]
         if values:
-            found[split] = {name: _spread([float(one[name]) for one in values]) for name in MEASURES}
-    return found
+            result[split] = {name: _spread([float(one[name]) for one in values]) for name in MEASURES}
+    return result
 
 
 def seeds_record(rows: Sequence[SummaryRow]) -> dict[str, Any]:
     """The runs and their spread as plain data."""
     summary = {
         split: {
-            name: {"n": one.n, "mean": one.mean, "deviation": missing_because("needs two runs that completed")}
+            name: {"n": one.n, "mean": one.mean, "deviation": missing_because("needs two completed runs")}
             if one.deviation is None
             else asdict(one)
             for name, one in measures.items()
@@ -160,7 +160,7 @@ def seeds_record(rows: Sequence[SummaryRow]) -> dict[str, Any]:
 
 
 def seeds_table(rows: Sequence[SummaryRow]) -> RenderableType:
-    """One line per seed, and below them mean ± spread."""
+    """One line per seed, then mean and spread."""
     found = spreads(rows)
     columns = [(split, name) for split in found for name in ("accuracy", "macro_f1")]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
@@ -172,8 +172,8 @@ def seeds_table(rows: Sequence[SummaryRow]) -> RenderableType:
         metrics = [(_metrics(row, split), name) for split, name in columns]
         cells = [MEASURES[name].format(one[name]) if name in one else "-" for one, name in metrics]
         done = row.status == "completed"
-        told = Text(row.run_id) if done else Text(f"{row.run_id} {row.status}", style="red")
-        table.add_row(str(row.config["seed"]), told, *cells)
+        run = Text(row.run_id) if done else Text(f"{row.run_id} {row.status}", style="red")
+        table.add_row(str(row.config["seed"]), run, *cells)
         if not done and isinstance(row.error, str):
             table.add_row("", Text(row.error, style="red"))
     if columns:
@@ -204,12 +204,12 @@ def repeat(
 ) -> RunResult:
     """Start a new run with the configuration, the threads and the inputs of an earlier one.
 
-    `data` must be given again where it was given to `train`.
+    `data` must be given again if it was given to `train`.
 
     Raises:
-        UserError: data, weights, tokenizer, versions or device are not those of the run; all that differ are listed,
-            and nothing is written.
-        TenorError: the new run is complete, but its weights are not those of the earlier one.
+        UserError: data, weights, tokenizer, versions or device differ from the run's; all differences are listed, and
+            nothing is written.
+        TenorError: the new run is complete, but its weights differ from those of the earlier one.
     """
     console = console or Console(stderr=True, markup=False)
     original = find_run(root, reference)
@@ -218,31 +218,31 @@ def repeat(
     differing = changed_versions(manifest)
     prepared = prepare(config, as_source(data), recorded_threads(manifest))
     differing += changed_device(manifest, prepared)
-    differing += [f"{name}: not the same as then" for name in changed_inputs(manifest, input_fingerprints(prepared))]
+    differing += [f"{name}: changed since the run" for name in changed_inputs(manifest, input_fingerprints(prepared))]
     if differing:
         listed = "".join(f"\n  {difference}" for difference in differing)
         raise UserError(
-            f"{original.reference} can't be repeated here:{listed}\nRestore these, or train anew with what is here: "
+            f"{original.reference} can't be repeated here:{listed}\nRestore these, or start a new run: "
             f"tenor train {original.config}"
         )
     result = start(prepared, root, console)
     if manifest.status == "completed":
         _compare(original, manifest, result)
-        console.print(f"the same weights as {original.reference}, to the bit", highlight=False, soft_wrap=True)
+        console.print(f"weights are bit for bit those of {original.reference}", highlight=False, soft_wrap=True)
     return result
 
 
 def _compare(original: RunDirectory, manifest: Manifest, result: RunResult) -> None:
-    """Raises TenorError where the two runs chose checkpoints with other weights."""
+    """Raises TenorError if the selected checkpoints of the two runs have different weights."""
     before = read_json(original.evaluation)["checkpoint"]["digest"]
     if before == result.checkpoint_sha256:
         return
     then, now = manifest.hardware.get("cpu"), hardware()["cpu"]
     if isinstance(manifest.device, str) and manifest.device != "cpu":
-        processors = f"kernels on {manifest.device} don't promise the same bits twice"
+        processors = f"kernels on {manifest.device} are not deterministic"
     else:
         processors = f"it ran on {then}, this is {now}" if then != now else "the processor is the same"
     raise TenorError(
-        f"{result.run.reference} is complete, but its weights are not those of {original.reference}: SHA-256 "
-        f"{result.checkpoint_sha256[:12]}…, then {before[:12]}… ({processors})"
+        f"{result.run.reference} is complete, but its weights differ from those of {original.reference}: SHA-256 "
+        f"{result.checkpoint_sha256[:12]}…, before {before[:12]}… ({processors})"
     )

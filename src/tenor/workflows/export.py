@@ -1,4 +1,4 @@
-"""`tenor export`: a model for elsewhere, proven on the same reviews before anyone gets it."""
+"""`tenor export`: a model in another format, verified against its source before it is saved."""
 
 import math
 import shutil
@@ -36,34 +36,34 @@ from tenor.workflows.measure import count_training_texts
 
 CHECK_REVIEWS = 500
 INT8_AGREEMENT = 0.99
-"""Share of labels that int8 must leave as they were."""
+"""Share of labels that must not change with int8."""
 EMBEDDED = "demo"
-"""A built-in configuration of the embedded reviews."""
+"""A built-in configuration with the embedded reviews."""
 
 
 @dataclass(frozen=True)
 class Checked:
-    """Both models on the same reviews."""
+    """Source and export compared on the same reviews."""
 
     reviews: int
     origin: str
-    """Where the reviews come from."""
+    """The source of the reviews."""
     largest_difference: float
     """Of a probability."""
     agreement: float
     """Share of labels that are the same, in 0 … 1."""
     accuracy_before: float | str
-    """A str says why there is none."""
+    """A str is the reason why it is missing."""
     accuracy_after: float | str
     instruction_sets: tuple[str, ...]
-    """Of the processor that it was checked on."""
+    """Of the processor that the comparison ran on."""
     rows_in_train: int | str
-    """Reviews that have a training text of the run; a str says why that is not known."""
+    """Reviews that have a training text of the run; a str is the reason why that is unknown."""
 
 
 @dataclass(frozen=True)
 class Exported:
-    """An artefact that passed."""
+    """A verified export."""
 
     folder: Path
     files: dict[str, int]
@@ -85,16 +85,17 @@ def export(
 ) -> Exported:
     """Write a model to the folder `output` with tokenizer, labels, length and digest, and compare it with its source.
 
-    Without an `output` the folder lies below `exports/`.
+    The default for `output` is a folder in `exports/`.
 
-    The same held-out reviews go through both: those of the run's own test split (its validation split where it has
-    none), or of the embedded reviews for a model that is no run; or the labelled rows of a `file`; or those of the data
-    that `overrides` (`data.…=…`) name. The folder appears only where probabilities differ by at most 1e-4 in float32,
+    Both models predict the same held-out reviews: those of the run's own test split (its validation split if it has
+    none), or the embedded reviews for a model that is not a run; or the labelled rows of a `file`; or those of the data
+    given by `overrides` (`data.…=…`). The folder is created only if probabilities differ by at most 1e-4 in float32,
     or 99% of labels agree in int8.
 
     Raises:
-        UserError: nothing to export, a form that makes no sense, no rows for the check, or an output that exists.
-        TenorError: a kind of model that PyTorch's exporter can't follow, or an export that differs, with the figures.
+        UserError: there is nothing to export, the format is impossible, there are no rows to compare on, or the output
+            exists.
+        TenorError: PyTorch's exporter does not support the model, or the export differs from it, with the figures.
     """
     console = console or Console(stderr=True, markup=False)
     output = output or _default_output(reference, root, f"{form}-int8" if quantize == "int8" else form)
@@ -107,7 +108,7 @@ def export(
     with atomic_path(output) as temporary:
         temporary.mkdir()
         artefact = _write_onnx(before, temporary, quantize) if form == "onnx" else _copy(reference, root, temporary)
-        write_artefact(temporary, artefact, missing_because("the check is under way"))
+        write_artefact(temporary, artefact, missing_because("the comparison is not finished"))
         after = Predictor.load(temporary, device="cpu", root=root)
         checked = _compare(before, after, rows, _rows_in_train(_run_of(reference, root), rows), console)
         _refuse_difference(checked, quantize)
@@ -130,24 +131,24 @@ def _refuse(output: Path, form: str, quantize: str) -> None:
 
 
 def _held_out(reference: str, root: Path, count: int, overrides: Sequence[str]) -> LabelledText:
-    """Reviews that the model did not learn from, or those that the overrides name."""
+    """Reviews that the model was not trained on, or those of the data given by the overrides."""
     run = _run_of(reference, root)
     config = config_for_rows(run, overrides) if run else load_config(EMBEDDED, overrides)
     if config.data.source == "given":
         raise UserError(
-            f"{reference}: its rows were handed over in Python, so there are none to check the export on; "
-            f"give labelled ones: tenor export {reference} --input FILE"
+            f"{reference}: its rows were given in Python, so there are none to verify the export on; "
+            f"give a file with labelled rows: tenor export {reference} --input FILE"
         )
     source = read_source(config.data)
     rows = make_splits(source, config.data, config.seed).validation if isinstance(source.test, Missing) else source.test
     sound = rows.select([row for row, text in enumerate(rows.texts) if text_fault(text) is None])
     if not len(sound):
-        raise UserError(f"{rows.origin}: no row has a text, so there is nothing to check the export on")
+        raise UserError(f"{rows.origin}: no row has a text, so there is nothing to verify the export on")
     return sound.select(stratified_rows(sound.labels, count, seed=0)) if len(sound) > count else sound
 
 
 def _run_of(reference: str, root: Path) -> RunDirectory | None:
-    """The run behind a reference, or None for a model that is no run."""
+    """The run behind a reference, or None for a model that is not a run."""
     if (Path(reference) / "config.json").is_file():
         return None
     try:
@@ -160,7 +161,7 @@ def _copy(reference: str, root: Path, folder: Path) -> Artefact:
     run = _run_of(reference, root)
     model = saved_model(run) if run else Path(reference)
     if not (model / NOTES).is_file():
-        raise UserError(f"{reference}: --format safetensors copies a run's model; this one is in that form already")
+        raise UserError(f"{reference}: --format safetensors copies a run's model; this model has that format already")
     shutil.copytree(model, folder, dirs_exist_ok=True)
     return _artefact(Predictor.load(model, engine="torch", device="cpu", root=root), folder, WEIGHTS, "none")
 
@@ -201,7 +202,7 @@ def _artefact(before: Predictor, folder: Path, file: str, quantize: Literal["non
 
 def _rows_in_train(run: RunDirectory | None, rows: LabelledText) -> int | str:
     if run is None:
-        return "the exported model is no run, so its training rows are not known"
+        return "the exported model is not a run, so its training rows are unknown"
     try:
         return count_training_texts(run, rows.texts)
     except UserError as error:
@@ -211,18 +212,18 @@ def _rows_in_train(run: RunDirectory | None, rows: LabelledText) -> int | str:
 def _compare(
     before: Predictor, after: Predictor, rows: LabelledText, rows_in_train: int | str, console: Console
 ) -> Checked:
-    with progress_line(console, f"written; reviews of {rows.origin} through both", 2 * len(rows)) as line:
-        expected, found = (
+    with progress_line(console, f"comparing both models on {rows.origin}", 2 * len(rows)) as line:
+        expected, observed = (
             np.concatenate([scores.probabilities for _, scores in one.stream([((), rows.texts)], advance=line.advance)])
             for one in (before, after)
         )
     return Checked(
         reviews=len(rows),
         origin=rows.origin,
-        largest_difference=float(np.abs(expected - found).max()),
-        agreement=float((expected.argmax(axis=1) == found.argmax(axis=1)).mean()),
+        largest_difference=float(np.abs(expected - observed).max()),
+        agreement=float((expected.argmax(axis=1) == observed.argmax(axis=1)).mean()),
         accuracy_before=_accuracy(before, expected, rows),
-        accuracy_after=_accuracy(after, found, rows),
+        accuracy_after=_accuracy(after, observed, rows),
         instruction_sets=instruction_sets(),
         rows_in_train=rows_in_train,
     )
@@ -230,7 +231,7 @@ def _compare(
 
 def _accuracy(predictor: Predictor, probabilities: np.ndarray, rows: LabelledText) -> float | str:
     if set(predictor.labels) != set(rows.class_names):
-        return f"the model knows {', '.join(predictor.labels)}; the reviews have {', '.join(rows.class_names)}"
+        return f"the model has {', '.join(predictor.labels)}; the reviews have {', '.join(rows.class_names)}"
     predicted = [predictor.labels[index] for index in probabilities.argmax(axis=1)]
     return float(np.mean([rows.class_names[label] == name for label, name in zip(rows.labels, predicted, strict=True)]))
 
@@ -240,7 +241,7 @@ def _refuse_difference(checked: Checked, quantize: str) -> None:
     if not (agrees if quantize == "int8" else checked.largest_difference <= FLOAT_TOLERANCE):
         wanted = f"{INT8_AGREEMENT:.0%} of labels" if quantize == "int8" else f"a difference of {FLOAT_TOLERANCE:g}"
         raise TenorError(
-            f"the export is not the same model, and nothing was written: on {checked.reviews:,} reviews of "
+            f"the export predicts differently, and nothing was written: on {checked.reviews:,} reviews of "
             f"{checked.origin} probabilities differ by up to {checked.largest_difference:.3g}, {checked.agreement:.2%} "
             f"of labels agree, accuracy {_shown(checked.accuracy_before)} became {_shown(checked.accuracy_after)}. "
             f"Allowed: {wanted}. " + ("Export without --quantize" if quantize == "int8" else "Predict with torch")
@@ -252,10 +253,10 @@ def _shown(accuracy: float | str) -> str:
 
 
 def _record(checked: Checked, form: str) -> dict[str, Any]:
-    """As in `export.json`, where a missing value says why."""
+    """The content of `export.json`, where a missing value has a reason."""
     names = ("accuracy_before", "accuracy_after", "rows_in_train")
-    told = {
+    values = {
         name: missing_because(value) if isinstance(value := getattr(checked, name), str) else value for name in names
     }
     exporters = {name: version(name) for name in ONNX_PACKAGES} if form == "onnx" else {}
-    return {**asdict(checked), **told, "packages": {**package_versions(), **exporters}}
+    return {**asdict(checked), **values, "packages": {**package_versions(), **exporters}}

@@ -1,4 +1,4 @@
-"""A model's logits on the splits → results next to the baselines; and rows that the run was trained on."""
+"""Results of a split from logits and baselines; and overlap with the rows that the run was trained on."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -22,14 +22,14 @@ from tenor.runs.text_keys import read_text_keys, write_text_keys
 
 
 def keep_text_keys(run: RunDirectory, splits: Splits) -> None:
-    """Write the keys of the run's training and validation texts, each once, 8 bytes a text."""
+    """Write the keys of the run's distinct training and validation texts, 8 bytes per text."""
     rows = {"train": splits.train, "validation": splits.validation}
     write_text_keys(run.text_keys, {name: distinct(text_keys(split.texts)) for name, split in rows.items()})
 
 
 def find_overlap(run: RunDirectory, rows: LabelledText, split: str) -> OverlapEvidence | Missing:
-    """Which of the evaluated rows have a training or a validation text of the run; Missing where its keys can't be
-    read, with the reason."""
+    """Which of the evaluated rows have a training or a validation text of the run; Missing if its keys cannot
+    be read."""
     try:
         known = read_text_keys(run.text_keys)
     except UserError as error:
@@ -40,29 +40,29 @@ def find_overlap(run: RunDirectory, rows: LabelledText, split: str) -> OverlapEv
 
 
 def count_training_texts(run: RunDirectory, texts: Iterable[str]) -> int:
-    """How many of the texts are training texts of the run. Raises UserError where its keys can't be read."""
+    """How many of the texts are training texts of the run. Raises UserError if its keys cannot be read."""
     return int(np.isin(text_keys(texts), read_text_keys(run.text_keys)["train"]).sum())
 
 
 BASELINE_CHARACTERS = 50_000_000
-"""Half as many again as IMDb's training reviews have; their bigrams take a gigabyte, and more teach it little."""
+"""1.5 times IMDb's training reviews; their bigrams take a gigabyte, and more rows improve it little."""
 
 
 @dataclass(frozen=True)
 class BaselineModels:
-    """What a model must beat, trained on the same rows."""
+    """The baselines, trained on the same rows as the model."""
 
     train_labels: np.ndarray
     text: TextBaseline | str
-    """Or the reason why there is none."""
+    """A str is the reason why it is missing."""
 
     @property
     def note(self) -> str:
-        """What the text baseline could not learn from its rows, or from which of them; empty when all is well."""
+        """Restrictions of the text baseline's training; empty if there are none."""
         return "" if isinstance(self.text, str) else self.text.note
 
     def on(self, rows: LabelledText) -> Baselines:
-        """Their accuracies on the rows of a split."""
+        """The baselines' accuracies on the rows of a split."""
         majority = majority_baseline(self.train_labels, rows.labels, len(rows.class_names))
         if isinstance(self.text, str):
             return Baselines(majority, self.text)
@@ -71,24 +71,24 @@ class BaselineModels:
 
 
 def fit_baselines(train: LabelledText, config: Config, folder: Path) -> BaselineModels:
-    """Fit the baselines on the training rows and keep the text baseline in `folder`.
+    """Fit the baselines on the training rows and save the text baseline in `folder`.
 
-    Of rows with more than `BASELINE_CHARACTERS` the text baseline learns a stratified part, and its note says so.
+    Of rows with more than `BASELINE_CHARACTERS`, the text baseline is trained on a stratified subset, as its note says.
     """
     if not config.evaluation.text_baseline:
         return BaselineModels(train.labels, "switched off by evaluation.text_baseline")
     with advice_on_memory("in the text baseline", "lower data.subset.size, or set evaluation.text_baseline=false"):
-        rows = _within(train, BASELINE_CHARACTERS, config.seed)
+        rows = _subset(train, BASELINE_CHARACTERS, config.seed)
         text = fit_text_baseline(rows.texts, rows.labels, len(rows.class_names), config.seed)
     if len(rows) < len(train):
-        said = f"learned from {len(rows):,} of {len(train):,} training rows, drawn by class"
-        text = replace(text, note=f"{said}; {text.note}" if text.note else said)
+        note = f"trained on a stratified subset of {len(rows):,} of {len(train):,} training rows"
+        text = replace(text, note=f"{note}; {text.note}" if text.note else note)
     text.save(folder)
     return BaselineModels(train.labels, text)
 
 
-def _within(rows: LabelledText, characters: int, seed: int) -> LabelledText:
-    """As many of the rows, drawn at random from each class, as have about so many characters together."""
+def _subset(rows: LabelledText, characters: int, seed: int) -> LabelledText:
+    """A random subset, stratified by class, with about `characters` characters in total."""
     total = sum(map(len, rows.texts))
     if total <= characters:
         return rows
@@ -99,6 +99,6 @@ def _within(rows: LabelledText, characters: int, seed: int) -> LabelledText:
 def measure_split(
     rows: LabelledText, logits: np.ndarray, baselines: Baselines, temperature: float = 1.0, folded: float = 1.0
 ) -> SplitResult:
-    """The result of one split; `folded` is the temperature that the classifier's weights hold already."""
+    """The result of one split; `folded` is the temperature that is already folded into the weights."""
     probabilities = class_probabilities(logits, temperature)
     return split_result(rows.labels, probabilities, rows.class_names, baselines, temperature * folded)

@@ -35,7 +35,7 @@ from tenor.training.state import TrainState
 
 @dataclass
 class Outcome:
-    """What a run has reached so far; the summary's row is made from it."""
+    """The results of a run so far, for its row of the summary."""
 
     val_metrics: dict[str, Any] = field(default_factory=lambda: missing_because("the run ended before its evaluation"))
     test_metrics: dict[str, Any] = field(default_factory=lambda: missing_because("the run ended before its evaluation"))
@@ -46,11 +46,11 @@ class Outcome:
 
 @contextmanager
 def recorded_outcome(run: RunDirectory, root: Path, config: Config) -> Iterator[Outcome]:
-    """Record how the block ends: completed, refused, interrupted or failed. Errors go on to the caller.
+    """Record how the block ends: completed, refused, interrupted or failed. Errors are raised again.
 
     Raises:
         InterruptedRunError: SIGINT or SIGTERM ended it.
-        TenorError: the system kept a file from being written, or the run can't be traced.
+        TenorError: a file could not be written, or the run's record is incomplete.
     """
     outcome = Outcome()
     try:
@@ -58,30 +58,30 @@ def recorded_outcome(run: RunDirectory, root: Path, config: Config) -> Iterator[
             yield outcome
         _record(run, root, config, outcome, "completed", None)
     except BaseException as error:
-        told = _for_people(error, run)
+        reported = _with_next_step(error, run)
         try:
-            _record(run, root, config, outcome, _status(told), f"{type(told).__name__}: {told}")
+            _record(run, root, config, outcome, _status(reported), f"{type(reported).__name__}: {reported}")
         except (OSError, UserError) as unwritten:
-            # Where the disk is full the run's end can't be written down either; it can be resumed all the same.
-            if not isinstance(told, TenorError):
-                raise told from unwritten
-        if told is error:
+            # On a full disk the run's status cannot be recorded either; the run can be resumed all the same.
+            if not isinstance(reported, TenorError):
+                raise reported from unwritten
+        if reported is error:
             raise
-        raise told from error
+        raise reported from error
 
 
-def _for_people(error: BaseException, run: RunDirectory) -> BaseException:
-    """The error with the next step, where a person ended the run or can mend what did."""
-    go_on = f"Go on with: tenor train --resume {run.path}"
+def _with_next_step(error: BaseException, run: RunDirectory) -> BaseException:
+    """The error with the next step, if the user ended the run or can fix the cause."""
+    resume = f"Resume with: tenor train --resume {run.path}"
     if isinstance(error, KeyboardInterrupt | InterruptedRunError):
-        return InterruptedRunError(f"{str(error) or 'SIGINT'}. {go_on}")
+        return InterruptedRunError(f"{str(error) or 'SIGINT'}. {resume}")
     if (refusal := system_refusal(error)) is not None:
-        return TenorError(f"{refusal}. The checkpoints in {run.checkpoints} are untouched. {go_on}")
+        return TenorError(f"{refusal}. The checkpoints in {run.checkpoints} are intact. {resume}")
     return error
 
 
 def checkpoint_rows(root: Path, kept: list[Checkpoint], state: TrainState) -> tuple[CheckpointRow, ...]:
-    """The summary's account of the checkpoints that were kept."""
+    """The rows of the summary for the stored checkpoints."""
     measured = {validation.step: validation.metrics for validation in state.validations}
     return tuple(
         CheckpointRow(
@@ -95,13 +95,13 @@ def checkpoint_rows(root: Path, kept: list[Checkpoint], state: TrainState) -> tu
 
 
 def headline(split: dict[str, Any]) -> dict[str, Any]:
-    """The numbers of a split of `eval_best_model.json` that the summary's row holds."""
+    """The numbers of a split of `eval_best_model.json` that the summary's row contains."""
     kept = ("missing", "n", "accuracy", "accuracy_interval", "macro_f1", "loss", "baselines", "confusion_matrix")
     return {name: split[name] for name in kept if name in split}
 
 
 def relative(path: Path, root: Path) -> str:
-    """A path as the summary holds it: below the runs' root."""
+    """A path as in the summary: relative to the runs' root."""
     return path.resolve().relative_to(root.resolve()).as_posix()
 
 
@@ -112,7 +112,7 @@ def _status(error: BaseException) -> str:
 
 
 def _record(run: RunDirectory, root: Path, config: Config, outcome: Outcome, status: str, error: str | None) -> None:
-    told = missing_because("no error") if error is None else error
+    recorded_error = missing_because("no error") if error is None else error
     started = datetime.fromisoformat(read_manifest(run).started)
     seconds = (datetime.now(UTC) - started).total_seconds()
     row = SummaryRow(
@@ -126,25 +126,25 @@ def _record(run: RunDirectory, root: Path, config: Config, outcome: Outcome, sta
         test_metrics=outcome.test_metrics,
         findings=outcome.findings,
         checkpoints=outcome.checkpoints or _kept(run, root),
-        error=told,
+        error=recorded_error,
     )
     digests = {"model": digest_folder(run.model)} if run.model.is_dir() else {}
     try:
-        # The manifest last: a run that says it is complete can't be resumed, so all else must be written by then.
+        # The manifest is written last: a run with status completed cannot be resumed.
         upsert_row(root, row)
     except ValueError as incomplete:
-        # A run that can't be traced is a failed one, whatever else went well.
+        # A run with an incomplete record counts as failed.
         raise TenorError(f"{run.path}: {incomplete}") from incomplete
-    update_manifest(run, status=status, error=told, digests=digests, duration_sec=seconds)
+    update_manifest(run, status=status, error=recorded_error, digests=digests, duration_sec=seconds)
 
 
 def _kept(run: RunDirectory, root: Path) -> tuple[CheckpointRow, ...]:
-    """The whole checkpoints of a run that ended before it named them."""
-    whole = []
+    """The intact checkpoints of a run that ended before it listed them."""
+    intact = []
     for path in list_checkpoints(run.checkpoints):
-        with suppress(DamagedCheckpointError):  # What resumes the run tells of a damaged one.
-            whole.append(verify_checkpoint(path))
-    return checkpoint_rows(root, whole, read_state(whole[-1])) if whole else ()
+        with suppress(DamagedCheckpointError):  # Damaged ones are reported on resume.
+            intact.append(verify_checkpoint(path))
+    return checkpoint_rows(root, intact, read_state(intact[-1])) if intact else ()
 
 
 _TOLERANCE = 1e-4  # Relative to the largest logit: float32 through one layer.
@@ -153,11 +153,11 @@ _TOLERANCE = 1e-4  # Relative to the largest logit: float32 through one layer.
 def fold_temperature(model: Any, temperature: float) -> tuple[str, ...]:
     """Divide weight and bias of the last linear layer by `temperature`; returns the parameters' names.
 
-    softmax(logits) is afterwards what softmax(logits / temperature) was.
+    Afterwards softmax(logits) equals softmax(logits / temperature) before.
 
     Raises:
-        UserError: no single linear layer of the head has one output per class, or the logits don't follow it, because
-            something comes after it. The model is then as it was.
+        UserError: the head has no single linear layer with one output per class, or the logits do not scale with it,
+            because something comes after it. The model is then unchanged.
     """
     head = anatomy(model).head
     layers = {
@@ -171,14 +171,14 @@ def fold_temperature(model: Any, temperature: float) -> tuple[str, ...]:
             "leave the temperature in tenor.json, where Tenor applies it"
         )
     ((name, last),) = layers.items()
-    before = _some_logits(model)
+    before = _sample_logits(model)
     _divide(last, temperature)
     if not torch.allclose(
-        _some_logits(model) * temperature, before, rtol=0, atol=_TOLERANCE * float(before.abs().max())
+        _sample_logits(model) * temperature, before, rtol=0, atol=_TOLERANCE * float(before.abs().max())
     ):
         _divide(last, 1 / temperature)
         raise UserError(
-            f"{type(model).__name__}: its logits don't follow {name}, so a temperature can't be folded into it; "
+            f"{type(model).__name__}: its logits don't scale with {name}, so a temperature can't be folded into it; "
             "leave it in tenor.json, where Tenor applies it"
         )
     return tuple(f"{name}.{kind}" for kind, _ in last.named_parameters(recurse=False))
@@ -190,7 +190,7 @@ def _divide(layer: nn.Linear, temperature: float) -> None:
             parameter.div_(temperature)
 
 
-def _some_logits(model: Any) -> torch.Tensor:
+def _sample_logits(model: Any) -> torch.Tensor:
     """Logits of one text of eight arbitrary tokens."""
     model.eval()
     ids = torch.arange(8).remainder(model.get_input_embeddings().num_embeddings)[None]
@@ -203,15 +203,14 @@ def save_model(
 ) -> str:
     """Save model and tokenizer below `folder`; returns the SHA-256 of the weights.
 
-    The weights are a copy of the checkpoint's file, so that its digest is theirs. `transformers` would write tensors
-    under the names that the encoder's own file had, such as `LayerNorm.gamma`, and split or join some of them again.
+    The weights are a copy of the checkpoint's file, with the same digest. `transformers` would write tensors under the
+    names of the encoder's original file, such as `LayerNorm.gamma`, and split or join some of them again.
 
-    The tokenizer is saved without truncation or padding of its own, at the length of training and with its side of
-    padding.
+    The tokenizer is saved without truncation and padding, with the maximum length and the padding side of training.
     """
     tokenizer = classifier.tokenizer
-    # Its class or its file may say left, which would move the first token, all that most heads read. The side is saved
-    # only where it stands among what the tokenizer was made from.
+    # Its class or its file may have left, which would move the first token, the only one that most heads read. The side
+    # is saved only if it is in `init_kwargs`.
     tokenizer.padding_side = tokenizer.init_kwargs["padding_side"] = "right"
     tokenizer.model_max_length = config.data.max_length
     if (backend := getattr(tokenizer, "backend_tokenizer", None)) is not None:
@@ -236,12 +235,12 @@ def save_model(
 
 
 def fold_into_model(folder: Path) -> None:
-    """Divide the saved classifier by its temperature, which is 1 from then on; nothing happens where it is already.
+    """Divide the saved classifier by its temperature, which is 1 from then on; does nothing if it is 1 already.
 
-    `tenor.json` keeps what was done: the temperature, the parameters, the time, and the digest of the weights before.
+    `tenor.json` records the temperature, the parameters, the time, and the digest of the weights before.
 
     Raises:
-        UserError: a head that does not end in one linear layer.
+        UserError: the head does not end in one linear layer.
     """
     notes = read_model_notes(folder)
     if notes.temperature == 1.0:
@@ -256,7 +255,7 @@ def fold_into_model(folder: Path) -> None:
             "temperature": notes.total_temperature,
             "into": list(parameters),
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
-            # Of the checkpoint itself, whose digest the evaluation names, however often something was folded since.
+            # Of the checkpoint itself, whose digest is in the evaluation, even after folding repeatedly.
             "checkpoint_sha256": notes.folded.checkpoint_sha256 or notes.weights_sha256,
         }
         update_model_notes(temporary, temperature=1.0, weights_sha256=sha256_file(temporary / WEIGHTS), folded=folded)

@@ -1,4 +1,4 @@
-"""`tenor predict` for a whole file: looked through, an engine chosen, streamed with progress."""
+"""`tenor predict` for a file: survey the rows, choose an engine, stream predictions with progress."""
 
 import time
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from tenor.runs.directory import DEFAULT_ROOT
 from tenor.runs.model_notes import Threshold
 
 AUTO_FROM_ROWS = 1000
-"""Rows from which a comparison of engines, which takes as long as some hundred texts, can pay."""
+"""Rows from which a comparison of engines, which costs as much as a few hundred texts, can pay off."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class FilePrediction:
     seconds: float
     """Of this call's predicting alone."""
     threshold: Threshold | None = None
-    """What decided the labels; None: the most probable class."""
+    """The decision threshold; None if the most probable class is predicted."""
 
 
 def predict_to_file(
@@ -46,31 +46,31 @@ def predict_to_file(
 ) -> FilePrediction:
     """Predict every row of a file.
 
-    The file is read once before: a row that can't be predicted, a missing column or a malformed place is told in
-    seconds and not after hours.
+    The file is read once in advance, so that a row that cannot be predicted, a missing column or a malformed line is
+    reported within seconds and not after hours.
 
     Raises:
-        UserError: whatever in input, output or model can't be used; with `on_error="fail"` also a single row.
+        UserError: input, output or model cannot be used; with `on_error="fail"` also a row that cannot be predicted.
     """
     console = console or Console(stderr=True, markup=False)
     require_output(job.output)
     if job.input.resolve() == job.output.resolve():
-        raise UserError(f"{job.output}: is the input itself; name another output")
+        raise UserError(f"{job.output} is both input and output; name another output")
     if not job.restart:
         refuse_existing(job.output)
-    found = survey(job.input, job.text_column, is_text(job.output))
-    show_notes(console, found.notes)
-    if found.faults and job.on_error == "fail":
+    surveyed = survey(job.input, job.text_column, is_text(job.output))
+    show_notes(console, surveyed.notes)
+    if surveyed.faults and job.on_error == "fail":
         raise UserError(
-            f"{job.input}: {found.faults:,} of {found.rows:,} rows can't be predicted, the first: {found.first_fault}. "
-            "Mend them, or leave their predictions empty: --on-error null"
+            f"{job.input}: {surveyed.faults:,} of {surveyed.rows:,} rows can't be predicted, the first: "
+            f"{surveyed.first_fault}. Fix them, or leave their predictions empty: --on-error null"
         )
-    begun = None if job.restart else begun_job(job.output)
+    started_job = None if job.restart else begun_job(job.output)
     sample: list[str] = []
-    if begun is not None and engine == "auto":
-        engine = begun.engine
+    if started_job is not None and engine == "auto":
+        engine = started_job.engine
     elif engine == "auto":
-        sample = found.sample if found.rows >= AUTO_FROM_ROWS else []
+        sample = surveyed.sample if surveyed.rows >= AUTO_FROM_ROWS else []
     predictor = Predictor.load(
         reference,
         engine=engine,
@@ -81,22 +81,22 @@ def predict_to_file(
         root=root,
         ignore_threshold=ignore_threshold,
     )
-    why = "as the job was begun" if begun is not None else predictor.why
+    why = "the engine that the job was started with" if started_job is not None else predictor.why
     console.print(f"engine {predictor.engine.name}: {why}", highlight=False, soft_wrap=True)
-    if (told := threshold_told(predictor)) is not None:
-        console.print(told, highlight=False, soft_wrap=True, markup=False)
+    if (message := threshold_message(predictor)) is not None:
+        console.print(message, highlight=False, soft_wrap=True, markup=False)
     started = time.perf_counter()
-    with progress_line(console, "predicting", found.rows, begun.rows if begun else 0) as line:
-        result = predict_file(predictor, job, found, lambda rows: line.advance(rows, _rate(line, rows)))
+    with progress_line(console, "predicting", surveyed.rows, started_job.rows if started_job else 0) as line:
+        result = predict_file(predictor, job, surveyed, lambda rows: line.advance(rows, _rate(line, rows)))
     seconds = time.perf_counter() - started
     return FilePrediction(result, job.output, predictor.engine.name, why, seconds, predictor.threshold)
 
 
-def threshold_told(predictor: Predictor) -> str | None:
-    """Whoever reads labels must know that they are not the most probable classes; None where they are."""
+def threshold_message(predictor: Predictor) -> str | None:
+    """A message that labels are decided by a threshold; None if they are the most probable classes."""
     if predictor.threshold is None:
         return None
-    return f"threshold: {predictor.threshold}, as tenor calibrate chose it; without it: --ignore-threshold"
+    return f"threshold: {predictor.threshold}, chosen with tenor calibrate; ignore it with --ignore-threshold"
 
 
 def _rate(line: ProgressLine, rows: int) -> str:

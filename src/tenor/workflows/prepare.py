@@ -1,4 +1,4 @@
-"""From a configuration to what the loop takes; and whether a run's inputs are still the same."""
+"""From a configuration to the inputs of the loop; and whether a run's inputs are still the same."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -37,7 +37,7 @@ HINT = "`tenor rule` lists every rule; a tracker is a package of its name."
 
 
 def require_available(config: Config) -> None:
-    """Raises UserError for rules in `checks.allow` that there are not and trackers that are not installed, together."""
+    """Raises UserError for unknown rules in `checks.allow` and trackers that are not installed, all at once."""
     if problems := [*_unknown_rules(config), *_missing_trackers(config)]:
         raise config_error(config.name, problems, {}, HINT)
 
@@ -52,8 +52,8 @@ def _unknown_rules(config: Config) -> Iterator[Problem]:
     for code in config.checks.allow:
         if code not in BY_CODE:
             near = nearest(code, tuple(BY_CODE))
-            mend = f"did you mean {near}?" if near else "expected a rule's code, such as DAT001"
-            yield Problem(("checks", "allow", code), f"checks.allow.{code}: there is no such rule; {mend}")
+            advice = f"did you mean {near}?" if near else "expected a rule's code, such as DAT001"
+            yield Problem(("checks", "allow", code), f"checks.allow.{code}: there is no such rule; {advice}")
 
 
 def _missing_trackers(config: Config) -> Iterator[Problem]:
@@ -69,7 +69,7 @@ class Prepared:
     config: Config
     splits: Splits
     tokens: dict[str, TokenizedText]
-    """By split: train, validation and, where the source has one, test."""
+    """By split: train, validation and, if the source has one, test."""
     classifier: Classifier
     learning: Learning
     plan: DevicePlan
@@ -78,15 +78,15 @@ class Prepared:
 
     @property
     def features_cached(self) -> bool:
-        """Whether the encoder runs once and only the head trains."""
+        """Whether the encoder runs once and only the head is trained."""
         return can_cache_features(self.classifier.model, self.learning)
 
 
 def prepare(config: Config, given: SourceData | None = None, threads: int | None = None) -> Prepared:
-    """Read (unless the rows are `given`), split, tokenize, load and freeze. `threads` goes before the configuration's.
+    """Read (unless the rows are `given`), split, tokenize, load and freeze. `threads` overrides the configuration's.
 
     Raises:
-        UserError: whatever in data, model or settings can't be used, with the place and the mend.
+        UserError: data, model or settings cannot be used; names the place and the fix.
         TenorError: memory ran out.
     """
     require_available(config)
@@ -99,7 +99,7 @@ def prepare(config: Config, given: SourceData | None = None, threads: int | None
     classifier = make_classifier(config, splits.train.class_names, plan)
     loaded = time.perf_counter()
     truncation, present = Truncation.of(config.data), present_splits(splits)
-    with advice_on_memory("while texts became tokens", "lower data.subset.size or data.test_size"):
+    with advice_on_memory("during tokenization", "lower data.subset.size or data.test_size"):
         tokens = {name: tokenize(rows, classifier.tokenizer, truncation) for name, rows in present.items()}
     learning = freeze(classifier.model, config.model)
     timings = {"read": read - started, "load_model": loaded - read, "tokenize": time.perf_counter() - loaded}
@@ -107,7 +107,7 @@ def prepare(config: Config, given: SourceData | None = None, threads: int | None
 
 
 def make_classifier(config: Config, class_names: tuple[str, ...], plan: DevicePlan) -> Classifier:
-    """The encoder with its head, as quick on this device as it can be made without a change to what it computes."""
+    """The encoder with its head, optimized for this device without a change to its results."""
     classifier = load_classifier(config.model, class_names, config.seed, plan.device)
     check_length(classifier, config.data.max_length)
     read_first_token_only(classifier.model)
@@ -117,15 +117,15 @@ def make_classifier(config: Config, class_names: tuple[str, ...], plan: DevicePl
 
 
 def device_plan(config: Config, threads: int | None = None) -> DevicePlan:
-    """Where and how the run computes. `threads` goes before the configuration's."""
+    """The device and precision of the run. `threads` overrides the configuration's."""
     training, budget = config.training, config.evaluation.token_budget
     return plan_device(training.device, training.precision, threads or training.threads, training.token_budget, budget)
 
 
 def make_examples(prepared: Prepared, console: Console) -> tuple[dict[str, Examples], Forward]:
-    """What the loop batches, by split, and the forward pass that belongs to it.
+    """The loop's examples by split, and the forward pass for them.
 
-    Below a frozen base the encoder runs here, once over every split, unless its features are in the cache.
+    With a frozen base the encoder runs here, once over every split, unless its features are in the cache.
     """
     model, pad_id = prepared.classifier.model, prepared.classifier.tokenizer.pad_token_id
     tokens: dict[str, Examples] = {name: TokenExamples(found, pad_id) for name, found in prepared.tokens.items()}
@@ -140,7 +140,7 @@ def make_examples(prepared: Prepared, console: Console) -> tuple[dict[str, Examp
 
 
 def check_length(classifier: Classifier, max_length: int) -> None:
-    """Refuse texts longer than the model has positions for."""
+    """Raises UserError if `max_length` is above the model's number of positions."""
     positions = position_count(classifier.model)
     if positions is not None and max_length > positions:
         raise UserError(f"data.max_length={max_length}, but {classifier.origin} has {positions} positions; lower it")
@@ -155,7 +155,7 @@ def _encoder_pass(prepared: Prepared, name: str, examples: Examples, console: Co
 
 
 def record_inputs(run: RunDirectory, prepared: Prepared, fingerprints: dict[str, str]) -> None:
-    """Write into the manifest what the run is made of, what of it learns, and what computes it."""
+    """Write fingerprints of the inputs, trainable parameters, device and versions into the manifest."""
     plan = prepared.plan
     update_manifest(
         run,
@@ -182,37 +182,37 @@ def input_fingerprints(prepared: Prepared) -> dict[str, str]:
 
 
 def recorded_config(run: RunDirectory, manifest: Manifest) -> Config:
-    """The configuration that a run kept. Raises UserError where the file is not the one that the run wrote."""
+    """The configuration in the run's folder. Raises UserError if the file was changed since the run wrote it."""
     config = load_config(run.config)
     written = manifest.fingerprints.get("config")
     if isinstance(written, str) and sha256_file(run.config) != written:
         raise UserError(
-            f"{run.config} was changed since the run began; restore it, or start a new run with it: "
+            f"{run.config} was changed since the run started; restore it, or start a new run with it: "
             f"tenor train {run.config}"
         )
     return config
 
 
 def recorded_threads(manifest: Manifest) -> int | None:
-    """The CPU threads that a run computed with: another number gives other roundings."""
+    """The CPU threads of a run: another number gives other rounding errors."""
     return manifest.threads if isinstance(manifest.threads, int) else None
 
 
 def changed_inputs(manifest: Manifest, fingerprints: dict[str, str]) -> list[str]:
-    """Which of data, encoder_weights and tokenizer are not those of the run."""
+    """Which of data, encoder_weights and tokenizer differ from the run's."""
     known = {name: digest for name, digest in manifest.fingerprints.items() if isinstance(digest, str)}
     return [name for name, digest in fingerprints.items() if known.get(name, digest) != digest]
 
 
 def changed_versions(manifest: Manifest) -> list[str]:
-    """In words, every package whose version is another one here than in the run."""
+    """A message for every package whose version here differs from the run's."""
     here, then = package_versions(), manifest.versions
     changed = [name for name in then if _known(then[name]) != _known(here.get(name))]
     return [f"{name} was {_known(then[name])}, here it is {_known(here.get(name))}" for name in changed]
 
 
 def changed_device(manifest: Manifest, prepared: Prepared) -> list[str]:
-    """In words, where another device, number type or number of threads computes here."""
+    """A message for each difference in device, precision or number of threads."""
     plan = prepared.plan
     here = {"device": plan.device, "precision": plan.precision, "threads": plan.threads}
     then: dict[str, Any] = {name: getattr(manifest, name) for name in here}

@@ -1,4 +1,4 @@
-"""A run's report, and the index of all runs, written to where they belong."""
+"""Write a run's report, and the index of all runs."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -26,10 +26,10 @@ INDEX = "index.html"
 
 
 def report(target: str, root: Path = DEFAULT_ROOT, output: Path | None = None) -> Path:
-    """Write the report of the run `target`, or the index where it is a folder of runs; returns where it lies.
+    """Write the report of the run `target`, or the index if it is a folder of runs; returns its path.
 
     Raises:
-        UserError: no such run or folder, or a place that can't be written to.
+        UserError: there is no such run or folder, or the file cannot be written.
     """
     folder = Path(target)
     if _is_root(folder):
@@ -41,20 +41,20 @@ def report(target: str, root: Path = DEFAULT_ROOT, output: Path | None = None) -
 def write_run_report(
     run: RunDirectory, rows: Mapping[str, LabelledText] | None = None, output: Path | None = None
 ) -> Path:
-    """Write a run's report from whatever its folder holds.
+    """Write a run's report from the content of its folder.
 
-    `rows` are its rows by split, where they are at hand; otherwise they are read again through its configuration, and
-    the report says why where that can't be done or they changed since.
+    `rows` are its rows by split, if the caller has them; otherwise they are read again with its configuration, and the
+    report contains the reason if that is not possible or they changed.
     """
     content = collect_run(run)
-    found = rows if rows is not None else _rows(content)
-    return _write(output or run.report, run_report(content, found))
+    rows_or_reason = rows if rows is not None else _rows(content)
+    return _write(output or run.report, run_report(content, rows_or_reason))
 
 
 def rewrite(run: RunDirectory) -> None:
     """Write report and model card again after a run's numbers changed.
 
-    The card's counts need the rows: where they can't be read again, it stays as it is.
+    The card's counts need the rows: if they cannot be read again, the card is not changed.
     """
     content = collect_run(run)
     rows = _rows(content)
@@ -65,10 +65,10 @@ def rewrite(run: RunDirectory) -> None:
 
 
 @contextmanager
-def reported(run: RunDirectory, console: Console) -> Iterator[dict[str, LabelledText]]:
+def report_at_exit(run: RunDirectory, console: Console) -> Iterator[dict[str, LabelledText]]:
     """Write the run's report however the block ends; the block fills in the rows, by split, as soon as it has them.
 
-    A report that can't be written is told, and changes nothing about how the run ended.
+    A report that cannot be written is reported on the console, and does not change the status of the run.
     """
     rows: dict[str, LabelledText] = {}
     try:
@@ -77,12 +77,12 @@ def reported(run: RunDirectory, console: Console) -> Iterator[dict[str, Labelled
         try:
             write_run_report(run, rows or None)
         except UserError as error:
-            console.print(f"no report: {error}", style="yellow", highlight=False, soft_wrap=True)
+            console.print(f"the report was not written: {error}", style="yellow", highlight=False, soft_wrap=True)
 
 
 @contextmanager
-def carded(run: RunDirectory, splits: Splits) -> Iterator[None]:
-    """Write the saved model's card after the block, which judges the result: a refused model's card says so."""
+def card_at_exit(run: RunDirectory, splits: Splits) -> Iterator[None]:
+    """Write the saved model's card after the block, which checks the result: the card states a refusal."""
     try:
         yield
     finally:
@@ -90,7 +90,7 @@ def carded(run: RunDirectory, splits: Splits) -> Iterator[None]:
 
 
 def write_card(run: RunDirectory, counts: Mapping[str, int]) -> None:
-    """The saved model's card; `counts` are the rows of each split."""
+    """The saved model's card; `counts` are the numbers of rows of each split."""
     write_text(run.model / CARD, str(model_card(collect_run(run), counts)))
 
 
@@ -104,22 +104,22 @@ def _write(path: Path, html: str) -> Path:
     try:
         write_text(path, html)
     except OSError as error:
-        raise UserError(f"{path}: can't be written ({error.strerror}); name another place with --output") from error
+        raise UserError(f"{path}: can't be written ({error.strerror}); name another file with --output") from error
     return path
 
 
 def _rows(content: RunContent) -> Mapping[str, LabelledText] | Missing:
     config, manifest = content.config, content.manifest
     if not any(isinstance(one, Predictions) for one in content.predictions.values()):
-        return Missing("nothing was predicted")
+        return Missing("the run has no predictions")
     if not isinstance(config, Config) or not isinstance(manifest, Manifest):
         return Missing("the run's configuration or manifest can't be read")
     if config.data.source == "given":
-        return Missing("the rows were handed over in Python, and the run keeps no copy of them")
+        return Missing("the rows were given in Python, and the run has no copy of them")
     try:
         splits = make_splits(read_source(config.data), config.data, config.seed)
     except UserError as error:
         return Missing(f"the data can't be read again: {error}")
     if manifest.fingerprints.get("data") != data_fingerprint(splits):
-        return Missing("the data changed since the run: its fingerprint is another")
+        return Missing("the data changed since the run: its fingerprint differs")
     return present_splits(splits)

@@ -1,4 +1,4 @@
-"""The checks of a run at every stage: findings shown, kept in `findings.json`, and acted upon."""
+"""The checks of a run at every stage: findings are printed, written to `findings.json`, and may stop the run."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -26,65 +26,67 @@ from tenor.workflows.prepare import Prepared
 
 
 class RunFindings:
-    """The reports of one run, in the order of its occasions."""
+    """The reports of one run, in the order of its stages."""
 
     def __init__(self, run: RunDirectory, config: Config, console: Console) -> None:
         self._run, self._console, self._checks = run, console, config.checks
         self._reports: list[Report] = []
 
     @property
-    def found(self) -> tuple[Finding, ...]:
+    def all(self) -> tuple[Finding, ...]:
         """All findings so far."""
         return tuple(finding for report in self._reports for finding in report.findings)
 
     def keep(self, report: Report) -> None:
-        """Keep a report that was shown and acted upon already, as the watchdog's is."""
+        """Add a report that was already printed and acted upon, such as the watchdog's."""
         self._reports.append(report)
         self._write()
 
     def add(self, report: Report) -> None:
-        """Keep a report, show it, and act upon it.
+        """Add a report, print it, and act upon it.
 
         Raises:
-            RefusedError: it holds an error that was not allowed, and the policy is to stop.
+            RefusedError: it has an error that was not allowed, and the policy is to stop.
         """
         self.keep(report)
         self._console.print(summary_line(report), highlight=False)
         self._console.print(findings_view(report.findings))
         if report.errors and self._checks.policy == "stop":
             code = report.errors[0].code
-            found = ", ".join(f"{finding.code} ({finding.title})" for finding in report.errors)
+            errors = ", ".join(f"{finding.code} ({finding.title})" for finding in report.errors)
             raise RefusedError(
-                f"stopped by {found}. Mend it, or accept it with a reason: "
+                f"stopped by {errors}. Fix it, or accept it with a reason: "
                 f"'checks.allow.{code}=why this is meant'; `tenor rule {code}` explains"
             )
 
     def close(self) -> None:
-        """Say which allowances were never needed: they may hide something one day."""
+        """Report allowances without a finding: they might hide one in a later run."""
         for code in self.unused_allowances:
-            self._console.print(f"checks.allow.{code} was not needed: the rule found nothing", style="yellow")
+            self._console.print(
+                f"checks.allow.{code} is not needed: the rule has no finding; remove it", style="yellow"
+            )
         self._write()
 
     @property
     def unused_allowances(self) -> list[str]:
-        return [code for code in self._checks.allow if code not in {f.code for f in self.found}]
+        return [code for code in self._checks.allow if code not in {f.code for f in self.all}]
 
     def _write(self) -> None:
         write_json(self._run.findings, {**merge(self._reports), "unused_allowances": self.unused_allowances})
 
 
-def refuse_to_pass_by(run: RunDirectory) -> None:
-    """Keep a run that the watchdog stopped from going on before what stopped it, where it may not show again.
+def refuse_stopped(run: RunDirectory) -> None:
+    """Refuse to resume a run that the watchdog stopped: after the checkpoint the finding might not occur again.
 
     Raises:
-        RefusedError: names what stopped it, and what to do.
+        RefusedError: with the findings that stopped it, and the next step.
     """
     training = [report for report in earlier_reports(run.findings) if report.stage == "training"]
     if stopping := [error for report in training for error in report.errors]:
-        found = ", ".join(f"{error.code} ({error.title})" for error in stopping)
+        errors = ", ".join(f"{error.code} ({error.title})" for error in stopping)
         raise RefusedError(
-            f"{run.reference} was stopped in training by {found}, and can't go on as if it had not been. Mend it and "
-            f"start a new run, or accept it with a reason in one: tenor train {run.config} "
+            f"{run.reference} was stopped in training by {errors}, and can't be resumed. Fix it and start a new run, "
+            f"or accept the finding in a new run with a reason: tenor train {run.config} "
             f"'checks.allow.{stopping[0].code}=why this is meant'; `tenor rule {stopping[0].code}` explains"
         )
 
@@ -92,7 +94,7 @@ def refuse_to_pass_by(run: RunDirectory) -> None:
 def evaluation_report(
     config: Config, results: dict[str, SplitResult], state: TrainState, digest: str, earlier: tuple[Finding, ...]
 ) -> Report:
-    """Apply the rules on results: is what was measured a trained model, and the one that was chosen?"""
+    """Apply the rules on results: is the evaluated model a trained one, and is it the selected checkpoint?"""
     splits = {name: split_claims(result) for name, result in results.items()}
     n_classes = len(next(iter(results.values())).metrics.per_class)
     metric, best_step = config.training.select_by, state.best.step if state.best else None
@@ -109,7 +111,7 @@ def evaluation_report(
 
 
 def split_claims(result: SplitResult) -> SplitClaims:
-    """A split's result as the rules take it."""
+    """A split's result as evidence for the rules."""
     text, majority = result.baselines.text, result.baselines.majority
     return SplitClaims(
         n=result.metrics.n,
@@ -123,19 +125,19 @@ def split_claims(result: SplitResult) -> SplitClaims:
     )
 
 
-HEARD = ("predicted_counts", "label_counts", "update_ratio", "skipped_steps")
-"""What the watchdog notes of some steps besides the numbers that the loop tells of them."""
-JUDGED = ("loss", "grad_norm", "learning_rate")
-"""Which of these numbers it takes."""
+WATCHDOG_VALUES = ("predicted_counts", "label_counts", "update_ratio", "skipped_steps")
+"""Values of some steps that the watchdog records in addition to those of the loop."""
+LOOP_VALUES = ("loss", "grad_norm", "learning_rate")
+"""Values of the loop that the watchdog uses."""
 
 
 def make_watchdog(
     prepared: Prepared, task: TrainingTask, findings: RunFindings, recorder: Recorder, console: Console
 ) -> Watchdog:
-    """A watchdog over the run's model that shows and records what it finds at once."""
+    """A watchdog over the run's model that prints and records findings immediately."""
     checks = prepared.config.checks
 
-    def tell(finding: Finding) -> None:
+    def on_finding(finding: Finding) -> None:
         recorder.record("finding", watchdog.last_step, finding=asdict(finding))
         console.print(findings_view([finding]))
 
@@ -147,52 +149,52 @@ def make_watchdog(
         every=task.settings.log_every,
         policy=checks.policy,
         allow=checks.allow,
-        earlier=findings.found,
-        on_finding=tell,
+        earlier=findings.all,
+        on_finding=on_finding,
     )
     return watchdog
 
 
-def record_and_judge(
+def record_and_check(
     recorder: Recorder, watchdog: Watchdog, step: int, values: Mapping[str, float], window: Window
 ) -> None:
-    """Record what the steps up to `step` held, and judge it.
+    """Record the values of the steps up to `step`, and apply the rules to them.
 
     Raises:
         RefusedError: the watchdog found an error and the policy is to stop.
     """
     noted = watchdog.add_record(
         step,
-        **{name: values[name] for name in JUDGED},
+        **{name: values[name] for name in LOOP_VALUES},
         predicted_counts=window.predicted_counts,
         label_counts=window.label_counts,
     )
-    recorder.record("train", step, **values, **{name: noted[name] for name in HEARD if name in noted})
+    recorder.record("train", step, **values, **{name: noted[name] for name in WATCHDOG_VALUES if name in noted})
     watchdog.judge()
 
 
-def recall(run: RunDirectory, watchdog: Watchdog, done: int) -> None:
-    """Give the watchdog of a run that is resumed after `done` steps what the one before it noted and told until then.
+def restore_watchdog(run: RunDirectory, watchdog: Watchdog, done: int) -> None:
+    """Restore the watchdog's records and findings up to step `done`, where the run is resumed.
 
-    Otherwise it would take the first losses after the cut for the first of all, and what was told would be forgotten.
+    Otherwise it would take the first losses after the interruption for the first of the run, and lose findings.
 
     Raises:
-        RefusedError: as `record_and_judge`.
+        RefusedError: as `record_and_check`.
         UserError: a record is not as Tenor writes it.
     """
     records = [record for record in read_records(run.metrics) if record["step"] <= done]
     noted: list[dict[str, Any]] = [
-        {"steps": record["step"], **{name: record[name] for name in (*JUDGED, *HEARD) if name in record}}
+        {"steps": record["step"], **{name: record[name] for name in (*LOOP_VALUES, *WATCHDOG_VALUES) if name in record}}
         for record in records
         if record["kind"] == "train"
     ]
     try:
-        told = read_findings([record["finding"] for record in records if record["kind"] == "finding"])
-        watchdog.resume(done, noted, told)
+        findings = read_findings([record["finding"] for record in records if record["kind"] == "finding"])
+        watchdog.resume(done, noted, findings)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         what = " ".join(str(error).split())[:200]
         raise UserError(
-            f"{run.metrics}: holds a record that Tenor did not write ({type(error).__name__}: {what}). "
+            f"{run.metrics} contains a record that Tenor did not write ({type(error).__name__}: {what}). "
             f"Restore the file, or start a new run"
         ) from error
 
@@ -205,7 +207,7 @@ def check_result(
 ) -> Report | Missing:
     """Apply every rule on results to one evaluated split, and to its overlap with the run's own rows."""
     if split == "train":
-        return Missing("the rules on results judge rows that the model was not trained on")
+        return Missing("the rules on results apply only to rows that the model was not trained on")
     evidence = [EvaluationEvidence({split: split_claims(result)}, len(result.metrics.per_class)), overlap]
     unreadable = {OverlapEvidence: overlap.reason} if isinstance(overlap, Missing) else {}
     rules = [rule for rule in RULES if set(rule.needs) <= KINDS]
@@ -217,8 +219,8 @@ def refuse_errors(report: Report | Missing, checks: Checks) -> None:
     if isinstance(report, Missing) or not report.errors or checks.policy != "stop":
         return
     code = report.errors[0].code
-    found = ", ".join(f"{finding.code} ({finding.title})" for finding in report.errors)
+    errors = ", ".join(f"{finding.code} ({finding.title})" for finding in report.errors)
     raise RefusedError(
-        f"the result has an error: {found}. Fix the cause, or accept it with a reason: "
+        f"the result has an error: {errors}. Fix the cause, or accept it with a reason: "
         f"'checks.allow.{code}=why this is meant'; `tenor rule {code}` explains"
     )

@@ -61,44 +61,44 @@ from tenor.workflows.prepare import (
     recorded_config,
     recorded_threads,
 )
-from tenor.workflows.report import carded, reported
+from tenor.workflows.report import card_at_exit, report_at_exit
 from tenor.workflows.run_checks import (
     RunFindings,
     evaluation_report,
     make_watchdog,
-    recall,
-    record_and_judge,
-    refuse_to_pass_by,
+    record_and_check,
+    refuse_stopped,
+    restore_watchdog,
 )
 
 
 @dataclass(frozen=True)
-class Follower:
-    """Hears of a run while it goes on. What it raises ends the run: an InterruptedRunError leaves one to be resumed."""
+class RunObserver:
+    """Callbacks during a run. An exception in one ends the run; after an InterruptedRunError it can be resumed."""
 
     on_begin: Callable[[RunDirectory], None] = lambda run: None
-    """The run has its folder, and its manifest says on what it rests."""
+    """Called when the run has its folder and its inputs are in the manifest."""
     on_validation: Callable[[Validation], None] = lambda validation: None
 
 
-NO_ONE = Follower()
+NO_OBSERVER = RunObserver()
 
 
-def watched_fit(
+def fit_with_checks(
     run: RunDirectory,
     prepared: Prepared,
     examples: dict[str, Examples],
     forward: Forward,
     findings: RunFindings,
     console: Console,
-    follower: Follower,
+    observer: RunObserver,
     resume: bool,
 ) -> TrainState:
-    """Train, from the start or from the newest whole checkpoint.
+    """Train, from the start or from the newest intact checkpoint.
 
     Raises:
         RefusedError: the watchdog found an error and the policy is to stop.
-        TenorError: memory ran out, or the loss is no number.
+        TenorError: memory ran out, or the loss is not finite.
     """
     config, plan = prepared.config, prepared.plan
     task = make_task(run, prepared, examples, forward)
@@ -108,18 +108,18 @@ def watched_fit(
     recorder = Recorder(run, config.training.trackers, done)
     watchdog = make_watchdog(prepared, task, findings, recorder, console)
     if checkpoint:
-        console.print(f"going on from {checkpoint.path} (step {done:,} of {task.total_steps:,})", highlight=False)
-        for validation in read_state(checkpoint).validations:  # What was drawn after the checkpoint is drawn again.
+        console.print(f"resuming from {checkpoint.path} (step {done:,} of {task.total_steps:,})", highlight=False)
+        for validation in read_state(checkpoint).validations:  # Pictures after the checkpoint are drawn again.
             _draw_confusion(recorder, validation, task.class_names)
-    mend = (
+    advice = (
         f"lower training.token_budget (now {plan.training_tokens:,} tokens per forward pass) "
         f"or data.max_length (now {config.data.max_length})"
     )
     try:
-        with advice_on_memory("in training", mend), progress_line(console, "step", task.total_steps, done) as line:
+        with advice_on_memory("in training", advice), progress_line(console, "step", task.total_steps, done) as line:
             if checkpoint:
-                recall(run, watchdog, done)
-            callbacks = make_callbacks(recorder, line, console, task, watchdog, follower)
+                restore_watchdog(run, watchdog, done)
+            callbacks = make_callbacks(recorder, line, console, task, watchdog, observer)
             return fit(task, accelerator, checkpoint, callbacks)
     finally:
         for fault in recorder.close():
@@ -128,7 +128,7 @@ def watched_fit(
 
 
 def make_task(run: RunDirectory, prepared: Prepared, examples: dict[str, Examples], forward: Forward) -> TrainingTask:
-    """What the loop is to train, of a run that was prepared."""
+    """The training task of a prepared run."""
     return TrainingTask(
         model=prepared.classifier.model,
         learning=prepared.learning,
@@ -147,7 +147,7 @@ def make_task(run: RunDirectory, prepared: Prepared, examples: dict[str, Example
 
 
 def shortened(prepared: Prepared, train: Examples) -> Examples | None:
-    """The training rows cut to half of `data.max_length`; None where no step is to see them so."""
+    """The training rows truncated to half of `data.max_length`; None if no step uses them."""
     if prepared.config.training.short_share == 0.0 or not isinstance(train, TokenExamples):
         return None
     data, around = prepared.config.data, special_tokens_around(prepared.classifier.tokenizer)
@@ -161,24 +161,24 @@ def make_callbacks(
     console: Console,
     task: TrainingTask,
     watchdog: Watchdog,
-    follower: Follower = NO_ONE,
+    observer: RunObserver = NO_OBSERVER,
 ) -> Callbacks:
-    """The loop's callbacks: they pass on its results to recorder, progress line, watchdog and follower."""
+    """The callbacks of the loop, which feed recorder, progress line, watchdog and observer."""
     latest: dict[str, float] = {}
 
     def on_record(step: int, values: dict[str, float], window: Window) -> None:
         latest.update(values)
-        record_and_judge(recorder, watchdog, step, values, window)
+        record_and_check(recorder, watchdog, step, values, window)
 
     def on_step(state: TrainState) -> None:
-        line.advance(1, _detail(latest or _so_far(state.window)))
+        line.advance(1, _detail(latest or _window_values(state.window)))
 
     def on_validation(validation: Validation) -> None:
         recorder.record("validation", validation.step, epoch=validation.epoch, **validation.metrics)
         watchdog.check_weights()
         _draw_confusion(recorder, validation, task.class_names)
         console.print(f"epoch {validation.epoch:.2f}  validation {metrics_line(validation.metrics)}", highlight=False)
-        follower.on_validation(validation)
+        observer.on_validation(validation)
 
     return Callbacks(on_start=watchdog.watch, on_record=on_record, on_step=on_step, on_validation=on_validation)
 
@@ -191,34 +191,34 @@ def _draw_confusion(recorder: Recorder, validation: Validation, class_names: tup
     recorder.figure("validation/confusion", validation.step, figure)
 
 
-def _so_far(window: Window) -> dict[str, float]:
-    """What is known before the first record: whoever waits sees at once that it learns. One step is no record, since
-    the rules that judge the records expect each to rest on many."""
+def _window_values(window: Window) -> dict[str, float]:
+    """The values to show before the first record. A single step is not recorded, since the rules on records expect
+    each of them to cover many steps."""
     return {"loss": window.mean_loss, "tokens_per_second": window.tokens_per_second}
 
 
-def _detail(known: dict[str, float]) -> str:
-    rate = f"  rate {known['learning_rate']:.1e}" if "learning_rate" in known else ""
-    return f"loss {known['loss']:.3f}{rate}  {known['tokens_per_second']:,.0f} tokens/s"
+def _detail(values: dict[str, float]) -> str:
+    rate = f"  lr {values['learning_rate']:.1e}" if "learning_rate" in values else ""
+    return f"loss {values['loss']:.3f}{rate}  {values['tokens_per_second']:,.0f} tokens/s"
 
 
 def newest_checkpoint(run: RunDirectory, console: Console) -> Checkpoint | None:
-    """The newest checkpoint whose every byte is as written; a damaged one is told, and the one before it used.
+    """The newest intact checkpoint; a damaged one is reported, and the previous one is used.
 
-    So must be the best one up to it, which the end of the run takes; where it is not, the run goes back before it.
+    The best checkpoint up to it must be intact too, since the end of the run loads it; else an earlier one is used.
     """
     for path in reversed(list_checkpoints(run.checkpoints)):
         try:
-            found = verify_checkpoint(path)
-            best = read_state(found).best
-            if best is not None and best.step != found.step:
+            checkpoint = verify_checkpoint(path)
+            best = read_state(checkpoint).best
+            if best is not None and best.step != checkpoint.step:
                 verify_checkpoint(run.checkpoint(best.step))
-            return found
+            return checkpoint
         except DamagedCheckpointError as damage:
             console.print(
-                f"damaged checkpoint: {damage}; trying the one before it", style="red", soft_wrap=True, markup=False
+                f"damaged checkpoint: {damage}; trying the previous one", style="red", soft_wrap=True, markup=False
             )
-    console.print("no whole checkpoint is there: starting over", style="red")
+    console.print("there is no intact checkpoint: training starts again from the first step", style="red")
     return None
 
 
@@ -229,7 +229,7 @@ class RunResult:
     run: RunDirectory
     config: Config
     results: dict[str, SplitResult]
-    """By split: validation and, where there is one, test."""
+    """By split: validation and, if there is one, test."""
     best_step: int
     checkpoint_sha256: str
     """Of the best checkpoint's weights."""
@@ -244,12 +244,12 @@ def train(
     root: Path = DEFAULT_ROOT,
     console: Console | None = None,
     data: LabelledText | SourceData | None = None,
-    follower: Follower = NO_ONE,
+    observer: RunObserver = NO_OBSERVER,
 ) -> RunResult:
-    """Start a run below `root` and see it to its end.
+    """Start a run below `root` and complete it.
 
-    `data` takes the place of the configured source: rows to train on, or with them a test split, such as
-    `tenor.data.from_dataframe` makes.
+    `data` replaces the configured source: rows to train on, with or without a test split, for example from
+    `tenor.data.from_dataframe`.
 
     Raises:
         TenorError: the run failed, was refused or was interrupted, as its folder and the summary record too. The
@@ -258,26 +258,26 @@ def train(
     given = as_source(data)
     if given is not None:
         config = config.model_copy(update={"data": config.data.model_copy(update={"source": "given"})})
-    return start(prepare(config, given), root, console, follower)
+    return start(prepare(config, given), root, console, observer)
 
 
 def start(
-    prepared: Prepared, root: Path = DEFAULT_ROOT, console: Console | None = None, follower: Follower = NO_ONE
+    prepared: Prepared, root: Path = DEFAULT_ROOT, console: Console | None = None, observer: RunObserver = NO_OBSERVER
 ) -> RunResult:
-    """Begin a run of what was prepared. It has a folder only from here on: unreadable input leaves nothing behind.
+    """Start a prepared run. Its folder is created here, so that unreadable input leaves no folder behind.
 
     Raises:
         TenorError: as `train`.
     """
     config = prepared.config
-    read_summary(root)  # Refused now where it is broken, not after hours.
+    read_summary(root)  # A damaged summary is reported now and not after hours.
     fingerprints = input_fingerprints(prepared)
     run = create_run(root, config.name)
     with errors_of_run(run.path), locked(run):
         write_text(run.config, to_yaml(config))
         new_manifest(run, config.seed, prepared.plan.accelerators)
         record_inputs(run, prepared, fingerprints)
-        return _run(run, root, prepared, console or Console(stderr=True, markup=False), follower, resume=False)
+        return _run(run, root, prepared, console or Console(stderr=True, markup=False), observer, resume=False)
 
 
 def resume(
@@ -285,21 +285,21 @@ def resume(
     root: Path = DEFAULT_ROOT,
     console: Console | None = None,
     data: LabelledText | SourceData | None = None,
-    follower: Follower = NO_ONE,
+    observer: RunObserver = NO_OBSERVER,
 ) -> RunResult:
-    """Go on with a run that was cut, from its newest whole checkpoint, as if it never had been.
+    """Resume an interrupted run from its newest intact checkpoint, with the same result as without the interruption.
 
-    `data` must be given again where it was given to `train`.
+    `data` must be given again if it was given to `train`.
 
     Raises:
-        UserError: no such run, or one that is complete or still under way.
+        UserError: there is no such run, or it is complete or still running.
         RefusedError: the watchdog stopped it.
     """
     console = console or Console(stderr=True, markup=False)
     run = find_run(root, reference)
     with errors_of_run(run.path), locked(run):
         manifest = read_manifest(run)
-        # This process holds the run, so whatever of it is recorded as going on here is over.
+        # This process has the lock, so a run that is recorded as running with this process id has ended.
         if manifest.pid != os.getpid() and process_lives(manifest):
             raise UserError(
                 f"{run.reference} is still running as process {manifest.pid} on {manifest.host}; wait or stop it first"
@@ -307,24 +307,26 @@ def resume(
         if manifest.status == "completed":
             raise UserError(f"{run.reference} is complete; start a new run with `tenor train {run.config}`")
         if manifest.status == "refused":
-            refuse_to_pass_by(run)
+            refuse_stopped(run)
         prepared = prepare(recorded_config(run, manifest), as_source(data), recorded_threads(manifest))
         fingerprints = input_fingerprints(prepared)
         if changed := changed_inputs(manifest, fingerprints):
             what = " and ".join(changed)
             raise UserError(
-                f"{run.reference} can't go on: {what} changed since it began; restore that, or start a new run"
+                f"{run.reference} can't be resumed: {what} changed since it started; restore that, or start a new run"
             )
         for difference in (*changed_versions(manifest), *changed_device(manifest, prepared)):
-            console.print(f"{difference}: the run goes on, but not to the same bits", style="yellow", highlight=False)
+            console.print(
+                f"{difference}: the run continues, but not bit for bit as before", style="yellow", highlight=False
+            )
         update_manifest(run, status="running")
         record_inputs(run, prepared, fingerprints)
         remove_leftovers(run.path)
-        return _run(run, run.path.parent.parent, prepared, console, follower, resume=True)
+        return _run(run, run.path.parent.parent, prepared, console, observer, resume=True)
 
 
 def as_source(data: LabelledText | SourceData | None) -> SourceData | None:
-    """Rows handed over in Python, as a source; None where there are none."""
+    """Rows given in Python as a source; None if there are none."""
     if isinstance(data, LabelledText):
         return SourceData(data, Missing("the rows were given without a test split"))
     if data is not None and not isinstance(data, SourceData):
@@ -333,41 +335,41 @@ def as_source(data: LabelledText | SourceData | None) -> SourceData | None:
 
 
 def _run(
-    run: RunDirectory, root: Path, prepared: Prepared, console: Console, follower: Follower, resume: bool
+    run: RunDirectory, root: Path, prepared: Prepared, console: Console, observer: RunObserver, resume: bool
 ) -> RunResult:
     config = prepared.config
-    with reported(run, console) as rows, recorded_outcome(run, root, config) as outcome:
+    with report_at_exit(run, console) as rows, recorded_outcome(run, root, config) as outcome:
         rows |= present_splits(prepared.splits)
         console.print(f"run {run.path}", highlight=False, soft_wrap=True)
         findings = RunFindings(run, config, console)
         show_overview(console, prepared)
-        follower.on_begin(run)
+        observer.on_begin(run)
         with _recorded(outcome, findings):
             times = [time.perf_counter()]
             findings.add(run_preflight(prepared))
             times.append(time.perf_counter())
             examples, forward = make_examples(prepared, console)
             times.append(time.perf_counter())
-            state = watched_fit(run, prepared, examples, forward, findings, console, follower, resume)
+            state = fit_with_checks(run, prepared, examples, forward, findings, console, observer, resume)
             times.append(time.perf_counter())
             result = _finish(run, root, prepared, examples, forward, state, outcome, console)
             times.append(time.perf_counter())
             timings = dict(zip(("preflight", "encode", "train", "evaluate"), np.diff(times).tolist(), strict=True))
             update_manifest(run, timings=timings)
             show_finish(console, run, config, result.results, prepared.splits.test, timings)
-            with carded(run, prepared.splits):
-                findings.add(evaluation_report(config, result.results, state, result.checkpoint_sha256, findings.found))
+            with card_at_exit(run, prepared.splits):
+                findings.add(evaluation_report(config, result.results, state, result.checkpoint_sha256, findings.all))
                 findings.close()
-    return replace(result, findings=findings.found)
+    return replace(result, findings=findings.all)
 
 
 @contextmanager
 def _recorded(outcome: Outcome, findings: RunFindings) -> Iterator[None]:
-    """Put what was found into the summary's row, however the block ends."""
+    """Put the findings into the summary's row, however the block ends."""
     try:
         yield
     finally:
-        outcome.findings = tuple(asdict(finding) for finding in findings.found)
+        outcome.findings = tuple(asdict(finding) for finding in findings.all)
 
 
 def _finish(
@@ -380,10 +382,10 @@ def _finish(
     outcome: Outcome,
     console: Console,
 ) -> RunResult:
-    """Take the best checkpoint, calibrate it on the validation rows, save it as a model, and measure it."""
+    """Load the best checkpoint, calibrate it on the validation rows, save it as a model, and evaluate it."""
     config, splits = prepared.config, prepared.splits
     if state.best is None:
-        raise TenorError("no validation took place, so there is no best checkpoint; this is a defect of Tenor")
+        raise TenorError("there was no validation, so there is no best checkpoint; this is a bug in Tenor")
     best = verify_checkpoint(checkpoint_path(run.checkpoints, state.best.step))
     load_weights(best, prepared.classifier.model)
     held_out = {name: rows for name, rows in present_splits(splits).items() if name != "train"}

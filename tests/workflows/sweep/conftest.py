@@ -26,7 +26,7 @@ def no_training(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     def value(attempt: Attempt, console: object) -> float:
         begun.append(attempt.trial.number)
-        attempt._tell(seconds=1.0, reason="", ended="")
+        attempt._record(seconds=1.0, reason="", ended="")
         tried = propose(attempt.trial, attempt.plan.sweep.phases[attempt.phase].space)
         return 1.0 - abs(float(tried["training.learning_rate"]) - 0.01)
 

@@ -21,7 +21,7 @@ def with_weights(root: Path) -> set[str]:
     return {run.reference for run in list_runs(root) if run.checkpoints.exists() or run.model.exists()}
 
 
-def test_a_trial_that_was_lost_elsewhere_is_begun_anew_and_each_place_is_told_what_lies_there(
+def test_a_trial_lost_on_another_machine_is_started_again(
     commands: Commands, small_model: Path, tmp_path: Path
 ) -> None:
     sweep, storage = str(write_sweep(tmp_path, small_model)), f"storage=sqlite:///{tmp_path / 'shared.db'}"
@@ -51,5 +51,5 @@ def test_a_trial_that_was_lost_elsewhere_is_begun_anew_and_each_place_is_told_wh
         linked = {str(a["href"]) for a in Page(html).all("a") if "report.html" in str(a["href"])}
         lying = {trial.run for trial in found if trial.run and RunDirectory(root / trial.run).path.is_dir()}
         assert linked == {f"{str(run).rpartition('/')[2]}/report.html" for run in lying}
-        assert html.count("its run is on the machine of another worker") == 3 - len(lying)
-        assert ("of another worker" in output) == (best.run not in lying)
+        assert html.count("the run is with another worker") == 3 - len(lying)
+        assert ("with another worker" in output) == (best.run not in lying)

@@ -73,7 +73,7 @@ MOMENTS = {
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_the_trial_of_a_killed_worker_comes_back(
+def test_the_trial_of_a_killed_worker_is_started_again(
     moment: str, commands: Commands, small_model: Path, tmp_path: Path
 ) -> None:
     sweep = str(write_sweep(tmp_path, small_model))
@@ -93,7 +93,7 @@ def test_the_trial_of_a_killed_worker_comes_back(
     assert read_manifest(find_run(tmp_path / "runs", str(found[1].run))).status == "completed"
 
 
-def test_a_living_worker_takes_up_the_trial_of_a_killed_one(
+def test_a_running_worker_takes_over_the_trial_of_a_killed_one(
     commands: Commands, small_model: Path, tmp_path: Path
 ) -> None:
     sweep, asked = str(write_sweep(tmp_path, small_model)), "phases.a.trials=6"
@@ -108,7 +108,7 @@ def test_a_living_worker_takes_up_the_trial_of_a_killed_one(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_sweep_that_is_asked_to_stop_goes_on_as_if_it_never_was(
+def test_an_interrupted_sweep_is_resumed_exactly(
     number: signal.Signals, commands: Commands, small_model: Path, tmp_path: Path
 ) -> None:
     sweep = str(write_sweep(tmp_path, small_model))

@@ -72,7 +72,7 @@ def test_the_page_holds_everything_it_shows(done: tuple[SweepResult, Path]) -> N
 
 
 @pytest.mark.slow
-def test_a_finished_sweep_goes_on_with_more_trials(planned: Planned, tmp_path: Path) -> None:
+def test_a_finished_sweep_continues_with_more_trials(planned: Planned, tmp_path: Path) -> None:
     first = swept(planned("phases.a.trials=1"), tmp_path / "runs")
     more = swept(planned("phases.a.trials=2"), tmp_path / "runs")
     assert more.trials[:1] == first.trials
@@ -131,7 +131,7 @@ def test_a_failed_trial_is_recorded_with_its_reason(planned: Planned, tmp_path: 
     assert result.winner.tried["data.max_length"] == 16
 
 
-def test_a_sweep_whose_every_trial_fails_is_given_up(planned: Planned, tmp_path: Path) -> None:
+def test_a_sweep_ends_if_every_trial_fails(planned: Planned, tmp_path: Path) -> None:
     plan = planned("set.data.label_column=stars", "phases.a.trials=50")
     with pytest.raises(TenorError, match=r"none of 5 trials.*stars"):
         swept(plan, tmp_path / "runs")
@@ -188,18 +188,18 @@ def test_a_trial_worse_than_the_median_is_pruned(planned: Planned, tmp_path: Pat
         ("sqlite:////no/such/folder/study.db", "unable to open database file"),
     ],
 )
-def test_a_storage_that_can_t_be_used_is_told(storage: str, words: str, planned: Planned, tmp_path: Path) -> None:
+def test_an_unusable_storage_is_reported(storage: str, words: str, planned: Planned, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=words):
         swept(planned(f"storage={storage}"), tmp_path / "runs")
 
 
-def test_a_password_is_not_told(planned: Planned, tmp_path: Path) -> None:
+def test_a_password_is_not_printed(planned: Planned, tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         swept(planned("storage=nosuch://user:secret@host/base"), tmp_path / "runs")
     assert "secret" not in str(caught.value)
 
 
-def test_a_worker_joins_only_what_was_started(planned: Planned, tmp_path: Path) -> None:
+def test_a_worker_joins_only_an_existing_study(planned: Planned, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no study to join"):
         join_sweep(planned(), tmp_path / "runs", quiet())
     assert not (tmp_path / "runs").exists()

@@ -41,7 +41,7 @@ def test_the_newest_trials_fit_the_window(planned: Callable[..., SweepPlan]) -> 
 
 
 @pytest.mark.parametrize("is_terminal", [True, False])
-def test_a_trial_is_told_once(is_terminal: bool, planned: Callable[..., SweepPlan]) -> None:
+def test_a_trial_is_printed_once(is_terminal: bool, planned: Callable[..., SweepPlan]) -> None:
     trials = [trial(0)]
     console = Console(file=io.StringIO(), width=100, force_terminal=is_terminal)
     with LiveTable(planned(), lambda: (trials, None), console) as table:

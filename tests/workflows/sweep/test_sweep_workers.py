@@ -17,7 +17,7 @@ from tenor.config.sweep import SweepPlan
 from tenor.errors import InterruptedRunError
 from tenor.workflows.sweep import worker as module
 from tenor.workflows.sweep.study import SweepTrial, best_of, open_studies, propose, spent_seconds, trials_of
-from tenor.workflows.sweep.worker import Attempt, GivenAwayError, with_owner, work
+from tenor.workflows.sweep.worker import Attempt, TrialTakenOverError, with_owner, work
 
 Planned = Callable[..., SweepPlan]
 
@@ -59,9 +59,7 @@ def test_workers_share_the_trials_exactly(no_training: list[int], planned: Plann
 
 
 @pytest.mark.slow
-def test_what_is_proposed_does_not_depend_on_interruptions(
-    no_training: list[int], planned: Planned, tmp_path: Path
-) -> None:
+def test_proposals_do_not_depend_on_interruptions(no_training: list[int], planned: Planned, tmp_path: Path) -> None:
     whole = alone(planned("phases.a.trials=5"), tmp_path / "whole")
     for trials_so_far in (1, 3, 5):
         parts = alone(planned(f"phases.a.trials={trials_so_far}"), tmp_path / "parts")
@@ -71,7 +69,7 @@ def test_what_is_proposed_does_not_depend_on_interruptions(
 
 
 @pytest.mark.slow
-def test_what_was_refused_is_not_proposed_again_and_again(
+def test_refused_settings_are_not_proposed_repeatedly(
     no_training: list[int], planned: Planned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     value = Attempt.value
@@ -104,11 +102,11 @@ def test_a_lost_trial_comes_back_as_it_was(no_training: list[int], planned: Plan
     assert [trial.status for trial in found] == ["completed"] * 3
     assert (found[0].attempts, found[0].tried) == (2, tried)
     assert spent_seconds(studies["a"]) == sum(trial.seconds for trial in found) == 8.0, "a cost was lost or told twice"
-    with pytest.raises(GivenAwayError):
+    with pytest.raises(TrialTakenOverError):
         with_owner(lambda: lost.set_user_attr("seconds", 6.0))
 
 
-def test_a_worker_that_is_asked_to_stop_leaves_its_trial_to_others(
+def test_an_interrupted_worker_returns_its_trial_to_the_queue(
     no_training: list[int], planned: Planned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan, value = planned(), Attempt.value
@@ -126,7 +124,7 @@ def test_a_worker_that_is_asked_to_stop_leaves_its_trial_to_others(
     assert [(trial.status, trial.attempts) for trial in found] == [("completed", 2), ("completed", 1), ("completed", 1)]
 
 
-def test_a_trial_that_was_given_away_meanwhile_is_not_told_twice(
+def test_a_trial_that_was_taken_over_is_not_reported_twice(
     no_training: list[int], planned: Planned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan, value = planned("phases.a.trials=2"), Attempt.value
@@ -134,7 +132,7 @@ def test_a_trial_that_was_given_away_meanwhile_is_not_told_twice(
     def slow(attempt: Attempt, console: Any) -> float:
         if attempt.trial.number == 0:  # Another worker takes it for dead, and runs it to its end.
             attempt.study.tell(0, state=optuna.trial.TrialState.FAIL)
-            module.begin_again(attempt.study, 0)
+            module.requeue(attempt.study, 0)
         return value(attempt, console) if attempt.trial.number else 0.5
 
     monkeypatch.setattr(Attempt, "value", slow)

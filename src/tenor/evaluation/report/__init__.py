@@ -1,1 +1,1 @@
-"""A run as one HTML file that explains itself: `collect` reads what the folder holds, `write` makes the page."""
+"""The HTML report of a run: `run_content` reads the run's folder, `page` renders it; also the index of all runs."""

@@ -50,7 +50,7 @@ def tag(name: str, *content: object, **attributes: object) -> Markup:
 
 
 def drawing(height: float, description: str, *content: Markup) -> Markup:
-    """The whole picture; `description` is what someone hears who cannot see it."""
+    """The whole picture; `description` is the text for screen readers."""
     return tag(
         "svg", *content, viewBox=f"0 0 {WIDTH} {height:g}", role="img", aria_label=description, focusable="false"
     )
@@ -65,9 +65,9 @@ def line(x1: float, y1: float, x2: float, y2: float, kind: str) -> Markup:
     return tag("line", x1=x1, y1=y1, x2=x2, y2=y2, kind=kind)
 
 
-def dot(x: float, y: float, kind: str, told: str, radius: float = 4) -> Markup:
-    """A point that tells its values when it is pointed at."""
-    return tag("circle", tag("title", told), cx=x, cy=y, r=radius, kind=kind)
+def dot(x: float, y: float, kind: str, tooltip: str, radius: float = 4) -> Markup:
+    """A point with a tooltip."""
+    return tag("circle", tag("title", tooltip), cx=x, cy=y, r=radius, kind=kind)
 
 
 def curve(points: Iterable[tuple[float, float]], x: Scale, y: Scale, kind: str) -> Markup:
@@ -83,7 +83,7 @@ def curve(points: Iterable[tuple[float, float]], x: Scale, y: Scale, kind: str) 
 
 
 def rows_axis(x: Scale, bottom: float, top: float, label: str) -> Markup:
-    """Ticks in percent below the plot, with faint upright lines."""
+    """Ticks in percent below the plot, with vertical grid lines."""
     marks = [
         line(x(t), top, x(t), bottom, "grid") + text(x(t), bottom + 18, f"{100 * t:g}%", anchor="middle")
         for t in x.ticks
@@ -102,7 +102,7 @@ def _number(value: object) -> str:
 
 LEFT, RIGHT, TOP = 48, 12, 44
 MOST_POINTS = 300
-"""A line of more points is drawn through the means of neighbours."""
+"""A line with more points is drawn through the means of neighbours."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A share in 0 … 1 with its interval, and what stands beside it."""
+    """A share in 0 … 1 with its interval, and a note next to it."""
 
     name: str
     value: float
@@ -128,7 +128,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Chart:
-    """A picture, what it shows, and its numbers for those who want or need them as a table."""
+    """A picture, its caption, and its numbers as a table."""
 
     title: str
     picture: Markup
@@ -176,16 +176,16 @@ def interval_chart(rows: Sequence[Estimate], label: str, description: str, name_
     parts = [rows_axis(x, bottom, top, label)]
     for number, row in enumerate(rows):
         y = top + pitch * (number + 0.5)
-        told = f"{row.name}: {percent(row.value)} ({interval(row.interval.low, row.interval.high)})"
+        tooltip = f"{row.name}: {percent(row.value)} ({interval(row.interval.low, row.interval.high)})"
         parts.append(text(name_width - 14, y + 4, row.name, "name", "end"))
         parts.append(line(x(row.interval.low), y, x(row.interval.high), y, f"range {row.kind}"))
-        parts.append(_mark(row.kind, x(row.value), y, told, 4))
+        parts.append(_mark(row.kind, x(row.value), y, tooltip, 4))
         parts.append(text(WIDTH, y + 4, row.note, "value", "end"))
     return drawing(bottom + 46, description, *parts)
 
 
 def reliability_chart(bins: Sequence[ReliabilityBin], confidence: float, description: str) -> Markup:
-    """Accuracy over confidence with intervals, the line on which both agree, and how many rows each bin holds."""
+    """Accuracy over confidence with intervals, the line of perfect calibration, and the number of rows in each bin."""
     right, top, bottom, floor_ = WIDTH - RIGHT, 26, 292, 362
     intervals = [wilson_interval(round(one.accuracy * one.n), one.n, confidence) for one in bins]
     lowest = min([one.low for one in bins] + [one.accuracy for one in bins])
@@ -200,51 +200,53 @@ def reliability_chart(bins: Sequence[ReliabilityBin], confidence: float, descrip
         text((LEFT + right) / 2, floor_ + 42, "confidence: probability of the predicted class", "label", "middle")
     )
     parts.append(line(x(low), y(low), x(1), y(1), "agree"))
-    parts.append(text(x(low) + 12, y(1) + 18, "more often right than it says", "hint"))
-    parts.append(text(right - 8, y(low) - 10, "less often right than it says", "hint", "end"))
+    parts.append(text(x(low) + 12, y(1) + 18, "underconfident", "hint"))
+    parts.append(text(right - 8, y(low) - 10, "overconfident", "hint", "end"))
     most = max(one.n for one in bins)
     parts.append(text(LEFT - 8, floor_ - 2, "rows", anchor="end"))
     for one, bounds in zip(bins, intervals, strict=True):
-        told = (
-            f"{one.n:,} rows with confidence {interval(one.low, one.high, 0)}: {percent(one.mean_confidence, 1)} sure, "
-            f"{percent(one.accuracy, 1)} right"
+        tooltip = (
+            f"{one.n:,} rows with confidence {interval(one.low, one.high, 0)}: mean "
+            f"{percent(one.mean_confidence, 1)}, accuracy {percent(one.accuracy, 1)}"
         )
         left, width = x(max(one.low, low)), x(one.high) - x(max(one.low, low))
         tall = max(1.0, (floor_ - bottom - 22) * one.n / most)
         parts.append(
-            tag("rect", tag("title", told), x=left + 1, y=floor_ - tall, width=width - 2, height=tall, kind="bar")
+            tag("rect", tag("title", tooltip), x=left + 1, y=floor_ - tall, width=width - 2, height=tall, kind="bar")
         )
         at = x(max(one.mean_confidence, low))
         parts.append(line(at, y(max(bounds.low, low)), at, y(bounds.high), "range main"))
-        parts.append(dot(at, y(one.accuracy), "mark main", told, 5))
+        parts.append(dot(at, y(one.accuracy), "mark main", tooltip, 5))
     return drawing(floor_ + 52, description, *parts)
 
 
 def coverage_chart(points: Sequence[Answered], confidence: float, description: str) -> Markup:
     """Accuracy among the answered rows over their share of all rows, with intervals."""
     right, top, bottom = WIDTH - RIGHT, 26, 240
-    found = [(one, one.right / one.answered, wilson_interval(one.right, one.answered, confidence)) for one in points]
+    estimates = [
+        (one, one.right / one.answered, wilson_interval(one.right, one.answered, confidence)) for one in points
+    ]
     x = scale((), LEFT, right, 6, (0.0, 1.0))
-    y = scale((bound for _, _, bounds in found for bound in (bounds.low, bounds.high)), bottom, top, 5)
-    parts = [text(0, 14, "accuracy among these", "label")]
-    parts.append(text((LEFT + right) / 2, bottom + 42, "share of the rows that are answered", "label", "middle"))
+    y = scale((bound for _, _, bounds in estimates for bound in (bounds.low, bounds.high)), bottom, top, 5)
+    parts = [text(0, 14, "accuracy of the answered rows", "label")]
+    parts.append(text((LEFT + right) / 2, bottom + 42, "coverage: share of rows answered", "label", "middle"))
     for tick in y.ticks:
         parts.append(line(LEFT, y(tick), right, y(tick), "grid"))
         parts.append(text(LEFT - 8, y(tick) + 4, f"{100 * tick:.6g}%", anchor="end"))
     parts += [text(x(tick), bottom + 20, f"{100 * tick:g}%", anchor="middle") for tick in x.ticks]
-    parts.append(curve(((one.coverage, accuracy) for one, accuracy, _ in found), x, y, "curve main"))
-    for one, accuracy, bounds in found:
-        told = (
-            f"silent below {one.threshold:.4f}: {percent(one.coverage, 1)} of the rows answered, "
-            f"{percent(accuracy)} right ({interval(bounds.low, bounds.high)})"
+    parts.append(curve(((one.coverage, accuracy) for one, accuracy, _ in estimates), x, y, "curve main"))
+    for one, accuracy, bounds in estimates:
+        tooltip = (
+            f"abstains below {one.threshold:.4f}: {percent(one.coverage, 1)} of the rows answered, "
+            f"accuracy {percent(accuracy)} ({interval(bounds.low, bounds.high)})"
         )
         parts.append(line(x(one.coverage), y(bounds.low), x(one.coverage), y(bounds.high), "range main"))
-        parts.append(dot(x(one.coverage), y(accuracy), "mark main", told))
+        parts.append(dot(x(one.coverage), y(accuracy), "mark main", tooltip))
     return drawing(bottom + 52, description, *parts)
 
 
 def histogram_chart(rows: Sequence[int], marked: Sequence[int], names: tuple[str, str], label: str) -> Markup:
-    """Counts of rows over shares in 0 … 1 in bins of equal width, those that are `marked` in front."""
+    """Counts of rows over shares in 0 … 1 in bins of equal width, with the `marked` rows in front."""
     bottom, right = 210, WIDTH - RIGHT
     x = scale((), LEFT, right, 6, (0.0, 1.0))
     y = scale((), bottom, TOP, 5, (0.0, float(max(1, *rows))))
@@ -255,11 +257,13 @@ def histogram_chart(rows: Sequence[int], marked: Sequence[int], names: tuple[str
     parts += [text(x(tick), bottom + 20, f"{100 * tick:g}%", anchor="middle") for tick in x.ticks]
     width = (right - LEFT) / len(rows)
     for number, (n, of_these) in enumerate(zip(rows, marked, strict=True)):
-        told = f"{interval(number / len(rows), (number + 1) / len(rows), 0)}: {n:,} {names[0]}, {of_these:,} {names[1]}"
+        tooltip = (
+            f"{interval(number / len(rows), (number + 1) / len(rows), 0)}: {n:,} {names[0]}, {of_these:,} {names[1]}"
+        )
         for count, kind in ((n, "bar"), (of_these, "bar second")):
             tall = bottom - y(count)
             box = {"x": LEFT + number * width + 1, "y": bottom - tall, "width": width - 2, "height": tall}
-            parts.append(tag("rect", tag("title", told), kind=kind, **box))
+            parts.append(tag("rect", tag("title", tooltip), kind=kind, **box))
     legend = [tag("tspan", "■", kind=f"sign {kind}") for kind in ("light", "second")]
     words = (legend[0], f"\u2002{names[0]}\u2003", legend[1], f"\u2002{names[1]}")
     parts.append(tag("text", *words, x=right, y=14, kind="label", text_anchor="end"))
@@ -270,26 +274,26 @@ def strip(row: Estimate, shared: Scale, reference: float | None) -> Markup:
     """A single estimate in a table's cell, on a scale that the whole column shares; a tick marks the reference."""
     parts = [line(shared.start, 10, shared.end, 10, "grid")]
     if reference is not None:
-        told = tag("title", f"text baseline {percent(reference)}")
-        parts.append(tag("path", told, d=f"M{shared(reference):.1f},3v14", kind="reference"))
+        tooltip = tag("title", f"text baseline {percent(reference)}")
+        parts.append(tag("path", tooltip, d=f"M{shared(reference):.1f},3v14", kind="reference"))
     parts.append(line(shared(row.interval.low), 10, shared(row.interval.high), 10, "range main"))
     parts.append(dot(shared(row.value), 10, "mark main", f"{percent(row.value)}", 4))
     view = f"0 0 {shared.end + 6:g} 20"
     return tag("svg", *parts, viewBox=view, kind="strip", aria_hidden="true", focusable="false")
 
 
-def _mark(kind: str, x: float, y: float, told: str, radius: float = 4) -> Markup:
-    """Circles, squares and diamonds: the shape tells the kind where colour does not."""
+def _mark(kind: str, x: float, y: float, tooltip: str, radius: float = 4) -> Markup:
+    """Circles, squares and diamonds: the shape shows the kind without colour."""
     if kind == "main":
-        return dot(x, y, "mark main", told, radius)
+        return dot(x, y, "mark main", tooltip, radius)
     side = radius * 0.9
     turn = {"transform": f"rotate(45 {x:.1f} {y:.1f})"} if kind == "second" else {}
     box = {"x": x - side, "y": y - side, "width": 2 * side, "height": 2 * side}
-    return tag("rect", tag("title", told), kind=f"mark {kind}", **box, **turn)
+    return tag("rect", tag("title", tooltip), kind=f"mark {kind}", **box, **turn)
 
 
 def _legend(series: Sequence[Series]) -> Markup:
-    """Above the plot, at the right; needless for a single line. Signs in the text need no measuring of words."""
+    """Above the plot, at the right; empty for a single line. Its signs are text, so that no width must be measured."""
     if len(series) < 2:
         return Markup("")
     parts = []
@@ -312,7 +316,7 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _power(y: Scale) -> int:
-    """The power of ten that very small values are written in."""
+    """The power of ten that is factored out of very small values."""
     largest = max(abs(y.low), abs(y.high))
     return floor(log10(largest)) if 0 < largest < 0.01 else 0
 

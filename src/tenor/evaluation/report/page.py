@@ -1,4 +1,4 @@
-"""A run's content → its report as one HTML file; also the report of a model that is evaluated again."""
+"""A run's content → its report as one HTML file; also the report of a later evaluation."""
 
 import base64
 import hashlib
@@ -26,9 +26,9 @@ from tenor.evaluation.report.results_sections import (
     calibration_section,
     checks_section,
     class_rows,
-    commonest_confusions,
     headline,
     matrix_rows,
+    most_frequent_confusions,
     slices_section,
 )
 from tenor.evaluation.report.run_content import EvaluationNumbers, RunContent, SplitNumbers
@@ -46,33 +46,33 @@ from tenor.runs.predictions import Predictions
 
 PER_CELL = 12
 IN_ALL_CELLS = 180
-"""Bounds the file's size: with many classes only the cells with the most rows open."""
+"""Limits the file's size: with many classes only the cells with the most rows have examples."""
 MOST_CONFIDENT = 10
 TEXT_CHARACTERS = 1600
-"""A longer text is shown with its middle left out."""
+"""Of a longer text the middle is omitted."""
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 @dataclass(frozen=True)
 class Example:
-    """A row and what the model said of it."""
+    """A row and its prediction."""
 
     id: str
     text: str | None
-    """None where the texts are not at hand."""
+    """None if the texts are not available."""
     left_out: int
     """Characters that are not shown."""
     true: str
     predicted: str
     confidence: str
     lengths: str
-    """Tokens, and how many of them the model never saw; empty where that is not known."""
+    """Tokens, and how many of them were truncated; empty if unknown."""
     right: bool
 
 
 @dataclass(frozen=True)
 class Cell:
-    """Rows of one true class that were taken for one class."""
+    """Rows of one true class with one predicted class."""
 
     key: str
     true: str
@@ -89,24 +89,24 @@ def texts_of(
     if isinstance(rows, Missing):
         return rows
     if split not in rows or tuple(rows[split].ids) != predictions.ids:
-        return Missing(f"the {split} rows of the data are not those that were predicted")
+        return Missing(f"the {split} rows of the data are not the rows that were predicted")
     return rows[split].texts
 
 
 def open_cells(predictions: Predictions, texts: Sequence[str] | Missing) -> tuple[Cell, ...]:
-    """Cells with examples: mistakes with the highest confidence first, correct rows with the lowest."""
+    """Cells with examples: mistakes in descending order of confidence, correct rows in ascending order."""
     names, confidence = predictions.class_names, predictions.probabilities.max(axis=1)
     pairs, counts = np.unique(np.stack([predictions.labels, predictions.predicted]), axis=1, return_counts=True)
-    found, left = [], IN_ALL_CELLS
-    for (true, said), n in sorted(zip(pairs.T.tolist(), counts.tolist(), strict=True), key=lambda one: -one[1]):
-        rows = np.flatnonzero((predictions.labels == true) & (predictions.predicted == said))
-        order = np.argsort(confidence[rows] * (1 if true == said else -1), kind="stable")
+    cells, left = [], IN_ALL_CELLS
+    for (true, predicted), n in sorted(zip(pairs.T.tolist(), counts.tolist(), strict=True), key=lambda one: -one[1]):
+        rows = np.flatnonzero((predictions.labels == true) & (predictions.predicted == predicted))
+        order = np.argsort(confidence[rows] * (1 if true == predicted else -1), kind="stable")
         chosen = rows[order[: min(PER_CELL, left)]]
         left -= len(chosen)
         if len(chosen):
             examples = tuple(_example(predictions, texts, row) for row in chosen)
-            found.append(Cell(f"{true}-{said}", names[true], names[said], n, true == said, examples))
-    return tuple(sorted(found, key=lambda cell: (cell.right, -cell.n)))
+            cells.append(Cell(f"{true}-{predicted}", names[true], names[predicted], n, true == predicted, examples))
+    return tuple(sorted(cells, key=lambda cell: (cell.right, -cell.n)))
 
 
 def most_confident_errors(predictions: Predictions, texts: Sequence[str] | Missing) -> tuple[Example, ...]:
@@ -118,21 +118,21 @@ def most_confident_errors(predictions: Predictions, texts: Sequence[str] | Missi
 
 def _example(predictions: Predictions, texts: Sequence[str] | Missing, row: int) -> Example:
     text, left_out = (None, 0) if isinstance(texts, Missing) else shown_text(texts[row])
-    true, said = int(predictions.labels[row]), int(predictions.predicted[row])
+    true, predicted = int(predictions.labels[row]), int(predictions.predicted[row])
     return Example(
         id=clean(predictions.ids[row])[:80],
         text=text,
         left_out=left_out,
         true=predictions.class_names[true],
-        predicted=predictions.class_names[said],
-        confidence=_sure(float(predictions.probabilities[row, said])),
+        predicted=predictions.class_names[predicted],
+        confidence=_confidence(float(predictions.probabilities[row, predicted])),
         lengths=_lengths(predictions, row),
-        right=true == said,
+        right=true == predicted,
     )
 
 
 def shown_text(text: str) -> tuple[str, int]:
-    """A text as it is shown, and how many of its characters are left out of its middle."""
+    """A text as it is shown, and the number of characters omitted from its middle."""
     text = clean(text)
     extra = len(text) - TEXT_CHARACTERS
     if extra <= 0:
@@ -146,21 +146,21 @@ def clean(text: str) -> str:
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n").replace("\r", "\n"))
 
 
-def _sure(probability: float) -> str:
+def _confidence(probability: float) -> str:
     return ">99.9%" if 0.9995 <= probability < 1 else percent(min(probability, 1.0), 1)
 
 
 def _lengths(predictions: Predictions, row: int) -> str:
     if predictions.tokens is None or predictions.truncated is None:
         return ""
-    tokens, cut = int(predictions.tokens[row]), int(predictions.truncated[row])
-    return f"{tokens:,} tokens" + (f", {cut:,} of them cut off" if cut else "")
+    tokens, truncated = int(predictions.tokens[row]), int(predictions.truncated[row])
+    return f"{tokens:,} tokens" + (f", {truncated:,} of them truncated" if truncated else "")
 
 
 def render(template: str, **values: Any) -> str:
-    """Fill a template; everything that is not markup made by Tenor is escaped."""
+    """Render a template; everything except Tenor's own markup is escaped."""
     script = source("report.js")
-    # A second wall behind the escaping: the browser runs the script of this digest and loads nothing.
+    # A second defence next to escaping: the browser runs only the script with this digest, and loads nothing.
     policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{_digest(script)}'"
     policy += "; base-uri 'none'; form-action 'none'"
     page = _environment().get_template(template)
@@ -195,17 +195,17 @@ def source(name: str) -> str:
 
 @dataclass(frozen=True)
 class Confusion:
-    """The matrix, or a list where it is too wide, and the rows behind its cells."""
+    """The matrix, or a list if it is too wide, and the examples of its cells."""
 
     names: tuple[str, ...]
     matrix: tuple[tuple[MatrixCell, ...], ...]
-    commonest: tuple[MatrixCell, ...]
+    most_frequent: tuple[MatrixCell, ...]
     cells: tuple[Cell, ...]
 
 
 @dataclass(frozen=True)
 class Page:
-    """What the template is filled with. A part that is missing says why."""
+    """The values for the template. A missing part has a reason."""
 
     name: str
     run_id: str
@@ -220,24 +220,24 @@ class Page:
     confusion: Confusion | Missing
     errors: tuple[Example, ...] | Missing
     texts: str
-    """Why texts are not shown; empty where they are."""
+    """Why texts are not shown; empty if they are."""
     calibration: Calibration | Missing
     slices: tuple[Chart, ...] | Missing
     provenance: Provenance
     rows: str = ""
-    """Where the rows came from, in the report of a later measurement; empty in that of the run."""
+    """Origin of the rows, in the report of a later evaluation; empty in that of the run."""
 
 
 def run_report(content: RunContent, rows: Mapping[str, LabelledText] | Missing) -> str:
-    """The report as HTML. `rows` are those of the run, by split, or why they are not at hand."""
+    """The report as HTML. `rows` are those of the run, by split, or why they are not available."""
     return render("run.html", page=run_page(content, rows))
 
 
 def run_page(content: RunContent, rows: Mapping[str, LabelledText] | Missing) -> Page:
-    """What the report shows."""
+    """The content of the report."""
     evaluation, config = content.evaluation, content.config
-    found = headline(evaluation, dict(content.predictions)) if isinstance(evaluation, EvaluationNumbers) else evaluation
-    split = found.split if isinstance(found, Headline) else "test"
+    top = headline(evaluation, dict(content.predictions)) if isinstance(evaluation, EvaluationNumbers) else evaluation
+    split = top.split if isinstance(top, Headline) else "test"
     predictions = content.predictions[split]
     texts = texts_of(predictions, split, rows) if isinstance(predictions, Predictions) else Missing("")
     cells = open_cells(predictions, texts) if isinstance(predictions, Predictions) else ()
@@ -251,7 +251,7 @@ def run_page(content: RunContent, rows: Mapping[str, LabelledText] | Missing) ->
         message=message,
         facts=_facts(content),
         split=split,
-        headline=found,
+        headline=top,
         checks=content.checks if isinstance(content.checks, Missing) else checks_section(content.checks),
         curves=_curves(content),
         classes=class_rows(numbers.confusion_matrix, _names(evaluation), numbers.accuracy_interval.confidence)
@@ -277,18 +277,18 @@ def _confusion(numbers: SplitNumbers | Missing, names: tuple[str, ...], cells: t
         return numbers
     keys = {cell.key for cell in cells}
     matrix = matrix_rows(numbers.confusion_matrix, names, keys)
-    commonest = () if matrix else commonest_confusions(numbers.confusion_matrix, names, keys)
-    return Confusion(names, matrix, commonest, cells)
+    most_frequent = () if matrix else most_frequent_confusions(numbers.confusion_matrix, names, keys)
+    return Confusion(names, matrix, most_frequent, cells)
 
 
 def _curves(content: RunContent) -> tuple[Chart, ...] | Missing:
     if isinstance(content.records, Missing):
         return Missing("no training step was recorded")
-    # A run that was cut while it wrote may leave lines that hold less than they should.
-    whole = [record for record in content.records if number(record.get("step")) is not None]
+    # A run that was killed while writing may leave incomplete lines.
+    complete = [record for record in content.records if number(record.get("step")) is not None]
     select_by = content.config.training.select_by if isinstance(content.config, Config) else None
     kept = content.evaluation.checkpoint.step if isinstance(content.evaluation, EvaluationNumbers) else None
-    return curves_section(whole, select_by, kept) or Missing("no training step was recorded")
+    return curves_section(complete, select_by, kept) or Missing("no training step was recorded")
 
 
 def _facts(content: RunContent) -> tuple[str, ...]:
@@ -307,7 +307,7 @@ def _facts(content: RunContent) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured on what."""
+    """A later evaluation: the rows and the weights that were evaluated."""
 
     split: str
     rows: LabelledText
@@ -316,52 +316,52 @@ class Measured:
     step: int
     """Of the checkpoint that the weights are from."""
     threshold: str
-    """What `tenor predict` decides by instead of the most probable class; empty where it doesn't."""
+    """The threshold that `tenor predict` uses; empty if it predicts the most probable class."""
     overlap: str
-    """Which rows have a text that the run was trained or chosen on."""
+    """How many rows have a text of the run's training or validation split."""
     command: str
-    """That measures it again."""
+    """The command that repeats the evaluation."""
     at: str
     """ISO 8601, UTC."""
     versions: Mapping[str, Any]
 
 
-def measured_report(content: RunContent, found: Measured) -> str:
-    """The report as HTML; `content` is the run's with the numbers and predictions of these rows alone."""
-    return render("run.html", page=_page(content, found))
+def measured_report(content: RunContent, measured: Measured) -> str:
+    """The report as HTML; `content` is the run's, with the numbers and predictions of these rows only."""
+    return render("run.html", page=_page(content, measured))
 
 
-def _page(content: RunContent, found: Measured) -> Page:
-    facts = [f"{content.run.reference}, step {found.step:,}", moment(found.at), found.overlap]
-    if found.threshold:
-        facts.append(f"the most probable classes, without the threshold {found.threshold}")
-    page = run_page(content, {found.split: found.rows})
-    origin = provenance(content, Missing("told below"))
-    groups = (("Rows", _rows(found)), ("Measurement", _measurement(found)))
+def _page(content: RunContent, measured: Measured) -> Page:
+    facts = [f"{content.run.reference}, step {measured.step:,}", moment(measured.at), measured.overlap]
+    if measured.threshold:
+        facts.append(f"for the most probable class, without the threshold {measured.threshold}")
+    page = run_page(content, {measured.split: measured.rows})
+    origin = provenance(content, Missing("listed under Rows"))
+    groups = (("Rows", _rows(measured)), ("Evaluation", _evaluation(measured)))
     training = tuple(("Training: " + name.lower(), facts) for name, facts in origin.groups)
-    told = replace(origin, groups=(*groups, *training), commands=(found.command,))
-    return replace(page, rows=found.rows.origin, facts=tuple(facts), provenance=told)
+    combined = replace(origin, groups=(*groups, *training), commands=(measured.command,))
+    return replace(page, rows=measured.rows.origin, facts=tuple(facts), provenance=combined)
 
 
-def _rows(found: Measured) -> tuple[Fact, ...]:
+def _rows(measured: Measured) -> tuple[Fact, ...]:
     return (
-        Fact("from", found.rows.origin),
-        Fact("split", f"{found.split}, {len(found.rows):,} rows"),
-        Fact("rows, SHA-256", found.rows_sha256, code=True),
-        Fact("in the run's own splits", found.overlap),
+        Fact("source", measured.rows.origin),
+        Fact("split", f"{measured.split}, {len(measured.rows):,} rows"),
+        Fact("rows, SHA-256", measured.rows_sha256, code=True),
+        Fact("overlap with the run's splits", measured.overlap),
     )
 
 
-def _measurement(found: Measured) -> tuple[Fact, ...]:
+def _evaluation(measured: Measured) -> tuple[Fact, ...]:
     return (
-        Fact("weights, SHA-256", found.weights_sha256, code=True),
-        Fact("at", moment(found.at)),
-        Fact("versions", ", ".join(f"{name} {version}" for name, version in found.versions.items())),
+        Fact("weights, SHA-256", measured.weights_sha256, code=True),
+        Fact("time", moment(measured.at)),
+        Fact("versions", ", ".join(f"{name} {version}" for name, version in measured.versions.items())),
     )
 
 
-def split_numbers(found: Mapping[str, Any]) -> SplitNumbers:
-    """A split of `evaluation_json`, as a report takes it."""
+def split_numbers(record: Mapping[str, Any]) -> SplitNumbers:
+    """A split of `evaluation_json`, typed for the report."""
     from pydantic import TypeAdapter
 
-    return TypeAdapter(SplitNumbers).validate_python(found)
+    return TypeAdapter(SplitNumbers).validate_python(record)

@@ -27,7 +27,7 @@ BASELINES = {"text": "text baseline", "majority": "majority class"}
 
 @dataclass(frozen=True)
 class Figure:
-    """A number with what it is and how sure it is."""
+    """A number with its name and a note, such as its interval."""
 
     name: str
     value: str
@@ -36,7 +36,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class SplitRow:
-    """A line of the table of results; empty cells are numbers that a baseline does not give."""
+    """A line of the table of results; a baseline has no macro F1 and no loss."""
 
     split: str
     n: str
@@ -76,7 +76,7 @@ def headline(evaluation: EvaluationNumbers, predictions: dict[str, Predictions |
     bounds = numbers.accuracy_interval
     confidence = f"{100 * bounds.confidence:g}%"
     estimates = _estimates(numbers)
-    told = "; ".join(f"{one.name} {percent(one.value)}" for one in estimates)
+    description = "; ".join(f"{estimate.name} {percent(estimate.value)}" for estimate in estimates)
     return Headline(
         split=split,
         n=numbers.n,
@@ -85,7 +85,7 @@ def headline(evaluation: EvaluationNumbers, predictions: dict[str, Predictions |
         confidence=confidence,
         sentence=_sentence(numbers),
         chart=interval_chart(
-            estimates, f"accuracy on {numbers.n:,} {split} rows, with {confidence} interval", f"Accuracy: {told}."
+            estimates, f"accuracy on {numbers.n:,} {split} rows, with {confidence} CI", f"Accuracy: {description}."
         ),
         figures=_figures(numbers, predictions.get(split, Missing(""))),
         rows=tuple(row for name, one in reversed(measured.items()) for row in _rows(name, one)),
@@ -101,20 +101,20 @@ def baseline_interval(numbers: SplitNumbers, accuracy: float) -> Interval:
 def _estimates(numbers: SplitNumbers) -> list[Estimate]:
     bounds = numbers.accuracy_interval
     model = Interval(bounds.low, bounds.high, bounds.confidence)
-    found = [Estimate("this model", numbers.accuracy, model, percent(numbers.accuracy))]
+    estimates = [Estimate("this model", numbers.accuracy, model, percent(numbers.accuracy))]
     for (key, name), kind in zip(BASELINES.items(), ("second", "quiet"), strict=True):
         accuracy = numbers.baseline(key)
         if accuracy is not None:
-            found.append(Estimate(name, accuracy, baseline_interval(numbers, accuracy), percent(accuracy), kind))
-    return found
+            estimates.append(Estimate(name, accuracy, baseline_interval(numbers, accuracy), percent(accuracy), kind))
+    return estimates
 
 
 def _sentence(numbers: SplitNumbers) -> str:
     text, majority = numbers.baseline("text"), numbers.baseline("majority")
     if text is not None:
         return f"{_against(numbers.accuracy - text)} the text baseline, weighted bigrams of the training rows."
-    told = numbers.baselines.get("text")
-    reason = f" No text baseline: {told['missing']}." if isinstance(told, dict) and "missing" in told else ""
+    stored = numbers.baselines.get("text")
+    reason = f" No text baseline: {stored['missing']}." if isinstance(stored, dict) and "missing" in stored else ""
     if majority is None:
         return reason.strip()
     return f"{_against(numbers.accuracy - majority)} the majority class.{reason}"
@@ -128,16 +128,17 @@ def _against(difference: float) -> str:
 
 def _figures(numbers: SplitNumbers, predictions: Predictions | Missing) -> tuple[Figure, ...]:
     f1 = numbers.macro_f1_interval
-    found = [
+    figures = [
         Figure("macro F1", percent(numbers.macro_f1), interval(f1.low, f1.high)),
         Figure("loss", f"{numbers.loss:.4f}", "mean negative log-likelihood, nats"),
     ]
     if isinstance(predictions, Predictions):
         error = expected_calibration_error(predictions.probabilities, predictions.labels)
-        found.append(Figure("calibration error", percent(error), "mean distance of confidence from accuracy, 15 bins"))
+        note = "mean difference between confidence and accuracy, 15 bins"
+        figures.append(Figure("calibration error", percent(error), note))
     wrong = numbers.n - sum(row[k] for k, row in enumerate(numbers.confusion_matrix))
-    found.append(Figure("wrong", f"{wrong:,}", f"of {numbers.n:,} rows"))
-    return tuple(found)
+    figures.append(Figure("wrong predictions", f"{wrong:,}", f"of {numbers.n:,} rows"))
+    return tuple(figures)
 
 
 def _rows(split: str, numbers: SplitNumbers) -> list[SplitRow]:
@@ -156,13 +157,13 @@ def _rows(split: str, numbers: SplitNumbers) -> list[SplitRow]:
     for key, name in BASELINES.items():
         accuracy = numbers.baseline(key)
         if accuracy is not None:
-            found = baseline_interval(numbers, accuracy)
-            rows.append(SplitRow(split, n, name, percent(accuracy), interval(found.low, found.high), is_baseline=True))
+            ci = baseline_interval(numbers, accuracy)
+            rows.append(SplitRow(split, n, name, percent(accuracy), interval(ci.low, ci.high), is_baseline=True))
     return rows
 
 
 WIDEST_MATRIX = 12
-"""Classes; more of them are shown as a list of the commonest confusions."""
+"""Classes; with more of them, a list of the most frequent confusions is shown."""
 MOST_CONFUSIONS = 30
 
 
@@ -194,14 +195,14 @@ class MatrixCell:
 
 
 def class_rows(matrix: Sequence[Sequence[int]], names: Sequence[str], confidence: float) -> tuple[ClassRow, ...]:
-    """Precision, recall and F1 from the counts; a share of nothing is a dash."""
+    """Precision, recall and F1 from the counts; an undefined share is a dash."""
     counts = np.asarray(matrix)
     rows = []
     for k, name in enumerate(names):
-        hits, true, said = int(counts[k, k]), int(counts[k].sum()), int(counts[:, k].sum())
-        shares = [(percent(hits / n), _wilson(hits, n, confidence)) if n else ("–", "") for n in (said, true)]
-        f1 = percent(2 * hits / (true + said)) if true + said else "–"
-        rows.append(ClassRow(name, *shares[0], *shares[1], f1, f"{true:,}", f"{said:,}"))
+        hits, true, predicted = int(counts[k, k]), int(counts[k].sum()), int(counts[:, k].sum())
+        shares = [(percent(hits / n), _wilson(hits, n, confidence)) if n else ("–", "") for n in (predicted, true)]
+        f1 = percent(2 * hits / (true + predicted)) if true + predicted else "–"
+        rows.append(ClassRow(name, *shares[0], *shares[1], f1, f"{true:,}", f"{predicted:,}"))
     return tuple(rows)
 
 
@@ -213,47 +214,49 @@ def matrix_rows(
     if len(counts) > WIDEST_MATRIX:
         return ()
     return tuple(
-        tuple(_cell(counts, names, true, said, keys) for said in range(len(counts))) for true in range(len(counts))
+        tuple(_cell(counts, names, true, predicted, keys) for predicted in range(len(counts)))
+        for true in range(len(counts))
     )
 
 
-def commonest_confusions(
+def most_frequent_confusions(
     matrix: Sequence[Sequence[int]], names: Sequence[str], keys: set[str]
 ) -> tuple[MatrixCell, ...]:
-    """The cells off the diagonal that hold rows, the most first."""
+    """The cells off the diagonal that are not 0, in descending order."""
     counts = np.array(matrix)
     wrong = counts - np.diag(np.diag(counts))
     order = np.argsort(-wrong, axis=None, kind="stable")[:MOST_CONFUSIONS]
     places = zip(*np.unravel_index(order, wrong.shape), strict=True)
-    return tuple(_cell(counts, names, int(true), int(said), keys) for true, said in places if wrong[true, said])
+    return tuple(_cell(counts, names, int(row), int(column), keys) for row, column in places if wrong[row, column])
 
 
-def _cell(counts: np.ndarray, names: Sequence[str], true: int, said: int, keys: set[str]) -> MatrixCell:
-    key, count, total = f"{true}-{said}", int(counts[true, said]), int(counts[true].sum())
+def _cell(counts: np.ndarray, names: Sequence[str], true: int, predicted: int, keys: set[str]) -> MatrixCell:
+    key, count, total = f"{true}-{predicted}", int(counts[true, predicted]), int(counts[true].sum())
     share = count / total if total else 0.0
-    told = percent(share, 1) if total else "–"
-    return MatrixCell(key if key in keys else "", f"{count:,}", told, share, true == said, names[true], names[said])
+    shown = percent(share, 1) if total else "–"
+    key = key if key in keys else ""
+    return MatrixCell(key, f"{count:,}", shown, share, true == predicted, names[true], names[predicted])
 
 
 def _wilson(hits: int, n: int, confidence: float) -> str:
-    found = wilson_interval(hits, n, confidence)
-    return interval(found.low, found.high, 1)
+    ci = wilson_interval(hits, n, confidence)
+    return interval(ci.low, ci.high, 1)
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Whether confidence can be believed."""
+    """How well the predicted probabilities match the accuracy."""
 
     chart: Chart
     """Accuracy over confidence."""
     coverage: Chart
-    """Accuracy over the share of rows that are answered, the most confident first."""
+    """Accuracy over coverage, the share of rows that are answered, the most confident first."""
     facts: tuple[tuple[str, str, str], ...]
     """Name, value and meaning."""
 
 
 def calibration_section(predictions: Predictions, confidence: float) -> Calibration:
-    """The reliability diagram with its numbers, and what is left where the model answers only when it is sure."""
+    """The reliability diagram with its numbers, and accuracy over coverage if the model abstains."""
     probabilities, labels = predictions.probabilities, predictions.labels
     bins = reliability_bins(probabilities, labels)
     error = expected_calibration_error(probabilities, labels)
@@ -262,14 +265,14 @@ def calibration_section(predictions: Predictions, confidence: float) -> Calibrat
     chart = Chart(
         "Reliability",
         reliability_chart(bins, confidence, f"Accuracy over confidence; the calibration error is {percent(error)}."),
-        "Each dot is a bin of rows: how sure the model was on average, and how often it was right. A model that can "
-        "be believed stays on the dashed line. The bars below show how many rows each bin holds.",
+        "Each dot is a bin of rows: mean confidence and accuracy. A calibrated model stays on the dashed line. The "
+        "bars below show the number of rows in each bin.",
         ("confidence", "rows", "mean confidence", "accuracy"),
         tuple((interval(b.low, b.high, 1), f"{b.n:,}", percent(b.mean_confidence), percent(b.accuracy)) for b in bins),
     )
     facts = (
-        ("mean confidence", percent(mean), f"the accuracy is {percent(right)}"),
-        ("expected calibration error", percent(error), "mean distance of confidence from accuracy over 15 bins"),
+        ("mean confidence", percent(mean), f"at an accuracy of {percent(right)}"),
+        ("expected calibration error", percent(error), "mean difference between confidence and accuracy over 15 bins"),
         ("Brier score", f"{brier_score(probabilities, labels):.4f}", _brier_scale(probabilities.shape[1])),
         ("negative log-likelihood", f"{negative_log_likelihood(probabilities, labels):.4f}", "nats"),
     )
@@ -281,18 +284,18 @@ def _coverage(predictions: Predictions, confidence: float) -> Chart:
     rows = []
     for one in points:
         right = wilson_interval(one.right, one.answered, confidence)
-        found = (percent(one.coverage, 1), percent(one.right / one.answered), interval(right.low, right.high))
-        rows.append((f"{one.threshold:.4f}", f"{one.answered:,}", *found))
-    told = (
-        f"Accuracy over the share of rows that are answered; with all of them {percent(points[0].right / points[0].n)}."
-    )
+        cells = (percent(one.coverage, 1), percent(one.right / one.answered), interval(right.low, right.high))
+        rows.append((f"{one.threshold:.4f}", f"{one.answered:,}", *cells))
+    all_rows = percent(points[0].right / points[0].n)
     return Chart(
-        "Answering only where it is sure",
-        coverage_chart(points, confidence, told),
-        "At the right the model answers every row; further left it is silent where it is less sure. The steeper "
-        "the line rises to the left, the better its confidence tells right from wrong; a level line would say that "
-        "silence gains nothing. The numbers say from which confidence on it answers.",
-        ("silent below", "answered", "share", "accuracy", f"{100 * confidence:g}% interval"),
+        "Accuracy if the model abstains",
+        coverage_chart(
+            points, confidence, f"Accuracy over the share of rows answered; {all_rows} if all are answered."
+        ),
+        "At the right the model answers every row; further left it abstains on the rows with the lowest confidence. "
+        "The steeper the line rises to the left, the better confidence separates right from wrong predictions; with a "
+        "flat line, abstaining gains nothing. The table gives the confidence below which the model abstains.",
+        ("abstains below", "answered", "coverage", "accuracy", f"{100 * confidence:g}% CI"),
         tuple(rows),
     )
 
@@ -302,30 +305,30 @@ def _brier_scale(n_classes: int) -> str:
 
 
 def slices_section(predictions: Predictions, confidence: float) -> tuple[Chart, ...] | Missing:
-    """Accuracy by the length of the whole text and by the share of it that was cut off."""
+    """Accuracy by the length of the whole text and by the share of it that was truncated."""
     if predictions.tokens is None or predictions.truncated is None:
-        return Missing("the predictions were written without the lengths of their texts")
+        return Missing("the predictions file has no text lengths")
     right = predictions.predicted == predictions.labels
     by_length = accuracy_by_length(right, predictions.tokens, confidence)
     by_cut = accuracy_by_cut(right, predictions.tokens, predictions.truncated, confidence)
-    sure = f"{100 * confidence:g}% interval"
+    bars = f"{100 * confidence:g}% CI"
     return (
-        _slices("By length", by_length, "tokens", f"Tokens of the whole text, before it is cut; dots with {sure}."),
+        _slices("By length", by_length, "tokens", f"Tokens of the whole text before truncation; dots with {bars}."),
         _slices(
-            "By what was cut off",
+            "By truncation",
             by_cut,
-            "cut off",
-            f"Share of the text's tokens that the model never saw; dots with {sure}.",
+            "truncated",
+            f"Share of the text's tokens that were truncated; dots with {bars}.",
         ),
     )
 
 
 def _slices(title: str, parts: Sequence[Slice], what: str, caption: str) -> Chart:
     estimates = [Estimate(one.name, one.accuracy, one.interval, f"{one.n:,} rows") for one in parts]
-    told = "; ".join(f"{one.name} {what}: {percent(one.accuracy, 1)} of {one.n:,}" for one in parts)
+    shares = "; ".join(f"{one.name} {what}: {percent(one.accuracy, 1)} of {one.n:,}" for one in parts)
     rows = tuple((p.name, f"{p.n:,}", percent(p.accuracy), interval(p.interval.low, p.interval.high)) for p in parts)
-    picture = interval_chart(estimates, "accuracy", f"Accuracy {title.lower()}. {told}.", 108)
-    return Chart(title, picture, caption, (what, "rows", "accuracy", "interval"), rows)
+    picture = interval_chart(estimates, "accuracy", f"Accuracy {title.lower()}. {shares}.", 108)
+    return Chart(title, picture, caption, (what, "rows", "accuracy", "CI"), rows)
 
 
 @dataclass(frozen=True)
@@ -335,20 +338,20 @@ class ChecksSection:
     findings: tuple[Finding, ...]
     summary: str
     checked: int
-    """Number of rules that judged at one stage at least."""
+    """Number of rules that were checked at one stage at least."""
     not_applicable: tuple[tuple[str, str, str], ...]
-    """Code, title, and why the rule judged at no stage."""
+    """Code, title, and why the rule was applicable at no stage."""
 
 
 def checks_section(reports: Sequence[Report]) -> ChecksSection:
     """Findings of every stage, errors first, and the rules that were applicable at none."""
     weight = {"error": 0, "warning": 1, "note": 2}
-    found = sorted(
+    findings = sorted(
         (finding for report in reports for finding in report.findings),
         key=lambda one: (bool(one.allowed), weight.get(one.severity, 3), bool(one.caused_by)),
     )
-    counts = [(severity, sum(one.severity == severity for one in found)) for severity in weight]
-    told = ", ".join(f"{n} {severity}{'s' if n > 1 else ''}" for severity, n in counts if n) or "no findings"
+    counts = [(severity, sum(one.severity == severity for one in findings)) for severity in weight]
+    summary = ", ".join(f"{n} {severity}{'s' if n > 1 else ''}" for severity, n in counts if n) or "no findings"
     checked = {code for report in reports for code in report.checked}
     reasons: dict[str, list[str]] = {}
     for report in reports:
@@ -359,4 +362,4 @@ def checks_section(reports: Sequence[Report]) -> ChecksSection:
         for code, why in sorted(reasons.items())
         if code not in checked
     )
-    return ChecksSection(tuple(found), told, len(checked), not_applicable)
+    return ChecksSection(tuple(findings), summary, len(checked), not_applicable)

@@ -1,4 +1,4 @@
-"""What a run's folder holds, piece by piece; a piece that is missing or broken says why and spoils no other."""
+"""The content of a run's folder; a missing or damaged part has a reason and does not affect the others."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -27,7 +27,7 @@ SPLITS = {"validation": "val", "test": "test"}
 
 @dataclass(frozen=True)
 class Bounds:
-    """An interval as the file holds it, in 0 … 1."""
+    """An interval as stored in the file, in 0 … 1."""
 
     low: float
     high: float
@@ -49,7 +49,7 @@ class SplitNumbers:
     """Counts, shape (K, K): rows true, columns predicted."""
 
     def baseline(self, name: str) -> float | None:
-        """The accuracy of a baseline, where there is one."""
+        """The accuracy of a baseline, or None if it is missing."""
         found = self.baselines.get(name)
         return float(found) if isinstance(found, float | int) else None
 
@@ -74,7 +74,7 @@ class EvaluationNumbers:
 
 @dataclass(frozen=True, eq=False)
 class RunContent:
-    """Everything that a report is made from, besides the texts."""
+    """The content of a report, except the texts."""
 
     run: RunDirectory
     manifest: Manifest | Missing
@@ -90,22 +90,22 @@ class RunContent:
 
 
 def collect_run(run: RunDirectory) -> RunContent:
-    """Read what is there."""
-    manifest = _piece(lambda: read_manifest(run))
-    evaluation = _piece(lambda: _evaluation(run))
+    """Read a run's folder; parts that cannot be read are Missing."""
+    manifest = _part(lambda: read_manifest(run))
+    evaluation = _part(lambda: _evaluation(run))
     return RunContent(
         run=run,
         manifest=manifest,
-        what_learns=_piece(lambda: _what_learns(manifest)),
-        config=_piece(lambda: load_config(run.config)),
-        records=_piece(lambda: tuple(read_records(run.metrics))),
-        checks=_piece(lambda: _checks(run)),
+        what_learns=_part(lambda: _what_learns(manifest)),
+        config=_part(lambda: load_config(run.config)),
+        records=_part(lambda: tuple(read_records(run.metrics))),
+        checks=_part(lambda: _checks(run)),
         evaluation=evaluation,
-        predictions={name: _piece(partial(_predictions, run, name, evaluation)) for name in SPLITS},
+        predictions={name: _part(partial(_predictions, run, name, evaluation)) for name in SPLITS},
     )
 
 
-def _piece(read: Callable[[], T]) -> T | Missing:
+def _part(read: Callable[[], T]) -> T | Missing:
     try:
         return read()
     except UserError as error:
@@ -128,7 +128,7 @@ def _what_learns(manifest: Manifest | Missing) -> WhatLearns:
 
 def _checks(run: RunDirectory) -> tuple[Report, ...]:
     if not run.findings.exists():
-        raise UserError("no checks were recorded: the run ended before the first of them")
+        raise UserError("no checks were recorded: the run ended before the first check")
     return earlier_reports(run.findings)
 
 
@@ -157,7 +157,7 @@ def _split(found: Any, n_classes: int) -> SplitNumbers | Missing:
 
 
 def _predictions(run: RunDirectory, split: str, evaluation: EvaluationNumbers | Missing) -> Predictions:
-    """Predictions of a split, where they are those that the numbers were made from."""
+    """Predictions of a split. Raises UserError if they do not match the numbers of the evaluation."""
     path = run.predictions / f"{split}.parquet"
     if not path.exists():
         raise UserError(f"the run kept no predictions of the {split} rows")
@@ -169,6 +169,6 @@ def _predictions(run: RunDirectory, split: str, evaluation: EvaluationNumbers | 
     if len(found.labels) != numbers.n or right != sum(row[k] for k, row in enumerate(numbers.confusion_matrix)):
         raise UserError(
             f"predictions/{path.name} does not belong to {run.evaluation.name}: {right:,} of {len(found.labels):,} "
-            f"rows right, and {numbers.accuracy:.2%} of {numbers.n:,}"
+            f"rows are correct, but the evaluation says {numbers.accuracy:.2%} of {numbers.n:,}"
         )
     return found

@@ -1,4 +1,4 @@
-"""All runs below a root side by side, in one sortable table."""
+"""The index of all runs below a root, as a sortable table."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,14 +23,14 @@ from tenor.runs.summary import SummaryRow, read_summary
 
 STRIP = (6.0, 144.0)
 MOST_WORDS = 140
-"""Characters of changed settings and of errors; the run's own report holds the rest."""
+"""Characters of changed settings and of errors; the run's own report contains the rest."""
 
 NOT_IN_SUMMARY = "not in this folder's summary"
 
 
 @dataclass(frozen=True)
 class SplitSummary:
-    """What the summary says of a split."""
+    """A split's numbers in the summary."""
 
     n: int
     accuracy: float
@@ -42,7 +42,7 @@ class SplitSummary:
 
 @dataclass(frozen=True)
 class IndexRow:
-    """A run. A `…_key` is what its column is sorted by; empty sorts last."""
+    """A run. Columns are sorted by their `…_key`; empty ones come last."""
 
     name: str
     run_id: str
@@ -50,7 +50,7 @@ class IndexRow:
     status: str
     message: str
     unknown: str
-    """Why its numbers are not shown; empty where they are, or may still come."""
+    """Why its numbers are not shown; empty if they are shown or still to come."""
     seed: str
     changed: str
     """Settings in which it differs from the first run of its configuration."""
@@ -87,14 +87,14 @@ class _Entry:
 
     @property
     def shown(self) -> tuple[str, SplitSummary] | None:
-        """The test split, or validation where there is none."""
+        """The test split, or validation if there is no test split."""
         return next(((name, self.splits[name]) for name in ("test", "validation") if name in self.splits), None)
 
 
 def index_page(root: Path) -> str:
     """The index as HTML, newest run first; links are relative to `root`.
 
-    Raises UserError where there is no run, or the summary can't be read.
+    Raises UserError if there is no run, or the summary cannot be read.
     """
     entries = _entries(root)
     if not entries:
@@ -107,14 +107,14 @@ def index_page(root: Path) -> str:
             first.setdefault(entry.run.config_name, _flat(entry.summary.config))
     rows = [_row(entry, shared, first.get(entry.run.config_name, {})) for entry in reversed(entries)]
     counts = [(status, sum(row.status == status for row in rows)) for status in dict.fromkeys(r.status for r in rows)]
-    told = ", ".join(f"{n} {status}" for status, n in counts)
-    return render("index.html", rows=rows, told=told, low=percent(shared.low, 0), high=percent(shared.high, 0))
+    text = ", ".join(f"{n} {status}" for status, n in counts)
+    return render("index.html", rows=rows, counts=text, low=percent(shared.low, 0), high=percent(shared.high, 0))
 
 
 def _entries(root: Path) -> list[_Entry]:
-    """Every folder with a manifest, oldest first. A manifest that can't be read spoils only its own row."""
+    """Every folder with a manifest, oldest first. A manifest that cannot be read affects only its own row."""
     summaries = {(row.config_name, row.run_id): row for row in read_summary(root)}
-    found = []
+    entries = []
     for path in sorted(root.glob("*/*/manifest.json"), key=lambda path: (path.parent.name, path.parent.parent.name)):
         run = RunDirectory(path.parent)
         if run.run_id.startswith(TEMPORARY_PREFIX):
@@ -123,8 +123,8 @@ def _entries(root: Path) -> list[_Entry]:
             manifest: Manifest | Missing = read_manifest(run)
         except UserError as error:
             manifest = Missing(str(error))
-        found.append(_Entry(run, manifest, summaries.get((run.config_name, run.run_id))))
-    return found
+        entries.append(_Entry(run, manifest, summaries.get((run.config_name, run.run_id))))
+    return entries
 
 
 def _row(entry: _Entry, shared: Scale, first: Mapping[str, Any]) -> IndexRow:
@@ -197,10 +197,10 @@ def _text_baseline(split: SplitSummary) -> float | None:
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """`{"data": {"path": 1}}` as `{"data.path": 1}`."""
-    found: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
     for name, value in settings.items():
-        found |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
-    return found
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return flat
 
 
 def _start(words: str) -> str:

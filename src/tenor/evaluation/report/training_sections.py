@@ -1,4 +1,4 @@
-"""The report's sections on training: curves over the steps, and where the result comes from."""
+"""The report's sections on training: curves over the steps, and the provenance of the result."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -19,9 +19,9 @@ Records = Sequence[Mapping[str, Any]]
 
 
 def curves_section(records: Records, select_by: str | None, kept_step: int | None) -> tuple[Chart, ...]:
-    """Loss, validation metrics, learning rate and gradient norm: as many of them as were recorded.
+    """Loss, validation metrics, learning rate and gradient norm: those that were recorded.
 
-    `kept_step` is that of the checkpoint that was chosen by the metric `select_by`, where both are known.
+    `kept_step` is the step of the checkpoint that was selected by the metric `select_by`, if both are known.
     """
     train = [record for record in records if record.get("kind") == "train"]
     validation = [record for record in records if record.get("kind") == "validation"]
@@ -45,11 +45,11 @@ def _loss_chart(train: Records, validation: Records, kept_step: int | None) -> C
     series = [one for one in series if one.points]
     if not series:
         return None
-    told = "; ".join(f"{s.name} from {s.points[0][1]:.3f} to {s.points[-1][1]:.3f}" for s in series)
+    ranges = "; ".join(f"{s.name} from {s.points[0][1]:.3f} to {s.points[-1][1]:.3f}" for s in series)
     picture = line_chart(
         series,
         "nats",
-        f"Loss: {told}.",
+        f"Loss: {ranges}.",
         from_zero=True,
         best=_kept(validation, "loss", kept_step),
     )
@@ -68,8 +68,8 @@ def _metrics_chart(validation: Records, select_by: str | None, kept_step: int | 
         return None
     chosen_by = names.get(select_by or "")
     best = _kept(validation, select_by, kept_step) if select_by and chosen_by else None
-    told = "; ".join(f"{one.name} {one.points[-1][1]:.2f}% at the end" for one in series)
-    picture = line_chart(series, "%", f"On validation rows: {told}.", best=(best[0], 100 * best[1]) if best else None)
+    last = "; ".join(f"{one.name} {one.points[-1][1]:.2f}% at the end" for one in series)
+    picture = line_chart(series, "%", f"On validation rows: {last}.", best=(best[0], 100 * best[1]) if best else None)
     caption = f"The ring marks the checkpoint that was kept: the best {chosen_by}." if best else ""
     return Chart(
         "On validation rows", picture, caption, ("step", *names.values()), _number_rows(validation, tuple(names))
@@ -117,7 +117,7 @@ def _number_rows(records: Records, names: tuple[str, ...]) -> tuple[tuple[str, .
 
 @dataclass(frozen=True)
 class Fact:
-    """A name and a value; `code` marks what is to be copied, such as a digest."""
+    """A name and a value; `code` marks values to copy, such as a digest."""
 
     name: str
     value: str
@@ -135,15 +135,15 @@ class Provenance:
 
 
 def status_of(manifest: Manifest | Missing) -> tuple[str, str]:
-    """The status in one word, and where needed a sentence."""
+    """The status in one word, and an explanation if it needs one."""
     if isinstance(manifest, Missing):
         return "unknown", manifest.reason
-    told = manifest.error if isinstance(manifest.error, str) else ""
+    error = manifest.error if isinstance(manifest.error, str) else ""
     if manifest.status != "running":
-        return manifest.status, told
+        return manifest.status, error
     if process_lives(manifest):
-        return "running", "The run is still under way: this report shows what is known so far."
-    return "killed", "The run's process is gone, and it recorded no end. `tenor train --resume` goes on with it."
+        return "running", "The run is still running; this report shows its results so far."
+    return "killed", "The run's process ended without recording a status. Resume it with `tenor train --resume`."
 
 
 def learns_briefly(content: RunContent) -> str:
@@ -153,7 +153,7 @@ def learns_briefly(content: RunContent) -> str:
 
 
 def provenance(content: RunContent, rows: Mapping[str, LabelledText] | Missing) -> Provenance:
-    """From the manifest, the configuration and the evaluation, as far as they are there."""
+    """From the manifest, the configuration and the evaluation, as far as they are available."""
     manifest, config = content.manifest, content.config
     groups = [("Data", _data(manifest, config, rows)), ("Weights", _weights(content))]
     if isinstance(manifest, Manifest):
@@ -170,8 +170,8 @@ def _data(
         data = config.data
         named = data.path or data.hub_name
         facts.append(Fact("source", f"{data.source}: {named}" if named else data.source))
-        cut = f", a share of {data.head_share:g} from the beginning" if data.truncation == "head_tail" else ""
-        facts.append(Fact("texts", f"cut to {data.max_length} tokens ({data.truncation}{cut})"))
+        share = f", {100 * data.head_share:g}% from the beginning" if data.truncation == "head_tail" else ""
+        facts.append(Fact("texts", f"truncated to {data.max_length} tokens ({data.truncation}{share})"))
     if not isinstance(rows, Missing):
         facts.append(Fact("rows", ", ".join(f"{len(split):,} {name}" for name, split in rows.items())))
     if isinstance(manifest, Manifest):
@@ -205,9 +205,9 @@ def _learns(found: WhatLearns | Missing) -> tuple[Fact, ...]:
 def _run(manifest: Manifest) -> tuple[Fact, ...]:
     facts = [Fact("started", moment(manifest.started))]
     if isinstance(manifest.duration_sec, float | int):
-        facts.append(Fact("took", duration(manifest.duration_sec)))
+        facts.append(Fact("duration", duration(manifest.duration_sec)))
     phases = ", ".join(f"{name.replace('_', ' ')} {duration(s)}" for name, s in manifest.timings.items() if s >= 0.5)
-    facts += [Fact("of which", phases)] if phases else []
+    facts += [Fact("phases", phases)] if phases else []
     facts.append(Fact("seed", str(manifest.seed)))
     facts.append(Fact("command", shlex.join(map(str, manifest.command)), code=True))
     for name, found in manifest.commits.items():
@@ -219,12 +219,12 @@ def _machine(manifest: Manifest) -> tuple[Fact, ...]:
     hardware = manifest.hardware
     memory = hardware.get("memory_bytes")
     facts = [
-        Fact("processor", _told(hardware.get("cpu"))),
-        Fact("cores", f"{_told(hardware.get('cores_at_hand'))} at hand; {_told(manifest.threads)} threads used"),
-        Fact("memory", f"{memory / 2**30:.1f} GiB" if isinstance(memory, int | float) else _told(memory)),
+        Fact("processor", _text(hardware.get("cpu"))),
+        Fact("cores", f"{_text(hardware.get('cores_at_hand'))} available; {_text(manifest.threads)} threads used"),
+        Fact("memory", f"{memory / 2**30:.1f} GiB" if isinstance(memory, int | float) else _text(memory)),
         Fact("accelerators", ", ".join(map(str, hardware.get("accelerators") or ())) or "none"),
         Fact("system", manifest.os),
-        Fact("versions", ", ".join(f"{name} {_told(version)}" for name, version in manifest.versions.items())),
+        Fact("versions", ", ".join(f"{name} {_text(version)}" for name, version in manifest.versions.items())),
     ]
     return tuple(facts)
 
@@ -234,26 +234,28 @@ def _commands(content: RunContent) -> tuple[str, ...]:
     given = isinstance(content.config, Config) and content.config.data.source == "given"
     known = isinstance(content.config, Config) and isinstance(content.manifest, Manifest)
     train = "tenor.train(tenor.load_config('config.yaml'), data=…)" if given else "tenor train config.yaml"
-    found = [f"{train}  # trains anew with what is here: the configuration below, saved as config.yaml"]
+    commands = [f"{train}  # a new run with the configuration below, saved as config.yaml"]
     if known and not given:
-        found.insert(0, f"tenor train --repeat {run}  # refuses other data, weights or versions; compares the result")
+        commands.insert(
+            0, f"tenor train --repeat {run}  # refused if data, weights or versions changed; compares the result"
+        )
     if not isinstance(content.evaluation, Missing) and not given:
         split = "" if isinstance(content.evaluation.splits.get("test"), SplitNumbers) else " --split validation"
-        found.append(f"tenor evaluate {run}{split}  # measures the saved model again")
-    return (*found, f"tenor report {run}  # writes this file again")
+        commands.append(f"tenor evaluate {run}{split}  # evaluates the saved model again")
+    return (*commands, f"tenor report {run}  # writes this file again")
 
 
 def _digest(name: str, value: Any) -> Fact:
-    return Fact(name, value, code=True) if isinstance(value, str) else Fact(name, _told(value))
+    return Fact(name, value, code=True) if isinstance(value, str) else Fact(name, _text(value))
 
 
 def _commit(found: Any) -> str:
     if isinstance(found, dict) and "commit" in found:
         return f"{found['commit']}{' with uncommitted changes' if found.get('dirty') is True else ''}"
-    return _told(found)
+    return _text(found)
 
 
-def _told(value: Any) -> str:
+def _text(value: Any) -> str:
     if is_missing(value):
         return str(value["missing"])
     return "not recorded" if value is None else str(value)

@@ -1,4 +1,4 @@
-"""The search for a configuration: Optuna proposes, ordinary runs answer, any number of workers share a study."""
+"""Hyperparameter search: Optuna proposes settings, ordinary runs evaluate them, workers share a study."""
 
 from tenor.errors import UserError
 
@@ -7,4 +7,4 @@ try:
 except ImportError as error:
     raise UserError("a sweep needs Optuna; install it: pip install 'tenor[sweep]'") from error
 
-optuna.logging.set_verbosity(optuna.logging.ERROR)  # What it would say, the sweep's own table says.
+optuna.logging.set_verbosity(optuna.logging.ERROR)  # The sweep's table shows the same.

@@ -1,4 +1,4 @@
-"""`sweep.html`: what a sweep found, in one file that loads nothing."""
+"""`sweep.html`: the trials and the best result of a sweep, in one self-contained file."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from tenor.workflows.sweep.study import SweepTrial, best_of
 
 LEFT, RIGHT, TOP, BOTTOM = 56, 12, 50, 240
 MOST_IN_A_LINE = 4
-"""Names of axes that fit next to each other; of more, every second one stands a line higher."""
+"""Names of axes that fit next to each other; if there are more, every second one is a line higher."""
 
 
 def history_chart(trials: Sequence[SweepTrial], minimize: bool, objective: str) -> Markup:
@@ -55,9 +55,9 @@ def importance_chart(importances: Mapping[str, float]) -> Markup:
     for number, (key, share) in enumerate(ranked):
         y = top + pitch * number
         width = (WIDTH - name_width - note_width) * share / longest
-        told = tag("title", f"{key}: {percent(share)}")
+        tooltip = tag("title", f"{key}: {percent(share)}")
         parts.append(text(name_width - 12, y + 18, _short(key), "name", "end"))
-        parts.append(tag("rect", told, x=name_width, y=y + 4, width=max(width, 1.0), height=pitch - 10, kind="bar"))
+        parts.append(tag("rect", tooltip, x=name_width, y=y + 4, width=max(width, 1.0), height=pitch - 10, kind="bar"))
         parts.append(text(name_width + width + 8, y + 18, percent(share, 0), "value"))
     described = ", ".join(f"{key} {percent(share, 0)}" for key, share in ranked)
     return drawing(top + pitch * len(ranked) + 8, f"Importance of each setting: {described}.", *parts)
@@ -66,7 +66,7 @@ def importance_chart(importances: Mapping[str, float]) -> Markup:
 def parallel_chart(
     trials: Sequence[SweepTrial], space: Mapping[str, Dimension], objective: str, best: SweepTrial
 ) -> Markup:
-    """A line per completed trial through its objective and its settings, each on an axis; the best one stands out."""
+    """A line per completed trial through its objective and its settings, each on an axis; the best is highlighted."""
     axes = {objective: _heights([trial.value for trial in trials], log=False)}
     axes |= {key: _heights([trial.tried.get(key) for trial in trials], one.log) for key, one in space.items()}
     places = [4 + k * (WIDTH - 8) / max(len(axes) - 1, 1) for k in range(len(axes))]
@@ -82,8 +82,8 @@ def parallel_chart(
         parts += [line(x, TOP, x, BOTTOM, "grid"), *_ends(x, values, axes[key], anchor)]
         raised = 14 if len(axes) > MOST_IN_A_LINE and number % 2 else 0
         parts.append(text(x, 28 - raised, _short(key), "label", anchor))
-    told = f"{len(trials)} completed trials, each from its {objective} through its settings."
-    return drawing(BOTTOM + 26, told, *parts)
+    description = f"{len(trials)} completed trials, each from its {objective} through its settings."
+    return drawing(BOTTOM + 26, description, *parts)
 
 
 def _heights(values: Sequence[Any], log: bool) -> list[float]:
@@ -99,7 +99,7 @@ def _heights(values: Sequence[Any], log: bool) -> list[float]:
 
 
 def _ends(x: float, values: Sequence[Any], heights: Sequence[float], anchor: str) -> list[Markup]:
-    """The values at the bottom and at the top of an axis; in the middle where all are the same."""
+    """The values at the bottom and at the top of an axis; in the middle if all are equal."""
     ends = dict.fromkeys((min(heights), max(heights)))
     parts = []
     for height in ends:
@@ -116,12 +116,12 @@ def _short(key: str) -> str:
 
 
 ENOUGH_FOR_IMPORTANCE = 10
-"""Completed trials below which an importance says more of chance than of the settings."""
+"""Completed trials below which an importance is mostly chance."""
 
 
 @dataclass(frozen=True)
 class Plot:
-    """A picture, empty where there are too few trials for one; `missing` says so."""
+    """A picture, empty if there are too few trials; then `missing` says so."""
 
     title: str
     caption: str
@@ -130,7 +130,7 @@ class Plot:
 
 
 def write_page(path: Path, plan: SweepPlan, studies: Mapping[str, optuna.Study], trials: Sequence[SweepTrial]) -> Path:
-    """Write the page of a sweep that ended or goes on, and return its path."""
+    """Write the page of a finished or running sweep, and return its path."""
     winner = best_of(plan, trials)
     html = render(
         "sweep.html",
@@ -185,7 +185,7 @@ def _phase(
     return {
         "name": phase,
         "lead": f"{len(own)} of {settings.trials} trials in {minutes:.1f}{limit} minutes. "
-        + (f"All of them with {fixed}." if fixed else ""),
+        + (f"All trials with {fixed}." if fixed else ""),
         "plots": _plots(plan, phase, study, own),
         "searched": list(settings.space),
         "rows": [_row(plan, trial, list(settings.space), winner, folder) for trial in own],
@@ -195,8 +195,8 @@ def _phase(
 def _row(
     plan: SweepPlan, trial: SweepTrial, keys: list[str], winner: SweepTrial | None, folder: Path
 ) -> dict[str, Any]:
-    marks = [mark for mark, holds in (("the winner", trial == winner), ("base values", trial.is_base)) if holds]
-    again = [f"attempt {trial.attempts}"] if trial.attempts > 1 else []
+    marks = [mark for mark, applies in (("the winner", trial == winner), ("base values", trial.is_base)) if applies]
+    attempts = [f"attempt {trial.attempts}"] if trial.attempts > 1 else []
     run = (trial.run or "").rpartition("/")[2]
     elsewhere = [ELSEWHERE] if run and not (folder / run).is_dir() else []
     return {
@@ -209,17 +209,17 @@ def _row(
         "took": duration(trial.seconds),
         "run": run,
         "link": f"{run}/report.html" if run and (folder / run / "report.html").is_file() else "",
-        "said": ". ".join([*marks, *again, *elsewhere, *([trial.reason] if trial.reason else [])]),
+        "remarks": ". ".join([*marks, *attempts, *elsewhere, *([trial.reason] if trial.reason else [])]),
     }
 
 
 def _plots(plan: SweepPlan, phase: str, study: optuna.Study, own: Sequence[SweepTrial]) -> list[Plot]:
     completed = [trial for trial in own if trial.status == "completed"]
-    one = f"{len(completed)} completed trial{'' if len(completed) == 1 else 's'}; "
+    count = f"{len(completed)} completed trial{'' if len(completed) == 1 else 's'}; "
     return [
         Plot(
             "History",
-            "Each completed trial, and the best so far. Pruned, refused and failed trials are in the table alone.",
+            "Each completed trial, and the best so far. Pruned, refused and failed trials are only in the table.",
             history_chart(completed, plan.direction == "minimize", plan.sweep.objective) if completed else Markup(""),
             "No trial completed.",
         ),
@@ -228,19 +228,19 @@ def _plots(plan: SweepPlan, phase: str, study: optuna.Study, own: Sequence[Sweep
             "Share of the objective's variation among good trials that each setting explains (PED-ANOVA, Watanabe, "
             "Bansal and Hutter 2023).",
             importance_chart(_importances(study)) if len(completed) >= ENOUGH_FOR_IMPORTANCE else Markup(""),
-            f"{one}it takes {ENOUGH_FOR_IMPORTANCE} to tell a setting's importance from chance.",
+            f"{count}estimating importance needs {ENOUGH_FOR_IMPORTANCE}.",
         ),
         Plot(
             "Parallel coordinates",
-            "A line is a completed trial, from its objective through its settings; the best one stands out.",
+            "Each line is a completed trial, from its objective through its settings; the best one is highlighted.",
             _parallel(plan, phase, completed) if len(completed) > 1 else Markup(""),
-            f"{one}it takes two to compare.",
+            f"{count}a comparison needs two.",
         ),
     ]
 
 
 def _importances(study: optuna.Study) -> dict[str, float]:
-    with warnings_ignored():  # Optuna announces changes of defaults; nothing of it is for the page's reader.
+    with warnings_ignored():  # Optuna's warnings about changed defaults do not concern users of the page.
         return optuna.importance.get_param_importances(study)
 
 

@@ -23,7 +23,7 @@ from tenor.workflows.sweep.worker import no_result, work
 
 @dataclass(frozen=True)
 class SweepResult:
-    """What a sweep came to."""
+    """The result of a sweep."""
 
     plan: SweepPlan
     trials: tuple[SweepTrial, ...]
@@ -34,17 +34,17 @@ class SweepResult:
 
     @property
     def minutes(self) -> float:
-        """What all trials cost, summed over workers."""
+        """Duration of all trials, summed over workers."""
         return sum(trial.seconds for trial in self.trials) / 60
 
-    def words(self) -> str:
-        """What to read and do next."""
+    def description(self) -> str:
+        """The best trial, the cost, and the next steps."""
         assert self.winner.value is not None
         value = f"{self.plan.sweep.objective} {figure(self.winner.value, self.plan)}"
-        lies_here = (self.page.parent / str(self.winner.run).rpartition("/")[2]).is_dir()
+        is_here = (self.page.parent / str(self.winner.run).rpartition("/")[2]).is_dir()
         return (
             f"best: {self.winner.name}, validation {value}, run {self.winner.run}"
-            f"{'' if lies_here else f' ({ELSEWHERE})'}\n"
+            f"{'' if is_here else f' ({ELSEWHERE})'}\n"
             f"cost: {self.minutes:.1f} minutes over all workers\n"
             f"plots: {self.page}\n"
             f"train it: tenor train {self.config}"
@@ -65,11 +65,11 @@ class SweepResult:
 
 
 def run_sweep(plan: SweepPlan, root: Path = DEFAULT_ROOT, console: Console | None = None) -> SweepResult:
-    """Start a sweep, or go on with one, until every trial that is asked for has ended on whatever worker.
+    """Start or continue a sweep, until every requested trial has ended, on any worker.
 
     Raises:
-        UserError: the storage can't be used, or holds the study of another sweep; a rule or a tracker is not there.
-        InterruptedRunError: someone asked to stop; the same call goes on.
+        UserError: the storage cannot be used, or contains another sweep's study; a rule or a tracker is missing.
+        InterruptedRunError: the sweep was interrupted; the same call continues it.
         RefusedError: checks refused every trial.
         TenorError: no trial completed.
     """
@@ -87,17 +87,17 @@ def run_sweep(plan: SweepPlan, root: Path = DEFAULT_ROOT, console: Console | Non
     winner = best_of(plan, trials)
     if winner is None:
         last = f"; the last one was {trials[-1].status}: {trials[-1].reason}" if trials else ""
-        raise no_result(trials)(f"no trial of {plan.sweep.name} completed{last}. {page} shows what became of each")
+        raise no_result(trials)(f"no trial of {plan.sweep.name} completed{last}. {page} shows the status of each")
     config = write_winner(folder / "winner.yaml", plan, winner, trials)
     return SweepResult(plan, tuple(trials), winner, config, page)
 
 
 def join_sweep(plan: SweepPlan, root: Path = DEFAULT_ROOT, console: Console | None = None) -> int:
-    """Work on a sweep that was started elsewhere, until no trial is left to begin; the number of its trials that ended.
+    """Work on a sweep of another process until no trial is left to start; returns the number of ended trials.
 
     Raises:
-        UserError: there is no such study, or it can't be reached; a rule or a tracker is not there.
-        InterruptedRunError: someone asked to stop; another worker takes up the trial.
+        UserError: there is no such study, or it cannot be reached; a rule or a tracker is missing.
+        InterruptedRunError: this worker was interrupted; another one continues the trial.
     """
     _require_available(plan)
     with reachable(plan, root):
@@ -109,26 +109,26 @@ def join_sweep(plan: SweepPlan, root: Path = DEFAULT_ROOT, console: Console | No
 
 
 def write_winner(path: Path, plan: SweepPlan, winner: SweepTrial, trials: list[SweepTrial]) -> Path:
-    """The configuration of the winner, as it was trained, under a name of its own."""
+    """Write the winner's configuration under a new name."""
     config = plan.config(winner.phase, winner.tried)
     config = config.model_copy(update={"name": f"{plan.sweep.name[:57]}-winner"})
     completed = sum(trial.status == "completed" for trial in trials)
     assert winner.value is not None
     lines = (
         f"# The best of {completed} completed trials of the sweep {plan.sweep.name}: {winner.name}, run {winner.run}.",
-        f"# Validation {plan.sweep.objective} {figure(winner.value, plan)}: too good by the luck of being chosen.",
+        f"# Validation {plan.sweep.objective} {figure(winner.value, plan)}: optimistic, as the best of several trials.",
     )
     write_text(path, "\n".join((*lines, to_yaml(config))))
     return path
 
 
 def trial_record(trial: SweepTrial) -> dict[str, Any]:
-    """A trial as plain data without null."""
-    record = {**asdict(trial), "reason": trial.reason or missing_because("nothing went wrong")}
+    """A trial as plain data without null values."""
+    record = {**asdict(trial), "reason": trial.reason or missing_because("no problem")}
     if trial.value is None:
-        record["value"] = missing_because("no validation took place")
+        record["value"] = missing_because("there was no validation")
     if trial.run is None:
-        record["run"] = missing_because("no run was begun")
+        record["run"] = missing_because("no run was started")
     return record
 
 
@@ -137,7 +137,7 @@ def _all_trials(plan: SweepPlan, studies: Mapping[str, optuna.Study]) -> list[Sw
 
 
 def _require_available(plan: SweepPlan) -> None:
-    """Every trial would fail by what is not there, so it is told before the first."""
+    """Raises UserError for missing rules or trackers before the first trial: every trial would fail."""
     for phase in plan.settings:
         require_available(plan.config(phase, {}))
 

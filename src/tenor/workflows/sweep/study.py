@@ -24,7 +24,7 @@ from tenor.runs.process_state import warnings_ignored
 
 
 def distribution(key: str, dimension: Dimension) -> BaseDistribution:
-    """A checked dimension as Optuna draws from it."""
+    """A validated dimension as an Optuna distribution."""
     if dimension.choices is not None:
         return CategoricalDistribution([_label(value) for value in values_of(dimension)])
     low, high = values_of(dimension)
@@ -34,7 +34,7 @@ def distribution(key: str, dimension: Dimension) -> BaseDistribution:
 
 
 def propose(trial: optuna.Trial, space: Mapping[str, Dimension]) -> dict[str, Any]:
-    """What the sampler, or the queue, gives for each key, as the configuration takes it."""
+    """The values of the sampler, or of the queue, for each key, in the form of the configuration."""
     for key, dimension in space.items():
         match distribution(key, dimension):
             case CategoricalDistribution() as drawn:
@@ -47,24 +47,24 @@ def propose(trial: optuna.Trial, space: Mapping[str, Dimension]) -> dict[str, An
 
 
 def as_settings(params: Mapping[str, Any], space: Mapping[str, Dimension]) -> dict[str, Any]:
-    """Optuna's parameters as the configuration takes them."""
+    """Optuna's parameters in the form of the configuration."""
     return {key: _value(params[key], space[key]) for key in space if key in params}
 
 
 def base_values(plan: SweepPlan, phase: str) -> dict[str, Any] | None:
-    """The configuration's own place in the space, as Optuna's parameters; None where it lies outside."""
-    found: dict[str, Any] = {}
+    """The base configuration's values as Optuna's parameters; None if they are outside the search space."""
+    values: dict[str, Any] = {}
     for key, dimension in plan.sweep.phases[phase].space.items():
         value: Any = plan.settings[phase]
         for name in key.split("."):
             value = value[name]
-        if not _lies_in(value, dimension):
+        if not _contains(dimension, value):
             return None
-        found[key] = _label(value)
-    return found
+        values[key] = _label(value)
+    return values
 
 
-def _lies_in(value: Any, dimension: Dimension) -> bool:
+def _contains(dimension: Dimension, value: Any) -> bool:
     if dimension.choices is not None:
         return value in values_of(dimension)
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -75,7 +75,7 @@ def _lies_in(value: Any, dimension: Dimension) -> bool:
 
 
 def _label(value: Any) -> Any:
-    """Optuna's choices are plain: a list stands for itself as JSON."""
+    """Optuna's choices are scalars: a list becomes JSON."""
     return json.dumps(value) if isinstance(value, list) else value
 
 
@@ -86,31 +86,31 @@ def _value(label: Any, dimension: Dimension) -> Any:
 
 
 RETRIES = 5
-"""How often a trial is begun again whose worker died: one that kills every worker must come to an end."""
+"""How often a trial whose worker died is started again: a trial that kills every worker must end."""
 GRACE = 4
 """Heartbeats that a worker may miss."""
 SQLITE_WAIT_SECONDS = 60
 WHERE_AND_HOW_FAST = ("data.path", "data.test_path", "data.exclude", "training.device", "training.threads")
-"""Settings in which workers may differ: paths, and what computes."""
+"""Settings in which workers may differ: paths and devices."""
 
 
 def sweep_folder(root: Path, plan: SweepPlan) -> Path:
-    """Where the sweep keeps its study, its page and its winner: the folder of its runs."""
+    """The folder of the sweep's runs, with its study, its page and its winner."""
     return root / plan.sweep.name
 
 
 def open_studies(plan: SweepPlan, root: Path, join: bool) -> dict[str, optuna.Study]:
-    """The study of each phase, made where there is none yet, or with `join` only those that are there.
+    """The study of each phase, created if it does not exist; with `join`, it must exist.
 
     Raises:
-        UserError: a storage that can't be reached, no such study to join, or one that was made for something else.
+        UserError: the storage cannot be reached, there is no study to join, or the study is of another sweep.
     """
     folder = sweep_folder(root, plan)
     if join and plan.sweep.storage is None and not (folder / "study.db").is_file():
         raise UserError(f"{folder / 'study.db'}: no study to join; start it without --worker, or give its storage=URL")
     if plan.sweep.storage is None:
         make_folder(folder)
-    # Two processes that make the same SQLite file at once would trip over one another's tables.
+    # Two processes must not create the same SQLite file at once.
     with FileLock(folder / ".study.lock") if plan.sweep.storage is None else nullcontext():
         storage = _storage(storage_url(plan, root), plan.sweep.heartbeat_seconds)
         return {phase: _study(plan, phase, storage, join) for phase in plan.sweep.phases}
@@ -118,10 +118,10 @@ def open_studies(plan: SweepPlan, root: Path, join: bool) -> dict[str, optuna.St
 
 @contextmanager
 def reachable(plan: SweepPlan, root: Path) -> Iterator[None]:
-    """Tell in words, and without its password, what keeps the storage from being used.
+    """Turn errors of the storage into readable ones, without the password.
 
     Raises:
-        UserError: the URL is none, or the database or its driver is not there.
+        UserError: the URL is invalid, or the database or its driver is missing.
     """
     url = storage_url(plan, root)
     try:
@@ -133,15 +133,15 @@ def reachable(plan: SweepPlan, root: Path) -> Iterator[None]:
     except NoSuchModuleError as error:
         raise UserError(
             f"storage {shown}: no such kind of database. Expected one that Optuna keeps in SQL, such as sqlite:///…, "
-            "postgresql+psycopg2://… or mysql+pymysql://…: only these tell when a worker died"
+            "postgresql+psycopg2://… or mysql+pymysql://…: only these detect that a worker died"
         ) from error
     except (SQLAlchemyError, StorageInternalError) as error:
         cause = str(getattr(error, "orig", None) or error.__cause__ or error).splitlines()[0]
-        raise UserError(f"storage {shown}: can't be used ({cause}); start the database, or mend the URL") from error
+        raise UserError(f"storage {shown}: can't be used ({cause}); start the database, or fix the URL") from error
 
 
 def storage_url(plan: SweepPlan, root: Path) -> str:
-    """Where the studies are."""
+    """The URL of the studies' storage."""
     return plan.sweep.storage or f"sqlite:///{(sweep_folder(root, plan) / 'study.db').resolve()}"
 
 
@@ -163,12 +163,12 @@ def _storage(url: str, heartbeat_seconds: int) -> RDBStorage:
             raise UserError(
                 f"storage: the database's driver is not installed; install it: {error.__cause__}"
             ) from error
-        except RuntimeError as error:  # Optuna's word for what another version of it made.
+        except RuntimeError as error:  # Raised by Optuna for the storage of another version.
             raise UserError(f"storage: {error}") from error
 
 
-def begin_again(study: optuna.Study, number: int) -> None:
-    """Put the trial of a worker that was asked to stop back into the queue, with what it knows of its run."""
+def requeue(study: optuna.Study, number: int) -> None:
+    """Put the trial of an interrupted worker back into the queue, with the reference to its run."""
     with warnings_ignored(ExperimentalWarning):
         RetryHeartbeatStaleTrialCallback()(study, study.trials[number])
 
@@ -192,7 +192,7 @@ def _study(plan: SweepPlan, phase: str, storage: RDBStorage, join: bool) -> optu
 
 
 def definition_of(plan: SweepPlan, phase: str) -> dict[str, Any]:
-    """What all trials of a study share, by dotted key; more of them may be asked for, and a budget changed."""
+    """What all trials of a study share, by dotted key; the number of trials and the budget may change."""
     settings = dict(_leaves(plan.settings[phase]))
     for key in (*WHERE_AND_HOW_FAST, *plan.sweep.phases[phase].space):
         settings.pop(key, None)
@@ -217,59 +217,59 @@ Status = Literal["waiting", "running", "completed", "pruned", "refused", "failed
 
 @dataclass(frozen=True)
 class SweepTrial:
-    """One trial with all its attempts: a worker that died leaves one behind."""
+    """One trial with all its attempts: each worker that died leaves one."""
 
     phase: str
     number: int
     """Of its first attempt."""
     status: Status
     tried: dict[str, Any]
-    """By dotted key; empty before the sampler has spoken."""
+    """By dotted key; empty before the sampler has proposed values."""
     value: float | None
-    """The objective, of a completed trial; the last validation's, of one under way or pruned."""
+    """The objective, of a completed trial; the last validation's, of a running or pruned one."""
     run: str | None
-    """As `tenor report` takes it, where the worker that trained it keeps its runs."""
+    """The run's reference, in the runs folder of the worker that trained it."""
     reason: str
-    """Why it is not complete, where there is a reason."""
+    """Why it is not complete, if there is a reason."""
     seconds: float
-    """What all attempts cost."""
+    """Duration of all attempts."""
     attempts: int
     is_base: bool
     """Whether it tries the configuration's own values."""
     abandoned: tuple[str, ...] = ()
-    """Runs of earlier attempts that were not gone on with: their worker died, and another one could not reach them."""
+    """Runs of earlier attempts that were not resumed: their worker died, and another one could not reach them."""
 
     @property
     def name(self) -> str:
-        """Such as `full/3`."""
+        """For example `full/3`."""
         return f"{self.phase}/{self.number}"
 
 
 def trials_of(plan: SweepPlan, phase: str, study: optuna.Study) -> list[SweepTrial]:
-    """All trials that the phase asks for, in the order in which they were begun."""
-    return [_trial(plan, phase, attempts) for attempts in _asked_for(plan, phase, study)]
+    """All requested trials of the phase, in the order in which they were started."""
+    return [_trial(plan, phase, attempts) for attempts in _requested(plan, phase, study)]
 
 
 def is_surplus(plan: SweepPlan, phase: str, study: optuna.Study, number: int) -> bool:
-    """Whether other workers had begun the last trials that were asked for when this one was begun."""
-    return not any(number == attempt.number for trial in _asked_for(plan, phase, study) for attempt in trial)
+    """Whether other workers had already started the last requested trials when this one was started."""
+    return not any(number == attempt.number for trial in _requested(plan, phase, study) for attempt in trial)
 
 
 def spent_seconds(study: optuna.Study, but: int | None = None) -> float:
-    """What the study's trials cost so far, as they tell it themselves; `but` leaves one out."""
+    """Recorded duration of the study's trials so far, except the trial number `but`."""
     return sum(_seconds(trial) for trial in study.get_trials(deepcopy=False) if trial.number != but)
 
 
 def best_of(plan: SweepPlan, trials: Sequence[SweepTrial]) -> SweepTrial | None:
-    """The completed trial with the best objective, the earlier of equals; None where none is complete."""
+    """The completed trial with the best objective, the earlier one on a tie; None if none is complete."""
     sign = 1 if plan.direction == "minimize" else -1
     completed = [trial for trial in trials if trial.status == "completed" and trial.value is not None]
     return min(completed, key=lambda trial: sign * (trial.value or 0.0), default=None)
 
 
-def _asked_for(plan: SweepPlan, phase: str, study: optuna.Study) -> list[list[FrozenTrial]]:
-    """The attempts of each of the first `trials` trials. The order of numbers is the storage's, the same for all
-    workers, so that they agree on which is the last."""
+def _requested(plan: SweepPlan, phase: str, study: optuna.Study) -> list[list[FrozenTrial]]:
+    """The attempts of each of the first `trials` trials. The storage numbers them, so that all workers agree
+    on which trial is the last."""
     by_first: dict[int, list[FrozenTrial]] = {}
     for trial in study.get_trials(deepcopy=False):
         if not trial.user_attrs.get("surplus", False):
@@ -284,7 +284,7 @@ def _first_attempt(trial: FrozenTrial) -> int:
 
 
 def _seconds(trial: FrozenTrial) -> float:
-    # A trial that waits to be taken up again still bears what its attempt before told.
+    # A requeued trial still has the attribute of its previous attempt.
     return 0.0 if trial.state == TrialState.WAITING else float(trial.user_attrs.get("seconds", 0.0))
 
 
