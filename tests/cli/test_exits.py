@@ -24,8 +24,8 @@ CHANCE = '{"test": {"confusion_matrix": [[250, 250], [250, 250]]}}'
     [
         ((), "COMMAND"),
         (("tain",), "tain"),
-        (("train",), "give a CONFIG"),
-        (("train", "smoke", "--resume", "latest"), "give a CONFIG"),
+        (("train",), "give exactly one of: CONFIG"),
+        (("train", "smoke", "--resume", "latest"), "give exactly one of: CONFIG"),
         (("train", "smok"), "smoke"),
         (("train", "nowhere.yaml"), "nowhere.yaml"),
         (("train", "smoke", "training.epoch=3"), "training.epochs"),

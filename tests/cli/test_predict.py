@@ -99,11 +99,11 @@ def test_int8_on_another_kind_of_processor_says_so(
 def test_the_unsure_are_shown_and_counted(copied: RunDirectory, tmp_path: Path, command: Command) -> None:
     status, out, _ = command("predict", "latest", *TEXTS, "--abstain-below", "1")
     assert (status, out.count("(unsure)")) == (0, 2)
-    assert "unsure, below 1: 2 of 2" in out
+    assert "unsure (probability below 1): 2 of 2" in out
     write_csv(tmp_path / "reviews.csv", 6)
     job = ("predict", "latest", "--input", "reviews.csv", "--text-column", "review", "--output", "out.csv")
     status, out, _ = command(*job, "--abstain-below", "1")
-    assert (status, "unsure, below 1: 6 without a label" in out) == (0, True)
+    assert (status, "unsure (probability below 1): 6, without a label" in out) == (0, True)
 
 
 def test_a_threshold_decides_and_is_told(copied: RunDirectory, tmp_path: Path, command: Command) -> None:

@@ -224,7 +224,7 @@ def test_a_threshold_for_other_probabilities_is_removed_and_reported(copied: Run
     found = calibrate(copied)
     assert found.changed
     assert found.notes.threshold is None
-    assert "choose it again" in _shown(show_calibration, found)
+    assert "choose a new one" in _shown(show_calibration, found)
 
 
 @pytest.mark.parametrize(

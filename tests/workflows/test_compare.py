@@ -89,16 +89,16 @@ def test_equal_runs_have_no_difference(pair: Pair) -> None:
     assert "No difference: A and B predict the same" in found.verdict()
 
 
-def test_the_verdict_names_the_better_run_only_if_the_difference_is_significant(pair: Pair) -> None:
+def test_verdict_names_the_better_run_only_if_significant(pair: Pair) -> None:
     one = read_predictions(pair.first.predictions / "test.parquet")
     right = np.flatnonzero(one.predicted == one.labels).tolist()
     _flipped(pair.second, right[:1])
     assert "No significant difference" in compare(pair.first, pair.second).verdict()
     _flipped(pair.second, right[1:9])
-    said = compare(pair.first, pair.second).verdict()
-    assert said.startswith(f"{pair.first.reference} is better than {pair.second.reference} by 45.00 points")
-    turned = compare(pair.second, pair.first).verdict()
-    assert turned.startswith(f"{pair.first.reference} is better than {pair.second.reference} by 45.00 points")
+    verdict = compare(pair.first, pair.second).verdict()
+    assert verdict.startswith("A is significantly better: B − A = −45.00 points")
+    swapped = compare(pair.second, pair.first).verdict()
+    assert swapped.startswith("B is significantly better: B − A = +45.00 points")
 
 
 def test_the_record_is_plain_and_complete(pair: Pair) -> None:
@@ -113,12 +113,12 @@ def test_the_record_is_plain_and_complete(pair: Pair) -> None:
     assert "seeds" in shown
 
 
-def test_missing_data_is_reported_and_not_needed(pair: Pair) -> None:
+def test_missing_data_is_reported_and_not_required(pair: Pair) -> None:
     _flipped(pair.second, [2])
     for run in (pair.first, pair.second):
         run.config.write_text(run.config.read_text().replace("test.csv", "gone.csv"))
     found = compare(pair.first, pair.second)
-    assert "can't be read again" in found.texts
+    assert "cannot be read again" in found.texts
     assert found.disagreements[0].text is None
     assert nulls(comparison_record(found)) == []
 
@@ -136,9 +136,9 @@ def test_other_texts_under_the_same_ids_are_refused(pair: Pair, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda found: {"ids": [f"x{name}" for name in found.ids]}, "0 are in both"),
+        (lambda found: {"ids": [f"x{name}" for name in found.ids]}, "0 of them in both"),
         (lambda found: {"labels": 1 - found.labels}, "different labels in 20 of 20"),
-        (lambda found: {"class_names": ("no", "yes")}, "other classes"),
+        (lambda found: {"class_names": ("no", "yes")}, "different classes"),
         (lambda found: {"ids": [found.ids[0], *found.ids[:-1]]}, "not unique"),
     ],
 )
@@ -152,6 +152,6 @@ def test_one_run_twice_and_one_without_predictions_are_refused(pair: Pair) -> No
     with pytest.raises(UserError, match="given twice"):
         compare(pair.first, pair.first)
     (pair.second.predictions / "test.parquet").unlink()
-    with pytest.raises(UserError, match=r"no predictions for its test rows \(found: validation\)"):
+    with pytest.raises(UserError, match=r"no predictions for its test rows, only for: validation"):
         compare(pair.first, pair.second)
     assert compare(pair.first, pair.second, "validation").paired.n == 16

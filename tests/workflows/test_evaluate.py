@@ -92,7 +92,7 @@ def test_all_rows_of_a_file_whatever_the_run_s_own_data_were(completed: RunResul
     one_class = tmp_path / "numbers.csv"
     one_class.write_text("review,verdict\nfilm 3 was superb,1\nfilm 5 was funny,1\n")
     assert evaluate(str(completed.run.path), console=quiet(), file=one_class).result.labels.tolist() == [1, 1]
-    with pytest.raises(UserError, match="has no validation split"):
+    with pytest.raises(UserError, match="leave out --split validation"):
         evaluate(str(completed.run.path), split="validation", console=quiet(), file=other)
 
 
@@ -128,8 +128,8 @@ def test_a_run_from_a_gpu_is_measured_without_one(copied: RunDirectory, monkeypa
 
 
 @pytest.mark.parametrize("override", ["data.max_length=32", "data.truncation=head", "data.head_share =0.1"])
-def test_truncation_settings_cannot_be_overridden(override: str, completed: RunResult) -> None:
-    with pytest.raises(UserError, match=f"since the model was trained so; found '{override}'"):
+def test_truncation_overrides_are_refused(override: str, completed: RunResult) -> None:
+    with pytest.raises(UserError, match=f"truncates texts as in training; observed '{override}'"):
         _evaluate(completed.run, "data.test_size=4", override)
 
 

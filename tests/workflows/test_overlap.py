@@ -87,7 +87,8 @@ def test_the_run_s_own_file_is_recognized(completed: RunResult, tmp_path: Path) 
     assert nulls(record) == []
     text = shown(found)
     assert "error EVL016" in text
-    assert "of 60 rows 44 have a training text of the run, 16 more a validation text; no other row is left" in text
+    assert "of 60 rows, 44 have a text of the run's training split, 16 more one of its validation split" in text
+    assert "there are no other rows" in text
 
 
 def test_other_rows_are_measured_alone_next_to_all(
@@ -230,7 +231,7 @@ def test_an_export_says_how_many_of_its_rows_were_in_training(completed: RunResu
     assert read_json(done.folder / "export.json")["checked"]["rows_in_train"] == 44
     columns = ("data.text_column=review", "data.label_column=verdict")
     again = export(str(done.folder), tmp_path / "again", "safetensors", console=quiet(), file=own, overrides=columns)
-    assert "no run" in read_json(again.folder / "export.json")["checked"]["rows_in_train"]["missing"]
+    assert "not a run" in read_json(again.folder / "export.json")["checked"]["rows_in_train"]["missing"]
 
 
 def _train(config: Config) -> LabelledText:

@@ -31,7 +31,7 @@ def run(options: argparse.Namespace) -> int:
     _print_runs(f"{'would remove' if options.dry_run else 'removed'} {len(removed)} runs", removed)
     if still_running:
         # Explains why these folders still take space.
-        _print_runs(f"kept {len(still_running)} runs that may still be running", still_running)
+        _print_runs(f"kept {len(still_running)} that may still be running", still_running)
     return 0
 
 

@@ -118,7 +118,7 @@ def evaluate(
     model_names = class_names(model.config, str(run.model))
     if file is not None:
         if split != "test":
-            raise UserError(f"--input is evaluated as a whole; leave out --split {split}")
+            raise UserError(f"a file is evaluated as a whole; leave out --split {split}")
         overrides = [*rows_of_file(file, model_names), *overrides]
     config = config_for_rows(run, overrides)
     require_known_rules(config)
