@@ -61,7 +61,7 @@ def make_task(
     use_word_dropout(classifier.model)
     return TrainingTask(
         model=classifier.model,
-        learning=freeze(classifier.model, model_settings),
+        parameters=freeze(classifier.model, model_settings),
         forward=token_logits,
         train=TokenExamples(token_rows(rows, 0, classes), 0),
         validation=TokenExamples(token_rows(16, 1, classes), 0),

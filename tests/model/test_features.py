@@ -73,7 +73,7 @@ def test_the_heads_gradient_on_the_features_is_the_models_own(
 ) -> None:
     rows = np.arange(len(tokens))
     model.eval()
-    learning = freeze(model, Model(freeze="base"))
+    parameters = freeze(model, Model(freeze="base"))
     features = cached_features(model, tokens, Encoder(model, tokens, plan))
     gradients = []
     for logits in (
@@ -83,7 +83,7 @@ def test_the_heads_gradient_on_the_features_is_the_models_own(
         model.zero_grad()
         torch.nn.functional.cross_entropy(logits, torch.tensor(LABELS)).backward()
         named = dict(model.named_parameters())
-        gradients.append(torch.cat([named[name].grad.flatten() for name in learning.trainable]))
+        gradients.append(torch.cat([named[name].grad.flatten() for name in parameters.trainable]))
     torch.testing.assert_close(gradients[0], gradients[1], atol=1e-5, rtol=1e-4)
 
 

@@ -29,7 +29,7 @@ def _one_step(task: TrainingTask, budget: int, rows: np.ndarray, steps: int = 1)
     set_rates(optimizer, 1.0)
     accelerator = make_accelerator(task.plan)
     model, wrapped = accelerator.prepare(task.model, optimizer)
-    set_training_mode(task.model, task.learning)
+    set_training_mode(task.model, task.parameters)
     found = class_weights(task.settings, task.train.labels, len(task.class_names))
     with Replicas(model, 1, task.plan.threads, task.seed) as replicas:
         for step in range(steps):

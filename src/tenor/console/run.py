@@ -30,7 +30,7 @@ from tenor.evaluation.results import SplitResult, other_rows, overlap_words
 from tenor.inference.logits import token_logits
 from tenor.measures.intervals import wilson_interval
 from tenor.model.device import DevicePlan, full_precision
-from tenor.model.freezing import Learning, set_training_mode
+from tenor.model.freezing import TrainableParameters, set_training_mode
 from tenor.model.notes import Threshold
 from tenor.runs.directory import REPORT, RunDirectory
 from tenor.training.replicas import replicas_for
@@ -93,7 +93,7 @@ def measure_lengths(tokens: TokenizedText) -> Lengths:
 
 def estimate_cost(
     model: nn.Module,
-    learning: Learning,
+    parameters: TrainableParameters,
     examples: Examples,
     plan: DevicePlan,
     tokens_to_train: int,
@@ -109,14 +109,14 @@ def estimate_cost(
     """
     model.to(plan.device)
     held = _memory_in_use(plan)  # Before the probe, whose own memory the first step takes again.
-    trained, predicted = _seconds_per_token(model, learning, examples, plan, batch_size, backward=tokens_to_train > 0)
+    trained, predicted = _seconds_per_token(model, parameters, examples, plan, batch_size, backward=tokens_to_train > 0)
     seconds = tokens_to_train * trained + tokens_to_predict * predicted
-    weights = learning.total_count * 4
-    learned = learning.trainable_count * 4
+    weights = parameters.total_count * 4
+    learned = parameters.trainable_count * 4
     memory = held + (kept_per_weight + replicas) * learned  # Every replica has gradients of its own.
     if tokens_to_train:
         largest_pass = tokens_per_pass(examples.lengths, -(-batch_size // replicas), plan.training_tokens)
-        memory += round(replicas * largest_pass * activation_bytes_per_token(model, learning, examples, plan))
+        memory += round(replicas * largest_pass * activation_bytes_per_token(model, parameters, examples, plan))
     return Cost(seconds, memory, (kept_checkpoints + 1) * (weights + kept_per_weight * learned) + weights)
 
 
@@ -126,18 +126,22 @@ def tokens_per_pass(lengths: np.ndarray, share_size: int, token_budget: int) -> 
     return max(longest, min(token_budget, share_size * longest))
 
 
-def activation_bytes_per_token(model: nn.Module, learning: Learning, examples: Examples, plan: DevicePlan) -> float:
+def activation_bytes_per_token(
+    model: nn.Module, parameters: TrainableParameters, examples: Examples, plan: DevicePlan
+) -> float:
     """What a forward pass keeps for its backward pass, per padded token, bytes.
 
     Told by two passes, over the longest row once and twice: what doesn't grow with the tokens (weights, their copies in
     half precision) is the same in both.
     """
     longest = int(examples.lengths.argmax())
-    once, twice = (_bytes_kept(model, learning, examples, plan, np.full(times, longest)) for times in (1, 2))
+    once, twice = (_bytes_kept(model, parameters, examples, plan, np.full(times, longest)) for times in (1, 2))
     return (twice - once) / int(examples.lengths[longest])
 
 
-def _bytes_kept(model: nn.Module, learning: Learning, examples: Examples, plan: DevicePlan, rows: np.ndarray) -> int:
+def _bytes_kept(
+    model: nn.Module, parameters: TrainableParameters, examples: Examples, plan: DevicePlan, rows: np.ndarray
+) -> int:
     """Bytes that a forward pass keeps for its backward pass; memory that several tensors share counts once."""
     kept: dict[int, int] = {}
 
@@ -149,7 +153,7 @@ def _bytes_kept(model: nn.Module, learning: Learning, examples: Examples, plan: 
     hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
     inputs = _on_device(examples.collate(rows), plan)
     with random_states_kept(), torch.enable_grad(), plan.autocast(), hooks:
-        set_training_mode(model, learning)
+        set_training_mode(model, parameters)
         logits = model(**inputs).logits  # Held until all is counted: a place that is free again would be given twice.
     del logits
     return sum(kept.values())
@@ -165,7 +169,12 @@ def _on_device(batch: Batch, plan: DevicePlan) -> dict[str, torch.Tensor]:
 
 
 def _seconds_per_token(
-    model: nn.Module, learning: Learning, examples: Examples, plan: DevicePlan, batch_size: int, backward: bool
+    model: nn.Module,
+    parameters: TrainableParameters,
+    examples: Examples,
+    plan: DevicePlan,
+    batch_size: int,
+    backward: bool,
 ) -> tuple[float, float]:
     """Time one typical forward pass, alone and with its backward pass where asked for, after one that warms up.
 
@@ -178,7 +187,7 @@ def _seconds_per_token(
     inputs = _on_device(batch, plan)
     forward, both = 0.0, 0.0
     with random_states_kept(), torch.set_grad_enabled(backward), plan.autocast():
-        set_training_mode(model, learning) if backward else model.eval()
+        set_training_mode(model, parameters) if backward else model.eval()
         for _ in range(2):
             started = time.perf_counter()
             logits = model(**inputs).logits
@@ -221,8 +230,8 @@ def show_overview(console: Console, prepared: "Prepared") -> None:
     fresh = ", ".join(classifier.new_weights) or "none: the classifier came with the weights"
     facts = {
         "model": f"{classifier.origin}; drawn anew: {fresh}",
-        "learns": prepared.learning.what_learns().learning_told(),
-        "frozen": f"{prepared.learning.what_learns().frozen_told()}{_once(prepared)}",
+        "trainable": prepared.parameters.summary().describe_trainable(),
+        "frozen": f"{prepared.parameters.summary().describe_frozen()}{_once(prepared)}",
         "lengths": f"{lengths.median} tokens (median), {lengths.p90} (90th percentile), {lengths.longest:,} (longest); "
         f"{lengths.share_truncated:.1%} of texts are cut to {config.data.max_length} ({config.data.truncation}), "
         f"{lengths.share_tokens_lost:.1%} of tokens lost",
@@ -355,12 +364,12 @@ def _cost(prepared: "Prepared", train: TokenExamples, replicas: int) -> Cost:
         short = int(np.minimum(train.lengths, prepared.config.data.max_length // 2).sum())
         to_train = training.epochs * round(training.short_share * short + (1 - training.short_share) * tokens["train"])
         to_predict = round((validations + 1) * tokens["validation"]) + tokens.get("test", 0)
-    model, learning = prepared.classifier.model, prepared.learning
+    model, parameters = prepared.classifier.model, prepared.parameters
     mend = f"lower data.max_length (now {prepared.config.data.max_length}), or choose a smaller model.name"
     with advice_on_memory("in the pass that the estimate rests on", mend):
         return estimate_cost(
             model,
-            learning,
+            parameters,
             train,
             prepared.plan,
             to_train,

@@ -17,7 +17,7 @@ from torch import nn
 from tenor.data.batching import Batch
 from tenor.data.tokenization import TokenizedText
 from tenor.model.classifier import weights_digest
-from tenor.model.freezing import Learning, anatomy
+from tenor.model.freezing import TrainableParameters, anatomy
 from tenor.runs.files import cached_file
 
 HEADS_ON_FIRST_TOKEN = ("BertForSequenceClassification", "DistilBertForSequenceClassification")
@@ -42,9 +42,9 @@ class FeatureExamples:
         return Batch({"features": features}, torch.from_numpy(self.labels[rows]), int(self.lengths[rows].sum()))
 
 
-def can_cache_features(model: nn.Module, learning: Learning) -> bool:
+def can_cache_features(model: nn.Module, parameters: TrainableParameters) -> bool:
     """Whether nothing below the head learns and the head is one that `head_logits` knows."""
-    return type(model).__name__ in HEADS_ON_FIRST_TOKEN and anatomy(model).head >= set(learning.trainable)
+    return type(model).__name__ in HEADS_ON_FIRST_TOKEN and anatomy(model).head >= set(parameters.trainable)
 
 
 def first_token_state(model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:

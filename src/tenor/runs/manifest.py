@@ -57,10 +57,10 @@ class Manifest:
     data_notes: list[str] = field(default_factory=list)
     """How the rows were read where that is not as usual: spellings of labels that are one class, quotes that are
     letters."""
-    what_learns: dict[str, Any] = field(
+    trainable: dict[str, Any] = field(
         default_factory=lambda: missing_because("not recorded by the version of Tenor that ran this")
     )
-    """Counts and names of what learns and of what is frozen, as `tenor.model.freezing` has them. The last field, for
+    """Counts and names of trainable and frozen parameters, as `tenor.model.freezing` has them. The last field, because
     it is long."""
 
 
@@ -88,7 +88,7 @@ def new_manifest(
         commits=commits(),
         threads=missing_because("not decided yet") if threads is None else threads,
         fingerprints={**unknown, **(fingerprints or {})},
-        what_learns=missing_because("not decided yet"),
+        trainable=missing_because("not decided yet"),
     )
     _write(run, manifest)
     return manifest
@@ -146,7 +146,7 @@ def _is_sound(found: dict[str, Any]) -> bool:
     numbers = all(isinstance(found[name], int | float) for name in ("seed", "pid", "pid_born"))
     data_notes = found.get("data_notes", [])
     notes = isinstance(data_notes, list) and all(isinstance(note, str) for note in data_notes)
-    named = ("versions", "hardware", "commits", "what_learns", *MERGED)
+    named = ("versions", "hardware", "commits", "trainable", *MERGED)
     tables = all(isinstance(found.get(name, {}), dict) for name in named)
     return found["status"] in STATUSES and texts and numbers and notes and tables and _is_time(found["started"])
 

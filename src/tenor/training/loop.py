@@ -17,7 +17,7 @@ from tenor.errors import InterruptedRunError, TenorError, UserError
 from tenor.inference.logits import Forward, predict, softmax
 from tenor.measures.metrics import Metrics, measure
 from tenor.model.device import DevicePlan
-from tenor.model.freezing import Learning, set_training_mode
+from tenor.model.freezing import TrainableParameters, set_training_mode
 from tenor.model.memory import freed_memory_kept
 from tenor.model.optimizer import make_optimizer, rate_factor, set_rates
 from tenor.runs.files import discard_folder
@@ -46,7 +46,7 @@ class TrainingTask:
     """What is to be trained, on what, and how."""
 
     model: nn.Module
-    learning: Learning
+    parameters: TrainableParameters
     forward: Forward
     train: Examples
     validation: Examples
@@ -130,7 +130,7 @@ def fit(
     _drop_old_checkpoints(task, state)  # A process that was killed may have left that undone.
     weights = class_weights(settings, task.train.labels, len(task.class_names))
     weights = None if weights is None else weights.to(accelerator.device)
-    set_training_mode(task.model, task.learning)
+    set_training_mode(task.model, task.parameters)
     validate_after = validation_steps(task)
     count = replicas_for(model, task.plan, settings.batch_size, task.train, task.forward)
     replicas = Replicas(model, count, task.plan.threads, task.seed)
@@ -200,9 +200,9 @@ def optimizer_step(
     batch_loss = sum(part.loss for part in parts)
     if not np.isfinite(batch_loss):
         raise TenorError(f"the loss of a batch is {batch_loss}: training can't go on. {STEADIER}")
-    learning = [p for p in task.model.parameters() if p.requires_grad]
+    trainable = [p for p in task.model.parameters() if p.requires_grad]
     limit = settings.max_grad_norm or float("inf")
-    grad_norm = float(accelerator.clip_grad_norm_(learning, limit))
+    grad_norm = float(accelerator.clip_grad_norm_(trainable, limit))
     # With fp16 the scaler skips such a step and lowers the loss scale.
     if not np.isfinite(grad_norm) and accelerator.scaler is None:
         raise TenorError(f"the gradient of a batch has the norm {grad_norm}: training can't go on. {STEADIER}")

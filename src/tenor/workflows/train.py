@@ -131,7 +131,7 @@ def make_task(run: RunDirectory, prepared: Prepared, examples: dict[str, Example
     """What the loop is to train, of a run that was prepared."""
     return TrainingTask(
         model=prepared.classifier.model,
-        learning=prepared.learning,
+        parameters=prepared.parameters,
         forward=forward,
         train=examples["train"],
         validation=examples["validation"],
