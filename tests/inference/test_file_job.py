@@ -21,7 +21,7 @@ from filelock import FileLock
 from prediction_files import done, read_output, texts_of, write_input
 from tenor.errors import TenorError, TextError, UserError
 from tenor.inference import file_inputs, file_job
-from tenor.inference.file_job import SAMPLE_CHARACTERS, SAMPLE_ROWS, FileJob, begun_job, predict_file, survey
+from tenor.inference.file_job import SAMPLE_CHARACTERS, SAMPLE_ROWS, FileJob, interrupted_job, predict_file, survey
 from tenor.inference.file_outputs import require_output
 from tenor.inference.predictor import Predictor
 
@@ -225,13 +225,13 @@ def test_a_killed_job_goes_on_and_ends_as_if_nothing_had_been(
         with pytest.raises(Killed):
             done(small_predictor, job)
     assert not job.output.exists()
-    begun = begun_job(job.output)
+    begun = interrupted_job(job.output)
     assert begun is not None
     assert (begun.engine, begun.rows) == ("torch", 8 * chunks)
     result = done(small_predictor, job)
     assert (result.rows, result.resumed, result.failed) == (ROWS, 8 * chunks, 2)
     assert job.output.read_bytes() == whole.output.read_bytes()
-    assert begun_job(job.output) is None
+    assert interrupted_job(job.output) is None
 
 
 def test_a_half_written_part_counts_for_nothing(small_predictor: Predictor, tmp_path: Path) -> None:
@@ -327,7 +327,7 @@ def test_a_job_that_says_nothing_of_use_is_refused(content: str, tmp_path: Path)
     (tmp_path / "out.csv.parts").mkdir()
     (tmp_path / "out.csv.parts" / "job.json").write_text(content)
     with pytest.raises(UserError, match=r"job\.json"):
-        begun_job(tmp_path / "out.csv")
+        interrupted_job(tmp_path / "out.csv")
 
 
 def test_columns_that_collide_are_named(small_predictor: Predictor, tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def test_the_interval_covers_as_often_as_it_says() -> None:
 def test_equal_predictions_show_nothing() -> None:
     labels, first, _ = _random(1)
     found = compare_predictions(labels, first, first, 3)
-    assert (found.p_value, found.accuracy_difference, found.shown) == (1.0, 0.0, False)
+    assert (found.p_value, found.accuracy_difference, found.significant) == (1.0, 0.0, False)
 
 
 @pytest.mark.parametrize(("first", "second", "p"), [(0, 0, 1.0), (5, 0, 0.0625), (0, 6, 0.03125), (10, 10, 1.0)])

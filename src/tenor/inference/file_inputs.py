@@ -225,7 +225,7 @@ class Chunk:
     """Rows that could not be read, by position in the chunk."""
 
 
-def told(path: Path, chunk: Chunk, position: int, text_fault: str) -> str:
+def describe_fault(path: Path, chunk: Chunk, position: int, text_fault: str) -> str:
     """A row's place and what is wrong with it, for people; what is wrong with the row goes before its text."""
     unit = "line" if path.suffix.lower() in (*JSON_LINES, PLAIN) else "row"
     return f"{unit} {chunk.places[position]:,} {chunk.faults.get(position) or f'has a text that {text_fault}'}"

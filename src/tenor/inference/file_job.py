@@ -25,11 +25,11 @@ from tenor.inference.file_inputs import (
     RECORD,
     TEXT_COLUMN,
     Chunk,
+    describe_fault,
     examine_delimited,
     no_column,
     parse_record,
     read_chunks,
-    told,
 )
 from tenor.inference.file_outputs import JOB, is_text, job_parts, parts_of, write_output
 from tenor.inference.predictor import Predictor, Scores
@@ -89,7 +89,7 @@ def survey(path: Path, text_column: str, as_text: bool = False) -> Survey:
                 sound.append(str(text))
                 continue
             found.faults += 1
-            found.first_fault = found.first_fault or told(path, chunk, position, fault or "")
+            found.first_fault = found.first_fault or describe_fault(path, chunk, position, fault or "")
         drawn = _drawn(drawn, sound, random)
     found.sample = [text for _, text in drawn]
     if from_records and found.columns and text_column not in found.columns:
@@ -189,7 +189,7 @@ def predict_file(
 
 
 @dataclass(frozen=True)
-class Begun:
+class InterruptedJob:
     """A job that was cut."""
 
     engine: EngineName
@@ -197,7 +197,7 @@ class Begun:
     """That are done."""
 
 
-def begun_job(output: Path) -> Begun | None:
+def interrupted_job(output: Path) -> InterruptedJob | None:
     """The job that was cut while it made `output`, or None where there is none."""
     parts = parts_of(output)
     stored = parts.job
@@ -205,7 +205,7 @@ def begun_job(output: Path) -> Begun | None:
         return None
     if stored.get("engine") not in get_args(EngineName):
         raise UserError(f"{parts.folder / JOB}: names no engine; begin anew with --restart")
-    return Begun(stored["engine"], parts.rows)
+    return InterruptedJob(stored["engine"], parts.rows)
 
 
 def _added_columns(predictor: Predictor, job: FileJob) -> list[str]:
@@ -237,7 +237,7 @@ def _identity(predictor: Predictor, job: FileJob, found: Survey) -> dict[str, An
 
 def _result(chunk: Chunk, scores: Scores, predictor: Predictor, job: FileJob) -> pa.Table:
     faults = sorted({*scores.faults, *chunk.faults})
-    places = [told(job.input, chunk, position, scores.faults.get(position, "")) for position in faults]
+    places = [describe_fault(job.input, chunk, position, scores.faults.get(position, "")) for position in faults]
     if places and job.on_error == "fail":
         raise TextError(
             f"{job.input}: {places[0]}. Mend it and begin anew, or go on without such rows: --on-error null",

@@ -23,7 +23,7 @@ from tenor.model.notes import Threshold
 from tenor.runs.directory import DEFAULT_ROOT
 
 
-def decided(probabilities: np.ndarray, member: int | None = None, threshold: float = 0.0) -> np.ndarray:
+def decide_labels(probabilities: np.ndarray, member: int | None = None, threshold: float = 0.0) -> np.ndarray:
     """The class of each row, int64, shape (rows,), from probabilities (rows, K): the most probable one.
 
     With `member`: that class where its probability is `threshold` or more, else the most probable of the others.
@@ -47,7 +47,7 @@ class _Failed:
 _END = object()
 
 
-def ahead(items: Generator[T], depth: int = 1) -> Iterator[T]:
+def prefetch(items: Generator[T], depth: int = 1) -> Iterator[T]:
     """The items in their order, `depth` of them made in advance; an error in the generator is raised in its place.
 
     The generator is closed in its own thread, also where the caller stops early.
@@ -75,7 +75,7 @@ def ahead(items: Generator[T], depth: int = 1) -> Iterator[T]:
         else:
             put(_END)
 
-    thread = threading.Thread(target=work, name="tenor-ahead", daemon=True)
+    thread = threading.Thread(target=work, name="tenor-prefetch", daemon=True)
     thread.start()
     try:
         while (item := made.get()) is not _END:
@@ -232,8 +232,8 @@ class Predictor:
         """Indices of the labels, int64, shape (n,), for probabilities (n, K)."""
         probabilities = array_of(probabilities, "probabilities")
         if self.threshold is None:
-            return decided(probabilities)
-        return decided(probabilities, self.labels.index(self.threshold.class_name), self.threshold.probability)
+            return decide_labels(probabilities)
+        return decide_labels(probabilities, self.labels.index(self.threshold.class_name), self.threshold.probability)
 
     def require_abstention(self, below: float) -> None:
         """Raises UserError for what is no probability, and for a predictor with a threshold, another way to decide."""
@@ -283,7 +283,7 @@ class Predictor:
         The next chunk is read and tokenized in a thread while the model computes this one. `advance` hears how many
         texts are done. With `refuse_faults` the first text that can't be predicted raises TextError.
         """
-        for chunk, tokens in ahead(self._tokenized(chunks, long_text, refuse_faults)):
+        for chunk, tokens in prefetch(self._tokenized(chunks, long_text, refuse_faults)):
             yield chunk, self._scores(tokens, advance)
 
     def _tokenized(

@@ -98,7 +98,7 @@ class Paired:
     """Of McNemar's exact test."""
 
     @property
-    def shown(self) -> bool:
+    def significant(self) -> bool:
         """Whether chance alone is unlikely to explain the difference in accuracy, at the intervals' confidence."""
         return self.p_value < 1 - self.accuracy_interval.confidence
 

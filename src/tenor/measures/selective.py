@@ -96,7 +96,7 @@ def accuracy_by_length(right: np.ndarray, tokens: np.ndarray, confidence: float 
     return _slices(right, np.searchsorted(edges, tokens, side="left"), names, confidence)
 
 
-def accuracy_by_cut(
+def accuracy_by_truncation(
     right: np.ndarray, tokens: np.ndarray, truncated: np.ndarray, confidence: float = 0.95
 ) -> tuple[Slice, ...]:
     """Parts by the share of the text that the model never saw: `truncated` of `tokens` were cut off, both (n,)."""

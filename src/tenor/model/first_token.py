@@ -15,7 +15,7 @@ def with_children(module: nn.Module, children: Mapping[str, nn.Module]) -> nn.Mo
     return copied
 
 
-BERT_KIN = (
+BERT_LIKE = (
     "BertForSequenceClassification",
     "RobertaForSequenceClassification",
     "XLMRobertaForSequenceClassification",
@@ -100,14 +100,14 @@ def with_first_token_layer(model: Any) -> Any:
 
 def reads_first_token(model: Any) -> bool:
     """Whether the model's head is known to read the first token only, from a last layer that computes them all."""
-    if type(model).__name__ not in (*BERT_KIN, DISTILBERT) or getattr(model.config, "is_decoder", False):
+    if type(model).__name__ not in (*BERT_LIKE, DISTILBERT) or getattr(model.config, "is_decoder", False):
         return False
     return not isinstance(_encoder(model)[1].layer[-1], FirstTokenLayer)
 
 
 def pads_exactly(model: Any) -> bool:
     """Whether a row of `model` is known to get the same logits when it is padded on the right and masked."""
-    return type(model).__name__ in (*BERT_KIN, DISTILBERT)
+    return type(model).__name__ in (*BERT_LIKE, DISTILBERT)
 
 
 def _encoder(model: Any) -> tuple[str, Any]:

@@ -64,7 +64,7 @@ class Comparison:
             return f"No difference: both are right on the same {paired.both_right:,} of {paired.n:,} rows."
         range_ = f"{100 * interval.confidence:g}% interval {low:+.2f} to {high:+.2f}"
         test = f"McNemar's exact test p {_p(paired.p_value)}"
-        if not paired.shown:
+        if not paired.significant:
             return (
                 f"No difference is shown: {self.runs[1].reference} is {points:+.2f} points against "
                 f"{self.runs[0].reference} ({range_}; {test}), which chance alone explains on {paired.n:,} rows."
@@ -102,7 +102,7 @@ def comparison_record(found: Comparison) -> dict[str, Any]:
         "second": str(found.runs[1].path),
         "split": found.split,
         **asdict(found.paired),
-        "shown": found.paired.shown,
+        "significant": found.paired.significant,
         "verdict": found.verdict(),
         "texts": missing_because(found.texts) if found.texts else "read again and the same",
         "rows_in_train": {

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tenor.data.sources.dialect import Dialect, fields_up_to, open_delimited
-from tenor.data.sources.quoting import read_header, settle_quoting, skipped_spaces
+from tenor.data.sources.quoting import detect_quoting, read_header, skipped_spaces
 from tenor.errors import UserError
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
@@ -59,7 +59,7 @@ def examine(path: Path, require: Callable[[list[str]], None], delimiter: str | N
             header, notes = read_header(path, dialect), (skipped_spaces(dialect),)
         require(header)
         if _has_quote(path):
-            settled = settle_quoting(path, len(header), dialect)
+            settled = detect_quoting(path, len(header), dialect)
             dialect, notes = settled.dialect, (*notes, *settled.notes)
     return Delimited(path, header, dialect, tuple(f"{path}: {note}." for note in notes))
 

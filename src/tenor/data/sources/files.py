@@ -44,7 +44,7 @@ def in_blocks(records: Iterable[Sequence[object]]) -> Iterator[list[Sequence[obj
         yield block
 
 
-def collect(blocks: Iterator[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
+def gather(blocks: Iterator[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
     """One table of all blocks.
 
     From `IN_MEMORY` bytes on they lie in a nameless file of the cache folder, and the system reads what is asked for.
@@ -195,7 +195,7 @@ def _read_delimited(file: Path, content: BinaryIO, columns: Columns) -> Rows:
     odd: dict[int, str] = {}
     records = _fields(found.records(), found.header, list(columns.roles()), odd)
     schema = pa.schema([(name, pa.large_string()) for name in columns.roles()])
-    table = collect((_string_batch(block, schema) for block in in_blocks(records)), schema)
+    table = gather((_string_batch(block, schema) for block in in_blocks(records)), schema)
     faults = dict.fromkeys(columns.roles(), odd)
     return Rows(
         table, str(file), file.name, faults, lambda row: f"row {row + 1} (not counting the header)", found.notes
@@ -252,7 +252,7 @@ def _read_json(file: Path, content: BinaryIO, columns: Columns) -> Rows:
             yield pa.record_batch(arrays, schema)
 
     schema = pa.schema([(name, pa.large_string()) for name in wanted])
-    table = collect(batches(), schema)
+    table = gather(batches(), schema)
     if line_numbers:
         require_columns(list(keys), columns, str(file))
     return Rows(
@@ -298,7 +298,7 @@ def _json_object(file: Path, number: int, line: str) -> dict[str, object]:
 def _parquet_table(files: list[Path], columns: Columns) -> pa.Table:
     """The wanted columns of all files, with the types of the first."""
     schema = _parquet_schema(files[0], columns)
-    return collect((batch for file in files for batch in _parquet_batches(file, columns, schema)), schema)
+    return gather((batch for file in files for batch in _parquet_batches(file, columns, schema)), schema)
 
 
 def _parquet_schema(file: Path, columns: Columns) -> pa.Schema:

@@ -38,7 +38,7 @@ class Quoting:
     """For people, without the file's name."""
 
 
-def settle_quoting(path: Path, width: int, dialect: Dialect) -> Quoting:
+def detect_quoting(path: Path, width: int, dialect: Dialect) -> Quoting:
     """How the rows of a file with double quotes are to be read; its header has `width` fields.
 
     Raises UserError for lines that are neither sound with quotes that enclose nor with quotes that are letters; the
