@@ -263,7 +263,7 @@ def test_the_stray_quote_may_stand_far_into_a_large_file(
     lines[3:2_300] = ["three\tfields\t1"] * 2_297
     found = refusal(reader, written(tmp_path / "rows.tsv", ["text\tlabel", *lines]))
     assert "line 19,002 is malformed" in found
-    assert "2,298 of 20,000 lines have another number, the first is line 5" in found
+    assert "2,298 of 20,000 lines have another number, first in line 5" in found
 
 
 @readers
@@ -297,7 +297,7 @@ def test_one_text_per_line_in_a_csv_is_read_or_refused_with_the_way_out(tmp_path
     lines = ["text", "fine", 'the 12" single', '"open', "fine", 'ends"', "dull"]
     read = predicted(written(tmp_path / "rows.csv", lines))
     assert read.texts == ["fine", 'the 12" single', "open\nfine\nends", "dull"]
-    assert "opens on line 4 is read as one text of the lines 4 to 6" in read.notes
+    assert "begins in line 4 is read as one text that spans the lines 4 to 6" in read.notes
 
 
 @readers
