@@ -261,7 +261,7 @@ def test_a_job_that_was_another_is_not_resumed(what: str, small_predictor: Predi
         predictor = replace(small_predictor, source=replace(small_predictor.source, digest="another"))
     else:
         other = replace(job, long_text="windows")
-    with pytest.raises(UserError, match=r"was another: .*--restart"):
+    with pytest.raises(UserError, match=r"with other settings: .*--restart"):
         done(predictor, other)
     assert done(predictor, replace(other, restart=True)).resumed == 0
 
@@ -395,7 +395,7 @@ def test_a_chunk_ends_with_characters_too(tmp_path: Path, monkeypatch: pytest.Mo
 JOB = """
 import sys
 from pathlib import Path
-from tenor.inference import inputs
+from tenor.inference import file_inputs
 file_inputs.CHUNK_ROWS = 50
 from tenor.cli.main import main
 sys.exit(main(["predict", *sys.argv[1:]]))
