@@ -171,7 +171,7 @@ def test_other_tokens_run_again(model: Any, tokens: TokenizedText, plan: DeviceP
         (Model(freeze="base", keep_trainable=("bias",)), False),
     ],
 )
-def test_features_are_cached_only_where_nothing_below_the_head_learns(
+def test_features_are_cached_only_if_nothing_below_the_head_is_trainable(
     model: Any, settings: Model, possible: bool
 ) -> None:
     assert can_cache_features(model, freeze(model, settings)) == possible

@@ -1,4 +1,4 @@
-"""What learns is decided by module: exactly the head, exactly the lowest layers, and no trap in a name."""
+"""Parameters are frozen by module, exactly the head or the lowest layers, regardless of their names."""
 
 from pathlib import Path
 from typing import Any
