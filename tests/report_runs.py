@@ -18,7 +18,7 @@ from tenor.data.dataset import LabelledText
 from tenor.data.sources import read_source
 from tenor.data.splits import data_fingerprint, make_splits, present_splits
 from tenor.evaluation.results import Baselines, evaluation_json, split_result
-from tenor.model.freezing import WhatLearns
+from tenor.model.freezing import TrainableSummary
 from tenor.runs.directory import RunDirectory, create_run
 from tenor.runs.files import write_json, write_text
 from tenor.runs.manifest import new_manifest, update_manifest
@@ -96,9 +96,9 @@ def finished_run(
     report = Report("preflight", ("TOK009", "DAT001"), (NotApplicable("MOD004", "not known"),), (finding,))
     write_json(run.findings, merge([report]))
     fingerprints = {"data": data_fingerprint(splits), "encoder_weights": "a" * 64, "tokenizer": "b" * 64}
-    learns = asdict(WhatLearns(12, 30, 8, 30, ("bert.encoder.layer.1.w", "classifier.w"), ("bert.embeddings.w",)))
+    learns = asdict(TrainableSummary(12, 30, 8, 30, ("bert.encoder.layer.1.w", "classifier.w"), ("bert.embeddings.w",)))
     timings = {"train": 12.0}
-    update_manifest(run, status="completed", fingerprints=fingerprints, timings=timings, what_learns=learns)
+    update_manifest(run, status="completed", fingerprints=fingerprints, timings=timings, trainable=learns)
     _summarize(run, config.model_dump(mode="json"), written)
     return run
 

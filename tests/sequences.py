@@ -60,8 +60,8 @@ def made(values: Sequence[Any], name: str) -> Any:
 def no_sequences() -> Iterator[tuple[str, Any, str]]:
     """A name, something that is no sequence of values, and what an error says of it."""
     frame = pd.DataFrame({"text": ["a", "b"], "label": [0, 1]})
-    yield "string", "film", "one string"
-    yield "NumPy string", np.str_("film"), "one string"
+    yield "string", "film", "a single string"
+    yield "NumPy string", np.str_("film"), "a single string"
     yield "bytes", b"film", "bytes"
     yield "dictionary", {"text": ["a", "b"]}, "dict"
     yield "set", {"a", "b"}, "set"

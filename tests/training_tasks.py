@@ -66,7 +66,7 @@ def make_task(
     train = TokenExamples(token_rows(rows, 0, classes), 0)
     return TrainingTask(
         model=classifier.model,
-        learning=freeze(classifier.model, model_settings),
+        parameters=freeze(classifier.model, model_settings),
         forward=token_logits,
         train=train,
         validation=TokenExamples(token_rows(16, 1, classes), 0),

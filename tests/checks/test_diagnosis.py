@@ -414,7 +414,7 @@ def test_quotes_within_texts_lose_no_prediction(suffix: str, tmp_path: Path) -> 
     header = delimiter.join(("text", "label", "predicted"))
     claims, _ = read_claims(write(tmp_path / f"predictions{suffix}", "\n".join([header, *lines])))
     assert (claims.n, len(claims.predicted)) == (60, 60)
-    assert "double quotes are read as letters of the texts" in claims.notes[0]
+    assert "double quotes are read as part of the texts" in claims.notes[0]
 
 
 def test_an_unbalanced_quote_is_refused_with_its_line(tmp_path: Path) -> None:

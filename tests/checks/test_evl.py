@@ -17,7 +17,7 @@ from tenor.checks.rules import evl_collapse as collapse_rules
 from tenor.checks.rules import evl_ranking as worth_rules
 from tenor.checks.rules import evl_rows
 from tenor.checks.rules.evl_measures import best_relabelling, ranking
-from tenor.inference.predictor import decided
+from tenor.inference.predictor import decide_labels
 
 RULES = tuple(
     value
@@ -145,7 +145,7 @@ def test_a_threshold_on_one_of_several_classes_is_a_note(seed: int, n_classes: i
     random = np.random.default_rng(seed)
     labels, values = random.integers(0, n_classes, 60), random.dirichlet(np.ones(n_classes), 60)
     member = int(random.integers(n_classes))
-    predicted = decided(values, member, threshold)
+    predicted = decide_labels(values, member, threshold)
     found = found_by("EVL004", of_rows(labels.tolist(), values, predicted))
     assert found is None or found.severity == "note" or len(np.unique(predicted == member)) == 1
     shuffled = found_by("EVL004", of_rows(labels.tolist(), values, random.permutation(values.argmax(axis=1))))

@@ -204,7 +204,7 @@ def test_class_names_of_a_preflight_may_have_any_type(names: Any) -> None:
 )
 def test_a_preflight_refuses_one_string_for_several_names(given: Any) -> None:
     rows = [{"input_ids": torch.tensor([2, 5]), "labels": label} for label in [0, 1, 1, 0]]
-    with pytest.raises(UserError, match="is one string"):
+    with pytest.raises(UserError, match="is a single string"):
         preflight(model=_small(), train_loader=DataLoader(rows, 2), seconds=0, **given)
 
 

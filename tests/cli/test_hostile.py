@@ -200,7 +200,7 @@ TO_PREDICT: dict[str, tuple[str, bytes, str, tuple[str, ...]]] = {
         "in.parquet",
         as_bytes({"text": ["film"], "image": [b"\xff"]}),
         "out.jsonl",
-        ("'image' holds bytes", ".parquet"),
+        ("'image' contains bytes", ".parquet"),
     ),
     "numbers for texts": ("in.parquet", as_bytes({"text": [1.5]}), "out.csv", ("'text' holds double", "--text-column")),
     "Parquet cut off": ("in.parquet", as_bytes(rows())[:-30], "out.csv", ("Parquet", "write it again")),
@@ -209,7 +209,7 @@ TO_PREDICT: dict[str, tuple[str, bytes, str, tuple[str, ...]]] = {
     "a JSON value that never ends": ("in.jsonl", b'{"text": ' + b"[" * 100_000, "out.csv", ("line 1", "JSON")),
     "lists within lists": ("in.jsonl", b'{"text": "a", "n": ' + b"[" * 500 + b"]" * 500 + b"}", "out.csv", ("levels",)),
     "an output that is a folder": ("in.csv", b"text\nfilm\n", "folder.csv", ("is a folder",)),
-    "an output within a file": ("in.csv", b"text\nfilm\n", "in.csv/out.csv", ("in.csv is no folder",)),
+    "an output within a file": ("in.csv", b"text\nfilm\n", "in.csv/out.csv", ("in.csv is not a folder",)),
 }
 
 

@@ -9,7 +9,7 @@ from small_runs import write_config, write_csv
 from tenor.runs.directory import RunDirectory
 from tenor.runs.manifest import read_manifest
 
-LETTERS = "double quotes are read as letters of the texts"
+LETTERS = "double quotes are read as part of the texts"
 
 
 def rows_of(path: Path, delimiter: str = ",") -> list[list[str]]:
@@ -86,7 +86,7 @@ def test_a_file_whose_quotes_are_letters_is_predicted_row_by_row(
     alone = json.loads(command("predict", "latest", texts[3], texts[7], "--json").out)["predictions"]
     assert [rows[3][2], rows[7][2]] == [one["label"] for one in alone]
     again = ("predict", "latest", "--input", "out.tsv", "--text-column", "review", "--output", "again.jsonl")
-    assert "columns that the predictions would be written to" in command(*again).message
+    assert "columns with the names of prediction columns" in command(*again).message
     training = ("data.text_column=review", "data.label_column=verdict", "--json")
     assert LETTERS in command("evaluate", "latest", "--input", str(source), *training).err
     assert LETTERS not in command("evaluate", "latest", "--input", str(tmp_path / "out.tsv"), *training).err

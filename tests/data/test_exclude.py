@@ -1,4 +1,4 @@
-"""Rows that a file takes out are gone from the training rows, and nothing else changes."""
+"""Excluded rows are removed from the training rows, and nothing else changes."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -60,7 +60,7 @@ def test_an_id_of_several_rows_takes_none_out(tmp_path: Path) -> None:
     rows = labelled(list("abcd"), [0, 1, 0, 1])
     table = rows.table.set_column(0, "id", pa.array(["x", "y", "x", "z"]))
     (tmp_path / "out.csv").write_text("id,exclude\nx,yes\nz,no\n", encoding="utf-8")
-    with pytest.raises(UserError, match=r"'x' stands on 2 rows of a test.* Leave data\.id_column out"):
+    with pytest.raises(UserError, match=r"'x' is the id of 2 rows of a test.* Leave data\.id_column out"):
         rows_left(replace(rows, table=table), np.array([0, 1]), str(tmp_path / "out.csv"))
     (tmp_path / "out.csv").write_text("id,exclude\nx,no\nz,yes\n", encoding="utf-8")
     assert rows_left(replace(rows, table=table), np.arange(4), str(tmp_path / "out.csv")).tolist() == [0, 1, 2]
@@ -77,19 +77,19 @@ def test_only_rows_with_yes_are_taken_out_where_the_file_says(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("name\nx\n", "no column 'id'; columns found: name"),
+        ("name\nx\n", "no column 'id'\\. Available columns: name"),
         ("", "no column 'id'"),
-        ("id\nimdb-1\n1\nnope\n", "2 of 3 ids are no rows to train on of rows.csv: 'imdb-1', 'nope'"),
+        ("id\nimdb-1\n1\nnope\n", "2 of 3 ids are not training rows of rows.csv: 'imdb-1', 'nope'"),
         ("id,exclude\n1,maybe\n", "line 2: exclude is 'maybe'"),
         ("id,exclude\n1\n", "line 2: exclude is None"),
         ("id,rank\n,2\n", "line 2: the id is missing"),
-        ("id\n" + "".join(f"{k}\n" for k in range(1, 61)), "takes out all 44 training rows"),
+        ("id\n" + "".join(f"{k}\n" for k in range(1, 61)), "excludes all 44 training rows"),
         ('id\n"1\n', "data.exclude .*out.csv: line 2 is malformed: the double quote that opens there is never closed"),
         (
             'id,text\n1,"so,so"\n2,"swallows\n3,"Good, really"\n',
-            "line 3 is malformed: .* closed on line 4 before 'Good",
+            "line 3 is malformed: .* closed in line 4 before 'Good",
         ),
-        ('id,text\n1,"a,b"\n2,"c\n3,d\n4,e"\n5,f\n6,g\n', "line 3 is malformed: .* takes the lines 3 to 5"),
+        ('id,text\n1,"a,b"\n2,"c\n3,d\n4,e"\n5,f\n6,g\n', "line 3 is malformed: .* joins the lines 3 to 5"),
     ],
 )
 def test_a_file_that_can_t_be_meant_is_refused(content: str, words: str, tmp_path: Path) -> None:

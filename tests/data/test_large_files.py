@@ -82,7 +82,9 @@ def test_faults_have_their_places_whatever_the_block(tmp_path: Path, mapped: Pat
     assert "(row 34): label is missing" in told
     broken = "".join(f"text {row},good\n" if row != 30 else "a, b,good\n" for row in range(40))
     (tmp_path / "rows.csv").write_text("text,label\n" + broken)
-    assert "row 31 (not counting the header): has 3 fields, the header has 2 fields" in message(tmp_path / "rows.csv")
+    assert "row 31 (not counting the header): has 3 fields, expected 2 as in the header" in message(
+        tmp_path / "rows.csv"
+    )
 
 
 @pytest.mark.parametrize(
@@ -113,7 +115,9 @@ def test_a_full_disk_says_where_and_how_to_mend_it(tmp_path: Path, mapped: Path)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
     try:
-        with pytest.raises(TenorError, match=r"cache/rows: rows that are too many .* set TENOR_CACHE"):
+        with pytest.raises(
+            TenorError, match=r"cache/rows: cannot write the rows, which are too many .* set TENOR_CACHE"
+        ):
             read_table(path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -126,7 +130,7 @@ def test_a_folder_that_cannot_be_written_is_named(
     path = write(tmp_path / f"rows{suffix}", ROWS)
     (tmp_path / "a file").touch()
     monkeypatch.setenv("TENOR_CACHE", str(tmp_path / "a file" / "cache"))
-    with pytest.raises(TenorError, match=r"a file.*cannot be kept there: Not a directory\. Set TENOR_CACHE"):
+    with pytest.raises(TenorError, match=r"a file.*cannot write the rows.*: Not a directory\. Set TENOR_CACHE"):
         read_table(path)
 
 
@@ -143,7 +147,7 @@ def test_a_parquet_file_of_one_row_group_is_not_read_at_once(tmp_path: Path, mon
             texts += batch["text"].to_pylist()
         return pa.table({"text": texts, "label": table["label"]})
 
-    monkeypatch.setattr(files, "collect", listen)
+    monkeypatch.setattr(files, "gather", listen)
     monkeypatch.setattr(files, "BLOCK_ROWS", 50)
     assert read_table(tmp_path / "rows.parquet").texts[:] == table["text"].to_pylist()
     assert max(held) < table.nbytes / 4
@@ -155,7 +159,7 @@ def test_a_parquet_file_of_one_row_group_is_not_read_at_once(tmp_path: Path, mon
         (
             "rows.csv",
             'text,label\n"' + "never closed, " * 20_000,
-            "line 2 is malformed: the field that begins there is longer than the 200,000 characters that are read",
+            "line 2 is malformed: the field that begins there is longer than 200,000 characters, the most that is read",
         ),
         ("rows.jsonl", "[" + '{"text": "a", "label": 0}, ' * 20_000, "line 1 has 200,000 characters or more"),
     ],

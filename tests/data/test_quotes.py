@@ -90,7 +90,7 @@ def test_quotes_that_are_letters_in_a_tsv_lose_no_row(case: str, end: str, reade
     read = reader(written(tmp_path / "rows.tsv", ["text\tlabel", *lines], end))
     assert read.texts == texts_of(lines)
     joined = case not in ("one stray quote at the end", "one within", "two within")
-    assert ("double quotes are read as letters" in read.notes) == joined
+    assert ("double quotes are read as part of the texts" in read.notes) == joined
 
 
 @readers
@@ -132,7 +132,7 @@ def test_quotes_that_are_letters_in_a_csv_without_other_commas(reader: Reader, t
     lines[3], lines[9], lines[12] = '"Great" movie,1', '"awful,0', 'ends",1'
     read = reader(written(tmp_path / "rows.csv", ["text,label", *lines]))
     assert read.texts == texts_of(lines, ",")
-    assert "line 5 is the first" in read.notes
+    assert "first in line 5" in read.notes
 
 
 WELL_WRITTEN = [
@@ -183,16 +183,16 @@ def reviews(count: int) -> list[str]:
 @pytest.mark.parametrize(
     ("wrong", "line", "words"),
     [
-        ({6: '"unclosed text,0'}, 8, "closed on line 9 before 'Good, really 7"),
-        ({6: '"unclosed, text,0'}, 8, "closed on line 9"),
+        ({6: '"unclosed text,0'}, 8, "closed in line 9 before 'Good, really 7"),
+        ({6: '"unclosed, text,0'}, 8, "closed in line 9"),
         ({6: '"Great" movie, loved it,1'}, 8, "closed before ' movie, loved it,1'"),
-        ({6: '"awful he said,0', 8: 'never ends",0', 7: "fine,1"}, 8, "takes the lines 8 to 10"),
-        ({6: '"awful he said,0', 9: 'never ends",0', 7: "x,1", 8: "y, or z,1"}, 8, "takes the lines 8 to 11"),
-        ({6: '"awful he said,0', 7: "fine,1", 8: 'never ends",0', 12: '"Great" film,1'}, 8, "too: line 14."),
-        ({6: '"awful he said,0', 7: 'never, ends",1'}, 8, "takes the lines 8 to 9"),
+        ({6: '"awful he said,0', 8: 'never ends",0', 7: "fine,1"}, 8, "joins the lines 8 to 10"),
+        ({6: '"awful he said,0', 9: 'never ends",0', 7: "x,1", 8: "y, or z,1"}, 8, "joins the lines 8 to 11"),
+        ({6: '"awful he said,0', 7: "fine,1", 8: 'never ends",0', 12: '"Great" film,1'}, 8, "way: line 14."),
+        ({6: '"awful he said,0', 7: 'never, ends",1'}, 8, "joins the lines 8 to 9"),
         ({6: '"He said \\"no\\", then left",1'}, 8, "escaped by another quote, not by a backslash"),
         ({19: '"cut off in the mid'}, 21, "never closed"),
-        ({6: '"one" a,0', 12: '"two" b,0', 16: '"three" c,0'}, 8, "Malformed in such a way, too: 2 lines, 14, 18."),
+        ({6: '"one" a,0', 12: '"two" b,0', 16: '"three" c,0'}, 8, "Malformed in the same way: 2 lines, 14, 18."),
     ],
 )
 def test_a_stray_quote_in_a_csv_is_refused_by_the_line_where_it_opens(
@@ -208,7 +208,7 @@ def test_a_stray_quote_in_a_csv_is_refused_by_the_line_where_it_opens(
 
 
 @readers
-def test_all_malformed_lines_are_named_at_once_so_that_mending_them_ends(reader: Reader, tmp_path: Path) -> None:
+def test_all_malformed_lines_are_named_at_once_so_that_fixing_them_ends(reader: Reader, tmp_path: Path) -> None:
     lines = reviews(40)
     for at in (3, 12, 22, 31):
         lines[at] = f'"Great" movie, number {at},1'
@@ -221,7 +221,7 @@ def test_all_malformed_lines_are_named_at_once_so_that_mending_them_ends(reader:
                 break
             except UserError as error:
                 first = str(error).split("line ")[1].split()[0]
-                others = str(error).partition("in such a way, too: 3 lines, ")[2].partition(".")[0]
+                others = str(error).partition("in the same way: 3 lines, ")[2].partition(".")[0]
                 for number in [first, *others.split(", ")]:
                     text, label = lines[int(number) - 2].rsplit(",", 1)
                     lines[int(number) - 2] = '"' + text.replace('"', '""') + '",' + label
@@ -237,7 +237,7 @@ def test_a_numbered_list_in_a_review_is_no_row(reader: Reader, tmp_path: Path) -
     read = reader(written(tmp_path / "rows.csv", ["label,text", *lines]))
     assert len(read.texts) == 60
     assert read.texts[7] == "My list\n1, plot\n2, actors\n4, music"
-    assert "opens on line 9 is read as one text of the lines 9 to 12" in read.notes
+    assert "begins in line 9 is read as one text that spans the lines 9 to 12" in read.notes
 
 
 def test_row_numbers_that_go_on_within_a_field_are_rows(tmp_path: Path) -> None:
@@ -258,12 +258,12 @@ def test_the_stray_quote_may_stand_far_into_a_large_file(
     lines[19_000], lines[19_007] = '"awful\t0', 'never ends"\t1'
     read = reader(written(tmp_path / "rows.tsv", ["text\tlabel", *lines]))
     assert read.texts == texts_of(lines)
-    assert "line 19,002 is the first" in read.notes
+    assert "first in line 19,002" in read.notes
     lines[19_003] += "\t\t"
     lines[3:2_300] = ["three\tfields\t1"] * 2_297
     found = refusal(reader, written(tmp_path / "rows.tsv", ["text\tlabel", *lines]))
     assert "line 19,002 is malformed" in found
-    assert "2,298 of 20,000 lines have another number, the first is line 5" in found
+    assert "2,298 of 20,000 lines have another number, first in line 5" in found
 
 
 @readers
@@ -273,7 +273,7 @@ def test_spaces_after_the_delimiter_belong_to_no_field(reader: Reader, tmp_path:
     for header in ('"label", "text"', '"label","text"', "label, text"):
         read = reader(written(tmp_path / "rows.csv", [header, *lines]))
         assert read.texts == expected
-        assert "the spaces after each ',' belong to no field" in read.notes
+        assert "the spaces after each ',' are skipped" in read.notes
 
 
 @readers
@@ -293,11 +293,11 @@ def test_a_header_that_will_not_do_says_why(name: str, header: str, words: str, 
 
 def test_one_text_per_line_in_a_csv_is_read_or_refused_with_the_way_out(tmp_path: Path) -> None:
     lines = ["text", "fine", '"Great" movie', "dull"]
-    assert "name the file .txt" in refusal(predicted, written(tmp_path / "rows.csv", lines))
+    assert "use the suffix .txt" in refusal(predicted, written(tmp_path / "rows.csv", lines))
     lines = ["text", "fine", 'the 12" single', '"open', "fine", 'ends"', "dull"]
     read = predicted(written(tmp_path / "rows.csv", lines))
     assert read.texts == ["fine", 'the 12" single', "open\nfine\nends", "dull"]
-    assert "opens on line 4 is read as one text of the lines 4 to 6" in read.notes
+    assert "begins in line 4 is read as one text that spans the lines 4 to 6" in read.notes
 
 
 @readers
@@ -337,12 +337,12 @@ def test_no_line_is_lost_silently_wherever_quotes_stand(delimiter: str, reader: 
 def test_a_class_that_is_in_no_other_row_hides_none_silently(lines: list[str], reader: Reader, tmp_path: Path) -> None:
     """Few rows of one class don't say that there is no other."""
     path = written(tmp_path / "rows.csv", ["id,text,name" if reader is predicted else "id,text,label", *lines])
-    assert "opens on line 3 is read as one text of the lines 3 to 4" in reader(path).notes
+    assert "begins in line 3 is read as one text that spans the lines 3 to 4" in reader(path).notes
 
 
 def test_lines_of_one_column_that_quotes_join_are_named(tmp_path: Path) -> None:
     read = predicted(written(tmp_path / "rows.csv", ["text", "fine", '"open', "fine", 'ends"', "dull"]))
-    assert "opens on line 3 is read as one text of the lines 3 to 5" in read.notes
+    assert "begins in line 3 is read as one text that spans the lines 3 to 5" in read.notes
 
 
 @readers
@@ -373,7 +373,7 @@ def test_a_row_with_a_text_behind_the_last_column_is_named(reader: Reader, tmp_p
     rows = "".join(f"{text},{at % 2}\n" for at, text in enumerate(("dull", "fine", "bad", "good")))
     path.write_text(f'text,label\n{rows}so,0,so,"a\nb,c,d,e"\n')
     if reader is trained:
-        with pytest.raises(UserError, match=r"row 5 \(not counting the header\): has 4 fields, the header has 2"):
+        with pytest.raises(UserError, match=r"row 5 \(not counting the header\): has 4 fields, expected 2"):
             reader(path)
     else:
         read = reader(path)

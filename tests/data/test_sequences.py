@@ -78,7 +78,7 @@ def test_arrays_of_every_shape_and_device_keep_their_values() -> None:
 def test_what_lies_in_a_file_stays_there() -> None:
     texts = Strings(pa.chunked_array([["a", "b"]]))
     assert sequence_of(texts, "texts") is texts
-    with pytest.raises(UserError, match="one string"):
+    with pytest.raises(UserError, match="a single string"):
         sequence_of("film", "texts")
 
 
@@ -121,7 +121,7 @@ def test_what_is_no_data_frame_is_named(given: Any, words: str) -> None:
 
 def test_class_names_are_several() -> None:
     frame = frame_of(["a", "b"], ["p", "n"])
-    with pytest.raises(UserError, match="class_names is one string"):
+    with pytest.raises(UserError, match="class_names is a single string"):
         from_dataframe(frame, class_names="np")  # type: ignore[arg-type]
     given: Any = pd.Series(["p", "n"], index=[1, 0])
     assert from_dataframe(frame, class_names=given).class_names == ("p", "n")

@@ -97,7 +97,7 @@ def test_sst2_is_tested_on_its_validation_split(tmp_path: Path) -> None:
 
 def test_a_missing_split_or_column_names_what_is_there(tmp_path: Path) -> None:
     path = str(dataset_folder(tmp_path / "set", train=ROWS, validation=ROWS))
-    with pytest.raises(UserError, match=r"no split 'test'.*Splits found: train, validation.*data\.test_split"):
+    with pytest.raises(UserError, match=r"no split 'test'.*Available splits: train, validation.*data\.test_split"):
         read_source(Data(source="hub", hub_name=path))
     with pytest.raises(UserError, match=r"no column 'txt' \(did you mean 'text'\?\)"):
         read_source(Data(source="hub", hub_name=path, test_split="validation", text_column="txt"))

@@ -205,14 +205,14 @@ def test_a_missing_column_names_the_columns_and_the_nearest(tmp_path: Path) -> N
         ("a.csv", "text,label\na,0\n".encode("utf-16"), "UTF-16"),
         ("a.csv", 'text,label\n"never closed,0\n', "malformed"),
         ("a.csv", 'text,label\n"fine" he said,0\n', "malformed"),
-        ("a.csv", "text,label\nGood, really,1\n", "has 3 fields, the header has 2"),
+        ("a.csv", "text,label\nGood, really,1\n", "has 3 fields, expected 2"),
         ("a.csv", "text,label\na,0.5\nb,1.0\n", "decimal numbers"),
-        ("a.json", '[{"text": "a", "label": 0}]', "holds a list"),
+        ("a.json", '[{"text": "a", "label": 0}]', "is a JSON list"),
         ("a.json", '{\n"text": "a",\n"label": 0\n}', "line 1 is not JSON"),
         ("a.jsonl", '{"text": "a", "label": 0}\n{"text": "b', "line 2 is not JSON"),
         ("a.jsonl", '{"text": "a", "label": ' + "9" * 5000 + "}", "is not JSON"),
         ("a.jsonl", "[" * 100_000, "is not JSON"),
-        ("a.parquet", "PAR1 is not enough PAR1", "not a sound Parquet file"),
+        ("a.parquet", "PAR1 is not enough PAR1", "not a valid Parquet file"),
         ("a.txt", "text,label\na,0\n", "unknown suffix '.txt'"),
         ("a", "text,label\na,0\n", "unknown suffix ''"),
     ],
@@ -237,12 +237,12 @@ def test_a_missing_file_a_folder_and_a_pipe_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "label", "expected"),
     [
-        ([1, 2], [0, 1], "column 'text' holds int64"),
-        ([b"a", b"b"], [0, 1], "column 'text' holds binary"),
-        (["a", "b"], [0.5, 1.0], "column 'label' holds double"),
+        ([1, 2], [0, 1], "column 'text' has the type int64"),
+        ([b"a", b"b"], [0, 1], "column 'text' has the type binary"),
+        (["a", "b"], [0.5, 1.0], "column 'label' has the type double"),
         (["a", "b"], [0.5, None], "(1 of its 2 values are missing)"),
         (["a", "b"], [0.0, None], "row 2: label is missing"),
-        (["a", "b"], [[0], [1]], "column 'label' holds list"),
+        (["a", "b"], [[0], [1]], "column 'label' has the type list"),
         (["a", None], [0, 1], "row 2: text is missing"),
         ([None, None], [0, 1], "2 of 2 rows"),
     ],
@@ -265,7 +265,7 @@ def test_parquet_strings_of_every_kind_are_read(tmp_path: Path) -> None:
 def test_parquet_with_bytes_that_are_no_text_is_refused(tmp_path: Path) -> None:
     broken = pa.Array.from_buffers(pa.string(), 1, pa.array([b"\xff\xfe"]).buffers())
     pq.write_table(pa.table({"text": broken, "label": [0]}), tmp_path / "rows.parquet")
-    assert "not a sound Parquet file" in message(tmp_path / "rows.parquet")
+    assert "not a valid Parquet file" in message(tmp_path / "rows.parquet")
 
 
 def test_a_byte_order_mark_and_any_line_ending_are_accepted(tmp_path: Path) -> None:
@@ -299,7 +299,7 @@ def test_the_test_file_uses_the_classes_of_the_training_file(tmp_path: Path) -> 
 
 def test_without_a_test_path_the_test_split_is_absent(tmp_path: Path) -> None:
     source = read_source(Data(source="file", path=str(csv_file(tmp_path, "text,label\na,x\n"))))
-    assert source.test == Missing("no data.test_path was given")
+    assert source.test == Missing("data.test_path is not set")
 
 
 def test_repeated_class_names_are_refused(tmp_path: Path) -> None:

@@ -128,7 +128,7 @@ def _parquets() -> Iterator[bytes]:
 
 def read_export_or_job(folder: Path, kind: int, content: bytes) -> None:
     """`export.json` beside its weights, or the job and a part that `tenor predict` finds again."""
-    from tenor.inference.file_job import begun_job
+    from tenor.inference.file_job import interrupted_job
     from tenor.inference.source import EXPORT_NOTES, read_artefact
 
     parts = folder / "out.csv.parts"
@@ -144,7 +144,7 @@ def read_export_or_job(folder: Path, kind: int, content: bytes) -> None:
         assert all(isinstance(label, str) for label in found.labels)
         assert found.temperature > 0
     with contextlib.suppress(UserError):
-        begun = begun_job(folder / "out.csv")
+        begun = interrupted_job(folder / "out.csv")
         assert begun is None or begun.engine in ("torch", "onnx", "onnx-int8")
 
 

@@ -21,7 +21,7 @@ from filelock import FileLock
 from prediction_files import done, read_output, texts_of, write_input
 from tenor.errors import TenorError, TextError, UserError
 from tenor.inference import file_inputs, file_job
-from tenor.inference.file_job import SAMPLE_CHARACTERS, SAMPLE_ROWS, FileJob, begun_job, predict_file, survey
+from tenor.inference.file_job import SAMPLE_CHARACTERS, SAMPLE_ROWS, FileJob, interrupted_job, predict_file, survey
 from tenor.inference.file_outputs import require_output
 from tenor.inference.predictor import Predictor
 
@@ -129,7 +129,7 @@ def test_a_bad_row_is_kept_without_a_prediction(small_predictor: Predictor, tmp_
     assert [row["number"] for row in rows] == ["1", "2", "3", "5", "6", "7", ""]
     assert "row 2 has a text that is empty" in rows[1]["error"]
     assert "row 3 has 3 fields" in rows[2]["error"]
-    assert "row 4 holds bytes that are not UTF-8" in rows[3]["error"]
+    assert "row 4 contains bytes that are not UTF-8" in rows[3]["error"]
     assert result.failed == 5
     assert len(result.first_failures) == 3
 
@@ -180,7 +180,7 @@ def test_the_sample_is_of_the_whole_file(suffix: str, tmp_path: Path) -> None:
 def test_a_bad_row_ends_the_job_where_asked(tiny_predictor: Predictor, tmp_path: Path) -> None:
     source = write_input(tmp_path / "in.csv", ["film"] * 20 + ["\x01"] + ["dull"] * 5)
     job = FileJob(source, tmp_path / "out.csv")
-    with pytest.raises(TextError, match="row 21 has a text that holds no character") as caught:
+    with pytest.raises(TextError, match="row 21 has a text that contains no character") as caught:
         done(tiny_predictor, job)
     assert caught.value.position == 20
     assert not job.output.exists()
@@ -188,7 +188,7 @@ def test_a_bad_row_ends_the_job_where_asked(tiny_predictor: Predictor, tmp_path:
     assert (result.rows, result.failed, result.resumed) == (26, 1, 16)
 
 
-# What stands in a file and can't be kept, or written, is told before anything is predicted.
+# Values that cannot be stored or written are reported before anything is predicted.
 
 
 class Killed(Exception):
@@ -225,13 +225,13 @@ def test_a_killed_job_goes_on_and_ends_as_if_nothing_had_been(
         with pytest.raises(Killed):
             done(small_predictor, job)
     assert not job.output.exists()
-    begun = begun_job(job.output)
+    begun = interrupted_job(job.output)
     assert begun is not None
     assert (begun.engine, begun.rows) == ("torch", 8 * chunks)
     result = done(small_predictor, job)
     assert (result.rows, result.resumed, result.failed) == (ROWS, 8 * chunks, 2)
     assert job.output.read_bytes() == whole.output.read_bytes()
-    assert begun_job(job.output) is None
+    assert interrupted_job(job.output) is None
 
 
 def test_a_half_written_part_counts_for_nothing(small_predictor: Predictor, tmp_path: Path) -> None:
@@ -247,7 +247,7 @@ def test_a_half_written_part_counts_for_nothing(small_predictor: Predictor, tmp_
 
 
 @pytest.mark.parametrize("what", ["input", "model", "long_text"])
-def test_a_job_that_was_another_is_not_gone_on_with(what: str, small_predictor: Predictor, tmp_path: Path) -> None:
+def test_a_job_that_was_another_is_not_resumed(what: str, small_predictor: Predictor, tmp_path: Path) -> None:
     source = write_input(tmp_path / "in.csv", texts_of(ROWS))
     job = FileJob(source, tmp_path / "out.csv")
     with pytest.MonkeyPatch.context() as patch:
@@ -261,7 +261,7 @@ def test_a_job_that_was_another_is_not_gone_on_with(what: str, small_predictor: 
         predictor = replace(small_predictor, source=replace(small_predictor.source, digest="another"))
     else:
         other = replace(job, long_text="windows")
-    with pytest.raises(UserError, match=r"was another: .*--restart"):
+    with pytest.raises(UserError, match=r"with other settings: .*--restart"):
         done(predictor, other)
     assert done(predictor, replace(other, restart=True)).resumed == 0
 
@@ -307,7 +307,7 @@ def test_parts_that_are_not_the_chunks_are_no_output(spoiled: str, small_predict
                 whole.write_bytes(whole.read_bytes()[:-9])
 
     predicted = 0
-    with pytest.raises(TenorError, match=r"parts.*no output was written; begin anew with --restart"):
+    with pytest.raises(TenorError, match=r"parts.*no output was written\. Start again with --restart"):
         predict_file(small_predictor, job, survey(job.input, "text"), spoil)
     assert not job.output.exists()
     assert done(small_predictor, replace(job, restart=True)).resumed == 0
@@ -317,7 +317,7 @@ def test_an_input_that_changes_meanwhile_is_told(small_predictor: Predictor, tmp
     job = FileJob(write_input(tmp_path / "in.csv", texts_of(ROWS)), tmp_path / "out.csv")
     found = survey(job.input, "text")
     write_input(job.input, texts_of(ROWS + 1))
-    with pytest.raises(UserError, match="was changed while it was read"):
+    with pytest.raises(UserError, match="changed while it was read"):
         predict_file(small_predictor, job, found)
     assert not job.output.exists()
 
@@ -327,7 +327,7 @@ def test_a_job_that_says_nothing_of_use_is_refused(content: str, tmp_path: Path)
     (tmp_path / "out.csv.parts").mkdir()
     (tmp_path / "out.csv.parts" / "job.json").write_text(content)
     with pytest.raises(UserError, match=r"job\.json"):
-        begun_job(tmp_path / "out.csv")
+        interrupted_job(tmp_path / "out.csv")
 
 
 def test_columns_that_collide_are_named(small_predictor: Predictor, tmp_path: Path) -> None:
@@ -358,7 +358,7 @@ def test_progress_tells_every_row_once(small_predictor: Predictor, tmp_path: Pat
         ("in.csv", "text\nfilm\n".encode("utf-16"), "UTF-16"),
         ("in.csv", b"text,caf\xe9\nfilm,1\n", r"column name b'caf\\xe9' is not UTF-8.*iconv"),
         ("in.jsonl", b'{"txt": "film"}\n', "no column 'text'"),
-        ("in.parquet", b"PAR1 not really", "not a sound Parquet file"),
+        ("in.parquet", b"PAR1 not really", "not a valid Parquet file"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_refused_at_once(name: str, content: bytes, words: str, tmp_path: Path) -> None:
@@ -368,7 +368,7 @@ def test_a_file_that_cannot_be_read_is_refused_at_once(name: str, content: bytes
 
 
 def test_what_is_no_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="there is no such file"):
+    with pytest.raises(UserError, match="no such file"):
         survey(tmp_path / "in.csv", "text")
     with pytest.raises(UserError, match="is a folder"):
         survey(tmp_path, "text")
@@ -379,7 +379,7 @@ def test_what_is_no_place_to_write_to_is_named(tmp_path: Path) -> None:
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(UserError, match="is a folder"):
         require_output(tmp_path / "folder.csv")
-    with pytest.raises(UserError, match="file is no folder"):
+    with pytest.raises(UserError, match="file is not a folder"):
         require_output(tmp_path / "file" / "below" / "out.csv")
 
 
@@ -395,7 +395,7 @@ def test_a_chunk_ends_with_characters_too(tmp_path: Path, monkeypatch: pytest.Mo
 JOB = """
 import sys
 from pathlib import Path
-from tenor.inference import inputs
+from tenor.inference import file_inputs
 file_inputs.CHUNK_ROWS = 50
 from tenor.cli.main import main
 sys.exit(main(["predict", *sys.argv[1:]]))

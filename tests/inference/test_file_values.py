@@ -38,8 +38,8 @@ NESTED = pa.array([[0], [2**62], None], pa.list_(pa.timestamp("us")))
     [
         ("text", {"text": of_bytes([b"film", b"\xff", b"dull"])}, FORMATS, "bytes that are not UTF-8 in column 'text'"),
         ("note", {"note": of_bytes([b"a", b"caf\xe9", b"b"])}, FORMATS, "bytes that are not UTF-8 in column 'note'"),
-        ("when", {"when": WHEN}, FORMATS[:3], "a value without a form as text"),
-        ("when", {"when": NESTED}, FORMATS[:3], "a value without a form as text"),
+        ("when", {"when": WHEN}, FORMATS[:3], "a value that cannot be written as text"),
+        ("when", {"when": NESTED}, FORMATS[:3], "a value that cannot be written as text"),
     ],
 )
 def test_a_value_of_parquet_that_can_t_be_kept_spoils_its_row_alone(
@@ -77,14 +77,14 @@ def test_parquet_takes_what_text_can_t_hold(small_predictor: Predictor, tmp_path
 @pytest.mark.parametrize("column", [[b"\xff", None], [[b"\xff"], []], [{"a": b"\xff"}, None]])
 def test_bytes_are_refused_where_the_output_is_text(column: list[Any], target: str, tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": ["film", "dull"], "image": column}), tmp_path / "in.parquet")
-    with pytest.raises(UserError, match=r"column 'image' holds bytes .*Name an output that ends with \.parquet"):
+    with pytest.raises(UserError, match=r"column 'image' contains bytes .*Set an output that ends with \.parquet"):
         survey(tmp_path / "in.parquet", "text", is_text(tmp_path / f"out{target}"))
 
 
 @pytest.mark.parametrize("column", [[1.5, 2.0], [b"film", b"dull"], [["film"], ["dull"]]])
 def test_a_text_column_without_text_is_refused(column: list[Any], tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": column}), tmp_path / "in.parquet")
-    with pytest.raises(UserError, match=r"column 'text' holds .*, expected text"):
+    with pytest.raises(UserError, match=r"column 'text' has the type .*, expected text"):
         survey(tmp_path / "in.parquet", "text")
 
 
@@ -111,7 +111,7 @@ def test_json_output_is_json_whatever_the_numbers(small_predictor: Predictor, tm
         ('{"text": "dull", "score": 1e999}', "1e999 is beyond the largest number"),
         ('{"text": "dull", "\\ud800": 1}', "has a key"),
         ('{"text": "dull", "deep": ' + "[" * 200 + "]" * 200 + "}", "more than 100 levels"),
-        ('{"text": "a\\u0000b"}', "holds NUL"),
+        ('{"text": "a\\u0000b"}', "contains NUL"),
     ],
 )
 @pytest.mark.parametrize("target", [".csv", ".jsonl", ".parquet"])

@@ -75,5 +75,5 @@ def test_a_sample_comes_in_every_kind(small_predictor: Predictor, small_classifi
     texts = [f"film was dull {'and superb ' * (n % 5)}" for n in range(64)]
     found = Predictor.load(small_classifier, sample=dict(kinds(texts))[kind](), device="cpu", threads=1)
     assert "texts" in found.why
-    with pytest.raises(UserError, match="sample is one string"):
+    with pytest.raises(UserError, match="sample is a single string"):
         Predictor.load(small_classifier, sample="film")

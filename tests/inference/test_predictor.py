@@ -142,7 +142,7 @@ def test_the_company_never_changes_a_prediction(small_predictor: Predictor, text
         (float("nan"), "float"),
         (["film"], "list"),
         ("half \ud83d", "surrogate"),
-        ("a\x00b", "holds NUL"),
+        ("a\x00b", "contains NUL"),
         ("\x01\x02", "no character that the tokenizer knows"),
     ],
 )

@@ -25,7 +25,7 @@ from tenor.measures.calibration import (
 from tenor.measures.intervals import compare_predictions, macro_f1_interval
 from tenor.measures.label_noise import combined, features_probabilities, suspected_errors, words_probabilities
 from tenor.measures.metrics import classification_report, measure
-from tenor.measures.selective import accuracy_by_cut, accuracy_by_length, answered_above, coverage_curve
+from tenor.measures.selective import accuracy_by_length, accuracy_by_truncation, answered_above, coverage_curve
 from tenor.measures.text_baseline import fit_text_baseline, majority_baseline
 
 N = 60
@@ -58,8 +58,8 @@ OF_NUMBERS: dict[str, tuple[Callable[[Any], Any], Sequence[Any]]] = {
     "members at_threshold": (lambda given: at_threshold(POSITIVE, given, 0.6), LABELS.tolist()),
     "right by length": (lambda given: accuracy_by_length(given, COUNTS), LABELS.tolist()),
     "tokens by length": (lambda given: accuracy_by_length(LABELS == 1, given), COUNTS),
-    "right by cut": (lambda given: accuracy_by_cut(given, np.full(N, N), COUNTS), LABELS.tolist()),
-    "accuracy_by_cut": (lambda given: accuracy_by_cut(LABELS == 1, np.full(N, N), given), COUNTS),
+    "right by cut": (lambda given: accuracy_by_truncation(given, np.full(N, N), COUNTS), LABELS.tolist()),
+    "accuracy_by_truncation": (lambda given: accuracy_by_truncation(LABELS == 1, np.full(N, N), given), COUNTS),
     "majority_baseline": (lambda given: majority_baseline(given, OTHER, 2), LABELS.tolist()),
     "fit_text_baseline": (lambda given: fit_text_baseline(TEXTS, given, 2, 0).coef, LABELS.tolist()),
     "words_probabilities": (lambda given: words_probabilities(TEXTS, given, 2, 0), LABELS.tolist()),

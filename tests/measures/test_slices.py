@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenor.measures.selective import accuracy_by_cut, accuracy_by_length
+from tenor.measures.selective import accuracy_by_length, accuracy_by_truncation
 
 rows = st.lists(st.tuples(st.booleans(), st.integers(1, 5000), st.floats(0, 1)), min_size=1, max_size=60)
 
@@ -14,7 +14,7 @@ rows = st.lists(st.tuples(st.booleans(), st.integers(1, 5000), st.floats(0, 1)),
 def test_parts_hold_every_row_once(drawn: list[tuple[bool, int, float]]) -> None:
     right, tokens = np.array([r for r, _, _ in drawn]), np.array([t for _, t, _ in drawn])
     cut = np.array([int(share * t) for _, t, share in drawn])
-    for parts in (accuracy_by_length(right, tokens), accuracy_by_cut(right, tokens, cut)):
+    for parts in (accuracy_by_length(right, tokens), accuracy_by_truncation(right, tokens, cut)):
         assert sum(part.n for part in parts) == len(drawn)
         assert sum(part.n * part.accuracy for part in parts) == pytest.approx(right.sum())
         assert all(part.interval.low <= part.accuracy <= part.interval.high for part in parts)
@@ -29,7 +29,7 @@ def test_lengths_double_and_cuts_go_in_quarters() -> None:
         ("33–64", 2, 0.5),
         ("65–128", 1, 1.0),
     ]
-    parts = accuracy_by_cut(right, np.array([100, 100, 100, 100]), np.array([0, 25, 26, 76]))
+    parts = accuracy_by_truncation(right, np.array([100, 100, 100, 100]), np.array([0, 25, 26, 76]))
     assert [(part.name, part.n) for part in parts] == [("nothing", 1), ("up to 25%", 1), ("25–50%", 1), ("over 75%", 1)]
 
 

@@ -73,7 +73,7 @@ def test_the_heads_gradient_on_the_features_is_the_models_own(
 ) -> None:
     rows = np.arange(len(tokens))
     model.eval()
-    learning = freeze(model, Model(freeze="base"))
+    parameters = freeze(model, Model(freeze="base"))
     features = cached_features(model, tokens, Encoder(model, tokens, plan))
     gradients = []
     for logits in (
@@ -83,7 +83,7 @@ def test_the_heads_gradient_on_the_features_is_the_models_own(
         model.zero_grad()
         torch.nn.functional.cross_entropy(logits, torch.tensor(LABELS)).backward()
         named = dict(model.named_parameters())
-        gradients.append(torch.cat([named[name].grad.flatten() for name in learning.trainable]))
+        gradients.append(torch.cat([named[name].grad.flatten() for name in parameters.trainable]))
     torch.testing.assert_close(gradients[0], gradients[1], atol=1e-5, rtol=1e-4)
 
 
@@ -171,7 +171,7 @@ def test_other_tokens_run_again(model: Any, tokens: TokenizedText, plan: DeviceP
         (Model(freeze="base", keep_trainable=("bias",)), False),
     ],
 )
-def test_features_are_cached_only_where_nothing_below_the_head_learns(
+def test_features_are_cached_only_if_nothing_below_the_head_is_trainable(
     model: Any, settings: Model, possible: bool
 ) -> None:
     assert can_cache_features(model, freeze(model, settings)) == possible

@@ -1,4 +1,4 @@
-"""What learns is decided by module: exactly the head, exactly the lowest layers, and no trap in a name."""
+"""Parameters are frozen by module, exactly the head or the lowest layers, regardless of their names."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from torch import nn
 from tenor.config.schema import Model
 from tenor.data.sources.embedded import embedded_encoder_folder
 from tenor.errors import UserError
-from tenor.model.freezing import Learning, anatomy, freeze, set_training_mode
+from tenor.model.freezing import TrainableParameters, anatomy, freeze, set_training_mode
 from tiny_models import KINDS, LAYERS, fresh_tiny_model
 
 HEADS = {
@@ -48,22 +48,23 @@ def as_tensor(output: Any) -> torch.Tensor:
     return output[0] if isinstance(output, tuple) else output
 
 
-def learning_names(model: nn.Module) -> set[str]:
+def trainable_names(model: nn.Module) -> set[str]:
     return {name for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
-def describes(learning: Learning, model: nn.Module) -> bool:
+def describes(parameters: TrainableParameters, model: nn.Module) -> bool:
     """Whether the record agrees with the parameters themselves."""
-    parameters = dict(model.named_parameters())
-    numel = {name: parameter.numel() for name, parameter in parameters.items()}
+    body = anatomy(model).body
+    named = dict(model.named_parameters())
+    numel = {name: parameter.numel() for name, parameter in named.items()}
     return (
-        set(learning.trainable) == learning_names(model)
-        and {*learning.trainable, *learning.frozen} == set(parameters)
-        and len(learning.trainable) + len(learning.frozen) == len(parameters)
-        and learning.trainable_count == sum(numel[name] for name in learning.trainable)
-        and learning.total_count == sum(numel.values())
-        and learning.body_trainable_count == sum(numel[name] for name in anatomy(model).body & set(learning.trainable))
-        and learning.body_count == sum(numel[name] for name in anatomy(model).body)
+        set(parameters.trainable) == trainable_names(model)
+        and {*parameters.trainable, *parameters.frozen} == set(named)
+        and len(parameters.trainable) + len(parameters.frozen) == len(named)
+        and parameters.trainable_count == sum(numel[name] for name in parameters.trainable)
+        and parameters.total_count == sum(numel.values())
+        and parameters.body_trainable_count == sum(numel[name] for name in body & set(parameters.trainable))
+        and parameters.body_count == sum(numel[name] for name in body)
     )
 
 
@@ -76,35 +77,35 @@ def test_body_and_head_part_the_parameters(model: Any, kind: str) -> None:
 
 
 def test_base_leaves_exactly_the_head(model: Any, kind: str) -> None:
-    learning = freeze(model, Model(freeze="base"))
-    assert learning_names(model) == HEADS[kind]
-    assert describes(learning, model)
+    parameters = freeze(model, Model(freeze="base"))
+    assert trainable_names(model) == HEADS[kind]
+    assert describes(parameters, model)
 
 
 def test_base_leaves_exactly_the_head_of_the_embedded_encoder() -> None:
     model = fresh_tiny_model(embedded_encoder_folder())
     assert type(model).__name__ == "BertForSequenceClassification"
-    learning = freeze(model, Model(freeze="base"))
-    assert learning_names(model) == HEADS["bert"]
-    assert learning.trainable_count == 384 * 384 + 384 + 384 * 2 + 2
+    parameters = freeze(model, Model(freeze="base"))
+    assert trainable_names(model) == HEADS["bert"]
+    assert parameters.trainable_count == 384 * 384 + 384 + 384 * 2 + 2
 
 
 def test_none_lets_everything_learn(model: Any) -> None:
     freeze(model, Model(freeze="base"))
-    learning = freeze(model, Model(freeze="none"))
-    assert learning_names(model) == {name for name, _ in model.named_parameters()}
-    assert learning.frozen == ()
-    assert learning.frozen_modules == ()
-    assert describes(learning, model)
+    parameters = freeze(model, Model(freeze="none"))
+    assert trainable_names(model) == {name for name, _ in model.named_parameters()}
+    assert parameters.frozen == ()
+    assert parameters.frozen_modules == ()
+    assert describes(parameters, model)
 
 
 @pytest.mark.parametrize("kind", LAYER_OF)
 @pytest.mark.parametrize("depth", range(1, LAYERS + 1))
 def test_a_number_fixes_the_embeddings_and_that_many_lowest_layers(model: Any, kind: str, depth: int) -> None:
-    learning = freeze(model, Model(freeze=depth))
+    parameters = freeze(model, Model(freeze=depth))
     fixed = (f"{kind}.embeddings.", *(LAYER_OF[kind].format(index) for index in range(depth)))
-    assert set(learning.frozen) == {name for name, _ in model.named_parameters() if name.startswith(fixed)}
-    assert describes(learning, model)
+    assert set(parameters.frozen) == {name for name, _ in model.named_parameters() if name.startswith(fixed)}
+    assert describes(parameters, model)
 
 
 @pytest.mark.parametrize("depth", range(1, LAYERS + 1))
@@ -119,9 +120,9 @@ def test_no_gradient_is_computed_below_the_boundary(model: Any, depth: int) -> N
 
 def test_electras_projection_stands_below_its_lowest_layer(tiny_models: dict[str, Path]) -> None:
     model = fresh_tiny_model(tiny_models["electra"])
-    learning = freeze(model, Model(freeze=1))
+    parameters = freeze(model, Model(freeze=1))
     fixed = ("electra.embeddings.", "electra.embeddings_project.", "electra.encoder.layer.0.")
-    assert set(learning.frozen) == {name for name, _ in model.named_parameters() if name.startswith(fixed)}
+    assert set(parameters.frozen) == {name for name, _ in model.named_parameters() if name.startswith(fixed)}
 
 
 def test_more_layers_than_there_are_is_refused(model: Any) -> None:
@@ -135,10 +136,10 @@ def test_a_fragment_that_names_nothing_is_refused(model: Any) -> None:
 
 
 def test_bitfit_lets_the_biases_and_the_head_learn(model: Any, kind: str) -> None:
-    learning = freeze(model, Model(freeze="base", keep_trainable=("bias",)))
+    parameters = freeze(model, Model(freeze="base", keep_trainable=("bias",)))
     biases = {name for name, _ in model.named_parameters() if "bias" in name}
-    assert learning_names(model) == biases | HEADS[kind]
-    assert describes(learning, model)
+    assert trainable_names(model) == biases | HEADS[kind]
+    assert describes(parameters, model)
 
 
 def test_the_trap_of_the_case_makes_the_encoder_learn_and_says_so(distilbert: Any) -> None:
@@ -149,25 +150,27 @@ def test_the_trap_of_the_case_makes_the_encoder_learn_and_says_so(distilbert: An
     assert set(trapped.trainable) - set(honest.trainable) == inner
     assert describes(trapped, distilbert)
     assert trapped.trainable_count > 5 * honest.trainable_count
-    assert honest.what_learns().brief() == "only the head learns"
-    told = trapped.what_learns()
-    assert told.brief() == f"{trapped.body_trainable_count:,} of the encoder's {trapped.body_count:,} weights learn"
-    assert told.learning_told() == (
-        f"{trapped.trainable_count:,} of {trapped.total_count:,} weights learn "
+    assert honest.summary().brief() == "only the head is trainable"
+    summary = trapped.summary()
+    assert summary.brief() == (
+        f"{trapped.body_trainable_count:,} of the encoder's {trapped.body_count:,} weights are trainable"
+    )
+    assert summary.describe_trainable() == (
+        f"{trapped.trainable_count:,} of {trapped.total_count:,} weights "
         f"({trapped.trainable_count / trapped.total_count:.1%}), in {len(trapped.trainable)} tensors: "
         "distilbert.transformer.layer.0-1.attention, distilbert.transformer.layer.0-1.ffn, pre_classifier, classifier"
     )
-    assert told.frozen_told() == (
+    assert summary.describe_frozen() == (
         f"{len(trapped.frozen)} tensors: distilbert.embeddings, distilbert.transformer.layer.0-1.sa_layer_norm, "
         "distilbert.transformer.layer.0-1.output_layer_norm"
     )
 
 
-def test_gradients_reach_what_learns_and_nothing_else(model: Any) -> None:
-    learning = freeze(model, Model(freeze=1))
+def test_only_trainable_parameters_receive_gradients(model: Any) -> None:
+    parameters = freeze(model, Model(freeze=1))
     model(input_ids=torch.tensor([[101, 2204, 3185, 102]]), attention_mask=torch.ones(1, 4)).logits.sum().backward()
     reached = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
-    assert reached == set(learning.trainable)
+    assert reached == set(parameters.trainable)
 
 
 def modes(model: nn.Module) -> dict[str, bool]:
@@ -175,8 +178,8 @@ def modes(model: nn.Module) -> dict[str, bool]:
 
 
 def test_frozen_modules_stay_in_evaluation_mode(bert: Any) -> None:
-    learning = freeze(bert, Model(freeze=1))
-    set_training_mode(bert, learning)
+    parameters = freeze(bert, Model(freeze=1))
+    set_training_mode(bert, parameters)
     for name, training in modes(bert).items():
         fixed = name.startswith("bert.embeddings") or name.startswith("bert.encoder.layer.0")
         assert training != fixed, name
@@ -194,16 +197,16 @@ def test_below_a_frozen_base_only_the_head_trains(distilbert: Any) -> None:
 
 @pytest.mark.parametrize("settings", [Model(), Model(freeze="base", keep_trainable=("bias",))])
 def test_modules_in_which_something_learns_are_in_training_mode(bert: Any, settings: Model) -> None:
-    learning = freeze(bert, settings)
-    set_training_mode(bert.eval(), learning)
-    assert learning.frozen_modules == ()
+    parameters = freeze(bert, settings)
+    set_training_mode(bert.eval(), parameters)
+    assert parameters.frozen_modules == ()
     assert all(modes(bert).values())
 
 
 def test_a_frozen_base_gives_the_same_features_in_training_mode(bert: Any) -> None:
     inputs = {"input_ids": torch.tensor([[101, 2204, 3185, 102]]), "attention_mask": torch.ones(1, 4)}
-    learning = freeze(bert, Model(freeze="base"))
-    set_training_mode(bert, learning)
+    parameters = freeze(bert, Model(freeze="base"))
+    set_training_mode(bert, parameters)
     with torch.no_grad():
         first, second = (bert.base_model(**inputs)[0] for _ in range(2))
     assert torch.equal(first, second)

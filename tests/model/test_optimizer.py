@@ -1,4 +1,4 @@
-"""Every learning parameter in exactly one group, at the rate and decay asked for; rates that never waste a step."""
+"""Every trainable parameter is in exactly one group, with the configured rate and decay; no step has rate 0."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -34,13 +34,13 @@ def by_name(groups: list[dict], key: str) -> dict[str, float]:
 
 def test_every_learning_parameter_is_in_exactly_one_group(model: Any) -> None:
     for freezing in FREEZES:
-        learning = freeze(model, freezing)
+        parameters = freeze(model, freezing)
         for settings in SETTINGS:
             groups = parameter_groups(model, settings)
             grouped = [id(parameter) for group in groups for parameter in group["params"]]
             assert len(grouped) == len(set(grouped))
             assert set(grouped) == {id(p) for p in model.parameters() if p.requires_grad}
-            assert sorted(name for group in groups for name in group["names"]) == sorted(learning.trainable)
+            assert sorted(name for group in groups for name in group["names"]) == sorted(parameters.trainable)
             for group in groups:
                 named = dict(model.named_parameters())
                 assert all(named[n] is p for n, p in zip(group["names"], group["params"], strict=True))
@@ -78,8 +78,8 @@ def test_layer_decay_falls_by_its_factor_from_each_layer_to_the_one_below(model:
     assert min(rates.values()) == pytest.approx(1e-4 * decay**LAYERS)
 
 
-def test_one_step_moves_exactly_what_learns(bert: Any) -> None:
-    learning = freeze(bert, Model(freeze=1))
+def test_one_step_moves_exactly_the_trainable_parameters(bert: Any) -> None:
+    parameters = freeze(bert, Model(freeze=1))
     before = {name: parameter.detach().clone() for name, parameter in bert.named_parameters()}
     optimizer = make_optimizer(bert, Training(learning_rate=1e-3))
     ids = torch.tensor([[101, 2204, 3185, 102]])
@@ -87,9 +87,9 @@ def test_one_step_moves_exactly_what_learns(bert: Any) -> None:
     bert(input_ids=ids).logits[:, 0].sum().backward()
     optimizer.step()
     moved = {name for name, parameter in bert.named_parameters() if not torch.equal(parameter, before[name])}
-    assert moved <= set(learning.trainable)
+    assert moved <= set(parameters.trainable)
     # Only the bias of the keys has no gradient: it shifts all scores of a query alike.
-    assert all("key.bias" in name for name in set(learning.trainable) - moved)
+    assert all("key.bias" in name for name in set(parameters.trainable) - moved)
 
 
 def test_no_rate_before_the_first_is_set(bert: Any) -> None:

@@ -25,7 +25,7 @@ from training_tasks import differing, make_task, token_rows, weights
 
 def _estimate(task: TrainingTask, to_train: int, to_predict: int, kept: int, token_budget: int = 100) -> Cost:
     plan = dataclasses.replace(task.plan, training_tokens=token_budget)
-    return estimate_cost(task.model, task.learning, task.train, plan, to_train, to_predict, kept, batch_size=64)
+    return estimate_cost(task.model, task.parameters, task.train, plan, to_train, to_predict, kept, batch_size=64)
 
 
 def test_label_counts_are_those_of_the_batches_the_loop_will_see() -> None:
@@ -63,7 +63,7 @@ def test_the_estimate_leaves_weights_gradients_and_random_state(freeze: str, sma
     assert all(parameter.grad is None for parameter in task.model.parameters())
     assert cost.seconds > 0
     assert cost.memory_bytes > 0
-    assert cost.disk_bytes >= 4 * task.learning.total_count
+    assert cost.disk_bytes >= 4 * task.parameters.total_count
 
 
 def test_the_estimate_grows_with_the_work_and_nothing_costs_nothing(small_model: Path, tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def _bytes_saved(task: TrainingTask, rows: np.ndarray) -> int:
         saved.append(tensor)
         return tensor
 
-    set_training_mode(task.model, task.learning)
+    set_training_mode(task.model, task.parameters)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         task.model(**task.train.collate(rows).inputs)
     own = {parameter.untyped_storage().data_ptr() for parameter in task.model.parameters()}
@@ -112,14 +112,14 @@ def test_activations_are_estimated_as_what_a_pass_of_the_whole_budget_keeps(
     largest = micro_batches(np.arange(len(task.train)), task.train.lengths, 600)[0]
     tokens = len(largest) * int(task.train.lengths[largest].max())
     assert tokens > 500, "the pass does not fill the budget"
-    estimated = tokens * activation_bytes_per_token(task.model, task.learning, task.train, task.plan)
+    estimated = tokens * activation_bytes_per_token(task.model, task.parameters, task.train, task.plan)
     assert 0.7 < estimated / _bytes_saved(task, largest) < 1.4
 
 
 def test_frozen_layers_keep_nothing_for_a_backward_pass(small_model: Path, tmp_path: Path) -> None:
     whole, half = (make_task(small_model, tmp_path, model=model) for model in ({}, {"freeze": 1}))
     bytes_whole, bytes_half = (
-        activation_bytes_per_token(task.model, task.learning, task.train, task.plan) for task in (whole, half)
+        activation_bytes_per_token(task.model, task.parameters, task.train, task.plan) for task in (whole, half)
     )
     assert bytes_half < 0.7 * bytes_whole
 
@@ -130,7 +130,7 @@ def test_the_memory_of_activations_grows_with_the_budget(
     monkeypatch.setattr(cost, "_memory_in_use", lambda plan: 0)
     task = make_task(small_model, tmp_path)
     others = _estimate(task, 0, 500, 1).memory_bytes
-    assert others == 3 * 4 * task.learning.trainable_count
+    assert others == 3 * 4 * task.parameters.trainable_count
     one, three = (_estimate(task, 1000, 0, 1, budget).memory_bytes - others for budget in (300, 900))
     assert one > 0
     assert three == pytest.approx(3 * one, rel=1e-3)

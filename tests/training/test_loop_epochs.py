@@ -120,10 +120,10 @@ def test_minilm_learns_twenty_reviews_by_heart(tmp_path: Path) -> None:
 )
 def test_frozen_parameters_stay_and_the_others_move(model: dict[str, Any], small_model: Path, tmp_path: Path) -> None:
     task = make_task(small_model, tmp_path, model=model, epochs=1, weight_decay=0.5)
-    assert task.learning.frozen
+    assert task.parameters.frozen
     before = weights(task)
     run_task(task)
-    assert set(differing(before, weights(task))) == set(task.learning.trainable)
+    assert set(differing(before, weights(task))) == set(task.parameters.trainable)
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_does_not(small_model: Path, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def _one_step(task: TrainingTask, budget: int, rows: np.ndarray, steps: int = 1)
     set_rates(optimizer, 1.0)
     accelerator = make_accelerator(task.plan)
     model, wrapped = accelerator.prepare(task.model, optimizer)
-    set_training_mode(task.model, task.learning)
+    set_training_mode(task.model, task.parameters)
     task_of_step = dataclasses.replace(task, model=model)
     spread = OneModel(model, gradients_of(task_of_step, accelerator))
     for step in range(steps):

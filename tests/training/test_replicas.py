@@ -48,7 +48,7 @@ def _on_threads(task: TrainingTask, threads: int) -> TrainingTask:
 def _gradients(task: TrainingTask, count: int, rows: np.ndarray, step: int = 0) -> dict[str, torch.Tensor]:
     """The gradients of the mean loss over `rows`, by `count` replicas."""
     compute_gradients = gradients_of(task, make_accelerator(task.plan))
-    set_training_mode(task.model, task.learning)
+    set_training_mode(task.model, task.parameters)
     task.model.zero_grad(set_to_none=True)
     batch = step_batch(task, step, rows)
     if count == 1:
@@ -68,7 +68,7 @@ def test_replicas_sum_to_the_gradient_of_one_model(
 ) -> None:
     task = make_task(request.getfixturevalue(folder), tmp_path, model={**NO_DROPOUT, "freeze": freeze})
     one, several = (_gradients(task, replicas, np.arange(rows)) for replicas in (1, count))
-    assert one.keys() == several.keys() == set(task.learning.trainable)
+    assert one.keys() == several.keys() == set(task.parameters.trainable)
     for name, gradient in one.items():
         torch.testing.assert_close(several[name], gradient, rtol=1e-5, atol=1e-6, msg=name)
 

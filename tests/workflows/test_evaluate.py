@@ -122,7 +122,7 @@ def test_a_run_from_a_gpu_is_measured_without_one(copied: RunDirectory, monkeypa
     written = copied.config.read_text()
     assert "device: cpu" in written
     copied.config.write_text(written.replace("device: cpu", "device: cuda"))
-    with pytest.raises(UserError, match=r"cuda is not available here.*give training\.device=auto"):
+    with pytest.raises(UserError, match=r"cuda is not available here.*Set training\.device=auto"):
         _evaluate(copied)
     assert len(_evaluate(copied, "training.device=auto").rows) > 0
 

@@ -89,13 +89,13 @@ def test_the_cost_is_told_in_time_memory_and_disk(config: Config, monkeypatch: p
     assert _fact(_shown(config)[1], "cost") == told
 
 
-def test_the_model_and_what_learns_are_told(config: Config) -> None:
+def test_the_model_and_its_trainable_parameters_are_printed(config: Config) -> None:
     prepared, lines = _shown(config)
     assert _fact(lines, "model") == (
         f"{config.model.name}; newly initialized: classifier.bias, classifier.weight, pre_classifier.bias, "
         "pre_classifier.weight"
     )
-    assert _fact(lines, "trainable") == prepared.learning.what_learns().learning_told()
+    assert _fact(lines, "trainable") == prepared.parameters.summary().describe_trainable()
     assert _fact(lines, "frozen") == "nothing"
     frozen = config.model.model_copy(update={"freeze": "base"})
     _, lines = _shown(config.model_copy(update={"model": frozen}))

@@ -66,8 +66,8 @@ def show_overview(console: Console, prepared: "Prepared") -> None:
     new = ", ".join(classifier.new_weights) or "nothing; the checkpoint contains a classifier"
     facts = {
         "model": f"{classifier.origin}; newly initialized: {new}",
-        "trainable": prepared.learning.what_learns().learning_told(),
-        "frozen": f"{prepared.learning.what_learns().frozen_told()}{_once(prepared)}",
+        "trainable": prepared.parameters.summary().describe_trainable(),
+        "frozen": f"{prepared.parameters.summary().describe_frozen()}{_once(prepared)}",
         "lengths": f"{lengths.median} tokens (median), {lengths.p90} (90th percentile), {lengths.longest:,} (longest); "
         f"{lengths.share_truncated:.1%} of texts are truncated to {config.data.max_length} tokens "
         f"({config.data.truncation}), {lengths.share_tokens_lost:.1%} of tokens are lost",
@@ -200,12 +200,12 @@ def _cost(prepared: "Prepared", train: TokenExamples, replicas: int) -> Cost:
         short = int(np.minimum(train.lengths, prepared.config.data.max_length // 2).sum())
         to_train = training.epochs * round(training.short_share * short + (1 - training.short_share) * tokens["train"])
         to_predict = round((validations + 1) * tokens["validation"]) + tokens.get("test", 0)
-    model, learning = prepared.classifier.model, prepared.learning
+    model, parameters = prepared.classifier.model, prepared.parameters
     fix = f"lower data.max_length (now {prepared.config.data.max_length}), or choose a smaller model.name"
     with advice_on_memory("in the timed pass of the cost estimate", fix):
         return estimate_cost(
             model,
-            learning,
+            parameters,
             train,
             prepared.plan,
             to_train,

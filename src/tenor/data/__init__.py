@@ -4,7 +4,7 @@ from typing import Any
 
 
 def __getattr__(name: str) -> Any:
-    # Loaded on first use: Arrow takes a while.
+    # Imported on first use, because importing Arrow is slow.
     if name in ("LabelledText", "SourceData"):
         from tenor.data import dataset
 

@@ -1,4 +1,4 @@
-"""Rows → batches of near-equal length: the order, the cut into forward passes, the padding."""
+"""Rows → batches of similar length: their order, the split into forward passes, the padding."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -9,13 +9,13 @@ import torch
 from tenor.data.tokenization import Shortened, TokenizedText
 
 WINDOW = 64
-"""Batches that are drawn at random together and then ordered by length: enough for padding under 2%, while which rows
-meet in a batch still changes with every epoch."""
+"""Count of batches whose rows are sampled together and then sorted by length: enough for less than 2% padding, while
+the composition of the batches still changes with every epoch."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What one forward pass takes: keyword arguments of the model, and the class indices (rows,)."""
+    """The input of one forward pass: keyword arguments of the model, and the class indices (rows,)."""
 
     inputs: dict[str, torch.Tensor]
     labels: torch.Tensor
@@ -24,7 +24,7 @@ class Batch:
 
 
 class Examples(Protocol):
-    """Rows that can be cut into batches by length and collated."""
+    """Rows that can be batched by length and collated."""
 
     @property
     def lengths(self) -> np.ndarray: ...
@@ -43,7 +43,7 @@ class TokenExamples:
 
     tokens: TokenizedText | Shortened
     pad_id: int | None
-    """None: any id will do, since padding is masked."""
+    """None: 0 is used; any id works, because padding is masked."""
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -73,7 +73,7 @@ class TokenExamples:
 def epoch_batches(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
     """The batches of one epoch, each an array of row indices: a pure function of its arguments.
 
-    Every row stands in exactly one batch. Rows are shuffled, ordered by length within windows of `WINDOW` batches, cut
+    Every row is in exactly one batch. Rows are shuffled, sorted by length within windows of `WINDOW` batches, split
     into batches of `batch_size` (the last may be smaller), and the batches are shuffled.
     """
     random = np.random.default_rng([seed, epoch])
@@ -87,15 +87,15 @@ def epoch_batches(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -
 
 
 def deal(rows: np.ndarray, lengths: np.ndarray, count: int) -> list[np.ndarray]:
-    """`rows` in `count` shares of near-equal size and length: dealt like cards, in the order of length."""
+    """Split `rows` into `count` shares of similar size and length: sorted by length, then dealt in turn."""
     ordered = rows[np.argsort(lengths[rows], kind="stable")]
     return [ordered[start::count] for start in range(min(count, len(rows)))]
 
 
 def micro_batches(rows: np.ndarray, lengths: np.ndarray, token_budget: int) -> list[np.ndarray]:
-    """Cut `rows` into parts that hold at most `token_budget` tokens each once padded, or a single row.
+    """Split `rows` into parts of at most `token_budget` padded tokens each, or a single row.
 
-    Rows are ordered by length first, so that a part pads little.
+    Rows are sorted by length first, so that a part needs little padding.
     """
     rows = rows[np.argsort(lengths[rows], kind="stable")]
     parts, start = [], 0
@@ -107,18 +107,19 @@ def micro_batches(rows: np.ndarray, lengths: np.ndarray, token_budget: int) -> l
 
 
 def sequential_batches(lengths: np.ndarray, token_budget: int) -> list[np.ndarray]:
-    """All rows, longest first, in parts of at most `token_budget` padded tokens: for prediction.
+    """All rows, longest first, in parts of at most `token_budget` padded tokens, for prediction.
 
-    Longest first, so that memory is at its peak at once and an estimate of the time left errs on the high side.
+    Longest first, so that memory peaks at the beginning and an estimate of the remaining time errs on the high side.
     """
     return micro_batches(np.arange(len(lengths)), lengths, token_budget)[::-1]
 
 
 def least_padding(lengths: np.ndarray, token_budget: int, pass_cost: int) -> list[np.ndarray]:
-    """All rows, longest first, in parts of at most `token_budget` padded tokens, cut where the work is least.
+    """All rows, longest first, in parts of at most `token_budget` padded tokens, split to minimize the work.
 
-    Work is padded tokens and, for every part, `pass_cost`: what a forward pass costs beside its tokens, in tokens.
-    Found by dynamic programming over the rows in order of length, so that few rows are padded little too.
+    Work is the count of padded tokens plus `pass_cost` per part: the fixed cost of a forward pass, in tokens. The
+    optimum is computed by dynamic programming over the rows sorted by length, so that small inputs need little padding
+    too.
     """
     order = np.argsort(lengths, kind="stable")
     ordered = lengths[order]

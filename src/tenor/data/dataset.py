@@ -1,4 +1,4 @@
-"""Labelled text: what every source yields and every later step takes. Texts are read where they are stored."""
+"""Labelled text, the common format of all sources. Texts are not copied into memory."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -14,21 +14,21 @@ from tenor.runs.missing import Missing
 
 @dataclass(frozen=True, eq=False)
 class LabelledText:
-    """Rows of text with a class index each: those at `positions` of a table that is never copied, since it may lie in
-    a file larger than memory.
+    """Rows of text, each with a class index.
 
-    `table` has the columns `id` (string), `text` (large_string), `label` (int64, 0 … K-1) and, where the source names
-    groups, `group` (string). No value is null.
+    The rows are those at `positions` of a table that is never copied, because it may be a memory-mapped file larger
+    than memory. `table` has the columns `id` (string), `text` (large_string), `label` (int64, 0 … K-1) and, if the
+    source has groups, `group` (string). No value is null.
     """
 
     table: pa.Table
     class_names: tuple[str, ...]
     origin: str
-    """Where the rows come from, for messages and the manifest: a file name, a package, a hub id."""
+    """The source of the rows, for messages and the manifest: a file name, a package, a hub id."""
     positions: np.ndarray | None = None
     """int64, shape (rows,); None: all rows of `table`."""
     notes: tuple[str, ...] = ()
-    """What a person should know of how the rows were read, such as spellings of labels that are one class."""
+    """Messages for the user about how the rows were read, such as label spellings that were merged into one class."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.table, pa.Table):
@@ -47,7 +47,7 @@ class LabelledText:
 
     @property
     def texts(self) -> Strings:
-        """Read when they are asked for."""
+        """The texts, read on access."""
         return Strings(self.table["text"], self.positions)
 
     @property
@@ -56,12 +56,12 @@ class LabelledText:
 
     @property
     def groups(self) -> np.ndarray | None:
-        """Group names, shape (rows,), or None where the source has none."""
+        """Group names, shape (rows,), or None if the source has none."""
         has_groups = "group" in self.table.column_names
         return self._chosen(self.table["group"].to_numpy(zero_copy_only=False)) if has_groups else None
 
     def select(self, rows: Iterable[int]) -> "LabelledText":
-        """The rows at the given positions, in the given order. Raises UserError for what are no positions."""
+        """The rows at the given positions, in the given order. Raises UserError unless they are row positions."""
         chosen = _positions(rows)
         return replace(self, positions=chosen if self.positions is None else self.positions[chosen])
 
@@ -75,7 +75,7 @@ class LabelledText:
 
 @dataclass(frozen=True)
 class SourceData:
-    """What a source holds, in its own order: rows to learn from, and its own test split."""
+    """The content of a source, in its own order: training rows and test split."""
 
     train: LabelledText | Missing
     test: LabelledText | Missing
@@ -87,30 +87,31 @@ class SourceData:
 
 
 def not_labelled(rows: object, name: str) -> UserError:
-    """What to raise where something else was given for labelled text."""
+    """The error to raise if something other than labelled text was passed."""
     return UserError(
-        f"{name} is a {type(rows).__name__}, expected labelled text; make it from a pandas DataFrame: "
+        f"{name} is a {type(rows).__name__}, expected labelled text. Create it from a pandas DataFrame: "
         "tenor.data.from_dataframe(frame, text_column=…, label_column=…)"
     )
 
 
 def _positions(rows: Iterable[int]) -> np.ndarray:
     """Row positions as int64, shape (rows,), a copy."""
-    found = array_of(rows, "rows")
-    if found.ndim != 1 or (found.size and found.dtype.kind not in "iu"):
-        hint = "; numpy.flatnonzero(mask) gives those of a mask" if found.dtype.kind == "b" else ""
+    positions = array_of(rows, "rows")
+    if positions.ndim != 1 or (positions.size and positions.dtype.kind not in "iu"):
+        hint = "; numpy.flatnonzero(mask) converts a mask" if positions.dtype.kind == "b" else ""
         raise UserError(
-            f"rows are {found.dtype} of shape {found.shape}, expected positions from 0, whole numbers{hint}"
+            f"rows are {positions.dtype} of shape {positions.shape}, expected integer positions of shape (n,), counted "
+            f"from 0{hint}"
         )
-    return found.astype(np.int64)
+    return positions.astype(np.int64)
 
 
 def repeated_ids(rows: LabelledText) -> dict[str, int]:
-    """The ids that stand on several rows, and on how many: one of these tells no row from another."""
+    """The ids that several rows share, with the count of rows: such an id does not identify a row."""
     return {name: count for name, count in Counter(rows.ids).items() if count > 1}
 
 
 def excerpt(text: str, letters: int = 200) -> str:
-    """The beginning of a text on one line, for people."""
+    """The beginning of a text on one line, for messages."""
     line = " ".join(text.split())
     return line if len(line) <= letters else line[: letters - 1] + "…"

@@ -1,4 +1,4 @@
-"""Which rows train, which choose the best checkpoint, which measure the result, and which are excluded."""
+"""Splits the rows: training, validation (selects the best checkpoint), test, and excluded rows."""
 
 import csv
 import hashlib
@@ -19,94 +19,93 @@ SHOWN_IDS = 5
 
 
 def read_excluded(path: str) -> frozenset[str]:
-    """The ids that a CSV file takes out: all in its column `id` or, where it has a column `exclude`, those with `yes`.
+    """The ids that a CSV file excludes: all in its column `id` or, if it has a column `exclude`, those with `yes`.
 
-    Raises UserError for a file that can't be read, has no such column, or says neither yes nor no.
+    Raises UserError for a file that cannot be read, has no column `id`, or has a value other than yes or no.
     """
 
     def require(columns: list[str]) -> None:
         if "id" not in columns:
-            raise UserError(f"{path}: there is no column 'id'; columns found: {', '.join(columns)}.")
+            raise UserError(f"{path}: no column 'id'. Available columns: {', '.join(columns)}.")
 
     try:
-        found = examine(Path(expanduser(path)), require, ",")
-        with open(found.path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, found.header, **found.dialect.options)
+        delimited = examine(Path(expanduser(path)), require, ",")
+        with open(delimited.path, encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, delimited.header, **delimited.dialect.options)
             next(reader)  # The header.
-            return frozenset(row["id"] for row in reader if _is_out(row, reader.line_num, path))
+            return frozenset(row["id"] for row in reader if _is_excluded(row, reader.line_num, path))
     except UserError as error:
         raise UserError(f"data.exclude {str(error).removeprefix('data.exclude ')}") from error
     except (csv.Error, UnicodeDecodeError) as error:
-        raise UserError(f"data.exclude {path}: is no CSV file in UTF-8 ({error}).") from error
-    except (OSError, ValueError) as error:  # The second: NUL in the path.
+        raise UserError(f"data.exclude {path}: is not a CSV file in UTF-8 ({error}).") from error
+    except (OSError, ValueError) as error:  # ValueError: NUL in the path.
         reason = error.strerror if isinstance(error, OSError) else error
-        raise UserError(f"data.exclude {path}: cannot be read ({reason}); `tenor audit` writes one.") from error
+        raise UserError(f"data.exclude {path}: cannot be read ({reason}). `tenor audit` writes such a file.") from error
 
 
 def rows_left(rows: LabelledText, positions: np.ndarray, path: str) -> np.ndarray:
-    """Those of `positions`, in their order, whose row of `rows` the file does not take out.
+    """The `positions`, in their order, whose row in `rows` is not excluded by the file.
 
-    Raises UserError as `read_excluded` does, for ids that `rows` does not have or has on several rows, and where none
-    is left.
+    Raises UserError as `read_excluded` does, for ids that are missing in `rows` or not unique, and if no row remains.
     """
     excluded, ids = read_excluded(path), rows.ids
     if unknown := sorted(excluded.difference(ids)):
         shown = ", ".join(map(repr, unknown[:SHOWN_IDS])) + (", …" if len(unknown) > SHOWN_IDS else "")
         raise UserError(
-            f"data.exclude {path}: {len(unknown):,} of {len(excluded):,} ids are no rows to train on of {rows.origin}: "
-            f"{shown}. Its ids are such as {ids[0]!r}; was the file made for other data?"
+            f"data.exclude {path}: {len(unknown):,} of {len(excluded):,} ids are not training rows of {rows.origin}: "
+            f"{shown}. Expected ids such as {ids[0]!r}; was the file made for other data?"
         )
-    # Looked for among all rows, not `positions` alone: with another seed the other row would be the one to go.
+    # Among all rows, not only `positions`: with another seed, another row with this id would be excluded.
     repeated = repeated_ids(rows)
     if unclear := sorted(excluded.intersection(repeated)):
         raise UserError(
-            f"data.exclude {path}: {unclear[0]!r} stands on {repeated[unclear[0]]:,} rows of {rows.origin}, and which "
-            "is meant can't be told. Leave data.id_column out, so that ids are row numbers, and write the file anew"
+            f"data.exclude {path}: {unclear[0]!r} is the id of {repeated[unclear[0]]:,} rows of {rows.origin}, "
+            "expected one. Leave data.id_column out, so that ids are row numbers, and create the file again"
         )
     kept = np.array([row for row in positions.tolist() if ids[row] not in excluded], dtype=positions.dtype)
     if not len(kept):
-        raise UserError(f"data.exclude {path} takes out all {len(positions):,} training rows; leave some")
+        raise UserError(f"data.exclude {path} excludes all {len(positions):,} training rows. Remove some ids from it")
     return kept
 
 
-def _is_out(row: dict[str, str], line: int, path: str) -> bool:
+def _is_excluded(row: dict[str, str], line: int, path: str) -> bool:
     if not row["id"]:
         raise UserError(f"data.exclude {path}, line {line}: the id is missing.")
-    said = row.get("exclude", "yes")
-    if said is None or said.strip().lower() not in ("yes", "no"):
-        raise UserError(f"data.exclude {path}, line {line}: exclude is {said!r}, expected yes or no.")
-    return said.strip().lower() == "yes"
+    value = row.get("exclude", "yes")
+    if value is None or value.strip().lower() not in ("yes", "no"):
+        raise UserError(f"data.exclude {path}, line {line}: exclude is {value!r}, expected yes or no.")
+    return value.strip().lower() == "yes"
 
 
 @dataclass(frozen=True)
 class Splits:
-    """Disjoint rows; `validation` never trains and `test` never chooses anything."""
+    """Disjoint splits: `validation` is never trained on, and `test` never selects anything."""
 
     train: LabelledText
     validation: LabelledText
     test: LabelledText | Missing
     source_labels: np.ndarray
-    """Labels of everything that the source offers for training, in its own order."""
+    """Labels of all rows that the source has for training, in its own order."""
     train_positions: np.ndarray
-    """Where the training rows stand in that order."""
+    """Positions of the training rows in that order."""
     excluded: int = 0
-    """Rows that `data.exclude` took out of the training rows."""
+    """Count of training rows that `data.exclude` removed."""
 
 
 def make_splits(source: SourceData, data: Data, seed: int) -> Splits:
-    """Set validation rows aside, then cut the training rows and the test rows to the sizes asked for.
+    """Split off the validation rows, then reduce the training rows and the test rows to the configured sizes.
 
     The result depends only on the rows, their order, the settings and `seed`.
 
     Raises:
-        UserError: a source that cannot train, sizes larger than what is there, or rows to exclude that there are not.
+        UserError: a source without training rows, sizes larger than the source, or unknown rows to exclude.
     """
     if isinstance(source.train, Missing):
-        raise UserError(f"data.source={data.source} has nothing to train on: {source.train.reason}")
+        raise UserError(f"data.source={data.source} has no training rows: {source.train.reason}")
     train_rows, validation_rows = split_rows(source.train, data.validation, seed)
     labels = source.train.labels
     chosen = train_rows[subset_rows(labels[train_rows], data.subset, seed)]
-    # Last of all, so that the run with and the run without these rows differ in nothing else.
+    # Excluded last, so that a run with and a run without these rows differ in nothing else.
     positions = chosen if data.exclude is None else rows_left(source.train, chosen, data.exclude)
     return Splits(
         train=source.train.select(positions),
@@ -120,12 +119,12 @@ def make_splits(source: SourceData, data: Data, seed: int) -> Splits:
 
 def present_splits(splits: Splits) -> dict[str, LabelledText]:
     """The splits that have rows, by name."""
-    found = {"train": splits.train, "validation": splits.validation}
-    return found if isinstance(splits.test, Missing) else {**found, "test": splits.test}
+    present = {"train": splits.train, "validation": splits.validation}
+    return present if isinstance(splits.test, Missing) else {**present, "test": splits.test}
 
 
 def data_notes(splits: Splits) -> tuple[str, ...]:
-    """What a person should know of how the rows of all splits were read, each sentence once."""
+    """Messages for the user about how the rows of all splits were read, without repetitions."""
     return tuple(dict.fromkeys(note for rows in present_splits(splits).values() for note in rows.notes))
 
 
@@ -142,11 +141,11 @@ def data_fingerprint(splits: Splits) -> str:
 
 
 def split_rows(rows: LabelledText, validation: ValidationSplit, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the rows that train and of those that validate: disjoint and together complete.
+    """Indices of the training rows and of the validation rows: disjoint and complete.
 
     `random` is scikit-learn's `train_test_split(test_size=…, random_state=seed)`; the others keep the source's order.
     """
-    # scikit-learn rounds a share up.
+    # scikit-learn rounds up.
     size = _row_count(validation.size, len(rows), round_up=validation.strategy == "random")
     match validation.strategy:
         case "random":
@@ -162,13 +161,13 @@ def split_rows(rows: LabelledText, validation: ValidationSplit, seed: int) -> tu
 
 
 def subset_rows(labels: np.ndarray, subset: Subset, seed: int) -> np.ndarray:
-    """Indices of `subset.size` rows, in the source's order; all rows where no size is asked for."""
+    """Indices of `subset.size` rows, in the source's order; all rows if no size is set."""
     if subset.size is None:
         return np.arange(len(labels))
     if subset.size > len(labels):
         raise UserError(
             f"data.subset.size is {subset.size:,}, but {len(labels):,} training rows remain after the validation rows "
-            "were set aside; ask for fewer, or use all: data.subset.size=null"
+            "were split off. Set a smaller size, or use all rows: data.subset.size=null"
         )
     match subset.strategy:
         case "head":
@@ -180,25 +179,25 @@ def subset_rows(labels: np.ndarray, subset: Subset, seed: int) -> np.ndarray:
 
 
 def limit_test(test: LabelledText | Missing, size: int | None) -> LabelledText | Missing:
-    """A stratified part of the test split that is the same for every seed."""
+    """A stratified subset of the test split, the same for every seed."""
     if size is None or isinstance(test, Missing):
         return test
     if size > len(test):
-        raise UserError(f"data.test_size is {size:,}, but the test split has {len(test):,} rows; ask for fewer")
+        raise UserError(f"data.test_size is {size:,}, but the test split has {len(test):,} rows. Set a smaller size")
     return test.select(stratified_rows(test.labels, size, seed=0))
 
 
 def stratified_rows(labels: np.ndarray, size: int, seed: int, leave_one: bool = False) -> np.ndarray:
-    """Sorted indices of `size` rows that hold the classes in the proportions of `labels` (n,).
+    """Sorted indices of `size` rows with the class proportions of `labels` (n,).
 
-    Every class that is there gets at least one row where `size` allows it. With `leave_one` no class is used up: the
-    rows that remain hold every class too.
+    Every class that occurs gets at least one row if `size` allows it. With `leave_one`, at least one row of every class
+    remains among the other rows.
     """
     counts = np.bincount(labels)
     caps = np.maximum(counts - 1, 0) if leave_one else counts
     if size > caps.sum():
-        mend = " so that each class keeps one; lower data.validation.size" if leave_one else "; ask for fewer"
-        raise UserError(f"{size:,} rows were asked for, stratified, but only {caps.sum():,} can be taken{mend}")
+        fix = " if each class keeps one. Lower data.validation.size" if leave_one else ". Set a smaller size"
+        raise UserError(f"{size:,} stratified rows were requested, but at most {caps.sum():,} can be selected{fix}")
     random = np.random.default_rng([seed, 2])
     quota = _proportional(caps, size)
     return np.sort(
@@ -207,7 +206,7 @@ def stratified_rows(labels: np.ndarray, size: int, seed: int, leave_one: bool = 
 
 
 def _proportional(counts: np.ndarray, size: int) -> np.ndarray:
-    """Whole numbers that sum to `size`, at most `counts`, nearest to its proportions (largest remainders)."""
+    """Integers that sum to `size`, at most `counts`, closest to its proportions (largest remainders)."""
     exact = counts * (size / counts.sum())
     quota = np.floor(exact).astype(int)
     for k in np.argsort(quota - exact, kind="stable")[: size - quota.sum()]:
@@ -220,17 +219,19 @@ def _proportional(counts: np.ndarray, size: int) -> np.ndarray:
 
 
 def _grouped_rows(rows: LabelledText, size: int, seed: int) -> np.ndarray:
-    """Rows of whole groups, drawn at random until `size` is reached."""
+    """Rows of whole groups, sampled at random until `size` is reached."""
     groups = rows.groups
     if groups is None:
-        raise UserError("data.validation.strategy=group needs groups, and this source has no data.group_column")
+        raise UserError(
+            "data.validation.strategy=group requires groups. Set data.group_column to the column with the groups"
+        )
     names, group_of_row = np.unique(groups.astype(str), return_inverse=True)
     order = np.random.default_rng([seed, 3]).permutation(len(names))
     reached = np.searchsorted(np.cumsum(np.bincount(group_of_row)[order]), size) + 1
     if reached >= len(names):
         raise UserError(
-            f"a validation split of {size:,} rows would take all {len(names):,} groups; lower data.validation.size, "
-            f"or choose another data.group_column"
+            f"a validation split of {size:,} rows would contain all {len(names):,} groups. Lower data.validation.size, "
+            f"or set another data.group_column"
         )
     return np.flatnonzero(np.isin(group_of_row, order[:reached]))
 
@@ -239,7 +240,7 @@ def _row_count(size: float | int, rows: int, round_up: bool) -> int:
     count = size if isinstance(size, int) else max(1, math.ceil(size * rows) if round_up else round(size * rows))
     if count >= rows:
         raise UserError(
-            f"data.validation.size asks for {count:,} rows of {rows:,}; leave some to train on"
-            f"{', such as data.validation.size=0.1' if rows > 1 else ''}"
+            f"data.validation.size selects {count:,} of {rows:,} rows, expected fewer, so that training rows remain"
+            f"{'. Set for instance data.validation.size=0.1' if rows > 1 else ''}"
         )
     return count

@@ -1,4 +1,4 @@
-"""Text → token ids, once: truncated as asked and kept in an Arrow cache keyed by content, tokenizer and settings."""
+"""Text → token ids, truncated as configured, and cached as Arrow files keyed by content, tokenizer and settings."""
 
 import hashlib
 import json
@@ -19,12 +19,12 @@ from tenor.runs.model_notes import ModelNotes
 CACHE_VERSION = 1
 ROWS_PER_CHUNK = 4096
 CHARACTERS_AT_ONCE = 2**23
-"""Given to the tokenizer together: it needs a hundred bytes and more for each token."""
+"""Characters per call of the tokenizer, which needs more than a hundred bytes for each token."""
 
 
 @dataclass(frozen=True)
 class Truncation:
-    """Which tokens of a longer text are kept; `head_share` counts for `head_tail` alone."""
+    """Which tokens of a longer text are kept; `head_share` is used only by `head_tail`."""
 
     max_length: int
     strategy: str
@@ -35,7 +35,7 @@ class Truncation:
         return cls(settings.max_length, settings.truncation, settings.head_share)
 
     def keep(self, content: np.ndarray, special: int) -> np.ndarray:
-        """The kept part of `content` (n,), which leaves room for `special` special tokens."""
+        """The part of `content` (n,) that is kept, with room for `special` special tokens."""
         room = self.max_length - special
         if len(content) <= room:
             return content
@@ -45,14 +45,14 @@ class Truncation:
 
 @dataclass(frozen=True)
 class TokenizedText:
-    """Token ids of every row, special tokens included, without padding; memory-mapped where read from the cache."""
+    """Token ids of every row with special tokens, without padding; memory-mapped if read from the cache."""
 
     chunks: tuple[tuple[np.ndarray, np.ndarray], ...]
-    """Per chunk the ids of its rows end to end (int32) and where each row begins (rows + 1)."""
+    """Per chunk, the concatenated ids of its rows (int32) and the offset of each row (rows + 1)."""
     lengths: np.ndarray
-    """Tokens kept per row, shape (rows,)."""
+    """Count of tokens kept per row, shape (rows,)."""
     full_lengths: np.ndarray
-    """Tokens of the whole text per row, shape (rows,)."""
+    """Count of tokens of the whole text per row, shape (rows,)."""
     labels: np.ndarray
     """Class indices, shape (rows,)."""
 
@@ -73,13 +73,15 @@ class TokenizedText:
 
 @dataclass(frozen=True)
 class Shortened:
-    """Rows of a `TokenizedText` cut again when they are read: what tokenizing with `truncation` would have kept, given
-    that its strategy and share are those of the first cut."""
+    """Rows of a `TokenizedText`, truncated further on access.
+
+    The result is that of tokenizing with `truncation`, whose strategy and share must be those of the first truncation.
+    """
 
     tokens: TokenizedText
     truncation: Truncation
     around: tuple[int, int]
-    """Special tokens before and after a text."""
+    """Count of special tokens before and after a text."""
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -97,7 +99,7 @@ class Shortened:
 
 
 def tokenize(rows: LabelledText, tokenizer: Any, truncation: Truncation) -> TokenizedText:
-    """Tokenize every row, or read what an earlier call with the same texts, tokenizer and settings left.
+    """Tokenize every row, or read the cached result of an earlier call with the same texts, tokenizer and settings.
 
     Raises:
         UserError: `truncation.max_length` leaves no room for text.
@@ -119,13 +121,14 @@ def cache_key(rows: LabelledText, tokenizer: Any, truncation: Truncation) -> str
 
 
 def tokenizer_digest(tokenizer: Any) -> str:
-    """SHA-256 of what decides a text's ids: the serialized backend, or the vocabulary of one written in Python."""
+    """SHA-256 of everything that determines the ids: the serialized backend, or the vocabulary of a Python
+    tokenizer."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         definition = json.dumps([type(tokenizer).__name__, sorted(tokenizer.get_vocab().items()), str(tokenizer)])
     else:
         content = json.loads(backend.to_str())
-        # Both are set anew at every call, so they don't decide anything here.
+        # Both are set at every call, so the stored values have no effect.
         content["truncation"] = content["padding"] = None
         definition = json.dumps(content, sort_keys=True)
     return hashlib.sha256(definition.encode()).hexdigest()
@@ -146,7 +149,7 @@ def _encode(rows: LabelledText, tokenizer: Any, truncation: Truncation) -> Itera
 
 
 def _parts(texts: list[str]) -> Iterator[list[str]]:
-    """Texts in order, few enough together that what a tokenizer makes of them fits into memory."""
+    """Texts in order, in parts small enough that the tokenizer's output fits into memory."""
     characters = np.cumsum([len(text) for text in texts])
     part_of = characters // CHARACTERS_AT_ONCE
     for rows in np.split(np.arange(len(texts)), np.flatnonzero(np.diff(part_of)) + 1):
@@ -154,30 +157,33 @@ def _parts(texts: list[str]) -> Iterator[list[str]]:
 
 
 def whole_ids(texts: list[str], tokenizer: Any) -> list[np.ndarray]:
-    """The ids of whole texts, special tokens included, int32."""
-    # Explicitly without truncation: a tokenizer's file may carry one of its own.
+    """The ids of whole texts with special tokens, int32."""
+    # Explicitly without truncation: a tokenizer file may contain a truncation setting.
     encoded = tokenizer(texts, truncation=False, padding=False, return_attention_mask=False, verbose=False)
     return [np.asarray(ids, dtype=np.int32) for ids in encoded["input_ids"]]
 
 
 def cut(ids: np.ndarray, truncation: Truncation, around: tuple[int, int]) -> np.ndarray:
-    """The kept ids of a text, the special tokens `around` it included."""
+    """The ids of a truncated text with the special tokens `around` it."""
     before, after = around
     content = truncation.keep(ids[before : len(ids) - after], before + after)
     return np.concatenate([ids[:before], content, ids[len(ids) - after :]])
 
 
 def special_tokens_around(tokenizer: Any) -> tuple[int, int]:
-    """How many special tokens stand before and after a text."""
+    """Counts of special tokens before and after a text."""
     mask = tokenizer("a", truncation=False, return_special_tokens_mask=True, verbose=False)["special_tokens_mask"]
     content = [position for position, special in enumerate(mask) if not special]
     return content[0], len(mask) - 1 - content[-1]
 
 
 def refuse_no_room(truncation: Truncation, around: tuple[int, int]) -> None:
-    """Raises UserError where the special tokens alone fill a row."""
+    """Raises UserError if the special tokens alone fill a row."""
     if truncation.max_length <= sum(around):
-        raise UserError(f"data.max_length={truncation.max_length} leaves no room beside {sum(around)} special tokens")
+        raise UserError(
+            f"data.max_length={truncation.max_length} leaves no room for text, expected more than the {sum(around)} "
+            "special tokens. Set a larger data.max_length"
+        )
 
 
 def _write(path: Path, chunks: Iterator[tuple[list[np.ndarray], list[int]]]) -> None:

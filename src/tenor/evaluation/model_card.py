@@ -12,7 +12,7 @@ from tenor.errors import UserError
 from tenor.evaluation.numbers import interval, markdown, percent, points
 from tenor.evaluation.report.results_sections import checks_section, class_rows, headline, slices_section
 from tenor.evaluation.report.run_content import EvaluationNumbers, RunContent, SplitNumbers
-from tenor.evaluation.report.training_sections import learns_briefly, provenance
+from tenor.evaluation.report.training_sections import provenance, trainable_briefly
 from tenor.runs.files import read_json
 from tenor.runs.missing import Missing, is_missing
 from tenor.runs.model_notes import NOTES, Threshold, parse_threshold
@@ -221,7 +221,7 @@ def _body(
             for row in class_rows(numbers.confusion_matrix, evaluation.class_names, confidence)
         ],
         "rows": rows,
-        "learns": learns_briefly(content),
+        "learns": trainable_briefly(content),
         "probabilities": probabilities_section(read_json(notes)) if notes.is_file() else "",
         "limits": [markdown(limit) for limit in _limits(numbers, content.predictions[split], confidence)],
         "checks": checks,

@@ -1,4 +1,4 @@
-"""CSV, TSV, JSON Lines, Parquet and plain text as a stream of chunks: memory does not grow with the file."""
+"""Reads CSV, TSV, JSON Lines, Parquet and plain text in chunks: memory use does not grow with the file."""
 
 import codecs
 import json
@@ -20,43 +20,43 @@ from tenor.data.sources.rows import SHOWN_COLUMNS, encodable, nearest
 from tenor.errors import UserError
 
 RECORD = "record"
-"""The one column of a JSON Lines chunk: each line as it was read."""
+"""The only column of a JSON Lines chunk: each line as read."""
 
 MAX_LEVELS = 100
-"""Of lists and objects within one another. Python's own limit depends on who calls: it may hold now and not later."""
+"""Maximum nesting of lists and objects. Python's own limit varies with the depth of the call stack."""
 
 
 def parse_record(line: str) -> tuple[dict[str, object], str | None]:
-    """The object on a line, or an empty one and what is wrong with the line."""
+    """The JSON object of a line, or an empty one and the fault of the line."""
     try:
         record = json.loads(line, parse_constant=_refuse_constant, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         return {}, f"is not JSON ({error})"
     if not isinstance(record, dict):
-        return {}, f"holds a JSON {type(record).__name__}, expected an object"
+        return {}, f"is a JSON {type(record).__name__}, expected an object"
     if line.count("[") + line.count("{") > MAX_LEVELS and _levels(record) > MAX_LEVELS:
-        return {}, f"holds more than {MAX_LEVELS} levels of lists and objects"
+        return {}, f"has more than {MAX_LEVELS} levels of nested lists and objects"
     if (name := next((name for name in record if not encodable(name)), None)) is not None:
-        return {}, f"has a key, {name[:40]!r}, that holds bytes that are not UTF-8, or half of a surrogate pair"
+        return {}, f"has a key, {name[:40]!r}, with bytes that are not UTF-8, or with a lone surrogate"
     return record, None
 
 
 def json_text(value: Any) -> str:
-    """A value as JSON on one line; NaN and infinities, which JSON does not have, become null, dates and the like text.
+    """A value as JSON on one line; NaN and infinity become null, dates and similar types text.
 
-    Raises TypeError for bytes and whatever else JSON has no form for.
+    Raises TypeError for bytes and other types that JSON cannot represent.
     """
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, default=_as_text)
     except ValueError:
         value = _without_nan(value)
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, default=_as_text)
-    # Half of a surrogate pair can stand in a JSON file only as an escape.
+    # A lone surrogate can be written to a JSON file only as an escape.
     return text if encodable(text) else json.dumps(value, default=_as_text)
 
 
 def _refuse_constant(name: str) -> object:
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _finite(digits: str) -> float:
@@ -78,7 +78,7 @@ def _levels(value: object) -> int:
 def _as_text(value: object) -> str:
     if isinstance(value, date | time | timedelta | Decimal | UUID):
         return str(value)
-    raise TypeError(f"{type(value).__name__} has no form in JSON")
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
 
 
 def _without_nan(value: Any) -> Any:
@@ -90,37 +90,37 @@ def _without_nan(value: Any) -> Any:
 
 
 SHOWN = 160
-"""Characters of another library's words."""
+"""Maximum length of another library's message."""
 
 Check = Callable[[pa.ChunkedArray], object]
 
 
 def refuse_columns(path: Path, schema: pa.Schema, text_column: str, as_text: bool) -> None:
-    """Raises UserError for columns that can't be predicted from, kept, or, with `as_text`, written as text."""
+    """Raises UserError for columns that cannot be predicted from, stored, or, with `as_text`, written as text."""
     kind = schema.field(text_column).type
     if not _is_text(kind):
         raise UserError(
-            f"{path}: column {text_column!r} holds {kind}, expected text. Name the one with the texts (--text-column "
-            "NAME), or write it as text"
+            f"{path}: column {text_column!r} has the type {kind}, expected text. Set the column of the texts "
+            "(--text-column NAME), or convert it to text"
         )
     for field in schema:
         if as_text and _holds_bytes(field.type):
             raise UserError(
-                f"{path}: column {field.name!r} holds bytes ({field.type}), which only a Parquet output can hold. Name "
-                "an output that ends with .parquet, or leave the column out of the input"
+                f"{path}: column {field.name!r} contains bytes ({field.type}), which only a Parquet output can store. "
+                "Set an output that ends with .parquet, or remove the column from the input"
             )
         try:
             pq.ParquetWriter(pa.BufferOutputStream(), pa.schema([field])).close()
         except pa.ArrowException as error:
             raise UserError(
-                f"{path}: column {field.name!r} holds {field.type}, which can't be kept ({error}). Leave it out"
+                f"{path}: column {field.name!r} has the type {field.type}, which cannot be stored ({error}). Remove it"
             ) from error
 
 
 def sound_rows(table: pa.Table, as_text: bool) -> tuple[pa.Table, dict[int, str]]:
-    """The table without the values that can't be read or, with `as_text`, written as text; what they were, by row.
+    """The table without the values that cannot be read or, with `as_text`, written as text; and the faults, by row.
 
-    Raises ArrowInvalid for a table whose parts don't fit one another.
+    Raises ArrowInvalid for an inconsistent table.
     """
     table.validate()
     table = _nullable(table)
@@ -129,14 +129,14 @@ def sound_rows(table: pa.Table, as_text: bool) -> tuple[pa.Table, dict[int, str]
         column = table.column(at)
         unsound = _failing(column, lambda values: values.validate(full=True))
         for row, why in unsound.items():
-            how = "bytes that are not UTF-8" if "UTF8" in why else f"a value that can't be read ({why})"
-            faults.setdefault(row, f"holds {how} in column {field.name!r}")
+            how = "bytes that are not UTF-8" if "UTF8" in why else f"a value that cannot be read ({why})"
+            faults.setdefault(row, f"has {how} in column {field.name!r}")
         column = _emptied(column, unsound)
         if as_text and not _is_plain(field.type):
             formless = _failing(column, lambda values: json_text(values.to_pylist()))
             for row, why in formless.items():
-                how = f"a value without a form as text ({why}), which a .parquet output can hold,"
-                faults.setdefault(row, f"holds {how} in column {field.name!r}")
+                how = f"a value that cannot be written as text ({why}), but to a .parquet output,"
+                faults.setdefault(row, f"has {how} in column {field.name!r}")
             column = _emptied(column, formless)
         if column is not table.column(at):
             table = table.set_column(at, field, column)
@@ -144,13 +144,13 @@ def sound_rows(table: pa.Table, as_text: bool) -> tuple[pa.Table, dict[int, str]
 
 
 def _nullable(table: pa.Table) -> pa.Table:
-    """The same columns, each of which may hold nothing."""
+    """The same columns, all of them nullable."""
     fields = [field.with_nullable(True) for field in table.schema]
     return pa.Table.from_arrays(table.columns, schema=pa.schema(fields, table.schema.metadata))
 
 
 def _failing(column: pa.ChunkedArray, check: Check) -> dict[int, str]:
-    """The rows whose value does not pass, and why; the column is tried as a whole first."""
+    """The rows whose value fails the check, and why; the whole column is checked first."""
     if (whole := _fault(column, check)) is None:
         return {}
     found = {row: why for row in range(len(column)) if (why := _fault(column.take(pa.array([row])), check)) is not None}
@@ -181,7 +181,7 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _is_plain(kind: pa.DataType) -> bool:
-    """Whether every sound value has a form as text."""
+    """Whether every valid value can be written as text."""
     is_number = pa.types.is_integer(kind) or pa.types.is_float32(kind) or pa.types.is_float64(kind)
     return _is_text(kind) or pa.types.is_boolean(kind) or is_number
 
@@ -206,27 +206,27 @@ TEXT_COLUMN = "text"
 
 CHUNK_ROWS = 4096
 CHUNK_CHARACTERS = 16_000_000
-"""A chunk ends at whichever comes first. A resumed job needs both as they were: its parts are chunks."""
+"""A chunk ends at whichever limit is reached first. Interrupted jobs depend on both: their parts are chunks."""
 
 PARQUET_ROWS = 256
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Some rows in a row."""
+    """Consecutive rows of a file."""
 
     texts: list[object]
-    """What stands in the text column; None where the row could not be read."""
+    """The values of the text column; None for a row that could not be read."""
     kept: pa.Table
     """The input's columns, in its order; for JSON Lines the column `record`."""
     places: list[int]
-    """Where each row stands in the file, counted from 1: its line, or its row below the header."""
+    """The place of each row in the file, counted from 1: its line, or its row below the header."""
     faults: dict[int, str]
     """Rows that could not be read, by position in the chunk."""
 
 
-def told(path: Path, chunk: Chunk, position: int, text_fault: str) -> str:
-    """A row's place and what is wrong with it, for people; what is wrong with the row goes before its text."""
+def describe_fault(path: Path, chunk: Chunk, position: int, text_fault: str) -> str:
+    """The place and the fault of a row, for messages; a fault of the row takes precedence over one of its text."""
     unit = "line" if path.suffix.lower() in (*JSON_LINES, PLAIN) else "row"
     return f"{unit} {chunk.places[position]:,} {chunk.faults.get(position) or f'has a text that {text_fault}'}"
 
@@ -234,13 +234,13 @@ def told(path: Path, chunk: Chunk, position: int, text_fault: str) -> str:
 def read_chunks(
     path: Path, text_column: str = TEXT_COLUMN, as_text: bool = False, delimited: Delimited | None = None
 ) -> Iterator[Chunk]:
-    """The rows of a file in chunks that are the same at every reading; the suffix decides how it is read.
+    """The rows of a file in chunks that are the same at every reading; the suffix decides the format.
 
-    A file without rows gives one chunk without rows. With `as_text` a value that only Parquet can hold is a fault of
-    its row. `delimited` is what `examine_delimited` found, which otherwise is called here.
+    A file without rows yields one empty chunk. With `as_text` a value that only Parquet can store is a fault of its
+    row. `delimited` is the result of `examine_delimited`, which is called here if it is None.
 
     Raises:
-        UserError: a file that can't be read, a text column that isn't there, or a column that can't be kept or written.
+        UserError: a file that cannot be read, a missing text column, or a column that cannot be stored or written.
     """
     suffix = path.suffix.lower()
     _require_file(path, suffix)
@@ -257,9 +257,9 @@ def read_chunks(
 
 
 def examine_delimited(path: Path, text_column: str) -> Delimited | None:
-    """How a CSV or TSV file is written; None for another kind of file.
+    """Detect delimiter and quoting of a CSV or TSV file; None for other formats.
 
-    Raises UserError for a file that can't be read, a text column that isn't there, or a malformed line.
+    Raises UserError for a file that cannot be read, a missing text column, or a malformed line.
     """
     suffix = path.suffix.lower()
     if suffix not in DELIMITERS:
@@ -300,11 +300,11 @@ def _chunk(rows: list[_Row], names: list[str]) -> Chunk:
 
 def _not_utf8(row: _Row) -> str | None:
     spoiled = any(cell is not None and not cell.isascii() and _storable(cell) != cell for cell in row.cells)
-    return "holds bytes that are not UTF-8" if spoiled else None
+    return "contains bytes that are not UTF-8" if spoiled else None
 
 
 def _storable(cell: str | None) -> str | None:
-    """A cell as UTF-8 can hold it."""
+    """A cell with invalid bytes replaced, so that it can be encoded as UTF-8."""
     if cell is None or cell.isascii():
         return cell
     return cell.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
@@ -317,7 +317,7 @@ def _delimited_rows(found: Delimited, text_column: str) -> Iterator[_Row]:
             yield _Row(record[at], tuple(record), place)
         else:
             cells = (*record[:width], *[None] * (width - len(record)))
-            yield _Row(None, cells, place, f"has {len(record)} fields, the header has {width}")
+            yield _Row(None, cells, place, f"has {len(record)} fields, expected {width} as in the header")
 
 
 def _read_json_lines(path: Path, text_column: str) -> Iterator[Chunk]:
@@ -360,7 +360,9 @@ def _read_parquet(path: Path, text_column: str, as_text: bool) -> Iterator[Chunk
             if portion or first == 1:
                 yield _parquet_chunk(pa.Table.from_batches(portion, schema), text_column, first, as_text)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: is not a sound Parquet file: {error}. It may be cut off; write it again.") from error
+        raise UserError(
+            f"{path}: is not a valid Parquet file: {error}. It may be incomplete; write it again."
+        ) from error
 
 
 def _parquet_chunk(read: pa.Table, text_column: str, first: int, as_text: bool) -> Chunk:
@@ -369,14 +371,14 @@ def _parquet_chunk(read: pa.Table, text_column: str, first: int, as_text: bool) 
 
 
 def _open(path: Path) -> TextIO:
-    # A byte that is not UTF-8 spoils its own row alone; `text_fault` finds it.
+    # A byte that is not UTF-8 invalidates only its own row; `text_fault` reports it.
     return open(path, encoding="utf-8-sig", errors="surrogateescape", newline="\n")
 
 
 def _require_file(path: Path, suffix: str) -> None:
     if not path.is_file():
-        found = "is a folder" if path.is_dir() else "there is no such file"
-        raise UserError(f"{path}: {found}, expected a file of texts ({', '.join(ACCEPTED)})")
+        observed = "is a folder" if path.is_dir() else "no such file"
+        raise UserError(f"{path}: {observed}, expected a file of texts ({', '.join(ACCEPTED)})")
     if suffix not in ACCEPTED:
         raise UserError(f"{path}: unknown suffix {suffix!r}, expected one of {', '.join(ACCEPTED)}")
 
@@ -385,7 +387,7 @@ def _refuse_utf16(path: Path) -> None:
     with open(path, "rb") as file:
         start = file.read(2)
     if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-        raise UserError(f"{path}: is written in UTF-16, expected UTF-8: iconv -f UTF-16 -t UTF-8 OLD > NEW")
+        raise UserError(f"{path}: is encoded in UTF-16, expected UTF-8. Convert it: iconv -f UTF-16 -t UTF-8 OLD > NEW")
 
 
 def _require_column(path: Path, text_column: str, columns: list[str]) -> None:
@@ -397,7 +399,7 @@ def _require_column(path: Path, text_column: str, columns: list[str]) -> None:
         )
     twice = sorted({name for name in columns if columns.count(name) > 1})
     if twice:
-        raise UserError(f"{path}: several columns are called {twice[0]!r}; rename all but one")
+        raise UserError(f"{path}: several columns are called {twice[0]!r}. Rename all but one")
     if path.suffix.lower() in DELIMITERS:
         require_header(path, columns, [text_column])
     if text_column not in columns:
@@ -405,8 +407,8 @@ def _require_column(path: Path, text_column: str, columns: list[str]) -> None:
 
 
 def no_column(path: Path, text_column: str, columns: list[str]) -> UserError:
-    found = ", ".join(repr(name[:60]) for name in columns[:SHOWN_COLUMNS]) or "none"
+    available = ", ".join(repr(name[:60]) for name in columns[:SHOWN_COLUMNS]) or "none"
     return UserError(
-        f"{path}: there is no column {text_column!r}{nearest(text_column, columns)}. Columns found: {found}. "
-        "Name the one with the texts: --text-column NAME"
+        f"{path}: no column {text_column!r}{nearest(text_column, columns)}. Available columns: {available}. "
+        "Set the column of the texts: --text-column NAME"
     )

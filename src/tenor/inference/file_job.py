@@ -25,11 +25,11 @@ from tenor.inference.file_inputs import (
     RECORD,
     TEXT_COLUMN,
     Chunk,
+    describe_fault,
     examine_delimited,
     no_column,
     parse_record,
     read_chunks,
-    told,
 )
 from tenor.inference.file_outputs import JOB, is_text, job_parts, parts_of, write_output
 from tenor.inference.predictor import Predictor, Scores
@@ -37,44 +37,45 @@ from tenor.inference.texts import LongText, text_fault
 
 SAMPLE_ROWS = 512
 SAMPLE_CHARACTERS = 20_000
-"""Of a sampled text: far more than a model reads at once, and little enough to keep hundreds of."""
+"""Kept of a sampled text: far more than a model reads at once, yet small enough to keep hundreds of texts."""
 
 Drawn = list[tuple[float, str]]
 
 
 @dataclass
 class Survey:
-    """What one pass over the whole file found."""
+    """The result of one pass over the whole input file."""
 
     sha256: str = ""
     rows: int = 0
     columns: dict[str, None] = field(default_factory=dict)
     """Names, in order of appearance."""
     faults: int = 0
-    """Rows that can't be predicted or written, as far as can be told without a tokenizer."""
+    """Count of rows that cannot be predicted or written, as far as this is known without a tokenizer."""
     first_fault: str = ""
     sample: list[str] = field(default_factory=list)
-    """Texts that can be predicted, evenly from the whole file, the same at every reading; long ones cut."""
+    """A uniform sample of the predictable texts of the whole file, the same at every reading; long texts are cut
+    off."""
     delimited: Delimited | None = None
-    """How a CSV or TSV file is written; None for another kind of file."""
+    """Delimiter and quoting of a CSV or TSV file; None for other formats."""
 
     @property
     def dialect(self) -> Dialect | None:
-        """How the fields of a CSV or TSV file are parted; None where that is as usual."""
-        found = self.delimited
-        return None if found is None or found.dialect == Dialect(found.dialect.delimiter) else found.dialect
+        """The dialect of a CSV or TSV file; None if it is the usual one."""
+        dialect = None if self.delimited is None else self.delimited.dialect
+        return None if dialect is None or dialect == Dialect(dialect.delimiter) else dialect
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a person should know of how the file is read."""
+        """Messages for the user about how the file is read."""
         return () if self.delimited is None else self.delimited.notes
 
 
 def survey(path: Path, text_column: str, as_text: bool = False) -> Survey:
-    """Read a file once from end to end; `as_text` is whether its rows are to be written as anything but Parquet.
+    """Read a file once completely; `as_text`: the output format is not Parquet.
 
     Raises:
-        UserError: a file that can't be read, a text column that isn't there, or a column that can't be written.
+        UserError: a file that cannot be read, a missing text column, or a column that cannot be written.
     """
     found = Survey(delimited=examine_delimited(path, text_column))
     from_records = path.suffix.lower() in JSON_LINES
@@ -89,7 +90,7 @@ def survey(path: Path, text_column: str, as_text: bool = False) -> Survey:
                 sound.append(str(text))
                 continue
             found.faults += 1
-            found.first_fault = found.first_fault or told(path, chunk, position, fault or "")
+            found.first_fault = found.first_fault or describe_fault(path, chunk, position, fault or "")
         drawn = _drawn(drawn, sound, random)
     found.sample = [text for _, text in drawn]
     if from_records and found.columns and text_column not in found.columns:
@@ -100,7 +101,7 @@ def survey(path: Path, text_column: str, as_text: bool = False) -> Survey:
 
 
 def _drawn(drawn: Drawn, texts: list[str], random: np.random.Generator) -> Drawn:
-    """Every text gets a random number and the lowest stay, so that each of a file has the same chance, however long."""
+    """Every text gets a random number and the lowest are kept, so that all texts have the same chance."""
     numbers = random.random(len(texts))
     limit = drawn[-1][0] if len(drawn) == SAMPLE_ROWS else 1.0
     lower = [(float(numbers[at]), texts[at][:SAMPLE_CHARACTERS]) for at in np.flatnonzero(numbers < limit)]
@@ -118,7 +119,7 @@ ERROR = "error"
 
 @dataclass(frozen=True)
 class FileJob:
-    """What is to be done."""
+    """The settings of a prediction job."""
 
     input: Path
     output: Path
@@ -126,24 +127,24 @@ class FileJob:
     long_text: LongText = "truncate"
     on_error: Literal["fail", "null"] = "fail"
     restart: bool = False
-    """Throw away the output and what an interrupted job left."""
+    """Delete the output and the parts of an interrupted job."""
     abstain_below: float = 0.0
     """Probability of the most probable class below which a row gets no prediction; it keeps its probabilities."""
 
 
 @dataclass(frozen=True)
 class FileResult:
-    """What was done."""
+    """The result of a prediction job."""
 
     rows: int
     resumed: int
-    """Rows that an earlier call had done."""
+    """Count of rows that an earlier call had finished."""
     failed: int
     first_failures: tuple[str, ...]
     predicted: dict[str, int]
-    """Rows per label."""
+    """Count of rows per label."""
     unsure: int = 0
-    """Rows without a label because the model was less sure than asked for."""
+    """Count of rows without a label because the probability was below `abstain_below`."""
 
 
 def predict_file(
@@ -151,23 +152,23 @@ def predict_file(
 ) -> FileResult:
     """Write `job.output`: the input's columns, then `prediction`, `probability`, one column per class, and more.
 
-    `found` is what a survey of the input for this output said. A call that was cut goes on behind the last finished
-    chunk when it is made again; the output is then what an uncut call would have written. `advance` hears of rows as
-    they are done.
+    `found` is the survey of the input for this output. An interrupted job resumes after the last finished chunk when
+    it is called again; the output is the same as without the interruption. `advance` is called with the count of
+    finished rows.
 
     Raises:
-        UserError: an output that exists, columns that collide, a job with other input or model that was cut, or an
-            input that changes meanwhile.
-        TextError: with `on_error="fail"`, a row that can't be predicted.
-        TenorError: finished chunks that something else removed or changed meanwhile; no output is written then.
+        UserError: an output that exists, colliding columns, an interrupted job with another input or model, or an
+            input that changes during the job.
+        TextError: with `on_error="fail"`, a row that cannot be predicted.
+        TenorError: finished chunks that something else removed or changed; no output is written then.
     """
     predictor.require_abstention(job.abstain_below)
     added = _added_columns(predictor, job)
     columns = list(found.columns)
     if collisions := [name for name in added if name in columns]:
         raise UserError(
-            f"{job.input} has columns that the predictions would be written to: {', '.join(collisions)}; "
-            "rename them, or predict from the original file"
+            f"{job.input} already has columns with the names of prediction columns: {', '.join(collisions)}. "
+            "Rename them, or predict from the original file"
         )
     with job_parts(job.output, _identity(predictor, job, found), job.restart) as parts:
         chunks = read_chunks(job.input, job.text_column, is_text(job.output), found.delimited)
@@ -178,7 +179,7 @@ def predict_file(
             parts.write(len(rows), _result(chunk, scores, predictor, job))
             rows.append(len(chunk.texts))
         if sum(rows) != found.rows:
-            raise UserError(f"{job.input} was changed while it was read: predict it anew with --restart")
+            raise UserError(f"{job.input} changed while it was read. Predict it again with --restart")
         tables = partial(parts.tables, rows)
         from_records = job.input.suffix.lower() in JSON_LINES
         shown = [name for name in added if name != ERROR or job.on_error == "null"]
@@ -189,23 +190,23 @@ def predict_file(
 
 
 @dataclass(frozen=True)
-class Begun:
-    """A job that was cut."""
+class InterruptedJob:
+    """An interrupted job."""
 
     engine: EngineName
     rows: int
-    """That are done."""
+    """Count of finished rows."""
 
 
-def begun_job(output: Path) -> Begun | None:
-    """The job that was cut while it made `output`, or None where there is none."""
+def interrupted_job(output: Path) -> InterruptedJob | None:
+    """The interrupted job that was writing `output`, or None if there is none."""
     parts = parts_of(output)
     stored = parts.job
     if stored is None:
         return None
     if stored.get("engine") not in get_args(EngineName):
-        raise UserError(f"{parts.folder / JOB}: names no engine; begin anew with --restart")
-    return Begun(stored["engine"], parts.rows)
+        raise UserError(f"{parts.folder / JOB}: has no valid engine. Start again with --restart")
+    return InterruptedJob(stored["engine"], parts.rows)
 
 
 def _added_columns(predictor: Predictor, job: FileJob) -> list[str]:
@@ -214,9 +215,9 @@ def _added_columns(predictor: Predictor, job: FileJob) -> list[str]:
 
 
 def _identity(predictor: Predictor, job: FileJob, found: Survey) -> dict[str, Any]:
-    """All that decides what stands in a part."""
+    """Everything that determines the content of a part."""
     source, threshold = predictor.source, predictor.threshold
-    unusual = {} if found.dialect is None else {"dialect": asdict(found.dialect)}
+    dialect = {} if found.dialect is None else {"dialect": asdict(found.dialect)}
     return {
         "version": VERSION,
         "input_sha256": found.sha256,
@@ -231,16 +232,16 @@ def _identity(predictor: Predictor, job: FileJob, found: Survey) -> dict[str, An
         "engine": predictor.engine.name,
         "long_text": job.long_text,
         "abstain_below": job.abstain_below,
-        **unusual,
+        **dialect,
     }
 
 
 def _result(chunk: Chunk, scores: Scores, predictor: Predictor, job: FileJob) -> pa.Table:
     faults = sorted({*scores.faults, *chunk.faults})
-    places = [told(job.input, chunk, position, scores.faults.get(position, "")) for position in faults]
+    places = [describe_fault(job.input, chunk, position, scores.faults.get(position, "")) for position in faults]
     if places and job.on_error == "fail":
         raise TextError(
-            f"{job.input}: {places[0]}. Mend it and begin anew, or go on without such rows: --on-error null",
+            f"{job.input}: {places[0]}. Fix it and start again, or skip such rows: --on-error null",
             chunk.places[faults[0]] - 1,
         )
     right = np.ones(len(chunk.texts), dtype=bool)

@@ -1,4 +1,5 @@
-"""The output of a file job: one file per finished chunk, so that a killed job can be resumed, joined at the end."""
+"""Writes the output of a prediction job: one file per finished chunk, so that an interrupted job can be resumed, then
+the joined output."""
 
 import csv
 import os
@@ -30,7 +31,7 @@ class Parts:
 
     @property
     def count(self) -> int:
-        """How many there are, from the first on without a gap."""
+        """Count of finished chunks, from the first on without gaps."""
         count = 0
         while self._part(count).exists():
             count += 1
@@ -38,75 +39,75 @@ class Parts:
 
     @property
     def rows(self) -> int:
-        """How many rows they hold. Raises UserError for one that is damaged."""
+        """Count of their rows. Raises UserError for a damaged part."""
         try:
             return sum(pq.read_metadata(self._part(number)).num_rows for number in range(self.count))
         except (pa.ArrowException, OSError) as error:
-            raise UserError(f"{self.folder} is damaged ({error}); begin anew with --restart") from error
+            raise UserError(f"{self.folder} is damaged ({error}). Start again with --restart") from error
 
     @property
     def job(self) -> dict[str, Any] | None:
-        """What the job is, or None where none was begun. Raises UserError for a file that says something else."""
+        """The identity of the job, or None if none was started. Raises UserError for an invalid file."""
         path = self.folder / JOB
         if not path.exists():
             return None
-        found = read_json(path)
-        if not isinstance(found, dict):
-            raise UserError(f"{path}: holds no job; begin anew with --restart")
-        return found
+        job = read_json(path)
+        if not isinstance(job, dict):
+            raise UserError(f"{path}: is not the description of a job. Start again with --restart")
+        return job
 
     def write(self, number: int, table: pa.Table) -> None:
-        """Keep a chunk's result, atomically."""
+        """Store the result of a chunk, atomically."""
         with atomic_path(self._part(number)) as temporary:
             pq.write_table(table, temporary, compression="zstd")
 
     def tables(self, rows: Sequence[int]) -> Iterator[pa.Table]:
-        """The results in order, one chunk at a time; `rows` says how many each chunk has.
+        """The results in order, one chunk at a time; `rows` has the count of rows per chunk.
 
-        Raises TenorError where the parts are not exactly those chunks: nothing may be made of them.
+        Raises TenorError if the parts are not exactly these chunks.
         """
         for number, expected in enumerate(rows):
             try:
                 table = pq.read_table(self._part(number))
             except (pa.ArrowException, OSError) as error:
-                raise self._spoiled(number, f"can't be read: {error}") from error
+                raise self._spoiled(number, f"cannot be read: {error}") from error
             if table.num_rows != expected:
                 raise self._spoiled(number, f"has {table.num_rows:,} rows, expected {expected:,}")
             yield table
         if self._part(len(rows)).exists():
-            raise self._spoiled(len(rows), "is one more than the input has chunks")
+            raise self._spoiled(len(rows), "exists, but the input has fewer chunks")
 
     def remove(self) -> None:
-        """Remove all of it; what is left where the process dies meanwhile is never taken for a job."""
+        """Remove all parts; if the process is killed meanwhile, the remains are not taken for a job."""
         remove_whole(self.folder)
 
     def _part(self, number: int) -> Path:
         return self.folder / f"{number:06d}.parquet"
 
-    def _spoiled(self, number: int, found: str) -> TenorError:
+    def _spoiled(self, number: int, fault: str) -> TenorError:
         return TenorError(
-            f"{self._part(number)} {found}. Something else changed the parts meanwhile, so no output was written; "
-            "begin anew with --restart"
+            f"{self._part(number)} {fault}. Something else changed the parts of this job, so no output was written. "
+            "Start again with --restart"
         )
 
 
 def parts_of(output: Path) -> Parts:
-    """Where the parts of the job that writes `output` are."""
+    """The parts of the job that writes `output`."""
     return Parts(output.with_name(f"{output.name}.parts"))
 
 
 def refuse_existing(output: Path) -> None:
-    """Raises UserError for an output that is there and that no cut job was writing."""
+    """Raises UserError for an output that exists and does not belong to an interrupted job."""
     if output.exists() and parts_of(output).job is None:
-        raise UserError(f"{output} exists; name another output, or write it anew with --restart")
+        raise UserError(f"{output} already exists. Set another output, or overwrite it with --restart")
 
 
 @contextmanager
 def job_parts(output: Path, job: Mapping[str, Any], restart: bool) -> Iterator[Parts]:
-    """The parts of the job that writes `output`: new ones, or those that an earlier call left.
+    """The parts of the job that writes `output`: new ones, or those of an interrupted call.
 
     Raises:
-        UserError: the output exists, another process writes it, or the parts belong to a job with other input or model.
+        UserError: the output exists, another process writes it, or the parts belong to another input or model.
     """
     parts = parts_of(output)
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -125,30 +126,30 @@ def _locked(output: Path) -> Iterator[None]:
     try:
         lock.acquire(blocking=False)
     except Timeout as error:
-        raise UserError(f"{output}: another process is writing it; wait for it, or name another output") from error
+        raise UserError(f"{output}: another process is writing it. Wait for it, or set another output") from error
     try:
         yield
     finally:
-        # Removed only by who holds it, and before letting go. Whoever opened it before and locks it after that holds a
-        # file without a name, which FileLock takes for no lock. Windows removes no open file; FileLock does it there.
+        # Removed while it is still locked. A process that opened it before and locks it afterwards has a lock on a
+        # removed file, which FileLock does not accept. Windows cannot remove an open file; FileLock removes it there.
         if os.name != "nt":
             path.unlink(missing_ok=True)
         lock.release()
 
 
 def _claim(parts: Parts, output: Path, job: Mapping[str, Any]) -> None:
-    begun = parts.job
-    if begun is None:
+    previous = parts.job
+    if previous is None:
         refuse_existing(output)
         write_json(parts.folder / JOB, dict(job))
         return
     remove_leftovers(parts.folder)
-    differing = [name for name in sorted({*begun, *job}) if begun.get(name) != job.get(name)]
+    differing = [name for name in sorted({*previous, *job}) if previous.get(name) != job.get(name)]
     if differing:
-        told = ", ".join(f"{name} {_short(begun.get(name))}, now {_short(job.get(name))}" for name in differing)
+        changes = ", ".join(f"{name} {_short(previous.get(name))}, now {_short(job.get(name))}" for name in differing)
         raise UserError(
-            f"{parts.folder} holds an unfinished job that was another: {told}. Finish that one with its own command, "
-            "name another output, or begin anew with --restart"
+            f"{parts.folder} contains an interrupted job with other settings: {changes}. Resume it with its own "
+            "command, set another output, or start again with --restart"
         )
 
 
@@ -158,36 +159,36 @@ def _short(value: Any) -> str:
 
 ACCEPTED_OUTPUTS = (*DELIMITERS, *JSON_LINES, ".parquet")
 Tables = Callable[[], Iterator[pa.Table]]
-"""Gives the finished chunks in order, from the first on, each time that it is called."""
+"""Returns the finished chunks in order, from the first on, at each call."""
 DECIMALS = 6
-"""Of a probability in text files; Parquet holds it in full."""
+"""Decimals of a probability in text files; Parquet stores all digits."""
 
 
 Kind = Literal["true or false", "integer", "large integer", "number", "text"]
-"""Of a JSON value, as a column can hold it."""
+"""The type of a JSON value in a column."""
 EXACT = 2**53
-"""Integers up to it are exact as float64."""
+"""Integers up to this are exact as float64."""
 
 
 def require_output(path: Path) -> None:
-    """Raises UserError for a place or a suffix that can't be written."""
+    """Raises UserError for a path or a suffix that cannot be written."""
     if path.suffix.lower() not in ACCEPTED_OUTPUTS:
         raise UserError(f"{path}: unknown suffix {path.suffix!r}, expected one of {', '.join(ACCEPTED_OUTPUTS)}")
     if path.is_dir():
-        raise UserError(f"{path}: is a folder, expected a file to write; name another output")
+        raise UserError(f"{path}: is a folder, expected a file to write. Set another output")
     if not (above := next(folder for folder in path.absolute().parents if folder.exists())).is_dir():
-        raise UserError(f"{path}: {above} is no folder; name another output")
+        raise UserError(f"{path}: {above} is not a folder. Set another output")
 
 
 def is_text(path: Path) -> bool:
-    """Whether an output holds its values as text; Parquet does not."""
+    """Whether an output format stores values as text; Parquet does not."""
     return path.suffix.lower() != ".parquet"
 
 
 def write_output(path: Path, tables: Tables, columns: list[str], added: list[str], from_records: bool) -> None:
     """Write the chunks to `path`, atomically: the input's `columns`, then those `added`.
 
-    With `from_records` the input's columns are keys of JSON objects, each kept as a line of text.
+    With `from_records` the input's columns are keys of JSON objects, each stored as a line of text.
     """
     suffix = path.suffix.lower()
     with atomic_path(path) as temporary:
@@ -218,7 +219,7 @@ def _write_delimited(path: Path, delimiter: str, rows: Iterator[dict[str, Any]],
         plain = csv.writer(file, delimiter=delimiter, lineterminator="\n")
         quoted = csv.writer(file, delimiter=delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL)
         for cells in chain([names], ([_cell(row.get(name)) for name in names] for row in rows)):
-            # Of its own accord csv quotes no carriage return, and reads none that is not quoted.
+            # The csv module does not quote a carriage return on writing, but requires quotes on reading.
             (quoted if any(isinstance(cell, str) and "\r" in cell for cell in cells) else plain).writerow(cells)
 
 
@@ -248,7 +249,7 @@ def _write_parquet(path: Path, tables: Tables, columns: list[str], added: list[s
 
 
 def _record_types(tables: Tables, columns: list[str]) -> dict[str, pa.DataType]:
-    """One type per key: one that holds all its values as they are, else text."""
+    """One type per key: one that represents all its values exactly, else text."""
     kinds: dict[str, set[Kind]] = {name: set() for name in columns}
     for table in tables():
         for line in table[RECORD].to_pylist():

@@ -24,10 +24,10 @@ from tenor.runs.directory import DEFAULT_ROOT
 from tenor.runs.model_notes import Threshold
 
 
-def decided(probabilities: np.ndarray, member: int | None = None, threshold: float = 0.0) -> np.ndarray:
-    """The class of each row, int64, shape (rows,), from probabilities (rows, K): the most probable one.
+def decide_labels(probabilities: np.ndarray, member: int | None = None, threshold: float = 0.0) -> np.ndarray:
+    """The predicted class of each row, int64, shape (rows,), from probabilities (rows, K): the most probable one.
 
-    With `member`: that class where its probability is `threshold` or more, else the most probable of the others.
+    With `member`: that class if its probability is at least `threshold`, else the most probable of the others.
     """
     if member is None:
         return predicted_classes(probabilities)
@@ -48,10 +48,10 @@ class _Failed:
 _END = object()
 
 
-def ahead(items: Generator[T], depth: int = 1) -> Iterator[T]:
-    """The items in their order, `depth` of them made in advance; an error in the generator is raised in its place.
+def prefetch(items: Generator[T], depth: int = 1) -> Iterator[T]:
+    """The items in order, computed up to `depth` items ahead in a thread; errors of the generator are raised here.
 
-    The generator is closed in its own thread, also where the caller stops early.
+    The generator is closed in that thread, even if the caller stops early.
     """
     made: queue.Queue[object] = queue.Queue(maxsize=depth)
     stop = threading.Event()
@@ -76,7 +76,7 @@ def ahead(items: Generator[T], depth: int = 1) -> Iterator[T]:
         else:
             put(_END)
 
-    thread = threading.Thread(target=work, name="tenor-ahead", daemon=True)
+    thread = threading.Thread(target=work, name="tenor-prefetch", daemon=True)
     thread.start()
     try:
         while (item := made.get()) is not _END:
@@ -89,14 +89,14 @@ def ahead(items: Generator[T], depth: int = 1) -> Iterator[T]:
 
 
 CONTENT, LONGEST = 4, 60
-"""Tokens of the text that is tried, and of its longest neighbour."""
-ONE_BY_ONE = "rows are computed one by one, because this model can't be padded, or gives other results then"
+"""Tokens of the text that is tested, and of the longest text that it is batched with."""
+ONE_BY_ONE = "rows are computed one by one, because padding is impossible with this model or changes its results"
 
 
 def framing_for(engine: Engine, framing: Framing, tokenizer: Any, max_length: int) -> Framing:
-    """`framing` with or without padding: a row is tried alone, then next to one that is longer by one and by many.
+    """`framing` with or without padding: a row is computed alone, then with rows that are longer by one and by many.
 
-    A model that refuses padding (a decoder without a padding id refuses two rows) gets none.
+    For a model that rejects padding (a decoder without a padding id rejects two rows) there is none.
     """
     if framing.pad_id is None or engine.rows_alone:
         return framing
@@ -119,7 +119,7 @@ def _is_same(
     alone = run(padded([row], framing))[0]
     try:
         together = run(padded([row, longer], framing))[0]
-    # As each architecture refuses: by its own checks, by an index beyond a table, or by ONNX Runtime's error.
+    # Architectures reject padding by their own checks, by an index out of range, or by an error of ONNX Runtime.
     except (ValueError, IndexError, RuntimeError, TenorError):
         return False
     return same_logits(alone, together)
@@ -129,23 +129,24 @@ EngineChoice = Literal["auto", "torch", "onnx", "onnx-int8"]
 C = TypeVar("C")
 
 CHUNK_TEXTS = 4096
-"""Texts that are sorted by length together: enough that batches hold almost no padding."""
+"""Count of texts that are sorted by length together: enough for batches with almost no padding."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the model says about one text."""
+    """The prediction for one text."""
 
     label: str
-    """The most probable class, unless the predictor has a threshold; empty where it is less probable than asked for."""
+    """The most probable class, unless the predictor has a threshold; empty if its probability is below
+    `abstain_below`."""
     probability: float
-    """Of `label`, or of the most probable class where there is none, in 0 … 1."""
+    """Probability of `label`, or of the most probable class if the label is empty, in 0 … 1."""
     probabilities: dict[str, float]
-    """Of every class, in the model's order."""
+    """Probability of every class, in the model's order."""
     truncated: bool
-    """Whether the text was too long and tokens were left out."""
+    """Whether the text was too long and was truncated."""
     windows: int = 1
-    """Parts of the text whose probabilities were averaged."""
+    """Count of windows whose probabilities were averaged."""
 
 
 @dataclass(frozen=True)
@@ -153,13 +154,13 @@ class Scores:
     """Predictions of n texts as arrays."""
 
     probabilities: np.ndarray
-    """float64, shape (n, K); NaN where a text has a fault."""
+    """float64, shape (n, K); NaN for a text with a fault."""
     truncated: np.ndarray
     """bool, shape (n,)."""
     windows: np.ndarray
-    """Rows that each text was cut into, int64, shape (n,)."""
+    """Count of windows per text, int64, shape (n,)."""
     faults: dict[int, str]
-    """What is wrong with the texts that could not be predicted, by position."""
+    """Faults of the texts that could not be predicted, by position."""
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,7 @@ class Predictor:
     plan: DevicePlan
     framing: Framing
     why: str
-    """Why this engine, and what to know of it on this machine."""
+    """Why this engine was chosen, and its limitations on this machine."""
 
     @classmethod
     def load(
@@ -188,31 +189,31 @@ class Predictor:
     ) -> "Predictor":
         """Load a run (a folder, an id or `latest`), a model folder, an exported artefact or an id of the hub.
 
-        `engine="auto"` is PyTorch, or an artefact's own engine, unless there is a `sample` of 64 texts or more of the
-        lengths that are to come: then PyTorch and ONNX Runtime are timed on it, and the fastest that gives PyTorch's
-        probabilities is kept and remembered for this machine and model. ONNX Runtime needs the extra `onnx`. Both
-        compute in float32; `onnx-int8`, whose probabilities are others, is used only where it is asked for by name.
+        `engine="auto"` is PyTorch, or an artefact's own engine, unless `sample` has 64 or more texts of the expected
+        lengths: then PyTorch and ONNX Runtime are timed on it, and the fastest that reproduces PyTorch's probabilities
+        is chosen and remembered for this machine and model. ONNX Runtime requires the extra `onnx`. Both compute in
+        float32; `onnx-int8`, whose probabilities differ, is used only if requested by name.
 
-        Where `tenor calibrate` chose a threshold for the model, it decides the labels, which then are not always the
-        most probable class; `ignore_threshold` leaves it out.
+        If `tenor calibrate` chose a threshold for the model, it decides the labels, which then are not always the most
+        probable class; `ignore_threshold` disables it.
 
         Raises:
-            UserError: nothing to load, no trained head, an engine that is not there, or a `sample` that is no list.
+            UserError: no such model, no trained head, an unavailable engine, or a `sample` that is not a list.
         """
         sample_texts = sequence_of(sample, "sample")
         source = load_source(reference, Path(root))
         if ignore_threshold:
             source = replace(source, threshold=None)
-        # On a GPU the default would be 16 bits; predictions are those of float32 wherever they are made.
+        # On a GPU the default is 16 bits; predictions are computed in float32 on every device.
         plan = plan_device(device, "fp32", threads)
         framing = Framing.of(source.tokenizer, source.pad_id)
         if engine == "auto":
             rows = token_rows(sample_texts, source.tokenizer, framing, source.truncation, long_text).rows
             built, choice = choose_engine(source, plan, framing, rows)
         else:
-            why = OTHER_PROBABILITIES if engine == "onnx-int8" else "as asked for"
+            why = OTHER_PROBABILITIES if engine == "onnx-int8" else "as requested"
             built, choice = build_engine(source, engine, plan, framing), Choice(engine, why)
-        if built.name != "torch":  # ONNX Runtime computes on the processor, so the passes are as long as there.
+        if built.name != "torch":  # ONNX Runtime computes on the CPU, so passes have the length for a CPU.
             plan = plan_device("cpu", "fp32", threads)
         framing = framing_for(built, framing, source.tokenizer, source.truncation.max_length)
         cautions = [source.caution, ONE_BY_ONE if framing.pad_id is None else None]
@@ -226,38 +227,38 @@ class Predictor:
 
     @property
     def threshold(self) -> Threshold | None:
-        """What decides the labels; None: the most probable class."""
+        """The threshold that decides the labels; None: the most probable class."""
         return self.source.threshold
 
     def decide(self, probabilities: np.ndarray) -> np.ndarray:
         """Indices of the labels, int64, shape (n,), for probabilities (n, K)."""
         probabilities = array_of(probabilities, "probabilities")
         if self.threshold is None:
-            return decided(probabilities)
-        return decided(probabilities, self.labels.index(self.threshold.class_name), self.threshold.probability)
+            return decide_labels(probabilities)
+        return decide_labels(probabilities, self.labels.index(self.threshold.class_name), self.threshold.probability)
 
     def require_abstention(self, below: float) -> None:
-        """Raises UserError for what is no probability, and for a predictor with a threshold, another way to decide."""
+        """Raises UserError unless `below` is a probability, and if the predictor has a threshold, which excludes it."""
         if not 0 <= below <= 1:
             raise UserError(f"abstain below {below:g}: expected a probability from 0 to 1, such as 0.9")
         if below and self.threshold is not None:
             raise UserError(
-                f"abstain below {below:g}: the model has a threshold ({self.threshold}), so its labels aren't the most "
-                "probable classes; leave it out: --ignore-threshold (ignore_threshold=True)"
+                f"abstain below {below:g}: the model has a threshold ({self.threshold}), so its labels are not always "
+                "the most probable classes. Disable the threshold: --ignore-threshold (ignore_threshold=True)"
             )
 
     def predict(
         self, texts: Iterable[str], long_text: LongText = "truncate", abstain_below: float = 0.0
     ) -> list[Prediction]:
-        """One prediction per text, in their order: lists, pandas Series (by position, whatever their index), Arrow and
+        """One prediction per text, in order. `texts`: lists, pandas Series (by position), Arrow and
         NumPy arrays, columns of datasets, iterators.
 
-        A text longer than the model's length is cut as in training and flagged; with `long_text="windows"` all of it
-        is read in overlapping windows, whose probabilities are averaged. Where the most probable class has a
-        probability below `abstain_below`, the label is empty.
+        A text longer than the model's maximum length is truncated as in training and flagged; with
+        `long_text="windows"` all of it is read in overlapping windows, whose probabilities are averaged. If the most
+        probable class has a probability below `abstain_below`, the label is empty.
 
         Raises:
-            TextError: a text that is empty or no string; `position` says which, counted from 0.
+            TextError: a text that is empty or not a string; `position` is its position, counted from 0.
             UserError: a single string, a data frame or a mapping instead of a list of texts; `abstain_below` outside
                 0 … 1, or with a model that has a threshold.
         """
@@ -268,9 +269,9 @@ class Predictor:
         return [replace(one, label="") if one.probability < abstain_below else one for one in predictions]
 
     def probabilities(self, texts: Iterable[str], long_text: LongText = "truncate") -> np.ndarray:
-        """The same as an array, float64, shape (texts, K). Raises as `predict` does."""
-        found = [scores.probabilities for _, scores in self.stream(_chunks(texts), long_text, refuse_faults=True)]
-        return np.concatenate([np.empty((0, len(self.labels))), *found])
+        """The probabilities as an array, float64, shape (texts, K). Raises as `predict` does."""
+        of_chunks = [scores.probabilities for _, scores in self.stream(_chunks(texts), long_text, refuse_faults=True)]
+        return np.concatenate([np.empty((0, len(self.labels))), *of_chunks])
 
     def stream(
         self,
@@ -279,12 +280,12 @@ class Predictor:
         advance: Callable[[int], None] = lambda texts: None,
         refuse_faults: bool = False,
     ) -> Iterator[tuple[C, Scores]]:
-        """Scores of chunk after chunk of texts, each with what it came with.
+        """The scores of each chunk of texts, together with the object that identifies the chunk.
 
-        The next chunk is read and tokenized in a thread while the model computes this one. `advance` hears how many
-        texts are done. With `refuse_faults` the first text that can't be predicted raises TextError.
+        The next chunk is read and tokenized in a thread while the model computes this one. `advance` is called with
+        the count of finished texts. With `refuse_faults` the first text that cannot be predicted raises TextError.
         """
-        for chunk, tokens in ahead(self._tokenized(chunks, long_text, refuse_faults)):
+        for chunk, tokens in prefetch(self._tokenized(chunks, long_text, refuse_faults)):
             yield chunk, self._scores(tokens, advance)
 
     def _tokenized(
@@ -303,9 +304,9 @@ class Predictor:
     def _scores(self, tokens: TextTokens, advance: Callable[[int], None]) -> Scores:
         count = len(tokens.truncated)
         windows = np.bincount(tokens.owner, minlength=count)
-        told = Share(len(tokens.rows), count, advance)
-        with advice_on_memory("in prediction", self._mend_of_memory()):
-            logits = run_rows(self.engine, tokens.rows, self.framing, self.plan.prediction_tokens, told)
+        progress = RowsToTexts(len(tokens.rows), count, advance)
+        with advice_on_memory("in prediction", self._memory_advice()):
+            logits = run_rows(self.engine, tokens.rows, self.framing, self.plan.prediction_tokens, progress)
         sums = np.zeros((count, len(self.labels)))
         if len(tokens.rows):
             np.add.at(sums, tokens.owner, class_probabilities(logits, self.source.temperature))
@@ -314,29 +315,29 @@ class Predictor:
         with np.errstate(invalid="ignore"):
             return Scores(sums / windows[:, None], tokens.truncated, windows, tokens.faults)
 
-    def _mend_of_memory(self) -> str:
+    def _memory_advice(self) -> str:
         if self.plan.device != "cpu":
-            return f'predict on the processor: --device cpu (device="cpu"), now {self.plan.device}'
+            return f'predict on the CPU: --device cpu (device="cpu"), now {self.plan.device}'
         if self.engine.side_by_side > 1:
-            return f"give fewer threads (--threads 1, threads=1; now {self.plan.threads}): each has a pass of its own"
-        return "free some memory, or take a smaller model"
+            return f"use fewer threads (--threads 1, threads=1; now {self.plan.threads}): each runs a separate pass"
+        return "free some memory, or use a smaller model"
 
 
 @dataclass
-class Share:
-    """Turns rows that are done into texts that are done, whole ones, all of them at the end."""
+class RowsToTexts:
+    """Converts the count of finished rows to a count of finished texts; at the end it is the count of all texts."""
 
     rows: int
     texts: int
     advance: Callable[[int], None]
     done: int = 0
-    told: int = 0
+    reported: int = 0
 
     def __call__(self, rows: int) -> None:
         self.done += rows
         reached = self.texts * self.done // self.rows
-        self.advance(reached - self.told)
-        self.told = reached
+        self.advance(reached - self.reported)
+        self.reported = reached
 
 
 def _chunks(texts: Iterable[str]) -> Iterator[tuple[None, Sequence[str]]]:

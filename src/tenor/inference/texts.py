@@ -1,4 +1,4 @@
-"""Texts → rows of token ids: one row per text, cut as in training, or one per window of a long text."""
+"""Texts → rows of token ids: one row per text, truncated as in training, or one per window of a long text."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ from tenor.data.tokenization import Truncation, cut, special_tokens_around, whol
 
 LongText = Literal["truncate", "windows"]
 WINDOW_OVERLAP = 0.25
-"""Share of a window that the next one repeats at least, so that no sentence is seen only in halves."""
+"""Minimum share of a window that the next one repeats, so that sentences are rarely split between windows."""
 
 CHARACTERS_PER_CALL = 1_000_000
-"""Of text that the tokenizer gets at once: its intermediate results take some hundred times the memory of the ids."""
+"""Characters per call of the tokenizer, whose intermediate results take about a hundred times the memory of the ids."""
 
 
 @dataclass(frozen=True)
@@ -22,15 +22,16 @@ class Framing:
     """How a tokenizer frames a text, and how rows are padded."""
 
     around: tuple[int, int]
-    """Special tokens before and after a text."""
+    """Counts of special tokens before and after a text."""
     pad_id: int | None
-    """Of the padding on the right of shorter rows; None: rows can't be padded, so each is a batch."""
+    """Id for padding shorter rows on the right; None: rows cannot be padded, so each row is a batch."""
     token_types: tuple[tuple[int, ...], int, tuple[int, ...]] | None
-    """Token types before, within and after a text where they are not all zero."""
+    """Token types before, within and after a text; None if they are all zero."""
 
     @classmethod
     def of(cls, tokenizer: Any, model_pad_id: int | None = None) -> "Framing":
-        """`model_pad_id`: the padding id of the model's configuration, by which some models find a row's last token."""
+        """`model_pad_id`: the padding id of the model's configuration, with which some models locate the last token of
+        a row."""
         around = special_tokens_around(tokenizer)
         types = tokenizer("a", truncation=False).get("token_type_ids") or [0]
         before, after = around
@@ -47,28 +48,28 @@ class Framing:
 
 @dataclass(frozen=True)
 class TextTokens:
-    """Rows of ids, and which text each belongs to."""
+    """Rows of ids, and the text of each."""
 
     rows: list[np.ndarray]
-    """Ids, special tokens included, int32, shape (length,)."""
+    """Ids with special tokens, int32, shape (length,)."""
     owner: np.ndarray
     """Position of each row's text, ascending, int64, shape (rows,)."""
     truncated: np.ndarray
-    """Whether tokens of a text were left out, bool, shape (texts,)."""
+    """Whether a text was truncated, bool, shape (texts,)."""
     faults: dict[int, str]
-    """Texts without a row, by position, and what is wrong with them."""
+    """Faults of texts without a row, by position."""
 
 
 def text_fault(text: object) -> str | None:
-    """What keeps a value from being predicted, or None."""
+    """Why a value cannot be predicted, or None."""
     if not isinstance(text, str):
         return "is missing" if text is None else f"is {type(text).__name__} {str(text)[:40]!r}, expected a string"
     if not text or text.isspace():
-        return "is empty" if not text else "holds nothing but white space"
+        return "is empty" if not text else "contains only white space"
     if "\0" in text:
-        return "holds NUL, which no text does"
+        return "contains NUL"
     if not encodable(text):
-        return "holds bytes that are not UTF-8, or half of a surrogate pair"
+        return "contains bytes that are not UTF-8, or a lone surrogate"
     return None
 
 
@@ -83,15 +84,15 @@ def token_rows(
     for positions in _portions([position for position in range(len(texts)) if position not in faults], texts):
         for position, ids in zip(positions, whole_ids([str(texts[at]) for at in positions], tokenizer), strict=True):
             if len(ids) <= sum(framing.around):
-                faults[position] = "holds no character that the tokenizer knows"
+                faults[position] = "contains no character that the tokenizer knows"
                 continue
             if long_text == "windows":
-                found = windows(ids, truncation.max_length, framing.around)
+                of_text = windows(ids, truncation.max_length, framing.around)
             else:
-                found = [cut(ids, truncation, framing.around)]
-                truncated[position] = len(found[0]) < len(ids)
-            rows += found
-            owner += [position] * len(found)
+                of_text = [cut(ids, truncation, framing.around)]
+                truncated[position] = len(of_text[0]) < len(ids)
+            rows += of_text
+            owner += [position] * len(of_text)
     return TextTokens(rows, np.array(owner, dtype=np.int64), truncated, dict(sorted(faults.items())))
 
 

@@ -1,4 +1,9 @@
-"""Whether a probability of 0.9 is right nine times in ten, the temperature that makes it so, and thresholds."""
+"""Calibration of probabilities: reliability bins, calibration error, temperature scaling, thresholds.
+
+Brier score and precision-recall curves are scikit-learn's. Written here: reliability bins and the calibration error,
+because scikit-learn has neither for more than two classes, and the temperature, for which a bracketed root of the
+likelihood's derivative is faster and more exact than a general optimizer.
+"""
 
 from dataclasses import dataclass
 
@@ -8,14 +13,14 @@ from tenor.data.sequences import array_of
 from tenor.measures.metrics import check_labels, check_numbers, check_predictions, mean_negative_log_likelihood
 
 BINS = 15
-"""Of Guo et al. (2017) and most papers since: an ECE can only be compared with one over as many bins."""
+"""The count of bins of Guo et al. (2017) and most later papers: an ECE is comparable only for the same count."""
 
-_EXPONENTS = (-12.0, 12.0)  # Of the inverse temperature, natural: wider than float32 logits can need.
+_EXPONENTS = (-12.0, 12.0)  # Of the inverse temperature, base e: wider than any float32 logits need.
 
 
 @dataclass(frozen=True)
 class ReliabilityBin:
-    """The rows whose confidence, the probability of the predicted class, lies in (low, high]."""
+    """The rows whose confidence, the probability of the predicted class, is in (low, high]."""
 
     low: float
     high: float
@@ -25,7 +30,7 @@ class ReliabilityBin:
 
 
 def reliability_bins(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS) -> tuple[ReliabilityBin, ...]:
-    """Rows by confidence, in `bins` parts of equal width of (0, 1]; parts without rows are left out.
+    """Rows by confidence, in `bins` bins of equal width over (0, 1]; empty bins are left out.
 
     `probabilities` is (n, K), `labels` is (n,). Of equally probable classes the lowest is the predicted one.
     Raises ValueError as `measure` does, and for fewer bins than 1.
@@ -33,7 +38,7 @@ def reliability_bins(probabilities: np.ndarray, labels: np.ndarray, bins: int = 
     if bins < 1:
         raise ValueError(f"expected 1 bin or more, found {bins}")
     probabilities, labels = check_predictions(probabilities, labels)
-    # A distribution's sum may exceed 1 by rounding, and so may its largest share.
+    # By rounding, the sum of a distribution may exceed 1, and so may its largest probability.
     confidence = probabilities.max(axis=1).clip(0.0, 1.0)
     right = probabilities.argmax(axis=1) == labels
     edges = np.linspace(0.0, 1.0, bins + 1)
@@ -58,9 +63,9 @@ def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bi
     Naeini, Cooper and Hauskrecht (2015), "Obtaining well calibrated probabilities using Bayesian binning", on the
     predicted class as in Guo et al. (2017). Raises ValueError as `reliability_bins` does.
     """
-    found = reliability_bins(probabilities, labels, bins)
-    n = sum(one.n for one in found)
-    return sum(one.n / n * abs(one.mean_confidence - one.accuracy) for one in found)
+    filled = reliability_bins(probabilities, labels, bins)
+    n = sum(one.n for one in filled)
+    return sum(one.n / n * abs(one.mean_confidence - one.accuracy) for one in filled)
 
 
 def brier_score(probabilities: np.ndarray, labels: np.ndarray) -> float:
@@ -85,9 +90,9 @@ def negative_log_likelihood(probabilities: np.ndarray, labels: np.ndarray) -> fl
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     """The T > 0 for which softmax(logits / T) gives the labels the highest likelihood (Guo et al. 2017).
 
-    `logits` is (n, K), `labels` is (n,): rows that neither trained nor test. It changes no predicted class. The
-    likelihood is concave in 1/T, so its derivative has one root at most. It has none where every row is right (T → 0:
-    the rows do not say how sure is too sure) and where the logits say no more than chance (T → ∞): T is then 1.
+    `logits` is (n, K), `labels` is (n,): rows used for neither training nor testing. No predicted class changes. The
+    likelihood is concave in 1/T, so its derivative has at most one root. It has none if every row is right (T → 0: the
+    rows cannot show overconfidence) or if the logits are no better than chance (T → ∞): T is then 1.
     Raises ValueError for no rows, shapes that do not fit, labels outside 0 … K-1, and logits that are not finite.
     """
     from scipy.optimize import brentq
@@ -113,11 +118,11 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 
 
 def choose_temperature(logits: np.ndarray, labels: np.ndarray, alpha: float = 0.05) -> float:
-    """The temperature of `fit_temperature` where it is better than 1 by more than chance, else 1.
+    """The temperature of `fit_temperature` if it is significantly better than 1, else 1.
 
-    By the likelihood ratio's test (Wilks 1938) at the level `alpha`: a few dozen rows would otherwise have a
-    temperature that makes other rows worse. Where even then the logits say no more than equal probabilities, it is 1,
-    too: a model that has learned nothing would be made to look modest. Raises as `fit_temperature`.
+    Tested with the likelihood ratio (Wilks 1938) at the level `alpha`: a temperature fitted on a few dozen rows could
+    otherwise make other rows worse. It is also 1 if even the scaled logits are not significantly better than equal
+    probabilities: scaling would hide that the model has learned nothing. Raises as `fit_temperature`.
     """
     from scipy.special import log_softmax
     from scipy.stats import chi2
@@ -143,44 +148,44 @@ def with_temperature(probabilities: np.ndarray, current: float, wanted: float) -
 
 
 def log_probabilities(probabilities: np.ndarray) -> np.ndarray:
-    """Logits (n, K) of probabilities (n, K), up to a shift per row; finite where one underflowed to 0."""
+    """Logits (n, K) of probabilities (n, K), up to a shift per row; finite even for a probability of 0."""
     return np.log(check_numbers(probabilities, "probabilities").clip(np.finfo(np.float64).tiny, None))
 
 
 @dataclass(frozen=True)
 class Operating:
-    """One class at one threshold: rows whose score is `threshold` or more are called members."""
+    """One class at one threshold: rows with a score of at least `threshold` are predicted as its members."""
 
     threshold: float
     called: int
     right: int
-    """Of those called."""
+    """Count of members among the predicted rows."""
     members: int
-    """Rows that are of the class."""
+    """Count of rows of the class."""
 
     @property
     def precision(self) -> float | None:
-        """None where no row is called."""
+        """None if no row is predicted."""
         return self.right / self.called if self.called else None
 
     @property
     def recall(self) -> float | None:
-        """None where no row is of the class."""
+        """None if no row is of the class."""
         return self.right / self.members if self.members else None
 
 
 def at_threshold(scores: np.ndarray, member: np.ndarray, threshold: float) -> Operating:
-    """What a threshold gives on n rows: `scores` (n,) are probabilities of the class, `member` (n,) is the truth."""
+    """Counts at a threshold on n rows: `scores` (n,) are probabilities of the class, `member` (n,) is the truth."""
     called = array_of(scores, "scores") >= threshold
     member = array_of(member, "member").astype(bool)
     return Operating(threshold, int(called.sum()), int((called & member).sum()), int(member.sum()))
 
 
 def threshold_for_precision(scores: np.ndarray, member: np.ndarray, precision: float) -> float | None:
-    """The lowest threshold at which the precision is reached, so that the recall is the highest; None: at no score.
+    """The lowest threshold that reaches the precision, for the highest recall; None if no score reaches it.
 
-    It lies halfway between two scores: a score that is computed again, in another batch or on another processor,
-    differs in its last digits and must not move its row to the other side.
+    It is halfway between two scores: a score computed in another batch or on another processor differs in its last
+    digits, which must not change the prediction.
 
     Raises ValueError for no rows and for scores and members of other shapes than (n,).
     """
@@ -190,9 +195,9 @@ def threshold_for_precision(scores: np.ndarray, member: np.ndarray, precision: f
 
 
 def threshold_for_recall(scores: np.ndarray, member: np.ndarray, recall: float) -> float:
-    """The highest threshold at which the recall is reached, so that as few others as possible are called.
+    """The highest threshold that reaches the recall, for the fewest false positives.
 
-    Halfway between two scores, and raises ValueError, as `threshold_for_precision` does; also where no row is of the
+    Halfway between two scores as in `threshold_for_precision`. Raises ValueError as that does, and if no row is of the
     class.
     """
     _, recalls, thresholds = _curve(scores, member)
@@ -200,20 +205,20 @@ def threshold_for_recall(scores: np.ndarray, member: np.ndarray, recall: float) 
 
 
 def best_precision(scores: np.ndarray, member: np.ndarray) -> Operating:
-    """The threshold with the highest precision, and of such the one that calls the most rows."""
+    """The threshold with the highest precision; of several, the one that predicts the most rows."""
     scores, member = array_of(scores, "scores"), array_of(member, "member")
     precisions, _, thresholds = _curve(scores, member)
     return at_threshold(scores, member, float(thresholds[precisions.argmax()]))
 
 
 def _below(scores: np.ndarray, index: int) -> float:
-    """Halfway from the score at `index` to the next lower one, or to 0, of distinct scores in rising order."""
+    """Halfway between the score at `index` and the next lower one, or 0; `scores` are distinct and ascending."""
     lower = scores[index - 1] if index else 0.0
     return float(lower + scores[index]) / 2
 
 
 def _curve(scores: np.ndarray, member: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Precision, recall and threshold, each distinct score once and rising."""
+    """Precision, recall and threshold for each distinct score, ascending."""
     from sklearn.metrics import precision_recall_curve
 
     scores, member = array_of(scores, "scores").astype(np.float64), array_of(member, "member").astype(bool)

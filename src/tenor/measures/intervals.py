@@ -1,4 +1,8 @@
-"""How far a measured share may be from the true one, and whether two classifiers differ on the same rows."""
+"""Confidence intervals, and the comparison of two classifiers on the same rows.
+
+Wilson's interval and McNemar's exact test are SciPy's `binomtest`. The bootstrap is written here because resampling a
+few cells of counts takes milliseconds, while `scipy.stats.bootstrap` resamples all rows.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +23,7 @@ class Interval:
 
 
 def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> Interval:
-    """The score interval of Wilson (1927) for a proportion; unlike the normal one it holds at 0 and n successes.
+    """The score interval of Wilson (1927) for a proportion; unlike the normal one it is valid at 0 and n successes.
 
     Raises ValueError unless 0 ≤ successes ≤ n, n > 0 and 0 < confidence < 1.
     """
@@ -28,8 +32,8 @@ def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> Interva
     if n <= 0 or not 0 <= successes <= n:
         raise ValueError(f"expected 0 ≤ successes ≤ n and n > 0, found {successes} of {n}")
     _require_confidence(confidence)
-    found = binomtest(successes, n).proportion_ci(confidence, method="wilson")
-    return Interval(float(found.low), float(found.high), confidence)
+    bounds = binomtest(successes, n).proportion_ci(confidence, method="wilson")
+    return Interval(float(bounds.low), float(bounds.high), confidence)
 
 
 def macro_f1_interval(
@@ -37,8 +41,9 @@ def macro_f1_interval(
 ) -> Interval:
     """The bootstrap percentile interval (Efron and Tibshirani 1993, ch. 13) of macro F1 over all K classes.
 
-    `confusion` is (K, K), rows true, columns predicted. Drawing n rows with replacement is drawing the cells' counts
-    from a multinomial, which costs nothing per row. A class without true or predicted rows has F1 0, as in `measure`.
+    `confusion` is (K, K), rows true, columns predicted. Drawing n rows with replacement is equivalent to
+    drawing the counts of the cells from a multinomial, whose cost does not depend on n. A class without true or
+    predicted rows has F1 0, as in `measure`.
     Raises ValueError for a matrix that is not square, is empty or has negative counts.
     """
     counts = array_of(confusion, "confusion").astype(np.int64)
@@ -50,7 +55,7 @@ def macro_f1_interval(
 
 
 def resampled_counts(counts: np.ndarray, seed: int, resamples: int) -> np.ndarray:
-    """Counts (cells,) of n rows, as drawing n rows with replacement changes them: float64, shape (resamples, cells)."""
+    """Bootstrap samples of the counts (cells,) of n rows: float64, shape (resamples, cells)."""
     n = int(counts.sum())
     return np.random.default_rng(seed).multinomial(n, counts / n, size=resamples).astype(np.float64)
 
@@ -64,7 +69,7 @@ def macro_f1_of_counts(draws: np.ndarray, true: np.ndarray, predicted: np.ndarra
 
 
 def percentile_interval(values: np.ndarray, confidence: float) -> Interval:
-    """The middle share of bootstrapped values (m,). Raises ValueError unless 0 < confidence < 1."""
+    """The central interval of bootstrapped values (m,). Raises ValueError unless 0 < confidence < 1."""
     _require_confidence(confidence)
     low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Interval(float(low), float(high), confidence)
@@ -85,7 +90,7 @@ class Paired:
     n: int
     both_right: int
     first_alone: int
-    """Rows that the first gets right and the second wrong."""
+    """Count of rows that only the first gets right."""
     second_alone: int
     both_wrong: int
     accuracies: tuple[float, float]
@@ -95,7 +100,7 @@ class Paired:
     macro_f1_difference: float
     macro_f1_interval: Interval
     p_value: float
-    """Of McNemar's exact test."""
+    """p value of McNemar's exact test."""
 
     @property
     def significant(self) -> bool:
@@ -114,7 +119,7 @@ def compare_predictions(
     """Compare predicted classes (n,) on the rows with these labels (n,).
 
     The intervals are the paired bootstrap's percentiles (Efron and Tibshirani 1993, ch. 13): rows are drawn, each with
-    both of its predictions, which is drawing the counts of (label, first, second) from a multinomial.
+    both of its predictions, by drawing the counts of (label, first, second) from a multinomial.
     Raises ValueError for no rows, shapes that do not fit and labels outside 0 … K-1.
     """
     labels, first, second = (check_labels(values, n_classes) for values in (labels, first, second))
@@ -146,9 +151,10 @@ def compare_predictions(
 
 
 def mcnemar_exact(first_alone: int, second_alone: int) -> float:
-    """p of the exact form of McNemar's test (1947): were both as good, either would be right alone half of the time.
+    """p value of the exact form of McNemar's test (1947): if both are equally good, each is the only right one half of
+    the time.
 
-    Two-sided; 1 where they never differ in being right. Raises ValueError for a negative count.
+    Two-sided; 1 if no row is right for only one of them. Raises ValueError for a negative count.
     """
     from scipy.stats import binomtest
 

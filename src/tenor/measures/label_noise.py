@@ -12,11 +12,11 @@ from tenor.measures.text_baseline import fit_text_baseline
 
 FOLDS = 5
 INVERSE_PENALTIES = (0.001, 0.01, 0.1, 1.0)
-"""Of the regression on standardised features; the one with the best held-out likelihood is taken."""
+"""Candidates for the regression on standardised features; the one with the best held-out likelihood is used."""
 
 
 def words_probabilities(texts: Sequence[str], labels: np.ndarray, n_classes: int, seed: int) -> np.ndarray:
-    """What naive-Bayes-weighted bigrams, fitted on the other folds, give each of n texts: shape (n, K).
+    """Probabilities of each of n texts by naive-Bayes-weighted bigrams, fitted on the other folds: shape (n, K).
 
     Raises ValueError for labels (n,) outside 0 … K-1 and for a class with a single row.
     """
@@ -30,7 +30,8 @@ def words_probabilities(texts: Sequence[str], labels: np.ndarray, n_classes: int
 
 
 def features_probabilities(features: np.ndarray, labels: np.ndarray, n_classes: int, seed: int) -> np.ndarray:
-    """What a logistic regression, fitted on the other folds, gives each row of features (n, width): shape (n, K).
+    """Probabilities of each row of features (n, width) by a logistic regression, fitted on the other folds: shape (n,
+    K).
 
     Raises ValueError as `words_probabilities` does.
     """
@@ -56,26 +57,27 @@ def features_probabilities(features: np.ndarray, labels: np.ndarray, n_classes: 
 
 def combined(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """The normalised geometric mean of two sets of probabilities, shape (n, K)."""
+    from scipy.special import softmax
+
     mean = (log_probabilities(first) + log_probabilities(second)) / 2
-    powers = np.exp(mean - mean.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
+    return softmax(mean, axis=1)
 
 
 def suspected_errors(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """Rows whose label is probably wrong, the likeliest first, by confident learning as cleanlab does it.
+    """Rows whose label is probably wrong, the likeliest first, by cleanlab's confident learning.
 
     Northcutt, Jiang and Chuang (2021), "Confident learning: estimating uncertainty in dataset labels": a row counts as
     another class's where it is at least as probable there as that class's own rows are on average (the off-diagonals
     of the confident joint; pruning by the noise rates that follow from it names half as many again, with less
     precision: `make bench-audit`). `probabilities` (n, K) must be out-of-sample.
-    Raises UserError where cleanlab is not installed, ValueError as `measure` does.
+    Raises UserError if cleanlab is not installed, ValueError as `measure` does.
     """
     try:
         from cleanlab.filter import find_label_issues
     except ImportError as error:
-        raise UserError("an audit needs cleanlab; install it: pip install 'tenor[audit]'") from error
+        raise UserError("an audit requires cleanlab. Install it: pip install 'tenor[audit]'") from error
     probabilities, labels = check_predictions(probabilities, labels)
-    # In this process: a pool of others would cost more than the work.
+    # In this process: a pool of processes would cost more than the work.
     found = find_label_issues(
         labels, probabilities, filter_by="confident_learning", return_indices_ranked_by="self_confidence", n_jobs=1
     )
@@ -93,11 +95,13 @@ def _cross_validated(
 
 
 def _folds(labels: np.ndarray, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Stratified; as many as the rarest class has rows, where that is fewer than `FOLDS`."""
+    """Stratified folds: `FOLDS`, or as many as the rarest class has rows if these are fewer."""
     from sklearn.model_selection import StratifiedKFold
 
     counts = np.bincount(labels)
     rarest = int(counts[counts > 0].min())
     if rarest < 2:
-        raise ValueError(f"class {int(np.flatnonzero(counts == 1)[0])} has a single row, which can't be held out")
+        raise ValueError(
+            f"class {int(np.flatnonzero(counts == 1)[0])} has a single row, expected at least two for cross-validation"
+        )
     yield from StratifiedKFold(min(FOLDS, rarest), shuffle=True, random_state=seed).split(np.zeros(len(labels)), labels)

@@ -48,8 +48,8 @@ def measure(labels: np.ndarray, probabilities: np.ndarray, class_names: Sequence
 
     `labels` is (n,) with class indices, `probabilities` is (n, K). Like scikit-learn's `log_loss`, the loss takes a
     probability below the resolution of float64 (2.2e-16) as that, so one certain mistake costs 36 nats, not infinity.
-    Raises ValueError for no rows, shapes that do not fit, labels outside 0 … K-1, and rows that are no distribution,
-    and UserError for what is no sequence.
+    Raises ValueError for no rows, shapes that do not fit, labels outside 0 … K-1, and rows that are not a distribution,
+    and UserError for an argument that is not a sequence.
     """
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
@@ -119,7 +119,7 @@ def check_probabilities(probabilities: np.ndarray, n_classes: int) -> np.ndarray
         raise ValueError(f"expected probabilities of shape (n, {n_classes}) with n > 0, found {probabilities.shape}")
     if not np.isfinite(probabilities).all():
         bad = int((~np.isfinite(probabilities)).any(axis=1).sum())
-        raise ValueError(f"{bad} of {len(probabilities)} rows of probabilities hold NaN or infinity")
+        raise ValueError(f"{bad} of {len(probabilities)} rows of probabilities contain NaN or infinity")
     # 1e-3: a softmax in bfloat16 sums to 1 no better than that.
     if probabilities.min() < 0 or np.abs(probabilities.sum(axis=1) - 1).max() > 1e-3 * n_classes:
         raise ValueError("expected every row of probabilities to be non-negative and to sum to 1; are these logits?")
@@ -140,7 +140,7 @@ def check_predictions(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np
 
 
 def check_numbers(values: np.ndarray, name: str) -> np.ndarray:
-    """`values` as float64, of any shape, read by position; ValueError for what are no numbers."""
+    """`values` as float64, of any shape, read by position; ValueError unless they are numbers."""
     try:
         return array_of(values, name).astype(np.float64)
     except TypeError as error:
@@ -148,7 +148,10 @@ def check_numbers(values: np.ndarray, name: str) -> np.ndarray:
 
 
 def mean_negative_log_likelihood(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """In nats, of labels (n,) and probabilities (n, K) that were checked; one sure mistake costs 36, not infinity."""
+    """In nats, of checked labels (n,) and probabilities (n, K); a certain mistake costs 36, not infinity.
+
+    The same as scikit-learn's `log_loss`, without its repeated validation.
+    """
     likelihood = probabilities[np.arange(len(labels)), labels]
     resolution = np.finfo(np.float64).eps
     return float(-np.log(likelihood.clip(resolution, 1.0)).mean())

@@ -1,4 +1,4 @@
-"""Accuracy on parts of a split: where the model is confident, and by length or class."""
+"""Accuracy on parts of a split: by confidence, by length, by truncation."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,16 +28,16 @@ class Answered:
 
     @property
     def accuracy(self) -> float | None:
-        """Among these, in 0 … 1; None where no row is answered."""
+        """Accuracy among the answered rows, in 0 … 1; None if no row is answered."""
         return self.right / self.answered if self.answered else None
 
     def interval(self, confidence: float = 0.95) -> Interval | None:
-        """Wilson's, of the accuracy."""
+        """Wilson's interval of the accuracy."""
         return wilson_interval(self.right, self.answered, confidence) if self.answered else None
 
 
 def answered_above(probabilities: np.ndarray, labels: np.ndarray, threshold: float) -> Answered:
-    """Answer where the confidence reaches `threshold`. Probabilities (n, K), labels (n,).
+    """Answer the rows whose confidence reaches `threshold`. Probabilities (n, K), labels (n,).
 
     Raises ValueError as `measure` does.
     """
@@ -82,7 +82,7 @@ class Slice:
 
 
 def accuracy_by_length(right: np.ndarray, tokens: np.ndarray, confidence: float = 0.95) -> tuple[Slice, ...]:
-    """Parts by the tokens of the whole text, each reaching to twice the length of the one before.
+    """Parts by the token count of the whole text; each part's upper bound is twice that of the part before.
 
     `right` is (n,) bool: whether each prediction is; `tokens` is (n,). Parts without rows are left out.
     """
@@ -96,10 +96,10 @@ def accuracy_by_length(right: np.ndarray, tokens: np.ndarray, confidence: float 
     return _slices(right, np.searchsorted(edges, tokens, side="left"), names, confidence)
 
 
-def accuracy_by_cut(
+def accuracy_by_truncation(
     right: np.ndarray, tokens: np.ndarray, truncated: np.ndarray, confidence: float = 0.95
 ) -> tuple[Slice, ...]:
-    """Parts by the share of the text that the model never saw: `truncated` of `tokens` were cut off, both (n,)."""
+    """Parts by the share of the text that was truncated: `truncated` of `tokens` tokens, both (n,)."""
     share = array_of(truncated, "truncated") / np.maximum(array_of(tokens, "tokens"), 1)
     names = ["nothing", "up to 25%", "25–50%", "50–75%", "over 75%"]
     index = np.searchsorted([0.0, 0.25, 0.5, 0.75], share, side="left")
@@ -110,8 +110,8 @@ def _slices(right: np.ndarray, index: np.ndarray, names: Sequence[str], confiden
     right = array_of(right, "right").astype(bool)
     if right.shape != np.shape(index):
         raise ValueError(f"{len(right)} predictions, but {len(index)} rows")
-    found = []
+    slices = []
     for k in np.unique(index):
         hits, n = int(right[index == k].sum()), int((index == k).sum())
-        found.append(Slice(names[k], n, hits / n, wilson_interval(hits, n, confidence)))
-    return tuple(found)
+        slices.append(Slice(names[k], n, hits / n, wilson_interval(hits, n, confidence)))
+    return tuple(slices)

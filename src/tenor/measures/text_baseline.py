@@ -1,8 +1,11 @@
-"""What a cheap model reaches on the same rows: naive-Bayes-weighted bigrams, and always the commonest class.
+"""Baselines on the same rows: naive-Bayes-weighted bigrams, and the most frequent class.
 
 Wang and Manning (2012), "Baselines and Bigrams: Simple, Good Sentiment and Topic Classification"; as in Mesnil et al.
 (2014), "Ensemble of Generative and Discriminative Techniques for Sentiment Analysis of Movie Reviews", the classifier
-is logistic regression, which gives probabilities. A transformer that does not beat it has not earned its cost.
+is logistic regression, which gives probabilities. A transformer that is not better is not worth its cost.
+
+Vectorizer and regression are scikit-learn's. Written here: the naive-Bayes weights, which scikit-learn does not have,
+and the files, because a pickled pipeline could run code when it is loaded.
 """
 
 import json
@@ -21,10 +24,10 @@ from tenor.runs.files import atomic_path, write_json
 
 # Words with inner apostrophes, an HTML tag as one token, any other mark by itself: "!" and "?" carry sentiment.
 _TOKEN = r"</?\w+ ?/?>|\w+(?:['’]\w+)*|[^\w\s]"
-_MIN_ROWS = 2  # A term of a single row cannot generalise, and most bigrams are such.
+_MIN_ROWS = 2  # A term in a single row cannot generalise, and most bigrams are of this kind.
 _SMOOTHING = 1.0  # Wang and Manning (2012), section 4.
 _INVERSE_PENALTY = 1.0  # Of the logistic regression: Mesnil et al. (2014) keep liblinear's default.
-_ROWS_AT_ONCE = 10_000  # Texts may be more than memory holds, and so may their terms.
+_ROWS_AT_ONCE = 10_000  # Neither all texts nor all their terms need fit into memory.
 _FORMAT = 1
 
 
@@ -43,10 +46,10 @@ class TextBaseline:
     class_frequencies: np.ndarray
     """Shares of the classes among the training rows, float64, shape (K,)."""
     note: str = ""
-    """What the training rows did not allow, such as "one class only: …"; empty when all is well."""
+    """A problem of the training rows, such as "one class only: …"; empty if there is none."""
 
     def probabilities(self, texts: Sequence[str]) -> np.ndarray:
-        """Probabilities of the classes, float64, shape (n, K). Raises UserError for what are no texts in a row."""
+        """Probabilities of the classes, float64, shape (n, K). Raises UserError unless `texts` is a sequence."""
         texts = sequence_of(texts, "texts")
         if not self.vocabulary:
             return np.tile(self.class_frequencies, (len(texts), 1))
@@ -57,12 +60,12 @@ class TextBaseline:
         return self._from_scores(np.concatenate([np.zeros((0, len(self.intercept))), *scores]) + self.intercept)
 
     def _from_scores(self, scores: np.ndarray) -> np.ndarray:
+        from scipy.special import log_expit, softmax
+
         if len(self.intercept) == 1:
             scores = np.hstack([-scores, scores])
-        # Log-sigmoids, normalised: one-vs-rest probabilities that cannot all underflow to 0.
-        log_sigmoid = -np.logaddexp(0.0, -scores)
-        weights = np.exp(log_sigmoid - log_sigmoid.max(axis=1, keepdims=True))
-        return weights / weights.sum(axis=1, keepdims=True)
+        # Normalised log-sigmoids: one-vs-rest probabilities that cannot all underflow to 0.
+        return softmax(log_expit(scores), axis=1)
 
     def save(self, folder: Path) -> None:
         """Write `vocabulary.txt`, `arrays.npz` and `baseline.json`, without pickle; equal models give equal bytes."""
@@ -83,7 +86,7 @@ class TextBaseline:
 
     @staticmethod
     def load(folder: Path) -> "TextBaseline":
-        """Read what `save` wrote; raises UserError where a file is missing or does not fit the others."""
+        """Read what `save` wrote; raises UserError if a file is missing or inconsistent with the others."""
         try:
             described = json.loads((folder / "baseline.json").read_text(encoding="utf-8"))
             text = (folder / "vocabulary.txt").read_bytes().decode("utf-8", "surrogatepass")
@@ -133,9 +136,9 @@ def fit_text_baseline(texts: Sequence[str], labels: np.ndarray, n_classes: int, 
 
 
 def majority_baseline(train_labels: np.ndarray, test_labels: np.ndarray, n_classes: int) -> float:
-    """Accuracy on `test_labels` (m,) of always saying the commonest class of `train_labels` (n,).
+    """Accuracy on `test_labels` (m,) of always predicting the most frequent class of `train_labels` (n,).
 
-    Of equally common classes it says the lowest.
+    Of equally frequent classes the lowest is predicted.
     Raises ValueError for no rows and labels outside 0 … K-1.
     """
     commonest = np.bincount(check_labels(train_labels, n_classes), minlength=n_classes).argmax()
@@ -195,9 +198,9 @@ def _frequencies_only(counts: np.ndarray, reason: str) -> TextBaseline:
 
 def _check_stored(described: dict[str, Any], vocabulary: tuple[str, ...], arrays: dict[str, np.ndarray]) -> None:
     if described["format"] != _FORMAT:
-        raise ValueError(f"format {described['format']}, and this version reads {_FORMAT}")
+        raise ValueError(f"format {described['format']}, expected {_FORMAT}")
     if not isinstance(described["note"], str):
-        raise ValueError(f"note is {described['note']!r}, not a text")
+        raise ValueError(f"note is {described['note']!r}, expected a string")
     classes = described["classes"]
     linear = 1 if classes == 2 else classes
     terms = (linear, len(vocabulary))
@@ -206,4 +209,4 @@ def _check_stored(described: dict[str, Any], vocabulary: tuple[str, ...], arrays
         if arrays[name].shape != shape:
             raise ValueError(f"{name} has shape {arrays[name].shape}, expected {shape}")
         if not np.isfinite(arrays[name]).all():
-            raise ValueError(f"{name} holds NaN or infinity")
+            raise ValueError(f"{name} contains NaN or infinity")

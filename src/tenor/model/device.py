@@ -1,4 +1,4 @@
-"""Where a model runs and how: processor, device, number type, threads, tokens per forward pass."""
+"""Device, precision, threads and tokens per forward pass."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -12,50 +12,52 @@ import torch
 from tenor.errors import UserError
 
 MATRIX_INSTRUCTIONS = ("sse", "avx", "fma", "f16c", "amx", "neon", "asimd", "sve", "sme", "i8mm", "bf16", "dot")
-"""How the names of these instruction sets begin."""
+"""Prefixes of the names of instruction sets for matrix products."""
 
 INT8_INSTRUCTIONS = (
     *("avx2", "avx512_f", "avx512_vnni", "avx_vnni", "avx_vnni_int8", "amx_int8"),
     *("neon", "dot", "i8mm"),
 )
-"""By which ONNX Runtime chooses how it multiplies 8-bit numbers."""
+"""Instruction sets by which ONNX Runtime chooses its 8-bit kernels."""
 
 
 def instruction_sets() -> tuple[str, ...]:
-    """What this processor has of the instructions that matrix products use, such as avx2 or avx512_vnni."""
-    there = torch.cpu.get_capabilities()
-    return tuple(sorted(name for name in there if there[name] is True and name.startswith(MATRIX_INSTRUCTIONS)))
+    """This processor's instruction sets for matrix products, such as avx2 or avx512_vnni."""
+    available = torch.cpu.get_capabilities()
+    return tuple(sorted(name for name in available if available[name] is True and name.startswith(MATRIX_INSTRUCTIONS)))
 
 
 def other_processor(checked_on: Sequence[str]) -> str | None:
-    """In words, where int8 was checked on a processor that multiplies in another way than this one.
+    """A message if int8 was checked on a processor with other 8-bit instructions than this one.
 
-    None where it was on such a one, or where it is not known on which.
+    None if the instructions are the same, or if the processor of the check is unknown.
     """
     then, here = (set(names) & set(INT8_INSTRUCTIONS) for names in (checked_on, instruction_sets()))
     if not then or then == here:
         return None
     lacking, further = (", ".join(sorted(names)) for names in (then - here, here - then))
-    told = f"no {lacking}, but {further}" if lacking and further else f"no {lacking}" if lacking else f"also {further}"
+    here_has = (
+        f"no {lacking}, but {further}" if lacking and further else f"no {lacking}" if lacking else f"also {further}"
+    )
     return (
-        f"checked on another kind of processor (this one has {told}), so probabilities may differ a little more; "
-        "to see by how much, export again here"
+        f"checked on another kind of processor (this one has {here_has}), so probabilities may differ slightly more; "
+        "to measure the difference, export again on this machine"
     )
 
 
 TRAINING_TOKENS = {"cpu": 2048, "mps": 8192, "cuda": 32768}
-"""Padded tokens per forward pass in training: on a CPU the fewest that keep its matrix products busy, on a GPU what
-fills it."""
+"""Padded tokens per forward pass in training: on a CPU the fewest that use its matrix units fully, on a GPU enough to
+fill it."""
 
 PREDICTION_TOKENS = {"cpu": 1024, "mps": 8192, "cuda": 65536}
-"""The same without gradients. On a CPU small batches win (two rows of 512 tokens on each thread)."""
+"""The same without gradients. On a CPU small batches are fastest (two rows of 512 tokens per thread)."""
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
 class DevicePlan:
-    """What was picked, and why."""
+    """The chosen settings, and why."""
 
     device: str
     precision: Literal["fp32", "bf16", "fp16"]
@@ -66,19 +68,19 @@ class DevicePlan:
 
     @property
     def accelerators(self) -> tuple[str, ...]:
-        """Names of what computes beside the processor; none on a CPU."""
+        """Names of the accelerators; none on a CPU."""
         if self.device == "cuda":
             return (torch.cuda.get_device_name(),)
         return ("Apple MPS",) if self.device == "mps" else ()
 
     @property
     def passes_side_by_side(self) -> int:
-        """Passes without gradients that may run at a time: on a CPU one a thread."""
+        """Count of passes without gradients that may run at a time: on a CPU one per thread."""
         return self.threads if self.device == "cpu" else 1
 
     @contextmanager
     def autocast(self) -> Iterator[None]:
-        """Matrix products in the picked type, for estimates and probes of a training step."""
+        """Matrix products in the chosen precision, for estimates and probes of a training step."""
         with torch.autocast(self.device, DTYPES[self.precision], enabled=self.precision != "fp32"):
             yield
 
@@ -90,18 +92,18 @@ def plan_device(
     training_tokens: int | str = "auto",
     prediction_tokens: int | str = "auto",
 ) -> DevicePlan:
-    """Pick what `auto` leaves open, and set PyTorch's CPU threads.
+    """Resolve `auto` settings, and set PyTorch's CPU threads.
 
     Raises:
-        UserError: a device that is not there, or a number type that it can't compute.
+        UserError: a device that is not available, or a precision that it does not support.
     """
     chosen = _device(device)
     if precision == "auto":
         kind, why = _precision(chosen)
     else:
-        kind, why = precision, f"{precision} as asked for"
+        kind, why = precision, f"{precision} as configured"
     if kind == "fp16" and chosen == "cpu":
-        raise UserError("training.precision: fp16 needs a GPU; use auto, fp32 or bf16")
+        raise UserError("training.precision: fp16 requires a GPU, and the device is cpu. Use auto, fp32 or bf16")
     count = threads or _cores()
     torch.set_num_threads(count)
     return DevicePlan(
@@ -115,33 +117,33 @@ def plan_device(
 
 
 def full_precision(device: str) -> torch.autocast:
-    """Matrix products in float32, also inside a caller's autocast: predictions don't depend on the training's type."""
+    """Matrix products in float32, even within a caller's autocast: predictions never depend on training precision."""
     return torch.autocast(device, enabled=False)
 
 
 def _device(wanted: str) -> str:
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if wanted == "auto":
-        return next(name for name in ("cuda", "mps", "cpu") if there[name])
-    if not there[wanted]:
+        return next(name for name in ("cuda", "mps", "cpu") if available[name])
+    if not available[wanted]:
         raise UserError(
-            f"training.device: {wanted} is not available here; available: {[k for k, ok in there.items() if ok]}; "
-            "give training.device=auto"
+            f"training.device: {wanted} is not available here, expected one of "
+            f"{', '.join(name for name, ok in available.items() if ok)}. Set training.device=auto"
         )
     return wanted
 
 
 def _cores() -> int:
-    """Physical cores, or fewer where this process may run on fewer."""
+    """Count of physical cores, or of the cores that this process may use if these are fewer."""
     physical = psutil.cpu_count(logical=False) or os.cpu_count() or 1
     return min(physical, len(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else physical
 
 
 def _precision(device: str) -> tuple[str, str]:
-    """The fastest type that the processor computes itself; one that it emulates can be a hundred times slower."""
+    """The fastest precision that the device computes in hardware; an emulated one can be a hundred times slower."""
     if device == "cuda":
         if torch.cuda.is_bf16_supported(including_emulation=False):
-            return "bf16", "bf16: this GPU computes it, and it needs no loss scaling"
+            return "bf16", "bf16: this GPU computes it in hardware, and it needs no loss scaling"
         return "fp16", "fp16: this GPU has no bf16"
     if device == "mps":
         return "fp32", "fp32: half precision on MPS is not verified by Tenor"

@@ -1,7 +1,7 @@
-"""A frozen encoder runs once: what it hands to the head is kept, and the head trains on that.
+"""Runs a frozen encoder once: its output is cached, and the head is trained on it.
 
-Exact, not an approximation: a frozen encoder has no dropout and no change, so the head sees the same numbers in every
-epoch either way.
+This is exact, not an approximation: a frozen encoder neither changes nor applies dropout, so the head's input is the
+same in every epoch.
 """
 
 import hashlib
@@ -17,16 +17,16 @@ from torch import nn
 from tenor.data.batching import Batch
 from tenor.data.tokenization import TokenizedText
 from tenor.model.classifier import weights_digest
-from tenor.model.freezing import Learning, anatomy
+from tenor.model.freezing import TrainableParameters, anatomy
 from tenor.runs.files import cached_file
 
 HEADS_ON_FIRST_TOKEN = ("BertForSequenceClassification", "DistilBertForSequenceClassification")
-"""Classifiers whose head reads the hidden state of the first token alone, as `head_logits` knows them."""
+"""Classifiers whose head reads only the hidden state of the first token; `head_logits` supports these."""
 
 
 @dataclass(frozen=True)
 class FeatureExamples:
-    """The head's input for every row; lengths stay those of the tokens, so that batches are the same ones."""
+    """The head's input for every row; lengths are those of the token rows, so that the batches are the same."""
 
     features: np.ndarray
     """Hidden state of the first token, or the mean over all, float32, shape (rows, width)."""
@@ -42,9 +42,9 @@ class FeatureExamples:
         return Batch({"features": features}, torch.from_numpy(self.labels[rows]), int(self.lengths[rows].sum()))
 
 
-def can_cache_features(model: nn.Module, learning: Learning) -> bool:
-    """Whether nothing below the head learns and the head is one that `head_logits` knows."""
-    return type(model).__name__ in HEADS_ON_FIRST_TOKEN and anatomy(model).head >= set(learning.trainable)
+def can_cache_features(model: nn.Module, parameters: TrainableParameters) -> bool:
+    """Whether nothing below the head is trainable, and `head_logits` supports the head."""
+    return type(model).__name__ in HEADS_ON_FIRST_TOKEN and anatomy(model).head >= set(parameters.trainable)
 
 
 def first_token_state(model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -72,10 +72,10 @@ def cached_features(
     run_encoder: Callable[[], np.ndarray],
     pooling: Literal["first-token", "mean"] = "first-token",
 ) -> FeatureExamples:
-    """Features for all rows: read from the cache, or computed by `run_encoder` and kept.
+    """Features for all rows: read from the cache, or computed by `run_encoder` and cached.
 
-    `run_encoder` computes in float32. The key covers the token ids, what it takes of their states (`pooling`), every
-    weight of the encoder, and what else decides its output.
+    `run_encoder` computes in float32. The key covers the token ids, the pooling, every weight of the encoder, and the
+    settings that affect its output.
     """
     key = hashlib.sha256(f"{pooling}-state v3".encode())
     body = anatomy(model).body
@@ -91,8 +91,9 @@ def cached_features(
 
 
 def _function_of(config: Any) -> dict[str, Any]:
-    """What of a `transformers` configuration can change a frozen encoder's output: activation, norm's epsilon, …."""
-    without = (
+    """The settings of a `transformers` configuration that can affect a frozen encoder's output: activation, epsilon,
+    …."""
+    ignored = (
         "id2label",
         "label2id",
         "problem_type",
@@ -101,4 +102,4 @@ def _function_of(config: Any) -> dict[str, Any]:
         "dtype",
         "_name_or_path",
     )
-    return {key: value for key, value in config.to_dict().items() if key not in without and "dropout" not in key}
+    return {key: value for key, value in config.to_dict().items() if key not in ignored and "dropout" not in key}

@@ -1,4 +1,4 @@
-"""The last layer computed for the first token alone, where the head reads no other token."""
+"""Computes the last layer for the first token only, if the head reads no other token."""
 
 from collections.abc import Mapping
 from copy import copy
@@ -9,13 +9,13 @@ from torch import nn
 
 
 def with_children(module: nn.Module, children: Mapping[str, nn.Module]) -> nn.Module:
-    """A shallow copy of `module` with some of its children exchanged."""
+    """A shallow copy of `module` with some of its children replaced."""
     copied = copy(module)
     copied._modules = {**module._modules, **children}
     return copied
 
 
-BERT_KIN = (
+BERT_LIKE = (
     "BertForSequenceClassification",
     "RobertaForSequenceClassification",
     "XLMRobertaForSequenceClassification",
@@ -25,9 +25,10 @@ DISTILBERT = "DistilBertForSequenceClassification"
 
 
 class FirstTokenLayer(nn.Module):
-    """Takes the place of an encoder's last layer: hidden states (rows, length, d) → those of the first token.
+    """Replaces an encoder's last layer: hidden states (rows, length, d) → hidden states of the first token (rows, 1,
+    d).
 
-    Its children are the layer's own, under their own names, so that the model's parameters keep theirs.
+    It has the children of the original layer under the same names, so that the model's parameters keep their names.
     """
 
     def __init__(self, layer: Any, kind: str) -> None:
@@ -53,7 +54,7 @@ class FirstTokenLayer(nn.Module):
         return own.output(own.intermediate(normed), normed)
 
     def _attend(self, attention: Any, hidden: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        """What the first token's attention gives, shape (rows, 1, d)."""
+        """The attention output of the first token, shape (rows, 1, d)."""
         rows, _, width = hidden.shape
         size = width // self.heads
         to_query, to_key, to_value = (
@@ -64,7 +65,7 @@ class FirstTokenLayer(nn.Module):
         query = to_query(hidden[:, 0]).view(rows, self.heads, size)
         key, value = (linear.weight.view(self.heads, size, width) for linear in (to_key, to_value))
         scores = torch.einsum("bhe,hed->bhd", query, key) @ hidden.transpose(1, 2)
-        # Shifts all scores of a head alike, which softmax ignores; kept so that this bias has its (zero) gradient.
+        # Shifts all scores of a head equally, which softmax ignores; kept so that this bias has its (zero) gradient.
         scores = (scores + (query * to_key.bias.view(self.heads, size)).sum(dim=-1, keepdim=True)) * size**-0.5
         if mask is not None:
             row = mask[:, 0, :1]
@@ -77,7 +78,7 @@ class FirstTokenLayer(nn.Module):
 
 
 def read_first_token_only(model: Any) -> bool:
-    """Compute the last layer of `model` for the first token alone, from now on; whether its head allows that."""
+    """Make `model` compute its last layer for the first token only. Returns whether its head allows that."""
     if not reads_first_token(model):
         return False
     layers = _encoder(model)[1].layer
@@ -86,9 +87,9 @@ def read_first_token_only(model: Any) -> bool:
 
 
 def with_first_token_layer(model: Any) -> Any:
-    """A model that shares the weights of `model` and computes the last layer for the first token alone.
+    """A model that shares the weights of `model` and computes the last layer for the first token only.
 
-    `model` itself comes back where its head is not known to read the first token only, or where that is done already.
+    Returns `model` itself if its head is not known to read only the first token, or if this is already done.
     """
     if not reads_first_token(model):
         return model
@@ -99,15 +100,15 @@ def with_first_token_layer(model: Any) -> Any:
 
 
 def reads_first_token(model: Any) -> bool:
-    """Whether the model's head is known to read the first token only, from a last layer that computes them all."""
-    if type(model).__name__ not in (*BERT_KIN, DISTILBERT) or getattr(model.config, "is_decoder", False):
+    """Whether the head is known to read only the first token, and the last layer still computes all tokens."""
+    if type(model).__name__ not in (*BERT_LIKE, DISTILBERT) or getattr(model.config, "is_decoder", False):
         return False
     return not isinstance(_encoder(model)[1].layer[-1], FirstTokenLayer)
 
 
 def pads_exactly(model: Any) -> bool:
-    """Whether a row of `model` is known to get the same logits when it is padded on the right and masked."""
-    return type(model).__name__ in (*BERT_KIN, DISTILBERT)
+    """Whether padding on the right, masked, is known not to change the logits of `model`."""
+    return type(model).__name__ in (*BERT_LIKE, DISTILBERT)
 
 
 def _encoder(model: Any) -> tuple[str, Any]:

@@ -1,4 +1,4 @@
-"""Which parameters are trainable, decided by module and never by fragments of names, and how this is described."""
+"""Freezes parameters by module, never by parts of their names, and describes which are trainable."""
 
 import re
 from collections.abc import Collection, Iterable, Iterator
@@ -14,129 +14,133 @@ from tenor.errors import UserError
 LAYER = re.compile(r"[0-9]{1,6}")
 
 Parts = tuple[str, ...]
-"""Those of a name: `("classifier", "weight")`."""
+"""A dotted name, split: `("classifier", "weight")`."""
 
 
 @dataclass(frozen=True)
-class WhatLearns:
-    """A model's weights, parted. The encoder's are all but the head's."""
+class TrainableSummary:
+    """Counts and names of a model's trainable and frozen parameters, as the manifest stores them.
 
-    weights_learning: int
-    weights_frozen: int
-    encoder_weights_learning: int
-    encoder_weights_frozen: int
-    learning: tuple[str, ...]
+    The encoder's parameters are all but the head's.
+    """
+
+    trainable_weights: int
+    frozen_weights: int
+    encoder_trainable_weights: int
+    encoder_frozen_weights: int
+    trainable: tuple[str, ...]
     """Names as in `named_parameters()`, in the model's order."""
     frozen: tuple[str, ...]
 
     def brief(self) -> str:
         """In a few words."""
-        if not self.weights_frozen:
-            return "all of it learns"
-        if not self.encoder_weights_learning:
-            return "only the head learns"
-        encoder = self.encoder_weights_learning + self.encoder_weights_frozen
-        return f"{self.encoder_weights_learning:,} of the encoder's {encoder:,} weights learn"
+        if not self.frozen_weights:
+            return "all parameters are trainable"
+        if not self.encoder_trainable_weights:
+            return "only the head is trainable"
+        encoder = self.encoder_trainable_weights + self.encoder_frozen_weights
+        return f"{self.encoder_trainable_weights:,} of the encoder's {encoder:,} weights are trainable"
 
-    def learning_told(self) -> str:
-        """How much learns, and the modules that do."""
-        total = self.weights_learning + self.weights_frozen
-        share = self.weights_learning / max(total, 1)
+    def describe_trainable(self) -> str:
+        """How many weights are trainable, and in which modules."""
+        total = self.trainable_weights + self.frozen_weights
+        share = self.trainable_weights / max(total, 1)
         return (
-            f"{self.weights_learning:,} of {total:,} weights learn ({share:.1%}), in {len(self.learning)} tensors: "
-            f"{self._modules(self.learning)}"
+            f"{self.trainable_weights:,} of {total:,} weights ({share:.1%}), in {len(self.trainable)} tensors: "
+            f"{self._modules(self.trainable)}"
         )
 
-    def frozen_told(self) -> str:
-        """How much does not, and the modules."""
+    def describe_frozen(self) -> str:
+        """How many tensors are frozen, and in which modules."""
         return f"{len(self.frozen)} tensors: {self._modules(self.frozen)}" if self.frozen else "nothing"
 
     def _modules(self, chosen: tuple[str, ...]) -> str:
-        return ", ".join(modules_of(chosen, (*self.learning, *self.frozen)))
+        return ", ".join(modules_of(chosen, (*self.trainable, *self.frozen)))
 
 
 def modules_of(chosen: Iterable[str], names: Iterable[str]) -> tuple[str, ...]:
-    """The largest modules whose parameters among `names` are all `chosen`, and layers by range.
+    """The largest modules whose parameters among `names` are all `chosen`, with ranges of layers.
 
-    A stack of layers is never hidden in the module around it: the whole of BERT is `bert.embeddings`,
+    A stack of layers is always listed separately from the module that contains it: all of BERT is `bert.embeddings`,
     `bert.encoder.layer.0-11`, `bert.pooler` and `classifier`.
     """
     paths = [tuple(name.split(".")) for name in chosen]
     others = {tuple(name.split(".")) for name in names}.difference(paths)
     around_stacks = {path[:depth] for path in paths for depth in range(1, _last_number(path) + 1)}
     in_part = {path[:depth] for path in others for depth in range(1, len(path) + 1)}
-    return tuple(".".join(module) for module in _ranged(_shortest(paths, around_stacks | in_part)))
+    return tuple(".".join(module) for module in _join_layers(_shortest(paths, around_stacks | in_part)))
 
 
 def _last_number(path: Parts) -> int:
-    """Where the last number stands; 0 where there is none."""
+    """Index of the last part that is a number; 0 if there is none."""
     return max((at for at, part in enumerate(path) if LAYER.fullmatch(part)), default=0)
 
 
 def _shortest(paths: Iterable[Parts], too_large: Collection[Parts]) -> list[Parts]:
-    """Each path's shortest beginning that is not too large, once."""
-    beginnings = ((path[:depth] for depth in range(1, len(path) + 1)) for path in paths)
-    found = (next((one for one in of_path if one not in too_large), None) for of_path in beginnings)
-    return list(dict.fromkeys(one for one in found if one is not None))
+    """The shortest prefix of each path that is not too large, without repetitions."""
+    prefixes = ((path[:depth] for depth in range(1, len(path) + 1)) for path in paths)
+    shortest = (next((one for one in of_path if one not in too_large), None) for of_path in prefixes)
+    return list(dict.fromkeys(one for one in shortest if one is not None))
 
 
-def _ranged(modules: Iterable[Parts]) -> Iterator[Parts]:
-    """Modules that differ in a layer's number alone, as one for each range of numbers without a gap."""
+def _join_layers(modules: Iterable[Parts]) -> Iterator[Parts]:
+    """Joins modules that differ only in the layer number: one entry per range of consecutive numbers."""
     alike: dict[tuple[Parts, Parts], list[int]] = {}
     for path in modules:
         at = next((at for at, part in enumerate(path) if LAYER.fullmatch(part)), len(path))
         alike.setdefault((path[:at], path[at + 1 :]), []).extend(map(int, path[at : at + 1]))
     for (before, after), numbers in alike.items():
-        yield from ((*before, stretch, *after) for stretch in _stretches(sorted(numbers)))
+        yield from ((*before, layers, *after) for layers in _ranges(sorted(numbers)))
         if not numbers:
             yield before
 
 
-def _stretches(numbers: Iterable[int]) -> Iterator[str]:
-    """Each stretch of consecutive numbers: `0-5`, or `7`."""
-    # Along a stretch, number and position grow alike.
-    for _, stretch in groupby(enumerate(numbers), lambda one: one[1] - one[0]):
-        first, *more = [number for _, number in stretch]
+def _ranges(numbers: Iterable[int]) -> Iterator[str]:
+    """The ranges of consecutive numbers: `0-5`, or `7`."""
+    # Within a range, number minus position is constant.
+    for _, run in groupby(enumerate(numbers), lambda one: one[1] - one[0]):
+        first, *more = [number for _, number in run]
         yield f"{first}-{more[-1]}" if more else str(first)
 
 
 @dataclass(frozen=True)
 class Anatomy:
-    """An encoder's parts, from the bottom up."""
+    """The parts of a classifier: the encoder from the bottom up, and the head."""
 
     embeddings: tuple[nn.Module, ...]
-    """Whatever the lowest layer reads: embeddings, in ELECTRA their projection, in DeBERTa the relative positions."""
+    """The modules whose output the lowest layer reads: embeddings, in ELECTRA also their projection, in DeBERTa also
+    the relative positions."""
     layers: tuple[nn.Module, ...]
     body: frozenset[str]
     """Names of the encoder's parameters."""
     head: frozenset[str]
-    """Names of all others. BERT's pooler belongs here: it serves classification alone, and so does DistilBERT's
-    pre-classifier."""
+    """Names of all other parameters, including BERT's pooler and DistilBERT's pre-classifier, which are used only for
+    classification."""
 
 
 @dataclass(frozen=True)
-class Learning:
-    """What learns and what doesn't."""
+class TrainableParameters:
+    """Which parameters are trainable and which are frozen."""
 
     trainable: tuple[str, ...]
     frozen: tuple[str, ...]
     trainable_count: int
-    """Numbers that learn."""
+    """Count of trainable weights (single numbers)."""
     total_count: int
     body_trainable_count: int
-    """The same of the encoder's body alone."""
+    """The same for the encoder's body only."""
     body_count: int
     frozen_modules: tuple[nn.Module, ...]
-    """Modules without any learning parameter below the head: they stay in evaluation mode, without dropout."""
+    """Modules below the head without a trainable parameter: they stay in evaluation mode, without dropout."""
 
-    def what_learns(self) -> WhatLearns:
-        """What of it can be written down and told."""
-        return WhatLearns(
-            weights_learning=self.trainable_count,
-            weights_frozen=self.total_count - self.trainable_count,
-            encoder_weights_learning=self.body_trainable_count,
-            encoder_weights_frozen=self.body_count - self.body_trainable_count,
-            learning=self.trainable,
+    def summary(self) -> TrainableSummary:
+        """What the manifest and the report say about it."""
+        return TrainableSummary(
+            trainable_weights=self.trainable_count,
+            frozen_weights=self.total_count - self.trainable_count,
+            encoder_trainable_weights=self.body_trainable_count,
+            encoder_frozen_weights=self.body_count - self.body_trainable_count,
+            trainable=self.trainable,
             frozen=self.frozen,
         )
 
@@ -145,7 +149,7 @@ def anatomy(model: Any) -> Anatomy:
     """The parts of a `transformers` sequence classifier.
 
     Raises:
-        UserError: a model whose stack of layers or embeddings can't be told.
+        UserError: the stack of layers or the embeddings cannot be identified.
     """
     base = model.base_model
     prefix = model.base_model_prefix
@@ -167,17 +171,17 @@ def anatomy(model: Any) -> Anatomy:
     return Anatomy(_below(base, stacks[0]), tuple(stacks[0]), frozenset(body), frozenset(head))
 
 
-def freeze(model: nn.Module, settings: Model) -> Learning:
+def freeze(model: nn.Module, settings: Model) -> TrainableParameters:
     """Set `requires_grad` on every parameter as `settings.freeze` and `settings.keep_trainable` say.
 
     Raises:
-        UserError: more layers to freeze than there are, or a fragment that names no parameter.
+        UserError: more layers to freeze than the encoder has, or a `keep_trainable` that matches no parameter.
     """
     parts = anatomy(model)
     covered = _covered_modules(parts, settings.freeze)
     frozen_ids = {id(p) for module in covered for p in module.parameters()}
     if settings.freeze == "base":
-        # Whatever else the body holds (an encoder-wide norm, relative positions) is frozen with it.
+        # The rest of the body (an encoder-wide norm, relative positions) is frozen with it.
         frozen_ids |= {id(p) for name, p in model.named_parameters() if name in parts.body}
     unused = set(settings.keep_trainable)
     for name, parameter in model.named_parameters():
@@ -188,23 +192,23 @@ def freeze(model: nn.Module, settings: Model) -> Learning:
         raise UserError(
             f"model.keep_trainable: no parameter's name contains {sorted(unused)}; see `model.named_parameters()`"
         )
-    return _learning(model, parts, covered)
+    return _trainable_parameters(model, parts, covered)
 
 
-def set_training_mode(model: nn.Module, learning: Learning) -> None:
-    """Training mode, but evaluation mode for what is frozen: its dropout would only add noise."""
+def set_training_mode(model: nn.Module, parameters: TrainableParameters) -> None:
+    """Set training mode, except for frozen modules: their dropout would only add noise."""
     model.train()
-    for module in learning.frozen_modules:
+    for module in parameters.frozen_modules:
         module.eval()
 
 
 def _below(base: nn.Module, stack: nn.ModuleList) -> tuple[nn.Module, ...]:
-    """What the lowest layer reads: the children of `base` that come before the one with the stack of layers, and what
-    stands beside the stack there, such as DeBERTa's relative positions, which enter every layer."""
+    """What the lowest layer reads: the children of `base` before the one that contains the stack of layers, and the
+    siblings of the stack, such as DeBERTa's relative positions, which enter every layer."""
     before = takewhile(lambda child: all(module is not stack for module in child.modules()), base.children())
     holder = next(module for module in base.modules() if any(child is stack for child in module.children()))
-    beside = () if holder is base else (child for child in holder.children() if child is not stack)
-    return (*before, *beside)
+    siblings = () if holder is base else (child for child in holder.children() if child is not stack)
+    return (*before, *siblings)
 
 
 def _covered_modules(parts: Anatomy, setting: str | int) -> tuple[nn.Module, ...]:
@@ -218,10 +222,10 @@ def _covered_modules(parts: Anatomy, setting: str | int) -> tuple[nn.Module, ...
     return (*parts.embeddings, *parts.layers[:depth])
 
 
-def _learning(model: nn.Module, parts: Anatomy, covered: tuple[nn.Module, ...]) -> Learning:
+def _trainable_parameters(model: nn.Module, parts: Anatomy, covered: tuple[nn.Module, ...]) -> TrainableParameters:
     sizes = {name: p.numel() for name, p in model.named_parameters()}
     trainable = tuple(name for name, p in model.named_parameters() if p.requires_grad)
-    return Learning(
+    return TrainableParameters(
         trainable=trainable,
         frozen=tuple(name for name, p in model.named_parameters() if not p.requires_grad),
         trainable_count=sum(sizes[name] for name in trainable),

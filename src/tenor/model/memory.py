@@ -1,10 +1,10 @@
-"""Memory of finished operations is kept for the next ones.
+"""Keeps freed memory for the next operations instead of returning it to the system.
 
-A training step on a CPU makes and drops hundreds of tensors of tens of megabytes. The C library gives each back to the
-system at once, and the system clears every page of the next one: a tenth of the time of training.
+A training step on a CPU allocates and frees hundreds of tensors of tens of megabytes. The C library returns each to the
+system at once, which then clears every page of the next one: a tenth of the training time.
 
-A thread that asks for memory while another does gets a heap of its own ("arena"), which gives back what is free
-whatever it is told. So all threads must take from one heap; those that have one of their own already keep it.
+A thread that allocates while another thread does gets a separate heap ("arena"), which returns free memory regardless
+of the thresholds. So all threads must share one heap; a thread that already has an arena keeps it.
 """
 
 import ctypes
@@ -18,18 +18,18 @@ from tenor.runs.process_state import OverlappingChange
 # <malloc.h> of glibc.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 LARGEST_KEPT = 2**30
-"""Bytes of a block beyond which it still goes back to the system as soon as it is free."""
+"""Block size in bytes above which a block is still returned to the system as soon as it is freed."""
 NO_LIMIT = 2**31 - 1
-"""Bytes of free memory at the end of the heap beyond which they go back: as many as `mallopt` takes."""
+"""Free bytes at the end of the heap above which they are returned: the largest value that `mallopt` accepts."""
 OWN_LARGEST, OWN_LIMIT = 2**25, 2**26
-"""What glibc itself arrives at in a process that has freed large blocks."""
+"""The thresholds that glibc itself reaches in a process that has freed large blocks."""
 MOST_FREE = 2**31
-"""Free bytes beyond which all of them go back between two steps. Tensors whose sizes change with every
-batch leave gaps that fit no later one, and without a bound these add up."""
+"""Free bytes above which all are returned between two steps. Tensors whose sizes change with every batch leave gaps
+that fit no later tensor, and these would add up without a limit."""
 
 
 NEW_OBJECTS = 50_000
-"""Containers that Python makes beyond those that it drops, before it looks for cycles; Python 3.11's number is 700."""
+"""Threshold of new container objects for Python's garbage collector; the default of Python 3.11 is 700."""
 
 
 class _Counts(ctypes.Structure):
@@ -50,27 +50,28 @@ class _Counts(ctypes.Structure):
 
 
 def use_one_heap() -> None:
-    """Let all threads of this process that have not asked for memory yet take it from one heap, for good.
+    """Let all threads of this process that have not allocated memory yet share one heap, permanently.
 
-    To be called as early as there is only one thread; where the C library is not glibc, nothing changes.
+    Call it while there is only one thread. It has no effect unless the C library is glibc.
     """
     if (glibc := _glibc()) is not None:
         glibc.mallopt(M_ARENA_MAX, 1)
 
 
 def collect_cycles_seldom() -> None:
-    """Let Python look for cycles of objects that no one holds at every 50,000th new object, not after a few hundred.
+    """Run Python's garbage collector after 50,000 new objects instead of a few hundred.
 
-    PyTorch and `transformers` make a million objects while they are imported, and nearly all of them stay.
+    Importing PyTorch and `transformers` creates a million objects, nearly all of which stay alive.
     """
     gc.set_threshold(NEW_OBJECTS, *gc.get_threshold()[1:])
 
 
 @contextmanager
 def freed_memory_kept() -> Iterator[Callable[[], None]]:
-    """Within the block this process keeps the memory that it frees; where its C library is not glibc, nothing changes.
+    """Keep freed memory within the block; no effect unless the C library is glibc.
 
-    Yields what is to be called between two steps: it gives everything back where more than `MOST_FREE` lies unused.
+    Yields a function to call between two steps: it returns all free memory to the system if there is more than
+    `MOST_FREE`.
     """
     glibc = _glibc()
     if glibc is None:
@@ -90,7 +91,7 @@ def _set_thresholds(mmap_and_trim: tuple[int, int]) -> None:
             glibc.mallopt(kind, bytes_)
 
 
-# What the thresholds are can't be asked.
+# glibc has no function to read the thresholds.
 _THRESHOLDS = OverlappingChange(read=lambda: (OWN_LARGEST, OWN_LIMIT), write=_set_thresholds)
 
 
@@ -100,7 +101,7 @@ def _give_back_beyond(glibc: ctypes.CDLL, most: int) -> None:
 
 
 def _glibc() -> ctypes.CDLL | None:
-    """The C library, where it is glibc 2.33 or newer."""
+    """The C library if it is glibc 2.33 or newer, else None."""
     if sys.platform != "linux":
         return None
     library = ctypes.CDLL(None)

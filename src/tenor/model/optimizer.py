@@ -10,11 +10,11 @@ from tenor.model.freezing import Anatomy, anatomy
 
 
 def parameter_groups(model: nn.Module, settings: Training) -> list[dict]:
-    """Groups of learning parameters, each with its `names`, `peak_lr` and `weight_decay`.
+    """Groups of trainable parameters, each with its `names`, `peak_lr` and `weight_decay`.
 
-    Biases and norms (one-dimensional parameters) don't decay. The head has its own rate; with `layer_decay` d below 1
-    the top layer has the body's rate, each layer below d times that of the one above, the embeddings the lowest
-    (Howard and Ruder 2018; Sun et al. 2019).
+    Biases and norms (one-dimensional parameters) have no weight decay. The head has its own rate; with `layer_decay` d
+    below 1 the top layer has the body's rate, each lower layer d times that of the layer above, the embeddings the
+    lowest (Howard and Ruder 2018; Sun et al. 2019).
     """
     parts = anatomy(model)
     groups: dict[tuple[float, float], dict] = {}
@@ -42,7 +42,7 @@ def make_optimizer(model: nn.Module, settings: Training) -> torch.optim.AdamW:
 def rate_factor(step: int, total_steps: int, settings: Training) -> float:
     """The share of the peak rate at `step` (0 … total_steps-1): linear warm-up, then the schedule.
 
-    The first step has a rate above 0, and the last one too, so that no step is spent for nothing.
+    The rate is above 0 at the first and at the last step, so that no step is without effect.
     """
     warmup_steps = round(settings.warmup * total_steps)
     if step < warmup_steps:
@@ -64,7 +64,7 @@ def set_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
 
 
 def _depths(parts: Anatomy) -> dict[int, int]:
-    """How many layers below the top each parameter of the body stands."""
+    """The distance of each parameter of the body from the top layer, in layers, by `id`."""
     depths = {id(p): len(parts.layers) for module in parts.embeddings for p in module.parameters()}
     for index, layer in enumerate(parts.layers):
         depths |= {id(p): len(parts.layers) - 1 - index for p in layer.parameters()}

@@ -1,4 +1,4 @@
-"""Forward passes without gradients: modules in evaluation mode, passes side by side on shares of the CPU's threads."""
+"""Forward passes without gradients: evaluation mode, and several passes at once that share the CPU's threads."""
 
 import ctypes
 import threading
@@ -12,12 +12,12 @@ from torch import nn
 
 _LOCK = threading.Lock()
 _MODES: dict[nn.Module, tuple[int, bool]] = {}
-"""Of every module in evaluation mode here: by how many blocks, and whether it was in training mode before the first."""
+"""For every module in evaluation mode: the count of blocks, and whether it was in training mode before the first."""
 
 
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """`model` is in evaluation mode within the block, and every module as before once all such blocks have ended.
+    """Evaluation mode within the block; every module returns to its previous mode once all such blocks have ended.
 
     Blocks of several threads may overlap, on one model or on models that share modules.
     """
@@ -43,18 +43,18 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 OWN_NUMBERS = ("omp_set_num_threads", "MKL_Set_Num_Threads_Local")
-"""Functions of C libraries that set how many threads compute what the calling thread asks for."""
+"""Functions of C libraries that set the count of threads for computations of the calling thread."""
 
 _LIBRARIES = ctypes.CDLL(torch._C.__file__)
-"""PyTorch's own, and those that it was linked with."""
+"""PyTorch's library, and those that it is linked with."""
 _NUMBER_OF_PROCESS = threading.Lock()
 
 
 def map_side_by_side(work: Callable[[Item], Result], items: Sequence[Item], threads: int) -> Generator[Result]:
-    """`work` of every item, in their order, at most `threads` of them at a time, which share so many CPU threads.
+    """`work` of every item, in order, with at most `threads` items at a time, which share `threads` CPU threads.
 
-    Inference mode and autocast hold for the thread that sets them: `work` must set its own. Close the iterator where it
-    is not read to its end; then what was not begun is not begun any more.
+    Inference mode and autocast are set per thread, so `work` must set them itself. Close the iterator if it is not
+    consumed; pending items are then cancelled.
     """
     count = min(threads, len(items))
     if count <= 1:
@@ -68,24 +68,23 @@ def map_side_by_side(work: Callable[[Item], Result], items: Sequence[Item], thre
 
 
 def use_threads(count: int) -> None:
-    """Let the calling thread compute with `count` CPU threads; no other thread, present or to come, is changed.
+    """Let the calling thread compute with `count` CPU threads, without affecting any other thread.
 
-    `torch.set_num_threads` sets a number of the calling thread, and with it that of the process, from which every
-    thread takes its own when it first computes. So the thread's number alone is set where it is kept: in OpenMP and,
-    where PyTorch has it, in Intel's MKL.
+    `torch.set_num_threads` also changes the default of the process, which every thread takes over when it first
+    computes. So only the thread's own setting is changed: in OpenMP and, if PyTorch uses it, in Intel's MKL.
     """
-    torch.get_num_threads()  # The thread takes its number now, and not when it first computes.
+    torch.get_num_threads()  # Initializes the thread's setting now, not when it first computes.
     for name in OWN_NUMBERS:
         if hasattr(_LIBRARIES, name):
             getattr(_LIBRARIES, name)(count)
     if torch.get_num_threads() != count:
-        _set_and_put_back(count)
+        _set_and_restore_default(count)
 
 
-def _set_and_put_back(count: int) -> None:
-    """The same for a PyTorch without OpenMP: the process's number is another for a moment.
+def _set_and_restore_default(count: int) -> None:
+    """The same for a PyTorch without OpenMP: the default of the process is changed for a moment.
 
-    One thread at a time, so that none takes the number of another one's moment for the process's.
+    One thread at a time, so that none takes the temporary value of another thread for the default.
     """
     with _NUMBER_OF_PROCESS, ThreadPoolExecutor(1) as other:
         before = other.submit(torch.get_num_threads).result()

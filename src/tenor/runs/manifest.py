@@ -71,7 +71,7 @@ class Manifest:
     data_notes: list[str] = field(default_factory=list)
     """What is unusual about how the rows were read, such as spellings of labels that are one class, or quotes that are
     part of the text."""
-    what_learns: dict[str, Any] = field(
+    trainable: dict[str, Any] = field(
         default_factory=lambda: missing_because("not recorded by the version of Tenor that ran this")
     )
     """Counts and names of the trainable and of the frozen parameters, from `tenor.model.freezing`. It is the last field
@@ -102,7 +102,7 @@ def new_manifest(
         commits=commits(),
         threads=missing_because("not decided yet") if threads is None else threads,
         fingerprints={**not_computed, **(fingerprints or {})},
-        what_learns=missing_because("not decided yet"),
+        trainable=missing_because("not decided yet"),
     )
     _write(run, manifest)
     return manifest

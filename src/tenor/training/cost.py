@@ -12,7 +12,7 @@ from tenor.checks.gather.batches import random_states_kept
 from tenor.data.batching import Batch, Examples, micro_batches
 from tenor.data.tokenization import TokenizedText
 from tenor.model.device import DevicePlan, full_precision
-from tenor.model.freezing import Learning, set_training_mode
+from tenor.model.freezing import TrainableParameters, set_training_mode
 
 PROBE_TOKENS = 512
 """Padded tokens of the pass that is timed on a CPU: typical, and quick. A GPU is timed with a whole batch within its
@@ -54,7 +54,7 @@ def measure_lengths(tokens: TokenizedText) -> Lengths:
 
 def estimate_cost(
     model: nn.Module,
-    learning: Learning,
+    parameters: TrainableParameters,
     examples: Examples,
     plan: DevicePlan,
     tokens_to_train: int,
@@ -70,14 +70,14 @@ def estimate_cost(
     """
     model.to(plan.device)
     in_use = _memory_in_use(plan)  # Before the timed pass: the first step reuses the memory of that pass.
-    trained, predicted = _seconds_per_token(model, learning, examples, plan, batch_size, backward=tokens_to_train > 0)
+    trained, predicted = _seconds_per_token(model, parameters, examples, plan, batch_size, backward=tokens_to_train > 0)
     seconds = tokens_to_train * trained + tokens_to_predict * predicted
-    weights = learning.total_count * 4
-    learned = learning.trainable_count * 4
+    weights = parameters.total_count * 4
+    learned = parameters.trainable_count * 4
     memory = in_use + (kept_per_weight + replicas) * learned  # Every replica has gradients of its own.
     if tokens_to_train:
         largest_pass = tokens_per_pass(examples.lengths, -(-batch_size // replicas), plan.training_tokens)
-        memory += round(replicas * largest_pass * activation_bytes_per_token(model, learning, examples, plan))
+        memory += round(replicas * largest_pass * activation_bytes_per_token(model, parameters, examples, plan))
     return Cost(seconds, memory, (kept_checkpoints + 1) * (weights + kept_per_weight * learned) + weights)
 
 
@@ -87,18 +87,22 @@ def tokens_per_pass(lengths: np.ndarray, share_size: int, token_budget: int) -> 
     return max(longest, min(token_budget, share_size * longest))
 
 
-def activation_bytes_per_token(model: nn.Module, learning: Learning, examples: Examples, plan: DevicePlan) -> float:
+def activation_bytes_per_token(
+    model: nn.Module, parameters: TrainableParameters, examples: Examples, plan: DevicePlan
+) -> float:
     """Bytes that a forward pass stores for its backward pass, per padded token.
 
     Measured by two passes, with the longest row once and twice: memory that does not grow with the tokens (weights and
     their copies in half precision) is the same in both.
     """
     longest = int(examples.lengths.argmax())
-    once, twice = (_bytes_kept(model, learning, examples, plan, np.full(times, longest)) for times in (1, 2))
+    once, twice = (_bytes_kept(model, parameters, examples, plan, np.full(times, longest)) for times in (1, 2))
     return (twice - once) / int(examples.lengths[longest])
 
 
-def _bytes_kept(model: nn.Module, learning: Learning, examples: Examples, plan: DevicePlan, rows: np.ndarray) -> int:
+def _bytes_kept(
+    model: nn.Module, parameters: TrainableParameters, examples: Examples, plan: DevicePlan, rows: np.ndarray
+) -> int:
     """Bytes that a forward pass stores for its backward pass; memory shared by several tensors counts once."""
     kept: dict[int, int] = {}
 
@@ -110,7 +114,7 @@ def _bytes_kept(model: nn.Module, learning: Learning, examples: Examples, plan: 
     hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
     inputs = _on_device(examples.collate(rows), plan)
     with random_states_kept(), torch.enable_grad(), plan.autocast(), hooks:
-        set_training_mode(model, learning)
+        set_training_mode(model, parameters)
         logits = model(**inputs).logits  # Kept until all is counted: freed memory would be counted twice.
     del logits
     return sum(kept.values())
@@ -126,7 +130,12 @@ def _on_device(batch: Batch, plan: DevicePlan) -> dict[str, torch.Tensor]:
 
 
 def _seconds_per_token(
-    model: nn.Module, learning: Learning, examples: Examples, plan: DevicePlan, batch_size: int, backward: bool
+    model: nn.Module,
+    parameters: TrainableParameters,
+    examples: Examples,
+    plan: DevicePlan,
+    batch_size: int,
+    backward: bool,
 ) -> tuple[float, float]:
     """Time one typical forward pass, alone and (if `backward`) with its backward pass, after a warm-up pass.
 
@@ -139,7 +148,7 @@ def _seconds_per_token(
     inputs = _on_device(batch, plan)
     forward, both = 0.0, 0.0
     with random_states_kept(), torch.set_grad_enabled(backward), plan.autocast():
-        set_training_mode(model, learning) if backward else model.eval()
+        set_training_mode(model, parameters) if backward else model.eval()
         for _ in range(2):
             started = time.perf_counter()
             logits = model(**inputs).logits

@@ -63,7 +63,7 @@ def fit(
     state = _resumed_state(task, accelerator, optimizer, resume_from) if resume_from else _fresh_state(task)
     _drop_checkpoints_after(task.checkpoints, state.step)
     _drop_old_checkpoints(task, state)  # A killed process may not have done so.
-    set_training_mode(model, task.learning)
+    set_training_mode(model, task.parameters)
     validate_after = validation_steps(task)
     spread = spread_for(task, gradients_of(task, accelerator))
     callbacks.on_start(optimizer)

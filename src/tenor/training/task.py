@@ -10,7 +10,7 @@ from tenor.data.batching import Examples
 from tenor.inference.logits import Forward
 from tenor.measures.objective import Objective
 from tenor.model.device import DevicePlan
-from tenor.model.freezing import Learning
+from tenor.model.freezing import TrainableParameters
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class TrainingTask:
     """The input of the training loop; none of it changes during the run, except the model's weights."""
 
     model: nn.Module
-    learning: Learning
+    parameters: TrainableParameters
     forward: Forward
     train: Examples
     validation: Examples

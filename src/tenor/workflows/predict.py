@@ -9,7 +9,7 @@ from rich.console import Console
 from tenor.console.progress import ProgressLine, progress_line
 from tenor.console.run import show_notes
 from tenor.errors import UserError
-from tenor.inference.file_job import FileJob, FileResult, begun_job, predict_file, survey
+from tenor.inference.file_job import FileJob, FileResult, interrupted_job, predict_file, survey
 from tenor.inference.file_outputs import is_text, refuse_existing, require_output
 from tenor.inference.predictor import EngineChoice, Predictor
 from tenor.runs.directory import DEFAULT_ROOT
@@ -65,7 +65,7 @@ def predict_to_file(
             f"{job.input}: {surveyed.faults:,} of {surveyed.rows:,} rows can't be predicted, the first: "
             f"{surveyed.first_fault}. Fix them, or leave their predictions empty: --on-error null"
         )
-    started_job = None if job.restart else begun_job(job.output)
+    started_job = None if job.restart else interrupted_job(job.output)
     sample: list[str] = []
     if started_job is not None and engine == "auto":
         engine = started_job.engine

@@ -25,7 +25,7 @@ from tenor.model.device import DevicePlan, plan_device
 from tenor.model.dropout import use_word_dropout
 from tenor.model.features import cached_features, can_cache_features, first_token_state, head_logits
 from tenor.model.first_token import read_first_token_only
-from tenor.model.freezing import Learning, anatomy, freeze
+from tenor.model.freezing import TrainableParameters, anatomy, freeze
 from tenor.runs.directory import RunDirectory
 from tenor.runs.environment import package_versions
 from tenor.runs.files import sha256_file
@@ -71,7 +71,7 @@ class Prepared:
     tokens: dict[str, TokenizedText]
     """By split: train, validation and, if the source has one, test."""
     classifier: Classifier
-    learning: Learning
+    parameters: TrainableParameters
     plan: DevicePlan
     timings: dict[str, float]
     """Seconds per phase."""
@@ -79,7 +79,7 @@ class Prepared:
     @property
     def features_cached(self) -> bool:
         """Whether the encoder runs once and only the head is trained."""
-        return can_cache_features(self.classifier.model, self.learning)
+        return can_cache_features(self.classifier.model, self.parameters)
 
 
 def prepare(config: Config, given: SourceData | None = None, threads: int | None = None) -> Prepared:
@@ -101,9 +101,9 @@ def prepare(config: Config, given: SourceData | None = None, threads: int | None
     truncation, present = Truncation.of(config.data), present_splits(splits)
     with advice_on_memory("during tokenization", "lower data.subset.size or data.test_size"):
         tokens = {name: tokenize(rows, classifier.tokenizer, truncation) for name, rows in present.items()}
-    learning = freeze(classifier.model, config.model)
+    parameters = freeze(classifier.model, config.model)
     timings = {"read": read - started, "load_model": loaded - read, "tokenize": time.perf_counter() - loaded}
-    return Prepared(config, splits, tokens, classifier, learning, plan, timings)
+    return Prepared(config, splits, tokens, classifier, parameters, plan, timings)
 
 
 def make_classifier(config: Config, class_names: tuple[str, ...], plan: DevicePlan) -> Classifier:
@@ -165,7 +165,7 @@ def record_inputs(run: RunDirectory, prepared: Prepared, fingerprints: dict[str,
         precision=plan.precision,
         timings=prepared.timings,
         data_notes=list(data_notes(prepared.splits)),
-        what_learns=asdict(prepared.learning.what_learns()),
+        trainable=asdict(prepared.parameters.summary()),
         hardware={**read_manifest(run).hardware, "accelerators": list(plan.accelerators)},
     )
 

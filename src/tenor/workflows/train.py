@@ -131,7 +131,7 @@ def make_task(run: RunDirectory, prepared: Prepared, examples: dict[str, Example
     """The training task of a prepared run."""
     return TrainingTask(
         model=prepared.classifier.model,
-        learning=prepared.learning,
+        parameters=prepared.parameters,
         forward=forward,
         train=examples["train"],
         validation=examples["validation"],

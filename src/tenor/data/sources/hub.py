@@ -1,4 +1,4 @@
-"""Datasets of the Hugging Face hub, and local folders in its layout, through the `datasets` library."""
+"""Datasets of the Hugging Face hub, and local folders in its layout, read with the `datasets` library."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 def hub_source(data: Data) -> SourceData:
     """`data.train_split` and `data.test_split` of the dataset `data.hub_name`, a hub id or a local folder.
 
-    A label column of type `ClassLabel` names the classes. Raises UserError where the dataset cannot be had, has not
-    the splits or columns, or where a split is unlabelled.
+    A label column of type `ClassLabel` names the classes. Raises UserError if the dataset cannot be loaded, lacks
+    the splits or columns, or has an unlabelled split.
     """
     if data.hub_name is None:
-        raise UserError("data.source 'hub' needs data.hub_name, such as stanfordnlp/imdb.")
+        raise UserError("data.source=hub requires data.hub_name, such as stanfordnlp/imdb.")
     splits = _load(data.hub_name, data.hub_config)
     train, names = _split_rows(splits, data.train_split, "data.train_split", data)
     if data.test_split is None:
@@ -44,8 +44,8 @@ def hub_source(data: Data) -> SourceData:
 
 
 def sst2(data: Data) -> SourceData:
-    """SST-2 (Socher et al. 2013; GLUE). Its labelled `validation` split is the test split, since the labels of its own
-    `test` split are hidden. `data.hub_name` may name a local copy. Raises UserError as `hub_source` does."""
+    """SST-2 (Socher et al. 2013; GLUE). Its labelled `validation` split serves as the test split, because the labels of
+    its `test` split are hidden. `data.hub_name` may name a local copy. Raises UserError as `hub_source` does."""
     changes: dict[str, str] = {"hub_name": data.hub_name or "stanfordnlp/sst2"}
     if data.text_column == "text":
         changes["text_column"] = "sentence"
@@ -59,7 +59,7 @@ def _load(name: str, config: str | None) -> "datasets.DatasetDict":
         import datasets
     except ImportError as error:
         raise UserError(
-            "Datasets of the hub need the package datasets. Install it: pip install 'tenor[hub]'"
+            "Datasets of the hub require the package datasets. Install it: pip install 'tenor[hub]'"
         ) from error
     local = Path(expanduser(name))
     try:
@@ -67,13 +67,13 @@ def _load(name: str, config: str | None) -> "datasets.DatasetDict":
             with _offline():
                 return datasets.load_dataset(str(local), config)
         return datasets.load_dataset(name, config)
-    # The library raises errors of a dozen packages here (network, hub, file formats); none is a defect of Tenor.
+    # The library raises errors of a dozen packages here (network, hub, file formats); none is a bug in Tenor.
     except Exception as error:
         raise UserError(
             f"The dataset {name!r}{f', configuration {config!r},' if config else ''} could not be loaded: "
             f"{type(error).__name__}: {error}\nCheck data.hub_name, data.hub_config and the connection. Without the "
-            "hub: data.source=imdb data.path=FOLDER reads IMDb from disk, data.source=file reads a file of your own, "
-            "and data.source=embedded needs neither."
+            "hub: data.source=imdb data.path=FOLDER reads IMDb from disk, data.source=file reads your own file, "
+            "and data.source=embedded needs no file and no network."
         ) from error
 
 
@@ -93,11 +93,11 @@ def _offline() -> Iterator[None]:
 def _split_rows(
     splits: "datasets.DatasetDict", split: str, setting: str, data: Data
 ) -> tuple[Rows, tuple[str, ...] | None]:
-    """The wanted columns of a split, and its class names where the label column is a `ClassLabel`."""
+    """The required columns of a split, and its class names if the label column is a `ClassLabel`."""
     name = str(data.hub_name)
     if split not in splits:
         raise UserError(
-            f"{name}: there is no split {split!r}{nearest(split, splits)}. Splits found: {', '.join(splits)}. "
+            f"{name}: no split {split!r}{nearest(split, splits)}. Available splits: {', '.join(splits)}. "
             f"Set {setting} to one of them" + (", or to null." if setting == "data.test_split" else ".")
         )
     dataset, columns, where = splits[split], columns_of(data), f"{name}, split {split}"
@@ -114,6 +114,6 @@ def _require_labels(labels: pa.ChunkedArray, where: str, setting: str) -> None:
     hidden = pc.sum(pc.equal(labels, -1)).as_py() or 0
     if hidden:
         raise UserError(
-            f"{where}: {hidden:,} of {len(labels):,} rows have the label -1, which marks rows without one. Set "
+            f"{where}: {hidden:,} of {len(labels):,} rows have the label -1, which marks unlabelled rows. Set "
             f"{setting} to a labelled split" + (", or to null." if setting == "data.test_split" else ".")
         )

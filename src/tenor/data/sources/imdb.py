@@ -34,17 +34,17 @@ MAX_TOTAL_BYTES = 2**31  # its members hold about 0.5 GB together
 
 @dataclass
 class _Files:
-    """What was read so far, by (split, class)."""
+    """The files read so far, by (split, class)."""
 
     reviews: dict[tuple[str, str], dict[str, bytes]] = field(default_factory=dict)
     urls: dict[tuple[str, str], bytes] = field(default_factory=dict)
 
 
 def read_folder(folder: Path) -> dict[str, Rows]:
-    """`train` and `test` of an extracted `aclImdb/`: columns text, label, id, rating and, where the lists of addresses
-    are there, movie; negatives first, in the order of the file names' numbers.
+    """`train` and `test` of an extracted `aclImdb/`: columns text, label, id, rating and, if the lists of URLs exist,
+    movie. Negative reviews come first; each class is in the order of the numbers in the file names.
 
-    Raises UserError for a missing or empty class folder and for a file that cannot be one of the set.
+    Raises UserError for a missing or empty class folder and for a file that does not belong to the dataset.
     """
     files = _Files()
     for split in SPLITS:
@@ -57,34 +57,34 @@ def read_folder(folder: Path) -> dict[str, Rows]:
 
 
 def read_archive(archive: Path, sha256: str) -> dict[str, Rows]:
-    """The same from the official archive; nothing is written to disk.
+    """The same from the official archive, without extracting it to disk.
 
-    Raises UserError where the digest is not the expected one, and for an archive with links, devices, paths that lead
-    out of it, files named twice, or files too large or too many.
+    Raises UserError if the digest differs from the expected one, and for an archive with links, devices, paths
+    outside of it, duplicate names, or files that are too large or too many.
     """
-    found = sha256_file(archive)
-    if found != sha256:
+    digest = sha256_file(archive)
+    if digest != sha256:
         raise UserError(
-            f"{archive}: SHA-256 is {found}, expected {sha256}, the official aclImdb_v1.tar.gz. The file may be cut "
-            "off or another one; download it again."
+            f"{archive}: SHA-256 is {digest}, expected {sha256}, that of the official aclImdb_v1.tar.gz. The file may "
+            "be incomplete or another one; download it again."
         )
     try:
         with tarfile.open(archive, "r|gz") as tar:
             files = _read_members(archive, tar)
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{archive}: is not a sound tar.gz archive: {error}. Download it again.") from error
+        raise UserError(f"{archive}: is not a valid tar.gz archive: {error}. Download it again.") from error
     return _rows(files, str(archive))
 
 
 def _reviews_in(folder: Path) -> dict[str, bytes]:
     if not folder.is_dir():
-        raise UserError(f"{folder}: there is no such folder. Extract the whole archive aclImdb_v1.tar.gz again.")
+        raise UserError(f"{folder}: no such folder. Extract the whole archive aclImdb_v1.tar.gz again.")
     reviews = {}
     for file in folder.iterdir():
-        if file.name.startswith("."):  # what file managers leave behind
+        if file.name.startswith("."):  # files that file managers create
             continue
         if not REVIEW.fullmatch(file.name) or not file.is_file():
-            raise UserError(f"{file}: is not a review of the set, expected NUMBER_RATING.txt. Move it elsewhere.")
+            raise UserError(f"{file}: is not a review of the dataset, expected NUMBER_RATING.txt. Move it elsewhere.")
         reviews[file.name] = _bounded(file)
     return reviews
 
@@ -96,7 +96,10 @@ def _bounded(file: Path) -> bytes:
     except OSError as error:
         raise UserError(f"{file}: cannot be read: {error.strerror or error}.") from error
     if len(content) > MAX_FILE_BYTES:
-        raise UserError(f"{file}: is larger than {MAX_FILE_BYTES:,} bytes, which no file of the set is.")
+        raise UserError(
+            f"{file}: is larger than {MAX_FILE_BYTES:,} bytes, unlike any file of the dataset. Extract the archive "
+            "again."
+        )
     return content
 
 
@@ -123,21 +126,21 @@ def _read_members(archive: Path, tar: tarfile.TarFile) -> _Files:
 
 def _require_harmless(archive: Path, member: tarfile.TarInfo, seen: set[str], total: int) -> None:
     name = member.name
-    wrong = None
+    problem = None
     if not (member.isreg() or member.isdir()) or member.issparse():
-        wrong = "is neither a plain file nor a folder"
+        problem = "is neither a regular file nor a folder"
     elif PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\\" in name:
-        wrong = "leads out of the archive"
+        problem = "has a path outside the archive"
     elif name in seen and not member.isdir():
-        wrong = "occurs twice"
+        problem = "occurs twice"
     elif member.size > MAX_FILE_BYTES and (REVIEW_MEMBER.fullmatch(name) or URLS_MEMBER.fullmatch(name)):
-        wrong = f"is larger than {MAX_FILE_BYTES:,} bytes"
+        problem = f"is larger than {MAX_FILE_BYTES:,} bytes"
     elif total > MAX_TOTAL_BYTES:
-        wrong = f"makes it larger than {MAX_TOTAL_BYTES:,} bytes"
+        problem = f"makes the archive larger than {MAX_TOTAL_BYTES:,} bytes"
     elif len(seen) >= MAX_MEMBERS:
-        wrong = f"is one more than the {MAX_MEMBERS:,} members that are read"
-    if wrong:
-        raise UserError(f"{archive}: member {name[:200]!r} {wrong}; the archive is refused. Download it again.")
+        problem = f"exceeds the limit of {MAX_MEMBERS:,} members"
+    if problem:
+        raise UserError(f"{archive}: member {name[:200]!r} {problem}, so the archive is not read. Download it again.")
 
 
 def _rows(files: _Files, where: str) -> dict[str, Rows]:
@@ -150,7 +153,7 @@ def _split_rows(files: _Files, split: str, where: str) -> Rows:
     for label, name in enumerate(CLASSES):
         reviews = files.reviews.get((split, name), {})
         if not reviews:
-            raise UserError(f"{where}: there is no review in {split}/{name}. Download and extract the archive again.")
+            raise UserError(f"{where}: no review in {split}/{name}. Download and extract the archive again.")
         ordered = sorted(reviews, key=_number_and_rating)
         rows.extend(_row(reviews, file, label, f"{split}/{name}", where) for file in ordered)
         if (split, name) in files.urls:
@@ -180,15 +183,15 @@ def _row(reviews: Mapping[str, bytes], file: str, label: int, folder: str, where
 
 
 def _movies(urls: bytes, files: list[str], where: str) -> list[str]:
-    """The title id of each review: review number N stands on line N of the list, counted from 0."""
+    """The title id of each review: line N of the list, counted from 0, belongs to review number N."""
     lines = urls.decode(errors="replace").splitlines()
     movies = []
     for file in files:
         number = _number_and_rating(file)[0]
-        found = TITLE.search(lines[number]) if number < len(lines) else None
-        if found is None:
+        title = TITLE.search(lines[number]) if number < len(lines) else None
+        if title is None:
             raise UserError(f"{where} has no title id on line {number + 1:,} for {file}. Extract the archive again.")
-        movies.append(found[1])
+        movies.append(title[1])
     return movies
 
 
@@ -200,15 +203,15 @@ ARCHIVE_SHA256 = "c40f74a18d3b61f90feba1e17730e0d38e8b97c05fde7008942e91923d1658
 def imdb_source(data: Data, archive_sha256: str = ARCHIVE_SHA256) -> SourceData:
     """The reviews at `data.path`: a folder of Parquet files, an extracted `aclImdb/`, or the official archive.
 
-    Where `data.path` is null the archive is downloaded, verified and kept. Ids are the official file names, such as
-    `train/neg/0_3`, where the files tell them; `rating` and `movie` can serve as `data.group_column`.
-    Raises UserError for what cannot be read, or is not what it should be.
+    If `data.path` is null, the archive is downloaded, verified and kept in the cache. Ids are the official file names,
+    such as `train/neg/0_3`, if the files contain them; `rating` and `movie` can serve as `data.group_column`.
+    Raises UserError for files that cannot be read or are not as expected.
     """
     path = _downloaded() if data.path is None else Path(expanduser(data.path))
     if path.is_file():
         splits = read_archive(path, archive_sha256)
     elif not path.exists():
-        raise UserError(f"{path}: there is no such file or folder. {_expected()}")
+        raise UserError(f"{path}: no such file or folder. {_expected()}")
     elif extracted := _extracted_folder(path):
         splits = read_folder(extracted)
     else:
@@ -242,7 +245,7 @@ def _parquet_rows(folder: Path, split: str, data: Data) -> Rows:
         if files:
             break
     else:
-        raise UserError(f"{folder}: there is no {split}-*.parquet in it, in data/ or in plain_text/. {_expected()}")
+        raise UserError(f"{folder}: no {split}-*.parquet in it, in data/ or in plain_text/. {_expected()}")
     columns = Columns(data.text_column, data.label_column, data.id_column, data.group_column)
     if columns.id is None and _has_column(files[0], "id"):
         columns = Columns(columns.text, columns.label, "id", columns.group)
@@ -253,7 +256,9 @@ def _has_column(file: Path, name: str) -> bool:
     try:
         return name in pq.read_schema(file).names
     except (OSError, ValueError) as error:
-        raise UserError(f"{file}: is not a sound Parquet file: {error}. It may be cut off; write it again.") from error
+        raise UserError(
+            f"{file}: is not a valid Parquet file: {error}. It may be incomplete; write it again."
+        ) from error
 
 
 def _downloaded() -> Path:
@@ -261,8 +266,8 @@ def _downloaded() -> Path:
     missing = [package for package in ("pooch", "tqdm") if importlib.util.find_spec(package) is None]
     if missing:
         raise UserError(
-            f"data.source 'imdb' without data.path downloads the archive, which needs {' and '.join(missing)}. "
-            "Install the extra: pip install 'tenor[download]'; or give data.path."
+            f"data.source=imdb without data.path downloads the archive, which requires {' and '.join(missing)}. "
+            "Install the extra: pip install 'tenor[download]'; or set data.path."
         )
     import pooch
 
@@ -276,7 +281,7 @@ def _downloaded() -> Path:
         )
     except (OSError, ValueError) as error:
         raise UserError(
-            f"{ARCHIVE_URL} could not be downloaded: {error}. Download it in another way and give its place: "
+            f"{ARCHIVE_URL} could not be downloaded: {error}. Download it in another way and set "
             "data.path=aclImdb_v1.tar.gz; or train on the embedded reviews: data.source=embedded."
         ) from error
     return Path(path)

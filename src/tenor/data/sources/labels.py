@@ -1,4 +1,4 @@
-"""From rows to labelled text: labels get their meaning and faulty rows are refused."""
+"""Rows → labelled text: maps labels to class indices and refuses faulty rows."""
 
 import json
 import re
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 
 MAX_CHARACTERS: dict[Role, int] = {"text": 10_000_000, "label": 200, "name": 1_000}
-"""Far beyond any text that is classified as one (War and Peace has 3.2 million characters), and any name."""
+"""Far more than any text that is classified as a whole (War and Peace has 3.2 million characters), or any name."""
 
 
 LIST = re.compile(r"\[.*\]")
@@ -51,11 +51,11 @@ LIST = re.compile(r"\[.*\]")
 
 @dataclass(frozen=True)
 class Classes:
-    """How labels name their classes.
+    """How labels are matched to classes.
 
-    `names` None: the distinct labels are the classes, whatever their case and blanks (`spellings.py`). `index`: a label
-    is a position in `names`; `name`: it is one of them; `either`: positions where all labels are integers and no class
-    name is one, else names.
+    `names` None: the distinct labels are the classes, regardless of case and spaces (`rows.own_spellings`). `index`: a
+    label is a position in `names`; `name`: it is one of the names; `either`: positions if all labels are integers and
+    no class name is, else names.
     """
 
     names: tuple[str, ...] | None = None
@@ -63,7 +63,7 @@ class Classes:
 
 
 def label_splits(train: Rows, test: Rows | Missing, data: Data) -> SourceData:
-    """Both splits, the test split in the classes of the training split.
+    """Label both splits; the test split uses the classes of the training split.
 
     Raises UserError as `label_rows` does.
     """
@@ -71,33 +71,33 @@ def label_splits(train: Rows, test: Rows | Missing, data: Data) -> SourceData:
     labelled = label_rows(train, columns, Classes(data.class_names))
     if isinstance(test, Missing):
         return SourceData(labelled, test)
-    # Names that were read off the training labels can only be matched as such: an integer label of the test file would
-    # otherwise be taken for a position in an order that no one chose.
+    # Names derived from the training labels are matched by name only: otherwise an integer label of the test file would
+    # be taken for a position in an order that nobody chose.
     classes = Classes(data.class_names) if data.class_names else Classes(labelled.class_names, "name")
     return SourceData(labelled, label_rows(test, columns, classes))
 
 
 def label_rows(rows: Rows, columns: Columns, classes: Classes) -> LabelledText:
-    """The rows with a class index each.
+    """Give each row its class index.
 
-    Raises UserError for a missing column, no rows, a column of the wrong type, labels that cannot be classes, and,
-    in one message with the first rows and the total, for text or labels that are missing or not understood.
+    Raises UserError for a missing column, no rows, a column of the wrong type and labels that cannot be classes. Rows
+    with missing or invalid text or label are reported in one message with the first of them and their count.
     """
     faults = {column: dict(of_column) for column, of_column in rows.faults.items()}
-    found = _named_texts(rows, columns, faults)
+    named = _named_texts(rows, columns, faults)
     labels = _strings(rows, columns.label, "label", faults).combine_chunks()
     indices, meaning = _class_indices(rows, columns.label, labels, classes, faults)
     refuse_faults(rows, faults)
-    table = found.add_column(2, "label", pa.array(indices, type=pa.int64()))
+    table = named.add_column(2, "label", pa.array(indices, type=pa.int64()))
     notes = tuple(f"{rows.where}, column {columns.label!r}: {note}." for note in meaning.notes)
     return LabelledText(table, meaning.names, rows.origin, notes=(*rows.notes, *notes))
 
 
 def rename_classes(labelled: LabelledText, wanted: tuple[str, ...] | None) -> LabelledText:
-    """A source's own classes under the names that the user wants.
+    """Give the classes of a source the names that the user chose.
 
-    The same names, whatever their case, in another order move the indices; other names are given in the order of the
-    source's own. Raises UserError where their number differs, and where some are the source's, at other indices.
+    The source's own names (regardless of case) in another order permute the indices; new names replace the source's
+    in order. Raises UserError if their count differs, or if only some are the source's names, at other indices.
     """
     own = labelled.class_names
     if wanted is None or wanted == own:
@@ -109,19 +109,20 @@ def rename_classes(labelled: LabelledText, wanted: tuple[str, ...] | None) -> La
     if len(wanted) != len(own):
         raise UserError(
             f"data.class_names has {len(wanted)} names, but {labelled.origin} has {len(own)} classes "
-            f"({', '.join(own)}). Give one name for each, in this order, or leave data.class_names out."
+            f"({', '.join(own)}). Give one name per class, in this order, or leave data.class_names out."
         )
     if any(index is not None and index != at for at, index in enumerate(index_of)):
         raise UserError(
             f"data.class_names is {', '.join(wanted)}, but the classes of {labelled.origin} are {', '.join(own)}, in "
-            "this order: a name of theirs would be given to another class. Use their names, in any order, or new ones."
+            "this order: one of these names would be given to another class. Use these names, in any order, or new "
+            "ones."
         )
     return replace(labelled, class_names=wanted)
 
 
 def in_classes(labelled: LabelledText, names: tuple[str, ...]) -> LabelledText | None:
-    """The rows with these class names, each class where its own name is, whatever its case; None where a class has no
-    name there, or two have the same."""
+    """The rows with the class indices of `names`, matched by name regardless of case; None if a class has no match, or
+    two classes have the same."""
     own = labelled.class_names
     given = GivenNames(names)
     known = [index for name in own if (index := given.index(name)) is not None]
@@ -136,19 +137,20 @@ def in_classes(labelled: LabelledText, names: tuple[str, ...]) -> LabelledText |
 def _named_texts(rows: Rows, columns: Columns, faults: dict[str, dict[int, str]]) -> pa.Table:
     require_columns(rows.table.column_names, columns, rows.where)
     if rows.table.num_rows == 0:
-        raise UserError(f"{rows.where}: there are no rows, expected one text per row.")
+        raise UserError(f"{rows.where}: no rows, expected one text per row.")
     if columns.id is None:
         names = pa.array(np.arange(1, rows.table.num_rows + 1)).cast(pa.string())
     else:
         names = _strings(rows, columns.id, "name", faults).cast(pa.string())
-    found = {"id": names, "text": _strings(rows, columns.text, "text", faults)}
+    table = {"id": names, "text": _strings(rows, columns.text, "text", faults)}
     if columns.group is not None:
-        found["group"] = _strings(rows, columns.group, "name", faults).cast(pa.string())
-    return pa.table(found)
+        table["group"] = _strings(rows, columns.group, "name", faults).cast(pa.string())
+    return pa.table(table)
 
 
 def _as_integers(values: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Truth values as True and False, numbers without a fraction as integers, NaN as missing; all else as it is."""
+    """Booleans become the strings True and False, whole numbers integers, and NaN missing; other values stay as they
+    are."""
     kind = values.type
     if pa.types.is_boolean(kind):
         return pc.if_else(values, pa.scalar("True", pa.large_string()), pa.scalar("False", pa.large_string()))
@@ -156,12 +158,12 @@ def _as_integers(values: pa.ChunkedArray) -> pa.ChunkedArray:
         return values
     try:
         return (pc.if_else(pc.is_nan(values), None, values) if pa.types.is_floating(kind) else values).cast(pa.int64())
-    except pa.ArrowException:  # A fraction, or more digits.
+    except pa.ArrowException:  # A fraction, or too many digits.
         return values
 
 
 def _strings(rows: Rows, column: str, role: Role, faults: dict[str, dict[int, str]]) -> pa.ChunkedArray:
-    """One column as large_string, in chunks as it lies, uncopied; what is missing is added to the faults."""
+    """One column as large_string, without joining its chunks; missing values are added to the faults."""
     values = rows.table[column]
     if pa.types.is_dictionary(values.type):
         values = values.cast(values.type.value_type)
@@ -179,38 +181,38 @@ def _strings(rows: Rows, column: str, role: Role, faults: dict[str, dict[int, st
         lengths = pc.utf8_length(strings).fill_null(0).to_numpy(zero_copy_only=False)
         for row in np.flatnonzero(lengths > MAX_CHARACTERS[role]).tolist():
             length, most = lengths[row], MAX_CHARACTERS[role]
-            of_column.setdefault(row, f"{column} has {length:,} characters, of which at most {most:,} are read")
+            of_column.setdefault(row, f"{column} has {length:,} characters, expected at most {most:,}")
         return strings
     expected = {"text": "strings", "label": "integers or strings", "name": "strings or numbers"}[role]
-    lost = f" ({len(missing):,} of its {len(values):,} values are missing)" if len(missing) else ""
-    mend = f"Convert the column. {ONE_LABEL}" if role == "label" and pa.types.is_nested(kind) else "Convert the column."
-    raise UserError(f"{rows.where}: column {column!r} holds {kind}{lost}, expected {expected}. {mend}")
+    share = f" ({len(missing):,} of its {len(values):,} values are missing)" if len(missing) else ""
+    fix = f"Convert the column. {ONE_LABEL}" if role == "label" and pa.types.is_nested(kind) else "Convert the column."
+    raise UserError(f"{rows.where}: column {column!r} has the type {kind}{share}, expected {expected}. {fix}")
 
 
 @dataclass(frozen=True)
 class _Meaning:
-    """What the distinct labels of a column mean."""
+    """The class of each distinct label of a column."""
 
     names: tuple[str, ...]
-    """Of the classes."""
+    """The class names, by index."""
     index_of: dict[str, int]
-    """The class of each label that is understood."""
+    """The class of each valid label."""
     wrong: str
-    """What is wrong with the others."""
+    """The fault of all other labels."""
     notes: tuple[str, ...] = ()
     given: GivenNames | None = None
 
     def fault(self, label: str) -> str:
-        """What is wrong with a label that is not understood."""
+        """The fault of a label that is not valid."""
         if self.given is not None and (alike := self.given.alike(label)):
-            return f"{shorten(label)}, which data.class_names has in several cases: {', '.join(alike)}"
+            return f"{shorten(label)}, which matches several class names except for case: {', '.join(alike)}"
         return f"{shorten(label)}, {self.wrong}"
 
 
 def _class_indices(
     rows: Rows, column: str, labels: pa.Array, classes: Classes, faults: dict[str, dict[int, str]]
 ) -> tuple[np.ndarray, _Meaning]:
-    """Class index per row, int64, shape (rows,), -1 where it is a fault; and what the labels mean."""
+    """Class index per row, int64, shape (rows,), -1 for a faulty row; and the meaning of the labels."""
     of_column = faults.setdefault(column, {})
     faulty = np.zeros(len(labels), dtype=bool)
     faulty[list(of_column)] = True
@@ -255,29 +257,29 @@ def _refuse_lists(counts: Counter[str], where: str, column: str) -> None:
     lists = {label: count for label, count in counts.items() if LIST.fullmatch(tidied(label))}
     if 2 * sum(lists.values()) > counts.total():
         raise UserError(
-            f"{where}: column {column!r} holds lists such as {shorten(next(iter(lists)))} in {sum(lists.values()):,} "
+            f"{where}: column {column!r} has lists such as {shorten(next(iter(lists)))} in {sum(lists.values()):,} "
             f"of {counts.total():,} rows, expected one label per row. {ONE_LABEL}"
         )
 
 
 def _own_meaning(counts: Counter[str], where: str, column: str) -> _Meaning:
     spellings = own_spellings(counts)
-    found = _own_classes(spellings.counts, where, column)
-    index_of = {label: found.index_of[name] for label, name in spellings.name_of.items() if name in found.index_of}
+    classes = _own_classes(spellings.counts, where, column)
+    index_of = {label: classes.index_of[name] for label, name in spellings.name_of.items() if name in classes.index_of}
     merged = merged_note(counts, spellings.name_of)
-    near = near_note(Counter({name: spellings.counts[name] for name in found.names}))
+    near = near_note(Counter({name: spellings.counts[name] for name in classes.names}))
     if merged is not None and len(counts) > len(spellings.counts):
-        merged += ". Names that data.class_names has in two cases stay two classes"
-    return replace(found, index_of=index_of, notes=tuple(note for note in (merged, near) if note is not None))
+        merged += ". Spellings that data.class_names lists separately stay separate classes"
+    return replace(classes, index_of=index_of, notes=tuple(note for note in (merged, near) if note is not None))
 
 
 def _own_classes(counts: Counter[str], where: str, column: str) -> _Meaning:
-    """The classes that these names make."""
+    """The classes that these names form."""
     integers = [label for label in counts if INTEGER.fullmatch(label)]
     if not integers:
         if counts and all(DECIMAL.fullmatch(label) for label in counts):
             raise UserError(
-                f"{where}: column {column!r} holds decimal numbers such as {next(iter(counts))!r}, expected class "
+                f"{where}: column {column!r} contains decimal numbers such as {next(iter(counts))!r}, expected class "
                 "names or the integers 0 … K-1. Write whole numbers without a decimal point."
             )
         names = tuple(sorted(counts))
@@ -286,7 +288,9 @@ def _own_classes(counts: Counter[str], where: str, column: str) -> _Meaning:
         in_minority = sum(counts[label] for label in integers) * 2 < counts.total()
         kept = [label for label in counts if (label in integers) != in_minority]
         other = "a name" if in_minority else "an integer"
-        wrong = f"expected {other} as in the other rows; if it is a class of its own, give data.class_names"
+        wrong = (
+            f"expected {other} as in the other rows; if it is a separate class, list all classes in data.class_names"
+        )
         return _Meaning(tuple(kept), {label: index for index, label in enumerate(kept)}, wrong)
     numbers = sorted(int(label) for label in integers)
     if numbers != list(range(len(numbers))):
@@ -298,19 +302,19 @@ def _gap(numbers: list[int], where: str, column: str) -> UserError:
     shown = ", ".join(map(str, numbers[:10])) + (", …" if len(numbers) > 10 else "")
     as_names = json.dumps([str(number) for number in numbers[:10]])
     as_names = as_names if len(numbers) <= 10 else as_names.replace("]", ", …]")
-    unlabelled = " (-1 often marks rows without a label: take these out)" if -1 in numbers else ""
+    unlabelled = " (-1 often marks unlabelled rows: remove them)" if -1 in numbers else ""
     return UserError(
         f"{where}: the labels in column {column!r} are {shown}{unlabelled}, expected the integers 0 … K-1 without "
-        f"a gap. Renumber them from 0, or keep them as names: 'data.class_names={as_names}'"
+        f"gaps. Renumber them from 0, or keep them as names: 'data.class_names={as_names}'"
     )
 
 
 def _require_printable(names: tuple[str, ...], where: str) -> None:
-    """Class names are shown on terminals, where a control character is a command."""
+    """Class names are printed to terminals, which would execute control characters."""
     for name in names:
         if any(map(is_command, name)):
             raise UserError(
-                f"{where}: the class name {shorten(name)} holds a control character. Remove it, or name the "
+                f"{where}: the class name {shorten(name)} contains a control character. Remove it, or name the "
                 "classes with data.class_names."
             )
 
@@ -318,17 +322,17 @@ def _require_printable(names: tuple[str, ...], where: str) -> None:
 def _require_distinct(names: tuple[str, ...]) -> None:
     repeated = [name for name, count in Counter(names).items() if count > 1]
     if repeated:
-        raise UserError(f"data.class_names holds {repeated[0]!r} more than once; give each class a name of its own.")
+        raise UserError(f"data.class_names contains {repeated[0]!r} more than once. Give each class a different name.")
 
 
 def file_source(data: Data) -> SourceData:
-    """`data.path` and `data.test_path`. Raises UserError for what cannot be read or understood."""
+    """Read `data.path` and `data.test_path`. Raises UserError for files that cannot be read or understood."""
     if data.path is None:
-        raise UserError("data.source 'file' needs data.path, the file to train on.")
+        raise UserError("data.source=file requires data.path, the file to train on.")
     columns = columns_of(data)
     train = read_rows(data.path, columns)
     if data.test_path is None:
-        return label_splits(train, Missing("no data.test_path was given"), data)
+        return label_splits(train, Missing("data.test_path is not set"), data)
     return label_splits(train, train if data.test_path == data.path else read_rows(data.test_path, columns), data)
 
 
@@ -342,12 +346,12 @@ def read_table(
 ) -> LabelledText:
     """One file of labelled text: CSV, TSV, JSON Lines or Parquet, by its suffix.
 
-    Labels are strings, integers or truth values; "1" in a string column is an integer, and so is 1.0. Labels that
-    differ in case, blanks or Unicode's normal form only are one class; `notes` says which spellings were merged.
-    Without `class_names` the distinct labels, sorted, are the classes, and integers must be 0 … K-1; with them a label
-    is one of the names or, where no name is an integer, its position. Without `id_column` the rows are named "1", "2",
-    ….
-    Raises UserError for what cannot be read or understood.
+    Labels are strings, integers or booleans; "1" in a string column is an integer, and so is 1.0. Labels that differ
+    only in case, spaces or Unicode normalization are one class; `notes` says which spellings were merged. Without
+    `class_names`, the sorted distinct labels are the classes, and integers must be 0 … K-1; with `class_names`, a label
+    is one of the names or, if no name is an integer, a position among them. Without `id_column`, ids are row numbers:
+    "1", "2", ….
+    Raises UserError for a file that cannot be read or understood.
     """
     columns = Columns(text_column, label_column, id_column, group_column)
     return label_rows(read_rows(path, columns), columns, Classes(class_names))
@@ -362,9 +366,9 @@ def from_dataframe(
     class_names: tuple[str, ...] | None = None,
     origin: str = "data frame",
 ) -> LabelledText:
-    """The rows of a pandas data frame, as `read_table` reads a file. Rows count from 1, whatever the index.
+    """Labelled text from a pandas data frame, as `read_table` reads a file. Rows count from 1, whatever the index.
 
-    Raises UserError for what cannot be understood.
+    Raises UserError for columns or values that cannot be used.
     """
     _require_frame(frame, origin)
     columns = Columns(text_column, label_column, id_column, group_column)
@@ -380,12 +384,12 @@ def from_dataframe(
 def _require_frame(frame: object, origin: str) -> None:
     if not hasattr(type(frame), "iloc") or not hasattr(type(frame), "columns"):
         how = "frame.to_pandas()" if hasattr(type(frame), "to_pandas") else "pandas.DataFrame(…)"
-        raise UserError(f"{origin}: found a {type(frame).__name__}, expected a pandas DataFrame; make one: {how}")
+        raise UserError(f"{origin}: is a {type(frame).__name__}, expected a pandas DataFrame. Convert it: {how}")
 
 
 def _values(series: "pandas.Series") -> list[object]:
     values = list_of(series, str(series.name))
     if getattr(series.dtype, "kind", "") == "f" and None in values:
-        # pandas turns a column of integers into decimals as soon as one is missing.
+        # pandas converts an integer column to float as soon as a value is missing.
         return [int(value) if value is not None and value.is_integer() else value for value in values]
     return values

@@ -1,9 +1,9 @@
-"""Whether double quotes enclose the fields of a file or are letters of its texts, by evidence over all of it.
+"""Decides from the whole file whether its double quotes enclose fields or are literal characters of the texts.
 
-A reader that takes a letter for a quote that opens a field joins all lines up to the next quote into one record, and
-may do so without an error. So lines that are read as one record, or not at all, are also read with quotes as letters:
-where they are rows then, with the header's number of fields and values as in the other rows, they were rows. Where
-each of them could be a row by itself, a note asks.
+A reader that takes a literal quote for the beginning of a quoted field joins all lines up to the next quote into one
+record, possibly without an error. So lines that form one record, or a malformed one, are also read with literal quotes:
+if they then have the header's number of fields, with values as in the other rows, they are rows. If each of them could
+be a row but need not be, a note says so.
 """
 
 import csv
@@ -17,12 +17,12 @@ from tenor.data.sources.dialect import Dialect, Span, open_delimited, spans
 from tenor.errors import UserError
 
 FEW_VALUES = 50
-"""Distinct values up to which a column can be one of classes."""
+"""Maximum count of distinct values in a column of classes."""
 FEWEST_ROWS = 3
-"""From which the values of a column say what its others must be."""
+"""Minimum count of rows from which a column's values show what is valid in it."""
 TOLERATED = 0.1
-"""Share of the lines of a TSV file that may have another number of fields where its quotes are letters: such lines are
-reported one by one. Texts hold commas, so that in a CSV file every line must have the header's number."""
+"""Share of the lines of a TSV file with literal quotes that may have another number of fields: such lines are reported
+one by one. Texts contain commas, so in a CSV file every line must have the header's number."""
 SHOWN_LINES = 5
 SHOWN_CHARACTERS = 60
 ROW_NUMBER = re.compile(r"[0-9]{1,18}")
@@ -31,42 +31,42 @@ NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)")
 
 @dataclass(frozen=True)
 class Quoting:
-    """What the evidence says."""
+    """The detected dialect."""
 
     dialect: Dialect
     notes: tuple[str, ...] = ()
-    """For people, without the file's name."""
+    """Messages for the user, without the file's name."""
 
 
-def settle_quoting(path: Path, width: int, dialect: Dialect) -> Quoting:
-    """How the rows of a file with double quotes are to be read; its header has `width` fields.
+def detect_quoting(path: Path, width: int, dialect: Dialect) -> Quoting:
+    """Detect how the quotes of a file are to be read; its header has `width` fields.
 
-    Raises UserError for lines that are neither sound with quotes that enclose nor with quotes that are letters; the
-    message names the lines where these quotes open.
+    Raises UserError for lines that are malformed both with enclosing and with literal quotes; the message names the
+    lines of the opening quotes.
     """
     scan = _scan(path, width, dialect)
     notes: tuple[str, ...] = ()
     if not dialect.skip_spaces and scan.spaced * 2 >= max(1, scan.rows) and width > 1:
         spaced = Dialect(dialect.delimiter, skip_spaces=True)
-        if (again := _scan(path, width, spaced)).is_clean:
-            scan, dialect, notes = again, spaced, (skipped_spaces(dialect),)
+        if (rescan := _scan(path, width, spaced)).is_clean:
+            scan, dialect, notes = rescan, spaced, (skipped_spaces(dialect),)
     if not scan.faults and not scan.joined:
         return Quoting(dialect, notes)
     profile = _profile(path, width, dialect)
     doubts = _doubts(path, profile)
-    if doubts.wrong.count and _are_letters(scan, profile, doubts):
-        letters = _letters(scan, width, doubts.wrong.first[0].line)
-        return Quoting(Dialect(dialect.delimiter, False, dialect.skip_spaces), (*notes, letters))
+    if doubts.wrong.count and _are_literal(scan, profile, doubts):
+        note = _literal_note(scan, width, doubts.wrong.first[0].line)
+        return Quoting(Dialect(dialect.delimiter, False, dialect.skip_spaces), (*notes, note))
     if doubts.wrong.count:
         raise UserError(f"{path}: {_refusal(scan, profile, doubts.wrong)}")
     if doubts.possible.count:
-        notes = (*notes, _question(doubts.possible))
+        notes = (*notes, _joined_note(doubts.possible))
     return Quoting(dialect, notes)
 
 
 def read_header(path: Path, dialect: Dialect) -> list[str]:
-    """The first record that is not blank, or none. Raises UserError where it is malformed; the message names the line
-    where its quote opens."""
+    """The first record that is not blank, or an empty list. Raises UserError if it is malformed; the message names the
+    line of the opening quote."""
     with open_delimited(path) as lines:
         first = next((span for span in spans(lines, dialect) if span.record or span.fault), None)
     if first is not None and first.fault:
@@ -78,27 +78,27 @@ def read_header(path: Path, dialect: Dialect) -> list[str]:
 
 
 def skipped_spaces(dialect: Dialect) -> str:
-    return f"the spaces after each {dialect.delimiter!r} belong to no field"
+    return f"the spaces after each {dialect.delimiter!r} are skipped"
 
 
 @dataclass
 class _Scan:
-    """One pass over the rows."""
+    """Counts from one pass over the rows."""
 
     rows: int = 0
     lines: int = 0
-    """That are not blank."""
+    """Count of lines that are not blank."""
     odd: int = 0
-    """Lines that have another number of fields than the header where quotes are letters."""
+    """Lines that have another number of fields than the header if quotes are literal."""
     first_odd: int = 0
     unequal: int = 0
-    """Records that have another number of fields where quotes enclose."""
+    """Records that have another number of fields if quotes enclose."""
     joined: int = 0
-    """Records of several lines."""
+    """Records that span several lines."""
     faults: int = 0
-    """Records that are malformed where quotes enclose."""
+    """Records that are malformed if quotes enclose."""
     spaced: int = 0
-    """Records with a quote behind a space at the beginning of a field, where none encloses."""
+    """Records with a field that begins with a space and a quote, where quotes do not enclose."""
 
     @property
     def is_clean(self) -> bool:
@@ -126,7 +126,7 @@ def _scan(path: Path, width: int, dialect: Dialect) -> _Scan:
 
 @dataclass
 class _Column:
-    """Values of one column, from rows of which there is no doubt."""
+    """Values of one column, from unambiguous rows."""
 
     count: int = 0
     are_numbers: bool = True
@@ -134,10 +134,10 @@ class _Column:
     distinct: set[str] | None = field(default_factory=set)
     """None once there are more than `FEW_VALUES`."""
     enclosed: int = 0
-    """Values that stand within quotes."""
+    """Count of values in quotes."""
     most_words: int = 0
     have_digits: bool = True
-    """Whether each value has one, as row numbers and ids do."""
+    """Whether each value contains a digit, like row numbers and ids."""
 
     def add(self, value: str) -> None:
         self.count += 1
@@ -152,12 +152,12 @@ class _Column:
 
     @property
     def is_class(self) -> bool:
-        """Whether its values repeat, as those of classes do."""
+        """Whether its values repeat, like those of classes."""
         return self.count >= FEWEST_ROWS and self.distinct is not None and 2 * len(self.distinct) <= self.count
 
     @property
     def tells(self) -> bool:
-        """Whether its values say what others can stand in the column."""
+        """Whether its values show which other values are valid in the column."""
         return self.is_class or (self.count >= FEWEST_ROWS and self.are_numbers)
 
     def fits(self, value: str) -> bool:
@@ -170,7 +170,7 @@ class _Column:
         return not self.tells or NUMBER.fullmatch(value) is not None
 
     def admits(self, value: str) -> bool:
-        """Whether a value could stand in the column, such as the name of a class that is in no other row."""
+        """Whether a value is possible in the column, such as a class name that occurs in no other row."""
         if self.count < FEWEST_ROWS or (self.is_class and self.fits(value)):
             return True
         if not value.strip():
@@ -183,16 +183,16 @@ class _Column:
 
 @dataclass
 class _Profile:
-    """What rows of which there is no doubt look like: those on one line that are sound with quotes that enclose."""
+    """Statistics of the unambiguous rows: those on one line that are well-formed with enclosing quotes."""
 
     dialect: Dialect
     columns: list[_Column]
     of_all: list[_Column]
-    """The same with the records of several lines: outside the text that joins them, the values are those of rows."""
+    """The same including the records of several lines: outside the joined text, their values are those of rows."""
     enclosing: int = 0
-    """Records whose quotes must enclose: around a delimiter, a line break or a doubled quote."""
+    """Records whose quotes must enclose: they surround a delimiter, a line break or a doubled quote."""
     bare: int = 0
-    """Fields with a quote that does not enclose."""
+    """Fields with a literal quote."""
 
     @property
     def rows(self) -> int:
@@ -208,13 +208,13 @@ class _Profile:
         return always or self.enclosing > self.bare
 
     def fits(self, fields: list[str]) -> bool:
-        """Whether a line is a row where its quotes are letters."""
+        """Whether a line, read with literal quotes, is a row."""
         same = len(fields) == len(self.columns)
         return same and all(column.fits(value) for column, value in zip(self.columns, fields, strict=True))
 
     def admits(self, line: str, text_at: int) -> bool:
-        """Whether a line could be a row by itself: with quotes that enclose, or with a text of any kind in the column
-        `text_at` between values as in the other rows."""
+        """Whether a single line could be a row: with enclosing quotes, or with any text in the column `text_at` between
+        values as in the other rows."""
         width = len(self.columns)
         places = [at for at in range(width) if at != text_at]
         for fields in (self.dialect.plain_fields(line), self.dialect.fields_alone(line)):
@@ -259,22 +259,22 @@ def _add_quotes(profile: _Profile, span: Span) -> None:
 
 @dataclass(frozen=True)
 class _Doubt:
-    """Lines that are one record, or none, where quotes enclose."""
+    """Lines that form one record, or a malformed one, if quotes enclose."""
 
     line: int
-    """Where the quote opens."""
+    """The line of the opening quote."""
     last: int
     text: str
-    """The beginning of the line from the quote on."""
+    """The beginning of the text from the quote on."""
     fault: str
-    """What is wrong with it, in words."""
+    """The fault, for messages."""
     is_escaped: bool = False
-    """Whether the closing quote stands behind a backslash."""
+    """Whether the closing quote follows a backslash."""
 
 
 @dataclass
 class _Places:
-    """How many there are, and the first."""
+    """Count of doubtful places, and the first of them."""
 
     count: int = 0
     first: list[_Doubt] = field(default_factory=list)
@@ -292,11 +292,11 @@ class _Places:
 @dataclass(frozen=True)
 class _Doubts:
     wrong: _Places
-    """Malformed records, and records of lines that are rows where quotes are letters."""
+    """Malformed records, and records whose lines are rows if quotes are literal."""
     possible: _Places
-    """Records of lines that may be rows."""
+    """Records whose lines may be rows."""
     all_fit: bool
-    """Whether all these lines are rows where quotes are letters."""
+    """Whether all these lines are rows if quotes are literal."""
 
 
 def _doubts(path: Path, profile: _Profile) -> _Doubts:
@@ -322,26 +322,26 @@ def _doubts(path: Path, profile: _Profile) -> _Doubts:
 
 
 def _kind(rows: list[list[str]], fitting: list[list[str]], profile: _Profile, at: int) -> str:
-    """What the lines of one sound record are: a `text`, `rows`, `numbered rows`, which may be a text with a numbered
-    list, or `either`. `fitting` are those that are rows where quotes are letters, `at` is the column that joins them.
+    """What the lines of one well-formed record are: a `text`, `rows`, `numbered rows` (which may be a text with a
+    numbered list) or `either`. `fitting` are the lines that are rows if quotes are literal; `at` is the joined column.
 
-    A text may by chance hold a line that looks like a row, and most lines of a text don't. Its first line doesn't end
-    as a row does.
+    A text may by chance contain a line that looks like a row, but most of its lines do not, and its first line does
+    not end like a row.
     """
     all_fit = len(fitting) == len(rows)
     if len(profile.columns) == 1:
         return "either" if all_fit and profile.bare and not profile.enclosing else "text"
     by_tabs = profile.dialect.delimiter == "\t"
-    behind = profile.columns[at + 1 :]
-    after = any(column.tells for column in behind)
+    later = profile.columns[at + 1 :]
+    after = any(column.tells for column in later)
     if after and profile.fits(rows[0]):
         return "rows"
     if profile.tells and len(fitting) >= 2 and 2 * len(fitting) >= len(rows):
         named = any(column.tells and not column.are_numbers for column in profile.columns[:at])
         counted = any(_is_counted(fitting, place, profile) for place in range(at))
         return "rows" if by_tabs or after or named or counted else "numbered rows"
-    ends = rows[0][at + 1 :][-len(behind) :]
-    if after and len(ends) == len(behind) and all(map(_Column.fits, behind, ends)):
+    ends = rows[0][at + 1 :][-len(later) :]
+    if after and len(ends) == len(later) and all(map(_Column.fits, later, ends)):
         return "either"
     if profile.tells or not all_fit:
         return "text"
@@ -349,8 +349,8 @@ def _kind(rows: list[list[str]], fitting: list[list[str]], profile: _Profile, at
 
 
 def _could_be_rows(span: Span, profile: _Profile) -> bool:
-    """Whether each line of a sound record could be a row by itself. Of a single column any line could, unless other
-    rows show that quotes enclose. A text behind the header's last column is an error of its own."""
+    """Whether each line of a well-formed record could be a row. With a single column any line could, unless other rows
+    show that quotes enclose. A text beyond the header's last column is a separate error."""
     if len(profile.columns) == 1:
         return not profile.quotes_enclose and all(profile.dialect.delimiter not in line for line in span.lines)
     text_at = _joined_at(span)
@@ -364,14 +364,14 @@ def _joined_at(span: Span) -> int:
 
 
 def _is_counted(fitting: list[list[str]], at: int, profile: _Profile) -> bool:
-    """Whether a column of row numbers goes on from line to line."""
+    """Whether a column contains consecutive row numbers."""
     values = [fields[at] for fields in fitting]
     if profile.columns[at].is_class or not all(ROW_NUMBER.fullmatch(value) for value in values):
         return False
     return all(int(one) + 1 == int(other) for one, other in pairwise(values))
 
 
-def _are_letters(scan: _Scan, profile: _Profile, doubts: _Doubts) -> bool:
+def _are_literal(scan: _Scan, profile: _Profile, doubts: _Doubts) -> bool:
     if len(profile.columns) < 2 or profile.quotes_enclose:
         return False
     if profile.dialect.delimiter == "\t":
@@ -379,44 +379,45 @@ def _are_letters(scan: _Scan, profile: _Profile, doubts: _Doubts) -> bool:
     return scan.odd == 0 and profile.tells and doubts.all_fit
 
 
-def _letters(scan: _Scan, width: int, line: int) -> str:
+def _literal_note(scan: _Scan, width: int, line: int) -> str:
     each = f"{scan.lines - scan.odd:,} of {scan.lines:,} lines have" if scan.odd else f"all {scan.lines:,} lines have"
     return (
-        f"double quotes are read as letters of the texts: they do not enclose fields (line {line:,} is the first), and "
-        f"{each} the header's {width} fields without them"
+        f"double quotes are read as part of the texts: they do not enclose fields (first in line {line:,}), and "
+        f"{each} the header's {width} fields if they are literal"
     )
 
 
-def _question(possible: _Places) -> str:
+def _joined_note(possible: _Places) -> str:
     first = possible.first[0]
-    more = f", and {possible.count - 1:,} others like it" if possible.count > 1 else ""
+    more = f", and {possible.count - 1:,} more like it" if possible.count > 1 else ""
     return (
-        f"the field within double quotes that opens on line {first.line:,} is read as one text of the lines "
-        f"{first.line:,} to {first.last:,}{more}. If these lines are rows, double each quote in the texts and put "
-        "these texts within double quotes"
+        f"the quoted field that begins in line {first.line:,} is read as one text that spans the lines "
+        f"{first.line:,} to {first.last:,}{more}. If these lines are separate rows, double each quote in the texts and "
+        "enclose these texts in double quotes"
     )
 
 
 def _refusal(scan: _Scan, profile: _Profile, wrong: _Places) -> str:
     first, rest = wrong.first[0], wrong.first[1:]
-    told = f"line {first.line:,} is malformed: {first.fault}: {_excerpt(first.text)}."
+    message = f"line {first.line:,} is malformed: {first.fault}: {_excerpt(first.text)}."
     if rest:
         shown = ", ".join(f"{doubt.line:,}" for doubt in rest) + (", …" if wrong.count - 1 > len(rest) else "")
-        told += f" Malformed in such a way, too: {'line' if len(rest) == 1 else f'{wrong.count - 1:,} lines,'} {shown}."
+        others = "line" if len(rest) == 1 else f"{wrong.count - 1:,} lines,"
+        message += f" Malformed in the same way: {others} {shown}."
     if first.is_escaped:
-        return f"{told} A quote within double quotes is escaped by another quote, not by a backslash: double it."
-    told += (
-        " A text with a double quote, a delimiter or a line break stands within double quotes, and each double quote "
-        "in it is doubled."
+        return f"{message} A quote in a quoted field is escaped by another quote, not by a backslash: double it."
+    message += (
+        " Enclose a text that contains a double quote, a delimiter or a line break in double quotes, and double each "
+        "double quote in it."
     )
     if len(profile.columns) == 1:
-        return f"{told} If each line is a text, name the file .txt: tenor predict reads it so."
+        return f"{message} If each line is a text, use the suffix .txt: tenor predict reads such a file line by line."
     if not profile.quotes_enclose and 0 < scan.odd <= scan.lines / 2:
-        told += (
-            f" If the quotes are letters here, each line needs the header's {len(profile.columns)} fields: "
-            f"{scan.odd:,} of {scan.lines:,} lines have another number, the first is line {scan.first_odd:,}."
+        message += (
+            f" If the quotes are literal, each line needs the header's {len(profile.columns)} fields: "
+            f"{scan.odd:,} of {scan.lines:,} lines have another number, first in line {scan.first_odd:,}."
         )
-    return told
+    return message
 
 
 def _excerpt(text: str) -> str:
@@ -424,7 +425,7 @@ def _excerpt(text: str) -> str:
 
 
 def _opening(span: Span, dialect: Dialect) -> _Doubt:
-    """Where the quote opens that joins the lines of a span or, of a malformed one, that makes it so."""
+    """The opening quote that joins the lines of a span or makes it malformed."""
     opened, text, is_inside = span.first, span.lines[0][:SHOWN_CHARACTERS], False
     for number, whole in enumerate(span.lines, span.first):
         line = whole.rstrip("\r\n")
@@ -445,13 +446,16 @@ def _opening(span: Span, dialect: Dialect) -> _Doubt:
                 return _Doubt(opened, number, text, _closed(opened, number, rest, dialect), line[:end].endswith("\\"))
             at = end + 2 if rest else None
     if "limit" in span.fault:
-        longest = f"the field that begins there is longer than the {csv.field_size_limit():,} characters that are read"
-        return _Doubt(opened, span.last, text, f"{longest}; a double quote that is never closed may be the cause")
+        fault = (
+            f"the field that begins there is longer than {csv.field_size_limit():,} characters, the most that is read"
+        )
+        return _Doubt(opened, span.last, text, f"{fault}; a double quote that is never closed may be the cause")
     return _Doubt(opened, span.last, text, "the double quote that opens there is never closed")
 
 
 def _quoted_field(line: str, at: int, dialect: Dialect) -> int | None:
-    """Behind the quote that opens the next quoted field, from the beginning of a field on; None where none opens."""
+    """The position after the opening quote of the next quoted field, from the beginning of a field on; None if there is
+    none."""
     while True:
         while dialect.skip_spaces and line.startswith(" ", at):
             at += 1
@@ -463,7 +467,7 @@ def _quoted_field(line: str, at: int, dialect: Dialect) -> int | None:
 
 
 def _closing_quote(line: str, at: int) -> int | None:
-    """The next quote that is not doubled."""
+    """The position of the next quote that is not doubled."""
     while (at := line.find('"', at)) >= 0:
         if not line.startswith('"', at + 1):
             return at
@@ -472,27 +476,27 @@ def _closing_quote(line: str, at: int) -> int | None:
 
 
 def _closed(opened: int, closed: int, rest: str, dialect: Dialect) -> str:
-    where = "" if opened == closed else f"on line {closed:,} "
+    where = "" if opened == closed else f"in line {closed:,} "
     return (
-        f"the double quote that opens there is closed {where}before {_excerpt(rest)}, where {dialect.delimiter!r} or "
-        "the end of the line was expected"
+        f"the double quote that opens there is closed {where}before {_excerpt(rest)}, expected {dialect.delimiter!r} "
+        "or the end of the line after it"
     )
 
 
 def _swallows(first: int, last: int) -> str:
-    return f"the double quote that opens there takes the lines {first:,} to {last:,} into one field, which are rows"
+    return f"the double quote that opens there joins the lines {first:,} to {last:,}, which are rows, into one field"
 
 
 def _plain(span: Span, dialect: Dialect) -> list[list[str]]:
-    """The lines of a span that are not blank, read with quotes as letters."""
+    """The lines of a span that are not blank, read with literal quotes."""
     return [fields for line in span.lines if (fields := dialect.plain_fields(line))]
 
 
 def _rows(path: Path, dialect: Dialect) -> Iterator[Span]:
     """The spans below the header."""
     with open_delimited(path) as lines:
-        found: Iterable[Span] = spans(lines, dialect)
-        for span in found:
+        below: Iterable[Span] = spans(lines, dialect)
+        for span in below:
             if span.record:
                 break
-        yield from found
+        yield from below

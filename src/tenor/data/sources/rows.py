@@ -1,4 +1,4 @@
-"""Rows as a reader found them, and which spellings of a label are one class."""
+"""Rows as read from a file, and which spellings of a label are the same class."""
 
 import difflib
 import re
@@ -18,8 +18,8 @@ from tenor.errors import UserError
 Role = Literal["text", "label", "name"]
 Faults = Mapping[int, str]
 ONE_LABEL = (
-    "Several labels per row (multi-label classification) are not supported: keep the rows that have one, and write it "
-    "without brackets."
+    "Several labels per row (multi-label classification) are not supported. Keep the rows that have one label, and "
+    "write it without brackets."
 )
 SHOWN_ROWS = 5
 SHOWN_COLUMNS = 30
@@ -27,7 +27,7 @@ SHOWN_COLUMNS = 30
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns to read; None: not wanted."""
+    """The columns to read; None: not required."""
 
     text: str = "text"
     label: str = "label"
@@ -35,7 +35,7 @@ class Columns:
     group: str | None = None
 
     def roles(self) -> dict[str, Role]:
-        """What each wanted column holds, by its name."""
+        """The role of each required column, by its name."""
         roles: dict[str, Role] = {self.text: "text"}
         roles.setdefault(self.label, "label")
         for name in (self.id, self.group):
@@ -49,16 +49,16 @@ def columns_of(data: Data) -> Columns:
 
 
 def row_place(row: int) -> str:
-    """Where a row (0-based) stands, for people: rows count from 1."""
+    """The place of a row (0-based) for messages, where rows count from 1."""
     return f"row {row + 1}"
 
 
 @dataclass(frozen=True)
 class Rows:
-    """The wanted columns of one file or split.
+    """The required columns of one file or split.
 
-    A value that its reader could not understand is a placeholder in `table` and has an entry in `faults`, by column
-    and 0-based row. A missing value is null.
+    A value that its reader could not parse is a placeholder in `table` and has an entry in `faults`, by column and
+    0-based row. A missing value is null.
     """
 
     table: pa.Table
@@ -69,11 +69,11 @@ class Rows:
     faults: Mapping[str, Faults] = field(default_factory=dict)
     place: Callable[[int], str] = row_place
     notes: tuple[str, ...] = ()
-    """What a person should know of how the rows were read."""
+    """Messages for the user about how the rows were read."""
 
 
 def require_columns(available: Sequence[str], columns: Columns, where: str) -> None:
-    """Raises UserError unless every wanted column is there exactly once."""
+    """Raises UserError unless every required column exists exactly once."""
     settings = {
         "data.text_column": columns.text,
         "data.label_column": columns.label,
@@ -84,24 +84,24 @@ def require_columns(available: Sequence[str], columns: Columns, where: str) -> N
         if name is None or available.count(name) == 1:
             continue
         if name in available:
-            raise UserError(f"{where}: {available.count(name)} columns are called {name!r}; rename all but one.")
+            raise UserError(f"{where}: {available.count(name)} columns are called {name!r}. Rename all but one.")
         shown = ", ".join(repr(column[:60]) for column in available[:SHOWN_COLUMNS]) or "none"
         more = f" and {len(available) - SHOWN_COLUMNS} more" if len(available) > SHOWN_COLUMNS else ""
         raise UserError(
-            f"{where}: there is no column {name!r}{nearest(name, available)}. Columns found: {shown}{more}. "
-            f"Set {setting} to the right one."
+            f"{where}: no column {name!r}{nearest(name, available)}. Available columns: {shown}{more}. "
+            f"Set {setting} to one of them."
         )
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """` (did you mean 'x'?)`, or nothing where nothing is near."""
+    """` (did you mean 'x'?)`, or an empty string if no known name is similar."""
     by_lower = {other.strip().lower(): other for other in known}
     close = difflib.get_close_matches(name.strip().lower(), by_lower, n=1)
     return f" (did you mean {by_lower[close[0]]!r}?)" if close else ""
 
 
 def python_column(values: Sequence[object], column: str, role: Role) -> tuple[pa.Array, dict[int, str]]:
-    """Values of any kind as strings: the column, and what could not be understood in it, by row."""
+    """Values of any type as strings: the column, and the faults of its values, by row."""
     strings: list[str | None] = []
     faults: dict[int, str] = {}
     for row, value in enumerate(values):
@@ -113,13 +113,13 @@ def python_column(values: Sequence[object], column: str, role: Role) -> tuple[pa
 
 
 def _as_string(value: object, column: str, role: Role) -> tuple[str | None, str | None]:
-    """The value as a string and None, or a placeholder and what is wrong with it."""
+    """The value as a string and None, or a placeholder and its fault."""
     if value is None:
         return None, None
     if isinstance(value, str):
         if encodable(value):
             return value, None
-        return "", f"{column} {shorten(value)} holds half of a surrogate pair, which is no character"
+        return "", f"{column} {shorten(value)} contains a lone surrogate, which is not a character"
     if role == "label" and isinstance(value, bool):
         return str(value), None
     if role == "label" and isinstance(value, float) and value.is_integer():
@@ -137,7 +137,7 @@ def _as_string(value: object, column: str, role: Role) -> tuple[str | None, str 
 
 
 def encodable(text: str) -> bool:
-    """Whether UTF-8 can hold a text: it can't hold half of a surrogate pair."""
+    """Whether a text can be encoded as UTF-8, which excludes lone surrogates."""
     if text.isascii():
         return True
     try:
@@ -148,13 +148,13 @@ def encodable(text: str) -> bool:
 
 
 def shorten(value: object) -> str:
-    """A value as Python writes it, cut to 60 characters."""
+    """The `repr` of a value, shortened to 60 characters."""
     shown = repr(value[:80] if isinstance(value, str) else value)
     return shown if len(shown) <= 60 else shown[:59] + "…"
 
 
 def refuse_faults(rows: Rows, faults: Mapping[str, Faults]) -> None:
-    """Raises one UserError for all faults: the first rows, and how many there are."""
+    """Raises one UserError for all faults, with the first rows and the count."""
     by_row: dict[int, list[str]] = {}
     for of_column in faults.values():
         for row, fault in of_column.items():
@@ -167,7 +167,7 @@ def refuse_faults(rows: Rows, faults: Mapping[str, Faults]) -> None:
     raise UserError(
         f"{rows.where}: {len(by_row):,} of {rows.table.num_rows:,} rows cannot be used:\n"
         + "\n".join(lines)
-        + "\nMend these rows or remove them."
+        + "\nFix or remove these rows."
     )
 
 
@@ -175,63 +175,64 @@ INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 DECIMAL = re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 WHOLE = re.compile(r"([-+]?)0*([0-9]{1,18})\.0*")
 BLANKS = re.compile("[ \u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]+")
-"""Within a label. Line breaks and tabs there are no slip: such a name is refused."""
+"""Spaces within a label. Line breaks and tabs are not included: such a name is refused."""
 SHOWN = 6
-"""Spellings, classes or pairs in one note."""
+"""Count of spellings, classes or pairs listed in one note."""
 FEWEST_LETTERS = 5
-"""Of names that one letter can make alike by mistake: `hate` and `rate` are two words."""
+"""Minimum length of words that may differ by a typo in one letter: `hate` and `rate` are two words."""
 MOST_NAMES = 200
-"""Class names that are compared with one another."""
+"""Count of class names that are compared pairwise."""
 
 
 def tidied(label: str) -> str:
-    """A label in Unicode's composed form, with single blanks within it and none around it."""
+    """A label in Unicode's composed form (NFC), stripped, with single spaces."""
     return BLANKS.sub(" ", unicodedata.normalize("NFC", label).strip())
 
 
 def folded(label: str) -> str:
-    """What all spellings of a class have in common."""
+    """The key that all spellings of a class share."""
     compatible = unicodedata.normalize("NFKC", label).casefold()
     return tidied(unicodedata.normalize("NFKC", compatible))
 
 
 def as_integer(label: str) -> str:
-    """A decimal number without a fraction as an integer, such as 5 for 5.0; any other label as it is."""
-    found = WHOLE.fullmatch(label)
-    return label if found is None else str(int(found[1] + found[2]))
+    """A whole decimal number as an integer, such as 5 for 5.0; any other label unchanged."""
+    match = WHOLE.fullmatch(label)
+    return label if match is None else str(int(match[1] + match[2]))
 
 
 @dataclass(frozen=True)
 class Spellings:
-    """The classes that labels name on their own."""
+    """The classes that the labels themselves define."""
 
     name_of: Mapping[str, str]
-    """The class's name, by label as it is written."""
+    """The class name, by label as written."""
     counts: Counter[str]
     """Rows by class name, in order of appearance."""
 
 
 def own_spellings(counts: Counter[str]) -> Spellings:
-    """One name for all spellings of a class; `counts` has the rows of each spelling, in order of appearance."""
+    """Choose one name for all spellings of a class; `counts` has the rows per spelling, in order of appearance."""
     tidy = {label: tidied(label) for label in counts}
     if all(INTEGER.fullmatch(as_integer(label)) for label in tidy.values()):
         tidy = {label: as_integer(known) for label, known in tidy.items()}
     groups: dict[str, Counter[str]] = {}
     for label, count in counts.items():
         groups.setdefault(folded(tidy[label]), Counter())[tidy[label]] += count
-    # A counter gives the first of equally frequent spellings.
+    # Of equally frequent spellings, a Counter returns the first.
     names = {fold: group.most_common(1)[0][0] for fold, group in groups.items()}
     by_class = Counter({names[fold]: group.total() for fold, group in groups.items()})
     return Spellings({label: names[folded(known)] for label, known in tidy.items()}, by_class)
 
 
 class GivenNames:
-    """Class names that were chosen, and the labels that mean them."""
+    """Class names chosen by the user, and which labels match them."""
 
     def __init__(self, names: Sequence[str]) -> None:
-        """Raises UserError for names that differ in needless blanks or Unicode's normal form only.
+        """Raises UserError for names that differ only in spaces or Unicode normalization.
 
-        Names that differ in case are two classes, since they were given as two; labels must then have their case.
+        Names that differ in case are separate classes, because they were given as such; labels must then match the
+        case.
         """
         self.names = tuple(names)
         self._as_given = {name: index for index, name in enumerate(names)}
@@ -240,13 +241,13 @@ class GivenNames:
         for index, name in enumerate(names):
             if (other := self._tidied.setdefault(tidied(name), index)) != index:
                 raise UserError(
-                    f"data.class_names holds {names[other]!r} and {name!r}, which are one class: they differ in blanks "
-                    "or Unicode's normal form only. Give each class a name of its own."
+                    f"data.class_names contains {names[other]!r} and {name!r}, which are one class: they differ only "
+                    "in spaces or Unicode normalization. Give each class a different name."
                 )
             self._folded.setdefault(folded(name), []).append(index)
 
     def index(self, label: str) -> int | None:
-        """The class that a label means; None where it means none, or more than one."""
+        """The class that a label matches; None if it matches none, or more than one."""
         for written in dict.fromkeys((label, as_integer(tidied(label)))):
             for known in (self._as_given.get(written), self._tidied.get(tidied(written))):
                 if known is not None:
@@ -256,14 +257,14 @@ class GivenNames:
         return None
 
     def alike(self, label: str) -> list[str]:
-        """The names that a label means regardless of case."""
+        """The names that a label matches regardless of case."""
         return [self.names[index] for index in self._folded.get(folded(label), [])]
 
 
 def merged_note(counts: Counter[str], name_of: Mapping[str, str]) -> str | None:
-    """Which spellings were read as which class, and in how many rows; None where all are spelled as their class.
+    """A note on which spellings were read as which class, and in how many rows; None if all are spelled as their class.
 
-    A decimal number that is read as an integer has a sentence of its own.
+    Decimal numbers that are read as integers get a separate sentence.
     """
     spellings: dict[str, dict[str, int]] = {}
     decimals = {}
@@ -272,30 +273,30 @@ def merged_note(counts: Counter[str], name_of: Mapping[str, str]) -> str | None:
             decimals[label] = name
         else:
             spellings.setdefault(name, {})[label] = counts[label]
-    told = [
+    merged = [
         f"{name!r} is written {', '.join(_of_class(of_class))}"
         for name, of_class in spellings.items()
         if set(of_class) != {name}
     ]
     sentences = []
-    if told:
+    if merged:
         sentences.append(
-            "labels that differ in case, blanks or Unicode's normal form only are one class: " + _shown(told, "; ")
+            "labels that differ only in case, spaces or Unicode normalization are one class: " + _shown(merged, "; ")
         )
     if decimals:
         label, name = next(iter(decimals.items()))
-        sentences.append(f"decimal numbers without a fraction are integers: {label!r} is read as {name!r}")
+        sentences.append(f"whole decimal numbers are read as integers: {label!r} as {name!r}")
     return ". ".join(sentences) or None
 
 
 def _of_class(counts: Mapping[str, int]) -> list[str]:
     ordered = sorted(counts.items(), key=lambda item: -item[1])
-    told = [f"{_written(label)} ({_rows(count)})" for label, count in ordered]
-    return [*told[:SHOWN], *([f"{len(told) - SHOWN} more"] if len(told) > SHOWN else [])]
+    listed = [f"{_written(label)} ({_rows(count)})" for label, count in ordered]
+    return [*listed[:SHOWN], *([f"{len(listed) - SHOWN} more"] if len(listed) > SHOWN else [])]
 
 
 def near_note(counts: Counter[str]) -> str | None:
-    """Class names that are nearly the same, with their rows, and the question whether they are one class."""
+    """A note on class names that are nearly the same, with their row counts; None if there are none."""
     pairs = [
         f"{one!r} ({_rows(counts[one])}) and {other!r} ({_rows(counts[other])})"
         for one, other in combinations(list(counts)[:MOST_NAMES], 2)
@@ -304,13 +305,13 @@ def near_note(counts: Counter[str]) -> str | None:
     if not pairs:
         return None
     return (
-        f"class names that are nearly the same: {_shown(pairs, '; ')}. Is one a slip of the other? Then write them "
-        "alike; if they are different classes, data.class_names with all names says so"
+        f"class names that are nearly the same: {_shown(pairs, '; ')}. If one is a typo of the other, correct it; "
+        "if they are different classes, list all names in data.class_names"
     )
 
 
 def _are_near(one: str, other: str) -> bool:
-    """Whether two names differ in punctuation, or in one letter of a word that is long enough for a slip."""
+    """Whether two names differ only in punctuation, or in one letter of a word that is long enough for a typo."""
     words, others = (re.findall(r"\w+", name.casefold().replace("_", " ")) for name in (one, other))
     if "".join(words) == "".join(others):
         return bool(words)
@@ -321,7 +322,7 @@ def _are_near(one: str, other: str) -> bool:
 
 
 def _one_letter_apart(one: str, other: str) -> bool:
-    """One letter more, less, other or two exchanged; but not a digit, and not the first letter."""
+    """Whether one letter is added, missing or different, or two are swapped; but not a digit, nor the first letter."""
     short, long = sorted((one, other), key=len)
     if len(short) < FEWEST_LETTERS or len(long) - len(short) > 1 or short[0] != long[0]:
         return False
@@ -335,7 +336,7 @@ def _one_letter_apart(one: str, other: str) -> bool:
 
 
 def _written(label: str) -> str:
-    """A label so that spellings that look alike do not."""
+    """A label quoted so that spellings that look the same can be told apart."""
     return repr(label) if unicodedata.is_normalized("NFC", label) else ascii(label)
 
 
@@ -343,6 +344,6 @@ def _rows(count: int) -> str:
     return f"{count:,} row{'' if count == 1 else 's'}"
 
 
-def _shown(told: Iterable[str], separator: str) -> str:
-    told = list(told)
-    return separator.join(told[:SHOWN]) + (f" and {len(told) - SHOWN:,} more" if len(told) > SHOWN else "")
+def _shown(items: Iterable[str], separator: str) -> str:
+    items = list(items)
+    return separator.join(items[:SHOWN]) + (f" and {len(items) - SHOWN:,} more" if len(items) > SHOWN else "")

@@ -36,9 +36,9 @@ from tenor.evaluation.report.training_sections import (
     Fact,
     Provenance,
     curves_section,
-    learns_briefly,
     provenance,
     status_of,
+    trainable_briefly,
 )
 from tenor.runs.manifest import Manifest
 from tenor.runs.missing import Missing
@@ -295,7 +295,7 @@ def _facts(content: RunContent) -> tuple[str, ...]:
     manifest, config = content.manifest, content.config
     facts = []
     if isinstance(config, Config):
-        facts.append(f"{config.model.name}, {learns_briefly(content)}")
+        facts.append(f"{config.model.name}, {trainable_briefly(content)}")
         facts.append(f"data: {config.data.source}")
     if isinstance(manifest, Manifest):
         facts.append(f"seed {manifest.seed}")

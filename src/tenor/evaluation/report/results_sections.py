@@ -18,7 +18,7 @@ from tenor.measures.calibration import (
     reliability_bins,
 )
 from tenor.measures.intervals import Interval, wilson_interval
-from tenor.measures.selective import Slice, accuracy_by_cut, accuracy_by_length, coverage_curve
+from tenor.measures.selective import Slice, accuracy_by_length, accuracy_by_truncation, coverage_curve
 from tenor.runs.missing import Missing
 from tenor.runs.predictions import Predictions
 
@@ -310,7 +310,7 @@ def slices_section(predictions: Predictions, confidence: float) -> tuple[Chart, 
         return Missing("the predictions file has no text lengths")
     right = predictions.predicted == predictions.labels
     by_length = accuracy_by_length(right, predictions.tokens, confidence)
-    by_cut = accuracy_by_cut(right, predictions.tokens, predictions.truncated, confidence)
+    by_cut = accuracy_by_truncation(right, predictions.tokens, predictions.truncated, confidence)
     bars = f"{100 * confidence:g}% CI"
     return (
         _slices("By length", by_length, "tokens", f"Tokens of the whole text before truncation; dots with {bars}."),

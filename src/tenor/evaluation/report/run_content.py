@@ -12,7 +12,7 @@ from tenor.checks.finding import Report
 from tenor.config.loading import load_config
 from tenor.config.schema import Config
 from tenor.errors import UserError
-from tenor.model.freezing import WhatLearns
+from tenor.model.freezing import TrainableSummary
 from tenor.runs.directory import RunDirectory
 from tenor.runs.files import read_json
 from tenor.runs.manifest import Manifest, read_manifest
@@ -78,7 +78,7 @@ class RunContent:
 
     run: RunDirectory
     manifest: Manifest | Missing
-    what_learns: WhatLearns | Missing
+    trainable: TrainableSummary | Missing
     """As the manifest tells it."""
     config: Config | Missing
     records: tuple[Mapping[str, Any], ...] | Missing
@@ -96,7 +96,7 @@ def collect_run(run: RunDirectory) -> RunContent:
     return RunContent(
         run=run,
         manifest=manifest,
-        what_learns=_part(lambda: _what_learns(manifest)),
+        trainable=_part(lambda: _trainable(manifest)),
         config=_part(lambda: load_config(run.config)),
         records=_part(lambda: tuple(read_records(run.metrics))),
         checks=_part(lambda: _checks(run)),
@@ -112,18 +112,18 @@ def _part(read: Callable[[], T]) -> T | Missing:
         return Missing(str(error))
 
 
-def _what_learns(manifest: Manifest | Missing) -> WhatLearns:
+def _trainable(manifest: Manifest | Missing) -> TrainableSummary:
     if isinstance(manifest, Missing):
         raise UserError(manifest.reason)
-    if is_missing(manifest.what_learns):
-        raise UserError(str(manifest.what_learns["missing"]))
+    if is_missing(manifest.trainable):
+        raise UserError(str(manifest.trainable["missing"]))
     try:
-        found = TypeAdapter(WhatLearns).validate_python(manifest.what_learns)
+        summary = TypeAdapter(TrainableSummary).validate_python(manifest.trainable)
     except ValidationError as error:
-        raise UserError("the manifest does not tell it as Tenor writes it") from error
-    if any(value < 0 for value in asdict(found).values() if isinstance(value, int)):
-        raise UserError("the manifest counts fewer weights than none")
-    return found
+        raise UserError("the manifest's key `trainable` is not as Tenor writes it") from error
+    if any(value < 0 for value in asdict(summary).values() if isinstance(value, int)):
+        raise UserError("the manifest's key `trainable` has a negative count of weights")
+    return summary
 
 
 def _checks(run: RunDirectory) -> tuple[Report, ...]:

@@ -11,7 +11,7 @@ from tenor.data.dataset import LabelledText
 from tenor.evaluation.numbers import duration, moment, percent
 from tenor.evaluation.report.charts import Chart, Series, line_chart
 from tenor.evaluation.report.run_content import EvaluationNumbers, RunContent, SplitNumbers
-from tenor.model.freezing import WhatLearns
+from tenor.model.freezing import TrainableSummary
 from tenor.runs.manifest import Manifest, process_lives
 from tenor.runs.missing import Missing, is_missing
 
@@ -146,10 +146,10 @@ def status_of(manifest: Manifest | Missing) -> tuple[str, str]:
     return "killed", "The run's process ended without recording a status. Resume it with `tenor train --resume`."
 
 
-def learns_briefly(content: RunContent) -> str:
-    """What learned, from the weights themselves: `model.freeze` says only what was meant, and `model.keep_trainable`
-    may make nearly all of the encoder learn under `base`."""
-    return "what learned is not known" if isinstance(content.what_learns, Missing) else content.what_learns.brief()
+def trainable_briefly(content: RunContent) -> str:
+    """Which parameters were trainable, from the weights themselves: with `model.freeze=base`, `model.keep_trainable`
+    may still make nearly all of the encoder trainable."""
+    return "trainable parameters unknown" if isinstance(content.trainable, Missing) else content.trainable.brief()
 
 
 def provenance(content: RunContent, rows: Mapping[str, LabelledText] | Missing) -> Provenance:
@@ -187,7 +187,7 @@ def _weights(content: RunContent) -> tuple[Fact, ...]:
         facts.append(Fact("encoder", config.model.name))
     if isinstance(manifest, Manifest):
         facts.append(_digest("encoder at the start, SHA-256", manifest.fingerprints.get("encoder_weights")))
-        facts += _learns(content.what_learns)
+        facts += _trainable(content.trainable)
     if isinstance(evaluation, EvaluationNumbers):
         facts.append(Fact("evaluated checkpoint", f"step {evaluation.checkpoint.step:,}"))
         facts.append(_digest("its weights, SHA-256", evaluation.checkpoint.digest))
@@ -196,10 +196,10 @@ def _weights(content: RunContent) -> tuple[Fact, ...]:
     return tuple(facts)
 
 
-def _learns(found: WhatLearns | Missing) -> tuple[Fact, ...]:
-    if isinstance(found, Missing):
-        return (Fact("learns", found.reason),)
-    return Fact("learns", found.learning_told()), Fact("frozen", found.frozen_told())
+def _trainable(summary: TrainableSummary | Missing) -> tuple[Fact, ...]:
+    if isinstance(summary, Missing):
+        return (Fact("trainable", summary.reason),)
+    return Fact("trainable", summary.describe_trainable()), Fact("frozen", summary.describe_frozen())
 
 
 def _run(manifest: Manifest) -> tuple[Fact, ...]:

@@ -1,4 +1,4 @@
-"""What learns in few words, and nothing but what learns."""
+"""Parameters described by modules: every chosen name once, and no other."""
 
 import re
 from pathlib import Path
@@ -63,15 +63,15 @@ def test_names_from_a_damaged_file_are_no_defect(chosen: list[str], others: list
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("setting", ["none", "base", 1])
-def test_all_is_told_in_one_line_and_what_is_frozen_too(kind: str, setting: Any, tiny_models: dict[str, Path]) -> None:
-    learning = freeze(fresh_tiny_model(tiny_models[kind]), Model(freeze=setting))
-    told = learning.what_learns()
+def test_summary_names_trainable_and_frozen_modules(kind: str, setting: Any, tiny_models: dict[str, Path]) -> None:
+    parameters = freeze(fresh_tiny_model(tiny_models[kind]), Model(freeze=setting))
+    summary = parameters.summary()
     expected = {
-        "none": "all of it learns",
-        "base": "only the head learns",
-        1: f"{learning.body_trainable_count:,} of the encoder's {learning.body_count:,} weights learn",
+        "none": "all parameters are trainable",
+        "base": "only the head is trainable",
+        1: f"{parameters.body_trainable_count:,} of the encoder's {parameters.body_count:,} weights are trainable",
     }
-    assert told.brief() == expected[setting]
-    assert len(modules_of(told.learning, told.learning + told.frozen)) <= 6
-    assert (told.frozen_told() == "nothing") is (setting == "none")
-    assert told.weights_learning + told.weights_frozen == learning.total_count
+    assert summary.brief() == expected[setting]
+    assert len(modules_of(summary.trainable, summary.trainable + summary.frozen)) <= 6
+    assert (summary.describe_frozen() == "nothing") is (setting == "none")
+    assert summary.trainable_weights + summary.frozen_weights == parameters.total_count

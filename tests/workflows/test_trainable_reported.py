@@ -1,4 +1,4 @@
-"""What a run says of what learned: from its weights, and never from a setting that was meant to freeze them."""
+"""Reports on trainable parameters come from the weights themselves, never from the setting `model.freeze`."""
 
 import json
 from pathlib import Path
@@ -17,13 +17,13 @@ CASE = ("model.freeze=base", "model.keep_trainable=[classifier, lin]", "training
 
 
 def run_of(folder: Path, model: Path, *overrides: str) -> tuple[RunDirectory, str]:
-    """A run, and what the console was told."""
+    """A run, and its console output."""
     console = quiet()
     result = train(small_config(folder, model, *overrides), folder / "runs", console)
     return result.run, " ".join(console.file.getvalue().split())  # type: ignore[attr-defined]
 
 
-def told(run: RunDirectory) -> dict[str, str]:
+def rendered(run: RunDirectory) -> dict[str, str]:
     """The report as a person reads it, and the model's card."""
     html = run.report.read_text(encoding="utf-8")
     return {"report": Page(html).text, "card": (run.model / "README.md").read_text(encoding="utf-8")}
@@ -31,7 +31,7 @@ def told(run: RunDirectory) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def case(small_model: Path, session_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunDirectory, str]:
-    """The case's freeze, which kept nearly the whole encoder learning."""
+    """The freeze of the original case, which kept nearly the whole encoder trainable."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TENOR_CACHE", str(session_cache))
         return run_of(tmp_path_factory.mktemp("case"), small_model, *CASE)
@@ -39,50 +39,52 @@ def case(small_model: Path, session_cache: Path, tmp_path_factory: pytest.TempPa
 
 @pytest.fixture
 def copy_of_case(case: tuple[RunDirectory, str], tmp_path: Path) -> RunDirectory:
-    """To be spoilt."""
+    """For tests that damage the run."""
     return copy_of(case[0], tmp_path)
 
 
-def test_the_manifest_names_and_counts_what_learns_and_what_does_not(case: tuple[RunDirectory, str]) -> None:
-    found = json.loads(case[0].manifest.read_text())["what_learns"]
-    assert "distilbert.transformer.layer.0.attention.q_lin.weight" in found["learning"]
+def test_manifest_names_and_counts_trainable_and_frozen_parameters(case: tuple[RunDirectory, str]) -> None:
+    found = json.loads(case[0].manifest.read_text())["trainable"]
+    assert "distilbert.transformer.layer.0.attention.q_lin.weight" in found["trainable"]
     assert "distilbert.embeddings.word_embeddings.weight" in found["frozen"]
-    assert not set(found["learning"]) & set(found["frozen"])
-    assert 0 < found["encoder_weights_learning"] < found["weights_learning"]
+    assert not set(found["trainable"]) & set(found["frozen"])
+    assert 0 < found["encoder_trainable_weights"] < found["trainable_weights"]
 
 
-def test_neither_report_nor_card_nor_console_claims_that_only_the_head_learns(case: tuple[RunDirectory, str]) -> None:
+def test_report_card_and_console_do_not_claim_that_only_the_head_is_trainable(case: tuple[RunDirectory, str]) -> None:
     run, console = case
-    found = read_manifest(run).what_learns
-    encoder = found["encoder_weights_learning"] + found["encoder_weights_frozen"]
-    for where, text in told(run).items():
+    found = read_manifest(run).trainable
+    encoder = found["encoder_trainable_weights"] + found["encoder_frozen_weights"]
+    for where, text in rendered(run).items():
         assert "only the head" not in text, where
-        assert f"{found['encoder_weights_learning']:,} of the encoder's {encoder:,} weights learn" in text, where
-    for where, text in {**told(run), "console": console}.items():
+        assert f"{found['encoder_trainable_weights']:,} of the encoder's {encoder:,} weights are trainable" in text, (
+            where
+        )
+    for where, text in {**rendered(run), "console": console}.items():
         plain = text.replace("\\", "")
         assert "distilbert.transformer.layer.0-1.attention, distilbert.transformer.layer.0-1.ffn" in plain, where
         assert f"{len(found['frozen'])} tensors: distilbert.embeddings" in plain, where
 
 
-def test_a_freeze_that_holds_is_told_as_one(small_model: Path, tmp_path: Path) -> None:
+def test_report_and_card_say_that_only_the_head_is_trainable(small_model: Path, tmp_path: Path) -> None:
     run, console = run_of(tmp_path, small_model, "model.freeze=base", "training.epochs=1")
-    assert all("only the head learns" in text for text in told(run).values())
+    assert all("only the head is trainable" in text for text in rendered(run).values())
     assert "distilbert.embeddings, distilbert.transformer.layer.0-1; the encoder runs once" in console
 
 
-def test_of_an_older_run_nothing_is_claimed(copy_of_case: RunDirectory) -> None:
+def test_trainable_parameters_of_an_older_run_are_unknown(copy_of_case: RunDirectory) -> None:
     manifest = json.loads(copy_of_case.manifest.read_text())
-    del manifest["what_learns"]
+    del manifest["trainable"]
     write_json(copy_of_case.manifest, manifest)
     rewrite(copy_of_case)
-    for where, text in told(copy_of_case).items():
-        assert "what learned is not known" in text, where
+    for where, text in rendered(copy_of_case).items():
+        assert "trainable parameters unknown" in text, where
         assert "not recorded by the version of Tenor that ran this" in text, where
 
 
-def test_a_manifest_that_tells_what_can_t_be_meant_spoils_no_report(copy_of_case: RunDirectory) -> None:
+def test_report_is_written_in_spite_of_impossible_counts_in_the_manifest(copy_of_case: RunDirectory) -> None:
     manifest = json.loads(copy_of_case.manifest.read_text())
-    for other in ({"learning": 3}, {**manifest["what_learns"], "weights_frozen": -(10**400)}):
-        write_json(copy_of_case.manifest, {**manifest, "what_learns": other})
+    for other in ({"trainable": 3}, {**manifest["trainable"], "frozen_weights": -(10**400)}):
+        write_json(copy_of_case.manifest, {**manifest, "trainable": other})
         rewrite(copy_of_case)
-        assert all("what learned is not known" in text for text in told(copy_of_case).values())
+        assert all("trainable parameters unknown" in text for text in rendered(copy_of_case).values())

@@ -1,4 +1,4 @@
-"""What runs ahead comes in order, fails in its place, and stops when no one wants more."""
+"""Prefetched items arrive in order, errors are raised in their place, and the thread stops with the consumer."""
 
 import threading
 from collections.abc import Iterator
@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenor.inference.predictor import ahead
+from tenor.inference.predictor import prefetch
 
 
 @given(st.lists(st.one_of(st.none(), st.integers()), max_size=20), st.integers(1, 5))
 def test_the_items_come_in_order(items: list[int | None], depth: int) -> None:
-    assert list(ahead((item for item in items), depth)) == items
+    assert list(prefetch((item for item in items), depth)) == items
 
 
 def test_an_error_comes_in_its_place() -> None:
@@ -20,7 +20,7 @@ def test_an_error_comes_in_its_place() -> None:
         yield from (1, 2)
         raise ValueError("the third")
 
-    arriving = ahead(items())
+    arriving = prefetch(items())
     assert [next(arriving), next(arriving)] == [1, 2]
     with pytest.raises(ValueError, match="the third"):
         next(arriving)
@@ -37,11 +37,11 @@ def test_one_that_is_not_wanted_any_more_is_closed_in_its_own_thread() -> None:
         finally:
             closed.append(threading.current_thread().name)
 
-    wanted = ahead(items())
+    wanted = prefetch(items())
     assert next(wanted) == 1
     wanted.close()
-    assert closed == ["tenor-ahead"]
-    assert not any(thread.name == "tenor-ahead" for thread in threading.enumerate())
+    assert closed == ["tenor-prefetch"]
+    assert not any(thread.name == "tenor-prefetch" for thread in threading.enumerate())
 
 
 def test_it_runs_while_the_caller_works() -> None:
@@ -52,7 +52,7 @@ def test_it_runs_while_the_caller_works() -> None:
         made.set()
         yield 2
 
-    wanted = ahead(items())
+    wanted = prefetch(items())
     next(wanted)
     assert made.wait(timeout=30)
     assert list(wanted) == [2]
