@@ -144,7 +144,7 @@ def loss_as_a_sum(program: Program) -> Program:
     return replace(program, loss_fn=lambda logits, labels: cross_entropy(logits, labels, reduction="sum"))
 
 
-@fault("preflight", "LOS001")
+@fault("preflight", "LOS001", "MOD009")
 def a_head_drawn_too_wide(program: Program) -> Program:
     """The head's first weights have a standard deviation of 3."""
 

@@ -1,12 +1,17 @@
 """Rules on the model as built."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
 from tenor.checks.evidence import ModelEvidence, ParameterRow, ProbeEvidence
-from tenor.checks.finding import CannotTell
+from tenor.checks.finding import CannotTell, Finding
+from tenor.checks.gather.model import model_evidence
+from tenor.checks.probes.trace import trace
 from tenor.checks.rule import Rule
 from tenor.checks.rules import mod
 
@@ -112,3 +117,54 @@ def test_rules_on_what_logits_depend_on(rule: Rule, change: dict[str, Any], expe
 def test_unknown_model_facts_are_no_finding(rule: Rule) -> None:
     with pytest.raises(CannotTell):
         rule(ModelEvidence(PARAMETERS, 2))
+
+
+def judged_head(initialize: Callable[[nn.Linear], object]) -> tuple[float | None, Finding | None]:
+    head = nn.Linear(384, 2)
+    initialize(head)
+    evidence = model_evidence(head, 2, trace=trace(head, {"input": torch.randn(4, 384)}))
+    try:
+        return evidence.output_gain, mod.new_head_is_too_wide(evidence)
+    except CannotTell:
+        return evidence.output_gain, None
+
+
+INITIALIZERS: dict[str, Callable[[torch.Tensor], object]] = {
+    "BERT": lambda weight: nn.init.normal_(weight, std=0.02),
+    "PyTorch": lambda weight: nn.init.kaiming_uniform_(weight, a=5**0.5),
+    "Xavier": nn.init.xavier_normal_,
+    "He": nn.init.kaiming_normal_,
+    "orthogonal": nn.init.orthogonal_,
+}
+
+
+@pytest.mark.parametrize("name", INITIALIZERS)
+def test_a_new_head_of_a_usual_initializer_is_not_too_wide(name: str) -> None:
+    def initialize(head: nn.Linear) -> None:
+        INITIALIZERS[name](head.weight)
+        nn.init.zeros_(head.bias)
+
+    gain, finding = judged_head(initialize)
+    assert gain is not None
+    assert 0.3 < gain < 2
+    assert finding is None
+
+
+@pytest.mark.parametrize("std", [1.0, 3.0])
+def test_a_new_head_that_is_too_wide_is_found(std: float) -> None:
+    def initialize(head: nn.Linear) -> None:
+        nn.init.normal_(head.weight, std=std)
+        nn.init.zeros_(head.bias)
+
+    gain, finding = judged_head(initialize)
+    assert gain == pytest.approx(std * 384**0.5, rel=0.15)
+    assert finding is not None
+    assert finding.n == 2 * 384 + 2
+
+
+def test_a_trained_head_may_be_wide() -> None:
+    def initialize(head: nn.Linear) -> None:
+        nn.init.normal_(head.weight, std=3.0)
+        nn.init.normal_(head.bias)
+
+    assert judged_head(initialize) == (None, None)

@@ -68,7 +68,7 @@ def test_evaluate_with_abstention(copied: RunDirectory, command: Command) -> Non
     status, out, _ = command("evaluate", "latest", "--abstain-below", "0.5", "--json")
     assert status == 0
     assert json.loads(out)["abstain"]["coverage"] == 1.0
-    assert "Silent below 0.5" in command("evaluate", "latest", "--abstain-below", "0.5")[1]
+    assert "Abstaining below 0.5" in command("evaluate", "latest", "--abstain-below", "0.5")[1]
 
 
 def test_compare(copied: RunDirectory, command: Command) -> None:

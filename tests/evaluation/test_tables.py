@@ -29,7 +29,7 @@ def test_results_stand_side_by_side_under_their_split() -> None:
     ]
     text = printed(results_table(rows))
     lines = text.splitlines()
-    assert [word in text for word in ("test, n = 25,000", "validation, n = 2,500", "95% interval")] == [True] * 3
+    assert [word in text for word in ("test, n = 25,000", "validation, n = 2,500", "95% CI")] == [True] * 3
     model = next(line for line in lines if "model" in line and "%" in line and "split" not in line)
     assert model.split() == ["model", "92.61%", "92.28", "-", "92.93", "0.9261", "0.2034"]
     assert any("text baseline [1]" in line and "91.19%" in line for line in lines)

@@ -192,7 +192,7 @@ def test_prediction_decides_by_the_threshold_and_evaluation_does_not(
     assert again.result.metrics.confusion == completed.results["test"].metrics.confusion
     record = evaluation_record(again)["threshold"]
     assert record["test"]["called"] == labels.count("good")
-    assert "most probable classes" in _shown(show_evaluation, again)
+    assert "most probable class" in _shown(show_evaluation, again)
     assert not [one for one in again.checks.findings if one.code == "EVL004"]
 
 
@@ -282,14 +282,14 @@ def test_abstention_counts_the_rows_it_answers(completed: RunResult) -> None:
     assert record["curve"][0]["accuracy"] == found.result.metrics.accuracy
     assert "missing" in abstention_record(found, 1.0)["accuracy"]
     assert _shown(show_abstention, found, below).count("%") > 10
-    assert "nothing" in _shown(show_abstention, found, 1.0)
+    assert "abstain on all rows" in _shown(show_abstention, found, 1.0)
 
 
 def test_what_is_shown_says_where_the_temperature_is_applied(copied: RunDirectory) -> None:
     found = calibrate(copied)
     assert "--fold" in _shown(show_calibration, found)
     folded = fold(found)
-    assert "whoever loads it" in _shown(show_calibration, folded)
+    assert "every program that loads it" in _shown(show_calibration, folded)
     assert calibration_record(folded)["folded"] is True
     assert load_config(copied.config).name in str(calibration_record(found)["run"])
 

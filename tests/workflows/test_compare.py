@@ -109,7 +109,7 @@ def test_the_record_is_plain_and_complete(pair: Pair) -> None:
     console = quiet()
     show_comparison(console, compare(pair.first, pair.second))
     shown = console.file.getvalue()  # type: ignore[attr-defined]
-    assert "1 rows that they call differently" in shown
+    assert "1 rows predicted differently" in shown
     assert "seeds" in shown
 
 

@@ -103,7 +103,7 @@ def test_other_rows_are_measured_alone_next_to_all(
     assert record["result"]["n"] == 44
     assert evaluation_record(alone)["overlap"]["other_rows"] == {name: others[name] for name in others}
     text = shown(found)
-    assert "rows that the run did not have, n = 30" in text
+    assert "rows new to the run, n = 30" in text
     assert "n = 44" in text
     folder = keep_evaluation(found, record, tmp_path / "kept")
     stored = read_json(folder / "evaluation.json")
@@ -218,7 +218,7 @@ def test_a_comparison_names_the_run_that_was_trained_on_its_rows(
     console = quiet()
     show_comparison(console, found)
     text = " ".join(console.file.getvalue().split())  # type: ignore[attr-defined]
-    assert f"{expected} of these 20 rows have a training text of {other.run.reference}" in text
+    assert f"{expected} of these 20 rows are training texts of {other.run.reference}" in text
     assert f"training text of {completed.run.reference}" not in text
 
 

@@ -11,10 +11,11 @@ from rich.console import Console
 from small_runs import small_config
 from tenor.config.schema import Config
 from tenor.console import run as run_module
-from tenor.console.run import Cost, show_overview
+from tenor.console.run import show_overview
 from tenor.data.batching import epoch_batches
 from tenor.data.splits import present_splits
 from tenor.evaluation.numbers import duration
+from tenor.training.cost import Cost
 from tenor.workflows.prepare import Prepared, prepare
 
 MAX_LENGTH = 10
@@ -58,8 +59,8 @@ def test_lengths_are_told_before_and_after_truncation(config: Config) -> None:
     assert 0 < cut.mean() < 1
     assert _fact(lines, "lengths") == (
         f"{int(np.median(full))} tokens (median), {int(np.percentile(full, 90))} (90th percentile), "
-        f"{full.max()} (longest); {cut.mean():.1%} of texts are cut to {MAX_LENGTH} (head_tail), "
-        f"{1 - np.minimum(full, MAX_LENGTH).sum() / full.sum():.1%} of tokens lost"
+        f"{full.max()} (longest); {cut.mean():.1%} of texts are truncated to {MAX_LENGTH} tokens (head_tail), "
+        f"{1 - np.minimum(full, MAX_LENGTH).sum() / full.sum():.1%} of tokens are lost"
     )
 
 
@@ -72,7 +73,7 @@ def test_the_device_is_told_with_the_reason_for_its_number_type(config: Config) 
 
 @pytest.mark.parametrize(
     ("wanted", "told"),
-    [("auto", "on attention 0 (more takes up to twice the time on a CPU)"), (0.2, "on attention 0.2")],
+    [("auto", "attention 0 (more than 0 takes up to twice the time on a CPU)"), (0.2, "attention 0.2")],
 )
 def test_the_choice_of_dropout_is_told(wanted: str | float, told: str, config: Config) -> None:
     model = config.model.model_copy(update={"attention_dropout": wanted})
@@ -91,12 +92,12 @@ def test_the_cost_is_told_in_time_memory_and_disk(config: Config, monkeypatch: p
 def test_the_model_and_what_learns_are_told(config: Config) -> None:
     prepared, lines = _shown(config)
     assert _fact(lines, "model") == (
-        f"{config.model.name}; drawn anew: classifier.bias, classifier.weight, pre_classifier.bias, "
+        f"{config.model.name}; newly initialized: classifier.bias, classifier.weight, pre_classifier.bias, "
         "pre_classifier.weight"
     )
-    assert _fact(lines, "learns") == prepared.learning.what_learns().learning_told()
+    assert _fact(lines, "trainable") == prepared.learning.what_learns().learning_told()
     assert _fact(lines, "frozen") == "nothing"
     frozen = config.model.model_copy(update={"freeze": "base"})
     _, lines = _shown(config.model_copy(update={"model": frozen}))
-    assert _fact(lines, "learns").endswith(": pre_classifier, classifier")
-    assert _fact(lines, "frozen").endswith("; the encoder runs once, the head trains on its features")
+    assert _fact(lines, "trainable").endswith(": pre_classifier, classifier")
+    assert _fact(lines, "frozen").endswith("; the encoder runs once and the head trains on its features")

@@ -168,6 +168,9 @@ class ModelEvidence:
     output_layer_is_new: bool | None = None
     """Whether the frozen part of that layer looks newly initialized: biases of exactly 0, or weights as PyTorch draws
     them; None: not known."""
+    output_gain: float | None = None
+    """How far a newly initialized output layer spreads inputs of size 1: the root mean square of its weights times the
+    square root of its inputs; None where it is not new, or not one matrix."""
     class_names: tuple[str, ...] | None = None
     """Of the data."""
     id2label: Mapping[int, str] | None = None

@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 NAMES = ("first", "second")
 SHOWN_DISAGREEMENTS = 5
-"""Disagreements; all are in the file that --output names, and in --json."""
+"""Number of disagreements printed; --output and --json contain all of them."""
 
 
 def show_comparison(console: Console, found: "Comparison") -> None:
-    """Both results and their difference, the verdict, and the surest of the disagreements."""
+    """Print both results, their difference, the verdict, and the most confident disagreements."""
     paired = found.paired
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     table.add_column(f"{found.split}, n = {paired.n:,}", no_wrap=True)
-    for header in ("accuracy", "macro F1", "alone"):
+    for header in ("accuracy", "macro F1", "only this one correct"):
         table.add_column(header, justify="right", no_wrap=True)
     alone = (paired.first_alone, paired.second_alone)
     for name, run in zip(NAMES, found.runs, strict=True):
@@ -39,17 +39,16 @@ def show_comparison(console: Console, found: "Comparison") -> None:
         "second minus first", f"{100 * paired.accuracy_difference:+.2f}", f"{paired.macro_f1_difference:+.4f}", ""
     )
     table.add_row(
-        f"{100 * paired.accuracy_interval.confidence:g}% interval",
+        f"{100 * paired.accuracy_interval.confidence:g}% CI",
         _range(paired.accuracy_interval, 100, 2),
         _range(paired.macro_f1_interval, 1, 4),
         "",
     )
     console.print(table)
-    console.print("alone: rows on which only this one is right", style="dim")
     console.print(found.verdict(), style="bold", highlight=False)
     console.print(
-        "This holds for these two sets of weights. Whether one way of training is better than another, "
-        "several seeds of each tell: tenor train CONFIG --seeds 3",
+        "This compares two sets of weights. To compare two ways of training, train several seeds of each: "
+        "tenor train CONFIG --seeds 3",
         highlight=False,
     )
     if found.texts:
@@ -60,14 +59,14 @@ def show_comparison(console: Console, found: "Comparison") -> None:
 
 
 def _training_rows(found: "Comparison") -> Iterator[str]:
-    """What the comparison is worth where a run was trained on some of its rows, or where that is not known."""
+    """Warn if a run was trained on some of the rows, or if that is unknown."""
     for run, count in zip(found.runs, found.rows_in_train, strict=True):
         if isinstance(count, Missing):
-            yield f"whether {run.reference} was trained on some of these rows is not known: {count.reason}"
+            yield f"it is unknown whether {run.reference} was trained on some of these rows: {count.reason}"
         elif count:
             yield (
-                f"{count:,} of these {found.paired.n:,} rows have a training text of {run.reference}: on them its "
-                "accuracy measures memory"
+                f"{count:,} of these {found.paired.n:,} rows are training texts of {run.reference}: its accuracy on "
+                "them measures memorization"
             )
 
 
@@ -75,8 +74,8 @@ def _show_disagreements(console: Console, found: "Comparison") -> None:
     if not found.disagreements:
         return
     shown = found.disagreements[:SHOWN_DISAGREEMENTS]
-    which = f"the {len(shown)} surest" if len(shown) < len(found.disagreements) else "all"
-    console.print(f"\n{len(found.disagreements):,} rows that they call differently, {which}:", style="bold")
+    which = f"the {len(shown)} most confident" if len(shown) < len(found.disagreements) else "all"
+    console.print(f"\n{len(found.disagreements):,} rows predicted differently, {which}:", style="bold")
     for one in shown:
         console.print(Text(_line(one)))
         if one.text:
@@ -84,11 +83,11 @@ def _show_disagreements(console: Console, found: "Comparison") -> None:
 
 
 def _line(one: "Disagreement") -> str:
-    said = ", ".join(
+    predictions = ", ".join(
         f"{name} {predicted} ({probability:.2f})"
         for name, predicted, probability in zip(NAMES, one.predicted, one.probability, strict=True)
     )
-    return f"{one.id} is {one.label}: {said}"
+    return f"{one.id} is {one.label}: {predictions}"
 
 
 def _range(interval: Interval, factor: int, digits: int) -> str:
@@ -96,7 +95,7 @@ def _range(interval: Interval, factor: int, digits: int) -> str:
 
 
 SHOWN_SUSPECTS = 10
-"""Label errors; all of them are in the file."""
+"""Number of label errors printed; the file contains all of them."""
 
 LETTERS = 30
 
@@ -108,27 +107,27 @@ BASIS = {
 
 
 def show_audit(console: Console, found: "Audit", path: Path, report: Path) -> None:
-    """How many suspects of each kind, the likeliest label errors, and what to do with the files."""
+    """Print the number of suspects of each kind, the most probable label errors, and the next steps."""
     errors, duplicates, ambiguous = (found.of(kind) for kind in ("label", "duplicate", "ambiguous"))
     console.print(
-        f"{found.n:,} training rows; judged by {BASIS[found.features]}, cross-validated: "
-        f"right on {found.accuracy:.1%} of the labels as they are",
+        f"{found.n:,} training rows; a cross-validated model on {BASIS[found.features]} agrees with "
+        f"{found.accuracy:.1%} of the labels",
         highlight=False,
     )
-    console.print("The lower this is, the more of its suspects are its own mistakes.", style="dim")
+    console.print("The lower this is, the more of the suspects are errors of that model.", style="dim")
     console.print(
         f"{len(errors):,} suspected label errors ({len(errors) / found.n:.1%}){_pairs(errors)}",
         style="bold",
         markup=False,
     )
-    console.print(f"{len(duplicates):,} more that are the text, or nearly, of another row", highlight=False)
-    console.print(f"{len(ambiguous):,} more that are hard to tell", highlight=False)
+    console.print(f"{len(duplicates):,} more duplicates or near-duplicates of another row", highlight=False)
+    console.print(f"{len(ambiguous):,} more rows that are ambiguous", highlight=False)
     if errors:
         console.print(_table(errors[:SHOWN_SUSPECTS]))
     out = sum(one.exclude for one in found.suspects)
     console.print(
-        f"{path}: all of them by rank. Read them in {report}, set the column exclude to yes or no (now yes in "
-        f"{out:,}), then train without them: tenor train … data.exclude={path}",
+        f"{path} contains all of them by rank. Read them in {report}, set the column exclude to yes or no (now yes "
+        f"for {out:,}), then train without them: tenor train … data.exclude={path}",
         highlight=False,
         soft_wrap=True,
         markup=False,
@@ -137,8 +136,8 @@ def show_audit(console: Console, found: "Audit", path: Path, report: Path) -> No
 
 def _pairs(errors: "tuple[Suspect, ...]") -> str:
     counts = Counter((one.given, one.suggested) for one in errors).most_common(3)
-    told = ", ".join(f"{count:,} {given} that look {suggested}" for (given, suggested), count in counts)
-    return f": {told}" if told else ""
+    pairs = ", ".join(f"{count:,} {given} that look {suggested}" for (given, suggested), count in counts)
+    return f": {pairs}" if pairs else ""
 
 
 def _table(errors: "tuple[Suspect, ...]") -> Table:

@@ -39,11 +39,11 @@ class ResultRow:
 
 
 def results_table(rows: Sequence[ResultRow]) -> RenderableType:
-    """Models side by side under a heading per split, the most accurate in bold, their notes below."""
+    """Models under a heading per split, the most accurate in bold, with their notes below."""
     table = _table("Results")
     table.add_column("split / model", overflow="fold", max_width=28)
     confidences = {row.interval.confidence for row in rows}
-    interval = f"{100 * confidences.pop():g}% interval" if len(confidences) == 1 else "interval"
+    interval = f"{100 * confidences.pop():g}% CI" if len(confidences) == 1 else "CI"
     for header in ("accuracy", interval, "macro F1", "loss (nats)"):
         table.add_column(header, justify="right", no_wrap=True)
     notes = list(dict.fromkeys(row.note for row in rows if row.note))
@@ -61,7 +61,7 @@ def results_table(rows: Sequence[ResultRow]) -> RenderableType:
 def confusion_table(
     confusion: Sequence[Sequence[int]] | np.ndarray, class_names: Sequence[str], title: str = "Confusion matrix"
 ) -> RenderableType:
-    """Counts, rows true and columns predicted; where that is too wide, what each class is most often taken for.
+    """Counts, rows true and columns predicted; if that is too wide, the most frequent wrong class of each class.
 
     Raises ValueError for a matrix that does not fit the names.
     """
@@ -115,7 +115,13 @@ def _result_cells(row: ResultRow, reference: str) -> list[RenderableType]:
 
 def _largest_confusions(counts: np.ndarray, names: Sequence[str], title: str) -> RenderableType:
     table = _table(title)
-    for header, right in (("true", False), ("n", True), ("correct", True), ("most often taken for", False), ("", True)):
+    for header, right in (
+        ("true", False),
+        ("n", True),
+        ("correct", True),
+        ("most often taken for", False),
+        ("", True),
+    ):
         table.add_column(header, justify="right" if right else "left", overflow="ellipsis", no_wrap=True, max_width=24)
     for k, row in enumerate(counts):
         wrong = row.copy()
@@ -123,7 +129,7 @@ def _largest_confusions(counts: np.ndarray, names: Sequence[str], title: str) ->
         other = int(wrong.argmax())
         taken, times = (names[other], f"{wrong[other]:,}") if wrong[other] else ("-", "")
         table.add_row(Text(names[k]), f"{row.sum():,}", Text(f"{row[k]:,}", style="bold"), Text(taken), times)
-    return Group(table, Text("Too wide to show whole: the rows of each true class, and its commonest mistake."))
+    return Group(table, Text("Too wide to print: the rows of each true class and its most frequent wrong prediction."))
 
 
 def _table(title: str) -> Table:
@@ -131,18 +137,18 @@ def _table(title: str) -> Table:
     return Table(title=heading, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
 
 
-NOTHING_BETTER = "without a temperature: none fits the validation rows better by more than chance"
+NOTHING_BETTER = "no temperature: none improves the validation rows significantly"
 
 
 def number_facts(split: str, result: SplitResult, confidence: float, seed: int) -> dict[str, str]:
-    """What the tables of a result have no room for: macro F1's interval, and the calibration."""
+    """Facts below the tables of a result: the interval of macro F1, and the calibration."""
     interval = macro_f1_interval(result.metrics.confusion, confidence, seed)
     raw, calibrated = (
         expected_calibration_error(probabilities, result.labels)
         for probabilities in (result.raw_probabilities, result.probabilities)
     )
     return {
-        "macro F1": f"{result.metrics.macro_f1:.4f} on {split} ({100 * confidence:g}% interval {interval.low:.4f} - "
+        "macro F1": f"{result.metrics.macro_f1:.4f} on {split} ({100 * confidence:g}% CI {interval.low:.4f} - "
         f"{interval.high:.4f}, bootstrap)",
         "calibration": f"calibration error (ECE) on {split} {calibrated:.2%}, "
         + (NOTHING_BETTER if result.temperature == 1.0 else _fitted(result.temperature, raw)),
@@ -150,49 +156,50 @@ def number_facts(split: str, result: SplitResult, confidence: float, seed: int) 
 
 
 def _fitted(temperature: float, raw: float) -> str:
-    return f"{raw:.2%} before the temperature {temperature:.3f} that was fitted on the validation rows"
+    return f"{raw:.2%} before temperature {temperature:.3f}, fitted on the validation rows"
 
 
 def show_calibration(console: Console, found: "Calibrated", chosen: "ClassThreshold | None" = None) -> None:
-    """Before and after the temperature on every split, where it is applied, and the threshold that was asked for."""
+    """Print each split before and after the temperature, where it is applied, and the requested threshold."""
     rows = found.predictions["validation"]
     if found.notes.total_temperature != 1.0:
-        how = "fitted now" if found.changed else "fitted already"
-        told = f"temperature {found.notes.total_temperature:.4f}, {how} on {len(rows.labels):,} validation rows"
-        console.print(told, highlight=False)
+        how = "fitted now" if found.changed else "fitted before"
+        message = f"temperature {found.notes.total_temperature:.4f}, {how} on {len(rows.labels):,} validation rows"
+        console.print(message, highlight=False)
     console.print(_calibration_table(found))
     if found.notes.total_temperature != 1.0:
-        console.print("ECE and NLL on validation are of the rows that the temperature was fitted on.", style="dim")
+        console.print("ECE and NLL on validation are of the rows on which the temperature was fitted.", style="dim")
     console.print(_where(found), highlight=False, soft_wrap=True)
     if chosen is not None:
         console.print()
         console.print(_threshold_table(chosen))
-        told = "tenor predict decides by it from now on; chosen on validation, so test is what to expect"
-        console.print(f"kept in {found.run.model / 'tenor.json'}: {told}", highlight=False, soft_wrap=True)
+        message = f"saved in {found.run.model / 'tenor.json'}; tenor predict uses it from now on. It was chosen on the "
+        message += "validation rows: expect the result on test"
+        console.print(message, highlight=False, soft_wrap=True)
     elif found.notes.threshold is not None:
-        told = f"threshold: tenor predict calls {found.notes.threshold}; --no-threshold forgets it"
-        console.print(told, highlight=False, soft_wrap=True, markup=False)
+        message = f"threshold: tenor predict predicts {found.notes.threshold}; --no-threshold removes it"
+        console.print(message, highlight=False, soft_wrap=True, markup=False)
     elif found.dropped is not None:
-        told = f"the threshold {found.dropped} was for other probabilities and is gone; choose it again"
-        console.print(told, style="yellow", highlight=False, soft_wrap=True, markup=False)
+        message = f"the threshold {found.dropped} was removed: it was chosen for other probabilities; choose it again"
+        console.print(message, style="yellow", highlight=False, soft_wrap=True, markup=False)
 
 
 def show_abstention(console: Console, found: "Evaluation", below: float) -> None:
-    """Coverage and accuracy where the model answers only when it is sure enough, beside the whole curve."""
+    """Print coverage and accuracy if the model abstains below a confidence, next to the whole curve."""
     asked, curve = found.abstention(below)
     confidence = found.config.evaluation.confidence
-    table = _table("Answering only where the model is sure")
-    for header in ("confidence from", "answered", "coverage", "accuracy", f"{100 * confidence:g}% interval"):
+    table = _table("Abstaining below a confidence")
+    for header in ("confidence from", "answered", "coverage", "accuracy", f"{100 * confidence:g}% CI"):
         table.add_column(header, justify="right", no_wrap=True)
     for one in sorted({asked, *curve}, key=lambda one: one.threshold):
         table.add_row(*_answered_cells(one, confidence), style="bold" if one == asked else "")
     console.print(table)
     interval = asked.interval(confidence)
     if interval is None:
-        console.print(f"The model is never as sure as {below:g}: it would answer nothing.")
+        console.print(f"No row reaches confidence {below:g}: the model would abstain on all rows.")
     else:
         console.print(
-            f"Silent below {below:g}, it answers {asked.coverage:.1%} of the rows and is right in "
+            f"Abstaining below {below:g}, the model answers {asked.coverage:.1%} of the rows and is correct on "
             f"{asked.right / asked.answered:.2%} of these ({_percent(interval)}).",
             highlight=False,
         )
@@ -215,13 +222,14 @@ def _where(found: "Calibrated") -> str:
     notes = found.notes
     if notes.temperature == 1.0 and notes.folded_temperature != 1.0:
         return (
-            f"folded into the classifier: {found.run.model} gives calibrated probabilities to whoever loads it "
+            f"folded into the classifier: {found.run.model} gives calibrated probabilities to every program "
+            f"that loads it "
             f"(weights SHA-256 {notes.weights_sha256[:12]}…)"
         )
     if notes.temperature == 1.0:
         return NOTHING_BETTER
     return (
-        f"applied by tenor evaluate and tenor predict, and in {found.run.predictions}; for users without Tenor: "
+        f"applied by tenor evaluate and tenor predict, and in {found.run.predictions}; for programs without Tenor: "
         f"tenor calibrate {found.run.reference} --fold"
     )
 
@@ -230,7 +238,7 @@ def _threshold_table(chosen: "ClassThreshold") -> Table:
     table = _table(
         f"{chosen.class_name}: {chosen.wanted} of {chosen.value:g} or more, from probability {chosen.threshold:.4f}"
     )
-    for header in ("split", "called", "precision", "recall"):
+    for header in ("split", "predicted", "precision", "recall"):
         table.add_column(header, justify="left" if header == "split" else "right", no_wrap=True)
     record = chosen.record()
     for name, found in chosen.splits.items():
@@ -252,7 +260,7 @@ def _answered_cells(one: Answered, confidence: float) -> Sequence[str]:
 
 
 def _percent(interval: Interval) -> str:
-    return f"{100 * interval.confidence:g}% interval {_range(interval)}"
+    return f"{100 * interval.confidence:g}% CI {_range(interval)}"
 
 
 def _range(interval: Interval) -> str:
@@ -260,7 +268,7 @@ def _range(interval: Interval) -> str:
 
 
 def result_rows(model_name: str, split: str, result: SplitResult, confidence: float) -> list[ResultRow]:
-    """The lines of the results table for one split: the model, then what it must beat."""
+    """The rows of the results table for one split: the model, then its baselines."""
     metrics = result.metrics
     rows = [
         ResultRow(

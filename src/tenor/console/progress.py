@@ -1,4 +1,4 @@
-"""What a person sees while it runs: a live line on a terminal, plain lines elsewhere."""
+"""Progress of a job: a live line on a terminal, plain lines elsewhere."""
 
 import time
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ class ProgressLine:
     task: TaskID | None
     done: int = 0
     started_at: int = 0
-    """Units that were done before this process began."""
+    """Units that were done before this process started."""
     started: float = field(default_factory=time.monotonic)
     printed: float = 0.0
 
@@ -45,7 +45,7 @@ class ProgressLine:
 
 @contextmanager
 def progress_line(console: Console, title: str, total: int, done: int = 0) -> Iterator[ProgressLine]:
-    """Show a job of `total` units, of which `done` are behind."""
+    """Show a job of `total` units, of which `done` are finished."""
     if not console.is_terminal:
         yield ProgressLine(console, title, total, None, None, done, done)
         return

@@ -1,4 +1,4 @@
-"""Runs side by side. Imports nothing of PyTorch: a list of runs must not take seconds."""
+"""The list of runs. Imports nothing of PyTorch: a list of runs must not take seconds."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ RUN_ID = 22
 
 
 def all_runs(root: Path) -> list[SummaryRow]:
-    """The summary's rows, and one for each run that is under way, or was killed and so could not write its own."""
+    """The rows of the summary, and one for each run that is running, or was killed before it could write its row."""
     rows = {(row.config_name, row.run_id): row for row in read_summary(root)}
     for run in list_runs(root):
         manifest, key = read_manifest(run), (run.config_name, run.run_id)
@@ -29,7 +29,7 @@ def all_runs(root: Path) -> list[SummaryRow]:
 
 
 def experiments_table(rows: Sequence[SummaryRow]) -> RenderableType:
-    """A line per run below its configuration's name: status, accuracies, time; what ended the failed ones below."""
+    """One row per run under its configuration's name: status, accuracies, time; errors of failed runs below."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     table.add_column("run", overflow="fold", max_width=RUN_ID + 2)
     table.add_column("status", no_wrap=True)
@@ -47,9 +47,9 @@ def experiments_table(rows: Sequence[SummaryRow]) -> RenderableType:
 def _without_end(run: RunDirectory, manifest: Manifest) -> SummaryRow:
     if manifest.status != "running" or process_lives(manifest):
         return SummaryRow(run.run_id, run.config_name, {}, manifest.status, error=manifest.error)
-    told = f"its process is gone; go on with it: tenor train --resume {run.path}"
+    message = f"its process is gone; resume it: tenor train --resume {run.path}"
     # No status of a run, since no run writes it of itself.
-    return SummaryRow(run.run_id, run.config_name, {}, "killed", error=told)  # type: ignore[arg-type]
+    return SummaryRow(run.run_id, run.config_name, {}, "killed", error=message)  # type: ignore[arg-type]
 
 
 def _cells(row: SummaryRow) -> list[Text]:

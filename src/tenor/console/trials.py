@@ -1,4 +1,4 @@
-"""A sweep in the terminal: a live table, or a line per trial where there is no terminal."""
+"""A sweep in the terminal: a live table, or one line per trial if the output is not a terminal."""
 
 from collections.abc import Callable, Sequence
 from types import TracebackType
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 COLORS = {"running": "cyan", "pruned": "yellow", "refused": "red", "failed": "red", "lost": "red", "waiting": "dim"}
 SHARES = ("accuracy", "macro_f1")
-ELSEWHERE = "its run lies with another worker"
+ELSEWHERE = "its run is on the machine of another worker"
 
 
 TrialsAndBest = tuple[list["SweepTrial"], "SweepTrial | None"]
@@ -31,13 +31,13 @@ class LiveTable:
         """`read()` gives all trials and the best completed one so far."""
         self._plan, self._read, self._console = plan, read, console
         self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
-        self._told: set[str] = set()
+        self._printed: set[str] = set()
 
     def __enter__(self) -> Self:
         if self._live is not None:
             self._live.start()
-        else:  # What ended in an earlier call is no news.
-            self._told = {trial.name for trial in self._read()[0] if _has_ended(trial)}
+        else:  # Trials that ended in an earlier call are not printed again.
+            self._printed = {trial.name for trial in self._read()[0] if _has_ended(trial)}
         self.refresh()
         return self
 
@@ -49,21 +49,21 @@ class LiveTable:
             self._live.stop()
 
     def refresh(self) -> None:
-        """Show what the study knows now."""
+        """Show the current state of the study."""
         trials, best = self._read()
         if self._live is not None:
             self._live.update(sweep_view(self._plan, trials, best, self._console.height), refresh=True)
             return
         for trial in trials:
-            if _has_ended(trial) and trial.name not in self._told:
-                self._told.add(trial.name)
+            if _has_ended(trial) and trial.name not in self._printed:
+                self._printed.add(trial.name)
                 self._console.print(trial_line(trial, self._plan), highlight=False, soft_wrap=True, markup=False)
 
 
 def sweep_view(
     plan: SweepPlan, trials: "Sequence[SweepTrial]", best: "SweepTrial | None", height: int = 10**6
 ) -> RenderableType:
-    """A table per phase; the newest trials of each where not all fit into `height` lines."""
+    """A table per phase, with the newest trials only if not all fit into `height` lines."""
     rows = max(3, (height - 4) // len(plan.sweep.phases) - 6)
     parts: list[RenderableType] = []
     for phase, settings in plan.sweep.phases.items():
@@ -84,15 +84,15 @@ def trial_line(trial: "SweepTrial", plan: SweepPlan) -> str:
 
 
 def figure(value: float, plan: SweepPlan) -> str:
-    """The objective as people read it."""
+    """The objective, formatted."""
     return percent(value) if plan.sweep.objective in SHARES[:1] else f"{value:.4f}"
 
 
 def _reasons(shown: "Sequence[SweepTrial]") -> list[Text]:
     """Why trials came to nothing: too long for a column."""
     bad = [trial for trial in shown if trial.status in ("refused", "failed", "lost")]
-    told = [Text(f"{trial.name} {trial.status}: {trial.reason}", style="red") for trial in bad]
-    return [*told, Text()] if told else []
+    reasons = [Text(f"{trial.name} {trial.status}: {trial.reason}", style="red") for trial in bad]
+    return [*reasons, Text()] if reasons else []
 
 
 def _table(
@@ -110,14 +110,14 @@ def _table(
     for trial in shown:
         marks = [mark for mark, holds in (("best", trial == best), ("base values", trial.is_base)) if holds]
         again = [f"attempt {trial.attempts}"] if trial.attempts > 1 else []
-        said = ", ".join([*marks, *again, *([trial.reason] if trial.status == "pruned" else [])])
+        remarks = ", ".join([*marks, *again, *([trial.reason] if trial.status == "pruned" else [])])
         table.add_row(
             str(trial.number),
             Text(trial.status, style=COLORS.get(trial.status, "")),
             "-" if trial.value is None else figure(trial.value, plan),
             *("-" if key not in trial.tried else setting(trial.tried[key]) for key in keys),
             f"{trial.seconds:.0f} s",
-            Text(said, style="bold green" if trial == best else "dim"),
+            Text(remarks, style="bold green" if trial == best else "dim"),
         )
     return table
 
@@ -127,5 +127,5 @@ def _has_ended(trial: "SweepTrial") -> bool:
 
 
 def setting(value: Any) -> str:
-    """A tried value as people read it."""
+    """A tried value, formatted."""
     return f"{value:.3g}" if isinstance(value, float) else str(value)

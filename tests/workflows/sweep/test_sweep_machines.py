@@ -51,5 +51,5 @@ def test_a_trial_that_was_lost_elsewhere_is_begun_anew_and_each_place_is_told_wh
         linked = {str(a["href"]) for a in Page(html).all("a") if "report.html" in str(a["href"])}
         lying = {trial.run for trial in found if trial.run and RunDirectory(root / trial.run).path.is_dir()}
         assert linked == {f"{str(run).rpartition('/')[2]}/report.html" for run in lying}
-        assert html.count("its run lies with another worker") == 3 - len(lying)
-        assert ("with another worker" in output) == (best.run not in lying)
+        assert html.count("its run is on the machine of another worker") == 3 - len(lying)
+        assert ("of another worker" in output) == (best.run not in lying)

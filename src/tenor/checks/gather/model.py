@@ -73,6 +73,7 @@ def model_evidence(
         n_outputs=_outputs(model, parts, config) if trace is None else trace.n_outputs,
         output_layer=(trace.output_layer or None) if trace is not None else None,
         output_layer_is_new=None if trace is None else _looks_new(model, trace.output_layer),
+        output_gain=None if trace is None else _output_gain(model, trace.output_layer, new_weights),
         class_names=None if class_names is None else tuple(class_names),
         id2label=dict(id2label) if isinstance(id2label, Mapping) else None,
         new_weights=None if new_weights is None else _present_names(new_weights, parts),
@@ -175,6 +176,20 @@ def _looks_new(model: nn.Module, layer: Collection[str]) -> bool | None:
     if not matrices or not vectors:
         return None
     return not any(bool(one.any()) for one in vectors) or all(_is_uniform(one) for one in matrices)
+
+
+def _output_gain(model: nn.Module, layer: Collection[str], new_weights: Sequence[str] | None) -> float | None:
+    """`ModelEvidence.output_gain`. Without a loading report, a layer whose biases are all 0 is new."""
+    weights = {name: p.detach().float() for name, p in model.named_parameters() if name in layer}
+    matrices = [(name, one) for name, one in weights.items() if one.ndim == 2]
+    vectors = [one for one in weights.values() if one.ndim == 1]
+    if len(matrices) != 1:
+        return None
+    name, matrix = matrices[0]
+    is_new = (
+        bool(vectors) and not any(bool(one.any()) for one in vectors) if new_weights is None else name in new_weights
+    )
+    return float(matrix.square().mean().sqrt()) * math.sqrt(matrix.shape[1]) if is_new else None
 
 
 def _is_uniform(matrix: torch.Tensor) -> bool:

@@ -16,6 +16,9 @@ RELATIVE_CHANGE = 1e-3
 SIXTEEN_BITS = 2.0**-12
 """Unit rounding above which a number type has 16 bits."""
 
+LARGE_GAIN = 5.0
+"""Spread of the logits for inputs of size 1: He's initializer gives 1.4, a standard deviation of 1 gives 20."""
+
 ROUNDINGS = 100
 """Unit roundings of a logit of order 1 that a deep stack may add up to; twelve layers measure below 50."""
 
@@ -345,4 +348,37 @@ def problem_type_is_not_classification(model: ModelEvidence) -> Finding | None:
         n=model.n_classes,
         cause="the setting was given, or kept from a checkpoint of another task",
         fix='set config.problem_type = "single_label_classification" before the model is built',
+    )
+
+
+@rule("MOD009", "warning", explains=("high first loss", "clipped gradients"))
+def new_head_is_too_wide(model: ModelEvidence) -> Finding | None:
+    """The weights of the new head are too large
+
+    Measures: the root mean square of a newly initialized output layer's weights, times the square root of its inputs:
+    the spread of the logits for inputs of size 1.
+
+    Threshold: 5, a heuristic. Usual initializers give 0.4 to 1.5: 0.02 (BERT), uniform up to 1/sqrt(inputs) (PyTorch),
+    Xavier, He; a standard deviation of 1 gives 20 to 30.
+
+    Why: the untrained head is certain of random answers, so the first gradients are large and undo the encoder's
+    pretraining. By luck the first loss may be low all the same.
+
+    Look-alikes: a head that was trained before may have large weights; it is not judged. Inputs that are scaled down
+    before the head, as in a cosine classifier, allow larger weights: accept the rule with that reason.
+
+    Fix: initialize the head's weights with a standard deviation of 0.02, or leave it to `from_pretrained`.
+
+    Reference: Glorot and Bengio 2010, Understanding the difficulty of training deep feedforward neural networks.
+    """
+    if model.output_gain is None:
+        raise CannotTell("there is no newly initialized output layer of one matrix")
+    if model.output_gain <= LARGE_GAIN:
+        return None
+    return Finding(
+        observed=f"the weights spread inputs of size 1 to logits of size {model.output_gain:.1f}",
+        expected=f"at most {LARGE_GAIN:g}; usual initializers give 0.4 to 1.5",
+        n=sum(row.size for row in model.parameters if row.name in (model.output_layer or ())),
+        cause="the head's weights were initialized with too large a standard deviation",
+        fix="initialize them with a standard deviation of 0.02, or leave it to from_pretrained",
     )

@@ -8,18 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from tenor.console import run
-from tenor.console.run import (
-    FIRST_BATCHES,
+from tenor.console.run import FIRST_BATCHES, first_batch_label_counts
+from tenor.data.batching import TokenExamples, epoch_batches, micro_batches
+from tenor.model.freezing import set_training_mode
+from tenor.training import cost
+from tenor.training.cost import (
     Cost,
     activation_bytes_per_token,
     estimate_cost,
-    first_batch_label_counts,
     measure_lengths,
     tokens_per_pass,
 )
-from tenor.data.batching import TokenExamples, epoch_batches, micro_batches
-from tenor.model.freezing import set_training_mode
 from tenor.training.loop import TrainingTask
 from training_tasks import differing, make_task, token_rows, weights
 
@@ -128,7 +127,7 @@ def test_frozen_layers_keep_nothing_for_a_backward_pass(small_model: Path, tmp_p
 def test_the_memory_of_activations_grows_with_the_budget(
     small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "_memory_in_use", lambda plan: 0)
+    monkeypatch.setattr(cost, "_memory_in_use", lambda plan: 0)
     task = make_task(small_model, tmp_path)
     others = _estimate(task, 0, 500, 1).memory_bytes
     assert others == 3 * 4 * task.learning.trainable_count
@@ -145,5 +144,5 @@ def test_a_pass_holds_a_batch_at_most_and_a_row_at_least(batch_size: int, budget
 def test_on_a_gpu_its_own_memory_counts(small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     task = make_task(small_model, tmp_path)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda: 12345)
-    assert run._memory_in_use(dataclasses.replace(task.plan, device="cuda")) == 12345
-    assert run._memory_in_use(task.plan) > 10**7
+    assert cost._memory_in_use(dataclasses.replace(task.plan, device="cuda")) == 12345
+    assert cost._memory_in_use(task.plan) > 10**7
