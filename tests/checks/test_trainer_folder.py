@@ -70,7 +70,7 @@ def test_the_minimum_of_an_unknown_metric_was_chosen_on_purpose(tmp_path: Path) 
 def test_the_maximum_of_an_unknown_metric_is_not_judged(values: list[float], tmp_path: Path) -> None:
     best = values.index(max(values))
     result = selection(diagnose(trainer_folder(tmp_path, {"regret": values}, best, "regret")))
-    assert "whether more or less of eval_regret is better is not known" in result
+    assert "whether a larger or smaller eval_regret is better is not known" in result
     assert "greater_is_better" in result
 
 
@@ -98,7 +98,7 @@ def test_the_recorded_arguments_give_the_direction(name: str, text: str, greater
         result = selection(diagnose(folder))
         assert (result == "fine") == fine, result
         if not fine:
-            assert f"eval_regret {FALLING[best]:g} ({'more' if greater else 'less'} is better)" in result
+            assert f"eval_regret {FALLING[best]:g} ({'larger' if greater else 'smaller'} is better)" in result
 
 
 def test_the_direction_of_a_known_name_overrides_the_arguments(tmp_path: Path) -> None:

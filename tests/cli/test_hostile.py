@@ -202,7 +202,12 @@ TO_PREDICT: dict[str, tuple[str, bytes, str, tuple[str, ...]]] = {
         "out.jsonl",
         ("'image' contains bytes", ".parquet"),
     ),
-    "numbers for texts": ("in.parquet", as_bytes({"text": [1.5]}), "out.csv", ("'text' holds double", "--text-column")),
+    "numbers for texts": (
+        "in.parquet",
+        as_bytes({"text": [1.5]}),
+        "out.csv",
+        ("'text' has the type double", "--text-column"),
+    ),
     "Parquet cut off": ("in.parquet", as_bytes(rows())[:-30], "out.csv", ("Parquet", "write it again")),
     "half a surrogate for a key": ("in.jsonl", b'{"text": "a", "\\ud800": 1}\n', "out.parquet", ("line 1", "key")),
     "a number beyond all": ("in.jsonl", b'{"text": "a", "n": 1e999}\n', "out.jsonl", ("line 1", "1e999")),

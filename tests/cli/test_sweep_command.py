@@ -31,7 +31,7 @@ def test_a_bad_space_is_refused_with_status_2_before_anything_is_written(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "give a SWEEP: sweep_demo"),
+        ([], "SWEEP is missing: give a built-in name (sweep_demo)"),
         (["sweep_dem"], "Did you mean sweep_demo?"),
         (["./no.yaml"], "cannot be read"),
         (["sweep_demo", "--worker"], "no study to join"),

@@ -219,5 +219,5 @@ def test_each_default_in_words_is_the_default(field):
 
 
 def test_one_string_is_no_list_of_overrides():
-    with pytest.raises(UserError, match=r"expected a list of them: \['training.epochs=3'\]"):
+    with pytest.raises(UserError, match=r"expected a list of strings: \['training.epochs=3'\]"):
         load_config("demo", "training.epochs=3")

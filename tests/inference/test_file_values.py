@@ -51,7 +51,7 @@ def test_a_value_of_parquet_that_can_t_be_kept_spoils_its_row_alone(
         job = FileJob(source, tmp_path / f"out{suffix}", on_error="null")
         found = survey(source, "text", is_text(job.output))
         assert found.faults == 1
-        assert found.first_fault.startswith("row 2 holds")
+        assert found.first_fault.startswith("row 2 has")
         assert words in found.first_fault
         assert done(small_predictor, job).failed == 1
         rows = read_output(job.output)

@@ -192,11 +192,11 @@ def test_a_batch_that_onnx_runtime_refuses_is_no_traceback(small_classifier: Pat
     ("file", "changes", "words"),
     [
         ("tenor.json", {"max_length": 0}, "max_length"),
-        ("tenor.json", {"max_length": "16"}, "max_length '16'"),
+        ("tenor.json", {"max_length": "16"}, "key max_length: Input should be a valid integer, observed '16'"),
         ("tenor.json", {"max_length": 2}, "more than the 2 special tokens"),
         ("tenor.json", {"max_length": 10**6}, "1,000,000 tokens"),
         ("tenor.json", {"truncation": "middle"}, "middle"),
-        ("tenor.json", {"head_share": 7}, "head_share=7"),
+        ("tenor.json", {"head_share": 7}, "key head_share: Input should be less than or equal to 1, observed 7"),
         ("config.json", {"id2label": {"0": OWNED, "1": "b"}}, "control character"),
         ("config.json", {"id2label": {"0": "a", "2": "b"}}, "0 … K-1"),
     ],

@@ -27,7 +27,7 @@ def test_a_head_that_does_not_end_in_the_layer_is_refused_and_left_alone(tiny_di
     model = load_tiny(tiny_distilbert).model
     weight = model.classifier.weight.clone()
     model.classifier.register_forward_hook(lambda module, inputs, output: output.tanh())
-    with pytest.raises(UserError, match="don't follow classifier"):
+    with pytest.raises(UserError, match="don't scale with classifier"):
         fold_temperature(model, 2.0)
     torch.testing.assert_close(model.classifier.weight, weight)
 

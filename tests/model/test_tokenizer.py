@@ -81,7 +81,7 @@ def test_no_model_is_loaded_without_its_tokenizer(
 ) -> None:
     folder = without_tokenizer(save_classifier(small_bert, tmp_path / "model"))
     assert AutoModelForSequenceClassification.from_pretrained(folder) is not None
-    with pytest.raises(UserError, match=f"no tokenizer in {folder}.*copy them from the original model"):
+    with pytest.raises(UserError, match=f"no tokenizer in {folder}.*Copy them from the original model"):
         load(folder)
 
 

@@ -177,7 +177,7 @@ def test_an_error_carries_its_run(
 
     config = load_config(str(write_config(tmp_path, small_model)), SHORT)
     train_module.train(config, tmp_path / "runs", quiet())
-    monkeypatch.setattr(train_module, "watched_fit", fail)
+    monkeypatch.setattr(train_module, "fit_with_checks", fail)
     with pytest.raises(type(error)) as caught:
         train_module.train(config, tmp_path / "runs", quiet())
     _, failed = list_runs(tmp_path / "runs")

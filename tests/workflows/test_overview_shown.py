@@ -65,7 +65,7 @@ def test_lengths_are_told_before_and_after_truncation(config: Config) -> None:
 
 
 def test_the_device_is_told_with_the_reason_for_its_number_type(config: Config) -> None:
-    assert _fact(_shown(config)[1], "device") == "cpu, 1 threads; fp32 as asked for; 64 tokens per forward pass"
+    assert _fact(_shown(config)[1], "device") == "cpu, 1 threads; fp32 as configured; 64 tokens per forward pass"
     training = config.training.model_copy(update={"precision": "auto"})
     chosen = _fact(_shown(config.model_copy(update={"training": training}))[1], "device")
     assert re.search(r"; (fp32|bf16): this processor ", chosen)

@@ -36,7 +36,7 @@ def test_a_repeated_run_is_a_new_one_with_the_same_bits(original: RunDirectory) 
     result = repeat(original.run_id, root(original), console)
     assert result.run.run_id != original.run_id
     assert differences(result.run, original) == []
-    assert f"the same weights as {original.reference}" in console.file.getvalue()  # type: ignore[attr-defined]
+    assert f"bit for bit those of {original.reference}" in console.file.getvalue()  # type: ignore[attr-defined]
     assert result.run.config.read_text() == original.config.read_text()
     one, other = read_manifest(result.run), read_manifest(original)
     for name in ("fingerprints", "versions", "threads", "device", "precision", "seed"):
@@ -68,10 +68,10 @@ def test_all_differences_are_listed_and_nothing_is_written(
 
 def test_a_configuration_that_was_changed_is_refused(original: RunDirectory) -> None:
     original.config.write_text(original.config.read_text().replace("seed: 34", "seed: 35"))
-    with pytest.raises(UserError, match="was changed since the run began"):
+    with pytest.raises(UserError, match="was changed since the run started"):
         repeat("latest", root(original), quiet())
     update_manifest(original, status="failed")
-    with pytest.raises(UserError, match="was changed since the run began"):
+    with pytest.raises(UserError, match="was changed since the run started"):
         resume("latest", root(original), quiet())
     assert read_manifest(original).status == "failed"
 
@@ -80,7 +80,7 @@ def test_different_weights_are_an_error(original: RunDirectory) -> None:
     written = json.loads(original.evaluation.read_text())
     written["checkpoint"]["digest"] = "0" * 64
     write_json(original.evaluation, written)
-    with pytest.raises(TenorError, match="its weights are not those of"):
+    with pytest.raises(TenorError, match="its weights differ from those of"):
         repeat("latest", root(original), quiet())
     assert runs_below(original) == 2
 

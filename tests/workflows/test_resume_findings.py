@@ -120,5 +120,5 @@ def test_an_invalid_record_is_reported(
     run = cut(tmp_path, small_model, monkeypatch, 12, Killed)
     run.metrics.write_text(run.metrics.read_text().replace(old, new, 1))
     assert json.loads(run.metrics.read_text().splitlines()[0])
-    with pytest.raises(UserError, match=r"metrics\.jsonl(: contains a|, line 1: is not a) record"):
+    with pytest.raises(UserError, match=r"metrics\.jsonl( contains a|, line 1: is not a) record"):
         resume("latest", tmp_path / "runs", quiet())

@@ -36,7 +36,7 @@ def test_the_spread_is_that_of_ordinary_runs_with_consecutive_seeds(small_model:
     assert nulls({**seeds_record(rows), "runs": []}) == []
     shown = _shown(rows)
     assert "n = 2" in shown
-    assert "validation and training rows" in shown
+    assert "training and validation rows" in shown
 
 
 def test_a_failed_seed_is_reported_and_the_others_count(

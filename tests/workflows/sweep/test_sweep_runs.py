@@ -68,7 +68,7 @@ def test_the_page_holds_everything_it_shows(done: tuple[SweepResult, Path]) -> N
     assert "default-src 'none'" in shown
     assert not re.search(r"""(src|href)=["'](?!#|\d{8}-)""", shown), "the page asks for something from outside"
     assert shown.count("<svg") == 2, "history and parallel coordinates"
-    assert "it takes 10 to tell" in shown, "an importance of three trials"
+    assert "estimating importance needs 10" in shown, "an importance of three trials"
 
 
 @pytest.mark.slow
