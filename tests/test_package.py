@@ -1,5 +1,6 @@
 """The package as a whole: what its root loads, what it ships, and what its documents promise."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -63,3 +64,19 @@ def test_what_builds_the_package_is_pinned_and_not_fetched_anew() -> None:
     assert {re.split(r"[^\w-]", one)[0] for one in build} <= set(pinned)
     (install,) = re.findall(r"pip install.* --editable \.", (root / "Makefile").read_text(encoding="utf-8"))
     assert "--no-build-isolation" in install
+
+
+def test_no_two_modules_and_no_two_public_classes_share_a_name() -> None:
+    """Commands excepted: `cli/train.py` is named after the word that a user types."""
+    package = Path(tenor.__file__).parent
+    modules: dict[str, list[str]] = {}
+    classes: dict[str, list[str]] = {}
+    for path in sorted(package.rglob("*.py")):
+        place = str(path.relative_to(package))
+        if path.name != "__init__.py" and not place.startswith("cli/"):
+            modules.setdefault(path.stem, []).append(place)
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                classes.setdefault(node.name, []).append(place)
+    assert not {name: places for name, places in modules.items() if len(places) > 1}
+    assert not {name: places for name, places in classes.items() if len(places) > 1}

@@ -19,7 +19,7 @@ from tenor.checks.diagnosis import Diagnosis, diagnose
 from tenor.checks.diagnosis.causes import Observations, ranked_causes
 from tenor.checks.diagnosis.predictions_file import read_claims
 from tenor.checks.finding import Finding, Report, merge
-from tenor.console.causes import render
+from tenor.console.diagnosis_text import render
 from tenor.errors import UserError
 
 CASE_EVALUATION = {

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from tenor.checks.evidence import GroupRow, OptimizerEvidence, ProbeEvidence
 from tenor.checks.finding import CannotTell
-from tenor.checks.probes.experiments import HIGHEST, LOWEST, STEPS
 from tenor.checks.probes.probe import probe
+from tenor.checks.probes.short_experiments import HIGHEST, LOWEST, STEPS
 from tenor.checks.rules.opt_groups import rate_outside_tested_range
 
 PLENTY = 600.0

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tenor.data.sources import files as blocks
+from tenor.data.sources import row_files as blocks
 from tenor.data.sources.labels import read_table
 from tenor.errors import UserError
 from tenor.inference import file_inputs

@@ -12,11 +12,11 @@ from tenor.config.schema import Data
 from tenor.console.run import show_evaluation
 from tenor.errors import UserError
 from tenor.runs.directory import RunDirectory
-from tenor.workflows.evaluate import MODEL_KEYS, Evaluation, config_for_rows, evaluate, evaluation_record
+from tenor.workflows.evaluate import MODEL_KEYS, EvaluationResult, config_for_rows, evaluate, evaluation_record
 from tenor.workflows.train import RunResult
 
 
-def _evaluate(run: RunDirectory, *overrides: str, split: str = "test") -> Evaluation:
+def _evaluate(run: RunDirectory, *overrides: str, split: str = "test") -> EvaluationResult:
     return evaluate(str(run.path), overrides, split, console=quiet())
 
 

@@ -14,7 +14,7 @@ from tenor.runs.directory import RunDirectory
 from tenor.runs.files import digest_folder, read_json
 from tenor.runs.missing import Missing
 from tenor.runs.predictions import read_predictions
-from tenor.workflows.evaluate import Evaluation, evaluate, evaluation_record, keep_evaluation
+from tenor.workflows.evaluate import EvaluationResult, evaluate, evaluation_record, keep_evaluation
 from tenor.workflows.run_checks import check_result
 from tenor.workflows.train import RunResult
 
@@ -22,17 +22,17 @@ OTHER = "other <i>reviews</i>.csv"
 
 
 @pytest.fixture(scope="module")
-def other(completed: RunResult, tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
+def other(completed: RunResult, tmp_path_factory: pytest.TempPathFactory) -> EvaluationResult:
     """The completed run's model on rows of another file, whose name is markup."""
     path = write_csv(tmp_path_factory.mktemp("rows") / OTHER.replace("/", ""), 30, start=300)
     return evaluate(str(completed.run.path), [f"data.test_path={path}"], console=quiet())
 
 
-def _keep(found: Evaluation, output: Path | None = None) -> Path:
+def _keep(found: EvaluationResult, output: Path | None = None) -> Path:
     return keep_evaluation(found, evaluation_record(found), output)
 
 
-def test_numbers_predictions_and_report_agree(other: Evaluation, tmp_path: Path) -> None:
+def test_numbers_predictions_and_report_agree(other: EvaluationResult, tmp_path: Path) -> None:
     folder = _keep(other, tmp_path / "kept")
     assert sorted(path.name for path in folder.iterdir()) == ["evaluation.json", "predictions.parquet", "report.html"]
     stored = read_json(folder / "evaluation.json")
@@ -70,7 +70,7 @@ def test_an_evaluation_is_written_next_to_the_run_and_does_not_change_it(copied:
     assert digest_folder(copied.path) == before
 
 
-def test_another_folder_is_not_overwritten(other: Evaluation, tmp_path: Path) -> None:
+def test_another_folder_is_not_overwritten(other: EvaluationResult, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("irreplaceable")
     with pytest.raises(UserError, match="is not an evaluation"):
@@ -83,7 +83,7 @@ def test_another_folder_is_not_overwritten(other: Evaluation, tmp_path: Path) ->
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
 
 
-def test_the_rules_judge_held_out_rows_alone(other: Evaluation) -> None:
+def test_the_rules_judge_held_out_rows_alone(other: EvaluationResult) -> None:
     wrong = replace(other.result, probabilities=np.tile([0.9, 0.1], (30, 1)))
     report = check_result(other.config.checks, "test", wrong, other.overlap)
     assert not isinstance(report, Missing)
@@ -92,7 +92,7 @@ def test_the_rules_judge_held_out_rows_alone(other: Evaluation) -> None:
     assert isinstance(check_result(other.config.checks, "train", wrong, other.overlap), Missing)
 
 
-def test_findings_are_written(other: Evaluation, tmp_path: Path) -> None:
+def test_findings_are_written(other: EvaluationResult, tmp_path: Path) -> None:
     assert not isinstance(other.checks, Missing)
     stored = read_json(_keep(other, tmp_path / "kept") / "evaluation.json")
     assert [one["code"] for one in stored["findings"]] == [one.code for one in other.checks.findings]

@@ -20,13 +20,13 @@ from tenor.data import from_dataframe
 from tenor.data.dataset import LabelledText
 from tenor.data.sources import read_source
 from tenor.data.splits import Splits, make_splits
-from tenor.evaluation.numbers import percent
+from tenor.evaluation.formatting import percent
 from tenor.runs.directory import RunDirectory
 from tenor.runs.files import read_json
 from tenor.runs.missing import Missing
 from tenor.runs.text_keys import read_text_keys
 from tenor.workflows.compare import compare, comparison_record
-from tenor.workflows.evaluate import Evaluation, evaluate, evaluation_record, keep_evaluation
+from tenor.workflows.evaluate import EvaluationResult, evaluate, evaluation_record, keep_evaluation
 from tenor.workflows.export import export
 from tenor.workflows.train import RunResult, train
 
@@ -59,16 +59,16 @@ def known(splits: Splits) -> dict[str, list[Row]]:
     return found
 
 
-def measured(run: RunDirectory, folder: Path, rows: Sequence[Row]) -> Evaluation:
+def measured(run: RunDirectory, folder: Path, rows: Sequence[Row]) -> EvaluationResult:
     return evaluate(str(run.path), console=quiet(), file=write_rows(folder / "rows.csv", rows))
 
 
-def overlap_finding(found: Evaluation) -> Finding | None:
+def overlap_finding(found: EvaluationResult) -> Finding | None:
     assert not isinstance(found.checks, Missing)
     return next((one for one in found.checks.findings if one.code == "EVL016"), None)
 
 
-def shown(found: Evaluation) -> str:
+def shown(found: EvaluationResult) -> str:
     console = quiet()
     show_evaluation(console, found)
     return " ".join(console.file.getvalue().split())  # type: ignore[attr-defined]

@@ -14,7 +14,7 @@ from tenor.console import run as run_module
 from tenor.console.run import show_overview
 from tenor.data.batching import epoch_batches
 from tenor.data.splits import present_splits
-from tenor.evaluation.numbers import duration
+from tenor.evaluation.formatting import duration
 from tenor.training.cost import Cost
 from tenor.workflows.prepare import Prepared, prepare
 

@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
     else:
         from rich.console import Console
 
-        from tenor.console.causes import render
+        from tenor.console.diagnosis_text import render
 
         console = Console(markup=False)
         console.print(render(diagnosis))

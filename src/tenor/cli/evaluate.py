@@ -9,7 +9,7 @@ from tenor.cli.options import add_json, add_root, print_json
 from tenor.errors import UserError
 
 if TYPE_CHECKING:
-    from tenor.workflows.evaluate import Evaluation
+    from tenor.workflows.evaluate import EvaluationResult
 
 
 def add(subparsers: argparse._SubParsersAction) -> None:
@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
     return 0 if folder is not None or options.output is None else 2
 
 
-def _show(evaluation: "Evaluation", folder: Path | None, abstain_below: float | None) -> None:
+def _show(evaluation: "EvaluationResult", folder: Path | None, abstain_below: float | None) -> None:
     from rich.console import Console
 
     from tenor.console.numbers import show_abstention
@@ -79,7 +79,7 @@ def _show(evaluation: "Evaluation", folder: Path | None, abstain_below: float | 
         show_abstention(console, evaluation, abstain_below)
 
 
-def _keep(evaluation: "Evaluation", record: dict[str, Any], output: Path | None) -> Path | None:
+def _keep(evaluation: "EvaluationResult", record: dict[str, Any], output: Path | None) -> Path | None:
     """Write the result; its folder, or None if it could not be written: the numbers are printed all the same."""
     from tenor.workflows.evaluate import keep_evaluation
 

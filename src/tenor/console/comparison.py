@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tenor.data.dataset import excerpt
-from tenor.evaluation.numbers import signed
+from tenor.evaluation.formatting import signed
 from tenor.measures.intervals import Interval
 from tenor.runs.missing import Missing
 

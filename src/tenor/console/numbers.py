@@ -18,7 +18,7 @@ from tenor.measures.selective import Answered
 
 if TYPE_CHECKING:
     from tenor.workflows.calibrate import Calibrated, ClassThreshold
-    from tenor.workflows.evaluate import Evaluation
+    from tenor.workflows.evaluate import EvaluationResult
 
 _WIDTH = 80
 _ROW_NAME = 24
@@ -181,7 +181,7 @@ def show_calibration(console: Console, calibrated: "Calibrated", chosen: "ClassT
         console.print(text, style="yellow", highlight=False, soft_wrap=True, markup=False)
 
 
-def show_abstention(console: Console, evaluation: "Evaluation", below: float) -> None:
+def show_abstention(console: Console, evaluation: "EvaluationResult", below: float) -> None:
     """Coverage and accuracy if the model abstains below a confidence, within the whole curve."""
     requested, curve = evaluation.abstention(below)
     confidence = evaluation.config.evaluation.confidence

@@ -18,7 +18,7 @@ from tenor.data.batching import Examples, TokenExamples, epoch_batches
 from tenor.data.dataset import LabelledText
 from tenor.data.splits import data_notes, present_splits
 from tenor.errors import advice_on_memory
-from tenor.evaluation.numbers import duration
+from tenor.evaluation.formatting import duration
 from tenor.evaluation.results import SplitResult, other_rows, overlap_text
 from tenor.inference.logits import token_logits
 from tenor.measures.intervals import wilson_interval
@@ -30,7 +30,7 @@ from tenor.training.cost import Cost, estimate_cost, measure_lengths
 from tenor.training.replicas import replicas_for
 
 if TYPE_CHECKING:
-    from tenor.workflows.evaluate import Evaluation
+    from tenor.workflows.evaluate import EvaluationResult
     from tenor.workflows.prepare import Prepared
 
 
@@ -115,7 +115,7 @@ def show_finish(
     console.print(_fact_table({**numbers, **_places(run, config, split, timings)}))
 
 
-def show_evaluation(console: Console, found: "Evaluation", kept: Path | None = None) -> None:
+def show_evaluation(console: Console, found: "EvaluationResult", kept: Path | None = None) -> None:
     """Print a saved model's result on one set of rows, its weights, the findings, and the written files."""
     confidence = found.config.evaluation.confidence
     console.print(f"{found.run.reference} on {found.origin}", highlight=False, soft_wrap=True, markup=False)
@@ -135,7 +135,7 @@ def show_evaluation(console: Console, found: "Evaluation", kept: Path | None = N
         console.print(message, highlight=False, soft_wrap=True, markup=False)
 
 
-def _without_own_rows(found: "Evaluation") -> list[ResultRow]:
+def _without_own_rows(found: "EvaluationResult") -> list[ResultRow]:
     """The result on the rows that are in neither the training nor the validation split, if only some rows are."""
     if isinstance(found.overlap, Missing):
         return []
@@ -146,7 +146,7 @@ def _without_own_rows(found: "Evaluation") -> list[ResultRow]:
     return [ResultRow(found.run.config_name, f"{found.split}, rows new to the run", n, right / n, interval)]
 
 
-def _threshold_text(found: "Evaluation", threshold: Threshold) -> str:
+def _threshold_text(found: "EvaluationResult", threshold: Threshold) -> str:
     reached = found.at_threshold(threshold)
     precision, recall = ("none" if share is None else f"{share:.2%}" for share in (reached.precision, reached.recall))
     return (

@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from tenor.evaluation.numbers import duration
+from tenor.evaluation.formatting import duration
 from tenor.runs.directory import RunDirectory, list_runs
 from tenor.runs.manifest import Manifest, process_lives, read_manifest
 from tenor.runs.missing import is_missing

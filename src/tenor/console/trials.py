@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tenor.config.sweep import SweepPlan
-from tenor.evaluation.numbers import percent
+from tenor.evaluation.formatting import percent
 
 if TYPE_CHECKING:
     from tenor.workflows.sweep.study import SweepTrial

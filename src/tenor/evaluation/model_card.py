@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tenor.config.schema import Config, Data
 from tenor.errors import UserError
-from tenor.evaluation.numbers import interval, markdown, percent, points
+from tenor.evaluation.formatting import interval, markdown, percent, points
 from tenor.evaluation.report.results_sections import checks_section, class_rows, headline, slices_section
 from tenor.evaluation.report.run_content import EvaluationNumbers, RunContent, SplitNumbers
 from tenor.evaluation.report.training_sections import provenance, trainable_briefly

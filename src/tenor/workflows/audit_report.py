@@ -11,7 +11,7 @@ from tenor.checks.rules.dat_splits import SAME_WORDS
 from tenor.config.describe import to_yaml
 from tenor.config.schema import Config
 from tenor.console.comparison import BASIS
-from tenor.evaluation.numbers import interval, moment, percent
+from tenor.evaluation.formatting import interval, moment, percent
 from tenor.evaluation.report.charts import Chart, histogram_chart
 from tenor.evaluation.report.page import render, shown_text
 from tenor.evaluation.report.results_sections import Figure

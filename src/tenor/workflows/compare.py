@@ -12,7 +12,7 @@ from tenor.config.loading import load_config
 from tenor.config.schema import Config
 from tenor.data.dataset import LabelledText, excerpt
 from tenor.errors import UserError
-from tenor.evaluation.numbers import signed
+from tenor.evaluation.formatting import signed
 from tenor.measures.intervals import Paired, compare_predictions
 from tenor.runs.directory import RunDirectory
 from tenor.runs.files import write_text

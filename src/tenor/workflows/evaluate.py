@@ -55,7 +55,7 @@ MODEL_KEYS = ("max_length", "truncation", "head_share")
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class EvaluationResult:
     """A saved model's result on one set of rows."""
 
     run: RunDirectory
@@ -96,7 +96,7 @@ def evaluate(
     root: Path = DEFAULT_ROOT,
     console: Console | None = None,
     file: Path | None = None,
-) -> Evaluation:
+) -> EvaluationResult:
     """Evaluate the run's saved model on `split` of its data or of the data given by `overrides` (`data.…=…`), or on all
     labelled rows of a `file`. `DEVICE_KEYS` and `CHECK_KEYS` may be overridden, too.
 
@@ -134,7 +134,7 @@ def evaluate(
     baselines = _baselines(run, rows)
     result = measure_split(rows, logits, baselines, notes.temperature, notes.folded_temperature)
     overlap = find_overlap(run, rows, split)
-    return Evaluation(
+    return EvaluationResult(
         run=run,
         config=config,
         origin=rows.origin,
@@ -230,7 +230,7 @@ def _baselines(run: RunDirectory, rows: LabelledText) -> Baselines:
     return Baselines(float((rows.labels == majority).mean()), float((predicted == rows.labels).mean()))
 
 
-def evaluation_record(evaluation: Evaluation, abstain_below: float | None = None) -> dict[str, Any]:
+def evaluation_record(evaluation: EvaluationResult, abstain_below: float | None = None) -> dict[str, Any]:
     """An evaluation as plain data, in the form of `eval_best_model.json`, with digest and origin.
 
     With `abstain_below`, also coverage and accuracy if the model abstains below this confidence.
@@ -257,7 +257,7 @@ def evaluation_record(evaluation: Evaluation, abstain_below: float | None = None
     }
 
 
-def _threshold_record(evaluation: Evaluation, threshold: Threshold) -> dict[str, Any]:
+def _threshold_record(evaluation: EvaluationResult, threshold: Threshold) -> dict[str, Any]:
     operating = operating_record(evaluation.at_threshold(threshold), evaluation.config.evaluation.confidence)
     return {**stored_threshold(threshold), evaluation.split: operating}
 
@@ -280,7 +280,7 @@ def _share(right: int, of: int, reason: str, confidence: float) -> dict[str, Any
     return {"value": right / of, "low": interval.low, "high": interval.high, "confidence": confidence}
 
 
-def abstention_record(evaluation: Evaluation, below: float) -> dict[str, Any]:
+def abstention_record(evaluation: EvaluationResult, below: float) -> dict[str, Any]:
     """`abstention` as plain data."""
     requested, curve = evaluation.abstention(below)
     confidence = evaluation.config.evaluation.confidence
@@ -295,7 +295,7 @@ def _answered_record(one: Answered, confidence: float) -> dict[str, Any]:
     return {**answered, "accuracy": one.accuracy, "accuracy_interval": {**asdict(interval), "method": "Wilson"}}
 
 
-def keep_evaluation(evaluation: Evaluation, record: dict[str, Any], output: Path | None = None) -> Path:
+def keep_evaluation(evaluation: EvaluationResult, record: dict[str, Any], output: Path | None = None) -> Path:
     """Write `evaluation.json` (the `record`), `predictions.parquet` and `report.html`; returns their folder.
 
     The default is a folder in the run's `evaluations`, named after the rows; evaluating the same rows again replaces
@@ -334,7 +334,7 @@ def rows_sha256(rows: LabelledText) -> str:
     return digest.hexdigest()
 
 
-def _write_predictions(evaluation: Evaluation, path: Path) -> None:
+def _write_predictions(evaluation: EvaluationResult, path: Path) -> None:
     result, rows = evaluation.result, evaluation.rows
     write_predictions(
         path,
@@ -347,7 +347,7 @@ def _write_predictions(evaluation: Evaluation, path: Path) -> None:
     )
 
 
-def _content(evaluation: Evaluation, record: dict[str, Any]) -> RunContent:
+def _content(evaluation: EvaluationResult, record: dict[str, Any]) -> RunContent:
     """The run's content, with the numbers and predictions of these rows only."""
     result, rows = evaluation.result, evaluation.rows
     predictions = Predictions(
@@ -368,7 +368,7 @@ def _content(evaluation: Evaluation, record: dict[str, Any]) -> RunContent:
     )
 
 
-def _measured(evaluation: Evaluation, digest: str) -> Measured:
+def _measured(evaluation: EvaluationResult, digest: str) -> Measured:
     command = ["tenor", "evaluate", evaluation.run.reference, *evaluation.overrides]
     if evaluation.split != "test":
         command += ["--split", evaluation.split]
@@ -386,7 +386,7 @@ def _measured(evaluation: Evaluation, digest: str) -> Measured:
     )
 
 
-def _slug(evaluation: Evaluation) -> str:
+def _slug(evaluation: EvaluationResult) -> str:
     """A part of the folder's name, from the source of the rows."""
     data = evaluation.config.data
     path = data.test_path if evaluation.split == "test" and data.test_path is not None else data.path

@@ -114,7 +114,7 @@ WHAT_VARIES = (
 
 
 @dataclass(frozen=True)
-class Spread:
+class SeedSpread:
     """Mean and standard deviation (n - 1 in the denominator) of n values; the deviation needs two."""
 
     n: int
@@ -134,9 +134,9 @@ def train_seeds(config: Config, count: int, root: Path) -> list[SummaryRow]:
     return run_configs([config.model_copy(update={"seed": config.seed + k}) for k in range(count)], root)
 
 
-def spreads(rows: Sequence[SummaryRow]) -> dict[str, dict[str, Spread]]:
+def spreads(rows: Sequence[SummaryRow]) -> dict[str, dict[str, SeedSpread]]:
     """By split and measure, over the completed runs; only splits that have results."""
-    result: dict[str, dict[str, Spread]] = {}
+    result: dict[str, dict[str, SeedSpread]] = {}
     for split in SPLITS:
         metrics = [_metrics(row, split) for row in rows if row.status == "completed"]
         values = [one for one in metrics if "accuracy" in one]
@@ -188,11 +188,11 @@ def _metrics(row: SummaryRow, split: str) -> Any:
     return row.test_metrics if split == "test" else row.val_metrics
 
 
-def _spread(values: list[float]) -> Spread:
-    return Spread(len(values), mean(values), stdev(values) if len(values) > 1 else None)
+def _spread(values: list[float]) -> SeedSpread:
+    return SeedSpread(len(values), mean(values), stdev(values) if len(values) > 1 else None)
 
 
-def _deviation(one: Spread, name: str) -> str:
+def _deviation(one: SeedSpread, name: str) -> str:
     return "-" if one.deviation is None else MEASURES[name].format(one.deviation)
 
 

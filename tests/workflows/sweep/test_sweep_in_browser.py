@@ -10,8 +10,8 @@ import pytest
 
 from browser import IN_BROWSER, PHONE, look, seen, too_wide
 from tenor.config.sweep import SweepPlan
-from tenor.workflows.sweep.page import write_page
 from tenor.workflows.sweep.study import open_studies, trials_of
+from tenor.workflows.sweep.sweep_page import write_page
 from tenor.workflows.sweep.worker import Attempt, work
 
 HOSTILE = "<script>document.title = 'owned'</script><img src=x onerror=alert(1)>"

@@ -7,8 +7,8 @@ from itertools import pairwise
 import pytest
 
 from tenor.config.sweep import Dimension
-from tenor.workflows.sweep.page import history_chart, importance_chart, parallel_chart
 from tenor.workflows.sweep.study import SweepTrial
+from tenor.workflows.sweep.sweep_page import history_chart, importance_chart, parallel_chart
 
 TRIAL = SweepTrial("a", 0, "completed", {}, 0.5, None, "", 1.0, 1, False)
 SPACE = {

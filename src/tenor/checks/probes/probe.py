@@ -13,7 +13,7 @@ from torch import nn
 
 from tenor.checks.evidence import ProbeEvidence
 from tenor.checks.gather.batches import random_states_kept
-from tenor.checks.probes.experiments import (
+from tenor.checks.probes.short_experiments import (
     COMPARED_ROWS,
     MAX_ROWS,
     balanced,
@@ -29,9 +29,9 @@ from tenor.checks.probes.experiments import (
     weights_kept,
 )
 from tenor.checks.probes.subject import (
-    Examples,
     Forward,
     LossFunction,
+    ProbeRows,
     make_subject,
     read_examples,
 )
@@ -75,7 +75,7 @@ def probe(
         _seed()
         subject = make_subject(model, loss_fn, forward, n_classes)
         attempt(given_logits, subject)
-        read: list[Examples] = []
+        read: list[ProbeRows] = []
         attempt(read_examples, subject, batches, DEEP_ROWS if deep else MAX_ROWS, read)
         if read:
             examples = read[0].rows(slice(0, MAX_ROWS))

@@ -40,7 +40,7 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Examples:
+class ProbeRows:
     """Rows on the model's device, at most 64 tokens wide."""
 
     inputs: dict[str, torch.Tensor]
@@ -49,9 +49,9 @@ class Examples:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def rows(self, which: torch.Tensor | slice) -> "Examples":
+    def rows(self, which: torch.Tensor | slice) -> "ProbeRows":
         n = len(self)
-        return Examples(
+        return ProbeRows(
             {k: v[which] if v.ndim and len(v) == n else v for k, v in self.inputs.items()}, self.labels[which]
         )
 
@@ -86,14 +86,14 @@ def make_subject(model: nn.Module, loss_fn: LossFunction, forward: Forward | Non
 
 
 def read_examples(
-    subject: Subject, batches: Iterable[Mapping[str, Any]], limit: int, into: list[Examples]
+    subject: Subject, batches: Iterable[Mapping[str, Any]], limit: int, into: list[ProbeRows]
 ) -> dict[str, Any]:
     """Append the first rows to `into` as one set of examples of at most 64 tokens, padded to a common width.
 
     Raises:
         ValueError: no batch, batches without labels or tensors, labels or token ids out of range.
     """
-    read: list[Examples] = []
+    read: list[ProbeRows] = []
     for batch in islice(iter(batches), limit):
         label_name = (
             next(name for name in LABEL_NAMES if name in batch) if any(n in batch for n in LABEL_NAMES) else None
@@ -101,7 +101,7 @@ def read_examples(
         if label_name is None:
             raise ValueError(f"batches have no labels under {', '.join(LABEL_NAMES)}")
         inputs = {k: v.to(subject.device) for k, v in batch.items() if k != label_name and isinstance(v, torch.Tensor)}
-        one = Examples(inputs, batch[label_name].to(subject.device))
+        one = ProbeRows(inputs, batch[label_name].to(subject.device))
         if not inputs:
             raise ValueError("batches contain no tensors except the labels")
         _require_indices_in_range(subject, one)
@@ -124,7 +124,7 @@ def _call(model: nn.Module, inputs: dict[str, torch.Tensor]) -> Any:
     return model(**fitting) if fitting else model(next(iter(inputs.values())))
 
 
-def _require_indices_in_range(subject: Subject, examples: Examples) -> None:
+def _require_indices_in_range(subject: Subject, examples: ProbeRows) -> None:
     """Raises ValueError for labels and token ids out of range: on a GPU they would make it unusable for the process."""
     labels = examples.labels
     if labels.is_floating_point() or labels.ndim != 1:
@@ -134,7 +134,7 @@ def _require_indices_in_range(subject: Subject, examples: Examples) -> None:
     refuse_unknown_ids(subject, examples)
 
 
-def refuse_unknown_ids(subject: Subject, examples: Examples) -> None:
+def refuse_unknown_ids(subject: Subject, examples: ProbeRows) -> None:
     """Raises ValueError for token ids that have no row in the embedding."""
     ids, rows = examples.inputs.get("input_ids"), embedding_rows(subject.model)
     if ids is not None and rows is not None and (ids.min() < 0 or ids.max() >= rows):
@@ -145,7 +145,7 @@ def _range(values: torch.Tensor) -> str:
     return f"{int(values.min())} … {int(values.max())}" if len(values) else "missing"
 
 
-def _joined(subject: Subject, read: list[Examples]) -> Examples:
+def _joined(subject: Subject, read: list[ProbeRows]) -> ProbeRows:
     """All batches as one; only the first if their widths differ and they cannot be padded."""
     ids = [examples.inputs.get("input_ids") for examples in read]
     shapes = {tuple((k, v.shape[1:]) for k, v in examples.inputs.items()) for examples in read}
@@ -156,31 +156,31 @@ def _joined(subject: Subject, read: list[Examples]) -> Examples:
         width = max(i.shape[1] for i in ids if i is not None)
         read = [padded(subject, examples, width) for examples in read]
     rows = {k: torch.cat([e.inputs[k] for e in read]) for k in read[0].inputs}
-    return Examples(rows, torch.cat([e.labels for e in read]))
+    return ProbeRows(rows, torch.cat([e.labels for e in read]))
 
 
-def columns_of(examples: Examples, which: slice) -> Examples:
+def columns_of(examples: ProbeRows, which: slice) -> ProbeRows:
     """Some of the tokens of each row."""
     inputs = {k: v[:, which] if _is_per_token(v, examples) else v for k, v in examples.inputs.items()}
-    return Examples(inputs, examples.labels)
+    return ProbeRows(inputs, examples.labels)
 
 
-def padded(subject: Subject, examples: Examples, width: int) -> Examples:
+def padded(subject: Subject, examples: ProbeRows, width: int) -> ProbeRows:
     """The examples with padding up to `width` tokens."""
     inputs = {
         k: pad(k, v, width, subject.pad_id, examples.inputs) if _is_per_token(v, examples) else v
         for k, v in examples.inputs.items()
     }
-    return Examples(inputs, examples.labels)
+    return ProbeRows(inputs, examples.labels)
 
 
-def _is_per_token(value: torch.Tensor, examples: Examples) -> bool:
+def _is_per_token(value: torch.Tensor, examples: ProbeRows) -> bool:
     """Whether a tensor has one column per token: ids, mask, segments."""
     ids = examples.inputs.get("input_ids")
     return ids is not None and value.ndim == 2 and len(value) == len(ids) and value.shape[1] == ids.shape[1]
 
 
-def can_be_padded(subject: Subject, examples: Examples) -> bool:
+def can_be_padded(subject: Subject, examples: ProbeRows) -> bool:
     """Whether padding can be marked: by a known id, or by a mask, with which any id will do."""
     return subject.pad_id is not None or "attention_mask" in examples.inputs
 
@@ -203,7 +203,7 @@ def pad(name: str, value: torch.Tensor, width: int, pad_id: int | None, inputs: 
     return nn.functional.pad(value, sides, value=(pad_id or 0) if name == "input_ids" else 0)
 
 
-def text_key(examples: Examples) -> str:
+def text_key(examples: ProbeRows) -> str:
     """The name of the input with the text: token ids, else the first floats, else the first input."""
     if "input_ids" in examples.inputs:
         return "input_ids"
@@ -211,7 +211,7 @@ def text_key(examples: Examples) -> str:
     return floats[0] if floats else next(iter(examples.inputs))
 
 
-def blanked(subject: Subject, examples: Examples, alike: bool) -> dict[str, torch.Tensor]:
+def blanked(subject: Subject, examples: ProbeRows, alike: bool) -> dict[str, torch.Tensor]:
     """Inputs without their text: all tokens after the first become padding (not masked); floats become 0.
 
     With `alike` all rows become equal, in length too.

@@ -15,7 +15,7 @@ from tenor.checks.gather.batches import random_states_kept
 from tenor.checks.gather.model_parts import unwrapped
 from tenor.checks.probes.subject import (
     MAX_TOKENS,
-    Examples,
+    ProbeRows,
     columns_of,
     logits_of,
     make_subject,
@@ -70,7 +70,7 @@ def _logits(model: nn.Module, batch: Mapping[str, Any]) -> torch.Tensor:
     subject = make_subject(model, nn.functional.cross_entropy, None, 0)
     inputs = {k: v.to(subject.device) for k, v in batch.items() if k != "labels" and isinstance(v, torch.Tensor)}
     rows = max(len(value) for value in inputs.values() if value.ndim)
-    examples = Examples(inputs, torch.zeros(rows, device=subject.device)).rows(slice(0, ROWS))
+    examples = ProbeRows(inputs, torch.zeros(rows, device=subject.device)).rows(slice(0, ROWS))
     refuse_unknown_ids(subject, examples)
     tokens = slice(-MAX_TOKENS, None) if padded_left(inputs) else slice(0, MAX_TOKENS)
     return logits_of(subject.forward(model, columns_of(examples, tokens).inputs))

@@ -7,7 +7,7 @@ import numpy as np
 
 from tenor.checks.evidence import OptimizerEvidence, ProbeEvidence
 from tenor.checks.finding import CannotTell, Finding
-from tenor.checks.probes.experiments import HIGHEST, moving_mean
+from tenor.checks.probes.short_experiments import HIGHEST, moving_mean
 from tenor.checks.rule import rule
 from tenor.checks.rules.shared import known, shown, uninformed
 

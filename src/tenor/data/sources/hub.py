@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from tenor.config.schema import Data
 from tenor.data.dataset import SourceData
 from tenor.data.sources.labels import Classes, label_rows, label_splits, rename_classes
-from tenor.data.sources.rows import Rows, columns_of, nearest, require_columns
+from tenor.data.sources.rows import SourceRows, columns_of, nearest, require_columns
 from tenor.errors import UserError
 from tenor.runs.missing import Missing
 
@@ -31,7 +31,7 @@ def hub_source(data: Data) -> SourceData:
     splits = _load(data.hub_name, data.hub_config)
     train, names = _split_rows(splits, data.train_split, "data.train_split", data)
     if data.test_split is None:
-        test: Rows | Missing = Missing("data.test_split is null")
+        test: SourceRows | Missing = Missing("data.test_split is null")
     else:
         test, _ = _split_rows(splits, data.test_split, "data.test_split", data)
     if names is None:
@@ -92,7 +92,7 @@ def _offline() -> Iterator[None]:
 
 def _split_rows(
     splits: "datasets.DatasetDict", split: str, setting: str, data: Data
-) -> tuple[Rows, tuple[str, ...] | None]:
+) -> tuple[SourceRows, tuple[str, ...] | None]:
     """The required columns of a split, and its class names if the label column is a `ClassLabel`."""
     name = str(data.hub_name)
     if split not in splits:
@@ -105,7 +105,7 @@ def _split_rows(
     table = dataset.select_columns(list(columns.roles())).with_format("arrow")[:]
     _require_labels(table[data.label_column], where, setting)
     names = getattr(dataset.features[data.label_column], "names", None)
-    return Rows(table, where, f"{name}/{split}"), None if names is None else tuple(names)
+    return SourceRows(table, where, f"{name}/{split}"), None if names is None else tuple(names)
 
 
 def _require_labels(labels: pa.ChunkedArray, where: str, setting: str) -> None:

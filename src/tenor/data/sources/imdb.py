@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 
 from tenor.config.schema import Data
 from tenor.data.dataset import SourceData
-from tenor.data.sources.files import read_parquet_files
 from tenor.data.sources.labels import Classes, label_rows, rename_classes
-from tenor.data.sources.rows import Columns, Rows
+from tenor.data.sources.row_files import read_parquet_files
+from tenor.data.sources.rows import Columns, SourceRows
 from tenor.errors import UserError
 from tenor.runs.files import cache_folder, sha256_file
 
@@ -40,7 +40,7 @@ class _Files:
     urls: dict[tuple[str, str], bytes] = field(default_factory=dict)
 
 
-def read_folder(folder: Path) -> dict[str, Rows]:
+def read_folder(folder: Path) -> dict[str, SourceRows]:
     """`train` and `test` of an extracted `aclImdb/`: columns text, label, id, rating and, if the lists of URLs exist,
     movie. Negative reviews come first; each class is in the order of the numbers in the file names.
 
@@ -56,7 +56,7 @@ def read_folder(folder: Path) -> dict[str, Rows]:
     return _rows(files, str(folder))
 
 
-def read_archive(archive: Path, sha256: str) -> dict[str, Rows]:
+def read_archive(archive: Path, sha256: str) -> dict[str, SourceRows]:
     """The same from the official archive, without extracting it to disk.
 
     Raises UserError if the digest differs from the expected one, and for an archive with links, devices, paths
@@ -143,11 +143,11 @@ def _require_harmless(archive: Path, member: tarfile.TarInfo, seen: set[str], to
         raise UserError(f"{archive}: member {name[:200]!r} {problem}, so the archive is not read. Download it again.")
 
 
-def _rows(files: _Files, where: str) -> dict[str, Rows]:
+def _rows(files: _Files, where: str) -> dict[str, SourceRows]:
     return {split: _split_rows(files, split, where) for split in SPLITS}
 
 
-def _split_rows(files: _Files, split: str, where: str) -> Rows:
+def _split_rows(files: _Files, split: str, where: str) -> SourceRows:
     rows: list[tuple[str, int, str, int]] = []
     movies: list[str] = []
     for label, name in enumerate(CLASSES):
@@ -163,7 +163,7 @@ def _split_rows(files: _Files, split: str, where: str) -> Rows:
     if len(movies) == len(rows):
         columns = {**columns, "movie": movies}
     table = pa.table({name: pa.array(list(values)) for name, values in columns.items()})
-    return Rows(table, f"{where} ({split})", f"aclImdb/{split}", place=lambda row: ids[row])
+    return SourceRows(table, f"{where} ({split})", f"aclImdb/{split}", place=lambda row: ids[row])
 
 
 def _number_and_rating(file: str) -> tuple[int, int]:
@@ -230,7 +230,7 @@ def _expected() -> str:
     )
 
 
-def _columns(rows: Rows, data: Data) -> Columns:
+def _columns(rows: SourceRows, data: Data) -> Columns:
     own_id = "id" if "id" in rows.table.column_names else None
     return Columns(data.text_column, data.label_column, data.id_column or own_id, data.group_column)
 
@@ -239,7 +239,7 @@ def _extracted_folder(path: Path) -> Path | None:
     return next((folder for folder in (path, path / "aclImdb") if (folder / "train" / "neg").is_dir()), None)
 
 
-def _parquet_rows(folder: Path, split: str, data: Data) -> Rows:
+def _parquet_rows(folder: Path, split: str, data: Data) -> SourceRows:
     for place in (folder, folder / "data", folder / "plain_text"):
         files = sorted(place.glob(f"{split}-*.parquet"))
         if files:

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from tenor.config.schema import Data
 from tenor.data.dataset import LabelledText, SourceData
 from tenor.data.sequences import list_of
-from tenor.data.sources.files import read_rows
+from tenor.data.sources.row_files import read_rows
 from tenor.data.sources.rows import (
     DECIMAL,
     INTEGER,
@@ -22,7 +22,7 @@ from tenor.data.sources.rows import (
     Columns,
     GivenNames,
     Role,
-    Rows,
+    SourceRows,
     as_integer,
     columns_of,
     merged_note,
@@ -62,7 +62,7 @@ class Classes:
     matched: Literal["index", "name", "either"] = "either"
 
 
-def label_splits(train: Rows, test: Rows | Missing, data: Data) -> SourceData:
+def label_splits(train: SourceRows, test: SourceRows | Missing, data: Data) -> SourceData:
     """Label both splits; the test split uses the classes of the training split.
 
     Raises UserError as `label_rows` does.
@@ -77,7 +77,7 @@ def label_splits(train: Rows, test: Rows | Missing, data: Data) -> SourceData:
     return SourceData(labelled, label_rows(test, columns, classes))
 
 
-def label_rows(rows: Rows, columns: Columns, classes: Classes) -> LabelledText:
+def label_rows(rows: SourceRows, columns: Columns, classes: Classes) -> LabelledText:
     """Give each row its class index.
 
     Raises UserError for a missing column, no rows, a column of the wrong type and labels that cannot be classes. Rows
@@ -134,7 +134,7 @@ def in_classes(labelled: LabelledText, names: tuple[str, ...]) -> LabelledText |
     return replace(labelled, table=table, class_names=names)
 
 
-def _named_texts(rows: Rows, columns: Columns, faults: dict[str, dict[int, str]]) -> pa.Table:
+def _named_texts(rows: SourceRows, columns: Columns, faults: dict[str, dict[int, str]]) -> pa.Table:
     require_columns(rows.table.column_names, columns, rows.where)
     if rows.table.num_rows == 0:
         raise UserError(f"{rows.where}: no rows, expected one text per row.")
@@ -162,7 +162,7 @@ def _as_integers(values: pa.ChunkedArray) -> pa.ChunkedArray:
         return values
 
 
-def _strings(rows: Rows, column: str, role: Role, faults: dict[str, dict[int, str]]) -> pa.ChunkedArray:
+def _strings(rows: SourceRows, column: str, role: Role, faults: dict[str, dict[int, str]]) -> pa.ChunkedArray:
     """One column as large_string, without joining its chunks; missing values are added to the faults."""
     values = rows.table[column]
     if pa.types.is_dictionary(values.type):
@@ -210,7 +210,7 @@ class _Meaning:
 
 
 def _class_indices(
-    rows: Rows, column: str, labels: pa.Array, classes: Classes, faults: dict[str, dict[int, str]]
+    rows: SourceRows, column: str, labels: pa.Array, classes: Classes, faults: dict[str, dict[int, str]]
 ) -> tuple[np.ndarray, _Meaning]:
     """Class index per row, int64, shape (rows,), -1 for a faulty row; and the meaning of the labels."""
     of_column = faults.setdefault(column, {})
@@ -378,7 +378,7 @@ def from_dataframe(
     arrays, faults = {}, {}
     for name, role in columns.roles().items():
         arrays[name], faults[name] = python_column(_values(frame.iloc[:, names.index(name)]), name, role)
-    return label_rows(Rows(pa.table(arrays), origin, origin, faults), columns, Classes(class_names))
+    return label_rows(SourceRows(pa.table(arrays), origin, origin, faults), columns, Classes(class_names))
 
 
 def _require_frame(frame: object, origin: str) -> None:

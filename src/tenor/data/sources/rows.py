@@ -54,7 +54,7 @@ def row_place(row: int) -> str:
 
 
 @dataclass(frozen=True)
-class Rows:
+class SourceRows:
     """The required columns of one file or split.
 
     A value that its reader could not parse is a placeholder in `table` and has an entry in `faults`, by column and
@@ -153,7 +153,7 @@ def shorten(value: object) -> str:
     return shown if len(shown) <= 60 else shown[:59] + "…"
 
 
-def refuse_faults(rows: Rows, faults: Mapping[str, Faults]) -> None:
+def refuse_faults(rows: SourceRows, faults: Mapping[str, Faults]) -> None:
     """Raises one UserError for all faults, with the first rows and the count."""
     by_row: dict[int, list[str]] = {}
     for of_column in faults.values():

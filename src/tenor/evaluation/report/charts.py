@@ -6,7 +6,7 @@ from math import ceil, floor, isfinite, log10, nan
 
 from markupsafe import Markup, escape
 
-from tenor.evaluation.numbers import interval, percent
+from tenor.evaluation.formatting import interval, percent
 from tenor.measures.calibration import ReliabilityBin
 from tenor.measures.intervals import Interval, wilson_interval
 from tenor.measures.selective import Answered

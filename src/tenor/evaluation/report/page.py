@@ -15,7 +15,7 @@ from markupsafe import Markup
 from tenor.checks.diagnosis.artifacts import number
 from tenor.config.schema import Config
 from tenor.data.dataset import LabelledText
-from tenor.evaluation.numbers import duration, moment, percent
+from tenor.evaluation.formatting import duration, moment, percent
 from tenor.evaluation.report.charts import Chart
 from tenor.evaluation.report.results_sections import (
     Calibration,

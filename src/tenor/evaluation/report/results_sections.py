@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from tenor.checks.catalogue import BY_CODE
 from tenor.checks.finding import Finding, Report
-from tenor.evaluation.numbers import interval, percent, points
+from tenor.evaluation.formatting import interval, percent, points
 from tenor.evaluation.report.charts import Chart, Estimate, coverage_chart, interval_chart, reliability_chart
 from tenor.evaluation.report.run_content import EvaluationNumbers, SplitNumbers
 from tenor.measures.calibration import (

@@ -9,7 +9,7 @@ from markupsafe import Markup
 from pydantic import TypeAdapter, ValidationError
 
 from tenor.errors import UserError
-from tenor.evaluation.numbers import duration, interval, moment, percent, points
+from tenor.evaluation.formatting import duration, interval, moment, percent, points
 from tenor.evaluation.report.charts import Estimate, Scale, scale, strip
 from tenor.evaluation.report.page import render
 from tenor.evaluation.report.run_content import Bounds

@@ -8,7 +8,7 @@ from typing import Any
 from tenor.config.describe import to_yaml
 from tenor.config.schema import Config
 from tenor.data.dataset import LabelledText
-from tenor.evaluation.numbers import duration, moment, percent
+from tenor.evaluation.formatting import duration, moment, percent
 from tenor.evaluation.report.charts import Chart, Series, line_chart
 from tenor.evaluation.report.run_content import EvaluationNumbers, RunContent, SplitNumbers
 from tenor.model.freezing import TrainableSummary

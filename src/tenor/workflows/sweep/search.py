@@ -16,8 +16,8 @@ from tenor.runs.directory import DEFAULT_ROOT
 from tenor.runs.files import write_text
 from tenor.runs.missing import missing_because
 from tenor.workflows.prepare import require_available
-from tenor.workflows.sweep.page import write_page
 from tenor.workflows.sweep.study import SweepTrial, best_of, open_studies, reachable, sweep_folder, trials_of
+from tenor.workflows.sweep.sweep_page import write_page
 from tenor.workflows.sweep.worker import no_result, work
 
 

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from tenor.config.sweep import Dimension, SweepPlan
 from tenor.console.trials import ELSEWHERE, figure, setting
-from tenor.evaluation.numbers import duration, percent
+from tenor.evaluation.formatting import duration, percent
 from tenor.evaluation.report.charts import WIDTH, curve, dot, drawing, line, scale, tag, text
 from tenor.evaluation.report.page import render
 from tenor.runs.files import write_text

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from tenor.data.sources.delimited import DELIMITERS, examine, require_header
 from tenor.data.sources.dialect import MOST_CHARACTERS
-from tenor.data.sources.rows import Columns, Rows, python_column, require_columns
+from tenor.data.sources.rows import Columns, SourceRows, python_column, require_columns
 from tenor.errors import TenorError, UserError
 from tenor.runs.files import cache_folder
 
@@ -100,7 +100,7 @@ FASTTEXT_LINES = 100
 ACCEPTED = (*DELIMITERS, *JSON_LINES, ".parquet")
 
 
-def read_rows(path: str | Path, columns: Columns) -> Rows:
+def read_rows(path: str | Path, columns: Columns) -> SourceRows:
     """Read the required columns of a file; its suffix decides the format.
 
     In CSV and TSV every value is a string as written ("NA" and "" are not missing). A field in double quotes may
@@ -112,7 +112,7 @@ def read_rows(path: str | Path, columns: Columns) -> Rows:
     _require_file(file, suffix)
     try:
         if suffix == ".parquet":
-            return Rows(_parquet_table([file], columns), str(file), file.name)
+            return SourceRows(_parquet_table([file], columns), str(file), file.name)
         with file.open("rb") as content:
             _require_utf8(file, content)
             content.seek(0)
@@ -121,12 +121,12 @@ def read_rows(path: str | Path, columns: Columns) -> Rows:
         raise UserError(f"{file}: cannot be read: {error.strerror or error}.") from error
 
 
-def read_parquet_files(paths: list[Path], columns: Columns, origin: str) -> Rows:
+def read_parquet_files(paths: list[Path], columns: Columns, origin: str) -> SourceRows:
     """Read the required columns of several Parquet files with the same columns, and concatenate them.
 
     Raises UserError as `read_rows` does, and if a column's type differs between the files.
     """
-    return Rows(_parquet_table(paths, columns), str(paths[0].parent / origin), origin)
+    return SourceRows(_parquet_table(paths, columns), str(paths[0].parent / origin), origin)
 
 
 def _require_file(file: Path, suffix: str) -> None:
@@ -187,7 +187,7 @@ def _byte_place(part: bytes, at: int, start: int, line: int) -> str:
     return f"byte {start + at:,} (line {lines:,})"
 
 
-def _read_delimited(file: Path, content: BinaryIO, columns: Columns) -> Rows:
+def _read_delimited(file: Path, content: BinaryIO, columns: Columns) -> SourceRows:
     def require(header: list[str]) -> None:
         require_header(file, header, columns.roles())
         require_columns(header, columns, str(file))
@@ -198,7 +198,7 @@ def _read_delimited(file: Path, content: BinaryIO, columns: Columns) -> Rows:
     schema = pa.schema([(name, pa.large_string()) for name in columns.roles()])
     table = gather((_string_batch(block, schema) for block in in_blocks(records)), schema)
     faults = dict.fromkeys(columns.roles(), malformed)
-    return Rows(
+    return SourceRows(
         table, str(file), file.name, faults, lambda row: f"row {row + 1} (not counting the header)", delimited.notes
     )
 
@@ -221,7 +221,7 @@ def _string_batch(block: Sequence[Sequence[object]], schema: pa.Schema) -> pa.Re
     return pa.record_batch([pa.array(column, pa.large_string()) for column in zip(*block, strict=True)], schema)
 
 
-def _read_json(file: Path, content: BinaryIO, columns: Columns) -> Rows:
+def _read_json(file: Path, content: BinaryIO, columns: Columns) -> SourceRows:
     roles = columns.roles()
     keys: dict[str, None] = {}
     left_out: Counter[str] = Counter()
@@ -256,7 +256,7 @@ def _read_json(file: Path, content: BinaryIO, columns: Columns) -> Rows:
     table = gather(batches(), schema)
     if line_numbers:
         require_columns(list(keys), columns, str(file))
-    return Rows(
+    return SourceRows(
         table,
         str(file),
         file.name,

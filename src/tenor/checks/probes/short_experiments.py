@@ -16,7 +16,7 @@ from torch import nn
 from tenor.checks.gather.model_parts import find_parts, unwrapped
 from tenor.checks.probes.subject import (
     MAX_TOKENS,
-    Examples,
+    ProbeRows,
     Subject,
     blanked,
     can_be_padded,
@@ -64,7 +64,7 @@ def given_logits(subject: Subject) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def first_look(subject: Subject, examples: Examples) -> dict[str, Any]:
+def first_look(subject: Subject, examples: ProbeRows) -> dict[str, Any]:
     """The initial loss, the spread of the logits over texts, and whether the logits are probabilities already."""
     logits = subject.logits(examples.inputs)
     sums, rounding = logits.sum(dim=-1), _rounding(logits)
@@ -80,7 +80,7 @@ def first_look(subject: Subject, examples: Examples) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def blanking(subject: Subject, examples: Examples) -> dict[str, Any]:
+def blanking(subject: Subject, examples: ProbeRows) -> dict[str, Any]:
     """The largest change of a logit when every token except the first is blanked."""
     some = examples.rows(slice(0, COMPARED_ROWS))
     blank = blanked(subject, some, alike=False)
@@ -91,7 +91,7 @@ def blanking(subject: Subject, examples: Examples) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def padding(subject: Subject, examples: Examples) -> dict[str, Any]:
+def padding(subject: Subject, examples: ProbeRows) -> dict[str, Any]:
     """The largest change of a logit when columns of padding are added."""
     some = examples.rows(slice(0, COMPARED_ROWS))
     if "input_ids" not in some.inputs or not can_be_padded(subject, some):
@@ -104,7 +104,7 @@ def padding(subject: Subject, examples: Examples) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def neighbours(subject: Subject, examples: Examples) -> dict[str, Any]:
+def neighbours(subject: Subject, examples: ProbeRows) -> dict[str, Any]:
     """The largest change of a row's logit in a batch of fewer rows, or of the same rows in reverse order."""
     some = examples.rows(slice(0, COMPARED_ROWS))
     if len(some) < 3:
@@ -142,7 +142,7 @@ HEAD_FACTOR = 30
 """A head and adapters are trained at this many times the encoder's learning rate."""
 
 
-def gradients(subject: Subject, examples: Examples) -> dict[str, Any]:
+def gradients(subject: Subject, examples: ProbeRows) -> dict[str, Any]:
     """Which trainable parameters have no gradient after a backward pass, or only zeros even after two steps."""
     with weights_kept(subject.model), torch.enable_grad():
         trainable = {name: p for name, p in subject.model.named_parameters() if p.requires_grad}
@@ -166,7 +166,7 @@ def gradients(subject: Subject, examples: Examples) -> dict[str, Any]:
         }
 
 
-def overfitting(subject: Subject, examples: Examples, deadline: float) -> dict[str, Any]:
+def overfitting(subject: Subject, examples: ProbeRows, deadline: float) -> dict[str, Any]:
     """Memorize a few examples, then try the same with blanked texts; fewer examples if a step takes long.
 
     Raises:
@@ -188,12 +188,12 @@ def overfitting(subject: Subject, examples: Examples, deadline: float) -> dict[s
     if taken < MIN_OVERFIT_STEPS and errors:
         raise RuntimeError(f"only {taken} steps in {time_left / 2:.0f} s; {MIN_OVERFIT_STEPS} are needed")
     results = {"overfit_errors": errors, "overfit_examples": rows, "overfit_loss": (before, after)}
-    blank = Examples(blanked(subject, chosen, alike=True), chosen.labels)
+    blank = ProbeRows(blanked(subject, chosen, alike=True), chosen.labels)
     (_, after_on_blank, _), taken_on_blank = _memorize(subject, blank, taken, deadline, stop_early=False)
     return {**results, "overfit_responds": (after, after_on_blank)} if taken_on_blank == taken else results
 
 
-def random_labels(subject: Subject, examples: Examples, deadline: float) -> dict[str, Any]:
+def random_labels(subject: Subject, examples: ProbeRows, deadline: float) -> dict[str, Any]:
     """One pass on the real labels and one on shuffled labels: mean losses over the second half, before each step."""
     order = torch.randperm(len(examples)).to(subject.device)
     shuffled = examples.labels[torch.randperm(len(examples)).to(subject.device)]
@@ -217,7 +217,7 @@ def random_labels(subject: Subject, examples: Examples, deadline: float) -> dict
     }
 
 
-def balanced(examples: Examples, limit: int = OVERFIT_ROWS) -> Examples:
+def balanced(examples: ProbeRows, limit: int = OVERFIT_ROWS) -> ProbeRows:
     """At most `limit` rows with different texts, taken from each class in turn."""
     text = examples.inputs[text_key(examples)]
     _, group = torch.unique(text.reshape(len(text), -1), dim=0, return_inverse=True)
@@ -273,7 +273,7 @@ def train_step(
     return float(loss.detach())
 
 
-def _seconds_per_step(subject: Subject, examples: Examples) -> float:
+def _seconds_per_step(subject: Subject, examples: ProbeRows) -> float:
     """The shorter time of two steps, since other work on the machine can slow down one of them."""
     taken = []
     with torch.enable_grad():
@@ -286,7 +286,7 @@ def _seconds_per_step(subject: Subject, examples: Examples) -> float:
 
 
 def _memorize(
-    subject: Subject, examples: Examples, steps: int, deadline: float, stop_early: bool = True
+    subject: Subject, examples: ProbeRows, steps: int, deadline: float, stop_early: bool = True
 ) -> tuple[tuple[float, float, int], int]:
     """Train on the examples: loss before and after, remaining errors, and number of steps; the weights are restored."""
     taken = 0
@@ -332,7 +332,7 @@ SMOOTHING = 0.7
 """Weight of the earlier losses in their moving mean."""
 
 
-def rising_rates(subject: Subject, examples: Examples, deadline: float) -> dict[str, Any]:
+def rising_rates(subject: Subject, examples: ProbeRows, deadline: float) -> dict[str, Any]:
     """The loss before each step, while the learning rate rises from 1e-6 to 1 in equal factors; weights are restored.
 
     It ends early where the loss diverges.
@@ -359,7 +359,7 @@ def rising_rates(subject: Subject, examples: Examples, deadline: float) -> dict[
     return {"rates_tried": tuple(rates[: len(losses)].tolist()), "losses_at_rates": tuple(losses)}
 
 
-def _affordable(subject: Subject, part: Examples, optimizer: torch.optim.Optimizer, deadline: float) -> int:
+def _affordable(subject: Subject, part: ProbeRows, optimizer: torch.optim.Optimizer, deadline: float) -> int:
     """The number of steps that the time allows, estimated from one timed step at the lowest rate."""
     for group in optimizer.param_groups:
         group["lr"] = LOWEST
