@@ -183,7 +183,7 @@ def page(rule: Rule) -> str:
     read = f" ({', '.join(f'`{name}`' for name in rule.reads)})" if rule.reads else ""
     facts = [f"Severity: {rule.severity}.", f"Needs: {needs}{read}."]
     if causes := causes_of(rule):
-        facts.append(f"A symptom of: {', '.join(causes)}.")
+        facts.append(f"Possible causes: {', '.join(causes)}.")
     if rule.setting:
         facts.append(f"Setting that fixes it: {', '.join(f'`{key}={value}`' for key, value in rule.setting.items())}.")
     return f"# {rule.code}: {title}\n\n{' '.join(facts)}\n\n{body.strip()}\n"

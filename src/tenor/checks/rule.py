@@ -32,14 +32,14 @@ class Rule:
     explains: tuple[str, ...] = ()
     """Symptoms that follow from what it reports."""
     says_why: bool = True
-    """False where it only reports that something went wrong: it is never a cause itself."""
+    """False: the rule reports an effect, and is never a cause itself."""
     one_class: Literal["", "usually", "always"] = ""
     """How often the fault ends in a model that predicts one class, for ranking suspects."""
     training_loss: Literal["", "low", "high", "fell"] = ""
     """What the fault does to the training loss, for ranking suspects: near 0, no fall, or a fall that the result
     does not show."""
     only_through: str = ""
-    """The code of another rule without whose finding the fault does no harm."""
+    """Code of another rule: the fault does harm only if that rule has a finding, too."""
     settled_by: str = ""
     """What would prove or refute the fault; by default the evidence that the rule needs."""
     setting: Mapping[str, Any] | None = None

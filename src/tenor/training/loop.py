@@ -47,7 +47,7 @@ def fit(
     resume_from: Checkpoint | None = None,
     callbacks: Callbacks | None = None,
 ) -> TrainState:
-    """Train until the epochs are done or patience ends, from the start or from a checkpoint.
+    """Train until the epochs are done, or validation has not improved for `patience` validations, from the start or from a checkpoint.
 
     Raises:
         InterruptedRunError: SIGINT or SIGTERM was received; a checkpoint was written.

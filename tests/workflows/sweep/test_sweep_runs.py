@@ -96,7 +96,7 @@ def test_other_data_under_the_same_name_are_noticed(planned: Planned, tmp_path: 
     train.write_text(train.read_text(encoding="utf-8").replace("film 7 ", "film 8 "), encoding="utf-8")
     other = swept(planned("phases.a.trials=2"), tmp_path / "runs").trials[1]
     assert other.status == "failed"
-    assert "data on this machine are not those of the study" in other.reason
+    assert "data on this machine differ from those of the study's first trial" in other.reason
 
 
 @pytest.mark.parametrize("policy", [pytest.param("stop", marks=pytest.mark.slow), "warn"])
