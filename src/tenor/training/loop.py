@@ -47,7 +47,7 @@ def fit(
     resume_from: Checkpoint | None = None,
     callbacks: Callbacks | None = None,
 ) -> TrainState:
-    """Train until the epochs are done, or validation has not improved for `patience` validations, from the start or from a checkpoint.
+    """Train from the start or from a checkpoint, until the epochs are done or patience is exhausted.
 
     Raises:
         InterruptedRunError: SIGINT or SIGTERM was received; a checkpoint was written.
