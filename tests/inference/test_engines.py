@@ -56,7 +56,9 @@ def test_what_does_not_agree_is_told() -> None:
 
 def test_without_onnx_runtime_the_extra_is_named(small_classifier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"not installed: onnx, onnxscript, onnxruntime\. Install them: pip install .*tenor\[onnx\]"):
+    with pytest.raises(
+        UserError, match=r"not installed: onnx, onnxscript, onnxruntime\. Install them: pip install .*tenor\[onnx\]"
+    ):
         Predictor.load(small_classifier, engine="onnx")
 
 
