@@ -287,7 +287,10 @@ FOLDERS: dict[str, tuple[Spoil, tuple[str, ...]]] = {
         lambda folder: tensors(folder, lambda held: held.update({FIRST: held[FIRST][:7]})),
         ("model", "1 have another shape", FIRST, "(7, 32) in the file, (64, 32) in the model"),
     ),
-    "a layer that has no place": (lambda folder: change(folder, "config.json", n_layers=1), ("16 have no place",)),
+    "a layer that has no place": (
+        lambda folder: change(folder, "config.json", n_layers=1),
+        ("16 are not part of the model",),
+    ),
     "weights as a pickle alone": (
         lambda folder: (folder / "model.safetensors").rename(folder / "pytorch_model.bin"),
         ("model.safetensors",),

@@ -72,9 +72,9 @@ def test_the_engine_and_its_reason_are_told(
 
     artefact = save_artefact(small_model, tmp_path / "artefact")
     status, out, err = command("predict", str(artefact), *TEXTS)
-    assert (status, err) == (0, "engine onnx: the artefact's own\n")
+    assert (status, err) == (0, "engine onnx: the engine of the exported file\n")
     told = json.loads(command("predict", str(artefact), *TEXTS, "--json")[1])
-    assert (told["engine"], told["why"]) == ("onnx", "the artefact's own")
+    assert (told["engine"], told["why"]) == ("onnx", "the engine of the exported file")
 
 
 def test_int8_on_another_kind_of_processor_says_so(

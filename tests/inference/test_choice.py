@@ -92,7 +92,7 @@ def test_the_choice_is_remembered_for_this_model_and_length(choose: Choose, cloc
     timed = clock.timed
     _, again = choose({"onnx": 0.1})
     assert (again.engine, clock.timed) == ("onnx", timed)
-    assert "remembered for this machine and model" in again.why
+    assert "cached for this machine and model" in again.why
     _, other = choose({"onnx": 0.1}, digest="b")
     assert other.engine == "torch"
     _, longer = choose({"onnx": 0.1}, texts=[" ".join(["film"] * 15)] * 80)

@@ -51,12 +51,14 @@ def test_what_does_not_agree_is_told() -> None:
     assert disagreement(expected, expected + 5e-5 * shift) is None
     assert disagreement(expected, expected + 5e-4 * shift) == "probabilities differ by 0.0005"
     assert disagreement(expected, expected + 1.01e-4 * shift) == "probabilities differ by 0.000101"
-    assert disagreement(expected, expected * np.nan) == "not every probability is a number"
+    assert disagreement(expected, expected * np.nan) == "not all probabilities are finite"
 
 
 def test_without_onnx_runtime_the_extra_is_named(small_classifier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"needs onnx, onnxscript, onnxruntime: pip install .*tenor\[onnx\]"):
+    with pytest.raises(
+        UserError, match=r"not installed: onnx, onnxscript, onnxruntime\. Install them: pip install .*tenor\[onnx\]"
+    ):
         Predictor.load(small_classifier, engine="onnx")
 
 

@@ -268,7 +268,7 @@ def test_a_decoder_without_a_padding_token(small_classifier: Path, tmp_path: Pat
 
 
 def test_an_encoder_without_a_trained_head_is_refused(tiny_distilbert: Path) -> None:
-    with pytest.raises(UserError, match="no trained classifier"):
+    with pytest.raises(UserError, match="not a trained classifier"):
         Predictor.load(tiny_distilbert)
 
 

@@ -145,9 +145,9 @@ def test_other_names_and_no_weights_at_all_are_named(bare: tuple[Path, Tensors])
         assert "no weights" in said
         assert "tokenizer.json" in said
     (folder / "training_args.bin").write_bytes(b"settings of a Trainer")
-    assert all("training_args.bin holds settings of training" in said for said in refusals(folder))
+    assert all("training_args.bin contains training settings" in said for said in refusals(folder))
     save_file(tensors, folder / "weights.safetensors")
-    assert all("weights.safetensors" in said and "Rename it" in said for said in refusals(folder))
+    assert all("weights.safetensors" in said and "Rename the file" in said for said in refusals(folder))
 
 
 def test_pickles_next_to_safetensors_do_no_harm(bare: tuple[Path, Tensors]) -> None:

@@ -238,7 +238,7 @@ def test_an_invalid_threshold_is_refused(threshold: Any, copied: RunDirectory) -
 
 def test_a_threshold_for_an_unknown_class_is_refused(copied: RunDirectory) -> None:
     update_model_notes(copied.model, threshold={"class": "great", "threshold": 0.5, "wanted": {"recall": 0.9}})
-    with pytest.raises(UserError, match=r"'great', the model knows bad, good"):
+    with pytest.raises(UserError, match=r"'great', the model's classes are bad, good"):
         Predictor.load(copied.path)
 
 

@@ -1,6 +1,6 @@
-"""`engine="auto"`: the fastest engine that gives PyTorch's probabilities, on texts like the user's, remembered.
+"""`engine="auto"`: time the engines on the user's texts, choose the fastest that agrees with PyTorch, cache the choice.
 
-Int8 is not among them: it answers with other probabilities than the run's evaluation measured.
+Int8 is never chosen: its probabilities differ from those that the run's evaluation measured.
 """
 
 import hashlib
@@ -25,42 +25,44 @@ from tenor.runs.environment import hardware
 from tenor.runs.files import cached_file, read_json, write_json
 
 SAMPLE = 64
-"""Texts that are timed, evenly over their lengths."""
+"""Number of timed texts, spread evenly over the lengths."""
 
 ROUNDS = 2
-"""Times that every engine runs them, in turns; the quickest counts."""
+"""Timed rounds per engine, interleaved; the fastest counts."""
 
 FLOAT_TOLERANCE = 1e-4
-"""Largest difference of a probability between two engines in float32."""
+"""Largest accepted difference between the probabilities of two engines in float32."""
 
 AUTO_ENGINES: tuple[EngineName, ...] = ("torch", "onnx")
-"""What `auto` chooses among."""
+"""Candidates of `auto`."""
 
 OTHER_PROBABILITIES = (
-    "as asked for; its probabilities are not those that the run reports: `tenor export --quantize int8` measures the "
-    "difference"
+    "as requested; its probabilities differ from those in the run's evaluation: `tenor export --quantize int8` "
+    "measures the difference"
 )
-"""Why, and what to know of it, where int8 was asked for by name."""
+"""The reason, with a warning, for a request of int8."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Which engine, and why."""
+    """The chosen engine and the reason."""
 
     engine: EngineName
     why: str
 
 
 def build_engine(source: Source, name: EngineName, plan: DevicePlan, framing: Framing) -> Engine:
-    """The engine of that name for a source; an ONNX file is made where there is none.
+    """Build the engine `name` for a source, and first its ONNX file if that is needed and not cached.
 
     Raises:
-        UserError: an engine that the source can't have, or a package that is missing.
+        UserError: an engine that the source doesn't support, or a missing package.
         TenorError: a kind of model that can't be exported.
     """
     if source.onnx is not None:
         if name != source.native:
-            raise UserError(f"{source.origin} is an ONNX file for --engine {source.native}; found --engine {name}")
+            raise UserError(
+                f"{source.origin} is an ONNX file, which needs --engine {source.native}, observed --engine {name}"
+            )
         return onnx_engine(source.onnx, name, plan.threads, len(source.labels))
     if name == "torch":
         return torch_engine(source.model, plan)
@@ -71,9 +73,9 @@ def build_engine(source: Source, name: EngineName, plan: DevicePlan, framing: Fr
 def choose_engine(
     source: Source, plan: DevicePlan, framing: Framing, rows: Sequence[np.ndarray]
 ) -> tuple[Engine, Choice]:
-    """Time the engines on `rows` of token ids, or take what an earlier call chose on this machine for such lengths."""
+    """Time the engines on `rows` of token ids, or use the cached choice for this machine, model and text length."""
     native = source.native
-    reason = _no_choice(source, plan, rows)
+    reason = _skip_reason(source, plan, rows)
     if reason is not None:
         return build_engine(source, native, plan, framing), Choice(native, reason)
     rows = _sample(rows)
@@ -89,29 +91,29 @@ def choose_engine(
     if chosen_now:
         return chosen_now[0]
     stored = read_json(path)
-    choice = Choice(stored["engine"], f"{stored['why']}; remembered for this machine and model")
+    choice = Choice(stored["engine"], f"{stored['why']}; cached for this machine and model")
     return build_engine(source, choice.engine, plan, framing), choice
 
 
-def _no_choice(source: Source, plan: DevicePlan, rows: Sequence[np.ndarray]) -> str | None:
+def _skip_reason(source: Source, plan: DevicePlan, rows: Sequence[np.ndarray]) -> str | None:
     if source.onnx is not None:
-        return "the artefact's own"
+        return "the engine of the exported file"
     if plan.device != "cpu":
-        return f"{plan.device}: ONNX Runtime is compared on a CPU only"
+        return f"{plan.device}: ONNX Runtime is only compared on a CPU"
     if not onnx_installed():
         return "the extra onnx is not installed"
     if len(rows) < SAMPLE:
-        return "too few texts to compare engines on"
+        return f"too few texts to compare engines: {len(rows)}, expected at least {SAMPLE}"
     return None
 
 
 def _sample(rows: Sequence[np.ndarray]) -> list[np.ndarray]:
     ordered = sorted(rows, key=len)
-    return [ordered[at] for at in np.linspace(0, len(ordered) - 1, SAMPLE).round().astype(int)]
+    return [ordered[index] for index in np.linspace(0, len(ordered) - 1, SAMPLE).round().astype(int)]
 
 
 def _key(source: Source, plan: DevicePlan, rows: Sequence[np.ndarray]) -> str:
-    """Engines, machine, packages, model, threads, and the texts' median length to the next power of two."""
+    """Hash of engines, machine, packages, model, threads, and the median text length, rounded up to a power of two."""
     median = 2 ** math.ceil(math.log2(float(np.median([len(row) for row in rows]))))
     packages = {name: version(name) for name in ("torch", "transformers", "onnxruntime")}
     facts = [AUTO_ENGINES, hardware(), packages, source.digest, plan.threads, plan.prediction_tokens, median]
@@ -140,7 +142,7 @@ def _fastest(
     failures: dict[EngineName, str],
 ) -> Choice:
     seconds: dict[EngineName, float] = {}
-    found: dict[EngineName, np.ndarray] = {}
+    probabilities: dict[EngineName, np.ndarray] = {}
     for engine in engines.values():
         run_rows(engine, rows[:1], framing, plan.prediction_tokens)
     for _ in range(ROUNDS):
@@ -148,23 +150,24 @@ def _fastest(
             started = time.perf_counter()
             logits = run_rows(engine, rows, framing, plan.prediction_tokens)
             seconds[name] = min(seconds.get(name, math.inf), time.perf_counter() - started)
-            found[name] = class_probabilities(logits, source.temperature)
-    refused = {name: fault for name in engines if (fault := disagreement(found["torch"], found[name]))}
+            probabilities[name] = class_probabilities(logits, source.temperature)
+    expected = probabilities["torch"]
+    refused = {name: fault for name in engines if (fault := disagreement(expected, probabilities[name]))}
     best = min((name for name in engines if name not in refused), key=lambda name: seconds[name])
-    told = [
+    speeds = [
         f"{name} {len(rows) / taken:.1f}/s" + (f" ({refused[name]})" if name in refused else "")
         for name, taken in seconds.items()
     ]
-    return Choice(best, f"fastest on {len(rows)} of these texts: " + ", ".join([*told, *_failed(failures)]))
+    return Choice(best, f"fastest on {len(rows)} of these texts: " + ", ".join([*speeds, *_failed(failures)]))
 
 
 def _failed(failures: dict[EngineName, str]) -> list[str]:
     return [f"{name} failed ({why})" for name, why in failures.items()]
 
 
-def disagreement(expected: np.ndarray, found: np.ndarray) -> str | None:
-    """Why an engine's probabilities (n, K) are not near enough to PyTorch's, or None."""
-    if not np.isfinite(found).all():
-        return "not every probability is a number"
-    difference = float(np.abs(expected - found).max())
+def disagreement(expected: np.ndarray, observed: np.ndarray) -> str | None:
+    """Why an engine's probabilities, shape (n, K), are too far from PyTorch's; None if they agree."""
+    if not np.isfinite(observed).all():
+        return "not all probabilities are finite"
+    difference = float(np.abs(expected - observed).max())
     return None if difference <= FLOAT_TOLERANCE else f"probabilities differ by {difference:.3g}"

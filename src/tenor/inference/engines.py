@@ -1,4 +1,4 @@
-"""What computes logits: PyTorch, or ONNX Runtime in float32 or int8."""
+"""Engines that compute logits: PyTorch, and ONNX Runtime in float32 or int8."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,21 +17,20 @@ from tenor.model.device import DevicePlan, full_precision
 from tenor.model.first_token import with_first_token_layer
 
 TOLERANCE = 1e-5
-"""Relative to the largest logit: what float32 loses over a few layers summed in another order."""
+"""Relative to the largest logit: the rounding error of float32 when a few layers sum in another order."""
 
 
 def fast_model(model: Any) -> Any:
-    """`model` with its last layer for the first token alone.
+    """`model` with the last layer computed only for the first token, or `model` itself if that changes the logits.
 
-    Shares the weights and leaves `model` as it was, which must be in evaluation mode. A change that does not give the
-    same logits is left out.
+    `model` must be in evaluation mode and is not changed; the result shares its weights.
     """
     shorter = with_first_token_layer(model)
     return shorter if shorter is not model and _agree(model, shorter) else model
 
 
 def _agree(model: Any, other: Any) -> bool:
-    """Whether two rows of arbitrary tokens, one of them padded, get the same logits from both."""
+    """Whether both models give the same logits for two rows of arbitrary tokens, one of them padded."""
     device = next(model.parameters()).device
     ids = torch.arange(16, device=device).remainder(model.get_input_embeddings().num_embeddings).view(2, 8)
     mask = torch.ones_like(ids)
@@ -40,44 +39,45 @@ def _agree(model: Any, other: Any) -> bool:
     else:
         mask[1, 5:] = 0
     with torch.inference_mode():
-        expected, found = (one(input_ids=ids, attention_mask=mask).logits for one in (model, other))
-    return bool((found - expected).abs().max() <= TOLERANCE * max(1.0, float(expected.abs().max())))
+        expected, observed = (each(input_ids=ids, attention_mask=mask).logits for each in (model, other))
+    return bool((observed - expected).abs().max() <= TOLERANCE * max(1.0, float(expected.abs().max())))
 
 
 EngineName = Literal["torch", "onnx", "onnx-int8"]
 INSTALL_ONNX = 'pip install "tenor[onnx]"'
 PASSES_PER_BUDGET = 64
-"""A forward pass costs about as much beside its tokens as a full one costs for one part in 64: measured on a CPU, where
-64 tokens alone take as long as 90 among many."""
+"""The fixed cost of a forward pass is about 1/64 of the cost of a full one: measured on a CPU, where a pass of 64
+tokens takes as long as 90 tokens of a large pass."""
 
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
 @dataclass(frozen=True)
 class Engine:
-    """Inputs of one batch, int64, shape (rows, longest) → logits, float32, shape (rows, K).
+    """Computes the logits of one batch.
 
-    There is no `attention_mask` among the inputs where no row is padded.
+    `run` maps inputs, int64, shape (rows, longest), to logits, float32, shape (rows, K). The inputs have no
+    `attention_mask` if no row is padded.
     """
 
     name: EngineName
     run: Callable[[dict[str, np.ndarray]], np.ndarray]
     side_by_side: int = 1
-    """Passes that may run at a time, and the CPU threads that they share; ONNX Runtime has threads of its own."""
+    """Forward passes that may run at once and share the planned CPU threads; ONNX Runtime has separate threads."""
     rows_alone: bool = False
-    """Whether a row's logits depend on its batch, so that each row must be one."""
+    """Whether a row's logits depend on its batch, so that every row needs a batch to itself."""
 
 
 def torch_engine(model: Any, plan: DevicePlan) -> Engine:
-    """The model by its shortest way on the planned device."""
+    """PyTorch on the planned device, with the fastest form of the model."""
     tokens = model.get_input_embeddings().num_embeddings
     fast = fast_model(model.eval().to(plan.device))
 
     def run(inputs: dict[str, np.ndarray]) -> np.ndarray:
         if (largest := int(inputs["input_ids"].max())) >= tokens:
             raise UserError(
-                f"{model.name_or_path}: the tokenizer gives token {largest:,}, but the model knows {tokens:,}. "
-                "Take tokenizer and weights from the same model"
+                f"{model.name_or_path}: the tokenizer gives token id {largest:,}, expected less than {tokens:,}, the "
+                "number of the model's token embeddings. Use tokenizer and weights from the same model"
             )
         with torch.inference_mode(), full_precision(plan.device):
             tensors = {name: torch.from_numpy(array).to(plan.device) for name, array in inputs.items()}
@@ -89,11 +89,11 @@ def torch_engine(model: Any, plan: DevicePlan) -> Engine:
 def onnx_engine(path: Path, name: EngineName, threads: int, classes: int) -> Engine:
     """An ONNX file on the CPU.
 
-    In int8 the last bits of a number, which depend on the shape of a batch, can move a rounding by a whole step (up to
-    0.0014 of a probability, measured). So each row has a pass of its own there, and the same answer in any batch.
+    In int8 every row is a batch to itself: the last bits of a number depend on the shape of the batch and can change a
+    rounding by a whole step (measured: up to 0.0014 in a probability). So a row gets the same result with any others.
 
     Raises:
-        UserError: ONNX Runtime is missing or can't load the file, or it has another number of outputs than `classes`.
+        UserError: ONNX Runtime is missing or can't load the file, or the file does not have `classes` outputs.
     """
     require_onnx()
     import onnxruntime
@@ -104,16 +104,18 @@ def onnx_engine(path: Path, name: EngineName, threads: int, classes: int) -> Eng
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's errors share no base class
-        raise UserError(f"{path}: ONNX Runtime can't load it: {str(error).splitlines()[0]}; export again") from error
+        raise UserError(f"{path}: ONNX Runtime can't load it: {str(error).splitlines()[0]}. Export again") from error
     outputs = session.get_outputs()[0].shape[-1]
     if outputs != classes:
-        raise UserError(f"{path}: has {outputs} outputs for {classes} class names; export again")
-    known = {one.name for one in session.get_inputs()}
+        raise UserError(
+            f"{path}: the model has {outputs} outputs for {classes} class names. Restore the folder, or export again"
+        )
+    input_names = {node.name for node in session.get_inputs()}
 
     def run(inputs: dict[str, np.ndarray]) -> np.ndarray:
         full = {"attention_mask": np.ones_like(inputs["input_ids"]), **inputs}
         try:
-            return session.run(None, {name: array for name, array in full.items() if name in known})[0]
+            return session.run(None, {name: array for name, array in full.items() if name in input_names})[0]
         except Exception as error:  # As above.
             raise TenorError(f"{path}: ONNX Runtime can't compute: {str(error).splitlines()[0]}") from error
 
@@ -121,15 +123,17 @@ def onnx_engine(path: Path, name: EngineName, threads: int, classes: int) -> Eng
 
 
 def onnx_installed() -> bool:
-    """Whether all packages of the extra `onnx` are there."""
+    """Whether all packages of the extra `onnx` are installed."""
     return all(find_spec(name) is not None for name in ONNX_PACKAGES)
 
 
 def require_onnx() -> None:
-    """Raises UserError, with the command, where a package of the extra `onnx` is missing."""
+    """Raises UserError, with the command to install it, if a package of the extra `onnx` is missing."""
     missing = [name for name in ONNX_PACKAGES if find_spec(name) is None]
     if missing:
-        raise UserError(f"ONNX needs {', '.join(missing)}: {INSTALL_ONNX}")
+        raise UserError(
+            f"ONNX needs packages that are not installed: {', '.join(missing)}. Install them: {INSTALL_ONNX}"
+        )
 
 
 def run_rows(
@@ -139,22 +143,22 @@ def run_rows(
     token_budget: int,
     advance: Callable[[int], None] = lambda rows: None,
 ) -> np.ndarray:
-    """Logits of every row, float32, shape (rows, K), in their order; (0, 0) without rows.
+    """Logits of all rows, float32, shape (rows, K), in the order of `rows`; shape (0, 0) without rows.
 
-    `advance` hears how many rows each batch held.
+    `advance` is called with the number of rows of each batch.
     """
     lengths = np.array([len(row) for row in rows], dtype=np.int64)
     batches = _batches(lengths, engine.rows_alone or framing.pad_id is None, token_budget)
 
     def compute(batch: np.ndarray) -> np.ndarray:
-        return engine.run(padded([rows[at] for at in batch], framing))
+        return engine.run(padded([rows[index] for index in batch], framing))
 
     logits = compute_rows(compute, batches, engine.side_by_side, advance)
     return np.empty((0, 0), dtype=np.float32) if logits is None else logits
 
 
 def padded(rows: Sequence[np.ndarray], framing: Framing) -> dict[str, np.ndarray]:
-    """The model's inputs for some rows, padded on the right to the longest."""
+    """The model's inputs for `rows`, padded on the right to the longest row."""
     lengths = np.array([len(row) for row in rows])
     longest = int(lengths.max())
     mask = np.arange(longest) < lengths[:, None]

@@ -1,4 +1,4 @@
-"""Examples → logits, in length-sorted batches."""
+"""Compute the logits of examples in batches sorted by length."""
 
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -14,10 +14,10 @@ from tenor.model.first_token import pads_exactly
 from tenor.model.side_by_side import evaluation_mode, map_side_by_side
 
 TOLERANCE = 1e-4
-"""Relative to the largest logit: a hundred times what float32 loses where sums are made in another order."""
+"""Relative to the largest logit: a hundred times the rounding error of float32 when sums change their order."""
 
 Forward = Callable[[nn.Module, dict[str, torch.Tensor]], torch.Tensor]
-"""Model and inputs → one row of numbers per example."""
+"""Maps a model and the inputs of a batch to one row of numbers per example."""
 
 
 def token_logits(model: nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -32,17 +32,17 @@ def predict(
     forward: Forward = token_logits,
     advance: Callable[[int], None] = lambda rows: None,
 ) -> np.ndarray:
-    """What `forward` gives for every example, float32, shape (rows, width), in the order of the examples.
+    """The output of `forward` for all examples, float32, shape (rows, width), in the order of the examples.
 
-    Computed in float32 whatever type the training uses: validation, evaluation, calibration and `Predictor` report the
-    same numbers. A row's result doesn't depend on the others: where padding would change it, every row is a batch. The
-    model is in evaluation mode meanwhile and as before afterwards, also where calls overlap. `advance` gets the number
-    of rows of each batch.
+    Always computed in float32, also after training in bfloat16, so that validation, evaluation, calibration and
+    `Predictor` report the same numbers. A row's result doesn't depend on other rows: if padding would change it, every
+    row is a batch. The model is in evaluation mode during the call and then returns to its previous mode, also if calls
+    overlap. `advance` is called with the number of rows of each batch.
 
     Raises:
         TenorError: memory ran out.
     """
-    mend = f"lower evaluation.token_budget (now {plan.prediction_tokens:,} tokens per forward pass)"
+    fix = f"lower evaluation.token_budget (now {plan.prediction_tokens:,} tokens per forward pass)"
 
     def compute(rows: np.ndarray) -> np.ndarray:
         batch = examples.collate(rows)
@@ -50,23 +50,22 @@ def predict(
             output = forward(model, {name: tensor.to(plan.device) for name, tensor in batch.inputs.items()})
             return output.float().cpu().numpy()
 
-    with evaluation_mode(model), advice_on_memory("in a pass without gradients", mend):
-        tried = _rows_to_try(model, examples.lengths, plan.prediction_tokens)
-        if tried is None or same_logits(compute(tried[:1])[0], compute(tried)[0]):
+    with evaluation_mode(model), advice_on_memory("in a forward pass without gradients", fix):
+        probe = _probe_rows(model, examples.lengths, plan.prediction_tokens)
+        if probe is None or same_logits(compute(probe[:1])[0], compute(probe)[0]):
             batches = sequential_batches(examples.lengths, plan.prediction_tokens)
         else:
             batches = sequential_batches(examples.lengths, 1)
         results = compute_rows(compute, batches, plan.passes_side_by_side, advance)
     if results is None:
-        raise ValueError("there are no examples to predict")
+        raise ValueError("no examples to predict, expected at least one")
     return results
 
 
-def _rows_to_try(model: nn.Module, lengths: np.ndarray, token_budget: int) -> np.ndarray | None:
-    """The shortest row, and the longest that may share its batch; None where padding is known to change nothing, or
-    none is needed.
+def _probe_rows(model: nn.Module, lengths: np.ndarray, token_budget: int) -> np.ndarray | None:
+    """The shortest row and the longest that fits into a batch with it; None if no padding is needed or it is harmless.
 
-    Some models (ConvBERT, FNet) mix padding into a row, masked or not: their rows are computed one by one.
+    Some models (ConvBERT, FNet) mix padding into a row even if it is masked: their rows are computed one by one.
     """
     if pads_exactly(model) or not len(lengths):
         return None
@@ -76,7 +75,7 @@ def _rows_to_try(model: nn.Module, lengths: np.ndarray, token_budget: int) -> np
 
 
 def same_logits(alone: np.ndarray, among_others: np.ndarray) -> bool:
-    """Whether a row's logits, both (K,), differ by rounding only."""
+    """Whether the logits of a row alone and in a batch, both of shape (K,), differ only by rounding."""
     return bool(np.abs(alone - among_others).max() <= TOLERANCE * max(1.0, float(np.abs(alone).max())))
 
 
@@ -86,10 +85,10 @@ def compute_rows(
     side_by_side: int,
     advance: Callable[[int], None],
 ) -> np.ndarray | None:
-    """What `compute` gives for every batch of row indices, float32, shape (rows, width), in the order of the rows.
+    """The results of `compute` for batches of row indices, float32, shape (rows, width), in the order of the rows.
 
-    So many batches are computed at a time (`map_side_by_side`). `advance` hears how many rows each held. None without
-    any batch.
+    Up to `side_by_side` batches are computed at once (`map_side_by_side`). `advance` is called with the number of rows
+    of each batch. None without batches.
     """
     results: np.ndarray | None = None
     with closing(map_side_by_side(compute, batches, side_by_side)) as outputs:

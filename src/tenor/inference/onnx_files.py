@@ -1,4 +1,4 @@
-"""PyTorch model → ONNX file, in float32 or with 8-bit products with one scale per token."""
+"""Export a PyTorch model to an ONNX file, in float32 or in int8 with one activation scale per token."""
 
 import contextlib
 import hashlib
@@ -20,28 +20,30 @@ from tenor.runs.files import cached_file
 from tenor.runs.process_state import warnings_ignored
 
 BYTE_LIMIT = 127
-"""Activations and embeddings are -127 … 127; activations have a zero point of 128, since every processor multiplies
-unsigned bytes by signed ones."""
+"""Activations and embeddings are -127 … 127. Activations have a zero point of 128, because all processors can multiply
+unsigned by signed bytes."""
 
 WEIGHT_LIMIT = 63
-"""Weights take 7 bits: processors without VNNI add pairs of products in 16 bits, which would saturate with 8 bits
-(2 · 255 · 127 > 32,767) and spoil results silently; with 7 bits they can't (2 · 255 · 63 = 32,130)."""
+"""Weights have 7 bits: processors without VNNI add pairs of products in 16 bits. With 8-bit weights this sum could
+saturate (2 · 255 · 127 > 32,767) and give wrong results without an error; with 7 bits it cannot
+(2 · 255 · 63 = 32,130)."""
 
 SMALLEST_SCALE = 1e-10
-"""Instead of 0, for a token whose inputs are all 0."""
+"""Replaces a scale of 0, for a token whose inputs are all 0."""
 
 MICROSOFT = "com.microsoft"
-"""ONNX Runtime's own operators."""
+"""Domain of the operators that only ONNX Runtime has."""
 
 
 def quantize_onnx(path: Path, target: Path) -> None:
-    """Write the float32 file `path` with 8-bit linear layers and tables of embeddings.
+    """Write the float32 file `path` to `target`, with linear layers and embedding tables in 8 bits.
 
-    Weights have a scale per output, activations one per token, tables one per row.
+    There is one scale per output for weights, per token for activations, and per row for embedding tables.
 
-    Linear layers that narrow stay in float32: the head, and the second of each feed-forward block, whose inputs come
-    from the activation function. Of 400 reviews and 600 sentences the demo's model labels 99.4% as in float32. With
-    these layers in 8 bits, and embeddings in float32, it was 98.8%; with `quantize_dynamic` 98.3%.
+    Linear layers with fewer outputs than inputs stay in float32: the head, and the second layer of each feed-forward
+    block, whose inputs come from the activation function. On 400 reviews and 600 sentences, 99.4% of the labels of the
+    demo's model are as in float32. With these layers in 8 bits and embeddings in float32, it was 98.8%; with
+    `quantize_dynamic`, 98.3%.
     """
     import onnx
 
@@ -65,18 +67,18 @@ def quantize_onnx(path: Path, target: Path) -> None:
     del graph.node[:]
     graph.node.extend(nodes)
     _drop_unused(graph)
-    if all(one.domain != MICROSOFT for one in model.opset_import):
+    if all(opset.domain != MICROSOFT for opset in model.opset_import):
         model.opset_import.append(onnx.helper.make_opsetid(MICROSOFT, 1))
     onnx.save(model, str(target))
 
 
 def _weight(node: Any, weights: dict[str, Any]) -> np.ndarray | None:
-    """The weight of a linear layer that is to be quantized, float32, shape (inputs, outputs); None for other nodes."""
+    """The weight of a linear layer to quantize, float32, shape (inputs, outputs); None for other nodes."""
     from onnx import numpy_helper
 
     if node.op_type not in ("MatMul", "Gemm") or node.input[1] not in weights:
         return None
-    attributes = {one.name: one for one in node.attribute}
+    attributes = {attribute.name: attribute for attribute in node.attribute}
     if any(attributes[name].f != 1.0 for name in ("alpha", "beta") if name in attributes):
         return None
     if "transA" in attributes and attributes["transA"].i:
@@ -88,17 +90,17 @@ def _weight(node: Any, weights: dict[str, Any]) -> np.ndarray | None:
 
 
 def _table(node: Any, weights: dict[str, Any]) -> np.ndarray | None:
-    """The table of embeddings that a node looks rows up in, float32, shape (rows, width); None for other nodes."""
+    """The table of an embedding node, float32, shape (rows, width); None for other nodes."""
     from onnx import numpy_helper
 
-    if node.op_type != "Gather" or node.input[0] not in weights or any(one.i for one in node.attribute):
+    if node.op_type != "Gather" or node.input[0] not in weights or any(attribute.i for attribute in node.attribute):
         return None
     table = numpy_helper.to_array(weights[node.input[0]])
     return table if table.ndim == 2 and table.dtype == np.float32 else None
 
 
 def _look_up(graph: Any, nodes: list[Any], node: Any, table: np.ndarray) -> None:
-    """Append what looks up a row of bytes and scales it, and the table of bytes."""
+    """Append nodes that look up a row of bytes and scale it, and add the table of bytes to the graph."""
     from onnx import TensorProto, helper, numpy_helper
 
     rows, output = node.input[1], node.output[0]
@@ -119,7 +121,7 @@ def _look_up(graph: Any, nodes: list[Any], node: Any, table: np.ndarray) -> None
 
 
 def _round_tokens(nodes: list[Any], values: str, name: str) -> tuple[str, str]:
-    """Append what rounds `values` (…, inputs) to bytes; returns the names of the bytes and of the scales (…, 1)."""
+    """Append nodes that round `values` (…, inputs) to bytes; returns the names of the bytes and the scales (…, 1)."""
     from onnx import helper
 
     size, largest, fraction, scale = f"{name}_size", f"{name}_largest", f"{name}_fraction", f"{name}_scale"
@@ -135,7 +137,7 @@ def _round_tokens(nodes: list[Any], values: str, name: str) -> tuple[str, str]:
 
 
 def _multiply(graph: Any, nodes: list[Any], node: Any, weight: np.ndarray, tokens: str, scale: str) -> None:
-    """Append the 8-bit product that replaces a linear layer, and its weight."""
+    """Append the 8-bit product that replaces a linear layer, and add its weight to the graph."""
     from onnx import helper, numpy_helper
 
     scales = np.maximum(np.abs(weight).max(axis=0), SMALLEST_SCALE) / WEIGHT_LIMIT
@@ -169,7 +171,7 @@ def _add_constants(graph: Any) -> None:
 
 
 def _drop_unused(graph: Any) -> None:
-    """Remove the float32 weights that nothing reads any more."""
+    """Remove weights that no node reads any more."""
     read = {name for node in graph.node for name in node.input}
     kept = [tensor for tensor in graph.initializer if tensor.name in read]
     del graph.initializer[:]
@@ -178,11 +180,11 @@ def _drop_unused(graph: Any) -> None:
 
 CACHE_VERSION = 3
 EXAMPLE_SHAPE = (2, 8)
-"""Rows and tokens of the example that the exporter follows; both are free in the file."""
+"""Rows and tokens of the example that the exporter traces; both are dynamic in the file."""
 
 
 class _Logits(nn.Module):
-    """A classifier's logits by plain tensors, as the exporter wants them."""
+    """Takes and returns plain tensors, as the exporter requires."""
 
     def __init__(self, model: Any, names: tuple[str, ...]) -> None:
         super().__init__()
@@ -196,11 +198,12 @@ class _Logits(nn.Module):
 def write_onnx(model: Any, path: Path, token_types: bool = False) -> None:
     """Write a classifier as one ONNX file with inputs `input_ids` and `attention_mask`.
 
-    Rows and length are free. The last layer is computed for the first token alone where that gives the same logits.
+    Batch size and length are dynamic. The last layer is computed only for the first token if that gives the same
+    logits. `token_types` adds the input `token_type_ids`.
 
     Raises:
         UserError: the extra `onnx` is not installed.
-        TenorError: PyTorch's exporter can't follow this kind of model.
+        TenorError: PyTorch's exporter doesn't support this kind of model.
     """
     require_onnx()
     names = ("input_ids", "attention_mask", *(("token_type_ids",) if token_types else ()))
@@ -223,34 +226,34 @@ def write_onnx(model: Any, path: Path, token_types: bool = False) -> None:
                 external_data=False,
                 verbose=False,
             )
-    except Exception as error:  # The exporter wraps whatever a model's code raises.
+    except Exception as error:  # The exporter raises errors of many types.
         raise TenorError(
-            f"PyTorch's exporter can't follow {type(model).__name__}: {str(error).strip().splitlines()[0]}; "
-            "predict with --engine torch, or export as safetensors"
+            f"PyTorch can't export {type(model).__name__} to ONNX: {str(error).strip().splitlines()[0]}. "
+            "Predict with --engine torch, or export as safetensors"
         ) from error
 
 
 def cached_onnx(model: Any, digest: str, int8: bool, token_types: bool = False) -> Path:
-    """The ONNX file of a model, from the cache or made now; `digest` is that of its weights.
+    """The ONNX file of a model, from the cache or newly exported; `digest` is the SHA-256 of its weights.
 
-    A file in the cache that is not what was written is made anew. Raises as `write_onnx` does.
+    A file that changed in the cache is exported again. Raises the errors of `write_onnx`.
     """
     require_onnx()
-    made_by = {name: version(name) for name in ("torch", "transformers", "onnx", "onnxscript", "onnxruntime")}
-    key = json.dumps([CACHE_VERSION, digest, type(model).__name__, token_types, made_by], sort_keys=True)
+    packages = {name: version(name) for name in ("torch", "transformers", "onnx", "onnxscript", "onnxruntime")}
+    key = json.dumps([CACHE_VERSION, digest, type(model).__name__, token_types, packages], sort_keys=True)
     name = hashlib.sha256(key.encode()).hexdigest()[:32]
 
-    def in_float() -> Path:
+    def float_file() -> Path:
         return cached_file("onnx", f"{name}.onnx", lambda path: write_onnx(model, path, token_types))
 
     if not int8:
-        return in_float()
-    return cached_file("onnx", f"{name}.int8.onnx", lambda path: quantize_onnx(in_float(), path))
+        return float_file()
+    return cached_file("onnx", f"{name}.int8.onnx", lambda path: quantize_onnx(float_file(), path))
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporter's remarks on its own insides; one export at a time in this process."""
+    """Switch off the warnings and logs of the exporter; only one export at a time runs in this process."""
     with warnings_ignored(), quiet_transformers():
         disabled = logging.root.manager.disable
         logging.disable(logging.WARNING)

@@ -1,4 +1,4 @@
-"""What can predict: a run, a model folder, an id of the hub, or an export (`export.json`)."""
+"""Load what can predict: a run, a model folder, a hub model, or an export (`export.json`)."""
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -28,70 +28,72 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Artefact:
-    """A file of weights and what belongs to it."""
+    """An exported file of weights and its metadata, as stored in `export.json`."""
 
     file: str
-    """Its name in the folder."""
+    """The file's name in the folder."""
     sha256: str
     quantize: Literal["none", "int8"]
     labels: tuple[str, ...]
     truncation: Truncation
     temperature: float
     source: str
-    """The run, folder or id that was exported."""
+    """The run, folder or hub id that was exported."""
     source_sha256: str
-    """Of its weights."""
+    """SHA-256 of the source's weights."""
     threshold: Threshold | None = None
-    """What `tenor predict` decides by, where the source had one."""
+    """The decision threshold of `tenor predict`; None if the source has none."""
     checked_on: tuple[str, ...] = ()
-    """Instruction sets of the processor on which it was checked; none before the check."""
+    """Instruction sets of the processor that the export was checked on; empty before the check."""
 
 
 def write_artefact(folder: Path, artefact: Artefact, checked: dict[str, Any]) -> None:
-    """Write `export.json` with what the check after the export found."""
+    """Write `export.json`, with `checked`, the result of the check after the export."""
     threshold = artefact.threshold
-    kept = {} if threshold is None else {"threshold": stored_threshold(threshold)}
+    optional = {} if threshold is None else {"threshold": stored_threshold(threshold)}
     fields = {name: value for name, value in asdict(artefact).items() if name not in ("threshold", "checked_on")}
-    write_json(folder / EXPORT_NOTES, {"version": VERSION, **fields, **kept, "checked": checked})
+    write_json(folder / EXPORT_NOTES, {"version": VERSION, **fields, **optional, "checked": checked})
 
 
 def read_artefact(folder: Path) -> Artefact:
     """Read `export.json` and verify the file of weights.
 
     Raises:
-        UserError: not as `tenor export` writes it, or a file that changed since.
+        UserError: `export.json` is not as `tenor export` writes it, or the file of weights is missing or was changed.
     """
     path = folder / EXPORT_NOTES
     stored: Any = read_json(path)
     try:
         if stored["version"] != VERSION:
-            raise ValueError(f"version {stored['version']}")
+            raise ValueError(f"version {stored['version']}, expected {VERSION}")
         if not all(isinstance(stored[name], str) for name in ("file", "sha256", "source", "source_sha256")):
-            raise ValueError("file, source and digests, one of which is no text")
+            raise ValueError("file, sha256, source or source_sha256 is not a string")
         if Path(stored["file"]).name != stored["file"] or stored["file"] in ("", ".."):
-            raise ValueError(f"file {stored['file']!r} is no name within this folder")
+            raise ValueError(f"file {stored['file']!r} is not a file name in this folder")
         if not isinstance(stored["labels"], list) or not stored["labels"]:
-            raise ValueError(f"labels {stored['labels']!r}")
-        own = {
+            raise ValueError(f"labels {stored['labels']!r}, expected a list of class names")
+        parsed = {
             "labels": require_class_names(stored["labels"], f"{path}, key labels"),
             "truncation": _parse_truncation(**stored["truncation"]),
             "temperature": float(stored["temperature"]),
             "threshold": parse_threshold(stored.get("threshold")),
             "checked_on": tuple(map(str, stored["checked"].get("instruction_sets", []))),
         }
-        fields = {name: stored[name] for name in Artefact.__dataclass_fields__ if name not in own}
-        artefact = Artefact(**{**fields, **own})
+        fields = {name: stored[name] for name in Artefact.__dataclass_fields__ if name not in parsed}
+        artefact = Artefact(**{**fields, **parsed})
         if not 0 < artefact.temperature < float("inf"):
-            raise ValueError(f"temperature {artefact.temperature}")
+            raise ValueError(f"temperature {artefact.temperature}, expected a finite number above 0")
         if artefact.quantize not in ("none", "int8"):
-            raise ValueError(f"quantize {artefact.quantize!r}")
+            raise ValueError(f"quantize {artefact.quantize!r}, expected none or int8")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: not as this version of Tenor writes it ({error!r}); export again") from error
-    if not (folder / artefact.file).is_file():
-        raise UserError(f"{folder / artefact.file} is missing; restore it, or export again")
-    if (found := sha256_file(folder / artefact.file)) != artefact.sha256:
         raise UserError(
-            f"{folder / artefact.file} is not what was exported: SHA-256 {found[:12]}…, expected "
+            f"{path}: not in the format that this version of Tenor writes ({error!r}). Export again"
+        ) from error
+    if not (folder / artefact.file).is_file():
+        raise UserError(f"{folder / artefact.file} is missing. Restore it, or export again")
+    if (observed := sha256_file(folder / artefact.file)) != artefact.sha256:
+        raise UserError(
+            f"{folder / artefact.file} was changed after the export: SHA-256 {observed[:12]}…, expected "
             f"{artefact.sha256[:12]}…. Restore the file, or export again"
         )
     return artefact
@@ -99,31 +101,32 @@ def read_artefact(folder: Path) -> Artefact:
 
 def _parse_truncation(max_length: Any, strategy: Any, head_share: Any) -> Truncation:
     if isinstance(max_length, bool) or not isinstance(max_length, int) or max_length < 1:
-        raise ValueError(f"max_length {max_length!r}")
-    found = Truncation(max_length, str(strategy), float(head_share))
-    if found.strategy not in get_args(TruncationStrategy) or not 0 <= found.head_share <= 1:
-        raise ValueError(f"truncation {found}")
-    return found
+        raise ValueError(f"max_length {max_length!r}, expected a positive integer")
+    truncation = Truncation(max_length, str(strategy), float(head_share))
+    strategies = get_args(TruncationStrategy)
+    if truncation.strategy not in strategies or not 0 <= truncation.head_share <= 1:
+        raise ValueError(f"{truncation}, expected a strategy of {', '.join(strategies)} and a head_share of 0 to 1")
+    return truncation
 
 
 DEFAULT_LENGTH = 512
-"""Tokens, where neither tokenizer nor model names a limit."""
+"""Tokens per text if neither the tokenizer nor the model has a limit."""
 
 NO_LIMIT = 10**6
-"""`transformers` writes a number far above this where a tokenizer has no limit."""
+"""For a tokenizer without a limit, `transformers` writes a number far above this."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """A classifier and all that decides its predictions."""
+    """A classifier and all settings that determine its predictions."""
 
     origin: str
-    """As the user named it."""
+    """The name that the user gave."""
     model: Any | None
-    """In evaluation mode, on the CPU; None where there is an ONNX file instead."""
+    """In evaluation mode, on the CPU; None if the source is an ONNX file."""
     onnx: Path | None
     native: EngineName
-    """The engine that needs no conversion: PyTorch, or that of the ONNX file."""
+    """The engine that needs no conversion: PyTorch, or the one for the ONNX file."""
     tokenizer: Any
     labels: tuple[str, ...]
     truncation: Truncation
@@ -131,76 +134,76 @@ class Source:
     digest: str
     """SHA-256 of the weights."""
     pad_id: int | None = None
-    """The padding id of the model's configuration; None where it has none."""
+    """The padding id in the model's configuration; None if missing."""
     threshold: Threshold | None = None
-    """What decides instead of the most probable class, where the model has one."""
+    """The decision threshold; None: the most probable class is predicted."""
     caution: str | None = None
-    """What else a user should know of its numbers on this machine."""
+    """A warning about the predictions on this machine, if any."""
 
 
 def load_source(reference: str | Path, root: Path) -> Source:
-    """A folder, else a run below `root`, else an id of the hub.
+    """Load a folder, otherwise a run in `root`, otherwise a hub model.
 
     Raises:
-        UserError: none of these, no trained head, or scores that are no probabilities.
+        UserError: `reference` is none of these, has no trained head, or gives outputs that are not logits of classes.
     """
     path = Path(reference)
     if (path / NOTES).is_file():
-        return _own(path, str(reference))
+        return _from_tenor(path, str(reference))
     if (path / EXPORT_NOTES).is_file():
-        return _artefact(path)
+        return _from_export(path)
     if (path / "config.json").is_file():
-        return _foreign(str(reference))
+        return _from_transformers(str(reference))
     try:
         run = find_run(root, str(reference))
     except UserError as no_run:
         if path.is_dir() or str(reference) == "latest":
             raise
         return _from_hub(str(reference), no_run)
-    return _own(saved_model(run), run.reference)
+    return _from_tenor(saved_model(run), run.reference)
 
 
 def saved_model(run: RunDirectory) -> Path:
-    """The folder of a run's model. Raises UserError where the run saved none."""
+    """The folder of a run's model. Raises UserError if the run has no saved model."""
     if not run.model.is_dir():
         raise UserError(
-            f"{run.reference} has no saved model; a run saves one when it completes, and a sweep keeps its best"
+            f"{run.reference} has no saved model. A run saves it when it completes; a sweep keeps only the best"
         )
     return run.model
 
 
-def _own(folder: Path, origin: str) -> Source:
+def _from_tenor(folder: Path, origin: str) -> Source:
     notes = read_model_notes(folder)
     model, tokenizer = load_saved_classifier(folder)
     _require_length(notes.max_length, f"{folder / NOTES}, key max_length", position_count(model), tokenizer)
-    found = _source(
+    source = _source(
         origin, str(folder), model, tokenizer, Truncation.of(notes), notes.temperature, notes.weights_sha256
     )
-    return _with_threshold(found, notes.threshold, folder / NOTES)
+    return _with_threshold(source, notes.threshold, folder / NOTES)
 
 
-def _foreign(reference: str) -> Source:
+def _from_transformers(reference: str) -> Source:
     model, tokenizer = load_trained_classifier(reference)
     digest = weights_digest({**dict(model.named_parameters()), **dict(model.named_buffers())})
-    truncation = _own_truncation(reference, position_count(model), tokenizer)
+    truncation = _default_truncation(reference, position_count(model), tokenizer)
     return _source(reference, reference, model, tokenizer, truncation, 1.0, digest)
 
 
 def _from_hub(reference: str, no_run: UserError) -> Source:
     try:
-        return _foreign(reference)
+        return _from_transformers(reference)
     except UserError as no_model:
-        raise UserError(f"{no_run}\n  Nor can it be loaded as a model of the hub: {no_model}") from no_model
+        raise UserError(f"{no_run}\n  It can't be loaded from the hub either: {no_model}") from no_model
 
 
-def _artefact(folder: Path) -> Source:
+def _from_export(folder: Path) -> Source:
     notes = read_artefact(folder)
     config, tokenizer = load_configuration(folder)
     _require_classes(str(folder), config)
-    # The model, which could tell more exactly, is here a graph.
+    # `position_count` would be exact but needs the PyTorch model, which an export does not contain.
     positions = most_positions(config)
     _require_length(notes.truncation.max_length, f"{folder / EXPORT_NOTES}, key max_length", positions, tokenizer)
-    found = Source(
+    source = Source(
         origin=str(folder),
         model=None,
         onnx=folder / notes.file,
@@ -213,14 +216,14 @@ def _artefact(folder: Path) -> Source:
         pad_id=config.pad_token_id,
         caution=other_processor(notes.checked_on) if notes.quantize == "int8" else None,
     )
-    return _with_threshold(found, notes.threshold, folder / EXPORT_NOTES)
+    return _with_threshold(source, notes.threshold, folder / EXPORT_NOTES)
 
 
 def _with_threshold(source: Source, threshold: Threshold | None, file: Path) -> Source:
     if threshold is not None and threshold.class_name not in source.labels:
         raise UserError(
-            f"{file}: has a threshold for the class {threshold.class_name!r}, the model knows "
-            f"{', '.join(source.labels)}; restore the file, or remove its `threshold`"
+            f"{file}: the threshold is for the class {threshold.class_name!r}, the model's classes are "
+            f"{', '.join(source.labels)}. Restore the file, or remove its `threshold`"
         )
     return replace(source, threshold=threshold)
 
@@ -228,7 +231,7 @@ def _with_threshold(source: Source, threshold: Threshold | None, file: Path) -> 
 def _source(
     origin: str, place: str, model: Any, tokenizer: Any, truncation: Truncation, temperature: float, digest: str
 ) -> Source:
-    """`place`: where the model's files are, for messages."""
+    """`place` is the location of the model's files, for messages."""
     config = model.config
     _require_classes(place, config)
     return Source(
@@ -246,49 +249,49 @@ def _source(
 
 
 def _require_classes(place: str, config: Any) -> None:
-    """Raises UserError for a model whose outputs are not the logits of two classes or more, of which a text has one."""
+    """Raises UserError unless the outputs are the logits of two or more mutually exclusive classes."""
     where = f"{place}/config.json" if Path(place).is_dir() else place
-    mend = f"Train it for classes: tenor train CONFIG model.name={place}"
+    fix = f"Train it as a classifier: tenor train CONFIG model.name={place}"
     if config.problem_type == "regression":
         raise UserError(
-            f"{where}: problem_type is regression, so its outputs are quantities and not classes; expected a "
-            f"classifier. {mend}"
+            f"{where}: problem_type is regression, so its outputs are quantities, not classes; expected a "
+            f"classifier. {fix}"
         )
     if config.problem_type == "multi_label_classification":
         raise UserError(
-            f"{where}: problem_type is multi_label_classification, where a text has any number of labels; Tenor gives "
-            "each text one class of several and doesn't support it. transformers gives each label's probability: "
+            f"{where}: problem_type is multi_label_classification, where a text has any number of labels; Tenor "
+            "predicts one class of several and doesn't support it. transformers computes each label's probability: "
             f'pipeline("text-classification", model={place!r}, top_k=None)'
         )
     if config.num_labels < 2:
         raise UserError(
-            f"{where}: the model has {config.num_labels} output, which would be the label of every text; expected one "
-            "for each of two classes or more. Whether the output is a quantity or the logit of a probability, and of "
-            f"what, is recorded nowhere, so it can't be turned into classes. {mend}"
+            f"{where}: the model has {config.num_labels} output, so every text would get the same class; expected one "
+            "for each of two or more classes. Whether the output is a quantity or a logit is recorded nowhere, so "
+            f"Tenor can't convert it to classes. {fix}"
         )
 
 
-def _own_truncation(place: str, positions: int | None, tokenizer: Any) -> Truncation:
+def _default_truncation(place: str, positions: int | None, tokenizer: Any) -> Truncation:
     limit = tokenizer.model_max_length
     where = f"{place}/tokenizer_config.json, key model_max_length"
     if isinstance(limit, bool) or not isinstance(limit, int | float):
-        raise UserError(f"{where}: {limit!r}, expected a number of tokens; write it, or remove the key")
-    known = [int(length) for length in (limit, positions) if length is not None and length < NO_LIMIT]
-    length = min(known, default=DEFAULT_LENGTH)
+        raise UserError(f"{where}: {limit!r}, expected a number of tokens. Correct it, or remove the key")
+    limits = [int(length) for length in (limit, positions) if length is not None and length < NO_LIMIT]
+    length = min(limits, default=DEFAULT_LENGTH)
     _require_length(length, where if limit == length else f"{place}/config.json", positions, tokenizer)
     return Truncation(length, "tail" if tokenizer.truncation_side == "left" else "head", 1.0)
 
 
 def _require_length(length: int, where: str, positions: int | None, tokenizer: Any) -> None:
-    """Raises UserError for a length without room for text, or beyond the model's positions."""
+    """Raises UserError for a length that leaves no room for text or exceeds the model's positions."""
     special = sum(special_tokens_around(tokenizer))
     if length <= special:
         raise UserError(
-            f"{where}: texts of {length} tokens, expected more than the {special} special tokens that frame a text; "
-            "write the length that the model was trained with"
+            f"{where}: the maximum length is {length} tokens, expected more than the {special} special tokens. "
+            "Set it to the length used in training"
         )
     if positions is not None and length > positions:
         raise UserError(
-            f"{where}: texts of {length:,} tokens, but the model has {positions:,} positions; "
-            "write the length that it was trained with"
+            f"{where}: the maximum length is {length:,} tokens, but the model has only {positions:,} positions. "
+            "Set it to the length used in training"
         )

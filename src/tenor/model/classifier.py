@@ -1,4 +1,4 @@
-"""Encoder + head: found, loaded with the classes' names, with the dropout asked for."""
+"""Load a sequence classifier (encoder and head) with class names and dropout from the settings."""
 
 import hashlib
 from collections.abc import Iterator, Mapping
@@ -23,37 +23,37 @@ from tenor.runs.files import read_json
 from tenor.runs.process_state import SETTINGS
 
 RANDOM = "random-distilbert"
-"""`model.name` of an encoder made on the spot with random weights."""
+"""`model.name` of a small DistilBERT with random weights, created on loading."""
 
 ATTENTION_DROPOUT_KEYS = ("attention_probs_dropout_prob", "attention_dropout")
 HIDDEN_DROPOUT_KEYS = ("hidden_dropout_prob", "dropout", "hidden_dropout", "resid_pdrop")
 HEAD_DROPOUT_KEYS = ("classifier_dropout", "seq_classif_dropout")
 JSON_FILES = ("config.json", "tokenizer_config.json", "tokenizer.json", "special_tokens_map.json", "added_tokens.json")
 DOES_NOT_FIT = ("while the model was loaded", "free some, or choose a smaller model.name")
-"""Phase and mend, as `advice_on_memory` takes them."""
+"""Phase and fix, the arguments of `advice_on_memory`."""
 
 
 @dataclass(frozen=True)
 class Classifier:
-    """A `transformers` sequence classifier, its tokenizer, and where both came from."""
+    """A `transformers` sequence classifier, its tokenizer, and the origin of both."""
 
     model: Any
     tokenizer: Any
     origin: str
     new_weights: tuple[str, ...]
-    """Parameters that the source did not hold, drawn at random: a fresh head, and nothing else, in a healthy start."""
+    """Newly initialized parameters, which the source does not contain: usually those of the head, and no others."""
     attention_dropout: float
-    """Dropout on attention probabilities, as set."""
+    """Dropout on attention probabilities that the model uses."""
 
 
 def load_classifier(settings: Model, class_names: tuple[str, ...], seed: int, device: str) -> Classifier:
-    """Load an encoder, with a new head of `len(class_names)` outputs unless the source has one of that size.
+    """Load an encoder with a head of `len(class_names)` outputs: the source's if it has that size, otherwise a new one.
 
-    The head's first weights depend on `seed` alone.
+    The initial weights of a new head depend only on `seed`.
 
     Raises:
-        UserError: no such model here or on the hub, no tokenizer with it, or a setting that this kind of model does
-            not have.
+        UserError: no such local or hub model, a missing tokenizer, or a setting that this kind of model does not
+            support.
     """
     location = locate(settings.name)
     config, tokenizer = _random_encoder() if settings.name == RANDOM else _pretrained(settings.name, location)
@@ -61,7 +61,7 @@ def load_classifier(settings: Model, class_names: tuple[str, ...], seed: int, de
     config.label2id = {name: index for index, name in enumerate(class_names)}
     config.problem_type = "single_label_classification"
     attention_dropout = set_dropout(config, settings, device)
-    with SETTINGS:  # The generator is the whole process's: two loads at a time would draw from each other's seed.
+    with SETTINGS:  # The generator is shared by the process: two loads at once would mix their seeds.
         torch.manual_seed(seed)
         if settings.name == RANDOM:
             from transformers import AutoModelForSequenceClassification
@@ -74,45 +74,45 @@ def load_classifier(settings: Model, class_names: tuple[str, ...], seed: int, de
 
 
 def load_saved_classifier(folder: Path) -> tuple[Any, Any]:
-    """Model and tokenizer as they were saved below `folder`, in float32, in evaluation mode.
+    """Model and tokenizer saved in `folder`, in float32 and in evaluation mode.
 
     Raises:
-        UserError: tensors that are missing, superfluous or of another shape, or no tokenizer.
+        UserError: missing or unexpected tensors, tensors of another shape, or a missing tokenizer.
     """
     model, tokenizer, loading = _load_whole(str(folder), local=True)
     wrong = {kind: sorted(loading[kind]) for kind in ("missing_keys", "unexpected_keys") if loading[kind]}
     if wrong:
-        raise UserError(f"{folder}: the weights don't fit the model: {wrong}; restore the folder or train again")
+        raise UserError(f"{folder}: the weights don't fit the model: {wrong}. Restore the folder or train again")
     return model, tokenizer
 
 
 def load_trained_classifier(name: str) -> tuple[Any, Any]:
-    """Model and tokenizer of any `transformers` sequence classifier: a folder or an id of the hub.
+    """Model and tokenizer of any `transformers` sequence classifier: a folder or a hub id.
 
-    In float32 and in evaluation mode. Tensors that the model has no place for, such as the head of its pretraining, are
-    left out, as `transformers` does; whole layers are not.
+    In float32 and in evaluation mode. Unexpected tensors, such as a pretraining head, are ignored, as `transformers`
+    does; unexpected layers are an error.
 
     Raises:
-        UserError: nothing there that can be loaded, no tokenizer, an encoder whose head would be random, or more
-            layers than the configuration names.
+        UserError: nothing that can be loaded, a missing tokenizer, parameters that would be newly initialized, or more
+            layers than the configuration describes.
     """
     location = locate(name)
     model, tokenizer, loading = _load_whole(location, local=Path(location).is_dir())
     if loading["missing_keys"]:
         missing = ", ".join(sorted(loading["missing_keys"])[:4])
         raise UserError(
-            f"{name}: {missing} would be drawn at random, so it is no trained classifier; "
-            f"fine-tune it first: tenor train CONFIG model.name={name}"
+            f"{name}: not a trained classifier: the weights don't contain {missing}, which would be newly initialized. "
+            f"Fine-tune it first: tenor train CONFIG model.name={name}"
         )
     refuse_further_layers(name, model, loading)
     return model, tokenizer
 
 
 def load_configuration(folder: Path) -> tuple[Any, Any]:
-    """Configuration and tokenizer of a model whose weights are in a form that `transformers` doesn't read.
+    """Configuration and tokenizer of a model whose weights are in a format that `transformers` doesn't read.
 
     Raises:
-        UserError: files that can't be read, code to run, no tokenizer, or one without words.
+        UserError: files that can't be read, code to run, a missing tokenizer, or a tokenizer without words.
     """
     from transformers import AutoConfig
 
@@ -124,7 +124,7 @@ def load_configuration(folder: Path) -> tuple[Any, Any]:
 
 
 def _load_whole(location: str, local: bool) -> tuple[Any, Any, dict[str, Any]]:
-    """Model, tokenizer, and what `transformers` says about the loading."""
+    """Model, tokenizer, and the loading report of `transformers`."""
     from transformers import AutoModelForSequenceClassification
 
     with _loading(location, "Restore the folder or train again"):
@@ -145,23 +145,23 @@ def _load_whole(location: str, local: bool) -> tuple[Any, Any, dict[str, Any]]:
 
 
 @contextmanager
-def _loading(location: str, mend: str) -> Iterator[None]:
-    """Whatever `transformers` raises becomes one UserError, with file and line where a JSON file can't be read."""
+def _loading(location: str, fix: str) -> Iterator[None]:
+    """Turn any error of `transformers` into a UserError, with file and line if a JSON file can't be read."""
     try:
         yield
     except TenorError:
         raise
-    # Errors of many kinds come from a broken folder (JSON, tokenizer, tensors, sizes); none is a defect of Tenor.
+    # A broken folder (JSON, tokenizer, tensors, sizes) raises many types of error; none is a bug in Tenor.
     except Exception as error:
         refuse_id_without_safetensors(location, error)
         for file in (Path(location, name) for name in JSON_FILES):
             if file.is_file():
                 read_json(file)
-        raise UserError(f"{location}: the model can't be loaded: {first_line(error)}. {mend}") from error
+        raise UserError(f"{location}: the model can't be loaded: {first_line(error)}. {fix}") from error
 
 
 def locate(name: str) -> str:
-    """The folder or hub id behind `model.name`."""
+    """The folder or hub id that `model.name` refers to."""
     if name == "minilm":
         from tenor.data.sources.embedded import embedded_encoder_folder
 
@@ -170,31 +170,36 @@ def locate(name: str) -> str:
 
 
 def position_count(model: Any) -> int | None:
-    """Tokens per text that a `transformers` model has positions for; None: as many as one likes."""
+    """The most tokens per text that a `transformers` model has positions for; None: no limit."""
     positions = most_positions(model.config)
     if positions is None:
         return None
     tables = (module for name, module in model.named_modules() if name.endswith(".position_embeddings"))
     padding = (getattr(table, "padding_idx", None) for table in tables)
-    # RoBERTa and its kin number positions from behind the padding id, so that those up to it are never used. Their
-    # tables of positions alone have a padding id.
+    # RoBERTa-like models number positions from the padding id + 1, so those up to the padding id are never used. Only
+    # their position embeddings have a padding id.
     return positions - max((index + 1 for index in padding if index is not None), default=0)
 
 
 def most_positions(config: Any) -> int | None:
-    """The positions that a configuration names, of which its model may leave a few unused (`position_count`); None: as
-    many as one likes."""
+    """The positions in a configuration; the model may leave a few unused (`position_count`). None: no limit."""
     positions = getattr(config, "max_position_embeddings", None)
     return positions if positions is not None and positions > 0 else None
 
 
 def set_dropout(config: Any, settings: Model, device: str) -> float:
-    """Write the dropout asked for into a `transformers` configuration; returns that on attention probabilities."""
+    """Write the dropout of `settings` into a `transformers` configuration; returns that on attention probabilities.
+
+    Raises:
+        UserError: a dropout that this kind of model does not have.
+    """
     attention_key = next((key for key in ATTENTION_DROPOUT_KEYS if hasattr(config, key)), None)
     if settings.dropout is not None:
         hidden = [key for key in HIDDEN_DROPOUT_KEYS if hasattr(config, key)]
         if not hidden:
-            raise UserError(f"model.dropout: a {config.model_type} model has no dropout on hidden states; leave it out")
+            raise UserError(
+                f"model.dropout: a {config.model_type} model has no dropout on hidden states. Remove this setting"
+            )
         for key in (*hidden, *(key for key in HEAD_DROPOUT_KEYS if hasattr(config, key))):
             setattr(config, key, settings.dropout)
     wanted = settings.attention_dropout
@@ -204,12 +209,14 @@ def set_dropout(config: Any, settings: Model, device: str) -> float:
         if attention_key is not None:
             setattr(config, attention_key, float(wanted))
         elif wanted > 0:
-            raise UserError(f"model.attention_dropout: a {config.model_type} model has none; leave it out")
+            raise UserError(
+                f"model.attention_dropout: a {config.model_type} model has no attention dropout. Remove this setting"
+            )
     return float(getattr(config, attention_key)) if attention_key else 0.0
 
 
 def weights_digest(parameters: Mapping[str, torch.Tensor]) -> str:
-    """SHA-256 over names, shapes, types and values, in the order of the names."""
+    """SHA-256 of names, types, shapes and values, in the order of the names."""
     digest = hashlib.sha256()
     for name, tensor in sorted(parameters.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
@@ -219,10 +226,10 @@ def weights_digest(parameters: Mapping[str, torch.Tensor]) -> str:
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Without progress bars and load reports, whose content Tenor tells in its own words.
+    """Switch off progress bars and load reports of `transformers`; Tenor reports their content.
 
-    One block at a time in this process: both are settings of all threads, and so is much that `transformers` changes
-    while it loads a model.
+    Only one block at a time runs in this process: both settings apply to all threads, and so does much of what
+    `transformers` changes while it loads a model.
     """
     from transformers.utils import logging
 
@@ -239,14 +246,17 @@ def quiet_transformers() -> Iterator[None]:
 
 
 def _use_full_attention(model: Any) -> None:
-    """For good: BigBird leaves its sparse attention at the first short text, so what comes later would depend on it."""
+    """Switch BigBird to full attention from the start.
+
+    It would do so at the first short text, so later results would depend on the order of the texts.
+    """
     switch = next((module for module in model.modules() if hasattr(module, "set_attention_type")), None)
     if switch is not None:
         switch.set_attention_type("original_full")
 
 
 def _pretrained(name: str, location: str) -> tuple[Any, Any]:
-    """Configuration and tokenizer of a model of `transformers`."""
+    """Configuration and tokenizer of a `transformers` model."""
     from transformers import AutoConfig
 
     try:
@@ -256,12 +266,12 @@ def _pretrained(name: str, location: str) -> tuple[Any, Any]:
         return config, load_tokenizer(location, local=False)
     except UserError:
         raise
-    except Exception as error:  # As many kinds as there are ways to break these files; none is a defect of Tenor.
-        raise UserError(_not_found(name, error)) from error
+    except Exception as error:  # Broken files raise many types of error; none is a bug in Tenor.
+        raise UserError(_loading_failed(name, error)) from error
 
 
 def _random_encoder() -> tuple[Any, Any]:
-    """A DistilBERT of two layers over the embedded tokenizer: it shows what goes wrong, never what is possible."""
+    """A two-layer DistilBERT with the embedded tokenizer: for tests of the pipeline, not for accuracy."""
     from transformers import DistilBertConfig
 
     tokenizer = load_tokenizer(locate("minilm"), local=True)
@@ -270,11 +280,10 @@ def _random_encoder() -> tuple[Any, Any]:
 
 
 def _load_weights(name: str, location: str, config: Any) -> tuple[Any, tuple[str, ...]]:
-    """The model, and the names of the parameters that its source did not hold."""
+    """The model, and the names of its newly initialized parameters."""
     from transformers import AutoModelForSequenceClassification
 
     try:
-        # What was not loaded is told by the second value.
         with advice_on_memory(*DOES_NOT_FIT), quiet_transformers():
             model, loading = AutoModelForSequenceClassification.from_pretrained(
                 location,
@@ -287,19 +296,19 @@ def _load_weights(name: str, location: str, config: Any) -> tuple[Any, tuple[str
             )
     except TenorError:
         raise
-    except Exception as error:  # As above: a broken file of weights ends in any of many errors.
+    except Exception as error:  # As above: broken weights raise many types of error.
         refuse_id_without_safetensors(name, error)
-        raise UserError(_not_found(name, error)) from error
+        raise UserError(_loading_failed(name, error)) from error
     refuse_misfits(name, model, loading)
     _use_full_attention(model)
-    # A key is a tuple where a tensor was there in another shape, as the head of another task is.
+    # A key is a tuple for a tensor of another shape, for example the head of another task.
     mismatched = [key[0] if isinstance(key, tuple) else key for key in loading["mismatched_keys"]]
     return model, tuple(sorted({*loading["missing_keys"], *mismatched}))
 
 
-def _not_found(name: str, error: Exception) -> str:
+def _loading_failed(name: str, error: Exception) -> str:
     return (
         f"model.name: {name!r} can't be loaded: {first_line(error)}\n"
-        f"  Expected a local folder with config.json and model.safetensors, or an id on a hub that can be reached.\n"
-        f"  Without either, the embedded encoder works at once: model.name=minilm"
+        f"  Expected a local folder with config.json and model.safetensors, or the id of a model on a reachable hub.\n"
+        f"  The embedded encoder needs neither: model.name=minilm"
     )
