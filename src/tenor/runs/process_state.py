@@ -13,12 +13,12 @@ from typing import Generic, TypeVar
 State = TypeVar("State")
 
 SETTINGS = threading.RLock()
-"""Lock for blocks that change warnings, logging or progress output, or that seed the process's random generator, so that
-they run one after another."""
+"""Lock for blocks that change warnings, logging or progress output, or that seed the process's random generator: they
+run one after another."""
 
 
 class OverlappingChange(Generic[State]):
-    """A change that several blocks may make at once: the first to start saves the state, the last to end restores it."""
+    """A change that blocks may make concurrently: the first to start saves the state, the last to end restores it."""
 
     def __init__(self, read: Callable[[], State], write: Callable[[State], object]) -> None:
         self._read, self._write, self._lock = read, write, threading.Lock()

@@ -28,7 +28,7 @@ def read_text_keys(path: Path) -> dict[str, np.ndarray]:
     """
     if not path.is_file():
         raise UserError(
-            f"{path} is missing (earlier versions of Tenor did not write it). Restore the file, or train again"
+            f"{path} is missing: earlier versions of Tenor did not write it. Restore the file, or train again"
         )
     try:
         keys = load_file(path)
