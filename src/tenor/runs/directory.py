@@ -175,9 +175,7 @@ def _listed(runs: list[RunDirectory]) -> str:
 def _started(run: RunDirectory) -> str:
     manifest = read_json(run.manifest)
     if not isinstance(manifest, dict) or not isinstance(manifest.get("started"), str):
-        raise UserError(
-            f"{run.manifest}: `started` is missing or not a text; restore the file, or remove the run's folder."
-        )
+        raise UserError(f"{run.manifest}: `started` is missing or not a text; restore the file or remove the run.")
     return str(manifest["started"])
 
 
