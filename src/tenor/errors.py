@@ -1,6 +1,6 @@
 """The kinds of failure that a user can fix, and their exit status.
 
-The message says what was observed, what was expected, and the next step. Any other exception is a defect of Tenor and
+The message says what was observed, what was expected, and the next step. Any other exception is a bug in Tenor and
 keeps its traceback.
 """
 
@@ -12,25 +12,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-_ROOM = "Make room on the disk"
-_RIGHTS = "Give this user the right to write there, or choose another folder"
+_ROOM = "Free some disk space"
+_RIGHTS = "Give this user write permission there, or choose another folder"
 REFUSALS = {
     errno.ENOSPC: _ROOM,
-    errno.EDQUOT: "Make room within the quota",
-    errno.EFBIG: "Raise the limit on the size of a file (ulimit -f)",
+    errno.EDQUOT: "Free some space within the disk quota",
+    errno.EFBIG: "Raise the limit on file size (ulimit -f)",
     errno.EACCES: _RIGHTS,
     errno.EPERM: _RIGHTS,
-    errno.EROFS: "Choose a folder that can be written to",
-    errno.EIO: "Check the disk",
+    errno.EROFS: "Choose a writable folder",
+    errno.EIO: "Check the disk for errors",
     errno.EMFILE: "Raise the limit on open files (ulimit -n)",
-    errno.ENOTDIR: "A file has the name of a folder that is needed; move it away",
+    errno.ENOTDIR: "A file is in the way of a folder with the same name; move the file away",
 }
-"""The next step for each error of the operating system."""
+"""The next step for each operating system error."""
 
 COMMANDS = ("Cc", "Cf", "Cs", "Zl", "Zp")
 """Unicode categories of control characters: a terminal or a browser acts on them instead of showing them."""
 JOINERS = "\u200c\u200d"
-"""Those of them that are part of words and of emoji."""
+"""Control characters that are part of words and of emoji; they are not escaped."""
 
 
 class TenorError(Exception):
@@ -38,7 +38,7 @@ class TenorError(Exception):
 
     exit_code = 1
     run: Path | None = None
-    """Folder of the run that failed, was refused or was interrupted; None where there was no run yet."""
+    """Folder of the run that failed, was refused or was interrupted; None if no run was created yet."""
 
 
 class UserError(TenorError):
@@ -48,7 +48,7 @@ class UserError(TenorError):
 
 
 class TextError(UserError):
-    """A text that cannot be predicted; `position` is its index in the input, from 0."""
+    """A text that cannot be predicted; `position` is its zero-based index in the input."""
 
     def __init__(self, message: str, position: int) -> None:
         super().__init__(message)
@@ -69,17 +69,17 @@ class InterruptedRunError(TenorError):
 
 @contextmanager
 def errors_of_run(run: Path) -> Iterator[None]:
-    """Every error that leaves the block carries the folder of its run, a defect's error too; `run_of` reads it."""
+    """Attach the run's folder to every exception raised in the block, bugs included; `run_of` reads it."""
     try:
         yield
     except BaseException as error:
-        with suppress(AttributeError):  # An error of another library may be immutable.
+        with suppress(AttributeError):  # Another library's exception may be immutable.
             error.run = run  # type: ignore[attr-defined]
         raise
 
 
 def run_of(error: BaseException) -> Path | None:
-    """The folder of the run that an error ended; None where there was no run yet."""
+    """The folder of the run that an error ended; None if no run was created yet."""
     return getattr(error, "run", None)
 
 
@@ -89,8 +89,8 @@ def is_command(character: str) -> bool:
 
 
 def harmless(message: str) -> str:
-    """The message with control characters escaped, which may come from a file or another library."""
-    return "".join(repr(one)[1:-1] if is_command(one) and one != "\n" else one for one in message)
+    """The message with its control characters escaped: it may quote a file or another library."""
+    return "".join(repr(char)[1:-1] if is_command(char) and char != "\n" else char for char in message)
 
 
 def first_line(error: BaseException) -> str:
@@ -99,22 +99,22 @@ def first_line(error: BaseException) -> str:
 
 
 def system_refusal(error: BaseException) -> str | None:
-    """The message for an error of the operating system, such as a full disk, with the next step; else None."""
+    """The message for an operating system error such as a full disk, with the next step; None for other errors."""
     number = error.errno if isinstance(error, OSError) else None
-    # safetensors and Arrow give the number only in the text; NumPy has its own text for a short write.
+    # safetensors and Arrow give the error number only in the message; NumPy's message for a short write has none.
     if number is None and (match := re.search(r"(?:os error|errno) (\d+)", str(error), re.IGNORECASE)):
         number = int(match[1])
     if number is None and isinstance(error, OSError) and re.search(r"requested and \d+ written", str(error)):
         number = errno.ENOSPC
     if number not in REFUSALS:
         return None
-    place = getattr(error, "filename", None)
-    return f"{f'{place}: ' if place else ''}{os.strerror(number)}. {REFUSALS[number]}"
+    filename = getattr(error, "filename", None)
+    return f"{f'{filename}: ' if filename else ''}{os.strerror(number)}. {REFUSALS[number]}"
 
 
 @contextmanager
 def advice_on_memory(phase: str, fix: str) -> Iterator[None]:
-    """Report memory that runs out in the block with its phase ("in training") and the setting that helps.
+    """Report an out-of-memory error in the block with its phase ("in training") and the setting that helps.
 
     Blocks may be nested: the innermost one reports.
 
@@ -130,8 +130,8 @@ def advice_on_memory(phase: str, fix: str) -> Iterator[None]:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    # PyTorch has an exception class only for GPUs; on a CPU its allocator raises RuntimeError, as Rust's libraries and
-    # cuBLAS do with other texts.
+    # PyTorch has an exception class only for GPUs; its CPU allocator raises RuntimeError. So do cuBLAS and libraries
+    # written in Rust, each with a different message.
     message = str(error).lower()
     words = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory", "alloc_failed")
     is_reported = isinstance(error, MemoryError) or any(word in message for word in words)

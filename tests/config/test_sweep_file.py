@@ -77,7 +77,7 @@ def test_everything_that_is_wrong_is_told_at_once_with_its_line(tmp_path: Path) 
         20: "expected low and high, or choices",
         21: 'found the text "a"; expected a number',
         22: "label_smoothing: found the number 1.2",
-        23: "no whole number of steps",
+        23: "not a multiple of step",
         24: "space: found none",
     }.items():
         assert any(f"line {line}: " in row and words in row for row in told.splitlines()), (line, words, told)
@@ -98,16 +98,16 @@ def test_phases_share_their_validation_rows(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (["objective=ece"], "nothing can be pruned by it"),
-        (["objective=report.1.recall", "phases.a.pruner=none"], "direction: say whether"),
-        (["direction=minimize"], "accuracy is better the other way"),
+        (["objective=ece"], "it cannot prune trials"),
+        (["objective=report.1.recall", "phases.a.pruner=none"], "direction: found auto"),
+        (["direction=minimize"], "accuracy needs maximize"),
         (["base=demoo"], "did you mean demo?"),
         (["phases=3"], "phases: found the number 3"),
         (["phases.a=3"], "phases.a: found the number 3"),
         (["phases={}"], "phases: found none"),
-        (["set.name=x"], "the sweep's own `name`"),
+        (["set.name=x"], "the sweep's `name`"),
         (["set=3"], "set: found the number 3"),
-        (["phases.a.set.training.learning_rate=1e-4"], "is set, too"),
+        (["phases.a.set.training.learning_rate=1e-4"], "is also in `set`"),
         (["trials"], "has no `=`"),
     ],
 )
@@ -149,7 +149,7 @@ def test_every_form_of_url_is_a_storage(storage: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("step", ["1e-320", "5e-324"])
 def test_a_step_too_small_to_count_is_refused(step: str, tmp_path: Path) -> None:
     space = f"phases.a.space={{training.learning_rate: {{low: 0.1, high: 1.0, step: {step}}}}}"
-    assert "no whole number of steps" in refusal(tmp_path, GOOD, space)
+    assert "not a multiple of step" in refusal(tmp_path, GOOD, space)
 
 
 def test_any_number_of_the_evaluation_can_be_the_objective(tmp_path: Path) -> None:

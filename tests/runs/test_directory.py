@@ -79,7 +79,7 @@ def test_a_run_outside_the_root_is_found_by_its_folder(tmp_path, three):
 @pytest.mark.parametrize(
     ("reference", "words"),
     [
-        ("20260102-000000-a", "fits 2 runs; give one of best/20260102-000000-aaaaab, demo/20260102-000000-aaaaaa"),
+        ("20260102-000000-a", "matches 2 runs; give one of best/20260102-000000-aaaaab, demo/20260102-000000-aaaaaa"),
         ("20260102-000000-bbbbbx", "Nearest: demo/20260102-000000-bbbbbb"),
         ("zzz", "Newest: demo/20260102-000000-aaaaaa, best/"),
         ("", "Newest: "),

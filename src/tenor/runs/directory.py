@@ -1,4 +1,4 @@
-"""One folder per run: where each file is, how the folder is created, found and locked."""
+"""One folder per run: the paths of its files, and how the folder is created, looked up and locked."""
 
 import re
 import secrets
@@ -22,7 +22,7 @@ REPORT = "report.html"
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """The paths of one run; none needs to exist."""
+    """The paths of one run; they need not exist."""
 
     path: Path
 
@@ -36,7 +36,7 @@ class RunDirectory:
 
     @property
     def reference(self) -> str:
-        """`<config>/<run id>`, as `find_run` takes it."""
+        """`<config>/<run id>`, as `find_run` accepts it."""
         return f"{self.config_name}/{self.run_id}"
 
     @property
@@ -98,9 +98,12 @@ class RunDirectory:
 
 
 def create_run(root: Path, config_name: str) -> RunDirectory:
-    """Make `<root>/<config name>/<UTC time>-<random>/`. No two calls, in whatever process, get the same folder."""
+    """Create `<root>/<config name>/<UTC time>-<random>/`, a new folder for every call, also across processes.
+
+    Raises ValueError for a name that cannot be a folder's, and UserError if the folder cannot be created.
+    """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", config_name):
-        raise ValueError(f"{config_name!r} cannot name a folder of runs")
+        raise ValueError(f"{config_name!r} is not a folder name; expected letters, digits, '.', '_' or '-'")
     parent = Path(root) / config_name
     try:
         make_folder(parent)
@@ -114,12 +117,12 @@ def create_run(root: Path, config_name: str) -> RunDirectory:
             return RunDirectory(path)
     except OSError as error:
         raise UserError(
-            f"{parent}: no run folder can be made there ({error.strerror}); choose another root."
+            f"{parent}: a run folder cannot be created there ({error.strerror}); choose another root."
         ) from error
 
 
 def list_runs(root: Path) -> list[RunDirectory]:
-    """All runs below `root`, by the time they started, oldest first. A folder without a manifest is no run (yet).
+    """All runs below `root`, ordered by start time, oldest first. A folder without a manifest is not a run (yet).
 
     Raises UserError for a manifest that cannot be read.
     """
@@ -131,9 +134,9 @@ def list_runs(root: Path) -> list[RunDirectory]:
 
 
 def find_run(root: Path, reference: str) -> RunDirectory:
-    """The run that `reference` names: a folder, `<config>/<run id>`, a run id or the start of one, or `latest`.
+    """The run that `reference` names: a folder, `<config>/<run id>`, a run id or its first characters, or `latest`.
 
-    Raises UserError where none or more than one fits, with those that come near.
+    Raises UserError, with the candidates, if no run or more than one matches.
     """
     for path in (Path(reference), Path(root) / reference):
         if reference and (path / "manifest.json").is_file():
@@ -141,12 +144,12 @@ def find_run(root: Path, reference: str) -> RunDirectory:
     runs = list_runs(root)
     if reference == "latest" and runs:
         return runs[-1]
-    fitting = [run for run in runs if reference == run.run_id]
-    fitting = fitting or [run for run in runs if reference and run.run_id.startswith(reference)]
-    if len(fitting) == 1:
-        return fitting[0]
-    if fitting:
-        raise UserError(f"{reference!r} fits {len(fitting)} runs; give one of {_listed(fitting)}.")
+    matches = [run for run in runs if reference == run.run_id]
+    matches = matches or [run for run in runs if reference and run.run_id.startswith(reference)]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        raise UserError(f"{reference!r} matches {len(matches)} runs; give one of {_listed(matches)}.")
     raise UserError(_unknown(Path(root), reference, runs))
 
 
@@ -172,7 +175,7 @@ def _listed(runs: list[RunDirectory]) -> str:
 def _started(run: RunDirectory) -> str:
     manifest = read_json(run.manifest)
     if not isinstance(manifest, dict) or not isinstance(manifest.get("started"), str):
-        raise UserError(f"{run.manifest}: has no text at `started`; restore the file, or remove the run's folder.")
+        raise UserError(f"{run.manifest}: `started` is missing or not a text; restore the file or remove the run.")
     return str(manifest["started"])
 
 
@@ -185,7 +188,7 @@ LOCK_NAME = ".lock"
 
 @contextmanager
 def locked(run: RunDirectory) -> Iterator[None]:
-    """Lock `run`, so that no other process runs it. The system releases the lock when this process dies.
+    """Lock `run` against other processes. The operating system releases the lock if this process dies.
 
     Raises:
         UserError: another process has locked it.
@@ -195,7 +198,7 @@ def locked(run: RunDirectory) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout as error:
         raise UserError(
-            f"{run.reference} is locked by another process that runs it; wait for it, or stop it"
+            f"{run.reference} is locked by another process, which is running it; wait until it ends, or stop it"
         ) from error
     try:
         yield

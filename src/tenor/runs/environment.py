@@ -1,4 +1,4 @@
-"""The environment of a run: packages, hardware, commits. Nothing is null: a missing value has a reason."""
+"""The environment of a run: packages, hardware, commits. A missing value has a reason and is never null."""
 
 import hashlib
 import os
@@ -32,40 +32,41 @@ GIT_SECONDS = 10.0
 
 
 def package_versions() -> dict[str, Any]:
-    """The versions of Python, Tenor and the packages that decide its numbers, and a digest of Tenor's own sources."""
+    """The versions of Python, Tenor and the packages that affect its results, and a digest of Tenor's source files."""
     packages = {name: _version(name) for name in ("tenor", *PACKAGES)}
     return {"python": platform.python_version(), **packages, "tenor_sources": _sources_digest()}
 
 
 def hardware(accelerators: Sequence[str] = ()) -> dict[str, Any]:
-    """Processor, cores, memory in bytes; the names of accelerators come from the caller, who knows torch."""
+    """Processor, cores, memory in bytes; the caller passes the names of accelerators, since this module does not import
+    torch."""
     physical = psutil.cpu_count(logical=False)
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
     return {
         "cpu": _cpu_model(),
-        "cores_physical": physical or missing_because("the system does not say"),
-        "cores_logical": psutil.cpu_count(logical=True) or missing_because("the system does not say"),
-        "cores_at_hand": usable or missing_because("the system does not say"),
+        "cores_physical": physical or missing_because("the operating system does not report it"),
+        "cores_logical": psutil.cpu_count(logical=True) or missing_because("the operating system does not report it"),
+        "cores_at_hand": usable or missing_because("the operating system does not report it"),
         "memory_bytes": psutil.virtual_memory().total,
         "accelerators": list(accelerators),
     }
 
 
 def commits() -> dict[str, Any]:
-    """The commit of the project in the working folder, and of Tenor's own checkout where it is run from one."""
+    """The commit of the project in the working folder, and of Tenor's checkout if Tenor is run from one."""
     here = Path(__file__).resolve()
-    # Installed into a virtual environment, Tenor may be inside another project's checkout: only a tracked file counts.
+    # A virtual environment that contains Tenor may be inside another project's checkout: only a tracked file counts.
     tracked, _ = _git(here.parent, "ls-files", "--error-unmatch", here.name)
     tenor = _commit(here.parent) if tracked else missing_because("Tenor is not run from a git checkout")
     return {"project": _commit(Path.cwd()), "tenor": tenor}
 
 
 def _commit(folder: Path) -> dict[str, Any]:
-    fine, commit = _git(folder, "rev-parse", "HEAD")
-    if not fine:
+    succeeded, commit = _git(folder, "rev-parse", "HEAD")
+    if not succeeded:
         return missing_because(commit)
-    fine, changes = _git(folder, "status", "--porcelain", "--untracked-files=no")
-    return {"commit": commit, "dirty": bool(changes) if fine else missing_because(changes)}
+    succeeded, changes = _git(folder, "status", "--porcelain", "--untracked-files=no")
+    return {"commit": commit, "dirty": bool(changes) if succeeded else missing_because(changes)}
 
 
 def _git(folder: Path, *arguments: str) -> tuple[bool, str]:
@@ -74,18 +75,18 @@ def _git(folder: Path, *arguments: str) -> tuple[bool, str]:
         return False, "git is not installed"
     command = ["git", "--no-optional-locks", "-C", str(folder), *arguments]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=GIT_SECONDS, errors="replace")
+        process = subprocess.run(command, capture_output=True, text=True, timeout=GIT_SECONDS, errors="replace")
     except (OSError, subprocess.TimeoutExpired) as error:
-        return False, f"git did not answer: {error}"
-    if done.returncode != 0:
-        message = " ".join(done.stderr.split()) or "git failed without a message"
+        return False, f"git could not be run: {error}"
+    if process.returncode != 0:
+        message = " ".join(process.stderr.split()) or "git failed without a message"
         return False, "not a git checkout" if "not a git repository" in message else message
-    return True, done.stdout.strip()
+    return True, process.stdout.strip()
 
 
 @cache
 def _sources_digest() -> str:
-    """SHA-256 over Tenor's Python files: in a checkout the version stays the same while they change."""
+    """SHA-256 over Tenor's Python files, which in a checkout may change while the version stays the same."""
     package = Path(__file__).resolve().parent.parent
     digest = hashlib.sha256()
     for file in sorted(package.rglob("*.py")):
@@ -106,4 +107,4 @@ def _cpu_model() -> Any:
     except OSError:  # not Linux
         lines = []
     named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return next(iter(named), "") or platform.processor() or missing_because("the system does not say")
+    return next(iter(named), "") or platform.processor() or missing_because("the operating system does not report it")

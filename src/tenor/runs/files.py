@@ -1,4 +1,4 @@
-"""Files that are either whole or missing: atomic writes, careful reads, digests; and where caches live."""
+"""Reading and writing files: atomic and durable writes, JSON, digests, and the cache folder."""
 
 import hashlib
 import json
@@ -19,11 +19,11 @@ TEMPORARY_PREFIX = ".tmp-"
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """A temporary sibling to write a file or a folder to; it takes `path`'s place when the block ends without an error.
+    """A temporary sibling path to write a file or a folder to; it replaces `path` if the block ends without an error.
 
-    What was at `path` before stays untouched until then, and after an error. The sibling keeps the name's suffix, for
-    writers that tell a format by it. Missing parent folders are made. Replacing a file is atomic; a folder that
-    replaces a folder leaves a moment with neither, and never a mixture.
+    Until then, and after an error, whatever is at `path` stays unchanged. The sibling keeps the name's suffix, for
+    writers that derive the format from it. Missing parent folders are created. Replacing a file is atomic; when a
+    folder replaces a folder, `path` is missing for a moment, but it never contains a mixture of both.
     """
     target = Path(path)
     make_folder(target.parent)
@@ -38,7 +38,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 def make_folder(path: str | Path) -> None:
-    """Make a folder and its missing parents, such that a power cut does not take them away again."""
+    """Create a folder and its missing parents, and flush them to the disk, so that they survive a power cut."""
     missing = [folder for folder in (Path(path), *Path(path).parents) if not folder.exists()]
     Path(path).mkdir(parents=True, exist_ok=True)
     for folder in reversed(missing):
@@ -46,28 +46,28 @@ def make_folder(path: str | Path) -> None:
 
 
 def flush_folder(path: str | Path) -> None:
-    """Have the system write a folder's list of names to the disk."""
-    if os.name != "nt":  # Windows opens no folders, and needs no flush of them.
+    """Flush a folder's entries (the names in it) to the disk."""
+    if os.name != "nt":  # Windows cannot open folders, and does not need to flush them.
         _flush(Path(path))
 
 
 def discard_folder(path: str | Path) -> None:
-    """Delete a folder. A deletion that is cut short leaves what `remove_leftovers` takes, never half of the folder."""
+    """Delete a folder. It is renamed first, so an interrupted deletion leaves a temporary for `remove_leftovers`."""
     aside = _sibling(Path(path))
     os.replace(path, aside)
     shutil.rmtree(aside)
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write `text` as UTF-8 with the line ends it has, atomically."""
+    """Write `text` as UTF-8, atomically and with its line endings unchanged."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(text.encode("utf-8"))
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write `value` as JSON in its own key order, atomically.
+    """Write `value` as JSON, atomically; keys keep their order.
 
-    Raises ValueError for NaN and infinities, which JSON does not have, and TypeError for what is not plain data.
+    Raises ValueError for NaN and infinities, which JSON does not have, and TypeError for values JSON cannot represent.
     """
     write_text(path, json_text(value))
 
@@ -80,35 +80,35 @@ def json_text(value: Any) -> str:
 def read_json(path: str | Path) -> Any:
     """The value in a JSON file.
 
-    Raises UserError, with line and column where they are known, for a file that is missing, truncated or not JSON.
+    Raises UserError, with line and column if known, for a file that is missing, incomplete or not JSON.
     """
     try:
         text = Path(path).read_bytes().decode("utf-8")
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); give the path of a JSON file.") from error
+        raise UserError(f"{path}: cannot be read ({error.strerror}); expected the path of a JSON file.") from error
     except UnicodeDecodeError as error:
         raise UserError(
-            f"{path}: byte {error.start} is not UTF-8; expected JSON text. Restore the file or write it anew."
+            f"{path}: byte {error.start} is not UTF-8; expected JSON text. Restore the file or write it again."
         ) from error
     try:
         return json.loads(text, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
-        found = "ends too early" if error.pos >= len(text.rstrip()) else f"is not JSON ({error.msg})"
+        problem = "ends too early" if error.pos >= len(text.rstrip()) else f"is not valid JSON ({error.msg})"
         raise UserError(
-            f"{path}, line {error.lineno}, column {error.colno}: the file {found}. Restore it or write it anew."
+            f"{path}, line {error.lineno}, column {error.colno}: the file {problem}. Restore it or write it again."
         ) from error
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: is not JSON that can be read ({error}). Restore it or write it anew.") from error
+        raise UserError(f"{path}: the JSON cannot be read ({error}). Restore it or write it again.") from error
 
 
 def append_line(path: str | Path, line: str) -> None:
-    """Append one line in a single write, and have it on the disk. A half line that a killed process left behind is
-    ended first."""
+    """Append one line in a single write and flush it to the disk. An unfinished last line, which a killed process may
+    leave, is ended first."""
     if "\n" in line:
-        raise ValueError("append_line takes one line, without a line end")
+        raise ValueError("append_line expects one line without a newline")
     with open(path, "ab+") as file:
-        unended = file.seek(0, os.SEEK_END) > 0 and file.seek(-1, os.SEEK_END) >= 0 and file.read(1) != b"\n"
-        file.write((b"\n" if unended else b"") + line.encode("utf-8") + b"\n")
+        unfinished = file.seek(0, os.SEEK_END) > 0 and file.seek(-1, os.SEEK_END) >= 0 and file.read(1) != b"\n"
+        file.write((b"\n" if unfinished else b"") + line.encode("utf-8") + b"\n")
         file.flush()
         os.fsync(file.fileno())
 
@@ -120,9 +120,9 @@ def sha256_file(path: str | Path) -> str:
 
 
 def digest_folder(path: str | Path) -> str:
-    """SHA-256 over the sorted relative names and the digests of all files below `path`; temporaries are left out.
+    """SHA-256 over the sorted relative names and the digests of all files below `path`, except temporaries.
 
-    Raises NotADirectoryError where `path` is no folder.
+    Raises NotADirectoryError if `path` is not a folder.
     """
     folder = Path(path)
     if not folder.is_dir():
@@ -137,20 +137,20 @@ def digest_folder(path: str | Path) -> str:
 def remove_leftovers(folder: str | Path) -> list[Path]:
     """Remove the temporaries that killed processes left below `folder`, and return them.
 
-    Call it only where no other process writes.
+    Call it only while no other process writes there.
     """
     leftovers = []
     for root, folders, files in os.walk(folder):
-        found = [name for name in (*folders, *files) if name.startswith(TEMPORARY_PREFIX)]
+        matches = [name for name in (*folders, *files) if name.startswith(TEMPORARY_PREFIX)]
         folders[:] = [name for name in folders if not name.startswith(TEMPORARY_PREFIX)]
-        leftovers += [Path(root, name) for name in found]
+        leftovers += [Path(root, name) for name in matches]
     for leftover in leftovers:
         _remove(leftover)
     return leftovers
 
 
 def remove_whole(folder: str | Path) -> None:
-    """Remove a folder where there is one. It loses its name first, so that no half of it is ever found under it."""
+    """Remove a folder if it exists. It is renamed first, so that no partly deleted folder remains at its path."""
     path = Path(folder)
     if path.exists():
         aside = _sibling(path)
@@ -163,7 +163,7 @@ def _sibling(path: Path) -> Path:
 
 
 def _take_place(temporary: Path, target: Path) -> None:
-    # A rename cannot replace a folder that holds files, so the old one steps aside first.
+    # A rename cannot replace a folder that is not empty, so the old one is moved aside first.
     if target.is_dir() and not target.is_symlink() and temporary.is_dir():
         aside = _sibling(target)
         os.replace(target, aside)
@@ -184,7 +184,7 @@ def _flush_tree(path: Path) -> None:
 
 
 def _flush(path: Path) -> None:
-    # Windows flushes only what was opened for writing; elsewhere a file may be read-only.
+    # Windows flushes only files opened for writing; on other systems the file may be read-only.
     descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -210,7 +210,7 @@ def _refuse_constant(name: str) -> Any:
 
 
 def cache_folder(kind: str) -> Path:
-    """`$TENOR_CACHE/kind`, else `~/.cache/tenor/kind` (`$XDG_CACHE_HOME` is honoured); created where missing."""
+    """`$TENOR_CACHE/kind`, else `~/.cache/tenor/kind` (`$XDG_CACHE_HOME` is honoured); created if missing."""
     base = os.environ.get("TENOR_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tenor"
     folder = Path(base) / kind
     folder.mkdir(parents=True, exist_ok=True)
@@ -218,22 +218,22 @@ def cache_folder(kind: str) -> Path:
 
 
 def cached_file(kind: str, name: str, write: Callable[[Path], None]) -> Path:
-    """The cache's file `name`, as `write` made it now or earlier.
+    """The path of the cached file `name`, which `write` writes unless an earlier call did.
 
-    Its SHA-256 lies beside it and is verified at every call: a file that is not, byte for byte, what was written is
-    made anew. Processes that ask at once wait for the one that writes; the system frees the lock of one that dies.
+    Its SHA-256 is stored next to it and verified at every call: a file that differs from what was written is written
+    again. Concurrent callers wait for the process that writes; the system releases the lock if that process dies.
     """
     path = cache_folder(kind) / name
-    seal = path.with_name(f"{name}.sha256")
+    digest_file = path.with_name(f"{name}.sha256")
     with FileLock(path.with_suffix(".lock")):
-        if not _is_whole(path, seal):
+        if not _is_intact(path, digest_file):
             with atomic_path(path) as temporary:
                 write(temporary)
                 digest = sha256_file(temporary)
-            write_text(seal, f"{digest}\n")
+            write_text(digest_file, f"{digest}\n")
     return path
 
 
-def _is_whole(path: Path, seal: Path) -> bool:
-    # The seal is written last, so that what a killed process leaves has none, or one that differs.
-    return path.is_file() and seal.is_file() and seal.read_bytes() == f"{sha256_file(path)}\n".encode()
+def _is_intact(path: Path, digest_file: Path) -> bool:
+    # The digest is written last: a file left by a killed process has none, or one that does not match.
+    return path.is_file() and digest_file.is_file() and digest_file.read_bytes() == f"{sha256_file(path)}\n".encode()

@@ -1,7 +1,7 @@
-"""State that all threads of a process share: changed for a block without undoing, or being undone by, another block.
+"""Temporary changes to state that all threads of a process share, such as warning filters.
 
-A block that saves such a state, changes it and puts it back is right only as long as no other thread is in one: the
-second saves what the first made, and puts that back last.
+Saving, changing and restoring such state is correct only in one thread at a time. If two threads overlap, the second
+saves the value that the first has set, and restores that value last.
 """
 
 import threading
@@ -13,21 +13,21 @@ from typing import Generic, TypeVar
 State = TypeVar("State")
 
 SETTINGS = threading.RLock()
-"""Held by blocks that change what is warned of, logged or shown, or that seed the process's generator, so that they
-follow each other."""
+"""Lock for blocks that change warnings, logging or progress output, or that seed the process's random generator: they
+run one after another."""
 
 
 class OverlappingChange(Generic[State]):
-    """A change that several blocks may make at a time: the first reads the state, the last to end writes it back."""
+    """A change that blocks may make concurrently: the first to start saves the state, the last to end restores it."""
 
     def __init__(self, read: Callable[[], State], write: Callable[[State], object]) -> None:
         self._read, self._write, self._lock = read, write, threading.Lock()
         self._before: list[State] = []
-        """Before the first block, once for each block that has not ended."""
+        """The state before the first block, once for each block that has not ended."""
 
     @contextmanager
     def made(self, change: Callable[[], object]) -> Iterator[None]:
-        """`change` is made, and holds at least until the block ends."""
+        """Apply `change`; it stays in effect at least until the block ends."""
         with self._lock:
             self._before.append(self._before[0] if self._before else self._read())
             change()
@@ -42,8 +42,8 @@ class OverlappingChange(Generic[State]):
 
 @contextmanager
 def warnings_ignored(category: type[Warning] = Warning) -> Iterator[None]:
-    """Warnings of a category are not shown within the block, one block at a time: Python's list of them is no thread's
-    own."""
+    """Suppress warnings of a category in the block. One block runs at a time, since threads share Python's warning
+    filters."""
     with SETTINGS, warnings.catch_warnings():
         warnings.simplefilter("ignore", category)
         yield

@@ -1,4 +1,4 @@
-"""`experiments_summary.json`: one row per run, from any number of processes; and deleting old runs."""
+"""`experiments_summary.json`: one row per run, updated by any number of processes; and the deletion of old runs."""
 
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -28,7 +28,7 @@ def _not_yet() -> MissingValue:
 
 @dataclass(frozen=True)
 class CheckpointRow:
-    """A checkpoint that the run kept: path below the runs' root, optimizer step, validation metrics, SHA-256."""
+    """A checkpoint that the run kept: path relative to the runs' root, optimizer step, validation metrics, SHA-256."""
 
     path: str
     step: int
@@ -38,12 +38,12 @@ class CheckpointRow:
 
 @dataclass(frozen=True)
 class SummaryRow:
-    """One run. Paths are relative to the runs' root; a value that is missing is `{"missing": reason}`, none is null."""
+    """One run. Paths are relative to the runs' root; a missing value is `{"missing": reason}`, never null."""
 
     run_id: str
     config_name: str
     config: Mapping[str, Any]
-    """As resolved: `config.model_dump(mode="json")`; only here may values be null."""
+    """The resolved configuration, `config.model_dump(mode="json")`; only in it may values be null."""
     status: Status
     duration_sec: float | MissingValue = field(default_factory=_not_yet)
     ckpt_path: str | MissingValue = field(default_factory=_not_yet)
@@ -55,49 +55,49 @@ class SummaryRow:
 
 
 def upsert_row(root: Path, row: SummaryRow) -> None:
-    """Add the run's row, or replace it in its place.
+    """Add the run's row, or replace it at the same position.
 
-    Raises ValueError for a null outside `config`, and for a completed run that lacks a checkpoint on disk, a digest or
-    finite metrics: such a run is not completed. Raises UserError where the summary cannot be read or stays locked.
+    Raises ValueError for a null outside `config`, and for a completed run without a checkpoint on disk, a digest or
+    finite metrics. Raises UserError if the summary cannot be read or stays locked.
     """
-    _require_whole(Path(root), row)
+    _require_complete(Path(root), row)
 
-    def put(rows: list[SummaryRow]) -> list[SummaryRow]:
+    def upsert(rows: list[SummaryRow]) -> list[SummaryRow]:
         if any(_same_run(row, old) for old in rows):
             return [row if _same_run(row, old) else old for old in rows]
         return [*rows, row]
 
-    _rewrite(root, put)
+    _rewrite(root, upsert)
 
 
 def read_summary(root: Path) -> list[SummaryRow]:
-    """All rows, in the order in which their runs were added; none where there is no summary yet.
+    """All rows, in the order in which their runs were added; an empty list if there is no summary yet.
 
-    Raises UserError for a file that is broken or no summary.
+    Raises UserError for a file that cannot be read or is not a summary.
     """
     path = Path(root) / FILE_NAME
     if not path.exists():
         return []
-    found = read_json(path)
-    if not isinstance(found, list):
-        raise UserError(f"{path}: expected a list of runs. Restore the file, or move it away to start a new one.")
-    return [_row(record, number, path) for number, record in enumerate(found)]
+    records = read_json(path)
+    if not isinstance(records, list):
+        raise UserError(f"{path}: not a list of runs. Restore the file, or move it away to start a new one.")
+    return [_row(record, number, path) for number, record in enumerate(records)]
 
 
 def find_row(root: Path, run: RunDirectory) -> SummaryRow | None:
-    """The row of a run; None where it has none. Raises UserError as `read_summary` does."""
+    """The row of a run; None if it has no row. Raises UserError as `read_summary` does."""
     rows = (row for row in read_summary(root) if (row.config_name, row.run_id) == (run.config_name, run.run_id))
     return next(rows, None)
 
 
 def remove_rows(root: Path, runs: Collection[RunDirectory]) -> None:
-    """Drop the rows of the given runs."""
+    """Remove the rows of the given runs."""
     gone = {(run.config_name, run.run_id) for run in runs}
     _rewrite(root, lambda rows: [row for row in rows if (row.config_name, row.run_id) not in gone])
 
 
 def forget_checkpoints(root: Path, run: RunDirectory, reason: str) -> None:
-    """Say in the row of a run that its checkpoints are gone, and why."""
+    """Record in a run's row that its checkpoints were removed, and why."""
 
     def forget(rows: list[SummaryRow]) -> list[SummaryRow]:
         gone = [(row.config_name, row.run_id) == (run.config_name, run.run_id) for row in rows]
@@ -123,7 +123,7 @@ def _locked(root: Path) -> Iterator[None]:
         lock.acquire(timeout=LOCK_SECONDS)
     except Timeout as error:
         raise UserError(
-            f"{root / LOCK_NAME}: locked by another process for {LOCK_SECONDS:.0f} s. End that process, then try again."
+            f"{root / LOCK_NAME}: still locked by another process after {LOCK_SECONDS:.0f} s. End it, then try again."
         ) from error
     try:
         yield
@@ -131,23 +131,23 @@ def _locked(root: Path) -> Iterator[None]:
         lock.release()
 
 
-def _require_whole(root: Path, row: SummaryRow) -> None:
+def _require_complete(root: Path, row: SummaryRow) -> None:
     record = asdict(row)
     refuse_nulls({name: value for name, value in record.items() if name != "config"})
     if row.status not in STATUSES:
-        raise ValueError(f"{row.status!r} is no status; expected one of {', '.join(STATUSES)}")
+        raise ValueError(f"{row.status!r} is not a status; expected one of {', '.join(STATUSES)}")
     if row.status != "completed":
         return
     if not isinstance(row.ckpt_path, str) or not (row.ckpt_path and (root / row.ckpt_path).exists()):
         raise ValueError(f"{row.run_id}: completed, but there is no checkpoint at {row.ckpt_path!r} below {root}")
     if not any(kept.path == row.ckpt_path and kept.digest for kept in row.checkpoints):
-        raise ValueError(f"{row.run_id}: completed, but {row.ckpt_path} is not among its checkpoints with a digest")
+        raise ValueError(f"{row.run_id}: completed, but its checkpoints do not include {row.ckpt_path} with a digest")
     if is_missing(row.val_metrics) or not row.val_metrics:
-        raise ValueError(f"{row.run_id}: completed, but without validation metrics")
+        raise ValueError(f"{row.run_id}: completed, but validation metrics are missing")
     if not row.test_metrics:
-        raise ValueError(f"{row.run_id}: completed, but its test metrics are neither there nor absent for a reason")
+        raise ValueError(f"{row.run_id}: completed, but test metrics are missing without a reason")
     if is_missing(row.duration_sec):
-        raise ValueError(f"{row.run_id}: completed, but without a duration")
+        raise ValueError(f"{row.run_id}: completed, but the duration is missing")
     for name, value in (*row.val_metrics.items(), *row.test_metrics.items()):
         if isinstance(value, float) and not math.isfinite(value):
             raise ValueError(f"{row.run_id}: completed, but {name} is {value}")
@@ -166,13 +166,13 @@ def _row(record: Any, number: int, path: Path) -> SummaryRow:
         return SummaryRow(**{**record, "findings": tuple(record["findings"]), "checkpoints": kept})
     except (TypeError, ValueError) as error:
         raise UserError(
-            f"{path}: row {number + 1} is no run ({error}). Restore the file, or move it away to start a new one."
+            f"{path}: row {number + 1} is not a run ({error}). Restore the file, or move it away to start a new one."
         ) from error
 
 
 @dataclass(frozen=True)
 class Pruned:
-    """Which runs were removed, and which were old enough but are still under way."""
+    """The runs that were removed, and the runs that were old enough but are still running."""
 
     removed: tuple[RunDirectory, ...]
     still_running: tuple[RunDirectory, ...]
@@ -181,11 +181,12 @@ class Pruned:
 def prune(root: Path, keep_last: int, dry_run: bool = False) -> Pruned:
     """Remove all but the newest `keep_last` runs of each configuration and their rows in the summary.
 
-    A run whose process lives, or ran on another host and did not end, is kept. `dry_run` only says what would go.
-    Raises UserError for a negative `keep_last`, and for a manifest that cannot be read; nothing is removed then.
+    A run is kept if its process is alive, or if it was started on another host and has not ended. `dry_run` removes
+    nothing and returns what would be removed. Raises UserError, before anything is removed, for a negative `keep_last`
+    and for a manifest that cannot be read.
     """
     if keep_last < 0:
-        raise UserError(f"keep_last is {keep_last}; expected the number of runs to keep, 0 or more.")
+        raise UserError(f"keep_last is {keep_last}; expected 0 or more, the number of runs to keep.")
     by_config: dict[str, list[RunDirectory]] = {}
     for run in list_runs(root):
         by_config.setdefault(run.config_name, []).append(run)
@@ -200,7 +201,7 @@ def prune(root: Path, keep_last: int, dry_run: bool = False) -> Pruned:
 
 
 def drop_weights(root: Path, run: RunDirectory, reason: str) -> None:
-    """Remove a run's checkpoints and its model, and say why in the summary; all else of it stays."""
+    """Remove a run's checkpoints and model, and record the reason in the summary; its other files are kept."""
     if run.checkpoints.exists() or run.model.exists():
         forget_checkpoints(root, run, reason)
         for folder in (run.checkpoints, run.model):

@@ -1,5 +1,5 @@
-"""`text_keys.safetensors`: a number for each text that a run trained and validated on, so that rows which are evaluated
-later can be recognized. It contains no text."""
+"""`text_keys.safetensors`: a hash of each text that a run trained or validated on. A later evaluation compares its rows
+with them to detect overlap. The file contains no text."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,18 +24,20 @@ def read_text_keys(path: Path) -> dict[str, np.ndarray]:
     """The keys of each of `SPLITS`, uint64 of shape (texts,).
 
     Raises:
-        UserError: a file that is missing, damaged, or not as `write_text_keys` writes it.
+        UserError: the file is missing, damaged, or not in the format that `write_text_keys` writes.
     """
     if not path.is_file():
-        raise UserError(f"{path} is missing: earlier versions of Tenor did not write it; restore it, or train again")
-    try:
-        found = load_file(path)
-    except (OSError, SafetensorError, KeyError) as error:
-        raise UserError(f"{path} can't be read: {first_line(error)}. Restore the file, or train again") from error
-    if set(found) != set(SPLITS) or any(keys.ndim != 1 or keys.dtype != np.uint64 for keys in found.values()):
-        described = ", ".join(f"{name} {keys.dtype} {keys.shape}" for name, keys in sorted(found.items()))
         raise UserError(
-            f"{path}: contains {described or 'nothing'}, expected uint64 keys of {' and '.join(SPLITS)}. Restore the "
+            f"{path} is missing: earlier versions of Tenor did not write it. Restore the file, or train again"
+        )
+    try:
+        keys = load_file(path)
+    except (OSError, SafetensorError, KeyError) as error:
+        raise UserError(f"{path} cannot be read: {first_line(error)}. Restore the file, or train again") from error
+    if set(keys) != set(SPLITS) or any(array.ndim != 1 or array.dtype != np.uint64 for array in keys.values()):
+        observed = ", ".join(f"{name} {array.dtype} {array.shape}" for name, array in sorted(keys.items()))
+        raise UserError(
+            f"{path}: contains {observed or 'nothing'}, expected uint64 keys of {' and '.join(SPLITS)}. Restore the "
             "file, or train again"
         )
-    return found
+    return keys

@@ -127,7 +127,7 @@ def reachable(plan: SweepPlan, root: Path) -> Iterator[None]:
     try:
         shown = make_url(url).render_as_string(hide_password=True)
     except ArgumentError as error:
-        raise UserError("storage: not a URL as SQLAlchemy reads it, such as sqlite:///study.db") from error
+        raise UserError("storage: not a URL that SQLAlchemy accepts, such as sqlite:///study.db") from error
     try:
         yield
     except NoSuchModuleError as error:
