@@ -90,8 +90,22 @@ def read_json(path: str | Path) -> Any:
         raise UserError(
             f"{path}: byte {error.start} is not UTF-8; expected JSON text. Restore the file or write it again."
         ) from error
+    return parse_json(text, path, parse_constant=_refuse_constant)
+
+
+def parse_json(
+    text: str,
+    path: str | Path,
+    parse_int: Callable[[str], Any] | None = None,
+    parse_constant: Callable[[str], Any] | None = None,
+) -> Any:
+    """The value of JSON text from `path`; the hooks are those of `json.loads`.
+
+    Raises:
+        UserError: not JSON, with line and column; or a hook raised ValueError.
+    """
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
+        return json.loads(text, parse_int=parse_int, parse_constant=parse_constant)
     except json.JSONDecodeError as error:
         problem = "ends too early" if error.pos >= len(text.rstrip()) else f"is not valid JSON ({error.msg})"
         raise UserError(

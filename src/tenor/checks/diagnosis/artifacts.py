@@ -1,6 +1,5 @@
 """What every reader returns: the evidence of one run and the findings of its earlier stages."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 from tenor.checks.evidence import EvaluationEvidence, SplitClaims
 from tenor.checks.finding import Report, read_reports
 from tenor.errors import UserError
+from tenor.runs.files import parse_json
 
 ACCEPTED = (
     "a Tenor run folder, a transformers.Trainer output folder, a folder of TensorBoard event files, a CSV or Parquet "
@@ -70,15 +70,7 @@ def read_any_json(path: Path) -> Any:
         ) from error
     if not text.strip():
         raise UserError(f"{path}: the file is empty. Accepted: {ACCEPTED}.")
-    try:
-        return json.loads(text, parse_int=whole_number)
-    except json.JSONDecodeError as error:
-        problem = "ends too early" if error.pos >= len(text.rstrip()) else f"is not valid JSON ({error.msg})"
-        raise UserError(
-            f"{path}, line {error.lineno}, column {error.colno}: the file {problem}. Restore it or write it again."
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: the JSON cannot be read ({error}). Restore it or write it again.") from error
+    return parse_json(text, path, parse_int=whole_number)
 
 
 def number(value: object) -> float | None:
