@@ -5,7 +5,7 @@ import time
 
 import torch
 
-from tenor.model.dropout import WordDropout
+from tenor.model.speed import WordDropout
 
 ROWS, TOKENS, WIDTH, P, REPEATS = 8, 256, 384, 0.1, 20
 

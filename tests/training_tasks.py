@@ -14,13 +14,12 @@ from tenor.inference.logits import token_logits
 from tenor.measures.objective import make_objective
 from tenor.model.classifier import load_classifier
 from tenor.model.device import plan_device
-from tenor.model.dropout import use_word_dropout
 from tenor.model.freezing import freeze
-from tenor.training.accelerator import make_accelerator
-from tenor.training.checkpoint import Checkpoint
+from tenor.model.speed import use_word_dropout
+from tenor.training.checkpoint import Checkpoint, TrainState
 from tenor.training.loop import Callbacks, fit
-from tenor.training.state import TrainState
 from tenor.training.task import TrainingTask
+from tenor.workflows.prepare import make_accelerator
 
 CLS, SEP = 1, 2
 WORDS = range(10, 500)

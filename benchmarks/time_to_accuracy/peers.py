@@ -22,10 +22,9 @@ from tenor.data.sources.embedded import embedded_encoder_folder
 from tenor.data.splits import Splits
 from tenor.model.freezing import freeze
 from tenor.runs.directory import RunDirectory
-from tenor.training.accelerator import make_accelerator
+from tenor.training.checkpoint import TrainState, Validation, Window
 from tenor.training.loop import Callbacks, fit
-from tenor.training.state import TrainState, Validation, Window
-from tenor.workflows.prepare import make_classifier, make_examples, prepare
+from tenor.workflows.prepare import make_accelerator, make_classifier, make_examples, prepare
 from tenor.workflows.train import make_task, newest_checkpoint
 from time_to_accuracy.measured import Clock, Curve
 from training.peers import QUIET, Row

@@ -21,17 +21,16 @@ from transformers import (
 
 from tenor.config.loading import load_config
 from tenor.config.schema import Config
-from tenor.console.progress import progress_line
+from tenor.console.run import progress_line
 from tenor.data.batching import epoch_batches
 from tenor.data.dataset import LabelledText, SourceData
 from tenor.runs.directory import RunDirectory
 from tenor.runs.missing import Missing
-from tenor.training.accelerator import make_accelerator
+from tenor.training.checkpoint import TrainState
 from tenor.training.loop import fit
 from tenor.training.recorder import Recorder
-from tenor.training.state import TrainState
 from tenor.training.task import TrainingTask
-from tenor.workflows.prepare import Prepared, make_examples, prepare
+from tenor.workflows.prepare import Prepared, make_accelerator, make_examples, prepare
 from tenor.workflows.run_checks import RunFindings, make_watchdog
 from tenor.workflows.train import NO_OBSERVER, make_callbacks, make_task
 

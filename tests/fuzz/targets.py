@@ -185,8 +185,7 @@ def _tiny_training() -> tuple[Any, Any]:
 def _checkpoint_files() -> dict[str, bytes]:
     import tempfile
 
-    from tenor.training.checkpoint import save_checkpoint
-    from tenor.training.state import TrainState, Validation
+    from tenor.training.checkpoint import TrainState, Validation, save_checkpoint
 
     best = Validation(5, 0.5, {"accuracy": 0.9, "macro_f1": 0.9, "loss": 0.3}, [[1, 0], [0, 1]])
     with tempfile.TemporaryDirectory() as place:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tenor.inference.engines import fast_model
-from tenor.model.first_token import FirstTokenLayer
+from tenor.model.speed import FirstTokenLayer
 from tiny_models import KINDS, fresh_tiny_model
 
 TOLERANCE = 1e-5

@@ -24,9 +24,8 @@ from tenor.inference.logits import predict, token_logits
 from tenor.measures.objective import class_probabilities
 from tenor.model.classifier import Classifier
 from tenor.model.device import DevicePlan, plan_device
-from tenor.model.dropout import use_word_dropout
 from tenor.model.freezing import freeze, set_training_mode
-from tenor.model.side_by_side import evaluation_mode
+from tenor.model.speed import evaluation_mode, use_word_dropout
 from tiny_models import KINDS, load_tiny
 from tiny_rows import labelled, token_rows
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from tenor.model.dropout import WordDropout, use_word_dropout
+from tenor.model.speed import WordDropout, use_word_dropout
 from tiny_models import fresh_tiny_model
 
 COUNT = 200_000

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from tenor.model.first_token import FirstTokenLayer, read_first_token_only
+from tenor.model.speed import FirstTokenLayer, read_first_token_only
 from tiny_models import KINDS, fresh_tiny_model
 
 SHORTENED = ["distilbert", "bert", "roberta", "electra"]

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from overlapping import in_a_new_thread, in_turns
-from tenor.model import side_by_side
-from tenor.model.side_by_side import map_side_by_side, use_threads
+from tenor.model import speed as side_by_side
+from tenor.model.speed import map_side_by_side, use_threads
 
 
 @pytest.fixture(autouse=True)

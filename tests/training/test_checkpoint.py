@@ -21,6 +21,9 @@ from tenor.training.checkpoint import (
     MANIFEST,
     MODEL,
     DamagedCheckpointError,
+    TrainState,
+    Validation,
+    Window,
     _restore_random_state,
     checkpoint_path,
     list_checkpoints,
@@ -29,7 +32,6 @@ from tenor.training.checkpoint import (
     save_checkpoint,
     verify_checkpoint,
 )
-from tenor.training.state import TrainState, Validation, Window
 
 
 def _model(seed: int = 0) -> tuple[nn.Module, torch.optim.Optimizer]:
@@ -176,7 +178,7 @@ import torch
 from torch import nn
 from tenor.errors import TenorError
 from tenor.training.checkpoint import list_checkpoints, save_checkpoint, verify_checkpoint
-from tenor.training.state import TrainState
+from tenor.training.checkpoint import TrainState
 
 model = nn.Linear(64, 64)
 named = list(model.named_parameters())

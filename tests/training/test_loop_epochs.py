@@ -12,8 +12,8 @@ from tenor.data.batching import Batch, Examples, TokenExamples, epoch_batches, m
 from tenor.data.tokenization import TokenizedText
 from tenor.inference.logits import predict, token_logits
 from tenor.measures.objective import Objective
+from tenor.training.checkpoint import Window
 from tenor.training.loop import Callbacks
-from tenor.training.state import Window
 from tenor.training.task import TrainingTask, validation_steps
 from training_tasks import CLASS_TOKEN, NO_DROPOUT, differing, make_task, run_task, token_rows, weights
 

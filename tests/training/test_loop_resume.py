@@ -15,12 +15,19 @@ from tenor.inference.logits import predict
 from tenor.runs.directory import RunDirectory
 from tenor.runs.step_records import read_records
 from tenor.training import checkpoint as checkpoint_module
-from tenor.training.accelerator import make_accelerator
-from tenor.training.checkpoint import Checkpoint, list_checkpoints, read_state, verify_checkpoint
+from tenor.training.checkpoint import (
+    Checkpoint,
+    TrainState,
+    Validation,
+    Window,
+    list_checkpoints,
+    read_state,
+    verify_checkpoint,
+)
 from tenor.training.loop import Callbacks, fit
 from tenor.training.recorder import Recorder
-from tenor.training.state import TrainState, Validation, Window
 from tenor.training.task import TrainingTask
+from tenor.workflows.prepare import make_accelerator
 from training_tasks import Cut, cut_after, differing, make_task, run_task, weights, without_timings
 
 # Exact resume. Six steps per epoch; validations after 3, 6, 9, 12; checkpoints there and after 2, 4, 8, 10; records

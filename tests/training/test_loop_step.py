@@ -13,15 +13,14 @@ from tenor.errors import TenorError, UserError
 from tenor.inference.logits import token_logits
 from tenor.model.freezing import set_training_mode
 from tenor.model.optimizer import make_optimizer, set_rates
-from tenor.training import accelerator as accelerator_module
 from tenor.training import checkpoint as checkpoint_module
-from tenor.training.accelerator import make_accelerator
-from tenor.training.checkpoint import list_checkpoints, verify_checkpoint
+from tenor.training.checkpoint import StepResult, list_checkpoints, verify_checkpoint
 from tenor.training.gradients import gradients_of, step_batch
 from tenor.training.loop import optimizer_step
 from tenor.training.spread import OneModel
-from tenor.training.state import StepResult
 from tenor.training.task import TrainingTask
+from tenor.workflows import prepare as accelerator_module
+from tenor.workflows.prepare import make_accelerator
 from training_tasks import NO_DROPOUT, differing, make_task, run_task, weights
 
 

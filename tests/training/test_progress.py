@@ -6,7 +6,7 @@ import time
 import pytest
 from rich.console import Console
 
-from tenor.console.progress import PLAIN_INTERVAL_SECONDS, ProgressLine, progress_line
+from tenor.console.run import PLAIN_INTERVAL_SECONDS, ProgressLine, progress_line
 
 DETAIL = "loss 0.512  lr 8.0e-05  1,066 tokens/s"
 

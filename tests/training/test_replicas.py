@@ -13,17 +13,15 @@ from torch import nn
 
 from overlapping import in_a_new_thread, in_turns
 from tenor.checks.watchdog import Watchdog
-from tenor.model.dropout import WordDropout, use_word_dropout
 from tenor.model.freezing import set_training_mode
-from tenor.training import replicas as replicas_module
-from tenor.training.accelerator import make_accelerator
-from tenor.training.checkpoint import list_checkpoints, verify_checkpoint
+from tenor.model.speed import WordDropout, use_word_dropout
+from tenor.training import spread as replicas_module
+from tenor.training.checkpoint import Window, list_checkpoints, verify_checkpoint
 from tenor.training.gradients import BatchSums, StepBatch, gradients_of, step_batch
 from tenor.training.loop import Callbacks
-from tenor.training.replicas import Replicas, draws_shared_numbers, replicas_for, share_weights
-from tenor.training.spread import OneModel
-from tenor.training.state import Window
+from tenor.training.spread import OneModel, Replicas, draws_shared_numbers, replicas_for, share_weights
 from tenor.training.task import TrainingTask
+from tenor.workflows.prepare import make_accelerator
 from training_tasks import NO_DROPOUT, Cut, cut_after, differing, make_task, run_task, weights, without_timings
 
 NOTHING = BatchSums(0.0, np.zeros(2, dtype=np.int64))

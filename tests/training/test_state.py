@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tenor.measures.objective import Objective
-from tenor.training.state import StepResult, TrainState, Validation, Window
+from tenor.training.checkpoint import StepResult, TrainState, Validation, Window
 
 numbers = st.floats(allow_nan=False, allow_infinity=False)
 counts = st.integers(0, 2**53)

@@ -13,10 +13,9 @@ from tenor.errors import UserError
 from tenor.inference.predictor import Predictor
 from tenor.model.device import plan_device
 from tenor.runs.predictions import read_predictions
-from tenor.training.accelerator import make_accelerator
 from tenor.workflows.check import run_preflight
 from tenor.workflows.evaluate import evaluate
-from tenor.workflows.prepare import prepare
+from tenor.workflows.prepare import make_accelerator, prepare
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16", "fp32"])

@@ -17,8 +17,7 @@ from tenor.runs.files import digest_folder, read_json, sha256_file
 from tenor.runs.manifest import read_manifest
 from tenor.runs.model_notes import read_model_notes, update_model_notes
 from tenor.runs.summary import read_summary
-from tenor.training.checkpoint import save_checkpoint, verify_checkpoint
-from tenor.training.state import TrainState
+from tenor.training.checkpoint import TrainState, save_checkpoint, verify_checkpoint
 from tenor.workflows.calibrate import update_card
 from tenor.workflows.evaluate import evaluate, evaluation_record
 from tenor.workflows.export import export

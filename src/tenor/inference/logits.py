@@ -10,8 +10,7 @@ from torch import nn
 from tenor.data.batching import Examples, sequential_batches
 from tenor.errors import advice_on_memory
 from tenor.model.device import DevicePlan, full_precision
-from tenor.model.first_token import pads_exactly
-from tenor.model.side_by_side import evaluation_mode, map_side_by_side
+from tenor.model.speed import evaluation_mode, map_side_by_side, pads_exactly
 
 TOLERANCE = 1e-4
 """Relative to the largest logit: a hundred times the rounding error of float32 when sums change their order."""

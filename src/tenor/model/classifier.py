@@ -19,8 +19,8 @@ from tenor.model.folder import (
     refuse_other_weights,
 )
 from tenor.model.tokenizer import load_tokenizer
+from tenor.runs.environment import SETTINGS
 from tenor.runs.files import read_json
-from tenor.runs.process_state import SETTINGS
 
 RANDOM = "random-distilbert"
 """`model.name` of a small DistilBERT with random weights, created on loading."""

@@ -13,9 +13,8 @@ from pydantic import AfterValidator, ConfigDict
 
 from tenor.runs.directory import RunDirectory
 from tenor.runs.environment import commits, hardware, package_versions
-from tenor.runs.files import read_json, write_json
+from tenor.runs.files import parse_record, read_json, write_json
 from tenor.runs.missing import missing_because, refuse_nulls
-from tenor.runs.records import parse_record
 
 Status = Literal["running", "completed", "failed", "interrupted", "refused"]
 STATUSES: tuple[str, ...] = get_args(Status)

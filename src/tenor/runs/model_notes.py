@@ -8,8 +8,7 @@ from pydantic import Field, field_validator
 
 from tenor.config.schema import TruncationStrategy
 from tenor.errors import UserError
-from tenor.runs.files import read_json, sha256_file, write_json
-from tenor.runs.records import PositiveFloat, PositiveInt, Record, Share, parse_record
+from tenor.runs.files import PositiveFloat, PositiveInt, Record, Share, parse_record, read_json, sha256_file, write_json
 
 WEIGHTS = "model.safetensors"
 NOTES = "tenor.json"

@@ -8,8 +8,7 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field, ValidationError
 
 from tenor.errors import UserError
-from tenor.runs.files import append_line, write_text
-from tenor.runs.records import Record, faults_of
+from tenor.runs.files import Record, append_line, faults_of, write_text
 
 LARGEST_INTEGER = 10**300
 """float64 cannot represent larger ones."""

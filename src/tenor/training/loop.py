@@ -16,12 +16,21 @@ from tenor.model.freezing import set_training_mode
 from tenor.model.memory import freed_memory_kept
 from tenor.model.optimizer import make_optimizer, rate_factor, set_rates
 from tenor.runs.files import discard_folder
-from tenor.training.checkpoint import Checkpoint, list_checkpoints, restore, save_checkpoint, step_of
+from tenor.training.checkpoint import (
+    Checkpoint,
+    StepResult,
+    TrainState,
+    Validation,
+    Window,
+    list_checkpoints,
+    restore,
+    save_checkpoint,
+    step_of,
+)
 from tenor.training.ema import averages_in_place, swap_averages, update_averages
 from tenor.training.gradients import StepBatch, gradients_of, step_batch
 from tenor.training.signals import stop_requests
 from tenor.training.spread import Spread, spread_for
-from tenor.training.state import StepResult, TrainState, Validation, Window
 from tenor.training.task import TrainingTask, validation_steps
 
 STABILITY_ADVICE = (

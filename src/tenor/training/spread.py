@@ -3,15 +3,30 @@
 The training loop calls `spread_for` and the two members of `Spread`, and names no implementation. One for several
 processes would run the loop in the main process and `ComputeGradients` in all of them: its `run` sends the weights and
 one share of the batch to each process, and adds up the gradients and sums that come back.
+
+Threads that compute one pass together synchronize after every operation, and small operations have too little work for
+several threads. Replicas share the weights, each computes a share of the batch on its own threads, and they synchronize
+once per optimizer step. The gradient is the same sum.
 """
 
+import copy
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import reduce
+from operator import add
 from types import TracebackType
 from typing import Protocol
 
+import numpy as np
+import torch
 from torch import nn
 
+from tenor.checks.gather.batches import random_states_kept
+from tenor.data.batching import Examples
+from tenor.inference.logits import Forward
+from tenor.model.device import DevicePlan
+from tenor.model.speed import set_generator, use_threads
 from tenor.training.gradients import BatchSums, ComputeGradients, StepBatch
-from tenor.training.replicas import Replicas, replicas_for
 from tenor.training.task import TrainingTask
 
 
@@ -56,3 +71,118 @@ def spread_for(task: TrainingTask, compute_gradients: ComputeGradients) -> Sprea
     if count == 1:
         return OneModel(task.model, compute_gradients)
     return Replicas(task.model, compute_gradients, count, task.plan.threads, task.seed)
+
+
+MOST_REPLICAS = 4
+"""Each replica has its own gradient for every trainable parameter."""
+LEAST_TOKENS = 256
+"""Tokens per share below which a replica costs more time than it saves."""
+
+
+class Replicas:
+    """The model and copies of it that share its weights: a `Spread`, whose threads exist within the block.
+
+    Each replica has its own random generator for dropout, seeded again at every step from the seed, the step and the
+    replica's index: a resumed run draws the same masks.
+    """
+
+    def __init__(
+        self, model: nn.Module, compute_gradients: ComputeGradients, count: int, threads: int, seed: int
+    ) -> None:
+        self.model = model
+        self.models = (model, *(share_weights(model) for _ in range(count - 1)))
+        for replica in self.models[1:]:
+            _share_hooks(model, replica)
+        self._compute_gradients, self._threads, self._seed = compute_gradients, threads, seed
+        self._generators = [torch.Generator() for _ in range(count)]
+        self._pool: ThreadPoolExecutor | None = None
+
+    def __enter__(self) -> "Replicas":
+        for model, generator in zip(self.models, self._generators, strict=True):
+            set_generator(model, generator)
+        threads_each = self._threads // len(self.models)
+        self._pool = ThreadPoolExecutor(len(self.models), "replica", use_threads, (threads_each,))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._pool is not None:
+            self._pool.shutdown()
+            set_generator(self.model, None)
+
+    def run(self, batch: StepBatch) -> BatchSums:
+        """Compute one share of the batch per replica, at the same time; the model then has the gradient of the batch.
+
+        Gradients and sums are added in the order of the replicas, so the result is the same each time. An error in a
+        share is raised here, after all shares have ended.
+        """
+        if self._pool is None:
+            raise RuntimeError("Replicas.run was called outside of the `with` block")
+        self._seed_generators(batch.step)
+        shares = batch.shares(len(self.models))
+        replicas = self.models[: len(shares)]  # A small batch has fewer rows than there are replicas.
+        futures = [
+            self._pool.submit(self._compute_gradients, replica, share)
+            for replica, share in zip(replicas, shares, strict=True)
+        ]
+        wait(futures)
+        sums = reduce(add, [future.result() for future in futures])
+        _move_gradients(replicas[1:], self.model)
+        return sums
+
+    def _seed_generators(self, step: int) -> None:
+        for index, generator in enumerate(self._generators):
+            generator.manual_seed(int(np.random.SeedSequence([self._seed, step, index]).generate_state(1)[0]))
+
+
+def replicas_for(model: nn.Module, plan: DevicePlan, batch_size: int, examples: Examples, forward: Forward) -> int:
+    """The number of replicas that train fastest.
+
+    One on a GPU. On a CPU the largest number up to `MOST_REPLICAS` that divides the threads evenly and leaves enough
+    work for each. One also where dropout draws from PyTorch's global generator (attention dropout above 0 does):
+    several threads would draw from it in an order that no other run repeats.
+    """
+    if plan.device != "cpu":
+        return 1
+    enough_work = int(batch_size * float(examples.lengths.mean()) / LEAST_TOKENS)
+    most = min(MOST_REPLICAS, plan.threads, batch_size, enough_work)
+    count = max((count for count in range(1, most + 1) if plan.threads % count == 0), default=1)
+    if count > 1 and draws_shared_numbers(model, examples, forward):
+        return 1
+    return count
+
+
+def share_weights(model: nn.Module) -> nn.Module:
+    """A copy of `model` with its own gradients, whose weights share the model's memory."""
+    shared = {id(p): nn.Parameter(p.detach(), requires_grad=p.requires_grad) for p in model.parameters()}
+    return copy.deepcopy(model, shared)
+
+
+def draws_shared_numbers(model: nn.Module, examples: Examples, forward: Forward) -> bool:
+    """Whether a pass in training mode draws from PyTorch's global generator.
+
+    Tried with a copy of the model on the first row. The generator's state is restored.
+    """
+    probe = share_weights(model)
+    set_generator(probe, torch.Generator())
+    with random_states_kept(), torch.no_grad():
+        state = torch.get_rng_state()
+        forward(probe.train(), examples.collate(np.arange(1)).inputs)
+        return not torch.equal(state, torch.get_rng_state())
+
+
+def _share_hooks(model: nn.Module, replica: nn.Module) -> None:
+    """Let forward hooks on the model, such as the watchdog's, also see the passes of the replica."""
+    for original, copied in zip(model.modules(), replica.modules(), strict=True):
+        copied._forward_hooks = original._forward_hooks
+        copied._forward_hooks_with_kwargs = original._forward_hooks_with_kwargs
+
+
+def _move_gradients(sources: Sequence[nn.Module], target: nn.Module) -> None:
+    """Add the gradients of each source to those of `target`, and set the source's to None."""
+    for source in sources:
+        for given, total in zip(source.parameters(), target.parameters(), strict=True):
+            if given.grad is not None:
+                total.grad = given.grad if total.grad is None else total.grad.add_(given.grad)
+                given.grad = None

@@ -10,11 +10,9 @@ from typing import Any, Literal
 import numpy as np
 from rich.console import Console
 
-from tenor.checks.rules.dat_splits import SAME_WORDS
-from tenor.checks.rules.near_duplicates import groups_within
+from tenor.checks.rules.dat_splits import SAME_WORDS, groups_within
 from tenor.config.schema import Config
-from tenor.console.progress import progress_line
-from tenor.console.run import show_notes
+from tenor.console.run import progress_line, show_notes
 from tenor.data.batching import TokenExamples
 from tenor.data.dataset import LabelledText, excerpt, repeated_ids
 from tenor.data.sources import read_source

@@ -17,7 +17,7 @@ from tenor.checks.evidence import OverlapEvidence
 from tenor.checks.finding import Report
 from tenor.config.loading import apply_overrides, load_config
 from tenor.config.schema import Config
-from tenor.console.progress import progress_line
+from tenor.console.run import progress_line
 from tenor.data.batching import TokenExamples
 from tenor.data.dataset import LabelledText
 from tenor.data.sources import read_source
@@ -34,8 +34,8 @@ from tenor.measures.intervals import wilson_interval
 from tenor.measures.selective import Answered, answered_above, coverage_curve
 from tenor.measures.text_baseline import TextBaseline
 from tenor.model.classifier import load_saved_classifier
-from tenor.model.first_token import read_first_token_only
 from tenor.model.folder import class_names
+from tenor.model.speed import read_first_token_only
 from tenor.runs.directory import DEFAULT_ROOT, REPORT, RunDirectory, find_run
 from tenor.runs.environment import package_versions
 from tenor.runs.files import atomic_path, write_json, write_text

@@ -25,12 +25,12 @@ from tenor.training.checkpoint import (
     MODEL,
     Checkpoint,
     DamagedCheckpointError,
+    TrainState,
     list_checkpoints,
     read_state,
     verify_checkpoint,
 )
 from tenor.training.signals import terminate_as_interrupt
-from tenor.training.state import TrainState
 
 
 @dataclass

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tenor.console.progress import ProgressLine, progress_line
-from tenor.console.run import show_notes
+from tenor.console.run import ProgressLine, progress_line, show_notes
 from tenor.errors import UserError
 from tenor.inference.file_job import FileJob, FileResult, interrupted_job, predict_file, survey
 from tenor.inference.file_outputs import is_text, refuse_existing, require_output

@@ -6,12 +6,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, PartialState
 from rich.console import Console
 
 from tenor.checks.catalogue import BY_CODE
 from tenor.config.loading import Problem, config_error, load_config, nearest
 from tenor.config.schema import Config
-from tenor.console.progress import progress_line
+from tenor.console.run import progress_line
 from tenor.data.batching import Examples, TokenExamples
 from tenor.data.dataset import SourceData
 from tenor.data.sources import read_source
@@ -22,10 +24,9 @@ from tenor.inference.logits import Forward, predict, token_logits
 from tenor.measures.objective import make_objective
 from tenor.model.classifier import Classifier, load_classifier, position_count, weights_digest
 from tenor.model.device import DevicePlan, plan_device
-from tenor.model.dropout import use_word_dropout
 from tenor.model.features import cached_features, can_cache_features, first_token_state, head_logits
-from tenor.model.first_token import read_first_token_only
 from tenor.model.freezing import TrainableParameters, anatomy, freeze
+from tenor.model.speed import read_first_token_only, use_word_dropout
 from tenor.runs.directory import RunDirectory
 from tenor.runs.environment import package_versions
 from tenor.runs.files import sha256_file
@@ -227,3 +228,26 @@ def changed_device(manifest: Manifest, prepared: Prepared) -> list[str]:
 
 def _known(version: Any) -> str:
     return str(version)[:12] if isinstance(version, str) else "not installed"
+
+
+def make_accelerator(plan: DevicePlan) -> Accelerator:
+    """An accelerator with the plan's device and precision.
+
+    Raises:
+        UserError: started by a distributed launcher, or Accelerate's environment variables choose another device.
+    """
+    precision = "no" if plan.precision == "fp32" else plan.precision
+    # Accelerate keeps one state per process, and an earlier run in it may have set another precision or device.
+    current_precision = AcceleratorState().mixed_precision if AcceleratorState._shared_state else precision
+    current_device = PartialState().device.type if PartialState._shared_state else plan.device
+    if (current_precision, current_device) != (precision, plan.device):
+        AcceleratorState._reset_state(reset_partial_state=True)
+    accelerator = Accelerator(cpu=plan.device == "cpu", mixed_precision=precision)
+    if accelerator.num_processes > 1:
+        raise UserError("tenor train runs in one process; start it without a distributed launcher")
+    if accelerator.device.type != plan.device:  # For example because ACCELERATE_USE_CPU is set.
+        raise UserError(
+            f"Accelerate would train on {accelerator.device}, expected {plan.device}: remove the ACCELERATE_… "
+            "variables from the environment, and choose the device with training.device"
+        )
+    return accelerator

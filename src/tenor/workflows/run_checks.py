@@ -19,8 +19,8 @@ from tenor.runs.directory import RunDirectory
 from tenor.runs.files import write_json
 from tenor.runs.missing import Missing
 from tenor.runs.step_records import read_records
+from tenor.training.checkpoint import TrainState, Window
 from tenor.training.recorder import Recorder
-from tenor.training.state import TrainState, Window
 from tenor.training.task import TrainingTask
 from tenor.workflows.prepare import Prepared
 

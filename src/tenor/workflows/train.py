@@ -14,8 +14,7 @@ from tenor.checks.finding import Finding
 from tenor.checks.watchdog import Watchdog
 from tenor.config.describe import to_yaml
 from tenor.config.schema import Config
-from tenor.console.progress import ProgressLine, progress_line
-from tenor.console.run import show_finish, show_overview
+from tenor.console.run import ProgressLine, progress_line, show_finish, show_overview
 from tenor.data.batching import Examples, TokenExamples
 from tenor.data.dataset import LabelledText, SourceData, not_labelled
 from tenor.data.splits import present_splits
@@ -32,10 +31,12 @@ from tenor.runs.manifest import new_manifest, process_lives, read_manifest, upda
 from tenor.runs.missing import Missing
 from tenor.runs.predictions import write_predictions
 from tenor.runs.summary import read_summary
-from tenor.training.accelerator import make_accelerator
 from tenor.training.checkpoint import (
     Checkpoint,
     DamagedCheckpointError,
+    TrainState,
+    Validation,
+    Window,
     checkpoint_path,
     list_checkpoints,
     load_weights,
@@ -44,7 +45,6 @@ from tenor.training.checkpoint import (
 )
 from tenor.training.loop import Callbacks, fit
 from tenor.training.recorder import Recorder
-from tenor.training.state import TrainState, Validation, Window
 from tenor.training.task import TrainingTask
 from tenor.workflows.check import run_preflight
 from tenor.workflows.measure import fit_baselines, keep_text_keys, measure_split
@@ -55,6 +55,7 @@ from tenor.workflows.prepare import (
     changed_inputs,
     changed_versions,
     input_fingerprints,
+    make_accelerator,
     make_examples,
     prepare,
     record_inputs,

@@ -35,7 +35,7 @@ from tenor.checks.probes.subject import (
     make_subject,
     read_examples,
 )
-from tenor.model.side_by_side import evaluation_mode
+from tenor.model.speed import evaluation_mode
 
 DEEP_ROWS = 512
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
-from tenor.runs.process_state import OverlappingChange
+from tenor.runs.environment import OverlappingChange
 
 MOST_CHARACTERS = 2**27
 """Limit for a field or a line: a quote that is never closed would load the rest of the file into memory."""

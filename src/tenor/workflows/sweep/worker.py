@@ -23,11 +23,11 @@ from tenor.checks.finding import Finding
 from tenor.config.sweep import KNOWN_WHILE_TRAINING, SweepPlan
 from tenor.errors import InterruptedRunError, RefusedError, TenorError, UserError
 from tenor.runs.directory import RunDirectory
+from tenor.runs.environment import warnings_ignored
 from tenor.runs.files import make_folder, read_json
 from tenor.runs.manifest import process_lives, read_manifest
-from tenor.runs.process_state import warnings_ignored
 from tenor.runs.summary import drop_weights
-from tenor.training.state import Validation
+from tenor.training.checkpoint import Validation
 from tenor.workflows.sweep.study import (
     SweepTrial,
     best_of,
