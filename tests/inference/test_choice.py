@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tenor.inference import engines as engine_choice
-from tenor.inference.engines import Engine, EngineName, choose_engine
+from tenor.inference import engine_choice
+from tenor.inference.engine_choice import choose_engine
+from tenor.inference.engines import Engine, EngineName
 from tenor.inference.predictor import Predictor
 from tenor.inference.texts import Framing, token_rows
 

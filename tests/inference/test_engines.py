@@ -8,7 +8,8 @@ import pytest
 
 from tenor.errors import UserError
 from tenor.inference import engines, predictor
-from tenor.inference.engines import Engine, disagreement
+from tenor.inference.engine_choice import disagreement
+from tenor.inference.engines import Engine
 from tenor.inference.predictor import Predictor
 from tenor.model.device import DevicePlan
 from tenor.workflows.export import INT8_AGREEMENT

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from overlapping import in_a_new_thread, in_turns
-from tenor.model import speed as side_by_side
 from tenor.model.speed import map_side_by_side, use_threads
 
 
@@ -129,7 +128,7 @@ def test_an_operation_takes_no_more_threads_than_it_was_given() -> None:
 
 
 def test_without_openmp_the_number_of_the_process_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(side_by_side, "OWN_NUMBERS", ())
+    monkeypatch.setattr(speed, "OWN_NUMBERS", ())
 
     def call(_: int) -> list[int]:
         return list(map_side_by_side(lambda item: torch.get_num_threads(), range(6), 3))

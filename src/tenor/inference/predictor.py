@@ -13,7 +13,8 @@ import numpy as np
 from tenor.data.sequences import array_of, sequence_of
 from tenor.data.tokenization import whole_ids
 from tenor.errors import TenorError, TextError, UserError, advice_on_memory
-from tenor.inference.engines import OTHER_PROBABILITIES, Choice, Engine, build_engine, choose_engine, padded, run_rows
+from tenor.inference.engine_choice import OTHER_PROBABILITIES, Choice, build_engine, choose_engine
+from tenor.inference.engines import Engine, padded, run_rows
 from tenor.inference.logits import same_logits
 from tenor.inference.source import Source, load_source
 from tenor.inference.texts import Framing, LongText, TextTokens, token_rows

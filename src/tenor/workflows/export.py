@@ -17,7 +17,8 @@ from tenor.data.dataset import LabelledText
 from tenor.data.sources import read_source
 from tenor.data.splits import make_splits, stratified_rows
 from tenor.errors import TenorError, UserError
-from tenor.inference.engines import FLOAT_TOLERANCE, ONNX_PACKAGES, require_onnx
+from tenor.inference.engine_choice import FLOAT_TOLERANCE
+from tenor.inference.engines import ONNX_PACKAGES, require_onnx
 from tenor.inference.onnx_files import quantize_onnx, write_onnx
 from tenor.inference.predictor import Predictor
 from tenor.inference.source import Artefact, saved_model, write_artefact
