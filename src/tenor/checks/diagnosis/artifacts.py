@@ -11,8 +11,9 @@ from tenor.errors import UserError
 from tenor.runs.files import parse_json
 
 ACCEPTED = (
-    "a Tenor run folder, a transformers.Trainer output folder, a folder of TensorBoard event files, a CSV or Parquet "
-    "file of predictions, an experiments summary (JSON), or an evaluation (JSON with confusion_matrix or report)"
+    "the folder of a run of Tenor, transformers.Trainer, SetFit, simpletransformers, Lightning, Weights & Biases or "
+    "MLflow, a folder of TensorBoard event files, a training history (CSV or JSON, as of Keras), a CSV or Parquet file "
+    "of predictions, an experiments summary (JSON), or an evaluation (JSON with confusion_matrix or report)"
 )
 LARGEST_INTEGER = 10**300
 """Near the largest float64 (1.8e308): a larger integer cannot be used in a calculation."""
@@ -34,6 +35,8 @@ class Artifacts:
     """The configuration as it was recorded, nested or flat."""
     allow: Mapping[str, str] = field(default_factory=dict)
     """Codes of findings that were allowed in the run → the reason given."""
+    files: tuple[Path, ...] = ()
+    """The files that were read, where the reader names them."""
     notes: tuple[str, ...] = ()
     """How it was read if there was a choice, and files that could not be read, a sentence each."""
 
