@@ -21,6 +21,7 @@ from tenor.checks.rules import (
     evl_ranking,
     evl_rows,
     frz,
+    los_curves,
     los_function,
     los_training,
     mod,
@@ -36,7 +37,7 @@ from tenor.runs.files import write_text
 # `dst` is not included: nothing gathers the evidence of its rules yet.
 FAMILIES: tuple[ModuleType, ...] = (
     *(dat_labels, dat_splits, dat_batches, dat_signal, dat_texts, tok),
-    *(mod, los_function, los_training, opt_groups, opt_schedule, opt_steps, frz, prc),
+    *(mod, los_function, los_training, los_curves, opt_groups, opt_schedule, opt_steps, frz, prc),
     *(ckp, evl_rows, evl_collapse, evl_ranking, evl_claims),
 )
 

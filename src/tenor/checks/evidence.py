@@ -349,6 +349,18 @@ class StepEvidence:
     clip_at: float | None = None
     validation_loss: tuple[ValidationPoint, ...] = ()
     """Of held-out rows; empty if it was not logged."""
+    epochs: float | None = None
+    """Passes over the training rows up to the last record."""
+    ended: bool = False
+    """Whether the records were read from a run's files: no further step will be recorded."""
+    last_step: int | None = None
+    """The last step that was taken, if it is known apart from the records."""
+    stopped_because: str = ""
+    """Why training ended before its planned steps on purpose, such as early stopping; empty if nothing says so."""
+    has_evaluation: bool | None = None
+    """Whether the run's files contain a result on held-out rows."""
+    keeps_best: bool | None = None
+    """Whether the model that is used is the best checkpoint, not the last one."""
     learning_rate: np.ndarray | None = None
     """The learning rate in the optimizer."""
     planned_rate: np.ndarray | None = None
@@ -393,6 +405,9 @@ class SplitClaims:
     confusion: np.ndarray | None = None
     """Counts, rows true and columns predicted, shape (K, K)."""
     accuracy: float | None = None
+    loss: float | None = None
+    """Mean cross-entropy in nats."""
+    macro_f1: float | None = None
     report: Mapping[str, object] | None = None
     """scikit-learn's `classification_report(output_dict=True)`."""
     labels: np.ndarray | None = None
@@ -443,6 +458,8 @@ class CheckpointEvidence:
     """Its direction, if the run records it; None: derived from the metric's name."""
     selection_unknown: str = ""
     """Why the metric or its direction is unknown, and where it can be recorded."""
+    other_metrics: Mapping[str, tuple[ValidationPoint, ...]] = field(default_factory=dict)
+    """The other metrics of the same validations, by name."""
     chosen_step: int | None = None
     evaluated_step: int | None = None
     chosen_digest: str | None = None

@@ -199,6 +199,41 @@ def metric_is_nan(evaluation: EvaluationEvidence) -> Finding | None:
     )
 
 
+@rule("EVL022", "warning", explains=("no result",))
+def never_evaluated(steps: StepEvidence) -> Finding | None:
+    """The run has no evaluation
+
+    Measures: results on held-out rows among the files of a run that trained.
+
+    Threshold: none at all. Judged once an epoch or 90% of the planned steps are done.
+
+    Why: a training loss does not show whether the model works on other texts: it falls for memorized and for leaked
+    rows as well. Without a validation, no checkpoint can be chosen.
+
+    Look-alikes: a run that is evaluated by another program, whose result lies elsewhere.
+
+    Fix: validate at least once per epoch (`eval_strategy="epoch"` in `transformers`, whose default is "no"), and save
+    the result next to the checkpoint.
+
+    Reference: Dodge et al. 2019, Show Your Work.
+    """
+    if not steps.ended or steps.has_evaluation is None:
+        raise CannotTell("the run's files were not searched for an evaluation")
+    if steps.has_evaluation:
+        return None
+    last = steps.last_step or int(np.max(steps.steps, initial=0))
+    done = (steps.epochs or 0) >= 1 or last >= 0.9 * (steps.total_steps or 0)
+    if not done:
+        raise CannotTell("the run ended before its first epoch was complete")
+    return Finding(
+        observed=f"{last:,} steps, and no result on held-out rows",
+        expected="an evaluation on rows that were not trained on",
+        n=len(steps.steps),
+        cause="no evaluation was configured, or its results are stored elsewhere",
+        fix="evaluate the model on held-out rows, and validate once per epoch in the next run",
+    )
+
+
 def _first_of(entries: tuple[str, ...]) -> str:
     more = len(entries) - METRICS_SHOWN
     return ", ".join(entries[:METRICS_SHOWN]) + (f" and {more} more" if more > 0 else "")

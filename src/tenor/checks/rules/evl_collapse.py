@@ -7,7 +7,16 @@ import numpy as np
 from tenor.checks.evidence import EvaluationEvidence, SplitClaims
 from tenor.checks.finding import OWN, CannotTell, Finding
 from tenor.checks.rule import rule
-from tenor.checks.rules.evl_measures import class_name, confusion, distributions, joined, per_split, ranking
+from tenor.checks.rules.evl_measures import (
+    class_indices,
+    class_name,
+    confusion,
+    distributions,
+    joined,
+    per_split,
+    ranking,
+)
+from tenor.measures.intervals import wilson_interval
 
 # One other prediction in 200 is still a collapse; sound models of data as skewed as 99/1 stay below this share.
 ONE_CLASS_SHARE = 0.995
@@ -24,6 +33,11 @@ DEVIATIONS = 3.29
 # A model that has learned a class this frequent would predict it at least once.
 MIN_SUPPORT = 20
 SAME_SCORES = 1e-6
+# One class in a thousand is called weak by chance.
+WEAK_CONFIDENCE = 0.998
+# Half of what one class of three costs that is never right, at an accuracy of 0.9.
+MACRO_GAP = 0.15
+MIN_UNLABELLED = 100
 
 
 def collapse(claims: SplitClaims, n_classes: int) -> tuple[int, int, int, float] | None:
@@ -195,6 +209,72 @@ def class_never_predicted(evaluation: EvaluationEvidence) -> Finding | None:
     )
 
 
+@rule("EVL021", "warning", symptoms=("class never predicted",), says_why=False)
+def class_hardly_ever_right(evaluation: EvaluationEvidence) -> Finding | None:
+    """A class is hardly ever right, which the accuracy hides
+
+    Measures: the recall of each class that is predicted at all, where the confusion matrix is known; otherwise the
+    accuracy minus the macro F1.
+
+    Threshold: at least 20 rows of the class, and an upper limit of its recall (Wilson, 99.9%) below half of the accuracy
+    and below 0.5. Without a matrix, a difference of 0.15, and of half of what one of K classes costs that is never
+    right (accuracy / 2K).
+
+    Why: accuracy and weighted F1 are those of the frequent classes. The class that matters is often the rare one.
+
+    Look-alikes: rare classes with few rows pass. Weak models often lose a neutral class between two extremes. Classes
+    that are never predicted are EVL013's.
+
+    Fix: look at the confusion matrix; count the class among the training rows, and compare its label in training and
+    evaluation; then weight it in the loss, add rows, or choose a threshold for it.
+
+    Reference: Grandini et al. 2020, Metrics for Multi-Class Classification; Opitz and Burst 2019, Macro F1 and Macro F1.
+    """
+    measured = per_split(evaluation, lambda claims: _weak_classes(claims, evaluation.n_classes))
+    weak = [(name, claims, one) for name, claims, one in measured if one]
+    if not weak:
+        return None
+    return Finding(
+        observed=joined([(name, one) for name, _, one in weak]),
+        expected="a recall of each class not far below the accuracy",
+        n=sum(claims.n for _, claims, _ in weak),
+        cause="the class is rare among the training rows, or its label means another class there",
+        fix="count the class in the training rows, compare the label names, and report recall or F1 per class",
+    )
+
+
+@rule("EVL023", "warning", symptoms=("one class predicted",), says_why=False)
+def one_class_without_labels(evaluation: EvaluationEvidence) -> Finding | None:
+    """All predictions are one class, in a file without true classes
+
+    Measures: the share of the most predicted class where the true classes are not known.
+
+    Threshold: 99.5% of at least 100 rows. A warning, because all texts may belong to this class.
+
+    Why: without true classes neither accuracy nor a collapse can be measured, but few collections of texts are of one
+    class only.
+
+    Look-alikes: texts that were selected by their class.
+
+    Fix: label 50 of the rows by hand and compare, or evaluate the model on labelled rows.
+
+    Reference: Karpathy 2019, A Recipe for Training Neural Networks.
+    """
+    measured = per_split(evaluation, lambda claims: _unlabelled_share(claims, evaluation.n_classes))
+    constant = [(name, claims, one) for name, claims, one in measured if one[1] >= ONE_CLASS_SHARE * one[2]]
+    if not constant:
+        return None
+    return Finding(
+        observed=joined(
+            [(name, f"{of:,} of {n:,} predicted as class {class_name(c, k)}") for name, c, (k, of, n) in constant]
+        ),
+        expected="predictions of several classes",
+        n=sum(n for _, _, (_, _, n) in constant),
+        cause="the model does not separate the classes, or all texts are of one class",
+        fix="label 50 of the rows by hand and compare, or evaluate the model on labelled rows",
+    )
+
+
 @rule("EVL014", "error", symptoms=("odd probabilities",), says_why=False)
 def invalid_probabilities(evaluation: EvaluationEvidence) -> Finding | None:
     """The probabilities are not a distribution, or equal for all rows
@@ -269,3 +349,40 @@ def _distribution_fault(claims: SplitClaims) -> str:
     if rows >= MIN_MINORITY and np.ptp(values, axis=0).max() <= SAME_SCORES:
         return f"all {rows:,} rows have the same probabilities"
     return ""
+
+
+def _weak_classes(claims: SplitClaims, n_classes: int) -> str:
+    """The classes that are hardly ever right, as text; empty if there are none."""
+    try:
+        counts = confusion(claims, n_classes)
+    except CannotTell:
+        return _macro_gap(claims, n_classes)
+    support, predicted, right = counts.sum(axis=1), counts.sum(axis=0), np.diag(counts)
+    limit = min(0.5, float(right.sum() / counts.sum()) / 2)
+    weak = [
+        f"class {class_name(claims, k)}: {right[k]:,} of {support[k]:,} rows right"
+        for k in np.flatnonzero((support >= MIN_SUPPORT) & (predicted > 0))
+        if wilson_interval(int(right[k]), int(support[k]), WEAK_CONFIDENCE).high < limit
+    ]
+    return f"accuracy {right.sum() / counts.sum():.4f}, but {', '.join(weak)}" if weak else ""
+
+
+def _macro_gap(claims: SplitClaims, n_classes: int) -> str:
+    """A macro F1 far below the accuracy, as text; empty if it is not."""
+    if claims.macro_f1 is None or claims.accuracy is None:
+        raise CannotTell("neither a confusion matrix nor accuracy and macro F1 are known")
+    gap = claims.accuracy - claims.macro_f1
+    if not gap >= max(MACRO_GAP, claims.accuracy / (2 * n_classes)):
+        return ""
+    return f"accuracy {claims.accuracy:.4f}, macro F1 {claims.macro_f1:.4f}"
+
+
+def _unlabelled_share(claims: SplitClaims, n_classes: int) -> tuple[int, int, int]:
+    """The most predicted class, its rows and all rows; CannotTell if the true classes are known."""
+    if claims.labels is not None or claims.confusion is not None:
+        raise CannotTell("the true classes are known")
+    predicted = class_indices(claims.predicted, n_classes, "predictions")
+    if len(predicted) < MIN_UNLABELLED:
+        raise CannotTell(f"fewer than {MIN_UNLABELLED} predictions")
+    counts = np.bincount(predicted, minlength=n_classes)
+    return int(counts.argmax()), int(counts.max()), len(predicted)

@@ -1,6 +1,6 @@
 """What a result is worth: compared with chance, a cheap model, its best relabelling and another split."""
 
-from math import log, sqrt
+from math import isfinite, log, sqrt
 
 import numpy as np
 
@@ -22,6 +22,10 @@ from tenor.measures.intervals import wilson_interval
 # With fewer rows, the interval of an accuracy of 0.5 is wider than ±0.14, too wide for a comparison.
 MIN_ROWS = 50
 MIN_ROWS_FOR_WARNING = 100
+# 3.29 standard deviations of an accuracy of 0.5 are then 5 points.
+MIN_ROWS_FOR_ERROR = 1000
+# Above it, ln K and ln (K + 1) differ by less than 2%.
+MOST_CHANCE_CLASSES = 20
 # One-sided, divided by the number of splits; strict, because every evaluation of every run is tested.
 ALPHA = 1e-3
 # Mean recall this far above chance justifies an accuracy below the majority's.
@@ -246,6 +250,60 @@ def validation_and_test_far_apart(evaluation: EvaluationEvidence) -> Finding | N
         cause="the splits differ in distribution, or validation rows were seen in training or selected on too often",
         fix="look for rows shared with training, and compare length, source and labels of the two splits",
     )
+
+
+@rule(
+    "EVL020",
+    "warning",
+    symptoms=("bad result", "low accuracy"),
+    explains=("class never predicted", "below the text baseline"),
+    says_why=False,
+)
+def result_at_chance(evaluation: EvaluationEvidence) -> Finding | None:
+    """The result is at chance: accuracy 1/K and loss ln K
+
+    Measures: the recorded accuracy and the recorded mean loss (cross-entropy in nats).
+
+    Threshold: for some K from 2 to 20, an accuracy within 3.29 standard deviations (p = 0.001) of 1/K, or within 0.01
+    where the number of rows is not recorded, and a loss within 1% of ln K. An error from 1,000 rows on, where the
+    accuracy is determined within 5 points.
+
+    Why: equal probabilities for all K classes have exactly this loss. A model that gives them has learned nothing.
+
+    Look-alikes: a smoke test of a few steps. With skewed classes, EVL005 compares with the most frequent class.
+
+    Fix: check the labels, the loss and the learning rate, in this order; overfit 20 examples first.
+
+    Reference: Karpathy 2019, A Recipe for Training Neural Networks ("verify loss @ init").
+    """
+    measured = per_split(evaluation, lambda claims: _chance_classes(claims, evaluation.n_classes))
+    at_chance = [(name, claims, k) for name, claims, k in measured if k]
+    if not at_chance:
+        return None
+    return Finding(
+        observed=joined([(name, f"accuracy {c.accuracy:.4f}, loss {c.loss:.4f}") for name, c, _ in at_chance]),
+        expected=joined(
+            [(name, f"more than 1/{k} = {1 / k:.4f} and less than ln {k} = {log(k):.4f}") for name, _, k in at_chance]
+        ),
+        n=sum(claims.n for _, claims, _ in at_chance),
+        cause="the model gives every class the same probability: it has learned nothing",
+        fix="check the labels, the loss and the learning rate, in this order; overfit 20 examples first",
+        severity="error" if any(claims.n >= MIN_ROWS_FOR_ERROR for _, claims, _ in at_chance) else OWN,
+    )
+
+
+def _chance_classes(claims: SplitClaims, n_classes: int) -> int | None:
+    """The number of classes K for which accuracy and loss are those of chance; None if there is none."""
+    if claims.loss is None or not isfinite(claims.loss):
+        raise CannotTell("the loss is not known")
+    share, n = (claims.accuracy, claims.n) if claims.accuracy is not None else accuracy(claims, n_classes)
+    if not 0 < share <= 1 or 0 < n < MIN_ROWS:
+        raise CannotTell(f"fewer than {MIN_ROWS} rows, or no accuracy in 0 … 1")
+    for k in range(2, MOST_CHANCE_CLASSES + 1):
+        tolerance = 3.29 * sqrt((k - 1) / n) / k if n else 0.01
+        if abs(share - 1 / k) <= tolerance and abs(claims.loss - log(k)) <= 0.01 * log(k):
+            return k
+    return None
 
 
 def _not_argmax(claims: SplitClaims, n_classes: int) -> tuple[int, bool]:
