@@ -94,7 +94,8 @@ def _all_folders(path: Path) -> list[Path]:
 def _placed(folder: Path, root: Path, series: dict[str, Series]) -> EventFolder:
     """The run of a folder: its parent if the folder holds a split of it, or one curve of a chart."""
     word = folder.name.lower()
-    if folder != root and word in SPLIT_WORDS and not any(map(split_of, series)):
+    splits = {split_of(tag) for tag in series} - {""}  # Keras: "evaluation_loss_vs_iterations" in validation/.
+    if folder != root and word in SPLIT_WORDS and splits <= {SPLIT_WORDS[word]}:
         return EventFolder(folder, folder.parent, word)
     for tag in series:  # `SummaryWriter.add_scalars("loss", {"val": …})` writes the tag loss to the folder loss_val.
         prefix = f"{tag.replace('/', '_').replace(' ', '_')}_"

@@ -49,6 +49,10 @@ class History:
     series: Mapping[str, Series]
     per_epoch: bool = False
     """Whether a step is an epoch, and a training metric the mean over it."""
+    epochs: float | None = None
+    """The epochs that were trained, if the steps do not say it."""
+    is_whole: bool = False
+    """Whether these are all metrics of the run, so that an evaluation that is not among them was not recorded."""
     notes: tuple[str, ...] = ()
     """How it was read if there was a choice."""
 
@@ -64,6 +68,7 @@ def history_evidence(history: History, n_classes: int | None = None, clip_at: fl
     held_out_loss = _points(best_series(by_split["validation"], LOSS) or best_series(by_split["test"], LOSS))
     if loss := best_series(training, LOSS):
         steps = sorted(loss)
+        has_evaluation = any(by_split["validation"].values()) or any(by_split["test"].values())
         evidence.append(
             StepEvidence(
                 steps=np.array(steps, dtype=np.int64),
@@ -73,6 +78,9 @@ def history_evidence(history: History, n_classes: int | None = None, clip_at: fl
                 clip_at=clip_at,
                 learning_rate=_at_steps(_named(history.series, RATE), steps, fill=True),
                 validation_loss=held_out_loss,
+                epochs=float(len(steps)) if history.per_epoch else history.epochs,
+                ended=True,
+                has_evaluation=True if has_evaluation else False if history.is_whole else None,
             )
         )
     accuracy = best_series(by_split["validation"], ACCURACY) or best_series(by_split["test"], ACCURACY)

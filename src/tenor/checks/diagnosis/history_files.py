@@ -7,6 +7,7 @@ of Weights & Biases, sentence-transformers' evaluations, simpletransformers' sco
 
 import csv
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -166,7 +167,22 @@ def _of_records(records: Records, path: Path) -> History:
         for record in records
     ]
     per_epoch = axis is not None and _plain(axis) in EPOCH_NAMES and not note
-    return History(series_of_records(zip(steps, others, strict=True)), per_epoch, (note,) if note else ())
+    return History(
+        series_of_records(zip(steps, others, strict=True)),
+        per_epoch=per_epoch,
+        epochs=_epochs(records, names),
+        notes=(note,) if note else (),
+    )
+
+
+def _epochs(records: Records, names: Sequence[str]) -> float | None:
+    """The number of epochs in the records; counted from 0 or from 1, the difference of the last and the first."""
+    columns = [name for name in names if _plain(name) in EPOCH_NAMES]
+    values = [logged_number(record.get(name)) for name in columns[:1] for record in records]
+    known = [value for value in values if value is not None and math.isfinite(value)]
+    if not known:
+        return None
+    return max(known) - min(known) + 1 if all(value.is_integer() for value in known) else max(known)
 
 
 def _steps(records: Records, names: Sequence[str]) -> tuple[list[int], str]:

@@ -83,7 +83,7 @@ def read_mlflow(path: Path) -> list[Artifacts]:
 
 def _artifacts(run: Run) -> Artifacts | None:
     series = {name: values for name, values in run.series.items() if not name.startswith(SYSTEM)}
-    evidence = history_evidence(History(series), classes_in(run.params))
+    evidence = history_evidence(History(series, is_whole=True), classes_in(run.params))
     if not evidence:
         return None
     settings: Mapping[str, Any] = {key: _value(text) for key, text in run.params.items()}

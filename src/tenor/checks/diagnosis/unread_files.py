@@ -11,7 +11,9 @@ PICKLES = "pickles, which are never opened"
 WEIGHTS = "weights, which a diagnosis does not load"
 LOGS = "free text"
 PARTS = "parts of the model or of its tokenizer"
-OTHERS = "not recognized; give a file alone if it contains results"
+OTHERS = "no part of this kind of folder; give a file alone if it contains results"
+CHECKPOINTS = "in folders of checkpoints, each of which can be given alone"
+CHECKPOINT_FOLDERS = ("checkpoint-*", "best_model", "epoch_*")
 EVENTS = "event files, whose folder can be given alone"
 DESCRIPTIONS = "about the machine or the program"
 REASONS: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -43,7 +45,8 @@ def unread_notes(folder: Path, read: Iterable[Path]) -> tuple[str, ...]:
             groups.setdefault(f"files beyond the first {MAX_FILES:,}", [])
             break
         if os.path.abspath(file) not in known:
-            groups.setdefault(_reason(file.name), []).append(file.relative_to(folder).as_posix())
+            name = file.relative_to(folder)
+            groups.setdefault(_reason(name), []).append(name.as_posix())
     return tuple(f"not read ({reason}){': ' if files else ''}{_listed(files)}" for reason, files in groups.items())
 
 
@@ -54,8 +57,10 @@ def _files(folder: Path) -> Iterator[Path]:
             yield Path(place) / name
 
 
-def _reason(name: str) -> str:
-    return next((reason for reason, patterns in REASONS if any(fnmatch(name, one) for one in patterns)), OTHERS)
+def _reason(file: Path) -> str:
+    if any(fnmatch(part, one) for part in file.parts[:-1] for one in CHECKPOINT_FOLDERS):
+        return CHECKPOINTS
+    return next((reason for reason, patterns in REASONS if any(fnmatch(file.name, one) for one in patterns)), OTHERS)
 
 
 def _listed(names: list[str]) -> str:

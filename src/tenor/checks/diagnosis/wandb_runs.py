@@ -165,11 +165,22 @@ def _artifacts(record: WandbRecord, files: list[Path], name: str) -> Artifacts |
     lone = len(record.history) == 0
     if lone:  # One value is no course of the loss: only the held-out metrics are evidence.
         series = {key: values for key, values in series.items() if split_of(key) in ("validation", "test")}
-    evidence = history_evidence(History(series), classes_in(record.settings))
+    evidence = history_evidence(History(series, epochs=_epochs(rows), is_whole=not lone), classes_in(record.settings))
     if not evidence:
         return None
     settings = {key: plain_setting(value) for key, value in record.settings.items()}
     return Artifacts(KIND, evidence, record.name or name, settings=settings, files=tuple(files), notes=tuple(notes))
+
+
+def _epochs(rows: list[dict[str, Any]]) -> float | None:
+    """The last epoch that was logged; transformers and Lightning log it with every record."""
+    logged = [
+        number
+        for row in rows
+        for key, value in row.items()
+        if key.rpartition("/")[2] == "epoch" and (number := logged_number(value)) is not None
+    ]
+    return max(logged) if logged else None
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "", depth: int = 4) -> dict[str, Any]:
