@@ -12,7 +12,8 @@ from tenor.runs.files import parse_json
 
 ACCEPTED = (
     "a Tenor run folder, a transformers.Trainer output folder, a folder of TensorBoard event files, a CSV or Parquet "
-    "file of predictions, an experiments summary (JSON), or an evaluation (JSON with confusion_matrix or report)"
+    "file of predictions, an experiments summary (JSON), an evaluation (JSON with confusion_matrix, report or accuracy), "
+    "y_true and y_pred as lists (JSON), or a printed classification report or confusion matrix (.txt, CSV)"
 )
 LARGEST_INTEGER = 10**300
 """Near the largest float64 (1.8e308): a larger integer cannot be used in a calculation."""
@@ -36,6 +37,10 @@ class Artifacts:
     """Codes of findings that were allowed in the run → the reason given."""
     notes: tuple[str, ...] = ()
     """How it was read if there was a choice, and files that could not be read, a sentence each."""
+    files: tuple[str, ...] = ()
+    """Names of the files of the folder that were read, if the reader records them."""
+    outcome: str = ""
+    """How the run ended and what follows from it, a sentence; empty if nothing says so."""
 
 
 def evaluation_evidence(

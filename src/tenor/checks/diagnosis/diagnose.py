@@ -10,12 +10,15 @@ from tenor.checks.diagnosis.artifacts import ACCEPTED, FINDINGS, Artifacts, pars
 from tenor.checks.diagnosis.causes import Cause, is_symptom, observations_of, ranked_causes
 from tenor.checks.diagnosis.columns import SUFFIXES, sheet_of_records
 from tenor.checks.diagnosis.event_files import event_folders, read_event_folders
-from tenor.checks.diagnosis.predictions_file import (
-    has_prediction_columns,
-    predictions_artifacts,
-    read_predictions_file,
+from tenor.checks.diagnosis.predictions_file import has_prediction_columns, predictions_artifacts
+from tenor.checks.diagnosis.result_files import (
+    TEXT,
+    read_json_results,
+    read_printed_results,
+    read_results_folder,
+    read_table,
 )
-from tenor.checks.diagnosis.results_json import is_evaluation, read_evaluation, read_summary, runs_of
+from tenor.checks.diagnosis.results_json import read_summary, runs_of
 from tenor.checks.diagnosis.tenor_run import is_tenor_run, read_tenor_run
 from tenor.checks.diagnosis.trainer_folder import is_trainer_folder, read_trainer_folder, read_trainer_state
 from tenor.checks.evidence import EvaluationEvidence
@@ -35,11 +38,13 @@ def read_artifacts(path: Path) -> list[Artifacts]:
         raise UserError(f"{path}: does not exist. Give {ACCEPTED}.")
     suffix = path.suffix.lower()
     if suffix in SUFFIXES:
-        return read_predictions_file(path)
+        return read_table(path)
     if "tfevents" in path.name:
         return read_event_folders(path.parent)
     if suffix == ".json":
         return _read_json(path)
+    if suffix in TEXT:
+        return read_printed_results(path)
     raise UserError(f"{path}: unknown kind of file ({suffix or 'no suffix'}). Give {ACCEPTED}.")
 
 
@@ -54,6 +59,8 @@ def _read_folder(path: Path) -> list[Artifacts]:
         return _read_json(path / FINDINGS)
     if event_folders(path):
         return read_event_folders(path)
+    if results := read_results_folder(path):
+        return results
     names = sorted(one.name for one in path.iterdir())
     content = f"contains {', '.join(names[:SHOWN])}{', …' if len(names) > SHOWN else ''}" if names else "is empty"
     raise UserError(f"{path}: the folder {content}, which is not recognized. Give {ACCEPTED}, or one file.")
@@ -70,8 +77,8 @@ def _read_json(path: Path) -> list[Artifacts]:
     is_records = isinstance(value, list) and bool(value) and all(isinstance(record, Mapping) for record in value)
     if is_records and has_prediction_columns(list(value[0])):
         return predictions_artifacts(sheet_of_records(path, value))
-    if is_evaluation(value):
-        return read_evaluation(value, path)
+    if results := read_json_results(value, path):
+        return results
     if isinstance(value, Mapping):
         content = f"an object with the keys {', '.join(map(str, list(value)[:SHOWN])) or '(none)'}"
     else:

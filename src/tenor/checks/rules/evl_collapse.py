@@ -1,6 +1,6 @@
 """Collapsed results: classes that are missing from the predictions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -8,6 +8,7 @@ from tenor.checks.evidence import EvaluationEvidence, SplitClaims
 from tenor.checks.finding import OWN, CannotTell, Finding
 from tenor.checks.rule import rule
 from tenor.checks.rules.evl_measures import (
+    accuracy,
     class_indices,
     class_name,
     confusion,
@@ -356,15 +357,33 @@ def _weak_classes(claims: SplitClaims, n_classes: int) -> str:
     try:
         counts = confusion(claims, n_classes)
     except CannotTell:
+        classes = _recalls(claims)
+    else:
+        support, predicted, right = counts.sum(axis=1), counts.sum(axis=0), np.diag(counts)
+        classes = [
+            (class_name(claims, k), int(right[k]), int(support[k]) if predicted[k] else 0) for k in range(len(counts))
+        ]
+        if not predicted.all() and len(counts) == 2:
+            return ""  # EVL001 judges it.
+    if not classes:
         return _macro_gap(claims, n_classes)
-    support, predicted, right = counts.sum(axis=1), counts.sum(axis=0), np.diag(counts)
-    limit = min(0.5, float(right.sum() / counts.sum()) / 2)
+    share = accuracy(claims, n_classes)[0]
     weak = [
-        f"class {class_name(claims, k)}: {right[k]:,} of {support[k]:,} rows right"
-        for k in np.flatnonzero((support >= MIN_SUPPORT) & (predicted > 0))
-        if wilson_interval(int(right[k]), int(support[k]), WEAK_CONFIDENCE).high < limit
+        f"class {name}: {right:,} of {support:,} rows right"
+        for name, right, support in classes
+        if support >= MIN_SUPPORT and wilson_interval(right, support, WEAK_CONFIDENCE).high < min(0.5, share / 2)
     ]
-    return f"accuracy {right.sum() / counts.sum():.4f}, but {', '.join(weak)}" if weak else ""
+    return f"accuracy {share:.4f}, but {', '.join(weak)}" if weak else ""
+
+
+def _recalls(claims: SplitClaims) -> list[tuple[str, int, int]]:
+    """Name, rows that are right, and rows of each class in a report of all classes; empty if it does not tell."""
+    report = claims.report or {}
+    entries = [(key, one) for key, one in report.items() if isinstance(one, Mapping) and not key.endswith(" avg")]
+    values = [(key, one.get("recall"), one.get("support")) for key, one in entries]
+    if "accuracy" not in report or not all(isinstance(v, int | float) and v >= 0 for _, *vs in values for v in vs):
+        return []
+    return [(key, min(round(recall * support), int(support)), int(support)) for key, recall, support in values]
 
 
 def _macro_gap(claims: SplitClaims, n_classes: int) -> str:
