@@ -37,6 +37,8 @@ class Artifacts:
     """Codes of findings that were allowed in the run → the reason given."""
     notes: tuple[str, ...] = ()
     """How it was read if there was a choice, and files that could not be read, a sentence each."""
+    train_loss: float | None = None
+    """The mean training loss of the run, where only this is recorded."""
     files: tuple[str, ...] = ()
     """Names of the files of the folder that were read, if the reader records them."""
     outcome: str = ""

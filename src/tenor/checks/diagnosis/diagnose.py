@@ -8,6 +8,7 @@ from typing import Any
 from tenor.checks.catalogue import RULES, by_code, causes_of, link_causes, run_rules
 from tenor.checks.diagnosis.artifacts import ACCEPTED, FINDINGS, Artifacts, parse_reports, read_any_json
 from tenor.checks.diagnosis.causes import Cause, is_symptom, observations_of, ranked_causes
+from tenor.checks.diagnosis.conclusion import conclusion_of, limits_of
 from tenor.checks.diagnosis.columns import SUFFIXES, sheet_of_records
 from tenor.checks.diagnosis.event_files import event_folders, read_event_folders
 from tenor.checks.diagnosis.predictions_file import has_prediction_columns, predictions_artifacts
@@ -115,6 +116,12 @@ class Diagnosis:
     not_checked: tuple[NotChecked, ...]
     notes: tuple[str, ...] = ()
     """How the path was read if there was a choice, and files in it that could not be read."""
+    checked: tuple[str, ...] = ()
+    """Codes of the rules that were checked, here or at an earlier stage of the run."""
+    limits: str = ""
+    """How little could be judged, and what to pass to check more; empty if enough was checked."""
+    conclusion: str = ""
+    """What was checked, what was found and what follows, in a sentence."""
 
     @property
     def errors(self) -> tuple[Finding, ...]:
@@ -155,6 +162,7 @@ def diagnose_artifacts(artifacts: Artifacts, path: str, rules: Iterable[Rule] = 
     causes = ranked_causes(findings, [rule.code for rule in skipped], observations_of(artifacts), catalogue)
     judged = [catalogue[finding.code] for finding in findings if finding.code in catalogue]
     possible = {code for rule in judged for code in causes_of(rule, catalogue.values())}
+    ordered = tuple(code for code in catalogue if code in checked)
     return Diagnosis(
         path=path,
         kind=artifacts.kind,
@@ -164,7 +172,15 @@ def diagnose_artifacts(artifacts: Artifacts, path: str, rules: Iterable[Rule] = 
         ruled_out=tuple(code for code in catalogue if code in possible & checked - latest.keys()),
         not_checked=tuple(_not_checked(catalogue[rule.code], rule.reason) for rule in skipped),
         notes=_notes(artifacts),
+        checked=ordered,
+        limits=limits_of(artifacts, ordered, path),
+        conclusion=conclusion_of(artifacts, ordered, findings, _first(causes)),
     )
+
+
+def _first(causes: tuple[Cause, ...]) -> str:
+    """The first cause, as text; empty if there is none."""
+    return "" if not causes else causes[0].code + (" (suspected)" if causes[0].status == "suspected" else "")
 
 
 def _notes(artifacts: Artifacts) -> tuple[str, ...]:
@@ -199,6 +215,9 @@ def _combined(names: list[str], parts: list[Diagnosis]) -> Diagnosis:
         ruled_out=tuple(code for code in parts[0].ruled_out if code in ruled_out),
         not_checked=tuple(one for one in parts[0].not_checked if one.code in unchecked),
         notes=tuple(f"{name}: {note}" for name, part in zip(names, parts, strict=True) for note in part.notes),
+        checked=tuple(dict.fromkeys(code for part in parts for code in part.checked)),
+        limits=" ".join(f"{name}: {part.limits}" for name, part in zip(names, parts, strict=True) if part.limits),
+        conclusion=" ".join(f"{name}: {part.conclusion}" for name, part in zip(names, parts, strict=True)),
     )
 
 

@@ -156,6 +156,8 @@ def _table(text: str) -> list[list[float]] | None:
     for line in text.splitlines():
         cells = line.replace(",", " ").split()
         counts = list(takewhile(_is_number, reversed(cells)))[::-1]
+        if cells and cells[0].lower() in MARGINS and blocks and blocks[-1]:
+            counts = ["0", *counts][-len(blocks[-1][0]) :]  # The other rows may have numbers as names.
         if blocks and blocks[-1] and len(counts) == len(blocks[-1][0]):
             blocks[-1].append(counts)
         else:

@@ -172,6 +172,10 @@ def _rows_of(report: Mapping[str, Any] | None) -> float:
     return sum(number(entry["support"]) or 0 for entry in _classes(report))
 
 
+NOT_OF_MEAN = frozenset({"eval", "val", "test", "validation", "predict", "score", "avg", "average"})
+"""Words in the name of a macro F1 that do not change its meaning."""
+
+
 def _majority(report: Mapping[str, Any] | None) -> float | None:
     """The share of the most frequent class in a report of all classes."""
     supports = [number(entry["support"]) or 0.0 for entry in _classes(report or {})]
@@ -181,7 +185,7 @@ def _majority(report: Mapping[str, Any] | None) -> float | None:
 def _macro_f1(value: Mapping[str, Any], report: Mapping[str, Any] | None) -> float | None:
     """A recorded macro F1, under any of its names, or that of a report of all classes."""
     for key, content in value.items():
-        words = set(re.findall(r"[a-z]+|f1", str(key).lower())) - {"eval", "val", "test", "validation", "score", "predict"}
+        words = set(re.findall(r"f1|[a-z]+", str(key).lower())) - NOT_OF_MEAN
         if words in ({"macro", "f1"}, {"macrof1"}) and (found := number(content)) is not None:
             return _accuracy(found)[0]
     average = report.get("macro avg") if report and not is_of_subset(report) else None
@@ -403,6 +407,8 @@ class FurtherResults:
     not_numbers: tuple[tuple[str, tuple[str, ...]], ...]
     """File and its metrics that are NaN or infinite."""
     notes: tuple[str, ...]
+    files: tuple[str, ...] = ()
+    """Names of the files that were read."""
 
 
 def read_further_results(folder: Path, known: Collection[str]) -> FurtherResults:
@@ -424,7 +430,7 @@ def read_further_results(folder: Path, known: Collection[str]) -> FurtherResults
                 "only searched for NaN" if any(number(value) is not None for value in record.values()) else "not read"
             )
             notes.append(f"{kind}: {file.name} has no accuracy, report or confusion matrix under a usual name")
-    return FurtherResults(tuple(splits), tuple(broken), tuple(notes))
+    return FurtherResults(tuple(splits), tuple(broken), tuple(notes), tuple(name for name, _ in broken))
 
 
 def _record(file: Path) -> Mapping[str, Any] | str:

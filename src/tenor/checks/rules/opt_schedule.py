@@ -260,7 +260,7 @@ COMPLETE = 0.95
 """Share of the planned steps that counts as all: rounding of epochs and the last record may miss some."""
 
 
-@rule("OPT024", "warning", explains=("stalled loss", "small updates", "low accuracy"))
+@rule("OPT024", "warning", explains=("stalled loss", "small updates"))
 def rate_still_rises_at_the_end(steps: StepEvidence) -> Finding | None:
     """The learning rate still rises at the end: the warm-up is longer than the run
 
@@ -302,7 +302,7 @@ def rate_still_rises_at_the_end(steps: StepEvidence) -> Finding | None:
     )
 
 
-@rule("OPT025", "warning", explains=("low accuracy",))
+@rule("OPT025", "warning")
 def ended_before_its_plan(steps: StepEvidence) -> Finding | None:
     """Training ended before its planned end
 
