@@ -12,8 +12,8 @@ from tenor.runs.files import parse_json
 
 ACCEPTED = (
     "a Tenor run folder, a transformers.Trainer output folder, a folder of TensorBoard event files, a CSV or Parquet "
-    "file of predictions, an experiments summary (JSON), an evaluation (JSON with confusion_matrix, report or accuracy), "
-    "y_true and y_pred as lists (JSON), or a printed classification report or confusion matrix (.txt, CSV)"
+    "file of predictions, an experiments summary (JSON), an evaluation (JSON with confusion_matrix, report or "
+    "accuracy), y_true and y_pred as lists (JSON), or a printed classification report or confusion matrix (.txt, CSV)"
 )
 LARGEST_INTEGER = 10**300
 """Near the largest float64 (1.8e308): a larger integer cannot be used in a calculation."""

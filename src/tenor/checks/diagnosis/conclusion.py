@@ -48,9 +48,7 @@ def unread_files(artifacts: Artifacts, path: str) -> str:
     return ", ".join(names[:FILES_SHOWN]) + more
 
 
-def conclusion_of(
-    artifacts: Artifacts, checked: Collection[str], findings: Sequence[Finding], first_cause: str
-) -> str:
+def conclusion_of(artifacts: Artifacts, checked: Collection[str], findings: Sequence[Finding], first_cause: str) -> str:
     """What was checked, what was found, how the run ended and what to do next, in one sentence."""
     count = f"{len(checked)} rule{'s' if len(checked) != 1 else ''} checked"
     scope = _scope(artifacts)
@@ -63,7 +61,7 @@ def conclusion_of(
 
 
 def _result(findings: Sequence[Finding], checked: int) -> str:
-    counts = {severity: 0 for severity in ("error", "warning", "note")}
+    counts = dict.fromkeys(("error", "warning", "note"), 0)
     for finding in findings:
         counts[finding.severity] += 1
     named = [f"{n} {severity}{'s' if n > 1 else ''}" for severity, n in counts.items() if n]

@@ -8,8 +8,8 @@ from typing import Any
 from tenor.checks.catalogue import RULES, by_code, causes_of, link_causes, run_rules
 from tenor.checks.diagnosis.artifacts import ACCEPTED, FINDINGS, Artifacts, parse_reports, read_any_json
 from tenor.checks.diagnosis.causes import Cause, is_symptom, observations_of, ranked_causes
-from tenor.checks.diagnosis.conclusion import conclusion_of, limits_of
 from tenor.checks.diagnosis.columns import SUFFIXES, sheet_of_records
+from tenor.checks.diagnosis.conclusion import conclusion_of, limits_of
 from tenor.checks.diagnosis.event_files import event_folders, read_event_folders
 from tenor.checks.diagnosis.predictions_file import has_prediction_columns, predictions_artifacts
 from tenor.checks.diagnosis.result_files import (

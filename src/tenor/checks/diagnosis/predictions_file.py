@@ -112,14 +112,15 @@ def _unlabelled_claims(sheet: Sheet) -> tuple[SplitClaims, int]:
     doubled = replace(sheet, names=(LABEL[0], *sheet.names), read=read)
     claims, n_classes = _claims(doubled)
     names = claims.class_names or ()
-    counts = np.bincount(claims.predicted, minlength=len(names))
+    predicted = np.asarray(claims.predicted)
+    counts = np.bincount(predicted, minlength=len(names))
     shares = [f"{one} {count / claims.n:.1%}" for one, count in zip(names, counts, strict=True)]
     notes = [
         f"no column of true classes: accuracy cannot be judged, only the {claims.n:,} predictions in {name}",
         f"predicted classes: {listed(shares)}",
     ]
     if claims.probabilities is not None:
-        of_predicted = claims.probabilities[np.arange(claims.n), claims.predicted]
+        of_predicted = claims.probabilities[np.arange(claims.n), predicted]
         notes.append(
             f"probability of the predicted class: {np.nanmean(of_predicted):.3f} on average, below {UNSURE:g} in "
             f"{float((of_predicted < UNSURE).mean()):.1%} of the rows"

@@ -18,8 +18,8 @@ SCIKIT_LEARN = ("precision", "recall", "f1-score", "support")
 IMBALANCED_LEARN = ("pre", "rec", "spe", "f1", "geo", "iba", "sup")
 MATRIX = re.compile(r"\[\s*\[[^\[\]]*\](?:[\s,]*\[[^\[\]]*\])*\s*\]")
 METRIC = re.compile(
-    rf"^\W*(?P<name>(?:[\w-]+ ){{0,2}}(?:accuracy|acc|loss|macro[ _-]f1|f1[ _-]macro))\b[^\d:=]{{0,20}}[:=]\s*(?P<value>{NUMBER})"
-    r"\s*(?P<percent>%?)",
+    r"^\W*(?P<name>(?:[\w-]+ ){0,2}(?:accuracy|acc|loss|macro[ _-]f1|f1[ _-]macro))\b[^\d:=]{0,20}[:=]"
+    rf"\s*(?P<value>{NUMBER})\s*(?P<percent>%?)",
     re.IGNORECASE | re.MULTILINE,
 )
 MARGINS = frozenset({"all", "total", "sum"})
@@ -109,12 +109,10 @@ def text_of(path: Path) -> str:
         utf_16 = content.startswith((b"\xff\xfe", b"\xfe\xff"))  # PowerShell's `>` writes it.
         return content.decode("utf-16" if utf_16 else "utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UserError(
-            f"{path}: byte {error.start} is not UTF-8; expected text. Accepted: {ACCEPTED}."
-        ) from error
+        raise UserError(f"{path}: byte {error.start} is not UTF-8; expected text. Accepted: {ACCEPTED}.") from error
 
 
-def _reports(text: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def _reports(text: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Heading and content of each printed report."""
     heading, lines = "", text.splitlines()
     for position, line in enumerate(lines):

@@ -37,7 +37,16 @@ ACCURACY_KEYS = (
     *("accuracy", "acc", "eval_accuracy", "val_accuracy", "val_acc", "test_accuracy", "test_acc"),
     "predict_accuracy",
 )
-LOSS_KEYS = ("loss", "eval_loss", "val_loss", "validation_loss", "test_loss", "predict_loss", "log_loss", "cross_entropy")
+LOSS_KEYS = (
+    "loss",
+    "eval_loss",
+    "val_loss",
+    "validation_loss",
+    "test_loss",
+    "predict_loss",
+    "log_loss",
+    "cross_entropy",
+)
 NAME_OF_CLASSES_KEYS = ("class_names", "target_names", "classes", "label_names", "labels")
 WRAPPERS = ("result", "results", "metrics", "evaluation")
 COUNT_KEYS = ("n", "eval_samples", "n_samples", "num_samples", "total", "test_samples", "predict_samples")
@@ -76,7 +85,7 @@ def read_evaluation(value: Mapping[str, Any], path: Path) -> list[Artifacts]:
     """Evidence from an evaluation. Raises UserError for an invalid confusion matrix."""
     splits = splits_of(value, str(path))
     findings = value.get("findings")
-    stage = {"stage": "evaluation", "checked": [], "not_applicable": [], "findings": findings}
+    stage: dict[str, Any] = {"stage": "evaluation", "checked": [], "not_applicable": [], "findings": findings}
     # `tenor evaluate` records what it found on the rows themselves, which are not in the file.
     earlier = parse_reports({"stages": [stage]}, path) if "origin" in value and isinstance(findings, list) else ()
     broken = {path.name: non_finite_metrics(value)}

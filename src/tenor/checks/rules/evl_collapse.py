@@ -39,6 +39,8 @@ WEAK_CONFIDENCE = 0.998
 # Half of what one class of three costs that is never right, at an accuracy of 0.9.
 MACRO_GAP = 0.15
 MIN_UNLABELLED = 100
+# float64 represents every count below it exactly.
+MOST_ROWS = 2**53
 
 
 def collapse(claims: SplitClaims, n_classes: int) -> tuple[int, int, int, float] | None:
@@ -217,8 +219,8 @@ def class_hardly_ever_right(evaluation: EvaluationEvidence) -> Finding | None:
     Measures: the recall of each class that is predicted at all, where the confusion matrix is known; otherwise the
     accuracy minus the macro F1.
 
-    Threshold: at least 20 rows of the class, and an upper limit of its recall (Wilson, 99.9%) below half of the accuracy
-    and below 0.5. Without a matrix, a difference of 0.15, and of half of what one of K classes costs that is never
+    Threshold: at least 20 rows of the class, and an upper limit of its recall (Wilson, 99.9%) below half of the
+    accuracy and below 0.5. Without a matrix, a difference of 0.15, and of half of what one of K classes costs that is never
     right (accuracy / 2K).
 
     Why: accuracy and weighted F1 are those of the frequent classes. The class that matters is often the rare one.
@@ -229,7 +231,8 @@ def class_hardly_ever_right(evaluation: EvaluationEvidence) -> Finding | None:
     Fix: look at the confusion matrix; count the class among the training rows, and compare its label in training and
     evaluation; then weight it in the loss, add rows, or choose a threshold for it.
 
-    Reference: Grandini et al. 2020, Metrics for Multi-Class Classification; Opitz and Burst 2019, Macro F1 and Macro F1.
+    Reference: Grandini et al. 2020, Metrics for Multi-Class Classification; Opitz and Burst 2019, Macro F1 and Macro
+    F1.
     """
     measured = per_split(evaluation, lambda claims: _weak_classes(claims, evaluation.n_classes))
     weak = [(name, claims, one) for name, claims, one in measured if one]
@@ -379,11 +382,17 @@ def _weak_classes(claims: SplitClaims, n_classes: int) -> str:
 def _recalls(claims: SplitClaims) -> list[tuple[str, int, int]]:
     """Name, rows that are right, and rows of each class in a report of all classes; empty if it does not tell."""
     report = claims.report or {}
-    entries = [(key, one) for key, one in report.items() if isinstance(one, Mapping) and not key.endswith(" avg")]
-    values = [(key, one.get("recall"), one.get("support")) for key, one in entries]
-    if "accuracy" not in report or not all(isinstance(v, int | float) and v >= 0 for _, *vs in values for v in vs):
-        return []
-    return [(key, min(round(recall * support), int(support)), int(support)) for key, recall, support in values]
+    classes = []
+    for key, entry in report.items():
+        if not isinstance(entry, Mapping) or key.endswith(" avg"):
+            continue
+        recall, support = entry.get("recall"), entry.get("support")
+        if not isinstance(recall, int | float) or not isinstance(support, int | float) or not 0 <= recall <= 1:
+            return []
+        if not 0 <= support < MOST_ROWS:
+            return []
+        classes.append((key, min(round(recall * support), int(support)), int(support)))
+    return classes if "accuracy" in report else []
 
 
 def _macro_gap(claims: SplitClaims, n_classes: int) -> str:
