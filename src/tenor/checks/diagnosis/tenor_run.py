@@ -68,7 +68,7 @@ def _with_course(
     step, epoch = next(((step, epoch) for step, epoch in reversed(done) if epoch), (None, None))
     total = round(step / epoch * config.training.epochs) if config and step and epoch else None
     last = max(int(record["step"]) for record in records)
-    completed = _mapping(run.manifest).get("status") in SUCCESS_WORDS
+    status = _text(_mapping(run.manifest).get("status"))
     return replace(
         steps,
         clip_at=config.training.max_grad_norm if config else None,
@@ -77,7 +77,7 @@ def _with_course(
         epochs=last * epoch / step if step and epoch else None,
         ended=True,
         last_step=last,
-        stopped_because="early stopping (training.patience)" if completed and total and last < total else "",
+        stopped_because="early stopping (training.patience)" if status in SUCCESS_WORDS else status or "",
         has_evaluation=bool(validations) or evaluated,
         keeps_best=True,
     )

@@ -220,8 +220,8 @@ def class_hardly_ever_right(evaluation: EvaluationEvidence) -> Finding | None:
     accuracy minus the macro F1.
 
     Threshold: at least 20 rows of the class, and an upper limit of its recall (Wilson, 99.9%) below half of the
-    accuracy and below 0.5. Without a matrix, a difference of 0.15, and of half of what one of K classes costs that is never
-    right (accuracy / 2K).
+    accuracy and below 0.5. Without a matrix, a difference of 0.15, and of half of what one of K classes costs that
+    is never right (accuracy / 2K).
 
     Why: accuracy and weighted F1 are those of the frequent classes. The class that matters is often the rare one.
 
