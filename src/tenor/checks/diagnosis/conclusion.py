@@ -1,7 +1,6 @@
 """What a diagnosis amounts to, in a sentence or two: how much was checked, what was found, and what follows."""
 
 from collections.abc import Collection, Sequence
-from pathlib import Path
 from typing import Any
 
 from tenor.checks.diagnosis.artifacts import Artifacts
@@ -11,7 +10,7 @@ from tenor.checks.finding import Finding
 FEW = 5
 """With fewer rules, nothing was found means nothing. A log of losses alone allows 5, a confusion matrix 8."""
 
-FILES_SHOWN = 8
+SPLITS_SHOWN = 8
 MORE = {
     StepEvidence: "the record of the training steps (trainer_state.json, metrics.jsonl, event files)",
     EvaluationEvidence: "the evaluated rows (a CSV file with the columns label and prediction, and prob_CLASS)",
@@ -19,8 +18,8 @@ MORE = {
 ROWS = "the same file with a column of true classes, and of scores for each class"
 
 
-def limits_of(artifacts: Artifacts, checked: Collection[str], path: str) -> str:
-    """How little could be judged, which files were not read, and what to pass; empty if enough was checked."""
+def limits_of(artifacts: Artifacts, checked: Collection[str]) -> str:
+    """How little could be judged, and what to pass; empty if enough was checked."""
     if len(checked) >= FEW:
         return ""
     count = f"Only {len(checked)} rule{'s' if len(checked) != 1 else ''}" if checked else "No rule"
@@ -29,23 +28,7 @@ def limits_of(artifacts: Artifacts, checked: Collection[str], path: str) -> str:
     wanted = [text for kind, text in MORE.items() if kind not in available]
     if EvaluationEvidence in available:
         wanted.append(MORE[EvaluationEvidence] if not _has_rows(artifacts.evidence) else ROWS)
-    unread = unread_files(artifacts, path)
-    files = f" Not read in this folder: {unread}." if unread else ""
-    return f"{count} could be checked{codes}. To check more, pass {', or '.join(dict.fromkeys(wanted))}.{files}"
-
-
-def unread_files(artifacts: Artifacts, path: str) -> str:
-    """The files of the folder that were not read, the first few by name; empty if it is not known which were."""
-    folder = Path(path)
-    if not artifacts.files or not folder.is_dir():
-        return ""
-    names = sorted(
-        f"{entry.name}/" if entry.is_dir() else entry.name
-        for entry in folder.iterdir()
-        if entry.name not in artifacts.files and not entry.name.startswith(".")
-    )
-    more = f" and {len(names) - FILES_SHOWN:,} more" if len(names) > FILES_SHOWN else ""
-    return ", ".join(names[:FILES_SHOWN]) + more
+    return f"{count} could be checked{codes}. To check more, pass {', or '.join(dict.fromkeys(wanted))}."
 
 
 def conclusion_of(artifacts: Artifacts, checked: Collection[str], findings: Sequence[Finding], first_cause: str) -> str:
@@ -82,7 +65,7 @@ def _scope(artifacts: Artifacts) -> str:
             parts.append(f"{first}{last:,}{planned} step{'s' if last != 1 else ''}")
         if isinstance(item, EvaluationEvidence):
             rows = {name: claims.n for name, claims in item.splits.items() if claims.n}
-            parts += [f"{n:,} {'' if name in UNNAMED else f'{name} '}rows" for name, n in rows.items()][:FILES_SHOWN]
+            parts += [f"{n:,} {'' if name in UNNAMED else f'{name} '}rows" for name, n in rows.items()][:SPLITS_SHOWN]
     return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
 
 

@@ -127,7 +127,7 @@ def read_results_folder(folder: Path) -> list[Artifacts]:
     if not found:
         return []
     combined = _combined(found)
-    return [replace(combined, notes=(*combined.notes, *notes), files=tuple(file.name for file, _ in found))]
+    return [replace(combined, notes=(*combined.notes, *notes), files=tuple(files[:MAX_FILES]))]
 
 
 def _combined(found: Iterable[tuple[Path, Artifacts]]) -> Artifacts:

@@ -417,7 +417,7 @@ class FurtherResults:
     """File and its metrics that are NaN or infinite."""
     notes: tuple[str, ...]
     files: tuple[str, ...] = ()
-    """Names of the files that were read."""
+    """Names of the files that were read, or are named in `notes`."""
 
 
 def read_further_results(folder: Path, known: Collection[str]) -> FurtherResults:
@@ -439,7 +439,7 @@ def read_further_results(folder: Path, known: Collection[str]) -> FurtherResults
                 "only searched for NaN" if any(number(value) is not None for value in record.values()) else "not read"
             )
             notes.append(f"{kind}: {file.name} has no accuracy, report or confusion matrix under a usual name")
-    return FurtherResults(tuple(splits), tuple(broken), tuple(notes), tuple(name for name, _ in broken))
+    return FurtherResults(tuple(splits), tuple(broken), tuple(notes), tuple(file.name for file in files))
 
 
 def _record(file: Path) -> Mapping[str, Any] | str:

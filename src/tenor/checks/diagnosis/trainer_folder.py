@@ -367,10 +367,11 @@ def _train_loss(folder: Path) -> float | None:
     return next((loss for file in files if (loss := number(_mapping(file).get("train_loss"))) is not None), None)
 
 
-def _files_read(folder: Path, further: tuple[str, ...]) -> tuple[str, ...]:
+def _files_read(folder: Path, further: tuple[str, ...]) -> tuple[Path, ...]:
     own = (STATE, *RESULTS, TRAINING_RESULTS, CONFIG, FINDINGS)
     arguments = [f"{stem}{suffix}" for stem in STEMS for suffix in SUFFIXES]
-    return tuple(name for name in (*own, *arguments, *further) if (folder / name).is_file())
+    states = [place / STATE for place in _checkpoints(folder)]
+    return (*(folder / name for name in (*own, *arguments, *further) if (folder / name).is_file()), *states)
 
 
 def _classes_of_folder(folder: Path) -> int | None:
