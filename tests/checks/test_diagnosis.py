@@ -153,7 +153,7 @@ def tenor_run(folder: Path, chosen: int = 20, evaluated: int = 20, select_by: st
 def test_a_healthy_tenor_run_has_no_finding(tmp_path: Path) -> None:
     diagnosis = diagnose(tenor_run(tmp_path))
     assert not [finding for finding in diagnosis.findings if finding.severity != "note"]
-    assert "No finding" in rendered(80, diagnosis) or diagnosis.findings
+    assert "no problem found; the run is complete." in diagnosis.conclusion or diagnosis.findings
 
 
 def test_evaluating_other_weights_than_the_chosen_ones_is_reported(tmp_path: Path) -> None:
@@ -263,7 +263,7 @@ def test_the_training_loss_ranks_the_suspected_causes(loss_share: float | None, 
     causes = ranked_causes([symptom], list(BY_CODE), observations)
     order = [cause.code for cause in causes]
     assert (order[0] == "DAT001") == leads
-    assert leads or order[-2:] == ["DAT001", "DAT002"]
+    assert leads != ({"DAT001", "DAT002"}.isdisjoint(order))
     families = {"DAT": 0, "TOK": 0, "LOS": 1, "MOD": 1, "OPT": 2, "FRZ": 2, "PRC": 2, "CKP": 3, "EVL": 4}
     weakest = [families[cause.code[:3]] for cause in causes if cause.evidence.startswith("can cause this result")]
     assert weakest == sorted(weakest)

@@ -356,7 +356,7 @@ class StepEvidence:
     last_step: int | None = None
     """The last step that was taken, if it is known apart from the records."""
     stopped_because: str = ""
-    """Why training ended before its planned steps on purpose, such as early stopping; empty if nothing says so."""
+    """Why training ended before its planned steps, as the run's own record says; empty if it does not say so."""
     has_evaluation: bool | None = None
     """Whether the run's files contain a result on held-out rows."""
     keeps_best: bool | None = None

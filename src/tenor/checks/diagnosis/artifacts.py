@@ -13,7 +13,8 @@ from tenor.runs.files import parse_json
 ACCEPTED = (
     "the folder of a run of Tenor, transformers.Trainer, SetFit, simpletransformers, Lightning, Weights & Biases or "
     "MLflow, a folder of TensorBoard event files, a training history (CSV or JSON, as of Keras), a CSV or Parquet file "
-    "of predictions, an experiments summary (JSON), or an evaluation (JSON with confusion_matrix or report)"
+    "of predictions, y_true and y_pred as lists (JSON), an experiments summary (JSON), an evaluation (JSON with "
+    "confusion_matrix, report or accuracy), or a classification report or confusion matrix (.txt, CSV, JSON)"
 )
 LARGEST_INTEGER = 10**300
 """Near the largest float64 (1.8e308): a larger integer cannot be used in a calculation."""
@@ -39,6 +40,10 @@ class Artifacts:
     """The files that were read, where the reader names them."""
     notes: tuple[str, ...] = ()
     """How it was read if there was a choice, and files that could not be read, a sentence each."""
+    train_loss: float | None = None
+    """The mean training loss of the run, where only this is recorded."""
+    outcome: str = ""
+    """How the run ended and what follows from it, a sentence; empty if nothing says so."""
 
 
 def evaluation_evidence(

@@ -9,16 +9,20 @@ from tenor.checks.catalogue import RULES, by_code, causes_of, link_causes, run_r
 from tenor.checks.diagnosis.artifacts import ACCEPTED, FINDINGS, Artifacts, parse_reports, read_any_json
 from tenor.checks.diagnosis.causes import Cause, is_symptom, observations_of, ranked_causes
 from tenor.checks.diagnosis.columns import SUFFIXES, sheet_of_records
+from tenor.checks.diagnosis.conclusion import conclusion_of, limits_of
 from tenor.checks.diagnosis.event_files import event_folders, read_event_folders
 from tenor.checks.diagnosis.history_files import is_history_file, is_history_value, read_history_file
 from tenor.checks.diagnosis.lightning_runs import lightning_versions, read_lightning_versions
 from tenor.checks.diagnosis.mlflow_runs import is_mlflow_database, mlflow_places, read_mlflow
-from tenor.checks.diagnosis.predictions_file import (
-    has_prediction_columns,
-    predictions_artifacts,
-    read_predictions_file,
+from tenor.checks.diagnosis.predictions_file import has_prediction_columns, predictions_artifacts
+from tenor.checks.diagnosis.result_files import (
+    TEXT,
+    read_json_results,
+    read_printed_results,
+    read_results_folder,
+    read_table,
 )
-from tenor.checks.diagnosis.results_json import is_evaluation, read_evaluation, read_summary, runs_of
+from tenor.checks.diagnosis.results_json import read_summary, runs_of
 from tenor.checks.diagnosis.setfit_run import read_setfit_folder, setfit_states
 from tenor.checks.diagnosis.simpletransformers_run import (
     is_results_text,
@@ -51,9 +55,11 @@ def read_artifacts(path: Path) -> list[Artifacts]:
         if recognized(path):
             return read(path)
     if suffix in SUFFIXES:
-        return read_predictions_file(path)
+        return read_table(path)
     if suffix == ".json":
         return _read_json(path)
+    if suffix in TEXT:
+        return read_printed_results(path)
     raise UserError(f"{path}: unknown kind of file ({suffix or 'no suffix'}). Give {ACCEPTED}.")
 
 
@@ -89,6 +95,8 @@ def _read_folder(path: Path) -> list[Artifacts]:
     for recognized, read in FOLDER_READERS:
         if recognized(path):
             return read(path)
+    if results := read_results_folder(path):
+        return results
     names = sorted(one.name for one in path.iterdir())
     content = f"contains {', '.join(names[:SHOWN])}{', …' if len(names) > SHOWN else ''}" if names else "is empty"
     raise UserError(f"{path}: the folder {content}, which is not recognized. Give {ACCEPTED}, or one file.")
@@ -127,8 +135,8 @@ def _read_json(path: Path) -> list[Artifacts]:
     is_records = isinstance(value, list) and bool(value) and all(isinstance(record, Mapping) for record in value)
     if is_records and has_prediction_columns(list(value[0])):
         return predictions_artifacts(sheet_of_records(path, value))
-    if is_evaluation(value):
-        return read_evaluation(value, path)
+    if results := read_json_results(value, path):
+        return results
     if isinstance(value, Mapping):
         content = f"an object with the keys {', '.join(map(str, list(value)[:SHOWN])) or '(none)'}"
     else:
@@ -165,6 +173,12 @@ class Diagnosis:
     not_checked: tuple[NotChecked, ...]
     notes: tuple[str, ...] = ()
     """How the path was read if there was a choice, and files in it that could not be read."""
+    checked: tuple[str, ...] = ()
+    """Codes of the rules that were checked, here or at an earlier stage of the run."""
+    limits: str = ""
+    """How little could be judged, and what to pass to check more; empty if enough was checked."""
+    conclusion: str = ""
+    """What was checked, what was found and what follows, in a sentence."""
 
     @property
     def errors(self) -> tuple[Finding, ...]:
@@ -212,6 +226,7 @@ def diagnose_artifacts(artifacts: Artifacts, path: str, rules: Iterable[Rule] = 
     causes = ranked_causes(findings, [rule.code for rule in skipped], observations_of(artifacts), catalogue)
     judged = [catalogue[finding.code] for finding in findings if finding.code in catalogue]
     possible = {code for rule in judged for code in causes_of(rule, catalogue.values())}
+    ordered = tuple(code for code in catalogue if code in checked)
     return Diagnosis(
         path=path,
         kind=artifacts.kind,
@@ -221,7 +236,15 @@ def diagnose_artifacts(artifacts: Artifacts, path: str, rules: Iterable[Rule] = 
         ruled_out=tuple(code for code in catalogue if code in possible & checked - latest.keys()),
         not_checked=tuple(_not_checked(catalogue[rule.code], rule.reason) for rule in skipped),
         notes=_notes(artifacts),
+        checked=ordered,
+        limits=limits_of(artifacts, ordered),
+        conclusion=conclusion_of(artifacts, ordered, findings, _first(causes)),
     )
+
+
+def _first(causes: tuple[Cause, ...]) -> str:
+    """The first cause, as text; empty if there is none."""
+    return "" if not causes else causes[0].code + (" (suspected)" if causes[0].status == "suspected" else "")
 
 
 def _notes(artifacts: Artifacts) -> tuple[str, ...]:
@@ -256,6 +279,9 @@ def _combined(names: list[str], parts: list[Diagnosis]) -> Diagnosis:
         ruled_out=tuple(code for code in parts[0].ruled_out if code in ruled_out),
         not_checked=tuple(one for one in parts[0].not_checked if one.code in unchecked),
         notes=tuple(f"{name}: {note}" for name, part in zip(names, parts, strict=True) for note in part.notes),
+        checked=tuple(dict.fromkeys(code for part in parts for code in part.checked)),
+        limits=" ".join(f"{name}: {part.limits}" for name, part in zip(names, parts, strict=True) if part.limits),
+        conclusion=" ".join(f"{name}: {part.conclusion}" for name, part in zip(names, parts, strict=True)),
     )
 
 

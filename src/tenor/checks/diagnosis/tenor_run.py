@@ -45,9 +45,7 @@ def read_tenor_run(path: Path) -> list[Artifacts]:
         broken = {run.evaluation.name: non_finite_metrics(evaluation)}
         evidence.append(evaluation_evidence(splits, n_classes or None, broken))
     if steps is not None:
-        clip = config.training.max_grad_norm if config else None
-        validations = [record for record in records if record.get("kind") == "validation"]
-        evidence.append(replace(steps, clip_at=clip, validation_loss=points(validations, "loss")))
+        evidence.append(_with_course(steps, run, config, records, bool(splits)))
     settings = config.model_dump(mode="json") if config else {}
     return [
         Artifacts(
@@ -56,8 +54,52 @@ def read_tenor_run(path: Path) -> list[Artifacts]:
             earlier=earlier_reports(run.findings),
             settings=settings,
             allow=config.checks.allow if config else {},
+            outcome=_outcome(run),
         )
     ]
+
+
+def _with_course(
+    steps: StepEvidence, run: RunDirectory, config: Config | None, records: list[dict[str, Any]], evaluated: bool
+) -> StepEvidence:
+    """The steps together with the validations, the plan and how the run ended."""
+    validations = [record for record in records if record.get("kind") == "validation"]
+    done = [(record["step"], number(record.get("epoch"))) for record in validations]
+    step, epoch = next(((step, epoch) for step, epoch in reversed(done) if epoch), (None, None))
+    total = round(step / epoch * config.training.epochs) if config and step and epoch else None
+    last = max(int(record["step"]) for record in records)
+    status = _text(_mapping(run.manifest).get("status"))
+    return replace(
+        steps,
+        clip_at=config.training.max_grad_norm if config else None,
+        validation_loss=points(validations, "loss"),
+        total_steps=total,
+        epochs=last * epoch / step if step and epoch else None,
+        ended=True,
+        last_step=last,
+        stopped_because="early stopping (training.patience)" if status in SUCCESS_WORDS else status or "",
+        has_evaluation=bool(validations) or evaluated,
+        keeps_best=True,
+    )
+
+
+def _outcome(run: RunDirectory) -> str:
+    """How the run ended, and what to do next."""
+    manifest = _mapping(run.manifest)
+    resume = f"resume it with `tenor train --resume {run.path}`"
+    match manifest.get("status"):
+        case "interrupted":
+            return f"the run was interrupted; {resume}"
+        case "running":
+            return f"the run is in progress, or its process was killed; if it was, {resume}"
+        case "failed":
+            error = manifest.get("error")
+            return f"the run failed{f': {error}' if isinstance(error, str) else ''}; fix the cause, and {resume}"
+        case "refused":
+            return "a check stopped the run; fix what it names, and start a new run"
+        case "completed":
+            return "the run is complete"
+    return ""
 
 
 def step_evidence(records: list[Any], n_classes: int | None = None) -> StepEvidence | None:

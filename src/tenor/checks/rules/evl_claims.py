@@ -9,7 +9,14 @@ import numpy as np
 from tenor.checks.evidence import EvaluationEvidence, SplitClaims, StepEvidence
 from tenor.checks.finding import OWN, CannotTell, Finding
 from tenor.checks.rule import rule
-from tenor.checks.rules.evl_measures import claimed_confusion, confusion_of_rows, joined, per_split, rounding_of
+from tenor.checks.rules.evl_measures import (
+    claimed_confusion,
+    confusion_of_rows,
+    is_of_subset,
+    joined,
+    per_split,
+    rounding_of,
+)
 
 SHOWN = 3
 METRICS_SHOWN = 6
@@ -88,7 +95,7 @@ def report_contradicts_confusion(evaluation: EvaluationEvidence) -> Finding | No
     Why: the two were computed from different predictions, or the matrix has its rows and columns swapped.
 
     Look-alikes: the precision of a class that is never predicted is undefined. It may be 0, 1 or NaN and is not
-    compared.
+    compared. A report of some of the classes, which has a micro average in the place of the accuracy, is not compared.
 
     Fix: compute both from the same two arrays, with true classes as the rows of the matrix.
 
@@ -283,7 +290,9 @@ def _reported(claims: SplitClaims, n_classes: int) -> list[tuple[str, float]]:
     report = claims.report or {}
     reported = [("accuracy", claims.accuracy), ("accuracy", report.get("accuracy"))]
     entries = [(key, value) for key, value in report.items() if isinstance(value, Mapping) and " avg" not in key]
-    if len(entries) == n_classes:
+    if all(key.isdecimal() for key, _ in entries):  # JSON with sorted keys has 10 before 2.
+        entries.sort(key=lambda entry: int(entry[0]))
+    if len(entries) == n_classes and not is_of_subset(report):
         reported += [(f"{name} of class {k}", e.get(name)) for k, (_, e) in enumerate(entries) for name in e]
     return [(name, float(value)) for name, value in reported if isinstance(value, int | float)]
 

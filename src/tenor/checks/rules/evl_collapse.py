@@ -1,6 +1,6 @@
 """Collapsed results: classes that are missing from the predictions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -8,6 +8,7 @@ from tenor.checks.evidence import EvaluationEvidence, SplitClaims
 from tenor.checks.finding import OWN, CannotTell, Finding
 from tenor.checks.rule import rule
 from tenor.checks.rules.evl_measures import (
+    accuracy,
     class_indices,
     class_name,
     confusion,
@@ -38,6 +39,8 @@ WEAK_CONFIDENCE = 0.998
 # Half of what one class of three costs that is never right, at an accuracy of 0.9.
 MACRO_GAP = 0.15
 MIN_UNLABELLED = 100
+# float64 represents every count below it exactly.
+MOST_ROWS = 2**53
 
 
 def collapse(claims: SplitClaims, n_classes: int) -> tuple[int, int, int, float] | None:
@@ -216,9 +219,9 @@ def class_hardly_ever_right(evaluation: EvaluationEvidence) -> Finding | None:
     Measures: the recall of each class that is predicted at all, where the confusion matrix is known; otherwise the
     accuracy minus the macro F1.
 
-    Threshold: at least 20 rows of the class, and an upper limit of its recall (Wilson, 99.9%) below half of the accuracy
-    and below 0.5. Without a matrix, a difference of 0.15, and of half of what one of K classes costs that is never
-    right (accuracy / 2K).
+    Threshold: at least 20 rows of the class, and an upper limit of its recall (Wilson, 99.9%) below half of the
+    accuracy and below 0.5. Without a matrix, a difference of 0.15, and of half of what one of K classes costs that
+    is never right (accuracy / 2K).
 
     Why: accuracy and weighted F1 are those of the frequent classes. The class that matters is often the rare one.
 
@@ -228,7 +231,8 @@ def class_hardly_ever_right(evaluation: EvaluationEvidence) -> Finding | None:
     Fix: look at the confusion matrix; count the class among the training rows, and compare its label in training and
     evaluation; then weight it in the loss, add rows, or choose a threshold for it.
 
-    Reference: Grandini et al. 2020, Metrics for Multi-Class Classification; Opitz and Burst 2019, Macro F1 and Macro F1.
+    Reference: Grandini et al. 2020, Metrics for Multi-Class Classification; Opitz and Burst 2019, Macro F1 and Macro
+    F1.
     """
     measured = per_split(evaluation, lambda claims: _weak_classes(claims, evaluation.n_classes))
     weak = [(name, claims, one) for name, claims, one in measured if one]
@@ -356,15 +360,39 @@ def _weak_classes(claims: SplitClaims, n_classes: int) -> str:
     try:
         counts = confusion(claims, n_classes)
     except CannotTell:
+        classes = _recalls(claims)
+    else:
+        support, predicted, right = counts.sum(axis=1), counts.sum(axis=0), np.diag(counts)
+        classes = [
+            (class_name(claims, k), int(right[k]), int(support[k]) if predicted[k] else 0) for k in range(len(counts))
+        ]
+        if not predicted.all() and len(counts) == 2:
+            return ""  # EVL001 judges it.
+    if not classes:
         return _macro_gap(claims, n_classes)
-    support, predicted, right = counts.sum(axis=1), counts.sum(axis=0), np.diag(counts)
-    limit = min(0.5, float(right.sum() / counts.sum()) / 2)
+    share = accuracy(claims, n_classes)[0]
     weak = [
-        f"class {class_name(claims, k)}: {right[k]:,} of {support[k]:,} rows right"
-        for k in np.flatnonzero((support >= MIN_SUPPORT) & (predicted > 0))
-        if wilson_interval(int(right[k]), int(support[k]), WEAK_CONFIDENCE).high < limit
+        f"class {name}: {right:,} of {support:,} rows right"
+        for name, right, support in classes
+        if support >= MIN_SUPPORT and wilson_interval(right, support, WEAK_CONFIDENCE).high < min(0.5, share / 2)
     ]
-    return f"accuracy {right.sum() / counts.sum():.4f}, but {', '.join(weak)}" if weak else ""
+    return f"accuracy {share:.4f}, but {', '.join(weak)}" if weak else ""
+
+
+def _recalls(claims: SplitClaims) -> list[tuple[str, int, int]]:
+    """Name, rows that are right, and rows of each class in a report of all classes; empty if it does not tell."""
+    report = claims.report or {}
+    classes = []
+    for key, entry in report.items():
+        if not isinstance(entry, Mapping) or key.endswith(" avg"):
+            continue
+        recall, support = entry.get("recall"), entry.get("support")
+        if not isinstance(recall, int | float) or not isinstance(support, int | float) or not 0 <= recall <= 1:
+            return []
+        if not 0 <= support < MOST_ROWS:
+            return []
+        classes.append((key, min(round(recall * support), int(support)), int(support)))
+    return classes if "accuracy" in report else []
 
 
 def _macro_gap(claims: SplitClaims, n_classes: int) -> str:

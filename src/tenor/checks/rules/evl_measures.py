@@ -1,6 +1,6 @@
 """Measurements for the rules on results: counts, ranking and relabelling, from the saved parts of an evaluation."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -133,6 +133,12 @@ def best_relabelling(counts: np.ndarray) -> np.ndarray:
 
     true, predicted = linear_sum_assignment(counts, maximize=True)
     return true[np.argsort(predicted)]
+
+
+def is_of_subset(report: Mapping[str, object]) -> bool:
+    """Whether a report is of some of the classes only, or of several labels per row: it then has a micro average in
+    the place of the accuracy."""
+    return "micro avg" in report and "accuracy" not in report
 
 
 def rounding_of(value: float) -> float:

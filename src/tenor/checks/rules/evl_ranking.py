@@ -255,8 +255,8 @@ def validation_and_test_far_apart(evaluation: EvaluationEvidence) -> Finding | N
 @rule(
     "EVL020",
     "warning",
-    symptoms=("bad result", "low accuracy"),
-    explains=("class never predicted", "below the text baseline"),
+    symptoms=("stalled loss", "flat loss"),
+    explains=("class never predicted", "below the text baseline", "majority accuracy"),
     says_why=False,
 )
 def result_at_chance(evaluation: EvaluationEvidence) -> Finding | None:

@@ -57,8 +57,8 @@ def overfits(steps: StepEvidence) -> Finding | None:
     ratio = final / lowest.value
     loud = ratio >= ROSE_FAR and not steps.keeps_best
     return Finding(
-        observed=f"validation loss {lowest.value:.4g} at step {lowest.step:,}, {final:.4g} at the end ({ratio:.2f} times"
-        f" the minimum); training loss {before:.4g} up to that step, {after:.4g} after it",
+        observed=f"validation loss {lowest.value:.4g} at step {lowest.step:,}, {final:.4g} at the end ({ratio:.2f} "
+        f"times the minimum); training loss {before:.4g} up to that step, {after:.4g} after it",
         expected=f"a final validation loss below {ROSE:g} times its minimum",
         n=len(points),
         cause="the model memorizes its training rows after the minimum"

@@ -123,9 +123,12 @@ def loss_is_flat(steps: StepEvidence) -> Finding | None:
     reference = None if steps.n_classes is None else label_entropy(steps)
     is_at_reference = reference is not None and abs(course.last - reference) <= NEAR * reference
     scale = max(course.last, LOWEST_UNINFORMED) if reference is None else reference
+    fell = course.first - course.last >= FLAT * scale
+    if fell and course.p <= 0.05:
+        return None
     if course.error > FLAT * scale:
         raise CannotTell(f"the loss is too noisy for a trend (standard error {course.error:.3f})")
-    if course.first - course.last >= FLAT * scale or course.p <= 0.05:
+    if fell or course.p <= 0.05:
         return None
     # Away from ln K the loss must have been the same from the start: after a fall, a plateau is what training ends in.
     change = max(abs(course.first - course.last), abs(course.start - course.last))

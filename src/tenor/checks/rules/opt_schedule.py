@@ -260,7 +260,7 @@ COMPLETE = 0.95
 """Share of the planned steps that counts as all: rounding of epochs and the last record may miss some."""
 
 
-@rule("OPT024", "warning", explains=("stalled loss", "small updates", "low accuracy"))
+@rule("OPT024", "warning", explains=("stalled loss", "small updates"))
 def rate_still_rises_at_the_end(steps: StepEvidence) -> Finding | None:
     """The learning rate still rises at the end: the warm-up is longer than the run
 
@@ -302,19 +302,20 @@ def rate_still_rises_at_the_end(steps: StepEvidence) -> Finding | None:
     )
 
 
-@rule("OPT025", "warning", explains=("low accuracy",))
+@rule("OPT025", "warning")
 def ended_before_its_plan(steps: StepEvidence) -> Finding | None:
     """Training ended before its planned end
 
     Measures: the last step compared with the planned number of steps, in the files of a run.
 
-    Threshold: 95% of the planned steps, unless the run's own record says that it was stopped early on purpose. A
-    heuristic: the files do not show whether the run is still in progress.
+    Threshold: 95% of the planned steps, unless the run's own record says why it ended. A heuristic: the files do not
+    show whether the run is still in progress.
 
     Why: the run was interrupted, ran out of time or memory, or its files are those of an earlier checkpoint. Its last
     weights are not those that were planned, and its learning rate has not decayed.
 
-    Look-alikes: early stopping that recorded itself (`EarlyStoppingCallback`, Tenor's `training.patience`) passes.
+    Look-alikes: early stopping that recorded itself (`EarlyStoppingCallback`) passes, and so does a run of Tenor, whose
+    status says how it ended.
 
     Fix: resume it (`trainer.train(resume_from_checkpoint=True)`, `tenor train --resume RUN`).
 
