@@ -11,6 +11,7 @@ FEW = 5
 """With fewer rules, nothing was found means nothing. A log of losses alone allows 5, a confusion matrix 8."""
 
 SPLITS_SHOWN = 8
+RUNS_SHOWN = 3
 MORE = {
     StepEvidence: "the record of the training steps (trainer_state.json, metrics.jsonl, event files)",
     EvaluationEvidence: "the evaluated rows (a CSV file with the columns label and prediction, and prob_CLASS)",
@@ -41,6 +42,29 @@ def conclusion_of(artifacts: Artifacts, checked: Collection[str], findings: Sequ
     if serious and first_cause:
         parts.append(f"begin with {first_cause}, then diagnose again")
     return "; ".join(parts) + "."
+
+
+def limits_of_runs(names: Sequence[str], limits: Sequence[str]) -> str:
+    """The limits of several runs: that of the first, and how many there are."""
+    limited = [(name, limit) for name, limit in zip(names, limits, strict=True) if limit]
+    if not limited:
+        return ""
+    name, limit = limited[0]
+    others = f" (and {len(limited) - 1} of the other {len(names) - 1} runs alike)" if len(limited) > 1 else ""
+    return f"{name}{others}: {limit}"
+
+
+def conclusion_of_runs(names: Sequence[str], parts: Sequence[tuple[str, Sequence[Finding]]]) -> str:
+    """The conclusion on each of a few runs; of many, the numbers of those with an error or a warning."""
+    if len(names) <= RUNS_SHOWN:
+        return " ".join(f"{name}: {conclusion}" for name, (conclusion, _) in zip(names, parts, strict=True))
+    severities = [{finding.severity for finding in findings if not finding.allowed} for _, findings in parts]
+    errors = sum("error" in found for found in severities)
+    warnings = sum("warning" in found and "error" not in found for found in severities)
+    return (
+        f"{len(names)} runs: {errors} with an error, {warnings} with a warning, {len(names) - errors - warnings} with "
+        f"neither. Diagnose one of them alone for its conclusion, for example {names[0]}: {parts[0][0]}"
+    )
 
 
 def _result(findings: Sequence[Finding], checked: int) -> str:

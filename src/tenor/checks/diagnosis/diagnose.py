@@ -9,7 +9,7 @@ from tenor.checks.catalogue import RULES, by_code, causes_of, link_causes, run_r
 from tenor.checks.diagnosis.artifacts import ACCEPTED, FINDINGS, Artifacts, parse_reports, read_any_json
 from tenor.checks.diagnosis.causes import Cause, is_symptom, observations_of, ranked_causes
 from tenor.checks.diagnosis.columns import SUFFIXES, sheet_of_records
-from tenor.checks.diagnosis.conclusion import conclusion_of, limits_of
+from tenor.checks.diagnosis.conclusion import conclusion_of, conclusion_of_runs, limits_of, limits_of_runs
 from tenor.checks.diagnosis.event_files import event_folders, read_event_folders
 from tenor.checks.diagnosis.history_files import is_history_file, is_history_value, read_history_file
 from tenor.checks.diagnosis.lightning_runs import lightning_versions, read_lightning_versions
@@ -280,8 +280,8 @@ def _combined(names: list[str], parts: list[Diagnosis]) -> Diagnosis:
         not_checked=tuple(one for one in parts[0].not_checked if one.code in unchecked),
         notes=tuple(f"{name}: {note}" for name, part in zip(names, parts, strict=True) for note in part.notes),
         checked=tuple(dict.fromkeys(code for part in parts for code in part.checked)),
-        limits=" ".join(f"{name}: {part.limits}" for name, part in zip(names, parts, strict=True) if part.limits),
-        conclusion=" ".join(f"{name}: {part.conclusion}" for name, part in zip(names, parts, strict=True)),
+        limits=limits_of_runs(names, [part.limits for part in parts]),
+        conclusion=conclusion_of_runs(names, [(part.conclusion, part.findings) for part in parts]),
     )
 
 

@@ -123,12 +123,13 @@ def loss_is_flat(steps: StepEvidence) -> Finding | None:
     reference = None if steps.n_classes is None else label_entropy(steps)
     is_at_reference = reference is not None and abs(course.last - reference) <= NEAR * reference
     scale = max(course.last, LOWEST_UNINFORMED) if reference is None else reference
-    fell = course.first - course.last >= FLAT * scale
-    if fell and course.p <= 0.05:
+    fall = course.first - course.last
+    has_trend = course.p <= 0.05
+    if fall >= FLAT * scale and has_trend:
         return None
     if course.error > FLAT * scale:
         raise CannotTell(f"the loss is too noisy for a trend (standard error {course.error:.3f})")
-    if fell or course.p <= 0.05:
+    if fall >= FLAT * scale or has_trend:
         return None
     # Away from ln K the loss must have been the same from the start: after a fall, a plateau is what training ends in.
     change = max(abs(course.first - course.last), abs(course.start - course.last))
@@ -154,6 +155,8 @@ def _plateau(steps: StepEvidence) -> _Plateau:
     from scipy.stats import kendalltau
 
     everything, at = finite_losses(steps), after_warmup(steps)
+    if len(everything) <= 2 * (steps.epochs or 0):
+        at = np.arange(len(everything))  # Means over epochs: the warm-up is within the first.
     losses, numbers = everything[at], np.asarray(steps.steps)[at]
     span = int(numbers[-1] - numbers[0]) if len(numbers) else 0
     by_epochs = (steps.epochs or 0) >= FLAT_EPOCHS and len(losses) >= FLAT_EPOCH_RECORDS
