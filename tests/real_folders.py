@@ -208,7 +208,7 @@ def with_keras(out: Path) -> None:
     import keras
 
     for name, rows, noise, epochs, width, rate in (
-        ("healthy", 320, 0.1, 8, 16, 1e-2),
+        ("healthy", 320, 0.1, 8, 16, 3e-3),
         ("at_chance", 320, 0.0, 8, 16, 0.0),
         ("overfitting", 96, 0.5, 40, 256, 1e-2),
     ):

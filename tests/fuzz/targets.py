@@ -270,7 +270,8 @@ def read_foreign_file(folder: Path, kind: int, content: Content) -> None:
     from tenor.checks.diagnosis import diagnose
 
     names = ("evaluation.json", "trainer_state.json", "predictions.csv", "predictions.parquet", "predictions.jsonl")
-    name = (*names, "events.out.tfevents.1")[kind % 6]
+    others = ("events.out.tfevents.1", "run-a.wandb", "mlflow.db", "training.log", "eval_results.txt", "log.jsonl")
+    name = (*names, *others)[kind % len((*names, *others))]
     file = folder / name
     for other in folder.iterdir():
         other.unlink()
@@ -300,7 +301,12 @@ def foreign_seeds() -> list[Content]:
     pq.write_table(pa.table(columns), sink, compression="none")
     csv = b"label,predicted,probability_0,probability_1\n0,0,0.9,0.1\n1,0,0.6,0.4\n"
     lines = b'{"label": "a", "pred": true, "scores": [0.9, 0.1]}\n{"label": "b", "pred": 1.0, "scores": {"a": 1}}\n'
-    return [*(json.dumps(one).encode() for one in objects), csv, sink.getvalue(), lines, _events()]
+    folders = Path(__file__).parents[1] / "folders"
+    patterns = ("wandb_healthy/**/*.wandb", "keras_healthy/csv/training.log", "simpletransformers_healthy/eval_results.txt")
+    written = [next(folders.glob(pattern)).read_bytes() for pattern in patterns]
+    logged = b'{"step": 1, "loss": 0.7}\n{"step": 2, "loss": NaN, "eval/accuracy": "0.5"}\n'
+    known = [*(json.dumps(one).encode() for one in objects), csv, sink.getvalue(), lines, _events()]
+    return [*known, *written, logged]
 
 
 @cache
