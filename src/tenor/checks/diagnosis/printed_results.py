@@ -1,7 +1,6 @@
 """Results as programs print them: classification reports and confusion matrices, as text or as CSV."""
 
 import csv
-import io
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -52,9 +51,12 @@ def matrix_or_report_of_cells(path: Path) -> dict[str, Any] | None:
     """A CSV or TSV file that is a confusion matrix or a report, in the form of an evaluation; None for other files."""
     if path.stat().st_size > MAX_BYTES:
         return None
-    text = text_of(path)
     delimiter = DELIMITERS.get(path.suffix.lower(), ",")
-    rows = [row for row in csv.reader(io.StringIO(text), delimiter=delimiter) if any(cell.strip() for cell in row)]
+    try:
+        lines = csv.reader(text_of(path).splitlines(), delimiter=delimiter)
+        rows = [row for row in lines if any(cell.strip() for cell in row)]
+    except (csv.Error, UserError):
+        return None  # The reader of predictions says what is wrong with it.
     if not 2 <= len(rows) <= MOST_CLASSES + 2 or max(map(len, rows)) > MOST_CLASSES + 2:
         return None
     cells = [[cell.strip() for cell in row] for row in rows]

@@ -289,6 +289,8 @@ def _confusion_of(report: Mapping[str, Any] | None) -> np.ndarray | None:
     if len(classes) < 2 or any(value is None for row in values for value in row):
         return None
     support, recall, precision = np.array(values, dtype=np.float64).T
+    if (support < 0).any() or support.sum() > MAX_ROWS or not ((recall >= 0) & (recall <= 1)).all():
+        return None
     if any(rounding_of(r) * s > 0.25 and r not in (0.0, 1.0) for r, s in zip(recall, support, strict=True)):
         return None
     correct = np.round(recall * support)
