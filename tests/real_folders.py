@@ -353,12 +353,16 @@ def with_trainer(out: Path) -> None:
                 )
             ]
 
-        for name, rate in (("healthy", 1e-3), ("rate_far_too_large", 1.0)):
+        for name, rate, epochs in (
+            ("healthy", 1e-3, 8),
+            ("rate_too_large", 0.03, 6),
+            ("rate_far_too_large", 1.0, 8),
+        ):
             torch.manual_seed(0)
             arguments = TrainingArguments(
                 output_dir=str(out / f"trainer_{name}"),
                 learning_rate=rate,
-                num_train_epochs=8,
+                num_train_epochs=epochs,
                 per_device_train_batch_size=16,
                 logging_steps=4,
                 eval_strategy="epoch",

@@ -302,7 +302,11 @@ def foreign_seeds() -> list[Content]:
     csv = b"label,predicted,probability_0,probability_1\n0,0,0.9,0.1\n1,0,0.6,0.4\n"
     lines = b'{"label": "a", "pred": true, "scores": [0.9, 0.1]}\n{"label": "b", "pred": 1.0, "scores": {"a": 1}}\n'
     folders = Path(__file__).parents[1] / "folders"
-    patterns = ("wandb_healthy/**/*.wandb", "keras_healthy/csv/training.log", "simpletransformers_healthy/eval_results.txt")
+    patterns = (
+        "wandb_healthy/**/*.wandb",
+        "keras_healthy/csv/training.log",
+        "simpletransformers_healthy/eval_results.txt",
+    )
     written = [next(folders.glob(pattern)).read_bytes() for pattern in patterns]
     logged = b'{"step": 1, "loss": 0.7}\n{"step": 2, "loss": NaN, "eval/accuracy": "0.5"}\n'
     known = [*(json.dumps(one).encode() for one in objects), csv, sink.getvalue(), lines, _events()]

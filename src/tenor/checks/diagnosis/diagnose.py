@@ -22,7 +22,7 @@ from tenor.checks.diagnosis.result_files import (
     read_results_folder,
     read_table,
 )
-from tenor.checks.diagnosis.results_json import read_summary, runs_of
+from tenor.checks.diagnosis.results_json import TRAINING_RESULTS, read_summary, runs_of
 from tenor.checks.diagnosis.setfit_run import read_setfit_folder, setfit_states
 from tenor.checks.diagnosis.simpletransformers_run import (
     is_results_text,
@@ -79,7 +79,7 @@ FOLDER_READERS: tuple[tuple[Callable[[Path], Any], Callable[[Path], list[Artifac
     (is_tenor_run, read_tenor_run),
     (is_simpletransformers_folder, read_simpletransformers_folder),
     (setfit_states, read_setfit_folder),
-    (is_trainer_folder, read_trainer_folder),
+    (lambda path: is_trainer_folder(path) or (path / TRAINING_RESULTS).is_file(), read_trainer_folder),
     (lambda path: (path / FILE_NAME).is_file(), lambda path: _read_json(path / FILE_NAME)),
     (lambda path: (path / FINDINGS).is_file(), lambda path: _read_json(path / FINDINGS)),
     (wandb_folders, read_wandb_folders),
@@ -126,6 +126,8 @@ def _read_json(path: Path) -> list[Artifacts]:
     value = read_any_json(path)
     if isinstance(value, Mapping) and "log_history" in value:
         return read_trainer_state(value, path)
+    if isinstance(value, Mapping) and path.name == TRAINING_RESULTS and "train_loss" in value:
+        return read_trainer_folder(path.parent)
     if isinstance(value, Mapping) and isinstance(value.get("stages"), list):
         return [Artifacts("findings of a run", (), earlier=parse_reports(value, path))]
     if is_history_value(value):
