@@ -218,3 +218,26 @@ def test_many_runs_end_in_a_stated_limit(tmp_path: Path) -> None:
     diagnosis = diagnose(tmp_path)
     assert "50 runs" in diagnosis.kind
     assert any("the last 50 of 60 versions were read" in note for note in diagnosis.notes)
+
+
+def test_of_many_runs_of_mlflow_the_newest_are_read(tmp_path: Path) -> None:
+    [meta] = [file for file in (FOLDERS / "mlflow_flat").rglob("meta.yaml") if (file.parent / "metrics").is_dir()]
+    for number in range(60):
+        folder = tmp_path / "mlruns" / "1" / f"run{number}"
+        shutil.copytree(meta.parent, folder)
+        text = meta.read_text().replace("run_name: flat", f"run_name: number {number}")
+        begun = next(line for line in text.splitlines() if line.startswith("start_time"))
+        (folder / "meta.yaml").write_text(text.replace(begun, f"start_time: {1000 + number}"))
+    runs = read_artifacts(tmp_path)
+    assert [run.name for run in runs] == [f"number {number}" for number in range(10, 60)]
+    assert any("only the newest 50 runs were read" in note for run in runs for note in run.notes)
+
+
+def test_steps_of_transformers_come_before_the_number_of_calls(tmp_path: Path) -> None:
+    """`_step` counts the calls of `wandb.log`; transformers logs its own steps next to it."""
+    lines = ["_step,train/global_step,train/loss,eval/loss"]
+    lines += [f"{k},{50 * k},{1 / k},{2 / k if k % 2 else ''}" for k in range(1, 13)]
+    (tmp_path / "history.csv").write_text("\n".join(lines))
+    [run] = read_artifacts(tmp_path / "history.csv")
+    assert list(run.evidence[0].steps) == [50 * k for k in range(1, 13)]
+    assert [point.step for point in run.evidence[0].validation_loss] == [50 * k for k in range(1, 13, 2)]

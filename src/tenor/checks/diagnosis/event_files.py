@@ -1,8 +1,10 @@
 """Folders of TensorBoard event files: scalars by tag, and the folders that together are one run."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from tenor.errors import UserError
 PATTERN = "*tfevents*"
 KIND = "TensorBoard event files"
 MAX_FOLDERS = 50
+MAX_ENTRIES = 200_000
 MAX_BYTES = 2**30
 """Of the event files in one folder; their reader keeps all scalars in memory."""
 PER_EPOCH, PER_BATCH = "epoch_", "batch_"
@@ -88,7 +91,13 @@ def read_texts(folder: Path, tag: str) -> list[str]:
 
 
 def _all_folders(path: Path) -> list[Path]:
-    return sorted({file.parent for file in path.rglob(PATTERN) if file.is_file()})
+    found, entries = set(), 0
+    for place, _, names in os.walk(path):
+        entries += len(names)
+        if entries > MAX_ENTRIES:
+            raise UserError(f"{path}: more than {MAX_ENTRIES:,} files. Give the folder of one run.")
+        found |= {Path(place)} if any(fnmatch(name, PATTERN) for name in names) else set()
+    return sorted(found)
 
 
 def _placed(folder: Path, root: Path, series: dict[str, Series]) -> EventFolder:

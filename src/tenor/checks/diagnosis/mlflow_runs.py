@@ -1,6 +1,7 @@
 """MLflow: its file store (`mlruns/`, the default for years) and its database (`mlflow.db`, the default since 3.7)."""
 
 import math
+import re
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -21,6 +22,7 @@ MAX_BYTES = 2**28
 INFINITE = 1.7976931348623157e308
 """The database has no infinity: MLflow writes the largest float64, and for NaN a 0 with a mark."""
 MAX_PARAMETER = 2**16
+BEGUN = re.compile(rb"^start_time: *(\d{1,16})", re.MULTILINE)
 SYSTEM = "system/"
 """Metrics of the machine, which MLflow logs on its own."""
 
@@ -61,9 +63,10 @@ def mlflow_places(path: Path) -> list[Path]:
 def read_mlflow(path: Path) -> list[Artifacts]:
     """`Artifacts` of each run with a known metric, the newest `MAX_RUNS`. Raises UserError if there is none."""
     places = [path] if path.is_file() else mlflow_places(path)
-    runs: list[Run] = []
-    for place in places:
-        runs += _of_database(place) if place.is_file() else [_of_folder(place)]
+    folders = sorted((place for place in places if place.is_dir()), key=_begun)
+    runs = [run for place in places if place.is_file() for run in _of_database(place)]
+    runs += [_of_folder(folder) for folder in folders[-MAX_RUNS:]]
+    is_limited = len(runs) > MAX_RUNS or len(folders) > MAX_RUNS
     runs.sort(key=lambda run: run.begun)
     artifacts = [one for run in runs[-MAX_RUNS:] if (one := _artifacts(run))]
     without = [run.name for run in runs[-MAX_RUNS:] if not any(one.name == run.name for one in artifacts)]
@@ -75,8 +78,8 @@ def read_mlflow(path: Path) -> list[Artifacts]:
             f"by mlflow.MlflowClient().get_metric_history(RUN_ID, NAME), as a CSV with the columns metric, step, value."
         )
     notes = [f"not read: {', '.join(without[:8])}, without a loss or an accuracy"] if without else []
-    if len(runs) > MAX_RUNS:
-        notes.append(f"the newest {MAX_RUNS} of {len(runs)} runs were read; give one of the others by its folder")
+    if is_limited:
+        notes.append(f"only the newest {MAX_RUNS} runs were read; give one of the others by its folder")
     artifacts[0] = replace(artifacts[0], notes=(*artifacts[0].notes, *notes))
     return artifacts
 
@@ -100,6 +103,12 @@ def _value(text: str) -> Any:
 
 def _is_run(folder: Path) -> bool:
     return (folder / META).is_file() and any((folder / name).is_dir() for name in ("metrics", "params", "tags"))
+
+
+def _begun(folder: Path) -> float:
+    """When a run began, milliseconds since 1970, without parsing its file: a store may have thousands of runs."""
+    match = BEGUN.search((folder / META).read_bytes()[:MAX_PARAMETER])
+    return float(match[1]) if match else 0.0
 
 
 def _of_folder(folder: Path) -> Run:
