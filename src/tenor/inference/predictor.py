@@ -12,7 +12,7 @@ import numpy as np
 
 from tenor.data.sequences import array_of, sequence_of
 from tenor.data.tokenization import whole_ids
-from tenor.errors import TenorError, TextError, UserError, advice_on_memory
+from tenor.errors import TenorError, TextError, UserError, advice_on_memory, first_line
 from tenor.inference.engine_choice import OTHER_PROBABILITIES, Choice, build_engine, choose_engine
 from tenor.inference.engines import Engine, padded, run_rows
 from tenor.inference.logits import same_logits
@@ -93,13 +93,14 @@ CONTENT, LONGEST = 4, 60
 ONE_BY_ONE = "rows are computed one by one, because padding is impossible with this model or changes its results"
 
 
-def framing_for(engine: Engine, framing: Framing, tokenizer: Any, max_length: int) -> Framing:
+def framing_for(engine: Engine, framing: Framing, tokenizer: Any, max_length: int, name: str) -> Framing:
     """`framing` with or without padding: a row is computed alone, then with rows that are longer by one and by many.
 
     For a model that rejects padding (a decoder without a padding id rejects two rows) there is none.
+
+    Raises:
+        UserError: the model can't compute the row alone, or not to finite numbers.
     """
-    if framing.pad_id is None or engine.rows_alone:
-        return framing
     (ids,) = whole_ids(["a good film and a bad plot"], tokenizer)
     before, after = framing.around
     content = np.resize(ids[before : len(ids) - after], max(1, min(LONGEST, max_length - before - after)))
@@ -108,17 +109,37 @@ def framing_for(engine: Engine, framing: Framing, tokenizer: Any, max_length: in
         for length in sorted({CONTENT, CONTENT + 1, LONGEST})
         if length <= len(content)
     ]
-    if all(_is_same(engine.run, rows[0], longer, framing) for longer in rows[1:]):
+    alone = _computed(engine, rows[0], framing, name)
+    if framing.pad_id is None or engine.rows_alone:
+        return framing
+    if all(_is_same(engine, rows[0], alone, longer, framing) for longer in rows[1:]):
         return framing
     return replace(framing, pad_id=None)
 
 
-def _is_same(
-    run: Callable[[dict[str, np.ndarray]], np.ndarray], row: np.ndarray, longer: np.ndarray, framing: Framing
-) -> bool:
-    alone = run(padded([row], framing))[0]
+def _computed(engine: Engine, row: np.ndarray, framing: Framing, name: str) -> np.ndarray:
+    """The logits of one row, shape (K,)."""
     try:
-        together = run(padded([row, longer], framing))[0]
+        logits = engine.run(padded([row], framing))[0]
+    except (TenorError, MemoryError):
+        raise
+    # Sizes that don't fit one another, or a model that needs more than text, raise errors of many types.
+    except Exception as error:
+        raise UserError(
+            f"{name}: the model was loaded, but it can't compute a text: {type(error).__name__}: {first_line(error)}. "
+            "Its config.json may be of another model, or it needs other inputs than text"
+        ) from error
+    if not np.isfinite(logits).all():
+        raise UserError(
+            f"{name}: the outputs for a text are {', '.join(f'{value:g}' for value in logits)}, expected finite "
+            "numbers, so the weights are broken. Use an earlier checkpoint, or train again"
+        )
+    return logits
+
+
+def _is_same(engine: Engine, row: np.ndarray, alone: np.ndarray, longer: np.ndarray, framing: Framing) -> bool:
+    try:
+        together = engine.run(padded([row, longer], framing))[0]
     # Architectures reject padding by their own checks, by an index out of range, or by an error of ONNX Runtime.
     except (ValueError, IndexError, RuntimeError, TenorError):
         return False
@@ -215,7 +236,7 @@ class Predictor:
             built, choice = build_engine(source, engine, plan, framing), Choice(engine, why)
         if built.name != "torch":  # ONNX Runtime computes on the CPU, so passes have the length for a CPU.
             plan = plan_device("cpu", "fp32", threads)
-        framing = framing_for(built, framing, source.tokenizer, source.truncation.max_length)
+        framing = framing_for(built, framing, source.tokenizer, source.truncation.max_length, source.origin)
         cautions = [source.caution, ONE_BY_ONE if framing.pad_id is None else None]
         why = "; ".join([choice.why, *(caution for caution in cautions if caution is not None)])
         return cls(source, built, plan, framing, why)

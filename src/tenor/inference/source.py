@@ -1,5 +1,7 @@
 """Load what can predict: a run, a model folder, a hub model, or an export (`export.json`)."""
 
+import shlex
+import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -18,6 +20,7 @@ from tenor.model.classifier import (
 )
 from tenor.model.device import other_processor
 from tenor.model.folder import class_names, require_class_names
+from tenor.model.foreign import FROM_ONE_OUTPUT, command, refuse_foreign_file, refuse_foreign_folder
 from tenor.runs.directory import RunDirectory, find_run
 from tenor.runs.files import read_json, sha256_file, write_json
 from tenor.runs.model_notes import NOTES, Threshold, parse_threshold, read_model_notes, stored_threshold
@@ -154,9 +157,13 @@ def load_source(reference: str | Path, root: Path) -> Source:
         return _from_export(path)
     if (path / "config.json").is_file():
         return _from_transformers(str(reference))
+    if path.is_file():
+        refuse_foreign_file(str(reference), path)
     try:
         run = find_run(root, str(reference))
     except UserError as no_run:
+        if str(reference) and path.is_dir():
+            refuse_foreign_folder(str(reference), path)
         if path.is_dir() or str(reference) == "latest":
             raise
         return _from_hub(str(reference), no_run)
@@ -248,27 +255,67 @@ def _source(
     )
 
 
+PAIRS = frozenset({"entailment", "not_entailment", "equivalent", "not_equivalent", "duplicate", "not_duplicate"})
+"""Class names, in lower case, of tasks on pairs of texts: GLUE's MNLI, RTE, QNLI, WNLI, MRPC and QQP."""
+
+
 def _require_classes(place: str, config: Any) -> None:
-    """Raises UserError unless the outputs are the logits of two or more mutually exclusive classes."""
+    """Raises UserError unless the outputs are the logits of two or more mutually exclusive classes of one text."""
     where = f"{place}/config.json" if Path(place).is_dir() else place
-    fix = f"Train it as a classifier: tenor train CONFIG model.name={place}"
+    fix = f"Train it as a classifier: tenor train CONFIG model.name={shlex.quote(place)}"
+    if config.num_labels == 1 and config.problem_type != "regression":
+        raise UserError(_one_output(where, place, config, fix))
     if config.problem_type == "regression":
         raise UserError(
             f"{where}: problem_type is regression, so its outputs are quantities, not classes; expected a "
             f"classifier. {fix}"
         )
     if config.problem_type == "multi_label_classification":
+        raise UserError(_multi_label(f"{where}: problem_type is multi_label_classification", place))
+    # Nothing in `transformers` reads this key, but it records how the outputs were meant.
+    applied = str(getattr(config, "function_to_apply", None) or "softmax").lower()
+    if applied == "sigmoid":
+        raise UserError(_multi_label(f"{where}: function_to_apply is sigmoid", place))
+    if applied != "softmax":
         raise UserError(
-            f"{where}: problem_type is multi_label_classification, where a text has any number of labels; Tenor "
-            "predicts one class of several and doesn't support it. transformers computes each label's probability: "
-            f'pipeline("text-classification", model={place!r}, top_k=None)'
+            f"{where}: function_to_apply is {applied}, so its outputs are not the logits of classes; expected softmax. "
+            f"{fix}"
         )
-    if config.num_labels < 2:
+    names = {str(name).lower() for name in config.id2label.values()} if isinstance(config.id2label, dict) else set()
+    if names & PAIRS:
         raise UserError(
-            f"{where}: the model has {config.num_labels} output, so every text would get the same class; expected one "
-            "for each of two or more classes. Whether the output is a quantity or a logit is recorded nowhere, so "
-            f"Tenor can't convert it to classes. {fix}"
+            f"{where}: the classes {', '.join(sorted(names))} are relations between two texts, so the model reads "
+            f"pairs; Tenor predicts the class of one text. For classes of your own without training, use transformers: "
+            f'pipeline("zero-shot-classification", model={place!r}). Or fine-tune its encoder: tenor train CONFIG '
+            f"model.name={shlex.quote(place)}"
         )
+
+
+def _multi_label(observed: str, place: str) -> str:
+    return (
+        f"{observed}, where a text has any number of labels; Tenor predicts one class of several and doesn't support "
+        "it. transformers computes each label's probability: "
+        f'pipeline("text-classification", model={place!r}, top_k=None, function_to_apply="sigmoid")'
+    )
+
+
+def _one_output(where: str, place: str, config: Any, fix: str) -> str:
+    """The message about a model with one output; only `multi_label_classification` says that it is a logit."""
+    new = f"{place.rstrip('/')}-two-classes" if Path(place).is_dir() else f"{place.rpartition('/')[2]}-two-classes"
+    label = str(config.id2label.get(0, "LABEL_0")) if isinstance(config.id2label, dict) else "LABEL_0"
+    convert = command(sys.executable, FROM_ONE_OUTPUT, place, new, f"not {label}", label)
+    writes = f"this command writes the same model with two outputs to {new} (its last two arguments name the classes)"
+    if config.problem_type == "multi_label_classification":
+        return (
+            f"{where}: the model has 1 output, whose sigmoid is the probability of {label!r}; expected one output per "
+            f"class. Without any change of the probabilities, {writes}: {convert}"
+        )
+    return (
+        f"{where}: the model has 1 output, so every text would get the same class; expected one for each of two or "
+        "more classes. Whether the output is a quantity (such as stars) or a logit is recorded nowhere, so Tenor can't "
+        f"convert it to classes. If you know that its sigmoid is the probability of a class, {writes}: {convert}\n"
+        f"  Otherwise: {fix}"
+    )
 
 
 def _default_truncation(place: str, positions: int | None, tokenizer: Any) -> Truncation:
