@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from tenor.data.batching import least_padding
-from tenor.errors import TenorError, UserError
+from tenor.errors import TenorError, UserError, first_line, is_out_of_memory
 from tenor.inference.logits import compute_rows
 from tenor.inference.texts import Framing
 from tenor.model.device import DevicePlan, full_precision
@@ -75,6 +75,7 @@ def torch_engine(model: Any, plan: DevicePlan) -> Engine:
     fast = fast_model(model.eval().to(plan.device))
 
     def run(inputs: dict[str, np.ndarray]) -> np.ndarray:
+        rows, length = inputs["input_ids"].shape
         if tokens is not None and (largest := int(inputs["input_ids"].max())) >= tokens:
             raise UserError(
                 f"{model.name_or_path}: the tokenizer gives token id {largest:,}, expected less than {tokens:,}, the "
@@ -82,7 +83,18 @@ def torch_engine(model: Any, plan: DevicePlan) -> Engine:
             )
         with torch.inference_mode(), full_precision(plan.device):
             tensors = {name: torch.from_numpy(array).to(plan.device) for name, array in inputs.items()}
-            return fast(**tensors).logits.float().cpu().numpy()
+            try:
+                return fast(**tensors).logits.float().cpu().numpy()
+            # Sizes that don't fit one another, texts that are too short (CANINE), or a model that needs other inputs
+            # than text raise errors of many types.
+            except Exception as error:
+                if is_out_of_memory(error):
+                    raise
+                raise UserError(
+                    f"{model.name_or_path}: the model can't compute {rows} texts of {length} tokens: "
+                    f"{type(error).__name__}: {first_line(error)}. Its config.json may be of another model, it may "
+                    "need other inputs than text, or longer texts"
+                ) from error
 
     return Engine("torch", run, plan.passes_side_by_side)
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from tenor.data.sequences import array_of, sequence_of
 from tenor.data.tokenization import whole_ids
-from tenor.errors import TenorError, TextError, UserError, advice_on_memory, first_line
+from tenor.errors import TenorError, TextError, UserError, advice_on_memory
 from tenor.inference.engine_choice import OTHER_PROBABILITIES, Choice, build_engine, choose_engine
 from tenor.inference.engines import Engine, padded, run_rows
 from tenor.inference.logits import same_logits
@@ -109,7 +109,7 @@ def framing_for(engine: Engine, framing: Framing, tokenizer: Any, max_length: in
         for length in sorted({CONTENT, CONTENT + 1, LONGEST})
         if length <= len(content)
     ]
-    alone = _computed(engine, rows[0], framing, name)
+    alone = _finite(engine, rows[0], framing, name)
     if framing.pad_id is None or engine.rows_alone:
         return framing
     if all(_is_same(engine, rows[0], alone, longer, framing) for longer in rows[1:]):
@@ -117,22 +117,13 @@ def framing_for(engine: Engine, framing: Framing, tokenizer: Any, max_length: in
     return replace(framing, pad_id=None)
 
 
-def _computed(engine: Engine, row: np.ndarray, framing: Framing, name: str) -> np.ndarray:
+def _finite(engine: Engine, row: np.ndarray, framing: Framing, name: str) -> np.ndarray:
     """The logits of one row, shape (K,)."""
-    try:
-        logits = engine.run(padded([row], framing))[0]
-    except (TenorError, MemoryError):
-        raise
-    # Sizes that don't fit one another, or a model that needs more than text, raise errors of many types.
-    except Exception as error:
-        raise UserError(
-            f"{name}: the model was loaded, but it can't compute a text: {type(error).__name__}: {first_line(error)}. "
-            "Its config.json may be of another model, or it needs other inputs than text"
-        ) from error
+    logits = engine.run(padded([row], framing))[0]
     if not np.isfinite(logits).all():
         raise UserError(
             f"{name}: the outputs for a text are {', '.join(f'{value:g}' for value in logits)}, expected finite "
-            "numbers, so the weights are broken. Use an earlier checkpoint, or train again"
+            "numbers, so the weights are broken. Use an earlier checkpoint"
         )
     return logits
 

@@ -53,11 +53,19 @@ OTHER_TRANSFORMERS = "transformers==4.49.0"
 """Reads both formats. Version 5 reads neither; 4.53 and 4.57 fail, on tensors without data or on shared tensors."""
 
 FROM_ADAPTER = (
-    "import sys; from peft import AutoPeftModelForSequenceClassification as M; from transformers import "
-    "AutoTokenizer as T; folder, tokenizer, new, labels = sys.argv[1:]; "
-    "M.from_pretrained(folder, num_labels=int(labels)).merge_and_unload().save_pretrained(new); "
+    "import sys; from peft import PeftConfig, PeftModel; from transformers import "
+    "AutoModelForSequenceClassification as A, AutoTokenizer as T; folder, tokenizer, new, labels = sys.argv[1:]; "
+    "c = PeftConfig.from_pretrained(folder); "
+    'k = {"num_labels": int(labels), "ignore_mismatched_sizes": True} if int(labels) else {}; '
+    "base, info = A.from_pretrained(c.base_model_name_or_path, output_loading_info=True, **k); "
+    'own = getattr(c, "modules_to_save", None) or []; '
+    'lost = [n for n in info["missing_keys"] if n.split(".")[0] not in own]; '
+    'lost and sys.exit(f"neither adapter nor base contains {lost}: train with them in modules_to_save"); '
+    "PeftModel.from_pretrained(base, folder).merge_and_unload().save_pretrained(new); "
     "T.from_pretrained(tokenizer).save_pretrained(new)"
 )
+"""The adapter brings the head with it. Without a check, a layer of the head that it was not told to save (DistilBERT's
+`pre_classifier`) would be newly initialized."""
 
 FROM_ONE_OUTPUT = (
     "import sys, torch, transformers as t; folder, new, no, yes = sys.argv[1:]; "
@@ -247,16 +255,16 @@ def _adapter(name: str, folder: Path) -> str:
 
 
 def _adapter_outputs(folder: Path) -> int:
-    """The outputs of the head that an adapter contains; 2, the default of `transformers`, if it has none."""
+    """The outputs of the head that an adapter contains; 0 if it has none, or only in a pickle, which is not read."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(folder / "adapter_model.safetensors", framework="numpy") as tensors:
             shapes = {key: tensors.get_slice(key).get_shape() for key in tensors.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError):  # The head can be in a pickle, which is not read.
-        return 2
+    except (OSError, SafetensorError):
+        return 0
     heads = [shape[0] for key, shape in shapes.items() if len(shape) == 2 and ".lora_" not in key]
-    return min(heads, default=2)
+    return min(heads, default=0)
 
 
 def refuse_other_weights(name: str, location: str) -> None:
