@@ -205,7 +205,10 @@ def test_what_has_no_classes_of_one_text_can_only_be_trained(case: str, classifi
     said = said_of(folder)
     assert word in said
     assert f"tenor train CONFIG model.name={folder}" in said
-    load_classifier(Model(name=str(folder)), ("a", "b"), 0, "cpu")
+    trained = tmp_path / "trained"
+    load_classifier(Model(name=str(folder)), ("a", "b"), 0, "cpu").model.save_pretrained(trained)
+    copy_tokenizer(folder, trained)
+    probabilities(trained)
 
 
 @pytest.mark.parametrize("names", [("CONTRADICTION", "NEUTRAL", "ENTAILMENT"), ("not_equivalent", "equivalent")])
@@ -215,6 +218,13 @@ def test_relations_of_two_texts_are_no_classes_of_one(
     load_classifier(Model(name=str(small_model)), names, 0, "cpu").model.save_pretrained(tmp_path / "nli")
     copy_tokenizer(small_model, tmp_path / "nli")
     assert "pairs" in said_of(tmp_path / "nli")
+
+
+def test_the_same_words_next_to_others_are_classes_of_one_text(small_model: Path, tmp_path: Path) -> None:
+    names = ("bug", "duplicate", "neutral")
+    load_classifier(Model(name=str(small_model)), names, 0, "cpu").model.save_pretrained(tmp_path / "issues")
+    copy_tokenizer(small_model, tmp_path / "issues")
+    assert Predictor.load(tmp_path / "issues", device="cpu").labels == names
 
 
 def copy_tokenizer(source: Path, target: Path) -> None:
@@ -245,6 +255,7 @@ def test_a_sigmoid_over_several_outputs_is_refused(classifier: Path, tmp_path: P
     folder = Path(shutil.copytree(classifier, tmp_path / "sigmoid"))
     change_config(folder, function_to_apply="sigmoid")
     assert "function_to_apply is sigmoid" in said_of(folder)
+    assert not hasattr(load_classifier(Model(name=str(folder)), ("a", "b"), 0, "cpu").model.config, "function_to_apply")
     change_config(folder, function_to_apply="none")
     assert "function_to_apply is none" in said_of(folder)
     change_config(folder, function_to_apply="softmax")

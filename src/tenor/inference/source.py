@@ -20,7 +20,14 @@ from tenor.model.classifier import (
 )
 from tenor.model.device import other_processor
 from tenor.model.folder import class_names, require_class_names
-from tenor.model.foreign import FROM_ONE_OUTPUT, command, refuse_foreign_file, refuse_foreign_folder
+from tenor.model.foreign import (
+    CROSS_ENCODER_MARKS,
+    FROM_ONE_OUTPUT,
+    command,
+    cross_encoder,
+    refuse_foreign_file,
+    refuse_foreign_folder,
+)
 from tenor.runs.directory import RunDirectory, find_run
 from tenor.runs.files import read_json, sha256_file, write_json
 from tenor.runs.model_notes import NOTES, Threshold, parse_threshold, read_model_notes, stored_threshold
@@ -191,6 +198,7 @@ def _from_tenor(folder: Path, origin: str) -> Source:
 
 def _from_transformers(reference: str) -> Source:
     model, tokenizer = load_trained_classifier(reference)
+    _require_classes_of_texts(reference, model.config)
     digest = weights_digest({**dict(model.named_parameters()), **dict(model.named_buffers())})
     truncation = _default_truncation(reference, position_count(model), tokenizer)
     return _source(reference, reference, model, tokenizer, truncation, 1.0, digest)
@@ -255,12 +263,8 @@ def _source(
     )
 
 
-PAIRS = frozenset({"entailment", "not_entailment", "equivalent", "not_equivalent", "duplicate", "not_duplicate"})
-"""Class names, in lower case, of tasks on pairs of texts: GLUE's MNLI, RTE, QNLI, WNLI, MRPC and QQP."""
-
-
 def _require_classes(place: str, config: Any) -> None:
-    """Raises UserError unless the outputs are the logits of two or more mutually exclusive classes of one text."""
+    """Raises UserError unless the outputs are the logits of two or more mutually exclusive classes."""
     where = f"{place}/config.json" if Path(place).is_dir() else place
     fix = f"Train it as a classifier: tenor train CONFIG model.name={shlex.quote(place)}"
     if config.num_labels == 1 and config.problem_type != "regression":
@@ -272,22 +276,35 @@ def _require_classes(place: str, config: Any) -> None:
         )
     if config.problem_type == "multi_label_classification":
         raise UserError(_multi_label(f"{where}: problem_type is multi_label_classification", place))
-    # Nothing in `transformers` reads this key, but it records how the outputs were meant.
+
+
+PAIRS = frozenset({"entailment", "not_entailment", "equivalent", "not_equivalent", "duplicate", "not_duplicate"})
+"""Class names, in lower case, of tasks on pairs of texts: GLUE's MNLI, RTE, QNLI, WNLI, MRPC and QQP."""
+RELATIONS = PAIRS | {"neutral", "contradiction"}
+
+
+def _require_classes_of_texts(place: str, config: Any) -> None:
+    """Raises UserError for a model of others whose configuration says that its outputs have another use than the
+    classes of one text, or another function than softmax."""
+    where = f"{place}/config.json" if Path(place).is_dir() else place
+    train = f"tenor train CONFIG model.name={shlex.quote(place)}"
+    if any(getattr(config, mark, None) for mark in CROSS_ENCODER_MARKS):
+        raise UserError(f"{where}: {cross_encoder(place)}")
+    # Nothing in `transformers` reads this key for several classes, but it records how the outputs were meant.
     applied = str(getattr(config, "function_to_apply", None) or "softmax").lower()
     if applied == "sigmoid":
         raise UserError(_multi_label(f"{where}: function_to_apply is sigmoid", place))
     if applied != "softmax":
         raise UserError(
             f"{where}: function_to_apply is {applied}, so its outputs are not the logits of classes; expected softmax. "
-            f"{fix}"
+            f"Train it as a classifier: {train}"
         )
     names = {str(name).lower() for name in config.id2label.values()} if isinstance(config.id2label, dict) else set()
-    if names & PAIRS:
+    if names <= RELATIONS and names & PAIRS:
         raise UserError(
             f"{where}: the classes {', '.join(sorted(names))} are relations between two texts, so the model reads "
-            f"pairs; Tenor predicts the class of one text. For classes of your own without training, use transformers: "
-            f'pipeline("zero-shot-classification", model={place!r}). Or fine-tune its encoder: tenor train CONFIG '
-            f"model.name={shlex.quote(place)}"
+            "pairs; Tenor predicts the class of one text. For classes of your own without training, use transformers: "
+            f'pipeline("zero-shot-classification", model={place!r}). Or fine-tune its encoder: {train}'
         )
 
 

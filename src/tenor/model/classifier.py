@@ -13,6 +13,7 @@ from tenor.config.schema import Model
 from tenor.errors import TenorError, UserError, advice_on_memory, first_line
 from tenor.model.folder import refuse_code, refuse_further_layers, refuse_misfits, refuse_mismatches, refuse_other_task
 from tenor.model.foreign import (
+    CROSS_ENCODER_MARKS,
     refuse_foreign_file,
     refuse_foreign_folder,
     refuse_id_without_safetensors,
@@ -63,6 +64,9 @@ def load_classifier(settings: Model, class_names: tuple[str, ...], seed: int, de
     config.id2label = dict(enumerate(class_names))
     config.label2id = {name: index for index, name in enumerate(class_names)}
     config.problem_type = "single_label_classification"
+    for key in (*CROSS_ENCODER_MARKS, "function_to_apply"):  # They describe the outputs that the source had.
+        if hasattr(config, key):
+            delattr(config, key)
     attention_dropout = set_dropout(config, settings, device)
     with SETTINGS:  # The generator is shared by the process: two loads at once would mix their seeds.
         torch.manual_seed(seed)

@@ -219,26 +219,34 @@ def _refuse_pointers(name: str, folder: Path) -> None:
 
 def _refuse_sentence_transformers(name: str, folder: Path) -> None:
     settings = _json(folder / "config_sentence_transformers.json")
-    config = _json(folder / CONFIG)
     if (folder / "config_setfit.json").is_file() or (folder / "model_head.pkl").is_file():
         raise UserError(
             f"{name}: a model of SetFit, whose head is a separate classifier on embeddings (model_head.pkl, a pickle, "
             "which Tenor never reads). Predict with setfit: SetFitModel.from_pretrained(FOLDER).predict(texts); or "
             f"fine-tune its encoder: tenor train CONFIG model.name={shlex.quote(name)}"
         )
-    # Versions 2, 4 and 5 of sentence-transformers mark a cross-encoder in three ways.
-    marks = ("sentence_transformers", "sbert_ce_default_activation_function")
-    if settings.get("model_type") == "CrossEncoder" or any(config.get(mark) for mark in marks):
-        raise UserError(
-            f"{name}: a cross-encoder of sentence-transformers, which scores a pair of texts (such as a question and a "
-            "passage); Tenor predicts the class of one text. Score pairs with CrossEncoder(FOLDER).predict(pairs), or "
-            f"fine-tune its encoder: tenor train CONFIG model.name={shlex.quote(name)}"
-        )
+    config = _json(folder / CONFIG)
+    if settings.get("model_type") == "CrossEncoder" or any(config.get(mark) for mark in CROSS_ENCODER_MARKS):
+        raise UserError(f"{name}: {cross_encoder(name)}")
     if (folder / "modules.json").is_file() and (folder / CONFIG).is_file():
         raise UserError(
             f"{name}: an embedding model of sentence-transformers, which has no classes. Fine-tune it as a classifier "
             f"first: tenor train CONFIG model.name={shlex.quote(name)}"
         )
+
+
+CROSS_ENCODER_MARKS = ("sentence_transformers", "sbert_ce_default_activation_function")
+"""Keys of config.json by which sentence-transformers 4 and 5, and 2 and 3, mark a cross-encoder; version 6 writes a
+file of its own."""
+
+
+def cross_encoder(name: str) -> str:
+    """What is said about the cross-encoder `name`."""
+    return (
+        "a cross-encoder of sentence-transformers, which scores a pair of texts (such as a question and a passage); "
+        "Tenor predicts the class of one text. Score pairs with CrossEncoder(FOLDER).predict(pairs), or fine-tune its "
+        f"encoder: tenor train CONFIG model.name={shlex.quote(name)}"
+    )
 
 
 def _adapter(name: str, folder: Path) -> str:
