@@ -286,6 +286,35 @@ def test_a_model_of_no_text_is_named(classifier: Path, tmp_path: Path) -> None:
     ViTForImageClassification(ViTConfig(image_size=16, patch_size=8, **shape)).save_pretrained(tmp_path / "vit")
     copy_tokenizer(classifier, tmp_path / "vit")
     assert "no text classifier" in said_of(tmp_path / "vit")
+    assert "no text classifier" in said_of(tmp_path / "vit", training=True)
+
+
+@pytest.mark.parametrize("training", [False, True], ids=["prediction", "training"])
+def test_words_without_an_embedding_are_refused_before_any_text(
+    training: bool, classifier: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(classifier, tmp_path / "other"))
+    content = json.loads((folder / "tokenizer.json").read_text())
+    rows = len(content["model"]["vocab"])
+    content["model"]["vocab"] |= {"brilliant": rows, "tedious": rows + 7}
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    said = said_of(folder, training=training)
+    assert f"2 of its words have an id of {rows} or more" in said
+    assert "same model" in said
+
+
+def test_a_model_that_computes_no_such_text_is_no_traceback(classifier: Path, tmp_path: Path) -> None:
+    """CANINE joins characters by four; a text of fewer tokens has no output."""
+    from transformers import CanineConfig, CanineForSequenceClassification
+
+    shape = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 32}
+    config = CanineConfig(num_hash_buckets=64, max_position_embeddings=64, local_transformer_stride=16, **shape)
+    with quiet_transformers():
+        CanineForSequenceClassification(config).save_pretrained(tmp_path / "canine")
+    copy_tokenizer(classifier, tmp_path / "canine")
+    predictor = Predictor.load(tmp_path / "canine", device="cpu", threads=1)
+    with pytest.raises(UserError, match="can't compute 1 texts of 3 tokens"):
+        predictor.predict(["film"])
 
 
 # One output.
@@ -341,6 +370,7 @@ def test_the_command_removes_the_prefix_of_a_wrapper(prefix: str, classifier: Pa
     said = said_of(folder)
     assert repr(prefix) in said
     assert shlex.quote(str(folder / "model.safetensors")) in said
+    assert repr(prefix) in said_of(folder, training=True)
     run_command(said)
     np.testing.assert_array_equal(probabilities(folder), probabilities(classifier))
 

@@ -177,11 +177,13 @@ def _loading(location: str, fix: str) -> Iterator[None]:
         raise UserError(f"{location}: {meaning}") from error
 
 
+NO_TEXT_CLASSIFIER = (
+    "transformers has no text classifier of this kind of model. Use a text encoder, such as BERT, RoBERTa or DeBERTa"
+)
 EXPLAINED = (
     (
         "Unrecognized configuration class",
-        "transformers has no text classifier of this kind of model. Use a text encoder, such as BERT, RoBERTa or "
-        "DeBERTa",
+        NO_TEXT_CLASSIFIER,
     ),
     (
         "deserializing header",
@@ -190,7 +192,7 @@ EXPLAINED = (
     (
         "requires `num_labels > 1`",
         "the model has one output and problem_type single_label_classification, so training could teach it nothing: "
-        "the cross-entropy of one class is always 0. Train it with one output per class",
+        "the cross-entropy of one class is always 0. To fine-tune its encoder, remove problem_type from config.json",
     ),
 )
 """Errors of `transformers` and safetensors by a part of their message, and what they mean."""
@@ -299,6 +301,7 @@ def _use_full_attention(model: Any) -> None:
 def _pretrained(name: str, location: str) -> tuple[Any, Any]:
     """Configuration and tokenizer of a `transformers` model."""
     from transformers import AutoConfig
+    from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
     try:
         if Path(location).is_dir():
@@ -306,6 +309,8 @@ def _pretrained(name: str, location: str) -> tuple[Any, Any]:
         refuse_code(name, location)
         refuse_other_weights(name, location)
         config = AutoConfig.from_pretrained(location, trust_remote_code=False)
+        if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
+            raise UserError(f"{name}: {NO_TEXT_CLASSIFIER}")
         return config, load_tokenizer(location, local=False)
     except UserError:
         raise
@@ -342,6 +347,8 @@ def _load_weights(name: str, location: str, config: Any) -> tuple[Any, tuple[str
     except Exception as error:  # As above: broken weights raise many types of error.
         refuse_id_without_safetensors(name, error)
         raise UserError(_loading_failed(name, error)) from error
+    missing = [key for key in loading["missing_keys"] if key.startswith(f"{model.base_model_prefix}.")]
+    refuse_prefix(name, location, missing, loading["unexpected_keys"])
     refuse_misfits(name, model, loading)
     _use_full_attention(model)
     # A key is a tuple for a tensor of another shape, for example the head of another task.

@@ -84,6 +84,12 @@ def refuse_code(name: str, location: str) -> None:
     for file, values in (("config.json", config), ("tokenizer_config.json", get_tokenizer_config(location))):
         for place, key, value in _items(values):
             where = f"{name}/{file}, key {place}"
+            if key == "quantization_config" and value:
+                raise UserError(
+                    f"{where}: the weights are quantized, which needs another package's code to compute with. Use the "
+                    "model that was quantized; or with that package installed, convert it in transformers: "
+                    "model.dequantize(), then model.save_pretrained(NEW)"
+                )
             if key in CODE_KEYS and value:
                 raise UserError(
                     f"{where}: names code to run, and Tenor never runs code that comes with a model. Remove the key if "
