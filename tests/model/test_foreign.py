@@ -394,16 +394,17 @@ def test_the_command_converts_a_checkpoint(
     np.testing.assert_allclose(probabilities(folder), probabilities(classifier), atol=1e-6)
 
 
-@pytest.fixture
-def adapter(classifier: Path, tmp_path: Path) -> tuple[Path, np.ndarray]:
+@pytest.fixture(params=["classifier", "encoder"])
+def adapter(
+    request: pytest.FixtureRequest, classifier: Path, small_model: Path, tmp_path: Path
+) -> tuple[Path, np.ndarray]:
     """An adapter with a head of three classes, and the probabilities of the whole model."""
     peft = pytest.importorskip("peft")
     from transformers import AutoModelForSequenceClassification
 
+    base = classifier if request.param == "classifier" else small_model
     with quiet_transformers():
-        model = AutoModelForSequenceClassification.from_pretrained(
-            classifier, num_labels=3, ignore_mismatched_sizes=True
-        )
+        model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=3, ignore_mismatched_sizes=True)
     lora = peft.LoraConfig(task_type="SEQ_CLS", target_modules=["q_lin", "v_lin"], init_lora_weights=False)
     wrapped = peft.get_peft_model(model, lora).eval()
     wrapped.save_pretrained(tmp_path / "adapter")
@@ -413,10 +414,11 @@ def adapter(classifier: Path, tmp_path: Path) -> tuple[Path, np.ndarray]:
     return tmp_path / "adapter", probabilities(whole)
 
 
-def test_an_adapter_is_named_with_its_model_and_outputs(adapter: tuple[Path, np.ndarray], classifier: Path) -> None:
+def test_an_adapter_is_named_with_its_model_and_outputs(adapter: tuple[Path, np.ndarray]) -> None:
+    base = json.loads((adapter[0] / "adapter_config.json").read_text())["base_model_name_or_path"]
     for training in (False, True):
         said = said_of(adapter[0], training=training)
-        assert f"an adapter of PEFT for the model {classifier}" in said
+        assert f"an adapter of PEFT for the model {base}" in said
         assert "merge_and_unload" in said
         assert f"{adapter[0]}-merged 3" in said
 

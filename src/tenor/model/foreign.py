@@ -53,19 +53,19 @@ OTHER_TRANSFORMERS = "transformers==4.49.0"
 """Reads both formats. Version 5 reads neither; 4.53 and 4.57 fail, on tensors without data or on shared tensors."""
 
 FROM_ADAPTER = (
-    "import sys; from peft import PeftConfig, PeftModel; from transformers import "
+    "import sys; from peft import PeftConfig, PeftModel, load_peft_weights; from transformers import "
     "AutoModelForSequenceClassification as A, AutoTokenizer as T; folder, tokenizer, new, labels = sys.argv[1:]; "
     "c = PeftConfig.from_pretrained(folder); "
     'k = {"num_labels": int(labels), "ignore_mismatched_sizes": True} if int(labels) else {}; '
     "base, info = A.from_pretrained(c.base_model_name_or_path, output_loading_info=True, **k); "
-    'own = getattr(c, "modules_to_save", None) or []; '
-    'lost = [n for n in info["missing_keys"] if n.split(".")[0] not in own]; '
+    'own = load_peft_weights(folder, device="cpu"); '
+    'lost = [n for n in info["missing_keys"] if not any(k.endswith("." + n) for k in own)]; '
     'lost and sys.exit(f"neither adapter nor base contains {lost}: train with them in modules_to_save"); '
     "PeftModel.from_pretrained(base, folder).merge_and_unload().save_pretrained(new); "
     "T.from_pretrained(tokenizer).save_pretrained(new)"
 )
-"""The adapter brings the head with it. Without a check, a layer of the head that it was not told to save (DistilBERT's
-`pre_classifier`) would be newly initialized."""
+"""The adapter brings the head with it. Without a check, a layer of the head that neither contains would be newly
+initialized."""
 
 FROM_ONE_OUTPUT = (
     "import sys, torch, transformers as t; folder, new, no, yes = sys.argv[1:]; "
