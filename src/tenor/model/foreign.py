@@ -256,8 +256,8 @@ def _adapter(name: str, folder: Path) -> str:
     new = folder.with_name(f"{folder.name}-merged")
     merge = command(sys.executable, FROM_ADAPTER, folder, folder if own else base, new, str(_adapter_outputs(folder)))
     return (
-        f"{name}: an adapter of PEFT for the model {base}; expected a whole model. After pip install peft, this "
-        f"command merges both into the folder {new}: {merge}\n"
+        f"{name}/adapter_config.json: an adapter of PEFT for the model {base}; expected a whole model. After "
+        f"pip install peft, this command merges both into the folder {new}: {merge}\n"
         "  The class names are not part of an adapter: write them into id2label in the new config.json"
     )
 
