@@ -45,7 +45,8 @@ def by_split(counts: dict[str, int]) -> str:
 def conflicting_labels(data: DataEvidence) -> Finding | None:
     """The same text has different labels
 
-    Measures: rows of all splits whose text, apart from case and white space, occurs elsewhere with another label.
+    Measures: rows of all splits whose text occurs elsewhere with another label, apart from case, white space,
+    punctuation, quotes and HTML tags.
 
     Threshold: 1% of the rows is a warning, fewer a note.
 
