@@ -96,6 +96,13 @@ def test_a_text_that_was_copied_through_other_programs_has_the_same_key(real_rev
 
 
 def test_punctuation_that_is_the_opinion_makes_another_text() -> None:
-    for different in (["fine :)", "fine :("], ["3.5", "35"], ["A+", "A"], ["👍", "👎"], ["...", "!"], ["i <3 it", "i it"]):
+    for different in (
+        ["fine :)", "fine :("],
+        ["3.5", "35"],
+        ["A+", "A"],
+        ["👍", "👎"],
+        ["...", "!"],
+        ["i <3 it", "i it"],
+    ):
         assert len(set(text_keys(different).tolist())) == 2, different
     assert text_keys(["", " \n", "<br />", "&nbsp;"]).tolist() == [0, 0, 0, 0]

@@ -20,7 +20,7 @@ from tenor.model.device import other_processor
 from tenor.model.folder import class_names, require_class_names
 from tenor.runs.directory import RunDirectory, find_run
 from tenor.runs.files import read_json, sha256_file, write_json
-from tenor.runs.model_notes import NOTES, Threshold, parse_threshold, read_model_notes, stored_threshold
+from tenor.runs.model_notes import NOTES, Threshold, TrainingTexts, parse_threshold, read_model_notes, stored_threshold
 
 EXPORT_NOTES = "export.json"
 VERSION = 1
@@ -139,6 +139,8 @@ class Source:
     """The decision threshold; None: the most probable class is predicted."""
     caution: str | None = None
     """A warning about the predictions on this machine, if any."""
+    training_texts: TrainingTexts | None = None
+    """What the training texts are recognized by; None if the model has no record of it."""
 
 
 def load_source(reference: str | Path, root: Path) -> Source:
@@ -179,7 +181,7 @@ def _from_tenor(folder: Path, origin: str) -> Source:
     source = _source(
         origin, str(folder), model, tokenizer, Truncation.of(notes), notes.temperature, notes.weights_sha256
     )
-    return _with_threshold(source, notes.threshold, folder / NOTES)
+    return _with_threshold(replace(source, training_texts=notes.training_texts), notes.threshold, folder / NOTES)
 
 
 def _from_transformers(reference: str) -> Source:
