@@ -33,8 +33,8 @@ SCRIPT_SHARE = 0.005  # Of the training letters: foreign names and quotations ar
 UNKNOWN = 0.5  # Of a text's tokens: one emoji after two words is no reason to doubt.
 TOLD_LANGUAGE = 0.001
 """Of the rows: fewer may be mistakes of the measure."""
-TOLD_UNKNOWN = 0.05  # Of all tokens, as in rule TOK003.
-NO_LANGUAGE = re.compile(r"https?://\S+|\B@\w+")
+TOLD_UNKNOWN, TOLD_TOKENS = 0.05, 200  # Of all tokens, and their least number, as in rule TOK003.
+NO_LANGUAGE = re.compile(r"https?://\S+|\B@\w+|</?[a-z][^<>]{0,200}>")
 WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W\d_]+")
 """In scripts without blanks between words, each character counts as one."""
 LABEL = re.compile(r"\s*__label__\S+\s")
@@ -60,7 +60,7 @@ def profile_of(texts: Sequence[str]) -> TrainingTexts:
     return TrainingTexts(
         scripts={script: count / total for script, count in scripts.most_common() if count >= SCRIPT_SHARE * total},
         marked_letters="".join(sorted(letter for letter, count in letters.items() if count >= LETTER_SHARE * total)),
-        frequent_words=tuple(frequent) if low >= RELIABLE_SHARE else (),
+        frequent_words=" ".join(frequent) if low >= RELIABLE_SHARE else "",
         lowest_share=min(FOREIGN_SHARE, OF_LOW_SHARE * low),
     )
 
@@ -125,7 +125,7 @@ class UnlikeTexts:
             for kind, count in self.counts.most_common()
             if kind != "language" or count >= TOLD_LANGUAGE * self.rows
         ]
-        if self.unknown_tokens > TOLD_UNKNOWN * self.tokens:
+        if self.tokens >= TOLD_TOKENS and self.unknown_tokens > TOLD_UNKNOWN * self.tokens:
             notes.append(
                 f"{self.unknown_tokens:,} of {self.tokens:,} tokens ({self.unknown_tokens / self.tokens:.1%}) are "
                 "unknown to the model, and all of these look the same to it"
@@ -207,5 +207,5 @@ def _hits(words: Sequence[str], frequent: frozenset[str]) -> int:
 
 
 @lru_cache(maxsize=8)
-def _frequent(words: tuple[str, ...]) -> frozenset[str]:
-    return frozenset(words)
+def _frequent(words: str) -> frozenset[str]:
+    return frozenset(words.split())

@@ -73,8 +73,8 @@ class TrainingTexts(Record):
     """Share of the letters, by the script's name in Unicode."""
     marked_letters: str
     """Letters outside the English alphabet that are not rare."""
-    frequent_words: tuple[str, ...]
-    """Empty if they do not characterize the texts: too few texts, or a language of long compounds."""
+    frequent_words: str
+    """Separated by blanks; empty if they do not characterize the texts: too few texts, or a language of compounds."""
     lowest_share: Share
     """Share of the frequent words in a text, at or below which it seems to be in another language."""
 
