@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from artefacts import save_artefact
 from prediction_files import done, write_input
 from tenor.cli.main import main
 from tenor.config.schema import Data
@@ -13,6 +14,7 @@ from tenor.data.sources import read_source
 from tenor.data.unlike_texts import profile_of
 from tenor.inference.file_job import FileJob
 from tenor.inference.predictor import Predictor, UnlikeTextsWarning
+from tenor.inference.source import load_source
 
 CHINESE = "这部电影太好看了，强烈推荐给大家。"
 GERMAN = "Der Film war leider eine große Enttäuschung, ich habe mich nur gelangweilt."
@@ -59,3 +61,10 @@ def test_the_command_prints_cautions_to_stderr_and_as_a_field(
     assert [bool(row["caution"]) for row in json.loads(captured.out)["predictions"]] == [False, True]
     assert "text 2: do not trust this prediction" in captured.err
     assert "UnlikeTextsWarning" not in captured.err
+
+
+def test_an_export_keeps_the_record(predictor: Predictor, small_classifier: Path, tmp_path: Path) -> None:
+    known = predictor.source.training_texts
+    folder = save_artefact(small_classifier, tmp_path / "export", training_texts=known)
+    assert load_source(folder, tmp_path).training_texts == known
+    assert load_source(save_artefact(small_classifier, tmp_path / "other"), tmp_path).training_texts is None
