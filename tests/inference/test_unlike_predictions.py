@@ -33,6 +33,8 @@ def test_python_warns_and_each_prediction_says_why(predictor: Predictor) -> None
         predictions = predictor.predict([ENGLISH, CHINESE, GERMAN])
     assert [bool(one.caution) for one in predictions] == [False, True, True]
     assert "another language" in predictions[2].caution
+    with pytest.warns(UnlikeTextsWarning, match=r"for example texts\[1\]"):
+        assert predictor.probabilities([ENGLISH, CHINESE]).shape == (2, 2)
 
 
 @pytest.mark.filterwarnings("error")

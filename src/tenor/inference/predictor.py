@@ -284,14 +284,18 @@ class Predictor:
         for chunk, scores in self.stream(_chunks(texts), long_text, refuse_faults=True):
             kinds = unlike.add(chunk, scores.tokens, scores.unknown, partial(_place, len(predictions)))
             predictions += _predictions(scores, self.decide(scores.probabilities), self.labels, kinds)
-        if unlike.notes:
-            warnings.warn("\n".join(unlike.notes), UnlikeTextsWarning, stacklevel=2)
+        _warn(unlike)
         return [replace(one, label="") if one.probability < abstain_below else one for one in predictions]
 
     def probabilities(self, texts: Iterable[str], long_text: LongText = "truncate") -> np.ndarray:
-        """The probabilities as an array, float64, shape (texts, K). Raises as `predict` does."""
-        of_chunks = [scores.probabilities for _, scores in self.stream(_chunks(texts), long_text, refuse_faults=True)]
-        return np.concatenate([np.empty((0, len(self.labels))), *of_chunks])
+        """The probabilities as an array, float64, shape (texts, K). Raises and warns as `predict` does."""
+        of_chunks = [np.empty((0, len(self.labels)))]
+        unlike = UnlikeTexts(self.source.training_texts)
+        for chunk, scores in self.stream(_chunks(texts), long_text, refuse_faults=True):
+            unlike.add(chunk, scores.tokens, scores.unknown, partial(_place, unlike.rows))
+            of_chunks.append(scores.probabilities)
+        _warn(unlike)
+        return np.concatenate(of_chunks)
 
     def stream(
         self,
@@ -369,6 +373,11 @@ def _chunks(texts: Iterable[str]) -> Iterator[tuple[Sequence[str], Sequence[str]
     given = sequence_of(texts, "texts")
     chunks = (given[start : start + CHUNK_TEXTS] for start in range(0, len(given), CHUNK_TEXTS))
     return ((chunk, chunk) for chunk in chunks)
+
+
+def _warn(unlike: UnlikeTexts) -> None:
+    if unlike.notes:
+        warnings.warn("\n".join(unlike.notes), UnlikeTextsWarning, stacklevel=3)
 
 
 def _place(before: int, position: int) -> str:
