@@ -30,7 +30,7 @@ from tenor.model.foreign import (
 )
 from tenor.runs.directory import RunDirectory, find_run
 from tenor.runs.files import read_json, sha256_file, write_json
-from tenor.runs.model_notes import NOTES, Threshold, parse_threshold, read_model_notes, stored_threshold
+from tenor.runs.model_notes import NOTES, Threshold, TrainingTexts, parse_threshold, read_model_notes, stored_threshold
 
 EXPORT_NOTES = "export.json"
 VERSION = 1
@@ -53,15 +53,19 @@ class Artefact:
     """SHA-256 of the source's weights."""
     threshold: Threshold | None = None
     """The decision threshold of `tenor predict`; None if the source has none."""
+    training_texts: TrainingTexts | None = None
+    """What the training texts are recognized by; None if the source has no record of it."""
     checked_on: tuple[str, ...] = ()
     """Instruction sets of the processor that the export was checked on; empty before the check."""
 
 
 def write_artefact(folder: Path, artefact: Artefact, checked: dict[str, Any]) -> None:
     """Write `export.json`, with `checked`, the result of the check after the export."""
-    threshold = artefact.threshold
-    optional = {} if threshold is None else {"threshold": stored_threshold(threshold)}
-    fields = {name: value for name, value in asdict(artefact).items() if name not in ("threshold", "checked_on")}
+    threshold, known = artefact.threshold, artefact.training_texts
+    optional: dict[str, Any] = {} if threshold is None else {"threshold": stored_threshold(threshold)}
+    optional |= {} if known is None else {"training_texts": known.model_dump(mode="json")}
+    separate = ("threshold", "training_texts", "checked_on")
+    fields = {name: value for name, value in asdict(artefact).items() if name not in separate}
     write_json(folder / EXPORT_NOTES, {"version": VERSION, **fields, **optional, "checked": checked})
 
 
@@ -82,11 +86,13 @@ def read_artefact(folder: Path) -> Artefact:
             raise ValueError(f"file {stored['file']!r} is not a file name in this folder")
         if not isinstance(stored["labels"], list) or not stored["labels"]:
             raise ValueError(f"labels {stored['labels']!r}, expected a list of class names")
+        known = stored.get("training_texts")
         parsed = {
             "labels": require_class_names(stored["labels"], f"{path}, key labels"),
             "truncation": _parse_truncation(**stored["truncation"]),
             "temperature": float(stored["temperature"]),
             "threshold": parse_threshold(stored.get("threshold")),
+            "training_texts": None if known is None else TrainingTexts.model_validate(known),
             "checked_on": tuple(map(str, stored["checked"].get("instruction_sets", []))),
         }
         fields = {name: stored[name] for name in Artefact.__dataclass_fields__ if name not in parsed}
@@ -149,6 +155,8 @@ class Source:
     """The decision threshold; None: the most probable class is predicted."""
     caution: str | None = None
     """A warning about the predictions on this machine, if any."""
+    training_texts: TrainingTexts | None = None
+    """What the training texts are recognized by; None if the model has no record of it."""
 
 
 def load_source(reference: str | Path, root: Path) -> Source:
@@ -193,7 +201,7 @@ def _from_tenor(folder: Path, origin: str) -> Source:
     source = _source(
         origin, str(folder), model, tokenizer, Truncation.of(notes), notes.temperature, notes.weights_sha256
     )
-    return _with_threshold(source, notes.threshold, folder / NOTES)
+    return _with_threshold(replace(source, training_texts=notes.training_texts), notes.threshold, folder / NOTES)
 
 
 def _from_transformers(reference: str) -> Source:
@@ -230,6 +238,7 @@ def _from_export(folder: Path) -> Source:
         digest=notes.sha256,
         pad_id=config.pad_token_id,
         caution=other_processor(notes.checked_on) if notes.quantize == "int8" else None,
+        training_texts=notes.training_texts,
     )
     return _with_threshold(source, notes.threshold, folder / EXPORT_NOTES)
 
