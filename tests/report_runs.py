@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from tenor.checks.finding import Finding, NotApplicable, Report, merge
 from tenor.config.describe import to_yaml
 from tenor.config.loading import load_config
 from tenor.data.dataset import LabelledText
@@ -19,8 +18,10 @@ from tenor.data.sources import read_source
 from tenor.data.splits import data_fingerprint, make_splits, present_splits
 from tenor.evaluation.results import Baselines, evaluation_json, split_result
 from tenor.model.freezing import TrainableSummary
+from tenor.runs.best_evaluation import write_evaluation
 from tenor.runs.directory import RunDirectory, create_run
-from tenor.runs.files import write_json, write_text
+from tenor.runs.files import write_text
+from tenor.runs.findings import Finding, NotApplicable, Report, write_findings
 from tenor.runs.manifest import new_manifest, update_manifest
 from tenor.runs.missing import Missing
 from tenor.runs.predictions import write_predictions
@@ -83,7 +84,7 @@ def finished_run(
     }
     test = results.get("test") or (splits.test.reason if isinstance(splits.test, Missing) else "")
     written = evaluation_json(results["validation"], test, "5" * 64, 20, class_names)
-    write_json(run.evaluation, written)
+    write_evaluation(run.evaluation, written)
     records: list[dict[str, Any]] = [
         {"kind": "train", "step": s, "loss": 0.7 - 0.01 * s, "learning_rate": 1e-4, "grad_norm": 2.0}
         for s in (5, 10, 15, 20)
@@ -94,7 +95,7 @@ def finished_run(
     ]
     write_text(run.metrics, "".join(json.dumps(record) + "\n" for record in records))
     report = Report("preflight", ("TOK009", "DAT001"), (NotApplicable("MOD004", "not known"),), (finding,))
-    write_json(run.findings, merge([report]))
+    write_findings(run.findings, [report])
     fingerprints = {"data": data_fingerprint(splits), "encoder_weights": "a" * 64, "tokenizer": "b" * 64}
     learns = asdict(TrainableSummary(12, 30, 8, 30, ("bert.encoder.layer.1.w", "classifier.w"), ("bert.embeddings.w",)))
     timings = {"train": 12.0}

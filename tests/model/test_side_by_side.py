@@ -128,7 +128,7 @@ def test_an_operation_takes_no_more_threads_than_it_was_given() -> None:
 
 
 def test_without_openmp_the_number_of_the_process_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(speed, "OWN_NUMBERS", ())
+    monkeypatch.setattr("tenor.model.speed.OWN_NUMBERS", ())
 
     def call(_: int) -> list[int]:
         return list(map_side_by_side(lambda item: torch.get_num_threads(), range(6), 3))

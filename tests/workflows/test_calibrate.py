@@ -91,11 +91,11 @@ def test_calibrate_updates_older_and_interrupted_runs(
         np.testing.assert_allclose(rows.probabilities, completed.results[name].probabilities, atol=1e-6)
     stored = read_json(completed.run.evaluation)
     for key in ("val", "test"):
-        assert found.evaluation[key]["loss"] == pytest.approx(stored[key]["loss"], rel=1e-5)
-        assert found.evaluation[key]["confusion_matrix"] == stored[key]["confusion_matrix"]
-        assert found.evaluation[key]["baselines"] == stored[key]["baselines"]
+        assert getattr(found.evaluation, key).loss == pytest.approx(stored[key]["loss"], rel=1e-5)
+        assert [list(row) for row in getattr(found.evaluation, key).confusion_matrix] == stored[key]["confusion_matrix"]
+        assert getattr(found.evaluation, key).baselines == stored[key]["baselines"]
     (row,) = read_summary(copied.path.parent.parent)
-    assert row.test_metrics["loss"] == found.evaluation["test"]["loss"]
+    assert row.test_metrics["loss"] == found.evaluation.test.loss
     assert read_manifest(copied).digests["model"] == digest_folder(copied.model)
     assert not calibrate(copied).changed
 

@@ -11,8 +11,9 @@ from tenor.config.schema import Config, Data
 from tenor.errors import UserError
 from tenor.evaluation.formatting import interval, markdown, percent, points
 from tenor.evaluation.report.results_sections import checks_section, class_rows, headline, slices_section
-from tenor.evaluation.report.run_content import EvaluationNumbers, RunContent, SplitNumbers
+from tenor.evaluation.report.run_content import EvaluationNumbers, RunContent
 from tenor.evaluation.report.training_sections import provenance, trainable_briefly
+from tenor.runs.best_evaluation import SplitNumbers
 from tenor.runs.files import read_json
 from tenor.runs.missing import Missing, is_missing
 from tenor.runs.model_notes import NOTES, Threshold, parse_threshold

@@ -1,6 +1,6 @@
 """A completed run's probabilities calibrated, and a threshold chosen, from its stored predictions."""
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from math import isclose
 from typing import Any
 
@@ -9,7 +9,7 @@ import numpy as np
 from tenor.config.loading import load_config
 from tenor.errors import UserError
 from tenor.evaluation.model_card import CARD, with_probabilities
-from tenor.evaluation.results import KEY_OF_SPLIT, Baselines, SplitResult, evaluation_json, split_result
+from tenor.evaluation.results import Baselines, SplitResult, evaluation_json, split_result
 from tenor.measures.calibration import (
     Operating,
     at_threshold,
@@ -20,15 +20,26 @@ from tenor.measures.calibration import (
     threshold_for_recall,
     with_temperature,
 )
+from tenor.runs.best_evaluation import (
+    KEY_OF_SPLIT,
+    BestEvaluation,
+    CalibrationNumbers,
+    SplitNumbers,
+    read_evaluation,
+    write_evaluation,
+)
 from tenor.runs.directory import RunDirectory
-from tenor.runs.files import digest_folder, read_json, write_json, write_text
+from tenor.runs.files import digest_folder, read_json, write_text
 from tenor.runs.manifest import update_manifest
-from tenor.runs.missing import is_missing, missing_because
+from tenor.runs.missing import Missing, missing_because
 from tenor.runs.model_notes import NOTES, ModelNotes, Threshold, read_model_notes, stored_threshold, update_model_notes
 from tenor.runs.predictions import Predictions, read_predictions, write_predictions
 from tenor.runs.summary import read_summary, upsert_row
 from tenor.workflows.evaluate import operating_record
 from tenor.workflows.outcome import fold_into_model, headline
+
+NO_BASELINE = "the evaluation did not record it"
+NO_TEST_PREDICTIONS = "the predictions of the test rows are missing"
 
 
 @dataclass(frozen=True)
@@ -39,12 +50,21 @@ class Calibrated:
     notes: ModelNotes
     predictions: dict[str, Predictions]
     """By split: validation and, if there is one, test."""
-    evaluation: dict[str, Any]
-    """The content of `eval_best_model.json`."""
+    evaluation: BestEvaluation
     changed: bool
     """Whether this call changed the temperature."""
     dropped: Threshold | None = None
     """The threshold that was removed, because it was chosen for other probabilities."""
+
+    @property
+    def calibration(self) -> dict[str, CalibrationNumbers]:
+        """By split."""
+        numbers = {name: self.evaluation.splits[name] for name in self.predictions}
+        return {
+            name: one.calibration
+            for name, one in numbers.items()
+            if isinstance(one, SplitNumbers) and one.calibration is not None
+        }
 
 
 def calibrate(run: RunDirectory) -> Calibrated:
@@ -69,8 +89,8 @@ def calibrate(run: RunDirectory) -> Calibrated:
     if changed:
         predictions = {name: _rewrite(run, name, found, temperature) for name, found in predictions.items()}
         update_model_notes(run.model, temperature=temperature / notes.folded_temperature, threshold=None)
-    evaluation = read_json(run.evaluation)
-    if changed or "calibration" not in evaluation["val"]:
+    evaluation = read_evaluation(run.evaluation)
+    if changed or isinstance(evaluation.val, Missing) or evaluation.val.calibration is None:
         evaluation = _measure_again(run, predictions)
     if changed:
         update_card(run)
@@ -119,29 +139,29 @@ def _rewrite(run: RunDirectory, name: str, found: Predictions, temperature: floa
     return read_predictions(path)
 
 
-def _measure_again(run: RunDirectory, predictions: dict[str, Predictions]) -> dict[str, Any]:
+def _measure_again(run: RunDirectory, predictions: dict[str, Predictions]) -> BestEvaluation:
     """`eval_best_model.json` and the summary's row from the stored predictions; the baselines do not change."""
-    before, config = read_json(run.evaluation), load_config(run.config)
-    results = {name: _result(found, before[KEY_OF_SPLIT[name]]["baselines"]) for name, found in predictions.items()}
+    before, config = read_evaluation(run.evaluation), load_config(run.config)
+    results = {name: _result(rows, before.splits[name]) for name, rows in predictions.items()}
     written = evaluation_json(
         results["validation"],
-        results.get("test") or before["test"]["missing"],
-        before["checkpoint"]["digest"],
-        before["checkpoint"]["step"],
-        before["class_names"],
+        results.get("test") or (before.test.reason if isinstance(before.test, Missing) else NO_TEST_PREDICTIONS),
+        before.checkpoint.digest,
+        before.checkpoint.step,
+        before.class_names,
         config.evaluation.confidence,
         config.seed,
     )
-    write_json(run.evaluation, {**before, **written})
+    evaluation = write_evaluation(run.evaluation, written)
     _update_summary(run, written)
-    return written
+    return evaluation
 
 
-def _result(found: Predictions, baselines: dict[str, Any]) -> SplitResult:
-    accuracies = {name: value["missing"] if is_missing(value) else float(value) for name, value in baselines.items()}
-    return split_result(
-        found.labels, found.probabilities, found.class_names, Baselines(**accuracies), found.temperature
-    )
+def _result(rows: Predictions, before: SplitNumbers | Missing) -> SplitResult:
+    stored = {} if isinstance(before, Missing) else before.baselines
+    accuracies = {name: value["missing"] if isinstance(value, dict) else float(value) for name, value in stored.items()}
+    baselines = Baselines(**{"majority": NO_BASELINE, "text": NO_BASELINE, **accuracies})
+    return split_result(rows.labels, rows.probabilities, rows.class_names, baselines, rows.temperature)
 
 
 def _update_summary(run: RunDirectory, written: dict[str, Any]) -> None:
@@ -233,11 +253,7 @@ def calibration_record(found: Calibrated, chosen: ClassThreshold | None = None) 
         "temperature": found.notes.total_temperature,
         "folded": found.notes.temperature == 1.0 != found.notes.folded_temperature,
         "changed": found.changed,
-        "calibration": {
-            name: found.evaluation[key]["calibration"]
-            for name, key in KEY_OF_SPLIT.items()
-            if name in found.predictions
-        },
+        "calibration": {name: asdict(numbers) for name, numbers in found.calibration.items()},
     }
     if chosen is not None:
         return {**record, "threshold": chosen.record()}

@@ -25,8 +25,8 @@ from tenor.data.sources.labels import in_classes
 from tenor.data.splits import limit_test, make_splits
 from tenor.data.tokenization import Truncation, tokenize
 from tenor.errors import UserError, advice_on_memory, system_refusal
-from tenor.evaluation.report.page import Measured, measured_report, split_numbers
-from tenor.evaluation.report.run_content import CheckpointNumbers, EvaluationNumbers, RunContent, collect_run
+from tenor.evaluation.report.page import Measured, measured_report
+from tenor.evaluation.report.run_content import EvaluationNumbers, RunContent, collect_run
 from tenor.evaluation.results import Baselines, SplitResult, evaluation_json, overlap_record, overlap_text
 from tenor.inference.logits import predict
 from tenor.measures.calibration import Operating, at_threshold
@@ -36,6 +36,7 @@ from tenor.measures.text_baseline import TextBaseline
 from tenor.model.classifier import load_saved_classifier
 from tenor.model.folder import class_names
 from tenor.model.speed import read_first_token_only
+from tenor.runs.best_evaluation import CheckpointNumbers, parse_split
 from tenor.runs.directory import DEFAULT_ROOT, REPORT, RunDirectory, find_run
 from tenor.runs.environment import package_versions
 from tenor.runs.files import atomic_path, write_json, write_text
@@ -356,7 +357,7 @@ def _content(evaluation: EvaluationResult, record: dict[str, Any]) -> RunContent
     numbers = EvaluationNumbers(
         CheckpointNumbers(evaluation.weights_sha256, evaluation.step),
         rows.class_names,
-        {evaluation.split: split_numbers(record["result"])},
+        {evaluation.split: parse_split(record["result"])},
     )
     return replace(
         collect_run(evaluation.run),

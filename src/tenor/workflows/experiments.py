@@ -17,9 +17,9 @@ from tenor.config.loading import load_config
 from tenor.config.schema import Config
 from tenor.data.dataset import LabelledText, SourceData
 from tenor.errors import InterruptedRunError, RefusedError, TenorError, UserError, run_of
+from tenor.runs.best_evaluation import read_evaluation
 from tenor.runs.directory import DEFAULT_ROOT, RunDirectory, find_run
 from tenor.runs.environment import hardware
-from tenor.runs.files import read_json
 from tenor.runs.manifest import Manifest, read_manifest
 from tenor.runs.missing import missing_because
 from tenor.runs.summary import SummaryRow, find_row
@@ -234,7 +234,7 @@ def repeat(
 
 def _compare(original: RunDirectory, manifest: Manifest, result: RunResult) -> None:
     """Raises TenorError if the selected checkpoints of the two runs have different weights."""
-    before = read_json(original.evaluation)["checkpoint"]["digest"]
+    before = read_evaluation(original.evaluation).checkpoint.digest
     if before == result.checkpoint_sha256:
         return
     then, now = manifest.hardware.get("cpu"), hardware()["cpu"]

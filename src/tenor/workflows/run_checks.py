@@ -8,15 +8,14 @@ import numpy as np
 from rich.console import Console
 
 from tenor.checks.catalogue import RULES, run_rules
-from tenor.checks.diagnosis.artifacts import earlier_reports
 from tenor.checks.evidence import CheckpointEvidence, EvaluationEvidence, OverlapEvidence, SplitClaims, ValidationPoint
-from tenor.checks.finding import Finding, Report, findings_view, merge, read_findings, summary_line
+from tenor.checks.finding import Finding, Report, findings_view, summary_line
 from tenor.checks.watchdog import Watchdog
 from tenor.config.schema import Checks, Config
 from tenor.errors import RefusedError, UserError
 from tenor.evaluation.results import SplitResult
 from tenor.runs.directory import RunDirectory
-from tenor.runs.files import write_json
+from tenor.runs.findings import parse_findings, read_findings, write_findings
 from tenor.runs.missing import Missing
 from tenor.runs.step_records import read_records
 from tenor.training.checkpoint import TrainState, Window
@@ -72,7 +71,7 @@ class RunFindings:
         return [code for code in self._checks.allow if code not in {f.code for f in self.all}]
 
     def _write(self) -> None:
-        write_json(self._run.findings, {**merge(self._reports), "unused_allowances": self.unused_allowances})
+        write_findings(self._run.findings, self._reports, self.unused_allowances)
 
 
 def refuse_stopped(run: RunDirectory) -> None:
@@ -81,7 +80,7 @@ def refuse_stopped(run: RunDirectory) -> None:
     Raises:
         RefusedError: with the findings that stopped it, and the next step.
     """
-    training = [report for report in earlier_reports(run.findings) if report.stage == "training"]
+    training = [report for report in read_findings(run.findings) if report.stage == "training"]
     if stopping := [error for report in training for error in report.errors]:
         errors = ", ".join(f"{error.code} ({error.title})" for error in stopping)
         raise RefusedError(
@@ -189,7 +188,7 @@ def restore_watchdog(run: RunDirectory, watchdog: Watchdog, done: int) -> None:
         if record["kind"] == "train"
     ]
     try:
-        findings = read_findings([record["finding"] for record in records if record["kind"] == "finding"])
+        findings = parse_findings([record["finding"] for record in records if record["kind"] == "finding"])
         watchdog.resume(done, noted, findings)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         what = " ".join(str(error).split())[:200]

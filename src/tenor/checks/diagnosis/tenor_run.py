@@ -9,7 +9,6 @@ import numpy as np
 
 from tenor.checks.diagnosis.artifacts import (
     Artifacts,
-    earlier_reports,
     evaluation_evidence,
     number,
     read_any_json,
@@ -22,6 +21,7 @@ from tenor.config.loading import load_config
 from tenor.config.schema import Config
 from tenor.errors import UserError
 from tenor.runs.directory import RunDirectory
+from tenor.runs.findings import read_findings
 from tenor.runs.step_records import read_records
 
 Record = Mapping[str, Any]
@@ -53,7 +53,7 @@ def read_tenor_run(path: Path) -> list[Artifacts]:
         Artifacts(
             "a Tenor run",
             tuple(evidence),
-            earlier=earlier_reports(run.findings),
+            earlier=read_findings(run.findings),
             settings=settings,
             allow=config.checks.allow if config else {},
         )

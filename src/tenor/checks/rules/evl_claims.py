@@ -7,9 +7,10 @@ from math import isfinite
 import numpy as np
 
 from tenor.checks.evidence import EvaluationEvidence, SplitClaims, StepEvidence
-from tenor.checks.finding import OWN, CannotTell, Finding
+from tenor.checks.finding import CannotTell, Finding
 from tenor.checks.rule import rule
 from tenor.checks.rules.evl_measures import claimed_confusion, confusion_of_rows, joined, per_split, rounding_of
+from tenor.runs.findings import RULE_SEVERITY
 
 SHOWN = 3
 METRICS_SHOWN = 6
@@ -195,7 +196,7 @@ def metric_is_nan(evaluation: EvaluationEvidence) -> Finding | None:
         n=len(names),
         cause="the metric was computed on zero rows, or from a loss or a baseline that is NaN",
         fix="recompute it from the saved predictions; record a missing value as missing, with the reason",
-        severity="error" if any(name.removeprefix("eval_") in MAIN_METRICS for name in names) else OWN,
+        severity="error" if any(name.removeprefix("eval_") in MAIN_METRICS for name in names) else RULE_SEVERITY,
     )
 
 

@@ -5,9 +5,10 @@ from collections.abc import Callable
 import numpy as np
 
 from tenor.checks.evidence import EvaluationEvidence, SplitClaims
-from tenor.checks.finding import OWN, CannotTell, Finding
+from tenor.checks.finding import CannotTell, Finding
 from tenor.checks.rule import rule
 from tenor.checks.rules.evl_measures import class_name, confusion, distributions, joined, per_split, ranking
+from tenor.runs.findings import RULE_SEVERITY
 
 # One other prediction in 200 is still a collapse; sound models of data as skewed as 99/1 stay below this share.
 ONE_CLASS_SHARE = 0.995
@@ -94,7 +95,7 @@ def one_class_predicted(evaluation: EvaluationEvidence) -> Finding | None:
         n=sum(rows for _, _, (_, _, rows, _) in affected),
         cause="the model does not separate the classes, or its decision threshold is outside the range of its scores",
         fix="count the labels of the training rows; then follow the first finding that explains this one",
-        severity="warning" if all(share >= SKEWED_SHARE for _, _, (*_, share) in affected) else OWN,
+        severity="warning" if all(share >= SKEWED_SHARE for _, _, (*_, share) in affected) else RULE_SEVERITY,
     )
 
 
@@ -246,7 +247,7 @@ def _ranked_collapse(
         n=sum(claims.n for _, claims, _ in affected),
         cause=cause,
         fix=fix,
-        severity="warning" if skewed else OWN,
+        severity="warning" if skewed else RULE_SEVERITY,
     )
 
 

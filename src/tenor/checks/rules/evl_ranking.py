@@ -5,7 +5,7 @@ from math import log, sqrt
 import numpy as np
 
 from tenor.checks.evidence import EvaluationEvidence, SplitClaims
-from tenor.checks.finding import OWN, CannotTell, Finding
+from tenor.checks.finding import CannotTell, Finding
 from tenor.checks.rule import rule
 from tenor.checks.rules.evl_measures import (
     accuracy,
@@ -18,6 +18,7 @@ from tenor.checks.rules.evl_measures import (
     per_split,
 )
 from tenor.measures.intervals import wilson_interval
+from tenor.runs.findings import RULE_SEVERITY
 
 # With fewer rows, the interval of an accuracy of 0.5 is wider than ±0.14, too wide for a comparison.
 MIN_ROWS = 50
@@ -88,7 +89,7 @@ def label_is_not_argmax(evaluation: EvaluationEvidence) -> Finding | None:
         fix="report the threshold together with the result"
         if thresholded
         else "take the argmax over the classes of the saved probabilities",
-        severity="note" if thresholded else OWN,
+        severity="note" if thresholded else RULE_SEVERITY,
     )
 
 
@@ -140,7 +141,7 @@ def no_better_than_majority(evaluation: EvaluationEvidence) -> Finding | None:
         fix="report macro F1 together with the accuracy"
         if traded
         else "follow the finding that explains it; without one, compare the training loss with ln K and raise the rate",
-        severity="note" if traded else "error" if any(worse) else OWN,
+        severity="note" if traded else "error" if any(worse) else RULE_SEVERITY,
     )
 
 
@@ -178,7 +179,7 @@ def no_better_than_text_baseline(evaluation: EvaluationEvidence) -> Finding | No
         n=sum(n for _, (_, _, n), _ in poor),
         cause="as trained here, the encoder adds nothing to word counts",
         fix="train longer or on more rows, unfreeze the encoder or raise the maximum length; or use the baseline",
-        severity=OWN if clear else "note",
+        severity=RULE_SEVERITY if clear else "note",
     )
 
 

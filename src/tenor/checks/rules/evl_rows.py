@@ -5,12 +5,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tenor.checks.evidence import EvaluationEvidence, OverlapEvidence, SplitClaims
-from tenor.checks.finding import OWN, CannotTell, Finding, Severity
+from tenor.checks.finding import CannotTell, Finding, Severity
 from tenor.checks.rule import rule
 from tenor.checks.rules.dat_splits import SAME_WORDS, WHOLESALE, WHOLESALE_ROWS, distinct
 from tenor.checks.rules.evl_measures import accuracy, class_indices, joined, per_split
 from tenor.checks.rules.evl_ranking import ALPHA, GOOD_ACCURACY, MIN_ROWS, RELABELLING_GAIN, binomial_tail
 from tenor.checks.rules.shared import text_keys
+from tenor.runs.findings import RULE_SEVERITY
 
 MAX_SHIFT = 5
 """A header, a lost first row, or an incomplete batch; a larger distance means a different row order."""
@@ -53,7 +54,7 @@ def no_common_class_name(evaluation: EvaluationEvidence) -> Finding | None:
         n=sum(claims.n for _, claims, _ in matches),
         cause="the model, or the program that saved its predictions, uses other class names than the data",
         fix="map the predictions to the label names before comparing; set id2label in the model's config",
-        severity="warning" if all(one.numbers_and_names for _, _, one in matches) else OWN,
+        severity="warning" if all(one.numbers_and_names for _, _, one in matches) else RULE_SEVERITY,
     )
 
 

@@ -12,9 +12,9 @@ from tenor.errors import UserError
 from tenor.evaluation.formatting import duration, interval, moment, percent, points
 from tenor.evaluation.report.charts import Estimate, Scale, scale, strip
 from tenor.evaluation.report.page import render
-from tenor.evaluation.report.run_content import Bounds
 from tenor.evaluation.report.training_sections import status_of
 from tenor.measures.intervals import Interval
+from tenor.runs.best_evaluation import Bounds
 from tenor.runs.directory import RunDirectory
 from tenor.runs.files import TEMPORARY_PREFIX
 from tenor.runs.manifest import Manifest, read_manifest

@@ -10,8 +10,9 @@ from tenor.config.schema import Config
 from tenor.data.dataset import LabelledText
 from tenor.evaluation.formatting import duration, moment, percent
 from tenor.evaluation.report.charts import Chart, Series, line_chart
-from tenor.evaluation.report.run_content import EvaluationNumbers, RunContent, SplitNumbers
+from tenor.evaluation.report.run_content import EvaluationNumbers, RunContent
 from tenor.model.freezing import TrainableSummary
+from tenor.runs.best_evaluation import SplitNumbers
 from tenor.runs.manifest import Manifest, process_lives
 from tenor.runs.missing import Missing, is_missing
 
