@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
-from artefacts import save_artefact
 from classifiers import save_classifier
+from exports import save_export
 from tenor.config.schema import Model
 from tenor.errors import UserError
 from tenor.inference.source import load_source
@@ -85,7 +85,7 @@ def test_no_model_is_loaded_without_its_tokenizer(
         load(folder)
 
 
-def test_an_artefact_without_tokenizer_is_refused(small_bert: Path, tmp_path: Path) -> None:
-    folder = without_tokenizer(save_artefact(small_bert, tmp_path / "exported"))
+def test_an_export_without_tokenizer_is_refused(small_bert: Path, tmp_path: Path) -> None:
+    folder = without_tokenizer(save_export(small_bert, tmp_path / "exported"))
     with pytest.raises(UserError, match=f"no tokenizer in {folder}"):
         load_source(folder, tmp_path)

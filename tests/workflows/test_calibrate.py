@@ -231,7 +231,8 @@ def test_a_threshold_for_other_probabilities_is_removed_and_reported(copied: Run
     "threshold", [0.5, {}, {"class": "good", "threshold": 2, "wanted": {"recall": 0.9}}, {"class": "?", "wanted": {}}]
 )
 def test_an_invalid_threshold_is_refused(threshold: Any, copied: RunDirectory) -> None:
-    update_model_notes(copied.model, threshold=threshold)
+    notes = copied.model / "tenor.json"
+    write_json(notes, {**read_json(notes), "threshold": threshold})
     with pytest.raises(UserError, match=r"tenor\.json"):
         Predictor.load(copied.path)
 

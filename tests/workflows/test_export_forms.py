@@ -21,7 +21,7 @@ from tenor.workflows.train import RunResult, train
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("form", "quantize"), [("onnx", "none"), ("onnx", "int8"), ("safetensors", "none")])
-def test_an_artefact_predicts_as_the_run_does(
+def test_an_export_predicts_as_the_run_does(
     form: str,
     quantize: str,
     completed: RunResult,
@@ -59,7 +59,7 @@ def test_an_artefact_predicts_as_the_run_does(
         Predictor.load(tmp_path / "out")
 
 
-def test_an_artefact_names_no_file_elsewhere(copied: RunDirectory, tmp_path: Path) -> None:
+def test_an_export_names_no_file_elsewhere(copied: RunDirectory, tmp_path: Path) -> None:
     export(str(copied.path), tmp_path / "out", "safetensors", console=quiet())
     (tmp_path / "out" / "tenor.json").unlink()
     stored = read_json(tmp_path / "out" / "export.json")

@@ -29,10 +29,17 @@ from tenor.runs.best_evaluation import (
     write_evaluation,
 )
 from tenor.runs.directory import RunDirectory
-from tenor.runs.files import digest_folder, read_json, write_text
+from tenor.runs.files import digest_folder, write_text
 from tenor.runs.manifest import update_manifest
 from tenor.runs.missing import Missing, missing_because
-from tenor.runs.model_notes import NOTES, ModelNotes, Threshold, read_model_notes, stored_threshold, update_model_notes
+from tenor.runs.model_notes import (
+    ModelNotes,
+    Threshold,
+    read_model_notes,
+    read_notes_alone,
+    stored_threshold,
+    update_model_notes,
+)
 from tenor.runs.predictions import Predictions, read_predictions, write_predictions
 from tenor.runs.summary import read_summary, upsert_row
 from tenor.workflows.evaluate import operating_record
@@ -114,7 +121,7 @@ def update_card(run: RunDirectory) -> None:
     """Update the model's card and the run's manifest after a change of `model/tenor.json`."""
     card = run.model / CARD
     if card.is_file():
-        write_text(card, with_probabilities(card.read_text(encoding="utf-8"), read_json(run.model / NOTES)))
+        write_text(card, with_probabilities(card.read_text(encoding="utf-8"), read_notes_alone(run.model)))
     update_manifest(run, digests={"model": digest_folder(run.model)})
 
 
