@@ -10,6 +10,7 @@ from tenor.config.loading import load_config
 from tenor.errors import UserError
 from tenor.evaluation.model_card import CARD, with_probabilities
 from tenor.evaluation.results import Baselines, SplitResult, evaluation_json, split_result
+from tenor.inference.source import saved_model
 from tenor.measures.calibration import (
     Operating,
     at_threshold,
@@ -82,11 +83,7 @@ def calibrate(run: RunDirectory) -> Calibrated:
     Raises:
         UserError: there is no saved model, there are no predictions, or the model was changed.
     """
-    if not run.model.is_dir():
-        raise UserError(
-            f"{run.reference} has no saved model; a run saves one when it completes, and a sweep keeps its best"
-        )
-    notes = read_model_notes(run.model)
+    notes = read_model_notes(saved_model(run))
     predictions = read_run_predictions(run)
     validation = predictions["validation"]
     logits = log_probabilities(validation.probabilities) * validation.temperature

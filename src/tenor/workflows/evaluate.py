@@ -29,6 +29,7 @@ from tenor.evaluation.report.page import Measured, measured_report
 from tenor.evaluation.report.run_content import EvaluationNumbers, RunContent, collect_run
 from tenor.evaluation.results import Baselines, SplitResult, evaluation_json, overlap_record, overlap_text
 from tenor.inference.logits import predict
+from tenor.inference.source import saved_model
 from tenor.measures.calibration import Operating, at_threshold
 from tenor.measures.intervals import wilson_interval
 from tenor.measures.selective import Answered, answered_above, coverage_curve
@@ -109,14 +110,11 @@ def evaluate(
         TenorError: memory ran out.
     """
     run = find_run(root, reference)
-    if not run.model.is_dir():
-        raise UserError(
-            f"{run.reference} has no saved model; a run saves one when it completes, and a sweep keeps its best"
-        )
+    folder = saved_model(run)
     require_data_overrides("evaluate", overrides, *DEVICE_KEYS, *CHECK_KEYS)
-    notes = read_model_notes(run.model)
-    model, tokenizer = load_saved_classifier(run.model)
-    model_names = class_names(model.config, str(run.model))
+    notes = read_model_notes(folder)
+    model, tokenizer = load_saved_classifier(folder)
+    model_names = class_names(model.config, str(folder))
     if file is not None:
         if split != "test":
             raise UserError(f"a file is evaluated as a whole; leave out --split {split}")

@@ -107,8 +107,10 @@ class Ranking:
 def ranking(claims: SplitClaims, n_classes: int) -> Ranking:
     """The area under the ROC curve; for K > 2 the one-versus-rest mean over the classes.
 
-    Ties count half. Statistic and standard deviation under chance: Mann and Whitney 1947.
+    Ties count half. Standard deviation under chance: Mann and Whitney 1947.
     """
+    from sklearn.metrics import roc_auc_score
+
     labels = class_indices(claims.labels, n_classes, "labels")
     scores = distributions(claims)
     if scores.shape != (len(labels), n_classes) or not np.isfinite(scores).all():
@@ -119,8 +121,8 @@ def ranking(claims: SplitClaims, n_classes: int) -> Ranking:
         positive = labels == k
         n1, n0 = int(positive.sum()), int((~positive).sum())
         if n1 and n0:
-            wins = _average_ranks(scores[:, k])[positive].sum() - n1 * (n1 + 1) / 2
-            areas_and_deviations.append((wins / (n1 * n0), ((n1 + n0 + 1) / (12 * n1 * n0)) ** 0.5))
+            area = roc_auc_score(positive, scores[:, k])
+            areas_and_deviations.append((area, ((n1 + n0 + 1) / (12 * n1 * n0)) ** 0.5))
     if not areas_and_deviations:
         raise CannotTell("all labels are of one class")
     areas, deviations = np.array(areas_and_deviations).T
@@ -139,9 +141,3 @@ def rounding_of(value: float) -> float:
     """The largest rounding error of a written number: half of its last decimal, and float32's resolution."""
     decimals = repr(float(value)).lower().partition("e")[0].partition(".")[2]
     return 0.5 * 10.0 ** -max(len(decimals), 1) + 1e-7
-
-
-def _average_ranks(values: np.ndarray) -> np.ndarray:
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = counts.cumsum()
-    return (last - (counts - 1) / 2)[inverse]
