@@ -1,4 +1,4 @@
-"""Folders of runs as training leaves them, without training: real files, invented predictions."""
+"""Run folders as training leaves them, without training: real files, random predictions."""
 
 import csv
 import json
@@ -42,7 +42,7 @@ FINDING = Finding(
 
 
 def write_texts(path: Path, texts: Sequence[str], class_names: Sequence[str]) -> Path:
-    """A CSV file in which the classes take turns."""
+    """A CSV file in which the classes alternate."""
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["text", "label"])
@@ -51,7 +51,7 @@ def write_texts(path: Path, texts: Sequence[str], class_names: Sequence[str]) ->
 
 
 def copy_of(run: RunDirectory, folder: Path) -> RunDirectory:
-    """A copy of a run below `folder` that a test may spoil; its data stay where they are."""
+    """A copy of a run below `folder` that a test may change; its data are not copied."""
     return RunDirectory(Path(shutil.copytree(run.path, folder / "runs" / run.reference)))
 
 
@@ -64,7 +64,7 @@ def finished_run(
     text_baseline: float | str = 0.7,
     seed: int = 3,
 ) -> RunDirectory:
-    """A completed run below `folder/runs` whose data lies in `folder`."""
+    """A completed run below `folder/runs` whose data is in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     data = write_texts(folder / "train.csv", texts, class_names)
     overrides = [f"data.path={data}", "data.source=file", f"seed={seed}", "data.validation.size=0.3", "name=invented"]
@@ -108,7 +108,7 @@ VOID = {"meta", "link", "img", "br", "hr", "input", "base"}
 
 
 class Page(HTMLParser):
-    """What a browser would see: elements, visible words, and whether every element is closed."""
+    """What a browser would show: elements, visible words, and whether every element is closed."""
 
     def __init__(self, html: str) -> None:
         super().__init__(convert_charrefs=True)

@@ -61,20 +61,20 @@ def test_texts_may_follow_an_option(copied: RunDirectory, command: Command) -> N
     assert [row["text"] for row in expected["predictions"]] == list(TEXTS)
 
 
-def test_the_engine_and_its_reason_are_told(
+def test_the_engine_and_its_reason_are_shown(
     small_model: Path, copied: RunDirectory, tmp_path: Path, command: Command
 ) -> None:
     _, out, err = command("predict", "latest", *TEXTS, "--json")
-    told = json.loads(out)
-    assert (told["engine"], told["decided_by"], err) == ("torch", "the most probable class", "")
-    assert told["why"]
+    messages = json.loads(out)
+    assert (messages["engine"], messages["decided_by"], err) == ("torch", "the most probable class", "")
+    assert messages["why"]
     assert command("predict", "latest", *TEXTS)[2] == "", "what needs no word gets none"
 
     artefact = save_export(small_model, tmp_path / "artefact")
     status, out, err = command("predict", str(artefact), *TEXTS)
     assert (status, err) == (0, "engine onnx: the engine of the exported file\n")
-    told = json.loads(command("predict", str(artefact), *TEXTS, "--json")[1])
-    assert (told["engine"], told["why"]) == ("onnx", "the engine of the exported file")
+    messages = json.loads(command("predict", str(artefact), *TEXTS, "--json")[1])
+    assert (messages["engine"], messages["why"]) == ("onnx", "the engine of the exported file")
 
 
 def test_int8_on_another_kind_of_processor_says_so(
@@ -106,7 +106,7 @@ def test_the_unsure_are_shown_and_counted(copied: RunDirectory, tmp_path: Path, 
     assert (status, "unsure (probability below 1): 6, without a label" in out) == (0, True)
 
 
-def test_a_threshold_decides_and_is_told(copied: RunDirectory, tmp_path: Path, command: Command) -> None:
+def test_a_threshold_decides_and_is_shown(copied: RunDirectory, tmp_path: Path, command: Command) -> None:
     write_csv(tmp_path / "reviews.csv", 30, start=200)
     with open(tmp_path / "reviews.csv", newline="", encoding="utf-8") as file:
         texts = [row["review"] for row in csv.DictReader(file)]

@@ -1,4 +1,4 @@
-"""Figures show every number, in colours that can be told apart, and touch no global state."""
+"""Figures show every number in distinguishable colours, and change no global state."""
 
 import io
 import subprocess
@@ -25,7 +25,7 @@ def drawn(figure: Figure) -> bytes:
 
 
 @pytest.mark.parametrize("k", [2, 5, 20])
-def test_every_cell_shows_its_count_and_nothing_is_cut_off(k: int) -> None:
+def test_every_cell_shows_its_count_within_the_picture(k: int) -> None:
     confusion = np.arange(k * k).reshape(k, k) * 37
     names = [f"a class with a rather long name {j}" for j in range(k)]
     figure = confusion_figure(confusion, names, "Test")

@@ -19,7 +19,7 @@ def _predictions(probabilities: np.ndarray, labels: np.ndarray) -> Predictions:
 
 
 @pytest.mark.parametrize("n_classes", [2, 3, 7])
-def test_the_brier_score_is_told_with_the_scale_that_it_has(n_classes: int) -> None:
+def test_the_brier_score_is_shown_with_its_scale(n_classes: int) -> None:
     certain, labels = np.eye(n_classes), np.arange(n_classes)
     worst = np.roll(certain, 1, axis=0)
     facts = {name: meaning for name, _, meaning in calibration_section(_predictions(worst, labels), 0.95).facts}

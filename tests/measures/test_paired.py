@@ -37,7 +37,7 @@ def test_the_numbers_are_scikit_learn_s_and_the_counts_add_up(seed: int, classes
 
 @settings(max_examples=25)
 @given(st.integers(0, 10_000))
-def test_exchanging_the_two_turns_the_sign_alone(seed: int) -> None:
+def test_exchanging_the_two_changes_only_the_sign(seed: int) -> None:
     labels, first, second = _random(seed)
     one, other = compare_predictions(labels, first, second, 3), compare_predictions(labels, second, first, 3)
     assert one.accuracy_difference == -other.accuracy_difference

@@ -118,7 +118,7 @@ def test_no_gradient_is_computed_below_the_boundary(model: Any, depth: int) -> N
     assert needs_gradient == [False] * depth + [True] * (LAYERS - depth)
 
 
-def test_electras_projection_stands_below_its_lowest_layer(tiny_models: dict[str, Path]) -> None:
+def test_electras_projection_is_below_its_lowest_layer(tiny_models: dict[str, Path]) -> None:
     model = fresh_tiny_model(tiny_models["electra"])
     parameters = freeze(model, Model(freeze=1))
     fixed = ("electra.embeddings.", "electra.embeddings_project.", "electra.encoder.layer.0.")

@@ -88,7 +88,7 @@ def test_one_step_moves_exactly_the_trainable_parameters(bert: Any) -> None:
     optimizer.step()
     moved = {name for name, parameter in bert.named_parameters() if not torch.equal(parameter, before[name])}
     assert moved <= set(parameters.trainable)
-    # Only the bias of the keys has no gradient: it shifts all scores of a query alike.
+    # Only the bias of the keys has no gradient: it shifts all scores of a query by the same amount.
     assert all("key.bias" in name for name in set(parameters.trainable) - moved)
 
 

@@ -79,7 +79,7 @@ def test_who_stops_reading_leaves_nothing_running() -> None:
 
 @pytest.mark.parametrize("first_ends_first", [True, False])
 def test_overlapping_calls_leave_new_threads_what_they_had(first_ends_first: bool) -> None:
-    """Each ends with what it found; what it found must not be the other's."""
+    """Each restores the state that it observed at its start, which must not be that of the other."""
 
     @contextmanager
     def underway() -> Iterator[None]:
@@ -112,7 +112,7 @@ def test_what_the_program_sets_meanwhile_stays() -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="the system doesn't say which threads there are")
-def test_an_operation_takes_no_more_threads_than_it_was_given() -> None:
+def test_an_operation_uses_at_most_its_threads() -> None:
     def tasks() -> int:
         return len(list(Path("/proc/self/task").iterdir()))
 

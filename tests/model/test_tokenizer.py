@@ -25,7 +25,7 @@ def without_tokenizer(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_configuration_alone_has_no_tokenizer(tmp_path: Path, kind: str) -> None:
+def test_a_folder_with_only_a_configuration_has_no_tokenizer(tmp_path: Path, kind: str) -> None:
     """Most give special tokens alone, T5 a space with them; DeBERTa counts two tokens twice, ModernBERT raises."""
     AutoConfig.for_model(kind).save_pretrained(tmp_path)
     with pytest.raises(UserError, match=r"no tokenizer in .*save_pretrained"):
@@ -49,7 +49,7 @@ def test_one_file_with_the_vocabulary_is_enough(tiny_bert: Path, tmp_path: Path,
     assert load_tokenizer(tmp_path, local=True).get_vocab() == whole.get_vocab()
 
 
-def test_settings_and_added_words_are_no_vocabulary(small_bert: Path, tmp_path: Path) -> None:
+def test_settings_and_added_words_are_not_a_vocabulary(small_bert: Path, tmp_path: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(small_bert)
     tokenizer.add_tokens(["filmcomedy"])
     shutil.copytree(small_bert, tmp_path / "model")

@@ -35,8 +35,8 @@ def names_in(module: str, names: list[str]) -> set[str]:
 
 @given(st.sets(st.sampled_from(NAMES)))
 def test_modules_hold_each_chosen_name_once_and_no_other(chosen: set[str]) -> None:
-    held = [name for module in modules_of(chosen, NAMES) for name in names_in(module, NAMES)]
-    assert sorted(held) == sorted(chosen)
+    stored = [name for module in modules_of(chosen, NAMES) for name in names_in(module, NAMES)]
+    assert sorted(stored) == sorted(chosen)
 
 
 @pytest.mark.parametrize(

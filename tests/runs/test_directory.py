@@ -1,4 +1,4 @@
-"""Run folders: never shared, and found again by every name they have."""
+"""Run folders: never shared, and each is found by all of its names."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -91,7 +91,7 @@ def test_what_fits_no_run_or_several_is_refused_with_those_that_come_near(tmp_pa
     assert words in str(caught.value)
 
 
-def test_a_folder_that_is_no_run_says_so(tmp_path, three):
+def test_a_folder_that_is_not_a_run_is_refused(tmp_path, three):
     with pytest.raises(UserError, match=r"without manifest\.json"):
         find_run(tmp_path, str(tmp_path / "demo"))
 

@@ -77,13 +77,13 @@ def test_a_bad_update_changes_nothing(run, changes, error):
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", '{"status": "running"}', ""])
-def test_what_is_no_manifest_is_refused(run, content):
+def test_an_invalid_manifest_is_refused(run, content):
     run.manifest.write_text(content)
     with pytest.raises(UserError, match=r"manifest\.json"):
         read_manifest(run)
 
 
-def test_a_dead_process_and_a_number_used_again_are_told_apart_from_a_living_one(run):
+def test_a_dead_process_and_a_reused_process_id_are_not_taken_for_the_run(run):
     manifest = new_manifest(run, seed=3)
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()

@@ -63,7 +63,7 @@ def _saved(folder: Path, step: int = 5) -> Path:
     return save_checkpoint(folder, model, optimizer, _state(step)).path
 
 
-def test_training_goes_on_from_a_checkpoint_bit_for_bit(tmp_path: Path) -> None:
+def test_training_resumes_from_a_checkpoint_bit_for_bit(tmp_path: Path) -> None:
     model, optimizer = _model()
     _steps(model, optimizer, 3)
     saved = save_checkpoint(tmp_path, model, optimizer, _state(3))
@@ -111,7 +111,7 @@ def test_any_flipped_bit_is_found(name: str, data: st.DataObject, tmp_path: Path
     damaged[at] ^= 1 << data.draw(st.integers(0, 7))
     try:
         file.write_bytes(damaged)
-        # A changed digest in the manifest can't be told from a changed file.
+        # A changed digest in the manifest looks the same as a changed file.
         with pytest.raises(DamagedCheckpointError, match=None if name == MANIFEST else name.replace(".", r"\.")):
             verify_checkpoint(path)
     finally:
@@ -201,7 +201,7 @@ except TenorError as error:
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs resource limits")
-def test_a_file_that_the_system_refuses_to_grow_is_told_and_leaves_the_last_good_one(tmp_path: Path) -> None:
+def test_a_file_that_cannot_grow_is_reported_and_the_last_good_one_is_kept(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", FULL_DISK, str(tmp_path)], capture_output=True, text=True, timeout=120)
     assert done.returncode == 7, done.stderr
 
@@ -212,7 +212,7 @@ def test_weights_of_another_shape_are_not_loaded(tmp_path: Path) -> None:
         load_weights(found, nn.Linear(3, 4))
 
 
-def test_weights_alone_leave_the_random_state(tmp_path: Path) -> None:
+def test_loading_only_weights_keeps_the_random_state(tmp_path: Path) -> None:
     found = verify_checkpoint(_saved(tmp_path))
     model, _ = _model(seed=1)
     before = torch.get_rng_state()

@@ -119,7 +119,7 @@ def test_a_tracker_that_can_t_start_is_named(
         Recorder(run, ("unwell",))
 
 
-def test_a_full_disk_at_a_tracker_s_start_is_told_as_anywhere(
+def test_a_full_disk_at_a_tracker_s_start_is_reported(
     unwell: type[Unwell], run: RunDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fill(self: Unwell) -> None:
@@ -130,7 +130,9 @@ def test_a_full_disk_at_a_tracker_s_start_is_told_as_anywhere(
         Recorder(run, ("unwell",))
 
 
-def test_a_tracker_that_can_t_end_is_told_and_keeps_no_other_from_it(unwell: type[Unwell], run: RunDirectory) -> None:
+def test_a_tracker_that_fails_to_close_is_reported_and_the_others_are_closed(
+    unwell: type[Unwell], run: RunDirectory
+) -> None:
     recorder = Recorder(run, ("unwell", "tensorboard"))
     recorder.record("train", 2, loss=2.0)
     assert recorder.close() == ("training.trackers: unwell did not close: no route",)

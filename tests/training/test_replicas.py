@@ -94,7 +94,7 @@ def test_a_copy_shares_weights_but_not_gradients(small_bert: Path, tmp_path: Pat
     assert pairs[0][0].grad is None
 
 
-def test_masks_depend_on_seed_step_and_replica_alone(small_model: Path, tmp_path: Path) -> None:
+def test_masks_depend_only_on_seed_step_and_replica(small_model: Path, tmp_path: Path) -> None:
     task, rows = make_task(small_model, tmp_path, model={"dropout": 0.3}), np.arange(16)
     first = _gradients(task, 2, rows, step=5)
     torch.rand(7)  # Whoever else draws random numbers must not matter.
@@ -209,7 +209,7 @@ def test_replicas_share_the_threads_evenly_and_have_enough_to_do(
 
 @dataclasses.dataclass(frozen=True)
 class _Lengths:
-    """Examples that tell other lengths than theirs."""
+    """Examples that report wrong lengths."""
 
     examples: Any
     lengths: np.ndarray

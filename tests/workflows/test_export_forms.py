@@ -32,7 +32,7 @@ def test_an_export_predicts_as_the_run_does(
     calibrated = calibrate(copied)
     if quantize == "int8":  # The small run's temperature of 0.1 would magnify what int8 loses.
         update_model_notes(copied.model, temperature=2.0)
-        monkeypatch.setattr("tenor.workflows.export.INT8_AGREEMENT", 0.95)  # Of 20 reviews one lies on the border.
+        monkeypatch.setattr("tenor.workflows.export.INT8_AGREEMENT", 0.95)  # One of 20 reviews is at the boundary.
     else:
         choose_threshold(calibrated, "good", "recall", 0.9, 0.95)
     done = export(str(copied.path), tmp_path / "out", form, quantize, console=quiet())  # type: ignore[arg-type]

@@ -173,7 +173,7 @@ def _refuse_features(origin: str, event: Event) -> None:
 
 
 def _refuse(origin: str, event: Event, observed: str, fix: str) -> NoReturn:
-    raise UserError(f"{_place(origin, event.start_mark)}: found {observed}: {fix}.")
+    raise UserError(f"{_place(origin, event.start_mark)}: observed {observed}: {fix}.")
 
 
 def _place(origin: str, mark: Any) -> str:

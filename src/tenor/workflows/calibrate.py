@@ -88,10 +88,10 @@ def calibrate(run: RunDirectory) -> Calibrated:
     validation = predictions["validation"]
     logits = log_probabilities(validation.probabilities) * validation.temperature
     temperature = choose_temperature(logits, validation.labels)
-    stored = (notes.total_temperature, *(found.temperature for found in predictions.values()))
+    stored = (notes.total_temperature, *(rows.temperature for rows in predictions.values()))
     changed = not all(isclose(one, temperature, rel_tol=1e-4) for one in stored)
     if changed:
-        predictions = {name: _rewrite(run, name, found, temperature) for name, found in predictions.items()}
+        predictions = {name: _rewrite(run, name, rows, temperature) for name, rows in predictions.items()}
         update_model_notes(run.model, temperature=temperature / notes.folded_temperature, threshold=None)
     evaluation = read_evaluation(run.evaluation)
     if changed or isinstance(evaluation.val, Missing) or evaluation.val.calibration is None:
@@ -128,17 +128,17 @@ def read_run_predictions(run: RunDirectory) -> dict[str, Predictions]:
     return {name: read_predictions(file) for name, file in files.items() if name == "validation" or file.is_file()}
 
 
-def _rewrite(run: RunDirectory, name: str, found: Predictions, temperature: float) -> Predictions:
-    probabilities = with_temperature(found.probabilities, found.temperature, temperature)
+def _rewrite(run: RunDirectory, name: str, predictions: Predictions, temperature: float) -> Predictions:
+    probabilities = with_temperature(predictions.probabilities, predictions.temperature, temperature)
     path = run.predictions / f"{name}.parquet"
     write_predictions(
         path,
-        found.ids,
-        found.labels,
+        predictions.ids,
+        predictions.labels,
         probabilities,
-        found.class_names,
+        predictions.class_names,
         temperature=temperature,
-        lengths=found.lengths,
+        lengths=predictions.lengths,
     )
     return read_predictions(path)
 
@@ -191,7 +191,7 @@ class ClassThreshold:
 
     def record(self) -> dict[str, Any]:
         """As plain data: the threshold, its target, and the results on each split, with Wilson intervals."""
-        splits = {name: operating_record(found, self.confidence) for name, found in self.splits.items()}
+        splits = {name: operating_record(operating, self.confidence) for name, operating in self.splits.items()}
         kept = Threshold(self.class_name, self.threshold, self.wanted, self.value)
         return {**stored_threshold(kept), **splits}
 
@@ -217,7 +217,7 @@ def choose_threshold(
         raise UserError(f"--class {class_name}: none of the {len(member):,} validation rows is of this class")
     threshold = _threshold(scores, member, class_name, wanted, value)
     splits = {
-        name: at_threshold(*_scores(found, class_name), threshold) for name, found in calibrated.predictions.items()
+        name: at_threshold(*_scores(rows, class_name), threshold) for name, rows in calibrated.predictions.items()
     }
     chosen = ClassThreshold(class_name, wanted, value, threshold, splits, confidence)
     update_model_notes(calibrated.run.model, threshold=chosen.record())
@@ -232,9 +232,9 @@ def remove_threshold(calibrated: Calibrated) -> Calibrated:
     return replace(calibrated, notes=read_model_notes(calibrated.run.model))
 
 
-def _scores(found: Predictions, class_name: str) -> tuple[np.ndarray, np.ndarray]:
-    k = found.class_names.index(class_name)
-    return found.probabilities[:, k], found.labels == k
+def _scores(rows: Predictions, class_name: str) -> tuple[np.ndarray, np.ndarray]:
+    k = rows.class_names.index(class_name)
+    return rows.probabilities[:, k], rows.labels == k
 
 
 def _threshold(scores: np.ndarray, member: np.ndarray, class_name: str, wanted: str, value: float) -> float:
@@ -250,16 +250,16 @@ def _threshold(scores: np.ndarray, member: np.ndarray, class_name: str, wanted: 
     return threshold
 
 
-def calibration_record(found: Calibrated, chosen: ClassThreshold | None = None) -> dict[str, Any]:
+def calibration_record(calibrated: Calibrated, chosen: ClassThreshold | None = None) -> dict[str, Any]:
     """The calibration as plain data."""
     record = {
-        "run": str(found.run.path),
-        "temperature": found.notes.total_temperature,
-        "folded": found.notes.temperature == 1.0 != found.notes.folded_temperature,
-        "changed": found.changed,
-        "calibration": {name: asdict(numbers) for name, numbers in found.calibration.items()},
+        "run": str(calibrated.run.path),
+        "temperature": calibrated.notes.total_temperature,
+        "folded": calibrated.notes.temperature == 1.0 != calibrated.notes.folded_temperature,
+        "changed": calibrated.changed,
+        "calibration": {name: asdict(numbers) for name, numbers in calibrated.calibration.items()},
     }
     if chosen is not None:
         return {**record, "threshold": chosen.record()}
-    kept = found.notes.threshold
+    kept = calibrated.notes.threshold
     return {**record, "threshold": missing_because("none was chosen") if kept is None else stored_threshold(kept)}

@@ -161,8 +161,8 @@ def seeds_record(rows: Sequence[SummaryRow]) -> dict[str, Any]:
 
 def seeds_table(rows: Sequence[SummaryRow]) -> RenderableType:
     """One line per seed, then mean and spread."""
-    found = spreads(rows)
-    columns = [(split, name) for split in found for name in ("accuracy", "macro_f1")]
+    by_split = spreads(rows)
+    columns = [(split, name) for split in by_split for name in ("accuracy", "macro_f1")]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     table.add_column("seed", justify="right")
     table.add_column("run", overflow="fold")
@@ -177,10 +177,14 @@ def seeds_table(rows: Sequence[SummaryRow]) -> RenderableType:
         if not done and isinstance(row.error, str):
             table.add_row("", Text(row.error, style="red"))
     if columns:
-        n = next(iter(found[columns[0][0]].values())).n
+        n = next(iter(by_split[columns[0][0]].values())).n
         table.add_section()
-        table.add_row("", f"mean, n = {n}", *(MEASURES[m].format(found[s][m].mean) for s, m in columns), style="bold")
-        table.add_row("", "± spread", *(_deviation(found[split][name], name) for split, name in columns), style="bold")
+        table.add_row(
+            "", f"mean, n = {n}", *(MEASURES[m].format(by_split[s][m].mean) for s, m in columns), style="bold"
+        )
+        table.add_row(
+            "", "± spread", *(_deviation(by_split[split][name], name) for split, name in columns), style="bold"
+        )
     return Group(table, Text(WHAT_VARIES, style="dim"))
 
 

@@ -139,7 +139,7 @@ def test_a_sweep_ends_if_every_trial_fails(planned: Planned, tmp_path: Path) -> 
     assert not (tmp_path / "runs" / "search" / "winner.yaml").exists()
 
 
-@pytest.mark.parametrize("trials", [2, 50], ids=["all that were asked for", "so many that no more are begun"])
+@pytest.mark.parametrize("trials", [2, 50], ids=["all requested", "more than are started"])
 def test_a_sweep_whose_every_trial_is_refused_by_a_check_is_refused(
     trials: int, planned: Planned, tmp_path: Path
 ) -> None:

@@ -191,8 +191,8 @@ def _strip_values(split: SplitSummary) -> Sequence[float]:
 
 
 def _text_baseline(split: SplitSummary) -> float | None:
-    found = split.baselines.get("text")
-    return float(found) if isinstance(found, float | int) else None
+    accuracy = split.baselines.get("text")
+    return float(accuracy) if isinstance(accuracy, float | int) else None
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -129,8 +129,8 @@ class Attempt:
             "encoder_weights": "model.name" not in space,
             "tokenizer": "model.name" not in space,
         }
-        found = read_manifest(run).fingerprints
-        here = {name: found[name] for name, is_fixed in fixed.items() if is_fixed}
+        fingerprints = read_manifest(run).fingerprints
+        here = {name: fingerprints[name] for name, is_fixed in fixed.items() if is_fixed}
         known = self.study.user_attrs.get("fingerprints")
         if known is None:
             self.study.set_user_attr("fingerprints", here)
