@@ -40,7 +40,7 @@ def test_a_key_is_taken_where_the_source_reads_it_and_refused_elsewhere(key: str
         return
     message = refusal("demo", requested)
     assert "1 problem " in message
-    assert f"override: data.{key}: found the" in message
+    assert f"override: data.{key}: observed the" in message
     assert f"data.source '{source}' does not read it; set it back to " in message
     assert READ_BY[key][0] in message
 

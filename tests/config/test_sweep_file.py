@@ -78,7 +78,7 @@ def test_all_problems_are_reported_at_once_with_their_lines(tmp_path: Path) -> N
         21: 'observed the text "a"; expected a number',
         22: "label_smoothing: observed the number 1.2",
         23: "not a multiple of step",
-        24: "space: found none",
+        24: "space: observed none",
     }.items():
         assert any(f"line {line}: " in row and words in row for row in message.splitlines()), (line, words, message)
     assert "set: training.epochs" in message
@@ -104,7 +104,7 @@ def test_phases_share_their_validation_rows(tmp_path: Path) -> None:
         (["base=demoo"], "did you mean demo?"),
         (["phases=3"], "phases: observed the number 3"),
         (["phases.a=3"], "phases.a: observed the number 3"),
-        (["phases={}"], "phases: found none"),
+        (["phases={}"], "phases: observed none"),
         (["set.name=x"], "the sweep's `name`"),
         (["set=3"], "set: observed the number 3"),
         (["phases.a.set.training.learning_rate=1e-4"], "is also in `set`"),
