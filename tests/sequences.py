@@ -1,4 +1,4 @@
-"""The same values as every kind of sequence that a user may hand over, where position and label differ."""
+"""The same values as every kind of sequence that a user may pass, with labels that differ from positions."""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence

@@ -1,4 +1,4 @@
-"""The package as a whole: what its root loads, what it ships, and what its documents promise."""
+"""The package as a whole: what its root loads, what it ships, and whether its documents are correct."""
 
 import ast
 import re

@@ -1,4 +1,4 @@
-"""`tenor predict` and `tenor export` as a user calls them: labels on stdout, all else on stderr, one clear message."""
+"""`tenor predict` and `tenor export` as a user calls them: labels on stdout, everything else on stderr."""
 
 import csv
 import json

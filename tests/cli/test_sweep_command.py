@@ -1,4 +1,4 @@
-"""`tenor sweep` as its user meets it."""
+"""`tenor sweep` as a user runs it."""
 
 import json
 import sys

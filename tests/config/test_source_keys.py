@@ -1,4 +1,4 @@
-"""Nothing that a person sets is ignored in silence: what the source does not read is refused."""
+"""No setting is ignored silently: keys that the source does not read are refused."""
 
 import json
 from typing import get_args
@@ -33,7 +33,7 @@ def test_the_table_names_keys_and_sources_that_there_are() -> None:
 
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("key", READ_BY)
-def test_a_key_is_taken_where_the_source_reads_it_and_refused_elsewhere(key: str, source: str) -> None:
+def test_a_key_is_accepted_only_for_sources_that_read_it(key: str, source: str) -> None:
     requested = overrides(source, **{**NEEDED.get(source, {}), key: SET[key]})
     if source in READ_BY[key] or source == "given":
         assert getattr(load_config("demo", requested).data, key) in (SET[key], tuple(SET[key]))

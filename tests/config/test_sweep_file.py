@@ -85,7 +85,7 @@ def test_all_problems_are_reported_at_once_with_their_lines(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("key", SAME_FOR_ALL)
-def test_what_would_make_trials_incomparable_is_not_searched(key: str, tmp_path: Path) -> None:
+def test_keys_that_make_trials_incomparable_are_refused(key: str, tmp_path: Path) -> None:
     message = refusal(tmp_path, f"phases: {{a: {{space: {{{key}: {{choices: [1, 2]}}}}}}}}")
     assert SAME_FOR_ALL[key] in message
 
@@ -111,7 +111,7 @@ def test_phases_share_their_validation_rows(tmp_path: Path) -> None:
         (["trials"], "has no `=`"),
     ],
 )
-def test_what_does_not_fit_together_is_refused(overrides: list[str], words: str, tmp_path: Path) -> None:
+def test_contradictory_settings_are_refused(overrides: list[str], words: str, tmp_path: Path) -> None:
     assert words.lower() in refusal(tmp_path, GOOD, *overrides).lower()
 
 
@@ -207,6 +207,6 @@ numbers = st.one_of(st.integers(-5, 5), st.floats(-5, 5))
 
 
 @given(numbers, numbers, st.booleans())
-def test_a_range_is_refused_where_it_is_none(low: float, high: float, log: bool) -> None:
+def test_an_invalid_range_is_refused(low: float, high: float, log: bool) -> None:
     is_range = low < high and not (log and low <= 0)
     assert (dimension_problems(Dimension(low=low, high=high, log=log)) == []) == is_range

@@ -85,7 +85,7 @@ def test_without_a_test_split_validation_is_the_split(tmp_path: Path) -> None:
     assert "No result on test rows" in card.text
 
 
-def test_a_run_that_was_not_evaluated_gets_none(tmp_path: Path) -> None:
+def test_a_run_without_evaluation_gets_no_card(tmp_path: Path) -> None:
     run = finished_run(tmp_path)
     run.evaluation.unlink()
     with pytest.raises(UserError, match="ended before its evaluation"):

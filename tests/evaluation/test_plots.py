@@ -58,7 +58,7 @@ def test_trackers_and_report_show_the_same_colours() -> None:
         )
 
 
-def test_shares_are_of_the_row_and_an_empty_row_has_none() -> None:
+def test_shares_are_of_the_row_and_an_empty_row_has_no_shares() -> None:
     figure = confusion_figure([[3, 1], [0, 0]], ["a", "b"], "Test")
     assert [text.get_text() for text in figure.axes[0].texts] == ["3\n75.0%", "1\n25.0%", "0\n0%", "0\n0%"]
     figure = confusion_figure([[99_999, 1], [0, 4]], ["a", "b"], "Test")

@@ -1,4 +1,4 @@
-"""A report needs nothing, lets nothing in, shows the run's own numbers, and survives whatever is missing."""
+"""A report is self-contained and escaped, shows the run's numbers, and is written whatever is missing."""
 
 import re
 import shutil
@@ -48,7 +48,7 @@ def copied(whole: tuple[RunDirectory, str], tmp_path: Path) -> RunDirectory:
 # It needs nothing.
 
 
-def test_it_loads_nothing_from_anywhere(whole: tuple[RunDirectory, str]) -> None:
+def test_it_loads_no_external_resource(whole: tuple[RunDirectory, str]) -> None:
     page = Page(whole[1])
     assert not {"link", "img", "iframe", "object", "embed", "audio", "video", "base", "form"} & {
         t for t, _ in page.elements
@@ -134,7 +134,7 @@ def test_its_numbers_are_those_of_the_evaluation(whole: tuple[RunDirectory, str]
     assert [int(str(cell["aria-label"]).split()[0]) for cell in cells] == counts
 
 
-def test_the_run_is_repeated_by_the_command_that_verifies_what_it_rests_on(
+def test_the_report_gives_the_command_that_repeats_the_run(
     whole: tuple[RunDirectory, str], copied: RunDirectory
 ) -> None:
     def commands(html: str) -> list[str]:
@@ -261,7 +261,7 @@ def test_a_run_that_did_not_end_well_says_how(status: str, copied: RunDirectory)
     assert "Much of the text is truncated" in page.text
 
 
-def test_no_metric_is_said_to_have_chosen_where_the_configuration_is_missing(copied: RunDirectory) -> None:
+def test_without_a_configuration_no_selection_metric_is_shown(copied: RunDirectory) -> None:
     assert "The ring marks the checkpoint that was kept" in written(copied)
     copied.config.unlink()
     assert "The ring marks the checkpoint that was kept" not in written(copied)
@@ -273,7 +273,7 @@ def test_a_run_whose_process_is_gone_is_killed(copied: RunDirectory) -> None:
     assert "killed" in Page(written(run)).text
 
 
-def test_a_folder_of_nothing_but_a_manifest_has_a_report(copied: RunDirectory) -> None:
+def test_a_folder_with_only_a_manifest_has_a_report(copied: RunDirectory) -> None:
     run = copied
     for path in [path for path in run.path.rglob("*") if path.is_file() and path != run.manifest]:
         path.unlink()

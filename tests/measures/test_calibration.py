@@ -110,7 +110,7 @@ def test_without_an_optimum_nothing_is_scaled() -> None:
 
 
 @given(SEEDS)
-def test_a_temperature_is_taken_only_where_it_is_more_than_chance(seed: int) -> None:
+def test_a_temperature_is_used_only_if_it_is_significant(seed: int) -> None:
     logits, labels = _random(seed)
     assert choose_temperature(4 * logits, labels) == fit_temperature(4 * logits, labels)
     few = slice(0, 5)

@@ -1,4 +1,4 @@
-"""Every measure reads labels, scores and texts by position, whatever kind of sequence they come in."""
+"""Every measure reads labels, scores and texts by position, from any kind of sequence."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

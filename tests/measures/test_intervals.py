@@ -51,7 +51,7 @@ def test_bootstrap_narrows_with_more_rows() -> None:
     assert many.low < 0.89 < many.high
 
 
-def test_bootstrap_knows_no_doubt_where_nothing_can_vary() -> None:
+def test_the_bootstrap_interval_is_a_point_if_nothing_can_vary() -> None:
     certain = macro_f1_interval([[7, 0], [0, 0]])
     assert (certain.low, certain.high) == (0.5, 0.5)
 

@@ -76,7 +76,7 @@ def test_the_interval_covers_as_often_as_it_says() -> None:
     assert 0.9 <= covered / 200 <= 0.99
 
 
-def test_equal_predictions_show_nothing() -> None:
+def test_equal_predictions_have_no_significant_difference() -> None:
     labels, first, _ = _random(1)
     found = compare_predictions(labels, first, first, 3)
     assert (found.p_value, found.accuracy_difference, found.significant) == (1.0, 0.0, False)

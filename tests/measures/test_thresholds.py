@@ -64,7 +64,7 @@ def test_precision_and_recall_are_scikit_learn_s(seed: int, threshold: float) ->
         assert found.precision is None
 
 
-def test_what_has_no_threshold_is_refused() -> None:
+def test_rows_without_a_threshold_are_refused() -> None:
     with pytest.raises(ValueError, match="of the class"):
         threshold_for_recall(np.array([0.1]), np.array([False]), 0.5)
     with pytest.raises(ValueError, match="shape"):
@@ -72,7 +72,7 @@ def test_what_has_no_threshold_is_refused() -> None:
 
 
 @given(st.integers(0, 10_000))
-def test_each_point_of_the_curve_is_what_its_threshold_gives(seed: int) -> None:
+def test_each_point_of_the_curve_matches_its_threshold(seed: int) -> None:
     random = np.random.default_rng(seed)
     probabilities, labels = np.round(random.dirichlet([1, 1, 1], 50), 1), random.integers(0, 3, 50)
     probabilities[:, 2] = 1 - probabilities[:, 0] - probabilities[:, 1]

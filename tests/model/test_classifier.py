@@ -1,4 +1,4 @@
-"""A classifier carries the classes' names, starts from a head that the seed decides, or says what is missing."""
+"""A classifier stores the class names, starts with a head that depends only on the seed, or reports what is missing."""
 
 import json
 import shutil
@@ -68,7 +68,7 @@ def test_a_local_folder_gives_its_weights_and_a_head_for_the_classes(kind: str, 
     assert {parameter.dtype for parameter in found.model.parameters()} == {torch.float32}
 
 
-def test_the_embedded_encoder_needs_nothing_but_its_name() -> None:
+def test_the_embedded_encoder_needs_only_its_name() -> None:
     assert locate("minilm") == str(embedded_encoder_folder())
     found = load_classifier(Model(), NAMES, 3, "cpu")
     assert found.origin == "minilm"

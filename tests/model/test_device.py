@@ -1,4 +1,4 @@
-"""What `auto` picks, and above all what it never picks: a number type that the processor only emulates."""
+"""`auto` never chooses a number type that the processor only emulates."""
 
 from pathlib import Path
 

@@ -46,7 +46,7 @@ def test_any_probability_and_any_size_gives_finite_numbers_of_the_same_shape(p: 
     assert output.isfinite().all()
 
 
-def test_the_smallest_probability_drops_next_to_nothing() -> None:
+def test_the_smallest_probability_drops_almost_no_value() -> None:
     torch.manual_seed(5)
     assert (WordDropout(1e-9)(torch.ones(COUNT)) == 0).float().mean() < 1e-3
     assert (WordDropout(1 - 1e-9)(torch.ones(COUNT)) != 0).float().mean() < 1e-3

@@ -90,7 +90,7 @@ def test_base_leaves_exactly_the_head_of_the_embedded_encoder() -> None:
     assert parameters.trainable_count == 384 * 384 + 384 + 384 * 2 + 2
 
 
-def test_none_lets_everything_learn(model: Any) -> None:
+def test_freeze_none_makes_all_parameters_trainable(model: Any) -> None:
     freeze(model, Model(freeze="base"))
     parameters = freeze(model, Model(freeze="none"))
     assert trainable_names(model) == {name for name, _ in model.named_parameters()}

@@ -1,4 +1,4 @@
-"""A folder into which only a model was saved has no tokenizer, whatever `transformers` answers for it."""
+"""A folder into which only a model was saved has no tokenizer, whatever `transformers` returns for it."""
 
 import shutil
 from collections.abc import Callable

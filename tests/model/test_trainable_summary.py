@@ -1,4 +1,4 @@
-"""Parameters described by modules: every chosen name once, and no other."""
+"""Parameters described by modules: exactly the chosen names, each once."""
 
 import re
 from pathlib import Path
@@ -57,7 +57,7 @@ def test_modules_are_as_large_and_ranges_as_long_as_can_be(chosen: list[str], ex
 
 
 @given(st.lists(st.text("a.0²٣", max_size=8)), st.lists(st.text("a.0²٣", max_size=8)))
-def test_names_from_a_damaged_file_are_no_defect(chosen: list[str], others: list[str]) -> None:
+def test_names_from_a_damaged_file_are_shown_without_an_error(chosen: list[str], others: list[str]) -> None:
     assert all(isinstance(module, str) for module in modules_of(chosen, [*chosen, *others]))
 
 

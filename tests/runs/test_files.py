@@ -1,4 +1,4 @@
-"""Whole files or none, careful reads, digests that see every change."""
+"""Files are written completely or not at all, damaged ones are refused, and digests change with every change."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""A checkpoint is whole or not there, and is read only if every byte is as it was written."""
+"""A checkpoint is complete or does not exist, and is read only if every byte is as written."""
 
 import errno
 import json
@@ -244,7 +244,7 @@ def test_any_change_of_the_manifest_is_found(tmp_path: Path) -> None:
     assert verify_checkpoint(path).step == 5
 
 
-def test_a_folder_or_a_link_to_nothing_in_a_file_s_place_is_damage(tmp_path: Path) -> None:
+def test_a_folder_or_a_dangling_link_in_a_file_s_place_is_damage(tmp_path: Path) -> None:
     path = _saved(tmp_path)
     (path / MODEL).unlink()
     (path / MODEL).mkdir()
@@ -287,7 +287,7 @@ def test_a_checkpoint_is_on_the_disk_before_it_has_its_name_and_its_name_before_
     assert {("flush", str(tmp_path)), ("flush", str(tmp_path / "deep"))} <= set(done)
 
 
-def test_the_random_state_of_a_gpu_hinders_no_one_who_has_none() -> None:
+def test_the_random_state_of_a_gpu_is_ignored_on_a_machine_without_one() -> None:
     before = torch.get_rng_state()
     torch.rand(3)
     _restore_random_state({"cpu": before, "cuda": torch.zeros(16, dtype=torch.uint8)})

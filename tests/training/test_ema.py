@@ -50,7 +50,7 @@ def test_averages_replace_the_weights_only_within_a_block() -> None:
     assert torch.equal(optimizer.state[layer.weight][AVERAGE], average)
 
 
-def test_a_weight_that_no_step_moved_gets_its_moments_later() -> None:
+def test_a_weight_without_an_update_gets_its_moments_later() -> None:
     """AdamW takes any state for a complete one."""
     layer = torch.nn.Linear(3, 2)
     optimizer = torch.optim.AdamW(layer.parameters(), fused=True)

@@ -1,4 +1,4 @@
-"""The loop over epochs: the order of the examples, what is learned, when it is validated, what is recorded."""
+"""The loop over epochs: the order of the examples, learning, validation and records."""
 
 import dataclasses
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The loop: what an interruption, a failed write and a signal may never change, and which checkpoints are kept."""
+"""The loop: interruptions, failed writes and signals do not change the result; which checkpoints are kept."""
 
 import dataclasses
 import os

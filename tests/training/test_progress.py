@@ -1,4 +1,4 @@
-"""What a person sees of a job: plain lines where nothing can be drawn over, a live bar on a terminal."""
+"""Progress: plain lines in a file, a live bar on a terminal."""
 
 import io
 import time
@@ -54,7 +54,7 @@ def test_steps_before_a_resume_do_not_count_for_the_rate(clock: Clock) -> None:
     assert written.getvalue() == "step 101/7,300    1:59:59 left\n"
 
 
-def test_plain_lines_hold_no_command_for_a_terminal(clock: Clock) -> None:
+def test_plain_lines_contain_no_control_sequences(clock: Clock) -> None:
     line, written = _plain(2)
     line.advance(2, "[bold]loss[/bold] 0.5")
     assert "\x1b" not in written.getvalue()

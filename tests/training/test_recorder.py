@@ -1,4 +1,4 @@
-"""What is recorded is kept once per step, whatever happens in between."""
+"""Each step is recorded exactly once, also after an interruption."""
 
 import errno
 import json
@@ -44,7 +44,7 @@ def test_records_are_lines_of_json_in_their_order(run: RunDirectory) -> None:
     ]
 
 
-def test_going_on_forgets_what_came_later_and_repeats_nothing(run: RunDirectory) -> None:
+def test_resuming_drops_later_records_and_repeats_none(run: RunDirectory) -> None:
     first = Recorder(run, ("tensorboard",))
     for step in (2, 4, 6):
         first.record("train", step, loss=float(step))

@@ -1,4 +1,4 @@
-"""One temperature, and every file of a run agrees about it, whenever and however often it is fitted or folded."""
+"""All files of a run agree on one temperature, however often it is fitted or folded."""
 
 import shutil
 from pathlib import Path

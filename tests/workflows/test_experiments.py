@@ -1,4 +1,4 @@
-"""Several configurations: one that fails takes no other with it."""
+"""Several configurations: a failure does not affect the others."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""`tenor export`: what leaves Tenor predicts the same, carries what it needs, and says so; else nothing leaves."""
+"""`tenor export`: an export predicts the same and is self-contained, or nothing is written."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -59,7 +59,7 @@ def test_an_export_predicts_as_the_run_does(
         Predictor.load(tmp_path / "out")
 
 
-def test_an_export_names_no_file_elsewhere(copied: RunDirectory, tmp_path: Path) -> None:
+def test_an_export_of_a_file_in_another_folder_is_refused(copied: RunDirectory, tmp_path: Path) -> None:
     export(str(copied.path), tmp_path / "out", "safetensors", console=quiet())
     (tmp_path / "out" / "tenor.json").unlink()
     stored = read_json(tmp_path / "out" / "export.json")
@@ -69,7 +69,7 @@ def test_an_export_names_no_file_elsewhere(copied: RunDirectory, tmp_path: Path)
             Predictor.load(tmp_path / "out")
 
 
-def test_an_export_that_differs_fails_with_figures_and_leaves_nothing(
+def test_an_export_that_differs_fails_with_figures_and_writes_nothing(
     copied: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "FLOAT_TOLERANCE", -1.0)

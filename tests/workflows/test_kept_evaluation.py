@@ -1,4 +1,4 @@
-"""What `tenor evaluate` measured is kept: numbers, predictions and a report that agree, and the run as it was."""
+"""`tenor evaluate` writes consistent numbers, predictions and a report, and does not change the run."""
 
 import json
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Class names that are markup to someone (HTML, the terminal, TeX) are shown as the text that they are."""
+"""Class names that are markup in HTML, a terminal or TeX are shown as plain text."""
 
 from html.parser import HTMLParser
 from pathlib import Path

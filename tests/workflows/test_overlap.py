@@ -1,4 +1,4 @@
-"""Rows of a run's own training are recognized wherever the run's result on them would be shown."""
+"""Training rows are recognized in every command that shows results on them."""
 
 import csv
 import json

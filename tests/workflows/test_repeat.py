@@ -1,4 +1,4 @@
-"""A run can be repeated from its manifest to the same bits, or the repetition is refused with all that differs."""
+"""A run can be repeated from its manifest to the same bits, or the repetition is refused with all differences."""
 
 import json
 from pathlib import Path

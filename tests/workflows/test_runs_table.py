@@ -1,4 +1,4 @@
-"""The list of runs fits a terminal and leaves none out."""
+"""The list of runs fits a terminal and is complete."""
 
 import io
 from pathlib import Path

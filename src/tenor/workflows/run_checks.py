@@ -8,7 +8,13 @@ import numpy as np
 from rich.console import Console
 
 from tenor.checks.catalogue import RULES, run_rules
-from tenor.checks.evidence import CheckpointEvidence, EvaluationEvidence, OverlapEvidence, SplitClaims, ValidationPoint
+from tenor.checks.evidence import (
+    CheckpointEvidence,
+    EvaluationEvidence,
+    OverlapEvidence,
+    ReportedSplit,
+    ValidationPoint,
+)
 from tenor.checks.finding import Finding, Report, findings_view, summary_line
 from tenor.checks.watchdog import Watchdog
 from tenor.config.schema import Checks, Config
@@ -94,7 +100,7 @@ def evaluation_report(
     config: Config, results: dict[str, SplitResult], state: TrainState, digest: str, earlier: tuple[Finding, ...]
 ) -> Report:
     """Apply the rules on results: is the evaluated model a trained one, and is it the selected checkpoint?"""
-    splits = {name: split_claims(result) for name, result in results.items()}
+    splits = {name: reported_split(result) for name, result in results.items()}
     n_classes = len(next(iter(results.values())).metrics.per_class)
     metric, best_step = config.training.select_by, state.best.step if state.best else None
     checkpoints = CheckpointEvidence(
@@ -109,10 +115,10 @@ def evaluation_report(
     return run_rules(evidence, "evaluation", config.checks.allow, earlier=earlier)
 
 
-def split_claims(result: SplitResult) -> SplitClaims:
+def reported_split(result: SplitResult) -> ReportedSplit:
     """A split's result as evidence for the rules."""
     text, majority = result.baselines.text, result.baselines.majority
-    return SplitClaims(
+    return ReportedSplit(
         n=result.metrics.n,
         confusion=np.asarray(result.metrics.confusion),
         accuracy=result.metrics.accuracy,
@@ -207,7 +213,7 @@ def check_result(
     """Apply every rule on results to one evaluated split, and to its overlap with the run's own rows."""
     if split == "train":
         return Missing("the rules on results apply only to rows that the model was not trained on")
-    evidence = [EvaluationEvidence({split: split_claims(result)}, len(result.metrics.per_class)), overlap]
+    evidence = [EvaluationEvidence({split: reported_split(result)}, len(result.metrics.per_class)), overlap]
     unreadable = {OverlapEvidence: overlap.reason} if isinstance(overlap, Missing) else {}
     rules = [rule for rule in RULES if set(rule.needs) <= KINDS]
     return run_rules(evidence, "evaluation", checks.allow, rules, unreadable=unreadable)

@@ -1,4 +1,4 @@
-"""Workers that share a study and nothing else: each keeps its runs in a place of its own."""
+"""Workers that share only a study: each keeps its runs in its own folder."""
 
 import signal
 from pathlib import Path

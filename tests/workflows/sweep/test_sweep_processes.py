@@ -1,4 +1,4 @@
-"""Workers that are processes of their own, on real runs: shared, killed, taken up again."""
+"""Workers in separate processes on real runs: trials are shared, and resumed after a kill."""
 
 import os
 import signal
@@ -44,7 +44,7 @@ def wait_for(path: Path) -> None:
 
 
 @pytest.mark.parametrize("other", ["runs", "elsewhere"])
-def test_two_workers_lose_no_trial_and_run_none_twice(other: str, small_model: Path, tmp_path: Path) -> None:
+def test_two_workers_run_every_trial_once(other: str, small_model: Path, tmp_path: Path) -> None:
     sweep, requested = str(write_sweep(tmp_path, small_model)), "phases.a.trials=8"
     # Of one machine, or of two that share the study alone.
     study = tmp_path / "runs" / "search" / "study.db"

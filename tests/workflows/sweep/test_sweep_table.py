@@ -1,4 +1,4 @@
-"""What a sweep shows in the terminal."""
+"""The output of a sweep in the terminal."""
 
 import io
 from collections.abc import Callable

@@ -89,7 +89,7 @@ def test_refused_settings_are_not_proposed_repeatedly(
 
 
 @pytest.mark.slow
-def test_a_lost_trial_comes_back_as_it_was(no_training: list[int], planned: Planned, tmp_path: Path) -> None:
+def test_a_lost_trial_is_resumed_with_the_same_values(no_training: list[int], planned: Planned, tmp_path: Path) -> None:
     plan = planned("phases.a.trials=3")
     studies = open_studies(plan, tmp_path, join=False)
     with pytest.warns(UserWarning, match="Heartbeat"):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tenor.checks.evidence import EvaluationEvidence, SplitClaims
+from tenor.checks.evidence import EvaluationEvidence, ReportedSplit
 from tenor.errors import UserError
 from tenor.runs.files import parse_json
 from tenor.runs.findings import Report
@@ -39,7 +39,7 @@ class Artifacts:
 
 
 def evaluation_evidence(
-    splits: Mapping[str, SplitClaims],
+    splits: Mapping[str, ReportedSplit],
     n_classes: int | None = None,
     not_numbers: Mapping[str, tuple[str, ...]] | None = None,
 ) -> EvaluationEvidence:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tenor.checks.evidence import EvaluationEvidence, SplitClaims
+from tenor.checks.evidence import EvaluationEvidence, ReportedSplit
 from tenor.checks.finding import CannotTell, Finding
 from tenor.checks.rule import rule
 from tenor.checks.rules.evl_measures import class_name, confusion, distributions, joined, per_split, ranking
@@ -27,7 +27,7 @@ MIN_SUPPORT = 20
 SAME_SCORES = 1e-6
 
 
-def collapse(claims: SplitClaims, n_classes: int) -> tuple[int, int, int, float] | None:
+def collapse(claims: ReportedSplit, n_classes: int) -> tuple[int, int, int, float] | None:
     """(class, rows predicted as it, rows, its share of the labels), if nearly all predictions are one class."""
     counts = confusion(claims, n_classes)
     if len(counts) < 2:
@@ -44,7 +44,7 @@ def collapse(claims: SplitClaims, n_classes: int) -> tuple[int, int, int, float]
     return k, int(predicted[k]), rows, share
 
 
-def collapsed_splits(evaluation: EvaluationEvidence) -> list[tuple[str, SplitClaims, tuple[int, int, int, float]]]:
+def collapsed_splits(evaluation: EvaluationEvidence) -> list[tuple[str, ReportedSplit, tuple[int, int, int, float]]]:
     """The splits in which nearly all predictions are one class."""
     affected = per_split(evaluation, lambda claims: collapse(claims, evaluation.n_classes))
     return [(name, claims, one) for name, claims, one in affected if one is not None]
@@ -251,13 +251,13 @@ def _ranked_collapse(
     )
 
 
-def _lost(claims: SplitClaims, n_classes: int) -> list[tuple[int, int]]:
+def _lost(claims: ReportedSplit, n_classes: int) -> list[tuple[int, int]]:
     counts = confusion(claims, n_classes)
     support, predicted = counts.sum(axis=1), counts.sum(axis=0)
     return [(int(k), int(support[k])) for k in np.flatnonzero((support >= MIN_SUPPORT) & (predicted == 0))]
 
 
-def _distribution_fault(claims: SplitClaims) -> str:
+def _distribution_fault(claims: ReportedSplit) -> str:
     """What is wrong with the probabilities; empty if nothing."""
     values = distributions(claims)
     rows = len(values)

@@ -4,7 +4,7 @@ from math import log, sqrt
 
 import numpy as np
 
-from tenor.checks.evidence import EvaluationEvidence, SplitClaims
+from tenor.checks.evidence import EvaluationEvidence, ReportedSplit
 from tenor.checks.finding import CannotTell, Finding
 from tenor.checks.rule import rule
 from tenor.checks.rules.evl_measures import (
@@ -249,7 +249,7 @@ def validation_and_test_far_apart(evaluation: EvaluationEvidence) -> Finding | N
     )
 
 
-def _not_argmax(claims: SplitClaims, n_classes: int) -> tuple[int, bool]:
+def _not_argmax(claims: ReportedSplit, n_classes: int) -> tuple[int, bool]:
     """Rows that contradict the argmax, and whether a threshold explains them."""
     predicted, values = class_indices(claims.predicted, n_classes, "predictions"), distributions(claims)
     if values.shape != (len(predicted), n_classes) or not np.isfinite(values).all():
@@ -267,7 +267,7 @@ def _by_threshold(predicted: np.ndarray, values: np.ndarray, k: int) -> bool:
     return bool((others.max(axis=1) - others[np.arange(len(others)), predicted[~predicted_k]] <= TIE).all())
 
 
-def _against_majority(claims: SplitClaims, n_classes: int) -> tuple[float, float, int, float | None]:
+def _against_majority(claims: ReportedSplit, n_classes: int) -> tuple[float, float, int, float | None]:
     """The accuracy, the majority's share, the number of rows, and the mean recall minus 1/K where it is known."""
     share, n = accuracy(claims, n_classes)
     if n < MIN_ROWS:
@@ -285,14 +285,14 @@ def _against_majority(claims: SplitClaims, n_classes: int) -> tuple[float, float
     return share, float(support.max() / n), n, float(recall - 1 / (support > 0).sum())
 
 
-def _against_baseline(claims: SplitClaims, n_classes: int) -> tuple[float, float, int]:
+def _against_baseline(claims: ReportedSplit, n_classes: int) -> tuple[float, float, int]:
     share, n = accuracy(claims, n_classes)
     if claims.text_baseline_accuracy is None:
         raise CannotTell("the text baseline was not measured on these rows")
     return share, claims.text_baseline_accuracy, n
 
 
-def _relabelling(claims: SplitClaims, n_classes: int) -> tuple[float, float, str] | None:
+def _relabelling(claims: ReportedSplit, n_classes: int) -> tuple[float, float, str] | None:
     """Accuracy before and after the best relabelling, and the relabelling in words, if it is far better."""
     counts = confusion(claims, n_classes)
     rows, order = counts.sum(), best_relabelling(counts)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tenor.checks.evidence import EvaluationEvidence, OverlapEvidence, SplitClaims
+from tenor.checks.evidence import EvaluationEvidence, OverlapEvidence, ReportedSplit
 from tenor.checks.finding import CannotTell, Finding, Severity
 from tenor.checks.rule import rule
 from tenor.checks.rules.dat_splits import SAME_WORDS, WHOLESALE, WHOLESALE_ROWS, distinct
@@ -103,7 +103,7 @@ class _Names:
     numbers_and_names: bool
 
 
-def _name_mismatch(claims: SplitClaims, n_classes: int) -> _Names | None:
+def _name_mismatch(claims: ReportedSplit, n_classes: int) -> _Names | None:
     if claims.read_as is None:
         raise CannotTell("the class names of the labels or of the predictions are not known")
     if not claims.read_as:
@@ -136,7 +136,7 @@ class _Shift:
         return "one row" if abs(self.by) == 1 else f"{abs(self.by)} rows"
 
 
-def _shift(claims: SplitClaims, n_classes: int) -> _Shift | None:
+def _shift(claims: ReportedSplit, n_classes: int) -> _Shift | None:
     """The shift that makes the predictions right, if there is one."""
     labels = class_indices(claims.labels, n_classes, "labels")
     predicted = class_indices(claims.predicted, n_classes, "predictions")

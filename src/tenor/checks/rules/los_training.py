@@ -53,7 +53,11 @@ def after_warmup(steps: StepEvidence) -> np.ndarray:
 
 def require_patience(steps: StepEvidence) -> None:
     """Raise CannotTell while an encoder trained from scratch may still start to learn."""
-    if steps.fresh_body and steps.total_steps and np.max(steps.steps, initial=0) < PATIENCE * steps.total_steps:
+    if (
+        steps.body_newly_initialized
+        and steps.total_steps
+        and np.max(steps.steps, initial=0) < PATIENCE * steps.total_steps
+    ):
         raise CannotTell(f"the encoder is newly initialized: it is judged at {PATIENCE:.0%} of the planned steps")
 
 
