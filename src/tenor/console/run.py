@@ -138,6 +138,7 @@ def show_evaluation(console: Console, evaluation: "EvaluationResult", kept: Path
     if not isinstance(evaluation.checks, Missing) and evaluation.checks.findings:
         console.print(findings_view(evaluation.checks.findings))
     console.print(_fact_table({**numbers, **overlap, **threshold, "weights": weights}))
+    show_notes(console, evaluation.unlike.notes)
     if kept is not None:
         message = f"report: {kept / REPORT}; numbers and predictions are in the same folder"
         console.print(message, highlight=False, soft_wrap=True, markup=False)

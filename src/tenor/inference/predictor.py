@@ -1,9 +1,11 @@
 """`tenor.Predictor`: texts → labels and probabilities, in order, for any sequence classifier."""
 
+import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -11,6 +13,7 @@ import numpy as np
 
 from tenor.data.sequences import array_of, sequence_of
 from tenor.data.tokenization import whole_ids
+from tenor.data.unlike_texts import CAUTIONS, Kind, UnlikeTexts
 from tenor.errors import TenorError, TextError, UserError, advice_on_memory
 from tenor.inference.engine_choice import OTHER_PROBABILITIES, Choice, build_engine, choose_engine
 from tenor.inference.engines import Engine, padded, run_rows
@@ -115,6 +118,12 @@ class Prediction:
     """Whether the text was too long and was truncated."""
     windows: int = 1
     """Count of windows whose probabilities were averaged."""
+    caution: str = ""
+    """Why the prediction should not be trusted: the text is unlike the training texts. Empty: nothing is known."""
+
+
+class UnlikeTextsWarning(UserWarning):
+    """Predicted texts are unlike the training texts: their language, script or tokens."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +138,10 @@ class Scores:
     """Count of windows per text, int64, shape (n,)."""
     faults: dict[int, str]
     """Faults of the texts that could not be predicted, by position."""
+    tokens: np.ndarray
+    """Tokens of each text that the model read, without special tokens, int64, shape (n,) …"""
+    unknown: np.ndarray
+    """… and how many of them it does not know."""
 
 
 @dataclass(frozen=True)
@@ -225,6 +238,9 @@ class Predictor:
         `long_text="windows"` all of it is read in overlapping windows, whose probabilities are averaged. If the most
         probable class has a probability below `abstain_below`, the label is empty.
 
+        Texts in another script or language than the training texts, or of unknown tokens, have a `caution`, and an
+        `UnlikeTextsWarning` says how many they are.
+
         Raises:
             TextError: a text that is empty or not a string; `position` is its position, counted from 0.
             UserError: a single string, a data frame or a mapping instead of a list of texts; `abstain_below` outside
@@ -232,14 +248,22 @@ class Predictor:
         """
         self.require_abstention(abstain_below)
         predictions: list[Prediction] = []
-        for _, scores in self.stream(_chunks(texts), long_text, refuse_faults=True):
-            predictions += _predictions(scores, self.decide(scores.probabilities), self.labels)
+        unlike = UnlikeTexts(self.source.training_texts)
+        for chunk, scores in self.stream(_chunks(texts), long_text, refuse_faults=True):
+            kinds = unlike.add(chunk, scores.tokens, scores.unknown, partial(_place, len(predictions)))
+            predictions += _predictions(scores, self.decide(scores.probabilities), self.labels, kinds)
+        _warn(unlike)
         return [replace(one, label="") if one.probability < abstain_below else one for one in predictions]
 
     def probabilities(self, texts: Iterable[str], long_text: LongText = "truncate") -> np.ndarray:
-        """The probabilities as an array, float64, shape (texts, K). Raises as `predict` does."""
-        of_chunks = [scores.probabilities for _, scores in self.stream(_chunks(texts), long_text, refuse_faults=True)]
-        return np.concatenate([np.empty((0, len(self.labels))), *of_chunks])
+        """The probabilities as an array, float64, shape (texts, K). Raises and warns as `predict` does."""
+        of_chunks = [np.empty((0, len(self.labels)))]
+        unlike = UnlikeTexts(self.source.training_texts)
+        for chunk, scores in self.stream(_chunks(texts), long_text, refuse_faults=True):
+            unlike.add(chunk, scores.tokens, scores.unknown, partial(_place, unlike.rows))
+            of_chunks.append(scores.probabilities)
+        _warn(unlike)
+        return np.concatenate(of_chunks)
 
     def stream(
         self,
@@ -256,13 +280,17 @@ class Predictor:
         for chunk, tokens in prefetch(self._tokenized(chunks, long_text, refuse_faults)):
             yield chunk, self._scores(tokens, advance)
 
+    def tokenized(self, texts: Sequence[object], long_text: LongText = "truncate") -> TextTokens:
+        """The rows of ids that the model reads of these texts."""
+        return token_rows(texts, self.source.tokenizer, self.framing, self.source.truncation, long_text)
+
     def _tokenized(
         self, chunks: Iterable[tuple[C, Iterable[object]]], long_text: LongText, refuse_faults: bool
     ) -> Generator[tuple[C, TextTokens]]:
         before = 0
         for chunk, given in chunks:
             texts = sequence_of(given, "texts")
-            tokens = token_rows(texts, self.source.tokenizer, self.framing, self.source.truncation, long_text)
+            tokens = self.tokenized(texts, long_text)
             if refuse_faults and tokens.faults:
                 position, fault = next(iter(tokens.faults.items()))
                 raise TextError(f"texts[{before + position}] {fault}", before + position)
@@ -281,7 +309,8 @@ class Predictor:
         else:
             advance(count)
         with np.errstate(invalid="ignore"):
-            return Scores(sums / windows[:, None], tokens.truncated, windows, tokens.faults)
+            probabilities = sums / windows[:, None]
+        return Scores(probabilities, tokens.truncated, windows, tokens.faults, tokens.lengths, tokens.unknown)
 
     def _memory_advice(self) -> str:
         if self.plan.device != "cpu":
@@ -308,12 +337,24 @@ class RowsToTexts:
         self.reported = reached
 
 
-def _chunks(texts: Iterable[str]) -> Iterator[tuple[None, Sequence[str]]]:
+def _chunks(texts: Iterable[str]) -> Iterator[tuple[Sequence[str], Sequence[str]]]:
     given = sequence_of(texts, "texts")
-    return ((None, given[start : start + CHUNK_TEXTS]) for start in range(0, len(given), CHUNK_TEXTS))
+    chunks = (given[start : start + CHUNK_TEXTS] for start in range(0, len(given), CHUNK_TEXTS))
+    return ((chunk, chunk) for chunk in chunks)
 
 
-def _predictions(scores: Scores, chosen_labels: np.ndarray, labels: tuple[str, ...]) -> Iterator[Prediction]:
+def _warn(unlike: UnlikeTexts) -> None:
+    if unlike.notes:
+        warnings.warn("\n".join(unlike.notes), UnlikeTextsWarning, stacklevel=3)
+
+
+def _place(before: int, position: int) -> str:
+    return f"texts[{before + position}]"
+
+
+def _predictions(
+    scores: Scores, chosen_labels: np.ndarray, labels: tuple[str, ...], kinds: dict[int, Kind]
+) -> Iterator[Prediction]:
     for row, chosen in enumerate(chosen_labels):
         values = [float(value) for value in scores.probabilities[row]]
         yield Prediction(
@@ -322,4 +363,5 @@ def _predictions(scores: Scores, chosen_labels: np.ndarray, labels: tuple[str, .
             probabilities=dict(zip(labels, values, strict=True)),
             truncated=bool(scores.truncated[row]),
             windows=int(scores.windows[row]),
+            caution=CAUTIONS[kinds[row]] if row in kinds else "",
         )

@@ -19,7 +19,7 @@ from tenor.model.device import other_processor
 from tenor.model.folder import class_names, require_class_names
 from tenor.runs.directory import RunDirectory, find_run
 from tenor.runs.export_notes import EXPORT_NOTES, read_export_notes
-from tenor.runs.model_notes import NOTES, Threshold, read_model_notes
+from tenor.runs.model_notes import NOTES, Threshold, TrainingTexts, read_model_notes
 
 DEFAULT_LENGTH = 512
 """Tokens per text if neither the tokenizer nor the model has a limit."""
@@ -51,6 +51,8 @@ class Source:
     """The decision threshold; None: the most probable class is predicted."""
     caution: str | None = None
     """A warning about the predictions on this machine, if any."""
+    training_texts: TrainingTexts | None = None
+    """What the training texts are recognized by; None if the model has no record of it."""
 
 
 def load_source(reference: str | Path, root: Path) -> Source:
@@ -91,7 +93,7 @@ def _from_tenor(folder: Path, origin: str) -> Source:
     source = _source(
         origin, str(folder), model, tokenizer, Truncation.of(notes), notes.temperature, notes.weights_sha256
     )
-    return _with_threshold(source, notes.threshold, folder / NOTES)
+    return _with_threshold(replace(source, training_texts=notes.training_texts), notes.threshold, folder / NOTES)
 
 
 def _from_transformers(reference: str) -> Source:
@@ -128,6 +130,7 @@ def _from_export(folder: Path) -> Source:
         digest=notes.sha256,
         pad_id=config.pad_token_id,
         caution=other_processor(notes.checked.instruction_sets) if notes.quantize == "int8" else None,
+        training_texts=notes.training_texts,
     )
     return _with_threshold(source, notes.threshold, folder / EXPORT_NOTES)
 

@@ -199,6 +199,7 @@ def _notes(before: Predictor, folder: Path, file: str, quantize: Literal["none",
         source=source.origin,
         source_sha256=source.digest,
         threshold=None if source.threshold is None else stored_threshold(source.threshold),
+        training_texts=source.training_texts,
     )
 
 
