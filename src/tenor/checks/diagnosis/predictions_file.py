@@ -25,7 +25,7 @@ from tenor.checks.diagnosis.columns import (
     read_sheet,
 )
 from tenor.checks.diagnosis.scores import Scored, ScoreSet, score_sets, scored_rows
-from tenor.checks.evidence import SplitClaims
+from tenor.checks.evidence import ReportedSplit
 from tenor.errors import UserError
 
 LABEL = (
@@ -60,7 +60,7 @@ def predictions_artifacts(sheet: Sheet) -> list[Artifacts]:
     return [Artifacts("a file of predictions", (evidence,))]
 
 
-def read_claims(path: Path) -> tuple[SplitClaims, int]:
+def read_claims(path: Path) -> tuple[ReportedSplit, int]:
     """Labels, predictions and probabilities of the rows, and the number of classes."""
     return _claims(read_sheet(path))
 
@@ -139,7 +139,7 @@ def _claims(sheet: Sheet) -> tuple[SplitClaims, int]:
         predicted = np.array([place[key] for key in rows.predicted_classes], dtype=np.int64)
     else:
         predicted = np.asarray(values).argmax(axis=1)
-    claims = SplitClaims(
+    claims = ReportedSplit(
         n=sheet.rows,
         labels=np.array([place[key] for key in rows.label.keys], dtype=np.int64),
         predicted=predicted,

@@ -97,7 +97,7 @@ def read_evaluation(value: Mapping[str, Any], path: Path) -> list[Artifacts]:
     return [Artifacts("an evaluation (JSON)", tuple(evidence), earlier=earlier)]
 
 
-def splits_of(value: Mapping[str, Any], where: str) -> dict[str, SplitClaims]:
+def splits_of(value: Mapping[str, Any], where: str) -> dict[str, ReportedSplit]:
     """The result of each split; a split that is null or contains no result is left out."""
     splits = {}
     for name, keys in SPLIT_KEYS.items():
@@ -413,7 +413,7 @@ MAX_BYTES = 2**20
 class FurtherResults:
     """The results in further files, and the files that were not recognized."""
 
-    splits: tuple[tuple[str, str, SplitClaims], ...]
+    splits: tuple[tuple[str, str, ReportedSplit], ...]
     """File, split, result."""
     not_numbers: tuple[tuple[str, tuple[str, ...]], ...]
     """File and its metrics that are NaN or infinite."""
@@ -424,7 +424,7 @@ class FurtherResults:
 
 def read_further_results(folder: Path, known: Collection[str]) -> FurtherResults:
     """The JSON files of a folder named like results, metrics, evaluation or scores, except those in `known`."""
-    splits: list[tuple[str, str, SplitClaims]] = []
+    splits: list[tuple[str, str, ReportedSplit]] = []
     broken: list[tuple[str, tuple[str, ...]]] = []
     notes: list[str] = []
     files = sorted(file for file in folder.glob("*.json") if NAME.search(file.stem) and file.name not in known)

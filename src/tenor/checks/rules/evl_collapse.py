@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from tenor.checks.evidence import EvaluationEvidence, SplitClaims
-from tenor.checks.finding import OWN, CannotTell, Finding
+from tenor.checks.evidence import EvaluationEvidence, ReportedSplit
+from tenor.checks.finding import CannotTell, Finding
 from tenor.checks.rule import rule
 from tenor.checks.rules.evl_measures import (
     accuracy,
@@ -43,7 +43,7 @@ MIN_UNLABELLED = 100
 MOST_ROWS = 2**53
 
 
-def collapse(claims: SplitClaims, n_classes: int) -> tuple[int, int, int, float] | None:
+def collapse(claims: ReportedSplit, n_classes: int) -> tuple[int, int, int, float] | None:
     """(class, rows predicted as it, rows, its share of the labels), if nearly all predictions are one class."""
     counts = confusion(claims, n_classes)
     if len(counts) < 2:
@@ -60,7 +60,7 @@ def collapse(claims: SplitClaims, n_classes: int) -> tuple[int, int, int, float]
     return k, int(predicted[k]), rows, share
 
 
-def collapsed_splits(evaluation: EvaluationEvidence) -> list[tuple[str, SplitClaims, tuple[int, int, int, float]]]:
+def collapsed_splits(evaluation: EvaluationEvidence) -> list[tuple[str, ReportedSplit, tuple[int, int, int, float]]]:
     """The splits in which nearly all predictions are one class."""
     affected = per_split(evaluation, lambda claims: collapse(claims, evaluation.n_classes))
     return [(name, claims, one) for name, claims, one in affected if one is not None]
@@ -111,7 +111,7 @@ def one_class_predicted(evaluation: EvaluationEvidence) -> Finding | None:
         n=sum(rows for _, _, (_, _, rows, _) in affected),
         cause="the model does not separate the classes, or its decision threshold is outside the range of its scores",
         fix="count the labels of the training rows; then follow the first finding that explains this one",
-        severity="warning" if all(share >= SKEWED_SHARE for _, _, (*_, share) in affected) else OWN,
+        severity="warning" if all(share >= SKEWED_SHARE for _, _, (*_, share) in affected) else RULE_SEVERITY,
     )
 
 
@@ -330,17 +330,17 @@ def _ranked_collapse(
         n=sum(claims.n for _, claims, _ in affected),
         cause=cause,
         fix=fix,
-        severity="warning" if skewed else OWN,
+        severity="warning" if skewed else RULE_SEVERITY,
     )
 
 
-def _lost(claims: SplitClaims, n_classes: int) -> list[tuple[int, int]]:
+def _lost(claims: ReportedSplit, n_classes: int) -> list[tuple[int, int]]:
     counts = confusion(claims, n_classes)
     support, predicted = counts.sum(axis=1), counts.sum(axis=0)
     return [(int(k), int(support[k])) for k in np.flatnonzero((support >= MIN_SUPPORT) & (predicted == 0))]
 
 
-def _distribution_fault(claims: SplitClaims) -> str:
+def _distribution_fault(claims: ReportedSplit) -> str:
     """What is wrong with the probabilities; empty if nothing."""
     values = distributions(claims)
     rows = len(values)
