@@ -101,7 +101,7 @@ def _without_abstentions(sheet: Sheet) -> Sheet:
     return replace(sheet, rows=len(kept), read=read, notes=(*sheet.notes, note))
 
 
-def _unlabelled_claims(sheet: Sheet) -> tuple[SplitClaims, int]:
+def _unlabelled_claims(sheet: Sheet) -> tuple[ReportedSplit, int]:
     """Predictions and probabilities without true classes."""
     name = _named(sheet, PREDICTED)[0]
 
@@ -129,7 +129,7 @@ def _unlabelled_claims(sheet: Sheet) -> tuple[SplitClaims, int]:
     return replace(claims, labels=None, read_as=None, notes=(*notes, *read_lines)), n_classes
 
 
-def _claims(sheet: Sheet) -> tuple[SplitClaims, int]:
+def _claims(sheet: Sheet) -> tuple[ReportedSplit, int]:
     rows, sets, ignored = _recognized(sheet)
     scored, unused = scored_rows(rows, sets, str(sheet.path))
     classes = rows.classes if scored is None or scored.values is None else scored.classes

@@ -15,14 +15,14 @@ from tenor.checks.diagnosis.artifacts import (
     evaluation_evidence,
     is_class_entry,
     number,
-    parse_reports,
     read_any_json,
 )
 from tenor.checks.diagnosis.printed_results import parsed_report, with_report_columns
-from tenor.checks.evidence import CheckpointEvidence, SplitClaims
+from tenor.checks.evidence import CheckpointEvidence, ReportedSplit
 from tenor.checks.rules.ckp import SUCCESS_WORDS
 from tenor.checks.rules.evl_measures import is_of_subset, rounding_of
 from tenor.errors import UserError
+from tenor.runs.findings import parse_reports
 
 _BARE = {
     "validation": ("val", "validation", "valid", "dev", "eval"),
@@ -127,7 +127,7 @@ def guessed_split(name: str) -> str:
     return next((split for split, keys in _BARE.items() if any(key in words for key in keys[:2])), "")
 
 
-def claims_of(value: object, where: str) -> SplitClaims | None:
+def claims_of(value: object, where: str) -> ReportedSplit | None:
     """The result of one split; None if there is none. Raises UserError for an invalid confusion matrix."""
     if not isinstance(value, Mapping) or not _is_split(value):
         return None
@@ -143,7 +143,7 @@ def claims_of(value: object, where: str) -> SplitClaims | None:
     is_partial = report is not None and is_of_subset(report) and confusion is not None
     is_partial = is_partial and len(_classes(report or {})) == len(confusion if confusion is not None else ())
     accuracy = None if is_partial else accuracy
-    return SplitClaims(
+    return ReportedSplit(
         n=int(rows),
         confusion=confusion,
         accuracy=number(report.get("accuracy")) if accuracy is None and report else accuracy,

@@ -17,6 +17,7 @@ from tenor.checks.rules.evl_measures import (
     per_split,
     rounding_of,
 )
+from tenor.runs.findings import RULE_SEVERITY
 
 SHOWN = 3
 METRICS_SHOWN = 6

@@ -18,6 +18,7 @@ from tenor.checks.rules.evl_measures import (
     ranking,
 )
 from tenor.measures.intervals import wilson_interval
+from tenor.runs.findings import RULE_SEVERITY
 
 # One other prediction in 200 is still a collapse; sound models of data as skewed as 99/1 stay below this share.
 ONE_CLASS_SHARE = 0.995
@@ -355,7 +356,7 @@ def _distribution_fault(claims: ReportedSplit) -> str:
     return ""
 
 
-def _weak_classes(claims: SplitClaims, n_classes: int) -> str:
+def _weak_classes(claims: ReportedSplit, n_classes: int) -> str:
     """The classes that are hardly ever right, as text; empty if there are none."""
     try:
         counts = confusion(claims, n_classes)
@@ -379,7 +380,7 @@ def _weak_classes(claims: SplitClaims, n_classes: int) -> str:
     return f"accuracy {share:.4f}, but {', '.join(weak)}" if weak else ""
 
 
-def _recalls(claims: SplitClaims) -> list[tuple[str, int, int]]:
+def _recalls(claims: ReportedSplit) -> list[tuple[str, int, int]]:
     """Name, rows that are right, and rows of each class in a report of all classes; empty if it does not tell."""
     report = claims.report or {}
     classes = []
@@ -395,7 +396,7 @@ def _recalls(claims: SplitClaims) -> list[tuple[str, int, int]]:
     return classes if "accuracy" in report else []
 
 
-def _macro_gap(claims: SplitClaims, n_classes: int) -> str:
+def _macro_gap(claims: ReportedSplit, n_classes: int) -> str:
     """A macro F1 far below the accuracy, as text; empty if it is not."""
     if claims.macro_f1 is None or claims.accuracy is None:
         raise CannotTell("neither a confusion matrix nor accuracy and macro F1 are known")
@@ -405,7 +406,7 @@ def _macro_gap(claims: SplitClaims, n_classes: int) -> str:
     return f"accuracy {claims.accuracy:.4f}, macro F1 {claims.macro_f1:.4f}"
 
 
-def _unlabelled_share(claims: SplitClaims, n_classes: int) -> tuple[int, int, int]:
+def _unlabelled_share(claims: ReportedSplit, n_classes: int) -> tuple[int, int, int]:
     """The most predicted class, its rows and all rows; CannotTell if the true classes are known."""
     if claims.labels is not None or claims.confusion is not None:
         raise CannotTell("the true classes are known")

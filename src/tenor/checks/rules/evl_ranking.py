@@ -289,11 +289,11 @@ def result_at_chance(evaluation: EvaluationEvidence) -> Finding | None:
         n=sum(claims.n for _, claims, _ in at_chance),
         cause="the model gives every class the same probability: it has learned nothing",
         fix="check the labels, the loss and the learning rate, in this order; overfit 20 examples first",
-        severity="error" if any(claims.n >= MIN_ROWS_FOR_ERROR for _, claims, _ in at_chance) else OWN,
+        severity="error" if any(claims.n >= MIN_ROWS_FOR_ERROR for _, claims, _ in at_chance) else RULE_SEVERITY,
     )
 
 
-def _chance_classes(claims: SplitClaims, n_classes: int) -> int | None:
+def _chance_classes(claims: ReportedSplit, n_classes: int) -> int | None:
     """The number of classes K for which accuracy and loss are those of chance; None if there is none."""
     if claims.loss is None or not isfinite(claims.loss):
         raise CannotTell("the loss is not known")
@@ -307,7 +307,7 @@ def _chance_classes(claims: SplitClaims, n_classes: int) -> int | None:
     return None
 
 
-def _not_argmax(claims: SplitClaims, n_classes: int) -> tuple[int, bool]:
+def _not_argmax(claims: ReportedSplit, n_classes: int) -> tuple[int, bool]:
     """Rows that contradict the argmax, and whether a threshold explains them."""
     predicted, values = class_indices(claims.predicted, n_classes, "predictions"), distributions(claims)
     if values.shape != (len(predicted), n_classes) or not np.isfinite(values).all():
