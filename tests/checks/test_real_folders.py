@@ -11,6 +11,7 @@ import pytest
 from tenor.checks.diagnosis import Diagnosis, diagnose
 from tenor.checks.diagnosis.diagnose import read_artifacts
 from tenor.checks.evidence import CheckpointEvidence, EvaluationEvidence, StepEvidence
+from tenor.errors import UserError
 
 FOLDERS = Path(__file__).parents[1] / "folders"
 HEALTHY = {
@@ -148,11 +149,22 @@ def test_a_record_of_a_killed_run_is_read_as_far_as_it_goes(size: int, tmp_path:
     cut.parent.mkdir(parents=True)
     cut.write_bytes(whole.read_bytes()[:size])
     if size < 5000:
-        with pytest.raises(Exception, match="Export the history"):
+        with pytest.raises(UserError, match="Export the history"):
             diagnose(tmp_path)
     else:
         [run] = read_artifacts(tmp_path)
         assert 0 < len(run.evidence[0].loss) < 60 or size == 20000
+
+
+def test_a_broken_entry_of_a_record_ends_what_is_read(tmp_path: Path) -> None:
+    """An entry whose history is a number: the field's type is not that of the format."""
+    [whole] = (FOLDERS / "wandb_healthy").rglob("*.wandb")
+    content = whole.read_bytes()
+    entry = b"\x10\x05"
+    broken = content[:7] + b"\0\0\0\0" + len(entry).to_bytes(2, "little") + b"\x01" + entry
+    (tmp_path / "run-a.wandb").write_bytes(broken + content[7:])
+    with pytest.raises(UserError, match="no loss or accuracy"):
+        diagnose(tmp_path / "run-a.wandb")
 
 
 def test_exported_charts_of_weights_and_biases_are_read(tmp_path: Path) -> None:

@@ -238,8 +238,10 @@ def _entries(data: bytes) -> Iterator[bytes]:
             yield parts
 
 
-def _message(data: bytes) -> Message:
+def _message(data: Any) -> Message:
     """The fields of a protocol buffer by number: integers and bytes. Raises ValueError or IndexError if broken."""
+    if not isinstance(data, bytes):
+        raise ValueError("a number in the place of a message")
     fields: Message = {}
     at = 0
     while at < len(data):
