@@ -118,6 +118,12 @@ def test_the_counts_of_simpletransformers_are_a_confusion_matrix() -> None:
     assert (matrix.sum(axis=0) == 0).any()
 
 
+def test_a_result_at_chance_without_a_recorded_accuracy_is_named(tmp_path: Path) -> None:
+    """simpletransformers records no accuracy with a sliding window, only the counts."""
+    (tmp_path / "eval_results.txt").write_text("eval_loss = 0.6931\nfn = 50\nfp = 50\ntn = 50\ntp = 50\n")
+    assert "EVL020" in found(diagnose(tmp_path / "eval_results.txt"))
+
+
 def test_results_of_trainer_alone_are_read() -> None:
     for name in ("", "all_results.json", "eval_results.json", "train_results.json"):
         diagnosis = diagnose(FOLDERS / "trainer_results_alone" / name)

@@ -282,7 +282,9 @@ def result_at_chance(evaluation: EvaluationEvidence) -> Finding | None:
     if not at_chance:
         return None
     return Finding(
-        observed=joined([(name, f"accuracy {c.accuracy:.4f}, loss {c.loss:.4f}") for name, c, _ in at_chance]),
+        observed=joined(
+            [(name, f"accuracy {_share(c, evaluation.n_classes):.4f}, loss {c.loss:.4f}") for name, c, _ in at_chance]
+        ),
         expected=joined(
             [(name, f"more than 1/{k} = {1 / k:.4f} and less than ln {k} = {log(k):.4f}") for name, _, k in at_chance]
         ),
@@ -293,11 +295,16 @@ def result_at_chance(evaluation: EvaluationEvidence) -> Finding | None:
     )
 
 
+def _share(claims: ReportedSplit, n_classes: int) -> float:
+    """The recorded accuracy, else that of the confusion matrix or the rows."""
+    return claims.accuracy if claims.accuracy is not None else accuracy(claims, n_classes)[0]
+
+
 def _chance_classes(claims: ReportedSplit, n_classes: int) -> int | None:
     """The number of classes K for which accuracy and loss are those of chance; None if there is none."""
     if claims.loss is None or not isfinite(claims.loss):
         raise CannotTell("the loss is not known")
-    share, n = (claims.accuracy, claims.n) if claims.accuracy is not None else accuracy(claims, n_classes)
+    share, n = _share(claims, n_classes), claims.n
     if not 0 < share <= 1 or 0 < n < MIN_ROWS:
         raise CannotTell(f"fewer than {MIN_ROWS} rows, or no accuracy in 0 … 1")
     for k in range(2, MOST_CHANCE_CLASSES + 1):
