@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, FiniteFloat, NonNegativeFloat, field_validator
 
 from tenor.config.schema import TruncationStrategy
 from tenor.errors import UserError
@@ -66,6 +66,15 @@ class FoldedTemperature(Record):
     """Of the checkpoint's own weights, before the division; empty where an earlier version did not record it."""
 
 
+class StoredHybrid(Record):
+    """The weights of a hybrid, `tenor.measures.hybrid.Stacker`, and the SHA-256 of its text baseline's folder."""
+
+    encoder: NonNegativeFloat
+    text: NonNegativeFloat
+    bias: tuple[FiniteFloat, ...]
+    baseline_sha256: str
+
+
 class ModelNotes(Record):
     """The content of `model/tenor.json`."""
 
@@ -80,6 +89,8 @@ class ModelNotes(Record):
     checkpoint_step: int
     """Optimizer step of the checkpoint."""
     folded: FoldedTemperature = FoldedTemperature()
+    hybrid: StoredHybrid | None = None
+    """For a hybrid: how the text baseline in the same folder is added to the logits; None for the encoder alone."""
     threshold: Threshold | None = None
     """The rule by which `tenor predict` decides, where `tenor calibrate` chose one."""
 
@@ -108,6 +119,7 @@ def write_model_notes(
     temperature: float,
     weights_sha256: str,
     checkpoint_step: int,
+    hybrid: StoredHybrid | None = None,
 ) -> None:
     """Write `tenor.json` of a model that was just saved. Raises ValueError for values that no reader accepts."""
     notes = {
@@ -117,6 +129,7 @@ def write_model_notes(
         "temperature": temperature,
         "weights_sha256": weights_sha256,
         "checkpoint_step": checkpoint_step,
+        **({} if hybrid is None else {"hybrid": hybrid.model_dump(mode="json")}),
     }
     ModelNotes.model_validate(notes)
     write_json(folder / NOTES, notes)
