@@ -32,7 +32,7 @@ _SECTION = re.compile(rf"^{HEADING}\n.*?(?=^## |\Z)", re.DOTALL | re.MULTILINE)
 def probabilities_section(notes: Mapping[str, Any]) -> str:
     """How to use the temperature and the threshold in `tenor.json`, with or without Tenor."""
     threshold = parse_threshold(notes.get("threshold"))
-    paragraphs = [HEADING, _temperature(notes)]
+    paragraphs = [HEADING, *([] if notes.get("hybrid") is None else [_hybrid(notes["hybrid"])]), _temperature(notes)]
     if threshold is not None:
         paragraphs += [_decision(threshold, notes["threshold"]), _without_tenor(notes)]
     return "\n\n".join(paragraphs) + "\n"
@@ -44,6 +44,15 @@ def with_probabilities(card: str, notes: Mapping[str, Any]) -> str:
     if _SECTION.search(card):
         return _SECTION.sub(lambda _: section, card, count=1)
     return f"{card.rstrip()}\n\n{section}"
+
+
+def _hybrid(hybrid: Mapping[str, Any]) -> str:
+    return (
+        "This model is a hybrid. `tenor predict` and `tenor.Predictor` add up the encoder's calibrated logits times "
+        f"{hybrid['encoder']:.3f} and the log-probabilities of the text baseline in `text_baseline/` times "
+        f"{hybrid['text']:.3f}; both weights were fitted on the validation rows. A plain `pipeline` loads the encoder "
+        "alone; its accuracy is in the table of results."
+    )
 
 
 def _temperature(notes: Mapping[str, Any]) -> str:
@@ -222,6 +231,7 @@ def _body(
         ],
         "rows": rows,
         "learns": trainable_briefly(content),
+        "encoder": None if (alone := numbers.baseline("encoder")) is None else percent(alone),
         "probabilities": probabilities_section(read_json(notes)) if notes.is_file() else "",
         "limits": [markdown(limit) for limit in _limits(numbers, content.predictions[split], confidence)],
         "checks": checks,

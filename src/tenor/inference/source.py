@@ -1,5 +1,6 @@
 """Load what can predict: a run, a model folder, a hub model, or an export (`export.json`)."""
 
+import hashlib
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -8,6 +9,7 @@ from tenor.config.schema import TruncationStrategy
 from tenor.data.tokenization import Truncation, special_tokens_around
 from tenor.errors import UserError
 from tenor.inference.engines import EngineName
+from tenor.measures.hybrid import Hybrid, load_hybrid
 from tenor.model.classifier import (
     load_configuration,
     load_saved_classifier,
@@ -20,7 +22,7 @@ from tenor.model.device import other_processor
 from tenor.model.folder import class_names, require_class_names
 from tenor.runs.directory import RunDirectory, find_run
 from tenor.runs.files import read_json, sha256_file, write_json
-from tenor.runs.model_notes import NOTES, Threshold, parse_threshold, read_model_notes, stored_threshold
+from tenor.runs.model_notes import NOTES, StoredHybrid, Threshold, parse_threshold, read_model_notes, stored_threshold
 
 EXPORT_NOTES = "export.json"
 VERSION = 1
@@ -43,6 +45,8 @@ class Artefact:
     """SHA-256 of the source's weights."""
     threshold: Threshold | None = None
     """The decision threshold of `tenor predict`; None if the source has none."""
+    hybrid: StoredHybrid | None = None
+    """How the text baseline in the folder is added to the logits; None if the source is an encoder alone."""
     checked_on: tuple[str, ...] = ()
     """Instruction sets of the processor that the export was checked on; empty before the check."""
 
@@ -50,8 +54,11 @@ class Artefact:
 def write_artefact(folder: Path, artefact: Artefact, checked: dict[str, Any]) -> None:
     """Write `export.json`, with `checked`, the result of the check after the export."""
     threshold = artefact.threshold
-    optional = {} if threshold is None else {"threshold": stored_threshold(threshold)}
-    fields = {name: value for name, value in asdict(artefact).items() if name not in ("threshold", "checked_on")}
+    optional: dict[str, Any] = {} if threshold is None else {"threshold": stored_threshold(threshold)}
+    if artefact.hybrid is not None:
+        optional["hybrid"] = artefact.hybrid.model_dump(mode="json")
+    without = ("threshold", "hybrid", "checked_on")
+    fields = {name: value for name, value in asdict(artefact).items() if name not in without}
     write_json(folder / EXPORT_NOTES, {"version": VERSION, **fields, **optional, "checked": checked})
 
 
@@ -77,6 +84,7 @@ def read_artefact(folder: Path) -> Artefact:
             "truncation": _parse_truncation(**stored["truncation"]),
             "temperature": float(stored["temperature"]),
             "threshold": parse_threshold(stored.get("threshold")),
+            "hybrid": None if stored.get("hybrid") is None else StoredHybrid.model_validate(stored["hybrid"]),
             "checked_on": tuple(map(str, stored["checked"].get("instruction_sets", []))),
         }
         fields = {name: stored[name] for name in Artefact.__dataclass_fields__ if name not in parsed}
@@ -133,6 +141,8 @@ class Source:
     temperature: float
     digest: str
     """SHA-256 of the weights."""
+    hybrid: Hybrid | None = None
+    """The text baseline that is added to the logits, if the model is a hybrid."""
     pad_id: int | None = None
     """The padding id in the model's configuration; None if missing."""
     threshold: Threshold | None = None
@@ -179,7 +189,7 @@ def _from_tenor(folder: Path, origin: str) -> Source:
     source = _source(
         origin, str(folder), model, tokenizer, Truncation.of(notes), notes.temperature, notes.weights_sha256
     )
-    return _with_threshold(source, notes.threshold, folder / NOTES)
+    return _with_threshold(_with_hybrid(source, folder, notes.hybrid), notes.threshold, folder / NOTES)
 
 
 def _from_transformers(reference: str) -> Source:
@@ -216,7 +226,15 @@ def _from_export(folder: Path) -> Source:
         pad_id=config.pad_token_id,
         caution=other_processor(notes.checked_on) if notes.quantize == "int8" else None,
     )
-    return _with_threshold(source, notes.threshold, folder / EXPORT_NOTES)
+    return _with_threshold(_with_hybrid(source, folder, notes.hybrid), notes.threshold, folder / EXPORT_NOTES)
+
+
+def _with_hybrid(source: Source, folder: Path, stored: StoredHybrid | None) -> Source:
+    """The source with its text baseline, which is part of the digest; the source itself for the encoder alone."""
+    if stored is None:
+        return source
+    digest = hashlib.sha256(f"{source.digest} {stored.model_dump_json()}".encode()).hexdigest()
+    return replace(source, hybrid=load_hybrid(folder, stored, source.labels), digest=digest)
 
 
 def _with_threshold(source: Source, threshold: Threshold | None, file: Path) -> Source:

@@ -155,8 +155,8 @@ def compare_by_folds(encoder: np.ndarray, text: np.ndarray, labels: np.ndarray, 
     difference = _losses(alone, labels) - _losses(combined, labels)
     varies = float(np.ptp(difference)) > 0
     p = float(ttest_1samp(difference, 0.0, alternative="greater").pvalue) if varies else 1.0
-    right = [float((logits.argmax(axis=1) == labels).mean()) for logits in (encoder, combined)]
-    return FoldComparison(len(labels), *right, float(difference.mean()), p)
+    without, with_text = (float((logits.argmax(axis=1) == labels).mean()) for logits in (encoder, combined))
+    return FoldComparison(len(labels), without, with_text, float(difference.mean()), p)
 
 
 def _cross_fitted(encoder: np.ndarray, text: np.ndarray, labels: np.ndarray, fold: np.ndarray) -> np.ndarray:

@@ -50,6 +50,8 @@ class Calibrated:
 def calibrate(run: RunDirectory) -> Calibrated:
     """Fit the temperature on the run's validation rows and update model notes, predictions and results.
 
+    A hybrid is left as it is: fitting its weights calibrated it.
+
     A run does this at its end, so that this changes nothing; it is for runs of earlier versions.
 
     Raises:
@@ -61,6 +63,8 @@ def calibrate(run: RunDirectory) -> Calibrated:
         )
     notes = read_model_notes(run.model)
     predictions = read_run_predictions(run)
+    if notes.hybrid is not None:
+        return Calibrated(run, notes, predictions, read_json(run.evaluation), changed=False)
     validation = predictions["validation"]
     logits = log_probabilities(validation.probabilities) * validation.temperature
     temperature = choose_temperature(logits, validation.labels)

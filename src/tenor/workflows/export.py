@@ -23,6 +23,7 @@ from tenor.inference.onnx_files import quantize_onnx, write_onnx
 from tenor.inference.predictor import Predictor
 from tenor.inference.source import Artefact, saved_model, write_artefact
 from tenor.inference.texts import text_fault
+from tenor.measures.hybrid import save_hybrid
 from tenor.model.classifier import quiet_transformers
 from tenor.model.device import instruction_sets
 from tenor.runs.directory import DEFAULT_ROOT, RunDirectory, find_run
@@ -196,6 +197,7 @@ def _artefact(before: Predictor, folder: Path, file: str, quantize: Literal["non
         source=source.origin,
         source_sha256=source.digest,
         threshold=source.threshold,
+        hybrid=None if source.hybrid is None else save_hybrid(source.hybrid, folder),
     )
 
 

@@ -174,9 +174,11 @@ def measure_split(
     `folded` is the temperature that is already folded into the weights; `text_scores` (n, K) are required for a hybrid,
     whose logits need no temperature.
     """
-    if hybrid is None or isinstance(text_scores, str):
+    if hybrid is None:
         probabilities = class_probabilities(logits, temperature)
         return split_result(rows.labels, probabilities, rows.class_names, baselines, temperature * folded)
+    if isinstance(text_scores, str):
+        raise ValueError(f"a hybrid needs the scores of its text baseline: {text_scores}")
     combined = hybrid.stacker.logits(logits / temperature, text_scores)
     with_encoder = replace(baselines, encoder=text_accuracy(logits, rows))
     return split_result(rows.labels, class_probabilities(combined), rows.class_names, with_encoder)

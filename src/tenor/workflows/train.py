@@ -437,7 +437,7 @@ def _finish(
         config.evaluation.confidence,
         config.seed,
     )
-    write_json(run.evaluation, written)
+    write_json(run.evaluation, {**written, "hybrid": {"used": chosen.hybrid is not None, "why": chosen.why}})
     outcome.best = best
     outcome.checkpoints = checkpoint_rows(
         root, [verify_checkpoint(path) for path in list_checkpoints(run.checkpoints)], state
