@@ -156,7 +156,7 @@ def _scaled(temperature: float, raw: float) -> str:
     return f"with temperature {temperature:.3f} (fitted on the validation rows), {raw:.2%} without"
 
 
-HYBRID_CALIBRATED = "the model is a hybrid, whose weights were fitted on the validation rows: its probabilities need no temperature"
+HYBRID_CALIBRATED = "the model is a hybrid, fitted on the validation rows: its probabilities need no temperature"
 
 
 def show_calibration(console: Console, calibrated: "Calibrated", chosen: "ClassThreshold | None" = None) -> None:
