@@ -197,8 +197,21 @@ def test_auto_keeps_it_where_it_is_better_and_says_why(folder: Path, small_model
     assert compare(alone.run, better.run) is not None
 
 
-def test_where_no_hybrid_is_possible_auto_says_why_and_on_refuses(tmp_path: Path, small_model: Path) -> None:
-    run = small_run(tmp_path / "few", small_model)
-    assert "16 validation rows are too few" in read_json(run.run.evaluation)["hybrid"]["why"]
-    with pytest.raises(UserError, match=r"model\.hybrid=on: no hybrid is possible: there is no text baseline"):
+def test_where_no_hybrid_is_possible_the_run_says_why(tmp_path: Path, small_model: Path) -> None:
+    few = small_run(tmp_path / "few", small_model, "model.hybrid=on")
+    assert "16 validation rows are too few" in read_json(few.run.evaluation)["hybrid"]["why"]
+    without = hybrid_run(tmp_path, small_model, "model.hybrid=auto", "evaluation.text_baseline=false")
+    assert "there is no text baseline" in read_json(without.run.evaluation)["hybrid"]["why"]
+    with pytest.raises(UserError, match="'on' needs the text baseline"):
         hybrid_run(tmp_path, small_model, "evaluation.text_baseline=false")
+
+
+def test_a_collapsed_encoder_stays_visible(tmp_path: Path, small_model: Path) -> None:
+    """The text baseline is right in nearly every row, and would hide that the encoder predicts one class."""
+    result = hybrid_run(tmp_path, small_model, "training.learning_rate=1e-12", "training.head_learning_rate=null")
+    choice = read_json(result.run.evaluation)["hybrid"]
+    assert not choice["used"]
+    assert "not significantly above that of the majority class" in choice["why"]
+    text = result.results["test"].baselines.text
+    assert isinstance(text, float)
+    assert result.results["test"].metrics.accuracy < text - 0.2

@@ -15,6 +15,7 @@ from tenor.data.splits import Splits, stratified_rows
 from tenor.errors import UserError, advice_on_memory
 from tenor.evaluation.results import Baselines, SplitResult, split_result
 from tenor.measures.hybrid import FEWEST_ROWS, FoldComparison, Hybrid, compare_by_folds, fit_stacker
+from tenor.measures.intervals import wilson_interval
 from tenor.measures.objective import class_probabilities
 from tenor.measures.text_baseline import TextBaseline, fit_text_baseline, majority_baseline
 from tenor.runs.directory import RunDirectory
@@ -123,32 +124,33 @@ def choose_hybrid(
 
     `encoder` are the encoder's logits of these rows divided by its temperature, (n, K); `scores` are the baseline's
     log-probabilities, (n, K). A str is the reason why there is no baseline.
-
-    Raises:
-        UserError: the setting is `on`, and no hybrid is possible.
+    An encoder that has learned nothing gets none: the baseline would hide its failure.
     """
     if setting == "off":
         return HybridChoice(None, "switched off by model.hybrid")
-    reason = _no_hybrid(baseline, scores, rows)
-    if reason is not None or isinstance(baseline, str) or isinstance(scores, str):
-        if setting == "on":
-            raise UserError(f"model.hybrid=on: no hybrid is possible: {reason}. Set model.hybrid=auto, or change that")
-        return HybridChoice(None, str(reason))
+    if isinstance(baseline, str) or isinstance(scores, str):
+        return HybridChoice(None, f"there is no text baseline: {baseline if isinstance(baseline, str) else scores}")
+    if (reason := _no_hybrid(baseline, encoder, scores, rows)) is not None:
+        return HybridChoice(None, reason)
     compared = compare_by_folds(encoder, scores, rows.labels, seed)
     if setting == "auto" and not compared.hybrid_is_better:
         return HybridChoice(None, f"not significantly better than the encoder alone: {_compared(compared)}")
     return HybridChoice(Hybrid(fit_stacker(encoder, scores, rows.labels), baseline), _compared(compared))
 
 
-def _no_hybrid(baseline: TextBaseline | str, scores: np.ndarray | str, rows: LabelledText) -> str | None:
-    if isinstance(baseline, str) or isinstance(scores, str):
-        return f"there is no text baseline: {baseline if isinstance(baseline, str) else scores}"
+def _no_hybrid(baseline: TextBaseline, encoder: np.ndarray, scores: np.ndarray, rows: LabelledText) -> str | None:
     if not baseline.vocabulary:
         return f"the text baseline has no terms: {baseline.note}"
     if not np.isfinite(scores).all():
         return f"the text baseline gives a class the probability 0: {baseline.note}"
     if len(rows) < FEWEST_ROWS:
         return f"{len(rows):,} validation rows are too few to fit it, expected {FEWEST_ROWS} or more"
+    right, commonest = int((encoder.argmax(axis=1) == rows.labels).sum()), int(np.bincount(rows.labels).max())
+    if wilson_interval(right, len(rows)).low <= commonest / len(rows):
+        return (
+            f"the encoder's accuracy on the validation rows, {right / len(rows):.2%}, is not significantly above that "
+            f"of the majority class, {commonest / len(rows):.2%}"
+        )
     return None
 
 

@@ -404,7 +404,8 @@ def _finish(
         config.model.hybrid, baselines.text, scaled, scores["validation"], splits.validation, config.seed
     )
     kind = "encoder alone" if chosen.hybrid is None else "hybrid of encoder and text baseline"
-    console.print(f"model: {kind}; {chosen.why}", highlight=False, soft_wrap=True)
+    style = "yellow" if chosen.hybrid is None and config.model.hybrid == "on" else ""
+    console.print(f"model: {kind}; {chosen.why}", highlight=False, soft_wrap=True, style=style)
     digest = save_model(run.model, prepared.classifier, config, best, temperature, chosen.hybrid)
     keep_text_keys(run, splits)
     results: dict[str, SplitResult] = {}
