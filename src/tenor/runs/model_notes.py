@@ -75,6 +75,19 @@ class StoredHybrid(Record):
     baseline_sha256: str
 
 
+class TrainingTexts(Record):
+    """What the training texts are recognized by (`tenor.data.unlike_texts`)."""
+
+    scripts: dict[str, Share]
+    """Share of the letters, by the script's name in Unicode."""
+    marked_letters: str
+    """Letters outside the English alphabet that are not rare."""
+    frequent_words: str
+    """Separated by blanks; empty if they do not characterize the texts: too few texts, or a language of compounds."""
+    lowest_share: Share
+    """Share of the frequent words in a text, at or below which it seems to be in another language."""
+
+
 class ModelNotes(Record):
     """The content of `model/tenor.json`."""
 
@@ -93,6 +106,8 @@ class ModelNotes(Record):
     """For a hybrid: how the text baseline in the same folder is added to the logits; None for the encoder alone."""
     threshold: Threshold | None = None
     """The rule by which `tenor predict` decides, where `tenor calibrate` chose one."""
+    training_texts: TrainingTexts | None = None
+    """None: not recorded."""
 
     @field_validator("threshold", mode="before")
     @classmethod

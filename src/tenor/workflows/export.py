@@ -198,6 +198,7 @@ def _artefact(before: Predictor, folder: Path, file: str, quantize: Literal["non
         source_sha256=source.digest,
         threshold=source.threshold,
         hybrid=None if source.hybrid is None else save_hybrid(source.hybrid, folder),
+        training_texts=source.training_texts,
     )
 
 

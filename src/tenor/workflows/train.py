@@ -47,7 +47,7 @@ from tenor.training.loop import Callbacks, fit
 from tenor.training.recorder import Recorder
 from tenor.training.task import TrainingTask
 from tenor.workflows.check import run_preflight
-from tenor.workflows.measure import choose_hybrid, fit_baselines, keep_text_keys, measure_split
+from tenor.workflows.measure import choose_hybrid, fit_baselines, keep_text_keys, keep_text_profile, measure_split
 from tenor.workflows.outcome import Outcome, checkpoint_rows, headline, recorded_outcome, save_model
 from tenor.workflows.prepare import (
     Prepared,
@@ -408,6 +408,7 @@ def _finish(
     console.print(f"model: {kind}; {chosen.why}", highlight=False, soft_wrap=True, style=style)
     digest = save_model(run.model, prepared.classifier, config, best, temperature, chosen.hybrid)
     keep_text_keys(run, splits)
+    keep_text_profile(run, splits.train)
     results: dict[str, SplitResult] = {}
     for name, rows in held_out.items():
         results[name] = measure_split(
