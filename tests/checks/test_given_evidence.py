@@ -17,10 +17,10 @@ from tenor.checks.evidence import (
     DataEvidence,
     EvaluationEvidence,
     RankEvidence,
+    ReportedSplit,
     ResumeEvidence,
     Rows,
     ScheduleEvidence,
-    SplitClaims,
     StepEvidence,
     TokenEvidence,
 )
@@ -107,7 +107,7 @@ def test_tokens_may_have_any_type(kind: str) -> None:
 def test_results_may_have_any_type(kind: str) -> None:
     predicted = [0] * N
     probabilities = [[0.9, 0.1]] * N
-    known = SplitClaims(N, labels=LABELS, predicted=predicted, probabilities=probabilities, ids=[*map(str, range(N))])
+    known = ReportedSplit(N, labels=LABELS, predicted=predicted, probabilities=probabilities, ids=[*map(str, range(N))])
     given = replace(
         known,
         labels=made(LABELS, kind),
@@ -159,7 +159,7 @@ def test_rows_of_processes_and_resumes_may_have_any_type(kind: str) -> None:
         lambda: Rows([0, 1], pd.DataFrame({"text": ["a", "b"]})),
         lambda: Rows({0: 1}, ["a"]),
         lambda: data(LABELS, TEXTS, class_names="np"),
-        lambda: SplitClaims(2, labels="01"),
+        lambda: ReportedSplit(2, labels="01"),
         lambda: StepEvidence({1: 2}, [0.5]),
     ],
 )

@@ -73,7 +73,7 @@ class Watchdog:
             np.zeros(0),
             n_classes,
             total_steps,
-            fresh_body=is_fresh(model, parts),
+            body_newly_initialized=is_fresh(model, parts),
             clip_at=clip_at,
             update_of_encoder=of_encoder,
         )
@@ -229,7 +229,7 @@ class Watchdog:
         self._evidence = replace(
             self._evidence,
             frozen_moved=tuple(sorted(set(self._digests) - self._trainable - unchanged)),
-            learning_still=tuple(sorted((self._trainable & unchanged) - self._reset_to_zero())),
+            unchanged_trainable=tuple(sorted((self._trainable & unchanged) - self._reset_to_zero())),
         )
         self.judge()
 

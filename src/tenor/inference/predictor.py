@@ -1,10 +1,9 @@
 """`tenor.Predictor`: texts → labels and probabilities, in order, for any sequence classifier."""
 
-import queue
-import threading
 import warnings
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -39,16 +38,8 @@ def decide_labels(probabilities: np.ndarray, member: int | None = None, threshol
     return np.where(probabilities[:, member] >= threshold, member, others.argmax(axis=1))
 
 
-POLL_SECONDS = 0.1
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class _Failed:
-    error: BaseException
-
-
-_END = object()
+_END: Any = object()
 
 
 def prefetch(items: Generator[T], depth: int = 1) -> Iterator[T]:
@@ -56,39 +47,16 @@ def prefetch(items: Generator[T], depth: int = 1) -> Iterator[T]:
 
     The generator is closed in that thread, even if the caller stops early.
     """
-    made: queue.Queue[object] = queue.Queue(maxsize=depth)
-    stop = threading.Event()
-
-    def put(item: object) -> bool:
-        while not stop.is_set():
-            try:
-                made.put(item, timeout=POLL_SECONDS)
-            except queue.Full:
-                continue
-            return True
-        return False
-
-    def work() -> None:
+    with ThreadPoolExecutor(1, "tenor-prefetch") as worker:
+        ahead = deque(worker.submit(next, items, _END) for _ in range(depth))
         try:
-            with closing(items):
-                for item in items:
-                    if not put(item):
-                        return
-        except BaseException as error:
-            put(_Failed(error))
-        else:
-            put(_END)
-
-    thread = threading.Thread(target=work, name="tenor-prefetch", daemon=True)
-    thread.start()
-    try:
-        while (item := made.get()) is not _END:
-            if isinstance(item, _Failed):
-                raise item.error
-            yield item  # type: ignore[misc]
-    finally:
-        stop.set()
-        thread.join()
+            while (item := ahead.popleft().result()) is not _END:
+                ahead.append(worker.submit(next, items, _END))
+                yield item
+        finally:
+            for future in ahead:
+                future.cancel()
+            worker.submit(items.close).result()
 
 
 CONTENT, LONGEST = 4, 60

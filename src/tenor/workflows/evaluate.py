@@ -26,10 +26,11 @@ from tenor.data.splits import limit_test, make_splits
 from tenor.data.tokenization import Truncation, tokenize
 from tenor.data.unlike_texts import UnlikeTexts
 from tenor.errors import UserError, advice_on_memory, system_refusal
-from tenor.evaluation.report.page import Measured, measured_report, split_numbers
-from tenor.evaluation.report.run_content import CheckpointNumbers, EvaluationNumbers, RunContent, collect_run
+from tenor.evaluation.report.page import Measured, measured_report
+from tenor.evaluation.report.run_content import EvaluationNumbers, RunContent, collect_run
 from tenor.evaluation.results import Baselines, SplitResult, evaluation_json, overlap_record, overlap_text
 from tenor.inference.logits import predict
+from tenor.inference.source import saved_model
 from tenor.measures.calibration import Operating, at_threshold
 from tenor.measures.hybrid import Hybrid, load_hybrid
 from tenor.measures.intervals import wilson_interval
@@ -38,6 +39,7 @@ from tenor.measures.text_baseline import TextBaseline
 from tenor.model.classifier import load_saved_classifier
 from tenor.model.folder import class_names
 from tenor.model.speed import read_first_token_only
+from tenor.runs.best_evaluation import CheckpointNumbers, parse_split
 from tenor.runs.directory import DEFAULT_ROOT, REPORT, RunDirectory, find_run
 from tenor.runs.environment import package_versions
 from tenor.runs.files import atomic_path, write_json, write_text
@@ -112,15 +114,12 @@ def evaluate(
         TenorError: memory ran out.
     """
     run = find_run(root, reference)
-    if not run.model.is_dir():
-        raise UserError(
-            f"{run.reference} has no saved model; a run saves one when it completes, and a sweep keeps its best"
-        )
+    folder = saved_model(run)
     require_data_overrides("evaluate", overrides, *DEVICE_KEYS, *CHECK_KEYS)
-    notes = read_model_notes(run.model)
-    model, tokenizer = load_saved_classifier(run.model)
-    model_names = class_names(model.config, str(run.model))
-    hybrid = None if notes.hybrid is None else load_hybrid(run.model, notes.hybrid, model_names)
+    notes = read_model_notes(folder)
+    model, tokenizer = load_saved_classifier(folder)
+    model_names = class_names(model.config, str(folder))
+    hybrid = None if notes.hybrid is None else load_hybrid(folder, notes.hybrid, model_names)
     if file is not None:
         if split != "test":
             raise UserError(f"a file is evaluated as a whole; leave out --split {split}")
@@ -365,7 +364,7 @@ def _content(evaluation: EvaluationResult, record: dict[str, Any]) -> RunContent
     numbers = EvaluationNumbers(
         CheckpointNumbers(evaluation.weights_sha256, evaluation.step),
         rows.class_names,
-        {evaluation.split: split_numbers(record["result"])},
+        {evaluation.split: parse_split(record["result"])},
     )
     return replace(
         collect_run(evaluation.run),

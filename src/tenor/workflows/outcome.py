@@ -20,7 +20,7 @@ from tenor.runs.directory import RunDirectory
 from tenor.runs.files import atomic_path, digest_folder, sha256_file
 from tenor.runs.manifest import read_manifest, update_manifest
 from tenor.runs.missing import missing_because
-from tenor.runs.model_notes import WEIGHTS, read_model_notes, update_model_notes, write_model_notes
+from tenor.runs.model_notes import WEIGHTS, ModelNotes, read_model_notes, update_model_notes, write_model_notes
 from tenor.runs.summary import CheckpointRow, SummaryRow, upsert_row
 from tenor.training.checkpoint import (
     MODEL,
@@ -228,8 +228,7 @@ def save_model(
             tokenizer.save_pretrained(temporary)
         shutil.copyfile(checkpoint.path / MODEL, temporary / WEIGHTS)
         digest = sha256_file(temporary / WEIGHTS)
-        write_model_notes(
-            temporary,
+        notes = ModelNotes(
             max_length=config.data.max_length,
             truncation=config.data.truncation,
             head_share=config.data.head_share,
@@ -238,6 +237,7 @@ def save_model(
             checkpoint_step=checkpoint.step,
             hybrid=None if hybrid is None else save_hybrid(hybrid, temporary),
         )
+        write_model_notes(temporary, notes)
     return digest
 
 

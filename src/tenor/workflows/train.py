@@ -25,8 +25,9 @@ from tenor.evaluation.results import SplitResult, evaluation_json
 from tenor.inference.logits import Forward, predict
 from tenor.measures.calibration import choose_temperature
 from tenor.measures.objective import make_objective, metrics_line
+from tenor.runs.best_evaluation import write_evaluation
 from tenor.runs.directory import DEFAULT_ROOT, RunDirectory, create_run, find_run, locked
-from tenor.runs.files import remove_leftovers, write_json, write_text
+from tenor.runs.files import remove_leftovers, write_text
 from tenor.runs.manifest import new_manifest, process_lives, read_manifest, update_manifest
 from tenor.runs.missing import Missing
 from tenor.runs.predictions import write_predictions
@@ -439,7 +440,7 @@ def _finish(
         config.evaluation.confidence,
         config.seed,
     )
-    write_json(run.evaluation, {**written, "hybrid": {"used": chosen.hybrid is not None, "why": chosen.why}})
+    write_evaluation(run.evaluation, {**written, "hybrid": {"used": chosen.hybrid is not None, "why": chosen.why}})
     outcome.best = best
     outcome.checkpoints = checkpoint_rows(
         root, [verify_checkpoint(path) for path in list_checkpoints(run.checkpoints)], state

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tenor.checks.catalogue import RULES, by_code, causes_of, link_causes, run_rules
-from tenor.checks.diagnosis.artifacts import ACCEPTED, FINDINGS, Artifacts, parse_reports, read_any_json
+from tenor.checks.diagnosis.artifacts import ACCEPTED, Artifacts, read_any_json
 from tenor.checks.diagnosis.causes import Cause, is_symptom, observations_of, ranked_causes
 from tenor.checks.diagnosis.columns import SUFFIXES, sheet_of_records
 from tenor.checks.diagnosis.event_files import event_folders, read_event_folders
@@ -22,6 +22,7 @@ from tenor.checks.evidence import EvaluationEvidence
 from tenor.checks.finding import Finding
 from tenor.checks.rule import Rule
 from tenor.errors import UserError
+from tenor.runs.findings import FINDINGS, parse_reports
 from tenor.runs.summary import FILE_NAME
 
 SHOWN = 8

@@ -22,7 +22,7 @@ from tenor.checks.diagnosis.columns import (
     read_sheet,
 )
 from tenor.checks.diagnosis.scores import Scored, ScoreSet, score_sets, scored_rows
-from tenor.checks.evidence import SplitClaims
+from tenor.checks.evidence import ReportedSplit
 from tenor.errors import UserError
 
 LABEL = (
@@ -55,7 +55,7 @@ def predictions_artifacts(sheet: Sheet) -> list[Artifacts]:
     return [Artifacts("a file of predictions", (evidence,))]
 
 
-def read_claims(path: Path) -> tuple[SplitClaims, int]:
+def read_claims(path: Path) -> tuple[ReportedSplit, int]:
     """Labels, predictions and probabilities of the rows, and the number of classes."""
     return _claims(read_sheet(path))
 
@@ -66,7 +66,7 @@ def has_prediction_columns(names: Sequence[str]) -> bool:
     return bool(known & set(LABEL)) and bool(known & set(PREDICTED))
 
 
-def _claims(sheet: Sheet) -> tuple[SplitClaims, int]:
+def _claims(sheet: Sheet) -> tuple[ReportedSplit, int]:
     rows, sets, ignored = _recognized(sheet)
     scored, unused = scored_rows(rows, sets, str(sheet.path))
     classes = rows.classes if scored is None or scored.values is None else scored.classes
@@ -76,7 +76,7 @@ def _claims(sheet: Sheet) -> tuple[SplitClaims, int]:
         predicted = np.array([place[key] for key in rows.predicted_classes], dtype=np.int64)
     else:
         predicted = np.asarray(values).argmax(axis=1)
-    claims = SplitClaims(
+    claims = ReportedSplit(
         n=sheet.rows,
         labels=np.array([place[key] for key in rows.label.keys], dtype=np.int64),
         predicted=predicted,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tenor.checks.diagnosis.artifacts import Artifacts, evaluation_evidence, is_class_entry, number, read_any_json
-from tenor.checks.evidence import CheckpointEvidence, SplitClaims
+from tenor.checks.evidence import CheckpointEvidence, ReportedSplit
 from tenor.checks.rules.ckp import SUCCESS_WORDS
 from tenor.checks.rules.evl_measures import rounding_of
 from tenor.errors import UserError
@@ -55,7 +55,7 @@ def read_evaluation(value: Mapping[str, Any], path: Path) -> list[Artifacts]:
     return [Artifacts("an evaluation (JSON)", tuple(evidence))]
 
 
-def splits_of(value: Mapping[str, Any], where: str) -> dict[str, SplitClaims]:
+def splits_of(value: Mapping[str, Any], where: str) -> dict[str, ReportedSplit]:
     """The result of each split; a split that is null or contains no result is left out."""
     splits = {}
     for name, keys in SPLIT_KEYS.items():
@@ -71,7 +71,7 @@ def splits_of(value: Mapping[str, Any], where: str) -> dict[str, SplitClaims]:
     return splits
 
 
-def claims_of(value: object, where: str) -> SplitClaims | None:
+def claims_of(value: object, where: str) -> ReportedSplit | None:
     """The result of one split; None if there is none. Raises UserError for an invalid confusion matrix."""
     if not isinstance(value, Mapping) or not _is_split(value):
         return None
@@ -85,7 +85,7 @@ def claims_of(value: object, where: str) -> SplitClaims | None:
     count = number(_first(value, COUNT_KEYS))
     supports = sum(number(entry["support"]) or 0 for entry in _classes(report)) if report else 0
     rows = confusion.sum() if confusion is not None else count if count is not None else supports
-    return SplitClaims(
+    return ReportedSplit(
         n=int(rows),
         confusion=confusion,
         accuracy=number(report.get("accuracy")) if accuracy is None and report else accuracy,
@@ -291,7 +291,7 @@ MAX_BYTES = 2**20
 class FurtherResults:
     """The results in further files, and the files that were not recognized."""
 
-    splits: tuple[tuple[str, str, SplitClaims], ...]
+    splits: tuple[tuple[str, str, ReportedSplit], ...]
     """File, split, result."""
     not_numbers: tuple[tuple[str, tuple[str, ...]], ...]
     """File and its metrics that are NaN or infinite."""
@@ -300,7 +300,7 @@ class FurtherResults:
 
 def read_further_results(folder: Path, known: Collection[str]) -> FurtherResults:
     """The JSON files of a folder named like results, metrics, evaluation or scores, except those in `known`."""
-    splits: list[tuple[str, str, SplitClaims]] = []
+    splits: list[tuple[str, str, ReportedSplit]] = []
     broken: list[tuple[str, tuple[str, ...]]] = []
     notes: list[str] = []
     files = sorted(file for file in folder.glob("*.json") if NAME.search(file.stem) and file.name not in known)

@@ -60,11 +60,12 @@ def out_of_fold(features: Any, labels: np.ndarray, n_classes: int, folds: list[n
 
 
 def kappa(labels: np.ndarray, predicted: np.ndarray, n_classes: int) -> float:
-    """Agreement beyond chance: 1 perfect, 0 chance, below 0 worse than chance (Cohen 1960)."""
-    right = float(np.mean(labels == predicted))
-    chance = float(np.bincount(labels, minlength=n_classes) @ np.bincount(predicted, minlength=n_classes))
-    chance /= len(labels) ** 2
-    return (right - chance) / (1 - chance) if chance < 1 else 0.0
+    """Agreement beyond chance: 1 perfect, 0 chance, below 0 worse than chance (Cohen 1960); 0 for a single class."""
+    from sklearn.metrics import cohen_kappa_score
+
+    if (labels == labels[0]).all() and (predicted == labels[0]).all():
+        return 0.0
+    return float(cohen_kappa_score(labels, predicted, labels=range(n_classes)))
 
 
 def sample(n: int, size: int) -> np.ndarray:

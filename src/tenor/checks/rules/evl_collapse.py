@@ -4,10 +4,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tenor.checks.evidence import EvaluationEvidence, SplitClaims
-from tenor.checks.finding import OWN, CannotTell, Finding
+from tenor.checks.evidence import EvaluationEvidence, ReportedSplit
+from tenor.checks.finding import CannotTell, Finding
 from tenor.checks.rule import rule
 from tenor.checks.rules.evl_measures import class_name, confusion, distributions, joined, per_split, ranking
+from tenor.runs.findings import RULE_SEVERITY
 
 # One other prediction in 200 is still a collapse; sound models of data as skewed as 99/1 stay below this share.
 ONE_CLASS_SHARE = 0.995
@@ -26,7 +27,7 @@ MIN_SUPPORT = 20
 SAME_SCORES = 1e-6
 
 
-def collapse(claims: SplitClaims, n_classes: int) -> tuple[int, int, int, float] | None:
+def collapse(claims: ReportedSplit, n_classes: int) -> tuple[int, int, int, float] | None:
     """(class, rows predicted as it, rows, its share of the labels), if nearly all predictions are one class."""
     counts = confusion(claims, n_classes)
     if len(counts) < 2:
@@ -43,7 +44,7 @@ def collapse(claims: SplitClaims, n_classes: int) -> tuple[int, int, int, float]
     return k, int(predicted[k]), rows, share
 
 
-def collapsed_splits(evaluation: EvaluationEvidence) -> list[tuple[str, SplitClaims, tuple[int, int, int, float]]]:
+def collapsed_splits(evaluation: EvaluationEvidence) -> list[tuple[str, ReportedSplit, tuple[int, int, int, float]]]:
     """The splits in which nearly all predictions are one class."""
     affected = per_split(evaluation, lambda claims: collapse(claims, evaluation.n_classes))
     return [(name, claims, one) for name, claims, one in affected if one is not None]
@@ -94,7 +95,7 @@ def one_class_predicted(evaluation: EvaluationEvidence) -> Finding | None:
         n=sum(rows for _, _, (_, _, rows, _) in affected),
         cause="the model does not separate the classes, or its decision threshold is outside the range of its scores",
         fix="count the labels of the training rows; then follow the first finding that explains this one",
-        severity="warning" if all(share >= SKEWED_SHARE for _, _, (*_, share) in affected) else OWN,
+        severity="warning" if all(share >= SKEWED_SHARE for _, _, (*_, share) in affected) else RULE_SEVERITY,
     )
 
 
@@ -246,17 +247,17 @@ def _ranked_collapse(
         n=sum(claims.n for _, claims, _ in affected),
         cause=cause,
         fix=fix,
-        severity="warning" if skewed else OWN,
+        severity="warning" if skewed else RULE_SEVERITY,
     )
 
 
-def _lost(claims: SplitClaims, n_classes: int) -> list[tuple[int, int]]:
+def _lost(claims: ReportedSplit, n_classes: int) -> list[tuple[int, int]]:
     counts = confusion(claims, n_classes)
     support, predicted = counts.sum(axis=1), counts.sum(axis=0)
     return [(int(k), int(support[k])) for k in np.flatnonzero((support >= MIN_SUPPORT) & (predicted == 0))]
 
 
-def _distribution_fault(claims: SplitClaims) -> str:
+def _distribution_fault(claims: ReportedSplit) -> str:
     """What is wrong with the probabilities; empty if nothing."""
     values = distributions(claims)
     rows = len(values)

@@ -4,8 +4,8 @@ from math import log, sqrt
 
 import numpy as np
 
-from tenor.checks.evidence import EvaluationEvidence, SplitClaims
-from tenor.checks.finding import OWN, CannotTell, Finding
+from tenor.checks.evidence import EvaluationEvidence, ReportedSplit
+from tenor.checks.finding import CannotTell, Finding
 from tenor.checks.rule import rule
 from tenor.checks.rules.evl_measures import (
     accuracy,
@@ -18,6 +18,7 @@ from tenor.checks.rules.evl_measures import (
     per_split,
 )
 from tenor.measures.intervals import wilson_interval
+from tenor.runs.findings import RULE_SEVERITY
 
 # With fewer rows, the interval of an accuracy of 0.5 is wider than ±0.14, too wide for a comparison.
 MIN_ROWS = 50
@@ -88,7 +89,7 @@ def label_is_not_argmax(evaluation: EvaluationEvidence) -> Finding | None:
         fix="report the threshold together with the result"
         if thresholded
         else "take the argmax over the classes of the saved probabilities",
-        severity="note" if thresholded else OWN,
+        severity="note" if thresholded else RULE_SEVERITY,
     )
 
 
@@ -140,7 +141,7 @@ def no_better_than_majority(evaluation: EvaluationEvidence) -> Finding | None:
         fix="report macro F1 together with the accuracy"
         if traded
         else "follow the finding that explains it; without one, compare the training loss with ln K and raise the rate",
-        severity="note" if traded else "error" if any(worse) else OWN,
+        severity="note" if traded else "error" if any(worse) else RULE_SEVERITY,
     )
 
 
@@ -178,7 +179,7 @@ def no_better_than_text_baseline(evaluation: EvaluationEvidence) -> Finding | No
         n=sum(n for _, (_, _, n), _ in poor),
         cause="as trained here, the encoder adds nothing to word counts",
         fix="train longer or on more rows, unfreeze the encoder or raise the maximum length; or use the baseline",
-        severity=OWN if clear else "note",
+        severity=RULE_SEVERITY if clear else "note",
     )
 
 
@@ -248,7 +249,7 @@ def validation_and_test_far_apart(evaluation: EvaluationEvidence) -> Finding | N
     )
 
 
-def _not_argmax(claims: SplitClaims, n_classes: int) -> tuple[int, bool]:
+def _not_argmax(claims: ReportedSplit, n_classes: int) -> tuple[int, bool]:
     """Rows that contradict the argmax, and whether a threshold explains them."""
     predicted, values = class_indices(claims.predicted, n_classes, "predictions"), distributions(claims)
     if values.shape != (len(predicted), n_classes) or not np.isfinite(values).all():
@@ -266,7 +267,7 @@ def _by_threshold(predicted: np.ndarray, values: np.ndarray, k: int) -> bool:
     return bool((others.max(axis=1) - others[np.arange(len(others)), predicted[~predicted_k]] <= TIE).all())
 
 
-def _against_majority(claims: SplitClaims, n_classes: int) -> tuple[float, float, int, float | None]:
+def _against_majority(claims: ReportedSplit, n_classes: int) -> tuple[float, float, int, float | None]:
     """The accuracy, the majority's share, the number of rows, and the mean recall minus 1/K where it is known."""
     share, n = accuracy(claims, n_classes)
     if n < MIN_ROWS:
@@ -284,14 +285,14 @@ def _against_majority(claims: SplitClaims, n_classes: int) -> tuple[float, float
     return share, float(support.max() / n), n, float(recall - 1 / (support > 0).sum())
 
 
-def _against_baseline(claims: SplitClaims, n_classes: int) -> tuple[float, float, int]:
+def _against_baseline(claims: ReportedSplit, n_classes: int) -> tuple[float, float, int]:
     share, n = accuracy(claims, n_classes)
     if claims.text_baseline_accuracy is None:
         raise CannotTell("the text baseline was not measured on these rows")
     return share, claims.text_baseline_accuracy, n
 
 
-def _relabelling(claims: SplitClaims, n_classes: int) -> tuple[float, float, str] | None:
+def _relabelling(claims: ReportedSplit, n_classes: int) -> tuple[float, float, str] | None:
     """Accuracy before and after the best relabelling, and the relabelling in words, if it is far better."""
     counts = confusion(claims, n_classes)
     rows, order = counts.sum(), best_relabelling(counts)
