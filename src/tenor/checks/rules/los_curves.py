@@ -22,7 +22,7 @@ TRAINING_FELL = 0.95
 """Ratio of the training loss after the minimum to the one before it: below, the model still learns its own rows."""
 
 
-@rule("LOS015", "note", symptoms=("overfitting",), explains=("splits disagree",))
+@rule("LOS015", "note", explains=("splits disagree",))
 def overfits(steps: StepEvidence) -> Finding | None:
     """The model overfits: the validation loss rises while the training loss falls
 
