@@ -1,4 +1,4 @@
-"""Every reader, fed what a fuzzer makes of sound files: each input is read or refused, and none is a defect."""
+"""Every reader, on valid files that a fuzzer changed: each input is read or refused without any other error."""
 
 import importlib.util
 import json

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from tenor.checks.catalogue import run_rules
 from tenor.checks.diagnosis import Diagnosis, diagnose
-from tenor.checks.evidence import EvaluationEvidence, SplitClaims
+from tenor.checks.evidence import EvaluationEvidence, ReportedSplit
 from tenor.checks.finding import CannotTell
 from tenor.checks.rules.evl_collapse import class_hardly_ever_right
 from tenor.checks.rules.evl_ranking import result_at_chance
@@ -29,7 +29,7 @@ def codes(diagnosis: Diagnosis) -> dict[str, str]:
 
 
 def of_numbers(n: int, k: int = 2, **numbers: Any) -> EvaluationEvidence:
-    return EvaluationEvidence({"test": SplitClaims(n, **numbers)}, k)
+    return EvaluationEvidence({"test": ReportedSplit(n, **numbers)}, k)
 
 
 # Chance.
@@ -103,7 +103,7 @@ def test_a_macro_f1_far_below_the_accuracy_is_found(accuracy: float, macro_f1: f
 )
 def test_a_class_that_is_hardly_ever_right_is_found(counts: list[list[int]], found: bool) -> None:
     matrix = np.array(counts)
-    evidence = EvaluationEvidence({"test": SplitClaims(int(matrix.sum()), confusion=matrix)}, len(matrix))
+    evidence = EvaluationEvidence({"test": ReportedSplit(int(matrix.sum()), confusion=matrix)}, len(matrix))
     assert (class_hardly_ever_right(evidence) is not None) == found
 
 
@@ -112,7 +112,7 @@ def test_the_weakest_of_many_equal_classes_is_not_found(seed: int) -> None:
     random = np.random.default_rng(seed)
     labels = random.integers(0, 20, 800)
     predicted = np.where(random.random(800) < 0.6, labels, random.integers(0, 20, 800))
-    evidence = EvaluationEvidence({"test": SplitClaims(800, labels=labels, predicted=predicted)}, 20)
+    evidence = EvaluationEvidence({"test": ReportedSplit(800, labels=labels, predicted=predicted)}, 20)
     assert class_hardly_ever_right(evidence) is None
 
 

@@ -14,7 +14,7 @@ from sklearn.metrics import classification_report, confusion_matrix
 from tenor.checks.diagnosis import Diagnosis, diagnose
 from tenor.checks.diagnosis.diagnose import read_artifacts
 from tenor.checks.diagnosis.printed_results import printed_results
-from tenor.checks.evidence import EvaluationEvidence, SplitClaims
+from tenor.checks.evidence import EvaluationEvidence, ReportedSplit
 from tenor.errors import UserError
 
 NAMES = ["very negative", "neutral", "positive"]
@@ -62,7 +62,7 @@ def codes(diagnosis: Diagnosis) -> dict[str, str]:
     return {finding.code: finding.severity for finding in diagnosis.findings}
 
 
-def claims(path: Path) -> SplitClaims:
+def claims(path: Path) -> ReportedSplit:
     (artifacts,) = read_artifacts(path)
     evaluation = next(item for item in artifacts.evidence if isinstance(item, EvaluationEvidence))
     (one,) = evaluation.splits.values()

@@ -1,4 +1,4 @@
-"""The keys of a run's texts come back as they were written, and nothing else is read as such."""
+"""The keys of a run's texts are read back as written, and other files are refused."""
 
 from pathlib import Path
 
@@ -48,6 +48,13 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_other_tensors_are_refused(tensors: dict[str, np.ndarray], tmp_path: Path) -> None:
     save_file(tensors, tmp_path / "keys.safetensors")
     with pytest.raises(UserError, match="expected uint64 keys of train and validation"):
+        read_text_keys(tmp_path / "keys.safetensors")
+
+
+def test_keys_that_were_made_in_another_way_are_refused(tmp_path: Path) -> None:
+    """They would match nothing, silently."""
+    save_file(KEYS, tmp_path / "keys.safetensors")
+    with pytest.raises(UserError, match="keys of kind 1, this version of Tenor compares kind 2"):
         read_text_keys(tmp_path / "keys.safetensors")
 
 

@@ -1,4 +1,4 @@
-"""Rows of a run's own training are recognized wherever the run's result on them would be shown."""
+"""Training rows are recognized in every command that shows results on them."""
 
 import csv
 import json
@@ -87,11 +87,11 @@ def test_the_run_s_own_file_is_recognized(completed: RunResult, tmp_path: Path) 
     assert nulls(record) == []
     text = shown(found)
     assert "error EVL016" in text
-    assert "of 60 rows, 44 have a text of the run's training split, 16 more one of its validation split" in text
+    assert "of 60 rows, 44 have a text of the run's training split (73.3%), 16 more one of its validation split" in text
     assert "there are no other rows" in text
 
 
-def test_other_rows_are_measured_alone_next_to_all(
+def test_rows_without_overlap_are_also_measured_separately(
     completed: RunResult, known: dict[str, list[Row]], tmp_path: Path
 ) -> None:
     new = new_rows(30)
@@ -137,16 +137,17 @@ def test_short_texts_that_anyone_writes_are_a_note(
     assert finding.severity == "note"
 
 
-def test_white_space_around_a_text_hides_nothing(
+def test_what_other_programs_change_in_a_text_hides_nothing(
     completed: RunResult, known: dict[str, list[Row]], tmp_path: Path
 ) -> None:
-    padded = [(f"  {text}\t\n", label) for text, label in known["train"]]
-    found = measured(completed.run, tmp_path, padded)
-    assert evaluation_record(found)["overlap"]["rows_in_train"] == len(padded)
+    for copy in ("  {}\t\n", "<p>{}</p>", "“{}”", "{}!!", "&nbsp;{}<br />"):
+        copied = [(copy.format(text.title()), label) for text, label in known["train"]]
+        found = measured(completed.run, tmp_path, copied)
+        assert evaluation_record(found)["overlap"]["rows_in_train"] == len(copied), copy
 
 
 @pytest.mark.parametrize("split", ["test", "validation"])
-def test_the_run_s_own_held_out_splits_are_no_finding(split: str, completed: RunResult) -> None:
+def test_the_run_s_own_held_out_splits_give_no_finding(split: str, completed: RunResult) -> None:
     found = evaluate(str(completed.run.path), split=split, console=quiet())
     assert overlap_finding(found) is None
     assert evaluation_record(found)["overlap"]["rows_in_train"] == 0

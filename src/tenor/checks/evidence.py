@@ -214,14 +214,14 @@ class OptimizerEvidence:
     description: ClassVar[str] = "the optimizer's parameter groups"
 
     groups: tuple[GroupRow, ...]
-    learning: frozenset[str]
+    trainable: frozenset[str]
     """Names of the parameters with `requires_grad`."""
     head: frozenset[str]
     """Names of the parameters in the head, trainable or frozen."""
     one_dimensional: frozenset[str]
     """Names of biases and norms."""
     kind: str = "AdamW"
-    fresh_body: bool | None = None
+    body_newly_initialized: bool | None = None
     """Whether the encoder is newly initialized: every norm weight exactly 1, every bias exactly 0."""
     added: frozenset[str] = frozenset()
     """Names of adapters and prompts, trainable or frozen."""
@@ -342,7 +342,7 @@ class StepEvidence:
     loss: np.ndarray
     n_classes: int | None = None
     total_steps: int | None = None
-    fresh_body: bool | None = None
+    body_newly_initialized: bool | None = None
     """Whether the encoder was newly initialized before the first step."""
     grad_norm: np.ndarray | None = None
     """Before clipping."""
@@ -376,7 +376,7 @@ class StepEvidence:
     """Optimizer steps that loss scaling skipped since the last record."""
     frozen_moved: tuple[str, ...] | None = None
     """Frozen parameters whose values changed since the start."""
-    learning_still: tuple[str, ...] | None = None
+    unchanged_trainable: tuple[str, ...] | None = None
     """Trainable parameters whose values have not changed since the start."""
     gradient_kept: bool | None = None
     """Whether gradients already existed when a new accumulation began, because they were not cleared."""
@@ -394,11 +394,11 @@ class StepEvidence:
     def __post_init__(self) -> None:
         _convert(self, array_of, "steps", "loss", "grad_norm", "learning_rate", "planned_rate", "update_ratio")
         _convert(self, array_of, "predicted_counts", "label_counts", "skipped_steps")
-        _convert(self, _names, "frozen_moved", "learning_still")
+        _convert(self, _names, "frozen_moved", "unchanged_trainable")
 
 
 @dataclass(frozen=True, eq=False)
-class SplitClaims:
+class ReportedSplit:
     """The reported results of one evaluated split; any part may be missing."""
 
     n: int
@@ -438,7 +438,7 @@ class EvaluationEvidence:
 
     description: ClassVar[str] = "predictions or a confusion matrix"
 
-    splits: Mapping[str, SplitClaims]
+    splits: Mapping[str, ReportedSplit]
     """By name, such as validation or test."""
     n_classes: int
     not_numbers: Mapping[str, tuple[str, ...]] | None = None

@@ -31,14 +31,14 @@ def flat(
 
     Two mappings for one key are merged; the later of two values wins.
     """
-    found: dict[str, Any] = {}
+    merged: dict[str, Any] = {}
     for name, value in nested.items():
         inner = {"": value} if not isinstance(value, dict) or leaf(value) else flat(value, leaf)
         for rest, one in inner.items():
             key = f"{name}.{rest}" if rest else name
-            both = isinstance(one, dict) and isinstance(found.get(key), dict)
-            found[key] = {**found[key], **one} if both else one
-    return found
+            both = isinstance(one, dict) and isinstance(merged.get(key), dict)
+            merged[key] = {**merged[key], **one} if both else one
+    return merged
 
 
 def without(values: dict[str, Any], paths: Sequence[tuple[str, ...]]) -> dict[str, Any]:
@@ -205,14 +205,14 @@ class Data(Section):
             default = Data.model_fields[name].default
             back = "null" if default is None else default
             yield (
-                f"data.{name}: found {show(getattr(self, name))}; data.source '{self.source}' does not read it; set it "
-                f"back to {back}, or data.source to {one_of(READ_BY[name])}"
+                f"data.{name}: observed {show(getattr(self, name))}; data.source '{self.source}' does not read it; set "
+                f"it back to {back}, or data.source to {one_of(READ_BY[name])}"
             )
 
     def _repeated(self) -> Iterator[str]:
         names = self.class_names or ()
         if twice := next((name for name in names if names.count(name) > 1), None):
-            yield f"data.class_names: found {show(twice)} more than once; expected different names"
+            yield f"data.class_names: observed {show(twice)} more than once; expected different names"
 
 
 class Model(Section):

@@ -10,7 +10,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from tenor.evaluation.results import KEY_OF_SPLIT, SplitResult, accuracy_interval
+from tenor.evaluation.results import SplitResult, accuracy_interval
 from tenor.measures.calibration import expected_calibration_error
 from tenor.measures.intervals import Interval, macro_f1_interval, wilson_interval
 from tenor.measures.metrics import Metrics
@@ -206,12 +206,13 @@ def _calibration_table(calibrated: "Calibrated") -> Table:
     table = _table("Calibration")
     for header in ("split", "probabilities", "ECE", "Brier", "NLL (nats)"):
         table.add_column(header, justify="left" if header in ("split", "probabilities") else "right", no_wrap=True)
-    for name in calibrated.predictions:
-        measured = calibrated.evaluation[KEY_OF_SPLIT[name]]["calibration"]
-        for kind in ("raw",) if calibrated.notes.total_temperature == 1.0 else ("raw", "calibrated"):
-            numbers = measured[kind]
+    for name, measured in calibrated.calibration.items():
+        rows = {"raw": measured.raw}
+        if calibrated.notes.total_temperature != 1.0:
+            rows["calibrated"] = measured.calibrated
+        for kind, numbers in rows.items():
             first = name if kind == "raw" else ""
-            table.add_row(first, kind, f"{numbers['ece']:.2%}", f"{numbers['brier']:.4f}", f"{numbers['nll']:.4f}")
+            table.add_row(first, kind, f"{numbers.ece:.2%}", f"{numbers.brier:.4f}", f"{numbers.nll:.4f}")
     return table
 
 

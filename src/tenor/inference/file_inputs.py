@@ -227,8 +227,14 @@ class Chunk:
 
 def describe_fault(path: Path, chunk: Chunk, position: int, text_fault: str) -> str:
     """The place and the fault of a row, for messages; a fault of the row takes precedence over one of its text."""
+    fault = chunk.faults.get(position) or f"has a text that {text_fault}"
+    return f"{place_of(path, chunk, position)} {fault}"
+
+
+def place_of(path: Path, chunk: Chunk, position: int) -> str:
+    """The place of a row in the file, for messages."""
     unit = "line" if path.suffix.lower() in (*JSON_LINES, PLAIN) else "row"
-    return f"{unit} {chunk.places[position]:,} {chunk.faults.get(position) or f'has a text that {text_fault}'}"
+    return f"{unit} {chunk.places[position]:,}"
 
 
 def read_chunks(

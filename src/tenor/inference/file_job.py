@@ -3,7 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import islice
 from operator import itemgetter
@@ -16,6 +16,7 @@ import pyarrow as pa
 from tenor.data.sources.delimited import Delimited
 from tenor.data.sources.dialect import Dialect
 from tenor.data.tokenization import tokenizer_digest
+from tenor.data.unlike_texts import UnlikeTexts
 from tenor.errors import TextError, UserError
 from tenor.inference.engines import EngineName
 from tenor.inference.file_inputs import (
@@ -29,6 +30,7 @@ from tenor.inference.file_inputs import (
     examine_delimited,
     no_column,
     parse_record,
+    place_of,
     read_chunks,
 )
 from tenor.inference.file_outputs import JOB, is_text, job_parts, parts_of, write_output
@@ -145,6 +147,8 @@ class FileResult:
     """Count of rows per label."""
     unsure: int = 0
     """Count of rows without a label because the probability was below `abstain_below`."""
+    unlike: dict[str, Any] = field(default_factory=dict)
+    """Counts of the texts that are unlike the training texts, and notes about them."""
 
 
 def predict_file(
@@ -172,11 +176,17 @@ def predict_file(
         )
     with job_parts(job.output, _identity(predictor, job, found), job.restart) as parts:
         chunks = read_chunks(job.input, job.text_column, is_text(job.output), found.delimited)
-        rows = [len(chunk.texts) for chunk in islice(chunks, parts.count)]
+        unlike = UnlikeTexts(predictor.source.training_texts)
+        rows = []
+        for chunk in islice(chunks, parts.count):
+            rows.append(len(chunk.texts))
+            tokens = predictor.tokenized(chunk.texts, job.long_text)
+            unlike.add(chunk.texts, tokens.lengths, tokens.unknown, partial(place_of, job.input, chunk))
         resumed = sum(rows)
         rest = ((chunk, chunk.texts) for chunk in chunks)
         for chunk, scores in predictor.stream(rest, job.long_text, advance):
             parts.write(len(rows), _result(chunk, scores, predictor, job))
+            unlike.add(chunk.texts, scores.tokens, scores.unknown, partial(place_of, job.input, chunk))
             rows.append(len(chunk.texts))
         if sum(rows) != found.rows:
             raise UserError(f"{job.input} changed while it was read. Predict it again with --restart")
@@ -186,7 +196,7 @@ def predict_file(
         result = _summary(tables(), found.rows, resumed)
         write_output(job.output, tables, columns, shown, from_records)
         parts.remove()
-    return result
+    return replace(result, unlike=unlike.record())
 
 
 @dataclass(frozen=True)

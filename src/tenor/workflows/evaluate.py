@@ -24,11 +24,13 @@ from tenor.data.sources import read_source
 from tenor.data.sources.labels import in_classes
 from tenor.data.splits import limit_test, make_splits
 from tenor.data.tokenization import Truncation, tokenize
+from tenor.data.unlike_texts import UnlikeTexts
 from tenor.errors import UserError, advice_on_memory, system_refusal
-from tenor.evaluation.report.page import Measured, measured_report, split_numbers
-from tenor.evaluation.report.run_content import CheckpointNumbers, EvaluationNumbers, RunContent, collect_run
+from tenor.evaluation.report.page import Measured, measured_report
+from tenor.evaluation.report.run_content import EvaluationNumbers, RunContent, collect_run
 from tenor.evaluation.results import Baselines, SplitResult, evaluation_json, overlap_record, overlap_text
 from tenor.inference.logits import predict
+from tenor.inference.source import saved_model
 from tenor.measures.calibration import Operating, at_threshold
 from tenor.measures.intervals import wilson_interval
 from tenor.measures.selective import Answered, answered_above, coverage_curve
@@ -36,13 +38,14 @@ from tenor.measures.text_baseline import TextBaseline
 from tenor.model.classifier import load_saved_classifier
 from tenor.model.folder import class_names
 from tenor.model.speed import read_first_token_only
+from tenor.runs.best_evaluation import CheckpointNumbers, parse_split
 from tenor.runs.directory import DEFAULT_ROOT, REPORT, RunDirectory, find_run
 from tenor.runs.environment import package_versions
 from tenor.runs.files import atomic_path, write_json, write_text
 from tenor.runs.missing import Missing, missing_because
 from tenor.runs.model_notes import Threshold, read_model_notes, stored_threshold
 from tenor.runs.predictions import Predictions, write_predictions
-from tenor.workflows.measure import BaselineModels, find_overlap, measure_split
+from tenor.workflows.measure import BaselineModels, find_overlap, find_unlike_texts, measure_split
 from tenor.workflows.prepare import device_plan, require_known_rules
 from tenor.workflows.run_checks import check_result
 
@@ -74,6 +77,8 @@ class EvaluationResult:
     """The threshold that `tenor predict` uses instead, if there is one."""
     overlap: OverlapEvidence | Missing
     """Which rows have a text of the run's training or validation split; Missing if that is unknown."""
+    unlike: UnlikeTexts
+    """Which rows are unlike the training texts."""
     checks: Report | Missing
     """The report of the rules on results; Missing for a training split."""
     overrides: tuple[str, ...] = ()
@@ -108,14 +113,11 @@ def evaluate(
         TenorError: memory ran out.
     """
     run = find_run(root, reference)
-    if not run.model.is_dir():
-        raise UserError(
-            f"{run.reference} has no saved model; a run saves one when it completes, and a sweep keeps its best"
-        )
+    folder = saved_model(run)
     require_data_overrides("evaluate", overrides, *DEVICE_KEYS, *CHECK_KEYS)
-    notes = read_model_notes(run.model)
-    model, tokenizer = load_saved_classifier(run.model)
-    model_names = class_names(model.config, str(run.model))
+    notes = read_model_notes(folder)
+    model, tokenizer = load_saved_classifier(folder)
+    model_names = class_names(model.config, str(folder))
     if file is not None:
         if split != "test":
             raise UserError(f"a file is evaluated as a whole; leave out --split {split}")
@@ -146,6 +148,7 @@ def evaluate(
         lengths=(tokens.full_lengths, tokens.full_lengths - tokens.lengths),
         threshold=notes.threshold,
         overlap=overlap,
+        unlike=find_unlike_texts(rows, tokens, tokenizer, notes.training_texts),
         checks=check_result(config.checks, split, result, overlap),
         overrides=tuple(overrides),
     )
@@ -249,6 +252,7 @@ def evaluation_record(evaluation: EvaluationResult, abstain_below: float | None 
         "class_names": names,
         "result": record["test"],
         "overlap": overlap_record(evaluation.overlap, result, confidence),
+        "unlike": evaluation.unlike.record(),
         "findings": missing_because(evaluation.checks.reason)
         if isinstance(evaluation.checks, Missing)
         else [asdict(finding) for finding in evaluation.checks.findings],
@@ -356,7 +360,7 @@ def _content(evaluation: EvaluationResult, record: dict[str, Any]) -> RunContent
     numbers = EvaluationNumbers(
         CheckpointNumbers(evaluation.weights_sha256, evaluation.step),
         rows.class_names,
-        {evaluation.split: split_numbers(record["result"])},
+        {evaluation.split: parse_split(record["result"])},
     )
     return replace(
         collect_run(evaluation.run),

@@ -19,7 +19,7 @@ from tenor.runs.directory import RunDirectory
 from tenor.runs.files import atomic_path, digest_folder, sha256_file
 from tenor.runs.manifest import read_manifest, update_manifest
 from tenor.runs.missing import missing_because
-from tenor.runs.model_notes import WEIGHTS, read_model_notes, update_model_notes, write_model_notes
+from tenor.runs.model_notes import WEIGHTS, ModelNotes, read_model_notes, update_model_notes, write_model_notes
 from tenor.runs.summary import CheckpointRow, SummaryRow, upsert_row
 from tenor.training.checkpoint import (
     MODEL,
@@ -222,8 +222,7 @@ def save_model(
             tokenizer.save_pretrained(temporary)
         shutil.copyfile(checkpoint.path / MODEL, temporary / WEIGHTS)
         digest = sha256_file(temporary / WEIGHTS)
-        write_model_notes(
-            temporary,
+        notes = ModelNotes(
             max_length=config.data.max_length,
             truncation=config.data.truncation,
             head_share=config.data.head_share,
@@ -231,6 +230,7 @@ def save_model(
             weights_sha256=digest,
             checkpoint_step=checkpoint.step,
         )
+        write_model_notes(temporary, notes)
     return digest
 
 

@@ -25,8 +25,9 @@ from tenor.evaluation.results import SplitResult, evaluation_json
 from tenor.inference.logits import Forward, predict
 from tenor.measures.calibration import choose_temperature
 from tenor.measures.objective import make_objective, metrics_line
+from tenor.runs.best_evaluation import write_evaluation
 from tenor.runs.directory import DEFAULT_ROOT, RunDirectory, create_run, find_run, locked
-from tenor.runs.files import remove_leftovers, write_json, write_text
+from tenor.runs.files import remove_leftovers, write_text
 from tenor.runs.manifest import new_manifest, process_lives, read_manifest, update_manifest
 from tenor.runs.missing import Missing
 from tenor.runs.predictions import write_predictions
@@ -47,7 +48,7 @@ from tenor.training.loop import Callbacks, fit
 from tenor.training.recorder import Recorder
 from tenor.training.task import TrainingTask
 from tenor.workflows.check import run_preflight
-from tenor.workflows.measure import fit_baselines, keep_text_keys, measure_split
+from tenor.workflows.measure import fit_baselines, keep_text_keys, keep_text_profile, measure_split
 from tenor.workflows.outcome import Outcome, checkpoint_rows, headline, recorded_outcome, save_model
 from tenor.workflows.prepare import (
     Prepared,
@@ -397,6 +398,7 @@ def _finish(
     temperature = choose_temperature(logits["validation"], splits.validation.labels)
     digest = save_model(run.model, prepared.classifier, config, best, temperature)
     keep_text_keys(run, splits)
+    keep_text_profile(run, splits.train)
     baselines = fit_baselines(splits.train, config, run.baseline)
     if baselines.note:
         console.print(f"text baseline: {baselines.note}", style="yellow", highlight=False)
@@ -423,7 +425,7 @@ def _finish(
         config.evaluation.confidence,
         config.seed,
     )
-    write_json(run.evaluation, written)
+    write_evaluation(run.evaluation, written)
     outcome.best = best
     outcome.checkpoints = checkpoint_rows(
         root, [verify_checkpoint(path) for path in list_checkpoints(run.checkpoints)], state

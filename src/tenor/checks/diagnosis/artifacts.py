@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tenor.checks.evidence import EvaluationEvidence, SplitClaims
-from tenor.checks.finding import Report, read_reports
+from tenor.checks.evidence import EvaluationEvidence, ReportedSplit
 from tenor.errors import UserError
 from tenor.runs.files import parse_json
+from tenor.runs.findings import Report
 
 ACCEPTED = (
     "the folder of a run of Tenor, transformers.Trainer, SetFit, simpletransformers, Lightning, Weights & Biases or "
@@ -47,7 +47,7 @@ class Artifacts:
 
 
 def evaluation_evidence(
-    splits: Mapping[str, SplitClaims],
+    splits: Mapping[str, ReportedSplit],
     n_classes: int | None = None,
     not_numbers: Mapping[str, tuple[str, ...]] | None = None,
 ) -> EvaluationEvidence:
@@ -94,23 +94,3 @@ def whole_number(digits: str) -> int:
     if abs(value) > LARGEST_INTEGER:
         raise ValueError(f"an integer of {len(digits):,} digits")
     return value
-
-
-FINDINGS = "findings.json"
-"""The findings of a run's earlier stages, next to its other files."""
-
-
-def earlier_reports(path: Path) -> tuple[Report, ...]:
-    """The reports of all stages in a `findings.json`; none if there is no such file."""
-    if not path.exists():
-        return ()
-    return parse_reports(read_any_json(path), path)
-
-
-def parse_reports(value: Any, path: Path) -> tuple[Report, ...]:
-    """Reports from `{"stages": […]}`; raises UserError for anything else."""
-    try:
-        return read_reports(value["stages"])
-    except (KeyError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{path}: not a record of findings ({reason}). Restore it, or move it away.") from error

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tenor.checks.catalogue import RULES, by_code, causes_of, link_causes, run_rules
-from tenor.checks.diagnosis.artifacts import ACCEPTED, FINDINGS, Artifacts, parse_reports, read_any_json
+from tenor.checks.diagnosis.artifacts import ACCEPTED, Artifacts, read_any_json
 from tenor.checks.diagnosis.causes import Cause, is_symptom, observations_of, ranked_causes
 from tenor.checks.diagnosis.columns import SUFFIXES, sheet_of_records
 from tenor.checks.diagnosis.conclusion import conclusion_of, conclusion_of_runs, limits_of, limits_of_runs
@@ -35,9 +35,9 @@ from tenor.checks.diagnosis.trainer_folder import is_trainer_folder, read_traine
 from tenor.checks.diagnosis.unread_files import unread_notes
 from tenor.checks.diagnosis.wandb_runs import RECORD, read_wandb_folders, read_wandb_record, wandb_folders
 from tenor.checks.evidence import EvaluationEvidence
-from tenor.checks.finding import Finding
 from tenor.checks.rule import Rule
 from tenor.errors import UserError
+from tenor.runs.findings import FINDINGS, Finding, parse_reports
 from tenor.runs.summary import FILE_NAME
 
 SHOWN = 8

@@ -15,7 +15,7 @@ import numpy as np
 
 from tenor.checks.diagnosis.artifacts import evaluation_evidence
 from tenor.checks.diagnosis.results_json import claims_of, non_finite_metrics
-from tenor.checks.evidence import CheckpointEvidence, SplitClaims, StepEvidence, ValidationPoint
+from tenor.checks.evidence import CheckpointEvidence, ReportedSplit, StepEvidence, ValidationPoint
 
 Series = dict[int, float]
 """Step → value."""
@@ -187,7 +187,7 @@ def _points(values: Series) -> tuple[ValidationPoint, ...]:
 
 def _last_evaluation(by_split: Mapping[Split, Mapping[str, Series]], n_classes: int | None) -> tuple[Any, ...]:
     """The last value of every metric of the held-out splits."""
-    splits: dict[str, SplitClaims] = {}
+    splits: dict[str, ReportedSplit] = {}
     broken: dict[str, tuple[str, ...]] = {}
     for split in ("validation", "test"):
         series = by_split[split]

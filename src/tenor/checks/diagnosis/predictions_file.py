@@ -25,7 +25,7 @@ from tenor.checks.diagnosis.columns import (
     read_sheet,
 )
 from tenor.checks.diagnosis.scores import Scored, ScoreSet, score_sets, scored_rows
-from tenor.checks.evidence import SplitClaims
+from tenor.checks.evidence import ReportedSplit
 from tenor.errors import UserError
 
 LABEL = (
@@ -60,7 +60,7 @@ def predictions_artifacts(sheet: Sheet) -> list[Artifacts]:
     return [Artifacts("a file of predictions", (evidence,))]
 
 
-def read_claims(path: Path) -> tuple[SplitClaims, int]:
+def read_claims(path: Path) -> tuple[ReportedSplit, int]:
     """Labels, predictions and probabilities of the rows, and the number of classes."""
     return _claims(read_sheet(path))
 
@@ -101,7 +101,7 @@ def _without_abstentions(sheet: Sheet) -> Sheet:
     return replace(sheet, rows=len(kept), read=read, notes=(*sheet.notes, note))
 
 
-def _unlabelled_claims(sheet: Sheet) -> tuple[SplitClaims, int]:
+def _unlabelled_claims(sheet: Sheet) -> tuple[ReportedSplit, int]:
     """Predictions and probabilities without true classes."""
     name = _named(sheet, PREDICTED)[0]
 
@@ -129,7 +129,7 @@ def _unlabelled_claims(sheet: Sheet) -> tuple[SplitClaims, int]:
     return replace(claims, labels=None, read_as=None, notes=(*notes, *read_lines)), n_classes
 
 
-def _claims(sheet: Sheet) -> tuple[SplitClaims, int]:
+def _claims(sheet: Sheet) -> tuple[ReportedSplit, int]:
     rows, sets, ignored = _recognized(sheet)
     scored, unused = scored_rows(rows, sets, str(sheet.path))
     classes = rows.classes if scored is None or scored.values is None else scored.classes
@@ -139,7 +139,7 @@ def _claims(sheet: Sheet) -> tuple[SplitClaims, int]:
         predicted = np.array([place[key] for key in rows.predicted_classes], dtype=np.int64)
     else:
         predicted = np.asarray(values).argmax(axis=1)
-    claims = SplitClaims(
+    claims = ReportedSplit(
         n=sheet.rows,
         labels=np.array([place[key] for key in rows.label.keys], dtype=np.int64),
         predicted=predicted,

@@ -21,7 +21,7 @@ from tenor.checks.diagnosis.results_json import (
     non_finite_metrics,
     read_evaluation,
 )
-from tenor.checks.evidence import EvaluationEvidence, SplitClaims
+from tenor.checks.evidence import EvaluationEvidence, ReportedSplit
 from tenor.data.sources.delimited import DELIMITERS
 from tenor.errors import UserError
 
@@ -38,7 +38,7 @@ def read_printed_results(path: Path) -> list[Artifacts]:
             f"{path}: the text contains neither a classification report (a header with precision, recall, f1-score, "
             f"support) nor a confusion matrix (K rows of K counts). Accepted: {ACCEPTED}."
         )
-    splits: dict[str, SplitClaims] = {}
+    splits: dict[str, ReportedSplit] = {}
     for position, (heading, value) in enumerate(values, start=1):
         claims = claims_of(value, str(path))
         name = guessed_split(heading) or (guessed_split(path.name) if len(values) == 1 else "") or "evaluation"
@@ -77,18 +77,18 @@ def _read_value(value: Mapping[str, Any], path: Path, kind: str) -> list[Artifac
     return [Artifacts(kind, (evidence,))]
 
 
-def _with_matrix_note(claims: SplitClaims, value: Mapping[str, Any]) -> SplitClaims:
+def _with_matrix_note(claims: ReportedSplit, value: Mapping[str, Any]) -> ReportedSplit:
     return replace(claims, notes=(*claims.notes, MATRIX_NOTE)) if "confusion_matrix" in value else claims
 
 
-def _compared(artifacts: Artifacts, metrics: SplitClaims) -> Artifacts:
+def _compared(artifacts: Artifacts, metrics: ReportedSplit) -> Artifacts:
     """Predictions together with the metrics that are recorded next to them."""
     (evidence,) = artifacts.evidence
     splits = {name: with_metrics(claims, metrics) for name, claims in evidence.splits.items()}
     return replace(artifacts, evidence=(replace(evidence, splits=splits),))
 
 
-def with_metrics(rows: SplitClaims, metrics: SplitClaims) -> SplitClaims:
+def with_metrics(rows: ReportedSplit, metrics: ReportedSplit) -> ReportedSplit:
     """Rows and the metrics that were recorded of them, to be compared."""
     return replace(
         metrics,
@@ -132,8 +132,8 @@ def read_results_folder(folder: Path) -> list[Artifacts]:
 
 def _combined(found: Iterable[tuple[Path, Artifacts]]) -> Artifacts:
     """One evaluation of all splits. Rows and metrics of the same split, or the only ones of both, are compared."""
-    rows: dict[str, SplitClaims] = {}
-    metrics: dict[str, SplitClaims] = {}
+    rows: dict[str, ReportedSplit] = {}
+    metrics: dict[str, ReportedSplit] = {}
     broken: dict[str, tuple[str, ...]] = {}
     others: list[Any] = []
     n_classes = 0

@@ -15,14 +15,14 @@ from tenor.checks.diagnosis.artifacts import (
     evaluation_evidence,
     is_class_entry,
     number,
-    parse_reports,
     read_any_json,
 )
 from tenor.checks.diagnosis.printed_results import parsed_report, with_report_columns
-from tenor.checks.evidence import CheckpointEvidence, SplitClaims
+from tenor.checks.evidence import CheckpointEvidence, ReportedSplit
 from tenor.checks.rules.ckp import SUCCESS_WORDS
 from tenor.checks.rules.evl_measures import is_of_subset, rounding_of
 from tenor.errors import UserError
+from tenor.runs.findings import parse_reports
 
 _BARE = {
     "validation": ("val", "validation", "valid", "dev", "eval"),
@@ -97,7 +97,7 @@ def read_evaluation(value: Mapping[str, Any], path: Path) -> list[Artifacts]:
     return [Artifacts("an evaluation (JSON)", tuple(evidence), earlier=earlier)]
 
 
-def splits_of(value: Mapping[str, Any], where: str) -> dict[str, SplitClaims]:
+def splits_of(value: Mapping[str, Any], where: str) -> dict[str, ReportedSplit]:
     """The result of each split; a split that is null or contains no result is left out."""
     splits = {}
     for name, keys in SPLIT_KEYS.items():
@@ -127,7 +127,7 @@ def guessed_split(name: str) -> str:
     return next((split for split, keys in _BARE.items() if any(key in words for key in keys[:2])), "")
 
 
-def claims_of(value: object, where: str) -> SplitClaims | None:
+def claims_of(value: object, where: str) -> ReportedSplit | None:
     """The result of one split; None if there is none. Raises UserError for an invalid confusion matrix."""
     if not isinstance(value, Mapping) or not _is_split(value):
         return None
@@ -143,7 +143,7 @@ def claims_of(value: object, where: str) -> SplitClaims | None:
     is_partial = report is not None and is_of_subset(report) and confusion is not None
     is_partial = is_partial and len(_classes(report or {})) == len(confusion if confusion is not None else ())
     accuracy = None if is_partial else accuracy
-    return SplitClaims(
+    return ReportedSplit(
         n=int(rows),
         confusion=confusion,
         accuracy=number(report.get("accuracy")) if accuracy is None and report else accuracy,
@@ -413,7 +413,7 @@ MAX_BYTES = 2**20
 class FurtherResults:
     """The results in further files, and the files that were not recognized."""
 
-    splits: tuple[tuple[str, str, SplitClaims], ...]
+    splits: tuple[tuple[str, str, ReportedSplit], ...]
     """File, split, result."""
     not_numbers: tuple[tuple[str, tuple[str, ...]], ...]
     """File and its metrics that are NaN or infinite."""
@@ -424,7 +424,7 @@ class FurtherResults:
 
 def read_further_results(folder: Path, known: Collection[str]) -> FurtherResults:
     """The JSON files of a folder named like results, metrics, evaluation or scores, except those in `known`."""
-    splits: list[tuple[str, str, SplitClaims]] = []
+    splits: list[tuple[str, str, ReportedSplit]] = []
     broken: list[tuple[str, tuple[str, ...]]] = []
     notes: list[str] = []
     files = sorted(file for file in folder.glob("*.json") if NAME.search(file.stem) and file.name not in known)

@@ -9,19 +9,19 @@ import numpy as np
 
 from tenor.checks.diagnosis.artifacts import (
     Artifacts,
-    earlier_reports,
     evaluation_evidence,
     number,
     read_any_json,
 )
 from tenor.checks.diagnosis.predictions_file import read_claims
 from tenor.checks.diagnosis.results_json import non_finite_metrics, splits_of
-from tenor.checks.evidence import CheckpointEvidence, SplitClaims, StepEvidence, ValidationPoint
+from tenor.checks.evidence import CheckpointEvidence, ReportedSplit, StepEvidence, ValidationPoint
 from tenor.checks.rules.ckp import SUCCESS_WORDS
 from tenor.config.loading import load_config
 from tenor.config.schema import Config
 from tenor.errors import UserError
 from tenor.runs.directory import RunDirectory
+from tenor.runs.findings import read_findings
 from tenor.runs.step_records import read_records
 
 Record = Mapping[str, Any]
@@ -51,7 +51,7 @@ def read_tenor_run(path: Path) -> list[Artifacts]:
         Artifacts(
             "a Tenor run",
             tuple(evidence),
-            earlier=earlier_reports(run.findings),
+            earlier=read_findings(run.findings),
             settings=settings,
             allow=config.checks.allow if config else {},
             outcome=_outcome(run),
@@ -162,7 +162,7 @@ def _checkpoint(
     )
 
 
-def _splits(run: RunDirectory, evaluation: Record) -> tuple[dict[str, SplitClaims], int]:
+def _splits(run: RunDirectory, evaluation: Record) -> tuple[dict[str, ReportedSplit], int]:
     """Saved metrics together with saved predictions, and the number of classes in the predictions."""
     splits, n_classes = splits_of(evaluation, str(run.evaluation)) if evaluation else {}, 0
     for file in sorted(run.predictions.glob("*.parquet")) if run.predictions.is_dir() else []:
@@ -173,7 +173,7 @@ def _splits(run: RunDirectory, evaluation: Record) -> tuple[dict[str, SplitClaim
     return splits, n_classes
 
 
-def _with_predictions(metrics: SplitClaims, predictions: SplitClaims) -> SplitClaims:
+def _with_predictions(metrics: ReportedSplit, predictions: ReportedSplit) -> ReportedSplit:
     return replace(
         metrics,
         n=predictions.n,

@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tenor.checks.diagnosis.artifacts import (
-    FINDINGS,
     Artifacts,
-    earlier_reports,
     evaluation_evidence,
     number,
     read_any_json,
@@ -27,6 +25,7 @@ from tenor.checks.evidence import CheckpointEvidence, StepEvidence, ValidationPo
 from tenor.checks.rules.ckp import ROUNDING, best_validation, larger_is_better
 from tenor.config.yaml_text import parse_yaml
 from tenor.errors import UserError
+from tenor.runs.findings import FINDINGS, read_findings
 
 STEMS = ("training_args", "training_arguments", "trainer_args", "args", "arguments", "hparams", "hyperparameters")
 SUFFIXES = (".json", ".yaml", ".yml")
@@ -278,7 +277,7 @@ def _artifacts(state: Mapping[str, Any], folder: Path) -> Artifacts:
         evidence.append(_with_course(steps, state, history, arguments, bool(splits)))
     if splits or broken:
         evidence.append(evaluation_evidence(splits, n_classes, broken))
-    earlier = earlier_reports(folder / FINDINGS)
+    earlier = read_findings(folder / FINDINGS)
     return Artifacts(
         "the output of transformers.Trainer",
         tuple(evidence),

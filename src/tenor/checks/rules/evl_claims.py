@@ -6,8 +6,8 @@ from math import isfinite
 
 import numpy as np
 
-from tenor.checks.evidence import EvaluationEvidence, SplitClaims, StepEvidence
-from tenor.checks.finding import OWN, CannotTell, Finding
+from tenor.checks.evidence import EvaluationEvidence, ReportedSplit, StepEvidence
+from tenor.checks.finding import CannotTell
 from tenor.checks.rule import rule
 from tenor.checks.rules.evl_measures import (
     claimed_confusion,
@@ -17,6 +17,7 @@ from tenor.checks.rules.evl_measures import (
     per_split,
     rounding_of,
 )
+from tenor.runs.findings import RULE_SEVERITY, Finding
 
 SHOWN = 3
 METRICS_SHOWN = 6
@@ -202,7 +203,7 @@ def metric_is_nan(evaluation: EvaluationEvidence) -> Finding | None:
         n=len(names),
         cause="the metric was computed on zero rows, or from a loss or a baseline that is NaN",
         fix="recompute it from the saved predictions; record a missing value as missing, with the reason",
-        severity="error" if any(name.removeprefix("eval_") in MAIN_METRICS for name in names) else OWN,
+        severity="error" if any(name.removeprefix("eval_") in MAIN_METRICS for name in names) else RULE_SEVERITY,
     )
 
 
@@ -246,7 +247,7 @@ def _first_of(entries: tuple[str, ...]) -> str:
     return ", ".join(entries[:METRICS_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
-def _row_fault(claims: SplitClaims) -> str:
+def _row_fault(claims: ReportedSplit) -> str:
     if claims.expected_n is None and claims.ids is None:
         raise CannotTell("neither the split's number of rows nor the row ids are known")
     parts = []
@@ -258,7 +259,7 @@ def _row_fault(claims: SplitClaims) -> str:
     return " and ".join(parts)
 
 
-def _share_fault(claims: SplitClaims) -> str:
+def _share_fault(claims: ReportedSplit) -> str:
     if claims.accuracy is None or not claims.n:
         raise CannotTell("the accuracy or the number of rows is not known")
     if not isfinite(claims.accuracy) or not 0 <= claims.accuracy <= 1:
@@ -272,7 +273,7 @@ def _share_fault(claims: SplitClaims) -> str:
     )
 
 
-def _report_faults(claims: SplitClaims) -> list[tuple[str, float, float]]:
+def _report_faults(claims: ReportedSplit) -> list[tuple[str, float, float]]:
     """Entries of the report that differ from the matrix: (name, reported, recomputed)."""
     counts = claimed_confusion(claims)
     reported = dict(_reported(claims, len(counts)))
@@ -286,7 +287,7 @@ def _report_faults(claims: SplitClaims) -> list[tuple[str, float, float]]:
     ]
 
 
-def _reported(claims: SplitClaims, n_classes: int) -> list[tuple[str, float]]:
+def _reported(claims: ReportedSplit, n_classes: int) -> list[tuple[str, float]]:
     report = claims.report or {}
     reported = [("accuracy", claims.accuracy), ("accuracy", report.get("accuracy"))]
     entries = [(key, value) for key, value in report.items() if isinstance(value, Mapping) and " avg" not in key]
@@ -312,7 +313,7 @@ def _recomputed(counts: np.ndarray) -> dict[str, float]:
     return values
 
 
-def _contradiction(claims: SplitClaims, n_classes: int) -> tuple[str, str] | None:
+def _contradiction(claims: ReportedSplit, n_classes: int) -> tuple[str, str] | None:
     """(saved, recomputed) in words, where they differ."""
     counts = confusion_of_rows(claims, n_classes)
     if claims.confusion is None and claims.accuracy is None:

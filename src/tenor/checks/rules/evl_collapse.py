@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from tenor.checks.evidence import EvaluationEvidence, SplitClaims
-from tenor.checks.finding import OWN, CannotTell, Finding
+from tenor.checks.evidence import EvaluationEvidence, ReportedSplit
+from tenor.checks.finding import CannotTell
 from tenor.checks.rule import rule
 from tenor.checks.rules.evl_measures import (
     accuracy,
@@ -18,6 +18,7 @@ from tenor.checks.rules.evl_measures import (
     ranking,
 )
 from tenor.measures.intervals import wilson_interval
+from tenor.runs.findings import RULE_SEVERITY, Finding
 
 # One other prediction in 200 is still a collapse; sound models of data as skewed as 99/1 stay below this share.
 ONE_CLASS_SHARE = 0.995
@@ -43,7 +44,7 @@ MIN_UNLABELLED = 100
 MOST_ROWS = 2**53
 
 
-def collapse(claims: SplitClaims, n_classes: int) -> tuple[int, int, int, float] | None:
+def collapse(claims: ReportedSplit, n_classes: int) -> tuple[int, int, int, float] | None:
     """(class, rows predicted as it, rows, its share of the labels), if nearly all predictions are one class."""
     counts = confusion(claims, n_classes)
     if len(counts) < 2:
@@ -60,7 +61,7 @@ def collapse(claims: SplitClaims, n_classes: int) -> tuple[int, int, int, float]
     return k, int(predicted[k]), rows, share
 
 
-def collapsed_splits(evaluation: EvaluationEvidence) -> list[tuple[str, SplitClaims, tuple[int, int, int, float]]]:
+def collapsed_splits(evaluation: EvaluationEvidence) -> list[tuple[str, ReportedSplit, tuple[int, int, int, float]]]:
     """The splits in which nearly all predictions are one class."""
     affected = per_split(evaluation, lambda claims: collapse(claims, evaluation.n_classes))
     return [(name, claims, one) for name, claims, one in affected if one is not None]
@@ -111,7 +112,7 @@ def one_class_predicted(evaluation: EvaluationEvidence) -> Finding | None:
         n=sum(rows for _, _, (_, _, rows, _) in affected),
         cause="the model does not separate the classes, or its decision threshold is outside the range of its scores",
         fix="count the labels of the training rows; then follow the first finding that explains this one",
-        severity="warning" if all(share >= SKEWED_SHARE for _, _, (*_, share) in affected) else OWN,
+        severity="warning" if all(share >= SKEWED_SHARE for _, _, (*_, share) in affected) else RULE_SEVERITY,
     )
 
 
@@ -330,17 +331,17 @@ def _ranked_collapse(
         n=sum(claims.n for _, claims, _ in affected),
         cause=cause,
         fix=fix,
-        severity="warning" if skewed else OWN,
+        severity="warning" if skewed else RULE_SEVERITY,
     )
 
 
-def _lost(claims: SplitClaims, n_classes: int) -> list[tuple[int, int]]:
+def _lost(claims: ReportedSplit, n_classes: int) -> list[tuple[int, int]]:
     counts = confusion(claims, n_classes)
     support, predicted = counts.sum(axis=1), counts.sum(axis=0)
     return [(int(k), int(support[k])) for k in np.flatnonzero((support >= MIN_SUPPORT) & (predicted == 0))]
 
 
-def _distribution_fault(claims: SplitClaims) -> str:
+def _distribution_fault(claims: ReportedSplit) -> str:
     """What is wrong with the probabilities; empty if nothing."""
     values = distributions(claims)
     rows = len(values)
@@ -355,7 +356,7 @@ def _distribution_fault(claims: SplitClaims) -> str:
     return ""
 
 
-def _weak_classes(claims: SplitClaims, n_classes: int) -> str:
+def _weak_classes(claims: ReportedSplit, n_classes: int) -> str:
     """The classes that are hardly ever right, as text; empty if there are none."""
     try:
         counts = confusion(claims, n_classes)
@@ -379,7 +380,7 @@ def _weak_classes(claims: SplitClaims, n_classes: int) -> str:
     return f"accuracy {share:.4f}, but {', '.join(weak)}" if weak else ""
 
 
-def _recalls(claims: SplitClaims) -> list[tuple[str, int, int]]:
+def _recalls(claims: ReportedSplit) -> list[tuple[str, int, int]]:
     """Name, rows that are right, and rows of each class in a report of all classes; empty if it does not tell."""
     report = claims.report or {}
     classes = []
@@ -395,7 +396,7 @@ def _recalls(claims: SplitClaims) -> list[tuple[str, int, int]]:
     return classes if "accuracy" in report else []
 
 
-def _macro_gap(claims: SplitClaims, n_classes: int) -> str:
+def _macro_gap(claims: ReportedSplit, n_classes: int) -> str:
     """A macro F1 far below the accuracy, as text; empty if it is not."""
     if claims.macro_f1 is None or claims.accuracy is None:
         raise CannotTell("neither a confusion matrix nor accuracy and macro F1 are known")
@@ -405,7 +406,7 @@ def _macro_gap(claims: SplitClaims, n_classes: int) -> str:
     return f"accuracy {claims.accuracy:.4f}, macro F1 {claims.macro_f1:.4f}"
 
 
-def _unlabelled_share(claims: SplitClaims, n_classes: int) -> tuple[int, int, int]:
+def _unlabelled_share(claims: ReportedSplit, n_classes: int) -> tuple[int, int, int]:
     """The most predicted class, its rows and all rows; CannotTell if the true classes are known."""
     if claims.labels is not None or claims.confusion is not None:
         raise CannotTell("the true classes are known")

@@ -4,8 +4,8 @@ from math import isfinite, log, sqrt
 
 import numpy as np
 
-from tenor.checks.evidence import EvaluationEvidence, SplitClaims
-from tenor.checks.finding import OWN, CannotTell, Finding
+from tenor.checks.evidence import EvaluationEvidence, ReportedSplit
+from tenor.checks.finding import CannotTell
 from tenor.checks.rule import rule
 from tenor.checks.rules.evl_measures import (
     accuracy,
@@ -18,6 +18,7 @@ from tenor.checks.rules.evl_measures import (
     per_split,
 )
 from tenor.measures.intervals import wilson_interval
+from tenor.runs.findings import RULE_SEVERITY, Finding
 
 # With fewer rows, the interval of an accuracy of 0.5 is wider than ±0.14, too wide for a comparison.
 MIN_ROWS = 50
@@ -92,7 +93,7 @@ def label_is_not_argmax(evaluation: EvaluationEvidence) -> Finding | None:
         fix="report the threshold together with the result"
         if thresholded
         else "take the argmax over the classes of the saved probabilities",
-        severity="note" if thresholded else OWN,
+        severity="note" if thresholded else RULE_SEVERITY,
     )
 
 
@@ -144,7 +145,7 @@ def no_better_than_majority(evaluation: EvaluationEvidence) -> Finding | None:
         fix="report macro F1 together with the accuracy"
         if traded
         else "follow the finding that explains it; without one, compare the training loss with ln K and raise the rate",
-        severity="note" if traded else "error" if any(worse) else OWN,
+        severity="note" if traded else "error" if any(worse) else RULE_SEVERITY,
     )
 
 
@@ -182,7 +183,7 @@ def no_better_than_text_baseline(evaluation: EvaluationEvidence) -> Finding | No
         n=sum(n for _, (_, _, n), _ in poor),
         cause="as trained here, the encoder adds nothing to word counts",
         fix="train longer or on more rows, unfreeze the encoder or raise the maximum length; or use the baseline",
-        severity=OWN if clear else "note",
+        severity=RULE_SEVERITY if clear else "note",
     )
 
 
@@ -288,11 +289,11 @@ def result_at_chance(evaluation: EvaluationEvidence) -> Finding | None:
         n=sum(claims.n for _, claims, _ in at_chance),
         cause="the model gives every class the same probability: it has learned nothing",
         fix="check the labels, the loss and the learning rate, in this order; overfit 20 examples first",
-        severity="error" if any(claims.n >= MIN_ROWS_FOR_ERROR for _, claims, _ in at_chance) else OWN,
+        severity="error" if any(claims.n >= MIN_ROWS_FOR_ERROR for _, claims, _ in at_chance) else RULE_SEVERITY,
     )
 
 
-def _chance_classes(claims: SplitClaims, n_classes: int) -> int | None:
+def _chance_classes(claims: ReportedSplit, n_classes: int) -> int | None:
     """The number of classes K for which accuracy and loss are those of chance; None if there is none."""
     if claims.loss is None or not isfinite(claims.loss):
         raise CannotTell("the loss is not known")
@@ -306,7 +307,7 @@ def _chance_classes(claims: SplitClaims, n_classes: int) -> int | None:
     return None
 
 
-def _not_argmax(claims: SplitClaims, n_classes: int) -> tuple[int, bool]:
+def _not_argmax(claims: ReportedSplit, n_classes: int) -> tuple[int, bool]:
     """Rows that contradict the argmax, and whether a threshold explains them."""
     predicted, values = class_indices(claims.predicted, n_classes, "predictions"), distributions(claims)
     if values.shape != (len(predicted), n_classes) or not np.isfinite(values).all():
@@ -324,7 +325,7 @@ def _by_threshold(predicted: np.ndarray, values: np.ndarray, k: int) -> bool:
     return bool((others.max(axis=1) - others[np.arange(len(others)), predicted[~predicted_k]] <= TIE).all())
 
 
-def _against_majority(claims: SplitClaims, n_classes: int) -> tuple[float, float, int, float | None]:
+def _against_majority(claims: ReportedSplit, n_classes: int) -> tuple[float, float, int, float | None]:
     """The accuracy, the majority's share, the number of rows, and the mean recall minus 1/K where it is known."""
     share, n = accuracy(claims, n_classes)
     if n < MIN_ROWS:
@@ -342,14 +343,14 @@ def _against_majority(claims: SplitClaims, n_classes: int) -> tuple[float, float
     return share, float(support.max() / n), n, float(recall - 1 / (support > 0).sum())
 
 
-def _against_baseline(claims: SplitClaims, n_classes: int) -> tuple[float, float, int]:
+def _against_baseline(claims: ReportedSplit, n_classes: int) -> tuple[float, float, int]:
     share, n = accuracy(claims, n_classes)
     if claims.text_baseline_accuracy is None:
         raise CannotTell("the text baseline was not measured on these rows")
     return share, claims.text_baseline_accuracy, n
 
 
-def _relabelling(claims: SplitClaims, n_classes: int) -> tuple[float, float, str] | None:
+def _relabelling(claims: ReportedSplit, n_classes: int) -> tuple[float, float, str] | None:
     """Accuracy before and after the best relabelling, and the relabelling in words, if it is far better."""
     counts = confusion(claims, n_classes)
     rows, order = counts.sum(), best_relabelling(counts)

@@ -5,8 +5,9 @@ import math
 import numpy as np
 
 from tenor.checks.evidence import StepEvidence, ValidationPoint
-from tenor.checks.finding import CannotTell, Finding
+from tenor.checks.finding import CannotTell
 from tenor.checks.rule import rule
+from tenor.runs.findings import Finding
 
 MIN_VALIDATIONS = 3
 """With two, a rise may be the noise of one of them."""

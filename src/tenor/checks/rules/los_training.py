@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from tenor.checks.evidence import StepEvidence
-from tenor.checks.finding import OWN, CannotTell, Finding
+from tenor.checks.finding import CannotTell
 from tenor.checks.rule import rule
 from tenor.checks.rules.shared import ALPHA, known, uninformed
+from tenor.runs.findings import RULE_SEVERITY, Finding
 
 FLAT = 0.03
 """Share of ln K: with two classes, any working training gains more within 100 steps, even with a frozen base."""
@@ -66,7 +67,11 @@ def after_warmup(steps: StepEvidence) -> np.ndarray:
 
 def require_patience(steps: StepEvidence) -> None:
     """Raise CannotTell while an encoder trained from scratch may still start to learn."""
-    if steps.fresh_body and steps.total_steps and np.max(steps.steps, initial=0) < PATIENCE * steps.total_steps:
+    if (
+        steps.body_newly_initialized
+        and steps.total_steps
+        and np.max(steps.steps, initial=0) < PATIENCE * steps.total_steps
+    ):
         raise CannotTell(f"the encoder is newly initialized: it is judged at {PATIENCE:.0%} of the planned steps")
 
 
@@ -237,7 +242,7 @@ def loss_is_nan(steps: StepEvidence) -> Finding | None:
         cause="an overflow, a division by 0 or a logarithm of 0"
         + ("; transformers logs 0 for NaN (logging_nan_inf_filter)" if filtered else ""),
         fix="lower the learning rate, use fp32, and run once under torch.autograd.set_detect_anomaly(True)",
-        severity=OWN if is_sure else "warning",
+        severity=RULE_SEVERITY if is_sure else "warning",
     )
 
 

@@ -10,7 +10,7 @@ from tenor.checks.catalogue import BY_CODE
 from tenor.checks.finding import Finding, Report
 from tenor.evaluation.formatting import interval, percent, points
 from tenor.evaluation.report.charts import Chart, Estimate, coverage_chart, interval_chart, reliability_chart
-from tenor.evaluation.report.run_content import EvaluationNumbers, SplitNumbers
+from tenor.evaluation.report.run_content import EvaluationNumbers
 from tenor.measures.calibration import (
     brier_score,
     expected_calibration_error,
@@ -19,6 +19,7 @@ from tenor.measures.calibration import (
 )
 from tenor.measures.intervals import Interval, wilson_interval
 from tenor.measures.selective import Slice, accuracy_by_length, accuracy_by_truncation, coverage_curve
+from tenor.runs.best_evaluation import SplitNumbers
 from tenor.runs.missing import Missing
 from tenor.runs.predictions import Predictions
 
