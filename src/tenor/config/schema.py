@@ -231,6 +231,11 @@ class Model(Section):
     """Dropout on attention weights. `auto`: 0 on a CPU, where a value above 0 disables fused attention and costs up to
     half the speed, otherwise the model's value; `model`: the model's value."""
 
+    hybrid: Literal["auto", "on", "off"] = "auto"
+    """Whether the run's text baseline takes part in the predictions: logits of the encoder and log-probabilities of the
+    baseline are added with weights fitted on the validation rows. `auto`: if that is significantly better on the
+    validation rows; `on`: also if it is not; `off`: the model is the encoder alone."""
+
 
 class Training(Section):
     epochs: Annotated[int, Field(ge=1, le=1000)] = 2
@@ -330,3 +335,9 @@ class Config(Section):
     """How the result is measured."""
     checks: Checks = Checks()
     """What happens with findings."""
+
+    @model_validator(mode="after")
+    def _hybrid_needs_its_baseline(self) -> "Config":
+        if self.model.hybrid == "on" and not self.evaluation.text_baseline:
+            raise ValueError("model.hybrid 'on' needs the text baseline: set evaluation.text_baseline to true")
+        return self

@@ -15,7 +15,7 @@ from tenor.evaluation.report.run_content import EvaluationNumbers, RunContent
 from tenor.evaluation.report.training_sections import provenance, trainable_briefly
 from tenor.runs.best_evaluation import SplitNumbers
 from tenor.runs.missing import Missing
-from tenor.runs.model_notes import NOTES, ModelNotes, StoredShare, StoredThreshold, read_notes_alone
+from tenor.runs.model_notes import NOTES, ModelNotes, StoredHybrid, StoredShare, StoredThreshold, read_notes_alone
 from tenor.runs.predictions import Predictions
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ _SECTION = re.compile(rf"^{HEADING}\n.*?(?=^## |\Z)", re.DOTALL | re.MULTILINE)
 
 def probabilities_section(notes: ModelNotes) -> str:
     """How to use the temperature and the threshold in `tenor.json`, with or without Tenor."""
-    paragraphs = [HEADING, _temperature(notes)]
+    paragraphs = [HEADING, *([] if notes.hybrid is None else [_hybrid(notes.hybrid)]), _temperature(notes)]
     if notes.stored_threshold is not None:
         paragraphs += [_decision(notes.stored_threshold), _without_tenor(notes)]
     return "\n\n".join(paragraphs) + "\n"
@@ -43,6 +43,15 @@ def with_probabilities(card: str, notes: ModelNotes) -> str:
     if _SECTION.search(card):
         return _SECTION.sub(lambda _: section, card, count=1)
     return f"{card.rstrip()}\n\n{section}"
+
+
+def _hybrid(hybrid: StoredHybrid) -> str:
+    return (
+        "This model is a hybrid. `tenor predict` and `tenor.Predictor` add up the encoder's calibrated logits times "
+        f"{hybrid.encoder:.3f} and the log-probabilities of the text baseline in `text_baseline/` times "
+        f"{hybrid.text:.3f}; both weights were fitted on the validation rows. A plain `pipeline` loads the encoder "
+        "alone; its accuracy is in the table of results."
+    )
 
 
 def _temperature(notes: ModelNotes) -> str:
@@ -219,6 +228,7 @@ def _body(
         ],
         "rows": rows,
         "learns": trainable_briefly(content),
+        "encoder": None if (alone := numbers.baseline("encoder")) is None else percent(alone),
         "probabilities": probabilities_section(read_notes_alone(content.run.model)) if has_notes else "",
         "limits": [markdown(limit) for limit in _limits(numbers, content.predictions[split], confidence)],
         "checks": checks,

@@ -26,6 +26,8 @@ class Baselines:
 
     majority: float | str
     text: float | str
+    encoder: float | str = "the model is the encoder alone"
+    """Of the encoder without the text baseline, for a hybrid."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,5 +1,6 @@
 """Load what can predict: a run, a model folder, a hub model, or an export (`export.json`)."""
 
+import hashlib
 import shlex
 import sys
 from dataclasses import dataclass, replace
@@ -9,6 +10,7 @@ from typing import Any
 from tenor.data.tokenization import Truncation, special_tokens_around
 from tenor.errors import UserError
 from tenor.inference.engines import EngineName
+from tenor.measures.hybrid import Hybrid, load_hybrid
 from tenor.model.classifier import (
     load_configuration,
     load_saved_classifier,
@@ -29,7 +31,7 @@ from tenor.model.foreign import (
 )
 from tenor.runs.directory import RunDirectory, find_run
 from tenor.runs.export_notes import EXPORT_NOTES, read_export_notes
-from tenor.runs.model_notes import NOTES, Threshold, TrainingTexts, read_model_notes
+from tenor.runs.model_notes import NOTES, StoredHybrid, Threshold, TrainingTexts, read_model_notes
 
 DEFAULT_LENGTH = 512
 """Tokens per text if neither the tokenizer nor the model has a limit."""
@@ -55,6 +57,8 @@ class Source:
     temperature: float
     digest: str
     """SHA-256 of the weights."""
+    hybrid: Hybrid | None = None
+    """The text baseline that is added to the logits, if the model is a hybrid."""
     pad_id: int | None = None
     """The padding id in the model's configuration; None if missing."""
     threshold: Threshold | None = None
@@ -107,7 +111,8 @@ def _from_tenor(folder: Path, origin: str) -> Source:
     source = _source(
         origin, str(folder), model, tokenizer, Truncation.of(notes), notes.temperature, notes.weights_sha256
     )
-    return _with_threshold(replace(source, training_texts=notes.training_texts), notes.threshold, folder / NOTES)
+    source = replace(_with_hybrid(source, folder, notes.hybrid), training_texts=notes.training_texts)
+    return _with_threshold(source, notes.threshold, folder / NOTES)
 
 
 def _from_transformers(reference: str) -> Source:
@@ -147,7 +152,15 @@ def _from_export(folder: Path) -> Source:
         caution=other_processor(notes.checked.instruction_sets) if notes.quantize == "int8" else None,
         training_texts=notes.training_texts,
     )
-    return _with_threshold(source, notes.threshold, folder / EXPORT_NOTES)
+    return _with_threshold(_with_hybrid(source, folder, notes.hybrid), notes.threshold, folder / EXPORT_NOTES)
+
+
+def _with_hybrid(source: Source, folder: Path, stored: StoredHybrid | None) -> Source:
+    """The source with its text baseline, which is part of the digest; the source itself for the encoder alone."""
+    if stored is None:
+        return source
+    digest = hashlib.sha256(f"{source.digest} {stored.model_dump_json()}".encode()).hexdigest()
+    return replace(source, hybrid=load_hybrid(folder, stored, source.labels), digest=digest)
 
 
 def _with_threshold(source: Source, threshold: Threshold | None, file: Path) -> Source:

@@ -78,6 +78,14 @@ class SplitNumbers:
         return float(accuracy) if isinstance(accuracy, float | int) else None
 
 
+@dataclass(frozen=True)
+class HybridDecision:
+    """Whether the model is a hybrid of encoder and text baseline, and why."""
+
+    used: bool
+    why: str
+
+
 _SPLIT_NUMBERS = TypeAdapter(SplitNumbers)
 
 
@@ -88,6 +96,8 @@ class BestEvaluation(Record):
     class_names: tuple[str, ...]
     val: SplitNumbers | Missing
     test: SplitNumbers | Missing
+    hybrid: HybridDecision | None = None
+    """None in an evaluation on other rows."""
 
     @field_validator("val", "test", mode="plain")
     @classmethod

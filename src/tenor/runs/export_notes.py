@@ -8,7 +8,7 @@ from pydantic import AfterValidator, ConfigDict, Field
 from tenor.config.schema import TruncationStrategy
 from tenor.errors import UserError
 from tenor.runs.files import PositiveFloat, PositiveInt, Record, Share, parse_record, read_json, sha256_file, write_json
-from tenor.runs.model_notes import StoredThreshold, Threshold, TrainingTexts
+from tenor.runs.model_notes import StoredHybrid, StoredThreshold, Threshold, TrainingTexts
 
 EXPORT_NOTES = "export.json"
 VERSION: Literal[1] = 1
@@ -54,6 +54,8 @@ class ExportNotes(Record):
     source_sha256: str
     """Of the source's weights."""
     stored_threshold: StoredThreshold | None = Field(default=None, alias="threshold")
+    hybrid: StoredHybrid | None = None
+    """How the text baseline in the folder is added to the logits; None if the source is an encoder alone."""
     training_texts: TrainingTexts | None = None
     """What the training texts are recognized by; None if the source has no record of it."""
     checked: ExportCheck = ExportCheck()

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, FiniteFloat, NonNegativeFloat
 
 from tenor.config.schema import TruncationStrategy
 from tenor.errors import UserError
@@ -88,6 +88,15 @@ class FoldedTemperature(Record):
     """Of the checkpoint's own weights, before the division; empty where an earlier version did not record it."""
 
 
+class StoredHybrid(Record):
+    """The weights of a hybrid, `tenor.measures.hybrid.Stacker`, and the SHA-256 of its text baseline's folder."""
+
+    encoder: NonNegativeFloat
+    text: NonNegativeFloat
+    bias: tuple[FiniteFloat, ...]
+    baseline_sha256: str
+
+
 class TrainingTexts(Record):
     """What the training texts are recognized by (`tenor.data.unlike_texts`)."""
 
@@ -115,6 +124,8 @@ class ModelNotes(Record):
     checkpoint_step: int
     """Optimizer step of the checkpoint."""
     folded: FoldedTemperature = FoldedTemperature()
+    hybrid: StoredHybrid | None = None
+    """For a hybrid: how the text baseline in the same folder is added to the logits; None for the encoder alone."""
     stored_threshold: StoredThreshold | None = Field(default=None, alias="threshold")
     training_texts: TrainingTexts | None = None
     """None: not recorded."""

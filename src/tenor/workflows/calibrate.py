@@ -78,6 +78,8 @@ class Calibrated:
 def calibrate(run: RunDirectory) -> Calibrated:
     """Fit the temperature on the run's validation rows and update model notes, predictions and results.
 
+    A hybrid is left as it is: fitting its weights calibrated it.
+
     A run does this at its end, so that this changes nothing; it is for runs of earlier versions.
 
     Raises:
@@ -85,6 +87,8 @@ def calibrate(run: RunDirectory) -> Calibrated:
     """
     notes = read_model_notes(saved_model(run))
     predictions = read_run_predictions(run)
+    if notes.hybrid is not None:
+        return Calibrated(run, notes, predictions, read_evaluation(run.evaluation), changed=False)
     validation = predictions["validation"]
     logits = log_probabilities(validation.probabilities) * validation.temperature
     temperature = choose_temperature(logits, validation.labels)
@@ -156,7 +160,8 @@ def _measure_again(run: RunDirectory, predictions: dict[str, Predictions]) -> Be
         config.evaluation.confidence,
         config.seed,
     )
-    evaluation = write_evaluation(run.evaluation, written)
+    decision = {} if before.hybrid is None else {"hybrid": asdict(before.hybrid)}
+    evaluation = write_evaluation(run.evaluation, {**written, **decision})
     _update_summary(run, written)
     return evaluation
 

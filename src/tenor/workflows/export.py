@@ -23,6 +23,7 @@ from tenor.inference.onnx_files import quantize_onnx, write_onnx
 from tenor.inference.predictor import Predictor
 from tenor.inference.source import saved_model
 from tenor.inference.texts import text_fault
+from tenor.measures.hybrid import save_hybrid
 from tenor.model.classifier import quiet_transformers
 from tenor.model.device import instruction_sets
 from tenor.runs.directory import DEFAULT_ROOT, RunDirectory, find_run
@@ -199,6 +200,7 @@ def _notes(before: Predictor, folder: Path, file: str, quantize: Literal["none",
         source=source.origin,
         source_sha256=source.digest,
         threshold=None if source.threshold is None else stored_threshold(source.threshold),
+        hybrid=None if source.hybrid is None else save_hybrid(source.hybrid, folder),
         training_texts=source.training_texts,
     )
 

@@ -13,6 +13,7 @@ from torch import nn
 
 from tenor.config.schema import Config
 from tenor.errors import InterruptedRunError, RefusedError, TenorError, UserError, system_refusal
+from tenor.measures.hybrid import Hybrid, save_hybrid
 from tenor.model.classifier import Classifier, load_saved_classifier, quiet_transformers
 from tenor.model.freezing import anatomy
 from tenor.runs.directory import RunDirectory
@@ -199,9 +200,14 @@ def _sample_logits(model: Any) -> torch.Tensor:
 
 
 def save_model(
-    folder: Path, classifier: Classifier, config: Config, checkpoint: Checkpoint, temperature: float = 1.0
+    folder: Path,
+    classifier: Classifier,
+    config: Config,
+    checkpoint: Checkpoint,
+    temperature: float = 1.0,
+    hybrid: Hybrid | None = None,
 ) -> str:
-    """Save model and tokenizer below `folder`; returns the SHA-256 of the weights.
+    """Save model and tokenizer, and a hybrid's text baseline, below `folder`; returns the SHA-256 of the weights.
 
     The weights are a copy of the checkpoint's file, with the same digest. `transformers` would write tensors under the
     names of the encoder's original file, such as `LayerNorm.gamma`, and split or join some of them again.
@@ -229,6 +235,7 @@ def save_model(
             temperature=temperature,
             weights_sha256=digest,
             checkpoint_step=checkpoint.step,
+            hybrid=None if hybrid is None else save_hybrid(hybrid, temporary),
         )
         write_model_notes(temporary, notes)
     return digest

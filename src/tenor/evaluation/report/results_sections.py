@@ -23,7 +23,8 @@ from tenor.runs.best_evaluation import SplitNumbers
 from tenor.runs.missing import Missing
 from tenor.runs.predictions import Predictions
 
-BASELINES = {"text": "text baseline", "majority": "majority class"}
+OTHERS = {"encoder": "encoder alone", "text": "text baseline", "majority": "majority class"}
+"""Other models on the same rows: a hybrid's two parts, and the most frequent class."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def _estimates(numbers: SplitNumbers) -> list[Estimate]:
     bounds = numbers.accuracy_interval
     model = Interval(bounds.low, bounds.high, bounds.confidence)
     estimates = [Estimate("this model", numbers.accuracy, model, percent(numbers.accuracy))]
-    for (key, name), kind in zip(BASELINES.items(), ("second", "quiet"), strict=True):
+    for (key, name), kind in zip(OTHERS.items(), ("second", "second", "quiet"), strict=True):
         accuracy = numbers.baseline(key)
         if accuracy is not None:
             estimates.append(Estimate(name, accuracy, baseline_interval(numbers, accuracy), percent(accuracy), kind))
@@ -148,14 +149,14 @@ def _rows(split: str, numbers: SplitNumbers) -> list[SplitRow]:
         SplitRow(
             split,
             n,
-            "this model",
+            "this model" if numbers.baseline("encoder") is None else "this model (hybrid)",
             percent(numbers.accuracy),
             interval(bounds.low, bounds.high),
             percent(numbers.macro_f1),
             f"{numbers.loss:.4f}",
         )
     ]
-    for key, name in BASELINES.items():
+    for key, name in OTHERS.items():
         accuracy = numbers.baseline(key)
         if accuracy is not None:
             ci = baseline_interval(numbers, accuracy)
