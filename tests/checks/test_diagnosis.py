@@ -18,10 +18,9 @@ from tenor.checks.catalogue import BY_CODE
 from tenor.checks.diagnosis import Diagnosis, diagnose
 from tenor.checks.diagnosis.causes import Observations, ranked_causes
 from tenor.checks.diagnosis.predictions_file import read_claims
-from tenor.checks.finding import Finding, Report
 from tenor.console.diagnosis_text import render
 from tenor.errors import UserError
-from tenor.runs.findings import write_findings
+from tenor.runs.findings import Finding, Report, write_findings
 
 CASE_EVALUATION = {
     "val": {"confusion_matrix": [[1298, 0], [1202, 0]]},

@@ -10,7 +10,7 @@ from sklearn.metrics import classification_report, roc_auc_score
 
 from tenor.checks.catalogue import run_rules
 from tenor.checks.evidence import EvaluationEvidence, ReportedSplit, StepEvidence
-from tenor.checks.finding import CannotTell, Finding
+from tenor.checks.finding import CannotTell
 from tenor.checks.rule import Rule
 from tenor.checks.rules import evl_claims as claims_rules
 from tenor.checks.rules import evl_collapse as collapse_rules
@@ -18,6 +18,7 @@ from tenor.checks.rules import evl_ranking as worth_rules
 from tenor.checks.rules import evl_rows
 from tenor.checks.rules.evl_measures import best_relabelling, ranking
 from tenor.inference.predictor import decide_labels
+from tenor.runs.findings import Finding
 
 RULES = tuple(
     value

@@ -7,8 +7,9 @@ import pytest
 
 from tenor.checks.diagnosis import Diagnosis, diagnose
 from tenor.checks.evidence import EvaluationEvidence, ReportedSplit
-from tenor.checks.finding import CannotTell, Finding
+from tenor.checks.finding import CannotTell
 from tenor.checks.rules.evl_rows import labels_and_predictions_shifted, no_common_class_name
+from tenor.runs.findings import Finding
 
 
 def write(path: Path, labels: np.ndarray, predicted: np.ndarray, *scores: np.ndarray) -> Path:

@@ -24,12 +24,13 @@ from tenor.checks.evidence import (
     StepEvidence,
     TokenEvidence,
 )
-from tenor.checks.finding import CannotTell, Report
+from tenor.checks.finding import CannotTell
 from tenor.checks.gather.batches import data_evidence, rows_of
 from tenor.checks.gather.model import schedule_evidence
 from tenor.checks.rule import Rule
 from tenor.checks.rules import dst
 from tenor.errors import UserError
+from tenor.runs.findings import Report
 
 N = 40
 LABELS = [row % 2 for row in range(N)]

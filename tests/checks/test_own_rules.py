@@ -14,9 +14,9 @@ from tenor.checks.before_training import preflight
 from tenor.checks.catalogue import RULES, by_code, causes_of, find_rule, run_rules, with_rules
 from tenor.checks.diagnosis import diagnose
 from tenor.checks.evidence import DataEvidence, EvaluationEvidence, ReportedSplit, Rows, StepEvidence
-from tenor.checks.finding import Finding
 from tenor.checks.rule import Rule, rule
 from tenor.errors import UserError
+from tenor.runs.findings import Finding
 
 
 @rule("OWN001", "error", explains=("bad result",))

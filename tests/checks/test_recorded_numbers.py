@@ -10,8 +10,8 @@ import pytest
 
 from tenor.checks.diagnosis import Diagnosis, diagnose
 from tenor.checks.evidence import StepEvidence, ValidationPoint
-from tenor.checks.finding import Finding
 from tenor.checks.rules.los_training import loss_is_nan
+from tenor.runs.findings import Finding
 
 NAN = math.nan
 

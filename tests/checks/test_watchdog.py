@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from tenor.checks import Watchdog
-from tenor.checks.finding import Finding
 from tenor.errors import RefusedError
+from tenor.runs.findings import Finding
 from tiny_models import fresh_tiny_model
 
 

@@ -8,11 +8,10 @@ from typing import Any, Literal
 from transformers import TrainerCallback
 
 from tenor.checks.before_training import preflight
-from tenor.checks.finding import Finding, Report
 from tenor.checks.rule import Rule
 from tenor.checks.watchdog import Watchdog
 from tenor.errors import RefusedError
-from tenor.runs.findings import FINDINGS, write_findings
+from tenor.runs.findings import FINDINGS, Finding, Report, write_findings
 
 
 class TenorCallback(TrainerCallback):

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from tenor.checks.finding import CannotTell, Finding, Report
+from tenor.checks.finding import CannotTell
 from tenor.checks.rule import Rule
 from tenor.checks.rules import (
     ckp,
@@ -33,7 +33,7 @@ from tenor.checks.rules import (
 )
 from tenor.errors import UserError
 from tenor.runs.files import write_text
-from tenor.runs.findings import NotApplicable, Stage
+from tenor.runs.findings import Finding, NotApplicable, Report, Stage
 
 # `dst` is not included: nothing gathers the evidence of its rules yet.
 FAMILIES: tuple[ModuleType, ...] = (

@@ -12,12 +12,13 @@ from torch import nn
 
 from tenor.checks.catalogue import link_causes, run_rules, with_rules
 from tenor.checks.evidence import StepEvidence
-from tenor.checks.finding import CannotTell, Finding, Report
+from tenor.checks.finding import CannotTell
 from tenor.checks.gather.model import is_fresh, planned_rates
 from tenor.checks.gather.model_parts import ModelParts, classifier_config, find_parts
 from tenor.checks.hooks import LoopHooks, has_dropout_on
 from tenor.checks.rule import Rule
 from tenor.errors import RefusedError
+from tenor.runs.findings import Finding, Report
 
 
 class Watchdog:

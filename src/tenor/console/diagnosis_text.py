@@ -6,7 +6,8 @@ from rich.text import Text
 
 from tenor.checks.diagnosis.causes import Cause
 from tenor.checks.diagnosis.diagnose import Diagnosis
-from tenor.checks.finding import COLORS, Finding
+from tenor.checks.finding import COLORS
+from tenor.runs.findings import Finding
 
 CAUSES_SHOWN = 5
 CAUSES_IN_FULL = 3

@@ -10,10 +10,11 @@ import numpy as np
 from tenor.checks.catalogue import BY_CODE, causes_of
 from tenor.checks.diagnosis.artifacts import Artifacts
 from tenor.checks.evidence import EvaluationEvidence, StepEvidence
-from tenor.checks.finding import CannotTell, Finding
+from tenor.checks.finding import CannotTell
 from tenor.checks.rule import Rule
 from tenor.checks.rules.evl_collapse import collapse
 from tenor.checks.rules.evl_measures import class_name
+from tenor.runs.findings import Finding
 
 Rules = Mapping[str, Rule]
 

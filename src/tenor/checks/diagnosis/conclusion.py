@@ -5,7 +5,7 @@ from typing import Any
 
 from tenor.checks.diagnosis.artifacts import Artifacts
 from tenor.checks.evidence import EvaluationEvidence, StepEvidence
-from tenor.checks.finding import Finding
+from tenor.runs.findings import Finding
 
 FEW = 5
 """With fewer rules, nothing was found means nothing. A log of losses alone allows 5, a confusion matrix 8."""

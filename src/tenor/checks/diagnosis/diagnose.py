@@ -35,10 +35,9 @@ from tenor.checks.diagnosis.trainer_folder import is_trainer_folder, read_traine
 from tenor.checks.diagnosis.unread_files import unread_notes
 from tenor.checks.diagnosis.wandb_runs import RECORD, read_wandb_folders, read_wandb_record, wandb_folders
 from tenor.checks.evidence import EvaluationEvidence
-from tenor.checks.finding import Finding
 from tenor.checks.rule import Rule
 from tenor.errors import UserError
-from tenor.runs.findings import FINDINGS, parse_reports
+from tenor.runs.findings import FINDINGS, Finding, parse_reports
 from tenor.runs.summary import FILE_NAME
 
 SHOWN = 8

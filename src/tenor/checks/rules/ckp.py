@@ -3,8 +3,9 @@
 import re
 
 from tenor.checks.evidence import CheckpointEvidence, ValidationPoint
-from tenor.checks.finding import CannotTell, Finding
+from tenor.checks.finding import CannotTell
 from tenor.checks.rule import rule
+from tenor.runs.findings import Finding
 
 LARGER = frozenset(
     {
@@ -271,7 +272,7 @@ GAIN = 0.01
 """One point of accuracy or F1: less is within the noise of a validation split of a thousand rows."""
 
 
-@rule("CKP006", "note", says_why=False)
+@rule("CKP006", "note")
 def other_metric_peaks_elsewhere(checkpoint: CheckpointEvidence) -> Finding | None:
     """The best checkpoint by loss is not the best one by accuracy
 

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from tenor.checks.evidence import DataEvidence
-from tenor.checks.finding import CannotTell, Finding
+from tenor.checks.finding import CannotTell
 from tenor.checks.rule import rule
 from tenor.checks.rules.shared import ALPHA, class_name, held_out, labelled_texts
+from tenor.runs.findings import Finding
 
 SAMPLE = 2_000  # Rows; naive Bayes reaches 80% on IMDb with this number, in a second.
 FOLDS = 5

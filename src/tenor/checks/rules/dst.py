@@ -3,9 +3,9 @@
 from collections import Counter
 
 from tenor.checks.evidence import RankEvidence, ResumeEvidence
-from tenor.checks.finding import CannotTell, Finding
+from tenor.checks.finding import CannotTell
 from tenor.checks.rule import rule
-from tenor.runs.findings import RULE_SEVERITY
+from tenor.runs.findings import RULE_SEVERITY, Finding
 
 # Loaders may drop an incomplete last batch, which is at most 1% of an epoch in datasets of a useful size.
 SMALL_SHARE = 0.01

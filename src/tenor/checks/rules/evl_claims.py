@@ -7,7 +7,7 @@ from math import isfinite
 import numpy as np
 
 from tenor.checks.evidence import EvaluationEvidence, ReportedSplit, StepEvidence
-from tenor.checks.finding import CannotTell, Finding
+from tenor.checks.finding import CannotTell
 from tenor.checks.rule import rule
 from tenor.checks.rules.evl_measures import (
     claimed_confusion,
@@ -17,7 +17,7 @@ from tenor.checks.rules.evl_measures import (
     per_split,
     rounding_of,
 )
-from tenor.runs.findings import RULE_SEVERITY
+from tenor.runs.findings import RULE_SEVERITY, Finding
 
 SHOWN = 3
 METRICS_SHOWN = 6

@@ -5,7 +5,7 @@ from math import isfinite, log, sqrt
 import numpy as np
 
 from tenor.checks.evidence import EvaluationEvidence, ReportedSplit
-from tenor.checks.finding import CannotTell, Finding
+from tenor.checks.finding import CannotTell
 from tenor.checks.rule import rule
 from tenor.checks.rules.evl_measures import (
     accuracy,
@@ -18,7 +18,7 @@ from tenor.checks.rules.evl_measures import (
     per_split,
 )
 from tenor.measures.intervals import wilson_interval
-from tenor.runs.findings import RULE_SEVERITY
+from tenor.runs.findings import RULE_SEVERITY, Finding
 
 # With fewer rows, the interval of an accuracy of 0.5 is wider than ±0.14, too wide for a comparison.
 MIN_ROWS = 50
@@ -293,11 +293,6 @@ def result_at_chance(evaluation: EvaluationEvidence) -> Finding | None:
         fix="check the labels, the loss and the learning rate, in this order; overfit 20 examples first",
         severity="error" if any(claims.n >= MIN_ROWS_FOR_ERROR for _, claims, _ in at_chance) else RULE_SEVERITY,
     )
-
-
-def _share(claims: ReportedSplit, n_classes: int) -> float:
-    """The recorded accuracy, else that of the confusion matrix or the rows."""
-    return claims.accuracy if claims.accuracy is not None else accuracy(claims, n_classes)[0]
 
 
 def _chance_classes(claims: ReportedSplit, n_classes: int) -> int | None:

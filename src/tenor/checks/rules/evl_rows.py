@@ -5,13 +5,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tenor.checks.evidence import EvaluationEvidence, OverlapEvidence, ReportedSplit
-from tenor.checks.finding import CannotTell, Finding, Severity
+from tenor.checks.finding import CannotTell
 from tenor.checks.rule import rule
 from tenor.checks.rules.dat_splits import SAME_WORDS, WHOLESALE, WHOLESALE_ROWS, distinct
 from tenor.checks.rules.evl_measures import accuracy, class_indices, joined, per_split
 from tenor.checks.rules.evl_ranking import ALPHA, GOOD_ACCURACY, MIN_ROWS, RELABELLING_GAIN, binomial_tail
 from tenor.checks.rules.shared import text_keys
-from tenor.runs.findings import RULE_SEVERITY
+from tenor.runs.findings import RULE_SEVERITY, Finding, Severity
 
 MAX_SHIFT = 5
 """A header, a lost first row, or an incomplete batch; a larger distance means a different row order."""

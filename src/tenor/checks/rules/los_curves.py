@@ -5,8 +5,9 @@ import math
 import numpy as np
 
 from tenor.checks.evidence import StepEvidence, ValidationPoint
-from tenor.checks.finding import CannotTell, Finding
+from tenor.checks.finding import CannotTell
 from tenor.checks.rule import rule
+from tenor.runs.findings import Finding
 
 MIN_VALIDATIONS = 3
 """With two, a rise may be the noise of one of them."""
@@ -22,7 +23,7 @@ TRAINING_FELL = 0.95
 """Ratio of the training loss after the minimum to the one before it: below, the model still learns its own rows."""
 
 
-@rule("LOS015", "note", symptoms=("overfitting",), explains=("splits disagree",))
+@rule("LOS015", "note", explains=("splits disagree",))
 def overfits(steps: StepEvidence) -> Finding | None:
     """The model overfits: the validation loss rises while the training loss falls
 

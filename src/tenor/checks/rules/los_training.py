@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from tenor.checks.evidence import StepEvidence
-from tenor.checks.finding import CannotTell, Finding
+from tenor.checks.finding import CannotTell
 from tenor.checks.rule import rule
 from tenor.checks.rules.shared import ALPHA, known, uninformed
-from tenor.runs.findings import RULE_SEVERITY
+from tenor.runs.findings import RULE_SEVERITY, Finding
 
 FLAT = 0.03
 """Share of ln K: with two classes, any working training gains more within 100 steps, even with a frozen base."""

@@ -6,10 +6,11 @@ from collections import Counter
 import numpy as np
 
 from tenor.checks.evidence import OptimizerEvidence, ProbeEvidence
-from tenor.checks.finding import CannotTell, Finding
+from tenor.checks.finding import CannotTell
 from tenor.checks.probes.short_experiments import HIGHEST, moving_mean
 from tenor.checks.rule import rule
 from tenor.checks.rules.shared import known, shown, uninformed
+from tenor.runs.findings import Finding
 
 ADAPTIVE = ("Adam", "AdamW", "NAdam", "RAdam", "Adamax")
 

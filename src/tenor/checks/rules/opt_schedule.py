@@ -3,9 +3,10 @@
 import numpy as np
 
 from tenor.checks.evidence import ScheduleEvidence, StepEvidence
-from tenor.checks.finding import CannotTell, Finding
+from tenor.checks.finding import CannotTell
 from tenor.checks.rule import rule
 from tenor.checks.rules.shared import known
+from tenor.runs.findings import Finding
 
 NOTHING = 1e-6
 """Share of the largest factor; a lower rate has no relevant effect on float32 weights."""

@@ -3,9 +3,10 @@
 import numpy as np
 
 from tenor.checks.evidence import ProbeEvidence, StepEvidence
-from tenor.checks.finding import CannotTell, Finding, Severity
+from tenor.checks.finding import CannotTell
 from tenor.checks.rule import rule
 from tenor.checks.rules.shared import known, shown
+from tenor.runs.findings import Finding, Severity
 
 MIN_RECORDS = 10
 
