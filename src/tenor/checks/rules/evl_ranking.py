@@ -295,6 +295,11 @@ def result_at_chance(evaluation: EvaluationEvidence) -> Finding | None:
     )
 
 
+def _share(claims: ReportedSplit, n_classes: int) -> float:
+    """The recorded accuracy, else that of the confusion matrix or the rows."""
+    return claims.accuracy if claims.accuracy is not None else accuracy(claims, n_classes)[0]
+
+
 def _chance_classes(claims: ReportedSplit, n_classes: int) -> int | None:
     """The number of classes K for which accuracy and loss are those of chance; None if there is none."""
     if claims.loss is None or not isfinite(claims.loss):
