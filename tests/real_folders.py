@@ -28,7 +28,7 @@ PINS: dict[str, tuple[str, ...]] = {
     "wandb": ("wandb==0.31.0", *TORCH),
     "mlflow": ("mlflow-skinny==3.17.2", "mlflow==3.17.2", "sqlalchemy", "alembic", *TORCH),
     "lightning": ("lightning==2.6.6", "tensorboard==2.21.0", *TORCH),
-    "keras": ("keras==3.15.1", "tensorflow-cpu", "tensorboard", *TORCH),
+    "keras": ("keras==3.15.1", "tensorflow-cpu==2.21.0", "tensorboard==2.21.0", *TORCH),
     "simpletr": ("simpletransformers==0.70.8", *ENCODER),
     "setfit": ("setfit==1.2.0", "sentence-transformers==6.2.0", *ENCODER),
     "trainer": ENCODER,
