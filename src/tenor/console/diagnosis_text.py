@@ -25,7 +25,9 @@ def render(diagnosis: Diagnosis) -> RenderableType:
     if diagnosis.limits:
         parts.append(Text(diagnosis.limits, style="yellow"))
     if diagnosis.symptoms:
-        parts += [_heading("Symptoms"), *map(_symptom, diagnosis.symptoms[:SYMPTOMS_SHOWN])]
+        explained = {code for cause in diagnosis.causes for code in (cause.code, *cause.symptoms)}
+        parts.append(_heading("Symptoms"))
+        parts += [_symptom(one, one.code not in explained) for one in diagnosis.symptoms[:SYMPTOMS_SHOWN]]
         parts += _more(len(diagnosis.symptoms) - SYMPTOMS_SHOWN)
     if diagnosis.causes:
         parts.append(_heading("Causes"))
@@ -51,9 +53,12 @@ def _heading(title: str) -> Text:
     return Text(f"\n{title}", style="bold underline")
 
 
-def _symptom(finding: Finding) -> RenderableType:
+def _symptom(finding: Finding, is_unexplained: bool = True) -> RenderableType:
+    """A finding; with its own cause and fix if no cause is listed that has them."""
     head = Text.assemble((f"{finding.severity} {finding.code}", COLORS[finding.severity]), f"  {finding.title}")
     head.append(f"\n{finding.observed}", style="dim")
+    if is_unexplained:
+        head.append(f"\n{finding.cause}", style="dim").append("\nfix: ", style="dim").append(finding.fix)
     return _indented(head.append(f"\nallowed: {finding.allowed}", style="dim") if finding.allowed else head)
 
 
