@@ -101,8 +101,9 @@ def _read_folder(path: Path) -> list[Artifacts]:
         return results
     refuse_model_folder(path)
     names = sorted(one.name for one in path.iterdir())
-    content = f"contains {', '.join(names[:SHOWN])}{', …' if len(names) > SHOWN else ''}" if names else "is empty"
-    raise UserError(f"{path}: the folder {content}, which is not recognized. Give {ACCEPTED}, or one file.")
+    shown = f"{', '.join(names[:SHOWN])}{', …' if len(names) > SHOWN else ''}"
+    content = f"contains {shown}, which is not recognized" if names else "is empty"
+    raise UserError(f"{path}: the folder {content}. Give {ACCEPTED}, or one file.")
 
 
 def _read_one_of_folder(file: Path) -> list[Artifacts]:

@@ -23,7 +23,7 @@ MARKS = ("config.json", "adapter_config.json", "config.cfg", "modules.json", "ML
 
 
 def refuse_model_folder(path: Path) -> None:
-    """Raises UserError if a folder contains a model: the way to a diagnosis, and first to predictions if needed."""
+    """Raises UserError if a folder contains a model: the way to its predictions, which can be diagnosed."""
     files = [file for pattern in ("*", "*/*") for file in islice(path.glob(pattern), MAX_FILES)]
     if not any(file.name in MARKS or _is_model(file) for file in files):
         return
@@ -31,26 +31,31 @@ def refuse_model_folder(path: Path) -> None:
         refuse_foreign_folder(str(path), path)
         refuse_other_weights(str(path), str(path))
     except UserError as error:
-        raise UserError(f"{_way(path, 'MODEL')}\nAbout this model: {error}") from error
-    raise UserError(_way(path, shlex.quote(str(path))))
+        raise UserError(f"{_way(path, None)} Tenor itself cannot predict with it yet: {error}") from error
+    raise UserError(_way(path, path))
 
 
 def refuse_model_file(path: Path) -> None:
     """Raises UserError if a file contains a model or its weights."""
     if _is_model(path):
-        raise UserError(_way(path, "MODEL"))
+        raise UserError(_way(path, path.parent if (path.parent / MARKS[0]).is_file() else None))
 
 
 def _is_model(file: Path) -> bool:
     return any(fnmatch(file.name.lower(), pattern) for pattern in MODELS)
 
 
-def _way(path: Path, model: str) -> str:
+def _way(path: Path, model: Path | None) -> str:
+    """What to diagnose instead; with the command for predictions if `model` is a folder that may be loaded."""
     is_checkpoint = any(fnmatch(path.name, pattern) for pattern in CHECKPOINT_FOLDERS)
-    where = f", such as {path.resolve().parent}" if is_checkpoint else ""
+    where = f" (often {path.resolve().parent})" if is_checkpoint else ""
+    rows = (
+        "a CSV file with its predictions (columns label and prediction)."
+        if model is None
+        else "its predictions of rows with true labels: tenor predict "
+        f"{shlex.quote(str(model))} --input ROWS.csv --output predictions.csv, then tenor diagnose predictions.csv."
+    )
     return (
-        f"{path}: a model without a record of its training or a result, which alone cannot be diagnosed. Give the "
-        f"folder that the training wrote its log to{where}; or let the model predict rows with a column of true "
-        f"labels, and diagnose the predictions: tenor predict {model} --input ROWS.csv --output predictions.csv, then "
-        "tenor diagnose predictions.csv"
+        f"{path}: a model without a record of its training or a result, so there is nothing to diagnose. Give the "
+        f"folder to which the training wrote its log{where}, or {rows}"
     )

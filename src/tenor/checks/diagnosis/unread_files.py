@@ -85,9 +85,9 @@ def _reason(file: Path, name: Path) -> tuple[str, Path]:
 def _reason_of_file(file: Path) -> str:
     if not file.is_file():
         return "a link to nothing, or no file"
-    if file.stat().st_size == 0:
-        return EMPTY
     reason = next((reason for reason, patterns in REASONS if any(fnmatch(file.name, one) for one in patterns)), OTHERS)
+    if reason in (LOGS, OTHERS) and file.stat().st_size == 0:
+        return EMPTY
     if reason not in (LOGS, OTHERS) or file.stat().st_size > LARGEST_RECORD:
         return reason
     try:
