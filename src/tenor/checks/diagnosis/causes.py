@@ -355,7 +355,9 @@ def _suspect(rule: Rule, symptoms: tuple[str, ...], observations: Observations) 
         status="suspected",
         evidence=why_suspected(rule, symptoms, observations),
         fix=rule.fix,
-        settled_by=rule.settled_by or " and ".join(kind.description for kind in rule.needs),
+        settled_by="the same run with a rate from the fix"
+        if rule.code == TOO_LARGE and _is_destructive(observations)
+        else rule.settled_by or " and ".join(kind.description for kind in rule.needs),
         symptoms=symptoms,
     )
 

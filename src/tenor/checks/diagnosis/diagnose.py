@@ -38,7 +38,7 @@ from tenor.checks.diagnosis.wandb_runs import RECORD, read_wandb_folders, read_w
 from tenor.checks.evidence import EvaluationEvidence
 from tenor.checks.rule import Rule
 from tenor.errors import UserError
-from tenor.runs.findings import FINDINGS, Finding, parse_reports
+from tenor.runs.findings import FINDINGS, Finding, NotApplicable, parse_reports
 from tenor.runs.summary import FILE_NAME
 
 SHOWN = 8
@@ -233,6 +233,7 @@ def diagnose_artifacts(artifacts: Artifacts, path: str, rules: Iterable[Rule] = 
     checked = {code for stage in (report, *artifacts.earlier) for code in stage.checked}
     skipped = [rule for rule in report.not_applicable if rule.code not in checked]
     causes = ranked_causes(findings, [rule.code for rule in skipped], observations_of(artifacts), catalogue)
+    causes = _with_what_is_missing(causes, skipped, artifacts, catalogue)
     judged = [catalogue[finding.code] for finding in findings if finding.code in catalogue]
     possible = {code for rule in judged for code in causes_of(rule, catalogue.values())}
     ordered = tuple(code for code in catalogue if code in checked)
@@ -249,6 +250,24 @@ def diagnose_artifacts(artifacts: Artifacts, path: str, rules: Iterable[Rule] = 
         limits=limits_of(artifacts, ordered),
         conclusion=conclusion_of(artifacts, ordered, findings, _first(causes)),
     )
+
+
+def _with_what_is_missing(
+    causes: tuple[Cause, ...], skipped: Iterable[NotApplicable], artifacts: Artifacts, catalogue: Mapping[str, Rule]
+) -> tuple[Cause, ...]:
+    """Suspects whose kind of evidence was given, but without what they need: it is named."""
+    given = {type(item) for item in artifacts.evidence}
+    missing = {
+        rule.code: _missing(" and ".join(kind.description for kind in catalogue[rule.code].needs), rule.reason)
+        for rule in skipped
+        if not catalogue[rule.code].settled_by and set(catalogue[rule.code].needs) <= given
+    }
+    return tuple(replace(one, settled_by=missing.get(one.code, one.settled_by)) for one in causes)
+
+
+def _missing(evidence: str, reason: str) -> str:
+    what = reason.removesuffix(" is not known")
+    return f"{evidence} that shows {what}" if what != reason else f"{evidence}; in this one, {reason}"
 
 
 def _first(causes: tuple[Cause, ...]) -> str:

@@ -241,7 +241,11 @@ def loss_is_nan(steps: StepEvidence) -> Finding | None:
         gradient = "" if norm is None or len(norm) <= first else f", gradient {norm[first]}"
         where = steps.at(int(steps.steps[first]))
         parts.append(f"first at {where}: loss {losses[first]:g}{gradient} in {int(bad.sum())} records")
-    parts += [f"validation loss {broken[0].value} at {steps.at(broken[0].step)}"] if broken else []
+    parts += (
+        [f"validation loss {str(broken[0].value).replace('nan', 'NaN')} at {steps.at(broken[0].step)}"]
+        if broken
+        else []
+    )
     return Finding(
         observed="; ".join(parts),
         expected="finite numbers" + (", and no loss of exactly 0" if filtered else ""),
