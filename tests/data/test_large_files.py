@@ -14,7 +14,7 @@ import pytest
 from test_sources_tabular import message, write
 
 from tenor.data.dataset import LabelledText
-from tenor.data.sources import dialect
+from tenor.data.files import dialect
 from tenor.data.sources import row_files as blocks
 from tenor.data.sources import row_files as files
 from tenor.data.sources.labels import read_table

@@ -14,7 +14,7 @@ from uuid import UUID
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tenor.data.sources.delimited import DELIMITERS, Delimited, examine, require_header
+from tenor.data.files.delimited import DELIMITERS, Delimited, examine, require_header
 from tenor.data.sources.row_files import refuse_fasttext
 from tenor.data.sources.rows import SHOWN_COLUMNS, encodable, nearest
 from tenor.errors import UserError

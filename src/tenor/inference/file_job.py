@@ -13,8 +13,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 import pyarrow as pa
 
-from tenor.data.sources.delimited import Delimited
-from tenor.data.sources.dialect import Dialect
+from tenor.data.files.delimited import Delimited
+from tenor.data.files.dialect import Dialect
 from tenor.data.tokenization import tokenizer_digest
 from tenor.errors import TextError, UserError
 from tenor.inference.engines import EngineName

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
-from tenor.data.sources.delimited import DELIMITERS
+from tenor.data.files.delimited import DELIMITERS
 from tenor.data.sources.rows import encodable
 from tenor.errors import TenorError, UserError
 from tenor.inference.file_inputs import JSON_LINES, RECORD, json_text, parse_record

@@ -18,8 +18,8 @@ from typing import BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tenor.data.sources.delimited import DELIMITERS, examine, require_header
-from tenor.data.sources.dialect import MOST_CHARACTERS
+from tenor.data.files.delimited import DELIMITERS, examine, require_header
+from tenor.data.files.dialect import MOST_CHARACTERS
 from tenor.data.sources.rows import Columns, SourceRows, python_column, require_columns
 from tenor.errors import TenorError, UserError
 from tenor.runs.files import cache_folder

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tenor.data.sources.dialect import Dialect, fields_up_to, open_delimited
-from tenor.data.sources.quoting import detect_quoting, read_header, skipped_spaces
+from tenor.data.files.dialect import Dialect, fields_up_to, open_delimited
+from tenor.data.files.quoting import detect_quoting, read_header, skipped_spaces
 from tenor.errors import UserError
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
-from tenor.data.sources.dialect import Dialect, Span, open_delimited, spans
+from tenor.data.files.dialect import Dialect, Span, open_delimited, spans
 from tenor.errors import UserError
 
 FEW_VALUES = 50
