@@ -14,7 +14,7 @@ import pytest
 from test_sources_tabular import message, write
 
 from tenor.data.dataset import LabelledText
-from tenor.data.files import dialect
+from tenor.data.files import dialect, opening
 from tenor.data.sources import row_files as blocks
 from tenor.data.sources import row_files as files
 from tenor.data.sources.labels import read_table
@@ -32,7 +32,7 @@ def mapped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setattr(blocks, "IN_MEMORY", 0)
     monkeypatch.setattr(blocks, "BLOCK_ROWS", 7)
     monkeypatch.setattr(files, "BLOCK_ROWS", 7)
-    monkeypatch.setattr(files, "PART_BYTES", 3)
+    monkeypatch.setattr(opening, "PART_BYTES", 3)
     monkeypatch.setenv("TENOR_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache" / "rows"
 
@@ -106,7 +106,7 @@ def test_a_wrong_byte_has_its_place_whatever_the_part(
     whole = message(path)
     assert "byte" in whole or "UTF-16" in whole
     for part_bytes in (2, 3, 5, 7):
-        monkeypatch.setattr(files, "PART_BYTES", part_bytes)
+        monkeypatch.setattr(opening, "PART_BYTES", part_bytes)
         assert message(path) == whole
 
 
@@ -169,7 +169,6 @@ def test_a_record_without_an_end_is_not_read_to_the_end_of_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: str, told: str
 ) -> None:
     (tmp_path / name).write_text(content)
-    monkeypatch.setattr(files, "MOST_CHARACTERS", 200_000)
     monkeypatch.setattr(dialect, "MOST_CHARACTERS", 200_000)
     assert told in message(tmp_path / name)
 

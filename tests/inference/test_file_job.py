@@ -387,7 +387,7 @@ def test_a_chunk_ends_with_characters_too(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(file_inputs, "CHUNK_CHARACTERS", 100)
     for suffix in (".csv", ".jsonl", ".txt"):
         source = write_input(tmp_path / f"in{suffix}", ["film " * 12] * 20)
-        assert max(len(chunk.texts) for chunk in file_inputs.read_chunks(source)) <= 2
+        assert max(len(chunk.texts) for chunk in file_inputs.read_chunks(file_inputs.open_input(source))) <= 2
 
 
 # A process that is really killed.

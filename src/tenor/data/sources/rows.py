@@ -1,6 +1,5 @@
 """Rows as read from a file, and which spellings of a label are the same class."""
 
-import difflib
 import re
 import unicodedata
 from collections import Counter
@@ -13,6 +12,9 @@ from typing import Literal
 import pyarrow as pa
 
 from tenor.config.schema import Data
+from tenor.data.files.headers import missing_column
+from tenor.data.files.headers import nearest as nearest
+from tenor.data.files.stream import encodable as encodable
 from tenor.errors import UserError
 
 Role = Literal["text", "label", "name"]
@@ -22,7 +24,6 @@ ONE_LABEL = (
     "write it without brackets."
 )
 SHOWN_ROWS = 5
-SHOWN_COLUMNS = 30
 
 
 @dataclass(frozen=True)
@@ -75,29 +76,17 @@ class SourceRows:
 def require_columns(available: Sequence[str], columns: Columns, where: str) -> None:
     """Raises UserError unless every required column exists exactly once."""
     settings = {
-        "data.text_column": columns.text,
-        "data.label_column": columns.label,
-        "data.id_column": columns.id,
-        "data.group_column": columns.group,
+        "data.text_column={}": ("text", columns.text),
+        "data.label_column={}": ("label", columns.label),
+        "data.id_column={}": ("id", columns.id),
+        "data.group_column={}": ("group", columns.group),
     }
-    for setting, name in settings.items():
+    for option, (role, name) in settings.items():
         if name is None or available.count(name) == 1:
             continue
         if name in available:
             raise UserError(f"{where}: {available.count(name)} columns are called {name!r}. Rename all but one.")
-        shown = ", ".join(repr(column[:60]) for column in available[:SHOWN_COLUMNS]) or "none"
-        more = f" and {len(available) - SHOWN_COLUMNS} more" if len(available) > SHOWN_COLUMNS else ""
-        raise UserError(
-            f"{where}: no column {name!r}{nearest(name, available)}. Available columns: {shown}{more}. "
-            f"Set {setting} to one of them."
-        )
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """` (did you mean 'x'?)`, or an empty string if no known name is similar."""
-    by_lower = {other.strip().lower(): other for other in known}
-    close = difflib.get_close_matches(name.strip().lower(), by_lower, n=1)
-    return f" (did you mean {by_lower[close[0]]!r}?)" if close else ""
+        raise missing_column(where, name, available, role, option)
 
 
 def python_column(values: Sequence[object], column: str, role: Role) -> tuple[pa.Array, dict[int, str]]:
@@ -134,17 +123,6 @@ def _as_string(value: object, column: str, role: Role) -> tuple[str | None, str 
         )
     expected = {"text": "a string", "label": "an integer or a string", "name": "a string or a number"}[role]
     return "", f"{column} is {shorten(value)} ({type(value).__name__}), expected {expected}"
-
-
-def encodable(text: str) -> bool:
-    """Whether a text can be encoded as UTF-8, which excludes lone surrogates."""
-    if text.isascii():
-        return True
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def shorten(value: object) -> str:
