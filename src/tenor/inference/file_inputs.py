@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tenor.data.files.headers import missing_column, refuse_duplicates
+from tenor.data.files.headers import Wanted, missing_columns, refuse_duplicates
 from tenor.data.files.json_records import json_text
 from tenor.data.files.opening import encoding_fix
 from tenor.data.files.reading import open_rows
@@ -199,4 +199,4 @@ def _require_column(rows: FileRows, text_column: str, columns: list[str]) -> Non
         raise UserError(f"{rows.where}: the column name {shown!r} is not UTF-8. {encoding_fix(rows.files[0])}")
     refuse_duplicates(rows.where, columns)
     if text_column not in columns:
-        raise missing_column(rows.where, text_column, columns, "text", OPTION)
+        raise missing_columns(rows.where, [Wanted("text", text_column, OPTION)], columns)

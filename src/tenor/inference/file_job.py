@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import pyarrow as pa
 
-from tenor.data.files.headers import missing_column
+from tenor.data.files.headers import Wanted, missing_columns
 from tenor.data.files.json_records import parse_record
 from tenor.data.files.opening import encoding_fix
 from tenor.data.files.stream import NOT_UTF8, RECORD, FileRows
@@ -96,7 +96,7 @@ def survey(path: Path, text_column: str, as_text: bool = False) -> Survey:
     if not_utf8:
         found.fix = encoding_fix(rows.files[0])
     if found.has_records and found.columns and text_column not in found.columns:
-        raise missing_column(rows.where, text_column, list(found.columns), "text", OPTION)
+        raise missing_columns(rows.where, [Wanted("text", text_column, OPTION)], list(found.columns))
     found.sha256 = _digest(rows)
     return found
 

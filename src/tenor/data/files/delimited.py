@@ -10,7 +10,7 @@ from tenor.data.files.dialect import Dialect, fields_up_to, spans
 from tenor.data.files.headers import SAMPLE_ROWS, lost_first_row, tidied_names
 from tenor.data.files.opening import inner_name, most_bytes, open_bytes, open_text
 from tenor.data.files.quoting import detect_quoting, read_header, skipped_spaces
-from tenor.data.files.stream import Block, FileRows, Limits, Row, in_blocks
+from tenor.data.files.stream import Block, FileRow, FileRows, Limits, in_blocks
 from tenor.errors import UserError
 
 DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
@@ -53,7 +53,7 @@ def delimited_rows(path: Path, required: Sequence[str]) -> FileRows:
     `required` are the columns that the caller needs, which may be missing."""
     found = examine(path, lambda header: require_header(path, header, required))
     sample = list(islice(found.records(), SAMPLE_ROWS))
-    if lost := lost_first_row(path, found.header, sample, required):
+    if lost := lost_first_row(path, found.header, sample, required, found.dialect.delimiter):
         raise UserError(lost)
     usual = Dialect(delimiter_of(path))
     reading = {} if found.dialect == usual else {"dialect": asdict(found.dialect)}
@@ -69,17 +69,17 @@ def delimited_rows(path: Path, required: Sequence[str]) -> FileRows:
     )
 
 
-def _rows(found: Delimited) -> Iterator[Row]:
+def _rows(found: Delimited) -> Iterator[FileRow]:
     width = len(found.header)
     expected = f"expected {width} as in the header; enclose a text that contains the delimiter in double quotes"
     for number, record in enumerate(found.records(), start=1):
         if len(record) != width:
             cells = (*record[:width], *[None] * (width - len(record)))
-            yield Row(cells, number, f"has {len(record)} fields, {expected}")
+            yield FileRow(cells, number, f"has {len(record)} fields, {expected}")
         elif width > 1 and record == found.header:
-            yield Row(record, number, "repeats the header; were files joined? Remove this line")
+            yield FileRow(record, number, "repeats the header; were files joined? Remove this line")
         else:
-            yield Row(record, number)
+            yield FileRow(record, number)
 
 
 def delimiter_of(path: Path) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tenor.data.files.formats import FORMATS
 from tenor.data.files.opening import COMPRESSIONS, is_empty, open_text
-from tenor.data.files.stream import Block, FileRows, Limits, Row, in_blocks
+from tenor.data.files.stream import Block, FileRow, FileRows, Limits, in_blocks
 from tenor.errors import UserError
 
 CLASS_COLUMNS = ("text", "label", "file")
@@ -143,12 +143,12 @@ def class_folder_rows(folder: Path, classes: Sequence[Path]) -> FileRows:
             raise UserError(f"{other}: is not a .txt file, unlike the other files of this class. Move it elsewhere.")
         files += own
 
-    def rows() -> Iterator[Row]:
+    def rows() -> Iterator[FileRow]:
         for number, path in enumerate(files, start=1):
             with open_text(path) as content:
                 text = content.read(MOST_TEXT_CHARACTERS + 1)
             fault = None if len(text) <= MOST_TEXT_CHARACTERS else f"has more than {MOST_TEXT_CHARACTERS:,} characters"
-            yield Row((text, path.parent.name, str(path.relative_to(folder))), number, fault)
+            yield FileRow((text, path.parent.name, str(path.relative_to(folder))), number, fault)
 
     def read(limits: Limits, choose: Sequence[str] | None) -> Iterator[Block]:
         return in_blocks(rows(), CLASS_COLUMNS, limits, choose)

@@ -4,6 +4,7 @@ import difflib
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from tenor.errors import UserError
@@ -35,33 +36,61 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f" (did you mean {by_lower[close[0]]!r}?)" if close else ""
 
 
-def missing_column(where: str, name: str, available: Sequence[str], role: str, option: str) -> UserError:
-    """The error for a column that does not exist; with exactly one obvious candidate it has the option that works.
+@dataclass(frozen=True)
+class Wanted:
+    """A column that a caller needs."""
 
-    `role` is `text`, `label` or another; `option` is how a column is chosen, such as `data.text_column={}`.
-    """
+    role: str
+    """`text`, `label` or another."""
+    name: str
+    option: str
+    """How another one is chosen, such as `data.text_column={}`."""
+
+
+def missing_columns(where: str, wanted: Sequence[Wanted], available: Sequence[str]) -> UserError:
+    """The error for columns of which at least one does not exist; where each missing one has exactly one obvious
+    candidate, it has the options that work."""
+    missing = [one for one in wanted if one.name not in available]
+    first = missing[0]
     shown = ", ".join(repr(column[:60]) for column in available[:SHOWN_COLUMNS]) or "none"
     more = f" and {len(available) - SHOWN_COLUMNS} more" if len(available) > SHOWN_COLUMNS else ""
-    candidate = obvious(name, available, role)
-    if candidate is not None:
-        fix = f"Set {option.format(_as_argument(candidate))}"
-    else:
-        fix = f"Set {option.format('NAME')} to one of them" if available else "Add a header with the names"
-    return UserError(f"{where}: no column {name!r}{nearest(name, available)}. Available columns: {shown}{more}. {fix}.")
+    taken = {one.name for one in wanted if one.name in available}
+    found: dict[str, str] = {}
+    for one in missing:
+        rest = [column for column in available if column not in taken and column not in found.values()]
+        if (candidate := obvious(one, rest)) is not None:
+            found[one.option] = candidate
+    named = [name for name in available if name]
+    rest = [name for name in named if name not in taken and name not in found.values()]
+    if len(named) == len(taken) + len(missing) and len(missing) - len(found) == len(rest) == 1:
+        found[next(one.option for one in missing if one.option not in found)] = rest[0]
+    others = {name for role, names in USUAL_NAMES.items() if role != first.role for name in names}
+    if len(missing) == 1 and not found and first.role in USUAL_NAMES:
+        rest = [name for name in rest if _folded(name) not in others]
+        found = {first.option: rest[0]} if len(rest) == 1 and len(named) > 1 else {}
+    options = [one.option.format(_as_argument(found.get(one.option, "NAME"))) for one in missing]
+    fix = f"Set {' '.join(options)}" + ("" if len(found) == len(missing) else ", with names of these columns")
+    names = " and no column ".join(f"{one.name!r}{nearest(one.name, available)}" for one in missing)
+    if not available or (not rest and len(found) < len(missing)):
+        fix = f"Add a column {first.name!r}"
+    if not available:
+        fix = f"Add a header with the name {first.name!r}"
+    return UserError(f"{where}: no column {names}. Available columns: {shown}{more}. {fix}.")
 
 
-def obvious(name: str, available: Sequence[str], role: str) -> str | None:
-    """The only column that can be meant: one that differs in case and blanks only, or the only one with a usual name
-    for the role."""
+def obvious(wanted: Wanted, available: Sequence[str]) -> str | None:
+    """The only column that can be meant: one that differs in case and blanks only, the only one with a usual name for
+    the role, or the only one with a similar name."""
+    folded = _folded(wanted.name)
+    close = difflib.get_close_matches(folded, list(map(_folded, available)), n=2, cutoff=0.8)
     for same in (
-        [column for column in available if _folded(column) == _folded(name)],
-        [column for column in available if _folded(column) in USUAL_NAMES.get(role, frozenset())],
+        [column for column in available if _folded(column) == folded],
+        [column for column in available if _folded(column) in USUAL_NAMES.get(wanted.role, frozenset())],
+        [column for column in available if _folded(column) in close],
     ):
         if len(same) == 1 and same[0]:
             return same[0]
-    close = difflib.get_close_matches(_folded(name), list(map(_folded, available)), n=2, cutoff=0.8)
-    found = [column for column in available if _folded(column) in close]
-    return found[0] if len(found) == 1 and found[0] else None
+    return None
 
 
 def _folded(name: str) -> str:
@@ -101,26 +130,27 @@ def refuse_duplicates(where: str, names: Sequence[str], required: Iterable[str] 
         raise UserError(f"{where}: {counts[twice[0]]} columns are called {twice[0]!r}. Rename all but one.")
 
 
-def lost_first_row(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]], required: Sequence[str]) -> str:
+def lost_first_row(
+    path: Path, header: Sequence[str], rows: Sequence[Sequence[str]], required: Sequence[str], delimiter: str = ","
+) -> str:
     """A message that the header seems to be a row of data, with the command that adds a header; empty if it does not.
 
-    `rows` are the first rows below. If the required columns exist, the header is doubted only if one of them is named
-    like a value of its own column, or like a text.
+    `rows` are the first rows below. If the required columns exist, the header is doubted only if a column is named like
+    one of its repeated values, or a required one like a text.
     """
-    rows = [row for row in rows[:SAMPLE_ROWS] if len(row) == len(header)]
-    if len(header) < 2 or not rows:
+    rows = [row for row in rows[:SAMPLE_ROWS] if len(row) == len(header) and list(row) != list(header)]
+    named = [name for name in header if not name.startswith("Unnamed: ")]
+    are_of_pandas = named == [str(number) for number in range(len(named))]
+    if len(header) < 2 or not rows or are_of_pandas:
         return ""
     columns = list(zip(*rows, strict=True))
     is_complete = set(required) <= set(header)
-    doubted = [
-        at
-        for at, name in enumerate(header)
-        if (not is_complete or name in required) and _is_value(name, columns[at], is_complete)
-    ]
-    if not doubted or (not is_complete and not _is_row(header, columns)):
+    values = [_is_class_value(name, column) for name, column in zip(header, columns, strict=True)]
+    if is_complete and not (any(values) or any(_is_text(name) for name in required)):
         return ""
-    names = ",".join(likely_names(columns))
-    separated = names if path.suffix.lower() != ".tsv" else names.replace(",", "\\t")
+    if not is_complete and not _is_row(header, columns):
+        return ""
+    separated = delimiter.replace("\t", "\\t").join(likely_names(columns))
     shown = ", ".join(repr(name[:40]) for name in header[:4])
     return (
         f"{path}: the first line seems to be a row of data, not a header with names of columns ({shown}). Add a "
@@ -128,25 +158,24 @@ def lost_first_row(path: Path, header: Sequence[str], rows: Sequence[Sequence[st
     )
 
 
-def _is_value(name: str, column: Sequence[str], is_complete: bool) -> bool:
-    if len(name.split()) > MOST_WORDS_OF_A_NAME or len(name) > MOST_CHARACTERS_OF_A_NAME:
-        return True
+def _is_text(name: str) -> bool:
+    return len(name.split()) > MOST_WORDS_OF_A_NAME or len(name) > MOST_CHARACTERS_OF_A_NAME
+
+
+def _is_class_value(name: str, column: Sequence[str]) -> bool:
+    """Whether a name is a value of its column, where the values repeat."""
     distinct = set(column)
-    is_class = len(column) >= 3 and 2 * len(distinct) <= len(column)
-    if is_class and name in distinct:
-        return True
-    are_numbers = all(NUMBER.fullmatch(value) for value in column)
-    return not is_complete and are_numbers and NUMBER.fullmatch(name) is not None
+    return len(column) >= 3 and 2 * len(distinct) <= len(column) and name in distinct
 
 
 def _is_row(header: Sequence[str], columns: Sequence[Sequence[str]]) -> bool:
-    """Whether the header has a text, or a value in every column whose values repeat; `0,1,2` are names of pandas."""
-    if [name for name in header if name] == [str(number) for number in range(sum(map(bool, header)))]:
-        return False
-    return any(len(name.split()) >= 3 for name in header) or all(
-        _is_value(name, column, False) or len(set(column)) * 2 > len(column)
-        for name, column in zip(header, columns, strict=True)
-    )
+    """Whether the names look like the values of their columns: a text, the value of a class, or numbers above numbers
+    next to words above words."""
+    if any(_is_text(name) or _is_class_value(name, column) for name, column in zip(header, columns, strict=True)):
+        return True
+    are_numbers = [all(NUMBER.fullmatch(value) for value in column) for column in columns]
+    alike = all(bool(NUMBER.fullmatch(name)) == number for name, number in zip(header, are_numbers, strict=True))
+    return alike and any(are_numbers) and any(len(name.split()) >= 3 for name in header)
 
 
 def likely_names(columns: Sequence[Sequence[str]]) -> list[str]:

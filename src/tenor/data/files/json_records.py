@@ -1,6 +1,5 @@
 """Records of JSON files: one object per line, an array of objects, or objects nested under one key, as a stream."""
 
-import io
 import json
 import math
 import re
@@ -15,7 +14,7 @@ from uuid import UUID
 import pyarrow as pa
 
 from tenor.data.files import dialect
-from tenor.data.files.opening import open_utf8
+from tenor.data.files.opening import open_text
 from tenor.data.files.stream import NOT_UTF8, RECORD, Block, FileRows, Limits, Unit, encodable, storable
 from tenor.errors import UserError
 
@@ -158,7 +157,7 @@ def _block(portion: list[_Record], keep_lines: bool) -> Block:
 
 
 def _lines(path: Path) -> Iterator[_Record]:
-    with io.TextIOWrapper(open_utf8(path), encoding="utf-8", errors="surrogateescape", newline="\n") as lines:
+    with open_text(path, "\n") as lines:
         for number, line in enumerate(iter(lambda: lines.readline(dialect.MOST_CHARACTERS), ""), start=1):
             if len(line) >= dialect.MOST_CHARACTERS:
                 raise UserError(
@@ -212,7 +211,7 @@ class _Scanner:
         self.path, self.buffer, self.at, self.before, self.count = path, "", 0, 0, 0
 
     def __enter__(self) -> "_Scanner":
-        self.text = io.TextIOWrapper(open_utf8(self.path), encoding="utf-8", errors="surrogateescape", newline="\n")
+        self.text = open_text(self.path, "\n")
         return self
 
     def __exit__(self, *raised: object) -> None:
@@ -338,7 +337,7 @@ def _layout(path: Path, required: Sequence[str]) -> _Layout:
             return _Layout("lines")  # Its reader names the line.
         raise
     itself = _Layout("lines" if on_one_line else "values")
-    if not is_single or any(name in kinds for name in required):
+    if not is_single or any(kinds.get(name) == "value" for name in required):
         return itself
     arrays = [key for key, kind in kinds.items() if kind == "objects"]
     if len(arrays) == 1:
@@ -371,11 +370,11 @@ def _outline(path: Path, kinds: dict[str, str]) -> tuple[bool, bool]:
 
 def _spans_lines(path: Path) -> bool:
     """Whether the first object of a file goes on beyond its first line; a line of many characters is one."""
-    with open_utf8(path) as content:
-        first = next((line for line in iter(lambda: content.readline(PART_CHARACTERS), b"") if line.strip()), b"")
+    with open_text(path, "\n") as content:
+        first = next((line for line in iter(lambda: content.readline(PART_CHARACTERS), "") if line.strip()), "")
     if len(first) >= PART_CHARACTERS:
         return False
-    return first.rstrip().endswith((b"{", b"[", b",", b":")) or first.strip() in (b"{", b"[")
+    return first.rstrip().endswith(("{", "[", ",", ":"))
 
 
 def _refuse_layout(path: Path, kinds: Mapping[str, str], arrays: Sequence[str]) -> None:

@@ -171,17 +171,6 @@ def open_text(path: Path, newline: str = "") -> TextIO:
     return io.TextIOWrapper(open_bytes(path), encoding, errors, newline)
 
 
-def open_utf8(path: Path) -> BinaryIO:
-    """The bytes of a text file in UTF-8, without a byte-order mark."""
-    content = open_bytes(path)
-    if encoding_of(path) == "utf-16":
-        return cast(BinaryIO, codecs.EncodedFile(content, "utf-8", "utf-16"))
-    if content.read(len(codecs.BOM_UTF8)) != codecs.BOM_UTF8:
-        content.close()
-        content = open_bytes(path)
-    return content
-
-
 def require_text(path: Path) -> None:
     """Raises UserError unless all bytes are valid text without NUL; the message names the first byte that is not, and
     a command that converts the file."""

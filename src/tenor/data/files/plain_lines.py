@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tenor.data.files import dialect
 from tenor.data.files.opening import inner_name, open_text
-from tenor.data.files.stream import Block, FileRows, Limits, Row, in_blocks
+from tenor.data.files.stream import Block, FileRow, FileRows, Limits, in_blocks
 from tenor.errors import UserError
 
 TEXT, LABEL = "text", "label"
@@ -49,24 +49,24 @@ def _fasttext(path: Path) -> FileRows:
     return FileRows(str(path), path.name, "line", "strings", names, read, (path,), (note,), reading=reading)
 
 
-def _labelled(path: Path) -> Iterator[Row]:
+def _labelled(path: Path) -> Iterator[FileRow]:
     with open_text(path, "\n") as lines:
         for number, line in enumerate(_bounded(path, lines), start=1):
             if not line.strip():
                 continue
             found = FASTTEXT_LINE.fullmatch(line.strip())
             if found is None:
-                yield Row((None, line.rstrip("\r\n")), number, f"does not begin with {MARK}")
+                yield FileRow((None, line.rstrip("\r\n")), number, f"does not begin with {MARK}")
                 continue
             labels = [one.removeprefix(MARK) for one in found[1].split()]
             fault = f"has {len(labels)} labels, expected one: {', '.join(labels[:4])}" if len(labels) > 1 else None
-            yield Row((labels[0], found[2] or ""), number, fault)
+            yield FileRow((labels[0], found[2] or ""), number, fault)
 
 
-def _texts(path: Path) -> Iterator[Row]:
+def _texts(path: Path) -> Iterator[FileRow]:
     with open_text(path, "\n") as lines:
         for number, line in enumerate(_bounded(path, lines), start=1):
-            yield Row((line.rstrip("\r\n"),), number)
+            yield FileRow((line.rstrip("\r\n"),), number)
 
 
 def _bounded(path: Path, lines: object) -> Iterator[str]:

@@ -54,10 +54,8 @@ def _file(path: Path, required: Sequence[str], strict_text: bool) -> FileRows:
         raise UserError(f"{path}: no such file. {CHECK}")
     if not path.is_file():
         raise UserError(f"{path}: is not a regular file. Write the rows to a regular file first.")
-    if path.stat().st_size == 0:
-        raise UserError(f"{path}: is empty, expected one text per row.")
     found = recognize_format(path)
-    if is_empty(path):
+    if is_empty(path) and (strict_text or found.kind not in ("json", "plain")):
         raise UserError(f"{path}: is empty, expected one text per row.")
     if found.kind in ("delimited", "json", "plain"):
         if strict_text:

@@ -83,12 +83,12 @@ class FileRows:
 
 
 def in_blocks(
-    rows: Iterator["Row"], names: Sequence[str], limits: Limits, choose: Sequence[str] | None = None
+    rows: Iterator["FileRow"], names: Sequence[str], limits: Limits, choose: Sequence[str] | None = None
 ) -> Iterator[Block]:
     """Blocks of rows of strings, with the columns `choose`; at least one block, which may be empty."""
     places = [names.index(name) for name in (names if choose is None else choose)]
     chosen = [names[place] for place in places]
-    portion: list[Row] = []
+    portion: list[FileRow] = []
     characters, is_first = 0, True
     for row in rows:
         portion.append(row)
@@ -101,7 +101,7 @@ def in_blocks(
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class FileRow:
     """One row of strings."""
 
     cells: Sequence[str | None]
@@ -109,7 +109,7 @@ class Row:
     fault: str | None = None
 
 
-def _block(rows: list[Row], names: Sequence[str], places: Sequence[int]) -> Block:
+def _block(rows: list[FileRow], names: Sequence[str], places: Sequence[int]) -> Block:
     columns = [pa.array([storable(row.cells[at]) for row in rows], pa.large_string()) for at in places]
     faults = {at: fault for at, row in enumerate(rows) if (fault := row.fault or not_utf8(row.cells)) is not None}
     return Block(pa.table(columns, names=list(names)), [row.number for row in rows], faults)

@@ -9,7 +9,7 @@ from typing import IO, Any
 
 from tenor.data.files.headers import SAMPLE_ROWS, lost_first_row, tidied_names
 from tenor.data.files.opening import plain_file
-from tenor.data.files.stream import Block, FileRows, Limits, Row, in_blocks
+from tenor.data.files.stream import Block, FileRow, FileRows, Limits, in_blocks
 from tenor.errors import UserError
 
 MOST_BYTES = 2**30
@@ -75,13 +75,13 @@ def _beginning(path: Path, name: str) -> tuple[int, list[str], list[list[str]]]:
     return first, header, sample
 
 
-def _rows(path: Path, name: str, first: int, width: int) -> Iterator[Row]:
+def _rows(path: Path, name: str, first: int, width: int) -> Iterator[FileRow]:
     for number, cells in _table(path, name):
         if number <= first:
             continue
         beyond = next((at for at in range(width, len(cells)) if cells[at].strip()), None)
         fault = None if beyond is None else f"has a value in cell {_column(beyond)}{number}, right of the last column"
-        yield Row((*cells[:width], *[""] * (width - len(cells))), number, fault)
+        yield FileRow((*cells[:width], *[""] * (width - len(cells))), number, fault)
 
 
 def _table(path: Path, name: str) -> Iterator[tuple[int, list[str]]]:

@@ -12,7 +12,7 @@ from typing import Literal
 import pyarrow as pa
 
 from tenor.config.schema import Data
-from tenor.data.files.headers import missing_column
+from tenor.data.files.headers import Wanted, missing_columns, refuse_duplicates
 from tenor.data.files.headers import nearest as nearest
 from tenor.data.files.stream import encodable as encodable
 from tenor.errors import UserError
@@ -75,18 +75,11 @@ class SourceRows:
 
 def require_columns(available: Sequence[str], columns: Columns, where: str) -> None:
     """Raises UserError unless every required column exists exactly once."""
-    settings = {
-        "data.text_column={}": ("text", columns.text),
-        "data.label_column={}": ("label", columns.label),
-        "data.id_column={}": ("id", columns.id),
-        "data.group_column={}": ("group", columns.group),
-    }
-    for option, (role, name) in settings.items():
-        if name is None or available.count(name) == 1:
-            continue
-        if name in available:
-            raise UserError(f"{where}: {available.count(name)} columns are called {name!r}. Rename all but one.")
-        raise missing_column(where, name, available, role, option)
+    roles = {"text": columns.text, "label": columns.label, "id": columns.id, "group": columns.group}
+    wanted = [Wanted(role, name, f"data.{role}_column={{}}") for role, name in roles.items() if name is not None]
+    refuse_duplicates(where, available, [one.name for one in wanted])
+    if any(one.name not in available for one in wanted):
+        raise missing_columns(where, wanted, available)
 
 
 def python_column(values: Sequence[object], column: str, role: Role) -> tuple[pa.Array, dict[int, str]]:
