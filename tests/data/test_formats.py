@@ -358,7 +358,8 @@ def test_a_bomb_is_refused(reader: Reader, tmp_path: Path, monkeypatch: pytest.M
     [
         ("id,review,sentiment", "data.text_column=review data.label_column=sentiment"),
         ("Sentence,Rating", "data.text_column=Sentence data.label_column=Rating"),
-        ("content,text,mood", "data.label_column=NAME, with names of these columns"),
+        ("content,text,mood", "data.label_column=mood"),
+        ("a,text,c", "data.label_column=NAME, with names of these columns"),
         ("text,is_offensive", "data.label_column=is_offensive"),
         ("TEXT,LABEL", "data.text_column=TEXT data.label_column=LABEL"),
         ("my review,sentiment", "data.text_column='my review' data.label_column=sentiment"),

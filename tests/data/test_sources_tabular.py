@@ -212,7 +212,7 @@ def test_a_missing_column_names_the_columns_and_the_nearest(tmp_path: Path) -> N
         ("a.csv", "text,label\nGood, really,1\n", "has 3 fields, expected 2"),
         ("a.csv", "text,label\na,0.5\nb,1.0\n", "decimal numbers"),
         ("a.json", '[["a", 0]]', "is a JSON array of other values"),
-        ("a.json", '[{"text": "a", "label": 0}', "after 1 values: expected one of , ]"),
+        ("a.json", '[{"text": "a", "label": 0}', "after 1 values on: expected one of , ]"),
         ("a.json", '{\n"text": "a",\n"label"\n}', "is not JSON from character 24"),
         ("a.jsonl", '{"text": "a", "label": 0}\n{"text": "b', "line 2 is not JSON"),
         ("a.jsonl", '{"text": "a", "label": ' + "9" * 5000 + "}", "is not JSON"),

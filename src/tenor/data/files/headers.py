@@ -72,7 +72,7 @@ def missing_columns(where: str, wanted: Sequence[Wanted], available: Sequence[st
     fix = f"Set {' '.join(options)}" + ("" if len(found) == len(missing) else ", with names of these columns")
     names = " and no column ".join(f"{one.name!r}{nearest(one.name, available)}" for one in missing)
     if not available or (not rest and len(found) < len(missing)):
-        fix = f"Add a column {first.name!r}"
+        fix = f"Add a column {first.name!r}, or set {options[0]}"
     if not available:
         fix = f"Add a header with the name {first.name!r}"
     return UserError(f"{where}: no column {names}. Available columns: {shown}{more}. {fix}.")
