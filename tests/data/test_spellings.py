@@ -16,7 +16,7 @@ from tenor.data.dataset import LabelledText
 from tenor.data.sources import read_source
 from tenor.data.sources.embedded import embedded_reviews
 from tenor.data.sources.labels import from_dataframe, read_table
-from tenor.data.sources.rows import folded, near_note, tidied
+from tenor.data.sources.spellings import folded, near_note, tidied
 from tenor.errors import UserError
 from tenor.inference.file_job import survey
 
@@ -132,7 +132,7 @@ def test_a_decimal_without_a_fraction_is_the_integer(kind: str, tmp_path: Path) 
     named = read(tmp_path, [1.0, 0.0], kind, class_names=("bad", "good"))
     assert named.labels.tolist() == [1, 0]
     found = refusal(tmp_path, [1.0, 5.0], kind=kind)
-    assert "the labels in column 'label' are 1, 5, " in found
+    assert "all 2 labels in column 'label' are 1 (1 row), 5 (1 row), expected" in found
     assert 'data.class_names=["1", "5"]' in found
     refusal(tmp_path, [1.5, 5.0], kind=kind)
 

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from tenor.data.sources.delimited import DELIMITERS, examine, require_header
 from tenor.data.sources.dialect import MOST_CHARACTERS
-from tenor.data.sources.rows import Columns, SourceRows, python_column, require_columns
+from tenor.data.sources.rows import Columns, SourceRows, python_column, require_columns, stored_class_names
 from tenor.errors import TenorError, UserError
 from tenor.runs.files import cache_folder
 
@@ -112,7 +112,8 @@ def read_rows(path: str | Path, columns: Columns) -> SourceRows:
     _require_file(file, suffix)
     try:
         if suffix == ".parquet":
-            return SourceRows(_parquet_table([file], columns), str(file), file.name)
+            names = stored_class_names(_parquet_metadata(file), columns.label)
+            return SourceRows(_parquet_table([file], columns), str(file), file.name, class_names=names)
         with file.open("rb") as content:
             _require_utf8(file, content)
             content.seek(0)
@@ -300,6 +301,11 @@ def _parquet_table(files: list[Path], columns: Columns) -> pa.Table:
     """The required columns of all files, with the types of the first."""
     schema = _parquet_schema(files[0], columns)
     return gather((batch for file in files for batch in _parquet_batches(file, columns, schema)), schema)
+
+
+def _parquet_metadata(file: Path) -> pa.Schema:
+    with _parquet_errors(file), pq.ParquetFile(file) as parquet:
+        return parquet.schema_arrow
 
 
 def _parquet_schema(file: Path, columns: Columns) -> pa.Schema:
