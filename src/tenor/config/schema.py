@@ -89,6 +89,8 @@ READ_BY: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "id_column": (*FILES, *HUB),
         "group_column": (*FILES, *HUB, "given"),
         "class_names": ("embedded", "rotten_tomatoes", *FILES, *HUB),
+        "relabel": ("file", *HUB),
+        "faulty_rows": ("file", *HUB),
     }
 )
 """The sources that read a key. Keys that are not listed do not depend on the source."""
@@ -168,6 +170,12 @@ class Data(Section):
     """The class names in the order of their indices 0, 1, …; null uses the source's names, or the sorted distinct
     labels if it has none. Labels that differ only in case, whitespace or Unicode normalization are one class, named
     after the most frequent spelling; two names listed here that differ in case are two classes."""
+    relabel: dict[Text, Text | None] = {}
+    """Labels to read as others, such as `{"1": negative, "3": null, "5": positive}`; null leaves the rows with this
+    label out."""
+    faulty_rows: Literal["refuse", "leave_out"] = "refuse"
+    """What happens to rows whose text or label is missing or invalid: the whole file is refused, or these rows are left
+    out, with a message that says how many."""
     validation: ValidationSplit = ValidationSplit()
     """How the validation rows are split from the training rows."""
     subset: Subset = Subset()

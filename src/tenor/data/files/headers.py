@@ -47,9 +47,9 @@ class Wanted:
     """How another one is chosen, such as `data.text_column={}`."""
 
 
-def missing_columns(where: str, wanted: Sequence[Wanted], available: Sequence[str]) -> UserError:
+def missing_columns(where: str, wanted: Sequence[Wanted], available: Sequence[str], hint: str = "") -> UserError:
     """The error for columns of which at least one does not exist; where each missing one has exactly one obvious
-    candidate, it has the options that work."""
+    candidate, it has the options that work, unless the caller knows them: `hint`."""
     missing = [one for one in wanted if one.name not in available]
     first = missing[0]
     shown = ", ".join(repr(column[:60]) for column in available[:SHOWN_COLUMNS]) or "none"
@@ -75,7 +75,7 @@ def missing_columns(where: str, wanted: Sequence[Wanted], available: Sequence[st
         fix = f"Add a column {first.name!r}, or set {options[0]}"
     if not available:
         fix = f"Add a header with the name {first.name!r}"
-    return UserError(f"{where}: no column {names}. Available columns: {shown}{more}. {fix}.")
+    return UserError(f"{where}: no column {names}. Available columns: {shown}{more}. {hint or f'{fix}.'}")
 
 
 def obvious(wanted: Wanted, available: Sequence[str]) -> str | None:

@@ -4,7 +4,7 @@ import errno
 import mmap
 import tempfile
 from bisect import bisect_right
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from operator import itemgetter
@@ -17,7 +17,7 @@ from tenor.data.files.json_records import EXPECTED
 from tenor.data.files.plain_lines import TEXT as PLAIN_TEXT
 from tenor.data.files.reading import open_rows
 from tenor.data.files.stream import Block, FileRows, Limits
-from tenor.data.sources.rows import Columns, SourceRows, python_column, require_columns
+from tenor.data.sources.rows import Columns, SourceRows, python_column, require_columns, stored_class_names
 from tenor.errors import TenorError, UserError
 from tenor.runs.files import cache_folder
 
@@ -110,8 +110,12 @@ def source_rows(rows: FileRows, columns: Columns) -> SourceRows:
         raise UserError(f"{error.filename or rows.where}: cannot be read: {error.strerror or error}.") from error
     if rows.columns is None and reader.keys:
         require_columns(list(reader.keys), columns, rows.where)
-    notes = (*rows.notes, *_prodigy_notes(rows.where, reader.left_out))
-    return SourceRows(table, rows.where, rows.origin, reader.faults, reader.place, notes)
+    names = None if rows.schema is None else stored_class_names(rows.schema, columns.label)
+    return SourceRows(
+        *(table, rows.where, rows.origin, reader.faults, reader.place, rows.notes),
+        class_names=names,
+        left_out=reader.left_out,
+    )
 
 
 def _require_labels(rows: FileRows, columns: Columns) -> None:
@@ -130,7 +134,8 @@ class _Reader:
         self.faults: dict[str, dict[int, str]] = {name: {} for name in self.roles}
         self.keys: dict[str, None] = {}
         """All keys of a JSON file, in order of appearance."""
-        self.left_out: Counter[str] = Counter()
+        self.left_out: dict[int, str] = {}
+        """Rows that are not taught, with the reason."""
         self.count = 0
         self.runs: list[tuple[int, int, str]] = []
         """The position and the number of each row that does not follow the one before it, and its file."""
@@ -156,21 +161,23 @@ class _Reader:
             raise UserError(
                 f"{where}: {self.rows.place(block.numbers[at])} {fault}{expected if self.rows.unit == 'line' else ''}."
             )
-        kept = [at for at, record in enumerate(records) if self._is_kept(record)]
+        self.keys.update(dict.fromkeys(key for record in records for key in record))
         arrays = []
         for name, role in self.roles.items():
-            strings, of_block = python_column([records[at].get(name) for at in kept], name, role)
+            strings, of_block = python_column([record.get(name) for record in records], name, role)
             arrays.append(strings)
             self.faults[name].update({self.count + row: fault for row, fault in of_block.items()})
-        self._number([block.numbers[at] for at in kept], block.file)
+        for at, record in enumerate(records):
+            if (reason := self._left_out(record)) is not None:
+                self.left_out[self.count + at] = reason
+        self._number(block.numbers, block.file)
         return pa.record_batch(arrays, schema)
 
-    def _is_kept(self, record: dict[str, object]) -> bool:
-        """Whether a record is taught. Exports of annotation tools mark some that are not: this is the place to ask."""
-        self.keys.update(dict.fromkeys(record))
+    def _left_out(self, record: dict[str, object]) -> str | None:
+        """Why a record is not taught; None for most. Exports of annotation tools mark records that must not be used:
+        this is the place to ask."""
         answer = "accept" if self.columns.label == "answer" else _prodigy_answer(record)
-        self.left_out[answer] += answer != "accept"
-        return answer == "accept"
+        return None if answer == "accept" else f"Prodigy's answer {answer!r}"
 
     def _validate(self, batch: pa.RecordBatch) -> None:
         try:
@@ -206,10 +213,3 @@ def _prodigy_answer(record: dict[str, object]) -> str:
     answer = record.get("answer")
     is_prodigy = answer in PRODIGY_ANSWERS and ("_task_hash" in record or "_input_hash" in record)
     return str(answer) if is_prodigy else "accept"
-
-
-def _prodigy_notes(where: str, left_out: Counter[str]) -> tuple[str, ...]:
-    if not left_out.total():
-        return ()
-    counts = " and ".join(f"{left_out[answer]:,} with {answer!r}" for answer in PRODIGY_ANSWERS if left_out[answer])
-    return (f"{where}: only records with Prodigy's answer 'accept' are read; left out: {counts}.",)
