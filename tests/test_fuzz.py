@@ -11,7 +11,16 @@ import pytest
 
 FOLDER = Path(__file__).parent / "fuzz"
 TARGETS = (
-    *("text files", "parquet", "configurations", "archives", "checkpoints", "files of runs", "foreign files"),
+    *(
+        "text files",
+        "parquet",
+        "packed files",
+        "configurations",
+        "archives",
+        "checkpoints",
+        "files of runs",
+        "foreign files",
+    ),
     *("model folders", "files to predict", "exports and jobs", "sweeps", "exclusions", "run folders"),
 )
 

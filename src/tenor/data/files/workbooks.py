@@ -48,7 +48,7 @@ def _sheet_name(path: Path, sheet: str | None) -> str:
             if sheet not in names:
                 raise UserError(f"{path}: no sheet {sheet!r}. Its sheets: {', '.join(map(repr, names))}.")
             return sheet
-        filled = [name for name in names if _cells(path, book, name).height]
+        filled = [name for name in names if book.get_sheet_by_name(name).height]
     if len(filled) == 1:
         return filled[0]
     if not filled:
@@ -87,7 +87,7 @@ def _rows(path: Path, name: str, first: int, width: int) -> Iterator[FileRow]:
 def _table(path: Path, name: str) -> Iterator[tuple[int, list[str]]]:
     """The rows of a sheet that are not empty, with their numbers."""
     with _workbook(path) as book:
-        for number, cells in enumerate(_cells(path, book, name).iter_rows(), start=1):
+        for number, cells in enumerate(book.get_sheet_by_name(name).iter_rows(), start=1):
             texts = [_text(cell) for cell in cells]
             if any(text.strip() for text in texts):
                 yield number, texts
@@ -123,31 +123,32 @@ def _workbook(path: Path) -> Iterator[Any]:
             f"{path}: Excel files require the package python-calamine. Install it: pip install 'tenor[excel]', or save "
             "the sheet as CSV in UTF-8."
         ) from error
-    with plain_file(path) as source:
+    with plain_file(path) as source, _errors(path):
         _require_bounded(path, source)
         open_book = python_calamine.CalamineWorkbook
-        try:
-            book = open_book.from_path(str(source)) if isinstance(source, Path) else open_book.from_filelike(source)
-        except python_calamine.PasswordError as error:
-            raise UserError(f"{path}: is protected by a password. Save it without one.") from error
-        except (python_calamine.CalamineError, OSError, ValueError) as error:
-            raise UserError(
-                f"{path}: is not a valid Excel file: {error}. It may be incomplete; save it again, or as CSV in UTF-8."
-            ) from error
+        book = open_book.from_path(str(source)) if isinstance(source, Path) else open_book.from_filelike(source)
         try:
             yield book
         finally:
             book.close()
 
 
-def _cells(path: Path, book: Any, name: str) -> Any:
-    import python_calamine
-
+@contextmanager
+def _errors(path: Path) -> Iterator[None]:
+    """Errors of the reader, and of the zip archive that a workbook is, as UserError."""
     try:
-        return book.get_sheet_by_name(name)
-    except (python_calamine.CalamineError, OSError, ValueError) as error:
+        yield
+    except (UserError, GeneratorExit, KeyboardInterrupt, MemoryError):
+        raise
+    except BaseException as error:
+        kind = type(error).__name__
+        if kind == "PasswordError":
+            raise UserError(f"{path}: is protected by a password. Save it without one.") from error
+        # A panic of the Rust library is a BaseException that no module exports.
+        if not isinstance(error, Exception) and kind != "PanicException":
+            raise
         raise UserError(
-            f"{path}, sheet {name!r}: cannot be read: {error}. Save it again, or as CSV in UTF-8."
+            f"{path}: is not a valid Excel file: {error}. It may be incomplete; save it again, or as CSV in UTF-8."
         ) from error
 
 
@@ -155,8 +156,11 @@ def _require_bounded(path: Path, source: IO[bytes] | Path) -> None:
     if not zipfile.is_zipfile(source):
         return
     with zipfile.ZipFile(source) as archive:
-        if sum(info.file_size for info in archive.infolist()) > MOST_BYTES:
-            raise UserError(
-                f"{path}: has more than {MOST_BYTES // 2**20:,} MB of cells, which do not fit into memory. Save it as "
-                "CSV in UTF-8."
-            )
+        size = sum(info.file_size for info in archive.infolist())
+    if size > MOST_BYTES:
+        raise UserError(
+            f"{path}: has more than {MOST_BYTES // 2**20:,} MB of cells, which do not fit into memory. Save it as CSV "
+            "in UTF-8."
+        )
+    if not isinstance(source, Path):
+        source.seek(0)
