@@ -250,8 +250,8 @@ def test_only_accepted_answers_of_prodigy_are_read(tmp_path: Path) -> None:
     answers = ["accept", "reject", "ignore", "accept", "reject"]
     rows = read_table(prodigy(tmp_path / "a.jsonl", answers, _task_hash=3))
     assert list(rows.texts) == ["film 0", "film 3"]
-    assert rows.ids == ["1", "2"]
-    assert "left out: 2 with 'reject' and 1 with 'ignore'" in rows.notes[0]
+    assert rows.ids == ["1", "4"], "the row numbers are the file's own"
+    assert "2 rows: Prodigy's answer 'reject' (Prodigy), 1 row: Prodigy's answer 'ignore' (Prodigy)" in rows.notes[0]
     assert read_table(prodigy(tmp_path / "b.jsonl", ["accept"] * 4, _input_hash=3)).notes == ()
     others = read_table(prodigy(tmp_path / "c.jsonl", answers))
     assert (len(others), others.notes) == (5, ()), "an answer alone may mean anything"
@@ -264,7 +264,7 @@ def test_only_accepted_answers_of_prodigy_are_read(tmp_path: Path) -> None:
 def test_a_fault_of_a_prodigy_record_names_its_own_line(tmp_path: Path) -> None:
     path = prodigy(tmp_path / "a.jsonl", ["reject", "accept", "reject", "accept"], _task_hash=3)
     path.write_text(path.read_text().replace('"film 3"', "null"))
-    with pytest.raises(UserError, match=r"line 4 \(row 2\): text is missing"):
+    with pytest.raises(UserError, match=r"line 4 \(row 4\): text is missing"):
         read_table(path)
 
 

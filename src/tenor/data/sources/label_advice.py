@@ -87,6 +87,8 @@ def unpacked(label: str) -> object:
             value = parse(inner)
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue
+        if isinstance(value, dict) and list(value) == ["choices"]:  # Label Studio's several choices.
+            return value["choices"]
         return value if isinstance(value, list | tuple | set | dict) else label
     return label
 

@@ -7,7 +7,7 @@ import json
 import mmap
 import tempfile
 from array import array
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain, islice
@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from tenor.data.sources.delimited import DELIMITERS, examine, require_header
 from tenor.data.sources.dialect import MOST_CHARACTERS
+from tenor.data.sources.exports import Export, recognize
 from tenor.data.sources.rows import Columns, SourceRows, python_column, require_columns, stored_class_names
 from tenor.errors import TenorError, UserError
 from tenor.runs.files import cache_folder
@@ -94,7 +95,6 @@ def _mapped(blocks: Iterable[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
 
 JSON_LINES = (".jsonl", ".ndjson", ".json")
 PART_BYTES = 2**20
-PRODIGY_ANSWERS = ("accept", "reject", "ignore")
 FASTTEXT_LINES = 100
 """Count of lines at the beginning of a file that are checked."""
 ACCEPTED = (*DELIMITERS, *JSON_LINES, ".parquet")
@@ -191,7 +191,7 @@ def _byte_place(part: bytes, at: int, start: int, line: int) -> str:
 def _read_delimited(file: Path, content: BinaryIO, columns: Columns) -> SourceRows:
     def require(header: list[str]) -> None:
         require_header(file, header, columns.roles())
-        require_columns(header, columns, str(file))
+        require_columns(header, columns, str(file), _hint(recognize(header, [])))
 
     delimited = examine(file, require)
     malformed: dict[int, str] = {}
@@ -225,22 +225,23 @@ def _string_batch(block: Sequence[Sequence[object]], schema: pa.Schema) -> pa.Re
 def _read_json(file: Path, content: BinaryIO, columns: Columns) -> SourceRows:
     roles = columns.roles()
     keys: dict[str, None] = {}
-    left_out: Counter[str] = Counter()
+    left_out: dict[int, str] = {}
     line_numbers = array("q")
     faults: dict[str, dict[int, str]] = {name: {} for name in roles}
+    numbered = _json_records(file, content)
+    first_ones = list(islice(numbered, SAMPLED_RECORDS))
+    sample = [record for _, record in first_ones]
+    export = recognize(list(dict.fromkeys(chain.from_iterable(sample))), sample)
 
     def records() -> Iterator[list[object]]:
-        lines = io.TextIOWrapper(content, encoding="utf-8-sig", newline="\n")
-        for number, line in enumerate(iter(lambda: lines.readline(MOST_CHARACTERS), ""), start=1):
-            if line.strip():
-                record = _json_object(file, number, line)
-                keys.update(dict.fromkeys(record))
-                answer = "accept" if columns.label == "answer" else _prodigy_answer(record)
-                if answer != "accept":
-                    left_out[answer] += 1
-                    continue
-                line_numbers.append(number)
-                yield [record.get(name) for name in roles]
+        for number, record in chain(first_ones, numbered):
+            if export is not None and columns.label != "answer":
+                if (reason := export.left_out(record)) is not None:
+                    left_out[len(line_numbers)] = f"{reason} ({export.name})"
+                record = dict(export.flat(record))
+            keys.update(dict.fromkeys(record))
+            line_numbers.append(number)
+            yield [record.get(name) for name in roles]
 
     def batches() -> Iterator[pa.RecordBatch]:
         first = 0
@@ -256,29 +257,30 @@ def _read_json(file: Path, content: BinaryIO, columns: Columns) -> SourceRows:
     schema = pa.schema([(name, pa.large_string()) for name in roles])
     table = gather(batches(), schema)
     if line_numbers:
-        require_columns(list(keys), columns, str(file))
+        require_columns(list(keys), columns, str(file), _hint(export))
     return SourceRows(
         table,
         str(file),
         file.name,
         faults,
         lambda row: f"line {line_numbers[row]} (row {row + 1})",
-        _prodigy_notes(file, left_out),
+        left_out=left_out,
     )
 
 
-def _prodigy_answer(record: dict[str, object]) -> str:
-    """The annotator's answer in a record of Prodigy; `accept` for any other record."""
-    answer = record.get("answer")
-    is_prodigy = answer in PRODIGY_ANSWERS and ("_task_hash" in record or "_input_hash" in record)
-    return str(answer) if is_prodigy else "accept"
+SAMPLED_RECORDS = 20
 
 
-def _prodigy_notes(file: Path, left_out: Counter[str]) -> tuple[str, ...]:
-    if not left_out.total():
-        return ()
-    counts = " and ".join(f"{left_out[answer]:,} with {answer!r}" for answer in PRODIGY_ANSWERS if left_out[answer])
-    return (f"{file}: only records with Prodigy's answer 'accept' are read; left out: {counts}.",)
+def _hint(export: Export | None) -> str:
+    return "" if export is None or not export.options else f"This looks like {export.name}; set: {export.options}"
+
+
+def _json_records(file: Path, content: BinaryIO) -> Iterator[tuple[int, dict[str, object]]]:
+    """Each record with its line number."""
+    lines = io.TextIOWrapper(content, encoding="utf-8-sig", newline="\n")
+    for number, line in enumerate(iter(lambda: lines.readline(MOST_CHARACTERS), ""), start=1):
+        if line.strip():
+            yield number, _json_object(file, number, line)
 
 
 def _json_object(file: Path, number: int, line: str) -> dict[str, object]:
@@ -311,7 +313,7 @@ def _parquet_metadata(file: Path) -> pa.Schema:
 def _parquet_schema(file: Path, columns: Columns) -> pa.Schema:
     with _parquet_errors(file), pq.ParquetFile(file) as parquet:
         schema = parquet.schema_arrow
-    require_columns(schema.names, columns, str(file))
+    require_columns(schema.names, columns, str(file), _hint(recognize(schema.names, [])))
     return pa.schema([pa.field(name, schema.field(name).type) for name in columns.roles()])
 
 
