@@ -85,7 +85,7 @@ def _label_studio(columns: Sequence[str], sample: Sequence[Record]) -> Export | 
     choices = [one for record in sample for annotation in _annotations(record) for one in _choices(annotation)]
     label = choices[0][0] if choices else "label"
     texts = [name for record in sample for name, value in _mapping(record.get("data")).items() if _is_text(value)]
-    text = "text" if "text" in texts or not texts else _longest(texts, [_mapping(one.get("data")) for one in sample])
+    text = _text_of(texts, [_mapping(record.get("data")) for record in sample])
 
     def flat(record: Record) -> Record:
         found = _chosen(record, label)
@@ -131,7 +131,7 @@ def _label_studio_table(columns: Sequence[str], sample: Sequence[Record]) -> Exp
     if not {"annotation_id", "annotator", "lead_time"} <= set(columns):
         return None
     own = [name for name in columns if name not in STUDIO_COLUMNS]
-    text = _longest(own, sample) if sample else next((name for name in own if name.lower() in TEXT_NAMES), "text")
+    text = _text_of(own, sample)
     others = [name for name in own if name != text]
     label = next((name for name in others if name.lower() in LABEL_NAMES), others[-1] if others else "label")
     return Export("Label Studio", _options(text, label), lambda record: None if record.get(label) else "not annotated")
@@ -145,12 +145,12 @@ def _argilla(columns: Sequence[str], sample: Sequence[Record]) -> Export | None:
     if questions and f"{questions[0]}.responses.status" in columns:
         fixed = {"id", "status", "_server_id"}
         fields = [name for name in columns if name not in fixed and "." not in name]
-        text = "text" if "text" in fields or not fields else _longest(fields, sample)
+        text = _text_of(fields, sample)
         return _argilla_export(questions[0], text, lambda record: record, _submitted)
     if {"fields", "responses", "suggestions"} <= set(columns):
         answered = [name for record in sample for name in _mapping(record.get("responses"))]
         fields = [name for record in sample for name in _mapping(record.get("fields"))]
-        text = "text" if "text" in fields or not fields else fields[0]
+        text = _text_of(fields, [_mapping(record.get("fields")) for record in sample])
         question = answered[0] if answered else "label"
         return _argilla_export(question, text, lambda record: _mapping(record.get("fields")), _completed)
     return None
@@ -204,7 +204,7 @@ def _argilla_1(columns: Sequence[str], sample: Sequence[Record]) -> Export | Non
         listed = map(_mapping, answers if isinstance(answers, list) else [])
         return [answer.get("value") for answer in listed if answer.get("status") == "submitted"]
 
-    text = "text" if "text" in fields or not fields else fields[0]
+    text = _text_of(fields, sample)
     return _argilla_export(questions[0], text, lambda record: record, submitted)
 
 
@@ -281,8 +281,10 @@ def _distinct(values: Iterable[object]) -> list[object]:
     return found
 
 
-def _longest(columns: Sequence[str], sample: Sequence[Record]) -> str:
-    """The column with the longest texts."""
+def _text_of(columns: Sequence[str], sample: Sequence[Record]) -> str:
+    """The column that is called like a text or, if none is, that has the longest texts."""
+    if (named := next((name for name in TEXT_NAMES for one in columns if one.lower() == name), None)) is not None:
+        return next(one for one in columns if one.lower() == named)
     lengths = {
         name: sum(len(value) for record in sample if isinstance(value := record.get(name), str)) for name in columns
     }
