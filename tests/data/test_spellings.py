@@ -249,8 +249,8 @@ def test_only_accepted_answers_of_prodigy_are_read(tmp_path: Path) -> None:
     answers = ["accept", "reject", "ignore", "accept", "reject"]
     rows = read_table(prodigy(tmp_path / "a.jsonl", answers, _task_hash=3))
     assert list(rows.texts) == ["film 0", "film 3"]
-    assert rows.ids == ["1", "4"], "the numbers are the file's own"
-    assert "not used: 2 rows: Prodigy's answer 'reject', 1 row: Prodigy's answer 'ignore'" in rows.notes[0]
+    assert rows.ids == ["1", "4"], "the row numbers are the file's own"
+    assert "2 rows: Prodigy's answer 'reject' (Prodigy), 1 row: Prodigy's answer 'ignore' (Prodigy)" in rows.notes[0]
     assert read_table(prodigy(tmp_path / "b.jsonl", ["accept"] * 4, _input_hash=3)).notes == ()
     others = read_table(prodigy(tmp_path / "c.jsonl", answers))
     assert (len(others), others.notes) == (5, ()), "an answer alone may mean anything"

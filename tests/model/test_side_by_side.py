@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from overlapping import in_a_new_thread, in_turns
+from tenor.model import speed
 from tenor.model.speed import map_side_by_side, use_threads
 
 

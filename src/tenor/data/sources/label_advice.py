@@ -28,7 +28,7 @@ MAYBE_MISSING = (
     "todo",
 )
 """Names that often mark rows without a label, but are classes in other data."""
-NESTED = re.compile(r"(?:tensor|array|np\.array)?\(?([\[({].*[\])}])[^\])}]*\)?", re.DOTALL)
+NESTED = re.compile(r"(?:tensor|array|np\.array)\((\[.*\])(?:, [a-z_]+=[^()]*)?\)|([\[({].*[\])}])", re.DOTALL)
 SCALAR = re.compile(r"(?:tensor|array|np\.\w+)\(['\"]?([^'\"()\[\],]+)['\"]?(?:, [a-z_]+=[^()]*)?\)")
 VECTOR = re.compile(r"[01](\.0*)?(\s*[\s,;|]\s*[01](\.0*)?)+")
 DECIMAL_COMMA = re.compile(r"[-+]?[0-9]{1,3},[0-9]{1,3}")
@@ -81,12 +81,14 @@ def unpacked(label: str) -> object:
     match = NESTED.fullmatch(label)
     if match is None:
         return label
-    inner = match[1]
+    inner = match[1] or match[2]
     for parse in (json.loads, ast.literal_eval, _numbers_in):
         try:
             value = parse(inner)
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue
+        if isinstance(value, dict) and list(value) == ["choices"]:  # Label Studio's several choices.
+            return value["choices"]
         return value if isinstance(value, list | tuple | set | dict) else label
     return label
 

@@ -402,6 +402,7 @@ class _Read:
 
 def _read_labels(written: Counter[str], classes: Classes) -> _Read:
     read = _Read({}, [], {}, {}, {})
+    _require_distinct(classes.names or ())
     given = GivenNames(classes.names or ())
     wanted = {key: target for old, target in classes.relabel.items() for key in (old, _key(old))}
     for label in written:

@@ -17,6 +17,7 @@ from tenor.data.files.json_records import EXPECTED
 from tenor.data.files.plain_lines import TEXT as PLAIN_TEXT
 from tenor.data.files.reading import open_rows
 from tenor.data.files.stream import Block, FileRows, Limits
+from tenor.data.sources.exports import Export, recognize
 from tenor.data.sources.rows import Columns, SourceRows, python_column, require_columns, stored_class_names
 from tenor.errors import TenorError, UserError
 from tenor.runs.files import cache_folder
@@ -75,7 +76,8 @@ def _mapped(blocks: Iterable[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
     return pa.ipc.open_stream(pa.py_buffer(mapped)).read_all()
 
 
-PRODIGY_ANSWERS = ("accept", "reject", "ignore")
+SAMPLED_RECORDS = 20
+"""Records that an export is recognized by."""
 
 
 def read_rows(path: str | Path, columns: Columns) -> SourceRows:
@@ -99,7 +101,7 @@ def source_rows(rows: FileRows, columns: Columns) -> SourceRows:
     """The required columns of a file's rows, in memory or memory-mapped. Raises UserError as `read_rows` does."""
     if rows.columns is not None:
         _require_labels(rows, columns)
-        require_columns(list(rows.columns), columns, rows.where)
+        require_columns(list(rows.columns), columns, rows.where, _hint(recognize(rows.columns, [])))
     reader = _Reader(rows, columns)
     schema = pa.schema([(name, pa.large_string()) for name in columns.roles()])
     if rows.schema is not None:
@@ -109,7 +111,7 @@ def source_rows(rows: FileRows, columns: Columns) -> SourceRows:
     except OSError as error:
         raise UserError(f"{error.filename or rows.where}: cannot be read: {error.strerror or error}.") from error
     if rows.columns is None and reader.keys:
-        require_columns(list(reader.keys), columns, rows.where)
+        require_columns(list(reader.keys), columns, rows.where, _hint(reader.export))
     names = None if rows.schema is None else stored_class_names(rows.schema, columns.label)
     return SourceRows(
         *(table, rows.where, rows.origin, reader.faults, reader.place, rows.notes),
@@ -136,6 +138,8 @@ class _Reader:
         """All keys of a JSON file, in order of appearance."""
         self.left_out: dict[int, str] = {}
         """Rows that are not taught, with the reason."""
+        self.export: Export | None = None
+        """The program that exported the records of a JSON file, by the first of them."""
         self.count = 0
         self.runs: list[tuple[int, int, str]] = []
         """The position and the number of each row that does not follow the one before it, and its file."""
@@ -161,23 +165,26 @@ class _Reader:
             raise UserError(
                 f"{where}: {self.rows.place(block.numbers[at])} {fault}{expected if self.rows.unit == 'line' else ''}."
             )
+        if self.count == 0 and self.columns.label != "answer":
+            sample = records[:SAMPLED_RECORDS]
+            self.export = recognize(list(dict.fromkeys(chain.from_iterable(sample))), sample)
+        records = [self._taught(row, record) for row, record in enumerate(records, start=self.count)]
         self.keys.update(dict.fromkeys(key for record in records for key in record))
         arrays = []
         for name, role in self.roles.items():
             strings, of_block = python_column([record.get(name) for record in records], name, role)
             arrays.append(strings)
             self.faults[name].update({self.count + row: fault for row, fault in of_block.items()})
-        for at, record in enumerate(records):
-            if (reason := self._left_out(record)) is not None:
-                self.left_out[self.count + at] = reason
         self._number(block.numbers, block.file)
         return pa.record_batch(arrays, schema)
 
-    def _left_out(self, record: dict[str, object]) -> str | None:
-        """Why a record is not taught; None for most. Exports of annotation tools mark records that must not be used:
-        this is the place to ask."""
-        answer = "accept" if self.columns.label == "answer" else _prodigy_answer(record)
-        return None if answer == "accept" else f"Prodigy's answer {answer!r}"
+    def _taught(self, row: int, record: dict[str, object]) -> dict[str, object]:
+        """The record with the columns of its export, some of which nest them; marks one that must not be taught."""
+        if self.export is None:
+            return record
+        if (reason := self.export.left_out(record)) is not None:
+            self.left_out[row] = f"{reason} ({self.export.name})"
+        return dict(self.export.flat(record))
 
     def _validate(self, batch: pa.RecordBatch) -> None:
         try:
@@ -208,8 +215,5 @@ class _Reader:
         return f"{place} (not counting the header)" if self.rows.below_header else place
 
 
-def _prodigy_answer(record: dict[str, object]) -> str:
-    """The annotator's answer in a record of Prodigy; `accept` for any other record."""
-    answer = record.get("answer")
-    is_prodigy = answer in PRODIGY_ANSWERS and ("_task_hash" in record or "_input_hash" in record)
-    return str(answer) if is_prodigy else "accept"
+def _hint(export: Export | None) -> str:
+    return "" if export is None or not export.options else f"This looks like {export.name}; set: {export.options}"
