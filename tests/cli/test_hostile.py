@@ -115,7 +115,11 @@ DATA: dict[str, tuple[str, bytes, tuple[str, ...]]] = {
     "UTF-16 cut off": ("train.csv", "review,verdict\n".encode("utf-16")[:-1], ("UTF-16", "incomplete")),
     "UTF-32": ("train.csv", "review,verdict\n".encode("utf-32"), ("UTF-32", "iconv")),
     "a field of 11 MB": ("train.csv", HEADER + ROW + b"x" * 11_000_000 + b",bad\n", ("row 2", "11,000,000 characters")),
-    "a label of 1 MB": ("train.csv", HEADER + b"a film," + b"g" * 1_000_000 + b"\n", ("1,000,000 characters", "at most 200")),
+    "a label of 1 MB": (
+        "train.csv",
+        HEADER + b"a film," + b"g" * 1_000_000 + b"\n",
+        ("1,000,000 characters", "at most 200"),
+    ),
     "a quote that is never closed": ("train.csv", HEADER + b'"a film,good\n' + ROW * 5, ("line", "quote")),
     "more fields than the header": ("train.csv", HEADER + ROW + b"a, b, c,good\n", ("row 2", "4 fields")),
     "a label that commands a terminal": ("train.csv", HEADER + ROW + b"dull,\x1b]0;owned\x07\n", ("control", "class")),

@@ -288,7 +288,7 @@ def test_spaces_after_the_delimiter_belong_to_no_field(reader: Reader, tmp_path:
     ],
 )
 def test_a_header_that_will_not_do_says_why(name: str, header: str, words: str, reader: Reader, tmp_path: Path) -> None:
-    assert words in refusal(reader, written(tmp_path / name, [header, "1,2,3"]))
+    assert words in refusal(reader, written(tmp_path / name, [header, "1 2 3"]))
 
 
 def test_one_text_per_line_in_a_csv_is_read_or_refused_with_the_way_out(tmp_path: Path) -> None:
