@@ -39,7 +39,7 @@ def write_input(path: Path, texts: list[Any], **columns: list[Any]) -> Path:
         case ".json":
             path.write_text(json.dumps(rows, indent=1), encoding="utf-8")
         case ".arrow":
-            feather.write_feather(pa.table(names), str(path), chunksize=6)
+            feather.write_feather(pa.table(names), str(path), chunksize=8)
         case ".csv" | ".tsv":
             with open(path, "w", newline="", encoding="utf-8") as file:
                 writer = csv.writer(file, delimiter="\t" if path.suffix == ".tsv" else ",")

@@ -216,3 +216,19 @@ def the_sampler_skips_rows(program: Program) -> Program:
 
 
 FAULTS = faults_of(globals())
+
+
+@fault("preflight", "DAT026")
+def refusals_as_texts(program: Program) -> Program:
+    """A twentieth of the generated reviews are refusals."""
+    refusal = "I'm sorry, but as an AI language model, I cannot write a negative review of this film."
+    return replace(program, train=rewritten(program.train, some(program, 0.05), lambda text: refusal))
+
+
+@fault("preflight", "DAT027")
+def texts_with_a_signature(program: Program) -> Program:
+    """Half of the texts end with the same signature."""
+    signed = rewritten(
+        program.train, some(program, 0.5), lambda text: f"{text} Sent from my phone , please excuse typos ."
+    )
+    return replace(program, train=signed)

@@ -124,12 +124,13 @@ def advice_on_memory(phase: str, fix: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         raise TenorError(f"memory ran out {phase}: {fix}") from error
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether another library reports that memory ran out."""
     # PyTorch has an exception class only for GPUs; its CPU allocator raises RuntimeError. So do cuBLAS and libraries
     # written in Rust, each with a different message.
     message = str(error).lower()

@@ -89,3 +89,25 @@ def test_a_rating_in_some_texts_passes_and_few_rows_are_not_judged() -> None:
     assert rules.word_reveals_label(data((rated, labels))) is None
     with pytest.raises(CannotTell):
         rules.word_reveals_label(data((["great", "awful"] * 20, np.array([1, 0] * 20))))
+
+
+@pytest.mark.parametrize("form", ["__label__{} {}", "{}: {}", "[{}] {}", "{}\t{}"])
+def test_a_label_before_or_after_its_texts_is_reported_even_in_few_rows(form: str) -> None:
+    texts, labels = reviews(40)
+    names = ("negative", "Positive")
+    marked = [form.format(names[label], text) for text, label in zip(texts, labels, strict=True)]
+    after = [" ".join([text, names[label].lower()]) for text, label in zip(texts, labels, strict=True)]
+    numbered = [form.format(label, text) for text, label in zip(texts, labels, strict=True)]
+    for given, of in ((marked, names), (after, names), (numbered, None)):
+        found = rules.word_reveals_label(DataEvidence(Rows(labels, given), 2, class_names=of))
+        assert "20 of 20 texts of class 0" in found.observed
+
+
+def test_a_label_in_some_texts_or_in_those_of_all_classes_passes() -> None:
+    texts, labels = reviews(200)
+    some = [f"positive: {text}" if row % 4 == 0 else text for row, text in enumerate(texts)]
+    every = [f"positive: {text}" for text in texts]
+    for given in (some, every):
+        assert (
+            rules.word_reveals_label(DataEvidence(Rows(labels, given), 2, class_names=("negative", "positive"))) is None
+        )

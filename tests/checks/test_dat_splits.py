@@ -37,6 +37,14 @@ def test_exact_duplicates_are_counted_and_short_ones_are_a_note() -> None:
     assert rules.duplicates_across_splits(splits(["", *train], [" ", *test])) is None
 
 
+def test_copies_that_were_changed_on_their_way_are_duplicates() -> None:
+    train, test = texts(200, 0), texts(100, 1)
+    copies = [train[0].upper(), f'"{train[1]}"', f"<p>{train[2]}</p>", train[3].replace(" ", "&nbsp;"), f"{train[4]}!"]
+    found = rules.duplicates_across_splits(splits(train, [*test, *copies]))
+    assert found.observed == "5 texts in test and train"
+    assert rules.split_repeats_training(splits(train, [f"“{text}”" for text in train[50:150]]))
+
+
 def test_an_edited_copy_is_a_near_duplicate() -> None:
     train, test = texts(200, 0), texts(100, 1)
     edited = [f"{text.upper()}  and that, my friends, was it!" for text in train[:5]]

@@ -1,5 +1,7 @@
 """Evaluated rows that were in training: judged by their share and length; healthy repetition is a note."""
 
+import re
+from html import escape
 from unicodedata import normalize
 
 import numpy as np
@@ -81,7 +83,26 @@ def test_a_text_that_was_copied_through_other_programs_has_the_same_key(real_rev
         "blanks around": [f" \t{text}\u00a0\n" for text in texts],
         "in capitals": [text.upper() for text in texts],
         "decomposed": [normalize("NFD", text) for text in texts],
+        "quoted": [f"“{text}”" for text in texts],
+        "other quotes": [text.replace('"', "''").replace("'", "’") for text in texts],
+        "in tags": [f"<p class='review'>{text}</p><br/>" for text in texts],
+        "with entities": [escape(text) for text in texts],
+        "without tags": [text.replace("<br />", " ") for text in texts],
+        "without punctuation": [re.sub(r"(?<!\d)[.,!?-](?!\d)", " ", text) for text in texts],
     }
     for name, copied in copies.items():
         assert (text_keys(copied) == keys).all(), name
     assert not (text_keys([text + " indeed" for text in texts]) == keys).any()
+
+
+def test_punctuation_that_is_the_opinion_makes_another_text() -> None:
+    for different in (
+        ["fine :)", "fine :("],
+        ["3.5", "35"],
+        ["A+", "A"],
+        ["👍", "👎"],
+        ["...", "!"],
+        ["i <3 it", "i it"],
+    ):
+        assert len(set(text_keys(different).tolist())) == 2, different
+    assert text_keys(["", " \n", "<br />", "&nbsp;"]).tolist() == [0, 0, 0, 0]

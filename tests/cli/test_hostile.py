@@ -280,7 +280,7 @@ FOLDERS: dict[str, tuple[Spoil, tuple[str, ...]]] = {
     ),
     "an adapter": (
         lambda folder: (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "someone/model"}'),
-        ("adapter_config.json", "merge it"),
+        ("adapter_config.json", "merges both"),
     ),
     "a billion layers": (lambda folder: change(folder, "config.json", n_layers=10**9), ("config.json", "n_layers")),
     "a width beyond the weights": (lambda folder: change(folder, "config.json", dim=10**9), ("config.json", "dim")),

@@ -264,7 +264,7 @@ def test_a_killed_job_goes_on_and_ends_as_if_nothing_had_been(
     source = write_input(tmp_path / f"in{suffix}", texts)
     target = suffix if suffix in (".csv", ".jsonl", ".parquet") else ".jsonl"
     whole = FileJob(source, tmp_path / f"whole{target}", on_error="null")
-    done(small_predictor, whole)
+    uncut = done(small_predictor, whole)
     job = replace(whole, output=tmp_path / f"cut{target}")
     with pytest.MonkeyPatch.context() as patch:
         killed_after(chunks, patch)
@@ -276,6 +276,8 @@ def test_a_killed_job_goes_on_and_ends_as_if_nothing_had_been(
     assert (begun.engine, begun.rows) == ("torch", 8 * chunks)
     result = done(small_predictor, job)
     assert (result.rows, result.resumed, result.failed) == (ROWS, 8 * chunks, 2)
+    assert result.unlike == uncut.unlike
+    assert result.unlike["rows"] == ROWS
     assert job.output.read_bytes() == whole.output.read_bytes()
     assert interrupted_job(job.output) is None
 

@@ -29,13 +29,25 @@ SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt2 that knows no padding": ("gpt2", GPT),
     "gpt2 that pads with its last token": ("gpt2", GPT | {"pad_token_id": 3}),
     "llama": ("llama", BERT | {"num_key_value_heads": 4, "pad_token_id": 0}),
+    "albert": ("albert", BERT | {"embedding_size": 16, "pad_token_id": 0}),
+    "xlm-roberta": ("xlm-roberta", BERT | {"pad_token_id": 1, "max_position_embeddings": 66}),
+    "deberta-v2": ("deberta-v2", BERT | {"relative_attention": True, "pos_att_type": ["c2p", "p2c"]}),
+    "mpnet": ("mpnet", BERT | {"pad_token_id": 1, "max_position_embeddings": 66}),
+    # Attention to the nearest tokens only.
+    "modernbert": ("modernbert", BERT | {"pad_token_id": 0, "local_attention": 8, "global_attn_every_n_layers": 2}),
+    "mistral": ("mistral", BERT | {"num_key_value_heads": 4, "pad_token_id": 0, "sliding_window": 8}),
+    "qwen3": ("qwen3", BERT | {"num_key_value_heads": 4, "head_dim": 8, "pad_token_id": 0}),
+    "gemma": ("gemma", BERT | {"num_key_value_heads": 4, "head_dim": 8, "pad_token_id": 0}),
+    "bloom": ("bloom", {"hidden_size": 32, "n_layer": 2, "n_head": 4, "pad_token_id": 0}),
     # These compute something else where a row is padded on the right.
+    "nystromformer": ("nystromformer", BERT | {"pad_token_id": 0}),
+    "yoso": ("yoso", BERT | {"pad_token_id": 0, "max_position_embeddings": 66}),
     "xlnet": ("xlnet", {"d_model": 32, "n_layer": 2, "n_head": 4, "d_inner": 64, "pad_token_id": 0}),
     "convbert": ("convbert", BERT | {"embedding_size": 32, "pad_token_id": 0}),
     "fnet": ("fnet", BERT | {"pad_token_id": 0}),
     "funnel": ("funnel", {"d_model": 32, "n_head": 4, "d_head": 8, "d_inner": 64, "block_sizes": [2, 2]}),
 }
-ALONE = ("gpt2 that knows no padding", "xlnet", "convbert", "fnet", "funnel")
+ALONE = ("nystromformer", "yoso", "gpt2 that knows no padding", "xlnet", "convbert", "fnet", "funnel")
 
 
 def save(kind: str, small_model: Path, folder: Path, side: str = "left") -> Path:

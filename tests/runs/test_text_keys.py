@@ -51,6 +51,13 @@ def test_other_tensors_are_refused(tensors: dict[str, np.ndarray], tmp_path: Pat
         read_text_keys(tmp_path / "keys.safetensors")
 
 
+def test_keys_that_were_made_in_another_way_are_refused(tmp_path: Path) -> None:
+    """They would match nothing, silently."""
+    save_file(KEYS, tmp_path / "keys.safetensors")
+    with pytest.raises(UserError, match="keys of kind 1, this version of Tenor compares kind 2"):
+        read_text_keys(tmp_path / "keys.safetensors")
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.binary(max_size=200), at=st.integers(0, 200))
 def test_any_bytes_are_read_or_refused(content: bytes, at: int, tmp_path: Path) -> None:

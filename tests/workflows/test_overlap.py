@@ -87,7 +87,7 @@ def test_the_run_s_own_file_is_recognized(completed: RunResult, tmp_path: Path) 
     assert nulls(record) == []
     text = shown(found)
     assert "error EVL016" in text
-    assert "of 60 rows, 44 have a text of the run's training split, 16 more one of its validation split" in text
+    assert "of 60 rows, 44 have a text of the run's training split (73.3%), 16 more one of its validation split" in text
     assert "there are no other rows" in text
 
 
@@ -137,12 +137,13 @@ def test_short_texts_that_anyone_writes_are_a_note(
     assert finding.severity == "note"
 
 
-def test_white_space_around_a_text_hides_nothing(
+def test_what_other_programs_change_in_a_text_hides_nothing(
     completed: RunResult, known: dict[str, list[Row]], tmp_path: Path
 ) -> None:
-    padded = [(f"  {text}\t\n", label) for text, label in known["train"]]
-    found = measured(completed.run, tmp_path, padded)
-    assert evaluation_record(found)["overlap"]["rows_in_train"] == len(padded)
+    for copy in ("  {}\t\n", "<p>{}</p>", "“{}”", "{}!!", "&nbsp;{}<br />"):
+        copied = [(copy.format(text.title()), label) for text, label in known["train"]]
+        found = measured(completed.run, tmp_path, copied)
+        assert evaluation_record(found)["overlap"]["rows_in_train"] == len(copied), copy
 
 
 @pytest.mark.parametrize("split", ["test", "validation"])

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +82,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _texts(options: argparse.Namespace) -> int:
-    from tenor.inference.predictor import Predictor
+    from tenor.inference.predictor import Predictor, UnlikeTextsWarning
     from tenor.workflows.predict import threshold_message
 
     predictor = Predictor.load(
@@ -96,7 +97,9 @@ def _texts(options: argparse.Namespace) -> int:
         print(message, file=sys.stderr)
     if predictor.engine.name != "torch":
         print(f"engine {predictor.engine.name}: {predictor.why}", file=sys.stderr)
-    predictions = predictor.predict(options.texts, options.long_text, options.abstain_below)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnlikeTextsWarning)  # Each text's caution is printed instead.
+        predictions = predictor.predict(options.texts, options.long_text, options.abstain_below)
     if options.json:
         method = _method(predictor.engine.name, predictor.why, predictor.threshold)
         rows = [{"text": text, **vars(row)} for text, row in zip(options.texts, predictions, strict=True)]
@@ -106,6 +109,9 @@ def _texts(options: argparse.Namespace) -> int:
         if options.abstain_below:
             unsure = sum(not row.label for row in predictions)
             print(f"unsure (probability below {options.abstain_below:g}): {unsure:,} of {len(predictions):,}")
+    for number, row in enumerate(predictions, start=1):
+        if row.caution:
+            print(f"text {number}: do not trust this prediction: {row.caution}", file=sys.stderr)
     return 0
 
 
@@ -176,3 +182,5 @@ def _print_result(done: "FilePrediction", abstain_below: float) -> None:
     if result.failed:
         print(f"  {result.failed:,} without a prediction: " + "; ".join(result.first_failures), end="")
         print("; …" if result.failed > len(result.first_failures) else "")
+    for note in result.unlike["notes"]:
+        print(f"  {note}")

@@ -146,10 +146,10 @@ class Data(Section):
     `file`: your file or folder (`path`); `hub`: a dataset from the Hugging Face hub; `sst2`: SST-2 from
     the hub; `given`: rows passed to `tenor.train(config, data=…)` in Python."""
     path: Text | None = None
-    """For `file`: the training rows: CSV, TSV, JSON, Parquet, Arrow, Excel (`book.xlsx#Sheet`) or fastText lines, also
-    compressed; a folder of files with the same columns, with one folder of .txt files per class, or of
-    `Dataset.save_to_disk`; or a pattern such as `part-*.csv`. For `imdb`: a folder of Parquet files, an extracted `aclImdb/` folder or the
-    official archive; null downloads the archive and verifies its digest."""
+    """For `file`: the training rows in CSV, TSV, JSON, Parquet, Arrow, Excel (`book.xlsx#Sheet`) or fastText lines,
+    also compressed; a folder of files with the same columns, with one folder of .txt files per class, or of
+    `Dataset.save_to_disk`; or a pattern such as `part-*.csv`. For `imdb`: a folder of Parquet files, an extracted
+    `aclImdb/` folder or the official archive; null downloads the archive and verifies its digest."""
     test_path: Text | None = None
     """For `file`: the test rows, in any of these forms; with null the run has no test split."""
     hub_name: Text | None = None

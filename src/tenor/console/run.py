@@ -134,6 +134,7 @@ def show_evaluation(console: Console, found: "EvaluationResult", kept: Path | No
     if not isinstance(found.checks, Missing) and found.checks.findings:
         console.print(findings_view(found.checks.findings))
     console.print(_fact_table({**numbers, **overlap, **threshold, "weights": weights}))
+    show_notes(console, found.unlike.notes)
     if kept is not None:
         message = f"report: {kept / REPORT}; numbers and predictions are in the same folder"
         console.print(message, highlight=False, soft_wrap=True, markup=False)

@@ -171,9 +171,19 @@ def cut(ids: np.ndarray, truncation: Truncation, around: tuple[int, int]) -> np.
 
 
 def special_tokens_around(tokenizer: Any) -> tuple[int, int]:
-    """Counts of special tokens before and after a text."""
+    """Counts of special tokens before and after a text.
+
+    Raises:
+        UserError: a tokenizer that gives no token for a letter.
+    """
     mask = tokenizer("a", truncation=False, return_special_tokens_mask=True, verbose=False)["special_tokens_mask"]
     content = [position for position, special in enumerate(mask) if not special]
+    if not content:
+        raise UserError(
+            f"{tokenizer.name_or_path}: the tokenizer gives no token for the text 'a', so it does not read its own "
+            "vocabulary: its class in transformers may not fit tokenizer.json. Use the tokenizer files of the original "
+            "model"
+        )
     return content[0], len(mask) - 1 - content[-1]
 
 

@@ -179,9 +179,10 @@ def overlap_text(overlap: OverlapEvidence | Missing, result: SplitResult, confid
     in_train, in_validation = int(overlap.in_train.sum()), int(overlap.in_validation.sum())
     if not in_train and not in_validation:
         return f"none of {len(overlap.texts):,} rows has a text of the run's training or validation split"
+    total = len(overlap.texts)
     counts = (
-        f"of {len(overlap.texts):,} rows, {in_train:,} have a text of the run's training split, {in_validation:,} more "
-        "one of its validation split"
+        f"of {total:,} rows, {in_train:,} have a text of the run's training split ({in_train / total:.1%}), "
+        f"{in_validation:,} more one of its validation split"
     )
     n, right = other_rows(overlap, result)
     if not n:

@@ -10,11 +10,12 @@ import numpy as np
 import torch
 
 from tenor.data.batching import least_padding
-from tenor.errors import TenorError, UserError
+from tenor.errors import TenorError, UserError, first_line, is_out_of_memory
 from tenor.inference.logits import compute_rows
 from tenor.inference.texts import Framing
 from tenor.model.device import DevicePlan, full_precision
 from tenor.model.speed import with_first_token_layer
+from tenor.model.tokenizer import embedding_count
 
 TOLERANCE = 1e-5
 """Relative to the largest logit: the rounding error of float32 when a few layers sum in another order."""
@@ -32,7 +33,7 @@ def fast_model(model: Any) -> Any:
 def _agree(model: Any, other: Any) -> bool:
     """Whether both models give the same logits for two rows of arbitrary tokens, one of them padded."""
     device = next(model.parameters()).device
-    ids = torch.arange(16, device=device).remainder(model.get_input_embeddings().num_embeddings).view(2, 8)
+    ids = torch.arange(16, device=device).remainder(embedding_count(model) or 16).view(2, 8)
     mask = torch.ones_like(ids)
     if model.config.pad_token_id is None:
         ids, mask = ids[:1], mask[:1]
@@ -70,18 +71,30 @@ class Engine:
 
 def torch_engine(model: Any, plan: DevicePlan) -> Engine:
     """PyTorch on the planned device, with the fastest form of the model."""
-    tokens = model.get_input_embeddings().num_embeddings
+    tokens = embedding_count(model)
     fast = fast_model(model.eval().to(plan.device))
 
     def run(inputs: dict[str, np.ndarray]) -> np.ndarray:
-        if (largest := int(inputs["input_ids"].max())) >= tokens:
+        rows, length = inputs["input_ids"].shape
+        if tokens is not None and (largest := int(inputs["input_ids"].max())) >= tokens:
             raise UserError(
                 f"{model.name_or_path}: the tokenizer gives token id {largest:,}, expected less than {tokens:,}, the "
                 "number of the model's token embeddings. Use tokenizer and weights from the same model"
             )
         with torch.inference_mode(), full_precision(plan.device):
             tensors = {name: torch.from_numpy(array).to(plan.device) for name, array in inputs.items()}
-            return fast(**tensors).logits.float().cpu().numpy()
+            try:
+                return fast(**tensors).logits.float().cpu().numpy()
+            # Sizes that don't fit one another, texts that are too short (CANINE), or a model that needs other inputs
+            # than text raise errors of many types.
+            except Exception as error:
+                if is_out_of_memory(error):
+                    raise
+                raise UserError(
+                    f"{model.name_or_path}: the model can't compute {rows} texts of {length} tokens: "
+                    f"{type(error).__name__}: {first_line(error)}. Its config.json may be of another model, it may "
+                    "need other inputs than text, or longer texts"
+                ) from error
 
     return Engine("torch", run, plan.passes_side_by_side)
 

@@ -152,8 +152,13 @@ class Chunk:
 
 def describe_fault(rows: FileRows, chunk: Chunk, position: int, text_fault: str) -> str:
     """The place and the fault of a row, for messages; a fault of the row takes precedence over one of its text."""
-    place = rows.place(chunk.places[position], chunk.file)
-    return f"{place} {chunk.faults.get(position) or f'has a text that {text_fault}'}"
+    fault = chunk.faults.get(position) or f"has a text that {text_fault}"
+    return f"{place_of(rows, chunk, position)} {fault}"
+
+
+def place_of(rows: FileRows, chunk: Chunk, position: int) -> str:
+    """The place of a row in its file, for messages."""
+    return rows.place(chunk.places[position], chunk.file)
 
 
 def open_input(path: Path, text_column: str = TEXT_COLUMN, as_text: bool = False) -> FileRows:

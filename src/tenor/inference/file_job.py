@@ -3,7 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import islice
 from operator import itemgetter
@@ -18,6 +18,7 @@ from tenor.data.files.json_records import parse_record
 from tenor.data.files.opening import encoding_fix
 from tenor.data.files.stream import NOT_UTF8, RECORD, FileRows
 from tenor.data.tokenization import tokenizer_digest
+from tenor.data.unlike_texts import UnlikeTexts
 from tenor.errors import TextError, UserError
 from tenor.inference.engines import EngineName
 from tenor.inference.file_inputs import (
@@ -28,6 +29,7 @@ from tenor.inference.file_inputs import (
     Chunk,
     describe_fault,
     open_input,
+    place_of,
     read_chunks,
 )
 from tenor.inference.file_outputs import JOB, is_text, job_parts, parts_of, write_output
@@ -157,6 +159,8 @@ class FileResult:
     """Count of rows per label."""
     unsure: int = 0
     """Count of rows without a label because the probability was below `abstain_below`."""
+    unlike: dict[str, Any] = field(default_factory=dict)
+    """Counts of the texts that are unlike the training texts, and notes about them."""
 
 
 def predict_file(
@@ -184,11 +188,17 @@ def predict_file(
         )
     with job_parts(job.output, _identity(predictor, job, found), job.restart) as parts:
         chunks = read_chunks(found.file, job.text_column, is_text(job.output))
-        rows = [len(chunk.texts) for chunk in islice(chunks, parts.count)]
+        unlike = UnlikeTexts(predictor.source.training_texts)
+        rows = []
+        for chunk in islice(chunks, parts.count):
+            rows.append(len(chunk.texts))
+            tokens = predictor.tokenized(chunk.texts, job.long_text)
+            unlike.add(chunk.texts, tokens.lengths, tokens.unknown, partial(place_of, found.file, chunk))
         resumed = sum(rows)
         rest = ((chunk, chunk.texts) for chunk in chunks)
         for chunk, scores in predictor.stream(rest, job.long_text, advance):
             parts.write(len(rows), _result(chunk, scores, predictor, job, found.file))
+            unlike.add(chunk.texts, scores.tokens, scores.unknown, partial(place_of, found.file, chunk))
             rows.append(len(chunk.texts))
         if sum(rows) != found.rows:
             raise UserError(f"{job.input} changed while it was read. Predict it again with --restart")
@@ -197,7 +207,7 @@ def predict_file(
         result = _summary(tables(), found.rows, resumed)
         write_output(job.output, tables, columns, shown, found.has_records)
         parts.remove()
-    return result
+    return replace(result, unlike=unlike.record())
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from torch import nn
 from tenor.errors import TenorError
 from tenor.inference.engines import fast_model, require_onnx
 from tenor.model.classifier import quiet_transformers
+from tenor.model.tokenizer import embedding_count
 from tenor.runs.environment import warnings_ignored
 from tenor.runs.files import cached_file
 
@@ -208,7 +209,7 @@ def write_onnx(model: Any, path: Path, token_types: bool = False) -> None:
     require_onnx()
     names = ("input_ids", "attention_mask", *(("token_type_ids",) if token_types else ()))
     ids = torch.arange(EXAMPLE_SHAPE[0] * EXAMPLE_SHAPE[1]).view(EXAMPLE_SHAPE)
-    ids = ids.remainder(model.get_input_embeddings().num_embeddings)
+    ids = ids.remainder(embedding_count(model) or ids.numel())
     mask = torch.ones_like(ids)
     mask[1, 5:] = 0
     example = (ids, mask, torch.zeros_like(ids))[: len(names)]

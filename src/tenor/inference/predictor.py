@@ -2,9 +2,11 @@
 
 import queue
 import threading
+import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -12,6 +14,7 @@ import numpy as np
 
 from tenor.data.sequences import array_of, sequence_of
 from tenor.data.tokenization import whole_ids
+from tenor.data.unlike_texts import CAUTIONS, Kind, UnlikeTexts
 from tenor.errors import TenorError, TextError, UserError, advice_on_memory
 from tenor.inference.engine_choice import OTHER_PROBABILITIES, Choice, build_engine, choose_engine
 from tenor.inference.engines import Engine, padded, run_rows
@@ -93,13 +96,14 @@ CONTENT, LONGEST = 4, 60
 ONE_BY_ONE = "rows are computed one by one, because padding is impossible with this model or changes its results"
 
 
-def framing_for(engine: Engine, framing: Framing, tokenizer: Any, max_length: int) -> Framing:
+def framing_for(engine: Engine, framing: Framing, tokenizer: Any, max_length: int, name: str) -> Framing:
     """`framing` with or without padding: a row is computed alone, then with rows that are longer by one and by many.
 
     For a model that rejects padding (a decoder without a padding id rejects two rows) there is none.
+
+    Raises:
+        UserError: the model can't compute the row alone, or not to finite numbers.
     """
-    if framing.pad_id is None or engine.rows_alone:
-        return framing
     (ids,) = whole_ids(["a good film and a bad plot"], tokenizer)
     before, after = framing.around
     content = np.resize(ids[before : len(ids) - after], max(1, min(LONGEST, max_length - before - after)))
@@ -108,17 +112,28 @@ def framing_for(engine: Engine, framing: Framing, tokenizer: Any, max_length: in
         for length in sorted({CONTENT, CONTENT + 1, LONGEST})
         if length <= len(content)
     ]
-    if all(_is_same(engine.run, rows[0], longer, framing) for longer in rows[1:]):
+    alone = _finite(engine, rows[0], framing, name)
+    if framing.pad_id is None or engine.rows_alone:
+        return framing
+    if all(_is_same(engine, rows[0], alone, longer, framing) for longer in rows[1:]):
         return framing
     return replace(framing, pad_id=None)
 
 
-def _is_same(
-    run: Callable[[dict[str, np.ndarray]], np.ndarray], row: np.ndarray, longer: np.ndarray, framing: Framing
-) -> bool:
-    alone = run(padded([row], framing))[0]
+def _finite(engine: Engine, row: np.ndarray, framing: Framing, name: str) -> np.ndarray:
+    """The logits of one row, shape (K,)."""
+    logits = engine.run(padded([row], framing))[0]
+    if not np.isfinite(logits).all():
+        raise UserError(
+            f"{name}: the outputs for a text are {', '.join(f'{value:g}' for value in logits)}, expected finite "
+            "numbers, so the weights are broken. Use an earlier checkpoint"
+        )
+    return logits
+
+
+def _is_same(engine: Engine, row: np.ndarray, alone: np.ndarray, longer: np.ndarray, framing: Framing) -> bool:
     try:
-        together = run(padded([row, longer], framing))[0]
+        together = engine.run(padded([row, longer], framing))[0]
     # Architectures reject padding by their own checks, by an index out of range, or by an error of ONNX Runtime.
     except (ValueError, IndexError, RuntimeError, TenorError):
         return False
@@ -147,6 +162,12 @@ class Prediction:
     """Whether the text was too long and was truncated."""
     windows: int = 1
     """Count of windows whose probabilities were averaged."""
+    caution: str = ""
+    """Why the prediction should not be trusted: the text is unlike the training texts. Empty: nothing is known."""
+
+
+class UnlikeTextsWarning(UserWarning):
+    """Predicted texts are unlike the training texts: their language, script or tokens."""
 
 
 @dataclass(frozen=True)
@@ -161,6 +182,10 @@ class Scores:
     """Count of windows per text, int64, shape (n,)."""
     faults: dict[int, str]
     """Faults of the texts that could not be predicted, by position."""
+    tokens: np.ndarray
+    """Tokens of each text that the model read, without special tokens, int64, shape (n,) …"""
+    unknown: np.ndarray
+    """… and how many of them it does not know."""
 
 
 @dataclass(frozen=True)
@@ -215,7 +240,7 @@ class Predictor:
             built, choice = build_engine(source, engine, plan, framing), Choice(engine, why)
         if built.name != "torch":  # ONNX Runtime computes on the CPU, so passes have the length for a CPU.
             plan = plan_device("cpu", "fp32", threads)
-        framing = framing_for(built, framing, source.tokenizer, source.truncation.max_length)
+        framing = framing_for(built, framing, source.tokenizer, source.truncation.max_length, source.origin)
         cautions = [source.caution, ONE_BY_ONE if framing.pad_id is None else None]
         why = "; ".join([choice.why, *(caution for caution in cautions if caution is not None)])
         return cls(source, built, plan, framing, why)
@@ -257,6 +282,9 @@ class Predictor:
         `long_text="windows"` all of it is read in overlapping windows, whose probabilities are averaged. If the most
         probable class has a probability below `abstain_below`, the label is empty.
 
+        Texts in another script or language than the training texts, or of unknown tokens, have a `caution`, and an
+        `UnlikeTextsWarning` says how many they are.
+
         Raises:
             TextError: a text that is empty or not a string; `position` is its position, counted from 0.
             UserError: a single string, a data frame or a mapping instead of a list of texts; `abstain_below` outside
@@ -264,14 +292,22 @@ class Predictor:
         """
         self.require_abstention(abstain_below)
         predictions: list[Prediction] = []
-        for _, scores in self.stream(_chunks(texts), long_text, refuse_faults=True):
-            predictions += _predictions(scores, self.decide(scores.probabilities), self.labels)
+        unlike = UnlikeTexts(self.source.training_texts)
+        for chunk, scores in self.stream(_chunks(texts), long_text, refuse_faults=True):
+            kinds = unlike.add(chunk, scores.tokens, scores.unknown, partial(_place, len(predictions)))
+            predictions += _predictions(scores, self.decide(scores.probabilities), self.labels, kinds)
+        _warn(unlike)
         return [replace(one, label="") if one.probability < abstain_below else one for one in predictions]
 
     def probabilities(self, texts: Iterable[str], long_text: LongText = "truncate") -> np.ndarray:
-        """The probabilities as an array, float64, shape (texts, K). Raises as `predict` does."""
-        of_chunks = [scores.probabilities for _, scores in self.stream(_chunks(texts), long_text, refuse_faults=True)]
-        return np.concatenate([np.empty((0, len(self.labels))), *of_chunks])
+        """The probabilities as an array, float64, shape (texts, K). Raises and warns as `predict` does."""
+        of_chunks = [np.empty((0, len(self.labels)))]
+        unlike = UnlikeTexts(self.source.training_texts)
+        for chunk, scores in self.stream(_chunks(texts), long_text, refuse_faults=True):
+            unlike.add(chunk, scores.tokens, scores.unknown, partial(_place, unlike.rows))
+            of_chunks.append(scores.probabilities)
+        _warn(unlike)
+        return np.concatenate(of_chunks)
 
     def stream(
         self,
@@ -288,13 +324,17 @@ class Predictor:
         for chunk, tokens in prefetch(self._tokenized(chunks, long_text, refuse_faults)):
             yield chunk, self._scores(tokens, advance)
 
+    def tokenized(self, texts: Sequence[object], long_text: LongText = "truncate") -> TextTokens:
+        """The rows of ids that the model reads of these texts."""
+        return token_rows(texts, self.source.tokenizer, self.framing, self.source.truncation, long_text)
+
     def _tokenized(
         self, chunks: Iterable[tuple[C, Iterable[object]]], long_text: LongText, refuse_faults: bool
     ) -> Generator[tuple[C, TextTokens]]:
         before = 0
         for chunk, given in chunks:
             texts = sequence_of(given, "texts")
-            tokens = token_rows(texts, self.source.tokenizer, self.framing, self.source.truncation, long_text)
+            tokens = self.tokenized(texts, long_text)
             if refuse_faults and tokens.faults:
                 position, fault = next(iter(tokens.faults.items()))
                 raise TextError(f"texts[{before + position}] {fault}", before + position)
@@ -313,7 +353,8 @@ class Predictor:
         else:
             advance(count)
         with np.errstate(invalid="ignore"):
-            return Scores(sums / windows[:, None], tokens.truncated, windows, tokens.faults)
+            probabilities = sums / windows[:, None]
+        return Scores(probabilities, tokens.truncated, windows, tokens.faults, tokens.lengths, tokens.unknown)
 
     def _memory_advice(self) -> str:
         if self.plan.device != "cpu":
@@ -340,12 +381,24 @@ class RowsToTexts:
         self.reported = reached
 
 
-def _chunks(texts: Iterable[str]) -> Iterator[tuple[None, Sequence[str]]]:
+def _chunks(texts: Iterable[str]) -> Iterator[tuple[Sequence[str], Sequence[str]]]:
     given = sequence_of(texts, "texts")
-    return ((None, given[start : start + CHUNK_TEXTS]) for start in range(0, len(given), CHUNK_TEXTS))
+    chunks = (given[start : start + CHUNK_TEXTS] for start in range(0, len(given), CHUNK_TEXTS))
+    return ((chunk, chunk) for chunk in chunks)
 
 
-def _predictions(scores: Scores, chosen_labels: np.ndarray, labels: tuple[str, ...]) -> Iterator[Prediction]:
+def _warn(unlike: UnlikeTexts) -> None:
+    if unlike.notes:
+        warnings.warn("\n".join(unlike.notes), UnlikeTextsWarning, stacklevel=3)
+
+
+def _place(before: int, position: int) -> str:
+    return f"texts[{before + position}]"
+
+
+def _predictions(
+    scores: Scores, chosen_labels: np.ndarray, labels: tuple[str, ...], kinds: dict[int, Kind]
+) -> Iterator[Prediction]:
     for row, chosen in enumerate(chosen_labels):
         values = [float(value) for value in scores.probabilities[row]]
         yield Prediction(
@@ -354,4 +407,5 @@ def _predictions(scores: Scores, chosen_labels: np.ndarray, labels: tuple[str, .
             probabilities=dict(zip(labels, values, strict=True)),
             truncated=bool(scores.truncated[row]),
             windows=int(scores.windows[row]),
+            caution=CAUTIONS[kinds[row]] if row in kinds else "",
         )

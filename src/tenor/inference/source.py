@@ -1,5 +1,7 @@
 """Load what can predict: a run, a model folder, a hub model, or an export (`export.json`)."""
 
+import shlex
+import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -18,9 +20,17 @@ from tenor.model.classifier import (
 )
 from tenor.model.device import other_processor
 from tenor.model.folder import class_names, require_class_names
+from tenor.model.foreign import (
+    CROSS_ENCODER_MARKS,
+    FROM_ONE_OUTPUT,
+    command,
+    cross_encoder,
+    refuse_foreign_file,
+    refuse_foreign_folder,
+)
 from tenor.runs.directory import RunDirectory, find_run
 from tenor.runs.files import read_json, sha256_file, write_json
-from tenor.runs.model_notes import NOTES, Threshold, parse_threshold, read_model_notes, stored_threshold
+from tenor.runs.model_notes import NOTES, Threshold, TrainingTexts, parse_threshold, read_model_notes, stored_threshold
 
 EXPORT_NOTES = "export.json"
 VERSION = 1
@@ -43,15 +53,19 @@ class Artefact:
     """SHA-256 of the source's weights."""
     threshold: Threshold | None = None
     """The decision threshold of `tenor predict`; None if the source has none."""
+    training_texts: TrainingTexts | None = None
+    """What the training texts are recognized by; None if the source has no record of it."""
     checked_on: tuple[str, ...] = ()
     """Instruction sets of the processor that the export was checked on; empty before the check."""
 
 
 def write_artefact(folder: Path, artefact: Artefact, checked: dict[str, Any]) -> None:
     """Write `export.json`, with `checked`, the result of the check after the export."""
-    threshold = artefact.threshold
-    optional = {} if threshold is None else {"threshold": stored_threshold(threshold)}
-    fields = {name: value for name, value in asdict(artefact).items() if name not in ("threshold", "checked_on")}
+    threshold, known = artefact.threshold, artefact.training_texts
+    optional: dict[str, Any] = {} if threshold is None else {"threshold": stored_threshold(threshold)}
+    optional |= {} if known is None else {"training_texts": known.model_dump(mode="json")}
+    separate = ("threshold", "training_texts", "checked_on")
+    fields = {name: value for name, value in asdict(artefact).items() if name not in separate}
     write_json(folder / EXPORT_NOTES, {"version": VERSION, **fields, **optional, "checked": checked})
 
 
@@ -72,11 +86,13 @@ def read_artefact(folder: Path) -> Artefact:
             raise ValueError(f"file {stored['file']!r} is not a file name in this folder")
         if not isinstance(stored["labels"], list) or not stored["labels"]:
             raise ValueError(f"labels {stored['labels']!r}, expected a list of class names")
+        known = stored.get("training_texts")
         parsed = {
             "labels": require_class_names(stored["labels"], f"{path}, key labels"),
             "truncation": _parse_truncation(**stored["truncation"]),
             "temperature": float(stored["temperature"]),
             "threshold": parse_threshold(stored.get("threshold")),
+            "training_texts": None if known is None else TrainingTexts.model_validate(known),
             "checked_on": tuple(map(str, stored["checked"].get("instruction_sets", []))),
         }
         fields = {name: stored[name] for name in Artefact.__dataclass_fields__ if name not in parsed}
@@ -139,6 +155,8 @@ class Source:
     """The decision threshold; None: the most probable class is predicted."""
     caution: str | None = None
     """A warning about the predictions on this machine, if any."""
+    training_texts: TrainingTexts | None = None
+    """What the training texts are recognized by; None if the model has no record of it."""
 
 
 def load_source(reference: str | Path, root: Path) -> Source:
@@ -154,9 +172,13 @@ def load_source(reference: str | Path, root: Path) -> Source:
         return _from_export(path)
     if (path / "config.json").is_file():
         return _from_transformers(str(reference))
+    if path.is_file():
+        refuse_foreign_file(str(reference), path)
     try:
         run = find_run(root, str(reference))
     except UserError as no_run:
+        if str(reference) and path.is_dir():
+            refuse_foreign_folder(str(reference), path)
         if path.is_dir() or str(reference) == "latest":
             raise
         return _from_hub(str(reference), no_run)
@@ -179,11 +201,12 @@ def _from_tenor(folder: Path, origin: str) -> Source:
     source = _source(
         origin, str(folder), model, tokenizer, Truncation.of(notes), notes.temperature, notes.weights_sha256
     )
-    return _with_threshold(source, notes.threshold, folder / NOTES)
+    return _with_threshold(replace(source, training_texts=notes.training_texts), notes.threshold, folder / NOTES)
 
 
 def _from_transformers(reference: str) -> Source:
     model, tokenizer = load_trained_classifier(reference)
+    _require_classes_of_texts(reference, model.config)
     digest = weights_digest({**dict(model.named_parameters()), **dict(model.named_buffers())})
     truncation = _default_truncation(reference, position_count(model), tokenizer)
     return _source(reference, reference, model, tokenizer, truncation, 1.0, digest)
@@ -215,6 +238,7 @@ def _from_export(folder: Path) -> Source:
         digest=notes.sha256,
         pad_id=config.pad_token_id,
         caution=other_processor(notes.checked_on) if notes.quantize == "int8" else None,
+        training_texts=notes.training_texts,
     )
     return _with_threshold(source, notes.threshold, folder / EXPORT_NOTES)
 
@@ -251,24 +275,73 @@ def _source(
 def _require_classes(place: str, config: Any) -> None:
     """Raises UserError unless the outputs are the logits of two or more mutually exclusive classes."""
     where = f"{place}/config.json" if Path(place).is_dir() else place
-    fix = f"Train it as a classifier: tenor train CONFIG model.name={place}"
+    fix = f"Train it as a classifier: tenor train CONFIG model.name={shlex.quote(place)}"
+    if config.num_labels == 1 and config.problem_type != "regression":
+        raise UserError(_one_output(where, place, config, fix))
     if config.problem_type == "regression":
         raise UserError(
             f"{where}: problem_type is regression, so its outputs are quantities, not classes; expected a "
             f"classifier. {fix}"
         )
     if config.problem_type == "multi_label_classification":
+        raise UserError(_multi_label(f"{where}: problem_type is multi_label_classification", place))
+
+
+PAIRS = frozenset({"entailment", "not_entailment", "equivalent", "not_equivalent", "duplicate", "not_duplicate"})
+"""Class names, in lower case, of tasks on pairs of texts: GLUE's MNLI, RTE, QNLI, WNLI, MRPC and QQP."""
+RELATIONS = PAIRS | {"neutral", "contradiction"}
+
+
+def _require_classes_of_texts(place: str, config: Any) -> None:
+    """Raises UserError for a model of others whose configuration says that its outputs have another use than the
+    classes of one text, or another function than softmax."""
+    where = f"{place}/config.json" if Path(place).is_dir() else place
+    train = f"tenor train CONFIG model.name={shlex.quote(place)}"
+    if any(getattr(config, mark, None) for mark in CROSS_ENCODER_MARKS):
+        raise UserError(f"{where}: {cross_encoder(place)}")
+    # Nothing in `transformers` reads this key for several classes, but it records how the outputs were meant.
+    applied = str(getattr(config, "function_to_apply", None) or "softmax").lower()
+    if applied == "sigmoid":
+        raise UserError(_multi_label(f"{where}: function_to_apply is sigmoid", place))
+    if applied != "softmax":
         raise UserError(
-            f"{where}: problem_type is multi_label_classification, where a text has any number of labels; Tenor "
-            "predicts one class of several and doesn't support it. transformers computes each label's probability: "
-            f'pipeline("text-classification", model={place!r}, top_k=None)'
+            f"{where}: function_to_apply is {applied}, so its outputs are not the logits of classes; expected softmax. "
+            f"Train it as a classifier: {train}"
         )
-    if config.num_labels < 2:
+    names = {str(name).lower() for name in config.id2label.values()} if isinstance(config.id2label, dict) else set()
+    if names <= RELATIONS and names & PAIRS:
         raise UserError(
-            f"{where}: the model has {config.num_labels} output, so every text would get the same class; expected one "
-            "for each of two or more classes. Whether the output is a quantity or a logit is recorded nowhere, so "
-            f"Tenor can't convert it to classes. {fix}"
+            f"{where}: the classes {', '.join(sorted(names))} are relations between two texts, so the model reads "
+            "pairs; Tenor predicts the class of one text. For classes of your own without training, use transformers: "
+            f'pipeline("zero-shot-classification", model={place!r}). Or fine-tune its encoder: {train}'
         )
+
+
+def _multi_label(observed: str, place: str) -> str:
+    return (
+        f"{observed}, where a text has any number of labels; Tenor predicts one class of several and doesn't support "
+        "it. transformers computes each label's probability: "
+        f'pipeline("text-classification", model={place!r}, top_k=None, function_to_apply="sigmoid")'
+    )
+
+
+def _one_output(where: str, place: str, config: Any, fix: str) -> str:
+    """The message about a model with one output; only `multi_label_classification` says that it is a logit."""
+    new = f"{place.rstrip('/')}-two-classes" if Path(place).is_dir() else f"{place.rpartition('/')[2]}-two-classes"
+    label = str(config.id2label.get(0, "LABEL_0")) if isinstance(config.id2label, dict) else "LABEL_0"
+    convert = command(sys.executable, FROM_ONE_OUTPUT, place, new, f"not {label}", label)
+    writes = f"this command writes the same model with two outputs to {new} (its last two arguments name the classes)"
+    if config.problem_type == "multi_label_classification":
+        return (
+            f"{where}: the model has 1 output, whose sigmoid is the probability of {label!r}; expected one output per "
+            f"class. Without any change of the probabilities, {writes}: {convert}"
+        )
+    return (
+        f"{where}: the model has 1 output, so every text would get the same class; expected one for each of two or "
+        "more classes. Whether the output is a quantity (such as stars) or a logit is recorded nowhere, so Tenor can't "
+        f"convert it to classes. If you know that its sigmoid is the probability of a class, {writes}: {convert}\n"
+        f"  Otherwise: {fix}"
+    )
 
 
 def _default_truncation(place: str, positions: int | None, tokenizer: Any) -> Truncation:

@@ -1,6 +1,6 @@
 """Texts → rows of token ids: one row per text, truncated as in training, or one per window of a long text."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -58,6 +58,10 @@ class TextTokens:
     """Whether a text was truncated, bool, shape (texts,)."""
     faults: dict[int, str]
     """Faults of texts without a row, by position."""
+    lengths: np.ndarray
+    """Tokens of each text in its rows, without special tokens, int64, shape (texts,) …"""
+    unknown: np.ndarray
+    """… and how many of them the model does not know."""
 
 
 def text_fault(text: object) -> str | None:
@@ -93,7 +97,19 @@ def token_rows(
                 truncated[position] = len(of_text[0]) < len(ids)
             rows += of_text
             owner += [position] * len(of_text)
-    return TextTokens(rows, np.array(owner, dtype=np.int64), truncated, dict(sorted(faults.items())))
+    owners = np.array(owner, dtype=np.int64)
+    lengths, unknown = content_counts(rows, framing.around, tokenizer.unk_token_id)
+    of_texts = (np.bincount(owners, counts, len(texts)).astype(np.int64) for counts in (lengths, unknown))
+    return TextTokens(rows, owners, truncated, dict(sorted(faults.items())), *of_texts)
+
+
+def content_counts(
+    rows: Iterable[np.ndarray], around: tuple[int, int], unknown_id: int | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Per row of ids, the count of its tokens without those `around` a text, and of the unknown ones, (rows,) each."""
+    contents = [ids[around[0] : len(ids) - around[1]] for ids in rows]
+    unknown = (0 if unknown_id is None else int(np.count_nonzero(ids == unknown_id)) for ids in contents)
+    return np.array([len(ids) for ids in contents], dtype=np.int64), np.fromiter(unknown, np.int64, len(contents))
 
 
 def windows(ids: np.ndarray, max_length: int, around: tuple[int, int]) -> list[np.ndarray]:

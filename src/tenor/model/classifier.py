@@ -11,14 +11,16 @@ import torch
 
 from tenor.config.schema import Model
 from tenor.errors import TenorError, UserError, advice_on_memory, first_line
-from tenor.model.folder import (
-    refuse_code,
-    refuse_further_layers,
+from tenor.model.folder import refuse_code, refuse_further_layers, refuse_misfits, refuse_mismatches, refuse_other_task
+from tenor.model.foreign import (
+    CROSS_ENCODER_MARKS,
+    refuse_foreign_file,
+    refuse_foreign_folder,
     refuse_id_without_safetensors,
-    refuse_misfits,
     refuse_other_weights,
+    refuse_prefix,
 )
-from tenor.model.tokenizer import load_tokenizer
+from tenor.model.tokenizer import load_tokenizer, refuse_other_vocabulary
 from tenor.runs.environment import SETTINGS
 from tenor.runs.files import read_json
 
@@ -56,10 +58,15 @@ def load_classifier(settings: Model, class_names: tuple[str, ...], seed: int, de
             support.
     """
     location = locate(settings.name)
+    if Path(location).is_file():
+        refuse_foreign_file(settings.name, Path(location))
     config, tokenizer = _random_encoder() if settings.name == RANDOM else _pretrained(settings.name, location)
     config.id2label = dict(enumerate(class_names))
     config.label2id = {name: index for index, name in enumerate(class_names)}
     config.problem_type = "single_label_classification"
+    for key in (*CROSS_ENCODER_MARKS, "function_to_apply"):  # They describe the outputs that the source had.
+        if hasattr(config, key):
+            delattr(config, key)
     attention_dropout = set_dropout(config, settings, device)
     with SETTINGS:  # The generator is shared by the process: two loads at once would mix their seeds.
         torch.manual_seed(seed)
@@ -70,6 +77,7 @@ def load_classifier(settings: Model, class_names: tuple[str, ...], seed: int, de
             new_weights = tuple(sorted(name for name, _ in model.named_parameters()))
         else:
             model, new_weights = _load_weights(settings.name, location, config)
+    refuse_other_vocabulary(settings.name, tokenizer, model, pads=True)
     return Classifier(model, tokenizer, settings.name, new_weights, attention_dropout)
 
 
@@ -79,7 +87,7 @@ def load_saved_classifier(folder: Path) -> tuple[Any, Any]:
     Raises:
         UserError: missing or unexpected tensors, tensors of another shape, or a missing tokenizer.
     """
-    model, tokenizer, loading = _load_whole(str(folder), local=True)
+    model, tokenizer, loading = _load_whole(str(folder), local=True, fix="Restore the folder or train again")
     wrong = {kind: sorted(loading[kind]) for kind in ("missing_keys", "unexpected_keys") if loading[kind]}
     if wrong:
         raise UserError(f"{folder}: the weights don't fit the model: {wrong}. Restore the folder or train again")
@@ -93,18 +101,24 @@ def load_trained_classifier(name: str) -> tuple[Any, Any]:
     does; unexpected layers are an error.
 
     Raises:
-        UserError: nothing that can be loaded, a missing tokenizer, parameters that would be newly initialized, or more
-            layers than the configuration describes.
+        UserError: nothing that can be loaded, a missing tokenizer or that of another model, a model of another task,
+            parameters that would be newly initialized, or more layers than the configuration describes.
     """
     location = locate(name)
-    model, tokenizer, loading = _load_whole(location, local=Path(location).is_dir())
+    local = Path(location).is_dir()
+    if local:
+        refuse_foreign_folder(name, Path(location))
+    model, tokenizer, loading = _load_whole(location, local, fix="Use a folder that save_pretrained wrote completely")
+    refuse_other_task(name, model, bool(loading["missing_keys"]))
     if loading["missing_keys"]:
+        refuse_prefix(name, location, loading["missing_keys"], loading["unexpected_keys"])
         missing = ", ".join(sorted(loading["missing_keys"])[:4])
         raise UserError(
             f"{name}: not a trained classifier: the weights don't contain {missing}, which would be newly initialized. "
             f"Fine-tune it first: tenor train CONFIG model.name={name}"
         )
     refuse_further_layers(name, model, loading)
+    refuse_other_vocabulary(name, tokenizer, model)
     return model, tokenizer
 
 
@@ -123,11 +137,11 @@ def load_configuration(folder: Path) -> tuple[Any, Any]:
             return config, load_tokenizer(folder, local=True)
 
 
-def _load_whole(location: str, local: bool) -> tuple[Any, Any, dict[str, Any]]:
-    """Model, tokenizer, and the loading report of `transformers`."""
+def _load_whole(location: str, local: bool, fix: str) -> tuple[Any, Any, dict[str, Any]]:
+    """Model, tokenizer, and the loading report of `transformers`; `fix` is the advice if they can't be loaded."""
     from transformers import AutoModelForSequenceClassification
 
-    with _loading(location, "Restore the folder or train again"):
+    with _loading(location, fix):
         refuse_code(location, location)
         refuse_other_weights(location, location)
         with advice_on_memory(*DOES_NOT_FIT), quiet_transformers():
@@ -137,8 +151,10 @@ def _load_whole(location: str, local: bool) -> tuple[Any, Any, dict[str, Any]]:
                 use_safetensors=True,
                 local_files_only=local,
                 trust_remote_code=False,
+                ignore_mismatched_sizes=True,
                 output_loading_info=True,
             )
+            refuse_mismatches(location, loading)
             tokenizer = load_tokenizer(location, local=local)
     _use_full_attention(model)
     return model.eval(), tokenizer, loading
@@ -157,7 +173,34 @@ def _loading(location: str, fix: str) -> Iterator[None]:
         for file in (Path(location, name) for name in JSON_FILES):
             if file.is_file():
                 read_json(file)
-        raise UserError(f"{location}: the model can't be loaded: {first_line(error)}. {fix}") from error
+        meaning = explained(error) or f"the model can't be loaded: {first_line(error)}. {fix}"
+        raise UserError(f"{location}: {meaning}") from error
+
+
+NO_TEXT_CLASSIFIER = (
+    "transformers has no text classifier of this kind of model. Use a text encoder, such as BERT, RoBERTa or DeBERTa"
+)
+EXPLAINED = (
+    (
+        "Unrecognized configuration class",
+        NO_TEXT_CLASSIFIER,
+    ),
+    (
+        "deserializing header",
+        "model.safetensors is incomplete or damaged. Copy or download it again",
+    ),
+    (
+        "requires `num_labels > 1`",
+        "the model has one output and problem_type single_label_classification, so training could teach it nothing: "
+        "the cross-entropy of one class is always 0. To fine-tune its encoder, remove problem_type from config.json",
+    ),
+)
+"""Errors of `transformers` and safetensors by a part of their message, and what they mean."""
+
+
+def explained(error: Exception) -> str | None:
+    """What an error of another library means for the user; None if its own message has to do."""
+    return next((meaning for part, meaning in EXPLAINED if part in str(error)), None)
 
 
 def locate(name: str) -> str:
@@ -258,11 +301,16 @@ def _use_full_attention(model: Any) -> None:
 def _pretrained(name: str, location: str) -> tuple[Any, Any]:
     """Configuration and tokenizer of a `transformers` model."""
     from transformers import AutoConfig
+    from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
     try:
+        if Path(location).is_dir():
+            refuse_foreign_folder(name, Path(location), training=True)
         refuse_code(name, location)
         refuse_other_weights(name, location)
         config = AutoConfig.from_pretrained(location, trust_remote_code=False)
+        if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
+            raise UserError(f"{name}: {NO_TEXT_CLASSIFIER}")
         return config, load_tokenizer(location, local=False)
     except UserError:
         raise
@@ -299,6 +347,8 @@ def _load_weights(name: str, location: str, config: Any) -> tuple[Any, tuple[str
     except Exception as error:  # As above: broken weights raise many types of error.
         refuse_id_without_safetensors(name, error)
         raise UserError(_loading_failed(name, error)) from error
+    missing = [key for key in loading["missing_keys"] if key.startswith(f"{model.base_model_prefix}.")]
+    refuse_prefix(name, location, missing, loading["unexpected_keys"])
     refuse_misfits(name, model, loading)
     _use_full_attention(model)
     # A key is a tuple for a tensor of another shape, for example the head of another task.
@@ -307,6 +357,8 @@ def _load_weights(name: str, location: str, config: Any) -> tuple[Any, tuple[str
 
 
 def _loading_failed(name: str, error: Exception) -> str:
+    if (meaning := explained(error)) is not None:
+        return f"model.name: {name!r}: {meaning}"
     return (
         f"model.name: {name!r} can't be loaded: {first_line(error)}\n"
         f"  Expected a local folder with config.json and model.safetensors, or the id of a model on a reachable hub.\n"

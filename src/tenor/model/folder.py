@@ -1,8 +1,6 @@
 """What a model folder may contain: weights that fit the configuration, class names, and no code to run."""
 
 import re
-import shlex
-import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -60,84 +58,6 @@ def _fault(name: object) -> str | None:
     return "contains a control character" if any(map(is_command, str(name))) else None
 
 
-SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
-SHOWN_FILES = 10
-
-FROM_PICKLES = (
-    "import pathlib, sys, torch; from safetensors.torch import save_file; folder = pathlib.Path(sys.argv[1]); "
-    'read = lambda file: torch.load(file, map_location="cpu", weights_only=True); '
-    'tensors = {k: v.clone().contiguous() for f in sorted(folder.glob("pytorch_model*.bin")) for k, v in '
-    'read(f).items()}; save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})'
-)
-"""Converts all tensors, including the head, and keeps their names. `weights_only=True` unpickles only tensors and runs
-no code."""
-
-FROM_FRAMEWORK = (
-    "import sys, transformers as t; folder = sys.argv[1]; architecture = "
-    "t.AutoConfig.from_pretrained(folder).architectures[0]; getattr(t, architecture).from_pretrained(folder, "
-    "{option}=True).save_pretrained(folder)"
-)
-FRAMEWORKS = (
-    ("tf_model*.h5", "TensorFlow", "from_tf", "tensorflow tf-keras"),
-    ("flax_model*.msgpack", "Flax", "from_flax", "flax jax"),
-)
-OTHER_TRANSFORMERS = "transformers==4.49.0"
-"""Reads both formats. Version 5 reads neither; 4.53 and 4.57 fail, on tensors without data or on shared tensors."""
-
-
-def refuse_other_weights(name: str, location: str) -> None:
-    """Raises UserError for a folder without safetensors; the message has the command that converts its weights."""
-    folder = Path(location)
-    if not folder.is_dir() or any((folder / file).is_file() for file in SAFETENSORS):
-        return
-    if pickles := _names(folder, "pytorch_model*.bin"):
-        raise UserError(
-            f"{name}: the weights are in {_listed(pickles)}, a pickle file, which Tenor never reads; expected "
-            "model.safetensors. This command reads only tensors from it and writes that file next to it: "
-            f"{_command(sys.executable, FROM_PICKLES, folder)}"
-        )
-    for pattern, framework, option, packages in FRAMEWORKS:
-        if files := _names(folder, pattern):
-            raise UserError(
-                f"{name}: the weights are in {_listed(files)}, in {framework} format; expected model.safetensors. In a "
-                f"separate Python environment, after pip install {OTHER_TRANSFORMERS} torch {packages}, this command "
-                f"writes that file: {_command('python', FROM_FRAMEWORK.format(option=option), folder)}"
-            )
-    if others := [file for file in _names(folder, "*.safetensors") if not file.startswith("adapter_")]:
-        raise UserError(f"{name}: the folder contains {_listed(others)}, expected model.safetensors. Rename the file")
-    settings = (
-        " (training_args.bin contains training settings, not weights)"
-        if (folder / "training_args.bin").exists()
-        else ""
-    )
-    raise UserError(
-        f"{name}: the folder has no weights: expected model.safetensors, observed "
-        f"{_listed(_names(folder, '*'))}{settings}. Copy the weights into this folder, or use another folder"
-    )
-
-
-def refuse_id_without_safetensors(name: str, error: Exception) -> None:
-    """Raises UserError if `error`, raised by `transformers`, means that a hub repository has no safetensors."""
-    if "does not appear to have a file named model.safetensors" in str(error):
-        raise UserError(
-            f"{name}: the hub repository has no model.safetensors, and Tenor reads no other weights. Download the "
-            "repository and use the folder instead of the id; if its weights can be converted, Tenor then prints the "
-            f"command. To download: hf download {name} --local-dir {name.rpartition('/')[2]}"
-        ) from error
-
-
-def _names(folder: Path, pattern: str) -> list[str]:
-    return sorted(file.name for file in folder.glob(pattern))
-
-
-def _listed(files: list[str]) -> str:
-    return ", ".join(files[:SHOWN_FILES]) + (", …" if len(files) > SHOWN_FILES else "") or "no file"
-
-
-def _command(python: str, code: str, folder: Path) -> str:
-    return shlex.join([python, "-c", code, str(folder)])
-
-
 ATTENTION = ("eager", "sdpa")
 """The attention implementations in PyTorch. Other names make `transformers` download a kernel from a hub and run it."""
 
@@ -153,21 +73,23 @@ def refuse_code(name: str, location: str) -> None:
 
     Raises:
         UserError: a key that names code to run, an attention implementation other than PyTorch's, a size that the file
-            of weights is too small for, or an adapter.
+            of weights is too small for.
         OSError, ValueError: a configuration that can't be found or read.
     """
     from transformers import PreTrainedConfig
     from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
-    if (Path(location) / "adapter_config.json").exists():
-        raise UserError(
-            f"{name}/adapter_config.json: an adapter, which needs another model; merge it into that model first"
-        )
     config, _ = PreTrainedConfig.get_config_dict(location)
     _refuse_sizes(name, location, config)
     for file, values in (("config.json", config), ("tokenizer_config.json", get_tokenizer_config(location))):
         for place, key, value in _items(values):
             where = f"{name}/{file}, key {place}"
+            if key == "quantization_config" and value:
+                raise UserError(
+                    f"{where}: the weights are quantized, which needs another package's code to compute with. Use the "
+                    "model that was quantized; or with that package installed, convert it in transformers: "
+                    "model.dequantize(), then model.save_pretrained(NEW)"
+                )
             if key in CODE_KEYS and value:
                 raise UserError(
                     f"{where}: names code to run, and Tenor never runs code that comes with a model. Remove the key if "
@@ -207,6 +129,41 @@ def refuse_misfits(name: str, model: Any, loading: dict[str, Any]) -> None:
             f"{name}: the weights don't fit the encoder in config.json: of its tensors, {'; '.join(faults)}. "
             "Use both files from the same model"
         )
+
+
+def refuse_mismatches(name: str, loading: dict[str, Any]) -> None:
+    """Raises UserError for tensors with another shape than in the model that the configuration describes."""
+    if reshaped := sorted(loading["mismatched_keys"], key=_name_of):
+        raise UserError(
+            f"{name}: the weights don't fit config.json: {len(reshaped)} tensors have another shape, for example "
+            f"{_shown(reshaped[0])}. Use both files from the same model; for the last layer, id2label must name each "
+            "of its outputs"
+        )
+
+
+CLASSIFIER = "ForSequenceClassification"
+
+
+def refuse_other_task(name: str, model: Any, incomplete: bool) -> None:
+    """Refuse a model that was saved by another class: its tensors may fit a classifier by name and mean something else.
+
+    For example, the head of a token classifier has the name and shape of a text classifier's.
+
+    Raises:
+        UserError: `architectures` in the configuration names no sequence classifier, and either that is the name of
+            another task's head, or the weights are complete (not `incomplete`).
+    """
+    saved = model.config.architectures
+    if not saved or any(str(one).endswith(CLASSIFIER) for one in saved):
+        return
+    # A headless encoder (BertModel) is incomplete; the message about missing tensors says what to do.
+    if incomplete and not any("For" in str(one) for one in saved):
+        return
+    raise UserError(
+        f"{name}/config.json, key architectures: the model was saved as {', '.join(map(str, saved))}, expected "
+        f"{type(model).__name__}: its outputs are not the classes of a text. Fine-tune it first: tenor train CONFIG "
+        f"model.name={name}"
+    )
 
 
 def refuse_further_layers(name: str, model: Any, loading: dict[str, Any]) -> None:

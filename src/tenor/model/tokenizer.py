@@ -49,6 +49,37 @@ def knows_words(tokenizer: Any) -> bool:
     return any(token not in special and token.strip(SPACES) for token in tokenizer.get_vocab())
 
 
+def refuse_other_vocabulary(name: str, tokenizer: Any, model: Any, pads: bool = False) -> None:
+    """Raises UserError for words of the tokenizer without an embedding in the model, and with `pads` also for its
+    padding token."""
+    rows = embedding_count(model)
+    if rows is None:
+        return
+    special = set(tokenizer.all_special_tokens)
+    beyond = [token for token, index in tokenizer.get_vocab().items() if index >= rows and token not in special]
+    if beyond:
+        raise UserError(
+            f"{name}: the tokenizer gives token ids that the model has no embedding for: {len(beyond):,} of its words "
+            f"have an id of {rows:,} or more, the number of the model's token embeddings. Use tokenizer and weights "
+            "from the same model"
+        )
+    if pads and (tokenizer.pad_token_id or 0) >= rows:
+        raise UserError(
+            f"{name}: the tokenizer's padding token {tokenizer.pad_token!r} has the id {tokenizer.pad_token_id:,}, "
+            f"expected less than {rows:,}, the number of the model's token embeddings. Add an embedding for it: "
+            "model.resize_token_embeddings(len(tokenizer)), and save the model again"
+        )
+
+
+def embedding_count(model: Any) -> int | None:
+    """The number of token embeddings; None if the model has no such table (CANINE hashes characters)."""
+    try:
+        table = model.get_input_embeddings()
+    except NotImplementedError:
+        return None
+    return None if getattr(table, "weight", None) is None else int(table.weight.shape[0])
+
+
 def _no_tokenizer(location: str | Path) -> UserError:
     return UserError(
         f"no tokenizer in {location}: expected its files (tokenizer.json, vocab.txt or the like) next to config.json. "

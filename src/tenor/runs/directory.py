@@ -154,6 +154,12 @@ def find_run(root: Path, reference: str) -> RunDirectory:
 
 
 def _unknown(root: Path, reference: str, runs: list[RunDirectory]) -> str:
+    if reference and (Path(reference) / "config.json").is_file():
+        return (
+            f"{reference} is a model folder, not a run (it has no manifest.json), so nothing is known about its "
+            f"training and test rows. To have its predictions judged on labelled rows: tenor predict {reference} "
+            "--input ROWS.csv --output predictions.csv, then tenor diagnose predictions.csv"
+        )
     if Path(reference).is_dir() and reference:
         message = f"{reference} is a folder without manifest.json, so it is not a run"
     else:

@@ -66,6 +66,19 @@ class FoldedTemperature(Record):
     """Of the checkpoint's own weights, before the division; empty where an earlier version did not record it."""
 
 
+class TrainingTexts(Record):
+    """What the training texts are recognized by (`tenor.data.unlike_texts`)."""
+
+    scripts: dict[str, Share]
+    """Share of the letters, by the script's name in Unicode."""
+    marked_letters: str
+    """Letters outside the English alphabet that are not rare."""
+    frequent_words: str
+    """Separated by blanks; empty if they do not characterize the texts: too few texts, or a language of compounds."""
+    lowest_share: Share
+    """Share of the frequent words in a text, at or below which it seems to be in another language."""
+
+
 class ModelNotes(Record):
     """The content of `model/tenor.json`."""
 
@@ -82,6 +95,8 @@ class ModelNotes(Record):
     folded: FoldedTemperature = FoldedTemperature()
     threshold: Threshold | None = None
     """The rule by which `tenor predict` decides, where `tenor calibrate` chose one."""
+    training_texts: TrainingTexts | None = None
+    """None: not recorded."""
 
     @field_validator("threshold", mode="before")
     @classmethod

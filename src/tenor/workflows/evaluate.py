@@ -24,6 +24,7 @@ from tenor.data.sources import read_source
 from tenor.data.sources.labels import in_classes
 from tenor.data.splits import limit_test, make_splits
 from tenor.data.tokenization import Truncation, tokenize
+from tenor.data.unlike_texts import UnlikeTexts
 from tenor.errors import UserError, advice_on_memory, system_refusal
 from tenor.evaluation.report.page import Measured, measured_report, split_numbers
 from tenor.evaluation.report.run_content import CheckpointNumbers, EvaluationNumbers, RunContent, collect_run
@@ -42,7 +43,7 @@ from tenor.runs.files import atomic_path, write_json, write_text
 from tenor.runs.missing import Missing, missing_because
 from tenor.runs.model_notes import Threshold, read_model_notes, stored_threshold
 from tenor.runs.predictions import Predictions, write_predictions
-from tenor.workflows.measure import BaselineModels, find_overlap, measure_split
+from tenor.workflows.measure import BaselineModels, find_overlap, find_unlike_texts, measure_split
 from tenor.workflows.prepare import device_plan, require_known_rules
 from tenor.workflows.run_checks import check_result
 
@@ -74,6 +75,8 @@ class EvaluationResult:
     """The threshold that `tenor predict` uses instead, if there is one."""
     overlap: OverlapEvidence | Missing
     """Which rows have a text of the run's training or validation split; Missing if that is unknown."""
+    unlike: UnlikeTexts
+    """Which rows are unlike the training texts."""
     checks: Report | Missing
     """The report of the rules on results; Missing for a training split."""
     overrides: tuple[str, ...] = ()
@@ -146,6 +149,7 @@ def evaluate(
         lengths=(tokens.full_lengths, tokens.full_lengths - tokens.lengths),
         threshold=notes.threshold,
         overlap=overlap,
+        unlike=find_unlike_texts(rows, tokens, tokenizer, notes.training_texts),
         checks=check_result(config.checks, split, result, overlap),
         overrides=tuple(overrides),
     )
@@ -249,6 +253,7 @@ def evaluation_record(evaluation: EvaluationResult, abstain_below: float | None 
         "class_names": names,
         "result": record["test"],
         "overlap": overlap_record(evaluation.overlap, result, confidence),
+        "unlike": evaluation.unlike.record(),
         "findings": missing_because(evaluation.checks.reason)
         if isinstance(evaluation.checks, Missing)
         else [asdict(finding) for finding in evaluation.checks.findings],

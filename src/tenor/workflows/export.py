@@ -196,6 +196,7 @@ def _artefact(before: Predictor, folder: Path, file: str, quantize: Literal["non
         source=source.origin,
         source_sha256=source.digest,
         threshold=source.threshold,
+        training_texts=source.training_texts,
     )
 
 

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,12 +14,16 @@ from tenor.checks.rules.shared import text_keys
 from tenor.config.schema import Config
 from tenor.data.dataset import LabelledText
 from tenor.data.splits import Splits, stratified_rows
+from tenor.data.tokenization import ROWS_PER_CHUNK, TokenizedText, special_tokens_around
+from tenor.data.unlike_texts import UnlikeTexts, profile_of
 from tenor.errors import UserError, advice_on_memory
 from tenor.evaluation.results import Baselines, SplitResult, split_result
+from tenor.inference.texts import content_counts
 from tenor.measures.objective import class_probabilities
 from tenor.measures.text_baseline import TextBaseline, fit_text_baseline, majority_baseline
 from tenor.runs.directory import RunDirectory
 from tenor.runs.missing import Missing
+from tenor.runs.model_notes import TrainingTexts, update_model_notes
 from tenor.runs.text_keys import read_text_keys, write_text_keys
 
 
@@ -25,6 +31,28 @@ def keep_text_keys(run: RunDirectory, splits: Splits) -> None:
     """Write the keys of the run's distinct training and validation texts, 8 bytes per text."""
     rows = {"train": splits.train, "validation": splits.validation}
     write_text_keys(run.text_keys, {name: distinct(text_keys(split.texts)) for name, split in rows.items()})
+
+
+def keep_text_profile(run: RunDirectory, train: LabelledText) -> None:
+    """Add what the training texts are recognized by to the model's notes."""
+    update_model_notes(run.model, training_texts=profile_of(train.texts).model_dump(mode="json"))
+
+
+def find_unlike_texts(
+    rows: LabelledText, tokens: TokenizedText, tokenizer: Any, known: TrainingTexts | None
+) -> UnlikeTexts:
+    """Which of the evaluated rows are unlike the training texts."""
+    unlike, around = UnlikeTexts(known), special_tokens_around(tokenizer)
+    for start in range(0, len(rows), ROWS_PER_CHUNK):
+        texts = rows.texts[start : start + ROWS_PER_CHUNK]
+        ids = (tokens.row(start + position) for position in range(len(texts)))
+        counts = content_counts(ids, around, tokenizer.unk_token_id)
+        unlike.add(texts, *counts, partial(_place, start))
+    return unlike
+
+
+def _place(start: int, position: int) -> str:
+    return f"row {start + position + 1:,}"
 
 
 def find_overlap(run: RunDirectory, rows: LabelledText, split: str) -> OverlapEvidence | Missing:

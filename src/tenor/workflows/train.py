@@ -47,7 +47,7 @@ from tenor.training.loop import Callbacks, fit
 from tenor.training.recorder import Recorder
 from tenor.training.task import TrainingTask
 from tenor.workflows.check import run_preflight
-from tenor.workflows.measure import fit_baselines, keep_text_keys, measure_split
+from tenor.workflows.measure import fit_baselines, keep_text_keys, keep_text_profile, measure_split
 from tenor.workflows.outcome import Outcome, checkpoint_rows, headline, recorded_outcome, save_model
 from tenor.workflows.prepare import (
     Prepared,
@@ -397,6 +397,7 @@ def _finish(
     temperature = choose_temperature(logits["validation"], splits.validation.labels)
     digest = save_model(run.model, prepared.classifier, config, best, temperature)
     keep_text_keys(run, splits)
+    keep_text_profile(run, splits.train)
     baselines = fit_baselines(splits.train, config, run.baseline)
     if baselines.note:
         console.print(f"text baseline: {baselines.note}", style="yellow", highlight=False)

@@ -41,8 +41,8 @@ def distinct(keys: np.ndarray) -> np.ndarray:
 def duplicates_across_splits(data: DataEvidence) -> Finding | None:
     """The same text is in two splits
 
-    Measures: rows of the validation and test splits whose text, apart from case and white space, is also in an earlier
-    split.
+    Measures: rows of the validation and test splits whose text is also in an earlier split, apart from case, white
+    space, punctuation, quotes and HTML tags.
 
     Threshold: none. A note where all of them have fewer than 5 words.
 

@@ -2,7 +2,8 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import chain, islice
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from tenor.checks.evidence import DataEvidence
 from tenor.checks.finding import CannotTell, Finding
 from tenor.checks.rule import rule
-from tenor.checks.rules.shared import all_splits, labelled_texts, strings, text_keys
+from tenor.checks.rules.shared import all_splits, bare, labelled_texts, strings, text_keys, without_markup
 
 CONFLICTS = 0.01  # Of the rows: the label noise in the cleanest of ten test sets (Northcutt et al. 2021).
 BROKEN = 0.01  # Of the texts: any crawl may contain a few; the embedded IMDb reviews contain none.
@@ -18,7 +19,35 @@ RARE = 0.001  # Of the rows: one in a thousand may be a real text ("None") or a 
 HALF = 0.5
 DOMINANT = 0.2  # No text that people write makes up a fifth of a dataset; stock answers ("good") reach a few percent.
 MIN_ROWS = 10
-MISSING = frozenset({"nan", "none", "null", "n/a", "na", "<na>", "nat", "#n/a", "undefined"})
+MISSING = frozenset(
+    {"nan", "none", "null", "na", "nat", "undefined", "todo", "tbd", "nocomment", "nocomments", "notext"}
+)
+"""As `bare` writes them."""
+BRACKETED = frozenset({"[deleted]", "[removed]", "(deleted)", "(removed)", "[deleted by user]", "[empty]", "[blank]"})
+EMPTY_LOOKING = " .-–—_/\\|,'\"…\u200b\u200c\u200d\u2060\ufeff\xa0\t\r\n"
+_TEXT = r"(?:content|text|reviews?|sentences?|tweets?|comments?|examples?|responses?)\b"
+_MODEL = r"(?:ai language model|language model|ai assistant|artificial intelligence model)\b"
+REFUSAL = re.compile(
+    rf"\bas an? (?:large |ai )?{_MODEL}|^\W*as an ai\b"
+    r"|^\W*(?:(?:i['’]?m sorry|i am sorry|i apologize|sorry|unfortunately)\W+(?:but )?)?i(?:"
+    r"(?: can(?:['’]?t|not)|(?: am|['’]?m) (?:unable|not able) to|(?: will|['’]?ll) not)"
+    r" (?:assist\b|comply\b|engage in\b|help (?:you )?with (?:that|this)|fulfill? (?:that|this|your|the) request"
+    rf"|(?:generate|create|produce|provide) (?:\w+ ){{0,4}}{_TEXT})"
+    r"|(?: do not|['’]?m not| am not| don['’]?t) (?:feel )?comfortable (?:writ|creat|generat|produc|provid|assist)"
+    r")|^\W*(?:sure|certainly|of course|absolutely)\W+here(?:['’]s| is| are)\b[^.\n]{0,60}"
+    rf"\b{_TEXT}",
+    re.IGNORECASE,
+)
+"""How assistants decline, and how they introduce what they wrote, at the beginning of a text."""
+REFUSAL_CHARACTERS = 300
+LONGEST_PLACEHOLDER = 60
+DIGITS = re.compile(r"\d+")
+TEMPLATE_SAMPLE = 4_000
+MIN_JUDGED = 50
+TEMPLATE_WORDS = 7  # Shorter texts share their words with others by chance.
+TEMPLATE_TEXTS, TEMPLATE_OF_ROWS = 10, 0.005  # Texts with one frame: in a sample, and as a share of a larger one.
+SHORT_OF_ROWS = 0.05  # The same for 4 words: "this is one of the" begins 0.5% of IMDb's reviews.
+TEMPLATES_NOTE, TEMPLATES_WARNING = 0.05, 0.25
 MOJIBAKE = re.compile(r"[ÃÂ][\u0080-\u00bf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]|â€[\u0080-\u00bf™œžš˜¢“”¦]|ðŸ|\ufffd|ï»¿")
 
 
@@ -45,7 +74,8 @@ def by_split(counts: dict[str, int]) -> str:
 def conflicting_labels(data: DataEvidence) -> Finding | None:
     """The same text has different labels
 
-    Measures: rows of all splits whose text, apart from case and white space, occurs elsewhere with another label.
+    Measures: rows of all splits whose text occurs elsewhere with another label, apart from case, white space,
+    punctuation, quotes and HTML tags.
 
     Threshold: 1% of the rows is a warning, fewer a note.
 
@@ -156,10 +186,11 @@ def one_text_dominates(data: DataEvidence) -> Finding | None:
 
 
 @rule("DAT018", "warning", explains=("repeated text", "unrelated labels"))
-def missing_written_out(data: DataEvidence) -> Finding | None:
-    """Missing values were converted to words
+def placeholder_texts(data: DataEvidence) -> Finding | None:
+    """Placeholders stand for missing texts
 
-    Measures: texts of every split that consist only of "nan", "None", "null" or a similar word.
+    Measures: texts of every split that consist only of a word for a missing value ("nan", "None", "N/A"), of a
+    placeholder ("[deleted]", "[removed]", "TODO", "lorem ipsum …"), or of dashes, dots and empty HTML tags.
 
     Threshold: one row in a thousand is a warning, fewer a note.
 
@@ -167,22 +198,139 @@ def missing_written_out(data: DataEvidence) -> Finding | None:
 
     Look-alikes: "none" can be a real answer in a survey.
 
-    Fix: drop missing values before converting the column to strings: `frame.dropna(subset=["text"])`.
+    Fix: drop missing values before converting the column to strings: `frame.dropna(subset=["text"])`, and the rows with
+    placeholders.
 
     Reference: pandas' user guide, Working with missing data.
     """
-    counts, n, example = affected(data, lambda text: len(text) < 20 and text.strip().lower() in MISSING)
+    counts, n, example = affected(data, is_placeholder)
     total = sum(counts.values())
     if total == 0:
         return None
     return Finding(
-        observed=f"{by_split(counts)} of {n:,} are missing values written as words, for example {example!r}",
+        observed=f"{by_split(counts)} of {n:,} are placeholders for a missing text, for example {example[:40]!r}",
         expected="none",
         n=n,
-        cause="missing values were converted to strings",
-        fix="drop the rows with a missing text before converting the column to strings",
+        cause="missing values were converted to strings, or the texts were deleted where they were gathered",
+        fix="drop these rows, and missing texts before converting the column to strings",
         severity="warning" if total >= max(2, RARE * n) else "note",
     )
+
+
+def is_placeholder(text: str) -> bool:
+    """Whether a text that is not blank stands for a missing one."""
+    if len(text) > LONGEST_PLACEHOLDER:
+        return text[:40].strip().lower().startswith("lorem ipsum")
+    plain = text.strip().lower()
+    if not plain:
+        return False
+    return plain in BRACKETED or not without_markup(plain).strip(EMPTY_LOOKING) or bare(plain) in MISSING
+
+
+@rule("DAT026", "warning", explains=("unrelated labels",))
+def assistant_texts(data: DataEvidence) -> Finding | None:
+    """Texts are an assistant's refusals or introductions
+
+    Measures: texts of every split that begin like the answer of a language model that declines ("As an AI language
+    model, I cannot …", "I'm sorry, but I can't assist with …") or introduces what it wrote ("Sure, here is a positive
+    review").
+
+    Threshold: one row in a thousand is a warning, fewer a note. None of IMDb's 50,000 reviews begins like this.
+
+    Why: the texts or labels were generated, and nobody read them: what was asked for is not in these rows, so their
+    label is noise.
+
+    Look-alikes: reviews of a chatbot that quote it.
+
+    Fix: drop these rows, and read some of the other generated ones.
+
+    Reference: Gilardi, Alizadeh and Kubli 2023, ChatGPT outperforms crowd workers for text-annotation tasks, on
+    generated labels.
+    """
+    counts, n, example = affected(data, lambda text: REFUSAL.search(text[:REFUSAL_CHARACTERS]) is not None)
+    total = sum(counts.values())
+    if total == 0:
+        return None
+    return Finding(
+        observed=f"{by_split(counts)} of {n:,} begin like an assistant's answer, for example {example.strip()[:60]!r}",
+        expected="none",
+        n=n,
+        cause="the texts were generated by a language model that declined or talked about its task",
+        fix="drop these rows, and read some of the other generated ones",
+        severity="warning" if total >= max(2, RARE * n) else "note",
+    )
+
+
+@rule("DAT027", "warning", symptoms=("repeated text",))
+def texts_from_templates(data: DataEvidence) -> Finding | None:
+    """Many texts are made from templates
+
+    Measures: the share of distinct training texts, of 7 words or more, whose first 6 words, last 6 words, or first and
+    last 3 words are those of at least 9 other distinct texts and of 0.5% of the texts, or whose first or last 4 words
+    are those of 5%; numbers count as equal. At most 4,000 texts are compared.
+
+    Threshold: 25% is a warning, 5% a note.
+
+    Why: rows that differ in one slot are nearly copies. A model learns the template, a random split puts the same
+    sentence on both sides, and the result says nothing about texts that people write.
+
+    Look-alikes: forms, signatures and headers that every text has; they should be removed. Financial and medical
+    reports are written in fixed phrases.
+
+    Fix: remove a prefix or suffix that many texts share. Keep few rows of each template, and keep the rows of one
+    template in the same split (`data.validation.strategy=group`).
+
+    Reference: Ribeiro et al. 2020, Beyond accuracy: behavioral testing of NLP models with CheckList, on templates.
+    """
+    texts = strings(data.train)
+    rows = np.random.default_rng(0).permutation(len(texts))[:TEMPLATE_SAMPLE]
+    found = templates([texts[row] for row in rows.tolist()])
+    if found.judged < MIN_JUDGED:
+        raise CannotTell(f"fewer than {MIN_JUDGED} distinct texts of {TEMPLATE_WORDS} words or more")
+    if found.made < TEMPLATES_NOTE * found.judged:
+        return None
+    return Finding(
+        observed=f"{found.made:,} of {found.judged:,} distinct texts share their beginning or end with many others, "
+        f"{found.commonest_count:,} of them {found.commonest!r}",
+        expected=f"below {TEMPLATES_NOTE:.0%}",
+        n=found.judged,
+        cause="the texts were generated from templates, or have a common header or signature",
+        fix="remove the common part, or keep the rows of one template in the same split",
+        severity="warning" if found.made >= TEMPLATES_WARNING * found.judged else "note",
+    )
+
+
+@dataclass(frozen=True)
+class Templates:
+    """Distinct texts that share a frame, the words around a slot, with many others."""
+
+    judged: int
+    made: int
+    commonest: str
+    commonest_count: int
+
+
+def templates(texts: Sequence[str]) -> Templates:
+    """Measured on texts of `TEMPLATE_WORDS` words or more; copies count once."""
+    distinct = {bare(text): text for text in texts}.values()
+    all_words = [DIGITS.sub("#", text.casefold()).split() for text in distinct]
+    of_texts = [frames(words) for words in all_words if len(words) >= TEMPLATE_WORDS]
+    counts = Counter(chain.from_iterable(of_texts))
+    n = len(of_texts)
+    frequent = {
+        frame: count
+        for frame, count in counts.items()
+        if count >= max(TEMPLATE_TEXTS, n * (TEMPLATE_OF_ROWS if frame.count(" ") == 6 else SHORT_OF_ROWS))
+    }
+    made = sum(any(frame in frequent for frame in of_text) for of_text in of_texts)
+    commonest = max(frequent, key=lambda frame: frequent[frame], default="")
+    return Templates(n, made, commonest, frequent.get(commonest, 0))
+
+
+def frames(words: Sequence[str]) -> tuple[str, ...]:
+    """The 6 words before a slot, after it and around it, and the 4 words at the beginning and the end."""
+    around = " ".join([*words[:3], "…", *words[-3:]])
+    return around, *(frame for k in (6, 4) for frame in (" ".join(words[:k]) + " …", "… " + " ".join(words[-k:])))
 
 
 @rule("DAT019", "warning")

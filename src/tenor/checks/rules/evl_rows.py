@@ -168,8 +168,9 @@ MATERIAL_SHARE = 0.05
 def evaluated_rows_in_training(overlap: OverlapEvidence) -> Finding | None:
     """Evaluated rows were in training
 
-    Measures: evaluated rows whose text, apart from case and white space, is a training text of the run, and further
-    rows whose text is one of its validation texts (unless a validation split is evaluated).
+    Measures: evaluated rows whose text is a training text of the run, apart from case, white space, punctuation,
+    quotes and HTML tags, and further rows whose text is one of its validation texts (unless a validation split is
+    evaluated).
 
     Threshold: training texts of 5 words or more that make up at least 5% of the rows are an error: if the model
     remembers these and is right on 80% of the others, the accuracy is a point too high. Texts of any length are an

@@ -2,8 +2,10 @@
 
 import hashlib
 import math
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from html import unescape
 from typing import Any, TypeVar
 from unicodedata import normalize
 
@@ -80,18 +82,43 @@ def strings(rows: Rows) -> Texts:
     return Texts(rows.texts if isinstance(rows.texts, Sequence) else list(rows.texts))
 
 
+TAG = re.compile(r"</?[a-z][a-z0-9]*(?:\s[^<>]{0,200}=[^<>]{0,200})?\s*/?>|<!--.{0,200}?-->", re.IGNORECASE | re.DOTALL)
+EMOTICON = re.compile(r"[:;=]['^-]?(?:[()\[\]\\/|*]|[dp](?!\w))")
+NUMBER = re.compile(r"\d+(?:[.,/:-]\d+)+")
+"""Such as 3.5 and 9/10."""
+_CODES = (range(33), range(127, 162), range(0x2000, 0x2070), range(0x3000, 0x3040), range(0xFE00, 0xFE10), [0xFEFF])
+_REMOVED = "!\"#%&'()*,-./:;?@[\\]_`{}§«\xad´¶·¸»¿" + "".join(chr(code) for codes in _CODES for code in codes)
+REMOVED = str.maketrans("", "", _REMOVED)
+"""White space, punctuation, quotes and invisible characters, but no mathematical and currency signs ("A+")."""
+
+
 def text_keys(texts: Iterable[str]) -> np.ndarray:
     """A hash of each text, uint64, shape (n,): equal for equal texts, 0 for blank ones.
 
-    Case, the amount of white space and Unicode composition are ignored: a text that was copied through other programs
-    is still the same text. The texts may not fit into memory, so comparisons keep these hashes instead. The probability
-    that two different texts among ten million have the same hash is 3 in a million.
+    Case, white space, punctuation, quotes, HTML tags and entities, and Unicode composition are ignored: a text that was
+    copied through other programs is still the same text. Emoticons and what separates the digits of a number count,
+    and a text without letters is compared as it is. The texts may not fit into memory, so comparisons keep these hashes
+    instead. The probability that two different texts among ten million have the same hash is 3 in a million.
     """
     return np.fromiter(map(_key, texts), dtype=np.uint64)
 
 
+def bare(text: str) -> str:
+    """The text without what copies of it differ in: see `text_keys`."""
+    plain = without_markup(text).casefold()
+    plain = plain if plain.isascii() else normalize("NFKC", plain)
+    letters = plain.translate(REMOVED)
+    return " ".join([letters, *EMOTICON.findall(plain), *NUMBER.findall(plain)]) if letters else "".join(plain.split())
+
+
+def without_markup(text: str) -> str:
+    """The text with HTML entities as characters and without HTML tags."""
+    plain = unescape(unescape(text)) if "&" in text else text  # "&amp;#8217;": escaped twice on its way.
+    return TAG.sub(" ", plain) if "<" in plain else plain
+
+
 def _key(text: str) -> int:
-    normalized = " ".join(normalize("NFC", text.casefold()).split()).encode("utf-8", "surrogatepass")
+    normalized = bare(text).encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(normalized, digest_size=8).digest(), "little") if normalized else 0
 
 
