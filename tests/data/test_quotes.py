@@ -35,7 +35,7 @@ def trained(path: Path) -> Read:
 
 def predicted(path: Path) -> Read:
     found = survey(path, "text")
-    chunks = list(file_inputs.read_chunks(path, "text", delimited=found.delimited))
+    chunks = list(file_inputs.read_chunks(found.file))
     texts = [text for chunk in chunks for text in chunk.texts]
     assert len(texts) == found.rows
     return Read(texts, " ".join(found.notes), found.faults)

@@ -186,7 +186,9 @@ def test_a_name_among_integers_is_a_fault_and_not_a_third_class(tmp_path: Path) 
 def test_a_missing_column_names_the_columns_and_the_nearest(tmp_path: Path) -> None:
     for suffix in SUFFIXES:
         found = message(write(tmp_path / f"rows{suffix}", [{"Text ": "a", "label": 0}]))
-        assert "no column 'text' (did you mean 'Text '?)" in found
+        name = "Text" if suffix in (".csv", ".tsv") else "Text "
+        assert f"no column 'text' (did you mean {name!r}?)" in found
+        assert f"Set data.text_column={name if name == 'Text' else repr(name)}." in found
         assert "'label'" in found
         assert "data.text_column" in found
     assert "data.group_column" in message(csv_file(tmp_path, "text,label\na,0\n"), group_column="film")
@@ -199,21 +201,25 @@ def test_a_missing_column_names_the_columns_and_the_nearest(tmp_path: Path) -> N
         ("a.csv", "", "is empty"),
         ("a.csv", "text,label\n", "no rows"),
         ("a.jsonl", "\n\n", "no rows"),
-        ("a.csv", "text;label\na;0\n", "separated by ';'"),
+        ("a.csv", "text;label\na;0\nb;1;2\n", "separated by ';'"),
         ("a.csv", "text,label\nA b\0c,0\n", "line 2) is NUL"),
         ("a.csv", "text,label\ncafé,0\n".encode("latin-1"), "byte 14 (line 2) is 0xE9"),
-        ("a.csv", "text,label\na,0\n".encode("utf-16"), "UTF-16"),
+        ("a.csv", "text,label\na,0\n".encode("utf-16")[:-1], "UTF-16"),
+        ("a.csv", "text,label\na,0\n".encode("utf-16-le"), "iconv -f UTF-16LE"),
+        ("a.csv", "text,label\na,0\n".encode("utf-32"), "UTF-32"),
         ("a.csv", 'text,label\n"never closed,0\n', "malformed"),
         ("a.csv", 'text,label\n"fine" he said,0\n', "malformed"),
         ("a.csv", "text,label\nGood, really,1\n", "has 3 fields, expected 2"),
         ("a.csv", "text,label\na,0.5\nb,1.0\n", "decimal numbers"),
-        ("a.json", '[{"text": "a", "label": 0}]', "is a JSON list"),
-        ("a.json", '{\n"text": "a",\n"label": 0\n}', "line 1 is not JSON"),
+        ("a.json", '[["a", 0]]', "is a JSON array of other values"),
+        ("a.json", '[{"text": "a", "label": 0}', "after 1 values on: expected one of , ]"),
+        ("a.json", '{\n"text": "a",\n"label"\n}', "is not JSON from character 24"),
         ("a.jsonl", '{"text": "a", "label": 0}\n{"text": "b', "line 2 is not JSON"),
         ("a.jsonl", '{"text": "a", "label": ' + "9" * 5000 + "}", "is not JSON"),
-        ("a.jsonl", "[" * 100_000, "is not JSON"),
+        ("a.jsonl", '{"text": ' + "[" * 100_000, "is not JSON"),
+        ("a.json", '[{"text": ' + "[" * 100_000, "nested too deeply"),
         ("a.parquet", "PAR1 is not enough PAR1", "not a valid Parquet file"),
-        ("a.txt", "text,label\na,0\n", "unknown suffix '.txt'"),
+        ("a.txt", "text,label\na,0\n", "has one text per line and no labels"),
         ("a", "text,label\na,0\n", "unknown suffix ''"),
     ],
 )
@@ -229,7 +235,7 @@ def test_a_missing_file_a_folder_and_a_pipe_are_refused(tmp_path: Path) -> None:
     assert "no such file" in message(tmp_path / "none.csv")
     assert "no such file" in message(Path("~nobody-of-this-name/none.csv"))
     (tmp_path / "folder.csv").mkdir()
-    assert "is a folder" in message(tmp_path / "folder.csv")
+    assert "has no files to read" in message(tmp_path / "folder.csv")
     os.mkfifo(tmp_path / "pipe.csv")
     assert "not a regular file" in message(tmp_path / "pipe.csv")
 

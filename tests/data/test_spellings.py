@@ -18,7 +18,6 @@ from tenor.data.sources.embedded import embedded_reviews
 from tenor.data.sources.labels import from_dataframe, read_table
 from tenor.data.sources.spellings import folded, near_note, tidied
 from tenor.errors import UserError
-from tenor.inference.file_job import survey
 
 pandas = pytest.importorskip("pandas")
 
@@ -266,12 +265,3 @@ def test_a_fault_of_a_prodigy_record_names_its_own_line(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace('"film 3"', "null"))
     with pytest.raises(UserError, match=r"line 4 \(row 4\): text is missing"):
         read_table(path)
-
-
-def test_fasttext_labels_are_refused_in_training_and_prediction(tmp_path: Path) -> None:
-    (tmp_path / "rows.txt").write_text("__label__2 fine film\n\n__label__1 dull film\n")
-    for reading in (lambda: read_table(tmp_path / "rows.txt"), lambda: survey(tmp_path / "rows.txt", "text")):
-        with pytest.raises(UserError, match=r"begin with __label__, which is fastText.* \.tsv file"):
-            reading()
-    (tmp_path / "rows.txt").write_text("__label__2 fine film\ndull film\n")
-    assert survey(tmp_path / "rows.txt", "text").rows == 2

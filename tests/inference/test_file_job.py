@@ -350,12 +350,13 @@ def test_progress_tells_every_row_once(small_predictor: Predictor, tmp_path: Pat
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("in.doc", b"text\nfilm\n", "unknown suffix"),
-        ("in.csv", b"", "no column 'text'"),
+        ("in.doc", b"text\nfilm\n", "not read"),
+        ("in.dat", b"text\nfilm\n", "unknown suffix"),
+        ("in.csv", b"", "is empty"),
         ("in.csv", b"txt,number\nfilm,1\n", "did you mean"),
-        ("in.csv", b"text,text\nfilm,1\n", "several columns"),
+        ("in.csv", b"text,text\nfilm,1\n", "2 columns are called"),
         ("in.csv", b'text\nfilm\n"never ends\n', "malformed"),
-        ("in.csv", "text\nfilm\n".encode("utf-16"), "UTF-16"),
+        ("in.csv", "text\nfilm\n".encode("utf-16")[:-1], "UTF-16"),
         ("in.csv", b"text,caf\xe9\nfilm,1\n", r"column name b'caf\\xe9' is not UTF-8.*iconv"),
         ("in.jsonl", b'{"txt": "film"}\n', "no column 'text'"),
         ("in.parquet", b"PAR1 not really", "not a valid Parquet file"),
@@ -370,7 +371,7 @@ def test_a_file_that_cannot_be_read_is_refused_at_once(name: str, content: bytes
 def test_what_is_no_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file"):
         survey(tmp_path / "in.csv", "text")
-    with pytest.raises(UserError, match="is a folder"):
+    with pytest.raises(UserError, match="has no files to read"):
         survey(tmp_path, "text")
 
 
@@ -387,7 +388,7 @@ def test_a_chunk_ends_with_characters_too(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(file_inputs, "CHUNK_CHARACTERS", 100)
     for suffix in (".csv", ".jsonl", ".txt"):
         source = write_input(tmp_path / f"in{suffix}", ["film " * 12] * 20)
-        assert max(len(chunk.texts) for chunk in file_inputs.read_chunks(source)) <= 2
+        assert max(len(chunk.texts) for chunk in file_inputs.read_chunks(file_inputs.open_input(source))) <= 2
 
 
 # A process that is really killed.

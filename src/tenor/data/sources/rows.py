@@ -1,13 +1,12 @@
 """Rows as read from a file, their values as strings, and the rows that cannot be used."""
 
 import csv
-import difflib
 import hashlib
 import io
 import json
 import math
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from numbers import Integral
@@ -16,6 +15,9 @@ from typing import Literal
 import pyarrow as pa
 
 from tenor.config.schema import Data
+from tenor.data.files.headers import Wanted, missing_columns, refuse_duplicates
+from tenor.data.files.headers import nearest as nearest
+from tenor.data.files.stream import encodable as encodable
 from tenor.errors import UserError, harmless
 from tenor.runs.files import cache_folder, write_text
 
@@ -27,7 +29,6 @@ SHOWN_KINDS = 5
 SHOWN_PLACES = 3
 MOST_SHOWN = 190
 """Characters of the `repr` of a label's several values; a label has at most 200 (`labels.MAX_CHARACTERS`)."""
-SHOWN_COLUMNS = 30
 
 
 @dataclass(frozen=True)
@@ -83,30 +84,11 @@ class SourceRows:
 
 def require_columns(available: Sequence[str], columns: Columns, where: str, hint: str = "") -> None:
     """Raises UserError unless every required column exists exactly once. `hint`: what to set, if that is known."""
-    settings = {
-        "data.text_column": columns.text,
-        "data.label_column": columns.label,
-        "data.id_column": columns.id,
-        "data.group_column": columns.group,
-    }
-    for setting, name in settings.items():
-        if name is None or available.count(name) == 1:
-            continue
-        if name in available:
-            raise UserError(f"{where}: {available.count(name)} columns are called {name!r}. Rename all but one.")
-        shown = ", ".join(repr(column[:60]) for column in available[:SHOWN_COLUMNS]) or "none"
-        more = f" and {len(available) - SHOWN_COLUMNS} more" if len(available) > SHOWN_COLUMNS else ""
-        raise UserError(
-            f"{where}: no column {name!r}{nearest(name, available)}. Available columns: {shown}{more}. "
-            + (hint or f"Set {setting} to one of them.")
-        )
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """` (did you mean 'x'?)`, or an empty string if no known name is similar."""
-    by_lower = {other.strip().lower(): other for other in known}
-    close = difflib.get_close_matches(name.strip().lower(), by_lower, n=1)
-    return f" (did you mean {by_lower[close[0]]!r}?)" if close else ""
+    roles = {"text": columns.text, "label": columns.label, "id": columns.id, "group": columns.group}
+    wanted = [Wanted(role, name, f"data.{role}_column={{}}") for role, name in roles.items() if name is not None]
+    refuse_duplicates(where, available, [one.name for one in wanted])
+    if any(one.name not in available for one in wanted):
+        raise missing_columns(where, wanted, available, hint)
 
 
 def python_column(values: Sequence[object], column: str, role: Role) -> tuple[pa.Array, dict[int, str]]:
@@ -171,17 +153,6 @@ def _packed(value: Collection[object], column: str) -> tuple[str | None, str | N
     if len(shown) <= MOST_SHOWN and encodable(shown):
         return shown, None
     return "", f"{column} is {shorten(value)} ({type(value).__name__} of {len(value):,} values). {ONE_LABEL}"
-
-
-def encodable(text: str) -> bool:
-    """Whether a text can be encoded as UTF-8, which excludes lone surrogates."""
-    if text.isascii():
-        return True
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def shorten(value: object) -> str:
