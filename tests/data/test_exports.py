@@ -8,6 +8,8 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tenor.config import load_config
@@ -131,7 +133,25 @@ def test_an_export_is_read_with_its_options_and_only_what_was_accepted(kind: str
     if export.options:
         with pytest.raises(UserError) as caught:
             read(tmp_path / "a.jsonl", "")
-        assert f"This looks like {export.name}; set: {export.options}" in str(caught.value)
+        assert f"This looks like {export.name}. Set {export.options}." in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["Argilla", "Argilla 1", "doccano"])
+def test_an_export_to_parquet_is_read_alike(kind: str, tmp_path: Path) -> None:
+    records = GOOD_AND_BAD[kind]
+    pq.write_table(pa.Table.from_pylist(records), tmp_path / "a.parquet")
+    export = recognize(list(records[0]), records)
+    assert export is not None
+    rows = read(tmp_path / "a.parquet", export.options)
+    assert (list(rows.texts), [rows.class_names[label] for label in rows.labels]) == (["a", "b"], ["good", "bad"])
+    assert rows.ids == ["1", str(len(records))]
+
+
+def test_a_json_array_of_tasks_is_read_alike(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps(GOOD_AND_BAD["Label Studio (JSON)"], indent=1))
+    rows = read(tmp_path / "a.json", "data.text_column=review data.label_column=mood")
+    assert list(rows.texts) == ["a", "b"]
+    assert "2 rows: no annotation, or only skipped ones" in rows.notes[-1]
 
 
 def test_several_choices_are_several_labels(tmp_path: Path) -> None:
@@ -153,7 +173,6 @@ def test_several_choices_are_several_labels(tmp_path: Path) -> None:
         ("reviewId,userName,content,score", ["1,me,fine,5", "2,me,dull,1"], ("1", "2", "3", "4", "5")),
         ("Id,ProductId,Score,Summary,Text", ["1,1,5,ok,fine", "2,1,1,no,dull"], ("1", "2", "3", "4", "5")),
         ("target,ids,date,flag,user,text", ["4,1,x,x,x,fine", "0,1,x,x,x,dull"], ("negative", "positive")),
-        ("Tweet,Category,lang", ["fine,good,en", "dull,bad,en"], ("bad", "good")),
     ],
 )
 def test_a_public_dataset_is_read_with_the_options_of_the_first_message(
@@ -163,7 +182,7 @@ def test_a_public_dataset_is_read_with_the_options_of_the_first_message(
     with pytest.raises(UserError) as caught:
         read(tmp_path / "a.csv", "")
     assert "This looks like " in str(caught.value)
-    read_again = read(tmp_path / "a.csv", str(caught.value).split("; set: ")[1])
+    read_again = read(tmp_path / "a.csv", str(caught.value).split(". Set ")[1].removesuffix("."))
     assert read_again.class_names == classes
     assert sorted(read_again.texts) == ["dull", "fine"]
 

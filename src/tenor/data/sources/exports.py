@@ -30,6 +30,16 @@ class Export:
     flat: Callable[[Record], Record] = _unchanged
     """The record with the columns that `options` name, which some exports nest."""
 
+    @property
+    def is_nested(self) -> bool:
+        """Whether the columns that `options` name exist only in `flat` records."""
+        return self.flat is not _unchanged
+
+    @property
+    def needs_records(self) -> bool:
+        """Whether each record must be looked at."""
+        return self.is_nested or self.left_out is not _used
+
 
 def recognize(columns: Sequence[str], sample: Sequence[Record]) -> Export | None:
     """The export that has these columns; None if it is not known.
@@ -37,7 +47,7 @@ def recognize(columns: Sequence[str], sample: Sequence[Record]) -> Export | None
     `sample`: a few records, which nested exports and those with equal column names are recognized by; may be empty for
     a table.
     """
-    for known in (_prodigy, _label_studio, _label_studio_table, _argilla, _argilla_1, _doccano, _known_table, _named):
+    for known in (_prodigy, _label_studio, _label_studio_table, _argilla, _argilla_1, _doccano, _known_table):
         if (export := known(columns, sample)) is not None:
             return export
     return None
@@ -230,7 +240,7 @@ def _doccano(columns: Sequence[str], sample: Sequence[Record]) -> Export | None:
     return Export("doccano", _options("text", label), left_out)
 
 
-# Public datasets, and any other table whose column names say what they are.
+# Public datasets, by their column names.
 
 STARS = """'data.class_names=["1", "2", "3", "4", "5"]'"""
 TABLES: Sequence[tuple[str, frozenset[str], str]] = (
@@ -254,15 +264,6 @@ LABEL_NAMES = ("label", "labels", "sentiment", "class", "category", "target", "p
 
 def _known_table(columns: Sequence[str], sample: Sequence[Record]) -> Export | None:
     return next((Export(name, options) for name, own, options in TABLES if own <= set(columns)), None)
-
-
-def _named(columns: Sequence[str], sample: Sequence[Record]) -> Export | None:
-    """Any table with one column named like a text and one named like a label."""
-    texts = [name for name in columns if name.strip().lower() in TEXT_NAMES]
-    labels = [name for name in columns if name.strip().lower() in LABEL_NAMES]
-    if len(texts) != 1 or len(labels) != 1 or (texts[0], labels[0]) == ("text", "label"):
-        return None
-    return Export(f"a table with the columns {texts[0]!r} and {labels[0]!r}", _options(texts[0], labels[0]))
 
 
 def _mapping(value: object) -> Mapping[str, object]:

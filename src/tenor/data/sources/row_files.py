@@ -76,8 +76,8 @@ def _mapped(blocks: Iterable[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
     return pa.ipc.open_stream(pa.py_buffer(mapped)).read_all()
 
 
-SAMPLED_RECORDS = 20
-"""Records that an export is recognized by."""
+SAMPLED = Limits(20, 2**20, 20)
+"""How many records an export is recognized by."""
 
 
 def read_rows(path: str | Path, columns: Columns) -> SourceRows:
@@ -99,18 +99,20 @@ def read_parquet_files(paths: list[Path], columns: Columns, origin: str) -> Sour
 
 def source_rows(rows: FileRows, columns: Columns) -> SourceRows:
     """The required columns of a file's rows, in memory or memory-mapped. Raises UserError as `read_rows` does."""
-    if rows.columns is not None:
+    export = None if rows.columns is None else _export_of(rows, list(rows.columns))
+    nested = rows.kind == "arrow" and export is not None and export.needs_records and columns.label != ANSWER
+    if rows.columns is not None and not nested:
         _require_labels(rows, columns)
-        require_columns(list(rows.columns), columns, rows.where, _hint(recognize(rows.columns, [])))
-    reader = _Reader(rows, columns)
+        require_columns(list(rows.columns), columns, rows.where, _hint(export))
+    reader = _Reader(rows, columns, export, nested)
     schema = pa.schema([(name, pa.large_string()) for name in columns.roles()])
-    if rows.schema is not None:
+    if rows.schema is not None and not nested:
         schema = pa.schema([rows.schema.field(name) for name in columns.roles()], rows.schema.metadata)
     try:
         table = gather(reader.batches(schema), schema)
     except OSError as error:
         raise UserError(f"{error.filename or rows.where}: cannot be read: {error.strerror or error}.") from error
-    if rows.columns is None and reader.keys:
+    if reader.keys:
         require_columns(list(reader.keys), columns, rows.where, _hint(reader.export))
     names = None if rows.schema is None else stored_class_names(rows.schema, columns.label)
     return SourceRows(
@@ -118,6 +120,36 @@ def source_rows(rows: FileRows, columns: Columns) -> SourceRows:
         class_names=names,
         left_out=reader.left_out,
     )
+
+
+ANSWER = "answer"
+"""Prodigy's column of answers, which may be the labels that the user wants."""
+
+
+def _export_of(rows: FileRows, columns: Sequence[str]) -> Export | None:
+    """The export that a table is, recognized by its columns and its first rows."""
+    schema = rows.schema or pa.schema([])
+    lists = [one.name for one in schema if one.name in ("label", "labels") and pa.types.is_list(one.type)]
+    if recognize(columns, []) is None and not lists:
+        return None
+    export = recognize(columns, _checked(rows, next(rows.read(SAMPLED, None)).table).to_pylist())
+    # In tables of strings, lists and dictionaries are texts.
+    return None if export is not None and export.is_nested and rows.kind == "strings" else export
+
+
+def _checked(rows: FileRows, table: pa.Table) -> pa.Table:
+    """The table. Raises UserError if it is of an Arrow file and has invalid values, such as bytes that are no text."""
+    try:
+        table.validate(full=rows.kind == "arrow")
+    except pa.ArrowException as error:
+        raise UserError(
+            f"{rows.where}: is not a valid Parquet file: {error}. It may be incomplete; write it again."
+        ) from error
+    return table
+
+
+def _hint(export: Export | None) -> str:
+    return "" if export is None or not export.options else f"This looks like {export.name}. Set {export.options}."
 
 
 def _require_labels(rows: FileRows, columns: Columns) -> None:
@@ -131,32 +163,30 @@ def _require_labels(rows: FileRows, columns: Columns) -> None:
 class _Reader:
     """Reads the required columns block by block; what belongs to rows is kept by their position."""
 
-    def __init__(self, rows: FileRows, columns: Columns) -> None:
+    def __init__(self, rows: FileRows, columns: Columns, export: Export | None, nested: bool) -> None:
         self.rows, self.columns, self.roles = rows, columns, columns.roles()
+        self.export, self.nested = export, nested
         self.faults: dict[str, dict[int, str]] = {name: {} for name in self.roles}
         self.keys: dict[str, None] = {}
         """All keys of a JSON file, in order of appearance."""
         self.left_out: dict[int, str] = {}
         """Rows that are not taught, with the reason."""
-        self.export: Export | None = None
-        """The program that exported the records of a JSON file, by the first of them."""
         self.count = 0
         self.runs: list[tuple[int, int, str]] = []
         """The position and the number of each row that does not follow the one before it, and its file."""
 
     def batches(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-        for block in self.rows.read(Limits(BLOCK_ROWS, BLOCK_CHARACTERS, BLOCK_ROWS), list(self.roles)):
-            if block.records is not None:
-                yield self._of_records(block, block.records, schema)
+        chosen = None if self.nested else list(self.roles)
+        for block in self.rows.read(Limits(BLOCK_ROWS, BLOCK_CHARACTERS), chosen):
+            if block.records is not None or self.nested:
+                records = block.records or _checked(self.rows, block.table).to_pylist()
+                yield self._of_records(block, records, schema)
                 continue
             for at, fault in block.faults.items():
                 for of_column in self.faults.values():
                     of_column[self.count + at] = fault
             self._number(block.numbers, block.file)
-            for batch in block.table.to_batches():
-                if self.rows.kind == "arrow":
-                    self._validate(batch)
-                yield batch
+            yield from _checked(self.rows, block.table).to_batches()
 
     def _of_records(self, block: Block, records: list[dict[str, object]], schema: pa.Schema) -> pa.RecordBatch:
         for at, fault in block.faults.items():
@@ -165,10 +195,11 @@ class _Reader:
             raise UserError(
                 f"{where}: {self.rows.place(block.numbers[at])} {fault}{expected if self.rows.unit == 'line' else ''}."
             )
-        if self.count == 0 and self.columns.label != "answer":
-            sample = records[:SAMPLED_RECORDS]
-            self.export = recognize(list(dict.fromkeys(chain.from_iterable(sample))), sample)
-        records = [self._taught(row, record) for row, record in enumerate(records, start=self.count)]
+        if self.export is None and not self.count:
+            sample = records[: SAMPLED.rows]
+            self.export = recognize(list(dict.fromkeys(key for record in sample for key in record)), sample)
+        if self.export is not None and self.columns.label != ANSWER:
+            records = [self._used(at, record, self.export) for at, record in enumerate(records)]
         self.keys.update(dict.fromkeys(key for record in records for key in record))
         arrays = []
         for name, role in self.roles.items():
@@ -178,21 +209,11 @@ class _Reader:
         self._number(block.numbers, block.file)
         return pa.record_batch(arrays, schema)
 
-    def _taught(self, row: int, record: dict[str, object]) -> dict[str, object]:
-        """The record with the columns of its export, some of which nest them; marks one that must not be taught."""
-        if self.export is None:
-            return record
-        if (reason := self.export.left_out(record)) is not None:
-            self.left_out[row] = f"{reason} ({self.export.name})"
-        return dict(self.export.flat(record))
-
-    def _validate(self, batch: pa.RecordBatch) -> None:
-        try:
-            batch.validate(full=True)
-        except pa.ArrowException as error:
-            raise UserError(
-                f"{self.rows.where}: is not a valid Parquet file: {error}. It may be incomplete; write it again."
-            ) from error
+    def _used(self, at: int, record: dict[str, object], export: Export) -> dict[str, object]:
+        """The record at this position of the block, flat; the reason why it must not be taught is kept, if any."""
+        if (reason := export.left_out(record)) is not None:
+            self.left_out[self.count + at] = f"{reason} ({export.name})"
+        return dict(export.flat(record))
 
     def _number(self, numbers: Sequence[int], file: str) -> None:
         expected, last = self.count + 1, ""
@@ -213,7 +234,3 @@ class _Reader:
         if self.rows.unit == "line":
             return f"{place} (row {row + 1})"
         return f"{place} (not counting the header)" if self.rows.below_header else place
-
-
-def _hint(export: Export | None) -> str:
-    return "" if export is None or not export.options else f"This looks like {export.name}; set: {export.options}"
