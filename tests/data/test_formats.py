@@ -331,6 +331,12 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "b.arrow": (b"", "is empty"),
     "a.json": (b'{"text": ["a"], "label": [1]}', "orient='columns').to_csv('a.csv'"),
     "b.json": (b'{"columns": ["text"], "data": [["a"]]}', "orient='split'"),
+    "e.json": (b'{"x1": {"text": "a"}, "x2": {"text": "b"}}', "orient='index'"),
+    "f.json": (b'{"text": {"0": "a"}, "label": {"0": 1}}', "orient='columns'"),
+    "sep.csv": (b"sep=;\ntext;label\na;1\n", "tail -n +2 'sep.csv' > 'without_sep.csv'"),
+    "title.csv": (b"Reviews of 2024\n\ntext,label\na,1\n", "names of the columns are in row 1 below the first one"),
+    "single.csv": (b"'text','label'\n'a','1'\n", "quotechar=chr(39)"),
+    "csv.txt": (b"text,label\na,1\nb, or c,0\n", "cp 'csv.txt' 'csv.csv'"),
     "c.json": (b'{"train": [{"a": 1}], "dev": [{"a": 1}]}', "records under several keys: 'train', 'dev'"),
     "d.json": (b'[{"text": "a", "label": 1}, {"text": "b"', "is not JSON from character 29, after 1 values"),
 }
@@ -450,6 +456,7 @@ def test_a_few_lines_in_another_encoding_are_not_converted_with_the_rest(tmp_pat
     path = put(tmp_path / "a.csv", "text,label\ncafé,1\n".encode() + "café,0\n".encode("latin-1"))
     assert "line 3" in refusal(trained, path)
     assert "The rest of the file is UTF-8" in refusal(trained, path)
+    assert "The rest of the file is UTF-8" in survey(path, "text").fix
 
 
 def test_json_values_are_read_as_if_the_file_were_read_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -188,7 +188,7 @@ def test_a_missing_column_names_the_columns_and_the_nearest(tmp_path: Path) -> N
         found = message(write(tmp_path / f"rows{suffix}", [{"Text ": "a", "label": 0}]))
         name = "Text" if suffix in (".csv", ".tsv") else "Text "
         assert f"no column 'text' (did you mean {name!r}?)" in found
-        assert f"set: data.text_column={name}" in found or f"set: 'data.text_column={name}'" in found
+        assert f"Set data.text_column={name if name == 'Text' else repr(name)}." in found
         assert "'label'" in found
         assert "data.text_column" in found
     assert "data.group_column" in message(csv_file(tmp_path, "text,label\na,0\n"), group_column="film")
@@ -219,7 +219,7 @@ def test_a_missing_column_names_the_columns_and_the_nearest(tmp_path: Path) -> N
         ("a.jsonl", '{"text": ' + "[" * 100_000, "is not JSON"),
         ("a.json", '[{"text": ' + "[" * 100_000, "nested too deeply"),
         ("a.parquet", "PAR1 is not enough PAR1", "not a valid Parquet file"),
-        ("a.txt", "text,label\na,0\n", "has one text per line and no labels"),
+        ("a.txt", "a text\nanother\n", "has one text per line and no labels"),
         ("a", "text,label\na,0\n", "unknown suffix ''"),
     ],
 )

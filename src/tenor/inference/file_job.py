@@ -79,7 +79,7 @@ def survey(path: Path, text_column: str, as_text: bool = False) -> Survey:
         UserError: a file that cannot be read, a missing text column, or a column that cannot be written.
     """
     found = Survey(open_input(path, text_column, as_text))
-    rows, not_utf8 = found.file, 0
+    rows, spoiled, is_beyond_ascii = found.file, "", False
     random, drawn = np.random.default_rng(0), Drawn()
     for chunk in read_chunks(rows, text_column, as_text):
         found.rows += len(chunk.texts)
@@ -89,14 +89,17 @@ def survey(path: Path, text_column: str, as_text: bool = False) -> Survey:
             fault = text_fault(text)
             if fault is None and position not in chunk.faults:
                 sound.append(str(text))
+                is_beyond_ascii = is_beyond_ascii or not str(text).isascii()
                 continue
             found.faults += 1
-            not_utf8 += chunk.faults.get(position) == NOT_UTF8
+            if chunk.faults.get(position) == NOT_UTF8:
+                spoiled = spoiled or chunk.file or rows.files[0].name
             found.first_fault = found.first_fault or describe_fault(rows, chunk, position, fault or "")
         drawn = _drawn(drawn, sound, random)
     found.sample = [text for _, text in drawn]
-    if not_utf8:
-        found.fix = encoding_fix(rows.files[0])
+    if spoiled:
+        file = next(path for path in rows.files if path.name == spoiled)
+        found.fix = encoding_fix(file, is_beyond_ascii)
     if found.has_records and found.columns and text_column not in found.columns:
         raise missing_columns(rows.where, [Wanted("text", text_column, OPTION)], list(found.columns))
     found.sha256 = _digest(rows)

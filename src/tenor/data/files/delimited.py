@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path, PurePath
 
 from tenor.data.files.dialect import Dialect, fields_up_to, spans
-from tenor.data.files.headers import SAMPLE_ROWS, lost_first_row, tidied_names
+from tenor.data.files.headers import SAMPLE_ROWS, lost_first_row, row_with_names, tidied_names
 from tenor.data.files.opening import inner_name, most_bytes, open_bytes, open_text
 from tenor.data.files.quoting import detect_quoting, read_header, skipped_spaces
 from tenor.data.files.stream import Block, FileRow, FileRows, Limits, in_blocks
@@ -53,6 +53,11 @@ def delimited_rows(path: Path, required: Sequence[str]) -> FileRows:
     `required` are the columns that the caller needs, which may be missing."""
     found = examine(path, lambda header: require_header(path, header, required))
     sample = list(islice(found.records(), SAMPLE_ROWS))
+    if not set(required) <= set(found.header) and (below := row_with_names(sample, required)) is not None:
+        raise UserError(
+            f"{path}: the names of the columns are in row {below + 1:,} below the first one. Remove the rows above: "
+            f"tail -n +{below + 2} '{path.name}' > 'header_first{path.suffix}' (if each row is one line)"
+        )
     if lost := lost_first_row(path, found.header, sample, required, found.dialect.delimiter):
         raise UserError(lost)
     usual = Dialect(delimiter_of(path))
@@ -102,6 +107,7 @@ def examine(path: Path, require: Callable[[list[str]], None], delimiter: str | N
     """
     notes: list[str] = []
     with fields_up_to(most_bytes(path)):
+        _refuse_excel_line(path)
         dialect = Dialect(delimiter or delimiter_of(path))
         if delimiter is None and (other := _other_delimiter(path, dialect)) is not None:
             notes.append(f"is separated by {other!r}, not by {dialect.delimiter!r} as its suffix implies, and read so")
@@ -118,6 +124,17 @@ def examine(path: Path, require: Callable[[list[str]], None], delimiter: str | N
             dialect = quoting.dialect
             notes += quoting.notes
     return Delimited(path, header, dialect, tuple(f"{path}: {note}." for note in (*notes, *of_names)))
+
+
+def _refuse_excel_line(path: Path) -> None:
+    """Raises UserError for a first line that only tells Excel the separator, such as `sep=;`."""
+    with open_text(path) as lines:
+        first = lines.readline(PART_BYTES).strip()
+    if first.lower().startswith("sep=") and len(first) <= len("sep=x"):
+        raise UserError(
+            f"{path}: its first line, {first!r}, is for Excel and is not a header. Remove it: tail -n +2 '{path.name}' "
+            f"> 'without_sep{path.suffix}'"
+        )
 
 
 def _other_delimiter(path: Path, dialect: Dialect) -> str | None:
@@ -166,6 +183,12 @@ def require_header(path: Path, header: Sequence[str], required: Iterable[str]) -
         raise UserError(
             f"{path}: begins with the comment {header[0][:80]!r}, expected a header with the column names. "
             "Remove the lines before the header, and any other comments."
+        )
+    if all(len(name) > 1 and name[0] == name[-1] == "'" for name in header):
+        code = f"import pandas; pandas.read_csv({path.name!r}, quotechar=chr(39), sep={delimiter!r})"
+        raise UserError(
+            f"{path}: its fields are enclosed in single quotes, expected double quotes. Convert it: python -c "
+            f"\"{code}.to_csv('double_{path.stem}.csv', index=False)\""
         )
 
 

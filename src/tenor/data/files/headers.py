@@ -158,6 +158,12 @@ def lost_first_row(
     )
 
 
+def row_with_names(rows: Sequence[Sequence[str]], required: Sequence[str]) -> int | None:
+    """The first row that has all required names, below a title or notes; None if there is none."""
+    wanted = set(required)
+    return next((at for at, row in enumerate(rows) if wanted <= {cell.strip() for cell in row}), None)
+
+
 def _is_text(name: str) -> bool:
     return len(name.split()) > MOST_WORDS_OF_A_NAME or len(name) > MOST_CHARACTERS_OF_A_NAME
 

@@ -353,7 +353,9 @@ def _outline(path: Path, kinds: dict[str, str]) -> tuple[bool, bool]:
         for key in scanner.names():
             kinds[key] = {"[": "values", "{": "object"}.get(scanner.peek(), "value")
             if kinds[key] != "values":
-                scanner.value()
+                value = scanner.value()
+                if kinds[key] == "object" and all(name.isdigit() for name in json.loads(value, parse_int=len)):
+                    kinds[key] = "column"
                 continue
             scanner.take("[")
             kinds[key] = "objects" if scanner.peek() == "{" else "values"
@@ -388,9 +390,9 @@ def _refuse_layout(path: Path, kinds: Mapping[str, str], arrays: Sequence[str]) 
         )
     is_split = {"columns", "data"} <= set(kinds)
     found = set(kinds.values())
-    if not is_split and (found - {"values", "object"} or not found or (found == {"object"} and len(kinds) == 1)):
+    if not is_split and (len(found) != 1 or found == {"value"} or (found == {"object"} and len(kinds) == 1)):
         return
-    orient = "split" if is_split else "index" if all(key.isdigit() for key in kinds) else "columns"
+    orient = "split" if is_split else "index" if found == {"object"} else "columns"
     code = (
         f"import pandas; pandas.read_json({path.name!r}, orient={orient!r}).to_csv({path.stem + '.csv'!r}, index=False)"
     )

@@ -7,6 +7,7 @@ from itertools import islice
 from pathlib import Path
 
 from tenor.data.files import dialect
+from tenor.data.files.headers import USUAL_NAMES
 from tenor.data.files.opening import inner_name, open_text
 from tenor.data.files.stream import Block, FileRow, FileRows, Limits, in_blocks
 from tenor.errors import UserError
@@ -29,6 +30,7 @@ def plain_rows(path: Path) -> FileRows:
     marked = sum(line.startswith(MARK) for line in first)
     if first and 2 * marked > len(first):
         return _fasttext(path)
+    _refuse_header(path, first)
     _refuse_tabs(path)
     names = (TEXT,)
 
@@ -75,6 +77,19 @@ def _bounded(path: Path, lines: object) -> Iterator[str]:
         if len(line) >= most:
             raise UserError(f"{path}: line {number:,} has {most:,} characters or more, expected one text per line.")
         yield line
+
+
+def _refuse_header(path: Path, first: list[str]) -> None:
+    """Raises UserError if the first line is a header of a CSV file."""
+    line = first[0].strip() if first else ""
+    for delimiter in (",", ";", "|"):
+        names = [name.strip().strip('"').lower() for name in line.split(delimiter)]
+        are_names = len(names) > 1 and all(re.fullmatch(r"[a-z_ ]{1,30}[0-9]?", name) for name in names)
+        if are_names and not USUAL_NAMES["text"].isdisjoint(names) and all(delimiter in one for one in first):
+            raise UserError(
+                f"{path}: its first line is the header of a CSV file, {line[:80]!r}, so that it is not one text per "
+                f"line. Rename it: cp '{path.name}' '{inner_name(path).rsplit('.', 1)[0]}.csv'"
+            )
 
 
 def _refuse_tabs(path: Path) -> None:

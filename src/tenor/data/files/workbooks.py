@@ -7,7 +7,7 @@ from datetime import date, datetime, time
 from pathlib import Path
 from typing import IO, Any
 
-from tenor.data.files.headers import SAMPLE_ROWS, lost_first_row, tidied_names
+from tenor.data.files.headers import SAMPLE_ROWS, lost_first_row, row_with_names, tidied_names
 from tenor.data.files.opening import plain_file
 from tenor.data.files.stream import Block, FileRow, FileRows, Limits, in_blocks
 from tenor.errors import UserError
@@ -26,6 +26,11 @@ def workbook_rows(path: Path, sheet: str | None, required: Sequence[str]) -> Fil
     first, header, sample = _beginning(path, name)
     where = f"{path}, sheet {name!r}"
     names, notes = tidied_names(header)
+    if not set(required) <= set(names) and row_with_names(sample, required) is not None:
+        raise UserError(
+            f"{where}: row {first:,}, the first that is not empty, has {names[0]!r}, but the names of the columns are in "
+            "a row below. Delete the rows above it."
+        )
     if lost := lost_first_row(path, names, sample, required):
         raise UserError(
             lost.partition(" Add a header")[0].replace(str(path), where, 1) + " Insert a row with names above it."
@@ -69,7 +74,7 @@ def _beginning(path: Path, name: str) -> tuple[int, list[str], list[list[str]]]:
             while header and not header[-1].strip():
                 header.pop()
         else:
-            sample.append(cells[: len(header)])
+            sample.append(cells)
             if len(sample) == SAMPLE_ROWS:
                 break
     return first, header, sample
