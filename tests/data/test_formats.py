@@ -6,6 +6,7 @@ import io
 import json
 import lzma
 import shlex
+import struct
 import subprocess
 import zipfile
 from collections.abc import Callable
@@ -168,6 +169,20 @@ def test_arrow_files_give_the_same_rows(
         put(tmp_path / name, zipped(plain.read_bytes(), plain.name))
     read = reader(tmp_path / name)
     assert (read.texts, read.labels) == (TEXTS, [row["label"] for row in ROWS])
+
+
+@readers
+def test_offsets_that_point_anywhere_are_refused(reader: Reader, tmp_path: Path) -> None:
+    """Arrow maps them as they are: taking such a value would end the process."""
+    pairs = {"text": ["ab", "cd", "ef"], "label": ["x", "y", "x"]}
+    feather.write_feather(pa.table(pairs), tmp_path / "a.feather", compression="uncompressed")
+    sound = (tmp_path / "a.feather").read_bytes()
+    offsets, wrong = struct.pack("<4i", 0, 2, 4, 6), struct.pack("<4i", 0, 2**30, 4, 6)
+    assert sound.count(offsets) == 1
+    path = put(tmp_path / "b.feather", sound.replace(offsets, wrong))
+    assert "is not a valid Arrow file" in refusal(reader, path)
+    spoiled = put(tmp_path / "c.feather", sound.replace(b"abcdef", b"ab\xffdef"))
+    assert survey(spoiled, "text").first_fault == "row 2 has bytes that are not UTF-8 in column 'text'"
 
 
 @readers

@@ -88,9 +88,23 @@ def _batches(path: Path, names: Sequence[str], rows: int) -> Iterator[pa.RecordB
             is_file = isinstance(reader, pa.ipc.RecordBatchFileReader)
             batches = (reader.get_batch(at) for at in range(reader.num_record_batches)) if is_file else iter(reader)
             for batch in batches:
-                batch.validate()
+                _require_sound(batch)
                 for start in range(0, batch.num_rows, rows):
                     yield batch.slice(start, rows)
+
+
+def _require_sound(batch: pa.RecordBatch) -> None:
+    """Raises ArrowInvalid for a batch whose offsets or indices point outside of its values: Arrow maps them as they
+    are, and would read any memory. A string that is not UTF-8 is a fault of its row, which the caller finds."""
+    batch.validate()
+    for column in batch.columns:
+        try:
+            column.validate(full=True)
+        except pa.ArrowInvalid as error:
+            # The offsets of a string column are checked before its characters.
+            is_string = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+            if not (is_string and "UTF8" in str(error)):
+                raise
 
 
 @contextmanager

@@ -117,7 +117,7 @@ def json_rows(path: Path, required: Sequence[str]) -> FileRows:
         return _blocks(_lines(path) if layout.form == "lines" else _items(path, layout), limits, choose is None)
 
     notes = () if not layout.key else (f"{path}: the records are those under the key {layout.key!r}.",)
-    reading = {} if layout.form == "lines" else {"records": layout.key or layout.form}
+    reading = {} if layout.form == "lines" else {"records": ascii(layout.key) if layout.key else layout.form}
     unit: Unit = "line" if layout.form == "lines" else "row"
     return FileRows(str(path), path.name, unit, "records", None, read, (path,), notes, reading=reading)
 

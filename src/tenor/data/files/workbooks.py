@@ -28,8 +28,8 @@ def workbook_rows(path: Path, sheet: str | None, required: Sequence[str]) -> Fil
     names, notes = tidied_names(header)
     if not set(required) <= set(names) and row_with_names(sample, required) is not None:
         raise UserError(
-            f"{where}: row {first:,}, the first that is not empty, has {names[0]!r}, but the names of the columns are in "
-            "a row below. Delete the rows above it."
+            f"{where}: row {first:,}, the first that is not empty, has {names[0]!r}, but the names of the columns are "
+            "in a row below. Delete the rows above it."
         )
     if lost := lost_first_row(path, names, sample, required):
         raise UserError(
