@@ -165,7 +165,7 @@ class Tied(nn.Module):
 
 
 def make_loader(folder: Path) -> tuple[Any, DataLoader]:
-    """A tokenizer and 128 sentences that are told by their adjectives, in batches of 8."""
+    """A tokenizer and 128 sentences whose adjective gives the class, in batches of 8."""
     drawn, tokenizer = random.Random(0), AutoTokenizer.from_pretrained(folder)
     rows = [
         (

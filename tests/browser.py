@@ -29,7 +29,7 @@ class Look:
 
     background: tuple[float, ...]
     contrast: float
-    """The least of all words on what lies behind them, as WCAG 2.2 counts it: 1 can't be read, 21 is black on white."""
+    """The lowest contrast of any text with its background by WCAG 2.2: 1 is unreadable, 21 is black on white."""
     worst: str
     """The words that have it."""
 
@@ -71,7 +71,7 @@ def too_wide(page: Path, profile: Path, width: int, part: str = "html") -> int:
     outer = profile / "frame.html"
     outer.write_text(f"<!doctype html><title></title><body>{frame}<script>{measure}</script>", encoding="utf-8")
     content, room, window = map(int, _title(seen(outer, profile)).split())
-    assert width - 20 <= window <= width  # A scroll bar may stand beside it.
+    assert width - 20 <= window <= width  # There may be a scroll bar next to it.
     return content - room
 
 

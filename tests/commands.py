@@ -1,4 +1,4 @@
-"""What `tenor …` left when it ended, for the tests that run it through the fixture `command`."""
+"""The status and output of `tenor …`, for tests that run it through the fixture `command`."""
 
 from collections.abc import Callable
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""What every test gets: no hub, a cache of its own session, PyTorch left as it was found."""
+"""What every test gets: no hub, a cache of this session, and PyTorch's settings restored afterwards."""
 
 import os
 from collections.abc import Iterator

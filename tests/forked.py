@@ -25,7 +25,7 @@ class Fault:
     call: int = 1
     """Which call, from 1, among those whose arguments name `about`."""
     when: str = "before"
-    """`before` or `after` the call; `half`: after it, with the file that it wrote, its second argument, cut in two."""
+    """`before` or `after` the call; `half`: after it, with half of the file that it wrote."""
     about: str = ""
     number: int = signal.SIGKILL
 
@@ -121,7 +121,7 @@ def put_in(fault: Fault) -> None:
         seen += fault.about in f"{arguments} {options}"
         if seen != fault.call:
             return real(*arguments, **options)
-        seen += 1  # Only once: a handler may go on.
+        seen += 1  # Only once: a handler may continue.
         if fault.when == "before":
             os.kill(os.getpid(), fault.number)
         result = real(*arguments, **options)

@@ -1,4 +1,4 @@
-"""Folders of runs as training leaves them, without training: real files, invented predictions."""
+"""Run folders as training leaves them, without training: real files, random predictions."""
 
 import csv
 import json
@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from tenor.checks.finding import Finding, NotApplicable, Report, merge
 from tenor.config.describe import to_yaml
 from tenor.config.loading import load_config
 from tenor.data.dataset import LabelledText
@@ -19,8 +18,10 @@ from tenor.data.sources import read_source
 from tenor.data.splits import data_fingerprint, make_splits, present_splits
 from tenor.evaluation.results import Baselines, evaluation_json, split_result
 from tenor.model.freezing import TrainableSummary
+from tenor.runs.best_evaluation import write_evaluation
 from tenor.runs.directory import RunDirectory, create_run
-from tenor.runs.files import write_json, write_text
+from tenor.runs.files import write_text
+from tenor.runs.findings import Finding, NotApplicable, Report, write_findings
 from tenor.runs.manifest import new_manifest, update_manifest
 from tenor.runs.missing import Missing
 from tenor.runs.predictions import write_predictions
@@ -41,7 +42,7 @@ FINDING = Finding(
 
 
 def write_texts(path: Path, texts: Sequence[str], class_names: Sequence[str]) -> Path:
-    """A CSV file in which the classes take turns."""
+    """A CSV file in which the classes alternate."""
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["text", "label"])
@@ -50,7 +51,7 @@ def write_texts(path: Path, texts: Sequence[str], class_names: Sequence[str]) ->
 
 
 def copy_of(run: RunDirectory, folder: Path) -> RunDirectory:
-    """A copy of a run below `folder` that a test may spoil; its data stay where they are."""
+    """A copy of a run below `folder` that a test may change; its data are not copied."""
     return RunDirectory(Path(shutil.copytree(run.path, folder / "runs" / run.reference)))
 
 
@@ -63,7 +64,7 @@ def finished_run(
     text_baseline: float | str = 0.7,
     seed: int = 3,
 ) -> RunDirectory:
-    """A completed run below `folder/runs` whose data lies in `folder`."""
+    """A completed run below `folder/runs` whose data is in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     data = write_texts(folder / "train.csv", texts, class_names)
     overrides = [f"data.path={data}", "data.source=file", f"seed={seed}", "data.validation.size=0.3", "name=invented"]
@@ -83,7 +84,7 @@ def finished_run(
     }
     test = results.get("test") or (splits.test.reason if isinstance(splits.test, Missing) else "")
     written = evaluation_json(results["validation"], test, "5" * 64, 20, class_names)
-    write_json(run.evaluation, written)
+    write_evaluation(run.evaluation, written)
     records: list[dict[str, Any]] = [
         {"kind": "train", "step": s, "loss": 0.7 - 0.01 * s, "learning_rate": 1e-4, "grad_norm": 2.0}
         for s in (5, 10, 15, 20)
@@ -94,7 +95,7 @@ def finished_run(
     ]
     write_text(run.metrics, "".join(json.dumps(record) + "\n" for record in records))
     report = Report("preflight", ("TOK009", "DAT001"), (NotApplicable("MOD004", "not known"),), (finding,))
-    write_json(run.findings, merge([report]))
+    write_findings(run.findings, [report])
     fingerprints = {"data": data_fingerprint(splits), "encoder_weights": "a" * 64, "tokenizer": "b" * 64}
     learns = asdict(TrainableSummary(12, 30, 8, 30, ("bert.encoder.layer.1.w", "classifier.w"), ("bert.embeddings.w",)))
     timings = {"train": 12.0}
@@ -107,7 +108,7 @@ VOID = {"meta", "link", "img", "br", "hr", "input", "base"}
 
 
 class Page(HTMLParser):
-    """What a browser would see: elements, visible words, and whether every element is closed."""
+    """What a browser would show: elements, visible words, and whether every element is closed."""
 
     def __init__(self, html: str) -> None:
         super().__init__(convert_charrefs=True)

@@ -1,4 +1,4 @@
-"""Whether a run that was cut and resumed ended as one that never was: weights, records, findings, predictions …"""
+"""Whether an interrupted and resumed run ended like an uninterrupted one: weights, records, findings, predictions …"""
 
 import json
 from pathlib import Path
@@ -66,12 +66,12 @@ def _same_weights(one: Path, other: Path) -> bool:
 
 
 def _files(model: Path) -> dict[str, str]:
-    """Digests, without the model card, which tells how long the run took."""
+    """Digests, without the model card, which contains the duration of the run."""
     return {file.name: sha256_file(file) for file in model.iterdir() if file.name != "README.md"}
 
 
 def _findings(run: RunDirectory) -> dict[str, Any]:
-    """By occasion."""
+    """By stage."""
     return {one["stage"]: one["findings"] for one in json.loads(run.findings.read_text())["stages"]}
 
 

@@ -1,4 +1,4 @@
-"""The same values as every kind of sequence that a user may hand over, where position and label differ."""
+"""The same values as every kind of sequence that a user may pass, with labels that differ from positions."""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -11,10 +11,10 @@ import pyarrow as pa
 
 
 def kinds(values: Sequence[Any]) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """A name, and what makes the values anew: an iterator can be read once only."""
+    """A name, and a function that makes the values: an iterator can be read only once."""
     values = list(values)
     n = len(values)
-    # Sorted by something else: every label stands at another position.
+    # Sorted by something else: every label is at another position.
     by_label = pd.Series(values, index=np.roll(np.arange(n), 1))
     yield "sorted Series", lambda: by_label
     yield "filtered Series", lambda: pd.Series(values, index=2 * np.arange(n) + 1)
@@ -58,7 +58,7 @@ def made(values: Sequence[Any], name: str) -> Any:
 
 
 def no_sequences() -> Iterator[tuple[str, Any, str]]:
-    """A name, something that is no sequence of values, and what an error says of it."""
+    """A name, a value that is not a sequence, and words of the error about it."""
     frame = pd.DataFrame({"text": ["a", "b"], "label": [0, 1]})
     yield "string", "film", "a single string"
     yield "NumPy string", np.str_("film"), "a single string"

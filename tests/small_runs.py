@@ -47,7 +47,7 @@ checks:
 
 
 def write_csv(path: Path, count: int, start: int = 0, labels: Sequence[str] = ("bad", "good")) -> Path:
-    """`count` sentences whose adjective tells the class."""
+    """`count` sentences whose adjective gives the class."""
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["review", "verdict"])
@@ -59,7 +59,7 @@ def write_csv(path: Path, count: int, start: int = 0, labels: Sequence[str] = ("
 
 
 def write_config(folder: Path, model: Path, **replaced: str) -> Path:
-    """The YAML file of a small run below `folder`, with its data beside it."""
+    """The YAML file of a small run below `folder`, with its data in the same folder."""
     folder.mkdir(parents=True, exist_ok=True)
     train_csv, test_csv = write_csv(folder / "train.csv", 60), write_csv(folder / "test.csv", 20, start=100)
     text = SETTINGS.format(train=train_csv, test=test_csv, model=model)
@@ -76,7 +76,7 @@ def small_config(folder: Path, model: Path, *overrides: str) -> Config:
 
 
 def quiet() -> Console:
-    """A console that no one sees; `quiet().file.getvalue()` is what it was told."""
+    """A console without a terminal; `quiet().file.getvalue()` is what was printed."""
     return Console(file=io.StringIO(), width=200)
 
 

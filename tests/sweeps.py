@@ -20,7 +20,7 @@ phases:
 
 
 def write_sweep(folder: Path, model: Path) -> Path:
-    """The YAML file of a small sweep below `folder`, with configuration and data beside it."""
+    """The YAML file of a small sweep below `folder`, with configuration and data in the same folder."""
     path = folder / "search.yaml"
     path.write_text(SMALL.format(base=write_config(folder, model)), encoding="utf-8")
     return path

@@ -1,4 +1,4 @@
-"""Nothing in Tenor unpickles, runs or unpacks what a file says: the sources are walked, and a run is watched."""
+"""Tenor never unpickles or executes the content of a file: its sources are searched, and a run is observed."""
 
 import ast
 import os

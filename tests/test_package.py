@@ -1,4 +1,4 @@
-"""The package as a whole: what its root loads, what it ships, and what its documents promise."""
+"""The package as a whole: what its root loads, what it ships, and whether its documents are correct."""
 
 import ast
 import re
@@ -57,7 +57,7 @@ def test_the_built_in_configurations_and_the_type_marker_are_shipped() -> None:
     assert (SOURCE / "evaluation" / "model_card.md").is_file()
 
 
-def test_what_builds_the_package_is_pinned_and_not_fetched_anew() -> None:
+def test_the_build_requirements_are_pinned_and_not_downloaded_again() -> None:
     root = Path(__file__).parents[1]
     pinned = re.findall(r"^([\w.-]+)==", (root / "requirements.txt").read_text(encoding="utf-8"), re.MULTILINE)
     build = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["build-system"]["requires"]

@@ -29,7 +29,7 @@ def labelled(
 
 
 def token_rows(ids: list[list[int]], labels: list[int]) -> TokenizedText:
-    """Tokenized rows in memory, as if nothing had been cut."""
+    """Tokenized rows in memory, as if nothing had been truncated."""
     lengths = np.array([len(row) for row in ids])
     starts = np.concatenate([[0], np.cumsum(lengths)])
     return TokenizedText(((np.concatenate(ids).astype(np.int32), starts),), lengths, lengths, np.array(labels))

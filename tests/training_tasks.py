@@ -1,4 +1,4 @@
-"""Training tasks small enough for tests: rows whose class one token tells, and a two-layer model."""
+"""Training tasks small enough for tests: rows whose class is given by one token, and a two-layer model."""
 
 import dataclasses
 from pathlib import Path
@@ -30,7 +30,7 @@ NO_DROPOUT = {"dropout": 0.0}
 
 
 def token_rows(count: int, seed: int = 0, classes: int = 2) -> TokenizedText:
-    """`count` rows of 6 to 20 tokens; the token `CLASS_TOKEN` + class stands somewhere in each."""
+    """`count` rows of 6 to 20 tokens; the token `CLASS_TOKEN` + class is somewhere in each."""
     random = np.random.default_rng(seed)
     lengths = random.integers(6, 21, count).astype(np.int32)
     labels = (np.arange(count) % classes).astype(np.int64)

@@ -28,7 +28,7 @@ from adapted_models import (
     loud,
     optimizer_of,
 )
-from tenor.checks.finding import Finding
+from tenor.runs.findings import Finding
 
 Loaded = tuple[Any, dict[str, Any] | None]
 QUICK = ("LoRA", "LoRA on the head", "LoRA, embeddings saved", "OFT", "IA3", "prompt tuning", "p-tuning")

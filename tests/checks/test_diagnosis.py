@@ -18,9 +18,9 @@ from tenor.checks.catalogue import BY_CODE
 from tenor.checks.diagnosis import Diagnosis, diagnose
 from tenor.checks.diagnosis.causes import Observations, ranked_causes
 from tenor.checks.diagnosis.predictions_file import read_claims
-from tenor.checks.finding import Finding, Report, merge
 from tenor.console.diagnosis_text import render
 from tenor.errors import UserError
+from tenor.runs.findings import Finding, Report, write_findings
 
 CASE_EVALUATION = {
     "val": {"confusion_matrix": [[1298, 0], [1202, 0]]},
@@ -153,7 +153,7 @@ def tenor_run(folder: Path, chosen: int = 20, evaluated: int = 20, select_by: st
 def test_a_healthy_tenor_run_has_no_finding(tmp_path: Path) -> None:
     diagnosis = diagnose(tenor_run(tmp_path))
     assert not [finding for finding in diagnosis.findings if finding.severity != "note"]
-    assert "No finding" in rendered(80, diagnosis) or diagnosis.findings
+    assert "no problem found; the run is complete." in diagnosis.conclusion or diagnosis.findings
 
 
 def test_evaluating_other_weights_than_the_chosen_ones_is_reported(tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ def test_earlier_findings_explain_later_ones_and_rule_out_others(tmp_path: Path)
         cause="frozen",
         fix="thaw",
     )
-    write(folder / "findings.json", merge([Report("preflight", ("FRZ003", "FRZ005"), (), (frozen,))]))
+    write_findings(folder / "findings.json", [Report("preflight", ("FRZ003", "FRZ005"), (), (frozen,))])
     diagnosis = diagnose(folder)
     assert diagnosis.causes[0].code == "FRZ003"
     assert "EVL001" in diagnosis.causes[0].symptoms
@@ -263,7 +263,7 @@ def test_the_training_loss_ranks_the_suspected_causes(loss_share: float | None, 
     causes = ranked_causes([symptom], list(BY_CODE), observations)
     order = [cause.code for cause in causes]
     assert (order[0] == "DAT001") == leads
-    assert leads or order[-2:] == ["DAT001", "DAT002"]
+    assert leads != ({"DAT001", "DAT002"}.isdisjoint(order))
     families = {"DAT": 0, "TOK": 0, "LOS": 1, "MOD": 1, "OPT": 2, "FRZ": 2, "PRC": 2, "CKP": 3, "EVL": 4}
     weakest = [families[cause.code[:3]] for cause in causes if cause.evidence.startswith("can cause this result")]
     assert weakest == sorted(weakest)
@@ -341,10 +341,10 @@ INVALID: list[tuple[str, Any, str]] = [
     (
         "findings.json",
         {"stages": [{**STAGE, "findings": [{**FINDING, "severity": "grave"}]}]},
-        "not a record of findings",
+        "not as Tenor writes it",
     ),
-    ("findings.json", {"stages": [{**STAGE, "findings": [{**FINDING, "code": 3}]}]}, "not a record of findings"),
-    ("findings.json", {"stages": [{**STAGE, "checked": [[]]}]}, "not a record of findings"),
+    ("findings.json", {"stages": [{**STAGE, "findings": [{**FINDING, "code": 3}]}]}, "not as Tenor writes it"),
+    ("findings.json", {"stages": [{**STAGE, "checked": [[]]}]}, "not as Tenor writes it"),
     ("metrics.jsonl", '{"kind": "train", "step": 1e30, "loss": 0.5}\n', "line 1: is not a record"),
     ("metrics.jsonl", '{"kind": "train", "step": 1, "loss": 1' + "0" * 400 + "}\n", "an integer of 401 digits"),
     ("metrics.jsonl", '{"step": 1, "x": ' + "[" * 100_000 + "\n", "line 1: is not a record"),

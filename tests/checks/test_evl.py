@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import classification_report, roc_auc_score
 
 from tenor.checks.catalogue import run_rules
-from tenor.checks.evidence import EvaluationEvidence, SplitClaims, StepEvidence
-from tenor.checks.finding import CannotTell, Finding
+from tenor.checks.evidence import EvaluationEvidence, ReportedSplit, StepEvidence
+from tenor.checks.finding import CannotTell
 from tenor.checks.rule import Rule
 from tenor.checks.rules import evl_claims as claims_rules
 from tenor.checks.rules import evl_collapse as collapse_rules
@@ -18,6 +18,7 @@ from tenor.checks.rules import evl_ranking as worth_rules
 from tenor.checks.rules import evl_rows
 from tenor.checks.rules.evl_measures import best_relabelling, ranking
 from tenor.inference.predictor import decide_labels
+from tenor.runs.findings import Finding
 
 RULES = tuple(
     value
@@ -30,12 +31,12 @@ CASE = {"validation": [[1298, 0], [1202, 0]], "test": [[12500, 0], [12500, 0]]}
 
 def of_confusion(counts: Sequence[Sequence[int]], **more: object) -> EvaluationEvidence:
     matrix = np.array(counts)
-    return EvaluationEvidence({"test": SplitClaims(int(matrix.sum()), confusion=matrix, **more)}, len(matrix))
+    return EvaluationEvidence({"test": ReportedSplit(int(matrix.sum()), confusion=matrix, **more)}, len(matrix))
 
 
 def of_rows(labels: Sequence[int], scores: np.ndarray, predicted: np.ndarray | None = None) -> EvaluationEvidence:
     predictions = scores.argmax(axis=1) if predicted is None else predicted
-    rows = SplitClaims(len(scores), labels=np.array(labels), predicted=predictions, probabilities=scores)
+    rows = ReportedSplit(len(scores), labels=np.array(labels), predicted=predictions, probabilities=scores)
     return EvaluationEvidence({"test": rows}, scores.shape[1])
 
 
@@ -79,7 +80,7 @@ def test_unusual_but_healthy_results_have_neither_error_nor_warning(evaluation: 
 
 
 def test_the_case_is_a_collapse_with_low_accuracy_as_its_symptom() -> None:
-    splits = {name: SplitClaims(n=int(np.sum(c)), confusion=np.array(c)) for name, c in CASE.items()}
+    splits = {name: ReportedSplit(n=int(np.sum(c)), confusion=np.array(c)) for name, c in CASE.items()}
     report = run_rules([EvaluationEvidence(splits, 2)], "diagnosis", rules=RULES)
     found = {finding.code: finding for finding in report.findings}
     assert found["EVL001"].severity == "error"
@@ -212,7 +213,7 @@ def test_any_permutation_is_undone(order: list[int]) -> None:
     [(["a", "b"], 2, False), (["a", "a"], 2, True), (["a", "b"], 3, True), (None, 2, False)],
 )
 def test_missing_and_repeated_rows_are_reported(ids: list[str] | None, expected_n: int, found: bool) -> None:
-    evaluation = EvaluationEvidence({"test": SplitClaims(2, ids=ids, expected_n=expected_n)}, 2)
+    evaluation = EvaluationEvidence({"test": ReportedSplit(2, ids=ids, expected_n=expected_n)}, 2)
     assert (found_by("EVL008", evaluation) is not None) == found
 
 
@@ -229,7 +230,7 @@ def test_missing_and_repeated_rows_are_reported(ids: list[str] | None, expected_
     ],
 )
 def test_accuracy_must_be_a_fraction_of_the_rows(accuracy: float, n: int, found: bool) -> None:
-    evaluation = EvaluationEvidence({"test": SplitClaims(n, accuracy=accuracy)}, 2)
+    evaluation = EvaluationEvidence({"test": ReportedSplit(n, accuracy=accuracy)}, 2)
     assert (found_by("EVL009", evaluation) is not None) == found
 
 
@@ -251,9 +252,9 @@ def test_report_and_confusion_must_agree_even_when_rounded() -> None:
 def test_predictions_must_agree_with_the_metrics() -> None:
     labels, predicted = np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1])
     for confusion, found in (([[1, 1], [0, 2]], False), ([[2, 0], [0, 2]], True)):
-        claims = SplitClaims(4, confusion=np.array(confusion), labels=labels, predicted=predicted)
+        claims = ReportedSplit(4, confusion=np.array(confusion), labels=labels, predicted=predicted)
         assert (found_by("EVL011", EvaluationEvidence({"test": claims}, 2)) is not None) == found
-    claims = SplitClaims(4, accuracy=0.5, labels=labels, predicted=predicted)
+    claims = ReportedSplit(4, accuracy=0.5, labels=labels, predicted=predicted)
     assert found_by("EVL011", EvaluationEvidence({"test": claims}, 2)) is not None
 
 
@@ -279,8 +280,8 @@ def test_invalid_probabilities_are_reported(spoil: str) -> None:
 
 
 def test_splits_far_apart_are_a_note() -> None:
-    def at(share: float) -> SplitClaims:
-        return SplitClaims(1000, accuracy=share)
+    def at(share: float) -> ReportedSplit:
+        return ReportedSplit(1000, accuracy=share)
 
     assert found_by("EVL015", EvaluationEvidence({"validation": at(0.95), "test": at(0.8)}, 2)) is not None
     assert found_by("EVL015", EvaluationEvidence({"validation": at(0.92), "test": at(0.9)}, 2)) is None
@@ -290,14 +291,14 @@ def test_splits_far_apart_are_a_note() -> None:
 @pytest.mark.parametrize(
     "claims",
     [
-        SplitClaims(0),
-        SplitClaims(0, confusion=np.zeros((2, 2))),
-        SplitClaims(2, labels=np.array(["a", None], dtype=object), predicted=np.array([0, 1])),
-        SplitClaims(2, labels=np.array([0, 7]), predicted=np.array([0, 1]), probabilities=np.array([["x", "y"]])),
-        SplitClaims(3, labels=np.array([0.5, 1, 0]), predicted=np.array([]), probabilities=np.zeros((0, 2))),
+        ReportedSplit(0),
+        ReportedSplit(0, confusion=np.zeros((2, 2))),
+        ReportedSplit(2, labels=np.array(["a", None], dtype=object), predicted=np.array([0, 1])),
+        ReportedSplit(2, labels=np.array([0, 7]), predicted=np.array([0, 1]), probabilities=np.array([["x", "y"]])),
+        ReportedSplit(3, labels=np.array([0.5, 1, 0]), predicted=np.array([]), probabilities=np.zeros((0, 2))),
     ],
 )
-def test_odd_evidence_never_crashes(rule: Rule, claims: SplitClaims) -> None:
+def test_odd_evidence_never_crashes(rule: Rule, claims: ReportedSplit) -> None:
     report = run_rules([EvaluationEvidence({"test": claims}, 2)], "evaluation", rules=[rule])
     assert len(report.checked) + len(report.not_applicable) == 1
     assert all(skipped.reason for skipped in report.not_applicable)

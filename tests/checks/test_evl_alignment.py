@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from tenor.checks.diagnosis import Diagnosis, diagnose
-from tenor.checks.evidence import EvaluationEvidence, SplitClaims
-from tenor.checks.finding import CannotTell, Finding
+from tenor.checks.evidence import EvaluationEvidence, ReportedSplit
+from tenor.checks.finding import CannotTell
 from tenor.checks.rules.evl_rows import labels_and_predictions_shifted, no_common_class_name
+from tenor.runs.findings import Finding
 
 
 def write(path: Path, labels: np.ndarray, predicted: np.ndarray, *scores: np.ndarray) -> Path:
@@ -85,14 +86,14 @@ def test_one_common_name_passes(others: tuple[str, str], tmp_path: Path) -> None
 
 def test_unknown_names_are_not_judged() -> None:
     with pytest.raises(CannotTell):
-        no_common_class_name(EvaluationEvidence({"test": SplitClaims(2)}, 2))
+        no_common_class_name(EvaluationEvidence({"test": ReportedSplit(2)}, 2))
 
 
 # Rows.
 
 
 def moved(labels: np.ndarray, predicted: np.ndarray, n_classes: int = 2) -> Finding | None:
-    claims = SplitClaims(len(labels), labels=labels, predicted=predicted)
+    claims = ReportedSplit(len(labels), labels=labels, predicted=predicted)
     return labels_and_predictions_shifted(EvaluationEvidence({"test": claims}, n_classes))
 
 

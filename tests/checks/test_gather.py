@@ -97,11 +97,11 @@ def test_optimizer_groups_list_parameter_names() -> None:
 def test_an_encoder_counts_as_untrained_until_its_first_step(tiny_bert: Path) -> None:
     model = fresh_tiny_model(tiny_bert).eval()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    assert optimizer_evidence(model, optimizer).fresh_body
+    assert optimizer_evidence(model, optimizer).body_newly_initialized
     model(input_ids=IDS % 100, labels=LABELS % 2).loss.backward()
     optimizer.step()
-    assert optimizer_evidence(model, optimizer).fresh_body is False
-    assert optimizer_evidence(fresh_tiny_model(embedded_encoder_folder()), optimizer).fresh_body is False
+    assert optimizer_evidence(model, optimizer).body_newly_initialized is False
+    assert optimizer_evidence(fresh_tiny_model(embedded_encoder_folder()), optimizer).body_newly_initialized is False
 
 
 @pytest.mark.parametrize("own_generator", [False, True])

@@ -17,19 +17,20 @@ from tenor.checks.evidence import (
     DataEvidence,
     EvaluationEvidence,
     RankEvidence,
+    ReportedSplit,
     ResumeEvidence,
     Rows,
     ScheduleEvidence,
-    SplitClaims,
     StepEvidence,
     TokenEvidence,
 )
-from tenor.checks.finding import CannotTell, Report
+from tenor.checks.finding import CannotTell
 from tenor.checks.gather.batches import data_evidence, rows_of
 from tenor.checks.gather.model import schedule_evidence
 from tenor.checks.rule import Rule
 from tenor.checks.rules import dst
 from tenor.errors import UserError
+from tenor.runs.findings import Report
 
 N = 40
 LABELS = [row % 2 for row in range(N)]
@@ -107,7 +108,7 @@ def test_tokens_may_have_any_type(kind: str) -> None:
 def test_results_may_have_any_type(kind: str) -> None:
     predicted = [0] * N
     probabilities = [[0.9, 0.1]] * N
-    known = SplitClaims(N, labels=LABELS, predicted=predicted, probabilities=probabilities, ids=[*map(str, range(N))])
+    known = ReportedSplit(N, labels=LABELS, predicted=predicted, probabilities=probabilities, ids=[*map(str, range(N))])
     given = replace(
         known,
         labels=made(LABELS, kind),
@@ -159,7 +160,7 @@ def test_rows_of_processes_and_resumes_may_have_any_type(kind: str) -> None:
         lambda: Rows([0, 1], pd.DataFrame({"text": ["a", "b"]})),
         lambda: Rows({0: 1}, ["a"]),
         lambda: data(LABELS, TEXTS, class_names="np"),
-        lambda: SplitClaims(2, labels="01"),
+        lambda: ReportedSplit(2, labels="01"),
         lambda: StepEvidence({1: 2}, [0.5]),
     ],
 )

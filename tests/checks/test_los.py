@@ -158,7 +158,7 @@ def test_a_newly_initialized_encoder_is_judged_late(rule: Rule) -> None:
     ones, labels = np.tile([32, 0], (N, 1)), np.tile([16, 16], (N, 1))
     evidence = record(FLAT, total_steps=800, predicted_counts=ones, label_counts=labels)
     last = int(evidence.steps.max())
-    fresh = {"fresh_body": True, "predicted_counts": ones, "label_counts": labels}
+    fresh = {"body_newly_initialized": True, "predicted_counts": ones, "label_counts": labels}
     assert severity(rule, record(FLAT, total_steps=last, **fresh)) == "error"
     with pytest.raises(CannotTell, match="newly initialized"):
         rule(record(FLAT, total_steps=last + last // 5, **fresh))

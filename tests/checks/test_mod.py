@@ -9,11 +9,12 @@ import torch
 from torch import nn
 
 from tenor.checks.evidence import ModelEvidence, ParameterRow, ProbeEvidence
-from tenor.checks.finding import CannotTell, Finding
+from tenor.checks.finding import CannotTell
 from tenor.checks.gather.model import model_evidence
 from tenor.checks.probes.trace import trace
 from tenor.checks.rule import Rule
 from tenor.checks.rules import mod
+from tenor.runs.findings import Finding
 
 ENCODER = [f"bert.encoder.layer.{i}.attention.query" for i in range(3)]
 PARAMETERS = (

@@ -22,10 +22,10 @@ def severity(rule: Rule, evidence: Any) -> str | None:
 
 
 def optimizer(
-    *groups: GroupRow, learning: tuple[str, ...] = ALL, kind: str = "AdamW", fresh_body: bool | None = None
+    *groups: GroupRow, trainable: tuple[str, ...] = ALL, kind: str = "AdamW", body_newly_initialized: bool | None = None
 ) -> OptimizerEvidence:
     flat = frozenset(name for name in ALL if name.endswith("bias"))
-    return OptimizerEvidence(groups, frozenset(learning), frozenset(HEAD), flat, kind, fresh_body)
+    return OptimizerEvidence(groups, frozenset(trainable), frozenset(HEAD), flat, kind, body_newly_initialized)
 
 
 def group(names: tuple[str, ...] = ALL, rate: float = 5e-5, decay: float = 0.0, foreign: int = 0) -> GroupRow:
@@ -37,7 +37,7 @@ def group(names: tuple[str, ...] = ALL, rate: float = 5e-5, decay: float = 0.0, 
     [
         (opt_groups.missing_from_optimizer, optimizer(group()), None),
         (opt_groups.missing_from_optimizer, optimizer(group(HEAD)), "error"),
-        (opt_groups.missing_from_optimizer, optimizer(group(HEAD), learning=HEAD), None),
+        (opt_groups.missing_from_optimizer, optimizer(group(HEAD), trainable=HEAD), None),
         (opt_groups.head_missing_from_optimizer, optimizer(group()), None),
         (opt_groups.head_missing_from_optimizer, optimizer(group(BODY)), "error"),
         (opt_groups.twice_in_optimizer, optimizer(group(BODY), group(HEAD)), None),
@@ -57,8 +57,8 @@ def group(names: tuple[str, ...] = ALL, rate: float = 5e-5, decay: float = 0.0, 
         (opt_groups.rate_is_large, optimizer(group()), None),
         (opt_groups.rate_is_large, optimizer(group(rate=5e-4)), "note"),
         (opt_groups.rate_is_large, optimizer(group(rate=1e-2)), "warning"),
-        (opt_groups.rate_is_large, optimizer(group(HEAD, 1e-2), learning=HEAD), None),
-        (opt_groups.rate_is_large, optimizer(group(rate=1e-2), fresh_body=True), None),
+        (opt_groups.rate_is_large, optimizer(group(HEAD, 1e-2), trainable=HEAD), None),
+        (opt_groups.rate_is_large, optimizer(group(rate=1e-2), body_newly_initialized=True), None),
         (opt_groups.rate_is_large, optimizer(group(rate=1e-2), kind="SGD"), None),
         (opt_groups.decay_on_norms, optimizer(group()), None),
         (opt_groups.decay_on_norms, optimizer(group(decay=0.01)), "note"),
@@ -121,7 +121,7 @@ HEALTHY = StepEvidence(
     planned_rate=linear(N) * 5e-5,
     update_ratio=np.full(N, 1e-4),
     gradient_kept=False,
-    learning_still=(),
+    unchanged_trainable=(),
     clipped_before_unscale=False,
     backward_ratio=1.05,
     parts_per_step=4,
@@ -146,8 +146,8 @@ HEALTHY = StepEvidence(
         (opt_steps.rate_off_plan, {"learning_rate": ONE_STEP_AHEAD}, None),
         (opt_steps.rate_off_plan, {"learning_rate": np.full(N, 5e-5)}, "error"),
         (opt_steps.rate_off_plan, {"learning_rate": linear(N) * 4.0e-5}, "error"),
-        (opt_steps.never_moved, {"learning_still": ("classifier.weight",)}, "error"),
-        (opt_steps.never_moved, {"learning_still": ("bert.pooler.dense.weight",)}, "note"),
+        (opt_steps.never_moved, {"unchanged_trainable": ("classifier.weight",)}, "error"),
+        (opt_steps.never_moved, {"unchanged_trainable": ("bert.pooler.dense.weight",)}, "note"),
         (opt_steps.accumulation_not_scaled, {"backward_ratio": 4.0}, "warning"),
         (opt_steps.accumulation_not_scaled, {"backward_ratio": 0.25}, "warning"),
         (opt_steps.accumulation_not_scaled, {"backward_ratio": 4.0, "parts_per_step": 1}, None),
@@ -175,7 +175,7 @@ def test_gradients_must_reach_all_trainable_parameters(
 
 
 def test_unchanged_parameters_are_not_judged_while_the_rate_is_zero() -> None:
-    still = replace(HEALTHY, learning_rate=np.zeros(N), learning_still=("classifier.weight",))
+    still = replace(HEALTHY, learning_rate=np.zeros(N), unchanged_trainable=("classifier.weight",))
     with pytest.raises(CannotTell):
         opt_steps.never_moved(still)
 

@@ -13,10 +13,10 @@ from tenor.checks import Watchdog, catalogue
 from tenor.checks.before_training import preflight
 from tenor.checks.catalogue import RULES, by_code, causes_of, find_rule, run_rules, with_rules
 from tenor.checks.diagnosis import diagnose
-from tenor.checks.evidence import DataEvidence, EvaluationEvidence, Rows, SplitClaims, StepEvidence
-from tenor.checks.finding import Finding
+from tenor.checks.evidence import DataEvidence, EvaluationEvidence, ReportedSplit, Rows, StepEvidence
 from tenor.checks.rule import Rule, rule
 from tenor.errors import UserError
+from tenor.runs.findings import Finding
 
 
 @rule("OWN001", "error", explains=("bad result",))
@@ -80,7 +80,7 @@ def test_a_rule_of_ones_own_runs_in_the_watchdog_and_stops() -> None:
 
 
 def test_a_cause_of_ones_own_explains_tenors_symptoms() -> None:
-    one_class = SplitClaims(40, labels=np.arange(40) % 2, predicted=np.zeros(40, dtype=int))
+    one_class = ReportedSplit(40, labels=np.arange(40) % 2, predicted=np.zeros(40, dtype=int))
     evidence = [
         DataEvidence(Rows([0, 1] * 4, ["abc"] * 8), 2),
         EvaluationEvidence({"test": one_class}, n_classes=2),

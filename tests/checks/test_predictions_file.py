@@ -12,7 +12,7 @@ import pytest
 
 from tenor.checks.diagnosis import diagnose
 from tenor.checks.diagnosis.predictions_file import read_claims
-from tenor.checks.evidence import SplitClaims
+from tenor.checks.evidence import ReportedSplit
 from tenor.errors import UserError
 from tenor.runs.predictions import write_predictions
 
@@ -51,7 +51,7 @@ def named(names: Sequence[Any], indices: np.ndarray) -> list[Any]:
     return [names[index] for index in indices]
 
 
-def require_same(claims: SplitClaims, order: Sequence[int], scored: bool = True) -> None:
+def require_same(claims: ReportedSplit, order: Sequence[int], scored: bool = True) -> None:
     """The claims are those of `rows_of`, with class `order[j]` of it in place j."""
     labels, predicted, probabilities = rows_of(len(order))
     place = np.argsort(order)

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from tenor.checks.evidence import BatchEvidence, TokenEvidence
-from tenor.checks.finding import CannotTell, Finding
+from tenor.checks.finding import CannotTell
 from tenor.checks.rule import Rule
 from tenor.checks.rules import tok as rules
+from tenor.runs.findings import Finding
 
 PAD, UNKNOWN, FIRST, LAST = 0, 100, 101, 102
 IDS = tuple(np.array([FIRST, *range(1000, 1000 + n), LAST]) for n in range(10, 40))

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from tenor.checks import Watchdog
-from tenor.checks.finding import Finding
 from tenor.errors import RefusedError
+from tenor.runs.findings import Finding
 from tiny_models import fresh_tiny_model
 
 
@@ -309,10 +309,10 @@ def test_a_warning_that_became_an_error_stops_the_loop(model):
 
 def test_a_newly_initialized_encoder_is_recognized(tiny_bert):
     model = fresh_tiny_model(tiny_bert)
-    assert Watchdog(model).evidence.fresh_body
+    assert Watchdog(model).evidence.body_newly_initialized
     with torch.no_grad():
         model.bert.encoder.layer[0].output.LayerNorm.weight[0] += 0.1
-    assert Watchdog(model).evidence.fresh_body is False
+    assert Watchdog(model).evidence.body_newly_initialized is False
 
 
 def rising_again(n: int = 60) -> list[dict[str, float]]:

@@ -108,7 +108,7 @@ def test_a_broken_data_file_is_named(
 
 
 @pytest.mark.parametrize("content", ["name: [", "- a list", "", "name: x\nname: y"])
-def test_a_broken_configuration_is_told_in_one_message(content: str, command: Command, tmp_path: Path) -> None:
+def test_an_invalid_configuration_is_reported_in_one_message(content: str, command: Command, tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(content)
     ended = command("train", "mine.yaml")
     assert ended.status == 2

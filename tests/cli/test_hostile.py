@@ -1,4 +1,4 @@
-"""Hostile and broken input: exit status 2, one message with file, place and mend, and nothing written."""
+"""Hostile and broken input: exit status 2, one message with file, place and fix, and nothing is written."""
 
 import io
 import json
@@ -78,10 +78,10 @@ def contents(folder: Path) -> dict[str, int]:
 )
 def test_a_hostile_configuration(text: bytes, place: str, words: str, refused: Refused, tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_bytes(text)
-    told = refused("train", "mine.yaml")
-    assert "mine.yaml" in told
-    assert place in told
-    assert words in told
+    messages = refused("train", "mine.yaml")
+    assert "mine.yaml" in messages
+    assert place in messages
+    assert words in messages
 
 
 # Data.
@@ -144,19 +144,19 @@ def test_hostile_data(case: str, refused: Refused, small_model: Path, tmp_path: 
     name, content, words = DATA[case]
     config = write_config(tmp_path, small_model)
     (tmp_path / name).write_bytes(content)
-    told = refused("train", str(config), f"data.path={tmp_path / name}")
-    assert len(told) < 2_000, "the message holds the field itself"
+    messages = refused("train", str(config), f"data.path={tmp_path / name}")
+    assert len(messages) < 2_000, "the message holds the field itself"
     for word in (name, *words):
-        assert word in told
+        assert word in messages
 
 
 @pytest.mark.slow
 def test_a_field_of_100_mb(refused: Refused, small_model: Path, tmp_path: Path) -> None:
     config = write_config(tmp_path, small_model)
     (tmp_path / "train.csv").write_bytes(HEADER + ROW + b"x" * 100_000_000 + b",bad\n")
-    told = refused("train", str(config))
-    assert "row 2" in told
-    assert "100,000,000 characters" in told
+    messages = refused("train", str(config))
+    assert "row 2" in messages
+    assert "100,000,000 characters" in messages
 
 
 def test_an_archive_that_is_not_the_official_one(refused: Refused, small_model: Path, tmp_path: Path) -> None:
@@ -166,9 +166,9 @@ def test_an_archive_that_is_not_the_official_one(refused: Refused, small_model: 
         info = tarfile.TarInfo("../../outside.txt")
         info.size = 3
         tar.addfile(info, io.BytesIO(b"out"))
-    told = refused("train", str(config), "data={source: imdb, path: aclImdb_v1.tar.gz, max_length: 16}")
-    assert "aclImdb_v1.tar.gz" in told
-    assert "download it again" in told
+    messages = refused("train", str(config), "data={source: imdb, path: aclImdb_v1.tar.gz, max_length: 16}")
+    assert "aclImdb_v1.tar.gz" in messages
+    assert "download it again" in messages
 
 
 # Files to predict.
@@ -231,10 +231,10 @@ def test_a_hostile_file_to_predict(case: str, refused: Refused, tmp_path: Path) 
     name, content, output, words = TO_PREDICT[case]
     (tmp_path / name).write_bytes(content)
     (tmp_path / "folder.csv").mkdir()
-    told = refused("predict", "latest", "--input", name, "--output", output)
-    assert len(told) < 2_000, "the message holds the field itself"
+    messages = refused("predict", "latest", "--input", name, "--output", output)
+    assert len(messages) < 2_000, "the message holds the field itself"
     for word in (name, *words) if output != "folder.csv" else words:
-        assert word in told
+        assert word in messages
 
 
 # Model folders.
@@ -246,9 +246,9 @@ def change(folder: Path, file: str, **keys: object) -> None:
 
 
 def tensors(folder: Path, edit: Callable[[dict[str, np.ndarray]], object]) -> None:
-    held = {name: np.array(tensor) for name, tensor in load_file(folder / "model.safetensors").items()}
-    edit(held)
-    save_file(held, folder / "model.safetensors")
+    stored = {name: np.array(tensor) for name, tensor in load_file(folder / "model.safetensors").items()}
+    edit(stored)
+    save_file(stored, folder / "model.safetensors")
 
 
 FIRST = "transformer.layer.0.ffn.lin1.weight"
@@ -287,11 +287,11 @@ FOLDERS: dict[str, tuple[Spoil, tuple[str, ...]]] = {
     "a word for a number": (lambda folder: change(folder, "config.json", n_heads="four"), ("model.name",)),
     "an unknown activation": (lambda folder: change(folder, "config.json", activation="os.system"), ("model.name",)),
     "a missing tensor": (
-        lambda folder: tensors(folder, lambda held: held.pop(FIRST)),
+        lambda folder: tensors(folder, lambda stored: stored.pop(FIRST)),
         ("model", "1 are missing", FIRST, "same model"),
     ),
     "a tensor of another shape": (
-        lambda folder: tensors(folder, lambda held: held.update({FIRST: held[FIRST][:7]})),
+        lambda folder: tensors(folder, lambda stored: stored.update({FIRST: stored[FIRST][:7]})),
         ("model", "1 have another shape", FIRST, "(7, 32) in the file, (64, 32) in the model"),
     ),
     "a layer that has no place": (
@@ -320,20 +320,18 @@ def test_a_hostile_model_folder(case: str, refused: Refused, small_model: Path, 
     (folder / "trap.py").write_text(f"open({str(tmp_path / 'sprung')!r}, 'w')")
     config = write_config(tmp_path, small_model)
     spoil(folder)
-    told = refused("train", str(config), f"model.name={folder}")
+    messages = refused("train", str(config), f"model.name={folder}")
     for word in (str(folder), *words):
-        assert word in told
+        assert word in messages
 
 
 # What Tenor wrote itself, and someone changed.
 
 
-def test_a_summary_that_is_none_is_refused_before_anything_is_trained(
-    refused: Refused, small_model: Path, tmp_path: Path
-) -> None:
+def test_a_damaged_summary_is_refused_before_training(refused: Refused, small_model: Path, tmp_path: Path) -> None:
     config = write_config(tmp_path, small_model)
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "experiments_summary.json").write_text('[{"run_id": 3}]')
-    told = refused("train", str(config))
-    assert "experiments_summary.json" in told
-    assert "row 1" in told
+    messages = refused("train", str(config))
+    assert "experiments_summary.json" in messages
+    assert "row 1" in messages

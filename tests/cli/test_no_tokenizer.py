@@ -1,4 +1,4 @@
-"""Every command that needs a tokenizer says where one is missing, and how to put it there."""
+"""Every command that needs a tokenizer names the folder without one, and the fix."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""How rows were read, where that is not as usual: told by every command that reads them, and kept by the run."""
+"""Unusual ways in which rows were read: every command that reads them prints a note, and the run records it."""
 
 import csv
 import json

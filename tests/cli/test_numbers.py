@@ -1,4 +1,4 @@
-"""The commands on numbers: JSON on stdout and nothing else there, and one clear message for what can't be meant."""
+"""The commands on numbers: only JSON on stdout, and one clear message for invalid values."""
 
 import csv
 import json

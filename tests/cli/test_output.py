@@ -19,7 +19,7 @@ from tenor.workflows.train import RunResult
 SHORT = ["training.epochs=1", "evaluation.text_baseline=false"]
 
 
-def test_training_prints_json_on_stdout_alone(command: Command, small_model: Path, tmp_path: Path) -> None:
+def test_training_prints_only_json_on_stdout(command: Command, small_model: Path, tmp_path: Path) -> None:
     config = write_config(tmp_path, small_model)
     ended = command("train", str(config), *SHORT, "--json", "--runs", "elsewhere")
     assert ended.status == 0
@@ -81,7 +81,7 @@ def test_a_run_is_resumed_by_its_name(
 
 
 @pytest.mark.parametrize("options", [(), ("--json",)])
-def test_what_plays_no_part_is_told_beside_the_findings(
+def test_settings_without_effect_are_reported_with_the_findings(
     options: tuple[str, ...], command: Command, small_model: Path, tmp_path: Path
 ) -> None:
     config = str(write_config(tmp_path, small_model))
@@ -137,14 +137,14 @@ def test_runs_are_listed(command: Command, copied: RunDirectory, monkeypatch: py
     assert [row["run_id"] for row in rows] == [copied.run_id]
 
 
-def test_no_runs_are_no_error(command: Command) -> None:
+def test_an_empty_folder_of_runs_is_not_an_error(command: Command) -> None:
     ended = command("runs")
     assert ended.status == 0
     assert "no runs in runs" in ended.out
     assert json.loads(command("runs", "--json").out) == []
 
 
-def test_old_runs_are_pruned_when_asked_for(command: Command, copied: RunDirectory, tmp_path: Path) -> None:
+def test_old_runs_are_pruned_on_request(command: Command, copied: RunDirectory, tmp_path: Path) -> None:
     ended = command("runs", "--prune", "0", "--dry-run")
     assert ended.status == 0
     assert "would remove 1" in ended.out

@@ -1,4 +1,4 @@
-"""`tenor predict` and `tenor export` as a user calls them: labels on stdout, all else on stderr, one clear message."""
+"""`tenor predict` and `tenor export` as a user calls them: labels on stdout, everything else on stderr."""
 
 import csv
 import json
@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from artefacts import save_artefact
 from commands import Command
+from exports import save_export
 from small_runs import write_csv
 from tenor.model import device
 from tenor.runs.directory import RunDirectory
@@ -61,38 +61,38 @@ def test_texts_may_follow_an_option(copied: RunDirectory, command: Command) -> N
     assert [row["text"] for row in expected["predictions"]] == list(TEXTS)
 
 
-def test_the_engine_and_its_reason_are_told(
+def test_the_engine_and_its_reason_are_shown(
     small_model: Path, copied: RunDirectory, tmp_path: Path, command: Command
 ) -> None:
     _, out, err = command("predict", "latest", *TEXTS, "--json")
-    told = json.loads(out)
-    assert (told["engine"], told["decided_by"], err) == ("torch", "the most probable class", "")
-    assert told["why"]
+    messages = json.loads(out)
+    assert (messages["engine"], messages["decided_by"], err) == ("torch", "the most probable class", "")
+    assert messages["why"]
     assert command("predict", "latest", *TEXTS)[2] == "", "what needs no word gets none"
 
-    artefact = save_artefact(small_model, tmp_path / "artefact")
+    artefact = save_export(small_model, tmp_path / "artefact")
     status, out, err = command("predict", str(artefact), *TEXTS)
     assert (status, err) == (0, "engine onnx: the engine of the exported file\n")
-    told = json.loads(command("predict", str(artefact), *TEXTS, "--json")[1])
-    assert (told["engine"], told["why"]) == ("onnx", "the engine of the exported file")
+    messages = json.loads(command("predict", str(artefact), *TEXTS, "--json")[1])
+    assert (messages["engine"], messages["why"]) == ("onnx", "the engine of the exported file")
 
 
 def test_int8_on_another_kind_of_processor_says_so(
     small_model: Path, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(device, "instruction_sets", lambda: ("avx", "avx2", "sse4a"))
-    save_artefact(small_model, tmp_path / "a", {"instruction_sets": ["avx", "avx2", "avx512_vnni"]}, quantize="int8")
+    save_export(small_model, tmp_path / "a", {"instruction_sets": ["avx", "avx2", "avx512_vnni"]}, quantize="int8")
     write_csv(tmp_path / "reviews.csv", 6)
     status, _, err = command("predict", "a", *TEXTS)
     assert (status, err.count("\n")) == (0, 1)
     assert "another kind of processor (this one has no avx512_vnni)" in err
     job = ("predict", "a", "--input", "reviews.csv", "--text-column", "review", "--output", "b.csv")
     assert "another kind of processor (this one has no avx512_vnni)" in command(*job)[2]
-    save_artefact(small_model, tmp_path / "b", {"instruction_sets": ["avx2", "sse"]}, quantize="int8")
+    save_export(small_model, tmp_path / "b", {"instruction_sets": ["avx2", "sse"]}, quantize="int8")
     assert "processor" not in command("predict", "b", *TEXTS)[2], "nothing that int8 uses differs"
-    save_artefact(small_model, tmp_path / "c", {"instruction_sets": ["avx2", "avx512_vnni"]})
+    save_export(small_model, tmp_path / "c", {"instruction_sets": ["avx2", "avx512_vnni"]})
     assert "processor" not in command("predict", "c", *TEXTS)[2], "float is the same everywhere"
-    save_artefact(small_model, tmp_path / "d", {"instruction_sets": ["neon", "dot"]}, quantize="int8")
+    save_export(small_model, tmp_path / "d", {"instruction_sets": ["neon", "dot"]}, quantize="int8")
     assert "(this one has no dot, neon, but avx2)" in command("predict", "d", *TEXTS)[2]
 
 
@@ -106,7 +106,7 @@ def test_the_unsure_are_shown_and_counted(copied: RunDirectory, tmp_path: Path, 
     assert (status, "unsure (probability below 1): 6, without a label" in out) == (0, True)
 
 
-def test_a_threshold_decides_and_is_told(copied: RunDirectory, tmp_path: Path, command: Command) -> None:
+def test_a_threshold_decides_and_is_shown(copied: RunDirectory, tmp_path: Path, command: Command) -> None:
     write_csv(tmp_path / "reviews.csv", 30, start=200)
     with open(tmp_path / "reviews.csv", newline="", encoding="utf-8") as file:
         texts = [row["review"] for row in csv.DictReader(file)]
@@ -116,7 +116,7 @@ def test_a_threshold_decides_and_is_told(copied: RunDirectory, tmp_path: Path, c
     threshold = json.loads((copied.model / "tenor.json").read_text())["threshold"]["threshold"]
 
     status, out, err = command("predict", "latest", *texts, "--json")
-    assert (status, "threshold: good from probability" in err) == (0, True)
+    assert (status, "threshold: good at a probability of" in err) == (0, True)
     expected = ["good" if score >= threshold else "bad" for score in scores]
     assert json.loads(out)["decided_by"]["class"] == "good"
     rows = json.loads(out)["predictions"]
@@ -128,7 +128,7 @@ def test_a_threshold_decides_and_is_told(copied: RunDirectory, tmp_path: Path, c
     job = ("predict", "latest", "--input", "reviews.csv", "--text-column", "review", "--engine", "torch", "--json")
     status, out, err = command(*job, "--output", "out.csv")
     assert (status, json.loads(out)["decided_by"]["class"]) == (0, "good")
-    assert "threshold: good from probability" in err
+    assert "threshold: good at a probability of" in err
     with open("out.csv", newline="", encoding="utf-8") as file:
         assert [row["prediction"] for row in csv.DictReader(file)] == expected
 

@@ -1,4 +1,4 @@
-"""What starts: the installed command, and nothing loaded that a command does not need."""
+"""The installed command starts, and a command loads no package that it does not need."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""`tenor sweep` as its user meets it."""
+"""`tenor sweep` as a user runs it."""
 
 import json
 import sys
@@ -21,10 +21,10 @@ def test_a_bad_space_is_refused_with_status_2_before_anything_is_written(
         encoding="utf-8",
     )
     assert main(["sweep", str(path), "--runs", str(tmp_path / "runs")]) == 2
-    told = capsys.readouterr().err
-    assert "did you mean training.learning_rate?" in told
-    assert "the range is empty" in told
-    assert "expected head, tail or head_tail" in told
+    message = capsys.readouterr().err
+    assert "did you mean training.learning_rate?" in message
+    assert "the range is empty" in message
+    assert "expected head, tail or head_tail" in message
     assert not (tmp_path / "runs").exists()
 
 
@@ -37,7 +37,7 @@ def test_a_bad_space_is_refused_with_status_2_before_anything_is_written(
         (["sweep_demo", "--worker"], "no study to join"),
     ],
 )
-def test_wrong_usage_is_told(
+def test_wrong_usage_is_reported(
     arguments: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["sweep", *arguments, "--runs", str(tmp_path)]) == 2
@@ -64,7 +64,7 @@ def test_optuna_that_is_not_there_is_named(
 
 
 @pytest.mark.slow
-def test_a_sweep_says_what_it_found(small_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_sweep_prints_its_result(small_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["sweep", str(write_sweep(tmp_path, small_model)), "phases.a.trials=2", "--runs", str(tmp_path / "runs")]
     assert main([*command, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)

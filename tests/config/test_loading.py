@@ -99,7 +99,7 @@ def test_a_builtin_is_not_shadowed_by_a_file_of_the_working_folder(tmp_path, mon
     assert load_config("other").seed == 7
 
 
-def test_a_byte_order_mark_is_no_matter(tmp_path):
+def test_a_byte_order_mark_is_accepted(tmp_path):
     path = tmp_path / "a.yaml"
     path.write_bytes(b"\xef\xbb\xbfseed: 1\n")
     assert load_config(path).seed == 1
@@ -135,19 +135,19 @@ def test_every_problem_is_reported_at_once_with_its_place(tmp_path):
         "override 'data.test_size=[', line 1",
         "did you mean wandb?",
         "override 'name.x=1' goes below name",
-        "override: seed: found the number -1; expected a whole number from 0 to 4294967295",
-        "override: training.epochs: found null; expected a whole number from 1 to 1000",
+        "override: seed: observed the number -1; expected a whole number from 0 to 4294967295",
+        "override: training.epochs: observed null; expected a whole number from 1 to 1000",
         "line 1: learning_rate: unknown key; did you mean training.learning_rate?",
         "line 2: training.epochs: unknown key; in a file, write epochs indented below training",
         "line 4: data.source 'file' needs data.path",
         "line 5: data.max_lenght: unknown key; did you mean data.max_length?",
-        "line 6: data.validation.size: found the number 1.0; expected a number above 0 and below 1, or a whole number",
-        'line 7: model.freeze: found the text "bse"; expected none or base, or a whole number from 1 to 1000000000;',
-        "line 7: model.name: found the number 123; expected text that is not empty; put it in quotes",
-        "line 8: evaluation: found the number 5; expected a section with the keys token_budget,",
-        "line 10: training.class_weights: found the list [1, -1]; expected none or balanced, or a list, each item a",
-        'line 11: training.trackers: found the list ["wanb"]; expected a list, each item tensorboard, wandb,',
-        "line 12: checks.allow.DAT001: found the number 3; expected text that is not empty",
+        "line 6: data.validation.size: observed the number 1.0; expected a number above 0 and below 1, or a",
+        'line 7: model.freeze: observed the text "bse"; expected none or base, or a whole number from 1 to 1000000000;',
+        "line 7: model.name: observed the number 123; expected text that is not empty; put it in quotes",
+        "line 8: evaluation: observed the number 5; expected a section with the keys token_budget,",
+        "line 10: training.class_weights: observed the list [1, -1]; expected none or balanced, or a list, each item a",
+        'line 11: training.trackers: observed the list ["wanb"]; expected a list, each item tensorboard, wandb,',
+        "line 12: checks.allow.DAT001: observed the number 3; expected text that is not empty",
     ]:
         assert words in text
     assert text.count("\n  ") == 18  # and no line more
@@ -174,9 +174,9 @@ def test_a_rule_of_a_section_is_silent_about_a_key_that_is_wrong_already():
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", "found null; expected keys with values"),
-        (b"- 1", "found the list [1]; expected keys"),
-        (b"ok: 1\n a\xff: 2", "line 2, column 3: found the byte 0xff, which is not UTF-8"),
+        (b"", "observed null; expected keys with values"),
+        (b"- 1", "observed the list [1]; expected keys"),
+        (b"ok: 1\n a\xff: 2", "line 2, column 3: observed the byte 0xff, which is not UTF-8"),
         (b"#" * 1_000_001, "more than 1,000,000 bytes"),
         (b"a: 1\na: 2", "line 2, column 1"),
     ],
@@ -218,6 +218,6 @@ def test_each_default_in_words_is_the_default(field):
     )
 
 
-def test_one_string_is_no_list_of_overrides():
+def test_a_single_string_is_refused_as_a_list_of_overrides():
     with pytest.raises(UserError, match=r"expected a list of strings: \['training.epochs=3'\]"):
         load_config("demo", "training.epochs=3")

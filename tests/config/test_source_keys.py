@@ -1,4 +1,4 @@
-"""Nothing that a person sets is ignored in silence: what the source does not read is refused."""
+"""No setting is ignored silently: keys that the source does not read are refused."""
 
 import json
 from typing import get_args
@@ -34,52 +34,52 @@ def test_the_table_names_keys_and_sources_that_there_are() -> None:
 
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("key", READ_BY)
-def test_a_key_is_taken_where_the_source_reads_it_and_refused_elsewhere(key: str, source: str) -> None:
-    asked = overrides(source, **{**NEEDED.get(source, {}), key: SET[key]})
+def test_a_key_is_accepted_only_for_sources_that_read_it(key: str, source: str) -> None:
+    requested = overrides(source, **{**NEEDED.get(source, {}), key: SET[key]})
     if source in READ_BY[key] or source == "given":
-        assert getattr(load_config("demo", asked).data, key) in (SET[key], tuple(SET[key]))
+        assert getattr(load_config("demo", requested).data, key) in (SET[key], tuple(SET[key]))
         return
-    told = refusal("demo", asked)
-    assert "1 problem " in told
-    assert f"override: data.{key}: found the" in told
-    assert f"data.source '{source}' does not read it; set it back to " in told
-    assert READ_BY[key][0] in told
+    message = refusal("demo", requested)
+    assert "1 problem " in message
+    assert f"override: data.{key}: observed the" in message
+    assert f"data.source '{source}' does not read it; set it back to " in message
+    assert READ_BY[key][0] in message
 
 
 @pytest.mark.parametrize("source", SOURCES)
-def test_a_default_is_no_matter(source: str) -> None:
+def test_a_default_value_is_accepted_for_every_source(source: str) -> None:
     defaults = {name: Data.model_fields[name].default for name in READ_BY}
     load_config("demo", overrides(source, **{**defaults, **NEEDED.get(source, {})}))
 
 
-def test_all_of_them_are_told_at_once_with_what_else_is_wrong(tmp_path) -> None:
+def test_all_unread_keys_are_reported_with_all_other_problems(tmp_path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("seed: -1\ndata:\n  path: my.csv\n  text_column: review\n  class_names: [good, good]\n")
-    told = refusal(path, ["data.label_column=stars"])
+    message = refusal(path, ["data.label_column=stars"])
     for words in [
-        "line 1: seed: found the number -1",
-        "line 3: data.path: found the text \"my.csv\"; data.source 'embedded' does not read it; set it back to null, "
-        "or data.source to imdb or file",
-        "line 4: data.text_column: found the text \"review\"; data.source 'embedded' does not read it; set it back to "
-        "text, or data.source to imdb, file, hub or sst2",
-        'line 5: data.class_names: found the text "good" more than once; expected different names',
-        'override: data.label_column: found the text "stars"',
+        "line 1: seed: observed the number -1",
+        "line 3: data.path: observed the text \"my.csv\"; data.source 'embedded' does not read it; set it back to "
+        "null, or data.source to imdb or file",
+        "line 4: data.text_column: observed the text \"review\"; data.source 'embedded' does not read it; set it back "
+        "to text, or data.source to imdb, file, hub or sst2",
+        'line 5: data.class_names: observed the text "good" more than once; expected different names',
+        'override: data.label_column: observed the text "stars"',
     ]:
-        assert words in told
-    assert "5 problems" in told
+        assert words in message
+    assert "5 problems" in message
 
 
-def test_a_wrong_source_is_told_alone() -> None:
-    told = refusal("demo", ["data.source=flie", "data.path=my.csv"])
-    assert "1 problem " in told
-    assert "did you mean file?" in told
+def test_a_wrong_source_is_the_only_problem_reported() -> None:
+    message = refusal("demo", ["data.source=flie", "data.path=my.csv"])
+    assert "1 problem " in message
+    assert "did you mean file?" in message
 
 
 @pytest.mark.parametrize("odd", ["a\nb", "a\u2028b", "a\x85b", "\n", " "])
 def test_an_odd_value_is_still_one_problem(odd: str) -> None:
-    told = refusal("demo", [f"data.path={json.dumps(odd)}"])
-    assert "1 problem " in told
-    assert "override: data.path: found the text" in told
+    message = refusal("demo", [f"data.path={json.dumps(odd)}"])
+    assert "1 problem " in message
+    assert "override: data.path: observed the text" in message
 
 
 def test_given_rows_keep_any_configuration_and_it_reads_back(tmp_path) -> None:

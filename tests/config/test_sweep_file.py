@@ -1,4 +1,4 @@
-"""A sweep's file: what is wrong with it is told at once; what is right gives configurations."""
+"""A sweep's file: all problems are reported at once; a valid file gives configurations."""
 
 from pathlib import Path
 from typing import Any
@@ -56,38 +56,38 @@ def refusal(folder: Path, text: str, *overrides: str) -> str:
     return str(caught.value)
 
 
-def test_everything_that_is_wrong_is_told_at_once_with_its_line(tmp_path: Path) -> None:
-    told = refusal(tmp_path, WRONG)
+def test_all_problems_are_reported_at_once_with_their_lines(tmp_path: Path) -> None:
+    message = refusal(tmp_path, WRONG)
     for line, words in {
         2: "objectiv: unknown key; did you mean objective?",
         3: "did you mean accuracy?",
         4: "did you mean data.subset.size?",
-        7: "trials: found the number 0",
+        7: "trials: observed the number 0",
         8: "did you mean median?",
         9: "did you mean base?",
         11: "did you mean training.learning_rate?",
-        12: "training.epochs: found the number 1.5; expected a whole number",
+        12: "training.epochs: observed the number 1.5; expected a whole number",
         13: "the range is empty",
         14: "log needs a low above 0",
-        15: "data.truncation: found the number 0; expected head, tail or head_tail",
+        15: "data.truncation: observed the number 0; expected head, tail or head_tail",
         16: "expected two choices or more",
         17: "the best of several seeds is luck",
         18: "did you mean log?",
         19: "is a section",
         20: "expected low and high, or choices",
-        21: 'found the text "a"; expected a number',
-        22: "label_smoothing: found the number 1.2",
+        21: 'observed the text "a"; expected a number',
+        22: "label_smoothing: observed the number 1.2",
         23: "not a multiple of step",
-        24: "space: found none",
+        24: "space: observed none",
     }.items():
-        assert any(f"line {line}: " in row and words in row for row in told.splitlines()), (line, words, told)
-    assert "set: training.epochs" in told
+        assert any(f"line {line}: " in row and words in row for row in message.splitlines()), (line, words, message)
+    assert "set: training.epochs" in message
 
 
 @pytest.mark.parametrize("key", SAME_FOR_ALL)
-def test_what_would_make_trials_incomparable_is_not_searched(key: str, tmp_path: Path) -> None:
-    told = refusal(tmp_path, f"phases: {{a: {{space: {{{key}: {{choices: [1, 2]}}}}}}}}")
-    assert SAME_FOR_ALL[key] in told
+def test_keys_that_make_trials_incomparable_are_refused(key: str, tmp_path: Path) -> None:
+    message = refusal(tmp_path, f"phases: {{a: {{space: {{{key}: {{choices: [1, 2]}}}}}}}}")
+    assert SAME_FOR_ALL[key] in message
 
 
 def test_phases_share_their_validation_rows(tmp_path: Path) -> None:
@@ -99,31 +99,31 @@ def test_phases_share_their_validation_rows(tmp_path: Path) -> None:
     ("overrides", "words"),
     [
         (["objective=ece"], "it cannot prune trials"),
-        (["objective=report.1.recall", "phases.a.pruner=none"], "direction: found auto"),
+        (["objective=report.1.recall", "phases.a.pruner=none"], "direction: observed auto"),
         (["direction=minimize"], "accuracy needs maximize"),
         (["base=demoo"], "did you mean demo?"),
-        (["phases=3"], "phases: found the number 3"),
-        (["phases.a=3"], "phases.a: found the number 3"),
-        (["phases={}"], "phases: found none"),
+        (["phases=3"], "phases: observed the number 3"),
+        (["phases.a=3"], "phases.a: observed the number 3"),
+        (["phases={}"], "phases: observed none"),
         (["set.name=x"], "the sweep's `name`"),
-        (["set=3"], "set: found the number 3"),
+        (["set=3"], "set: observed the number 3"),
         (["phases.a.set.training.learning_rate=1e-4"], "is also in `set`"),
         (["trials"], "has no `=`"),
     ],
 )
-def test_what_does_not_fit_together_is_refused(overrides: list[str], words: str, tmp_path: Path) -> None:
+def test_contradictory_settings_are_refused(overrides: list[str], words: str, tmp_path: Path) -> None:
     assert words.lower() in refusal(tmp_path, GOOD, *overrides).lower()
 
 
-def test_a_storage_that_is_no_url_is_told_among_the_rest_and_without_a_password(tmp_path: Path) -> None:
-    told = refusal(tmp_path, WRONG + "storage: u:secret@host/db\n")
-    assert "line 25: storage: is not a URL" in told
-    assert "line 3: " in told
-    assert "secret" not in told
+def test_an_invalid_storage_is_reported_with_the_rest_and_without_its_password(tmp_path: Path) -> None:
+    message = refusal(tmp_path, WRONG + "storage: u:secret@host/db\n")
+    assert "line 25: storage: is not a URL" in message
+    assert "line 3: " in message
+    assert "secret" not in message
 
 
 @pytest.mark.parametrize("storage", ["study.db", "not a url", "://x", "pg://host:port/db", "pg://user@host:/db"])
-def test_what_is_no_url_is_no_storage(storage: str, tmp_path: Path) -> None:
+def test_a_storage_must_be_a_url(storage: str, tmp_path: Path) -> None:
     with pytest.raises((ArgumentError, ValueError)):
         make_url(storage)
     assert "storage: is not a URL" in refusal(tmp_path, GOOD, f"storage={storage!r}")
@@ -207,6 +207,6 @@ numbers = st.one_of(st.integers(-5, 5), st.floats(-5, 5))
 
 
 @given(numbers, numbers, st.booleans())
-def test_a_range_is_refused_where_it_is_none(low: float, high: float, log: bool) -> None:
+def test_an_invalid_range_is_refused(low: float, high: float, log: bool) -> None:
     is_range = low < high and not (log and low <= 0)
     assert (dimension_problems(Dimension(low=low, high=high, log=log)) == []) == is_range

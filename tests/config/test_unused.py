@@ -1,4 +1,4 @@
-"""What is set and changes nothing is told; what changes something is not."""
+"""A setting without an effect is reported; one with an effect is not."""
 
 import pytest
 
@@ -13,7 +13,7 @@ BASE = "model.freeze=base"
 
 
 @pytest.mark.parametrize(
-    ("overrides", "told"),
+    ("overrides", "message"),
     [
         (("data.truncation=head", "data.head_share=0.3"), "data.head_share=0.3 has no effect: data.truncation is head"),
         (
@@ -64,8 +64,8 @@ BASE = "model.freeze=base"
     ],
     ids=lambda value: value.partition("=")[0] if isinstance(value, str) else "",
 )
-def test_a_setting_without_its_partner_is_told(overrides: tuple[str, ...], told: str) -> None:
-    assert unused_settings(load_config("smoke", ["data={}", "training={}", *overrides])) == [told]
+def test_a_setting_without_effect_is_reported(overrides: tuple[str, ...], message: str) -> None:
+    assert unused_settings(load_config("smoke", ["data={}", "training={}", *overrides])) == [message]
 
 
 @pytest.mark.parametrize(
@@ -84,11 +84,11 @@ def test_a_setting_without_its_partner_is_told(overrides: tuple[str, ...], told:
         ("training.evaluate_every=0.5", "training.patience=2"),
     ],
 )
-def test_a_setting_that_plays_a_part_is_not_told(overrides: tuple[str, ...]) -> None:
+def test_a_setting_with_an_effect_is_not_reported(overrides: tuple[str, ...]) -> None:
     assert unused_settings(load_config("smoke", ["data={}", "training={}", *overrides])) == []
 
 
-def test_defaults_are_never_told() -> None:
+def test_defaults_are_never_reported() -> None:
     assert unused_settings(Config()) == []
 
 

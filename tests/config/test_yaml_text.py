@@ -1,4 +1,4 @@
-"""The reader of YAML: what it takes, and that everything else is a UserError with a place."""
+"""The reader of YAML: what it accepts, and that everything else is a UserError with line and column."""
 
 import json
 from contextlib import suppress

@@ -44,7 +44,11 @@ def test_contract(seed: int, k: int, n: int, has_test: bool) -> None:
     assert content["val"]["report"] == sk.classification_report(
         val.labels, val.predictions, labels=classes, output_dict=True, zero_division=0
     )
-    assert content["val"]["baselines"] == {"majority": 1 / k, "text": 0.7}
+    assert content["val"]["baselines"] == {
+        "majority": 1 / k,
+        "text": 0.7,
+        "encoder": {"missing": "the model is the encoder alone"},
+    }
     interval = content["val"]["accuracy_interval"]
     assert interval["low"] <= content["val"]["accuracy"] <= interval["high"]
     assert content["val"]["n"] == n

@@ -1,4 +1,4 @@
-"""The model's card comes back from huggingface_hub's own reader with the numbers of the run."""
+"""huggingface_hub reads the model's card back with the numbers of the run."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +25,7 @@ def content(tmp_path_factory: pytest.TempPathFactory) -> RunContent:
     return collect_run(finished_run(tmp_path_factory.mktemp("card")))
 
 
-def test_its_metadata_come_back_whole(content: RunContent, tmp_path: Path) -> None:
+def test_its_metadata_are_read_back_complete(content: RunContent, tmp_path: Path) -> None:
     card = model_card(content, ROWS)
     card.save(tmp_path / "README.md")
     back = ModelCard.load(tmp_path / "README.md")
@@ -66,7 +66,7 @@ def test_it_says_what_it_is_for_and_where_it_fails(content: RunContent) -> None:
     assert "Do not rely on" not in text
 
 
-def test_an_error_of_a_check_stands_at_the_top(tmp_path: Path) -> None:
+def test_an_error_of_a_check_is_shown_at_the_top(tmp_path: Path) -> None:
     run = finished_run(tmp_path, finding=replace(FINDING, severity="error", code="EVL001"))
     assert "Do not rely on this model: EVL001" in model_card(collect_run(run), ROWS).text.partition("## Results")[0]
 
@@ -85,7 +85,7 @@ def test_without_a_test_split_validation_is_the_split(tmp_path: Path) -> None:
     assert "No result on test rows" in card.text
 
 
-def test_a_run_that_was_not_evaluated_gets_none(tmp_path: Path) -> None:
+def test_a_run_without_evaluation_gets_no_card(tmp_path: Path) -> None:
     run = finished_run(tmp_path)
     run.evaluation.unlink()
     with pytest.raises(UserError, match="ended before its evaluation"):

@@ -1,4 +1,4 @@
-"""Figures show every number, in colours that can be told apart, and touch no global state."""
+"""Figures show every number in distinguishable colours, and change no global state."""
 
 import io
 import subprocess
@@ -25,7 +25,7 @@ def drawn(figure: Figure) -> bytes:
 
 
 @pytest.mark.parametrize("k", [2, 5, 20])
-def test_every_cell_shows_its_count_and_nothing_is_cut_off(k: int) -> None:
+def test_every_cell_shows_its_count_within_the_picture(k: int) -> None:
     confusion = np.arange(k * k).reshape(k, k) * 37
     names = [f"a class with a rather long name {j}" for j in range(k)]
     figure = confusion_figure(confusion, names, "Test")
@@ -58,7 +58,7 @@ def test_trackers_and_report_show_the_same_colours() -> None:
         )
 
 
-def test_shares_are_of_the_row_and_an_empty_row_has_none() -> None:
+def test_shares_are_of_the_row_and_an_empty_row_has_no_shares() -> None:
     figure = confusion_figure([[3, 1], [0, 0]], ["a", "b"], "Test")
     assert [text.get_text() for text in figure.axes[0].texts] == ["3\n75.0%", "1\n25.0%", "0\n0%", "0\n0%"]
     figure = confusion_figure([[99_999, 1], [0, 4]], ["a", "b"], "Test")

@@ -1,4 +1,4 @@
-"""A report needs nothing, lets nothing in, shows the run's own numbers, and survives whatever is missing."""
+"""A report is self-contained and escaped, shows the run's numbers, and is written whatever is missing."""
 
 import re
 import shutil
@@ -48,7 +48,7 @@ def copied(whole: tuple[RunDirectory, str], tmp_path: Path) -> RunDirectory:
 # It needs nothing.
 
 
-def test_it_loads_nothing_from_anywhere(whole: tuple[RunDirectory, str]) -> None:
+def test_it_loads_no_external_resource(whole: tuple[RunDirectory, str]) -> None:
     page = Page(whole[1])
     assert not {"link", "img", "iframe", "object", "embed", "audio", "video", "base", "form"} & {
         t for t, _ in page.elements
@@ -134,7 +134,7 @@ def test_its_numbers_are_those_of_the_evaluation(whole: tuple[RunDirectory, str]
     assert [int(str(cell["aria-label"]).split()[0]) for cell in cells] == counts
 
 
-def test_the_run_is_repeated_by_the_command_that_verifies_what_it_rests_on(
+def test_the_report_gives_the_command_that_repeats_the_run(
     whole: tuple[RunDirectory, str], copied: RunDirectory
 ) -> None:
     def commands(html: str) -> list[str]:
@@ -231,7 +231,7 @@ def test_colours_contrast(dark: bool) -> None:
         *("predictions/test.parquet", "predictions/validation.parquet"),
     ],
 )
-def test_one_broken_piece_spoils_no_other(name: str, damage: str, copied: RunDirectory) -> None:
+def test_one_damaged_part_does_not_affect_the_others(name: str, damage: str, copied: RunDirectory) -> None:
     path = copied.path / name
     if damage == "gone":
         path.unlink()
@@ -261,7 +261,7 @@ def test_a_run_that_did_not_end_well_says_how(status: str, copied: RunDirectory)
     assert "Much of the text is truncated" in page.text
 
 
-def test_no_metric_is_said_to_have_chosen_where_the_configuration_is_missing(copied: RunDirectory) -> None:
+def test_without_a_configuration_no_selection_metric_is_shown(copied: RunDirectory) -> None:
     assert "The ring marks the checkpoint that was kept" in written(copied)
     copied.config.unlink()
     assert "The ring marks the checkpoint that was kept" not in written(copied)
@@ -273,14 +273,14 @@ def test_a_run_whose_process_is_gone_is_killed(copied: RunDirectory) -> None:
     assert "killed" in Page(written(run)).text
 
 
-def test_a_folder_of_nothing_but_a_manifest_has_a_report(copied: RunDirectory) -> None:
+def test_a_folder_with_only_a_manifest_has_a_report(copied: RunDirectory) -> None:
     run = copied
     for path in [path for path in run.path.rglob("*") if path.is_file() and path != run.manifest]:
         path.unlink()
     assert "No result" in Page(written(run)).text
 
 
-def test_without_a_test_split_validation_stands_in(tmp_path: Path) -> None:
+def test_without_a_test_split_validation_is_shown(tmp_path: Path) -> None:
     page = Page(written(finished_run(tmp_path, has_test=False, text_baseline="switched off")))
     assert "Accuracy on 18 validation rows" in page.text
     assert "No result on test rows" in page.text
@@ -331,7 +331,7 @@ def test_the_index_lists_every_run_newest_first(tmp_path: Path) -> None:
     assert keys
 
 
-def test_a_run_that_the_summary_does_not_hold_says_so(tmp_path: Path) -> None:
+def test_a_run_that_is_not_in_the_summary_is_marked(tmp_path: Path) -> None:
     ours, copied = finished_run(tmp_path), finished_run(tmp_path / "other", seed=9)
     shutil.copytree(copied.path, tmp_path / "runs" / copied.reference)
     html = index_page(tmp_path / "runs")
@@ -368,10 +368,10 @@ def test_any_curve_can_be_drawn(values: list[float]) -> None:
 
 def test_other_charts_are_well_formed() -> None:
     bounds = Interval(0.2, 0.9, 0.95)
-    ElementTree.fromstring(interval_chart([Estimate("<a>", 0.5, bounds)], "x & y", "told"))
+    ElementTree.fromstring(interval_chart([Estimate("<a>", 0.5, bounds)], "x & y", "a description"))
     for labels in ([0, 1, 1], [1, 0, 0]):
         bins = reliability_bins(np.array([[0.9, 0.1], [0.2, 0.8], [0.0, 1.0]]), np.array(labels))
-        ElementTree.fromstring(reliability_chart(bins, 0.95, "told"))
+        ElementTree.fromstring(reliability_chart(bins, 0.95, "a description"))
 
 
 def test_rows_handed_over_in_python_are_not_looked_for(tmp_path: Path) -> None:

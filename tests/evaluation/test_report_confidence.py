@@ -1,4 +1,4 @@
-"""What a report says of confidence: scores on their own scale, and what silence gains."""
+"""The report's section on confidence: the scale of the scores, and accuracy if the model abstains."""
 
 from xml.etree import ElementTree
 
@@ -19,7 +19,7 @@ def _predictions(probabilities: np.ndarray, labels: np.ndarray) -> Predictions:
 
 
 @pytest.mark.parametrize("n_classes", [2, 3, 7])
-def test_the_brier_score_is_told_with_the_scale_that_it_has(n_classes: int) -> None:
+def test_the_brier_score_is_shown_with_its_scale(n_classes: int) -> None:
     certain, labels = np.eye(n_classes), np.arange(n_classes)
     worst = np.roll(certain, 1, axis=0)
     facts = {name: meaning for name, _, meaning in calibration_section(_predictions(worst, labels), 0.95).facts}
@@ -28,7 +28,7 @@ def test_the_brier_score_is_told_with_the_scale_that_it_has(n_classes: int) -> N
 
 
 @given(st.integers(1, 40), st.integers(2, 4), st.integers(0, 10_000))
-def test_each_point_of_the_coverage_curve_is_what_silence_below_it_leaves(n: int, n_classes: int, seed: int) -> None:
+def test_each_point_of_the_coverage_curve_is_the_accuracy_above_it(n: int, n_classes: int, seed: int) -> None:
     random = np.random.default_rng(seed)
     probabilities = random.multinomial(10, np.ones(n_classes) / n_classes, n) / 10  # Many are equally confident.
     labels = random.integers(0, n_classes, n)

@@ -96,7 +96,7 @@ def test_a_script_that_got_in_would_not_run(hostile_report: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize("width", [PHONE, 820, 1400])
-def test_nothing_runs_out_of_the_page(width: int, any_page: Path, tmp_path: Path) -> None:
+def test_nothing_is_wider_than_the_page(width: int, any_page: Path, tmp_path: Path) -> None:
     assert too_wide(any_page, tmp_path, width) == 0
 
 

@@ -1,4 +1,4 @@
-"""Tables fit 80 columns, hold no control sequences outside a terminal, and print names as they are."""
+"""Tables fit 80 columns, contain no control sequences outside a terminal, and print names unchanged."""
 
 import numpy as np
 import pytest

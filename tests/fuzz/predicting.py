@@ -140,7 +140,7 @@ def _parquets() -> Iterator[bytes]:
 def read_export_or_job(folder: Path, kind: int, content: bytes) -> None:
     """`export.json` beside its weights, or the job and a part that `tenor predict` finds again."""
     from tenor.inference.file_job import interrupted_job
-    from tenor.inference.source import EXPORT_NOTES, read_artefact
+    from tenor.runs.export_notes import EXPORT_NOTES, read_export_notes
 
     parts = folder / "out.csv.parts"
     parts.mkdir(exist_ok=True)
@@ -150,7 +150,7 @@ def read_export_or_job(folder: Path, kind: int, content: bytes) -> None:
         file.write_bytes(held)
     files[kind % 3].write_bytes(content)
     with contextlib.suppress(UserError):
-        found = read_artefact(folder)
+        found = read_export_notes(folder)
         assert found.file == "model.onnx"
         assert all(isinstance(label, str) for label in found.labels)
         assert found.temperature > 0
@@ -164,14 +164,23 @@ def exports_and_jobs() -> tuple[bytes, ...]:
     import hashlib
     import tempfile
 
-    from tenor.data.tokenization import Truncation
-    from tenor.inference.source import EXPORT_NOTES, Artefact, write_artefact
+    from tenor.runs.export_notes import EXPORT_NOTES, VERSION, ExportedTruncation, ExportNotes, write_export_notes
 
-    digest, truncation = hashlib.sha256(b"weights").hexdigest(), Truncation(16, "head", 0.5)
-    artefact = Artefact("model.onnx", digest, "none", ("a", "b"), truncation, 1.0, "a run", digest)
+    digest = hashlib.sha256(b"weights").hexdigest()
+    notes = ExportNotes(
+        version=VERSION,
+        file="model.onnx",
+        sha256=digest,
+        quantize="none",
+        labels=("a", "b"),
+        truncation=ExportedTruncation(max_length=16, strategy="head", head_share=0.5),
+        temperature=1.0,
+        source="a run",
+        source_sha256=digest,
+    )
     sink = io.BytesIO()
     pq.write_table(pa.table({"text": ["film"], "prediction": ["a"]}), sink, compression="none")
     with tempfile.TemporaryDirectory() as place:
-        write_artefact(Path(place), artefact, {"labels_agree": 1.0})
-        notes = (Path(place) / EXPORT_NOTES).read_bytes()
-    return notes, json.dumps({"version": 1, "engine": "torch"}).encode(), sink.getvalue()
+        write_export_notes(Path(place), notes)
+        written = (Path(place) / EXPORT_NOTES).read_bytes()
+    return written, json.dumps({"version": 1, "engine": "torch"}).encode(), sink.getvalue()

@@ -37,9 +37,9 @@ def read_run_folder(folder: Path, kind: int, content: bytes) -> None:
 @cache
 def run_files() -> dict[str, bytes]:
     """The files of a small run, by name."""
-    from tenor.checks.finding import Finding, NotApplicable, Report, merge
     from tenor.config.loading import builtin_text
     from tenor.runs.directory import create_run
+    from tenor.runs.findings import Finding, NotApplicable, Report, write_findings
     from tenor.runs.manifest import new_manifest
     from tenor.runs.predictions import write_predictions
 
@@ -74,9 +74,10 @@ def run_files() -> dict[str, bytes]:
         written = run.predictions / "test.parquet"
         labels, lengths = np.array([0, 0, 1, 1]), (np.array([5, 6, 7, 8]), np.array([0, 1, 0, 2]))
         write_predictions(written, list("wxyz"), labels, probabilities, ("a", "b"), temperature=1.5, lengths=lengths)
-        manifest, predictions = run.manifest.read_bytes(), written.read_bytes()
-    content = (evaluation, merge([report]), notes | {"checkpoint_step": 3, "temperature": 1.0})
+        write_findings(run.findings, [report])
+        manifest, predictions, findings = (file.read_bytes() for file in (run.manifest, written, run.findings))
+    content = (evaluation, notes | {"checkpoint_step": 3, "temperature": 1.0})
     held = [json.dumps(one).encode() for one in content]
     lines = "".join(json.dumps(record) + "\n" for record in records).encode()
-    files = (predictions, held[0], held[1], lines, held[2], manifest, builtin_text("demo").encode())
+    files = (predictions, held[0], findings, lines, held[1], manifest, builtin_text("demo").encode())
     return dict(zip(FILES, files, strict=True))

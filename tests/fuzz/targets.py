@@ -316,7 +316,8 @@ def read_foreign_file(folder: Path, kind: int, content: Content) -> None:
     from tenor.checks.diagnosis import diagnose
 
     names = ("evaluation.json", "trainer_state.json", "predictions.csv", "predictions.parquet", "predictions.jsonl")
-    name = (*names, "events.out.tfevents.1")[kind % 6]
+    others = ("events.out.tfevents.1", "run-a.wandb", "mlflow.db", "training.log", "eval_results.txt", "log.jsonl")
+    name = (*names, *others)[kind % len((*names, *others))]
     file = folder / name
     for other in folder.iterdir():
         other.unlink()
@@ -346,7 +347,16 @@ def foreign_seeds() -> list[Content]:
     pq.write_table(pa.table(columns), sink, compression="none")
     csv = b"label,predicted,probability_0,probability_1\n0,0,0.9,0.1\n1,0,0.6,0.4\n"
     lines = b'{"label": "a", "pred": true, "scores": [0.9, 0.1]}\n{"label": "b", "pred": 1.0, "scores": {"a": 1}}\n'
-    return [*(json.dumps(one).encode() for one in objects), csv, sink.getvalue(), lines, _events()]
+    folders = Path(__file__).parents[1] / "folders"
+    patterns = (
+        "wandb_healthy/**/*.wandb",
+        "keras_healthy/csv/training.log",
+        "simpletransformers_healthy/eval_results.txt",
+    )
+    written = [next(folders.glob(pattern)).read_bytes() for pattern in patterns]
+    logged = b'{"step": 1, "loss": 0.7}\n{"step": 2, "loss": NaN, "eval/accuracy": "0.5"}\n'
+    known = [*(json.dumps(one).encode() for one in objects), csv, sink.getvalue(), lines, _events()]
+    return [*known, *written, logged]
 
 
 @cache
@@ -364,6 +374,32 @@ def _events() -> bytes:
             writer.add_event(Event(step=step, summary=Summary(value=[value])))
         writer.close()
         return next(Path(place).iterdir()).read_bytes()
+
+
+def read_results(folder: Path, kind: int, content: Content) -> None:
+    """Results in a file of their own, alone and as one of a folder."""
+    from tenor.checks.diagnosis import diagnose
+
+    for other in folder.iterdir():
+        other.unlink()
+    file = folder / ("report.txt", "matrix.csv", "matrix.tsv", "rows.json", "labelled.csv")[kind % 5]
+    file.write_bytes(content)
+    for path in (file, folder):
+        with contextlib.suppress(UserError):
+            diagnosis = diagnose(path)
+            assert diagnosis.conclusion.endswith(".")
+
+
+def results_seeds() -> list[Content]:
+    report = "      precision  recall  f1-score  support\n\n  a  0.50  1.00  0.67  2\n  b  0.00  0.00  0.00  2\n"
+    imbalanced = "      pre  rec  spe  f1  geo  iba  sup\n\n  0  0.80  0.84  0.91  0.82  0.88  0.76  90\n"
+    texts = (report, f"{report}\n  accuracy  0.50  4\n[[2 0]\n [2 0]]\n", imbalanced, "a 1 2\nb 3 4\nAll 4 6 10\n")
+    tables = (",a,b\na,3,1\nb,0,4\n", ",precision,recall,f1-score,support\n0,1.0,0.5,0.6,2\n", "3,1\n0,4\n")
+    labelled = "text,prediction,probability,probability_a,probability_b,error\nx,a,0.9,0.9,0.1,\ny,,0.5,0.5,0.5,\n"
+    rows = {"y_true": [0, 1, 1], "y_pred": [0, 0, 1], "y_prob": [[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]], "accuracy": 0.6}
+    held = {"report": report, "confusion_matrix": [[2, 0], [2, 0]], "class_names": ["a", "b"], "macro_f1": 0.3}
+    values = (rows, [[3, 1], [0, 4]], {"split": "test", "result": held, "origin": "x", "findings": []})
+    return [one.encode() for one in (*texts, *tables, labelled, *map(json.dumps, values))]
 
 
 MODEL_FILES = ("config.json", "tokenizer_config.json", "tokenizer.json", "model.safetensors", "special_tokens_map.json")
@@ -416,6 +452,7 @@ TARGETS = {
     "checkpoints": Target(read_checkpoint, checkpoint_seeds, 6_000),
     "files of runs": Target(read_run_file, run_file_seeds, 15_000),
     "foreign files": Target(read_foreign_file, foreign_seeds, 6_000),
+    "results": Target(read_results, results_seeds, 6_000),
     "model folders": Target(read_model_folder, model_seeds, 600),
     "files to predict": Target(predict_any_file, files_to_predict, 6_000),
     "exports and jobs": Target(read_export_or_job, lambda: list(exports_and_jobs()), 15_000),

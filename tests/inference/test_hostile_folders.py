@@ -11,8 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from artefacts import save_artefact
 from classifiers import save_classifier
+from exports import save_export
 from small_runs import small_run
 from tenor.cli.main import main
 from tenor.errors import TenorError, UserError
@@ -132,16 +132,16 @@ def test_half_a_model_is_refused_whatever_the_prefix(prefix: str, small_bert: Pa
         Predictor.load(bert)
 
 
-# Artefacts.
+# Exports.
 
 NOTES = "export.json"
-ARTEFACTS: dict[str, tuple[Spoil, tuple[str, ...]]] = {
+EXPORTS: dict[str, tuple[Spoil, tuple[str, ...]]] = {
     "a broken tokenizer": (write("tokenizer.json", "{"), ("tokenizer.json, line 1",)),
     "code of a tokenizer": (change("tokenizer_config.json", auto_map={"AutoTokenizer": ["t.T", None]}), ("auto_map",)),
     "a name that commands": (change(NOTES, labels=[OWNED, "b"]), (NOTES, "labels", "control character")),
     "classes of one name": (change(NOTES, labels=["a", "a"]), (NOTES, "'a'", "more than one")),
     "more names than outputs": (change(NOTES, labels=["a", "b", "c"]), ("2 outputs for 3", "export again")),
-    "a word for names": (change(NOTES, labels="ab"), (NOTES, "labels 'ab'")),
+    "a word for names": (change(NOTES, labels="ab"), (NOTES, "key labels", "'ab'")),
     "no length": (change(NOTES, truncation={"max_length": 0, "strategy": "head", "head_share": 1}), (NOTES, "0")),
     "a word for the length": (
         change(NOTES, truncation={"max_length": "many", "strategy": "head", "head_share": 1}),
@@ -159,17 +159,17 @@ ARTEFACTS: dict[str, tuple[Spoil, tuple[str, ...]]] = {
         change(NOTES, truncation={"max_length": 16, "strategy": "middle", "head_share": 1}),
         (NOTES, "middle"),
     ),
-    "a temperature of 0": (change(NOTES, temperature=0), (NOTES, "temperature 0")),
+    "a temperature of 0": (change(NOTES, temperature=0), (NOTES, "key temperature")),
     "unknown quantization": (change(NOTES, quantize="int4"), (NOTES, "int4")),
 }
 
 
-@pytest.mark.parametrize("case", ARTEFACTS)
-def test_an_artefact_that_does_not_fit_is_refused(
+@pytest.mark.parametrize("case", EXPORTS)
+def test_an_export_that_does_not_fit_is_refused(
     case: str, small_classifier: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    spoil, words = ARTEFACTS[case]
-    folder = save_artefact(small_classifier, tmp_path / "mine")
+    spoil, words = EXPORTS[case]
+    folder = save_export(small_classifier, tmp_path / "mine")
     assert Predictor.load(folder, device="cpu").probabilities(["film", "dull scene"]).tolist() == [[0.5, 0.5]] * 2
     spoil(folder)
     told = refused(folder, capsys)
@@ -180,7 +180,7 @@ def test_an_artefact_that_does_not_fit_is_refused(
 def test_a_batch_that_onnx_runtime_refuses_is_no_traceback(small_classifier: Path, tmp_path: Path) -> None:
     import numpy as np
 
-    predictor = Predictor.load(save_artefact(small_classifier, tmp_path / "mine"), device="cpu")
+    predictor = Predictor.load(save_export(small_classifier, tmp_path / "mine"), device="cpu")
     with pytest.raises(TenorError, match=r"model\.onnx: ONNX Runtime can't compute: .*Unexpected input"):
         predictor.engine.run({"input_ids": np.zeros((1, 2), dtype=np.float32)})
 
@@ -227,7 +227,7 @@ def own_model(small_model: Path, session_cache: Path, tmp_path_factory: pytest.T
 def test_an_export_of_what_gives_no_single_class_is_refused(
     problem: str, small_classifier: Path, tmp_path: Path
 ) -> None:
-    artefact = save_artefact(small_classifier, tmp_path / "artefact")
+    artefact = save_export(small_classifier, tmp_path / "artefact")
     change("config.json", problem_type=problem)(artefact)
     with pytest.raises(UserError, match=problem):
         Predictor.load(artefact)

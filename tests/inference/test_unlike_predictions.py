@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from artefacts import save_artefact
+from exports import save_export
 from prediction_files import done, write_input
 from tenor.cli.main import main
 from tenor.config.schema import Data
@@ -67,6 +67,6 @@ def test_the_command_prints_cautions_to_stderr_and_as_a_field(
 
 def test_an_export_keeps_the_record(predictor: Predictor, small_classifier: Path, tmp_path: Path) -> None:
     known = predictor.source.training_texts
-    folder = save_artefact(small_classifier, tmp_path / "export", training_texts=known)
+    folder = save_export(small_classifier, tmp_path / "export", training_texts=known)
     assert load_source(folder, tmp_path).training_texts == known
-    assert load_source(save_artefact(small_classifier, tmp_path / "other"), tmp_path).training_texts is None
+    assert load_source(save_export(small_classifier, tmp_path / "other"), tmp_path).training_texts is None

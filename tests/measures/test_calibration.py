@@ -67,7 +67,7 @@ def test_the_error_is_the_distance_of_confidence_and_accuracy(right: int, error:
     assert expected_calibration_error(probabilities, labels) == pytest.approx(error)
 
 
-def test_certainty_lies_in_the_last_bin() -> None:
+def test_certainty_is_in_the_last_bin() -> None:
     (only,) = reliability_bins(np.array([[1.0 + 1e-9, 0.0]]), np.array([0]))
     assert (only.high, only.mean_confidence, only.accuracy) == (1.0, 1.0, 1.0)
 
@@ -92,7 +92,7 @@ def test_scaled_logits_scale_the_temperature_and_a_second_fit_changes_nothing(se
     assert fit_temperature(logits / temperature, labels) == pytest.approx(1.0, rel=1e-6)
 
 
-def test_overconfidence_is_mended_on_other_rows() -> None:
+def test_overconfidence_is_corrected_on_other_rows() -> None:
     logits, labels = _random(1, 8000)
     half = 4000
     temperature = fit_temperature(3 * logits[:half], labels[:half])
@@ -110,14 +110,14 @@ def test_without_an_optimum_nothing_is_scaled() -> None:
 
 
 @given(SEEDS)
-def test_a_temperature_is_taken_only_where_it_is_more_than_chance(seed: int) -> None:
+def test_a_temperature_is_used_only_if_it_is_significant(seed: int) -> None:
     logits, labels = _random(seed)
     assert choose_temperature(4 * logits, labels) == fit_temperature(4 * logits, labels)
     few = slice(0, 5)
     assert choose_temperature(logits[few], labels[few]) in (1.0, fit_temperature(logits[few], labels[few]))
 
 
-def test_right_probabilities_are_left_alone_as_often_as_the_level_says() -> None:
+def test_calibrated_probabilities_are_kept_as_often_as_the_level_requires() -> None:
     changed = [choose_temperature(*_random(seed, 200)) != 1.0 for seed in range(300)]
     assert 0.01 <= np.mean(changed) <= 0.1
 
@@ -132,7 +132,7 @@ def test_right_probabilities_are_left_alone_as_often_as_the_level_says() -> None
         (np.array([0.5, 0.5]), np.array([0, 1]), "shape"),
     ],
 )
-def test_what_is_no_prediction_is_refused(probabilities: np.ndarray, labels: np.ndarray, words: str) -> None:
+def test_invalid_predictions_are_refused(probabilities: np.ndarray, labels: np.ndarray, words: str) -> None:
     for measure in (expected_calibration_error, brier_score, negative_log_likelihood):
         with pytest.raises(ValueError, match=words):
             measure(probabilities, labels)

@@ -1,4 +1,4 @@
-"""Every measure reads labels, scores and texts by position, whatever kind of sequence they come in."""
+"""Every measure reads labels, scores and texts by position, from any kind of sequence."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -132,13 +132,13 @@ def test_matrices_are_read_by_position(name: str, kind: str) -> None:
 
 @pytest.mark.parametrize("name", OF_NUMBERS)
 @pytest.mark.parametrize("given", ["0" * N, dict(enumerate(LABELS)), None], ids=["string", "dictionary", "nothing"])
-def test_what_is_no_sequence_of_numbers_is_named(name: str, given: Any) -> None:
+def test_an_argument_that_is_not_a_sequence_of_numbers_is_named(name: str, given: Any) -> None:
     with pytest.raises(UserError, match=r"expected a list"):
         OF_NUMBERS[name][0](given)
 
 
 @pytest.mark.parametrize("name", OF_TEXTS)
 @pytest.mark.parametrize("given", ["ab", {"a": 0, "b": 1}], ids=["string", "dictionary"])
-def test_what_is_no_sequence_of_texts_is_named(name: str, given: Any) -> None:
+def test_an_argument_that_is_not_a_sequence_of_texts_is_named(name: str, given: Any) -> None:
     with pytest.raises(UserError, match=r"expected a list"):
         OF_TEXTS[name][0](given)

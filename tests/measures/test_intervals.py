@@ -20,7 +20,7 @@ def test_wilson_equals_scipy(n: int, share: float, confidence: float) -> None:
 
 
 @pytest.mark.parametrize(("successes", "n", "confidence"), [(0, 0, 0.95), (3, 2, 0.95), (-1, 2, 0.95), (1, 2, 1.0)])
-def test_wilson_refuses_what_is_no_proportion(successes: int, n: int, confidence: float) -> None:
+def test_wilson_refuses_an_invalid_proportion(successes: int, n: int, confidence: float) -> None:
     with pytest.raises(ValueError):
         wilson_interval(successes, n, confidence)
 
@@ -51,12 +51,12 @@ def test_bootstrap_narrows_with_more_rows() -> None:
     assert many.low < 0.89 < many.high
 
 
-def test_bootstrap_knows_no_doubt_where_nothing_can_vary() -> None:
+def test_the_bootstrap_interval_is_a_point_if_nothing_can_vary() -> None:
     certain = macro_f1_interval([[7, 0], [0, 0]])
     assert (certain.low, certain.high) == (0.5, 0.5)
 
 
 @pytest.mark.parametrize("confusion", [[[0, 0], [0, 0]], [[1, 2]], [[1, -1], [0, 3]], [1, 2]])
-def test_bootstrap_refuses_what_is_no_confusion_matrix(confusion: list) -> None:
+def test_bootstrap_refuses_an_invalid_confusion_matrix(confusion: list) -> None:
     with pytest.raises(ValueError):
         macro_f1_interval(confusion)

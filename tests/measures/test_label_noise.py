@@ -1,4 +1,4 @@
-"""Label errors that were put there are found; what is right is mostly left alone."""
+"""Injected label errors are detected; most correct labels are not reported."""
 
 import numpy as np
 import pytest
@@ -51,7 +51,7 @@ def test_inverted_labels_are_found_by_words() -> None:
 
 
 def test_no_row_is_judged_by_a_model_that_saw_it() -> None:
-    """Labels that nothing tells: a model that saw them would reproduce them, with as many features as rows."""
+    """Random labels: with as many features as rows, a model that saw them would reproduce them."""
     random = np.random.default_rng(2)
     features, labels = random.normal(size=(60, 200)), np.arange(60) % 2
     probabilities = features_probabilities(features, labels, 2, seed=0)

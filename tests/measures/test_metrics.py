@@ -100,6 +100,6 @@ half = np.full((2, 2), 0.5)
         (np.array([0, 1]), np.array([[3.0, 1.0], [0.5, 0.5]]), "logits"),
     ],
 )
-def test_refuses_what_is_no_split(labels: np.ndarray, probabilities: np.ndarray, message: str) -> None:
+def test_an_invalid_split_is_refused(labels: np.ndarray, probabilities: np.ndarray, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         measure(labels, probabilities, ["a", "b"])

@@ -37,7 +37,7 @@ def test_the_numbers_are_scikit_learn_s_and_the_counts_add_up(seed: int, classes
 
 @settings(max_examples=25)
 @given(st.integers(0, 10_000))
-def test_exchanging_the_two_turns_the_sign_alone(seed: int) -> None:
+def test_exchanging_the_two_changes_only_the_sign(seed: int) -> None:
     labels, first, second = _random(seed)
     one, other = compare_predictions(labels, first, second, 3), compare_predictions(labels, second, first, 3)
     assert one.accuracy_difference == -other.accuracy_difference
@@ -76,7 +76,7 @@ def test_the_interval_covers_as_often_as_it_says() -> None:
     assert 0.9 <= covered / 200 <= 0.99
 
 
-def test_equal_predictions_show_nothing() -> None:
+def test_equal_predictions_have_no_significant_difference() -> None:
     labels, first, _ = _random(1)
     found = compare_predictions(labels, first, first, 3)
     assert (found.p_value, found.accuracy_difference, found.significant) == (1.0, 0.0, False)

@@ -21,7 +21,7 @@ def test_parts_hold_every_row_once(drawn: list[tuple[bool, int, float]]) -> None
         assert len({part.name for part in parts}) == len(parts)
 
 
-def test_lengths_double_and_cuts_go_in_quarters() -> None:
+def test_slices_by_length_double_and_by_truncation_go_in_quarters() -> None:
     right = np.array([True, False, True, True])
     parts = accuracy_by_length(right, np.array([32, 33, 64, 65]))
     assert [(part.name, part.n, part.accuracy) for part in parts] == [

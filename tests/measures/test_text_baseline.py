@@ -1,4 +1,4 @@
-"""The text baseline learns, forgets nothing on disk, and does not care about the order of rows."""
+"""The text baseline learns, is the same after saving and loading, and does not depend on the order of rows."""
 
 import pickle
 from pathlib import Path
@@ -27,7 +27,7 @@ def reviews(n: int, k: int, seed: int = 0) -> tuple[list[str], np.ndarray]:
 
 
 @pytest.mark.parametrize("k", [2, 3])
-def test_learns_what_words_say_and_gives_distributions(k: int) -> None:
+def test_the_baseline_learns_from_words_and_returns_distributions(k: int) -> None:
     baseline = fit_text_baseline(*reviews(400, k), k, seed=0)
     texts, labels = reviews(200, k, seed=1)
     probabilities = baseline.probabilities(texts)

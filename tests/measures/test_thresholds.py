@@ -11,7 +11,7 @@ from tenor.measures.selective import answered_above, coverage_curve
 
 
 def _scores(seed: int, n: int = 60) -> tuple[np.ndarray, np.ndarray]:
-    """Scores with ties, and members that they tell to some degree."""
+    """Scores with ties, and members that they partly predict."""
     random = np.random.default_rng(seed)
     member = random.random(n) < 0.4
     member[0] = True
@@ -34,12 +34,12 @@ def test_precision_is_reached_with_the_most_recall(seed: int, wanted: float) -> 
 
 
 @given(st.integers(0, 10_000), st.floats(0.05, 1.0))
-def test_scores_that_differ_in_their_last_digits_are_decided_alike(seed: int, wanted: float) -> None:
+def test_scores_that_differ_in_their_last_digits_get_the_same_decision(seed: int, wanted: float) -> None:
     """As those of another batch, another processor or another engine do."""
     scores, member = _scores(seed)
     others = scores + np.random.default_rng(seed).uniform(-1e-6, 1e-6, len(scores))
     for found in (threshold_for_precision(scores, member, wanted), threshold_for_recall(scores, member, wanted)):
-        if found:  # 0 calls every row, and no probability is below it.
+        if found:  # 0 selects every row: no probability is below it.
             np.testing.assert_array_equal(others >= found, scores >= found)
 
 
@@ -64,7 +64,7 @@ def test_precision_and_recall_are_scikit_learn_s(seed: int, threshold: float) ->
         assert found.precision is None
 
 
-def test_what_has_no_threshold_is_refused() -> None:
+def test_rows_without_a_threshold_are_refused() -> None:
     with pytest.raises(ValueError, match="of the class"):
         threshold_for_recall(np.array([0.1]), np.array([False]), 0.5)
     with pytest.raises(ValueError, match="shape"):
@@ -72,7 +72,7 @@ def test_what_has_no_threshold_is_refused() -> None:
 
 
 @given(st.integers(0, 10_000))
-def test_each_point_of_the_curve_is_what_its_threshold_gives(seed: int) -> None:
+def test_each_point_of_the_curve_matches_its_threshold(seed: int) -> None:
     random = np.random.default_rng(seed)
     probabilities, labels = np.round(random.dirichlet([1, 1, 1], 50), 1), random.integers(0, 3, 50)
     probabilities[:, 2] = 1 - probabilities[:, 0] - probabilities[:, 1]

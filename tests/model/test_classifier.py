@@ -1,4 +1,4 @@
-"""A classifier carries the classes' names, starts from a head that the seed decides, or says what is missing."""
+"""A classifier stores the class names, starts with a head that depends only on the seed, or reports what is missing."""
 
 import json
 import shutil
@@ -68,7 +68,7 @@ def test_a_local_folder_gives_its_weights_and_a_head_for_the_classes(kind: str, 
     assert {parameter.dtype for parameter in found.model.parameters()} == {torch.float32}
 
 
-def test_the_embedded_encoder_needs_nothing_but_its_name() -> None:
+def test_the_embedded_encoder_needs_only_its_name() -> None:
     assert locate("minilm") == str(embedded_encoder_folder())
     found = load_classifier(Model(), NAMES, 3, "cpu")
     assert found.origin == "minilm"
@@ -87,7 +87,7 @@ def test_the_seed_decides_the_head_and_nothing_else_does(tiny_distilbert: Path) 
     assert differs == {"classifier.weight", "pre_classifier.weight"}
 
 
-def test_a_head_of_the_right_size_is_kept_and_one_of_another_size_is_drawn_anew(tiny_bert: Path, saved: Path) -> None:
+def test_a_head_of_another_size_is_newly_initialized(tiny_bert: Path, saved: Path) -> None:
     same = load_tiny(saved, seed=2)
     assert same.new_weights == ()
     assert weights_digest(state(same.model)) == weights_digest(state(load_tiny(tiny_bert, seed=1).model))
@@ -116,13 +116,13 @@ def attention_dropouts(model: nn.Module) -> set[float]:
 
 @pytest.mark.parametrize("kind", ["distilbert", "bert", "roberta", "electra"])
 @pytest.mark.parametrize(
-    ("device", "asked", "expected"),
+    ("device", "requested", "expected"),
     [("cpu", "auto", 0.0), ("cuda", "auto", 0.1), ("cpu", "model", 0.1), ("cpu", 0.25, 0.25), ("cuda", 0.0, 0.0)],
 )
 def test_attention_dropout(
-    kind: str, device: str, asked: str | float, expected: float, tiny_models: dict[str, Path]
+    kind: str, device: str, requested: str | float, expected: float, tiny_models: dict[str, Path]
 ) -> None:
-    settings = Model(name=str(tiny_models[kind]), attention_dropout=asked)
+    settings = Model(name=str(tiny_models[kind]), attention_dropout=requested)
     found = load_classifier(settings, NAMES, 0, device)
     assert found.attention_dropout == expected
     assert attention_dropouts(found.model) == {expected}
@@ -179,7 +179,7 @@ def test_a_damaged_folder_is_refused_by_name(copy: Path, damage: str, load: Call
         load(copy)
 
 
-def test_a_saved_classifier_comes_back_whole(tiny_bert: Path, saved: Path) -> None:
+def test_a_saved_classifier_is_loaded_complete(tiny_bert: Path, saved: Path) -> None:
     trained = load_tiny(tiny_bert, seed=1)
     model, tokenizer = load_saved_classifier(saved)
     assert not model.training

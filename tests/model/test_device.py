@@ -1,4 +1,4 @@
-"""What `auto` picks, and above all what it never picks: a number type that the processor only emulates."""
+"""`auto` never chooses a number type that the processor only emulates."""
 
 from pathlib import Path
 
@@ -11,14 +11,14 @@ from tenor.model.device import DevicePlan, native_bf16, plan_device
 CPUINFO = Path("/proc/cpuinfo")
 
 
-def test_what_computes_beside_the_processor_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_accelerators_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA H100 80GB HBM3")
     names = {device: DevicePlan(device, "fp32", 1, 64, 64, "").accelerators for device in ("cpu", "cuda", "mps")}
     assert names == {"cpu": (), "cuda": ("NVIDIA H100 80GB HBM3",), "mps": ("Apple MPS",)}
 
 
 @pytest.mark.skipif(not CPUINFO.exists(), reason="this system does not list its processor's features in a file")
-def test_bf16_is_picked_on_this_processor_only_if_it_says_that_it_has_it() -> None:
+def test_bf16_is_chosen_only_on_a_processor_that_reports_it() -> None:
     words = set(CPUINFO.read_text().split())
     has = bool(words & {"avx512_bf16", "amx_bf16", "bf16"})
     assert not native_bf16() or has
@@ -48,7 +48,7 @@ def test_auto_picks_bf16_on_a_cpu_exactly_where_hardware_computes_it(
 @pytest.mark.parametrize(("native", "precision"), [(True, "bf16"), (False, "fp16")])
 def test_auto_picks_no_emulated_bf16_on_a_gpu(monkeypatch: pytest.MonkeyPatch, native: bool, precision: str) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    # An older GPU emulates bf16, and says yes unless asked for hardware alone.
+    # An older GPU emulates bf16, and reports it as supported unless only hardware support is requested.
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or native)
     plan = plan_device()
     assert (plan.device, plan.precision) == ("cuda", precision)
@@ -69,7 +69,7 @@ def test_fp16_on_a_cpu_is_refused() -> None:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_what_is_asked_for_is_what_is_planned(precision: str) -> None:
+def test_the_plan_is_as_requested(precision: str) -> None:
     plan = plan_device("cpu", precision, threads=1, training_tokens=100, prediction_tokens=200)
     assert (plan.precision, plan.threads, plan.training_tokens, plan.prediction_tokens) == (precision, 1, 100, 200)
     assert torch.get_num_threads() == 1

@@ -1,4 +1,4 @@
-"""Dropout from random words drops as often as asked, keeps the mean, and is off in evaluation."""
+"""Dropout from random words drops as often as requested, keeps the mean, and is off in evaluation."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ COUNT = 200_000
 
 
 @pytest.mark.parametrize("p", [0.01, 0.1, 0.3, 0.5, 0.9])
-def test_the_kept_share_and_the_mean_are_those_asked_for(p: float) -> None:
+def test_the_kept_share_and_the_mean_are_as_requested(p: float) -> None:
     torch.manual_seed(11)
     output = WordDropout(p)(torch.ones(COUNT))
     # Six standard deviations of a binomial share.
@@ -25,7 +25,7 @@ def test_the_kept_share_and_the_mean_are_those_asked_for(p: float) -> None:
     assert output.unique().tolist() == pytest.approx([0.0, 1 / (1 - p)], rel=1e-3)
 
 
-def test_what_is_dropped_is_independent_of_the_place() -> None:
+def test_dropping_is_independent_of_the_position() -> None:
     torch.manual_seed(3)
     dropped = WordDropout(0.5)(torch.ones(64, 4096)) == 0
     for axis in (0, 1):
@@ -46,13 +46,13 @@ def test_any_probability_and_any_size_gives_finite_numbers_of_the_same_shape(p: 
     assert output.isfinite().all()
 
 
-def test_the_smallest_probability_drops_next_to_nothing() -> None:
+def test_the_smallest_probability_drops_almost_no_value() -> None:
     torch.manual_seed(5)
     assert (WordDropout(1e-9)(torch.ones(COUNT)) == 0).float().mean() < 1e-3
     assert (WordDropout(1 - 1e-9)(torch.ones(COUNT)) != 0).float().mean() < 1e-3
 
 
-def test_in_evaluation_the_input_comes_back() -> None:
+def test_in_evaluation_the_input_is_returned_unchanged() -> None:
     hidden = torch.randn(5, 7)
     assert WordDropout(0.5).eval()(hidden) is hidden
 

@@ -131,7 +131,7 @@ def change_activation(model: Any) -> None:
 
 
 @pytest.mark.parametrize("change", [change_weight, change_activation])
-def test_another_encoder_runs_anew(
+def test_another_encoder_does_not_use_the_cached_features(
     model: Any,
     tokens: TokenizedText,
     plan: DevicePlan,

@@ -38,7 +38,7 @@ def test_every_gradient_is_the_same(kind: str, tiny_models: dict[str, Path]) -> 
 
 
 @pytest.mark.parametrize("kind", SHORTENED)
-def test_dropout_changes_the_loss_in_training_alone(kind: str, tiny_models: dict[str, Path]) -> None:
+def test_dropout_changes_the_loss_only_in_training(kind: str, tiny_models: dict[str, Path]) -> None:
     model = fresh_tiny_model(tiny_models[kind])
     assert read_first_token_only(model)
     model.eval()

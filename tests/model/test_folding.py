@@ -23,7 +23,7 @@ def test_the_logits_are_divided(kind: str, tiny_models: dict[str, Path]) -> None
     assert all(name in dict(model.named_parameters()) for name in names)
 
 
-def test_a_head_that_does_not_end_in_the_layer_is_refused_and_left_alone(tiny_distilbert: Path) -> None:
+def test_a_head_that_does_not_end_in_the_layer_is_refused_and_unchanged(tiny_distilbert: Path) -> None:
     model = load_tiny(tiny_distilbert).model
     weight = model.classifier.weight.clone()
     model.classifier.register_forward_hook(lambda module, inputs, output: output.tanh())

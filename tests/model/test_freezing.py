@@ -90,7 +90,7 @@ def test_base_leaves_exactly_the_head_of_the_embedded_encoder() -> None:
     assert parameters.trainable_count == 384 * 384 + 384 + 384 * 2 + 2
 
 
-def test_none_lets_everything_learn(model: Any) -> None:
+def test_freeze_none_makes_all_parameters_trainable(model: Any) -> None:
     freeze(model, Model(freeze="base"))
     parameters = freeze(model, Model(freeze="none"))
     assert trainable_names(model) == {name for name, _ in model.named_parameters()}
@@ -118,7 +118,7 @@ def test_no_gradient_is_computed_below_the_boundary(model: Any, depth: int) -> N
     assert needs_gradient == [False] * depth + [True] * (LAYERS - depth)
 
 
-def test_electras_projection_stands_below_its_lowest_layer(tiny_models: dict[str, Path]) -> None:
+def test_electras_projection_is_below_its_lowest_layer(tiny_models: dict[str, Path]) -> None:
     model = fresh_tiny_model(tiny_models["electra"])
     parameters = freeze(model, Model(freeze=1))
     fixed = ("electra.embeddings.", "electra.embeddings_project.", "electra.encoder.layer.0.")

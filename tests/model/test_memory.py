@@ -1,4 +1,4 @@
-"""Memory that a training step gave back serves the next one, without the system clearing its pages anew, and within a
+"""Memory that a training step gave back serves the next one, without the system clearing its pages again, and within a
 bound."""
 
 import platform
@@ -30,9 +30,7 @@ with freed_memory_kept() if kept else contextlib.nullcontext(), ThreadPoolExecut
     print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
-pytestmark = pytest.mark.skipif(
-    platform.libc_ver()[0] != "glibc", reason="only glibc can be told to keep what is freed"
-)
+pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be set to keep freed memory")
 
 
 def page_faults(*mode: str) -> int:
@@ -42,7 +40,7 @@ def page_faults(*mode: str) -> int:
 
 @pytest.mark.parametrize("where", ["main", "threads"])
 def test_a_tensor_takes_the_pages_of_the_one_before(where: str) -> None:
-    # What lies between two tensors may keep a place from being taken again, a few times.
+    # Other memory between two tensors may prevent a place from being reused a few times.
     assert page_faults("kept", where) < page_faults("given back", where) / 2
 
 
@@ -63,7 +61,7 @@ def free_a_quarter_gigabyte() -> None:
 
 
 @pytest.mark.parametrize(("most", "kept"), [(2**27, False), (2**40, True)])
-def test_between_two_steps_what_is_free_beyond_the_bound_goes_back(
+def test_between_steps_free_memory_beyond_the_bound_is_returned(
     most: int, kept: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(memory, "MOST_FREE", most)
@@ -98,7 +96,7 @@ def test_blocks_of_two_threads_keep_memory_until_the_last_ends(
     set_last: dict[int, int] = {}
 
     class Glibc:
-        """Remembers what it was told."""
+        """Records its calls."""
 
         class Counts:
             fordblks = 0

@@ -88,7 +88,7 @@ def test_one_step_moves_exactly_the_trainable_parameters(bert: Any) -> None:
     optimizer.step()
     moved = {name for name, parameter in bert.named_parameters() if not torch.equal(parameter, before[name])}
     assert moved <= set(parameters.trainable)
-    # Only the bias of the keys has no gradient: it shifts all scores of a query alike.
+    # Only the bias of the keys has no gradient: it shifts all scores of a query by the same amount.
     assert all("key.bias" in name for name in set(parameters.trainable) - moved)
 
 
@@ -105,7 +105,7 @@ schedules = st.sampled_from(["linear", "cosine", "constant"])
 
 
 @given(st.integers(1, 3000), schedules, st.floats(0, 1))
-def test_no_step_is_spent_for_nothing_and_the_peak_is_reached(total: int, schedule: str, warmup: float) -> None:
+def test_no_step_has_rate_zero_and_the_peak_is_reached(total: int, schedule: str, warmup: float) -> None:
     settings = Training(schedule=schedule, warmup=warmup)
     factors = [rate_factor(step, total, settings) for step in range(total)]
     assert all(0.0 < factor <= 1.0 for factor in factors)

@@ -1,4 +1,4 @@
-"""Weights that are not safetensors are never read; what is said instead turns them into safetensors, exactly."""
+"""Weights that are not safetensors are never read; the command in the message converts them exactly."""
 
 import json
 import shlex

@@ -1,4 +1,4 @@
-"""Work side by side: every item once and in order, within the threads given, and nothing begun in vain."""
+"""Work side by side: every item once and in order, within the given threads, and none is started in vain."""
 
 import threading
 import time
@@ -46,7 +46,7 @@ def test_as_many_items_run_at_a_time_as_there_are_threads() -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_an_error_comes_out_and_ends_what_was_not_begun(threads: int) -> None:
+def test_an_error_is_raised_and_waiting_items_are_not_started(threads: int) -> None:
     begun = []
 
     def work(item: int) -> int:
@@ -62,7 +62,7 @@ def test_an_error_comes_out_and_ends_what_was_not_begun(threads: int) -> None:
     assert torch.get_num_threads() == 4
 
 
-def test_who_stops_reading_leaves_nothing_running() -> None:
+def test_no_item_runs_after_the_caller_stops_reading() -> None:
     begun = []
 
     def work(item: int) -> int:
@@ -79,8 +79,8 @@ def test_who_stops_reading_leaves_nothing_running() -> None:
 
 
 @pytest.mark.parametrize("first_ends_first", [True, False])
-def test_overlapping_calls_leave_new_threads_what_they_had(first_ends_first: bool) -> None:
-    """Each ends with what it found; what it found must not be the other's."""
+def test_overlapping_calls_do_not_change_new_threads(first_ends_first: bool) -> None:
+    """Each restores the state that it observed at its start, which must not be that of the other."""
 
     @contextmanager
     def underway() -> Iterator[None]:
@@ -96,7 +96,7 @@ def test_overlapping_calls_leave_new_threads_what_they_had(first_ends_first: boo
     assert torch.get_num_threads() == 4
 
 
-def test_many_calls_in_many_threads_leave_new_threads_what_they_had() -> None:
+def test_many_calls_in_many_threads_do_not_change_new_threads() -> None:
     def call(_: int) -> list[int]:
         return list(map_side_by_side(lambda item: torch.get_num_threads(), range(6), 3))
 
@@ -105,7 +105,7 @@ def test_many_calls_in_many_threads_leave_new_threads_what_they_had() -> None:
     assert in_a_new_thread(torch.get_num_threads) == 4
 
 
-def test_what_the_program_sets_meanwhile_stays() -> None:
+def test_settings_that_the_program_changes_meanwhile_are_kept() -> None:
     with closing(map_side_by_side(lambda item: item, range(50), 2)) as results:
         next(results)
         torch.set_num_threads(3)
@@ -113,7 +113,7 @@ def test_what_the_program_sets_meanwhile_stays() -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="the system doesn't say which threads there are")
-def test_an_operation_takes_no_more_threads_than_it_was_given() -> None:
+def test_an_operation_uses_at_most_its_threads() -> None:
     def tasks() -> int:
         return len(list(Path("/proc/self/task").iterdir()))
 

@@ -1,4 +1,4 @@
-"""A folder into which only a model was saved has no tokenizer, whatever `transformers` answers for it."""
+"""A folder into which only a model was saved has no tokenizer, whatever `transformers` returns for it."""
 
 import shutil
 from collections.abc import Callable
@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
-from artefacts import save_artefact
 from classifiers import save_classifier
+from exports import save_export
 from tenor.config.schema import Model
 from tenor.errors import UserError
 from tenor.inference.source import load_source
@@ -25,7 +25,7 @@ def without_tokenizer(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_configuration_alone_has_no_tokenizer(tmp_path: Path, kind: str) -> None:
+def test_a_folder_with_only_a_configuration_has_no_tokenizer(tmp_path: Path, kind: str) -> None:
     """Most give special tokens alone, T5 a space with them; DeBERTa counts two tokens twice, ModernBERT raises."""
     AutoConfig.for_model(kind).save_pretrained(tmp_path)
     with pytest.raises(UserError, match=r"no tokenizer in .*save_pretrained"):
@@ -49,7 +49,7 @@ def test_one_file_with_the_vocabulary_is_enough(tiny_bert: Path, tmp_path: Path,
     assert load_tokenizer(tmp_path, local=True).get_vocab() == whole.get_vocab()
 
 
-def test_settings_and_added_words_are_no_vocabulary(small_bert: Path, tmp_path: Path) -> None:
+def test_settings_and_added_words_are_not_a_vocabulary(small_bert: Path, tmp_path: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(small_bert)
     tokenizer.add_tokens(["filmcomedy"])
     shutil.copytree(small_bert, tmp_path / "model")
@@ -85,7 +85,7 @@ def test_no_model_is_loaded_without_its_tokenizer(
         load(folder)
 
 
-def test_an_artefact_without_tokenizer_is_refused(small_bert: Path, tmp_path: Path) -> None:
-    folder = without_tokenizer(save_artefact(small_bert, tmp_path / "exported"))
+def test_an_export_without_tokenizer_is_refused(small_bert: Path, tmp_path: Path) -> None:
+    folder = without_tokenizer(save_export(small_bert, tmp_path / "exported"))
     with pytest.raises(UserError, match=f"no tokenizer in {folder}"):
         load_source(folder, tmp_path)

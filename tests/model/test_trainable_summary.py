@@ -1,4 +1,4 @@
-"""Parameters described by modules: every chosen name once, and no other."""
+"""Parameters described by modules: exactly the chosen names, each once."""
 
 import re
 from pathlib import Path
@@ -35,8 +35,8 @@ def names_in(module: str, names: list[str]) -> set[str]:
 
 @given(st.sets(st.sampled_from(NAMES)))
 def test_modules_hold_each_chosen_name_once_and_no_other(chosen: set[str]) -> None:
-    held = [name for module in modules_of(chosen, NAMES) for name in names_in(module, NAMES)]
-    assert sorted(held) == sorted(chosen)
+    stored = [name for module in modules_of(chosen, NAMES) for name in names_in(module, NAMES)]
+    assert sorted(stored) == sorted(chosen)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_modules_are_as_large_and_ranges_as_long_as_can_be(chosen: list[str], ex
 
 
 @given(st.lists(st.text("a.0²٣", max_size=8)), st.lists(st.text("a.0²٣", max_size=8)))
-def test_names_from_a_damaged_file_are_no_defect(chosen: list[str], others: list[str]) -> None:
+def test_names_from_a_damaged_file_are_shown_without_an_error(chosen: list[str], others: list[str]) -> None:
     assert all(isinstance(module, str) for module in modules_of(chosen, [*chosen, *others]))
 
 

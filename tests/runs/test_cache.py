@@ -1,4 +1,4 @@
-"""A cache entry is what was written, byte for byte, or it is made anew; a lock never outlives its process."""
+"""A cache entry is what was written, byte for byte, or is written again; a lock never outlives its process."""
 
 import os
 import signal
@@ -22,14 +22,14 @@ def made(content: bytes = b"x" * 1000) -> tuple[bytes, bool]:
     return cached_file("things", "entry.bin", write).read_bytes(), bool(written)
 
 
-def test_what_is_whole_is_read_and_not_written_again(own_cache: Path) -> None:
+def test_an_intact_entry_is_read_and_not_written_again(own_cache: Path) -> None:
     assert made() == (b"x" * 1000, True)
     assert made(b"other") == (b"x" * 1000, False)
 
 
 @pytest.mark.parametrize("name", ["entry.bin", "entry.bin.sha256"])
 @pytest.mark.parametrize("damage", ["flip", "truncate", "empty", "remove"])
-def test_what_is_damaged_is_made_anew(name: str, damage: str, own_cache: Path) -> None:
+def test_a_damaged_entry_is_written_again(name: str, damage: str, own_cache: Path) -> None:
     made()
     file = own_cache / "things" / name
     whole = file.read_bytes()

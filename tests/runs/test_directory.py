@@ -1,4 +1,4 @@
-"""Run folders: never shared, and found again by every name they have."""
+"""Run folders: never shared, and each is found by all of its names."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -58,7 +58,7 @@ def test_a_root_that_is_a_file_is_a_users_error(tmp_path):
         create_run(tmp_path / "runs", "demo")
 
 
-def test_runs_are_listed_by_time_and_folders_without_a_manifest_are_none(tmp_path, three):
+def test_runs_are_listed_by_time_without_folders_that_lack_a_manifest(tmp_path, three):
     create_run(tmp_path, "demo")
     make(tmp_path, "demo/.tmp-gone", "2027")
     assert list_runs(tmp_path) == [three[0], three[2], three[1]]
@@ -85,13 +85,13 @@ def test_a_run_outside_the_root_is_found_by_its_folder(tmp_path, three):
         ("", "Newest: "),
     ],
 )
-def test_what_fits_no_run_or_several_is_refused_with_those_that_come_near(tmp_path, three, reference, words):
+def test_an_unknown_or_ambiguous_run_is_refused_with_the_nearest_names(tmp_path, three, reference, words):
     with pytest.raises(UserError) as caught:
         find_run(tmp_path, reference)
     assert words in str(caught.value)
 
 
-def test_a_folder_that_is_no_run_says_so(tmp_path, three):
+def test_a_folder_that_is_not_a_run_is_refused(tmp_path, three):
     with pytest.raises(UserError, match=r"without manifest\.json"):
         find_run(tmp_path, str(tmp_path / "demo"))
 

@@ -1,4 +1,4 @@
-"""Whole files or none, careful reads, digests that see every change."""
+"""Files are written completely or not at all, damaged ones are refused, and digests change with every change."""
 
 import json
 import os
@@ -28,7 +28,7 @@ JSON = st.recursive(
 
 @settings(deadline=None)
 @given(JSON)
-def test_json_reads_back_equal_unless_it_is_no_unicode(tmp_path_factory, value):
+def test_json_reads_back_equal_unless_it_is_not_unicode(tmp_path_factory, value):
     path = tmp_path_factory.mktemp("json") / "value.json"
     try:
         write_json(path, value)
@@ -49,7 +49,7 @@ def test_a_truncated_file_is_always_refused_with_its_place(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"NaN", b"[Infinity]", b"\xff", b"[" * 100_000, b"9" * 5000])
-def test_what_is_no_json_is_refused(tmp_path, content):
+def test_invalid_json_is_refused(tmp_path, content):
     path = tmp_path / "value.json"
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"value\.json"):
@@ -116,7 +116,7 @@ def test_appended_lines_read_back(tmp_path_factory, lines):
     assert (path.read_bytes().decode().split("\n")[:-1] if lines else []) == lines
 
 
-def test_a_half_line_does_not_spoil_the_next(tmp_path):
+def test_an_unfinished_line_does_not_damage_the_next(tmp_path):
     (tmp_path / "a").write_text('{"x": 1}\n{"x"')
     append_line(tmp_path / "a", '{"x": 2}')
     assert (tmp_path / "a").read_text().splitlines() == ['{"x": 1}', '{"x"', '{"x": 2}']

@@ -1,4 +1,4 @@
-"""The manifest: complete, without nulls, rewritten whole."""
+"""The manifest: complete, without nulls, rewritten atomically."""
 
 import dataclasses
 import json
@@ -25,7 +25,7 @@ def nulls(value) -> bool:
     return value is None or any(nulls(item) for item in items)
 
 
-def test_a_new_manifest_reads_back_equal_and_holds_no_null(run):
+def test_a_new_manifest_reads_back_equal_and_contains_no_null(run):
     manifest = new_manifest(
         run, seed=3, accelerators=["H100"], fingerprints={"data": "abc"}, command=["tenor", "train"]
     )
@@ -77,13 +77,13 @@ def test_a_bad_update_changes_nothing(run, changes, error):
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", '{"status": "running"}', ""])
-def test_what_is_no_manifest_is_refused(run, content):
+def test_an_invalid_manifest_is_refused(run, content):
     run.manifest.write_text(content)
     with pytest.raises(UserError, match=r"manifest\.json"):
         read_manifest(run)
 
 
-def test_a_dead_process_and_a_number_used_again_are_told_apart_from_a_living_one(run):
+def test_a_dead_process_and_a_reused_process_id_are_not_taken_for_the_run(run):
     manifest = new_manifest(run, seed=3)
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
@@ -117,6 +117,6 @@ def test_a_machine_without_git_says_so(monkeypatch):
     assert commits()["project"] == missing_because("git is not installed")
 
 
-def test_the_environment_holds_no_null():
+def test_the_environment_contains_no_null():
     assert not nulls([hardware(), package_versions(), commits()])
     assert {"python", "torch", "transformers"} <= set(package_versions())

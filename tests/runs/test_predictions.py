@@ -1,4 +1,4 @@
-"""Predictions come back from Parquet bit for bit, and a broken file is refused."""
+"""Predictions are read back from Parquet bit for bit, and a damaged file is refused."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What blocks change for the whole process is as before once all of them have ended, in whatever order they end."""
+"""Process-wide settings are restored after all blocks have ended, in any order."""
 
 import threading
 import warnings
@@ -29,7 +29,7 @@ class Setting:
 
 
 @pytest.mark.parametrize("first_ends_first", [True, False])
-def test_the_last_block_to_end_puts_back_what_was_before_the_first(first_ends_first: bool) -> None:
+def test_the_last_block_to_end_restores_the_state_before_the_first(first_ends_first: bool) -> None:
     setting = Setting()
     seen = in_turns(lambda: setting.raised(5), lambda: setting.raised(9), lambda: setting.value, first_ends_first)
     assert seen == [5, 9, 9, 1]

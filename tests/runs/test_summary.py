@@ -1,4 +1,4 @@
-"""The summary of all runs: no row lost, no completed run without a checkpoint, old runs pruned."""
+"""The summary of all runs: no row is lost, no completed run lacks a checkpoint, and old runs are pruned."""
 
 import json
 import subprocess
@@ -101,13 +101,13 @@ def test_a_completed_run_has_a_checkpoint_and_metrics(tmp_path, changes):
     assert (tmp_path / FILE_NAME).read_bytes() == before
 
 
-def test_a_failed_run_needs_none_but_says_why(tmp_path):
+def test_a_failed_run_may_have_no_checkpoint_and_records_why(tmp_path):
     upsert_row(tmp_path, row(1, status="failed", ckpt_path=missing_because("failed at step 3"), error="no space left"))
     assert json.loads((tmp_path / FILE_NAME).read_text())[0]["error"] == "no space left"
 
 
 @pytest.mark.parametrize("content", ["{}", "[1]", '[{"run_id": "x"}]', "[", "[null]"])
-def test_what_is_no_summary_is_refused_and_kept(tmp_path, content):
+def test_a_damaged_summary_is_refused_and_kept(tmp_path, content):
     (tmp_path / FILE_NAME).write_text(content)
     with pytest.raises(UserError, match=FILE_NAME):
         upsert_row(tmp_path, row(1))

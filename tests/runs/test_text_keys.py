@@ -1,4 +1,4 @@
-"""The keys of a run's texts come back as they were written, and nothing else is read as such."""
+"""The keys of a run's texts are read back as written, and other files are refused."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A checkpoint is whole or not there, and is read only if every byte is as it was written."""
+"""A checkpoint is complete or does not exist, and is read only if every byte is as written."""
 
 import errno
 import json
@@ -63,7 +63,7 @@ def _saved(folder: Path, step: int = 5) -> Path:
     return save_checkpoint(folder, model, optimizer, _state(step)).path
 
 
-def test_training_goes_on_from_a_checkpoint_bit_for_bit(tmp_path: Path) -> None:
+def test_training_resumes_from_a_checkpoint_bit_for_bit(tmp_path: Path) -> None:
     model, optimizer = _model()
     _steps(model, optimizer, 3)
     saved = save_checkpoint(tmp_path, model, optimizer, _state(3))
@@ -111,7 +111,7 @@ def test_any_flipped_bit_is_found(name: str, data: st.DataObject, tmp_path: Path
     damaged[at] ^= 1 << data.draw(st.integers(0, 7))
     try:
         file.write_bytes(damaged)
-        # A changed digest in the manifest can't be told from a changed file.
+        # A changed digest in the manifest looks the same as a changed file.
         with pytest.raises(DamagedCheckpointError, match=None if name == MANIFEST else name.replace(".", r"\.")):
             verify_checkpoint(path)
     finally:
@@ -201,7 +201,7 @@ except TenorError as error:
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs resource limits")
-def test_a_file_that_the_system_refuses_to_grow_is_told_and_leaves_the_last_good_one(tmp_path: Path) -> None:
+def test_a_file_that_cannot_grow_is_reported_and_the_last_good_one_is_kept(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", FULL_DISK, str(tmp_path)], capture_output=True, text=True, timeout=120)
     assert done.returncode == 7, done.stderr
 
@@ -212,7 +212,7 @@ def test_weights_of_another_shape_are_not_loaded(tmp_path: Path) -> None:
         load_weights(found, nn.Linear(3, 4))
 
 
-def test_weights_alone_leave_the_random_state(tmp_path: Path) -> None:
+def test_loading_only_weights_keeps_the_random_state(tmp_path: Path) -> None:
     found = verify_checkpoint(_saved(tmp_path))
     model, _ = _model(seed=1)
     before = torch.get_rng_state()
@@ -244,7 +244,7 @@ def test_any_change_of_the_manifest_is_found(tmp_path: Path) -> None:
     assert verify_checkpoint(path).step == 5
 
 
-def test_a_folder_or_a_link_to_nothing_in_a_file_s_place_is_damage(tmp_path: Path) -> None:
+def test_a_folder_or_a_dangling_link_in_a_file_s_place_is_damage(tmp_path: Path) -> None:
     path = _saved(tmp_path)
     (path / MODEL).unlink()
     (path / MODEL).mkdir()
@@ -287,7 +287,7 @@ def test_a_checkpoint_is_on_the_disk_before_it_has_its_name_and_its_name_before_
     assert {("flush", str(tmp_path)), ("flush", str(tmp_path / "deep"))} <= set(done)
 
 
-def test_the_random_state_of_a_gpu_hinders_no_one_who_has_none() -> None:
+def test_the_random_state_of_a_gpu_is_ignored_on_a_machine_without_one() -> None:
     before = torch.get_rng_state()
     torch.rand(3)
     _restore_random_state({"cpu": before, "cuda": torch.zeros(16, dtype=torch.uint8)})

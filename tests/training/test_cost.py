@@ -1,4 +1,4 @@
-"""The look before the first step: true counts, and nothing is disturbed by taking it."""
+"""The overview before the first step: its counts are correct, and computing it changes nothing."""
 
 import dataclasses
 from pathlib import Path
@@ -37,14 +37,14 @@ def test_label_counts_are_those_of_the_batches_the_loop_will_see() -> None:
         np.testing.assert_array_equal(counts, np.bincount(rows.labels[batch], minlength=3))
 
 
-def test_a_class_that_never_comes_is_counted_as_zero() -> None:
+def test_a_missing_class_is_counted_as_zero() -> None:
     rows = dataclasses.replace(token_rows(20), labels=np.zeros(20, dtype=np.int64))
     found = first_batch_label_counts(TokenExamples(rows, 0), 8, seed=0, n_classes=2)
     assert found[:, 1].sum() == 0
     assert found.sum() == 20
 
 
-def test_lengths_tell_what_truncation_takes() -> None:
+def test_lengths_show_how_much_truncation_removes() -> None:
     rows = token_rows(4)
     full = rows.lengths + np.array([0, 0, 10, 30], dtype=np.int32)
     found = measure_lengths(dataclasses.replace(rows, full_lengths=full))
@@ -66,7 +66,7 @@ def test_the_estimate_leaves_weights_gradients_and_random_state(freeze: str, sma
     assert cost.disk_bytes >= 4 * task.parameters.total_count
 
 
-def test_the_estimate_grows_with_the_work_and_nothing_costs_nothing(small_model: Path, tmp_path: Path) -> None:
+def test_the_estimate_grows_with_the_work(small_model: Path, tmp_path: Path) -> None:
     task = make_task(small_model, tmp_path)
     assert _estimate(task, 0, 0, 1).seconds == 0
     few = _estimate(task, 0, 0, 1)

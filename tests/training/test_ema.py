@@ -1,4 +1,4 @@
-"""The averages of the weights are the textbook's, are what is validated and kept, and survive a cut."""
+"""The averages of the weights match the textbook, are validated and saved, and survive an interruption."""
 
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from training_tasks import Cut, cut_after, differing, make_task, run_task, weigh
 
 
 def _stepped(steps: int, decay: float) -> tuple[torch.nn.Linear, torch.optim.AdamW, list[torch.Tensor]]:
-    """A layer after so many steps, and its weight after each of them."""
+    """A layer after `steps` steps, and its weight after each of them."""
     torch.manual_seed(0)
     layer, seen = torch.nn.Linear(3, 2), []
     optimizer = torch.optim.AdamW(layer.parameters(), lr=0.1, fused=True)
@@ -40,7 +40,7 @@ def test_an_average_keeps_its_share_at_every_step(decay: float) -> None:
     torch.testing.assert_close(optimizer.state[layer.weight][AVERAGE], expected)
 
 
-def test_averages_stand_in_for_the_weights_within_a_block_alone() -> None:
+def test_averages_replace_the_weights_only_within_a_block() -> None:
     layer, optimizer, seen = _stepped(8, 0.5)
     average, address = optimizer.state[layer.weight][AVERAGE].clone(), layer.weight.data_ptr()
     with averages_in_place(optimizer):
@@ -50,7 +50,7 @@ def test_averages_stand_in_for_the_weights_within_a_block_alone() -> None:
     assert torch.equal(optimizer.state[layer.weight][AVERAGE], average)
 
 
-def test_a_weight_that_no_step_moved_gets_its_moments_later() -> None:
+def test_a_weight_without_an_update_gets_its_moments_later() -> None:
     """AdamW takes any state for a complete one."""
     layer = torch.nn.Linear(3, 2)
     optimizer = torch.optim.AdamW(layer.parameters(), fused=True)
@@ -81,7 +81,7 @@ def test_validation_and_checkpoint_are_those_of_the_averages(small_model: Path, 
     assert np.isclose(found.loss, state.validations[-1].metrics["loss"])
 
 
-def test_a_cut_run_goes_on_to_the_same_weights_and_averages(small_model: Path, tmp_path: Path) -> None:
+def test_an_interrupted_run_resumes_to_the_same_weights_and_averages(small_model: Path, tmp_path: Path) -> None:
     whole, cut = (_task(small_model, name, tmp_path, ema_decay=0.9) for name in ("whole", "cut"))
     run_task(whole)
     with pytest.raises(Cut):

@@ -1,4 +1,4 @@
-"""The loop over epochs: the order of the examples, what is learned, when it is validated, what is recorded."""
+"""The loop over epochs: the order of the examples, learning, validation and records."""
 
 import dataclasses
 from pathlib import Path
@@ -20,7 +20,7 @@ from training_tasks import CLASS_TOKEN, NO_DROPOUT, differing, make_task, run_ta
 
 @dataclasses.dataclass(frozen=True)
 class Watched:
-    """Examples that remember which rows were asked for."""
+    """Examples that record which rows were read."""
 
     inner: Examples
     seen: list[int]
@@ -164,7 +164,7 @@ def _bare_task(rows: int, every: float) -> Any:
     return SimpleNamespace(settings=Training(epochs=3, evaluate_every=every), steps_per_epoch=steps)
 
 
-def test_records_come_when_asked_for_with_the_rate_that_was_used(small_model: Path, tmp_path: Path) -> None:
+def test_records_have_the_requested_interval_and_the_rate_that_was_used(small_model: Path, tmp_path: Path) -> None:
     seen: list[tuple[int, dict[str, float]]] = []
     task = make_task(
         small_model, tmp_path, epochs=1, schedule="constant", warmup=0.0, head_learning_rate=0.01, log_every=2
@@ -212,7 +212,7 @@ def test_every_step_is_in_exactly_one_record(
     assert state.step == recorded[-1]
     assert sum(window.tokens for _, window in seen) == state.tokens
     assert sum(sum(window.label_counts) for _, window in seen) == rows * state.epoch
-    assert state.window == Window(), "something is left that no one was told"
+    assert state.window == Window(), "some steps were not reported"
 
 
 def test_the_last_record_comes_before_the_last_validation(small_model: Path, tmp_path: Path) -> None:

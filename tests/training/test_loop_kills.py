@@ -1,4 +1,4 @@
-"""The loop in a process of its own, really killed at several moments: it goes on to the same bits."""
+"""The loop in its own process, killed at several moments: resumed, it ends with the same bits."""
 
 import json
 import os
@@ -58,7 +58,7 @@ print(json.dumps(found))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs to fork")
-def test_a_killed_loop_goes_on_to_the_same_bits(small_model: Path, tmp_path: Path) -> None:
+def test_a_killed_loop_resumes_to_the_same_bits(small_model: Path, tmp_path: Path) -> None:
     paths = [str(Path(__file__).parents[1]), *(path for path in sys.path if path)]
     command = [sys.executable, "-c", SCRIPT, str(small_model), str(tmp_path)]
     one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}

@@ -1,4 +1,4 @@
-"""The loop: what an interruption, a failed write and a signal may never change, and which checkpoints are kept."""
+"""The loop: interruptions, failed writes and signals do not change the result; which checkpoints are kept."""
 
 import dataclasses
 import os
@@ -141,7 +141,7 @@ def test_resuming_a_finished_run_does_nothing(small_model: Path, tmp_path: Path)
     assert differing(weights(again), end) == []
 
 
-def test_the_loss_scale_of_fp16_goes_on_where_it_was(small_model: Path, tmp_path: Path) -> None:
+def test_resume_restores_the_loss_scale_of_fp16(small_model: Path, tmp_path: Path) -> None:
     """The scaler is PyTorch's own; it works on a CPU too, where Tenor has no use for it."""
 
     def scaled_run(folder: Path, resume_from: Checkpoint | None = None, stop: Callbacks | None = None) -> TrainState:
@@ -196,7 +196,7 @@ def test_the_best_and_the_newest_checkpoints_are_kept(keep_last: int, small_mode
     assert steps == sorted({6, *list(range(2, 19, 2))[-keep_last:]})
 
 
-def test_whoever_goes_back_one_checkpoint_finds_the_best_up_to_it(small_model: Path, tmp_path: Path) -> None:
+def test_resuming_from_an_earlier_checkpoint_keeps_the_best_up_to_it(small_model: Path, tmp_path: Path) -> None:
     """The newest may be the best and damaged; the one before it needs the best of its own time at the run's end."""
     task = make_task(small_model, tmp_path, epochs=3, keep_last=2, select_by="loss")
     state = run_task(task)
@@ -208,7 +208,7 @@ def test_whoever_goes_back_one_checkpoint_finds_the_best_up_to_it(small_model: P
         assert {newest, before.step} <= kept
 
 
-def test_patience_ends_training_and_a_cut_does_not_prolong_it(small_model: Path, tmp_path: Path) -> None:
+def test_patience_ends_training_and_an_interruption_does_not_prolong_it(small_model: Path, tmp_path: Path) -> None:
     settings = {"epochs": 9, "learning_rate": 0.0, "patience": 3}
     task = make_task(small_model, tmp_path / "whole", **settings)
     state = run_task(task)
@@ -269,7 +269,7 @@ def test_a_signal_ends_training_with_a_checkpoint_of_the_last_step(
 
 
 @pytest.mark.parametrize("place", ["validation", "step"])
-def test_a_signal_during_the_last_step_is_no_less_heard(place: str, small_model: Path, tmp_path: Path) -> None:
+def test_a_signal_during_the_last_step_interrupts_too(place: str, small_model: Path, tmp_path: Path) -> None:
     task = make_task(small_model, tmp_path, epochs=1)
 
     def send(step: int, at: str) -> None:

@@ -1,4 +1,4 @@
-"""A step of the loop: what the cut of a batch may never change, clipping, and what must not go on."""
+"""A step of the loop: splitting a batch changes nothing, gradients are clipped, and NaN ends the training."""
 
 import dataclasses
 from pathlib import Path
@@ -44,7 +44,7 @@ LOSSES = [{}, {"class_weights": (0.3, 1.0, 5.0)}, {"class_weights": (0.3, 1.0, 5
 
 @pytest.mark.parametrize("loss", LOSSES, ids=["plain", "weighted", "weighted and smoothed"])
 @pytest.mark.parametrize("budget", [8, 50, 130])
-def test_the_cut_of_a_batch_changes_no_gradient(
+def test_splitting_a_batch_changes_no_gradient(
     loss: dict[str, Any], budget: int, small_model: Path, tmp_path: Path
 ) -> None:
     task = make_task(small_model, tmp_path, classes=3, model=NO_DROPOUT, max_grad_norm=None, **loss)
@@ -64,7 +64,7 @@ def test_the_cut_of_a_batch_changes_no_gradient(
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=["plain", "weighted", "weighted and smoothed"])
-def test_the_cut_of_a_batch_changes_no_weight(loss: dict[str, Any], small_model: Path, tmp_path: Path) -> None:
+def test_splitting_a_batch_changes_no_weight(loss: dict[str, Any], small_model: Path, tmp_path: Path) -> None:
     # In float64, since AdamW's first steps turn a gradient that is pure rounding into a step of full size.
     task = make_task(small_model, tmp_path, classes=3, model=NO_DROPOUT, **loss)
     task.model.double()
@@ -96,7 +96,7 @@ def weights_names(task: TrainingTask) -> list[str]:
     return [name for name, _ in task.model.named_parameters()]
 
 
-def test_gradients_are_clipped_to_the_norm_asked_for(small_model: Path, tmp_path: Path) -> None:
+def test_gradients_are_clipped_to_the_requested_norm(small_model: Path, tmp_path: Path) -> None:
     task = make_task(small_model, tmp_path, model=NO_DROPOUT, max_grad_norm=0.01)
     window, found = _one_step(task, 100, np.arange(8))
     assert window.grad_norm > 0.01
@@ -104,10 +104,10 @@ def test_gradients_are_clipped_to_the_norm_asked_for(small_model: Path, tmp_path
     assert float(norm) == pytest.approx(0.01, rel=1e-3)
 
 
-# What must not go on.
+# NaN ends the training.
 
 
-def test_a_loss_that_is_no_number_ends_training(small_model: Path, tmp_path: Path) -> None:
+def test_a_loss_of_nan_ends_training(small_model: Path, tmp_path: Path) -> None:
     task = make_task(small_model, tmp_path)
     with torch.no_grad():
         task.model.classifier.bias.fill_(float("nan"))
@@ -117,9 +117,7 @@ def test_a_loss_that_is_no_number_ends_training(small_model: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_validation_logits_that_are_no_numbers_end_the_run_with_advice(
-    value: float, small_model: Path, tmp_path: Path
-) -> None:
+def test_validation_logits_of_nan_end_the_run_with_advice(value: float, small_model: Path, tmp_path: Path) -> None:
     def forward(model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
         logits = token_logits(model, inputs)
         return logits if torch.is_grad_enabled() else torch.full_like(logits, value)
@@ -131,9 +129,7 @@ def test_validation_logits_that_are_no_numbers_end_the_run_with_advice(
 
 
 @pytest.mark.parametrize("at_last_step", [False, True])
-def test_a_gradient_that_is_no_number_never_reaches_a_checkpoint(
-    at_last_step: bool, small_model: Path, tmp_path: Path
-) -> None:
+def test_a_gradient_of_nan_never_reaches_a_checkpoint(at_last_step: bool, small_model: Path, tmp_path: Path) -> None:
     task = make_task(small_model, tmp_path, epochs=1, checkpoint_every=1, keep_last=9)
     target, calls = task.total_steps if at_last_step else 3, []
 

@@ -1,4 +1,4 @@
-"""What a person sees of a job: plain lines where nothing can be drawn over, a live bar on a terminal."""
+"""Progress: plain lines in a file, a live bar on a terminal."""
 
 import io
 import time
@@ -12,7 +12,7 @@ DETAIL = "loss 0.512  lr 8.0e-05  1,066 tokens/s"
 
 
 class Clock:
-    """A clock that stands still until it is set on."""
+    """A clock that changes only when it is set."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
@@ -38,23 +38,23 @@ def test_a_plain_line_has_the_detail_and_the_time_left(clock: Clock) -> None:
     assert written.getvalue() == f"step 100/1,200  {DETAIL}  11:00 left\n"
 
 
-def test_the_first_unit_is_told_at_once_then_one_line_per_interval_and_the_last(clock: Clock) -> None:
+def test_progress_prints_the_first_unit_then_one_line_per_interval_and_the_last(clock: Clock) -> None:
     line, written = _plain(20)
     for _ in range(20):
         clock.now += PLAIN_INTERVAL_SECONDS / 5
         line.advance(1)
-    told = [text.split()[1] for text in written.getvalue().splitlines()]
-    assert told == ["1/20", "6/20", "11/20", "16/20", "20/20"]
+    message = [text.split()[1] for text in written.getvalue().splitlines()]
+    assert message == ["1/20", "6/20", "11/20", "16/20", "20/20"]
 
 
-def test_what_was_done_before_a_resume_is_no_part_of_the_rate(clock: Clock) -> None:
+def test_steps_before_a_resume_do_not_count_for_the_rate(clock: Clock) -> None:
     line, written = _plain(7300, done=100)
     clock.now += 1
     line.advance(1)
     assert written.getvalue() == "step 101/7,300    1:59:59 left\n"
 
 
-def test_plain_lines_hold_no_command_for_a_terminal(clock: Clock) -> None:
+def test_plain_lines_contain_no_control_sequences(clock: Clock) -> None:
     line, written = _plain(2)
     line.advance(2, "[bold]loss[/bold] 0.5")
     assert "\x1b" not in written.getvalue()

@@ -1,4 +1,4 @@
-"""What is recorded is kept once per step, whatever happens in between."""
+"""Each step is recorded exactly once, also after an interruption."""
 
 import errno
 import json
@@ -44,7 +44,7 @@ def test_records_are_lines_of_json_in_their_order(run: RunDirectory) -> None:
     ]
 
 
-def test_going_on_forgets_what_came_later_and_repeats_nothing(run: RunDirectory) -> None:
+def test_resuming_drops_later_records_and_repeats_none(run: RunDirectory) -> None:
     first = Recorder(run, ("tensorboard",))
     for step in (2, 4, 6):
         first.record("train", step, loss=float(step))
@@ -119,7 +119,7 @@ def test_a_tracker_that_can_t_start_is_named(
         Recorder(run, ("unwell",))
 
 
-def test_a_full_disk_at_a_tracker_s_start_is_told_as_anywhere(
+def test_a_full_disk_at_a_tracker_s_start_is_reported(
     unwell: type[Unwell], run: RunDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fill(self: Unwell) -> None:
@@ -130,7 +130,9 @@ def test_a_full_disk_at_a_tracker_s_start_is_told_as_anywhere(
         Recorder(run, ("unwell",))
 
 
-def test_a_tracker_that_can_t_end_is_told_and_keeps_no_other_from_it(unwell: type[Unwell], run: RunDirectory) -> None:
+def test_a_tracker_that_fails_to_close_is_reported_and_the_others_are_closed(
+    unwell: type[Unwell], run: RunDirectory
+) -> None:
     recorder = Recorder(run, ("unwell", "tensorboard"))
     recorder.record("train", 2, loss=2.0)
     assert recorder.close() == ("training.trackers: unwell did not close: no route",)

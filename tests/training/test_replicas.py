@@ -1,4 +1,4 @@
-"""Replicas: the same gradients as one model's, the same run each time, and no trace of them afterwards."""
+"""Replicas: the same gradients as one model's, deterministic, and all settings restored afterwards."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -94,7 +94,7 @@ def test_a_copy_shares_weights_but_not_gradients(small_bert: Path, tmp_path: Pat
     assert pairs[0][0].grad is None
 
 
-def test_masks_depend_on_seed_step_and_replica_alone(small_model: Path, tmp_path: Path) -> None:
+def test_masks_depend_only_on_seed_step_and_replica(small_model: Path, tmp_path: Path) -> None:
     task, rows = make_task(small_model, tmp_path, model={"dropout": 0.3}), np.arange(16)
     first = _gradients(task, 2, rows, step=5)
     torch.rand(7)  # Whoever else draws random numbers must not matter.
@@ -209,7 +209,7 @@ def test_replicas_share_the_threads_evenly_and_have_enough_to_do(
 
 @dataclasses.dataclass(frozen=True)
 class _Lengths:
-    """Examples that tell other lengths than theirs."""
+    """Examples that report wrong lengths."""
 
     examples: Any
     lengths: np.ndarray
@@ -262,7 +262,7 @@ def test_the_search_for_shared_random_numbers_leaves_no_trace(
     assert torch.equal(state, torch.get_rng_state())
 
 
-def test_what_a_share_raises_comes_out_and_threads_are_as_before(small_model: Path, tmp_path: Path) -> None:
+def test_an_error_in_a_share_is_raised_and_threads_are_restored(small_model: Path, tmp_path: Path) -> None:
     task = make_task(small_model, tmp_path, model={"dropout": 0.3})
     torch.set_num_threads(2)
     ended = []
@@ -284,7 +284,7 @@ def test_what_a_share_raises_comes_out_and_threads_are_as_before(small_model: Pa
 
 
 @pytest.mark.parametrize("first_ends_first", [True, False])
-def test_replicas_of_two_models_leave_new_threads_what_they_had(
+def test_replicas_of_two_models_do_not_change_new_threads(
     small_model: Path, tmp_path: Path, first_ends_first: bool
 ) -> None:
     models = [make_task(small_model, tmp_path / name).model for name in ("first", "second")]

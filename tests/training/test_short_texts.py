@@ -35,7 +35,7 @@ def test_the_share_decides_which_steps(share: float, short_steps: int, small_mod
 
 
 @pytest.mark.parametrize("cut_at", [3, 9])
-def test_a_cut_run_goes_on_to_the_same_weights(cut_at: int, small_model: Path, tmp_path: Path) -> None:
+def test_an_interrupted_run_resumes_to_the_same_weights(cut_at: int, small_model: Path, tmp_path: Path) -> None:
     whole, cut, resumed = (_task(small_model, tmp_path / name, 0.5) for name in ("whole", "cut", "cut"))
     run_task(whole)
     with pytest.raises(Cut):

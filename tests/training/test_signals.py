@@ -1,4 +1,4 @@
-"""A signal asks; only a second one insists."""
+"""The first signal ends the run in order; a second one ends it at once."""
 
 import os
 import signal
@@ -40,7 +40,7 @@ def test_handlers_are_put_back_even_after_an_error(heard: list[int]) -> None:
     assert [signal.getsignal(number) for number in SIGNALS] == before
 
 
-def test_other_threads_leave_signals_alone(heard: list[int]) -> None:
+def test_other_threads_do_not_change_signal_handlers(heard: list[int]) -> None:
     before, inside = signal.getsignal(signal.SIGTERM), []
 
     def work() -> None:

@@ -1,4 +1,4 @@
-"""A completed run that tests may read, a copy that they may spoil, and commands in processes of their own."""
+"""A completed run that tests may read, a copy that they may change, and commands in their own processes."""
 
 import shutil
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""A rule or a tracker that is not there is told before anything is read, and nothing is left behind."""
+"""An unknown rule or a missing tracker is reported before anything is read, and no file is left."""
 
 from pathlib import Path
 

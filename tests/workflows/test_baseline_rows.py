@@ -1,4 +1,4 @@
-"""The text baseline of more texts than it learns at once: it takes a part, of every class, and says so."""
+"""The text baseline of very many texts uses a stratified subset, and reports it."""
 
 import io
 import re

@@ -1,4 +1,4 @@
-"""One temperature, and every file of a run agrees about it, whenever and however often it is fitted or folded."""
+"""All files of a run agree on one temperature, however often it is fitted or folded."""
 
 import shutil
 from pathlib import Path
@@ -91,11 +91,11 @@ def test_calibrate_updates_older_and_interrupted_runs(
         np.testing.assert_allclose(rows.probabilities, completed.results[name].probabilities, atol=1e-6)
     stored = read_json(completed.run.evaluation)
     for key in ("val", "test"):
-        assert found.evaluation[key]["loss"] == pytest.approx(stored[key]["loss"], rel=1e-5)
-        assert found.evaluation[key]["confusion_matrix"] == stored[key]["confusion_matrix"]
-        assert found.evaluation[key]["baselines"] == stored[key]["baselines"]
+        assert getattr(found.evaluation, key).loss == pytest.approx(stored[key]["loss"], rel=1e-5)
+        assert [list(row) for row in getattr(found.evaluation, key).confusion_matrix] == stored[key]["confusion_matrix"]
+        assert getattr(found.evaluation, key).baselines == stored[key]["baselines"]
     (row,) = read_summary(copied.path.parent.parent)
-    assert row.test_metrics["loss"] == found.evaluation["test"]["loss"]
+    assert row.test_metrics["loss"] == found.evaluation.test.loss
     assert read_manifest(copied).digests["model"] == digest_folder(copied.model)
     assert not calibrate(copied).changed
 
@@ -231,7 +231,8 @@ def test_a_threshold_for_other_probabilities_is_removed_and_reported(copied: Run
     "threshold", [0.5, {}, {"class": "good", "threshold": 2, "wanted": {"recall": 0.9}}, {"class": "?", "wanted": {}}]
 )
 def test_an_invalid_threshold_is_refused(threshold: Any, copied: RunDirectory) -> None:
-    update_model_notes(copied.model, threshold=threshold)
+    notes = copied.model / "tenor.json"
+    write_json(notes, {**read_json(notes), "threshold": threshold})
     with pytest.raises(UserError, match=r"tenor\.json"):
         Predictor.load(copied.path)
 

@@ -1,4 +1,4 @@
-"""Several processes at once: no folder shared, no row lost, one run run once."""
+"""Several processes at once: no folder is shared, no row is lost, and a run is resumed by only one of them."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""A saved model measured again gives what was stored, and only the model that was saved."""
+"""A saved model that is evaluated again gives the stored results; a changed model is refused."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Several configurations: one that fails takes no other with it."""
+"""Several configurations: a failure does not affect the others."""
 
 import io
 import json
@@ -9,13 +9,13 @@ import pytest
 from rich.console import Console
 
 from small_runs import quiet, write_config
-from tenor.checks.diagnosis.artifacts import earlier_reports
 from tenor.cli.main import main
 from tenor.config.loading import load_config
 from tenor.config.schema import Config
 from tenor.console.run_list import experiments_table
 from tenor.errors import InterruptedRunError, RefusedError, TenorError, UserError, run_of
 from tenor.runs.directory import list_runs
+from tenor.runs.findings import read_findings
 from tenor.runs.summary import read_summary
 from tenor.workflows import experiments as module
 from tenor.workflows import train as train_module
@@ -196,5 +196,5 @@ def test_a_failure_before_there_is_a_run_carries_none(small_model: Path, tmp_pat
 def test_a_completed_run_has_the_findings_of_all_its_stages(small_model: Path, tmp_path: Path) -> None:
     config = load_config(str(write_config(tmp_path, small_model)), SHORT)
     result = train_module.train(config, tmp_path / "runs", quiet())
-    reports = earlier_reports(result.run.findings)
+    reports = read_findings(result.run.findings)
     assert result.findings == tuple(finding for report in reports for finding in report.findings)

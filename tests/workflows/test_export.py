@@ -1,4 +1,4 @@
-"""What a run saves is a `transformers` model like any other."""
+"""A run saves an ordinary `transformers` model."""
 
 import json
 import socket

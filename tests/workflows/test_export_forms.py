@@ -1,4 +1,4 @@
-"""`tenor export`: what leaves Tenor predicts the same, carries what it needs, and says so; else nothing leaves."""
+"""`tenor export`: an export predicts the same and is self-contained, or nothing is written."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +21,7 @@ from tenor.workflows.train import RunResult, train
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("form", "quantize"), [("onnx", "none"), ("onnx", "int8"), ("safetensors", "none")])
-def test_an_artefact_predicts_as_the_run_does(
+def test_an_export_predicts_as_the_run_does(
     form: str,
     quantize: str,
     completed: RunResult,
@@ -32,7 +32,7 @@ def test_an_artefact_predicts_as_the_run_does(
     calibrated = calibrate(copied)
     if quantize == "int8":  # The small run's temperature of 0.1 would magnify what int8 loses.
         update_model_notes(copied.model, temperature=2.0)
-        monkeypatch.setattr("tenor.workflows.export.INT8_AGREEMENT", 0.95)  # Of 20 reviews one lies on the border.
+        monkeypatch.setattr("tenor.workflows.export.INT8_AGREEMENT", 0.95)  # One of 20 reviews is at the boundary.
     else:
         choose_threshold(calibrated, "good", "recall", 0.9, 0.95)
     done = export(str(copied.path), tmp_path / "out", form, quantize, console=quiet())  # type: ignore[arg-type]
@@ -59,7 +59,7 @@ def test_an_artefact_predicts_as_the_run_does(
         Predictor.load(tmp_path / "out")
 
 
-def test_an_artefact_names_no_file_elsewhere(copied: RunDirectory, tmp_path: Path) -> None:
+def test_an_export_of_a_file_in_another_folder_is_refused(copied: RunDirectory, tmp_path: Path) -> None:
     export(str(copied.path), tmp_path / "out", "safetensors", console=quiet())
     (tmp_path / "out" / "tenor.json").unlink()
     stored = read_json(tmp_path / "out" / "export.json")
@@ -69,7 +69,7 @@ def test_an_artefact_names_no_file_elsewhere(copied: RunDirectory, tmp_path: Pat
             Predictor.load(tmp_path / "out")
 
 
-def test_an_export_that_differs_fails_with_figures_and_leaves_nothing(
+def test_an_export_that_differs_fails_with_figures_and_writes_nothing(
     copied: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "FLOAT_TOLERANCE", -1.0)

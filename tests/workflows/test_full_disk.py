@@ -1,4 +1,4 @@
-"""A disk that fills up at any write ends the run in one clear error; with room again it goes on as if it never had."""
+"""A disk that is full at any write ends the run with one clear error; with space, it resumes to the same result."""
 
 import errno
 import os
@@ -81,8 +81,8 @@ def test_a_command_that_may_not_write_says_where(
     (tmp_path / "cache").write_text("a file where a folder should be")
     monkeypatch.setenv("TENOR_CACHE", str(tmp_path / "cache"))
     assert main(["train", str(config), "--runs", str(tmp_path / "runs")]) == 1
-    told = capsys.readouterr().err
-    assert f"tenor: {tmp_path / 'cache'}" in told
+    message = capsys.readouterr().err
+    assert f"tenor: {tmp_path / 'cache'}" in message
     assert not (tmp_path / "runs").exists()
 
 

@@ -1,4 +1,4 @@
-"""A run in 16 bits on a GPU: what can be told of it on a processor."""
+"""A run in 16 bits on a GPU: what can be tested on a CPU."""
 
 import csv
 import os
@@ -29,7 +29,7 @@ def test_the_loop_scales_fp16_itself_and_is_not_refused_for_it(
 
 
 def test_another_device_than_the_planned_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As where the environment sets ACCELERATE_USE_CPU, or here, where there is no GPU."""
+    """As if the environment set ACCELERATE_USE_CPU, or on a machine without a GPU."""
     monkeypatch.setitem(os.environ, "ACCELERATE_USE_CPU", "true")
     with pytest.raises(UserError, match="Accelerate would train on cpu, expected cuda"):
         make_accelerator(replace(plan_device("cpu", threads=1), device="cuda"))

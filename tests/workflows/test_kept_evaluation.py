@@ -1,4 +1,4 @@
-"""What `tenor evaluate` measured is kept: numbers, predictions and a report that agree, and the run as it was."""
+"""`tenor evaluate` writes consistent numbers, predictions and a report, and does not change the run."""
 
 import json
 from dataclasses import replace
@@ -83,7 +83,7 @@ def test_another_folder_is_not_overwritten(other: EvaluationResult, tmp_path: Pa
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
 
 
-def test_the_rules_judge_held_out_rows_alone(other: EvaluationResult) -> None:
+def test_the_rules_judge_only_held_out_rows(other: EvaluationResult) -> None:
     wrong = replace(other.result, probabilities=np.tile([0.9, 0.1], (30, 1)))
     report = check_result(other.config.checks, "test", wrong, other.overlap)
     assert not isinstance(report, Missing)

@@ -1,4 +1,4 @@
-"""A process that is really killed, at every kind of moment, is resumed as if it never was."""
+"""A process that is killed at any moment is resumed to the result of an uninterrupted one."""
 
 import signal
 from pathlib import Path

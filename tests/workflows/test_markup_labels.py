@@ -1,4 +1,4 @@
-"""Class names that are markup to someone (HTML, the terminal, TeX) are shown as the text that they are."""
+"""Class names that are markup in HTML, a terminal or TeX are shown as plain text."""
 
 from html.parser import HTMLParser
 from pathlib import Path
@@ -52,9 +52,9 @@ def test_a_run_shows_class_names_as_text(small_model: Path, tmp_path: Path) -> N
     console = quiet()
     result = train(config, tmp_path / "runs", console)
     assert isinstance(result.results["test"], SplitResult)
-    told = console.file.getvalue()  # type: ignore[attr-defined]
-    assert NAMES[0] in told
-    assert NAMES[1][:20] in told
+    message = console.file.getvalue()  # type: ignore[attr-defined]
+    assert NAMES[0] in message
+    assert NAMES[1][:20] in message
     page = Text(result.run.report.read_text(encoding="utf-8"))
     assert NAMES[0] in page.shown
     assert NAMES[1] in page.shown

@@ -1,4 +1,4 @@
-"""Memory that runs out is told by the setting that helps in the phase where it did, and recorded like any failure."""
+"""When memory runs out, the message names the setting that helps in that phase, and the failure is recorded."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -48,9 +48,9 @@ def _forward_fails_without_gradients(patch: pytest.MonkeyPatch, error: Exception
     patch.setattr(prepare_module, "token_logits", forward)
 
 
-def _fails_as_told(tmp_path: Path, model: Path, told: str, *overrides: str) -> None:
+def _fails_as_told(tmp_path: Path, model: Path, output: str, *overrides: str) -> None:
     """The run ends with that message, and its row in the summary says so."""
-    with pytest.raises(TenorError, match=told) as caught:
+    with pytest.raises(TenorError, match=output) as caught:
         small_run(tmp_path, model, BUDGET, *overrides)
     (row,) = read_summary(tmp_path / "runs")
     assert (row.status, row.error) == ("failed", f"TenorError: {caught.value}")
@@ -61,8 +61,8 @@ def test_a_training_step_names_training_s_budget(
     error: Exception, small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loop, "optimizer_step", _raising(error))
-    told = r"memory ran out in training: lower training\.token_budget \(now 64 .* or data\.max_length \(now 16\)"
-    _fails_as_told(tmp_path, small_model, told)
+    output = r"memory ran out in training: lower training\.token_budget \(now 64 .* or data\.max_length \(now 16\)"
+    _fails_as_told(tmp_path, small_model, output)
 
 
 @pytest.mark.parametrize("error", [ON_A_CPU, ON_A_GPU], ids=["cpu", "gpu"])
@@ -98,8 +98,8 @@ def test_the_text_baseline_names_its_own_settings(
     small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(measure_module, "fit_text_baseline", _raising(MemoryError()))
-    told = r"in the text baseline: lower data\.subset\.size, or set evaluation\.text_baseline=false"
-    _fails_as_told(tmp_path, small_model, told, "training.epochs=1")
+    output = r"in the text baseline: lower data\.subset\.size, or set evaluation\.text_baseline=false"
+    _fails_as_told(tmp_path, small_model, output, "training.epochs=1")
 
 
 def test_the_estimate_and_the_short_experiments_name_theirs(
@@ -114,17 +114,17 @@ def test_the_estimate_and_the_short_experiments_name_theirs(
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "output"),
     [
         ("read_source", r"while the rows were read: give data\.source=file fewer rows"),
         ("tokenize", r"during tokenization: lower data\.subset\.size"),
     ],
 )
 def test_rows_that_don_t_fit_leave_no_run(
-    name: str, told: str, small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, output: str, small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(prepare_module, name, _raising(MemoryError()))
-    with pytest.raises(TenorError, match=told):
+    with pytest.raises(TenorError, match=output):
         small_run(tmp_path, small_model)
     assert not (tmp_path / "runs").exists()
 
@@ -158,12 +158,12 @@ def test_other_errors_pass_through_unchanged() -> None:
         assert caught.value is error
 
 
-@pytest.mark.parametrize(("device", "told"), [("cpu", "--threads 1"), ("cuda", "--device cpu")])
-def test_prediction_names_the_option_that_helps(device: str, told: str, completed: RunResult) -> None:
+@pytest.mark.parametrize(("device", "output"), [("cpu", "--threads 1"), ("cuda", "--device cpu")])
+def test_prediction_names_the_option_that_helps(device: str, output: str, completed: RunResult) -> None:
     predictor = Predictor.load(completed.run.path, engine="torch", device="cpu", threads=2)
     full = replace(predictor.engine, run=_raising(ON_A_GPU))
     predictor = replace(predictor, engine=full, plan=replace(predictor.plan, device=device))
-    with pytest.raises(TenorError, match=f"memory ran out in prediction: .*{told}"):
+    with pytest.raises(TenorError, match=f"memory ran out in prediction: .*{output}"):
         predictor.predict(["a film to remember"])
 
 

@@ -1,4 +1,4 @@
-"""Rows of a run's own training are recognized wherever the run's result on them would be shown."""
+"""Training rows are recognized in every command that shows results on them."""
 
 import csv
 import json
@@ -91,7 +91,7 @@ def test_the_run_s_own_file_is_recognized(completed: RunResult, tmp_path: Path) 
     assert "there are no other rows" in text
 
 
-def test_other_rows_are_measured_alone_next_to_all(
+def test_rows_without_overlap_are_also_measured_separately(
     completed: RunResult, known: dict[str, list[Row]], tmp_path: Path
 ) -> None:
     new = new_rows(30)
@@ -147,7 +147,7 @@ def test_what_other_programs_change_in_a_text_hides_nothing(
 
 
 @pytest.mark.parametrize("split", ["test", "validation"])
-def test_the_run_s_own_held_out_splits_are_no_finding(split: str, completed: RunResult) -> None:
+def test_the_run_s_own_held_out_splits_give_no_finding(split: str, completed: RunResult) -> None:
     found = evaluate(str(completed.run.path), split=split, console=quiet())
     assert overlap_finding(found) is None
     assert evaluation_record(found)["overlap"]["rows_in_train"] == 0

@@ -1,4 +1,4 @@
-"""The look before the first step, as shown: every fact stands there and is the one that holds."""
+"""The overview before the first step shows every fact, and each is correct."""
 
 import io
 import re
@@ -52,7 +52,7 @@ def test_labels_are_counted_per_split_and_in_the_first_batches_as_collated(confi
     assert _counts(lines, "first 5 batches") == [len(first), *np.bincount(train.labels[first], minlength=2)]
 
 
-def test_lengths_are_told_before_and_after_truncation(config: Config) -> None:
+def test_lengths_are_shown_before_and_after_truncation(config: Config) -> None:
     prepared, lines = _shown(config)
     full = np.array([len(text.split()) + 2 for text in prepared.splits.train.texts])  # [CLS] and [SEP] besides words.
     cut = full > MAX_LENGTH
@@ -64,7 +64,7 @@ def test_lengths_are_told_before_and_after_truncation(config: Config) -> None:
     )
 
 
-def test_the_device_is_told_with_the_reason_for_its_number_type(config: Config) -> None:
+def test_the_device_is_shown_with_the_reason_for_its_precision(config: Config) -> None:
     assert _fact(_shown(config)[1], "device") == "cpu, 1 threads; fp32 as configured; 64 tokens per forward pass"
     training = config.training.model_copy(update={"precision": "auto"})
     chosen = _fact(_shown(config.model_copy(update={"training": training}))[1], "device")
@@ -72,21 +72,21 @@ def test_the_device_is_told_with_the_reason_for_its_number_type(config: Config) 
 
 
 @pytest.mark.parametrize(
-    ("wanted", "told"),
+    ("wanted", "message"),
     [("auto", "attention 0 (more than 0 takes up to twice the time on a CPU)"), (0.2, "attention 0.2")],
 )
-def test_the_choice_of_dropout_is_told(wanted: str | float, told: str, config: Config) -> None:
+def test_the_choice_of_dropout_is_shown(wanted: str | float, message: str, config: Config) -> None:
     model = config.model.model_copy(update={"attention_dropout": wanted})
-    assert _fact(_shown(config.model_copy(update={"model": model}))[1], "dropout") == told
+    assert _fact(_shown(config.model_copy(update={"model": model}))[1], "dropout") == message
 
 
-def test_the_cost_is_told_in_time_memory_and_disk(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cost_is_shown_in_time_memory_and_disk(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     assert re.fullmatch(
         r"about \d+ (s|min), \d+\.\d GB of memory and \d+\.\d\d GB of disk", _fact(_shown(config)[1], "cost")
     )
     monkeypatch.setattr(run_module, "estimate_cost", lambda *_, **__: Cost(754.0, 3 * 2**29, 11 * 2**28))
-    told = f"about {duration(754.0)}, 1.5 GB of memory and 2.75 GB of disk"
-    assert _fact(_shown(config)[1], "cost") == told
+    message = f"about {duration(754.0)}, 1.5 GB of memory and 2.75 GB of disk"
+    assert _fact(_shown(config)[1], "cost") == message
 
 
 def test_the_model_and_its_trainable_parameters_are_printed(config: Config) -> None:

@@ -1,4 +1,4 @@
-"""A run can be repeated from its manifest to the same bits, or the repetition is refused with all that differs."""
+"""A run can be repeated from its manifest to the same bits, or the repetition is refused with all differences."""
 
 import json
 from pathlib import Path
@@ -57,12 +57,12 @@ def test_all_differences_are_listed_and_nothing_is_written(
     write_json(original.manifest, manifest)
     with pytest.raises(UserError) as caught:
         repeat("latest", root(original), quiet())
-    told = str(caught.value)
+    message = str(caught.value)
     versions, devices = ("torch was 1.0", "gone was 2.0", "not installed"), ("device was cuda", "GPU was NVIDIA T4")
     for words in (*versions, *devices, "data:", "encoder_weights:"):
-        assert words in told
-    assert "tokenizer:" not in told
-    assert f"tenor train {original.config}" in told
+        assert words in message
+    assert "tokenizer:" not in message
+    assert f"tenor train {original.config}" in message
     assert runs_below(original) == 1
 
 
@@ -95,7 +95,7 @@ def test_a_resumed_run_reports_changed_versions_and_devices(original: RunDirecto
     assert "torch was 1.0" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
-def test_a_run_that_moved_from_a_gpu_to_the_processor_says_so_once(original: RunDirectory) -> None:
+def test_a_run_that_moved_from_a_gpu_to_the_processor_reports_it_once(original: RunDirectory) -> None:
     manifest = read_json(original.manifest)
     manifest["hardware"]["accelerators"] = ["NVIDIA T4"]
     write_json(original.manifest, {**manifest, "status": "interrupted"})
@@ -105,7 +105,7 @@ def test_a_run_that_moved_from_a_gpu_to_the_processor_says_so_once(original: Run
     assert read_manifest(original).hardware["accelerators"] == []
 
 
-@pytest.mark.parametrize("found", [{"missing": "not told"}, 1, [1]])
+@pytest.mark.parametrize("found", [{"missing": "not recorded"}, 1, [1]])
 def test_names_of_gpus_may_be_anything(original: RunDirectory, found: object) -> None:
     manifest = read_json(original.manifest)
     manifest["hardware"]["accelerators"] = found

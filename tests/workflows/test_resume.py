@@ -1,4 +1,4 @@
-"""A run that was cut goes on as if it never had been."""
+"""An interrupted run resumes to the result of an uninterrupted one."""
 
 import json
 import os
@@ -118,9 +118,9 @@ def test_a_damaged_checkpoint_is_reported_and_the_previous_one_used(
     found = newest_checkpoint(copied, console)
     assert found is not None
     assert found.path == before
-    told = console.file.getvalue()  # type: ignore[attr-defined]
-    assert "damaged checkpoint" in told
-    assert str(newest) in told
+    message = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "damaged checkpoint" in message
+    assert str(newest) in message
 
 
 def test_a_run_with_a_damaged_newest_checkpoint_ends_the_same(

@@ -1,4 +1,4 @@
-"""What the watchdog found before a cut is not lost by it, and a run that it stopped is not resumed past the error."""
+"""Findings of the watchdog survive an interruption, and a run that it stopped cannot be resumed."""
 
 import json
 from pathlib import Path
@@ -30,7 +30,7 @@ class Killed(BaseException):
 
 @pytest.fixture(scope="module")
 def whole(small_model: Path, session_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> RunResult:
-    """A run with a finding, never cut. Read only."""
+    """A run with a finding, never interrupted. Read only."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TENOR_CACHE", str(session_cache))
         return small_run(tmp_path_factory.mktemp("whole"), small_model, *CLIPPED)
@@ -53,7 +53,7 @@ def cut(
 
     with monkeypatch.context() as patch:
         patch.setattr(Recorder, "record", record)
-        with pytest.raises(BaseException):  # noqa: B017 - it is told in other words.
+        with pytest.raises(BaseException):  # noqa: B017 - the message differs.
             small_run(folder, model, *CLIPPED)
     (run,) = list_runs(folder / "runs")
     return run
@@ -77,14 +77,14 @@ def test_a_resumed_run_has_the_findings_of_an_uninterrupted_run(
     (row,) = read_summary(tmp_path / "runs")
     (other,) = read_summary(whole.run.path.parent.parent)
     assert row.findings == other.findings
-    told = console.file.getvalue()  # type: ignore[attr-defined]
-    assert ("OPT013" in told) == (after <= 10), "what was told before the cut is not told again"
+    message = console.file.getvalue()  # type: ignore[attr-defined]
+    assert ("OPT013" in message) == (after <= 10), "a finding from before the interruption was reported again"
 
 
 def test_findings_between_checkpoint_and_interruption_are_recorded_once(
     whole: RunResult, small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The checkpoint is of step 8: what was told after the tenth step is forgotten with it, and told again."""
+    """The checkpoint is of step 8: a finding of step 10 is dropped with its step, and reported again."""
     run = cut(tmp_path, small_model, monkeypatch, 11, Killed)
     for path in sorted(run.checkpoints.iterdir())[-1:]:
         (path / "model.safetensors").unlink()

@@ -1,4 +1,4 @@
-"""The list of runs fits a terminal and leaves none out."""
+"""The list of runs fits a terminal and is complete."""
 
 import io
 from pathlib import Path
@@ -29,7 +29,7 @@ def test_a_row_is_one_line_of_80_columns() -> None:
     assert row.config_name in "".join(shown.split())
 
 
-def test_what_ended_a_run_stands_below_the_table() -> None:
+def test_the_reason_why_a_run_ended_is_below_the_table() -> None:
     row = SummaryRow("20261122-211819-ff6321", "demo", {}, "failed", 1.0, error="UserError: [red]no such column[/]")
     assert "demo/20261122-211819-ff6321: UserError: [red]no such column[/]" in " ".join(_shown([row]).split())
 
@@ -49,7 +49,7 @@ def test_a_run_that_could_not_write_its_end_is_listed(tmp_path: Path) -> None:
     assert f"tenor train --resume {killed.path}" in _shown(all_runs(tmp_path), 300)
 
 
-def test_a_run_that_was_resumed_is_told_as_it_is(tmp_path: Path) -> None:
+def test_a_resumed_run_is_shown_with_its_present_status(tmp_path: Path) -> None:
     run = create_run(tmp_path, "demo")
     new_manifest(run, 1)
     upsert_row(tmp_path, SummaryRow(run.run_id, "demo", {}, "interrupted", 1.0, *[missing_because("stopped")] * 3))

@@ -1,4 +1,4 @@
-"""Several seeds of one configuration: each an ordinary run, and what they have in common."""
+"""Several seeds of one configuration: each is an ordinary run; mean and spread over them."""
 
 from pathlib import Path
 from statistics import mean, stdev
@@ -63,7 +63,7 @@ def test_a_failed_seed_is_reported_and_the_others_count(
     assert "a defect of the first" in _shown(rows)
 
 
-def test_nothing_completed_has_no_mean() -> None:
+def test_without_a_completed_run_there_is_no_mean() -> None:
     row = SummaryRow("id", "name", {"seed": 1}, "failed", error="it failed")
     assert spreads([row]) == {}
     assert "it failed" in _shown([row])

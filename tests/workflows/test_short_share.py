@@ -1,4 +1,4 @@
-"""`training.short_share`, from the configuration to what the loop takes."""
+"""`training.short_share`, from the configuration to the loop."""
 
 from pathlib import Path
 

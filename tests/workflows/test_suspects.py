@@ -1,4 +1,4 @@
-"""Of texts that are alike one row is kept, whatever their labels and their probabilities."""
+"""One row of each group of similar texts is kept, whatever their labels and probabilities."""
 
 import numpy as np
 from hypothesis import given
@@ -10,7 +10,7 @@ from tiny_rows import labelled
 
 
 def _family(name: str) -> tuple[str, str, str]:
-    """A text, the same with two words changed, and that with two more: alike by way of the second at least."""
+    """A text, the same with two words changed, and that with two more changed: similar at least through the second."""
     base = [f"{name}{number:03}" for number in range(60)]
     once = ["other", "words", *base[2:]]
     return " ".join(base), " ".join(once), " ".join([*once[:-2], "at", "last"])

@@ -1,4 +1,4 @@
-"""A whole run: every file is there, every number can be traced, and a failure is told as one."""
+"""A whole run: every file exists, every number can be traced, and a failure is reported as one."""
 
 import json
 import re
@@ -227,7 +227,7 @@ def test_frozen_layers_of_the_saved_model_are_the_source_s(small_model: Path, tm
     assert not torch.equal(before["transformer.layer.1.ffn.lin1.weight"], after["transformer.layer.1.ffn.lin1.weight"])
 
 
-# What goes wrong is told, and recorded.
+# Failures are reported and recorded.
 
 
 def _only_run(root: Path) -> RunDirectory:
@@ -359,8 +359,8 @@ def test_a_run_shorter_than_a_record_shows_its_loss(small_model: Path, tmp_path:
     # Of the first step at once, and of the whole run at its end.
     assert re.search(r"^step 1/3  loss \d\.\d{3}  [\d,]+ tokens/s  \d+:\d\d left$", shown, re.MULTILINE)
     last = r"^step 3/3  loss (\d\.\d{3})  lr \d\.\de-\d\d  [\d,]+ tokens/s  0:00 left$"
-    (told,) = re.findall(last, shown, re.MULTILINE)
-    assert told == f"{record['loss']:.3f}"
+    (output,) = re.findall(last, shown, re.MULTILINE)
+    assert output == f"{record['loss']:.3f}"
 
 
 def test_a_label_column_of_strings_names_the_classes(completed: RunResult) -> None:

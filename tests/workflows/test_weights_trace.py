@@ -1,4 +1,4 @@
-"""From a figure to the weights that gave it: one digest, that of a file, in every place that names it."""
+"""Every result names the weights that gave it, with the same digest everywhere."""
 
 import shutil
 from pathlib import Path

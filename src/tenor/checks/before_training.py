@@ -19,7 +19,7 @@ from tenor.checks.evidence import (
     ScheduleEvidence,
     TokenEvidence,
 )
-from tenor.checks.finding import CannotTell, Report
+from tenor.checks.finding import CannotTell
 from tenor.checks.gather.batches import batch_evidence, data_evidence, loader_batches, random_states_kept, rows_of
 from tenor.checks.gather.model import (
     model_evidence,
@@ -34,6 +34,7 @@ from tenor.checks.probes.trace import Trace, trace
 from tenor.checks.rule import Rule
 from tenor.data.sequences import list_of
 from tenor.model.device import DTYPES
+from tenor.runs.findings import Report
 
 PROBE_BATCHES, DEEP_BATCHES = 2, 16
 """Batches for the short experiments. Memorizing random labels (deep) compares losses on texts not seen before."""

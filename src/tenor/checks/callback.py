@@ -8,11 +8,10 @@ from typing import Any, Literal
 from transformers import TrainerCallback
 
 from tenor.checks.before_training import preflight
-from tenor.checks.finding import Finding, Report, merge
 from tenor.checks.rule import Rule
 from tenor.checks.watchdog import Watchdog
 from tenor.errors import RefusedError
-from tenor.runs.files import write_json
+from tenor.runs.findings import FINDINGS, Finding, Report, write_findings
 
 
 class TenorCallback(TrainerCallback):
@@ -103,7 +102,7 @@ class TenorCallback(TrainerCallback):
 
     def _write(self, args: Any) -> None:
         training = [self._watchdog.report] if self._watchdog is not None else []
-        write_json(Path(args.output_dir) / "findings.json", merge([*self.reports, *training]))
+        write_findings(Path(args.output_dir) / FINDINGS, [*self.reports, *training])
 
 
 def _print(finding: Finding) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from tenor.checks.finding import CannotTell, Finding, NotApplicable, Report, Stage
+from tenor.checks.finding import CannotTell
 from tenor.checks.rule import Rule
 from tenor.checks.rules import (
     ckp,
@@ -21,6 +21,7 @@ from tenor.checks.rules import (
     evl_ranking,
     evl_rows,
     frz,
+    los_curves,
     los_function,
     los_training,
     mod,
@@ -32,11 +33,12 @@ from tenor.checks.rules import (
 )
 from tenor.errors import UserError
 from tenor.runs.files import write_text
+from tenor.runs.findings import Finding, NotApplicable, Report, Stage
 
 # `dst` is not included: nothing gathers the evidence of its rules yet.
 FAMILIES: tuple[ModuleType, ...] = (
     *(dat_labels, dat_splits, dat_batches, dat_signal, dat_texts, tok),
-    *(mod, los_function, los_training, opt_groups, opt_schedule, opt_steps, frz, prc),
+    *(mod, los_function, los_training, los_curves, opt_groups, opt_schedule, opt_steps, frz, prc),
     *(ckp, evl_rows, evl_collapse, evl_ranking, evl_claims),
 )
 

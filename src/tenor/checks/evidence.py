@@ -214,14 +214,14 @@ class OptimizerEvidence:
     description: ClassVar[str] = "the optimizer's parameter groups"
 
     groups: tuple[GroupRow, ...]
-    learning: frozenset[str]
+    trainable: frozenset[str]
     """Names of the parameters with `requires_grad`."""
     head: frozenset[str]
     """Names of the parameters in the head, trainable or frozen."""
     one_dimensional: frozenset[str]
     """Names of biases and norms."""
     kind: str = "AdamW"
-    fresh_body: bool | None = None
+    body_newly_initialized: bool | None = None
     """Whether the encoder is newly initialized: every norm weight exactly 1, every bias exactly 0."""
     added: frozenset[str] = frozenset()
     """Names of adapters and prompts, trainable or frozen."""
@@ -342,13 +342,25 @@ class StepEvidence:
     loss: np.ndarray
     n_classes: int | None = None
     total_steps: int | None = None
-    fresh_body: bool | None = None
+    body_newly_initialized: bool | None = None
     """Whether the encoder was newly initialized before the first step."""
     grad_norm: np.ndarray | None = None
     """Before clipping."""
     clip_at: float | None = None
     validation_loss: tuple[ValidationPoint, ...] = ()
     """Of held-out rows; empty if it was not logged."""
+    epochs: float | None = None
+    """Passes over the training rows up to the last record."""
+    ended: bool = False
+    """Whether the records were read from a run's files: no further step will be recorded."""
+    last_step: int | None = None
+    """The last step that was taken, if it is known apart from the records."""
+    stopped_because: str = ""
+    """Why training ended before its planned steps, as the run's own record says; empty if it does not say so."""
+    has_evaluation: bool | None = None
+    """Whether the run's files contain a result on held-out rows."""
+    keeps_best: bool | None = None
+    """Whether the model that is used is the best checkpoint, not the last one."""
     learning_rate: np.ndarray | None = None
     """The learning rate in the optimizer."""
     planned_rate: np.ndarray | None = None
@@ -364,7 +376,7 @@ class StepEvidence:
     """Optimizer steps that loss scaling skipped since the last record."""
     frozen_moved: tuple[str, ...] | None = None
     """Frozen parameters whose values changed since the start."""
-    learning_still: tuple[str, ...] | None = None
+    unchanged_trainable: tuple[str, ...] | None = None
     """Trainable parameters whose values have not changed since the start."""
     gradient_kept: bool | None = None
     """Whether gradients already existed when a new accumulation began, because they were not cleared."""
@@ -382,17 +394,20 @@ class StepEvidence:
     def __post_init__(self) -> None:
         _convert(self, array_of, "steps", "loss", "grad_norm", "learning_rate", "planned_rate", "update_ratio")
         _convert(self, array_of, "predicted_counts", "label_counts", "skipped_steps")
-        _convert(self, _names, "frozen_moved", "learning_still")
+        _convert(self, _names, "frozen_moved", "unchanged_trainable")
 
 
 @dataclass(frozen=True, eq=False)
-class SplitClaims:
+class ReportedSplit:
     """The reported results of one evaluated split; any part may be missing."""
 
     n: int
     confusion: np.ndarray | None = None
     """Counts, rows true and columns predicted, shape (K, K)."""
     accuracy: float | None = None
+    loss: float | None = None
+    """Mean cross-entropy in nats."""
+    macro_f1: float | None = None
     report: Mapping[str, object] | None = None
     """scikit-learn's `classification_report(output_dict=True)`."""
     labels: np.ndarray | None = None
@@ -423,7 +438,7 @@ class EvaluationEvidence:
 
     description: ClassVar[str] = "predictions or a confusion matrix"
 
-    splits: Mapping[str, SplitClaims]
+    splits: Mapping[str, ReportedSplit]
     """By name, such as validation or test."""
     n_classes: int
     not_numbers: Mapping[str, tuple[str, ...]] | None = None
@@ -443,6 +458,8 @@ class CheckpointEvidence:
     """Its direction, if the run records it; None: derived from the metric's name."""
     selection_unknown: str = ""
     """Why the metric or its direction is unknown, and where it can be recorded."""
+    other_metrics: Mapping[str, tuple[ValidationPoint, ...]] = field(default_factory=dict)
+    """The other metrics of the same validations, by name."""
     chosen_step: int | None = None
     evaluated_step: int | None = None
     chosen_digest: str | None = None

@@ -9,7 +9,7 @@ from functools import cached_property
 from types import FunctionType
 from typing import Any, Literal
 
-from tenor.checks.finding import Finding, Severity
+from tenor.runs.findings import Finding, Severity
 
 Judge = Callable[..., Finding | None]
 

@@ -12,12 +12,13 @@ from torch import nn
 
 from tenor.checks.catalogue import link_causes, run_rules, with_rules
 from tenor.checks.evidence import StepEvidence
-from tenor.checks.finding import CannotTell, Finding, Report
+from tenor.checks.finding import CannotTell
 from tenor.checks.gather.model import is_fresh, planned_rates
 from tenor.checks.gather.model_parts import ModelParts, classifier_config, find_parts
 from tenor.checks.hooks import LoopHooks, has_dropout_on
 from tenor.checks.rule import Rule
 from tenor.errors import RefusedError
+from tenor.runs.findings import Finding, Report
 
 
 class Watchdog:
@@ -73,7 +74,7 @@ class Watchdog:
             np.zeros(0),
             n_classes,
             total_steps,
-            fresh_body=is_fresh(model, parts),
+            body_newly_initialized=is_fresh(model, parts),
             clip_at=clip_at,
             update_of_encoder=of_encoder,
         )
@@ -229,7 +230,7 @@ class Watchdog:
         self._evidence = replace(
             self._evidence,
             frozen_moved=tuple(sorted(set(self._digests) - self._trainable - unchanged)),
-            learning_still=tuple(sorted((self._trainable & unchanged) - self._reset_to_zero())),
+            unchanged_trainable=tuple(sorted((self._trainable & unchanged) - self._reset_to_zero())),
         )
         self.judge()
 

@@ -64,8 +64,8 @@ def run(options: argparse.Namespace) -> int:
 
 def _print_result(done: "Exported") -> None:
     checked = done.checked
-    size = done.files[done.artefact.file] / 1e6
-    print(f"{done.folder / done.artefact.file}: {size:.1f} MB, SHA-256 {done.artefact.sha256}")
+    size = done.files[done.notes.file] / 1e6
+    print(f"{done.folder / done.notes.file}: {size:.1f} MB, SHA-256 {done.notes.sha256}")
     print(f"  compared with PyTorch on {checked.reviews:,} texts of {checked.origin}:")
     print(f"  largest difference between probabilities {checked.largest_difference:.2g}")
     print(f"  equal labels {checked.agreement:.2%}")

@@ -27,8 +27,8 @@ class Problem:
     text: str
 
 
-def problems_of(error: ValidationError, found: dict[str, Any], schema: type[BaseModel] = Config) -> list[Problem]:
-    """One problem per key with errors, however many errors pydantic has for it; `found` is what was validated."""
+def problems_of(error: ValidationError, values: dict[str, Any], schema: type[BaseModel] = Config) -> list[Problem]:
+    """One problem per key with errors, however many errors pydantic has for it; `values` is what was validated."""
     nodes = schema_nodes(schema)
     problems: dict[tuple[str, ...], Problem] = {}
     for detail in error.errors(include_url=False):
@@ -42,7 +42,7 @@ def problems_of(error: ValidationError, found: dict[str, Any], schema: type[Base
                 problems.setdefault(key, Problem(key, line))
             continue
         else:
-            text = _wrong_value(path, _value_at(found, path), nodes)
+            text = _wrong_value(path, _value_at(values, path), nodes)
         problems.setdefault(path, Problem(path, text))
     return list(problems.values())
 
@@ -103,7 +103,7 @@ def _elsewhere(name: str, nodes: Nodes) -> str | None:
 
 def _wrong_value(path: tuple[str, ...], value: Any, nodes: Nodes) -> str:
     node = _node_at(path, nodes)
-    text = f"{_shorten('.'.join(path))}: found {show(value)}; expected {allowed_words(node)}"
+    text = f"{_shorten('.'.join(path))}: observed {show(value)}; expected {allowed_words(node)}"
     wrong = next((word for word in _words_in(value) if word not in choices_of(node)), "")
     if wrong and (near := nearest(wrong, choices_of(node))) is not None:
         return f"{text}; did you mean {near}?"
@@ -125,10 +125,10 @@ def _node_at(path: tuple[str, ...], nodes: Nodes) -> dict[str, Any]:
     return items
 
 
-def _value_at(found: Any, path: tuple[str, ...]) -> Any:
+def _value_at(values: Any, path: tuple[str, ...]) -> Any:
     for name in path:
-        found = found[name]
-    return found
+        values = values[name]
+    return values
 
 
 def _words_in(value: Any) -> Iterator[str]:
@@ -203,7 +203,7 @@ def read_values(name_or_path: str | Path, kind: Kind = "configuration") -> tuple
     origin, stem, text = _read(name_or_path, kind)
     parsed = parse_yaml(text, origin)
     if not isinstance(parsed.value, dict):
-        raise UserError(f"{origin}: found {show(parsed.value)}; expected keys with values, such as `seed: 1`.")
+        raise UserError(f"{origin}: observed {show(parsed.value)}; expected keys with values, such as `seed: 1`.")
     return origin, stem, parsed.value, {path: f"line {line}" for path, line in parsed.lines.items()}
 
 
@@ -247,7 +247,7 @@ def _decode(raw: bytes, path: Path) -> str:
         before = raw[: error.start]
         line, column = before.count(b"\n") + 1, error.start - before.rfind(b"\n")
         raise UserError(
-            f"{path}, line {line}, column {column}: found the byte 0x{raw[error.start]:02x}, which is not UTF-8;"
+            f"{path}, line {line}, column {column}: observed the byte 0x{raw[error.start]:02x}, which is not UTF-8;"
             " save the file as UTF-8."
         ) from error
 

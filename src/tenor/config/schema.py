@@ -31,14 +31,14 @@ def flat(
 
     Two mappings for one key are merged; the later of two values wins.
     """
-    found: dict[str, Any] = {}
+    merged: dict[str, Any] = {}
     for name, value in nested.items():
         inner = {"": value} if not isinstance(value, dict) or leaf(value) else flat(value, leaf)
         for rest, one in inner.items():
             key = f"{name}.{rest}" if rest else name
-            both = isinstance(one, dict) and isinstance(found.get(key), dict)
-            found[key] = {**found[key], **one} if both else one
-    return found
+            both = isinstance(one, dict) and isinstance(merged.get(key), dict)
+            merged[key] = {**merged[key], **one} if both else one
+    return merged
 
 
 def without(values: dict[str, Any], paths: Sequence[tuple[str, ...]]) -> dict[str, Any]:
@@ -215,14 +215,14 @@ class Data(Section):
             default = Data.model_fields[name].default
             back = "null" if default is None else default
             yield (
-                f"data.{name}: found {show(getattr(self, name))}; data.source '{self.source}' does not read it; set it "
-                f"back to {back}, or data.source to {one_of(READ_BY[name])}"
+                f"data.{name}: observed {show(getattr(self, name))}; data.source '{self.source}' does not read it; set "
+                f"it back to {back}, or data.source to {one_of(READ_BY[name])}"
             )
 
     def _repeated(self) -> Iterator[str]:
         names = self.class_names or ()
         if twice := next((name for name in names if names.count(name) > 1), None):
-            yield f"data.class_names: found {show(twice)} more than once; expected different names"
+            yield f"data.class_names: observed {show(twice)} more than once; expected different names"
 
 
 class Model(Section):
@@ -240,6 +240,11 @@ class Model(Section):
     attention_dropout: Annotated[float, Field(ge=0.0, lt=1.0)] | Literal["auto", "model"] = "auto"
     """Dropout on attention weights. `auto`: 0 on a CPU, where a value above 0 disables fused attention and costs up to
     half the speed, otherwise the model's value; `model`: the model's value."""
+
+    hybrid: Literal["auto", "on", "off"] = "auto"
+    """Whether the run's text baseline takes part in the predictions: logits of the encoder and log-probabilities of the
+    baseline are added with weights fitted on the validation rows. `auto`: if that is significantly better on the
+    validation rows; `on`: also if it is not; `off`: the model is the encoder alone."""
 
 
 class Training(Section):
@@ -340,3 +345,9 @@ class Config(Section):
     """How the result is measured."""
     checks: Checks = Checks()
     """What happens with findings."""
+
+    @model_validator(mode="after")
+    def _hybrid_needs_its_baseline(self) -> "Config":
+        if self.model.hybrid == "on" and not self.evaluation.text_baseline:
+            raise ValueError("model.hybrid 'on' needs the text baseline: set evaluation.text_baseline to true")
+        return self

@@ -150,7 +150,7 @@ def dimension_problems(dimension: Dimension) -> list[str]:
     if low >= high:
         problems.append(f"the range is empty: low is {_figure(low)} and high is {_figure(high)}")
     if dimension.log and low <= 0:
-        problems.append(f"log needs a low above 0, found {_figure(low)}")
+        problems.append(f"log needs a low above 0, observed {_figure(low)}")
     if dimension.log and step is not None:
         problems.append("expected log or step, not both")
     if step is not None and low < high and not _is_whole((high - low) / step):
@@ -169,7 +169,8 @@ def key_problems(settings: Mapping[str, Any], key: str, dimension: Dimension) ->
     if not problems and dimension.choices is None and not is_whole(key, dimension) and not _takes(key, "number"):
         return [
             Problem(
-                (), f"{key}: found low {_figure(dimension.low)}, high {_figure(dimension.high)}; expected whole numbers"
+                (),
+                f"{key}: observed low {_figure(dimension.low)}, high {_figure(dimension.high)}; expected whole numbers",
             )
         ]
     return list({problem.text: problem for problem in problems}.values())
@@ -201,10 +202,10 @@ def _choices_problems(dimension: Dimension, ranged: Mapping[str, Any]) -> list[s
     if ranged or dimension.log or dimension.step is not None:
         problems.append("expected choices, or low and high with log or step, not both")
     if len(dimension.choices) < 2:
-        problems.append(f"found {show(list(dimension.choices))}; expected two choices or more")
+        problems.append(f"observed {show(list(dimension.choices))}; expected two choices or more")
     written = [json.dumps(value) for value in dimension.choices]
     if repeated := {value for value in written if written.count(value) > 1}:
-        problems.append(f"found {', '.join(sorted(repeated))} more than once; expected different choices")
+        problems.append(f"observed {', '.join(sorted(repeated))} more than once; expected different choices")
     return problems
 
 
@@ -291,10 +292,10 @@ def _shape_problems(values: dict[str, Any]) -> list[Problem]:
     _flatten(values)
     phases = values.get("phases")
     if not isinstance(phases, dict) or not phases:
-        found = "none" if phases in (None, {}) else show(phases)
+        observed = "none" if phases in (None, {}) else show(phases)
         return [
             *problems,
-            Problem(("phases",), f"phases: found {found}; expected one or more, each with a space"),
+            Problem(("phases",), f"phases: observed {observed}; expected one or more, each with a space"),
         ]
     for name, phase in phases.items():
         place = ("phases", name)
@@ -302,7 +303,7 @@ def _shape_problems(values: dict[str, Any]) -> list[Problem]:
             problems.append(Problem(place, f"phases: {show(name)} is not a name; expected letters, digits, - or _"))
         if not isinstance(phase, dict):
             problems.append(
-                Problem(place, f"phases.{name}: found {show(phase)}; expected keys such as space and trials")
+                Problem(place, f"phases.{name}: observed {show(phase)}; expected keys such as space and trials")
             )
             continue
         problems += _phase_problems(phase, place)
@@ -314,14 +315,14 @@ def _phase_problems(phase: dict[str, Any], place: tuple[str, ...]) -> list[Probl
     _flatten(phase)
     space = phase.get("space")
     if not isinstance(space, dict) or not space:
-        found = "none" if space in (None, {}) else show(space)
+        observed = "none" if space in (None, {}) else show(space)
         example = "training.learning_rate: {low: 1e-5, high: 1e-3, log: true}"
-        text = f"{'.'.join(place)}.space: found {found}; expected one key or more, such as {example}"
+        text = f"{'.'.join(place)}.space: observed {observed}; expected one key or more, such as {example}"
         return [*problems, Problem((*place, "space"), text)]
     for key, dimension in space.items():
         where = (*place, "space", key)
         if not isinstance(dimension, dict):
-            text = f"{'.'.join(where)}: found {show(dimension)}; expected low and high, or choices"
+            text = f"{'.'.join(where)}: observed {show(dimension)}; expected low and high, or choices"
             problems.append(Problem(where, text))
         elif wrong := _section_problems(Dimension, dimension, where):
             problems += wrong
@@ -418,15 +419,14 @@ def _objective_problems(sweep: Sweep) -> list[Problem]:
     if sweep.objective not in METRICS and "." not in sweep.objective:
         near = nearest(sweep.objective, tuple(METRICS))
         fix = f"did you mean {near}?" if near else "or a path in eval_best_model.json, such as report.1.recall"
-        text = f"objective: found {show(sweep.objective)}; expected one of {', '.join(METRICS)}; {fix}"
+        text = f"objective: observed {show(sweep.objective)}; expected one of {', '.join(METRICS)}; {fix}"
         return [Problem(("objective",), text)]
     if sweep.objective not in METRICS and sweep.direction == "auto":
-        text = f"direction: found auto, which works only for {', '.join(METRICS)}; set maximize or minimize"
+        text = f"direction: observed auto, which works only for {', '.join(METRICS)}; set maximize or minimize"
         problems.append(Problem(("direction",), text))
     if sweep.objective in METRICS and sweep.direction not in ("auto", METRICS[sweep.objective][1]):
-        text = (
-            f"direction: found {sweep.direction}, but {sweep.objective} needs {METRICS[sweep.objective][1]}; remove it"
-        )
+        needed = METRICS[sweep.objective][1]
+        text = f"direction: observed {sweep.direction}, but {sweep.objective} needs {needed}; remove it"
         problems.append(Problem(("direction",), text))
     for name, phase in sweep.phases.items():
         if phase.pruner != "none" and sweep.objective not in KNOWN_WHILE_TRAINING:

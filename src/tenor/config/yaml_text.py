@@ -1,4 +1,8 @@
-"""A strict reader of a subset of YAML 1.2: mappings, lists, text, numbers, true, false and null."""
+"""A strict reader of a subset of YAML 1.2: mappings, lists, text, numbers, true, false and null.
+
+It reads the events of ruamel.yaml. ruamel's `compose` would build the same tree, but it replaces aliases, which this
+reader refuses, and raises RecursionError on deeply nested text.
+"""
 
 import math
 from collections.abc import Iterator
@@ -169,7 +173,7 @@ def _refuse_features(origin: str, event: Event) -> None:
 
 
 def _refuse(origin: str, event: Event, observed: str, fix: str) -> NoReturn:
-    raise UserError(f"{_place(origin, event.start_mark)}: found {observed}: {fix}.")
+    raise UserError(f"{_place(origin, event.start_mark)}: observed {observed}: {fix}.")
 
 
 def _place(origin: str, mark: Any) -> str:

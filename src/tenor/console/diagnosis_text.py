@@ -6,7 +6,8 @@ from rich.text import Text
 
 from tenor.checks.diagnosis.causes import Cause
 from tenor.checks.diagnosis.diagnose import Diagnosis
-from tenor.checks.finding import COLORS, Finding
+from tenor.checks.finding import COLORS
+from tenor.runs.findings import Finding
 
 CAUSES_SHOWN = 5
 CAUSES_IN_FULL = 3
@@ -21,20 +22,29 @@ def render(diagnosis: Diagnosis) -> RenderableType:
     parts: list[RenderableType] = [Text.assemble((diagnosis.path, "bold"), f": {diagnosis.kind}")]
     parts += [Text(note, style="dim") for note in diagnosis.notes[:NOTES_SHOWN]]
     parts += _more(len(diagnosis.notes) - NOTES_SHOWN)
-    if not diagnosis.findings:
-        parts.append(Text("No finding among the rules that could be checked.", style="green"))
+    if diagnosis.limits:
+        parts.append(Text(diagnosis.limits, style="yellow"))
     if diagnosis.symptoms:
         parts += [_heading("Symptoms"), *map(_symptom, diagnosis.symptoms[:SYMPTOMS_SHOWN])]
         parts += _more(len(diagnosis.symptoms) - SYMPTOMS_SHOWN)
     if diagnosis.causes:
         parts.append(_heading("Causes"))
         parts += [_cause(number, cause) for number, cause in enumerate(diagnosis.causes[:CAUSES_SHOWN], start=1)]
-        parts += _more(len(diagnosis.causes) - CAUSES_SHOWN, diagnosis.causes[CAUSES_SHOWN:])
+        parts += _further(diagnosis.causes[CAUSES_SHOWN:])
+    if notes := _notes(diagnosis):
+        parts += [_heading("Notes"), *map(_symptom, notes[:SYMPTOMS_SHOWN]), *_more(len(notes) - SYMPTOMS_SHOWN)]
     if diagnosis.ruled_out:
         parts += [_heading("Ruled out"), _indented(Text(_codes(diagnosis.ruled_out)))]
     if diagnosis.not_checked:
         parts += [_heading(f"Not checked: {len(diagnosis.not_checked)} rules"), *_reasons(diagnosis)]
-    return Group(*parts)
+    style = "bold" if diagnosis.findings or diagnosis.limits else "bold green"
+    return Group(*parts, Text(f"\n{diagnosis.conclusion}", style=style))
+
+
+def _notes(diagnosis: Diagnosis) -> list[Finding]:
+    """Findings that are neither a symptom nor a cause."""
+    shown = {cause.code for cause in diagnosis.causes} | {finding.code for finding in diagnosis.symptoms}
+    return [finding for finding in diagnosis.findings if finding.code not in shown]
 
 
 def _heading(title: str) -> Text:
@@ -74,11 +84,17 @@ def _reasons(diagnosis: Diagnosis) -> list[RenderableType]:
     return lines + _more(len(reasons) - REASONS_SHOWN)
 
 
-def _more(count: int, causes: tuple[Cause, ...] = ()) -> list[RenderableType]:
-    if count <= 0:
-        return []
-    codes = f": {_codes([cause.code for cause in causes])}" if causes else ""
-    return [_indented(Text(f"and {count} more{codes}", style="dim"))]
+def _more(count: int) -> list[RenderableType]:
+    return [_indented(Text(f"and {count} more", style="dim"))] if count > 0 else []
+
+
+def _further(causes: tuple[Cause, ...]) -> list[RenderableType]:
+    """The causes that are not shown: the confirmed ones by code, the suspected ones by their number."""
+    confirmed = [cause.code for cause in causes if cause.status == "confirmed"]
+    suspected = len(causes) - len(confirmed)
+    parts = [f"{len(confirmed)} more: {_codes(confirmed)}"] if confirmed else []
+    parts += [f"{suspected} less likely suspect{'s' if suspected > 1 else ''}, listed by --json"] if suspected else []
+    return [_indented(Text(f"and {'; '.join(parts)}", style="dim"))] if parts else []
 
 
 def _codes(codes: tuple[str, ...] | list[str]) -> str:

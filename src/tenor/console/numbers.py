@@ -10,7 +10,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from tenor.evaluation.results import KEY_OF_SPLIT, SplitResult, accuracy_interval
+from tenor.evaluation.results import SplitResult, accuracy_interval
 from tenor.measures.calibration import expected_calibration_error
 from tenor.measures.intervals import Interval, macro_f1_interval, wilson_interval
 from tenor.measures.metrics import Metrics
@@ -156,15 +156,18 @@ def _scaled(temperature: float, raw: float) -> str:
     return f"with temperature {temperature:.3f} (fitted on the validation rows), {raw:.2%} without"
 
 
+HYBRID_CALIBRATED = "the model is a hybrid, fitted on the validation rows: its probabilities need no temperature"
+
+
 def show_calibration(console: Console, calibrated: "Calibrated", chosen: "ClassThreshold | None" = None) -> None:
     """Calibration of every split before and after the temperature, where the temperature is applied, the threshold."""
     notes, n = calibrated.notes, len(calibrated.predictions["validation"].labels)
-    if notes.total_temperature != 1.0:
+    if notes.hybrid is None and notes.total_temperature != 1.0:
         when = "just now" if calibrated.changed else "earlier"
         text = f"temperature {notes.total_temperature:.4f}, fitted {when} on {n:,} validation rows"
         console.print(text, highlight=False)
     console.print(_calibration_table(calibrated))
-    if notes.total_temperature != 1.0:
+    if notes.hybrid is None and notes.total_temperature != 1.0:
         text = "The temperature was fitted on the validation rows: calibrated ECE and NLL on them are optimistic."
         console.print(text, style="dim")
     console.print(_where_applied(calibrated), highlight=False, soft_wrap=True)
@@ -206,17 +209,20 @@ def _calibration_table(calibrated: "Calibrated") -> Table:
     table = _table("Calibration")
     for header in ("split", "probabilities", "ECE", "Brier", "NLL (nats)"):
         table.add_column(header, justify="left" if header in ("split", "probabilities") else "right", no_wrap=True)
-    for name in calibrated.predictions:
-        measured = calibrated.evaluation[KEY_OF_SPLIT[name]]["calibration"]
-        for kind in ("raw",) if calibrated.notes.total_temperature == 1.0 else ("raw", "calibrated"):
-            numbers = measured[kind]
+    for name, measured in calibrated.calibration.items():
+        rows = {"raw": measured.raw}
+        if calibrated.predictions[name].temperature != 1.0:
+            rows["calibrated"] = measured.calibrated
+        for kind, numbers in rows.items():
             first = name if kind == "raw" else ""
-            table.add_row(first, kind, f"{numbers['ece']:.2%}", f"{numbers['brier']:.4f}", f"{numbers['nll']:.4f}")
+            table.add_row(first, kind, f"{numbers.ece:.2%}", f"{numbers.brier:.4f}", f"{numbers.nll:.4f}")
     return table
 
 
 def _where_applied(calibrated: "Calibrated") -> str:
     notes, run = calibrated.notes, calibrated.run
+    if notes.hybrid is not None:
+        return HYBRID_CALIBRATED
     if notes.temperature == 1.0 and notes.folded_temperature != 1.0:
         return (
             f"folded into the classifier: {run.model} gives calibrated probabilities to every program that loads it "
@@ -268,7 +274,7 @@ def result_rows(model_name: str, split: str, result: SplitResult, confidence: fl
     metrics = result.metrics
     rows = [
         ResultRow(
-            model_name,
+            model_name if isinstance(result.baselines.encoder, str) else f"{model_name} (hybrid)",
             split,
             metrics.n,
             metrics.accuracy,
@@ -277,9 +283,12 @@ def result_rows(model_name: str, split: str, result: SplitResult, confidence: fl
             metrics.loss,
         )
     ]
-    text, majority = result.baselines.text, result.baselines.majority
-    baselines = {"text baseline (NB-weighted bigrams)": text, "majority class": majority}
-    for name, accuracy in baselines.items():
+    others = {
+        "encoder alone": result.baselines.encoder,
+        "text baseline (NB-weighted bigrams)": result.baselines.text,
+        "majority class": result.baselines.majority,
+    }
+    for name, accuracy in others.items():
         if isinstance(accuracy, float):
             interval = wilson_interval(round(accuracy * metrics.n), metrics.n, confidence)
             rows.append(ResultRow(name, split, metrics.n, accuracy, interval))

@@ -104,8 +104,8 @@ def show_finish(
     """Print the results, and the paths of the run's files."""
     rows = [
         row
-        for split, found in results.items()
-        for row in result_rows(config.name, split, found, config.evaluation.confidence)
+        for split, result in results.items()
+        for row in result_rows(config.name, split, result, config.evaluation.confidence)
     ]
     console.print()
     console.print(results_table(rows))
@@ -119,40 +119,44 @@ def show_finish(
     console.print(_fact_table({**numbers, **_places(run, config, split, timings)}))
 
 
-def show_evaluation(console: Console, found: "EvaluationResult", kept: Path | None = None) -> None:
+def show_evaluation(console: Console, evaluation: "EvaluationResult", kept: Path | None = None) -> None:
     """Print a saved model's result on one set of rows, its weights, the findings, and the written files."""
-    confidence = found.config.evaluation.confidence
-    console.print(f"{found.run.reference} on {found.origin}", highlight=False, soft_wrap=True, markup=False)
-    rows = result_rows(found.run.config_name, found.split, found.result, confidence)
-    console.print(results_table([*rows, *_without_own_rows(found)]))
-    console.print(per_class_table(found.result.metrics))
-    console.print(confusion_table(found.result.metrics.confusion, [one.name for one in found.result.metrics.per_class]))
-    weights = f"{found.run.model / 'model.safetensors'}, SHA-256 {found.weights_sha256}, step {found.step:,}"
-    numbers = detail_facts(found.split, found.result, confidence, found.config.seed)
-    threshold = {} if found.threshold is None else {"threshold": _threshold_text(found, found.threshold)}
-    overlap = {"overlap": overlap_text(found.overlap, found.result, confidence)}
-    if not isinstance(found.checks, Missing) and found.checks.findings:
-        console.print(findings_view(found.checks.findings))
+    confidence = evaluation.config.evaluation.confidence
+    console.print(f"{evaluation.run.reference} on {evaluation.origin}", highlight=False, soft_wrap=True, markup=False)
+    rows = result_rows(evaluation.run.config_name, evaluation.split, evaluation.result, confidence)
+    console.print(results_table([*rows, *_without_own_rows(evaluation)]))
+    console.print(per_class_table(evaluation.result.metrics))
+    console.print(
+        confusion_table(evaluation.result.metrics.confusion, [one.name for one in evaluation.result.metrics.per_class])
+    )
+    weights = (
+        f"{evaluation.run.model / 'model.safetensors'}, SHA-256 {evaluation.weights_sha256}, step {evaluation.step:,}"
+    )
+    numbers = detail_facts(evaluation.split, evaluation.result, confidence, evaluation.config.seed)
+    threshold = {} if evaluation.threshold is None else {"threshold": _threshold_text(evaluation, evaluation.threshold)}
+    overlap = {"overlap": overlap_text(evaluation.overlap, evaluation.result, confidence)}
+    if not isinstance(evaluation.checks, Missing) and evaluation.checks.findings:
+        console.print(findings_view(evaluation.checks.findings))
     console.print(_fact_table({**numbers, **overlap, **threshold, "weights": weights}))
-    show_notes(console, found.unlike.notes)
+    show_notes(console, evaluation.unlike.notes)
     if kept is not None:
         message = f"report: {kept / REPORT}; numbers and predictions are in the same folder"
         console.print(message, highlight=False, soft_wrap=True, markup=False)
 
 
-def _without_own_rows(found: "EvaluationResult") -> list[ResultRow]:
+def _without_own_rows(evaluation: "EvaluationResult") -> list[ResultRow]:
     """The result on the rows that are in neither the training nor the validation split, if only some rows are."""
-    if isinstance(found.overlap, Missing):
+    if isinstance(evaluation.overlap, Missing):
         return []
-    n, right = other_rows(found.overlap, found.result)
-    if n in (0, len(found.rows)):
+    n, right = other_rows(evaluation.overlap, evaluation.result)
+    if n in (0, len(evaluation.rows)):
         return []
-    interval = wilson_interval(right, n, found.config.evaluation.confidence)
-    return [ResultRow(found.run.config_name, f"{found.split}, rows new to the run", n, right / n, interval)]
+    interval = wilson_interval(right, n, evaluation.config.evaluation.confidence)
+    return [ResultRow(evaluation.run.config_name, f"{evaluation.split}, rows new to the run", n, right / n, interval)]
 
 
-def _threshold_text(found: "EvaluationResult", threshold: Threshold) -> str:
-    reached = found.at_threshold(threshold)
+def _threshold_text(evaluation: "EvaluationResult", threshold: Threshold) -> str:
+    reached = evaluation.at_threshold(threshold)
     precision, recall = ("none" if share is None else f"{share:.2%}" for share in (reached.precision, reached.recall))
     return (
         f"{threshold}, used by tenor predict: on these rows precision {precision}, recall {recall}. "

@@ -27,7 +27,7 @@ def confusion_figure(
     counts = np.asarray(confusion, dtype=np.int64)
     k = len(class_names)
     if counts.shape != (k, k) or k == 0:
-        raise ValueError(f"expected a confusion matrix of shape ({k}, {k}), found {counts.shape}")
+        raise ValueError(f"expected a confusion matrix of shape ({k}, {k}), observed {counts.shape}")
     totals = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
     side = max(4.4, 0.62 * k + 2.4)

@@ -5,17 +5,17 @@ from collections.abc import Mapping
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tenor.config.schema import Config, Data
 from tenor.errors import UserError
 from tenor.evaluation.formatting import interval, markdown, percent, points
 from tenor.evaluation.report.results_sections import checks_section, class_rows, headline, slices_section
-from tenor.evaluation.report.run_content import EvaluationNumbers, RunContent, SplitNumbers
+from tenor.evaluation.report.run_content import EvaluationNumbers, RunContent
 from tenor.evaluation.report.training_sections import provenance, trainable_briefly
-from tenor.runs.files import read_json
-from tenor.runs.missing import Missing, is_missing
-from tenor.runs.model_notes import NOTES, Threshold, parse_threshold
+from tenor.runs.best_evaluation import SplitNumbers
+from tenor.runs.missing import Missing
+from tenor.runs.model_notes import NOTES, ModelNotes, StoredHybrid, StoredShare, StoredThreshold, read_notes_alone
 from tenor.runs.predictions import Predictions
 
 if TYPE_CHECKING:
@@ -29,16 +29,15 @@ HEADING = "## Probabilities"
 _SECTION = re.compile(rf"^{HEADING}\n.*?(?=^## |\Z)", re.DOTALL | re.MULTILINE)
 
 
-def probabilities_section(notes: Mapping[str, Any]) -> str:
+def probabilities_section(notes: ModelNotes) -> str:
     """How to use the temperature and the threshold in `tenor.json`, with or without Tenor."""
-    threshold = parse_threshold(notes.get("threshold"))
-    paragraphs = [HEADING, _temperature(notes)]
-    if threshold is not None:
-        paragraphs += [_decision(threshold, notes["threshold"]), _without_tenor(notes)]
+    paragraphs = [HEADING, *([] if notes.hybrid is None else [_hybrid(notes.hybrid)]), _temperature(notes)]
+    if notes.stored_threshold is not None:
+        paragraphs += [_decision(notes.stored_threshold), _without_tenor(notes)]
     return "\n\n".join(paragraphs) + "\n"
 
 
-def with_probabilities(card: str, notes: Mapping[str, Any]) -> str:
+def with_probabilities(card: str, notes: ModelNotes) -> str:
     """The card with this section made from `notes`; appended if the card has no such section."""
     section = probabilities_section(notes) + "\n"
     if _SECTION.search(card):
@@ -46,48 +45,55 @@ def with_probabilities(card: str, notes: Mapping[str, Any]) -> str:
     return f"{card.rstrip()}\n\n{section}"
 
 
-def _temperature(notes: Mapping[str, Any]) -> str:
-    if notes["temperature"] != 1.0:
+def _hybrid(hybrid: StoredHybrid) -> str:
+    return (
+        "This model is a hybrid. `tenor predict` and `tenor.Predictor` add up the encoder's calibrated logits times "
+        f"{hybrid.encoder:.3f} and the log-probabilities of the text baseline in `text_baseline/` times "
+        f"{hybrid.text:.3f}; both weights were fitted on the validation rows. A plain `pipeline` loads the encoder "
+        "alone; its accuracy is in the table of results."
+    )
+
+
+def _temperature(notes: ModelNotes) -> str:
+    if notes.temperature != 1.0:
         return (
             "Probabilities of a plain `pipeline` are not calibrated. Tenor divides the logits by "
-            f"{notes['temperature']:.4f} before the softmax, a temperature fitted on the validation rows "
+            f"{notes.temperature:.4f} before the softmax, a temperature fitted on the validation rows "
             "(`temperature` in `tenor.json`); "
             "`tenor calibrate RUN --fold` folds it into the weights, for a `pipeline` too."
         )
-    folded = notes.get("folded")
-    if folded:
-        before = folded.get("checkpoint_sha256", "not recorded")
+    if notes.folded_temperature != 1.0:
+        before = notes.folded.checkpoint_sha256 or "not recorded"
         return (
-            f"Calibrated, in a plain `pipeline` too: the temperature {folded['temperature']:.4f}, fitted on the "
-            f"validation rows, is part of the weights. Their SHA-256 is {notes['weights_sha256']}; that of the "
+            f"Calibrated, in a plain `pipeline` too: the temperature {notes.folded_temperature:.4f}, fitted on the "
+            f"validation rows, is part of the weights. Their SHA-256 is {notes.weights_sha256}; that of the "
             f"evaluated checkpoint, before the temperature was folded in, is {before}."
         )
     return "Plain softmax probabilities: no temperature fits the validation rows significantly better."
 
 
-def _decision(threshold: Threshold, record: Mapping[str, Any]) -> str:
+def _decision(stored: StoredThreshold) -> str:
+    threshold = stored.parsed()
     name = markdown(threshold.class_name)
     return (
         f"`tenor predict` and `tenor.Predictor` predict **{name}** if the calibrated probability of {name} is "
         f"{threshold.probability:.6f} or more, and otherwise the most probable other class; the threshold was "
-        f"chosen on the validation rows for a {threshold.wanted} of {threshold.value:g}.{_reached(name, record)} All "
+        f"chosen on the validation rows for a {threshold.wanted} of {threshold.value:g}.{_reached(name, stored)} All "
         "results above are for the most probable class, without a threshold."
     )
 
 
-def _reached(name: str, record: Mapping[str, Any]) -> str:
-    split = "test" if "test" in record else "validation"
-    shares = {kind: record.get(split, {}).get(kind) for kind in ("precision", "recall")}
-    if any(one is None or is_missing(one) for one in shares.values()):
+def _reached(name: str, stored: StoredThreshold) -> str:
+    split, results = ("validation", stored.validation) if stored.test is None else ("test", stored.test)
+    if results is None or not isinstance(results.precision, StoredShare) or not isinstance(results.recall, StoredShare):
         return ""
-    parts = (
-        f"{kind} {percent(one['value'])} ({interval(one['low'], one['high'])})" for kind, one in shares.items() if one
-    )
+    shares = {"precision": results.precision, "recall": results.recall}
+    parts = (f"{kind} {percent(one.value)} ({interval(one.low, one.high)})" for kind, one in shares.items())
     return f" On the {split} rows {name} then has {' and '.join(parts)}."
 
 
-def _without_tenor(notes: Mapping[str, Any]) -> str:
-    calibrated = notes["temperature"] == 1.0
+def _without_tenor(notes: ModelNotes) -> str:
+    calibrated = notes.temperature == 1.0
     first = "" if calibrated else " Fold the temperature in first: the threshold applies to calibrated probabilities."
     return (
         "A plain `pipeline` does not use the threshold: it predicts the most probable class. To decide as Tenor does, "
@@ -202,7 +208,7 @@ def _body(
     top = headline(evaluation, dict(content.predictions))
     checks = None if isinstance(content.checks, Missing) else checks_section(content.checks)
     origin = provenance(_without_folder_digest(content), Missing("counted instead"))
-    notes = content.run.model / NOTES
+    has_notes = (content.run.model / NOTES).is_file()
     return {
         "name": config.name,
         "config": config,
@@ -222,7 +228,8 @@ def _body(
         ],
         "rows": rows,
         "learns": trainable_briefly(content),
-        "probabilities": probabilities_section(read_json(notes)) if notes.is_file() else "",
+        "encoder": None if (alone := numbers.baseline("encoder")) is None else percent(alone),
+        "probabilities": probabilities_section(read_notes_alone(content.run.model)) if has_notes else "",
         "limits": [markdown(limit) for limit in _limits(numbers, content.predictions[split], confidence)],
         "checks": checks,
         "refused": [

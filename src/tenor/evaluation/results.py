@@ -19,9 +19,6 @@ from tenor.measures.metrics import Metrics, classification_report, measure
 from tenor.measures.objective import predicted_classes
 from tenor.runs.missing import Missing, missing_because
 
-KEY_OF_SPLIT = {"validation": "val", "test": "test"}
-"""Name of a split → its key in `eval_best_model.json`."""
-
 
 @dataclass(frozen=True)
 class Baselines:
@@ -29,6 +26,8 @@ class Baselines:
 
     majority: float | str
     text: float | str
+    encoder: float | str = "the model is the encoder alone"
+    """Of the encoder without the text baseline, for a hybrid."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,10 +1,9 @@
 """`tenor.Predictor`: texts → labels and probabilities, in order, for any sequence classifier."""
 
-import queue
-import threading
 import warnings
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -39,16 +38,8 @@ def decide_labels(probabilities: np.ndarray, member: int | None = None, threshol
     return np.where(probabilities[:, member] >= threshold, member, others.argmax(axis=1))
 
 
-POLL_SECONDS = 0.1
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class _Failed:
-    error: BaseException
-
-
-_END = object()
+_END: Any = object()
 
 
 def prefetch(items: Generator[T], depth: int = 1) -> Iterator[T]:
@@ -56,39 +47,16 @@ def prefetch(items: Generator[T], depth: int = 1) -> Iterator[T]:
 
     The generator is closed in that thread, even if the caller stops early.
     """
-    made: queue.Queue[object] = queue.Queue(maxsize=depth)
-    stop = threading.Event()
-
-    def put(item: object) -> bool:
-        while not stop.is_set():
-            try:
-                made.put(item, timeout=POLL_SECONDS)
-            except queue.Full:
-                continue
-            return True
-        return False
-
-    def work() -> None:
+    with ThreadPoolExecutor(1, "tenor-prefetch") as worker:
+        ahead = deque(worker.submit(next, items, _END) for _ in range(depth))
         try:
-            with closing(items):
-                for item in items:
-                    if not put(item):
-                        return
-        except BaseException as error:
-            put(_Failed(error))
-        else:
-            put(_END)
-
-    thread = threading.Thread(target=work, name="tenor-prefetch", daemon=True)
-    thread.start()
-    try:
-        while (item := made.get()) is not _END:
-            if isinstance(item, _Failed):
-                raise item.error
-            yield item  # type: ignore[misc]
-    finally:
-        stop.set()
-        thread.join()
+            while (item := ahead.popleft().result()) is not _END:
+                ahead.append(worker.submit(next, items, _END))
+                yield item
+        finally:
+            for future in ahead:
+                future.cancel()
+            worker.submit(items.close).result()
 
 
 CONTENT, LONGEST = 4, 60
@@ -321,16 +289,17 @@ class Predictor:
         The next chunk is read and tokenized in a thread while the model computes this one. `advance` is called with
         the count of finished texts. With `refuse_faults` the first text that cannot be predicted raises TextError.
         """
-        for chunk, tokens in prefetch(self._tokenized(chunks, long_text, refuse_faults)):
-            yield chunk, self._scores(tokens, advance)
+        for chunk, tokens, text_scores in prefetch(self._prepared(chunks, long_text, refuse_faults)):
+            yield chunk, self._scores(tokens, text_scores, advance)
 
     def tokenized(self, texts: Sequence[object], long_text: LongText = "truncate") -> TextTokens:
         """The rows of ids that the model reads of these texts."""
         return token_rows(texts, self.source.tokenizer, self.framing, self.source.truncation, long_text)
 
-    def _tokenized(
+    def _prepared(
         self, chunks: Iterable[tuple[C, Iterable[object]]], long_text: LongText, refuse_faults: bool
-    ) -> Generator[tuple[C, TextTokens]]:
+    ) -> Generator[tuple[C, TextTokens, np.ndarray | None]]:
+        """Each chunk tokenized and, for a hybrid, the text baseline's log-probabilities of its texts (n, K)."""
         before = 0
         for chunk, given in chunks:
             texts = sequence_of(given, "texts")
@@ -338,10 +307,16 @@ class Predictor:
             if refuse_faults and tokens.faults:
                 position, fault = next(iter(tokens.faults.items()))
                 raise TextError(f"texts[{before + position}] {fault}", before + position)
-            yield chunk, tokens
+            yield chunk, tokens, self._text_scores(texts, tokens)
             before += len(texts)
 
-    def _scores(self, tokens: TextTokens, advance: Callable[[int], None]) -> Scores:
+    def _text_scores(self, texts: Sequence[object], tokens: TextTokens) -> np.ndarray | None:
+        if self.source.hybrid is None:
+            return None
+        sound = ["" if position in tokens.faults else str(text) for position, text in enumerate(texts)]
+        return self.source.hybrid.baseline.log_probabilities(sound)
+
+    def _scores(self, tokens: TextTokens, text_scores: np.ndarray | None, advance: Callable[[int], None]) -> Scores:
         count = len(tokens.truncated)
         windows = np.bincount(tokens.owner, minlength=count)
         progress = RowsToTexts(len(tokens.rows), count, advance)
@@ -349,12 +324,19 @@ class Predictor:
             logits = run_rows(self.engine, tokens.rows, self.framing, self.plan.prediction_tokens, progress)
         sums = np.zeros((count, len(self.labels)))
         if len(tokens.rows):
-            np.add.at(sums, tokens.owner, class_probabilities(logits, self.source.temperature))
+            np.add.at(sums, tokens.owner, self._probabilities(logits, tokens.owner, text_scores))
         else:
             advance(count)
         with np.errstate(invalid="ignore"):
             probabilities = sums / windows[:, None]
         return Scores(probabilities, tokens.truncated, windows, tokens.faults, tokens.lengths, tokens.unknown)
+
+    def _probabilities(self, logits: np.ndarray, owner: np.ndarray, text_scores: np.ndarray | None) -> np.ndarray:
+        """Probabilities (rows, K) of rows, each of which belongs to the text `owner`."""
+        source = self.source
+        if source.hybrid is None or text_scores is None:
+            return class_probabilities(logits, source.temperature)
+        return class_probabilities(source.hybrid.stacker.logits(logits / source.temperature, text_scores[owner]))
 
     def _memory_advice(self) -> str:
         if self.plan.device != "cpu":

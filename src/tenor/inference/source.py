@@ -1,15 +1,16 @@
 """Load what can predict: a run, a model folder, a hub model, or an export (`export.json`)."""
 
+import hashlib
 import shlex
 import sys
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
-from tenor.config.schema import TruncationStrategy
 from tenor.data.tokenization import Truncation, special_tokens_around
 from tenor.errors import UserError
 from tenor.inference.engines import EngineName
+from tenor.measures.hybrid import Hybrid, load_hybrid
 from tenor.model.classifier import (
     load_configuration,
     load_saved_classifier,
@@ -29,101 +30,8 @@ from tenor.model.foreign import (
     refuse_foreign_folder,
 )
 from tenor.runs.directory import RunDirectory, find_run
-from tenor.runs.files import read_json, sha256_file, write_json
-from tenor.runs.model_notes import NOTES, Threshold, TrainingTexts, parse_threshold, read_model_notes, stored_threshold
-
-EXPORT_NOTES = "export.json"
-VERSION = 1
-
-
-@dataclass(frozen=True)
-class Artefact:
-    """An exported file of weights and its metadata, as stored in `export.json`."""
-
-    file: str
-    """The file's name in the folder."""
-    sha256: str
-    quantize: Literal["none", "int8"]
-    labels: tuple[str, ...]
-    truncation: Truncation
-    temperature: float
-    source: str
-    """The run, folder or hub id that was exported."""
-    source_sha256: str
-    """SHA-256 of the source's weights."""
-    threshold: Threshold | None = None
-    """The decision threshold of `tenor predict`; None if the source has none."""
-    training_texts: TrainingTexts | None = None
-    """What the training texts are recognized by; None if the source has no record of it."""
-    checked_on: tuple[str, ...] = ()
-    """Instruction sets of the processor that the export was checked on; empty before the check."""
-
-
-def write_artefact(folder: Path, artefact: Artefact, checked: dict[str, Any]) -> None:
-    """Write `export.json`, with `checked`, the result of the check after the export."""
-    threshold, known = artefact.threshold, artefact.training_texts
-    optional: dict[str, Any] = {} if threshold is None else {"threshold": stored_threshold(threshold)}
-    optional |= {} if known is None else {"training_texts": known.model_dump(mode="json")}
-    separate = ("threshold", "training_texts", "checked_on")
-    fields = {name: value for name, value in asdict(artefact).items() if name not in separate}
-    write_json(folder / EXPORT_NOTES, {"version": VERSION, **fields, **optional, "checked": checked})
-
-
-def read_artefact(folder: Path) -> Artefact:
-    """Read `export.json` and verify the file of weights.
-
-    Raises:
-        UserError: `export.json` is not as `tenor export` writes it, or the file of weights is missing or was changed.
-    """
-    path = folder / EXPORT_NOTES
-    stored: Any = read_json(path)
-    try:
-        if stored["version"] != VERSION:
-            raise ValueError(f"version {stored['version']}, expected {VERSION}")
-        if not all(isinstance(stored[name], str) for name in ("file", "sha256", "source", "source_sha256")):
-            raise ValueError("file, sha256, source or source_sha256 is not a string")
-        if Path(stored["file"]).name != stored["file"] or stored["file"] in ("", ".."):
-            raise ValueError(f"file {stored['file']!r} is not a file name in this folder")
-        if not isinstance(stored["labels"], list) or not stored["labels"]:
-            raise ValueError(f"labels {stored['labels']!r}, expected a list of class names")
-        known = stored.get("training_texts")
-        parsed = {
-            "labels": require_class_names(stored["labels"], f"{path}, key labels"),
-            "truncation": _parse_truncation(**stored["truncation"]),
-            "temperature": float(stored["temperature"]),
-            "threshold": parse_threshold(stored.get("threshold")),
-            "training_texts": None if known is None else TrainingTexts.model_validate(known),
-            "checked_on": tuple(map(str, stored["checked"].get("instruction_sets", []))),
-        }
-        fields = {name: stored[name] for name in Artefact.__dataclass_fields__ if name not in parsed}
-        artefact = Artefact(**{**fields, **parsed})
-        if not 0 < artefact.temperature < float("inf"):
-            raise ValueError(f"temperature {artefact.temperature}, expected a finite number above 0")
-        if artefact.quantize not in ("none", "int8"):
-            raise ValueError(f"quantize {artefact.quantize!r}, expected none or int8")
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{path}: not in the format that this version of Tenor writes ({error!r}). Export again"
-        ) from error
-    if not (folder / artefact.file).is_file():
-        raise UserError(f"{folder / artefact.file} is missing. Restore it, or export again")
-    if (observed := sha256_file(folder / artefact.file)) != artefact.sha256:
-        raise UserError(
-            f"{folder / artefact.file} was changed after the export: SHA-256 {observed[:12]}…, expected "
-            f"{artefact.sha256[:12]}…. Restore the file, or export again"
-        )
-    return artefact
-
-
-def _parse_truncation(max_length: Any, strategy: Any, head_share: Any) -> Truncation:
-    if isinstance(max_length, bool) or not isinstance(max_length, int) or max_length < 1:
-        raise ValueError(f"max_length {max_length!r}, expected a positive integer")
-    truncation = Truncation(max_length, str(strategy), float(head_share))
-    strategies = get_args(TruncationStrategy)
-    if truncation.strategy not in strategies or not 0 <= truncation.head_share <= 1:
-        raise ValueError(f"{truncation}, expected a strategy of {', '.join(strategies)} and a head_share of 0 to 1")
-    return truncation
-
+from tenor.runs.export_notes import EXPORT_NOTES, read_export_notes
+from tenor.runs.model_notes import NOTES, StoredHybrid, Threshold, TrainingTexts, read_model_notes
 
 DEFAULT_LENGTH = 512
 """Tokens per text if neither the tokenizer nor the model has a limit."""
@@ -149,6 +57,8 @@ class Source:
     temperature: float
     digest: str
     """SHA-256 of the weights."""
+    hybrid: Hybrid | None = None
+    """The text baseline that is added to the logits, if the model is a hybrid."""
     pad_id: int | None = None
     """The padding id in the model's configuration; None if missing."""
     threshold: Threshold | None = None
@@ -201,7 +111,8 @@ def _from_tenor(folder: Path, origin: str) -> Source:
     source = _source(
         origin, str(folder), model, tokenizer, Truncation.of(notes), notes.temperature, notes.weights_sha256
     )
-    return _with_threshold(replace(source, training_texts=notes.training_texts), notes.threshold, folder / NOTES)
+    source = replace(_with_hybrid(source, folder, notes.hybrid), training_texts=notes.training_texts)
+    return _with_threshold(source, notes.threshold, folder / NOTES)
 
 
 def _from_transformers(reference: str) -> Source:
@@ -220,7 +131,8 @@ def _from_hub(reference: str, no_run: UserError) -> Source:
 
 
 def _from_export(folder: Path) -> Source:
-    notes = read_artefact(folder)
+    notes = read_export_notes(folder)
+    labels = require_class_names(notes.labels, f"{folder / EXPORT_NOTES}, key labels")
     config, tokenizer = load_configuration(folder)
     _require_classes(str(folder), config)
     # `position_count` would be exact but needs the PyTorch model, which an export does not contain.
@@ -232,15 +144,23 @@ def _from_export(folder: Path) -> Source:
         onnx=folder / notes.file,
         native="onnx-int8" if notes.quantize == "int8" else "onnx",
         tokenizer=tokenizer,
-        labels=notes.labels,
-        truncation=notes.truncation,
+        labels=labels,
+        truncation=Truncation(**notes.truncation.model_dump()),
         temperature=notes.temperature,
         digest=notes.sha256,
         pad_id=config.pad_token_id,
-        caution=other_processor(notes.checked_on) if notes.quantize == "int8" else None,
+        caution=other_processor(notes.checked.instruction_sets) if notes.quantize == "int8" else None,
         training_texts=notes.training_texts,
     )
-    return _with_threshold(source, notes.threshold, folder / EXPORT_NOTES)
+    return _with_threshold(_with_hybrid(source, folder, notes.hybrid), notes.threshold, folder / EXPORT_NOTES)
+
+
+def _with_hybrid(source: Source, folder: Path, stored: StoredHybrid | None) -> Source:
+    """The source with its text baseline, which is part of the digest; the source itself for the encoder alone."""
+    if stored is None:
+        return source
+    digest = hashlib.sha256(f"{source.digest} {stored.model_dump_json()}".encode()).hexdigest()
+    return replace(source, hybrid=load_hybrid(folder, stored, source.labels), digest=digest)
 
 
 def _with_threshold(source: Source, threshold: Threshold | None, file: Path) -> Source:

@@ -36,7 +36,7 @@ def reliability_bins(probabilities: np.ndarray, labels: np.ndarray, bins: int = 
     Raises ValueError as `measure` does, and for fewer bins than 1.
     """
     if bins < 1:
-        raise ValueError(f"expected 1 bin or more, found {bins}")
+        raise ValueError(f"expected 1 bin or more, observed {bins}")
     probabilities, labels = check_predictions(probabilities, labels)
     # By rounding, the sum of a distribution may exceed 1, and so may its largest probability.
     confidence = probabilities.max(axis=1).clip(0.0, 1.0)
@@ -99,7 +99,7 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 
     logits = check_numbers(logits, "logits")
     if logits.ndim != 2 or len(logits) == 0 or not np.isfinite(logits).all():
-        raise ValueError(f"expected finite logits of shape (n, K) with n > 0, found shape {logits.shape}")
+        raise ValueError(f"expected finite logits of shape (n, K) with n > 0, observed shape {logits.shape}")
     labels = check_labels(labels, logits.shape[1])
     if len(labels) != len(logits):
         raise ValueError(f"{len(labels)} labels, but {len(logits)} rows of logits")
@@ -223,7 +223,9 @@ def _curve(scores: np.ndarray, member: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
     scores, member = array_of(scores, "scores").astype(np.float64), array_of(member, "member").astype(bool)
     if scores.ndim != 1 or scores.shape != member.shape or not len(scores):
-        raise ValueError(f"expected scores and members of shape (n,), n > 0; found {scores.shape} and {member.shape}")
+        raise ValueError(
+            f"expected scores and members of shape (n,), n > 0; observed {scores.shape} and {member.shape}"
+        )
     if not member.any():
         raise ValueError("no row is of the class, so there is no recall")
     precision, recall, thresholds = precision_recall_curve(member, scores)

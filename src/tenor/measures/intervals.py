@@ -30,7 +30,7 @@ def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> Interva
     from scipy.stats import binomtest
 
     if n <= 0 or not 0 <= successes <= n:
-        raise ValueError(f"expected 0 ≤ successes ≤ n and n > 0, found {successes} of {n}")
+        raise ValueError(f"expected 0 ≤ successes ≤ n and n > 0, observed {successes} of {n}")
     _require_confidence(confidence)
     bounds = binomtest(successes, n).proportion_ci(confidence, method="wilson")
     return Interval(float(bounds.low), float(bounds.high), confidence)
@@ -48,7 +48,7 @@ def macro_f1_interval(
     """
     counts = array_of(confusion, "confusion").astype(np.int64)
     if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or counts.sum() <= 0 or counts.min() < 0:
-        raise ValueError(f"expected a square matrix of counts that are not all 0, found shape {counts.shape}")
+        raise ValueError(f"expected a square matrix of counts that are not all 0, observed shape {counts.shape}")
     true, predicted = counts.nonzero()
     draws = resampled_counts(counts[true, predicted], seed, resamples)
     return percentile_interval(macro_f1_of_counts(draws, true, predicted, len(counts)), confidence)
@@ -77,7 +77,7 @@ def percentile_interval(values: np.ndarray, confidence: float) -> Interval:
 
 def _require_confidence(confidence: float) -> None:
     if not 0 < confidence < 1:
-        raise ValueError(f"expected a confidence between 0 and 1, found {confidence}")
+        raise ValueError(f"expected a confidence between 0 and 1, observed {confidence}")
 
 
 RESAMPLES = 2000
@@ -159,6 +159,6 @@ def mcnemar_exact(first_alone: int, second_alone: int) -> float:
     from scipy.stats import binomtest
 
     if first_alone < 0 or second_alone < 0:
-        raise ValueError(f"expected counts, found {first_alone} and {second_alone}")
+        raise ValueError(f"expected counts, observed {first_alone} and {second_alone}")
     discordant = first_alone + second_alone
     return float(binomtest(first_alone, discordant).pvalue) if discordant else 1.0

@@ -51,8 +51,8 @@ def features_probabilities(features: np.ndarray, labels: np.ndarray, n_classes: 
 
         return fit_predict
 
-    found = [_cross_validated(fit_with(penalty), labels, n_classes, seed) for penalty in INVERSE_PENALTIES]
-    return min(found, key=lambda probabilities: mean_negative_log_likelihood(labels, probabilities))
+    candidates = [_cross_validated(fit_with(penalty), labels, n_classes, seed) for penalty in INVERSE_PENALTIES]
+    return min(candidates, key=lambda probabilities: mean_negative_log_likelihood(labels, probabilities))
 
 
 def combined(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -78,20 +78,20 @@ def suspected_errors(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarra
         raise UserError("an audit requires cleanlab. Install it: pip install 'tenor[audit]'") from error
     probabilities, labels = check_predictions(probabilities, labels)
     # In this process: a pool of processes would cost more than the work.
-    found = find_label_issues(
+    rows = find_label_issues(
         labels, probabilities, filter_by="confident_learning", return_indices_ranked_by="self_confidence", n_jobs=1
     )
-    return np.asarray(found, dtype=np.int64)
+    return np.asarray(rows, dtype=np.int64)
 
 
 def _cross_validated(
     fit_predict: Callable[[np.ndarray, np.ndarray], np.ndarray], labels: np.ndarray, n_classes: int, seed: int
 ) -> np.ndarray:
     labels = check_labels(labels, n_classes)
-    found = np.zeros((len(labels), n_classes))
+    probabilities = np.zeros((len(labels), n_classes))
     for train, held_out in _folds(labels, seed):
-        found[held_out] = fit_predict(train, held_out)
-    return found
+        probabilities[held_out] = fit_predict(train, held_out)
+    return probabilities
 
 
 def _folds(labels: np.ndarray, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:

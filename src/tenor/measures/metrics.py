@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from tenor.data.sequences import array_of, list_of
+from tenor.runs.predictions import require_distributions, require_labels
 
 
 @dataclass(frozen=True)
@@ -102,12 +103,7 @@ def classification_report(labels: np.ndarray, predictions: np.ndarray, n_classes
 def check_labels(labels: np.ndarray, n_classes: int) -> np.ndarray:
     """`labels` as int64, shape (n,), read by position; ValueError unless n > 0 and all are class indices."""
     labels = array_of(labels, "labels")
-    if labels.ndim != 1 or labels.size == 0:
-        raise ValueError(f"expected class indices of shape (n,) with n > 0, found shape {labels.shape}")
-    if not np.issubdtype(labels.dtype, np.integer):
-        raise ValueError(f"expected class indices of an integer type, found {labels.dtype}")
-    if labels.min() < 0 or labels.max() >= n_classes:
-        raise ValueError(f"expected class indices in 0 … {n_classes - 1}, found {labels.min()} … {labels.max()}")
+    require_labels(labels, n_classes)
     return labels.astype(np.int64)
 
 
@@ -115,14 +111,7 @@ def check_probabilities(probabilities: np.ndarray, n_classes: int) -> np.ndarray
     """`probabilities` as float64, shape (n, K), read by position; ValueError unless n > 0 and every row is a
     distribution."""
     probabilities = check_numbers(probabilities, "probabilities")
-    if probabilities.ndim != 2 or len(probabilities) == 0 or probabilities.shape[1] != n_classes:
-        raise ValueError(f"expected probabilities of shape (n, {n_classes}) with n > 0, found {probabilities.shape}")
-    if not np.isfinite(probabilities).all():
-        bad = int((~np.isfinite(probabilities)).any(axis=1).sum())
-        raise ValueError(f"{bad} of {len(probabilities)} rows of probabilities contain NaN or infinity")
-    # 1e-3: a softmax in bfloat16 sums to 1 no better than that.
-    if probabilities.min() < 0 or np.abs(probabilities.sum(axis=1) - 1).max() > 1e-3 * n_classes:
-        raise ValueError("expected every row of probabilities to be non-negative and to sum to 1; are these logits?")
+    require_distributions(probabilities, n_classes)
     return probabilities
 
 

@@ -12,6 +12,7 @@ import json
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -50,22 +51,35 @@ class TextBaseline:
 
     def probabilities(self, texts: Sequence[str]) -> np.ndarray:
         """Probabilities of the classes, float64, shape (n, K). Raises UserError unless `texts` is a sequence."""
+        return np.exp(self.log_probabilities(texts))
+
+    def log_probabilities(self, texts: Sequence[str]) -> np.ndarray:
+        """Their logarithms, float64, shape (n, K); -inf only for a class that no training row has. Raises UserError
+        unless `texts` is a sequence."""
         texts = sequence_of(texts, "texts")
         if not self.vocabulary:
-            return np.tile(self.class_frequencies, (len(texts), 1))
-        vectorizer = _vectorizer(vocabulary=self.vocabulary)
-        weights = (self.ratio.astype(np.float64) * self.coef).T
+            with np.errstate(divide="ignore"):
+                return np.tile(np.log(self.class_frequencies), (len(texts), 1))
         starts = range(0, len(texts), _ROWS_AT_ONCE)
-        scores = [vectorizer.transform(texts[start : start + _ROWS_AT_ONCE]) @ weights for start in starts]
+        scores = [self._features.transform(texts[start : start + _ROWS_AT_ONCE]) @ self._weights for start in starts]
         return self._from_scores(np.concatenate([np.zeros((0, len(self.intercept))), *scores]) + self.intercept)
 
+    @cached_property
+    def _features(self) -> Any:
+        return _vectorizer(vocabulary=self.vocabulary)
+
+    @cached_property
+    def _weights(self) -> np.ndarray:
+        """Weight of each term, float64, shape (V, R)."""
+        return (self.ratio.astype(np.float64) * self.coef).T
+
     def _from_scores(self, scores: np.ndarray) -> np.ndarray:
-        from scipy.special import log_expit, softmax
+        from scipy.special import log_expit, log_softmax
 
         if len(self.intercept) == 1:
             scores = np.hstack([-scores, scores])
         # Normalised log-sigmoids: one-vs-rest probabilities that cannot all underflow to 0.
-        return softmax(log_expit(scores), axis=1)
+        return np.asarray(log_softmax(log_expit(scores), axis=1))
 
     def save(self, folder: Path) -> None:
         """Write `vocabulary.txt`, `arrays.npz` and `baseline.json`, without pickle; equal models give equal bytes."""

@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 
 from tenor.errors import UserError
 from tenor.runs.files import TEMPORARY_PREFIX, flush_folder, make_folder, read_json
+from tenor.runs.findings import FINDINGS
 
 DEFAULT_ROOT = Path("runs")
 SHOWN_RUNS = 5
@@ -77,7 +78,7 @@ class RunDirectory:
 
     @property
     def findings(self) -> Path:
-        return self.path / "findings.json"
+        return self.path / FINDINGS
 
     @property
     def evaluation(self) -> Path:

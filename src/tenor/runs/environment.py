@@ -52,7 +52,7 @@ def hardware(accelerators: Sequence[str] = ()) -> dict[str, Any]:
         "cpu": _cpu_model(),
         "cores_physical": physical or missing_because("the operating system does not report it"),
         "cores_logical": psutil.cpu_count(logical=True) or missing_because("the operating system does not report it"),
-        "cores_at_hand": usable or missing_because("the operating system does not report it"),
+        "cores_available": usable or missing_because("the operating system does not report it"),
         "memory_bytes": psutil.virtual_memory().total,
         "accelerators": list(accelerators),
     }

@@ -14,16 +14,12 @@ from pydantic import AfterValidator, ConfigDict
 from tenor.runs.directory import RunDirectory
 from tenor.runs.environment import commits, hardware, package_versions
 from tenor.runs.files import parse_record, read_json, write_json
-from tenor.runs.missing import missing_because, refuse_nulls
+from tenor.runs.missing import MissingRecord, missing_because, refuse_nulls
 
 Status = Literal["running", "completed", "failed", "interrupted", "refused"]
 STATUSES: tuple[str, ...] = get_args(Status)
 FINGERPRINTS = ("config", "data", "encoder_weights", "tokenizer")
 MERGED = ("fingerprints", "digests", "timings")
-
-
-MissingRecord = dict[str, str]
-"""`{"missing": reason}`."""
 
 
 def _require_time(text: str) -> str:

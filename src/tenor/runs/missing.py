@@ -11,7 +11,11 @@ class Missing:
     reason: str
 
 
-def missing_because(reason: str) -> dict[str, str]:
+MissingRecord = dict[str, str]
+"""`{"missing": reason}`, as a file contains it."""
+
+
+def missing_because(reason: str) -> MissingRecord:
     """What a file contains where a value is missing."""
     return {"missing": reason}
 

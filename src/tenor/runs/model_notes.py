@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, FiniteFloat, NonNegativeFloat
 
 from tenor.config.schema import TruncationStrategy
 from tenor.errors import UserError
 from tenor.runs.files import PositiveFloat, PositiveInt, Record, Share, parse_record, read_json, sha256_file, write_json
+from tenor.runs.missing import MissingRecord
 
 WEIGHTS = "model.safetensors"
 NOTES = "tenor.json"
@@ -27,7 +28,30 @@ class Threshold:
     """… and its required value, 0 … 1."""
 
     def __str__(self) -> str:
-        return f"{self.class_name} from probability {self.probability:.4f} (for a {self.wanted} of {self.value:g})"
+        target = f"for a {self.wanted} of {self.value:g}"
+        return f"{self.class_name} at a probability of {self.probability:.4f} or more ({target})"
+
+
+class StoredShare(Record):
+    """A share in 0 … 1, with its confidence interval."""
+
+    value: float
+    low: float
+    high: float
+    confidence: float
+
+
+class StoredOperating(Record):
+    """The results of a threshold on one split: counts of rows, and the shares that follow from them."""
+
+    called: int
+    """Rows that are predicted as the class."""
+    right: int
+    """Those of them that are of the class."""
+    members: int
+    """Rows of the class."""
+    precision: StoredShare | MissingRecord
+    recall: StoredShare | MissingRecord
 
 
 class StoredThreshold(Record):
@@ -36,16 +60,14 @@ class StoredThreshold(Record):
     class_name: str = Field(alias="class")
     threshold: Share
     wanted: dict[Literal["precision", "recall"], Share] = Field(min_length=1, max_length=1)
+    validation: StoredOperating | None = None
+    """On the rows that it was chosen on."""
+    test: StoredOperating | None = None
 
     def parsed(self) -> Threshold:
         """The threshold itself."""
         ((wanted, value),) = self.wanted.items()
         return Threshold(self.class_name, self.threshold, wanted, value)
-
-
-def parse_threshold(stored: Any) -> Threshold | None:
-    """The threshold as `tenor.json` and `export.json` contain it. Raises ValueError."""
-    return None if stored is None else StoredThreshold.model_validate(stored).parsed()
 
 
 def stored_threshold(threshold: Threshold) -> dict[str, Any]:
@@ -64,6 +86,15 @@ class FoldedTemperature(Record):
     """ISO 8601, UTC."""
     checkpoint_sha256: str = ""
     """Of the checkpoint's own weights, before the division; empty where an earlier version did not record it."""
+
+
+class StoredHybrid(Record):
+    """The weights of a hybrid, `tenor.measures.hybrid.Stacker`, and the SHA-256 of its text baseline's folder."""
+
+    encoder: NonNegativeFloat
+    text: NonNegativeFloat
+    bias: tuple[FiniteFloat, ...]
+    baseline_sha256: str
 
 
 class TrainingTexts(Record):
@@ -93,15 +124,16 @@ class ModelNotes(Record):
     checkpoint_step: int
     """Optimizer step of the checkpoint."""
     folded: FoldedTemperature = FoldedTemperature()
-    threshold: Threshold | None = None
-    """The rule by which `tenor predict` decides, where `tenor calibrate` chose one."""
+    hybrid: StoredHybrid | None = None
+    """For a hybrid: how the text baseline in the same folder is added to the logits; None for the encoder alone."""
+    stored_threshold: StoredThreshold | None = Field(default=None, alias="threshold")
     training_texts: TrainingTexts | None = None
     """None: not recorded."""
 
-    @field_validator("threshold", mode="before")
-    @classmethod
-    def _parse_threshold(cls, stored: Any) -> Threshold | None:
-        return stored if isinstance(stored, Threshold) else parse_threshold(stored)
+    @property
+    def threshold(self) -> Threshold | None:
+        """The rule by which `tenor predict` decides, if `tenor calibrate` chose one."""
+        return None if self.stored_threshold is None else self.stored_threshold.parsed()
 
     @property
     def folded_temperature(self) -> float:
@@ -114,27 +146,9 @@ class ModelNotes(Record):
         return self.temperature * self.folded_temperature
 
 
-def write_model_notes(
-    folder: Path,
-    *,
-    max_length: int,
-    truncation: TruncationStrategy,
-    head_share: float,
-    temperature: float,
-    weights_sha256: str,
-    checkpoint_step: int,
-) -> None:
-    """Write `tenor.json` of a model that was just saved. Raises ValueError for values that no reader accepts."""
-    notes = {
-        "max_length": max_length,
-        "truncation": truncation,
-        "head_share": head_share,
-        "temperature": temperature,
-        "weights_sha256": weights_sha256,
-        "checkpoint_step": checkpoint_step,
-    }
-    ModelNotes.model_validate(notes)
-    write_json(folder / NOTES, notes)
+def write_model_notes(folder: Path, notes: ModelNotes) -> None:
+    """Write `tenor.json`. What has its default value is left out."""
+    write_json(folder / NOTES, notes.model_dump(mode="json", by_alias=True, exclude_defaults=True))
 
 
 def read_model_notes(folder: Path) -> ModelNotes:
@@ -143,7 +157,7 @@ def read_model_notes(folder: Path) -> ModelNotes:
     Raises:
         UserError: not a model that Tenor saved, or weights that are not those it was saved with.
     """
-    notes = parse_record(ModelNotes, read_json(folder / NOTES), folder / NOTES, "take the run's own model folder")
+    notes = read_notes_alone(folder)
     if not (folder / WEIGHTS).is_file():
         raise UserError(f"{folder / WEIGHTS} is missing; restore it, or train again")
     if (observed := sha256_file(folder / WEIGHTS)) != notes.weights_sha256:
@@ -155,7 +169,17 @@ def read_model_notes(folder: Path) -> ModelNotes:
     return notes
 
 
+def read_notes_alone(folder: Path) -> ModelNotes:
+    """Read `tenor.json` and leave the weights aside. Raises UserError for a file that Tenor did not write."""
+    return parse_record(ModelNotes, read_json(folder / NOTES), folder / NOTES, "take the run's own model folder")
+
+
 def update_model_notes(folder: Path, **changes: Any) -> None:
-    """Rewrite `tenor.json` with the given keys changed, or removed where they are None, and all others as they are."""
-    notes = {**read_json(folder / NOTES), **changes}
-    write_json(folder / NOTES, {name: value for name, value in notes.items() if value is not None})
+    """Rewrite `tenor.json` with the given keys changed; `threshold=None` removes the threshold.
+
+    Raises:
+        UserError: the file is damaged.
+        ValueError: values that no reader accepts.
+    """
+    notes = read_notes_alone(folder).model_dump(by_alias=True)
+    write_model_notes(folder, ModelNotes.model_validate({**notes, **changes}))

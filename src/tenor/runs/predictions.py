@@ -65,8 +65,8 @@ def write_predictions(
         ValueError: no rows, shapes that do not fit, labels outside 0 … K-1, or a row that is not a distribution.
     """
     labels, stored = np.asarray(labels), np.asarray(probabilities)
-    _check_labels(labels, len(class_names))
-    _check_probabilities(stored, len(class_names))
+    require_labels(labels, len(class_names))
+    require_distributions(stored, len(class_names))
     if not len(ids) == len(labels) == len(stored):
         raise ValueError(f"{len(ids)} ids, {len(labels)} labels and {len(stored)} rows of probabilities")
     stored = stored if stored.dtype == np.float32 else stored.astype(np.float64)
@@ -106,6 +106,30 @@ def read_predictions(path: Path) -> Predictions:
         ) from error
 
 
+def require_labels(labels: np.ndarray, n_classes: int) -> None:
+    """Raises ValueError unless `labels` are class indices 0 … K-1 of shape (n,), n > 0."""
+    if labels.ndim != 1 or labels.size == 0:
+        raise ValueError(f"expected class indices of shape (n,) with n > 0, observed shape {labels.shape}")
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(f"expected class indices of an integer type, observed {labels.dtype}")
+    if labels.min() < 0 or labels.max() >= n_classes:
+        raise ValueError(f"expected class indices in 0 … {n_classes - 1}, observed {labels.min()} … {labels.max()}")
+
+
+def require_distributions(probabilities: np.ndarray, n_classes: int) -> None:
+    """Raises ValueError unless `probabilities` is (n, K), n > 0, and every row is a distribution."""
+    if probabilities.dtype.kind not in "biuf":
+        raise ValueError(f"expected probabilities of a numeric type, observed {probabilities.dtype}")
+    if probabilities.ndim != 2 or len(probabilities) == 0 or probabilities.shape[1] != n_classes:
+        raise ValueError(f"expected probabilities of shape (n, {n_classes}) with n > 0, observed {probabilities.shape}")
+    if not np.isfinite(probabilities).all():
+        bad = int((~np.isfinite(probabilities)).any(axis=1).sum())
+        raise ValueError(f"{bad} of {len(probabilities)} rows of probabilities contain NaN or infinity")
+    # 1e-3: a softmax in bfloat16 sums to 1 no better than that.
+    if probabilities.min() < 0 or np.abs(probabilities.sum(axis=1, dtype=np.float64) - 1).max() > 1e-3 * n_classes:
+        raise ValueError("expected every row of probabilities to be non-negative and to sum to 1; are these logits?")
+
+
 def _parse(table: pa.Table) -> Predictions:
     class_names = _class_names(table.schema)
     columns = [*_COLUMNS, *(f"probability_{k}" for k in range(len(class_names)))]
@@ -116,9 +140,9 @@ def _parse(table: pa.Table) -> Predictions:
     if nulls:
         raise ValueError(f"missing values in column {', '.join(nulls)}")
     labels = table["label"].to_numpy()
-    _check_labels(labels, len(class_names))
+    require_labels(labels, len(class_names))
     probabilities = np.stack([table[name].to_numpy() for name in columns[len(_COLUMNS) :]], axis=1)
-    _check_probabilities(probabilities, len(class_names))
+    require_distributions(probabilities, len(class_names))
     for name, indices in (("label", labels), ("predicted", probabilities.argmax(axis=1))):
         differing = np.flatnonzero(table[name].to_numpy() != indices)
         named = table[f"{name}_name"].to_pylist()
@@ -134,26 +158,6 @@ def _parse(table: pa.Table) -> Predictions:
         _temperature(table.schema),
         *_lengths(table),
     )
-
-
-def _check_labels(labels: np.ndarray, n_classes: int) -> None:
-    if labels.ndim != 1 or labels.size == 0 or not np.issubdtype(labels.dtype, np.integer):
-        raise ValueError(f"labels are {labels.dtype} of shape {labels.shape}, expected integers of shape (n,), n > 0")
-    if labels.min() < 0 or labels.max() >= n_classes:
-        raise ValueError(f"labels are {labels.min()} … {labels.max()}, expected 0 … {n_classes - 1}")
-
-
-def _check_probabilities(probabilities: np.ndarray, n_classes: int) -> None:
-    if probabilities.dtype.kind not in "biuf" or probabilities.ndim != 2 or probabilities.shape[1] != n_classes:
-        raise ValueError(
-            f"probabilities are {probabilities.dtype} of shape {probabilities.shape}, expected numbers of shape "
-            f"(n, {n_classes})"
-        )
-    if not len(probabilities) or not np.isfinite(probabilities).all():
-        raise ValueError("expected finite probabilities in one row or more")
-    # 1e-3: a softmax in bfloat16 sums to 1 no better than that.
-    if probabilities.min() < 0 or np.abs(probabilities.sum(axis=1, dtype=np.float64) - 1).max() > 1e-3 * n_classes:
-        raise ValueError("expected every row of probabilities to be non-negative and to sum to 1; are these logits?")
 
 
 def _temperature(schema: pa.Schema) -> float:

@@ -3,26 +3,25 @@
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from pydantic import ConfigDict
 
 from tenor.errors import UserError
 from tenor.runs.directory import RunDirectory, list_runs
-from tenor.runs.files import discard_folder, read_json, remove_whole, write_json
+from tenor.runs.files import discard_folder, parse_record, read_json, remove_whole, write_json
 from tenor.runs.manifest import STATUSES, Status, process_lives, read_manifest
-from tenor.runs.missing import is_missing, missing_because, refuse_nulls
+from tenor.runs.missing import MissingRecord, is_missing, missing_because, refuse_nulls
 
 FILE_NAME = "experiments_summary.json"
 LOCK_NAME = ".experiments_summary.lock"
 LOCK_SECONDS = 60.0
 
-MissingValue = dict[str, str]
 
-
-def _not_yet() -> MissingValue:
+def _not_yet() -> MissingRecord:
     return missing_because("the run has not ended")
 
 
@@ -40,18 +39,20 @@ class CheckpointRow:
 class SummaryRow:
     """One run. Paths are relative to the runs' root; a missing value is `{"missing": reason}`, never null."""
 
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
     run_id: str
     config_name: str
     config: Mapping[str, Any]
     """The resolved configuration, `config.model_dump(mode="json")`; only in it may values be null."""
     status: Status
-    duration_sec: float | MissingValue = field(default_factory=_not_yet)
-    ckpt_path: str | MissingValue = field(default_factory=_not_yet)
+    duration_sec: float | MissingRecord = field(default_factory=_not_yet)
+    ckpt_path: str | MissingRecord = field(default_factory=_not_yet)
     val_metrics: Mapping[str, Any] = field(default_factory=_not_yet)
     test_metrics: Mapping[str, Any] = field(default_factory=_not_yet)
     findings: tuple[Mapping[str, Any], ...] = ()
     checkpoints: tuple[CheckpointRow, ...] = ()
-    error: str | MissingValue = field(default_factory=lambda: missing_because("no error"))
+    error: str | MissingRecord = field(default_factory=lambda: missing_because("no error"))
 
 
 def upsert_row(root: Path, row: SummaryRow) -> None:
@@ -78,10 +79,8 @@ def read_summary(root: Path) -> list[SummaryRow]:
     path = Path(root) / FILE_NAME
     if not path.exists():
         return []
-    records = read_json(path)
-    if not isinstance(records, list):
-        raise UserError(f"{path}: not a list of runs. Restore the file, or move it away to start a new one.")
-    return [_row(record, number, path) for number, record in enumerate(records)]
+    next_step = "restore the file, or move it away to start a new one"
+    return parse_record(list[SummaryRow], read_json(path), path, next_step)
 
 
 def find_row(root: Path, run: RunDirectory) -> SummaryRow | None:
@@ -155,19 +154,6 @@ def _require_complete(root: Path, row: SummaryRow) -> None:
 
 def _same_run(one: SummaryRow, other: SummaryRow) -> bool:
     return (one.config_name, one.run_id) == (other.config_name, other.run_id)
-
-
-def _row(record: Any, number: int, path: Path) -> SummaryRow:
-    known = {item.name for item in fields(SummaryRow)}
-    try:
-        if set(record) != known:
-            raise ValueError(f"keys missing or unknown: {', '.join(sorted(known.symmetric_difference(record)))}")
-        kept = tuple(CheckpointRow(**checkpoint) for checkpoint in record["checkpoints"])
-        return SummaryRow(**{**record, "findings": tuple(record["findings"]), "checkpoints": kept})
-    except (TypeError, ValueError) as error:
-        raise UserError(
-            f"{path}: row {number + 1} is not a run ({error}). Restore the file, or move it away to start a new one."
-        ) from error
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """A completed run's probabilities calibrated, and a threshold chosen, from its stored predictions."""
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from math import isclose
 from typing import Any
 
@@ -9,7 +9,8 @@ import numpy as np
 from tenor.config.loading import load_config
 from tenor.errors import UserError
 from tenor.evaluation.model_card import CARD, with_probabilities
-from tenor.evaluation.results import KEY_OF_SPLIT, Baselines, SplitResult, evaluation_json, split_result
+from tenor.evaluation.results import Baselines, SplitResult, evaluation_json, split_result
+from tenor.inference.source import saved_model
 from tenor.measures.calibration import (
     Operating,
     at_threshold,
@@ -20,15 +21,33 @@ from tenor.measures.calibration import (
     threshold_for_recall,
     with_temperature,
 )
+from tenor.runs.best_evaluation import (
+    KEY_OF_SPLIT,
+    BestEvaluation,
+    CalibrationNumbers,
+    SplitNumbers,
+    read_evaluation,
+    write_evaluation,
+)
 from tenor.runs.directory import RunDirectory
-from tenor.runs.files import digest_folder, read_json, write_json, write_text
+from tenor.runs.files import digest_folder, write_text
 from tenor.runs.manifest import update_manifest
-from tenor.runs.missing import is_missing, missing_because
-from tenor.runs.model_notes import NOTES, ModelNotes, Threshold, read_model_notes, stored_threshold, update_model_notes
+from tenor.runs.missing import Missing, missing_because
+from tenor.runs.model_notes import (
+    ModelNotes,
+    Threshold,
+    read_model_notes,
+    read_notes_alone,
+    stored_threshold,
+    update_model_notes,
+)
 from tenor.runs.predictions import Predictions, read_predictions, write_predictions
 from tenor.runs.summary import read_summary, upsert_row
 from tenor.workflows.evaluate import operating_record
 from tenor.workflows.outcome import fold_into_model, headline
+
+NO_BASELINE = "the evaluation did not record it"
+NO_TEST_PREDICTIONS = "the predictions of the test rows are missing"
 
 
 @dataclass(frozen=True)
@@ -39,38 +58,47 @@ class Calibrated:
     notes: ModelNotes
     predictions: dict[str, Predictions]
     """By split: validation and, if there is one, test."""
-    evaluation: dict[str, Any]
-    """The content of `eval_best_model.json`."""
+    evaluation: BestEvaluation
     changed: bool
     """Whether this call changed the temperature."""
     dropped: Threshold | None = None
     """The threshold that was removed, because it was chosen for other probabilities."""
 
+    @property
+    def calibration(self) -> dict[str, CalibrationNumbers]:
+        """By split."""
+        numbers = {name: self.evaluation.splits[name] for name in self.predictions}
+        return {
+            name: one.calibration
+            for name, one in numbers.items()
+            if isinstance(one, SplitNumbers) and one.calibration is not None
+        }
+
 
 def calibrate(run: RunDirectory) -> Calibrated:
     """Fit the temperature on the run's validation rows and update model notes, predictions and results.
+
+    A hybrid is left as it is: fitting its weights calibrated it.
 
     A run does this at its end, so that this changes nothing; it is for runs of earlier versions.
 
     Raises:
         UserError: there is no saved model, there are no predictions, or the model was changed.
     """
-    if not run.model.is_dir():
-        raise UserError(
-            f"{run.reference} has no saved model; a run saves one when it completes, and a sweep keeps its best"
-        )
-    notes = read_model_notes(run.model)
+    notes = read_model_notes(saved_model(run))
     predictions = read_run_predictions(run)
+    if notes.hybrid is not None:
+        return Calibrated(run, notes, predictions, read_evaluation(run.evaluation), changed=False)
     validation = predictions["validation"]
     logits = log_probabilities(validation.probabilities) * validation.temperature
     temperature = choose_temperature(logits, validation.labels)
-    stored = (notes.total_temperature, *(found.temperature for found in predictions.values()))
+    stored = (notes.total_temperature, *(rows.temperature for rows in predictions.values()))
     changed = not all(isclose(one, temperature, rel_tol=1e-4) for one in stored)
     if changed:
-        predictions = {name: _rewrite(run, name, found, temperature) for name, found in predictions.items()}
+        predictions = {name: _rewrite(run, name, rows, temperature) for name, rows in predictions.items()}
         update_model_notes(run.model, temperature=temperature / notes.folded_temperature, threshold=None)
-    evaluation = read_json(run.evaluation)
-    if changed or "calibration" not in evaluation["val"]:
+    evaluation = read_evaluation(run.evaluation)
+    if changed or isinstance(evaluation.val, Missing) or evaluation.val.calibration is None:
         evaluation = _measure_again(run, predictions)
     if changed:
         update_card(run)
@@ -94,7 +122,7 @@ def update_card(run: RunDirectory) -> None:
     """Update the model's card and the run's manifest after a change of `model/tenor.json`."""
     card = run.model / CARD
     if card.is_file():
-        write_text(card, with_probabilities(card.read_text(encoding="utf-8"), read_json(run.model / NOTES)))
+        write_text(card, with_probabilities(card.read_text(encoding="utf-8"), read_notes_alone(run.model)))
     update_manifest(run, digests={"model": digest_folder(run.model)})
 
 
@@ -104,44 +132,45 @@ def read_run_predictions(run: RunDirectory) -> dict[str, Predictions]:
     return {name: read_predictions(file) for name, file in files.items() if name == "validation" or file.is_file()}
 
 
-def _rewrite(run: RunDirectory, name: str, found: Predictions, temperature: float) -> Predictions:
-    probabilities = with_temperature(found.probabilities, found.temperature, temperature)
+def _rewrite(run: RunDirectory, name: str, predictions: Predictions, temperature: float) -> Predictions:
+    probabilities = with_temperature(predictions.probabilities, predictions.temperature, temperature)
     path = run.predictions / f"{name}.parquet"
     write_predictions(
         path,
-        found.ids,
-        found.labels,
+        predictions.ids,
+        predictions.labels,
         probabilities,
-        found.class_names,
+        predictions.class_names,
         temperature=temperature,
-        lengths=found.lengths,
+        lengths=predictions.lengths,
     )
     return read_predictions(path)
 
 
-def _measure_again(run: RunDirectory, predictions: dict[str, Predictions]) -> dict[str, Any]:
+def _measure_again(run: RunDirectory, predictions: dict[str, Predictions]) -> BestEvaluation:
     """`eval_best_model.json` and the summary's row from the stored predictions; the baselines do not change."""
-    before, config = read_json(run.evaluation), load_config(run.config)
-    results = {name: _result(found, before[KEY_OF_SPLIT[name]]["baselines"]) for name, found in predictions.items()}
+    before, config = read_evaluation(run.evaluation), load_config(run.config)
+    results = {name: _result(rows, before.splits[name]) for name, rows in predictions.items()}
     written = evaluation_json(
         results["validation"],
-        results.get("test") or before["test"]["missing"],
-        before["checkpoint"]["digest"],
-        before["checkpoint"]["step"],
-        before["class_names"],
+        results.get("test") or (before.test.reason if isinstance(before.test, Missing) else NO_TEST_PREDICTIONS),
+        before.checkpoint.digest,
+        before.checkpoint.step,
+        before.class_names,
         config.evaluation.confidence,
         config.seed,
     )
-    write_json(run.evaluation, {**before, **written})
+    decision = {} if before.hybrid is None else {"hybrid": asdict(before.hybrid)}
+    evaluation = write_evaluation(run.evaluation, {**written, **decision})
     _update_summary(run, written)
-    return written
+    return evaluation
 
 
-def _result(found: Predictions, baselines: dict[str, Any]) -> SplitResult:
-    accuracies = {name: value["missing"] if is_missing(value) else float(value) for name, value in baselines.items()}
-    return split_result(
-        found.labels, found.probabilities, found.class_names, Baselines(**accuracies), found.temperature
-    )
+def _result(rows: Predictions, before: SplitNumbers | Missing) -> SplitResult:
+    stored = {} if isinstance(before, Missing) else before.baselines
+    accuracies = {name: value["missing"] if isinstance(value, dict) else float(value) for name, value in stored.items()}
+    baselines = Baselines(**{"majority": NO_BASELINE, "text": NO_BASELINE, **accuracies})
+    return split_result(rows.labels, rows.probabilities, rows.class_names, baselines, rows.temperature)
 
 
 def _update_summary(run: RunDirectory, written: dict[str, Any]) -> None:
@@ -167,7 +196,7 @@ class ClassThreshold:
 
     def record(self) -> dict[str, Any]:
         """As plain data: the threshold, its target, and the results on each split, with Wilson intervals."""
-        splits = {name: operating_record(found, self.confidence) for name, found in self.splits.items()}
+        splits = {name: operating_record(operating, self.confidence) for name, operating in self.splits.items()}
         kept = Threshold(self.class_name, self.threshold, self.wanted, self.value)
         return {**stored_threshold(kept), **splits}
 
@@ -193,7 +222,7 @@ def choose_threshold(
         raise UserError(f"--class {class_name}: none of the {len(member):,} validation rows is of this class")
     threshold = _threshold(scores, member, class_name, wanted, value)
     splits = {
-        name: at_threshold(*_scores(found, class_name), threshold) for name, found in calibrated.predictions.items()
+        name: at_threshold(*_scores(rows, class_name), threshold) for name, rows in calibrated.predictions.items()
     }
     chosen = ClassThreshold(class_name, wanted, value, threshold, splits, confidence)
     update_model_notes(calibrated.run.model, threshold=chosen.record())
@@ -208,9 +237,9 @@ def remove_threshold(calibrated: Calibrated) -> Calibrated:
     return replace(calibrated, notes=read_model_notes(calibrated.run.model))
 
 
-def _scores(found: Predictions, class_name: str) -> tuple[np.ndarray, np.ndarray]:
-    k = found.class_names.index(class_name)
-    return found.probabilities[:, k], found.labels == k
+def _scores(rows: Predictions, class_name: str) -> tuple[np.ndarray, np.ndarray]:
+    k = rows.class_names.index(class_name)
+    return rows.probabilities[:, k], rows.labels == k
 
 
 def _threshold(scores: np.ndarray, member: np.ndarray, class_name: str, wanted: str, value: float) -> float:
@@ -226,20 +255,16 @@ def _threshold(scores: np.ndarray, member: np.ndarray, class_name: str, wanted: 
     return threshold
 
 
-def calibration_record(found: Calibrated, chosen: ClassThreshold | None = None) -> dict[str, Any]:
+def calibration_record(calibrated: Calibrated, chosen: ClassThreshold | None = None) -> dict[str, Any]:
     """The calibration as plain data."""
     record = {
-        "run": str(found.run.path),
-        "temperature": found.notes.total_temperature,
-        "folded": found.notes.temperature == 1.0 != found.notes.folded_temperature,
-        "changed": found.changed,
-        "calibration": {
-            name: found.evaluation[key]["calibration"]
-            for name, key in KEY_OF_SPLIT.items()
-            if name in found.predictions
-        },
+        "run": str(calibrated.run.path),
+        "temperature": calibrated.notes.total_temperature,
+        "folded": calibrated.notes.temperature == 1.0 != calibrated.notes.folded_temperature,
+        "changed": calibrated.changed,
+        "calibration": {name: asdict(numbers) for name, numbers in calibrated.calibration.items()},
     }
     if chosen is not None:
         return {**record, "threshold": chosen.record()}
-    kept = found.notes.threshold
+    kept = calibrated.notes.threshold
     return {**record, "threshold": missing_because("none was chosen") if kept is None else stored_threshold(kept)}

@@ -93,6 +93,7 @@ def _shortened(config: Config, source: SourceData) -> Config:
             "test_size": min(TEST_ROWS, test_rows) or None,
         },
         "training": {"epochs": epochs, "trackers": ()},
+        "model": {"hybrid": "off"},
         "evaluation": {"text_baseline": False},
         "checks": {"policy": "warn", "probe_seconds": 0.0},
     }

@@ -26,24 +26,27 @@ from tenor.data.splits import limit_test, make_splits
 from tenor.data.tokenization import Truncation, tokenize
 from tenor.data.unlike_texts import UnlikeTexts
 from tenor.errors import UserError, advice_on_memory, system_refusal
-from tenor.evaluation.report.page import Measured, measured_report, split_numbers
-from tenor.evaluation.report.run_content import CheckpointNumbers, EvaluationNumbers, RunContent, collect_run
+from tenor.evaluation.report.page import Measured, measured_report
+from tenor.evaluation.report.run_content import EvaluationNumbers, RunContent, collect_run
 from tenor.evaluation.results import Baselines, SplitResult, evaluation_json, overlap_record, overlap_text
 from tenor.inference.logits import predict
+from tenor.inference.source import saved_model
 from tenor.measures.calibration import Operating, at_threshold
+from tenor.measures.hybrid import Hybrid, load_hybrid
 from tenor.measures.intervals import wilson_interval
 from tenor.measures.selective import Answered, answered_above, coverage_curve
 from tenor.measures.text_baseline import TextBaseline
 from tenor.model.classifier import load_saved_classifier
 from tenor.model.folder import class_names
 from tenor.model.speed import read_first_token_only
+from tenor.runs.best_evaluation import CheckpointNumbers, parse_split
 from tenor.runs.directory import DEFAULT_ROOT, REPORT, RunDirectory, find_run
 from tenor.runs.environment import package_versions
 from tenor.runs.files import atomic_path, write_json, write_text
 from tenor.runs.missing import Missing, missing_because
 from tenor.runs.model_notes import Threshold, read_model_notes, stored_threshold
 from tenor.runs.predictions import Predictions, write_predictions
-from tenor.workflows.measure import BaselineModels, find_overlap, find_unlike_texts, measure_split
+from tenor.workflows.measure import BaselineModels, find_overlap, find_unlike_texts, measure_split, text_accuracy
 from tenor.workflows.prepare import device_plan, require_known_rules
 from tenor.workflows.run_checks import check_result
 
@@ -111,14 +114,12 @@ def evaluate(
         TenorError: memory ran out.
     """
     run = find_run(root, reference)
-    if not run.model.is_dir():
-        raise UserError(
-            f"{run.reference} has no saved model; a run saves one when it completes, and a sweep keeps its best"
-        )
+    folder = saved_model(run)
     require_data_overrides("evaluate", overrides, *DEVICE_KEYS, *CHECK_KEYS)
-    notes = read_model_notes(run.model)
-    model, tokenizer = load_saved_classifier(run.model)
-    model_names = class_names(model.config, str(run.model))
+    notes = read_model_notes(folder)
+    model, tokenizer = load_saved_classifier(folder)
+    model_names = class_names(model.config, str(folder))
+    hybrid = None if notes.hybrid is None else load_hybrid(folder, notes.hybrid, model_names)
     if file is not None:
         if split != "test":
             raise UserError(f"a file is evaluated as a whole; leave out --split {split}")
@@ -134,8 +135,8 @@ def evaluate(
     model.to(plan.device)
     with progress_line(console, f"evaluating on {rows.origin}", len(rows)) as line:
         logits = predict(model, TokenExamples(tokens, tokenizer.pad_token_id), plan, advance=line.advance)
-    baselines = _baselines(run, rows)
-    result = measure_split(rows, logits, baselines, notes.temperature, notes.folded_temperature)
+    baselines, scores = _baselines(run, hybrid, rows)
+    result = measure_split(rows, logits, baselines, notes.temperature, notes.folded_temperature, hybrid, scores)
     overlap = find_overlap(run, rows, split)
     return EvaluationResult(
         run=run,
@@ -224,14 +225,16 @@ def _in_model_classes(rows: LabelledText, model_names: tuple[str, ...]) -> Label
     return matched
 
 
-def _baselines(run: RunDirectory, rows: LabelledText) -> Baselines:
-    """The run's own baselines on these rows; the majority class is that of its training rows."""
-    if not run.baseline.is_dir():
-        return BaselineModels(rows.labels, "the run kept no text baseline").on(rows)
-    text = TextBaseline.load(run.baseline)
+def _baselines(run: RunDirectory, hybrid: Hybrid | None, rows: LabelledText) -> tuple[Baselines, np.ndarray | str]:
+    """The run's own baselines on these rows, and the text baseline's log-probabilities (n, K) or why there are none.
+    The majority class is that of the training rows."""
+    if hybrid is None and not run.baseline.is_dir():
+        missing = "the run kept no text baseline"
+        return BaselineModels(rows.labels, missing).on(rows, missing), missing
+    text = TextBaseline.load(run.baseline) if hybrid is None else hybrid.baseline
     majority = int(text.class_frequencies.argmax())
-    predicted = text.probabilities(rows.texts).argmax(axis=1)
-    return Baselines(float((rows.labels == majority).mean()), float((predicted == rows.labels).mean()))
+    scores = text.log_probabilities(rows.texts)
+    return Baselines(float((rows.labels == majority).mean()), text_accuracy(scores, rows)), scores
 
 
 def evaluation_record(evaluation: EvaluationResult, abstain_below: float | None = None) -> dict[str, Any]:
@@ -361,7 +364,7 @@ def _content(evaluation: EvaluationResult, record: dict[str, Any]) -> RunContent
     numbers = EvaluationNumbers(
         CheckpointNumbers(evaluation.weights_sha256, evaluation.step),
         rows.class_names,
-        {evaluation.split: split_numbers(record["result"])},
+        {evaluation.split: parse_split(record["result"])},
     )
     return replace(
         collect_run(evaluation.run),

@@ -17,9 +17,9 @@ from tenor.config.loading import load_config
 from tenor.config.schema import Config
 from tenor.data.dataset import LabelledText, SourceData
 from tenor.errors import InterruptedRunError, RefusedError, TenorError, UserError, run_of
+from tenor.runs.best_evaluation import read_evaluation
 from tenor.runs.directory import DEFAULT_ROOT, RunDirectory, find_run
 from tenor.runs.environment import hardware
-from tenor.runs.files import read_json
 from tenor.runs.manifest import Manifest, read_manifest
 from tenor.runs.missing import missing_because
 from tenor.runs.summary import SummaryRow, find_row
@@ -161,8 +161,8 @@ def seeds_record(rows: Sequence[SummaryRow]) -> dict[str, Any]:
 
 def seeds_table(rows: Sequence[SummaryRow]) -> RenderableType:
     """One line per seed, then mean and spread."""
-    found = spreads(rows)
-    columns = [(split, name) for split in found for name in ("accuracy", "macro_f1")]
+    by_split = spreads(rows)
+    columns = [(split, name) for split in by_split for name in ("accuracy", "macro_f1")]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     table.add_column("seed", justify="right")
     table.add_column("run", overflow="fold")
@@ -177,10 +177,14 @@ def seeds_table(rows: Sequence[SummaryRow]) -> RenderableType:
         if not done and isinstance(row.error, str):
             table.add_row("", Text(row.error, style="red"))
     if columns:
-        n = next(iter(found[columns[0][0]].values())).n
+        n = next(iter(by_split[columns[0][0]].values())).n
         table.add_section()
-        table.add_row("", f"mean, n = {n}", *(MEASURES[m].format(found[s][m].mean) for s, m in columns), style="bold")
-        table.add_row("", "± spread", *(_deviation(found[split][name], name) for split, name in columns), style="bold")
+        table.add_row(
+            "", f"mean, n = {n}", *(MEASURES[m].format(by_split[s][m].mean) for s, m in columns), style="bold"
+        )
+        table.add_row(
+            "", "± spread", *(_deviation(by_split[split][name], name) for split, name in columns), style="bold"
+        )
     return Group(table, Text(WHAT_VARIES, style="dim"))
 
 
@@ -234,7 +238,7 @@ def repeat(
 
 def _compare(original: RunDirectory, manifest: Manifest, result: RunResult) -> None:
     """Raises TenorError if the selected checkpoints of the two runs have different weights."""
-    before = read_json(original.evaluation)["checkpoint"]["digest"]
+    before = read_evaluation(original.evaluation).checkpoint.digest
     if before == result.checkpoint_sha256:
         return
     then, now = manifest.hardware.get("cpu"), hardware()["cpu"]

@@ -21,15 +21,17 @@ from tenor.inference.engine_choice import FLOAT_TOLERANCE
 from tenor.inference.engines import ONNX_PACKAGES, require_onnx
 from tenor.inference.onnx_files import quantize_onnx, write_onnx
 from tenor.inference.predictor import Predictor
-from tenor.inference.source import Artefact, saved_model, write_artefact
+from tenor.inference.source import saved_model
 from tenor.inference.texts import text_fault
+from tenor.measures.hybrid import save_hybrid
 from tenor.model.classifier import quiet_transformers
 from tenor.model.device import instruction_sets
 from tenor.runs.directory import DEFAULT_ROOT, RunDirectory, find_run
 from tenor.runs.environment import package_versions
+from tenor.runs.export_notes import VERSION, ExportCheck, ExportedTruncation, ExportNotes, write_export_notes
 from tenor.runs.files import atomic_path, sha256_file
 from tenor.runs.missing import Missing, missing_because
-from tenor.runs.model_notes import NOTES, WEIGHTS
+from tenor.runs.model_notes import NOTES, WEIGHTS, stored_threshold
 from tenor.workflows.evaluate import config_for_rows, require_data_overrides, rows_of_file
 from tenor.workflows.measure import count_training_texts
 
@@ -67,7 +69,7 @@ class Exported:
     folder: Path
     files: dict[str, int]
     """Bytes by name."""
-    artefact: Artefact
+    notes: ExportNotes
     checked: Checked
 
 
@@ -106,13 +108,14 @@ def export(
     show_notes(console, rows.notes)
     with atomic_path(output) as temporary:
         temporary.mkdir()
-        artefact = _write_onnx(before, temporary, quantize) if form == "onnx" else _copy(reference, root, temporary)
-        write_artefact(temporary, artefact, missing_because("the comparison is not finished"))
+        notes = _write_onnx(before, temporary, quantize) if form == "onnx" else _copy(reference, root, temporary)
+        write_export_notes(temporary, notes)
         after = Predictor.load(temporary, device="cpu", root=root)
         checked = _compare(before, after, rows, _rows_in_train(_run_of(reference, root), rows), console)
         _refuse_difference(checked, quantize)
-        write_artefact(temporary, artefact, _record(checked, form))
-    return Exported(output, {path.name: path.stat().st_size for path in sorted(output.iterdir())}, artefact, checked)
+        notes = notes.model_copy(update={"checked": ExportCheck.model_validate(_record(checked, form))})
+        write_export_notes(temporary, notes)
+    return Exported(output, {path.name: path.stat().st_size for path in sorted(output.iterdir())}, notes, checked)
 
 
 def _default_output(reference: str, root: Path, kind: str) -> Path:
@@ -156,16 +159,16 @@ def _run_of(reference: str, root: Path) -> RunDirectory | None:
         return None
 
 
-def _copy(reference: str, root: Path, folder: Path) -> Artefact:
+def _copy(reference: str, root: Path, folder: Path) -> ExportNotes:
     run = _run_of(reference, root)
     model = saved_model(run) if run else Path(reference)
     if not (model / NOTES).is_file():
         raise UserError(f"{reference}: --format safetensors copies a run's model; this model has that format already")
     shutil.copytree(model, folder, dirs_exist_ok=True)
-    return _artefact(Predictor.load(model, engine="torch", device="cpu", root=root), folder, WEIGHTS, "none")
+    return _notes(Predictor.load(model, engine="torch", device="cpu", root=root), folder, WEIGHTS, "none")
 
 
-def _write_onnx(before: Predictor, folder: Path, quantize: Literal["none", "int8"]) -> Artefact:
+def _write_onnx(before: Predictor, folder: Path, quantize: Literal["none", "int8"]) -> ExportNotes:
     source, path = before.source, folder / "model.onnx"
     model: Any = source.model
     write_onnx(model, path, before.framing.token_types is not None)
@@ -181,21 +184,23 @@ def _write_onnx(before: Predictor, folder: Path, quantize: Literal["none", "int8
     with quiet_transformers():
         model.config.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-    return _artefact(before, folder, path.name, quantize)
+    return _notes(before, folder, path.name, quantize)
 
 
-def _artefact(before: Predictor, folder: Path, file: str, quantize: Literal["none", "int8"]) -> Artefact:
+def _notes(before: Predictor, folder: Path, file: str, quantize: Literal["none", "int8"]) -> ExportNotes:
     source = before.source
-    return Artefact(
+    return ExportNotes(
+        version=VERSION,
         file=file,
         sha256=sha256_file(folder / file),
         quantize=quantize,
         labels=source.labels,
-        truncation=source.truncation,
+        truncation=ExportedTruncation(**asdict(source.truncation)),
         temperature=source.temperature,
         source=source.origin,
         source_sha256=source.digest,
-        threshold=source.threshold,
+        threshold=None if source.threshold is None else stored_threshold(source.threshold),
+        hybrid=None if source.hybrid is None else save_hybrid(source.hybrid, folder),
         training_texts=source.training_texts,
     )
 

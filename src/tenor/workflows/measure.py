@@ -1,4 +1,4 @@
-"""Results of a split from logits and baselines; and overlap with the rows that the run was trained on."""
+"""Results of a split from logits and baselines, the hybrid, and overlap with the rows that the run was trained on."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -19,6 +19,8 @@ from tenor.data.unlike_texts import UnlikeTexts, profile_of
 from tenor.errors import UserError, advice_on_memory
 from tenor.evaluation.results import Baselines, SplitResult, split_result
 from tenor.inference.texts import content_counts
+from tenor.measures.hybrid import FEWEST_ROWS, FoldComparison, Hybrid, compare_by_folds, fit_stacker
+from tenor.measures.intervals import wilson_interval
 from tenor.measures.objective import class_probabilities
 from tenor.measures.text_baseline import TextBaseline, fit_text_baseline, majority_baseline
 from tenor.runs.directory import RunDirectory
@@ -89,13 +91,19 @@ class BaselineModels:
         """Restrictions of the text baseline's training; empty if there are none."""
         return "" if isinstance(self.text, str) else self.text.note
 
-    def on(self, rows: LabelledText) -> Baselines:
-        """The baselines' accuracies on the rows of a split."""
+    def text_scores(self, rows: LabelledText) -> np.ndarray | str:
+        """The text baseline's log-probabilities (n, K), or the reason why it is missing."""
+        return self.text if isinstance(self.text, str) else self.text.log_probabilities(rows.texts)
+
+    def on(self, rows: LabelledText, text_scores: np.ndarray | str) -> Baselines:
+        """The baselines' accuracies on the rows of a split, from the scores of these rows."""
         majority = majority_baseline(self.train_labels, rows.labels, len(rows.class_names))
-        if isinstance(self.text, str):
-            return Baselines(majority, self.text)
-        predicted = self.text.probabilities(rows.texts).argmax(axis=1)
-        return Baselines(majority, float((predicted == rows.labels).mean()))
+        return Baselines(majority, text_accuracy(text_scores, rows))
+
+
+def text_accuracy(scores: np.ndarray | str, rows: LabelledText) -> float | str:
+    """The accuracy of scores (n, K) on the rows, or the reason why there are none."""
+    return scores if isinstance(scores, str) else float((scores.argmax(axis=1) == rows.labels).mean())
 
 
 def fit_baselines(train: LabelledText, config: Config, folder: Path) -> BaselineModels:
@@ -124,9 +132,83 @@ def _subset(rows: LabelledText, characters: int, seed: int) -> LabelledText:
     return rows.select(stratified_rows(rows.labels, min(count, len(rows)), seed))
 
 
+@dataclass(frozen=True)
+class HybridChoice:
+    """Whether the model is a hybrid, and why."""
+
+    hybrid: Hybrid | None
+    why: str
+
+
+def choose_hybrid(
+    setting: str,
+    baseline: TextBaseline | str,
+    encoder: np.ndarray,
+    scores: np.ndarray | str,
+    rows: LabelledText,
+    seed: int,
+) -> HybridChoice:
+    """Choose by `model.hybrid` and, if it is `auto`, by a paired test on the validation rows.
+
+    `encoder` are the encoder's logits of these rows divided by its temperature, (n, K); `scores` are the baseline's
+    log-probabilities, (n, K). A str is the reason why there is no baseline.
+    An encoder that has learned nothing gets none: the baseline would hide its failure.
+    """
+    if setting == "off":
+        return HybridChoice(None, "switched off by model.hybrid")
+    if isinstance(baseline, str) or isinstance(scores, str):
+        return HybridChoice(None, f"there is no text baseline: {baseline if isinstance(baseline, str) else scores}")
+    if (reason := _no_hybrid(baseline, encoder, scores, rows)) is not None:
+        return HybridChoice(None, reason)
+    compared = compare_by_folds(encoder, scores, rows.labels, seed)
+    if setting == "auto" and not compared.hybrid_is_better:
+        return HybridChoice(None, f"not significantly better than the encoder alone: {_compared(compared)}")
+    return HybridChoice(Hybrid(fit_stacker(encoder, scores, rows.labels), baseline), _compared(compared))
+
+
+def _no_hybrid(baseline: TextBaseline, encoder: np.ndarray, scores: np.ndarray, rows: LabelledText) -> str | None:
+    if not baseline.vocabulary:
+        return f"the text baseline has no terms: {baseline.note}"
+    if not np.isfinite(scores).all():
+        return f"the text baseline gives a class the probability 0: {baseline.note}"
+    if len(rows) < FEWEST_ROWS:
+        return f"{len(rows):,} validation rows are too few to fit it, expected {FEWEST_ROWS} or more"
+    right, commonest = int((encoder.argmax(axis=1) == rows.labels).sum()), int(np.bincount(rows.labels).max())
+    if wilson_interval(right, len(rows)).low <= commonest / len(rows):
+        return (
+            f"the encoder's accuracy on the validation rows, {right / len(rows):.2%}, is not significantly above that "
+            f"of the majority class, {commonest / len(rows):.2%}"
+        )
+    return None
+
+
+def _compared(compared: FoldComparison) -> str:
+    return (
+        f"validation accuracy {compared.encoder_accuracy:.2%} without and {compared.hybrid_accuracy:.2%} with the text "
+        f"baseline (cross-fitted, n = {compared.rows:,}); loss lower by {compared.loss_difference:.4f}, "
+        f"p = {compared.p:.2g}"
+    )
+
+
 def measure_split(
-    rows: LabelledText, logits: np.ndarray, baselines: Baselines, temperature: float = 1.0, folded: float = 1.0
+    rows: LabelledText,
+    logits: np.ndarray,
+    baselines: Baselines,
+    temperature: float = 1.0,
+    folded: float = 1.0,
+    hybrid: Hybrid | None = None,
+    text_scores: np.ndarray | str = "no text baseline",
 ) -> SplitResult:
-    """The result of one split; `folded` is the temperature that is already folded into the weights."""
-    probabilities = class_probabilities(logits, temperature)
-    return split_result(rows.labels, probabilities, rows.class_names, baselines, temperature * folded)
+    """The result of one split from the encoder's logits (n, K).
+
+    `folded` is the temperature that is already folded into the weights; `text_scores` (n, K) are required for a hybrid,
+    whose logits need no temperature.
+    """
+    if hybrid is None:
+        probabilities = class_probabilities(logits, temperature)
+        return split_result(rows.labels, probabilities, rows.class_names, baselines, temperature * folded)
+    if isinstance(text_scores, str):
+        raise ValueError(f"a hybrid needs the scores of its text baseline: {text_scores}")
+    combined = hybrid.stacker.logits(logits / temperature, text_scores)
+    with_encoder = replace(baselines, encoder=text_accuracy(logits, rows))
+    return split_result(rows.labels, class_probabilities(combined), rows.class_names, with_encoder)

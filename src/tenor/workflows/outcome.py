@@ -13,13 +13,14 @@ from torch import nn
 
 from tenor.config.schema import Config
 from tenor.errors import InterruptedRunError, RefusedError, TenorError, UserError, system_refusal
+from tenor.measures.hybrid import Hybrid, save_hybrid
 from tenor.model.classifier import Classifier, load_saved_classifier, quiet_transformers
 from tenor.model.freezing import anatomy
 from tenor.runs.directory import RunDirectory
 from tenor.runs.files import atomic_path, digest_folder, sha256_file
 from tenor.runs.manifest import read_manifest, update_manifest
 from tenor.runs.missing import missing_because
-from tenor.runs.model_notes import WEIGHTS, read_model_notes, update_model_notes, write_model_notes
+from tenor.runs.model_notes import WEIGHTS, ModelNotes, read_model_notes, update_model_notes, write_model_notes
 from tenor.runs.summary import CheckpointRow, SummaryRow, upsert_row
 from tenor.training.checkpoint import (
     MODEL,
@@ -199,9 +200,14 @@ def _sample_logits(model: Any) -> torch.Tensor:
 
 
 def save_model(
-    folder: Path, classifier: Classifier, config: Config, checkpoint: Checkpoint, temperature: float = 1.0
+    folder: Path,
+    classifier: Classifier,
+    config: Config,
+    checkpoint: Checkpoint,
+    temperature: float = 1.0,
+    hybrid: Hybrid | None = None,
 ) -> str:
-    """Save model and tokenizer below `folder`; returns the SHA-256 of the weights.
+    """Save model and tokenizer, and a hybrid's text baseline, below `folder`; returns the SHA-256 of the weights.
 
     The weights are a copy of the checkpoint's file, with the same digest. `transformers` would write tensors under the
     names of the encoder's original file, such as `LayerNorm.gamma`, and split or join some of them again.
@@ -222,15 +228,16 @@ def save_model(
             tokenizer.save_pretrained(temporary)
         shutil.copyfile(checkpoint.path / MODEL, temporary / WEIGHTS)
         digest = sha256_file(temporary / WEIGHTS)
-        write_model_notes(
-            temporary,
+        notes = ModelNotes(
             max_length=config.data.max_length,
             truncation=config.data.truncation,
             head_share=config.data.head_share,
             temperature=temperature,
             weights_sha256=digest,
             checkpoint_step=checkpoint.step,
+            hybrid=None if hybrid is None else save_hybrid(hybrid, temporary),
         )
+        write_model_notes(temporary, notes)
     return digest
 
 

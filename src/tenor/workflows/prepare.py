@@ -129,7 +129,9 @@ def make_examples(prepared: Prepared, console: Console) -> tuple[dict[str, Examp
     With a frozen base the encoder runs here, once over every split, unless its features are in the cache.
     """
     model, pad_id = prepared.classifier.model, prepared.classifier.tokenizer.pad_token_id
-    tokens: dict[str, Examples] = {name: TokenExamples(found, pad_id) for name, found in prepared.tokens.items()}
+    tokens: dict[str, Examples] = {
+        name: TokenExamples(tokenized, pad_id) for name, tokenized in prepared.tokens.items()
+    }
     if not prepared.features_cached:
         return tokens, token_logits
     model.to(prepared.plan.device)

@@ -8,15 +8,20 @@ import numpy as np
 from rich.console import Console
 
 from tenor.checks.catalogue import RULES, run_rules
-from tenor.checks.diagnosis.artifacts import earlier_reports
-from tenor.checks.evidence import CheckpointEvidence, EvaluationEvidence, OverlapEvidence, SplitClaims, ValidationPoint
-from tenor.checks.finding import Finding, Report, findings_view, merge, read_findings, summary_line
+from tenor.checks.evidence import (
+    CheckpointEvidence,
+    EvaluationEvidence,
+    OverlapEvidence,
+    ReportedSplit,
+    ValidationPoint,
+)
+from tenor.checks.finding import Finding, Report, findings_view, summary_line
 from tenor.checks.watchdog import Watchdog
 from tenor.config.schema import Checks, Config
 from tenor.errors import RefusedError, UserError
 from tenor.evaluation.results import SplitResult
 from tenor.runs.directory import RunDirectory
-from tenor.runs.files import write_json
+from tenor.runs.findings import parse_findings, read_findings, write_findings
 from tenor.runs.missing import Missing
 from tenor.runs.step_records import read_records
 from tenor.training.checkpoint import TrainState, Window
@@ -72,7 +77,7 @@ class RunFindings:
         return [code for code in self._checks.allow if code not in {f.code for f in self.all}]
 
     def _write(self) -> None:
-        write_json(self._run.findings, {**merge(self._reports), "unused_allowances": self.unused_allowances})
+        write_findings(self._run.findings, self._reports, self.unused_allowances)
 
 
 def refuse_stopped(run: RunDirectory) -> None:
@@ -81,7 +86,7 @@ def refuse_stopped(run: RunDirectory) -> None:
     Raises:
         RefusedError: with the findings that stopped it, and the next step.
     """
-    training = [report for report in earlier_reports(run.findings) if report.stage == "training"]
+    training = [report for report in read_findings(run.findings) if report.stage == "training"]
     if stopping := [error for report in training for error in report.errors]:
         errors = ", ".join(f"{error.code} ({error.title})" for error in stopping)
         raise RefusedError(
@@ -95,7 +100,7 @@ def evaluation_report(
     config: Config, results: dict[str, SplitResult], state: TrainState, digest: str, earlier: tuple[Finding, ...]
 ) -> Report:
     """Apply the rules on results: is the evaluated model a trained one, and is it the selected checkpoint?"""
-    splits = {name: split_claims(result) for name, result in results.items()}
+    splits = {name: reported_split(result) for name, result in results.items()}
     n_classes = len(next(iter(results.values())).metrics.per_class)
     metric, best_step = config.training.select_by, state.best.step if state.best else None
     checkpoints = CheckpointEvidence(
@@ -110,10 +115,10 @@ def evaluation_report(
     return run_rules(evidence, "evaluation", config.checks.allow, earlier=earlier)
 
 
-def split_claims(result: SplitResult) -> SplitClaims:
+def reported_split(result: SplitResult) -> ReportedSplit:
     """A split's result as evidence for the rules."""
     text, majority = result.baselines.text, result.baselines.majority
-    return SplitClaims(
+    return ReportedSplit(
         n=result.metrics.n,
         confusion=np.asarray(result.metrics.confusion),
         accuracy=result.metrics.accuracy,
@@ -189,7 +194,7 @@ def restore_watchdog(run: RunDirectory, watchdog: Watchdog, done: int) -> None:
         if record["kind"] == "train"
     ]
     try:
-        findings = read_findings([record["finding"] for record in records if record["kind"] == "finding"])
+        findings = parse_findings([record["finding"] for record in records if record["kind"] == "finding"])
         watchdog.resume(done, noted, findings)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         what = " ".join(str(error).split())[:200]
@@ -208,7 +213,7 @@ def check_result(
     """Apply every rule on results to one evaluated split, and to its overlap with the run's own rows."""
     if split == "train":
         return Missing("the rules on results apply only to rows that the model was not trained on")
-    evidence = [EvaluationEvidence({split: split_claims(result)}, len(result.metrics.per_class)), overlap]
+    evidence = [EvaluationEvidence({split: reported_split(result)}, len(result.metrics.per_class)), overlap]
     unreadable = {OverlapEvidence: overlap.reason} if isinstance(overlap, Missing) else {}
     rules = [rule for rule in RULES if set(rule.needs) <= KINDS]
     return run_rules(evidence, "evaluation", checks.allow, rules, unreadable=unreadable)

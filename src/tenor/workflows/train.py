@@ -25,8 +25,9 @@ from tenor.evaluation.results import SplitResult, evaluation_json
 from tenor.inference.logits import Forward, predict
 from tenor.measures.calibration import choose_temperature
 from tenor.measures.objective import make_objective, metrics_line
+from tenor.runs.best_evaluation import write_evaluation
 from tenor.runs.directory import DEFAULT_ROOT, RunDirectory, create_run, find_run, locked
-from tenor.runs.files import remove_leftovers, write_json, write_text
+from tenor.runs.files import remove_leftovers, write_text
 from tenor.runs.manifest import new_manifest, process_lives, read_manifest, update_manifest
 from tenor.runs.missing import Missing
 from tenor.runs.predictions import write_predictions
@@ -47,7 +48,7 @@ from tenor.training.loop import Callbacks, fit
 from tenor.training.recorder import Recorder
 from tenor.training.task import TrainingTask
 from tenor.workflows.check import run_preflight
-from tenor.workflows.measure import fit_baselines, keep_text_keys, keep_text_profile, measure_split
+from tenor.workflows.measure import choose_hybrid, fit_baselines, keep_text_keys, keep_text_profile, measure_split
 from tenor.workflows.outcome import Outcome, checkpoint_rows, headline, recorded_outcome, save_model
 from tenor.workflows.prepare import (
     Prepared,
@@ -395,15 +396,30 @@ def _finish(
         with progress_line(console, f"evaluating on {name}", len(rows)) as line:
             logits[name] = predict(prepared.classifier.model, examples[name], prepared.plan, forward, line.advance)
     temperature = choose_temperature(logits["validation"], splits.validation.labels)
-    digest = save_model(run.model, prepared.classifier, config, best, temperature)
-    keep_text_keys(run, splits)
-    keep_text_profile(run, splits.train)
     baselines = fit_baselines(splits.train, config, run.baseline)
     if baselines.note:
         console.print(f"text baseline: {baselines.note}", style="yellow", highlight=False)
+    scores = {name: baselines.text_scores(rows) for name, rows in held_out.items()}
+    scaled = logits["validation"] / temperature
+    chosen = choose_hybrid(
+        config.model.hybrid, baselines.text, scaled, scores["validation"], splits.validation, config.seed
+    )
+    kind = "encoder alone" if chosen.hybrid is None else "hybrid of encoder and text baseline"
+    style = "yellow" if chosen.hybrid is None and config.model.hybrid == "on" else ""
+    console.print(f"model: {kind}; {chosen.why}", highlight=False, soft_wrap=True, style=style)
+    digest = save_model(run.model, prepared.classifier, config, best, temperature, chosen.hybrid)
+    keep_text_keys(run, splits)
+    keep_text_profile(run, splits.train)
     results: dict[str, SplitResult] = {}
     for name, rows in held_out.items():
-        results[name] = measure_split(rows, logits[name], baselines.on(rows), temperature)
+        results[name] = measure_split(
+            rows,
+            logits[name],
+            baselines.on(rows, scores[name]),
+            temperature,
+            hybrid=chosen.hybrid,
+            text_scores=scores[name],
+        )
         tokens = prepared.tokens[name]
         write_predictions(
             run.predictions / f"{name}.parquet",
@@ -411,7 +427,7 @@ def _finish(
             rows.labels,
             results[name].probabilities,
             rows.class_names,
-            temperature=temperature,
+            temperature=results[name].temperature,
             lengths=(tokens.full_lengths, tokens.full_lengths - tokens.lengths),
         )
     test = results.get("test") or (splits.test.reason if isinstance(splits.test, Missing) else "")
@@ -424,7 +440,7 @@ def _finish(
         config.evaluation.confidence,
         config.seed,
     )
-    write_json(run.evaluation, written)
+    write_evaluation(run.evaluation, {**written, "hybrid": {"used": chosen.hybrid is not None, "why": chosen.why}})
     outcome.best = best
     outcome.checkpoints = checkpoint_rows(
         root, [verify_checkpoint(path) for path in list_checkpoints(run.checkpoints)], state

@@ -1,4 +1,4 @@
-"""`sweep.html` in a real browser: the charts are drawn, nothing is loaded, and a reason with markup stays text."""
+"""`sweep.html` in a real browser: the charts are drawn, no resource is loaded, and a reason with markup stays text."""
 
 import re
 from collections.abc import Callable
@@ -49,7 +49,7 @@ def test_the_plots_are_drawn_and_markup_stays_text(page: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("width", [PHONE, 1280])
-def test_nothing_runs_out_of_the_page(width: int, page: Path, tmp_path: Path) -> None:
+def test_nothing_is_wider_than_the_page(width: int, page: Path, tmp_path: Path) -> None:
     assert too_wide(page, tmp_path, width) == 0
 
 

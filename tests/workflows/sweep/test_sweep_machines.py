@@ -1,4 +1,4 @@
-"""Workers that share a study and nothing else: each keeps its runs in a place of its own."""
+"""Workers that share only a study: each keeps its runs in its own folder."""
 
 import signal
 from pathlib import Path
@@ -39,7 +39,7 @@ def test_a_trial_lost_on_another_machine_is_started_again(
     assert {run.reference for run in list_runs(there)} == {found[1].run, found[2].run}
     complete, cut = list_runs(here)
     assert complete.reference == found[0].run
-    assert read_manifest(cut).status == "running", "nothing told it"
+    assert read_manifest(cut).status == "running", "the other process changed it"
 
     again = commands.run(tmp_path, "sweep", sweep, storage, "--runs", "here")
     assert again.status == 0, again.output

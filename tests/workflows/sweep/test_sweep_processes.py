@@ -1,4 +1,4 @@
-"""Workers that are processes of their own, on real runs: shared, killed, taken up again."""
+"""Workers in separate processes on real runs: trials are shared, and resumed after a kill."""
 
 import os
 import signal
@@ -44,15 +44,15 @@ def wait_for(path: Path) -> None:
 
 
 @pytest.mark.parametrize("other", ["runs", "elsewhere"])
-def test_two_workers_lose_no_trial_and_run_none_twice(other: str, small_model: Path, tmp_path: Path) -> None:
-    sweep, asked = str(write_sweep(tmp_path, small_model)), "phases.a.trials=8"
+def test_two_workers_run_every_trial_once(other: str, small_model: Path, tmp_path: Path) -> None:
+    sweep, requested = str(write_sweep(tmp_path, small_model)), "phases.a.trials=8"
     # Of one machine, or of two that share the study alone.
     study = tmp_path / "runs" / "search" / "study.db"
     storage = [] if other == "runs" else [f"storage=sqlite:///{study}"]
     study.parent.mkdir(parents=True)
-    first = start(tmp_path, "sweep", sweep, asked, *storage)
+    first = start(tmp_path, "sweep", sweep, requested, *storage)
     wait_for(tmp_path / "runs" / "search" / "logs")
-    second = start(tmp_path, "sweep", sweep, asked, *storage, "--worker", "--runs", other)
+    second = start(tmp_path, "sweep", sweep, requested, *storage, "--worker", "--runs", other)
     assert [process.wait(LONGEST_SECONDS) for process in (first, second)] == [0, 0]
     found = trials(tmp_path, 8)
     roots = {tmp_path / "runs", tmp_path / other}
@@ -87,7 +87,7 @@ def test_the_trial_of_a_killed_worker_is_started_again(
     assert [trial.status for trial in found] == ["completed"] * 3
     assert found[0] == completed, "what was complete was run again"
     assert (found[1].attempts, found[1].tried) == (2, lost.tried)
-    # The run that was cut is gone on with, not begun anew beside it.
+    # The interrupted run is resumed; no second one is started.
     assert lost.run in (None, found[1].run)
     assert len(list_runs(tmp_path / "runs")) == 3
     assert read_manifest(find_run(tmp_path / "runs", str(found[1].run))).status == "completed"
@@ -96,10 +96,12 @@ def test_the_trial_of_a_killed_worker_is_started_again(
 def test_a_running_worker_takes_over_the_trial_of_a_killed_one(
     commands: Commands, small_model: Path, tmp_path: Path
 ) -> None:
-    sweep, asked = str(write_sweep(tmp_path, small_model)), "phases.a.trials=6"
-    first = start(tmp_path, "sweep", sweep, asked)
+    sweep, requested = str(write_sweep(tmp_path, small_model)), "phases.a.trials=6"
+    first = start(tmp_path, "sweep", sweep, requested)
     wait_for(tmp_path / "runs" / "search" / "logs")
-    killed = commands.run(tmp_path, "sweep", sweep, asked, "--worker", fault=Fault("tenor.training.loop.set_rates", 5))
+    killed = commands.run(
+        tmp_path, "sweep", sweep, requested, "--worker", fault=Fault("tenor.training.loop.set_rates", 5)
+    )
     assert killed.status == -signal.SIGKILL, killed.output
     assert first.wait(LONGEST_SECONDS) == 0
     found = trials(tmp_path, 6)

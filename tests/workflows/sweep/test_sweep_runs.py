@@ -1,4 +1,4 @@
-"""A sweep's trials are ordinary runs; what is not sound does not win; the winner is ready to train."""
+"""A sweep's trials are ordinary runs; a run with an error cannot win; the winning configuration can be trained."""
 
 import re
 from collections.abc import Callable
@@ -139,7 +139,7 @@ def test_a_sweep_ends_if_every_trial_fails(planned: Planned, tmp_path: Path) -> 
     assert not (tmp_path / "runs" / "search" / "winner.yaml").exists()
 
 
-@pytest.mark.parametrize("trials", [2, 50], ids=["all that were asked for", "so many that no more are begun"])
+@pytest.mark.parametrize("trials", [2, 50], ids=["all requested", "more than are started"])
 def test_a_sweep_whose_every_trial_is_refused_by_a_check_is_refused(
     trials: int, planned: Planned, tmp_path: Path
 ) -> None:
@@ -150,7 +150,7 @@ def test_a_sweep_whose_every_trial_is_refused_by_a_check_is_refused(
         swept(plan, tmp_path / "runs")
 
 
-def test_a_budget_ends_trials_and_begins_no_more(planned: Planned, tmp_path: Path) -> None:
+def test_a_budget_ends_trials_and_starts_no_more(planned: Planned, tmp_path: Path) -> None:
     plan = planned("phases.a.budget_minutes=1e-4", "set.training.evaluate_every=0.5")
     with pytest.raises(TenorError, match="no trial of search completed"):
         swept(plan, tmp_path / "runs")

@@ -1,4 +1,4 @@
-"""What a sweep shows in the terminal."""
+"""The output of a sweep in the terminal."""
 
 import io
 from collections.abc import Callable
@@ -48,10 +48,10 @@ def test_a_trial_is_printed_once(is_terminal: bool, planned: Callable[..., Sweep
         trials.append(trial(1, "pruned", 0.25, "worse than the median at epoch 1"))
         table.refresh()
         table.refresh()
-    told = console.file.getvalue()  # type: ignore[attr-defined]
+    message = console.file.getvalue()  # type: ignore[attr-defined]
     if is_terminal:
-        assert "2 of 3 trials" in told
+        assert "2 of 3 trials" in message
     else:
-        assert told.splitlines() == [trial_line(trials[1], planned())]
-        assert "a/1 pruned accuracy 25.00%" in told
-        assert "(worse than the median at epoch 1)" in told
+        assert message.splitlines() == [trial_line(trials[1], planned())]
+        assert "a/1 pruned accuracy 25.00%" in message
+        assert "(worse than the median at epoch 1)" in message

@@ -1,4 +1,4 @@
-"""Workers on one study: no trial lost, none run twice, one proposal per number whoever asks.
+"""Workers on one study: no trial is lost or run twice, and each number has one proposal, whichever worker requests it.
 
 The trials take no time, so that workers meet at every point; tests of real runs and processes are in
 `test_sweep_processes.py`.
@@ -89,7 +89,7 @@ def test_refused_settings_are_not_proposed_repeatedly(
 
 
 @pytest.mark.slow
-def test_a_lost_trial_comes_back_as_it_was(no_training: list[int], planned: Planned, tmp_path: Path) -> None:
+def test_a_lost_trial_is_resumed_with_the_same_values(no_training: list[int], planned: Planned, tmp_path: Path) -> None:
     plan = planned("phases.a.trials=3")
     studies = open_studies(plan, tmp_path, join=False)
     with pytest.warns(UserWarning, match="Heartbeat"):
@@ -101,7 +101,9 @@ def test_a_lost_trial_comes_back_as_it_was(no_training: list[int], planned: Plan
     found = alone(plan, tmp_path)
     assert [trial.status for trial in found] == ["completed"] * 3
     assert (found[0].attempts, found[0].tried) == (2, tried)
-    assert spent_seconds(studies["a"]) == sum(trial.seconds for trial in found) == 8.0, "a cost was lost or told twice"
+    assert spent_seconds(studies["a"]) == sum(trial.seconds for trial in found) == 8.0, (
+        "a cost was lost or counted twice"
+    )
     with pytest.raises(TrialTakenOverError):
         with_owner(lambda: lost.set_user_attr("seconds", 6.0))
 

@@ -1,4 +1,4 @@
-"""The sweep's charts show every completed trial at its value, and nothing of other places."""
+"""The sweep's charts show every completed trial at its value, and no absolute paths."""
 
 import re
 from dataclasses import replace

@@ -5,14 +5,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tenor.checks.evidence import EvaluationEvidence, SplitClaims
-from tenor.checks.finding import Report, read_reports
+from tenor.checks.evidence import EvaluationEvidence, ReportedSplit
 from tenor.errors import UserError
 from tenor.runs.files import parse_json
+from tenor.runs.findings import Report
 
 ACCEPTED = (
-    "a Tenor run folder, a transformers.Trainer output folder, a folder of TensorBoard event files, a CSV or Parquet "
-    "file of predictions, an experiments summary (JSON), or an evaluation (JSON with confusion_matrix or report)"
+    "the folder of a run of Tenor, transformers.Trainer, SetFit, simpletransformers, Lightning, Weights & Biases or "
+    "MLflow, a folder of TensorBoard event files, a training history (CSV or JSON, as of Keras), a CSV or Parquet file "
+    "of predictions, y_true and y_pred as lists (JSON), an experiments summary (JSON), an evaluation (JSON with "
+    "confusion_matrix, report or accuracy), or a classification report or confusion matrix (.txt, CSV, JSON)"
 )
 LARGEST_INTEGER = 10**300
 """Near the largest float64 (1.8e308): a larger integer cannot be used in a calculation."""
@@ -34,12 +36,18 @@ class Artifacts:
     """The configuration as it was recorded, nested or flat."""
     allow: Mapping[str, str] = field(default_factory=dict)
     """Codes of findings that were allowed in the run → the reason given."""
+    files: tuple[Path, ...] = ()
+    """The files that were read, where the reader names them."""
     notes: tuple[str, ...] = ()
     """How it was read if there was a choice, and files that could not be read, a sentence each."""
+    train_loss: float | None = None
+    """The mean training loss of the run, where only this is recorded."""
+    outcome: str = ""
+    """How the run ended and what follows from it, a sentence; empty if nothing says so."""
 
 
 def evaluation_evidence(
-    splits: Mapping[str, SplitClaims],
+    splits: Mapping[str, ReportedSplit],
     n_classes: int | None = None,
     not_numbers: Mapping[str, tuple[str, ...]] | None = None,
 ) -> EvaluationEvidence:
@@ -86,23 +94,3 @@ def whole_number(digits: str) -> int:
     if abs(value) > LARGEST_INTEGER:
         raise ValueError(f"an integer of {len(digits):,} digits")
     return value
-
-
-FINDINGS = "findings.json"
-"""The findings of a run's earlier stages, next to its other files."""
-
-
-def earlier_reports(path: Path) -> tuple[Report, ...]:
-    """The reports of all stages in a `findings.json`; none if there is no such file."""
-    if not path.exists():
-        return ()
-    return parse_reports(read_any_json(path), path)
-
-
-def parse_reports(value: Any, path: Path) -> tuple[Report, ...]:
-    """Reports from `{"stages": […]}`; raises UserError for anything else."""
-    try:
-        return read_reports(value["stages"])
-    except (KeyError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{path}: not a record of findings ({reason}). Restore it, or move it away.") from error

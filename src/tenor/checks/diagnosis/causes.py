@@ -10,20 +10,26 @@ import numpy as np
 from tenor.checks.catalogue import BY_CODE, causes_of
 from tenor.checks.diagnosis.artifacts import Artifacts
 from tenor.checks.evidence import EvaluationEvidence, StepEvidence
-from tenor.checks.finding import CannotTell, Finding
+from tenor.checks.finding import CannotTell
 from tenor.checks.rule import Rule
 from tenor.checks.rules.evl_collapse import collapse
 from tenor.checks.rules.evl_measures import class_name
+from tenor.runs.findings import Finding
 
 Rules = Mapping[str, Rule]
 
 COLLAPSE = frozenset({"EVL001", "EVL003"})
+AT_CHANCE = frozenset({"EVL020", "LOS006"})
+"""Rules that report that nothing was learned."""
 # Shares of ln K, the loss of uniform predictions: the model has fitted the training rows below FITTED, and has not
 # above NOT_FITTED.
 FITTED, NOT_FITTED = 0.1, 0.5
 # Below this share of ln K the model separates the training rows to some degree, so weights that predict one class for
 # every row are not the trained ones.
 LEARNED = 0.9
+# Below this share of ln K nothing can have prevented learning: cross-entropy of probabilities instead of logits, which
+# is what learns the furthest of such faults, stays above 0.45 ln 2 and 0.5 ln 3.
+LEARNED_WELL = 0.4
 RECORDS_FOR_LOSS = 5
 SUBSET_WORDS = ("subset", "max_train", "n_train", "train_size", "num_train", "max_samples", "limit")
 
@@ -40,6 +46,8 @@ class Observations:
     """The last training loss over ln K; None if too few losses were logged."""
     last_loss: float | None = None
     n_classes: int = 2
+    fell: bool | None = None
+    """Whether the training loss ends below its start; None if too few losses were logged, or some are not finite."""
     subset: str = ""
     """The setting that selects a subset of the training rows, as recorded."""
 
@@ -49,9 +57,10 @@ def observations_of(artifacts: Artifacts) -> Observations:
     evaluation = next((item for item in artifacts.evidence if isinstance(item, EvaluationEvidence)), None)
     steps = next((item for item in artifacts.evidence if isinstance(item, StepEvidence)), None)
     collapses = _collapses(evaluation) if evaluation else []
-    n_classes = evaluation.n_classes if evaluation else 2
+    n_classes = evaluation.n_classes if evaluation else (steps.n_classes or 2) if steps is not None else 2
     losses = steps.loss[-RECORDS_FOR_LOSS:] if steps is not None and len(steps.loss) >= RECORDS_FOR_LOSS else None
     last = None if losses is None or not np.isfinite(losses).all() else float(losses.mean())
+    last = artifacts.train_loss if last is None else last
     every_split = evaluation is not None and len(collapses) == len(evaluation.splits)
     return Observations(
         collapsed=", ".join(f"{name} {count:,} of {rows:,} as class {k}" for name, k, count, rows in collapses),
@@ -61,12 +70,35 @@ def observations_of(artifacts: Artifacts) -> Observations:
         loss_share=None if last is None else last / log(max(n_classes, 2)),
         last_loss=last,
         n_classes=n_classes,
+        fell=_fell(steps),
         subset=_subset(artifacts.settings),
     )
 
 
+def _fell(steps: StepEvidence | None) -> bool | None:
+    losses = np.asarray(steps.loss, dtype=np.float64).ravel() if steps is not None else np.zeros(0)
+    if len(losses) < 2 or not np.isfinite(losses).all():
+        return None
+    part = max(1, len(losses) // 10)
+    return bool(losses[-part:].mean() < losses[:part].mean())
+
+
+def is_excluded(rule: Rule, symptoms: tuple[str, ...], observations: Observations) -> bool:
+    """Whether the records contradict the fault, so that it is not a suspect."""
+    share = observations.loss_share
+    if rule.code == "LOS008" and observations.fell:
+        return True
+    if share is None:
+        return False
+    learned = share < LEARNED_WELL and ("stalled loss" in rule.explains or rule.training_loss == "high")
+    not_learned = share > LEARNED and rule.training_loss in ("low", "fell")
+    return learned or not_learned or likelihood(rule, symptoms, observations) == 0
+
+
 def likelihood(rule: Rule, symptoms: tuple[str, ...], observations: Observations) -> int:
     """How well a cause fits the results, 0 … 3: contradicted by the training loss, possible, usual, always so."""
+    if AT_CHANCE & set(symptoms):
+        return 2 if rule.training_loss == "high" or rule.one_class else 1
     if not COLLAPSE & set(symptoms):
         return 1
     level = {"": 1, "usually": 2, "always": 3}[rule.one_class]
@@ -87,7 +119,7 @@ def likelihood(rule: Rule, symptoms: tuple[str, ...], observations: Observations
 def why_suspected(rule: Rule, symptoms: tuple[str, ...], observations: Observations) -> str:
     """How the cause fits the results, in one sentence."""
     level = likelihood(rule, symptoms, observations)
-    if not COLLAPSE & set(symptoms):
+    if not (COLLAPSE | AT_CHANCE) & set(symptoms):
         return "would explain it; the available files neither confirm it nor rule it out"
     text = [
         "would explain it, but the training loss contradicts it",
@@ -240,7 +272,11 @@ def _suspected(
             harmless = rules[code].only_through in rules.keys() - skipped - by_code.keys()
             if code in skipped and rules[code].says_why and not harmless:
                 explains.setdefault(code, []).append(finding.code)
-    causes = [(code, tuple(symptoms)) for code, symptoms in explains.items()]
+    causes = [
+        (code, tuple(symptoms))
+        for code, symptoms in explains.items()
+        if not is_excluded(rules[code], tuple(symptoms), observations)
+    ]
     causes.sort(
         key=lambda cause: (-likelihood(rules[cause[0]], cause[1], observations), _order(cause[0]), -len(cause[1]))
     )

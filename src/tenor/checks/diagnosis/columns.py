@@ -58,6 +58,22 @@ def sheet_of_records(path: Path, records: Sequence[Mapping[str, Any]]) -> Sheet:
     return Sheet(path, names, len(records), lambda name: [record.get(name) for record in records])
 
 
+def sheet_of_columns(path: Path, columns: Mapping[str, Any]) -> Sheet:
+    """A sheet from the lists in a JSON object; other values are left out. Raises UserError for unequal lengths."""
+    lists = {name: values for name, values in columns.items() if isinstance(values, list)}
+    lengths = {name: len(values) for name, values in lists.items()}
+    if len(set(lengths.values())) > 1:
+        stated = ", ".join(f"{name} has {length:,}" for name, length in lengths.items())
+        raise UserError(f"{path}: the lists have different lengths ({stated}); expected one value per row in each.")
+    rows = next(iter(lengths.values()), 0)
+    return Sheet(path, tuple(lists), rows, lambda name: [_only(cell) for cell in lists[name]])
+
+
+def _only(cell: Any) -> Any:
+    """The value in a list of one, as NumPy writes a column of shape (n, 1)."""
+    return cell[0] if isinstance(cell, list) and len(cell) == 1 else cell
+
+
 def _parquet(path: Path) -> pa.Table:
     import pyarrow.parquet
 

@@ -1,30 +1,47 @@
 """Diagnosis: choose a reader for the path, gather evidence from the run artifacts, run every rule, rank the causes."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tenor.checks.catalogue import RULES, by_code, causes_of, link_causes, run_rules
-from tenor.checks.diagnosis.artifacts import ACCEPTED, FINDINGS, Artifacts, parse_reports, read_any_json
+from tenor.checks.diagnosis.artifacts import ACCEPTED, Artifacts, read_any_json
 from tenor.checks.diagnosis.causes import Cause, is_symptom, observations_of, ranked_causes
 from tenor.checks.diagnosis.columns import SUFFIXES, sheet_of_records
+from tenor.checks.diagnosis.conclusion import conclusion_of, conclusion_of_runs, limits_of, limits_of_runs
 from tenor.checks.diagnosis.event_files import event_folders, read_event_folders
-from tenor.checks.diagnosis.predictions_file import (
-    has_prediction_columns,
-    predictions_artifacts,
-    read_predictions_file,
+from tenor.checks.diagnosis.history_files import is_history_file, is_history_value, read_history_file
+from tenor.checks.diagnosis.lightning_runs import lightning_versions, read_lightning_versions
+from tenor.checks.diagnosis.mlflow_runs import is_mlflow_database, mlflow_places, read_mlflow
+from tenor.checks.diagnosis.predictions_file import has_prediction_columns, predictions_artifacts
+from tenor.checks.diagnosis.result_files import (
+    TEXT,
+    read_json_results,
+    read_printed_results,
+    read_results_folder,
+    read_table,
 )
-from tenor.checks.diagnosis.results_json import is_evaluation, read_evaluation, read_summary, runs_of
+from tenor.checks.diagnosis.results_json import TRAINING_RESULTS, read_summary, runs_of
+from tenor.checks.diagnosis.setfit_run import read_setfit_folder, setfit_states
+from tenor.checks.diagnosis.simpletransformers_run import (
+    is_results_text,
+    is_simpletransformers_folder,
+    read_results_text,
+    read_simpletransformers_folder,
+)
 from tenor.checks.diagnosis.tenor_run import is_tenor_run, read_tenor_run
 from tenor.checks.diagnosis.trainer_folder import is_trainer_folder, read_trainer_folder, read_trainer_state
+from tenor.checks.diagnosis.unread_files import unread_notes
+from tenor.checks.diagnosis.wandb_runs import RECORD, read_wandb_folders, read_wandb_record, wandb_folders
 from tenor.checks.evidence import EvaluationEvidence
-from tenor.checks.finding import Finding
 from tenor.checks.rule import Rule
 from tenor.errors import UserError
+from tenor.runs.findings import FINDINGS, Finding, parse_reports
 from tenor.runs.summary import FILE_NAME
 
 SHOWN = 8
+MAX_HISTORIES = 50
 
 
 def read_artifacts(path: Path) -> list[Artifacts]:
@@ -34,44 +51,94 @@ def read_artifacts(path: Path) -> list[Artifacts]:
     if not path.is_file():
         raise UserError(f"{path}: does not exist. Give {ACCEPTED}.")
     suffix = path.suffix.lower()
+    for recognized, read in FILE_READERS:
+        if recognized(path):
+            return read(path)
     if suffix in SUFFIXES:
-        return read_predictions_file(path)
-    if "tfevents" in path.name:
-        return read_event_folders(path.parent)
+        return read_table(path)
     if suffix == ".json":
         return _read_json(path)
+    if suffix in TEXT:
+        return read_printed_results(path)
     raise UserError(f"{path}: unknown kind of file ({suffix or 'no suffix'}). Give {ACCEPTED}.")
 
 
+def _is_json(path: Path) -> bool:
+    return path.suffix.lower() == ".json"
+
+
+FILE_READERS: tuple[tuple[Callable[[Path], Any], Callable[[Path], list[Artifacts]]], ...] = (
+    (lambda path: "tfevents" in path.name, lambda path: read_event_folders(path.parent)),
+    (lambda path: path.match(RECORD), read_wandb_record),
+    (is_mlflow_database, read_mlflow),
+    (is_results_text, read_results_text),
+    (lambda path: not _is_json(path) and is_history_file(path), read_history_file),
+)
+"""What recognizes a file, and what reads it; a JSON file is opened once, by `_read_json`."""
+FOLDER_READERS: tuple[tuple[Callable[[Path], Any], Callable[[Path], list[Artifacts]]], ...] = (
+    (is_tenor_run, read_tenor_run),
+    (is_simpletransformers_folder, read_simpletransformers_folder),
+    (setfit_states, read_setfit_folder),
+    (lambda path: is_trainer_folder(path) or (path / TRAINING_RESULTS).is_file(), read_trainer_folder),
+    (lambda path: (path / FILE_NAME).is_file(), lambda path: _read_json(path / FILE_NAME)),
+    (lambda path: (path / FINDINGS).is_file(), lambda path: _read_json(path / FINDINGS)),
+    (wandb_folders, read_wandb_folders),
+    (mlflow_places, read_mlflow),
+    (lightning_versions, read_lightning_versions),
+    (event_folders, read_event_folders),
+    (lambda path: history_files(path), lambda path: _read_history_folder(path)),
+)
+"""What recognizes a folder, and what reads it: the first one that does. Programs are recognized before their parts."""
+
+
 def _read_folder(path: Path) -> list[Artifacts]:
-    if is_tenor_run(path):
-        return read_tenor_run(path)
-    if is_trainer_folder(path):
-        return read_trainer_folder(path)
-    if (path / FILE_NAME).is_file():
-        return _read_json(path / FILE_NAME)
-    if (path / FINDINGS).is_file():
-        return _read_json(path / FINDINGS)
-    if event_folders(path):
-        return read_event_folders(path)
+    for recognized, read in FOLDER_READERS:
+        if recognized(path):
+            return read(path)
+    if results := read_results_folder(path):
+        return results
     names = sorted(one.name for one in path.iterdir())
     content = f"contains {', '.join(names[:SHOWN])}{', …' if len(names) > SHOWN else ''}" if names else "is empty"
     raise UserError(f"{path}: the folder {content}, which is not recognized. Give {ACCEPTED}, or one file.")
+
+
+def history_files(folder: Path) -> list[Path]:
+    """The files of a training history in a folder, at most `MAX_HISTORIES`."""
+    found = []
+    for file in sorted(folder.iterdir()):
+        try:
+            found += [file] if is_history_file(file) else []
+        except UserError:
+            continue  # Named among the files that were not read.
+    return found[:MAX_HISTORIES]
+
+
+def _read_history_folder(folder: Path) -> list[Artifacts]:
+    runs = [
+        replace(run, name=f"{file.name} {run.name}".strip())
+        for file in history_files(folder)
+        for run in read_history_file(file)
+    ]
+    return runs if len(runs) > 1 else [replace(runs[0], name="")]
 
 
 def _read_json(path: Path) -> list[Artifacts]:
     value = read_any_json(path)
     if isinstance(value, Mapping) and "log_history" in value:
         return read_trainer_state(value, path)
+    if isinstance(value, Mapping) and path.name == TRAINING_RESULTS and "train_loss" in value:
+        return read_trainer_folder(path.parent)
     if isinstance(value, Mapping) and isinstance(value.get("stages"), list):
         return [Artifacts("findings of a run", (), earlier=parse_reports(value, path))]
+    if is_history_value(value):
+        return read_history_file(path)
     if runs_of(value):
         return read_summary(value, path)
     is_records = isinstance(value, list) and bool(value) and all(isinstance(record, Mapping) for record in value)
     if is_records and has_prediction_columns(list(value[0])):
         return predictions_artifacts(sheet_of_records(path, value))
-    if is_evaluation(value):
-        return read_evaluation(value, path)
+    if results := read_json_results(value, path):
+        return results
     if isinstance(value, Mapping):
         content = f"an object with the keys {', '.join(map(str, list(value)[:SHOWN])) or '(none)'}"
     else:
@@ -108,6 +175,12 @@ class Diagnosis:
     not_checked: tuple[NotChecked, ...]
     notes: tuple[str, ...] = ()
     """How the path was read if there was a choice, and files in it that could not be read."""
+    checked: tuple[str, ...] = ()
+    """Codes of the rules that were checked, here or at an earlier stage of the run."""
+    limits: str = ""
+    """How little could be judged, and what to pass to check more; empty if enough was checked."""
+    conclusion: str = ""
+    """What was checked, what was found and what follows, in a sentence."""
 
     @property
     def errors(self) -> tuple[Finding, ...]:
@@ -129,7 +202,14 @@ def diagnose(path: Path | str, rules: Iterable[Rule] = ()) -> Diagnosis:
     """
     artifacts = read_artifacts(Path(path))
     parts = [diagnose_artifacts(run, str(path), rules) for run in artifacts]
-    return parts[0] if len(parts) == 1 else _combined([run.name for run in artifacts], parts)
+    diagnosis = parts[0] if len(parts) == 1 else _combined([run.name for run in artifacts], parts)
+    return replace(diagnosis, notes=(*diagnosis.notes, *_unread(Path(path), artifacts)))
+
+
+def _unread(path: Path, artifacts: list[Artifacts]) -> tuple[str, ...]:
+    """The files of a folder that were not read, where its reader names those that were."""
+    read = [file for run in artifacts for file in run.files]
+    return unread_notes(path, read) if path.is_dir() and read else ()
 
 
 def diagnose_artifacts(artifacts: Artifacts, path: str, rules: Iterable[Rule] = ()) -> Diagnosis:
@@ -148,6 +228,7 @@ def diagnose_artifacts(artifacts: Artifacts, path: str, rules: Iterable[Rule] = 
     causes = ranked_causes(findings, [rule.code for rule in skipped], observations_of(artifacts), catalogue)
     judged = [catalogue[finding.code] for finding in findings if finding.code in catalogue]
     possible = {code for rule in judged for code in causes_of(rule, catalogue.values())}
+    ordered = tuple(code for code in catalogue if code in checked)
     return Diagnosis(
         path=path,
         kind=artifacts.kind,
@@ -157,7 +238,15 @@ def diagnose_artifacts(artifacts: Artifacts, path: str, rules: Iterable[Rule] = 
         ruled_out=tuple(code for code in catalogue if code in possible & checked - latest.keys()),
         not_checked=tuple(_not_checked(catalogue[rule.code], rule.reason) for rule in skipped),
         notes=_notes(artifacts),
+        checked=ordered,
+        limits=limits_of(artifacts, ordered),
+        conclusion=conclusion_of(artifacts, ordered, findings, _first(causes)),
     )
+
+
+def _first(causes: tuple[Cause, ...]) -> str:
+    """The first cause, as text; empty if there is none."""
+    return "" if not causes else causes[0].code + (" (suspected)" if causes[0].status == "suspected" else "")
 
 
 def _notes(artifacts: Artifacts) -> tuple[str, ...]:
@@ -192,6 +281,9 @@ def _combined(names: list[str], parts: list[Diagnosis]) -> Diagnosis:
         ruled_out=tuple(code for code in parts[0].ruled_out if code in ruled_out),
         not_checked=tuple(one for one in parts[0].not_checked if one.code in unchecked),
         notes=tuple(f"{name}: {note}" for name, part in zip(names, parts, strict=True) for note in part.notes),
+        checked=tuple(dict.fromkeys(code for part in parts for code in part.checked)),
+        limits=limits_of_runs(names, [part.limits for part in parts]),
+        conclusion=conclusion_of_runs(names, [(part.conclusion, part.findings) for part in parts]),
     )
 
 

@@ -1,54 +1,76 @@
-"""Folders of TensorBoard event files: loss, learning rate and validation accuracy, identified by their usual tags."""
+"""Folders of TensorBoard event files: scalars by tag, and the folders that together are one run."""
 
-import re
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tenor.checks.diagnosis.artifacts import Artifacts
-from tenor.checks.evidence import CheckpointEvidence, StepEvidence, ValidationPoint
+from tenor.checks.diagnosis.artifacts import Artifacts, read_any_json
+from tenor.checks.diagnosis.history import SPLIT_WORDS, History, Series, classes_in, history_evidence, split_of
 from tenor.errors import UserError
 
 PATTERN = "*tfevents*"
-HELD_OUT = re.compile(r"(^|[^a-z])(eval|val|valid|validation|dev|test)", re.IGNORECASE)
-LOSS = re.compile(r"loss", re.IGNORECASE)
-ACCURACY = re.compile(r"(^|[^a-z])acc(uracy)?([^a-z]|$)", re.IGNORECASE)
-RATE = re.compile(r"(learning[_ ]?rate|(^|[^a-z])lr([^a-z]|$))", re.IGNORECASE)
-NORM = re.compile(r"grad(ient)?[_ ]?norm", re.IGNORECASE)
+KIND = "TensorBoard event files"
 MAX_FOLDERS = 50
+MAX_ENTRIES = 200_000
+MAX_BYTES = 2**30
+"""Of the event files in one folder; their reader keeps all scalars in memory."""
+PER_EPOCH, PER_BATCH = "epoch_", "batch_"
+"""Keras' tags: the step of an epoch's metric is the epoch, that of a batch's metric the batch."""
+SETTINGS = ("config.json",)
 
-Series = dict[int, float]
+
+@dataclass(frozen=True)
+class EventFolder:
+    """A folder of event files and the run that it belongs to."""
+
+    path: Path
+    run: Path
+    split: str = ""
+    """The split of its scalars, if the folder is one of several of a run: Keras' train and validation."""
 
 
 def event_folders(path: Path) -> list[Path]:
-    """The folders at or below `path` that contain event files."""
-    return sorted({file.parent for file in path.rglob(PATTERN) if file.is_file()})[:MAX_FOLDERS]
+    """The folders at or below `path` that contain event files, at most `MAX_FOLDERS`."""
+    return _all_folders(path)[:MAX_FOLDERS]
 
 
 def read_event_folders(path: Path) -> list[Artifacts]:
-    """`Artifacts` for each folder with scalars. Raises UserError if there is none."""
-    folders = event_folders(path)
-    artifacts, tags = [], set()
+    """`Artifacts` of each run with scalars. Raises UserError if there is none."""
+    every = _all_folders(path)
+    folders = every[:MAX_FOLDERS]
+    scalars = {folder: read_scalars(folder) for folder in folders}
+    runs: dict[Path, list[EventFolder]] = {}
     for folder in folders:
-        series = read_scalars(folder)
-        tags |= set(series)
-        evidence = _evidence(series)
-        if evidence:
-            artifacts.append(Artifacts("TensorBoard event files", evidence, folder.relative_to(path).as_posix()))
+        one = _placed(folder, path, scalars[folder])
+        runs.setdefault(one.run, []).append(one)
+    artifacts = [found for run, parts in runs.items() if (found := _artifacts(run, parts, path, scalars))]
     if not artifacts:
-        content = f"the tags {', '.join(sorted(tags)[:8])}" if tags else "no scalars"
+        tags = sorted({tag for series in scalars.values() for tag in series})
+        content = f"the tags {', '.join(tags[:8])}" if tags else "no scalars"
         raise UserError(
             f"{path}: the event files contain {content}. Expected a loss, or an accuracy with eval, val or test in "
             f"its tag."
         )
-    return artifacts if len(artifacts) > 1 else [Artifacts(artifacts[0].kind, artifacts[0].evidence)]
+    if len(every) > MAX_FOLDERS:
+        limit = f"{MAX_FOLDERS} of {len(every)} folders with event files were read; give one of the others by its path"
+        artifacts[0] = replace(artifacts[0], notes=(limit, *artifacts[0].notes))
+    return artifacts if len(artifacts) > 1 else [replace(artifacts[0], name="")]
 
 
 def read_scalars(folder: Path) -> dict[str, Series]:
     """The values of every scalar tag by step; of a step logged twice, the last. Raises UserError for broken files."""
+    size = sum(file.stat().st_size for file in folder.glob(PATTERN) if file.is_file())
+    if size > MAX_BYTES:
+        raise UserError(
+            f"{folder}: event files of {size:,} bytes; up to {MAX_BYTES:,} are read. Log scalars to a folder of their "
+            f"own, without images, histograms and profiles."
+        )
     with _reading(folder):
         events, tags = _events(folder)
         series = {tag: {event.step: float(event.value) for event in events.Scalars(tag)} for tag in tags["scalars"]}
@@ -66,6 +88,53 @@ def read_texts(folder: Path, tag: str) -> list[str]:
         names = {tag, f"{tag}/text_summary"}.intersection(tags["tensors"])
         values = [_array(event) for name in sorted(names) for event in events.Tensors(name)]
     return [str(text.decode("utf-8", "replace")) for v in values for text in v.reshape(-1) if isinstance(text, bytes)]
+
+
+def _all_folders(path: Path) -> list[Path]:
+    found, entries = set(), 0
+    for place, _, names in os.walk(path):
+        entries += len(names)
+        if entries > MAX_ENTRIES:
+            raise UserError(f"{path}: more than {MAX_ENTRIES:,} files. Give the folder of one run.")
+        found |= {Path(place)} if any(fnmatch(name, PATTERN) for name in names) else set()
+    return sorted(found)
+
+
+def _placed(folder: Path, root: Path, series: dict[str, Series]) -> EventFolder:
+    """The run of a folder: its parent if the folder holds a split of it, or one curve of a chart."""
+    word = folder.name.lower()
+    splits = {split_of(tag) for tag in series} - {""}  # Keras: "evaluation_loss_vs_iterations" in validation/.
+    if folder != root and word in SPLIT_WORDS and splits <= {SPLIT_WORDS[word]}:
+        return EventFolder(folder, folder.parent, word)
+    for tag in series:  # `SummaryWriter.add_scalars("loss", {"val": …})` writes the tag loss to the folder loss_val.
+        prefix = f"{tag.replace('/', '_').replace(' ', '_')}_"
+        if folder != root and len(series) == 1 and folder.name.startswith(prefix):
+            return EventFolder(folder, folder.parent, folder.name.removeprefix(prefix))
+    return EventFolder(folder, folder)
+
+
+def _artifacts(
+    run: Path, parts: list[EventFolder], root: Path, scalars: dict[Path, dict[str, Series]]
+) -> Artifacts | None:
+    """The scalars of a run's folders together; None if none of them is known."""
+    series: dict[str, Series] = {}
+    for part in parts:
+        for tag, values in scalars[part.path].items():
+            series[f"{part.split}/{tag}" if part.split else tag] = values
+    per_epoch = [name for name in series if name.rpartition("/")[2].startswith(PER_EPOCH)]
+    left_out = [name for name in series if per_epoch and name.rpartition("/")[2].startswith(PER_BATCH)]
+    history = History({name: s for name, s in series.items() if name not in left_out}, bool(per_epoch))
+    notes = [f"read as one run: {', '.join(part.path.name for part in parts)}"] if len(parts) > 1 else []
+    notes += [f"not read: {', '.join(left_out)}, whose steps are batches and not epochs"] if left_out else []
+    config = next((run / name for name in SETTINGS if (run / name).is_file()), None)
+    settings = read_any_json(config) if config else {}
+    settings = settings if isinstance(settings, dict) else {}
+    evidence = history_evidence(history, classes_in(settings))
+    if not evidence:
+        return None
+    files = [file for part in parts for file in part.path.glob(PATTERN)] + ([config] if config else [])
+    name = run.relative_to(root).as_posix() if run != root else root.name
+    return Artifacts(KIND, evidence, name, files=tuple(files), notes=tuple(notes))
 
 
 @contextmanager
@@ -90,38 +159,3 @@ def _array(event: Any) -> np.ndarray:
     from tensorboard.util import tensor_util  # type: ignore[import-untyped]
 
     return np.asarray(tensor_util.make_ndarray(event.tensor_proto))
-
-
-def _evidence(series: dict[str, Series]) -> tuple[Any, ...]:
-    training = {tag: values for tag, values in series.items() if not HELD_OUT.search(tag)}
-    held_out = {tag: values for tag, values in series.items() if HELD_OUT.search(tag)}
-    loss = _first(training, LOSS)
-    evidence: list[Any] = []
-    if loss:
-        steps = sorted(loss)
-        evidence.append(
-            StepEvidence(
-                steps=np.array(steps, dtype=np.int64),
-                loss=np.array([loss[step] for step in steps]),
-                grad_norm=_aligned(_first(training, NORM), steps),
-                learning_rate=_aligned(_first(training, RATE), steps),
-                validation_loss=_points(_first(held_out, LOSS)),
-            )
-        )
-    accuracy = _first(held_out, ACCURACY)
-    if accuracy:
-        evidence.append(CheckpointEvidence(validations=_points(accuracy), metric="accuracy"))
-    return tuple(evidence)
-
-
-def _points(values: Series) -> tuple[ValidationPoint, ...]:
-    return tuple(ValidationPoint(step, value) for step, value in sorted(values.items()))
-
-
-def _first(series: dict[str, Series], pattern: re.Pattern[str]) -> Series:
-    """The series whose tag matches; of several the shortest tag, which is the least specific."""
-    return series[min(tags, key=len)] if (tags := [tag for tag in series if pattern.search(tag)]) else {}
-
-
-def _aligned(values: Series, steps: list[int]) -> np.ndarray | None:
-    return np.array([values[step] for step in steps]) if values and all(step in values for step in steps) else None

@@ -3,8 +3,11 @@
 No type is inferred: labels are text and scores are numbers, whatever the cells look like.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +25,7 @@ from tenor.checks.diagnosis.columns import (
     read_sheet,
 )
 from tenor.checks.diagnosis.scores import Scored, ScoreSet, score_sets, scored_rows
-from tenor.checks.evidence import SplitClaims
+from tenor.checks.evidence import ReportedSplit
 from tenor.errors import UserError
 
 LABEL = (
@@ -47,17 +50,26 @@ def read_predictions_file(path: Path) -> list[Artifacts]:
 
 
 def predictions_artifacts(sheet: Sheet) -> list[Artifacts]:
-    """The same from an open sheet."""
+    """The same from an open sheet; without a column of true classes, only the predictions are judged."""
     file_name = sheet.path.name.lower()
     name = next((split for split, word in (("test", "test"), ("validation", "val")) if word in file_name), "")
-    claims, n_classes = _claims(sheet)
+    sheet = _without_abstentions(sheet)
+    is_unlabelled = not _named(sheet, LABEL) and _named(sheet, PREDICTED)
+    claims, n_classes = _unlabelled_claims(sheet) if is_unlabelled else _claims(sheet)
     evidence = evaluation_evidence({name or "predictions": claims}, n_classes)
     return [Artifacts("a file of predictions", (evidence,))]
 
 
-def read_claims(path: Path) -> tuple[SplitClaims, int]:
+def read_claims(path: Path) -> tuple[ReportedSplit, int]:
     """Labels, predictions and probabilities of the rows, and the number of classes."""
     return _claims(read_sheet(path))
+
+
+def has_predictions(value: Mapping[str, Any]) -> bool:
+    """Whether a JSON object contains a list of predicted classes, or of true classes and scores, one value per row."""
+    lists = {str(name).strip().lower() for name, one in value.items() if isinstance(one, list) and one}
+    scores = any(re.search(r"prob|score|logit|softmax", name) for name in lists)
+    return bool(lists & set(PREDICTED)) or (bool(lists & set(LABEL)) and scores)
 
 
 def has_prediction_columns(names: Sequence[str]) -> bool:
@@ -66,7 +78,58 @@ def has_prediction_columns(names: Sequence[str]) -> bool:
     return bool(known & set(LABEL)) and bool(known & set(PREDICTED))
 
 
-def _claims(sheet: Sheet) -> tuple[SplitClaims, int]:
+TENOR_COLUMNS = frozenset({"prediction", "probability", "error"})
+"""What `tenor predict` adds to the columns of its input."""
+
+UNSURE = 0.6
+"""A probability below it is close to a coin toss between two classes."""
+
+
+def _without_abstentions(sheet: Sheet) -> Sheet:
+    """The rows that `tenor predict` labelled: it leaves the prediction of other rows empty on purpose."""
+    if not set(sheet.names) >= TENOR_COLUMNS:
+        return sheet
+    kept = [row for row, cell in enumerate(sheet.read("prediction")) if cell not in (None, "")]
+    if len(kept) == sheet.rows or not kept:
+        return sheet
+
+    def read(name: str) -> list[Any]:
+        cells = sheet.read(name)
+        return [cells[row] for row in kept]
+
+    note = f"{sheet.rows - len(kept):,} of {sheet.rows:,} rows have no prediction and are left out"
+    return replace(sheet, rows=len(kept), read=read, notes=(*sheet.notes, note))
+
+
+def _unlabelled_claims(sheet: Sheet) -> tuple[ReportedSplit, int]:
+    """Predictions and probabilities without true classes."""
+    name = _named(sheet, PREDICTED)[0]
+
+    def read(column: str) -> list[Any]:
+        return sheet.read(name if column == LABEL[0] else column)
+
+    # The predicted classes stand in for the true ones to identify the classes, and are removed afterwards.
+    doubled = replace(sheet, names=(LABEL[0], *sheet.names), read=read)
+    claims, n_classes = _claims(doubled)
+    names = claims.class_names or ()
+    predicted = np.asarray(claims.predicted)
+    counts = np.bincount(predicted, minlength=len(names))
+    shares = [f"{one} {count / claims.n:.1%}" for one, count in zip(names, counts, strict=True)]
+    notes = [
+        f"no column of true classes: accuracy cannot be judged, only the {claims.n:,} predictions in {name}",
+        f"predicted classes: {listed(shares)}",
+    ]
+    if claims.probabilities is not None:
+        of_predicted = claims.probabilities[np.arange(claims.n), predicted]
+        notes.append(
+            f"probability of the predicted class: {np.nanmean(of_predicted):.3f} on average, below {UNSURE:g} in "
+            f"{float((of_predicted < UNSURE).mean()):.1%} of the rows"
+        )
+    read_lines = tuple(note for note in claims.notes if not note.startswith("read as: "))
+    return replace(claims, labels=None, read_as=None, notes=(*notes, *read_lines)), n_classes
+
+
+def _claims(sheet: Sheet) -> tuple[ReportedSplit, int]:
     rows, sets, ignored = _recognized(sheet)
     scored, unused = scored_rows(rows, sets, str(sheet.path))
     classes = rows.classes if scored is None or scored.values is None else scored.classes
@@ -76,7 +139,7 @@ def _claims(sheet: Sheet) -> tuple[SplitClaims, int]:
         predicted = np.array([place[key] for key in rows.predicted_classes], dtype=np.int64)
     else:
         predicted = np.asarray(values).argmax(axis=1)
-    claims = SplitClaims(
+    claims = ReportedSplit(
         n=sheet.rows,
         labels=np.array([place[key] for key in rows.label.keys], dtype=np.int64),
         predicted=predicted,

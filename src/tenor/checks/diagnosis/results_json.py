@@ -10,11 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from tenor.checks.diagnosis.artifacts import Artifacts, evaluation_evidence, is_class_entry, number, read_any_json
-from tenor.checks.evidence import CheckpointEvidence, SplitClaims
+from tenor.checks.diagnosis.artifacts import (
+    Artifacts,
+    evaluation_evidence,
+    is_class_entry,
+    number,
+    read_any_json,
+)
+from tenor.checks.diagnosis.printed_results import parsed_report, with_report_columns
+from tenor.checks.evidence import CheckpointEvidence, ReportedSplit
 from tenor.checks.rules.ckp import SUCCESS_WORDS
-from tenor.checks.rules.evl_measures import rounding_of
+from tenor.checks.rules.evl_measures import is_of_subset, rounding_of
 from tenor.errors import UserError
+from tenor.runs.findings import parse_reports
 
 _BARE = {
     "validation": ("val", "validation", "valid", "dev", "eval"),
@@ -29,6 +37,18 @@ ACCURACY_KEYS = (
     *("accuracy", "acc", "eval_accuracy", "val_accuracy", "val_acc", "test_accuracy", "test_acc"),
     "predict_accuracy",
 )
+LOSS_KEYS = (
+    "loss",
+    "eval_loss",
+    "val_loss",
+    "validation_loss",
+    "test_loss",
+    "predict_loss",
+    "log_loss",
+    "cross_entropy",
+)
+NAME_OF_CLASSES_KEYS = ("class_names", "target_names", "classes", "label_names", "labels")
+WRAPPERS = ("result", "results", "metrics", "evaluation")
 COUNT_KEYS = ("n", "eval_samples", "n_samples", "num_samples", "total", "test_samples", "predict_samples")
 MAX_DEPTH = 3
 MAX_ROWS = 2**53
@@ -40,22 +60,44 @@ def is_evaluation(value: object) -> bool:
     if not isinstance(value, Mapping):
         return False
     splits = [value[key] for keys in SPLIT_KEYS.values() for key in keys if key in value]
-    return _is_split(value) or any(split is None or _is_split(split) for split in splits)
+    wrapped = [value[key] for key in WRAPPERS if isinstance(value.get(key), Mapping)]
+    return (
+        _is_split(value)
+        or any(split is None or _is_split(split) for split in splits)
+        or any(is_evaluation(one) for one in wrapped)
+    )
+
+
+def is_matrix(value: object) -> bool:
+    """Whether a JSON value is a list of K lists of K numbers."""
+    return (
+        isinstance(value, list)
+        and len(value) > 1
+        and all(isinstance(row, list) and len(row) == len(value) and all(map(_is_number, row)) for row in value)
+    )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def read_evaluation(value: Mapping[str, Any], path: Path) -> list[Artifacts]:
     """Evidence from an evaluation. Raises UserError for an invalid confusion matrix."""
     splits = splits_of(value, str(path))
+    findings = value.get("findings")
+    stage: dict[str, Any] = {"stage": "evaluation", "checked": [], "not_applicable": [], "findings": findings}
+    # `tenor evaluate` records what it found on the rows themselves, which are not in the file.
+    earlier = parse_reports({"stages": [stage]}, path) if "origin" in value and isinstance(findings, list) else ()
     broken = {path.name: non_finite_metrics(value)}
     evidence: list[Any] = [evaluation_evidence(splits, not_numbers=broken)] if splits else []
     nulls = any(key in value and value[key] is None for key in SPLIT_KEYS["validation"])
     checkpoint = value.get("checkpoint")
     if nulls or isinstance(checkpoint, Mapping):
         evidence.append(CheckpointEvidence(metrics_recorded=False if nulls else None))
-    return [Artifacts("an evaluation (JSON)", tuple(evidence))]
+    return [Artifacts("an evaluation (JSON)", tuple(evidence), earlier=earlier)]
 
 
-def splits_of(value: Mapping[str, Any], where: str) -> dict[str, SplitClaims]:
+def splits_of(value: Mapping[str, Any], where: str) -> dict[str, ReportedSplit]:
     """The result of each split; a split that is null or contains no result is left out."""
     splits = {}
     for name, keys in SPLIT_KEYS.items():
@@ -65,36 +107,110 @@ def splits_of(value: Mapping[str, Any], where: str) -> dict[str, SplitClaims]:
                 splits[name] = claims
     bare = claims_of(value, where)
     if not splits and bare is not None:
-        file_name = Path(where).name.lower()
-        guessed = next((name for name, keys in _BARE.items() if any(key in file_name for key in keys[:2])), "")
-        splits[guessed or "evaluation"] = bare
+        splits[_stated_split(value) or guessed_split(Path(where).name) or "evaluation"] = bare
+    for key in WRAPPERS if not splits else ():
+        nested = value.get(key)
+        if not splits and isinstance(nested, Mapping) and is_evaluation(nested):
+            named = {name: value[name] for name in ("split", "class_names") if name in value}
+            splits = splits_of({**named, **nested}, where)
     return splits
 
 
-def claims_of(value: object, where: str) -> SplitClaims | None:
+def _stated_split(value: Mapping[str, Any]) -> str:
+    split = value.get("split")
+    return guessed_split(split) if isinstance(split, str) else ""
+
+
+def guessed_split(name: str) -> str:
+    """The split that a file's name or a heading names, or an empty text."""
+    words = name.lower()
+    return next((split for split, keys in _BARE.items() if any(key in words for key in keys[:2])), "")
+
+
+def claims_of(value: object, where: str) -> ReportedSplit | None:
     """The result of one split; None if there is none. Raises UserError for an invalid confusion matrix."""
     if not isinstance(value, Mapping) or not _is_split(value):
         return None
-    report = value if _is_report(value) else _first(value, REPORT_KEYS)
-    report = report if isinstance(report, Mapping) and _is_report(report) else None
+    report = report_of(value)
     matrix = _first(value, CONFUSION_KEYS)
     confusion = _confusion(matrix, where) if matrix is not None else _confusion_of(report)
     accuracy, is_percent = _accuracy(_first(value, ACCURACY_KEYS))
     baselines = value.get("baselines")
     baselines = baselines if isinstance(baselines, Mapping) else {}
     count = number(_first(value, COUNT_KEYS))
-    supports = sum(number(entry["support"]) or 0 for entry in _classes(report)) if report else 0
-    rows = confusion.sum() if confusion is not None else count if count is not None else supports
-    return SplitClaims(
+    rows = confusion.sum() if confusion is not None else count if count is not None else _rows_of(report)
+    # An accuracy of all rows does not belong to a matrix of some of the classes.
+    is_partial = report is not None and is_of_subset(report) and confusion is not None
+    is_partial = is_partial and len(_classes(report or {})) == len(confusion if confusion is not None else ())
+    accuracy = None if is_partial else accuracy
+    return ReportedSplit(
         n=int(rows),
         confusion=confusion,
         accuracy=number(report.get("accuracy")) if accuracy is None and report else accuracy,
+        loss=number(_first(value, LOSS_KEYS)),
+        macro_f1=_macro_f1(value, report),
         report=report,
         expected_n=int(count) if count is not None else None,
         text_baseline_accuracy=_share(baselines.get("text"), f"{where}: baselines.text"),
-        majority_accuracy=_share(baselines.get("majority"), f"{where}: baselines.majority"),
-        notes=(_percent_note(accuracy, int(rows)),) if accuracy is not None and is_percent else (),
+        majority_accuracy=_majority(report)
+        if baselines.get("majority") is None
+        else _share(baselines["majority"], f"{where}: baselines.majority"),
+        class_names=_class_names(value, report, confusion),
+        notes=(
+            *((_percent_note(accuracy, int(rows)),) if accuracy is not None and is_percent else ()),
+            *((SUBSET_NOTE,) if report and is_of_subset(report) else ()),
+        ),
     )
+
+
+SUBSET_NOTE = (
+    "the report has a micro average and no accuracy: it is of some of the classes only, or of several labels per row"
+)
+
+
+def report_of(value: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The classification report in a split's result, in scikit-learn's form; None if there is none."""
+    found = value if _is_report(value) else parsed_report(_first(value, REPORT_KEYS))
+    return with_report_columns(found) if found is not None and _is_report(found) else None
+
+
+def _rows_of(report: Mapping[str, Any] | None) -> float:
+    """The rows that a report counts; 0 if it is of some of the classes only."""
+    if not report or is_of_subset(report):
+        return 0
+    return sum(number(entry["support"]) or 0 for entry in _classes(report))
+
+
+NOT_OF_MEAN = frozenset({"eval", "val", "test", "validation", "predict", "score", "avg", "average"})
+"""Words in the name of a macro F1 that do not change its meaning."""
+
+
+def _majority(report: Mapping[str, Any] | None) -> float | None:
+    """The share of the most frequent class in a report of all classes."""
+    supports = [number(entry["support"]) or 0.0 for entry in _classes(report or {})]
+    return max(supports) / sum(supports) if _rows_of(report) and sum(supports) > 0 else None
+
+
+def _macro_f1(value: Mapping[str, Any], report: Mapping[str, Any] | None) -> float | None:
+    """A recorded macro F1, under any of its names, or that of a report of all classes."""
+    for key, content in value.items():
+        words = set(re.findall(r"f1|[a-z]+", str(key).lower())) - NOT_OF_MEAN
+        if words in ({"macro", "f1"}, {"macrof1"}) and (found := number(content)) is not None:
+            return _accuracy(found)[0]
+    average = report.get("macro avg") if report and not is_of_subset(report) else None
+    return number(average.get("f1-score")) if isinstance(average, Mapping) else None
+
+
+def _class_names(
+    value: Mapping[str, Any], report: Mapping[str, Any] | None, confusion: np.ndarray | None
+) -> tuple[str, ...] | None:
+    """Names of the rows of the matrix, where as many are recorded; numbers alone are not names."""
+    size = 0 if confusion is None else len(confusion)
+    keys = [key for key, entry in (report or {}).items() if is_class_entry((key, entry))]
+    for names in (*(value.get(key) for key in NAME_OF_CLASSES_KEYS), keys):
+        if isinstance(names, list) and len(names) == size > 0 and all(isinstance(name, str) for name in names):
+            return tuple(names) if not all(name.isdecimal() for name in names) else None
+    return None
 
 
 def non_finite_metrics(record: Mapping[str, Any], prefix: str = "") -> tuple[str, ...]:
@@ -135,8 +251,10 @@ def _is_split(value: object) -> bool:
 
 
 def _is_report(record: Mapping[str, Any]) -> bool:
-    return any(
-        isinstance(value, Mapping) and {"precision", "recall", "support"} <= set(value) for value in record.values()
+    columns = ({"precision", "recall", "support"}, {"pre", "rec", "sup"})
+    is_turned = all(isinstance(record.get(name), Mapping) for name in ("precision", "recall", "support"))
+    return is_turned or any(
+        isinstance(value, Mapping) and any(names <= set(value) for names in columns) for value in record.values()
     )
 
 
@@ -164,11 +282,15 @@ def _confusion(matrix: Any, where: str) -> np.ndarray:
 
 def _confusion_of(report: Mapping[str, Any] | None) -> np.ndarray | None:
     """The matrix that follows from a report: for two classes, or for one predicted class; else None."""
+    if report and is_of_subset(report):
+        return None  # Predictions outside these classes are missing from every number in it.
     classes = _classes(report) if report else []
     values = [[number(entry.get(name)) for name in ("support", "recall", "precision")] for entry in classes]
     if len(classes) < 2 or any(value is None for row in values for value in row):
         return None
     support, recall, precision = np.array(values, dtype=np.float64).T
+    if (support < 0).any() or support.sum() > MAX_ROWS or not ((recall >= 0) & (recall <= 1)).all():
+        return None
     if any(rounding_of(r) * s > 0.25 and r not in (0.0, 1.0) for r, s in zip(recall, support, strict=True)):
         return None
     correct = np.round(recall * support)
@@ -291,16 +413,18 @@ MAX_BYTES = 2**20
 class FurtherResults:
     """The results in further files, and the files that were not recognized."""
 
-    splits: tuple[tuple[str, str, SplitClaims], ...]
+    splits: tuple[tuple[str, str, ReportedSplit], ...]
     """File, split, result."""
     not_numbers: tuple[tuple[str, tuple[str, ...]], ...]
     """File and its metrics that are NaN or infinite."""
     notes: tuple[str, ...]
+    files: tuple[str, ...] = ()
+    """Names of the files that were read, or are named in `notes`."""
 
 
 def read_further_results(folder: Path, known: Collection[str]) -> FurtherResults:
     """The JSON files of a folder named like results, metrics, evaluation or scores, except those in `known`."""
-    splits: list[tuple[str, str, SplitClaims]] = []
+    splits: list[tuple[str, str, ReportedSplit]] = []
     broken: list[tuple[str, tuple[str, ...]]] = []
     notes: list[str] = []
     files = sorted(file for file in folder.glob("*.json") if NAME.search(file.stem) and file.name not in known)
@@ -317,7 +441,7 @@ def read_further_results(folder: Path, known: Collection[str]) -> FurtherResults
                 "only searched for NaN" if any(number(value) is not None for value in record.values()) else "not read"
             )
             notes.append(f"{kind}: {file.name} has no accuracy, report or confusion matrix under a usual name")
-    return FurtherResults(tuple(splits), tuple(broken), tuple(notes))
+    return FurtherResults(tuple(splits), tuple(broken), tuple(notes), tuple(file.name for file in files))
 
 
 def _record(file: Path) -> Mapping[str, Any] | str:

@@ -99,6 +99,8 @@ def probabilities_of(scores: ScoreSet) -> tuple[np.ndarray, str]:
 
     Values that are called probabilities but are out of range stay unchanged: rule EVL014 reports them.
     """
+    from scipy.special import expit, softmax
+
     values, unit = scores.values, scores.unit
     finite = values[np.isfinite(values).all(axis=1)]
     outside = bool(((finite < 0) | (finite > 1)).any())
@@ -107,10 +109,9 @@ def probabilities_of(scores: ScoreSet) -> tuple[np.ndarray, str]:
     if unit == "logit" or unit == "log probability" or (unit == "score" and outside):
         if values.shape[1] == 1:
             with np.errstate(over="ignore"):
-                return (np.exp(values) if unit == "log probability" else 1 / (1 + np.exp(-values))), f"from {unit}s"
+                return (np.exp(values) if unit == "log probability" else expit(values)), f"from {unit}s"
         with np.errstate(invalid="ignore"):
-            powers = np.exp(values - values.max(axis=1, keepdims=True))
-            return powers / powers.sum(axis=1, keepdims=True), "logits" if unit == "score" else f"from {unit}s"
+            return softmax(values, axis=1), "logits" if unit == "score" else f"from {unit}s"
     return values, "probabilities"
 
 

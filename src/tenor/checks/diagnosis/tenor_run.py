@@ -9,19 +9,19 @@ import numpy as np
 
 from tenor.checks.diagnosis.artifacts import (
     Artifacts,
-    earlier_reports,
     evaluation_evidence,
     number,
     read_any_json,
 )
 from tenor.checks.diagnosis.predictions_file import read_claims
 from tenor.checks.diagnosis.results_json import non_finite_metrics, splits_of
-from tenor.checks.evidence import CheckpointEvidence, SplitClaims, StepEvidence, ValidationPoint
+from tenor.checks.evidence import CheckpointEvidence, ReportedSplit, StepEvidence, ValidationPoint
 from tenor.checks.rules.ckp import SUCCESS_WORDS
 from tenor.config.loading import load_config
 from tenor.config.schema import Config
 from tenor.errors import UserError
 from tenor.runs.directory import RunDirectory
+from tenor.runs.findings import read_findings
 from tenor.runs.step_records import read_records
 
 Record = Mapping[str, Any]
@@ -45,19 +45,61 @@ def read_tenor_run(path: Path) -> list[Artifacts]:
         broken = {run.evaluation.name: non_finite_metrics(evaluation)}
         evidence.append(evaluation_evidence(splits, n_classes or None, broken))
     if steps is not None:
-        clip = config.training.max_grad_norm if config else None
-        validations = [record for record in records if record.get("kind") == "validation"]
-        evidence.append(replace(steps, clip_at=clip, validation_loss=points(validations, "loss")))
+        evidence.append(_with_course(steps, run, config, records, bool(splits)))
     settings = config.model_dump(mode="json") if config else {}
     return [
         Artifacts(
             "a Tenor run",
             tuple(evidence),
-            earlier=earlier_reports(run.findings),
+            earlier=read_findings(run.findings),
             settings=settings,
             allow=config.checks.allow if config else {},
+            outcome=_outcome(run),
         )
     ]
+
+
+def _with_course(
+    steps: StepEvidence, run: RunDirectory, config: Config | None, records: list[dict[str, Any]], evaluated: bool
+) -> StepEvidence:
+    """The steps together with the validations, the plan and how the run ended."""
+    validations = [record for record in records if record.get("kind") == "validation"]
+    done = [(record["step"], number(record.get("epoch"))) for record in validations]
+    step, epoch = next(((step, epoch) for step, epoch in reversed(done) if epoch), (None, None))
+    total = round(step / epoch * config.training.epochs) if config and step and epoch else None
+    last = max(int(record["step"]) for record in records)
+    status = _text(_mapping(run.manifest).get("status"))
+    return replace(
+        steps,
+        clip_at=config.training.max_grad_norm if config else None,
+        validation_loss=points(validations, "loss"),
+        total_steps=total,
+        epochs=last * epoch / step if step and epoch else None,
+        ended=True,
+        last_step=last,
+        stopped_because="early stopping (training.patience)" if status in SUCCESS_WORDS else status or "",
+        has_evaluation=bool(validations) or evaluated,
+        keeps_best=True,
+    )
+
+
+def _outcome(run: RunDirectory) -> str:
+    """How the run ended, and what to do next."""
+    manifest = _mapping(run.manifest)
+    resume = f"resume it with `tenor train --resume {run.path}`"
+    match manifest.get("status"):
+        case "interrupted":
+            return f"the run was interrupted; {resume}"
+        case "running":
+            return f"the run is in progress, or its process was killed; if it was, {resume}"
+        case "failed":
+            error = manifest.get("error")
+            return f"the run failed{f': {error}' if isinstance(error, str) else ''}; fix the cause, and {resume}"
+        case "refused":
+            return "a check stopped the run; fix what it names, and start a new run"
+        case "completed":
+            return "the run is complete"
+    return ""
 
 
 def step_evidence(records: list[Any], n_classes: int | None = None) -> StepEvidence | None:
@@ -120,7 +162,7 @@ def _checkpoint(
     )
 
 
-def _splits(run: RunDirectory, evaluation: Record) -> tuple[dict[str, SplitClaims], int]:
+def _splits(run: RunDirectory, evaluation: Record) -> tuple[dict[str, ReportedSplit], int]:
     """Saved metrics together with saved predictions, and the number of classes in the predictions."""
     splits, n_classes = splits_of(evaluation, str(run.evaluation)) if evaluation else {}, 0
     for file in sorted(run.predictions.glob("*.parquet")) if run.predictions.is_dir() else []:
@@ -131,7 +173,7 @@ def _splits(run: RunDirectory, evaluation: Record) -> tuple[dict[str, SplitClaim
     return splits, n_classes
 
 
-def _with_predictions(metrics: SplitClaims, predictions: SplitClaims) -> SplitClaims:
+def _with_predictions(metrics: ReportedSplit, predictions: ReportedSplit) -> ReportedSplit:
     return replace(
         metrics,
         n=predictions.n,

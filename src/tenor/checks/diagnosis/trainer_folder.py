@@ -8,20 +8,24 @@ from pathlib import Path
 from typing import Any
 
 from tenor.checks.diagnosis.artifacts import (
-    FINDINGS,
     Artifacts,
-    earlier_reports,
     evaluation_evidence,
     number,
     read_any_json,
 )
 from tenor.checks.diagnosis.event_files import event_folders, read_texts
-from tenor.checks.diagnosis.results_json import claims_of, non_finite_metrics, read_further_results
+from tenor.checks.diagnosis.results_json import (
+    TRAINING_RESULTS,
+    claims_of,
+    non_finite_metrics,
+    read_further_results,
+)
 from tenor.checks.diagnosis.tenor_run import points, step_evidence
-from tenor.checks.evidence import CheckpointEvidence, ValidationPoint
+from tenor.checks.evidence import CheckpointEvidence, StepEvidence, ValidationPoint
 from tenor.checks.rules.ckp import ROUNDING, best_validation, larger_is_better
 from tenor.config.yaml_text import parse_yaml
 from tenor.errors import UserError
+from tenor.runs.findings import FINDINGS, read_findings
 
 STEMS = ("training_args", "training_arguments", "trainer_args", "args", "arguments", "hparams", "hyperparameters")
 SUFFIXES = (".json", ".yaml", ".yml")
@@ -228,6 +232,7 @@ def _is_at(history: Records, name: str, step: float | None, value: float) -> boo
 
 STATE = "trainer_state.json"
 RESULTS = ("all_results.json", "eval_results.json")
+CONFIG = "config.json"
 
 
 def is_trainer_folder(path: Path) -> bool:
@@ -251,40 +256,138 @@ def _artifacts(state: Mapping[str, Any], folder: Path) -> Artifacts:
     if not isinstance(history, list) or not all(isinstance(record, Mapping) for record in history):
         raise UserError(f"{folder / STATE}: log_history is not a list of records. Restore the file.")
     history = [record for record in history if number(record.get("step")) is not None]
-    config = _mapping(folder / "config.json") if (folder / "config.json").is_file() else {}
-    n_classes = _n_classes(config)
+    n_classes = _classes_of_folder(folder)
     arguments = read_arguments(folder)
     steps = step_evidence([record for record in history if "eval_loss" not in record], n_classes)
     last = _last_evaluation(folder, history)
     claims, further = claims_of(last, ""), read_further_results(folder, (*RESULTS, STATE, FINDINGS))
     splits = {"validation": claims} if claims is not None else {}
     splits |= {name if name not in splits else file: result for file, name, result in further.splits}
-    checked = (("the last evaluation", non_finite_metrics(last)), *further.not_numbers)
+    checked = (
+        ("the last evaluation", non_finite_metrics(last)),
+        ("the log", _not_finite_in(history, last)),
+        *((name, _training_results_not_finite(folder / name)) for name in (*RESULTS, TRAINING_RESULTS)),
+        *further.not_numbers,
+    )
     broken = {name: metrics for name, metrics in checked if metrics}
     evidence: list[Any] = []
     if state:
         evidence.append(_checkpoint(state, history, folder, arguments))
     if steps is not None:
-        planned = number(state.get("max_steps"))
-        clip = number(arguments.values.get("max_grad_norm"))
-        evidence.append(
-            replace(
-                steps,
-                total_steps=None if planned is None else int(planned),
-                clip_at=clip,
-                validation_loss=points(history, "eval_loss"),
-            )
-        )
+        evidence.append(_with_course(steps, state, history, arguments, bool(splits)))
     if splits or broken:
         evidence.append(evaluation_evidence(splits, n_classes, broken))
-    earlier = earlier_reports(folder / FINDINGS)
+    earlier = read_findings(folder / FINDINGS)
     return Artifacts(
         "the output of transformers.Trainer",
         tuple(evidence),
         earlier=earlier,
         settings=arguments.values,
         notes=(*arguments.unread, *further.notes),
+        train_loss=_train_loss(folder),
+        files=_files_read(folder, further.files),
+        outcome=_outcome(state),
     )
+
+
+def _with_course(
+    steps: StepEvidence, state: Mapping[str, Any], history: Records, arguments: Arguments, evaluated: bool
+) -> StepEvidence:
+    """The steps together with the validations, the plan and how the training ended."""
+    planned, last = number(state.get("max_steps")), number(state.get("global_step"))
+    best = arguments.values.get("load_best_model_at_end")
+    clip = number(arguments.values.get("max_grad_norm"))
+    return replace(
+        steps,
+        clip_at=clip,
+        total_steps=int(planned) if planned and planned > 0 else None,
+        validation_loss=points(history, "eval_loss"),
+        epochs=number(state.get("epoch")),
+        ended=True,
+        last_step=max(int(last or 0), int(steps.steps.max())),
+        stopped_because=_early_stopping(state),
+        has_evaluation=evaluated or any(key.startswith("eval_") for record in history for key in record),
+        keeps_best=best if isinstance(best, bool) else None,
+    )
+
+
+def _early_stopping(state: Mapping[str, Any]) -> str:
+    """The callback that ended the training, as far as the state records it."""
+    callbacks = state.get("stateful_callbacks")
+    callbacks = callbacks if isinstance(callbacks, Mapping) else {}
+    for name, entry in callbacks.items():
+        parts = [entry.get(part) for part in ("args", "attributes")] if isinstance(entry, Mapping) else []
+        values = {key: value for part in parts if isinstance(part, Mapping) for key, value in part.items()}
+        patience = number(values.get("early_stopping_patience"))
+        counter = number(values.get("early_stopping_patience_counter"))
+        if patience is not None and counter is not None and counter >= patience:
+            return str(name)
+        if values.get("should_training_stop") is True:
+            return str(name)
+    return ""
+
+
+def _outcome(state: Mapping[str, Any]) -> str:
+    last, planned = number(state.get("global_step")), number(state.get("max_steps"))
+    if not last or not planned or planned < 0:
+        return ""
+    if last >= planned:
+        return f"all {int(planned):,} planned steps were taken"
+    reason = _early_stopping(state)
+    if reason:
+        return f"training was stopped at step {int(last):,} of {int(planned):,} by {reason}"
+    return (
+        f"the state is that of step {int(last):,} of {int(planned):,}; if training was interrupted, resume it with "
+        "`trainer.train(resume_from_checkpoint=True)`"
+    )
+
+
+def _not_finite_in(history: Records, last: Mapping[str, Any]) -> tuple[str, ...]:
+    """Metrics that were NaN or infinite in an earlier evaluation, each once; losses are LOS007's."""
+    named = {
+        message: None
+        for record in history
+        for message in non_finite_metrics(record)
+        if message.startswith("eval_") and not message.startswith("eval_loss ")
+    }
+    known = set(non_finite_metrics(last))
+    return tuple(message for message in named if message.removeprefix("eval_") not in known)
+
+
+def _training_results_not_finite(file: Path) -> tuple[str, ...]:
+    if not file.is_file():
+        return ()
+    return tuple(message for message in non_finite_metrics(_mapping(file)) if not message.startswith("eval_"))
+
+
+def _train_loss(folder: Path) -> float | None:
+    """The mean loss over the whole training, which Trainer writes at its end."""
+    files = [folder / name for name in (TRAINING_RESULTS, RESULTS[0]) if (folder / name).is_file()]
+    return next((loss for file in files if (loss := number(_mapping(file).get("train_loss"))) is not None), None)
+
+
+def _files_read(folder: Path, further: tuple[str, ...]) -> tuple[Path, ...]:
+    own = (STATE, *RESULTS, TRAINING_RESULTS, CONFIG, FINDINGS)
+    arguments = [f"{stem}{suffix}" for stem in STEMS for suffix in SUFFIXES]
+    states = [place / STATE for place in _checkpoints(folder)]
+    return (*(folder / name for name in (*own, *arguments, *further) if (folder / name).is_file()), *states)
+
+
+def _classes_of_folder(folder: Path) -> int | None:
+    """The number of classes from the model's configuration, in the folder, its newest checkpoint or its parent."""
+    for place in (folder, *reversed(_checkpoints(folder)), *sorted(folder.glob("*/config.json")), folder.parent):
+        file = place if place.is_file() else place / CONFIG
+        if not file.is_file():
+            continue
+        try:
+            count = _n_classes(_mapping(file))
+        except UserError:
+            if place == folder:
+                raise
+            continue
+        if count is not None:
+            return count
+    return None
 
 
 def _checkpoint(state: Mapping[str, Any], history: list[Any], folder: Path, arguments: Arguments) -> CheckpointEvidence:
@@ -301,6 +404,9 @@ def _checkpoint(state: Mapping[str, Any], history: list[Any], folder: Path, argu
         chosen_step=None if best is None else kept if kept is not None else None if step is None else int(step),
         path=best,
         path_recorded=best is not None,
+        other_metrics={
+            name: points(history, name) for name in _names(history) if name not in (*NOT_METRICS, chosen.metric)
+        },
         exists=None if best is None else _kept(folder, name, best),
     )
 
@@ -322,8 +428,8 @@ def _last_evaluation(folder: Path, history: list[Any]) -> dict[str, Any]:
 
 def _n_classes(config: Mapping[str, Any]) -> int | None:
     labels = config.get("id2label")
-    count = len(labels) if isinstance(labels, Mapping) else number(config.get("num_labels"))
-    return int(count) if count else None
+    count = len(labels) if isinstance(labels, Mapping) else number(config.get("num_labels", config.get("_num_labels")))
+    return int(count) if count and count > 1 else None
 
 
 def _checkpoints(path: Path) -> list[Path]:

@@ -103,11 +103,11 @@ def optimizer_evidence(model: nn.Module, optimizer: Any, *, trace: Trace | None 
     parts = _parts(model, trace)
     return OptimizerEvidence(
         groups=tuple(groups),
-        learning=frozenset(name for name, p in model.named_parameters() if p.requires_grad),
+        trainable=frozenset(name for name, p in model.named_parameters() if p.requires_grad),
         head=parts.head,
         one_dimensional=frozenset(name for name, p in model.named_parameters() if p.ndim < 2),
         kind=type(inner).__name__,
-        fresh_body=is_fresh(model, parts),
+        body_newly_initialized=is_fresh(model, parts),
         added=parts.added,
     )
 

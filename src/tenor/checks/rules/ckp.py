@@ -3,8 +3,9 @@
 import re
 
 from tenor.checks.evidence import CheckpointEvidence, ValidationPoint
-from tenor.checks.finding import CannotTell, Finding
+from tenor.checks.finding import CannotTell
 from tenor.checks.rule import rule
+from tenor.runs.findings import Finding
 
 LARGER = frozenset(
     {
@@ -264,6 +265,54 @@ def success_without_result(checkpoint: CheckpointEvidence) -> Finding | None:
         n=len(missing),
         cause="the status shows that the program did not crash, not that there is a result",
         fix="derive the status from the checkpoint and the metrics, after both were written and read back",
+    )
+
+
+GAIN = 0.01
+"""One point of accuracy or F1: less is within the noise of a validation split of a thousand rows."""
+
+
+@rule("CKP006", "note")
+def other_metric_peaks_elsewhere(checkpoint: CheckpointEvidence) -> Finding | None:
+    """The best checkpoint by loss is not the best one by accuracy
+
+    Measures: each metric of which larger values are better (accuracy, F1, …), at the checkpoint that was selected by a
+    metric of which smaller values are better (the loss), and its best value in the log.
+
+    Threshold: one point (0.01). A note: the choice is a matter of purpose.
+
+    Why: the loss rises as soon as the model becomes too confident, often while the accuracy still improves. If accuracy
+    or F1 is what counts, another checkpoint is better.
+
+    Look-alikes: a selection by loss on purpose, for good probabilities.
+
+    Fix: select by the metric that is reported (`metric_for_best_model` in `transformers`, `training.select_by` in
+    Tenor).
+
+    Reference: Guo et al. 2017, On Calibration of Modern Neural Networks (section 3).
+    """
+    if checkpoint.chosen_step is None or not checkpoint.other_metrics:
+        raise CannotTell("the selected step, or a log of several metrics, is not known")
+    if direction(checkpoint):
+        raise CannotTell("the checkpoint was not selected by a loss")
+    better = []
+    for name, points in checkpoint.other_metrics.items():
+        finite = tuple(point for point in points if point.value == point.value)
+        chosen = [point.value for point in finite if point.step == checkpoint.chosen_step]
+        if not chosen or not larger_is_better(name):
+            continue
+        best = best_validation(finite, True)
+        if best.value - max(chosen) >= GAIN - ROUNDING:
+            better.append((name, max(chosen), best))
+    if not better:
+        return None
+    return Finding(
+        observed=f"step {checkpoint.chosen_step:,} was selected by {checkpoint.metric}: "
+        + ", ".join(f"{name} {value:.4g}" for name, value, _ in better),
+        expected=", ".join(f"{name} {best.value:.4g} at step {best.step:,}" for name, _, best in better),
+        n=max(len(points) for points in checkpoint.other_metrics.values()),
+        cause="the loss and the reported metric have their best values at different steps",
+        fix="select by the metric that counts, and load the checkpoint of its best step if it was saved",
     )
 
 

@@ -3,10 +3,11 @@
 import numpy as np
 
 from tenor.checks.evidence import BatchEvidence, DataEvidence
-from tenor.checks.finding import CannotTell, Finding
+from tenor.checks.finding import CannotTell
 from tenor.checks.rule import rule
 from tenor.checks.rules.dat_labels import wrong_form
 from tenor.checks.rules.shared import ALPHA, chance_of_none, class_counts, class_indices, runs_test
+from tenor.runs.findings import Finding
 
 MIN_ROWS = 20  # Two sorted blocks of ten rows each have p = 2e-5 in random order; fewer rows are not significant.
 FEW_RUNS = 0.5  # Of the runs expected in random order; shuffled IMDb rows sorted by length have 1.0.

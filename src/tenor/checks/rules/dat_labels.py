@@ -3,7 +3,7 @@
 import numpy as np
 
 from tenor.checks.evidence import DataEvidence
-from tenor.checks.finding import CannotTell, Finding
+from tenor.checks.finding import CannotTell
 from tenor.checks.rule import rule
 from tenor.checks.rules.shared import (
     ALPHA,
@@ -15,6 +15,7 @@ from tenor.checks.rules.shared import (
     integers,
     runs_test,
 )
+from tenor.runs.findings import Finding
 
 SHIFTED = 0.05  # Share of rows that would have to change class; less has no more effect than a class weight or a seed.
 BLOCKED = 0.5  # Of the runs expected in random order; sorted sources are near 0, shuffled ones at 1.

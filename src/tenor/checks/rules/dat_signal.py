@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from tenor.checks.evidence import DataEvidence
-from tenor.checks.finding import CannotTell, Finding
+from tenor.checks.finding import CannotTell
 from tenor.checks.rule import rule
 from tenor.checks.rules.shared import ALPHA, class_name, held_out, labelled_texts
+from tenor.runs.findings import Finding
 
 SAMPLE = 2_000  # Rows; naive Bayes reaches 80% on IMDb with this number, in a second.
 FOLDS = 5
@@ -60,11 +61,12 @@ def out_of_fold(features: Any, labels: np.ndarray, n_classes: int, folds: list[n
 
 
 def kappa(labels: np.ndarray, predicted: np.ndarray, n_classes: int) -> float:
-    """Agreement beyond chance: 1 perfect, 0 chance, below 0 worse than chance (Cohen 1960)."""
-    right = float(np.mean(labels == predicted))
-    chance = float(np.bincount(labels, minlength=n_classes) @ np.bincount(predicted, minlength=n_classes))
-    chance /= len(labels) ** 2
-    return (right - chance) / (1 - chance) if chance < 1 else 0.0
+    """Agreement beyond chance: 1 perfect, 0 chance, below 0 worse than chance (Cohen 1960); 0 for a single class."""
+    from sklearn.metrics import cohen_kappa_score
+
+    if (labels == labels[0]).all() and (predicted == labels[0]).all():
+        return 0.0
+    return float(cohen_kappa_score(labels, predicted, labels=range(n_classes)))
 
 
 def sample(n: int, size: int) -> np.ndarray:

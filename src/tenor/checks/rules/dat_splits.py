@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tenor.checks.evidence import DataEvidence
-from tenor.checks.finding import CannotTell, Finding, Severity
+from tenor.checks.finding import CannotTell
 from tenor.checks.rule import rule
 from tenor.checks.rules.shared import (
     ALPHA,
@@ -18,6 +18,7 @@ from tenor.checks.rules.shared import (
     strings,
     text_keys,
 )
+from tenor.runs.findings import Finding, Severity
 
 SAME_WORDS = 5  # Shorter texts ("great film") may be written independently by two people.
 WHOLESALE = 0.5  # Half of a split; accidental overlap was below 1% in the datasets examined (IMDb: 0.5%).

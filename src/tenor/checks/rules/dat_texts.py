@@ -9,9 +9,10 @@ from itertools import chain, islice
 import numpy as np
 
 from tenor.checks.evidence import DataEvidence
-from tenor.checks.finding import CannotTell, Finding
+from tenor.checks.finding import CannotTell
 from tenor.checks.rule import rule
 from tenor.checks.rules.shared import all_splits, bare, labelled_texts, strings, text_keys, without_markup
+from tenor.runs.findings import Finding
 
 CONFLICTS = 0.01  # Of the rows: the label noise in the cleanest of ten test sets (Northcutt et al. 2021).
 BROKEN = 0.01  # Of the texts: any crawl may contain a few; the embedded IMDb reviews contain none.

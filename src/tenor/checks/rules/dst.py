@@ -3,8 +3,9 @@
 from collections import Counter
 
 from tenor.checks.evidence import RankEvidence, ResumeEvidence
-from tenor.checks.finding import OWN, CannotTell, Finding
+from tenor.checks.finding import CannotTell
 from tenor.checks.rule import rule
+from tenor.runs.findings import RULE_SEVERITY, Finding
 
 # Loaders may drop an incomplete last batch, which is at most 1% of an epoch in datasets of a useful size.
 SMALL_SHARE = 0.01
@@ -91,7 +92,7 @@ def rows_not_seen(ranks: RankEvidence) -> Finding | None:
         n=rows,
         cause="each process takes a part of the rows, but the parts do not cover the split",
         fix="compare the sampler's length times the number of processes with the split; keep the last batch",
-        severity="note" if unseen <= SMALL_SHARE * rows else OWN,
+        severity="note" if unseen <= SMALL_SHARE * rows else RULE_SEVERITY,
     )
 
 

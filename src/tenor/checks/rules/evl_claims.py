@@ -6,10 +6,18 @@ from math import isfinite
 
 import numpy as np
 
-from tenor.checks.evidence import EvaluationEvidence, SplitClaims, StepEvidence
-from tenor.checks.finding import OWN, CannotTell, Finding
+from tenor.checks.evidence import EvaluationEvidence, ReportedSplit, StepEvidence
+from tenor.checks.finding import CannotTell
 from tenor.checks.rule import rule
-from tenor.checks.rules.evl_measures import claimed_confusion, confusion_of_rows, joined, per_split, rounding_of
+from tenor.checks.rules.evl_measures import (
+    claimed_confusion,
+    confusion_of_rows,
+    is_of_subset,
+    joined,
+    per_split,
+    rounding_of,
+)
+from tenor.runs.findings import RULE_SEVERITY, Finding
 
 SHOWN = 3
 METRICS_SHOWN = 6
@@ -88,7 +96,7 @@ def report_contradicts_confusion(evaluation: EvaluationEvidence) -> Finding | No
     Why: the two were computed from different predictions, or the matrix has its rows and columns swapped.
 
     Look-alikes: the precision of a class that is never predicted is undefined. It may be 0, 1 or NaN and is not
-    compared.
+    compared. A report of some of the classes, which has a micro average in the place of the accuracy, is not compared.
 
     Fix: compute both from the same two arrays, with true classes as the rows of the matrix.
 
@@ -195,7 +203,42 @@ def metric_is_nan(evaluation: EvaluationEvidence) -> Finding | None:
         n=len(names),
         cause="the metric was computed on zero rows, or from a loss or a baseline that is NaN",
         fix="recompute it from the saved predictions; record a missing value as missing, with the reason",
-        severity="error" if any(name.removeprefix("eval_") in MAIN_METRICS for name in names) else OWN,
+        severity="error" if any(name.removeprefix("eval_") in MAIN_METRICS for name in names) else RULE_SEVERITY,
+    )
+
+
+@rule("EVL022", "warning", explains=("no result",))
+def never_evaluated(steps: StepEvidence) -> Finding | None:
+    """The run has no evaluation
+
+    Measures: results on held-out rows among the files of a run that trained.
+
+    Threshold: none at all. Judged once an epoch or 90% of the planned steps are done.
+
+    Why: a training loss does not show whether the model works on other texts: it falls for memorized and for leaked
+    rows as well. Without a validation, no checkpoint can be chosen.
+
+    Look-alikes: a run that is evaluated by another program, whose result lies elsewhere.
+
+    Fix: validate at least once per epoch (`eval_strategy="epoch"` in `transformers`, whose default is "no"), and save
+    the result next to the checkpoint.
+
+    Reference: Dodge et al. 2019, Show Your Work.
+    """
+    if not steps.ended or steps.has_evaluation is None:
+        raise CannotTell("the run's files were not searched for an evaluation")
+    if steps.has_evaluation:
+        return None
+    last = steps.last_step or int(np.max(steps.steps, initial=0))
+    done = (steps.epochs or 0) >= 1 or last >= 0.9 * (steps.total_steps or 0)
+    if not done:
+        raise CannotTell("the run ended before its first epoch was complete")
+    return Finding(
+        observed=f"{last:,} steps, and no result on held-out rows",
+        expected="an evaluation on rows that were not trained on",
+        n=len(steps.steps),
+        cause="no evaluation was configured, or its results are stored elsewhere",
+        fix="evaluate the model on held-out rows, and validate once per epoch in the next run",
     )
 
 
@@ -204,7 +247,7 @@ def _first_of(entries: tuple[str, ...]) -> str:
     return ", ".join(entries[:METRICS_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
-def _row_fault(claims: SplitClaims) -> str:
+def _row_fault(claims: ReportedSplit) -> str:
     if claims.expected_n is None and claims.ids is None:
         raise CannotTell("neither the split's number of rows nor the row ids are known")
     parts = []
@@ -216,7 +259,7 @@ def _row_fault(claims: SplitClaims) -> str:
     return " and ".join(parts)
 
 
-def _share_fault(claims: SplitClaims) -> str:
+def _share_fault(claims: ReportedSplit) -> str:
     if claims.accuracy is None or not claims.n:
         raise CannotTell("the accuracy or the number of rows is not known")
     if not isfinite(claims.accuracy) or not 0 <= claims.accuracy <= 1:
@@ -230,7 +273,7 @@ def _share_fault(claims: SplitClaims) -> str:
     )
 
 
-def _report_faults(claims: SplitClaims) -> list[tuple[str, float, float]]:
+def _report_faults(claims: ReportedSplit) -> list[tuple[str, float, float]]:
     """Entries of the report that differ from the matrix: (name, reported, recomputed)."""
     counts = claimed_confusion(claims)
     reported = dict(_reported(claims, len(counts)))
@@ -244,11 +287,13 @@ def _report_faults(claims: SplitClaims) -> list[tuple[str, float, float]]:
     ]
 
 
-def _reported(claims: SplitClaims, n_classes: int) -> list[tuple[str, float]]:
+def _reported(claims: ReportedSplit, n_classes: int) -> list[tuple[str, float]]:
     report = claims.report or {}
     reported = [("accuracy", claims.accuracy), ("accuracy", report.get("accuracy"))]
     entries = [(key, value) for key, value in report.items() if isinstance(value, Mapping) and " avg" not in key]
-    if len(entries) == n_classes:
+    if all(key.isdecimal() for key, _ in entries):  # JSON with sorted keys has 10 before 2.
+        entries.sort(key=lambda entry: int(entry[0]))
+    if len(entries) == n_classes and not is_of_subset(report):
         reported += [(f"{name} of class {k}", e.get(name)) for k, (_, e) in enumerate(entries) for name in e]
     return [(name, float(value)) for name, value in reported if isinstance(value, int | float)]
 
@@ -268,7 +313,7 @@ def _recomputed(counts: np.ndarray) -> dict[str, float]:
     return values
 
 
-def _contradiction(claims: SplitClaims, n_classes: int) -> tuple[str, str] | None:
+def _contradiction(claims: ReportedSplit, n_classes: int) -> tuple[str, str] | None:
     """(saved, recomputed) in words, where they differ."""
     counts = confusion_of_rows(claims, n_classes)
     if claims.confusion is None and claims.accuracy is None:

@@ -1,13 +1,24 @@
 """Collapsed results: classes that are missing from the predictions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from tenor.checks.evidence import EvaluationEvidence, SplitClaims
-from tenor.checks.finding import OWN, CannotTell, Finding
+from tenor.checks.evidence import EvaluationEvidence, ReportedSplit
+from tenor.checks.finding import CannotTell
 from tenor.checks.rule import rule
-from tenor.checks.rules.evl_measures import class_name, confusion, distributions, joined, per_split, ranking
+from tenor.checks.rules.evl_measures import (
+    accuracy,
+    class_indices,
+    class_name,
+    confusion,
+    distributions,
+    joined,
+    per_split,
+    ranking,
+)
+from tenor.measures.intervals import wilson_interval
+from tenor.runs.findings import RULE_SEVERITY, Finding
 
 # One other prediction in 200 is still a collapse; sound models of data as skewed as 99/1 stay below this share.
 ONE_CLASS_SHARE = 0.995
@@ -24,9 +35,16 @@ DEVIATIONS = 3.29
 # A model that has learned a class this frequent would predict it at least once.
 MIN_SUPPORT = 20
 SAME_SCORES = 1e-6
+# One class in a thousand is called weak by chance.
+WEAK_CONFIDENCE = 0.998
+# Half of what one class of three costs that is never right, at an accuracy of 0.9.
+MACRO_GAP = 0.15
+MIN_UNLABELLED = 100
+# float64 represents every count below it exactly.
+MOST_ROWS = 2**53
 
 
-def collapse(claims: SplitClaims, n_classes: int) -> tuple[int, int, int, float] | None:
+def collapse(claims: ReportedSplit, n_classes: int) -> tuple[int, int, int, float] | None:
     """(class, rows predicted as it, rows, its share of the labels), if nearly all predictions are one class."""
     counts = confusion(claims, n_classes)
     if len(counts) < 2:
@@ -43,7 +61,7 @@ def collapse(claims: SplitClaims, n_classes: int) -> tuple[int, int, int, float]
     return k, int(predicted[k]), rows, share
 
 
-def collapsed_splits(evaluation: EvaluationEvidence) -> list[tuple[str, SplitClaims, tuple[int, int, int, float]]]:
+def collapsed_splits(evaluation: EvaluationEvidence) -> list[tuple[str, ReportedSplit, tuple[int, int, int, float]]]:
     """The splits in which nearly all predictions are one class."""
     affected = per_split(evaluation, lambda claims: collapse(claims, evaluation.n_classes))
     return [(name, claims, one) for name, claims, one in affected if one is not None]
@@ -94,7 +112,7 @@ def one_class_predicted(evaluation: EvaluationEvidence) -> Finding | None:
         n=sum(rows for _, _, (_, _, rows, _) in affected),
         cause="the model does not separate the classes, or its decision threshold is outside the range of its scores",
         fix="count the labels of the training rows; then follow the first finding that explains this one",
-        severity="warning" if all(share >= SKEWED_SHARE for _, _, (*_, share) in affected) else OWN,
+        severity="warning" if all(share >= SKEWED_SHARE for _, _, (*_, share) in affected) else RULE_SEVERITY,
     )
 
 
@@ -195,6 +213,73 @@ def class_never_predicted(evaluation: EvaluationEvidence) -> Finding | None:
     )
 
 
+@rule("EVL021", "warning", symptoms=("class never predicted",), says_why=False)
+def class_hardly_ever_right(evaluation: EvaluationEvidence) -> Finding | None:
+    """A class is hardly ever right, which the accuracy hides
+
+    Measures: the recall of each class that is predicted at all, where the confusion matrix is known; otherwise the
+    accuracy minus the macro F1.
+
+    Threshold: at least 20 rows of the class, and an upper limit of its recall (Wilson, 99.9%) below half of the
+    accuracy and below 0.5. Without a matrix, a difference of 0.15, and of half of what one of K classes costs that
+    is never right (accuracy / 2K).
+
+    Why: accuracy and weighted F1 are those of the frequent classes. The class that matters is often the rare one.
+
+    Look-alikes: rare classes with few rows pass. Weak models often lose a neutral class between two extremes. Classes
+    that are never predicted are EVL013's.
+
+    Fix: look at the confusion matrix; count the class among the training rows, and compare its label in training and
+    evaluation; then weight it in the loss, add rows, or choose a threshold for it.
+
+    Reference: Grandini et al. 2020, Metrics for Multi-Class Classification; Opitz and Burst 2019, Macro F1 and Macro
+    F1.
+    """
+    measured = per_split(evaluation, lambda claims: _weak_classes(claims, evaluation.n_classes))
+    weak = [(name, claims, one) for name, claims, one in measured if one]
+    if not weak:
+        return None
+    return Finding(
+        observed=joined([(name, one) for name, _, one in weak]),
+        expected="a recall of each class not far below the accuracy",
+        n=sum(claims.n for _, claims, _ in weak),
+        cause="the class is rare among the training rows, or its label means another class there",
+        fix="count the class in the training rows, compare the label names, and report recall or F1 per class",
+    )
+
+
+@rule("EVL023", "warning", symptoms=("one class predicted",), says_why=False)
+def one_class_without_labels(evaluation: EvaluationEvidence) -> Finding | None:
+    """All predictions are one class, in a file without true classes
+
+    Measures: the share of the most predicted class where the true classes are not known.
+
+    Threshold: 99.5% of at least 100 rows. A warning, because all texts may belong to this class.
+
+    Why: without true classes neither accuracy nor a collapse can be measured, but few collections of texts are of one
+    class only.
+
+    Look-alikes: texts that were selected by their class.
+
+    Fix: label 50 of the rows by hand and compare, or evaluate the model on labelled rows.
+
+    Reference: Karpathy 2019, A Recipe for Training Neural Networks.
+    """
+    measured = per_split(evaluation, lambda claims: _unlabelled_share(claims, evaluation.n_classes))
+    constant = [(name, claims, one) for name, claims, one in measured if one[1] >= ONE_CLASS_SHARE * one[2]]
+    if not constant:
+        return None
+    return Finding(
+        observed=joined(
+            [(name, f"{of:,} of {n:,} predicted as class {class_name(c, k)}") for name, c, (k, of, n) in constant]
+        ),
+        expected="predictions of several classes",
+        n=sum(n for _, _, (_, _, n) in constant),
+        cause="the model does not separate the classes, or all texts are of one class",
+        fix="label 50 of the rows by hand and compare, or evaluate the model on labelled rows",
+    )
+
+
 @rule("EVL014", "error", symptoms=("odd probabilities",), says_why=False)
 def invalid_probabilities(evaluation: EvaluationEvidence) -> Finding | None:
     """The probabilities are not a distribution, or equal for all rows
@@ -246,17 +331,17 @@ def _ranked_collapse(
         n=sum(claims.n for _, claims, _ in affected),
         cause=cause,
         fix=fix,
-        severity="warning" if skewed else OWN,
+        severity="warning" if skewed else RULE_SEVERITY,
     )
 
 
-def _lost(claims: SplitClaims, n_classes: int) -> list[tuple[int, int]]:
+def _lost(claims: ReportedSplit, n_classes: int) -> list[tuple[int, int]]:
     counts = confusion(claims, n_classes)
     support, predicted = counts.sum(axis=1), counts.sum(axis=0)
     return [(int(k), int(support[k])) for k in np.flatnonzero((support >= MIN_SUPPORT) & (predicted == 0))]
 
 
-def _distribution_fault(claims: SplitClaims) -> str:
+def _distribution_fault(claims: ReportedSplit) -> str:
     """What is wrong with the probabilities; empty if nothing."""
     values = distributions(claims)
     rows = len(values)
@@ -269,3 +354,64 @@ def _distribution_fault(claims: SplitClaims) -> str:
     if rows >= MIN_MINORITY and np.ptp(values, axis=0).max() <= SAME_SCORES:
         return f"all {rows:,} rows have the same probabilities"
     return ""
+
+
+def _weak_classes(claims: ReportedSplit, n_classes: int) -> str:
+    """The classes that are hardly ever right, as text; empty if there are none."""
+    try:
+        counts = confusion(claims, n_classes)
+    except CannotTell:
+        classes = _recalls(claims)
+    else:
+        support, predicted, right = counts.sum(axis=1), counts.sum(axis=0), np.diag(counts)
+        classes = [
+            (class_name(claims, k), int(right[k]), int(support[k]) if predicted[k] else 0) for k in range(len(counts))
+        ]
+        if not predicted.all() and len(counts) == 2:
+            return ""  # EVL001 judges it.
+    if not classes:
+        return _macro_gap(claims, n_classes)
+    share = accuracy(claims, n_classes)[0]
+    weak = [
+        f"class {name}: {right:,} of {support:,} rows right"
+        for name, right, support in classes
+        if support >= MIN_SUPPORT and wilson_interval(right, support, WEAK_CONFIDENCE).high < min(0.5, share / 2)
+    ]
+    return f"accuracy {share:.4f}, but {', '.join(weak)}" if weak else ""
+
+
+def _recalls(claims: ReportedSplit) -> list[tuple[str, int, int]]:
+    """Name, rows that are right, and rows of each class in a report of all classes; empty if it does not tell."""
+    report = claims.report or {}
+    classes = []
+    for key, entry in report.items():
+        if not isinstance(entry, Mapping) or key.endswith(" avg"):
+            continue
+        recall, support = entry.get("recall"), entry.get("support")
+        if not isinstance(recall, int | float) or not isinstance(support, int | float) or not 0 <= recall <= 1:
+            return []
+        if not 0 <= support < MOST_ROWS:
+            return []
+        classes.append((key, min(round(recall * support), int(support)), int(support)))
+    return classes if "accuracy" in report else []
+
+
+def _macro_gap(claims: ReportedSplit, n_classes: int) -> str:
+    """A macro F1 far below the accuracy, as text; empty if it is not."""
+    if claims.macro_f1 is None or claims.accuracy is None:
+        raise CannotTell("neither a confusion matrix nor accuracy and macro F1 are known")
+    gap = claims.accuracy - claims.macro_f1
+    if not gap >= max(MACRO_GAP, claims.accuracy / (2 * n_classes)):
+        return ""
+    return f"accuracy {claims.accuracy:.4f}, macro F1 {claims.macro_f1:.4f}"
+
+
+def _unlabelled_share(claims: ReportedSplit, n_classes: int) -> tuple[int, int, int]:
+    """The most predicted class, its rows and all rows; CannotTell if the true classes are known."""
+    if claims.labels is not None or claims.confusion is not None:
+        raise CannotTell("the true classes are known")
+    predicted = class_indices(claims.predicted, n_classes, "predictions")
+    if len(predicted) < MIN_UNLABELLED:
+        raise CannotTell(f"fewer than {MIN_UNLABELLED} predictions")
+    counts = np.bincount(predicted, minlength=n_classes)
+    return int(counts.argmax()), int(counts.max()), len(predicted)

@@ -1,22 +1,22 @@
 """Measurements for the rules on results: counts, ranking and relabelling, from the saved parts of an evaluation."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 
-from tenor.checks.evidence import EvaluationEvidence, SplitClaims
+from tenor.checks.evidence import EvaluationEvidence, ReportedSplit
 from tenor.checks.finding import CannotTell
 
 Measured = TypeVar("Measured")
 
 
 def per_split(
-    evaluation: EvaluationEvidence, measure: Callable[[SplitClaims], Measured]
-) -> list[tuple[str, SplitClaims, Measured]]:
+    evaluation: EvaluationEvidence, measure: Callable[[ReportedSplit], Measured]
+) -> list[tuple[str, ReportedSplit, Measured]]:
     """`measure` on every split that allows it; CannotTell, with the reasons, where none does."""
-    measured: list[tuple[str, SplitClaims, Measured]] = []
+    measured: list[tuple[str, ReportedSplit, Measured]] = []
     reasons: list[str] = []
     for name, claims in evaluation.splits.items():
         try:
@@ -33,7 +33,7 @@ def joined(parts: list[tuple[str, str]]) -> str:
     return "; ".join(f"{split}: {message}" for split, message in parts)
 
 
-def class_name(claims: SplitClaims, k: int) -> str:
+def class_name(claims: ReportedSplit, k: int) -> str:
     """The name of a class in the evaluated rows, or its index."""
     names = claims.class_names
     return names[k] if names is not None and k < len(names) else str(k)
@@ -49,7 +49,7 @@ def class_indices(values: Any, n_classes: int, what: str) -> np.ndarray:
     return array.astype(np.int64)
 
 
-def confusion_of_rows(claims: SplitClaims, n_classes: int) -> np.ndarray:
+def confusion_of_rows(claims: ReportedSplit, n_classes: int) -> np.ndarray:
     """Counts (K, K) from labels and predictions, rows true; CannotTell without either."""
     labels = class_indices(claims.labels, n_classes, "labels")
     predicted = class_indices(claims.predicted, n_classes, "predictions")
@@ -58,7 +58,7 @@ def confusion_of_rows(claims: SplitClaims, n_classes: int) -> np.ndarray:
     return np.bincount(labels * n_classes + predicted, minlength=n_classes**2).reshape(n_classes, n_classes)
 
 
-def claimed_confusion(claims: SplitClaims) -> np.ndarray:
+def claimed_confusion(claims: ReportedSplit) -> np.ndarray:
     """The saved confusion matrix, int64 (K, K), or CannotTell."""
     counts: np.ndarray = np.asarray(claims.confusion) if claims.confusion is not None else np.empty(0)
     if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or counts.dtype.kind not in "iuf" or not counts.sum():
@@ -66,14 +66,14 @@ def claimed_confusion(claims: SplitClaims) -> np.ndarray:
     return counts.astype(np.int64)
 
 
-def confusion(claims: SplitClaims, n_classes: int) -> np.ndarray:
+def confusion(claims: ReportedSplit, n_classes: int) -> np.ndarray:
     """Counts (K, K): from the rows where they are known, otherwise the saved matrix."""
     if claims.labels is not None and claims.predicted is not None:
         return confusion_of_rows(claims, n_classes)
     return claimed_confusion(claims)
 
 
-def accuracy(claims: SplitClaims, n_classes: int) -> tuple[float, int]:
+def accuracy(claims: ReportedSplit, n_classes: int) -> tuple[float, int]:
     """The share of correct predictions, and the number of rows."""
     try:
         counts = confusion(claims, n_classes)
@@ -84,7 +84,7 @@ def accuracy(claims: SplitClaims, n_classes: int) -> tuple[float, int]:
     return float(np.trace(counts) / counts.sum()), int(counts.sum())
 
 
-def distributions(claims: SplitClaims) -> np.ndarray:
+def distributions(claims: ReportedSplit) -> np.ndarray:
     """Probabilities (n, K) as float64, not validated; CannotTell where there are none."""
     try:
         values = np.asarray(claims.probabilities, dtype=np.float64)
@@ -104,11 +104,13 @@ class Ranking:
     """Standard deviation of the AUC of random scores."""
 
 
-def ranking(claims: SplitClaims, n_classes: int) -> Ranking:
+def ranking(claims: ReportedSplit, n_classes: int) -> Ranking:
     """The area under the ROC curve; for K > 2 the one-versus-rest mean over the classes.
 
-    Ties count half. Statistic and standard deviation under chance: Mann and Whitney 1947.
+    Ties count half. Standard deviation under chance: Mann and Whitney 1947.
     """
+    from sklearn.metrics import roc_auc_score
+
     labels = class_indices(claims.labels, n_classes, "labels")
     scores = distributions(claims)
     if scores.shape != (len(labels), n_classes) or not np.isfinite(scores).all():
@@ -119,8 +121,8 @@ def ranking(claims: SplitClaims, n_classes: int) -> Ranking:
         positive = labels == k
         n1, n0 = int(positive.sum()), int((~positive).sum())
         if n1 and n0:
-            wins = _average_ranks(scores[:, k])[positive].sum() - n1 * (n1 + 1) / 2
-            areas_and_deviations.append((wins / (n1 * n0), ((n1 + n0 + 1) / (12 * n1 * n0)) ** 0.5))
+            area = roc_auc_score(positive, scores[:, k])
+            areas_and_deviations.append((area, ((n1 + n0 + 1) / (12 * n1 * n0)) ** 0.5))
     if not areas_and_deviations:
         raise CannotTell("all labels are of one class")
     areas, deviations = np.array(areas_and_deviations).T
@@ -135,13 +137,13 @@ def best_relabelling(counts: np.ndarray) -> np.ndarray:
     return true[np.argsort(predicted)]
 
 
+def is_of_subset(report: Mapping[str, object]) -> bool:
+    """Whether a report is of some of the classes only, or of several labels per row: it then has a micro average in
+    the place of the accuracy."""
+    return "micro avg" in report and "accuracy" not in report
+
+
 def rounding_of(value: float) -> float:
     """The largest rounding error of a written number: half of its last decimal, and float32's resolution."""
     decimals = repr(float(value)).lower().partition("e")[0].partition(".")[2]
     return 0.5 * 10.0 ** -max(len(decimals), 1) + 1e-7
-
-
-def _average_ranks(values: np.ndarray) -> np.ndarray:
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = counts.cumsum()
-    return (last - (counts - 1) / 2)[inverse]

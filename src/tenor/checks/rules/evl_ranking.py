@@ -1,11 +1,11 @@
 """What a result is worth: compared with chance, a cheap model, its best relabelling and another split."""
 
-from math import log, sqrt
+from math import isfinite, log, sqrt
 
 import numpy as np
 
-from tenor.checks.evidence import EvaluationEvidence, SplitClaims
-from tenor.checks.finding import OWN, CannotTell, Finding
+from tenor.checks.evidence import EvaluationEvidence, ReportedSplit
+from tenor.checks.finding import CannotTell
 from tenor.checks.rule import rule
 from tenor.checks.rules.evl_measures import (
     accuracy,
@@ -18,10 +18,15 @@ from tenor.checks.rules.evl_measures import (
     per_split,
 )
 from tenor.measures.intervals import wilson_interval
+from tenor.runs.findings import RULE_SEVERITY, Finding
 
 # With fewer rows, the interval of an accuracy of 0.5 is wider than ±0.14, too wide for a comparison.
 MIN_ROWS = 50
 MIN_ROWS_FOR_WARNING = 100
+# 3.29 standard deviations of an accuracy of 0.5 are then 5 points.
+MIN_ROWS_FOR_ERROR = 1000
+# Above it, ln K and ln (K + 1) differ by less than 2%.
+MOST_CHANCE_CLASSES = 20
 # One-sided, divided by the number of splits; strict, because every evaluation of every run is tested.
 ALPHA = 1e-3
 # Mean recall this far above chance justifies an accuracy below the majority's.
@@ -88,7 +93,7 @@ def label_is_not_argmax(evaluation: EvaluationEvidence) -> Finding | None:
         fix="report the threshold together with the result"
         if thresholded
         else "take the argmax over the classes of the saved probabilities",
-        severity="note" if thresholded else OWN,
+        severity="note" if thresholded else RULE_SEVERITY,
     )
 
 
@@ -140,7 +145,7 @@ def no_better_than_majority(evaluation: EvaluationEvidence) -> Finding | None:
         fix="report macro F1 together with the accuracy"
         if traded
         else "follow the finding that explains it; without one, compare the training loss with ln K and raise the rate",
-        severity="note" if traded else "error" if any(worse) else OWN,
+        severity="note" if traded else "error" if any(worse) else RULE_SEVERITY,
     )
 
 
@@ -178,7 +183,7 @@ def no_better_than_text_baseline(evaluation: EvaluationEvidence) -> Finding | No
         n=sum(n for _, (_, _, n), _ in poor),
         cause="as trained here, the encoder adds nothing to word counts",
         fix="train longer or on more rows, unfreeze the encoder or raise the maximum length; or use the baseline",
-        severity=OWN if clear else "note",
+        severity=RULE_SEVERITY if clear else "note",
     )
 
 
@@ -248,7 +253,68 @@ def validation_and_test_far_apart(evaluation: EvaluationEvidence) -> Finding | N
     )
 
 
-def _not_argmax(claims: SplitClaims, n_classes: int) -> tuple[int, bool]:
+@rule(
+    "EVL020",
+    "warning",
+    symptoms=("stalled loss", "flat loss"),
+    explains=("class never predicted", "below the text baseline", "majority accuracy"),
+    says_why=False,
+)
+def result_at_chance(evaluation: EvaluationEvidence) -> Finding | None:
+    """The result is at chance: accuracy 1/K and loss ln K
+
+    Measures: the recorded accuracy and the recorded mean loss (cross-entropy in nats).
+
+    Threshold: for some K from 2 to 20, an accuracy within 3.29 standard deviations (p = 0.001) of 1/K, or within 0.01
+    where the number of rows is not recorded, and a loss within 1% of ln K. An error from 1,000 rows on, where the
+    accuracy is determined within 5 points.
+
+    Why: equal probabilities for all K classes have exactly this loss. A model that gives them has learned nothing.
+
+    Look-alikes: a smoke test of a few steps. With skewed classes, EVL005 compares with the most frequent class.
+
+    Fix: check the labels, the loss and the learning rate, in this order; overfit 20 examples first.
+
+    Reference: Karpathy 2019, A Recipe for Training Neural Networks ("verify loss @ init").
+    """
+    measured = per_split(evaluation, lambda claims: _chance_classes(claims, evaluation.n_classes))
+    at_chance = [(name, claims, k) for name, claims, k in measured if k]
+    if not at_chance:
+        return None
+    return Finding(
+        observed=joined(
+            [(name, f"accuracy {_share(c, evaluation.n_classes):.4f}, loss {c.loss:.4f}") for name, c, _ in at_chance]
+        ),
+        expected=joined(
+            [(name, f"more than 1/{k} = {1 / k:.4f} and less than ln {k} = {log(k):.4f}") for name, _, k in at_chance]
+        ),
+        n=sum(claims.n for _, claims, _ in at_chance),
+        cause="the model gives every class the same probability: it has learned nothing",
+        fix="check the labels, the loss and the learning rate, in this order; overfit 20 examples first",
+        severity="error" if any(claims.n >= MIN_ROWS_FOR_ERROR for _, claims, _ in at_chance) else RULE_SEVERITY,
+    )
+
+
+def _share(claims: ReportedSplit, n_classes: int) -> float:
+    """The recorded accuracy, else that of the confusion matrix or the rows."""
+    return claims.accuracy if claims.accuracy is not None else accuracy(claims, n_classes)[0]
+
+
+def _chance_classes(claims: ReportedSplit, n_classes: int) -> int | None:
+    """The number of classes K for which accuracy and loss are those of chance; None if there is none."""
+    if claims.loss is None or not isfinite(claims.loss):
+        raise CannotTell("the loss is not known")
+    share, n = _share(claims, n_classes), claims.n
+    if not 0 < share <= 1 or 0 < n < MIN_ROWS:
+        raise CannotTell(f"fewer than {MIN_ROWS} rows, or no accuracy in 0 … 1")
+    for k in range(2, MOST_CHANCE_CLASSES + 1):
+        tolerance = 3.29 * sqrt((k - 1) / n) / k if n else 0.01
+        if abs(share - 1 / k) <= tolerance and abs(claims.loss - log(k)) <= 0.01 * log(k):
+            return k
+    return None
+
+
+def _not_argmax(claims: ReportedSplit, n_classes: int) -> tuple[int, bool]:
     """Rows that contradict the argmax, and whether a threshold explains them."""
     predicted, values = class_indices(claims.predicted, n_classes, "predictions"), distributions(claims)
     if values.shape != (len(predicted), n_classes) or not np.isfinite(values).all():
@@ -266,7 +332,7 @@ def _by_threshold(predicted: np.ndarray, values: np.ndarray, k: int) -> bool:
     return bool((others.max(axis=1) - others[np.arange(len(others)), predicted[~predicted_k]] <= TIE).all())
 
 
-def _against_majority(claims: SplitClaims, n_classes: int) -> tuple[float, float, int, float | None]:
+def _against_majority(claims: ReportedSplit, n_classes: int) -> tuple[float, float, int, float | None]:
     """The accuracy, the majority's share, the number of rows, and the mean recall minus 1/K where it is known."""
     share, n = accuracy(claims, n_classes)
     if n < MIN_ROWS:
@@ -284,14 +350,14 @@ def _against_majority(claims: SplitClaims, n_classes: int) -> tuple[float, float
     return share, float(support.max() / n), n, float(recall - 1 / (support > 0).sum())
 
 
-def _against_baseline(claims: SplitClaims, n_classes: int) -> tuple[float, float, int]:
+def _against_baseline(claims: ReportedSplit, n_classes: int) -> tuple[float, float, int]:
     share, n = accuracy(claims, n_classes)
     if claims.text_baseline_accuracy is None:
         raise CannotTell("the text baseline was not measured on these rows")
     return share, claims.text_baseline_accuracy, n
 
 
-def _relabelling(claims: SplitClaims, n_classes: int) -> tuple[float, float, str] | None:
+def _relabelling(claims: ReportedSplit, n_classes: int) -> tuple[float, float, str] | None:
     """Accuracy before and after the best relabelling, and the relabelling in words, if it is far better."""
     counts = confusion(claims, n_classes)
     rows, order = counts.sum(), best_relabelling(counts)

@@ -4,13 +4,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tenor.checks.evidence import EvaluationEvidence, OverlapEvidence, SplitClaims
-from tenor.checks.finding import OWN, CannotTell, Finding, Severity
+from tenor.checks.evidence import EvaluationEvidence, OverlapEvidence, ReportedSplit
+from tenor.checks.finding import CannotTell
 from tenor.checks.rule import rule
 from tenor.checks.rules.dat_splits import SAME_WORDS, WHOLESALE, WHOLESALE_ROWS, distinct
 from tenor.checks.rules.evl_measures import accuracy, class_indices, joined, per_split
 from tenor.checks.rules.evl_ranking import ALPHA, GOOD_ACCURACY, MIN_ROWS, RELABELLING_GAIN, binomial_tail
 from tenor.checks.rules.shared import text_keys
+from tenor.runs.findings import RULE_SEVERITY, Finding, Severity
 
 MAX_SHIFT = 5
 """A header, a lost first row, or an incomplete batch; a larger distance means a different row order."""
@@ -53,7 +54,7 @@ def no_common_class_name(evaluation: EvaluationEvidence) -> Finding | None:
         n=sum(claims.n for _, claims, _ in matches),
         cause="the model, or the program that saved its predictions, uses other class names than the data",
         fix="map the predictions to the label names before comparing; set id2label in the model's config",
-        severity="warning" if all(one.numbers_and_names for _, _, one in matches) else OWN,
+        severity="warning" if all(one.numbers_and_names for _, _, one in matches) else RULE_SEVERITY,
     )
 
 
@@ -102,7 +103,7 @@ class _Names:
     numbers_and_names: bool
 
 
-def _name_mismatch(claims: SplitClaims, n_classes: int) -> _Names | None:
+def _name_mismatch(claims: ReportedSplit, n_classes: int) -> _Names | None:
     if claims.read_as is None:
         raise CannotTell("the class names of the labels or of the predictions are not known")
     if not claims.read_as:
@@ -135,7 +136,7 @@ class _Shift:
         return "one row" if abs(self.by) == 1 else f"{abs(self.by)} rows"
 
 
-def _shift(claims: SplitClaims, n_classes: int) -> _Shift | None:
+def _shift(claims: ReportedSplit, n_classes: int) -> _Shift | None:
     """The shift that makes the predictions right, if there is one."""
     labels = class_indices(claims.labels, n_classes, "labels")
     predicted = class_indices(claims.predicted, n_classes, "predictions")

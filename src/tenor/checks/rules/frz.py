@@ -1,9 +1,10 @@
 """Freezing: whether exactly the declared parameters are frozen."""
 
 from tenor.checks.evidence import ModelEvidence, ParameterRow, StepEvidence
-from tenor.checks.finding import CannotTell, Finding
+from tenor.checks.finding import CannotTell
 from tenor.checks.rule import rule
 from tenor.checks.rules.shared import SHOWN_NAMES, known, shown
+from tenor.runs.findings import Finding
 
 
 def exempted(model: ModelEvidence) -> tuple[str, ...]:

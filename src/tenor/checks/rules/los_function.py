@@ -3,9 +3,10 @@
 import math
 
 from tenor.checks.evidence import ProbeEvidence
-from tenor.checks.finding import CannotTell, Finding
+from tenor.checks.finding import CannotTell
 from tenor.checks.rule import rule
 from tenor.checks.rules.shared import known, uninformed
+from tenor.runs.findings import Finding
 
 FAR_ABOVE, VERY_FAR_ABOVE = 1.5, 3.0
 """Multiples of ln K: the logits of a new head differ by about 0.1; a loss of 1.5 ln K requires several units."""

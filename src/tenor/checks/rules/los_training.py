@@ -1,24 +1,39 @@
 """The loss during training: flat, NaN, diverging, of probabilities, a sum; and predictions that collapse."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
 from tenor.checks.evidence import StepEvidence
-from tenor.checks.finding import OWN, CannotTell, Finding
+from tenor.checks.finding import CannotTell
 from tenor.checks.rule import rule
 from tenor.checks.rules.shared import ALPHA, known, uninformed
+from tenor.runs.findings import RULE_SEVERITY, Finding
 
 FLAT = 0.03
 """Share of ln K: with two classes, any working training gains more within 100 steps, even with a frozen base."""
 
-MIN_FLAT_RECORDS, MIN_FLAT_STEPS = 30, 100
+FLAT_SPANS = ((30, 100), (10, 300))
+"""Records and steps that are enough to call a loss flat: fewer records if each is the mean of more steps."""
+
+FLAT_EPOCHS, FLAT_EPOCH_RECORDS = 3, 6
+"""Epochs and records that are enough: an encoder learns most within its first epoch (Devlin et al. 2019: 3 epochs)."""
+
+NEAR = 0.05
+"""Share of the reference within which a loss counts as that of a model that knows nothing."""
+
+LOWEST_UNINFORMED = (1 - NEAR) * math.log(2)
+"""The loss of a model that knows nothing, with the fewest classes; a lower flat loss may be one that was learned."""
 
 RISE = 0.5
 """Share of ln K: halfway back to the loss of an uninformed model."""
 
 MIN_ZEROS, FAR_FROM_ZERO = 3, 0.1
 """Number of losses of exactly 0, and the loss before them in nats: no single step gains that much."""
+
+MOST_CLASSES = 20
+"""Above it, ln K and ln (K + 1) differ by less than 2%: a loss does not determine K."""
 
 MIN_WINDOW = 10
 
@@ -52,7 +67,11 @@ def after_warmup(steps: StepEvidence) -> np.ndarray:
 
 def require_patience(steps: StepEvidence) -> None:
     """Raise CannotTell while an encoder trained from scratch may still start to learn."""
-    if steps.fresh_body and steps.total_steps and np.max(steps.steps, initial=0) < PATIENCE * steps.total_steps:
+    if (
+        steps.body_newly_initialized
+        and steps.total_steps
+        and np.max(steps.steps, initial=0) < PATIENCE * steps.total_steps
+    ):
         raise CannotTell(f"the encoder is newly initialized: it is judged at {PATIENCE:.0%} of the planned steps")
 
 
@@ -63,6 +82,24 @@ def finite_losses(steps: StepEvidence) -> np.ndarray:
     return losses
 
 
+@dataclass(frozen=True)
+class _Plateau:
+    """The course of a loss."""
+
+    first: float
+    """Mean of the first third after warm-up."""
+    last: float
+    """Mean of the last third."""
+    start: float
+    """Mean of the first records, warm-up included."""
+    error: float
+    """Standard error of the difference of the two thirds."""
+    p: float
+    """Of Kendall's test for a falling trend."""
+    records: int
+    last_step: int
+
+
 @rule("LOS006", "warning", symptoms=("stalled loss", "flat loss"), explains=("bad result",), says_why=False)
 def loss_is_flat(steps: StepEvidence) -> Finding | None:
     """The loss does not fall
@@ -70,45 +107,89 @@ def loss_is_flat(steps: StepEvidence) -> Finding | None:
     Measures: over the records after warm-up, the fall of the mean loss from the first third to the last, its standard
     error, and Kendall's test for a falling trend.
 
-    Threshold: a fall below 3% of the loss of a model that knows only the class frequencies (ln K if balanced), a mean
-    within 5% of that loss, and no trend (p > 0.05). At least 30 records, 100 steps, and a standard error below 3%. An
-    error after half of the planned steps.
+    Threshold: a fall below 3% and no trend (p > 0.05), and one of two levels: within 5% of the loss of a model that
+    knows only the class frequencies (ln K if balanced), which is an error after half of the planned steps; or, for any
+    or an unknown number of classes, the same loss from the first record on (within 3%), above 0.66 (ln 2 less 5%),
+    which is a warning. At least 30 records over 100 steps, 10 over 300, or 6 over 3 epochs, and a standard error below
+    3%.
 
     Why: this is the most common symptom of a fault: nothing is learned from the text.
 
     Look-alikes: the warm-up; a frozen base, whose loss falls slowly but with a trend; a loss that is flat near 0, where
-    training is complete. An encoder trained from scratch is slow to start, and is judged at 90% of the planned steps.
+    training is complete; a loss that fell before and is flat since. An encoder trained from scratch is slow to start,
+    and is judged at 90% of the planned steps.
 
     Fix: follow the causes among the other findings; otherwise overfit 20 examples first.
 
     Reference: Karpathy 2019, A Recipe for Training Neural Networks; Kendall 1938.
     """
-    from scipy.stats import kendalltau
-
-    reference, at = label_entropy(steps), after_warmup(steps)
-    losses, numbers = finite_losses(steps)[at], np.asarray(steps.steps)[at]
     require_patience(steps)
-    if len(losses) < MIN_FLAT_RECORDS or numbers[-1] - numbers[0] < MIN_FLAT_STEPS:
-        raise CannotTell(
-            f"{len(losses)} records after warm-up; {MIN_FLAT_RECORDS} over {MIN_FLAT_STEPS} steps are needed"
-        )
-    first, last = np.array_split(losses, 3)[0], np.array_split(losses, 3)[2]
-    fall = float(first.mean() - last.mean())
-    error = math.hypot(first.std(ddof=1) / math.sqrt(len(first)), last.std(ddof=1) / math.sqrt(len(last)))
-    if error > FLAT * reference:
-        raise CannotTell(f"the loss is too noisy for a trend (standard error {error:.3f})")
-    p = float(kendalltau(np.arange(len(losses)), losses, alternative="less").pvalue)
-    if fall >= FLAT * reference or p <= 0.05 or abs(last.mean() - reference) > 0.05 * reference:
+    course = _plateau(steps)
+    reference = None if steps.n_classes is None else label_entropy(steps)
+    is_at_reference = reference is not None and abs(course.last - reference) <= NEAR * reference
+    scale = max(course.last, LOWEST_UNINFORMED) if reference is None else reference
+    fall = course.first - course.last
+    has_trend = course.p <= 0.05
+    if fall >= FLAT * scale and has_trend:
         return None
-    late = steps.total_steps is not None and numbers[-1] > steps.total_steps / 2
+    if course.error > FLAT * scale:
+        raise CannotTell(f"the loss is too noisy for a trend (standard error {course.error:.3f})")
+    if fall >= FLAT * scale or has_trend:
+        return None
+    # Away from ln K the loss must have been the same from the start: after a fall, a plateau is what training ends in.
+    change = max(abs(course.first - course.last), abs(course.start - course.last))
+    is_the_same = change < FLAT * course.last
+    if not is_at_reference and not (is_the_same and course.last >= LOWEST_UNINFORMED):
+        return None
+    late = steps.total_steps is not None and course.last_step > steps.total_steps / 2
     return Finding(
-        observed=f"mean loss {first.mean():.4f} in the first third, {last.mean():.4f} in the last (trend p = {p:.2f})",
-        expected=f"below {reference:.4f}, the loss of a model that knows only the class frequencies",
-        n=len(losses),
+        observed=f"mean loss {course.first:.4f} in the first third, {course.last:.4f} in the last "
+        f"(trend p = {course.p:.2f}){_known_level(course.last, steps.n_classes, is_at_reference)}",
+        expected=f"below {reference:.4f}, the loss of a model that knows only the class frequencies"
+        if reference is not None and is_at_reference
+        else "a loss that falls",
+        n=course.records,
         cause="nothing is learned from the text; other findings may explain it",
         fix="fix the other findings first; otherwise overfit 20 examples, and try a third and three times the rate",
-        severity="error" if late else "warning",
+        severity="error" if late and is_at_reference else "warning",
     )
+
+
+def _plateau(steps: StepEvidence) -> _Plateau:
+    """The course of the loss after warm-up; CannotTell if there are too few records."""
+    from scipy.stats import kendalltau
+
+    everything, at = finite_losses(steps), after_warmup(steps)
+    if len(everything) <= 2 * (steps.epochs or 0):
+        at = np.arange(len(everything))  # Means over epochs: the warm-up is within the first.
+    losses, numbers = everything[at], np.asarray(steps.steps)[at]
+    span = int(numbers[-1] - numbers[0]) if len(numbers) else 0
+    by_epochs = (steps.epochs or 0) >= FLAT_EPOCHS and len(losses) >= FLAT_EPOCH_RECORDS
+    if not by_epochs and not any(len(losses) >= count and span >= steps_ for count, steps_ in FLAT_SPANS):
+        needed = " or ".join(f"{count} over {steps_} steps" for count, steps_ in FLAT_SPANS)
+        raise CannotTell(f"{len(losses)} records over {span:,} steps after warm-up; {needed} are needed")
+    first, _, last = np.array_split(losses, 3)
+    error = math.hypot(first.std(ddof=1) / math.sqrt(len(first)), last.std(ddof=1) / math.sqrt(len(last)))
+    p = float(kendalltau(np.arange(len(losses)), losses, alternative="less").pvalue)
+    start = everything[: max(1, len(everything) // 10)]
+    return _Plateau(
+        first=float(first.mean()),
+        last=float(last.mean()),
+        start=float(start.mean()),
+        error=error,
+        p=1.0 if math.isnan(p) else p,  # All losses are equal.
+        records=len(losses),
+        last_step=int(numbers[-1]),
+    )
+
+
+def _known_level(loss: float, n_classes: int | None, is_at_reference: bool) -> str:
+    """The number of classes whose uninformed loss this is, as text, unless it is the one expected."""
+    classes = round(math.exp(min(loss, 10.0)))
+    if is_at_reference or not 2 <= classes <= MOST_CLASSES or abs(loss - math.log(classes)) > 0.01 * loss:
+        return ""
+    contrast = f", although there are {n_classes} classes" if n_classes not in (None, classes) else ""
+    return f", which is ln {classes}: the loss of a model of {classes} classes that knows nothing{contrast}"
 
 
 @rule(
@@ -161,7 +242,7 @@ def loss_is_nan(steps: StepEvidence) -> Finding | None:
         cause="an overflow, a division by 0 or a logarithm of 0"
         + ("; transformers logs 0 for NaN (logging_nan_inf_filter)" if filtered else ""),
         fix="lower the learning rate, use fp32, and run once under torch.autograd.set_detect_anomaly(True)",
-        severity=OWN if is_sure else "warning",
+        severity=RULE_SEVERITY if is_sure else "warning",
     )
 
 

@@ -3,9 +3,10 @@
 import re
 
 from tenor.checks.evidence import ModelEvidence, ParameterRow, ProbeEvidence
-from tenor.checks.finding import CannotTell, Finding, Severity
+from tenor.checks.finding import CannotTell
 from tenor.checks.rule import rule
 from tenor.checks.rules.shared import known, shown
+from tenor.runs.findings import Finding, Severity
 
 MIN_PREFIX = 3
 """Minimum length of an abbreviated class name (neg, negative); two letters would match `no` with `not_spam`."""

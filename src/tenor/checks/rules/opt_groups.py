@@ -6,10 +6,11 @@ from collections import Counter
 import numpy as np
 
 from tenor.checks.evidence import OptimizerEvidence, ProbeEvidence
-from tenor.checks.finding import CannotTell, Finding
+from tenor.checks.finding import CannotTell
 from tenor.checks.probes.short_experiments import HIGHEST, moving_mean
 from tenor.checks.rule import rule
 from tenor.checks.rules.shared import known, shown, uninformed
+from tenor.runs.findings import Finding
 
 ADAPTIVE = ("Adam", "AdamW", "NAdam", "RAdam", "Adamax")
 
@@ -30,7 +31,7 @@ def occurrences(optimizer: OptimizerEvidence) -> Counter[str]:
 
 def body_rates(optimizer: OptimizerEvidence) -> list[float]:
     """The rates of groups with trainable encoder matrices; biases, norms and adapters tolerate higher rates."""
-    heavy = optimizer.learning - optimizer.head - optimizer.one_dimensional - optimizer.added
+    heavy = optimizer.trainable - optimizer.head - optimizer.one_dimensional - optimizer.added
     return [group.learning_rate for group in optimizer.groups if not heavy.isdisjoint(group.names)]
 
 
@@ -60,11 +61,11 @@ def missing_from_optimizer(optimizer: OptimizerEvidence) -> Finding | None:
 
     Reference: PyTorch, `torch.optim` ("Constructing it").
     """
-    missing = optimizer.learning - optimizer.head - occurrences(optimizer).keys()
+    missing = optimizer.trainable - optimizer.head - occurrences(optimizer).keys()
     if not missing:
         return None
     return Finding(
-        observed=f"{len(missing):,} of {len(optimizer.learning):,} trainable parameters in no group: {shown(missing)}",
+        observed=f"{len(missing):,} of {len(optimizer.trainable):,} trainable parameters in no group: {shown(missing)}",
         expected="every parameter with requires_grad in exactly one group",
         n=len(missing),
         cause="the groups were built before these parameters became trainable, or selected by names that exclude them",
@@ -95,7 +96,7 @@ def head_missing_from_optimizer(optimizer: OptimizerEvidence) -> Finding | None:
 
     Reference: PyTorch, `torch.optim` ("Per-parameter options").
     """
-    missing = (optimizer.learning & optimizer.head) - occurrences(optimizer).keys()
+    missing = (optimizer.trainable & optimizer.head) - occurrences(optimizer).keys()
     if not missing:
         return None
     return Finding(
@@ -162,7 +163,7 @@ def foreign_parameters(optimizer: OptimizerEvidence) -> Finding | None:
     foreign = sum(group.foreign for group in optimizer.groups)
     if not foreign:
         return None
-    missing = optimizer.learning - occurrences(optimizer).keys()
+    missing = optimizer.trainable - occurrences(optimizer).keys()
     return Finding(
         observed=f"{foreign:,} parameters are not the model's; {len(missing):,} of the model's are missing",
         expected="only parameters of the model that is trained",
@@ -259,7 +260,7 @@ def rate_is_small(optimizer: OptimizerEvidence) -> Finding | None:
     return Finding(
         observed=f"{optimizer.kind} at {rate:.1e}",
         expected=f"{limit:.0e} or more",
-        n=len(optimizer.learning),
+        n=len(optimizer.trainable),
         cause="at this rate the weights hardly change within an epoch or two",
         fix="try 5e-5 for an encoder with AdamW, 1e-3 for a head or adapters alone",
         severity="warning" if rate < limit / 10 else "note",
@@ -293,7 +294,7 @@ def rate_is_large(optimizer: OptimizerEvidence) -> Finding | None:
     """
     rates = body_rates(optimizer)
     attends = any("attention" in name or "attn" in name for name in occurrences(optimizer))
-    if not rates or not attends or optimizer.fresh_body:
+    if not rates or not attends or optimizer.body_newly_initialized:
         return None
     rate = max(rates)
     if optimizer.kind in ADAPTIVE:
@@ -307,7 +308,7 @@ def rate_is_large(optimizer: OptimizerEvidence) -> Finding | None:
     return Finding(
         observed=f"{optimizer.kind} at {rate:.1e} on encoder weights",
         expected=f"{limit:.0e} or less",
-        n=len(optimizer.learning),
+        n=len(optimizer.trainable),
         cause="this rate suits training from scratch or a head alone",
         fix="use 2e-5 to 1e-4 for the encoder, and a separate rate for the head if it needs more",
         severity="warning" if rate >= destructive else "note",
@@ -330,7 +331,7 @@ def decay_on_norms(optimizer: OptimizerEvidence) -> Finding | None:
 
     Reference: Devlin et al. 2019, reference implementation (`exclude_from_weight_decay`).
     """
-    vectors = optimizer.one_dimensional & optimizer.learning  # An optimizer skips parameters without a gradient.
+    vectors = optimizer.one_dimensional & optimizer.trainable  # An optimizer skips parameters without a gradient.
     decayed = {n for g in optimizer.groups if g.weight_decay > 0 for n in g.names if n in vectors}
     if not decayed:
         return None

@@ -2,9 +2,11 @@
 
 import numpy as np
 
-from tenor.checks.evidence import ScheduleEvidence
-from tenor.checks.finding import CannotTell, Finding
+from tenor.checks.evidence import ScheduleEvidence, StepEvidence
+from tenor.checks.finding import CannotTell
 from tenor.checks.rule import rule
+from tenor.checks.rules.shared import known
+from tenor.runs.findings import Finding
 
 NOTHING = 1e-6
 """Share of the largest factor; a lower rate has no relevant effect on float32 weights."""
@@ -243,4 +245,93 @@ def tail_dropped(schedule: ScheduleEvidence) -> Finding | None:
         cause=f"{batches:,} passes are not a multiple of {accumulation:,}, and only full accumulations take a step",
         fix="also take a step at the last batch of an epoch",
         severity="warning" if left > TAIL_SHARE * batches else "note",
+    )
+
+
+MIN_RATES = 4
+"""With fewer records, a rise may be the first half of a triangle."""
+
+RISING = 1.05
+"""Ratio of the last rate to the one halfway: below it, the rate counts as constant."""
+
+NEARLY_ALL = 0.9
+"""Share of the planned steps after which a warm-up should be long over (6 to 10% is usual)."""
+
+COMPLETE = 0.95
+"""Share of the planned steps that counts as all: rounding of epochs and the last record may miss some."""
+
+
+@rule("OPT024", "warning", explains=("stalled loss", "small updates"))
+def rate_still_rises_at_the_end(steps: StepEvidence) -> Finding | None:
+    """The learning rate still rises at the end: the warm-up is longer than the run
+
+    Measures: the recorded learning rates, from the first record to the last.
+
+    Threshold: at least 4 records, no fall between any two of them, and a last rate 5% above the one halfway. Judged
+    after 90% of the planned steps; a note where the plan is not recorded.
+
+    Why: the rate never reaches its peak, and there is no decay: most of the run trains with a fraction of the rate that
+    was set.
+
+    Look-alikes: a run that was interrupted during its warm-up; a rate that is increased on purpose, as in a range test.
+
+    Fix: a warm-up of 6 to 10% of all steps (`warmup_ratio` instead of `warmup_steps` in `transformers`).
+
+    Reference: Devlin et al. 2019; Smith 2017, Cyclical Learning Rates (range test).
+    """
+    rates = np.asarray(known(steps.learning_rate, "the learning rate at each record"), dtype=np.float64).ravel()
+    if len(rates) < MIN_RATES or len(rates) != len(steps.steps) or not np.isfinite(rates).all():
+        raise CannotTell(f"{len(rates)} learning rates; {MIN_RATES} finite ones are needed")
+    last = steps.last_step or int(np.asarray(steps.steps)[-1])
+    if steps.total_steps is None and not steps.ended:
+        raise CannotTell("the number of planned steps is not known")
+    if steps.total_steps is not None and last < NEARLY_ALL * steps.total_steps:
+        raise CannotTell(f"{last:,} of {steps.total_steps:,} planned steps are recorded: the warm-up may still end")
+    slack = NOTHING * max(float(rates.max()), 0.0)
+    if (np.diff(rates) < -slack).any() or not rates[-1] > RISING * rates[len(rates) // 2 - 1]:
+        return None
+    plan = "" if steps.total_steps is None else f" of {steps.total_steps:,}"
+    return Finding(
+        observed=f"learning rate {rates[0]:.3g} at the first record, {rates[-1]:.3g} at step {last:,}{plan}, rising "
+        "throughout",
+        expected="a peak after 6 to 10% of the steps, and then a constant or falling rate",
+        n=len(rates),
+        cause="the warm-up is longer than the run",
+        fix=f"set the warm-up to {max(1, round(0.06 * (steps.total_steps or last))):,} optimizer steps (6%), or as a "
+        "ratio of all steps",
+        severity="warning" if steps.total_steps is not None else "note",
+    )
+
+
+@rule("OPT025", "warning")
+def ended_before_its_plan(steps: StepEvidence) -> Finding | None:
+    """Training ended before its planned end
+
+    Measures: the last step compared with the planned number of steps, in the files of a run.
+
+    Threshold: 95% of the planned steps, unless the run's own record says why it ended. A heuristic: the files do not
+    show whether the run is still in progress.
+
+    Why: the run was interrupted, ran out of time or memory, or its files are those of an earlier checkpoint. Its last
+    weights are not those that were planned, and its learning rate has not decayed.
+
+    Look-alikes: early stopping that recorded itself (`EarlyStoppingCallback`) passes, and so does a run of Tenor, whose
+    status says how it ended.
+
+    Fix: resume it (`trainer.train(resume_from_checkpoint=True)`, `tenor train --resume RUN`).
+
+    Reference: transformers, `TrainerState.max_steps`.
+    """
+    if not steps.ended:
+        raise CannotTell("training has not ended")
+    total = known(steps.total_steps, "the number of planned steps")
+    last = steps.last_step or int(np.max(steps.steps, initial=0))
+    if last >= COMPLETE * total or steps.stopped_because:
+        return None
+    return Finding(
+        observed=f"the last step is {last:,} of {total:,} planned ones ({last / total:.0%})",
+        expected="all planned steps, or a record of early stopping",
+        n=last,
+        cause="the run was interrupted or is still in progress, or these are the files of an earlier checkpoint",
+        fix="resume the run from its last checkpoint, or judge it as what it is: a part of a training",
     )

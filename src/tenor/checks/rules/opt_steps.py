@@ -3,9 +3,10 @@
 import numpy as np
 
 from tenor.checks.evidence import ProbeEvidence, StepEvidence
-from tenor.checks.finding import CannotTell, Finding, Severity
+from tenor.checks.finding import CannotTell
 from tenor.checks.rule import rule
 from tenor.checks.rules.shared import known, shown
+from tenor.runs.findings import Finding, Severity
 
 MIN_RECORDS = 10
 
@@ -329,7 +330,7 @@ def never_moved(steps: StepEvidence) -> Finding | None:
         raise CannotTell("fewer than two records at a learning rate above 0")
     if len(steps.steps) < 2:
         raise CannotTell(f"{len(steps.steps)} records of steps; 2 are needed")
-    unchanged = known(steps.learning_still, "whether trainable parameters changed")
+    unchanged = known(steps.unchanged_trainable, "whether trainable parameters changed")
     if not unchanged:
         return None
     harmless = all(may_be_unused(name) or may_have_zero_gradient(name) for name in unchanged)

@@ -1,9 +1,10 @@
 """Number types: whether the hardware supports them, and whether small gradients and updates are lost."""
 
 from tenor.checks.evidence import PrecisionEvidence, StepEvidence
-from tenor.checks.finding import CannotTell, Finding
+from tenor.checks.finding import CannotTell
 from tenor.checks.rule import rule
 from tenor.checks.rules.shared import known
+from tenor.runs.findings import Finding
 
 CPU_SLOWDOWN = 120.0
 """160 GFLOP/s in float32 and 1.3 in emulated bfloat16, on two AVX2 cores with PyTorch 2.13."""

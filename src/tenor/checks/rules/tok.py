@@ -5,8 +5,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from tenor.checks.evidence import BatchEvidence, TokenEvidence
-from tenor.checks.finding import CannotTell, Finding
+from tenor.checks.finding import CannotTell
 from tenor.checks.rule import rule
+from tenor.runs.findings import Finding
 
 SMALLER = 0.9  # Embeddings are padded by less than a tenth (128,000 tokens in 128,100 rows for DeBERTa-v3).
 UNKNOWN_WARNING = 0.05  # English reviews are below 0.1% with their own vocabulary; emoji-rich tweets at 1–2%.

@@ -31,7 +31,7 @@ from tenor.evaluation.report.results_sections import (
     most_frequent_confusions,
     slices_section,
 )
-from tenor.evaluation.report.run_content import EvaluationNumbers, RunContent, SplitNumbers
+from tenor.evaluation.report.run_content import EvaluationNumbers, RunContent
 from tenor.evaluation.report.training_sections import (
     Fact,
     Provenance,
@@ -40,6 +40,7 @@ from tenor.evaluation.report.training_sections import (
     status_of,
     trainable_briefly,
 )
+from tenor.runs.best_evaluation import SplitNumbers
 from tenor.runs.manifest import Manifest
 from tenor.runs.missing import Missing
 from tenor.runs.predictions import Predictions
@@ -358,10 +359,3 @@ def _evaluation(measured: Measured) -> tuple[Fact, ...]:
         Fact("time", moment(measured.at)),
         Fact("versions", ", ".join(f"{name} {version}" for name, version in measured.versions.items())),
     )
-
-
-def split_numbers(record: Mapping[str, Any]) -> SplitNumbers:
-    """A split of `evaluation_json`, typed for the report."""
-    from pydantic import TypeAdapter
-
-    return TypeAdapter(SplitNumbers).validate_python(record)

@@ -10,7 +10,7 @@ from tenor.checks.catalogue import BY_CODE
 from tenor.checks.finding import Finding, Report
 from tenor.evaluation.formatting import interval, percent, points
 from tenor.evaluation.report.charts import Chart, Estimate, coverage_chart, interval_chart, reliability_chart
-from tenor.evaluation.report.run_content import EvaluationNumbers, SplitNumbers
+from tenor.evaluation.report.run_content import EvaluationNumbers
 from tenor.measures.calibration import (
     brier_score,
     expected_calibration_error,
@@ -19,10 +19,12 @@ from tenor.measures.calibration import (
 )
 from tenor.measures.intervals import Interval, wilson_interval
 from tenor.measures.selective import Slice, accuracy_by_length, accuracy_by_truncation, coverage_curve
+from tenor.runs.best_evaluation import SplitNumbers
 from tenor.runs.missing import Missing
 from tenor.runs.predictions import Predictions
 
-BASELINES = {"text": "text baseline", "majority": "majority class"}
+OTHERS = {"encoder": "encoder alone", "text": "text baseline", "majority": "majority class"}
+"""Other models on the same rows: a hybrid's two parts, and the most frequent class."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ def _estimates(numbers: SplitNumbers) -> list[Estimate]:
     bounds = numbers.accuracy_interval
     model = Interval(bounds.low, bounds.high, bounds.confidence)
     estimates = [Estimate("this model", numbers.accuracy, model, percent(numbers.accuracy))]
-    for (key, name), kind in zip(BASELINES.items(), ("second", "quiet"), strict=True):
+    for (key, name), kind in zip(OTHERS.items(), ("second", "second", "quiet"), strict=True):
         accuracy = numbers.baseline(key)
         if accuracy is not None:
             estimates.append(Estimate(name, accuracy, baseline_interval(numbers, accuracy), percent(accuracy), kind))
@@ -147,14 +149,14 @@ def _rows(split: str, numbers: SplitNumbers) -> list[SplitRow]:
         SplitRow(
             split,
             n,
-            "this model",
+            "this model" if numbers.baseline("encoder") is None else "this model (hybrid)",
             percent(numbers.accuracy),
             interval(bounds.low, bounds.high),
             percent(numbers.macro_f1),
             f"{numbers.loss:.4f}",
         )
     ]
-    for key, name in BASELINES.items():
+    for key, name in OTHERS.items():
         accuracy = numbers.baseline(key)
         if accuracy is not None:
             ci = baseline_interval(numbers, accuracy)

@@ -7,69 +7,29 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from tenor.checks.diagnosis.artifacts import earlier_reports
-from tenor.checks.finding import Report
 from tenor.config.loading import load_config
 from tenor.config.schema import Config
 from tenor.errors import UserError
 from tenor.model.freezing import TrainableSummary
+from tenor.runs.best_evaluation import KEY_OF_SPLIT, CheckpointNumbers, SplitNumbers, read_evaluation
 from tenor.runs.directory import RunDirectory
-from tenor.runs.files import read_json
+from tenor.runs.findings import Report, read_findings
 from tenor.runs.manifest import Manifest, read_manifest
 from tenor.runs.missing import Missing, is_missing
 from tenor.runs.predictions import Predictions, read_predictions
 from tenor.runs.step_records import read_records
 
 T = TypeVar("T")
-SPLITS = {"validation": "val", "test": "test"}
-"""The splits that are measured, and their keys in `eval_best_model.json`."""
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """An interval as stored in the file, in 0 … 1."""
-
-    low: float
-    high: float
-    confidence: float
-
-
-@dataclass(frozen=True)
-class SplitNumbers:
-    """One split of `eval_best_model.json`. A baseline is an accuracy in 0 … 1, or `{"missing": reason}`."""
-
-    n: int
-    accuracy: float
-    accuracy_interval: Bounds
-    macro_f1: float
-    macro_f1_interval: Bounds
-    loss: float
-    baselines: Mapping[str, float | Mapping[str, str]]
-    confusion_matrix: tuple[tuple[int, ...], ...]
-    """Counts, shape (K, K): rows true, columns predicted."""
-
-    def baseline(self, name: str) -> float | None:
-        """The accuracy of a baseline, or None if it is missing."""
-        found = self.baselines.get(name)
-        return float(found) if isinstance(found, float | int) else None
-
-
-@dataclass(frozen=True)
-class CheckpointNumbers:
-    """Which weights were evaluated."""
-
-    digest: str
-    step: int
 
 
 @dataclass(frozen=True)
 class EvaluationNumbers:
-    """`eval_best_model.json`."""
+    """The results of a checkpoint: those of `eval_best_model.json`, or of one other split."""
 
     checkpoint: CheckpointNumbers
     class_names: tuple[str, ...]
     splits: Mapping[str, SplitNumbers | Missing]
-    """By `validation` and `test`."""
+    """By name."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +39,7 @@ class RunContent:
     run: RunDirectory
     manifest: Manifest | Missing
     trainable: TrainableSummary | Missing
-    """As the manifest tells it."""
+    """As recorded in the manifest."""
     config: Config | Missing
     records: tuple[Mapping[str, Any], ...] | Missing
     """The lines of `metrics.jsonl`."""
@@ -101,7 +61,7 @@ def collect_run(run: RunDirectory) -> RunContent:
         records=_part(lambda: tuple(read_records(run.metrics))),
         checks=_part(lambda: _checks(run)),
         evaluation=evaluation,
-        predictions={name: _part(partial(_predictions, run, name, evaluation)) for name in SPLITS},
+        predictions={name: _part(partial(_predictions, run, name, evaluation)) for name in KEY_OF_SPLIT},
     )
 
 
@@ -129,31 +89,14 @@ def _trainable(manifest: Manifest | Missing) -> TrainableSummary:
 def _checks(run: RunDirectory) -> tuple[Report, ...]:
     if not run.findings.exists():
         raise UserError("no checks were recorded: the run ended before the first check")
-    return earlier_reports(run.findings)
+    return read_findings(run.findings)
 
 
 def _evaluation(run: RunDirectory) -> EvaluationNumbers:
     if not run.evaluation.exists():
         raise UserError("the run ended before its evaluation")
-    found = read_json(run.evaluation)
-    try:
-        checkpoint = TypeAdapter(CheckpointNumbers).validate_python(found["checkpoint"])
-        names = TypeAdapter(tuple[str, ...]).validate_python(found["class_names"])
-        splits = {name: _split(found[key], len(names)) for name, key in SPLITS.items()}
-    except (KeyError, TypeError, ValidationError) as error:
-        what = " ".join(str(error).split())[:200]
-        raise UserError(f"{run.evaluation.name} is not as Tenor writes it ({what})") from error
-    return EvaluationNumbers(checkpoint, names, splits)
-
-
-def _split(found: Any, n_classes: int) -> SplitNumbers | Missing:
-    if is_missing(found):
-        return Missing(str(found["missing"]))
-    numbers = TypeAdapter(SplitNumbers).validate_python(found)
-    matrix = numbers.confusion_matrix
-    if len(matrix) != n_classes or any(len(row) != n_classes for row in matrix) or numbers.n < 1:
-        raise TypeError(f"a confusion matrix of {len(matrix)} rows for {n_classes} classes")
-    return numbers
+    stored = read_evaluation(run.evaluation)
+    return EvaluationNumbers(stored.checkpoint, stored.class_names, stored.splits)
 
 
 def _predictions(run: RunDirectory, split: str, evaluation: EvaluationNumbers | Missing) -> Predictions:
@@ -161,14 +104,15 @@ def _predictions(run: RunDirectory, split: str, evaluation: EvaluationNumbers | 
     path = run.predictions / f"{split}.parquet"
     if not path.exists():
         raise UserError(f"the run kept no predictions of the {split} rows")
-    found = read_predictions(path)
+    predictions = read_predictions(path)
     numbers = Missing("") if isinstance(evaluation, Missing) else evaluation.splits[split]
     if isinstance(numbers, Missing):
-        return found
-    right = int((found.predicted == found.labels).sum())
-    if len(found.labels) != numbers.n or right != sum(row[k] for k, row in enumerate(numbers.confusion_matrix)):
+        return predictions
+    right = int((predictions.predicted == predictions.labels).sum())
+    if len(predictions.labels) != numbers.n or right != sum(row[k] for k, row in enumerate(numbers.confusion_matrix)):
         raise UserError(
-            f"predictions/{path.name} does not belong to {run.evaluation.name}: {right:,} of {len(found.labels):,} "
-            f"rows are correct, but the evaluation says {numbers.accuracy:.2%} of {numbers.n:,}"
+            f"predictions/{path.name} does not belong to {run.evaluation.name}: {right:,} of "
+            f"{len(predictions.labels):,} rows are correct, but the evaluation says {numbers.accuracy:.2%} of "
+            f"{numbers.n:,}"
         )
-    return found
+    return predictions

@@ -12,9 +12,9 @@ from tenor.errors import UserError
 from tenor.evaluation.formatting import duration, interval, moment, percent, points
 from tenor.evaluation.report.charts import Estimate, Scale, scale, strip
 from tenor.evaluation.report.page import render
-from tenor.evaluation.report.run_content import Bounds
 from tenor.evaluation.report.training_sections import status_of
 from tenor.measures.intervals import Interval
+from tenor.runs.best_evaluation import Bounds
 from tenor.runs.directory import RunDirectory
 from tenor.runs.files import TEMPORARY_PREFIX
 from tenor.runs.manifest import Manifest, read_manifest
@@ -191,8 +191,8 @@ def _strip_values(split: SplitSummary) -> Sequence[float]:
 
 
 def _text_baseline(split: SplitSummary) -> float | None:
-    found = split.baselines.get("text")
-    return float(found) if isinstance(found, float | int) else None
+    accuracy = split.baselines.get("text")
+    return float(accuracy) if isinstance(accuracy, float | int) else None
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

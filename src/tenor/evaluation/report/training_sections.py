@@ -10,8 +10,9 @@ from tenor.config.schema import Config
 from tenor.data.dataset import LabelledText
 from tenor.evaluation.formatting import duration, moment, percent
 from tenor.evaluation.report.charts import Chart, Series, line_chart
-from tenor.evaluation.report.run_content import EvaluationNumbers, RunContent, SplitNumbers
+from tenor.evaluation.report.run_content import EvaluationNumbers, RunContent
 from tenor.model.freezing import TrainableSummary
+from tenor.runs.best_evaluation import SplitNumbers
 from tenor.runs.manifest import Manifest, process_lives
 from tenor.runs.missing import Missing, is_missing
 
@@ -210,8 +211,8 @@ def _run(manifest: Manifest) -> tuple[Fact, ...]:
     facts += [Fact("phases", phases)] if phases else []
     facts.append(Fact("seed", str(manifest.seed)))
     facts.append(Fact("command", shlex.join(map(str, manifest.command)), code=True))
-    for name, found in manifest.commits.items():
-        facts.append(Fact(f"commit of the {name}" if name == "project" else "commit of Tenor", _commit(found), True))
+    for name, commit in manifest.commits.items():
+        facts.append(Fact(f"commit of the {name}" if name == "project" else "commit of Tenor", _commit(commit), True))
     return tuple(facts)
 
 
@@ -220,7 +221,7 @@ def _machine(manifest: Manifest) -> tuple[Fact, ...]:
     memory = hardware.get("memory_bytes")
     facts = [
         Fact("processor", _text(hardware.get("cpu"))),
-        Fact("cores", f"{_text(hardware.get('cores_at_hand'))} available; {_text(manifest.threads)} threads used"),
+        Fact("cores", f"{_text(hardware.get('cores_available'))} available; {_text(manifest.threads)} threads used"),
         Fact("memory", f"{memory / 2**30:.1f} GiB" if isinstance(memory, int | float) else _text(memory)),
         Fact("accelerators", ", ".join(map(str, hardware.get("accelerators") or ())) or "none"),
         Fact("system", manifest.os),
@@ -249,10 +250,10 @@ def _digest(name: str, value: Any) -> Fact:
     return Fact(name, value, code=True) if isinstance(value, str) else Fact(name, _text(value))
 
 
-def _commit(found: Any) -> str:
-    if isinstance(found, dict) and "commit" in found:
-        return f"{found['commit']}{' with uncommitted changes' if found.get('dirty') is True else ''}"
-    return _text(found)
+def _commit(commit: Any) -> str:
+    if isinstance(commit, dict) and "commit" in commit:
+        return f"{commit['commit']}{' with uncommitted changes' if commit.get('dirty') is True else ''}"
+    return _text(commit)
 
 
 def _text(value: Any) -> str:

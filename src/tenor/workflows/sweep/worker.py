@@ -6,7 +6,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,16 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
 from rich.console import Console
 
-from tenor.checks.diagnosis.artifacts import earlier_reports
 from tenor.checks.finding import Finding
 from tenor.config.sweep import KNOWN_WHILE_TRAINING, SweepPlan
 from tenor.errors import InterruptedRunError, RefusedError, TenorError, UserError
+from tenor.runs.best_evaluation import read_evaluation
 from tenor.runs.directory import RunDirectory
 from tenor.runs.environment import warnings_ignored
-from tenor.runs.files import make_folder, read_json
+from tenor.runs.files import make_folder
+from tenor.runs.findings import read_findings
 from tenor.runs.manifest import process_lives, read_manifest
+from tenor.runs.missing import Missing
 from tenor.runs.summary import drop_weights
 from tenor.training.checkpoint import Validation
 from tenor.workflows.sweep.study import (
@@ -95,7 +97,7 @@ class Attempt:
         earlier = self._earlier_run()
         if earlier is not None and read_manifest(earlier).status == "completed":
             run = self.run = earlier
-            findings = [finding for report in earlier_reports(run.findings) for finding in report.findings]
+            findings = [finding for report in read_findings(run.findings) for finding in report.findings]
         else:
             if earlier is None:
                 result = train(config, self.root, console, observer=observer)
@@ -127,8 +129,8 @@ class Attempt:
             "encoder_weights": "model.name" not in space,
             "tokenizer": "model.name" not in space,
         }
-        found = read_manifest(run).fingerprints
-        here = {name: found[name] for name, is_fixed in fixed.items() if is_fixed}
+        fingerprints = read_manifest(run).fingerprints
+        here = {name: fingerprints[name] for name, is_fixed in fixed.items() if is_fixed}
         known = self.study.user_attrs.get("fingerprints")
         if known is None:
             self.study.set_user_attr("fingerprints", here)
@@ -198,7 +200,8 @@ def objective(plan: SweepPlan, run: RunDirectory) -> float:
     Raises:
         TenorError: its evaluation has no such number.
     """
-    value: Any = read_json(run.evaluation)["val"]
+    evaluation = read_evaluation(run.evaluation)
+    value: Any = {} if isinstance(evaluation.val, Missing) else asdict(evaluation.val)
     for name in plan.metric.split("."):
         value = value.get(name) if isinstance(value, dict) else None
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):

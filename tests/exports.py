@@ -1,34 +1,33 @@
-"""An artefact as `tenor export` writes one, in a moment: its ONNX file counts tokens."""
+"""An export as `tenor export` writes it, without its cost: the ONNX file only sums token ids."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tenor.data.tokenization import Truncation
-from tenor.inference.source import Artefact, write_artefact
+from tenor.runs.export_notes import VERSION, ExportCheck, ExportedTruncation, ExportNotes, write_export_notes
 from tenor.runs.files import sha256_file
 
-SOUND = Artefact(
+SOUND = ExportNotes(
+    version=VERSION,
     file="model.onnx",
     sha256="",
     quantize="none",
     labels=("negative", "positive"),
-    truncation=Truncation(16, "head_tail", 0.5),
+    truncation=ExportedTruncation(max_length=16, strategy="head_tail", head_share=0.5),
     temperature=1.0,
     source="small",
     source_sha256="0" * 64,
 )
 
 
-def save_artefact(model: Path, folder: Path, checked: dict[str, Any] | None = None, **changes: Any) -> Path:
-    """An artefact with the tokenizer of `model`, and with fields of its notes changed."""
+def save_export(model: Path, folder: Path, checked: dict[str, Any] | None = None, **changes: Any) -> Path:
+    """An export with the tokenizer of `model`, and with fields of its notes changed."""
     from transformers import AutoConfig, AutoTokenizer
 
     AutoConfig.from_pretrained(model).save_pretrained(folder)
     AutoTokenizer.from_pretrained(model).save_pretrained(folder)
     write_counter(folder / "model.onnx")
-    artefact = replace(SOUND, sha256=sha256_file(folder / "model.onnx"), **changes)
-    write_artefact(folder, artefact, checked or {})
+    changes |= {"sha256": sha256_file(folder / "model.onnx"), "checked": ExportCheck.model_validate(checked or {})}
+    write_export_notes(folder, SOUND.model_copy(update=changes))
     return folder
 
 

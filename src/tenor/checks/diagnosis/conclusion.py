@@ -1,0 +1,102 @@
+"""What a diagnosis amounts to, in a sentence or two: how much was checked, what was found, and what follows."""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from tenor.checks.diagnosis.artifacts import Artifacts
+from tenor.checks.evidence import EvaluationEvidence, StepEvidence
+from tenor.runs.findings import Finding
+
+FEW = 5
+"""With fewer rules, nothing was found means nothing. A log of losses alone allows 5, a confusion matrix 8."""
+
+SPLITS_SHOWN = 8
+RUNS_SHOWN = 3
+MORE = {
+    StepEvidence: "the record of the training steps (trainer_state.json, metrics.jsonl, event files)",
+    EvaluationEvidence: "the evaluated rows (a CSV file with the columns label and prediction, and prob_CLASS)",
+}
+ROWS = "the same file with a column of true classes, and of scores for each class"
+
+
+def limits_of(artifacts: Artifacts, checked: Collection[str]) -> str:
+    """How little could be judged, and what to pass; empty if enough was checked."""
+    if len(checked) >= FEW:
+        return ""
+    count = f"Only {len(checked)} rule{'s' if len(checked) != 1 else ''}" if checked else "No rule"
+    codes = f" ({', '.join(checked)})" if checked else ""
+    available = {type(item) for item in artifacts.evidence}
+    wanted = [text for kind, text in MORE.items() if kind not in available]
+    if EvaluationEvidence in available:
+        wanted.append(MORE[EvaluationEvidence] if not _has_rows(artifacts.evidence) else ROWS)
+    return f"{count} could be checked{codes}. To check more, pass {', or '.join(dict.fromkeys(wanted))}."
+
+
+def conclusion_of(artifacts: Artifacts, checked: Collection[str], findings: Sequence[Finding], first_cause: str) -> str:
+    """What was checked, what was found, how the run ended and what to do next, in one sentence."""
+    count = f"{len(checked)} rule{'s' if len(checked) != 1 else ''} checked"
+    scope = _scope(artifacts)
+    parts = [f"{count}{f' on {scope}' if scope else ''}: {_result(findings, len(checked))}"]
+    parts += [artifacts.outcome] if artifacts.outcome else []
+    serious = any(finding.severity != "note" and not finding.allowed for finding in findings)
+    if serious and first_cause:
+        parts.append(f"begin with {first_cause}, then diagnose again")
+    return "; ".join(parts) + "."
+
+
+def limits_of_runs(names: Sequence[str], limits: Sequence[str]) -> str:
+    """The limits of several runs: that of the first, and how many there are."""
+    limited = [(name, limit) for name, limit in zip(names, limits, strict=True) if limit]
+    if not limited:
+        return ""
+    name, limit = limited[0]
+    others = f" (and {len(limited) - 1} of the other {len(names) - 1} runs alike)" if len(limited) > 1 else ""
+    return f"{name}{others}: {limit}"
+
+
+def conclusion_of_runs(names: Sequence[str], parts: Sequence[tuple[str, Sequence[Finding]]]) -> str:
+    """The conclusion on each of a few runs; of many, the numbers of those with an error or a warning."""
+    if len(names) <= RUNS_SHOWN:
+        return " ".join(f"{name}: {conclusion}" for name, (conclusion, _) in zip(names, parts, strict=True))
+    severities = [{finding.severity for finding in findings if not finding.allowed} for _, findings in parts]
+    errors = sum("error" in found for found in severities)
+    warnings = sum("warning" in found and "error" not in found for found in severities)
+    return (
+        f"{len(names)} runs: {errors} with an error, {warnings} with a warning, {len(names) - errors - warnings} with "
+        f"neither. Diagnose one of them alone for its conclusion, for example {names[0]}: {parts[0][0]}"
+    )
+
+
+def _result(findings: Sequence[Finding], checked: int) -> str:
+    counts = dict.fromkeys(("error", "warning", "note"), 0)
+    for finding in findings:
+        counts[finding.severity] += 1
+    named = [f"{n} {severity}{'s' if n > 1 else ''}" for severity, n in counts.items() if n]
+    if named:
+        return " and ".join([", ".join(named[:-1]), named[-1]] if len(named) > 1 else named)
+    return "no problem found" if checked >= FEW else "too few to say that the result is sound"
+
+
+def _scope(artifacts: Artifacts) -> str:
+    """The steps and rows on which the rules were checked, as text."""
+    parts = []
+    for item in artifacts.evidence:
+        if isinstance(item, StepEvidence) and len(item.steps):
+            last = item.last_step or int(item.steps[-1])
+            is_part = item.total_steps is not None and last < item.total_steps
+            planned = f" of {item.total_steps:,}" if is_part else ""
+            first = "the first " if is_part or "interrupted" in artifacts.outcome else ""
+            parts.append(f"{first}{last:,}{planned} step{'s' if last != 1 else ''}")
+        if isinstance(item, EvaluationEvidence):
+            rows = {name: claims.n for name, claims in item.splits.items() if claims.n}
+            parts += [f"{n:,} {'' if name in UNNAMED else f'{name} '}rows" for name, n in rows.items()][:SPLITS_SHOWN]
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+
+
+UNNAMED = ("predictions", "evaluation")
+"""What a split is called if its file does not name it."""
+
+
+def _has_rows(evidence: Sequence[Any]) -> bool:
+    evaluations = [item for item in evidence if isinstance(item, EvaluationEvidence)]
+    return any(claims.predicted is not None for item in evaluations for claims in item.splits.values())

@@ -1,0 +1,215 @@
+"""A training history: metrics by name and step, as every logger and tracker records them, and the evidence in it.
+
+Names differ between programs ("train/loss", "val_acc", "epoch_loss", "eval_embedding_loss"), their words do not: a
+split, a measure, and words without a meaning for it. Each reader of a format returns series by name; this module says
+what they are.
+"""
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from tenor.checks.diagnosis.artifacts import evaluation_evidence
+from tenor.checks.diagnosis.results_json import claims_of, non_finite_metrics
+from tenor.checks.evidence import CheckpointEvidence, ReportedSplit, StepEvidence, ValidationPoint
+
+Series = dict[int, float]
+"""Step → value."""
+Split = Literal["train", "validation", "test", ""]
+
+SPLIT_WORDS: dict[str, Split] = {
+    **dict.fromkeys(("train", "training", "tr"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "eval", "evaluation", "dev", "devel", "heldout"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+WITHOUT_MEANING = frozenset(("epoch", "step", "batch", "mean", "avg", "average", "running", "metrics", "metric", "mid"))
+LOSS = frozenset(("loss", "nll", "crossentropy", "xent"))
+NOT_A_LOSS = frozenset(("scale", "scaler", "weight", "factor", "best", "min", "max", "diff", "ratio", "count"))
+ACCURACY = frozenset(("accuracy", "acc"))
+KINDS_OF_ACCURACY = frozenset(
+    ("sparse", "categorical", "binary", "multiclass", "classification", "sk", "score", "cosine", "overall")
+)
+"""Words before an accuracy that do not change its meaning; top-5 or per-class accuracies are something else."""
+RATE = (("learning", "rate"), ("lr",))
+NORM = (("grad", "norm"), ("gradient", "norm"))
+CLASS_KEYS = ("num_labels", "num_classes", "n_classes", "n_labels", "id2label", "label2id")
+MOST_CLASSES = 1000
+DENSE = 0.5
+"""Share of the losses' steps at which a rate must be logged, so that those in between are known."""
+
+
+@dataclass(frozen=True, eq=False)
+class History:
+    """Metrics by name."""
+
+    series: Mapping[str, Series]
+    per_epoch: bool = False
+    """Whether a step is an epoch, and a training metric the mean over it."""
+    epochs: float | None = None
+    """The epochs that were trained, if the steps do not say it."""
+    is_whole: bool = False
+    """Whether these are all metrics of the run, so that an evaluation that is not among them was not recorded."""
+    notes: tuple[str, ...] = ()
+    """How it was read if there was a choice."""
+
+
+def history_evidence(history: History, n_classes: int | None = None, clip_at: float | None = None) -> tuple[Any, ...]:
+    """Step records, validations and the last evaluation, as far as the names are known; empty if none is."""
+    by_split: dict[Split, dict[str, Series]] = {"train": {}, "validation": {}, "test": {}, "": {}}
+    for name, values in history.series.items():
+        if values:
+            by_split[split_of(name)][name] = values
+    training = {**by_split[""], **by_split["train"]}
+    evidence: list[Any] = []
+    held_out_loss = _points(best_series(by_split["validation"], LOSS) or best_series(by_split["test"], LOSS))
+    if loss := best_series(training, LOSS):
+        steps = sorted(loss)
+        has_evaluation = any(by_split["validation"].values()) or any(by_split["test"].values())
+        evidence.append(
+            StepEvidence(
+                steps=np.array(steps, dtype=np.int64),
+                loss=np.array([loss[step] for step in steps], dtype=np.float64),
+                n_classes=n_classes,
+                grad_norm=_at_steps(_named(training, NORM), steps),
+                clip_at=clip_at,
+                learning_rate=_at_steps(_named(history.series, RATE), steps, fill=True),
+                validation_loss=held_out_loss,
+                epochs=float(len(steps)) if history.per_epoch else history.epochs,
+                ended=True,
+                has_evaluation=True if has_evaluation else False if history.is_whole else None,
+            )
+        )
+    accuracy = best_series(by_split["validation"], ACCURACY) or best_series(by_split["test"], ACCURACY)
+    if accuracy:
+        evidence.append(CheckpointEvidence(validations=_points(accuracy), metric="accuracy"))
+    elif held_out_loss and not loss:
+        evidence.append(CheckpointEvidence(validations=held_out_loss, metric="loss"))
+    return (*evidence, *_last_evaluation(by_split, n_classes))
+
+
+def is_metric(name: str) -> bool:
+    """Whether a name is that of a loss or an accuracy."""
+    return _rank(name, LOSS) is not None or _rank(name, ACCURACY) is not None
+
+
+def split_of(name: str) -> Split:
+    """The split in a name, such as validation in "eval/loss"; "" if there is none, as in Keras' training metrics."""
+    return next((SPLIT_WORDS[word] for word in _words(name) if word in SPLIT_WORDS), "")
+
+
+def measure_of(name: str) -> tuple[str, ...]:
+    """The words of a name that say what was measured."""
+    return tuple(word for word in _words(name) if word not in SPLIT_WORDS and word not in WITHOUT_MEANING)
+
+
+def best_series(series: Mapping[str, Series], words: frozenset[str]) -> Series:
+    """The series whose name says it is this measure and the least else; of several the one with the most records."""
+    ranked = [(rank, -len(values), len(name), name) for name, values in series.items() if (rank := _rank(name, words))]
+    return series[min(ranked)[-1]] if ranked else {}
+
+
+def classes_in(settings: Mapping[str, Any], depth: int = 3) -> int | None:
+    """The number of classes in a configuration, nested or flat; None if it is not recorded."""
+    for key in CLASS_KEYS:
+        value = plain_setting(settings.get(key))
+        whole = isinstance(value, int | float | str) and re.fullmatch(r"\d{1,4}(\.0)?", str(value))
+        size = len(value) if isinstance(value, Mapping) else int(float(str(value))) if whole else 0
+        if 1 < size <= MOST_CLASSES:
+            return size
+    nested = (value for value in settings.values() if isinstance(value, Mapping) and depth > 0)
+    return next((count for value in nested if (count := classes_in(value, depth - 1)) is not None), None)
+
+
+def plain_setting(value: Any) -> Any:
+    """A setting; Weights & Biases writes each one as {"value": …}."""
+    return value["value"] if isinstance(value, Mapping) and "value" in value else value
+
+
+def logged_number(value: object) -> float | None:
+    """A logged value as a number, NaN and infinities included, also as text; None for anything else."""
+    if isinstance(value, bool) or value is None:
+        return None
+    if isinstance(value, str):
+        value = value.strip().removeprefix("tensor(").removesuffix(")")
+        if not value or "_" in value:
+            return None
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def series_of_records(records: Iterable[tuple[int, Mapping[str, Any]]]) -> dict[str, Series]:
+    """Series by name from records with their steps; of a step recorded twice, the last value."""
+    series: dict[str, Series] = {}
+    for step, record in records:
+        for name, value in record.items():
+            if (number := logged_number(value)) is not None:
+                series.setdefault(str(name), {})[step] = number
+    return series
+
+
+def _words(name: str) -> list[str]:
+    spaced = re.sub(r"([a-z])([A-Z])", r"\1 \2", name)
+    return [word for word in re.split(r"[^a-z0-9]+", spaced.lower()) if word]
+
+
+def _rank(name: str, words: frozenset[str]) -> int | None:
+    """The number of words in a name's measure, so that the plainest name comes first; None if it is another measure."""
+    measure = measure_of(name)
+    if words is LOSS and measure[-2:] == ("cross", "entropy"):
+        measure = (*measure[:-2], "crossentropy")
+    if not measure or not words & set(measure) or NOT_A_LOSS & set(measure):
+        return None
+    if words is ACCURACY and set(measure) - ACCURACY - KINDS_OF_ACCURACY:
+        return None
+    return len(measure)
+
+
+def _named(series: Mapping[str, Series], measures: tuple[tuple[str, ...], ...]) -> Series:
+    """The series with one of these measures; "lr-AdamW" and "lr-AdamW/pg1" are rates too."""
+    found = [name for name in series if any(measure_of(name)[: len(measure)] == measure for measure in measures)]
+    return series[min(found, key=len)] if found else {}
+
+
+def _at_steps(values: Series, steps: list[int], fill: bool = False) -> np.ndarray | None:
+    """A series at the steps of the losses; None if it is not recorded there, or, with `fill`, near enough."""
+    if not values:
+        return None
+    if all(step in values for step in steps):
+        return np.array([values[step] for step in steps])
+    if not fill or len(values) < DENSE * len(steps):
+        return None
+    logged = np.array(sorted(values), dtype=np.int64)
+    places = np.maximum(np.searchsorted(logged, np.array(steps, dtype=np.int64), side="right") - 1, 0)
+    return np.array([values[int(logged[place])] for place in places])
+
+
+def _points(values: Series) -> tuple[ValidationPoint, ...]:
+    return tuple(ValidationPoint(step, value) for step, value in sorted(values.items()))
+
+
+def _last_evaluation(by_split: Mapping[Split, Mapping[str, Series]], n_classes: int | None) -> tuple[Any, ...]:
+    """The last value of every metric of the held-out splits."""
+    splits: dict[str, ReportedSplit] = {}
+    broken: dict[str, tuple[str, ...]] = {}
+    for split in ("validation", "test"):
+        series = by_split[split]
+        last = {name: values[max(values)] for name, values in series.items() if _is_result(name)}
+        record = {"_".join(measure_of(name)): value for name, value in last.items()}
+        if (accuracy := best_series(series, ACCURACY)) and math.isfinite(accuracy[max(accuracy)]):
+            record["accuracy"] = accuracy[max(accuracy)]
+        if bad := non_finite_metrics(last):
+            broken[f"the last {split}"] = bad
+        if (claims := claims_of(record, split)) is not None:
+            splits[split] = claims
+    return (evaluation_evidence(splits, n_classes, broken),) if splits or broken else ()
+
+
+def _is_result(name: str) -> bool:
+    """Whether a metric of a held-out split is a result, and no time or count."""
+    return not {"runtime", "second", "seconds", "time", "samples", "threshold", "iterations"} & set(_words(name))

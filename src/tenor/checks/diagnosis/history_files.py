@@ -1,0 +1,305 @@
+"""Files of a training history: tables (CSV, TSV) and JSON of loggers and trackers.
+
+Read are the wide form, a row per record and a column per metric (Keras' CSVLogger, Lightning's metrics.csv, the exports
+of Weights & Biases, sentence-transformers' evaluations, simpletransformers' scores), the long form, a row per value
+(MLflow's export, TensorBoard's download), JSON with a list per metric (Keras) or an object per record, and JSON Lines.
+"""
+
+import csv
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tenor.checks.diagnosis.artifacts import Artifacts, read_any_json, whole_number
+from tenor.checks.diagnosis.history import (
+    History,
+    Series,
+    history_evidence,
+    is_metric,
+    logged_number,
+    series_of_records,
+    split_of,
+)
+from tenor.checks.diagnosis.predictions_file import has_prediction_columns
+from tenor.errors import UserError
+
+STEP_NAMES = ("global_step", "step", "steps", "iteration", "iterations", "iter", "_step", "batch")
+EPOCH_NAMES = ("epoch", "epochs")
+TABLES = (".csv", ".tsv", ".log", ".txt")
+LINES = (".jsonl", ".ndjson")
+FILE_SUFFIXES = (*TABLES, *LINES, ".json")
+DELIMITERS = (",", ";", "\t")
+NAME_COLUMNS = ("key", "metric", "tag", "metric_name")
+MAX_BYTES = 2**28
+"""A larger file is no history of a training run: a million records of ten metrics take about 100 MB."""
+MAX_RECORDS = 1_000_000
+TABLE_EXPORT = re.compile(r"(?P<run>.+?) - (?P<metric>.+?)(?P<bound>__MIN|__MAX)?")
+"""A column in the CSV of a chart of Weights & Biases."""
+EVALUATION_FILE = re.compile(r"evaluation.*_results\.csv$")
+"""As sentence-transformers names its tables; their metrics are those of held-out rows."""
+TENSORBOARD_DOWNLOAD = ("wall time", "step", "value")
+
+Records = list[Mapping[str, Any]]
+
+
+def is_history_file(path: Path) -> bool:
+    """Whether a file is a training history, judged by its first line or its JSON value."""
+    suffix = path.suffix.lower()
+    if suffix not in FILE_SUFFIXES or not path.is_file():
+        return False
+    if suffix == ".json":
+        return path.stat().st_size <= MAX_BYTES and is_history_value(read_any_json(path))
+    with path.open("rb") as file:
+        first = file.readline(MAX_RECORDS).decode("utf-8-sig", "replace").strip()
+    if suffix in TABLES:
+        return _is_header(_fields(first, _delimiter(first)))
+    try:
+        record = json.loads(first) if first.startswith("{") else None
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(record, dict) and is_history_value([record])
+
+
+def read_history_file(path: Path, kind: str = "", n_classes: int | None = None) -> list[Artifacts]:
+    """`Artifacts` of each run in a file. Raises UserError if it cannot be read or contains no known metric."""
+    histories, described = histories_in(path)
+    artifacts = [
+        Artifacts(kind or described, evidence, name, notes=history.notes, files=(path,))
+        for name, history in histories.items()
+        if (evidence := history_evidence(history, n_classes))
+    ]
+    if not artifacts:
+        names = sorted({name for history in histories.values() for name in history.series})
+        raise UserError(
+            f"{path}: a training history with the metrics {', '.join(names[:8]) or '(none)'}, of which none is known. "
+            f"Expected a loss, or an accuracy with eval, val or test in its name; rename the columns."
+        )
+    return artifacts
+
+
+def histories_in(path: Path) -> tuple[dict[str, History], str]:
+    """The histories in a file by run, and the kind of file as text."""
+    if path.stat().st_size > MAX_BYTES:
+        raise UserError(
+            f"{path}: {path.stat().st_size:,} bytes; a training history is read up to {MAX_BYTES:,}. Keep every tenth "
+            f"record."
+        )
+    suffix = path.suffix.lower()
+    if suffix == ".json":
+        return _histories_of_value(read_any_json(path), path)
+    if suffix in LINES:
+        return {"": _of_records(list(_lines(path)), path)}, "a training history (JSON Lines)"
+    header, rows = _table(path)
+    plain = [name.strip().lower() for name in header]
+    if sorted(plain) == sorted(TENSORBOARD_DOWNLOAD):
+        tag = path.stem.rpartition("tag-")[2] or path.stem
+        return {
+            "": _of_records([{"step": row[plain.index("step")], tag: row[plain.index("value")]} for row in rows], path)
+        }, "a download of TensorBoard"
+    if _is_long(plain):
+        return _of_long(header, rows), "a training history (a value per row)"
+    records: Records = [dict(zip(header, row, strict=False)) for row in rows]
+    runs = {match["run"] for name in header if (match := TABLE_EXPORT.fullmatch(name))}
+    if runs:
+        return {run if len(runs) > 1 else "": _of_records(_of_run(records, run), path) for run in sorted(runs)}, (
+            "an exported chart of Weights & Biases"
+        )
+    if EVALUATION_FILE.search(path.name) and not any(map(split_of, header)):
+        records = [{name if _axis([name]) else f"eval/{name}": value for name, value in row.items()} for row in records]
+        return {"": _of_records(records, path)}, "the evaluations of sentence-transformers (a table)"
+    return {"": _of_records(records, path)}, "a training history (a table)"
+
+
+def is_history_value(value: Any) -> bool:
+    """Whether a JSON value is a history: lists of numbers by metric, or records with a step or epoch and a metric."""
+    if isinstance(value, Mapping):
+        inner = value.get("history")
+        return _is_lists(inner if isinstance(inner, Mapping) else value)
+    if not isinstance(value, list) or not value or not isinstance(value[0], Mapping):
+        return False
+    names = [str(name) for record in value[:100] if isinstance(record, Mapping) for name in record]
+    return _axis(names) is not None and any(map(is_metric, names)) and not has_prediction_columns(names)
+
+
+def epochs_of_lists(lists: Mapping[str, Any]) -> dict[str, Series]:
+    """Series from a list, or an object by epoch (pandas), for each metric."""
+    series: dict[str, Series] = {}
+    for name, values in lists.items():
+        if isinstance(values, Mapping):
+            numbered = {key: value for key, value in values.items() if str(key).isdecimal()}
+            values = [numbered[key] for key in sorted(numbered, key=int)]
+        if isinstance(values, list):
+            numbers = [(epoch, logged_number(value)) for epoch, value in enumerate(values, start=1)]
+            series[str(name)] = {epoch: number for epoch, number in numbers if number is not None}
+    return series
+
+
+def _histories_of_value(value: Any, path: Path) -> tuple[dict[str, History], str]:
+    if isinstance(value, Mapping):
+        inner = value.get("history")
+        lists = inner if isinstance(inner, Mapping) else value
+        return {"": History(epochs_of_lists(lists), per_epoch=True)}, "a training history (JSON with a list per metric)"
+    records = [record for record in value if isinstance(record, Mapping)]
+    return {"": _of_records(records, path)}, "a training history (JSON records)"
+
+
+def _is_lists(value: Mapping[str, Any]) -> bool:
+    names = [str(name) for name, values in value.items() if _is_numbers(values)]
+    return bool(names) and any(map(is_metric, names)) and len(names) >= len(value) / 2
+
+
+def _is_numbers(values: Any) -> bool:
+    if isinstance(values, Mapping):
+        return bool(values) and all(str(key).isdecimal() for key in values) and _is_numbers(list(values.values()))
+    return isinstance(values, list) and bool(values) and all(logged_number(value) is not None for value in values[:100])
+
+
+def _of_records(records: Records, path: Path) -> History:
+    """A history from records, by their step, else by their epoch, else in their order."""
+    names = list(dict.fromkeys(str(name) for record in records for name in record))
+    axis = _axis(names)
+    steps, note = _steps(records, names)
+    others = [
+        {name: value for name, value in record.items() if name != axis and _plain(str(name)) not in EPOCH_NAMES}
+        for record in records
+    ]
+    per_epoch = axis is not None and _plain(axis) in EPOCH_NAMES and not note
+    return History(
+        series_of_records(zip(steps, others, strict=True)),
+        per_epoch=per_epoch,
+        epochs=_epochs(records, names),
+        notes=(note,) if note else (),
+    )
+
+
+def _epochs(records: Records, names: Sequence[str]) -> float | None:
+    """The number of epochs in the records; counted from 0 or from 1, the difference of the last and the first."""
+    columns = [name for name in names if _plain(name) in EPOCH_NAMES]
+    values = [logged_number(record.get(name)) for name in columns[:1] for record in records]
+    known = [value for value in values if value is not None and math.isfinite(value)]
+    if not known:
+        return None
+    return max(known) - min(known) + 1 if all(value.is_integer() for value in known) else max(known)
+
+
+def _steps(records: Records, names: Sequence[str]) -> tuple[list[int], str]:
+    """The records' steps, and how they were found if no column contains them."""
+    for name in _axes(names):
+        values = [logged_number(record.get(name)) for record in records]
+        # Lightning leaves the epoch of some records empty, sentence-transformers writes -1 for the end of an epoch.
+        whole = [int(value) for value in values if value is not None and value == value and value.is_integer()]
+        if len(whole) == len(values) > 0 and (len(set(whole)) > 1 or len(whole) == 1) and whole == sorted(whole):
+            return whole, ""
+    return list(range(1, len(records) + 1)), "steps are the numbers of the records: no column contains increasing ones"
+
+
+def _axis(names: Sequence[str]) -> str | None:
+    return next(iter(_axes(names)), None)
+
+
+def _axes(names: Sequence[str]) -> Iterator[str]:
+    """The names of steps, then those of epochs."""
+    for known in (*STEP_NAMES, *EPOCH_NAMES):
+        yield from (name for name in names if _plain(name) == known)
+
+
+def _plain(name: str) -> str:
+    """ "trainer/global_step" and "train/epoch" are axes too."""
+    return name.strip().lower().rpartition("/")[2].replace(" ", "_")
+
+
+def _of_run(records: Records, run: str) -> Records:
+    """The records of one run in a chart's CSV, without the bounds of smoothed values."""
+    names = (
+        {
+            name: match["metric"]
+            for name in records[0]
+            if (match := TABLE_EXPORT.fullmatch(name)) and match["run"] == run and not match["bound"]
+        }
+        if records
+        else {}
+    )
+    axes = [name for name in (records[0] if records else ()) if _axis([name])]
+    return [
+        {**{axis: record[axis] for axis in axes}, **{new: record[old] for old, new in names.items()}}
+        for record in records
+    ]
+
+
+def _is_long(plain: Sequence[str]) -> bool:
+    return (
+        "value" in plain and any(name in plain for name in NAME_COLUMNS) and any(name in plain for name in STEP_NAMES)
+    )
+
+
+def _of_long(header: Sequence[str], rows: list[list[str]]) -> dict[str, History]:
+    """Histories from rows of a run, a metric, a step and a value."""
+    plain = [name.strip().lower() for name in header]
+    metric = next(plain.index(name) for name in NAME_COLUMNS if name in plain)
+    step = next(plain.index(name) for name in STEP_NAMES if name in plain)
+    run = next((plain.index(name) for name in ("run", "run_name", "run_id", "run_uuid") if name in plain), None)
+    runs: dict[str, list[tuple[int, dict[str, str]]]] = {}
+    for row in rows:
+        number = logged_number(row[step]) if len(row) == len(header) else None
+        if number is not None and number == number and abs(number) < 2**53:
+            name = "" if run is None else row[run]
+            runs.setdefault(name, []).append((int(number), {row[metric]: row[plain.index("value")]}))
+    return {name if len(runs) > 1 else "": History(series_of_records(records)) for name, records in runs.items()}
+
+
+def _is_header(names: Sequence[str]) -> bool:
+    plain = [name.strip().lower() for name in names]
+    if has_prediction_columns(names):
+        return False
+    if sorted(plain) == sorted(TENSORBOARD_DOWNLOAD) or _is_long(plain):
+        return True
+    return _axis(names) is not None and len(names) > 1 and not {"text", "label", "sentence", "review"} & set(plain)
+
+
+def _delimiter(line: str) -> str:
+    return max(DELIMITERS, key=line.count)
+
+
+def _fields(line: str, delimiter: str) -> list[str]:
+    try:
+        return next(csv.reader([line], delimiter=delimiter), [])
+    except csv.Error:
+        return []
+
+
+def _table(path: Path) -> tuple[list[str], list[list[str]]]:
+    """Header and rows. A row shorter than the header is the last one of a program that is still writing, or broken."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: byte {error.start} is not UTF-8. Save the file as UTF-8.") from error
+    lines = text.splitlines(keepends=True)
+    try:
+        rows = [row for row in csv.reader(lines, delimiter=_delimiter(lines[0] if lines else "")) if row]
+    except csv.Error as error:
+        raise UserError(f"{path}: not a readable table ({error}). Write it again.") from error
+    if not rows or len(rows) > MAX_RECORDS:
+        raise UserError(f"{path}: {max(len(rows) - 1, 0):,} records; expected 1 to {MAX_RECORDS:,}. Write it again.")
+    wrong = next((k for k, row in enumerate(rows[:-1]) if len(row) != len(rows[0])), None)
+    if wrong is not None:
+        raise UserError(
+            f"{path}: record {wrong:,} has {len(rows[wrong])} fields, the header has {len(rows[0])}. A metric that is "
+            f"first logged later has no column; write the file again with all metrics from the start."
+        )
+    return rows[0], [row for row in rows[1:] if len(row) == len(rows[0])]
+
+
+def _lines(path: Path) -> Iterator[Mapping[str, Any]]:
+    lines = path.read_bytes().decode("utf-8-sig", "replace").split("\n")
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line, parse_int=whole_number)
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{path}, line {number:,}: not valid JSON ({error}). Write the file again.") from error
+        if isinstance(record, dict):
+            yield record

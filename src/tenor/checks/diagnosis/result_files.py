@@ -1,0 +1,167 @@
+"""Files and folders of results that belong to no run: reports, matrices, predictions, and several of them together."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tenor.checks.diagnosis.artifacts import ACCEPTED, Artifacts, evaluation_evidence, read_any_json
+from tenor.checks.diagnosis.columns import SUFFIXES, sheet_of_columns
+from tenor.checks.diagnosis.predictions_file import (
+    has_predictions,
+    predictions_artifacts,
+    read_predictions_file,
+)
+from tenor.checks.diagnosis.printed_results import matrix_or_report_of_cells, printed_results, text_of
+from tenor.checks.diagnosis.results_json import (
+    claims_of,
+    guessed_split,
+    is_evaluation,
+    is_matrix,
+    non_finite_metrics,
+    read_evaluation,
+)
+from tenor.checks.evidence import EvaluationEvidence, ReportedSplit
+from tenor.data.files.delimited import DELIMITERS
+from tenor.errors import UserError
+
+TEXT = (".txt", ".log", ".out")
+MAX_FILES = 50
+MATRIX_NOTE = "rows of the confusion matrix read as true classes, columns as predicted ones, as scikit-learn writes it"
+
+
+def read_printed_results(path: Path) -> list[Artifacts]:
+    """Evidence from a text file. Raises UserError if it contains neither a report nor a confusion matrix."""
+    values = printed_results(text_of(path))
+    if not values:
+        raise UserError(
+            f"{path}: the text contains neither a classification report (a header with precision, recall, f1-score, "
+            f"support) nor a confusion matrix (K rows of K counts). Accepted: {ACCEPTED}."
+        )
+    splits: dict[str, ReportedSplit] = {}
+    for position, (heading, value) in enumerate(values, start=1):
+        claims = claims_of(value, str(path))
+        name = guessed_split(heading) or (guessed_split(path.name) if len(values) == 1 else "") or "evaluation"
+        if claims is not None:
+            splits[name if name not in splits else f"{name} {position}"] = _with_matrix_note(claims, value)
+    broken = {path.name: tuple(entry for _, value in values for entry in non_finite_metrics(value))}
+    return [Artifacts("printed results", (evaluation_evidence(splits, not_numbers=broken),))]
+
+
+def read_table(path: Path) -> list[Artifacts]:
+    """A CSV, TSV, JSON Lines or Parquet file: a confusion matrix or a report, else predictions."""
+    value = matrix_or_report_of_cells(path) if path.suffix.lower() in DELIMITERS else None
+    return read_predictions_file(path) if value is None else _read_value(value, path, "a confusion matrix or report")
+
+
+def read_json_results(value: Any, path: Path) -> list[Artifacts] | None:
+    """Evidence from a JSON value: a bare matrix, lists of classes, or an evaluation; None for other values."""
+    if is_matrix(value):
+        return _read_value({"confusion_matrix": value}, path, "a confusion matrix (JSON)")
+    if isinstance(value, Mapping) and has_predictions(value):
+        artifacts = predictions_artifacts(sheet_of_columns(path, value))
+        metrics = claims_of({key: one for key, one in value.items() if not isinstance(one, list)}, str(path))
+        return artifacts if metrics is None else [_compared(artifacts[0], metrics)]
+    if is_evaluation(value):
+        return read_evaluation(value, path)
+    return None
+
+
+def _read_value(value: Mapping[str, Any], path: Path, kind: str) -> list[Artifacts]:
+    claims = claims_of(value, str(path))
+    if claims is None:
+        raise UserError(f"{path}: contains no result. Accepted: {ACCEPTED}.")
+    name = guessed_split(path.name) or "evaluation"
+    broken = {path.name: non_finite_metrics(value)}
+    evidence = evaluation_evidence({name: _with_matrix_note(claims, value)}, not_numbers=broken)
+    return [Artifacts(kind, (evidence,))]
+
+
+def _with_matrix_note(claims: ReportedSplit, value: Mapping[str, Any]) -> ReportedSplit:
+    return replace(claims, notes=(*claims.notes, MATRIX_NOTE)) if "confusion_matrix" in value else claims
+
+
+def _compared(artifacts: Artifacts, metrics: ReportedSplit) -> Artifacts:
+    """Predictions together with the metrics that are recorded next to them."""
+    (evidence,) = artifacts.evidence
+    splits = {name: with_metrics(claims, metrics) for name, claims in evidence.splits.items()}
+    return replace(artifacts, evidence=(replace(evidence, splits=splits),))
+
+
+def with_metrics(rows: ReportedSplit, metrics: ReportedSplit) -> ReportedSplit:
+    """Rows and the metrics that were recorded of them, to be compared."""
+    return replace(
+        metrics,
+        n=rows.n,
+        expected_n=metrics.n or None,
+        labels=rows.labels,
+        predicted=rows.predicted,
+        probabilities=rows.probabilities,
+        ids=rows.ids,
+        class_names=rows.class_names or metrics.class_names,
+        read_as=rows.read_as,
+        notes=(*metrics.notes, *rows.notes),
+    )
+
+
+def read_results_folder(folder: Path) -> list[Artifacts]:
+    """The results in the files of a folder, as of one run; empty if no file contains any."""
+    readers: dict[str, Callable[[Path], list[Artifacts] | None]] = {
+        **dict.fromkeys(SUFFIXES, read_table),
+        **dict.fromkeys(TEXT, read_printed_results),
+        ".json": lambda file: read_json_results(read_any_json(file), file),
+    }
+    found: list[tuple[Path, Artifacts]] = []
+    notes: list[str] = []
+    files = sorted(file for file in folder.iterdir() if file.is_file() and file.suffix.lower() in readers)
+    for file in files[:MAX_FILES]:
+        try:
+            artifacts = readers[file.suffix.lower()](file)
+        except UserError as error:
+            notes.append(f"not read: {' '.join(str(error).split())[:200]}")
+            continue
+        if artifacts:
+            found.append((file, artifacts[0]))
+        else:
+            notes.append(f"not read: {file.name} contains no result under a usual name")
+    if not found:
+        return []
+    combined = _combined(found)
+    return [replace(combined, notes=(*combined.notes, *notes), files=tuple(files[:MAX_FILES]))]
+
+
+def _combined(found: Iterable[tuple[Path, Artifacts]]) -> Artifacts:
+    """One evaluation of all splits. Rows and metrics of the same split, or the only ones of both, are compared."""
+    rows: dict[str, ReportedSplit] = {}
+    metrics: dict[str, ReportedSplit] = {}
+    broken: dict[str, tuple[str, ...]] = {}
+    others: list[Any] = []
+    n_classes = 0
+    files = list(found)
+    for file, artifacts in files:
+        for evidence in artifacts.evidence:
+            if not isinstance(evidence, EvaluationEvidence):
+                others.append(evidence)
+                continue
+            n_classes = max(n_classes, evidence.n_classes)
+            broken |= evidence.not_numbers or {}
+            for name, claims in evidence.splits.items():
+                place = rows if claims.predicted is not None else metrics
+                place[name if name not in place else f"{name} ({file.name})"] = claims
+    if len(rows) == len(metrics) == 1 and next(iter(rows.values())).n == next(iter(metrics.values())).n:
+        rows = dict(zip(metrics, rows.values(), strict=True))
+    splits = {name: with_metrics(rows[name], one) if name in rows else one for name, one in metrics.items()}
+    splits |= {name: one for name, one in rows.items() if name not in splits}
+    kinds = dict.fromkeys(artifacts.kind for _, artifacts in files)
+    return Artifacts(
+        f"results ({', '.join(file.name for file, _ in files)})" if len(files) > 1 else next(iter(kinds)),
+        (evaluation_evidence(splits, n_classes or None, broken), *_first_of_each(others)),
+        earlier=tuple(report for _, artifacts in files for report in artifacts.earlier),
+    )
+
+
+def _first_of_each(evidence: Iterable[Any]) -> list[Any]:
+    kinds: dict[type, Any] = {}
+    for item in evidence:
+        kinds.setdefault(type(item), item)
+    return list(kinds.values())

@@ -1,0 +1,311 @@
+"""Folders of Weights & Biases: the record of an offline run (`run-ID.wandb`), summary, configuration, exported history.
+
+The record is a file in LevelDB's log format whose entries are protocol buffers (github.com/wandb/wandb:
+`core/internal/leveldb`, `wandb/proto/wandb_internal.proto`). Only the fields that are used here are decoded. An offline
+run of wandb 0.31 leaves nothing else: `files/` gets summary and configuration only while a run is synced.
+"""
+
+import json
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tenor.checks.diagnosis.artifacts import Artifacts, read_any_json
+from tenor.checks.diagnosis.history import (
+    History,
+    classes_in,
+    history_evidence,
+    logged_number,
+    plain_setting,
+    series_of_records,
+    split_of,
+)
+from tenor.checks.diagnosis.history_files import MAX_RECORDS, histories_in, is_history_file
+from tenor.config.yaml_text import parse_yaml
+from tenor.errors import UserError
+
+FOLDER = "wandb"
+RUN_FOLDERS = ("run-*", "offline-run-*")
+RECORD = "*.wandb"
+SUMMARY, CONFIG = "wandb-summary.json", "config.yaml"
+KIND = "a Weights & Biases run"
+MAX_RUNS = 50
+MAX_BYTES = 2**29
+MAGIC = b":W&B"
+HEADER, BLOCK, ENTRY = 7, 2**15, struct.Struct("<IHB")
+"""Bytes before the first entry, bytes per block, and an entry's checksum, length and part."""
+FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
+HISTORY, SUMMARY_RECORD, CONFIG_RECORD, RUN = 2, 3, 5, 17
+"""Numbers of the fields of `Record`."""
+AXES = ("global_step", "_step")
+"""The optimizer's steps, as transformers and Lightning log them, before the number of calls of `wandb.log`."""
+
+Message = dict[int, list[Any]]
+
+
+@dataclass
+class WandbRecord:
+    """What is read of a run's record."""
+
+    name: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)
+    summary: dict[str, Any] = field(default_factory=dict)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def wandb_folders(path: Path) -> list[Path]:
+    """The folders of runs at a path: the run itself, or those in its folder `wandb`."""
+    if path.name == "files" and _is_run(path.parent):
+        return [path.parent]
+    if _is_run(path):
+        return [path]
+    for parent in (path, path / FOLDER):
+        found = {
+            run for pattern in RUN_FOLDERS for run in parent.glob(pattern) if not run.is_symlink() and _is_run(run)
+        }
+        if found:
+            return sorted(found, key=lambda run: run.name.rpartition("run-")[2])
+    return []
+
+
+def read_wandb_folders(path: Path) -> list[Artifacts]:
+    """`Artifacts` of each run, the newest `MAX_RUNS`. Raises UserError if none of them contains a known metric."""
+    every = wandb_folders(path)
+    artifacts, notes = [], []
+    for run in every[-MAX_RUNS:]:
+        record, files = _run(run)
+        one = _artifacts(record, files, run.name)
+        if one is None:
+            names = sorted({name for row in record.history for name in row} | set(record.summary))
+            notes.append(f"not read: {run.name} has no loss or accuracy among {', '.join(names[:8]) or 'no metrics'}")
+            notes += record.notes
+        else:
+            artifacts.append(one)
+    if not artifacts:
+        raise UserError(
+            f"{path}: no run of Weights & Biases in it has a known metric ({'; '.join(notes[:3])}). Export the history "
+            f"of the run: wandb.Api().run(PATH).history().to_csv('history.csv'), and diagnose this file."
+        )
+    if len(every) > MAX_RUNS:
+        notes.append(f"the newest {MAX_RUNS} of {len(every)} runs were read; give one of the others by its folder")
+    artifacts[0] = Artifacts(**{**vars(artifacts[0]), "notes": (*artifacts[0].notes, *notes)})
+    return artifacts
+
+
+def read_wandb_record(path: Path) -> list[Artifacts]:
+    """The same for a single file `run-ID.wandb`."""
+    record = WandbRecord()
+    _read_record(path, record)
+    one = _artifacts(record, [path], path.stem)
+    if one is None:
+        raise UserError(f"{path}: the record has no loss or accuracy. Give the exported history of the run as CSV.")
+    return [one]
+
+
+def _is_run(path: Path) -> bool:
+    return path.is_dir() and (any(path.glob(RECORD)) or any((path / "files" / n).is_file() for n in (SUMMARY, CONFIG)))
+
+
+def _run(run: Path) -> tuple[WandbRecord, list[Path]]:
+    """Everything that is in a run's folder: the record first, then what it does not contain from the other files."""
+    record, files = WandbRecord(), list[Path]()
+    for file in sorted(run.glob(RECORD)):
+        _read_record(file, record)
+        files.append(file)
+    if (run / "files" / CONFIG).is_file():
+        try:
+            text = (run / "files" / CONFIG).read_bytes().decode("utf-8", "replace")
+            values = parse_yaml(text, str(run / "files" / CONFIG)).value
+            record.settings = {**(values if isinstance(values, Mapping) else {}), **record.settings}
+            files.append(run / "files" / CONFIG)
+        except UserError as error:
+            record.notes.append(f"not read: {error}")
+    if (run / "files" / SUMMARY).is_file():
+        value = read_any_json(run / "files" / SUMMARY)
+        record.summary = {**record.summary, **(_flat(value) if isinstance(value, Mapping) else {})}
+        files.append(run / "files" / SUMMARY)
+    if not record.history:
+        for file in sorted((*run.glob("*.*"), *(run / "files").glob("*.*"))):
+            if file not in files and file.name != "wandb-metadata.json" and is_history_file(file):
+                histories, _ = histories_in(file)
+                record.history = _rows(next(iter(histories.values())))
+                files.append(file)
+                break
+    return record, files
+
+
+def _rows(history: History) -> list[dict[str, Any]]:
+    rows: dict[int, dict[str, Any]] = {}
+    for name, values in history.series.items():
+        for step, value in values.items():
+            rows.setdefault(step, {"_step": step})[name] = value
+    return [rows[step] for step in sorted(rows)]
+
+
+def _artifacts(record: WandbRecord, files: list[Path], name: str) -> Artifacts | None:
+    """Evidence from the history, or from the summary, which contains the last value of every metric."""
+    rows = record.history
+    notes = list(record.notes)
+    if not rows and record.summary:
+        step = logged_number(record.summary.get("_step"))
+        rows = [{"_step": step if step is not None and step == step else 0, **record.summary}]
+        notes.append("only the last value of every metric is recorded; export the history as CSV for the course")
+    axis = next((key for name in AXES for row in rows for key in row if key.rpartition("/")[2] == name), None)
+    steps, at = [], 0
+    for number, row in enumerate(rows):
+        step = logged_number(row.get(axis)) if axis else None
+        step = logged_number(row.get("_step", number)) if step is None and axis in (None, "_step") else step
+        at = int(step) if step is not None and 0 <= step < 2**53 else at
+        steps.append(at)
+    named = [{key: value for key, value in row.items() if not key.startswith("_") and key != axis} for row in rows]
+    series = series_of_records(zip(steps, named, strict=True))
+    lone = len(record.history) == 0
+    if lone:  # One value is no course of the loss: only the held-out metrics are evidence.
+        series = {key: values for key, values in series.items() if split_of(key) in ("validation", "test")}
+    evidence = history_evidence(History(series, epochs=_epochs(rows), is_whole=not lone), classes_in(record.settings))
+    if not evidence:
+        return None
+    settings = {key: plain_setting(value) for key, value in record.settings.items()}
+    return Artifacts(KIND, evidence, record.name or name, settings=settings, files=tuple(files), notes=tuple(notes))
+
+
+def _epochs(rows: list[dict[str, Any]]) -> float | None:
+    """The last epoch that was logged; transformers and Lightning log it with every record."""
+    logged = [
+        number
+        for row in rows
+        for key, value in row.items()
+        if key.rpartition("/")[2] == "epoch" and (number := logged_number(value)) is not None
+    ]
+    return max(logged) if logged else None
+
+
+def _flat(value: Mapping[str, Any], prefix: str = "", depth: int = 4) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, inner in value.items():
+        if isinstance(inner, Mapping) and depth:
+            flat |= _flat(inner, f"{prefix}{key}.", depth - 1)
+        else:
+            flat[f"{prefix}{key}"] = inner
+    return flat
+
+
+def _read_record(path: Path, record: WandbRecord) -> None:
+    """Fill a record from a file; a file that ends within an entry belongs to a run that is running or was killed."""
+    size = path.stat().st_size
+    if size > MAX_BYTES:
+        record.notes.append(
+            f"not read: {path.name} has {size:,} bytes; up to {MAX_BYTES:,} are read. Export the history"
+        )
+        return
+    data = path.read_bytes()
+    if data[: len(MAGIC)] != MAGIC:
+        record.notes.append(f"not read: {path.name} is no record of Weights & Biases. Export the history as CSV")
+        return
+    try:
+        for entry in _entries(data):
+            _add(_message(entry), record)
+            if len(record.history) >= MAX_RECORDS:
+                record.notes.append(f"{path.name}: only the first {MAX_RECORDS:,} records of the history were read")
+                return
+    except (ValueError, IndexError, struct.error, RecursionError) as error:
+        reason = " ".join(str(error).split())[:100]
+        record.notes.append(f"{path.name}: read up to a broken entry after {len(record.history):,} records ({reason})")
+
+
+def _entries(data: bytes) -> Iterator[bytes]:
+    """The entries of a log: each lies in one block of 32 KiB or is divided into parts."""
+    at, parts = HEADER, b""
+    while at + ENTRY.size <= len(data):
+        left = BLOCK - at % BLOCK
+        if left < ENTRY.size:
+            at += left
+            continue
+        _, length, part = ENTRY.unpack_from(data, at)
+        at += ENTRY.size
+        if part not in (FULL, FIRST, MIDDLE, LAST):
+            if part == 0 and length == 0:
+                return  # Space that was reserved and not written.
+            raise ValueError(f"an entry of kind {part} at byte {at:,}")
+        if at + length > len(data):
+            return
+        parts = data[at : at + length] if part in (FULL, FIRST) else parts + data[at : at + length]
+        at += length
+        if part in (FULL, LAST):
+            yield parts
+
+
+def _message(data: Any) -> Message:
+    """The fields of a protocol buffer by number: integers and bytes. Raises ValueError or IndexError if broken."""
+    if not isinstance(data, bytes):
+        raise ValueError("a number in the place of a message")
+    fields: Message = {}
+    at = 0
+    while at < len(data):
+        tag, at = _varint(data, at)
+        number, wire = tag >> 3, tag & 7
+        value: Any
+        if wire == 0:
+            value, at = _varint(data, at)
+        elif wire == 2:
+            length, at = _varint(data, at)
+            if at + length > len(data):
+                raise ValueError("a field is longer than its message")
+            value, at = data[at : at + length], at + length
+        elif wire in (1, 5):
+            size = 8 if wire == 1 else 4
+            value, at = data[at : at + size], at + size
+        else:
+            raise ValueError(f"a field of wire type {wire}")
+        fields.setdefault(number, []).append(value)
+    return fields
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[at]
+        value |= (byte & 127) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 128:
+            return value, at
+        if shift > 63:
+            raise ValueError("a number of more than 64 bits")
+
+
+def _add(fields: Message, record: WandbRecord) -> None:
+    for data in fields.get(RUN, ()):
+        run = _message(data)
+        record.name = _text(run.get(8, [b""])[-1]) or _text(run.get(1, [b""])[-1])
+        for config in run.get(4, ()):
+            record.settings |= _items(_message(config).get(1, ()))
+    for data in fields.get(CONFIG_RECORD, ()):
+        record.settings |= _items(_message(data).get(1, ()))
+    for data in fields.get(SUMMARY_RECORD, ()):
+        record.summary |= _items(_message(data).get(1, ()))
+    for data in fields.get(HISTORY, ()):
+        message = _message(data)
+        row = _items(message.get(1, ()))
+        for step in message.get(2, ()):
+            row.setdefault("_step", _message(step).get(1, [0])[-1])
+        record.history.append(row)
+
+
+def _items(items: Any) -> dict[str, Any]:
+    """Key and JSON value of each item; the parts of a nested key are joined by points."""
+    values: dict[str, Any] = {}
+    for data in items:
+        item = _message(data)
+        key = ".".join(_text(part) for part in item.get(2, ())) or _text(item.get(1, [b""])[-1])
+        try:
+            values[key] = json.loads(_text(item.get(16, [b"null"])[-1]))
+        except (ValueError, RecursionError):
+            continue  # A value that is no number has no meaning here.
+    return values
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else ""
