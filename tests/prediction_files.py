@@ -1,12 +1,14 @@
 """Files of texts, in every format that is read and written, for tests of their prediction."""
 
 import csv
+import gzip
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.feather as feather
 import pyarrow.parquet as pq
 
 from tenor.inference.file_job import FileJob, FileResult, predict_file, survey
@@ -30,6 +32,14 @@ def write_input(path: Path, texts: list[Any], **columns: list[Any]) -> Path:
     names = {"number": list(range(len(texts))), "text": texts, **columns}
     rows = [dict(zip(names, values, strict=True)) for values in zip(*names.values(), strict=True)]
     match path.suffix:
+        case ".gz":
+            plain = write_input(path.with_suffix(""), texts, **columns)
+            path.write_bytes(gzip.compress(plain.read_bytes()))
+            plain.unlink()
+        case ".json":
+            path.write_text(json.dumps(rows, indent=1), encoding="utf-8")
+        case ".arrow":
+            feather.write_feather(pa.table(names), str(path), chunksize=8)
         case ".csv" | ".tsv":
             with open(path, "w", newline="", encoding="utf-8") as file:
                 writer = csv.writer(file, delimiter="\t" if path.suffix == ".tsv" else ",")

@@ -11,8 +11,9 @@ import pytest
 
 FOLDER = Path(__file__).parent / "fuzz"
 TARGETS = (
-    *("text files", "parquet", "configurations", "archives", "checkpoints", "files of runs", "foreign files"),
-    *("results", "model folders", "files to predict", "exports and jobs", "sweeps", "exclusions", "run folders"),
+    *("text files", "parquet", "packed files", "configurations", "archives", "checkpoints", "files of runs"),
+    *("foreign files", "results", "model folders", "files to predict", "exports and jobs", "sweeps", "exclusions"),
+    "run folders",
 )
 
 

@@ -22,7 +22,8 @@ def cut(source: np.ndarray, positions: np.ndarray) -> DataEvidence:
 def test_a_class_without_rows_and_a_single_class_are_errors() -> None:
     found = rules.class_without_rows(data(np.zeros(100, int), class_names=("negative", "positive")))
     assert found.observed == "1 of 2 classes have no training rows; rows by class: 0 (negative): 100"
-    assert rules.class_without_rows(data(np.zeros(100, int), 1))
+    constant = rules.class_without_rows(data(np.zeros(100, int), 1, class_names=("5",)))
+    assert constant.observed == "all 100 training rows have the same label: 0 (5)"
     assert rules.class_without_rows(data(np.zeros(0, int)))
     assert rules.class_without_rows(data([0] * 95 + [1] * 5)) is None
 

@@ -111,15 +111,22 @@ DATA: dict[str, tuple[str, bytes, tuple[str, ...]]] = {
         HEADER + "caf\u00e9,good\n".encode() + "caf\u00e9,bad\n".encode("latin-1"),
         ("line 3", "0xE9", "iconv"),
     ),
-    "UTF-16": ("train.csv", "review,verdict\n".encode("utf-16"), ("UTF-16", "iconv")),
+    "UTF-16 without its mark": ("train.csv", "review,verdict\n".encode("utf-16-le"), ("UTF-16LE", "iconv")),
+    "UTF-16 cut off": ("train.csv", "review,verdict\n".encode("utf-16")[:-1], ("UTF-16", "incomplete")),
+    "UTF-32": ("train.csv", "review,verdict\n".encode("utf-32"), ("UTF-32", "iconv")),
     "a field of 11 MB": ("train.csv", HEADER + ROW + b"x" * 11_000_000 + b",bad\n", ("row 2", "11,000,000 characters")),
-    "a label of 1 MB": ("train.csv", HEADER + b"a film," + b"g" * 1_000_000 + b"\n", ("row 1", "1,000,000 characters")),
+    "a label of 1 MB": (
+        "train.csv",
+        HEADER + b"a film," + b"g" * 1_000_000 + b"\n",
+        ("1,000,000 characters", "at most 200"),
+    ),
     "a quote that is never closed": ("train.csv", HEADER + b'"a film,good\n' + ROW * 5, ("line", "quote")),
     "more fields than the header": ("train.csv", HEADER + ROW + b"a, b, c,good\n", ("row 2", "4 fields")),
     "a label that commands a terminal": ("train.csv", HEADER + ROW + b"dull,\x1b]0;owned\x07\n", ("control", "class")),
     "a JSON value that never ends": ("train.jsonl", b'{"review": ' + b"[" * 100_000, ("line 1", "JSON")),
     "half a surrogate": ("train.jsonl", b'{"review": "\\ud800", "verdict": "good"}\n', ("line 1", "surrogate")),
-    "an array of objects": ("train.json", b'[{"review": "a", "verdict": "b"}]', ("line 1", "list")),
+    "an array of arrays": ("train.json", b'[["a", "b"]]', ("JSON array of other values",)),
+    "an array that never ends": ("train.json", b'[{"review": ' + b"[" * 100_000, ("JSON", "nested too deeply")),
     "Parquet cut off": ("train.parquet", as_bytes(rows())[:-30], ("Parquet", "write it again")),
     "Parquet of another kind": ("train.parquet", b"PAR1" + b"\xff" * 40 + b"PAR1", ("Parquet", "write it again")),
     "Parquet with numbers for texts": (
@@ -127,7 +134,7 @@ DATA: dict[str, tuple[str, bytes, tuple[str, ...]]] = {
         as_bytes(rows(text=None) | {"review": [1.5] * 60}),
         ("'review'",),
     ),
-    "Parquet with lists for labels": ("train.parquet", as_bytes(rows() | {"verdict": [[1]] * 60}), ("'verdict'",)),
+    "Parquet with lists for labels": ("train.parquet", as_bytes(rows() | {"verdict": [[1, 0]] * 60}), ("'verdict'",)),
     "Parquet with a missing column": ("train.parquet", as_bytes({"review": ["a"]}), ("'verdict'", "data.label_column")),
 }
 
@@ -175,7 +182,7 @@ WHEN = pa.array([0, 2**62]).view(pa.timestamp("us"))
 TO_PREDICT: dict[str, tuple[str, bytes, str, tuple[str, ...]]] = {
     "a header in another encoding": ("in.csv", b"text,caf\xe9\nfilm,1\n", "out.csv", (r"b'caf\xe9'", "iconv")),
     "a text in another encoding": ("in.csv", b"text\nfilm\ncaf\xe9\n", "out.csv", ("1 of 2", "row 2", "not UTF-8")),
-    "UTF-16": ("in.tsv", "text\nfilm\n".encode("utf-16"), "out.csv", ("UTF-16", "iconv")),
+    "UTF-16 cut off": ("in.tsv", "text\nfilm\n".encode("utf-16")[:-1], "out.csv", ("UTF-16", "incomplete")),
     "NUL": ("in.csv", b"text\nfilm\na\x00b\n", "out.csv", ("row 2", "NUL", "--on-error null")),
     "a quote that is never closed": ("in.csv", b'text\n"film\n' + b"film\n" * 5, "out.csv", ("line", "quote")),
     "texts that are no UTF-8": (

@@ -34,7 +34,7 @@ def on_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
         (("predict", "nowhere", "good"), "No run 'nowhere'"),
         (("predict", "latest", "--input", "none.csv", "--output", "b.csv"), "no such file"),
         (("predict", "latest", "--input", "reviews.csv", "--output", "b.xls"), "unknown suffix '.xls'"),
-        (("predict", "latest", "--input", "reviews.csv", "--output", "b.csv"), "--text-column NAME"),
+        (("predict", "latest", "--input", "reviews.csv", "--output", "b.csv"), "--text-column review"),
         (("export", "latest", "--format", "safetensors", "--quantize", "int8"), "needs --format onnx"),
         (("export", "latest", "--reviews", "0"), "expected 1 or more"),
     ],

@@ -11,7 +11,8 @@ from tenor.errors import UserError
 
 SOURCES = get_args(Data.model_fields["source"].annotation)
 NEEDED = {"file": {"path": "rows.csv"}, "hub": {"hub_name": "someone/reviews"}}
-SET = {name: ["no", "yes"] if name == "class_names" else "mine" for name in READ_BY}
+VALUES = {"class_names": ["no", "yes"], "relabel": {"1": "yes", "-1": None}, "faulty_rows": "leave_out"}
+SET = {name: VALUES.get(name, "mine") for name in READ_BY}
 """A value for every key of the table that is not its default."""
 
 

@@ -35,7 +35,7 @@ def trained(path: Path) -> Read:
 
 def predicted(path: Path) -> Read:
     found = survey(path, "text")
-    chunks = list(file_inputs.read_chunks(path, "text", delimited=found.delimited))
+    chunks = list(file_inputs.read_chunks(found.file))
     texts = [text for chunk in chunks for text in chunk.texts]
     assert len(texts) == found.rows
     return Read(texts, " ".join(found.notes), found.faults)
@@ -288,7 +288,7 @@ def test_spaces_after_the_delimiter_belong_to_no_field(reader: Reader, tmp_path:
     ],
 )
 def test_a_header_that_will_not_do_says_why(name: str, header: str, words: str, reader: Reader, tmp_path: Path) -> None:
-    assert words in refusal(reader, written(tmp_path / name, [header, "1,2,3"]))
+    assert words in refusal(reader, written(tmp_path / name, [header, "1 2 3"]))
 
 
 def test_one_text_per_line_in_a_csv_is_read_or_refused_with_the_way_out(tmp_path: Path) -> None:

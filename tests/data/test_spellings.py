@@ -16,9 +16,8 @@ from tenor.data.dataset import LabelledText
 from tenor.data.sources import read_source
 from tenor.data.sources.embedded import embedded_reviews
 from tenor.data.sources.labels import from_dataframe, read_table
-from tenor.data.sources.rows import folded, near_note, tidied
+from tenor.data.sources.spellings import folded, near_note, tidied
 from tenor.errors import UserError
-from tenor.inference.file_job import survey
 
 pandas = pytest.importorskip("pandas")
 
@@ -132,7 +131,7 @@ def test_a_decimal_without_a_fraction_is_the_integer(kind: str, tmp_path: Path) 
     named = read(tmp_path, [1.0, 0.0], kind, class_names=("bad", "good"))
     assert named.labels.tolist() == [1, 0]
     found = refusal(tmp_path, [1.0, 5.0], kind=kind)
-    assert "the labels in column 'label' are 1, 5, " in found
+    assert "all 2 labels in column 'label' are 1 (1 row), 5 (1 row), expected" in found
     assert 'data.class_names=["1", "5"]' in found
     refusal(tmp_path, [1.5, 5.0], kind=kind)
 
@@ -250,8 +249,8 @@ def test_only_accepted_answers_of_prodigy_are_read(tmp_path: Path) -> None:
     answers = ["accept", "reject", "ignore", "accept", "reject"]
     rows = read_table(prodigy(tmp_path / "a.jsonl", answers, _task_hash=3))
     assert list(rows.texts) == ["film 0", "film 3"]
-    assert rows.ids == ["1", "2"]
-    assert "left out: 2 with 'reject' and 1 with 'ignore'" in rows.notes[0]
+    assert rows.ids == ["1", "4"], "the row numbers are the file's own"
+    assert "2 rows: Prodigy's answer 'reject' (Prodigy), 1 row: Prodigy's answer 'ignore' (Prodigy)" in rows.notes[0]
     assert read_table(prodigy(tmp_path / "b.jsonl", ["accept"] * 4, _input_hash=3)).notes == ()
     others = read_table(prodigy(tmp_path / "c.jsonl", answers))
     assert (len(others), others.notes) == (5, ()), "an answer alone may mean anything"
@@ -264,14 +263,5 @@ def test_only_accepted_answers_of_prodigy_are_read(tmp_path: Path) -> None:
 def test_a_fault_of_a_prodigy_record_names_its_own_line(tmp_path: Path) -> None:
     path = prodigy(tmp_path / "a.jsonl", ["reject", "accept", "reject", "accept"], _task_hash=3)
     path.write_text(path.read_text().replace('"film 3"', "null"))
-    with pytest.raises(UserError, match=r"line 4 \(row 2\): text is missing"):
+    with pytest.raises(UserError, match=r"line 4 \(row 4\): text is missing"):
         read_table(path)
-
-
-def test_fasttext_labels_are_refused_in_training_and_prediction(tmp_path: Path) -> None:
-    (tmp_path / "rows.txt").write_text("__label__2 fine film\n\n__label__1 dull film\n")
-    for reading in (lambda: read_table(tmp_path / "rows.txt"), lambda: survey(tmp_path / "rows.txt", "text")):
-        with pytest.raises(UserError, match=r"begin with __label__, which is fastText.* \.tsv file"):
-            reading()
-    (tmp_path / "rows.txt").write_text("__label__2 fine film\ndull film\n")
-    assert survey(tmp_path / "rows.txt", "text").rows == 2

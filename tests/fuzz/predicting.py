@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from tenor.errors import TextError, UserError
 
-INPUTS = (".csv", ".tsv", ".jsonl", ".txt", ".parquet")
+INPUTS = (".csv", ".tsv", ".jsonl", ".txt", ".parquet", ".json", ".arrow")
 OUTPUTS = (".csv", ".tsv", ".jsonl", ".parquet")
 
 
@@ -25,7 +25,7 @@ def predict_any_file(folder: Path, kind: int, content: bytes) -> None:
     from tenor.inference.file_job import FileJob, predict_file, survey
     from tenor.inference.file_outputs import is_text
 
-    source, output = folder / f"in{INPUTS[kind % 5]}", folder / f"out{OUTPUTS[kind % 4]}"
+    source, output = folder / f"in{INPUTS[kind % len(INPUTS)]}", folder / f"out{OUTPUTS[kind % 4]}"
     job = FileJob(source, output, on_error="null", restart=True)
     shutil.rmtree(folder)
     folder.mkdir()
@@ -105,7 +105,18 @@ def files_to_predict() -> list[bytes]:
         "\n".join(json.dumps(record) for record in records).encode() + b'\n\n{"text": "a", "x": 1e999}\n{"\\ud800": 1}'
     )
     plain = b"film\n\na\x00b\r\n caf\xe9\n"
-    return [delimited, delimited.replace(b",", b"\t"), lines, plain, *_parquets()]
+    fasttext = b"__label__1 film\n__label__2 __label__1 dull\n"
+    array = json.dumps([*records, {"text": "a"}]).encode()
+    nested = json.dumps({"n": 1, "rows": records[:2]}).encode()
+    delimiteds = [delimited, delimited.replace(b",", b"\t"), delimited.replace(b",", b";")]
+    return [*delimiteds, lines, plain, fasttext, array, nested, _arrow_stream(), *_parquets()]
+
+
+def _arrow_stream() -> bytes:
+    sink, table = io.BytesIO(), pa.table({"text": ["film", None], "n": [1, 2]})
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue()
 
 
 def _parquets() -> Iterator[bytes]:

@@ -3,12 +3,15 @@
 `kind` is a byte that the fuzzer draws besides; a target with several files or formats chooses by it.
 """
 
+import bz2
 import contextlib
 import gzip
 import hashlib
 import io
 import json
+import lzma
 import tarfile
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -44,11 +47,11 @@ def _table() -> pa.Table:
 def read_text_file(folder: Path, kind: int, content: Content) -> None:
     from tenor.data.sources.labels import read_table
 
-    suffix = (".csv", ".tsv", ".jsonl", ".json")[kind % 4]
+    suffix = (".csv", ".tsv", ".jsonl", ".json", ".txt")[kind % 5]
     file = folder / f"rows{suffix}"
     file.write_bytes(content)
     with contextlib.suppress(UserError):
-        rows = read_table(file, class_names=("0", "1") if kind & 4 else None)
+        rows = read_table(file, class_names=("0", "1") if kind & 8 else None)
         assert rows.labels.min() >= 0
         assert rows.labels.max() < len(rows.class_names)
         assert all(isinstance(text, str) for text in rows.texts)
@@ -61,7 +64,50 @@ def text_seeds() -> list[Content]:
         b"text\tlabel\na\tgood\nb\tbad\n",
         objects,
         b"text,label\n,\n",
+        b"text;label\na;0\nb;1\n",
+        b"text,label\na,0\n".decode().encode("utf-16"),
+        b'[{"text": "a", "label": 1, "n": 1e999}, {"text": "b", "label": [0]}]',
+        b'{"of": {"x": [1]}, "rows": [{"text": "a", "label": 1}], "n": 2}',
+        b'{"text": ["a"], "label": [1]}',
+        b"__label__1 a\n__label__0 b\n",
     ]
+
+
+PACKED = (".arrow", ".feather", ".xlsx", ".csv.gz", ".jsonl.zst", ".csv.xz", ".json.bz2", ".zip")
+
+
+def read_packed(folder: Path, kind: int, content: Content) -> None:
+    """Arrow's formats, workbooks and compressed files, for training and for prediction."""
+    from tenor.data.sources.labels import read_table
+    from tenor.inference.file_job import survey
+
+    file = folder / f"rows{PACKED[kind % len(PACKED)]}"
+    file.write_bytes(content)
+    with contextlib.suppress(UserError):
+        rows = read_table(file)
+        assert len(rows.texts) == len(rows.labels) == len(rows)
+    with contextlib.suppress(UserError):
+        found = survey(file, "text")
+        assert 0 <= found.faults <= found.rows
+
+
+def packed_seeds() -> list[Content]:
+    text, table = text_seeds()[0], _table()
+    ipc = []
+    for new in (pa.ipc.new_file, pa.ipc.new_stream):
+        sink = io.BytesIO()
+        with new(sink, table.schema) as writer:
+            writer.write_table(table)
+        ipc.append(sink.getvalue())
+    zstd = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(zstd, "zstd") as stream:
+        stream.write(text)
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as made:
+        made.writestr("rows.csv", text)
+    workbook = (Path(__file__).parents[1] / "data" / "workbooks" / "reviews.xlsx").read_bytes()
+    packed = [gzip.compress(text, mtime=0), bytes(zstd.getvalue()), lzma.compress(text), bz2.compress(text)]
+    return [*ipc, workbook, *packed, archive.getvalue()]
 
 
 def read_parquet(folder: Path, kind: int, content: Content) -> None:
@@ -400,6 +446,7 @@ def model_seeds() -> list[Content]:
 TARGETS = {
     "text files": Target(read_text_file, text_seeds, 30_000),
     "parquet": Target(read_parquet, parquet_seeds, 15_000),
+    "packed files": Target(read_packed, packed_seeds, 6_000),
     "configurations": Target(read_config, config_seeds, 6_000),
     "archives": Target(read_archive, archive_seeds, 15_000),
     "checkpoints": Target(read_checkpoint, checkpoint_seeds, 6_000),

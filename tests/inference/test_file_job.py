@@ -36,7 +36,10 @@ def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("source", "target"),
-    [(".csv", ".jsonl"), (".tsv", ".csv"), (".jsonl", ".parquet"), (".parquet", ".tsv"), (".txt", ".parquet")],
+    [
+        *((".csv", ".jsonl"), (".tsv", ".csv"), (".jsonl", ".parquet"), (".parquet", ".tsv"), (".txt", ".parquet")),
+        *((".json", ".csv"), (".json", ".parquet"), (".arrow", ".jsonl"), (".csv.gz", ".parquet"), (".arrow", ".csv")),
+    ],
 )
 def test_every_row_once_in_order_with_its_columns(
     source: str, target: str, small_predictor: Predictor, tmp_path: Path
@@ -103,6 +106,45 @@ def test_windows_are_counted(small_predictor: Predictor, tmp_path: Path) -> None
     first, second = read_output(tmp_path / "out.csv")
     assert int(first["windows"]) > 3
     assert int(second["windows"]) == 1
+
+
+def test_folders_and_patterns_are_one_job(small_predictor: Predictor, tmp_path: Path) -> None:
+    texts = texts_of(ROWS)
+    for part in range(3):
+        write_input(_made(tmp_path / "shards") / f"part-{part}.csv", texts[part * 20 : part * 20 + 20])
+    job = FileJob(tmp_path / "shards", tmp_path / "out.jsonl")
+    with pytest.MonkeyPatch.context() as patch:
+        killed_after(4, patch)
+        with pytest.raises(Killed):
+            done(small_predictor, job)
+    assert done(small_predictor, job).resumed == 28, "the first shard has chunks of 8, 8 and 4 rows"
+    assert [row["text"] for row in read_output(job.output)] == texts
+    other = FileJob(tmp_path / "shards" / "part-[12].csv", tmp_path / "other.jsonl")
+    assert done(small_predictor, other).rows == 30
+    with pytest.MonkeyPatch.context() as patch:
+        killed_after(1, patch)
+        with pytest.raises(Killed):
+            done(small_predictor, replace(job, restart=True))
+    (tmp_path / "shards" / "part-2.csv").rename(tmp_path / "shards" / "part-3.csv")
+    with pytest.raises(UserError, match="with other settings: input_sha256"):
+        done(small_predictor, job)
+
+
+def test_a_record_that_is_no_record_keeps_its_place(small_predictor: Predictor, tmp_path: Path) -> None:
+    (tmp_path / "in.json").write_text(
+        '[{"text": "film", "n": NaN}, [1], {"text": "dull", "n": 1e999}, {"text": "film"}]'
+    )
+    job = FileJob(tmp_path / "in.json", tmp_path / "out.jsonl", on_error="null")
+    assert done(small_predictor, job).failed == 2
+    rows = read_output(job.output)
+    assert [row["prediction"] is not None for row in rows] == [True, False, False, True]
+    assert rows[0]["n"] is None
+    assert rows[1]["error"] == "row 2 is a JSON list, expected an object"
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 # Rows that can't be predicted.
@@ -210,16 +252,20 @@ def killed_after(chunks: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(file_job, "_result", result)
 
 
-@pytest.mark.parametrize(("suffix", "chunks"), [(".csv", 0), (".csv", 5), (".jsonl", 1), (".parquet", 3)])
+@pytest.mark.parametrize(
+    ("suffix", "chunks"),
+    [(".csv", 0), (".csv", 5), (".jsonl", 1), (".parquet", 3), (".json", 2), (".arrow", 4), (".csv.gz", 3)],
+)
 def test_a_killed_job_goes_on_and_ends_as_if_nothing_had_been(
     suffix: str, chunks: int, small_predictor: Predictor, tmp_path: Path
 ) -> None:
     texts: list[Any] = texts_of(ROWS)
     texts[11] = texts[44] = " "
     source = write_input(tmp_path / f"in{suffix}", texts)
-    whole = FileJob(source, tmp_path / f"whole{suffix}", on_error="null")
+    target = suffix if suffix in (".csv", ".jsonl", ".parquet") else ".jsonl"
+    whole = FileJob(source, tmp_path / f"whole{target}", on_error="null")
     uncut = done(small_predictor, whole)
-    job = replace(whole, output=tmp_path / f"cut{suffix}")
+    job = replace(whole, output=tmp_path / f"cut{target}")
     with pytest.MonkeyPatch.context() as patch:
         killed_after(chunks, patch)
         with pytest.raises(Killed):
@@ -352,12 +398,13 @@ def test_progress_tells_every_row_once(small_predictor: Predictor, tmp_path: Pat
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("in.doc", b"text\nfilm\n", "unknown suffix"),
-        ("in.csv", b"", "no column 'text'"),
+        ("in.doc", b"text\nfilm\n", "not read"),
+        ("in.dat", b"text\nfilm\n", "unknown suffix"),
+        ("in.csv", b"", "is empty"),
         ("in.csv", b"txt,number\nfilm,1\n", "did you mean"),
-        ("in.csv", b"text,text\nfilm,1\n", "several columns"),
+        ("in.csv", b"text,text\nfilm,1\n", "2 columns are called"),
         ("in.csv", b'text\nfilm\n"never ends\n', "malformed"),
-        ("in.csv", "text\nfilm\n".encode("utf-16"), "UTF-16"),
+        ("in.csv", "text\nfilm\n".encode("utf-16")[:-1], "UTF-16"),
         ("in.csv", b"text,caf\xe9\nfilm,1\n", r"column name b'caf\\xe9' is not UTF-8.*iconv"),
         ("in.jsonl", b'{"txt": "film"}\n', "no column 'text'"),
         ("in.parquet", b"PAR1 not really", "not a valid Parquet file"),
@@ -372,7 +419,7 @@ def test_a_file_that_cannot_be_read_is_refused_at_once(name: str, content: bytes
 def test_what_is_no_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file"):
         survey(tmp_path / "in.csv", "text")
-    with pytest.raises(UserError, match="is a folder"):
+    with pytest.raises(UserError, match="has no files to read"):
         survey(tmp_path, "text")
 
 
@@ -389,7 +436,7 @@ def test_a_chunk_ends_with_characters_too(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(file_inputs, "CHUNK_CHARACTERS", 100)
     for suffix in (".csv", ".jsonl", ".txt"):
         source = write_input(tmp_path / f"in{suffix}", ["film " * 12] * 20)
-        assert max(len(chunk.texts) for chunk in file_inputs.read_chunks(source)) <= 2
+        assert max(len(chunk.texts) for chunk in file_inputs.read_chunks(file_inputs.open_input(source))) <= 2
 
 
 # A process that is really killed.

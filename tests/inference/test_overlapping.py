@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from overlapping import in_a_new_thread, in_turns
-from tenor.data.sources.dialect import fields_up_to
+from tenor.data.files.dialect import fields_up_to
 from tenor.inference.onnx_files import write_onnx
 from tenor.inference.predictor import Predictor
 from tenor.measures.objective import class_probabilities

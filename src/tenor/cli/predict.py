@@ -21,7 +21,12 @@ def add(subparsers: argparse._SubParsersAction) -> None:
         "reference", metavar="RUN", help="a run (folder, id or latest), a model folder, an export or a hub id"
     )
     parser.add_argument("texts", nargs="*", default=[], metavar="TEXT", help="texts to classify")
-    parser.add_argument("--input", type=Path, metavar="FILE", help="csv, tsv, jsonl, parquet or txt (a text per line)")
+    parser.add_argument(
+        "--input",
+        type=Path,
+        metavar="FILE",
+        help="csv, tsv, json, jsonl, parquet, arrow, xlsx or txt (a text per line), compressed or not; or a folder",
+    )
     parser.add_argument("--output", type=Path, metavar="FILE", help="csv, tsv, jsonl or parquet")
     parser.add_argument("--text-column", default="text", metavar="NAME", help="default: text")
     parser.add_argument(

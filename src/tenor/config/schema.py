@@ -89,6 +89,8 @@ READ_BY: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "id_column": (*FILES, *HUB),
         "group_column": (*FILES, *HUB, "given"),
         "class_names": ("embedded", "rotten_tomatoes", *FILES, *HUB),
+        "relabel": ("file", *HUB),
+        "faulty_rows": ("file", *HUB),
     }
 )
 """The sources that read a key. Keys that are not listed do not depend on the source."""
@@ -141,13 +143,15 @@ class Data(Section):
     source: Literal["embedded", "rotten_tomatoes", "imdb", "file", "hub", "sst2", "given"] = "embedded"
     """Where the rows come from. `embedded`: 25,000 IMDb reviews that come with Tenor, of which 2,000 are a fixed test
     split; `rotten_tomatoes`: 8,530 embedded sentences, for evaluation only; `imdb`: the official 25,000/25,000 split;
-    `file`: your CSV, TSV, JSON Lines or Parquet file; `hub`: a dataset from the Hugging Face hub; `sst2`: SST-2 from
+    `file`: your file or folder (`path`); `hub`: a dataset from the Hugging Face hub; `sst2`: SST-2 from
     the hub; `given`: rows passed to `tenor.train(config, data=…)` in Python."""
     path: Text | None = None
-    """For `file`: the training file. For `imdb`: a folder of Parquet files, an extracted `aclImdb/` folder or the
-    official archive; null downloads the archive and verifies its digest."""
+    """For `file`: the training rows in CSV, TSV, JSON, Parquet, Arrow, Excel (`book.xlsx#Sheet`) or fastText lines,
+    also compressed; a folder of files with the same columns, with one folder of .txt files per class, or of
+    `Dataset.save_to_disk`; or a pattern such as `part-*.csv`. For `imdb`: a folder of Parquet files, an extracted
+    `aclImdb/` folder or the official archive; null downloads the archive and verifies its digest."""
     test_path: Text | None = None
-    """For `file`: the test file; with null the run has no test split."""
+    """For `file`: the test rows, in any of these forms; with null the run has no test split."""
     hub_name: Text | None = None
     """For `hub`: the dataset's id, such as `stanfordnlp/imdb`."""
     hub_config: Text | None = None
@@ -168,6 +172,12 @@ class Data(Section):
     """The class names in the order of their indices 0, 1, …; null uses the source's names, or the sorted distinct
     labels if it has none. Labels that differ only in case, whitespace or Unicode normalization are one class, named
     after the most frequent spelling; two names listed here that differ in case are two classes."""
+    relabel: dict[Text, Text | None] = {}
+    """Labels to read as others, such as `{"1": negative, "3": null, "5": positive}`; null leaves the rows with this
+    label out."""
+    faulty_rows: Literal["refuse", "leave_out"] = "refuse"
+    """What happens to rows whose text or label is missing or invalid: the whole file is refused, or these rows are left
+    out, with a message that says how many."""
     validation: ValidationSplit = ValidationSplit()
     """How the validation rows are split from the training rows."""
     subset: Subset = Subset()

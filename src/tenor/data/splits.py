@@ -11,7 +11,7 @@ import numpy as np
 
 from tenor.config.schema import Data, Subset, ValidationSplit
 from tenor.data.dataset import LabelledText, SourceData, repeated_ids
-from tenor.data.sources.delimited import examine
+from tenor.data.files.delimited import examine
 from tenor.errors import UserError
 from tenor.runs.missing import Missing
 

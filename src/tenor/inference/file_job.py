@@ -13,8 +13,10 @@ from typing import Any, Literal, get_args
 import numpy as np
 import pyarrow as pa
 
-from tenor.data.sources.delimited import Delimited
-from tenor.data.sources.dialect import Dialect
+from tenor.data.files.headers import Wanted, missing_columns
+from tenor.data.files.json_records import parse_record
+from tenor.data.files.opening import encoding_fix
+from tenor.data.files.stream import NOT_UTF8, RECORD, FileRows
 from tenor.data.tokenization import tokenizer_digest
 from tenor.data.unlike_texts import UnlikeTexts
 from tenor.errors import TextError, UserError
@@ -22,14 +24,11 @@ from tenor.inference.engines import EngineName
 from tenor.inference.file_inputs import (
     CHUNK_CHARACTERS,
     CHUNK_ROWS,
-    JSON_LINES,
-    RECORD,
+    OPTION,
     TEXT_COLUMN,
     Chunk,
     describe_fault,
-    examine_delimited,
-    no_column,
-    parse_record,
+    open_input,
     place_of,
     read_chunks,
 )
@@ -48,6 +47,7 @@ Drawn = list[tuple[float, str]]
 class Survey:
     """The result of one pass over the whole input file."""
 
+    file: FileRows
     sha256: str = ""
     rows: int = 0
     columns: dict[str, None] = field(default_factory=dict)
@@ -55,22 +55,21 @@ class Survey:
     faults: int = 0
     """Count of rows that cannot be predicted or written, as far as this is known without a tokenizer."""
     first_fault: str = ""
+    fix: str = ""
+    """The next step, if rows have bytes that are not UTF-8."""
     sample: list[str] = field(default_factory=list)
     """A uniform sample of the predictable texts of the whole file, the same at every reading; long texts are cut
     off."""
-    delimited: Delimited | None = None
-    """Delimiter and quoting of a CSV or TSV file; None for other formats."""
-
-    @property
-    def dialect(self) -> Dialect | None:
-        """The dialect of a CSV or TSV file; None if it is the usual one."""
-        dialect = None if self.delimited is None else self.delimited.dialect
-        return None if dialect is None or dialect == Dialect(dialect.delimiter) else dialect
 
     @property
     def notes(self) -> tuple[str, ...]:
         """Messages for the user about how the file is read."""
-        return () if self.delimited is None else self.delimited.notes
+        return self.file.notes
+
+    @property
+    def has_records(self) -> bool:
+        """Whether the columns are the keys of JSON objects."""
+        return self.file.kind == "records"
 
 
 def survey(path: Path, text_column: str, as_text: bool = False) -> Survey:
@@ -79,27 +78,43 @@ def survey(path: Path, text_column: str, as_text: bool = False) -> Survey:
     Raises:
         UserError: a file that cannot be read, a missing text column, or a column that cannot be written.
     """
-    found = Survey(delimited=examine_delimited(path, text_column))
-    from_records = path.suffix.lower() in JSON_LINES
+    found = Survey(open_input(path, text_column, as_text))
+    rows, spoiled, is_beyond_ascii = found.file, "", False
     random, drawn = np.random.default_rng(0), Drawn()
-    for chunk in read_chunks(path, text_column, as_text, found.delimited):
+    for chunk in read_chunks(rows, text_column, as_text):
         found.rows += len(chunk.texts)
-        found.columns.update(dict.fromkeys(_record_names(chunk) if from_records else chunk.kept.column_names))
+        found.columns.update(dict.fromkeys(_record_names(chunk) if found.has_records else chunk.kept.column_names))
         sound = []
         for position, text in enumerate(chunk.texts):
             fault = text_fault(text)
             if fault is None and position not in chunk.faults:
                 sound.append(str(text))
+                is_beyond_ascii = is_beyond_ascii or not str(text).isascii()
                 continue
             found.faults += 1
-            found.first_fault = found.first_fault or describe_fault(path, chunk, position, fault or "")
+            if chunk.faults.get(position) == NOT_UTF8:
+                spoiled = spoiled or chunk.file or rows.files[0].name
+            found.first_fault = found.first_fault or describe_fault(rows, chunk, position, fault or "")
         drawn = _drawn(drawn, sound, random)
     found.sample = [text for _, text in drawn]
-    if from_records and found.columns and text_column not in found.columns:
-        raise no_column(path, text_column, list(found.columns))
-    with open(path, "rb") as file:
-        found.sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    if spoiled:
+        file = next(path for path in rows.files if path.name == spoiled)
+        found.fix = encoding_fix(file, is_beyond_ascii)
+    if found.has_records and found.columns and text_column not in found.columns:
+        raise missing_columns(rows.where, [Wanted("text", text_column, OPTION)], list(found.columns))
+    found.sha256 = _digest(rows)
     return found
+
+
+def _digest(rows: FileRows) -> str:
+    """The SHA-256 of a file, or of the names and digests of several."""
+    digests = []
+    for path in rows.files:
+        with open(path, "rb") as file:
+            digests.append((path.name, hashlib.file_digest(file, "sha256").hexdigest()))
+    if len(digests) == 1:
+        return digests[0][1]
+    return hashlib.sha256(repr(digests).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _drawn(drawn: Drawn, texts: list[str], random: np.random.Generator) -> Drawn:
@@ -175,26 +190,25 @@ def predict_file(
             "Rename them, or predict from the original file"
         )
     with job_parts(job.output, _identity(predictor, job, found), job.restart) as parts:
-        chunks = read_chunks(job.input, job.text_column, is_text(job.output), found.delimited)
+        chunks = read_chunks(found.file, job.text_column, is_text(job.output))
         unlike = UnlikeTexts(predictor.source.training_texts)
         rows = []
         for chunk in islice(chunks, parts.count):
             rows.append(len(chunk.texts))
             tokens = predictor.tokenized(chunk.texts, job.long_text)
-            unlike.add(chunk.texts, tokens.lengths, tokens.unknown, partial(place_of, job.input, chunk))
+            unlike.add(chunk.texts, tokens.lengths, tokens.unknown, partial(place_of, found.file, chunk))
         resumed = sum(rows)
         rest = ((chunk, chunk.texts) for chunk in chunks)
         for chunk, scores in predictor.stream(rest, job.long_text, advance):
-            parts.write(len(rows), _result(chunk, scores, predictor, job))
-            unlike.add(chunk.texts, scores.tokens, scores.unknown, partial(place_of, job.input, chunk))
+            parts.write(len(rows), _result(chunk, scores, predictor, job, found.file))
+            unlike.add(chunk.texts, scores.tokens, scores.unknown, partial(place_of, found.file, chunk))
             rows.append(len(chunk.texts))
         if sum(rows) != found.rows:
             raise UserError(f"{job.input} changed while it was read. Predict it again with --restart")
         tables = partial(parts.tables, rows)
-        from_records = job.input.suffix.lower() in JSON_LINES
         shown = [name for name in added if name != ERROR or job.on_error == "null"]
         result = _summary(tables(), found.rows, resumed)
-        write_output(job.output, tables, columns, shown, from_records)
+        write_output(job.output, tables, columns, shown, found.has_records)
         parts.remove()
     return replace(result, unlike=unlike.record())
 
@@ -227,7 +241,7 @@ def _added_columns(predictor: Predictor, job: FileJob) -> list[str]:
 def _identity(predictor: Predictor, job: FileJob, found: Survey) -> dict[str, Any]:
     """Everything that determines the content of a part."""
     source, threshold = predictor.source, predictor.threshold
-    dialect = {} if found.dialect is None else {"dialect": asdict(found.dialect)}
+    reading = {"reading": dict(found.file.reading)} if found.file.reading else {}
     return {
         "version": VERSION,
         "input_sha256": found.sha256,
@@ -242,13 +256,13 @@ def _identity(predictor: Predictor, job: FileJob, found: Survey) -> dict[str, An
         "engine": predictor.engine.name,
         "long_text": job.long_text,
         "abstain_below": job.abstain_below,
-        **dialect,
+        **reading,
     }
 
 
-def _result(chunk: Chunk, scores: Scores, predictor: Predictor, job: FileJob) -> pa.Table:
+def _result(chunk: Chunk, scores: Scores, predictor: Predictor, job: FileJob, rows: FileRows) -> pa.Table:
     faults = sorted({*scores.faults, *chunk.faults})
-    places = [describe_fault(job.input, chunk, position, scores.faults.get(position, "")) for position in faults]
+    places = [describe_fault(rows, chunk, position, scores.faults.get(position, "")) for position in faults]
     if places and job.on_error == "fail":
         raise TextError(
             f"{job.input}: {places[0]}. Fix it and start again, or skip such rows: --on-error null",

@@ -14,10 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
-from tenor.data.sources.delimited import DELIMITERS
-from tenor.data.sources.rows import encodable
+from tenor.data.files.json_records import json_text, parse_record
+from tenor.data.files.stream import RECORD, encodable
 from tenor.errors import TenorError, UserError
-from tenor.inference.file_inputs import JSON_LINES, RECORD, json_text, parse_record
 from tenor.runs.files import atomic_path, read_json, remove_leftovers, remove_whole, write_json
 
 JOB = "job.json"
@@ -157,7 +156,8 @@ def _short(value: Any) -> str:
     return f"{str(value)[:16]}…" if len(str(value)) > 32 else str(value)
 
 
-ACCEPTED_OUTPUTS = (*DELIMITERS, *JSON_LINES, ".parquet")
+DELIMITERS = {".csv": ",", ".tsv": "\t"}
+ACCEPTED_OUTPUTS = (*DELIMITERS, ".jsonl", ".ndjson", ".parquet")
 Tables = Callable[[], Iterator[pa.Table]]
 """Returns the finished chunks in order, from the first on, at each call."""
 DECIMALS = 6

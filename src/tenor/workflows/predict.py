@@ -55,6 +55,8 @@ def predict_to_file(
     require_output(job.output)
     if job.input.resolve() == job.output.resolve():
         raise UserError(f"{job.output} is both input and output; name another output")
+    if job.output.absolute().parent == job.input.absolute():
+        raise UserError(f"{job.output} is in the input folder, where it would be read as input; name another folder")
     if not job.restart:
         refuse_existing(job.output)
     surveyed = survey(job.input, job.text_column, is_text(job.output))
@@ -62,7 +64,7 @@ def predict_to_file(
     if surveyed.faults and job.on_error == "fail":
         raise UserError(
             f"{job.input}: {surveyed.faults:,} of {surveyed.rows:,} rows can't be predicted, the first: "
-            f"{surveyed.first_fault}. Fix them, or leave their predictions empty: --on-error null"
+            f"{surveyed.first_fault}. {surveyed.fix or 'Fix them'}, or leave their predictions empty: --on-error null"
         )
     started_job = None if job.restart else interrupted_job(job.output)
     sample: list[str] = []

@@ -16,7 +16,7 @@ import pyarrow as pa
 from tenor.checks.diagnosis.artifacts import whole_number
 from tenor.checks.rules.evl_measures import best_relabelling
 from tenor.checks.rules.evl_ranking import ALPHA, GOOD_ACCURACY, RELABELLING_GAIN, binomial_tail
-from tenor.data.sources.delimited import DELIMITERS, examine
+from tenor.data.files.delimited import DELIMITERS, examine
 from tenor.data.sources.rows import encodable
 from tenor.errors import UserError
 

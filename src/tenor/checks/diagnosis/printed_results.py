@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tenor.checks.diagnosis.artifacts import ACCEPTED
-from tenor.data.sources.delimited import DELIMITERS
+from tenor.data.files.delimited import DELIMITERS
 from tenor.errors import UserError
 
 NUMBER = r"[+-]?(?:\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+|nan|inf)"

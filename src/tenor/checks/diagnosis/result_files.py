@@ -22,7 +22,7 @@ from tenor.checks.diagnosis.results_json import (
     read_evaluation,
 )
 from tenor.checks.evidence import EvaluationEvidence, ReportedSplit
-from tenor.data.sources.delimited import DELIMITERS
+from tenor.data.files.delimited import DELIMITERS
 from tenor.errors import UserError
 
 TEXT = (".txt", ".log", ".out")

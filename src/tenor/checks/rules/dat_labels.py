@@ -56,6 +56,15 @@ def class_without_rows(data: DataEvidence) -> Finding | None:
     missing = np.flatnonzero(counts == 0)
     if len(missing) == 0 and data.n_classes > 1:
         return None
+    if data.n_classes == 1 and counts[0]:
+        only = f"all {counts[0]:,} training rows have the same label: {class_name(data, 0)}"
+        return Finding(
+            observed=only,
+            expected="at least two classes, and training rows of each",
+            n=len(labels),
+            cause="the label column is constant: there is nothing to learn",
+            fix="set data.label_column to the column with the classes, or add the rows of the other classes",
+        )
     present = ", ".join(f"{class_name(data, k)}: {counts[k]:,}" for k in np.flatnonzero(counts)[:5]) or "none"
     return Finding(
         observed=f"{len(missing)} of {data.n_classes} classes have no training rows; rows by class: {present}",

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from tenor.config.schema import Data
 from tenor.data.dataset import SourceData
-from tenor.data.sources.labels import Classes, label_rows, label_splits, rename_classes
+from tenor.data.sources.labels import label_splits
 from tenor.data.sources.rows import SourceRows, columns_of, nearest, require_columns
 from tenor.errors import UserError
 from tenor.runs.missing import Missing
@@ -29,18 +29,12 @@ def hub_source(data: Data) -> SourceData:
     if data.hub_name is None:
         raise UserError("data.source=hub requires data.hub_name, such as stanfordnlp/imdb.")
     splits = _load(data.hub_name, data.hub_config)
-    train, names = _split_rows(splits, data.train_split, "data.train_split", data)
+    train = _split_rows(splits, data.train_split, "data.train_split", data)
     if data.test_split is None:
         test: SourceRows | Missing = Missing("data.test_split is null")
     else:
-        test, _ = _split_rows(splits, data.test_split, "data.test_split", data)
-    if names is None:
-        return label_splits(train, test, data)
-    columns, classes = columns_of(data), Classes(names, "index")
-    labelled = rename_classes(label_rows(train, columns, classes), data.class_names)
-    if isinstance(test, Missing):
-        return SourceData(labelled, test)
-    return SourceData(labelled, rename_classes(label_rows(test, columns, classes), data.class_names))
+        test = _split_rows(splits, data.test_split, "data.test_split", data)
+    return label_splits(train, test, data)
 
 
 def sst2(data: Data) -> SourceData:
@@ -90,10 +84,8 @@ def _offline() -> Iterator[None]:
         datasets.config.HF_HUB_OFFLINE = before
 
 
-def _split_rows(
-    splits: "datasets.DatasetDict", split: str, setting: str, data: Data
-) -> tuple[SourceRows, tuple[str, ...] | None]:
-    """The required columns of a split, and its class names if the label column is a `ClassLabel`."""
+def _split_rows(splits: "datasets.DatasetDict", split: str, setting: str, data: Data) -> SourceRows:
+    """The required columns of a split, with its class names if the label column is a `ClassLabel`."""
     name = str(data.hub_name)
     if split not in splits:
         raise UserError(
@@ -103,17 +95,21 @@ def _split_rows(
     dataset, columns, where = splits[split], columns_of(data), f"{name}, split {split}"
     require_columns(dataset.column_names, columns, where)
     table = dataset.select_columns(list(columns.roles())).with_format("arrow")[:]
-    _require_labels(table[data.label_column], where, setting)
     names = getattr(dataset.features[data.label_column], "names", None)
-    return SourceRows(table, where, f"{name}/{split}"), None if names is None else tuple(names)
+    if "-1" not in data.relabel:
+        _require_labels(table[data.label_column], names is not None, where, setting)
+    return SourceRows(table, where, f"{name}/{split}", class_names=None if names is None else tuple(names))
 
 
-def _require_labels(labels: pa.ChunkedArray, where: str, setting: str) -> None:
+def _require_labels(labels: pa.ChunkedArray, indices: bool, where: str, setting: str) -> None:
+    """Raises UserError for rows with the label -1, if labels are indices of names or all are -1: it may be a class."""
     if not pa.types.is_integer(labels.type):
         return
     hidden = pc.sum(pc.equal(labels, -1)).as_py() or 0
-    if hidden:
+    if hidden and (indices or hidden == len(labels)):
         raise UserError(
             f"{where}: {hidden:,} of {len(labels):,} rows have the label -1, which marks unlabelled rows. Set "
-            f"{setting} to a labelled split" + (", or to null." if setting == "data.test_split" else ".")
+            f"{setting} to a labelled split"
+            + (", or to null" if setting == "data.test_split" else "")
+            + ", or leave these rows out: 'data.relabel={\"-1\": null}'."
         )

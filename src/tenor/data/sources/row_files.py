@@ -1,26 +1,24 @@
-"""Reads CSV, TSV, JSON Lines and Parquet files into rows, which are kept in memory or in a memory-mapped file."""
+"""Reads the rows of files for training, in memory or into a memory-mapped file."""
 
-import codecs
 import errno
-import io
-import json
 import mmap
 import tempfile
-from array import array
-from collections import Counter, deque
+from bisect import bisect_right
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from itertools import chain, islice
-from os.path import expanduser
+from itertools import chain
+from operator import itemgetter
 from pathlib import Path
-from typing import BinaryIO
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from tenor.data.sources.delimited import DELIMITERS, examine, require_header
-from tenor.data.sources.dialect import MOST_CHARACTERS
-from tenor.data.sources.rows import Columns, SourceRows, python_column, require_columns
+from tenor.data.files.arrow_files import arrow_rows
+from tenor.data.files.json_records import EXPECTED
+from tenor.data.files.plain_lines import TEXT as PLAIN_TEXT
+from tenor.data.files.reading import open_rows
+from tenor.data.files.stream import Block, FileRows, Limits
+from tenor.data.sources.exports import Export, recognize
+from tenor.data.sources.rows import Columns, SourceRows, python_column, require_columns, stored_class_names
 from tenor.errors import TenorError, UserError
 from tenor.runs.files import cache_folder
 
@@ -28,20 +26,6 @@ IN_MEMORY = 2**27  # Bytes: four times IMDb's training reviews, and small compar
 BLOCK_ROWS = 2**14
 BLOCK_CHARACTERS = 2**22
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
-def in_blocks(records: Iterable[Sequence[object]]) -> Iterator[list[Sequence[object]]]:
-    """Records in order, in blocks of at most `BLOCK_ROWS`; a block ends once its strings reach `BLOCK_CHARACTERS`."""
-    block: list[Sequence[object]] = []
-    characters = 0
-    for record in records:
-        block.append(record)
-        characters += sum(len(value) for value in record if isinstance(value, str))
-        if len(block) == BLOCK_ROWS or characters >= BLOCK_CHARACTERS:
-            yield block
-            block, characters = [], 0
-    if block:
-        yield block
 
 
 def gather(blocks: Iterator[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
@@ -92,33 +76,17 @@ def _mapped(blocks: Iterable[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
     return pa.ipc.open_stream(pa.py_buffer(mapped)).read_all()
 
 
-JSON_LINES = (".jsonl", ".ndjson", ".json")
-PART_BYTES = 2**20
-PRODIGY_ANSWERS = ("accept", "reject", "ignore")
-FASTTEXT_LINES = 100
-"""Count of lines at the beginning of a file that are checked."""
-ACCEPTED = (*DELIMITERS, *JSON_LINES, ".parquet")
+SAMPLED = Limits(20, 2**20, 20)
+"""How many records an export is recognized by."""
 
 
 def read_rows(path: str | Path, columns: Columns) -> SourceRows:
-    """Read the required columns of a file; its suffix decides the format.
+    """Read the required columns of a file, a folder or a glob (`data/files/reading.py`).
 
-    In CSV and TSV every value is a string as written ("NA" and "" are not missing). A field in double quotes may
-    contain line breaks, and a double quote within it is doubled. If the whole file shows that its quotes are literal,
-    each line is a row, and a note says so. Raises UserError for a file that cannot be read or lacks a required column.
+    In CSV, TSV and Excel every value is a string as written ("NA" and "" are not missing). Raises UserError for a file
+    that cannot be read or lacks a required column.
     """
-    file = Path(expanduser(path))
-    suffix = file.suffix.lower()
-    _require_file(file, suffix)
-    try:
-        if suffix == ".parquet":
-            return SourceRows(_parquet_table([file], columns), str(file), file.name)
-        with file.open("rb") as content:
-            _require_utf8(file, content)
-            content.seek(0)
-            return (_read_delimited if suffix in DELIMITERS else _read_json)(file, content, columns)
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read: {error.strerror or error}.") from error
+    return source_rows(open_rows(path, list(columns.roles()), strict_text=True), columns)
 
 
 def read_parquet_files(paths: list[Path], columns: Columns, origin: str) -> SourceRows:
@@ -126,214 +94,143 @@ def read_parquet_files(paths: list[Path], columns: Columns, origin: str) -> Sour
 
     Raises UserError as `read_rows` does, and if a column's type differs between the files.
     """
-    return SourceRows(_parquet_table(paths, columns), str(paths[0].parent / origin), origin)
+    return source_rows(arrow_rows(paths, str(paths[0].parent / origin), origin), columns)
 
 
-def _require_file(file: Path, suffix: str) -> None:
-    if file.is_dir():
-        raise UserError(f"{file}: is a folder, expected a file ({', '.join(ACCEPTED)}). Give the path of a file in it.")
-    if not file.exists():
-        raise UserError(f"{file}: no such file. Check data.path and data.test_path.")
-    if suffix not in ACCEPTED and file.is_file():
-        refuse_fasttext(file)
-    if suffix not in ACCEPTED:
-        raise UserError(f"{file}: unknown suffix {suffix!r}, expected one of {', '.join(ACCEPTED)}.")
-    if not file.is_file():
-        raise UserError(f"{file}: is not a regular file. Write the rows to a regular file first.")
-    if file.stat().st_size == 0:
-        raise UserError(f"{file}: is empty, expected one labelled text per row.")
-
-
-def refuse_fasttext(file: Path) -> None:
-    """Raises UserError for a file in fastText's format: lines of `__label__X`, then the text."""
-    with file.open("rb") as lines:
-        read = islice(iter(lambda: lines.readline(PART_BYTES), b""), FASTTEXT_LINES)
-        first = [line for line in read if line.strip()]
-    if first and all(line.startswith(b"__label__") for line in first):
-        raise UserError(
-            f"{file}: its lines begin with __label__, which is fastText's format. Tenor does not read it: the label "
-            "would be part of the text. Write label and text as two columns of a .tsv file, below a header with their "
-            "names."
-        )
-
-
-def _require_utf8(file: Path, content: BinaryIO) -> None:
-    fix = "Save it as UTF-8, for instance: iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW"
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    start, line = 0, 1
-    while True:
-        part = content.read(PART_BYTES)
-        if start == 0 and part.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            raise UserError(f"{file}: is encoded in UTF-16, expected UTF-8. {fix.replace('WINDOWS-1252', 'UTF-16')}")
-        if (nul := part.find(b"\0")) >= 0:
-            place = _byte_place(part, nul, start, line)
-            raise UserError(f"{file}: {place} is NUL, expected a text file. Is it a binary file?")
-        incomplete = decoder.getstate()[0]  # The first bytes of a character that is split between two parts.
-        try:
-            decoder.decode(part, final=not part)
-        except UnicodeDecodeError as error:
-            decoded = incomplete + part
-            place = _byte_place(decoded, error.start, start - len(incomplete), line)
-            byte = f"{place} is 0x{decoded[error.start]:02X}, {error.reason}"
-            raise UserError(f"{file}: is not UTF-8: {byte}. {fix}") from error
-        if not part:
-            return
-        start, line = start + len(part), line + part.count(b"\n")
-
-
-def _byte_place(part: bytes, at: int, start: int, line: int) -> str:
-    """The position of a byte of a part in its file; the part begins at byte `start`, in line `line`."""
-    lines = line + part.count(b"\n", 0, at)
-    return f"byte {start + at:,} (line {lines:,})"
-
-
-def _read_delimited(file: Path, content: BinaryIO, columns: Columns) -> SourceRows:
-    def require(header: list[str]) -> None:
-        require_header(file, header, columns.roles())
-        require_columns(header, columns, str(file))
-
-    delimited = examine(file, require)
-    malformed: dict[int, str] = {}
-    records = _fields(delimited.records(), delimited.header, list(columns.roles()), malformed)
+def source_rows(rows: FileRows, columns: Columns) -> SourceRows:
+    """The required columns of a file's rows, in memory or memory-mapped. Raises UserError as `read_rows` does."""
+    export = None if rows.columns is None else _export_of(rows, list(rows.columns))
+    nested = rows.kind == "arrow" and export is not None and export.needs_records and columns.label != ANSWER
+    if rows.columns is not None and not nested:
+        _require_labels(rows, columns)
+        require_columns(list(rows.columns), columns, rows.where, _hint(export))
+    reader = _Reader(rows, columns, export, nested)
     schema = pa.schema([(name, pa.large_string()) for name in columns.roles()])
-    table = gather((_string_batch(block, schema) for block in in_blocks(records)), schema)
-    faults = dict.fromkeys(columns.roles(), malformed)
-    return SourceRows(
-        table, str(file), file.name, faults, lambda row: f"row {row + 1} (not counting the header)", delimited.notes
-    )
-
-
-def _fields(
-    records: Iterable[list[str]], header: list[str], required: list[str], malformed: dict[int, str]
-) -> Iterator[list[str]]:
-    """The required fields of each record; a record with too many or too few fields gets an entry in `malformed`."""
-    places = [header.index(name) for name in required]
-    expected = f"expected {len(header)} as in the header; enclose a text that contains the delimiter in double quotes"
-    for row, record in enumerate(records):
-        if len(record) == len(header):
-            yield [record[place] for place in places]
-        else:
-            malformed[row] = f"has {len(record)} fields, {expected}"
-            yield [""] * len(places)
-
-
-def _string_batch(block: Sequence[Sequence[object]], schema: pa.Schema) -> pa.RecordBatch:
-    return pa.record_batch([pa.array(column, pa.large_string()) for column in zip(*block, strict=True)], schema)
-
-
-def _read_json(file: Path, content: BinaryIO, columns: Columns) -> SourceRows:
-    roles = columns.roles()
-    keys: dict[str, None] = {}
-    left_out: Counter[str] = Counter()
-    line_numbers = array("q")
-    faults: dict[str, dict[int, str]] = {name: {} for name in roles}
-
-    def records() -> Iterator[list[object]]:
-        lines = io.TextIOWrapper(content, encoding="utf-8-sig", newline="\n")
-        for number, line in enumerate(iter(lambda: lines.readline(MOST_CHARACTERS), ""), start=1):
-            if line.strip():
-                record = _json_object(file, number, line)
-                keys.update(dict.fromkeys(record))
-                answer = "accept" if columns.label == "answer" else _prodigy_answer(record)
-                if answer != "accept":
-                    left_out[answer] += 1
-                    continue
-                line_numbers.append(number)
-                yield [record.get(name) for name in roles]
-
-    def batches() -> Iterator[pa.RecordBatch]:
-        first = 0
-        for block in in_blocks(records()):
-            arrays = []
-            for (name, role), values in zip(roles.items(), zip(*block, strict=True), strict=True):
-                strings, of_block = python_column(values, name, role)
-                arrays.append(strings)
-                faults[name].update({first + row: fault for row, fault in of_block.items()})
-            first += len(block)
-            yield pa.record_batch(arrays, schema)
-
-    schema = pa.schema([(name, pa.large_string()) for name in roles])
-    table = gather(batches(), schema)
-    if line_numbers:
-        require_columns(list(keys), columns, str(file))
-    return SourceRows(
-        table,
-        str(file),
-        file.name,
-        faults,
-        lambda row: f"line {line_numbers[row]} (row {row + 1})",
-        _prodigy_notes(file, left_out),
-    )
-
-
-def _prodigy_answer(record: dict[str, object]) -> str:
-    """The annotator's answer in a record of Prodigy; `accept` for any other record."""
-    answer = record.get("answer")
-    is_prodigy = answer in PRODIGY_ANSWERS and ("_task_hash" in record or "_input_hash" in record)
-    return str(answer) if is_prodigy else "accept"
-
-
-def _prodigy_notes(file: Path, left_out: Counter[str]) -> tuple[str, ...]:
-    if not left_out.total():
-        return ()
-    counts = " and ".join(f"{left_out[answer]:,} with {answer!r}" for answer in PRODIGY_ANSWERS if left_out[answer])
-    return (f"{file}: only records with Prodigy's answer 'accept' are read; left out: {counts}.",)
-
-
-def _json_object(file: Path, number: int, line: str) -> dict[str, object]:
-    expected = 'expected one JSON object per line, such as {"text": "A fine film.", "label": 1}'
-    if len(line) >= MOST_CHARACTERS:
-        raise UserError(f"{file}: line {number:,} has {MOST_CHARACTERS:,} characters or more; {expected}.")
+    if rows.schema is not None and not nested:
+        schema = pa.schema([rows.schema.field(name) for name in columns.roles()], rows.schema.metadata)
     try:
-        record = json.loads(line)
-    except (ValueError, RecursionError) as error:
+        table = gather(reader.batches(schema), schema)
+    except OSError as error:
+        raise UserError(f"{error.filename or rows.where}: cannot be read: {error.strerror or error}.") from error
+    if reader.keys:
+        require_columns(list(reader.keys), columns, rows.where, _hint(reader.export))
+    names = None if rows.schema is None else stored_class_names(rows.schema, columns.label)
+    return SourceRows(
+        *(table, rows.where, rows.origin, reader.faults, reader.place, rows.notes),
+        class_names=names,
+        left_out=reader.left_out,
+    )
+
+
+ANSWER = "answer"
+"""Prodigy's column of answers, which may be the labels that the user wants."""
+
+
+def _export_of(rows: FileRows, columns: Sequence[str]) -> Export | None:
+    """The export that a table is, recognized by its columns and its first rows."""
+    schema = rows.schema or pa.schema([])
+    lists = [one.name for one in schema if one.name in ("label", "labels") and pa.types.is_list(one.type)]
+    if recognize(columns, []) is None and not lists:
+        return None
+    export = recognize(columns, _checked(rows, next(rows.read(SAMPLED, None)).table).to_pylist())
+    # In tables of strings, lists and dictionaries are texts.
+    return None if export is not None and export.is_nested and rows.kind == "strings" else export
+
+
+def _checked(rows: FileRows, table: pa.Table) -> pa.Table:
+    """The table. Raises UserError if it is of an Arrow file and has invalid values, such as bytes that are no text."""
+    try:
+        table.validate(full=rows.kind == "arrow")
+    except pa.ArrowException as error:
         raise UserError(
-            f"{file}: line {number:,} is not JSON ({error}); {expected}. The file may be incomplete, or a "
-            "JSON value may span several lines."
+            f"{rows.where}: is not a valid Parquet file: {error}. It may be incomplete; write it again."
         ) from error
-    if not isinstance(record, dict):
-        raise UserError(f"{file}: line {number:,} is a JSON {type(record).__name__}; {expected}.")
-    return record
+    return table
 
 
-def _parquet_table(files: list[Path], columns: Columns) -> pa.Table:
-    """The required columns of all files, with the types of the first."""
-    schema = _parquet_schema(files[0], columns)
-    return gather((batch for file in files for batch in _parquet_batches(file, columns, schema)), schema)
+def _hint(export: Export | None) -> str:
+    return "" if export is None or not export.options else f"This looks like {export.name}. Set {export.options}."
 
 
-def _parquet_schema(file: Path, columns: Columns) -> pa.Schema:
-    with _parquet_errors(file), pq.ParquetFile(file) as parquet:
-        schema = parquet.schema_arrow
-    require_columns(schema.names, columns, str(file))
-    return pa.schema([pa.field(name, schema.field(name).type) for name in columns.roles()])
-
-
-def _parquet_batches(file: Path, columns: Columns, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    own = _parquet_schema(file, columns)
-    if own != schema:
+def _require_labels(rows: FileRows, columns: Columns) -> None:
+    if rows.columns == (PLAIN_TEXT,) and rows.unit == "line":
         raise UserError(
-            f"{file}: its columns are {_types(own)}, expected {_types(schema)} as in the files before it. "
-            "Write all files with the same types."
+            f"{rows.where}: has one text per line and no labels. Expected a column {columns.label!r}, for instance in "
+            "a .csv file, fastText's lines (__label__X, then the text), or one folder of .txt files per class."
         )
-    # Memory-mapped: otherwise Arrow reads whole row groups, and a file may consist of a single one.
-    with _parquet_errors(file), pq.ParquetFile(file, memory_map=True) as parquet:
-        for batch in parquet.iter_batches(BLOCK_ROWS, columns=list(columns.roles())):
-            batch.validate(full=True)
-            yield batch.select(schema.names).cast(schema)
 
 
-def _types(schema: pa.Schema) -> str:
-    return ", ".join(f"{field.name} ({field.type})" for field in schema)
+class _Reader:
+    """Reads the required columns block by block; what belongs to rows is kept by their position."""
 
+    def __init__(self, rows: FileRows, columns: Columns, export: Export | None, nested: bool) -> None:
+        self.rows, self.columns, self.roles = rows, columns, columns.roles()
+        self.export, self.nested = export, nested
+        self.faults: dict[str, dict[int, str]] = {name: {} for name in self.roles}
+        self.keys: dict[str, None] = {}
+        """All keys of a JSON file, in order of appearance."""
+        self.left_out: dict[int, str] = {}
+        """Rows that are not taught, with the reason."""
+        self.count = 0
+        self.runs: list[tuple[int, int, str]] = []
+        """The position and the number of each row that does not follow the one before it, and its file."""
 
-@contextmanager
-def _parquet_errors(file: Path) -> Iterator[None]:
-    try:
-        yield
-    except MemoryError:  # Arrow's own is an ArrowException too.
-        raise
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"{file}: is not a valid Parquet file: {error}. It may be incomplete; write it again."
-        ) from error
+    def batches(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+        chosen = None if self.nested else list(self.roles)
+        for block in self.rows.read(Limits(BLOCK_ROWS, BLOCK_CHARACTERS), chosen):
+            if block.records is not None or self.nested:
+                records = block.records or _checked(self.rows, block.table).to_pylist()
+                yield self._of_records(block, records, schema)
+                continue
+            for at, fault in block.faults.items():
+                for of_column in self.faults.values():
+                    of_column[self.count + at] = fault
+            self._number(block.numbers, block.file)
+            yield from _checked(self.rows, block.table).to_batches()
+
+    def _of_records(self, block: Block, records: list[dict[str, object]], schema: pa.Schema) -> pa.RecordBatch:
+        for at, fault in block.faults.items():
+            where = self.rows.where if not block.file else block.file
+            expected = f"; {EXPECTED}. The file may be incomplete, or a JSON value may span several lines"
+            raise UserError(
+                f"{where}: {self.rows.place(block.numbers[at])} {fault}{expected if self.rows.unit == 'line' else ''}."
+            )
+        if self.export is None and not self.count:
+            sample = records[: SAMPLED.rows]
+            self.export = recognize(list(dict.fromkeys(key for record in sample for key in record)), sample)
+        if self.export is not None and self.columns.label != ANSWER:
+            records = [self._used(at, record, self.export) for at, record in enumerate(records)]
+        self.keys.update(dict.fromkeys(key for record in records for key in record))
+        arrays = []
+        for name, role in self.roles.items():
+            strings, of_block = python_column([record.get(name) for record in records], name, role)
+            arrays.append(strings)
+            self.faults[name].update({self.count + row: fault for row, fault in of_block.items()})
+        self._number(block.numbers, block.file)
+        return pa.record_batch(arrays, schema)
+
+    def _used(self, at: int, record: dict[str, object], export: Export) -> dict[str, object]:
+        """The record at this position of the block, flat; the reason why it must not be taught is kept, if any."""
+        if (reason := export.left_out(record)) is not None:
+            self.left_out[self.count + at] = f"{reason} ({export.name})"
+        return dict(export.flat(record))
+
+    def _number(self, numbers: Sequence[int], file: str) -> None:
+        expected, last = self.count + 1, ""
+        if self.runs:
+            position, first, last = self.runs[-1]
+            expected = first + self.count - position
+        for number in numbers:
+            if number != expected or file != last:
+                self.runs.append((self.count, number, file))
+            expected, last = number + 1, file
+            self.count += 1
+
+    def place(self, row: int) -> str:
+        """The place of a row (0-based) for messages."""
+        at = bisect_right(self.runs, row, key=itemgetter(0)) - 1
+        position, first, file = self.runs[at] if at >= 0 else (0, 1, "")
+        place = self.rows.place(first + row - position, file)
+        if self.rows.unit == "line":
+            return f"{place} (row {row + 1})"
+        return f"{place} (not counting the header)" if self.rows.below_header else place

@@ -1,28 +1,34 @@
-"""Rows as read from a file, and which spellings of a label are the same class."""
+"""Rows as read from a file, their values as strings, and the rows that cannot be used."""
 
-import difflib
+import csv
+import hashlib
+import io
+import json
+import math
 import re
-import unicodedata
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
+from decimal import Decimal
 from numbers import Integral
 from typing import Literal
 
 import pyarrow as pa
 
 from tenor.config.schema import Data
-from tenor.errors import UserError
+from tenor.data.files.headers import Wanted, missing_columns, refuse_duplicates
+from tenor.data.files.headers import nearest as nearest
+from tenor.data.files.stream import encodable as encodable
+from tenor.errors import UserError, harmless
+from tenor.runs.files import cache_folder, write_text
 
 Role = Literal["text", "label", "name"]
 Faults = Mapping[int, str]
-ONE_LABEL = (
-    "Several labels per row (multi-label classification) are not supported. Keep the rows that have one label, and "
-    "write it without brackets."
-)
+ONE_LABEL = "Several labels per row (multi-label classification) are not supported. Keep the rows that have one label."
 SHOWN_ROWS = 5
-SHOWN_COLUMNS = 30
+SHOWN_KINDS = 5
+SHOWN_PLACES = 3
+MOST_SHOWN = 190
+"""Characters of the `repr` of a label's several values; a label has at most 200 (`labels.MAX_CHARACTERS`)."""
 
 
 @dataclass(frozen=True)
@@ -70,34 +76,19 @@ class SourceRows:
     place: Callable[[int], str] = row_place
     notes: tuple[str, ...] = ()
     """Messages for the user about how the rows were read."""
+    class_names: tuple[str, ...] | None = None
+    """The class names, by index, if the file itself stores them (`stored_class_names`)."""
+    left_out: Mapping[int, str] = field(default_factory=dict)
+    """Rows that must not be used, such as rejected annotations, with the reason. They keep their row numbers."""
 
 
-def require_columns(available: Sequence[str], columns: Columns, where: str) -> None:
-    """Raises UserError unless every required column exists exactly once."""
-    settings = {
-        "data.text_column": columns.text,
-        "data.label_column": columns.label,
-        "data.id_column": columns.id,
-        "data.group_column": columns.group,
-    }
-    for setting, name in settings.items():
-        if name is None or available.count(name) == 1:
-            continue
-        if name in available:
-            raise UserError(f"{where}: {available.count(name)} columns are called {name!r}. Rename all but one.")
-        shown = ", ".join(repr(column[:60]) for column in available[:SHOWN_COLUMNS]) or "none"
-        more = f" and {len(available) - SHOWN_COLUMNS} more" if len(available) > SHOWN_COLUMNS else ""
-        raise UserError(
-            f"{where}: no column {name!r}{nearest(name, available)}. Available columns: {shown}{more}. "
-            f"Set {setting} to one of them."
-        )
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """` (did you mean 'x'?)`, or an empty string if no known name is similar."""
-    by_lower = {other.strip().lower(): other for other in known}
-    close = difflib.get_close_matches(name.strip().lower(), by_lower, n=1)
-    return f" (did you mean {by_lower[close[0]]!r}?)" if close else ""
+def require_columns(available: Sequence[str], columns: Columns, where: str, hint: str = "") -> None:
+    """Raises UserError unless every required column exists exactly once. `hint`: what to set, if that is known."""
+    roles = {"text": columns.text, "label": columns.label, "id": columns.id, "group": columns.group}
+    wanted = [Wanted(role, name, f"data.{role}_column={{}}") for role, name in roles.items() if name is not None]
+    refuse_duplicates(where, available, [one.name for one in wanted])
+    if any(one.name not in available for one in wanted):
+        raise missing_columns(where, wanted, available, hint)
 
 
 def python_column(values: Sequence[object], column: str, role: Role) -> tuple[pa.Array, dict[int, str]]:
@@ -113,38 +104,55 @@ def python_column(values: Sequence[object], column: str, role: Role) -> tuple[pa
 
 
 def _as_string(value: object, column: str, role: Role) -> tuple[str | None, str | None]:
-    """The value as a string and None, or a placeholder and its fault."""
-    if value is None:
+    """The value as a string and None, or a placeholder and its fault. A label of several values is their `repr`."""
+    if role != "text":
+        value = _plain(value)
+    if value is None or (role == "label" and isinstance(value, float) and math.isnan(value)):
         return None, None
     if isinstance(value, str):
         if encodable(value):
             return value, None
         return "", f"{column} {shorten(value)} contains a lone surrogate, which is not a character"
+    if role == "label" and isinstance(value, list | tuple | set | frozenset | dict):
+        return _packed(value, column)
     if role == "label" and isinstance(value, bool):
         return str(value), None
-    if role == "label" and isinstance(value, float) and value.is_integer():
-        return str(int(value)), None
+    if role == "label" and isinstance(value, float) and math.isfinite(value):
+        return str(int(value)) if value.is_integer() else repr(value), None
     is_number = isinstance(value, Integral) and not isinstance(value, bool)
     if (role != "text" and is_number) or (role == "name" and isinstance(value, float)):
         return str(value), None
-    if role == "label" and isinstance(value, list | tuple | set | dict):
-        return (
-            "",
-            f"{column} is {shorten(value)} ({type(value).__name__}), expected an integer or a string. {ONE_LABEL}",
-        )
     expected = {"text": "a string", "label": "an integer or a string", "name": "a string or a number"}[role]
     return "", f"{column} is {shorten(value)} ({type(value).__name__}), expected {expected}"
 
 
-def encodable(text: str) -> bool:
-    """Whether a text can be encoded as UTF-8, which excludes lone surrogates."""
-    if text.isascii():
-        return True
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+def _plain(value: object) -> object:
+    """A scalar or an array of NumPy, PyTorch or Arrow, a decimal or UTF-8 bytes as a plain Python object."""
+    if value is None or isinstance(value, str | bool | int | list | dict):
+        return str(value) if type(value) is not str and isinstance(value, str) else value
+    if isinstance(value, Decimal):
+        return float(value) if value.is_finite() else None
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return value
+    for method in ("as_py", "detach"):  # Arrow's scalars; PyTorch's tensors.
+        if hasattr(type(value), method):
+            value = getattr(value, method)()
+    return getattr(value, "tolist", lambda: value)() if hasattr(type(value), "dtype") else value
+
+
+def _packed(value: Collection[object], column: str) -> tuple[str | None, str | None]:
+    """A list as a label: its only element, None if it is empty, else its `repr`."""
+    if not value:
+        return None, None
+    if isinstance(value, list | tuple) and len(value) == 1:
+        return _as_string(value[0], column, "label")
+    shown = repr(value)
+    if len(shown) <= MOST_SHOWN and encodable(shown):
+        return shown, None
+    return "", f"{column} is {shorten(value)} ({type(value).__name__} of {len(value):,} values). {ONE_LABEL}"
 
 
 def shorten(value: object) -> str:
@@ -153,197 +161,73 @@ def shorten(value: object) -> str:
     return shown if len(shown) <= 60 else shown[:59] + "…"
 
 
-def refuse_faults(rows: SourceRows, faults: Mapping[str, Faults]) -> None:
-    """Raises one UserError for all faults, with the first rows and the count."""
-    by_row: dict[int, list[str]] = {}
-    for of_column in faults.values():
-        for row, fault in of_column.items():
-            by_row.setdefault(row, []).append(fault)
+def refuse_faults(rows: SourceRows, faults: Mapping[str, Faults], advice: str = "Fix or remove these rows.") -> None:
+    """Raises one UserError for all faults.
+
+    A few rows are listed one by one; of more, each kind of fault with its count, and all of them in a file.
+    """
+    by_row = faults_by_row(faults)
     if not by_row:
         return
-    lines = [f"  {rows.place(row)}: {'; '.join(dict.fromkeys(by_row[row]))}" for row in sorted(by_row)[:SHOWN_ROWS]]
-    if len(by_row) > SHOWN_ROWS:
-        lines.append(f"  … and {len(by_row) - SHOWN_ROWS:,} more")
+    if len(by_row) <= SHOWN_ROWS:
+        lines = [f"  {rows.place(row)}: {fault}" for row, fault in by_row.items()]
+    else:
+        lines = _kinds_of(rows, by_row)
+        advice = f"{advice}\n{list_rows(rows, by_row)}"
     raise UserError(
         f"{rows.where}: {len(by_row):,} of {rows.table.num_rows:,} rows cannot be used:\n"
         + "\n".join(lines)
-        + "\nFix or remove these rows."
+        + f"\n{advice}"
     )
 
 
-INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
-DECIMAL = re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
-WHOLE = re.compile(r"([-+]?)0*([0-9]{1,18})\.0*")
-BLANKS = re.compile("[ \u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]+")
-"""Spaces within a label. Line breaks and tabs are not included: such a name is refused."""
-SHOWN = 6
-"""Count of spellings, classes or pairs listed in one note."""
-FEWEST_LETTERS = 5
-"""Minimum length of words that may differ by a typo in one letter: `hate` and `rate` are two words."""
-MOST_NAMES = 200
-"""Count of class names that are compared pairwise."""
+def faults_by_row(faults: Mapping[str, Faults]) -> dict[int, str]:
+    """The faults of each faulty row in one text, by row."""
+    by_row: dict[int, dict[str, None]] = {}
+    for of_column in faults.values():
+        for row, fault in of_column.items():
+            by_row.setdefault(row, {})[fault] = None
+    return {row: "; ".join(by_row[row]) for row in sorted(by_row)}
 
 
-def tidied(label: str) -> str:
-    """A label in Unicode's composed form (NFC), stripped, with single spaces."""
-    return BLANKS.sub(" ", unicodedata.normalize("NFC", label).strip())
+def _kinds_of(rows: SourceRows, by_row: Mapping[int, str]) -> list[str]:
+    """One line per fault, the most frequent first, with the first rows."""
+    kinds: dict[str, list[int]] = {}
+    for row, fault in by_row.items():
+        kinds.setdefault(fault, []).append(row)
+    ordered = sorted(kinds.items(), key=lambda item: -len(item[1]))
+    lines = []
+    for fault, of_kind in ordered[:SHOWN_KINDS]:
+        places = "; ".join(map(rows.place, of_kind[:SHOWN_PLACES])) + ("; …" if len(of_kind) > SHOWN_PLACES else "")
+        lines.append(f"  {fault}: {len(of_kind):,} row{'s' if len(of_kind) > 1 else ''} ({places})")
+    if len(ordered) > SHOWN_KINDS:
+        rest = sum(len(of_kind) for _, of_kind in ordered[SHOWN_KINDS:])
+        lines.append(f"  … and {rest:,} rows with {len(ordered) - SHOWN_KINDS:,} other faults")
+    return lines
 
 
-def folded(label: str) -> str:
-    """The key that all spellings of a class share."""
-    compatible = unicodedata.normalize("NFKC", label).casefold()
-    return tidied(unicodedata.normalize("NFKC", compatible))
+def list_rows(rows: SourceRows, by_row: Mapping[int, str]) -> str:
+    """Write all of these rows to a CSV file in the cache folder, with row, place and fault. Returns a sentence with its
+    path, or with the reason why it could not be written."""
+    digest = hashlib.sha256(rows.where.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["row", "place", "fault"])
+    writer.writerows([row + 1, rows.place(row), harmless(fault)] for row, fault in by_row.items())
+    try:
+        path = cache_folder("faulty_rows") / f"{re.sub(r'[^A-Za-z0-9.-]+', '-', rows.origin)[-60:]}-{digest}.csv"
+        write_text(path, text.getvalue())
+    except OSError as error:
+        return f"The list of these rows could not be written ({error.filename}: {error.strerror})."
+    return f"All of these rows are listed in {path}."
 
 
-def as_integer(label: str) -> str:
-    """A whole decimal number as an integer, such as 5 for 5.0; any other label unchanged."""
-    match = WHOLE.fullmatch(label)
-    return label if match is None else str(int(match[1] + match[2]))
-
-
-@dataclass(frozen=True)
-class Spellings:
-    """The classes that the labels themselves define."""
-
-    name_of: Mapping[str, str]
-    """The class name, by label as written."""
-    counts: Counter[str]
-    """Rows by class name, in order of appearance."""
-
-
-def own_spellings(counts: Counter[str]) -> Spellings:
-    """Choose one name for all spellings of a class; `counts` has the rows per spelling, in order of appearance."""
-    tidy = {label: tidied(label) for label in counts}
-    if all(INTEGER.fullmatch(as_integer(label)) for label in tidy.values()):
-        tidy = {label: as_integer(known) for label, known in tidy.items()}
-    groups: dict[str, Counter[str]] = {}
-    for label, count in counts.items():
-        groups.setdefault(folded(tidy[label]), Counter())[tidy[label]] += count
-    # Of equally frequent spellings, a Counter returns the first.
-    names = {fold: group.most_common(1)[0][0] for fold, group in groups.items()}
-    by_class = Counter({names[fold]: group.total() for fold, group in groups.items()})
-    return Spellings({label: names[folded(known)] for label, known in tidy.items()}, by_class)
-
-
-class GivenNames:
-    """Class names chosen by the user, and which labels match them."""
-
-    def __init__(self, names: Sequence[str]) -> None:
-        """Raises UserError for names that differ only in spaces or Unicode normalization.
-
-        Names that differ in case are separate classes, because they were given as such; labels must then match the
-        case.
-        """
-        self.names = tuple(names)
-        self._as_given = {name: index for index, name in enumerate(names)}
-        self._tidied: dict[str, int] = {}
-        self._folded: dict[str, list[int]] = {}
-        for index, name in enumerate(names):
-            if (other := self._tidied.setdefault(tidied(name), index)) != index:
-                raise UserError(
-                    f"data.class_names contains {names[other]!r} and {name!r}, which are one class: they differ only "
-                    "in spaces or Unicode normalization. Give each class a different name."
-                )
-            self._folded.setdefault(folded(name), []).append(index)
-
-    def index(self, label: str) -> int | None:
-        """The class that a label matches; None if it matches none, or more than one."""
-        for written in dict.fromkeys((label, as_integer(tidied(label)))):
-            for known in (self._as_given.get(written), self._tidied.get(tidied(written))):
-                if known is not None:
-                    return known
-            if len(alike := self._folded.get(folded(written), [])) == 1:
-                return alike[0]
+def stored_class_names(schema: pa.Schema, column: str) -> tuple[str, ...] | None:
+    """The class names that the library `datasets` stores in the metadata of its Parquet and Arrow files, by index; None
+    if the column has none."""
+    try:
+        info = json.loads((schema.metadata or {})[b"huggingface"])["info"]
+        names = info["features"][column]["names"]
+    except (KeyError, TypeError, ValueError):  # Metadata of another program, or none.
         return None
-
-    def alike(self, label: str) -> list[str]:
-        """The names that a label matches regardless of case."""
-        return [self.names[index] for index in self._folded.get(folded(label), [])]
-
-
-def merged_note(counts: Counter[str], name_of: Mapping[str, str]) -> str | None:
-    """A note on which spellings were read as which class, and in how many rows; None if all are spelled as their class.
-
-    Decimal numbers that are read as integers get a separate sentence.
-    """
-    spellings: dict[str, dict[str, int]] = {}
-    decimals = {}
-    for label, name in name_of.items():
-        if WHOLE.fullmatch(tidied(label)) and as_integer(tidied(label)) == name:
-            decimals[label] = name
-        else:
-            spellings.setdefault(name, {})[label] = counts[label]
-    merged = [
-        f"{name!r} is written {', '.join(_of_class(of_class))}"
-        for name, of_class in spellings.items()
-        if set(of_class) != {name}
-    ]
-    sentences = []
-    if merged:
-        sentences.append(
-            "labels that differ only in case, spaces or Unicode normalization are one class: " + _shown(merged, "; ")
-        )
-    if decimals:
-        label, name = next(iter(decimals.items()))
-        sentences.append(f"whole decimal numbers are read as integers: {label!r} as {name!r}")
-    return ". ".join(sentences) or None
-
-
-def _of_class(counts: Mapping[str, int]) -> list[str]:
-    ordered = sorted(counts.items(), key=lambda item: -item[1])
-    listed = [f"{_written(label)} ({_rows(count)})" for label, count in ordered]
-    return [*listed[:SHOWN], *([f"{len(listed) - SHOWN} more"] if len(listed) > SHOWN else [])]
-
-
-def near_note(counts: Counter[str]) -> str | None:
-    """A note on class names that are nearly the same, with their row counts; None if there are none."""
-    pairs = [
-        f"{one!r} ({_rows(counts[one])}) and {other!r} ({_rows(counts[other])})"
-        for one, other in combinations(list(counts)[:MOST_NAMES], 2)
-        if _are_near(one, other)
-    ]
-    if not pairs:
-        return None
-    return (
-        f"class names that are nearly the same: {_shown(pairs, '; ')}. If one is a typo of the other, correct it; "
-        "if they are different classes, list all names in data.class_names"
-    )
-
-
-def _are_near(one: str, other: str) -> bool:
-    """Whether two names differ only in punctuation, or in one letter of a word that is long enough for a typo."""
-    words, others = (re.findall(r"\w+", name.casefold().replace("_", " ")) for name in (one, other))
-    if "".join(words) == "".join(others):
-        return bool(words)
-    if len(words) != len(others):
-        return False
-    unequal = [pair for pair in zip(words, others, strict=True) if pair[0] != pair[1]]
-    return len(unequal) == 1 and _one_letter_apart(*unequal[0])
-
-
-def _one_letter_apart(one: str, other: str) -> bool:
-    """Whether one letter is added, missing or different, or two are swapped; but not a digit, nor the first letter."""
-    short, long = sorted((one, other), key=len)
-    if len(short) < FEWEST_LETTERS or len(long) - len(short) > 1 or short[0] != long[0]:
-        return False
-    at = next((at for at, (a, b) in enumerate(zip(short, long, strict=False)) if a != b), len(short))
-    if any(letter.isdigit() for letter in (short[at : at + 1] + long[at : at + 1])):
-        return False
-    if len(short) < len(long):
-        return short[at:] == long[at + 1 :]
-    swapped = short[at + 1 : at + 2] + short[at : at + 1] == long[at : at + 2]
-    return short[at + 1 :] == long[at + 1 :] or (swapped and short[at + 2 :] == long[at + 2 :])
-
-
-def _written(label: str) -> str:
-    """A label quoted so that spellings that look the same can be told apart."""
-    return repr(label) if unicodedata.is_normalized("NFC", label) else ascii(label)
-
-
-def _rows(count: int) -> str:
-    return f"{count:,} row{'' if count == 1 else 's'}"
-
-
-def _shown(items: Iterable[str], separator: str) -> str:
-    items = list(items)
-    return separator.join(items[:SHOWN]) + (f" and {len(items) - SHOWN:,} more" if len(items) > SHOWN else "")
+    return tuple(names) if isinstance(names, list) and all(isinstance(name, str) for name in names) else None

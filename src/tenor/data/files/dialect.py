@@ -4,8 +4,7 @@ import csv
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from tenor.runs.environment import OverlappingChange
 
@@ -96,11 +95,6 @@ def spans(lines: Iterable[str], dialect: Dialect) -> Iterator[Span]:
             reader, fault = dialect.reader(source), str(error)
         yield Span(number - len(pending) + 1, pending.copy(), record, fault)
         pending.clear()
-
-
-def open_delimited(path: Path) -> TextIO:
-    """Open a file; a byte that is not UTF-8 becomes a lone surrogate, so that only its own row is invalid."""
-    return open(path, encoding="utf-8-sig", errors="surrogateescape", newline="")
 
 
 @contextmanager

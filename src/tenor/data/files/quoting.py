@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
-from tenor.data.sources.dialect import Dialect, Span, open_delimited, spans
+from tenor.data.files.dialect import Dialect, Span, spans
+from tenor.data.files.opening import open_text
 from tenor.errors import UserError
 
 FEW_VALUES = 50
@@ -67,7 +68,7 @@ def detect_quoting(path: Path, width: int, dialect: Dialect) -> Quoting:
 def read_header(path: Path, dialect: Dialect) -> list[str]:
     """The first record that is not blank, or an empty list. Raises UserError if it is malformed; the message names the
     line of the opening quote."""
-    with open_delimited(path) as lines:
+    with open_text(path) as lines:
         first = next((span for span in spans(lines, dialect) if span.record or span.fault), None)
     if first is not None and first.fault:
         doubt = _opening(first, dialect)
@@ -494,7 +495,7 @@ def _plain(span: Span, dialect: Dialect) -> list[list[str]]:
 
 def _rows(path: Path, dialect: Dialect) -> Iterator[Span]:
     """The spans below the header."""
-    with open_delimited(path) as lines:
+    with open_text(path) as lines:
         below: Iterable[Span] = spans(lines, dialect)
         for span in below:
             if span.record:

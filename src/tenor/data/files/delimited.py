@@ -1,0 +1,200 @@
+"""CSV and TSV files: the dialect is recognized from the whole file, and the same for training and for prediction."""
+
+import csv
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path, PurePath
+
+from tenor.data.files.dialect import Dialect, fields_up_to, spans
+from tenor.data.files.headers import SAMPLE_ROWS, lost_first_row, row_with_names, tidied_names
+from tenor.data.files.opening import inner_name, most_bytes, open_bytes, open_text
+from tenor.data.files.quoting import detect_quoting, read_header, skipped_spaces
+from tenor.data.files.stream import Block, FileRow, FileRows, Limits, in_blocks
+from tenor.errors import UserError
+
+DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
+OTHER_DELIMITERS = (",", ";", "\t", "|")
+PART_BYTES = 2**20
+MOST_UNEQUAL = 0.1
+"""Share of the records that may have another number of fields than the header with a delimiter that the suffix does not
+imply; such rows are reported one by one."""
+
+
+@dataclass(frozen=True)
+class Delimited:
+    """A CSV or TSV file whose delimiter and quoting are known."""
+
+    path: Path
+    header: list[str]
+    """The names of the columns, without blanks around them; a column without a name has one."""
+    dialect: Dialect
+    notes: tuple[str, ...] = ()
+    """Messages for the user about how it is read; none for a file that follows RFC 4180."""
+
+    def records(self) -> Iterator[list[str]]:
+        """The fields of each record below the header, without blank lines.
+
+        Raises UserError for a field that is too long, and if the file changed after `examine` read it.
+        """
+        with open_text(self.path) as lines, fields_up_to(most_bytes(self.path)):
+            try:
+                self.dialect.header(lines)
+                yield from filter(None, self.dialect.reader(lines))
+            except csv.Error as error:
+                raise UserError(
+                    f"{self.path}: malformed: {error}; at most {csv.field_size_limit():,} characters per field are "
+                    "read. Shorten the field; if no field is that long, the file changed while it was read: run again."
+                ) from error
+
+
+def delimited_rows(path: Path, required: Sequence[str]) -> FileRows:
+    """A CSV or TSV file as rows. Raises UserError as `examine` does, and if the first row was taken for the header;
+    `required` are the columns that the caller needs, which may be missing."""
+    found = examine(path, lambda header: require_header(path, header, required))
+    sample = list(islice(found.records(), SAMPLE_ROWS))
+    if not set(required) <= set(found.header) and (below := row_with_names(sample, required)) is not None:
+        raise UserError(
+            f"{path}: the names of the columns are in row {below + 1:,} below the first one. Remove the rows above: "
+            f"tail -n +{below + 2} '{path.name}' > 'header_first{path.suffix}' (if each row is one line)"
+        )
+    if lost := lost_first_row(path, found.header, sample, required, found.dialect.delimiter):
+        raise UserError(lost)
+    usual = Dialect(delimiter_of(path))
+    reading = {} if found.dialect == usual else {"dialect": asdict(found.dialect)}
+
+    def read(limits: Limits, choose: Sequence[str] | None) -> Iterator[Block]:
+        return in_blocks(_rows(found), found.header, limits, choose)
+
+    return FileRows(
+        *(str(path), path.name, "row", "strings", tuple(found.header), read, (path,)),
+        notes=found.notes,
+        reading=reading,
+        below_header=True,
+    )
+
+
+def _rows(found: Delimited) -> Iterator[FileRow]:
+    width = len(found.header)
+    expected = f"expected {width} as in the header; enclose a text that contains the delimiter in double quotes"
+    for number, record in enumerate(found.records(), start=1):
+        if len(record) != width:
+            cells = (*record[:width], *[None] * (width - len(record)))
+            yield FileRow(cells, number, f"has {len(record)} fields, {expected}")
+        elif width > 1 and record == found.header:
+            yield FileRow(record, number, "repeats the header; were files joined? Remove this line")
+        else:
+            yield FileRow(record, number)
+
+
+def delimiter_of(path: Path) -> str:
+    """The delimiter that the suffix implies."""
+    return DELIMITERS[PurePath(inner_name(path)).suffix.lower()]
+
+
+def examine(path: Path, require: Callable[[list[str]], None], delimiter: str | None = None) -> Delimited:
+    """Detect the delimiter and the quoting of a file. `require` receives the header and raises UserError if it is
+    unsuitable.
+
+    Without a `delimiter` the suffix decides, unless another one separates the header and nearly all records into the
+    same number of fields, and the suffix's does not: then a note says so.
+
+    A file that contains a double quote is read completely: a literal quote that is taken for an opening one would
+    join all lines up to the next quote into one record.
+
+    Raises:
+        UserError: an unsuitable header, or a malformed line; the message names the line of the opening quote.
+    """
+    notes: list[str] = []
+    with fields_up_to(most_bytes(path)):
+        _refuse_excel_line(path)
+        dialect = Dialect(delimiter or delimiter_of(path))
+        if delimiter is None and (other := _other_delimiter(path, dialect)) is not None:
+            notes.append(f"is separated by {other!r}, not by {dialect.delimiter!r} as its suffix implies, and read so")
+            dialect = Dialect(other)
+        header = read_header(path, dialect)
+        if len(header) > 1 and all(name.startswith(" ") for name in header[1:]):
+            dialect = Dialect(dialect.delimiter, skip_spaces=True)
+            header = read_header(path, dialect)
+            notes.append(skipped_spaces(dialect))
+        header, of_names = tidied_names(header)
+        require(header)
+        if _has_quote(path):
+            quoting = detect_quoting(path, len(header), dialect)
+            dialect = quoting.dialect
+            notes += quoting.notes
+    return Delimited(path, header, dialect, tuple(f"{path}: {note}." for note in (*notes, *of_names)))
+
+
+def _refuse_excel_line(path: Path) -> None:
+    """Raises UserError for a first line that only tells Excel the separator, such as `sep=;`."""
+    with open_text(path) as lines:
+        first = lines.readline(PART_BYTES).strip()
+    if first.lower().startswith("sep=") and len(first) <= len("sep=x"):
+        raise UserError(
+            f"{path}: its first line, {first!r}, is for Excel and is not a header. Remove it: tail -n +2 '{path.name}' "
+            f"> 'without_sep{path.suffix}'"
+        )
+
+
+def _other_delimiter(path: Path, dialect: Dialect) -> str | None:
+    """A delimiter that separates the whole file, where the suffix's does not; None if there is no such delimiter, or
+    more than one."""
+    with open_text(path) as lines:
+        first = next((line for line in lines if line.strip("\r\n")), "")
+    candidates = [one for one in OTHER_DELIMITERS if one != dialect.delimiter and one in first]
+    if not candidates or _share_unequal(path, dialect) == 0:
+        return None
+    found = [one for one in candidates if _share_unequal(path, Dialect(one)) <= MOST_UNEQUAL]
+    return found[0] if len(found) == 1 else None
+
+
+def _share_unequal(path: Path, dialect: Dialect) -> float:
+    """The share of the lines that have another number of fields than the header, with enclosing or literal quotes; 1
+    for a header with a single field."""
+    rows = unequal = width = 0
+    with open_text(path) as lines:
+        for span in spans(lines, dialect):
+            if not width:
+                width = len(span.record) or (1 if span.fault else 0)
+                if width == 1:
+                    return 1.0
+                continue
+            for line in [span.record] if len(span.record) == width else map(dialect.plain_fields, span.lines):
+                rows += bool(line)
+                unequal += bool(line) and len(line) != width
+    return unequal / rows if rows else 0.0
+
+
+def require_header(path: Path, header: Sequence[str], required: Iterable[str]) -> None:
+    """Raises UserError for a header that lacks a required column and is a comment, or that seems to use another
+    delimiter than the file's suffix implies."""
+    if not header or set(required) <= set(header):
+        return
+    delimiter = delimiter_of(path)
+    for other in OTHER_DELIMITERS:
+        if other != delimiter and len(header) == 1 and other in header[0]:
+            raise UserError(
+                f"{path}: the header {header[0][:80]!r} has a single column; it seems to be separated by {other!r}, "
+                f"expected {delimiter!r}, but many rows have another number of fields. Enclose texts that contain "
+                f"{other!r} in double quotes."
+            )
+    if header[0].startswith("#") and set(required).isdisjoint(name.strip("# ") for name in header):
+        raise UserError(
+            f"{path}: begins with the comment {header[0][:80]!r}, expected a header with the column names. "
+            "Remove the lines before the header, and any other comments."
+        )
+    if all(len(name) > 1 and name[0] == name[-1] == "'" for name in header):
+        code = f"import pandas; pandas.read_csv({path.name!r}, quotechar=chr(39), sep={delimiter!r})"
+        raise UserError(
+            f"{path}: its fields are enclosed in single quotes, expected double quotes. Convert it: python -c "
+            f"\"{code}.to_csv('double_{path.stem}.csv', index=False)\""
+        )
+
+
+def _has_quote(path: Path) -> bool:
+    with open_bytes(path) as file:
+        while part := file.read(PART_BYTES):
+            if b'"' in part:
+                return True
+    return False

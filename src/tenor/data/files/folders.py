@@ -1,0 +1,171 @@
+"""Folders and globs: one folder per class, shards with the same columns, and folders that need a choice."""
+
+import re
+from collections.abc import Iterator, Sequence
+from glob import glob
+from pathlib import Path
+
+from tenor.data.files.formats import FORMATS
+from tenor.data.files.opening import COMPRESSIONS, is_empty, open_text
+from tenor.data.files.stream import Block, FileRow, FileRows, Limits, in_blocks
+from tenor.errors import UserError
+
+CLASS_COLUMNS = ("text", "label", "file")
+NOT_CLASSES = ("unsup", "unlabeled", "unlabelled", "__pycache__")
+SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
+OTHER_SPLITS = ("valid", "validation", "val", "dev", "eval")
+IGNORED = re.compile(
+    r"[._].*|readme(\..*)?|license(\..*)?|dataset_infos?\.json|.*\.(md|crc|lock|sha256|md5)", re.IGNORECASE
+)
+"""Files that other programs leave next to data."""
+MOST_TEXT_CHARACTERS = 10_000_000
+"""Characters of a text in a file of its own; War and Peace has 3.2 million."""
+SHOWN = 5
+
+
+def natural(name: str) -> list[tuple[int, str]]:
+    """A key that sorts numbers within names by their value."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"([0-9]{1,18})", name)]
+
+
+def is_glob(path: Path) -> bool:
+    return any(char in str(path) for char in "*?[") and not path.exists()
+
+
+def matching(pattern: Path) -> list[Path]:
+    """The files that match a glob, in natural order. Raises UserError if there are none."""
+    found = [Path(name) for name in sorted(glob(str(pattern), recursive=True), key=natural)]
+    files = [path for path in found if path.is_file() and not IGNORED.fullmatch(path.name)]
+    if not files:
+        raise UserError(f"{pattern}: no file matches. Check the pattern; put it in quotes, so that the shell keeps it.")
+    return files
+
+
+def shards(folder: Path) -> list[Path]:
+    """The files of a folder that are read one after another, in natural order.
+
+    Raises UserError for a folder without such files, of several formats, of several splits, and of .txt files, which
+    could be one text or one text per line.
+    """
+    files = sorted((path for path in folder.iterdir() if path.is_file()), key=lambda path: natural(path.name))
+    files = [path for path in files if not IGNORED.fullmatch(path.name)]
+    if not files:
+        nested = sorted(path.name for path in folder.iterdir() if path.is_dir() and path.name[:1] not in "._")
+        raise UserError(
+            f"{folder}: has no files to read{_listed('; its folders: ', nested)}. Give the path of a file, of a folder "
+            "of files with the same columns, or of a folder with one folder of .txt files per class."
+        )
+    by_format: dict[str, list[Path]] = {}
+    for path in files:
+        by_format.setdefault(format_suffix(path), []).append(path)
+    known = [suffix for suffix in by_format if suffix in FORMATS]
+    if len(by_format) > 1 or not known:
+        example = next((path for path in files if format_suffix(path) in FORMATS), files[0])
+        raise UserError(
+            f"{folder}: has files of several formats or of an unknown one{_listed(': ', [one.name for one in files])}. "
+            f"Give the path of one file, or a pattern such as '{folder / ('*' + example.suffix)}'."
+        )
+    _refuse_splits(folder, files)
+    if known == [".txt"]:
+        raise UserError(
+            f"{folder}: has {len(files):,} .txt files. If each line is a text, give a pattern: '{folder / '*.txt'}'. "
+            "If each file is a text, put them into one folder per class, and give the folder above."
+        )
+    return files
+
+
+def format_suffix(path: Path) -> str:
+    """The suffix of a name in lower case, without that of a compression."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    while suffixes and suffixes[-1] in COMPRESSIONS:
+        suffixes.pop()
+    return suffixes[-1] if suffixes else ""
+
+
+def _refuse_splits(folder: Path, files: Sequence[Path]) -> None:
+    """Raises UserError for files of several splits: read together, test rows would be trained on."""
+    groups: dict[str, list[str]] = {}
+    for path in files:
+        word = re.split(r"[^a-z]", path.name.lower())[0]
+        split = SPLITS.get(word, word if word in OTHER_SPLITS else "")
+        groups.setdefault(split, []).append(path.name)
+    splits = [split for split in groups if split]
+    if len(splits) < 2:
+        return
+    pattern = {
+        split: str(folder / (names[0] if len(names) == 1 else f"{re.split('[^A-Za-z]', names[0])[0]}*"))
+        for split, names in groups.items()
+    }
+    first = "train" if "train" in pattern else splits[0]
+    test = f" data.test_path='{pattern['test']}'" if "test" in pattern and first == "train" else ""
+    raise UserError(
+        f"{folder}: has the splits {', '.join(splits)}. Name one: data.path='{pattern[first]}'{test} (tenor predict: "
+        f"--input '{pattern[first]}')."
+    )
+
+
+def class_folders(folder: Path) -> list[Path]:
+    """The folders in a folder whose files are all .txt files, each of which is a class; none if there are others.
+
+    Raises UserError for a folder of splits, such as `train/pos`.
+    """
+    inner = sorted((path for path in folder.iterdir() if path.is_dir()), key=lambda path: natural(path.name))
+    inner = [path for path in inner if not IGNORED.fullmatch(path.name)]
+    data = [path for path in folder.iterdir() if path.is_file() and format_suffix(path) in FORMATS]
+    if not inner or any(format_suffix(path) != ".txt" for path in data):
+        return []
+    splits = [path for path in inner if path.name.lower() in (*SPLITS, *OTHER_SPLITS)]
+    if len(splits) > 1 or (splits and len(inner) == 1):
+        first = next((path for path in splits if SPLITS.get(path.name.lower()) == "train"), splits[0])
+        test = next((f" data.test_path='{path}'" for path in splits if SPLITS.get(path.name.lower()) == "test"), "")
+        test = "" if first.name.lower().startswith("test") else test
+        raise UserError(
+            f"{folder}: has the splits {', '.join(path.name for path in splits)}. Name one: data.path='{first}'{test} "
+            f"(tenor predict: --input '{first}')."
+        )
+    texts = [path for path in inner if any(one.suffix.lower() == ".txt" for one in path.iterdir())]
+    return texts if len(texts) == len(inner) else []
+
+
+def class_folder_rows(folder: Path, classes: Sequence[Path]) -> FileRows:
+    """Folders of .txt files as rows: the columns `text`, `label` (the name of the folder) and `file`.
+
+    Raises UserError for a file in them with another suffix.
+    """
+    left_out = [path for path in classes if path.name.lower() in NOT_CLASSES]
+    read_from = [path for path in classes if path not in left_out]
+    files: list[Path] = []
+    for inner in read_from:
+        own = sorted(inner.iterdir(), key=lambda path: natural(path.name))
+        own = [path for path in own if not IGNORED.fullmatch(path.name)]
+        other = next((path for path in own if path.suffix.lower() != ".txt" or not path.is_file()), None)
+        if other is not None:
+            raise UserError(f"{other}: is not a .txt file, unlike the other files of this class. Move it elsewhere.")
+        files += own
+
+    def rows() -> Iterator[FileRow]:
+        for number, path in enumerate(files, start=1):
+            with open_text(path) as content:
+                text = content.read(MOST_TEXT_CHARACTERS + 1)
+            fault = None if len(text) <= MOST_TEXT_CHARACTERS else f"has more than {MOST_TEXT_CHARACTERS:,} characters"
+            yield FileRow((text, path.parent.name, str(path.relative_to(folder))), number, fault)
+
+    def read(limits: Limits, choose: Sequence[str] | None) -> Iterator[Block]:
+        return in_blocks(rows(), CLASS_COLUMNS, limits, choose)
+
+    notes = [f"{folder}: each .txt file is a text, and its folder the label: {', '.join(p.name for p in read_from)}."]
+    notes += [f"{path}: is left out: its texts have no label." for path in left_out]
+    return FileRows(
+        *(str(folder), folder.name, "file", "strings", CLASS_COLUMNS, read, tuple(files)), notes=tuple(notes)
+    )
+
+
+def _listed(before: str, names: Sequence[str]) -> str:
+    if not names:
+        return ""
+    return before + ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else "")
+
+
+def without_empty(files: Sequence[Path]) -> list[Path]:
+    """The files that have content: a job that writes shards also writes empty ones."""
+    return [path for path in files if not is_empty(path)] or list(files[:1])

@@ -1,0 +1,198 @@
+"""Names of columns: which are missing, look like data or are written oddly, and what the user should set instead."""
+
+import difflib
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tenor.errors import UserError
+
+SHOWN_COLUMNS = 30
+USUAL_NAMES = {
+    "text": frozenset(
+        "text review sentence content body comment tweet message review_text reviewtext review_body review_content "  # noqa: SIM905
+        "comment_text full_text tweet_text verified_reviews reviews.text document utterance headline phrase post texts "
+        "reviews comments sentences tweets".split()
+    ),
+    "label": frozenset(
+        "label sentiment rating stars score star_rating class target polarity overall labels airline_sentiment "  # noqa: SIM905
+        "sentiment_label category emotion verdict is_positive y review_rating".split()
+    ),
+}
+"""Names of text and label columns in public datasets and exports, in lower case."""
+NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)")
+SAMPLE_ROWS = 200
+MOST_WORDS_OF_A_NAME = 8
+MOST_CHARACTERS_OF_A_NAME = 80
+SETTINGS = {"text": "data.text_column={}", "label": "data.label_column={}"}
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """` (did you mean 'x'?)`, or an empty string if no known name is similar."""
+    by_lower = {other.strip().lower(): other for other in known}
+    close = difflib.get_close_matches(name.strip().lower(), by_lower, n=1)
+    return f" (did you mean {by_lower[close[0]]!r}?)" if close else ""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A column that a caller needs."""
+
+    role: str
+    """`text`, `label` or another."""
+    name: str
+    option: str
+    """How another one is chosen, such as `data.text_column={}`."""
+
+
+def missing_columns(where: str, wanted: Sequence[Wanted], available: Sequence[str], hint: str = "") -> UserError:
+    """The error for columns of which at least one does not exist; where each missing one has exactly one obvious
+    candidate, it has the options that work, unless the caller knows them: `hint`."""
+    missing = [one for one in wanted if one.name not in available]
+    first = missing[0]
+    shown = ", ".join(repr(column[:60]) for column in available[:SHOWN_COLUMNS]) or "none"
+    more = f" and {len(available) - SHOWN_COLUMNS} more" if len(available) > SHOWN_COLUMNS else ""
+    taken = {one.name for one in wanted if one.name in available}
+    found: dict[str, str] = {}
+    for one in missing:
+        rest = [column for column in available if column not in taken and column not in found.values()]
+        if (candidate := obvious(one, rest)) is not None:
+            found[one.option] = candidate
+    named = [name for name in available if name]
+    rest = [name for name in named if name not in taken and name not in found.values()]
+    if len(named) == len(taken) + len(missing) and len(missing) - len(found) == len(rest) == 1:
+        found[next(one.option for one in missing if one.option not in found)] = rest[0]
+    others = {name for role, names in USUAL_NAMES.items() if role != first.role for name in names}
+    if len(missing) == 1 and not found and first.role in USUAL_NAMES:
+        rest = [name for name in rest if _folded(name) not in others]
+        found = {first.option: rest[0]} if len(rest) == 1 and len(named) > 1 else {}
+    options = [one.option.format(_as_argument(found.get(one.option, "NAME"))) for one in missing]
+    fix = f"Set {' '.join(options)}" + ("" if len(found) == len(missing) else ", with names of these columns")
+    names = " and no column ".join(f"{one.name!r}{nearest(one.name, available)}" for one in missing)
+    if not available or (not rest and len(found) < len(missing)):
+        fix = f"Add a column {first.name!r}, or set {options[0]}"
+    if not available:
+        fix = f"Add a header with the name {first.name!r}"
+    return UserError(f"{where}: no column {names}. Available columns: {shown}{more}. {hint or f'{fix}.'}")
+
+
+def obvious(wanted: Wanted, available: Sequence[str]) -> str | None:
+    """The only column that can be meant: one that differs in case and blanks only, the only one with a usual name for
+    the role, or the only one with a similar name."""
+    folded = _folded(wanted.name)
+    close = difflib.get_close_matches(folded, list(map(_folded, available)), n=2, cutoff=0.8)
+    for same in (
+        [column for column in available if _folded(column) == folded],
+        [column for column in available if _folded(column) in USUAL_NAMES.get(wanted.role, frozenset())],
+        [column for column in available if _folded(column) in close],
+    ):
+        if len(same) == 1 and same[0]:
+            return same[0]
+    return None
+
+
+def _folded(name: str) -> str:
+    return " ".join(name.strip().strip("\"'").lower().split())
+
+
+def _as_argument(name: str) -> str:
+    """A name as a shell reads it."""
+    if re.fullmatch(r"[\w.-]+", name):
+        return name
+    return "'" + name.replace("'", "'\\''") + "'"
+
+
+def tidied_names(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The names without blanks around them, each with a name; and notes on what was changed.
+
+    A column without a name gets the name that pandas gives it (`Unnamed: 0` for the first), as a rule the row numbers.
+    """
+    stripped = [name.strip().strip("\u200b\ufeff") for name in names]
+    notes = []
+    if any(name != other for name, other in zip(names, stripped, strict=True)):
+        changed = next(name for name, other in zip(names, stripped, strict=True) if name != other)
+        notes.append(f"blanks around the names of columns are left out, such as those of {changed[:60]!r}")
+    named = [name or f"Unnamed: {at}" for at, name in enumerate(stripped)]
+    unnamed = [name for name, other in zip(named, stripped, strict=True) if not other]
+    if unnamed and unnamed != ["Unnamed: 0"]:
+        listed = ", ".join(map(repr, unnamed[:5])) + (", …" if len(unnamed) > 5 else "")
+        notes.append(f"columns without a name are called {listed}")
+    return named, notes
+
+
+def refuse_duplicates(where: str, names: Sequence[str], required: Iterable[str] | None = None) -> None:
+    """Raises UserError if several columns have the same name; `required`: only for one of these."""
+    counts = Counter(names)
+    twice = [name for name in (counts if required is None else required) if counts[name] > 1]
+    if twice:
+        raise UserError(f"{where}: {counts[twice[0]]} columns are called {twice[0]!r}. Rename all but one.")
+
+
+def lost_first_row(
+    path: Path, header: Sequence[str], rows: Sequence[Sequence[str]], required: Sequence[str], delimiter: str = ","
+) -> str:
+    """A message that the header seems to be a row of data, with the command that adds a header; empty if it does not.
+
+    `rows` are the first rows below. If the required columns exist, the header is doubted only if a column is named like
+    one of its repeated values, or a required one like a text.
+    """
+    rows = [row for row in rows[:SAMPLE_ROWS] if len(row) == len(header) and list(row) != list(header)]
+    named = [name for name in header if not name.startswith("Unnamed: ")]
+    are_of_pandas = named == [str(number) for number in range(len(named))]
+    if len(header) < 2 or not rows or are_of_pandas:
+        return ""
+    columns = list(zip(*rows, strict=True))
+    is_complete = set(required) <= set(header)
+    values = [_is_class_value(name, column) for name, column in zip(header, columns, strict=True)]
+    if is_complete and not (any(values) or any(_is_text(name) for name in required)):
+        return ""
+    if not is_complete and not _is_row(header, columns):
+        return ""
+    separated = delimiter.replace("\t", "\\t").join(likely_names(columns))
+    shown = ", ".join(repr(name[:40]) for name in header[:4])
+    return (
+        f"{path}: the first line seems to be a row of data, not a header with names of columns ({shown}). Add a "
+        f"header, for instance: (printf '{separated}\\n'; cat '{path.name}') > 'with_header{path.suffix}'"
+    )
+
+
+def row_with_names(rows: Sequence[Sequence[str]], required: Sequence[str]) -> int | None:
+    """The first row that has all required names, below a title or notes; None if there is none."""
+    wanted = set(required)
+    return next((at for at, row in enumerate(rows) if wanted <= {cell.strip() for cell in row}), None)
+
+
+def _is_text(name: str) -> bool:
+    return len(name.split()) > MOST_WORDS_OF_A_NAME or len(name) > MOST_CHARACTERS_OF_A_NAME
+
+
+def _is_class_value(name: str, column: Sequence[str]) -> bool:
+    """Whether a name is a value of its column, where the values repeat."""
+    distinct = set(column)
+    return len(column) >= 3 and 2 * len(distinct) <= len(column) and name in distinct
+
+
+def _is_row(header: Sequence[str], columns: Sequence[Sequence[str]]) -> bool:
+    """Whether the names look like the values of their columns: a text, the value of a class, or numbers above numbers
+    next to words above words."""
+    if any(_is_text(name) or _is_class_value(name, column) for name, column in zip(header, columns, strict=True)):
+        return True
+    are_numbers = [all(NUMBER.fullmatch(value) for value in column) for column in columns]
+    alike = all(bool(NUMBER.fullmatch(name)) == number for name, number in zip(header, are_numbers, strict=True))
+    return alike and any(are_numbers) and any(len(name.split()) >= 3 for name in header)
+
+
+def likely_names(columns: Sequence[Sequence[str]]) -> list[str]:
+    """Names for columns by their values: the one with the most words is the text, one whose values repeat the label."""
+    words = [sum(len(value.split()) for value in column) for column in columns]
+    text = words.index(max(words))
+    distinct = {at: len(set(column)) for at, column in enumerate(columns) if at != text and len(set(column)) > 1}
+    names = [f"column_{at}" for at in range(len(columns))]
+    names[text] = "text"
+    if distinct:
+        names[min(distinct, key=lambda at: distinct[at])] = "label"
+    elif len(columns) == 2:
+        names[1 - text] = "label"
+    return names

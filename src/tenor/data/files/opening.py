@@ -1,0 +1,291 @@
+"""Opens a file as bytes or text: decompressed, without a byte-order mark, and in UTF-8 whatever its encoding was."""
+
+import codecs
+import io
+import lzma
+import re
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import IO, Any, BinaryIO, TextIO, cast
+
+import pyarrow as pa
+
+from tenor.errors import UserError
+from tenor.runs.files import cache_folder
+
+PART_BYTES = 2**20
+COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".xz": "xz", ".zip": "zip"}
+MOST_EXPANSION = 1000
+"""Uncompressed bytes per compressed byte; natural text has 3 to 10."""
+ALWAYS_ALLOWED = 2**30
+"""Uncompressed bytes that are read whatever the expansion."""
+DECOMPRESSION_ERRORS = (zlib.error, lzma.LZMAError, zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError)
+NOT_MEMBERS = ("__MACOSX", ".DS_Store")
+SHOWN_MEMBERS = 5
+UTF32 = (codecs.BOM_UTF32_LE, b"\0\0\xfe\xff")
+UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+def compression_of(path: Path) -> str | None:
+    """The compression that a path's last suffix names, or None."""
+    return COMPRESSIONS.get(path.suffix.lower())
+
+
+def inner_name(path: Path) -> str:
+    """The name of the file within a compressed one; of a file that is not compressed, its own name.
+
+    Raises UserError for a zip archive without a file or with several.
+    """
+    match compression_of(path):
+        case None:
+            return path.name
+        case "zip":
+            with _explained(path), zipfile.ZipFile(path) as archive:
+                return PurePosixPath(_only_member(path, archive).filename).name
+    return path.name[: -len(path.suffix)]
+
+
+def open_bytes(path: Path) -> BinaryIO:
+    """The decompressed bytes of a file. Errors in the compressed data are raised on reading; see `reading`."""
+    kind = compression_of(path)
+    if kind is None:
+        return open(path, "rb")
+    with _explained(path):
+        return cast(BinaryIO, io.BufferedReader(_Bounded(path, _decompressed(path, kind)), PART_BYTES))
+
+
+def _decompressed(path: Path, kind: str) -> Any:
+    if kind == "xz":
+        return lzma.open(path)
+    if kind == "zip":
+        archive = zipfile.ZipFile(path)
+        return archive.open(_only_member(path, archive))
+    return pa.CompressedInputStream(pa.OSFile(str(path)), kind)
+
+
+def _only_member(path: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
+    members = [
+        info for info in archive.infolist() if not info.is_dir() and PurePosixPath(info.filename).name[:1] != "."
+    ]
+    members = [info for info in members if PurePosixPath(info.filename).parts[0] not in NOT_MEMBERS]
+    if len(members) != 1:
+        shown = ", ".join(repr(info.filename) for info in members[:SHOWN_MEMBERS])
+        listed = f": {shown}{', …' if len(members) > SHOWN_MEMBERS else ''}" if members else ""
+        raise UserError(
+            f"{path}: contains {len(members):,} files{listed}, expected one. Extract the archive (unzip '{path}' -d "
+            "extracted) and give the path of one file, or of a folder of files with the same columns."
+        )
+    if members[0].flag_bits & 1:
+        raise UserError(f"{path}: is encrypted. Extract it with its password: unzip '{path}'")
+    return members[0]
+
+
+class _Bounded(io.RawIOBase):
+    """A decompressed stream that ends in a UserError if it expands beyond any text: a decompression bomb."""
+
+    def __init__(self, path: Path, stream: Any) -> None:
+        self.path, self.stream, self.count = path, stream, 0
+        self.limit = max(ALWAYS_ALLOWED, MOST_EXPANSION * path.stat().st_size)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        with _explained(self.path):
+            part = self.stream.read(len(buffer))
+        self.count += len(part)
+        if self.count > self.limit:
+            raise UserError(
+                f"{self.path}: contains more than {MOST_EXPANSION:,} times its size, unlike any text. If that is "
+                "right, decompress it first."
+            )
+        buffer[: len(part)] = part
+        return len(part)
+
+    def close(self) -> None:
+        if not self.closed:
+            self.stream.close()
+        super().close()
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Errors of compressed data as UserError."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (*DECOMPRESSION_ERRORS, pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.strerror is not None:
+            raise
+        kind = compression_of(path)
+        raise UserError(
+            f"{path}: is not a valid {kind} file: {error}. It may be incomplete, or have the wrong suffix; write or "
+            "download it again."
+        ) from error
+
+
+@contextmanager
+def plain_file(path: Path) -> Iterator[IO[bytes] | Path]:
+    """The path itself, or for a compressed file an unnamed decompressed copy in the cache folder, which is removed: for
+    formats that are not read from beginning to end."""
+    if compression_of(path) is None:
+        yield path
+        return
+    with tempfile.TemporaryFile(dir=cache_folder("rows")) as copy:
+        with open_bytes(path) as content:
+            while part := content.read(PART_BYTES):
+                copy.write(part)
+        copy.seek(0)
+        yield copy
+
+
+def most_bytes(path: Path) -> int:
+    """An upper bound of the size of a file once decompressed."""
+    size = path.stat().st_size
+    return size if compression_of(path) is None else max(ALWAYS_ALLOWED, MOST_EXPANSION * size)
+
+
+def is_empty(path: Path) -> bool:
+    with open_bytes(path) as content:
+        return not content.read(1)
+
+
+def encoding_of(path: Path) -> str:
+    """`utf-8-sig` or, if a byte-order mark says so, `utf-16`."""
+    with open_bytes(path) as content:
+        start = content.read(4)
+    if start in UTF32:
+        raise UserError(f"{path}: is encoded in UTF-32. Convert it: {_convert(path, 'UTF-32')}")
+    return "utf-16" if start.startswith(UTF16) else "utf-8-sig"
+
+
+def open_text(path: Path, newline: str = "") -> TextIO:
+    """Open a text file; a byte that is not UTF-8 becomes a lone surrogate, so that only its own row is invalid."""
+    encoding = encoding_of(path)
+    errors = "replace" if encoding == "utf-16" else "surrogateescape"  # `require_utf16` has checked it.
+    return io.TextIOWrapper(open_bytes(path), encoding, errors, newline)
+
+
+def require_text(path: Path) -> None:
+    """Raises UserError unless all bytes are valid text without NUL; the message names the first byte that is not, and
+    a command that converts the file."""
+    encoding = encoding_of(path)
+    if encoding == "utf-16":
+        require_utf16(path)
+        return
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    start, line, is_mixed = 0, 1, False
+    with open_bytes(path) as content:
+        while True:
+            part = content.read(PART_BYTES)
+            if (nul := part.find(b"\0")) >= 0:
+                raise UserError(f"{path}: {_byte_place(part, nul, start, line)} is NUL, {_why_nul(path)}")
+            incomplete = decoder.getstate()[0]  # The first bytes of a character that is split between two parts.
+            try:
+                is_mixed = not decoder.decode(part, final=not part).isascii() or is_mixed
+            except UnicodeDecodeError as error:
+                decoded = incomplete + part
+                place = _byte_place(decoded, error.start, start - len(incomplete), line)
+                is_mixed = is_mixed or not decoded[: error.start].isascii()
+                raise UserError(
+                    f"{path}: is not UTF-8: {place} is 0x{decoded[error.start]:02X}, {error.reason}. "
+                    f"{encoding_fix(path, is_mixed)}"
+                ) from error
+            if not part:
+                return
+            start, line = start + len(part), line + part.count(b"\n")
+
+
+def require_utf16(path: Path) -> None:
+    """Raises UserError for a file with the byte-order mark of UTF-16 that is not UTF-16."""
+    decoder = codecs.getincrementaldecoder("utf-16")()
+    start = 0
+    with open_bytes(path) as content:
+        while True:
+            part = content.read(PART_BYTES)
+            try:
+                decoder.decode(part, final=not part)
+            except UnicodeDecodeError as error:
+                raise UserError(
+                    f"{path}: begins like UTF-16, but is not: byte {start + error.start:,}: {error.reason}. It may be "
+                    "incomplete; save it again as UTF-8."
+                ) from error
+            if not part:
+                return
+            start += len(part)
+
+
+def encoding_fix(path: Path, is_mixed: bool = False) -> str:
+    """The next step for a file that is not UTF-8; `is_mixed`: it also has valid characters of several bytes."""
+    if is_mixed:
+        return (
+            "The rest of the file is UTF-8: save these lines as UTF-8, or drop the invalid bytes: "
+            f"{_convert(path, 'UTF-8', '-c ')}"
+        )
+    encoding = likely_encoding(path)
+    return f"It looks like {encoding}. Save it as UTF-8, for instance: {_convert(path, encoding)}"
+
+
+def _convert(path: Path, encoding: str, option: str = "") -> str:
+    name = inner_name(path)
+    stem, dot, suffix = name.rpartition(".")
+    new = f"{stem}.utf8.{suffix}" if dot else f"{name}.utf8"
+    packed = "" if compression_of(path) is None else " (after decompressing it)"
+    return f"iconv {option}-f {encoding} -t UTF-8 '{name}' > '{new}'{packed}"
+
+
+def _why_nul(path: Path) -> str:
+    with open_bytes(path) as content:
+        sample = content.read(4096)
+    for encoding, places in (("UTF-16LE", sample[1::2]), ("UTF-16BE", sample[::2])):
+        if places.count(0) > 0.4 * len(places) > 0:
+            return f"expected UTF-8. It looks like UTF-16 without a byte-order mark: {_convert(path, encoding)}"
+    return "expected a text file. Is it a binary file?"
+
+
+MULTIBYTE = ("SHIFT_JIS", "GB18030", "BIG5", "EUC-KR")
+SAMPLE_LINES = 200
+
+
+def likely_encoding(path: Path) -> str:
+    """The encoding that the file's other lines suggest: an East Asian one, Cyrillic or Western European."""
+    sample = b""
+    with open_bytes(path) as content:
+        for line in iter(lambda: content.readline(PART_BYTES), b""):
+            if not line.isascii():
+                sample += line
+                if sample.count(b"\n") >= SAMPLE_LINES or len(sample) > PART_BYTES:
+                    break
+    high = sum(byte >= 0x80 for byte in sample)
+    runs = re.findall(rb"[\x80-\xff]{4,}", sample)
+    if sum(map(len, runs)) < 0.5 * high:
+        return "WINDOWS-1252"
+    scores = {encoding: _common_share(sample, encoding) for encoding in MULTIBYTE}
+    best = max(scores, key=lambda encoding: scores[encoding])
+    return best if scores[best] > 0.6 else "WINDOWS-1251"
+
+
+def _common_share(sample: bytes, encoding: str) -> float:
+    """The share of frequent characters among those beyond ASCII if `sample` has this encoding; 0 if it has not."""
+    try:
+        beyond = [char for char in sample.decode(encoding) if not char.isascii()]
+    except UnicodeDecodeError:
+        return 0.0
+    kana, hangul = ("\u3040", "\u30ff"), ("\uac00", "\ud7a3")
+    frequent = {"SHIFT_JIS": (kana,), "EUC-KR": (hangul,)}.get(encoding, (("\u3000", "\u303f"),))
+    if encoding in ("GB18030", "BIG5"):
+        known = "的一是不了在人有我他这个们中来上大为和国地到以说时要就会可也你对過這個們來為說時會對"
+        share = sum(char in known for char in beyond) / max(1, len(beyond))
+        return min(1.0, 6 * share)
+    return sum(any(low <= char <= up for low, up in frequent) for char in beyond) / max(1, len(beyond))
+
+
+def _byte_place(part: bytes, at: int, start: int, line: int) -> str:
+    """The position of a byte of a part in its file; the part begins at byte `start`, in line `line`."""
+    lines = line + part.count(b"\n", 0, at)
+    return f"byte {start + at:,} (line {lines:,})"

@@ -1,0 +1,137 @@
+"""`open_rows`: the rows of whatever path a user gives, for every command and for Python."""
+
+from collections.abc import Iterator, Sequence
+from os.path import expanduser
+from pathlib import Path
+
+from tenor.data.files.arrow_files import arrow_rows, is_saved_dataset, saved_dataset_rows
+from tenor.data.files.delimited import delimited_rows
+from tenor.data.files.folders import (
+    class_folder_rows,
+    class_folders,
+    format_suffix,
+    is_glob,
+    matching,
+    shards,
+    without_empty,
+)
+from tenor.data.files.formats import ACCEPTED, FORMATS, recognize_format
+from tenor.data.files.json_records import json_rows
+from tenor.data.files.opening import encoding_of, is_empty, require_text, require_utf16
+from tenor.data.files.plain_lines import plain_rows
+from tenor.data.files.stream import Block, FileRows, Limits
+from tenor.data.files.workbooks import workbook_rows
+from tenor.errors import UserError
+
+CHECK = "Check data.path and data.test_path, or --input."
+
+
+def open_rows(path: str | Path, required: Sequence[str] = (), strict_text: bool = False) -> FileRows:
+    """Examine a file, a folder or a glob, and return its rows as a stream.
+
+    A folder is one that `datasets` saved, one with a folder of .txt files per class, or one of shards with the same
+    columns. `workbook.xlsx#Sheet` names a sheet. `required` are the columns that the caller will need: whether they
+    exist is the caller's to check, but a header that is no header is told by their absence. With `strict_text` any
+    byte that is not UTF-8 and any NUL is an error; without, it is a fault of its row.
+    Raises UserError for what cannot be read, with the way to something that can.
+    """
+    place = Path(expanduser(path))
+    try:
+        if place.is_dir():
+            return _folder(place, required, strict_text)
+        if is_glob(place):
+            return _joined(matching(place), place, required, strict_text)
+        return _file(place, required, strict_text)
+    except OSError as error:
+        raise UserError(f"{error.filename or place}: cannot be read: {error.strerror or error}.") from error
+    except ValueError as error:  # NUL in the path.
+        raise UserError(f"{place}: is not a path ({error}).") from error
+
+
+def _file(path: Path, required: Sequence[str], strict_text: bool) -> FileRows:
+    path, sheet = _sheet(path)
+    if not path.exists():
+        raise UserError(f"{path}: no such file. {CHECK}")
+    if not path.is_file():
+        raise UserError(f"{path}: is not a regular file. Write the rows to a regular file first.")
+    found = recognize_format(path)
+    if is_empty(path) and (strict_text or found.kind not in ("json", "plain")):
+        raise UserError(f"{path}: is empty, expected one text per row.")
+    if found.kind in ("delimited", "json", "plain"):
+        if strict_text:
+            require_text(path)
+        elif encoding_of(path) == "utf-16":
+            require_utf16(path)
+    match found.kind:
+        case "delimited":
+            return delimited_rows(path, required)
+        case "json":
+            return json_rows(path, required)
+        case "arrow":
+            return arrow_rows([path], str(path), path.name)
+        case "excel":
+            return workbook_rows(path, sheet, required)
+    return plain_rows(path)
+
+
+def _sheet(path: Path) -> tuple[Path, str | None]:
+    """The path of a workbook and the sheet that is named after a #."""
+    name, mark, sheet = str(path).rpartition("#")
+    if mark and not path.exists() and FORMATS.get(format_suffix(Path(name))) == "excel":
+        return Path(name), sheet
+    return path, None
+
+
+def _folder(folder: Path, required: Sequence[str], strict_text: bool) -> FileRows:
+    if is_saved_dataset(folder):
+        return saved_dataset_rows(folder)
+    if classes := class_folders(folder):
+        return class_folder_rows(folder, classes)
+    return _joined(shards(folder), folder, required, strict_text)
+
+
+def _joined(files: Sequence[Path], where: Path, required: Sequence[str], strict_text: bool) -> FileRows:
+    """Files that are read one after another. Raises UserError if their formats or their columns differ."""
+    files = without_empty(files)
+    kinds = {FORMATS.get(format_suffix(path)) for path in files}
+    if None in kinds or len(kinds) > 1:
+        names = ", ".join(path.name for path in files[:5])
+        raise UserError(
+            f"{where}: matches files of several formats, or of an unknown one: {names}. Expected {ACCEPTED}."
+        )
+    if kinds == {"arrow"}:
+        for path in files:
+            recognize_format(path)
+        return arrow_rows(files, str(where), where.name)
+    parts = [_file(path, required, strict_text) for path in files]
+    first = parts[0]
+    for part in parts[1:]:
+        if (part.unit, part.kind) != (first.unit, first.kind) or _sorted(part) != _sorted(first):
+            raise UserError(
+                f"{part.where}: has the columns {_shown(part)}, expected {_shown(first)} as in {first.where}. Give "
+                "files with the same columns."
+            )
+
+    def read(limits: Limits, choose: Sequence[str] | None) -> Iterator[Block]:
+        names = list(first.columns) if choose is None and first.columns is not None else choose
+        for part in parts:
+            file = part.files[0].name
+            for block in part.read(limits, names):
+                yield Block(block.table, block.numbers, block.faults, block.records, file)
+
+    notes = tuple(dict.fromkeys(note for part in parts for note in part.notes))
+    reading = {str(at): part.reading for at, part in enumerate(parts) if part.reading}
+    return FileRows(
+        *(str(where), where.name, first.unit, first.kind, first.columns, read, tuple(files)),
+        notes=notes,
+        reading=reading,
+        below_header=first.below_header,
+    )
+
+
+def _sorted(rows: FileRows) -> list[str] | None:
+    return None if rows.columns is None else sorted(rows.columns)
+
+
+def _shown(rows: FileRows) -> str:
+    return "of JSON" if rows.columns is None else ", ".join(map(repr, rows.columns[:30]))

@@ -1,0 +1,171 @@
+"""Excel workbooks, read with python-calamine (extra `excel`)."""
+
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import date, datetime, time
+from pathlib import Path
+from typing import IO, Any
+
+from tenor.data.files.headers import SAMPLE_ROWS, lost_first_row, row_with_names, tidied_names
+from tenor.data.files.opening import plain_file
+from tenor.data.files.stream import Block, FileRow, FileRows, Limits, in_blocks
+from tenor.errors import UserError
+
+MOST_BYTES = 2**30
+"""Uncompressed: a sheet has at most 1,048,576 rows, and the reader keeps a sheet in memory."""
+
+
+def workbook_rows(path: Path, sheet: str | None, required: Sequence[str]) -> FileRows:
+    """A sheet as rows of strings, numbered as in the sheet; the first row that is not empty is the header.
+
+    Whole numbers have no decimal point; dates are as in ISO 8601. Raises UserError if the workbook cannot be read, or
+    has several sheets with cells and `sheet` is None.
+    """
+    name = _sheet_name(path, sheet)
+    first, header, sample = _beginning(path, name)
+    where = f"{path}, sheet {name!r}"
+    names, notes = tidied_names(header)
+    if not set(required) <= set(names) and row_with_names(sample, required) is not None:
+        raise UserError(
+            f"{where}: row {first:,}, the first that is not empty, has {names[0]!r}, but the names of the columns are "
+            "in a row below. Delete the rows above it."
+        )
+    if lost := lost_first_row(path, names, sample, required):
+        raise UserError(
+            lost.partition(" Add a header")[0].replace(str(path), where, 1) + " Insert a row with names above it."
+        )
+
+    def read(limits: Limits, choose: Sequence[str] | None) -> Iterator[Block]:
+        return in_blocks(_rows(path, name, first, len(names)), names, limits, choose)
+
+    return FileRows(
+        *(where, f"{path.name}, sheet {name}", "row", "strings", tuple(names), read, (path,)),
+        notes=tuple(f"{where}: {note}." for note in notes),
+        reading={"sheet": name},
+    )
+
+
+def _sheet_name(path: Path, sheet: str | None) -> str:
+    with _workbook(path) as book:
+        names: list[str] = list(book.sheet_names)
+        if sheet is not None:
+            if sheet not in names:
+                raise UserError(f"{path}: no sheet {sheet!r}. Its sheets: {', '.join(map(repr, names))}.")
+            return sheet
+        filled = [name for name in names if book.get_sheet_by_name(name).height]
+    if len(filled) == 1:
+        return filled[0]
+    if not filled:
+        raise UserError(f"{path}: all sheets are empty, expected a header and one text per row.")
+    raise UserError(
+        f"{path}: {len(filled)} sheets have cells: {', '.join(map(repr, filled))}. Name one, after a #: "
+        f"'{path}#{filled[0]}'"
+    )
+
+
+def _beginning(path: Path, name: str) -> tuple[int, list[str], list[list[str]]]:
+    """The number of the header's row, the header, and the first rows below."""
+    header: list[str] = []
+    first, sample = 0, []
+    for number, cells in _table(path, name):
+        if not header:
+            first, header = number, cells
+            while header and not header[-1].strip():
+                header.pop()
+        else:
+            sample.append(cells)
+            if len(sample) == SAMPLE_ROWS:
+                break
+    return first, header, sample
+
+
+def _rows(path: Path, name: str, first: int, width: int) -> Iterator[FileRow]:
+    for number, cells in _table(path, name):
+        if number <= first:
+            continue
+        beyond = next((at for at in range(width, len(cells)) if cells[at].strip()), None)
+        fault = None if beyond is None else f"has a value in cell {_column(beyond)}{number}, right of the last column"
+        yield FileRow((*cells[:width], *[""] * (width - len(cells))), number, fault)
+
+
+def _table(path: Path, name: str) -> Iterator[tuple[int, list[str]]]:
+    """The rows of a sheet that are not empty, with their numbers."""
+    with _workbook(path) as book:
+        for number, cells in enumerate(book.get_sheet_by_name(name).iter_rows(), start=1):
+            texts = [_text(cell) for cell in cells]
+            if any(text.strip() for text in texts):
+                yield number, texts
+
+
+def _text(cell: object) -> str:
+    if isinstance(cell, bool):
+        return str(cell)
+    if isinstance(cell, float) and cell.is_integer() and abs(cell) < 2**53:
+        return str(int(cell))
+    if isinstance(cell, datetime) and cell.time() == time():
+        return cell.date().isoformat()
+    return cell.isoformat() if isinstance(cell, date | time) else str(cell)
+
+
+def _column(at: int) -> str:
+    """The letters of a column: A for 0, AA for 26."""
+    letters = ""
+    at += 1
+    while at:
+        at, rest = divmod(at - 1, 26)
+        letters = chr(ord("A") + rest) + letters
+    return letters
+
+
+@contextmanager
+def _workbook(path: Path) -> Iterator[Any]:
+    """An open workbook. Raises UserError if it is not one, is protected or too large, or if the extra is missing."""
+    try:
+        import python_calamine
+    except ImportError as error:
+        raise UserError(
+            f"{path}: Excel files require the package python-calamine. Install it: pip install 'tenor[excel]', or save "
+            "the sheet as CSV in UTF-8."
+        ) from error
+    with plain_file(path) as source, _errors(path):
+        _require_bounded(path, source)
+        open_book = python_calamine.CalamineWorkbook
+        book = open_book.from_path(str(source)) if isinstance(source, Path) else open_book.from_filelike(source)
+        try:
+            yield book
+        finally:
+            book.close()
+
+
+@contextmanager
+def _errors(path: Path) -> Iterator[None]:
+    """Errors of the reader, and of the zip archive that a workbook is, as UserError."""
+    try:
+        yield
+    except (UserError, GeneratorExit, KeyboardInterrupt, MemoryError):
+        raise
+    except BaseException as error:
+        kind = type(error).__name__
+        if kind == "PasswordError":
+            raise UserError(f"{path}: is protected by a password. Save it without one.") from error
+        # A panic of the Rust library is a BaseException that no module exports.
+        if not isinstance(error, Exception) and kind != "PanicException":
+            raise
+        raise UserError(
+            f"{path}: is not a valid Excel file: {error}. It may be incomplete; save it again, or as CSV in UTF-8."
+        ) from error
+
+
+def _require_bounded(path: Path, source: IO[bytes] | Path) -> None:
+    if not zipfile.is_zipfile(source):
+        return
+    with zipfile.ZipFile(source) as archive:
+        size = sum(info.file_size for info in archive.infolist())
+    if size > MOST_BYTES:
+        raise UserError(
+            f"{path}: has more than {MOST_BYTES // 2**20:,} MB of cells, which do not fit into memory. Save it as CSV "
+            "in UTF-8."
+        )
+    if not isinstance(source, Path):
+        source.seek(0)

@@ -1,0 +1,199 @@
+"""Which spellings of a label are the same class: case, spaces, invisible characters, notations of a number."""
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+from tenor.errors import UserError
+
+INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
+NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]{1,3})?")
+WHOLE = re.compile(r"([-+]?)0*([0-9]{1,18})(\.0*)?")
+EXACT = 2**53
+"""Up to here a float represents every integer."""
+BLANKS = re.compile("[ \u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]+")
+"""Spaces within a label. Line breaks and tabs are not included: such a name is refused."""
+INVISIBLE = re.compile("[\u00ad\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff]+")
+"""Format characters without a width or an effect on the letters around them. Joiners are not included: they are part of
+words and of emoji."""
+EDGES = re.compile(r"^[\s\u200c\u200d]+|[\s\u200c\u200d]+$")
+SHOWN = 6
+"""Count of spellings, classes or pairs listed in one note."""
+FEWEST_LETTERS = 5
+"""Minimum length of words that may differ by a typo in one letter: `hate` and `rate` are two words."""
+MOST_NAMES = 200
+"""Count of class names that are compared pairwise."""
+
+
+def tidied(label: str) -> str:
+    """A label in Unicode's composed form (NFC), stripped, with single spaces and without invisible characters."""
+    return BLANKS.sub(" ", EDGES.sub("", unicodedata.normalize("NFC", INVISIBLE.sub("", label))))
+
+
+def folded(label: str) -> str:
+    """The key that all spellings of a class share."""
+    compatible = unicodedata.normalize("NFKC", INVISIBLE.sub("", label)).casefold()
+    return tidied(unicodedata.normalize("NFKC", compatible))
+
+
+def as_integer(label: str) -> str:
+    """A whole number as a plain integer, such as 5 for 5.0, +5, 05 or 5e0, and 0 for -0; any other label unchanged."""
+    number = unicodedata.normalize("NFKC", label).replace("\u2212", "-")
+    if (match := WHOLE.fullmatch(number)) is not None:
+        return str(int(match[1] + match[2]))
+    if NUMBER.fullmatch(number) and (value := float(number)).is_integer() and abs(value) <= EXACT:
+        return str(int(value))
+    return label
+
+
+@dataclass(frozen=True)
+class Spellings:
+    """The classes that the labels themselves define."""
+
+    name_of: Mapping[str, str]
+    """The class name, by label as written."""
+    counts: Counter[str]
+    """Rows by class name, in order of appearance."""
+
+
+def own_spellings(counts: Counter[str]) -> Spellings:
+    """Choose one name for all spellings of a class; `counts` has the rows per spelling, in order of appearance."""
+    tidy = {label: tidied(label) for label in counts}
+    integers = {label: number for label, known in tidy.items() if INTEGER.fullmatch(number := as_integer(known))}
+    if 2 * sum(counts[label] for label in integers) > counts.total():  # Else names, such as the versions 1.0 and 1.0b.
+        tidy |= integers
+    groups: dict[str, Counter[str]] = {}
+    for label, count in counts.items():
+        groups.setdefault(folded(tidy[label]), Counter())[tidy[label]] += count
+    # Of equally frequent spellings, a Counter returns the first.
+    names = {fold: group.most_common(1)[0][0] for fold, group in groups.items()}
+    by_class = Counter({names[fold]: group.total() for fold, group in groups.items()})
+    return Spellings({label: names[folded(known)] for label, known in tidy.items()}, by_class)
+
+
+class GivenNames:
+    """Class names chosen by the user, and which labels match them."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        """Raises UserError for names that differ only in spaces or Unicode normalization.
+
+        Names that differ in case are separate classes, because they were given as such; labels must then match the
+        case.
+        """
+        self.names = tuple(names)
+        self._as_given = {name: index for index, name in enumerate(names)}
+        self._tidied: dict[str, int] = {}
+        self._folded: dict[str, list[int]] = {}
+        for index, name in enumerate(names):
+            if (other := self._tidied.setdefault(tidied(name), index)) != index:
+                raise UserError(
+                    f"data.class_names contains {names[other]!r} and {name!r}, which are one class: they differ only "
+                    "in spaces or Unicode normalization. Give each class a different name."
+                )
+            self._folded.setdefault(folded(name), []).append(index)
+
+    def index(self, label: str) -> int | None:
+        """The class that a label matches; None if it matches none, or more than one."""
+        for written in dict.fromkeys((label, as_integer(tidied(label)))):
+            for known in (self._as_given.get(written), self._tidied.get(tidied(written))):
+                if known is not None:
+                    return known
+            if len(alike := self._folded.get(folded(written), [])) == 1:
+                return alike[0]
+        return None
+
+    def alike(self, label: str) -> list[str]:
+        """The names that a label matches regardless of case."""
+        return [self.names[index] for index in self._folded.get(folded(label), [])]
+
+
+def merged_note(counts: Counter[str], name_of: Mapping[str, str]) -> str | None:
+    """A note on which spellings were read as which class, and in how many rows; None if all are spelled as their class.
+
+    Numbers that are written in another way than as plain integers get a separate sentence.
+    """
+    spellings: dict[str, dict[str, int]] = {}
+    numbers = {}
+    for label, name in name_of.items():
+        if label != name and INTEGER.fullmatch(name) and as_integer(tidied(label)) == name:
+            numbers[label] = name
+        else:
+            spellings.setdefault(name, {})[label] = counts[label]
+    merged = [
+        f"{name!r} is written {', '.join(_of_class(of_class))}"
+        for name, of_class in spellings.items()
+        if set(of_class) != {name}
+    ]
+    sentences = []
+    if merged:
+        sentences.append(
+            "labels that differ only in case, spaces, invisible characters or Unicode normalization are one class: "
+            + _shown(merged, "; ")
+        )
+    if numbers:
+        label, name = next(iter(numbers.items()))
+        sentences.append(f"whole numbers are read as integers: {label!r} as {name!r}")
+    return ". ".join(sentences) or None
+
+
+def _of_class(counts: Mapping[str, int]) -> list[str]:
+    ordered = sorted(counts.items(), key=lambda item: -item[1])
+    listed = [f"{_written(label)} ({_rows(count)})" for label, count in ordered]
+    return [*listed[:SHOWN], *([f"{len(listed) - SHOWN} more"] if len(listed) > SHOWN else [])]
+
+
+def near_note(counts: Counter[str]) -> str | None:
+    """A note on class names that are nearly the same, with their row counts; None if there are none."""
+    pairs = [
+        f"{one!r} ({_rows(counts[one])}) and {other!r} ({_rows(counts[other])})"
+        for one, other in combinations(list(counts)[:MOST_NAMES], 2)
+        if _are_near(one, other)
+    ]
+    if not pairs:
+        return None
+    return (
+        f"class names that are nearly the same: {_shown(pairs, '; ')}. If one is a typo of the other, correct it; "
+        "if they are different classes, list all names in data.class_names"
+    )
+
+
+def _are_near(one: str, other: str) -> bool:
+    """Whether two names differ only in punctuation, or in one letter of a word that is long enough for a typo."""
+    words, others = (re.findall(r"\w+", name.casefold().replace("_", " ")) for name in (one, other))
+    if "".join(words) == "".join(others):
+        return bool(words)
+    if len(words) != len(others):
+        return False
+    unequal = [pair for pair in zip(words, others, strict=True) if pair[0] != pair[1]]
+    return len(unequal) == 1 and _one_letter_apart(*unequal[0])
+
+
+def _one_letter_apart(one: str, other: str) -> bool:
+    """Whether one letter is added, missing or different, or two are swapped; but not a digit, nor the first letter."""
+    short, long = sorted((one, other), key=len)
+    if len(short) < FEWEST_LETTERS or len(long) - len(short) > 1 or short[0] != long[0]:
+        return False
+    at = next((at for at, (a, b) in enumerate(zip(short, long, strict=False)) if a != b), len(short))
+    if any(letter.isdigit() for letter in (short[at : at + 1] + long[at : at + 1])):
+        return False
+    if len(short) < len(long):
+        return short[at:] == long[at + 1 :]
+    swapped = short[at + 1 : at + 2] + short[at : at + 1] == long[at : at + 2]
+    return short[at + 1 :] == long[at + 1 :] or (swapped and short[at + 2 :] == long[at + 2 :])
+
+
+def _written(label: str) -> str:
+    """A label quoted so that spellings that look the same can be told apart."""
+    return repr(label) if unicodedata.is_normalized("NFC", label) else ascii(label)
+
+
+def _rows(count: int) -> str:
+    return f"{count:,} row{'' if count == 1 else 's'}"
+
+
+def _shown(items: Iterable[str], separator: str) -> str:
+    items = list(items)
+    return separator.join(items[:SHOWN]) + (f" and {len(items) - SHOWN:,} more" if len(items) > SHOWN else "")
