@@ -191,6 +191,23 @@ def test_validations_at_chance_are_named_without_a_training_loss(tmp_path: Path)
     assert codes(diagnose(write(tmp_path / "trainer_state.json", state).parent))["EVL020"] == "warning"
 
 
+@pytest.mark.parametrize(("rate", "is_suspected"), [(2e-5, False), (5e-3, True)])
+def test_a_recorded_rate_decides_whether_the_rate_is_suspected(rate: float, is_suspected: bool, tmp_path: Path) -> None:
+    state = trainer_state()
+    for k, one in enumerate(state["log_history"]):
+        one |= {"loss": math.log(2) + 0.002 * (-1) ** k, "learning_rate": rate} if "loss" in one else {}
+        one |= {"eval_loss": 0.6931, "eval_accuracy": 0.5} if "eval_loss" in one else {}
+    diagnosis = diagnose(write(tmp_path / "trainer_state.json", state).parent)
+    assert ("OPT007" in {cause.code for cause in diagnosis.causes}) == is_suspected
+    assert (diagnosis.causes[0].code == "OPT007") == is_suspected
+
+
+def test_a_suspect_says_what_the_records_lack() -> None:
+    causes = diagnose(Path(__file__).parents[1] / "folders" / "trainer_rate_far_too_large").causes
+    [settled] = [cause.settled_by for cause in causes if cause.code == "OPT012"]
+    assert settled == "a record of the training steps that shows whether gradients were cleared"
+
+
 def test_epochs_and_records_are_not_called_steps(tmp_path: Path) -> None:
     values = [0.7 * 0.8**k for k in range(7)]
     history = diagnose(write(tmp_path / "history.json", {"loss": values, "val_loss": values}))
