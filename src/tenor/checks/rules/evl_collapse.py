@@ -14,6 +14,7 @@ from tenor.checks.rules.evl_measures import (
     confusion,
     distributions,
     joined,
+    numbering_differs,
     per_split,
     ranking,
 )
@@ -187,7 +188,8 @@ def class_never_predicted(evaluation: EvaluationEvidence) -> Finding | None:
 
     Why: accuracy and weighted F1 hide the loss of a class. Often its rows, or its label, are missing from training.
 
-    Look-alikes: rare classes with few rows pass. Weak models often lose a neutral class between two extremes.
+    Look-alikes: rare classes with few rows pass. Weak models often lose a neutral class between two extremes. Labels
+    numbered from 1 and predictions from 0 are EVL007's.
 
     Fix: count the class among the training rows and compare its label in training and evaluation; then weight it in the
     loss, or train longer.
@@ -337,6 +339,8 @@ def _ranked_collapse(
 
 def _lost(claims: ReportedSplit, n_classes: int) -> list[tuple[int, int]]:
     counts = confusion(claims, n_classes)
+    if numbering_differs(counts):
+        return []
     support, predicted = counts.sum(axis=1), counts.sum(axis=0)
     return [(int(k), int(support[k])) for k in np.flatnonzero((support >= MIN_SUPPORT) & (predicted == 0))]
 
