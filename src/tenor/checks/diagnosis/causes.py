@@ -18,7 +18,7 @@ from tenor.runs.findings import Finding
 
 Rules = Mapping[str, Rule]
 
-COLLAPSE = frozenset({"EVL001", "EVL003"})
+COLLAPSE = frozenset({"EVL001", "EVL003", "LOS016"})
 AT_CHANCE = frozenset({"EVL020", "LOS006"})
 """Rules that report that nothing was learned."""
 # Shares of ln K, the loss of uniform predictions: the model has fitted the training rows below FITTED, and has not

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from tenor.checks.evidence import StepEvidence, ValidationPoint
+from tenor.checks.evidence import CheckpointEvidence, StepEvidence, ValidationPoint
 from tenor.checks.finding import CannotTell
 from tenor.checks.rule import rule
 from tenor.runs.findings import Finding
@@ -18,6 +18,13 @@ half is usual after two to three epochs too many, and more than a temperature al
 
 LAST_SHARE = 0.1
 """Share of the validations whose median is the final loss."""
+
+FITTED, ABOVE_CHANCE = 0.25, 1.1
+"""Shares of ln K, the loss of equal probabilities: of a training loss and of a validation loss."""
+
+SAME = 1e-6
+MOST_OF_ONE_CLASS = 0.75
+"""A higher accuracy that does not change may be that of a good model on a few validation rows."""
 
 TRAINING_FELL = 0.95
 """Ratio of the training loss after the minimum to the one before it: below, the model still learns its own rows."""
@@ -80,3 +87,49 @@ def _training_loss_around(steps: StepEvidence, lowest: ValidationPoint) -> tuple
     if not len(before) or not len(after):
         raise CannotTell("the training loss is not recorded before and after the lowest validation loss")
     return float(before[-len(after) :].mean()), float(after.mean())
+
+
+@rule(
+    "LOS016",
+    "warning",
+    symptoms=("bad result", "low accuracy", "one class predicted"),
+    explains=("splits disagree",),
+    says_why=False,
+)
+def fitted_but_constant(steps: StepEvidence, checkpoint: CheckpointEvidence) -> Finding | None:
+    """The training rows are fitted, but the validation accuracy never changes
+
+    Measures: the mean training loss of the last tenth of the records, and all validation accuracies and losses.
+
+    Threshold: a training loss below 0.25 ln K, at least three validations with exactly the same accuracy of 0.75 or
+    less, and a last validation loss above 1.1 ln K. K is 2 where it is not recorded.
+
+    Why: a model that predicts one class for every row has the same accuracy after every epoch, the share of that class.
+    A small training loss shows that this is what its training rows taught: they are of one class.
+
+    Look-alikes: overfitting (LOS015) changes some predictions from epoch to epoch. A few validation rows may give the
+    same accuracy by chance.
+
+    Fix: count the labels of the rows that were trained on, and print the predicted classes of the validation rows.
+
+    Reference: Karpathy 2019, A Recipe for Training Neural Networks.
+    """
+    accuracies = [point.value for point in checkpoint.validations]
+    losses = [point.value for point in steps.validation_loss if math.isfinite(point.value)]
+    if not checkpoint.metric or "acc" not in checkpoint.metric or min(len(accuracies), len(losses)) < MIN_VALIDATIONS:
+        raise CannotTell(f"{MIN_VALIDATIONS} validation accuracies and losses are needed")
+    reference = math.log(steps.n_classes or 2)
+    training = np.asarray(steps.loss, dtype=np.float64).ravel()
+    last = float(training[-max(1, len(training) // 10) :].mean()) if len(training) else math.nan
+    if not last < FITTED * reference or losses[-1] <= ABOVE_CHANCE * reference:
+        return None
+    if max(accuracies) - min(accuracies) > SAME or max(accuracies) > MOST_OF_ONE_CLASS:
+        return None
+    return Finding(
+        observed=f"training loss {last:.4g} at the end, and an accuracy of {accuracies[-1]:.4f} in all "
+        f"{len(accuracies)} validations, with a loss of {losses[-1]:.4g}",
+        expected=f"an accuracy that changes, and a validation loss below {reference:.4f}",
+        n=len(accuracies),
+        cause="the model predicts one class for every validation row, as its training rows taught it",
+        fix="count the labels of the rows that were trained on, and print the predicted classes of the validation rows",
+    )
