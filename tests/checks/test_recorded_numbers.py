@@ -141,7 +141,7 @@ def test_zeros_before_a_validation_loss_that_is_no_number_are_filtered_nan(tmp_p
     finding = sole(diagnosis, "LOS007")
     assert finding.severity == "error"
     assert "first at step 20: loss 0 in 5 records" in finding.observed
-    assert "validation loss nan at step 60" in finding.observed
+    assert "validation loss NaN at step 60" in finding.observed
     assert "logging_nan_inf_filter" in finding.cause
     assert diagnosis.causes[0].code == "LOS007"
 

@@ -11,9 +11,9 @@ from rich.console import Console
 
 from tenor.checks.catalogue import run_rules
 from tenor.checks.diagnosis import Diagnosis, diagnose
-from tenor.checks.evidence import EvaluationEvidence, ReportedSplit
+from tenor.checks.evidence import EvaluationEvidence, ReportedSplit, ValidationCourse, ValidationPoint
 from tenor.checks.finding import CannotTell
-from tenor.checks.rules.evl_collapse import class_hardly_ever_right
+from tenor.checks.rules.evl_collapse import class_hardly_ever_right, fitted_but_constant
 from tenor.checks.rules.evl_ranking import result_at_chance
 from tenor.console.diagnosis_text import render
 
@@ -55,6 +55,42 @@ def test_accuracy_and_loss_of_chance_are_found_together(
 ) -> None:
     found = result_at_chance(of_numbers(n, accuracy=accuracy, loss=loss))
     assert (found and (found.severity or result_at_chance.severity)) == severity
+
+
+def course(accuracy: list[float], loss: list[float], every: int = 50, **more: Any) -> EvaluationEvidence:
+    """The validations of a run, and its last one as a split."""
+    points = [
+        tuple(ValidationPoint(every * k, value) for k, value in enumerate(values, 1)) for values in (accuracy, loss)
+    ]
+    last = ReportedSplit(0, accuracy=accuracy[-1], loss=loss[-1] if loss else None)
+    return EvaluationEvidence({"validation": last}, 2, course=ValidationCourse(*points, **more))
+
+
+ABOVE = [3.8, 1.0, 1.4, 0.9, 1.2]
+
+
+@pytest.mark.parametrize(
+    ("evidence", "is_at_chance"),
+    [
+        (course([0.5] * 5, ABOVE), True),  # The number of classes is not known.
+        (course([0.5, 0.492, 0.508, 0.5, 0.5], ABOVE, n_classes=2), True),
+        (course([0.25] * 5, [1.4, 1.6, 1.5, 2.0, 1.7], n_classes=4), True),
+        (course([0.62] * 5, ABOVE, n_classes=2), True),  # One class in every row, at its share.
+        (course([0.5] * 5, ABOVE, n_classes=2, training_loss=1.1), True),
+        (course([0.5] * 5, [], n_classes=2), True),  # No loss was recorded.
+        (course([0.5] * 5, ABOVE, every=1, by_epoch=True), True),
+        (course([0.5] * 5, ABOVE, every=1), False),  # A trial run of five steps.
+        (course([0.5] * 3, ABOVE[:3]), False),
+        (course([0.5] * 5, ABOVE, n_classes=2, training_loss=0.1), False),  # It memorizes its training rows.
+        (course([0.5, 0.5, 0.5, 0.62, 0.7], [3.8, 1.0, 1.4, 0.8, 0.75], n_classes=2), False),  # It starts late.
+        (course([0.5] * 5, [0.7, 0.69, 0.68, 0.67, 0.66], n_classes=2), False),  # The loss falls below ln 2.
+        (course([0.50, 0.505, 0.51, 0.507, 0.509], [1.3, 1.2, 1.15, 1.14, 1.16]), False),  # Five classes, half right.
+        (course([0.5] * 5, [0.9, math.nan, math.nan, math.nan, math.nan], n_classes=2), False),  # LOS007 reports it.
+    ],
+)
+def test_a_run_whose_validations_are_all_at_chance_is_named(evidence: EvaluationEvidence, is_at_chance: bool) -> None:
+    found = run_rules([evidence], "diagnosis", rules=(result_at_chance,)).findings
+    assert bool(found) == is_at_chance
 
 
 def test_chance_is_not_judged_without_a_loss_or_with_few_rows() -> None:
@@ -146,6 +182,38 @@ def test_a_healthy_trainer_run_ends_with_a_sentence_that_says_so(tmp_path: Path)
 
 
 STOPPED = {"EarlyStoppingCallback": {"args": {"early_stopping_patience": 2}, "attributes": {"early_stopping_patience_counter": 2}}}  # fmt: skip  # noqa: E501
+
+
+def test_validations_at_chance_are_named_without_a_training_loss(tmp_path: Path) -> None:
+    """`logging_steps` above the number of steps: only evaluations are logged."""
+    state = trainer_state()
+    state["log_history"] = [{"step": 50 * k, "eval_loss": 0.7 + 0.3 / k, "eval_accuracy": 0.5} for k in range(1, 7)]
+    assert codes(diagnose(write(tmp_path / "trainer_state.json", state).parent))["EVL020"] == "warning"
+
+
+@pytest.mark.parametrize(("rate", "is_suspected"), [(2e-5, False), (5e-3, True)])
+def test_a_recorded_rate_decides_whether_the_rate_is_suspected(rate: float, is_suspected: bool, tmp_path: Path) -> None:
+    state = trainer_state()
+    for k, one in enumerate(state["log_history"]):
+        one |= {"loss": math.log(2) + 0.002 * (-1) ** k, "learning_rate": rate} if "loss" in one else {}
+        one |= {"eval_loss": 0.6931, "eval_accuracy": 0.5} if "eval_loss" in one else {}
+    diagnosis = diagnose(write(tmp_path / "trainer_state.json", state).parent)
+    assert ("OPT007" in {cause.code for cause in diagnosis.causes}) == is_suspected
+    assert (diagnosis.causes[0].code == "OPT007") == is_suspected
+
+
+def test_a_suspect_says_what_the_records_lack() -> None:
+    causes = diagnose(Path(__file__).parents[1] / "folders" / "trainer_rate_far_too_large").causes
+    [settled] = [cause.settled_by for cause in causes if cause.code == "OPT012"]
+    assert settled == "a record of the training steps that shows whether gradients were cleared"
+
+
+def test_epochs_and_records_are_not_called_steps(tmp_path: Path) -> None:
+    values = [0.7 * 0.8**k for k in range(7)]
+    history = diagnose(write(tmp_path / "history.json", {"loss": values, "val_loss": values}))
+    assert "on 7 epochs" in history.conclusion
+    rows = "".join(f"{k % 2},{value},{value}\n" for k, value in enumerate(values))
+    assert "on 7 records" in diagnose(write(tmp_path / "log.csv", f"step,loss,val_loss\n{rows}")).conclusion
 
 
 def test_a_trainer_run_that_ended_early_is_named_unless_it_was_stopped(tmp_path: Path) -> None:
@@ -267,3 +335,76 @@ def test_no_rule_needs_more_than_it_is_given() -> None:
     """Records of a healthy run have no finding at the stage of training."""
     report = run_rules([of_numbers(1000, accuracy=0.9, loss=0.3, macro_f1=0.89)], "diagnosis")
     assert not report.findings
+
+
+# A rate of zero, and one class learned.
+
+
+def run_of(rates: Any, losses: Any, norms: float = 0.5) -> list[dict[str, Any]]:
+    return [
+        {"step": 10 * k, "loss": float(loss), "learning_rate": float(rate), "grad_norm": norms, "epoch": k / 10}
+        for k, (rate, loss) in enumerate(zip(rates, losses, strict=True), start=1)
+    ]
+
+
+def test_a_rate_of_zero_in_all_records_is_the_cause(tmp_path: Path) -> None:
+    flat = math.log(2) + np.random.default_rng(0).normal(0, 0.005, 40)
+    path = write(tmp_path / "history.jsonl", "\n".join(map(json.dumps, run_of(np.zeros(40), flat))))
+    diagnosis = diagnose(path)
+    assert diagnosis.causes[0].code == "OPT026"
+    assert diagnosis.causes[0].status == "confirmed"
+    assert "LOS006" in diagnosis.causes[0].symptoms
+
+
+@pytest.mark.parametrize(
+    "rates", [np.linspace(2e-5, 0, 40), np.linspace(0, 2e-5, 40), np.r_[np.zeros(39), 1e-9], np.full(40, 2e-5)]
+)
+def test_a_rate_that_starts_or_ends_at_zero_is_fine(rates: np.ndarray, tmp_path: Path) -> None:
+    path = write(tmp_path / "history.jsonl", "\n".join(map(json.dumps, run_of(rates, np.linspace(0.7, 0.2, 40)))))
+    assert "OPT026" not in codes(diagnose(path))
+
+
+def test_the_rate_of_a_frozen_group_is_not_that_of_the_run(tmp_path: Path) -> None:
+    records = [
+        {"step": k, "train_loss": 0.7 * 0.95**k, "lr-AdamW/pg1": 0.0, "lr-AdamW/pg2": 1e-3} for k in range(1, 41)
+    ]
+    assert not codes(diagnose(write(tmp_path / "history.jsonl", "\n".join(map(json.dumps, records)))))
+
+
+def test_a_recorded_gradient_rules_out_that_no_parameter_is_trainable(tmp_path: Path) -> None:
+    flat = math.log(2) + np.random.default_rng(0).normal(0, 0.005, 40)
+    for norm, suspected in ((0.5, False), (0.0, True)):
+        path = write(tmp_path / f"{norm}.jsonl", "\n".join(map(json.dumps, run_of(np.full(40, 2e-5), flat, norm))))
+        assert ("FRZ003" in {cause.code for cause in diagnose(path).causes}) is suspected
+
+
+@pytest.mark.parametrize(
+    ("training", "accuracies", "losses", "found"),
+    [
+        (0.01, (0.5, 0.5, 0.5), (1.7, 2.1, 2.2), True),
+        (0.01, (0.62, 0.62, 0.62), (1.7, 2.1, 2.2), True),  # The share of the class.
+        (0.01, (0.5, 0.51, 0.5), (1.7, 2.1, 2.2), False),  # Overfitted.
+        (0.01, (0.9, 0.9, 0.9), (0.9, 0.9, 0.9), False),  # A good model on a few rows.
+        (0.01, (0.7, 0.7, 0.7), (0.6, 0.6, 0.6), False),
+        (0.68, (0.5, 0.5, 0.5), (0.9, 0.9, 0.9), False),  # EVL020's.
+        (math.nan, (0.5, 0.5, 0.5), (1.7, 2.1, 2.2), False),
+        (0.01, (0.5, 0.5, 0.5), (1.7, 2.1, math.nan), False),
+    ],
+)
+def test_a_fitted_model_of_one_class_is_found(
+    training: float, accuracies: tuple[float, ...], losses: tuple[float, ...], found: bool
+) -> None:
+    points = [
+        tuple(ValidationPoint(100 * k, value) for k, value in enumerate(values, start=1))
+        for values in (accuracies, losses)
+    ]
+    course = ValidationCourse(*points, training_loss=training)
+    evidence = EvaluationEvidence({"validation": ReportedSplit(300, accuracy=accuracies[-1])}, 2, course=course)
+    assert (fitted_but_constant(evidence) is not None) is found
+
+
+def test_training_rows_of_one_class_are_suspected_from_a_log_alone(tmp_path: Path) -> None:
+    records = [{"epoch": k, "train_loss": 0.3**k, "val_loss": 1.5 + 0.2 * k, "val_acc": 0.5067} for k in range(1, 7)]
+    diagnosis = diagnose(write(tmp_path / "history.jsonl", "\n".join(map(json.dumps, records))))
+    assert "EVL024" in codes(diagnosis)
+    assert {cause.code for cause in diagnosis.causes[:3]} >= {"DAT001", "DAT002"}

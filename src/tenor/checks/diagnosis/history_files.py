@@ -97,16 +97,18 @@ def histories_in(path: Path) -> tuple[dict[str, History], str]:
     if sorted(plain) == sorted(TENSORBOARD_DOWNLOAD):
         tag = path.stem.rpartition("tag-")[2] or path.stem
         return {
-            "": history_of_records([{"step": row[plain.index("step")], tag: row[plain.index("value")]} for row in rows], path)
+            "": history_of_records(
+                [{"step": row[plain.index("step")], tag: row[plain.index("value")]} for row in rows], path
+            )
         }, "a download of TensorBoard"
     if _is_long(plain):
         return _of_long(header, rows), "a training history (a value per row)"
     records: Records = [dict(zip(header, row, strict=False)) for row in rows]
     runs = {match["run"] for name in header if (match := TABLE_EXPORT.fullmatch(name))}
     if runs:
-        return {run if len(runs) > 1 else "": history_of_records(_of_run(records, run), path) for run in sorted(runs)}, (
-            "an exported chart of Weights & Biases"
-        )
+        return {
+            run if len(runs) > 1 else "": history_of_records(_of_run(records, run), path) for run in sorted(runs)
+        }, ("an exported chart of Weights & Biases")
     if EVALUATION_FILE.search(path.name) and not any(map(split_of, header)):
         records = [{name if _axis([name]) else f"eval/{name}": value for name, value in row.items()} for row in records]
         return {"": history_of_records(records, path)}, "the evaluations of sentence-transformers (a table)"
@@ -171,6 +173,7 @@ def history_of_records(records: Records, path: Path) -> History:
         series_of_records(zip(steps, others, strict=True)),
         per_epoch=per_epoch,
         epochs=_epochs(records, names),
+        numbered=bool(note),
         notes=(note,) if note else (),
     )
 

@@ -34,15 +34,23 @@ LABEL = (
 )
 PREDICTED = (
     *("predicted", "pred", "prediction", "y_pred", "predicted_label", "pred_label", "preds", "predictions"),
-    *("predicted_name", "prediction_name", "predicted_class", "pred_class", "y_hat", "model_output", "model_prediction"),
+    *(
+        "predicted_name",
+        "prediction_name",
+        "predicted_class",
+        "pred_class",
+        "y_hat",
+        "model_output",
+        "model_prediction",
+    ),
 )
 PREDICTED_WORDS, TRUE_WORDS = ("predicted", "prediction", "pred", "preds"), ("true", "actual", "gold")
 """A word before or after a name that two columns share, such as predicted_sentiment and sentiment."""
 ID = ("id", "ids", "row_id", "example_id", "index", "idx")
 ACCEPTED_COLUMNS = (
-    f"one of {', '.join(LABEL)} for the true class, and one of {', '.join(PREDICTED)} for the predicted one, or the same "
-    "name twice, as in sentiment and predicted_sentiment; or, in place of the predicted class, score "
-    "columns named prob, score or logit with a class, such as prob_positive (for two classes one column is enough)"
+    f"one of {', '.join(LABEL)} for the true class, and one of {', '.join(PREDICTED)} for the predicted one, or the "
+    "same name twice, as in sentiment and predicted_sentiment; or, in place of the predicted class, score columns "
+    "named prob, score or logit with a class, such as prob_positive (for two classes one column is enough)"
 )
 OTHER_DELIMITERS = (";", "\t", "|")
 

@@ -20,7 +20,9 @@ METRIC = re.compile(
     rf"(?P<value>{NUMBER})(?P<percent>\s?%)?",
     re.IGNORECASE,
 )
-SPLIT_WORD = re.compile(r"^\W*(?P<word>train(?:ing)?|val(?:id(?:ation)?)?|eval(?:uation)?|dev|test)\b[ :]", re.IGNORECASE)
+SPLIT_WORD = re.compile(
+    r"^\W*(?P<word>train(?:ing)?|val(?:id(?:ation)?)?|eval(?:uation)?|dev|test)\b[ :]", re.IGNORECASE
+)
 PARTS = re.compile(r"\||;|\t")
 """Between them, a word such as "Val" holds for all metrics that follow: "Val loss 0.4 accuracy 0.8"."""
 LEAST_RECORDS = 3

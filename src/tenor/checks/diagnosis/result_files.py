@@ -62,7 +62,7 @@ def read_printed_results(path: Path) -> list[Artifacts]:
 
 def _log_evidence(text: str, path: Path) -> tuple[Any, ...]:
     records = log_records(text)
-    return history_evidence(history_of_records(records, path)) if records else ()
+    return history_evidence(history_of_records([*records], path)) if records else ()
 
 
 def read_table(path: Path) -> list[Artifacts]:

@@ -30,12 +30,6 @@ TAIL_SHARE = 0.1
 MIN_RECORDED = 10
 """Recorded learning rates: fewer may all belong to the first steps of a warm-up."""
 
-VERY_LARGE = 0.01
-"""The default rate of Adam is 1e-3 (Kingma and Ba 2015), of fine-tuning at most 1e-4."""
-
-SMALL_LOSS = 0.35
-"""Half of ln 2: the loss of a model that has learned."""
-
 
 def factors(schedule: ScheduleEvidence) -> np.ndarray:
     """The factors of the schedule, shape (steps,); raises `CannotTell` if there are too few or some are not finite."""
@@ -385,44 +379,4 @@ def recorded_rate_is_zero(steps: StepEvidence) -> Finding | None:
         n=len(rates),
         cause="the rate was set to 0, parsed to it, or multiplied by 0 in the schedule",
         fix="set the learning rate, 2e-5 to 1e-4 for AdamW on an encoder, and print it after the first step",
-    )
-
-
-@rule(
-    "OPT027",
-    "note",
-    explains=("bad result", "stalled loss", "diverging loss", "large updates", "not a number"),
-    one_class="usually",
-    setting={"training.learning_rate": 8e-05, "training.head_learning_rate": 0.001},
-)
-def recorded_rate_is_large(steps: StepEvidence) -> Finding | None:
-    """The recorded learning rate is very large
-
-    Measures: the largest learning rate that the run recorded, and the mean loss of the last tenth of the records.
-
-    Threshold: 0.01, a hundred times the largest usual rate of an encoder and ten times the default of Adam; unless the
-    loss ends below half of ln 2. A heuristic: the optimizer is not known.
-
-    Why: the first steps destroy the pretrained weights, or the loss jumps without settling.
-
-    Look-alikes: gradient descent without adaptive rates, which tolerates 0.1; a loss that became small shows that the
-    rate suits the model, and passes.
-
-    Fix: 2e-5 to 1e-4 for an encoder and 1e-3 for a head, with AdamW and a warm-up of 6 to 10%.
-
-    Reference: Mosbach et al. 2021, On the Stability of Fine-tuning BERT; Kingma and Ba 2015, Adam (1e-3).
-    """
-    rates = np.asarray(known(steps.learning_rate, "the learning rate at each record"), dtype=np.float64).ravel()
-    losses = np.asarray(steps.loss, dtype=np.float64).ravel()
-    if len(losses) < MIN_RECORDED or len(rates) < MIN_RECORDED or not np.isfinite(rates).all():
-        raise CannotTell(f"{len(rates)} learning rates; {MIN_RECORDED} finite ones are needed")
-    last = float(losses[-max(1, len(losses) // 10) :].mean())
-    if rates.max() <= VERY_LARGE or last < SMALL_LOSS:
-        return None
-    return Finding(
-        observed=f"learning rate up to {rates.max():.3g}; loss {last:.4g} at the end",
-        expected=f"{VERY_LARGE:g} or less, unless the loss becomes small",
-        n=len(rates),
-        cause="the steps are too large for the weights",
-        fix="use 2e-5 to 1e-4 for an encoder and 1e-3 for a head, with a warm-up",
     )
