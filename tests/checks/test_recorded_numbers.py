@@ -194,4 +194,4 @@ def test_a_tenor_run_and_event_files_show_their_validation_loss(tmp_path: Path) 
         writer.add_scalar("eval/loss", NAN, step)
     writer.close()
     for folder in ("run", "events"):
-        assert "validation loss nan" in sole(diagnose(tmp_path / folder), "LOS007").observed
+        assert "validation loss NaN" in sole(diagnose(tmp_path / folder), "LOS007").observed
