@@ -511,3 +511,9 @@ def test_labels_numbered_from_1_and_predictions_from_0_are_named(first: int, tmp
     findings = {finding.code: finding for finding in diagnose(write(tmp_path / "any.csv", columns)).findings}
     assert "one side are numbered from 0" in findings["EVL007"].observed
     assert "EVL013" not in findings  # The class at the end is not lost.
+
+
+def test_the_saved_output_of_a_pipeline_is_refused_with_the_name_to_use(tmp_path: Path) -> None:
+    path = write(tmp_path / "any.json", {"label": ["POSITIVE", "NEGATIVE"] * 9, "score": [0.99, 0.8] * 9})
+    with pytest.raises(UserError, match="name that column prediction"):
+        diagnose(path)
