@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from tenor.config.schema import Data
 from tenor.data.dataset import LabelledText, SourceData
+from tenor.data.files.nested import advice_on_fields
 from tenor.data.sequences import list_of
 from tenor.data.sources.label_advice import (
     MISSING,
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
     import pandas  # type: ignore[import-untyped]
 
 
+FaultyRows = Literal["refuse", "leave_out"]
 MAX_CHARACTERS: dict[Role, int] = {"text": 10_000_000, "label": 200, "name": 1_000}
 """Far more than any text that is classified as a whole (War and Peace has 3.2 million characters), or any name."""
 
@@ -79,7 +81,7 @@ class Classes:
     matched: Literal["index", "name", "either"] = "either"
     relabel: Mapping[str, str | None] = field(default_factory=dict)
     """Labels to read as others; None: their rows are left out."""
-    faulty_rows: Literal["refuse", "leave_out"] = "refuse"
+    faulty_rows: FaultyRows = "refuse"
     of_other_file: bool = False
     """Whether the names are those of another file, the training file."""
 
@@ -267,9 +269,9 @@ def _strings(rows: SourceRows, column: str, role: Role, faults: dict[str, dict[i
         return strings
     expected = {"text": "strings", "label": "integers or strings", "name": "strings or numbers"}[role]
     share = f" ({len(missing):,} of its {len(values):,} values are missing)" if len(missing) else ""
-    raise UserError(
-        f"{rows.where}: column {column!r} has the type {kind}{share}, expected {expected}. Convert the column."
-    )
+    option = f"data.{'id' if role == 'name' else role}_column={{}}"
+    advice = advice_on_fields(pa.field(column, kind), role, option) or "Convert the column."
+    raise UserError(f"{rows.where}: column {column!r} has the type {kind}{share}, expected {expected}. {advice}")
 
 
 def _all_missing(where: str, column: str, rows: int, role: Role) -> UserError:
@@ -360,7 +362,8 @@ def _class_indices(
     read = _read_labels(written, classes)
     if written and all(read.faults.get(label) == "missing" for label in written):
         raise _all_missing(rows.where, column, written.total(), "label")
-    _refuse_several(read, written, rows.where, column)
+    if classes.faulty_rows == "refuse":
+        _refuse_several(read, written, rows.where, column)
     meaning = _meaning(read.counts(written), classes, rows, columns)
     _require_printable(meaning.names, rows.where)
     meaning = replace(meaning, notes=(*_relabel_notes(read, written, classes), *meaning.notes))
@@ -476,7 +479,7 @@ def _relabel_notes(read: _Read, written: Counter[str], classes: Classes) -> list
 
 def _meaning(counts: Counter[str], classes: Classes, rows: SourceRows, columns: Columns) -> _Meaning:
     if classes.names is None:
-        return _own_meaning(counts, rows, columns)
+        return _own_meaning(counts, rows, columns, classes.faulty_rows)
     names = classes.names
     _require_distinct(names)
     integers_only = all(INTEGER.fullmatch(as_integer(tidied(label))) for label in counts)
@@ -528,7 +531,7 @@ FEW_STRANGERS = 5
 """Rows whose label matches no class that are listed one by one, unless all rows have such labels or numbers."""
 
 
-def _own_meaning(counts: Counter[str], rows: SourceRows, columns: Columns) -> _Meaning:
+def _own_meaning(counts: Counter[str], rows: SourceRows, columns: Columns, faulty_rows: FaultyRows) -> _Meaning:
     where, column = rows.where, columns.label
     spellings = own_spellings(counts)
     vectors = {label: vector for label in spellings.counts if (vector := vector_of(label)) is not None}
@@ -538,7 +541,7 @@ def _own_meaning(counts: Counter[str], rows: SourceRows, columns: Columns) -> _M
     refuse_no_classes(spellings.counts, where, column, _swapped(rows, columns))
     several = several_in_field(spellings.counts)
     in_several = sum(spellings.counts[label] for label in several)
-    if 2 * in_several > counts.total():
+    if 2 * in_several > counts.total() and (faulty_rows == "refuse" or in_several == counts.total()):
         examples = {label: looks_like(parts) for label, parts in several.items()}
         raise several_labels(examples, in_several, counts.total(), where, column)
     single = Counter({name: count for name, count in spellings.counts.items() if name not in several})
@@ -630,7 +633,9 @@ def file_source(data: Data) -> SourceData:
     train = read_rows(data.path, columns)
     if data.test_path is None:
         return label_splits(train, Missing("data.test_path is not set"), data)
-    return label_splits(train, train if data.test_path == data.path else read_rows(data.test_path, columns), data)
+    return label_splits(
+        train, train if data.test_path == data.path else read_rows(data.test_path, columns, is_test=True), data
+    )
 
 
 def read_table(
