@@ -60,7 +60,12 @@ def available_names(rows: FileRows, required: Iterable[str]) -> list[str]:
     """The columns that can be given, in the file's order: fields in place of structs, unless a struct is required."""
     if rows.schema is None:
         return list(rows.columns or ())
-    names = [name for field in rows.schema if field.name not in rows.added for name in struct_names(field)]
+    names = []
+    for field in rows.schema:
+        if field.name not in rows.added:
+            own = {field.name} if not pa.types.is_struct(field.type) else set()
+            names += [name for name in struct_names(field) if name in own or name not in rows.schema.names]
+    names += rows.added
     return [*names, *(name for name in required if name in rows.schema.names and name not in names)]
 
 
