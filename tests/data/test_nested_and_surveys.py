@@ -9,10 +9,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 
 from tenor.config import load_config
+from tenor.console.run import show_labels
 from tenor.data.dataset import LabelledText, SourceData
 from tenor.data.sources import read_source
+from tenor.data.splits import make_splits
 from tenor.errors import UserError
 from tenor.inference.file_inputs import open_input, read_chunks
 from tenor.inference.file_job import survey
@@ -185,3 +188,15 @@ def test_a_test_file_without_labels_is_for_prediction(tmp_path: Path) -> None:
     message = refusal(path, f"data.test_path={tmp_path / 'test.csv'}")
     assert "leave data.test_path out" in message
     assert "label_column=id" not in message
+
+
+def test_check_shows_the_rows_and_classes_that_were_read(tmp_path: Path) -> None:
+    path = labelled(tmp_path, ["positive", "negative", "neutral", "neutral"] * 10)
+    data = load_config("demo", ["data.source=file", f"data.path={path}", "data.subset.size=null"]).data
+    data = data.model_copy(update={"validation": data.validation.model_copy(update={"size": 8})})
+    console = Console(width=100, record=True)
+    show_labels(console, make_splits(read_source(data), data, seed=1))
+    lines = [line.split() for line in console.export_text().splitlines() if line.strip()]
+    assert ["labels", "rows", "negative", "neutral", "positive"] in lines
+    assert ["train", "32", "8", "16", "8"] in lines
+    assert ["validation", "8", "2", "4", "2"] in lines
