@@ -45,6 +45,9 @@ def record(loss: np.ndarray, every: int = 10, **more: Any) -> StepEvidence:
         (record(0.3 + noise(0.005)), None),  # Trained further from a good model.
         (record(0.6931 + noise(0.004, n=12), every=50), "warning"),
         (record(np.array([0.6932, 0.6935, 0.6931, 0.6933, 0.6932, 0.6931]), every=1, epochs=6.0), "warning"),
+        # A significant fall of 1e-7 per epoch, as Keras records it at a rate of 1e-9; and that of a frozen base.
+        (record(0.6931 - 1e-7 * np.arange(12), every=1, epochs=12.0), "warning"),
+        (record(0.6931 - 1e-4 * np.arange(N)), None),
         (record(np.array([0.69, 0.6, 0.5, 0.45, 0.4, 0.36]), every=1, epochs=6.0), None),
     ],
 )
@@ -103,6 +106,13 @@ def test_overfitting_is_reported_by_its_extent(
 ) -> None:
     evidence = record(LEARNING, validation_loss=validations(*values), **more)
     assert severity(los_curves.overfits, evidence) == expected
+
+
+def test_a_training_loss_above_that_of_no_knowledge_is_no_overfitting() -> None:
+    validations = tuple(ValidationPoint(100 * k, value) for k, value in enumerate((0.9, 0.7, 0.9, 1.2), start=1))
+    falling = record(np.linspace(2.5, 1.0, 40), validation_loss=validations)
+    assert severity(los_curves.overfits, falling) == "warning"
+    assert severity(los_curves.overfits, replace(falling, n_classes=2)) is None
 
 
 def test_a_training_loss_that_rises_too_is_no_overfitting() -> None:

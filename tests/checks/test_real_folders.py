@@ -7,11 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from tenor.checks.diagnosis import Diagnosis, diagnose
 from tenor.checks.diagnosis.diagnose import read_artifacts
 from tenor.checks.evidence import CheckpointEvidence, EvaluationEvidence, StepEvidence
+from tenor.console.diagnosis_text import render
 from tenor.errors import UserError
+from tenor.runs.findings import Finding
 
 FOLDERS = Path(__file__).parents[1] / "folders"
 HEALTHY = {
@@ -37,6 +40,7 @@ FAULTY = {
     "simpletransformers_one_class": "EVL001",
     "setfit_not_a_number": "LOS007",
     "trainer_rate_too_large": "EVL020",
+    "trainer_rate_far_too_large": "EVL020",
 }
 
 
@@ -57,9 +61,42 @@ def test_the_fault_of_a_run_is_named(name: str) -> None:
     assert FAULTY[name] in found(diagnose(FOLDERS / name))
 
 
-@pytest.mark.xfail(strict=True, reason="no rule: a loss above ln K in every record, accuracy 1/K in every validation")
-def test_a_loss_that_stays_above_that_of_no_knowledge_is_named() -> None:
-    assert found(diagnose(FOLDERS / "trainer_rate_far_too_large"))
+@pytest.mark.parametrize("name", ["trainer_rate_too_large", "trainer_rate_far_too_large"])
+def test_a_recorded_rate_that_is_far_too_large_is_the_first_suspect(name: str) -> None:
+    """The weights moved, so faults that keep them are no suspects; the training loss never came below ln K."""
+    diagnosis = diagnose(FOLDERS / name)
+    assert diagnosis.causes[0].code == "OPT007"
+    assert "recorded learning rate" in diagnosis.causes[0].evidence
+    assert not {"FRZ003", "OPT020", "OPT021"} & {cause.code for cause in diagnosis.causes}
+    assert "LOS015" not in {finding.code for finding in diagnosis.findings}
+
+
+@pytest.mark.parametrize("name", ["mlflow_flat", "keras_at_chance/history.json", "simpletransformers_one_class"])
+def test_weights_that_do_not_move_are_suspected_first(name: str) -> None:
+    """These were made with a rate of almost 0: the validation loss is the same to many digits."""
+    first = diagnose(FOLDERS / name).causes[0]
+    assert first.status == "suspected"
+    assert "hardly change" in first.evidence
+
+
+def test_a_symptom_without_a_cause_says_what_to_do() -> None:
+    console = Console(width=200, force_terminal=False)
+    with console.capture() as capture:
+        console.print(render(diagnose(FOLDERS / "trainer_rate_far_too_large")))
+    assert capture.get().count("fix: ") == 3  # Of the suspects that are printed in full.
+    finding = Finding(
+        observed="a wrong label",
+        expected="none",
+        n=1,
+        cause="mislabelled",
+        fix="correct the label",
+        code="EVL021",
+        severity="warning",
+    )
+    diagnosis = Diagnosis("run", "a run", (finding,), (finding,), (), (), ())
+    with console.capture() as capture:
+        console.print(render(diagnosis))
+    assert "fix: correct the label" in capture.get()
 
 
 @pytest.mark.parametrize("name", HEALTHY)
@@ -146,6 +183,59 @@ def test_a_file_that_is_not_read_is_named_with_the_reason(tmp_path: Path) -> Non
     notes = "\n".join(diagnose(tmp_path / "run").notes)
     assert "not read (pickles, which are never opened): lightning_logs/version_0/last.ckpt" in notes
     assert "my_numbers.xyz" in notes
+
+
+def test_records_of_other_programs_and_broken_files_are_told_apart(tmp_path: Path) -> None:
+    shutil.copytree(FOLDERS / "keras_healthy", tmp_path / "run")
+    (tmp_path / "run" / "empty.csv").write_text("")
+    (tmp_path / "run" / "broken.json").write_text('{"loss": [')
+    notes = "\n".join(diagnose(tmp_path / "run").notes)
+    assert "not read (another record of training, which can be given alone): history.json, csv/training.log" in notes
+    assert "not read (empty): empty.csv" in notes
+    assert "not read (not valid JSON): broken.json" in notes
+
+
+def test_every_reader_names_the_files_that_it_did_not_read(tmp_path: Path) -> None:
+    """A note for each file that was put there, and none for what belongs to the run."""
+    (tmp_path / "printed").mkdir()
+    (tmp_path / "printed" / "report.txt").write_text("[[40 10]\n [10 40]]\n")
+    (tmp_path / "tenor" / "checkpoints" / "step-000010").mkdir(parents=True)
+    (tmp_path / "tenor" / "checkpoints" / "step-000010" / "state.json").write_text("{}")
+    (tmp_path / "tenor" / "manifest.json").write_text('{"status": "completed"}')
+    (tmp_path / "tenor" / "metrics.jsonl").write_text('{"kind": "train", "step": 1, "loss": 0.5}\n')
+    for name in ("printed", "tenor"):
+        assert not any(note.startswith("not read") for note in diagnose(tmp_path / name).notes)
+        (tmp_path / name / "my.xyz").write_text("1")
+        (tmp_path / name / "old" / "checkpoint-5").mkdir(parents=True)
+        (tmp_path / name / "old" / "checkpoint-5" / "config.json").write_text("{}")
+        notes = "\n".join(diagnose(tmp_path / name).notes)
+        assert "my.xyz" in notes
+        assert "not read (checkpoints, each of which can be given alone): old/checkpoint-5" in notes
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        (("config.json", "model.safetensors"), "tenor predict"),
+        (("config.json", "pytorch_model.bin"), "a pickle file"),
+        (("adapter_config.json", "adapter_model.safetensors"), "an adapter of PEFT"),
+        (("model.joblib",), "a pickle (as of scikit-learn)"),
+        (("model.keras",), "a model of Keras"),
+        (("inner/config.json", "inner/model.safetensors"), "contains one in"),
+    ],
+)
+def test_a_model_alone_is_named_with_the_way_to_its_predictions(
+    files: tuple[str, ...], said: str, tmp_path: Path
+) -> None:
+    for name in files:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(UserError, match="nothing to diagnose") as raised:
+        diagnose(tmp_path)
+    assert said in str(raised.value)
+    weights = tmp_path / files[-1]
+    with pytest.raises(UserError, match="nothing to diagnose"):
+        diagnose(weights)
 
 
 @pytest.mark.parametrize("size", [0, 3, 100, 5000, 20000])

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from tenor.checks.catalogue import run_rules
 from tenor.checks.diagnosis import Diagnosis, diagnose
-from tenor.checks.evidence import EvaluationEvidence, ReportedSplit
+from tenor.checks.evidence import EvaluationEvidence, ReportedSplit, ValidationCourse, ValidationPoint
 from tenor.checks.finding import CannotTell
 from tenor.checks.rules.evl_collapse import class_hardly_ever_right
 from tenor.checks.rules.evl_ranking import result_at_chance
@@ -55,6 +55,42 @@ def test_accuracy_and_loss_of_chance_are_found_together(
 ) -> None:
     found = result_at_chance(of_numbers(n, accuracy=accuracy, loss=loss))
     assert (found and (found.severity or result_at_chance.severity)) == severity
+
+
+def course(accuracy: list[float], loss: list[float], every: int = 50, **more: Any) -> EvaluationEvidence:
+    """The validations of a run, and its last one as a split."""
+    points = [
+        tuple(ValidationPoint(every * k, value) for k, value in enumerate(values, 1)) for values in (accuracy, loss)
+    ]
+    last = ReportedSplit(0, accuracy=accuracy[-1], loss=loss[-1] if loss else None)
+    return EvaluationEvidence({"validation": last}, 2, course=ValidationCourse(*points, **more))
+
+
+ABOVE = [3.8, 1.0, 1.4, 0.9, 1.2]
+
+
+@pytest.mark.parametrize(
+    ("evidence", "is_at_chance"),
+    [
+        (course([0.5] * 5, ABOVE), True),  # The number of classes is not known.
+        (course([0.5, 0.492, 0.508, 0.5, 0.5], ABOVE, n_classes=2), True),
+        (course([0.25] * 5, [1.4, 1.6, 1.5, 2.0, 1.7], n_classes=4), True),
+        (course([0.62] * 5, ABOVE, n_classes=2), True),  # One class in every row, at its share.
+        (course([0.5] * 5, ABOVE, n_classes=2, training_loss=1.1), True),
+        (course([0.5] * 5, [], n_classes=2), True),  # No loss was recorded.
+        (course([0.5] * 5, ABOVE, every=1, by_epoch=True), True),
+        (course([0.5] * 5, ABOVE, every=1), False),  # A trial run of five steps.
+        (course([0.5] * 3, ABOVE[:3]), False),
+        (course([0.5] * 5, ABOVE, n_classes=2, training_loss=0.1), False),  # It memorizes its training rows.
+        (course([0.5, 0.5, 0.5, 0.62, 0.7], [3.8, 1.0, 1.4, 0.8, 0.75], n_classes=2), False),  # It starts late.
+        (course([0.5] * 5, [0.7, 0.69, 0.68, 0.67, 0.66], n_classes=2), False),  # The loss falls below ln 2.
+        (course([0.50, 0.505, 0.51, 0.507, 0.509], [1.3, 1.2, 1.15, 1.14, 1.16]), False),  # Five classes, half right.
+        (course([0.5] * 5, [0.9, math.nan, math.nan, math.nan, math.nan], n_classes=2), False),  # LOS007 reports it.
+    ],
+)
+def test_a_run_whose_validations_are_all_at_chance_is_named(evidence: EvaluationEvidence, is_at_chance: bool) -> None:
+    found = run_rules([evidence], "diagnosis", rules=(result_at_chance,)).findings
+    assert bool(found) == is_at_chance
 
 
 def test_chance_is_not_judged_without_a_loss_or_with_few_rows() -> None:
@@ -146,6 +182,38 @@ def test_a_healthy_trainer_run_ends_with_a_sentence_that_says_so(tmp_path: Path)
 
 
 STOPPED = {"EarlyStoppingCallback": {"args": {"early_stopping_patience": 2}, "attributes": {"early_stopping_patience_counter": 2}}}  # fmt: skip  # noqa: E501
+
+
+def test_validations_at_chance_are_named_without_a_training_loss(tmp_path: Path) -> None:
+    """`logging_steps` above the number of steps: only evaluations are logged."""
+    state = trainer_state()
+    state["log_history"] = [{"step": 50 * k, "eval_loss": 0.7 + 0.3 / k, "eval_accuracy": 0.5} for k in range(1, 7)]
+    assert codes(diagnose(write(tmp_path / "trainer_state.json", state).parent))["EVL020"] == "warning"
+
+
+@pytest.mark.parametrize(("rate", "is_suspected"), [(2e-5, False), (5e-3, True)])
+def test_a_recorded_rate_decides_whether_the_rate_is_suspected(rate: float, is_suspected: bool, tmp_path: Path) -> None:
+    state = trainer_state()
+    for k, one in enumerate(state["log_history"]):
+        one |= {"loss": math.log(2) + 0.002 * (-1) ** k, "learning_rate": rate} if "loss" in one else {}
+        one |= {"eval_loss": 0.6931, "eval_accuracy": 0.5} if "eval_loss" in one else {}
+    diagnosis = diagnose(write(tmp_path / "trainer_state.json", state).parent)
+    assert ("OPT007" in {cause.code for cause in diagnosis.causes}) == is_suspected
+    assert (diagnosis.causes[0].code == "OPT007") == is_suspected
+
+
+def test_a_suspect_says_what_the_records_lack() -> None:
+    causes = diagnose(Path(__file__).parents[1] / "folders" / "trainer_rate_far_too_large").causes
+    [settled] = [cause.settled_by for cause in causes if cause.code == "OPT012"]
+    assert settled == "a record of the training steps that shows whether gradients were cleared"
+
+
+def test_epochs_and_records_are_not_called_steps(tmp_path: Path) -> None:
+    values = [0.7 * 0.8**k for k in range(7)]
+    history = diagnose(write(tmp_path / "history.json", {"loss": values, "val_loss": values}))
+    assert "on 7 epochs" in history.conclusion
+    rows = "".join(f"{k % 2},{value},{value}\n" for k, value in enumerate(values))
+    assert "on 7 records" in diagnose(write(tmp_path / "log.csv", f"step,loss,val_loss\n{rows}")).conclusion
 
 
 def test_a_trainer_run_that_ended_early_is_named_unless_it_was_stopped(tmp_path: Path) -> None:

@@ -351,6 +351,8 @@ class StepEvidence:
     """Of held-out rows; empty if it was not logged."""
     epochs: float | None = None
     """Passes over the training rows up to the last record."""
+    unit: Literal["step", "epoch", "record"] = "step"
+    """What a step number counts, if the records are means over epochs or were not numbered."""
     ended: bool = False
     """Whether the records were read from a run's files: no further step will be recorded."""
     last_step: int | None = None
@@ -396,6 +398,11 @@ class StepEvidence:
         _convert(self, array_of, "predicted_counts", "label_counts", "skipped_steps")
         _convert(self, _names, "frozen_moved", "unchanged_trainable")
 
+    def at(self, step: int) -> str:
+        """A step as text; Keras counts epochs from 0 in some of its files."""
+        from_0 = " (counted from 0)" if self.unit == "epoch" and len(self.steps) and self.steps[0] == 0 else ""
+        return f"{self.unit} {step:,}{from_0}"
+
 
 @dataclass(frozen=True, eq=False)
 class ReportedSplit:
@@ -432,6 +439,21 @@ class ReportedSplit:
         _convert(self, list_of, "ids")
 
 
+@dataclass(frozen=True)
+class ValidationCourse:
+    """All validations of a run, in the order of their steps."""
+
+    accuracy: tuple[ValidationPoint, ...] = ()
+    loss: tuple[ValidationPoint, ...] = ()
+    """Mean cross-entropy in nats."""
+    n_classes: int | None = None
+    """If the run records it."""
+    training_loss: float | None = None
+    """The last one that was recorded."""
+    by_epoch: bool = False
+    """Whether a step number counts epochs."""
+
+
 @dataclass(frozen=True, eq=False)
 class EvaluationEvidence:
     """Results on held-out rows."""
@@ -443,6 +465,8 @@ class EvaluationEvidence:
     n_classes: int
     not_numbers: Mapping[str, tuple[str, ...]] | None = None
     """File or run → recorded metrics that are NaN or infinite, as "name is NaN"; None if no record was searched."""
+    course: ValidationCourse | None = None
+    """The validations during training, if they were recorded."""
 
 
 @dataclass(frozen=True)

@@ -25,11 +25,15 @@ def render(diagnosis: Diagnosis) -> RenderableType:
     if diagnosis.limits:
         parts.append(Text(diagnosis.limits, style="yellow"))
     if diagnosis.symptoms:
-        parts += [_heading("Symptoms"), *map(_symptom, diagnosis.symptoms[:SYMPTOMS_SHOWN])]
+        explained = {code for cause in diagnosis.causes for code in (cause.code, *cause.symptoms)}
+        parts.append(_heading("Symptoms"))
+        parts += [_symptom(one, one.code not in explained) for one in diagnosis.symptoms[:SYMPTOMS_SHOWN]]
         parts += _more(len(diagnosis.symptoms) - SYMPTOMS_SHOWN)
     if diagnosis.causes:
         parts.append(_heading("Causes"))
-        parts += [_cause(number, cause) for number, cause in enumerate(diagnosis.causes[:CAUSES_SHOWN], start=1)]
+        before = ("", *(cause.evidence for cause in diagnosis.causes))
+        shown = enumerate(zip(diagnosis.causes[:CAUSES_SHOWN], before, strict=False), start=1)
+        parts += [_cause(number, cause, cause.evidence == last) for number, (cause, last) in shown]
         parts += _further(diagnosis.causes[CAUSES_SHOWN:])
     if notes := _notes(diagnosis):
         parts += [_heading("Notes"), *map(_symptom, notes[:SYMPTOMS_SHOWN]), *_more(len(notes) - SYMPTOMS_SHOWN)]
@@ -51,17 +55,21 @@ def _heading(title: str) -> Text:
     return Text(f"\n{title}", style="bold underline")
 
 
-def _symptom(finding: Finding) -> RenderableType:
+def _symptom(finding: Finding, is_unexplained: bool = True) -> RenderableType:
+    """A finding; with its own cause and fix if no cause is listed that has them."""
     head = Text.assemble((f"{finding.severity} {finding.code}", COLORS[finding.severity]), f"  {finding.title}")
     head.append(f"\n{finding.observed}", style="dim")
+    if is_unexplained:
+        head.append("\ncause: ", style="dim").append(finding.cause).append("\nfix: ", style="dim").append(finding.fix)
     return _indented(head.append(f"\nallowed: {finding.allowed}", style="dim") if finding.allowed else head)
 
 
-def _cause(number: int, cause: Cause) -> RenderableType:
+def _cause(number: int, cause: Cause, is_same_evidence: bool = False) -> RenderableType:
     color = "bold red" if cause.status == "confirmed" else "yellow"
     head = Text.assemble(f"{number}. ", (cause.status, color), f" {cause.code}  {cause.title}")
     settled_by = {"would be settled by": cause.settled_by}
-    lines = {"evidence": cause.evidence, "fix": cause.fix, **settled_by, "allowed": cause.allowed}
+    evidence = "the same" if is_same_evidence else cause.evidence
+    lines = {"evidence": evidence, "fix": cause.fix, **settled_by, "allowed": cause.allowed}
     if cause.status == "suspected" and number > CAUSES_IN_FULL:
         lines = settled_by
     elif cause.symptoms:

@@ -134,6 +134,7 @@ def _table(title: str) -> Table:
     return Table(title=heading, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
 
 
+HYBRID_CALIBRATED = "the hybrid was fitted on the validation rows and needs no temperature"
 NO_TEMPERATURE = "no temperature is applied: none fits the validation rows significantly better"
 
 
@@ -144,19 +145,19 @@ def detail_facts(split: str, result: SplitResult, confidence: float, seed: int) 
         expected_calibration_error(probabilities, result.labels)
         for probabilities in (result.raw_probabilities, result.probabilities)
     )
+    if isinstance(result.baselines.encoder, float):
+        how = f"; {HYBRID_CALIBRATED}"
+    else:
+        how = f"; {NO_TEMPERATURE}" if result.temperature == 1.0 else f" {_scaled(result.temperature, raw)}"
     return {
         "macro F1": f"{result.metrics.macro_f1:.4f} on {split} ({100 * confidence:g}% CI "
         f"{interval.low:.4f}–{interval.high:.4f}, bootstrap)",
-        "calibration": f"expected calibration error (ECE) on {split} {calibrated:.2%}"
-        + (f"; {NO_TEMPERATURE}" if result.temperature == 1.0 else f" {_scaled(result.temperature, raw)}"),
+        "calibration": f"expected calibration error (ECE) on {split} {calibrated:.2%}{how}",
     }
 
 
 def _scaled(temperature: float, raw: float) -> str:
     return f"with temperature {temperature:.3f} (fitted on the validation rows), {raw:.2%} without"
-
-
-HYBRID_CALIBRATED = "the model is a hybrid, fitted on the validation rows: its probabilities need no temperature"
 
 
 def show_calibration(console: Console, calibrated: "Calibrated", chosen: "ClassThreshold | None" = None) -> None:

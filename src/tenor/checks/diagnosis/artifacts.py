@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tenor.checks.evidence import EvaluationEvidence, ReportedSplit
+from tenor.checks.evidence import EvaluationEvidence, ReportedSplit, ValidationCourse
 from tenor.errors import UserError
 from tenor.runs.files import parse_json
 from tenor.runs.findings import Report
@@ -50,6 +50,7 @@ def evaluation_evidence(
     splits: Mapping[str, ReportedSplit],
     n_classes: int | None = None,
     not_numbers: Mapping[str, tuple[str, ...]] | None = None,
+    course: ValidationCourse | None = None,
 ) -> EvaluationEvidence:
     """Splits with the number of classes: `n_classes`, or the largest number that any of them shows."""
     counts = [n_classes or 0]
@@ -57,7 +58,7 @@ def evaluation_evidence(
         counts += [] if claims.confusion is None else [len(claims.confusion)]
         counts += [] if claims.report is None else [sum(map(is_class_entry, claims.report.items()))]
         counts += [] if claims.probabilities is None else [claims.probabilities.shape[1]]
-    return EvaluationEvidence(splits, max(counts) or 2, not_numbers)
+    return EvaluationEvidence(splits, max(counts) or 2, not_numbers, course)
 
 
 def is_class_entry(item: tuple[str, object]) -> bool:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import log
+from math import isfinite, log
 from typing import Any, Literal
 
 import numpy as np
@@ -14,6 +14,8 @@ from tenor.checks.finding import CannotTell
 from tenor.checks.rule import Rule
 from tenor.checks.rules.evl_collapse import collapse
 from tenor.checks.rules.evl_measures import class_name
+from tenor.checks.rules.evl_ranking import classes_never_learned, is_above_chance
+from tenor.checks.rules.opt_groups import DESTRUCTIVE_RATE, LARGE_RATE
 from tenor.runs.findings import Finding
 
 Rules = Mapping[str, Rule]
@@ -31,6 +33,13 @@ LEARNED = 0.9
 # is what learns the furthest of such faults, stays above 0.45 ln 2 and 0.5 ln 3.
 LEARNED_WELL = 0.4
 RECORDS_FOR_LOSS = 5
+WEIGHTS_MOVED = 0.01
+"""Share of ln K: validation losses of the same rows that differ by more come from different weights."""
+WEIGHTS_KEPT = 1e-5
+"""The same: a smaller difference is rounding, or a rate that is a million times too small."""
+TOO_LARGE = "OPT007"
+NO_WEIGHT_MOVES = frozenset({"FRZ003", "OPT020", "OPT021"})
+"""Faults that leave every weight, or nearly every one, as it was."""
 SUBSET_WORDS = ("subset", "max_train", "n_train", "train_size", "num_train", "max_samples", "limit")
 
 
@@ -48,6 +57,14 @@ class Observations:
     n_classes: int = 2
     fell: bool | None = None
     """Whether the training loss ends below its start; None if too few losses were logged, or some are not finite."""
+    weights_moved: bool = False
+    """Whether the validation loss differs between validations, so that the weights changed."""
+    weights_kept: bool = False
+    """Whether the validation loss is the same in all validations: no weight changed, or hardly."""
+    above_chance: bool = False
+    """Whether the loss stayed above that of a model that knows nothing, in most of the validations."""
+    peak_rate: float | None = None
+    """The largest learning rate that was recorded; None if none was, or if the optimizer is gradient descent."""
     subset: str = ""
     """The setting that selects a subset of the training rows, as recorded."""
 
@@ -61,6 +78,8 @@ def observations_of(artifacts: Artifacts) -> Observations:
     losses = steps.loss[-RECORDS_FOR_LOSS:] if steps is not None and len(steps.loss) >= RECORDS_FOR_LOSS else None
     last = None if losses is None or not np.isfinite(losses).all() else float(losses.mean())
     last = artifacts.train_loss if last is None else last
+    change = _change_of_loss(steps, n_classes)
+    is_rounded = steps is None or all(round(point.value, 5) == point.value for point in steps.validation_loss)
     every_split = evaluation is not None and len(collapses) == len(evaluation.splits)
     return Observations(
         collapsed=", ".join(f"{name} {count:,} of {rows:,} as class {k}" for name, k, count, rows in collapses),
@@ -71,6 +90,10 @@ def observations_of(artifacts: Artifacts) -> Observations:
         last_loss=last,
         n_classes=n_classes,
         fell=_fell(steps),
+        weights_moved=change is not None and change > WEIGHTS_MOVED,
+        weights_kept=change is not None and change < WEIGHTS_KEPT and not is_rounded,
+        above_chance=_is_above_chance(evaluation),
+        peak_rate=_peak_rate(steps, artifacts.settings),
         subset=_subset(artifacts.settings),
     )
 
@@ -83,10 +106,34 @@ def _fell(steps: StepEvidence | None) -> bool | None:
     return bool(losses[-part:].mean() < losses[:part].mean())
 
 
+def _change_of_loss(steps: StepEvidence | None, n_classes: int) -> float | None:
+    """The range of the validation losses as a share of ln K; None with fewer than two."""
+    losses = [point.value for point in steps.validation_loss if isfinite(point.value)] if steps is not None else []
+    return (max(losses) - min(losses)) / log(max(n_classes, 2)) if len(losses) > 1 else None
+
+
+def _is_above_chance(evaluation: EvaluationEvidence | None) -> bool:
+    course = evaluation.course if evaluation else None
+    classes = None if course is None else classes_never_learned(course)
+    return course is not None and classes is not None and is_above_chance(course, classes)
+
+
+def _peak_rate(steps: StepEvidence | None, settings: Mapping[str, Any]) -> float | None:
+    """The largest recorded rate. What is too large for Adam is usual for gradient descent."""
+    rates = None if steps is None or steps.learning_rate is None else np.asarray(steps.learning_rate, dtype=np.float64)
+    if rates is None or not len(rates) or not np.isfinite(rates).all() or "sgd" in str(dict(settings)).lower():
+        return None
+    return float(rates.max())
+
+
 def is_excluded(rule: Rule, symptoms: tuple[str, ...], observations: Observations) -> bool:
     """Whether the records contradict the fault, so that it is not a suspect."""
     share = observations.loss_share
     if rule.code == "LOS008" and observations.fell:
+        return True
+    if rule.code in NO_WEIGHT_MOVES and observations.weights_moved:
+        return True
+    if rule.code == TOO_LARGE and observations.peak_rate is not None and observations.peak_rate <= LARGE_RATE:
         return True
     if share is None:
         return False
@@ -97,6 +144,12 @@ def is_excluded(rule: Rule, symptoms: tuple[str, ...], observations: Observation
 
 def likelihood(rule: Rule, symptoms: tuple[str, ...], observations: Observations) -> int:
     """How well a cause fits the results, 0 … 3: contradicted by the training loss, possible, usual, always so."""
+    if rule.code == TOO_LARGE and (AT_CHANCE | COLLAPSE) & set(symptoms) and _is_destructive(observations):
+        return 3
+    if AT_CHANCE & set(symptoms) and observations.weights_kept:
+        return 3 if _keeps_weights(rule) else 1
+    if AT_CHANCE & set(symptoms) and observations.above_chance:
+        return 2 if "diverging loss" in rule.explains else 1
     if AT_CHANCE & set(symptoms):
         return 2 if rule.training_loss == "high" or rule.one_class else 1
     if not COLLAPSE & set(symptoms):
@@ -116,9 +169,21 @@ def likelihood(rule: Rule, symptoms: tuple[str, ...], observations: Observations
     return level
 
 
+def _keeps_weights(rule: Rule) -> bool:
+    return rule.code in NO_WEIGHT_MOVES or bool({"no updates", "small updates"} & set(rule.explains))
+
+
+def _is_destructive(observations: Observations) -> bool:
+    return observations.peak_rate is not None and observations.peak_rate >= DESTRUCTIVE_RATE
+
+
 def why_suspected(rule: Rule, symptoms: tuple[str, ...], observations: Observations) -> str:
     """How the cause fits the results, in one sentence."""
     level = likelihood(rule, symptoms, observations)
+    if rule.code == TOO_LARGE and _is_destructive(observations):
+        return f"the recorded learning rate is up to {observations.peak_rate:.2g}"
+    if AT_CHANCE & set(symptoms) and observations.weights_kept and level == 3:
+        return "the validation loss is the same in all validations: the weights hardly change, or not at all"
     if not (COLLAPSE | AT_CHANCE) & set(symptoms):
         return "would explain it; the available files neither confirm it nor rule it out"
     text = [
@@ -290,7 +355,9 @@ def _suspect(rule: Rule, symptoms: tuple[str, ...], observations: Observations) 
         status="suspected",
         evidence=why_suspected(rule, symptoms, observations),
         fix=rule.fix,
-        settled_by=rule.settled_by or " and ".join(kind.description for kind in rule.needs),
+        settled_by="the same run with a rate from the fix"
+        if rule.code == TOO_LARGE and _is_destructive(observations)
+        else rule.settled_by or " and ".join(kind.description for kind in rule.needs),
         symptoms=symptoms,
     )
 

@@ -82,11 +82,11 @@ def _scope(artifacts: Artifacts) -> str:
     parts = []
     for item in artifacts.evidence:
         if isinstance(item, StepEvidence) and len(item.steps):
-            last = item.last_step or int(item.steps[-1])
+            last = len(item.steps) if item.unit != "step" else item.last_step or int(item.steps[-1])
             is_part = item.total_steps is not None and last < item.total_steps
             planned = f" of {item.total_steps:,}" if is_part else ""
             first = "the first " if is_part or "interrupted" in artifacts.outcome else ""
-            parts.append(f"{first}{last:,}{planned} step{'s' if last != 1 else ''}")
+            parts.append(f"{first}{last:,}{planned} {item.unit}{'s' if last != 1 else ''}")
         if isinstance(item, EvaluationEvidence):
             rows = {name: claims.n for name, claims in item.splits.items() if claims.n}
             parts += [f"{n:,} {'' if name in UNNAMED else f'{name} '}rows" for name, n in rows.items()][:SPLITS_SHOWN]

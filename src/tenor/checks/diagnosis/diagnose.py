@@ -14,6 +14,7 @@ from tenor.checks.diagnosis.event_files import event_folders, read_event_folders
 from tenor.checks.diagnosis.history_files import is_history_file, is_history_value, read_history_file
 from tenor.checks.diagnosis.lightning_runs import lightning_versions, read_lightning_versions
 from tenor.checks.diagnosis.mlflow_runs import is_mlflow_database, mlflow_places, read_mlflow
+from tenor.checks.diagnosis.model_alone import refuse_model_file, refuse_model_folder
 from tenor.checks.diagnosis.predictions_file import has_prediction_columns, predictions_artifacts
 from tenor.checks.diagnosis.result_files import (
     TEXT,
@@ -37,7 +38,7 @@ from tenor.checks.diagnosis.wandb_runs import RECORD, read_wandb_folders, read_w
 from tenor.checks.evidence import EvaluationEvidence
 from tenor.checks.rule import Rule
 from tenor.errors import UserError
-from tenor.runs.findings import FINDINGS, Finding, parse_reports
+from tenor.runs.findings import FINDINGS, Finding, NotApplicable, parse_reports
 from tenor.runs.summary import FILE_NAME
 
 SHOWN = 8
@@ -60,6 +61,7 @@ def read_artifacts(path: Path) -> list[Artifacts]:
         return _read_json(path)
     if suffix in TEXT:
         return read_printed_results(path)
+    refuse_model_file(path)
     raise UserError(f"{path}: unknown kind of file ({suffix or 'no suffix'}). Give {ACCEPTED}.")
 
 
@@ -80,8 +82,8 @@ FOLDER_READERS: tuple[tuple[Callable[[Path], Any], Callable[[Path], list[Artifac
     (is_simpletransformers_folder, read_simpletransformers_folder),
     (setfit_states, read_setfit_folder),
     (lambda path: is_trainer_folder(path) or (path / TRAINING_RESULTS).is_file(), read_trainer_folder),
-    (lambda path: (path / FILE_NAME).is_file(), lambda path: _read_json(path / FILE_NAME)),
-    (lambda path: (path / FINDINGS).is_file(), lambda path: _read_json(path / FINDINGS)),
+    (lambda path: (path / FILE_NAME).is_file(), lambda path: _read_one_of_folder(path / FILE_NAME)),
+    (lambda path: (path / FINDINGS).is_file(), lambda path: _read_one_of_folder(path / FINDINGS)),
     (wandb_folders, read_wandb_folders),
     (mlflow_places, read_mlflow),
     (lightning_versions, read_lightning_versions),
@@ -97,9 +99,15 @@ def _read_folder(path: Path) -> list[Artifacts]:
             return read(path)
     if results := read_results_folder(path):
         return results
+    refuse_model_folder(path)
     names = sorted(one.name for one in path.iterdir())
-    content = f"contains {', '.join(names[:SHOWN])}{', …' if len(names) > SHOWN else ''}" if names else "is empty"
-    raise UserError(f"{path}: the folder {content}, which is not recognized. Give {ACCEPTED}, or one file.")
+    shown = f"{', '.join(names[:SHOWN])}{', …' if len(names) > SHOWN else ''}"
+    content = f"contains {shown}, which is not recognized" if names else "is empty"
+    raise UserError(f"{path}: the folder {content}. Give {ACCEPTED}, or one file.")
+
+
+def _read_one_of_folder(file: Path) -> list[Artifacts]:
+    return [replace(run, files=(file,)) for run in _read_json(file)]
 
 
 def history_files(folder: Path) -> list[Path]:
@@ -207,9 +215,8 @@ def diagnose(path: Path | str, rules: Iterable[Rule] = ()) -> Diagnosis:
 
 
 def _unread(path: Path, artifacts: list[Artifacts]) -> tuple[str, ...]:
-    """The files of a folder that were not read, where its reader names those that were."""
-    read = [file for run in artifacts for file in run.files]
-    return unread_notes(path, read) if path.is_dir() and read else ()
+    """The files of a folder that were not read."""
+    return unread_notes(path, (file for run in artifacts for file in run.files)) if path.is_dir() else ()
 
 
 def diagnose_artifacts(artifacts: Artifacts, path: str, rules: Iterable[Rule] = ()) -> Diagnosis:
@@ -226,6 +233,7 @@ def diagnose_artifacts(artifacts: Artifacts, path: str, rules: Iterable[Rule] = 
     checked = {code for stage in (report, *artifacts.earlier) for code in stage.checked}
     skipped = [rule for rule in report.not_applicable if rule.code not in checked]
     causes = ranked_causes(findings, [rule.code for rule in skipped], observations_of(artifacts), catalogue)
+    causes = _with_what_is_missing(causes, skipped, artifacts, catalogue)
     judged = [catalogue[finding.code] for finding in findings if finding.code in catalogue]
     possible = {code for rule in judged for code in causes_of(rule, catalogue.values())}
     ordered = tuple(code for code in catalogue if code in checked)
@@ -242,6 +250,24 @@ def diagnose_artifacts(artifacts: Artifacts, path: str, rules: Iterable[Rule] = 
         limits=limits_of(artifacts, ordered),
         conclusion=conclusion_of(artifacts, ordered, findings, _first(causes)),
     )
+
+
+def _with_what_is_missing(
+    causes: tuple[Cause, ...], skipped: Iterable[NotApplicable], artifacts: Artifacts, catalogue: Mapping[str, Rule]
+) -> tuple[Cause, ...]:
+    """Suspects whose kind of evidence was given, but without what they need: it is named."""
+    given = {type(item) for item in artifacts.evidence}
+    missing = {
+        rule.code: _missing(" and ".join(kind.description for kind in catalogue[rule.code].needs), rule.reason)
+        for rule in skipped
+        if not catalogue[rule.code].settled_by and set(catalogue[rule.code].needs) <= given
+    }
+    return tuple(replace(one, settled_by=missing.get(one.code, one.settled_by)) for one in causes)
+
+
+def _missing(evidence: str, reason: str) -> str:
+    what = reason.removesuffix(" is not known")
+    return f"{evidence} that shows {what}" if what != reason else f"{evidence}; in this one, {reason}"
 
 
 def _first(causes: tuple[Cause, ...]) -> str:
@@ -306,5 +332,5 @@ def _combined_causes(names: list[str], parts: list[Diagnosis]) -> tuple[Cause, .
 
 def _named(names: list[str], total: int) -> str:
     if len(names) == total:
-        return f"all {total} runs, for example {names[0]}"
+        return f"{'both' if total == 2 else f'all {total}'} runs, for example {names[0]}"
     return f"{len(names)} of {total} runs, for example {names[0]}" if len(names) > 1 else names[0]

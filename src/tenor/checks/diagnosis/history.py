@@ -15,7 +15,7 @@ import numpy as np
 
 from tenor.checks.diagnosis.artifacts import evaluation_evidence
 from tenor.checks.diagnosis.results_json import claims_of, non_finite_metrics
-from tenor.checks.evidence import CheckpointEvidence, ReportedSplit, StepEvidence, ValidationPoint
+from tenor.checks.evidence import CheckpointEvidence, ReportedSplit, StepEvidence, ValidationCourse, ValidationPoint
 
 Series = dict[int, float]
 """Step → value."""
@@ -51,6 +51,8 @@ class History:
     """Whether a step is an epoch, and a training metric the mean over it."""
     epochs: float | None = None
     """The epochs that were trained, if the steps do not say it."""
+    numbered: bool = False
+    """Whether a step is the number of a record, because none was recorded."""
     is_whole: bool = False
     """Whether these are all metrics of the run, so that an evaluation that is not among them was not recorded."""
     notes: tuple[str, ...] = ()
@@ -79,6 +81,7 @@ def history_evidence(history: History, n_classes: int | None = None, clip_at: fl
                 learning_rate=_at_steps(_named(history.series, RATE), steps, fill=True),
                 validation_loss=held_out_loss,
                 epochs=float(len(steps)) if history.per_epoch else history.epochs,
+                unit="epoch" if history.per_epoch else "record" if history.numbered else "step",
                 ended=True,
                 has_evaluation=True if has_evaluation else False if history.is_whole else None,
             )
@@ -88,7 +91,14 @@ def history_evidence(history: History, n_classes: int | None = None, clip_at: fl
         evidence.append(CheckpointEvidence(validations=_points(accuracy), metric="accuracy"))
     elif held_out_loss and not loss:
         evidence.append(CheckpointEvidence(validations=held_out_loss, metric="loss"))
-    return (*evidence, *_last_evaluation(by_split, n_classes))
+    course = ValidationCourse(
+        accuracy=_points(best_series(by_split["validation"], ACCURACY)),
+        loss=_points(best_series(by_split["validation"], LOSS)),
+        n_classes=n_classes,
+        training_loss=loss[max(loss)] if loss else None,
+        by_epoch=history.per_epoch,
+    )
+    return (*evidence, *_last_evaluation(by_split, n_classes, course if course.accuracy else None))
 
 
 def is_metric(name: str) -> bool:
@@ -193,7 +203,9 @@ def _points(values: Series) -> tuple[ValidationPoint, ...]:
     return tuple(ValidationPoint(step, value) for step, value in sorted(values.items()))
 
 
-def _last_evaluation(by_split: Mapping[Split, Mapping[str, Series]], n_classes: int | None) -> tuple[Any, ...]:
+def _last_evaluation(
+    by_split: Mapping[Split, Mapping[str, Series]], n_classes: int | None, course: ValidationCourse | None
+) -> tuple[Any, ...]:
     """The last value of every metric of the held-out splits."""
     splits: dict[str, ReportedSplit] = {}
     broken: dict[str, tuple[str, ...]] = {}
@@ -207,7 +219,7 @@ def _last_evaluation(by_split: Mapping[Split, Mapping[str, Series]], n_classes: 
             broken[f"the last {split}"] = bad
         if (claims := claims_of(record, split)) is not None:
             splits[split] = claims
-    return (evaluation_evidence(splits, n_classes, broken),) if splits or broken else ()
+    return (evaluation_evidence(splits, n_classes, broken, course),) if splits or broken else ()
 
 
 def _is_result(name: str) -> bool:

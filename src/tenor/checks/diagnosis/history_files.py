@@ -171,6 +171,7 @@ def _of_records(records: Records, path: Path) -> History:
         series_of_records(zip(steps, others, strict=True)),
         per_epoch=per_epoch,
         epochs=_epochs(records, names),
+        numbered=bool(note),
         notes=(note,) if note else (),
     )
 

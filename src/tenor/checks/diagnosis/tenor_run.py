@@ -20,7 +20,7 @@ from tenor.checks.rules.ckp import SUCCESS_WORDS
 from tenor.config.loading import load_config
 from tenor.config.schema import Config
 from tenor.errors import UserError
-from tenor.runs.directory import RunDirectory
+from tenor.runs.directory import LOCK_NAME, RunDirectory
 from tenor.runs.findings import read_findings
 from tenor.runs.step_records import read_records
 
@@ -54,9 +54,16 @@ def read_tenor_run(path: Path) -> list[Artifacts]:
             earlier=read_findings(run.findings),
             settings=settings,
             allow=config.checks.allow if config else {},
+            files=_own_files(run),
             outcome=_outcome(run),
         )
     ]
+
+
+def _own_files(run: RunDirectory) -> tuple[Path, ...]:
+    """What belongs to every run, read or not: the rest of its folder came from elsewhere, or is a later evaluation."""
+    files = (run.config, run.manifest, run.metrics, run.evaluation, run.findings, run.report, run.text_keys)
+    return (*files, run.path / LOCK_NAME, run.tensorboard, run.checkpoints, run.model, run.baseline, run.predictions)
 
 
 def _with_course(

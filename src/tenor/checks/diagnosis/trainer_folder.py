@@ -21,7 +21,7 @@ from tenor.checks.diagnosis.results_json import (
     read_further_results,
 )
 from tenor.checks.diagnosis.tenor_run import points, step_evidence
-from tenor.checks.evidence import CheckpointEvidence, StepEvidence, ValidationPoint
+from tenor.checks.evidence import CheckpointEvidence, StepEvidence, ValidationCourse, ValidationPoint
 from tenor.checks.rules.ckp import ROUNDING, best_validation, larger_is_better
 from tenor.config.yaml_text import parse_yaml
 from tenor.errors import UserError
@@ -233,6 +233,8 @@ def _is_at(history: Records, name: str, step: float | None, value: float) -> boo
 STATE = "trainer_state.json"
 RESULTS = ("all_results.json", "eval_results.json")
 CONFIG = "config.json"
+CLASSIFIER = "ForSequenceClassification"
+"""The end of the name of a classifier; `transformers` writes its number of classes only if it is not 2, the default."""
 
 
 def is_trainer_folder(path: Path) -> bool:
@@ -256,7 +258,7 @@ def _artifacts(state: Mapping[str, Any], folder: Path) -> Artifacts:
     if not isinstance(history, list) or not all(isinstance(record, Mapping) for record in history):
         raise UserError(f"{folder / STATE}: log_history is not a list of records. Restore the file.")
     history = [record for record in history if number(record.get("step")) is not None]
-    n_classes = _classes_of_folder(folder)
+    n_classes, config = _classes_of_folder(folder)
     arguments = read_arguments(folder)
     steps = step_evidence([record for record in history if "eval_loss" not in record], n_classes)
     last = _last_evaluation(folder, history)
@@ -276,7 +278,7 @@ def _artifacts(state: Mapping[str, Any], folder: Path) -> Artifacts:
     if steps is not None:
         evidence.append(_with_course(steps, state, history, arguments, bool(splits)))
     if splits or broken:
-        evidence.append(evaluation_evidence(splits, n_classes, broken))
+        evidence.append(evaluation_evidence(splits, n_classes, broken, _validations(history, steps, n_classes)))
     earlier = read_findings(folder / FINDINGS)
     return Artifacts(
         "the output of transformers.Trainer",
@@ -285,8 +287,17 @@ def _artifacts(state: Mapping[str, Any], folder: Path) -> Artifacts:
         settings=arguments.values,
         notes=(*arguments.unread, *further.notes),
         train_loss=_train_loss(folder),
-        files=_files_read(folder, further.files),
+        files=(*_files_read(folder, further.files), *config),
         outcome=_outcome(state),
+    )
+
+
+def _validations(history: Records, steps: StepEvidence | None, n_classes: int | None) -> ValidationCourse:
+    return ValidationCourse(
+        accuracy=points(history, "eval_accuracy"),
+        loss=points(history, "eval_loss"),
+        n_classes=n_classes,
+        training_loss=None if steps is None else float(steps.loss[-1]),
     )
 
 
@@ -373,8 +384,9 @@ def _files_read(folder: Path, further: tuple[str, ...]) -> tuple[Path, ...]:
     return (*(folder / name for name in (*own, *arguments, *further) if (folder / name).is_file()), *states)
 
 
-def _classes_of_folder(folder: Path) -> int | None:
-    """The number of classes from the model's configuration, in the folder, its newest checkpoint or its parent."""
+def _classes_of_folder(folder: Path) -> tuple[int | None, tuple[Path, ...]]:
+    """The number of classes from the model's configuration, in the folder, its newest checkpoint or its parent; and the
+    file that was read."""
     for place in (folder, *reversed(_checkpoints(folder)), *sorted(folder.glob("*/config.json")), folder.parent):
         file = place if place.is_file() else place / CONFIG
         if not file.is_file():
@@ -386,8 +398,8 @@ def _classes_of_folder(folder: Path) -> int | None:
                 raise
             continue
         if count is not None:
-            return count
-    return None
+            return count, (file,)
+    return None, ()
 
 
 def _checkpoint(state: Mapping[str, Any], history: list[Any], folder: Path, arguments: Arguments) -> CheckpointEvidence:
@@ -427,7 +439,9 @@ def _last_evaluation(folder: Path, history: list[Any]) -> dict[str, Any]:
 
 
 def _n_classes(config: Mapping[str, Any]) -> int | None:
-    labels = config.get("id2label")
+    labels, architectures = config.get("id2label"), config.get("architectures")
+    if "id2label" not in config and isinstance(architectures, list) and str(architectures).count(CLASSIFIER) == 1:
+        return int(number(config.get("num_labels", config.get("_num_labels"))) or 2)
     count = len(labels) if isinstance(labels, Mapping) else number(config.get("num_labels", config.get("_num_labels")))
     return int(count) if count and count > 1 else None
 

@@ -7,6 +7,7 @@ import numpy as np
 from tenor.checks.evidence import StepEvidence, ValidationPoint
 from tenor.checks.finding import CannotTell
 from tenor.checks.rule import rule
+from tenor.checks.rules.shared import uninformed
 from tenor.runs.findings import Finding
 
 MIN_VALIDATIONS = 3
@@ -30,8 +31,9 @@ def overfits(steps: StepEvidence) -> Finding | None:
     Measures: the final validation loss (the median of the last tenth) divided by its minimum, and the mean training
     loss after the minimum divided by the one before it.
 
-    Threshold: at least three validations, a rise of 10% from the minimum, and a training loss that fell by 5%. A note;
-    a warning from a rise of 50%, unless the model that is used is the best checkpoint.
+    Threshold: at least three validations, a rise of 10% from the minimum, and a training loss that fell by 5% and is
+    below ln K, where K is known. A note; a warning from a rise of 50%, unless the model that is used is the best
+    checkpoint.
 
     Why: the model memorizes its training rows. Its probabilities become too confident, and later also its predictions
     worse.
@@ -53,18 +55,18 @@ def overfits(steps: StepEvidence) -> Finding | None:
     if lowest.value <= 0 or lowest is points[-1] or final < ROSE * lowest.value:
         return None
     before, after = _training_loss_around(steps, lowest)
-    if after >= TRAINING_FELL * before:
+    if after >= TRAINING_FELL * before or (steps.n_classes and after >= uninformed(steps.n_classes)):
         return None
     ratio = final / lowest.value
     loud = ratio >= ROSE_FAR and not steps.keeps_best
     return Finding(
-        observed=f"validation loss {lowest.value:.4g} at step {lowest.step:,}, {final:.4g} at the end ({ratio:.2f} "
-        f"times the minimum); training loss {before:.4g} up to that step, {after:.4g} after it",
+        observed=f"validation loss {lowest.value:.4g} at {steps.at(lowest.step)}, {final:.4g} at the end ({ratio:.2f} "
+        f"times the minimum); training loss {before:.4g} up to that {steps.unit}, {after:.4g} after it",
         expected=f"a final validation loss below {ROSE:g} times its minimum",
         n=len(points),
         cause="the model memorizes its training rows after the minimum"
         + ("; the best checkpoint is kept, so the model that is used is not affected" if steps.keeps_best else ""),
-        fix=f"use the checkpoint of step {lowest.step:,}, and stop training there: fewer epochs, or early stopping",
+        fix=f"use the checkpoint of {steps.at(lowest.step)}, and stop training there: fewer epochs, or early stopping",
         severity="warning" if loud else "note",
     )
 
