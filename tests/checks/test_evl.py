@@ -196,7 +196,7 @@ def test_two_of_twenty_swapped_classes_are_reported_and_chance_is_not() -> None:
     counts[[3, 4]] = counts[[4, 3]]
     found = found_by("EVL007", of_confusion(counts.tolist()))
     assert found is not None
-    assert "3 read as 4, 4 read as 3" in found.expected
+    assert "3 read as 4, 4 read as 3" in found.observed
     chance = np.random.default_rng(0).multinomial(1000, np.full(400, 1 / 400)).reshape(20, 20)
     assert found_by("EVL007", of_confusion(chance.tolist())) is None
 

@@ -459,3 +459,61 @@ def test_findings_use_the_class_names_of_the_file(tmp_path: Path) -> None:
     (finding,) = [finding for finding in diagnosis.findings if finding.code == "EVL001"]
     assert "120 of 120 predicted as class 2" in finding.observed
     assert "class 2 is 50.0% of the labels" in finding.expected
+
+
+PAIRS = [
+    *(
+        ("sentiment", "predicted_sentiment"),
+        ("rating", "pred_rating"),
+        ("stars", "stars_pred"),
+        ("true_mood", "pred_mood"),
+    ),
+    *(("actual sentiment", "Predicted Sentiment"), ("Ground Truth", "Model Output"), ("y_test", "y_hat")),
+]
+
+
+@pytest.mark.parametrize(("label", "prediction"), PAIRS)
+def test_a_pair_of_columns_is_recognized_by_the_name_that_both_share(
+    label: str, prediction: str, tmp_path: Path
+) -> None:
+    labels, predicted, _ = rows_of(3)
+    texts = [f"{k} stars" for k in range(N)]
+    path = write(tmp_path / "any.csv", {"text": texts, label: labels.tolist(), prediction: predicted.tolist()})
+    claims, _ = read_claims(path)
+    require_same(claims, (0, 1, 2), scored=False)
+    one = write(tmp_path / "one.csv", {"text": texts, label: labels.tolist(), prediction: [1] * N})
+    assert "EVL001" in {finding.code for finding in diagnose(one).errors}
+
+
+def test_two_pairs_of_columns_are_refused(tmp_path: Path) -> None:
+    columns = {name: [0, 1] * 30 for name in ("mood", "predicted_mood", "topic", "predicted_topic")}
+    with pytest.raises(UserError, match="not recognized"):
+        read_claims(write(tmp_path / "any.csv", columns))
+
+
+@pytest.mark.parametrize("k", [2, 4])
+def test_swapped_labels_lead_to_their_own_causes(k: int, tmp_path: Path) -> None:
+    labels, predicted, _ = rows_of(k)
+    columns = {"label": labels.tolist(), "prediction": ((predicted + 1) % k).tolist()}
+    diagnosis = diagnose(write(tmp_path / "any.csv", columns))
+    assert {"EVL005", "EVL007"} <= {finding.code for finding in diagnosis.findings}
+    assert diagnosis.causes[0].code == "DAT009"
+    assert not {"DAT001", "DAT002", "DAT003"} & {cause.code for cause in diagnosis.causes}
+    (swapped,) = [finding for finding in diagnosis.findings if finding.code == "EVL007"]
+    assert "1 read as 0" in swapped.observed
+    assert "numbered" not in swapped.observed
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_labels_numbered_from_1_and_predictions_from_0_are_named(first: int, tmp_path: Path) -> None:
+    labels, predicted, _ = rows_of(4)
+    columns = {"label": (labels + first).tolist(), "prediction": (predicted + 1 - first).tolist()}
+    findings = {finding.code: finding for finding in diagnose(write(tmp_path / "any.csv", columns)).findings}
+    assert "one side are numbered from 0" in findings["EVL007"].observed
+    assert "EVL013" not in findings  # The class at the end is not lost.
+
+
+def test_the_saved_output_of_a_pipeline_is_refused_with_the_name_to_use(tmp_path: Path) -> None:
+    path = write(tmp_path / "any.json", {"label": ["POSITIVE", "NEGATIVE"] * 9, "score": [0.99, 0.8] * 9})
+    with pytest.raises(UserError, match="name that column prediction"):
+        diagnose(path)

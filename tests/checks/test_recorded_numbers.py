@@ -141,7 +141,7 @@ def test_zeros_before_a_validation_loss_that_is_no_number_are_filtered_nan(tmp_p
     finding = sole(diagnosis, "LOS007")
     assert finding.severity == "error"
     assert "first at step 20: loss 0 in 5 records" in finding.observed
-    assert "validation loss nan at step 60" in finding.observed
+    assert "validation loss NaN at step 60" in finding.observed
     assert "logging_nan_inf_filter" in finding.cause
     assert diagnosis.causes[0].code == "LOS007"
 
@@ -194,4 +194,4 @@ def test_a_tenor_run_and_event_files_show_their_validation_loss(tmp_path: Path) 
         writer.add_scalar("eval/loss", NAN, step)
     writer.close()
     for folder in ("run", "events"):
-        assert "validation loss nan" in sole(diagnose(tmp_path / folder), "LOS007").observed
+        assert "validation loss NaN" in sole(diagnose(tmp_path / folder), "LOS007").observed

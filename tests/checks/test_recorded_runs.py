@@ -13,7 +13,7 @@ from tenor.checks.catalogue import run_rules
 from tenor.checks.diagnosis import Diagnosis, diagnose
 from tenor.checks.evidence import EvaluationEvidence, ReportedSplit, ValidationCourse, ValidationPoint
 from tenor.checks.finding import CannotTell
-from tenor.checks.rules.evl_collapse import class_hardly_ever_right
+from tenor.checks.rules.evl_collapse import class_hardly_ever_right, fitted_but_constant
 from tenor.checks.rules.evl_ranking import result_at_chance
 from tenor.console.diagnosis_text import render
 
@@ -335,3 +335,76 @@ def test_no_rule_needs_more_than_it_is_given() -> None:
     """Records of a healthy run have no finding at the stage of training."""
     report = run_rules([of_numbers(1000, accuracy=0.9, loss=0.3, macro_f1=0.89)], "diagnosis")
     assert not report.findings
+
+
+# A rate of zero, and one class learned.
+
+
+def run_of(rates: Any, losses: Any, norms: float = 0.5) -> list[dict[str, Any]]:
+    return [
+        {"step": 10 * k, "loss": float(loss), "learning_rate": float(rate), "grad_norm": norms, "epoch": k / 10}
+        for k, (rate, loss) in enumerate(zip(rates, losses, strict=True), start=1)
+    ]
+
+
+def test_a_rate_of_zero_in_all_records_is_the_cause(tmp_path: Path) -> None:
+    flat = math.log(2) + np.random.default_rng(0).normal(0, 0.005, 40)
+    path = write(tmp_path / "history.jsonl", "\n".join(map(json.dumps, run_of(np.zeros(40), flat))))
+    diagnosis = diagnose(path)
+    assert diagnosis.causes[0].code == "OPT026"
+    assert diagnosis.causes[0].status == "confirmed"
+    assert "LOS006" in diagnosis.causes[0].symptoms
+
+
+@pytest.mark.parametrize(
+    "rates", [np.linspace(2e-5, 0, 40), np.linspace(0, 2e-5, 40), np.r_[np.zeros(39), 1e-9], np.full(40, 2e-5)]
+)
+def test_a_rate_that_starts_or_ends_at_zero_is_fine(rates: np.ndarray, tmp_path: Path) -> None:
+    path = write(tmp_path / "history.jsonl", "\n".join(map(json.dumps, run_of(rates, np.linspace(0.7, 0.2, 40)))))
+    assert "OPT026" not in codes(diagnose(path))
+
+
+def test_the_rate_of_a_frozen_group_is_not_that_of_the_run(tmp_path: Path) -> None:
+    records = [
+        {"step": k, "train_loss": 0.7 * 0.95**k, "lr-AdamW/pg1": 0.0, "lr-AdamW/pg2": 1e-3} for k in range(1, 41)
+    ]
+    assert not codes(diagnose(write(tmp_path / "history.jsonl", "\n".join(map(json.dumps, records)))))
+
+
+def test_a_recorded_gradient_rules_out_that_no_parameter_is_trainable(tmp_path: Path) -> None:
+    flat = math.log(2) + np.random.default_rng(0).normal(0, 0.005, 40)
+    for norm, suspected in ((0.5, False), (0.0, True)):
+        path = write(tmp_path / f"{norm}.jsonl", "\n".join(map(json.dumps, run_of(np.full(40, 2e-5), flat, norm))))
+        assert ("FRZ003" in {cause.code for cause in diagnose(path).causes}) is suspected
+
+
+@pytest.mark.parametrize(
+    ("training", "accuracies", "losses", "found"),
+    [
+        (0.01, (0.5, 0.5, 0.5), (1.7, 2.1, 2.2), True),
+        (0.01, (0.62, 0.62, 0.62), (1.7, 2.1, 2.2), True),  # The share of the class.
+        (0.01, (0.5, 0.51, 0.5), (1.7, 2.1, 2.2), False),  # Overfitted.
+        (0.01, (0.9, 0.9, 0.9), (0.9, 0.9, 0.9), False),  # A good model on a few rows.
+        (0.01, (0.7, 0.7, 0.7), (0.6, 0.6, 0.6), False),
+        (0.68, (0.5, 0.5, 0.5), (0.9, 0.9, 0.9), False),  # EVL020's.
+        (math.nan, (0.5, 0.5, 0.5), (1.7, 2.1, 2.2), False),
+        (0.01, (0.5, 0.5, 0.5), (1.7, 2.1, math.nan), False),
+    ],
+)
+def test_a_fitted_model_of_one_class_is_found(
+    training: float, accuracies: tuple[float, ...], losses: tuple[float, ...], found: bool
+) -> None:
+    points = [
+        tuple(ValidationPoint(100 * k, value) for k, value in enumerate(values, start=1))
+        for values in (accuracies, losses)
+    ]
+    course = ValidationCourse(*points, training_loss=training)
+    evidence = EvaluationEvidence({"validation": ReportedSplit(300, accuracy=accuracies[-1])}, 2, course=course)
+    assert (fitted_but_constant(evidence) is not None) is found
+
+
+def test_training_rows_of_one_class_are_suspected_from_a_log_alone(tmp_path: Path) -> None:
+    records = [{"epoch": k, "train_loss": 0.3**k, "val_loss": 1.5 + 0.2 * k, "val_acc": 0.5067} for k in range(1, 7)]
+    diagnosis = diagnose(write(tmp_path / "history.jsonl", "\n".join(map(json.dumps, records))))
+    assert "EVL024" in codes(diagnosis)
+    assert {cause.code for cause in diagnosis.causes[:3]} >= {"DAT001", "DAT002"}

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,8 +14,9 @@ from sklearn.metrics import classification_report, confusion_matrix
 
 from tenor.checks.diagnosis import Diagnosis, diagnose
 from tenor.checks.diagnosis.diagnose import read_artifacts
+from tenor.checks.diagnosis.printed_logs import log_records
 from tenor.checks.diagnosis.printed_results import printed_results
-from tenor.checks.evidence import EvaluationEvidence, ReportedSplit
+from tenor.checks.evidence import EvaluationEvidence, ReportedSplit, StepEvidence
 from tenor.errors import UserError
 
 NAMES = ["very negative", "neutral", "positive"]
@@ -345,3 +347,69 @@ def test_a_folder_without_any_result_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "weather.json", {"rain": True})
     with pytest.raises(UserError, match="not recognized"):
         diagnose(tmp_path)
+
+
+# Confusion matrices that leave out classes, and logs.
+
+
+def test_a_crosstab_without_the_classes_that_are_never_predicted_is_completed(tmp_path: Path) -> None:
+    true = pd.Series(["neg"] * 60 + ["neu"] * 70 + ["pos"] * 80, name="true")
+    pd.crosstab(true, pd.Series(["neu"] * 210, name="pred")).to_csv(tmp_path / "one.csv")
+    assert codes(diagnose(tmp_path / "one.csv"))["EVL001"] == "error"
+    right = true.where(np.arange(210) % 10 != 0, "neu")
+    pd.crosstab(true, pd.Series(right, name="pred")).to_csv(tmp_path / "fine.csv")
+    assert not codes(diagnose(tmp_path / "fine.csv"))
+
+
+def trained(epochs: int, falls: bool) -> list[tuple[float, float, float]]:
+    """Training loss, validation loss and accuracy by epoch."""
+    noise = np.random.default_rng(0).normal(0, 0.001, (epochs, 2))
+    fall = 0.85 ** np.arange(epochs) if falls else np.ones(epochs)
+    return [(0.7 * f + a, 0.7 * f + b, 1 - 0.5 * f) for f, (a, b) in zip(fall, noise, strict=True)]
+
+
+LOGS = {
+    "epochs": "Epoch {e}/12 | Train Loss: {t:.4f} | Val Loss: {v:.4f} | Val Acc: {p:.2f}%\n",
+    "keras": "Epoch {e}/12\n22/22 ━━━━ 0s 3ms/step - accuracy: {a:.4f} - loss: {t:.4f} - val_accuracy: {a:.4f} - "
+    "val_loss: {v:.4f}\n",
+    "rulers": "Epoch {e}/12\n----------\nTrain loss {t:.4f} accuracy {a:.4f}\nVal   loss {v:.4f} accuracy {a:.4f}\n\n",
+    "trainer": "{{'loss': '{t:.4f}', 'grad_norm': '0.5', 'learning_rate': '2e-05', 'epoch': '{e}'}}\n"
+    "{{'eval_loss': {v:.4f}, 'eval_accuracy': {a:.4f}, 'eval_runtime': 1.2, 'epoch': {e}.0}}\n",
+    "logging": "2026-05-01 10:00:01,123 - INFO - epoch {e} train_loss={t:.4f} val_loss={v:.4f} "
+    "val_acc={a:.3f} lr=2e-5\n",
+    "torchtext": "Epoch: {e:02d} | Epoch Time: 0m 2s\n\tTrain Loss: {t:.4f} | Train Acc: {p:.1f}%\n\t Val. Loss: "
+    "{v:.4f} |  Val. Acc: {p:.1f}%\n",
+}
+
+
+@pytest.mark.parametrize("form", LOGS)
+def test_a_printed_log_is_read_in_every_usual_form(form: str, tmp_path: Path) -> None:
+    for name, falls in (("flat.txt", False), ("fine.log", True)):
+        lines = [
+            LOGS[form].format(e=epoch, t=t, v=v, a=a, p=100 * a)
+            for epoch, (t, v, a) in enumerate(trained(12, falls), start=1)
+        ]
+        diagnosis = diagnose(write(tmp_path / name, "Using device: cpu\n" + "".join(lines) + "done\n"))
+        assert ("LOS006" in codes(diagnosis)) is not falls
+        assert not set(codes(diagnosis).values()) & {"error", "warning"} or not falls
+        (evidence,) = [one for one in read_artifacts(tmp_path / name)[0].evidence if isinstance(one, StepEvidence)]
+        assert np.allclose(evidence.loss, [t for t, *_ in trained(12, falls)], atol=1e-4)
+        assert np.allclose(
+            [p.value for p in evidence.validation_loss], [v for _, v, _ in trained(12, falls)], atol=1e-4
+        )
+
+
+def test_a_log_and_the_report_below_it_are_read_together(tmp_path: Path) -> None:
+    lines = [LOGS["epochs"].format(e=e, t=t, v=v, p=100 * a) for e, (t, v, a) in enumerate(trained(12, False), start=1)]
+    text = "".join(lines) + "\n" + classification_report(LABELS, np.zeros_like(LABELS), zero_division=0)
+    assert {"EVL001", "LOS006"} <= set(codes(diagnose(write(tmp_path / "output.txt", text))))
+
+
+@pytest.mark.parametrize("text", ["loss 0.5\naccuracy 0.8\n", "Paris 1.5\nLondon 2.5\nRome 3.5\nBerlin 4.5\n"])
+def test_a_text_of_few_metrics_or_of_others_is_no_log(text: str) -> None:
+    assert log_records(text) == []
+
+
+@given(st.text(alphabet="epochstpldac 0123456789.:=/%|-\n{}'", max_size=400))
+def test_any_log_is_read_or_left(text: str) -> None:
+    assert all(isinstance(value, float) for record in log_records(text) for value in record.values())

@@ -334,4 +334,4 @@ def test_a_damaged_summary_is_refused_before_training(refused: Refused, small_mo
     (tmp_path / "runs" / "experiments_summary.json").write_text('[{"run_id": 3}]')
     messages = refused("train", str(config))
     assert "experiments_summary.json" in messages
-    assert "row 1" in messages
+    assert "key 0.run_id" in messages

@@ -156,8 +156,27 @@ def test_every_problem_is_reported_at_once_with_its_place(tmp_path):
         assert jargon not in text
 
 
+NOT_TEXT = [f.key for f in describe_fields() if not f.allowed.startswith("text")]
+"""Keys that do not take any text."""
+
+
+@pytest.mark.parametrize(
+    "name", ["What did you think: of the film?", "Review #1", "2024", "@x", "[text]", "no", 'it\'s "good"', "a, b"]
+)
+def test_the_name_of_a_column_needs_no_yaml_quotes(name):
+    for written in (name, json.dumps(name)):
+        config = load_config("demo", ["data.source=file", "data.path=rows.csv", f"data.text_column={written}"])
+        assert config.data.text_column == name
+
+
+def test_null_is_no_text():
+    for written, expected in (("null", None), ("~", None), ('"null"', "null")):
+        config = load_config("demo", ["data.source=file", "data.path=rows.csv", f"data.id_column={written}"])
+        assert config.data.id_column == expected
+
+
 @settings(deadline=None)
-@given(st.dictionaries(st.sampled_from([f.key for f in describe_fields()]), st.sampled_from(["[[]]", "-1", "{a: 1}"])))
+@given(st.dictionaries(st.sampled_from(NOT_TEXT), st.sampled_from(["[[]]", "-1", "{a: 1}"])))
 def test_each_wrong_key_gets_exactly_one_line(wrong):
     overrides = [f"{key}={value}" for key, value in wrong.items() if not key.startswith("checks.allow")]
     if overrides:
@@ -166,7 +185,7 @@ def test_each_wrong_key_gets_exactly_one_line(wrong):
 
 
 def test_a_rule_of_a_section_is_silent_about_a_key_that_is_wrong_already():
-    text = refusal("demo", ["data.source=file", "data.path=3"])
+    text = refusal("demo", ["data.source=file", 'data.path=""'])
     assert "1 problem " in text
     assert "needs data.path" not in text
 

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 import pytest
 
 from overlapping import in_turns
-from tenor.runs.environment import OverlappingChange, warnings_ignored
+from tenor.runs.process_state import OverlappingChange, warnings_ignored
 
 
 class Setting:

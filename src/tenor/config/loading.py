@@ -261,7 +261,7 @@ def _apply(override: str, values: dict[str, Any], places: Places) -> list[Proble
     if not all(path):
         return [_bad(override, "has an empty key; expected key=value, such as training.epochs=3")]
     try:
-        value = parse_yaml(text, f"override {override!r}").value
+        value = text.strip() if _is_plain_text(path, text) else parse_yaml(text, f"override {override!r}").value
     except UserError as error:
         return [Problem((), str(error).removesuffix("."))]
     section = values
@@ -277,6 +277,16 @@ def _apply(override: str, values: dict[str, Any], places: Places) -> list[Proble
         del places[old]
     places[path] = "override"
     return []
+
+
+def _is_plain_text(path: tuple[str, ...], text: str) -> bool:
+    """Whether an override is text as it stands: its key takes nothing but text, such as the name of a column, which may
+    have a colon or a # or be a number. In quotes it is YAML, and so is null."""
+    node = schema_nodes().get(".".join(path), {})
+    options = [option for option in node.get("anyOf", [node]) if option.get("type") != "null"]
+    only_text = len(options) == 1 and options[0].get("type") == "string" and not choices_of(options[0])
+    written = text.strip()
+    return only_text and not written.startswith(('"', "'")) and written.lower() not in ("", "~", "null")
 
 
 def _bad(override: str, text: str) -> Problem:

@@ -177,7 +177,7 @@ class Data(Section):
     label out."""
     faulty_rows: Literal["refuse", "leave_out"] = "refuse"
     """What happens to rows whose text or label is missing or invalid: the whole file is refused, or these rows are left
-    out, with a message that says how many."""
+    out, and rows with a blank text too, with a message that says how many."""
     validation: ValidationSplit = ValidationSplit()
     """How the validation rows are split from the training rows."""
     subset: Subset = Subset()

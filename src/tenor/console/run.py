@@ -20,7 +20,7 @@ from tenor.config.schema import Config
 from tenor.console.numbers import ResultRow, confusion_table, detail_facts, per_class_table, result_rows, results_table
 from tenor.data.batching import Examples, TokenExamples, epoch_batches
 from tenor.data.dataset import LabelledText
-from tenor.data.splits import data_notes, present_splits
+from tenor.data.splits import Splits, data_notes, present_splits
 from tenor.errors import advice_on_memory
 from tenor.evaluation.formatting import duration
 from tenor.evaluation.results import SplitResult, other_rows, overlap_text
@@ -66,7 +66,7 @@ def show_overview(console: Console, prepared: "Prepared") -> None:
     replicas = replicas_for(classifier.model, plan, config.training.batch_size, train, token_logits)
     lengths, cost = measure_lengths(prepared.tokens["train"]), _cost(prepared, train, replicas)
     show_notes(console, data_notes(prepared.splits))
-    console.print(_label_table(prepared, first))
+    console.print(_label_table(prepared.splits, first))
     new = ", ".join(classifier.new_weights) or "nothing; the checkpoint contains a classifier"
     facts = {
         "model": f"{classifier.origin}; newly initialized: {new}",
@@ -164,8 +164,13 @@ def _threshold_text(evaluation: "EvaluationResult", threshold: Threshold) -> str
     )
 
 
-def _label_table(prepared: "Prepared", first_batches: np.ndarray) -> Table:
-    names = prepared.splits.train.class_names
+def show_labels(console: Console, splits: Splits) -> None:
+    """Print the rows and the classes of each split."""
+    console.print(_label_table(splits))
+
+
+def _label_table(splits: Splits, first_batches: np.ndarray | None = None) -> Table:
+    names = splits.train.class_names
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     table.add_column("labels")
     table.add_column("rows", justify="right")
@@ -174,8 +179,10 @@ def _label_table(prepared: "Prepared", first_batches: np.ndarray) -> Table:
         table.add_column(Text(name), justify="right")
     if len(names) > len(shown):
         table.add_column(f"+{len(names) - len(shown)} more", justify="right")
-    for split, rows in present_splits(prepared.splits).items():
+    for split, rows in present_splits(splits).items():
         table.add_row(split, f"{len(rows):,}", *_counts(rows.label_counts(), len(shown)))
+    if first_batches is None:
+        return table
     total = first_batches.sum(axis=0)
     table.add_row(f"first {len(first_batches)} batches", f"{total.sum():,}", *_counts(total, len(shown)))
     return table

@@ -183,7 +183,10 @@ def limit_test(test: LabelledText | Missing, size: int | None) -> LabelledText |
     if size is None or isinstance(test, Missing):
         return test
     if size > len(test):
-        raise UserError(f"data.test_size is {size:,}, but the test split has {len(test):,} rows. Set a smaller size")
+        raise UserError(
+            f"data.test_size is {size:,}, but the test split has {len(test):,} rows. Set a smaller size, "
+            "or use all rows: data.test_size=null"
+        )
     return test.select(stratified_rows(test.labels, size, seed=0))
 
 

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from tenor.data.files.headers import Wanted, missing_columns, refuse_duplicates
 from tenor.data.files.json_records import json_text
+from tenor.data.files.nested import advice_on_fields, available_names
 from tenor.data.files.opening import encoding_fix
 from tenor.data.files.reading import open_rows
 from tenor.data.files.stream import FileRows, Limits, encodable
@@ -25,8 +26,8 @@ def refuse_columns(where: str, schema: pa.Schema, text_column: str, as_text: boo
     kind = schema.field(text_column).type
     if not _is_text(kind):
         raise UserError(
-            f"{where}: column {text_column!r} has the type {kind}, expected text. Set the column of the texts "
-            "(--text-column NAME), or convert it to text"
+            f"{where}: column {text_column!r} has the type {kind}, expected text. "
+            + (advice_on_fields(schema.field(text_column), "text", OPTION) or CONVERT)
         )
     for field in schema:
         if as_text and _holds_bytes(field.type):
@@ -126,6 +127,7 @@ def _holds_bytes(kind: pa.DataType) -> bool:
 
 TEXT_COLUMN = "text"
 OPTION = "--text-column {}"
+CONVERT = "Set the column of the texts (--text-column NAME), or convert it to text."
 
 CHUNK_ROWS = 4096
 CHUNK_CHARACTERS = 16_000_000
@@ -189,7 +191,7 @@ def read_chunks(rows: FileRows, text_column: str = TEXT_COLUMN, as_text: bool = 
                 texts = table[text_column].to_pylist()
             else:
                 texts = block.values(text_column)
-            yield Chunk(texts, table, list(block.numbers), faults, block.file)
+            yield Chunk(texts, table.drop_columns(list(rows.added)), list(block.numbers), faults, block.file)
     except pa.ArrowException as error:
         raise UserError(
             f"{rows.where}: is not a valid Parquet file: {error}. It may be incomplete; write it again."
@@ -204,4 +206,4 @@ def _require_column(rows: FileRows, text_column: str, columns: list[str]) -> Non
         raise UserError(f"{rows.where}: the column name {shown!r} is not UTF-8. {encoding_fix(rows.files[0])}")
     refuse_duplicates(rows.where, columns)
     if text_column not in columns:
-        raise missing_columns(rows.where, [Wanted("text", text_column, OPTION)], columns)
+        raise missing_columns(rows.where, [Wanted("text", text_column, OPTION)], available_names(rows, ()))

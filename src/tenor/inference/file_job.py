@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from tenor.data.files.headers import Wanted, missing_columns
 from tenor.data.files.json_records import parse_record
+from tenor.data.files.nested import names_of
 from tenor.data.files.opening import encoding_fix
 from tenor.data.files.stream import NOT_UTF8, RECORD, FileRows
 from tenor.data.tokenization import tokenizer_digest
@@ -52,6 +53,8 @@ class Survey:
     rows: int = 0
     columns: dict[str, None] = field(default_factory=dict)
     """Names, in order of appearance."""
+    fields: dict[str, None] = field(default_factory=dict)
+    """The names that `--text-column` can be for JSON: those of the columns, and of fields within them."""
     faults: int = 0
     """Count of rows that cannot be predicted or written, as far as this is known without a tokenizer."""
     first_fault: str = ""
@@ -83,7 +86,13 @@ def survey(path: Path, text_column: str, as_text: bool = False) -> Survey:
     random, drawn = np.random.default_rng(0), Drawn()
     for chunk in read_chunks(rows, text_column, as_text):
         found.rows += len(chunk.texts)
-        found.columns.update(dict.fromkeys(_record_names(chunk) if found.has_records else chunk.kept.column_names))
+        if found.has_records:
+            for record in _records(chunk):
+                found.columns.update(dict.fromkeys(record))
+                own = [text_column] if text_column in record else []
+                found.fields.update(dict.fromkeys((*names_of(record), *own)))
+        else:
+            found.columns.update(dict.fromkeys(chunk.kept.column_names))
         sound = []
         for position, text in enumerate(chunk.texts):
             fault = text_fault(text)
@@ -100,8 +109,8 @@ def survey(path: Path, text_column: str, as_text: bool = False) -> Survey:
     if spoiled:
         file = next(path for path in rows.files if path.name == spoiled)
         found.fix = encoding_fix(file, is_beyond_ascii)
-    if found.has_records and found.columns and text_column not in found.columns:
-        raise missing_columns(rows.where, [Wanted("text", text_column, OPTION)], list(found.columns))
+    if found.has_records and found.columns and text_column not in found.fields:
+        raise missing_columns(rows.where, [Wanted("text", text_column, OPTION)], list(found.fields))
     found.sha256 = _digest(rows)
     return found
 
@@ -125,9 +134,9 @@ def _drawn(drawn: Drawn, texts: list[str], random: np.random.Generator) -> Drawn
     return sorted([*drawn, *lower], key=itemgetter(0))[:SAMPLE_ROWS]
 
 
-def _record_names(chunk: Chunk) -> Iterator[str]:
+def _records(chunk: Chunk) -> Iterator[dict[str, object]]:
     for line in chunk.kept[RECORD].to_pylist():
-        yield from parse_record(line)[0]
+        yield parse_record(line)[0]
 
 
 VERSION = 1

@@ -17,8 +17,8 @@ from tenor.errors import TenorError
 from tenor.inference.engines import fast_model, require_onnx
 from tenor.model.classifier import quiet_transformers
 from tenor.model.tokenizer import embedding_count
-from tenor.runs.environment import warnings_ignored
 from tenor.runs.files import cached_file
+from tenor.runs.process_state import warnings_ignored
 
 BYTE_LIMIT = 127
 """Activations and embeddings are -127 … 127. Activations have a zero point of 128, because all processors can multiply

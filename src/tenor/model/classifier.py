@@ -21,8 +21,8 @@ from tenor.model.foreign import (
     refuse_prefix,
 )
 from tenor.model.tokenizer import load_tokenizer, refuse_other_vocabulary
-from tenor.runs.environment import SETTINGS
 from tenor.runs.files import read_json
+from tenor.runs.process_state import SETTINGS
 
 RANDOM = "random-distilbert"
 """`model.name` of a small DistilBERT with random weights, created on loading."""

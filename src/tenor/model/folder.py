@@ -8,8 +8,7 @@ from typing import Any
 
 from torch.nn import ModuleList
 
-from tenor.data.sources.labels import MAX_CHARACTERS
-from tenor.data.sources.rows import shorten
+from tenor.data.sources.rows import MAX_CHARACTERS, shorten
 from tenor.errors import UserError, is_command
 
 

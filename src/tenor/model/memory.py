@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from tenor.runs.environment import OverlappingChange
+from tenor.runs.process_state import OverlappingChange
 
 # <malloc.h> of glibc.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8

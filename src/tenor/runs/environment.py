@@ -1,21 +1,15 @@
-"""The environment of a run: packages, hardware, commits; and temporary changes to state that all threads share.
-
-A missing value has a reason and is never null.
-"""
+"""The environment of a run: packages, hardware, commits. A missing value has a reason and is never null."""
 
 import hashlib
 import os
 import platform
 import shutil
 import subprocess
-import threading
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import psutil
 
@@ -116,40 +110,5 @@ def _cpu_model() -> Any:
     return next(iter(named), "") or platform.processor() or missing_because("the operating system does not report it")
 
 
-State = TypeVar("State")
-
-SETTINGS = threading.RLock()
 """Lock for blocks that change warnings, logging or progress output, or that seed the process's random generator: they
 run one after another."""
-
-
-class OverlappingChange(Generic[State]):
-    """A change that blocks may make concurrently: the first to start saves the state, the last to end restores it."""
-
-    def __init__(self, read: Callable[[], State], write: Callable[[State], object]) -> None:
-        self._read, self._write, self._lock = read, write, threading.Lock()
-        self._before: list[State] = []
-        """The state before the first block, once for each block that has not ended."""
-
-    @contextmanager
-    def made(self, change: Callable[[], object]) -> Iterator[None]:
-        """Apply `change`; it stays in effect at least until the block ends."""
-        with self._lock:
-            self._before.append(self._before[0] if self._before else self._read())
-            change()
-        try:
-            yield
-        finally:
-            with self._lock:
-                before = self._before.pop()
-                if not self._before:
-                    self._write(before)
-
-
-@contextmanager
-def warnings_ignored(category: type[Warning] = Warning) -> Iterator[None]:
-    """Suppress warnings of a category in the block. One block runs at a time, since threads share Python's warning
-    filters."""
-    with SETTINGS, warnings.catch_warnings():
-        warnings.simplefilter("ignore", category)
-        yield

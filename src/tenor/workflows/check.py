@@ -11,7 +11,7 @@ from tenor.checks.before_training import preflight
 from tenor.checks.evidence import DataEvidence, Rows, ScheduleEvidence, TokenEvidence
 from tenor.checks.finding import Report
 from tenor.config.schema import Config
-from tenor.console.run import show_notes
+from tenor.console.run import show_labels, show_notes
 from tenor.data.batching import TokenExamples, epoch_batches
 from tenor.data.dataset import LabelledText
 from tenor.data.splits import data_notes
@@ -26,14 +26,16 @@ SAMPLED_TEXTS = 500
 
 
 def check(config: Config, deep: bool = False, console: Console | None = None) -> Report:
-    """Everything that can be checked before the first step of a run. Notes on how the rows were read are printed to
-    `console`, by default stderr.
+    """Everything that can be checked before the first step of a run. Notes on how the rows were read, and the rows and
+    classes of each split, are printed to `console`, by default stderr.
 
     Raises:
         UserError: data, a model or settings that cannot be read or used.
     """
     prepared = prepare(config)
-    show_notes(console or Console(stderr=True, markup=False), data_notes(prepared.splits))
+    console = console or Console(stderr=True, markup=False)
+    show_notes(console, data_notes(prepared.splits))
+    show_labels(console, prepared.splits)
     return run_preflight(prepared, deep)
 
 

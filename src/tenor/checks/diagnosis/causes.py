@@ -20,7 +20,7 @@ from tenor.runs.findings import Finding
 
 Rules = Mapping[str, Rule]
 
-COLLAPSE = frozenset({"EVL001", "EVL003"})
+COLLAPSE = frozenset({"EVL001", "EVL003", "EVL024"})
 AT_CHANCE = frozenset({"EVL020", "LOS006"})
 """Rules that report that nothing was learned."""
 # Shares of ln K, the loss of uniform predictions: the model has fitted the training rows below FITTED, and has not
@@ -57,6 +57,8 @@ class Observations:
     n_classes: int = 2
     fell: bool | None = None
     """Whether the training loss ends below its start; None if too few losses were logged, or some are not finite."""
+    has_gradients: bool = False
+    """Whether a gradient norm above 0 was recorded, so that some parameters are trainable."""
     weights_moved: bool = False
     """Whether the validation loss differs between validations, so that the weights changed."""
     weights_kept: bool = False
@@ -90,6 +92,9 @@ def observations_of(artifacts: Artifacts) -> Observations:
         last_loss=last,
         n_classes=n_classes,
         fell=_fell(steps),
+        has_gradients=steps is not None
+        and steps.grad_norm is not None
+        and bool((np.nan_to_num(np.asarray(steps.grad_norm, dtype=np.float64)) > 0).any()),
         weights_moved=change is not None and change > WEIGHTS_MOVED,
         weights_kept=change is not None and change < WEIGHTS_KEPT and not is_rounded,
         above_chance=_is_above_chance(evaluation),
@@ -129,7 +134,7 @@ def _peak_rate(steps: StepEvidence | None, settings: Mapping[str, Any]) -> float
 def is_excluded(rule: Rule, symptoms: tuple[str, ...], observations: Observations) -> bool:
     """Whether the records contradict the fault, so that it is not a suspect."""
     share = observations.loss_share
-    if rule.code == "LOS008" and observations.fell:
+    if (rule.code == "LOS008" and observations.fell) or (rule.code == "FRZ003" and observations.has_gradients):
         return True
     if rule.code in NO_WEIGHT_MOVES and observations.weights_moved:
         return True
@@ -333,7 +338,7 @@ def _suspected(
             continue
         if rule is None or finding.severity == "note":
             continue
-        for code in causes_of(rule, rules.values()):
+        for code in _causes_of_roots(finding, by_code, rules):
             harmless = rules[code].only_through in rules.keys() - skipped - by_code.keys()
             if code in skipped and rules[code].says_why and not harmless:
                 explains.setdefault(code, []).append(finding.code)
@@ -346,6 +351,16 @@ def _suspected(
         key=lambda cause: (-likelihood(rules[cause[0]], cause[1], observations), _order(cause[0]), -len(cause[1]))
     )
     return [_suspect(rules[code], symptoms, observations) for code, symptoms in causes]
+
+
+def _causes_of_roots(finding: Finding, by_code: Mapping[str, Finding], rules: Rules) -> tuple[str, ...]:
+    """Codes of the possible causes of a finding, or of the findings that explain it.
+
+    Swapped labels explain a low accuracy: what else lowers an accuracy is no suspect then.
+    """
+    roots = [code for code in roots_of(finding, by_code) if code in rules] if finding.caused_by else []
+    found = {code for root in roots or [finding.code] for code in causes_of(rules[root], rules.values())}
+    return tuple(code for code in rules if code in found)
 
 
 def _suspect(rule: Rule, symptoms: tuple[str, ...], observations: Observations) -> Cause:

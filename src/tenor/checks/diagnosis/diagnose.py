@@ -42,6 +42,8 @@ from tenor.runs.findings import FINDINGS, Finding, NotApplicable, parse_reports
 from tenor.runs.summary import FILE_NAME
 
 SHOWN = 8
+PIPELINE = {"label", "score"}
+"""Keys of a row of transformers' `pipeline`; the reader of predictions says how to name them."""
 MAX_HISTORIES = 50
 
 
@@ -143,7 +145,7 @@ def _read_json(path: Path) -> list[Artifacts]:
     if runs_of(value):
         return read_summary(value, path)
     is_records = isinstance(value, list) and bool(value) and all(isinstance(record, Mapping) for record in value)
-    if is_records and has_prediction_columns(list(value[0])):
+    if is_records and (has_prediction_columns(list(value[0])) or set(value[0]) == PIPELINE):
         return predictions_artifacts(sheet_of_records(path, value))
     if results := read_json_results(value, path):
         return results

@@ -78,7 +78,7 @@ def history_evidence(history: History, n_classes: int | None = None, clip_at: fl
                 n_classes=n_classes,
                 grad_norm=_at_steps(_named(training, NORM), steps),
                 clip_at=clip_at,
-                learning_rate=_at_steps(_named(history.series, RATE), steps, fill=True),
+                learning_rate=_at_steps(_rate(history.series), steps, fill=True),
                 validation_loss=held_out_loss,
                 epochs=float(len(steps)) if history.per_epoch else history.epochs,
                 unit="epoch" if history.per_epoch else "record" if history.numbered else "step",
@@ -184,6 +184,12 @@ def _named(series: Mapping[str, Series], measures: tuple[tuple[str, ...], ...]) 
     """The series with one of these measures; "lr-AdamW" and "lr-AdamW/pg1" are rates too."""
     found = [name for name in series if any(measure_of(name)[: len(measure)] == measure for measure in measures)]
     return series[min(found, key=len)] if found else {}
+
+
+def _rate(series: Mapping[str, Series]) -> Series:
+    """The learning rate; of several groups one that is not switched off, since a frozen group may have rate 0."""
+    working = {name: values for name, values in series.items() if any(values.values())}
+    return _named(working, RATE) or _named(series, RATE)
 
 
 def _at_steps(values: Series, steps: list[int], fill: bool = False) -> np.ndarray | None:

@@ -91,26 +91,28 @@ def histories_in(path: Path) -> tuple[dict[str, History], str]:
     if suffix == ".json":
         return _histories_of_value(read_any_json(path), path)
     if suffix in LINES:
-        return {"": _of_records(list(_lines(path)), path)}, "a training history (JSON Lines)"
+        return {"": history_of_records(list(_lines(path)), path)}, "a training history (JSON Lines)"
     header, rows = _table(path)
     plain = [name.strip().lower() for name in header]
     if sorted(plain) == sorted(TENSORBOARD_DOWNLOAD):
         tag = path.stem.rpartition("tag-")[2] or path.stem
         return {
-            "": _of_records([{"step": row[plain.index("step")], tag: row[plain.index("value")]} for row in rows], path)
+            "": history_of_records(
+                [{"step": row[plain.index("step")], tag: row[plain.index("value")]} for row in rows], path
+            )
         }, "a download of TensorBoard"
     if _is_long(plain):
         return _of_long(header, rows), "a training history (a value per row)"
     records: Records = [dict(zip(header, row, strict=False)) for row in rows]
     runs = {match["run"] for name in header if (match := TABLE_EXPORT.fullmatch(name))}
     if runs:
-        return {run if len(runs) > 1 else "": _of_records(_of_run(records, run), path) for run in sorted(runs)}, (
-            "an exported chart of Weights & Biases"
-        )
+        return {
+            run if len(runs) > 1 else "": history_of_records(_of_run(records, run), path) for run in sorted(runs)
+        }, ("an exported chart of Weights & Biases")
     if EVALUATION_FILE.search(path.name) and not any(map(split_of, header)):
         records = [{name if _axis([name]) else f"eval/{name}": value for name, value in row.items()} for row in records]
-        return {"": _of_records(records, path)}, "the evaluations of sentence-transformers (a table)"
-    return {"": _of_records(records, path)}, "a training history (a table)"
+        return {"": history_of_records(records, path)}, "the evaluations of sentence-transformers (a table)"
+    return {"": history_of_records(records, path)}, "a training history (a table)"
 
 
 def is_history_value(value: Any) -> bool:
@@ -143,7 +145,7 @@ def _histories_of_value(value: Any, path: Path) -> tuple[dict[str, History], str
         lists = inner if isinstance(inner, Mapping) else value
         return {"": History(epochs_of_lists(lists), per_epoch=True)}, "a training history (JSON with a list per metric)"
     records = [record for record in value if isinstance(record, Mapping)]
-    return {"": _of_records(records, path)}, "a training history (JSON records)"
+    return {"": history_of_records(records, path)}, "a training history (JSON records)"
 
 
 def _is_lists(value: Mapping[str, Any]) -> bool:
@@ -157,7 +159,7 @@ def _is_numbers(values: Any) -> bool:
     return isinstance(values, list) and bool(values) and all(logged_number(value) is not None for value in values[:100])
 
 
-def _of_records(records: Records, path: Path) -> History:
+def history_of_records(records: Records, path: Path) -> History:
     """A history from records, by their step, else by their epoch, else in their order."""
     names = list(dict.fromkeys(str(name) for record in records for name in record))
     axis = _axis(names)

@@ -30,16 +30,27 @@ from tenor.errors import UserError
 
 LABEL = (
     *("label", "labels", "true", "y_true", "target", "gold", "true_label", "label_id", "y", "label_name", "label_text"),
-    *("gold_label", "ground_truth", "actual"),
+    *("gold_label", "ground_truth", "groundtruth", "actual", "actual_label", "true_class", "actual_class", "y_test"),
 )
 PREDICTED = (
     *("predicted", "pred", "prediction", "y_pred", "predicted_label", "pred_label", "preds", "predictions"),
-    *("predicted_name", "prediction_name", "predicted_class", "pred_class"),
+    *(
+        "predicted_name",
+        "prediction_name",
+        "predicted_class",
+        "pred_class",
+        "y_hat",
+        "model_output",
+        "model_prediction",
+    ),
 )
+PREDICTED_WORDS, TRUE_WORDS = ("predicted", "prediction", "pred", "preds"), ("true", "actual", "gold")
+"""A word before or after a name that two columns share, such as predicted_sentiment and sentiment."""
 ID = ("id", "ids", "row_id", "example_id", "index", "idx")
 ACCEPTED_COLUMNS = (
-    f"one of {', '.join(LABEL)} for the true class, and one of {', '.join(PREDICTED)} for the predicted one or score "
-    "columns named prob, score or logit with a class, such as prob_positive (for two classes one column is enough)"
+    f"one of {', '.join(LABEL)} for the true class, and one of {', '.join(PREDICTED)} for the predicted one, or the "
+    "same name twice, as in sentiment and predicted_sentiment; or, in place of the predicted class, score columns "
+    "named prob, score or logit with a class, such as prob_positive (for two classes one column is enough)"
 )
 OTHER_DELIMITERS = (";", "\t", "|")
 
@@ -54,7 +65,8 @@ def predictions_artifacts(sheet: Sheet) -> list[Artifacts]:
     file_name = sheet.path.name.lower()
     name = next((split for split, word in (("test", "test"), ("validation", "val")) if word in file_name), "")
     sheet = _without_abstentions(sheet)
-    is_unlabelled = not _named(sheet, LABEL) and _named(sheet, PREDICTED)
+    labels, predictions = _columns(sheet)
+    is_unlabelled = bool(predictions) and not labels
     claims, n_classes = _unlabelled_claims(sheet) if is_unlabelled else _claims(sheet)
     evidence = evaluation_evidence({name or "predictions": claims}, n_classes)
     return [Artifacts("a file of predictions", (evidence,))]
@@ -74,8 +86,32 @@ def has_predictions(value: Mapping[str, Any]) -> bool:
 
 def has_prediction_columns(names: Sequence[str]) -> bool:
     """Whether these names include a column of labels and one of predictions."""
-    known = {name.strip().lower() for name in names}
-    return bool(known & set(LABEL)) and bool(known & set(PREDICTED))
+    known = {_plain(name) for name in names}
+    return (bool(known & set(LABEL)) and bool(known & set(PREDICTED))) or _pair(names) is not None
+
+
+def _columns(sheet: Sheet) -> tuple[list[str], list[str]]:
+    """The columns of true and of predicted classes, by their usual names, else by the word that a pair differs in."""
+    labels, predictions = _named(sheet, LABEL), _named(sheet, PREDICTED)
+    pair = None if labels or predictions else _pair(sheet.names)
+    return ([pair[0]], [pair[1]]) if pair else (labels, predictions)
+
+
+def _pair(names: Sequence[str]) -> tuple[str, str] | None:
+    """The columns of the true and of the predicted class if exactly one pair of names differs by such a word."""
+    plain = {_plain(name): name for name in reversed(names)}
+    pairs = set()
+    for name in plain:
+        for word in PREDICTED_WORDS:
+            of = name.removeprefix(f"{word}_") if name.startswith(f"{word}_") else name.removesuffix(f"_{word}")
+            true = (of, *(form for one in TRUE_WORDS for form in (f"{one}_{of}", f"{of}_{one}")))
+            pairs |= {(plain[label], plain[name]) for label in true if of != name and label in plain}
+    return pairs.pop() if len(pairs) == 1 else None
+
+
+def _plain(name: str) -> str:
+    """A name in lower case, with an underscore between its words."""
+    return re.sub(r"[\s_-]+", "_", name.strip().lower())
 
 
 TENOR_COLUMNS = frozenset({"prediction", "probability", "error"})
@@ -154,7 +190,7 @@ def _claims(sheet: Sheet) -> tuple[ReportedSplit, int]:
 
 def _recognized(sheet: Sheet) -> tuple[ClassifiedRows, list[ScoreSet], list[str]]:
     """Labels and predictions, the sets of scores, and the columns named like scores that contain none."""
-    labels, predictions = (_named(sheet, known) for known in (LABEL, PREDICTED))
+    labels, predictions = _columns(sheet)
     if labels and not sheet.rows:
         raise UserError(f"{sheet.path}: the file has no rows. Give a file with one row per prediction.")
     rows = _rows(sheet, labels, predictions) if labels else None
@@ -239,7 +275,7 @@ def _all_shown(column: ClassColumn) -> str:
 
 def _named(sheet: Sheet, known: Sequence[str]) -> list[str]:
     """The columns with one of these names, in the order of `known`; of equal names the first column."""
-    names = {name.strip().lower(): name for name in reversed(sheet.names)}
+    names = {_plain(name): name for name in reversed(sheet.names)}
     return [names[name] for name in known if name in names]
 
 

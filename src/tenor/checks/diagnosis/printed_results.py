@@ -71,6 +71,8 @@ def _labelled_matrix(cells: list[list[str]]) -> dict[str, Any] | None:
     """A square table of counts with or without names of the classes, and with or without totals; else None."""
     header = None if all(map(_is_number, cells[0])) and len(cells) == len(cells[0]) else cells[0]
     body = cells if header is None else cells[1:]
+    body = body if header is None else _with_never_predicted(header, body)
+    header = header if header is None or len(body[-1]) <= len(header) else [header[0], *(row[0] for row in body)]
     has_names = header is not None and len(body[-1]) == len(body) + 1
     names = [_class_in(row[0]) for row in body] if has_names else list(map(_class_in, header or ()))
     counts = [row[1:] if has_names else row for row in body]
@@ -87,6 +89,16 @@ def _labelled_matrix(cells: list[list[str]]) -> dict[str, Any] | None:
     if has_names and header is not None and ("pred" in header[0].lower() or body[0][0].lower().startswith("pred")):
         matrix = [list(column) for column in zip(*matrix, strict=True)]  # Its rows are the predicted classes.
     return {"confusion_matrix": matrix, **({"class_names": names} if names else {})}
+
+
+def _with_never_predicted(header: list[str], body: list[list[str]]) -> list[list[str]]:
+    """The rows with a column for each class: `pandas.crosstab` leaves out the classes that are never predicted."""
+    columns, rows = ([_class_in(name) for name in names] for names in (header[1:], [row[0] for row in body]))
+    is_counts = all(len(row) == len(header) and all(cell.isdecimal() for cell in row[1:]) for row in body)
+    is_smaller = 0 < len(columns) < len(rows) == len(set(rows)) and set(columns) <= set(rows)
+    if not is_counts or not is_smaller:
+        return body
+    return [[row[0], *(row[1 + columns.index(one)] if one in columns else "0" for one in rows)] for row in body]
 
 
 def _class_in(name: str) -> str:

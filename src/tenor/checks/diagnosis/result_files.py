@@ -7,11 +7,14 @@ from typing import Any
 
 from tenor.checks.diagnosis.artifacts import ACCEPTED, Artifacts, evaluation_evidence, read_any_json
 from tenor.checks.diagnosis.columns import SUFFIXES, sheet_of_columns
+from tenor.checks.diagnosis.history import history_evidence
+from tenor.checks.diagnosis.history_files import history_of_records
 from tenor.checks.diagnosis.predictions_file import (
     has_predictions,
     predictions_artifacts,
     read_predictions_file,
 )
+from tenor.checks.diagnosis.printed_logs import log_records
 from tenor.checks.diagnosis.printed_results import matrix_or_report_of_cells, printed_results, text_of
 from tenor.checks.diagnosis.results_json import (
     claims_of,
@@ -31,12 +34,17 @@ MATRIX_NOTE = "rows of the confusion matrix read as true classes, columns as pre
 
 
 def read_printed_results(path: Path) -> list[Artifacts]:
-    """Evidence from a text file. Raises UserError if it contains neither a report nor a confusion matrix."""
-    values = printed_results(text_of(path))
-    if not values:
+    """Evidence from a text file: a report, a confusion matrix, or a log of the training with or without them.
+
+    Raises UserError if it contains none of these.
+    """
+    text = text_of(path)
+    values, log = printed_results(text), _log_evidence(text, path)
+    if not values and not log:
         raise UserError(
             f"{path}: the text contains neither a classification report (a header with precision, recall, f1-score, "
-            f"support) nor a confusion matrix (K rows of K counts). Accepted: {ACCEPTED}."
+            f"support) nor a confusion matrix (K rows of K counts) nor a log of the training (three lines or more with "
+            f"a loss or an accuracy, such as 'epoch 1 train loss 0.69 val loss 0.68'). Accepted: {ACCEPTED}."
         )
     splits: dict[str, ReportedSplit] = {}
     for position, (heading, value) in enumerate(values, start=1):
@@ -44,8 +52,17 @@ def read_printed_results(path: Path) -> list[Artifacts]:
         name = guessed_split(heading) or (guessed_split(path.name) if len(values) == 1 else "") or "evaluation"
         if claims is not None:
             splits[name if name not in splits else f"{name} {position}"] = _with_matrix_note(claims, value)
+    if not values:
+        return [Artifacts("a printed log of a training", log)]
     broken = {path.name: tuple(entry for _, value in values for entry in non_finite_metrics(value))}
-    return [Artifacts("printed results", (evaluation_evidence(splits, not_numbers=broken),))]
+    steps = tuple(item for item in log if not isinstance(item, EvaluationEvidence))
+    kind = "printed results and a log of the training" if steps else "printed results"
+    return [Artifacts(kind, (evaluation_evidence(splits, not_numbers=broken), *steps))]
+
+
+def _log_evidence(text: str, path: Path) -> tuple[Any, ...]:
+    records = log_records(text)
+    return history_evidence(history_of_records([*records], path)) if records else ()
 
 
 def read_table(path: Path) -> list[Artifacts]:

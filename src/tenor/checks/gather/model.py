@@ -39,7 +39,7 @@ from tenor.errors import UserError
 from tenor.model.device import DTYPES, native_bf16
 from tenor.model.freezing import anatomy
 from tenor.model.tokenizer import knows_words, load_tokenizer
-from tenor.runs.environment import warnings_ignored
+from tenor.runs.process_state import warnings_ignored
 
 UNIFORM = 0.9
 """A layer of some hundred uniformly drawn weights has at least this share of the distribution's standard deviation."""

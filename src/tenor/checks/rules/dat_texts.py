@@ -129,7 +129,7 @@ def blank_texts(data: DataEvidence) -> Finding | None:
 
     Look-alikes: a form without a comment, whose label is still informative.
 
-    Fix: drop these rows, or read the right column (`data.text_column`).
+    Fix: drop these rows (of files: `data.faulty_rows=leave_out`), or read the right column (`data.text_column`).
 
     Reference: Sculley et al. 2015, Hidden technical debt in machine learning systems, on testing inputs.
     """
@@ -142,7 +142,7 @@ def blank_texts(data: DataEvidence) -> Finding | None:
         expected="none",
         n=n,
         cause="rows without a text, or a cleaning step that removed everything",
-        fix="drop these rows, or read the right column (data.text_column)",
+        fix="drop these rows (of files: data.faulty_rows=leave_out), or read the right column (data.text_column)",
         severity="error" if total >= HALF * n else "warning",
     )
 

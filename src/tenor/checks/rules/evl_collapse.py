@@ -1,6 +1,7 @@
 """Collapsed results: classes that are missing from the predictions."""
 
 from collections.abc import Callable, Mapping
+from math import log
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from tenor.checks.rules.evl_measures import (
     confusion,
     distributions,
     joined,
+    numbering_differs,
     per_split,
     ranking,
 )
@@ -40,6 +42,11 @@ WEAK_CONFIDENCE = 0.998
 # Half of what one class of three costs that is never right, at an accuracy of 0.9.
 MACRO_GAP = 0.15
 MIN_UNLABELLED = 100
+MIN_VALIDATIONS = 3
+# Shares of ln K, the loss of equal probabilities: of a training loss and of a validation loss.
+FITTED, ABOVE_CHANCE = 0.25, 1.1
+# A higher accuracy that does not change may be that of a good model on a few validation rows.
+MOST_OF_ONE_CLASS = 0.75
 # float64 represents every count below it exactly.
 MOST_ROWS = 2**53
 
@@ -187,7 +194,8 @@ def class_never_predicted(evaluation: EvaluationEvidence) -> Finding | None:
 
     Why: accuracy and weighted F1 hide the loss of a class. Often its rows, or its label, are missing from training.
 
-    Look-alikes: rare classes with few rows pass. Weak models often lose a neutral class between two extremes.
+    Look-alikes: rare classes with few rows pass. Weak models often lose a neutral class between two extremes. Labels
+    numbered from 1 and predictions from 0 are EVL007's.
 
     Fix: count the class among the training rows and compare its label in training and evaluation; then weight it in the
     loss, or train longer.
@@ -210,6 +218,51 @@ def class_never_predicted(evaluation: EvaluationEvidence) -> Finding | None:
         n=sum(support for _, _, pairs in affected for _, support in pairs),
         cause="the class is missing or rare in the training rows, or its label means another class there",
         fix="count the class in the training rows, and compare the label names of training and evaluation",
+    )
+
+
+@rule(
+    "EVL024",
+    "warning",
+    symptoms=("bad result", "low accuracy", "one class predicted"),
+    explains=("splits disagree",),
+    says_why=False,
+)
+def fitted_but_constant(evaluation: EvaluationEvidence) -> Finding | None:
+    """The training rows are fitted, but the validation accuracy never changes
+
+    Measures: the last training loss, and the accuracies and losses of all validations of the run.
+
+    Threshold: a training loss below 0.25 ln K, at least three validations with exactly the same accuracy of 0.75 or
+    less, and a last validation loss above 1.1 ln K. K is 2 where it is not recorded.
+
+    Why: a model that predicts one class for every row has the same accuracy after every epoch, the share of that class.
+    A small training loss shows that this is what its training rows taught: they are of one class.
+
+    Look-alikes: overfitting (LOS015) changes some predictions from epoch to epoch. A few validation rows may give the
+    same accuracy by chance.
+
+    Fix: count the labels of the rows that were trained on, and print the predicted classes of the validation rows.
+
+    Reference: Karpathy 2019, A Recipe for Training Neural Networks.
+    """
+    course = evaluation.course
+    validated = [] if course is None else [{p.step for p in points} for points in (course.accuracy, course.loss)]
+    if course is None or course.training_loss is None or min(map(len, validated)) < MIN_VALIDATIONS:
+        raise CannotTell(f"{MIN_VALIDATIONS} validation accuracies and losses and a training loss are needed")
+    accuracies, loss = [point.value for point in course.accuracy], course.loss[-1].value
+    reference = log(course.n_classes or 2)
+    if not course.training_loss < FITTED * reference or not loss > ABOVE_CHANCE * reference:
+        return None
+    if not max(accuracies) - min(accuracies) <= SAME_SCORES or max(accuracies) > MOST_OF_ONE_CLASS:
+        return None
+    return Finding(
+        observed=f"training loss {course.training_loss:.4g} at the end; accuracy {accuracies[-1]:.4f} in all "
+        f"{len(accuracies)} validations, loss {loss:.4g} in the last",
+        expected=f"an accuracy that changes, and a validation loss below {reference:.4f}",
+        n=len(accuracies),
+        cause="the model predicts one class for every validation row, as its training rows taught it",
+        fix="count the labels of the rows that were trained on, and print the predicted classes of the validation rows",
     )
 
 
@@ -337,6 +390,8 @@ def _ranked_collapse(
 
 def _lost(claims: ReportedSplit, n_classes: int) -> list[tuple[int, int]]:
     counts = confusion(claims, n_classes)
+    if numbering_differs(counts):
+        return []
     support, predicted = counts.sum(axis=1), counts.sum(axis=0)
     return [(int(k), int(support[k])) for k in np.flatnonzero((support >= MIN_SUPPORT) & (predicted == 0))]
 

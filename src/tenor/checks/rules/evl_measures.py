@@ -137,6 +137,19 @@ def best_relabelling(counts: np.ndarray) -> np.ndarray:
     return true[np.argsort(predicted)]
 
 
+def numbering_differs(counts: np.ndarray) -> bool:
+    """Whether one side numbers the classes from 0 and the other from 1, given counts of shape (true, predicted).
+
+    Read with the best relabelling, every predicted class is then the next one (or the one before), and the class at the
+    end exists on one side only.
+    """
+    occurring = np.flatnonzero(counts.sum(axis=0))
+    steps = set((best_relabelling(counts)[occurring] - occurring).tolist())
+    never_true = np.flatnonzero(counts.sum(axis=1) == 0).tolist()
+    ends = {1: [0], -1: [len(counts) - 1]}
+    return len(occurring) == len(counts) - 1 and len(steps) == 1 and ends.get(steps.pop()) == never_true
+
+
 def is_of_subset(report: Mapping[str, object]) -> bool:
     """Whether a report is of some of the classes only, or of several labels per row: it then has a micro average in
     the place of the accuracy."""

@@ -15,6 +15,7 @@ from tenor.checks.rules.evl_measures import (
     confusion,
     distributions,
     joined,
+    numbering_differs,
     per_split,
 )
 from tenor.measures.intervals import wilson_interval
@@ -43,6 +44,7 @@ RELABELLING_GAIN = 0.05
 FAR_APART = 0.05
 # Probabilities are stored as float32 or rounded to 6 decimals: closer ones are ties.
 TIE = 1e-6
+PAIRS_SHOWN = 8
 
 
 def binomial_tail(successes: int, n: int, share: float) -> float:
@@ -216,8 +218,10 @@ def labels_swapped(evaluation: EvaluationEvidence) -> Finding | None:
     if not results:
         return None
     return Finding(
-        observed=joined([(name, f"accuracy {before:.4f}") for name, _, (before, _, _) in results]),
-        expected=joined([(name, f"{after:.4f} with {how}") for name, _, (_, after, how) in results]),
+        observed=joined(
+            [(name, f"accuracy {before:.4f}, but {after:.4f} with {how}") for name, _, (before, after, how) in results]
+        ),
+        expected="the highest accuracy with the class names as given",
         n=sum(claims.n for _, claims, _ in results),
         cause="training and evaluation use different class orders, or the evaluated labels are inverted",
         fix="compare id2label with the class names of the data in training and evaluation, and use one mapping",
@@ -451,4 +455,16 @@ def _relabelling(claims: ReportedSplit, n_classes: int) -> tuple[float, float, s
     if log(max(binomial_tail(lost, lost + won, 0.5), 1e-300)) + trials > log(ALPHA):
         return None
     names = [class_name(claims, k) for k in range(len(counts))]
-    return float(before), float(after), ", ".join(f"{names[k]} read as {names[order[k]]}" for k in moved)
+    return (
+        float(before),
+        float(after),
+        _in_words(names, order, moved[counts[:, moved].any(axis=0)], numbering_differs(counts)),
+    )
+
+
+def _in_words(names: list[str], order: np.ndarray, moved: np.ndarray, is_shift: bool) -> str:
+    """Which predicted class is read as which."""
+    pairs = ", ".join(f"{names[k]} read as {names[order[k]]}" for k in moved[:PAIRS_SHOWN])
+    more = f" and {len(moved) - PAIRS_SHOWN} more" if len(moved) > PAIRS_SHOWN else ""
+    numbered = ": the classes of one side are numbered from 0, those of the other from 1" if is_shift else ""
+    return f"{pairs}{more}{numbered}"

@@ -27,6 +27,10 @@ TAIL_SHARE = 0.1
 """Share of an epoch's batches."""
 
 
+MIN_RECORDED = 10
+"""Recorded learning rates: fewer may all belong to the first steps of a warm-up."""
+
+
 def factors(schedule: ScheduleEvidence) -> np.ndarray:
     """The factors of the schedule, shape (steps,); raises `CannotTell` if there are too few or some are not finite."""
     try:
@@ -334,4 +338,45 @@ def ended_before_its_plan(steps: StepEvidence) -> Finding | None:
         n=last,
         cause="the run was interrupted or is still in progress, or these are the files of an earlier checkpoint",
         fix="resume the run from its last checkpoint, or judge it as what it is: a part of a training",
+    )
+
+
+@rule(
+    "OPT026",
+    "error",
+    explains=(
+        *("bad result", "low accuracy", "stalled loss", "flat loss", "no updates", "small learning rate"),
+        *("small updates", "unplanned learning rate"),
+    ),
+    one_class="usually",
+    training_loss="high",
+    setting={"training.learning_rate": 8e-05, "training.head_learning_rate": 0.001},
+)
+def recorded_rate_is_zero(steps: StepEvidence) -> Finding | None:
+    """The learning rate is zero in every record
+
+    Measures: the learning rates that the run recorded.
+
+    Threshold: above 0 in one of at least 10 records; an exact invariant.
+
+    Why: nothing changes, whatever the loss.
+
+    Look-alikes: a warm-up starts at 0, and a decay ends there; rounding to a few digits may print a small rate as 0.
+
+    Fix: set the rate as a number (2e-5 to 1e-4 for AdamW on an encoder), and print `optimizer.param_groups[0]["lr"]`
+    after the first step.
+
+    Reference: Devlin et al. 2019 (2e-5 to 5e-5).
+    """
+    rates = np.asarray(known(steps.learning_rate, "the learning rate at each record"), dtype=np.float64).ravel()
+    if len(rates) < MIN_RECORDED or not np.isfinite(rates).all():
+        raise CannotTell(f"{len(rates)} learning rates; {MIN_RECORDED} finite ones are needed")
+    if (rates > 0).any():
+        return None
+    return Finding(
+        observed=f"learning rate {rates.max():g} in all {len(rates):,} records",
+        expected="a rate above 0",
+        n=len(rates),
+        cause="the rate was set to 0, parsed to it, or multiplied by 0 in the schedule",
+        fix="set the learning rate, 2e-5 to 1e-4 for AdamW on an encoder, and print it after the first step",
     )

@@ -7,7 +7,14 @@ from itertools import islice
 from pathlib import Path, PurePath
 
 from tenor.data.files.dialect import Dialect, fields_up_to, spans
-from tenor.data.files.headers import SAMPLE_ROWS, lost_first_row, row_with_names, tidied_names
+from tenor.data.files.headers import (
+    DESCRIBES,
+    SAMPLE_ROWS,
+    describing_rows,
+    lost_first_row,
+    row_with_names,
+    tidied_names,
+)
 from tenor.data.files.opening import inner_name, most_bytes, open_bytes, open_text
 from tenor.data.files.quoting import detect_quoting, read_header, skipped_spaces
 from tenor.data.files.stream import Block, FileRow, FileRows, Limits, in_blocks
@@ -60,11 +67,12 @@ def delimited_rows(path: Path, required: Sequence[str]) -> FileRows:
         )
     if lost := lost_first_row(path, found.header, sample, required, found.dialect.delimiter):
         raise UserError(lost)
+    describing = describing_rows(sample)
     usual = Dialect(delimiter_of(path))
     reading = {} if found.dialect == usual else {"dialect": asdict(found.dialect)}
 
     def read(limits: Limits, choose: Sequence[str] | None) -> Iterator[Block]:
-        return in_blocks(_rows(found), found.header, limits, choose)
+        return in_blocks(_rows(found, describing), found.header, limits, choose)
 
     return FileRows(
         *(str(path), path.name, "row", "strings", tuple(found.header), read, (path,)),
@@ -74,13 +82,15 @@ def delimited_rows(path: Path, required: Sequence[str]) -> FileRows:
     )
 
 
-def _rows(found: Delimited) -> Iterator[FileRow]:
+def _rows(found: Delimited, describing: int) -> Iterator[FileRow]:
     width = len(found.header)
     expected = f"expected {width} as in the header; enclose a text that contains the delimiter in double quotes"
     for number, record in enumerate(found.records(), start=1):
         if len(record) != width:
             cells = (*record[:width], *[None] * (width - len(record)))
             yield FileRow(cells, number, f"has {len(record)} fields, {expected}")
+        elif number <= describing:
+            yield FileRow(record, number, DESCRIBES)
         elif width > 1 and record == found.header:
             yield FileRow(record, number, "repeats the header; were files joined? Remove this line")
         else:

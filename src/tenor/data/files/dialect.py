@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tenor.runs.environment import OverlappingChange
+from tenor.runs.process_state import OverlappingChange
 
 MOST_CHARACTERS = 2**27
 """Limit for a field or a line: a quote that is never closed would load the rest of the file into memory."""

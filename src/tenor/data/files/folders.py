@@ -53,7 +53,8 @@ def shards(folder: Path) -> list[Path]:
         nested = sorted(path.name for path in folder.iterdir() if path.is_dir() and path.name[:1] not in "._")
         raise UserError(
             f"{folder}: has no files to read{_listed('; its folders: ', nested)}. Give the path of a file, of a folder "
-            "of files with the same columns, or of a folder with one folder of .txt files per class."
+            "of files with the same columns, or of a folder with one folder of .txt files per class"
+            + (f", for instance '{folder / nested[0]}'." if len(nested) == 1 else ".")
         )
     by_format: dict[str, list[Path]] = {}
     for path in files:

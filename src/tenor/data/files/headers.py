@@ -68,7 +68,7 @@ def missing_columns(where: str, wanted: Sequence[Wanted], available: Sequence[st
     if len(missing) == 1 and not found and first.role in USUAL_NAMES:
         rest = [name for name in rest if _folded(name) not in others]
         found = {first.option: rest[0]} if len(rest) == 1 and len(named) > 1 else {}
-    options = [one.option.format(_as_argument(found.get(one.option, "NAME"))) for one in missing]
+    options = [one.option.format(as_argument(found.get(one.option, "NAME"))) for one in missing]
     fix = f"Set {' '.join(options)}" + ("" if len(found) == len(missing) else ", with names of these columns")
     names = " and no column ".join(f"{one.name!r}{nearest(one.name, available)}" for one in missing)
     if not available or (not rest and len(found) < len(missing)):
@@ -82,10 +82,12 @@ def obvious(wanted: Wanted, available: Sequence[str]) -> str | None:
     """The only column that can be meant: one that differs in case and blanks only, the only one with a usual name for
     the role, or the only one with a similar name."""
     folded = _folded(wanted.name)
+    usual = USUAL_NAMES.get(wanted.role, frozenset())
     close = difflib.get_close_matches(folded, list(map(_folded, available)), n=2, cutoff=0.8)
     for same in (
         [column for column in available if _folded(column) == folded],
-        [column for column in available if _folded(column) in USUAL_NAMES.get(wanted.role, frozenset())],
+        [column for column in available if _folded(column) in usual],
+        [column for column in available if _folded(column).rpartition(".")[2] in usual],
         [column for column in available if _folded(column) in close],
     ):
         if len(same) == 1 and same[0]:
@@ -97,7 +99,7 @@ def _folded(name: str) -> str:
     return " ".join(name.strip().strip("\"'").lower().split())
 
 
-def _as_argument(name: str) -> str:
+def as_argument(name: str) -> str:
     """A name as a shell reads it."""
     if re.fullmatch(r"[\w.-]+", name):
         return name
@@ -162,6 +164,22 @@ def row_with_names(rows: Sequence[Sequence[str]], required: Sequence[str]) -> in
     """The first row that has all required names, below a title or notes; None if there is none."""
     wanted = set(required)
     return next((at for at, row in enumerate(rows) if wanted <= {cell.strip() for cell in row}), None)
+
+
+def describing_rows(rows: Sequence[Sequence[str]]) -> int:
+    """How many of the first rows below a header describe the columns and are no answers, as survey tools write them:
+    Qualtrics' questions and `{"ImportId": …}`, SurveyMonkey's `Open-Ended Response`."""
+    for at, row in enumerate(rows[:DESCRIBING_ROWS]):
+        filled = [cell.strip() for cell in row if cell.strip()]
+        if filled and all(cell.startswith('{"ImportId"') for cell in filled):
+            return at + 1
+    first = {cell.strip() for cell in rows[0]} if rows else set()
+    return 1 if SURVEYMONKEY in first and first <= {"", "Response", SURVEYMONKEY, "Other (please specify)"} else 0
+
+
+DESCRIBING_ROWS = 3
+SURVEYMONKEY = "Open-Ended Response"
+DESCRIBES = "describes the columns, as survey tools write it, and is not an answer. Remove this line"
 
 
 def _is_text(name: str) -> bool:

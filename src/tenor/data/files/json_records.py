@@ -14,6 +14,7 @@ from uuid import UUID
 import pyarrow as pa
 
 from tenor.data.files import dialect
+from tenor.data.files.nested import MOST_LEVELS, with_fields
 from tenor.data.files.opening import open_text
 from tenor.data.files.stream import NOT_UTF8, RECORD, Block, FileRows, Limits, Unit, encodable, storable
 from tenor.errors import UserError
@@ -103,7 +104,8 @@ class _Layout:
 
     form: Literal["lines", "values", "array", "key"]
     """One object per line; objects one after another; an array; an array under a key."""
-    key: str = ""
+    key: tuple[str, ...] = ()
+    """The keys that lead to the array, such as `data`, `reviews`."""
     are_texts: bool = False
     """Whether the array has strings, which are the texts."""
 
@@ -112,12 +114,15 @@ def json_rows(path: Path, required: Sequence[str]) -> FileRows:
     """A JSON file as rows; an object with one of the `required` keys is a record. Raises UserError for a file whose
     records cannot be located."""
     layout = _layout(path, required)
+    nested = [name for name in required if "." in name]
 
     def read(limits: Limits, choose: Sequence[str] | None) -> Iterator[Block]:
-        return _blocks(_lines(path) if layout.form == "lines" else _items(path, layout), limits, choose is None)
+        found = _lines(path) if layout.form == "lines" else _items(path, layout)
+        return _blocks(found, limits, choose is None, nested)
 
-    notes = () if not layout.key else (f"{path}: the records are those under the key {layout.key!r}.",)
-    reading = {} if layout.form == "lines" else {"records": ascii(layout.key) if layout.key else layout.form}
+    key = ".".join(layout.key)
+    notes = () if not key else (f"{path}: the records are those under the key {key!r}.",)
+    reading = {} if layout.form == "lines" else {"records": ascii(key) if key else layout.form}
     unit: Unit = "line" if layout.form == "lines" else "row"
     return FileRows(str(path), path.name, unit, "records", None, read, (path,), notes, reading=reading)
 
@@ -131,20 +136,20 @@ class _Record:
     fault: str | None
 
 
-def _blocks(found: Iterator[_Record], limits: Limits, keep_lines: bool) -> Iterator[Block]:
+def _blocks(found: Iterator[_Record], limits: Limits, keep_lines: bool, nested: Sequence[str]) -> Iterator[Block]:
     portion: list[_Record] = []
     characters, is_first = 0, True
     for one in found:
         portion.append(one)
         characters += len(one.line)
         if len(portion) >= limits.rows or characters >= limits.characters:
-            yield _block(portion, keep_lines)
+            yield _block(portion, keep_lines, nested)
             portion, characters, is_first = [], 0, False
     if portion or is_first:
-        yield _block(portion, keep_lines)
+        yield _block(portion, keep_lines, nested)
 
 
-def _block(portion: list[_Record], keep_lines: bool) -> Block:
+def _block(portion: list[_Record], keep_lines: bool, nested: Sequence[str]) -> Block:
     lines = pa.array([storable(one.line) for one in portion], pa.large_string()) if keep_lines else None
     faults: dict[int, str] = {}
     for at, one in enumerate(portion):
@@ -153,7 +158,7 @@ def _block(portion: list[_Record], keep_lines: bool) -> Block:
         elif storable(one.line) != one.line:
             faults[at] = NOT_UTF8
     table = pa.table({} if lines is None else {RECORD: lines})
-    return Block(table, [one.number for one in portion], faults, [one.record for one in portion])
+    return Block(table, [one.number for one in portion], faults, [with_fields(one.record, nested) for one in portion])
 
 
 def _lines(path: Path) -> Iterator[_Record]:
@@ -192,10 +197,10 @@ def _arrays(scanner: "_Scanner") -> Iterator[str]:
         yield from scanner.items()
 
 
-def _under(scanner: "_Scanner", key: str) -> Iterator[str]:
+def _under(scanner: "_Scanner", key: tuple[str, ...]) -> Iterator[str]:
     for name in scanner.names():
-        if name == key and scanner.peek() == "[":
-            yield from scanner.items()
+        if name == key[0] and scanner.peek() == ("[" if len(key) == 1 else "{"):
+            yield from scanner.items() if len(key) == 1 else _under(scanner, key[1:])
         else:
             scanner.skip()
 
@@ -330,35 +335,54 @@ def _layout(path: Path, required: Sequence[str]) -> _Layout:
     if first != "{":
         return _Layout("lines")
     kinds: dict[str, str] = {}
+    arrays: list[tuple[str, ...]] = []
     try:
-        is_single, on_one_line = _outline(path, kinds)
+        is_single, on_one_line = _outline(path, kinds, arrays)
     except UserError:
         if not _spans_lines(path):
             return _Layout("lines")  # Its reader names the line.
         raise
     itself = _Layout("lines" if on_one_line else "values")
-    if not is_single or any(kinds.get(name) == "value" for name in required):
+    if not is_single or any(kinds.get(name) == "value" or _is_of_object(name, kinds) for name in required):
         return itself
-    arrays = [key for key, kind in kinds.items() if kind == "objects"]
+    arrays = [key for key in arrays if len(key) == 1] or arrays
     if len(arrays) == 1:
         return _Layout("key", arrays[0])
     _refuse_layout(path, kinds, arrays)
     return itself
 
 
-def _outline(path: Path, kinds: dict[str, str]) -> tuple[bool, bool]:
-    """Fill `kinds` with the kinds of values in the first object of a file. Returns whether it is the only value, and
-    whether it ends in the line in which it begins."""
+def _is_of_object(name: str, kinds: Mapping[str, str]) -> bool:
+    """Whether a name with dots is that of a field within an object that is a value of a record."""
+    return any(kind == "object" and name.startswith(f"{key}.") for key, kind in kinds.items())
+
+
+def _arrays_within(value: object, key: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """The keys that lead to arrays of objects within an object."""
+    if isinstance(value, dict) and len(key) < MOST_LEVELS:
+        for name, inner in value.items():
+            yield from _arrays_within(inner, (*key, name))
+    elif isinstance(value, list) and value and isinstance(value[0], dict):
+        yield key
+
+
+def _outline(path: Path, kinds: dict[str, str], arrays: list[tuple[str, ...]]) -> tuple[bool, bool]:
+    """Fill `kinds` with the kinds of values in the first object of a file, and `arrays` with the keys that lead to
+    arrays of objects. Returns whether it is the only value, and whether it ends in the line in which it begins."""
     with _Scanner(path) as scanner:
         for key in scanner.names():
             kinds[key] = {"[": "values", "{": "object"}.get(scanner.peek(), "value")
             if kinds[key] != "values":
-                value = scanner.value()
-                if kinds[key] == "object" and all(name.isdigit() for name in json.loads(value, parse_int=len)):
-                    kinds[key] = "column"
+                text = scanner.value()
+                if kinds[key] == "object":
+                    value = json.loads(text, parse_int=len)
+                    arrays.extend(_arrays_within(value, (key,)))
+                    kinds[key] = "column" if all(name.isdigit() for name in value) else "object"
                 continue
             scanner.take("[")
-            kinds[key] = "objects" if scanner.peek() == "{" else "values"
+            if scanner.peek() == "{":
+                kinds[key] = "objects"
+                arrays.append((key,))
             if scanner.peek() == "]":
                 scanner.take("]")
                 continue
@@ -379,14 +403,16 @@ def _spans_lines(path: Path) -> bool:
     return first.rstrip().endswith(("{", "[", ",", ":"))
 
 
-def _refuse_layout(path: Path, kinds: Mapping[str, str], arrays: Sequence[str]) -> None:
+def _refuse_layout(path: Path, kinds: Mapping[str, str], arrays: Sequence[tuple[str, ...]]) -> None:
     """Raises UserError for an object with records under several keys, or with columns in place of records."""
     shown = ", ".join(map(repr, list(kinds)[:SHOWN_KEYS]))
     if arrays:
-        code = f"import json; [print(json.dumps(row)) for row in json.load(open({path.name!r}))[{arrays[0]!r}]]"
+        names = [".".join(key) for key in arrays]
+        within = "".join(f"[{name!r}]" for name in arrays[0])
+        code = f"import json; [print(json.dumps(row)) for row in json.load(open({path.name!r})){within}]"
         raise UserError(
-            f"{path}: has records under several keys: {', '.join(map(repr, arrays[:SHOWN_KEYS]))}. Write each to a "
-            f"file, for instance: python -c \"{code}\" > '{arrays[0]}.jsonl'"
+            f"{path}: has records under several keys: {', '.join(map(repr, names[:SHOWN_KEYS]))}. Write each to a "
+            f"file, for instance: python -c \"{code}\" > '{names[0]}.jsonl'"
         )
     is_split = {"columns", "data"} <= set(kinds)
     found = set(kinds.values())

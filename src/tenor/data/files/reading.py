@@ -17,6 +17,7 @@ from tenor.data.files.folders import (
 )
 from tenor.data.files.formats import ACCEPTED, FORMATS, recognize_format
 from tenor.data.files.json_records import json_rows
+from tenor.data.files.nested import with_struct_fields
 from tenor.data.files.opening import encoding_of, is_empty, require_text, require_utf16
 from tenor.data.files.plain_lines import plain_rows
 from tenor.data.files.stream import Block, FileRows, Limits
@@ -31,21 +32,26 @@ def open_rows(path: str | Path, required: Sequence[str] = (), strict_text: bool 
 
     A folder is one that `datasets` saved, one with a folder of .txt files per class, or one of shards with the same
     columns. `workbook.xlsx#Sheet` names a sheet. `required` are the columns that the caller will need: whether they
-    exist is the caller's to check, but a header that is no header is told by their absence. With `strict_text` any
+    exist is the caller's to check, but a header that is no header is told by their absence. A name with dots is a field
+    within a column, if no column has this name. With `strict_text` any
     byte that is not UTF-8 and any NUL is an error; without, it is a fault of its row.
     Raises UserError for what cannot be read, with the way to something that can.
     """
     place = Path(expanduser(path))
     try:
-        if place.is_dir():
-            return _folder(place, required, strict_text)
-        if is_glob(place):
-            return _joined(matching(place), place, required, strict_text)
-        return _file(place, required, strict_text)
+        return with_struct_fields(_open(place, required, strict_text), required)
     except OSError as error:
         raise UserError(f"{error.filename or place}: cannot be read: {error.strerror or error}.") from error
     except ValueError as error:  # NUL in the path.
         raise UserError(f"{place}: is not a path ({error}).") from error
+
+
+def _open(place: Path, required: Sequence[str], strict_text: bool) -> FileRows:
+    if place.is_dir():
+        return _folder(place, required, strict_text)
+    if is_glob(place):
+        return _joined(matching(place), place, required, strict_text)
+    return _file(place, required, strict_text)
 
 
 def _file(path: Path, required: Sequence[str], strict_text: bool) -> FileRows:

@@ -75,6 +75,8 @@ class FileRows:
     """How the rows are read, where a file of this suffix can be read in several ways; part of a job's identity."""
     below_header: bool = False
     """Whether rows are counted below a header."""
+    added: tuple[str, ...] = ()
+    """Columns that are not the file's own but fields within them, such as `review.text` (`nested.py`)."""
 
     def place(self, number: int, file: str = "") -> str:
         """The place of a row for messages, such as `row 3` or `b.csv, line 3`."""

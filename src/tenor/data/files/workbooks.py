@@ -7,7 +7,14 @@ from datetime import date, datetime, time
 from pathlib import Path
 from typing import IO, Any
 
-from tenor.data.files.headers import SAMPLE_ROWS, lost_first_row, row_with_names, tidied_names
+from tenor.data.files.headers import (
+    DESCRIBES,
+    SAMPLE_ROWS,
+    describing_rows,
+    lost_first_row,
+    row_with_names,
+    tidied_names,
+)
 from tenor.data.files.opening import plain_file
 from tenor.data.files.stream import Block, FileRow, FileRows, Limits, in_blocks
 from tenor.errors import UserError
@@ -22,7 +29,7 @@ def workbook_rows(path: Path, sheet: str | None, required: Sequence[str]) -> Fil
     Whole numbers have no decimal point; dates are as in ISO 8601. Raises UserError if the workbook cannot be read, or
     has several sheets with cells and `sheet` is None.
     """
-    name = _sheet_name(path, sheet)
+    name = _sheet_name(path, sheet, required)
     first, header, sample = _beginning(path, name)
     where = f"{path}, sheet {name!r}"
     names, notes = tidied_names(header)
@@ -36,8 +43,10 @@ def workbook_rows(path: Path, sheet: str | None, required: Sequence[str]) -> Fil
             lost.partition(" Add a header")[0].replace(str(path), where, 1) + " Insert a row with names above it."
         )
 
+    describing = describing_rows(sample)
+
     def read(limits: Limits, choose: Sequence[str] | None) -> Iterator[Block]:
-        return in_blocks(_rows(path, name, first, len(names)), names, limits, choose)
+        return in_blocks(_rows(path, name, first, len(names), describing), names, limits, choose)
 
     return FileRows(
         *(where, f"{path.name}, sheet {name}", "row", "strings", tuple(names), read, (path,)),
@@ -46,7 +55,7 @@ def workbook_rows(path: Path, sheet: str | None, required: Sequence[str]) -> Fil
     )
 
 
-def _sheet_name(path: Path, sheet: str | None) -> str:
+def _sheet_name(path: Path, sheet: str | None, required: Sequence[str]) -> str:
     with _workbook(path) as book:
         names: list[str] = list(book.sheet_names)
         if sheet is not None:
@@ -58,10 +67,17 @@ def _sheet_name(path: Path, sheet: str | None) -> str:
         return filled[0]
     if not filled:
         raise UserError(f"{path}: all sheets are empty, expected a header and one text per row.")
+    likely = next((name for name in filled if _has_columns(path, name, required)), filled[0])
     raise UserError(
         f"{path}: {len(filled)} sheets have cells: {', '.join(map(repr, filled))}. Name one, after a #: "
-        f"'{path}#{filled[0]}'"
+        f"'{path}#{likely}'"
     )
+
+
+def _has_columns(path: Path, name: str, required: Sequence[str]) -> bool:
+    """Whether one of the first rows of a sheet has these names."""
+    _, header, sample = _beginning(path, name)
+    return row_with_names([header, *sample], required) is not None
 
 
 def _beginning(path: Path, name: str) -> tuple[int, list[str], list[list[str]]]:
@@ -80,12 +96,12 @@ def _beginning(path: Path, name: str) -> tuple[int, list[str], list[list[str]]]:
     return first, header, sample
 
 
-def _rows(path: Path, name: str, first: int, width: int) -> Iterator[FileRow]:
-    for number, cells in _table(path, name):
-        if number <= first:
-            continue
+def _rows(path: Path, name: str, first: int, width: int, describing: int) -> Iterator[FileRow]:
+    below = ((number, cells) for number, cells in _table(path, name) if number > first)
+    for at, (number, cells) in enumerate(below):
         beyond = next((at for at in range(width, len(cells)) if cells[at].strip()), None)
         fault = None if beyond is None else f"has a value in cell {_column(beyond)}{number}, right of the last column"
+        fault = DESCRIBES if at < describing else fault
         yield FileRow((*cells[:width], *[""] * (width - len(cells))), number, fault)
 
 

@@ -12,7 +12,8 @@ import pyarrow.csv as pacsv
 
 from tenor.config.schema import Data
 from tenor.data.dataset import LabelledText, SourceData
-from tenor.data.sources.labels import Classes, label_rows, rename_classes
+from tenor.data.sources.label_classes import Classes
+from tenor.data.sources.labels import label_rows, rename_classes
 from tenor.data.sources.rows import Columns, SourceRows
 from tenor.errors import UserError
 from tenor.runs.files import sha256_file

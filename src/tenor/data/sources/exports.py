@@ -263,7 +263,8 @@ LABEL_NAMES = ("label", "labels", "sentiment", "class", "category", "target", "p
 
 
 def _known_table(columns: Sequence[str], sample: Sequence[Record]) -> Export | None:
-    return next((Export(name, options) for name, own, options in TABLES if own <= set(columns)), None)
+    objects = {name for record in sample for name in columns if isinstance(record.get(name), Mapping)}
+    return next((Export(name, options) for name, own, options in TABLES if own <= set(columns) - objects), None)
 
 
 def _mapping(value: object) -> Mapping[str, object]:

@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 
 from tenor.config.schema import Data
 from tenor.data.dataset import SourceData
-from tenor.data.sources.labels import Classes, label_rows, rename_classes
+from tenor.data.sources.label_classes import Classes
+from tenor.data.sources.labels import label_rows, rename_classes
 from tenor.data.sources.row_files import read_parquet_files
 from tenor.data.sources.rows import Columns, SourceRows
 from tenor.errors import UserError

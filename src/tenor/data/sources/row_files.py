@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from tenor.data.files.arrow_files import arrow_rows
 from tenor.data.files.json_records import EXPECTED
+from tenor.data.files.nested import available_names, names_of
 from tenor.data.files.plain_lines import TEXT as PLAIN_TEXT
 from tenor.data.files.reading import open_rows
 from tenor.data.files.stream import Block, FileRows, Limits
@@ -80,13 +81,13 @@ SAMPLED = Limits(20, 2**20, 20)
 """How many records an export is recognized by."""
 
 
-def read_rows(path: str | Path, columns: Columns) -> SourceRows:
+def read_rows(path: str | Path, columns: Columns, is_test: bool = False) -> SourceRows:
     """Read the required columns of a file, a folder or a glob (`data/files/reading.py`).
 
     In CSV, TSV and Excel every value is a string as written ("NA" and "" are not missing). Raises UserError for a file
     that cannot be read or lacks a required column.
     """
-    return source_rows(open_rows(path, list(columns.roles()), strict_text=True), columns)
+    return source_rows(open_rows(path, list(columns.roles()), strict_text=True), columns, is_test)
 
 
 def read_parquet_files(paths: list[Path], columns: Columns, origin: str) -> SourceRows:
@@ -97,13 +98,14 @@ def read_parquet_files(paths: list[Path], columns: Columns, origin: str) -> Sour
     return source_rows(arrow_rows(paths, str(paths[0].parent / origin), origin), columns)
 
 
-def source_rows(rows: FileRows, columns: Columns) -> SourceRows:
+def source_rows(rows: FileRows, columns: Columns, is_test: bool = False) -> SourceRows:
     """The required columns of a file's rows, in memory or memory-mapped. Raises UserError as `read_rows` does."""
     export = None if rows.columns is None else _export_of(rows, list(rows.columns))
     nested = rows.kind == "arrow" and export is not None and export.needs_records and columns.label != ANSWER
     if rows.columns is not None and not nested:
         _require_labels(rows, columns)
-        require_columns(list(rows.columns), columns, rows.where, _hint(export))
+        available = available_names(rows, columns.roles())
+        require_columns(available, columns, rows.where, _hint(export) or _hint_of_test(available, columns, is_test))
     reader = _Reader(rows, columns, export, nested)
     schema = pa.schema([(name, pa.large_string()) for name in columns.roles()])
     if rows.schema is not None and not nested:
@@ -113,7 +115,8 @@ def source_rows(rows: FileRows, columns: Columns) -> SourceRows:
     except OSError as error:
         raise UserError(f"{error.filename or rows.where}: cannot be read: {error.strerror or error}.") from error
     if reader.keys:
-        require_columns(list(reader.keys), columns, rows.where, _hint(reader.export))
+        hint = _hint(reader.export) or _hint_of_test(list(reader.keys), columns, is_test)
+        require_columns(list(reader.keys), columns, rows.where, hint)
     names = None if rows.schema is None else stored_class_names(rows.schema, columns.label)
     return SourceRows(
         *(table, rows.where, rows.origin, reader.faults, reader.place, rows.notes),
@@ -150,6 +153,17 @@ def _checked(rows: FileRows, table: pa.Table) -> pa.Table:
 
 def _hint(export: Export | None) -> str:
     return "" if export is None or not export.options else f"This looks like {export.name}. Set {export.options}."
+
+
+def _hint_of_test(available: Sequence[str], columns: Columns, is_test: bool) -> str:
+    """What to do about a test file that lacks nothing but the labels, as in competitions."""
+    missing = [name for name in columns.roles() if name not in available]
+    if not is_test or missing != [columns.label]:
+        return ""
+    return (
+        "A test result needs labels: add this column, or leave data.test_path out and predict these rows with "
+        "tenor predict."
+    )
 
 
 def _require_labels(rows: FileRows, columns: Columns) -> None:
@@ -200,7 +214,8 @@ class _Reader:
             self.export = recognize(list(dict.fromkeys(key for record in sample for key in record)), sample)
         if self.export is not None and self.columns.label != ANSWER:
             records = [self._used(at, record, self.export) for at, record in enumerate(records)]
-        self.keys.update(dict.fromkeys(key for record in records for key in record))
+        for record in records:
+            self.keys.update(dict.fromkeys((*names_of(record), *(name for name in self.roles if name in record))))
         arrays = []
         for name, role in self.roles.items():
             strings, of_block = python_column([record.get(name) for record in records], name, role)

@@ -27,8 +27,10 @@ ONE_LABEL = "Several labels per row (multi-label classification) are not support
 SHOWN_ROWS = 5
 SHOWN_KINDS = 5
 SHOWN_PLACES = 3
+MAX_CHARACTERS: dict[Role, int] = {"text": 10_000_000, "label": 200, "name": 1_000}
+"""Far more than any text that is classified as a whole (War and Peace has 3.2 million characters), or any name."""
 MOST_SHOWN = 190
-"""Characters of the `repr` of a label's several values; a label has at most 200 (`labels.MAX_CHARACTERS`)."""
+"""Characters of the `repr` of a label's several values; a label has at most 200 (`MAX_CHARACTERS`)."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,13 @@ def require_columns(available: Sequence[str], columns: Columns, where: str, hint
     refuse_duplicates(where, available, [one.name for one in wanted])
     if any(one.name not in available for one in wanted):
         raise missing_columns(where, wanted, available, hint)
+
+
+def all_missing(where: str, column: str, rows: int, role: Role) -> UserError:
+    """The error for a column without any value."""
+    split = " If this is an unlabelled test split, use a labelled split." if role == "label" else ""
+    count = f"{rows:,} row{'' if rows == 1 else 's'}"
+    return UserError(f"{where}: column {column!r} is missing in all {count}. Choose a column that has values.{split}")
 
 
 def python_column(values: Sequence[object], column: str, role: Role) -> tuple[pa.Array, dict[int, str]]:

@@ -1,5 +1,6 @@
 """Which spellings of a label are the same class: case, spaces, invisible characters, notations of a number."""
 
+import json
 import re
 import unicodedata
 from collections import Counter
@@ -7,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
+from tenor.data.files.headers import as_argument
 from tenor.errors import UserError
 
 INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
@@ -16,8 +18,9 @@ EXACT = 2**53
 """Up to here a float represents every integer."""
 BLANKS = re.compile("[ \u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]+")
 """Spaces within a label. Line breaks and tabs are not included: such a name is refused."""
-INVISIBLE = re.compile("[\u00ad\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff]+")
-"""Format characters without a width or an effect on the letters around them. Joiners are not included: they are part of
+INVISIBLE = re.compile("[\u00ad\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufe0e\ufe0f\ufeff]+")
+"""Format characters without a width or an effect on the letters around them, and the two that choose how an emoji is
+drawn. Joiners are not included: they are part of
 words and of emoji."""
 EDGES = re.compile(r"^[\s\u200c\u200d]+|[\s\u200c\u200d]+$")
 SHOWN = 6
@@ -147,16 +150,16 @@ def _of_class(counts: Mapping[str, int]) -> list[str]:
 
 def near_note(counts: Counter[str]) -> str | None:
     """A note on class names that are nearly the same, with their row counts; None if there are none."""
-    pairs = [
-        f"{one!r} ({_rows(counts[one])}) and {other!r} ({_rows(counts[other])})"
-        for one, other in combinations(list(counts)[:MOST_NAMES], 2)
-        if _are_near(one, other)
-    ]
+    pairs = [pair for pair in combinations(list(counts)[:MOST_NAMES], 2) if _are_near(*pair) or _has_remark(*pair)]
+    shown = [f"{one!r} ({_rows(counts[one])}) and {other!r} ({_rows(counts[other])})" for one, other in pairs]
     if not pairs:
         return None
+    relabel = {min(pair, key=counts.__getitem__): max(pair, key=counts.__getitem__) for pair in pairs[:SHOWN]}
+    relabel = {rarer: other for rarer, other in relabel.items() if rarer != other}
+    example = json.dumps(relabel, ensure_ascii=False)
     return (
-        f"class names that are nearly the same: {_shown(pairs, '; ')}. If one is a typo of the other, correct it; "
-        "if they are different classes, list all names in data.class_names"
+        f"class names that are nearly the same: {_shown(shown, '; ')}. If they mean the same, read one as the other: "
+        f"{as_argument('data.relabel=' + example)}; if they are different classes, list all names in data.class_names"
     )
 
 
@@ -169,6 +172,15 @@ def _are_near(one: str, other: str) -> bool:
         return False
     unequal = [pair for pair in zip(words, others, strict=True) if pair[0] != pair[1]]
     return len(unequal) == 1 and _one_letter_apart(*unequal[0])
+
+
+def _has_remark(one: str, other: str) -> bool:
+    """Whether one name is the other with a remark behind it, such as `positive (sarcastic?)` or `unsure - see note`."""
+    short, long = sorted((one.casefold(), other.casefold()), key=len)
+    return short[-1:].isalpha() and long.startswith(short) and REMARK.match(long, len(short)) is not None
+
+
+REMARK = re.compile(r"\s*[(\[{,;:?!*#]|\s+[-\u2013\u2014/]\s")
 
 
 def _one_letter_apart(one: str, other: str) -> bool:

@@ -19,8 +19,8 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from tenor.config.sweep import Dimension, SweepPlan, is_whole, values_of
 from tenor.errors import UserError
-from tenor.runs.environment import warnings_ignored
 from tenor.runs.files import make_folder
+from tenor.runs.process_state import warnings_ignored
 
 
 def distribution(key: str, dimension: Dimension) -> BaseDistribution:

@@ -14,8 +14,8 @@ from tenor.console.trials import ELSEWHERE, figure, setting
 from tenor.evaluation.formatting import duration, percent
 from tenor.evaluation.report.charts import WIDTH, curve, dot, drawing, line, scale, tag, text
 from tenor.evaluation.report.page import render
-from tenor.runs.environment import warnings_ignored
 from tenor.runs.files import write_text
+from tenor.runs.process_state import warnings_ignored
 from tenor.workflows.sweep.study import SweepTrial, best_of
 
 LEFT, RIGHT, TOP, BOTTOM = 56, 12, 50, 240

@@ -23,11 +23,11 @@ from tenor.config.sweep import KNOWN_WHILE_TRAINING, SweepPlan
 from tenor.errors import InterruptedRunError, RefusedError, TenorError, UserError
 from tenor.runs.best_evaluation import read_evaluation
 from tenor.runs.directory import RunDirectory
-from tenor.runs.environment import warnings_ignored
 from tenor.runs.files import make_folder
 from tenor.runs.findings import read_findings
 from tenor.runs.manifest import process_lives, read_manifest
 from tenor.runs.missing import Missing
+from tenor.runs.process_state import warnings_ignored
 from tenor.runs.summary import drop_weights
 from tenor.training.checkpoint import Validation
 from tenor.workflows.sweep.study import (

@@ -1,0 +1,88 @@
+"""A training log as programs print it, read into records: lines of names and numbers, in any usual form.
+
+`{'loss': 0.69, 'learning_rate': 2e-05, 'epoch': 0.1}` (transformers.Trainer), `loss: 0.69 - val_accuracy: 0.5` (Keras),
+`Epoch 3/10 | Train Loss: 0.69 | Val Acc: 50.00%`, `step 30 loss=0.69 lr=2e-5`, `Train loss 0.69 accuracy 0.5`.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+
+from tenor.checks.diagnosis.history import ACCURACY, NORM, RATE, is_metric, measure_of, split_of
+
+NUMBER = r"[+-]?(?:\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?|(?:nan|inf(?:inity)?)\b)"
+AXIS = re.compile(
+    r"\b(?P<name>(?:global[ _])?step|iter(?:ation)?|batch|epoch)s?['\"]?\s*[:=#\[(]*\s*['\"]?(?P<value>\d+(?:\.\d+)?)"
+    r"(?:\s*(?:/|of)\s*\d+)?",
+    re.IGNORECASE,
+)
+METRIC = re.compile(
+    rf"(?P<name>[A-Za-z][A-Za-z0-9_./]*(?:[ -][A-Za-z][A-Za-z0-9_./]*){{0,3}})['\"]?\)?\s*[:=]?\s*['\"]?(?:tensor\()?"
+    rf"(?P<value>{NUMBER})(?P<percent>\s?%)?",
+    re.IGNORECASE,
+)
+SPLIT_WORD = re.compile(
+    r"^\W*(?P<word>train(?:ing)?|val(?:id(?:ation)?)?|eval(?:uation)?|dev|test)\b[ :]", re.IGNORECASE
+)
+PARTS = re.compile(r"\||;|\t")
+"""Between them, a word such as "Val" holds for all metrics that follow: "Val loss 0.4 accuracy 0.8"."""
+LEAST_RECORDS = 3
+"""Fewer lines with a metric are a result, not a log."""
+
+Record = dict[str, float]
+
+
+def log_records(text: str) -> list[Record]:
+    """Records of the lines that name a metric, with their step or epoch if the line, or one before, has it.
+
+    Empty if fewer than three lines name one.
+    """
+    records: list[Record] = []
+    epoch: float | None = None
+    for line in re.split(r"[\r\n]+", text):
+        axes = {_axis_name(m["name"]): float(m["value"]) for m in AXIS.finditer(line)}
+        epoch = axes.get("epoch", epoch)
+        metrics = dict(_metrics(AXIS.sub(" | ", line)))
+        if metrics:
+            records.append({**({} if epoch is None else {"epoch": epoch}), **axes, **metrics})
+    return _numbered(_as_shares(records)) if len(records) >= LEAST_RECORDS else []
+
+
+def _axis_name(name: str) -> str:
+    return "epoch" if name.lower() == "epoch" else "step"
+
+
+def _metrics(line: str) -> Iterator[tuple[str, float]]:
+    for part in PARTS.split(line):
+        word = SPLIT_WORD.match(part)
+        for match in METRIC.finditer(part):
+            name = match["name"].strip()
+            if not _is_known(name):
+                continue
+            if word is not None and not split_of(name):
+                name = f"{word['word']} {name}"
+            yield name.lower(), float(match["value"]) / (100 if match["percent"] else 1)
+
+
+def _is_known(name: str) -> bool:
+    return is_metric(name) or any(measure_of(name)[: len(words)] == words for words in (*RATE, *NORM))
+
+
+def _as_shares(records: list[Record]) -> list[Record]:
+    """Accuracies from 0 to 100 as shares."""
+    names = {name for record in records for name in record if set(measure_of(name)) & ACCURACY}
+    percent = {name for name in names if max(record.get(name, 0.0) for record in records) > 1}
+    return [{name: value / 100 if name in percent else value for name, value in one.items()} for one in records]
+
+
+def _numbered(records: list[Record]) -> list[Record]:
+    """The records with their number as the step if neither step nor epoch distinguishes them."""
+    places = [(record.get("step"), record.get("epoch"), name) for record in records for name in _names(record)]
+    steps = [record["step"] for record in records if "step" in record]
+    has_steps = len(steps) == len(records) and steps == sorted(steps)
+    if has_steps or (not steps and len(set(places)) == len(places)):
+        return records
+    return [{**record, "step": float(number)} for number, record in enumerate(records, start=1)]
+
+
+def _names(record: Mapping[str, float]) -> list[str]:
+    return [name for name in record if name not in ("step", "epoch")]

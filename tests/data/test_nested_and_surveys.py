@@ -1,0 +1,202 @@
+"""Files of APIs, survey tools and annotators: columns within columns, rows that describe columns, remarks."""
+
+import csv
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from rich.console import Console
+
+from tenor.config import load_config
+from tenor.console.run import show_labels
+from tenor.data.dataset import LabelledText, SourceData
+from tenor.data.sources import read_source
+from tenor.data.splits import make_splits
+from tenor.errors import UserError
+from tenor.inference.file_inputs import open_input, read_chunks
+from tenor.inference.file_job import survey
+
+TEXTS = ("A film to remember.", "Dull, slow and far too long.", "Superb: I laughed twice.", "A waste of two hours.")
+LABELS = ("positive", "negative", "positive", "negative")
+
+
+def source(path: Path, *options: str) -> SourceData:
+    return read_source(load_config("demo", ["data.source=file", f"data.path={path}", *options]).data)
+
+
+def read(path: Path, *options: str) -> LabelledText:
+    return source(path, *options).train
+
+
+def refusal(path: Path, *options: str) -> str:
+    with pytest.raises(UserError) as caught:
+        source(path, *options)
+    return str(caught.value)
+
+
+def classes(rows: LabelledText) -> list[str]:
+    return [rows.class_names[index] for index in rows.labels]
+
+
+def options_in(message: str) -> list[str]:
+    """The settings that a message says to set."""
+    return [word.rstrip(".") for word in shlex.split(message.rpartition("Set ")[2]) if word.startswith("data.")]
+
+
+def rows_of(kind: str, folder: Path) -> Path:
+    """The texts in a field of an object, with the label next to it."""
+    records = [
+        {"review": {"lang": "en", "body": {"text": text}}, "user": {"id": 7}, "sentiment": label}
+        for text, label in zip(TEXTS, LABELS, strict=True)
+    ]
+    path = folder / f"rows.{kind}"
+    if kind == "parquet":
+        pq.write_table(pa.Table.from_pylist(records), path)
+    elif kind == "arrow":
+        table = pa.Table.from_pylist(records)
+        with pa.ipc.new_file(str(path), table.schema) as writer:
+            writer.write_table(table)
+    elif kind == "json":
+        path.write_text(json.dumps({"status": "ok", "data": {"page": 1, "reviews": records}}))
+    else:
+        path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return path
+
+
+KINDS = pytest.mark.parametrize("kind", ["jsonl", "json", "parquet", "arrow"])
+
+
+@KINDS
+def test_a_refusal_names_the_fields_and_its_options_work(kind: str, tmp_path: Path) -> None:
+    path = rows_of(kind, tmp_path)
+    message = refusal(path)
+    assert "'review.body.text'" in message
+    rows = read(path, *options_in(message))
+    assert list(rows.texts) == list(TEXTS)
+    assert classes(rows) == list(LABELS)
+
+
+@KINDS
+def test_a_field_is_predicted_and_no_column_is_added(kind: str, tmp_path: Path) -> None:
+    path = rows_of(kind, tmp_path)
+    rows = open_input(path, "review.body.text")
+    chunks = list(read_chunks(rows, "review.body.text"))
+    assert [text for chunk in chunks for text in chunk.texts] == list(TEXTS)
+    assert list(survey(path, "review.body.text").columns) == ["review", "user", "sentiment"]
+    with pytest.raises(UserError, match=re.escape("Set --text-column review.body.text.")):
+        survey(path, "text")
+
+
+def test_a_column_with_a_dot_in_its_name_comes_first(tmp_path: Path) -> None:
+    table = pa.table(
+        {"review": [{"text": "inner"}, {"text": "inner"}], "review.text": list(TEXTS[:2]), "label": [0, 1]}
+    )
+    pq.write_table(table, tmp_path / "both.parquet")
+    (tmp_path / "both.jsonl").write_text("".join(json.dumps(row) + "\n" for row in table.to_pylist()))
+    for name in ("both.parquet", "both.jsonl"):
+        assert list(read(tmp_path / name, "data.text_column=review.text").texts) == list(TEXTS[:2])
+
+
+def test_a_missing_object_is_a_missing_text(tmp_path: Path) -> None:
+    records = [{"review": {"text": text}, "label": 1 - at % 2} for at, text in enumerate(TEXTS)]
+    records[1]["review"] = None
+    pq.write_table(pa.Table.from_pylist(records), tmp_path / "rows.parquet")
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in records))
+    for name in ("rows.parquet", "rows.jsonl"):
+        assert "review.text is missing" in refusal(tmp_path / name, "data.text_column=review.text")
+
+
+def test_records_under_several_nested_keys_need_a_choice(tmp_path: Path) -> None:
+    path = tmp_path / "api.json"
+    path.write_text(json.dumps({"data": {"reviews": [{"text": "a"}], "users": [{"name": "b"}]}, "page": 1}))
+    message = refusal(path)
+    assert "'data.reviews', 'data.users'" in message
+    assert "['data']['reviews']" in message
+
+
+HEADER = ["StartDate", "ResponseId", "Q1", "Q2"]
+QUALTRICS = [
+    ["Start Date", "Response ID", "What did you think of the film?", "Would you recommend it?"],
+    ['{"ImportId":"startDate"}', '{"ImportId":"_recordId"}', '{"ImportId":"QID1_TEXT"}', '{"ImportId":"QID2"}'],
+]
+SURVEYMONKEY = [["Response", "", "Open-Ended Response", "Response"]]
+
+
+@pytest.mark.parametrize("describing", [QUALTRICS, SURVEYMONKEY])
+def test_rows_that_describe_the_columns_are_no_answers(describing: list[list[str]], tmp_path: Path) -> None:
+    answers = [["2025-03-01", f"R_{n}", text, label] for n, (text, label) in enumerate(zip(TEXTS, LABELS, strict=True))]
+    path = tmp_path / "survey.csv"
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([HEADER, *describing, *answers])
+    columns = ("data.text_column=Q1", "data.label_column=Q2")
+    message = refusal(path, *columns)
+    assert f"{len(describing)} of {len(describing) + 4} rows cannot be used" in message
+    rows = read(path, *columns, "data.faulty_rows=leave_out")
+    assert classes(rows) == list(LABELS)
+    assert survey(path, "Q1").faults == len(describing)
+
+
+def labelled(folder: Path, labels: list[str]) -> Path:
+    path = folder / "labelled.csv"
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([("text", "label"), *((f"film {n}", label) for n, label in enumerate(labels))])
+    return path
+
+
+@pytest.mark.parametrize("odd", ["positive (sarcastic?)", "positive - see note", "positive, ask Maria", "positive?"])
+def test_a_label_with_a_remark_is_told_and_the_setting_mends_it(odd: str, tmp_path: Path) -> None:
+    path = labelled(tmp_path, ["positive", "negative"] * 10 + [odd])
+    note = next(note for note in read(path).notes if odd in note)
+    (setting,) = [word.rstrip(";.") for word in shlex.split(note.partition("other: ")[2]) if "relabel" in word]
+    rows = read(path, setting)
+    assert rows.class_names == ("negative", "positive")
+    assert rows.labels[-1] == 1
+
+
+def test_names_that_only_begin_alike_are_classes(tmp_path: Path) -> None:
+    rows = read(labelled(tmp_path, ["very positive", "very negative", "positive", "positively", "sci-fi", "sci"] * 5))
+    assert rows.notes == ()
+
+
+def test_two_drawings_of_an_emoji_are_one_class(tmp_path: Path) -> None:
+    rows = read(labelled(tmp_path, ["☹", "☹\ufe0f", "😀", "😀\ufe0f"] * 3))
+    assert rows.class_names == ("☹", "😀")
+    assert rows.notes
+
+
+@pytest.mark.parametrize("of_several", ["plot;music", "['plot', 'music']"])
+def test_rows_of_several_labels_are_left_out_also_if_they_are_most(of_several: str, tmp_path: Path) -> None:
+    path = labelled(tmp_path, ["plot", "music", *[of_several] * 5] * 4)
+    assert "data.faulty_rows=leave_out" in refusal(path)
+    assert classes(read(path, "data.faulty_rows=leave_out")) == ["plot", "music"] * 4
+
+
+def test_blank_texts_are_left_out_with_the_faulty_rows(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text('text,label\na fine film,1\n,1\n"  ",0\ndull,0\n')
+    assert len(read(path)) == 4  # DAT016 judges them.
+    assert list(read(path, "data.faulty_rows=leave_out").texts) == ["a fine film", "dull"]
+
+
+def test_a_test_file_without_labels_is_for_prediction(tmp_path: Path) -> None:
+    path = labelled(tmp_path, list(LABELS))
+    (tmp_path / "test.csv").write_text("id,text\n1,a fine film\n2,dull\n")
+    message = refusal(path, f"data.test_path={tmp_path / 'test.csv'}")
+    assert "leave data.test_path out" in message
+    assert "label_column=id" not in message
+
+
+def test_check_shows_the_rows_and_classes_that_were_read(tmp_path: Path) -> None:
+    path = labelled(tmp_path, ["positive", "negative", "neutral", "neutral"] * 10)
+    data = load_config("demo", ["data.source=file", f"data.path={path}", "data.subset.size=null"]).data
+    data = data.model_copy(update={"validation": data.validation.model_copy(update={"size": 8})})
+    console = Console(width=100, record=True)
+    show_labels(console, make_splits(read_source(data), data, seed=1))
+    lines = [line.split() for line in console.export_text().splitlines() if line.strip()]
+    assert ["labels", "rows", "negative", "neutral", "positive"] in lines
+    assert ["train", "32", "8", "16", "8"] in lines
+    assert ["validation", "8", "2", "4", "2"] in lines
