@@ -3,8 +3,8 @@
 #
 # `postprocess` chooses the function in this order: by config.problem_type, sigmoid for one output, softmax for several,
 # and only then config.function_to_apply. One of the conditions before it holds for every classifier, so the value in
-# config.json has no effect: a model published with "sigmoid" or "none" gets softmax, without a word. The argument of the same
-# name, given to the pipeline, works.
+# config.json has no effect: a model published with "sigmoid" or "none" gets softmax, without a word. The argument of
+# the same name, given to the pipeline, works.
 # Expected: the configuration's value wins over the number of outputs, or an error says that it is not supported.
 #
 # Seen: the probabilities of softmax for "softmax", "sigmoid" and "none" in config.json (2 outputs, no problem_type); those
