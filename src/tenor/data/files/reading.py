@@ -31,10 +31,11 @@ def open_rows(path: str | Path, required: Sequence[str] = (), strict_text: bool 
     """Examine a file, a folder or a glob, and return its rows as a stream.
 
     A folder is one that `datasets` saved, one with a folder of .txt files per class, or one of shards with the same
-    columns. `workbook.xlsx#Sheet` names a sheet. `required` are the columns that the caller will need: whether they
-    exist is the caller's to check, but a header that is no header is told by their absence. A name with dots is a field
-    within a column, if no column has this name. With `strict_text` any
-    byte that is not UTF-8 and any NUL is an error; without, it is a fault of its row.
+    columns. `workbook.xlsx#Sheet` names a sheet. `required` are the columns that the caller needs. The caller checks
+    whether they exist; here their absence helps to recognize a first row that is no header. A name with dots is a field
+    within a column, if no column has this name. With `strict_text` any byte that is not UTF-8 and any NUL is an error;
+    without, it is a fault of its row.
+
     Raises UserError for what cannot be read, with the way to something that can.
     """
     place = Path(expanduser(path))
