@@ -259,3 +259,20 @@ def test_relabel_says_what_it_did_and_which_key_matched_nothing(tmp_path: Path) 
     assert "no row has the label 'absent'" in rows.notes[1]
     with pytest.raises(UserError, match="no rows are left"):
         read(tmp_path, ["a", "a"], 'data.relabel={"a": null}')
+
+
+@pytest.mark.parametrize("scale", [2, 3, 5, 10])
+def test_stars_from_1_on_are_classes_of_these_names(tmp_path: Path, scale: int) -> None:
+    path = tmp_path / "stars.csv"
+    path.write_text("text,label\n" + "".join(f"film {row},{row % scale + 1}.0\n" for row in range(3 * scale)))
+    rows = read_table(path)
+    assert rows.class_names == tuple(str(star) for star in range(1, scale + 1))
+    assert [rows.class_names[label] for label in rows.labels] == [str(row % scale + 1) for row in range(3 * scale)]
+    assert any(f"the integers 1 … {scale} are read as the names of {scale} classes" in note for note in rows.notes)
+
+
+def test_integers_beyond_a_scale_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "years.csv"
+    path.write_text("text,label\n" + "".join(f"film {row},{row % 12 + 1}\n" for row in range(60)))
+    with pytest.raises(UserError, match=r"expected the integers 0 … K-1"):
+        read_table(path)

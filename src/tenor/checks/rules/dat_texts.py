@@ -313,9 +313,12 @@ class Templates:
 
 def templates(texts: Sequence[str]) -> Templates:
     """Measured on texts of `TEMPLATE_WORDS` words or more; copies count once."""
-    distinct = {bare(text): text for text in texts}.values()
-    all_words = [DIGITS.sub("#", text.casefold()).split() for text in distinct]
-    of_texts = [frames(words) for words in all_words if len(words) >= TEMPLATE_WORDS]
+    of_texts, seen = [], set()
+    for text in texts:  # One at a time: the words of long texts take many times their memory.
+        words = DIGITS.sub("#", text.casefold()).split()
+        if len(words) >= TEMPLATE_WORDS and (key := hash(bare(text))) not in seen:
+            seen.add(key)
+            of_texts.append(frames(words))
     counts = Counter(chain.from_iterable(of_texts))
     n = len(of_texts)
     frequent = {

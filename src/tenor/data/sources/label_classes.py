@@ -315,7 +315,7 @@ def _own_meaning(counts: Counter[str], rows: SourceRows, columns: Columns, fault
     index_of = {label: classes.index_of[name] for label, name in spellings.name_of.items() if name in classes.index_of}
     merged = merged_note(counts, spellings.name_of)
     known = Counter({name: spellings.counts[name] for name in classes.names})
-    notes = (merged, near_note(known), maybe_missing_note(known))
+    notes = (merged, *classes.notes, near_note(known), maybe_missing_note(known))
     if merged is not None and len(counts) > len(spellings.counts):
         merged += ". Spellings that data.class_names lists separately stay separate classes"
         notes = (merged, *notes[1:])
@@ -338,6 +338,10 @@ def _swapped(rows: SourceRows, columns: Columns) -> str:
 SAMPLED_TEXTS = 1000
 
 
+LONGEST_SCALE = 10
+"""Integers from 1 to at most this are stars or points, each of which is a class."""
+
+
 def _own_classes(counts: Counter[str], where: str, column: str) -> Meaning:
     """The classes that these names form."""
     integers = [label for label in counts if INTEGER.fullmatch(label)]
@@ -347,6 +351,10 @@ def _own_classes(counts: Counter[str], where: str, column: str) -> Meaning:
     if len(integers) < len(counts):
         return _mixed(counts, integers)
     numbers = sorted(int(label) for label in integers)
+    if 1 < len(numbers) <= LONGEST_SCALE and numbers == list(range(1, len(numbers) + 1)):
+        names = tuple(map(str, numbers))
+        note = f"the integers 1 … {len(names)} are read as the names of {len(names)} classes"
+        return Meaning(names, {name: index for index, name in enumerate(names)}, "", notes=(note,))
     if numbers == [-1] or (len(numbers) > 1 and numbers != list(range(len(numbers)))):
         raise not_consecutive(numbers, counts, where, column)
     return Meaning(tuple(map(str, numbers)), {str(number): at for at, number in enumerate(numbers)}, "")
