@@ -1,4 +1,4 @@
-"""A column of labels: what is read as a class, what is told as another kind of column, and what to set."""
+"""A column of labels: what is read as a class, what is reported as another kind of column, and what to set."""
 
 import csv
 import json
