@@ -230,8 +230,19 @@ def test_fasttext_lines_have_labels_that_are_no_text(reader: Reader, tmp_path: P
     assert read.labels == ["good", "bad", "good"]
     assert "fastText's format" in read.notes
     path = put(tmp_path / "many.ft.txt", "__label__1 a\n__label__0 b\n" * 3 + "__label__1 __label__2 c\n")
-    with pytest.raises((UserError, AssertionError), match=r"line 7.*has 2 labels, expected one: 1, 2"):
+    with pytest.raises((UserError, AssertionError), match=r"line 7.*has 2 labels, expected one: '1', '2'"):
         reader(path)
+
+
+def test_a_fault_that_quotes_bytes_outside_utf_8_can_be_written(tmp_path: Path) -> None:
+    """The fault of a row is a column of the output, and Arrow's strings are UTF-8."""
+    path = tmp_path / "train.txt"
+    path.write_bytes(b"__label__1 a\n__label__0 b\n__label__1 __label__\xff\xfe c\n")
+    chunks = file_inputs.read_chunks(survey(path, "text").file, "text")
+    faults = [fault for chunk in chunks for fault in chunk.faults.values()]
+    assert any("has 2 labels" in fault for fault in faults)
+    for fault in faults:
+        fault.encode()
 
 
 def test_a_text_per_line_is_predicted_and_has_no_labels(tmp_path: Path) -> None:

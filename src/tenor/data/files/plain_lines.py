@@ -61,7 +61,8 @@ def _labelled(path: Path) -> Iterator[FileRow]:
                 yield FileRow((None, line.rstrip("\r\n")), number, f"does not begin with {MARK}")
                 continue
             labels = [one.removeprefix(MARK) for one in found[1].split()]
-            fault = f"has {len(labels)} labels, expected one: {', '.join(labels[:4])}" if len(labels) > 1 else None
+            shown = ", ".join(repr(one[:40]) for one in labels[:4])  # `repr` escapes bytes that are not UTF-8.
+            fault = f"has {len(labels)} labels, expected one: {shown}" if len(labels) > 1 else None
             yield FileRow((labels[0], found[2] or ""), number, fault)
 
 
