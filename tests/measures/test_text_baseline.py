@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tenor.config.schema import Data
+from tenor.data.sources import read_source
 from tenor.errors import UserError
 from tenor.measures.text_baseline import TextBaseline, fit_text_baseline, majority_baseline
 
@@ -145,3 +147,17 @@ def test_majority_takes_the_commonest_training_class() -> None:
     assert majority_baseline(np.array([0, 1]), np.array([0, 1, 1]), 2) == pytest.approx(1 / 3)
     with pytest.raises(ValueError):
         majority_baseline(np.array([], dtype=int), np.array([0]), 2)
+
+
+def test_terms_are_those_that_scikit_learn_counts() -> None:
+    """On real reviews, and on markup, quotes, emoticons, and letters outside ASCII."""
+    from tenor.measures.text_baseline import _learn_vocabulary, _vectorizer
+
+    real = read_source(Data()).train.texts[:300]
+    texts = [*real, "Déjà vu <br /><br />I'm “SO” glad :-) 10/10 İ ß", "", "word", "!"]
+    vocabulary, _ = _learn_vocabulary(texts)
+    counted = _vectorizer(vocabulary=vocabulary).transform(texts).sorted_indices()
+    fitted = fit_text_baseline(texts, np.arange(len(texts)) % 2, 2, seed=0)
+    assert fitted.vocabulary == vocabulary
+    for row, text in enumerate(texts):
+        assert fitted._terms(text) == counted[row].indices.tolist()

@@ -9,10 +9,12 @@ and the files, because a pickled pipeline could run code when it is loaded.
 """
 
 import json
+import re
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +27,10 @@ from tenor.runs.files import atomic_path, write_json
 
 # Words with inner apostrophes, an HTML tag as one token, any other mark by itself: "!" and "?" carry sentiment.
 _TOKEN = r"</?\w+ ?/?>|\w+(?:['’]\w+)*|[^\w\s]"
+_WORDS = re.compile(_TOKEN).findall
 _MIN_ROWS = 2  # A term in a single row cannot generalise, and most bigrams are of this kind.
 _SMOOTHING = 1.0  # Wang and Manning (2012), section 4.
 _INVERSE_PENALTY = 1.0  # Of the logistic regression: Mesnil et al. (2014) keep liblinear's default.
-_ROWS_AT_ONCE = 10_000  # Neither all texts nor all their terms need fit into memory.
 _FORMAT = 1
 
 
@@ -60,13 +62,23 @@ class TextBaseline:
         if not self.vocabulary:
             with np.errstate(divide="ignore"):
                 return np.tile(np.log(self.class_frequencies), (len(texts), 1))
-        starts = range(0, len(texts), _ROWS_AT_ONCE)
-        scores = [self._features.transform(texts[start : start + _ROWS_AT_ONCE]) @ self._weights for start in starts]
-        return self._from_scores(np.concatenate([np.zeros((0, len(self.intercept))), *scores]) + self.intercept)
+        scores = np.zeros((len(texts), len(self.intercept)))
+        for row, text in enumerate(texts):
+            scores[row] = self._weights[self._terms(text)].sum(axis=0)
+        return self._from_scores(scores + self.intercept)
+
+    def _terms(self, text: str) -> list[int]:
+        """Places in the vocabulary of the text's distinct terms, as `_vectorizer` counts them.
+
+        Scikit-learn's own `transform` takes four times as long, which would slow down a hybrid's predictions by 5%.
+        """
+        words = _WORDS(text.lower())
+        terms = {*words, *map(" ".join, pairwise(words))}
+        return sorted(place for term in terms if (place := self._places.get(term)) is not None)
 
     @cached_property
-    def _features(self) -> Any:
-        return _vectorizer(vocabulary=self.vocabulary)
+    def _places(self) -> dict[str, int]:
+        return {term: place for place, term in enumerate(self.vocabulary)}
 
     @cached_property
     def _weights(self) -> np.ndarray:
