@@ -208,7 +208,7 @@ def _under(scanner: "_Scanner", key: tuple[str, ...]) -> Iterator[str]:
 class _Scanner:
     """Reads JSON values one after another from a file, each as its text; memory is bounded by the largest.
 
-    ijson would do, but its C backend ends the process at integers of more than 4,300 digits and at deep nesting.
+    ijson would do, but its C backend ends the process on some inputs, where Python's own decoder raises an error.
     Raises UserError for text that is not JSON, and for a value larger than `dialect.MOST_CHARACTERS`.
     """
 
