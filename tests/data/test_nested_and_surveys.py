@@ -115,7 +115,7 @@ def test_records_under_several_nested_keys_need_a_choice(tmp_path: Path) -> None
     path.write_text(json.dumps({"data": {"reviews": [{"text": "a"}], "users": [{"name": "b"}]}, "page": 1}))
     message = refusal(path)
     assert "'data.reviews', 'data.users'" in message
-    assert "['data']['reviews']" in message
+    assert '["data"]["reviews"]' in message
 
 
 HEADER = ["StartDate", "ResponseId", "Q1", "Q2"]

@@ -94,8 +94,8 @@ def _batches(path: Path, names: Sequence[str], rows: int) -> Iterator[pa.RecordB
 
 
 def _require_sound(batch: pa.RecordBatch) -> None:
-    """Raises ArrowInvalid for a batch whose offsets or indices point outside of its values: Arrow maps them as they
-    are, and would read any memory. A string that is not UTF-8 is a fault of its row, which the caller finds."""
+    """Raises ArrowInvalid for an inconsistent batch, which Arrow maps without examining it. A string that is not UTF-8
+    is a fault of its row, which the caller finds."""
     batch.validate()
     for column in batch.columns:
         try:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path, PurePath
+from shlex import quote
 
 from tenor.data.files.dialect import Dialect, fields_up_to, spans
 from tenor.data.files.headers import (
@@ -63,7 +64,7 @@ def delimited_rows(path: Path, required: Sequence[str]) -> FileRows:
     if not set(required) <= set(found.header) and (below := row_with_names(sample, required)) is not None:
         raise UserError(
             f"{path}: the names of the columns are in row {below + 1:,} below the first one. Remove the rows above: "
-            f"tail -n +{below + 2} '{path.name}' > 'header_first{path.suffix}' (if each row is one line)"
+            f"tail -n +{below + 2} {quote(path.name)} > 'header_first{path.suffix}' (if each row is one line)"
         )
     if lost := lost_first_row(path, found.header, sample, required, found.dialect.delimiter):
         raise UserError(lost)
@@ -142,8 +143,8 @@ def _refuse_excel_line(path: Path) -> None:
         first = lines.readline(PART_BYTES).strip()
     if first.lower().startswith("sep=") and len(first) <= len("sep=x"):
         raise UserError(
-            f"{path}: its first line, {first!r}, is for Excel and is not a header. Remove it: tail -n +2 '{path.name}' "
-            f"> 'without_sep{path.suffix}'"
+            f"{path}: its first line, {first!r}, is for Excel and is not a header. Remove it: "
+            f"tail -n +2 {quote(path.name)} > 'without_sep{path.suffix}'"
         )
 
 

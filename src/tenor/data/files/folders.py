@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from glob import glob
 from pathlib import Path
+from shlex import quote
 
 from tenor.data.files.formats import FORMATS
 from tenor.data.files.opening import COMPRESSIONS, is_empty, open_text
@@ -54,7 +55,7 @@ def shards(folder: Path) -> list[Path]:
         raise UserError(
             f"{folder}: has no files to read{_listed('; its folders: ', nested)}. Give the path of a file, of a folder "
             "of files with the same columns, or of a folder with one folder of .txt files per class"
-            + (f", for instance '{folder / nested[0]}'." if len(nested) == 1 else ".")
+            + (f", for instance {quote(str(folder / nested[0]))}." if len(nested) == 1 else ".")
         )
     by_format: dict[str, list[Path]] = {}
     for path in files:
@@ -64,13 +65,14 @@ def shards(folder: Path) -> list[Path]:
         example = next((path for path in files if format_suffix(path) in FORMATS), files[0])
         raise UserError(
             f"{folder}: has files of several formats or of an unknown one{_listed(': ', [one.name for one in files])}. "
-            f"Give the path of one file, or a pattern such as '{folder / ('*' + example.suffix)}'."
+            f"Give the path of one file, or a pattern such as {quote(str(folder / ('*' + example.suffix)))}."
         )
     _refuse_splits(folder, files)
     if known == [".txt"]:
         raise UserError(
-            f"{folder}: has {len(files):,} .txt files. If each line is a text, give a pattern: '{folder / '*.txt'}'. "
-            "If each file is a text, put them into one folder per class, and give the folder above."
+            f"{folder}: has {len(files):,} .txt files. If each line is a text, give a pattern: "
+            f"{quote(str(folder / '*.txt'))}. If each file is a text, put them into one folder per "
+            "class, and give the folder above."
         )
     return files
 
@@ -98,10 +100,10 @@ def _refuse_splits(folder: Path, files: Sequence[Path]) -> None:
         for split, names in groups.items()
     }
     first = "train" if "train" in pattern else splits[0]
-    test = f" data.test_path='{pattern['test']}'" if "test" in pattern and first == "train" else ""
+    test = f" data.test_path={quote(pattern['test'])}" if "test" in pattern and first == "train" else ""
     raise UserError(
-        f"{folder}: has the splits {', '.join(splits)}. Name one: data.path='{pattern[first]}'{test} (tenor predict: "
-        f"--input '{pattern[first]}')."
+        f"{folder}: has the splits {', '.join(splits)}. Name one: data.path={quote(pattern[first])}{test} (tenor "
+        f"predict: --input {quote(pattern[first])})."
     )
 
 
@@ -118,11 +120,12 @@ def class_folders(folder: Path) -> list[Path]:
     splits = [path for path in inner if path.name.lower() in (*SPLITS, *OTHER_SPLITS)]
     if len(splits) > 1 or (splits and len(inner) == 1):
         first = next((path for path in splits if SPLITS.get(path.name.lower()) == "train"), splits[0])
-        test = next((f" data.test_path='{path}'" for path in splits if SPLITS.get(path.name.lower()) == "test"), "")
+        tests = [quote(str(path)) for path in splits if SPLITS.get(path.name.lower()) == "test"]
+        test = f" data.test_path={tests[0]}" if tests else ""
         test = "" if first.name.lower().startswith("test") else test
         raise UserError(
-            f"{folder}: has the splits {', '.join(path.name for path in splits)}. Name one: data.path='{first}'{test} "
-            f"(tenor predict: --input '{first}')."
+            f"{folder}: has the splits {', '.join(path.name for path in splits)}. Name one: "
+            f"data.path={quote(str(first))}{test} (tenor predict: --input {quote(str(first))})."
         )
     texts = [path for path in inner if any(one.suffix.lower() == ".txt" for one in path.iterdir())]
     return texts if len(texts) == len(inner) else []

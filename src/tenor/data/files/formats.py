@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path, PurePath
+from shlex import quote
 from typing import Literal
 
 from tenor.data.files.headers import nearest
@@ -93,6 +94,9 @@ _SIGNATURES: tuple[tuple[bytes, str, tuple[str, ...]], ...] = (
 )
 
 
+UNQUOTED = frozenset("'\"\\$`!\n")
+
+
 @dataclass(frozen=True)
 class FileFormat:
     """A recognized format."""
@@ -112,7 +116,9 @@ def recognize_format(path: Path) -> FileFormat:
         _require_content(path, suffix)
         return FileFormat(FORMATS[suffix], suffix)
     if suffix in REFUSED:
-        how = REFUSED[suffix].format(name=name, stem=name.stem)
+        # A name with such characters would end the quotes of the command.
+        known = name if UNQUOTED.isdisjoint(name.name) else PurePath(f"FILE{suffix}")
+        how = REFUSED[suffix].format(name=known, stem=known.stem)
         raise UserError(f"{path}: {suffix} files are not read. {how}.")
     raise UserError(f"{path}: unknown suffix {suffix!r}{_near(suffix)}, expected one of {ACCEPTED}. {_how(path, name)}")
 
@@ -137,14 +143,16 @@ def _how(path: Path, name: PurePath) -> str:
     else:
         suffix = ".tsv" if b"\t" in line else ".csv" if b"," in line or b";" in line else ".txt"
     packed = path.suffix if compression_of(path) else ""
-    return f"If it is text, rename it: mv '{path.name}' '{name.stem if name.suffix else name.name}{suffix}{packed}'"
+    new = f"{name.stem if name.suffix else name.name}{suffix}{packed}"
+    return f"If it is text, rename it: mv {quote(path.name)} {quote(new)}"
 
 
 def _require_packed(path: Path) -> None:
     suffix = path.suffix.lower()
     if suffix in COMPRESSIONS and PurePath(path.stem).suffix.lower() == ".tar":
         raise UserError(
-            f"{path}: archives are not read. Extract it (tar -xf '{path.name}'), and give the path of a file or folder."
+            f"{path}: archives are not read. Extract it (tar -xf {quote(path.name)}), and give the path of a "
+            "file or folder."
         )
     if suffix in COMPRESSIONS:
         with open(path, "rb") as file:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 from tenor.errors import UserError
 
@@ -68,7 +69,7 @@ def missing_columns(where: str, wanted: Sequence[Wanted], available: Sequence[st
     if len(missing) == 1 and not found and first.role in USUAL_NAMES:
         rest = [name for name in rest if _folded(name) not in others]
         found = {first.option: rest[0]} if len(rest) == 1 and len(named) > 1 else {}
-    options = [one.option.format(as_argument(found.get(one.option, "NAME"))) for one in missing]
+    options = [one.option.format(quote(found.get(one.option, "NAME"))) for one in missing]
     fix = f"Set {' '.join(options)}" + ("" if len(found) == len(missing) else ", with names of these columns")
     names = " and no column ".join(f"{one.name!r}{nearest(one.name, available)}" for one in missing)
     if not available or (not rest and len(found) < len(missing)):
@@ -97,13 +98,6 @@ def obvious(wanted: Wanted, available: Sequence[str]) -> str | None:
 
 def _folded(name: str) -> str:
     return " ".join(name.strip().strip("\"'").lower().split())
-
-
-def as_argument(name: str) -> str:
-    """A name as a shell reads it."""
-    if re.fullmatch(r"[\w.-]+", name):
-        return name
-    return "'" + name.replace("'", "'\\''") + "'"
 
 
 def tidied_names(names: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -156,7 +150,7 @@ def lost_first_row(
     shown = ", ".join(repr(name[:40]) for name in header[:4])
     return (
         f"{path}: the first line seems to be a row of data, not a header with names of columns ({shown}). Add a "
-        f"header, for instance: (printf '{separated}\\n'; cat '{path.name}') > 'with_header{path.suffix}'"
+        f"header, for instance: (printf '{separated}\\n'; cat {quote(path.name)}) > 'with_header{path.suffix}'"
     )
 
 

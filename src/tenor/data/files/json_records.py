@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import date, time, timedelta
 from decimal import Decimal
 from pathlib import Path
+from shlex import quote
 from typing import Any, Literal
 from uuid import UUID
 
@@ -408,11 +409,11 @@ def _refuse_layout(path: Path, kinds: Mapping[str, str], arrays: Sequence[tuple[
     shown = ", ".join(map(repr, list(kinds)[:SHOWN_KEYS]))
     if arrays:
         names = [".".join(key) for key in arrays]
-        within = "".join(f"[{name!r}]" for name in arrays[0])
-        code = f"import json; [print(json.dumps(row)) for row in json.load(open({path.name!r})){within}]"
+        within = "".join(f"[{json.dumps(name)}]" for name in arrays[0])
+        code = f"import json; [print(json.dumps(row)) for row in json.load(open({json.dumps(path.name)})){within}]"
         raise UserError(
             f"{path}: has records under several keys: {', '.join(map(repr, names[:SHOWN_KEYS]))}. Write each to a "
-            f"file, for instance: python -c \"{code}\" > '{names[0]}.jsonl'"
+            f"file, for instance: python -c {quote(code)} > {quote(names[0] + '.jsonl')}"
         )
     is_split = {"columns", "data"} <= set(kinds)
     found = set(kinds.values())
@@ -420,6 +421,7 @@ def _refuse_layout(path: Path, kinds: Mapping[str, str], arrays: Sequence[tuple[
         return
     orient = "split" if is_split else "index" if found == {"object"} else "columns"
     code = (
-        f"import pandas; pandas.read_json({path.name!r}, orient={orient!r}).to_csv({path.stem + '.csv'!r}, index=False)"
+        f"import pandas; pandas.read_json({json.dumps(path.name)}, orient={json.dumps(orient)})"
+        f".to_csv({json.dumps(path.stem + '.csv')}, index=False)"
     )
-    raise UserError(f'{path}: has columns, not records: the keys {shown}. Convert it: python -c "{code}"')
+    raise UserError(f"{path}: has columns, not records: the keys {shown}. Convert it: python -c {quote(code)}")

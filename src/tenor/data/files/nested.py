@@ -5,12 +5,13 @@ A column whose own name has a dot comes first.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from shlex import quote
 from typing import TypeGuard
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tenor.data.files.headers import SHOWN_COLUMNS, Wanted, as_argument, obvious
+from tenor.data.files.headers import SHOWN_COLUMNS, Wanted, obvious
 from tenor.data.files.stream import Block, FileRows, Limits
 
 MOST_LEVELS = 4
@@ -75,9 +76,7 @@ def advice_on_fields(field: pa.Field, role: str, option: str) -> str:
         return ""
     names = list(struct_names(field))
     one = obvious(Wanted(role, role, option), names) or (names[0] if len(names) == 1 else None)
-    return (
-        f"Its fields: {', '.join(map(repr, names[:SHOWN_COLUMNS]))}. Set {option.format(as_argument(one or 'NAME'))}."
-    )
+    return f"Its fields: {', '.join(map(repr, names[:SHOWN_COLUMNS]))}. Set {option.format(quote(one or 'NAME'))}."
 
 
 def with_struct_fields(rows: FileRows, names: Sequence[str]) -> FileRows:

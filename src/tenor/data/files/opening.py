@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from shlex import quote
 from typing import IO, Any, BinaryIO, TextIO, cast
 
 import pyarrow as pa
@@ -76,11 +77,12 @@ def _only_member(path: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
         shown = ", ".join(repr(info.filename) for info in members[:SHOWN_MEMBERS])
         listed = f": {shown}{', …' if len(members) > SHOWN_MEMBERS else ''}" if members else ""
         raise UserError(
-            f"{path}: contains {len(members):,} files{listed}, expected one. Extract the archive (unzip '{path}' -d "
-            "extracted) and give the path of one file, or of a folder of files with the same columns."
+            f"{path}: contains {len(members):,} files{listed}, expected one. Extract the archive "
+            f"(unzip {quote(str(path))} -d extracted) and give the path of one file, or of a folder of files "
+            "with the same columns."
         )
     if members[0].flag_bits & 1:
-        raise UserError(f"{path}: is encrypted. Extract it with its password: unzip '{path}'")
+        raise UserError(f"{path}: is encrypted. Extract it with its password: unzip {quote(str(path))}")
     return members[0]
 
 
@@ -236,7 +238,7 @@ def _convert(path: Path, encoding: str, option: str = "") -> str:
     stem, dot, suffix = name.rpartition(".")
     new = f"{stem}.utf8.{suffix}" if dot else f"{name}.utf8"
     packed = "" if compression_of(path) is None else " (after decompressing it)"
-    return f"iconv {option}-f {encoding} -t UTF-8 '{name}' > '{new}'{packed}"
+    return f"iconv {option}-f {encoding} -t UTF-8 {quote(name)} > {quote(new)}{packed}"
 
 
 def _why_nul(path: Path) -> str:

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
+from shlex import quote
 
 from tenor.data.files import dialect
 from tenor.data.files.headers import USUAL_NAMES
@@ -89,7 +90,7 @@ def _refuse_header(path: Path, first: list[str]) -> None:
         if are_names and not USUAL_NAMES["text"].isdisjoint(names) and all(delimiter in one for one in first):
             raise UserError(
                 f"{path}: its first line is the header of a CSV file, {line[:80]!r}, so that it is not one text per "
-                f"line. Rename it: cp '{path.name}' '{inner_name(path).rsplit('.', 1)[0]}.csv'"
+                f"line. Rename it: cp {quote(path.name)} {quote(inner_name(path).rsplit('.', 1)[0] + '.csv')}"
             )
 
 
@@ -110,9 +111,9 @@ def _refuse_tabs(path: Path) -> None:
         has_header = TEXT in fields or LABEL in fields or all(re.fullmatch(r"[A-Za-z_ ]{1,30}", one) for one in fields)
         header = "\\t".join(_names(fields))
         command = (
-            f"cp '{path.name}' '{name}.tsv'"
+            f"cp {quote(path.name)} {quote(name + '.tsv')}"
             if has_header
-            else f"(printf '{header}\\n'; cat '{path.name}') > '{name}.tsv'"
+            else f"(printf '{header}\\n'; cat {quote(path.name)}) > {quote(name + '.tsv')}"
         )
         raise UserError(
             f"{path}: each line is separated by tabs into {len(fields)} fields, so that it is not one text per line. "

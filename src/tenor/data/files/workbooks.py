@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime, time
 from pathlib import Path
+from shlex import quote
 from typing import IO, Any
 
 from tenor.data.files.headers import (
@@ -70,7 +71,7 @@ def _sheet_name(path: Path, sheet: str | None, required: Sequence[str]) -> str:
     likely = next((name for name in filled if _has_columns(path, name, required)), filled[0])
     raise UserError(
         f"{path}: {len(filled)} sheets have cells: {', '.join(map(repr, filled))}. Name one, after a #: "
-        f"'{path}#{likely}'"
+        + quote(f"{path}#{likely}")
     )
 
 

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from shlex import quote
 
-from tenor.data.files.headers import as_argument
 from tenor.errors import UserError
 
 INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
@@ -159,7 +159,7 @@ def near_note(counts: Counter[str]) -> str | None:
     example = json.dumps(relabel, ensure_ascii=False)
     return (
         f"class names that are nearly the same: {_shown(shown, '; ')}. If they mean the same, read one as the other: "
-        f"{as_argument('data.relabel=' + example)}; if they are different classes, list all names in data.class_names"
+        f"{quote('data.relabel=' + example)}; if they are different classes, list all names in data.class_names"
     )
 
 
