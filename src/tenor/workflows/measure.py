@@ -185,9 +185,13 @@ def _no_hybrid(baseline: TextBaseline, encoder: np.ndarray, scores: np.ndarray, 
 def _compared(compared: FoldComparison) -> str:
     return (
         f"validation accuracy {compared.encoder_accuracy:.2%} without and {compared.hybrid_accuracy:.2%} with the text "
-        f"baseline (cross-fitted, n = {compared.rows:,}); loss lower by {compared.loss_difference:.4f}, "
+        f"baseline (cross-fitted, n = {compared.rows:,}); loss {_lower(compared.loss_difference)}, "
         f"p = {compared.p:.2g}"
     )
+
+
+def _lower(difference: float) -> str:
+    return f"{'lower' if difference >= 0 else 'higher'} by {abs(difference):.4f}"
 
 
 def measure_split(

@@ -1,4 +1,7 @@
-"""Records of JSON files: one object per line, an array of objects, or objects nested under one key, as a stream."""
+"""Records of JSON files: one object per line, an array of objects, or objects nested under one key, as a stream.
+
+Written here because Arrow's reader ends at the first faulty record, and because of ijson's limits (`_Scanner`).
+"""
 
 import json
 import math

@@ -4,6 +4,8 @@ A reader that takes a literal quote for the beginning of a quoted field joins al
 record, possibly without an error. So lines that form one record, or a malformed one, are also read with literal quotes:
 if they then have the header's number of fields, with values as in the other rows, they are rows. If each of them could
 be a row but need not be, a note says so.
+
+Written here because the readers of pandas and Arrow take one quoting for given, and join such lines without an error.
 """
 
 import csv
