@@ -31,9 +31,9 @@ OF_LOW_SHARE = 0.6
 RELIABLE_SHARE = 0.15  # If 5% of the training texts have fewer frequent words, these say too little.
 SCRIPT_SHARE = 0.005  # Of the training letters: foreign names and quotations are fewer.
 UNKNOWN = 0.5  # Of a text's tokens: one emoji after two words is no reason to doubt.
-TOLD_LANGUAGE = 0.001
+REPORTED_LANGUAGE = 0.001
 """Of the rows: fewer may be mistakes of the measure."""
-TOLD_UNKNOWN, TOLD_TOKENS = 0.05, 200  # Of all tokens, and their least number, as in rule TOK003.
+REPORTED_UNKNOWN, REPORTED_TOKENS = 0.05, 200  # Of all tokens, and their least number, as in rule TOK003.
 NO_LANGUAGE = re.compile(r"https?://\S+|\B@\w+|</?[a-z][^<>]{0,200}>")
 WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W\d_]+")
 """In scripts without blanks between words, each character counts as one."""
@@ -123,9 +123,9 @@ class UnlikeTexts:
             f"{count:,} of {self.rows:,} texts ({count / self.rows:.1%}) {self._what(kind)}, for example "
             f"{self.first[kind]}: {_CONSEQUENCE[kind]}"
             for kind, count in self.counts.most_common()
-            if kind != "language" or count >= TOLD_LANGUAGE * self.rows
+            if kind != "language" or count >= REPORTED_LANGUAGE * self.rows
         ]
-        if self.tokens >= TOLD_TOKENS and self.unknown_tokens > TOLD_UNKNOWN * self.tokens:
+        if self.tokens >= REPORTED_TOKENS and self.unknown_tokens > REPORTED_UNKNOWN * self.tokens:
             notes.append(
                 f"{self.unknown_tokens:,} of {self.tokens:,} tokens ({self.unknown_tokens / self.tokens:.1%}) are "
                 "unknown to the model, and all of these look the same to it"
