@@ -28,7 +28,7 @@ SYSTEM = "system/"
 
 
 @dataclass
-class Run:
+class MlflowRun:
     """A run as it is stored, and when it began."""
 
     name: str
@@ -84,7 +84,7 @@ def read_mlflow(path: Path) -> list[Artifacts]:
     return artifacts
 
 
-def _artifacts(run: Run) -> Artifacts | None:
+def _artifacts(run: MlflowRun) -> Artifacts | None:
     series = {name: values for name, values in run.series.items() if not name.startswith(SYSTEM)}
     evidence = history_evidence(History(series, is_whole=True), classes_in(run.params))
     if not evidence:
@@ -111,12 +111,12 @@ def _begun(folder: Path) -> float:
     return float(match[1]) if match else 0.0
 
 
-def _of_folder(folder: Path) -> Run:
+def _of_folder(folder: Path) -> MlflowRun:
     text = (folder / META).read_bytes()[:MAX_PARAMETER].decode("utf-8", "replace")
     meta = parse_yaml(text, str(folder / META)).value
     meta = meta if isinstance(meta, Mapping) else {}
     name, begun = meta.get("run_name"), logged_number(meta.get("start_time"))
-    run = Run(str(name or folder.name), begun or 0.0, files=[folder / META])
+    run = MlflowRun(str(name or folder.name), begun or 0.0, files=[folder / META])
     for file in _files(folder / "params"):
         run.params[file.relative_to(folder / "params").as_posix()] = _parameter(file)
         run.files.append(file)
@@ -160,7 +160,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
 
 
-def _of_database(path: Path) -> list[Run]:
+def _of_database(path: Path) -> list[MlflowRun]:
     try:
         with closing(_connect(path)) as database:
             return list(_read(database, path))
@@ -170,12 +170,12 @@ def _of_database(path: Path) -> list[Run]:
         ) from error
 
 
-def _read(database: sqlite3.Connection, path: Path) -> Iterator[Run]:
+def _read(database: sqlite3.Connection, path: Path) -> Iterator[MlflowRun]:
     query = (
         "SELECT run_uuid, name, start_time FROM runs WHERE lifecycle_stage = 'active' ORDER BY start_time DESC LIMIT ?"
     )
     for run_id, name, begun in database.execute(query, (MAX_RUNS + 1,)).fetchall():
-        run = Run(str(name or run_id), float(begun or 0), files=[path])
+        run = MlflowRun(str(name or run_id), float(begun or 0), files=[path])
         run.params = dict(database.execute("SELECT key, value FROM params WHERE run_uuid = ?", (run_id,)))
         rows = database.execute(
             "SELECT key, step, value, is_nan FROM metrics WHERE run_uuid = ? ORDER BY timestamp LIMIT ?",

@@ -1,14 +1,15 @@
 """Folders of Weights & Biases: the record of an offline run (`run-ID.wandb`), summary, configuration, exported history.
 
 The record is a file in LevelDB's log format whose entries are protocol buffers (github.com/wandb/wandb:
-`core/internal/leveldb`, `wandb/proto/wandb_internal.proto`). Only the fields that are used here are decoded. An offline
-run of wandb 0.31 leaves nothing else: `files/` gets summary and configuration only while a run is synced.
+`core/internal/leveldb`, `wandb/proto/wandb_internal.proto`). Only the fields that are used here are decoded, and decoded
+here: the package wandb would be a dependency for a few numbers, and its reader is not part of its public interface.
+An offline run of wandb 0.31 leaves nothing else: `files/` gets summary and configuration only while a run is synced.
 """
 
 import json
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,7 @@ def read_wandb_folders(path: Path) -> list[Artifacts]:
         )
     if len(every) > MAX_RUNS:
         notes.append(f"the newest {MAX_RUNS} of {len(every)} runs were read; give one of the others by its folder")
-    artifacts[0] = Artifacts(**{**vars(artifacts[0]), "notes": (*artifacts[0].notes, *notes)})
+    artifacts[0] = replace(artifacts[0], notes=(*artifacts[0].notes, *notes))
     return artifacts
 
 
