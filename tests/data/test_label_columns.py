@@ -276,3 +276,12 @@ def test_integers_beyond_a_scale_are_refused(tmp_path: Path) -> None:
     path.write_text("text,label\n" + "".join(f"film {row},{row % 12 + 1}\n" for row in range(60)))
     with pytest.raises(UserError, match=r"expected the integers 0 … K-1"):
         read_table(path)
+
+
+def test_a_label_with_many_brackets_is_not_parsed() -> None:
+    from tenor.data.sources.label_advice import MOST_BRACKETS, unpacked
+
+    flat = ["joy"] * MOST_BRACKETS
+    assert unpacked(str(flat)) == flat
+    nested = "[" + "(1,)," * MOST_BRACKETS + "]"
+    assert unpacked(nested) == nested

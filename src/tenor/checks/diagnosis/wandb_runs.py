@@ -1,9 +1,10 @@
 """Folders of Weights & Biases: the record of an offline run (`run-ID.wandb`), summary, configuration, exported history.
 
 The record is a file in LevelDB's log format whose entries are protocol buffers (github.com/wandb/wandb:
-`core/internal/leveldb`, `wandb/proto/wandb_internal.proto`). Only the fields that are used here are decoded, and decoded
-here: the package wandb would be a dependency for a few numbers, and its reader is not part of its public interface.
-An offline run of wandb 0.31 leaves nothing else: `files/` gets summary and configuration only while a run is synced.
+`core/internal/leveldb`, `wandb/proto/wandb_internal.proto`). Only the fields that are used here are decoded.
+This is done here because the package wandb would be a dependency for a few numbers, and its reader is not part of its
+public interface. An offline run of wandb 0.31 leaves nothing else: `files/` gets summary and configuration only while
+a run is synced.
 """
 
 import json

@@ -32,6 +32,8 @@ NESTED = re.compile(r"(?:tensor|array|np\.array)\((\[.*\])(?:, [a-z_]+=[^()]*)?\
 SCALAR = re.compile(r"(?:tensor|array|np\.\w+)\(['\"]?([^'\"()\[\],]+)['\"]?(?:, [a-z_]+=[^()]*)?\)")
 VECTOR = re.compile(r"[01](\.0*)?(\s*[\s,;|]\s*[01](\.0*)?)+")
 DECIMAL_COMMA = re.compile(r"[-+]?[0-9]{1,3},[0-9]{1,3}")
+MOST_BRACKETS = 100
+"""Opening brackets of a label that is parsed: `ast.literal_eval` is not made for deep nesting."""
 SEPARATORS = (",", ";", "|")
 MANY_CLASSES = 50
 FEWEST_ROWS = 5
@@ -79,7 +81,7 @@ def unpacked(label: str) -> object:
     if (scalar := SCALAR.fullmatch(label)) is not None:
         return scalar[1]
     match = NESTED.fullmatch(label)
-    if match is None:
+    if match is None or sum(map(label.count, "[({")) > MOST_BRACKETS:
         return label
     inner = match[1] or match[2]
     for parse in (json.loads, ast.literal_eval, _numbers_in):
