@@ -91,6 +91,7 @@ def test_loading_at_a_time_leaves_transformers_as_loud_as_before(small_classifie
     assert all(inside)
 
 
+@pytest.mark.slow
 def test_exports_at_a_time_leave_warnings_and_logging_as_before(small_classifier: Path, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     filters, disabled, out = list(warnings.filters), logging.root.manager.disable, __import__("sys").stdout

@@ -162,7 +162,7 @@ def test_a_changed_or_missing_text_baseline_is_refused(folder: Path, small_model
             use()
 
 
-@pytest.mark.parametrize("form", ["safetensors", "onnx"])
+@pytest.mark.parametrize("form", ["safetensors", pytest.param("onnx", marks=pytest.mark.slow)])
 def test_an_export_contains_the_text_baseline(hybrid: RunResult, tmp_path: Path, form: str) -> None:
     if form == "onnx":
         pytest.importorskip("onnxruntime")

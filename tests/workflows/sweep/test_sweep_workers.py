@@ -142,6 +142,7 @@ def test_a_trial_that_was_taken_over_is_not_reported_twice(
     assert [(trial.status, trial.attempts) for trial in found] == [("completed", 2), ("completed", 1)]
 
 
+@pytest.mark.slow
 def test_of_several_phases_the_best_trial_wins(no_training: list[int], planned: Planned, tmp_path: Path) -> None:
     second = "phases.b={trials: 2, space: {training.learning_rate: {low: 0.009, high: 0.011}}}"
     plan = planned(second)
