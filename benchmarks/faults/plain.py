@@ -65,7 +65,7 @@ def main() -> None:
     model = (run_trainer if isinstance(program, TrainerProgram) else run_loop)(program, folder)
     if model is not None:
         weights = {name: value.detach().clone().contiguous() for name, value in model.state_dict().items()}
-        save_file({name: value for name, value in weights.items() if isinstance(value, torch.Tensor)}, folder / "w.safetensors")
+        save_file(weights, folder / "weights.safetensors")
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ def _with_evidence(runs: list[Artifacts], evidence: Any) -> list[Artifacts]:
 
 
 def _artifacts(training: "WatchedTraining", is_final: bool) -> Artifacts:
-    evidence: list[Any] = []
+    evidence: list[Any] = [training.batches] if training.batches is not None else []
     steps = _steps(training)
     if steps is not None:
         evidence.append(steps)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from tenor.watch.rows import SeenRows
+from tenor.watch.rows import SeenRows, labels_in_batch
 
 if TYPE_CHECKING:
     from tenor.checks.evidence import EvaluationEvidence, ReportedSplit
@@ -187,6 +187,8 @@ class Evaluations:
 
 def reported(evaluation: Evaluation) -> "ReportedSplit | None":
     """An evaluation as rules judge it; None without labels."""
+    from scipy.special import softmax
+
     from tenor.checks.evidence import ReportedSplit
 
     labels, predicted, probabilities = evaluation.labels, evaluation.predicted, evaluation.probabilities
@@ -196,7 +198,7 @@ def reported(evaluation: Evaluation) -> "ReportedSplit | None":
         if labels is None and all(part is not None for part in heard):
             labels = np.concatenate([part for part in heard if part is not None])
         if labels is not None and len(labels) == len(logits):
-            probabilities = _softmax(logits) if probabilities is None else probabilities
+            probabilities = softmax(logits.astype(np.float64), axis=1) if probabilities is None else probabilities
             predicted = logits.argmax(axis=1) if predicted is None else predicted
     if labels is None or predicted is None or not len(labels):
         return None
@@ -218,19 +220,9 @@ def _accuracy(split: "ReportedSplit") -> float:
     return float(np.mean(split.labels == split.predicted))
 
 
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-    exponents = np.exp(shifted)
-    return exponents / exponents.sum(axis=1, keepdims=True)
-
-
 def _labels_in(kwargs: Mapping[str, Any], batch: Any, rows: int) -> torch.Tensor | None:
     """The labels of a call: its own, else those of the loader's last batch if it has as many rows."""
-    from tenor.checks.gather.batches import LABEL_NAMES
-
-    named = [batch.get(name) for name in LABEL_NAMES] if isinstance(batch, Mapping) else []
-    last = [batch[-1]] if isinstance(batch, tuple | list) and len(batch) > 1 else []
-    for value in (kwargs.get("labels"), *named, *last):
+    for value in (kwargs.get("labels"), labels_in_batch(batch)):
         if isinstance(value, torch.Tensor) and value.shape == (rows,) and not value.is_floating_point():
             return value.detach()
     return None

@@ -64,6 +64,8 @@ class Step:
     """The values on which `backward` was called."""
     grad_norm: Any = None
     clip_at: float | None = None
+    has_failed: bool = False
+    """Whether the program ended with an exception before this step was taken."""
 
 
 class Observer:
@@ -95,7 +97,14 @@ class Observer:
     @property
     def has_seen_anything(self) -> bool:
         """Whether this process trained or evaluated."""
-        return bool(self.trainings or self.trainers or self.evaluations.all or self.step.backward)
+        return bool(self.trainings or self.trainers or self.evaluations.all or self.step.backward or self.step.calls)
+
+    def after_failure(self) -> None:
+        """The program ended with an exception: check the first step of a training that never got that far."""
+        optimizer = next(reversed(list(self.optimizers)), None)
+        if self.step.calls and not self.trainings and not self.trainers and optimizer is not None:
+            self.step.has_failed = True
+            self._training_of(optimizer)
 
     def is_foreign(self, optimizer: Any) -> bool:
         """Whether another part watches this optimizer."""

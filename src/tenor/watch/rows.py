@@ -59,3 +59,12 @@ def token_ids(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> torch.Tensor 
         if isinstance(value, torch.Tensor) and value.ndim == 2 and not value.is_floating_point():
             return value.detach()
     return None
+
+
+def labels_in_batch(batch: Any) -> torch.Tensor | None:
+    """The labels in a batch of a loader: under their usual names, or last in a tuple; None if there are none."""
+    from tenor.checks.gather.batches import LABEL_NAMES
+
+    named = [batch.get(name) for name in LABEL_NAMES] if isinstance(batch, Mapping) else []
+    last = [batch[-1]] if isinstance(batch, tuple | list) and len(batch) > 1 else []
+    return next((value.detach() for value in (*named, *last) if isinstance(value, torch.Tensor)), None)

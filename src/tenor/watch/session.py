@@ -107,6 +107,8 @@ class Session:
         if not OBSERVER.has_seen_anything:
             return
         with guarded("the end of the program"):
+            if self.trouble:
+                OBSERVER.after_failure()
             for training in OBSERVER.trainings:
                 training.end()
             diagnosis = self.diagnosis()

@@ -70,4 +70,6 @@ class WatchCallback(TenorCallback):
             runs = read_trainer_folder(self._folder)
         else:
             runs = read_trainer_state(self._state, self._folder / "trainer_state.json")
-        return [dataclasses.replace(run, earlier=(*run.earlier, *self.all_reports)) for run in runs]
+        name = f"Trainer {OBSERVER.trainers.index(self) + 1}" if len(OBSERVER.trainers) > 1 else "Trainer"
+        reports = self.all_reports
+        return [dataclasses.replace(run, name=run.name or name, earlier=(*run.earlier, *reports)) for run in runs]

@@ -15,10 +15,10 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from tenor.runs.findings import Report
 from tenor.watch.random_objects import random_objects_kept
-from tenor.watch.rows import SeenRows
+from tenor.watch.rows import SeenRows, labels_in_batch
 
 if TYPE_CHECKING:
-    from tenor.checks.evidence import StepEvidence
+    from tenor.checks.evidence import BatchEvidence, StepEvidence
     from tenor.checks.watchdog import Watchdog
     from tenor.watch.observer import Call, Observer, Step
 
@@ -45,6 +45,8 @@ class WatchedTraining:
         self.steps_per_epoch: int | None = None
         self.n_classes: int | None = None
         self.train_rows = SeenRows()
+        self.batches: BatchEvidence | None = None
+        """What the preflight read of the loader."""
         self.evidence: StepEvidence | None = None
         self.report: Report | None = None
         self._idle = 0
@@ -104,15 +106,24 @@ def begin_training(training: WatchedTraining, optimizer: Any) -> None:
             observer, training, model, optimizer, scheduler, total, loader, batches, call, passes
         )
     observer.session.add(training.preflight.findings)
+    if not step.has_failed:
+        training.watchdog = _watchdog(training, model, optimizer, scheduler, total)
+
+
+def _watchdog(
+    training: WatchedTraining, model: nn.Module, optimizer: Any, scheduler: Any, total: int | None
+) -> "Watchdog":
     from tenor.checks.watchdog import Watchdog
 
-    training.watchdog = Watchdog(
+    assert training.preflight is not None
+    observer = training.observer
+    return Watchdog(
         model,
         optimizer,
         scheduler=scheduler,
         n_classes=training.n_classes,
         total_steps=total,
-        clip_at=step.clip_at,
+        clip_at=observer.step.clip_at,
         policy="warn",
         allow=observer.session.settings.allow,
         every=EVERY,
@@ -134,6 +145,8 @@ def _preflight(
     passes: int,
 ) -> Report:
     from tenor.checks.before_training import number_of_classes, preflight
+    from tenor.checks.finding import CannotTell
+    from tenor.checks.gather.batches import batch_evidence
     from tenor.checks.probes.probe import probe
 
     settings = observer.session.settings
@@ -142,6 +155,9 @@ def _preflight(
     loss_fn = _loss_function(observer.step)
     new, unused = _loading_names(observer, model)
     evidence: list[Any] = []
+    with contextlib.suppress(CannotTell):
+        training.batches = batch_evidence(loader, training.n_classes or 2)
+        evidence.append(training.batches)
     if not isinstance(loader, DataLoader) or not _is_consumable(loader, call):
         evidence.append(probe(model, loss_fn, batches, training.n_classes or 2, seconds=settings.seconds))
     return preflight(
@@ -183,13 +199,16 @@ def _call_with_logits(step: "Step") -> "Call | None":
     losses = [one for one in step.losses if one.logits.ndim == 2]
     if step.calls and losses:
         return replace(step.calls[-1], logits=losses[-1].logits, labels=losses[-1].labels)
+    if step.calls and step.has_failed and step.calls[-1].logits is not None:
+        # The program failed in its loss: its labels are those of the batch.
+        return replace(step.calls[-1], labels=labels_in_batch(step.calls[-1].batch))
     return None
 
 
 def _why_unjudged(step: "Step", call: "Call | None") -> str:
     if not step.calls:
         return "no call of a PyTorch model was seen before the optimizer step; nothing of it was checked"
-    if call is None:
+    if call is None or call.labels is None:
         kinds = sorted({one.name for one in step.losses}) or ["none that is known"]
         return f"no classification loss was seen (losses: {', '.join(kinds)}); nothing of it was checked"
     assert call.logits is not None
@@ -255,7 +274,12 @@ def _loading_names(observer: "Observer", model: nn.Module) -> tuple[tuple[str, .
 def _loss_function(step: "Step") -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
     """The program's loss with its arguments, if it takes logits and labels; else the plain cross-entropy."""
     usable = [one for one in step.losses if one.function is not None and one.logits.ndim == 2]
-    return usable[-1].function if usable else nn.functional.cross_entropy
+    if not usable:
+        return nn.functional.cross_entropy
+    last = usable[-1]
+    if last.value is not None and step.backward and float(last.value) * float(step.backward[-1]) < 0:
+        return lambda logits, labels: -last.function(logits, labels)  # The program went backward from its negative.
+    return last.function
 
 
 def _loader_and_batches(step: "Step", call: "Call") -> tuple[Any, list[dict[str, torch.Tensor]]]:
