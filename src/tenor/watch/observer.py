@@ -149,7 +149,7 @@ class Observer:
 
     def _label(self, call: Call | None, labels: Any) -> None:
         if call is not None and call.labels is None and isinstance(labels, torch.Tensor):
-            call.labels = labels.detach()
+            call.labels = classes_of(labels)
 
     # Steps
 
@@ -225,6 +225,13 @@ def logits_in(output: Any) -> torch.Tensor | None:
     except TypeError:
         return None
     return logits if isinstance(logits, torch.Tensor) and logits.ndim == 2 and logits.is_floating_point() else None
+
+
+def classes_of(labels: torch.Tensor) -> torch.Tensor | None:
+    """One class per row, shape (rows,): of labels that are probabilities (rows, K) the likeliest; None for others."""
+    if labels.is_floating_point():
+        return labels.detach().argmax(dim=1) if labels.ndim == 2 and labels.shape[1] > 1 else None
+    return labels.detach()
 
 
 def _one_number(value: Any) -> torch.Tensor | None:
