@@ -65,7 +65,8 @@ def test_a_healthy_program_is_judged_and_found_sound(programs: Programs, tmp_pat
     assert (watched.folder / "report.html").is_file()
 
 
-BACKWARD_FIRST = "        loss.backward()\n        optimizer.zero_grad()\n        optimizer.step()\n"
+AS_USUAL = "        optimizer.zero_grad()\n        loss.backward()\n        optimizer.step()\n"
+CLEARED_TOO_EARLY = "        loss.backward()\n        optimizer.zero_grad()\n        optimizer.step()\n"
 
 
 @pytest.mark.parametrize(
@@ -74,11 +75,7 @@ BACKWARD_FIRST = "        loss.backward()\n        optimizer.zero_grad()\n      
         ("model.parameters()", "model[0].parameters()", "OPT002"),
         ("        optimizer.zero_grad()\n", "", "OPT012"),
         ("        optimizer.step()\n", "", "OPT021"),
-        (
-            "        optimizer.zero_grad()\n        loss.backward()\n        optimizer.step()\n",
-            BACKWARD_FIRST,
-            "OPT021",
-        ),
+        (AS_USUAL, CLEARED_TOO_EARLY, "OPT021"),
         ("lr=1e-2", "lr=0.0", "OPT005"),
         ("cross_entropy(model(inputs), labels)", "cross_entropy(model(inputs).softmax(1), labels)", "LOS013"),
         ("cross_entropy(model(inputs), labels)", "cross_entropy(model(inputs) * float('nan'), labels)", "LOS007"),
