@@ -91,7 +91,10 @@ def test_a_fault_in_the_program_is_found(programs: Programs, tmp_path: Path, old
 
 
 def test_a_program_that_fails_before_its_first_step_hears_why(programs: Programs, tmp_path: Path) -> None:
-    program = START.replace("(x[:, 0] > 0).long()", "(x[:, 0] > 0).long() + 1") + LOOP
+    in_a_dictionary = "for batch in loader:\n        inputs, labels = batch.pop('x'), batch.pop('labels')"
+    program = START.replace("(x[:, 0] > 0).long()", "(x[:, 0] > 0).long() + 1") + LOOP.replace(
+        "TensorDataset(x, y)", "[{'x': a, 'labels': b} for a, b in zip(x, y)]"
+    ).replace("for inputs, labels in loader:", in_a_dictionary)
     watched = programs.run(tmp_path, program)
     assert watched.status == 1
     assert "IndexError" in watched.err

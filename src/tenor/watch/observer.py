@@ -117,7 +117,9 @@ class Observer:
 
     def on_batch(self, iterator: Any, batch: Any) -> None:
         loader = self._iterators.get(iterator)
-        self._loader, self._batch = loader() if loader is not None else None, batch
+        # Copied, since programs take the labels out of a batch before they call the model.
+        kept = dict(batch) if isinstance(batch, Mapping) else batch
+        self._loader, self._batch = loader() if loader is not None else None, kept
 
     # Models
 

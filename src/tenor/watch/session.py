@@ -138,7 +138,8 @@ class Session:
         before = sys.excepthook
 
         def hook(kind: type[BaseException], error: BaseException, place: Any) -> None:
-            self.trouble = f"the program ended with {kind.__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+            text = f"{kind.__name__}: {error}".splitlines()[0].rstrip(" .:")
+            self.trouble = f"the program ended with {text}"
             before(kind, error, place)
 
         sys.excepthook = hook
