@@ -106,8 +106,6 @@ class Session:
         if not OBSERVER.has_seen_anything:
             return
         with guarded("the end of the program"):
-            if self.trouble:
-                OBSERVER.after_failure()
             for training in OBSERVER.trainings:
                 training.end()
             self.conclude_so_far()
@@ -141,6 +139,13 @@ class Session:
             text = f"{kind.__name__}: {error}".splitlines()[0].rstrip(" .:")
             self.trouble = f"the program ended with {text}"
             before(kind, error, place)
+            # Now, while the traceback keeps the program's model and optimizer alive.
+            from tenor.watch.observer import OBSERVER
+            from tenor.watch.patches import guarded
+
+            if self.is_mine and OBSERVER.session is self:
+                with guarded("the end of the program"):
+                    OBSERVER.after_failure()
 
         sys.excepthook = hook
 
