@@ -162,6 +162,8 @@ def _preflight(
     with contextlib.suppress(CannotTell):
         training.batches = batch_evidence(loader, training.n_classes or 2)
         evidence.append(training.batches)
+    if observer.step.has_failed and training.batches is not None:
+        evidence += _rows_of_batches(training.batches, training.n_classes or 2)
     with contextlib.suppress(CannotTell):
         training.outputs = model_evidence(
             model, training.n_classes or 2, new_weights=new, unused_weights=unused, trace=trace(model, batches[0])
@@ -189,6 +191,14 @@ def _preflight(
         allow=settings.allow,
         evidence=evidence,
     )
+
+
+def _rows_of_batches(batches: "BatchEvidence", n_classes: int) -> list[Any]:
+    """The first batches as the training rows, of a program that failed: a label that no class has is among them."""
+    from tenor.checks.evidence import DataEvidence, Rows
+
+    labels = batches.epoch_labels
+    return [] if labels is None else [DataEvidence(Rows(labels), n_classes)]
 
 
 def loss_of(step: "Step") -> float:
