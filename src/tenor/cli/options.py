@@ -20,6 +20,11 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print machine-readable output on stdout")
 
 
+def add_exit_zero(parser: argparse.ArgumentParser) -> None:
+    """`--exit-zero`."""
+    parser.add_argument("--exit-zero", action="store_true", help="end with 0 instead of 3 if there is an error finding")
+
+
 def print_json(value: Any) -> None:
     """A value as JSON on stdout."""
     print(json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False))
