@@ -415,6 +415,8 @@ class ReportedSplit:
     loss: float | None = None
     """Mean cross-entropy in nats."""
     macro_f1: float | None = None
+    macro_name: str = "macro F1"
+    """Which mean over the classes it is: a balanced accuracy and an F1 of one class fall where a class is lost, too."""
     report: Mapping[str, object] | None = None
     """scikit-learn's `classification_report(output_dict=True)`."""
     labels: np.ndarray | None = None

@@ -39,8 +39,9 @@ def conclusion_of(artifacts: Artifacts, checked: Collection[str], findings: Sequ
     parts = [f"{count}{f' on {scope}' if scope else ''}: {_result(findings, len(checked))}"]
     parts += [artifacts.outcome] if artifacts.outcome else []
     serious = any(finding.severity != "note" and not finding.allowed for finding in findings)
-    if serious and first_cause:
-        parts.append(f"begin with {first_cause}, then diagnose again")
+    first = first_cause or next((one.code for one in findings if one.severity != "note" and not one.allowed), "")
+    if serious:
+        parts.append(f"begin with {first}, then diagnose again")
     return "; ".join(parts) + "."
 
 
