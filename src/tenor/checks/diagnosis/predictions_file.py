@@ -294,9 +294,12 @@ def _ids(sheet: Sheet) -> list[str] | None:
 
 
 def _texts(sheet: Sheet) -> list[str] | None:
-    """The rows' texts; None if there is no such column, or if a cell is not text."""
+    """The rows' texts; None if there is no such column, or if a cell is not text in UTF-8."""
     columns = _named(sheet, TEXT)
-    cells = sheet.read(columns[0]) if columns else [None]
+    try:
+        cells = sheet.read(columns[0]) if columns else [None]
+    except UserError:
+        return None  # A column that is not needed may contain anything.
     return cells if all(isinstance(cell, str) for cell in cells) else None
 
 

@@ -75,7 +75,7 @@ def right_in_another_order(evaluation: EvaluationEvidence) -> Finding | None:
     length, by text or by id; as several processes share the rows; and as `transformers.Trainer` evaluates under
     `train_sampling_strategy="group_by_length"` with its default seed.
 
-    Threshold: at least 50 rows that agree no better than unrelated ones (3.29 standard deviations and 0.1). In the
+    Threshold: at least 50 rows that agree as unrelated ones do (within 3.29 standard deviations and 0.1). In the
     other order an accuracy of 0.5, 0.05 above the majority's share, 0.1 above the accuracy as given, and p < 0.001 over
     all orders that were tried in a binomial test on the rows that only one of the two readings gets right.
 
@@ -219,7 +219,8 @@ def _order(claims: ReportedSplit, n_classes: int) -> _Order | None:
     """The order in which the predictions are right, if there is one."""
     labels, predicted = _rows(claims, n_classes)
     agreement = _agreement(confusion_of_rows(claims, n_classes))
-    if agreement.observed > agreement.by_chance + DEVIATIONS * agreement.deviation + GAIN:
+    # Rows that agree less than unrelated ones are those of swapped labels (EVL007).
+    if abs(agreement.observed - agreement.by_chance) > DEVIATIONS * agreement.deviation + GAIN:
         return None
     readings = list(_readings(claims, labels, predicted))
     shares = [float((labels[one] == predicted[other]).mean()) for _, one, other in readings]
