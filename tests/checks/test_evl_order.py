@@ -38,7 +38,9 @@ def sure(predicted: np.ndarray, k: int = 2, p: float = 0.95) -> np.ndarray:
 
 def texts_of(labels: np.ndarray, seed: int = 0) -> list[str]:
     random = np.random.default_rng(seed)
-    words = [[*random.choice(GOOD if label else BAD, 2), *random.choice(COMMON, random.integers(3, 40))] for label in labels]
+    words = [
+        [*random.choice(GOOD if label else BAD, 2), *random.choice(COMMON, random.integers(3, 40))] for label in labels
+    ]
     return [" ".join(random.permutation(one)) for one in words]
 
 
@@ -236,5 +238,10 @@ def _padded(items: list[dict[str, Any]]) -> dict[str, Any]:
     import torch
 
     width = max(len(item["input_ids"]) for item in items)
-    columns = {name: [item[name] + [0] * (width - len(item[name])) for item in items] for name in items[0] if name != "labels"}
-    return {**{name: torch.tensor(one) for name, one in columns.items()}, "labels": torch.tensor([item["labels"] for item in items])}
+    columns = {
+        name: [item[name] + [0] * (width - len(item[name])) for item in items] for name in items[0] if name != "labels"
+    }
+    return {
+        **{name: torch.tensor(one) for name, one in columns.items()},
+        "labels": torch.tensor([item["labels"] for item in items]),
+    }

@@ -263,3 +263,13 @@ def test_a_defect_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train_command, "run", defect)
     with pytest.raises(ZeroDivisionError):
         main(["train", "smoke"])
+
+
+@pytest.mark.parametrize("command_line", [("diagnose", "evaluation.json"), ("diagnose", "evaluation.json", "--json")])
+def test_exit_zero_changes_the_status_and_nothing_else(
+    command_line: tuple[str, ...], command: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "evaluation.json").write_text(ONE_CLASS)
+    strict, lenient = command(*command_line), command(*command_line, "--exit-zero")
+    assert (strict.status, lenient.status) == (3, 0)
+    assert strict.out == lenient.out

@@ -41,10 +41,10 @@ TOO_LARGE, OTHER_ROWS = "OPT007", "EVL026"
 SAME_SHARES = 0.1
 """Largest difference between the shares of a class in labels and predictions that count as the same."""
 SURE, UNSURE = 0.75, 0.1
-"""Mean probability of the predicted class of a model that learned something; its excess over 1/K of one that did not."""
+"""Mean probability of the predicted class if something was learned; its excess over 1/K if nothing was."""
 LEARNS_ANYWAY = frozenset({"DAT008", "LOS003", "LOS004", "OPT007", "OPT012", "PRC002"})
-"""Faults that explain a loss that does not fall, but may also end in a model that is sure: wrong labels, inverted losses,
-steps that are too large."""
+"""Faults that explain a loss that does not fall, but may also end in a model that is sure: wrong labels, inverted
+losses, steps that are too large."""
 NO_WEIGHT_MOVES = frozenset({"FRZ003", "OPT020", "OPT021"})
 """Faults that leave every weight, or nearly every one, as it was."""
 SUBSET_WORDS = ("subset", "max_train", "n_train", "train_size", "num_train", "max_samples", "limit")
@@ -191,8 +191,8 @@ def is_excluded(rule: Rule, symptoms: tuple[str, ...], observations: Observation
 def _is_excluded_by_rows(rule: Rule, observations: Observations) -> bool:
     """Whether the predictions of the evaluated rows contradict the fault.
 
-    Predictions that are spread over the classes as the labels are do not come from a model that gives one class. A model
-    that learned nothing is not sure, one that memorized its training rows is.
+    Predictions that are spread over the classes as the labels are do not come from a model that gives one class. A
+    model that learned nothing is not sure, one that memorized its training rows is.
     """
     sure, chance = observations.sureness, 1 / max(observations.n_classes, 2)
     is_unsure = sure is not None and sure <= chance + UNSURE

@@ -297,10 +297,11 @@ def _texts(sheet: Sheet) -> list[str] | None:
     """The rows' texts; None if there is no such column, or if a cell is not text in UTF-8."""
     columns = _named(sheet, TEXT)
     try:
-        cells = sheet.read(columns[0]) if columns else [None]
+        cells = sheet.read(columns[0]) if columns else []
     except UserError:
         return None  # A column that is not needed may contain anything.
-    return cells if all(isinstance(cell, str) for cell in cells) else None
+    texts = [cell for cell in cells if isinstance(cell, str)]
+    return texts if columns and len(texts) == len(cells) else None
 
 
 def _lengths(sheet: Sheet) -> np.ndarray | None:

@@ -226,7 +226,9 @@ def _order(claims: ReportedSplit, n_classes: int) -> _Order | None:
     shares = [float((labels[one] == predicted[other]).mean()) for _, one, other in readings]
     best = int(np.argmax(shares))
     (how, one, other), after = readings[best], shares[best]
-    if after < max(agreement.observed + GAIN, GOOD_ACCURACY, np.bincount(labels).max() / len(labels) + RELABELLING_GAIN):
+    if after < max(
+        agreement.observed + GAIN, GOOD_ACCURACY, np.bincount(labels).max() / len(labels) + RELABELLING_GAIN
+    ):
         return None
     if not _is_better((labels == predicted)[one], labels[one] == predicted[other], len(readings)):
         return None
@@ -292,7 +294,9 @@ def _mismatch(claims: ReportedSplit, n_classes: int) -> _Mismatch | None:
             is_certain=True,
         )
     if accuracy is None and claims.probabilities is None and claims.texts is None:
-        raise CannotTell("labels and predictions agree by chance; neither probabilities nor texts of the rows are known")
+        raise CannotTell(
+            "labels and predictions agree by chance; neither probabilities nor texts of the rows are known"
+        )
     return _by_texts(claims, agreement, _sureness(claims, agreement, n_classes))
 
 
@@ -314,12 +318,16 @@ def _by_texts(claims: ReportedSplit, agreement: _Agreement, sure: float | None) 
     """Judge from how sure the model is, and from what the texts say of labels and predictions."""
     of_labels = of_predictions = None
     if claims.texts is not None and len(claims.texts) >= MIN_TEXTS:
-        of_labels, of_predictions = (words_predict(claims.texts, np.asarray(one)) for one in (claims.labels, claims.predicted))
+        of_labels, of_predictions = (
+            words_predict(claims.texts, np.asarray(one)) for one in (claims.labels, claims.predicted)
+        )
     expected = "predictions that depend on the label of their row"
     observed = f"accuracy {agreement.observed:.4f}, as of unrelated rows"
     surely = f"{observed}, with a mean probability of {sure:.2f}" if sure is not None else observed
     if of_labels is not None and of_predictions is not None:
-        words = f"words predict the labels {100 * of_labels:+.0f} points and the predictions {100 * of_predictions:+.0f} "
+        words = (
+            f"words predict the labels {100 * of_labels:+.0f} points and the predictions {100 * of_predictions:+.0f} "
+        )
         words += "points better than the most frequent class"
         if of_labels >= RELATED and of_predictions < UNRELATED and sure is not None:
             cause = "the predictions are in another order than the texts and the labels"

@@ -426,7 +426,9 @@ def _is_no_better(share: float, majority: float, n: int, balanced: float | None)
     if share <= majority:
         return True
     by_chance = binomial_tail(n - round(share * n), n, 1 - majority)
-    return share - majority < CLEAR_GAIN and by_chance > NOT_SIGNIFICANT and (balanced is None or balanced < BALANCED_GAIN)
+    return (
+        share - majority < CLEAR_GAIN and by_chance > NOT_SIGNIFICANT and (balanced is None or balanced < BALANCED_GAIN)
+    )
 
 
 def _against_majority(claims: ReportedSplit, n_classes: int) -> tuple[float, float, int, float | None]:

@@ -111,8 +111,8 @@ def training_loss_of_another_size(steps: StepEvidence) -> Finding | None:
     Look-alikes: a training loss with further terms (distillation, regularization), and one with mixed or smoothed
     labels. A training loss that is higher at first because it is a mean over the first epoch passes.
 
-    Fix: divide the loss by the number of rows, or by the number of accumulated passes (`OPT022` measures it in training:
-    in `transformers` 5, `trainer.model_accepts_loss_kwargs = False`).
+    Fix: divide the loss by the number of rows, or by the number of accumulated passes (OPT022 measures it during
+    training; in `transformers` 5, `trainer.model_accepts_loss_kwargs = False`).
 
     Reference: transformers issue 47688; Karpathy 2019, A Recipe for Training Neural Networks ("verify loss @ init").
     """
@@ -131,7 +131,9 @@ def training_loss_of_another_size(steps: StepEvidence) -> Finding | None:
         return None
     if losses[-1] >= losses[0]:
         return None  # Divergence, which LOS008 judges.
-    level = "" if reference is None else f"; it starts at {first:.4g}, {first / reference:.1f} times ln {steps.n_classes}"
+    level = (
+        "" if reference is None else f"; it starts at {first:.4g}, {first / reference:.1f} times ln {steps.n_classes}"
+    )
     return Finding(
         observed=f"a training loss of {min(ratios):.1f} to {max(ratios):.1f} times the validation loss{level}",
         expected="about the same loss on training rows and on held-out rows",
