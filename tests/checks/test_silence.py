@@ -79,7 +79,14 @@ def test_a_history_without_a_validation_is_reported(held_out: bool, tmp_path: Pa
 
 @pytest.mark.parametrize(
     ("right", "k", "expected"),
-    [(0.21, 5, "warning"), (0.205, 5, "warning"), (0.19, 5, "warning"), (0.3, 5, None), (0.515, 2, "warning"), (0.6, 2, None)],
+    [
+        (0.21, 5, "warning"),
+        (0.205, 5, "warning"),
+        (0.19, 5, "warning"),
+        (0.3, 5, None),
+        (0.515, 2, "warning"),
+        (0.6, 2, None),
+    ],
 )
 def test_an_accuracy_that_chance_explains_is_no_better_than_the_majority(
     right: float, k: int, expected: str | None
@@ -95,4 +102,7 @@ def test_a_small_but_significant_gain_or_better_recall_passes() -> None:
     """On 40,000 rows a point is no chance; at 19 to 1 a model that finds the rare class has its worth there."""
     for counts in ([[10200, 9800], [9800, 10200]], [[940, 10], [35, 15]]):
         n = int(np.sum(counts))
-        assert no_better_than_majority(EvaluationEvidence({"test": ReportedSplit(n, confusion=np.array(counts))}, 2)) is None
+        assert (
+            no_better_than_majority(EvaluationEvidence({"test": ReportedSplit(n, confusion=np.array(counts))}, 2))
+            is None
+        )

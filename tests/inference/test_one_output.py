@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import expit
+from test_padding import SETTINGS, TEXTS
 
 from tenor.inference.predictor import Predictor
 from tenor.model.classifier import quiet_transformers
 from tenor.model.foreign import FROM_ONE_OUTPUT
-from test_padding import SETTINGS, TEXTS
 
 KINDS = ("bert", "distilbert", "roberta", "electra", "gpt2", "llama", "modernbert", "xlnet")
 
