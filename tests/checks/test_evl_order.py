@@ -245,3 +245,22 @@ def _padded(items: list[dict[str, Any]]) -> dict[str, Any]:
         **{name: torch.tensor(one) for name, one in columns.items()},
         "labels": torch.tensor([item["labels"] for item in items]),
     }
+
+
+def test_a_folder_with_a_better_result_names_the_order_before_the_contradiction(tmp_path: Path) -> None:
+    labels, predicted, order = shuffled()
+    rows_ = "\n".join(f"{a},{b}" for a, b in zip(labels, predicted[order], strict=True))
+    (tmp_path / "predictions.csv").write_text(f"label,prediction\n{rows_}")
+    (tmp_path / "metrics.json").write_text(f'{{"accuracy": {float((labels == predicted).mean())!r}, "n": 600}}')
+    diagnosis = diagnose(tmp_path)
+    assert {"EVL011", "EVL026"} <= {finding.code for finding in diagnosis.findings}
+    assert [cause.code for cause in diagnosis.causes] == ["EVL026"]
+    assert "EVL011" in diagnosis.causes[0].symptoms
+
+
+def test_evidence_of_another_length_is_not_used() -> None:
+    labels, predicted = rows()
+    case = evidence(labels, predicted[::-1], texts=["one"], ids=["1"], lengths=np.arange(3))
+    found = right_in_another_order(case)
+    assert found is not None
+    assert "in reverse" in found.expected
