@@ -1,9 +1,9 @@
 """The folder that the cases run in: `python -m wild.materials FOLDER` writes its data and models, always the same.
 
-- `data/`: film sentences of 8 to 24 word pieces (train, valid, test, and the training rows sorted by label), rows of four
-  classes, and whole IMDb reviews.
-- `models/`: the first layer of MiniLM, taught on such sentences for a minute; three encoders with random weights; all of
-  MiniLM.
+- `data/`: film sentences of 8 to 24 word pieces (train, valid, test, and the training rows sorted by label), rows of
+  four classes, and whole IMDb reviews.
+- `models/`: the first layer of MiniLM, taught on such sentences for a minute; three encoders with random weights; all
+  of MiniLM.
 """
 
 import os

@@ -35,6 +35,11 @@ def show() -> None:
     console.print(faults_table(runs, peers, expected))
     console.print(healthy_table(runs, peers))
     console.print(totals_table(runs, peers, expected))
+    if peers:
+        console.print(
+            "A peer has found a fault if it reports anything that it does not report on most healthy programs."
+        )
+        console.print("TrainCheck 0.2.0 is left out; why, and what was tried, is in benchmarks/wild/peers.py.")
 
 
 # Tenor

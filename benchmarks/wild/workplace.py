@@ -63,9 +63,8 @@ def command(case: Case) -> list[str]:
 def environment(folder: Path, **more: str) -> dict[str, str]:
     """This Tenor, no network, one thread, and caches of its own next to the workplace."""
     home = str(folder.parent / "cache")
-    cleared = {
-        name: value for name, value in os.environ.items() if not name.startswith(("PYTHONPATH", "HF_", "TENOR_"))
-    }
+    ours = ("PYTHONPATH", "HF_", "TENOR_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     return {
         **kept,
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
