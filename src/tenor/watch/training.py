@@ -14,8 +14,8 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from tenor.runs.findings import Report
+from tenor.watch.heard_rows import SeenRows, labels_in_batch
 from tenor.watch.random_objects import random_objects_kept
-from tenor.watch.rows import SeenRows, labels_in_batch
 
 if TYPE_CHECKING:
     from tenor.checks.evidence import BatchEvidence, ModelEvidence, StepEvidence
