@@ -11,6 +11,7 @@ from tenor.checks.finding import CannotTell
 from tenor.checks.rule import Rule
 from tenor.checks.rules import (
     ckp,
+    ckp_files,
     dat_batches,
     dat_labels,
     dat_signal,
@@ -20,7 +21,9 @@ from tenor.checks.rules import (
     evl_collapse,
     evl_ranking,
     evl_rows,
+    dst_gradients,
     frz,
+    intentions,
     los_curves,
     los_function,
     los_training,
@@ -38,8 +41,8 @@ from tenor.runs.findings import Finding, NotApplicable, Report, Stage
 # `dst` is not included: nothing gathers the evidence of its rules yet.
 FAMILIES: tuple[ModuleType, ...] = (
     *(dat_labels, dat_splits, dat_batches, dat_signal, dat_texts, tok),
-    *(mod, los_function, los_training, los_curves, opt_groups, opt_schedule, opt_steps, frz, prc),
-    *(ckp, evl_rows, evl_collapse, evl_ranking, evl_claims),
+    *(mod, intentions, los_function, los_training, los_curves, opt_groups, opt_schedule, opt_steps, frz, prc),
+    *(dst_gradients, ckp, ckp_files, evl_rows, evl_collapse, evl_ranking, evl_claims),
 )
 
 ENTRY_POINTS = "tenor.rules"
