@@ -385,7 +385,7 @@ def _outcome(state: Mapping[str, Any]) -> str:
 
 
 def _not_finite_in(history: Records, last: Mapping[str, Any], has_steps: bool) -> tuple[str, ...]:
-    """Metrics that were NaN or infinite in an earlier evaluation, each once; losses are LOS007's, if there are steps."""
+    """Metrics that were NaN or infinite in an earlier evaluation, each once; with steps, losses are LOS007's."""
     named = {
         message: None
         for record in history

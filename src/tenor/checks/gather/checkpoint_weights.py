@@ -55,7 +55,7 @@ def compared_with_checkpoint(model: nn.Module, parts: ModelParts) -> Comparison 
                 source = parts.source_names.get(name, name.removeprefix(path))
                 rows = min(len(p), math.ceil(SAMPLE / max(1, p.shape[1])))
                 original = checkpoint.rows(source, host.base_model_prefix, rows, p.shape[1])
-                if original is None:
+                if original is None or original.numel() < FEWEST:
                     continue
                 compared += 1
                 if _is_random_instead_of(p.detach()[: len(original)].cpu().float(), original):
@@ -68,7 +68,7 @@ def compared_with_checkpoint(model: nn.Module, parts: ModelParts) -> Comparison 
 
 def _is_random_instead_of(own: torch.Tensor, original: torch.Tensor) -> bool:
     """Whether values are neither those of the checkpoint nor trained from them, and look newly initialized."""
-    if torch.allclose(own, original, rtol=EQUAL, atol=1e-6) or own.numel() < FEWEST:
+    if torch.allclose(own, original, rtol=EQUAL, atol=1e-6):
         return False
     if not bool(original.std() > 0) or not bool(torch.isfinite(own).all()):
         return False

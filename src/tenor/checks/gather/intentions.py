@@ -89,7 +89,7 @@ def not_saved(
 
 def _memory(tensor: torch.Tensor) -> tuple[int, int]:
     """Equal for views of the same memory, such as a parameter and its entry in a state dict."""
-    return tensor.untyped_storage().data_ptr(), tensor.storage_offset()
+    return tensor.untyped_storage().data_ptr(), int(tensor.storage_offset())
 
 
 def saved_under_other_names(model: nn.Module) -> tuple[str, ...] | None:

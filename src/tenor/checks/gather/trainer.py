@@ -54,7 +54,7 @@ def _later_checkpoints(folder: Path, done: int) -> tuple[str, ...]:
 
 def trainer_processes(model: nn.Module, args: Any, train_loader: Iterable[Any]) -> ProcessEvidence:
     """Whether the Trainer that owns `args` has wrapped its model, and how it scales the loss."""
-    trainer = _owner(args)
+    trainer = _owner(args, model)
     if trainer is None:
         return ProcessEvidence(args.world_size, is_trainer=True, loss_unknown="the Trainer was not found")
     try:
@@ -99,18 +99,15 @@ def _is_sharded(parameter: nn.Parameter) -> bool:
     return hasattr(parameter, "full_tensor")
 
 
-def _owner(args: Any) -> Any:
-    """The Trainer that uses these arguments: a callback is not given it."""
+def _owner(args: Any, model: nn.Module) -> Any:
+    """The Trainer of these arguments and this model: a callback is not given it."""
     from transformers import Trainer
 
-    for holder in gc.get_referrers(args):
-        if isinstance(holder, Trainer) and holder.args is args:
-            return holder
-        if isinstance(holder, dict):
-            for owner in gc.get_referrers(holder):
-                if isinstance(owner, Trainer) and owner.__dict__ is holder and owner.args is args:
-                    return owner
-    return None
+    holders = gc.get_referrers(args)
+    # The attributes of an object are in a dictionary of its own, or, in newer versions of Python, in the object.
+    owners = [owner for holder in holders if isinstance(holder, dict) for owner in gc.get_referrers(holder)]
+    trainers = (one for one in (*holders, *owners) if isinstance(one, Trainer))
+    return next((one for one in trainers if one.args is args and one.model is model), None)
 
 
 def _loss_factor(trainer: Any, batch: Any) -> float | None:

@@ -40,12 +40,12 @@ def best_is_not_kept(checkpoint: CheckpointEvidence) -> Finding | None:
         observed=f"the best value of {metric} is {checkpoint.best_value:.6g}, and its checkpoint is null",
         expected="the path of the checkpoint with this value",
         n=1,
-        cause="the best validation was at a step at which no checkpoint was saved, or its checkpoint was deleted before "
+        cause="the best validation was at a step at which no checkpoint was saved, or it was deleted before "
         "the run was resumed"
         if was_number
         else "the metric was not a number in any validation",
-        fix="use the same steps for evaluation and saving, or save_strategy='best'; the model at the end of this run is "
-        "that of its last step"
+        fix="use the same steps for evaluation and saving, or save_strategy='best'; the model at the end of this run "
+        "is that of its last step"
         if was_number
         else "correct compute_metrics; the model at the end of this run is that of its last step",
         severity="error" if checkpoint.best_is_used else "warning",

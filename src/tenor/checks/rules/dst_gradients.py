@@ -26,9 +26,9 @@ def gradients_are_not_averaged(processes: ProcessEvidence) -> Finding | None:
 
     Look-alikes: an evaluation needs no wrapper, and is not judged.
 
-    Fix: call `trainer.train()` first; for a result before training, evaluate with a second Trainer, or set
-    `trainer.accelerator._models.clear()` after the evaluation. In a loop, wrap the model in `DistributedDataParallel`,
-    or use `accelerator.prepare`.
+    Fix: call `trainer.train()` first; for a result before training, evaluate a copy of the model with another Trainer:
+    `Trainer(copy.deepcopy(model), …).evaluate()`. Another Trainer of the same model has the same effect. In a loop,
+    wrap the model in `DistributedDataParallel`, or use `accelerator.prepare`.
 
     Reference: transformers 5.23, `Trainer.evaluation_loop` (`accelerator.prepare_model(…, evaluation_mode=True)`).
     """
@@ -44,7 +44,7 @@ def gradients_are_not_averaged(processes: ProcessEvidence) -> Finding | None:
         "not prepared again"
         if by_trainer
         else "the model was not wrapped, so every process trains a model of its own",
-        fix="call trainer.train() before any evaluation, or evaluate with a second Trainer before"
+        fix="call trainer.train() before any evaluation, or evaluate a copy: Trainer(copy.deepcopy(model), …)"
         if by_trainer
         else "wrap it: torch.nn.parallel.DistributedDataParallel(model), or accelerator.prepare(model, …)",
         severity="error" if by_trainer else "warning",

@@ -167,7 +167,6 @@ def trained_but_not_saved(model: ModelEvidence) -> Finding | None:
         expected="every trained or newly initialized parameter in the saved model",
         n=len(model.parameters),
         cause="they are neither part of an adapter nor named in modules_to_save",
-        fix='with PEFT, give task_type="SEQ_CLS", or name their modules in modules_to_save, and do not unfreeze them by '
-        "hand",
+        fix='with PEFT, give task_type="SEQ_CLS", or name their modules in modules_to_save; do not unfreeze by hand',
         severity="error" if any_trained else "note",
     )
