@@ -15,7 +15,7 @@ from tenor.checks.catalogue import run_rules
 from tenor.checks.gather.intentions import class_names_evidence, class_names_of
 from tenor.checks.gather.model import model_evidence
 from tenor.checks.probes.trace import trace
-from tenor.checks.rules.intentions import names_are_no_inverse
+from tenor.checks.rules.mod_intentions import names_are_no_inverse
 from tenor.runs.findings import Finding
 
 Program = Callable[[Path], Any]

@@ -23,11 +23,11 @@ from tenor.checks.rules import (
     evl_ranking,
     evl_rows,
     frz,
-    intentions,
     los_curves,
     los_function,
     los_training,
     mod,
+    mod_intentions,
     opt_groups,
     opt_schedule,
     opt_steps,
@@ -41,7 +41,7 @@ from tenor.runs.findings import Finding, NotApplicable, Report, Stage
 # `dst` is not included: nothing gathers the evidence of its rules yet.
 FAMILIES: tuple[ModuleType, ...] = (
     *(dat_labels, dat_splits, dat_batches, dat_signal, dat_texts, tok),
-    *(mod, intentions, los_function, los_training, los_curves, opt_groups, opt_schedule, opt_steps, frz, prc),
+    *(mod, mod_intentions, los_function, los_training, los_curves, opt_groups, opt_schedule, opt_steps, frz, prc),
     *(dst_gradients, ckp, ckp_files, evl_rows, evl_collapse, evl_ranking, evl_claims),
 )
 

@@ -433,7 +433,7 @@ class StepEvidence:
     rows_evaluated: int | None = None
     """Rows in forward passes without gradients, which are those of evaluations."""
     rows_not_finite: int | None = None
-    """Those of them with a logit that is NaN or infinite."""
+    """Those of them whose largest logit is NaN or infinite; a class that is masked with -inf is none."""
 
     def __post_init__(self) -> None:
         _convert(self, array_of, "steps", "loss", "grad_norm", "learning_rate", "planned_rate", "update_ratio")

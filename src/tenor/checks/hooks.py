@@ -61,7 +61,7 @@ class LoopHooks:
     rows_evaluated: int = 0
     """Rows of forward passes without gradients."""
     rows_not_finite: int | torch.Tensor = 0
-    """Those with a logit that is NaN or infinite; on the model's device, which is not waited for."""
+    """Those whose largest logit is NaN or infinite; on the model's device, which is not waited for."""
     passes: list[ForwardPass] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -121,9 +121,9 @@ class LoopHooks:
         logits = getattr(output, "logits", output)
         if not torch.is_grad_enabled():
             self.noisy_forward = self.noisy_forward or has_dropout_on(module)
-            if isinstance(logits, torch.Tensor) and logits.ndim == 2:
+            if isinstance(logits, torch.Tensor) and logits.ndim == 2 and logits.shape[1] > 0:
                 self.rows_evaluated += len(logits)
-                self.rows_not_finite = self.rows_not_finite + (~logits.isfinite().all(dim=1)).sum()
+                self.rows_not_finite = self.rows_not_finite + (~logits.amax(dim=1).isfinite()).sum()
         elif isinstance(logits, torch.Tensor) and logits.requires_grad and logits.ndim == 2 and logits.shape[1] > 1:
             step, values = self.steps, logits.detach()
 

@@ -14,7 +14,7 @@ from tenor.checks.finding import CannotTell
 from tenor.checks.gather.checkpoint_weights import SavedWeights, head_in, layer_norms_of_old_names, saved_weights
 from tenor.checks.gather.intentions import class_names_of
 from tenor.checks.rules.ckp_files import head_is_not_saved, saved_weights_are_not_finite
-from tenor.checks.rules.intentions import names_are_no_inverse
+from tenor.checks.rules.mod_intentions import names_are_no_inverse
 from tenor.errors import UserError
 from tenor.model.foreign import KINDS, refuse_foreign_folder, refuse_other_weights
 

@@ -145,12 +145,13 @@ def _local(name: str, file: str) -> Path | None:
 def not_finite(model: nn.Module) -> tuple[str, ...]:
     """Parameters with a value that is NaN or infinite."""
     # A sum in float32 does not overflow, and needs no memory; NaN and infinity remain in it.
-    sums = {
-        name: p.detach().sum(dtype=torch.float32)
-        for name, p in model.named_parameters()
-        if p.is_floating_point() and not p.is_meta
-    }
+    sums = {name: _total(p.detach()) for name, p in model.named_parameters() if p.is_floating_point() and not p.is_meta}
     return tuple(name for name, value in sums.items() if not math.isfinite(float(value)))
+
+
+def _total(tensor: torch.Tensor) -> torch.Tensor:
+    """PyTorch adds up no numbers of 8 bits."""
+    return tensor.sum(dtype=torch.float32) if tensor.element_size() > 1 else tensor.float().sum()
 
 
 @dataclass(frozen=True)
@@ -183,7 +184,7 @@ def saved_weights(folder: Path) -> SavedWeights | None:
 
 
 def _is_not_finite(tensor: torch.Tensor) -> bool:
-    return tensor.is_floating_point() and not math.isfinite(float(tensor.sum(dtype=torch.float32)))
+    return tensor.is_floating_point() and not math.isfinite(float(_total(tensor)))
 
 
 def layer_norms_of_old_names(names: tuple[str, ...]) -> tuple[str, ...]:

@@ -94,16 +94,19 @@ def _memory(tensor: torch.Tensor) -> tuple[int, int]:
 
 def saved_under_other_names(model: nn.Module) -> tuple[str, ...] | None:
     """Names in the state dict that `save_pretrained` changes back to those of the checkpoint from which the model was
-    loaded, such as LayerNorm.weight to LayerNorm.gamma; None where the version of `transformers` has no such change."""
+    loaded, such as LayerNorm.weight to LayerNorm.gamma; None where the version of `transformers` has no such change.
+
+    Adapters of PEFT, and modules that are no model of `transformers`, are saved under the names that they have.
+    """
     library = sys.modules.get("transformers.core_model_loading")
     revert = getattr(library, "revert_weight_conversion", None)
     if revert is None:
         return None
-    changed: list[str] = []
-    for path, host in hosts(unwrapped(model)):
-        names = {name: torch.empty(tensor.shape, device="meta") for name, tensor in host.state_dict().items()}
-        changed += [path + name for name in names.keys() - revert(host, dict(names)).keys()]
-    return tuple(sorted(changed))
+    inside = hosts(unwrapped(model))
+    if [path for path, _ in inside] != [""] or hasattr(inside[0][1], "peft_config"):
+        return ()
+    names = {name: torch.empty(tensor.shape, device="meta") for name, tensor in inside[0][1].state_dict().items()}
+    return tuple(sorted(names.keys() - revert(inside[0][1], dict(names)).keys()))
 
 
 def class_names_evidence(model: nn.Module) -> ClassNamesEvidence:

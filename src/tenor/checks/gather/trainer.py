@@ -121,13 +121,13 @@ def _loss_factor(trainer: Any, batch: Any) -> float | None:
     args, n = trainer.args, trainer.accelerator.num_processes
     if not isinstance(batch, Mapping) or "labels" not in batch:
         raise CannotTell("the batches are no mappings with labels")
-    inputs = trainer._prepare_inputs({name: value[:ROWS] for name, value in batch.items()})
-    rows = inputs["labels"].ne(-100).sum()
     counts = trainer.model_accepts_loss_kwargs or trainer.compute_loss_func is not None
     modes = {module: module.training for module in trainer.model.modules()}
     averages, losses = args.average_tokens_across_devices, []
     try:
         trainer.model.eval()
+        inputs = trainer._prepare_inputs({name: value[:ROWS] for name, value in batch.items()})
+        rows = inputs["labels"].ne(-100).sum()
         for args.average_tokens_across_devices in (averages, False):
             items = (rows * n if args.average_tokens_across_devices else rows) if counts else None
             with torch.no_grad(), random_states_kept(), trainer.compute_loss_context_manager():

@@ -192,7 +192,7 @@ def weights_are_not_finite(model: ModelEvidence) -> Finding | None:
 def evaluated_rows_are_not_finite(steps: StepEvidence) -> Finding | None:
     """Some evaluated rows have logits that are NaN or infinite
 
-    Measures: rows of forward passes without gradients, as in an evaluation, with a logit that is NaN or infinite.
+    Measures: rows of forward passes without gradients, as in an evaluation, whose largest logit is NaN or infinite.
 
     Threshold: none; an exact invariant.
 
@@ -200,7 +200,7 @@ def evaluated_rows_are_not_finite(steps: StepEvidence) -> Finding | None:
     default), so the logged loss is that of the other rows, and falls when more rows break. The predicted class of such
     a row is 0, the argmax of NaN.
 
-    Look-alikes: a forward pass on purpose with other inputs, without gradients, counts too.
+    Look-alikes: classes that are masked with -inf pass. Any other forward pass without gradients counts too.
 
     Fix: find the rows, often empty texts or masks of zeros; evaluate in float32.
 

@@ -66,15 +66,15 @@ def pretrained_weights_replaced(model: ModelEvidence) -> Finding | None:
 
     Look-alikes: weights that were trained further, loaded from another checkpoint, merged or converted to 16 bits are
     correlated with the checkpoint or have the heavy tails of trained weights, and pass. `init_weights` of
-    `transformers` 5 leaves loaded parameters as they are. Training from scratch on purpose: allow the rule with that
-    reason.
+    `transformers` 5 leaves loaded parameters as they are. Training from scratch on purpose passes if that is declared
+    (`pretrained=False`); otherwise allow the rule with that reason.
 
     Fix: initialize only the head: `self.classifier.apply(init_weights)`, or load the encoder after the initialization.
 
     Reference: transformers, `PreTrainedModel.from_pretrained`.
     """
     replaced = known(model.replaced, "the checkpoint of the pretrained weights")
-    if not replaced:
+    if not replaced or model.pretrained is False:
         return None
     never_loaded = len(replaced) == model.compared and not model.was_loaded
     return Finding(
