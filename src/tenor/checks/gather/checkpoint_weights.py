@@ -33,7 +33,7 @@ distribution. Trained matrices have heavier tails."""
 
 
 @dataclass(frozen=True)
-class Comparison:
+class CheckpointComparison:
     """The encoder's matrices compared with the checkpoint that the configuration names."""
 
     replaced: tuple[str, ...]
@@ -43,11 +43,11 @@ class Comparison:
     """Whether `from_pretrained` marked parameters as loaded; `from_config` marks none."""
 
 
-def compared_with_checkpoint(model: nn.Module, parts: ModelParts) -> Comparison | None:
+def compared_with_checkpoint(model: nn.Module, parts: ModelParts) -> CheckpointComparison | None:
     """None if there is no checkpoint on this machine, in safetensors format, with matrices of the same names."""
     parameters, replaced, compared = dict(model.named_parameters()), list[str](), 0
     for path, host in hosts(model):
-        with _Checkpoint(str(getattr(host, "name_or_path", ""))) as checkpoint:
+        with _Tensors(str(getattr(host, "name_or_path", ""))) as checkpoint:
             for name, p in parameters.items():
                 is_matrix = name.startswith(path) and name in parts.encoder and p.ndim == 2
                 if not is_matrix or not p.is_floating_point() or p.is_meta or hasattr(p, "full_tensor"):
@@ -63,7 +63,7 @@ def compared_with_checkpoint(model: nn.Module, parts: ModelParts) -> Comparison 
     if not compared:
         return None
     loaded = any(getattr(parameters[name], "_is_hf_initialized", False) for name in parts.encoder)
-    return Comparison(tuple(replaced), compared, loaded)
+    return CheckpointComparison(tuple(replaced), compared, loaded)
 
 
 def _is_random_instead_of(own: torch.Tensor, original: torch.Tensor) -> bool:
@@ -82,7 +82,7 @@ def _is_random_instead_of(own: torch.Tensor, original: torch.Tensor) -> bool:
 
 
 @dataclass
-class _Checkpoint:
+class _Tensors:
     """The tensors of a folder or of a repository in the hub's cache, read by name."""
 
     name: str
@@ -91,7 +91,7 @@ class _Checkpoint:
     _open: dict[Path, Any] = field(default_factory=dict)
     _stack: ExitStack = field(default_factory=ExitStack)
 
-    def __enter__(self) -> "_Checkpoint":
+    def __enter__(self) -> "_Tensors":
         from safetensors import SafetensorError, safe_open
 
         for file in dict.fromkeys(_files(self.name)):
