@@ -59,8 +59,8 @@ class TenorCallback(TrainerCallback):
         )
         self.reports.append(report)
         for finding in report.findings:
-            _print(finding)
-        self._write(args)
+            self.on_finding(finding)
+        self.write(args)
         if report.errors and self.policy == "stop":
             raise RefusedError("; ".join(f"{f.code} {f.title}: {f.observed}. {f.fix}" for f in report.errors))
         self._watchdog = Watchdog(
@@ -74,7 +74,7 @@ class TenorCallback(TrainerCallback):
             policy=self.policy,
             allow=self.allow,
             earlier=report.findings,
-            on_finding=_print,
+            on_finding=self.on_finding,
             rules=self.rules,
         )
 
@@ -91,7 +91,7 @@ class TenorCallback(TrainerCallback):
                 self._watchdog.check_weights()
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._write(args)
+        self.write(args)
 
     @contextmanager
     def _findings_saved(self, args: Any) -> Iterator[None]:
@@ -99,17 +99,22 @@ class TenorCallback(TrainerCallback):
         try:
             yield
         except RefusedError:
-            self._write(args)
+            self.write(args)
             raise
 
-    def _write(self, args: Any) -> None:
-        training = [self._watchdog.report] if self._watchdog is not None else []
-        write_findings(Path(args.output_dir) / FINDINGS, [*self.reports, *training])
+    def on_finding(self, finding: Finding) -> None:
+        """Print a new finding to stderr."""
+        from rich.console import Console
 
+        from tenor.checks.finding import findings_view
 
-def _print(finding: Finding) -> None:
-    from rich.console import Console
+        Console(stderr=True, markup=False).print(findings_view([finding]))
 
-    from tenor.checks.finding import findings_view
+    def write(self, args: Any) -> None:
+        """Write the findings so far to `<output_dir>/findings.json`."""
+        write_findings(Path(args.output_dir) / FINDINGS, self.all_reports)
 
-    Console(stderr=True, markup=False).print(findings_view([finding]))
+    @property
+    def all_reports(self) -> list[Report]:
+        """The reports of the preflight and of the training so far."""
+        return [*self.reports, *([self._watchdog.report] if self._watchdog is not None else [])]
