@@ -124,7 +124,8 @@ FAULTS: dict[str, tuple[Program, dict[str, str]]] = {
     "built from the configuration": (from_config, {"MOD010": "warning"}),
     "PEFT, head unfrozen by hand": (program(unfrozen_by_hand), {"CKP007": "error"}),
     "names in another order": (program(named({"negative": 1, "positive": 0})), {"MOD011": "error"}),
-    "names in one mapping only": (program(named({"LABEL_0": 0, "LABEL_1": 1})), {"MOD011": "warning"}),
+    "names in one mapping only": (program(named({"bad": 0, "good": 1})), {"MOD011": "warning"}),
+    "placeholders in one mapping": (program(named({"LABEL_0": 0, "LABEL_1": 1})), {"MOD011": "note"}),
     "a head that is NaN": (program(lambda model: model.classifier.weight.data.fill_(torch.nan)), {"PRC005": "error"}),
 }
 SOUND: dict[str, Program] = {

@@ -1,11 +1,14 @@
 """Intentions that were not carried out: frozen by attribute, overwritten, not saved, names that contradict."""
 
+import re
+
 from tenor.checks.evidence import ClassNamesEvidence, ModelEvidence
 from tenor.checks.rule import rule
 from tenor.checks.rules.shared import known, shown
 from tenor.runs.findings import Finding, Severity
 
 SHOWN_PAIRS = 4
+PLACEHOLDER = re.compile(r"LABEL_\d+")
 
 
 @rule("FRZ006", "error")
@@ -99,12 +102,13 @@ def names_are_no_inverse(names: ClassNamesEvidence) -> Finding | None:
     Measures: the two mappings in the model's configuration.
 
     Threshold: a name that has one index in `id2label` and another one in `label2id` is an error, an exact invariant;
-    names or indices that only one of them contains are a warning.
+    names that only one of them contains are a warning, and a note if one side has placeholders (LABEL_0) instead.
 
     Why: programs convert labels to indices with `label2id` and predictions to names with `id2label`. If both disagree,
     every class is read as another one. `transformers` accepts any pair, and saves it with the model.
 
-    Look-alikes: a name that several indices share, on purpose, cannot have an inverse, and passes.
+    Look-alikes: `from_pretrained(…, id2label=…)` without `label2id` leaves placeholders there (5.23), which harm nobody
+    who does not read them. A name that several indices share, on purpose, cannot have an inverse, and passes.
 
     Fix: `label2id={name: index for index, name in id2label.items()}`.
 
@@ -118,7 +122,9 @@ def names_are_no_inverse(names: ClassNamesEvidence) -> Finding | None:
     alone = sorted(by_name.keys() ^ names.label2id.keys())
     if not swapped and not alone:
         return None
-    severity: Severity = "error" if swapped else "warning"
+    sides = ([name for name in alone if name in by_name], [name for name in alone if name not in by_name])
+    has_placeholders = any(side and all(map(PLACEHOLDER.fullmatch, side)) for side in sides)
+    severity: Severity = "error" if swapped else "note" if has_placeholders else "warning"
     pairs = [f"{name!r}: {_indices(by_name[name])} in id2label, {names.label2id[name]} in label2id" for name in swapped]
     listed = [f"{name!r} only in {'id2label' if name in by_name else 'label2id'}" for name in alone]
     return Finding(
