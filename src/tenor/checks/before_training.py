@@ -11,16 +11,19 @@ import torch
 from tenor.checks.catalogue import run_rules, with_rules
 from tenor.checks.evidence import (
     BatchEvidence,
+    ClassNamesEvidence,
     DataEvidence,
     ModelEvidence,
     OptimizerEvidence,
     PrecisionEvidence,
     ProbeEvidence,
+    ProcessEvidence,
     ScheduleEvidence,
     TokenEvidence,
 )
 from tenor.checks.finding import CannotTell
 from tenor.checks.gather.batches import batch_evidence, data_evidence, loader_batches, random_states_kept, rows_of
+from tenor.checks.gather.intentions import class_names_evidence
 from tenor.checks.gather.model import (
     model_evidence,
     optimizer_evidence,
@@ -29,6 +32,7 @@ from tenor.checks.gather.model import (
     token_evidence,
 )
 from tenor.checks.gather.model_parts import classifier_config
+from tenor.checks.gather.trainer import process_evidence
 from tenor.checks.probes.probe import probe
 from tenor.checks.probes.trace import Trace, trace
 from tenor.checks.rule import Rule
@@ -187,6 +191,10 @@ def _gatherers(program: _Program) -> dict[type, Callable[[_Program, Gathered], A
     if program.tokenizer is not None:
         gatherers[TokenEvidence] = _tokens
     gatherers |= {ModelEvidence: _model, PrecisionEvidence: _precision}
+    gatherers |= {
+        ClassNamesEvidence: lambda program, gathered: class_names_evidence(program.model),
+        ProcessEvidence: lambda program, gathered: process_evidence(program.model),
+    }
     if program.optimizer is not None:
         gatherers[OptimizerEvidence] = _optimizer
     if program.scheduler is not None and program.total_steps and program.steps_per_epoch:

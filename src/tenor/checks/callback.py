@@ -8,6 +8,7 @@ from typing import Any, Literal
 from transformers import TrainerCallback
 
 from tenor.checks.before_training import preflight
+from tenor.checks.gather.trainer import trainer_evidence
 from tenor.checks.rule import Rule
 from tenor.checks.watchdog import Watchdog
 from tenor.errors import RefusedError
@@ -53,6 +54,7 @@ class TenorCallback(TrainerCallback):
             accumulation=args.gradient_accumulation_steps,
             seconds=self.seconds,
             allow=self.allow,
+            evidence=trainer_evidence(model, args, state, loader),
             rules=self.rules,
         )
         self.reports.append(report)

@@ -58,6 +58,10 @@ class LoopHooks:
     noisy_forward: bool = False
     """Whether a forward pass without gradients ran with dropout on."""
     clipped_before_unscale: bool | None = None
+    rows_evaluated: int = 0
+    """Rows of forward passes without gradients."""
+    rows_not_finite: int | torch.Tensor = 0
+    """Those whose largest logit is NaN or infinite; on the model's device, which is not waited for."""
     passes: list[ForwardPass] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -117,6 +121,9 @@ class LoopHooks:
         logits = getattr(output, "logits", output)
         if not torch.is_grad_enabled():
             self.noisy_forward = self.noisy_forward or has_dropout_on(module)
+            if isinstance(logits, torch.Tensor) and logits.ndim == 2 and logits.shape[1] > 0:
+                self.rows_evaluated += len(logits)
+                self.rows_not_finite = self.rows_not_finite + (~logits.amax(dim=1).isfinite()).sum()
         elif isinstance(logits, torch.Tensor) and logits.requires_grad and logits.ndim == 2 and logits.shape[1] > 1:
             step, values = self.steps, logits.detach()
 

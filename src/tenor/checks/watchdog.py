@@ -231,6 +231,8 @@ class Watchdog:
             self._evidence,
             frozen_moved=tuple(sorted(set(self._digests) - self._trainable - unchanged)),
             unchanged_trainable=tuple(sorted((self._trainable & unchanged) - self._reset_to_zero())),
+            rows_evaluated=self._hooks.rows_evaluated,
+            rows_not_finite=int(self._hooks.rows_not_finite),
         )
         self.judge()
 

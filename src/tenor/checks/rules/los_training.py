@@ -210,10 +210,11 @@ def loss_is_nan(steps: StepEvidence) -> Finding | None:
     """A loss or a gradient is NaN or infinite
 
     Measures: NaN and infinity in the recorded losses, in the gradient norms of steps that were taken, and in the
-    validation losses; losses of exactly 0 from some record to the last.
+    validation losses; losses of exactly 0 from some record to the last; a mean training loss of exactly 0.
 
     Threshold: none; an exact invariant. Zeros count if a validation loss is NaN too, or, as a warning, if there are
-    three or more and the loss before them was above 0.1: `transformers` logs 0 for NaN (`logging_nan_inf_filter`).
+    three or more and the loss before them was above 0.1, or no other loss was recorded: `transformers` logs 0 for NaN
+    (`logging_nan_inf_filter`).
 
     Why: a single such step makes all weights NaN. Every later prediction is class 0, the argmax of NaN.
 
@@ -227,14 +228,15 @@ def loss_is_nan(steps: StepEvidence) -> Finding | None:
     losses = np.asarray(steps.loss, dtype=np.float64).ravel()
     broken = [point for point in steps.validation_loss if not math.isfinite(point.value)]
     bad, zeros = _not_finite(steps, losses), _zeros_at_end(losses)
-    is_sure = bool(bad.any() or broken)
-    dropped = zeros >= MIN_ZEROS and zeros < len(losses) and losses[-zeros - 1] > FAR_FROM_ZERO
+    is_sure = bool(bad.any() or broken or steps.mean_loss == 0)
+    dropped = 0 < zeros == len(losses) or (MIN_ZEROS <= zeros < len(losses) and losses[-zeros - 1] > FAR_FROM_ZERO)
     if not is_sure and not dropped:
         return None
     filtered = zeros > 0 and not bad.any() and (bool(broken) or dropped)
     if filtered:
         bad[-zeros:] = True
-    parts = []
+    parts = ["the mean loss of the training is exactly 0"] if steps.mean_loss == 0 else []
+    filtered = filtered or bool(parts)
     if bad.any():
         first = int(np.argmax(bad))
         norm = steps.grad_norm
