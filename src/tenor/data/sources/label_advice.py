@@ -6,7 +6,9 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
+from shlex import quote
 
+from tenor.data.files.headers import Wanted, obvious
 from tenor.data.sources.rows import ONE_LABEL, shorten
 from tenor.data.sources.spellings import INTEGER, NUMBER, as_integer, folded, tidied
 from tenor.errors import UserError
@@ -142,7 +144,7 @@ def refuse_no_classes(counts: Counter[str], where: str, column: str, swapped: st
     if counts and all(DECIMAL_COMMA.fullmatch(label) for label in known.values()):
         raise UserError(
             f"{where}: the labels in column {column!r} are numbers with a decimal comma, such as "
-            f"{next(iter(known.values()))!r}, expected class names or whole numbers. Write them with a point, as 5.0."
+            f"{next(iter(known.values()))!r}, expected class names or whole numbers. {_without_comma(known)}"
         )
     numbers = {label: float(text) for label, text in known.items() if NUMBER.fullmatch(text)}
     fractions = [label for label in numbers if not INTEGER.fullmatch(as_integer(known[label]))]
@@ -155,6 +157,15 @@ def refuse_no_classes(counts: Counter[str], where: str, column: str, swapped: st
             + (swapped or "It seems to contain ids or texts. Set data.label_column to the column with the class")
             + ". If these are classes, list them in data.class_names."
         )
+
+
+def _without_comma(known: Mapping[str, str]) -> str:
+    """What to set for numbers such as `4,0`."""
+    whole = {label.partition(",")[0] for label in known.values() if not label.partition(",")[2].strip("0")}
+    if len(whole) < len(set(known.values())) or len(whole) > SHOWN_NUMBERS:
+        return "Write them with a point, as 5.0."
+    mapped = {label: label.partition(",")[0] for label in sorted(known.values())}
+    return f"To read them as whole numbers: {setting('relabel', mapped)}"
 
 
 def _scores(counts: Counter[str], values: list[float], where: str, column: str) -> UserError:
@@ -324,13 +335,16 @@ def _matches(label: str, names: Sequence[str]) -> bool:
     return (number.isdigit() and int(number) < len(names)) or folded(label) in map(folded, names)
 
 
-def several_labels(examples: Mapping[str, str], rows: int, total: int, where: str, column: str) -> UserError:
-    """The error for a column with several labels in one field; `examples`: what each label looks like."""
+def several_labels(
+    examples: Mapping[str, str], rows: int, total: int, where: str, column: str, has_fields: bool = False
+) -> UserError:
+    """The error for a column with several labels in one field; `examples`: what each label looks like. `has_fields`: a
+    field of a dictionary can be named as a column."""
     label, looks = next(iter(examples.items()))
     fix = (
         "Replace each vector by the position of its 1 (argmax)."
         if all(look == "a one-hot vector" for look in examples.values())
-        else "Write the field with the class into a column of its own."
+        else _advice_on_dictionary(label, column, has_fields)
         if looks == "a dictionary"
         else f"{ONE_LABEL} To leave out the rows with several: data.faulty_rows=leave_out"
         if rows < total
@@ -340,3 +354,18 @@ def several_labels(examples: Mapping[str, str], rows: int, total: int, where: st
         f"{where}: column {column!r} has several values per row in {rows:,} of {total:,} rows, such as "
         f"{shorten(label)}, which looks like {looks}; expected one label per row. {fix}"
     )
+
+
+def _advice_on_dictionary(label: str, column: str, has_fields: bool) -> str:
+    value = unpacked(label)
+    fields = value if isinstance(value, dict) else {}
+    numbers = [score for score in fields.values() if isinstance(score, int | float)]
+    if len(fields) > 1 and len(numbers) == len(fields):
+        return "These seem to be scores per class: write the class with the highest score into a column of its own."
+    names = [str(name) for name, inner in fields.items() if not isinstance(inner, dict | list)]
+    if not has_fields or not names:
+        return "Write the field with the class into a column of its own."
+    one = obvious(Wanted("label", "label", ""), names) or (names[0] if len(names) == 1 else None)
+    listed_names = "" if one else f"Its fields: {', '.join(map(repr, names[:SHOWN]))}. "
+    option = quote(f"data.label_column={column}.{one or 'NAME'}")
+    return f"{listed_names}Set {option}"

@@ -32,6 +32,7 @@ from tenor.data.sources.rows import (
     SourceRows,
     all_missing,
     nearest,
+    one_hot_name,
     python_column,
     shorten,
 )
@@ -92,10 +93,11 @@ def class_indices(
     if written and all(read.faults.get(label) == "missing" for label in written):
         raise all_missing(rows.where, column, written.total(), "label")
     if classes.faulty_rows == "refuse":
-        _refuse_several(read, written, rows.where, column)
+        _refuse_several(read, written, rows.where, column, rows.has_fields)
     meaning = _meaning(read.counts(written), classes, rows, columns)
     _require_printable(meaning.names, rows.where)
-    meaning = replace(meaning, notes=(*_relabel_notes(read, written, classes), *meaning.notes))
+    notes = [*_relabel_notes(read, written, classes), *_one_hot_notes(read, written)]
+    meaning = replace(meaning, notes=(*notes, *meaning.notes))
     index_of = {label: meaning.index_of.get(known, -1) for label, known in read.label_of.items()}
     index_of |= dict.fromkeys(read.left_out, LEFT_OUT)
     indices = np.full(len(labels), -1, dtype=np.int64)
@@ -158,6 +160,8 @@ class _Read:
     several: dict[str, str]
     """What labels of several values look like."""
     relabelled: dict[str, str | None]
+    one_hot: list[str] = field(default_factory=list)
+    """Labels that are dictionaries of 0 and 1, read as the key that has 1."""
 
     def counts(self, written: Counter[str]) -> Counter[str]:
         counts: Counter[str] = Counter()
@@ -201,6 +205,9 @@ def _unpack(label: str, value: object, read: _Read) -> None:
     match value:
         case str():
             read.label_of[label] = value
+        case dict() if (name := one_hot_name(value)) is not None:
+            read.label_of[label] = name
+            read.one_hot.append(label)
         case dict():
             read.several[label] = "a dictionary"
             read.faults[label] = f"{shorten(label)}, a dictionary, expected one label"
@@ -217,11 +224,18 @@ def _unpack(label: str, value: object, read: _Read) -> None:
             read.faults[label] = f"{shorten(label)}, {SEVERAL} ({looks_like(list(value))}), expected one label"
 
 
-def _refuse_several(read: _Read, written: Counter[str], where: str, column: str) -> None:
+def _refuse_several(read: _Read, written: Counter[str], where: str, column: str, has_fields: bool) -> None:
     """Raises UserError if most labels are lists or dictionaries."""
     count = sum(written[label] for label in read.several)
     if 2 * count > written.total():
-        raise several_labels(read.several, count, written.total(), where, column)
+        raise several_labels(read.several, count, written.total(), where, column, has_fields)
+
+
+def _one_hot_notes(read: _Read, written: Counter[str]) -> list[str]:
+    if not read.one_hot:
+        return []
+    count = sum(written[label] for label in read.one_hot)
+    return [f"dictionaries of 0 and 1 are read as the key that has 1 ({rows_text(count)})"]
 
 
 def _relabel_notes(read: _Read, written: Counter[str], classes: Classes) -> list[str]:
