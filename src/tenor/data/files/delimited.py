@@ -194,8 +194,8 @@ def _other_delimiter(path: Path, dialect: Dialect) -> str | None:
 
 def _share_unequal(path: Path, dialect: Dialect) -> float:
     """The share of the lines that have another number of fields than the header, with enclosing or literal quotes; 1
-    for a header with a single field."""
-    rows = unequal = width = 0
+    for a header with a single field. All lines may have one field more (`_whole_header`)."""
+    rows = unequal = longer = width = 0
     with open_text(path) as lines:
         for span in spans(lines, dialect):
             if not width:
@@ -206,7 +206,8 @@ def _share_unequal(path: Path, dialect: Dialect) -> float:
             for line in [span.record] if len(span.record) == width else map(dialect.plain_fields, span.lines):
                 rows += bool(line)
                 unequal += bool(line) and len(line) != width
-    return unequal / rows if rows else 0.0
+                longer += bool(line) and len(line) == width + 1
+    return 0.0 if not rows or longer == rows else unequal / rows
 
 
 def require_header(path: Path, header: Sequence[str], required: Iterable[str]) -> None:

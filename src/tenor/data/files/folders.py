@@ -131,7 +131,7 @@ def refuse_class_files(files: Sequence[Path]) -> None:
         read = content_of(path)
         if (encoding := other_encoding(path)) is not None:
             read = f"{read} | iconv -f {encoding} -t UTF-8"
-        lines.append(f"{read} | sed '/^[[:space:]]*$/d; s/^/__label__{name} /'")
+        lines.append(f"{read} | awk 'NF {{print \"__label__{name} \" $0}}'")
     raise UserError(
         f"{folder}: its files seem to have the texts of one class each{_listed(': ', [path.name for path in files])}. "
         f"If each line is a text, write them as one file with labels: ({'; '.join(lines)}) > {quote(str(new))}"

@@ -34,6 +34,7 @@ NESTED = re.compile(r"(?:tensor|array|np\.array)\((\[.*\])(?:, [a-z_]+=[^()]*)?\
 SCALAR = re.compile(r"(?:tensor|array|np\.\w+)\(['\"]?([^'\"()\[\],]+)['\"]?(?:, [a-z_]+=[^()]*)?\)")
 VECTOR = re.compile(r"[01](\.0*)?(\s*[\s,;|]\s*[01](\.0*)?)+")
 DECIMAL_COMMA = re.compile(r"[-+]?[0-9]{1,3},[0-9]{1,3}")
+WHOLE_COMMA = re.compile(r"[0-9]{1,3},0{1,3}")
 MOST_BRACKETS = 100
 """Opening brackets of a label that is parsed: `ast.literal_eval` is not made for deep nesting."""
 SEPARATORS = (",", ";", "|")
@@ -97,6 +98,16 @@ def unpacked(label: str) -> object:
     return label
 
 
+def whole_numbers(labels: Iterable[str]) -> dict[str, str]:
+    """The integer that each label means, if all are whole numbers with a decimal comma, such as `4,0`; else none.
+    Labels of zeros and ones may be vectors (`1,0`)."""
+    numbers = {label: tidied(label) for label in labels}
+    if not all(WHOLE_COMMA.fullmatch(number) for number in numbers.values()):
+        return {}
+    whole = {label: str(int(number.partition(",")[0])) for label, number in numbers.items()}
+    return {} if set(whole.values()) <= {"0", "1"} else whole
+
+
 def _numbers_in(text: str) -> list[float]:
     """The numbers of an array as NumPy prints it. Raises ValueError for anything else."""
     return [float(word) for word in text.strip("[]()").split()]
@@ -144,7 +155,7 @@ def refuse_no_classes(counts: Counter[str], where: str, column: str, swapped: st
     if counts and all(DECIMAL_COMMA.fullmatch(label) for label in known.values()):
         raise UserError(
             f"{where}: the labels in column {column!r} are numbers with a decimal comma, such as "
-            f"{next(iter(known.values()))!r}, expected class names or whole numbers. {_without_comma(known)}"
+            f"{next(iter(known.values()))!r}, expected class names or whole numbers. Write them with a point, as 5.0."
         )
     numbers = {label: float(text) for label, text in known.items() if NUMBER.fullmatch(text)}
     fractions = [label for label in numbers if not INTEGER.fullmatch(as_integer(known[label]))]
@@ -157,15 +168,6 @@ def refuse_no_classes(counts: Counter[str], where: str, column: str, swapped: st
             + (swapped or "It seems to contain ids or texts. Set data.label_column to the column with the class")
             + ". If these are classes, list them in data.class_names."
         )
-
-
-def _without_comma(known: Mapping[str, str]) -> str:
-    """What to set for numbers such as `4,0`."""
-    whole = {label.partition(",")[0] for label in known.values() if not label.partition(",")[2].strip("0")}
-    if len(whole) < len(set(known.values())) or len(whole) > SHOWN_NUMBERS:
-        return "Write them with a point, as 5.0."
-    mapped = {label: label.partition(",")[0] for label in sorted(known.values())}
-    return f"To read them as whole numbers: {setting('relabel', mapped)}"
 
 
 def _scores(counts: Counter[str], values: list[float], where: str, column: str) -> UserError:

@@ -24,6 +24,7 @@ from tenor.data.sources.label_advice import (
     several_labels,
     unpacked,
     vector_of,
+    whole_numbers,
 )
 from tenor.data.sources.rows import (
     MAX_CHARACTERS,
@@ -96,7 +97,7 @@ def class_indices(
         _refuse_several(read, written, rows.where, column, rows.has_fields)
     meaning = _meaning(read.counts(written), classes, rows, columns)
     _require_printable(meaning.names, rows.where)
-    notes = [*_relabel_notes(read, written, classes), *_one_hot_notes(read, written)]
+    notes = [*_relabel_notes(read, written, classes), *_reading_notes(read, written)]
     meaning = replace(meaning, notes=(*notes, *meaning.notes))
     index_of = {label: meaning.index_of.get(known, -1) for label, known in read.label_of.items()}
     index_of |= dict.fromkeys(read.left_out, LEFT_OUT)
@@ -162,6 +163,8 @@ class _Read:
     relabelled: dict[str, str | None]
     one_hot: list[str] = field(default_factory=list)
     """Labels that are dictionaries of 0 and 1, read as the key that has 1."""
+    whole: dict[str, str] = field(default_factory=dict)
+    """Whole numbers with a decimal comma, and the integers that they are read as."""
 
     def counts(self, written: Counter[str]) -> Counter[str]:
         counts: Counter[str] = Counter()
@@ -175,8 +178,9 @@ def _read_labels(written: Counter[str], classes: Classes) -> _Read:
     require_distinct(classes.names or ())
     given = GivenNames(classes.names or ())
     wanted = {key: target for old, target in classes.relabel.items() for key in (old, _key(old))}
+    read.whole.update(whole_numbers(label for label in written if tidied(label)))
     for label in written:
-        key = label if label in wanted else _key(label)
+        key = label if label in wanted else _key(read.whole.get(label, label))
         if key in wanted:
             target = wanted[key]
             read.relabelled[label] = target
@@ -186,6 +190,8 @@ def _read_labels(written: Counter[str], classes: Classes) -> _Read:
                 read.label_of[label] = target
         elif given.index(label) is not None:
             read.label_of[label] = label
+        elif label in read.whole:
+            read.label_of[label] = read.whole[label]
         elif not tidied(label):
             read.faults[label] = "missing"
         elif folded(label) in MISSING:
@@ -231,11 +237,14 @@ def _refuse_several(read: _Read, written: Counter[str], where: str, column: str,
         raise several_labels(read.several, count, written.total(), where, column, has_fields)
 
 
-def _one_hot_notes(read: _Read, written: Counter[str]) -> list[str]:
-    if not read.one_hot:
-        return []
-    count = sum(written[label] for label in read.one_hot)
-    return [f"dictionaries of 0 and 1 are read as the key that has 1 ({rows_text(count)})"]
+def _reading_notes(read: _Read, written: Counter[str]) -> list[str]:
+    notes = []
+    if read.one_hot:
+        count = sum(written[label] for label in read.one_hot)
+        notes.append(f"dictionaries of 0 and 1 are read as the key that has 1 ({rows_text(count)})")
+    if shown := next((label for label in read.whole if read.label_of.get(label) == read.whole[label]), None):
+        notes.append(f"numbers with a decimal comma are read as integers, such as {shown!r} as {read.whole[shown]!r}")
+    return notes
 
 
 def _relabel_notes(read: _Read, written: Counter[str], classes: Classes) -> list[str]:
@@ -246,7 +255,7 @@ def _relabel_notes(read: _Read, written: Counter[str], classes: Classes) -> list
     for label, count in counts.most_common():
         target = read.relabelled[label]
         changed.append(f"{shorten(label)} ({rows_text(count)}) {'left out' if target is None else f'as {target!r}'}")
-    found = {key for label in read.relabelled for key in (label, _key(label))}
+    found = {key for label in read.relabelled for key in (label, _key(read.whole.get(label, label)))}
     unused = [old for old in classes.relabel if old not in found and _key(old) not in found]
     sentences = [f"data.relabel: {', '.join(changed[:20])}{', …' if len(changed) > 20 else ''}"] if changed else []
     if unused:
