@@ -319,8 +319,16 @@ def test_a_delimiter_at_the_end_of_each_row_moves_no_column(tmp_path: Path) -> N
     lines = ["text;label", *(f"{text};{label};" for text, label in ROWS)]
     read = read_table(put(tmp_path / "a.csv", "\n".join(lines)))
     assert (list(read.texts), labels_of(read)) == (TEXTS, LABELS)
-    lines = ["text,label", *(f"a film, {at % 2}, {label}" for at, label in enumerate(LABELS))]
-    assert "has 3 fields, expected 2" in refusal(put(tmp_path / "b.csv", "\n".join(lines)))
+
+
+@pytest.mark.parametrize("header", ["text,label", "id,text,label"])
+def test_a_text_with_a_comma_in_each_row_is_no_row_name(header: str, tmp_path: Path) -> None:
+    lines = [f"{at}, and a comma,{label}" for at, label in enumerate(LABELS)]
+    lines = [f"{at},{line}" if header.startswith("id") else line for at, line in enumerate(lines)]
+    fields = header.count(",") + 2
+    assert f"has {fields} fields, expected {fields - 1}" in refusal(
+        put(tmp_path / "b.csv", "\n".join([header, *lines]))
+    )
 
 
 def test_a_name_of_several_lines_can_be_typed(tmp_path: Path) -> None:

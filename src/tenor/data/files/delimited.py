@@ -145,25 +145,27 @@ def examine(path: Path, require: Callable[[list[str]], None], delimiter: str | N
 
 def _whole_header(path: Path, header: list[str], dialect: Dialect) -> tuple[list[str], str] | None:
     """The header with the name that it lacks, and a note, if each row has one field more: row names in front, as R's
-    `write.table` writes them, or an empty field after a delimiter at the end of each row. None for another header."""
+    `write.table` writes them, or an empty field after a delimiter at the end of each row. None for another header.
+
+    A text with a comma in each row has one field more, too. So row names are expected in quotes, or before a tab.
+    """
     with open_text(path) as lines:
         found = spans(lines, replace(dialect, backslashes_escape=True))
-        below = [span for span in islice(found, SAMPLE_ROWS) if span.record][1:]
-    rows = [span.record for span in below]
-    if len(rows) < FEWEST_ROWS or any(len(row) != len(header) + 1 for row in rows):
+        first, *below = [span for span in islice(found, SAMPLE_ROWS) if span.record or span.fault] or [None]
+    if first is None or len(below) < FEWEST_ROWS or any(len(row.record) != len(header) + 1 for row in below):
         return None
-    if not any(row[-1].strip() for row in rows):
+    if not any(row.record[-1].strip() for row in below):
         return [*header, ""], "each row ends with a delimiter, unlike the header: the empty field after it is not used"
-    if len({row[0] for row in rows}) < len(rows) or any(_is_text(row[0]) for row in rows):
+    are_quoted = all(row.lines[0].startswith('"') for row in (first, *below))
+    if not are_quoted and dialect.delimiter != "\t":
+        return None
+    names = {row.record[0] for row in below}
+    if len(names) < len(below) or any(len(name.split()) > MOST_WORDS_OF_A_NAME for name in names):
         return None
     return ["", *header], (
         "each row has one field more than the header: the first is the name of the row, as R writes it, and is called "
         "'Unnamed: 0'"
     )
-
-
-def _is_text(value: str) -> bool:
-    return len(value.split()) > MOST_WORDS_OF_A_NAME
 
 
 FEWEST_ROWS = 2
