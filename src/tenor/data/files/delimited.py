@@ -151,12 +151,13 @@ def _whole_header(path: Path, header: list[str], dialect: Dialect) -> tuple[list
     """
     with open_text(path) as lines:
         found = spans(lines, replace(dialect, backslashes_escape=True))
-        first, *below = [span for span in islice(found, SAMPLE_ROWS) if span.record or span.fault] or [None]
-    if first is None or len(below) < FEWEST_ROWS or any(len(row.record) != len(header) + 1 for row in below):
+        sample = [span for span in islice(found, SAMPLE_ROWS) if span.record or span.fault]
+    below = sample[1:]
+    if len(below) < FEWEST_ROWS or any(len(row.record) != len(header) + 1 for row in below):
         return None
     if not any(row.record[-1].strip() for row in below):
         return [*header, ""], "each row ends with a delimiter, unlike the header: the empty field after it is not used"
-    are_quoted = all(row.lines[0].startswith('"') for row in (first, *below))
+    are_quoted = all(row.lines[0].startswith('"') for row in sample)
     if not are_quoted and dialect.delimiter != "\t":
         return None
     names = {row.record[0] for row in below}
