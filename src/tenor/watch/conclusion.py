@@ -46,7 +46,9 @@ def diagnosis_of(session: "Session", is_final: bool) -> Diagnosis:
             runs = [Artifacts("a program", ())]
         notes = (*session.notes, *_limits(), *([session.trouble] if session.trouble else []))
         runs[0] = replace(runs[0], notes=(*runs[0].notes, *notes))
-        return diagnose_runs(runs, session.program)
+        diagnosis = diagnose_runs(runs, session.program)
+        # What a reader of files could pass besides does not help here.
+        return replace(diagnosis, limits=diagnosis.limits.partition(" To check more,")[0])
 
 
 def _limits() -> list[str]:

@@ -117,7 +117,9 @@ class Observer:
 
     def on_batch(self, iterator: Any, batch: Any) -> None:
         loader = self._iterators.get(iterator)
-        self._loader, self._batch = loader() if loader is not None else None, batch
+        # Copied, since programs take the labels out of a batch before they call the model.
+        kept = dict(batch) if isinstance(batch, Mapping) else batch
+        self._loader, self._batch = loader() if loader is not None else None, kept
 
     # Models
 
@@ -149,7 +151,7 @@ class Observer:
 
     def _label(self, call: Call | None, labels: Any) -> None:
         if call is not None and call.labels is None and isinstance(labels, torch.Tensor):
-            call.labels = labels.detach()
+            call.labels = classes_of(labels)
 
     # Steps
 
@@ -225,6 +227,13 @@ def logits_in(output: Any) -> torch.Tensor | None:
     except TypeError:
         return None
     return logits if isinstance(logits, torch.Tensor) and logits.ndim == 2 and logits.is_floating_point() else None
+
+
+def classes_of(labels: torch.Tensor) -> torch.Tensor | None:
+    """One class per row, shape (rows,): of labels that are probabilities (rows, K) the likeliest; None for others."""
+    if labels.is_floating_point():
+        return labels.detach().argmax(dim=1) if labels.ndim == 2 and labels.shape[1] > 1 else None
+    return labels.detach()
 
 
 def _one_number(value: Any) -> torch.Tensor | None:

@@ -88,7 +88,7 @@ class Session:
     def diagnosis(self) -> "Diagnosis":
         from tenor.watch.conclusion import diagnosis_of
 
-        return diagnosis_of(self, self._is_ended)
+        return diagnosis_of(self, is_final=False)
 
     def reports(self) -> list[Report]:
         from tenor.watch.conclusion import reports_of
@@ -98,7 +98,6 @@ class Session:
     def conclude(self) -> None:
         """At the end of the process: judge what is left, print the conclusion, write the report."""
         from tenor.watch.observer import OBSERVER
-        from tenor.watch.outputs import print_conclusion, write_record
         from tenor.watch.patches import guarded
 
         if self._is_ended or not self.is_mine:
@@ -107,14 +106,19 @@ class Session:
         if not OBSERVER.has_seen_anything:
             return
         with guarded("the end of the program"):
-            if self.trouble:
-                OBSERVER.after_failure()
             for training in OBSERVER.trainings:
                 training.end()
-            diagnosis = self.diagnosis()
-            write_record(self._own_folder(), diagnosis, self.program, self.is_stopped, self.reports())
-            if is_first_rank():
-                print_conclusion(diagnosis, set(self._printed), self._own_folder())
+            self.conclude_so_far()
+
+    def conclude_so_far(self) -> None:
+        """Judge what was seen so far, print the conclusion and write the report."""
+        from tenor.watch.conclusion import diagnosis_of
+        from tenor.watch.outputs import print_conclusion, write_record
+
+        diagnosis = diagnosis_of(self, is_final=True)
+        write_record(self._own_folder(), diagnosis, self.program, self.is_stopped, self.reports())
+        if is_first_rank():
+            print_conclusion(diagnosis, set(self._printed), self._own_folder())
 
     def _own_folder(self) -> Path:
         """The folder of the session; of further processes that train, one below it for each."""
@@ -132,8 +136,16 @@ class Session:
         before = sys.excepthook
 
         def hook(kind: type[BaseException], error: BaseException, place: Any) -> None:
-            self.trouble = f"the program ended with {kind.__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+            text = f"{kind.__name__}: {error}".splitlines()[0].rstrip(" .:")
+            self.trouble = f"the program ended with {text}"
             before(kind, error, place)
+            # Now, while the traceback keeps the program's model and optimizer alive.
+            from tenor.watch.observer import OBSERVER
+            from tenor.watch.patches import guarded
+
+            if self.is_mine and OBSERVER.session is self:
+                with guarded("the end of the program"):
+                    OBSERVER.after_failure()
 
         sys.excepthook = hook
 

@@ -101,7 +101,7 @@ def begin_training(training: WatchedTraining, optimizer: Any) -> None:
     schedulers = [one for one in observer.schedulers if getattr(one, "optimizer", None) is optimizer]
     scheduler = schedulers[-1] if schedulers else None
     total = _total_steps(scheduler)
-    with _quietly(), random_objects_kept(loader):
+    with _quietly(), random_objects_kept(loader), _unnoticed_by_autograd(model):
         training.preflight = _preflight(
             observer, training, model, optimizer, scheduler, total, loader, batches, call, passes
         )
@@ -344,6 +344,15 @@ def _total_steps(scheduler: Any) -> int | None:
     for function in getattr(scheduler, "lr_lambdas", ()):
         total = total or getattr(function, "keywords", {}).get("num_training_steps")
     return int(total) if isinstance(total, int | float) and total > 0 else None
+
+
+@contextlib.contextmanager
+def _unnoticed_by_autograd(model: nn.Module) -> Iterator[None]:
+    """The program may have computed a loss and not yet gone backward from it: changes of weights in between, which are
+    taken back bit by bit, would make its backward pass fail."""
+    tensors = (*model.parameters(), *model.buffers())
+    with torch.autograd._unsafe_preserve_version_counter(tensors):
+        yield
 
 
 @contextlib.contextmanager
