@@ -1,5 +1,6 @@
 """The checks before the first step, for any PyTorch program; `tenor train` and `tenor check` run them too."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sized
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,7 +21,7 @@ from tenor.checks.evidence import (
     TokenEvidence,
 )
 from tenor.checks.finding import CannotTell
-from tenor.checks.gather.batches import batch_evidence, data_evidence, loader_batches, random_states_kept, rows_of
+from tenor.checks.gather.batches import batch_evidence, data_evidence, largest_label, loader_batches, random_states_kept, rows_of
 from tenor.checks.gather.model import (
     model_evidence,
     optimizer_evidence,
@@ -73,7 +74,8 @@ def preflight(
     """Apply every rule for which these objects are enough; the report lists the others with the reason.
 
     `loss_fn` takes logits (rows, K) and labels (rows,) and returns a mean. Without `n_classes` the classes are counted
-    in the data, or read from `model.config`. `declared_freeze` is what should be frozen: `none`, `base` or a number of
+    in the dataset, else in the model's logits and the labels of the first batches, or read from `model.config`. What
+    the rules that were not applicable need is in their reasons, and in one line in `what_to_pass`. `declared_freeze` is what should be frozen: `none`, `base` or a number of
     lowest layers. `new_weights` and `unused_weights` are the names that `from_pretrained(…, output_loading_info=True)`
     reports as missing and as unexpected. `precision` is the number type of the forward pass, by default that of the
     weights; `accumulation` is the number of forward passes per step. `seconds` limits the short experiments; 0 skips
@@ -91,7 +93,7 @@ def preflight(
         optimizer=optimizer,
         scheduler=scheduler,
         loss_fn=loss_fn,
-        n_classes=n_classes or number_of_classes(model, names, *_datasets(train_loader, eval_loader)) or 0,
+        given_classes=n_classes,
         class_names=names,
         total_steps=total_steps,
         steps_per_epoch=steps_per_epoch,
@@ -112,6 +114,12 @@ def preflight(
 
 def number_of_classes(model: Any, class_names: tuple[str, ...] | None, train: Any, validation: Any) -> int | None:
     """Number of names; else of distinct labels, where they are 0 … K-1; else as the model is configured; or None."""
+    return classes_in_data(class_names, train, validation) or getattr(classifier_config(model), "num_labels", None)
+
+
+def classes_in_data(class_names: tuple[str, ...] | None, train: Any, validation: Any) -> int | None:
+    """Number of names; else of distinct labels in datasets that can be read by column, where they are 0 … K-1; or
+    None."""
     if class_names:
         return len(class_names)
     try:
@@ -123,7 +131,7 @@ def number_of_classes(model: Any, class_names: tuple[str, ...] | None, train: An
         values = np.unique(labels[labels >= 0])
         if len(values) > 1 and values[-1] == len(values) - 1:
             return len(values)
-    return getattr(classifier_config(model), "num_labels", None)
+    return None
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,8 +145,7 @@ class _Program:
     optimizer: torch.optim.Optimizer | None
     scheduler: Any
     loss_fn: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-    n_classes: int
-    """0: not known."""
+    given_classes: int | None
     class_names: tuple[str, ...] | None
     total_steps: int | None
     steps_per_epoch: int | None
@@ -153,31 +160,85 @@ class _Program:
     deep: bool
 
     @cached_property
+    def first_batches(self) -> list[dict[str, Any]] | str:
+        """The first batches of the loader, or why they cannot be read."""
+        try:
+            return loader_batches(self.train_loader)
+        except CannotTell as reason:
+            return str(reason)
+
+    @cached_property
     def trace(self) -> Trace | None:
         """One forward pass of two rows; None where the model cannot be called with the loader's batches."""
+        if isinstance(self.first_batches, str):
+            return None
         try:
-            return trace(self.model, loader_batches(self.train_loader, 1)[0])
+            return trace(self.model, self.first_batches[0])
         except CannotTell:
             return None
+
+    @cached_property
+    def n_classes(self) -> int:
+        """As given, or counted in the datasets; else those of the logits and of the first labels; 0: not known.
+
+        A configuration comes last: that of an encoder inside another model says 2 unless it was told otherwise.
+        """
+        datasets = _datasets(self.train_loader, self.eval_loader)
+        if known := self.given_classes or classes_in_data(self.class_names, *datasets):
+            return known
+        outputs = 0 if self.trace is None or self.trace.n_outputs < 2 else self.trace.n_outputs
+        in_labels = 0 if isinstance(self.first_batches, str) else largest_label(self.first_batches) + 1
+        return max(outputs or getattr(classifier_config(self.model), "num_labels", None) or 0, in_labels)
 
 
 Gathered = dict[type, Any]
 """Evidence by its class."""
 
+BY_CLASS = (DataEvidence, BatchEvidence, ModelEvidence, ProbeEvidence)
+"""Evidence that contains the number of classes."""
+
+PASS: dict[Any, str] = {
+    DataEvidence: "evidence=[DataEvidence(…)]",
+    TokenEvidence: "tokenizer",
+    OptimizerEvidence: "optimizer",
+    ScheduleEvidence: "scheduler, total_steps and steps_per_epoch",
+}
+"""Arguments of `preflight` that contain this evidence."""
+
+TO_PASS = "; pass "
+
+
+def what_to_pass(report: Report) -> str:
+    """One line: how many rules were checked before training, and what to pass for others; empty if nothing is missing.
+
+    Rules on what exists only later (steps, evaluations) are not counted.
+    """
+    reasons = Counter(rule.reason for rule in report.not_applicable if TO_PASS in rule.reason)
+    if not reasons:
+        return ""
+    missing = (
+        f"{what} for {count} more ({why.removeprefix('needs ')})"
+        for (why, what), count in ((reason.split(TO_PASS, 1), count) for reason, count in reasons.most_common())
+    )
+    return f"{len(report.checked)} rules checked before training; pass {', '.join(missing)}"
+
 
 def _gather(program: _Program, given: Iterable[Any]) -> tuple[Gathered, dict[type, str]]:
     """Evidence of each kind for which the program has objects; and why a kind could not be gathered."""
     gathered: Gathered = {type(evidence): evidence for evidence in given}
-    missing: dict[type, str] = {} if program.seconds > 0 else {ProbeEvidence: SWITCHED_OFF}
+    missing = {kind: f"needs {kind.description}{TO_PASS}{what}" for kind, what in PASS.items()}
+    if program.seconds <= 0:
+        missing[ProbeEvidence] = SWITCHED_OFF
     for kind, gather in _gatherers(program).items():
         if kind in gathered:
             continue
         try:
-            if not program.n_classes:
-                raise CannotTell("the number of classes is not known; give n_classes")
+            if kind in BY_CLASS and not program.n_classes:
+                raise CannotTell("the number of classes is not known" + TO_PASS + "n_classes")
             gathered[kind] = gather(program, gathered)
         except CannotTell as reason:
-            missing[kind] = str(reason)
+            hint = TO_PASS + PASS[kind] if kind is DataEvidence and TO_PASS not in str(reason) else ""
+            missing[kind] = f"{reason}{hint}"
     return gathered, missing
 
 

@@ -7,11 +7,15 @@ from typing import Any, Literal
 
 from transformers import TrainerCallback
 
-from tenor.checks.before_training import preflight
+from tenor.checks.before_training import preflight, what_to_pass
 from tenor.checks.rule import Rule
 from tenor.checks.watchdog import Watchdog
 from tenor.errors import RefusedError
 from tenor.runs.findings import FINDINGS, Finding, Report, write_findings
+
+
+STEPS_PER_RECORD = 10
+"""The rules look at the steps at least this often, however rarely the Trainer logs."""
 
 
 class TenorCallback(TrainerCallback):
@@ -58,6 +62,8 @@ class TenorCallback(TrainerCallback):
         self.reports.append(report)
         for finding in report.findings:
             _print(finding)
+        if missing := what_to_pass(report):
+            _say(missing)
         self._write(args)
         if report.errors and self.policy == "stop":
             raise RefusedError("; ".join(f"{f.code} {f.title}: {f.observed}. {f.fix}" for f in report.errors))
@@ -66,7 +72,7 @@ class TenorCallback(TrainerCallback):
             kwargs.get("optimizer"),
             scheduler=kwargs.get("lr_scheduler"),
             total_steps=state.max_steps,
-            every=max(1, int(args.logging_steps)),
+            every=min(self._steps_per_log(args, state), STEPS_PER_RECORD),
             done=state.global_step,
             clip_at=args.max_grad_norm or None,
             policy=self.policy,
@@ -76,8 +82,17 @@ class TenorCallback(TrainerCallback):
             rules=self.rules,
         )
 
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self._watchdog is None:
+            return
+        with self._findings_saved(args):
+            if self._records_logs(args, state):
+                self._watchdog.look()
+            else:
+                self._watchdog.step()
+
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
-        if self._watchdog is None or not logs or "loss" not in logs:
+        if self._watchdog is None or not logs or "loss" not in logs or not self._records_logs(args, state):
             return
         values = {name: float(logs[name]) for name in ("loss", "grad_norm", "learning_rate") if name in logs}
         with self._findings_saved(args):
@@ -89,7 +104,22 @@ class TenorCallback(TrainerCallback):
                 self._watchdog.check_weights()
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self._watchdog is not None:
+            with self._findings_saved(args):
+                self._watchdog.finish()
         self._write(args)
+
+    def _steps_per_log(self, args: Any, state: Any) -> int:
+        """Steps between two logs of the loss; the whole run if it is logged by epoch or not at all."""
+        if str(getattr(args.logging_strategy, "value", args.logging_strategy)) != "steps":
+            return max(1, state.max_steps)
+        return max(1, int(state.logging_steps or args.logging_steps))
+
+    def _records_logs(self, args: Any, state: Any) -> bool:
+        """Whether the logged numbers become the records: they are frequent, or the hooks see no logits."""
+        watchdog = self._watchdog
+        frequent = self._steps_per_log(args, state) <= STEPS_PER_RECORD
+        return frequent or (watchdog is not None and not watchdog.sees_predictions)
 
     @contextmanager
     def _findings_saved(self, args: Any) -> Iterator[None]:
@@ -106,8 +136,12 @@ class TenorCallback(TrainerCallback):
 
 
 def _print(finding: Finding) -> None:
-    from rich.console import Console
-
     from tenor.checks.finding import findings_view
 
-    Console(stderr=True, markup=False).print(findings_view([finding]))
+    _say(findings_view([finding]))
+
+
+def _say(what: Any) -> None:
+    from rich.console import Console
+
+    Console(stderr=True, markup=False).print(what, highlight=False)

@@ -4,13 +4,16 @@ The gradient of a mean cross-entropy with respect to the logits is `(softmax - o
 gradient together give the label of each row and the factor by which the loop multiplied its loss.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import nn
+
+from tenor.checks.gather.batches import LABEL_NAMES
+from tenor.checks.rules.shared import IGNORED
 
 LOSS_SCALE = 1024.0
 """A larger factor is the loss scale of float16 (initially 65,536), not a missing division of the loss."""
@@ -38,6 +41,19 @@ class ForwardPass:
     step: int
     logits: torch.Tensor
     gradient: torch.Tensor
+    labels: torch.Tensor | None = None
+    """Of shape (rows,), where the model was called with them."""
+
+    @property
+    def classes(self) -> torch.Tensor:
+        """The class of each row: the label, or the class whose logit the gradient raises most."""
+        return self.gradient.argmin(dim=1) if self.labels is None else self.labels
+
+    @property
+    def nats(self) -> torch.Tensor:
+        """The mean cross-entropy of the rows."""
+        logits = self.logits.float()
+        return nn.functional.cross_entropy(logits, self.classes.to(logits.device), ignore_index=IGNORED)
 
 
 @dataclass
@@ -58,10 +74,14 @@ class LoopHooks:
     noisy_forward: bool = False
     """Whether a forward pass without gradients ran with dropout on."""
     clipped_before_unscale: bool | None = None
+    n_classes: int | None = None
+    """Columns of the logits, once a pass was seen."""
     passes: list[ForwardPass] = field(default_factory=list)
+    not_numbers: list[torch.Tensor] = field(default_factory=list)
+    """Of each pass of training since `is_finite` was last asked: whether it has NaN, shape ()."""
 
     def __post_init__(self) -> None:
-        self.model.register_forward_hook(_ForwardHook(self._on_forward))
+        self.model.register_forward_hook(_ForwardHook(self._on_forward), with_kwargs=True)
 
     def attach(
         self,
@@ -70,13 +90,16 @@ class LoopHooks:
         after: Callable[[], None],
         due: Callable[[], bool],
         clip_at: float | None,
+        every_step: Callable[[], None] = lambda: None,
     ) -> None:
-        """Call `before` and `after` around the steps of `optimizer`, `before` only at steps that are `due`."""
+        """Call `before` and `after` around the steps of `optimizer`, `before` only at steps that are `due`, and
+        `every_step` before each."""
         inner = getattr(optimizer, "optimizer", optimizer)  # Accelerate's wrapper.
         self.attached = True
 
         def before_step(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
             self.rate = max(float(group["lr"]) for group in optimizer.param_groups)
+            every_step()
             if due():
                 self._check_clipping(optimizer, clip_at)
                 before()
@@ -99,7 +122,8 @@ class LoopHooks:
             return fields
         k = passes[0].logits.shape[1]
         fields["predicted_counts"] = _counts([item.logits.argmax(dim=1) for item in passes], k)
-        fields["label_counts"] = _counts([item.gradient.argmin(dim=1) for item in passes], k)
+        fields["label_counts"] = _counts([item.classes for item in passes], k)
+        fields["loss"] = float(torch.stack([item.nats.cpu() for item in passes]).nanmean())
         by_step: dict[int, list[ForwardPass]] = {}
         for item in passes:
             by_step.setdefault(item.step, []).append(item)
@@ -113,15 +137,29 @@ class LoopHooks:
             fields["parts_per_step"] = int(np.median([len(step) for step in by_step.values()]))
         return fields
 
-    def _on_forward(self, module: nn.Module, output: Any) -> None:
+    def is_finite(self) -> bool:
+        """Whether the passes of training since the last call had neither NaN logits nor a loss that is no number.
+
+        On another device than the CPU, the newest passes are left for the next call, so that nothing waits for them.
+        """
+        ready, self.not_numbers = self.not_numbers, []
+        if ready and ready[-1].device.type != "cpu":
+            ready, self.not_numbers = ready[:-1], ready[-1:]
+        return not any(bool(flag) for flag in ready)
+
+    def _on_forward(self, module: nn.Module, given: Mapping[str, Any], output: Any) -> None:
         logits = getattr(output, "logits", output)
         if not torch.is_grad_enabled():
             self.noisy_forward = self.noisy_forward or has_dropout_on(module)
         elif isinstance(logits, torch.Tensor) and logits.requires_grad and logits.ndim == 2 and logits.shape[1] > 1:
-            step, values = self.steps, logits.detach()
+            step, values, labels = self.steps, logits.detach(), _class_labels(given, logits)
+            self.n_classes = logits.shape[1]
+            self.not_numbers.append(_is_not_a_number(values, getattr(output, "loss", None)))
 
             def on_backward(gradient: torch.Tensor) -> None:
-                self.passes.append(ForwardPass(step, values, gradient.detach()))
+                if gradient.dtype != torch.float16:  # There, a loss scale that is too large makes NaN too.
+                    self.not_numbers.append(gradient.isnan().any())
+                self.passes.append(ForwardPass(step, values, gradient.detach(), labels))
 
             logits.register_hook(on_backward)
 
@@ -193,8 +231,38 @@ def is_loss_of_probabilities(forward: ForwardPass) -> bool:
     return float((gradient - scale * likeliest).norm() / gradient.norm().clamp_min(1e-30)) < AGREES
 
 
+def _class_labels(given: Mapping[str, Any], logits: torch.Tensor) -> torch.Tensor | None:
+    """The labels among a model's named inputs, where they are one class per row."""
+    labels = next((given[name] for name in LABEL_NAMES if given.get(name) is not None), None)
+    if not isinstance(labels, torch.Tensor) or labels.is_floating_point() or labels.shape != logits.shape[:1]:
+        return None
+    return labels.detach()
+
+
+def _is_not_a_number(logits: torch.Tensor, loss: Any) -> torch.Tensor:
+    """Whether logits are NaN (classes may be masked with infinity) or the model's loss is NaN or infinite, shape ()."""
+    wrong = logits.isnan().any()
+    if isinstance(loss, torch.Tensor) and loss.numel() == 1:
+        wrong = wrong | ~loss.detach().isfinite().reshape(())
+    return wrong
+
+
 def _is_scaled(forward: ForwardPass) -> bool:
     return loss_factor(forward) >= LOSS_SCALE or not bool(torch.isfinite(forward.gradient).all())
+
+
+def with_gradient(parameters: Mapping[str, nn.Parameter]) -> set[str]:
+    """Names of the parameters with a gradient that is not zero everywhere; one transfer for each device."""
+    gradients = {name: p.grad for name, p in parameters.items() if p.grad is not None}
+    by_device: dict[torch.device, list[str]] = {}
+    for name, gradient in gradients.items():
+        if type(gradient) is torch.Tensor and gradient.layout == torch.strided and gradient.numel():
+            by_device.setdefault(gradient.device, []).append(name)
+    zero: set[str] = set()
+    for names in by_device.values():
+        arrived = torch.stack([gradients[name].detach().any() for name in names]).tolist()
+        zero |= {name for name, has in zip(names, arrived, strict=True) if not has}
+    return gradients.keys() - zero
 
 
 def has_dropout_on(model: nn.Module) -> bool:
@@ -209,12 +277,12 @@ def has_dropout_on(model: nn.Module) -> bool:
 class _ForwardHook:
     """A forward hook that does nothing in a copied or unpickled model."""
 
-    def __init__(self, call: Callable[[nn.Module, Any], None] | None = None) -> None:
+    def __init__(self, call: Callable[[nn.Module, Mapping[str, Any], Any], None] | None = None) -> None:
         self.call = call
 
-    def __call__(self, module: nn.Module, inputs: Any, output: Any) -> None:
+    def __call__(self, module: nn.Module, inputs: Any, named_inputs: Mapping[str, Any], output: Any) -> None:
         if self.call is not None:
-            self.call(module, output)
+            self.call(module, named_inputs, output)
 
     def __reduce__(self) -> tuple[type["_ForwardHook"], tuple[()]]:
         return _ForwardHook, ()
@@ -222,4 +290,5 @@ class _ForwardHook:
 
 def _counts(classes: Sequence[torch.Tensor], k: int) -> np.ndarray:
     # Each to the CPU: `nn.DataParallel` makes passes on every GPU.
-    return np.bincount(torch.cat([part.cpu() for part in classes]).numpy(), minlength=k)
+    indices = torch.cat([part.cpu() for part in classes]).numpy()
+    return np.bincount(indices[(indices >= 0) & (indices < k)], minlength=k)
