@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -21,7 +21,15 @@ from tenor.checks.evidence import (
     TokenEvidence,
 )
 from tenor.checks.finding import CannotTell
-from tenor.checks.gather.batches import batch_evidence, data_evidence, largest_label, loader_batches, random_states_kept, rows_of
+from tenor.checks.gather.batches import (
+    batch_evidence,
+    data_evidence,
+    largest_label,
+    loader_batches,
+    random_states_kept,
+    rows_of,
+    skipped_batches,
+)
 from tenor.checks.gather.model import (
     model_evidence,
     optimizer_evidence,
@@ -65,6 +73,8 @@ def preflight(
     precision: Precision | None = None,
     loss_scaling: bool = False,
     accumulation: int = 1,
+    done: int = 0,
+    batches_read: int | None = None,
     seconds: float = 20.0,
     deep: bool = False,
     allow: Mapping[str, str] | None = None,
@@ -74,15 +84,17 @@ def preflight(
     """Apply every rule for which these objects are enough; the report lists the others with the reason.
 
     `loss_fn` takes logits (rows, K) and labels (rows,) and returns a mean. Without `n_classes` the classes are counted
-    in the dataset, else in the model's logits and the labels of the first batches, or read from `model.config`. What
-    the rules that were not applicable need is in their reasons, and in one line in `what_to_pass`. `declared_freeze` is what should be frozen: `none`, `base` or a number of
-    lowest layers. `new_weights` and `unused_weights` are the names that `from_pretrained(…, output_loading_info=True)`
-    reports as missing and as unexpected. `precision` is the number type of the forward pass, by default that of the
-    weights; `accumulation` is the number of forward passes per step. `seconds` limits the short experiments; 0 skips
-    them, except for one forward pass of two rows. Each object in `evidence`, such as a `DataEvidence` of every split,
-    replaces what would be gathered. Your own `rules`, made with `tenor.checks.rule`, are checked together with Tenor's
-    and those of installed packages. Model, optimizer, scheduler and random states are unchanged afterwards; the loader
-    is asked for a few batches.
+    in the dataset, else in the model's logits and the labels of the first batches, or read from `model.config`.
+    `declared_freeze` is what should be frozen: `none`, `base` or a number of lowest layers. `new_weights` and
+    `unused_weights` are the names that `from_pretrained(…, output_loading_info=True)` reports as missing and as
+    unexpected. `precision` is the number type of the forward pass, by default that of the weights; `accumulation` is
+    the number of forward passes per step. Of a resumed run, `done` is the number of steps before, and `batches_read`
+    the number of batches that the loop reads from the loader without training on them. `seconds` limits the short
+    experiments; 0 skips them, except for one forward pass of two rows. Each object in `evidence`, such as a
+    `DataEvidence` of every split, replaces what would be gathered. Your own `rules`, made with `tenor.checks.rule`, are
+    checked together with Tenor's and those of installed packages. `what_to_pass` says in one line which arguments would
+    allow further rules. Model, optimizer, scheduler and random states are unchanged afterwards; the loader is asked for
+    a few batches.
     """
     names = _strings(class_names, "class_names")
     program = _Program(
@@ -104,6 +116,8 @@ def preflight(
         precision=precision,
         loss_scaling=loss_scaling,
         accumulation=accumulation,
+        done=done,
+        batches_read=batches_read,
         seconds=seconds,
         deep=deep,
     )
@@ -156,6 +170,8 @@ class _Program:
     precision: Precision | None
     loss_scaling: bool
     accumulation: int
+    done: int
+    batches_read: int | None
     seconds: float
     deep: bool
 
@@ -263,7 +279,15 @@ def _data(program: _Program, gathered: Gathered) -> DataEvidence:
 
 
 def _batches(program: _Program, gathered: Gathered) -> BatchEvidence:
-    return batch_evidence(program.train_loader, program.n_classes)
+    found = batch_evidence(program.train_loader, program.n_classes)
+    if not program.done or not program.steps_per_epoch or program.batches_read is None:
+        return found
+    by_loader = skipped_batches(program.train_loader)
+    return replace(
+        found,
+        batches_done=program.done % program.steps_per_epoch * program.accumulation,
+        batches_skipped=None if by_loader is None else by_loader + program.batches_read,
+    )
 
 
 def _tokens(program: _Program, gathered: Gathered) -> TokenEvidence:

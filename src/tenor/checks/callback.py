@@ -13,7 +13,6 @@ from tenor.checks.watchdog import Watchdog
 from tenor.errors import RefusedError
 from tenor.runs.findings import FINDINGS, Finding, Report, write_findings
 
-
 STEPS_PER_RECORD = 10
 """The rules look at the steps at least this often, however rarely the Trainer logs."""
 
@@ -55,6 +54,8 @@ class TenorCallback(TrainerCallback):
             steps_per_epoch=steps_per_epoch,
             declared_freeze=self.declared_freeze,
             accumulation=args.gradient_accumulation_steps,
+            done=state.global_step,
+            batches_read=self._batches_skipped(args, state, steps_per_epoch),
             seconds=self.seconds,
             allow=self.allow,
             rules=self.rules,
@@ -108,6 +109,12 @@ class TenorCallback(TrainerCallback):
             with self._findings_saved(args):
                 self._watchdog.finish()
         self._write(args)
+
+    def _batches_skipped(self, args: Any, state: Any, steps_per_epoch: int | None) -> int | None:
+        """Batches of the epoch that the Trainer skips when it resumes a run."""
+        if steps_per_epoch is None:
+            return None
+        return 0 if args.ignore_data_skip else state.global_step % steps_per_epoch * args.gradient_accumulation_steps
 
     def _steps_per_log(self, args: Any, state: Any) -> int:
         """Steps between two logs of the loss; the whole run if it is logged by epoch or not at all."""

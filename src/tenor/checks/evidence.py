@@ -88,6 +88,10 @@ class BatchEvidence:
     """Row numbers in the order of the sampler, for an epoch or the beginning of one, shape (rows,)."""
     split_labels: np.ndarray | None = None
     """Labels of the split's rows by row number, shape (rows_in_split,)."""
+    batches_done: int | None = None
+    """Batches of the current epoch on which an interrupted run was trained before this one resumed it."""
+    batches_skipped: int | None = None
+    """Batches of the current epoch that the resumed loop or its loader left out."""
     with_replacement: bool | None = None
     """Whether the sampler says that it draws rows with replacement."""
     weights_given: int | None = None
@@ -291,6 +295,9 @@ class ProbeEvidence:
     """The loss function on logits that are wrong by the same margin."""
     mean_of_loss: float | None = None
     """Loss of a batch with one example twice over the loss of the example alone: 1 for a mean, 2 for a sum."""
+    rewarded_instead: tuple[tuple[int, int, float, float], ...] = ()
+    """Classes for whose rows the loss function rewards another class more: the class, the other, and the loss of logits
+    that are right, or for the other class, by a margin of 10."""
     parameters_without_gradient: tuple[str, ...] | None = None
     """Trainable parameters without a gradient after a backward pass."""
     parameters_with_zero_gradient: tuple[str, ...] | None = None
@@ -405,6 +412,9 @@ class StepEvidence:
     """Sum of the losses on which `backward` was called within one optimizer step, over the mean loss of its rows."""
     parts_per_step: int | None = None
     """The number of those calls: the forward passes that one step accumulates."""
+    rewarded_for_several: int | None = None
+    """A class that the loss rewards most for the rows of two classes or more, according to the gradient at the logits;
+    -1 if every class is rewarded for its own rows."""
     kind_of_loss: Literal["mean", "sum", "probabilities"] | None = None
     """The kind of loss according to the gradient at the logits: a mean or a sum of cross-entropies, or one applied to
     probabilities instead of logits."""

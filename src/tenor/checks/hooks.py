@@ -1,59 +1,28 @@
-"""PyTorch hooks that observe a training loop without changing it: predictions, the scale of the loss, the steps.
-
-The gradient of a mean cross-entropy with respect to the logits is `(softmax - one-hot) / rows`. So logits and their
-gradient together give the label of each row and the factor by which the loop multiplied its loss.
-"""
+"""PyTorch hooks that observe a training loop without changing it: predictions, the scale of the loss, the steps."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from tenor.checks.gather.batches import LABEL_NAMES
-from tenor.checks.rules.shared import IGNORED
+from tenor.checks.loss_families import read_losses
+from tenor.checks.loss_gradients import AGREES, ForwardPass, kind_of_loss, loss_factor
 
 LOSS_SCALE = 1024.0
 """A larger factor is the loss scale of float16 (initially 65,536), not a missing division of the loss."""
 
-MIN_INFORMATIVE_ROWS = 6
-"""Rows with a gradient of sufficient length that are needed to distinguish a loss of probabilities from others."""
-
-MOST_CLASSES = 64
-"""With more classes, trying every label of every row would take megabytes."""
-
 PASSES_EXAMINED = 3
 """Passes of a record whose kind of loss is determined."""
 
-UNSURE = 0.05
-"""Below this length, a row's gradient is too short to determine the factor."""
+TAKES_READ = 10
+"""Records in which the loss is read; later only in every tenth."""
 
-AGREES = 0.02
-"""Largest relative difference between the gradients of the same loss; label smoothing and focal loss differ more."""
-
-
-@dataclass(frozen=True)
-class ForwardPass:
-    """One forward pass that was followed by a backward pass; tensors of shape (rows, K)."""
-
-    step: int
-    logits: torch.Tensor
-    gradient: torch.Tensor
-    labels: torch.Tensor | None = None
-    """Of shape (rows,), where the model was called with them."""
-
-    @property
-    def classes(self) -> torch.Tensor:
-        """The class of each row: the label, or the class whose logit the gradient raises most."""
-        return self.gradient.argmin(dim=1) if self.labels is None else self.labels
-
-    @property
-    def nats(self) -> torch.Tensor:
-        """The mean cross-entropy of the rows."""
-        logits = self.logits.float()
-        return nn.functional.cross_entropy(logits, self.classes.to(logits.device), ignore_index=IGNORED)
+PASSES_READ = 8
+"""Passes of a record whose factor is determined."""
 
 
 @dataclass
@@ -76,6 +45,8 @@ class LoopHooks:
     clipped_before_unscale: bool | None = None
     n_classes: int | None = None
     """Columns of the logits, once a pass was seen."""
+    takes: int = 0
+    """Records so far."""
     passes: list[ForwardPass] = field(default_factory=list)
     not_numbers: list[torch.Tensor] = field(default_factory=list)
     """Of each pass of training since `is_finite` was last asked: whether it has NaN, shape ()."""
@@ -123,18 +94,38 @@ class LoopHooks:
         k = passes[0].logits.shape[1]
         fields["predicted_counts"] = _counts([item.logits.argmax(dim=1) for item in passes], k)
         fields["label_counts"] = _counts([item.classes for item in passes], k)
-        fields["loss"] = float(torch.stack([item.nats.cpu() for item in passes]).nanmean())
+        fields["loss"] = float(torch.stack([item.nats for item in passes]).nanmean())
+        self.scaled = self.scaled or any(_is_scaled(item) for item in passes)
+        if self.takes < TAKES_READ or self.takes % TAKES_READ == 0:
+            fields |= self._read(passes)
+        self.takes += 1
+        return fields
+
+    def _read(self, passes: Sequence[ForwardPass]) -> dict[str, Any]:
+        """What the loss is according to its gradient, as far as it can be determined."""
+        fields: dict[str, Any] = {}
         by_step: dict[int, list[ForwardPass]] = {}
         for item in passes:
             by_step.setdefault(item.step, []).append(item)
-        scales = np.array([sum(loss_factor(item) for item in step) for step in by_step.values()])
-        kinds = [kind for item in passes[-PASSES_EXAMINED:] if (kind := kind_of_loss(item)) is not None]
-        if len(kinds) == len(passes[-PASSES_EXAMINED:]) and len(set(kinds)) == 1:
-            fields["kind_of_loss"] = kinds[0]
-        self.scaled = self.scaled or any(_is_scaled(item) for item in passes)
+        parts = int(np.median([len(step) for step in by_step.values()]))
+        steps = _last_steps(list(by_step.values()))
+        read = [item for step in steps for item in step]
+        reading = read_losses(read, parts)
+        if reading.rewarded is not None:
+            fields["rewarded_for_several"] = reading.rewarded
+        kinds = {kind_of_loss(item) for item in passes[-PASSES_EXAMINED:]}
+        if kinds == {None} and np.isfinite(reading.factors).all():  # Class weights, a focal loss, label smoothing.
+            sums = [
+                len(item.logits) > 1 and abs(f / len(item.logits) - 1) < AGREES
+                for item, f in zip(read, reading.factors, strict=True)
+            ]
+            kinds = {"sum" if all(sums) else "mean"}
+        if len(kinds) == 1 and None not in kinds:
+            fields["kind_of_loss"] = kinds.pop()
+        scales = [part.sum() for part in np.split(reading.factors, np.cumsum([len(step) for step in steps])[:-1])]
         if self.steps and np.isfinite(scales).any() and np.nanmedian(scales) < LOSS_SCALE:
             fields["backward_ratio"] = float(np.nanmedian(scales))
-            fields["parts_per_step"] = int(np.median([len(step) for step in by_step.values()]))
+            fields["parts_per_step"] = parts
         return fields
 
     def is_finite(self) -> bool:
@@ -174,61 +165,10 @@ class LoopHooks:
         self.clipped_before_unscale = bool(at_the_limit or self.clipped_before_unscale)
 
 
-def loss_factor(forward: ForwardPass) -> float:
-    """Sum over the rows of the factors before their cross-entropies: 1 for a mean, the number of rows for a sum.
-
-    NaN if the gradient is not that of a cross-entropy, or too short to determine the factor.
-    """
-    logits, gradient = forward.logits.cpu().double(), forward.gradient.cpu().double()  # Apple GPUs have no float64.
-    if not bool(torch.isfinite(gradient).all()):
-        return float("nan")
-    label = gradient.argmin(dim=1)
-    ideal = logits.softmax(dim=1) - nn.functional.one_hot(label, logits.shape[1])
-    length, ideal_length = gradient.norm(dim=1), ideal.norm(dim=1)
-    usable = (ideal_length > UNSURE) & (length > 0)
-    if not bool(usable.any()):
-        return float("nan")
-    factor = float((length / ideal_length)[usable].mean())
-    if float((gradient - factor * ideal)[usable].norm() / gradient[usable].norm()) > AGREES:
-        return float("nan")
-    return factor * len(logits)
-
-
-def kind_of_loss(forward: ForwardPass) -> Literal["mean", "sum", "probabilities"] | None:
-    """The kind of loss according to its gradient: a mean or a sum of cross-entropies, or one applied to probabilities.
-
-    None if it is none of these, or cannot be determined.
-    """
-    rows, factor = len(forward.logits), loss_factor(forward)
-    if not bool(torch.isfinite(forward.gradient).all()):
-        return None
-    plain, of_probabilities = bool(np.isfinite(factor)), is_loss_of_probabilities(forward)
-    if plain == of_probabilities:  # Neither fits, or both do, as with a few similar rows.
-        return None
-    if of_probabilities:
-        return "probabilities"
-    return "sum" if rows > 1 and abs(factor / rows - 1) < AGREES else "mean"
-
-
-def is_loss_of_probabilities(forward: ForwardPass) -> bool:
-    """Whether the gradient is that of a cross-entropy applied to softmax(logits), for some label in each row."""
-    if forward.logits.shape[1] > MOST_CLASSES:
-        return False
-    gradient, p = forward.gradient.cpu().double(), forward.logits.cpu().double().softmax(dim=1)
-    lengths = gradient.norm(dim=1)
-    # If one or two rows have nearly all of the gradient, some labels and scale fit any loss. Near a probability of 1,
-    # the gradients of both losses decrease in the same proportion.
-    informative = (lengths > UNSURE * lengths.max()) & (p.amax(dim=1) < 1 - UNSURE)
-    if int(informative.sum()) < MIN_INFORMATIVE_ROWS:
-        return False
-    q = p.softmax(dim=1)
-    without_label = p * (q - (p * q).sum(dim=1, keepdim=True))
-    # For every row and every possible label, shape (rows, K, K).
-    expected = without_label[:, None, :] - torch.diag_embed(p) + p[:, None, :] * p[:, :, None]
-    similarity = nn.functional.cosine_similarity(expected, gradient[:, None, :], dim=2, eps=1e-30)
-    likeliest = expected[torch.arange(len(p)), similarity.argmax(dim=1)]
-    scale = float((gradient * likeliest).sum() / (likeliest * likeliest).sum().clamp_min(1e-30))
-    return float((gradient - scale * likeliest).norm() / gradient.norm().clamp_min(1e-30)) < AGREES
+def _last_steps(steps: Sequence[list[ForwardPass]]) -> list[list[ForwardPass]]:
+    """The last steps with at most `PASSES_READ` passes together; at least one."""
+    counts = np.cumsum([len(step) for step in reversed(steps)])
+    return list(steps[-max(1, int((counts <= PASSES_READ).sum())) :])
 
 
 def _class_labels(given: Mapping[str, Any], logits: torch.Tensor) -> torch.Tensor | None:

@@ -20,7 +20,6 @@ from tenor.checks.rule import Rule
 from tenor.errors import RefusedError
 from tenor.runs.findings import Finding, Report
 
-
 GRADIENTS_SEEN = 10
 """Steps at which all gradients are looked at; later only at those that become a record."""
 
@@ -139,9 +138,7 @@ class Watchdog:
         self._update_ratio = float(update / torch.linalg.vector_norm(self._before).clamp_min(1e-12))
         self._before = None
 
-    def step(
-        self, loss: float | torch.Tensor | None = None, *, grad_norm: float | torch.Tensor | None = None
-    ) -> None:
+    def step(self, loss: float | torch.Tensor | None = None, *, grad_norm: float | torch.Tensor | None = None) -> None:
         """Report one finished optimizer step; every `every` steps become a record, to which the rules are applied.
 
         `loss` is the mean over the step's rows; without it, the cross-entropy of the training rows is computed from
@@ -247,7 +244,7 @@ class Watchdog:
     def _values_from_hooks(self, step: int) -> dict[str, Any]:
         """What the hooks measured in the steps since the last record."""
         hooks, values = self._hooks, self._hooks.take()
-        of_run = ("backward_ratio", "parts_per_step", "kind_of_loss")
+        of_run = ("backward_ratio", "parts_per_step", "kind_of_loss", "rewarded_for_several")
         once = {name: values.pop(name) for name in of_run if name in values}
         self._evidence = replace(self._evidence, **once, clipped_before_unscale=hooks.clipped_before_unscale)
         if self._evidence.n_classes is None:

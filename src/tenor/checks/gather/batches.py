@@ -3,7 +3,7 @@
 import random
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any
@@ -41,7 +41,7 @@ def batch_evidence(loader: Any, n_classes: int, batches: int = 8) -> BatchEviden
         input_ids=None if any(part is None for part in ids) else ids,
         attention_mask=None if any(part is None for part in masks) else masks,
         rows_per_epoch=_rows_per_epoch(loader) if sized else None,
-        rows_in_split=_length(_of_a_sampler(loader, "indices") or dataset) if sized else None,
+        rows_in_split=_rows_in_split(loader, dataset) if sized else None,
         row_order=row_order(loader) if sized else None,
         split_labels=_labels_of_split(dataset) if sized else None,
         with_replacement=_of_a_sampler(loader, "replacement"),
@@ -79,6 +79,19 @@ def row_order(loader: Any, limit: int = MOST_DRAWN) -> np.ndarray | None:
             if len(drawn) >= limit:
                 break
     return np.asarray(drawn[:limit], dtype=np.int64) if drawn else None
+
+
+def _rows_in_split(loader: Any, dataset: Any) -> int | None:
+    """Rows of the dataset; of a `SubsetRandomSampler`, its own."""
+    subset = _of_a_sampler(loader, "indices")
+    return len(subset) if isinstance(subset, Sized) else _length(dataset)
+
+
+def skipped_batches(loader: Any) -> int | None:
+    """Batches at the start of the epoch that the loader leaves out, as `accelerate` marks it; None: not known."""
+    if hasattr(loader, "load_state_dict") and type(loader).__module__.startswith("torchdata"):
+        return None  # Its position is known only to its workers.
+    return max(int(getattr(one, "skip_batches", 0) or 0) for one in (loader, *_samplers(loader)))
 
 
 def _labels_of_split(dataset: Any) -> np.ndarray | None:

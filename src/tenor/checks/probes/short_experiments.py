@@ -60,7 +60,31 @@ def given_logits(subject: Subject) -> dict[str, Any]:
         "loss_when_inverted": mean_loss(-one_hot),
         "mean_of_loss": twice / once if once else None,
         "loss_gradient": 0.0 if gradient is None else float(gradient.norm()),
+        "rewarded_instead": _rewarded_instead(subject, equal[:1]),
     }
+
+
+def _rewarded_instead(subject: Subject, equal: torch.Tensor) -> tuple[tuple[int, int, float, float], ...]:
+    """Classes for whose rows the loss rewards another class more: label, that class, and the loss of each.
+
+    The other class is the one whose logit the gradient raises most where all logits are equal.
+    """
+    found = []
+    for c in range(subject.n_classes):
+        label = torch.tensor([c], device=equal.device)
+        with torch.enable_grad():
+            leaf = equal.clone().requires_grad_()
+            loss = subject.loss_fn(leaf, label).mean()
+            gradient = torch.autograd.grad(loss, leaf, allow_unused=True)[0] if loss.requires_grad else None
+        if gradient is None or gradient[0, c] <= gradient.amin():
+            continue
+        other = int(gradient.argmin())
+        right, wrong = equal.clone(), equal.clone()
+        right[0, c], wrong[0, other] = MARGIN, MARGIN
+        own, theirs = (float(subject.loss_fn(logits, label).mean()) for logits in (right, wrong))
+        if own > theirs:
+            found.append((c, other, own, theirs))
+    return tuple(found)
 
 
 @torch.no_grad()

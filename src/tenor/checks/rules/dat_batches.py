@@ -272,6 +272,41 @@ BALANCING = 0.01
 """Smallest fall of the sum of squared class shares that counts as balancing: from 60 and 40% to 57 and 43%."""
 
 
+@rule("DAT030", "warning")
+def epoch_begins_again(batches: BatchEvidence) -> Finding | None:
+    """A run resumed within an epoch begins the epoch again
+
+    Measures: the batches of the epoch on which the interrupted run was trained, compared with those that the resumed
+    loop or its loader skips.
+
+    Threshold: equal; an exact invariant where both are known.
+
+    Why: the rows before the interruption are trained on twice, and the schedule ends before the last ones are read. The
+    run differs from an uninterrupted one.
+
+    Look-alikes: a resume at the end of an epoch skips nothing and passes, as does a loop that reads the batches without
+    training on them.
+
+    Fix: `accelerate.skip_first_batches(loader, n)` for the resumed epoch, with the epoch's seed; in a `Trainer` leave
+    `ignore_data_skip=False`.
+
+    Reference: Accelerate documentation, Checkpointing ("resuming mid-epoch").
+    """
+    if batches.batches_done is None or batches.batches_skipped is None:
+        raise CannotTell("whether a run is resumed within an epoch is not known")
+    again = batches.batches_done - batches.batches_skipped
+    if again <= 0:
+        return None
+    return Finding(
+        observed=f"the interrupted run had read {batches.batches_done:,} batches of the epoch; "
+        f"{batches.batches_skipped:,} are skipped",
+        expected="the resumed epoch continues after them",
+        n=batches.batches_done,
+        cause="the position in the epoch was not restored, so its first rows are repeated",
+        fix="skip them: accelerate.skip_first_batches(loader, n), or ignore_data_skip=False in a Trainer",
+    )
+
+
 @rule("DAT025", "error", symptoms=("label form",))
 def collated_label_form(batches: BatchEvidence) -> Finding | None:
     """The collated labels have the wrong type or shape

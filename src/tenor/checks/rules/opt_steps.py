@@ -398,9 +398,10 @@ def accumulation_not_scaled(steps: StepEvidence) -> Finding | None:
     """Accumulated losses are not divided by the number of passes
 
     Measures: the sum of the losses on which `backward` was called within one step, divided by the mean loss of its
-    rows.
+    rows, from the gradient at the logits.
 
-    Threshold: 1 within 25%, with two or more forward passes per step.
+    Threshold: 1 within 25%, with two or more forward passes per step. Plain and focal cross-entropy, label smoothing
+    and class weights (PyTorch's weighted mean, or weights on a usual scale) are read; any other loss is not judged.
 
     Why: without the division, the gradient grows with the accumulation: plain gradient descent takes longer steps, and
     clipping shortens all of them. Divided twice (by the loop and by `accelerator.accumulate`), it shrinks.
