@@ -297,7 +297,7 @@ def _tokens(program: _Program, gathered: Gathered) -> TokenEvidence:
 
 
 def _model(program: _Program, gathered: Gathered) -> ModelEvidence:
-    return model_evidence(
+    found = model_evidence(
         program.model,
         program.n_classes,
         class_names=program.class_names,
@@ -307,6 +307,9 @@ def _model(program: _Program, gathered: Gathered) -> ModelEvidence:
         unused_weights=program.unused_weights,
         trace=program.trace,
     )
+    # Without a forward pass, only a configuration says which layer computes the logits: the last one need not.
+    is_guess = program.trace is None and getattr(classifier_config(program.model), "num_labels", None) is None
+    return replace(found, n_outputs=None) if is_guess and found.n_outputs != program.n_classes else found
 
 
 def _precision(program: _Program, gathered: Gathered) -> PrecisionEvidence:

@@ -100,8 +100,9 @@ def read_losses(passes: Sequence[ForwardPass], parts: int = 1) -> LossReading:
         for gamma in (0.0, family.best()):
             if family.fits(gamma):
                 # While all predictions are alike, other exponents fit too: they must give the same factor.
-                others = [other for other in (0.0, gamma - STEP, gamma + STEP) if other >= 0 and family.fits(other)]
-                found = np.array([family.factors(one, parts) for one in {gamma, *others}])
+                near = [other for other in (gamma - STEP, gamma + STEP) if other >= 0 and family.fits(other)]
+                others = [other for other in GAMMAS if family.fits(other)] if near else []
+                found = np.array([family.factors(one, parts) for one in {gamma, *near, *others}])
                 different = found.max(axis=0) / found.min(axis=0) > SAME_FACTOR
                 return LossReading(np.where(different, np.nan, family.factors(gamma, parts)), -1)
     return _soft_targets(rows, unknown)
