@@ -334,6 +334,8 @@ def _optimizer(program: _Program, gathered: Gathered) -> OptimizerEvidence:
 
 
 def _schedule(program: _Program, gathered: Gathered) -> ScheduleEvidence:
+    if program.done:
+        raise CannotTell("the run is resumed: its schedule begins before this process")
     loader = program.train_loader
     return schedule_evidence(
         program.scheduler,
