@@ -1,5 +1,6 @@
 """Tenor's checks inside `transformers.Trainer`: preflight, watchdog, and findings at the end."""
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,10 +63,10 @@ class TenorCallback(TrainerCallback):
         )
         self.reports.append(report)
         for finding in report.findings:
-            _print(finding)
+            self.on_finding(finding)
         if missing := what_to_pass(report):
-            _say(missing)
-        self._write(args)
+            self.on_missing(missing)
+        self.write(args)
         if report.errors and self.policy == "stop":
             raise RefusedError("; ".join(f"{f.code} {f.title}: {f.observed}. {f.fix}" for f in report.errors))
         self._watchdog = Watchdog(
@@ -79,7 +80,7 @@ class TenorCallback(TrainerCallback):
             policy=self.policy,
             allow=self.allow,
             earlier=report.findings,
-            on_finding=_print,
+            on_finding=self.on_finding,
             rules=self.rules,
         )
 
@@ -108,7 +109,7 @@ class TenorCallback(TrainerCallback):
         if self._watchdog is not None:
             with self._findings_saved(args):
                 self._watchdog.finish()
-        self._write(args)
+        self.write(args)
 
     def _batches_skipped(self, args: Any, state: Any, steps_per_epoch: int | None) -> int | None:
         """Batches of the epoch that the Trainer skips when it resumes a run."""
@@ -134,21 +135,26 @@ class TenorCallback(TrainerCallback):
         try:
             yield
         except RefusedError:
-            self._write(args)
+            self.write(args)
             raise
 
-    def _write(self, args: Any) -> None:
-        training = [self._watchdog.report] if self._watchdog is not None else []
-        write_findings(Path(args.output_dir) / FINDINGS, [*self.reports, *training])
+    def on_finding(self, finding: Finding) -> None:
+        """Print a new finding to stderr."""
+        from rich.console import Console
 
+        from tenor.checks.finding import findings_view
 
-def _print(finding: Finding) -> None:
-    from tenor.checks.finding import findings_view
+        Console(stderr=True, markup=False).print(findings_view([finding]))
 
-    _say(findings_view([finding]))
+    def on_missing(self, line: str) -> None:
+        """Print to stderr what would allow more rules to be checked before training."""
+        print(f"tenor: {line}", file=sys.stderr)
 
+    def write(self, args: Any) -> None:
+        """Write the findings so far to `<output_dir>/findings.json`."""
+        write_findings(Path(args.output_dir) / FINDINGS, self.all_reports)
 
-def _say(what: Any) -> None:
-    from rich.console import Console
-
-    Console(stderr=True, markup=False).print(what, highlight=False)
+    @property
+    def all_reports(self) -> list[Report]:
+        """The reports of the preflight and of the training so far."""
+        return [*self.reports, *([self._watchdog.report] if self._watchdog is not None else [])]

@@ -21,13 +21,14 @@ from tenor.cli import (
     runs,
     sweep,
     train,
+    watch,
 )
 from tenor.errors import TenorError, harmless, system_refusal
 from tenor.model.memory import collect_cycles_seldom, use_one_heap
 
 COMMANDS = (
     *(train, check, audit, evaluate, calibrate, compare, report, predict, export),
-    *(diagnose, experiments, sweep, runs, configs, rule),
+    *(diagnose, watch, experiments, sweep, runs, configs, rule),
 )
 
 

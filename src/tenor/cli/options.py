@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from tenor.errors import UserError
+
 OVERRIDES = "settings to change, such as training.epochs=3 data.subset.size=500"
 
 
@@ -18,6 +20,32 @@ def add_root(parser: argparse.ArgumentParser) -> None:
 def add_json(parser: argparse.ArgumentParser) -> None:
     """`--json`."""
     parser.add_argument("--json", action="store_true", help="print machine-readable output on stdout")
+
+
+def add_allow(parser: argparse.ArgumentParser) -> None:
+    """`--allow CODE=REASON`, any number of times."""
+    parser.add_argument(
+        "--allow",
+        action="append",
+        default=[],
+        metavar="CODE=REASON",
+        help="accept a finding, with the reason; it does not stop anything",
+    )
+
+
+def allowances(given: list[str]) -> dict[str, str]:
+    """The reasons by code.
+
+    Raises:
+        UserError: a code without a reason.
+    """
+    pairs = [text.partition("=") for text in given]
+    for code, _, reason in pairs:
+        if not reason:
+            raise UserError(
+                f"--allow {code}: no reason is given; write for example --allow {code}='known and accepted'"
+            )
+    return {code.upper(): reason for code, _, reason in pairs}
 
 
 def print_json(value: Any) -> None:

@@ -1,6 +1,6 @@
 """Diagnosis: choose a reader for the path, gather evidence from the run artifacts, run every rule, rank the causes."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -211,9 +211,14 @@ def diagnose(path: Path | str, rules: Iterable[Rule] = ()) -> Diagnosis:
         UserError: the path contains nothing that can be read.
     """
     artifacts = read_artifacts(Path(path))
-    parts = [diagnose_artifacts(run, str(path), rules) for run in artifacts]
-    diagnosis = parts[0] if len(parts) == 1 else _combined([run.name for run in artifacts], parts)
+    diagnosis = diagnose_runs(artifacts, str(path), rules)
     return replace(diagnosis, notes=(*diagnosis.notes, *_unread(Path(path), artifacts)))
+
+
+def diagnose_runs(artifacts: Sequence[Artifacts], path: str, rules: Iterable[Rule] = ()) -> Diagnosis:
+    """One diagnosis of several runs; `path` is what they were read from."""
+    parts = [diagnose_artifacts(run, path, rules) for run in artifacts]
+    return parts[0] if len(parts) == 1 else _combined([run.name for run in artifacts], parts)
 
 
 def _unread(path: Path, artifacts: list[Artifacts]) -> tuple[str, ...]:

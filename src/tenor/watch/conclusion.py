@@ -1,0 +1,155 @@
+"""What a watched process amounts to: the evidence of its trainings and evaluations, and the diagnosis of all of it."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tenor.checks.diagnosis.artifacts import Artifacts
+from tenor.checks.diagnosis.diagnose import Diagnosis, diagnose_runs
+from tenor.checks.evidence import DataEvidence, Rows, ScheduleEvidence, StepEvidence
+from tenor.runs.findings import Report
+from tenor.watch.observer import OBSERVER
+from tenor.watch.patches import failures, own_work
+from tenor.watch.settings import UNWATCHED
+
+if TYPE_CHECKING:
+    from tenor.watch.evaluations import Evaluation
+    from tenor.watch.session import Session
+    from tenor.watch.training import WatchedTraining
+
+MOST_DECODED = 20_000
+"""Rows whose token ids are made text again, which takes some seconds."""
+SAME_ROWS = 0.95
+"""An evaluation of at least this share of training rows, and of at least half of them, is one of the training rows."""
+
+
+def reports_of() -> list[Report]:
+    """The reports of every stage so far."""
+    reports: list[Report] = []
+    for training in OBSERVER.trainings:
+        reports += [training.preflight] if training.preflight is not None else []
+        watched = training.report or (training.watchdog.report if training.watchdog is not None else None)
+        reports += [watched] if watched is not None else []
+    return [*reports, *(report for one in OBSERVER.trainers for report in one.all_reports)]
+
+
+def diagnosis_of(session: "Session", is_final: bool) -> Diagnosis:
+    """Every rule on everything that was seen of this process; texts are compared only at its end."""
+    with own_work():
+        runs = [_artifacts(training, is_final) for training in OBSERVER.trainings if not training.unjudged]
+        runs += [run for trainer in OBSERVER.trainers for run in trainer.artifacts()]
+        evaluated = OBSERVER.evaluations.evidence(max((one.n_classes or 0 for one in OBSERVER.trainings), default=0))
+        if evaluated is not None:
+            runs = _with_evidence(runs, evaluated)
+        if not runs:
+            runs = [Artifacts("a program", ())]
+        notes = (*session.notes, *_limits(), *([session.trouble] if session.trouble else []))
+        runs[0] = replace(runs[0], notes=(*runs[0].notes, *notes))
+        diagnosis = diagnose_runs(runs, session.program)
+        # What a reader of files could pass besides does not help here.
+        return replace(diagnosis, limits=diagnosis.limits.partition(" To check more,")[0])
+
+
+def _limits() -> list[str]:
+    """What could not be seen, a sentence each."""
+    limits = [f"steps taken in {name} are not seen" for name in UNWATCHED]
+    if OBSERVER.left_out:
+        limits.append(f"{OBSERVER.left_out} further optimizers were not watched")
+    limits += [f"observing {what} failed" for what in failures()]
+    backward = len(OBSERVER.step.backward)
+    if backward > 1:
+        limits.append(f"{backward} backward passes at the end were followed by no optimizer step")
+    return limits
+
+
+def _with_evidence(runs: list[Artifacts], evidence: Any) -> list[Artifacts]:
+    """Evaluations belong to the last run before them, which is the last one in all but a few programs."""
+    if not runs:
+        return [Artifacts("an evaluation", (evidence,))]
+    if any(type(one) is type(evidence) for one in runs[-1].evidence):
+        return [*runs, Artifacts("an evaluation", (evidence,), name="evaluation")]
+    return [*runs[:-1], replace(runs[-1], evidence=(*runs[-1].evidence, evidence))]
+
+
+def _artifacts(training: "WatchedTraining", is_final: bool) -> Artifacts:
+    evidence: list[Any] = [training.batches] if training.batches is not None else []
+    steps = _steps(training)
+    if steps is not None:
+        evidence.append(steps)
+    checked = training.preflight.checked if training.preflight is not None else ()
+    if "OPT008" not in checked and len(training.rates) > 1:
+        evidence.append(_schedule(training))
+    rows = _rows(training) if is_final else None
+    if rows is not None:
+        evidence.append(rows)
+    reports = [training.preflight] if training.preflight is not None else []
+    watched = training.report or (training.watchdog.report if training.watchdog is not None else None)
+    reports += [watched] if watched is not None else []
+    return Artifacts("a watched program", tuple(evidence), name=training.name, earlier=tuple(reports))
+
+
+def _steps(training: "WatchedTraining") -> StepEvidence | None:
+    known = training.evidence or (training.watchdog.evidence if training.watchdog is not None else None)
+    if known is None or not len(known.steps):
+        return None
+    taken = len(training.rates)
+    has_ended = training.evidence is not None
+    return replace(known, last_step=taken, total_steps=known.total_steps or (taken if has_ended else None))
+
+
+def _schedule(training: "WatchedTraining") -> ScheduleEvidence:
+    """The learning rates as they were: no plan is known that they could be compared with."""
+    rates = np.asarray(training.rates)
+    per_epoch = training.steps_per_epoch or len(rates)
+    factors = rates / rates.max() if rates.max() > 0 else rates
+    return ScheduleEvidence(factors, per_epoch, len(rates) / per_epoch)
+
+
+def _rows(training: "WatchedTraining") -> DataEvidence | None:
+    """The texts of the training rows and of two sets of evaluated rows, as the model was given them."""
+    tokenizer, seen = training.tokenizer, training.train_rows
+    evaluations = [one for one in OBSERVER.evaluations.all if len(one.rows)]
+    if tokenizer is None or training.n_classes is None or not len(seen) or not evaluations:
+        return None
+    if len(seen) > MOST_DECODED:
+        return None
+    ids, labels = seen.first(_epoch_rows(training))
+    keys = {row.tobytes() for row in ids}
+    sets: dict[bytes, Evaluation] = {}
+    for evaluation in evaluations:
+        own = [row.tobytes() for row in evaluation.rows.ids]
+        is_training = sum(key in keys for key in own) >= SAME_ROWS * len(own) and len(own) >= len(keys) / 2
+        if not is_training and len(own) <= MOST_DECODED:
+            sets.setdefault(b"".join(own[:8]) + str(len(own)).encode(), evaluation)
+    if not sets:
+        return None
+    first, *others = sets.values()
+    return DataEvidence(
+        Rows(labels, _texts(tokenizer, ids)),
+        training.n_classes,
+        _evaluated_rows(tokenizer, first),
+        _evaluated_rows(tokenizer, others[0]) if others else None,
+    )
+
+
+def _epoch_rows(training: "WatchedTraining") -> int:
+    """Rows of the first epoch: later ones repeat them."""
+    steps = training.steps_per_epoch
+    seen = training.train_rows
+    return len(seen) if steps is None else min(len(seen), -(-len(seen) * steps // max(steps, len(training.rates))))
+
+
+def _evaluated_rows(tokenizer: Any, evaluation: "Evaluation") -> Rows:
+    from tenor.watch.evaluations import reported
+
+    split = reported(evaluation)
+    texts = _texts(tokenizer, evaluation.rows.ids)
+    labels = (
+        split.labels if split is not None and split.labels is not None and len(split.labels) == len(texts) else None
+    )
+    return Rows(evaluation.rows.labels if labels is None else labels, texts)
+
+
+def _texts(tokenizer: Any, ids: list[np.ndarray]) -> list[str]:
+    return [str(text) for text in tokenizer.batch_decode([row.tolist() for row in ids], skip_special_tokens=True)]

@@ -1,0 +1,240 @@
+"""What a program evaluates: logits of calls without gradients, and the metrics that it computes from predictions."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from tenor.watch.rows import SeenRows, labels_in_batch
+
+if TYPE_CHECKING:
+    from tenor.checks.evidence import EvaluationEvidence, ReportedSplit
+    from tenor.watch.observer import Observer
+
+MOST_ROWS = 200_000
+"""Rows of one evaluation whose logits are kept."""
+MOST_EVALUATIONS = 64
+MOST_COLUMNS = 64
+
+
+@dataclass(eq=False)
+class Evaluation:
+    """One pass over rows without gradients, or one set of predictions that a metric was given."""
+
+    step: int
+    """Optimizer steps before it."""
+    loader: int = 0
+    """Id of the loader of its batches; 0 if there was none."""
+    logits: list[np.ndarray] = field(default_factory=list)
+    heard_labels: list[np.ndarray | None] = field(default_factory=list)
+    rows: SeenRows = field(default_factory=SeenRows)
+    labels: np.ndarray | None = None
+    """As a metric was given them, shape (rows,)."""
+    predicted: np.ndarray | None = None
+    probabilities: np.ndarray | None = None
+    accuracy: float | None = None
+    expected_n: int | None = None
+    is_closed: bool = False
+    """Whether a metric was computed: what follows is another evaluation."""
+
+    @property
+    def n(self) -> int:
+        return sum(len(part) for part in self.logits)
+
+
+class Evaluations:
+    """The evaluations of one process, in order."""
+
+    def __init__(self, observer: "Observer") -> None:
+        self._observer = observer
+        self.all: list[Evaluation] = []
+        self._open: Evaluation | None = None
+
+    # Calls of models
+
+    def on_call(
+        self,
+        module: nn.Module,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        logits: torch.Tensor | None,
+        loader: Any,
+        batch: Any,
+    ) -> None:
+        """A call of a model without gradients."""
+        if logits is None or not 2 <= logits.shape[1] <= MOST_COLUMNS:
+            return
+        evaluation = self._current(id(loader) if loader is not None else 0)
+        if evaluation.n > MOST_ROWS:
+            return
+        labels = _labels_in(kwargs, batch, len(logits))
+        evaluation.logits.append(logits.detach().float().cpu().numpy())
+        evaluation.heard_labels.append(None if labels is None else labels.cpu().numpy())
+        evaluation.rows.add(args, kwargs, labels if labels is not None else torch.zeros(len(logits), dtype=torch.long))
+
+    def on_loss(self, logits: torch.Tensor, labels: torch.Tensor) -> None:
+        """A loss without gradients: it shows the labels of the last call."""
+        evaluation = self._open
+        if evaluation is None or not evaluation.logits or logits.ndim != 2 or labels.ndim != 1:
+            return
+        if len(labels) == len(evaluation.logits[-1]) and not labels.is_floating_point():
+            evaluation.heard_labels[-1] = labels.cpu().numpy()
+
+    def on_labels(self, labels: Any) -> None:
+        """True classes that a metric was given batch by batch."""
+        evaluation = self._open
+        if (
+            torch.is_grad_enabled()
+            or evaluation is None
+            or not evaluation.logits
+            or not isinstance(labels, torch.Tensor)
+        ):
+            return
+        if labels.shape == (len(evaluation.logits[-1]),) and not labels.is_floating_point():
+            evaluation.heard_labels[-1] = labels.cpu().numpy()
+
+    def on_training(self) -> None:
+        """A training step: the next call without gradients begins another evaluation."""
+        self._open = None
+
+    def _current(self, loader: int) -> Evaluation:
+        known = self._open
+        if known is None or known.is_closed or known.loader != loader:
+            known = Evaluation(self._steps(), loader)
+            self._add(known)
+        self._open = known
+        return known
+
+    def _add(self, evaluation: Evaluation) -> None:
+        self.all.append(evaluation)
+        if len(self.all) > MOST_EVALUATIONS:
+            # The course keeps its first and its last evaluations.
+            del self.all[MOST_EVALUATIONS // 2]
+
+    def _steps(self) -> int:
+        return max((len(training.rates) for training in self._observer.trainings), default=0)
+
+    # Metrics
+
+    def on_metric(self, labels: Any, predicted: Any, accuracy: float | None) -> None:
+        """Predicted classes that a metric was given."""
+        true, classes = _classes(labels), _classes(predicted)
+        if true is None or classes is None or len(true) != len(classes) or not len(true):
+            return
+        evaluation = self._of_metric(true)
+        evaluation.labels, evaluation.predicted = true, classes
+        if accuracy is not None and 0 <= accuracy <= 1:
+            evaluation.accuracy = accuracy
+
+    def on_scores(self, labels: Any, scores: Any) -> None:
+        """Probabilities that a metric was given, shape (rows,) of the second class, or (rows, K)."""
+        true, values = _classes(labels), np.asarray(scores, dtype=np.float64)
+        if true is None or len(true) != len(values) or not len(true):
+            return
+        if values.ndim == 1:
+            values = np.stack([1 - values, values], axis=1)
+        evaluation = self._of_metric(true)
+        evaluation.labels = true
+        if values.ndim == 2:
+            evaluation.probabilities = values
+
+    def _of_metric(self, true: np.ndarray) -> Evaluation:
+        """The evaluation whose metric this is: the last one with the same labels, else the open one."""
+        for known in reversed(self.all[-4:]):
+            if known.labels is not None and np.array_equal(known.labels, true):
+                return known
+        evaluation = self._open
+        if evaluation is None or evaluation.is_closed or not evaluation.logits:
+            evaluation = Evaluation(self._steps())
+            self._add(evaluation)
+        elif evaluation.n != len(true):
+            evaluation.expected_n = evaluation.n
+        evaluation.is_closed = True
+        return evaluation
+
+    # Evidence
+
+    def evidence(self, n_classes: int | None) -> "EvaluationEvidence | None":
+        """The last evaluation of each set of rows, and the course of the accuracy; None if there is none."""
+        from tenor.checks.diagnosis.artifacts import evaluation_evidence
+        from tenor.checks.evidence import ValidationCourse, ValidationPoint
+
+        splits: dict[bytes, tuple[Evaluation, ReportedSplit]] = {}
+        course: dict[bytes, list[ValidationPoint]] = {}
+        for evaluation in self.all:
+            split = reported(evaluation)
+            if split is None or split.labels is None:
+                continue
+            key = split.labels.tobytes()
+            splits.pop(key, None)
+            splits[key] = (evaluation, split)
+            course.setdefault(key, []).append(ValidationPoint(evaluation.step, _accuracy(split)))
+        if not splits:
+            return None
+        named = {
+            f"evaluation {k}" if len(splits) > 1 else "evaluation": one
+            for k, (_, one) in enumerate(splits.values(), start=1)
+        }
+        longest = max(course.values(), key=len)
+        points = tuple({point.step: point for point in longest}.values())
+        return evaluation_evidence(
+            named, n_classes, course=ValidationCourse(points, n_classes=n_classes) if len(points) > 1 else None
+        )
+
+
+def reported(evaluation: Evaluation) -> "ReportedSplit | None":
+    """An evaluation as rules judge it; None without labels."""
+    from scipy.special import softmax
+
+    from tenor.checks.evidence import ReportedSplit
+
+    labels, predicted, probabilities = evaluation.labels, evaluation.predicted, evaluation.probabilities
+    if evaluation.logits:
+        logits = np.concatenate([part for part in evaluation.logits if part.shape[1] == evaluation.logits[0].shape[1]])
+        heard = evaluation.heard_labels
+        if labels is None and all(part is not None for part in heard):
+            labels = np.concatenate([part for part in heard if part is not None])
+        if labels is not None and len(labels) == len(logits):
+            probabilities = softmax(logits.astype(np.float64), axis=1) if probabilities is None else probabilities
+            predicted = logits.argmax(axis=1) if predicted is None else predicted
+    if labels is None or predicted is None or not len(labels):
+        return None
+    return ReportedSplit(
+        n=len(labels),
+        labels=labels,
+        predicted=predicted,
+        probabilities=probabilities,
+        accuracy=evaluation.accuracy,
+        expected_n=evaluation.expected_n,
+    )
+
+
+def _accuracy(split: "ReportedSplit") -> float:
+    if split.accuracy is not None:
+        return split.accuracy
+    assert split.labels is not None
+    assert split.predicted is not None
+    return float(np.mean(split.labels == split.predicted))
+
+
+def _labels_in(kwargs: Mapping[str, Any], batch: Any, rows: int) -> torch.Tensor | None:
+    """The labels of a call: its own, else those of the loader's last batch if it has as many rows."""
+    for value in (kwargs.get("labels"), labels_in_batch(batch)):
+        if isinstance(value, torch.Tensor) and value.shape == (rows,) and not value.is_floating_point():
+            return value.detach()
+    return None
+
+
+def _classes(values: Any) -> np.ndarray | None:
+    """Whole numbers of shape (rows,); None for values that are no classes, such as names or several per row."""
+    array = values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim != 1:
+        return None
+    if array.dtype.kind == "f" and np.isfinite(array).all() and (array == array.round()).all():
+        array = array.astype(np.int64)
+    return array.astype(np.int64) if array.dtype.kind in "iub" and (array >= 0).all() else None

@@ -1,0 +1,44 @@
+"""What `transformers` loads: the tokenizers, and which parameters of a model are not in its checkpoint.
+
+Both modules are hooked while the library is imported, so nothing of it may be imported here.
+"""
+
+import functools
+from types import ModuleType
+from typing import Any
+
+from tenor.watch.patches import guarded, observe
+
+
+def hook_loading(module: ModuleType) -> None:
+    """Remember which parameters of each model were newly initialized, and which tensors were not used."""
+
+    def after(result: Any, model: Any, *rest: Any, **named: Any) -> None:
+        _observer().loading[model] = (tuple(result.missing_keys), tuple(result.unexpected_keys))
+
+    original = module.PreTrainedModel._finalize_model_loading
+
+    @functools.wraps(original)
+    def observed(*args: Any, **kwargs: Any) -> Any:
+        result = original(*args, **kwargs)
+        with guarded("the loading of a model"):
+            after(result, *args, **kwargs)
+        return result
+
+    module.PreTrainedModel._finalize_model_loading = staticmethod(observed)
+
+
+def hook_tokenizers(module: ModuleType) -> None:
+    """Remember the tokenizers of the program."""
+    observe(
+        module.PreTrainedTokenizerBase,
+        "__init__",
+        lambda result, tokenizer, *rest, **named: _observer().tokenizers.add(tokenizer),
+    )
+
+
+def _observer() -> Any:
+    """The observer, which imports torch; a model or a tokenizer exists only after that."""
+    from tenor.watch.observer import OBSERVER
+
+    return OBSERVER

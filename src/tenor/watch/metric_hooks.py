@@ -1,0 +1,68 @@
+"""What programs measure themselves with, scikit-learn's metrics and torchmetrics: they are given the predictions."""
+
+from types import ModuleType
+from typing import Any
+
+from tenor.watch.patches import observe
+
+OF_CLASSES = (
+    "accuracy_score",
+    "balanced_accuracy_score",
+    "f1_score",
+    "precision_score",
+    "recall_score",
+    "precision_recall_fscore_support",
+    "classification_report",
+    "confusion_matrix",
+    "matthews_corrcoef",
+    "cohen_kappa_score",
+)
+OF_SCORES = ("roc_auc_score", "average_precision_score", "log_loss", "brier_score_loss")
+
+
+def hook_sklearn(metrics: ModuleType) -> None:
+    """Hear the functions of `sklearn.metrics` that take true and predicted classes, or scores."""
+    for name in OF_CLASSES:
+        observe(metrics, name, _after_classes(is_accuracy=name == "accuracy_score"))
+    for name in OF_SCORES:
+        observe(metrics, name, _after_scores)
+
+
+def _after_classes(is_accuracy: bool) -> Any:
+    def after(result: Any, y_true: Any = None, y_pred: Any = None, *rest: Any, **named: Any) -> None:
+        observer = _observer()
+        if observer is not None and named.get("sample_weight") is None:
+            plain = is_accuracy and named.get("normalize", True)
+            observer.evaluations.on_metric(y_true, y_pred, float(result) if plain else None)
+
+    return after
+
+
+def _after_scores(result: Any, y_true: Any = None, y_score: Any = None, *rest: Any, **named: Any) -> None:
+    scores = next((named[key] for key in ("y_score", "y_proba", "y_prob", "y_pred") if key in named), y_score)
+    observer = _observer()
+    if observer is not None and scores is not None:
+        observer.evaluations.on_scores(y_true, scores)
+
+
+def hook_torchmetrics(module: ModuleType) -> None:
+    """Hear what torchmetrics' accuracy, precision, recall and F1 are updated with."""
+    for name in ("BinaryStatScores", "MulticlassStatScores"):
+        observe(getattr(module, name), "update", _after_update)
+
+
+def _after_update(result: Any, metric: Any, preds: Any, target: Any) -> None:
+    observer = _observer()
+    if observer is not None:
+        observer.evaluations.on_labels(target)
+
+
+def _observer() -> Any:
+    """The observer of a process that has imported torch; without torch nothing is trained that is watched."""
+    import sys
+
+    if "torch" not in sys.modules:
+        return None
+    from tenor.watch.observer import OBSERVER
+
+    return OBSERVER if OBSERVER.is_watching else None

@@ -1,0 +1,254 @@
+"""Puts together what the hooks see: which call, loss, batch and optimizer belong to one training step.
+
+A step is all calls of models between two calls of `optimizer.step()`. The first step of each optimizer begins its
+`WatchedTraining`; calls without gradients are evaluations.
+"""
+
+import weakref
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from tenor.watch.evaluations import Evaluations
+from tenor.watch.session import Session
+from tenor.watch.settings import WatchSettings
+from tenor.watch.training import WatchedTraining, begin_training
+from tenor.watch.weak_list import WeakList
+
+MOST_CALLS = 256
+"""Calls of one step that are kept: one is enough, the others only count the passes."""
+MOST_TRAININGS = 16
+"""Optimizers of one process that are watched; a search over settings makes hundreds."""
+
+
+@dataclass
+class Call:
+    """One call of a model with gradients."""
+
+    module: nn.Module
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    logits: torch.Tensor | None
+    """Detached, shape (rows, K); None for outputs of another kind."""
+    labels: torch.Tensor | None = None
+    """Of the loss that was computed from this call."""
+    loader: Any = None
+    """The loader of the last batch before the call; None where no batch came from a loader."""
+    batch: Any = None
+    autocast: torch.dtype | None = None
+
+
+@dataclass
+class Loss:
+    """A loss function as it was called."""
+
+    name: str
+    function: Any
+    """Takes logits and labels; None if its arguments cannot be repeated."""
+    logits: torch.Tensor
+    labels: torch.Tensor
+    value: torch.Tensor | None = None
+    """Its result, if that is one number."""
+
+
+@dataclass
+class Step:
+    """What was seen since the last optimizer step."""
+
+    calls: list[Call] = field(default_factory=list)
+    losses: list[Loss] = field(default_factory=list)
+    backward: list[torch.Tensor] = field(default_factory=list)
+    """The values on which `backward` was called."""
+    grad_norm: Any = None
+    clip_at: float | None = None
+    has_failed: bool = False
+    """Whether the program ended with an exception before this step was taken."""
+
+
+class Observer:
+    """Receives what the hooks of one process see."""
+
+    def __init__(self) -> None:
+        self.optimizers, self.loaders, self.schedulers, self.tokenizers = (WeakList() for _ in range(4))
+        self.loading: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
+        """Model → what `from_pretrained` reported about its weights."""
+        self.scales_loss = False
+        self.step = Step()
+        self.trainings: list[WatchedTraining] = []
+        self.left_out = 0
+        """Optimizers beyond the first `MOST_TRAININGS`."""
+        self.owned_by_others = WeakList()
+        """Optimizers of `transformers.Trainer`, which its callback watches."""
+        self.trainers: list[Any] = []
+        """The callbacks of these trainers."""
+        self.is_watching = False
+        self._iterators: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
+        self._loader: Any = None
+        self._batch: Any = None
+
+    def begin(self, settings: WatchSettings) -> None:
+        self.session = Session(settings)
+        self.evaluations = Evaluations(self)
+        self.is_watching = True
+
+    @property
+    def has_seen_anything(self) -> bool:
+        """Whether this process trained or evaluated."""
+        return bool(self.trainings or self.trainers or self.evaluations.all or self.step.backward or self.step.calls)
+
+    def after_failure(self) -> None:
+        """The program ended with an exception: check the first step of a training that never got that far."""
+        optimizer = next(reversed(list(self.optimizers)), None)
+        if self.step.calls and not self.trainings and not self.trainers and optimizer is not None:
+            self.step.has_failed = True
+            self._training_of(optimizer)
+
+    def is_foreign(self, optimizer: Any) -> bool:
+        """Whether another part watches this optimizer."""
+        return any(one is optimizer for one in self.owned_by_others)
+
+    # Loaders
+
+    def on_iterate(self, iterator: Any, loader: Any) -> None:
+        self._iterators[iterator] = weakref.ref(loader)
+
+    def on_batch(self, iterator: Any, batch: Any) -> None:
+        loader = self._iterators.get(iterator)
+        # Copied, since programs take the labels out of a batch before they call the model.
+        kept = dict(batch) if isinstance(batch, Mapping) else batch
+        self._loader, self._batch = loader() if loader is not None else None, kept
+
+    # Models
+
+    def on_call(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        logits = logits_in(output)
+        if not torch.is_grad_enabled():
+            self.evaluations.on_call(module, args, kwargs, logits, self._loader, self._batch)
+            return
+        if next(module.parameters(), None) is None:
+            self._on_loss_module(module, args, output)
+            return
+        if len(self.step.calls) < MOST_CALLS:
+            call = Call(module, args, kwargs, None if logits is None else logits.detach())
+            call.loader, call.batch, call.autocast = self._loader, self._batch, _autocast()
+            self._label(call, kwargs.get("labels"))
+            self.step.calls.append(call)
+
+    def _on_loss_module(self, module: nn.Module, args: Any, output: Any) -> None:
+        """A module without parameters that was called with logits and labels is the program's own loss."""
+        if len(args) == 2 and all(isinstance(arg, torch.Tensor) for arg in args) and args[0].requires_grad:
+            self.step.losses.append(Loss(type(module).__name__, module, args[0].detach(), args[1], _one_number(output)))
+
+    def on_loss(self, name: str, function: Any, logits: torch.Tensor, labels: torch.Tensor, value: Any) -> None:
+        if not torch.is_grad_enabled():
+            self.evaluations.on_loss(logits, labels)
+        elif logits.requires_grad:
+            self.step.losses.append(Loss(name, function, logits.detach(), labels, _one_number(value)))
+            self._label(self.step.calls[-1] if self.step.calls else None, labels)
+
+    def _label(self, call: Call | None, labels: Any) -> None:
+        if call is not None and call.labels is None and isinstance(labels, torch.Tensor):
+            call.labels = classes_of(labels)
+
+    # Steps
+
+    def on_backward(self, tensors: Any) -> None:
+        first = tensors if isinstance(tensors, torch.Tensor) else next(iter(tensors), None)
+        if not isinstance(first, torch.Tensor) or first.numel() != 1:
+            return
+        self.step.backward.append(first.detach().reshape(()))
+        if self.step.calls and self.step.losses:
+            self._label(self.step.calls[-1], self.step.losses[-1].labels)
+
+    def on_clip(self, max_norm: float, norm: Any) -> None:
+        self.step.clip_at, self.step.grad_norm = max_norm, norm
+
+    def on_scaled(self, scaler: Any) -> None:
+        self.scales_loss = self.scales_loss or bool(scaler.is_enabled())
+
+    def before_step(self, optimizer: Any) -> None:
+        if self.step.backward and not self.is_foreign(optimizer):
+            self._training_of(optimizer)
+
+    def after_step(self, optimizer: Any) -> None:
+        if self.is_foreign(optimizer):
+            self.step = Step()
+            self.evaluations.on_training()
+            return
+        training = self._known(optimizer)
+        if training is not None and self.step.backward:
+            training.on_step(self.step)
+            self.evaluations.on_training()
+            self.step = Step()
+
+    def before_clear(self, optimizers: Iterable[Any]) -> None:
+        """Gradients that are cleared although no optimizer has used them: the step was forgotten, or skipped."""
+        for optimizer in optimizers:
+            if self.step.backward and not self.is_foreign(optimizer) and _has_gradients(optimizer):
+                training = self._training_of(optimizer)
+                if training is not None:
+                    training.on_step(self.step)
+                self.step = Step()
+
+    def optimizers_of(self, module: nn.Module) -> list[Any]:
+        own = {id(p) for p in module.parameters()}
+        return [one for one in self.optimizers if any(id(p) in own for p in parameters_of(one))][-1:]
+
+    def _known(self, optimizer: Any) -> WatchedTraining | None:
+        return next((one for one in self.trainings if one.optimizer() is optimizer), None)
+
+    def _training_of(self, optimizer: Any) -> WatchedTraining | None:
+        known = self._known(optimizer)
+        if known is not None:
+            return known
+        if len(self.trainings) >= MOST_TRAININGS:
+            self.left_out += 1
+            return None
+        training = WatchedTraining(self, optimizer, f"training {len(self.trainings) + 1}")
+        self.trainings.append(training)
+        begin_training(training, optimizer)
+        return training
+
+
+def parameters_of(optimizer: Any) -> list[torch.Tensor]:
+    """Every parameter in the optimizer's groups."""
+    return [p for group in optimizer.param_groups for p in group["params"]]
+
+
+def logits_in(output: Any) -> torch.Tensor | None:
+    """The logits in what a model returned, shape (rows, K), or None."""
+    from tenor.checks.probes.subject import logits_of
+
+    try:
+        logits = logits_of(output)
+    except TypeError:
+        return None
+    return logits if isinstance(logits, torch.Tensor) and logits.ndim == 2 and logits.is_floating_point() else None
+
+
+def classes_of(labels: torch.Tensor) -> torch.Tensor | None:
+    """One class per row, shape (rows,): of labels that are probabilities (rows, K) the likeliest; None for others."""
+    if labels.is_floating_point():
+        return labels.detach().argmax(dim=1) if labels.ndim == 2 and labels.shape[1] > 1 else None
+    return labels.detach()
+
+
+def _one_number(value: Any) -> torch.Tensor | None:
+    return value.detach() if isinstance(value, torch.Tensor) and value.numel() == 1 else None
+
+
+def _has_gradients(optimizer: Any) -> bool:
+    return any(p.grad is not None for p in parameters_of(optimizer))
+
+
+def _autocast() -> torch.dtype | None:
+    for device in ("cpu", "cuda"):
+        if torch.is_autocast_enabled(device):
+            return torch.get_autocast_dtype(device)
+    return None
+
+
+OBSERVER = Observer()

@@ -1,0 +1,75 @@
+"""How a function of a library is observed: its result is returned as it is, whatever the observer does."""
+
+import functools
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+_STATE = threading.local()
+
+
+@contextmanager
+def own_work() -> Iterator[None]:
+    """Inside, the hooks observe nothing: Tenor itself calls the model, the loader and the metrics."""
+    before = getattr(_STATE, "busy", False)
+    _STATE.busy = True
+    try:
+        yield
+    finally:
+        _STATE.busy = before
+
+
+def is_own_work() -> bool:
+    return getattr(_STATE, "busy", False)
+
+
+def observe(owner: Any, name: str, after: Callable[..., None]) -> None:
+    """Replace `owner.name` by a function that calls it, and then `after(result, *args, **kwargs)`."""
+    original = getattr(owner, name, None)
+    if original is None:
+        return
+
+    @functools.wraps(original)
+    def observed(*args: Any, **kwargs: Any) -> Any:
+        result = original(*args, **kwargs)
+        if not is_own_work() and not _is_compiling():
+            with guarded(name):
+                after(result, *args, **kwargs)
+        return result
+
+    setattr(owner, name, observed)
+
+
+_FAILED: set[str] = set()
+
+
+@contextmanager
+def guarded(what: str) -> Iterator[None]:
+    """A fault of Tenor must not end somebody's training: it is reported once, on stderr, and the program goes on."""
+    try:
+        with own_work():
+            yield
+    except Exception as error:
+        if what not in _FAILED:
+            _FAILED.add(what)
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            print(
+                f"tenor watch: observing {what} failed, and is not repeated in this report: {type(error).__name__}: "
+                f"{error} ({place.name}, line {place.lineno} of {place.filename}). The program goes on; please report "
+                "it.",
+                file=sys.stderr,
+            )
+
+
+def failures() -> tuple[str, ...]:
+    """What could not be observed because of a fault of Tenor."""
+    return tuple(sorted(_FAILED))
+
+
+def _is_compiling() -> bool:
+    """Whether torch.compile is tracing, which must see the original function."""
+    torch = sys.modules.get("torch")
+    return bool(torch is not None and hasattr(torch, "compiler") and torch.compiler.is_compiling())

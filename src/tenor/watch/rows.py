@@ -1,0 +1,70 @@
+"""The rows that a program really used, as token ids and labels: whatever its dataset is, its model was given these."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+LARGEST = 12 * 2**20
+"""Bytes of token ids that are kept of one training or evaluation."""
+
+
+class SeenRows:
+    """Token ids and labels of the calls of a model."""
+
+    def __init__(self) -> None:
+        self._calls: list[tuple[np.ndarray, np.ndarray | None, np.ndarray]] = []
+        """Token ids (rows, tokens), mask of the same shape or None, labels (rows,)."""
+        self.bytes = 0
+        self.is_whole = True
+        """Whether every row was kept."""
+
+    def __len__(self) -> int:
+        return sum(len(labels) for *_, labels in self._calls)
+
+    def add(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], labels: torch.Tensor | None) -> None:
+        """Add the rows of one call; calls without token ids, or without one class per row, are left out."""
+        ids = token_ids(args, kwargs)
+        fits = ids is not None and labels is not None and labels.ndim == 1 and len(labels) == len(ids)
+        if ids is None or labels is None or not fits or labels.is_floating_point() or self.bytes > LARGEST:
+            self.is_whole = False
+            return
+        mask = kwargs.get("attention_mask")
+        has_mask = isinstance(mask, torch.Tensor) and mask.shape == ids.shape
+        kept = mask.cpu().numpy().astype(bool) if has_mask and mask is not None else None
+        self._calls.append((ids.cpu().numpy().astype(np.int32), kept, labels.cpu().numpy().copy()))
+        self.bytes += self._calls[-1][0].nbytes * 5 // 4
+
+    @property
+    def ids(self) -> list[np.ndarray]:
+        """The token ids of each row, without padding."""
+        return [row if mask is None else row[mask[k]] for ids, mask, _ in self._calls for k, row in enumerate(ids)]
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Shape (rows,)."""
+        return np.concatenate([labels for *_, labels in self._calls]) if self._calls else np.zeros(0, dtype=np.int64)
+
+    def first(self, rows: int) -> tuple[list[np.ndarray], np.ndarray]:
+        """Ids and labels of the first rows: an epoch."""
+        return self.ids[:rows], self.labels[:rows]
+
+
+def token_ids(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> torch.Tensor | None:
+    """The token ids that a model was called with, shape (rows, tokens); None where there are none."""
+    values = [kwargs.get("input_ids"), *args]
+    values += [value["input_ids"] for value in args if isinstance(value, Mapping) and "input_ids" in value]
+    for value in values:
+        if isinstance(value, torch.Tensor) and value.ndim == 2 and not value.is_floating_point():
+            return value.detach()
+    return None
+
+
+def labels_in_batch(batch: Any) -> torch.Tensor | None:
+    """The labels in a batch of a loader: under their usual names, or last in a tuple; None if there are none."""
+    from tenor.checks.gather.batches import LABEL_NAMES
+
+    named = [batch.get(name) for name in LABEL_NAMES] if isinstance(batch, Mapping) else []
+    last = [batch[-1]] if isinstance(batch, tuple | list) and len(batch) > 1 else []
+    return next((value.detach() for value in (*named, *last) if isinstance(value, torch.Tensor)), None)

@@ -1,0 +1,75 @@
+"""`transformers.Trainer` gets Tenor's callback, which reports to the session."""
+
+import dataclasses
+import weakref
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from tenor.checks.callback import TenorCallback
+from tenor.checks.diagnosis.artifacts import Artifacts
+from tenor.runs.findings import Finding
+from tenor.watch.observer import OBSERVER
+from tenor.watch.patches import guarded, observe, own_work
+
+
+def hook_trainer(module: ModuleType) -> None:
+    """Give every Trainer that is made the callback."""
+
+    def after(result: Any, trainer: Any, *rest: Any, **named: Any) -> None:
+        callback = WatchCallback(trainer)
+        trainer.add_callback(callback)
+
+    observe(module.Trainer, "__init__", after)
+
+
+class WatchCallback(TenorCallback):
+    """The callback that reports to the session instead of the Trainer's output folder, which stays as it is."""
+
+    def __init__(self, trainer: Any) -> None:
+        settings = OBSERVER.session.settings
+        super().__init__(policy="warn", allow=settings.allow, seconds=settings.seconds)
+        self._trainer = weakref.ref(trainer)
+        self._state: dict[str, Any] = {}
+        self._folder = Path(trainer.args.output_dir)
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        optimizer = kwargs.get("optimizer")
+        if optimizer is not None:
+            OBSERVER.owned_by_others.add(getattr(optimizer, "optimizer", optimizer))
+        OBSERVER.trainers.append(self)
+        with guarded("the beginning of a training"), own_work():
+            super().on_train_begin(args, state, control, **kwargs)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        with guarded("a training step"):
+            super().on_log(args, state, control, logs, **kwargs)
+            self._state = dataclasses.asdict(state)
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        with guarded("an evaluation"):
+            super().on_evaluate(args, state, control, **kwargs)
+            self._state = dataclasses.asdict(state)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        with guarded("the end of a training"):
+            super().on_train_end(args, state, control, **kwargs)
+            self._state = dataclasses.asdict(state)
+
+    def on_finding(self, finding: Finding) -> None:
+        OBSERVER.session.add([finding])
+
+    def write(self, args: Any) -> None:
+        OBSERVER.session.write_if_due()
+
+    def artifacts(self) -> list[Artifacts]:
+        """What the Trainer recorded, read as `tenor diagnose` reads its output folder, with the callback's reports."""
+        from tenor.checks.diagnosis.trainer_folder import is_trainer_folder, read_trainer_folder, read_trainer_state
+
+        if self._folder.is_dir() and is_trainer_folder(self._folder):
+            runs = read_trainer_folder(self._folder)
+        else:
+            runs = read_trainer_state(self._state, self._folder / "trainer_state.json")
+        name = f"Trainer {OBSERVER.trainers.index(self) + 1}" if len(OBSERVER.trainers) > 1 else "Trainer"
+        reports = self.all_reports
+        return [dataclasses.replace(run, name=run.name or name, earlier=(*run.earlier, *reports)) for run in runs]
