@@ -195,3 +195,17 @@ def test_a_tenor_run_and_event_files_show_their_validation_loss(tmp_path: Path) 
     writer.close()
     for folder in ("run", "events"):
         assert "validation loss NaN" in sole(diagnose(tmp_path / folder), "LOS007").observed
+
+
+@pytest.mark.parametrize(("labels", "k"), [({}, 2), ({"id2label": {str(i): str(i) for i in range(7)}}, 7)])
+def test_the_number_of_classes_is_read_from_event_files(labels: dict[str, Any], k: int, tmp_path: Path) -> None:
+    """The text that transformers' callback for TensorBoard writes; it leaves out the default, two classes."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    writer = SummaryWriter(str(tmp_path))
+    writer.add_text("model_config", json.dumps({"architectures": ["BertForSequenceClassification"], **labels}))
+    for step in range(10, 610, 10):
+        writer.add_scalar("train/loss", np.log(k) + 0.005 * (-1) ** (step // 10), step)
+    writer.close()
+    (flat,) = [finding for finding in diagnose(tmp_path).findings if finding.code == "LOS006"]
+    assert flat.expected.startswith(f"below {np.log(k):.4f}")

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from tenor.watch.evaluations import Evaluation, reported
+from tenor.watch.heard_rows import SeenRows
 from tenor.watch.imports import when_imported
 from tenor.watch.patches import observe, own_work
 from tenor.watch.random_objects import random_objects_kept
-from tenor.watch.rows import SeenRows
 from tenor.watch.settings import WatchSettings
 from tenor.watch.weak_list import WeakList
 

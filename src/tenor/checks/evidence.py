@@ -441,6 +441,8 @@ class ReportedSplit:
     loss: float | None = None
     """Mean cross-entropy in nats."""
     macro_f1: float | None = None
+    macro_name: str = "macro F1"
+    """Which mean over the classes it is: a balanced accuracy and an F1 of one class fall where a class is lost, too."""
     report: Mapping[str, object] | None = None
     """scikit-learn's `classification_report(output_dict=True)`."""
     labels: np.ndarray | None = None
@@ -448,6 +450,9 @@ class ReportedSplit:
     probabilities: np.ndarray | None = None
     """Shape (n, K)."""
     ids: Sequence[str] | None = None
+    texts: Sequence[str] | None = None
+    lengths: np.ndarray | None = None
+    """Of each text, as its file records it (in tokens), shape (n,)."""
     expected_n: int | None = None
     """Number of rows in the split."""
     text_baseline_accuracy: float | None = None
@@ -461,8 +466,8 @@ class ReportedSplit:
     """How the split was read if there was a choice, a sentence each."""
 
     def __post_init__(self) -> None:
-        _convert(self, array_of, "confusion", "labels", "predicted", "probabilities")
-        _convert(self, list_of, "ids")
+        _convert(self, array_of, "confusion", "labels", "predicted", "probabilities", "lengths")
+        _convert(self, list_of, "ids", "texts")
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from tenor.watch.rows import SeenRows, labels_in_batch
+from tenor.watch.heard_rows import SeenRows, labels_in_batch
 
 if TYPE_CHECKING:
     from tenor.checks.evidence import EvaluationEvidence, ReportedSplit

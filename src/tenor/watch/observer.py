@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from tenor.watch.evaluations import Evaluations
+from tenor.watch.heard_rows import HeardTexts
 from tenor.watch.session import Session
 from tenor.watch.settings import WatchSettings
 from tenor.watch.training import WatchedTraining, begin_training
@@ -75,6 +76,7 @@ class Observer:
         self.optimizers, self.loaders, self.schedulers, self.tokenizers = (WeakList() for _ in range(4))
         self.loading: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
         """Model → what `from_pretrained` reported about its weights."""
+        self.texts = HeardTexts()
         self.scales_loss = False
         self.step = Step()
         self.trainings: list[WatchedTraining] = []
@@ -136,6 +138,18 @@ class Observer:
             call.loader, call.batch, call.autocast = self._loader, self._batch, _autocast()
             self._label(call, kwargs.get("labels"))
             self.step.calls.append(call)
+
+    def on_failed_call(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        """A call that raised: if that ends the program, its inputs are all that is known."""
+        if torch.is_grad_enabled() and next(module.parameters(), None) is not None:
+            call = Call(module, args, kwargs, None)
+            call.loader, call.batch = self._loader, self._batch
+            self.step.calls.append(call)
+
+    def on_load(self, module: nn.Module, result: Any) -> None:
+        """What `load_state_dict(strict=False)` did not find, and did not use."""
+        if getattr(result, "missing_keys", None) or getattr(result, "unexpected_keys", None):
+            self.loading[module] = (tuple(result.missing_keys), tuple(result.unexpected_keys))
 
     def _on_loss_module(self, module: nn.Module, args: Any, output: Any) -> None:
         """A module without parameters that was called with logits and labels is the program's own loss."""

@@ -254,7 +254,7 @@ def diagnose_artifacts(artifacts: Artifacts, path: str, rules: Iterable[Rule] = 
         not_checked=tuple(_not_checked(catalogue[rule.code], rule.reason) for rule in skipped),
         notes=_notes(artifacts),
         checked=ordered,
-        limits=limits_of(artifacts, ordered),
+        limits=limits_of(artifacts, ordered, {rule.code: rule.reason for rule in skipped}),
         conclusion=conclusion_of(artifacts, ordered, findings, _first(causes)),
     )
 

@@ -189,6 +189,7 @@ def _with_predictions(metrics: ReportedSplit, predictions: ReportedSplit) -> Rep
         predicted=predictions.predicted,
         probabilities=predictions.probabilities,
         ids=predictions.ids,
+        lengths=predictions.lengths,
     )
 
 

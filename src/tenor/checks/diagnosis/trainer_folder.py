@@ -13,7 +13,7 @@ from tenor.checks.diagnosis.artifacts import (
     number,
     read_any_json,
 )
-from tenor.checks.diagnosis.event_files import event_folders, read_texts
+from tenor.checks.diagnosis.event_files import classes_in_events, event_folders, read_texts
 from tenor.checks.diagnosis.results_json import (
     TRAINING_RESULTS,
     claims_of,
@@ -399,7 +399,8 @@ def _classes_of_folder(folder: Path) -> tuple[int | None, tuple[Path, ...]]:
             continue
         if count is not None:
             return count, (file,)
-    return None, ()
+    counts = (classes_in_events(place) for place in event_folders(folder))
+    return next(filter(None, counts), None), ()
 
 
 def _checkpoint(state: Mapping[str, Any], history: list[Any], folder: Path, arguments: Arguments) -> CheckpointEvidence:

@@ -77,6 +77,8 @@ def _artifacts(training: "WatchedTraining", is_final: bool) -> Artifacts:
     steps = _steps(training)
     if steps is not None:
         evidence.append(steps)
+    if is_final and training.outputs is not None:
+        evidence.append(replace(training.outputs, n_classes=_classes_seen(training)))
     checked = training.preflight.checked if training.preflight is not None else ()
     if "OPT008" not in checked and len(training.rates) > 1:
         evidence.append(_schedule(training))
@@ -127,10 +129,19 @@ def _rows(training: "WatchedTraining") -> DataEvidence | None:
     first, *others = sets.values()
     return DataEvidence(
         Rows(labels, _texts(tokenizer, ids)),
-        training.n_classes,
+        _classes_seen(training),
         _evaluated_rows(tokenizer, first),
         _evaluated_rows(tokenizer, others[0]) if others else None,
     )
+
+
+def _classes_seen(training: "WatchedTraining") -> int:
+    """Classes among all labels that were seen, if there are at least two; before the end of an epoch, and with labels
+    of one class, the model's outputs say how many there should be."""
+    split_labels = [training.train_rows.labels, *(one.rows.labels for one in OBSERVER.evaluations.all)]
+    values = np.unique(np.concatenate([labels for labels in split_labels if len(labels)] or [np.zeros(0, dtype=int)]))
+    whole = len(values) > 1 and values[0] == 0 and values[-1] == len(values) - 1
+    return len(values) if whole and len(training.train_rows) else training.n_classes or 2
 
 
 def _epoch_rows(training: "WatchedTraining") -> int:
@@ -152,4 +163,8 @@ def _evaluated_rows(tokenizer: Any, evaluation: "Evaluation") -> Rows:
 
 
 def _texts(tokenizer: Any, ids: list[np.ndarray]) -> list[str]:
-    return [str(text) for text in tokenizer.batch_decode([row.tolist() for row in ids], skip_special_tokens=True)]
+    """The texts as they were given to the tokenizer; where that was not heard, the ids decoded."""
+    heard = [OBSERVER.texts.text_of(row) for row in ids]
+    rest = [row.tolist() for row, text in zip(ids, heard, strict=True) if text is None]
+    decoded = iter(tokenizer.batch_decode(rest, skip_special_tokens=True) if rest else [])
+    return [str(next(decoded)) if text is None else text for text in heard]
