@@ -84,10 +84,22 @@ class BatchEvidence:
     """Rows that the loader returns in one epoch."""
     rows_in_split: int | None = None
     """Rows that it should return."""
+    row_order: np.ndarray | None = None
+    """Row numbers in the order of the sampler, for an epoch or the beginning of one, shape (rows,)."""
+    split_labels: np.ndarray | None = None
+    """Labels of the split's rows by row number, shape (rows_in_split,)."""
+    batches_done: int | None = None
+    """Batches of the current epoch on which an interrupted run was trained before this one resumed it."""
+    batches_skipped: int | None = None
+    """Batches of the current epoch that the resumed loop or its loader left out."""
+    with_replacement: bool | None = None
+    """Whether the sampler says that it draws rows with replacement."""
+    weights_given: int | None = None
+    """Number of weights of a weighted sampler, one for each row that it can draw."""
 
     def __post_init__(self) -> None:
         _convert(self, _arrays, "labels", "input_ids", "attention_mask")
-        _convert(self, array_of, "epoch_labels")
+        _convert(self, array_of, "epoch_labels", "row_order", "split_labels")
 
 
 @dataclass(frozen=True, eq=False)
@@ -319,11 +331,18 @@ class ProbeEvidence:
     """The loss function on logits that are wrong by the same margin."""
     mean_of_loss: float | None = None
     """Loss of a batch with one example twice over the loss of the example alone: 1 for a mean, 2 for a sum."""
+    rewarded_instead: tuple[tuple[int, int, float, float], ...] = ()
+    """Classes for whose rows the loss function rewards another class more: the class, the other, and the loss of logits
+    that are right, or for the other class, by a margin of 10."""
     parameters_without_gradient: tuple[str, ...] | None = None
     """Trainable parameters without a gradient after a backward pass."""
     parameters_with_zero_gradient: tuple[str, ...] | None = None
+    share_without_gradient: float | None = None
+    """The share of the trainable weights that the former have."""
     logit_change_from_blanking: float | None = None
     """Largest change of a logit if every text is replaced by padding or [UNK]."""
+    training_logit_change_from_blanking: float | None = None
+    """The same in training mode, with the same dropout for both."""
     logit_change_from_padding: float | None = None
     """Largest change of a logit if padding is added to its row."""
     logit_change_from_neighbours: float | None = None
@@ -416,6 +435,10 @@ class StepEvidence:
     """Frozen parameters whose values changed since the start."""
     unchanged_trainable: tuple[str, ...] | None = None
     """Trainable parameters whose values have not changed since the start."""
+    without_gradient: tuple[str, ...] | None = None
+    """Parameters of the optimizer that had no gradient, or only zeros, at any of its steps so far."""
+    share_without_gradient: float | None = None
+    """The share of the optimizer's weights that these have."""
     gradient_kept: bool | None = None
     """Whether gradients already existed when a new accumulation began, because they were not cleared."""
     clipped_before_unscale: bool | None = None
@@ -425,6 +448,9 @@ class StepEvidence:
     """Sum of the losses on which `backward` was called within one optimizer step, over the mean loss of its rows."""
     parts_per_step: int | None = None
     """The number of those calls: the forward passes that one step accumulates."""
+    rewarded_for_several: int | None = None
+    """A class that the loss rewards most for the rows of two classes or more, according to the gradient at the logits;
+    -1 if every class is rewarded for its own rows."""
     kind_of_loss: Literal["mean", "sum", "probabilities"] | None = None
     """The kind of loss according to the gradient at the logits: a mean or a sum of cross-entropies, or one applied to
     probabilities instead of logits."""
@@ -438,7 +464,7 @@ class StepEvidence:
     def __post_init__(self) -> None:
         _convert(self, array_of, "steps", "loss", "grad_norm", "learning_rate", "planned_rate", "update_ratio")
         _convert(self, array_of, "predicted_counts", "label_counts", "skipped_steps")
-        _convert(self, _names, "frozen_moved", "unchanged_trainable")
+        _convert(self, _names, "frozen_moved", "unchanged_trainable", "without_gradient")
 
     def at(self, step: int) -> str:
         """A step as text; Keras counts epochs from 0 in some of its files."""

@@ -388,6 +388,38 @@ def trained_on_a_sum(steps: StepEvidence) -> Finding | None:
     )
 
 
+@rule("LOS018", "error", explains=("bad result", "collapsing predictions", "swapped classes", "stalled loss"))
+def rewards_a_wrong_class(steps: StepEvidence) -> Finding | None:
+    """The loss rewards one class for the rows of several
+
+    Measures: the targets of a cross-entropy, determined from the logits and their gradient: rows of one class have the
+    gradient `s p - t` with the same s and t.
+
+    Threshold: two groups of rows with different targets whose likeliest class is the same, and no other rows, in three
+    forward passes or more; an exact invariant.
+
+    Why: the model is trained to predict that class for rows of another. Class weights with label smoothing do so where
+    the ratio of two weights is above K/smoothing - K + 1: 19 for two classes and 0.1.
+
+    Look-alikes: class weights alone, label smoothing alone and focal losses reward the right class; targets that differ
+    from row to row (mixup, a teacher's probabilities) are no groups. All pass.
+
+    Fix: use either class weights or label smoothing.
+
+    Reference: PyTorch, `torch.nn.CrossEntropyLoss` (weight, label_smoothing).
+    """
+    rewarded = known(steps.rewarded_for_several, "the targets of the loss")
+    if rewarded < 0:
+        return None
+    return Finding(
+        observed=f"class {rewarded} is the likeliest target of rows of two classes or more",
+        expected="each class as the likeliest target of its own rows",
+        n=len(steps.steps),
+        cause="the smoothed share of a class, times its weight, outweighs the right class",
+        fix="use class weights without label_smoothing, or weights whose ratio is far below K / label_smoothing",
+    )
+
+
 @rule(
     "LOS012",
     "warning",
