@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 MOST_CLASSES = 1000
 """Logits of more columns are those of a language model, not of a classifier."""
-EVERY = 5
-"""Steps in one record."""
+EVERY = 4
+"""Steps in one record: rules need ten records, and short runs have 40 steps."""
 
 
 class WatchedTraining:
@@ -79,7 +79,7 @@ class WatchedTraining:
         if self.watchdog is None:
             return
         watchdog, self.watchdog = self.watchdog, None
-        watchdog.check_weights()
+        watchdog.finish()
         self.evidence = watchdog.evidence
         self.report = watchdog.report
 
