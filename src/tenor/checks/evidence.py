@@ -84,6 +84,8 @@ class BatchEvidence:
     """Rows that the loader returns in one epoch."""
     rows_in_split: int | None = None
     """Rows that it should return."""
+    loss_labels: tuple[np.ndarray, np.ndarray] | None = None
+    """The loader's labels of some rows, and the labels that the loss was given for them, shape (rows,) each."""
     row_order: np.ndarray | None = None
     """Row numbers in the order of the sampler, for an epoch or the beginning of one, shape (rows,)."""
     split_labels: np.ndarray | None = None
@@ -98,7 +100,7 @@ class BatchEvidence:
     """Number of weights of a weighted sampler, one for each row that it can draw."""
 
     def __post_init__(self) -> None:
-        _convert(self, _arrays, "labels", "input_ids", "attention_mask")
+        _convert(self, _arrays, "labels", "input_ids", "attention_mask", "loss_labels")
         _convert(self, array_of, "epoch_labels", "row_order", "split_labels")
 
 

@@ -45,10 +45,6 @@ class WatchCallback(TenorCallback):
         with guarded("a training step"):
             super().on_step_end(args, state, control, **kwargs)
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        with guarded("a training step"):
-            super().on_step_end(args, state, control, **kwargs)
-
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         with guarded("a training step"):
             super().on_log(args, state, control, logs, **kwargs)
@@ -69,9 +65,6 @@ class WatchCallback(TenorCallback):
 
     def on_missing(self, line: str) -> None:
         """Nothing: arguments of `preflight` cannot be passed to a program as it is."""
-
-    def on_missing(self, line: str) -> None:
-        OBSERVER.session.note(line.rstrip("."))
 
     def write(self, args: Any) -> None:
         OBSERVER.session.write_if_due()
