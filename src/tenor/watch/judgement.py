@@ -73,7 +73,7 @@ def _with_evidence(runs: list[Artifacts], evidence: Any) -> list[Artifacts]:
 
 
 def _artifacts(training: "WatchedTraining", is_final: bool) -> Artifacts:
-    evidence: list[Any] = [training.batches] if training.batches is not None else []
+    evidence: list[Any] = [training.seen_batches] if training.seen_batches is not None else []
     steps = _steps(training)
     if steps is not None:
         evidence.append(steps)
