@@ -156,6 +156,7 @@ def steps(losses: list[float], validations: list[float] = []) -> StepEvidence:  
     [
         ([0.47, 0.0, 0.0, 0.0], [], "warning"),  # nothing between 0.47 and 0 exactly
         ([0.47, 0.0, 0.0, 0.0], [0.4], "warning"),
+        ([0.0, 0.0, 0.0], [0.4], "warning"),  # not even the first steps had a loss
         ([0.0, 0.0, 0.0], [NAN], "error"),
         ([0.47, 0.4], [NAN], "error"),
         ([0.47, NAN], [], "error"),
@@ -174,7 +175,6 @@ def test_numbers_that_are_none_are_found(losses: list[float], validations: list[
         ([0.47, 0.3, 0.01, 0.0001, 0.0, 0.0, 0.0], [1.2]),  # learned by heart, and logged with four digits
         ([0.47, 0.0, 0.3, 0.2], [0.4]),
         ([0.47, 0.0, 0.0], [0.4]),
-        ([0.0, 0.0, 0.0], [0.4]),
         ([0.5, 0.4], [0.3]),
     ],
 )

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from tenor.watch.evaluations import Evaluation, reported
+from tenor.watch.evaluations import SeenEvaluation, reported
+from tenor.watch.heard_rows import SeenRows
 from tenor.watch.imports import when_imported
 from tenor.watch.patches import observe, own_work
 from tenor.watch.random_objects import random_objects_kept
-from tenor.watch.rows import SeenRows
 from tenor.watch.settings import WatchSettings
 from tenor.watch.weak_list import WeakList
 
@@ -91,7 +91,7 @@ def test_rows_are_kept_without_their_padding() -> None:
 
 def test_logits_give_predictions_and_a_metric_overrules_them() -> None:
     logits = np.array([[2.0, 0.0], [0.0, 2.0], [0.0, 1.0]])
-    heard = Evaluation(0, logits=[logits], heard_labels=[np.array([0, 1, 0])])
+    heard = SeenEvaluation(0, logits=[logits], heard_labels=[np.array([0, 1, 0])])
     split = reported(heard)
     assert split is not None
     assert split.predicted is not None
@@ -103,4 +103,4 @@ def test_logits_give_predictions_and_a_metric_overrules_them() -> None:
     assert split.probabilities is not None
     assert split.predicted.tolist() == [1, 0, 0]
     np.testing.assert_allclose(split.probabilities[0], [0.8808, 0.1192], atol=1e-4)
-    assert reported(Evaluation(0, logits=[logits], heard_labels=[None])) is None
+    assert reported(SeenEvaluation(0, logits=[logits], heard_labels=[None])) is None

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from tenor.watch.evaluations import Evaluations
-from tenor.watch.rows import HeardTexts
+from tenor.watch.heard_rows import HeardTexts
 from tenor.watch.session import Session
 from tenor.watch.settings import WatchSettings
 from tenor.watch.training import WatchedTraining, begin_training

@@ -86,12 +86,12 @@ class Session:
         return " ".join([Path(words[0]).name, *words[1:]]) if words else "a program"
 
     def diagnosis(self) -> "Diagnosis":
-        from tenor.watch.conclusion import diagnosis_of
+        from tenor.watch.judgement import diagnosis_of
 
         return diagnosis_of(self, is_final=False)
 
     def reports(self) -> list[Report]:
-        from tenor.watch.conclusion import reports_of
+        from tenor.watch.judgement import reports_of
 
         return reports_of()
 
@@ -112,7 +112,7 @@ class Session:
 
     def conclude_so_far(self) -> None:
         """Judge what was seen so far, print the conclusion and write the report."""
-        from tenor.watch.conclusion import diagnosis_of
+        from tenor.watch.judgement import diagnosis_of
         from tenor.watch.outputs import print_conclusion, write_record
 
         diagnosis = diagnosis_of(self, is_final=True)

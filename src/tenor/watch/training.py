@@ -14,8 +14,8 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from tenor.runs.findings import Report
+from tenor.watch.heard_rows import SeenRows, labels_in_batch
 from tenor.watch.random_objects import random_objects_kept
-from tenor.watch.rows import SeenRows, labels_in_batch
 
 if TYPE_CHECKING:
     from tenor.checks.evidence import BatchEvidence, ModelEvidence, StepEvidence
@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 
 MOST_CLASSES = 1000
 """Logits of more columns are those of a language model, not of a classifier."""
-EVERY = 5
-"""Steps in one record."""
+MOST_PAIRED = 16
+"""Calls whose labels are compared with those that the loss was given."""
+EVERY = 4
+"""Steps in one record: rules need ten records, and short runs have 40 steps."""
 
 
 class WatchedTraining:
@@ -45,6 +47,8 @@ class WatchedTraining:
         self.steps_per_epoch: int | None = None
         self.n_classes: int | None = None
         self.train_rows = SeenRows()
+        self.loss_labels: list[tuple[np.ndarray, np.ndarray]] = []
+        """Labels of the loader, and what the loss was given instead, of the first steps."""
         self.batches: BatchEvidence | None = None
         """What the preflight read of the loader."""
         self.outputs: ModelEvidence | None = None
@@ -61,9 +65,30 @@ class WatchedTraining:
         self.rates.append(max(float(group["lr"]) for group in optimizer.param_groups))
         for call in step.calls:
             self.train_rows.add(call.args, call.kwargs, call.labels)
+        self._pair_labels(step)
         norm = step.grad_norm
         self.watchdog.step(loss_of(step), grad_norm=None if norm is None else float(norm))
         self._release_others()
+
+    def _pair_labels(self, step: "Step") -> None:
+        """Keep both labels of the rows of a step with one loss for each batch: several losses have labels of their
+        own."""
+        batches = list({id(call.batch): call.batch for call in step.calls}.values())
+        if len(self.loss_labels) >= MOST_PAIRED or len(step.losses) != len(batches):
+            return
+        for batch, loss in zip(batches, step.losses, strict=True):
+            given, used = labels_in_batch(batch), loss.labels
+            fits = given is not None and given.ndim == 1 and given.shape == used.shape
+            if given is not None and fits and not given.is_floating_point() and not used.is_floating_point():
+                self.loss_labels.append((given.cpu().numpy(), used.detach().cpu().numpy()))
+
+    @property
+    def seen_batches(self) -> "BatchEvidence | None":
+        """What was read of the loader, with what the loss was given."""
+        if self.batches is None or not self.loss_labels:
+            return self.batches
+        loader, loss = (np.concatenate(part) for part in zip(*self.loss_labels, strict=True))
+        return replace(self.batches, loss_labels=(loader, loss))
 
     def _release_others(self) -> None:
         """A training that takes no step while another one takes several has ended: its model must be freed."""
@@ -79,7 +104,7 @@ class WatchedTraining:
         if self.watchdog is None:
             return
         watchdog, self.watchdog = self.watchdog, None
-        watchdog.check_weights()
+        watchdog.finish()
         self.evidence = watchdog.evidence
         self.report = watchdog.report
 

@@ -14,7 +14,7 @@ from tenor.checks.diagnosis.event_files import event_folders, read_event_folders
 from tenor.checks.diagnosis.history_files import is_history_file, is_history_value, read_history_file
 from tenor.checks.diagnosis.lightning_runs import lightning_versions, read_lightning_versions
 from tenor.checks.diagnosis.mlflow_runs import is_mlflow_database, mlflow_places, read_mlflow
-from tenor.checks.diagnosis.model_alone import refuse_model_file, refuse_model_folder
+from tenor.checks.diagnosis.model_alone import read_faulty_model, refuse_model_file, refuse_model_folder
 from tenor.checks.diagnosis.predictions_file import has_prediction_columns, predictions_artifacts
 from tenor.checks.diagnosis.result_files import (
     TEXT,
@@ -101,6 +101,8 @@ def _read_folder(path: Path) -> list[Artifacts]:
             return read(path)
     if results := read_results_folder(path):
         return results
+    if faulty := read_faulty_model(path):
+        return faulty
     refuse_model_folder(path)
     names = sorted(one.name for one in path.iterdir())
     shown = f"{', '.join(names[:SHOWN])}{', …' if len(names) > SHOWN else ''}"

@@ -2,7 +2,9 @@
 
 import math
 
-from tenor.checks.evidence import ProbeEvidence
+import numpy as np
+
+from tenor.checks.evidence import BatchEvidence, ProbeEvidence
 from tenor.checks.finding import CannotTell
 from tenor.checks.rule import rule
 from tenor.checks.rules.shared import known, uninformed
@@ -16,6 +18,9 @@ SQUASHED_FLOOR, SQUASHED_GAP = 0.1, 1.5
 
 UNREWARDED = 0.01
 """Share of the larger of two losses; a smaller difference counts as equal."""
+
+FEWEST_PAIRED = 32
+"""Rows whose labels are compared with those of the loss."""
 
 SUMS = 1.5
 """Halfway between a mean (1) and a sum (2)."""
@@ -111,18 +116,25 @@ def softmax_before_loss(probe: ProbeEvidence) -> Finding | None:
 def loss_is_inverted(probe: ProbeEvidence) -> Finding | None:
     """The loss rewards wrong answers
 
-    Measures: the loss on logits that are right, and on logits that are wrong, by a margin of 10.
+    Measures: the loss on logits that are right, and on logits that are wrong, by a margin of 10, on average and for
+    each class.
 
     Threshold: the right logits must have the smaller loss; an exact invariant.
 
-    Why: a missing or extra minus sign trains the model to be wrong: the accuracy falls far below chance.
+    Why: a missing or extra minus sign trains the model to be wrong: the accuracy falls far below chance. Class weights
+    with label smoothing reward the class with the larger weight for the rows of the other one, where the ratio of the
+    two weights is above K/smoothing - K + 1: 19 for two classes and 0.1.
 
-    Look-alikes: none for classification; gradient ascent on purpose (adversarial examples) is not training.
+    Look-alikes: none for classification; gradient ascent on purpose (adversarial examples) is not training. Class
+    weights alone, label smoothing alone and focal losses reward the right class and pass.
 
-    Fix: minimize the negative log-probability; `nll_loss` already includes the minus sign.
+    Fix: minimize the negative log-probability; `nll_loss` already includes the minus sign. Use either class weights or
+    label smoothing.
 
-    Reference: PyTorch, `torch.nn.NLLLoss`.
+    Reference: PyTorch, `torch.nn.NLLLoss`; `torch.nn.CrossEntropyLoss` (weight, label_smoothing).
     """
+    if probe.rewarded_instead:
+        return _rewards_another_class(probe)
     right = known(probe.loss_when_right, "the loss on right logits", probe.failures.get("given_logits"))
     wrong = known(probe.loss_when_inverted, "the loss on wrong logits", probe.failures.get("given_logits"))
     if not right - wrong > UNREWARDED * max(abs(right), abs(wrong)):
@@ -133,6 +145,23 @@ def loss_is_inverted(probe: ProbeEvidence) -> Finding | None:
         n=probe.n_classes,
         cause="the sign of the loss, or its class order, is inverted",
         fix="use torch.nn.functional.cross_entropy(logits, labels) unchanged",
+    )
+
+
+def _rewards_another_class(probe: ProbeEvidence) -> Finding:
+    label, other, right, wrong = probe.rewarded_instead[0]
+    is_for_all = len(probe.rewarded_instead) == probe.n_classes
+    return Finding(
+        observed=f"loss {right:.3f} for a row of class {label} if that class is predicted, {wrong:.3f} if class "
+        f"{other} is; so in {len(probe.rewarded_instead)} of {probe.n_classes} classes",
+        expected="a smaller loss when right, for every class",
+        n=probe.n_classes,
+        cause="the sign of the loss, or its class order, is inverted"
+        if is_for_all
+        else f"the smoothed share of class {other}, times its class weight, outweighs class {label} itself",
+        fix="use torch.nn.functional.cross_entropy(logits, labels) unchanged"
+        if is_for_all
+        else "use class weights without label_smoothing, or weights whose ratio is far below K / label_smoothing",
     )
 
 
@@ -168,6 +197,51 @@ def loss_does_not_reward(probe: ProbeEvidence) -> Finding | None:
         n=probe.n_classes,
         cause="no gradient flows from the loss to the logits" if detached else "the loss does not depend on the logits",
         fix="use torch.nn.functional.cross_entropy(logits, labels) with the logits that the model returns",
+    )
+
+
+@rule(
+    "LOS017",
+    "error",
+    symptoms=("loss without reward",),
+    explains=("bad result", "stalled loss", "collapsing predictions"),
+)
+def loss_gets_other_labels(batches: BatchEvidence) -> Finding | None:
+    """The loss is given other labels than the loader's
+
+    Measures: the labels in the loader's batches, and those that the loss was called with for the same rows.
+
+    Threshold: at least 32 rows with two classes or more, of which the loss gets one class for all, or different classes
+    for rows of one class; an exact invariant.
+
+    Why: the loss is computed against a constant, the predictions, or another column, so the model does not learn what
+    the labels say.
+
+    Look-alikes: classes that are renumbered or merged before the loss pass, since each class of the loader then becomes
+    one class; mixup calls the loss twice, and is not judged.
+
+    Fix: `loss = cross_entropy(logits, batch["labels"])`, with the labels of the same batch.
+
+    Reference: Karpathy 2019, A recipe for training neural networks: verify what goes into the network.
+    """
+    loader, loss = known(batches.loss_labels, "what the loss was given")
+    classes = np.unique(loader)
+    if len(loader) < FEWEST_PAIRED or len(classes) < 2:
+        raise CannotTell(
+            f"the loss was seen with {len(loader)} rows of {len(classes)} classes; needed: {FEWEST_PAIRED} of 2"
+        )
+    is_constant = len(np.unique(loss)) == 1
+    several = [int(k) for k in classes if len(np.unique(loss[loader == k])) > 1]
+    if not is_constant and not several:
+        return None
+    differing = int((loss != loader).sum())
+    what = f"class {int(loss[0])} for all" if is_constant else f"several classes for rows of class {several[0]}"
+    return Finding(
+        observed=f"of {len(loader):,} rows, {differing:,} have another label in the loss than in the batch: {what}",
+        expected="one class in the loss for each class of the loader",
+        n=len(loader),
+        cause="the loss is computed against a constant, against predictions, or against the labels of other rows",
+        fix="give the loss the labels of the same batch",
     )
 
 

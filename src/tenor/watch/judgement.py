@@ -14,7 +14,7 @@ from tenor.watch.patches import failures, own_work
 from tenor.watch.settings import UNWATCHED
 
 if TYPE_CHECKING:
-    from tenor.watch.evaluations import Evaluation
+    from tenor.watch.evaluations import SeenEvaluation
     from tenor.watch.session import Session
     from tenor.watch.training import WatchedTraining
 
@@ -73,7 +73,7 @@ def _with_evidence(runs: list[Artifacts], evidence: Any) -> list[Artifacts]:
 
 
 def _artifacts(training: "WatchedTraining", is_final: bool) -> Artifacts:
-    evidence: list[Any] = [training.batches] if training.batches is not None else []
+    evidence: list[Any] = [training.seen_batches] if training.seen_batches is not None else []
     steps = _steps(training)
     if steps is not None:
         evidence.append(steps)
@@ -118,7 +118,7 @@ def _rows(training: "WatchedTraining") -> DataEvidence | None:
         return None
     ids, labels = seen.first(_epoch_rows(training))
     keys = {row.tobytes() for row in ids}
-    sets: dict[bytes, Evaluation] = {}
+    sets: dict[bytes, SeenEvaluation] = {}
     for evaluation in evaluations:
         own = [row.tobytes() for row in evaluation.rows.ids]
         is_training = sum(key in keys for key in own) >= SAME_ROWS * len(own) and len(own) >= len(keys) / 2
@@ -151,7 +151,7 @@ def _epoch_rows(training: "WatchedTraining") -> int:
     return len(seen) if steps is None else min(len(seen), -(-len(seen) * steps // max(steps, len(training.rates))))
 
 
-def _evaluated_rows(tokenizer: Any, evaluation: "Evaluation") -> Rows:
+def _evaluated_rows(tokenizer: Any, evaluation: "SeenEvaluation") -> Rows:
     from tenor.watch.evaluations import reported
 
     split = reported(evaluation)
