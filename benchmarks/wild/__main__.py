@@ -31,6 +31,7 @@ def main() -> int:
     options = parser.parse_args()
     refuse_if_changed()
     results = HERE / "results" / f"{options.run}.jsonl"
+    results.parent.mkdir(exist_ok=True)
     if options.fresh and options.run == "first_run":
         parser.error("the results of the first run are never replaced")
     if options.fresh:

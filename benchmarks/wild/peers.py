@@ -140,6 +140,7 @@ def main() -> int:
     parser.add_argument("--room", type=Path)
     options = parser.parse_args()
     refuse_if_changed()
+    PEER_RESULTS.parent.mkdir(exist_ok=True)
     materials = room(options.room)
     part, parts = map(int, options.part.split("/"))
     # In a mixed order, so that an interrupted run has both kinds.
