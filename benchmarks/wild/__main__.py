@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import tenor
 from wild.cases import HERE, Case, all_cases
 from wild.freeze import refuse_if_changed
 from wild.judge import judge
@@ -60,7 +61,7 @@ def run(cases: list[Case], results: Path, materials: Path) -> None:
 
 def commit() -> str:
     """Of Tenor's sources."""
-    words = ["git", "-C", str(HERE), "describe", "--always", "--dirty"]
+    words = ["git", "-C", str(Path(tenor.__file__).parent), "describe", "--always", "--dirty"]
     answer = subprocess.run(words, capture_output=True, text=True, check=False)
     return answer.stdout.strip() or "unknown"
 
