@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from tenor.runs.findings import Report
 from tenor.watch.heard_rows import SeenRows, labels_in_batch
+from tenor.watch.patches import guarded
 from tenor.watch.random_objects import random_objects_kept
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class WatchedTraining:
         if len(self.loss_labels) >= MOST_PAIRED or len(step.losses) != len(batches):
             return
         for batch, loss in zip(batches, step.losses, strict=True):
-            given, used = labels_in_batch(batch), loss.labels
+            given, used = labels_in_batch(batch, len(loss.logits), loss.logits.shape[-1]), loss.labels
             fits = given is not None and given.ndim == 1 and given.shape == used.shape
             if given is not None and fits and not given.is_floating_point() and not used.is_floating_point():
                 self.loss_labels.append((given.cpu().numpy(), used.detach().cpu().numpy()))
@@ -128,11 +129,11 @@ def begin_training(training: WatchedTraining, optimizer: Any) -> None:
     schedulers = [one for one in observer.schedulers if getattr(one, "optimizer", None) is optimizer]
     scheduler = schedulers[-1] if schedulers else None
     total = _total_steps(scheduler)
-    with _quietly(), random_objects_kept(loader), _unnoticed_by_autograd(model):
+    with guarded("the preflight"), _quietly(), random_objects_kept(loader), _unnoticed_by_autograd(model):
         training.preflight = _preflight(
             observer, training, model, optimizer, scheduler, total, loader, batches, call, passes
         )
-    observer.session.add(training.preflight.findings)
+    observer.session.add(training.preflight.findings if training.preflight is not None else ())
     if not step.has_failed:
         training.watchdog = _watchdog(training, model, optimizer, scheduler, total)
 
@@ -142,7 +143,6 @@ def _watchdog(
 ) -> "Watchdog":
     from tenor.checks.watchdog import Watchdog
 
-    assert training.preflight is not None
     observer = training.observer
     return Watchdog(
         model,
@@ -154,7 +154,7 @@ def _watchdog(
         policy="warn",
         allow=observer.session.settings.allow,
         every=EVERY,
-        earlier=training.preflight.findings,
+        earlier=training.preflight.findings if training.preflight is not None else (),
         on_finding=lambda finding: observer.session.add([finding]),
     )
 
