@@ -18,6 +18,7 @@ from tenor.checks.rules import (
     dat_texts,
     evl_claims,
     evl_collapse,
+    evl_courses,
     evl_ranking,
     evl_rows,
     frz,
@@ -39,7 +40,7 @@ from tenor.runs.findings import Finding, NotApplicable, Report, Stage
 FAMILIES: tuple[ModuleType, ...] = (
     *(dat_labels, dat_splits, dat_batches, dat_signal, dat_texts, tok),
     *(mod, los_function, los_training, los_curves, opt_groups, opt_schedule, opt_steps, frz, prc),
-    *(ckp, evl_rows, evl_collapse, evl_ranking, evl_claims),
+    *(ckp, evl_rows, evl_collapse, evl_courses, evl_ranking, evl_claims),
 )
 
 ENTRY_POINTS = "tenor.rules"

@@ -24,7 +24,7 @@ from tenor.checks.diagnosis.results_json import (
     non_finite_metrics,
     read_evaluation,
 )
-from tenor.checks.evidence import EvaluationEvidence, ReportedSplit
+from tenor.checks.evidence import EvaluationEvidence, ReportedSplit, ValidationCourse
 from tenor.data.files.delimited import DELIMITERS
 from tenor.errors import UserError
 
@@ -39,7 +39,7 @@ def read_printed_results(path: Path) -> list[Artifacts]:
     Raises UserError if it contains none of these.
     """
     text = text_of(path)
-    values, log = printed_results(text), _log_evidence(text, path)
+    values, (log, notes) = printed_results(text), _log_evidence(text, path)
     if not values and not log:
         raise UserError(
             f"{path}: the text contains neither a classification report (a header with precision, recall, f1-score, "
@@ -53,16 +53,25 @@ def read_printed_results(path: Path) -> list[Artifacts]:
         if claims is not None:
             splits[name if name not in splits else f"{name} {position}"] = _with_matrix_note(claims, value)
     if not values:
-        return [Artifacts("a printed log of a training", log)]
+        return [Artifacts("a printed log of a training", log, notes=notes)]
     broken = {path.name: tuple(entry for _, value in values for entry in non_finite_metrics(value))}
     steps = tuple(item for item in log if not isinstance(item, EvaluationEvidence))
     kind = "printed results and a log of the training" if steps else "printed results"
-    return [Artifacts(kind, (evaluation_evidence(splits, not_numbers=broken), *steps))]
+    evaluation = evaluation_evidence(splits, not_numbers=broken, course=_course(log))
+    return [Artifacts(kind, (evaluation, *steps), notes=notes)]
 
 
-def _log_evidence(text: str, path: Path) -> tuple[Any, ...]:
-    records = log_records(text)
-    return history_evidence(history_of_records([*records], path)) if records else ()
+def _log_evidence(text: str, path: Path) -> tuple[tuple[Any, ...], tuple[str, ...]]:
+    """Evidence from the log in a text, and how it was read."""
+    records, note = log_records(text)
+    if not records:
+        return (), ()
+    history = history_of_records([*records], path)
+    return history_evidence(history), ((note,) if note else ())
+
+
+def _course(log: Iterable[Any]) -> ValidationCourse | None:
+    return next((item.course for item in log if isinstance(item, EvaluationEvidence)), None)
 
 
 def read_table(path: Path) -> list[Artifacts]:

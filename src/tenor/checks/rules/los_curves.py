@@ -20,11 +20,16 @@ half is usual after two to three epochs too many, and more than a temperature al
 LAST_SHARE = 0.1
 """Share of the validations whose median is the final loss."""
 
+KEPT_SHOWN = 4
+
+LEARNED = 0.9 * math.log(2)
+"""Where K is not known: with a higher training loss, not even two classes were learned, let alone rows memorized."""
+
 TRAINING_FELL = 0.95
 """Ratio of the training loss after the minimum to the one before it: below, the model still learns its own rows."""
 
 
-@rule("LOS015", "note", explains=("splits disagree",))
+@rule("LOS015", "note", symptoms=("rising validation loss",), explains=("splits disagree",))
 def overfits(steps: StepEvidence) -> Finding | None:
     """The model overfits: the validation loss rises while the training loss falls
 
@@ -32,7 +37,7 @@ def overfits(steps: StepEvidence) -> Finding | None:
     loss after the minimum divided by the one before it.
 
     Threshold: at least three validations, a rise of 10% from the minimum, and a training loss that fell by 5% and is
-    below ln K, where K is known. A note; a warning from a rise of 50%, unless the model that is used is the best
+    below ln K, or 0.9 ln 2 where K is not known. A note; a warning from a rise of 50%, unless the model that is used is the best
     checkpoint.
 
     Why: the model memorizes its training rows. Its probabilities become too confident, and later also its predictions
@@ -55,7 +60,7 @@ def overfits(steps: StepEvidence) -> Finding | None:
     if lowest.value <= 0 or lowest is points[-1] or final < ROSE * lowest.value:
         return None
     before, after = _training_loss_around(steps, lowest)
-    if after >= TRAINING_FELL * before or (steps.n_classes and after >= uninformed(steps.n_classes)):
+    if after >= TRAINING_FELL * before or after >= (uninformed(steps.n_classes) if steps.n_classes else LEARNED):
         return None
     ratio = final / lowest.value
     loud = ratio >= ROSE_FAR and not steps.keeps_best
@@ -66,8 +71,23 @@ def overfits(steps: StepEvidence) -> Finding | None:
         n=len(points),
         cause="the model memorizes its training rows after the minimum"
         + ("; the best checkpoint is kept, so the model that is used is not affected" if steps.keeps_best else ""),
-        fix=f"use the checkpoint of {steps.at(lowest.step)}, and stop training there: fewer epochs, or early stopping",
+        fix=_fix(steps, lowest.step),
         severity="warning" if loud else "note",
+    )
+
+
+def _fix(steps: StepEvidence, best: int) -> str:
+    """What to do; a checkpoint that is gone cannot be used."""
+    kept = steps.kept_checkpoints
+    stop = "stop training there: fewer epochs, or early stopping"
+    if not kept or best in kept:
+        return f"use the checkpoint of {steps.at(best)}, and {stop}"
+    nearest = min(kept, key=lambda step: abs(step - best))
+    shown = ", ".join(f"{step:,}" for step in sorted(kept)[:KEPT_SHOWN])
+    hint = f"; of those that are kept ({shown}), {nearest:,} is the nearest" if len(kept) > 1 else f"; only {shown} is kept"
+    return (
+        f"train again up to {steps.at(best)}, of which no checkpoint is kept{hint}. Save one at every validation and "
+        "keep the best (`load_best_model_at_end`), or stop early"
     )
 
 
