@@ -49,8 +49,8 @@ def pasted_records(text: str) -> tuple[list[Row], str]:
     last, rows = 0.0, list[Row]()
     for table in same:
         numbers = [number for row in table.rows if (number := logged_number(row[table.axis])) is not None]
-        offset = last if rows and numbers[0] <= last else 0.0
-        offset += 1.0 if offset and numbers[0] == 0 else 0.0
+        goes_back = bool(rows) and numbers[0] <= last
+        offset = last + (numbers[0] == 0) if goes_back else 0.0
         rows += [{**row, table.axis: f"{float(row[table.axis]) + offset:g}"} for row in table.rows]
         last = offset + numbers[-1]
     notes = [f"{len(same)} tables, read as one training"] if len(same) > 1 else []

@@ -13,8 +13,8 @@ EPOCH = re.compile(r"^\s*Epoch (?P<epoch>\d+)/(?P<of>\d+)\s*$")
 STATE = re.compile(r"^\s*(?P<done>\d+)/(?P<of>\d+|Unknown)\s.*?(?=\S+: )", re.DOTALL)
 ITEM = re.compile(r"(?:^|\s-\s|\s)(?P<name>[A-Za-z][\w]*): (?P<value>[+-]?(?:\d+\.?\d*(?:e[+-]?\d+)?|nan|inf))", re.IGNORECASE)
 SPEED = re.compile(r"\b\d+m?u?s/(?:step|epoch)\b|\bETA:|\[=*>?\.*\]|━")
-BAR = re.compile(r"(?P<done>\d+)/(?P<of>\d+) \[\d+:\d\d(?::\d\d)?<")
-"""A bar of tqdm with an estimated end."""
+BAR = re.compile(r"(?P<done>\d+)/(?P<of>\d+) \[[\d:]+<[\d:?]+, +[\d.?]+ *(?:it/s|s/it)")
+"""A bar of tqdm that counts steps; those that count rows name another unit."""
 
 Record = dict[str, float]
 

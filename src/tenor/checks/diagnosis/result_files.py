@@ -71,7 +71,7 @@ def _log_evidence(text: str, path: Path) -> tuple[tuple[Any, ...], tuple[str, ..
 
 
 def _course(log: Iterable[Any]) -> ValidationCourse | None:
-    return next((item.course for item in log if isinstance(item, EvaluationEvidence)), None)
+    return next((item.course for item in log if isinstance(item, EvaluationEvidence) and item.course), None)
 
 
 def read_table(path: Path) -> list[Artifacts]:
@@ -139,17 +139,21 @@ def read_results_folder(folder: Path) -> list[Artifacts]:
     }
     found: list[tuple[Path, Artifacts]] = []
     notes: list[str] = []
+    refused: list[UserError] = []
     files = sorted(file for file in folder.iterdir() if file.is_file() and file.suffix.lower() in readers)
     for file in files[:MAX_FILES]:
         try:
             artifacts = readers[file.suffix.lower()](file)
         except UserError as error:
             notes.append(f"not read: {' '.join(str(error).split())[:200]}")
+            refused.append(error)
             continue
         if artifacts:
             found.append((file, artifacts[0]))
         else:
             notes.append(f"not read: {file.name} contains no result under a usual name")
+    if not found and len(files) == len(refused) == 1:
+        raise refused[0]
     if not found:
         return []
     combined = _combined(found)
@@ -179,9 +183,11 @@ def _combined(found: Iterable[tuple[Path, Artifacts]]) -> Artifacts:
     splits = {name: with_metrics(rows[name], one) if name in rows else one for name, one in metrics.items()}
     splits |= {name: one for name, one in rows.items() if name not in splits}
     kinds = dict.fromkeys(artifacts.kind for _, artifacts in files)
+    every = [item for _, artifacts in files for item in artifacts.evidence]
     return Artifacts(
         f"results ({', '.join(file.name for file, _ in files)})" if len(files) > 1 else next(iter(kinds)),
-        (evaluation_evidence(splits, n_classes or None, broken), *_first_of_each(others)),
+        (evaluation_evidence(splits, n_classes or None, broken, _course(every)), *_first_of_each(others)),
+        notes=tuple(note for _, artifacts in files for note in artifacts.notes),
         earlier=tuple(report for _, artifacts in files for report in artifacts.earlier),
     )
 

@@ -21,6 +21,7 @@ from tenor.checks.diagnosis.results_json import (
     read_further_results,
 )
 from tenor.checks.diagnosis.tenor_run import points, step_evidence
+from tenor.checks.diagnosis.trainer_totals import totals_of
 from tenor.checks.evidence import CheckpointEvidence, StepEvidence, ValidationCourse, ValidationPoint
 from tenor.checks.rules.ckp import ROUNDING, best_validation, larger_is_better
 from tenor.config.yaml_text import parse_yaml
@@ -230,6 +231,8 @@ def _is_at(history: Records, name: str, step: float | None, value: float) -> boo
     return any(other is not None and abs(other - value) < SAME_VALUE for other in logged)
 
 
+SCORES = ("eval_matthews_correlation", "eval_mcc", "eval_macro_f1", "eval_f1_macro", "eval_f1")
+"""Of validations without an accuracy, the first of these."""
 STATE = "trainer_state.json"
 RESULTS = ("all_results.json", "eval_results.json")
 CONFIG = "config.json"
@@ -261,7 +264,8 @@ def _artifacts(state: Mapping[str, Any], folder: Path) -> Artifacts:
     n_classes, config = _classes_of_folder(folder)
     arguments = read_arguments(folder)
     steps = step_evidence([record for record in history if "eval_loss" not in record], n_classes)
-    last = _last_evaluation(folder, history)
+    last, whole = _last_evaluation(folder, history), totals_of(state, folder)
+    steps = steps if steps is not None else whole.as_steps(n_classes)
     claims, further = claims_of(last, ""), read_further_results(folder, (*RESULTS, STATE, FINDINGS))
     splits = {"validation": claims} if claims is not None else {}
     splits |= {name if name not in splits else file: result for file, name, result in further.splits}
@@ -276,7 +280,8 @@ def _artifacts(state: Mapping[str, Any], folder: Path) -> Artifacts:
     if state:
         evidence.append(_checkpoint(state, history, folder, arguments))
     if steps is not None:
-        evidence.append(_with_course(steps, state, history, arguments, bool(splits)))
+        steps = _with_course(steps, state, history, arguments, bool(splits))
+        evidence.append(replace(steps, train_rows=whole.rows, kept_checkpoints=whole.kept))
     if splits or broken:
         evidence.append(evaluation_evidence(splits, n_classes, broken, _validations(history, steps, n_classes)))
     earlier = read_findings(folder / FINDINGS)
@@ -286,18 +291,21 @@ def _artifacts(state: Mapping[str, Any], folder: Path) -> Artifacts:
         earlier=earlier,
         settings=arguments.values,
         notes=(*arguments.unread, *further.notes),
-        train_loss=_train_loss(folder),
+        train_loss=whole.loss,
         files=(*_files_read(folder, further.files), *config),
         outcome=_outcome(state),
     )
 
 
 def _validations(history: Records, steps: StepEvidence | None, n_classes: int | None) -> ValidationCourse:
+    score = next((name for name in SCORES if points(history, name)), "")
     return ValidationCourse(
         accuracy=points(history, "eval_accuracy"),
         loss=points(history, "eval_loss"),
         n_classes=n_classes,
         training_loss=None if steps is None else float(steps.loss[-1]),
+        score=() if points(history, "eval_accuracy") else points(history, score),
+        score_name=score.removeprefix("eval_"),
     )
 
 
@@ -369,12 +377,6 @@ def _training_results_not_finite(file: Path) -> tuple[str, ...]:
     if not file.is_file():
         return ()
     return tuple(message for message in non_finite_metrics(_mapping(file)) if not message.startswith("eval_"))
-
-
-def _train_loss(folder: Path) -> float | None:
-    """The mean loss over the whole training, which Trainer writes at its end."""
-    files = [folder / name for name in (TRAINING_RESULTS, RESULTS[0]) if (folder / name).is_file()]
-    return next((loss for file in files if (loss := number(_mapping(file).get("train_loss"))) is not None), None)
 
 
 def _files_read(folder: Path, further: tuple[str, ...]) -> tuple[Path, ...]:

@@ -32,8 +32,8 @@ SAME = 1e-9
 def far_below_chance(evaluation: EvaluationEvidence) -> Finding | None:
     """The validation accuracy is far below chance
 
-    Measures: the median accuracy of all validations of a run, or that of the last evaluation, and the training
-    accuracy.
+    Measures: the median accuracy of the later half of a run's validations, or that of the last evaluation, and the
+    training accuracy.
 
     Threshold: below half of 1/K. Where K is not recorded, below 0.05 while the training accuracy reached 0.5. At least
     three validations, or one on 50 rows.
@@ -60,14 +60,15 @@ def far_below_chance(evaluation: EvaluationEvidence) -> Finding | None:
     if course.n_classes is None and (trained is None or trained < TRAINED):
         raise CannotTell("neither the number of classes nor a training accuracy above chance is known")
     limit = FAR_BELOW_ANY if course.n_classes is None else FAR_BELOW / course.n_classes
-    middle = float(np.median(accuracies))
+    later = accuracies[len(accuracies) // 2 :]
+    middle = float(np.median(later))
     if middle >= limit:
         return None
     chance = "chance" if course.n_classes is None else f"1/{course.n_classes} = {1 / course.n_classes:.4f}"
     training = "" if trained is None else f", training accuracy up to {trained:.4f}"
     return Finding(
-        observed=f"validation accuracy {middle:.4f} (median of {len(accuracies)}; {accuracies[-1]:.4f} in the "
-        f"last){training}",
+        observed=f"validation accuracy {middle:.4f} in the later half of {len(accuracies)} validations (median; "
+        f"{accuracies[-1]:.4f} in the last){training}",
         expected=f"an accuracy above {chance}",
         n=len(accuracies),
         cause="the validation rows are of a class that is rare in training (sorted rows, of which the last part was "
@@ -109,7 +110,7 @@ def validation_too_good(evaluation: EvaluationEvidence) -> Finding | None:
     if min(accuracies) < PERFECT or not worse:
         return None
     return Finding(
-        observed=f"validation accuracy {min(accuracies):.4f} or more in all {len(accuracies)} validations; "
+        observed=f"validation accuracy {min(accuracies):.4f} in all {len(accuracies)} validations; "
         + ", ".join(f"{name} accuracy {value:.4f}" for name, value in known.items()),
         expected="a validation accuracy not far above that of the other splits",
         n=len(accuracies),

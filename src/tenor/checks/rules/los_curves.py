@@ -22,9 +22,6 @@ LAST_SHARE = 0.1
 
 KEPT_SHOWN = 4
 
-LEARNED = 0.9 * math.log(2)
-"""Where K is not known: with a higher training loss, not even two classes were learned, let alone rows memorized."""
-
 TRAINING_FELL = 0.95
 """Ratio of the training loss after the minimum to the one before it: below, the model still learns its own rows."""
 
@@ -37,7 +34,7 @@ def overfits(steps: StepEvidence) -> Finding | None:
     loss after the minimum divided by the one before it.
 
     Threshold: at least three validations, a rise of 10% from the minimum, and a training loss that fell by 5% and is
-    below ln K, or 0.9 ln 2 where K is not known. A note; a warning from a rise of 50%, unless the model that is used is the best
+    below ln K, where K is known. A note; a warning from a rise of 50%, unless the model that is used is the best
     checkpoint.
 
     Why: the model memorizes its training rows. Its probabilities become too confident, and later also its predictions
@@ -60,7 +57,7 @@ def overfits(steps: StepEvidence) -> Finding | None:
     if lowest.value <= 0 or lowest is points[-1] or final < ROSE * lowest.value:
         return None
     before, after = _training_loss_around(steps, lowest)
-    if after >= TRAINING_FELL * before or after >= (uninformed(steps.n_classes) if steps.n_classes else LEARNED):
+    if after >= TRAINING_FELL * before or (steps.n_classes and after >= uninformed(steps.n_classes)):
         return None
     ratio = final / lowest.value
     loud = ratio >= ROSE_FAR and not steps.keeps_best

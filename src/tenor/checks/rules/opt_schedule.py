@@ -264,6 +264,9 @@ USUAL_WARMUP = 0.06
 FEW_STEPS = 100
 """Fine-tuning on 1,000 rows takes about 100 steps in 3 epochs, often too few (Zhang et al. 2021)."""
 
+FELL = 0.9
+"""Ratio of the last losses to the first ones: below it, something was learned in these steps."""
+
 NEARLY_ALL = 0.9
 """Share of the planned steps after which a warm-up should be long over (6 to 10% is usual)."""
 
@@ -402,7 +405,8 @@ def very_few_steps(steps: StepEvidence) -> Finding | None:
 
     Measures: the optimizer steps of a run that has ended, with the number of its training rows if it is recorded.
 
-    Threshold: fewer than 100. A heuristic: a few steps at a suitable rate can be enough for an easy task.
+    Threshold: fewer than 100, unless the recorded loss fell by a tenth from the first fifth of the records to the last.
+    A heuristic: a few steps at a suitable rate can be enough for an easy task.
 
     Why: a new head has to be learned from nothing, and the warm-up takes a part of the steps. After a dozen steps the
     predictions are about those of an untrained model.
@@ -419,7 +423,10 @@ def very_few_steps(steps: StepEvidence) -> Finding | None:
     last = steps.last_step or int(np.max(steps.steps, initial=0))
     if steps.total_steps is not None and last < COMPLETE * steps.total_steps and not steps.stopped_because:
         raise CannotTell("training ended before its plan")
-    if last >= FEW_STEPS:
+    losses = np.asarray(steps.loss, dtype=np.float64).ravel()
+    part = len(losses) // 5
+    has_fallen = part > 0 and losses[-part:].mean() < FELL * losses[:part].mean()
+    if last >= FEW_STEPS or has_fallen:
         return None
     rows = "" if steps.train_rows is None else f" on {steps.train_rows:,} training rows"
     return Finding(
