@@ -247,7 +247,9 @@ def why_suspected(rule: Rule, symptoms: tuple[str, ...], observations: Observati
     if rule.code == TOO_LARGE and observations.recorded_rate is not None:
         return f"the recorded learning rate is up to {observations.recorded_rate:.2g}"
     if BELOW_CHANCE in symptoms and rule.code in OF_ONE_CLASS:
-        return "the last part of rows that are sorted by label, as Keras' validation_split holds it out, is of one class"
+        return (
+            "the last part of rows that are sorted by label, as Keras' validation_split holds it out, is of one class"
+        )
     if AT_CHANCE & set(symptoms) and observations.weights_kept and level == 3:
         return "the validation loss is the same in all validations: the weights hardly change, or not at all"
     if not (COLLAPSE | AT_CHANCE) & set(symptoms):

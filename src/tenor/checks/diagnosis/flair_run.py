@@ -20,8 +20,9 @@ ITERATION = re.compile(r"\bepoch \d+ - iter \d+/\d+ - loss ")
 EPOCH = re.compile(r"\bEPOCH (?P<epoch>\d+) done: loss (?P<loss>\S+)(?: - lr:? (?P<rate>[\d.e-]+))?")
 DEV = re.compile(r"\bDEV : loss (?P<loss>\S+) - (?P<name>[\w -]+?(?: \([\w ]+\))?) +(?P<score>[\d.]+)\s*$")
 SETTING = re.compile(r"- (?P<name>\w+): \"(?P<value>[^\"]*)\"")
-ANNEALED = "BAD_EPOCHS"
-"""A column of `ModelTrainer.train`, which anneals plain gradient descent unless it is given another optimizer."""
+ANNEALED, ANNEALING = "BAD_EPOCHS", "AnnealOnPlateau"
+"""A column of older versions and a plugin in the log of newer ones: those of `ModelTrainer.train`, which anneals plain
+gradient descent unless it is given another optimizer. `fine_tune` uses AdamW and a warm-up."""
 MAX_BYTES, END = 2**28, 2**18
 KIND = "the output of Flair"
 
@@ -64,7 +65,7 @@ def _artifacts(table: Path | None, log: Path | None) -> Artifacts:
     if not evidence:
         raise UserError(f"{table or log}: contains no epoch with a loss. Give a log of a training that got further.")
     settings: dict[str, Any] = {match["name"]: match["value"] for match in SETTING.finditer(text[:END])}
-    if table is not None and ANNEALED in _header(table):
+    if (table is not None and ANNEALED in _header(table)) or ANNEALING in text[:END]:
         settings.setdefault("optimizer", "SGD")
     return Artifacts(KIND, tuple(evidence), settings=settings, files=tuple(file for file in (table, log) if file))
 

@@ -115,9 +115,11 @@ def _move_accuracy(by_split: dict[Split, dict[str, Series]]) -> None:
     """The only accuracy, without a split, next to a loss of each split is that of the validation: fastai and the tables
     that Trainer shows in a notebook name it so. Keras names no split in its training metrics, and `val_` in the others.
     """
-    has_losses = all(best_series(by_split[split], LOSS) for split in ("train", "validation"))  # type: ignore[index]
-    others = any(best_series(by_split[split], ACCURACY) for split in ("train", "validation", "test"))  # type: ignore[index]
-    for name in [name for name in by_split[""] if _rank(name, ACCURACY) is not None] if has_losses and not others else []:
+    has_losses = all(best_series(by_split[split], LOSS) for split in ("train", "validation"))
+    others = any(best_series(by_split[split], ACCURACY) for split in ("train", "validation", "test"))
+    for name in (
+        [name for name in by_split[""] if _rank(name, ACCURACY) is not None] if has_losses and not others else []
+    ):
         by_split["validation"][name] = by_split[""].pop(name)
 
 

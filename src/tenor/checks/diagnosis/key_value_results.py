@@ -33,7 +33,9 @@ def is_results_text(path: Path) -> bool:
     with path.open("rb") as file:
         first = file.readline(200).decode("utf-8", "replace")
     name, mark, value = first.partition("=")
-    return bool(mark) and re.fullmatch(r"[A-Za-z][\w/. -]*", name.strip()) is not None and logged_number(value) is not None
+    return (
+        bool(mark) and re.fullmatch(r"[A-Za-z][\w/. -]*", name.strip()) is not None and logged_number(value) is not None
+    )
 
 
 def read_results_text(path: Path) -> list[Artifacts]:
@@ -130,6 +132,6 @@ def read_predictions_text(path: Path) -> list[Artifacts]:
     if wrong is not None or len(set(header)) < len(header):
         where = "the header repeats a name" if wrong is None else f"row {wrong:,} has {len(rows[wrong - 1])} fields"
         raise UserError(f"{path}: {where}; expected {len(header)} different columns. Save it as .tsv, and give that.")
-    columns = dict(zip(header, zip(*rows, strict=True), strict=True)) if rows else {name: () for name in header}
+    columns = dict(zip(header, zip(*rows, strict=True), strict=True)) if rows else dict.fromkeys(header, ())
     artifacts = predictions_artifacts(Sheet(path, tuple(header), len(rows), lambda name: list(columns[name])))
     return [replace(one, files=(path,)) for one in artifacts]

@@ -1,4 +1,4 @@
-"""The results of Ludwig: `training_statistics.json` with a list per split, feature and metric, and `description.json`."""
+"""The results of Ludwig: `training_statistics.json`, a list per split, feature and metric, and `description.json`."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -47,7 +47,9 @@ def _artifacts(folder: Path, name: str) -> Artifacts:
     file = folder / STATISTICS
     statistics = read_any_json(file)
     if not is_ludwig_value(statistics):
-        raise UserError(f"{file}: expected metrics by split and feature. Restore the file, or give the folder's others.")
+        raise UserError(
+            f"{file}: expected metrics by split and feature. Restore the file, or give the folder's others."
+        )
     description = next((one for one in (folder / DESCRIPTION, folder.parent / DESCRIPTION) if one.is_file()), None)
     value = read_any_json(description) if description else {}
     config = value.get("config") if isinstance(value, Mapping) else None
@@ -60,7 +62,7 @@ def _artifacts(folder: Path, name: str) -> Artifacts:
         raise UserError(f"{file}: the metrics of {feature} contain neither a loss nor an accuracy.")
     copies = [folder / "model" / STATISTICS] if (folder / "model" / STATISTICS).is_file() else []
     notes = (f"the metrics of {feature} were read, not those of {', '.join(others)}",) if others else ()
-    settings = next((config[key] for key in TRAINER if isinstance(config.get(key), Mapping)), {})
+    settings: Mapping[str, Any] = next((config[key] for key in TRAINER if isinstance(config.get(key), Mapping)), {})
     files = (file, *([description] if description else []), *copies)
     return Artifacts(KIND, evidence, name, settings=settings, files=files, notes=notes)
 

@@ -47,8 +47,19 @@ PREDICTED = (
         "model_pred",
     ),
 )
-OTHER_LABEL = ("sentiment", "category", "class", "polarity", "emotion", "rating", "stars", "topic", "answer", "annotation")
-"""Names of true classes that often mean something else: read as such only next to predictions, without another label."""
+OTHER_LABEL = (
+    "sentiment",
+    "category",
+    "class",
+    "polarity",
+    "emotion",
+    "rating",
+    "stars",
+    "topic",
+    "answer",
+    "annotation",
+)
+"""Names of true classes that may mean something else: read as such only next to predictions, without another label."""
 PREDICTED_WORDS, TRUE_WORDS = ("predicted", "prediction", "pred", "preds"), ("true", "actual", "gold")
 """A word before or after a name that two columns share, such as predicted_sentiment and sentiment."""
 ID = ("id", "ids", "row_id", "example_id", "index", "idx")

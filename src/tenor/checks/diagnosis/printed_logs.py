@@ -63,7 +63,10 @@ def records_of_lines(text: str) -> list[Record]:
     return _numbered(records) if len(records) >= LEAST_RECORDS else []
 
 
-SECTION = re.compile(r"\W*(?:running |starting |begin )?(?P<word>train(?:ing)?|valid(?:ation)?|evaluat(?:ion|ing)|test(?:ing)?)\W*", re.IGNORECASE)
+SECTION = re.compile(
+    r"\W*(?:running |starting |begin )?(?P<word>train(?:ing)?|valid(?:ation)?|evaluat(?:ion|ing)|test(?:ing)?)\W*",
+    re.IGNORECASE,
+)
 """A line of its own above the results of a split: "Running Validation..."."""
 
 
@@ -91,7 +94,10 @@ def _with_trainer_steps(records: list[Record], text: str) -> list[Record]:
         return records
     # The mean loss of the whole training, which is printed at its end, is no loss of the last step.
     return [
-        {**{name: value for name, value in one.items() if name != "train_loss"}, "step": float(round(one["epoch"] * per_epoch))}
+        {
+            **{name: value for name, value in one.items() if name != "train_loss"},
+            "step": float(round(one["epoch"] * per_epoch)),
+        }
         for one in records
     ]
 

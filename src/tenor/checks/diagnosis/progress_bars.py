@@ -1,4 +1,4 @@
-"""What a terminal shows of a captured log: without colours and overwritten text; and the epochs of Keras' progress bars.
+"""A captured log without the control sequences of a terminal, and the epochs of Keras' progress bars.
 
 A program that redraws its line writes it again after a carriage return, so that a captured log contains every state of
 every bar. Those of Keras name running means over the epoch so far: only the last state of an epoch is a result.
@@ -11,7 +11,9 @@ from tenor.checks.diagnosis.history import is_metric
 COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x08|\[A(?=\r?\n|\{|\r)")
 EPOCH = re.compile(r"^\s*Epoch (?P<epoch>\d+)/(?P<of>\d+)\s*$")
 STATE = re.compile(r"^\s*(?P<done>\d+)/(?P<of>\d+|Unknown)\s.*?(?=\S+: )", re.DOTALL)
-ITEM = re.compile(r"(?:^|\s-\s|\s)(?P<name>[A-Za-z][\w]*): (?P<value>[+-]?(?:\d+\.?\d*(?:e[+-]?\d+)?|nan|inf))", re.IGNORECASE)
+ITEM = re.compile(
+    r"(?:^|\s-\s|\s)(?P<name>[A-Za-z][\w]*): (?P<value>[+-]?(?:\d+\.?\d*(?:e[+-]?\d+)?|nan|inf))", re.IGNORECASE
+)
 SPEED = re.compile(r"\b\d+m?u?s/(?:step|epoch)\b|\bETA:|\[=*>?\.*\]|━")
 BAR = re.compile(r"(?P<done>\d+)/(?P<of>\d+) \[[\d:]+<[\d:?]+, +[\d.?]+ *(?:it/s|s/it)")
 """A bar of tqdm that counts steps; those that count rows name another unit."""

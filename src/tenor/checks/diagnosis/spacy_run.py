@@ -1,4 +1,4 @@
-"""Text classifiers of spaCy: the table that `spacy train` prints, and the scores in the `meta.json` of its pipelines."""
+"""Text classifiers of spaCy: the table that `spacy train` prints, and the scores in a pipeline's `meta.json`."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -38,8 +38,10 @@ def is_spacy_log(path: Path) -> bool:
 def is_spacy_meta(value: Any) -> bool:
     """Whether a JSON value is the `meta.json` of a pipeline with the scores of a text classifier."""
     performance = value.get("performance") if isinstance(value, Mapping) else None
-    return isinstance(performance, Mapping) and "spacy_version" in value and any(
-        str(name).startswith("cats_") for name in performance
+    return (
+        isinstance(performance, Mapping)
+        and "spacy_version" in value
+        and any(str(name).startswith("cats_") for name in performance)
     )
 
 
@@ -73,11 +75,15 @@ def _artifacts(log: Path | None, meta: Path | None, others: Iterable[Path]) -> A
 
 def _metas(path: Path) -> list[Path]:
     """The `meta.json` of the pipelines in a folder, in one in it or in the folder itself, the best one first."""
-    folders = [path / place for place in PLACES] + [path] + [folder / p for p in PLACES for folder in sorted(path.glob("*"))]
+    folders = (
+        [path / place for place in PLACES] + [path] + [folder / p for p in PLACES for folder in sorted(path.glob("*"))]
+    )
     found = []
     for folder in folders:
         try:
-            found += [folder / META] if (folder / META).is_file() and is_spacy_meta(read_any_json(folder / META)) else []
+            found += (
+                [folder / META] if (folder / META).is_file() and is_spacy_meta(read_any_json(folder / META)) else []
+            )
         except UserError:
             continue  # Named among the files that were not read.
     return found

@@ -36,7 +36,14 @@ REASONS: tuple[tuple[str, tuple[str, ...]], ...] = (
         (
             *("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "added_tokens.json", "config.json"),
             *("modules.json", "*sentence*bert*config.json", "config_sentence_transformers.json", "config_setfit.json"),
-            *("generation_config.json", "spiece.model", "sentencepiece*.model", "keras_metadata.pb", "*.pb", "config.cfg"),
+            *(
+                "generation_config.json",
+                "spiece.model",
+                "sentencepiece*.model",
+                "keras_metadata.pb",
+                "*.pb",
+                "config.cfg",
+            ),
         ),
     ),
     (

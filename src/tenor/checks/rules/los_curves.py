@@ -81,7 +81,11 @@ def _fix(steps: StepEvidence, best: int) -> str:
         return f"use the checkpoint of {steps.at(best)}, and {stop}"
     nearest = min(kept, key=lambda step: abs(step - best))
     shown = ", ".join(f"{step:,}" for step in sorted(kept)[:KEPT_SHOWN])
-    hint = f"; of those that are kept ({shown}), {nearest:,} is the nearest" if len(kept) > 1 else f"; only {shown} is kept"
+    hint = (
+        f"; of those that are kept ({shown}), {nearest:,} is the nearest"
+        if len(kept) > 1
+        else f"; only {shown} is kept"
+    )
     return (
         f"train again up to {steps.at(best)}, of which no checkpoint is kept{hint}. Save one at every validation and "
         "keep the best (`load_best_model_at_end`), or stop early"
