@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import save_file
 from sklearn.metrics import accuracy_score, confusion_matrix, log_loss
 

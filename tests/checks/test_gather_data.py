@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from adapted_models import Own, Passing, encoder
-from tenor.checks.before_training import number_of_classes, preflight
+from tenor.checks.before_training import number_of_classes, preflight, what_to_pass
 from tenor.checks.finding import CannotTell
 from tenor.checks.gather.batches import batch_evidence, data_evidence, rows_of
 from tenor.checks.gather.model import token_evidence
@@ -159,3 +159,80 @@ def test_the_number_of_classes_comes_from_a_classifier_and_not_from_an_encoder_w
     inside = AutoModelForSequenceClassification.from_pretrained(tiny_bert, num_labels=3)
     assert number_of_classes(Passing(torch.nn.DataParallel(inside)), None, None, None) == 3
     assert number_of_classes(Own(encoder(tiny_bert)), None, None, None) is None
+
+
+class Positions(torch.utils.data.Dataset):
+    """A dataset of row numbers: the collator looks up the rows."""
+
+    def __len__(self):
+        return 64
+
+    def __getitem__(self, row):
+        return row
+
+
+class Bag(torch.nn.Module):
+    """A model without a configuration."""
+
+    def __init__(self, k):
+        super().__init__()
+        self.embedding, self.out = torch.nn.Embedding(9, 8, padding_idx=0), torch.nn.Linear(8, k)
+
+    def forward(self, input_ids):
+        return self.out(self.embedding(input_ids).sum(dim=1))
+
+
+def positions(k):
+    def collate(rows):
+        return {"input_ids": torch.tensor([[1 + row % k, 7, 8] for row in rows]), "labels": torch.tensor(rows) % k}
+
+    return DataLoader(Positions(), 8, shuffle=True, collate_fn=collate)
+
+
+@pytest.mark.parametrize("outputs", [3, 2, 5])
+def test_classes_are_counted_in_logits_and_labels_where_nothing_else_says_how_many(outputs):
+    model = Bag(outputs)
+    report = preflight(
+        model=model, train_loader=positions(3), optimizer=torch.optim.AdamW(model.parameters()), seconds=0.5
+    )
+    assert len(report.checked) >= 25
+    assert {"MOD001", "MOD005", "OPT001", "DAT004", "LOS003"} <= set(report.checked)
+    assert [f.code for f in report.findings if f.severity == "error"] == (["MOD001"] if outputs == 2 else [])
+    line = what_to_pass(report)
+    assert "tokenizer for" in line
+    assert "scheduler, total_steps and steps_per_epoch for" in line
+    assert "evidence=[DataEvidence(…)] for" in line
+    assert "\n" not in line
+
+
+def test_what_needs_no_classes_is_checked_even_where_their_number_is_unknown():
+    class Unusable(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.out = torch.nn.Linear(4, 4)
+
+        def forward(self, one, other):
+            raise AssertionError
+
+    model, batch = Unusable(), {"one": torch.randn(4, 4), "labels": torch.randn(4)}
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5.0)
+    report = preflight(model=model, train_loader=[batch], optimizer=optimizer, seconds=0)
+    assert {"OPT001", "OPT005"} <= set(report.checked)
+    assert "pass n_classes for" in what_to_pass(report)
+
+
+def test_without_a_forward_pass_the_last_layer_is_not_taken_for_the_output():
+    """A tied head: the last linear layer belongs to the encoder."""
+
+    class Opaque(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embedding, self.body = torch.nn.Embedding(9, 8), torch.nn.Linear(8, 8)
+
+        def forward(self, rows):
+            hidden = self.body(self.embedding(rows["input_ids"]).sum(dim=1))
+            return hidden @ self.embedding.weight[:3].T
+
+    report = preflight(model=Opaque(), train_loader=positions(3), n_classes=3, seconds=0)
+    assert not report.errors
+    assert "MOD001" in {one.code for one in report.not_applicable}

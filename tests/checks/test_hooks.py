@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from tenor.checks.hooks import ForwardPass, kind_of_loss, loss_factor
+from tenor.checks.loss_gradients import ForwardPass, kind_of_loss, loss_factor
 
 shapes = st.tuples(st.integers(8, 24), st.integers(2, 6), st.integers(0, 10_000))
 

@@ -215,3 +215,44 @@ def test_a_choice_by_accuracy_is_not_judged_by_the_loss() -> None:
     )
     with pytest.raises(CannotTell, match="not selected by a loss"):
         ckp.other_metric_peaks_elsewhere(evidence)
+
+
+# The size of the training loss.
+
+VALIDATED = tuple(ValidationPoint(step, value) for step, value in ((200, 0.45), (400, 0.38), (600, 0.34)))
+FALLING = np.linspace(0.7, 0.25, N) + noise(0.01)
+
+
+@pytest.mark.parametrize(
+    ("factor", "n_classes", "expected"),
+    [
+        (1, 2, None),
+        (1.4, 2, None),  # Dropout, label smoothing.
+        (2.6, 2, "warning"),
+        (16, 2, "warning"),
+        (8, 5, "warning"),
+        (8, None, "warning"),
+        (2.6, None, None),  # ln 5 = 1.61 would be a usual start.
+        (0.5, 2, None),
+    ],
+)
+def test_a_training_loss_that_is_a_multiple_is_reported(
+    factor: float, n_classes: int | None, expected: str | None
+) -> None:
+    evidence = record(factor * FALLING, n_classes=n_classes, validation_loss=VALIDATED)
+    assert severity(los_curves.training_loss_of_another_size, evidence) == expected
+
+
+def test_a_validation_loss_of_the_same_size_or_a_rise_passes() -> None:
+    """A regularized loss on both; a divergence."""
+    both = tuple(replace(point, value=8 * point.value) for point in VALIDATED)
+    assert los_curves.training_loss_of_another_size(record(8 * FALLING, n_classes=2, validation_loss=both)) is None
+    rising = record(8 * FALLING[::-1], n_classes=2, validation_loss=VALIDATED)
+    assert los_curves.training_loss_of_another_size(rising) is None
+
+
+def test_without_validations_a_high_start_is_a_note() -> None:
+    assert severity(los_curves.training_loss_of_another_size, record(8 * FALLING, n_classes=2)) == "note"
+    assert los_curves.training_loss_of_another_size(record(FALLING, n_classes=2)) is None
+    with pytest.raises(CannotTell, match="number of classes"):
+        los_curves.training_loss_of_another_size(record(8 * FALLING))

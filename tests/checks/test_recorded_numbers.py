@@ -156,6 +156,7 @@ def steps(losses: list[float], validations: list[float] = []) -> StepEvidence:  
     [
         ([0.47, 0.0, 0.0, 0.0], [], "warning"),  # nothing between 0.47 and 0 exactly
         ([0.47, 0.0, 0.0, 0.0], [0.4], "warning"),
+        ([0.0, 0.0, 0.0], [0.4], "warning"),  # not even the first steps had a loss
         ([0.0, 0.0, 0.0], [NAN], "error"),
         ([0.47, 0.4], [NAN], "error"),
         ([0.47, NAN], [], "error"),
@@ -174,7 +175,6 @@ def test_numbers_that_are_none_are_found(losses: list[float], validations: list[
         ([0.47, 0.3, 0.01, 0.0001, 0.0, 0.0, 0.0], [1.2]),  # learned by heart, and logged with four digits
         ([0.47, 0.0, 0.3, 0.2], [0.4]),
         ([0.47, 0.0, 0.0], [0.4]),
-        ([0.0, 0.0, 0.0], [0.4]),
         ([0.5, 0.4], [0.3]),
     ],
 )
@@ -195,3 +195,17 @@ def test_a_tenor_run_and_event_files_show_their_validation_loss(tmp_path: Path) 
     writer.close()
     for folder in ("run", "events"):
         assert "validation loss NaN" in sole(diagnose(tmp_path / folder), "LOS007").observed
+
+
+@pytest.mark.parametrize(("labels", "k"), [({}, 2), ({"id2label": {str(i): str(i) for i in range(7)}}, 7)])
+def test_the_number_of_classes_is_read_from_event_files(labels: dict[str, Any], k: int, tmp_path: Path) -> None:
+    """The text that transformers' callback for TensorBoard writes; it leaves out the default, two classes."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    writer = SummaryWriter(str(tmp_path))
+    writer.add_text("model_config", json.dumps({"architectures": ["BertForSequenceClassification"], **labels}))
+    for step in range(10, 610, 10):
+        writer.add_scalar("train/loss", np.log(k) + 0.005 * (-1) ** (step // 10), step)
+    writer.close()
+    (flat,) = [finding for finding in diagnose(tmp_path).findings if finding.code == "LOS006"]
+    assert flat.expected.startswith(f"below {np.log(k):.4f}")

@@ -310,7 +310,7 @@ def test_a_single_number_is_not_called_sound(tmp_path: Path) -> None:
         console.print(render(diagnosis))
     text = " ".join(capture.get().split())
     assert text.index("Only 3 rules could be checked") < text.index("Not checked")
-    assert text.endswith("3 rules checked on 100 test rows: too few to say that the result is sound.")
+    assert text.endswith("3 rules checked on 100 test rows: too little to say that the result is sound.")
     assert "no problem" not in text
 
 

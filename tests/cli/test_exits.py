@@ -143,7 +143,7 @@ def test_evaluate_ends_with_3_on_an_error_and_keeps_the_result(
     as_json: bool, copied: RunDirectory, command: Command, tmp_path: Path
 ) -> None:
     own = str(load_config(copied.config).data.path)
-    arguments = ("evaluate", "latest", "--input", own, "checks.policy=stop", *(("--json",) if as_json else ()))
+    arguments = ("evaluate", "latest", "--input", own, *(("--json",) if as_json else ()))
     ended = command(*arguments, "--output", str(tmp_path / "kept"))
     assert ended.status == 3
     assert "EVL016 (Evaluated rows were in training)" in ended.message
@@ -158,7 +158,7 @@ def test_evaluate_ends_with_3_on_an_error_and_keeps_the_result(
 
 @pytest.mark.parametrize(
     ("overrides", "allowed"),
-    [(("checks.policy=warn",), ""), (("checks.policy=stop", "checks.allow.EVL016=on purpose"), "on purpose")],
+    [(("--exit-zero",), ""), (("checks.allow.EVL016=on purpose",), "on purpose")],
 )
 def test_an_error_that_is_accepted_ends_evaluate_with_0(
     overrides: tuple[str, ...], allowed: str, copied: RunDirectory, command: Command
@@ -171,8 +171,8 @@ def test_an_error_that_is_accepted_ends_evaluate_with_0(
 
 
 def test_evaluate_without_an_error_ends_with_0(copied: RunDirectory, command: Command) -> None:
-    assert command("evaluate", "latest", "checks.policy=stop").status == 0
-    assert command("evaluate", "latest", "--split", "train", "checks.policy=stop").status == 0
+    assert command("evaluate", "latest").status == 0
+    assert command("evaluate", "latest", "--split", "train").status == 0
 
 
 def test_evaluate_refuses_a_rule_that_does_not_exist(copied: RunDirectory, command: Command) -> None:
@@ -263,3 +263,13 @@ def test_a_defect_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train_command, "run", defect)
     with pytest.raises(ZeroDivisionError):
         main(["train", "smoke"])
+
+
+@pytest.mark.parametrize("command_line", [("diagnose", "evaluation.json"), ("diagnose", "evaluation.json", "--json")])
+def test_exit_zero_changes_the_status_and_nothing_else(
+    command_line: tuple[str, ...], command: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "evaluation.json").write_text(ONE_CLASS)
+    strict, lenient = command(*command_line), command(*command_line, "--exit-zero")
+    assert (strict.status, lenient.status) == (3, 0)
+    assert strict.out == lenient.out

@@ -76,7 +76,6 @@ LETTERS: dict[str, dict[int, str]] = {
     "a quote alone": {9: '"\t0', 11: '"\t1'},
     "in the last line": {29: '"awful\t0'},
     "in the first line": {0: '"awful\t0', 3: 'ends"\t1'},
-    "escaped by backslashes": {9: '"He said \\"no\\" , and left"\t0'},
 }
 
 
@@ -91,6 +90,20 @@ def test_quotes_that_are_letters_in_a_tsv_lose_no_row(case: str, end: str, reade
     assert read.texts == texts_of(lines)
     joined = case not in ("one stray quote at the end", "one within", "two within")
     assert ("double quotes are read as part of the texts" in read.notes) == joined
+
+
+@readers
+@pytest.mark.parametrize(("suffix", "delimiter"), [(".csv", ","), (".tsv", "\t")])
+def test_quotes_escaped_by_backslashes_end_no_field(
+    suffix: str, delimiter: str, reader: Reader, tmp_path: Path
+) -> None:
+    """As Spark, MySQL and R write them; other backslashes are part of the texts."""
+    told = ['He said "no", and left', 'a 5" screen, "fine"', "C:\\new, or \\n", "ends in two \\\\", '"', "plain"] * 2
+    cells = [f'"{text.replace(chr(34), chr(92) + chr(34))}"' if '"' in text or "," in text else text for text in told]
+    lines = [f"{cell}{delimiter}{at % 2}" for at, cell in enumerate(cells)]
+    read = reader(written(tmp_path / f"rows{suffix}", [f"text{delimiter}label", *lines]))
+    assert read.texts == told
+    assert "escaped by backslashes (first in line 2)" in read.notes
 
 
 @readers
@@ -190,7 +203,7 @@ def reviews(count: int) -> list[str]:
         ({6: '"awful he said,0', 9: 'never ends",0', 7: "x,1", 8: "y, or z,1"}, 8, "joins the lines 8 to 11"),
         ({6: '"awful he said,0', 7: "fine,1", 8: 'never ends",0', 12: '"Great" film,1'}, 8, "way: line 14."),
         ({6: '"awful he said,0', 7: 'never, ends",1'}, 8, "joins the lines 8 to 9"),
-        ({6: '"He said \\"no\\", then left",1'}, 8, "escaped by another quote, not by a backslash"),
+        ({6: '"He said \\"no\\", then left",1', 9: '"Great" film,1'}, 8, "by another quote, not by a backslash"),
         ({19: '"cut off in the mid'}, 21, "never closed"),
         ({6: '"one" a,0', 12: '"two" b,0', 16: '"three" c,0'}, 8, "Malformed in the same way: 2 lines, 14, 18."),
     ],

@@ -18,7 +18,7 @@ def test_there_are_at_least_fifty_rules_and_no_code_twice():
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.code)
 def test_a_rule_has_its_page_and_every_section(rule):
     assert (PAGES / f"{rule.code}.md").read_text(encoding="utf-8") == page(rule), "run: make rule-pages"
-    assert re.fullmatch(r"(DAT|TOK|MOD|FRZ|OPT|LOS|PRC|EVL|CKP)\d{3}", rule.code)
+    assert re.fullmatch(r"(DAT|TOK|MOD|FRZ|OPT|LOS|PRC|EVL|CKP|DST)\d{3}", rule.code)
     assert not rule.title.endswith(".")
     for section in SECTIONS:
         assert section in rule.doc, f"{rule.code} lacks {section}"

@@ -107,6 +107,9 @@ def test_rows_without_overlap_are_also_measured_separately(
     text = shown(found)
     assert "rows new to the run, n = 30" in text
     assert "n = 44" in text
+    # The figure on all rows never stands alone.
+    assert "test, 10 of 44 rows trained on" in text
+    assert "trained on" not in shown(alone)
     folder = keep_evaluation(found, record, tmp_path / "kept")
     stored = read_json(folder / "evaluation.json")
     assert (stored["overlap"], stored["findings"]) == (record["overlap"], json.loads(json.dumps(record["findings"])))

@@ -1,7 +1,8 @@
 """The checks before the first step, for any PyTorch program; `tenor train` and `tenor check` run them too."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -11,16 +12,27 @@ import torch
 from tenor.checks.catalogue import run_rules, with_rules
 from tenor.checks.evidence import (
     BatchEvidence,
+    ClassNamesEvidence,
     DataEvidence,
     ModelEvidence,
     OptimizerEvidence,
     PrecisionEvidence,
     ProbeEvidence,
+    ProcessEvidence,
     ScheduleEvidence,
     TokenEvidence,
 )
 from tenor.checks.finding import CannotTell
-from tenor.checks.gather.batches import batch_evidence, data_evidence, loader_batches, random_states_kept, rows_of
+from tenor.checks.gather.batches import (
+    batch_evidence,
+    data_evidence,
+    largest_label,
+    loader_batches,
+    random_states_kept,
+    rows_of,
+    skipped_batches,
+)
+from tenor.checks.gather.intentions import class_names_evidence
 from tenor.checks.gather.model import (
     model_evidence,
     optimizer_evidence,
@@ -29,6 +41,7 @@ from tenor.checks.gather.model import (
     token_evidence,
 )
 from tenor.checks.gather.model_parts import classifier_config
+from tenor.checks.gather.trainer import process_evidence
 from tenor.checks.probes.probe import probe
 from tenor.checks.probes.trace import Trace, trace
 from tenor.checks.rule import Rule
@@ -64,6 +77,8 @@ def preflight(
     precision: Precision | None = None,
     loss_scaling: bool = False,
     accumulation: int = 1,
+    done: int = 0,
+    batches_read: int | None = None,
     seconds: float = 20.0,
     deep: bool = False,
     allow: Mapping[str, str] | None = None,
@@ -73,14 +88,17 @@ def preflight(
     """Apply every rule for which these objects are enough; the report lists the others with the reason.
 
     `loss_fn` takes logits (rows, K) and labels (rows,) and returns a mean. Without `n_classes` the classes are counted
-    in the data, or read from `model.config`. `declared_freeze` is what should be frozen: `none`, `base` or a number of
-    lowest layers. `new_weights` and `unused_weights` are the names that `from_pretrained(…, output_loading_info=True)`
-    reports as missing and as unexpected. `precision` is the number type of the forward pass, by default that of the
-    weights; `accumulation` is the number of forward passes per step. `seconds` limits the short experiments; 0 skips
-    them, except for one forward pass of two rows. Each object in `evidence`, such as a `DataEvidence` of every split,
-    replaces what would be gathered. Your own `rules`, made with `tenor.checks.rule`, are checked together with Tenor's
-    and those of installed packages. Model, optimizer, scheduler and random states are unchanged afterwards; the loader
-    is asked for a few batches.
+    in the dataset, else in the model's logits and the labels of the first batches, or read from `model.config`.
+    `declared_freeze` is what should be frozen: `none`, `base` or a number of lowest layers. `new_weights` and
+    `unused_weights` are the names that `from_pretrained(…, output_loading_info=True)` reports as missing and as
+    unexpected. `precision` is the number type of the forward pass, by default that of the weights; `accumulation` is
+    the number of forward passes per step. Of a resumed run, `done` is the number of steps before, and `batches_read`
+    the number of batches that the loop reads from the loader without training on them. `seconds` limits the short
+    experiments; 0 skips them, except for one forward pass of two rows. Each object in `evidence`, such as a
+    `DataEvidence` of every split, replaces what would be gathered. Your own `rules`, made with `tenor.checks.rule`, are
+    checked together with Tenor's and those of installed packages. `what_to_pass` says in one line which arguments would
+    allow further rules. Model, optimizer, scheduler and random states are unchanged afterwards; the loader is asked for
+    a few batches.
     """
     names = _strings(class_names, "class_names")
     program = _Program(
@@ -91,7 +109,7 @@ def preflight(
         optimizer=optimizer,
         scheduler=scheduler,
         loss_fn=loss_fn,
-        n_classes=n_classes or number_of_classes(model, names, *_datasets(train_loader, eval_loader)) or 0,
+        given_classes=n_classes,
         class_names=names,
         total_steps=total_steps,
         steps_per_epoch=steps_per_epoch,
@@ -102,6 +120,8 @@ def preflight(
         precision=precision,
         loss_scaling=loss_scaling,
         accumulation=accumulation,
+        done=done,
+        batches_read=batches_read,
         seconds=seconds,
         deep=deep,
     )
@@ -112,6 +132,12 @@ def preflight(
 
 def number_of_classes(model: Any, class_names: tuple[str, ...] | None, train: Any, validation: Any) -> int | None:
     """Number of names; else of distinct labels, where they are 0 … K-1; else as the model is configured; or None."""
+    return classes_in_data(class_names, train, validation) or getattr(classifier_config(model), "num_labels", None)
+
+
+def classes_in_data(class_names: tuple[str, ...] | None, train: Any, validation: Any) -> int | None:
+    """Number of names; else of distinct labels in datasets that can be read by column, where they are 0 … K-1; or
+    None."""
     if class_names:
         return len(class_names)
     try:
@@ -123,7 +149,7 @@ def number_of_classes(model: Any, class_names: tuple[str, ...] | None, train: An
         values = np.unique(labels[labels >= 0])
         if len(values) > 1 and values[-1] == len(values) - 1:
             return len(values)
-    return getattr(classifier_config(model), "num_labels", None)
+    return None
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,8 +163,7 @@ class _Program:
     optimizer: torch.optim.Optimizer | None
     scheduler: Any
     loss_fn: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-    n_classes: int
-    """0: not known."""
+    given_classes: int | None
     class_names: tuple[str, ...] | None
     total_steps: int | None
     steps_per_epoch: int | None
@@ -149,35 +174,91 @@ class _Program:
     precision: Precision | None
     loss_scaling: bool
     accumulation: int
+    done: int
+    batches_read: int | None
     seconds: float
     deep: bool
 
     @cached_property
+    def first_batches(self) -> list[dict[str, Any]] | str:
+        """The first batches of the loader, or why they cannot be read."""
+        try:
+            return loader_batches(self.train_loader)
+        except CannotTell as reason:
+            return str(reason)
+
+    @cached_property
     def trace(self) -> Trace | None:
         """One forward pass of two rows; None where the model cannot be called with the loader's batches."""
+        if isinstance(self.first_batches, str):
+            return None
         try:
-            return trace(self.model, loader_batches(self.train_loader, 1)[0])
+            return trace(self.model, self.first_batches[0])
         except CannotTell:
             return None
+
+    @cached_property
+    def n_classes(self) -> int:
+        """As given, or counted in the datasets; else those of the logits and of the first labels; 0: not known.
+
+        A configuration comes last: that of an encoder inside another model says 2 unless it was told otherwise.
+        """
+        datasets = _datasets(self.train_loader, self.eval_loader)
+        if known := self.given_classes or classes_in_data(self.class_names, *datasets):
+            return known
+        outputs = 0 if self.trace is None or self.trace.n_outputs < 2 else self.trace.n_outputs
+        in_labels = 0 if isinstance(self.first_batches, str) else largest_label(self.first_batches) + 1
+        return max(outputs or getattr(classifier_config(self.model), "num_labels", None) or 0, in_labels)
 
 
 Gathered = dict[type, Any]
 """Evidence by its class."""
 
+BY_CLASS = (DataEvidence, BatchEvidence, ModelEvidence, ProbeEvidence)
+"""Evidence that contains the number of classes."""
+
+PASS: dict[Any, str] = {
+    DataEvidence: "evidence=[DataEvidence(…)]",
+    TokenEvidence: "tokenizer",
+    OptimizerEvidence: "optimizer",
+    ScheduleEvidence: "scheduler, total_steps and steps_per_epoch",
+}
+"""Arguments of `preflight` that contain this evidence."""
+
+TO_PASS = "; pass "
+
+
+def what_to_pass(report: Report) -> str:
+    """One line: how many rules were checked before training, and what to pass for others; empty if nothing is missing.
+
+    Rules on what exists only later (steps, evaluations) are not counted.
+    """
+    reasons = Counter(rule.reason for rule in report.not_applicable if TO_PASS in rule.reason)
+    if not reasons:
+        return ""
+    missing = (
+        f"{what} for {count} more ({why.removeprefix('needs ')})"
+        for (why, what), count in ((reason.split(TO_PASS, 1), count) for reason, count in reasons.most_common())
+    )
+    return f"{len(report.checked)} rules checked before training; pass {', '.join(missing)}"
+
 
 def _gather(program: _Program, given: Iterable[Any]) -> tuple[Gathered, dict[type, str]]:
     """Evidence of each kind for which the program has objects; and why a kind could not be gathered."""
     gathered: Gathered = {type(evidence): evidence for evidence in given}
-    missing: dict[type, str] = {} if program.seconds > 0 else {ProbeEvidence: SWITCHED_OFF}
+    missing = {kind: f"needs {kind.description}{TO_PASS}{what}" for kind, what in PASS.items()}
+    if program.seconds <= 0:
+        missing[ProbeEvidence] = SWITCHED_OFF
     for kind, gather in _gatherers(program).items():
         if kind in gathered:
             continue
         try:
-            if not program.n_classes:
-                raise CannotTell("the number of classes is not known; give n_classes")
+            if kind in BY_CLASS and not program.n_classes:
+                raise CannotTell("the number of classes is not known" + TO_PASS + "n_classes")
             gathered[kind] = gather(program, gathered)
         except CannotTell as reason:
-            missing[kind] = str(reason)
+            hint = TO_PASS + PASS[kind] if kind is DataEvidence and TO_PASS not in str(reason) else ""
+            missing[kind] = f"{reason}{hint}"
     return gathered, missing
 
 
@@ -187,6 +268,10 @@ def _gatherers(program: _Program) -> dict[type, Callable[[_Program, Gathered], A
     if program.tokenizer is not None:
         gatherers[TokenEvidence] = _tokens
     gatherers |= {ModelEvidence: _model, PrecisionEvidence: _precision}
+    gatherers |= {
+        ClassNamesEvidence: lambda program, gathered: class_names_evidence(program.model),
+        ProcessEvidence: lambda program, gathered: process_evidence(program.model),
+    }
     if program.optimizer is not None:
         gatherers[OptimizerEvidence] = _optimizer
     if program.scheduler is not None and program.total_steps and program.steps_per_epoch:
@@ -202,7 +287,15 @@ def _data(program: _Program, gathered: Gathered) -> DataEvidence:
 
 
 def _batches(program: _Program, gathered: Gathered) -> BatchEvidence:
-    return batch_evidence(program.train_loader, program.n_classes)
+    found = batch_evidence(program.train_loader, program.n_classes)
+    if not program.done or not program.steps_per_epoch or program.batches_read is None:
+        return found
+    by_loader = skipped_batches(program.train_loader)
+    return replace(
+        found,
+        batches_done=program.done % program.steps_per_epoch * program.accumulation,
+        batches_skipped=None if by_loader is None else by_loader + program.batches_read,
+    )
 
 
 def _tokens(program: _Program, gathered: Gathered) -> TokenEvidence:
@@ -212,7 +305,7 @@ def _tokens(program: _Program, gathered: Gathered) -> TokenEvidence:
 
 
 def _model(program: _Program, gathered: Gathered) -> ModelEvidence:
-    return model_evidence(
+    found = model_evidence(
         program.model,
         program.n_classes,
         class_names=program.class_names,
@@ -222,6 +315,9 @@ def _model(program: _Program, gathered: Gathered) -> ModelEvidence:
         unused_weights=program.unused_weights,
         trace=program.trace,
     )
+    # Without a forward pass, only a configuration says which layer computes the logits: the last one need not.
+    is_guess = program.trace is None and getattr(classifier_config(program.model), "num_labels", None) is None
+    return replace(found, n_outputs=None) if is_guess and found.n_outputs != program.n_classes else found
 
 
 def _precision(program: _Program, gathered: Gathered) -> PrecisionEvidence:
@@ -246,6 +342,8 @@ def _optimizer(program: _Program, gathered: Gathered) -> OptimizerEvidence:
 
 
 def _schedule(program: _Program, gathered: Gathered) -> ScheduleEvidence:
+    if program.done:
+        raise CannotTell("the run is resumed: its schedule begins before this process")
     loader = program.train_loader
     return schedule_evidence(
         program.scheduler,

@@ -1,5 +1,6 @@
 """Tenor's checks inside `transformers.Trainer`: preflight, watchdog, and findings at the end."""
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -7,11 +8,15 @@ from typing import Any, Literal
 
 from transformers import TrainerCallback
 
-from tenor.checks.before_training import preflight
+from tenor.checks.before_training import preflight, what_to_pass
+from tenor.checks.gather.trainer import trainer_evidence
 from tenor.checks.rule import Rule
 from tenor.checks.watchdog import Watchdog
 from tenor.errors import RefusedError
 from tenor.runs.findings import FINDINGS, Finding, Report, write_findings
+
+STEPS_PER_RECORD = 10
+"""The rules look at the steps at least this often, however rarely the Trainer logs."""
 
 
 class TenorCallback(TrainerCallback):
@@ -51,13 +56,18 @@ class TenorCallback(TrainerCallback):
             steps_per_epoch=steps_per_epoch,
             declared_freeze=self.declared_freeze,
             accumulation=args.gradient_accumulation_steps,
+            done=state.global_step,
+            batches_read=self._batches_skipped(args, state, steps_per_epoch),
             seconds=self.seconds,
             allow=self.allow,
+            evidence=trainer_evidence(model, args, state, loader),
             rules=self.rules,
         )
         self.reports.append(report)
         for finding in report.findings:
             self.on_finding(finding)
+        if missing := what_to_pass(report):
+            self.on_missing(missing)
         self.write(args)
         if report.errors and self.policy == "stop":
             raise RefusedError("; ".join(f"{f.code} {f.title}: {f.observed}. {f.fix}" for f in report.errors))
@@ -66,7 +76,7 @@ class TenorCallback(TrainerCallback):
             kwargs.get("optimizer"),
             scheduler=kwargs.get("lr_scheduler"),
             total_steps=state.max_steps,
-            every=max(1, int(args.logging_steps)),
+            every=min(self._steps_per_log(args, state), STEPS_PER_RECORD),
             done=state.global_step,
             clip_at=args.max_grad_norm or None,
             policy=self.policy,
@@ -76,8 +86,17 @@ class TenorCallback(TrainerCallback):
             rules=self.rules,
         )
 
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self._watchdog is None:
+            return
+        with self._findings_saved(args):
+            if self._records_logs(args, state):
+                self._watchdog.look()
+            else:
+                self._watchdog.step()
+
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
-        if self._watchdog is None or not logs or "loss" not in logs:
+        if self._watchdog is None or not logs or "loss" not in logs or not self._records_logs(args, state):
             return
         values = {name: float(logs[name]) for name in ("loss", "grad_norm", "learning_rate") if name in logs}
         with self._findings_saved(args):
@@ -89,7 +108,28 @@ class TenorCallback(TrainerCallback):
                 self._watchdog.check_weights()
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self._watchdog is not None:
+            with self._findings_saved(args):
+                self._watchdog.finish()
         self.write(args)
+
+    def _batches_skipped(self, args: Any, state: Any, steps_per_epoch: int | None) -> int | None:
+        """Batches of the epoch that the Trainer skips when it resumes a run."""
+        if steps_per_epoch is None:
+            return None
+        return 0 if args.ignore_data_skip else state.global_step % steps_per_epoch * args.gradient_accumulation_steps
+
+    def _steps_per_log(self, args: Any, state: Any) -> int:
+        """Steps between two logs of the loss; the whole run if it is logged by epoch or not at all."""
+        if str(getattr(args.logging_strategy, "value", args.logging_strategy)) != "steps":
+            return max(1, state.max_steps)
+        return max(1, int(state.logging_steps or args.logging_steps))
+
+    def _records_logs(self, args: Any, state: Any) -> bool:
+        """Whether the logged numbers become the records: they are frequent, or the hooks see no logits."""
+        watchdog = self._watchdog
+        frequent = self._steps_per_log(args, state) <= STEPS_PER_RECORD
+        return frequent or (watchdog is not None and not watchdog.sees_predictions)
 
     @contextmanager
     def _findings_saved(self, args: Any) -> Iterator[None]:
@@ -107,6 +147,10 @@ class TenorCallback(TrainerCallback):
         from tenor.checks.finding import findings_view
 
         Console(stderr=True, markup=False).print(findings_view([finding]))
+
+    def on_missing(self, line: str) -> None:
+        """Print to stderr what would allow more rules to be checked before training."""
+        print(f"tenor: {line}", file=sys.stderr)
 
     def write(self, args: Any) -> None:
         """Write the findings so far to `<output_dir>/findings.json`."""

@@ -11,14 +11,17 @@ from tenor.checks.finding import CannotTell
 from tenor.checks.rule import Rule
 from tenor.checks.rules import (
     ckp,
+    ckp_files,
     dat_batches,
     dat_labels,
     dat_signal,
     dat_splits,
     dat_texts,
+    dst_gradients,
     evl_claims,
     evl_collapse,
     evl_courses,
+    evl_order,
     evl_ranking,
     evl_rows,
     frz,
@@ -26,6 +29,7 @@ from tenor.checks.rules import (
     los_function,
     los_training,
     mod,
+    mod_intentions,
     opt_groups,
     opt_schedule,
     opt_steps,
@@ -39,8 +43,8 @@ from tenor.runs.findings import Finding, NotApplicable, Report, Stage
 # `dst` is not included: nothing gathers the evidence of its rules yet.
 FAMILIES: tuple[ModuleType, ...] = (
     *(dat_labels, dat_splits, dat_batches, dat_signal, dat_texts, tok),
-    *(mod, los_function, los_training, los_curves, opt_groups, opt_schedule, opt_steps, frz, prc),
-    *(ckp, evl_rows, evl_collapse, evl_courses, evl_ranking, evl_claims),
+    *(mod, mod_intentions, los_function, los_training, los_curves, opt_groups, opt_schedule, opt_steps, frz, prc),
+    *(dst_gradients, ckp, ckp_files, evl_rows, evl_order, evl_collapse, evl_courses, evl_ranking, evl_claims),
 )
 
 ENTRY_POINTS = "tenor.rules"

@@ -84,10 +84,24 @@ class BatchEvidence:
     """Rows that the loader returns in one epoch."""
     rows_in_split: int | None = None
     """Rows that it should return."""
+    loss_labels: tuple[np.ndarray, np.ndarray] | None = None
+    """The loader's labels of some rows, and the labels that the loss was given for them, shape (rows,) each."""
+    row_order: np.ndarray | None = None
+    """Row numbers in the order of the sampler, for an epoch or the beginning of one, shape (rows,)."""
+    split_labels: np.ndarray | None = None
+    """Labels of the split's rows by row number, shape (rows_in_split,)."""
+    batches_done: int | None = None
+    """Batches of the current epoch on which an interrupted run was trained before this one resumed it."""
+    batches_skipped: int | None = None
+    """Batches of the current epoch that the resumed loop or its loader left out."""
+    with_replacement: bool | None = None
+    """Whether the sampler says that it draws rows with replacement."""
+    weights_given: int | None = None
+    """Number of weights of a weighted sampler, one for each row that it can draw."""
 
     def __post_init__(self) -> None:
-        _convert(self, _arrays, "labels", "input_ids", "attention_mask")
-        _convert(self, array_of, "epoch_labels")
+        _convert(self, _arrays, "labels", "input_ids", "attention_mask", "loss_labels")
+        _convert(self, array_of, "epoch_labels", "row_order", "split_labels")
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,6 +167,20 @@ class ParameterRow:
 
 
 @dataclass(frozen=True)
+class AttributeSetting:
+    """An attribute that was set on a module or a parameter, and what the parameters do in fact."""
+
+    path: str
+    """Such as `bert.requires_grad`."""
+    value: bool
+    contradicted_by: tuple[str, ...]
+    """Parameters that are trainable although it is False, or frozen although it is True."""
+    is_misspelled: bool = False
+    """Whether the name is similar to `requires_grad`, as `require_grad` is; otherwise it is `requires_grad` on a
+    module, or `trainable`, which freezes layers in Keras."""
+
+
+@dataclass(frozen=True)
 class ModelEvidence:
     """The model as built: its parameters, its outputs and the declarations about it."""
 
@@ -189,9 +217,31 @@ class ModelEvidence:
     """Name fragments of parameters that are excepted from it."""
     problem_type: str | None = None
     """The kind of loss that the model computes, as in the configuration of `transformers`."""
+    attributes: tuple[AttributeSetting, ...] | None = None
+    """Attributes of modules and parameters that look as if they froze something, but have no effect in PyTorch."""
+    not_finite: tuple[str, ...] | None = None
+    """Parameters with a value that is NaN or infinite."""
+    not_saved: tuple[str, ...] | None = None
+    """Parameters that are trained, or newly initialized and used, but not in what `save_pretrained` writes."""
+    replaced: tuple[str, ...] | None = None
+    """Matrices of the encoder with random values in place of those of the checkpoint from which it was loaded."""
+    compared: int = 0
+    """The number of the encoder's matrices that were compared with that checkpoint."""
+    was_loaded: bool | None = None
+    """Whether `from_pretrained` marked parameters of the encoder as loaded."""
 
     def __post_init__(self) -> None:
         _convert(self, _names, "class_names", "new_weights", "unused_weights", "keep_trainable")
+
+
+@dataclass(frozen=True)
+class ClassNamesEvidence:
+    """The class names in a model's configuration."""
+
+    description: ClassVar[str] = "the class names in the model's configuration"
+
+    id2label: Mapping[int, str]
+    label2id: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -283,11 +333,18 @@ class ProbeEvidence:
     """The loss function on logits that are wrong by the same margin."""
     mean_of_loss: float | None = None
     """Loss of a batch with one example twice over the loss of the example alone: 1 for a mean, 2 for a sum."""
+    rewarded_instead: tuple[tuple[int, int, float, float], ...] = ()
+    """Classes for whose rows the loss function rewards another class more: the class, the other, and the loss of logits
+    that are right, or for the other class, by a margin of 10."""
     parameters_without_gradient: tuple[str, ...] | None = None
     """Trainable parameters without a gradient after a backward pass."""
     parameters_with_zero_gradient: tuple[str, ...] | None = None
+    share_without_gradient: float | None = None
+    """The share of the trainable weights that the former have."""
     logit_change_from_blanking: float | None = None
     """Largest change of a logit if every text is replaced by padding or [UNK]."""
+    training_logit_change_from_blanking: float | None = None
+    """The same in training mode, with the same dropout for both."""
     logit_change_from_padding: float | None = None
     """Largest change of a logit if padding is added to its row."""
     logit_change_from_neighbours: float | None = None
@@ -384,6 +441,10 @@ class StepEvidence:
     """Frozen parameters whose values changed since the start."""
     unchanged_trainable: tuple[str, ...] | None = None
     """Trainable parameters whose values have not changed since the start."""
+    without_gradient: tuple[str, ...] | None = None
+    """Parameters of the optimizer that had no gradient, or only zeros, at any of its steps so far."""
+    share_without_gradient: float | None = None
+    """The share of the optimizer's weights that these have."""
     gradient_kept: bool | None = None
     """Whether gradients already existed when a new accumulation began, because they were not cleared."""
     clipped_before_unscale: bool | None = None
@@ -393,14 +454,23 @@ class StepEvidence:
     """Sum of the losses on which `backward` was called within one optimizer step, over the mean loss of its rows."""
     parts_per_step: int | None = None
     """The number of those calls: the forward passes that one step accumulates."""
+    rewarded_for_several: int | None = None
+    """A class that the loss rewards most for the rows of two classes or more, according to the gradient at the logits;
+    -1 if every class is rewarded for its own rows."""
     kind_of_loss: Literal["mean", "sum", "probabilities"] | None = None
     """The kind of loss according to the gradient at the logits: a mean or a sum of cross-entropies, or one applied to
     probabilities instead of logits."""
+    mean_loss: float | None = None
+    """The mean loss of the whole training, if the run records it apart from the records."""
+    rows_evaluated: int | None = None
+    """Rows in forward passes without gradients, which are those of evaluations."""
+    rows_not_finite: int | None = None
+    """Those of them whose largest logit is NaN or infinite; a class that is masked with -inf is none."""
 
     def __post_init__(self) -> None:
         _convert(self, array_of, "steps", "loss", "grad_norm", "learning_rate", "planned_rate", "update_ratio")
         _convert(self, array_of, "predicted_counts", "label_counts", "skipped_steps")
-        _convert(self, _names, "frozen_moved", "unchanged_trainable")
+        _convert(self, _names, "frozen_moved", "unchanged_trainable", "without_gradient")
 
     def at(self, step: int) -> str:
         """A step as text; Keras counts epochs from 0 in some of its files."""
@@ -419,6 +489,8 @@ class ReportedSplit:
     loss: float | None = None
     """Mean cross-entropy in nats."""
     macro_f1: float | None = None
+    macro_name: str = "macro F1"
+    """Which mean over the classes it is: a balanced accuracy and an F1 of one class fall where a class is lost, too."""
     mcc: float | None = None
     """Matthews' correlation coefficient, -1 … 1."""
     recalls: Mapping[str, float] | None = None
@@ -430,6 +502,9 @@ class ReportedSplit:
     probabilities: np.ndarray | None = None
     """Shape (n, K)."""
     ids: Sequence[str] | None = None
+    texts: Sequence[str] | None = None
+    lengths: np.ndarray | None = None
+    """Of each text, as its file records it (in tokens), shape (n,)."""
     expected_n: int | None = None
     """Number of rows in the split."""
     text_baseline_accuracy: float | None = None
@@ -443,8 +518,8 @@ class ReportedSplit:
     """How the split was read if there was a choice, a sentence each."""
 
     def __post_init__(self) -> None:
-        _convert(self, array_of, "confusion", "labels", "predicted", "probabilities")
-        _convert(self, list_of, "ids")
+        _convert(self, array_of, "confusion", "labels", "predicted", "probabilities", "lengths")
+        _convert(self, list_of, "ids", "texts")
 
 
 @dataclass(frozen=True)
@@ -485,7 +560,7 @@ class EvaluationEvidence:
 class CheckpointEvidence:
     """The checkpoint that was chosen, saved and evaluated."""
 
-    description: ClassVar[str] = "the log of validations and the checkpoints' digests"
+    description: ClassVar[str] = "the log of validations, and the checkpoints"
 
     validations: tuple[ValidationPoint, ...] = ()
     metric: str | None = None
@@ -510,6 +585,42 @@ class CheckpointEvidence:
     """Whether validation metrics were recorded; False if the record is null."""
     status: str | None = None
     """The recorded status of the run."""
+    best_value: float | None = None
+    """The best value of the selection metric as the run's state records it, also if no checkpoint is recorded."""
+    best_is_used: bool | None = None
+    """Whether the run was to use the best checkpoint at its end (`load_best_model_at_end`)."""
+    not_restored: tuple[str, ...] | None = None
+    """Parameters that are saved under other names than the model has, so that `load_state_dict` skips them."""
+    restored_by: tuple[str, ...] = ()
+    """What loads such a checkpoint with `load_state_dict`: resuming, `load_best_model_at_end`."""
+    other_runs: tuple[str, ...] | None = None
+    """Checkpoints of other runs in the output folder."""
+    deletes_last: bool | None = None
+    """Whether the checkpoint of the last step is deleted at the end, while the model in memory is that of this step."""
+    weights_file: str | None = None
+    """The file of the weights that was read, relative to the folder."""
+    weights_not_finite: tuple[str, ...] | None = None
+    """Tensors in that file with a value that is NaN or infinite."""
+    head_is_saved: bool | None = None
+    """Whether that file contains the classification head, if it is that of a classifier."""
+
+
+@dataclass(frozen=True)
+class ProcessEvidence:
+    """Training in several processes: whether their gradients are averaged, and how the loss is scaled."""
+
+    description: ClassVar[str] = "the processes of a distributed run"
+
+    n_processes: int
+    gradients_averaged: bool | None = None
+    """Whether the model is wrapped (DistributedDataParallel, FSDP, …), so that the processes' gradients are averaged;
+    None: not known."""
+    is_trainer: bool = False
+    """Whether `transformers.Trainer` trains, which leaves nothing else that could average gradients."""
+    loss_factor: float | None = None
+    """The loss that the program computes, divided by the mean loss of its rows; None: not known."""
+    loss_unknown: str = ""
+    """Why it is not known."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,43 +1,28 @@
-"""PyTorch hooks that observe a training loop without changing it: predictions, the scale of the loss, the steps.
+"""PyTorch hooks that observe a training loop without changing it: predictions, the scale of the loss, the steps."""
 
-The gradient of a mean cross-entropy with respect to the logits is `(softmax - one-hot) / rows`. So logits and their
-gradient together give the label of each row and the factor by which the loop multiplied its loss.
-"""
-
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from tenor.checks.gather.batches import LABEL_NAMES
+from tenor.checks.loss_families import read_losses
+from tenor.checks.loss_gradients import AGREES, ForwardPass, kind_of_loss, loss_factor
+
 LOSS_SCALE = 1024.0
 """A larger factor is the loss scale of float16 (initially 65,536), not a missing division of the loss."""
-
-MIN_INFORMATIVE_ROWS = 6
-"""Rows with a gradient of sufficient length that are needed to distinguish a loss of probabilities from others."""
-
-MOST_CLASSES = 64
-"""With more classes, trying every label of every row would take megabytes."""
 
 PASSES_EXAMINED = 3
 """Passes of a record whose kind of loss is determined."""
 
-UNSURE = 0.05
-"""Below this length, a row's gradient is too short to determine the factor."""
+TAKES_READ = 10
+"""Records in which the loss is read; later only in every tenth."""
 
-AGREES = 0.02
-"""Largest relative difference between the gradients of the same loss; label smoothing and focal loss differ more."""
-
-
-@dataclass(frozen=True)
-class ForwardPass:
-    """One forward pass that was followed by a backward pass; tensors of shape (rows, K)."""
-
-    step: int
-    logits: torch.Tensor
-    gradient: torch.Tensor
+PASSES_READ = 8
+"""Passes of a record whose factor is determined."""
 
 
 @dataclass
@@ -58,10 +43,20 @@ class LoopHooks:
     noisy_forward: bool = False
     """Whether a forward pass without gradients ran with dropout on."""
     clipped_before_unscale: bool | None = None
+    rows_evaluated: int = 0
+    """Rows of forward passes without gradients."""
+    rows_not_finite: int | torch.Tensor = 0
+    """Those whose largest logit is NaN or infinite; on the model's device, which is not waited for."""
+    n_classes: int | None = None
+    """Columns of the logits, once a pass was seen."""
+    takes: int = 0
+    """Records so far."""
     passes: list[ForwardPass] = field(default_factory=list)
+    not_numbers: list[torch.Tensor] = field(default_factory=list)
+    """Of each pass of training since `is_finite` was last asked: whether it has NaN, shape ()."""
 
     def __post_init__(self) -> None:
-        self.model.register_forward_hook(_ForwardHook(self._on_forward))
+        self.model.register_forward_hook(_ForwardHook(self._on_forward), with_kwargs=True)
 
     def attach(
         self,
@@ -70,13 +65,16 @@ class LoopHooks:
         after: Callable[[], None],
         due: Callable[[], bool],
         clip_at: float | None,
+        every_step: Callable[[], None] = lambda: None,
     ) -> None:
-        """Call `before` and `after` around the steps of `optimizer`, `before` only at steps that are `due`."""
+        """Call `before` and `after` around the steps of `optimizer`, `before` only at steps that are `due`, and
+        `every_step` before each."""
         inner = getattr(optimizer, "optimizer", optimizer)  # Accelerate's wrapper.
         self.attached = True
 
         def before_step(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
             self.rate = max(float(group["lr"]) for group in optimizer.param_groups)
+            every_step()
             if due():
                 self._check_clipping(optimizer, clip_at)
                 before()
@@ -99,29 +97,67 @@ class LoopHooks:
             return fields
         k = passes[0].logits.shape[1]
         fields["predicted_counts"] = _counts([item.logits.argmax(dim=1) for item in passes], k)
-        fields["label_counts"] = _counts([item.gradient.argmin(dim=1) for item in passes], k)
+        fields["label_counts"] = _counts([item.classes for item in passes], k)
+        fields["loss"] = float(torch.stack([item.nats for item in passes]).nanmean())
+        self.scaled = self.scaled or any(_is_scaled(item) for item in passes)
+        if self.takes < TAKES_READ or self.takes % TAKES_READ == 0:
+            fields |= self._read(passes)
+        self.takes += 1
+        return fields
+
+    def _read(self, passes: Sequence[ForwardPass]) -> dict[str, Any]:
+        """What the loss is according to its gradient, as far as it can be determined."""
+        fields: dict[str, Any] = {}
         by_step: dict[int, list[ForwardPass]] = {}
         for item in passes:
             by_step.setdefault(item.step, []).append(item)
-        scales = np.array([sum(loss_factor(item) for item in step) for step in by_step.values()])
-        kinds = [kind for item in passes[-PASSES_EXAMINED:] if (kind := kind_of_loss(item)) is not None]
-        if len(kinds) == len(passes[-PASSES_EXAMINED:]) and len(set(kinds)) == 1:
-            fields["kind_of_loss"] = kinds[0]
-        self.scaled = self.scaled or any(_is_scaled(item) for item in passes)
+        parts = int(np.median([len(step) for step in by_step.values()]))
+        steps = _last_steps(list(by_step.values()))
+        read = [item for step in steps for item in step]
+        reading = read_losses(read, parts)
+        if reading.rewarded is not None:
+            fields["rewarded_for_several"] = reading.rewarded
+        kinds = {kind_of_loss(item) for item in passes[-PASSES_EXAMINED:]}
+        if kinds == {None} and np.isfinite(reading.factors).all():  # Class weights, a focal loss, label smoothing.
+            sums = [
+                len(item.logits) > 1 and abs(f / len(item.logits) - 1) < AGREES
+                for item, f in zip(read, reading.factors, strict=True)
+            ]
+            kinds = {"sum" if all(sums) else "mean"}
+        if len(kinds) == 1 and None not in kinds:
+            fields["kind_of_loss"] = kinds.pop()
+        scales = [part.sum() for part in np.split(reading.factors, np.cumsum([len(step) for step in steps])[:-1])]
         if self.steps and np.isfinite(scales).any() and np.nanmedian(scales) < LOSS_SCALE:
             fields["backward_ratio"] = float(np.nanmedian(scales))
-            fields["parts_per_step"] = int(np.median([len(step) for step in by_step.values()]))
+            fields["parts_per_step"] = parts
         return fields
 
-    def _on_forward(self, module: nn.Module, output: Any) -> None:
+    def is_finite(self) -> bool:
+        """Whether the passes of training since the last call had neither NaN logits nor a loss that is no number.
+
+        On another device than the CPU, the newest passes are left for the next call, so that nothing waits for them.
+        """
+        ready, self.not_numbers = self.not_numbers, []
+        if ready and ready[-1].device.type != "cpu":
+            ready, self.not_numbers = ready[:-1], ready[-1:]
+        return not any(bool(flag) for flag in ready)
+
+    def _on_forward(self, module: nn.Module, given: Mapping[str, Any], output: Any) -> None:
         logits = getattr(output, "logits", output)
         if not torch.is_grad_enabled():
             self.noisy_forward = self.noisy_forward or has_dropout_on(module)
+            if isinstance(logits, torch.Tensor) and logits.ndim == 2 and logits.shape[1] > 0:
+                self.rows_evaluated += len(logits)
+                self.rows_not_finite = self.rows_not_finite + (~logits.amax(dim=1).isfinite()).sum()
         elif isinstance(logits, torch.Tensor) and logits.requires_grad and logits.ndim == 2 and logits.shape[1] > 1:
-            step, values = self.steps, logits.detach()
+            step, values, labels = self.steps, logits.detach(), _class_labels(given, logits)
+            self.n_classes = logits.shape[1]
+            self.not_numbers.append(_is_not_a_number(values, getattr(output, "loss", None)))
 
             def on_backward(gradient: torch.Tensor) -> None:
-                self.passes.append(ForwardPass(step, values, gradient.detach()))
+                if gradient.dtype != torch.float16:  # There, a loss scale that is too large makes NaN too.
+                    self.not_numbers.append(gradient.isnan().any())
+                self.passes.append(ForwardPass(step, values, gradient.detach(), labels))
 
             logits.register_hook(on_backward)
 
@@ -136,65 +172,44 @@ class LoopHooks:
         self.clipped_before_unscale = bool(at_the_limit or self.clipped_before_unscale)
 
 
-def loss_factor(forward: ForwardPass) -> float:
-    """Sum over the rows of the factors before their cross-entropies: 1 for a mean, the number of rows for a sum.
-
-    NaN if the gradient is not that of a cross-entropy, or too short to determine the factor.
-    """
-    logits, gradient = forward.logits.cpu().double(), forward.gradient.cpu().double()  # Apple GPUs have no float64.
-    if not bool(torch.isfinite(gradient).all()):
-        return float("nan")
-    label = gradient.argmin(dim=1)
-    ideal = logits.softmax(dim=1) - nn.functional.one_hot(label, logits.shape[1])
-    length, ideal_length = gradient.norm(dim=1), ideal.norm(dim=1)
-    usable = (ideal_length > UNSURE) & (length > 0)
-    if not bool(usable.any()):
-        return float("nan")
-    factor = float((length / ideal_length)[usable].mean())
-    if float((gradient - factor * ideal)[usable].norm() / gradient[usable].norm()) > AGREES:
-        return float("nan")
-    return factor * len(logits)
+def _last_steps(steps: Sequence[list[ForwardPass]]) -> list[list[ForwardPass]]:
+    """The last steps with at most `PASSES_READ` passes together; at least one."""
+    counts = np.cumsum([len(step) for step in reversed(steps)])
+    return list(steps[-max(1, int((counts <= PASSES_READ).sum())) :])
 
 
-def kind_of_loss(forward: ForwardPass) -> Literal["mean", "sum", "probabilities"] | None:
-    """The kind of loss according to its gradient: a mean or a sum of cross-entropies, or one applied to probabilities.
-
-    None if it is none of these, or cannot be determined.
-    """
-    rows, factor = len(forward.logits), loss_factor(forward)
-    if not bool(torch.isfinite(forward.gradient).all()):
+def _class_labels(given: Mapping[str, Any], logits: torch.Tensor) -> torch.Tensor | None:
+    """The labels among a model's named inputs, where they are one class per row."""
+    labels = next((given[name] for name in LABEL_NAMES if given.get(name) is not None), None)
+    if not isinstance(labels, torch.Tensor) or labels.is_floating_point() or labels.shape != logits.shape[:1]:
         return None
-    plain, of_probabilities = bool(np.isfinite(factor)), is_loss_of_probabilities(forward)
-    if plain == of_probabilities:  # Neither fits, or both do, as with a few similar rows.
-        return None
-    if of_probabilities:
-        return "probabilities"
-    return "sum" if rows > 1 and abs(factor / rows - 1) < AGREES else "mean"
+    return labels.detach()
 
 
-def is_loss_of_probabilities(forward: ForwardPass) -> bool:
-    """Whether the gradient is that of a cross-entropy applied to softmax(logits), for some label in each row."""
-    if forward.logits.shape[1] > MOST_CLASSES:
-        return False
-    gradient, p = forward.gradient.cpu().double(), forward.logits.cpu().double().softmax(dim=1)
-    lengths = gradient.norm(dim=1)
-    # If one or two rows have nearly all of the gradient, some labels and scale fit any loss. Near a probability of 1,
-    # the gradients of both losses decrease in the same proportion.
-    informative = (lengths > UNSURE * lengths.max()) & (p.amax(dim=1) < 1 - UNSURE)
-    if int(informative.sum()) < MIN_INFORMATIVE_ROWS:
-        return False
-    q = p.softmax(dim=1)
-    without_label = p * (q - (p * q).sum(dim=1, keepdim=True))
-    # For every row and every possible label, shape (rows, K, K).
-    expected = without_label[:, None, :] - torch.diag_embed(p) + p[:, None, :] * p[:, :, None]
-    similarity = nn.functional.cosine_similarity(expected, gradient[:, None, :], dim=2, eps=1e-30)
-    likeliest = expected[torch.arange(len(p)), similarity.argmax(dim=1)]
-    scale = float((gradient * likeliest).sum() / (likeliest * likeliest).sum().clamp_min(1e-30))
-    return float((gradient - scale * likeliest).norm() / gradient.norm().clamp_min(1e-30)) < AGREES
+def _is_not_a_number(logits: torch.Tensor, loss: Any) -> torch.Tensor:
+    """Whether logits are NaN (classes may be masked with infinity) or the model's loss is NaN or infinite, shape ()."""
+    wrong = logits.isnan().any()
+    if isinstance(loss, torch.Tensor) and loss.numel() == 1:
+        wrong = wrong | ~loss.detach().isfinite().reshape(())
+    return wrong
 
 
 def _is_scaled(forward: ForwardPass) -> bool:
     return loss_factor(forward) >= LOSS_SCALE or not bool(torch.isfinite(forward.gradient).all())
+
+
+def with_gradient(parameters: Mapping[str, nn.Parameter]) -> set[str]:
+    """Names of the parameters with a gradient that is not zero everywhere; one transfer for each device."""
+    gradients = {name: p.grad for name, p in parameters.items() if p.grad is not None}
+    by_device: dict[torch.device, list[str]] = {}
+    for name, gradient in gradients.items():
+        if type(gradient) is torch.Tensor and gradient.layout == torch.strided and gradient.numel():
+            by_device.setdefault(gradient.device, []).append(name)
+    zero: set[str] = set()
+    for names in by_device.values():
+        arrived = torch.stack([gradients[name].detach().any() for name in names]).tolist()
+        zero |= {name for name, has in zip(names, arrived, strict=True) if not has}
+    return gradients.keys() - zero
 
 
 def has_dropout_on(model: nn.Module) -> bool:
@@ -209,12 +224,12 @@ def has_dropout_on(model: nn.Module) -> bool:
 class _ForwardHook:
     """A forward hook that does nothing in a copied or unpickled model."""
 
-    def __init__(self, call: Callable[[nn.Module, Any], None] | None = None) -> None:
+    def __init__(self, call: Callable[[nn.Module, Mapping[str, Any], Any], None] | None = None) -> None:
         self.call = call
 
-    def __call__(self, module: nn.Module, inputs: Any, output: Any) -> None:
+    def __call__(self, module: nn.Module, inputs: Any, named_inputs: Mapping[str, Any], output: Any) -> None:
         if self.call is not None:
-            self.call(module, output)
+            self.call(module, named_inputs, output)
 
     def __reduce__(self) -> tuple[type["_ForwardHook"], tuple[()]]:
         return _ForwardHook, ()
@@ -222,4 +237,5 @@ class _ForwardHook:
 
 def _counts(classes: Sequence[torch.Tensor], k: int) -> np.ndarray:
     # Each to the CPU: `nn.DataParallel` makes passes on every GPU.
-    return np.bincount(torch.cat([part.cpu() for part in classes]).numpy(), minlength=k)
+    indices = torch.cat([part.cpu() for part in classes]).numpy()
+    return np.bincount(indices[(indices >= 0) & (indices < k)], minlength=k)

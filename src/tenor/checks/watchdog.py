@@ -15,10 +15,13 @@ from tenor.checks.evidence import StepEvidence
 from tenor.checks.finding import CannotTell
 from tenor.checks.gather.model import is_fresh, planned_rates
 from tenor.checks.gather.model_parts import ModelParts, classifier_config, find_parts
-from tenor.checks.hooks import LoopHooks, has_dropout_on
+from tenor.checks.hooks import LoopHooks, has_dropout_on, with_gradient
 from tenor.checks.rule import Rule
 from tenor.errors import RefusedError
 from tenor.runs.findings import Finding, Report
+
+GRADIENTS_SEEN = 10
+"""Steps at which all gradients are looked at; later only at those that become a record."""
 
 
 class Watchdog:
@@ -87,6 +90,7 @@ class Watchdog:
         self._digests = _digests(model)
         self._trainable = {name for name, p in model.named_parameters() if p.requires_grad}
         self._optimizer: torch.optim.Optimizer | None = None
+        self._without_gradient: dict[str, nn.Parameter] | None = None
         self._first_backward = True
         self._watch_gradient()
         self._hooks = LoopHooks(model)
@@ -107,7 +111,19 @@ class Watchdog:
             after=self._after_update,
             due=lambda: (self._hooks.steps + 1) % self.every == 0,
             clip_at=self._evidence.clip_at,
+            every_step=self._look_at_gradients,
         )
+        given = {id(p) for group in self._optimizer.param_groups for p in group["params"]}
+        named = {name: p for name, p in self.model.named_parameters() if p.requires_grad and id(p) in given}
+        self._without_gradient = named or None
+        self._weights_given = sum(p.numel() for p in named.values())
+
+    def _look_at_gradients(self) -> None:
+        """Forget the parameters that have a gradient; usually none is left after one or two steps."""
+        calls = self._hooks.calls
+        if self._without_gradient and (calls < GRADIENTS_SEEN or calls % self.every == 0):
+            arrived = with_gradient(self._without_gradient)
+            self._without_gradient = {n: p for n, p in self._without_gradient.items() if n not in arrived}
 
     def _before_update(self) -> None:
         if self._sample is not None:
@@ -122,25 +138,59 @@ class Watchdog:
         self._update_ratio = float(update / torch.linalg.vector_norm(self._before).clamp_min(1e-12))
         self._before = None
 
-    def step(self, loss: float | torch.Tensor, *, grad_norm: float | torch.Tensor | None = None) -> None:
+    def step(self, loss: float | torch.Tensor | None = None, *, grad_norm: float | torch.Tensor | None = None) -> None:
         """Report one finished optimizer step; every `every` steps become a record, to which the rules are applied.
 
-        `loss` is the mean over the step's rows, `grad_norm` the gradient's norm before clipping.
+        `loss` is the mean over the step's rows; without it, the cross-entropy of the training rows is computed from
+        what the hooks saw. `grad_norm` is the gradient's norm before clipping.
 
         Raises:
             RefusedError: an error was found under the policy `stop`.
         """
-        loss = float(loss.detach()) if isinstance(loss, torch.Tensor) else loss
+        is_finite = self._hooks.is_finite()
+        if loss is not None:
+            loss = float(loss.detach()) if isinstance(loss, torch.Tensor) else float(loss)
+            is_finite = bool(np.isfinite(loss))
+            self._window.setdefault("loss", []).append(loss)
+        if grad_norm is not None:
+            self._window["grad_norm"] = float(np.maximum(self._window.get("grad_norm", 0.0), float(grad_norm)))
         self._steps += 1
         self._first_backward = True
-        window = self._window
-        window.setdefault("loss", []).append(loss)
-        if grad_norm is not None:
-            window["grad_norm"] = float(np.maximum(window.get("grad_norm", 0.0), float(grad_norm)))  # NaN stays.
         # The rules see a loss of NaN or infinity at once: every further step would be wasted.
-        if self._steps % self.every == 0 or not np.isfinite(loss):
-            self._window = {}
-            self.record(self._steps, **{**window, "loss": float(np.mean(window["loss"]))})
+        if self._steps % self.every == 0 or not is_finite:
+            self._record_window(is_finite)
+
+    def look(self) -> None:
+        """After a step whose numbers are recorded elsewhere: record it at once if its loss or its logits are NaN.
+
+        Raises:
+            RefusedError: an error was found under the policy `stop`.
+        """
+        self._steps += 1
+        if not self._hooks.is_finite():
+            self._record_window(is_finite=False)
+
+    def finish(self) -> None:
+        """After the last step: record those since the last record, and check the weights.
+
+        Raises:
+            RefusedError: an error was found under the policy `stop`.
+        """
+        if self._steps > self.last_recorded:
+            self._record_window(is_finite=True)
+        self.check_weights()
+
+    def _record_window(self, is_finite: bool) -> None:
+        """Record the steps since the last record; nothing without any loss."""
+        window, self._window = self._window, {}
+        if not is_finite and "loss" not in window:
+            window["loss"] = [float("nan")]
+        values = {**self._values_from_hooks(self._steps), **window}
+        if "loss" in window:
+            values["loss"] = float(np.mean(window["loss"]))
+        if "loss" in values:
+            self._add(self._steps, values)
+            self.judge()
 
     def record(self, step: int, **values: Any) -> None:
         """Add one record and apply the rules: `loss` and, if known, `grad_norm`, `learning_rate`, `planned_rate`,
@@ -155,7 +205,10 @@ class Watchdog:
 
     def add_record(self, step: int, **values: Any) -> dict[str, Any]:
         """Add one record, as `record` does, without applying the rules; returns all of its values."""
-        record = {"steps": step, **self._values_from_hooks(step), **values}
+        return self._add(step, {**self._values_from_hooks(step), **values})
+
+    def _add(self, step: int, values: Mapping[str, Any]) -> dict[str, Any]:
+        record = {"steps": step, **values}
         for name, value in record.items():
             self._records.setdefault(name, []).append(value)
         self._update_evidence()
@@ -191,13 +244,22 @@ class Watchdog:
     def _values_from_hooks(self, step: int) -> dict[str, Any]:
         """What the hooks measured in the steps since the last record."""
         hooks, values = self._hooks, self._hooks.take()
-        of_run = ("backward_ratio", "parts_per_step", "kind_of_loss")
+        of_run = ("backward_ratio", "parts_per_step", "kind_of_loss", "rewarded_for_several")
         once = {name: values.pop(name) for name in of_run if name in values}
         self._evidence = replace(self._evidence, **once, clipped_before_unscale=hooks.clipped_before_unscale)
+        if self._evidence.n_classes is None:
+            self._evidence = replace(self._evidence, n_classes=hooks.n_classes)
         if hooks.noisy_forward:
             self._evidence = replace(self._evidence, evaluated_in_training_mode=True)
         if not hooks.attached:
             return values
+        if self._without_gradient is not None and hooks.calls:
+            weights = sum(p.numel() for p in self._without_gradient.values())
+            self._evidence = replace(
+                self._evidence,
+                without_gradient=tuple(self._without_gradient),
+                share_without_gradient=weights / max(1, self._weights_given),
+            )
         if np.isfinite(self._update_ratio):
             values["update_ratio"] = self._update_ratio
         if hooks.rate is not None:
@@ -227,10 +289,14 @@ class Watchdog:
             RefusedError: an error was found under the policy `stop`.
         """
         unchanged = {name for name, digest in _digests(self.model).items() if self._digests.get(name) == digest}
+        # Layers that were unfrozen on the way are trained on purpose.
+        unfrozen = {name for name, p in self.model.named_parameters() if p.requires_grad}
         self._evidence = replace(
             self._evidence,
-            frozen_moved=tuple(sorted(set(self._digests) - self._trainable - unchanged)),
+            frozen_moved=tuple(sorted(set(self._digests) - self._trainable - unfrozen - unchanged)),
             unchanged_trainable=tuple(sorted((self._trainable & unchanged) - self._reset_to_zero())),
+            rows_evaluated=self._hooks.rows_evaluated,
+            rows_not_finite=int(self._hooks.rows_not_finite),
         )
         self.judge()
 
@@ -269,9 +335,19 @@ class Watchdog:
         small.register_post_accumulate_grad_hook(compare)
 
     @property
+    def last_recorded(self) -> int:
+        """The step of the newest record; 0 if there is none."""
+        return max([*self._records.get("steps", [])[-1:], 0])
+
+    @property
+    def sees_predictions(self) -> bool:
+        """Whether the hooks saw logits and their gradients, so that `step` needs no loss."""
+        return self._hooks.n_classes is not None
+
+    @property
     def last_step(self) -> int:
         """The newest known optimizer step."""
-        return max(self._hooks.steps, *self._records.get("steps", [])[-1:], 0)
+        return max(self._hooks.steps, self.last_recorded)
 
     @property
     def evidence(self) -> StepEvidence:

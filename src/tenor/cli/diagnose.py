@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tenor.cli.options import add_json, add_root, print_json
+from tenor.cli.options import add_exit_zero, add_json, add_root, print_json
 from tenor.errors import UserError
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def add(subparsers: argparse._SubParsersAction) -> None:
         action="store_true",
         help="train twice on few rows, once with the likeliest cause fixed, and report whether the symptoms disappear",
     )
+    add_exit_zero(parser)
     add_root(parser)
     add_json(parser)
     parser.set_defaults(run=run)
@@ -58,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
             from tenor.workflows.confirm import confirmation_text
 
             console.print(confirmation_text(confirmation))
-    return 3 if diagnosis.errors else 0
+    return 3 if diagnosis.errors and not options.exit_zero else 0
 
 
 def _path(options: argparse.Namespace) -> Path:

@@ -22,6 +22,11 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print machine-readable output on stdout")
 
 
+def add_exit_zero(parser: argparse.ArgumentParser) -> None:
+    """`--exit-zero`."""
+    parser.add_argument("--exit-zero", action="store_true", help="end with 0 instead of 3 if there is an error finding")
+
+
 def add_allow(parser: argparse.ArgumentParser) -> None:
     """`--allow CODE=REASON`, any number of times."""
     parser.add_argument(

@@ -123,7 +123,7 @@ def show_evaluation(console: Console, evaluation: "EvaluationResult", kept: Path
     """Print a saved model's result on one set of rows, its weights, the findings, and the written files."""
     confidence = evaluation.config.evaluation.confidence
     console.print(f"{evaluation.run.reference} on {evaluation.origin}", highlight=False, soft_wrap=True, markup=False)
-    rows = result_rows(evaluation.run.config_name, evaluation.split, evaluation.result, confidence)
+    rows = result_rows(evaluation.run.config_name, _rows_label(evaluation), evaluation.result, confidence)
     console.print(results_table([*rows, *_without_own_rows(evaluation)]))
     console.print(per_class_table(evaluation.result.metrics))
     console.print(
@@ -142,6 +142,14 @@ def show_evaluation(console: Console, evaluation: "EvaluationResult", kept: Path
     if kept is not None:
         message = f"report: {kept / REPORT}; numbers and predictions are in the same folder"
         console.print(message, highlight=False, soft_wrap=True, markup=False)
+
+
+def _rows_label(evaluation: "EvaluationResult") -> str:
+    """The split, and how many of its rows are no test of the model: a figure on training rows never stands alone."""
+    if isinstance(evaluation.overlap, Missing) or evaluation.split == "train":
+        return evaluation.split
+    n, in_train = len(evaluation.rows), int(evaluation.overlap.in_train.sum())
+    return f"{evaluation.split}, {in_train:,} of {n:,} rows trained on" if in_train else evaluation.split
 
 
 def _without_own_rows(evaluation: "EvaluationResult") -> list[ResultRow]:

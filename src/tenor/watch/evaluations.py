@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from tenor.watch.rows import SeenRows, labels_in_batch
+from tenor.watch.heard_rows import SeenRows, labels_in_batch
 
 if TYPE_CHECKING:
     from tenor.checks.evidence import EvaluationEvidence, ReportedSplit
@@ -21,7 +21,7 @@ MOST_COLUMNS = 64
 
 
 @dataclass(eq=False)
-class Evaluation:
+class SeenEvaluation:
     """One pass over rows without gradients, or one set of predictions that a metric was given."""
 
     step: int
@@ -50,8 +50,8 @@ class Evaluations:
 
     def __init__(self, observer: "Observer") -> None:
         self._observer = observer
-        self.all: list[Evaluation] = []
-        self._open: Evaluation | None = None
+        self.all: list[SeenEvaluation] = []
+        self._open: SeenEvaluation | None = None
 
     # Calls of models
 
@@ -100,15 +100,15 @@ class Evaluations:
         """A training step: the next call without gradients begins another evaluation."""
         self._open = None
 
-    def _current(self, loader: int) -> Evaluation:
+    def _current(self, loader: int) -> SeenEvaluation:
         known = self._open
         if known is None or known.is_closed or known.loader != loader:
-            known = Evaluation(self._steps(), loader)
+            known = SeenEvaluation(self._steps(), loader)
             self._add(known)
         self._open = known
         return known
 
-    def _add(self, evaluation: Evaluation) -> None:
+    def _add(self, evaluation: SeenEvaluation) -> None:
         self.all.append(evaluation)
         if len(self.all) > MOST_EVALUATIONS:
             # The course keeps its first and its last evaluations.
@@ -141,14 +141,14 @@ class Evaluations:
         if values.ndim == 2:
             evaluation.probabilities = values
 
-    def _of_metric(self, true: np.ndarray) -> Evaluation:
+    def _of_metric(self, true: np.ndarray) -> SeenEvaluation:
         """The evaluation whose metric this is: the last one with the same labels, else the open one."""
         for known in reversed(self.all[-4:]):
             if known.labels is not None and np.array_equal(known.labels, true):
                 return known
         evaluation = self._open
         if evaluation is None or evaluation.is_closed or not evaluation.logits:
-            evaluation = Evaluation(self._steps())
+            evaluation = SeenEvaluation(self._steps())
             self._add(evaluation)
         elif evaluation.n != len(true):
             evaluation.expected_n = evaluation.n
@@ -162,7 +162,7 @@ class Evaluations:
         from tenor.checks.diagnosis.artifacts import evaluation_evidence
         from tenor.checks.evidence import ValidationCourse, ValidationPoint
 
-        splits: dict[bytes, tuple[Evaluation, ReportedSplit]] = {}
+        splits: dict[bytes, tuple[SeenEvaluation, ReportedSplit]] = {}
         course: dict[bytes, list[ValidationPoint]] = {}
         for evaluation in self.all:
             split = reported(evaluation)
@@ -185,7 +185,7 @@ class Evaluations:
         )
 
 
-def reported(evaluation: Evaluation) -> "ReportedSplit | None":
+def reported(evaluation: SeenEvaluation) -> "ReportedSplit | None":
     """An evaluation as rules judge it; None without labels."""
     from scipy.special import softmax
 

@@ -4,6 +4,7 @@ Both modules are hooked while the library is imported, so nothing of it may be i
 """
 
 import functools
+import sys
 from types import ModuleType
 from typing import Any
 
@@ -30,11 +31,17 @@ def hook_loading(module: ModuleType) -> None:
 
 def hook_tokenizers(module: ModuleType) -> None:
     """Remember the tokenizers of the program."""
+    observe(module.PreTrainedTokenizerBase, "__call__", _after_tokenizing)
     observe(
         module.PreTrainedTokenizerBase,
         "__init__",
         lambda result, tokenizer, *rest, **named: _observer().tokenizers.add(tokenizer),
     )
+
+
+def _after_tokenizing(result: Any, tokenizer: Any, text: Any = None, *rest: Any, **named: Any) -> None:
+    if "torch" in sys.modules and text is not None and not named.get("text_pair") and not rest:
+        _observer().texts.add(text, result)
 
 
 def _observer() -> Any:

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from tenor.watch.evaluations import Evaluations
+from tenor.watch.heard_rows import HeardTexts
 from tenor.watch.session import Session
 from tenor.watch.settings import WatchSettings
 from tenor.watch.training import WatchedTraining, begin_training
@@ -75,6 +76,7 @@ class Observer:
         self.optimizers, self.loaders, self.schedulers, self.tokenizers = (WeakList() for _ in range(4))
         self.loading: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
         """Model → what `from_pretrained` reported about its weights."""
+        self.texts = HeardTexts()
         self.scales_loss = False
         self.step = Step()
         self.trainings: list[WatchedTraining] = []
@@ -117,7 +119,9 @@ class Observer:
 
     def on_batch(self, iterator: Any, batch: Any) -> None:
         loader = self._iterators.get(iterator)
-        self._loader, self._batch = loader() if loader is not None else None, batch
+        # Copied, since programs take the labels out of a batch before they call the model.
+        kept = dict(batch) if isinstance(batch, Mapping) else batch
+        self._loader, self._batch = loader() if loader is not None else None, kept
 
     # Models
 
@@ -135,6 +139,18 @@ class Observer:
             self._label(call, kwargs.get("labels"))
             self.step.calls.append(call)
 
+    def on_failed_call(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        """A call that raised: if that ends the program, its inputs are all that is known."""
+        if torch.is_grad_enabled() and next(module.parameters(), None) is not None:
+            call = Call(module, args, kwargs, None)
+            call.loader, call.batch = self._loader, self._batch
+            self.step.calls.append(call)
+
+    def on_load(self, module: nn.Module, result: Any) -> None:
+        """What `load_state_dict(strict=False)` did not find, and did not use."""
+        if getattr(result, "missing_keys", None) or getattr(result, "unexpected_keys", None):
+            self.loading[module] = (tuple(result.missing_keys), tuple(result.unexpected_keys))
+
     def _on_loss_module(self, module: nn.Module, args: Any, output: Any) -> None:
         """A module without parameters that was called with logits and labels is the program's own loss."""
         if len(args) == 2 and all(isinstance(arg, torch.Tensor) for arg in args) and args[0].requires_grad:
@@ -149,7 +165,7 @@ class Observer:
 
     def _label(self, call: Call | None, labels: Any) -> None:
         if call is not None and call.labels is None and isinstance(labels, torch.Tensor):
-            call.labels = labels.detach()
+            call.labels = classes_of(labels)
 
     # Steps
 
@@ -225,6 +241,13 @@ def logits_in(output: Any) -> torch.Tensor | None:
     except TypeError:
         return None
     return logits if isinstance(logits, torch.Tensor) and logits.ndim == 2 and logits.is_floating_point() else None
+
+
+def classes_of(labels: torch.Tensor) -> torch.Tensor | None:
+    """One class per row, shape (rows,): of labels that are probabilities (rows, K) the likeliest; None for others."""
+    if labels.is_floating_point():
+        return labels.detach().argmax(dim=1) if labels.ndim == 2 and labels.shape[1] > 1 else None
+    return labels.detach()
 
 
 def _one_number(value: Any) -> torch.Tensor | None:

@@ -86,12 +86,12 @@ class Session:
         return " ".join([Path(words[0]).name, *words[1:]]) if words else "a program"
 
     def diagnosis(self) -> "Diagnosis":
-        from tenor.watch.conclusion import diagnosis_of
+        from tenor.watch.judgement import diagnosis_of
 
         return diagnosis_of(self, is_final=False)
 
     def reports(self) -> list[Report]:
-        from tenor.watch.conclusion import reports_of
+        from tenor.watch.judgement import reports_of
 
         return reports_of()
 
@@ -106,15 +106,13 @@ class Session:
         if not OBSERVER.has_seen_anything:
             return
         with guarded("the end of the program"):
-            if self.trouble:
-                OBSERVER.after_failure()
             for training in OBSERVER.trainings:
                 training.end()
             self.conclude_so_far()
 
     def conclude_so_far(self) -> None:
         """Judge what was seen so far, print the conclusion and write the report."""
-        from tenor.watch.conclusion import diagnosis_of
+        from tenor.watch.judgement import diagnosis_of
         from tenor.watch.outputs import print_conclusion, write_record
 
         diagnosis = diagnosis_of(self, is_final=True)
@@ -138,8 +136,16 @@ class Session:
         before = sys.excepthook
 
         def hook(kind: type[BaseException], error: BaseException, place: Any) -> None:
-            self.trouble = f"the program ended with {kind.__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+            text = f"{kind.__name__}: {error}".splitlines()[0].rstrip(" .:")
+            self.trouble = f"the program ended with {text}"
             before(kind, error, place)
+            # Now, while the traceback keeps the program's model and optimizer alive.
+            from tenor.watch.observer import OBSERVER
+            from tenor.watch.patches import guarded
+
+            if self.is_mine and OBSERVER.session is self:
+                with guarded("the end of the program"):
+                    OBSERVER.after_failure()
 
         sys.excepthook = hook
 

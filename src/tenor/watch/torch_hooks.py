@@ -31,6 +31,7 @@ def hook_torch(settings: WatchSettings) -> None:
     observe(
         schedulers.LRScheduler, "__init__", lambda result, scheduler, *rest, **named: observer.schedulers.add(scheduler)
     )
+    observe(nn.Module, "load_state_dict", lambda result, module, *rest, **named: observer.on_load(module, result))
     observe(torch.amp.GradScaler, "scale", lambda result, scaler, *rest, **named: observer.on_scaled(scaler))
 
 
@@ -60,6 +61,10 @@ def _hook_calls(observer: Observer) -> None:
         depth.inside = True
         try:
             output = original(module, *args, **kwargs)
+        except Exception:
+            with guarded("a call of a model"):
+                observer.on_failed_call(module, args, kwargs)
+            raise
         finally:
             depth.inside = False
         with guarded("a call of a model"):

@@ -41,6 +41,10 @@ class WatchCallback(TenorCallback):
         with guarded("the beginning of a training"), own_work():
             super().on_train_begin(args, state, control, **kwargs)
 
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        with guarded("a training step"):
+            super().on_step_end(args, state, control, **kwargs)
+
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         with guarded("a training step"):
             super().on_log(args, state, control, logs, **kwargs)
@@ -58,6 +62,9 @@ class WatchCallback(TenorCallback):
 
     def on_finding(self, finding: Finding) -> None:
         OBSERVER.session.add([finding])
+
+    def on_missing(self, line: str) -> None:
+        """Nothing: arguments of `preflight` cannot be passed to a program as it is."""
 
     def write(self, args: Any) -> None:
         OBSERVER.session.write_if_due()

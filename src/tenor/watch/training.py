@@ -14,18 +14,18 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from tenor.runs.findings import Report
+from tenor.watch.heard_rows import SeenRows, labels_in_batch
 from tenor.watch.random_objects import random_objects_kept
-from tenor.watch.rows import SeenRows, labels_in_batch
 
 if TYPE_CHECKING:
-    from tenor.checks.evidence import BatchEvidence, StepEvidence
+    from tenor.checks.evidence import BatchEvidence, ModelEvidence, StepEvidence
     from tenor.checks.watchdog import Watchdog
     from tenor.watch.observer import Call, Observer, Step
 
 MOST_CLASSES = 1000
 """Logits of more columns are those of a language model, not of a classifier."""
-EVERY = 5
-"""Steps in one record."""
+EVERY = 4
+"""Steps in one record: rules need ten records, and short runs have 40 steps."""
 
 
 class WatchedTraining:
@@ -47,6 +47,8 @@ class WatchedTraining:
         self.train_rows = SeenRows()
         self.batches: BatchEvidence | None = None
         """What the preflight read of the loader."""
+        self.outputs: ModelEvidence | None = None
+        """The model at the first step; how many classes there are is known only when all rows were seen."""
         self.evidence: StepEvidence | None = None
         self.report: Report | None = None
         self._idle = 0
@@ -77,7 +79,7 @@ class WatchedTraining:
         if self.watchdog is None:
             return
         watchdog, self.watchdog = self.watchdog, None
-        watchdog.check_weights()
+        watchdog.finish()
         self.evidence = watchdog.evidence
         self.report = watchdog.report
 
@@ -101,7 +103,7 @@ def begin_training(training: WatchedTraining, optimizer: Any) -> None:
     schedulers = [one for one in observer.schedulers if getattr(one, "optimizer", None) is optimizer]
     scheduler = schedulers[-1] if schedulers else None
     total = _total_steps(scheduler)
-    with _quietly(), random_objects_kept(loader):
+    with _quietly(), random_objects_kept(loader), _unnoticed_by_autograd(model):
         training.preflight = _preflight(
             observer, training, model, optimizer, scheduler, total, loader, batches, call, passes
         )
@@ -147,7 +149,9 @@ def _preflight(
     from tenor.checks.before_training import number_of_classes, preflight
     from tenor.checks.finding import CannotTell
     from tenor.checks.gather.batches import batch_evidence
+    from tenor.checks.gather.model import model_evidence
     from tenor.checks.probes.probe import probe
+    from tenor.checks.probes.trace import trace
 
     settings = observer.session.settings
     datasets = [getattr(one, "dataset", None) for one in _with_evaluation(observer, loader)]
@@ -158,6 +162,13 @@ def _preflight(
     with contextlib.suppress(CannotTell):
         training.batches = batch_evidence(loader, training.n_classes or 2)
         evidence.append(training.batches)
+    if observer.step.has_failed and training.batches is not None:
+        evidence += _rows_of_batches(training.batches, training.n_classes or 2)
+    with contextlib.suppress(CannotTell):
+        training.outputs = model_evidence(
+            model, training.n_classes or 2, new_weights=new, unused_weights=unused, trace=trace(model, batches[0])
+        )
+        evidence.append(training.outputs)
     if not isinstance(loader, DataLoader) or not _is_consumable(loader, call):
         evidence.append(probe(model, loss_fn, batches, training.n_classes or 2, seconds=settings.seconds))
     return preflight(
@@ -182,6 +193,14 @@ def _preflight(
     )
 
 
+def _rows_of_batches(batches: "BatchEvidence", n_classes: int) -> list[Any]:
+    """The first batches as the training rows, of a program that failed: a label that no class has is among them."""
+    from tenor.checks.evidence import DataEvidence, Rows
+
+    labels = batches.epoch_labels
+    return [] if labels is None else [DataEvidence(Rows(labels), n_classes)]
+
+
 def loss_of(step: "Step") -> float:
     """The mean loss of a step's rows: of its loss functions where they were seen, else the sum that `backward` got."""
     heard = [float(one.value) for one in step.losses if one.value is not None]
@@ -199,8 +218,8 @@ def _call_with_logits(step: "Step") -> "Call | None":
     losses = [one for one in step.losses if one.logits.ndim == 2]
     if step.calls and losses:
         return replace(step.calls[-1], logits=losses[-1].logits, labels=losses[-1].labels)
-    if step.calls and step.has_failed and step.calls[-1].logits is not None:
-        # The program failed in its loss: its labels are those of the batch.
+    if step.calls and step.has_failed:
+        # The program failed in its model or its loss: its labels are those of the batch.
         return replace(step.calls[-1], labels=labels_in_batch(step.calls[-1].batch))
     return None
 
@@ -211,8 +230,7 @@ def _why_unjudged(step: "Step", call: "Call | None") -> str:
     if call is None or call.labels is None:
         kinds = sorted({one.name for one in step.losses}) or ["none that is known"]
         return f"no classification loss was seen (losses: {', '.join(kinds)}); nothing of it was checked"
-    assert call.logits is not None
-    if call.logits.shape[1] > MOST_CLASSES:
+    if call.logits is not None and call.logits.shape[1] > MOST_CLASSES:
         return f"its outputs have {call.logits.shape[1]:,} columns, as a language model's; nothing of it was checked"
     return ""
 
@@ -285,7 +303,8 @@ def _loss_function(step: "Step") -> Callable[[torch.Tensor, torch.Tensor], torch
 def _loader_and_batches(step: "Step", call: "Call") -> tuple[Any, list[dict[str, torch.Tensor]]]:
     """What the preflight may read ahead: the program's loader if it can be read twice, else the batches of this step;
     and these batches as the model was called with them."""
-    batches = [as_batch(one) for one in step.calls if one.module is call.module and one.labels is not None]
+    labelled = [one for one in step.calls if one.module is call.module and one.labels is not None] or [call]
+    batches = [as_batch(one) for one in labelled]
     loader = call.loader
     if isinstance(loader, DataLoader) and not isinstance(loader.dataset, IterableDataset):
         return _without_workers(loader), batches
@@ -344,6 +363,15 @@ def _total_steps(scheduler: Any) -> int | None:
     for function in getattr(scheduler, "lr_lambdas", ()):
         total = total or getattr(function, "keywords", {}).get("num_training_steps")
     return int(total) if isinstance(total, int | float) and total > 0 else None
+
+
+@contextlib.contextmanager
+def _unnoticed_by_autograd(model: nn.Module) -> Iterator[None]:
+    """The program may have computed a loss and not yet gone backward from it: changes of weights in between, which are
+    taken back bit by bit, would make its backward pass fail."""
+    tensors = (*model.parameters(), *model.buffers())
+    with torch.autograd._unsafe_preserve_version_counter(tensors):
+        yield
 
 
 @contextlib.contextmanager

@@ -52,7 +52,7 @@ from tenor.workflows.run_checks import check_result
 
 DEVICE_KEYS = ("evaluation.token_budget", "training.device", "training.precision", "training.threads")
 """Keys that change where and how a forward pass is computed: another machine may have less memory, or no GPU."""
-CHECK_KEYS = ("checks.policy", "checks.allow.")
+CHECK_KEYS = ("checks.allow.",)
 """Keys that accept findings, with a reason."""
 MODEL_KEYS = ("max_length", "truncation", "head_share")
 """Keys of `data` for truncation: they belong to the model, whatever rows it is evaluated on."""

@@ -219,9 +219,12 @@ def check_result(
     return run_rules(evidence, "evaluation", checks.allow, rules, unreadable=unreadable)
 
 
-def refuse_errors(report: Report | Missing, checks: Checks) -> None:
-    """Raises RefusedError where the report has an error that was not allowed, and the policy is to stop."""
-    if isinstance(report, Missing) or not report.errors or checks.policy != "stop":
+def refuse_errors(report: Report | Missing) -> None:
+    """Raises RefusedError where the report has an error that was not allowed.
+
+    `checks.policy` decides whether a training goes on; a result that is finished has nothing to continue.
+    """
+    if isinstance(report, Missing) or not report.errors:
         return
     code = report.errors[0].code
     errors = ", ".join(f"{finding.code} ({finding.title})" for finding in report.errors)

@@ -14,8 +14,8 @@ from tenor.checks.evidence import EvaluationEvidence, StepEvidence
 from tenor.checks.finding import CannotTell
 from tenor.checks.rule import Rule
 from tenor.checks.rules.evl_collapse import collapse
-from tenor.checks.rules.evl_measures import best_relabelling, class_name, confusion
-from tenor.checks.rules.evl_ranking import classes_never_learned, is_above_chance
+from tenor.checks.rules.evl_measures import best_relabelling, class_name, confusion, distributions
+from tenor.checks.rules.evl_ranking import MIN_ROWS, classes_never_learned, is_above_chance
 from tenor.checks.rules.opt_groups import DESTRUCTIVE_RATE, LARGE_RATE, SGD_LARGE
 from tenor.runs.findings import Finding
 
@@ -38,7 +38,14 @@ WEIGHTS_MOVED = 0.01
 """Share of ln K: validation losses of the same rows that differ by more come from different weights."""
 WEIGHTS_KEPT = 1e-5
 """The same: a smaller difference is rounding, or a rate that is a million times too small."""
-TOO_LARGE = "OPT007"
+TOO_LARGE, OTHER_ROWS = "OPT007", "EVL026"
+SAME_SHARES = 0.1
+"""Largest difference between the shares of a class in labels and predictions that count as the same."""
+SURE, UNSURE = 0.75, 0.1
+"""Mean probability of the predicted class if something was learned; its excess over 1/K if nothing was."""
+LEARNS_ANYWAY = frozenset({"DAT008", "LOS003", "LOS004", "OPT007", "OPT012", "PRC002"})
+"""Faults that explain a loss that does not fall, but may also end in a model that is sure: wrong labels, inverted
+losses, steps that are too large."""
 NO_WEIGHT_MOVES = frozenset({"FRZ003", "OPT020", "OPT021"})
 """Faults that leave every weight, or nearly every one, as it was."""
 INVERTED = "LOS003"
@@ -87,6 +94,10 @@ class Observations:
     """Whether the settings name gradient descent as the optimizer."""
     relabelled: float | None = None
     """The accuracy of the evaluated rows after the best relabelling, the lowest of all splits; None without counts."""
+    spread: bool = False
+    """Whether the evaluated rows are predicted as the classes in about the shares of the labels."""
+    sureness: float | None = None
+    """The mean probability of the predicted class in the evaluated rows; None if it is not known."""
     subset: str = ""
     """The setting that selects a subset of the training rows, as recorded."""
 
@@ -122,6 +133,8 @@ def observations_of(artifacts: Artifacts) -> Observations:
         recorded_rate=_recorded_rate(steps, artifacts.settings),
         is_descent="sgd" in str(dict(artifacts.settings)).lower(),
         relabelled=_relabelled(evaluation),
+        spread=evaluation is not None and _is_spread(evaluation),
+        sureness=_sureness(evaluation) if evaluation is not None else None,
         subset=_subset(artifacts.settings),
     )
 
@@ -169,6 +182,32 @@ def _is_above_chance(evaluation: EvaluationEvidence | None) -> bool:
     return course is not None and classes is not None and is_above_chance(course, classes)
 
 
+def _is_spread(evaluation: EvaluationEvidence) -> bool:
+    """Whether in every split with counts no class has a share in the predictions far from its share in the labels."""
+    differences = []
+    for claims in evaluation.splits.values():
+        try:
+            counts = confusion(claims, evaluation.n_classes)
+        except CannotTell:
+            continue
+        n = counts.sum()
+        is_small = n < MIN_ROWS
+        differences.append(1.0 if is_small else float(np.abs(counts.sum(axis=0) - counts.sum(axis=1)).max() / n))
+    return bool(differences) and max(differences) < SAME_SHARES
+
+
+def _sureness(evaluation: EvaluationEvidence) -> float | None:
+    values = []
+    for claims in evaluation.splits.values():
+        try:
+            rows = distributions(claims)
+        except CannotTell:
+            continue
+        if len(rows) >= MIN_ROWS and np.isfinite(rows).all() and (np.abs(rows.sum(axis=1) - 1) < 0.01).all():
+            values.append(float(rows.max(axis=1).mean()))
+    return float(np.mean(values)) if values else None
+
+
 def _peak_rate(steps: StepEvidence | None, settings: Mapping[str, Any]) -> float | None:
     """The largest recorded rate. What is too large for Adam is usual for gradient descent."""
     rates = None if steps is None or steps.learning_rate is None else np.asarray(steps.learning_rate, dtype=np.float64)
@@ -180,6 +219,8 @@ def _peak_rate(steps: StepEvidence | None, settings: Mapping[str, Any]) -> float
 def is_excluded(rule: Rule, symptoms: tuple[str, ...], observations: Observations) -> bool:
     """Whether the records contradict the fault, so that it is not a suspect."""
     share = observations.loss_share
+    if _is_excluded_by_rows(rule, observations):
+        return True
     if (rule.code == "LOS008" and observations.fell) or (rule.code == "FRZ003" and observations.has_gradients):
         return True
     if rule.code in NO_WEIGHT_MOVES and observations.weights_moved:
@@ -197,8 +238,30 @@ def is_excluded(rule: Rule, symptoms: tuple[str, ...], observations: Observation
     return learned or not_learned or likelihood(rule, symptoms, observations) == 0
 
 
+def _is_excluded_by_rows(rule: Rule, observations: Observations) -> bool:
+    """Whether the predictions of the evaluated rows contradict the fault.
+
+    Predictions that are spread over the classes as the labels are do not come from a model that gives one class. A
+    model that learned nothing is not sure, one that memorized its training rows is.
+    """
+    sure, chance = observations.sureness, 1 / max(observations.n_classes, 2)
+    is_unsure = sure is not None and sure <= chance + UNSURE
+    gives_one_class = rule.one_class == "always" or "collapsing predictions" in rule.explains
+    # A new head that was not trained prefers one class, too, unless it is so unsure that noise decides.
+    if observations.spread and (gives_one_class or (rule.one_class == "usually" and not is_unsure)):
+        return True
+    if sure is None:
+        return False
+    knows_nothing = rule.training_loss == "high" or ("stalled loss" in rule.explains and rule.code not in LEARNS_ANYWAY)
+    if sure >= SURE and knows_nothing:
+        return True
+    return is_unsure and rule.training_loss in ("low", "fell")
+
+
 def likelihood(rule: Rule, symptoms: tuple[str, ...], observations: Observations) -> int:
     """How well a cause fits the results, 0 … 3: contradicted by the training loss, possible, usual, always so."""
+    if rule.code == OTHER_ROWS:
+        return 3 if observations.spread else 1
     if rule.code == TOO_LARGE and (AT_CHANCE | COLLAPSE | DIVERGED) & set(symptoms) and _is_destructive(observations):
         return 3
     if BELOW_CHANCE in symptoms:
@@ -244,6 +307,8 @@ def _is_destructive(observations: Observations) -> bool:
 def why_suspected(rule: Rule, symptoms: tuple[str, ...], observations: Observations) -> str:
     """How the cause fits the results, in one sentence."""
     level = likelihood(rule, symptoms, observations)
+    if rule.code == OTHER_ROWS and observations.spread:
+        return "every class is predicted as often as it occurs, but its labels are met only by chance"
     if rule.code == TOO_LARGE and observations.recorded_rate is not None:
         return f"the recorded learning rate is up to {observations.recorded_rate:.2g}"
     if BELOW_CHANCE in symptoms and rule.code in OF_ONE_CLASS:

@@ -1,14 +1,18 @@
 """What a diagnosis amounts to, in a sentence or two: how much was checked, what was found, and what follows."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from tenor.checks.diagnosis.artifacts import Artifacts
 from tenor.checks.evidence import EvaluationEvidence, StepEvidence
 from tenor.runs.findings import Finding
 
-FEW = 5
-"""With fewer rules, nothing was found means nothing. A log of losses alone allows 5, a confusion matrix 8."""
+FEW = 6
+"""With fewer rules, nothing was found means nothing. A log of losses alone allows 5, a confusion matrix 7."""
+
+LEARNING = ("LOS006", "EVL005", "EVL020")
+"""Rules that show whether anything was learned: the loss falls, the result is better than the most frequent class, or
+than chance. Without any of them, many checked rules say nothing about the model."""
 
 SPLITS_SHOWN = 8
 RUNS_SHOWN = 3
@@ -19,10 +23,22 @@ MORE = {
 ROWS = "the same file with a column of true classes, and of scores for each class"
 
 
-def limits_of(artifacts: Artifacts, checked: Collection[str]) -> str:
-    """How little could be judged, and what to pass; empty if enough was checked."""
-    if len(checked) >= FEW:
+def is_enough(artifacts: Artifacts, checked: Collection[str]) -> bool:
+    """Whether a diagnosis without a finding says something: on the steps of a run so far, or on a result."""
+    has_steps = any(isinstance(item, StepEvidence) for item in artifacts.evidence)
+    return len(checked) >= FEW and (has_steps or any(code in checked for code in LEARNING))
+
+
+def limits_of(artifacts: Artifacts, checked: Collection[str], reasons: Mapping[str, str]) -> str:
+    """How little could be judged, and what to pass; empty if enough was checked.
+
+    `reasons` are those of the rules that were not applicable, by code.
+    """
+    if is_enough(artifacts, checked):
         return ""
+    if len(checked) >= FEW:
+        why = [f"{code}: {reasons[code]}" for code in LEARNING if code in reasons]
+        return f"Whether the model learned anything could not be judged ({'; '.join(why)})."
     count = f"Only {len(checked)} rule{'s' if len(checked) != 1 else ''}" if checked else "No rule"
     codes = f" ({', '.join(checked)})" if checked else ""
     available = {type(item) for item in artifacts.evidence}
@@ -36,11 +52,12 @@ def conclusion_of(artifacts: Artifacts, checked: Collection[str], findings: Sequ
     """What was checked, what was found, how the run ended and what to do next, in one sentence."""
     count = f"{len(checked)} rule{'s' if len(checked) != 1 else ''} checked"
     scope = _scope(artifacts)
-    parts = [f"{count}{f' on {scope}' if scope else ''}: {_result(findings, len(checked))}"]
+    parts = [f"{count}{f' on {scope}' if scope else ''}: {_result(findings, is_enough(artifacts, checked))}"]
     parts += [artifacts.outcome] if artifacts.outcome else []
     serious = any(finding.severity != "note" and not finding.allowed for finding in findings)
-    if serious and first_cause:
-        parts.append(f"begin with {first_cause}, then diagnose again")
+    first = first_cause or next((one.code for one in findings if one.severity != "note" and not one.allowed), "")
+    if serious:
+        parts.append(f"begin with {first}, then diagnose again")
     return "; ".join(parts) + "."
 
 
@@ -67,14 +84,14 @@ def conclusion_of_runs(names: Sequence[str], parts: Sequence[tuple[str, Sequence
     )
 
 
-def _result(findings: Sequence[Finding], checked: int) -> str:
+def _result(findings: Sequence[Finding], enough: bool) -> str:
     counts = dict.fromkeys(("error", "warning", "note"), 0)
     for finding in findings:
         counts[finding.severity] += 1
     named = [f"{n} {severity}{'s' if n > 1 else ''}" for severity, n in counts.items() if n]
     if named:
         return " and ".join([", ".join(named[:-1]), named[-1]] if len(named) > 1 else named)
-    return "no problem found" if checked >= FEW else "too few to say that the result is sound"
+    return "no problem found" if enough else "too little to say that the result is sound"
 
 
 def _scope(artifacts: Artifacts) -> str:

@@ -25,7 +25,7 @@ from tenor.checks.diagnosis.key_value_results import (
 from tenor.checks.diagnosis.lightning_runs import lightning_versions, read_lightning_versions
 from tenor.checks.diagnosis.ludwig_run import is_ludwig_value, ludwig_runs, read_ludwig_file, read_ludwig_runs
 from tenor.checks.diagnosis.mlflow_runs import is_mlflow_database, mlflow_places, read_mlflow
-from tenor.checks.diagnosis.model_alone import refuse_model_file, refuse_model_folder
+from tenor.checks.diagnosis.model_alone import read_faulty_model, refuse_model_file, refuse_model_folder
 from tenor.checks.diagnosis.predictions_file import has_prediction_columns, predictions_artifacts
 from tenor.checks.diagnosis.result_files import (
     TEXT,
@@ -127,6 +127,8 @@ def _read_folder(path: Path) -> list[Artifacts]:
             return read(path)
     if results := read_results_folder(path):
         return results
+    if faulty := read_faulty_model(path):
+        return faulty
     refuse_model_folder(path)
     names = sorted(one.name for one in path.iterdir())
     shown = f"{', '.join(names[:SHOWN])}{', …' if len(names) > SHOWN else ''}"
@@ -284,7 +286,7 @@ def diagnose_artifacts(artifacts: Artifacts, path: str, rules: Iterable[Rule] = 
         not_checked=tuple(_not_checked(catalogue[rule.code], rule.reason) for rule in skipped),
         notes=_notes(artifacts),
         checked=ordered,
-        limits=limits_of(artifacts, ordered),
+        limits=limits_of(artifacts, ordered, {rule.code: rule.reason for rule in skipped}),
         conclusion=conclusion_of(artifacts, ordered, findings, _first(causes)),
     )
 

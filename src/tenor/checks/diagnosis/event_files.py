@@ -1,5 +1,6 @@
 """Folders of TensorBoard event files: scalars by tag, and the folders that together are one run."""
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +12,15 @@ from typing import Any
 import numpy as np
 
 from tenor.checks.diagnosis.artifacts import Artifacts, read_any_json
-from tenor.checks.diagnosis.history import SPLIT_WORDS, History, Series, classes_in, history_evidence, split_of
+from tenor.checks.diagnosis.history import (
+    SPLIT_WORDS,
+    History,
+    Series,
+    classes_by_default,
+    classes_in,
+    history_evidence,
+    split_of,
+)
 from tenor.errors import UserError
 
 PATTERN = "*tfevents*"
@@ -22,7 +31,8 @@ MAX_BYTES = 2**30
 """Of the event files in one folder; their reader keeps all scalars in memory."""
 PER_EPOCH, PER_BATCH = "epoch_", "batch_"
 """Keras' tags: the step of an epoch's metric is the epoch, that of a batch's metric the batch."""
-SETTINGS = ("config.json",)
+SETTINGS = ("config.json", "model_config.json")
+MODEL_CONFIG = "model_config"
 
 
 @dataclass(frozen=True)
@@ -90,6 +100,18 @@ def read_texts(folder: Path, tag: str) -> list[str]:
     return [str(text.decode("utf-8", "replace")) for v in values for text in v.reshape(-1) if isinstance(text, bytes)]
 
 
+def classes_in_events(folder: Path) -> int | None:
+    """The number of classes in the text `model_config`, as transformers' callback for TensorBoard writes it."""
+    for text in read_texts(folder, MODEL_CONFIG):
+        try:
+            config = json.loads(text)
+        except (ValueError, RecursionError):
+            continue  # Another program's text under the same tag.
+        if isinstance(config, dict) and (count := classes_in(config) or classes_by_default(config)) is not None:
+            return count
+    return None
+
+
 def _all_folders(path: Path) -> list[Path]:
     found, entries = set(), 0
     for place, _, names in os.walk(path):
@@ -128,8 +150,9 @@ def _artifacts(
     notes += [f"not read: {', '.join(left_out)}, whose steps are batches and not epochs"] if left_out else []
     config = next((run / name for name in SETTINGS if (run / name).is_file()), None)
     settings = read_any_json(config) if config else {}
-    settings = settings if isinstance(settings, dict) else {}
-    evidence = history_evidence(history, classes_in(settings))
+    n_classes = classes_in(settings) if isinstance(settings, dict) else None
+    n_classes = n_classes or next(filter(None, (classes_in_events(part.path) for part in parts)), None)
+    evidence = history_evidence(history, n_classes)
     if not evidence:
         return None
     files = [file for part in parts for file in part.path.glob(PATTERN)] + ([config] if config else [])

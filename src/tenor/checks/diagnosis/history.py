@@ -156,6 +156,17 @@ def classes_in(settings: Mapping[str, Any], depth: int = 3) -> int | None:
     return next((count for value in nested if (count := classes_in(value, depth - 1)) is not None), None)
 
 
+CLASSIFIER = "ForSequenceClassification"
+"""The end of the name of a classifier; `transformers` writes its number of classes only if it is not 2, the default."""
+
+
+def classes_by_default(config: Mapping[str, Any]) -> int | None:
+    """2 if a model's configuration is that of a classifier and names no classes, else None."""
+    architectures = config.get("architectures")
+    is_classifier = isinstance(architectures, list) and str(architectures).count(CLASSIFIER) == 1
+    return 2 if is_classifier and "id2label" not in config else None
+
+
 def plain_setting(value: Any) -> Any:
     """A setting; Weights & Biases writes each one as {"value": …}."""
     return value["value"] if isinstance(value, Mapping) and "value" in value else value

@@ -144,7 +144,9 @@ def _histories_of_value(value: Any, path: Path) -> tuple[dict[str, History], str
     if isinstance(value, Mapping):
         inner = value.get("history")
         lists = inner if isinstance(inner, Mapping) else value
-        return {"": History(epochs_of_lists(lists), per_epoch=True)}, "a training history (JSON with a list per metric)"
+        return {
+            "": History(epochs_of_lists(lists), per_epoch=True, is_whole=True)
+        }, "a training history (JSON with a list per metric)"
     records = [record for record in value if isinstance(record, Mapping)]
     return {"": history_of_records(records, path)}, "a training history (JSON records)"
 
@@ -175,6 +177,7 @@ def history_of_records(records: Records, path: Path) -> History:
         per_epoch=per_epoch,
         epochs=_epochs(records, names),
         numbered=bool(note),
+        is_whole=per_epoch,
         notes=(note,) if note else (),
     )
 

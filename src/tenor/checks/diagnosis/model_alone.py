@@ -1,11 +1,20 @@
-"""A model without a record of its training or a result: what it is, and how to get something that can be diagnosed."""
+"""The saved model of a run, and a model alone: faults in its files, and how to get something that can be diagnosed."""
 
 import shlex
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
+from tenor.checks.diagnosis.artifacts import Artifacts, read_any_json
 from tenor.checks.diagnosis.unread_files import CHECKPOINT_FOLDERS, PICKLES, REASONS, WEIGHTS
+from tenor.checks.evidence import CheckpointEvidence, ClassNamesEvidence
+from tenor.checks.finding import CannotTell
+from tenor.checks.gather.checkpoint_weights import SavedWeights, head_in, layer_norms_of_old_names, saved_weights
+from tenor.checks.gather.intentions import class_names_of
+from tenor.checks.rules.ckp_files import head_is_not_saved, saved_weights_are_not_finite
+from tenor.checks.rules.mod_intentions import names_are_no_inverse
 from tenor.errors import UserError
 from tenor.model.foreign import KINDS, refuse_foreign_folder, refuse_other_weights
 
@@ -19,7 +28,94 @@ MODELS = tuple(
     )
 )
 """Names of files that contain a model or its weights."""
-MARKS = ("config.json", "adapter_config.json", "config.cfg", "modules.json", "MLmodel")
+CONFIG, ADAPTER = "config.json", "adapter_config.json"
+MARKS = (CONFIG, ADAPTER, "config.cfg", "modules.json", "MLmodel")
+CLASSIFIER = "ForSequenceClassification"
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What the files of a saved model show."""
+
+    weights: SavedWeights | None = None
+    head: bool | None = None
+    """Whether the weights contain a head, where they should."""
+    names: ClassNamesEvidence | None = None
+    files: tuple[Path, ...] = ()
+    """The files that were read."""
+    where: str = ""
+    """The file of the weights, relative to the first place."""
+
+
+def saved_evidence(*places: Path) -> Saved:
+    """From the first of these folders that has weights, and the first that has a configuration."""
+    weights = next((found for place in places if (found := saved_weights(place)) is not None), None)
+    folder = next((place for place in places if (place / CONFIG).is_file()), None)
+    config = _object(folder / CONFIG) if folder else {}
+    files = [] if weights is None else [weights.file]
+    try:
+        names = class_names_of(config.get("id2label"), config.get("label2id"))
+        files.append((folder or places[0]) / CONFIG)
+    except CannotTell:
+        names = None
+    head = None
+    if weights is not None:
+        own = weights.file.parent
+        adapter = _object(own / ADAPTER) if weights.file.name.startswith("adapter") else None
+        is_on_classifier = adapter is not None and _is_classifier(str(adapter.get("base_model_name_or_path")))
+        head = None if is_on_classifier else head_in(weights.names, _object(own / CONFIG), adapter)
+    where = "" if weights is None else weights.file.relative_to(places[0]).as_posix()
+    return Saved(weights, head, names, tuple(files), where)
+
+
+def with_saved(checkpoint: CheckpointEvidence, saved: Saved) -> CheckpointEvidence:
+    """The evidence together with what the files of the weights show."""
+    if saved.weights is None:
+        return checkpoint
+    return replace(
+        checkpoint,
+        weights_file=saved.where,
+        weights_not_finite=saved.weights.not_finite,
+        head_is_saved=saved.head,
+        not_restored=layer_norms_of_old_names(saved.weights.names),
+    )
+
+
+def _is_classifier(folder: str) -> bool:
+    """Whether a base model is the folder of a classifier, which has a head of its own."""
+    architectures = _object(Path(folder) / CONFIG).get("architectures")
+    return str(architectures).count(CLASSIFIER) > 0
+
+
+def _object(file: Path) -> dict[str, Any]:
+    """The object in a file; empty if there is none, or if it is broken, which the readers of models report."""
+    try:
+        value = read_any_json(file) if file.is_file() else None
+    except UserError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def read_faulty_model(path: Path) -> list[Artifacts]:
+    """A folder with a model that can be diagnosed from its files alone; empty if they show no fault."""
+    saved = saved_evidence(path)
+    checkpoint = with_saved(CheckpointEvidence(), saved)
+    judged = [(rule, checkpoint) for rule in (saved_weights_are_not_finite, head_is_not_saved)]
+    evidence: tuple[Any, ...] = (checkpoint,)
+    if saved.names is not None:
+        evidence = (checkpoint, saved.names)
+    if not any(_finds(rule, checkpoint) for rule, checkpoint in judged) and not (
+        saved.names is not None and _finds(names_are_no_inverse, saved.names)
+    ):
+        return []
+    return [Artifacts("a model without a record of its training", evidence, files=saved.files)]
+
+
+def _finds(rule: Any, evidence: Any) -> bool:
+    try:
+        return rule(evidence) is not None
+    except CannotTell:
+        return False
 
 
 def refuse_model_folder(path: Path) -> None:

@@ -62,6 +62,8 @@ OTHER_LABEL = (
 """Names of true classes that may mean something else: read as such only next to predictions, without another label."""
 PREDICTED_WORDS, TRUE_WORDS = ("predicted", "prediction", "pred", "preds"), ("true", "actual", "gold")
 """A word before or after a name that two columns share, such as predicted_sentiment and sentiment."""
+TEXT = ("text", "texts", "sentence", "review", "content", "comment", "tweet", "message", "body", "document", "phrase")
+LENGTH = ("length", "lengths", "n_tokens", "num_tokens", "tokens", "token_count", "seq_len", "input_length")
 ID = ("id", "ids", "row_id", "example_id", "index", "idx")
 ACCEPTED_COLUMNS = (
     f"one of {', '.join(LABEL)} for the true class, and one of {', '.join(PREDICTED)} for the predicted one, or the "
@@ -133,6 +135,9 @@ def _plain(name: str) -> str:
 
 TENOR_COLUMNS = frozenset({"prediction", "probability", "error"})
 """What `tenor predict` adds to the columns of its input."""
+
+MOST_DIGITS = 16
+"""Of a length: int64 has room for 18."""
 
 UNSURE = 0.6
 """A probability below it is close to a coin toss between two classes."""
@@ -210,6 +215,8 @@ def _claims(sheet: Sheet, label: str = "") -> tuple[ReportedSplit, int]:
         predicted=predicted,
         probabilities=values,
         ids=_ids(sheet),
+        texts=_texts(sheet),
+        lengths=_lengths(sheet),
         class_names=tuple(map(rows.shown, classes)),
         read_as=_read_as(rows),
         notes=(*sheet.notes, *_notes(rows, classes, scored, [*ignored, *unused])),
@@ -314,6 +321,25 @@ def _ids(sheet: Sheet) -> list[str] | None:
     columns = _named(sheet, ID)
     cells = sheet.read(columns[0]) if columns else [None]
     return None if any(cell in (None, "") for cell in cells) else [str(cell) for cell in cells]
+
+
+def _texts(sheet: Sheet) -> list[str] | None:
+    """The rows' texts; None if there is no such column, or if a cell is not text in UTF-8."""
+    columns = _named(sheet, TEXT)
+    try:
+        cells = sheet.read(columns[0]) if columns else []
+    except UserError:
+        return None  # A column that is not needed may contain anything.
+    texts = [cell for cell in cells if isinstance(cell, str)]
+    return texts if columns and len(texts) == len(cells) else None
+
+
+def _lengths(sheet: Sheet) -> np.ndarray | None:
+    """The recorded lengths of the texts; None if there is no such column, or if a cell is not a whole number."""
+    columns = _named(sheet, LENGTH)
+    cells = [str(cell) for cell in sheet.read(columns[0])] if columns else [""]
+    are_whole = all(cell.isascii() and cell.isdecimal() and len(cell) < MOST_DIGITS for cell in cells)
+    return np.array(cells, dtype=np.int64) if are_whole else None
 
 
 def _not_recognized(sheet: Sheet) -> UserError:

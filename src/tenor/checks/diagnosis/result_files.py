@@ -124,6 +124,8 @@ def with_metrics(rows: ReportedSplit, metrics: ReportedSplit) -> ReportedSplit:
         predicted=rows.predicted,
         probabilities=rows.probabilities,
         ids=rows.ids,
+        texts=rows.texts,
+        lengths=rows.lengths,
         class_names=rows.class_names or metrics.class_names,
         read_as=rows.read_as,
         notes=(*metrics.notes, *rows.notes),

@@ -149,12 +149,14 @@ def claims_of(value: object, where: str) -> ReportedSplit | None:
     is_partial = report is not None and is_of_subset(report) and confusion is not None
     is_partial = is_partial and len(_classes(report or {})) == len(confusion if confusion is not None else ())
     accuracy = None if is_partial else accuracy
+    macro = _macro_f1(value, report)
     return ReportedSplit(
         n=int(rows),
         confusion=confusion,
         accuracy=number(report.get("accuracy")) if accuracy is None and report else accuracy,
         loss=number(_first(value, LOSS_KEYS)),
-        macro_f1=_macro_f1(value, report),
+        macro_f1=None if macro is None else macro[1],
+        macro_name="macro F1" if macro is None else macro[0],
         mcc=number(_first(value, MCC_KEYS)),
         recalls=_recalls(_first(value, RECALL_KEYS)),
         report=report,
@@ -208,14 +210,31 @@ def _majority(report: Mapping[str, Any] | None) -> float | None:
     return max(supports) / sum(supports) if _rows_of(report) and sum(supports) > 0 else None
 
 
-def _macro_f1(value: Mapping[str, Any], report: Mapping[str, Any] | None) -> float | None:
-    """A recorded macro F1, under any of its names, or that of a report of all classes."""
-    for key, content in value.items():
-        words = set(re.findall(r"f1|[a-z]+", str(key).lower())) - NOT_OF_MEAN
-        if words in ({"macro", "f1"}, {"macrof1"}) and (found := number(content)) is not None:
-            return _accuracy(found)[0]
+OTHER_MEANS: tuple[tuple[str, frozenset[str]], ...] = (
+    ("balanced accuracy", frozenset({"balanced", "accuracy"})),
+    ("macro recall", frozenset({"macro", "recall"})),
+    ("F1", frozenset({"f1"})),
+)
+"""What falls where a class is lost, if no macro F1 is recorded. An F1 without a mean is that of one class of two, or a
+mean over all."""
+
+
+def _macro_f1(value: Mapping[str, Any], report: Mapping[str, Any] | None) -> tuple[str, float] | None:
+    """A recorded macro F1, under any of its names, that of a report of all classes, or another such mean; its name."""
+    by_words = {_words_of_mean(str(key)): content for key, content in value.items()}
+    recorded = [("macro F1", by_words.get(words)) for words in (frozenset({"macro", "f1"}), frozenset({"macrof1"}))]
     average = report.get("macro avg") if report and not is_of_subset(report) else None
-    return number(average.get("f1-score")) if isinstance(average, Mapping) else None
+    recorded += [("macro F1", average.get("f1-score"))] if isinstance(average, Mapping) else []
+    recorded += [(name, by_words.get(words)) for name, words in OTHER_MEANS]
+    for name, content in recorded:
+        if (found := number(content)) is not None:
+            return name, float(_accuracy(found)[0] or 0.0)
+    return None
+
+
+def _words_of_mean(key: str) -> frozenset[str]:
+    words = frozenset(re.findall(r"f1|[a-z]+", key.lower()))
+    return words - NOT_OF_MEAN
 
 
 def _class_names(

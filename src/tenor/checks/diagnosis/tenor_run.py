@@ -13,6 +13,7 @@ from tenor.checks.diagnosis.artifacts import (
     number,
     read_any_json,
 )
+from tenor.checks.diagnosis.history import logged_number
 from tenor.checks.diagnosis.predictions_file import read_claims
 from tenor.checks.diagnosis.results_json import non_finite_metrics, splits_of
 from tenor.checks.evidence import CheckpointEvidence, ReportedSplit, StepEvidence, ValidationPoint
@@ -111,12 +112,12 @@ def _outcome(run: RunDirectory) -> str:
 
 def step_evidence(records: list[Any], n_classes: int | None = None) -> StepEvidence | None:
     """Steps and losses, and rates and norms if every record has them; None if no record has a loss."""
-    records = [record for record in records if isinstance(record.get("loss"), int | float)]
+    records = [record for record in records if logged_number(record.get("loss")) is not None]
     if not records:
         return None
     return StepEvidence(
         steps=np.array([int(record["step"]) for record in records], dtype=np.int64),
-        loss=np.array([float(record["loss"]) for record in records]),
+        loss=np.array([logged_number(record["loss"]) for record in records], dtype=np.float64),
         n_classes=n_classes,
         grad_norm=_column(records, "grad_norm"),
         learning_rate=_column(records, "learning_rate"),
@@ -124,19 +125,14 @@ def step_evidence(records: list[Any], n_classes: int | None = None) -> StepEvide
 
 
 def points(records: Sequence[Record], name: str) -> tuple[ValidationPoint, ...]:
-    """A metric from the records that contain it as a number, NaN included."""
-    return tuple(
-        ValidationPoint(int(record["step"]), float(record[name]))
-        for record in records
-        if isinstance(record.get(name), int | float) and not isinstance(record[name], bool)
-    )
+    """A metric from the records that contain it as a number, NaN included, also as text."""
+    values = ((record, logged_number(record.get(name))) for record in records)
+    return tuple(ValidationPoint(int(record["step"]), value) for record, value in values if value is not None)
 
 
 def _column(records: list[Any], name: str) -> np.ndarray | None:
-    values = [record.get(name) for record in records]
-    if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
-        return None
-    return np.array(values, dtype=np.float64)
+    values = [logged_number(record.get(name)) for record in records]
+    return None if None in values else np.array(values, dtype=np.float64)
 
 
 def _checkpoint(
@@ -189,6 +185,7 @@ def _with_predictions(metrics: ReportedSplit, predictions: ReportedSplit) -> Rep
         predicted=predictions.predicted,
         probabilities=predictions.probabilities,
         ids=predictions.ids,
+        lengths=predictions.lengths,
     )
 
 

@@ -7,13 +7,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tenor.checks.diagnosis.artifacts import (
     Artifacts,
     evaluation_evidence,
     number,
     read_any_json,
 )
-from tenor.checks.diagnosis.event_files import event_folders, read_texts
+from tenor.checks.diagnosis.event_files import classes_in_events, event_folders, read_texts
+from tenor.checks.diagnosis.model_alone import saved_evidence, with_saved
 from tenor.checks.diagnosis.results_json import (
     TRAINING_RESULTS,
     claims_of,
@@ -152,6 +155,7 @@ def _from_events(folders: tuple[Path, ...]) -> Iterator[Mapping[str, Any]]:
 
 
 Records = Sequence[Mapping[str, Any]]
+LOSSES = ("loss", "eval_loss")
 SAME_VALUE = 1e-9
 NOT_METRICS = ("eval_runtime", "eval_samples_per_second", "eval_steps_per_second", "eval_model_preparation_time")
 """Logged by Trainer next to the metrics of an evaluation."""
@@ -245,10 +249,30 @@ def is_trainer_folder(path: Path) -> bool:
 
 
 def read_trainer_folder(path: Path) -> list[Artifacts]:
-    """Evidence from the newest state, the results and the configuration. Raises UserError for a broken file."""
-    states = [file for file in (path / STATE, *(folder / STATE for folder in _checkpoints(path))) if file.is_file()]
-    state = max((_mapping(file) for file in states), key=_last_step, default={})
-    return [_artifacts(state, path)]
+    """Evidence from the newest state, the results and the configuration. Raises UserError for a broken file.
+
+    The state in the folder itself says which run it is: a checkpoint that contradicts it is of another one.
+    """
+    states = {folder.name: _mapping(folder / STATE) for folder in _checkpoints(path)}
+    own = _mapping(path / STATE) if (path / STATE).is_file() else None
+    reference = max(states.values(), key=_last_step, default={}) if own is None else own
+    same = {name: state for name, state in states.items() if not _contradicts(state, reference)}
+    state = max((reference, *same.values()), key=_last_step)
+    others = tuple(name for name in states if name not in same) if states else None
+    return [_artifacts(state, path, others)]
+
+
+def _contradicts(state: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two states record different losses for the same step."""
+    one, two = _losses(state), _losses(other)
+    return any(one[at] != two[at] for at in one.keys() & two.keys())
+
+
+def _losses(state: Mapping[str, Any]) -> dict[tuple[float, str], float]:
+    history = state.get("log_history")
+    records = [record for record in history if isinstance(record, Mapping)] if isinstance(history, list) else []
+    found = ((number(record.get("step")), name, number(record.get(name))) for record in records for name in LOSSES)
+    return {(step, name): value for step, name, value in found if step is not None and value is not None}
 
 
 def read_trainer_state(state: Mapping[str, Any], path: Path) -> list[Artifacts]:
@@ -256,7 +280,7 @@ def read_trainer_state(state: Mapping[str, Any], path: Path) -> list[Artifacts]:
     return [_artifacts(state, path.parent)]
 
 
-def _artifacts(state: Mapping[str, Any], folder: Path) -> Artifacts:
+def _artifacts(state: Mapping[str, Any], folder: Path, other_runs: tuple[str, ...] | None = None) -> Artifacts:
     history = state.get("log_history") or []
     if not isinstance(history, list) or not all(isinstance(record, Mapping) for record in history):
         raise UserError(f"{folder / STATE}: log_history is not a list of records. Restore the file.")
@@ -264,21 +288,29 @@ def _artifacts(state: Mapping[str, Any], folder: Path) -> Artifacts:
     n_classes, config = _classes_of_folder(folder)
     arguments = read_arguments(folder)
     steps = step_evidence([record for record in history if "eval_loss" not in record], n_classes)
-    last, whole = _last_evaluation(folder, history), totals_of(state, folder)
+    mean_loss = _mean_loss(folder, history)
+    if steps is None and mean_loss == 0:  # Logged too rarely for a record, and NaN in every step.
+        steps = StepEvidence(np.zeros(0), np.zeros(0), n_classes, mean_loss=mean_loss)
+    whole = totals_of(state, folder, mean_loss)
     steps = steps if steps is not None else whole.as_steps(n_classes)
+    last = _last_evaluation(folder, history)
     claims, further = claims_of(last, ""), read_further_results(folder, (*RESULTS, STATE, FINDINGS))
     splits = {"validation": claims} if claims is not None else {}
     splits |= {name if name not in splits else file: result for file, name, result in further.splits}
     checked = (
         ("the last evaluation", non_finite_metrics(last)),
-        ("the log", _not_finite_in(history, last)),
+        ("the log", _not_finite_in(history, last, has_steps=steps is not None)),
         *((name, _training_results_not_finite(folder / name)) for name in (*RESULTS, TRAINING_RESULTS)),
         *further.not_numbers,
     )
     broken = {name: metrics for name, metrics in checked if metrics}
     evidence: list[Any] = []
+    saved = saved_evidence(*_model_places(folder))
     if state:
-        evidence.append(_checkpoint(state, history, folder, arguments))
+        checkpoint = _checkpoint(state, history, folder, arguments)
+        evidence.append(with_saved(replace(checkpoint, other_runs=other_runs), saved))
+    if saved.names is not None:
+        evidence.append(saved.names)
     if steps is not None:
         steps = _with_course(steps, state, history, arguments, bool(splits))
         evidence.append(replace(steps, train_rows=whole.rows, kept_checkpoints=whole.kept))
@@ -291,8 +323,8 @@ def _artifacts(state: Mapping[str, Any], folder: Path) -> Artifacts:
         earlier=earlier,
         settings=arguments.values,
         notes=(*arguments.unread, *further.notes),
-        train_loss=whole.loss,
-        files=(*_files_read(folder, further.files), *config),
+        train_loss=mean_loss,
+        files=(*_files_read(folder, further.files), *config, *saved.files),
         outcome=_outcome(state),
     )
 
@@ -303,7 +335,7 @@ def _validations(history: Records, steps: StepEvidence | None, n_classes: int | 
         accuracy=points(history, "eval_accuracy"),
         loss=points(history, "eval_loss"),
         n_classes=n_classes,
-        training_loss=None if steps is None else float(steps.loss[-1]),
+        training_loss=None if steps is None or not len(steps.loss) else float(steps.loss[-1]),
         score=() if points(history, "eval_accuracy") else points(history, score),
         score_name=score.removeprefix("eval_"),
     )
@@ -323,7 +355,7 @@ def _with_course(
         validation_loss=points(history, "eval_loss"),
         epochs=number(state.get("epoch")),
         ended=True,
-        last_step=max(int(last or 0), int(steps.steps.max())),
+        last_step=max(int(last or 0), int(steps.steps.max(initial=0))),
         stopped_because=_early_stopping(state),
         has_evaluation=evaluated or any(key.startswith("eval_") for record in history for key in record),
         keeps_best=best if isinstance(best, bool) else None,
@@ -361,13 +393,13 @@ def _outcome(state: Mapping[str, Any]) -> str:
     )
 
 
-def _not_finite_in(history: Records, last: Mapping[str, Any]) -> tuple[str, ...]:
-    """Metrics that were NaN or infinite in an earlier evaluation, each once; losses are LOS007's."""
+def _not_finite_in(history: Records, last: Mapping[str, Any], has_steps: bool) -> tuple[str, ...]:
+    """Metrics that were NaN or infinite in an earlier evaluation, each once; with steps, losses are LOS007's."""
     named = {
         message: None
         for record in history
         for message in non_finite_metrics(record)
-        if message.startswith("eval_") and not message.startswith("eval_loss ")
+        if message.startswith("eval_") and not (has_steps and message.startswith("eval_loss "))
     }
     known = set(non_finite_metrics(last))
     return tuple(message for message in named if message.removeprefix("eval_") not in known)
@@ -377,6 +409,23 @@ def _training_results_not_finite(file: Path) -> tuple[str, ...]:
     if not file.is_file():
         return ()
     return tuple(message for message in non_finite_metrics(_mapping(file)) if not message.startswith("eval_"))
+
+
+def _mean_loss(folder: Path, history: Records) -> float | None:
+    """The mean loss over the whole training, which Trainer writes and logs at its end."""
+    files = [folder / name for name in (TRAINING_RESULTS, RESULTS[0]) if (folder / name).is_file()]
+    records = (*map(_mapping, files), *reversed(history))
+    return next((loss for record in records if (loss := number(record.get("train_loss"))) is not None), None)
+
+
+def _model_places(folder: Path) -> tuple[Path, ...]:
+    """Where the run's newest weights can be: the folder itself, then its checkpoints, the newest first."""
+    return (folder, *sorted(_checkpoints(folder), key=_step_of, reverse=True))
+
+
+def _step_of(checkpoint: Path) -> int:
+    digits = checkpoint.name.rpartition("-")[2]
+    return int(digits) if digits.isdecimal() else 0
 
 
 def _files_read(folder: Path, further: tuple[str, ...]) -> tuple[Path, ...]:
@@ -401,7 +450,8 @@ def _classes_of_folder(folder: Path) -> tuple[int | None, tuple[Path, ...]]:
             continue
         if count is not None:
             return count, (file,)
-    return None, ()
+    counts = (classes_in_events(place) for place in event_folders(folder))
+    return next(filter(None, counts), None), ()
 
 
 def _checkpoint(state: Mapping[str, Any], history: list[Any], folder: Path, arguments: Arguments) -> CheckpointEvidence:
@@ -413,8 +463,13 @@ def _checkpoint(state: Mapping[str, Any], history: list[Any], folder: Path, argu
     step = number(state.get("best_global_step"))
     step = kept if step is None else step
     chosen = chosen_by(number(state.get("best_metric")), step, history, arguments.selection)
+    used = arguments.values.get("load_best_model_at_end")
+    is_last = step is not None and step == number(state.get("global_step"))
     return replace(
         chosen,
+        best_value=None if is_last else _best_value(state),
+        best_is_used=used if isinstance(used, bool) else None,
+        restored_by=("load_best_model_at_end",) if used is True and best is not None and not is_last else (),
         chosen_step=None if best is None else kept if kept is not None else None if step is None else int(step),
         path=best,
         path_recorded=best is not None,
@@ -423,6 +478,12 @@ def _checkpoint(state: Mapping[str, Any], history: list[Any], folder: Path, argu
         },
         exists=None if best is None else _kept(folder, name, best),
     )
+
+
+def _best_value(state: Mapping[str, Any]) -> float | None:
+    """The best value of the metric; infinite where none of the validations gave a number."""
+    value = state.get("best_metric")
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and value == value else None
 
 
 def _kept(folder: Path, name: str, best: str) -> bool | None:

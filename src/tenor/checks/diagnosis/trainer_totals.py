@@ -35,16 +35,11 @@ class Totals:
         return StepEvidence(steps=steps, loss=loss, n_classes=n_classes)
 
 
-def totals_of(state: Mapping[str, Any], folder: Path) -> Totals:
-    """From the state and the results at the end. Raises UserError for a file that is no valid JSON."""
+def totals_of(state: Mapping[str, Any], folder: Path, loss: float | None) -> Totals:
+    """From the state and the results at the end; `loss` is the mean. Raises UserError for a file that is not JSON."""
     results = [read_any_json(folder / name) for name in RESULTS if (folder / name).is_file()]
     records = [one for one in results if isinstance(one, Mapping)]
-    history = state.get("log_history")
-    records += [one for one in history if isinstance(one, Mapping)][-2:] if isinstance(history, list) else []
-    loss, rows = (
-        next((value for one in records if (value := number(one.get(name))) is not None), None)
-        for name in ("train_loss", "train_samples")
-    )
+    rows = next((value for one in records if (value := number(one.get("train_samples"))) is not None), None)
     steps = number(state.get("global_step"))
     kept = sorted(int(match[1]) for one in folder.glob("checkpoint-*") if (match := CHECKPOINT.fullmatch(one.name)))
     return Totals(

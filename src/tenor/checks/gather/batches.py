@@ -1,8 +1,9 @@
 """Evidence from datasets and loaders; random states are restored bit by bit."""
 
 import random
+import sys
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any
@@ -40,7 +41,11 @@ def batch_evidence(loader: Any, n_classes: int, batches: int = 8) -> BatchEviden
         input_ids=None if any(part is None for part in ids) else ids,
         attention_mask=None if any(part is None for part in masks) else masks,
         rows_per_epoch=_rows_per_epoch(loader) if sized else None,
-        rows_in_split=_length(dataset) if sized else None,
+        rows_in_split=_rows_in_split(loader, dataset) if sized else None,
+        row_order=row_order(loader) if sized else None,
+        split_labels=_labels_of_split(dataset) if sized else None,
+        with_replacement=_of_a_sampler(loader, "replacement"),
+        weights_given=_weights_given(loader),
     )
 
 
@@ -51,6 +56,105 @@ def loader_batches(loader: Any, batches: int = 2) -> list[dict[str, torch.Tensor
         CannotTell: a loader or dataset that can be read only once, no batch, or batches without labels.
     """
     return [_as_dictionary(batch) for batch in _first(loader, batches)]
+
+
+MOST_DRAWN = 200_000
+"""Row numbers read from a sampler, in some hundredths of a second."""
+
+
+def row_order(loader: Any, limit: int = MOST_DRAWN) -> np.ndarray | None:
+    """The row numbers that a loader's sampler draws in one epoch, the first `limit` of them, shape (rows,); None where
+    it has no sampler of row numbers. No row is read; random states and the sampler's attributes are restored."""
+    sampler = getattr(loader, "batch_sampler", None)
+    sampler = getattr(loader, "sampler", None) if sampler is None else sampler
+    if sampler is None or isinstance(sampler, Iterator):
+        return None
+    drawn: list[int] = []
+    with random_states_kept(loader), _attributes_kept(_samplers(loader)):
+        for item in sampler:
+            rows = item if isinstance(item, Sequence) else (item,)
+            if not all(isinstance(row, int | np.integer) for row in rows):
+                return None
+            drawn.extend(int(row) for row in rows)
+            if len(drawn) >= limit:
+                break
+    return np.asarray(drawn[:limit], dtype=np.int64) if drawn else None
+
+
+def _rows_in_split(loader: Any, dataset: Any) -> int | None:
+    """Rows of the dataset; of a `SubsetRandomSampler`, its own."""
+    subset = _of_a_sampler(loader, "indices")
+    return len(subset) if isinstance(subset, Sized) else _length(dataset)
+
+
+def skipped_batches(loader: Any) -> int | None:
+    """Batches at the start of the epoch that the loader leaves out, as `accelerate` marks it; None: not known."""
+    if hasattr(loader, "load_state_dict") and type(loader).__module__.startswith("torchdata"):
+        return None  # Its position is known only to its workers.
+    return max(int(getattr(one, "skip_batches", 0) or 0) for one in (loader, *_samplers(loader)))
+
+
+def _labels_of_split(dataset: Any) -> np.ndarray | None:
+    try:
+        labels = rows_of(dataset).labels
+    except CannotTell:
+        return None
+    return labels if len(labels) == _length(dataset) and labels.dtype.kind in "iu" else None
+
+
+def _weights_given(loader: Any) -> int | None:
+    weights = _of_a_sampler(loader, "weights")
+    return None if weights is None else _length(weights)
+
+
+def _of_a_sampler(loader: Any, name: str) -> Any:
+    """An attribute of the loader's samplers, the outermost that has it; None where none has."""
+    return next((getattr(one, name) for one in _samplers(loader) if getattr(one, name, None) is not None), None)
+
+
+def _samplers(loader: Any) -> list[Any]:
+    """The loader's batch sampler and sampler, and those inside them."""
+    found: list[Any] = []
+    waiting = [getattr(loader, "batch_sampler", None), getattr(loader, "sampler", None)]
+    while waiting:
+        one = waiting.pop(0)
+        if one is not None and not any(one is other for other in found):
+            found.append(one)
+            waiting += [getattr(one, "batch_sampler", None), getattr(one, "sampler", None)]
+    return found
+
+
+@contextmanager
+def _attributes_kept(owners: Iterable[Any]) -> Iterator[None]:
+    """Restore the attributes of these objects after the block, such as a sampler's number of the epoch."""
+    kept = [(vars(owner), dict(vars(owner))) for owner in owners if hasattr(owner, "__dict__")]
+    try:
+        yield
+    finally:
+        for attributes, values in kept:
+            attributes.clear()
+            attributes.update(values)
+
+
+@contextmanager
+def _gradient_state_kept() -> Iterator[None]:
+    """Restore what `accelerate` notes about the loaders that are being read: a loader that is left early stays noted
+    as active."""
+    state = getattr(sys.modules.get("accelerate.state"), "GradientState", None)
+    shared: dict[str, Any] = getattr(state, "_shared_state", {})
+    kept = {name: list(value) if isinstance(value, list) else value for name, value in shared.items()}
+    try:
+        yield
+    finally:
+        if kept:
+            shared.clear()
+            shared.update(kept)
+
+
+def largest_label(batches: Iterable[Mapping[str, Any]]) -> int:
+    """The largest class index among the labels of these batches; -1 if they are no class indices."""
+    labels = [_array(batch["labels"]) for batch in batches]
+    return max((int(part.max()) for part in labels if part.size and part.dtype.kind in "iu"), default=-1)
 
 
 @contextmanager
@@ -87,7 +191,7 @@ def _first(loader: Any, batches: int) -> list[Any]:
             raise CannotTell(f"the {name} can be read only once: reading its batches would take them from training")
     if not isinstance(loader, Iterable):
         raise CannotTell(f"a {type(loader).__name__} cannot be iterated over; give a DataLoader or a list of batches")
-    with random_states_kept(loader):
+    with random_states_kept(loader), _attributes_kept([loader, *_samplers(loader)]), _gradient_state_kept():
         first = list(islice(iter(loader), batches))
     if not first:
         raise CannotTell("the loader is empty: it gives no batch")
@@ -153,11 +257,8 @@ def _rows_per_epoch(loader: Any) -> int | None:
 
 
 def _generators(holder: Any) -> list[torch.Generator]:
-    """The generators of a loader, its sampler and its batch sampler."""
-    owners = [holder]
-    owners += [getattr(owner, key, None) for owner in (holder,) for key in ("sampler", "batch_sampler")]
-    owners.append(getattr(owners[-1], "sampler", None))
-    generators = [getattr(owner, "generator", None) for owner in owners if owner is not None]
+    """The generators of a loader and its samplers."""
+    generators = [getattr(owner, "generator", None) for owner in (holder, *_samplers(holder))]
     return list({id(g): g for g in generators if isinstance(g, torch.Generator)}.values())
 
 

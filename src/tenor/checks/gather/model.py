@@ -23,6 +23,8 @@ from tenor.checks.evidence import (
     TokenEvidence,
 )
 from tenor.checks.finding import CannotTell
+from tenor.checks.gather.checkpoint_weights import compared_with_checkpoint, not_finite
+from tenor.checks.gather.intentions import attribute_settings, not_saved
 from tenor.checks.gather.model_parts import (
     ModelParts,
     classifier_config,
@@ -67,6 +69,7 @@ def model_evidence(
     config = classifier_config(model)
     id2label = getattr(config, "id2label", None)
     parts = _parts(model, trace)
+    comparison = compared_with_checkpoint(model, parts)
     return ModelEvidence(
         parameters=tuple(_row(name, p, parts, trace) for name, p in model.named_parameters()),
         n_classes=n_classes,
@@ -83,6 +86,14 @@ def model_evidence(
         declared_frozen=_declared_frozen(model, parts, declared_freeze),
         keep_trainable=tuple(keep_trainable),
         problem_type=getattr(config, "problem_type", None),
+        attributes=attribute_settings(model, parts.added),
+        not_finite=not_finite(model),
+        not_saved=not_saved(
+            model, parts, _new_and_used(model, parts, new_weights, trace), None if trace is None else trace.used
+        ),
+        replaced=None if comparison is None else comparison.replaced,
+        compared=0 if comparison is None else comparison.compared,
+        was_loaded=None if comparison is None else comparison.was_loaded,
     )
 
 
@@ -147,6 +158,19 @@ def _present_names(given: Sequence[str], parts: ModelParts) -> tuple[str, ...]:
     originals = set(given)
     renamed = [name for name, source in parts.source_names.items() if source in originals and name not in originals]
     return (*given, *renamed)
+
+
+def _new_and_used(
+    model: nn.Module, parts: ModelParts, new_weights: Sequence[str] | None, trace: Trace | None
+) -> frozenset[str]:
+    """Frozen matrices of the head that are newly initialized, as far as that is known, and used in a forward pass."""
+    if trace is None:
+        return frozenset()
+    if new_weights is not None:
+        new = set(_present_names(new_weights, parts)) & parts.head
+    else:
+        new = set(trace.output_layer) if _looks_new(model, trace.output_layer) else set()
+    return frozenset(name for name, p in model.named_parameters() if name in new & trace.used and p.ndim > 1)
 
 
 def _outputs(model: nn.Module, parts: ModelParts, config: Any) -> int | None:

@@ -18,6 +18,7 @@ from tenor.checks.probes.short_experiments import (
     MAX_ROWS,
     balanced,
     blanking,
+    blanking_in_training,
     first_look,
     given_logits,
     gradients,
@@ -26,6 +27,7 @@ from tenor.checks.probes.short_experiments import (
     padding,
     random_labels,
     rising_rates,
+    seed,
     weights_kept,
 )
 from tenor.checks.probes.subject import (
@@ -70,16 +72,16 @@ def probe(
         except FAILS as error:
             failures[experiment.__name__] = f"{type(error).__name__}: {str(error).split(chr(10))[0][:200]}"
 
+    subject = make_subject(model, loss_fn, forward, n_classes)
     with random_states_kept(batches), _model_restored(model):
         deadline = time.monotonic() + seconds
-        _seed()
-        subject = make_subject(model, loss_fn, forward, n_classes)
+        seed()
         attempt(given_logits, subject)
         read: list[ProbeRows] = []
         attempt(read_examples, subject, batches, DEEP_ROWS if deep else MAX_ROWS, read)
         if read:
             examples = read[0].rows(slice(0, MAX_ROWS))
-            for experiment in (first_look, blanking, padding, neighbours):
+            for experiment in (first_look, blanking, blanking_in_training, padding, neighbours):
                 attempt(experiment, subject, examples)
             if seconds > 0 and any(p.requires_grad for p in model.parameters()):
                 attempt(gradients, subject, examples.rows(slice(0, COMPARED_ROWS)))
@@ -96,17 +98,11 @@ def _trainable_share(model: nn.Module) -> float | None:
     return sum(p.numel() for p in model.parameters() if p.requires_grad) / total if total else None
 
 
-def _seed() -> None:
-    """Make the experiments repeatable. `torch.manual_seed` is not used: it would also seed a GPU before its first use,
-    and that seed could not be restored."""
-    torch.default_generator.manual_seed(0)
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        torch.cuda.manual_seed_all(0)
-
-
 @contextmanager
 def _model_restored(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients in the block; weights, buffers, gradients and modes are restored after it."""
+    """Evaluation mode without gradients in the block; weights, buffers, gradients, modes and the attributes of every
+    module are restored after it."""
+    attributes = [(module, dict(vars(module))) for module in model.modules()]  # Such as a count of forward passes.
     gradients = [(p, p.grad) for p in model.parameters()]
     for parameter, _ in gradients:
         parameter.grad = None
@@ -119,3 +115,6 @@ def _model_restored(model: nn.Module) -> Iterator[None]:
     finally:
         for parameter, gradient in gradients:
             parameter.grad = gradient
+        for module, values in attributes:
+            vars(module).clear()
+            vars(module).update(values)

@@ -60,7 +60,31 @@ def given_logits(subject: Subject) -> dict[str, Any]:
         "loss_when_inverted": mean_loss(-one_hot),
         "mean_of_loss": twice / once if once else None,
         "loss_gradient": 0.0 if gradient is None else float(gradient.norm()),
+        "rewarded_instead": _rewarded_instead(subject, equal[:1]),
     }
+
+
+def _rewarded_instead(subject: Subject, equal: torch.Tensor) -> tuple[tuple[int, int, float, float], ...]:
+    """Classes for whose rows the loss rewards another class more: label, that class, and the loss of each.
+
+    The other class is the one whose logit the gradient raises most where all logits are equal.
+    """
+    found = []
+    for c in range(subject.n_classes):
+        label = torch.tensor([c], device=equal.device)
+        with torch.enable_grad():
+            leaf = equal.clone().requires_grad_()
+            loss = subject.loss_fn(leaf, label).mean()
+            gradient = torch.autograd.grad(loss, leaf, allow_unused=True)[0] if loss.requires_grad else None
+        if gradient is None or gradient[0, c] <= gradient.amin():
+            continue
+        other = int(gradient.argmin())
+        right, wrong = equal.clone(), equal.clone()
+        right[0, c], wrong[0, other] = MARGIN, MARGIN
+        own, theirs = (float(subject.loss_fn(logits, label).mean()) for logits in (right, wrong))
+        if own > theirs:
+            found.append((c, other, own, theirs))
+    return tuple(found)
 
 
 @torch.no_grad()
@@ -82,12 +106,48 @@ def first_look(subject: Subject, examples: ProbeRows) -> dict[str, Any]:
 @torch.no_grad()
 def blanking(subject: Subject, examples: ProbeRows) -> dict[str, Any]:
     """The largest change of a logit when every token except the first is blanked."""
+    some, blank = _real_and_blank(subject, examples)
+    return {"logit_change_from_blanking": _change(subject.logits(some), subject.logits(blank))}
+
+
+@torch.no_grad()
+def blanking_in_training(subject: Subject, examples: ProbeRows) -> dict[str, Any]:
+    """The same in the mode in which the program trains, with the same dropout for both."""
+    with training_modes(subject):
+        logits = []
+        for inputs in _real_and_blank(subject, examples):
+            seed()
+            logits.append(subject.logits(inputs))
+    return {"training_logit_change_from_blanking": _change(*logits)}
+
+
+def _real_and_blank(subject: Subject, examples: ProbeRows) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """The inputs of some rows, and the same without their text."""
     some = examples.rows(slice(0, COMPARED_ROWS))
-    blank = blanked(subject, some, alike=False)
-    key = text_key(some)
+    blank, key = blanked(subject, some, alike=False), text_key(some)
     if torch.equal(blank[key], some.inputs[key]):
         raise ValueError("the texts have no tokens to blank")
-    return {"logit_change_from_blanking": _change(subject.logits(some.inputs), subject.logits(blank))}
+    return some.inputs, blank
+
+
+@contextmanager
+def training_modes(subject: Subject) -> Iterator[None]:
+    """Every module in the mode in which the program trains it; evaluation mode again after the block."""
+    try:
+        for module, is_training in subject.modes:
+            module.training = is_training
+        yield
+    finally:
+        for module, _ in subject.modes:
+            module.training = False
+
+
+def seed() -> None:
+    """Make the experiments repeatable. `torch.manual_seed` is not used: it would also seed a GPU before its first use,
+    and that seed could not be restored."""
+    torch.default_generator.manual_seed(0)
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(0)
 
 
 @torch.no_grad()
@@ -142,14 +202,21 @@ HEAD_FACTOR = 30
 """A head and adapters are trained at this many times the encoder's learning rate."""
 
 
+BACKWARD_PASSES = 10
+"""Backward passes after which a parameter counts as without gradient, since LayerDrop skips layers at random."""
+
+
 def gradients(subject: Subject, examples: ProbeRows) -> dict[str, Any]:
-    """Which trainable parameters have no gradient after a backward pass, or only zeros even after two steps."""
-    with weights_kept(subject.model), torch.enable_grad():
+    """Which trainable parameters have no gradient after a backward pass, or only zeros even after two steps.
+
+    In the mode in which the program trains: checkpointing, `self.training` branches and dropout act only there.
+    """
+    with weights_kept(subject.model), training_modes(subject), torch.enable_grad():
         trainable = {name: p for name, p in subject.model.named_parameters() if p.requires_grad}
         optimizer, zero = make_optimizer(subject.model), set(trainable)
         without: set[str] = set(trainable)
         # Below a matrix that starts at zero (LoRA, some heads) gradients are zero until the second step.
-        for _ in range(3):
+        for _ in range(BACKWARD_PASSES):
             optimizer.zero_grad(set_to_none=True)
             loss = subject.loss(examples.inputs, examples.labels)
             if not loss.requires_grad:
@@ -160,9 +227,11 @@ def gradients(subject: Subject, examples: ProbeRows) -> dict[str, Any]:
             if not zero:
                 break
             optimizer.step()
+        weights = sum(p.numel() for p in trainable.values())
         return {
             "parameters_without_gradient": tuple(name for name in trainable if name in without),
             "parameters_with_zero_gradient": tuple(name for name in trainable if name in zero - without),
+            "share_without_gradient": sum(trainable[name].numel() for name in without) / max(1, weights),
         }
 
 

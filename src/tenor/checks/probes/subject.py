@@ -30,6 +30,8 @@ class Subject:
     device: torch.device
     pad_id: int | None
     """Id of the padding token; None: not known."""
+    modes: tuple[tuple[nn.Module, bool], ...]
+    """Each module, and whether it is in training mode while the program trains."""
 
     def logits(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
         """Float32, shape (rows, outputs)."""
@@ -82,7 +84,14 @@ def make_subject(model: nn.Module, loss_fn: LossFunction, forward: Forward | Non
         indices = [m.padding_idx for m in model.modules() if isinstance(m, nn.Embedding)]
         pad_id = next((index for index in indices if index is not None), None)
     device = torch.device("cpu") if tensor is None else tensor.device
-    return Subject(model, loss_fn, forward or _call, n_classes, device, pad_id)
+    return Subject(model, loss_fn, forward or _call, n_classes, device, pad_id, _modes_in_training(model))
+
+
+def _modes_in_training(model: nn.Module) -> tuple[tuple[nn.Module, bool], ...]:
+    """The modes as they are; all in training mode for a model that is still in evaluation mode, as it was loaded."""
+    modules = list(model.modules())
+    as_given = any(module.training for module in modules)
+    return tuple((module, module.training or not as_given) for module in modules)
 
 
 def read_examples(

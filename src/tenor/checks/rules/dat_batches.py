@@ -125,7 +125,8 @@ def rows_lost_or_repeated(batches: BatchEvidence) -> Finding | None:
     Why: skipped rows are not learned, and repeated rows count twice. The length of the schedule is wrong too.
 
     Look-alikes: `drop_last` skips an incomplete batch, and distributed samplers pad the last one: notes. A weighted
-    sampler draws `num_samples` rows with replacement. Each of several processes sees only its share.
+    sampler draws `num_samples` rows with replacement, and a `SubsetRandomSampler` is compared with its own rows; both
+    pass. Each of several processes sees only its share.
 
     Fix: compare `len(loader.dataset)` with the split, and check the sampler's `num_samples`.
 
@@ -134,7 +135,7 @@ def rows_lost_or_repeated(batches: BatchEvidence) -> Finding | None:
     if batches.rows_per_epoch is None or batches.rows_in_split is None:
         raise CannotTell("the number of rows in an epoch or in the split is not known")
     missing = batches.rows_in_split - batches.rows_per_epoch
-    if missing == 0:
+    if missing == 0 or batches.with_replacement:
         return None
     batch = max((len(labels) for labels in batches.labels), default=1)
     tail = abs(missing) < batch and batches.rows_per_epoch > 0
@@ -146,6 +147,163 @@ def rows_lost_or_repeated(batches: BatchEvidence) -> Finding | None:
         cause="the incomplete last batch is dropped or padded" if tail else "a filter or sampler changes the rows",
         fix="set drop_last=False if every row matters" if tail else "check the loader's dataset and its sampler",
         severity="note" if tail else "error",
+    )
+
+
+AGAIN = 10
+"""Times that each drawn row is drawn in one epoch; balancing classes of 1% and 99% draws the rare rows 50 times, and
+most of the others."""
+
+FEW = 0.1
+"""Share of the split's rows that is drawn at all."""
+
+
+@rule(
+    "DAT028",
+    "error",
+    symptoms=("class missing from batches",),
+    explains=("bad result", "collapsing predictions"),
+    one_class="usually",
+)
+def few_rows_again_and_again(batches: BatchEvidence) -> Finding | None:
+    """The sampler draws the same few rows again and again
+
+    Measures: the row numbers that the sampler draws in one epoch, without reading the rows; the number of weights of a
+    weighted sampler.
+
+    Threshold: ten draws or more of each drawn row, from less than 10% of the rows; or weights for less than 10% of the
+    rows. An error, because the other rows are never drawn.
+
+    Why: `WeightedRandomSampler` takes one weight for each row. Given one weight for each class, it draws only the first
+    K rows: the model memorizes them, and the loss looks excellent.
+
+    Look-alikes: weights that balance rare classes repeat the rare rows, but draw most of the others too; a subset or a
+    short epoch draws few rows, once each. Both pass.
+
+    Fix: `WeightedRandomSampler(class_weights[labels], num_samples=len(labels))`: the weight of each row's class.
+
+    Reference: PyTorch, `torch.utils.data.WeightedRandomSampler` ("a sequence of weights, not necessary summing up to
+    one", one for each sample).
+    """
+    if batches.row_order is None or batches.rows_in_split is None:
+        raise CannotTell("the sampler's row numbers are not known")
+    drawn, rows = len(batches.row_order), batches.rows_in_split
+    distinct = len(np.unique(batches.row_order))
+    weights = batches.weights_given
+    too_few_weights = weights is not None and weights < FEW * rows
+    if not too_few_weights and not (distinct < FEW * rows and drawn >= AGAIN * distinct):
+        return None
+    by_class = weights is not None and weights == batches.n_classes
+    return Finding(
+        observed=f"{drawn:,} draws of {distinct:,} different rows"
+        + ("" if weights is None else f", with {weights:,} weights")
+        + f" for {rows:,} rows",
+        expected="one weight for each row" if too_few_weights else "most of the rows in every epoch",
+        n=drawn,
+        cause="the sampler was given the weights of the classes instead of those of the rows"
+        if by_class
+        else "the sampler can draw only some of the rows",
+        fix="WeightedRandomSampler(class_weights[labels], num_samples=len(labels)): the weight of each row's class"
+        if weights is not None
+        else "check the row numbers that the sampler draws, and its weights",
+    )
+
+
+@rule("DAT029", "warning")
+def rows_repeated_within_an_epoch(batches: BatchEvidence) -> Finding | None:
+    """Rows are repeated within an epoch
+
+    Measures: row numbers that the sampler draws more than once in one epoch, although it does not declare that it draws
+    with replacement; how frequent the classes are among the draws and among the rows, or, if the labels of the rows are
+    not known, how unequally often rows are drawn.
+
+    Threshold: more rows drawn twice than a batch has. A warning; weights for another number of rows than the split has
+    are one too.
+
+    Why: repeated rows count twice, and others not at all. After an epoch the model has seen fewer rows than it seems.
+
+    Look-alikes: samplers with an attribute `replacement` draw rows again on purpose, and samplers that make the classes
+    more balanced repeat the rare ones; distributed samplers repeat a few rows to fill the last batch. All pass.
+
+    Fix: `DataLoader(shuffle=True)`; `random.sample` draws without replacement, `random.choices` and `randint` do not.
+
+    Reference: torch.utils.data, `RandomSampler(replacement=False)`.
+    """
+    if batches.row_order is None or batches.rows_in_split is None:
+        raise CannotTell("the sampler's row numbers are not known")
+    rows, order, weights = batches.rows_in_split, np.asarray(batches.row_order), batches.weights_given
+    mismatch = weights is not None and FEW * rows <= weights != rows  # DAT028 judges fewer.
+    again = len(order) - len(np.unique(order))
+    batch = max((len(labels) for labels in batches.labels), default=1)
+    if not mismatch and (again <= batch or batches.with_replacement or _balances(batches)):
+        return None
+    return Finding(
+        observed=f"{weights:,} weights for {rows:,} rows"
+        if mismatch
+        else f"{again:,} of {len(order):,} draws in one epoch repeat a row",
+        expected="one weight for each row" if mismatch else "each row at most once in an epoch",
+        n=len(order),
+        cause="the weights belong to another set of rows: the rows after the last weight are never drawn"
+        if mismatch
+        else "the sampler draws with replacement, or its row numbers contain rows twice",
+        fix="build the weights from the labels of the rows that the loader reads"
+        if mismatch
+        else "draw without replacement: DataLoader(shuffle=True), or a permutation of the rows",
+    )
+
+
+def _balances(batches: BatchEvidence) -> bool:
+    """Whether the classes are more equally frequent among the draws than among the rows.
+
+    Without the labels of the rows: whether some are drawn more often than others by more than chance explains.
+    """
+    order, rows = np.asarray(batches.row_order), batches.rows_in_split or 0
+    if batches.split_labels is None:
+        times = np.bincount(order, minlength=rows)
+        return bool(times.var() > times.mean() * (1 + 4 * np.sqrt(2 / len(times))))
+    labels = class_indices(batches.split_labels, batches.n_classes)
+    if order.max(initial=0) >= len(labels):
+        raise CannotTell("the sampler's row numbers are not those of the training rows")
+    of_draws, of_rows = (np.bincount(some, minlength=batches.n_classes) / len(some) for some in (labels[order], labels))
+    return float(np.square(of_rows).sum() - np.square(of_draws).sum()) > BALANCING
+
+
+BALANCING = 0.01
+"""Smallest fall of the sum of squared class shares that counts as balancing: from 60 and 40% to 57 and 43%."""
+
+
+@rule("DAT030", "warning")
+def epoch_begins_again(batches: BatchEvidence) -> Finding | None:
+    """A run resumed within an epoch begins the epoch again
+
+    Measures: the batches of the epoch on which the interrupted run was trained, compared with those that the resumed
+    loop or its loader skips.
+
+    Threshold: equal; an exact invariant where both are known.
+
+    Why: the rows before the interruption are trained on twice, and the schedule ends before the last ones are read. The
+    run differs from an uninterrupted one.
+
+    Look-alikes: a resume at the end of an epoch skips nothing and passes, as does a loop that reads the batches without
+    training on them.
+
+    Fix: `accelerate.skip_first_batches(loader, n)` for the resumed epoch, with the epoch's seed; in a `Trainer` leave
+    `ignore_data_skip=False`.
+
+    Reference: Accelerate documentation, Checkpointing ("resuming mid-epoch").
+    """
+    if batches.batches_done is None or batches.batches_skipped is None:
+        raise CannotTell("whether a run is resumed within an epoch is not known")
+    again = batches.batches_done - batches.batches_skipped
+    if again <= 0:
+        return None
+    return Finding(
+        observed=f"the interrupted run had read {batches.batches_done:,} batches of the epoch; "
+        f"{batches.batches_skipped:,} are skipped",
+        expected="the resumed epoch continues after them",
+        n=batches.batches_done,
+        cause="the position in the epoch was not restored, so its first rows are repeated",
+        fix="skip them: accelerate.skip_first_batches(loader, n), or ignore_data_skip=False in a Trainer",
     )
 
 

@@ -114,7 +114,7 @@ def report_contradicts_confusion(evaluation: EvaluationEvidence) -> Finding | No
     )
 
 
-@rule("EVL011", "error")
+@rule("EVL011", "error", symptoms=("rows contradict metrics",))
 def predictions_contradict_metrics(evaluation: EvaluationEvidence) -> Finding | None:
     """The saved predictions contradict the saved metrics
 

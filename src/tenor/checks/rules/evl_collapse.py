@@ -271,7 +271,7 @@ def class_hardly_ever_right(evaluation: EvaluationEvidence) -> Finding | None:
     """A class is hardly ever right, which the accuracy hides
 
     Measures: the recall of each class that is predicted at all, where the confusion matrix is known; otherwise the
-    accuracy minus the macro F1.
+    accuracy minus the macro F1, or minus the balanced accuracy or an F1 without a mean if only these are recorded.
 
     Threshold: at least 20 rows of the class, and an upper limit of its recall (Wilson, 99.9%) below half of the
     accuracy and below 0.5. Without a matrix, a difference of 0.15, and of half of what one of K classes costs that
@@ -458,7 +458,7 @@ def _macro_gap(claims: ReportedSplit, n_classes: int) -> str:
     gap = claims.accuracy - claims.macro_f1
     if not gap >= max(MACRO_GAP, claims.accuracy / (2 * n_classes)):
         return ""
-    return f"accuracy {claims.accuracy:.4f}, macro F1 {claims.macro_f1:.4f}"
+    return f"accuracy {claims.accuracy:.4f}, {claims.macro_name} {claims.macro_f1:.4f}"
 
 
 def _unlabelled_share(claims: ReportedSplit, n_classes: int) -> tuple[int, int, int]:

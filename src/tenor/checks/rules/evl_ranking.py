@@ -38,6 +38,8 @@ LEARNED = 0.9
 ALPHA = 1e-3
 # Mean recall this far above chance justifies an accuracy below the majority's.
 BALANCED_GAIN = 0.1
+# A gain over the most frequent class that is worth a model, unless it is significant.
+CLEAR_GAIN, NOT_SIGNIFICANT = 0.02, 0.05
 # A relabelling must give a good classifier, not only a less bad one.
 GOOD_ACCURACY = 0.5
 RELABELLING_GAIN = 0.05
@@ -118,8 +120,9 @@ def no_better_than_majority(evaluation: EvaluationEvidence) -> Finding | None:
     Measures: the accuracy compared with the share of the most frequent class, by a one-sided binomial test with
     Wilson's interval.
 
-    Threshold: at least 50 rows. An accuracy not above that share is a warning; one significantly below it (p < 0.001
-    over the number of splits) an error.
+    Threshold: at least 50 rows. An accuracy not above that share is a warning, as is one that is above it by less than
+    0.02, not significantly (p > 0.05) and without a mean recall of 0.1 above chance; one significantly below it
+    (p < 0.001 over the number of splits) is an error.
 
     Why: a model that always predicts the same class reaches this accuracy.
 
@@ -132,7 +135,7 @@ def no_better_than_majority(evaluation: EvaluationEvidence) -> Finding | None:
     Reference: Wilson 1927, Probable Inference; Powers 2011, Evaluation.
     """
     measured = per_split(evaluation, lambda claims: _against_majority(claims, evaluation.n_classes))
-    poor = [(name, one) for name, _, one in measured if one[0] <= one[1]]
+    poor = [(name, one) for name, _, one in measured if _is_no_better(*one)]
     if not poor:
         return None
     worse = [binomial_tail(round(a * n), n, majority) < ALPHA / len(measured) for _, (a, majority, n, _) in poor]
@@ -145,7 +148,9 @@ def no_better_than_majority(evaluation: EvaluationEvidence) -> Finding | None:
                 for (name, (a, *_)), i in zip(poor, intervals, strict=True)
             ]
         ),
-        expected=joined([(name, f"above {majority:.4f}, the most frequent class") for name, (_, majority, *_) in poor]),
+        expected=joined(
+            [(name, f"clearly above {majority:.4f}, the most frequent class") for name, (_, majority, *_) in poor]
+        ),
         n=sum(n for _, (_, _, n, _) in poor),
         cause="accuracy is traded for recall on the rarer classes"
         if traded
@@ -414,6 +419,16 @@ def _by_threshold(predicted: np.ndarray, values: np.ndarray, k: int) -> bool:
         return False
     others = np.where(np.arange(values.shape[1]) == k, -np.inf, values)[~predicted_k]
     return bool((others.max(axis=1) - others[np.arange(len(others)), predicted[~predicted_k]] <= TIE).all())
+
+
+def _is_no_better(share: float, majority: float, n: int, balanced: float | None) -> bool:
+    """Whether an accuracy is not above the share of the most frequent class, or only by chance."""
+    if share <= majority:
+        return True
+    by_chance = binomial_tail(n - round(share * n), n, 1 - majority)
+    return (
+        share - majority < CLEAR_GAIN and by_chance > NOT_SIGNIFICANT and (balanced is None or balanced < BALANCED_GAIN)
+    )
 
 
 def _against_majority(claims: ReportedSplit, n_classes: int) -> tuple[float, float, int, float | None]:

@@ -1,4 +1,4 @@
-"""Evaluated rows: whether labels and predictions match row by row, and whether rows were trained on."""
+"""Evaluated rows: whether labels and predictions name the same classes, and whether rows were trained on."""
 
 from dataclasses import dataclass, replace
 
@@ -8,15 +8,10 @@ from tenor.checks.evidence import EvaluationEvidence, OverlapEvidence, ReportedS
 from tenor.checks.finding import CannotTell
 from tenor.checks.rule import rule
 from tenor.checks.rules.dat_splits import SAME_WORDS, WHOLESALE, WHOLESALE_ROWS, distinct
-from tenor.checks.rules.evl_measures import accuracy, class_indices, joined, per_split
-from tenor.checks.rules.evl_ranking import ALPHA, GOOD_ACCURACY, MIN_ROWS, RELABELLING_GAIN, binomial_tail
+from tenor.checks.rules.evl_measures import accuracy, joined, per_split
 from tenor.checks.rules.shared import text_keys
 from tenor.runs.findings import RULE_SEVERITY, Finding, Severity
 
-MAX_SHIFT = 5
-"""A header, a lost first row, or an incomplete batch; a larger distance means a different row order."""
-SHIFT_GAIN = 0.1
-"""Gain in accuracy that a shift needs over the rows as given and over all other shifts."""
 SHOWN = 4
 
 
@@ -58,42 +53,6 @@ def no_common_class_name(evaluation: EvaluationEvidence) -> Finding | None:
     )
 
 
-@rule("EVL017", "error", explains=("low accuracy", "splits disagree"))
-def labels_and_predictions_shifted(evaluation: EvaluationEvidence) -> Finding | None:
-    """Labels and predictions are shifted by some rows
-
-    Measures: the accuracy of the rows as given, and with the predictions shifted by one to five rows up or down.
-
-    Threshold: at least 50 rows. Shifted: an accuracy of 0.5, 0.05 above the majority's share, 0.1 above the accuracy as
-    given and above all other shifts, and p < 0.001 over the ten shifts in a binomial test on the rows that only one of
-    the two readings gets right.
-
-    Why: each prediction is compared with the label of another text, which makes a good model look like chance.
-
-    Look-alikes: rows sorted by label look the same before and after a shift, and alternating labels look the same after
-    shifts in both directions. Neither is reported.
-
-    Fix: join labels and predictions by row id, not by position; look for a header, a dropped row, or a list that starts
-    one row too late.
-
-    Reference: McNemar 1947, Note on the Sampling Error of the Difference between Correlated Proportions.
-    """
-    measured = per_split(evaluation, lambda claims: _shift(claims, evaluation.n_classes))
-    matches = [(name, claims, one) for name, claims, one in measured if one is not None]
-    if not matches:
-        return None
-    rows, direction = matches[0][2].rows, "up" if matches[0][2].by > 0 else "down"
-    return Finding(
-        observed=joined([(name, f"accuracy {one.before:.4f} with the rows as given") for name, _, one in matches]),
-        expected=joined(
-            [(name, f"accuracy {one.after:.4f} with the predictions shifted by {one.rows}") for name, _, one in matches]
-        ),
-        n=sum(claims.n for _, claims, _ in matches),
-        cause="one of the two lists lost or gained rows at its start, so that each prediction belongs to another text",
-        fix=f"join labels and predictions by row id; or shift the predictions {direction} by {rows}",
-    )
-
-
 @dataclass(frozen=True)
 class _Names:
     labels: str
@@ -122,43 +81,6 @@ def _name_mismatch(claims: ReportedSplit, n_classes: int) -> _Names | None:
 
 def _listed(names: list[str]) -> str:
     return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
-
-
-@dataclass(frozen=True)
-class _Shift:
-    by: int
-    """Rows by which the predictions are below their labels; above them where negative."""
-    before: float
-    after: float
-
-    @property
-    def rows(self) -> str:
-        return "one row" if abs(self.by) == 1 else f"{abs(self.by)} rows"
-
-
-def _shift(claims: ReportedSplit, n_classes: int) -> _Shift | None:
-    """The shift that makes the predictions right, if there is one."""
-    labels = class_indices(claims.labels, n_classes, "labels")
-    predicted = class_indices(claims.predicted, n_classes, "predictions")
-    if len(labels) != len(predicted) or len(labels) < MIN_ROWS:
-        raise CannotTell(f"fewer than {MIN_ROWS} rows with label and prediction")
-    shifts = [by for by in range(-MAX_SHIFT, MAX_SHIFT + 1) if by]
-    after = {by: float(_right(labels, predicted, by).mean()) for by in shifts}
-    best, *others = sorted(shifts, key=lambda by: -after[by])
-    before, majority = float((labels == predicted).mean()), np.bincount(labels).max() / len(labels)
-    rival = max([before, *(after[by] for by in others)])
-    if after[best] < max(rival + SHIFT_GAIN, GOOD_ACCURACY, majority + RELABELLING_GAIN):
-        return None
-    right, shifted = (labels == predicted)[max(0, -best) : len(labels) - max(0, best)], _right(labels, predicted, best)
-    lost, won = int((right & ~shifted).sum()), int((shifted & ~right).sum())
-    if binomial_tail(lost, lost + won, 0.5) * len(shifts) >= ALPHA:
-        return None
-    return _Shift(best, before, after[best])
-
-
-def _right(labels: np.ndarray, predicted: np.ndarray, by: int) -> np.ndarray:
-    """Which rows are right with the predictions shifted up by `by` rows; rows without a partner are left out."""
-    return labels[: len(labels) - by] == predicted[by:] if by > 0 else labels[-by:] == predicted[:by]
 
 
 # A model that is right on 80% of new rows and on all memorized ones gains 0.05 · 0.2 = one point.

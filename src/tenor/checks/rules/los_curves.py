@@ -1,4 +1,4 @@
-"""Training and validation loss together: overfitting."""
+"""Training and validation loss together: overfitting, and a training loss of another size."""
 
 import math
 
@@ -21,6 +21,16 @@ LAST_SHARE = 0.1
 """Share of the validations whose median is the final loss."""
 
 KEPT_SHOWN = 4
+
+OF_ANOTHER_SIZE, WITHOUT_CLASSES = 1.8, 3.0
+"""Ratio of the training loss to the validation loss: dropout, label smoothing and the decline within the interval reach
+1.5 in the first validations. Two passes that are not divided give 2. Stricter where ln K is not known."""
+
+HIGH_START = 1.5
+"""Multiple of ln K: a new head starts at ln K within a tenth."""
+
+STARTING_SHARE, NEAREST = 0.05, 5
+"""Share of the records that show the initial loss, and the records before a validation that are compared with it."""
 
 TRAINING_FELL = 0.95
 """Ratio of the training loss after the minimum to the one before it: below, the model still learns its own rows."""
@@ -103,3 +113,68 @@ def _training_loss_around(steps: StepEvidence, lowest: ValidationPoint) -> tuple
     if not len(before) or not len(after):
         raise CannotTell("the training loss is not recorded before and after the lowest validation loss")
     return float(before[-len(after) :].mean()), float(after.mean())
+
+
+@rule("LOS016", "warning", symptoms=("summed loss",))
+def training_loss_of_another_size(steps: StepEvidence) -> Finding | None:
+    """The recorded training loss is a multiple of the validation loss
+
+    Measures: the training loss just before each validation divided by the validation loss, and the first training
+    losses divided by ln K.
+
+    Threshold: a ratio of 1.8 at every validation and first losses of 1.5 ln K; or, where K is not known, a ratio of 3
+    at every validation. The training loss must fall. Without validations, first losses of 3 ln K are a note.
+
+    Why: a new head starts at ln K, and training loss and validation loss are means of the same quantity. A constant
+    multiple is a sum: over the rows of a batch, over accumulated passes, over processes. The gradient is then as many
+    times too large, and the learning rate no longer means what it says.
+
+    Look-alikes: a training loss with further terms (distillation, regularization), and one with mixed or smoothed
+    labels. A training loss that is higher at first because it is a mean over the first epoch passes.
+
+    Fix: divide the loss by the number of rows, or by the number of accumulated passes (OPT022 measures it during
+    training; in `transformers` 5, `trainer.model_accepts_loss_kwargs = False`).
+
+    Reference: transformers issue 47688; Karpathy 2019, A Recipe for Training Neural Networks ("verify loss @ init").
+    """
+    numbers, losses = np.asarray(steps.steps), np.asarray(steps.loss, dtype=np.float64).ravel()
+    if len(losses) != len(numbers) or not len(losses) or not np.isfinite(losses).all():
+        raise CannotTell("some of the recorded losses are missing, NaN or infinite")
+    reference = None if steps.n_classes is None else uninformed(steps.n_classes)
+    first = float(losses[: max(1, round(STARTING_SHARE * len(losses)))].mean())
+    ratios = _ratios_at_validations(steps, numbers, losses)
+    if len(ratios) < 2:
+        if reference is None:
+            raise CannotTell("neither two validation losses nor the number of classes are known")
+        return _high_start(steps, first, reference) if first >= WITHOUT_CLASSES * reference else None
+    is_high = reference is None or first >= HIGH_START * reference
+    if not is_high or min(ratios) < (WITHOUT_CLASSES if reference is None else OF_ANOTHER_SIZE):
+        return None
+    if losses[-1] >= losses[0]:
+        return None  # Divergence, which LOS008 judges.
+    level = (
+        "" if reference is None else f"; it starts at {first:.4g}, {first / reference:.1f} times ln {steps.n_classes}"
+    )
+    return Finding(
+        observed=f"a training loss of {min(ratios):.1f} to {max(ratios):.1f} times the validation loss{level}",
+        expected="about the same loss on training rows and on held-out rows",
+        n=len(ratios),
+        cause="the training loss is a sum over rows, accumulated passes or processes, or has further terms",
+        fix="divide the loss by the rows of the batch and by the accumulated passes, once; then choose the rate again",
+    )
+
+
+def _ratios_at_validations(steps: StepEvidence, numbers: np.ndarray, losses: np.ndarray) -> list[float]:
+    before = [(losses[numbers <= point.step][-NEAREST:], point.value) for point in steps.validation_loss]
+    return [float(near.mean()) / value for near, value in before if len(near) and math.isfinite(value) and value > 0]
+
+
+def _high_start(steps: StepEvidence, first: float, reference: float) -> Finding:
+    return Finding(
+        observed=f"the first training losses are {first:.4g}, {first / reference:.1f} times ln {steps.n_classes}",
+        expected=f"about ln {steps.n_classes} = {reference:.4f} before anything is learned",
+        n=len(steps.loss),
+        cause="the loss is a sum over rows or passes, the head starts with large weights, or the first steps diverged",
+        fix="record a validation loss and compare; check the reduction of the loss and the first logits",
+        severity="note",
+    )

@@ -111,18 +111,25 @@ def softmax_before_loss(probe: ProbeEvidence) -> Finding | None:
 def loss_is_inverted(probe: ProbeEvidence) -> Finding | None:
     """The loss rewards wrong answers
 
-    Measures: the loss on logits that are right, and on logits that are wrong, by a margin of 10.
+    Measures: the loss on logits that are right, and on logits that are wrong, by a margin of 10, on average and for
+    each class.
 
     Threshold: the right logits must have the smaller loss; an exact invariant.
 
-    Why: a missing or extra minus sign trains the model to be wrong: the accuracy falls far below chance.
+    Why: a missing or extra minus sign trains the model to be wrong: the accuracy falls far below chance. Class weights
+    with label smoothing reward the class with the larger weight for the rows of the other one, where the ratio of the
+    two weights is above K/smoothing - K + 1: 19 for two classes and 0.1.
 
-    Look-alikes: none for classification; gradient ascent on purpose (adversarial examples) is not training.
+    Look-alikes: none for classification; gradient ascent on purpose (adversarial examples) is not training. Class
+    weights alone, label smoothing alone and focal losses reward the right class and pass.
 
-    Fix: minimize the negative log-probability; `nll_loss` already includes the minus sign.
+    Fix: minimize the negative log-probability; `nll_loss` already includes the minus sign. Use either class weights or
+    label smoothing.
 
-    Reference: PyTorch, `torch.nn.NLLLoss`.
+    Reference: PyTorch, `torch.nn.NLLLoss`; `torch.nn.CrossEntropyLoss` (weight, label_smoothing).
     """
+    if probe.rewarded_instead:
+        return _rewards_another_class(probe)
     right = known(probe.loss_when_right, "the loss on right logits", probe.failures.get("given_logits"))
     wrong = known(probe.loss_when_inverted, "the loss on wrong logits", probe.failures.get("given_logits"))
     if not right - wrong > UNREWARDED * max(abs(right), abs(wrong)):
@@ -133,6 +140,23 @@ def loss_is_inverted(probe: ProbeEvidence) -> Finding | None:
         n=probe.n_classes,
         cause="the sign of the loss, or its class order, is inverted",
         fix="use torch.nn.functional.cross_entropy(logits, labels) unchanged",
+    )
+
+
+def _rewards_another_class(probe: ProbeEvidence) -> Finding:
+    label, other, right, wrong = probe.rewarded_instead[0]
+    is_for_all = len(probe.rewarded_instead) == probe.n_classes
+    return Finding(
+        observed=f"loss {right:.3f} for a row of class {label} if that class is predicted, {wrong:.3f} if class "
+        f"{other} is; so in {len(probe.rewarded_instead)} of {probe.n_classes} classes",
+        expected="a smaller loss when right, for every class",
+        n=probe.n_classes,
+        cause="the sign of the loss, or its class order, is inverted"
+        if is_for_all
+        else f"the smoothed share of class {other}, times its class weight, outweighs class {label} itself",
+        fix="use torch.nn.functional.cross_entropy(logits, labels) unchanged"
+        if is_for_all
+        else "use class weights without label_smoothing, or weights whose ratio is far below K / label_smoothing",
     )
 
 

@@ -213,10 +213,11 @@ def loss_is_nan(steps: StepEvidence) -> Finding | None:
     """A loss or a gradient is NaN or infinite
 
     Measures: NaN and infinity in the recorded losses, in the gradient norms of steps that were taken, and in the
-    validation losses; losses of exactly 0 from some record to the last.
+    validation losses; losses of exactly 0 from some record to the last; a mean training loss of exactly 0.
 
     Threshold: none; an exact invariant. Zeros count if a validation loss is NaN too, or, as a warning, if there are
-    three or more and the loss before them was above 0.1: `transformers` logs 0 for NaN (`logging_nan_inf_filter`).
+    three or more and the loss before them was above 0.1, or no other loss was recorded: `transformers` logs 0 for NaN
+    (`logging_nan_inf_filter`).
 
     Why: a single such step makes all weights NaN. Every later prediction is class 0, the argmax of NaN.
 
@@ -230,14 +231,15 @@ def loss_is_nan(steps: StepEvidence) -> Finding | None:
     losses = np.asarray(steps.loss, dtype=np.float64).ravel()
     broken = [point for point in steps.validation_loss if not math.isfinite(point.value)]
     bad, zeros = _not_finite(steps, losses), _zeros_at_end(losses)
-    is_sure = bool(bad.any() or broken)
-    dropped = zeros >= MIN_ZEROS and zeros < len(losses) and losses[-zeros - 1] > FAR_FROM_ZERO
+    is_sure = bool(bad.any() or broken or steps.mean_loss == 0)
+    dropped = 0 < zeros == len(losses) or (MIN_ZEROS <= zeros < len(losses) and losses[-zeros - 1] > FAR_FROM_ZERO)
     if not is_sure and not dropped:
         return None
     filtered = zeros > 0 and not bad.any() and (bool(broken) or dropped)
     if filtered:
         bad[-zeros:] = True
-    parts = []
+    parts = ["the mean loss of the training is exactly 0"] if steps.mean_loss == 0 else []
+    filtered = filtered or bool(parts)
     if bad.any():
         first = int(np.argmax(bad))
         norm = steps.grad_norm
@@ -406,6 +408,38 @@ def trained_on_a_sum(steps: StepEvidence) -> Finding | None:
         n=len(steps.steps),
         cause='the loss is computed with reduction="sum", or multiplied by the batch size',
         fix='use reduction="mean", or divide the rate by the batch size',
+    )
+
+
+@rule("LOS018", "error", explains=("bad result", "collapsing predictions", "swapped classes", "stalled loss"))
+def rewards_a_wrong_class(steps: StepEvidence) -> Finding | None:
+    """The loss rewards one class for the rows of several
+
+    Measures: the targets of a cross-entropy, determined from the logits and their gradient: rows of one class have the
+    gradient `s p - t` with the same s and t.
+
+    Threshold: two groups of rows with different targets whose likeliest class is the same, and no other rows, in three
+    forward passes or more; an exact invariant.
+
+    Why: the model is trained to predict that class for rows of another. Class weights with label smoothing do so where
+    the ratio of two weights is above K/smoothing - K + 1: 19 for two classes and 0.1.
+
+    Look-alikes: class weights alone, label smoothing alone and focal losses reward the right class; targets that differ
+    from row to row (mixup, a teacher's probabilities) are no groups. All pass.
+
+    Fix: use either class weights or label smoothing.
+
+    Reference: PyTorch, `torch.nn.CrossEntropyLoss` (weight, label_smoothing).
+    """
+    rewarded = known(steps.rewarded_for_several, "the targets of the loss")
+    if rewarded < 0:
+        return None
+    return Finding(
+        observed=f"class {rewarded} is the likeliest target of rows of two classes or more",
+        expected="each class as the likeliest target of its own rows",
+        n=len(steps.steps),
+        cause="the smoothed share of a class, times its weight, outweighs the right class",
+        fix="use class weights without label_smoothing, or weights whose ratio is far below K / label_smoothing",
     )
 
 

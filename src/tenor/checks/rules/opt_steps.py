@@ -254,6 +254,10 @@ def rate_off_plan(steps: StepEvidence) -> Finding | None:
     )
 
 
+LARGE_PART = 0.25
+"""Share of the trainable weights: two unused layers of twelve have less, an encoder without a gradient has more."""
+
+
 def may_be_unused(name: str) -> bool:
     """BERT's pooler, if a custom head pools the tokens itself; the original that PEFT keeps of a layer that
     `modules_to_save` replaced."""
@@ -269,14 +273,15 @@ def may_have_zero_gradient(name: str) -> bool:
 def no_gradient(probe: ProbeEvidence) -> Finding | None:
     """Trainable parameters receive no gradient
 
-    Measures: trainable parameters without any gradient, or with a gradient of zeros even after a few steps, in a
-    backward pass through the model's own loss.
+    Measures: trainable parameters without any gradient, or with a gradient of zeros even after a few steps, in
+    backward passes through the model's own loss, in the mode in which the program trains.
 
     Threshold: none without a gradient, an exact invariant (an unused pooler, or the original that PEFT's
-    `modules_to_save` replaced: a note). A matrix with zeros is a warning.
+    `modules_to_save` replaced: a note). Less than a quarter of the trainable weights, as in layers above the one whose
+    hidden states are used, or a matrix with zeros: a warning.
 
     Why: a `detach`, `no_grad`, `.data`, an argmax or an unused layer separates them from the loss, so they are never
-    trained.
+    trained. So does reentrant checkpointing over frozen embeddings: none of its inputs requires a gradient.
 
     Look-alikes: an unused pooler; the bias of keys, whose gradient is zero in theory. Below a head or LoRA matrix that
     starts at zero, gradients arrive from the second step on, and pass.
@@ -291,7 +296,8 @@ def no_gradient(probe: ProbeEvidence) -> Finding | None:
     )
     dead = [name for name in probe.parameters_with_zero_gradient or () if not may_have_zero_gradient(name)]
     disconnected = [name for name in without if not may_be_unused(name)]
-    severity: Severity = "error" if disconnected else "warning" if dead else "note"
+    small = probe.share_without_gradient is not None and probe.share_without_gradient < LARGE_PART
+    severity: Severity = "error" if disconnected and not small else "warning" if dead or disconnected else "note"
     if not without and not dead:
         return None
     parts = [f"{len(without):,} without a gradient ({shown(without)})"] if without else []
@@ -305,6 +311,49 @@ def no_gradient(probe: ProbeEvidence) -> Finding | None:
         else "they are unused, or their activations are dead",
         fix="look for detach, no_grad, .data, argmax or an unused layer above them; freeze what should not be trained",
         severity=severity,
+    )
+
+
+MIN_STEPS = 5
+"""Steps after which a parameter counts as without gradient, since LayerDrop skips layers at random."""
+
+
+@rule("OPT028", "error", symptoms=("no gradient",), explains=("stalled loss", "no updates", "small updates"))
+def no_gradient_at_steps(steps: StepEvidence) -> Finding | None:
+    """Parameters have no gradient when the optimizer steps
+
+    Measures: the optimizer's parameters whose gradient was missing, or zero throughout, at every step so far.
+
+    Threshold: none after five steps, an exact invariant. Less than a quarter of the optimizer's weights is a warning;
+    an unused pooler, the original that PEFT's `modules_to_save` replaced, or only biases: a note.
+
+    Why: the optimizer skips them, so they are never trained. Only the program's own steps show what training mode
+    causes: reentrant checkpointing over frozen embeddings, an `if self.training` branch, an encoder that is detached.
+
+    Look-alikes: layers above the one whose hidden states are used, and heads of other tasks, have no gradient on
+    purpose: freeze them, or leave them out of the optimizer. All steps count, so layers that LayerDrop skips and
+    matrices below one that starts at zero pass.
+
+    Fix: checkpoint with `use_reentrant=False`; look for detach, no_grad or an unused layer between them and the loss.
+
+    Reference: PyTorch, `torch.utils.checkpoint`: "at least one of the inputs needs requires_grad=True" if reentrant.
+    """
+    without = known(steps.without_gradient, "which parameters have a gradient when the optimizer steps")
+    taken = int(np.max(steps.steps, initial=0))
+    if taken < MIN_STEPS:
+        raise CannotTell(f"{taken} steps; {MIN_STEPS} are needed")
+    if not without:
+        return None
+    harmless = all(may_be_unused(name) or may_have_zero_gradient(name) for name in without)
+    is_small = steps.share_without_gradient is not None and steps.share_without_gradient < LARGE_PART
+    return Finding(
+        observed=f"{len(without):,} parameters without a gradient in {taken:,} steps ({shown(without)})",
+        expected="a gradient in every parameter of the optimizer",
+        n=len(without),
+        cause="the graph is broken between them and the loss while the model trains",
+        fix="use_reentrant=False in checkpointing; look for detach, no_grad, argmax or an unused layer above them; "
+        "freeze what should not be trained",
+        severity="note" if harmless else "warning" if is_small else "error",
     )
 
 
@@ -349,9 +398,10 @@ def accumulation_not_scaled(steps: StepEvidence) -> Finding | None:
     """Accumulated losses are not divided by the number of passes
 
     Measures: the sum of the losses on which `backward` was called within one step, divided by the mean loss of its
-    rows.
+    rows, from the gradient at the logits.
 
-    Threshold: 1 within 25%, with two or more forward passes per step.
+    Threshold: 1 within 25%, with two or more forward passes per step. Plain and focal cross-entropy, label smoothing
+    and class weights (PyTorch's weighted mean, or weights on a usual scale) are read; any other loss is not judged.
 
     Why: without the division, the gradient grows with the accumulation: plain gradient descent takes longer steps, and
     clipping shortens all of them. Divided twice (by the loop and by `accelerator.accumulate`), it shrinks.

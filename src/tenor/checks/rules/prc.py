@@ -1,9 +1,9 @@
-"""Number types: whether the hardware supports them, and whether small gradients and updates are lost."""
+"""Number types: whether the hardware supports them, and whether small gradients, updates or whole rows are lost."""
 
-from tenor.checks.evidence import PrecisionEvidence, StepEvidence
+from tenor.checks.evidence import ModelEvidence, PrecisionEvidence, StepEvidence
 from tenor.checks.finding import CannotTell
 from tenor.checks.rule import rule
-from tenor.checks.rules.shared import known
+from tenor.checks.rules.shared import known, shown
 from tenor.runs.findings import Finding
 
 CPU_SLOWDOWN = 120.0
@@ -155,4 +155,67 @@ def weights_in_16_bits(precision: PrecisionEvidence) -> Finding | None:
         n=1,
         cause="the model was loaded in or cast to a 16-bit type, and the updates are smaller than its rounding",
         fix="load with dtype=torch.float32 and use autocast for the forward pass",
+    )
+
+
+@rule("PRC005", "error", explains=("bad result", "not a number", "metric not a number"))
+def weights_are_not_finite(model: ModelEvidence) -> Finding | None:
+    """Weights are NaN or infinite before the first step
+
+    Measures: the values of every parameter.
+
+    Threshold: none; an exact invariant.
+
+    Why: every logit is then NaN, and so are all weights after the first step. A head that was newly initialized in 16
+    bits came out as NaN with some versions of PyTorch and `transformers`; a conversion to float16 turns values above
+    65,504 into infinity; `torch.empty` contains whatever was in memory.
+
+    Look-alikes: none.
+
+    Fix: load in float32 (`from_pretrained(…, dtype=torch.float32)`), and initialize the parameters that are named.
+
+    Reference: transformers, issue 46002.
+    """
+    broken = known(model.not_finite, "the values of the parameters")
+    if not broken:
+        return None
+    return Finding(
+        observed=f"{len(broken):,} parameters contain NaN or infinity: {shown(broken)}",
+        expected="finite weights",
+        n=len(model.parameters),
+        cause="they were never initialized, overflowed in a conversion to 16 bits, or come from a diverged checkpoint",
+        fix="load the model with dtype=torch.float32, and initialize these parameters again",
+    )
+
+
+@rule("PRC006", "error", symptoms=("metric not a number",), says_why=False)
+def evaluated_rows_are_not_finite(steps: StepEvidence) -> Finding | None:
+    """Some evaluated rows have logits that are NaN or infinite
+
+    Measures: rows of forward passes without gradients, as in an evaluation, whose largest logit is NaN or infinite.
+
+    Threshold: none; an exact invariant.
+
+    Why: `transformers` 5.23 leaves losses that are NaN or infinite out of `eval_loss` (`logging_nan_inf_filter`, on by
+    default), so the logged loss is that of the other rows, and falls when more rows break. The predicted class of such
+    a row is 0, the argmax of NaN.
+
+    Look-alikes: classes that are masked with -inf pass. Any other forward pass without gradients counts too.
+
+    Fix: find the rows, often empty texts or masks of zeros; evaluate in float32.
+
+    Reference: transformers 5.23, `Trainer.evaluation_loop`.
+    """
+    broken = known(steps.rows_not_finite, "whether the logits of evaluated rows are finite")
+    rows = known(steps.rows_evaluated, "how many rows were evaluated")
+    if not rows:
+        raise CannotTell("no rows were evaluated yet")
+    if not broken:
+        return None
+    return Finding(
+        observed=f"{broken:,} of {rows:,} evaluated rows have logits that are NaN or infinite",
+        expected="finite logits for every row",
+        n=rows,
+        cause="an overflow, a division by 0 or weights that are NaN; transformers leaves such rows out of eval_loss",
+        fix="evaluate in float32, and look at the rows whose logits are not finite: empty texts, masks of zeros",
     )

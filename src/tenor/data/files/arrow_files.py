@@ -154,7 +154,7 @@ def saved_dataset_rows(folder: Path) -> FileRows:
     if (folder / SPLITS).is_file():
         splits = _json(folder / SPLITS).get("splits")
         names = [name for name in splits if isinstance(name, str)] if isinstance(splits, list) else []
-        test = f" data.test_path={folder / 'test'}" if "test" in names else ""
+        test = f" data.test_path={folder / 'test'} data.test_size=null" if "test" in names else ""
         first = "train" if "train" in names else (names or ["train"])[0]
         raise UserError(
             f"{folder}: has the splits {', '.join(names) or 'of no name'}. Give the folder of one: "

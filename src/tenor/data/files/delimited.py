@@ -2,14 +2,16 @@
 
 import csv
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path, PurePath
 from shlex import quote
 
+from tenor.data.files.commands import content_of, new_name
 from tenor.data.files.dialect import Dialect, fields_up_to, spans
 from tenor.data.files.headers import (
     DESCRIBES,
+    MOST_WORDS_OF_A_NAME,
     SAMPLE_ROWS,
     describing_rows,
     lost_first_row,
@@ -56,17 +58,18 @@ class Delimited:
                 ) from error
 
 
-def delimited_rows(path: Path, required: Sequence[str]) -> FileRows:
+def delimited_rows(path: Path, required: Sequence[str], others: Sequence[Path] = ()) -> FileRows:
     """A CSV or TSV file as rows. Raises UserError as `examine` does, and if the first row was taken for the header;
-    `required` are the columns that the caller needs, which may be missing."""
+    `required` are the columns that the caller needs, which may be missing; `others` are files that are read with it."""
     found = examine(path, lambda header: require_header(path, header, required))
     sample = list(islice(found.records(), SAMPLE_ROWS))
     if not set(required) <= set(found.header) and (below := row_with_names(sample, required)) is not None:
         raise UserError(
             f"{path}: the names of the columns are in row {below + 1:,} below the first one. Remove the rows above: "
-            f"tail -n +{below + 2} {quote(path.name)} > 'header_first{path.suffix}' (if each row is one line)"
+            f"{content_of(path, f'tail -n +{below + 2}')} > {quote(str(new_name(path, '_header_first')))} (if each row "
+            "is one line)"
         )
-    if lost := lost_first_row(path, found.header, sample, required, found.dialect.delimiter):
+    if lost := lost_first_row([path, *others], found.header, sample, required, found.dialect.delimiter):
         raise UserError(lost)
     describing = describing_rows(sample)
     usual = Dialect(delimiter_of(path))
@@ -128,6 +131,9 @@ def examine(path: Path, require: Callable[[list[str]], None], delimiter: str | N
             dialect = Dialect(dialect.delimiter, skip_spaces=True)
             header = read_header(path, dialect)
             notes.append(skipped_spaces(dialect))
+        if (whole := _whole_header(path, header, dialect)) is not None:
+            header, note = whole
+            notes.append(note)
         header, of_names = tidied_names(header)
         require(header)
         if _has_quote(path):
@@ -137,6 +143,35 @@ def examine(path: Path, require: Callable[[list[str]], None], delimiter: str | N
     return Delimited(path, header, dialect, tuple(f"{path}: {note}." for note in (*notes, *of_names)))
 
 
+def _whole_header(path: Path, header: list[str], dialect: Dialect) -> tuple[list[str], str] | None:
+    """The header with the name that it lacks, and a note, if each row has one field more: row names in front, as R's
+    `write.table` writes them, or an empty field after a delimiter at the end of each row. None for another header.
+
+    A text with a comma in each row has one field more, too. So row names are expected in quotes, or before a tab.
+    """
+    with open_text(path) as lines:
+        found = spans(lines, replace(dialect, backslashes_escape=True))
+        sample = [span for span in islice(found, SAMPLE_ROWS) if span.record or span.fault]
+    below = sample[1:]
+    if len(below) < FEWEST_ROWS or any(len(row.record) != len(header) + 1 for row in below):
+        return None
+    if not any(row.record[-1].strip() for row in below):
+        return [*header, ""], "each row ends with a delimiter, unlike the header: the empty field after it is not used"
+    are_quoted = all(row.lines[0].startswith('"') for row in sample)
+    if not are_quoted and dialect.delimiter != "\t":
+        return None
+    names = {row.record[0] for row in below}
+    if len(names) < len(below) or any(len(name.split()) > MOST_WORDS_OF_A_NAME for name in names):
+        return None
+    return ["", *header], (
+        "each row has one field more than the header: the first is the name of the row, as R writes it, and is called "
+        "'Unnamed: 0'"
+    )
+
+
+FEWEST_ROWS = 2
+
+
 def _refuse_excel_line(path: Path) -> None:
     """Raises UserError for a first line that only tells Excel the separator, such as `sep=;`."""
     with open_text(path) as lines:
@@ -144,7 +179,7 @@ def _refuse_excel_line(path: Path) -> None:
     if first.lower().startswith("sep=") and len(first) <= len("sep=x"):
         raise UserError(
             f"{path}: its first line, {first!r}, is for Excel and is not a header. Remove it: "
-            f"tail -n +2 {quote(path.name)} > 'without_sep{path.suffix}'"
+            f"{content_of(path, 'tail -n +2')} > {quote(str(new_name(path, '_without_sep')))}"
         )
 
 
@@ -162,8 +197,8 @@ def _other_delimiter(path: Path, dialect: Dialect) -> str | None:
 
 def _share_unequal(path: Path, dialect: Dialect) -> float:
     """The share of the lines that have another number of fields than the header, with enclosing or literal quotes; 1
-    for a header with a single field."""
-    rows = unequal = width = 0
+    for a header with a single field. All lines may have one field more (`_whole_header`)."""
+    rows = unequal = longer = width = 0
     with open_text(path) as lines:
         for span in spans(lines, dialect):
             if not width:
@@ -174,7 +209,8 @@ def _share_unequal(path: Path, dialect: Dialect) -> float:
             for line in [span.record] if len(span.record) == width else map(dialect.plain_fields, span.lines):
                 rows += bool(line)
                 unequal += bool(line) and len(line) != width
-    return unequal / rows if rows else 0.0
+                longer += bool(line) and len(line) == width + 1
+    return 0.0 if not rows or longer == rows else unequal / rows
 
 
 def require_header(path: Path, header: Sequence[str], required: Iterable[str]) -> None:
@@ -196,10 +232,14 @@ def require_header(path: Path, header: Sequence[str], required: Iterable[str]) -
             "Remove the lines before the header, and any other comments."
         )
     if all(len(name) > 1 and name[0] == name[-1] == "'" for name in header):
-        code = f"import pandas; pandas.read_csv({path.name!r}, quotechar=chr(39), sep={delimiter!r})"
+        new = str(new_name(path, "_double", ".csv"))
+        code = (
+            f"import pandas; pandas.read_csv({str(path)!r}, quotechar=chr(39), sep={delimiter!r}, dtype=str, "
+            f"keep_default_na=False).to_csv({new!r}, index=False)"
+        )
         raise UserError(
             f"{path}: its fields are enclosed in single quotes, expected double quotes. Convert it: python -c "
-            f"\"{code}.to_csv('double_{path.stem}.csv', index=False)\""
+            f"{quote(code)}"
         )
 
 

@@ -1,6 +1,7 @@
 """The dialect of a CSV or TSV file (delimiter, quoting, spaces), and which lines form a record."""
 
 import csv
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -22,10 +23,13 @@ class Dialect:
     """Whether double quotes enclose fields (RFC 4180); otherwise they are literal, and every line is a record."""
     skip_spaces: bool = False
     """Whether spaces after a delimiter are skipped."""
+    backslashes_escape: bool = False
+    """Whether a quote in a quoted field is escaped by a backslash, as Spark, MySQL and R write it; other backslashes
+    are part of the texts."""
 
     def reader(self, lines: Iterable[str]) -> Any:
         """The records of lines, as lists of strings."""
-        return csv.reader(lines, **self.options)
+        return csv.reader(map(_doubled, lines) if self.backslashes_escape else lines, **self.options)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -51,6 +55,14 @@ class Dialect:
             return next(self.reader([line]), [])
         except csv.Error:
             return []
+
+
+def _doubled(line: str) -> str:
+    """A line with escaped quotes doubled; a backslash that is escaped itself does not escape the quote after it."""
+    return _ESCAPED.sub(lambda found: '""' if found[1] == '"' else found[0], line) if '\\"' in line else line
+
+
+_ESCAPED = re.compile(r'\\([\\"])')
 
 
 @dataclass(frozen=True)

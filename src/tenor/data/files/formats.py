@@ -117,8 +117,8 @@ def recognize_format(path: Path) -> FileFormat:
         return FileFormat(FORMATS[suffix], suffix)
     if suffix in REFUSED:
         # A name with such characters would end the quotes of the command.
-        known = name if UNQUOTED.isdisjoint(name.name) else PurePath(f"FILE{suffix}")
-        how = REFUSED[suffix].format(name=known, stem=known.stem)
+        known = path.with_name(name.name) if UNQUOTED.isdisjoint(str(path)) else PurePath(f"FILE{suffix}")
+        how = REFUSED[suffix].format(name=known, stem=known.with_suffix(""))
         raise UserError(f"{path}: {suffix} files are not read. {how}.")
     raise UserError(f"{path}: unknown suffix {suffix!r}{_near(suffix)}, expected one of {ACCEPTED}. {_how(path, name)}")
 
@@ -144,14 +144,14 @@ def _how(path: Path, name: PurePath) -> str:
         suffix = ".tsv" if b"\t" in line else ".csv" if b"," in line or b";" in line else ".txt"
     packed = path.suffix if compression_of(path) else ""
     new = f"{name.stem if name.suffix else name.name}{suffix}{packed}"
-    return f"If it is text, rename it: mv {quote(path.name)} {quote(new)}"
+    return f"If it is text, rename it: mv {quote(str(path))} {quote(str(path.with_name(new)))}"
 
 
 def _require_packed(path: Path) -> None:
     suffix = path.suffix.lower()
     if suffix in COMPRESSIONS and PurePath(path.stem).suffix.lower() == ".tar":
         raise UserError(
-            f"{path}: archives are not read. Extract it (tar -xf {quote(path.name)}), and give the path of a "
+            f"{path}: archives are not read. Extract it (tar -xf {quote(str(path))}), and give the path of a "
             "file or folder."
         )
     if suffix in COMPRESSIONS:

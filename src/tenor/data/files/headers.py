@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
 
+from tenor.data.files.commands import with_header
 from tenor.errors import UserError
 
 SHOWN_COLUMNS = 30
@@ -24,6 +25,7 @@ USUAL_NAMES = {
 }
 """Names of text and label columns in public datasets and exports, in lower case."""
 NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)")
+LINE_BREAKS = re.compile(r"\s*[\r\n]\s*")
 SAMPLE_ROWS = 200
 MOST_WORDS_OF_A_NAME = 8
 MOST_CHARACTERS_OF_A_NAME = 80
@@ -101,13 +103,15 @@ def _folded(name: str) -> str:
 
 
 def tidied_names(names: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The names without blanks around them, each with a name; and notes on what was changed.
+    """The names without blanks around them and on one line, each with a name; and notes on what was changed.
 
     A column without a name gets the name that pandas gives it (`Unnamed: 0` for the first), as a rule the row numbers.
     """
-    stripped = [name.strip().strip("\u200b\ufeff") for name in names]
+    stripped = [LINE_BREAKS.sub(" ", name.strip().strip("\u200b\ufeff")) for name in names]
     notes = []
-    if any(name != other for name, other in zip(names, stripped, strict=True)):
+    if broken := next((name for name in names if LINE_BREAKS.search(name.strip())), None):
+        notes.append(f"line breaks in the names of columns are read as blanks, as in {broken[:60]!r}")
+    elif any(name != other for name, other in zip(names, stripped, strict=True)):
         changed = next(name for name, other in zip(names, stripped, strict=True) if name != other)
         notes.append(f"blanks around the names of columns are left out, such as those of {changed[:60]!r}")
     named = [name or f"Unnamed: {at}" for at, name in enumerate(stripped)]
@@ -127,12 +131,17 @@ def refuse_duplicates(where: str, names: Sequence[str], required: Iterable[str] 
 
 
 def lost_first_row(
-    path: Path, header: Sequence[str], rows: Sequence[Sequence[str]], required: Sequence[str], delimiter: str = ","
+    files: Sequence[Path],
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    required: Sequence[str],
+    delimiter: str = ",",
 ) -> str:
     """A message that the header seems to be a row of data, with the command that adds a header; empty if it does not.
 
-    `rows` are the first rows below. If the required columns exist, the header is doubted only if a column is named like
-    one of its repeated values, or a required one like a text.
+    `files` are this file, and others that are read with it. `rows` are the first rows below. If the required columns
+    exist, the header is doubted only if a column is named like one of its repeated values, or a required one like a
+    text.
     """
     rows = [row for row in rows[:SAMPLE_ROWS] if len(row) == len(header) and list(row) != list(header)]
     named = [name for name in header if not name.startswith("Unnamed: ")]
@@ -149,8 +158,8 @@ def lost_first_row(
     separated = delimiter.replace("\t", "\\t").join(likely_names(columns))
     shown = ", ".join(repr(name[:40]) for name in header[:4])
     return (
-        f"{path}: the first line seems to be a row of data, not a header with names of columns ({shown}). Add a "
-        f"header, for instance: (printf '{separated}\\n'; cat {quote(path.name)}) > 'with_header{path.suffix}'"
+        f"{files[0]}: the first line seems to be a row of data, not a header with names of columns ({shown}). Add a "
+        f"header, for instance: {with_header(separated, files, '_with_header')}"
     )
 
 

@@ -106,8 +106,9 @@ def _without_nan(value: Any) -> Any:
 class _Layout:
     """Where the records of a file are."""
 
-    form: Literal["lines", "values", "array", "key"]
-    """One object per line; objects one after another; an array; an array under a key."""
+    form: Literal["lines", "values", "array", "key", "table"]
+    """One object per line; objects one after another; an array; an array under a key; the rows of phpMyAdmin's table
+    among other objects in an array."""
     key: tuple[str, ...] = ()
     """The keys that lead to the array, such as `data`, `reviews`."""
     are_texts: bool = False
@@ -125,7 +126,8 @@ def json_rows(path: Path, required: Sequence[str]) -> FileRows:
         return _blocks(found, limits, choose is None, nested)
 
     key = ".".join(layout.key)
-    notes = () if not key else (f"{path}: the records are those under the key {key!r}.",)
+    what = "of the table" if layout.form == "table" else "under the key"
+    notes = () if not key else (f"{path}: the records are those {what} {key!r}.",)
     reading = {} if layout.form == "lines" else {"records": ascii(key) if key else layout.form}
     unit: Unit = "line" if layout.form == "lines" else "row"
     return FileRows(str(path), path.name, unit, "records", None, read, (path,), notes, reading=reading)
@@ -183,6 +185,8 @@ def _items(path: Path, layout: _Layout) -> Iterator[_Record]:
             texts = _values(scanner)
         elif layout.form == "array":
             texts = _arrays(scanner)
+        elif layout.form == "table":
+            texts = _of_table(scanner)
         else:
             texts = _under(scanner, layout.key)
         for number, text in enumerate(texts, start=1):
@@ -199,6 +203,40 @@ def _values(scanner: "_Scanner") -> Iterator[str]:
 def _arrays(scanner: "_Scanner") -> Iterator[str]:
     while scanner.peek():
         yield from scanner.items()
+
+
+def _of_table(scanner: "_Scanner") -> Iterator[str]:
+    """The rows of the tables in an array of objects: `{"type": "table", "name": …, "data": […]}`."""
+    for _ in scanner.objects():
+        for name in scanner.names():
+            if name == "data" and scanner.peek() == "[":
+                yield from scanner.items()
+            else:
+                scanner.skip()
+
+
+def _tables(path: Path) -> list[str]:
+    """The names of the tables in phpMyAdmin's export; none for another file."""
+    names: list[str] = []
+    with _Scanner(path) as scanner:
+        for at, _ in enumerate(scanner.objects()):
+            fields: dict[str, str] = {}
+            for name in scanner.names():
+                if name in ("type", "name", "comment") and scanner.peek() == '"':
+                    fields[name] = json.loads(scanner.value())
+                elif name == "data" and scanner.peek() == "[":
+                    fields[name] = ""
+                    scanner.skip()
+                else:
+                    scanner.skip()
+            if at == 0 and not (fields.get("type") == "header" and PHPMYADMIN in fields.get("comment", "").lower()):
+                return []
+            if fields.get("type") == "table" and "data" in fields:
+                names.append(fields.get("name", "table"))
+    return names
+
+
+PHPMYADMIN = "phpmyadmin"
 
 
 def _under(scanner: "_Scanner", key: tuple[str, ...]) -> Iterator[str]:
@@ -269,6 +307,17 @@ class _Scanner:
             if self.take(",]") == "]":
                 return
 
+    def objects(self) -> Iterator[None]:
+        """For each object in an array; the caller reads it. Raises UserError for other items."""
+        self.take("[")
+        while self.peek() != "]":
+            if self.peek() != "{":
+                raise self._error("expected an object")
+            yield
+            if self.peek() != "]":
+                self.take(",")
+        self.take("]")
+
     def skip(self) -> None:
         """Read a value without keeping it."""
         if self.peek() == "[":
@@ -335,7 +384,20 @@ def _layout(path: Path, required: Sequence[str]) -> _Layout:
                     f"{path}: is a JSON array of other values than objects. Expected an array of objects, such as "
                     '[{"text": "A fine film.", "label": 1}].'
                 )
-            return _Layout("array", are_texts=item == '"')
+            if item != "{" or PHPMYADMIN not in scanner.buffer[:PART_CHARACTERS].lower():
+                return _Layout("array", are_texts=item == '"')
+    if first == "[":
+        tables = _tables(path)
+        if len(tables) > 1:
+            code = (
+                f"import json; [print(json.dumps(row)) for table in json.load(open({json.dumps(str(path))})) "
+                f"if table.get('name') == {json.dumps(tables[0])} for row in table.get('data', [])]"
+            )
+            raise UserError(
+                f"{path}: has {len(tables)} tables: {', '.join(map(repr, tables[:SHOWN_KEYS]))}. Write one to a file, "
+                f"for instance: python -c {quote(code)} > {quote(str(path.with_name(tables[0] + '.jsonl')))}"
+            )
+        return _Layout("table", (tables[0],)) if tables else _Layout("array")
     if first != "{":
         return _Layout("lines")
     kinds: dict[str, str] = {}
@@ -413,10 +475,10 @@ def _refuse_layout(path: Path, kinds: Mapping[str, str], arrays: Sequence[tuple[
     if arrays:
         names = [".".join(key) for key in arrays]
         within = "".join(f"[{json.dumps(name)}]" for name in arrays[0])
-        code = f"import json; [print(json.dumps(row)) for row in json.load(open({json.dumps(path.name)})){within}]"
+        code = f"import json; [print(json.dumps(row)) for row in json.load(open({json.dumps(str(path))})){within}]"
         raise UserError(
             f"{path}: has records under several keys: {', '.join(map(repr, names[:SHOWN_KEYS]))}. Write each to a "
-            f"file, for instance: python -c {quote(code)} > {quote(names[0] + '.jsonl')}"
+            f"file, for instance: python -c {quote(code)} > {quote(str(path.with_name(names[0] + '.jsonl')))}"
         )
     is_split = {"columns", "data"} <= set(kinds)
     found = set(kinds.values())
@@ -424,7 +486,7 @@ def _refuse_layout(path: Path, kinds: Mapping[str, str], arrays: Sequence[tuple[
         return
     orient = "split" if is_split else "index" if found == {"object"} else "columns"
     code = (
-        f"import pandas; pandas.read_json({json.dumps(path.name)}, orient={json.dumps(orient)})"
-        f".to_csv({json.dumps(path.stem + '.csv')}, index=False)"
+        f"import pandas; pandas.read_json({json.dumps(str(path))}, orient={json.dumps(orient)})"
+        f".to_csv({json.dumps(str(path.with_suffix('.csv')))}, index=False)"
     )
     raise UserError(f"{path}: has columns, not records: the keys {shown}. Convert it: python -c {quote(code)}")

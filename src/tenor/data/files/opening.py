@@ -19,6 +19,8 @@ from tenor.errors import UserError
 from tenor.runs.files import cache_folder
 
 PART_BYTES = 2**20
+UNPACK = {"gzip": "gzip -dc", "bzip2": "bzip2 -dc", "zstd": "zstd -dc", "xz": "xz -dc", "zip": "unzip -p"}
+"""Commands that print the content of a compressed file."""
 COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".xz": "xz", ".zip": "zip"}
 MOST_EXPANSION = 1000
 """Uncompressed bytes per compressed byte; natural text has 3 to 10."""
@@ -222,6 +224,15 @@ def require_utf16(path: Path) -> None:
             start += len(part)
 
 
+def other_encoding(path: Path) -> str | None:
+    """The encoding that a file seems to have; None if it is UTF-8 or UTF-16."""
+    try:
+        require_text(path)
+    except UserError:
+        return likely_encoding(path)
+    return None
+
+
 def encoding_fix(path: Path, is_mixed: bool = False) -> str:
     """The next step for a file that is not UTF-8; `is_mixed`: it also has valid characters of several bytes."""
     if is_mixed:
@@ -236,9 +247,11 @@ def encoding_fix(path: Path, is_mixed: bool = False) -> str:
 def _convert(path: Path, encoding: str, option: str = "") -> str:
     name = inner_name(path)
     stem, dot, suffix = name.rpartition(".")
-    new = f"{stem}.utf8.{suffix}" if dot else f"{name}.utf8"
-    packed = "" if compression_of(path) is None else " (after decompressing it)"
-    return f"iconv {option}-f {encoding} -t UTF-8 {quote(name)} > {quote(new)}{packed}"
+    new = quote(str(path.with_name(f"{stem}.utf8.{suffix}" if dot else f"{name}.utf8")))
+    kind = compression_of(path)
+    if kind is None:
+        return f"iconv {option}-f {encoding} -t UTF-8 {quote(str(path))} > {new}"
+    return f"{UNPACK[kind]} {quote(str(path))} | iconv {option}-f {encoding} -t UTF-8 > {new}"
 
 
 def _why_nul(path: Path) -> str:

@@ -8,8 +8,9 @@ from pathlib import Path
 from shlex import quote
 
 from tenor.data.files import dialect
+from tenor.data.files.commands import content_of, new_name, with_header
 from tenor.data.files.headers import USUAL_NAMES
-from tenor.data.files.opening import inner_name, open_text
+from tenor.data.files.opening import open_text
 from tenor.data.files.stream import Block, FileRow, FileRows, Limits, in_blocks
 from tenor.errors import UserError
 
@@ -20,8 +21,8 @@ FIRST_LINES = 100
 """Count of lines at the beginning of a file that decide its format."""
 
 
-def plain_rows(path: Path) -> FileRows:
-    """A text file as rows: lines, or in fastText's format labels and texts.
+def plain_rows(path: Path, others: Sequence[Path] = ()) -> FileRows:
+    """A text file as rows: lines, or in fastText's format labels and texts; `others` are files that are read after it.
 
     Raises UserError for a file whose lines are all separated by tabs into the same number of fields: its labels would
     be part of the texts.
@@ -32,13 +33,20 @@ def plain_rows(path: Path) -> FileRows:
     if first and 2 * marked > len(first):
         return _fasttext(path)
     _refuse_header(path, first)
-    _refuse_tabs(path)
+    _refuse_tabs(path, others)
     names = (TEXT,)
 
     def read(limits: Limits, choose: Sequence[str] | None) -> Iterator[Block]:
         return in_blocks(_texts(path), names, limits, choose)
 
     return FileRows(str(path), path.name, "line", "strings", names, read, (path,))
+
+
+def has_labels(path: Path) -> bool:
+    """Whether the first lines have labels: fastText's, or fields separated by tabs."""
+    with open_text(path, "\n") as lines:
+        first = [line for line in islice(_bounded(path, lines), FIRST_LINES) if line.strip()]
+    return bool(first) and (all(line.startswith(MARK) for line in first) or all("\t" in line for line in first))
 
 
 def _fasttext(path: Path) -> FileRows:
@@ -90,11 +98,11 @@ def _refuse_header(path: Path, first: list[str]) -> None:
         if are_names and not USUAL_NAMES["text"].isdisjoint(names) and all(delimiter in one for one in first):
             raise UserError(
                 f"{path}: its first line is the header of a CSV file, {line[:80]!r}, so that it is not one text per "
-                f"line. Rename it: cp {quote(path.name)} {quote(inner_name(path).rsplit('.', 1)[0] + '.csv')}"
+                f"line. Rename it: {content_of(path)} > {quote(str(new_name(path, suffix='.csv')))}"
             )
 
 
-def _refuse_tabs(path: Path) -> None:
+def _refuse_tabs(path: Path, others: Sequence[Path]) -> None:
     """Raises UserError if every line has the same number of tabs, at least one."""
     counts: Counter[int] = Counter()
     first = ""
@@ -107,13 +115,12 @@ def _refuse_tabs(path: Path) -> None:
                     return
     if counts:
         fields = first.rstrip("\r\n").split("\t")
-        name = inner_name(path).rsplit(".", 1)[0]
         has_header = TEXT in fields or LABEL in fields or all(re.fullmatch(r"[A-Za-z_ ]{1,30}", one) for one in fields)
         header = "\\t".join(_names(fields))
         command = (
-            f"cp {quote(path.name)} {quote(name + '.tsv')}"
+            f"{content_of(path)} > {quote(str(new_name(path, suffix='.tsv')))}"
             if has_header
-            else f"(printf '{header}\\n'; cat {quote(path.name)}) > {quote(name + '.tsv')}"
+            else with_header(header, [path, *others], "", ".tsv")
         )
         raise UserError(
             f"{path}: each line is separated by tabs into {len(fields)} fields, so that it is not one text per line. "

@@ -11,7 +11,7 @@ Written here because the readers of pandas and Arrow take one quoting for given,
 import csv
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -50,16 +50,23 @@ def detect_quoting(path: Path, width: int, dialect: Dialect) -> Quoting:
     scan = _scan(path, width, dialect)
     notes: tuple[str, ...] = ()
     if not dialect.skip_spaces and scan.spaced * 2 >= max(1, scan.rows) and width > 1:
-        spaced = Dialect(dialect.delimiter, skip_spaces=True)
+        spaced = replace(dialect, skip_spaces=True)
         if (rescan := _scan(path, width, spaced)).is_clean:
             scan, dialect, notes = rescan, spaced, (skipped_spaces(dialect),)
     if not scan.faults and not scan.joined:
         return Quoting(dialect, notes)
+    if scan.escaped and not dialect.backslashes_escape:
+        escaped = replace(dialect, backslashes_escape=True)
+        rescan = _scan(path, width, escaped)
+        if rescan.is_clean and (scan.faults or rescan.joined < scan.joined):
+            found = detect_quoting(path, width, escaped)
+            note = f"quotes in quoted fields are escaped by backslashes (first in line {scan.escaped:,}), and read so"
+            return replace(found, notes=(*notes, note, *found.notes))
     profile = _profile(path, width, dialect)
     doubts = _doubts(path, profile)
     if doubts.wrong.count and _are_literal(scan, profile, doubts):
         note = _literal_note(scan, width, doubts.wrong.first[0].line)
-        return Quoting(Dialect(dialect.delimiter, False, dialect.skip_spaces), (*notes, note))
+        return Quoting(replace(dialect, quotes_enclose=False), (*notes, note))
     if doubts.wrong.count:
         raise UserError(f"{path}: {_refusal(scan, profile, doubts.wrong)}")
     if doubts.possible.count:
@@ -103,6 +110,9 @@ class _Scan:
     spaced: int = 0
     """Records with a field that begins with a space and a quote, where quotes do not enclose."""
 
+    escaped: int = 0
+    """The first line with a quote after a backslash; 0 if there is none."""
+
     @property
     def is_clean(self) -> bool:
         return not self.faults and not self.unequal
@@ -113,6 +123,8 @@ def _scan(path: Path, width: int, dialect: Dialect) -> _Scan:
     mark = f'{dialect.delimiter} "'
     for span in _rows(path, dialect):
         for at, line in enumerate(span.lines):
+            if not scan.escaped and '\\"' in line:
+                scan.escaped = span.first + at
             if line not in ("\n", "\r\n", "\r"):
                 scan.lines += 1
                 if line.count(dialect.delimiter) + 1 != width:

@@ -1,17 +1,22 @@
 """`open_rows`: the rows of whatever path a user gives, for every command and for Python."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from os.path import expanduser
 from pathlib import Path
 
 from tenor.data.files.arrow_files import arrow_rows, is_saved_dataset, saved_dataset_rows
+from tenor.data.files.columns_added import partition_folders, selected, selection_of, with_constant
 from tenor.data.files.delimited import delimited_rows
 from tenor.data.files.folders import (
     class_folder_rows,
     class_folders,
+    data_files,
     format_suffix,
+    inner_folders,
     is_glob,
     matching,
+    refuse_class_files,
     shards,
     without_empty,
 )
@@ -30,17 +35,20 @@ CHECK = "Check data.path and data.test_path, or --input."
 def open_rows(path: str | Path, required: Sequence[str] = (), strict_text: bool = False) -> FileRows:
     """Examine a file, a folder or a glob, and return its rows as a stream.
 
-    A folder is one that `datasets` saved, one with a folder of .txt files per class, or one of shards with the same
-    columns. `workbook.xlsx#Sheet` names a sheet. `required` are the columns that the caller needs. The caller checks
-    whether they exist; here their absence helps to recognize a first row that is no header. A name with dots is a field
-    within a column, if no column has this name. With `strict_text` any byte that is not UTF-8 and any NUL is an error;
-    without, it is a fault of its row.
+    A folder is one that `datasets` saved, one with a folder of texts per class, one partitioned by a column
+    (`label=positive/`), or one of shards with the same columns. `workbook.xlsx#Sheet` names a sheet;
+    `reviews.csv#split=train` and `reviews.csv#split!=test` choose rows by a column. `required` are the columns that the
+    caller needs. The caller checks whether they exist; here their absence helps to recognize a first row that is no
+    header. A name with dots is a field within a column, if no column has this name. With `strict_text` any byte that is
+    not UTF-8 and any NUL is an error; without, it is a fault of its row.
 
     Raises UserError for what cannot be read, with the way to something that can.
     """
     place = Path(expanduser(path))
     try:
-        return with_struct_fields(_open(place, required, strict_text), required)
+        place, selection = selection_of(place)
+        rows = with_struct_fields(_open(place, required, strict_text), required)
+        return rows if selection is None else selected(rows, selection)
     except OSError as error:
         raise UserError(f"{error.filename or place}: cannot be read: {error.strerror or error}.") from error
     except ValueError as error:  # NUL in the path.
@@ -51,11 +59,13 @@ def _open(place: Path, required: Sequence[str], strict_text: bool) -> FileRows:
     if place.is_dir():
         return _folder(place, required, strict_text)
     if is_glob(place):
-        return _joined(matching(place), place, required, strict_text)
+        files = matching(place)
+        refuse_class_files(files)
+        return _joined(files, place, required, strict_text)
     return _file(place, required, strict_text)
 
 
-def _file(path: Path, required: Sequence[str], strict_text: bool) -> FileRows:
+def _file(path: Path, required: Sequence[str], strict_text: bool, others: Sequence[Path] = ()) -> FileRows:
     path, sheet = _sheet(path)
     if not path.exists():
         raise UserError(f"{path}: no such file. {CHECK}")
@@ -71,14 +81,14 @@ def _file(path: Path, required: Sequence[str], strict_text: bool) -> FileRows:
             require_utf16(path)
     match found.kind:
         case "delimited":
-            return delimited_rows(path, required)
+            return delimited_rows(path, required, others)
         case "json":
             return json_rows(path, required)
         case "arrow":
             return arrow_rows([path], str(path), path.name)
         case "excel":
             return workbook_rows(path, sheet, required)
-    return plain_rows(path)
+    return plain_rows(path, others)
 
 
 def _sheet(path: Path) -> tuple[Path, str | None]:
@@ -94,7 +104,24 @@ def _folder(folder: Path, required: Sequence[str], strict_text: bool) -> FileRow
         return saved_dataset_rows(folder)
     if classes := class_folders(folder):
         return class_folder_rows(folder, classes)
-    return _joined(shards(folder), folder, required, strict_text)
+    files = data_files(folder)
+    if not files and (parts := partition_folders(folder)):
+        return _partitioned(folder, parts, required, strict_text)
+    if not files and len(inner := inner_folders(folder)) == 1:
+        rows = _folder(inner[0], required, strict_text)
+        return replace(rows, notes=(f"{folder}: the rows are those of {inner[0]}.", *rows.notes))
+    return _joined(shards(folder, files), folder, required, strict_text)
+
+
+def _partitioned(
+    folder: Path, parts: Sequence[tuple[Path, str, str | None]], required: Sequence[str], strict_text: bool
+) -> FileRows:
+    """The rows of folders that share the values of a column; their files have the other columns."""
+    key = parts[0][1]
+    others = [name for name in required if name != key]
+    read = [with_constant(_folder(path, others, strict_text), key, value) for path, _, value in parts]
+    names = ", ".join(path.name for path, *_ in parts[:5]) + (", …" if len(parts) > 5 else "")
+    return _chained(read, folder, (f"{folder}: the column {key!r} is that of the folders' names, {names}.",))
 
 
 def _joined(files: Sequence[Path], where: Path, required: Sequence[str], strict_text: bool) -> FileRows:
@@ -110,7 +137,13 @@ def _joined(files: Sequence[Path], where: Path, required: Sequence[str], strict_
         for path in files:
             recognize_format(path)
         return arrow_rows(files, str(where), where.name)
-    parts = [_file(path, required, strict_text) for path in files]
+    return _chained(
+        [_file(path, required, strict_text, [one for one in files if one != path]) for path in files], where
+    )
+
+
+def _chained(parts: Sequence[FileRows], where: Path, notes: Sequence[str] = ()) -> FileRows:
+    """Rows that follow one another. Raises UserError if their columns differ."""
     first = parts[0]
     for part in parts[1:]:
         if (part.unit, part.kind) != (first.unit, first.kind) or _sorted(part) != _sorted(first):
@@ -118,19 +151,26 @@ def _joined(files: Sequence[Path], where: Path, required: Sequence[str], strict_
                 f"{part.where}: has the columns {_shown(part)}, expected {_shown(first)} as in {first.where}. Give "
                 "files with the same columns."
             )
+        if part.schema is not None and first.schema is not None and not part.schema.equals(first.schema):
+            raise UserError(
+                f"{part.where}: its columns have other types than those of {first.where}. Write all files with the "
+                "same types."
+            )
 
     def read(limits: Limits, choose: Sequence[str] | None) -> Iterator[Block]:
         names = list(first.columns) if choose is None and first.columns is not None else choose
         for part in parts:
             file = part.files[0].name
             for block in part.read(limits, names):
-                yield Block(block.table, block.numbers, block.faults, block.records, file)
+                yield Block(block.table, block.numbers, block.faults, block.records, block.file or file)
 
-    notes = tuple(dict.fromkeys(note for part in parts for note in part.notes))
+    notes = tuple(dict.fromkeys([*notes, *(note for part in parts for note in part.notes)]))
     reading = {str(at): part.reading for at, part in enumerate(parts) if part.reading}
+    files = tuple(file for part in parts for file in part.files)
     return FileRows(
-        *(str(where), where.name, first.unit, first.kind, first.columns, read, tuple(files)),
+        *(str(where), where.name, first.unit, first.kind, first.columns, read, files),
         notes=notes,
+        schema=first.schema,
         reading=reading,
         below_header=first.below_header,
     )

@@ -75,6 +75,8 @@ class FileRows:
     """How the rows are read, where a file of this suffix can be read in several ways; part of a job's identity."""
     below_header: bool = False
     """Whether rows are counted below a header."""
+    chosen_by: str = ""
+    """The column by which the user chose the rows (`columns_added.py`)."""
     added: tuple[str, ...] = ()
     """Columns that are not the file's own but fields within them, such as `review.text` (`nested.py`)."""
 

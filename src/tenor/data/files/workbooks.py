@@ -39,7 +39,7 @@ def workbook_rows(path: Path, sheet: str | None, required: Sequence[str]) -> Fil
             f"{where}: row {first:,}, the first that is not empty, has {names[0]!r}, but the names of the columns are "
             "in a row below. Delete the rows above it."
         )
-    if lost := lost_first_row(path, names, sample, required):
+    if lost := lost_first_row([path], names, sample, required):
         raise UserError(
             lost.partition(" Add a header")[0].replace(str(path), where, 1) + " Insert a row with names above it."
         )

@@ -30,6 +30,9 @@ class Export:
     flat: Callable[[Record], Record] = _unchanged
     """The record with the columns that `options` name, which some exports nest."""
 
+    reads: tuple[str, ...] = ()
+    """The columns that `left_out` looks at, if these are a table's own."""
+
     @property
     def is_nested(self) -> bool:
         """Whether the columns that `options` name exist only in `flat` records."""
@@ -47,7 +50,7 @@ def recognize(columns: Sequence[str], sample: Sequence[Record]) -> Export | None
     `sample`: a few records, which nested exports and those with equal column names are recognized by; may be empty for
     a table.
     """
-    for known in (_prodigy, _label_studio, _label_studio_table, _argilla, _argilla_1, _doccano, _known_table):
+    for known in (_crowd, _prodigy, _label_studio, _label_studio_table, _argilla, _argilla_1, _doccano, _known_table):
         if (export := known(columns, sample)) is not None:
             return export
     return None
@@ -74,7 +77,7 @@ def _prodigy(columns: Sequence[str], sample: Sequence[Record]) -> Export | None:
         return None
     if "accept" in columns:
         return Export("Prodigy (choice)", _options("text", "accept"), _not_chosen)
-    return Export("Prodigy", "", _not_accepted)
+    return Export("Prodigy", "", _not_accepted, reads=("answer",))
 
 
 def _not_accepted(record: Record) -> str | None:
@@ -84,6 +87,41 @@ def _not_accepted(record: Record) -> str | None:
 
 def _not_chosen(record: Record) -> str | None:
     return _not_accepted(record) or (None if record.get("accept") else "no option is chosen")
+
+
+# Crowdsourcing: one row per answer of a worker, which the requester may have rejected.
+
+
+def _crowd(columns: Sequence[str], sample: Sequence[Record]) -> Export | None:
+    """Mechanical Turk's batch results (`AssignmentStatus`), Toloka's assignments (`ASSIGNMENT:status`), and the full
+    reports of Appen, before Figure Eight and CrowdFlower (`_tainted`: judgments of workers that were removed)."""
+    if {"HITId", "AssignmentId", "AssignmentStatus"} <= set(columns):
+        options = _options(_first(columns, "Input."), _first(columns, "Answer."))
+        return Export("Mechanical Turk", options, _status("AssignmentStatus"), reads=("AssignmentStatus",))
+    if "ASSIGNMENT:status" in columns:
+        options = _options(_first(columns, "INPUT:"), _first(columns, "OUTPUT:"))
+        return Export("Toloka", options, _status("ASSIGNMENT:status"), reads=("ASSIGNMENT:status",))
+    if {"_unit_id", "_tainted"} <= set(columns):
+        return Export("Appen", "", _tainted, reads=("_tainted",))
+    return None
+
+
+def _first(columns: Sequence[str], start: str) -> str:
+    """The first column that begins so, preferably one that is called like a text or a label."""
+    found = [name for name in columns if name.startswith(start)]
+    usual = [name for name in found if {*name.lower().replace(":", ".").split(".")} & {*TEXT_NAMES, *LABEL_NAMES}]
+    return next(iter(usual or found), "NAME")
+
+
+def _status(column: str) -> Callable[[Record], str | None]:
+    def left_out(record: Record) -> str | None:
+        return "answer rejected" if str(record.get(column)).strip().lower() == "rejected" else None
+
+    return left_out
+
+
+def _tainted(record: Record) -> str | None:
+    return "judgment tainted" if str(record.get("_tainted")).strip().lower() in ("true", "1") else None
 
 
 # Label Studio: nested tasks (JSON), or one row per annotation (JSON-MIN, CSV).

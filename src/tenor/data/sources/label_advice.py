@@ -6,7 +6,9 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
+from shlex import quote
 
+from tenor.data.files.headers import Wanted, obvious
 from tenor.data.sources.rows import ONE_LABEL, shorten
 from tenor.data.sources.spellings import INTEGER, NUMBER, as_integer, folded, tidied
 from tenor.errors import UserError
@@ -32,6 +34,7 @@ NESTED = re.compile(r"(?:tensor|array|np\.array)\((\[.*\])(?:, [a-z_]+=[^()]*)?\
 SCALAR = re.compile(r"(?:tensor|array|np\.\w+)\(['\"]?([^'\"()\[\],]+)['\"]?(?:, [a-z_]+=[^()]*)?\)")
 VECTOR = re.compile(r"[01](\.0*)?(\s*[\s,;|]\s*[01](\.0*)?)+")
 DECIMAL_COMMA = re.compile(r"[-+]?[0-9]{1,3},[0-9]{1,3}")
+WHOLE_COMMA = re.compile(r"[0-9]{1,3},0{1,3}")
 MOST_BRACKETS = 100
 """Opening brackets of a label that is parsed: `ast.literal_eval` is not made for deep nesting."""
 SEPARATORS = (",", ";", "|")
@@ -93,6 +96,16 @@ def unpacked(label: str) -> object:
             return value["choices"]
         return value if isinstance(value, list | tuple | set | dict) else label
     return label
+
+
+def whole_numbers(labels: Iterable[str]) -> dict[str, str]:
+    """The integer that each label means, if all are whole numbers with a decimal comma, such as `4,0`; else none.
+    Labels of zeros and ones may be vectors (`1,0`)."""
+    numbers = {label: tidied(label) for label in labels}
+    if not all(WHOLE_COMMA.fullmatch(number) for number in numbers.values()):
+        return {}
+    whole = {label: str(int(number.partition(",")[0])) for label, number in numbers.items()}
+    return {} if set(whole.values()) <= {"0", "1"} else whole
 
 
 def _numbers_in(text: str) -> list[float]:
@@ -324,13 +337,16 @@ def _matches(label: str, names: Sequence[str]) -> bool:
     return (number.isdigit() and int(number) < len(names)) or folded(label) in map(folded, names)
 
 
-def several_labels(examples: Mapping[str, str], rows: int, total: int, where: str, column: str) -> UserError:
-    """The error for a column with several labels in one field; `examples`: what each label looks like."""
+def several_labels(
+    examples: Mapping[str, str], rows: int, total: int, where: str, column: str, has_fields: bool = False
+) -> UserError:
+    """The error for a column with several labels in one field; `examples`: what each label looks like. `has_fields`: a
+    field of a dictionary can be named as a column."""
     label, looks = next(iter(examples.items()))
     fix = (
         "Replace each vector by the position of its 1 (argmax)."
         if all(look == "a one-hot vector" for look in examples.values())
-        else "Write the field with the class into a column of its own."
+        else _advice_on_dictionary(label, column, has_fields)
         if looks == "a dictionary"
         else f"{ONE_LABEL} To leave out the rows with several: data.faulty_rows=leave_out"
         if rows < total
@@ -340,3 +356,18 @@ def several_labels(examples: Mapping[str, str], rows: int, total: int, where: st
         f"{where}: column {column!r} has several values per row in {rows:,} of {total:,} rows, such as "
         f"{shorten(label)}, which looks like {looks}; expected one label per row. {fix}"
     )
+
+
+def _advice_on_dictionary(label: str, column: str, has_fields: bool) -> str:
+    value = unpacked(label)
+    fields = value if isinstance(value, dict) else {}
+    numbers = [score for score in fields.values() if isinstance(score, int | float)]
+    if len(fields) > 1 and len(numbers) == len(fields):
+        return "These seem to be scores per class: write the class with the highest score into a column of its own."
+    names = [str(name) for name, inner in fields.items() if not isinstance(inner, dict | list)]
+    if not has_fields or not names:
+        return "Write the field with the class into a column of its own."
+    one = obvious(Wanted("label", "label", ""), names) or (names[0] if len(names) == 1 else None)
+    listed_names = "" if one else f"Its fields: {', '.join(map(repr, names[:SHOWN]))}. "
+    option = quote(f"data.label_column={column}.{one or 'NAME'}")
+    return f"{listed_names}Set {option}"

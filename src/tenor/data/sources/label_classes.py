@@ -24,6 +24,7 @@ from tenor.data.sources.label_advice import (
     several_labels,
     unpacked,
     vector_of,
+    whole_numbers,
 )
 from tenor.data.sources.rows import (
     MAX_CHARACTERS,
@@ -32,6 +33,7 @@ from tenor.data.sources.rows import (
     SourceRows,
     all_missing,
     nearest,
+    one_hot_name,
     python_column,
     shorten,
 )
@@ -92,10 +94,11 @@ def class_indices(
     if written and all(read.faults.get(label) == "missing" for label in written):
         raise all_missing(rows.where, column, written.total(), "label")
     if classes.faulty_rows == "refuse":
-        _refuse_several(read, written, rows.where, column)
+        _refuse_several(read, written, rows.where, column, rows.has_fields)
     meaning = _meaning(read.counts(written), classes, rows, columns)
     _require_printable(meaning.names, rows.where)
-    meaning = replace(meaning, notes=(*_relabel_notes(read, written, classes), *meaning.notes))
+    notes = [*_relabel_notes(read, written, classes), *_reading_notes(read, written)]
+    meaning = replace(meaning, notes=(*notes, *meaning.notes))
     index_of = {label: meaning.index_of.get(known, -1) for label, known in read.label_of.items()}
     index_of |= dict.fromkeys(read.left_out, LEFT_OUT)
     indices = np.full(len(labels), -1, dtype=np.int64)
@@ -158,6 +161,10 @@ class _Read:
     several: dict[str, str]
     """What labels of several values look like."""
     relabelled: dict[str, str | None]
+    one_hot: list[str] = field(default_factory=list)
+    """Labels that are dictionaries of 0 and 1, read as the key that has 1."""
+    whole: dict[str, str] = field(default_factory=dict)
+    """Whole numbers with a decimal comma, and the integers that they are read as."""
 
     def counts(self, written: Counter[str]) -> Counter[str]:
         counts: Counter[str] = Counter()
@@ -171,8 +178,9 @@ def _read_labels(written: Counter[str], classes: Classes) -> _Read:
     require_distinct(classes.names or ())
     given = GivenNames(classes.names or ())
     wanted = {key: target for old, target in classes.relabel.items() for key in (old, _key(old))}
+    read.whole.update(whole_numbers(label for label in written if tidied(label)))
     for label in written:
-        key = label if label in wanted else _key(label)
+        key = label if label in wanted else _key(read.whole.get(label, label))
         if key in wanted:
             target = wanted[key]
             read.relabelled[label] = target
@@ -182,6 +190,8 @@ def _read_labels(written: Counter[str], classes: Classes) -> _Read:
                 read.label_of[label] = target
         elif given.index(label) is not None:
             read.label_of[label] = label
+        elif label in read.whole:
+            read.label_of[label] = read.whole[label]
         elif not tidied(label):
             read.faults[label] = "missing"
         elif folded(label) in MISSING:
@@ -201,6 +211,9 @@ def _unpack(label: str, value: object, read: _Read) -> None:
     match value:
         case str():
             read.label_of[label] = value
+        case dict() if (name := one_hot_name(value)) is not None:
+            read.label_of[label] = name
+            read.one_hot.append(label)
         case dict():
             read.several[label] = "a dictionary"
             read.faults[label] = f"{shorten(label)}, a dictionary, expected one label"
@@ -217,11 +230,21 @@ def _unpack(label: str, value: object, read: _Read) -> None:
             read.faults[label] = f"{shorten(label)}, {SEVERAL} ({looks_like(list(value))}), expected one label"
 
 
-def _refuse_several(read: _Read, written: Counter[str], where: str, column: str) -> None:
+def _refuse_several(read: _Read, written: Counter[str], where: str, column: str, has_fields: bool) -> None:
     """Raises UserError if most labels are lists or dictionaries."""
     count = sum(written[label] for label in read.several)
     if 2 * count > written.total():
-        raise several_labels(read.several, count, written.total(), where, column)
+        raise several_labels(read.several, count, written.total(), where, column, has_fields)
+
+
+def _reading_notes(read: _Read, written: Counter[str]) -> list[str]:
+    notes = []
+    if read.one_hot:
+        count = sum(written[label] for label in read.one_hot)
+        notes.append(f"dictionaries of 0 and 1 are read as the key that has 1 ({rows_text(count)})")
+    if shown := next((label for label in read.whole if read.label_of.get(label) == read.whole[label]), None):
+        notes.append(f"numbers with a decimal comma are read as integers, such as {shown!r} as {read.whole[shown]!r}")
+    return notes
 
 
 def _relabel_notes(read: _Read, written: Counter[str], classes: Classes) -> list[str]:
@@ -232,7 +255,7 @@ def _relabel_notes(read: _Read, written: Counter[str], classes: Classes) -> list
     for label, count in counts.most_common():
         target = read.relabelled[label]
         changed.append(f"{shorten(label)} ({rows_text(count)}) {'left out' if target is None else f'as {target!r}'}")
-    found = {key for label in read.relabelled for key in (label, _key(label))}
+    found = {key for label in read.relabelled for key in (label, _key(read.whole.get(label, label)))}
     unused = [old for old in classes.relabel if old not in found and _key(old) not in found]
     sentences = [f"data.relabel: {', '.join(changed[:20])}{', …' if len(changed) > 20 else ''}"] if changed else []
     if unused:

@@ -20,6 +20,7 @@ from tenor.data.files.reading import open_rows
 from tenor.data.files.stream import Block, FileRows, Limits
 from tenor.data.sources.exports import Export, recognize
 from tenor.data.sources.rows import Columns, SourceRows, python_column, require_columns, stored_class_names
+from tenor.data.sources.watched import Watched, rejected
 from tenor.errors import TenorError, UserError
 from tenor.runs.files import cache_folder
 
@@ -114,6 +115,7 @@ def source_rows(rows: FileRows, columns: Columns, is_test: bool = False) -> Sour
         table = gather(reader.batches(schema), schema)
     except OSError as error:
         raise UserError(f"{error.filename or rows.where}: cannot be read: {error.strerror or error}.") from error
+    reader.watched.refuse_splits()
     if reader.keys:
         hint = _hint(reader.export) or _hint_of_test(list(reader.keys), columns, is_test)
         require_columns(list(reader.keys), columns, rows.where, hint)
@@ -122,6 +124,7 @@ def source_rows(rows: FileRows, columns: Columns, is_test: bool = False) -> Sour
         *(table, rows.where, rows.origin, reader.faults, reader.place, rows.notes),
         class_names=names,
         left_out=reader.left_out,
+        has_fields=rows.kind == "records",
     )
 
 
@@ -186,11 +189,14 @@ class _Reader:
         self.left_out: dict[int, str] = {}
         """Rows that are not taught, with the reason."""
         self.count = 0
+        self.watched = Watched(rows, list(self.roles))
         self.runs: list[tuple[int, int, str]] = []
         """The position and the number of each row that does not follow the one before it, and its file."""
 
     def batches(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-        chosen = None if self.nested else list(self.roles)
+        watched = [] if self.rows.columns is None else self.watched.names(self.rows.columns)
+        reads = () if self.export is None or self.columns.label == ANSWER else self.export.reads
+        chosen = None if self.nested else list(dict.fromkeys([*self.roles, *watched, *reads]))
         for block in self.rows.read(Limits(BLOCK_ROWS, BLOCK_CHARACTERS), chosen):
             if block.records is not None or self.nested:
                 records = block.records or _checked(self.rows, block.table).to_pylist()
@@ -199,8 +205,14 @@ class _Reader:
             for at, fault in block.faults.items():
                 for of_column in self.faults.values():
                     of_column[self.count + at] = fault
+            table = _checked(self.rows, block.table)
+            for name in watched:
+                self.watched.add(name, [value for at, value in enumerate(block.values(name)) if at not in block.faults])
+            columns = {name: block.values(name) for name in reads}
+            found = rejected(self.export, columns, len(block.numbers)) if reads else {}
+            self.left_out.update({self.count + at: reason for at, reason in found.items()})
             self._number(block.numbers, block.file)
-            yield from _checked(self.rows, block.table).to_batches()
+            yield from table.select(list(self.roles)).to_batches()
 
     def _of_records(self, block: Block, records: list[dict[str, object]], schema: pa.Schema) -> pa.RecordBatch:
         for at, fault in block.faults.items():
@@ -214,6 +226,8 @@ class _Reader:
             self.export = recognize(list(dict.fromkeys(key for record in sample for key in record)), sample)
         if self.export is not None and self.columns.label != ANSWER:
             records = [self._used(at, record, self.export) for at, record in enumerate(records)]
+        for name in self.watched.names(list(dict.fromkeys(key for record in records for key in record))):
+            self.watched.add(name, [record[name] for record in records if name in record])
         for record in records:
             self.keys.update(dict.fromkeys((*names_of(record), *(name for name in self.roles if name in record))))
         arrays = []

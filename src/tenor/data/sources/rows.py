@@ -82,6 +82,8 @@ class SourceRows:
     """The class names, by index, if the file itself stores them (`stored_class_names`)."""
     left_out: Mapping[int, str] = field(default_factory=dict)
     """Rows that must not be used, such as rejected annotations, with the reason. They keep their row numbers."""
+    has_fields: bool = False
+    """Whether a dictionary is an object of JSON, whose fields can be named as columns (`files/nested.py`)."""
 
 
 def require_columns(available: Sequence[str], columns: Columns, where: str, hint: str = "") -> None:
@@ -158,10 +160,22 @@ def _packed(value: Collection[object], column: str) -> tuple[str | None, str | N
         return None, None
     if isinstance(value, list | tuple) and len(value) == 1:
         return _as_string(value[0], column, "label")
+    if isinstance(value, dict) and (name := one_hot_name(value)) is not None:
+        value = {name: 1, next(other for other in value if other != name): 0}
     shown = repr(value)
     if len(shown) <= MOST_SHOWN and encodable(shown):
         return shown, None
     return "", f"{column} is {shorten(value)} ({type(value).__name__} of {len(value):,} values). {ONE_LABEL}"
+
+
+def one_hot_name(value: Mapping[object, object]) -> str | None:
+    """The key that has 1 where each other has 0 (or true and false), as in spaCy's `cats`; None for others."""
+    if len(value) < 2 or not all(isinstance(key, str) for key in value):
+        return None
+    if not all(isinstance(score, int | float) and score in (0, 1) for score in value.values()):
+        return None
+    found = [key for key, score in value.items() if score == 1]
+    return str(found[0]) if len(found) == 1 else None
 
 
 def shorten(value: object) -> str:

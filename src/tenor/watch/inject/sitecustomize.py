@@ -26,8 +26,8 @@ sys.path[:] = [folder for folder in sys.path if os.path.abspath(folder or ".") !
 if os.environ.get("TENOR_WATCH") == "1":
     if importlib.util.find_spec("tenor") is None:
         print(
-            f"tenor watch: {sys.executable} has no package tenor, so nothing is watched in it; install it there: "
-            f"{sys.executable} -m pip install tenor",
+            f"tenor watch: {sys.executable} has no package tenor, so nothing is watched in it; install Tenor there as "
+            "you did for this command",
             file=sys.stderr,
         )
     else:

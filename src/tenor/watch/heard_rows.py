@@ -68,3 +68,33 @@ def labels_in_batch(batch: Any) -> torch.Tensor | None:
     named = [batch.get(name) for name in LABEL_NAMES] if isinstance(batch, Mapping) else []
     last = [batch[-1]] if isinstance(batch, tuple | list) and len(batch) > 1 else []
     return next((value.detach() for value in (*named, *last) if isinstance(value, torch.Tensor)), None)
+
+
+class HeardTexts:
+    """Texts as the program gave them to its tokenizer, by their token ids: the ids alone have lost capitals, accents
+    and unknown characters."""
+
+    def __init__(self) -> None:
+        self._by_ids: dict[bytes, str] = {}
+        self.characters = 0
+
+    def add(self, text: Any, encoded: Any) -> None:
+        """Remember the texts of one call of a tokenizer, up to a limit."""
+        texts = [text] if isinstance(text, str) else list(text) if isinstance(text, list | tuple) else []
+        ids, masks = encoded.get("input_ids"), encoded.get("attention_mask")
+        if not texts or not all(isinstance(one, str) for one in texts) or ids is None or self.characters > LARGEST:
+            return
+        rows = [ids] if isinstance(text, str) and len(ids) and isinstance(ids[0], int) else list(ids)
+        if len(rows) != len(texts):
+            return
+        kept = [None] * len(rows) if masks is None or len(masks) != len(rows) else list(masks)
+        for row, mask, one in zip(rows, kept, texts, strict=True):
+            array = np.asarray(row, dtype=np.int32)
+            if mask is not None and len(mask) == len(array):
+                array = array[np.asarray(mask, dtype=bool)]
+            self._by_ids[array.tobytes()] = one
+            self.characters += len(one)
+
+    def text_of(self, ids: np.ndarray) -> str | None:
+        """The text with these token ids, if it was heard."""
+        return self._by_ids.get(ids.tobytes())

@@ -14,7 +14,7 @@ from tenor.watch.patches import failures, own_work
 from tenor.watch.settings import UNWATCHED
 
 if TYPE_CHECKING:
-    from tenor.watch.evaluations import Evaluation
+    from tenor.watch.evaluations import SeenEvaluation
     from tenor.watch.session import Session
     from tenor.watch.training import WatchedTraining
 
@@ -46,7 +46,9 @@ def diagnosis_of(session: "Session", is_final: bool) -> Diagnosis:
             runs = [Artifacts("a program", ())]
         notes = (*session.notes, *_limits(), *([session.trouble] if session.trouble else []))
         runs[0] = replace(runs[0], notes=(*runs[0].notes, *notes))
-        return diagnose_runs(runs, session.program)
+        diagnosis = diagnose_runs(runs, session.program)
+        # What a reader of files could pass besides does not help here.
+        return replace(diagnosis, limits=diagnosis.limits.partition(" To check more,")[0])
 
 
 def _limits() -> list[str]:
@@ -75,6 +77,8 @@ def _artifacts(training: "WatchedTraining", is_final: bool) -> Artifacts:
     steps = _steps(training)
     if steps is not None:
         evidence.append(steps)
+    if is_final and training.outputs is not None:
+        evidence.append(replace(training.outputs, n_classes=_classes_seen(training)))
     checked = training.preflight.checked if training.preflight is not None else ()
     if "OPT008" not in checked and len(training.rates) > 1:
         evidence.append(_schedule(training))
@@ -114,7 +118,7 @@ def _rows(training: "WatchedTraining") -> DataEvidence | None:
         return None
     ids, labels = seen.first(_epoch_rows(training))
     keys = {row.tobytes() for row in ids}
-    sets: dict[bytes, Evaluation] = {}
+    sets: dict[bytes, SeenEvaluation] = {}
     for evaluation in evaluations:
         own = [row.tobytes() for row in evaluation.rows.ids]
         is_training = sum(key in keys for key in own) >= SAME_ROWS * len(own) and len(own) >= len(keys) / 2
@@ -125,10 +129,19 @@ def _rows(training: "WatchedTraining") -> DataEvidence | None:
     first, *others = sets.values()
     return DataEvidence(
         Rows(labels, _texts(tokenizer, ids)),
-        training.n_classes,
+        _classes_seen(training),
         _evaluated_rows(tokenizer, first),
         _evaluated_rows(tokenizer, others[0]) if others else None,
     )
+
+
+def _classes_seen(training: "WatchedTraining") -> int:
+    """Classes among all labels that were seen, if there are at least two; before the end of an epoch, and with labels
+    of one class, the model's outputs say how many there should be."""
+    split_labels = [training.train_rows.labels, *(one.rows.labels for one in OBSERVER.evaluations.all)]
+    values = np.unique(np.concatenate([labels for labels in split_labels if len(labels)] or [np.zeros(0, dtype=int)]))
+    whole = len(values) > 1 and values[0] == 0 and values[-1] == len(values) - 1
+    return len(values) if whole and len(training.train_rows) else training.n_classes or 2
 
 
 def _epoch_rows(training: "WatchedTraining") -> int:
@@ -138,7 +151,7 @@ def _epoch_rows(training: "WatchedTraining") -> int:
     return len(seen) if steps is None else min(len(seen), -(-len(seen) * steps // max(steps, len(training.rates))))
 
 
-def _evaluated_rows(tokenizer: Any, evaluation: "Evaluation") -> Rows:
+def _evaluated_rows(tokenizer: Any, evaluation: "SeenEvaluation") -> Rows:
     from tenor.watch.evaluations import reported
 
     split = reported(evaluation)
@@ -150,4 +163,8 @@ def _evaluated_rows(tokenizer: Any, evaluation: "Evaluation") -> Rows:
 
 
 def _texts(tokenizer: Any, ids: list[np.ndarray]) -> list[str]:
-    return [str(text) for text in tokenizer.batch_decode([row.tolist() for row in ids], skip_special_tokens=True)]
+    """The texts as they were given to the tokenizer; where that was not heard, the ids decoded."""
+    heard = [OBSERVER.texts.text_of(row) for row in ids]
+    rest = [row.tolist() for row, text in zip(ids, heard, strict=True) if text is None]
+    decoded = iter(tokenizer.batch_decode(rest, skip_special_tokens=True) if rest else [])
+    return [str(next(decoded)) if text is None else text for text in heard]

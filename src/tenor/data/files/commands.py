@@ -1,0 +1,37 @@
+"""Shell commands that messages print: they work from any folder, on compressed files, and on several files at once."""
+
+from collections.abc import Sequence
+from pathlib import Path, PurePath
+from shlex import quote
+
+from tenor.data.files.opening import UNPACK, compression_of, inner_name
+
+
+def content_of(path: Path, reader: str = "cat") -> str:
+    """A command that prints the content of a file, without its compression; `reader` reads it, such as `tail -n +2`."""
+    kind = compression_of(path)
+    if kind is None:
+        return f"{reader} {quote(str(path))}"
+    return f"{UNPACK[kind]} {quote(str(path))}" + ("" if reader == "cat" else f" | {reader}")
+
+
+def new_name(path: Path, mark: str = "", suffix: str | None = None) -> Path:
+    """A new file next to `path`, which is not compressed: with `mark` before its suffix, or another suffix."""
+    name = PurePath(inner_name(path))
+    return path.with_name(f"{name.stem}{mark}{name.suffix if suffix is None else suffix}")
+
+
+def with_header(header: str, files: Sequence[Path], mark: str, suffix: str | None = None) -> str:
+    """A command that writes each file again with a header, and the path to give then, if there are several."""
+    first = files[0]
+    if len(files) == 1:
+        return f"(printf '{header}\\n'; {content_of(first)}) > {quote(str(new_name(first, mark, suffix)))}"
+    folder, end = first.parent, "".join(first.suffixes[-2:] if compression_of(first) else first.suffixes[-1:])
+    kind = compression_of(first)
+    reader = "cat" if kind is None else UNPACK[kind]
+    new = f"{mark}{PurePath(inner_name(first)).suffix if suffix is None else suffix}"
+    stem = f'"${{file%{end}}}"{new}'
+    return (
+        f"for file in {quote(str(folder))}/*{end}; do (printf '{header}\\n'; {reader} \"$file\") > {stem}; done; then "
+        f"give {quote(str(folder / f'*{new}'))}"
+    )

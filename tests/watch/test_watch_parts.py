@@ -1,0 +1,106 @@
+"""Parts of `tenor watch` that need no program."""
+
+import random
+import sys
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from tenor.watch.evaluations import SeenEvaluation, reported
+from tenor.watch.heard_rows import SeenRows
+from tenor.watch.imports import when_imported
+from tenor.watch.patches import observe, own_work
+from tenor.watch.random_objects import random_objects_kept
+from tenor.watch.settings import WatchSettings
+from tenor.watch.weak_list import WeakList
+
+
+def test_an_action_follows_the_import_of_its_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "late_module.py").write_text("VALUE = 7\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
+    seen = []
+    when_imported("late_module", lambda module: seen.append(module.VALUE))
+    assert not seen
+    import late_module  # type: ignore[import-not-found]
+
+    assert seen == [7]
+    assert isinstance(late_module.__loader__, SourceFileLoader)
+    assert late_module.__spec__.loader is late_module.__loader__
+    when_imported("late_module", lambda module: seen.append(module.VALUE))
+    assert seen == [7, 7]
+
+
+def test_an_observed_function_returns_what_it_returned(capfd: pytest.CaptureFixture[str]) -> None:
+    seen: list[tuple[int, int]] = []
+    owner = SimpleNamespace(double=lambda x: 2 * x, halve=lambda x: x / 2)
+    observe(owner, "double", lambda result, x: seen.append((result, x)))
+    observe(owner, "halve", lambda result, x: 1 / 0)
+    assert owner.double(3) == 6
+    with own_work():
+        assert owner.double(4) == 8
+    assert seen == [(6, 3)]
+    assert owner.halve(4) == owner.halve(4) == 2
+    assert capfd.readouterr().err.count("ZeroDivisionError") == 1
+
+
+def test_generators_of_the_programs_own_objects_are_restored() -> None:
+    own = {"a": np.random.default_rng(0), "b": np.random.RandomState(0), "c": random.Random(0)}
+    sampler = SimpleNamespace(generator=torch.Generator().manual_seed(0))
+    loader = SimpleNamespace(dataset=SimpleNamespace(**own), sampler=sampler, collate_fn=lambda rows: own["a"])
+
+    def drawn() -> tuple[object, ...]:
+        values = (own["a"].random(), own["b"].rand(), own["c"].random())
+        return (*values, torch.rand(1, generator=sampler.generator).item())
+
+    with random_objects_kept(loader):
+        first = drawn()
+        assert drawn() != first
+    assert drawn() == first
+
+
+def test_settings_travel_through_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = WatchSettings(tmp_path / "a b", "error", 2.5, {"OPT005": "known, 'accepted'"})
+    for name, value in settings.environment().items():
+        monkeypatch.setenv(name, value)
+    assert WatchSettings.from_environment() == settings
+
+
+def test_a_weak_list_keeps_nothing_alive() -> None:
+    kept, lost = torch.nn.Linear(1, 1), torch.nn.Linear(1, 1)
+    both = WeakList()
+    both.add(kept)
+    both.add(lost)
+    del lost
+    assert list(both) == [kept]
+
+
+def test_rows_are_kept_without_their_padding() -> None:
+    rows = SeenRows()
+    ids, mask = torch.tensor([[5, 6, 0], [7, 0, 0]]), torch.tensor([[1, 1, 0], [1, 0, 0]])
+    rows.add((), {"input_ids": ids, "attention_mask": mask}, torch.tensor([1, 0]))
+    rows.add((torch.rand(2, 3),), {}, torch.tensor([1, 0]))
+    assert [row.tolist() for row in rows.ids] == [[5, 6], [7]]
+    assert rows.labels.tolist() == [1, 0]
+    assert not rows.is_whole
+
+
+def test_logits_give_predictions_and_a_metric_overrules_them() -> None:
+    logits = np.array([[2.0, 0.0], [0.0, 2.0], [0.0, 1.0]])
+    heard = SeenEvaluation(0, logits=[logits], heard_labels=[np.array([0, 1, 0])])
+    split = reported(heard)
+    assert split is not None
+    assert split.predicted is not None
+    assert split.predicted.tolist() == [0, 1, 1]
+    heard.labels, heard.predicted = np.array([0, 1, 0]), np.array([1, 0, 0])
+    split = reported(heard)
+    assert split is not None
+    assert split.predicted is not None
+    assert split.probabilities is not None
+    assert split.predicted.tolist() == [1, 0, 0]
+    np.testing.assert_allclose(split.probabilities[0], [0.8808, 0.1192], atol=1e-4)
+    assert reported(SeenEvaluation(0, logits=[logits], heard_labels=[None])) is None
