@@ -70,6 +70,10 @@ def text_seeds() -> list[Content]:
         b'{"of": {"x": [1]}, "rows": [{"text": "a", "label": 1}], "n": 2}',
         b'{"text": ["a"], "label": [1]}',
         b"__label__1 a\n__label__0 b\n",
+        b'text,label,split\n"a \\"b\\", c",1,train\nd,0,test\n',
+        b'"text"\t"label"\n"1"\t"a"\t"1"\n"2"\t"b"\t"0"\n',
+        b'[{"type": "header", "comment": "PHPMyAdmin"}, {"type": "table", "data": [{"text": "a", "label": 1}]}]',
+        b'{"text": "a", "label": {"x": 1, "y": 0}}\n{"text": "b", "label": {"x": 0, "y": 1}}\n',
     ]
 
 

@@ -80,6 +80,8 @@ CLEARED_TOO_EARLY = "        loss.backward()\n        optimizer.zero_grad()\n   
         ("cross_entropy(model(inputs), labels)", "cross_entropy(model(inputs).softmax(1), labels)", "LOS013"),
         ("cross_entropy(model(inputs), labels)", "cross_entropy(model(inputs) * float('nan'), labels)", "LOS007"),
         ("        loss = ", "        loss = -", "LOS003"),
+        ("cross_entropy(model(inputs), labels)", "cross_entropy(model(inputs), labels * 0)", "LOS017"),
+        ("model(inputs), labels)", "model(inputs), model(inputs).argmax(1))", "LOS017"),
     ],
 )
 def test_a_fault_in_the_program_is_found(programs: Programs, tmp_path: Path, old: str, new: str, code: str) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 
 from tenor.errors import UserError
 from tenor.runs.files import write_text
-from tenor.watch.outputs import REPORT, junit, records_below, sarif, write_report
+from tenor.runs.findings import FINDINGS
+from tenor.watch.outputs import RECORD, REPORT, junit, records_below, sarif, write_report
 from tenor.watch.session import STOPPED
 from tenor.watch.settings import WatchSettings
 
@@ -29,6 +30,7 @@ def run_watched(
     Raises:
         UserError: the command does not exist.
     """
+    _forget(settings.folder)
     status = _run(_with_python(command), {**os.environ, **settings.environment()})
     records = records_below(settings.folder) if settings.folder.exists() else []
     if not records:
@@ -87,6 +89,13 @@ def _run(words: list[str], environment: dict[str, str]) -> int:
             for number, handler in before.items():
                 signal.signal(number, handler)
     return 128 - status if status < 0 else status
+
+
+def _forget(folder: Path) -> None:
+    """Remove the records of an earlier program from a folder that is used again."""
+    for record in list(folder.rglob(RECORD)) if folder.is_dir() else []:
+        for name in (RECORD, REPORT, FINDINGS):
+            (record.parent / name).unlink(missing_ok=True)
 
 
 def _outcome(status: int) -> str:

@@ -70,7 +70,7 @@ class Evaluations:
         evaluation = self._current(id(loader) if loader is not None else 0)
         if evaluation.n > MOST_ROWS:
             return
-        labels = _labels_in(kwargs, batch, len(logits))
+        labels = _labels_in(kwargs, batch, logits)
         evaluation.logits.append(logits.detach().float().cpu().numpy())
         evaluation.heard_labels.append(None if labels is None else labels.cpu().numpy())
         evaluation.rows.add(args, kwargs, labels if labels is not None else torch.zeros(len(logits), dtype=torch.long))
@@ -220,9 +220,10 @@ def _accuracy(split: "ReportedSplit") -> float:
     return float(np.mean(split.labels == split.predicted))
 
 
-def _labels_in(kwargs: Mapping[str, Any], batch: Any, rows: int) -> torch.Tensor | None:
+def _labels_in(kwargs: Mapping[str, Any], batch: Any, logits: torch.Tensor) -> torch.Tensor | None:
     """The labels of a call: its own, else those of the loader's last batch if it has as many rows."""
-    for value in (kwargs.get("labels"), labels_in_batch(batch)):
+    rows, k = logits.shape
+    for value in (kwargs.get("labels"), labels_in_batch(batch, rows, k)):
         if isinstance(value, torch.Tensor) and value.shape == (rows,) and not value.is_floating_point():
             return value.detach()
     return None

@@ -61,13 +61,18 @@ def token_ids(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> torch.Tensor 
     return None
 
 
-def labels_in_batch(batch: Any) -> torch.Tensor | None:
-    """The labels in a batch of a loader: under their usual names, or last in a tuple; None if there are none."""
+def labels_in_batch(batch: Any, rows: int | None = None, k: int | None = None) -> torch.Tensor | None:
+    """The labels in a batch of a loader: under their usual names, else in a tuple the last integers of shape (rows,)
+    below `k`; None if there are none."""
     from tenor.checks.gather.batches import LABEL_NAMES
 
     named = [batch.get(name) for name in LABEL_NAMES] if isinstance(batch, Mapping) else []
-    last = [batch[-1]] if isinstance(batch, tuple | list) and len(batch) > 1 else []
-    return next((value.detach() for value in (*named, *last) if isinstance(value, torch.Tensor)), None)
+    parts = list(reversed(batch)) if isinstance(batch, tuple | list) and len(batch) > 1 else []
+    tensors = [value.detach() for value in (*named, *parts) if isinstance(value, torch.Tensor)]
+    fitting = [one for one in tensors if rows is None or (len(one) == rows if one.ndim else False)]
+    classes = [one for one in fitting if not one.is_floating_point() and one.ndim == 1 and one.numel()]
+    likely = [one for one in classes if k is None or int(one.max()) < k]
+    return next(iter((*likely, *(fitting if not parts or rows is None else []))), None)
 
 
 class HeardTexts:

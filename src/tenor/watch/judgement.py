@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tenor.checks.catalogue import BY_CODE
 from tenor.checks.diagnosis.artifacts import Artifacts
 from tenor.checks.diagnosis.diagnose import Diagnosis, diagnose_runs
 from tenor.checks.evidence import DataEvidence, Rows, ScheduleEvidence, StepEvidence
@@ -73,7 +74,7 @@ def _with_evidence(runs: list[Artifacts], evidence: Any) -> list[Artifacts]:
 
 
 def _artifacts(training: "WatchedTraining", is_final: bool) -> Artifacts:
-    evidence: list[Any] = [training.batches] if training.batches is not None else []
+    evidence: list[Any] = [training.seen_batches] if training.seen_batches is not None else []
     steps = _steps(training)
     if steps is not None:
         evidence.append(steps)
@@ -87,8 +88,16 @@ def _artifacts(training: "WatchedTraining", is_final: bool) -> Artifacts:
         evidence.append(rows)
     reports = [training.preflight] if training.preflight is not None else []
     watched = training.report or (training.watchdog.report if training.watchdog is not None else None)
-    reports += [watched] if watched is not None else []
+    if watched is not None:
+        reports.append(_without_early_warnings(watched) if training.report is not None else watched)
     return Artifacts("a watched program", tuple(evidence), name=training.name, earlier=tuple(reports))
+
+
+def _without_early_warnings(report: Report) -> Report:
+    """The report of a training that has ended: its steps are judged again as a whole, and what was only said of the
+    first of them, such as a loss that did not fall yet, is left out."""
+    kept = [one for one in report.findings if one.severity == "error" or BY_CODE[one.code].needs != (StepEvidence,)]
+    return replace(report, findings=tuple(kept))
 
 
 def _steps(training: "WatchedTraining") -> StepEvidence | None:

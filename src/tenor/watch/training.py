@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from tenor.runs.findings import Report
 from tenor.watch.heard_rows import SeenRows, labels_in_batch
+from tenor.watch.patches import guarded
 from tenor.watch.random_objects import random_objects_kept
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 MOST_CLASSES = 1000
 """Logits of more columns are those of a language model, not of a classifier."""
+MOST_PAIRED = 16
+"""Calls whose labels are compared with those that the loss was given."""
 EVERY = 4
 """Steps in one record: rules need ten records, and short runs have 40 steps."""
 
@@ -45,6 +48,8 @@ class WatchedTraining:
         self.steps_per_epoch: int | None = None
         self.n_classes: int | None = None
         self.train_rows = SeenRows()
+        self.loss_labels: list[tuple[np.ndarray, np.ndarray]] = []
+        """Labels of the loader, and what the loss was given instead, of the first steps."""
         self.batches: BatchEvidence | None = None
         """What the preflight read of the loader."""
         self.outputs: ModelEvidence | None = None
@@ -61,9 +66,30 @@ class WatchedTraining:
         self.rates.append(max(float(group["lr"]) for group in optimizer.param_groups))
         for call in step.calls:
             self.train_rows.add(call.args, call.kwargs, call.labels)
+        self._pair_labels(step)
         norm = step.grad_norm
         self.watchdog.step(loss_of(step), grad_norm=None if norm is None else float(norm))
         self._release_others()
+
+    def _pair_labels(self, step: "Step") -> None:
+        """Keep both labels of the rows of a step with one loss for each batch: several losses have labels of their
+        own."""
+        batches = list({id(call.batch): call.batch for call in step.calls if call.is_from_batch}.values())
+        if len(self.loss_labels) >= MOST_PAIRED or len(step.losses) != len(batches):
+            return
+        for batch, loss in zip(batches, step.losses, strict=True):
+            given, used = labels_in_batch(batch, len(loss.logits), loss.logits.shape[-1]), loss.labels
+            fits = given is not None and given.ndim == 1 and given.shape == used.shape
+            if given is not None and fits and not given.is_floating_point() and not used.is_floating_point():
+                self.loss_labels.append((given.cpu().numpy(), used.detach().cpu().numpy()))
+
+    @property
+    def seen_batches(self) -> "BatchEvidence | None":
+        """What was read of the loader, with what the loss was given."""
+        if self.batches is None or not self.loss_labels:
+            return self.batches
+        loader, loss = (np.concatenate(part) for part in zip(*self.loss_labels, strict=True))
+        return replace(self.batches, loss_labels=(loader, loss))
 
     def _release_others(self) -> None:
         """A training that takes no step while another one takes several has ended: its model must be freed."""
@@ -103,11 +129,11 @@ def begin_training(training: WatchedTraining, optimizer: Any) -> None:
     schedulers = [one for one in observer.schedulers if getattr(one, "optimizer", None) is optimizer]
     scheduler = schedulers[-1] if schedulers else None
     total = _total_steps(scheduler)
-    with _quietly(), random_objects_kept(loader), _unnoticed_by_autograd(model):
+    with guarded("the preflight"), _quietly(), random_objects_kept(loader), _unnoticed_by_autograd(model):
         training.preflight = _preflight(
             observer, training, model, optimizer, scheduler, total, loader, batches, call, passes
         )
-    observer.session.add(training.preflight.findings)
+    observer.session.add(training.preflight.findings if training.preflight is not None else ())
     if not step.has_failed:
         training.watchdog = _watchdog(training, model, optimizer, scheduler, total)
 
@@ -117,7 +143,6 @@ def _watchdog(
 ) -> "Watchdog":
     from tenor.checks.watchdog import Watchdog
 
-    assert training.preflight is not None
     observer = training.observer
     return Watchdog(
         model,
@@ -129,7 +154,7 @@ def _watchdog(
         policy="warn",
         allow=observer.session.settings.allow,
         every=EVERY,
-        earlier=training.preflight.findings,
+        earlier=training.preflight.findings if training.preflight is not None else (),
         on_finding=lambda finding: observer.session.add([finding]),
     )
 

@@ -113,6 +113,7 @@ def read_examples(
         one = ProbeRows(inputs, batch[label_name].to(subject.device))
         if not inputs:
             raise ValueError("batches contain no tensors except the labels")
+        _require_one_row_per_label(one)
         _require_indices_in_range(subject, one)
         kept = slice(-MAX_TOKENS, None) if padded_left(inputs) else slice(0, MAX_TOKENS)
         read.append(columns_of(one, kept))
@@ -131,6 +132,13 @@ def _call(model: nn.Module, inputs: dict[str, torch.Tensor]) -> Any:
         return model(**inputs)
     fitting = {name: value for name, value in inputs.items() if name in parameters}
     return model(**fitting) if fitting else model(next(iter(inputs.values())))
+
+
+def _require_one_row_per_label(examples: ProbeRows) -> None:
+    """Raises ValueError for inputs that are not one row per label, such as the texts of a batch joined to one."""
+    text = examples.inputs[text_key(examples)]
+    if text.ndim == 0 or len(text) != len(examples):
+        raise ValueError(f"inputs of shape {tuple(text.shape)} are not one row for each of {len(examples)} labels")
 
 
 def _require_indices_in_range(subject: Subject, examples: ProbeRows) -> None:

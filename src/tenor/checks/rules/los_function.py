@@ -2,7 +2,9 @@
 
 import math
 
-from tenor.checks.evidence import ProbeEvidence
+import numpy as np
+
+from tenor.checks.evidence import BatchEvidence, ProbeEvidence
 from tenor.checks.finding import CannotTell
 from tenor.checks.rule import rule
 from tenor.checks.rules.shared import known, uninformed
@@ -16,6 +18,9 @@ SQUASHED_FLOOR, SQUASHED_GAP = 0.1, 1.5
 
 UNREWARDED = 0.01
 """Share of the larger of two losses; a smaller difference counts as equal."""
+
+FEWEST_PAIRED = 32
+"""Rows whose labels are compared with those of the loss."""
 
 SUMS = 1.5
 """Halfway between a mean (1) and a sum (2)."""
@@ -192,6 +197,51 @@ def loss_does_not_reward(probe: ProbeEvidence) -> Finding | None:
         n=probe.n_classes,
         cause="no gradient flows from the loss to the logits" if detached else "the loss does not depend on the logits",
         fix="use torch.nn.functional.cross_entropy(logits, labels) with the logits that the model returns",
+    )
+
+
+@rule(
+    "LOS017",
+    "error",
+    symptoms=("loss without reward",),
+    explains=("bad result", "stalled loss", "collapsing predictions"),
+)
+def loss_gets_other_labels(batches: BatchEvidence) -> Finding | None:
+    """The loss is given other labels than the loader's
+
+    Measures: the labels in the loader's batches, and those that the loss was called with for the same rows.
+
+    Threshold: at least 32 rows with two classes or more, of which the loss gets one class for all, or different classes
+    for rows of one class; an exact invariant.
+
+    Why: the loss is computed against a constant, the predictions, or another column, so the model does not learn what
+    the labels say.
+
+    Look-alikes: classes that are renumbered or merged before the loss pass, since each class of the loader then becomes
+    one class; mixup calls the loss twice, and is not judged.
+
+    Fix: `loss = cross_entropy(logits, batch["labels"])`, with the labels of the same batch.
+
+    Reference: Karpathy 2019, A recipe for training neural networks: verify what goes into the network.
+    """
+    loader, loss = known(batches.loss_labels, "what the loss was given")
+    classes = np.unique(loader)
+    if len(loader) < FEWEST_PAIRED or len(classes) < 2:
+        raise CannotTell(
+            f"the loss was seen with {len(loader)} rows of {len(classes)} classes; needed: {FEWEST_PAIRED} of 2"
+        )
+    is_constant = len(np.unique(loss)) == 1
+    several = [int(k) for k in classes if len(np.unique(loss[loader == k])) > 1]
+    if not is_constant and not several:
+        return None
+    differing = int((loss != loader).sum())
+    what = f"class {int(loss[0])} for all" if is_constant else f"several classes for rows of class {several[0]}"
+    return Finding(
+        observed=f"of {len(loader):,} rows, {differing:,} have another label in the loss than in the batch: {what}",
+        expected="one class in the loss for each class of the loader",
+        n=len(loader),
+        cause="the loss is computed against a constant, against predictions, or against the labels of other rows",
+        fix="give the loss the labels of the same batch",
     )
 
 
