@@ -365,12 +365,11 @@ def foreign_seeds() -> list[Content]:
     )
     written = [next(folders.glob(pattern)).read_bytes() for pattern in patterns]
     logged = b'{"step": 1, "loss": 0.7}\n{"step": 2, "loss": NaN, "eval/accuracy": "0.5"}\n'
-    ludwig = {
-        one: {"label": {"accuracy": [0.5, 0.6], "loss": [0.7, float("nan")]}} for one in ("training", "validation")
-    }
+    metrics = {"label": {"accuracy": [0.5, 0.6], "loss": [0.7, float("nan")]}}
+    ludwig = dict.fromkeys(("training", "validation"), metrics)
     allennlp = {"epoch": 0, "training_accuracy": 0.74, "training_loss": 0.5, "validation_accuracy": 1.0}
-    objects += (ludwig, allennlp)  # type: ignore[assignment]
-    known = [*(json.dumps(one).encode() for one in objects), csv, sink.getvalue(), lines, _events()]
+    added = (ludwig, allennlp)
+    known = [*(json.dumps(one).encode() for one in (*objects, *added)), csv, sink.getvalue(), lines, _events()]
     return [*known, *written, logged]
 
 

@@ -49,6 +49,8 @@ losses, steps that are too large."""
 NO_WEIGHT_MOVES = frozenset({"FRZ003", "OPT020", "OPT021"})
 """Faults that leave every weight, or nearly every one, as it was."""
 INVERTED = "LOS003"
+FEW_STEPS = "OPT030"
+"""A heuristic that explains a result, but excludes no other cause."""
 DIVERGED = frozenset({"LOS007", "LOS008"})
 BELOW_CHANCE = "EVL030"
 OF_ONE_CLASS = frozenset({"DAT020", "DAT023"})
@@ -463,8 +465,7 @@ def _suspected(
     for finding in by_code.values():
         rule = rules.get(finding.code)
         roots = [by_code[root] for root in roots_of(finding, by_code)]
-        # A note is a heuristic: it explains, but excludes no other cause.
-        if finding.caused_by and not all(is_symptom(one, rules) or one.severity == "note" for one in roots):
+        if finding.caused_by and not all(is_symptom(one, rules) or one.code == FEW_STEPS for one in roots):
             continue
         if rule is None or (finding.severity == "note" and not finding.caused_by):
             continue
@@ -489,7 +490,7 @@ def _causes_of_roots(finding: Finding, by_code: Mapping[str, Finding], rules: Ru
     Swapped labels explain a low accuracy: what else lowers an accuracy is no suspect then.
     """
     roots = [code for code in roots_of(finding, by_code) if code in rules] if finding.caused_by else []
-    roots = [code for code in roots if by_code[code].severity != "note"]
+    roots = [code for code in roots if code != FEW_STEPS]
     found = {code for root in roots or [finding.code] for code in causes_of(rules[root], rules.values())}
     return tuple(code for code in rules if code in found)
 

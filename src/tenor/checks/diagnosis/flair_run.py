@@ -24,6 +24,7 @@ ANNEALED, ANNEALING = "BAD_EPOCHS", "AnnealOnPlateau"
 """A column of older versions and a plugin in the log of newer ones: those of `ModelTrainer.train`, which anneals plain
 gradient descent unless it is given another optimizer. `fine_tune` uses AdamW and a warm-up."""
 MAX_BYTES, END = 2**28, 2**18
+LONGEST_LINE = 500
 KIND = "the output of Flair"
 
 
@@ -89,6 +90,8 @@ def _history(text: str) -> History:
     """Losses and scores of the epochs in a log."""
     records: list[tuple[int, Mapping[str, Any]]] = []
     for line in text.splitlines():
+        if len(line) > LONGEST_LINE:
+            continue  # The vocabulary of the model.
         if done := EPOCH.search(line):
             records.append((int(done["epoch"]), {"train_loss": done["loss"], "learning_rate": done["rate"]}))
         elif (dev := DEV.search(line)) and records:

@@ -9,7 +9,7 @@ from tenor.checks.diagnosis.history import History, Series, history_evidence, lo
 from tenor.errors import UserError
 
 STATISTICS, DESCRIPTION = "training_statistics.json", "description.json"
-PLACES = ("", "model", "*", "*/model", "*/*", "*/*/model")
+PLACES = ("", "model", "*", "*/*")
 """`results/experiment_run` and its `model`, which has a copy of the statistics."""
 SPLITS = {"training": "train", "train": "train", "validation": "val", "vali": "val", "test": "test"}
 COMBINED = "combined"

@@ -20,7 +20,8 @@ AXIS = re.compile(
     re.IGNORECASE,
 )
 METRIC = re.compile(
-    rf"(?P<name>[A-Za-z][A-Za-z0-9_./]*(?:[ -][A-Za-z][A-Za-z0-9_./]*){{0,3}})['\"]?\)?\s*[:=]?\s*['\"]?(?:tensor\()?"
+    rf"(?<![A-Za-z])(?P<name>[A-Za-z][A-Za-z0-9_./]{{0,60}}(?:[ -][A-Za-z][A-Za-z0-9_./]{{0,60}}){{0,3}})['\"]?\)?"
+    rf"\s{{0,20}}[:=]?\s{{0,20}}['\"]?(?:tensor\()?"
     rf"(?P<value>{NUMBER})(?P<percent>\s?%)?",
     re.IGNORECASE,
 )
@@ -29,6 +30,7 @@ SPLIT_WORD = re.compile(
 )
 PARTS = re.compile(r"\||;|\t")
 """Between them, a word such as "Val" holds for all metrics that follow: "Val loss 0.4 accuracy 0.8"."""
+LONGEST_LINE = 2_000
 LEAST_RECORDS = 3
 """Fewer lines with a metric are a result, not a log."""
 
@@ -53,6 +55,8 @@ def records_of_lines(text: str) -> list[Record]:
     epoch: float | None = None
     section = ""
     for line in re.split(r"[\r\n]+", text):
+        if len(line) > LONGEST_LINE:
+            continue  # No line of a log: a row of numbers, or a file of another kind.
         section = _section(line, section)
         axes = {_axis_name(m["name"]): float(m["value"]) for m in AXIS.finditer(line)}
         epoch = axes.get("epoch", epoch)

@@ -10,12 +10,14 @@ from tenor.checks.diagnosis.history import is_metric
 
 COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x08|\[A(?=\r?\n|\{|\r)")
 EPOCH = re.compile(r"^\s*Epoch (?P<epoch>\d+)/(?P<of>\d+)\s*$")
-STATE = re.compile(r"^\s*(?P<done>\d+)/(?P<of>\d+|Unknown)\s.*?(?=\S+: )", re.DOTALL)
+STATE = re.compile(r"^\s*(?P<done>\d{1,12})/(?P<of>\d{1,12}|Unknown)\s")
 ITEM = re.compile(
     r"(?:^|\s-\s|\s)(?P<name>[A-Za-z][\w]*): (?P<value>[+-]?(?:\d+\.?\d*(?:e[+-]?\d+)?|nan|inf))", re.IGNORECASE
 )
 SPEED = re.compile(r"\b\d+m?u?s/(?:step|epoch)\b|\bETA:|\[=*>?\.*\]|━")
-BAR = re.compile(r"(?P<done>\d+)/(?P<of>\d+) \[[\d:]+<[\d:?]+, +[\d.?]+ *(?:it/s|s/it)")
+BAR = re.compile(
+    r"(?<!\d)(?P<done>\d{1,12})/(?P<of>\d{1,12}) \[[\d:]{1,20}<[\d:?]{1,20}, {1,9}[\d.?]{1,20} ?(?:it/s|s/it)"
+)
 """A bar of tqdm that counts steps; those that count rows name another unit."""
 
 Record = dict[str, float]

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,11 @@ META = "meta.json"
 PLACES = ("model-best", "model-last")
 """What `spacy train --output` writes; the first one has the best score."""
 LOGS = (".log", ".txt", ".out")
-HEADER = re.compile(r"^E +# +.*\bSCORE *$", re.MULTILINE)
+HEADER = re.compile(r"^E {1,9}# .*\bSCORE *$", re.MULTILINE)
 RULER = re.compile(r"-+(?: +-+)+ *")
 SCORE, CATEGORIES = "SCORE", "CATS_SCORE"
 KIND = "a run of spaCy"
-MAX_BYTES = 2**22
+MAX_BYTES, MAX_FILES = 2**22, 1_000
 LOSS_NOTE = "the losses in the table are sums since the last evaluation, not means per row, and are not judged"
 
 
@@ -90,7 +91,7 @@ def _metas(path: Path) -> list[Path]:
 
 
 def _log(path: Path) -> Path | None:
-    return next((file for file in sorted(path.iterdir()) if is_spacy_log(file)), None)
+    return next((file for file in sorted(islice(path.iterdir(), MAX_FILES)) if is_spacy_log(file)), None)
 
 
 def _text(path: Path) -> str:

@@ -77,7 +77,7 @@ def far_below_chance(evaluation: EvaluationEvidence) -> Finding | None:
     )
 
 
-@rule("EVL031", "warning", symptoms=("splits disagree",), says_why=False)
+@rule("EVL031", "warning", symptoms=("splits disagree",), explains=("low validation loss",), says_why=False)
 def validation_too_good(evaluation: EvaluationEvidence) -> Finding | None:
     """The validation is perfect from the start, but training or test is not
 

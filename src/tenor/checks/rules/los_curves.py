@@ -115,7 +115,7 @@ def _training_loss_around(steps: StepEvidence, lowest: ValidationPoint) -> tuple
     return float(before[-len(after) :].mean()), float(after.mean())
 
 
-@rule("LOS016", "warning", symptoms=("summed loss",))
+@rule("LOS016", "warning", symptoms=("summed loss", "low validation loss"))
 def training_loss_of_another_size(steps: StepEvidence) -> Finding | None:
     """The recorded training loss is a multiple of the validation loss
 
@@ -130,7 +130,8 @@ def training_loss_of_another_size(steps: StepEvidence) -> Finding | None:
     times too large, and the learning rate no longer means what it says.
 
     Look-alikes: a training loss with further terms (distillation, regularization), and one with mixed or smoothed
-    labels. A training loss that is higher at first because it is a mean over the first epoch passes.
+    labels. A training loss that is higher at first because it is a mean over the first epoch passes. Validation rows
+    that are too easy (EVL031) lower the other loss.
 
     Fix: divide the loss by the number of rows, or by the number of accumulated passes (OPT022 measures it during
     training; in `transformers` 5, `trainer.model_accepts_loss_kwargs = False`).
