@@ -219,3 +219,33 @@ for inputs, labels in loader:
     assert watched.status == 3
     assert "DAT001" in watched.codes
     assert watched.out == ""
+
+
+def test_the_labels_of_a_model_that_computes_its_own_loss_are_those_of_its_call(
+    programs: Programs, tmp_path: Path
+) -> None:
+    program = (
+        START
+        + HELD
+        + """
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 2))
+    def forward(self, inputs, classes):
+        logits = self.layers(inputs)
+        return {"loss": nn.functional.cross_entropy(logits, classes), "logits": logits}
+model = Model()
+"""
+        + LOOP.replace("nn.functional.cross_entropy(model(inputs), labels)", "model(inputs, labels)['loss']")
+        + """
+model.eval()
+with torch.no_grad():
+    for inputs, labels in DataLoader(TensorDataset(held_x, held_y), batch_size=32):
+        model(inputs, labels)
+"""
+    )
+    watched = programs.run(tmp_path, program)
+    assert watched.status == 0, watched.err
+    assert "300 rows" in (watched.record or {})["conclusion"]
+    assert "error" not in watched.codes.values(), watched.record and watched.record["findings"]
