@@ -152,12 +152,25 @@ def history_files(folder: Path) -> list[Path]:
 
 
 def _read_history_folder(folder: Path) -> list[Artifacts]:
+    """The histories of a folder, and the results beside them: those of the run, if it is the only one."""
+    histories = history_files(folder)
     runs = [
-        replace(run, name=f"{file.name} {run.name}".strip())
-        for file in history_files(folder)
-        for run in read_history_file(file)
+        replace(run, name=f"{file.name} {run.name}".strip()) for file in histories for run in read_history_file(file)
     ]
-    return runs if len(runs) > 1 else [replace(runs[0], name="")]
+    results = read_results_folder(folder, but_not=histories)
+    if len(runs) > 1 or not results:
+        return [*runs, *(replace(one, name="results") for one in results)] if len(runs) > 1 else [_unnamed(runs[0])]
+    run, (result,) = runs[0], results
+    kinds = {type(item) for item in run.evidence}
+    further = tuple(item for item in result.evidence if type(item) not in kinds)
+    if len(further) < len(result.evidence):
+        return [run, replace(result, name="results")]
+    both = replace(run, evidence=(*run.evidence, *further), notes=(*run.notes, *result.notes))
+    return [_unnamed(replace(both, files=(*(run.files or tuple(histories)), *result.files)))]
+
+
+def _unnamed(run: Artifacts) -> Artifacts:
+    return replace(run, name="")
 
 
 def _read_json(path: Path) -> list[Artifacts]:

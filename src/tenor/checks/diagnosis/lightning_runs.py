@@ -21,10 +21,12 @@ MAX_VERSIONS = 50
 
 
 def lightning_versions(path: Path) -> list[Path]:
-    """The folders of versions at a path, in order: the path itself, or those in it or in its `lightning_logs`."""
+    """The folders of versions at a path, in order: the path itself, or those in it, in its `lightning_logs`, or in its
+    only folder that has any, which has the name that the logger was given."""
     if _is_version(path):
         return [path]
-    for parent in (path, path / FOLDER):
+    named = [folder for folder in sorted(path.iterdir()) if any(map(_is_version, folder.glob(VERSIONS)))]
+    for parent in (path, path / FOLDER, *(named if len(named) == 1 else ())):
         if versions := [folder for folder in parent.glob(VERSIONS) if _is_version(folder)]:
             return sorted(versions, key=_number)
     return []

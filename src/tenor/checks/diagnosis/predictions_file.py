@@ -33,7 +33,18 @@ LABEL = (
     *("gold_label", "ground_truth", "groundtruth", "actual", "actual_label", "true_class", "actual_class", "y_test"),
 )
 PREDICTED = (
-    *("predicted", "pred", "prediction", "y_pred", "predicted_label", "pred_label", "preds", "predictions"),
+    *(
+        "predicted",
+        "pred",
+        "prediction",
+        "y_pred",
+        "yhat",
+        "y_hat",
+        "predicted_label",
+        "pred_label",
+        "preds",
+        "predictions",
+    ),
     *(
         "predicted_name",
         "prediction_name",

@@ -1,6 +1,6 @@
 """Files and folders of results that belong to no run: reports, matrices, predictions, and several of them together."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -132,8 +132,8 @@ def with_metrics(rows: ReportedSplit, metrics: ReportedSplit) -> ReportedSplit:
     )
 
 
-def read_results_folder(folder: Path) -> list[Artifacts]:
-    """The results in the files of a folder, as of one run; empty if no file contains any."""
+def read_results_folder(folder: Path, but_not: Collection[Path] = ()) -> list[Artifacts]:
+    """The results in the files of a folder except `but_not`, as of one run; empty if no file contains any."""
     readers: dict[str, Callable[[Path], list[Artifacts] | None]] = {
         **dict.fromkeys(SUFFIXES, read_table),
         **dict.fromkeys(TEXT, read_printed_results),
@@ -142,7 +142,8 @@ def read_results_folder(folder: Path) -> list[Artifacts]:
     found: list[tuple[Path, Artifacts]] = []
     notes: list[str] = []
     refused: list[UserError] = []
-    files = sorted(file for file in folder.iterdir() if file.is_file() and file.suffix.lower() in readers)
+    every = (file for file in folder.iterdir() if file.is_file() and file.suffix.lower() in readers)
+    files = sorted(file for file in every if file not in but_not)
     for file in files[:MAX_FILES]:
         try:
             artifacts = readers[file.suffix.lower()](file)
@@ -154,7 +155,7 @@ def read_results_folder(folder: Path) -> list[Artifacts]:
             found.append((file, artifacts[0]))
         else:
             notes.append(f"not read: {file.name} contains no result under a usual name")
-    if not found and len(files) == len(refused) == 1:
+    if not found and len(files) == len(refused) == 1 and not but_not:
         raise refused[0]
     if not found:
         return []
