@@ -2,9 +2,9 @@
 # transformers 5.23.0: with `train_sampling_strategy="group_by_length"`, `Trainer.predict` returns rows in another order.
 #
 # The documentation calls this setting the sampler of the training dataloader. But it also chooses the sampler for
-# evaluation and prediction, which then shuffles the rows and groups them by length. `predict` does not put them back: row i of
-# `predictions` is not row i of the data set. `label_ids` are shuffled alike, so the metrics are right and nothing looks
-# wrong; whoever joins the predictions with the data set's own texts or labels, or submits them, gets other rows.
+# evaluation and prediction, which then shuffles the rows and groups them by length. `predict` does not put them back: row
+# i of `predictions` is not row i of the data set. `label_ids` are shuffled alike, so the metrics are right and nothing
+# looks wrong; whoever joins the predictions with the data set's own texts or labels, or submits them, gets other rows.
 # Expected: the order of the data set, as with the other strategies, or a word in the documentation of `predict`.
 #
 # Seen: label_ids 0 to 7 with "random", "sequential" and "batch_rebalance"; [1, 7, 0, 3, 6, 4, 2, 5] with
