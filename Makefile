@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 
 .PHONY: demo test test-slow check format rule-pages bench-audit \
 	bench-dropout bench-faults bench-peak bench-text-baseline bench-crash bench-corrupt bench-train bench-predict \
-	bench-predict-memory bench-time-to-accuracy bench-watchdog clean
+	bench-predict-memory bench-time-to-accuracy bench-watchdog bench-wild clean
 
 demo: $(INSTALLED)
 	$(BIN)/tenor train demo
@@ -61,6 +61,12 @@ bench-predict-memory: $(INSTALLED)
 
 bench-watchdog: $(INSTALLED)
 	$(BIN)/python benchmarks/watchdog.py
+
+# Programs of others, with faults that were reported, under tenor watch; about an hour and a half. PEERS=1: the peers too.
+bench-wild: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r benchmarks/wild/requirements.txt
+	$(if $(PEERS),PYTHONPATH=benchmarks $(BIN)/python -m wild.peers)
+	PYTHONPATH=benchmarks $(BIN)/python -m wild
 
 # Both run the tests' small model.
 bench-crash: $(INSTALLED)

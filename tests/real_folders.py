@@ -18,7 +18,7 @@ import sys
 import tempfile
 import venv
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +32,18 @@ PINS: dict[str, tuple[str, ...]] = {
     "simpletr": ("simpletransformers==0.70.8", *ENCODER),
     "setfit": ("setfit==1.2.0", "sentence-transformers==6.2.0", *ENCODER),
     "trainer": ENCODER,
+    "spacy": ("spacy==3.8.18",),
+    "keras_captured": ("keras==3.15.1", "jax==0.10.2", "numpy==2.4.6"),
+    "evaluators": ("sentence-transformers==6.2.0", "pandas", *ENCODER),
+    "flair": ("flair==0.15.1", "torch==2.13.0"),
 }
 """Weights & Biases and MLflow come without a training loop, so that one of PyTorch is added."""
 KEPT = 128 * 1024
 """Bytes of the largest file that is kept; everything that a reader needs is smaller."""
 LEFT_OUT = re.compile(
     r"(safetensors|\.bin|\.pt|\.pth|\.ckpt|\.keras|debug.*\.log|tokenizer.*|vocab.*|special_tokens_map\.json|requirements\.txt"
-    r"|wandb-metadata\.json|checkpoint-(20|40|60|80)(-epoch-.)?/.*|README\.md|scheduler.*|optimizer.*|merges\.txt)$"
+    r"|wandb-metadata\.json|textcat/.*|config\.cfg|key2row|lookups.*|strings\.json|weights\.txt|test\.tsv|dev\.tsv"
+    r"|checkpoint-(20|40|60|80)(-epoch-.)?/.*|README\.md|scheduler.*|optimizer.*|merges\.txt)$"
 )
 FOLDERS = Path(__file__).parent / "folders"
 
@@ -388,6 +393,134 @@ def with_trainer(out: Path) -> None:
                     shutil.move(file, out / "trainer_results_alone" / file.name)
 
 
+def with_spacy(out: Path) -> None:
+    """`spacy train`, soundly and with training rows of which nearly all are of one class."""
+    import spacy
+    from spacy.cli.init_config import init_config
+    from spacy.tokens import DocBin
+
+    with tempfile.TemporaryDirectory() as scratch:
+        config = init_config(lang="en", pipeline=["textcat"], optimize="efficiency")
+        config["training"] |= {"max_steps": 60, "eval_frequency": 10}
+        config.to_disk(f"{scratch}/config.cfg")
+        for split, n, seed in (("train", 320, 1), ("dev", 100, 2)):
+            rows, labels = texts(n, seed, 0.1)
+            blank = spacy.blank("en")
+            for name, kept in (("healthy", 2), ("one_class", 1)):
+                docs = DocBin()
+                for number, (row, label) in enumerate(zip(rows, labels, strict=True)):
+                    if split == "train" and number > 10 and label >= kept:
+                        continue
+                    doc = blank.make_doc(row)
+                    doc.cats = {"NEG": float(label == 0), "POS": float(label == 1)}
+                    docs.add(doc)
+                docs.to_disk(f"{scratch}/{split}_{name}.spacy")
+        for name in ("healthy", "one_class"):
+            place = out / f"spacy_{name}"
+            place.mkdir()
+            paths = [f"--paths.train={scratch}/train_{name}.spacy", f"--paths.dev={scratch}/dev_{name}.spacy"]
+            command = [
+                sys.executable,
+                "-m",
+                "spacy",
+                "train",
+                f"{scratch}/config.cfg",
+                f"--output={place}/output",
+                *paths,
+            ]
+            with (place / "train.log").open("w") as log:
+                subprocess.run(command, check=True, stdout=log, stderr=subprocess.STDOUT)
+
+
+def with_keras_captured(out: Path) -> None:
+    """What Keras prints to a file; of the faulty one the validation rows are the last of rows sorted by label."""
+    os.environ["KERAS_BACKEND"] = "jax"
+    import keras
+    import numpy as np
+
+    for name in ("healthy", "sorted"):
+        keras.utils.set_random_seed(0)
+        x, y = bags(320, 1, 0.1)
+        order = np.argsort(y, kind="stable")
+        x, y = (x[order], y[order]) if name == "sorted" else (x, y)
+        model = keras.Sequential(
+            [keras.layers.Dense(16, activation="relu"), keras.layers.Dense(1, activation="sigmoid")]
+        )
+        model.compile(keras.optimizers.Adam(3e-3), loss="binary_crossentropy", metrics=["accuracy"])
+        place = out / f"keras_captured_{name}"
+        place.mkdir()
+        with (place / "train_output.log").open("w") as log, redirect_stdout(log):
+            model.fit(x, y, validation_split=0.4, epochs=6, batch_size=64)
+
+
+def with_evaluators(out: Path) -> None:
+    """The tables of evaluators of sentence-transformers, for the scores of models that get better, or do not."""
+    from sentence_transformers.cross_encoder.evaluation import CrossEncoderClassificationEvaluator
+
+    class Scores:
+        """Stands for a cross-encoder: its scores are those of the labels with noise."""
+
+        num_labels = 1
+
+        def __init__(self, labels: Any, strength: float, noise: Any) -> None:
+            import numpy as np
+
+            self.values = 1 / (1 + np.exp(-((2 * labels - 1) * strength + noise)))
+
+        def predict(self, *arguments: Any, **options: Any) -> Any:
+            return self.values
+
+        def __getattr__(self, name: str) -> Any:
+            from unittest.mock import MagicMock
+
+            return MagicMock()
+
+    import numpy as np
+
+    chance = np.random.default_rng(0)
+    labels = chance.integers(0, 2, 200)
+    for split in ("dev", "test"):
+        evaluator = CrossEncoderClassificationEvaluator(
+            [["a", "b"]] * len(labels), list(map(int, labels)), name=split, show_progress_bar=False
+        )
+        place = out / "cross_encoder_healthy" / "eval"
+        place.mkdir(parents=True, exist_ok=True)
+        for epoch, strength in enumerate((0.4, 0.9, 1.3, 1.5), start=1):
+            noise = chance.normal(size=len(labels))
+            evaluator(Scores(labels, strength, noise), output_path=str(place), epoch=epoch, steps=100 * epoch)
+
+
+def with_flair(out: Path) -> None:
+    import flair
+    from flair.data import Corpus, Sentence
+    from flair.datasets import FlairDatapointDataset
+    from flair.embeddings import DocumentPoolEmbeddings, OneHotEmbeddings
+    from flair.models import TextClassifier
+    from flair.trainers import ModelTrainer
+
+    def rows(n: int, seed: int, every_class: bool = True) -> Any:
+        sentences = []
+        for number, (text, label) in enumerate(zip(*texts(n, seed), strict=True)):
+            if every_class or label == 0 or number < 2:
+                sentence = Sentence(text)
+                sentence.add_label("sentiment", ("NEGATIVE", "POSITIVE")[label])
+                sentences.append(sentence)
+        return FlairDatapointDataset(sentences)
+
+    for name in ("healthy", "one_class"):
+        flair.set_seed(0)
+        corpus = Corpus(train=rows(320, 1, name == "healthy"), dev=rows(100, 2), test=rows(200, 3))
+        words = OneHotEmbeddings.from_corpus(corpus, min_freq=1, embedding_length=16)
+        model = TextClassifier(
+            DocumentPoolEmbeddings([words], fine_tune_mode="linear"),
+            label_dictionary=corpus.make_label_dictionary(label_type="sentiment"),
+            label_type="sentiment",
+        )
+        trainer = ModelTrainer(model, corpus)
+        place = out / f"flair_{name}"
+        trainer.train(place, learning_rate=0.1, mini_batch_size=16, max_epochs=6, save_final_model=False)
+
+
 MAKERS: dict[str, Callable[[Path], None]] = {
     "wandb": with_wandb,
     "mlflow": with_mlflow,
@@ -396,6 +529,10 @@ MAKERS: dict[str, Callable[[Path], None]] = {
     "simpletr": with_simpletr,
     "setfit": with_setfit,
     "trainer": with_trainer,
+    "spacy": with_spacy,
+    "keras_captured": with_keras_captured,
+    "evaluators": with_evaluators,
+    "flair": with_flair,
 }
 
 

@@ -17,7 +17,7 @@ file, encoder, rows = sys.argv[1], sys.argv[2], int(sys.argv[3]) if len(sys.argv
 torch.manual_seed(42)
 
 reviews = pandas.read_csv(file)
-train, test = reviews[:rows], reviews.sample(rows // 4, random_state=0)
+train, test = reviews[:rows], reviews[rows:].sample(min(rows // 4, 500), random_state=0)
 
 tokenizer = AutoTokenizer.from_pretrained(encoder)
 model = AutoModelForSequenceClassification.from_pretrained(encoder, num_labels=2)

@@ -14,7 +14,7 @@ from sklearn.metrics import classification_report, confusion_matrix
 
 from tenor.checks.diagnosis import Diagnosis, diagnose
 from tenor.checks.diagnosis.diagnose import read_artifacts
-from tenor.checks.diagnosis.printed_logs import log_records
+from tenor.checks.diagnosis.printed_logs import log_records, records_of_lines
 from tenor.checks.diagnosis.printed_results import printed_results
 from tenor.checks.evidence import EvaluationEvidence, ReportedSplit, StepEvidence
 from tenor.errors import UserError
@@ -407,9 +407,9 @@ def test_a_log_and_the_report_below_it_are_read_together(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("text", ["loss 0.5\naccuracy 0.8\n", "Paris 1.5\nLondon 2.5\nRome 3.5\nBerlin 4.5\n"])
 def test_a_text_of_few_metrics_or_of_others_is_no_log(text: str) -> None:
-    assert log_records(text) == []
+    assert log_records(text) == ([], "")
 
 
 @given(st.text(alphabet="epochstpldac 0123456789.:=/%|-\n{}'", max_size=400))
 def test_any_log_is_read_or_left(text: str) -> None:
-    assert all(isinstance(value, float) for record in log_records(text) for value in record.values())
+    assert all(isinstance(value, float) for record in records_of_lines(text) for value in record.values())

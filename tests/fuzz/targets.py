@@ -321,13 +321,15 @@ def read_foreign_file(folder: Path, kind: int, content: Content) -> None:
 
     names = ("evaluation.json", "trainer_state.json", "predictions.csv", "predictions.parquet", "predictions.jsonl")
     others = ("events.out.tfevents.1", "run-a.wandb", "mlflow.db", "training.log", "eval_results.txt", "log.jsonl")
+    others += ("training_statistics.json", "metrics_epoch_0.json", "meta.json", "output.txt", "loss.tsv")
     name = (*names, *others)[kind % len((*names, *others))]
     file = folder / name
     for other in folder.iterdir():
         other.unlink()
     file.write_bytes(content)
-    with contextlib.suppress(UserError):
-        diagnose(file)
+    for path in (file, folder):
+        with contextlib.suppress(UserError):
+            diagnose(path)
 
 
 def foreign_seeds() -> list[Content]:
@@ -356,10 +358,18 @@ def foreign_seeds() -> list[Content]:
         "wandb_healthy/**/*.wandb",
         "keras_healthy/csv/training.log",
         "simpletransformers_healthy/eval_results.txt",
+        "spacy_healthy/train.log",
+        "spacy_healthy/output/model-best/meta.json",
+        "flair_healthy/loss.tsv",
+        "keras_captured_sorted/train_output.log",
     )
     written = [next(folders.glob(pattern)).read_bytes() for pattern in patterns]
     logged = b'{"step": 1, "loss": 0.7}\n{"step": 2, "loss": NaN, "eval/accuracy": "0.5"}\n'
-    known = [*(json.dumps(one).encode() for one in objects), csv, sink.getvalue(), lines, _events()]
+    metrics = {"label": {"accuracy": [0.5, 0.6], "loss": [0.7, float("nan")]}}
+    ludwig = dict.fromkeys(("training", "validation"), metrics)
+    allennlp = {"epoch": 0, "training_accuracy": 0.74, "training_loss": 0.5, "validation_accuracy": 1.0}
+    added = (ludwig, allennlp)
+    known = [*(json.dumps(one).encode() for one in (*objects, *added)), csv, sink.getvalue(), lines, _events()]
     return [*known, *written, logged]
 
 

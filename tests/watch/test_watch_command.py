@@ -121,3 +121,21 @@ def test_a_wrong_command_is_refused(tmp_path: Path, words: list[str], said: str)
     done = watch(tmp_path, *words)
     assert done.returncode == 2
     assert said in done.stderr
+
+
+@pytest.mark.parametrize("is_sorted", [True, False])
+def test_the_example_in_the_docs(tmp_path: Path, is_sorted: bool) -> None:
+    import pandas
+
+    from small_models import BAD, GOOD, save_small_model
+
+    save_small_model("bert", tmp_path / "encoder")
+    words = [(f"film {k} was {(BAD, GOOD)[k % 2][k // 2 % 4]} and {k % 97}", k % 2) for k in range(400)]
+    rows = sorted(words, key=lambda row: row[1]) if is_sorted else words
+    pandas.DataFrame(rows, columns=["text", "label"]).to_csv(tmp_path / "reviews.csv", index=False)
+    program = (Path(__file__).parents[2] / "docs" / "examples" / "finetune_reviews.py").read_text()
+    arguments = ("reviews.csv", "encoder", "200")
+    done = watch(tmp_path, "--output", "w", "--stop-on", "error", "train.py", *arguments, program=program)
+    assert (done.returncode == 3) == is_sorted, done.stderr
+    assert ("DAT001" in done.stderr) == is_sorted
+    assert ("accuracy" in done.stdout) != is_sorted

@@ -169,3 +169,83 @@ def test_a_fault_of_the_hooks_does_not_end_the_program(programs: Programs, tmp_p
     assert watched.err.count("ZeroDivisionError") == 1
     assert watched.record is not None
     assert any("failed" in note for note in watched.record["notes"])
+
+
+LOOKS_AHEAD = """
+import sys, types
+sys.modules.setdefault("accelerate.data_loader", types.ModuleType("accelerate.data_loader"))
+def one_ahead(loader):
+    batches = iter(loader)
+    current = next(batches)
+    for following in batches:
+        yield current
+        current = following
+    yield current
+"""
+
+
+def test_a_loader_that_is_ahead_of_the_program_is_not_mistaken(programs: Programs, tmp_path: Path) -> None:
+    ahead = LOOP.replace("in loader:", "in one_ahead(loader):")
+    evaluated = """
+from sklearn.metrics import accuracy_score
+model.eval()
+with torch.no_grad():
+    pairs = [(model(a).argmax(1), b) for a, b in one_ahead(DataLoader(TensorDataset(held_x, held_y), batch_size=32))]
+print(accuracy_score(torch.cat([b for _, b in pairs]), torch.cat([a for a, _ in pairs])))
+"""
+    watched = programs.run(tmp_path, START + HELD + LOOKS_AHEAD + ahead + evaluated)
+    assert watched.status == 0, watched.err
+    assert "error" not in watched.codes.values(), watched.record and watched.record["findings"]
+    assert "LOS017" in (watched.record or {})["checked"]
+
+
+def test_a_list_of_texts_and_classes_is_judged_before_the_first_step(programs: Programs, tmp_path: Path) -> None:
+    program = (
+        START
+        + """
+rows = [(f"text {k}", 0) for k in range(400)] + [(f"text {k}", 1) for k in range(400)]
+def collate(batch):
+    return torch.randn(len(batch), 8), torch.tensor([label for _, label in batch])
+loader = DataLoader(rows[:400], batch_size=16, shuffle=True, collate_fn=collate)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for inputs, labels in loader:
+    nn.functional.cross_entropy(model(inputs), labels).backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    print("a step")
+"""
+    )
+    watched = programs.run(tmp_path, program, stop_on="error")
+    assert watched.status == 3
+    assert "DAT001" in watched.codes
+    assert watched.out == ""
+
+
+def test_the_labels_of_a_model_that_computes_its_own_loss_are_those_of_its_call(
+    programs: Programs, tmp_path: Path
+) -> None:
+    program = (
+        START
+        + HELD
+        + """
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 2))
+    def forward(self, inputs, classes):
+        logits = self.layers(inputs)
+        return {"loss": nn.functional.cross_entropy(logits, classes), "logits": logits}
+model = Model()
+"""
+        + LOOP.replace("nn.functional.cross_entropy(model(inputs), labels)", "model(inputs, labels)['loss']")
+        + """
+model.eval()
+with torch.no_grad():
+    for inputs, labels in DataLoader(TensorDataset(held_x, held_y), batch_size=32):
+        model(inputs, labels)
+"""
+    )
+    watched = programs.run(tmp_path, program)
+    assert watched.status == 0, watched.err
+    assert "300 rows" in (watched.record or {})["conclusion"]
+    assert "error" not in watched.codes.values(), watched.record and watched.record["findings"]

@@ -20,6 +20,7 @@ from tenor.checks.rules import (
     dst_gradients,
     evl_claims,
     evl_collapse,
+    evl_courses,
     evl_order,
     evl_ranking,
     evl_rows,
@@ -43,7 +44,7 @@ from tenor.runs.findings import Finding, NotApplicable, Report, Stage
 FAMILIES: tuple[ModuleType, ...] = (
     *(dat_labels, dat_splits, dat_batches, dat_signal, dat_texts, tok),
     *(mod, mod_intentions, los_function, los_training, los_curves, opt_groups, opt_schedule, opt_steps, frz, prc),
-    *(dst_gradients, ckp, ckp_files, evl_rows, evl_order, evl_collapse, evl_ranking, evl_claims),
+    *(dst_gradients, ckp, ckp_files, evl_rows, evl_order, evl_collapse, evl_courses, evl_ranking, evl_claims),
 )
 
 ENTRY_POINTS = "tenor.rules"

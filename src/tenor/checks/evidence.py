@@ -414,6 +414,10 @@ class StepEvidence:
     """Whether the records were read from a run's files: no further step will be recorded."""
     last_step: int | None = None
     """The last step that was taken, if it is known apart from the records."""
+    train_rows: int | None = None
+    """The number of training rows, if the run records it."""
+    kept_checkpoints: tuple[int, ...] | None = None
+    """Steps of the checkpoints among the run's files; None if these were not searched, or do not say their steps."""
     stopped_because: str = ""
     """Why training ended before its planned steps, as the run's own record says; empty if it does not say so."""
     has_evaluation: bool | None = None
@@ -487,6 +491,10 @@ class ReportedSplit:
     macro_f1: float | None = None
     macro_name: str = "macro F1"
     """Which mean over the classes it is: a balanced accuracy and an F1 of one class fall where a class is lost, too."""
+    mcc: float | None = None
+    """Matthews' correlation coefficient, -1 … 1."""
+    recalls: Mapping[str, float] | None = None
+    """The recall of each class, where neither a matrix nor the number of its rows is recorded."""
     report: Mapping[str, object] | None = None
     """scikit-learn's `classification_report(output_dict=True)`."""
     labels: np.ndarray | None = None
@@ -525,6 +533,10 @@ class ValidationCourse:
     """If the run records it."""
     training_loss: float | None = None
     """The last one that was recorded."""
+    training_accuracy: tuple[ValidationPoint, ...] = ()
+    score: tuple[ValidationPoint, ...] = ()
+    """Another score of the validations, as a share, where no accuracy is recorded."""
+    score_name: str = ""
     by_epoch: bool = False
     """Whether a step number counts epochs."""
 

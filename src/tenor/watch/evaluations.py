@@ -76,11 +76,14 @@ class Evaluations:
         evaluation.rows.add(args, kwargs, labels if labels is not None else torch.zeros(len(logits), dtype=torch.long))
 
     def on_loss(self, logits: torch.Tensor, labels: torch.Tensor) -> None:
-        """A loss without gradients: it shows the labels of the last call."""
+        """A loss without gradients: it shows the labels of the last call, if it was computed from its logits. A model
+        that computes its own loss does so before its call ends."""
         evaluation = self._open
         if evaluation is None or not evaluation.logits or logits.ndim != 2 or labels.ndim != 1:
             return
-        if len(labels) == len(evaluation.logits[-1]) and not labels.is_floating_point():
+        if labels.is_floating_point() or logits.shape != evaluation.logits[-1].shape:
+            return
+        if np.array_equal(logits.detach().float().cpu().numpy(), evaluation.logits[-1]):
             evaluation.heard_labels[-1] = labels.cpu().numpy()
 
     def on_labels(self, labels: Any) -> None:

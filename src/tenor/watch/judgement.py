@@ -49,7 +49,8 @@ def diagnosis_of(session: "Session", is_final: bool) -> Diagnosis:
         runs[0] = replace(runs[0], notes=(*runs[0].notes, *notes))
         diagnosis = diagnose_runs(runs, session.program)
         # What a reader of files could pass besides does not help here.
-        return replace(diagnosis, limits=diagnosis.limits.partition(" To check more,")[0])
+        limits = "" if session.is_stopped else diagnosis.limits.partition(" To check more,")[0]
+        return replace(diagnosis, limits=limits)
 
 
 def _limits() -> list[str]:

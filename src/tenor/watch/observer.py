@@ -4,7 +4,9 @@ A step is all calls of models between two calls of `optimizer.step()`. The first
 `WatchedTraining`; calls without gradients are evaluations.
 """
 
+import sys
 import weakref
+from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +23,8 @@ from tenor.watch.weak_list import WeakList
 
 MOST_CALLS = 256
 """Calls of one step that are kept: one is enough, the others only count the passes."""
+RECENT = 4
+"""Batches among which that of a call is looked for."""
 MOST_TRAININGS = 16
 """Optimizers of one process that are watched; a search over settings makes hundreds."""
 
@@ -39,6 +43,8 @@ class Call:
     loader: Any = None
     """The loader of the last batch before the call; None where no batch came from a loader."""
     batch: Any = None
+    is_from_batch: bool = False
+    """Whether the inputs are those of the batch."""
     autocast: torch.dtype | None = None
 
 
@@ -88,8 +94,8 @@ class Observer:
         """The callbacks of these trainers."""
         self.is_watching = False
         self._iterators: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
-        self._loader: Any = None
-        self._batch: Any = None
+        self._recent: deque[tuple[Any, Any]] = deque(maxlen=RECENT)
+        """Loader and batch of the last batches."""
 
     def begin(self, settings: WatchSettings) -> None:
         self.session = Session(settings)
@@ -121,21 +127,34 @@ class Observer:
         loader = self._iterators.get(iterator)
         # Copied, since programs take the labels out of a batch before they call the model.
         kept = dict(batch) if isinstance(batch, Mapping) else batch
-        self._loader, self._batch = loader() if loader is not None else None, kept
+        self._recent.append((loader() if loader is not None else None, kept))
+
+    def _batch_of(self, args: Any, kwargs: Any) -> tuple[Any, Any, bool]:
+        """Loader and batch of a call, and whether its inputs are tensors of that batch. Loaders may be ahead of the
+        program: Accelerate's reads the next batch first, to know which is the last."""
+        inputs = tensors_in([*args, kwargs])
+        for loader, batch in reversed(self._recent):
+            if any(is_same(one, other) for one in tensors_in([batch]) for other in inputs):
+                return loader, batch, True
+        if not self._recent or "accelerate.data_loader" in sys.modules:
+            return (self._recent[-1][0] if self._recent else None), None, False
+        return *self._recent[-1], False
 
     # Models
 
     def on_call(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         logits = logits_in(output)
         if not torch.is_grad_enabled():
-            self.evaluations.on_call(module, args, kwargs, logits, self._loader, self._batch)
+            loader, batch, _ = self._batch_of(args, kwargs)
+            self.evaluations.on_call(module, args, kwargs, logits, loader, batch)
             return
         if next(module.parameters(), None) is None:
             self._on_loss_module(module, args, output)
             return
         if len(self.step.calls) < MOST_CALLS:
             call = Call(module, args, kwargs, None if logits is None else logits.detach())
-            call.loader, call.batch, call.autocast = self._loader, self._batch, _autocast()
+            call.loader, call.batch, call.is_from_batch = self._batch_of(args, kwargs)
+            call.autocast = _autocast()
             self._label(call, kwargs.get("labels"))
             self.step.calls.append(call)
 
@@ -143,7 +162,7 @@ class Observer:
         """A call that raised: if that ends the program, its inputs are all that is known."""
         if torch.is_grad_enabled() and next(module.parameters(), None) is not None:
             call = Call(module, args, kwargs, None)
-            call.loader, call.batch = self._loader, self._batch
+            call.loader, call.batch, call.is_from_batch = self._batch_of(args, kwargs)
             self.step.calls.append(call)
 
     def on_load(self, module: nn.Module, result: Any) -> None:
@@ -230,6 +249,30 @@ class Observer:
 def parameters_of(optimizer: Any) -> list[torch.Tensor]:
     """Every parameter in the optimizer's groups."""
     return [p for group in optimizer.param_groups for p in group["params"]]
+
+
+def tensors_in(values: Iterable[Any]) -> list[torch.Tensor]:
+    """The tensors among values, and in mappings and sequences among them."""
+    found = []
+    for value in values:
+        parts = (
+            list(value.values())
+            if isinstance(value, Mapping)
+            else value
+            if isinstance(value, tuple | list)
+            else [value]
+        )
+        found += [part for part in parts if isinstance(part, torch.Tensor)]
+    return found
+
+
+def is_same(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two tensors are the same values: in the same memory, or equal token ids."""
+    if one.shape != other.shape or one.dtype != other.dtype or one.device != other.device:
+        return False
+    if one is other or (one.numel() > 0 and one.data_ptr() == other.data_ptr()):
+        return True
+    return one.ndim == 2 and not one.is_floating_point() and torch.equal(one, other)
 
 
 def logits_in(output: Any) -> torch.Tensor | None:

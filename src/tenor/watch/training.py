@@ -74,7 +74,7 @@ class WatchedTraining:
     def _pair_labels(self, step: "Step") -> None:
         """Keep both labels of the rows of a step with one loss for each batch: several losses have labels of their
         own."""
-        batches = list({id(call.batch): call.batch for call in step.calls}.values())
+        batches = list({id(call.batch): call.batch for call in step.calls if call.is_from_batch}.values())
         if len(self.loss_labels) >= MOST_PAIRED or len(step.losses) != len(batches):
             return
         for batch, loss in zip(batches, step.losses, strict=True):

@@ -11,10 +11,11 @@ from tenor.runs.files import parse_json
 from tenor.runs.findings import Report
 
 ACCEPTED = (
-    "the folder of a run of Tenor, transformers.Trainer, SetFit, simpletransformers, Lightning, Weights & Biases or "
-    "MLflow, a folder of TensorBoard event files, a training history (CSV or JSON, as of Keras), a CSV or Parquet file "
-    "of predictions, y_true and y_pred as lists (JSON), an experiments summary (JSON), an evaluation (JSON with "
-    "confusion_matrix, report or accuracy), or a classification report or confusion matrix (.txt, CSV, JSON)"
+    "the folder of a run of Tenor, transformers.Trainer, SetFit, sentence-transformers, simpletransformers, Lightning, "
+    "spaCy, Flair, AllenNLP, Ludwig, Weights & Biases or MLflow, a folder of TensorBoard event files, a training "
+    "history (CSV or JSON, as of Keras) or a printed log (.txt, .log), a CSV or Parquet file of predictions, y_true "
+    "and y_pred as lists (JSON), an experiments summary (JSON), an evaluation (JSON with confusion_matrix, report or "
+    "accuracy), or a classification report or confusion matrix (.txt, CSV, JSON)"
 )
 LARGEST_INTEGER = 10**300
 """Near the largest float64 (1.8e308): a larger integer cannot be used in a calculation."""

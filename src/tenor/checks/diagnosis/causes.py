@@ -9,19 +9,20 @@ import numpy as np
 
 from tenor.checks.catalogue import BY_CODE, causes_of
 from tenor.checks.diagnosis.artifacts import Artifacts
+from tenor.checks.diagnosis.history import logged_number, plain_setting
 from tenor.checks.evidence import EvaluationEvidence, StepEvidence
 from tenor.checks.finding import CannotTell
 from tenor.checks.rule import Rule
 from tenor.checks.rules.evl_collapse import collapse
-from tenor.checks.rules.evl_measures import class_name, confusion, distributions
+from tenor.checks.rules.evl_measures import best_relabelling, class_name, confusion, distributions
 from tenor.checks.rules.evl_ranking import MIN_ROWS, classes_never_learned, is_above_chance
-from tenor.checks.rules.opt_groups import DESTRUCTIVE_RATE, LARGE_RATE
+from tenor.checks.rules.opt_groups import DESTRUCTIVE_RATE, LARGE_RATE, SGD_LARGE
 from tenor.runs.findings import Finding
 
 Rules = Mapping[str, Rule]
 
-COLLAPSE = frozenset({"EVL001", "EVL003", "EVL024"})
-AT_CHANCE = frozenset({"EVL020", "LOS006"})
+COLLAPSE = frozenset({"EVL001", "EVL003", "EVL024", "EVL032"})
+AT_CHANCE = frozenset({"EVL020", "LOS006", "EVL033"})
 """Rules that report that nothing was learned."""
 # Shares of ln K, the loss of uniform predictions: the model has fitted the training rows below FITTED, and has not
 # above NOT_FITTED.
@@ -47,6 +48,21 @@ LEARNS_ANYWAY = frozenset({"DAT008", "LOS003", "LOS004", "OPT007", "OPT012", "PR
 losses, steps that are too large."""
 NO_WEIGHT_MOVES = frozenset({"FRZ003", "OPT020", "OPT021"})
 """Faults that leave every weight, or nearly every one, as it was."""
+INVERTED = "LOS003"
+FEW_STEPS = "OPT030"
+"""A heuristic that explains a result, but excludes no other cause."""
+DIVERGED = frozenset({"LOS007", "LOS008"})
+BELOW_CHANCE = "EVL030"
+OF_ONE_CLASS = frozenset({"DAT020", "DAT023"})
+"""Faults of a split in which classes are missing or rare."""
+UNTRAINED = NO_WEIGHT_MOVES | {"FRZ005", "OPT002", "OPT005", "OPT006", "OPT017"}
+"""Faults that leave the model or its head untrained."""
+LEARNED_SWAPPED = 0.75
+"""Accuracy after the best relabelling: an untrained head is nearer to chance in either direction."""
+DESCENT_FIX = "a tenth of this rate, with a warm-up; for a pretrained encoder AdamW at 2e-5 to 1e-4"
+MOST_RATE = 1e9
+"""A larger number is no rate."""
+RATE_NAMES = ("learning_rate", "lr", "peak_lr", "max_lr")
 SUBSET_WORDS = ("subset", "max_train", "n_train", "train_size", "num_train", "max_samples", "limit")
 
 
@@ -74,6 +90,12 @@ class Observations:
     """Whether the loss stayed above that of a model that knows nothing, in most of the validations."""
     peak_rate: float | None = None
     """The largest learning rate that was recorded; None if none was, or if the optimizer is gradient descent."""
+    recorded_rate: float | None = None
+    """The largest learning rate in the records, else in the settings, of any optimizer."""
+    is_descent: bool = False
+    """Whether the settings name gradient descent as the optimizer."""
+    relabelled: float | None = None
+    """The accuracy of the evaluated rows after the best relabelling, the lowest of all splits; None without counts."""
     spread: bool = False
     """Whether the evaluated rows are predicted as the classes in about the shares of the labels."""
     sureness: float | None = None
@@ -110,10 +132,36 @@ def observations_of(artifacts: Artifacts) -> Observations:
         weights_kept=change is not None and change < WEIGHTS_KEPT and not is_rounded,
         above_chance=_is_above_chance(evaluation),
         peak_rate=_peak_rate(steps, artifacts.settings),
+        recorded_rate=_recorded_rate(steps, artifacts.settings),
+        is_descent="sgd" in str(dict(artifacts.settings)).lower(),
+        relabelled=_relabelled(evaluation),
         spread=evaluation is not None and _is_spread(evaluation),
         sureness=_sureness(evaluation) if evaluation is not None else None,
         subset=_subset(artifacts.settings),
     )
+
+
+def _recorded_rate(steps: StepEvidence | None, settings: Mapping[str, Any], depth: int = 3) -> float | None:
+    if steps is not None and steps.learning_rate is not None and np.isfinite(steps.learning_rate).all():
+        return float(np.max(steps.learning_rate, initial=0.0)) or None
+    for name in RATE_NAMES:
+        rate = logged_number(plain_setting(settings.get(name)))
+        if rate is not None and 0 < rate < MOST_RATE:
+            return rate
+    nested = (value for value in settings.values() if isinstance(value, Mapping) and depth)
+    return next((rate for value in nested if (rate := _recorded_rate(None, value, depth - 1)) is not None), None)
+
+
+def _relabelled(evaluation: EvaluationEvidence | None) -> float | None:
+    shares = []
+    for claims in evaluation.splits.values() if evaluation is not None else ():
+        try:
+            counts = confusion(claims, evaluation.n_classes if evaluation is not None else 2)
+        except CannotTell:
+            continue
+        order = best_relabelling(counts)
+        shares.append(float(counts[order, np.arange(len(counts))].sum() / counts.sum()))
+    return min(shares, default=None)
 
 
 def _fell(steps: StepEvidence | None) -> bool | None:
@@ -179,6 +227,10 @@ def is_excluded(rule: Rule, symptoms: tuple[str, ...], observations: Observation
         return True
     if rule.code in NO_WEIGHT_MOVES and observations.weights_moved:
         return True
+    learned_swapped = "EVL007" in symptoms and (observations.relabelled or 0.0) >= LEARNED_SWAPPED
+    # An inverted loss teaches the other one of two classes; of several, no single one.
+    if learned_swapped and (rule.code in UNTRAINED or (rule.code == INVERTED and observations.n_classes > 2)):
+        return True
     if rule.code == TOO_LARGE and observations.peak_rate is not None and observations.peak_rate <= LARGE_RATE:
         return True
     if share is None:
@@ -212,8 +264,10 @@ def likelihood(rule: Rule, symptoms: tuple[str, ...], observations: Observations
     """How well a cause fits the results, 0 … 3: contradicted by the training loss, possible, usual, always so."""
     if rule.code == OTHER_ROWS:
         return 3 if observations.spread else 1
-    if rule.code == TOO_LARGE and (AT_CHANCE | COLLAPSE) & set(symptoms) and _is_destructive(observations):
+    if rule.code == TOO_LARGE and (AT_CHANCE | COLLAPSE | DIVERGED) & set(symptoms) and _is_destructive(observations):
         return 3
+    if BELOW_CHANCE in symptoms:
+        return 2 if rule.code in OF_ONE_CLASS else 1
     if AT_CHANCE & set(symptoms) and observations.weights_kept:
         return 3 if _keeps_weights(rule) else 1
     if AT_CHANCE & set(symptoms) and observations.above_chance:
@@ -241,7 +295,14 @@ def _keeps_weights(rule: Rule) -> bool:
     return rule.code in NO_WEIGHT_MOVES or bool({"no updates", "small updates"} & set(rule.explains))
 
 
+def _is_descent(rule: Rule, observations: Observations) -> bool:
+    """Whether the rate is that of gradient descent, for which the rates of Adam are far too small."""
+    return rule.code == TOO_LARGE and observations.recorded_rate is not None and observations.is_descent
+
+
 def _is_destructive(observations: Observations) -> bool:
+    if observations.is_descent:
+        return observations.recorded_rate is not None and observations.recorded_rate >= SGD_LARGE
     return observations.peak_rate is not None and observations.peak_rate >= DESTRUCTIVE_RATE
 
 
@@ -250,8 +311,12 @@ def why_suspected(rule: Rule, symptoms: tuple[str, ...], observations: Observati
     level = likelihood(rule, symptoms, observations)
     if rule.code == OTHER_ROWS and observations.spread:
         return "every class is predicted as often as it occurs, but its labels are met only by chance"
-    if rule.code == TOO_LARGE and _is_destructive(observations):
-        return f"the recorded learning rate is up to {observations.peak_rate:.2g}"
+    if rule.code == TOO_LARGE and observations.recorded_rate is not None:
+        return f"the recorded learning rate is up to {observations.recorded_rate:.2g}"
+    if BELOW_CHANCE in symptoms and rule.code in OF_ONE_CLASS:
+        return (
+            "the last part of rows that are sorted by label, as Keras' validation_split holds it out, is of one class"
+        )
     if AT_CHANCE & set(symptoms) and observations.weights_kept and level == 3:
         return "the validation loss is the same in all validations: the weights hardly change, or not at all"
     if not (COLLAPSE | AT_CHANCE) & set(symptoms):
@@ -399,9 +464,10 @@ def _suspected(
     explains: dict[str, list[str]] = {}
     for finding in by_code.values():
         rule = rules.get(finding.code)
-        if finding.caused_by and not all(is_symptom(by_code[root], rules) for root in roots_of(finding, by_code)):
+        roots = [by_code[root] for root in roots_of(finding, by_code)]
+        if finding.caused_by and not all(is_symptom(one, rules) or one.code == FEW_STEPS for one in roots):
             continue
-        if rule is None or finding.severity == "note":
+        if rule is None or (finding.severity == "note" and not finding.caused_by):
             continue
         for code in _causes_of_roots(finding, by_code, rules):
             harmless = rules[code].only_through in rules.keys() - skipped - by_code.keys()
@@ -424,6 +490,7 @@ def _causes_of_roots(finding: Finding, by_code: Mapping[str, Finding], rules: Ru
     Swapped labels explain a low accuracy: what else lowers an accuracy is no suspect then.
     """
     roots = [code for code in roots_of(finding, by_code) if code in rules] if finding.caused_by else []
+    roots = [code for code in roots if code != FEW_STEPS]
     found = {code for root in roots or [finding.code] for code in causes_of(rules[root], rules.values())}
     return tuple(code for code in rules if code in found)
 
@@ -434,9 +501,9 @@ def _suspect(rule: Rule, symptoms: tuple[str, ...], observations: Observations) 
         title=rule.title,
         status="suspected",
         evidence=why_suspected(rule, symptoms, observations),
-        fix=rule.fix,
+        fix=rule.fix if not _is_descent(rule, observations) else DESCENT_FIX,
         settled_by="the same run with a rate from the fix"
-        if rule.code == TOO_LARGE and _is_destructive(observations)
+        if rule.code == TOO_LARGE and observations.recorded_rate is not None
         else rule.settled_by or " and ".join(kind.description for kind in rule.needs),
         symptoms=symptoms,
     )

@@ -6,13 +6,24 @@ from pathlib import Path
 from typing import Any
 
 from tenor.checks.catalogue import RULES, by_code, causes_of, link_causes, run_rules
+from tenor.checks.diagnosis.allennlp_run import allennlp_epochs, read_allennlp_folder
 from tenor.checks.diagnosis.artifacts import ACCEPTED, Artifacts, read_any_json
 from tenor.checks.diagnosis.causes import Cause, is_symptom, observations_of, ranked_causes
 from tenor.checks.diagnosis.columns import SUFFIXES, sheet_of_records
 from tenor.checks.diagnosis.conclusion import conclusion_of, conclusion_of_runs, limits_of, limits_of_runs
 from tenor.checks.diagnosis.event_files import event_folders, read_event_folders
+from tenor.checks.diagnosis.flair_run import is_flair_folder, is_flair_log, read_flair_folder, read_flair_log
 from tenor.checks.diagnosis.history_files import is_history_file, is_history_value, read_history_file
+from tenor.checks.diagnosis.key_value_results import (
+    is_predictions_text,
+    is_results_text,
+    read_predictions_text,
+    read_results_files,
+    read_results_text,
+    results_files,
+)
 from tenor.checks.diagnosis.lightning_runs import lightning_versions, read_lightning_versions
+from tenor.checks.diagnosis.ludwig_run import is_ludwig_value, ludwig_runs, read_ludwig_file, read_ludwig_runs
 from tenor.checks.diagnosis.mlflow_runs import is_mlflow_database, mlflow_places, read_mlflow
 from tenor.checks.diagnosis.model_alone import read_faulty_model, refuse_model_file, refuse_model_folder
 from tenor.checks.diagnosis.predictions_file import has_prediction_columns, predictions_artifacts
@@ -24,12 +35,18 @@ from tenor.checks.diagnosis.result_files import (
     read_table,
 )
 from tenor.checks.diagnosis.results_json import TRAINING_RESULTS, read_summary, runs_of
+from tenor.checks.diagnosis.sentence_transformers_run import evaluator_tables, read_evaluator_tables
 from tenor.checks.diagnosis.setfit_run import read_setfit_folder, setfit_states
 from tenor.checks.diagnosis.simpletransformers_run import (
-    is_results_text,
     is_simpletransformers_folder,
-    read_results_text,
     read_simpletransformers_folder,
+)
+from tenor.checks.diagnosis.spacy_run import (
+    is_spacy_folder,
+    is_spacy_log,
+    is_spacy_meta,
+    read_spacy_file,
+    read_spacy_folder,
 )
 from tenor.checks.diagnosis.tenor_run import is_tenor_run, read_tenor_run
 from tenor.checks.diagnosis.trainer_folder import is_trainer_folder, read_trainer_folder, read_trainer_state
@@ -76,6 +93,9 @@ FILE_READERS: tuple[tuple[Callable[[Path], Any], Callable[[Path], list[Artifacts
     (lambda path: path.match(RECORD), read_wandb_record),
     (is_mlflow_database, read_mlflow),
     (is_results_text, read_results_text),
+    (is_predictions_text, read_predictions_text),
+    (is_spacy_log, read_spacy_file),
+    (is_flair_log, read_flair_log),
     (lambda path: not _is_json(path) and is_history_file(path), read_history_file),
 )
 """What recognizes a file, and what reads it; a JSON file is opened once, by `_read_json`."""
@@ -89,7 +109,13 @@ FOLDER_READERS: tuple[tuple[Callable[[Path], Any], Callable[[Path], list[Artifac
     (wandb_folders, read_wandb_folders),
     (mlflow_places, read_mlflow),
     (lightning_versions, read_lightning_versions),
+    (allennlp_epochs, read_allennlp_folder),
+    (is_flair_folder, read_flair_folder),
+    (is_spacy_folder, read_spacy_folder),
     (event_folders, read_event_folders),
+    (evaluator_tables, read_evaluator_tables),
+    (ludwig_runs, read_ludwig_runs),
+    (results_files, read_results_files),
     (lambda path: history_files(path), lambda path: _read_history_folder(path)),
 )
 """What recognizes a folder, and what reads it: the first one that does. Programs are recognized before their parts."""
@@ -142,6 +168,10 @@ def _read_json(path: Path) -> list[Artifacts]:
         return read_trainer_folder(path.parent)
     if isinstance(value, Mapping) and isinstance(value.get("stages"), list):
         return [Artifacts("findings of a run", (), earlier=parse_reports(value, path))]
+    if is_spacy_meta(value):
+        return read_spacy_file(path)
+    if is_ludwig_value(value) and path.name == "training_statistics.json":
+        return read_ludwig_file(path)
     if is_history_value(value):
         return read_history_file(path)
     if runs_of(value):

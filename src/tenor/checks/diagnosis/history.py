@@ -34,6 +34,9 @@ KINDS_OF_ACCURACY = frozenset(
     ("sparse", "categorical", "binary", "multiclass", "classification", "sk", "score", "cosine", "overall")
 )
 """Words before an accuracy that do not change its meaning; top-5 or per-class accuracies are something else."""
+SCORES = frozenset(("f1", "mcc", "matthews", "matthewscorrelation", "f1score"))
+NOT_A_SCORE = frozenset(("threshold", "best", "max", "min", "class", "pr"))
+"""Words in the name of something that belongs to a score."""
 RATE = (("learning", "rate"), ("lr",))
 NORM = (("grad", "norm"), ("gradient", "norm"))
 CLASS_KEYS = ("num_labels", "num_classes", "n_classes", "n_labels", "id2label", "label2id")
@@ -65,6 +68,7 @@ def history_evidence(history: History, n_classes: int | None = None, clip_at: fl
     for name, values in history.series.items():
         if values:
             by_split[split_of(name)][name] = values
+    _move_accuracy(by_split)
     training = {**by_split[""], **by_split["train"]}
     evidence: list[Any] = []
     held_out_loss = _points(best_series(by_split["validation"], LOSS) or best_series(by_split["test"], LOSS))
@@ -87,8 +91,11 @@ def history_evidence(history: History, n_classes: int | None = None, clip_at: fl
             )
         )
     accuracy = best_series(by_split["validation"], ACCURACY) or best_series(by_split["test"], ACCURACY)
+    score_name, score = _score(by_split["validation"])
     if accuracy:
         evidence.append(CheckpointEvidence(validations=_points(accuracy), metric="accuracy"))
+    elif score:
+        evidence.append(CheckpointEvidence(validations=_points(score), metric=score_name, larger_is_better=True))
     elif held_out_loss and not loss:
         evidence.append(CheckpointEvidence(validations=held_out_loss, metric="loss"))
     course = ValidationCourse(
@@ -96,9 +103,24 @@ def history_evidence(history: History, n_classes: int | None = None, clip_at: fl
         loss=_points(best_series(by_split["validation"], LOSS)),
         n_classes=n_classes,
         training_loss=loss[max(loss)] if loss else None,
+        training_accuracy=_points(best_series(training, ACCURACY)),
+        score=() if accuracy else _points(score),
+        score_name=score_name,
         by_epoch=history.per_epoch,
     )
-    return (*evidence, *_last_evaluation(by_split, n_classes, course if course.accuracy else None))
+    return (*evidence, *_last_evaluation(by_split, n_classes, course if course.accuracy or course.score else None))
+
+
+def _move_accuracy(by_split: dict[Split, dict[str, Series]]) -> None:
+    """The only accuracy, without a split, next to a loss of each split is that of the validation: fastai and the tables
+    that Trainer shows in a notebook name it so. Keras names no split in its training metrics, and `val_` in the others.
+    """
+    has_losses = all(best_series(by_split[split], LOSS) for split in ("train", "validation"))
+    others = any(best_series(by_split[split], ACCURACY) for split in ("train", "validation", "test"))
+    for name in (
+        [name for name in by_split[""] if _rank(name, ACCURACY) is not None] if has_losses and not others else []
+    ):
+        by_split["validation"][name] = by_split[""].pop(name)
 
 
 def is_metric(name: str) -> bool:
@@ -189,6 +211,13 @@ def _rank(name: str, words: frozenset[str]) -> int | None:
     if words is ACCURACY and set(measure) - ACCURACY - KINDS_OF_ACCURACY:
         return None
     return len(measure)
+
+
+def _score(series: Mapping[str, Series]) -> tuple[str, Series]:
+    """Another score of all rows than the accuracy: that with the plainest name; ("", {}) if there is none."""
+    names = [name for name in series if SCORES & set(measure_of(name)) and not NOT_A_SCORE & set(measure_of(name))]
+    name = min(names, key=lambda one: (len(measure_of(one)), one), default="")
+    return name, series.get(name, {})
 
 
 def _named(series: Mapping[str, Series], measures: tuple[tuple[str, ...], ...]) -> Series:

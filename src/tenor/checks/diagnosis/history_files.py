@@ -38,8 +38,8 @@ MAX_BYTES = 2**28
 MAX_RECORDS = 1_000_000
 TABLE_EXPORT = re.compile(r"(?P<run>.+?) - (?P<metric>.+?)(?P<bound>__MIN|__MAX)?")
 """A column in the CSV of a chart of Weights & Biases."""
-EVALUATION_FILE = re.compile(r"evaluation.*_results\.csv$")
-"""As sentence-transformers names its tables; their metrics are those of held-out rows."""
+EVALUATION_FILE = re.compile(r"evaluat(?:ion|or)\w*?(?P<test>_test)?_results[^/]*\.csv$", re.IGNORECASE)
+"""As sentence-transformers names its tables; their metrics are those of held-out rows, of the split in the name."""
 TENSORBOARD_DOWNLOAD = ("wall time", "step", "value")
 
 Records = list[Mapping[str, Any]]
@@ -109,8 +109,9 @@ def histories_in(path: Path) -> tuple[dict[str, History], str]:
         return {
             run if len(runs) > 1 else "": history_of_records(_of_run(records, run), path) for run in sorted(runs)
         }, ("an exported chart of Weights & Biases")
-    if EVALUATION_FILE.search(path.name) and not any(map(split_of, header)):
-        records = [{name if _axis([name]) else f"eval/{name}": value for name, value in row.items()} for row in records]
+    if (file := EVALUATION_FILE.search(path.name)) and not any(map(split_of, header)):
+        split = "test" if file["test"] else "eval"
+        records = [{name if _axis([name]) else f"{split}/{name}": one for name, one in row.items()} for row in records]
         return {"": history_of_records(records, path)}, "the evaluations of sentence-transformers (a table)"
     return {"": history_of_records(records, path)}, "a training history (a table)"
 

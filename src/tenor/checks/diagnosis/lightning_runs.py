@@ -1,5 +1,6 @@
 """Folders of Lightning's loggers: `lightning_logs/version_N` with metrics.csv, hparams.yaml and event files."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from tenor.errors import UserError
 FOLDER, VERSIONS = "lightning_logs", "version_*"
 METRICS, SETTINGS = "metrics.csv", "hparams.yaml"
 KIND = "a run of Lightning"
+RATE_COLUMN = re.compile(r"lr-([A-Za-z]\w*)(?:[-/].*)?")
 MAX_VERSIONS = 50
 
 
@@ -60,9 +62,20 @@ def _artifacts(version: Path) -> Artifacts:
     else:
         run = read_event_folders(version)[0]
         run = replace(run, evidence=_with_classes(run.evidence, classes_in(settings)))
+    if (optimizer := _optimizer(version / METRICS)) and not any("optim" in str(key).lower() for key in settings):
+        settings = {**settings, "optimizer": optimizer}
     return replace(
         run, kind=KIND, name=version.name, settings=settings, notes=(*run.notes, *notes), files=(*run.files, *files)
     )
+
+
+def _optimizer(metrics: Path) -> str:
+    """The optimizer in the name of the rate's column, as `LearningRateMonitor` writes it; empty if there is none."""
+    if not metrics.is_file():
+        return ""
+    with metrics.open("rb") as file:
+        names = file.readline(10_000).decode("utf-8", "replace").strip().split(",")
+    return next((match[1] for name in names if (match := RATE_COLUMN.fullmatch(name))), "")
 
 
 def _with_classes(evidence: tuple[Any, ...], n_classes: int | None) -> tuple[Any, ...]:

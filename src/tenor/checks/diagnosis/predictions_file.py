@@ -42,8 +42,24 @@ PREDICTED = (
         "y_hat",
         "model_output",
         "model_prediction",
+        "model_label",
+        "model_class",
+        "model_pred",
     ),
 )
+OTHER_LABEL = (
+    "sentiment",
+    "category",
+    "class",
+    "polarity",
+    "emotion",
+    "rating",
+    "stars",
+    "topic",
+    "answer",
+    "annotation",
+)
+"""Names of true classes that may mean something else: read as such only next to predictions, without another label."""
 PREDICTED_WORDS, TRUE_WORDS = ("predicted", "prediction", "pred", "preds"), ("true", "actual", "gold")
 """A word before or after a name that two columns share, such as predicted_sentiment and sentiment."""
 TEXT = ("text", "texts", "sentence", "review", "content", "comment", "tweet", "message", "body", "document", "phrase")
@@ -51,7 +67,8 @@ LENGTH = ("length", "lengths", "n_tokens", "num_tokens", "tokens", "token_count"
 ID = ("id", "ids", "row_id", "example_id", "index", "idx")
 ACCEPTED_COLUMNS = (
     f"one of {', '.join(LABEL)} for the true class, and one of {', '.join(PREDICTED)} for the predicted one, or the "
-    "same name twice, as in sentiment and predicted_sentiment; or, in place of the predicted class, score columns "
+    "same name twice, as in sentiment and predicted_sentiment; next to predictions, the true class may also be called "
+    f"{', '.join(OTHER_LABEL)}; or, in place of the predicted class, score columns "
     "named prob, score or logit with a class, such as prob_positive (for two classes one column is enough)"
 )
 OTHER_DELIMITERS = (";", "\t", "|")
@@ -69,7 +86,7 @@ def predictions_artifacts(sheet: Sheet) -> list[Artifacts]:
     sheet = _without_abstentions(sheet)
     labels, predictions = _columns(sheet)
     is_unlabelled = bool(predictions) and not labels
-    claims, n_classes = _unlabelled_claims(sheet) if is_unlabelled else _claims(sheet)
+    claims, n_classes = _claims_without_labels(sheet) if is_unlabelled else _claims(sheet)
     evidence = evaluation_evidence({name or "predictions": claims}, n_classes)
     return [Artifacts("a file of predictions", (evidence,))]
 
@@ -89,7 +106,7 @@ def has_predictions(value: Mapping[str, Any]) -> bool:
 def has_prediction_columns(names: Sequence[str]) -> bool:
     """Whether these names include a column of labels and one of predictions."""
     known = {_plain(name) for name in names}
-    return (bool(known & set(LABEL)) and bool(known & set(PREDICTED))) or _pair(names) is not None
+    return (bool(known & {*LABEL, *OTHER_LABEL}) and bool(known & set(PREDICTED))) or _pair(names) is not None
 
 
 def _columns(sheet: Sheet) -> tuple[list[str], list[str]]:
@@ -142,6 +159,17 @@ def _without_abstentions(sheet: Sheet) -> Sheet:
     return replace(sheet, rows=len(kept), read=read, notes=(*sheet.notes, note))
 
 
+def _claims_without_labels(sheet: Sheet) -> tuple[ReportedSplit, int]:
+    """Claims with a column such as sentiment as the true classes, if it has the classes of the predictions."""
+    others, notes = _named(sheet, OTHER_LABEL), sheet.notes
+    for name in others[:1]:
+        try:
+            return _claims(sheet, name)
+        except UserError:
+            notes = (*notes, f"{name} is not read as the true class: it does not have the classes of the predictions")
+    return _unlabelled_claims(replace(sheet, notes=notes))
+
+
 def _unlabelled_claims(sheet: Sheet) -> tuple[ReportedSplit, int]:
     """Predictions and probabilities without true classes."""
     name = _named(sheet, PREDICTED)[0]
@@ -170,8 +198,9 @@ def _unlabelled_claims(sheet: Sheet) -> tuple[ReportedSplit, int]:
     return replace(claims, labels=None, read_as=None, notes=(*notes, *read_lines)), n_classes
 
 
-def _claims(sheet: Sheet) -> tuple[ReportedSplit, int]:
-    rows, sets, ignored = _recognized(sheet)
+def _claims(sheet: Sheet, label: str = "") -> tuple[ReportedSplit, int]:
+    """`label` is the column of true classes; by default it is found by its name."""
+    rows, sets, ignored = _recognized(sheet, label)
     scored, unused = scored_rows(rows, sets, str(sheet.path))
     classes = rows.classes if scored is None or scored.values is None else scored.classes
     place = {key: k for k, key in enumerate(classes)}
@@ -195,9 +224,10 @@ def _claims(sheet: Sheet) -> tuple[ReportedSplit, int]:
     return claims, max(2, len(classes))
 
 
-def _recognized(sheet: Sheet) -> tuple[ClassifiedRows, list[ScoreSet], list[str]]:
+def _recognized(sheet: Sheet, label: str) -> tuple[ClassifiedRows, list[ScoreSet], list[str]]:
     """Labels and predictions, the sets of scores, and the columns named like scores that contain none."""
     labels, predictions = _columns(sheet)
+    labels = [label] if label else labels
     if labels and not sheet.rows:
         raise UserError(f"{sheet.path}: the file has no rows. Give a file with one row per prediction.")
     rows = _rows(sheet, labels, predictions) if labels else None

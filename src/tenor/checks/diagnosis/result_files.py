@@ -24,7 +24,7 @@ from tenor.checks.diagnosis.results_json import (
     non_finite_metrics,
     read_evaluation,
 )
-from tenor.checks.evidence import EvaluationEvidence, ReportedSplit
+from tenor.checks.evidence import EvaluationEvidence, ReportedSplit, ValidationCourse
 from tenor.data.files.delimited import DELIMITERS
 from tenor.errors import UserError
 
@@ -39,7 +39,7 @@ def read_printed_results(path: Path) -> list[Artifacts]:
     Raises UserError if it contains none of these.
     """
     text = text_of(path)
-    values, log = printed_results(text), _log_evidence(text, path)
+    values, (log, notes) = printed_results(text), _log_evidence(text, path)
     if not values and not log:
         raise UserError(
             f"{path}: the text contains neither a classification report (a header with precision, recall, f1-score, "
@@ -53,16 +53,25 @@ def read_printed_results(path: Path) -> list[Artifacts]:
         if claims is not None:
             splits[name if name not in splits else f"{name} {position}"] = _with_matrix_note(claims, value)
     if not values:
-        return [Artifacts("a printed log of a training", log)]
+        return [Artifacts("a printed log of a training", log, notes=notes)]
     broken = {path.name: tuple(entry for _, value in values for entry in non_finite_metrics(value))}
     steps = tuple(item for item in log if not isinstance(item, EvaluationEvidence))
     kind = "printed results and a log of the training" if steps else "printed results"
-    return [Artifacts(kind, (evaluation_evidence(splits, not_numbers=broken), *steps))]
+    evaluation = evaluation_evidence(splits, not_numbers=broken, course=_course(log))
+    return [Artifacts(kind, (evaluation, *steps), notes=notes)]
 
 
-def _log_evidence(text: str, path: Path) -> tuple[Any, ...]:
-    records = log_records(text)
-    return history_evidence(history_of_records([*records], path)) if records else ()
+def _log_evidence(text: str, path: Path) -> tuple[tuple[Any, ...], tuple[str, ...]]:
+    """Evidence from the log in a text, and how it was read."""
+    records, note = log_records(text)
+    if not records:
+        return (), ()
+    history = history_of_records([*records], path)
+    return history_evidence(history), ((note,) if note else ())
+
+
+def _course(log: Iterable[Any]) -> ValidationCourse | None:
+    return next((item.course for item in log if isinstance(item, EvaluationEvidence) and item.course), None)
 
 
 def read_table(path: Path) -> list[Artifacts]:
@@ -132,17 +141,21 @@ def read_results_folder(folder: Path) -> list[Artifacts]:
     }
     found: list[tuple[Path, Artifacts]] = []
     notes: list[str] = []
+    refused: list[UserError] = []
     files = sorted(file for file in folder.iterdir() if file.is_file() and file.suffix.lower() in readers)
     for file in files[:MAX_FILES]:
         try:
             artifacts = readers[file.suffix.lower()](file)
         except UserError as error:
             notes.append(f"not read: {' '.join(str(error).split())[:200]}")
+            refused.append(error)
             continue
         if artifacts:
             found.append((file, artifacts[0]))
         else:
             notes.append(f"not read: {file.name} contains no result under a usual name")
+    if not found and len(files) == len(refused) == 1:
+        raise refused[0]
     if not found:
         return []
     combined = _combined(found)
@@ -172,9 +185,11 @@ def _combined(found: Iterable[tuple[Path, Artifacts]]) -> Artifacts:
     splits = {name: with_metrics(rows[name], one) if name in rows else one for name, one in metrics.items()}
     splits |= {name: one for name, one in rows.items() if name not in splits}
     kinds = dict.fromkeys(artifacts.kind for _, artifacts in files)
+    every = [item for _, artifacts in files for item in artifacts.evidence]
     return Artifacts(
         f"results ({', '.join(file.name for file, _ in files)})" if len(files) > 1 else next(iter(kinds)),
-        (evaluation_evidence(splits, n_classes or None, broken), *_first_of_each(others)),
+        (evaluation_evidence(splits, n_classes or None, broken, _course(every)), *_first_of_each(others)),
+        notes=tuple(note for _, artifacts in files for note in artifacts.notes),
         earlier=tuple(report for _, artifacts in files for report in artifacts.earlier),
     )
 

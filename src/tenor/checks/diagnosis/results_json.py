@@ -47,6 +47,12 @@ LOSS_KEYS = (
     "log_loss",
     "cross_entropy",
 )
+MCC_KEYS = (
+    *("mcc", "matthews_correlation", "matthews_corrcoef", "eval_mcc", "eval_matthews_correlation"),
+    *("test_mcc", "test_matthews_correlation", "matthewscorrelation"),
+)
+RECALL_KEYS = ("recalls",)
+"""Of readers of other formats: the recall of each class."""
 NAME_OF_CLASSES_KEYS = ("class_names", "target_names", "classes", "label_names", "labels")
 WRAPPERS = ("result", "results", "metrics", "evaluation")
 COUNT_KEYS = ("n", "eval_samples", "n_samples", "num_samples", "total", "test_samples", "predict_samples")
@@ -151,6 +157,8 @@ def claims_of(value: object, where: str) -> ReportedSplit | None:
         loss=number(_first(value, LOSS_KEYS)),
         macro_f1=None if macro is None else macro[1],
         macro_name="macro F1" if macro is None else macro[0],
+        mcc=number(_first(value, MCC_KEYS)),
+        recalls=_recalls(_first(value, RECALL_KEYS)),
         report=report,
         expected_n=int(count) if count is not None else None,
         text_baseline_accuracy=_share(baselines.get("text"), f"{where}: baselines.text"),
@@ -181,6 +189,15 @@ def _rows_of(report: Mapping[str, Any] | None) -> float:
     if not report or is_of_subset(report):
         return 0
     return sum(number(entry["support"]) or 0 for entry in _classes(report))
+
+
+def _recalls(value: Any) -> Mapping[str, float] | None:
+    """Shares by class; None for anything else."""
+    if not isinstance(value, Mapping):
+        return None
+    recalls = {str(name): number(one) for name, one in value.items()}
+    known = {name: one for name, one in recalls.items() if one is not None and 0 <= one <= 1}
+    return known if known and len(known) == len(recalls) else None
 
 
 NOT_OF_MEAN = frozenset({"eval", "val", "test", "validation", "predict", "score", "avg", "average"})
@@ -266,7 +283,8 @@ def _share(value: object, where: str) -> float | None:
 def _is_split(value: object) -> bool:
     if not isinstance(value, Mapping):
         return False
-    return _is_report(value) or _first(value, (*CONFUSION_KEYS, *REPORT_KEYS, *ACCURACY_KEYS)) is not None
+    keys = (*CONFUSION_KEYS, *REPORT_KEYS, *ACCURACY_KEYS, *MCC_KEYS, *RECALL_KEYS)
+    return _is_report(value) or _first(value, keys) is not None
 
 
 def _is_report(record: Mapping[str, Any]) -> bool:

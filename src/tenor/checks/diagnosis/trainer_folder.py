@@ -24,6 +24,7 @@ from tenor.checks.diagnosis.results_json import (
     read_further_results,
 )
 from tenor.checks.diagnosis.tenor_run import points, step_evidence
+from tenor.checks.diagnosis.trainer_totals import totals_of
 from tenor.checks.evidence import CheckpointEvidence, StepEvidence, ValidationCourse, ValidationPoint
 from tenor.checks.rules.ckp import ROUNDING, best_validation, larger_is_better
 from tenor.config.yaml_text import parse_yaml
@@ -234,6 +235,8 @@ def _is_at(history: Records, name: str, step: float | None, value: float) -> boo
     return any(other is not None and abs(other - value) < SAME_VALUE for other in logged)
 
 
+SCORES = ("eval_matthews_correlation", "eval_mcc", "eval_macro_f1", "eval_f1_macro", "eval_f1")
+"""Of validations without an accuracy, the first of these."""
 STATE = "trainer_state.json"
 RESULTS = ("all_results.json", "eval_results.json")
 CONFIG = "config.json"
@@ -288,6 +291,8 @@ def _artifacts(state: Mapping[str, Any], folder: Path, other_runs: tuple[str, ..
     mean_loss = _mean_loss(folder, history)
     if steps is None and mean_loss == 0:  # Logged too rarely for a record, and NaN in every step.
         steps = StepEvidence(np.zeros(0), np.zeros(0), n_classes, mean_loss=mean_loss)
+    whole = totals_of(state, folder, mean_loss)
+    steps = steps if steps is not None else whole.as_steps(n_classes)
     last = _last_evaluation(folder, history)
     claims, further = claims_of(last, ""), read_further_results(folder, (*RESULTS, STATE, FINDINGS))
     splits = {"validation": claims} if claims is not None else {}
@@ -307,7 +312,8 @@ def _artifacts(state: Mapping[str, Any], folder: Path, other_runs: tuple[str, ..
     if saved.names is not None:
         evidence.append(saved.names)
     if steps is not None:
-        evidence.append(_with_course(steps, state, history, arguments, bool(splits)))
+        steps = _with_course(steps, state, history, arguments, bool(splits))
+        evidence.append(replace(steps, train_rows=whole.rows, kept_checkpoints=whole.kept))
     if splits or broken:
         evidence.append(evaluation_evidence(splits, n_classes, broken, _validations(history, steps, n_classes)))
     earlier = read_findings(folder / FINDINGS)
@@ -324,11 +330,14 @@ def _artifacts(state: Mapping[str, Any], folder: Path, other_runs: tuple[str, ..
 
 
 def _validations(history: Records, steps: StepEvidence | None, n_classes: int | None) -> ValidationCourse:
+    score = next((name for name in SCORES if points(history, name)), "")
     return ValidationCourse(
         accuracy=points(history, "eval_accuracy"),
         loss=points(history, "eval_loss"),
         n_classes=n_classes,
         training_loss=None if steps is None or not len(steps.loss) else float(steps.loss[-1]),
+        score=() if points(history, "eval_accuracy") else points(history, score),
+        score_name=score.removeprefix("eval_"),
     )
 
 

@@ -22,6 +22,7 @@ LARGEST_RECORD = 2**20
 PARTS = "parts of the model or of its tokenizer"
 OTHERS = "of no known kind here; if one contains results, give it alone"
 CHECKPOINTS = "checkpoints, each of which can be given alone"
+PARTS_OF_CHECKPOINTS = "weights and other files of checkpoints whose state was read"
 RUN = "manifest.json"
 CHECKPOINT_FOLDERS = ("checkpoint-*", "best_model", "epoch_*")
 EVENTS = "event files, whose folder can be given alone"
@@ -35,7 +36,14 @@ REASONS: tuple[tuple[str, tuple[str, ...]], ...] = (
         (
             *("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "added_tokens.json", "config.json"),
             *("modules.json", "*sentence*bert*config.json", "config_sentence_transformers.json", "config_setfit.json"),
-            *("generation_config.json", "spiece.model", "sentencepiece*.model", "keras_metadata.pb", "*.pb"),
+            *(
+                "generation_config.json",
+                "spiece.model",
+                "sentencepiece*.model",
+                "keras_metadata.pb",
+                "*.pb",
+                "config.cfg",
+            ),
         ),
     ),
     (
@@ -58,7 +66,7 @@ def unread_notes(folder: Path, read: Iterable[Path]) -> tuple[str, ...]:
             groups.setdefault(f"files beyond the first {MAX_FILES:,}", [])
             break
         if os.path.abspath(file) not in known:
-            reason, name = _reason(file, file.relative_to(folder))
+            reason, name = _reason(file, file.relative_to(folder), known)
             groups.setdefault(reason, []).append(name.as_posix())
     groups = {reason: list(dict.fromkeys(names)) for reason, names in groups.items()}
     return tuple(f"not read ({reason}){': ' if files else ''}{_listed(files)}" for reason, files in groups.items())
@@ -72,12 +80,14 @@ def _files(folder: Path, known: set[str]) -> Iterator[Path]:
             yield Path(place) / name
 
 
-def _reason(file: Path, name: Path) -> tuple[str, Path]:
+def _reason(file: Path, name: Path, known: set[str]) -> tuple[str, Path]:
     """Why a file is not read, and what to name: the file, or the folder that can be given alone."""
     for folder in reversed(name.parents[:-1]):
+        place = file.parents[len(name.parts) - len(folder.parts) - 1]
         if any(fnmatch(folder.name, one) for one in CHECKPOINT_FOLDERS):
-            return CHECKPOINTS, folder
-        if (file.parents[len(name.parts) - len(folder.parts) - 1] / RUN).is_file():
+            was_read = any(Path(one).is_relative_to(os.path.abspath(place)) for one in known)
+            return (PARTS_OF_CHECKPOINTS if was_read else CHECKPOINTS), folder
+        if (place / RUN).is_file():
             return RUNS, folder
     return _reason_of_file(file), name
 

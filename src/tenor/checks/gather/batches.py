@@ -333,4 +333,19 @@ def _column(dataset: Any, names: Sequence[str]) -> Any:
     if isinstance(dataset, list | tuple) and dataset and isinstance(dataset[0], Mapping):
         name = next((name for name in names if name in dataset[0]), None)
         return None if name is None else [row[name] for row in dataset]
+    if isinstance(dataset, list | tuple) and dataset and all(_is_pair(row) for row in dataset[:PAIRS_LOOKED_AT]):
+        position = 1 if "labels" in names else 0 if "text" in names else None
+        return None if position is None else [row[position] for row in dataset]
     return None
+
+
+def _is_pair(row: Any) -> bool:
+    """Whether a row is (text, class)."""
+    if not isinstance(row, tuple | list) or len(row) != 2:
+        return False
+    is_class = isinstance(row[1], int | np.integer) and not isinstance(row[1], bool)
+    return isinstance(row[0], str) and is_class
+
+
+PAIRS_LOOKED_AT = 100
+"""Rows of a list that show whether it consists of pairs."""

@@ -205,7 +205,7 @@ def best_swap(labels: np.ndarray, predicted: np.ndarray, n_classes: int) -> Swap
     )
 
 
-@rule("DAT009", "error", explains=("swapped classes",))
+@rule("DAT009", "error", explains=("swapped classes", "below chance"))
 def labels_swapped(data: DataEvidence) -> Finding | None:
     """One split uses different class indices
 

@@ -192,7 +192,7 @@ def selected_on_wrong_split(data: DataEvidence) -> Finding | None:
     "DAT020",
     "warning",
     symptoms=("imbalance", "different splits"),
-    explains=("splits disagree",),
+    explains=("splits disagree", "below chance"),
     setting={"data.validation.strategy": "stratified"},
 )
 def proportions_differ(data: DataEvidence) -> Finding | None:
@@ -275,7 +275,7 @@ def lengths_differ(data: DataEvidence) -> Finding | None:
     )
 
 
-@rule("DAT023", "error", symptoms=("class missing from a split",), explains=("different splits",))
+@rule("DAT023", "error", symptoms=("class missing from a split",), explains=("different splits", "below chance"))
 def class_missing_elsewhere(data: DataEvidence) -> Finding | None:
     """A class of the training rows is missing from another split
 

@@ -20,6 +20,8 @@ half is usual after two to three epochs too many, and more than a temperature al
 LAST_SHARE = 0.1
 """Share of the validations whose median is the final loss."""
 
+KEPT_SHOWN = 4
+
 OF_ANOTHER_SIZE, WITHOUT_CLASSES = 1.8, 3.0
 """Ratio of the training loss to the validation loss: dropout, label smoothing and the decline within the interval reach
 1.5 in the first validations. Two passes that are not divided give 2. Stricter where ln K is not known."""
@@ -34,7 +36,7 @@ TRAINING_FELL = 0.95
 """Ratio of the training loss after the minimum to the one before it: below, the model still learns its own rows."""
 
 
-@rule("LOS015", "note", explains=("splits disagree",))
+@rule("LOS015", "note", symptoms=("rising validation loss",), explains=("splits disagree",))
 def overfits(steps: StepEvidence) -> Finding | None:
     """The model overfits: the validation loss rises while the training loss falls
 
@@ -76,8 +78,27 @@ def overfits(steps: StepEvidence) -> Finding | None:
         n=len(points),
         cause="the model memorizes its training rows after the minimum"
         + ("; the best checkpoint is kept, so the model that is used is not affected" if steps.keeps_best else ""),
-        fix=f"use the checkpoint of {steps.at(lowest.step)}, and stop training there: fewer epochs, or early stopping",
+        fix=_fix(steps, lowest.step),
         severity="warning" if loud else "note",
+    )
+
+
+def _fix(steps: StepEvidence, best: int) -> str:
+    """What to do; a checkpoint that is gone cannot be used."""
+    kept = steps.kept_checkpoints
+    stop = "stop training there: fewer epochs, or early stopping"
+    if not kept or best in kept:
+        return f"use the checkpoint of {steps.at(best)}, and {stop}"
+    nearest = min(kept, key=lambda step: abs(step - best))
+    shown = ", ".join(f"{step:,}" for step in sorted(kept)[:KEPT_SHOWN])
+    hint = (
+        f"; of those that are kept ({shown}), {nearest:,} is the nearest"
+        if len(kept) > 1
+        else f"; only {shown} is kept"
+    )
+    return (
+        f"train again up to {steps.at(best)}, of which no checkpoint is kept{hint}. Save one at every validation and "
+        "keep the best (`load_best_model_at_end`), or stop early"
     )
 
 
@@ -94,7 +115,7 @@ def _training_loss_around(steps: StepEvidence, lowest: ValidationPoint) -> tuple
     return float(before[-len(after) :].mean()), float(after.mean())
 
 
-@rule("LOS016", "warning", symptoms=("summed loss",))
+@rule("LOS016", "warning", symptoms=("summed loss", "low validation loss"))
 def training_loss_of_another_size(steps: StepEvidence) -> Finding | None:
     """The recorded training loss is a multiple of the validation loss
 
@@ -109,7 +130,8 @@ def training_loss_of_another_size(steps: StepEvidence) -> Finding | None:
     times too large, and the learning rate no longer means what it says.
 
     Look-alikes: a training loss with further terms (distillation, regularization), and one with mixed or smoothed
-    labels. A training loss that is higher at first because it is a mean over the first epoch passes.
+    labels. A training loss that is higher at first because it is a mean over the first epoch passes. Validation rows
+    that are too easy (EVL031) lower the other loss.
 
     Fix: divide the loss by the number of rows, or by the number of accumulated passes (OPT022 measures it during
     training; in `transformers` 5, `trainer.model_accepts_loss_kwargs = False`).

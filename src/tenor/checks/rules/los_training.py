@@ -33,6 +33,9 @@ LOWEST_UNINFORMED = (1 - NEAR) * math.log(2)
 RISE = 0.5
 """Share of ln K: halfway back to the loss of an uninformed model."""
 
+DIVERGED_EPOCHS = 3
+"""Of the last epochs."""
+
 MIN_ZEROS, FAR_FROM_ZERO = 3, 0.1
 """Number of losses of exactly 0, and the loss before them in nats: no single step gains that much."""
 
@@ -295,7 +298,8 @@ def loss_diverges(steps: StepEvidence) -> Finding | None:
     Measures: the median loss of the last records (a tenth, at least 10), compared with the first and the best ones.
 
     Threshold: higher by half of ln K, and significantly (Mann-Whitney, p < 1e-4). Above the start is an error; above
-    only the best a warning.
+    only the best a warning. With fewer than 20 means over epochs: each of the last three twice the first and higher by
+    half of ln K.
 
     Why: the learning rate is too high for the curvature, or one batch destroyed the weights. The rest of the run is
     lost.
@@ -307,6 +311,8 @@ def loss_diverges(steps: StepEvidence) -> Finding | None:
     Reference: Mosbach et al. 2021, On the Stability of Fine-tuning BERT.
     """
     losses = finite_losses(steps)
+    if steps.unit == "epoch" and len(losses) < 2 * MIN_WINDOW:
+        return _diverging_epochs(steps, losses)
     window = max(MIN_WINDOW, len(losses) // 10)
     if len(losses) < 2 * window:
         raise CannotTell(f"{len(losses)} records; {2 * MIN_WINDOW} are needed")
@@ -328,6 +334,23 @@ def loss_diverges(steps: StepEvidence) -> Finding | None:
         cause="the steps are too long for the curvature of the loss, or one batch destroyed the weights",
         fix="divide the learning rate by 3, warm up over 6 to 10% of the steps, clip gradients at 1",
         severity="error" if above["start"] else "warning",
+    )
+
+
+def _diverging_epochs(steps: StepEvidence, losses: np.ndarray) -> Finding | None:
+    """The same for a few means over epochs, which vary little."""
+    if len(losses) <= DIVERGED_EPOCHS:
+        raise CannotTell(f"{len(losses)} epochs; {DIVERGED_EPOCHS + 1} are needed")
+    rise = RISE * (uninformed(steps.n_classes) if steps.n_classes else abs(float(losses[0])))
+    if not (losses[-DIVERGED_EPOCHS:] > np.maximum(losses[0] + rise, 2 * losses[0])).all():
+        return None
+    return Finding(
+        observed=f"mean loss {losses[0]:.3f} in the first epoch, {losses.min():.3f} at best, {losses[-1]:.3f} in the "
+        "last",
+        expected="a loss that falls, or stays low",
+        n=len(losses),
+        cause="the steps are too long for the curvature of the loss, or one batch destroyed the weights",
+        fix="divide the learning rate by 3, warm up over 6 to 10% of the steps, clip gradients at 1",
     )
 
 

@@ -258,6 +258,15 @@ MIN_RATES = 4
 RISING = 1.05
 """Ratio of the last rate to the one halfway: below it, the rate counts as constant."""
 
+USUAL_WARMUP = 0.06
+"""Share of the steps (Liu et al. 2019, RoBERTa)."""
+
+FEW_STEPS = 100
+"""Fine-tuning on 1,000 rows takes about 100 steps in 3 epochs, often too few (Zhang et al. 2021)."""
+
+FELL = 0.9
+"""Ratio of the last losses to the first ones: below it, something was learned in these steps."""
+
 NEARLY_ALL = 0.9
 """Share of the planned steps after which a warm-up should be long over (6 to 10% is usual)."""
 
@@ -295,14 +304,16 @@ def rate_still_rises_at_the_end(steps: StepEvidence) -> Finding | None:
     if (np.diff(rates) < -slack).any() or not rates[-1] > RISING * rates[len(rates) // 2 - 1]:
         return None
     plan = "" if steps.total_steps is None else f" of {steps.total_steps:,}"
+    warmup = f"{max(1, round(USUAL_WARMUP * (steps.total_steps or last))):,} optimizer steps ({USUAL_WARMUP:.0%})"
     return Finding(
-        observed=f"learning rate {rates[0]:.3g} at the first record, {rates[-1]:.3g} at step {last:,}{plan}, rising "
+        observed=f"learning rate {rates[0]:.3g} at the first record, {rates[-1]:.3g} at {steps.at(last)}{plan}, rising "
         "throughout",
         expected="a peak after 6 to 10% of the steps, and then a constant or falling rate",
         n=len(rates),
         cause="the warm-up is longer than the run",
-        fix=f"set the warm-up to {max(1, round(0.06 * (steps.total_steps or last))):,} optimizer steps (6%), or as a "
-        "ratio of all steps",
+        fix=f"set the warm-up to {warmup}, or as a ratio of all steps"
+        if steps.unit == "step"
+        else f"set the warm-up to {USUAL_WARMUP:.0%} of the optimizer steps, as a ratio",
         severity="warning" if steps.total_steps is not None else "note",
     )
 
@@ -379,4 +390,49 @@ def recorded_rate_is_zero(steps: StepEvidence) -> Finding | None:
         n=len(rates),
         cause="the rate was set to 0, parsed to it, or multiplied by 0 in the schedule",
         fix="set the learning rate, 2e-5 to 1e-4 for AdamW on an encoder, and print it after the first step",
+    )
+
+
+@rule(
+    "OPT030",
+    "note",
+    explains=("bad result", "low accuracy", "majority accuracy", "stalled loss", "flat loss", "unchanged score"),
+    one_class="usually",
+    training_loss="high",
+)
+def very_few_steps(steps: StepEvidence) -> Finding | None:
+    """The training took very few steps
+
+    Measures: the optimizer steps of a run that has ended, with the number of its training rows if it is recorded.
+
+    Threshold: fewer than 100, unless the recorded loss fell by a tenth from the first fifth of the records to the last.
+    A heuristic: a few steps at a suitable rate can be enough for an easy task.
+
+    Why: a new head has to be learned from nothing, and the warm-up takes a part of the steps. After a dozen steps the
+    predictions are about those of an untrained model.
+
+    Look-alikes: a trial run; prompts and pairs of texts (SetFit), which learn from a few rows.
+
+    Fix: train on all rows, for more epochs, or with smaller batches, until the training loss has clearly fallen.
+
+    Reference: Zhang et al. 2021, Revisiting Few-sample BERT Fine-tuning; Mosbach et al. 2021, On the Stability of
+    Fine-tuning BERT.
+    """
+    if not steps.ended or steps.unit != "step":
+        raise CannotTell("training has not ended, or its steps are not known")
+    last = steps.last_step or int(np.max(steps.steps, initial=0))
+    if steps.total_steps is not None and last < COMPLETE * steps.total_steps and not steps.stopped_because:
+        raise CannotTell("training ended before its plan")
+    losses = np.asarray(steps.loss, dtype=np.float64).ravel()
+    part = len(losses) // 5
+    has_fallen = part > 0 and losses[-part:].mean() < FELL * losses[:part].mean()
+    if last >= FEW_STEPS or has_fallen:
+        return None
+    rows = "" if steps.train_rows is None else f" on {steps.train_rows:,} training rows"
+    return Finding(
+        observed=f"{last:,} optimizer step{'s' if last != 1 else ''}{rows}",
+        expected=f"{FEW_STEPS} steps or more",
+        n=last,
+        cause="few rows, few epochs or large batches",
+        fix="train on all rows, for more epochs or with smaller batches, until the training loss has clearly fallen",
     )

@@ -54,7 +54,7 @@ def with_constant(rows: FileRows, name: str, value: str | None) -> FileRows:
 
 
 @dataclass(frozen=True)
-class Selection:
+class RowSelection:
     """Which rows of a file are read: those whose value in a column is `value`, or is not."""
 
     column: str
@@ -66,15 +66,15 @@ class Selection:
         return f"{self.column}{'=' if self.is_equal else '!='}{self.value}"
 
 
-def selection_of(path: Path) -> tuple[Path, Selection | None]:
+def selection_of(path: Path) -> tuple[Path, RowSelection | None]:
     """The path without the selection after its #, and the selection; None if the path exists as it is."""
     match = SELECTION.fullmatch(str(path))
     if match is None or path.exists():
         return path, None
-    return Path(match[1]), Selection(match[2].strip(), match[3] == "=", match[4].strip())
+    return Path(match[1]), RowSelection(match[2].strip(), match[3] == "=", match[4].strip())
 
 
-def selected(rows: FileRows, selection: Selection) -> FileRows:
+def selected(rows: FileRows, selection: RowSelection) -> FileRows:
     """The rows that a selection names; rows that cannot be read remain, so that they are reported.
 
     Raises UserError for a column that does not exist and, once all rows are read, for a value that no row has.

@@ -1,0 +1,211 @@
+"""Scores without counts: validations far below chance, too good, unchanged, or those of a model of one class."""
+
+from math import isfinite
+
+import numpy as np
+
+from tenor.checks.evidence import EvaluationEvidence, ReportedSplit, ValidationCourse, ValidationPoint
+from tenor.checks.finding import CannotTell
+from tenor.checks.rule import rule
+from tenor.checks.rules.evl_measures import joined, per_split
+from tenor.runs.findings import Finding
+
+MIN_VALIDATIONS = 3
+MIN_ROWS = 50
+"""With fewer rows, half of chance is within the noise of an accuracy."""
+FAR_BELOW = 0.5
+"""Share of 1/K."""
+FAR_BELOW_ANY = 0.05
+"""Where K is not recorded: half of 1/10, below chance for up to ten classes."""
+TRAINED = 0.5
+"""A training accuracy that is above chance for any number of classes."""
+PERFECT = 0.9995
+NOT_PERFECT = 0.95
+"""Five points below a validation without an error: more than dropout costs in a training accuracy at the end."""
+MANY_VALIDATIONS = 5
+MOST_OF_ONE_CLASS = 0.75
+"""A higher score that does not change may be that of a good model on a few rows."""
+SAME = 1e-9
+
+
+@rule("EVL030", "error", symptoms=("below chance",), explains=("rising validation loss",), says_why=False)
+def far_below_chance(evaluation: EvaluationEvidence) -> Finding | None:
+    """The validation accuracy is far below chance
+
+    Measures: the median accuracy of the later half of a run's validations, or that of the last evaluation, and the
+    training accuracy.
+
+    Threshold: below half of 1/K. Where K is not recorded, below 0.05 while the training accuracy reached 0.5. At least
+    three validations, or one on 50 rows.
+
+    Why: a model that knows nothing is right for one row in K. One that is nearly always wrong was trained on other
+    labels than it is validated on: the validation rows are of a class that is rare among the training rows, as when the
+    last part of rows sorted by label is held out (Keras' `validation_split`), or the classes are numbered differently.
+
+    Look-alikes: many classes that the model never saw. An accuracy that is counted per token, or as exact matches.
+
+    Fix: count the labels of both splits; shuffle the rows before they are split, and map names to numbers once.
+
+    Reference: Keras, `Model.fit` (`validation_split` takes the last rows, before shuffling).
+    """
+    course = evaluation.course
+    if course is None:
+        raise CannotTell("no accuracies of validations were recorded")
+    accuracies = _finite(course.accuracy) or _of_last(evaluation, course)
+    if len(course.accuracy) < MIN_VALIDATIONS and not any(c.n >= MIN_ROWS for c in evaluation.splits.values()):
+        raise CannotTell(f"{len(course.accuracy)} validations; {MIN_VALIDATIONS} are needed, or one on {MIN_ROWS} rows")
+    if not accuracies:
+        raise CannotTell("no accuracies of validations were recorded")
+    trained = max(_finite(course.training_accuracy), default=None)
+    if course.n_classes is None and (trained is None or trained < TRAINED):
+        raise CannotTell("neither the number of classes nor a training accuracy above chance is known")
+    limit = FAR_BELOW_ANY if course.n_classes is None else FAR_BELOW / course.n_classes
+    later = accuracies[len(accuracies) // 2 :]
+    middle = float(np.median(later))
+    if middle >= limit:
+        return None
+    chance = "chance" if course.n_classes is None else f"1/{course.n_classes} = {1 / course.n_classes:.4f}"
+    training = "" if trained is None else f", training accuracy up to {trained:.4f}"
+    return Finding(
+        observed=f"validation accuracy {middle:.4f} in the later half of {len(accuracies)} validations (median; "
+        f"{accuracies[-1]:.4f} in the last){training}",
+        expected=f"an accuracy above {chance}",
+        n=len(accuracies),
+        cause="the validation rows are of a class that is rare in training (sorted rows, of which the last part was "
+        "held out), or their labels are numbered differently",
+        fix="count the labels of both splits; shuffle the rows before splitting them, and map names to numbers once",
+    )
+
+
+@rule("EVL031", "warning", symptoms=("splits disagree",), explains=("low validation loss",), says_why=False)
+def validation_too_good(evaluation: EvaluationEvidence) -> Finding | None:
+    """The validation is perfect from the start, but training or test is not
+
+    Measures: the accuracies of all validations of a run, the last training accuracy and the test accuracy.
+
+    Threshold: at least three validations, each with 99.95% or more, and a last training accuracy or a test accuracy
+    of 95% or less.
+
+    Why: a model that makes errors on its own training rows does not make none on unseen ones. The validation rows are
+    few, are in training, reveal their label, or the metric counts something else than right predictions.
+
+    Look-alikes: a training accuracy that is lowered by augmentation or mixed labels; a handful of validation rows.
+
+    Fix: count the validation rows and their labels, look for them among the training rows, and compute the accuracy
+    from saved predictions.
+
+    Reference: Kapoor and Narayanan 2023, Leakage and the reproducibility crisis in machine-learning-based science.
+    """
+    course = evaluation.course
+    accuracies = [] if course is None else _finite(course.accuracy)
+    if course is None or len(accuracies) < MIN_VALIDATIONS:
+        raise CannotTell(f"{len(accuracies)} accuracies of validations; {MIN_VALIDATIONS} are needed")
+    test = evaluation.splits.get("test")
+    others = {"training": next(reversed(_finite(course.training_accuracy)), None)}
+    others["test"] = None if test is None or test.accuracy is None else float(test.accuracy)
+    known = {name: value for name, value in others.items() if value is not None}
+    if not known:
+        raise CannotTell("neither a training accuracy nor a test accuracy is recorded")
+    worse = {name: value for name, value in known.items() if value <= NOT_PERFECT}
+    if min(accuracies) < PERFECT or not worse:
+        return None
+    return Finding(
+        observed=f"validation accuracy {min(accuracies):.4f} in all {len(accuracies)} validations; "
+        + ", ".join(f"{name} accuracy {value:.4f}" for name, value in known.items()),
+        expected="a validation accuracy not far above that of the other splits",
+        n=len(accuracies),
+        cause="the validation rows are in training, are of one class, reveal their label, or the metric is wrong",
+        fix="count the validation rows and their labels, look for them in training, and recompute the accuracy",
+    )
+
+
+@rule(
+    "EVL032",
+    "error",
+    symptoms=("bad result", "one class predicted"),
+    explains=("class never predicted", "low accuracy", "unchanged score"),
+    says_why=False,
+)
+def scores_of_one_class(evaluation: EvaluationEvidence) -> Finding | None:
+    """The scores are those of a model that predicts one class
+
+    Measures: the recall of each class, and Matthews' correlation coefficient (MCC), where no confusion matrix is
+    recorded.
+
+    Threshold: a recall of 1 for one class and of 0 for every other one, or an MCC of exactly 0: exact invariants.
+
+    Why: both follow from predicting one class for every row. An MCC is 0 by definition then; of a model that predicts
+    several classes it is near 0 at worst, but not exactly 0.
+
+    Look-alikes: a split whose rows are all of one class also has an MCC of 0.
+
+    Fix: count the labels of the rows that were trained on; then follow the first finding that explains this one.
+
+    Reference: Chicco and Jurman 2020, The advantages of the Matthews correlation coefficient.
+    """
+    measured = per_split(evaluation, _one_class_in_scores)
+    found = [(name, claims, text) for name, claims, text in measured if text]
+    if not found:
+        return None
+    return Finding(
+        observed=joined([(name, text) for name, _, text in found]),
+        expected="predictions of every class",
+        n=sum(claims.n for _, claims, _ in found),
+        cause="the model does not separate the classes, or its decision threshold is outside the range of its scores",
+        fix="count the labels of the training rows; then follow the first finding that explains this one",
+    )
+
+
+@rule("EVL033", "warning", symptoms=("unchanged score", "stalled loss", "flat loss"), says_why=False)
+def score_never_changes(evaluation: EvaluationEvidence) -> Finding | None:
+    """The validation score is the same in every validation
+
+    Measures: the main score of all validations of a run that records no accuracy, such as a macro F1.
+
+    Threshold: exactly the same in at least five validations, and 0.75 or less.
+
+    Why: the predictions do not change, although the model is trained: it predicts one class for every row, or its
+    weights do not change.
+
+    Look-alikes: a few validation rows may give the same score by chance.
+
+    Fix: print the predicted classes of the validation rows, and count the labels of the training rows.
+
+    Reference: Karpathy 2019, A Recipe for Training Neural Networks.
+    """
+    scores = [] if evaluation.course is None else _finite(evaluation.course.score)
+    if evaluation.course is None or len(scores) < MANY_VALIDATIONS:
+        raise CannotTell(f"{len(scores)} scores of validations; {MANY_VALIDATIONS} are needed")
+    if max(scores) - min(scores) > SAME or max(scores) > MOST_OF_ONE_CLASS:
+        return None
+    return Finding(
+        observed=f"{evaluation.course.score_name} {scores[0]:.4f} in all {len(scores)} validations",
+        expected="a score that changes",
+        n=len(scores),
+        cause="the model predicts one class for every row, or its weights do not change",
+        fix="print the predicted classes of the validation rows, and count the labels of the training rows",
+    )
+
+
+def _finite(points: tuple[ValidationPoint, ...]) -> list[float]:
+    return [point.value for point in points if isfinite(point.value)]
+
+
+def _of_last(evaluation: EvaluationEvidence, course: ValidationCourse) -> list[float]:
+    """The accuracy of the last evaluation, if no validation records one."""
+    claims = evaluation.splits.get("validation")
+    return [] if course.accuracy or claims is None or claims.accuracy is None else [float(claims.accuracy)]
+
+
+def _one_class_in_scores(claims: ReportedSplit) -> str:
+    """What shows that one class was predicted, as text; empty if nothing does."""
+    if claims.confusion is not None or claims.predicted is not None:
+        raise CannotTell("the counts are known")
+    recalls = claims.recalls or {}
+    if len(recalls) < 2 and claims.mcc is None:
+        raise CannotTell("neither the recall of each class nor an MCC is recorded")
+    all_right = [name for name, value in recalls.items() if value >= PERFECT]
+    if len(all_right) == 1 and len(recalls) > 1 and sum(recalls.values()) <= 1 + SAME:
+        others = ", ".join(name for name in recalls if name not in all_right)
+        return f"every row is predicted as {all_right[0]}: its recall is 1, that of {others} 0"
+    return "an MCC of exactly 0: one class for every row" if claims.mcc == 0 else ""
