@@ -7,7 +7,7 @@
 # **kwargs and ignore the number: their loss is the mean over the rows that they are given. So the training loss and the
 # gradient grow with both numbers, and the evaluation loss with the processes. Clipping then cuts more, and SGD takes
 # larger steps.
-# Expected: the loss of the rows. Known for the accumulation (issue 47688 of transformers), with the remedy to set
+# Expected: the loss of the rows. Known for the accumulation (issue 47688 of transformers). The remedy below is to set
 # `model_accepts_loss_kwargs` of the Trainer to False.
 #
 # Seen, as multiples of the loss and gradient of all rows at once, for bert and deberta-v2: 2 processes: 2 in training and
