@@ -104,3 +104,21 @@ def test_logits_give_predictions_and_a_metric_overrules_them() -> None:
     assert split.predicted.tolist() == [1, 0, 0]
     np.testing.assert_allclose(split.probabilities[0], [0.8808, 0.1192], atol=1e-4)
     assert reported(SeenEvaluation(0, logits=[logits], heard_labels=[None])) is None
+
+
+def test_a_call_belongs_to_the_batch_with_its_tokens() -> None:
+    from tenor.watch.observer import Observer
+
+    observer = Observer()
+    mask = torch.ones(2, 3, dtype=torch.long)
+    batches = [
+        {"input_ids": torch.full((2, 3), 5 + k), "mask": mask.clone(), "labels": torch.tensor([k, k])} for k in (0, 1)
+    ]
+    for batch in batches:
+        observer.on_batch(torch.nn.Identity(), batch)
+    for number in (0, 1):
+        given = {"input_ids": batches[number]["input_ids"].clone(), "attention_mask": mask.clone()}
+        _, batch, is_from_batch = observer._batch_of((), given)
+        assert is_from_batch
+        assert batch["labels"].tolist() == [number, number]
+    assert observer._batch_of((torch.rand(2, 3),), {})[2] is False

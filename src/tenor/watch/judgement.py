@@ -121,7 +121,7 @@ def _schedule(training: "WatchedTraining") -> ScheduleEvidence:
 def _rows(training: "WatchedTraining") -> DataEvidence | None:
     """The texts of the training rows and of two sets of evaluated rows, as the model was given them."""
     tokenizer, seen = training.tokenizer, training.train_rows
-    evaluations = [one for one in OBSERVER.evaluations.all if len(one.rows)]
+    evaluations = [one for one in OBSERVER.evaluations.all if known_labels(one) is not None]
     if tokenizer is None or training.n_classes is None or not len(seen) or not evaluations:
         return None
     if len(seen) > MOST_DECODED:
@@ -148,7 +148,8 @@ def _rows(training: "WatchedTraining") -> DataEvidence | None:
 def _classes_seen(training: "WatchedTraining") -> int:
     """Classes among all labels that were seen, if there are at least two; before the end of an epoch, and with labels
     of one class, the model's outputs say how many there should be."""
-    split_labels = [training.train_rows.labels, *(one.rows.labels for one in OBSERVER.evaluations.all)]
+    evaluated = [known_labels(one) for one in OBSERVER.evaluations.all]
+    split_labels = [training.train_rows.labels, *(labels for labels in evaluated if labels is not None)]
     values = np.unique(np.concatenate([labels for labels in split_labels if len(labels)] or [np.zeros(0, dtype=int)]))
     whole = len(values) > 1 and values[0] == 0 and values[-1] == len(values) - 1
     return len(values) if whole and len(training.train_rows) else training.n_classes or 2
@@ -162,14 +163,18 @@ def _epoch_rows(training: "WatchedTraining") -> int:
 
 
 def _evaluated_rows(tokenizer: Any, evaluation: "SeenEvaluation") -> Rows:
+    labels = known_labels(evaluation)
+    assert labels is not None
+    return Rows(labels, _texts(tokenizer, evaluation.rows.ids))
+
+
+def known_labels(evaluation: "SeenEvaluation") -> np.ndarray | None:
+    """The labels of the rows whose token ids were seen, shape (rows,); None if the program did not show them."""
     from tenor.watch.evaluations import reported
 
     split = reported(evaluation)
-    texts = _texts(tokenizer, evaluation.rows.ids)
-    labels = (
-        split.labels if split is not None and split.labels is not None and len(split.labels) == len(texts) else None
-    )
-    return Rows(evaluation.rows.labels if labels is None else labels, texts)
+    labels = None if split is None else split.labels
+    return labels if labels is not None and 0 < len(labels) == len(evaluation.rows) else None
 
 
 def _texts(tokenizer: Any, ids: list[np.ndarray]) -> list[str]:

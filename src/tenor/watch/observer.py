@@ -133,9 +133,10 @@ class Observer:
         """Loader and batch of a call, and whether its inputs are tensors of that batch. Loaders may be ahead of the
         program: Accelerate's reads the next batch first, to know which is the last."""
         inputs = tensors_in([*args, kwargs])
-        for loader, batch in reversed(self._recent):
-            if any(is_same(one, other) for one in tensors_in([batch]) for other in inputs):
-                return loader, batch, True
+        for is_match in (is_same_memory, is_same_tokens):
+            for loader, batch in reversed(self._recent):
+                if any(is_match(one, other) for one in tensors_in([batch]) for other in inputs):
+                    return loader, batch, True
         if not self._recent or "accelerate.data_loader" in sys.modules:
             return (self._recent[-1][0] if self._recent else None), None, False
         return *self._recent[-1], False
@@ -266,13 +267,19 @@ def tensors_in(values: Iterable[Any]) -> list[torch.Tensor]:
     return found
 
 
-def is_same(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Whether two tensors are the same values: in the same memory, or equal token ids."""
+def is_same_memory(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two tensors are the same values in the same memory."""
     if one.shape != other.shape or one.dtype != other.dtype or one.device != other.device:
         return False
-    if one is other or (one.numel() > 0 and one.data_ptr() == other.data_ptr()):
-        return True
-    return one.ndim == 2 and not one.is_floating_point() and torch.equal(one, other)
+    return one is other or (one.numel() > 0 and one.data_ptr() == other.data_ptr())
+
+
+def is_same_tokens(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two tensors hold the same token ids, as a batch that was copied to another device. Masks and segments, of
+    which many batches have the same, show nothing."""
+    if one.shape != other.shape or one.ndim != 2 or one.is_floating_point() or one.numel() == 0:
+        return False
+    return bool(one.max() > 1) and torch.equal(one.to(other.device), other)
 
 
 def logits_in(output: Any) -> torch.Tensor | None:
