@@ -236,3 +236,13 @@ def test_without_a_forward_pass_the_last_layer_is_not_taken_for_the_output():
     report = preflight(model=Opaque(), train_loader=positions(3), n_classes=3, seconds=0)
     assert not report.errors
     assert "MOD001" in {one.code for one in report.not_applicable}
+
+
+def test_the_share_of_one_process_is_no_sampler_that_skips_rows() -> None:
+    from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
+
+    rows = TensorDataset(torch.arange(64).reshape(64, 1), torch.arange(64) % 2)
+    whole = batch_evidence(DataLoader(rows, batch_size=8), 2)
+    share = batch_evidence(DataLoader(rows, batch_size=8, sampler=DistributedSampler(rows, 2, 0)), 2)
+    assert whole.rows_per_epoch == 64
+    assert share.rows_per_epoch is None

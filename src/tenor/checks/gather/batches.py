@@ -249,9 +249,13 @@ def _length(value: Any) -> int | None:
 
 
 def _rows_per_epoch(loader: Any) -> int | None:
-    """Rows in one epoch: the length of the sampler, without an incomplete last batch that is dropped."""
-    rows, size = _length(getattr(loader, "sampler", None)), getattr(loader, "batch_size", None)
-    if rows is None or size is None:
+    """Rows in one epoch: the length of the sampler, without an incomplete last batch that is dropped.
+
+    None for a sampler that gives this process its share of the rows: the other processes read the rest.
+    """
+    sampler = getattr(loader, "sampler", None)
+    rows, size = _length(sampler), getattr(loader, "batch_size", None)
+    if rows is None or size is None or (getattr(sampler, "num_replicas", None) or 1) > 1:
         return None
     return rows // size * size if getattr(loader, "drop_last", False) else rows
 
