@@ -46,19 +46,17 @@ for step, (inputs, labels) in enumerate(torch.utils.data.DataLoader(rows, batch_
     optimizer.zero_grad()
 profile.disable()
 seconds = time.perf_counter() - started
-stats = pstats.Stats(profile)
-inside, ours = 0.0, ("/tenor/watch/", "/tenor/checks/")
-for (file, *_), (_, _, _, _, callers) in stats.stats.items():
-    if any(part in file for part in ours):
-        inside += sum(timing[3] for (caller, *_), timing in callers.items() if not any(part in caller for part in ours))
-# What the wrappers call is the program's own work.
-for (file, _, name), (_, _, _, _, callers) in stats.stats.items():
-    if not any(part in file for part in ours):
-        inside -= sum(
-            timing[3] for (caller, _, function), timing in callers.items()
-            if any(part in caller for part in ours) and function in ("call", "observed")
-            and "/tenor/watch/" in caller and "tenor" not in file
-        )
+stats = pstats.Stats(profile).stats
+def is_wrapper(function):  # What it calls is the program's own work.
+    return "/tenor/watch/" in function[0] and function[2] in ("call", "observed")
+def is_ours(function):
+    return any(part in function[0] for part in ("/tenor/watch/", "/tenor/checks/")) and not is_wrapper(function)
+inside = sum(own for function, (_, _, own, _, _) in stats.items() if is_wrapper(function))
+inside += sum(
+    timing[3]
+    for function, (_, _, _, _, callers) in stats.items() if is_ours(function)
+    for caller, timing in callers.items() if not is_ours(caller)
+)
 print(f"{seconds},{inside},{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}", file=sys.stderr)
 """
 
