@@ -14,8 +14,8 @@ from tenor.watch.evaluations import SeenEvaluation, reported
 from tenor.watch.heard_rows import SeenRows
 from tenor.watch.imports import when_imported
 from tenor.watch.patches import observe, own_work
-from tenor.watch.random_objects import random_objects_kept
 from tenor.watch.settings import WatchSettings
+from tenor.watch.unnoticed import random_objects_kept
 from tenor.watch.weak_list import WeakList
 
 
@@ -86,7 +86,6 @@ def test_rows_are_kept_without_their_padding() -> None:
     rows.add((torch.rand(2, 3),), {}, torch.tensor([1, 0]))
     assert [row.tolist() for row in rows.ids] == [[5, 6], [7]]
     assert rows.labels.tolist() == [1, 0]
-    assert not rows.is_whole
 
 
 def test_logits_give_predictions_and_a_metric_overrules_them() -> None:

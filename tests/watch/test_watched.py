@@ -81,6 +81,7 @@ CLEARED_TOO_EARLY = "        loss.backward()\n        optimizer.zero_grad()\n   
         ("cross_entropy(model(inputs), labels)", "cross_entropy(model(inputs) * float('nan'), labels)", "LOS007"),
         ("        loss = ", "        loss = -", "LOS003"),
         ("cross_entropy(model(inputs), labels)", "cross_entropy(model(inputs), labels * 0)", "LOS017"),
+        ("functional.cross_entropy(model(inputs), labels)", "CrossEntropyLoss()(model(inputs), labels * 0)", "LOS017"),
         ("model(inputs), labels)", "model(inputs), model(inputs).argmax(1))", "LOS017"),
     ],
 )
@@ -249,3 +250,69 @@ with torch.no_grad():
     assert watched.status == 0, watched.err
     assert "300 rows" in (watched.record or {})["conclusion"]
     assert "error" not in watched.codes.values(), watched.record and watched.record["findings"]
+
+
+TWO_OPTIMIZERS = """
+loader = DataLoader(TensorDataset(x, y), batch_size=16, shuffle=True)
+head = torch.optim.AdamW(HEAD, lr=1e-2)
+body = torch.optim.AdamW(model[0].parameters(), lr=1e-2)
+for epoch in range(3):
+    for inputs, labels in loader:
+        nn.functional.cross_entropy(model(inputs), labels).backward()
+        for optimizer in (body, head):
+            optimizer.step()
+        model.zero_grad()
+"""
+
+
+def test_two_optimizers_of_one_model_are_judged_together(programs: Programs, tmp_path: Path) -> None:
+    sound = programs.run(tmp_path / "sound", START + TWO_OPTIMIZERS.replace("HEAD", "model[2].parameters()"))
+    faulty = programs.run(tmp_path / "faulty", START + TWO_OPTIMIZERS.replace("HEAD", "[model[2].bias]"))
+    assert sound.status == faulty.status == 0, sound.err + faulty.err
+    assert "error" not in sound.codes.values(), sound.record and sound.record["findings"]
+    assert "training 2" in (sound.record or {})["conclusion"]
+    assert {"OPT001", "OPT002"} & set(faulty.codes)
+
+
+def test_a_second_optimizer_of_the_same_parameters_is_no_second_group(programs: Programs, tmp_path: Path) -> None:
+    watched = programs.run(tmp_path, START + LOOP + LOOP.replace("optimizer", "second"))
+    assert watched.status == 0, watched.err
+    assert "error" not in watched.codes.values(), watched.record and watched.record["findings"]
+
+
+PRINTING_TRAINER = """
+import random
+import tempfile
+from transformers import Trainer, TrainingArguments
+class Rows(torch.utils.data.Dataset):
+    def __init__(self):
+        self.own = random.Random(0)
+    def __len__(self):
+        return len(x)
+    def __getitem__(self, k):
+        print("reading", k)
+        return {"inputs": x[k] + self.own.gauss(0, 0.1), "labels": y[k]}
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(8, 2)
+    def forward(self, inputs, labels=None):
+        logits = self.layer(inputs)
+        return {"loss": nn.functional.cross_entropy(logits, labels), "logits": logits}
+model = Model()
+arguments = TrainingArguments(tempfile.mkdtemp(), num_train_epochs=1, report_to="none", use_cpu=True, disable_tqdm=True,
+                              save_strategy="no", logging_strategy="no")
+Trainer(model, arguments, train_dataset=Rows()).train()
+"""
+
+
+def test_a_trainer_s_output_and_weights_are_bit_identical(programs: Programs, tmp_path: Path) -> None:
+    program = START + PRINTING_TRAINER + SAVE
+    watched, alone = (programs.run(tmp_path / str(on), program, watched=on) for on in (True, False))
+    assert watched.status == alone.status == 0, watched.err
+
+    def without_times(text: str) -> list[str]:
+        return [line for line in text.splitlines() if "train_runtime" not in line]
+
+    assert without_times(watched.out) == without_times(alone.out)
+    assert watched.record is not None

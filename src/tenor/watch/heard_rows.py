@@ -17,8 +17,6 @@ class SeenRows:
         self._calls: list[tuple[np.ndarray, np.ndarray | None, np.ndarray]] = []
         """Token ids (rows, tokens), mask of the same shape or None, labels (rows,)."""
         self.bytes = 0
-        self.is_whole = True
-        """Whether every row was kept."""
 
     def __len__(self) -> int:
         return sum(len(labels) for *_, labels in self._calls)
@@ -28,7 +26,6 @@ class SeenRows:
         ids = token_ids(args, kwargs)
         fits = ids is not None and labels is not None and labels.ndim == 1 and len(labels) == len(ids)
         if ids is None or labels is None or not fits or labels.is_floating_point() or self.bytes > LARGEST:
-            self.is_whole = False
             return
         mask = kwargs.get("attention_mask")
         has_mask = isinstance(mask, torch.Tensor) and mask.shape == ids.shape

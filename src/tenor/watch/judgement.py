@@ -27,12 +27,7 @@ SAME_ROWS = 0.95
 
 def reports_of() -> list[Report]:
     """The reports of every stage so far."""
-    reports: list[Report] = []
-    for training in OBSERVER.trainings:
-        reports += [training.preflight] if training.preflight is not None else []
-        watched = training.report or (training.watchdog.report if training.watchdog is not None else None)
-        reports += [watched] if watched is not None else []
-    return [*reports, *(report for one in OBSERVER.trainers for report in one.all_reports)]
+    return [report for one in (*OBSERVER.trainings, *OBSERVER.trainers) for report in one.all_reports]
 
 
 def diagnosis_of(session: "Session", is_final: bool) -> Diagnosis:
@@ -56,8 +51,9 @@ def diagnosis_of(session: "Session", is_final: bool) -> Diagnosis:
 def _limits() -> list[str]:
     """What could not be seen, a sentence each."""
     limits = [f"steps taken in {name} are not seen" for name in UNWATCHED]
-    if OBSERVER.left_out:
-        limits.append(f"{OBSERVER.left_out} further optimizers were not watched")
+    left_out = len(list(OBSERVER.left_out))
+    if left_out:
+        limits.append(f"at least {left_out} further optimizer{'s were' if left_out > 1 else ' was'} not watched")
     limits += [f"observing {what} failed" for what in failures()]
     backward = len(OBSERVER.step.backward)
     if backward > 1:
@@ -87,15 +83,13 @@ def _artifacts(training: "WatchedTraining", is_final: bool) -> Artifacts:
     rows = _rows(training) if is_final else None
     if rows is not None:
         evidence.append(rows)
-    reports = [training.preflight] if training.preflight is not None else []
-    watched = training.report or (training.watchdog.report if training.watchdog is not None else None)
-    if watched is not None:
-        reports.append(_without_early_warnings(watched) if training.report is not None else watched)
+    has_ended = training.evidence is not None
+    reports = (_without_early_warnings(one) if has_ended else one for one in training.all_reports)
     return Artifacts("a watched program", tuple(evidence), name=training.name, earlier=tuple(reports))
 
 
 def _without_early_warnings(report: Report) -> Report:
-    """The report of a training that has ended: its steps are judged again as a whole, and what was only said of the
+    """A report of a training that has ended: its steps are judged again as a whole, and what was only said of the
     first of them, such as a loss that did not fall yet, is left out."""
     kept = [one for one in report.findings if one.severity == "error" or BY_CODE[one.code].needs != (StepEvidence,)]
     return replace(report, findings=tuple(kept))

@@ -73,6 +73,8 @@ class Step:
     clip_at: float | None = None
     has_failed: bool = False
     """Whether the program ended with an exception before this step was taken."""
+    taken_by: list[Any] = field(default_factory=list)
+    """The optimizers that have used its gradients: a program may have one for the encoder and one for the head."""
 
 
 class Observer:
@@ -85,9 +87,11 @@ class Observer:
         self.texts = HeardTexts()
         self.scales_loss = False
         self.step = Step()
+        self._taken: Step | None = None
+        """The step that an optimizer has just taken, until the next call of a model."""
         self.trainings: list[WatchedTraining] = []
-        self.left_out = 0
-        """Optimizers beyond the first `MOST_TRAININGS`."""
+        self.left_out = WeakList()
+        """Optimizers beyond the first `MOST_TRAININGS`, those that still exist."""
         self.owned_by_others = WeakList()
         """Optimizers of `transformers.Trainer`, which its callback watches."""
         self.trainers: list[Any] = []
@@ -152,6 +156,7 @@ class Observer:
         if next(module.parameters(), None) is None:
             self._on_loss_module(module, args, output)
             return
+        self._taken = None
         if len(self.step.calls) < MOST_CALLS:
             call = Call(module, args, kwargs, None if logits is None else logits.detach())
             call.loader, call.batch, call.is_from_batch = self._batch_of(args, kwargs)
@@ -172,9 +177,14 @@ class Observer:
             self.loading[module] = (tuple(result.missing_keys), tuple(result.unexpected_keys))
 
     def _on_loss_module(self, module: nn.Module, args: Any, output: Any) -> None:
-        """A module without parameters that was called with logits and labels is the program's own loss."""
-        if len(args) == 2 and all(isinstance(arg, torch.Tensor) for arg in args) and args[0].requires_grad:
-            self.step.losses.append(Loss(type(module).__name__, module, args[0].detach(), args[1], _one_number(output)))
+        """A module without parameters that was called with logits and labels is the program's own loss. A function that
+        it called with the same logits was heard before, and is not another loss."""
+        if len(args) != 2 or not all(isinstance(arg, torch.Tensor) for arg in args) or not args[0].requires_grad:
+            return
+        losses = self.step.losses
+        if losses and losses[-1].logits.data_ptr() == args[0].data_ptr():
+            losses.pop()
+        losses.append(Loss(type(module).__name__, module, args[0].detach(), args[1], _one_number(output)))
 
     def on_loss(self, name: str, function: Any, logits: torch.Tensor, labels: torch.Tensor, value: Any) -> None:
         if not torch.is_grad_enabled():
@@ -204,6 +214,9 @@ class Observer:
         self.scales_loss = self.scales_loss or bool(scaler.is_enabled())
 
     def before_step(self, optimizer: Any) -> None:
+        taken = self._taken
+        if not self.step.backward and taken is not None and all(one is not optimizer for one in taken.taken_by):
+            self.step = taken
         if self.step.backward and not self.is_foreign(optimizer):
             self._training_of(optimizer)
 
@@ -216,7 +229,8 @@ class Observer:
         if training is not None and self.step.backward:
             training.on_step(self.step)
             self.evaluations.on_training()
-            self.step = Step()
+            self.step.taken_by.append(optimizer)
+            self._taken, self.step = self.step, Step()
 
     def before_clear(self, optimizers: Iterable[Any]) -> None:
         """Gradients that are cleared although no optimizer has used them: the step was forgotten, or skipped."""
@@ -227,9 +241,22 @@ class Observer:
                     training.on_step(self.step)
                 self.step = Step()
 
+    def before_clear_of(self, module: nn.Module) -> None:
+        """`model.zero_grad()` clears what the newest optimizer of the model would use."""
+        if self.step.backward:
+            self.before_clear(self.optimizers_of(module)[-1:])
+
     def optimizers_of(self, module: nn.Module) -> list[Any]:
+        """The optimizers that hold parameters of a module, in the order in which they were made."""
         own = {id(p) for p in module.parameters()}
-        return [one for one in self.optimizers if any(id(p) in own for p in parameters_of(one))][-1:]
+        return [one for one in self.optimizers if any(id(p) in own for p in parameters_of(one))]
+
+    def with_others(self, optimizer: Any, module: nn.Module) -> list[Any]:
+        """An optimizer, and those that hold other parameters of the module: one for the encoder, one for the head. An
+        earlier one of the same parameters has had its time."""
+        own = {id(p) for p in parameters_of(optimizer)}
+        others = [one for one in self.optimizers_of(module) if not any(id(p) in own for p in parameters_of(one))]
+        return [optimizer, *others]
 
     def _known(self, optimizer: Any) -> WatchedTraining | None:
         return next((one for one in self.trainings if one.optimizer() is optimizer), None)
@@ -239,7 +266,8 @@ class Observer:
         if known is not None:
             return known
         if len(self.trainings) >= MOST_TRAININGS:
-            self.left_out += 1
+            if all(one is not optimizer for one in self.left_out):
+                self.left_out.add(optimizer)
             return None
         training = WatchedTraining(self, optimizer, f"training {len(self.trainings) + 1}")
         self.trainings.append(training)
@@ -256,13 +284,8 @@ def tensors_in(values: Iterable[Any]) -> list[torch.Tensor]:
     """The tensors among values, and in mappings and sequences among them."""
     found = []
     for value in values:
-        parts = (
-            list(value.values())
-            if isinstance(value, Mapping)
-            else value
-            if isinstance(value, tuple | list)
-            else [value]
-        )
+        inner = list(value.values()) if isinstance(value, Mapping) else value
+        parts = inner if isinstance(inner, tuple | list) else [inner]
         found += [part for part in parts if isinstance(part, torch.Tensor)]
     return found
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 REPORT = "report.html"
 RECORD = "diagnosis.json"
+"""The diagnosis of one process, from which the report is made again when the program has ended."""
 SARIF_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 
 

@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tenor.runs.findings import Finding, Report
+from tenor.watch.outputs import RECORD
 from tenor.watch.settings import WatchSettings
 
 if TYPE_CHECKING:
     from tenor.checks.diagnosis import Diagnosis
 
 STOPPED = 3
-RECORD = "diagnosis.json"
-"""The diagnosis of one process, from which the report is made again when the program has ended."""
 EVERY_SECONDS = 30.0
 """The record of a training without findings is written anew after this time."""
 

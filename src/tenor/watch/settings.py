@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
+from tenor.errors import UserError
+
 StopOn = Literal["never", "warning", "error"]
 FOLDER, STOP_ON, SECONDS, ALLOW = (
     "TENOR_WATCH_FOLDER",
@@ -33,11 +35,17 @@ class WatchSettings:
 
     @classmethod
     def from_environment(cls) -> "WatchSettings":
-        """The settings that `environment` has written; default settings for a variable that is not set."""
-        stop_on = os.environ.get(STOP_ON, "never")
+        """The settings that `environment` has written; default settings for a variable that is not set.
+
+        Raises:
+            UserError: TENOR_WATCH_STOP_ON has another value than those of `--stop-on`.
+        """
+        stop_on = next((one for one in get_args(StopOn) if one == os.environ.get(STOP_ON, cls.stop_on)), None)
+        if stop_on is None:
+            raise UserError(f"{STOP_ON} is {os.environ[STOP_ON]!r}; expected {', '.join(get_args(StopOn))}")
         return cls(
             folder=Path(os.environ.get(FOLDER) or default_folder()),
-            stop_on=next((one for one in get_args(StopOn) if one == stop_on), "never"),
+            stop_on=stop_on,
             seconds=float(os.environ.get(SECONDS, cls.seconds)),
             allow=json.loads(os.environ.get(ALLOW, "{}")),
         )

@@ -95,7 +95,7 @@ def _hook_optimizers(observer: Observer) -> None:
         lambda result, optimizer, *rest, **named: observer.optimizers.add(optimizer),
     )
     _before(torch.optim.Optimizer, "zero_grad", lambda optimizer: observer.before_clear([optimizer]))
-    _before(nn.Module, "zero_grad", lambda module: observer.before_clear(observer.optimizers_of(module)))
+    _before(nn.Module, "zero_grad", observer.before_clear_of)
 
 
 def _before(owner: Any, name: str, action: Any) -> None:

@@ -1,7 +1,6 @@
 """`transformers.Trainer` gets Tenor's callback, which reports to the session."""
 
 import dataclasses
-import weakref
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -10,7 +9,8 @@ from tenor.checks.callback import TenorCallback
 from tenor.checks.diagnosis.artifacts import Artifacts
 from tenor.runs.findings import Finding
 from tenor.watch.observer import OBSERVER
-from tenor.watch.patches import guarded, observe, own_work
+from tenor.watch.patches import guarded, observe
+from tenor.watch.unnoticed import unnoticed
 
 
 def hook_trainer(module: ModuleType) -> None:
@@ -29,7 +29,6 @@ class WatchCallback(TenorCallback):
     def __init__(self, trainer: Any) -> None:
         settings = OBSERVER.session.settings
         super().__init__(policy="warn", allow=settings.allow, seconds=settings.seconds)
-        self._trainer = weakref.ref(trainer)
         self._state: dict[str, Any] = {}
         self._folder = Path(trainer.args.output_dir)
 
@@ -38,7 +37,7 @@ class WatchCallback(TenorCallback):
         if optimizer is not None:
             OBSERVER.owned_by_others.add(getattr(optimizer, "optimizer", optimizer))
         OBSERVER.trainers.append(self)
-        with guarded("the beginning of a training"), own_work():
+        with guarded("the beginning of a training"), unnoticed(kwargs["model"], kwargs["train_dataloader"]):
             super().on_train_begin(args, state, control, **kwargs)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

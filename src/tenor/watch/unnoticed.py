@@ -1,5 +1,7 @@
-"""Random generators that a program keeps in its own objects: reading its data ahead must not advance them."""
+"""What keeps a program as it is while Tenor reads its data ahead and calls its model."""
 
+import contextlib
+import io
 import random
 import sys
 from collections.abc import Callable, Iterator
@@ -8,8 +10,21 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 KINDS = (np.random.Generator, np.random.RandomState, random.Random, torch.Generator)
+
+
+@contextmanager
+def unnoticed(model: nn.Module, loader: Any) -> Iterator[None]:
+    """Nothing that the program's own dataset or model prints in the block appears twice in its output, none of its
+    generators advances, and a backward pass that is still to come does not see that weights were changed and restored.
+    """
+    tensors = (*model.parameters(), *model.buffers())
+    # Its values are restored bit by bit; only the counters would make the program's backward pass fail.
+    versions_kept = torch.autograd._unsafe_preserve_version_counter(tensors)
+    with contextlib.redirect_stdout(io.StringIO()), random_objects_kept(loader), versions_kept:
+        yield
 
 
 @contextmanager
