@@ -62,7 +62,7 @@ bench-predict-memory: $(INSTALLED)
 bench-watchdog: $(INSTALLED)
 	$(BIN)/python benchmarks/watchdog.py
 
-# Programs of others, with faults that were reported, under tenor watch; about an hour and a half. PEERS=1: the peers too.
+# Programs of others, with faults that were reported, under tenor watch. PEERS=1: the peers too.
 bench-wild: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r benchmarks/wild/requirements.txt
 	$(if $(PEERS),PYTHONPATH=benchmarks $(BIN)/python -m wild.peers)

@@ -50,15 +50,15 @@ SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
 ALONE = ("nystromformer", "yoso", "gpt2 that knows no padding", "xlnet", "convbert", "fnet", "funnel")
 
 
-def save(kind: str, small_model: Path, folder: Path, side: str = "left") -> Path:
+def save(kind: str, small_model: Path, folder: Path, side: str = "left", **head: Any) -> Path:
+    """Save a model with random weights; `head` are settings of its outputs, by default two classes."""
     from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(small_model, padding_side=side)
     tokenizer.model_max_length = 48
     architecture, settings = SETTINGS[kind]
-    config = AutoConfig.for_model(
-        architecture, vocab_size=len(tokenizer), initializer_range=0.3, num_labels=2, **settings
-    )
+    given = {"num_labels": 2, **settings, **head}
+    config = AutoConfig.for_model(architecture, vocab_size=len(tokenizer), initializer_range=0.3, **given)
     with torch.random.fork_rng(devices=[]), quiet_transformers():
         torch.manual_seed(2)
         AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
@@ -67,7 +67,12 @@ def save(kind: str, small_model: Path, folder: Path, side: str = "left") -> Path
 
 
 def unpadded(folder: Path) -> np.ndarray:
-    """What the model itself gives every text by itself."""
+    """Probabilities of the classes, as the model itself gives them for every text by itself."""
+    return softmax(logits_alone(folder), axis=1)
+
+
+def logits_alone(folder: Path) -> np.ndarray:
+    """What the model itself gives every text by itself, shape (texts, outputs)."""
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     with quiet_transformers():
@@ -75,7 +80,7 @@ def unpadded(folder: Path) -> np.ndarray:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     with torch.inference_mode():
         rows = [model(input_ids=torch.tensor([tokenizer(text)["input_ids"]])).logits for text in TEXTS]
-    return softmax(torch.cat(rows).double().numpy(), axis=1)
+    return np.asarray(torch.cat(rows).double().numpy())
 
 
 def holds(predictor: Predictor, expected: np.ndarray, tolerance: float = 1e-5) -> None:

@@ -75,6 +75,7 @@ def test_a_weak_list_keeps_nothing_alive() -> None:
     both = WeakList()
     both.add(kept)
     both.add(lost)
+    both.add(kept)
     del lost
     assert list(both) == [kept]
 

@@ -316,3 +316,30 @@ def test_a_trainer_s_output_and_weights_are_bit_identical(programs: Programs, tm
 
     assert without_times(watched.out) == without_times(alone.out)
     assert watched.record is not None
+
+
+NOTEBOOK = """
+loader = DataLoader(TensorDataset(x, y), batch_size=16, shuffle=True)
+optimizer = torch.optim.AdamW(model.parameters(), lr=0.0)
+import tenor.watch
+class Notebook:
+    def register_magic_function(self, function, magic_name):
+        self.magics = {magic_name: function}
+notebook = Notebook()
+tenor.watch.load_ipython_extension(notebook)
+for inputs, labels in loader:
+    nn.functional.cross_entropy(model(inputs), labels).backward()
+    optimizer.step()
+    optimizer.zero_grad()
+print("trained")
+notebook.magics["tenor_watch"]("")
+print("concluded")
+"""
+
+
+def test_a_notebook_is_watched_from_the_extension_on(programs: Programs, tmp_path: Path) -> None:
+    watched = programs.run(tmp_path, START + NOTEBOOK)
+    assert watched.status == 0, watched.err
+    assert "watching" in watched.out
+    assert "OPT005" in watched.codes
+    assert watched.err.count("rules checked on 6 steps") == 2  # By the magic, and when the process ends.

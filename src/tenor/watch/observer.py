@@ -266,8 +266,7 @@ class Observer:
         if known is not None:
             return known
         if len(self.trainings) >= MOST_TRAININGS:
-            if all(one is not optimizer for one in self.left_out):
-                self.left_out.add(optimizer)
+            self.left_out.add(optimizer)
             return None
         training = WatchedTraining(self, optimizer, f"training {len(self.trainings) + 1}")
         self.trainings.append(training)
