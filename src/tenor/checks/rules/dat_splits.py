@@ -72,7 +72,9 @@ def duplicates_across_splits(data: DataEvidence) -> Finding | None:
     if not any(shared.values()):
         return None
     return Finding(
-        observed=", ".join(f"{count:,} texts in {pair}" for pair, count in shared.items() if count),
+        observed=", ".join(
+            f"{count:,} text{'s' if count > 1 else ''} in {pair}" for pair, count in shared.items() if count
+        ),
         expected="no text in two splits",
         n=n,
         cause="the rows were split without removing duplicates, or the published splits share them",
