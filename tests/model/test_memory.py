@@ -38,6 +38,7 @@ def page_faults(*mode: str) -> int:
     return int(done.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["main", "threads"])
 def test_a_tensor_takes_the_pages_of_the_one_before(where: str) -> None:
     # Other memory between two tensors may prevent a place from being reused a few times.

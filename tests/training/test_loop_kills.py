@@ -57,6 +57,7 @@ print(json.dumps(found))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs to fork")
 def test_a_killed_loop_resumes_to_the_same_bits(small_model: Path, tmp_path: Path) -> None:
     paths = [str(Path(__file__).parents[1]), *(path for path in sys.path if path)]

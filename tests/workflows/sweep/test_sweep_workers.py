@@ -35,6 +35,7 @@ def alone(plan: SweepPlan, root: Path) -> list[SweepTrial]:
     return trials(plan, root)
 
 
+@pytest.mark.slow
 def test_workers_share_the_trials_exactly(no_training: list[int], planned: Planned, tmp_path: Path) -> None:
     plan, count = planned("phases.a.trials=9"), 3
     open_studies(plan, tmp_path, join=False)
