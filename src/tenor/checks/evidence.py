@@ -223,6 +223,8 @@ class ModelEvidence:
     """Parameters with a value that is NaN or infinite."""
     not_saved: tuple[str, ...] | None = None
     """Parameters that are trained, or newly initialized and used, but not in what `save_pretrained` writes."""
+    unregistered: tuple[str, ...] | None = None
+    """Layers with trainable parameters that the model calls but does not contain, as PyTorch prints them."""
     replaced: tuple[str, ...] | None = None
     """Matrices of the encoder with random values in place of those of the checkpoint from which it was loaded."""
     compared: int = 0
@@ -476,6 +478,54 @@ class StepEvidence:
         """A step as text; Keras counts epochs from 0 in some of its files."""
         from_0 = " (counted from 0)" if self.unit == "epoch" and len(self.steps) and self.steps[0] == 0 else ""
         return f"{self.unit} {step:,}{from_0}"
+
+
+@dataclass(frozen=True, eq=False)
+class LoopEvidence:
+    """What a training loop did between its optimizer steps, in the order of its calls."""
+
+    description: ClassVar[str] = "the order of the loop's calls"
+
+    steps: int
+    """Optimizer steps."""
+    passes: int | None = None
+    """Backward passes."""
+    passes_discarded: int = 0
+    """Backward passes whose gradients were cleared before a step used them; passes over rows that the next step trains
+    on, as SAM and adversarial training make them, are not among them."""
+    clips: int | None = None
+    """Calls of gradient clipping."""
+    clips_after_step: int = 0
+    """Calls between a step and the next backward pass: their gradients have been used."""
+    clips_scaled: int = 0
+    """Calls on gradients that are multiplied by a loss scale."""
+    schedule_calls: int | None = None
+    """Calls of the scheduler; None if there is none, or if several processes share one."""
+    schedule_total: int | None = None
+    """The number of calls for which it was made, where it says so."""
+    epochs: int | None = None
+    """Passes over the training loader."""
+    plateau_mode: str = ""
+    """`mode` of a `ReduceLROnPlateau`: min or max; empty if there is none."""
+    plateau_measures: Literal["accuracy", "loss"] | None = None
+    """What the values are that it was given; None: not known."""
+    plateau_values: tuple[float, ...] = ()
+    steps_without_dropout: int | None = None
+    """Steps at which trainable layers with dropout were in evaluation mode; None if no layer has dropout."""
+    first_without_dropout: int | None = None
+    """The first of these steps, counted from 1."""
+    without_dropout: tuple[str, ...] = ()
+    """The layers with dropout that were in evaluation mode."""
+    evaluations: int = 0
+    """Evaluations between two training steps."""
+    weights_replaced_at: tuple[int, ...] = ()
+    """Steps before such evaluations, during or after which something else than the optimizer changed the weights."""
+    loads_of_itself: int = 0
+    """Calls of `load_state_dict` with the module's own tensors, which change nothing."""
+    epochs_in_same_order: int | None = None
+    """Epochs at the start of which the rows came in the same order as in the first; None: not known."""
+    is_shuffled: bool | None = None
+    """Whether the loader's sampler is one that draws the rows in a random order."""
 
 
 @dataclass(frozen=True, eq=False)

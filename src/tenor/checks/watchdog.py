@@ -300,6 +300,10 @@ class Watchdog:
         )
         self.judge()
 
+    def has_unfrozen(self) -> bool:
+        """Whether parameters are trainable that were frozen when the watchdog began."""
+        return any(p.requires_grad and name not in self._trainable for name, p in self.model.named_parameters())
+
     def _reset_to_zero(self) -> set[str]:
         """All-zero parameters that the optimizer updated according to its state, such as ranks pruned by AdaLoRA."""
         state: Mapping[Any, Mapping[str, Any]] = {} if self._optimizer is None else self._optimizer.state

@@ -91,6 +91,7 @@ def model_evidence(
         not_saved=not_saved(
             model, parts, _new_and_used(model, parts, new_weights, trace), None if trace is None else trace.used
         ),
+        unregistered=None if trace is None else trace.unregistered,
         replaced=None if comparison is None else comparison.replaced,
         compared=0 if comparison is None else comparison.compared,
         was_loaded=None if comparison is None else comparison.was_loaded,

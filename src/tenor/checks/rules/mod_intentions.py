@@ -176,3 +176,34 @@ def trained_but_not_saved(model: ModelEvidence) -> Finding | None:
         fix='with PEFT, give task_type="SEQ_CLS", or name their modules in modules_to_save; do not unfreeze by hand',
         severity="error" if any_trained else "note",
     )
+
+
+@rule("MOD014", "error", explains=("bad result", "parameters not optimized"))
+def layers_not_registered(model: ModelEvidence) -> Finding | None:
+    """Layers that the model uses are not part of it
+
+    Measures: layers with trainable parameters that are called in a forward pass, and that `model.modules()` does not
+    contain.
+
+    Threshold: none; an exact invariant.
+
+    Why: modules in a plain list or dictionary are not registered. `model.parameters()` does not give them to the
+    optimizer, `state_dict` leaves them out, `model.to` does not move them, and `model.eval()` leaves their dropout on.
+
+    Look-alikes: a teacher or another frozen model that is kept out of the model on purpose has no trainable parameter
+    that the logits depend on, and passes.
+
+    Fix: `nn.ModuleList(layers)` or `nn.ModuleDict(layers)` instead of a list or a dictionary.
+
+    Reference: PyTorch, `torch.nn.ModuleList`.
+    """
+    layers = known(model.unregistered, "which layers are called")
+    if not layers:
+        return None
+    return Finding(
+        observed=f"{len(layers):,} layers are called, but are not part of the model: {shown(layers)}",
+        expected="all of its layers in model.modules()",
+        n=len(layers),
+        cause="the layers are kept in a plain list or dictionary, which PyTorch does not look into",
+        fix="keep them in nn.ModuleList(…) or nn.ModuleDict(…)",
+    )
