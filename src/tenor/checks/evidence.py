@@ -181,6 +181,20 @@ class AttributeSetting:
 
 
 @dataclass(frozen=True)
+class RepeatedModule:
+    """A module with parameters that is in one `nn.ModuleList` or `nn.Sequential` several times."""
+
+    path: str
+    """Of the list, such as `encoder.extra`; empty if it is the model itself."""
+    kind: str
+    """The class of the module."""
+    positions: tuple[int, ...]
+    """Its positions in the list, at least two."""
+    size: int
+    """Number of its weights, which are there once."""
+
+
+@dataclass(frozen=True)
 class ModelEvidence:
     """The model as built: its parameters, its outputs and the declarations about it."""
 
@@ -231,6 +245,8 @@ class ModelEvidence:
     """The number of the encoder's matrices that were compared with that checkpoint."""
     was_loaded: bool | None = None
     """Whether `from_pretrained` marked parameters of the encoder as loaded."""
+    repeated_modules: tuple[RepeatedModule, ...] | None = None
+    """Modules that are several times in one list of the program's own classes; libraries share layers on purpose."""
 
     def __post_init__(self) -> None:
         _convert(self, _names, "class_names", "new_weights", "unused_weights", "keep_trainable")
@@ -391,6 +407,20 @@ class ValidationPoint:
     """The logged value of one metric."""
 
 
+@dataclass(frozen=True)
+class FocalFit:
+    """How well a focal factor of the batch mean, (1 - exp(-m))^γ m for a mean cross-entropy m, explains a loss."""
+
+    gamma: float
+    """The exponent γ that fits best; 0 for a plain mean."""
+    error: float
+    """Standard deviation of the logarithms of the losses' derivatives by m that it leaves unexplained."""
+    change: float
+    """Standard deviation of these logarithms: 0 for a plain mean."""
+    passes: int
+    """Forward passes that were read."""
+
+
 @dataclass(frozen=True, eq=False)
 class StepEvidence:
     """The recorded optimizer steps so far; arrays have shape (records,)."""
@@ -462,6 +492,8 @@ class StepEvidence:
     kind_of_loss: Literal["mean", "sum", "probabilities"] | None = None
     """The kind of loss according to the gradient at the logits: a mean or a sum of cross-entropies, or one applied to
     probabilities instead of logits."""
+    focal_fit: FocalFit | None = None
+    """Of forward passes whose loss depends on their rows through one mean; None if none was seen."""
     mean_loss: float | None = None
     """The mean loss of the whole training, if the run records it apart from the records."""
     rows_evaluated: int | None = None

@@ -24,7 +24,7 @@ from tenor.checks.evidence import (
 )
 from tenor.checks.finding import CannotTell
 from tenor.checks.gather.checkpoint_weights import compared_with_checkpoint, not_finite
-from tenor.checks.gather.intentions import attribute_settings, not_saved
+from tenor.checks.gather.intentions import attribute_settings, not_saved, repeated_modules
 from tenor.checks.gather.model_parts import (
     ModelParts,
     classifier_config,
@@ -95,6 +95,7 @@ def model_evidence(
         replaced=None if comparison is None else comparison.replaced,
         compared=0 if comparison is None else comparison.compared,
         was_loaded=None if comparison is None else comparison.was_loaded,
+        repeated_modules=repeated_modules(model),
     )
 
 
