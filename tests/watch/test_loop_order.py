@@ -85,9 +85,7 @@ def swap(values):
 )
 BEST = SIMPLE.replace("    accuracy()", "    accuracy(); best = {}(model.state_dict())")
 BEST += "model.load_state_dict(best)\n"
-SEEDED_ANEW = SIMPLE.replace(
-    "    model.train()", "    loader.sampler.generator = torch.manual_seed(1)\n    model.train()"
-)
+SEEDED_ANEW = SIMPLE.replace("model.train()", "loader.sampler.generator = torch.manual_seed(1)\n    model.train()")
 
 
 @pytest.mark.parametrize(

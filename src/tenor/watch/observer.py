@@ -336,12 +336,15 @@ def parameters_of(optimizer: Any) -> list[torch.Tensor]:
 
 
 def tensors_in(values: Iterable[Any]) -> list[torch.Tensor]:
-    """The tensors among values, and in mappings and sequences among them."""
-    found = []
+    """The tensors among values, and in mappings, lists and tuples among them."""
+    found: list[torch.Tensor] = []
     for value in values:
-        inner = list(value.values()) if isinstance(value, Mapping) else value
-        parts = inner if isinstance(inner, tuple | list) else [inner]
-        found += [part for part in parts if isinstance(part, torch.Tensor)]
+        if isinstance(value, torch.Tensor):
+            found.append(value)
+        elif isinstance(value, Mapping):
+            found += tensors_in(value.values())
+        elif isinstance(value, tuple | list):
+            found += tensors_in(part for part in value if isinstance(part, torch.Tensor | Mapping | tuple | list))
     return found
 
 
