@@ -31,6 +31,7 @@ class _Finder(MetaPathFinder):
         self.actions: dict[str, list[Action]] = {}
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        # Programs also ask whether a module exists (`importlib.util.find_spec`), and import it later or never.
         if name not in self.actions:
             return None
         for finder in sys.meta_path:
@@ -39,7 +40,7 @@ class _Finder(MetaPathFinder):
             spec = finder.find_spec(name, path, target)
             if spec is not None:
                 if spec.loader is not None:
-                    spec.loader = _Loader(spec.loader, self.actions.pop(name))
+                    spec.loader = _Loader(spec.loader, self.actions)
                 return spec
         return None
 
@@ -47,7 +48,7 @@ class _Finder(MetaPathFinder):
 class _Loader(Loader):
     """Loads with the given loader, which the module keeps, and calls the actions."""
 
-    def __init__(self, loader: Any, actions: list[Action]) -> None:
+    def __init__(self, loader: Any, actions: dict[str, list[Action]]) -> None:
         self.loader, self.actions = loader, actions
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
@@ -59,6 +60,6 @@ class _Loader(Loader):
             module.__spec__.loader = self.loader
         module.__loader__ = self.loader
         self.loader.exec_module(module)
-        for action in self.actions:
+        for action in self.actions.pop(module.__name__, ()):
             with guarded(f"the import of {module.__name__}"):
                 action(module)
