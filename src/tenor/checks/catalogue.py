@@ -21,6 +21,7 @@ from tenor.checks.rules import (
     evl_claims,
     evl_collapse,
     evl_courses,
+    evl_objects,
     evl_order,
     evl_ranking,
     evl_rows,
@@ -35,6 +36,7 @@ from tenor.checks.rules import (
     opt_steps,
     prc,
     tok,
+    trainer_rows,
 )
 from tenor.errors import UserError
 from tenor.runs.files import write_text
@@ -44,7 +46,8 @@ from tenor.runs.findings import Finding, NotApplicable, Report, Stage
 FAMILIES: tuple[ModuleType, ...] = (
     *(dat_labels, dat_splits, dat_batches, dat_signal, dat_texts, tok),
     *(mod, mod_intentions, los_function, los_training, los_curves, opt_groups, opt_schedule, opt_steps, frz, prc),
-    *(dst_gradients, ckp, ckp_files, evl_rows, evl_order, evl_collapse, evl_courses, evl_ranking, evl_claims),
+    *(dst_gradients, trainer_rows, ckp, ckp_files),
+    *(evl_rows, evl_order, evl_collapse, evl_courses, evl_ranking, evl_claims, evl_objects),
 )
 
 ENTRY_POINTS = "tenor.rules"

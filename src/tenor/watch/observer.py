@@ -16,6 +16,7 @@ from torch import nn
 
 from tenor.watch.evaluations import Evaluations
 from tenor.watch.heard_rows import HeardTexts
+from tenor.watch.metric_objects import MetricObjects
 from tenor.watch.session import Session
 from tenor.watch.settings import WatchSettings
 from tenor.watch.training import WatchedTraining, begin_training
@@ -85,6 +86,7 @@ class Observer:
         self.loading: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
         """Model → what `from_pretrained` reported about its weights."""
         self.texts = HeardTexts()
+        self.metric_objects = MetricObjects()
         self.scales_loss = False
         self.step = Step()
         self._taken: Step | None = None
