@@ -11,7 +11,7 @@ from tenor.checks.catalogue import find_rule
 from tenor.checks.evidence import MetricObject, MetricObjectsEvidence
 from tenor.watch.metric_hooks import hook_metric_objects
 from tenor.watch.metric_objects import MetricObjects
-from tenor.watch.observer import OBSERVER
+from tenor.watch.observer import OBSERVER, Observer
 
 
 def metric_class(full_state: bool) -> Any:
@@ -123,6 +123,34 @@ def test_a_reset_between_training_and_evaluation_passes(metric: Any, way: str) -
             one.reset()
             assert one.compute() == 0
     assert mixed() == []
+
+
+class Accumulating(torch.nn.Module):
+    """A metric with a gradient, as torchmetrics' `MeanSquaredError`."""
+
+    def update(self) -> None: ...
+
+    def compute(self) -> None: ...
+
+    def reset(self) -> None: ...
+
+    def forward(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.cross_entropy(logits, labels)
+
+
+class Accuracy(torch.nn.Module):
+    def forward(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return (logits.argmax(dim=1) == labels).float().mean()
+
+
+@pytest.mark.parametrize("kind", [Accumulating, Accuracy])
+def test_a_metric_is_no_loss(kind: type[torch.nn.Module]) -> None:
+    """Else it is called by the short experiments, which changes what the program reports."""
+    observer = Observer()
+    logits, labels = torch.randn(4, 2, requires_grad=True), torch.tensor([0, 1, 1, 0])
+    for module in (torch.nn.CrossEntropyLoss(), kind()):
+        observer.on_call(module, (logits, labels), {}, module(logits, labels))
+    assert [loss.name for loss in observer.step.losses] == ["CrossEntropyLoss"]
 
 
 def test_the_rule_names_the_object() -> None:
