@@ -1,5 +1,6 @@
 """Intentions that were not carried out, each with the same program done right."""
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,18 +9,19 @@ import peft
 import pytest
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForSequenceClassification
+from transformers import AlbertConfig, AutoConfig, AutoModelForSequenceClassification
 
 from adapted_models import NAMES, Own, encoder, load
 from tenor.checks.catalogue import run_rules
-from tenor.checks.gather.intentions import class_names_evidence, class_names_of
+from tenor.checks.evidence import RepeatedModule
+from tenor.checks.gather.intentions import class_names_evidence, class_names_of, repeated_modules
 from tenor.checks.gather.model import model_evidence
 from tenor.checks.probes.trace import trace
 from tenor.checks.rules.mod_intentions import names_are_no_inverse
 from tenor.runs.findings import Finding
 
 Program = Callable[[Path], Any]
-CODES = {"FRZ006", "MOD010", "MOD011", "CKP007", "PRC005"}
+CODES = {"FRZ006", "MOD010", "MOD011", "MOD013", "CKP007", "PRC005"}
 
 
 @pytest.fixture(autouse=True)
@@ -113,6 +115,28 @@ def named(label2id: dict[str, int]) -> Callable[[Any], None]:
     return lambda model: setattr(model.config, "label2id", label2id)
 
 
+class Deep(Own):
+    """More layers on top of an encoder."""
+
+    def __init__(self, inside: Any, layers: list[nn.Module]) -> None:
+        super().__init__(inside)
+        self.extra = nn.ModuleDict({"stack": nn.ModuleList(layers)})
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        hidden = self.backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state[:, 0]
+        for layer in self.extra["stack"]:
+            hidden = hidden + layer(hidden)
+        return self.fc(hidden)
+
+
+def deep(layers: Callable[[], list[nn.Module]]) -> Program:
+    return lambda folder: Deep(encoder(folder), layers())
+
+
+def block() -> nn.Module:
+    return nn.Sequential(nn.Linear(32, 32), nn.GELU())
+
+
 FAULTS: dict[str, tuple[Program, dict[str, str]]] = {
     "requires_grad as an attribute": (program(set_attribute("requires_grad", False)), {"FRZ006": "error"}),
     "an attribute on all but the head": (program(all_but_the_head), {"FRZ006": "error"}),
@@ -126,6 +150,8 @@ FAULTS: dict[str, tuple[Program, dict[str, str]]] = {
     "names in another order": (program(named({"negative": 1, "positive": 0})), {"MOD011": "error"}),
     "names in one mapping only": (program(named({"bad": 0, "good": 1})), {"MOD011": "warning"}),
     "placeholders in one mapping": (program(named({"LABEL_0": 0, "LABEL_1": 1})), {"MOD011": "note"}),
+    "one layer in a list": (deep(lambda: [block()] * 3), {"MOD013": "warning"}),
+    "one layer twice among others": (deep(lambda: [*([nn.Linear(32, 32)] * 2), block()]), {"MOD013": "warning"}),
     "a head that is NaN": (program(lambda model: model.classifier.weight.data.fill_(torch.nan)), {"PRC005": "error"}),
 }
 SOUND: dict[str, Program] = {
@@ -138,6 +164,9 @@ SOUND: dict[str, Program] = {
     "in 16 bits": program(lambda model: model.to(torch.bfloat16).to(torch.float32)),
     "PEFT with a task": program(lora(task_type="SEQ_CLS")),
     "PEFT with modules to save": program(lora(modules_to_save=["classifier"])),
+    "layers of their own": (deep(lambda: [block() for _ in range(3)])),
+    "copies of a layer": (deep(lambda: [copy.deepcopy(layer) for layer in [block()] * 3])),
+    "repeated activations": (deep(lambda: [*([nn.GELU()] * 3), *([nn.Dropout(0.1)] * 2), block()])),
     "a custom module around an encoder": lambda folder: Own(encoder(folder)),
 }
 
@@ -157,6 +186,47 @@ def test_a_custom_module_that_initializes_its_encoder_is_found(small_bert: Path)
     model = Own(encoder(small_bert))
     model.apply(lambda module: initialize(module) if isinstance(module, nn.Linear) else None)
     assert found(model) == {"MOD010": "error"}
+
+
+def test_a_repeated_layer_is_described(small_bert: Path) -> None:
+    repeated = repeated_modules(Deep(encoder(small_bert), [block()] * 3))
+    assert repeated == (RepeatedModule("extra.stack", "Sequential", (0, 1, 2), 32 * 32 + 32),)
+    layer = nn.Linear(2, 2)
+    assert repeated_modules(nn.Sequential(layer, nn.ReLU(), layer)) == (RepeatedModule("", "Linear", (0, 2), 6),)
+
+
+LIBRARY = """
+from torch import nn
+
+class Shared(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.heads = nn.ModuleList([nn.Linear(2, 2)] * 3)
+"""
+
+
+def test_a_library_shares_layers_on_purpose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DETR's heads: also below a class of the program, and in one that inherits from the library's."""
+    folder = tmp_path / "site-packages"
+    folder.mkdir()
+    (folder / "library_of_heads.py").write_text(LIBRARY)
+    monkeypatch.syspath_prepend(folder)
+    import library_of_heads  # type: ignore[import-not-found]
+
+    class Mine(library_of_heads.Shared):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.extra = nn.ModuleList([nn.Linear(2, 2)] * 2)
+
+    assert repeated_modules(library_of_heads.Shared()) == ()
+    assert repeated_modules(nn.Sequential(library_of_heads.Shared(), nn.Linear(2, 2))) == ()
+    assert [one.path for one in repeated_modules(Mine())] == ["extra"]
+
+
+def test_albert_shares_its_layers_by_a_loop() -> None:
+    sizes = {"embedding_size": 8, "hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2}
+    config = AlbertConfig(vocab_size=40, num_hidden_layers=3, num_labels=2, **sizes)
+    assert repeated_modules(AutoModelForSequenceClassification.from_config(config)) == ()
 
 
 def test_the_fix_names_the_module_and_the_method(small_bert: Path) -> None:

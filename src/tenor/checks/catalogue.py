@@ -26,6 +26,7 @@ from tenor.checks.rules import (
     evl_ranking,
     evl_rows,
     frz,
+    loop,
     los_curves,
     los_function,
     los_training,
@@ -45,7 +46,7 @@ from tenor.runs.findings import Finding, NotApplicable, Report, Stage
 # `dst` is not included: nothing gathers the evidence of its rules yet.
 FAMILIES: tuple[ModuleType, ...] = (
     *(dat_labels, dat_splits, dat_batches, dat_signal, dat_texts, tok),
-    *(mod, mod_intentions, los_function, los_training, los_curves, opt_groups, opt_schedule, opt_steps, frz, prc),
+    *(mod, mod_intentions, los_function, los_training, los_curves, opt_groups, opt_schedule, opt_steps, loop, frz, prc),
     *(dst_gradients, trainer_rows, ckp, ckp_files),
     *(evl_rows, evl_order, evl_collapse, evl_courses, evl_ranking, evl_claims, evl_objects),
 )
@@ -105,6 +106,11 @@ def with_rules(rules: Iterable[Rule]) -> tuple[Rule, ...]:
         UserError: two rules have the same code.
     """
     return tuple(by_code((*RULES, *rules)).values())
+
+
+def rules_for(kind: type) -> tuple[Rule, ...]:
+    """The rules that need this kind of evidence only."""
+    return tuple(rule for rule in RULES if rule.needs == (kind,))
 
 
 def causes_of(rule: Rule, rules: Iterable[Rule] = RULES) -> tuple[str, ...]:

@@ -181,6 +181,20 @@ class AttributeSetting:
 
 
 @dataclass(frozen=True)
+class RepeatedModule:
+    """A module with parameters that is in one `nn.ModuleList` or `nn.Sequential` several times."""
+
+    path: str
+    """Of the list, such as `encoder.extra`; empty if it is the model itself."""
+    kind: str
+    """The class of the module."""
+    positions: tuple[int, ...]
+    """Its positions in the list, at least two."""
+    size: int
+    """Number of its weights, which are there once."""
+
+
+@dataclass(frozen=True)
 class ModelEvidence:
     """The model as built: its parameters, its outputs and the declarations about it."""
 
@@ -223,12 +237,16 @@ class ModelEvidence:
     """Parameters with a value that is NaN or infinite."""
     not_saved: tuple[str, ...] | None = None
     """Parameters that are trained, or newly initialized and used, but not in what `save_pretrained` writes."""
+    unregistered: tuple[str, ...] | None = None
+    """Layers with trainable parameters that the model calls but does not contain, as PyTorch prints them."""
     replaced: tuple[str, ...] | None = None
     """Matrices of the encoder with random values in place of those of the checkpoint from which it was loaded."""
     compared: int = 0
     """The number of the encoder's matrices that were compared with that checkpoint."""
     was_loaded: bool | None = None
     """Whether `from_pretrained` marked parameters of the encoder as loaded."""
+    repeated_modules: tuple[RepeatedModule, ...] | None = None
+    """Modules that are several times in one list of the program's own classes; libraries share layers on purpose."""
 
     def __post_init__(self) -> None:
         _convert(self, _names, "class_names", "new_weights", "unused_weights", "keep_trainable")
@@ -389,6 +407,20 @@ class ValidationPoint:
     """The logged value of one metric."""
 
 
+@dataclass(frozen=True)
+class FocalFit:
+    """How well a focal factor of the batch mean, (1 - exp(-m))^γ m for a mean cross-entropy m, explains a loss."""
+
+    gamma: float
+    """The exponent γ that fits best; 0 for a plain mean."""
+    error: float
+    """Standard deviation of the logarithms of the losses' derivatives by m that it leaves unexplained."""
+    change: float
+    """Standard deviation of these logarithms: 0 for a plain mean."""
+    passes: int
+    """Forward passes that were read."""
+
+
 @dataclass(frozen=True, eq=False)
 class StepEvidence:
     """The recorded optimizer steps so far; arrays have shape (records,)."""
@@ -460,6 +492,8 @@ class StepEvidence:
     kind_of_loss: Literal["mean", "sum", "probabilities"] | None = None
     """The kind of loss according to the gradient at the logits: a mean or a sum of cross-entropies, or one applied to
     probabilities instead of logits."""
+    focal_fit: FocalFit | None = None
+    """Of forward passes whose loss depends on their rows through one mean; None if none was seen."""
     mean_loss: float | None = None
     """The mean loss of the whole training, if the run records it apart from the records."""
     rows_evaluated: int | None = None
@@ -476,6 +510,54 @@ class StepEvidence:
         """A step as text; Keras counts epochs from 0 in some of its files."""
         from_0 = " (counted from 0)" if self.unit == "epoch" and len(self.steps) and self.steps[0] == 0 else ""
         return f"{self.unit} {step:,}{from_0}"
+
+
+@dataclass(frozen=True, eq=False)
+class LoopEvidence:
+    """What a training loop did between its optimizer steps, in the order of its calls."""
+
+    description: ClassVar[str] = "the order of the loop's calls"
+
+    steps: int
+    """Optimizer steps."""
+    passes: int | None = None
+    """Backward passes."""
+    passes_discarded: int = 0
+    """Backward passes whose gradients were cleared before a step used them; passes over rows that the next step trains
+    on, as SAM and adversarial training make them, are not among them."""
+    clips: int | None = None
+    """Calls of gradient clipping."""
+    clips_after_step: int = 0
+    """Calls between a step and the next backward pass: their gradients have been used."""
+    clips_scaled: int = 0
+    """Calls on gradients that are multiplied by a loss scale."""
+    schedule_calls: int | None = None
+    """Calls of the scheduler; None if there is none, or if several processes share one."""
+    schedule_total: int | None = None
+    """The number of calls for which it was made, where it says so."""
+    epochs: int | None = None
+    """Passes over the training loader."""
+    plateau_mode: str = ""
+    """`mode` of a `ReduceLROnPlateau`: min or max; empty if there is none."""
+    plateau_measures: Literal["accuracy", "loss"] | None = None
+    """What the values are that it was given; None: not known."""
+    plateau_values: tuple[float, ...] = ()
+    steps_without_dropout: int | None = None
+    """Steps at which trainable layers with dropout were in evaluation mode; None if no layer has dropout."""
+    first_without_dropout: int | None = None
+    """The first of these steps, counted from 1."""
+    without_dropout: tuple[str, ...] = ()
+    """The layers with dropout that were in evaluation mode."""
+    evaluations: int = 0
+    """Evaluations between two training steps."""
+    weights_replaced_at: tuple[int, ...] = ()
+    """Steps before such evaluations, during or after which something else than the optimizer changed the weights."""
+    loads_of_itself: int = 0
+    """Calls of `load_state_dict` with the module's own tensors, which change nothing."""
+    epochs_in_same_order: int | None = None
+    """Epochs at the start of which the rows came in the same order as in the first; None: not known."""
+    is_shuffled: bool | None = None
+    """Whether the loader's sampler is one that draws the rows in a random order."""
 
 
 @dataclass(frozen=True, eq=False)

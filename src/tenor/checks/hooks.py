@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from tenor.checks.focal_of_mean import MeanLoss, fit_focal, read_mean
 from tenor.checks.gather.batches import LABEL_NAMES
 from tenor.checks.loss_families import read_losses
 from tenor.checks.loss_gradients import AGREES, ForwardPass, kind_of_loss, loss_factor
@@ -23,6 +24,9 @@ TAKES_READ = 10
 
 PASSES_READ = 8
 """Passes of a record whose factor is determined."""
+
+MEANS_KEPT = 200
+"""Passes, the newest ones, to which a focal factor of the mean is fitted."""
 
 
 @dataclass
@@ -52,6 +56,8 @@ class LoopHooks:
     takes: int = 0
     """Records so far."""
     passes: list[ForwardPass] = field(default_factory=list)
+    means: list[MeanLoss] = field(default_factory=list)
+    """Of the passes whose loss depends on their rows through one mean."""
     not_numbers: list[torch.Tensor] = field(default_factory=list)
     """Of each pass of training since `is_finite` was last asked: whether it has NaN, shape ()."""
 
@@ -117,6 +123,10 @@ class LoopHooks:
         reading = read_losses(read, parts)
         if reading.rewarded is not None:
             fields["rewarded_for_several"] = reading.rewarded
+        means = [mean for item in read if (mean := read_mean(item)) is not None]
+        self.means = [*self.means, *means][-MEANS_KEPT:]
+        if self.means:
+            fields["focal_fit"] = fit_focal(self.means)
         kinds = {kind_of_loss(item) for item in passes[-PASSES_EXAMINED:]}
         if kinds == {None} and np.isfinite(reading.factors).all():  # Class weights, a focal loss, label smoothing.
             sums = [

@@ -144,7 +144,7 @@ class _Focal:
 
     def error(self, gamma: float) -> float:
         """Root mean square of the logarithms of the rows' factors around the mean of their cell."""
-        factor = np.log(self.ratios / _focal(self.rows.p_label, gamma))
+        factor = np.log(self.ratios / focal_factor(self.rows.p_label, gamma))
         means = np.bincount(self._cell, factor) / self._rows_in_cell
         return float(np.sqrt(np.mean((factor - means[self._cell]) ** 2)))
 
@@ -161,7 +161,7 @@ class _Focal:
 
     def factors(self, gamma: float, parts: int) -> np.ndarray:
         """The factor of each pass, shape (passes,)."""
-        k, factor = self.rows.p.shape[1], self.ratios / _focal(self.rows.p_label, gamma)
+        k, factor = self.rows.p.shape[1], self.ratios / focal_factor(self.rows.p_label, gamma)
         if not self.by_label:
             read = np.bincount(self.rows.number, minlength=len(self.rows.sizes))
             mean = np.bincount(self.rows.number, factor, len(self.rows.sizes)) / np.maximum(1, read)
@@ -172,7 +172,7 @@ class _Focal:
         return _factors_of_weighted(np.where(read > 0, mean, np.nan), self.rows, parts)
 
 
-def _focal(p: np.ndarray, gamma: float) -> np.ndarray:
+def focal_factor(p: np.ndarray, gamma: float) -> np.ndarray:
     """The factor h of a focal loss: (1-p)^γ - γ p (1-p)^(γ-1) ln p."""
     if gamma == 0:
         return np.ones_like(p)

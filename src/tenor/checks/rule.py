@@ -38,6 +38,8 @@ class Rule:
     training_loss: Literal["", "low", "high", "fell"] = ""
     """What the fault does to the training loss, for ranking suspects: near 0, no fall, or a fall that the result
     does not show."""
+    is_exact: bool = False
+    """Whether it reports an exact invariant, which is ranked before other findings of the same severity."""
     only_through: str = ""
     """Code of another rule: the fault does harm only if that rule has a finding, too."""
     settled_by: str = ""

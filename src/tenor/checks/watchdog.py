@@ -244,7 +244,7 @@ class Watchdog:
     def _values_from_hooks(self, step: int) -> dict[str, Any]:
         """What the hooks measured in the steps since the last record."""
         hooks, values = self._hooks, self._hooks.take()
-        of_run = ("backward_ratio", "parts_per_step", "kind_of_loss", "rewarded_for_several")
+        of_run = ("backward_ratio", "parts_per_step", "kind_of_loss", "rewarded_for_several", "focal_fit")
         once = {name: values.pop(name) for name in of_run if name in values}
         self._evidence = replace(self._evidence, **once, clipped_before_unscale=hooks.clipped_before_unscale)
         if self._evidence.n_classes is None:
@@ -299,6 +299,10 @@ class Watchdog:
             rows_not_finite=int(self._hooks.rows_not_finite),
         )
         self.judge()
+
+    def has_unfrozen(self) -> bool:
+        """Whether parameters are trainable that were frozen when the watchdog began."""
+        return any(p.requires_grad and name not in self._trainable for name, p in self.model.named_parameters())
 
     def _reset_to_zero(self) -> set[str]:
         """All-zero parameters that the optimizer updated according to its state, such as ranks pruned by AdaLoRA."""

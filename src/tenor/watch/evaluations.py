@@ -51,7 +51,14 @@ class Evaluations:
     def __init__(self, observer: "Observer") -> None:
         self._observer = observer
         self.all: list[SeenEvaluation] = []
+        self.begun = 0
+        """Passes over rows without gradients."""
         self._open: SeenEvaluation | None = None
+
+    @property
+    def last(self) -> SeenEvaluation | None:
+        """The newest one."""
+        return self.all[-1] if self.all else None
 
     # Calls of models
 
@@ -107,6 +114,7 @@ class Evaluations:
         known = self._open
         if known is None or known.is_closed or known.loader != loader:
             known = SeenEvaluation(self._steps(), loader)
+            self.begun += 1
             self._add(known)
         self._open = known
         return known
@@ -174,7 +182,7 @@ class Evaluations:
             key = split.labels.tobytes()
             splits.pop(key, None)
             splits[key] = (evaluation, split)
-            course.setdefault(key, []).append(ValidationPoint(evaluation.step, _accuracy(split)))
+            course.setdefault(key, []).append(ValidationPoint(evaluation.step, accuracy_of(split)))
         if not splits:
             return None
         named = {
@@ -215,12 +223,21 @@ def reported(evaluation: SeenEvaluation) -> "ReportedSplit | None":
     )
 
 
-def _accuracy(split: "ReportedSplit") -> float:
+def accuracy_of(split: "ReportedSplit") -> float:
+    """As a metric gave it, else of the labels and predictions."""
     if split.accuracy is not None:
         return split.accuracy
     assert split.labels is not None
     assert split.predicted is not None
     return float(np.mean(split.labels == split.predicted))
+
+
+def loss_of_split(split: "ReportedSplit") -> float | None:
+    """Mean cross-entropy in nats; None without probabilities."""
+    if split.labels is None or split.probabilities is None or split.labels.max() >= split.probabilities.shape[1]:
+        return None
+    chosen = split.probabilities[np.arange(len(split.labels)), split.labels]
+    return float(-np.log(np.maximum(chosen, np.finfo(np.float64).tiny)).mean())
 
 
 def _labels_in(kwargs: Mapping[str, Any], batch: Any, logits: torch.Tensor) -> torch.Tensor | None:

@@ -45,7 +45,7 @@ def read_first_step(observer: "Observer", optimizer: Any, call: "Call") -> First
     scheduler = schedulers[-1] if schedulers else None
     passes = max(1, sum(one.module is call.module for one in step.calls))
     model = _model_of(step, optimizer, call)
-    return FirstStep(step, call, model, optimizer, scheduler, loader, batches, passes, _total_steps(scheduler))
+    return FirstStep(step, call, model, optimizer, scheduler, loader, batches, passes, total_steps(scheduler))
 
 
 def call_with_logits(step: "Step") -> "Call | None":
@@ -195,7 +195,7 @@ def evaluation_loader(observer: "Observer", loader: Any) -> Any:
     return None if other is None else _without_workers(other)
 
 
-def _total_steps(scheduler: Any) -> int | None:
+def total_steps(scheduler: Any) -> int | None:
     """The steps for which a scheduler was made, where it says so."""
     total = getattr(scheduler, "total_steps", None) or getattr(scheduler, "T_max", None)
     for function in getattr(scheduler, "lr_lambdas", ()):

@@ -31,7 +31,6 @@ class _Finder(MetaPathFinder):
         self.actions: dict[str, list[Action]] = {}
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
-        # Programs also ask whether a module exists (`importlib.util.find_spec`), and import it later or never.
         if name not in self.actions:
             return None
         for finder in sys.meta_path:
@@ -40,6 +39,7 @@ class _Finder(MetaPathFinder):
             spec = finder.find_spec(name, path, target)
             if spec is not None:
                 if spec.loader is not None:
+                    # A spec is often only asked for, to see whether a library is installed: nothing is imported yet.
                     spec.loader = _Loader(spec.loader, self.actions)
                 return spec
         return None
@@ -60,6 +60,6 @@ class _Loader(Loader):
             module.__spec__.loader = self.loader
         module.__loader__ = self.loader
         self.loader.exec_module(module)
-        for action in self.actions.pop(module.__name__, ()):
+        for action in self.actions.pop(module.__name__, []):
             with guarded(f"the import of {module.__name__}"):
                 action(module)

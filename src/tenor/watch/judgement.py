@@ -21,13 +21,16 @@ if TYPE_CHECKING:
 
 MOST_DECODED = 20_000
 """Rows whose token ids are made text again, which takes some seconds."""
+MANY_CLIPS = 5
+"""Calls of clipping on scaled gradients."""
 SAME_ROWS = 0.95
 """An evaluation of at least this share of training rows, and of at least half of them, is one of the training rows."""
 
 
 def reports_of() -> list[Report]:
     """The reports of every stage so far."""
-    return [report for one in (*OBSERVER.trainings, *OBSERVER.trainers) for report in one.all_reports]
+    reports = [report for one in (*OBSERVER.trainings, *OBSERVER.trainers) for report in one.all_reports]
+    return reports + OBSERVER.loading_reports()
 
 
 def diagnosis_of(session: "Session", is_final: bool) -> Diagnosis:
@@ -41,6 +44,7 @@ def diagnosis_of(session: "Session", is_final: bool) -> Diagnosis:
                 runs = _with_evidence(runs, further)
         if not runs:
             runs = [Artifacts("a program", ())]
+        runs[-1] = replace(runs[-1], earlier=(*runs[-1].earlier, *OBSERVER.loading_reports()))
         notes = (*session.notes, *_limits(), *([session.trouble] if session.trouble else []))
         runs[0] = replace(runs[0], notes=(*runs[0].notes, *notes))
         diagnosis = diagnose_runs(runs, session.program)
@@ -76,6 +80,10 @@ def _artifacts(training: "WatchedTraining", is_final: bool) -> Artifacts:
     steps = _steps(training)
     if steps is not None:
         evidence.append(steps)
+    if training.order is not None and training.order.steps:
+        evidence.append(training.order.evidence())
+    if training.later_groups is not None:
+        evidence.append(training.later_groups)
     if is_final and training.outputs is not None:
         evidence.append(replace(training.outputs, n_classes=_classes_seen(training)))
     checked = training.preflight.checked if training.preflight is not None else ()
@@ -102,7 +110,13 @@ def _steps(training: "WatchedTraining") -> StepEvidence | None:
         return None
     taken = len(training.rates)
     has_ended = training.evidence is not None
-    return replace(known, last_step=taken, total_steps=known.total_steps or (taken if has_ended else None))
+    scaled = training.order.clips_scaled if training.order is not None else 0
+    return replace(
+        known,
+        last_step=taken,
+        total_steps=known.total_steps or (taken if has_ended else None),
+        clipped_before_unscale=known.clipped_before_unscale or scaled >= MANY_CLIPS or None,
+    )
 
 
 def _schedule(training: "WatchedTraining") -> ScheduleEvidence:

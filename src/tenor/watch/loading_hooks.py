@@ -5,9 +5,11 @@ Both modules are hooked while the library is imported, so nothing of it may be i
 
 import functools
 import sys
+from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
+from tenor.runs.findings import Report
 from tenor.watch.patches import guarded, observe
 
 
@@ -27,6 +29,21 @@ def hook_loading(module: ModuleType) -> None:
         return result
 
     module.PreTrainedModel._finalize_model_loading = staticmethod(observed)
+
+
+def unmatched_report(model: Any, result: Any, allow: Mapping[str, str]) -> Report:
+    """What follows from a state of which `load_state_dict(strict=False)` used no tensor; `result` is what it
+    returned."""
+    from tenor.checks.catalogue import BY_CODE, run_rules
+    from tenor.checks.gather.model import model_evidence
+
+    evidence = model_evidence(
+        model,
+        getattr(getattr(model, "config", None), "num_labels", 2),
+        new_weights=tuple(result.missing_keys),
+        unused_weights=tuple(result.unexpected_keys),
+    )
+    return run_rules([evidence], "preflight", allow, [BY_CODE["MOD004"]])
 
 
 def hook_tokenizers(module: ModuleType) -> None:

@@ -14,8 +14,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from tenor.runs.findings import Report
 from tenor.watch.evaluations import Evaluations
 from tenor.watch.heard_rows import HeardTexts
+from tenor.watch.loading_hooks import unmatched_report
+from tenor.watch.loop_order import Plateau
 from tenor.watch.metric_objects import MetricObjects
 from tenor.watch.session import Session
 from tenor.watch.settings import WatchSettings
@@ -72,6 +75,13 @@ class Step:
     """The values on which `backward` was called."""
     grad_norm: Any = None
     clip_at: float | None = None
+    clips: int = 0
+    clips_after_step: int = 0
+    """Calls of clipping before any backward pass."""
+    clips_scaled: int = 0
+    """Calls of clipping on gradients that are multiplied by a loss scale."""
+    is_scaled: bool = False
+    """Whether a loss scale multiplies the gradients."""
     has_failed: bool = False
     """Whether the program ended with an exception before this step was taken."""
     taken_by: list[Any] = field(default_factory=list)
@@ -85,6 +95,8 @@ class Observer:
         self.optimizers, self.loaders, self.schedulers, self.tokenizers = (WeakList() for _ in range(4))
         self.loading: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
         """Model → what `from_pretrained` reported about its weights."""
+        self._unmatched: list[tuple[weakref.ref[nn.Module], Report]] = []
+        """Models, and what follows from a state of which no tensor was loaded into them."""
         self.texts = HeardTexts()
         self.metric_objects = MetricObjects()
         self.scales_loss = False
@@ -98,7 +110,12 @@ class Observer:
         """Optimizers of `transformers.Trainer`, which its callback watches."""
         self.trainers: list[Any] = []
         """The callbacks of these trainers."""
+        self.plateaus: list[Plateau] = []
         self.is_watching = False
+        self._is_stepping = False
+        """Whether an optimizer step is under way, which may go backward itself."""
+        self._passes: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
+        """Loader → how often it was iterated over."""
         self._iterators: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
         self._recent: deque[tuple[Any, Any]] = deque(maxlen=RECENT)
         """Loader and batch of the last batches."""
@@ -120,6 +137,10 @@ class Observer:
             self.step.has_failed = True
             self._training_of(optimizer)
 
+    def loading_reports(self) -> list[Report]:
+        """Of the models whose last `load_state_dict` loaded nothing."""
+        return [report for _, report in self._unmatched]
+
     def is_foreign(self, optimizer: Any) -> bool:
         """Whether another part watches this optimizer."""
         return any(one is optimizer for one in self.owned_by_others)
@@ -128,6 +149,11 @@ class Observer:
 
     def on_iterate(self, iterator: Any, loader: Any) -> None:
         self._iterators[iterator] = weakref.ref(loader)
+        self._passes[loader] = self._passes.get(loader, 0) + 1
+
+    def passes_over(self, loader: Any) -> int:
+        """How often a loader was iterated over."""
+        return self._passes.get(loader, 0) if loader is not None else 0
 
     def on_batch(self, iterator: Any, batch: Any) -> None:
         loader = self._iterators.get(iterator)
@@ -173,8 +199,14 @@ class Observer:
             call.loader, call.batch, call.is_from_batch = self._batch_of(args, kwargs)
             self.step.calls.append(call)
 
-    def on_load(self, module: nn.Module, result: Any) -> None:
-        """What `load_state_dict(strict=False)` did not find, and did not use."""
+    def on_load(self, module: nn.Module, result: Any, state: Mapping[str, Any], assign: bool) -> None:
+        """What `load_state_dict(strict=False)` did not find, and did not use; whether the state is the module's own."""
+        if self.trainings and not assign and _is_own_state(module, state):
+            self.trainings[-1].on_load_of_itself()
+        self._unmatched = [pair for pair in self._unmatched if pair[0]() is not module]
+        if state and len(getattr(result, "unexpected_keys", ())) == len(state):
+            report = unmatched_report(module, result, self.session.settings.allow)
+            self._unmatched.append((weakref.ref(module), report))
         if getattr(result, "missing_keys", None) or getattr(result, "unexpected_keys", None):
             self.loading[module] = (tuple(result.missing_keys), tuple(result.unexpected_keys))
 
@@ -213,19 +245,41 @@ class Observer:
             self._label(self.step.calls[-1], self.step.losses[-1].labels)
 
     def on_clip(self, max_norm: float, norm: Any) -> None:
-        self.step.clip_at, self.step.grad_norm = max_norm, norm
+        step = self.step
+        step.clip_at, step.grad_norm = max_norm, norm
+        step.clips += 1
+        step.clips_after_step += not step.backward
+        step.clips_scaled += bool(step.backward and step.is_scaled)
 
     def on_scaled(self, scaler: Any) -> None:
-        self.scales_loss = self.scales_loss or bool(scaler.is_enabled())
+        self.step.is_scaled = bool(scaler.is_enabled())
+        self.scales_loss = self.scales_loss or self.step.is_scaled
+
+    def on_unscaled(self) -> None:
+        self.step.is_scaled = False
+
+    def on_plateau(self, scheduler: Any, value: Any) -> None:
+        """A `ReduceLROnPlateau` was given a value."""
+        optimizer = id(scheduler.optimizer)
+        known = next((one for one in self.plateaus if one.optimizer == optimizer), None)
+        if known is None:
+            known = Plateau(optimizer, scheduler.mode)
+            self.plateaus.append(known)
+        known.values.append(float(value))
+        known.after.append(self.evaluations.last)
 
     def before_step(self, optimizer: Any) -> None:
         taken = self._taken
         if not self.step.backward and taken is not None and all(one is not optimizer for one in taken.taken_by):
             self.step = taken
+        self._is_stepping = True
         if self.step.backward and not self.is_foreign(optimizer):
-            self._training_of(optimizer)
+            training = self._training_of(optimizer)
+            if training is not None:
+                training.before_step()
 
     def after_step(self, optimizer: Any) -> None:
+        self._is_stepping = False
         if self.is_foreign(optimizer):
             self.step = Step()
             self.evaluations.on_training()
@@ -239,11 +293,13 @@ class Observer:
 
     def before_clear(self, optimizers: Iterable[Any]) -> None:
         """Gradients that are cleared although no optimizer has used them: the step was forgotten, or skipped."""
+        if self._is_stepping:
+            return  # LBFGS calls the program's backward pass several times within a step.
         for optimizer in optimizers:
             if self.step.backward and not self.is_foreign(optimizer) and _has_gradients(optimizer):
                 training = self._training_of(optimizer)
                 if training is not None:
-                    training.on_step(self.step)
+                    training.on_cleared(self.step)
                 self.step = Step()
 
     def before_clear_of(self, module: nn.Module) -> None:
@@ -342,6 +398,13 @@ def _has_gradient(output: Any) -> bool:
 
 def _has_gradients(optimizer: Any) -> bool:
     return any(p.grad is not None for p in parameters_of(optimizer))
+
+
+def _is_own_state(module: nn.Module, state: Mapping[str, Any]) -> bool:
+    """Whether a state consists of the module's own parameters, in their own memory."""
+    own = {name: p.data_ptr() for name, p in module.named_parameters()}
+    given = {name: value.data_ptr() for name, value in state.items() if isinstance(value, torch.Tensor)}
+    return bool(own) and all(pointer and given.get(name) == pointer for name, pointer in own.items())
 
 
 def _autocast() -> torch.dtype | None:

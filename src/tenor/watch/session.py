@@ -1,6 +1,7 @@
 """The findings of one watched process: printed at once, written at once, and concluded when the process ends."""
 
 import atexit
+import concurrent.futures.thread  # noqa: F401  # Cannot be imported any more when the process ends.
 import os
 import sys
 import time

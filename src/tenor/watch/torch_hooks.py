@@ -31,8 +31,10 @@ def hook_torch(settings: WatchSettings) -> None:
     observe(
         schedulers.LRScheduler, "__init__", lambda result, scheduler, *rest, **named: observer.schedulers.add(scheduler)
     )
-    observe(nn.Module, "load_state_dict", lambda result, module, *rest, **named: observer.on_load(module, result))
+    observe(schedulers.ReduceLROnPlateau, "step", _plateau(observer))
+    observe(nn.Module, "load_state_dict", _loading(observer))
     observe(torch.amp.GradScaler, "scale", lambda result, scaler, *rest, **named: observer.on_scaled(scaler))
+    observe(torch.amp.GradScaler, "unscale_", lambda result, *rest, **named: observer.on_unscaled())
 
 
 def _on_loss(observer: Observer, name: str, function: Any, result: Any, *args: Any, **kwargs: Any) -> None:
@@ -40,6 +42,30 @@ def _on_loss(observer: Observer, name: str, function: Any, result: Any, *args: A
     if isinstance(logits, torch.Tensor) and isinstance(target, torch.Tensor):
         named = {key: value for key, value in kwargs.items() if key not in ("input", "target")}
         observer.on_loss(name, functools.partial(function, **named) if len(args) < 3 else None, logits, target, result)
+
+
+def _plateau(observer: Observer) -> Any:
+    def after(result: Any, scheduler: Any, metrics: Any, *rest: Any, **named: Any) -> None:
+        observer.on_plateau(scheduler, metrics)
+
+    return after
+
+
+def _restarting(observer: Observer) -> Any:
+    def after(result: Any, iterator: Any, loader: Any, first_iter: bool = False) -> None:
+        if not first_iter:  # Persistent workers begin another epoch.
+            observer.on_iterate(iterator, loader)
+
+    return after
+
+
+def _loading(observer: Observer) -> Any:
+    def after(
+        result: Any, module: nn.Module, state_dict: Any, strict: bool = True, assign: bool = False, *rest: Any
+    ) -> None:
+        observer.on_load(module, result, state_dict, assign)
+
+    return after
 
 
 def _clipping(observer: Observer) -> Any:
@@ -117,4 +143,6 @@ def _hook_loaders(observer: Observer) -> None:
     observe(dataloader.DataLoader, "__init__", lambda result, loader, *rest, **named: observer.loaders.add(loader))
     base = dataloader._BaseDataLoaderIter
     observe(base, "__init__", lambda result, iterator, loader, *rest, **named: observer.on_iterate(iterator, loader))
+    workers = dataloader._MultiProcessingDataLoaderIter
+    observe(workers, "_reset", _restarting(observer))
     observe(base, "__next__", lambda batch, iterator: observer.on_batch(iterator, batch))

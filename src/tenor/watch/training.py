@@ -2,6 +2,7 @@
 
 import contextlib
 import weakref
+from collections.abc import Iterable
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -24,11 +25,12 @@ from tenor.watch.first_step import (
     why_unjudged,
 )
 from tenor.watch.heard_rows import SeenRows, labels_in_batch
+from tenor.watch.loop_order import LoopOrder
 from tenor.watch.patches import guarded
 from tenor.watch.unnoticed import unnoticed
 
 if TYPE_CHECKING:
-    from tenor.checks.evidence import BatchEvidence, ModelEvidence, StepEvidence
+    from tenor.checks.evidence import BatchEvidence, ModelEvidence, OptimizerEvidence, StepEvidence
     from tenor.checks.watchdog import Watchdog
     from tenor.watch.observer import Observer, Step
 
@@ -36,6 +38,8 @@ MOST_PAIRED = 16
 """Calls whose labels are compared with those that the loss was given."""
 EVERY = 4
 """Steps in one record: rules need ten records, and short runs have 40 steps."""
+LOOKS = frozenset(2**k for k in range(3, 40))
+"""Steps after which the order of the calls is judged."""
 
 
 class WatchedTraining:
@@ -61,11 +65,64 @@ class WatchedTraining:
         self.outputs: ModelEvidence | None = None
         """The model at the first step; how many classes there are is known only when all rows were seen."""
         self.evidence: StepEvidence | None = None
+        self.order: LoopOrder | None = None
+        self.later_groups: OptimizerEvidence | None = None
+        """The optimizer's groups after other parameters became trainable than at the first step."""
         self.report: Report | None = None
+        self._loop_report: Report | None = None
+        """What the order of the calls has shown so far."""
         self._idle = 0
 
+    def before_step(self) -> None:
+        if self.order is not None:
+            self.order.before_step()
+
+    def on_load_of_itself(self) -> None:
+        """`load_state_dict` was given the module's own tensors."""
+        if self.order is not None:
+            self.order.loads_of_itself += 1
+
+    def on_cleared(self, step: "Step") -> None:
+        """Gradients that were cleared unused: as long as the optimizer has taken no step, the program forgot it."""
+        if self.order is None:
+            return
+        self.order.on_cleared(step)
+        if not self.order.steps:
+            self._record(step)
+
     def on_step(self, step: "Step") -> None:
-        """Record one step, or a step that the program forgot: then the gradients are cleared unused."""
+        """One step of the optimizer."""
+        if self.order is None:
+            return
+        self.order.on_step(step)
+        self._record(step)
+        if self.order.steps in LOOKS:
+            self._look_at_order()
+
+    def _look_at_order(self) -> None:
+        """Judge the order of the calls while the program runs, and the optimizer's groups if they should have
+        changed."""
+        from tenor.checks.catalogue import rules_for, run_rules
+
+        assert self.order is not None
+        self._look_at_groups()
+        evidence = [self.order.evidence(), *([self.later_groups] if self.later_groups is not None else [])]
+        session, rules = self.observer.session, [rule for one in evidence for rule in rules_for(type(one))]
+        self._loop_report = run_rules(evidence, "training", session.settings.allow, rules)
+        session.add(self._loop_report.findings)
+
+    def _look_at_groups(self) -> None:
+        """Layers that are unfrozen on the way must be given to the optimizer."""
+        from tenor.checks.gather.model import optimizer_evidence
+
+        optimizer = self.optimizer()
+        if self.watchdog is None or optimizer is None or not self.watchdog.has_unfrozen():
+            return
+        model = self.watchdog.model
+        together = _together(self.observer.with_others(optimizer, model))
+        self.later_groups = replace(optimizer_evidence(model, together), kind=type(optimizer).__name__)
+
+    def _record(self, step: "Step") -> None:
         optimizer = self.optimizer()
         if self.watchdog is None or optimizer is None:
             return
@@ -82,7 +139,7 @@ class WatchedTraining:
     def all_reports(self) -> list[Report]:
         """The reports of the preflight and of the steps so far."""
         watched = self.report or (self.watchdog.report if self.watchdog is not None else None)
-        return [one for one in (self.preflight, watched) if one is not None]
+        return [one for one in (self.preflight, watched, self._loop_report) if one is not None]
 
     def _pair_labels(self, step: "Step") -> None:
         """Keep both labels of the rows of a step with one loss for each batch: several losses have labels of their
@@ -117,10 +174,14 @@ class WatchedTraining:
         """Check the weights a last time and let go of model and optimizer; the evidence stays."""
         if self.watchdog is None:
             return
+        self._look_at_groups()
         watchdog, self.watchdog = self.watchdog, None
         watchdog.finish()
         self.evidence = watchdog.evidence
         self.report = watchdog.report
+        if self.order is not None:
+            self._loop_report = None  # The whole is judged.
+            self.order.end()
 
 
 def begin_training(training: WatchedTraining, optimizer: Any) -> None:
@@ -142,6 +203,7 @@ def begin_training(training: WatchedTraining, optimizer: Any) -> None:
     observer.session.add(training.preflight.findings if training.preflight is not None else ())
     if not step.has_failed:
         training.watchdog = _watchdog(training, first)
+        training.order = LoopOrder(observer, first)
 
 
 def _watchdog(training: WatchedTraining, first: FirstStep) -> "Watchdog":
@@ -221,13 +283,17 @@ def _evidence(
         evidence.append(training.outputs)
     optimizers = observer.with_others(first.optimizer, model)
     if len(optimizers) > 1:
-        together = SimpleNamespace(param_groups=[group for one in optimizers for group in one.param_groups])
         kind = type(first.optimizer).__name__
-        evidence.append(replace(optimizer_evidence(model, together, trace=recorded), kind=kind))
+        evidence.append(replace(optimizer_evidence(model, _together(optimizers), trace=recorded), kind=kind))
     if not isinstance(first.loader, DataLoader) or not is_consumable(first.call):
         loss_fn = loss_function(first.step)
         evidence.append(probe(model, loss_fn, first.batches, n_classes, seconds=observer.session.settings.seconds))
     return evidence
+
+
+def _together(optimizers: Iterable[Any]) -> Any:
+    """The groups of several optimizers, as if they were one."""
+    return SimpleNamespace(param_groups=[group for one in optimizers for group in one.param_groups])
 
 
 def _rows_of_batches(batches: "BatchEvidence", n_classes: int) -> list[Any]:

@@ -436,7 +436,16 @@ def _confirmed(by_code: Mapping[str, Finding], skipped: set[str], rules: Rules) 
     ]
     # A note is a heuristic: it is a cause only if it explains something, and comes after errors and warnings.
     confirmed = [f for f in confirmed if f.severity != "note" or explains[f.code]]
-    confirmed.sort(key=lambda f: (f.severity == "note", not explains[f.code], weight[f.severity], _order(f.code)))
+    exact = {f.code for f in confirmed if f.code in rules and rules[f.code].is_exact}
+    confirmed.sort(
+        key=lambda f: (
+            f.severity == "note",
+            not explains[f.code],
+            weight[f.severity],
+            f.code not in exact,
+            _order(f.code),
+        )
+    )
     return [
         Cause(
             f.code,

@@ -70,7 +70,7 @@ def row_order(loader: Any, limit: int = MOST_DRAWN) -> np.ndarray | None:
     if sampler is None or isinstance(sampler, Iterator):
         return None
     drawn: list[int] = []
-    with random_states_kept(loader), _attributes_kept(_samplers(loader)):
+    with random_states_kept(loader), _attributes_kept(samplers_of(loader)):
         for item in sampler:
             rows = item if isinstance(item, Sequence) else (item,)
             if not all(isinstance(row, int | np.integer) for row in rows):
@@ -91,7 +91,7 @@ def skipped_batches(loader: Any) -> int | None:
     """Batches at the start of the epoch that the loader leaves out, as `accelerate` marks it; None: not known."""
     if hasattr(loader, "load_state_dict") and type(loader).__module__.startswith("torchdata"):
         return None  # Its position is known only to its workers.
-    return max(int(getattr(one, "skip_batches", 0) or 0) for one in (loader, *_samplers(loader)))
+    return max(int(getattr(one, "skip_batches", 0) or 0) for one in (loader, *samplers_of(loader)))
 
 
 def _labels_of_split(dataset: Any) -> np.ndarray | None:
@@ -109,10 +109,10 @@ def _weights_given(loader: Any) -> int | None:
 
 def _of_a_sampler(loader: Any, name: str) -> Any:
     """An attribute of the loader's samplers, the outermost that has it; None where none has."""
-    return next((getattr(one, name) for one in _samplers(loader) if getattr(one, name, None) is not None), None)
+    return next((getattr(one, name) for one in samplers_of(loader) if getattr(one, name, None) is not None), None)
 
 
-def _samplers(loader: Any) -> list[Any]:
+def samplers_of(loader: Any) -> list[Any]:
     """The loader's batch sampler and sampler, and those inside them."""
     found: list[Any] = []
     waiting = [getattr(loader, "batch_sampler", None), getattr(loader, "sampler", None)]
@@ -191,7 +191,7 @@ def _first(loader: Any, batches: int) -> list[Any]:
             raise CannotTell(f"the {name} can be read only once: reading its batches would take them from training")
     if not isinstance(loader, Iterable):
         raise CannotTell(f"a {type(loader).__name__} cannot be iterated over; give a DataLoader or a list of batches")
-    with random_states_kept(loader), _attributes_kept([loader, *_samplers(loader)]), _gradient_state_kept():
+    with random_states_kept(loader), _attributes_kept([loader, *samplers_of(loader)]), _gradient_state_kept():
         first = list(islice(iter(loader), batches))
     if not first:
         raise CannotTell("the loader is empty: it gives no batch")
@@ -262,7 +262,7 @@ def _rows_per_epoch(loader: Any) -> int | None:
 
 def _generators(holder: Any) -> list[torch.Generator]:
     """The generators of a loader and its samplers."""
-    generators = [getattr(owner, "generator", None) for owner in (holder, *_samplers(holder))]
+    generators = [getattr(owner, "generator", None) for owner in (holder, *samplers_of(holder))]
     return list({id(g): g for g in generators if isinstance(g, torch.Generator)}.values())
 
 

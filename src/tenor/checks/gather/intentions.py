@@ -1,14 +1,17 @@
-"""What a program set up without effect: freezing by attribute, trained parameters that are not saved, class names."""
+"""What a program set up without effect: freezing by attribute, trained parameters that are not saved, class names,
+layers of a list that are one layer."""
 
+import inspect
 import re
 import sys
 from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from tenor.checks.evidence import AttributeSetting, ClassNamesEvidence
+from tenor.checks.evidence import AttributeSetting, ClassNamesEvidence, RepeatedModule
 from tenor.checks.finding import CannotTell
 from tenor.checks.gather.model_parts import ModelParts, classifier_config, hosts, token_embedding, unwrapped
 
@@ -16,6 +19,12 @@ FREEZES = "requires_grad"
 KERAS = "trainable"
 MISSPELLED = re.compile(r"_?requires?_?(grads?|gradients?)_?", re.IGNORECASE)
 """Names such as require_grad and requiresGrad. Any name can be set on a module or a tensor, without an error."""
+
+CONTAINERS = (nn.ModuleList, nn.Sequential, nn.ModuleDict)
+INSTALLED = {"site-packages", "dist-packages"}
+"""Folders of installed packages; Debian has its own name."""
+DOWNLOADED = "transformers_modules"
+"""The package in which `transformers` keeps the code of models that is loaded with `trust_remote_code`."""
 
 
 def attribute_settings(model: nn.Module, added: Collection[str]) -> tuple[AttributeSetting, ...]:
@@ -107,6 +116,53 @@ def saved_under_other_names(model: nn.Module) -> tuple[str, ...] | None:
         return ()
     names = {name: torch.empty(tensor.shape, device="meta") for name, tensor in inside[0][1].state_dict().items()}
     return tuple(sorted(names.keys() - revert(inside[0][1], dict(names)).keys()))
+
+
+def repeated_modules(model: nn.Module) -> tuple[RepeatedModule, ...]:
+    """Modules with parameters that are several times in one `nn.ModuleList` or `nn.Sequential`, as in
+    `nn.ModuleList([layer] * 4)`, where the program's own code made the list."""
+    modules, found = dict(model.named_modules()), []
+    for path, module in modules.items():
+        if not isinstance(module, nn.ModuleList | nn.Sequential):
+            continue
+        positions: dict[nn.Module, list[int]] = {}
+        for position, entry in enumerate(module._modules.values()):
+            if entry is not None:
+                positions.setdefault(entry, []).append(position)
+        repeated = {
+            one: where for one, where in positions.items() if len(where) > 1 and any(True for _ in one.parameters())
+        }
+        if repeated and not _is_made_by_library(modules, path):
+            found += [
+                RepeatedModule(path, type(one).__name__, tuple(where), sum(p.numel() for p in one.parameters()))
+                for one, where in repeated.items()
+            ]
+    return tuple(found)
+
+
+def _is_made_by_library(modules: Mapping[str, nn.Module], path: str) -> bool:
+    """Whether the class that contains a list, or the one of its bases that sets the list's attribute, is installed."""
+    attribute = ""
+    while type(modules[path]) in CONTAINERS:
+        if not path:
+            return False
+        path, _, attribute = path.rpartition(".")
+    classes = [one for one in type(modules[path]).__mro__ if issubclass(one, nn.Module) and one is not nn.Module]
+    return _is_installed(classes[0]) or any(_is_installed(one) and attribute in _names_in_init(one) for one in classes)
+
+
+def _names_in_init(kind: type) -> Collection[str]:
+    """The names that a class's own `__init__` uses, which contain those of the attributes that it sets."""
+    init = inspect.unwrap(vars(kind).get("__init__", object.__init__))
+    code = getattr(init, "__code__", None)
+    return () if code is None else code.co_names
+
+
+def _is_installed(kind: type) -> bool:
+    """Whether a class comes from an installed package, not from the program; a notebook's classes have no file."""
+    file = getattr(sys.modules.get(kind.__module__), "__file__", None)
+    is_downloaded = kind.__module__.partition(".")[0] == DOWNLOADED
+    return is_downloaded or (file is not None and not INSTALLED.isdisjoint(Path(file).parts))
 
 
 def class_names_evidence(model: nn.Module) -> ClassNamesEvidence:

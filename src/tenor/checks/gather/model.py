@@ -24,7 +24,7 @@ from tenor.checks.evidence import (
 )
 from tenor.checks.finding import CannotTell
 from tenor.checks.gather.checkpoint_weights import compared_with_checkpoint, not_finite
-from tenor.checks.gather.intentions import attribute_settings, not_saved
+from tenor.checks.gather.intentions import attribute_settings, not_saved, repeated_modules
 from tenor.checks.gather.model_parts import (
     ModelParts,
     classifier_config,
@@ -91,9 +91,11 @@ def model_evidence(
         not_saved=not_saved(
             model, parts, _new_and_used(model, parts, new_weights, trace), None if trace is None else trace.used
         ),
+        unregistered=None if trace is None else trace.unregistered,
         replaced=None if comparison is None else comparison.replaced,
         compared=0 if comparison is None else comparison.compared,
         was_loaded=None if comparison is None else comparison.was_loaded,
+        repeated_modules=repeated_modules(model),
     )
 
 

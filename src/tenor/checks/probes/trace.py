@@ -39,6 +39,9 @@ class Trace:
     """Parameters in use: their module was called, or the logits were computed from them."""
     output_layer: frozenset[str]
     """Parameters of the last layer with a matrix, including its adapters; empty if autograd recorded nothing."""
+    unregistered: tuple[str, ...] = ()
+    """Layers with trainable parameters that the logits depend on, but that are not part of the model, as PyTorch prints
+    them."""
 
 
 def trace(model: nn.Module, batch: Mapping[str, Any]) -> Trace:
@@ -62,7 +65,15 @@ def trace(model: nn.Module, batch: Mapping[str, Any]) -> Trace:
         n_outputs=logits.shape[-1] if logits.ndim > 1 else 1,
         used=frozenset(name for key, name in names.items() if key in owned or key in recorded),
         output_layer=frozenset(names[key] for key in _leaves_of_last_matrix(logits) if key in names),
+        unregistered=_unregistered(model, called, recorded),
     )
+
+
+def _unregistered(model: nn.Module, called: Iterable[nn.Module], recorded: set[int]) -> tuple[str, ...]:
+    """The layers that were called, but that `model.modules()` does not contain."""
+    registered = {id(module) for module in model.modules()}
+    others = {id(module): module for module in called if id(module) not in registered}
+    return tuple(str(one) for one in others.values() if any(id(p) in recorded for p in one._parameters.values()))
 
 
 def _logits(model: nn.Module, batch: Mapping[str, Any]) -> torch.Tensor:

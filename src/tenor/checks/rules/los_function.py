@@ -1,10 +1,11 @@
-"""The loss function, examined by short experiments: reduction, initial loss, memorization."""
+"""The loss function, examined by short experiments: reduction, initial loss, memorization; and by its gradients: a
+focal factor of the mean."""
 
 import math
 
 import numpy as np
 
-from tenor.checks.evidence import BatchEvidence, ProbeEvidence
+from tenor.checks.evidence import BatchEvidence, FocalFit, ProbeEvidence, StepEvidence
 from tenor.checks.finding import CannotTell
 from tenor.checks.rule import rule
 from tenor.checks.rules.shared import known, uninformed
@@ -24,6 +25,15 @@ FEWEST_PAIRED = 32
 
 SUMS = 1.5
 """Halfway between a mean (1) and a sum (2)."""
+
+MIN_PASSES, MIN_CHANGE = 10, 0.01
+"""Forward passes, and the standard deviation of their factors' logarithms: 500 times the rounding of float32."""
+
+UNEXPLAINED = 0.005
+"""Largest share of that deviation: a focal factor leaves less than 0.003 in bfloat16; m² or exp(m) leave 0.017 even
+where m varies by a tenth only."""
+
+MIN_GAMMA = 0.1
 
 
 @rule("LOS001", "warning", symptoms=("high first loss",), explains=("bad result", "clipped gradients"))
@@ -272,6 +282,51 @@ def loss_sums(probe: ProbeEvidence) -> Finding | None:
         n=2,
         cause='the loss is reduced with "sum"',
         fix='use reduction="mean", and choose a new learning rate',
+    )
+
+
+def is_focal_of_mean(fit: FocalFit) -> bool:
+    """Whether a focal factor of the batch mean explains the loss."""
+    return fit.change >= MIN_CHANGE and fit.gamma >= MIN_GAMMA and fit.error <= UNEXPLAINED * fit.change
+
+
+@rule("LOS019", "warning", is_exact=True)
+def focal_factor_of_mean(steps: StepEvidence) -> Finding | None:
+    """A focal factor is computed from the mean of the batch
+
+    Measures: from the gradients at the logits of some forward passes, the mean cross-entropy m of their rows and the
+    derivative of the loss with respect to m; and the exponent γ of a focal factor of m that explains these best.
+
+    Threshold: over at least ten passes whose derivatives vary, γ of 0.1 or more, and at most 0.5% of the variation left
+    unexplained; an exact invariant. A pass counts only if all rows of a class have the same weight.
+
+    Why: `cross_entropy` returns the mean of the batch, one number, so that `(1 - exp(-m)) ** gamma * m` has one factor
+    for the whole batch. It rescales the gradient, and no row is weighted by its own difficulty: hard and rare rows
+    count as in a plain cross-entropy.
+
+    Look-alikes: a focal loss of each row has different factors for rows of one class, and passes, as do class weights,
+    accumulation and warm-ups of the loss, whose factors do not follow m. Batches of one row have no other mean, and are
+    not read.
+
+    Fix: `nats = cross_entropy(logits, labels, reduction="none")`, then `((1 - exp(-nats)) ** gamma * nats).mean()`.
+    Multiply class weights afterwards, so that exp(-nats) stays the probability of the label.
+
+    Reference: Lin et al. 2017, Focal Loss for Dense Object Detection, equation 4.
+    """
+    fit = steps.focal_fit
+    if fit is None:
+        raise CannotTell("no batch was seen whose loss depends on its rows through one mean cross-entropy only")
+    if fit.passes < MIN_PASSES:
+        raise CannotTell(f"{fit.passes} forward passes were read; {MIN_PASSES} are needed")
+    if not is_focal_of_mean(fit):
+        return None
+    return Finding(
+        observed=f"in {fit.passes} batches the loss is (1 - exp(-m))^{fit.gamma:.2g} m, with the mean cross-entropy m "
+        "of the batch; all rows of a class have one weight",
+        expected="a focal factor for each row, from its own probability",
+        n=fit.passes,
+        cause='cross_entropy is called with reduction="mean", the default, and the factor is computed from its result',
+        fix='call cross_entropy with reduction="none", compute the factor for each row, and take the mean last',
     )
 
 

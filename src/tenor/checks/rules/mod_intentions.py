@@ -1,4 +1,5 @@
-"""Intentions that were not carried out: frozen by attribute, overwritten, not saved, names that contradict."""
+"""Intentions that were not carried out: frozen by attribute, overwritten, not saved, names that contradict, layers
+that are one layer."""
 
 import re
 
@@ -8,6 +9,7 @@ from tenor.checks.rules.shared import known, shown
 from tenor.runs.findings import Finding, Severity
 
 SHOWN_PAIRS = 4
+SHOWN_LISTS = 2
 PLACEHOLDER = re.compile(r"LABEL_\d+")
 
 
@@ -141,6 +143,45 @@ def _indices(indices: set[int]) -> str:
     return " and ".join(map(str, sorted(indices)))
 
 
+@rule("MOD013", "warning", is_exact=True)
+def layers_share_weights(model: ModelEvidence) -> Finding | None:
+    """Layers of a list share one set of weights
+
+    Measures: modules with parameters that are several times in one `nn.ModuleList` or `nn.Sequential`, which a class of
+    the program contains.
+
+    Threshold: none; an exact invariant.
+
+    Why: `[layer for _ in range(4)]` and `[layer] * 4` repeat one object, and `nn.ModuleList` does not copy it. The
+    model applies the same weights four times, has a quarter of the parameters, and gains little from its depth.
+
+    Look-alikes: activations and dropout have no weights, and may be repeated. Tied embeddings are in no list. Models of
+    installed libraries that share layers on purpose (ALBERT, the heads of DETR) pass, since the library's classes
+    contain these lists. If your own model shares layers on purpose, allow the rule with that reason.
+
+    Fix: make each layer anew, `nn.ModuleList([make_layer() for _ in range(4)])`, or copy it: `copy.deepcopy(layer)`.
+
+    Reference: PyTorch, `torch.nn.TransformerEncoder`, which copies the layer that it is given; Lan et al. 2020, ALBERT
+    (what sharing costs).
+    """
+    repeated = known(model.repeated_modules, "which modules are in a list several times")
+    if not repeated:
+        return None
+    listed = [
+        f"{one.path or 'the model'} contains one {one.kind} {len(one.positions)} times "
+        f"({one.size:,} weights, not {one.size * len(one.positions):,})"
+        for one in repeated[:SHOWN_LISTS]
+    ]
+    more = len(repeated) - SHOWN_LISTS
+    return Finding(
+        observed="; ".join(listed) + (f"; and {more} more" if more > 0 else ""),
+        expected="a module of its own at each position",
+        n=sum(len(one.positions) for one in repeated),
+        cause="the list repeats one object instead of copies, so that these layers share one set of weights",
+        fix="make a new module for each position, or copy it with copy.deepcopy; build the optimizer afterwards",
+    )
+
+
 @rule("CKP007", "error")
 def trained_but_not_saved(model: ModelEvidence) -> Finding | None:
     """Trained parameters are not in what will be saved
@@ -175,4 +216,35 @@ def trained_but_not_saved(model: ModelEvidence) -> Finding | None:
         cause="they are neither part of an adapter nor named in modules_to_save",
         fix='with PEFT, give task_type="SEQ_CLS", or name their modules in modules_to_save; do not unfreeze by hand',
         severity="error" if any_trained else "note",
+    )
+
+
+@rule("MOD014", "error", explains=("bad result", "parameters not optimized"))
+def layers_not_registered(model: ModelEvidence) -> Finding | None:
+    """Layers that the model uses are not part of it
+
+    Measures: layers with trainable parameters that are called in a forward pass, and that `model.modules()` does not
+    contain.
+
+    Threshold: none; an exact invariant.
+
+    Why: modules in a plain list or dictionary are not registered. `model.parameters()` does not give them to the
+    optimizer, `state_dict` leaves them out, `model.to` does not move them, and `model.eval()` leaves their dropout on.
+
+    Look-alikes: a teacher or another frozen model that is kept out of the model on purpose has no trainable parameter
+    that the logits depend on, and passes.
+
+    Fix: `nn.ModuleList(layers)` or `nn.ModuleDict(layers)` instead of a list or a dictionary.
+
+    Reference: PyTorch, `torch.nn.ModuleList`.
+    """
+    layers = known(model.unregistered, "which layers are called")
+    if not layers:
+        return None
+    return Finding(
+        observed=f"{len(layers):,} layers are called, but are not part of the model: {shown(layers)}",
+        expected="all of its layers in model.modules()",
+        n=len(layers),
+        cause="the layers are kept in a plain list or dictionary, which PyTorch does not look into",
+        fix="keep them in nn.ModuleList(…) or nn.ModuleDict(…)",
     )

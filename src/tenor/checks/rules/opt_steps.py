@@ -5,6 +5,7 @@ import numpy as np
 from tenor.checks.evidence import ProbeEvidence, StepEvidence
 from tenor.checks.finding import CannotTell
 from tenor.checks.rule import rule
+from tenor.checks.rules.los_function import is_focal_of_mean
 from tenor.checks.rules.shared import known, shown
 from tenor.runs.findings import Finding, Severity
 
@@ -417,6 +418,8 @@ def accumulation_not_scaled(steps: StepEvidence) -> Finding | None:
     ratio, parts = known(steps.backward_ratio, "the accumulated loss"), known(steps.parts_per_step, "the accumulation")
     if parts < 2:
         return None
+    if steps.focal_fit is not None and is_focal_of_mean(steps.focal_fit):
+        raise CannotTell("the loss has a focal factor of the batch mean (LOS019), which changes from pass to pass")
     if abs(ratio - 1) <= RATIO_TOLERANCE:
         return None
     return Finding(
