@@ -5,7 +5,7 @@ from tenor.checks.rule import rule
 from tenor.runs.findings import Finding
 
 
-@rule("EVL035", "warning", explains=("splits disagree",))
+@rule("EVL035", "warning", is_exact=True, explains=("splits disagree",))
 def one_object_for_training_and_evaluation(metrics: MetricObjectsEvidence) -> Finding | None:
     """One metric object counts training and evaluation rows
 

@@ -12,7 +12,7 @@ SAME_EPOCH = 0.02
 """Relative; an epoch of the same rows has the same number of steps, up to an incomplete one."""
 
 
-@rule("EVL034", "error", explains=("no result",))
+@rule("EVL034", "error", is_exact=True, explains=("no result",))
 def no_labels_in_evaluation(trainer: TrainerEvidence) -> Finding | None:
     """The Trainer finds no labels in the evaluation rows
 
@@ -60,7 +60,7 @@ def no_labels_in_evaluation(trainer: TrainerEvidence) -> Finding | None:
     )
 
 
-@rule("DST007", "warning")
+@rule("DST007", "warning", is_exact=True)
 def resumed_run_was_finished(trainer: TrainerEvidence) -> Finding | None:
     """The resumed run makes no step
 
