@@ -1,8 +1,6 @@
 """The findings of one watched process: printed at once, written at once, and concluded when the process ends."""
 
 import atexit
-import concurrent.futures.process  # noqa: F401  # Neither can be imported any more when the process ends.
-import concurrent.futures.thread  # noqa: F401
 import os
 import sys
 import time
