@@ -44,9 +44,7 @@ def of_numbers(n: int, k: int = 2, **numbers: Any) -> EvaluationEvidence:
         (0.05, math.log(20), 2000, "error"),
         (0.5, math.log(2), 0, "warning"),  # The number of rows is not recorded.
         (0.75, math.log(2), 2000, None),  # It ranks well, and is not confident yet.
-        (0.5, 0.9, 2000, None),  # Confident and wrong: overfitted, not at chance.
         (0.5, 0.6, 2000, None),
-        (0.5, math.log(5), 2000, None),  # The majority of five classes.
         (0.92, 0.25, 2000, None),
     ],
 )
@@ -55,6 +53,13 @@ def test_accuracy_and_loss_of_chance_are_found_together(
 ) -> None:
     found = result_at_chance(of_numbers(n, accuracy=accuracy, loss=loss))
     assert (found and (found.severity or result_at_chance.severity)) == severity
+
+
+@pytest.mark.parametrize("loss", [0.9, math.log(5)])
+def test_a_loss_above_that_of_two_classes_needs_their_number(loss: float) -> None:
+    """Half right is chance for two classes, and may be the majority of five."""
+    with pytest.raises(CannotTell, match="number of classes"):
+        result_at_chance(of_numbers(2000, accuracy=0.5, loss=loss))
 
 
 def course(accuracy: list[float], loss: list[float], every: int = 50, **more: Any) -> EvaluationEvidence:
@@ -115,7 +120,8 @@ def test_results_of_a_trainer_alone_show_chance(tmp_path: Path) -> None:
     ("accuracy", "macro_f1", "k", "found"),
     [
         (0.92, 0.65, 3, True),
-        (0.95, 0.487, 2, True),
+        (0.95, 0.52, 2, True),
+        (0.95, 0.487, 2, False),  # Exactly that of one class for every row: EVL032's.
         (0.92, 0.88, 3, False),
         (0.60, 0.52, 5, False),
         (0.80, 0.62, 20, True),

@@ -1,5 +1,7 @@
 """The printed diagnosis: symptoms, causes, and what would settle the open ones; the most important first."""
 
+from collections import Counter
+
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
@@ -12,7 +14,9 @@ from tenor.runs.findings import Finding
 CAUSES_SHOWN = 5
 CAUSES_IN_FULL = 3
 SYMPTOMS_SHOWN = 4
-REASONS_SHOWN = 4
+REASONS_SHOWN = 3
+NEEDS = "needs "
+"""Before the evidence of a rule that the files do not contain at all."""
 NOTES_SHOWN = 6
 CODES_SHOWN = 10
 
@@ -24,25 +28,41 @@ def render(diagnosis: Diagnosis) -> RenderableType:
     parts += _more(len(diagnosis.notes) - NOTES_SHOWN)
     if diagnosis.limits:
         parts.append(Text(diagnosis.limits, style="yellow"))
-    if diagnosis.symptoms:
-        explained = {code for cause in diagnosis.causes for code in (cause.code, *cause.symptoms)}
-        parts.append(_heading("Symptoms"))
-        parts += [_symptom(one, one.code not in explained) for one in diagnosis.symptoms[:SYMPTOMS_SHOWN]]
-        parts += _more(len(diagnosis.symptoms) - SYMPTOMS_SHOWN)
-    if diagnosis.causes:
-        parts.append(_heading("Causes"))
-        before = ("", *(cause.evidence for cause in diagnosis.causes))
-        shown = enumerate(zip(diagnosis.causes[:CAUSES_SHOWN], before, strict=False), start=1)
-        parts += [_cause(number, cause, cause.evidence == last) for number, (cause, last) in shown]
-        parts += _further(diagnosis.causes[CAUSES_SHOWN:])
+    sections = [_symptoms(diagnosis), _causes(diagnosis)]
+    # What is certain comes first: a symptom of it reads like a cause of its own otherwise.
+    parts += [part for section in (reversed(sections) if _is_certain(diagnosis) else sections) for part in section]
     if notes := _notes(diagnosis):
         parts += [_heading("Notes"), *map(_symptom, notes[:SYMPTOMS_SHOWN]), *_more(len(notes) - SYMPTOMS_SHOWN)]
     if diagnosis.ruled_out:
         parts += [_heading("Ruled out"), _indented(Text(_codes(diagnosis.ruled_out)))]
     if diagnosis.not_checked:
-        parts += [_heading(f"Not checked: {len(diagnosis.not_checked)} rules"), *_reasons(diagnosis)]
+        parts.append(Text(f"\n{_not_checked(diagnosis)}", style="dim"))
     style = "bold" if diagnosis.findings or diagnosis.limits else "bold green"
     return Group(*parts, Text(f"\n{diagnosis.conclusion}", style=style))
+
+
+def _is_certain(diagnosis: Diagnosis) -> bool:
+    """Whether the first cause is a confirmed error that explains a symptom."""
+    first = next(iter(diagnosis.causes), None)
+    errors = {finding.code for finding in diagnosis.findings if finding.severity == "error" and not finding.allowed}
+    return first is not None and first.status == "confirmed" and bool(first.symptoms) and first.code in errors
+
+
+def _symptoms(diagnosis: Diagnosis) -> list[RenderableType]:
+    if not diagnosis.symptoms:
+        return []
+    explained = {code for cause in diagnosis.causes for code in (cause.code, *cause.symptoms)}
+    shown = [_symptom(one, one.code not in explained) for one in diagnosis.symptoms[:SYMPTOMS_SHOWN]]
+    return [_heading("Symptoms"), *shown, *_more(len(diagnosis.symptoms) - SYMPTOMS_SHOWN)]
+
+
+def _causes(diagnosis: Diagnosis) -> list[RenderableType]:
+    if not diagnosis.causes:
+        return []
+    before = ("", *(cause.evidence for cause in diagnosis.causes))
+    numbered = enumerate(zip(diagnosis.causes[:CAUSES_SHOWN], before, strict=False), start=1)
+    shown = [_cause(number, cause, cause.evidence == last) for number, (cause, last) in numbered]
+    return [_heading("Causes"), *shown, *_further(diagnosis.causes[CAUSES_SHOWN:])]
 
 
 def _notes(diagnosis: Diagnosis) -> list[Finding]:
@@ -68,7 +88,7 @@ def _cause(number: int, cause: Cause, is_same_evidence: bool = False) -> Rendera
     color = "bold red" if cause.status == "confirmed" else "yellow"
     head = Text.assemble(f"{number}. ", (cause.status, color), f" {cause.code}  {cause.title}")
     settled_by = {"would be settled by": cause.settled_by}
-    evidence = "the same" if is_same_evidence else cause.evidence
+    evidence = "" if is_same_evidence else cause.evidence
     lines = {"evidence": evidence, "fix": cause.fix, **settled_by, "allowed": cause.allowed}
     if cause.status == "suspected" and number > CAUSES_IN_FULL:
         lines = settled_by
@@ -80,16 +100,14 @@ def _cause(number: int, cause: Cause, is_same_evidence: bool = False) -> Rendera
     return _indented(head)
 
 
-def _reasons(diagnosis: Diagnosis) -> list[RenderableType]:
-    """Why rules were not checked; the reason of most rules first."""
-    by_reason: dict[str, list[str]] = {}
-    for rule in diagnosis.not_checked:
-        by_reason.setdefault(rule.reason, []).append(rule.code)
-    reasons = sorted(by_reason.items(), key=lambda item: -len(item[1]))
-    lines: list[RenderableType] = [
-        _indented(Text(f"{reason}: {_codes(codes)}")) for reason, codes in reasons[:REASONS_SHOWN]
-    ]
-    return lines + _more(len(reasons) - REASONS_SHOWN)
+def _not_checked(diagnosis: Diagnosis) -> str:
+    """How many rules need which kind of evidence; those that lack something in what was read are counted together."""
+    reasons = Counter(one.reason.removeprefix(NEEDS) for one in diagnosis.not_checked if one.reason.startswith(NEEDS))
+    shown = reasons.most_common(REASONS_SHOWN)
+    others = len(diagnosis.not_checked) - sum(count for _, count in shown)
+    parts = [f"{reason}: {count}" for reason, count in shown] + ([f"other evidence: {others}"] if others else [])
+    count = len(diagnosis.not_checked)
+    return f"Not checked: {count} rule{'s' if count > 1 else ''}, which need {'; '.join(parts)}. --json lists them."
 
 
 def _more(count: int) -> list[RenderableType]:

@@ -1,7 +1,8 @@
 """From findings to ranked causes: confirmed ones first, then suspected ones by how well they fit the results."""
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite, log
 from typing import Any, Literal
 
@@ -16,7 +17,7 @@ from tenor.checks.rule import Rule
 from tenor.checks.rules.evl_collapse import collapse
 from tenor.checks.rules.evl_measures import best_relabelling, class_name, confusion, distributions
 from tenor.checks.rules.evl_ranking import MIN_ROWS, classes_never_learned, is_above_chance
-from tenor.checks.rules.opt_groups import DESTRUCTIVE_RATE, LARGE_RATE, SGD_LARGE
+from tenor.checks.rules.opt_groups import DESTRUCTIVE_RATE, LARGE_RATE, SGD_LARGE, SGD_SMALL, SMALL_RATE
 from tenor.runs.findings import Finding
 
 Rules = Mapping[str, Rule]
@@ -38,7 +39,7 @@ WEIGHTS_MOVED = 0.01
 """Share of ln K: validation losses of the same rows that differ by more come from different weights."""
 WEIGHTS_KEPT = 1e-5
 """The same: a smaller difference is rounding, or a rate that is a million times too small."""
-TOO_LARGE, OTHER_ROWS = "OPT007", "EVL026"
+TOO_LARGE, TOO_SMALL, OTHER_ROWS = "OPT007", "OPT006", "EVL026"
 SAME_SHARES = 0.1
 """Largest difference between the shares of a class in labels and predictions that count as the same."""
 SURE, UNSURE = 0.75, 0.1
@@ -57,13 +58,24 @@ OF_ONE_CLASS = frozenset({"DAT020", "DAT023"})
 """Faults of a split in which classes are missing or rare."""
 UNTRAINED = NO_WEIGHT_MOVES | {"FRZ005", "OPT002", "OPT005", "OPT006", "OPT017"}
 """Faults that leave the model or its head untrained."""
-LEARNED_SWAPPED = 0.75
-"""Accuracy after the best relabelling: an untrained head is nearer to chance in either direction."""
+MERGED = "LOS018"
+LEARNED_SWAPPED, LEARNED_SEVERAL = 0.75, 0.5
+"""Accuracy after the best relabelling of two classes and of more: an untrained head is nearer to chance in either
+direction, with more than three classes twice chance at most."""
+LEARNED_EACH = 0.25
+"""Recall of every class after it: the rows of two classes are not taken for one."""
 DESCENT_FIX = "a tenth of this rate, with a warm-up; for a pretrained encoder AdamW at 2e-5 to 1e-4"
+RECORDED = 4
+"""How well a cause fits that the run's own settings show."""
 MOST_RATE = 1e9
 """A larger number is no rate."""
 RATE_NAMES = ("learning_rate", "lr", "peak_lr", "max_lr")
-SUBSET_WORDS = ("subset", "max_train", "n_train", "train_size", "num_train", "max_samples", "limit")
+LIMITING = frozenset(("max", "limit", "n", "num", "size"))
+ROWS = frozenset(("samples", "rows", "examples", "instances", "texts", "train", "training", "batches"))
+NOT_ROWS = frozenset(
+    ("epoch", "epochs", "step", "steps", "batch", "length", "len", "seq", "tokens", "workers", "processes", "time")
+)
+"""Words in the name of a setting: of a limit, of rows, and of a limit of something else, as in num_train_epochs."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +106,12 @@ class Observations:
     """The largest learning rate in the records, else in the settings, of any optimizer."""
     is_descent: bool = False
     """Whether the settings name gradient descent as the optimizer."""
+    is_adam: bool = False
+    """Whether they name Adam or one of its variants."""
     relabelled: float | None = None
     """The accuracy of the evaluated rows after the best relabelling, the lowest of all splits; None without counts."""
+    each_relabelled: float | None = None
+    """The lowest recall of a class after it."""
     spread: bool = False
     """Whether the evaluated rows are predicted as the classes in about the shares of the labels."""
     sureness: float | None = None
@@ -115,6 +131,7 @@ def observations_of(artifacts: Artifacts) -> Observations:
     last = artifacts.train_loss if last is None else last
     change = _change_of_loss(steps, n_classes)
     is_rounded = steps is None or all(round(point.value, 5) == point.value for point in steps.validation_loss)
+    relabelled = _relabelled(evaluation)
     every_split = evaluation is not None and len(collapses) == len(evaluation.splits)
     return Observations(
         collapsed=", ".join(f"{name} {count:,} of {rows:,} as class {k}" for name, k, count, rows in collapses),
@@ -134,7 +151,9 @@ def observations_of(artifacts: Artifacts) -> Observations:
         peak_rate=_peak_rate(steps, artifacts.settings),
         recorded_rate=_recorded_rate(steps, artifacts.settings),
         is_descent="sgd" in str(dict(artifacts.settings)).lower(),
-        relabelled=_relabelled(evaluation),
+        is_adam="adam" in str(dict(artifacts.settings)).lower(),
+        relabelled=min((accuracy for accuracy, _ in relabelled), default=None),
+        each_relabelled=min((recall for _, recall in relabelled), default=None),
         spread=evaluation is not None and _is_spread(evaluation),
         sureness=_sureness(evaluation) if evaluation is not None else None,
         subset=_subset(artifacts.settings),
@@ -144,24 +163,27 @@ def observations_of(artifacts: Artifacts) -> Observations:
 def _recorded_rate(steps: StepEvidence | None, settings: Mapping[str, Any], depth: int = 3) -> float | None:
     if steps is not None and steps.learning_rate is not None and np.isfinite(steps.learning_rate).all():
         return float(np.max(steps.learning_rate, initial=0.0)) or None
+    named = {re.split(r"[./]", str(key))[-1].lower(): value for key, value in reversed(settings.items())}
     for name in RATE_NAMES:
-        rate = logged_number(plain_setting(settings.get(name)))
+        rate = logged_number(plain_setting(named.get(name)))
         if rate is not None and 0 < rate < MOST_RATE:
             return rate
     nested = (value for value in settings.values() if isinstance(value, Mapping) and depth)
     return next((rate for value in nested if (rate := _recorded_rate(None, value, depth - 1)) is not None), None)
 
 
-def _relabelled(evaluation: EvaluationEvidence | None) -> float | None:
+def _relabelled(evaluation: EvaluationEvidence | None) -> list[tuple[float, float]]:
+    """Of each split with counts: the accuracy after the best relabelling, and the lowest recall of a class after it."""
     shares = []
     for claims in evaluation.splits.values() if evaluation is not None else ():
         try:
             counts = confusion(claims, evaluation.n_classes if evaluation is not None else 2)
         except CannotTell:
             continue
-        order = best_relabelling(counts)
-        shares.append(float(counts[order, np.arange(len(counts))].sum() / counts.sum()))
-    return min(shares, default=None)
+        right, support = counts[best_relabelling(counts), np.arange(len(counts))], counts.sum(axis=1)
+        rows = support[best_relabelling(counts)]
+        shares.append((float(right.sum() / counts.sum()), float((right[rows > 0] / rows[rows > 0]).min())))
+    return shares
 
 
 def _fell(steps: StepEvidence | None) -> bool | None:
@@ -227,17 +249,34 @@ def is_excluded(rule: Rule, symptoms: tuple[str, ...], observations: Observation
         return True
     if rule.code in NO_WEIGHT_MOVES and observations.weights_moved:
         return True
-    learned_swapped = "EVL007" in symptoms and (observations.relabelled or 0.0) >= LEARNED_SWAPPED
-    # An inverted loss teaches the other one of two classes; of several, no single one.
-    if learned_swapped and (rule.code in UNTRAINED or (rule.code == INVERTED and observations.n_classes > 2)):
-        return True
-    if rule.code == TOO_LARGE and observations.peak_rate is not None and observations.peak_rate <= LARGE_RATE:
+    if _is_excluded_by_relabelling(rule, symptoms, observations) or rule.code in ruled_out_by_rate(observations):
         return True
     if share is None:
         return False
     learned = share < LEARNED_WELL and ("stalled loss" in rule.explains or rule.training_loss == "high")
     not_learned = share > LEARNED and rule.training_loss in ("low", "fell")
     return learned or not_learned or likelihood(rule, symptoms, observations) == 0
+
+
+def ruled_out_by_rate(observations: Observations) -> frozenset[str]:
+    """Codes of faults of the learning rate that the recorded rate contradicts."""
+    rate = observations.recorded_rate
+    if rate is None:
+        return frozenset()
+    # What is not too large for Adam is not for gradient descent, and what is not too small for that is not for Adam.
+    is_usual = rate >= SGD_SMALL or (observations.is_adam and rate >= SMALL_RATE["head"])
+    return frozenset(({TOO_LARGE} if rate <= LARGE_RATE else set()) | ({TOO_SMALL} if is_usual else set()))
+
+
+def _is_excluded_by_relabelling(rule: Rule, symptoms: tuple[str, ...], observations: Observations) -> bool:
+    """Whether the model has learned the classes under other names, so that it was trained, and on each of them."""
+    enough = LEARNED_SWAPPED if observations.n_classes == 2 else max(LEARNED_SEVERAL, 2 / observations.n_classes)
+    if "EVL007" not in symptoms or (observations.relabelled or 0.0) < enough:
+        return False
+    if rule.code == MERGED:
+        return (observations.each_relabelled or 0.0) >= LEARNED_EACH
+    # An inverted loss teaches the other one of two classes; of several, no single one.
+    return rule.code in UNTRAINED or (rule.code == INVERTED and observations.n_classes > 2)
 
 
 def _is_excluded_by_rows(rule: Rule, observations: Observations) -> bool:
@@ -261,11 +300,14 @@ def _is_excluded_by_rows(rule: Rule, observations: Observations) -> bool:
 
 
 def likelihood(rule: Rule, symptoms: tuple[str, ...], observations: Observations) -> int:
-    """How well a cause fits the results, 0 … 3: contradicted by the training loss, possible, usual, always so."""
+    """How well a cause fits the results, 0 … 4: contradicted by the training loss, possible, usual, always so, recorded
+    in the run itself."""
     if rule.code == OTHER_ROWS:
         return 3 if observations.spread else 1
     if rule.code == TOO_LARGE and (AT_CHANCE | COLLAPSE | DIVERGED) & set(symptoms) and _is_destructive(observations):
-        return 3
+        return RECORDED
+    if rule.code == TOO_SMALL and (AT_CHANCE | COLLAPSE) & set(symptoms) and _is_tiny(observations):
+        return RECORDED
     if BELOW_CHANCE in symptoms:
         return 2 if rule.code in OF_ONE_CLASS else 1
     if AT_CHANCE & set(symptoms) and observations.weights_kept:
@@ -303,16 +345,28 @@ def _is_descent(rule: Rule, observations: Observations) -> bool:
 def _is_destructive(observations: Observations) -> bool:
     if observations.is_descent:
         return observations.recorded_rate is not None and observations.recorded_rate >= SGD_LARGE
-    return observations.peak_rate is not None and observations.peak_rate >= DESTRUCTIVE_RATE
+    if observations.peak_rate is not None:
+        return observations.peak_rate >= DESTRUCTIVE_RATE
+    # A setting of 1e-3 is the default of Adam for models that are trained from scratch.
+    return observations.recorded_rate is not None and observations.recorded_rate > DESTRUCTIVE_RATE
+
+
+def _is_tiny(observations: Observations) -> bool:
+    limit = SGD_SMALL if observations.is_descent else SMALL_RATE["encoder"]
+    return observations.recorded_rate is not None and observations.recorded_rate < limit
 
 
 def why_suspected(rule: Rule, symptoms: tuple[str, ...], observations: Observations) -> str:
-    """How the cause fits the results, in one sentence."""
+    """How the cause fits the results, in one sentence; empty if nothing but its rule connects the two."""
     level = likelihood(rule, symptoms, observations)
     if rule.code == OTHER_ROWS and observations.spread:
         return "every class is predicted as often as it occurs, but its labels are met only by chance"
     if rule.code == TOO_LARGE and observations.recorded_rate is not None:
         return f"the recorded learning rate is up to {observations.recorded_rate:.2g}"
+    if rule.code == TOO_SMALL and level == RECORDED:
+        usual = SGD_SMALL if observations.is_descent else SMALL_RATE["head"]
+        rate = f"the recorded learning rate is {observations.recorded_rate:.2g} at most, expected {usual:.0e} or more"
+        return f"{rate}: the weights hardly change"
     if BELOW_CHANCE in symptoms and rule.code in OF_ONE_CLASS:
         return (
             "the last part of rows that are sorted by label, as Keras' validation_split holds it out, is of one class"
@@ -320,7 +374,7 @@ def why_suspected(rule: Rule, symptoms: tuple[str, ...], observations: Observati
     if AT_CHANCE & set(symptoms) and observations.weights_kept and level == 3:
         return "the validation loss is the same in all validations: the weights hardly change, or not at all"
     if not (COLLAPSE | AT_CHANCE) & set(symptoms):
-        return "would explain it; the available files neither confirm it nor rule it out"
+        return ""
     text = [
         "would explain it, but the training loss contradicts it",
         "can cause this result",
@@ -364,7 +418,11 @@ def _subset(settings: Mapping[str, Any], prefix: str = "") -> str:
 
 
 def _suggests_subset(name: str) -> bool:
-    return any(word in name.lower() for word in SUBSET_WORDS)
+    spaced = re.sub(r"([a-z])([A-Z])", r"\1 \2", name.rpartition(".")[2])
+    words = set(re.split(r"[^a-z0-9]+", spaced.lower()))
+    if words & NOT_ROWS or words & {"eval", "val", "test", "dev", "validation"}:
+        return False
+    return "subset" in words or bool(words & LIMITING and words & ROWS)
 
 
 # Ties are broken in this order: data, loss and logits, optimizer and freezing, checkpoint choice, thresholds.
@@ -418,9 +476,23 @@ def roots_of(finding: Finding, by_code: Mapping[str, Finding]) -> set[str]:
 def ranked_causes(
     findings: Sequence[Finding], skipped: Sequence[str], observations: Observations, rules: Rules = BY_CODE
 ) -> tuple[Cause, ...]:
-    """Confirmed causes first, those with symptoms before others; then suspected ones, the likeliest first."""
+    """Confirmed causes first, those with symptoms before others; then suspected ones, the likeliest first.
+
+    A short training is a fact, but only a heuristic explanation: it is suspected, and comes after what the run's own
+    settings show.
+    """
     by_code = {finding.code: finding for finding in findings}
-    return (*_confirmed(by_code, set(skipped), rules), *_suspected(by_code, set(skipped), observations, rules))
+    confirmed = _confirmed(by_code, set(skipped), rules)
+    explained = {code for cause in confirmed if cause.code != FEW_STEPS for code in cause.symptoms}
+    certain = [cause for cause in confirmed if cause.code != FEW_STEPS]
+    heuristic = [
+        replace(cause, status="suspected")
+        for cause in confirmed
+        if cause.code == FEW_STEPS and not set(cause.symptoms) <= explained
+    ]
+    suspected = _suspected(by_code, set(skipped), observations, rules)
+    recorded = [one for one in suspected if likelihood(rules[one.code], one.symptoms, observations) == RECORDED]
+    return (*certain, *recorded, *heuristic, *(one for one in suspected if one not in recorded))
 
 
 def _confirmed(by_code: Mapping[str, Finding], skipped: set[str], rules: Rules) -> list[Cause]:
@@ -512,7 +584,7 @@ def _suspect(rule: Rule, symptoms: tuple[str, ...], observations: Observations) 
         evidence=why_suspected(rule, symptoms, observations),
         fix=rule.fix if not _is_descent(rule, observations) else DESCENT_FIX,
         settled_by="the same run with a rate from the fix"
-        if rule.code == TOO_LARGE and observations.recorded_rate is not None
+        if rule.code in (TOO_LARGE, TOO_SMALL) and observations.recorded_rate is not None
         else rule.settled_by or " and ".join(kind.description for kind in rule.needs),
         symptoms=symptoms,
     )

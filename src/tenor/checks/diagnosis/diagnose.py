@@ -8,7 +8,7 @@ from typing import Any
 from tenor.checks.catalogue import RULES, by_code, causes_of, link_causes, run_rules
 from tenor.checks.diagnosis.allennlp_run import allennlp_epochs, read_allennlp_folder
 from tenor.checks.diagnosis.artifacts import ACCEPTED, Artifacts, read_any_json
-from tenor.checks.diagnosis.causes import Cause, is_symptom, observations_of, ranked_causes
+from tenor.checks.diagnosis.causes import Cause, is_symptom, observations_of, ranked_causes, ruled_out_by_rate
 from tenor.checks.diagnosis.columns import SUFFIXES, sheet_of_records
 from tenor.checks.diagnosis.conclusion import conclusion_of, conclusion_of_runs, limits_of, limits_of_runs
 from tenor.checks.diagnosis.event_files import event_folders, read_event_folders
@@ -51,7 +51,14 @@ from tenor.checks.diagnosis.spacy_run import (
 from tenor.checks.diagnosis.tenor_run import is_tenor_run, read_tenor_run
 from tenor.checks.diagnosis.trainer_folder import is_trainer_folder, read_trainer_folder, read_trainer_state
 from tenor.checks.diagnosis.unread_files import unread_notes
-from tenor.checks.diagnosis.wandb_runs import RECORD, read_wandb_folders, read_wandb_record, wandb_folders
+from tenor.checks.diagnosis.wandb_runs import (
+    RECORD,
+    is_wandb_summary,
+    read_wandb_folders,
+    read_wandb_record,
+    read_wandb_summary,
+    wandb_folders,
+)
 from tenor.checks.evidence import EvaluationEvidence
 from tenor.checks.rule import Rule
 from tenor.errors import UserError
@@ -179,6 +186,8 @@ def _read_json(path: Path) -> list[Artifacts]:
         return read_trainer_state(value, path)
     if isinstance(value, Mapping) and path.name == TRAINING_RESULTS and "train_loss" in value:
         return read_trainer_folder(path.parent)
+    if is_wandb_summary(value):
+        return read_wandb_summary(value, path)
     if isinstance(value, Mapping) and isinstance(value.get("stages"), list):
         return [Artifacts("findings of a run", (), earlier=parse_reports(value, path))]
     if is_spacy_meta(value):
@@ -284,24 +293,32 @@ def diagnose_artifacts(artifacts: Artifacts, path: str, rules: Iterable[Rule] = 
     findings = tuple(replace(f, allowed=f.allowed or allow.get(f.code, "")) for f in linked)
     checked = {code for stage in (report, *artifacts.earlier) for code in stage.checked}
     skipped = [rule for rule in report.not_applicable if rule.code not in checked]
-    causes = ranked_causes(findings, [rule.code for rule in skipped], observations_of(artifacts), catalogue)
+    observations = observations_of(artifacts)
+    causes = ranked_causes(findings, [rule.code for rule in skipped], observations, catalogue)
     causes = _with_what_is_missing(causes, skipped, artifacts, catalogue)
     judged = [catalogue[finding.code] for finding in findings if finding.code in catalogue]
     possible = {code for rule in judged for code in causes_of(rule, catalogue.values())}
     ordered = tuple(code for code in catalogue if code in checked)
+    refuted = checked | ruled_out_by_rate(observations)
     return Diagnosis(
         path=path,
         kind=artifacts.kind,
         findings=findings,
-        symptoms=tuple(f for f in findings if f.caused_by or is_symptom(f, catalogue)),
+        symptoms=_by_severity(f for f in findings if f.caused_by or is_symptom(f, catalogue)),
         causes=causes,
-        ruled_out=tuple(code for code in catalogue if code in possible & checked - latest.keys()),
+        ruled_out=tuple(code for code in catalogue if code in possible & refuted - latest.keys()),
         not_checked=tuple(_not_checked(catalogue[rule.code], rule.reason) for rule in skipped),
         notes=_notes(artifacts),
         checked=ordered,
         limits=limits_of(artifacts, ordered, {rule.code: rule.reason for rule in skipped}),
         conclusion=conclusion_of(artifacts, ordered, findings, _first(causes)),
     )
+
+
+def _by_severity(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Errors first, also where a warning has no known cause; those that were allowed in the run last."""
+    weight = {"error": 0, "warning": 1, "note": 2}
+    return tuple(sorted(findings, key=lambda finding: (bool(finding.allowed), weight[finding.severity])))
 
 
 def _with_what_is_missing(
@@ -354,7 +371,7 @@ def _combined(names: list[str], parts: list[Diagnosis]) -> Diagnosis:
         path=parts[0].path,
         kind=f"{parts[0].kind}, {len(parts)} runs",
         findings=tuple(findings),
-        symptoms=tuple(finding for finding in findings if finding.caused_by or is_symptom(finding)),
+        symptoms=_by_severity(finding for finding in findings if finding.caused_by or is_symptom(finding)),
         causes=_combined_causes(names, parts),
         ruled_out=tuple(code for code in parts[0].ruled_out if code in ruled_out),
         not_checked=tuple(one for one in parts[0].not_checked if one.code in unchecked),

@@ -58,6 +58,8 @@ class History:
     """Whether a step is the number of a record, because none was recorded."""
     is_whole: bool = False
     """Whether these are all metrics of the run, so that an evaluation that is not among them was not recorded."""
+    is_last: bool = False
+    """Whether these are the last values only, which are no course of the training."""
     notes: tuple[str, ...] = ()
     """How it was read if there was a choice."""
 
@@ -72,7 +74,8 @@ def history_evidence(history: History, n_classes: int | None = None, clip_at: fl
     training = {**by_split[""], **by_split["train"]}
     evidence: list[Any] = []
     held_out_loss = _points(best_series(by_split["validation"], LOSS) or best_series(by_split["test"], LOSS))
-    if loss := best_series(training, LOSS):
+    loss = best_series(training, LOSS)
+    if loss and not history.is_last:
         steps = sorted(loss)
         has_evaluation = any(by_split["validation"].values()) or any(by_split["test"].values())
         evidence.append(
@@ -96,7 +99,7 @@ def history_evidence(history: History, n_classes: int | None = None, clip_at: fl
         evidence.append(CheckpointEvidence(validations=_points(accuracy), metric="accuracy"))
     elif score:
         evidence.append(CheckpointEvidence(validations=_points(score), metric=score_name, larger_is_better=True))
-    elif held_out_loss and not loss:
+    elif held_out_loss and (history.is_last or not loss):
         evidence.append(CheckpointEvidence(validations=held_out_loss, metric="loss"))
     course = ValidationCourse(
         accuracy=_points(best_series(by_split["validation"], ACCURACY)),
@@ -108,7 +111,8 @@ def history_evidence(history: History, n_classes: int | None = None, clip_at: fl
         score_name=score_name,
         by_epoch=history.per_epoch,
     )
-    return (*evidence, *_last_evaluation(by_split, n_classes, course if course.accuracy or course.score else None))
+    is_known = course.accuracy or course.score
+    return (*evidence, *_last_evaluation(by_split, n_classes, course if is_known else None))
 
 
 def _move_accuracy(by_split: dict[Split, dict[str, Series]]) -> None:

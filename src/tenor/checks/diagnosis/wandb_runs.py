@@ -19,10 +19,10 @@ from tenor.checks.diagnosis.history import (
     History,
     classes_in,
     history_evidence,
+    is_metric,
     logged_number,
     plain_setting,
     series_of_records,
-    split_of,
 )
 from tenor.checks.diagnosis.history_files import MAX_RECORDS, histories_in, is_history_file
 from tenor.config.yaml_text import parse_yaml
@@ -43,6 +43,8 @@ HISTORY, SUMMARY_RECORD, CONFIG_RECORD, RUN = 2, 3, 5, 17
 """Numbers of the fields of `Record`."""
 AXES = ("global_step", "_step")
 """The optimizer's steps, as transformers and Lightning log them, before the number of calls of `wandb.log`."""
+
+OWN_KEYS = frozenset(("_step", "_runtime", "_timestamp", "_wandb"))
 
 Message = dict[int, list[Any]]
 
@@ -107,8 +109,26 @@ def read_wandb_record(path: Path) -> list[Artifacts]:
     return [one]
 
 
+def is_wandb_summary(value: Any) -> bool:
+    """Whether a JSON value is a summary: Weights & Biases adds the time of the last value to every one."""
+    return isinstance(value, Mapping) and len(OWN_KEYS & value.keys()) > 1 and any(map(is_metric, value))
+
+
+def read_wandb_summary(value: Mapping[str, Any], path: Path) -> list[Artifacts]:
+    """`Artifacts` of a summary, with the settings next to it. Raises UserError if it contains no known metric."""
+    if path.name == SUMMARY:
+        return read_wandb_folders(path.parent.parent if path.parent.name == "files" else path.parent)
+    one = _artifacts(WandbRecord(summary=_flat(value)), [path], path.stem)
+    if one is None:
+        raise UserError(f"{path}: the summary has no accuracy of held-out rows. Give the exported history as CSV.")
+    return [one]
+
+
 def _is_run(path: Path) -> bool:
-    return path.is_dir() and (any(path.glob(RECORD)) or any((path / "files" / n).is_file() for n in (SUMMARY, CONFIG)))
+    if not path.is_dir():
+        return False
+    names = [path / "files" / name for name in (SUMMARY, CONFIG)]
+    return any(path.glob(RECORD)) or any(file.is_file() for file in (*names, path / SUMMARY))
 
 
 def _run(run: Path) -> tuple[WandbRecord, list[Path]]:
@@ -117,18 +137,18 @@ def _run(run: Path) -> tuple[WandbRecord, list[Path]]:
     for file in sorted(run.glob(RECORD)):
         _read_record(file, record)
         files.append(file)
-    if (run / "files" / CONFIG).is_file():
+    places = (run, run / "files")
+    for file in (place / CONFIG for place in places if (place / CONFIG).is_file()):
         try:
-            text = (run / "files" / CONFIG).read_bytes().decode("utf-8", "replace")
-            values = parse_yaml(text, str(run / "files" / CONFIG)).value
+            values = parse_yaml(file.read_bytes().decode("utf-8", "replace"), str(file)).value
             record.settings = {**(values if isinstance(values, Mapping) else {}), **record.settings}
-            files.append(run / "files" / CONFIG)
+            files.append(file)
         except UserError as error:
             record.notes.append(f"not read: {error}")
-    if (run / "files" / SUMMARY).is_file():
-        value = read_any_json(run / "files" / SUMMARY)
+    for file in (place / SUMMARY for place in places if (place / SUMMARY).is_file()):
+        value = read_any_json(file)
         record.summary = {**record.summary, **(_flat(value) if isinstance(value, Mapping) else {})}
-        files.append(run / "files" / SUMMARY)
+        files.append(file)
     if not record.history:
         for file in sorted((*run.glob("*.*"), *(run / "files").glob("*.*"))):
             if file not in files and file.name != "wandb-metadata.json" and is_history_file(file):
@@ -165,9 +185,8 @@ def _artifacts(record: WandbRecord, files: list[Path], name: str) -> Artifacts |
     named = [{key: value for key, value in row.items() if not key.startswith("_") and key != axis} for row in rows]
     series = series_of_records(zip(steps, named, strict=True))
     lone = len(record.history) == 0
-    if lone:  # One value is no course of the loss: only the held-out metrics are evidence.
-        series = {key: values for key, values in series.items() if split_of(key) in ("validation", "test")}
-    evidence = history_evidence(History(series, epochs=_epochs(rows), is_whole=not lone), classes_in(record.settings))
+    history = History(series, epochs=_epochs(rows), is_whole=not lone, is_last=lone)
+    evidence = history_evidence(history, classes_in(record.settings))
     if not evidence:
         return None
     settings = {key: plain_setting(value) for key, value in record.settings.items()}

@@ -15,6 +15,7 @@ from tenor.checks.rules.evl_measures import (
     confusion,
     distributions,
     joined,
+    one_class_of,
     numbering_differs,
     per_split,
     ranking,
@@ -280,7 +281,7 @@ def class_hardly_ever_right(evaluation: EvaluationEvidence) -> Finding | None:
     Why: accuracy and weighted F1 are those of the frequent classes. The class that matters is often the rare one.
 
     Look-alikes: rare classes with few rows pass. Weak models often lose a neutral class between two extremes. Classes
-    that are never predicted are EVL013's.
+    that are never predicted are EVL013's; an F1 that shows one class for every row is EVL032's.
 
     Fix: look at the confusion matrix; count the class among the training rows, and compare its label in training and
     evaluation; then weight it in the loss, add rows, or choose a threshold for it.
@@ -455,6 +456,8 @@ def _macro_gap(claims: ReportedSplit, n_classes: int) -> str:
     """A macro F1 far below the accuracy, as text; empty if it is not."""
     if claims.macro_f1 is None or claims.accuracy is None:
         raise CannotTell("neither a confusion matrix nor accuracy and macro F1 are known")
+    if one_class_of(claims) is not None:
+        return ""  # EVL032 judges it.
     gap = claims.accuracy - claims.macro_f1
     if not gap >= max(MACRO_GAP, claims.accuracy / (2 * n_classes)):
         return ""

@@ -1,14 +1,14 @@
 """Scores without counts: validations far below chance, too good, unchanged, or those of a model of one class."""
 
-from math import isfinite
+from math import isfinite, log
 
 import numpy as np
 
 from tenor.checks.evidence import EvaluationEvidence, ReportedSplit, ValidationCourse, ValidationPoint
 from tenor.checks.finding import CannotTell
 from tenor.checks.rule import rule
-from tenor.checks.rules.evl_measures import joined, per_split
-from tenor.runs.findings import Finding
+from tenor.checks.rules.evl_measures import joined, one_class_of, per_split
+from tenor.runs.findings import RULE_SEVERITY, Finding
 
 MIN_VALIDATIONS = 3
 MIN_ROWS = 50
@@ -22,10 +22,18 @@ TRAINED = 0.5
 PERFECT = 0.9995
 NOT_PERFECT = 0.95
 """Five points below a validation without an error: more than dropout costs in a training accuracy at the end."""
+FITTED = 0.1
+"""Share of ln K: the model has fitted the training rows."""
+ROSE, ROSE_FAR = 1.5, 2.0
+"""Multiples of the loss that an accuracy allows: after two or three epochs of fine-tuning 1.2 to 1.4 is usual."""
+MOST_CLASSES = 5
+"""Taken where the number of classes is not recorded: as many as there are stars in a review."""
 MANY_VALIDATIONS = 5
 MOST_OF_ONE_CLASS = 0.75
 """A higher score that does not change may be that of a good model on a few rows."""
 SAME = 1e-9
+SKEWED_SHARE, MIN_MINORITY = 0.9, 10
+"""Share of one class above which always predicting it may be right, and the rows of other classes that are needed."""
 
 
 @rule("EVL030", "error", symptoms=("below chance",), explains=("rising validation loss",), says_why=False)
@@ -129,15 +137,19 @@ def validation_too_good(evaluation: EvaluationEvidence) -> Finding | None:
 def scores_of_one_class(evaluation: EvaluationEvidence) -> Finding | None:
     """The scores are those of a model that predicts one class
 
-    Measures: the recall of each class, and Matthews' correlation coefficient (MCC), where no confusion matrix is
-    recorded.
+    Measures: the recall of each class, Matthews' correlation coefficient (MCC), and the accuracy together with the
+    macro F1, where no confusion matrix is recorded.
 
-    Threshold: a recall of 1 for one class and of 0 for every other one, or an MCC of exactly 0: exact invariants.
+    Threshold: a recall of 1 for one class and of 0 for every other one, an MCC of exactly 0, or, for an accuracy a, a
+    macro F1 of exactly 2a / ((1 + a) K) with a whole number K of classes, within the rounding of both: exact
+    invariants. A warning where the accuracy is 0.9 or more.
 
-    Why: both follow from predicting one class for every row. An MCC is 0 by definition then; of a model that predicts
-    several classes it is near 0 at worst, but not exactly 0.
+    Why: all of them follow from predicting one class for every row. An MCC is 0 by definition then; of a model that
+    predicts several classes it is near 0 at worst, but not exactly 0. The F1 of the predicted class is 2a / (1 + a),
+    and 0 for every other one.
 
-    Look-alikes: a split whose rows are all of one class also has an MCC of 0.
+    Look-alikes: a split whose rows are all of one class also has an MCC of 0. With very skewed classes, predicting the
+    most frequent one nearly always may be right.
 
     Fix: count the labels of the rows that were trained on; then follow the first finding that explains this one.
 
@@ -153,6 +165,9 @@ def scores_of_one_class(evaluation: EvaluationEvidence) -> Finding | None:
         n=sum(claims.n for _, claims, _ in found),
         cause="the model does not separate the classes, or its decision threshold is outside the range of its scores",
         fix="count the labels of the training rows; then follow the first finding that explains this one",
+        severity="warning"
+        if all(one_class_of(claims) and (claims.accuracy or 0.0) >= SKEWED_SHARE for _, claims, _ in found)
+        else RULE_SEVERITY,
     )
 
 
@@ -187,6 +202,57 @@ def score_never_changes(evaluation: EvaluationEvidence) -> Finding | None:
     )
 
 
+@rule("EVL036", "note", symptoms=("rising validation loss",), explains=("splits disagree",))
+def final_losses_of_memorized_rows(evaluation: EvaluationEvidence) -> Finding | None:
+    """The model overfits: the training loss is near 0, the validation loss far above what its accuracy allows
+
+    Measures: the last training loss, and the accuracy and the loss of the last validation, where the course of the
+    validation loss is not recorded.
+
+    Threshold: a training loss below a tenth of ln K, and a validation loss of 1.5 times the entropy of the accuracy a,
+    -a ln a - (1 - a) ln((1 - a) / (K - 1)). A note; a warning from twice that on, if the loss is also above ln K. Where
+    K is not recorded, the first must hold for up to five classes, the rest for two.
+
+    Why: a model that is right for a share a of the rows, and as sure as it is right, has at most this loss. A higher one
+    comes from predictions that are wrong with great confidence, as of a model that has memorized its training rows.
+
+    Look-alikes: label smoothing and regularization keep the training loss above 0, and such a run passes. With three
+    validation losses or more LOS015 judges their course. Labels that mean other classes in the validation rows (EVL007)
+    give such a loss together with an accuracy below chance.
+
+    Fix: train for fewer epochs or stop early (`load_best_model_at_end` in `transformers`, `restore_best_weights` in
+    Keras), and record the loss of every validation.
+
+    Reference: Guo et al. 2017, On Calibration of Modern Neural Networks; Prechelt 1998, Early Stopping - But When?
+    """
+    course = evaluation.course
+    if course is None or course.training_loss is None or not course.accuracy or not course.loss:
+        raise CannotTell("a last training loss, validation accuracy and validation loss are needed")
+    if len(course.loss) >= MIN_VALIDATIONS:
+        raise CannotTell("the course of the validation loss is recorded, which LOS015 judges")
+    share, loss, trained = course.accuracy[-1].value, course.loss[-1].value, course.training_loss
+    if not (0 < share < 1 and isfinite(loss) and isfinite(trained)):
+        raise CannotTell("the last accuracy or loss is not finite, or not in 0 … 1")
+    k, most = course.n_classes or 2, course.n_classes or MOST_CLASSES
+    if not 0 <= trained < FITTED * log(k) or share <= 1 / k or loss < ROSE * _allowed_loss(share, most):
+        return None
+    classes = f"{k} classes" if course.n_classes else f"up to {most} classes"
+    return Finding(
+        observed=f"training loss {trained:.4g} at the end; validation loss {loss:.4g} with an accuracy of {share:.4f}, "
+        f"{loss / _allowed_loss(share, most):.1f} times what this accuracy allows for {classes}",
+        expected=f"a validation loss below {ROSE:g} times {_allowed_loss(share, most):.4f}",
+        n=1,
+        cause="the model memorizes its training rows, and is sure of its errors on others",
+        fix="train for fewer epochs or stop early, keep the best checkpoint, and record the loss of every validation",
+        severity="warning" if loss > log(k) and loss >= ROSE_FAR * _allowed_loss(share, k) else RULE_SEVERITY,
+    )
+
+
+def _allowed_loss(share: float, k: int) -> float:
+    """The largest mean loss of a model that is right for this share of the rows, and as sure as it is right."""
+    return -share * log(share) - (1 - share) * log((1 - share) / (k - 1))
+
+
 def _finite(points: tuple[ValidationPoint, ...]) -> list[float]:
     return [point.value for point in points if isfinite(point.value)]
 
@@ -202,10 +268,21 @@ def _one_class_in_scores(claims: ReportedSplit) -> str:
     if claims.confusion is not None or claims.predicted is not None:
         raise CannotTell("the counts are known")
     recalls = claims.recalls or {}
-    if len(recalls) < 2 and claims.mcc is None:
-        raise CannotTell("neither the recall of each class nor an MCC is recorded")
+    k = one_class_of(claims)
+    if len(recalls) < 2 and claims.mcc is None and (claims.accuracy is None or claims.macro_f1 is None):
+        raise CannotTell("neither the recall of each class, an MCC, nor accuracy and macro F1 are recorded")
     all_right = [name for name, value in recalls.items() if value >= PERFECT]
     if len(all_right) == 1 and len(recalls) > 1 and sum(recalls.values()) <= 1 + SAME:
         others = ", ".join(name for name in recalls if name not in all_right)
         return f"every row is predicted as {all_right[0]}: its recall is 1, that of {others} 0"
+    if k is not None and not 0 < (1 - (claims.accuracy or 0.0)) * claims.n < MIN_MINORITY:
+        return _one_class_text(claims, k)
     return "an MCC of exactly 0: one class for every row" if claims.mcc == 0 else ""
+
+
+def _one_class_text(claims: ReportedSplit, k: int) -> str:
+    scores = f"accuracy {claims.accuracy:.4f} and {claims.macro_name} {claims.macro_f1:.4f}"
+    if k == 1:
+        return f"{scores} are exactly those of predicting the class of this F1 for every row"
+    loss = f"; loss {claims.loss:.4f}, ln {k} = {log(k):.4f}" if claims.loss is not None and isfinite(claims.loss) else ""
+    return f"{scores} are exactly those of predicting one class of {k} for every row{loss}"

@@ -160,3 +160,29 @@ def rounding_of(value: float) -> float:
     """The largest rounding error of a written number: half of its last decimal, and float32's resolution."""
     decimals = repr(float(value)).lower().partition("e")[0].partition(".")[2]
     return 0.5 * 10.0 ** -max(len(decimals), 1) + 1e-7
+
+
+FINEST = 0.02
+"""Largest uncertainty of a number of classes that follows from two rounded scores: chance hits a whole number within it
+in one of 25 cases, and only where the F1 is as low as that of one class."""
+FINEST_FOR_ONE = 1e-4
+"""The same for the F1 of a class that all rows are predicted as, which is as high as that of a good model."""
+
+
+def one_class_of(claims: ReportedSplit) -> int | None:
+    """K, if accuracy and F1 are exactly those of predicting one class of K for every row; else None.
+
+    With the share a of that class, the accuracy is a, its F1 is 2a / (1 + a), that of the others 0, and the macro F1 is
+    2a / ((1 + a) K). An F1 without a mean may be that of the predicted class itself: then K is 1.
+    """
+    share, f1 = claims.accuracy, claims.macro_f1
+    if share is None or f1 is None or claims.macro_name not in ("macro F1", "F1") or not (0 < share < 1 and f1 > 0):
+        return None
+    # One program writes both, so that a short number next to a long one is exact.
+    rounding = min(rounding_of(share), rounding_of(f1))
+    ratio = 2 * share / ((1 + share) * f1)
+    error = ratio * rounding * (1 / (share * (1 + share)) + 1 / f1)
+    k = round(ratio)
+    if k < (1 if claims.macro_name == "F1" else 2) or error > (FINEST if k > 1 else FINEST_FOR_ONE):
+        return None
+    return k if abs(ratio - k) <= error else None

@@ -16,6 +16,7 @@ from tenor.checks.rules.evl_measures import (
     distributions,
     joined,
     numbering_differs,
+    one_class_of,
     per_split,
 )
 from tenor.measures.intervals import wilson_interval
@@ -282,7 +283,9 @@ def result_at_chance(evaluation: EvaluationEvidence) -> Finding | None:
     all validations of the run.
 
     Threshold: for some K from 2 to 20, an accuracy within 3.29 standard deviations (p = 0.001) of 1/K, or within 0.01
-    where the number of rows is not recorded, and a loss within 1% of ln K. Or at least four validations over 100 steps
+    where the number of rows is not recorded, and a loss within 1% of ln K. Where K is recorded, or follows from the F1
+    of a model of one class (EVL032), also a higher loss, if the accuracy is not above 1/K by p = 0.05 and the training
+    loss is not below 0.9 ln K; without K, the rule cannot tell then. Or at least four validations over 100 steps
     or three epochs, all of them with such an accuracy or with the same one, none with a loss more than 1% below ln K,
     and a training loss above 0.9 ln K. An error from 1,000 rows on, where the accuracy is determined within 5 points.
 
@@ -299,7 +302,7 @@ def result_at_chance(evaluation: EvaluationEvidence) -> Finding | None:
     course, never = evaluation.course, None
     try:
         never = None if course is None else classes_never_learned(course)
-        measured = per_split(evaluation, lambda claims: _chance_classes(claims, evaluation.n_classes))
+        measured = per_split(evaluation, lambda claims: _chance_classes(claims, evaluation))
     except CannotTell:
         if never is None:
             raise
@@ -321,7 +324,8 @@ def result_at_chance(evaluation: EvaluationEvidence) -> Finding | None:
         ),
         n=sum(claims.n for _, claims, _ in at_chance),
         cause="the loss stays above that of equal probabilities: the steps are too large, or the labels are wrong"
-        if course is not None and never and is_above_chance(course, never)
+        if (course is not None and never and is_above_chance(course, never))
+        or any((c.loss or 0.0) > 1.01 * log(k) for _, c, k in at_chance if k)
         else "the model gives every class the same probability: it has learned nothing",
         fix="check the labels, the loss and the learning rate, in this order; overfit 20 examples first",
         severity="error"
@@ -389,18 +393,46 @@ def _share(claims: ReportedSplit, n_classes: int) -> float:
     return claims.accuracy if claims.accuracy is not None else accuracy(claims, n_classes)[0]
 
 
-def _chance_classes(claims: ReportedSplit, n_classes: int) -> int | None:
+def _chance_classes(claims: ReportedSplit, evaluation: EvaluationEvidence) -> int | None:
     """The number of classes K for which accuracy and loss are those of chance; None if there is none."""
     if claims.loss is None or not isfinite(claims.loss):
         raise CannotTell("the loss is not known")
-    share, n = _share(claims, n_classes), claims.n
+    share, n = _share(claims, evaluation.n_classes), claims.n
     if not 0 < share <= 1 or 0 < n < MIN_ROWS:
         raise CannotTell(f"fewer than {MIN_ROWS} rows, or no accuracy in 0 … 1")
     for k in range(2, MOST_CHANCE_CLASSES + 1):
-        tolerance = 3.29 * sqrt((k - 1) / n) / k if n else CHANCE_TOLERANCE
-        if abs(share - 1 / k) <= tolerance and abs(claims.loss - log(k)) <= 0.01 * log(k):
+        if abs(share - 1 / k) <= _tolerance(k, n, 3.29) and abs(claims.loss - log(k)) <= 0.01 * log(k):
             return k
+    return _worse_than_chance(claims, share, evaluation.course)
+
+
+def _worse_than_chance(claims: ReportedSplit, share: float, course: ValidationCourse | None) -> int | None:
+    """K, if the accuracy is not above 1/K and the loss is above ln K, of a model that has not fitted its training rows.
+
+    CannotTell if K is not known and this would be so for some K.
+    """
+    assert claims.loss is not None
+    known = one_class_of(claims)
+    known = known if known is not None and known > 1 else None if course is None else course.n_classes
+    known = len(claims.confusion) if claims.confusion is not None else known
+    trained = None if course is None else course.training_loss
+    for k in (known,) if known is not None else range(2, MOST_CHANCE_CLASSES + 1):
+        is_chance = abs(share - 1 / k) <= _tolerance(k, claims.n, 1.645)
+        is_fitted = trained is not None and trained < LEARNED * log(k)
+        if not is_chance or claims.loss < log(k) or is_fitted:
+            continue
+        if known is None:
+            raise CannotTell(
+                f"the number of classes is not known; for {k}, accuracy {share:.4f} with a loss of {claims.loss:.4f} "
+                f"is no better than chance"
+            )
+        return k
     return None
+
+
+def _tolerance(k: int, n: int, deviations: float) -> float:
+    """By which an accuracy of chance differs from 1/K on n rows; n is 0 where it is not known."""
+    return deviations * sqrt((k - 1) / n) / k if n else CHANCE_TOLERANCE
 
 
 def _not_argmax(claims: ReportedSplit, n_classes: int) -> tuple[int, bool]:

@@ -207,7 +207,11 @@ def _known_level(loss: float, n_classes: int | None, is_at_reference: bool) -> s
     "LOS007",
     "error",
     symptoms=("not a number",),
-    explains=("bad result", "collapsing predictions", "metric not a number", "skipped steps"),
+    explains=(
+        *("bad result", "low accuracy", "majority accuracy", "one class predicted", "class never predicted"),
+        *("unchanged score", "below chance", "collapsing predictions", "metric not a number", "skipped steps"),
+    ),
+    one_class="always",
 )
 def loss_is_nan(steps: StepEvidence) -> Finding | None:
     """A loss or a gradient is NaN or infinite
