@@ -16,7 +16,8 @@ from rich.console import Console
 
 from tenor.checks.catalogue import BY_CODE
 from tenor.checks.diagnosis import Diagnosis, diagnose
-from tenor.checks.diagnosis.causes import Observations, ranked_causes
+from tenor.checks.diagnosis.causes import ranked_causes
+from tenor.checks.diagnosis.observations import Observations
 from tenor.checks.diagnosis.predictions_file import read_claims
 from tenor.console.diagnosis_text import render
 from tenor.errors import UserError
@@ -274,7 +275,7 @@ def test_a_printed_diagnosis_is_short_and_fits_80_columns(tmp_path: Path) -> Non
     text = rendered(80, diagnose(write(tmp_path / "experiments_summary.json", [run, run | {"name": "other"}])))
     assert max(map(len, text.splitlines())) <= 80
     assert len(text.splitlines()) < 80
-    assert text.index("Symptoms") < text.index("Causes") < text.index("Not checked")
+    assert text.index("Causes") < text.index("Symptoms") < text.index("Not checked")  # The first cause is confirmed.
 
 
 BAD: dict[str, str | bytes] = {

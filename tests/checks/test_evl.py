@@ -12,6 +12,7 @@ from tenor.checks.catalogue import run_rules
 from tenor.checks.evidence import EvaluationEvidence, ReportedSplit, StepEvidence
 from tenor.checks.finding import CannotTell
 from tenor.checks.rule import Rule
+from tenor.checks.rules import evl_chance as chance_rules
 from tenor.checks.rules import evl_claims as claims_rules
 from tenor.checks.rules import evl_collapse as collapse_rules
 from tenor.checks.rules import evl_ranking as worth_rules
@@ -22,7 +23,7 @@ from tenor.runs.findings import Finding
 
 RULES = tuple(
     value
-    for module in (evl_rows, collapse_rules, worth_rules, claims_rules)
+    for module in (evl_rows, collapse_rules, worth_rules, chance_rules, claims_rules)
     for value in vars(module).values()
     if isinstance(value, Rule)
 )

@@ -221,7 +221,7 @@ def test_every_reader_names_the_files_that_it_did_not_read(tmp_path: Path) -> No
         (("adapter_config.json", "adapter_model.safetensors"), "an adapter of PEFT"),
         (("model.joblib",), "a pickle (as of scikit-learn)"),
         (("model.keras",), "a model of Keras"),
-        (("inner/config.json", "inner/model.safetensors"), "contains one in"),
+        (("inner/config.json", "inner/model.safetensors"), "inner --input ROWS.csv"),
     ],
 )
 def test_a_model_alone_is_named_with_the_way_to_its_predictions(

@@ -19,6 +19,7 @@ from tenor.checks.rules import (
     dat_splits,
     dat_texts,
     dst_gradients,
+    evl_chance,
     evl_claims,
     evl_collapse,
     evl_courses,
@@ -48,7 +49,7 @@ FAMILIES: tuple[ModuleType, ...] = (
     *(dat_labels, dat_splits, dat_batches, dat_signal, dat_texts, tok),
     *(mod, mod_intentions, los_function, los_training, los_curves, opt_groups, opt_schedule, opt_steps),
     *(call_order, frz, prc, dst_gradients, trainer_rows, ckp, ckp_files),
-    *(evl_rows, evl_order, evl_collapse, evl_courses, evl_ranking, evl_claims, evl_objects),
+    *(evl_rows, evl_order, evl_collapse, evl_courses, evl_ranking, evl_chance, evl_claims, evl_objects),
 )
 
 ENTRY_POINTS = "tenor.rules"

@@ -8,7 +8,7 @@ from typing import Any
 from tenor.checks.catalogue import RULES, by_code, causes_of, link_causes, run_rules
 from tenor.checks.diagnosis.allennlp_run import allennlp_epochs, read_allennlp_folder
 from tenor.checks.diagnosis.artifacts import ACCEPTED, Artifacts, read_any_json
-from tenor.checks.diagnosis.causes import Cause, is_symptom, observations_of, ranked_causes, ruled_out_by_rate
+from tenor.checks.diagnosis.causes import Cause, is_symptom, ranked_causes, ruled_out_by_rate
 from tenor.checks.diagnosis.columns import SUFFIXES, sheet_of_records
 from tenor.checks.diagnosis.conclusion import conclusion_of, conclusion_of_runs, limits_of, limits_of_runs
 from tenor.checks.diagnosis.event_files import event_folders, read_event_folders
@@ -26,6 +26,7 @@ from tenor.checks.diagnosis.lightning_runs import lightning_versions, read_light
 from tenor.checks.diagnosis.ludwig_run import is_ludwig_value, ludwig_runs, read_ludwig_file, read_ludwig_runs
 from tenor.checks.diagnosis.mlflow_runs import is_mlflow_database, mlflow_places, read_mlflow
 from tenor.checks.diagnosis.model_alone import read_faulty_model, refuse_model_file, refuse_model_folder
+from tenor.checks.diagnosis.observations import observations_of
 from tenor.checks.diagnosis.predictions_file import has_prediction_columns, predictions_artifacts
 from tenor.checks.diagnosis.result_files import (
     TEXT,
@@ -37,6 +38,7 @@ from tenor.checks.diagnosis.result_files import (
 from tenor.checks.diagnosis.results_json import TRAINING_RESULTS, read_summary, runs_of
 from tenor.checks.diagnosis.sentence_transformers_run import evaluator_tables, read_evaluator_tables
 from tenor.checks.diagnosis.setfit_run import read_setfit_folder, setfit_states
+from tenor.checks.diagnosis.settings_files import with_settings
 from tenor.checks.diagnosis.simpletransformers_run import (
     is_simpletransformers_folder,
     read_simpletransformers_folder,
@@ -69,10 +71,17 @@ SHOWN = 8
 PIPELINE = {"label", "score"}
 """Keys of a row of transformers' `pipeline`; the reader of predictions says how to name them."""
 MAX_HISTORIES = 50
+MAX_RUNS = 200
+"""Folders in a folder that are looked at; one that holds more is no place of a run."""
 
 
 def read_artifacts(path: Path) -> list[Artifacts]:
     """Every run that can be read from a path. Raises UserError, which lists what is accepted, if there is none."""
+    runs = _read(path)
+    return runs if len(runs) > 1 else [with_settings(runs[0], path if path.is_dir() else path.parent)]
+
+
+def _read(path: Path) -> list[Artifacts]:
     if path.is_dir():
         return _read_folder(path)
     if not path.is_file():
@@ -132,8 +141,15 @@ def _read_folder(path: Path) -> list[Artifacts]:
     for recognized, read in FOLDER_READERS:
         if recognized(path):
             return read(path)
-    if results := read_results_folder(path):
+    try:
+        results = read_results_folder(path)
+    except UserError:
+        refuse_model_folder(path)  # Texts next to a model are no results: the model is what the folder is about.
+        raise
+    if results:
         return results
+    if runs := _run_folders_in(path):
+        return _read_only_run(path, runs)
     if faulty := read_faulty_model(path):
         return faulty
     refuse_model_folder(path)
@@ -141,6 +157,21 @@ def _read_folder(path: Path) -> list[Artifacts]:
     shown = f"{', '.join(names[:SHOWN])}{', …' if len(names) > SHOWN else ''}"
     content = f"contains {shown}, which is not recognized" if names else "is empty"
     raise UserError(f"{path}: the folder {content}. Give {ACCEPTED}, or one file.")
+
+
+def _run_folders_in(path: Path) -> list[Path]:
+    """The folders in a folder that a program left, such as the `outputs` of simpletransformers, at most `MAX_RUNS`."""
+    folders = sorted(one for one in path.iterdir() if one.is_dir() and not one.is_symlink())
+    return [one for one in folders[:MAX_RUNS] if any(recognized(one) for recognized, _ in FOLDER_READERS)]
+
+
+def _read_only_run(path: Path, runs: Sequence[Path]) -> list[Artifacts]:
+    """The run in a folder. Raises UserError, which names them, if there are several."""
+    if len(runs) > 1:
+        shown = f"{', '.join(one.name for one in runs[:SHOWN])}{', …' if len(runs) > SHOWN else ''}"
+        raise UserError(f"{path}: contains {len(runs)} run folders ({shown}); give one of them: {runs[0]}")
+    [run] = runs
+    return [replace(one, notes=(f"read from the folder {run.name} in it", *one.notes)) for one in _read_folder(run)]
 
 
 def _read_one_of_folder(file: Path) -> list[Artifacts]:

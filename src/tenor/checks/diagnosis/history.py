@@ -35,6 +35,11 @@ KINDS_OF_ACCURACY = frozenset(
 )
 """Words before an accuracy that do not change its meaning; top-5 or per-class accuracies are something else."""
 SCORES = frozenset(("f1", "mcc", "matthews", "matthewscorrelation", "f1score"))
+COUNTS = (
+    *((("tn",), ("true", "negatives")), (("fp",), ("false", "positives"))),
+    *((("fn",), ("false", "negatives")), (("tp",), ("true", "positives"))),
+)
+"""Measures of the cells of a confusion matrix of two classes: rows of class 0, then of class 1."""
 NOT_A_SCORE = frozenset(("threshold", "best", "max", "min", "class", "pr"))
 """Words in the name of something that belongs to a score."""
 RATE = (("learning", "rate"), ("lr",))
@@ -93,6 +98,9 @@ def history_evidence(history: History, n_classes: int | None = None, clip_at: fl
                 has_evaluation=True if has_evaluation else False if history.is_whole else None,
             )
         )
+    for split in ("validation", "test"):
+        if not best_series(by_split[split], ACCURACY) and (matrices := _matrices(by_split[split])):
+            by_split[split]["accuracy"] = {step: float(np.trace(m) / m.sum()) for step, m in matrices.items()}
     accuracy = best_series(by_split["validation"], ACCURACY) or best_series(by_split["test"], ACCURACY)
     score_name, score = _score(by_split["validation"])
     if accuracy:
@@ -115,6 +123,15 @@ def history_evidence(history: History, n_classes: int | None = None, clip_at: fl
     return (*evidence, *_last_evaluation(by_split, n_classes, course if is_known else None))
 
 
+def _matrices(series: Mapping[str, Series]) -> dict[int, np.ndarray]:
+    """The confusion matrix of two classes at each step at which all its cells are recorded as counts."""
+    cells = [next((series[name] for name in series if measure_of(name) in names), Series()) for names in COUNTS]
+    steps = sorted(set.intersection(*(set(cell) for cell in cells)))
+    counts = {step: [cell[step] for cell in cells] for step in steps}
+    whole = {step: values for step, values in counts.items() if all(v >= 0 and v.is_integer() for v in values)}
+    return {step: np.array(v, dtype=np.int64).reshape(2, 2) for step, v in whole.items() if 0 < sum(v) < 2**53}
+
+
 def _move_accuracy(by_split: dict[Split, dict[str, Series]]) -> None:
     """The only accuracy, without a split, next to a loss of each split is that of the validation: fastai and the tables
     that Trainer shows in a notebook name it so. Keras names no split in its training metrics, and `val_` in the others.
@@ -130,6 +147,11 @@ def _move_accuracy(by_split: dict[Split, dict[str, Series]]) -> None:
 def is_metric(name: str) -> bool:
     """Whether a name is that of a loss or an accuracy."""
     return _rank(name, LOSS) is not None or _rank(name, ACCURACY) is not None
+
+
+def is_loss_or_rate(name: str) -> bool:
+    """Whether a name is that of a loss or a learning rate."""
+    return _rank(name, LOSS) is not None or any(measure_of(name)[: len(rate)] == rate for rate in RATE)
 
 
 def split_of(name: str) -> Split:
@@ -265,6 +287,8 @@ def _last_evaluation(
         record = {"_".join(measure_of(name)): value for name, value in last.items()}
         if (accuracy := best_series(series, ACCURACY)) and math.isfinite(accuracy[max(accuracy)]):
             record["accuracy"] = accuracy[max(accuracy)]
+        if (matrices := _matrices(series)) and max(matrices) == max(map(max, series.values())):
+            record["confusion_matrix"] = matrices[max(matrices)].tolist()
         if bad := non_finite_metrics(last):
             broken[f"the last {split}"] = bad
         if (claims := claims_of(record, split)) is not None:

@@ -18,8 +18,10 @@ from tenor.checks.diagnosis.history import (
     History,
     Series,
     history_evidence,
+    is_loss_or_rate,
     is_metric,
     logged_number,
+    measure_of,
     series_of_records,
     split_of,
 )
@@ -40,6 +42,9 @@ TABLE_EXPORT = re.compile(r"(?P<run>.+?) - (?P<metric>.+?)(?P<bound>__MIN|__MAX)
 """A column in the CSV of a chart of Weights & Biases."""
 EVALUATION_FILE = re.compile(r"evaluat(?:ion|or)\w*?(?P<test>_test)?_results[^/]*\.csv$", re.IGNORECASE)
 """As sentence-transformers names its tables; their metrics are those of held-out rows, of the split in the name."""
+CELLS = (("tp",), ("tn",), ("fp",), ("fn",))
+COUNTS = {"tp", "tn", "fp", "fn"}
+"""Columns of the counts of a confusion matrix of two classes."""
 TENSORBOARD_DOWNLOAD = ("wall time", "step", "value")
 
 Records = list[Mapping[str, Any]]
@@ -113,7 +118,15 @@ def histories_in(path: Path) -> tuple[dict[str, History], str]:
         split = "test" if file["test"] else "eval"
         records = [{name if _axis([name]) else f"{split}/{name}": one for name, one in row.items()} for row in records]
         return {"": history_of_records(records, path)}, "the evaluations of sentence-transformers (a table)"
+    if set(plain) >= COUNTS and not any(split_of(name) and measure_of(name) in CELLS for name in header):
+        # Of simpletransformers: counts without a split are those of the evaluation, and so are the scores next to them.
+        records = [{_of_evaluation(name): one for name, one in row.items()} for row in records]
     return {"": history_of_records(records, path)}, "a training history (a table)"
+
+
+def _of_evaluation(name: str) -> str:
+    is_training = split_of(name) or _axis([name]) or is_loss_or_rate(name)
+    return name if is_training else f"eval/{name}"
 
 
 def is_history_value(value: Any) -> bool:

@@ -1,6 +1,7 @@
 """The saved model of a run, and a model alone: faults in its files, and how to get something that can be diagnosed."""
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from itertools import islice
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tenor.checks.diagnosis.artifacts import Artifacts, read_any_json
+from tenor.checks.diagnosis.columns import SUFFIXES
 from tenor.checks.diagnosis.unread_files import CHECKPOINT_FOLDERS, PICKLES, REASONS, WEIGHTS
 from tenor.checks.evidence import CheckpointEvidence, ClassNamesEvidence
 from tenor.checks.finding import CannotTell
@@ -19,6 +21,7 @@ from tenor.errors import UserError
 from tenor.model.foreign import KINDS, refuse_foreign_folder, refuse_other_weights
 
 MAX_FILES = 2_000
+MODELS_NAMED = 4
 MODELS = tuple(
     dict.fromkeys(
         (
@@ -123,12 +126,19 @@ def refuse_model_folder(path: Path) -> None:
     files = [file for pattern in ("*", "*/*") for file in islice(path.glob(pattern), MAX_FILES)]
     if not any(file.name in MARKS or _is_model(file) for file in files):
         return
+    models = [] if (path / CONFIG).is_file() else sorted(file.parent for file in files if _is_config(file))
+    model = models[0] if models else path
     try:
-        refuse_foreign_folder(str(path), path)
-        refuse_other_weights(str(path), str(path))
+        refuse_foreign_folder(str(model), model)
+        refuse_other_weights(str(model), str(model))
     except UserError as error:
-        raise UserError(f"{_way(path, None)} Tenor itself cannot predict with it yet: {error}") from error
-    raise UserError(_way(path, path))
+        raise UserError(f"{_way(path, None, models)} Tenor itself cannot predict with it yet: {error}") from error
+    raise UserError(_way(path, model, models))
+
+
+def _is_config(file: Path) -> bool:
+    """Whether a file is the configuration of a model whose weights are next to it."""
+    return file.name == CONFIG and any(_is_model(other) for other in islice(file.parent.iterdir(), MAX_FILES))
 
 
 def refuse_model_file(path: Path) -> None:
@@ -141,17 +151,41 @@ def _is_model(file: Path) -> bool:
     return any(fnmatch(file.name.lower(), pattern) for pattern in MODELS)
 
 
-def _way(path: Path, model: Path | None) -> str:
-    """What to diagnose instead; with the command for predictions if `model` is a folder that may be loaded."""
+def _way(path: Path, model: Path | None, found: Sequence[Path] = ()) -> str:
+    """What to diagnose instead; with the command for predictions if `model` is a folder that may be loaded.
+
+    `found` are the models in a folder that is none itself.
+    """
     is_checkpoint = any(fnmatch(path.name, pattern) for pattern in CHECKPOINT_FOLDERS)
     where = f" (often {path.resolve().parent})" if is_checkpoint else ""
+    tables = [file for file in sorted(path.iterdir()) if file.suffix.lower() in SUFFIXES] if path.is_dir() else []
     rows = (
         "a CSV file with its predictions (columns label and prediction)."
         if model is None
         else "its predictions of rows with true labels: tenor predict "
-        f"{shlex.quote(str(model))} --input ROWS.csv --output predictions.csv, then tenor diagnose predictions.csv."
+        f"{shlex.quote(str(model))} --input {shlex.quote(str(tables[0])) if len(tables) == 1 else 'ROWS.csv'} "
+        "--output predictions.csv, then tenor diagnose predictions.csv."
     )
+    kinds = [", ".join(filter(None, (one.name, _described(one)))) for one in found[:MODELS_NAMED]]
+    named = "; ".join(filter(None, kinds or [_described(path)]))
+    what = "a model" if not found else "contains a model" if len(found) == 1 else f"contains {len(found)} models"
+    read = f" {tables[0].name} contains no predictions." if len(tables) == 1 else ""
     return (
-        f"{path}: a model without a record of its training or a result, so there is nothing to diagnose. Give the "
-        f"folder to which the training wrote its log{where}, or {rows}"
+        f"{path}: {what} without a record of its training or a result{f' ({named})' if named else ''}, so there is "
+        f"nothing to diagnose.{read} Give the folder to which the training wrote its log{where}, or {rows}"
     )
+
+
+def _described(model: Path) -> str:
+    """The architecture and the classes in a model's configuration; empty if it has none."""
+    config = _object(model / CONFIG) if model.is_dir() else {}
+    architectures = config.get("architectures")
+    name = str(architectures[0]) if isinstance(architectures, list) and architectures else ""
+    if not name.endswith(CLASSIFIER):
+        return name
+    labels = config.get("id2label")
+    names = [str(one) for one in labels.values()] if isinstance(labels, dict) else []
+    count = len(names) or 2  # Two is the default, which `transformers` does not write.
+    shown = f": {', '.join(names[:MODELS_NAMED])}{', …' if len(names) > MODELS_NAMED else ''}" if names else ""
+    kind = str(config.get("problem_type") or "").replace("_", " ")
+    return f"{name} with {count} output{'s' if count > 1 else ''}{shown}{f', {kind}' if kind else ''}"

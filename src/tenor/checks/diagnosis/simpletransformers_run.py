@@ -40,10 +40,11 @@ def read_simpletransformers_folder(path: Path) -> list[Artifacts]:
     if (path / SCORES).is_file() and is_history_file(path / SCORES):
         evidence = history_evidence(_scores(path / SCORES), n_classes)
     if (path / RESULTS).is_file():
-        results = results_in(path / RESULTS)
+        course = next((one.course for one in evidence if isinstance(one, EvaluationEvidence)), None)
+        last = evaluation_of_results(results_in(path / RESULTS), n_classes, RESULTS)
         evidence = (
             *(one for one in evidence if not isinstance(one, EvaluationEvidence)),
-            *evaluation_of_results(results, n_classes, RESULTS),
+            *(replace(one, course=course) for one in last),
         )
     if not evidence:
         raise UserError(

@@ -15,8 +15,8 @@ from tenor.checks.rules.evl_measures import (
     confusion,
     distributions,
     joined,
-    one_class_of,
     numbering_differs,
+    one_class_of,
     per_split,
     ranking,
 )

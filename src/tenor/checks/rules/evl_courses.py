@@ -7,6 +7,7 @@ import numpy as np
 from tenor.checks.evidence import EvaluationEvidence, ReportedSplit, ValidationCourse, ValidationPoint
 from tenor.checks.finding import CannotTell
 from tenor.checks.rule import rule
+from tenor.checks.rules.evl_chance import classes_never_learned
 from tenor.checks.rules.evl_measures import joined, one_class_of, per_split
 from tenor.runs.findings import RULE_SEVERITY, Finding
 
@@ -19,6 +20,8 @@ FAR_BELOW_ANY = 0.05
 """Where K is not recorded: half of 1/10, below chance for up to ten classes."""
 TRAINED = 0.5
 """A training accuracy that is above chance for any number of classes."""
+FAR_APART = 0.15
+"""Of training and validation accuracy at the end: running means of a batch norm that are late have caught up then."""
 PERFECT = 0.9995
 NOT_PERFECT = 0.95
 """Five points below a validation without an error: more than dropout costs in a training accuracy at the end."""
@@ -31,6 +34,9 @@ MOST_CLASSES = 5
 MANY_VALIDATIONS = 5
 MOST_OF_ONE_CLASS = 0.75
 """A higher score that does not change may be that of a good model on a few rows."""
+LONG_COURSE = 8
+"""An accuracy that is the same in so many validations is no accident, also of a few dozen rows."""
+FALLS = 0.95
 SAME = 1e-9
 SKEWED_SHARE, MIN_MINORITY = 0.9, 10
 """Share of one class above which always predicting it may be right, and the rows of other classes that are needed."""
@@ -43,8 +49,9 @@ def far_below_chance(evaluation: EvaluationEvidence) -> Finding | None:
     Measures: the median accuracy of the later half of a run's validations, or that of the last evaluation, and the
     training accuracy.
 
-    Threshold: below half of 1/K. Where K is not recorded, below 0.05 while the training accuracy reached 0.5. At least
-    three validations, or one on 50 rows.
+    Threshold: below half of 1/K, in the median of the later half of the validations; or, of a training accuracy that
+    is 0.5 or more at the same time, in three validations, if the last accuracy is 0.15 below it. Where K is not
+    recorded, below 0.05 while the training accuracy reached 0.5. At least three validations, or one on 50 rows.
 
     Why: a model that knows nothing is right for one row in K. One that is nearly always wrong was trained on other
     labels than it is validated on: the validation rows are of a class that is rare among the training rows, as when the
@@ -70,13 +77,16 @@ def far_below_chance(evaluation: EvaluationEvidence) -> Finding | None:
     limit = FAR_BELOW_ANY if course.n_classes is None else FAR_BELOW / course.n_classes
     later = accuracies[len(accuracies) // 2 :]
     middle = float(np.median(later))
-    if middle >= limit:
+    below = _below_while_trained(course, limit)
+    if middle >= limit and not below:
         return None
     chance = "chance" if course.n_classes is None else f"1/{course.n_classes} = {1 / course.n_classes:.4f}"
     training = "" if trained is None else f", training accuracy up to {trained:.4f}"
     return Finding(
         observed=f"validation accuracy {middle:.4f} in the later half of {len(accuracies)} validations (median; "
-        f"{accuracies[-1]:.4f} in the last){training}",
+        f"{accuracies[-1]:.4f} in the last){training}"
+        if middle < limit
+        else f"validation accuracy {below}, {accuracies[-1]:.4f} in the last{training}",
         expected=f"an accuracy above {chance}",
         n=len(accuracies),
         cause="the validation rows are of a class that is rare in training (sorted rows, of which the last part was "
@@ -175,31 +185,57 @@ def scores_of_one_class(evaluation: EvaluationEvidence) -> Finding | None:
 def score_never_changes(evaluation: EvaluationEvidence) -> Finding | None:
     """The validation score is the same in every validation
 
-    Measures: the main score of all validations of a run that records no accuracy, such as a macro F1.
+    Measures: the accuracies of all validations of a run and its training accuracies; where it records no accuracy, its
+    main score, such as a macro F1.
 
-    Threshold: exactly the same in at least five validations, and 0.75 or less.
+    Threshold: exactly the same in at least five validations, and 0.75 or less. An accuracy also in the training rows,
+    or, where theirs are not recorded or change, in at least eight validations.
 
     Why: the predictions do not change, although the model is trained: it predicts one class for every row, or its
-    weights do not change.
+    weights do not change. A softmax over a single output (Keras' `Dense(1, activation="softmax")`) is 1 for every row:
+    the loss may fall, but every prediction is class 1.
 
-    Look-alikes: a few validation rows may give the same score by chance.
+    Look-alikes: a few validation rows may give the same score by chance. A loss that never falls is LOS006's and
+    EVL020's, training rows that are fitted EVL024's.
 
-    Fix: print the predicted classes of the validation rows, and count the labels of the training rows.
+    Fix: print the predicted classes of the validation rows, and count the labels of the training rows. With one output
+    use a sigmoid, with a softmax one output for each class.
 
-    Reference: Karpathy 2019, A Recipe for Training Neural Networks.
+    Reference: Karpathy 2019, A Recipe for Training Neural Networks; Keras, `binary_crossentropy`.
     """
-    scores = [] if evaluation.course is None else _finite(evaluation.course.score)
-    if evaluation.course is None or len(scores) < MANY_VALIDATIONS:
+    course = evaluation.course
+    scores = [] if course is None else _finite(course.accuracy) or _finite(course.score)
+    if course is None or len(scores) < MANY_VALIDATIONS:
         raise CannotTell(f"{len(scores)} scores of validations; {MANY_VALIDATIONS} are needed")
     if max(scores) - min(scores) > SAME or max(scores) > MOST_OF_ONE_CLASS:
         return None
+    if course.accuracy and classes_never_learned(course) is not None:
+        return None  # EVL020 judges it.
+    trained = _finite(course.training_accuracy)
+    is_trained_too = len(trained) >= MANY_VALIDATIONS and max(trained) - min(trained) <= SAME
+    if course.accuracy and not is_trained_too and len(scores) < LONG_COURSE:
+        return None
+    name = "accuracy" if course.accuracy else course.score_name
+    training = f", training accuracy {trained[0]:.4f} in all records" if is_trained_too else ""
+    falls = _falls(course)
     return Finding(
-        observed=f"{evaluation.course.score_name} {scores[0]:.4f} in all {len(scores)} validations",
+        observed=f"{name} {scores[0]:.4f} in all {len(scores)} validations{training}{falls}",
         expected="a score that changes",
         n=len(scores),
-        cause="the model predicts one class for every row, or its weights do not change",
-        fix="print the predicted classes of the validation rows, and count the labels of the training rows",
+        cause="every row is predicted as one class, as by a softmax over a single output, although the loss falls"
+        if falls
+        else "the model predicts one class for every row, or its weights do not change",
+        fix="print the predicted classes of the validation rows, and count the labels of the training rows; with one "
+        "output use a sigmoid, with a softmax one output for each class",
     )
+
+
+def _falls(course: ValidationCourse) -> str:
+    """The fall of the validation loss, as text; empty if it does not fall by a twentieth."""
+    losses = _finite(course.loss)
+    if len(losses) < MIN_VALIDATIONS or losses[-1] > FALLS * losses[0]:
+        return ""
+    return f", while the validation loss falls from {losses[0]:.4g} to {losses[-1]:.4g}"
 
 
 @rule("EVL036", "note", symptoms=("rising validation loss",), explains=("splits disagree",))
@@ -213,8 +249,8 @@ def final_losses_of_memorized_rows(evaluation: EvaluationEvidence) -> Finding | 
     -a ln a - (1 - a) ln((1 - a) / (K - 1)). A note; a warning from twice that on, if the loss is also above ln K. Where
     K is not recorded, the first must hold for up to five classes, the rest for two.
 
-    Why: a model that is right for a share a of the rows, and as sure as it is right, has at most this loss. A higher one
-    comes from predictions that are wrong with great confidence, as of a model that has memorized its training rows.
+    Why: a model that is right for a share a of the rows, and as sure as it is right, has at most this loss. A higher
+    one comes from predictions that are wrong with great confidence, as of a model that has memorized its training rows.
 
     Look-alikes: label smoothing and regularization keep the training loss above 0, and such a run passes. With three
     validation losses or more LOS015 judges their course. Labels that mean other classes in the validation rows (EVL007)
@@ -246,6 +282,17 @@ def final_losses_of_memorized_rows(evaluation: EvaluationEvidence) -> Finding | 
         fix="train for fewer epochs or stop early, keep the best checkpoint, and record the loss of every validation",
         severity="warning" if loss > log(k) and loss >= ROSE_FAR * _allowed_loss(share, k) else RULE_SEVERITY,
     )
+
+
+def _below_while_trained(course: ValidationCourse, limit: float) -> str:
+    """The validations far below chance while the training accuracy is not, as text; empty if they are fewer than three,
+    or if the last one has caught up."""
+    trained = {point.step: point.value for point in course.training_accuracy}
+    paired = [(point.value, trained[point.step]) for point in course.accuracy if point.step in trained]
+    below = [value for value, training in paired if value < limit and training >= TRAINED]
+    if len(below) < MIN_VALIDATIONS or not paired or paired[-1][1] - paired[-1][0] < FAR_APART:
+        return ""
+    return f"at most {max(below):.4f} in {len(below)} of {len(course.accuracy)} validations"
 
 
 def _allowed_loss(share: float, k: int) -> float:
@@ -284,5 +331,7 @@ def _one_class_text(claims: ReportedSplit, k: int) -> str:
     scores = f"accuracy {claims.accuracy:.4f} and {claims.macro_name} {claims.macro_f1:.4f}"
     if k == 1:
         return f"{scores} are exactly those of predicting the class of this F1 for every row"
-    loss = f"; loss {claims.loss:.4f}, ln {k} = {log(k):.4f}" if claims.loss is not None and isfinite(claims.loss) else ""
+    loss = (
+        f"; loss {claims.loss:.4f}, ln {k} = {log(k):.4f}" if claims.loss is not None and isfinite(claims.loss) else ""
+    )
     return f"{scores} are exactly those of predicting one class of {k} for every row{loss}"

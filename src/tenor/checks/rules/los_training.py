@@ -211,7 +211,6 @@ def _known_level(loss: float, n_classes: int | None, is_at_reference: bool) -> s
         *("bad result", "low accuracy", "majority accuracy", "one class predicted", "class never predicted"),
         *("unchanged score", "below chance", "collapsing predictions", "metric not a number", "skipped steps"),
     ),
-    one_class="always",
 )
 def loss_is_nan(steps: StepEvidence) -> Finding | None:
     """A loss or a gradient is NaN or infinite

@@ -24,7 +24,12 @@ ROUNDINGS = 100
 """Unit roundoffs that a deep network may accumulate in a logit of order 1; twelve layers stay below 50."""
 
 
-@rule("MOD001", "error", symptoms=("wrong outputs",), explains=("bad result", "high first loss", "loss without reward"))
+@rule(
+    "MOD001",
+    "error",
+    symptoms=("wrong outputs",),
+    explains=("bad result", "high first loss", "loss without reward", "unchanged score"),
+)
 def outputs_differ_from_classes(model: ModelEvidence) -> Finding | None:
     """The number of outputs differs from the number of classes
 
