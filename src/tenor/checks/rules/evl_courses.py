@@ -158,8 +158,9 @@ def scores_of_one_class(evaluation: EvaluationEvidence) -> Finding | None:
     predicts several classes it is near 0 at worst, but not exactly 0. The F1 of the predicted class is 2a / (1 + a),
     and 0 for every other one.
 
-    Look-alikes: a split whose rows are all of one class also has an MCC of 0. With very skewed classes, predicting the
-    most frequent one nearly always may be right.
+    Look-alikes: a split whose rows are all of one class also has an MCC of 0 and the same F1. With very skewed classes,
+    predicting the most frequent one nearly always may be right. Of two classes, a model that is right for rows of one
+    class only has the same F1, although it predicts both.
 
     Fix: count the labels of the rows that were trained on; then follow the first finding that explains this one.
 
@@ -173,7 +174,8 @@ def scores_of_one_class(evaluation: EvaluationEvidence) -> Finding | None:
         observed=joined([(name, text) for name, _, text in found]),
         expected="predictions of every class",
         n=sum(claims.n for _, claims, _ in found),
-        cause="the model does not separate the classes, or its decision threshold is outside the range of its scores",
+        cause="the model does not separate the classes, its decision threshold is outside the range of its scores, or "
+        "the evaluated rows are all of one class",
         fix="count the labels of the training rows; then follow the first finding that explains this one",
         severity="warning"
         if all(one_class_of(claims) and (claims.accuracy or 0.0) >= SKEWED_SHARE for _, claims, _ in found)

@@ -162,10 +162,10 @@ def rounding_of(value: float) -> float:
     return 0.5 * 10.0 ** -max(len(decimals), 1) + 1e-7
 
 
-FINEST = 0.02
+FINEST = 0.01
 """Largest uncertainty of a number of classes that follows from two rounded scores: chance hits a whole number within it
-in one of 25 cases, and only where the F1 is as low as that of one class."""
-FINEST_FOR_ONE = 1e-4
+in one of 50 cases, and only where the F1 is as low as that of one class."""
+FINEST_FOR_ONE = 1e-5
 """The same for the F1 of a class that all rows are predicted as, which is as high as that of a good model."""
 
 
@@ -173,7 +173,7 @@ def one_class_of(claims: ReportedSplit) -> int | None:
     """K, if accuracy and F1 are exactly those of predicting one class of K for every row; else None.
 
     With the share a of that class, the accuracy is a, its F1 is 2a / (1 + a), that of the others 0, and the macro F1 is
-    2a / ((1 + a) K). An F1 without a mean may be that of the predicted class itself: then K is 1.
+    2a / ((1 + a) K). Rows that are all of one class give the same scores. An F1 without a mean may be that of the predicted class itself: then K is 1.
     """
     share, f1 = claims.accuracy, claims.macro_f1
     if share is None or f1 is None or claims.macro_name not in ("macro F1", "F1") or not (0 < share < 1 and f1 > 0):
