@@ -95,6 +95,14 @@ def test_results_of_a_trainer_alone_name_one_class_of_four(tmp_path: Path) -> No
     assert not severities(diagnose(write(tmp_path / "sound" / "all_results.json", sound).parent))
 
 
+def test_results_of_a_trainer_alone_name_overfitting(tmp_path: Path) -> None:
+    """Its training loss is the mean over the whole training; near 0 only if most of it went over memorized rows."""
+    results = {"eval_accuracy": 0.725, "eval_loss": 1.9, "eval_samples": 400, "train_loss": 0.03, "epoch": 40.0}
+    assert severities(diagnose(write(tmp_path / "all_results.json", results).parent)) == {"EVL036": "warning"}
+    sound = results | {"eval_loss": 0.6, "train_loss": 0.4}
+    assert not severities(diagnose(write(tmp_path / "sound" / "all_results.json", sound).parent))
+
+
 def test_one_class_of_very_skewed_classes_is_a_warning() -> None:
     claims = ReportedSplit(1000, accuracy=0.95, macro_f1=1.9 / 1.95 / 2)
     found = run_rules([EvaluationEvidence({"test": claims}, 2)], "diagnosis", rules=(scores_of_one_class,)).findings

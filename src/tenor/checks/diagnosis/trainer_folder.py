@@ -25,7 +25,7 @@ from tenor.checks.diagnosis.results_json import (
 )
 from tenor.checks.diagnosis.tenor_run import points, step_evidence
 from tenor.checks.diagnosis.trainer_totals import totals_of
-from tenor.checks.evidence import CheckpointEvidence, StepEvidence, ValidationCourse, ValidationPoint
+from tenor.checks.evidence import CheckpointEvidence, ReportedSplit, StepEvidence, ValidationCourse, ValidationPoint
 from tenor.checks.rules.ckp import ROUNDING, best_validation, larger_is_better
 from tenor.config.yaml_text import parse_yaml
 from tenor.errors import UserError
@@ -315,7 +315,9 @@ def _artifacts(state: Mapping[str, Any], folder: Path, other_runs: tuple[str, ..
         steps = _with_course(steps, state, history, arguments, bool(splits))
         evidence.append(replace(steps, train_rows=whole.rows, kept_checkpoints=whole.kept))
     if splits or broken:
-        evidence.append(evaluation_evidence(splits, n_classes, broken, _validations(history, steps, n_classes)))
+        evidence.append(
+            evaluation_evidence(splits, n_classes, broken, _validations(history, steps, n_classes, claims, mean_loss))
+        )
     earlier = read_findings(folder / FINDINGS)
     return Artifacts(
         "the output of transformers.Trainer",
@@ -329,7 +331,18 @@ def _artifacts(state: Mapping[str, Any], folder: Path, other_runs: tuple[str, ..
     )
 
 
-def _validations(history: Records, steps: StepEvidence | None, n_classes: int | None) -> ValidationCourse:
+def _validations(
+    history: Records,
+    steps: StepEvidence | None,
+    n_classes: int | None,
+    last: ReportedSplit | None,
+    mean_loss: float | None,
+) -> ValidationCourse:
+    """The logged validations; where only results are recorded, the last one, and the mean loss of the training."""
+    if not points(history, "eval_accuracy") and not points(history, "eval_loss") and last is not None:
+        accuracy, loss = (() if value is None else (ValidationPoint(0, value),) for value in (last.accuracy, last.loss))
+        trained = mean_loss if steps is None or not len(steps.loss) else float(steps.loss[-1])
+        return ValidationCourse(accuracy=accuracy, loss=loss, n_classes=n_classes, training_loss=trained)
     score = next((name for name in SCORES if points(history, name)), "")
     return ValidationCourse(
         accuracy=points(history, "eval_accuracy"),

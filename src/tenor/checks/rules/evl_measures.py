@@ -173,7 +173,8 @@ def one_class_of(claims: ReportedSplit) -> int | None:
     """K, if accuracy and F1 are exactly those of predicting one class of K for every row; else None.
 
     With the share a of that class, the accuracy is a, its F1 is 2a / (1 + a), that of the others 0, and the macro F1 is
-    2a / ((1 + a) K). Rows that are all of one class give the same scores. An F1 without a mean may be that of the predicted class itself: then K is 1.
+    2a / ((1 + a) K). Rows that are all of one class give the same scores. An F1 without a mean may be that of the
+    predicted class itself: then K is 1.
     """
     share, f1 = claims.accuracy, claims.macro_f1
     if share is None or f1 is None or claims.macro_name not in ("macro F1", "F1") or not (0 < share < 1 and f1 > 0):
