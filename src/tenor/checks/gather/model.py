@@ -326,7 +326,8 @@ def _unpadded(batches: BatchEvidence, pad_id: int | None) -> tuple[np.ndarray, .
             return None
         text = np.ones_like(ids, dtype=bool) if pad_id is None else ids != pad_id
         if batches.attention_mask is not None:
-            text &= batches.attention_mask[index] != 0
+            mask = batches.attention_mask[index] != 0
+            text &= mask | ~mask.any(axis=1, keepdims=True)  # A mask of zeros does not show where the text is.
         rows += [_between_ends(row, kept) for row, kept in zip(ids, text, strict=True)]
     return tuple(rows)
 
