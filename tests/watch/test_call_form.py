@@ -57,7 +57,7 @@ def test_a_mapping_stays_one_of_its_type_and_loses_its_labels(kind: type) -> Non
 
 def test_other_arguments_are_repeated_and_labels_left_out() -> None:
     form = call_form(called(Net(), input_ids=IDS, attention_mask=MASK, labels=torch.tensor([0, 1, 0]), mode="pool"))
-    ids, mask, segments, other = form.forward(Net(), {"input_ids": IDS, "attention_mask": MASK})
+    *_, segments, other = form.forward(Net(), {"input_ids": IDS, "attention_mask": MASK})
     assert other == {"mode": "pool"}
     assert segments is None
 

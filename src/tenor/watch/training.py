@@ -265,6 +265,7 @@ def _evidence(
     unused: tuple[str, ...] | None,
 ) -> list[Any]:
     """What the preflight cannot gather from one optimizer and the loader's batches alone."""
+    from tenor.checks.before_training import name_of
     from tenor.checks.finding import CannotTell
     from tenor.checks.gather.batches import batch_evidence
     from tenor.checks.gather.model import model_evidence, optimizer_evidence
@@ -281,7 +282,14 @@ def _evidence(
     recorded = None
     with contextlib.suppress(CannotTell):
         recorded = trace(model, first.batches[0], first.forward)
-        training.outputs = model_evidence(model, n_classes, new_weights=new, unused_weights=unused, trace=recorded)
+        training.outputs = model_evidence(
+            model,
+            n_classes,
+            new_weights=new,
+            unused_weights=unused,
+            trace=recorded,
+            checkpoint=name_of(training.tokenizer),
+        )
         evidence.append(training.outputs)
     optimizers = observer.with_others(first.optimizer, model)
     if len(optimizers) > 1:
