@@ -28,7 +28,7 @@ from tenor.watch.first_step import (
 )
 from tenor.watch.heard_rows import SeenRows, labels_in_batch
 from tenor.watch.loop_order import LoopOrder
-from tenor.watch.patches import guarded
+from tenor.watch.patches import global_randomness_kept, guarded
 from tenor.watch.unnoticed import unnoticed
 
 if TYPE_CHECKING:
@@ -101,6 +101,7 @@ class WatchedTraining:
         if self.order.steps in LOOKS:
             self._look_at_order()
 
+    @global_randomness_kept()
     def _look_at_order(self) -> None:
         """Judge the order of the calls while the program runs, and the optimizer's groups if they should have
         changed."""
@@ -172,6 +173,7 @@ class WatchedTraining:
                 if other._idle > 2:
                     other.end()
 
+    @global_randomness_kept()
     def end(self) -> None:
         """Check the weights a last time and let go of model and optimizer; the evidence stays."""
         if self.watchdog is None:
@@ -186,6 +188,7 @@ class WatchedTraining:
             self.order.end()
 
 
+@global_randomness_kept()
 def begin_training(training: WatchedTraining, optimizer: Any) -> None:
     """Run the preflight on what the first step has shown, and begin to watch."""
     observer, step = training.observer, training.observer.step
