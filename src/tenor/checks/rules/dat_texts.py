@@ -31,13 +31,14 @@ _KIND = (
 )
 _PART = r"(?:text|reviews?|sentences?|tweets?|comments?|names?|titles?|descriptions?|content|reasons?|features?)"
 SLOT = re.compile(
-    rf"[\[{{<](?:(?:please )?(?:insert|enter|write|add|your|fill in)\b[\w '’/-]{{0,40}}\b(?:{_KIND}|{_PART})\b[\w '’/-]{{0,20}}"
+    rf"[\[{{<](?:(?:please )?(?:insert|enter|write|add|your|fill in)\b"
+    rf"[\w '’/-]{{0,40}}\b(?:{_KIND}|{_PART})\b[\w '’/-]{{0,20}}"
     rf"|[\w '’/-]{{0,40}}\b{_PART}(?: goes)? here|{_KIND}(?:['’]s)?[ _-]?(?:name|title))[\]}}>]"
     rf"|\{{\{{?\s*(?:{_KIND}|{_PART})(?:[ _-]?(?:name|title))?\s*\}}?\}}",
     re.IGNORECASE,
 )
-"""A slot of a template that nobody filled in: `[Insert movie title]`, `[MOVIE NAME]`, `{actor}`, `<review text here>`. Not
-the masks of anonymized texts, such as `[NAME]`; none of IMDb's 50,000 reviews has one."""
+"""A slot of a template that nobody filled in: `[Insert movie title]`, `[MOVIE NAME]`, `{actor}`, `<review text here>`.
+Not the masks of anonymized texts, such as `[NAME]`; none of IMDb's 50,000 reviews has one."""
 LOREM_IPSUM = "lorem ipsum"
 EMPTY_LOOKING = " .-–—_/\\|,'\"…\u200b\u200c\u200d\u2060\ufeff\xa0\t\r\n"
 _TEXT = r"(?:content|text|reviews?|sentences?|tweets?|comments?|examples?|responses?)\b"
@@ -227,8 +228,8 @@ def placeholder_texts(data: DataEvidence) -> Finding | None:
         observed=f"{by_split(counts)} of {n:,} are or contain placeholders, for example {_with_slot(example)!r}",
         expected="none",
         n=n,
-        cause="missing values were converted to strings, texts were deleted where they were gathered, or a template was "
-        "not filled in",
+        cause="missing values were converted to strings, texts were deleted where they were gathered, or a template "
+        "was not filled in",
         fix="drop these rows, and missing texts before converting the column to strings",
         severity="warning" if total >= max(2, RARE * n) else "note",
     )

@@ -50,7 +50,7 @@ def recognize(columns: Sequence[str], sample: Sequence[Record]) -> Export | None
     `sample`: a few records, which nested exports and those with equal column names are recognized by; may be empty for
     a table.
     """
-    for known in (_crowd, _app_store_connect, _prodigy, _label_studio, _label_studio_table, _argilla, _argilla_1, _doccano, _known_table):
+    for known in KNOWN:
         if (export := known(columns, sample)) is not None:
             return export
     return None
@@ -345,3 +345,17 @@ def _text_of(columns: Sequence[str], sample: Sequence[Record]) -> str:
         name: sum(len(value) for record in sample if isinstance(value := record.get(name), str)) for name in columns
     }
     return max(lengths, key=lambda name: lengths[name], default="text")
+
+
+KNOWN = (
+    _crowd,
+    _app_store_connect,
+    _prodigy,
+    _label_studio,
+    _label_studio_table,
+    _argilla,
+    _argilla_1,
+    _doccano,
+    _known_table,
+)
+"""In this order: the first that recognizes a table is right."""

@@ -315,7 +315,9 @@ def _with_advice(meaning: Meaning, counts: Counter[str], classes: Classes, where
         are = f"not classes: {listed(faulty)}"
         if numbers and what.startswith(OTHER_SCALE) and (of_all == "all" or guessed(counts, meaning.names)):
             of_all, are = "all", numbers_text(counts)
-        raise UserError(f"{where}: {of_all} {counts.total():,} labels in column {column!r} are {are}; {what}. {advice}.")
+        raise UserError(
+            f"{where}: {of_all} {counts.total():,} labels in column {column!r} are {are}; {what}. {advice}."
+        )
     hint = nearest(strangers[0], meaning.names)
     return replace(meaning, wrong=f"{meaning.wrong}{hint}", advice=f"{advice}.")
 
