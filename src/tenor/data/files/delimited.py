@@ -86,7 +86,9 @@ def delimited_rows(path: Path, required: Sequence[str], others: Sequence[Path] =
     def values(at: int) -> Iterator[str]:
         return (record[at] for record in found.records() if len(record) > at)
 
-    if lost := lost_first_row([path, *others], found.header, sample, required, found.dialect.delimiter, values):
+    if not is_known_without_header(path) and (
+        lost := lost_first_row([path, *others], found.header, sample, required, found.dialect.delimiter, values)
+    ):
         raise UserError(lost)
     describing = describing_rows(sample)
     usual = Dialect(delimiter_of(path))
@@ -229,8 +231,8 @@ def _refuse_excel_line(path: Path) -> None:
     if first.lower().startswith("sep=") and len(first) <= len("sep=x"):
         new = new_name(path, "_without_sep")
         raise UserError(
-            f"{path}: its first line, {first!r}, is for Excel and is not a header. Remove it and {set_path(new)}: "
-            f"{content_of(path, 'tail -n +2')} > {quote(str(new))}"
+            f"{path}: its first line, {first!r}, is for Excel and is not a header. Remove it and "
+            f"{set_path(new)}, for instance: {content_of(path, 'tail -n +2')} > {quote(str(new))}"
         )
 
 
@@ -290,7 +292,7 @@ def require_header(path: Path, header: Sequence[str], required: Iterable[str]) -
         )
         raise UserError(
             f"{path}: its fields are enclosed in single quotes, expected double quotes. Convert it and "
-            f"{set_path(new)}: python -c {quote(code)}"
+            f"{set_path(new)}, for instance: python -c {quote(code)}"
         )
 
 

@@ -130,7 +130,7 @@ def refuse_class_files(files: Sequence[Path]) -> None:
         lines.append(f"{read} | awk 'NF {{print \"__label__{name} \" $0}}'")
     raise UserError(
         f"{folder}: its files seem to have the texts of one class each{_listed(': ', [path.name for path in files])}. "
-        f"If each line is a text, write them as one file with labels and {set_path(new)}: "
+        f"If each line is a text, write them as one file with labels and {set_path(new)}, for instance: "
         f"({'; '.join(lines)}) > {quote(str(new))}"
     )
 

@@ -226,8 +226,8 @@ def require_text(path: Path) -> None:
                 place = _byte_place(decoded, error.start, start - len(incomplete), line)
                 is_mixed = is_mixed or not decoded[: error.start].isascii()
                 head = f"{path}: is not UTF-8: {place} is 0x{decoded[error.start]:02X}, {error.reason}."
-                encoding = None if is_mixed else likely_encoding(path)
-                raise NotUtf8(head, encoding_fix(path, is_mixed), encoding) from error
+                whole = None if is_mixed else likely_encoding(path)
+                raise NotUtf8(head, encoding_fix(path, is_mixed), whole) from error
             if not part:
                 return
             start, line = start + len(part), line + part.count(b"\n")
@@ -265,9 +265,8 @@ def encoding_fix(path: Path, is_mixed: bool = False, more: str = "") -> str:
     """The next step for a file that is not UTF-8, with further settings; `is_mixed`: it also has valid characters of
     several bytes."""
     if is_mixed:
-        return (
-            f"The rest of the file is UTF-8: save these lines as UTF-8, or drop the invalid bytes and {_convert(path)}"
-        )
+        rest = "The rest of the file is UTF-8: save these lines as UTF-8"
+        return f"{rest}, or drop the invalid bytes and {_convert(path)}"
     encoding = likely_encoding(path)
     return f"It looks like {encoding}. Save it as UTF-8 and {_convert(path, encoding, more)}"
 

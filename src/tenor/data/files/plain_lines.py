@@ -99,7 +99,7 @@ def _refuse_header(path: Path, first: list[str]) -> None:
             new = new_name(path, suffix=".csv")
             raise UserError(
                 f"{path}: its first line is the header of a CSV file, {line[:80]!r}, so that it is not one text per "
-                f"line. Rename it and {set_path(new)}: {content_of(path)} > {quote(str(new))}"
+                f"line. Rename it and {set_path(new)}, for instance: {content_of(path)} > {quote(str(new))}"
             )
 
 
@@ -124,7 +124,7 @@ def _refuse_tabs(path: Path, others: Sequence[Path]) -> None:
             command = f"{content_of(path)} > {quote(str(new))}"
         raise UserError(
             f"{path}: each line is separated by tabs into {len(fields)} fields, so that it is not one text per line. "
-            f"Save it as a .tsv file with a header and {set_path(new)}: {command}"
+            f"Save it as a .tsv file with a header and {set_path(new)}, for instance: {command}"
         )
 
 
