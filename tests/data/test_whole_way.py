@@ -194,3 +194,16 @@ def test_names_that_lead_out_of_an_archive_are_not_followed(name: str, tmp_path:
     told = refusal(pack(tmp_path / "a.zip", {name: "x", "b/c.txt": "y", "d/e.txt": "z"}))
     assert "etc" not in told.replace("/etc/a.txt", "")
     assert "data.path=" not in told or f"data.path={tmp_path / 'a'} " in told
+
+
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_a_tar_archive_that_cannot_be_listed_is_refused_without_settings(is_damaged: bool, tmp_path: Path) -> None:
+    """Damaged, or with a header that would fill the memory."""
+    path = tmp_path / "a.tar.gz"
+    with tarfile.open(path, "w:gz") as archive:
+        info = tarfile.TarInfo("x")
+        info.type, info.size = tarfile.XHDTYPE, 2**22
+        archive.addfile(info, io.BytesIO(b" " * info.size))
+    if is_damaged:
+        path.write_bytes(path.read_bytes()[:100])
+    assert "archives are not read. Extract it (tar -xf" in refusal(path)

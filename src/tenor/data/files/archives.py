@@ -1,11 +1,15 @@
 """Archives of many files: the command that extracts one, and the settings that then read what it holds."""
 
+import bz2
+import gzip
+import lzma
 import tarfile
 import zipfile
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from shlex import quote
+from typing import BinaryIO, cast
 
 from tenor.data.files.folders import ALL_TEST_ROWS, TABLES, format_suffix, natural, split_of
 from tenor.data.files.formats import FORMATS
@@ -17,6 +21,8 @@ MOST_MEMBERS = 500_000
 """Of an archive, that are listed; the largest of labelled texts has 100,000."""
 MOST_TAR_BYTES = 2**32
 """A tar archive is read up to here for the names in it."""
+MOST_HEADER_BYTES = 2**20
+"""Long names have headers of their own, of a few hundred bytes."""
 SAVED = ("dataset_dict.json", "dataset_info.json", "state.json")
 """What `Dataset.save_to_disk` writes next to the data."""
 SHOWN = 5
@@ -56,11 +62,34 @@ def _zip_names(path: Path) -> list[PurePosixPath]:
 
 def _tar_names(path: Path) -> list[PurePosixPath]:
     try:
-        with tarfile.open(path) as archive:
+        with _unpacked(path) as content, tarfile.open(fileobj=cast(BinaryIO, _Headers(content)), mode="r:") as archive:
             found = [PurePosixPath(name) for name in islice(_files_of(archive), MOST_MEMBERS)]
     except (*DECOMPRESSION_ERRORS, tarfile.TarError, OSError):
         return []  # Reported as an archive without a way further.
     return [name for name in found if not any(map(IGNORED.fullmatch, name.parts))]
+
+
+def _unpacked(path: Path) -> BinaryIO:
+    match path.suffix.lower():
+        case ".gz" | ".tgz":
+            return cast(BinaryIO, gzip.open(path))
+        case ".bz2" | ".tbz":
+            return cast(BinaryIO, bz2.open(path))
+        case ".xz" | ".txz":
+            return cast(BinaryIO, lzma.open(path))
+    return path.open("rb")
+
+
+class _Headers:
+    """A tar archive of which only headers are read: one that claims to be long is refused, not loaded into memory."""
+
+    def __init__(self, content: BinaryIO) -> None:
+        self.tell, self.seek, self.content = content.tell, content.seek, content
+
+    def read(self, size: int) -> bytes:
+        if not 0 <= size <= MOST_HEADER_BYTES:
+            raise tarfile.ReadError(f"a header of {size:,} bytes")
+        return self.content.read(size)
 
 
 def _files_of(archive: tarfile.TarFile) -> Iterator[str]:
