@@ -3,6 +3,7 @@
 import random
 import sys
 from importlib.machinery import SourceFileLoader
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -33,6 +34,22 @@ def test_an_action_follows_the_import_of_its_module(tmp_path: Path, monkeypatch:
     assert late_module.__spec__.loader is late_module.__loader__
     when_imported("late_module", lambda module: seen.append(module.VALUE))
     assert seen == [7, 7]
+
+
+def test_a_module_that_was_looked_for_is_hooked_when_it_is_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `datasets` looks for torch without importing it."""
+    (tmp_path / "sought_module.py").write_text("VALUE = 8\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
+    seen = []
+    when_imported("sought_module", lambda module: seen.append(module.VALUE))
+    assert find_spec("sought_module") is not None
+    assert not seen
+    import sought_module  # type: ignore[import-not-found]  # noqa: F401
+
+    assert seen == [8]
 
 
 def test_an_observed_function_returns_what_it_returned(capfd: pytest.CaptureFixture[str]) -> None:

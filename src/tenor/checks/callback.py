@@ -9,7 +9,8 @@ from typing import Any, Literal
 from transformers import TrainerCallback
 
 from tenor.checks.before_training import preflight, what_to_pass
-from tenor.checks.gather.trainer import trainer_evidence
+from tenor.checks.gather.trainer import owner_of, trainer_evidence
+from tenor.checks.gather.trainer_columns import trainer_columns
 from tenor.checks.rule import Rule
 from tenor.checks.watchdog import Watchdog
 from tenor.errors import RefusedError
@@ -42,9 +43,11 @@ class TenorCallback(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         model, loader = kwargs["model"], kwargs["train_dataloader"]
-        steps_per_epoch = (
-            max(1, -(-len(loader) // args.gradient_accumulation_steps)) if hasattr(loader, "__len__") else None
-        )
+        steps_per_epoch = _steps_per_epoch(loader, args.gradient_accumulation_steps)
+        evidence: list[Any] = [*trainer_evidence(model, args, state, loader)]
+        trainer = self.trainer_of(args, model)
+        if trainer is not None:
+            evidence.append(trainer_columns(trainer, state, loader, steps_per_epoch))
         report = preflight(
             model=model,
             train_loader=loader,
@@ -60,7 +63,7 @@ class TenorCallback(TrainerCallback):
             batches_read=self._batches_skipped(args, state, steps_per_epoch),
             seconds=self.seconds,
             allow=self.allow,
-            evidence=trainer_evidence(model, args, state, loader),
+            evidence=evidence,
             rules=self.rules,
         )
         self.reports.append(report)
@@ -113,6 +116,10 @@ class TenorCallback(TrainerCallback):
                 self._watchdog.finish()
         self.write(args)
 
+    def trainer_of(self, args: Any, model: Any) -> Any:
+        """The Trainer that trains this model, or None."""
+        return owner_of(args, model)
+
     def _batches_skipped(self, args: Any, state: Any, steps_per_epoch: int | None) -> int | None:
         """Batches of the epoch that the Trainer skips when it resumes a run."""
         if steps_per_epoch is None:
@@ -160,3 +167,11 @@ class TenorCallback(TrainerCallback):
     def all_reports(self) -> list[Report]:
         """The reports of the preflight and of the training so far."""
         return [*self.reports, *([self._watchdog.report] if self._watchdog is not None else [])]
+
+
+def _steps_per_epoch(loader: Any, accumulation: int) -> int | None:
+    """Optimizer steps in one pass over a loader; None for a stream, whose loader has a length only by name."""
+    try:
+        return max(1, -(-len(loader) // accumulation))
+    except TypeError:
+        return None

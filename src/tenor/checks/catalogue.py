@@ -10,6 +10,7 @@ from typing import Any
 from tenor.checks.finding import CannotTell
 from tenor.checks.rule import Rule
 from tenor.checks.rules import (
+    call_order,
     ckp,
     ckp_files,
     dat_batches,
@@ -21,11 +22,11 @@ from tenor.checks.rules import (
     evl_claims,
     evl_collapse,
     evl_courses,
+    evl_objects,
     evl_order,
     evl_ranking,
     evl_rows,
     frz,
-    loop,
     los_curves,
     los_function,
     los_training,
@@ -36,6 +37,7 @@ from tenor.checks.rules import (
     opt_steps,
     prc,
     tok,
+    trainer_rows,
 )
 from tenor.errors import UserError
 from tenor.runs.files import write_text
@@ -44,8 +46,9 @@ from tenor.runs.findings import Finding, NotApplicable, Report, Stage
 # `dst` is not included: nothing gathers the evidence of its rules yet.
 FAMILIES: tuple[ModuleType, ...] = (
     *(dat_labels, dat_splits, dat_batches, dat_signal, dat_texts, tok),
-    *(mod, mod_intentions, los_function, los_training, los_curves, opt_groups, opt_schedule, opt_steps, loop, frz, prc),
-    *(dst_gradients, ckp, ckp_files, evl_rows, evl_order, evl_collapse, evl_courses, evl_ranking, evl_claims),
+    *(mod, mod_intentions, los_function, los_training, los_curves, opt_groups, opt_schedule, opt_steps),
+    *(call_order, frz, prc, dst_gradients, trainer_rows, ckp, ckp_files),
+    *(evl_rows, evl_order, evl_collapse, evl_courses, evl_ranking, evl_claims, evl_objects),
 )
 
 ENTRY_POINTS = "tenor.rules"

@@ -705,6 +705,58 @@ class ProcessEvidence:
     """Why it is not known."""
 
 
+@dataclass(frozen=True)
+class TrainerEvidence:
+    """What `transformers.Trainer` does with its rows: which columns it keeps, which labels it evaluates, how far its
+    training had come."""
+
+    description: ClassVar[str] = "the rows and arguments of transformers.Trainer"
+
+    label_names: tuple[str, ...] = ()
+    """Keys that an evaluation batch must contain for loss and metrics to be computed."""
+    label_names_given: bool = False
+    """Whether the program gave them (`TrainingArguments(label_names=…)`)."""
+    evaluation_keys: tuple[str, ...] | None = None
+    """Keys of an evaluation batch as collated that have a value; None: not known."""
+    evaluation_unknown: str = ""
+    """Why they are not known."""
+    metrics_wanted: tuple[str, ...] = ()
+    """Arguments that need the labels: compute_metrics, metric_for_best_model."""
+    steps_done: int = 0
+    """Steps of the run that was resumed; 0 for a new one."""
+    max_steps: int = 0
+    epochs_done: float | None = None
+    """Epochs of the run that was resumed."""
+    steps_per_epoch: int | None = None
+    """Of the present rows."""
+    removed_read: tuple[tuple[str, str], ...] | None = None
+    """Columns that the Trainer removed although a method of the program names them: column and method, such as
+    `WeightedTrainer.compute_loss`; None: not known."""
+
+
+@dataclass(frozen=True)
+class MetricObject:
+    """An object that accumulates a metric, as its value was computed."""
+
+    name: str
+    """Of its class."""
+    training_updates: int
+    """Since its last reset."""
+    evaluation_updates: int
+
+
+@dataclass(frozen=True)
+class MetricObjectsEvidence:
+    """The objects of torchmetrics whose value was computed."""
+
+    description: ClassVar[str] = "the updates of metric objects (torchmetrics)"
+
+    computed: int
+    """Number of these objects."""
+    mixed: tuple[MetricObject, ...]
+    """Those with updates in training and in evaluation between two resets, as they were when first computed."""
+
+
 @dataclass(frozen=True, eq=False)
 class ResumeEvidence:
     """A run before and after an interruption."""

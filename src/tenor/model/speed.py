@@ -169,8 +169,9 @@ def _encoder(model: Any) -> tuple[str, Any]:
 
 
 _LOCK = threading.Lock()
-_MODES: dict[nn.Module, tuple[int, bool]] = {}
-"""For every module in evaluation mode: the count of blocks, and whether it was in training mode before the first."""
+_MODES: dict[int, tuple[int, bool]] = {}
+"""For the id of every module in evaluation mode: the count of blocks, and whether it was in training mode before the
+first. Its hash may change meanwhile: that of a torchmetrics object is the hash of its state."""
 
 
 @contextmanager
@@ -182,17 +183,17 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
     modules = list(model.modules())
     with _LOCK:
         for module in modules:
-            blocks, before = _MODES.get(module, (0, module.training))
-            _MODES[module] = blocks + 1, before
+            blocks, before = _MODES.get(id(module), (0, module.training))
+            _MODES[id(module)] = blocks + 1, before
         model.eval()
     try:
         yield
     finally:
         with _LOCK:
             for module in modules:
-                blocks, before = _MODES.pop(module)
+                blocks, before = _MODES.pop(id(module))
                 if blocks > 1:
-                    _MODES[module] = blocks - 1, before
+                    _MODES[id(module)] = blocks - 1, before
                 else:
                     module.training = before
 

@@ -39,8 +39,9 @@ def diagnosis_of(session: "Session", is_final: bool) -> Diagnosis:
         runs = [_artifacts(training, is_final) for training in OBSERVER.trainings if not training.unjudged]
         runs += [run for trainer in OBSERVER.trainers for run in trainer.artifacts()]
         evaluated = OBSERVER.evaluations.evidence(max((one.n_classes or 0 for one in OBSERVER.trainings), default=0))
-        if evaluated is not None:
-            runs = _with_evidence(runs, evaluated)
+        for further in (evaluated, OBSERVER.metric_objects.evidence()):
+            if further is not None:
+                runs = _with_evidence(runs, further)
         if not runs:
             runs = [Artifacts("a program", ())]
         runs[-1] = replace(runs[-1], earlier=(*runs[-1].earlier, *OBSERVER.loading_reports()))
@@ -66,7 +67,7 @@ def _limits() -> list[str]:
 
 
 def _with_evidence(runs: list[Artifacts], evidence: Any) -> list[Artifacts]:
-    """Evaluations belong to the last run before them, which is the last one in all but a few programs."""
+    """Evaluations and metrics belong to the last run before them, which is the last one in all but a few programs."""
     if not runs:
         return [Artifacts("an evaluation", (evidence,))]
     if any(type(one) is type(evidence) for one in runs[-1].evidence):

@@ -57,6 +57,31 @@ def _after_update(result: Any, metric: Any, preds: Any, target: Any) -> None:
         observer.evaluations.on_labels(target)
 
 
+def hook_metric_objects(module: ModuleType) -> None:
+    """Hear when any object of torchmetrics is updated and computed. Its `update` and `compute` are attributes of the
+    object, made at its construction and again when it is copied."""
+    metric = module.Metric
+    for made in ("__init__", "__setstate__"):
+        observe(metric, made, _after_made)
+    observe(metric, "forward", _after_metric_forward)
+
+
+def _after_made(result: Any, metric: Any, *rest: Any, **named: Any) -> None:
+    # The attributes refer to the metric anyway, so a strong reference here keeps it no longer than before.
+    observe(metric, "update", lambda result, *rest, **named: _on_object("update", metric))
+    observe(metric, "compute", lambda result, *rest, **named: _on_object("compute", metric))
+
+
+def _after_metric_forward(result: Any, metric: Any, *rest: Any, **named: Any) -> None:
+    _on_object("forward", metric)
+
+
+def _on_object(what: str, metric: Any) -> None:
+    observer = _observer()
+    if observer is not None:
+        getattr(observer.metric_objects, f"on_{what}")(metric)
+
+
 def _observer() -> Any:
     """The observer of a process that has imported torch; without torch nothing is trained that is watched."""
     import sys

@@ -19,6 +19,7 @@ from tenor.watch.evaluations import Evaluations
 from tenor.watch.heard_rows import HeardTexts
 from tenor.watch.loading_hooks import unmatched_report
 from tenor.watch.loop_order import Plateau
+from tenor.watch.metric_objects import MetricObjects
 from tenor.watch.session import Session
 from tenor.watch.settings import WatchSettings
 from tenor.watch.training import WatchedTraining, begin_training
@@ -97,6 +98,7 @@ class Observer:
         self._unmatched: list[tuple[weakref.ref[nn.Module], Report]] = []
         """Models, and what follows from a state of which no tensor was loaded into them."""
         self.texts = HeardTexts()
+        self.metric_objects = MetricObjects()
         self.scales_loss = False
         self.step = Step()
         self._taken: Step | None = None
@@ -210,7 +212,10 @@ class Observer:
 
     def _on_loss_module(self, module: nn.Module, args: Any, output: Any) -> None:
         """A module without parameters that was called with logits and labels is the program's own loss. A function that
-        it called with the same logits was heard before, and is not another loss."""
+        it called with the same logits was heard before, and is not another loss. A metric is called in the same way,
+        but has no gradient, or accumulates what it is given."""
+        if not _has_gradient(output) or is_accumulating(module):
+            return
         if len(args) != 2 or not all(isinstance(arg, torch.Tensor) for arg in args) or not args[0].requires_grad:
             return
         losses = self.step.losses
@@ -336,12 +341,15 @@ def parameters_of(optimizer: Any) -> list[torch.Tensor]:
 
 
 def tensors_in(values: Iterable[Any]) -> list[torch.Tensor]:
-    """The tensors among values, and in mappings and sequences among them."""
-    found = []
+    """The tensors among values, and in mappings, lists and tuples among them."""
+    found: list[torch.Tensor] = []
     for value in values:
-        inner = list(value.values()) if isinstance(value, Mapping) else value
-        parts = inner if isinstance(inner, tuple | list) else [inner]
-        found += [part for part in parts if isinstance(part, torch.Tensor)]
+        if isinstance(value, torch.Tensor):
+            found.append(value)
+        elif isinstance(value, Mapping):
+            found += tensors_in(value.values())
+        elif isinstance(value, tuple | list):
+            found += tensors_in(part for part in value if isinstance(part, torch.Tensor | Mapping | tuple | list))
     return found
 
 
@@ -380,6 +388,15 @@ def classes_of(labels: torch.Tensor) -> torch.Tensor | None:
 
 def _one_number(value: Any) -> torch.Tensor | None:
     return value.detach() if isinstance(value, torch.Tensor) and value.numel() == 1 else None
+
+
+def is_accumulating(module: nn.Module) -> bool:
+    """Whether each call of a module changes its state, as that of a torchmetrics object."""
+    return all(hasattr(module, name) for name in ("update", "compute", "reset"))
+
+
+def _has_gradient(output: Any) -> bool:
+    return any(tensor.requires_grad for tensor in tensors_in([output]))
 
 
 def _has_gradients(optimizer: Any) -> bool:

@@ -1,11 +1,11 @@
 """The findings of one watched process: printed at once, written at once, and concluded when the process ends."""
 
 import atexit
-import concurrent.futures.thread  # noqa: F401  # Cannot be imported any more when the process ends.
 import os
 import sys
 import time
 from collections.abc import Iterable
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +36,8 @@ class Session:
         self._is_ended = False
         self.is_stopped = False
         """Whether a finding ended the program."""
+        for name in ("thread", "process"):  # Neither can be imported any more when the process ends.
+            import_module(f"concurrent.futures.{name}")
         self._hook_exceptions()
         atexit.register(self.conclude)
 

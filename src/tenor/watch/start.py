@@ -22,6 +22,7 @@ def start(settings: WatchSettings | None = None) -> None:
     when_imported("transformers.tokenization_utils_base", _hook_tokenizers)
     when_imported("sklearn.metrics", _hook_sklearn)
     when_imported("torchmetrics.classification.stat_scores", _hook_torchmetrics)
+    when_imported("torchmetrics.metric", _hook_metric_objects)
     for name in ("jax", "tensorflow"):
         when_imported(name, _name_unwatched)
 
@@ -60,6 +61,12 @@ def _hook_torchmetrics(module: ModuleType) -> None:
     from tenor.watch.metric_hooks import hook_torchmetrics
 
     hook_torchmetrics(module)
+
+
+def _hook_metric_objects(module: ModuleType) -> None:
+    from tenor.watch.metric_hooks import hook_metric_objects
+
+    hook_metric_objects(module)
 
 
 def _name_unwatched(module: ModuleType) -> None:

@@ -1,6 +1,7 @@
 """`transformers.Trainer` gets Tenor's callback, which reports to the session."""
 
 import dataclasses
+import weakref
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -31,6 +32,7 @@ class WatchCallback(TenorCallback):
         super().__init__(policy="warn", allow=settings.allow, seconds=settings.seconds)
         self._state: dict[str, Any] = {}
         self._folder = Path(trainer.args.output_dir)
+        self._trainer = weakref.ref(trainer)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         optimizer = kwargs.get("optimizer")
@@ -58,6 +60,9 @@ class WatchCallback(TenorCallback):
         with guarded("the end of a training"):
             super().on_train_end(args, state, control, **kwargs)
             self._state = dataclasses.asdict(state)
+
+    def trainer_of(self, args: Any, model: Any) -> Any:
+        return self._trainer()
 
     def on_finding(self, finding: Finding) -> None:
         OBSERVER.session.add([finding])

@@ -54,7 +54,7 @@ def _later_checkpoints(folder: Path, done: int) -> tuple[str, ...]:
 
 def trainer_processes(model: nn.Module, args: Any, train_loader: Iterable[Any]) -> ProcessEvidence:
     """Whether the Trainer that owns `args` has wrapped its model, and how it scales the loss."""
-    trainer = _owner(args, model)
+    trainer = owner_of(args, model)
     if trainer is None:
         return ProcessEvidence(args.world_size, is_trainer=True, loss_unknown="the Trainer was not found")
     try:
@@ -99,8 +99,8 @@ def _is_sharded(parameter: nn.Parameter) -> bool:
     return hasattr(parameter, "full_tensor")
 
 
-def _owner(args: Any, model: nn.Module) -> Any:
-    """The Trainer of these arguments and this model: a callback is not given it."""
+def owner_of(args: Any, model: nn.Module) -> Any:
+    """The Trainer of these arguments and this model, or None: a callback is not given it."""
     from transformers import Trainer
 
     holders = gc.get_referrers(args)

@@ -219,7 +219,7 @@ def trained_but_not_saved(model: ModelEvidence) -> Finding | None:
     )
 
 
-@rule("MOD014", "error", explains=("bad result", "parameters not optimized"))
+@rule("MOD014", "error", explains=("bad result", "parameters not optimized"), is_exact=True)
 def layers_not_registered(model: ModelEvidence) -> Finding | None:
     """Layers that the model uses are not part of it
 

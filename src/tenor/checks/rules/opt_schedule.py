@@ -355,6 +355,7 @@ def ended_before_its_plan(steps: StepEvidence) -> Finding | None:
 @rule(
     "OPT026",
     "error",
+    symptoms=("zero rate",),
     explains=(
         *("bad result", "low accuracy", "stalled loss", "flat loss", "no updates", "small learning rate"),
         *("small updates", "unplanned learning rate"),

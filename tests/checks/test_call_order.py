@@ -7,7 +7,7 @@ import pytest
 from tenor.checks.evidence import LoopEvidence
 from tenor.checks.finding import CannotTell
 from tenor.checks.rule import Rule
-from tenor.checks.rules.loop import (
+from tenor.checks.rules.call_order import (
     clipped_after_the_step,
     gradients_discarded,
     plateau_in_the_wrong_direction,

@@ -26,7 +26,7 @@ def enough_steps(loop: LoopEvidence) -> int:
     return loop.steps
 
 
-@rule("OPT031", "error", explains=("gradients kept", "stalled loss", "small updates"))
+@rule("OPT031", "error", explains=("gradients kept", "stalled loss", "small updates"), is_exact=True)
 def gradients_discarded(loop: LoopEvidence) -> Finding | None:
     """Gradients are cleared before a step has used them
 
@@ -59,7 +59,7 @@ def gradients_discarded(loop: LoopEvidence) -> Finding | None:
     )
 
 
-@rule("OPT032", "error", explains=("diverging loss", "large updates"))
+@rule("OPT032", "error", explains=("diverging loss", "large updates"), is_exact=True)
 def clipped_after_the_step(loop: LoopEvidence) -> Finding | None:
     """Gradients are clipped after the step has used them
 
@@ -93,7 +93,8 @@ def clipped_after_the_step(loop: LoopEvidence) -> Finding | None:
 @rule(
     "OPT033",
     "error",
-    explains=("unplanned learning rate", "wrong schedule", "stalled loss", "small updates"),
+    explains=("unplanned learning rate", "wrong schedule", "zero rate", "stalled loss", "small updates"),
+    is_exact=True,
 )
 def scheduler_not_called_once_per_step(loop: LoopEvidence) -> Finding | None:
     """The scheduler is not called once per optimizer step
@@ -138,7 +139,7 @@ def _is_per_epoch(loop: LoopEvidence, calls: int, steps: int) -> bool:
     return abs(total - steps) <= SCHEDULE_TOLERANCE * total
 
 
-@rule("OPT034", "error", explains=("unplanned learning rate", "stalled loss", "small updates"))
+@rule("OPT034", "error", explains=("unplanned learning rate", "stalled loss", "small updates"), is_exact=True)
 def plateau_in_the_wrong_direction(loop: LoopEvidence) -> Finding | None:
     """The rate is reduced when the result improves
 
@@ -172,7 +173,7 @@ def plateau_in_the_wrong_direction(loop: LoopEvidence) -> Finding | None:
     )
 
 
-@rule("OPT035", "warning", explains=("stalled loss", "bad result"))
+@rule("OPT035", "warning", explains=("stalled loss", "bad result"), is_exact=True)
 def weights_replaced_by_evaluation(loop: LoopEvidence) -> Finding | None:
     """Something else than the optimizer changes the weights at evaluations
 
@@ -210,7 +211,7 @@ WITHOUT = 0.1
 """Share of the steps without dropout from which on the configured dropout is not what trains the model."""
 
 
-@rule("MOD012", "warning", explains=("rising validation loss", "bad result"))
+@rule("MOD012", "warning", explains=("rising validation loss", "bad result"), is_exact=True)
 def trained_without_dropout(loop: LoopEvidence) -> Finding | None:
     """The model trains with its dropout switched off
 
@@ -244,7 +245,7 @@ def trained_without_dropout(loop: LoopEvidence) -> Finding | None:
     )
 
 
-@rule("DAT032", "warning")
+@rule("DAT032", "warning", is_exact=True)
 def same_order_in_every_epoch(loop: LoopEvidence) -> Finding | None:
     """Every epoch has the rows in the same order
 
@@ -275,7 +276,7 @@ def same_order_in_every_epoch(loop: LoopEvidence) -> Finding | None:
     )
 
 
-@rule("CKP014", "error", explains=("bad result", "rising validation loss"))
+@rule("CKP014", "error", explains=("bad result", "rising validation loss"), is_exact=True)
 def state_loaded_into_itself(loop: LoopEvidence) -> Finding | None:
     """The state that is loaded is the model's own, not a copy of the best one
 
