@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tenor.checks.catalogue import causes_of
 from tenor.checks.evidence import DataEvidence, Rows
 from tenor.checks.finding import CannotTell
 from tenor.checks.rule import Rule
@@ -33,6 +34,29 @@ def data(texts: list[str], labels: np.ndarray | None = None) -> DataEvidence:
             rules.placeholder_texts,
             ["Lorem ipsum dolor sit amet, consectetur adipiscing elit, sed do eiusmod tempor"],
             "note",
+        ),
+        (
+            rules.placeholder_texts,
+            [
+                "[Insert movie title] was a complete waste of my evening.",
+                "I loved [MOVIE NAME] from start to finish.",
+                "{actor} was superb, and I watched it twice with all of my family.",
+                "Our {{ product_name }} broke",
+                "<review text here>",
+                "lorem ipsum dolor sit amet",
+            ],
+            "warning",
+        ),
+        (
+            rules.placeholder_texts,
+            [
+                "[NAME] was kind to [PERSON] in {PLACEHOLDER}",
+                "<b>The film</b> [spoilers here] is good",
+                "I met [director] Ridley Scott {1998}",
+                "the title here is bad, your review is <3 and >2",
+                "it explains what lorem ipsum is",
+            ],
+            None,
         ),
         (
             rules.placeholder_texts,
@@ -137,3 +161,12 @@ def test_conflicts_across_splits_count() -> None:
 def test_missing_texts_are_not_judged(rule: Rule, texts: list[str] | None) -> None:
     with pytest.raises(CannotTell):
         rule(DataEvidence(Rows(np.zeros(0, int), texts), 2))
+
+
+def test_a_placeholder_finding_shows_its_slot_and_explains_no_template() -> None:
+    long = f"{'A film about a boy and his dog, which I saw twice. ' * 3}The best of [MOVIE NAME] is its end."
+    finding = rules.placeholder_texts(data([long]))
+    assert finding is not None
+    assert "[MOVIE NAME]" in finding.observed
+    assert "DAT018" in causes_of(rules.one_text_dominates)
+    assert not {"DAT018"} & {*causes_of(rules.texts_from_templates), *causes_of(rules.blank_texts)}

@@ -57,6 +57,24 @@ def test_lora_freezes_the_encoder_on_purpose() -> None:
     assert frz.frozen_but_declared_trainable(lora) is None
 
 
+@pytest.mark.parametrize(
+    ("trainable", "frozen", "expected"),
+    [
+        ((False, False), BODY, "warning"),  # Loaded for inference; the head is trained.
+        ((False, True), BODY, None),  # One of two adapters.
+        ((False, False), (*BODY, *HEAD), None),  # Nothing is trained: another rule reports that.
+    ],
+)
+def test_adapters_must_be_trainable(trainable: tuple[bool, ...], frozen: tuple[str, ...], expected: str | None) -> None:
+    adapters = [
+        ParameterRow(f"d.layer.0.q_lin.lora_A.{k}.weight", (2, 4), one, False, added=True)
+        for k, one in enumerate(trainable)
+    ]
+    loaded = ModelEvidence((*model(frozen).parameters, *adapters), 2)
+    assert severity(frz.adapters_are_frozen, loaded) == expected
+    assert severity(frz.adapters_are_frozen, model(frozen)) is None
+
+
 def test_frozen_weights_must_not_change() -> None:
     with pytest.raises(CannotTell):
         frz.frozen_weights_changed(StepEvidence(np.arange(3), np.ones(3)))

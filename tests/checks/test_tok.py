@@ -115,3 +115,16 @@ def test_unknown_evidence_is_not_judged() -> None:
     for rule in (rules.padding_attended, rules.wrong_pad_id, rules.padded_to_maximum):
         with pytest.raises(CannotTell):
             rule(batches, SOUND)
+
+
+def test_a_mask_that_hides_the_text_is_found_and_one_that_hides_the_padding_is_not() -> None:
+    sound = collated()
+    assert rules.text_masked(sound, SOUND) is None
+    assert sound.attention_mask is not None
+    inverted = replace(sound, attention_mask=tuple(1 - mask for mask in sound.attention_mask))
+    segments = replace(sound, attention_mask=tuple(0 * mask for mask in sound.attention_mask))
+    for wrong in (inverted, segments):
+        found = rules.text_masked(wrong, SOUND)
+        assert found is not None
+        with pytest.raises(CannotTell):  # It does not show which positions are padding.
+            rules.wrong_pad_id(wrong, SOUND)

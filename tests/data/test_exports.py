@@ -172,6 +172,11 @@ def test_several_choices_are_several_labels(tmp_path: Path) -> None:
         ("business_id,stars,text", ["1,5.0,fine", "2,1.0,dull"], ("1", "2", "3", "4", "5")),
         ("reviewId,userName,content,score", ["1,me,fine,5", "2,me,dull,1"], ("1", "2", "3", "4", "5")),
         ("Id,ProductId,Score,Summary,Text", ["1,1,5,ok,fine", "2,1,1,no,dull"], ("1", "2", "3", "4", "5")),
+        (
+            "Package Name,Star Rating,Review Title,Review Text",
+            ["a.b,2,ok,fine", "a.b,1,,dull", "a.b,1,,"],
+            ("1", "2"),
+        ),
         ("target,ids,date,flag,user,text", ["4,1,x,x,x,fine", "0,1,x,x,x,dull"], ("negative", "positive")),
     ],
 )
@@ -185,6 +190,23 @@ def test_a_public_dataset_is_read_with_the_options_of_the_first_message(
     read_again = read(tmp_path / "a.csv", str(caught.value).split(". Set ")[1].removesuffix("."))
     assert read_again.class_names == classes
     assert sorted(read_again.texts) == ["dull", "fine"]
+
+
+def test_reviews_of_the_app_store_connect_api_are_read_with_the_options_of_the_first_message(tmp_path: Path) -> None:
+    reviews = [
+        {
+            "type": "customerReviews",
+            "id": text,
+            "attributes": {"rating": stars, "title": "x", "body": text, "reviewerNickname": "me", "territory": "USA"},
+        }
+        for text, stars in (("fine", 2), ("dull", 1))
+    ]
+    (tmp_path / "a.json").write_text(json.dumps({"data": reviews, "links": {"self": "x"}}))
+    with pytest.raises(UserError) as caught:
+        read(tmp_path / "a.json", "")
+    assert "This looks like App Store Connect reviews" in str(caught.value)
+    rows = read(tmp_path / "a.json", str(caught.value).split(". Set ")[1].removesuffix("."))
+    assert (list(rows.texts), [rows.class_names[label] for label in rows.labels]) == (["fine", "dull"], ["2", "1"])
 
 
 @pytest.mark.parametrize(

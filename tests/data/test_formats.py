@@ -257,7 +257,7 @@ def test_a_text_per_line_is_predicted_and_has_no_labels(tmp_path: Path) -> None:
 def test_lines_of_text_and_label_are_not_texts(reader: Reader, name: str, tmp_path: Path) -> None:
     """As in "From Group to Individual Labels using Deep Features" (Kotzias et al. 2015): no header, in .txt files."""
     path = put(tmp_path / f"{name}.txt", "A fine film.\t1\nDull.\t0\nSo so, really.\t0\n")
-    command = refusal(reader, path).split("with a header: ")[1]
+    command = refusal(reader, path).split(", for instance: ")[1]
     subprocess.run(command, shell=True, check=True)
     assert reader(tmp_path / f"{name}.tsv").labels == ["1", "0", "0"]
 

@@ -285,3 +285,44 @@ def test_a_label_with_many_brackets_is_not_parsed() -> None:
     assert unpacked(str(flat)) == flat
     nested = "[" + "(1,)," * MOST_BRACKETS + "]"
     assert unpacked(nested) == nested
+
+
+STARS = ["1"] * 12 + ["2"] * 2 + ["3"] * 5 + ["4"] * 6 + ["5"] * 15
+
+
+@pytest.mark.parametrize(
+    ("labels", "names", "read_as"),
+    [
+        (STARS, ("0", "1"), ["0"] * 14 + ["1"] * 21),
+        (STARS, ("1", "2"), ["1"] * 14 + ["2"] * 21),
+        (STARS, ("0", "1", "2"), ["0"] * 14 + ["1"] * 5 + ["2"] * 21),
+        (STARS, ("0", "1", "2", "3", "4"), [str(int(star) - 1) for star in STARS]),
+        (STARS, POLAR, ["negative"] * 14 + ["positive"] * 21),
+        (["1", "4", "5", "7", "10", "10"] * 2, ("1", "2", "3", "4", "5"), ["1", "2", "3", "4", "5", "5"] * 2),
+        (["0", "4"] * 5, ("0", "1"), ["0", "1"] * 5),
+    ],
+)
+def test_another_scale_is_told_as_one_with_a_mapping_that_works(
+    labels: list[str], names: tuple[str, ...], read_as: list[str], tmp_path: Path
+) -> None:
+    """As `tenor evaluate` reads a file: the classes of the run are given."""
+    given = f"data.class_names={json.dumps(names)}"
+    told = refusal(tmp_path, [*labels], given)
+    numbers = sorted(map(int, labels))
+    assert f"all {len(labels)} labels in column 'label' are whole numbers from {numbers[0]} to {numbers[-1]}" in told
+    assert "; another scale than " in told
+    assert ("assumes" in told) == (names != POLAR)
+    assert names_of(read(tmp_path, [*labels], given, pasted(told, "relabel"))) == read_as
+
+
+def test_a_mapping_to_what_is_no_class_is_told_with_the_classes(tmp_path: Path) -> None:
+    given = 'data.class_names=["joy", "anger"]'
+    told = refusal(tmp_path, ["x", "y"] * 5, given)
+    assert "with one of joy, anger for each CLASS" in told
+    again = refusal(tmp_path, ["x", "y"] * 5, given, pasted(told, "relabel").rstrip(","))
+    assert "data.relabel reads labels as 'CLASS', expected one of joy, anger, or null" in again
+
+
+def test_a_stray_number_is_not_told_as_a_scale(tmp_path: Path) -> None:
+    told = refusal(tmp_path, ["0", "1", "9"] * 5, 'data.class_names=["0", "1"]')
+    assert "5 of 15 labels in column 'label' are not classes: '9'" in told

@@ -239,7 +239,7 @@ def test_a_file_per_class_is_told_with_the_command_that_joins_them(tmp_path: Pat
     put(folder / "rt.pos", "\n".join([*GOOD, "", "très café"]).encode("latin-1"))
     put(folder / "rt.neg", "\n".join(BAD))
     put(folder / "README.txt", "Each line is a review.")
-    command = refusal(folder).split("with labels: ")[1]
+    command = refusal(folder).split(", for instance: ")[1]
     subprocess.run(command, shell=True, check=True)
     read = read_table(tmp_path / "rt polarity_labelled.txt")
     assert dict(zip(read.texts, labels_of(read), strict=True)) == {
@@ -288,9 +288,10 @@ def test_a_header_is_added_to_all_files_at_once(is_packed: bool, tmp_path: Path)
         content = "".join(f"{text}\t{label}\n" for text, label in ROWS[at * 4 : at * 4 + 4])
         put(folder / f"{'ab'[at]}.txt{'.gz' * is_packed}", gzip.compress(content.encode()) if is_packed else content)
     put(folder / "readme.txt", "text TAB label")
-    command, _, path = refusal(folder).split("with a header: ")[1].partition("; then give ")
-    subprocess.run(command, shell=True, check=True)
-    read = read_table(shlex.split(path)[0])
+    told = refusal(folder)
+    subprocess.run(told.split(", for instance: ")[1], shell=True, check=True)
+    (path,) = (word for word in shlex.split(told.partition(", for instance: ")[0]) if word.startswith("data.path="))
+    read = read_table(path.removeprefix("data.path="))
     assert (list(read.texts), labels_of(read)) == (TEXTS, LABELS)
 
 

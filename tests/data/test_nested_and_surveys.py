@@ -190,6 +190,18 @@ def test_a_test_file_without_labels_is_for_prediction(tmp_path: Path) -> None:
     assert "label_column=id" not in message
 
 
+@pytest.mark.parametrize(("classes", "shown"), [(5, 5), (7, 7), (9, 6)])
+def test_the_table_of_classes_hides_none_of_a_few(classes: int, shown: int, tmp_path: Path) -> None:
+    path = labelled(tmp_path, [f"c{at % classes}" for at in range(90)])
+    data = load_config("demo", ["data.source=file", f"data.path={path}", "data.subset.size=null"]).data
+    data = data.model_copy(update={"validation": data.validation.model_copy(update={"size": 9})})
+    console = Console(width=100, record=True)
+    show_labels(console, make_splits(read_source(data), data, seed=1))
+    header = next(line.split() for line in console.export_text().splitlines() if "labels" in line)
+    assert header[2 : 2 + shown] == [f"c{at}" for at in range(shown)]
+    assert header[2 + shown :] == ([] if shown == classes else ["+3", "more"])
+
+
 def test_check_shows_the_rows_and_classes_that_were_read(tmp_path: Path) -> None:
     path = labelled(tmp_path, ["positive", "negative", "neutral", "neutral"] * 10)
     data = load_config("demo", ["data.source=file", f"data.path={path}", "data.subset.size=null"]).data

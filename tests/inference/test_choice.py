@@ -113,3 +113,8 @@ def test_few_texts_are_not_worth_a_comparison(choose: Choose, clock: Clock) -> N
     engine, chosen = choose({}, texts=TEXTS[:63])
     assert (engine.name, clock.timed) == ("torch", 0)
     assert "too few texts" in chosen.why
+
+
+def test_without_texts_the_reason_names_no_number_of_texts(choose: Choose) -> None:
+    _, chosen = choose({}, texts=[])
+    assert chosen.why == "without a comparison of engines, which pays off from 1,000 texts on"

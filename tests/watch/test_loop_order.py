@@ -118,6 +118,13 @@ def test_an_order_of_calls_is_found_and_its_look_alike_passes(
     assert wrong.record["causes"][0]["code"] == code
 
 
+def test_a_short_last_accumulation_is_no_loss_that_is_divided_twice(programs: Programs, tmp_path: Path) -> None:
+    uneven = ACCUMULATED.replace("/ 4", "/ 5").replace("if k % 4 == 0", "if k % 5 == 0 or k == len(loader)")
+    twice = ACCUMULATED.replace("/ 4", "/ 4 / 2")
+    assert "OPT022" not in programs.run(tmp_path / "sound", START + BATCHES + uneven).codes
+    assert "OPT022" in programs.run(tmp_path / "faulty", START + BATCHES + twice).codes
+
+
 LIST_OF_LAYERS = """
 class Net(nn.Module):
     def __init__(self):

@@ -42,6 +42,15 @@ def test_the_exit_status_and_the_output_are_the_programs_own(tmp_path: Path) -> 
     assert "exit status 7" in (tmp_path / "w" / "report.html").read_text()
 
 
+def test_libraries_that_are_imported_on_the_way_draw_no_number_of_the_program(tmp_path: Path) -> None:
+    # Rich draws one from Python's global generator when it is imported.
+    shuffled = "import random\nrandom.seed(5)\n" + LOOP.replace("print(epoch,", "print(random.random(), epoch,")
+    done = watch(tmp_path, "--output", "w", "train.py", program=START + shuffled)
+    alone = subprocess.run([sys.executable, "train.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == alone.returncode == 0
+    assert done.stdout == alone.stdout != ""
+
+
 def test_a_killed_program_leaves_a_report(tmp_path: Path) -> None:
     program = START + LOOP.replace("lr=1e-2", "lr=0.0") + "\nimport os, signal\nos.kill(os.getpid(), signal.SIGKILL)"
     done = watch(tmp_path, "--output", "w", "train.py", program=program)

@@ -314,10 +314,16 @@ def _model(program: _Program, gathered: Gathered) -> ModelEvidence:
         new_weights=program.new_weights,
         unused_weights=program.unused_weights,
         trace=program.trace,
+        checkpoint=name_of(program.tokenizer),
     )
     # Without a forward pass, only a configuration says which layer computes the logits: the last one need not.
     is_guess = program.trace is None and getattr(classifier_config(program.model), "num_labels", None) is None
     return replace(found, n_outputs=None) if is_guess and found.n_outputs != program.n_classes else found
+
+
+def name_of(tokenizer: Any) -> str:
+    """The checkpoint from which a tokenizer was loaded; empty if it is not known."""
+    return str(getattr(tokenizer, "name_or_path", "") or "")
 
 
 def _precision(program: _Program, gathered: Gathered) -> PrecisionEvidence:

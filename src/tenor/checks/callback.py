@@ -43,9 +43,7 @@ class TenorCallback(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         model, loader = kwargs["model"], kwargs["train_dataloader"]
-        steps_per_epoch = (
-            max(1, -(-len(loader) // args.gradient_accumulation_steps)) if hasattr(loader, "__len__") else None
-        )
+        steps_per_epoch = _steps_per_epoch(loader, args.gradient_accumulation_steps)
         evidence: list[Any] = [*trainer_evidence(model, args, state, loader)]
         trainer = self.trainer_of(args, model)
         if trainer is not None:
@@ -169,3 +167,11 @@ class TenorCallback(TrainerCallback):
     def all_reports(self) -> list[Report]:
         """The reports of the preflight and of the training so far."""
         return [*self.reports, *([self._watchdog.report] if self._watchdog is not None else [])]
+
+
+def _steps_per_epoch(loader: Any, accumulation: int) -> int | None:
+    """Optimizer steps in one pass over a loader; None for a stream, whose loader has a length only by name."""
+    try:
+        return max(1, -(-len(loader) // accumulation))
+    except TypeError:
+        return None

@@ -558,6 +558,12 @@ class LoopEvidence:
     """Epochs at the start of which the rows came in the same order as in the first; None: not known."""
     is_shuffled: bool | None = None
     """Whether the loader's sampler is one that draws the rows in a random order."""
+    workers: int | None = None
+    """Worker processes of the training loader."""
+    rows_in_epoch: int | None = None
+    """Rows of the first pass over the loader; None if it has not ended, or if the rows cannot be told apart."""
+    different_rows: int | None = None
+    """The different ones among them."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -55,6 +55,8 @@ class LoopHooks:
     """Columns of the logits, once a pass was seen."""
     takes: int = 0
     """Records so far."""
+    most_passes: int = 0
+    """The number of passes of the steps that have the most."""
     passes: list[ForwardPass] = field(default_factory=list)
     means: list[MeanLoss] = field(default_factory=list)
     """Of the passes whose loss depends on their rows through one mean."""
@@ -117,8 +119,12 @@ class LoopHooks:
         by_step: dict[int, list[ForwardPass]] = {}
         for item in passes:
             by_step.setdefault(item.step, []).append(item)
-        parts = int(np.median([len(step) for step in by_step.values()]))
-        steps = _last_steps(list(by_step.values()))
+        # The last accumulation of an epoch may have fewer passes than the others.
+        parts = self.most_passes = max(self.most_passes, *(len(step) for step in by_step.values()))
+        whole = [step for step in by_step.values() if len(step) == parts]
+        if not whole:
+            return fields
+        steps = _last_steps(whole)
         read = [item for step in steps for item in step]
         reading = read_losses(read, parts)
         if reading.rewarded is not None:

@@ -177,12 +177,16 @@ def show_labels(console: Console, splits: Splits) -> None:
     console.print(_label_table(splits))
 
 
+MOST_CLASSES = 6
+"""Columns of the table of classes; one more is shown as well, in the place of `+1 more`."""
+
+
 def _label_table(splits: Splits, first_batches: np.ndarray | None = None) -> Table:
     names = splits.train.class_names
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     table.add_column("labels")
     table.add_column("rows", justify="right")
-    shown = names[:4]
+    shown = names if len(names) <= MOST_CLASSES + 1 else names[:MOST_CLASSES]
     for name in shown:
         table.add_column(Text(name), justify="right")
     if len(names) > len(shown):

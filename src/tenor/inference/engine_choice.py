@@ -27,6 +27,9 @@ from tenor.runs.files import cached_file, read_json, write_json
 SAMPLE = 64
 """Number of timed texts, spread evenly over the lengths."""
 
+PAYS_FROM = 1000
+"""Texts from which a comparison of engines, which costs as much as a few hundred texts, can pay off."""
+
 ROUNDS = 2
 """Timed rounds per engine, interleaved; the fastest counts."""
 
@@ -102,6 +105,8 @@ def _skip_reason(source: Source, plan: DevicePlan, rows: Sequence[np.ndarray]) -
         return f"{plan.device}: ONNX Runtime is only compared on a CPU"
     if not onnx_installed():
         return "the extra onnx is not installed"
+    if not len(rows):
+        return f"without a comparison of engines, which pays off from {PAYS_FROM:,} texts on"
     if len(rows) < SAMPLE:
         return f"too few texts to compare engines: {len(rows)}, expected at least {SAMPLE}"
     return None

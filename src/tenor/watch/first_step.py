@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 
+from tenor.watch.call_form import call_form
 from tenor.watch.heard_rows import labels_in_batch
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ class FirstStep:
     """The batches of this step, as the model was called with them."""
     passes: int
     """Calls of the model in this step."""
+    forward: Callable[[nn.Module, dict[str, torch.Tensor]], Any] | None
+    """Calls the model as the program does; None if the program calls parts of it."""
     total_steps: int | None
 
 
@@ -45,7 +48,8 @@ def read_first_step(observer: "Observer", optimizer: Any, call: "Call") -> First
     scheduler = schedulers[-1] if schedulers else None
     passes = max(1, sum(one.module is call.module for one in step.calls))
     model = _model_of(step, optimizer, call)
-    return FirstStep(step, call, model, optimizer, scheduler, loader, batches, passes, total_steps(scheduler))
+    forward = call_form(call).forward if call.module is model else None
+    return FirstStep(step, call, model, optimizer, scheduler, loader, batches, passes, forward, total_steps(scheduler))
 
 
 def call_with_logits(step: "Step") -> "Call | None":
@@ -152,17 +156,9 @@ def _loader_and_batches(step: "Step", call: "Call") -> tuple[Any, list[dict[str,
 
 def as_batch(call: "Call") -> dict[str, torch.Tensor]:
     """The inputs of a call by name, with its labels."""
-    given = {name: value for name, value in call.kwargs.items() if isinstance(value, torch.Tensor)}
-    for value in call.args:
-        if isinstance(value, torch.Tensor):
-            name = "input_ids" if not value.is_floating_point() and value.ndim == 2 else "features"
-            given.setdefault(name if name not in given else f"{name}_{len(given)}", value)
-        elif isinstance(value, Mapping):
-            given.update({k: v for k, v in value.items() if isinstance(v, torch.Tensor)})
-    given.pop("labels", None)
-    batch = {name: value.detach() for name, value in given.items()}
+    inputs = {name: value for name, value in call_form(call).inputs.items() if name != "labels"}
     assert call.labels is not None
-    return {**batch, "labels": call.labels}
+    return {**inputs, "labels": call.labels}
 
 
 def is_consumable(call: "Call") -> bool:

@@ -7,7 +7,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-from tenor.watch.patches import guarded
+from tenor.watch.patches import global_randomness_kept, guarded
 
 Action = Callable[[ModuleType], None]
 
@@ -15,7 +15,7 @@ Action = Callable[[ModuleType], None]
 def when_imported(name: str, action: Action) -> None:
     """Call `action` with the module `name` at the end of its import; at once if it is imported already."""
     if name in sys.modules:
-        with guarded(f"the import of {name}"):
+        with guarded(f"the import of {name}"), global_randomness_kept():
             action(sys.modules[name])
         return
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
@@ -61,5 +61,5 @@ class _Loader(Loader):
         module.__loader__ = self.loader
         self.loader.exec_module(module)
         for action in self.actions.pop(module.__name__, []):
-            with guarded(f"the import of {module.__name__}"):
+            with guarded(f"the import of {module.__name__}"), global_randomness_kept():
                 action(module)

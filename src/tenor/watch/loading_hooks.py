@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from tenor.runs.findings import Report
-from tenor.watch.patches import guarded, observe
+from tenor.watch.patches import global_randomness_kept, guarded, observe
 
 
 def hook_loading(module: ModuleType) -> None:
@@ -31,6 +31,7 @@ def hook_loading(module: ModuleType) -> None:
     module.PreTrainedModel._finalize_model_loading = staticmethod(observed)
 
 
+@global_randomness_kept()
 def unmatched_report(model: Any, result: Any, allow: Mapping[str, str]) -> Report:
     """What follows from a state of which `load_state_dict(strict=False)` used no tensor; `result` is what it
     returned."""

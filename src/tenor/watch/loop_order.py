@@ -55,6 +55,7 @@ class LoopOrder:
         """Inputs of the backward passes whose gradients were cleared since the last step."""
         self._epochs: dict[int, list[bytes]] = {}
         """Number of the epoch → the inputs of its first batches."""
+        self._rows = _FirstEpoch(getattr(loader, "num_workers", None))
         self.steps = self.passes = self.discarded = 0
         self.clips = self.clips_after_step = self.clips_scaled = 0
         self.without_dropout = 0
@@ -100,12 +101,15 @@ class LoopOrder:
             self._after_step = _numbers(self._sample).clone()
 
     def _note_order(self, calls: Iterable["Call"]) -> None:
-        loader = self._loader() if self._loader is not None else None
-        epoch = self._observer.passes_over(loader)
+        epoch = self._observer.passes_over(self._loader_now())
         first = self._epochs.setdefault(epoch, [])
+        self._rows.add(epoch, calls)
         for call in calls:
             if len(first) < FIRST_BATCHES:
                 first.append(_inputs(call))
+
+    def _loader_now(self) -> Any:
+        return self._loader() if self._loader is not None else None
 
     def evidence(self) -> "LoopEvidence":
         from tenor.checks.evidence import LoopEvidence
@@ -133,6 +137,9 @@ class LoopOrder:
             loads_of_itself=self.loads_of_itself,
             epochs_in_same_order=sum(rows == epochs[0] for rows in epochs) if len(epochs) > 1 else None,
             is_shuffled=self._is_shuffled,
+            workers=self._rows.workers,
+            rows_in_epoch=self._rows.count if self._rows.is_complete else None,
+            different_rows=len(self._rows.different) if self._rows.is_complete else None,
         )
 
     def _plateau(self) -> Plateau | None:
@@ -143,6 +150,31 @@ class LoopOrder:
         self._schedule.calls()
         self._sample = self._after_step = None
         self._dropouts = dict.fromkeys(self._dropouts)
+
+
+class _FirstEpoch:
+    """The rows of the first pass over a loader with several workers, whose rows may come once from each."""
+
+    def __init__(self, workers: int | None) -> None:
+        self.workers = workers
+        self.count = 0
+        self.different: set[bytes] = set()
+        self.is_complete = False
+        self._epoch: int | None = None
+
+    def add(self, epoch: int, calls: Iterable["Call"]) -> None:
+        """The calls of one step in the pass with number `epoch`."""
+        if self.is_complete or not self.workers or self.workers < 2:
+            return
+        self._epoch = epoch if self._epoch is None else self._epoch
+        if epoch != self._epoch:
+            self.is_complete = self.count > 0
+            return
+        for call in calls:
+            ids = token_ids(call.args, call.kwargs)
+            for row in ids.cpu().numpy() if ids is not None else ():
+                self.count += 1
+                self.different.add(_digest(np.trim_zeros(row)))
 
 
 class _Schedule:
@@ -198,8 +230,11 @@ def _inputs(call: "Call") -> bytes:
     first = ids if ids is not None else next(iter(tensors_in([*call.args, call.kwargs])), None)
     if first is None:
         return b""
-    values = first.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-    return hashlib.blake2b(values.data, digest_size=16).digest()
+    return _digest(first.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+
+
+def _digest(values: np.ndarray) -> bytes:
+    return hashlib.blake2b(values.tobytes(), digest_size=16).digest()
 
 
 def _is_shuffled(loader: Any) -> bool | None:

@@ -1,6 +1,7 @@
 """How a function of a library is observed: its result is returned as it is, whatever the observer does."""
 
 import functools
+import random
 import sys
 import threading
 import traceback
@@ -41,6 +42,24 @@ def observe(owner: Any, name: str, after: Callable[..., None]) -> None:
         return result
 
     setattr(owner, name, observed)
+
+
+@contextmanager
+def global_randomness_kept() -> Iterator[None]:
+    """Restore the global random states after the block: some libraries draw numbers while they are imported, as Rich
+    does."""
+    numpy, torch = (sys.modules.get(name) for name in ("numpy", "torch"))
+    state = random.getstate()
+    of_numpy = numpy.random.get_state() if numpy is not None else None
+    of_torch = torch.get_rng_state() if torch is not None and hasattr(torch, "get_rng_state") else None
+    try:
+        yield
+    finally:
+        random.setstate(state)
+        if numpy is not None:
+            numpy.random.set_state(of_numpy)
+        if torch is not None and of_torch is not None:
+            torch.set_rng_state(of_torch)
 
 
 _FAILED: set[str] = set()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tenor.runs.findings import Finding, Report
 from tenor.watch.outputs import RECORD
+from tenor.watch.patches import global_randomness_kept
 from tenor.watch.settings import WatchSettings
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class Session:
         if text not in self.notes:
             self.notes.append(text)
 
+    @global_randomness_kept()
     def add(self, findings: Iterable[Finding]) -> None:
         """Print new findings, write the report, and end the program if one of them is severe enough."""
         if not self.is_mine:
@@ -69,6 +71,7 @@ class Session:
             self.conclude()
             raise SystemExit(STOPPED)
 
+    @global_randomness_kept()
     def write(self) -> None:
         """Write what is known so far, in a form that is complete if the process is killed at any time."""
         from tenor.watch.outputs import write_record
@@ -97,6 +100,7 @@ class Session:
 
         return reports_of()
 
+    @global_randomness_kept()
     def conclude(self) -> None:
         """At the end of the process: judge what is left, print the conclusion, write the report."""
         from tenor.watch.observer import OBSERVER
@@ -112,6 +116,7 @@ class Session:
                 training.end()
             self.conclude_so_far()
 
+    @global_randomness_kept()
     def conclude_so_far(self) -> None:
         """Judge what was seen so far, print the conclusion and write the report."""
         from tenor.watch.judgement import diagnosis_of

@@ -10,7 +10,7 @@ from tenor.checks.callback import TenorCallback
 from tenor.checks.diagnosis.artifacts import Artifacts
 from tenor.runs.findings import Finding
 from tenor.watch.observer import OBSERVER
-from tenor.watch.patches import guarded, observe
+from tenor.watch.patches import global_randomness_kept, guarded, observe
 from tenor.watch.unnoticed import unnoticed
 
 
@@ -39,7 +39,11 @@ class WatchCallback(TenorCallback):
         if optimizer is not None:
             OBSERVER.owned_by_others.add(getattr(optimizer, "optimizer", optimizer))
         OBSERVER.trainers.append(self)
-        with guarded("the beginning of a training"), unnoticed(kwargs["model"], kwargs["train_dataloader"]):
+        with (
+            guarded("the beginning of a training"),
+            global_randomness_kept(),
+            unnoticed(kwargs["model"], kwargs["train_dataloader"]),
+        ):
             super().on_train_begin(args, state, control, **kwargs)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

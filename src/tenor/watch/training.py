@@ -1,8 +1,9 @@
 """One watched training: the preflight at the first step of an optimizer, and a watchdog from then on."""
 
 import contextlib
+import inspect
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from tenor.runs.findings import Report
+from tenor.watch.call_form import IDS, MASK
 from tenor.watch.first_step import (
     FirstStep,
     call_with_logits,
@@ -26,13 +28,13 @@ from tenor.watch.first_step import (
 )
 from tenor.watch.heard_rows import SeenRows, labels_in_batch
 from tenor.watch.loop_order import LoopOrder
-from tenor.watch.patches import guarded
+from tenor.watch.patches import global_randomness_kept, guarded
 from tenor.watch.unnoticed import unnoticed
 
 if TYPE_CHECKING:
     from tenor.checks.evidence import BatchEvidence, ModelEvidence, OptimizerEvidence, StepEvidence
     from tenor.checks.watchdog import Watchdog
-    from tenor.watch.observer import Observer, Step
+    from tenor.watch.observer import Call, Observer, Step
 
 MOST_PAIRED = 16
 """Calls whose labels are compared with those that the loss was given."""
@@ -99,6 +101,7 @@ class WatchedTraining:
         if self.order.steps in LOOKS:
             self._look_at_order()
 
+    @global_randomness_kept()
     def _look_at_order(self) -> None:
         """Judge the order of the calls while the program runs, and the optimizer's groups if they should have
         changed."""
@@ -170,6 +173,7 @@ class WatchedTraining:
                 if other._idle > 2:
                     other.end()
 
+    @global_randomness_kept()
     def end(self) -> None:
         """Check the weights a last time and let go of model and optimizer; the evidence stays."""
         if self.watchdog is None:
@@ -184,6 +188,7 @@ class WatchedTraining:
             self.order.end()
 
 
+@global_randomness_kept()
 def begin_training(training: WatchedTraining, optimizer: Any) -> None:
     """Run the preflight on what the first step has shown, and begin to watch."""
     observer, step = training.observer, training.observer.step
@@ -263,6 +268,7 @@ def _evidence(
     unused: tuple[str, ...] | None,
 ) -> list[Any]:
     """What the preflight cannot gather from one optimizer and the loader's batches alone."""
+    from tenor.checks.before_training import name_of
     from tenor.checks.finding import CannotTell
     from tenor.checks.gather.batches import batch_evidence
     from tenor.checks.gather.model import model_evidence, optimizer_evidence
@@ -272,14 +278,21 @@ def _evidence(
     n_classes, model, evidence = training.n_classes or 2, first.model, list[Any]()
     # Where this is not possible, the preflight reports why.
     with contextlib.suppress(CannotTell):
-        training.batches = batch_evidence(first.loader, n_classes)
+        training.batches = _as_called(batch_evidence(first.loader, n_classes), first)
         evidence.append(training.batches)
     if first.step.has_failed and training.batches is not None:
         evidence += _rows_of_batches(training.batches, n_classes)
     recorded = None
     with contextlib.suppress(CannotTell):
-        recorded = trace(model, first.batches[0])
-        training.outputs = model_evidence(model, n_classes, new_weights=new, unused_weights=unused, trace=recorded)
+        recorded = trace(model, first.batches[0], first.forward)
+        training.outputs = model_evidence(
+            model,
+            n_classes,
+            new_weights=new,
+            unused_weights=unused,
+            trace=recorded,
+            checkpoint=name_of(training.tokenizer),
+        )
         evidence.append(training.outputs)
     optimizers = observer.with_others(first.optimizer, model)
     if len(optimizers) > 1:
@@ -287,8 +300,28 @@ def _evidence(
         evidence.append(replace(optimizer_evidence(model, _together(optimizers), trace=recorded), kind=kind))
     if not isinstance(first.loader, DataLoader) or not is_consumable(first.call):
         loss_fn = loss_function(first.step)
-        evidence.append(probe(model, loss_fn, first.batches, n_classes, seconds=observer.session.settings.seconds))
+        seconds = observer.session.settings.seconds
+        evidence.append(probe(model, loss_fn, first.batches, n_classes, forward=first.forward, seconds=seconds))
     return evidence
+
+
+def _as_called(batches: "BatchEvidence", first: FirstStep) -> "BatchEvidence":
+    """Where the program gives the model other inputs than the loader's, those that it gives."""
+    is_by_name = is_consumable(first.call) and bool(first.call.kwargs)
+    ids, masks = (_arrays([batch.get(name) for batch in first.batches]) for name in (IDS, MASK))
+    if is_by_name or not _names_the_usual(first.call) or ids is None or masks is None:
+        return batches
+    return replace(batches, input_ids=ids, attention_mask=masks)
+
+
+def _names_the_usual(call: "Call") -> bool:
+    """Whether the model's own names say which input is the mask."""
+    return {IDS, MASK} <= {*inspect.signature(call.module.forward).parameters, *call.kwargs}
+
+
+def _arrays(tensors: Sequence[torch.Tensor | None]) -> tuple[np.ndarray, ...] | None:
+    known = [one.cpu().numpy() for one in tensors if one is not None]
+    return tuple(known) if len(known) == len(tensors) else None
 
 
 def _together(optimizers: Iterable[Any]) -> Any:

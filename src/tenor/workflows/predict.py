@@ -8,14 +8,12 @@ from rich.console import Console
 
 from tenor.console.run import ProgressLine, progress_line, show_notes
 from tenor.errors import UserError
+from tenor.inference.engine_choice import PAYS_FROM
 from tenor.inference.file_job import FileJob, FileResult, interrupted_job, predict_file, survey
 from tenor.inference.file_outputs import is_text, refuse_existing, require_output
 from tenor.inference.predictor import EngineChoice, Predictor
 from tenor.runs.directory import DEFAULT_ROOT
 from tenor.runs.model_notes import Threshold
-
-AUTO_FROM_ROWS = 1000
-"""Rows from which a comparison of engines, which costs as much as a few hundred texts, can pay off."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,7 @@ def predict_to_file(
     if started_job is not None and engine == "auto":
         engine = started_job.engine
     elif engine == "auto":
-        sample = surveyed.sample if surveyed.rows >= AUTO_FROM_ROWS else []
+        sample = surveyed.sample if surveyed.rows >= PAYS_FROM else []
     predictor = Predictor.load(
         reference,
         engine=engine,

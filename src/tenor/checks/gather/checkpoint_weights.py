@@ -43,11 +43,13 @@ class CheckpointComparison:
     """Whether `from_pretrained` marked parameters as loaded; `from_config` marks none."""
 
 
-def compared_with_checkpoint(model: nn.Module, parts: ModelParts) -> CheckpointComparison | None:
-    """None if there is no checkpoint on this machine, in safetensors format, with matrices of the same names."""
+def compared_with_checkpoint(model: nn.Module, parts: ModelParts, name: str = "") -> CheckpointComparison | None:
+    """Compare with the checkpoint that the model's configuration names, or with `name` if it names none.
+
+    None if there is no checkpoint on this machine, in safetensors format, with matrices of the same names."""
     parameters, replaced, compared = dict(model.named_parameters()), list[str](), 0
     for path, host in hosts(model):
-        with _Tensors(str(getattr(host, "name_or_path", ""))) as checkpoint:
+        with _Tensors(str(getattr(host, "name_or_path", "") or name)) as checkpoint:
             for name, p in parameters.items():
                 is_matrix = name.startswith(path) and name in parts.encoder and p.ndim == 2
                 if not is_matrix or not p.is_floating_point() or p.is_meta or hasattr(p, "full_tensor"):

@@ -58,18 +58,19 @@ def model_evidence(
     unused_weights: Sequence[str] | None = None,
     pretrained: bool | None = None,
     trace: Trace | None = None,
+    checkpoint: str = "",
 ) -> ModelEvidence:
     """Evidence from any module: a `transformers` classifier, a PEFT model, a custom module with an encoder inside.
 
     `trace` is a recorded forward pass of the unwrapped model; without it the number of outputs is read from the head's
     layers. `pretrained` defaults to true where `new_weights` (the names that `from_pretrained` reports as missing) are
-    given.
+    given. `checkpoint` is the name or folder of the pretrained weights for a model whose configuration names none.
     """
     model = unwrapped(model)
     config = classifier_config(model)
     id2label = getattr(config, "id2label", None)
     parts = _parts(model, trace)
-    comparison = compared_with_checkpoint(model, parts)
+    comparison = compared_with_checkpoint(model, parts, checkpoint)
     return ModelEvidence(
         parameters=tuple(_row(name, p, parts, trace) for name, p in model.named_parameters()),
         n_classes=n_classes,
@@ -326,7 +327,8 @@ def _unpadded(batches: BatchEvidence, pad_id: int | None) -> tuple[np.ndarray, .
             return None
         text = np.ones_like(ids, dtype=bool) if pad_id is None else ids != pad_id
         if batches.attention_mask is not None:
-            text &= batches.attention_mask[index] != 0
+            mask = batches.attention_mask[index] != 0
+            text &= mask | ~mask.any(axis=1, keepdims=True)  # A mask of zeros does not show where the text is.
         rows += [_between_ends(row, kept) for row, kept in zip(ids, text, strict=True)]
     return tuple(rows)
 

@@ -15,6 +15,7 @@ from tenor.checks.gather.batches import random_states_kept
 from tenor.checks.gather.model_parts import unwrapped
 from tenor.checks.probes.subject import (
     MAX_TOKENS,
+    Forward,
     ProbeRows,
     columns_of,
     logits_of,
@@ -44,10 +45,11 @@ class Trace:
     them."""
 
 
-def trace(model: nn.Module, batch: Mapping[str, Any]) -> Trace:
+def trace(model: nn.Module, batch: Mapping[str, Any], forward: Forward | None = None) -> Trace:
     """Run two rows of `batch` (tensors by name, (rows, …) each) through the unwrapped model in evaluation mode.
 
-    Modes, gradients, `requires_grad` and random states are unchanged afterwards.
+    `forward(model, inputs)` calls it; by default it is called with the inputs that its own `forward` names. Modes,
+    gradients, `requires_grad` and random states are unchanged afterwards.
 
     Raises:
         CannotTell: the model cannot be called with the batch, or returns no logits.
@@ -56,7 +58,7 @@ def trace(model: nn.Module, batch: Mapping[str, Any]) -> Trace:
     names = {id(p): name for name, p in model.named_parameters()}
     try:
         with random_states_kept(), _everything_recorded(model), _called_modules() as called:
-            logits = _logits(model, batch)
+            logits = _logits(model, batch, forward)
             recorded = _leaves(logits)
     except FAILS as error:
         raise CannotTell(f"the model could not be called: {type(error).__name__}: {str(error)[:200]}") from error
@@ -76,9 +78,9 @@ def _unregistered(model: nn.Module, called: Iterable[nn.Module], recorded: set[i
     return tuple(str(one) for one in others.values() if any(id(p) in recorded for p in one._parameters.values()))
 
 
-def _logits(model: nn.Module, batch: Mapping[str, Any]) -> torch.Tensor:
+def _logits(model: nn.Module, batch: Mapping[str, Any], forward: Forward | None) -> torch.Tensor:
     """The logits of the first rows, at most 64 tokens wide."""
-    subject = make_subject(model, nn.functional.cross_entropy, None, 0)
+    subject = make_subject(model, nn.functional.cross_entropy, forward, 0)
     inputs = {k: v.to(subject.device) for k, v in batch.items() if k != "labels" and isinstance(v, torch.Tensor)}
     rows = max(len(value) for value in inputs.values() if value.ndim)
     examples = ProbeRows(inputs, torch.zeros(rows, device=subject.device)).rows(slice(0, ROWS))

@@ -68,7 +68,7 @@ def class_missing_from_batches(batches: BatchEvidence, data: DataEvidence) -> Fi
     "DAT004",
     "error",
     symptoms=("sorted rows",),
-    explains=("bad result", "class missing from batches", "collapsing predictions", "diverging loss"),
+    explains=("bad result", "class missing from batches", "collapsing predictions", "diverging loss", "sorted steps"),
     one_class="usually",
     settled_by="the training loader: the labels of one epoch, in order",
 )
@@ -162,7 +162,7 @@ FEW = 0.1
     "DAT028",
     "error",
     symptoms=("class missing from batches",),
-    explains=("bad result", "collapsing predictions"),
+    explains=("bad result", "class without rows", "collapsing predictions"),
     one_class="usually",
 )
 def few_rows_again_and_again(batches: BatchEvidence) -> Finding | None:

@@ -25,6 +25,21 @@ MISSING = frozenset(
 )
 """As `bare` writes them."""
 BRACKETED = frozenset({"[deleted]", "[removed]", "(deleted)", "(removed)", "[deleted by user]", "[empty]", "[blank]"})
+_KIND = (
+    r"(?:movie|film|book|product|restaurant|hotel|show|series|actor|actress|director|author|character|brand|company|game"
+    r"|app|store|place|item|service)"
+)
+_PART = r"(?:text|reviews?|sentences?|tweets?|comments?|names?|titles?|descriptions?|content|reasons?|features?)"
+SLOT = re.compile(
+    rf"[\[{{<](?:(?:please )?(?:insert|enter|write|add|your|fill in)\b"
+    rf"[\w '’/-]{{0,40}}\b(?:{_KIND}|{_PART})\b[\w '’/-]{{0,20}}"
+    rf"|[\w '’/-]{{0,40}}\b{_PART}(?: goes)? here|{_KIND}(?:['’]s)?[ _-]?(?:name|title))[\]}}>]"
+    rf"|\{{\{{?\s*(?:{_KIND}|{_PART})(?:[ _-]?(?:name|title))?\s*\}}?\}}",
+    re.IGNORECASE,
+)
+"""A slot of a template that nobody filled in: `[Insert movie title]`, `[MOVIE NAME]`, `{actor}`, `<review text here>`.
+Not the masks of anonymized texts, such as `[NAME]`; none of IMDb's 50,000 reviews has one."""
+LOREM_IPSUM = "lorem ipsum"
 EMPTY_LOOKING = " .-–—_/\\|,'\"…\u200b\u200c\u200d\u2060\ufeff\xa0\t\r\n"
 _TEXT = r"(?:content|text|reviews?|sentences?|tweets?|comments?|examples?|responses?)\b"
 _MODEL = r"(?:ai language model|language model|ai assistant|artificial intelligence model)\b"
@@ -117,7 +132,7 @@ def conflicting_labels(data: DataEvidence) -> Finding | None:
     )
 
 
-@rule("DAT016", "warning", symptoms=("repeated text",), explains=("conflicting labels",))
+@rule("DAT016", "warning", explains=("conflicting labels",))
 def blank_texts(data: DataEvidence) -> Finding | None:
     """Some texts are empty or blank
 
@@ -191,13 +206,14 @@ def placeholder_texts(data: DataEvidence) -> Finding | None:
     """Placeholders stand for missing texts
 
     Measures: texts of every split that consist only of a word for a missing value ("nan", "None", "N/A"), of a
-    placeholder ("[deleted]", "[removed]", "TODO", "lorem ipsum …"), or of dashes, dots and empty HTML tags.
+    placeholder ("[deleted]", "[removed]", "TODO"), or of dashes, dots and empty HTML tags; that begin with "lorem
+    ipsum"; or that contain a slot that nobody filled in ("[Insert movie title]", "{actor}", "<review text here>").
 
     Threshold: one row in a thousand is a warning, fewer a note.
 
     Why: `str(float("nan"))` is "nan": a missing value becomes a word, and the model learns its label.
 
-    Look-alikes: "none" can be a real answer in a survey.
+    Look-alikes: "none" can be a real answer in a survey. Masks of anonymized texts ("[NAME]") are not counted.
 
     Fix: drop missing values before converting the column to strings: `frame.dropna(subset=["text"])`, and the rows with
     placeholders.
@@ -209,23 +225,34 @@ def placeholder_texts(data: DataEvidence) -> Finding | None:
     if total == 0:
         return None
     return Finding(
-        observed=f"{by_split(counts)} of {n:,} are placeholders for a missing text, for example {example[:40]!r}",
+        observed=f"{by_split(counts)} of {n:,} are or contain placeholders, for example {_with_slot(example)!r}",
         expected="none",
         n=n,
-        cause="missing values were converted to strings, or the texts were deleted where they were gathered",
+        cause="missing values were converted to strings, texts were deleted where they were gathered, or a template "
+        "was not filled in",
         fix="drop these rows, and missing texts before converting the column to strings",
         severity="warning" if total >= max(2, RARE * n) else "note",
     )
 
 
 def is_placeholder(text: str) -> bool:
-    """Whether a text that is not blank stands for a missing one."""
-    if len(text) > LONGEST_PLACEHOLDER:
-        return text[:40].strip().lower().startswith("lorem ipsum")
+    """Whether a text that is not blank stands for a missing one, or contains a slot that nobody filled in."""
+    if text[:40].strip().lower().startswith(LOREM_IPSUM) or SLOT.search(text) is not None:
+        return True
     plain = text.strip().lower()
-    if not plain:
+    if not plain or len(text) > LONGEST_PLACEHOLDER:
         return False
     return plain in BRACKETED or not without_markup(plain).strip(EMPTY_LOOKING) or bare(plain) in MISSING
+
+
+def _with_slot(text: str) -> str:
+    """The beginning of a text, or the part of it with a slot."""
+    slot = SLOT.search(text)
+    start = 0 if slot is None or slot.end() <= SHOWN_CHARACTERS else slot.start()
+    return text[start : start + SHOWN_CHARACTERS].strip()
+
+
+SHOWN_CHARACTERS = 40
 
 
 @rule("DAT026", "warning", explains=("unrelated labels",))
@@ -262,7 +289,7 @@ def assistant_texts(data: DataEvidence) -> Finding | None:
     )
 
 
-@rule("DAT027", "warning", symptoms=("repeated text",))
+@rule("DAT027", "warning")
 def texts_from_templates(data: DataEvidence) -> Finding | None:
     """Many texts are made from templates
 

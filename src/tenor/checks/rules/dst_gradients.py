@@ -51,7 +51,7 @@ def gradients_are_not_averaged(processes: ProcessEvidence) -> Finding | None:
     )
 
 
-@rule("DST006", "warning", symptoms=("summed loss",), explains=("clipped gradients",))
+@rule("DST006", "warning", symptoms=("summed loss",), explains=("clipped gradients", "multiple of the validation loss"))
 def loss_is_multiplied_by_processes(processes: ProcessEvidence) -> Finding | None:
     """The loss is multiplied by the number of processes
 

@@ -123,7 +123,8 @@ def predictions_contradict_metrics(evaluation: EvaluationEvidence) -> Finding | 
     Threshold: equal counts, and an accuracy equal within half of its last digit; exact invariants.
 
     Why: either the predictions or the metrics belong to another checkpoint or another run, and the files do not say
-    which.
+    which. A matrix that is equal after its rows and columns are exchanged was computed with the arguments in the wrong
+    order; precision and recall of its report are exchanged, too.
 
     Look-alikes: none.
 
@@ -135,12 +136,17 @@ def predictions_contradict_metrics(evaluation: EvaluationEvidence) -> Finding | 
     faults = [(name, claims, message) for name, claims, message in measured if message]
     if not faults:
         return None
+    transposed = all(_is_transposed(claims, evaluation.n_classes) for _, claims, _ in faults)
     return Finding(
         observed=joined([(name, message[0]) for name, _, message in faults]),
         expected=joined([(name, message[1]) for name, _, message in faults]),
         n=sum(claims.n for _, claims, _ in faults),
-        cause="predictions and metrics come from different checkpoints or runs",
-        fix="evaluate the chosen checkpoint again, and write both from the same arrays",
+        cause="true and predicted classes were exchanged where the matrix was computed"
+        if transposed
+        else "predictions and metrics come from different checkpoints or runs",
+        fix="pass them in the order (true, predicted): confusion_matrix(y_true, y_pred)"
+        if transposed
+        else "evaluate the chosen checkpoint again, and write both from the same arrays",
     )
 
 
@@ -311,6 +317,13 @@ def _recomputed(counts: np.ndarray) -> dict[str, float]:
         if support[k] and predicted[k]:
             values[f"f1-score of class {k}"] = float(2 * right[k] / (support[k] + predicted[k]))
     return values
+
+
+def _is_transposed(claims: ReportedSplit, n_classes: int) -> bool:
+    """Whether the saved matrix has the predicted classes of the rows as its rows."""
+    return claims.confusion is not None and np.array_equal(
+        claimed_confusion(claims), confusion_of_rows(claims, n_classes).T
+    )
 
 
 def _contradiction(claims: ReportedSplit, n_classes: int) -> tuple[str, str] | None:

@@ -240,3 +240,35 @@ def head_is_frozen(model: ModelEvidence) -> Finding | None:
         'with PEFT name them in modules_to_save, or give task_type="SEQ_CLS"',
         severity="error" if frozen_output and is_new else "warning",
     )
+
+
+@rule("FRZ007", "warning", explains=("bad result", "small updates"), is_exact=True)
+def adapters_are_frozen(model: ModelEvidence) -> Finding | None:
+    """The model has adapters, and none of them is trainable
+
+    Measures: `requires_grad` of the parameters that PEFT or another adapter library added to the encoder.
+
+    Threshold: at least one trainable matrix among them, if any other parameter is trained; an exact invariant.
+
+    Why: `PeftModel.from_pretrained` loads an adapter for inference: all its weights are frozen unless
+    `is_trainable=True` is passed. A further stage of training then changes the head only, and saves the adapter as it
+    was.
+
+    Look-alikes: a new head that is trained on a finished adapter on purpose: allow the rule with that reason. One
+    trainable adapter among several passes.
+
+    Fix: `PeftModel.from_pretrained(model, path, is_trainable=True)`, before the optimizer is built.
+
+    Reference: peft, `PeftModel.from_pretrained(is_trainable=False)`.
+    """
+    adapters = [p for p in model.parameters if p.added and len(p.shape) > 1]
+    if not adapters or any(p.trainable for p in adapters) or not any(p.trainable for p in model.parameters):
+        return None
+    return Finding(
+        observed=f"all {sum(p.size for p in adapters):,} weights of the adapters are frozen, such as "
+        f"{shown(p.name for p in adapters)}",
+        expected="trainable adapters",
+        n=len(adapters),
+        cause="the adapter was loaded for inference, which is what PeftModel.from_pretrained does",
+        fix="PeftModel.from_pretrained(model, path, is_trainable=True), before the optimizer is built",
+    )

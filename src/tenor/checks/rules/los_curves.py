@@ -115,7 +115,7 @@ def _training_loss_around(steps: StepEvidence, lowest: ValidationPoint) -> tuple
     return float(before[-len(after) :].mean()), float(after.mean())
 
 
-@rule("LOS016", "warning", symptoms=("summed loss", "low validation loss"))
+@rule("LOS016", "warning", symptoms=("summed loss", "low validation loss", "multiple of the validation loss"))
 def training_loss_of_another_size(steps: StepEvidence) -> Finding | None:
     """The recorded training loss is a multiple of the validation loss
 

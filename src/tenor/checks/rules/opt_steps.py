@@ -394,7 +394,7 @@ def never_moved(steps: StepEvidence) -> Finding | None:
     )
 
 
-@rule("OPT022", "warning", symptoms=("summed loss",), explains=("clipped gradients",))
+@rule("OPT022", "warning", symptoms=("summed loss",), explains=("clipped gradients", "multiple of the validation loss"))
 def accumulation_not_scaled(steps: StepEvidence) -> Finding | None:
     """Accumulated losses are not divided by the number of passes
 

@@ -349,6 +349,51 @@ def padded_rows(
             yield row, of_row, right | left
 
 
+MASKED_TEXT = 0.5
+"""Share of the tokens of a batch that are no padding; programs that mask words at random mask far fewer."""
+
+
+def share_of_text_masked(batches: BatchEvidence, tokens: TokenEvidence) -> tuple[float, int]:
+    """The share of the tokens outside the padding that the mask hides, and how many there are."""
+    hidden, total = 0, 0
+    for row, mask, padded in padded_rows(batches, tokens):
+        if mask is not None:
+            hidden, total = hidden + int((~padded & (mask[: len(row)] == 0)).sum()), total + int((~padded).sum())
+    return hidden / max(1, total), total
+
+
+@rule("TOK011", "error", explains=("bad result", "stalled loss", "no gradient", "odd probabilities"), is_exact=True)
+def text_masked(batches: BatchEvidence, tokens: TokenEvidence) -> Finding | None:
+    """The attention mask hides the text
+
+    Measures: tokens outside the padding whose attention mask is 0, as the model is called.
+
+    Threshold: half of them.
+
+    Why: the model then attends to nothing, or to padding only. A usual cause is the order of arguments: in
+    `transformers` the second one is `attention_mask` and the third `token_type_ids`; in `pytorch_pretrained_bert` it
+    was the reverse.
+
+    Look-alikes: programs that mask a part of the words on purpose mask fewer.
+
+    Fix: pass the inputs by name: `model(input_ids=…, attention_mask=…, token_type_ids=…)`.
+
+    Reference: transformers, `BertModel.forward`; "Migrating from pytorch-pretrained-bert".
+    """
+    if batches.attention_mask is None:
+        raise CannotTell("the model is called without an attention mask")
+    share, total = share_of_text_masked(batches, tokens)
+    if share < MASKED_TEXT:
+        return None
+    return Finding(
+        observed=f"the attention mask is 0 at {share:.0%} of {total:,} tokens that are no padding",
+        expected="1 at every token of the text",
+        n=total,
+        cause="another input is passed as the attention mask, or the mask is inverted",
+        fix="pass the inputs by name: model(input_ids=…, attention_mask=…, token_type_ids=…)",
+    )
+
+
 @rule("TOK008", "warning", symptoms=("foreign tokens",))
 def wrong_pad_id(batches: BatchEvidence, tokens: TokenEvidence) -> Finding | None:
     """The pad id differs from the model's
@@ -369,6 +414,8 @@ def wrong_pad_id(batches: BatchEvidence, tokens: TokenEvidence) -> Finding | Non
     """
     if tokens.model_pad_id is None:
         raise CannotTell("the model declares no pad id")
+    if share_of_text_masked(batches, tokens)[0] >= MASKED_TEXT:
+        raise CannotTell("the mask hides text, so it does not show the padding")
     at_padding: list[np.ndarray] = []
     for row, mask, padded in padded_rows(batches, tokens):
         at_padding.append(row[padded] if mask is None else row[mask[: len(row)] == 0])

@@ -21,17 +21,20 @@ def new_name(path: Path, mark: str = "", suffix: str | None = None) -> Path:
     return path.with_name(f"{name.stem}{mark}{name.suffix if suffix is None else suffix}")
 
 
-def with_header(header: str, files: Sequence[Path], mark: str, suffix: str | None = None) -> str:
-    """A command that writes each file again with a header, and the path to give then, if there are several."""
+def with_header(
+    header: str, files: Sequence[Path], mark: str, suffix: str | None = None, encoding: str | None = None
+) -> tuple[Path, str]:
+    """A command that writes each file again with a header, in UTF-8 if the files have another `encoding`; and the path
+    to give then, a pattern if there are several."""
     first = files[0]
+    to_utf8 = "" if encoding is None else f" | iconv -f {encoding} -t UTF-8"
     if len(files) == 1:
-        return f"(printf '{header}\\n'; {content_of(first)}) > {quote(str(new_name(first, mark, suffix)))}"
+        new = new_name(first, mark, suffix)
+        return new, f"(printf '{header}\\n'; {content_of(first)}{to_utf8}) > {quote(str(new))}"
     folder, end = first.parent, "".join(first.suffixes[-2:] if compression_of(first) else first.suffixes[-1:])
     kind = compression_of(first)
     reader = "cat" if kind is None else UNPACK[kind]
-    new = f"{mark}{PurePath(inner_name(first)).suffix if suffix is None else suffix}"
-    stem = f'"${{file%{end}}}"{new}'
-    return (
-        f"for file in {quote(str(folder))}/*{end}; do (printf '{header}\\n'; {reader} \"$file\") > {stem}; done; then "
-        f"give {quote(str(folder / f'*{new}'))}"
-    )
+    name = f"{mark}{PurePath(inner_name(first)).suffix if suffix is None else suffix}"
+    stem = f'"${{file%{end}}}"{name}'
+    each = f"(printf '{header}\\n'; {reader} \"$file\"{to_utf8}) > {stem}"
+    return folder / f"*{name}", f"for file in {quote(str(folder))}/*{end}; do {each}; done"

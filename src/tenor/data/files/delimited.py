@@ -1,6 +1,7 @@
 """CSV and TSV files: the dialect is recognized from the whole file, and the same for training and for prediction."""
 
 import csv
+import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
@@ -9,16 +10,28 @@ from shlex import quote
 
 from tenor.data.files.commands import content_of, new_name
 from tenor.data.files.dialect import Dialect, fields_up_to, spans
+from tenor.data.files.headerless import READ_NOTE
 from tenor.data.files.headers import (
     DESCRIBES,
     MOST_WORDS_OF_A_NAME,
     SAMPLE_ROWS,
+    classes_setting,
     describing_rows,
+    likely_settings,
     lost_first_row,
     row_with_names,
     tidied_names,
 )
-from tenor.data.files.opening import inner_name, most_bytes, open_bytes, open_text
+from tenor.data.files.opening import (
+    NotUtf8,
+    encoding_fix,
+    inner_name,
+    is_known_without_header,
+    most_bytes,
+    open_bytes,
+    open_text,
+    set_path,
+)
 from tenor.data.files.quoting import detect_quoting, read_header, skipped_spaces
 from tenor.data.files.stream import Block, FileRow, FileRows, Limits, in_blocks
 from tenor.errors import UserError
@@ -64,12 +77,18 @@ def delimited_rows(path: Path, required: Sequence[str], others: Sequence[Path] =
     found = examine(path, lambda header: require_header(path, header, required))
     sample = list(islice(found.records(), SAMPLE_ROWS))
     if not set(required) <= set(found.header) and (below := row_with_names(sample, required)) is not None:
+        new = new_name(path, "_header_first")
         raise UserError(
-            f"{path}: the names of the columns are in row {below + 1:,} below the first one. Remove the rows above: "
-            f"{content_of(path, f'tail -n +{below + 2}')} > {quote(str(new_name(path, '_header_first')))} (if each row "
-            "is one line)"
+            f"{path}: the names of the columns are in row {below + 1:,} below the first one. Remove the rows above and "
+            f"{set_path(new)}. If each row is one line: {content_of(path, f'tail -n +{below + 2}')} > {quote(str(new))}"
         )
-    if lost := lost_first_row([path, *others], found.header, sample, required, found.dialect.delimiter):
+
+    def values(at: int) -> Iterator[str]:
+        return (record[at] for record in found.records() if len(record) > at)
+
+    if not is_known_without_header(path) and (
+        lost := lost_first_row([path, *others], found.header, sample, required, found.dialect.delimiter, values)
+    ):
         raise UserError(lost)
     describing = describing_rows(sample)
     usual = Dialect(delimiter_of(path))
@@ -84,6 +103,37 @@ def delimited_rows(path: Path, required: Sequence[str], others: Sequence[Path] =
         reading=reading,
         below_header=True,
     )
+
+
+def with_other_faults(error: NotUtf8, path: Path, required: Sequence[str]) -> UserError:
+    """The error for a file that is not UTF-8, with what else its rows need as far as they can be read: a header, names
+    of columns, and class names."""
+    encoding = error.encoding
+    if encoding is None:
+        return error
+    with io.TextIOWrapper(open_bytes(path), encoding, "replace", "") as lines:
+        line = lines.readline(PART_BYTES)
+    delimiter = max((delimiter_of(path), *OTHER_DELIMITERS), key=line.count)
+    delimiter = delimiter_of(path) if delimiter_of(path) in line else delimiter
+
+    def records() -> Iterator[list[str]]:
+        with io.TextIOWrapper(open_bytes(path), encoding, "replace", "") as lines, fields_up_to(most_bytes(path)):
+            yield from filter(None, Dialect(delimiter).reader(lines))
+
+    def values(at: int) -> Iterator[str]:
+        return (record[at] for record in islice(records(), 1, None) if len(record) > at)
+
+    try:
+        first = list(islice(records(), SAMPLE_ROWS + 1))
+        header = tidied_names(first[0])[0]
+        if lost := lost_first_row([path], header, first[1:], required, delimiter, values, encoding):
+            return UserError(f"{error.head} It looks like {encoding}. And {lost.removeprefix(f'{path}: ')}")
+        options, label = likely_settings(header, required)
+        if label is not None and len(required) > 1:
+            options += classes_setting(values(header.index(label)))
+    except (csv.Error, IndexError):  # What else is wrong will be reported when the file is UTF-8.
+        return error
+    return UserError(f"{error.head} {encoding_fix(path, more=options)}") if options else error
 
 
 def _rows(found: Delimited, describing: int) -> Iterator[FileRow]:
@@ -134,6 +184,8 @@ def examine(path: Path, require: Callable[[list[str]], None], delimiter: str | N
         if (whole := _whole_header(path, header, dialect)) is not None:
             header, note = whole
             notes.append(note)
+        if is_known_without_header(path):
+            notes.append(READ_NOTE)
         header, of_names = tidied_names(header)
         require(header)
         if _has_quote(path):
@@ -177,9 +229,10 @@ def _refuse_excel_line(path: Path) -> None:
     with open_text(path) as lines:
         first = lines.readline(PART_BYTES).strip()
     if first.lower().startswith("sep=") and len(first) <= len("sep=x"):
+        new = new_name(path, "_without_sep")
         raise UserError(
-            f"{path}: its first line, {first!r}, is for Excel and is not a header. Remove it: "
-            f"{content_of(path, 'tail -n +2')} > {quote(str(new_name(path, '_without_sep')))}"
+            f"{path}: its first line, {first!r}, is for Excel and is not a header. Remove it and "
+            f"{set_path(new)}, for instance: {content_of(path, 'tail -n +2')} > {quote(str(new))}"
         )
 
 
@@ -232,14 +285,14 @@ def require_header(path: Path, header: Sequence[str], required: Iterable[str]) -
             "Remove the lines before the header, and any other comments."
         )
     if all(len(name) > 1 and name[0] == name[-1] == "'" for name in header):
-        new = str(new_name(path, "_double", ".csv"))
+        new = new_name(path, "_double", ".csv")
         code = (
             f"import pandas; pandas.read_csv({str(path)!r}, quotechar=chr(39), sep={delimiter!r}, dtype=str, "
-            f"keep_default_na=False).to_csv({new!r}, index=False)"
+            f"keep_default_na=False).to_csv({str(new)!r}, index=False)"
         )
         raise UserError(
-            f"{path}: its fields are enclosed in single quotes, expected double quotes. Convert it: python -c "
-            f"{quote(code)}"
+            f"{path}: its fields are enclosed in single quotes, expected double quotes. Convert it and "
+            f"{set_path(new)}, for instance: python -c {quote(code)}"
         )
 
 

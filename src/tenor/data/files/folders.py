@@ -8,7 +8,7 @@ from shlex import quote
 
 from tenor.data.files.commands import content_of
 from tenor.data.files.formats import ACCEPTED, FORMATS
-from tenor.data.files.opening import COMPRESSIONS, is_empty, open_text, other_encoding
+from tenor.data.files.opening import COMPRESSIONS, IGNORED, is_empty, open_text, other_encoding, set_path
 from tenor.data.files.plain_lines import has_labels
 from tenor.data.files.stream import Block, FileRow, FileRows, Limits, in_blocks
 from tenor.errors import UserError
@@ -17,10 +17,6 @@ CLASS_COLUMNS = ("text", "label", "file")
 NOT_CLASSES = ("unsup", "unlabeled", "unlabelled", "__pycache__")
 SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
 OTHER_SPLITS = ("valid", "validation", "val", "dev", "eval")
-IGNORED = re.compile(
-    r"[._].*|readme(\..*)?|license(\..*)?|dataset_infos?\.json|.*\.(md|crc|lock|sha256|md5)", re.IGNORECASE
-)
-"""Files that other programs leave next to data."""
 MOST_TEXT_CHARACTERS = 10_000_000
 """Characters of a text in a file of its own; War and Peace has 3.2 million."""
 SHOWN = 5
@@ -134,7 +130,8 @@ def refuse_class_files(files: Sequence[Path]) -> None:
         lines.append(f"{read} | awk 'NF {{print \"__label__{name} \" $0}}'")
     raise UserError(
         f"{folder}: its files seem to have the texts of one class each{_listed(': ', [path.name for path in files])}. "
-        f"If each line is a text, write them as one file with labels: ({'; '.join(lines)}) > {quote(str(new))}"
+        f"If each line is a text, write them as one file with labels and {set_path(new)}, for instance: "
+        f"({'; '.join(lines)}) > {quote(str(new))}"
     )
 
 
@@ -154,9 +151,7 @@ def _refuse_splits(folder: Path, files: Sequence[Path]) -> None:
     """Raises UserError for files of several splits: read together, test rows would be trained on."""
     groups: dict[str, list[str]] = {}
     for path in files:
-        word = re.split(r"[^a-z]", path.name.lower())[0]
-        split = SPLITS.get(word, word if word in OTHER_SPLITS else "")
-        groups.setdefault(split, []).append(path.name)
+        groups.setdefault(split_of(path.name), []).append(path.name)
     splits = [split for split in groups if split]
     if len(splits) < 2:
         return
@@ -170,6 +165,12 @@ def _refuse_splits(folder: Path, files: Sequence[Path]) -> None:
         f"{folder}: has the splits {', '.join(splits)}. Name one: data.path={quote(pattern[first])}{test} (tenor "
         f"predict: --input {quote(pattern[first])})."
     )
+
+
+def split_of(name: str) -> str:
+    """The split that the first word of a name tells, such as `train` of `Training_data.csv`; empty for other names."""
+    word = re.split(r"[^a-z]", name.lower())[0]
+    return SPLITS.get(word, word if word in OTHER_SPLITS else "")
 
 
 def class_folders(folder: Path) -> list[Path]:

@@ -6,7 +6,7 @@ from shlex import quote
 from typing import Literal
 
 from tenor.data.files.headers import nearest
-from tenor.data.files.opening import COMPRESSIONS, compression_of, inner_name, open_bytes
+from tenor.data.files.opening import COMPRESSIONS, compression_of, inner_name, open_bytes, set_path
 from tenor.errors import UserError
 
 Kind = Literal["delimited", "json", "arrow", "excel", "plain"]
@@ -117,9 +117,11 @@ def recognize_format(path: Path) -> FileFormat:
         return FileFormat(FORMATS[suffix], suffix)
     if suffix in REFUSED:
         # A name with such characters would end the quotes of the command.
-        known = path.with_name(name.name) if UNQUOTED.isdisjoint(str(path)) else PurePath(f"FILE{suffix}")
+        known = path.with_name(name.name) if UNQUOTED.isdisjoint(str(path)) else Path(f"FILE{suffix}")
         how = REFUSED[suffix].format(name=known, stem=known.with_suffix(""))
-        raise UserError(f"{path}: {suffix} files are not read. {how}.")
+        written = next((end for end in (".parquet", ".csv") if f"{{stem}}{end}" in REFUSED[suffix]), None)
+        then = f", and {set_path(known.with_suffix(written))}" if written else ""
+        raise UserError(f"{path}: {suffix} files are not read. {how}{then}.")
     raise UserError(f"{path}: unknown suffix {suffix!r}{_near(suffix)}, expected one of {ACCEPTED}. {_how(path, name)}")
 
 

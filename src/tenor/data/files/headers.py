@@ -1,14 +1,16 @@
 """Names of columns: which are missing, look like data or are written oddly, and what the user should set instead."""
 
 import difflib
+import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
 
 from tenor.data.files.commands import with_header
+from tenor.data.files.opening import set_path
 from tenor.errors import UserError
 
 SHOWN_COLUMNS = 30
@@ -136,12 +138,15 @@ def lost_first_row(
     rows: Sequence[Sequence[str]],
     required: Sequence[str],
     delimiter: str = ",",
+    values: Callable[[int], Iterable[str]] = lambda at: (),
+    encoding: str | None = None,
 ) -> str:
-    """A message that the header seems to be a row of data, with the command that adds a header; empty if it does not.
+    """A message that the header seems to be a row of data, with the command that adds a header and the settings that
+    then work; empty if it does not.
 
-    `files` are this file, and others that are read with it. `rows` are the first rows below. If the required columns
-    exist, the header is doubted only if a column is named like one of its repeated values, or a required one like a
-    text.
+    `files` are this file, and others that are read with it. `rows` are the first rows below, `values` all values of a
+    column below, and `encoding` that of the files, if it is not UTF-8. If the required columns exist, the header is
+    doubted only if a column is named like one of its repeated values, or a required one like a text.
     """
     rows = [row for row in rows[:SAMPLE_ROWS] if len(row) == len(header) and list(row) != list(header)]
     named = [name for name in header if not name.startswith("Unnamed: ")]
@@ -150,17 +155,57 @@ def lost_first_row(
         return ""
     columns = list(zip(*rows, strict=True))
     is_complete = set(required) <= set(header)
-    values = [_is_class_value(name, column) for name, column in zip(header, columns, strict=True)]
-    if is_complete and not (any(values) or any(_is_text(name) for name in required)):
+    are_values = [_is_class_value(name, column) for name, column in zip(header, columns, strict=True)]
+    if is_complete and not (any(are_values) or any(_is_text(name) for name in required)):
         return ""
     if not is_complete and not _is_row(header, columns):
         return ""
-    separated = delimiter.replace("\t", "\\t").join(likely_names(columns))
+    names = likely_names(columns)
+    options = "".join(
+        f" {SETTINGS[role].format(role)}"
+        for role, name in zip(SETTINGS, required, strict=False)
+        if name != role and role in names and len(required) > 1
+    )
+    if "label" in names and len(required) > 1:
+        at = names.index("label")
+        options += classes_setting([header[at], *values(at)])
+    separated = delimiter.replace("\t", "\\t").join(names)
     shown = ", ".join(repr(name[:40]) for name in header[:4])
+    new, command = with_header(separated, files, "_with_header", encoding=encoding)
+    utf8 = "" if encoding is None else ", save it as UTF-8"
     return (
         f"{files[0]}: the first line seems to be a row of data, not a header with names of columns ({shown}). Add a "
-        f"header, for instance: {with_header(separated, files, '_with_header')}"
+        f"header{utf8} and {set_path(new, options)}, for instance: {command}"
     )
+
+
+def likely_settings(header: Sequence[str], required: Sequence[str]) -> tuple[str, str | None]:
+    """The settings for the required columns, text and label, that a header lacks and one of its names can mean; and the
+    column of the labels, None if it is not known."""
+    options, taken = "", [name for name in required if name in header]
+    column: dict[str, str] = {}
+    for role, name in zip(SETTINGS, required, strict=False):
+        found = name if name in taken else obvious(Wanted(role, name, ""), [one for one in header if one not in taken])
+        if found is not None:
+            column[role] = found
+            options += "" if found == name else f" {SETTINGS[role].format(quote(found))}"
+    return options, column.get("label")
+
+
+def classes_setting(labels: Iterable[str]) -> str:
+    """` 'data.class_names=…'` for integers that are neither 0 … K-1 nor 1 … K, such as 0 and 4; empty for others, and
+    if -1 may mark rows without a label."""
+    distinct = set(labels)
+    if not distinct or len(distinct) > MOST_CLASSES or not all(WHOLE.fullmatch(label) for label in distinct):
+        return ""
+    numbers = sorted(map(int, distinct))
+    if numbers[0] < 0 or any(numbers == list(range(first, len(numbers) + first)) for first in (0, 1)):
+        return ""
+    return " " + quote(f"data.class_names={json.dumps([str(number) for number in numbers])}")
+
+
+WHOLE = re.compile(r"[0-9]{1,6}")
+MOST_CLASSES = 20
 
 
 def row_with_names(rows: Sequence[Sequence[str]], required: Sequence[str]) -> int | None:

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from tenor.data.files import dialect
 from tenor.data.files.nested import MOST_LEVELS, with_fields
-from tenor.data.files.opening import open_text
+from tenor.data.files.opening import open_text, set_path
 from tenor.data.files.stream import NOT_UTF8, RECORD, Block, FileRows, Limits, Unit, encodable, storable
 from tenor.errors import UserError
 
@@ -393,9 +393,11 @@ def _layout(path: Path, required: Sequence[str]) -> _Layout:
                 f"import json; [print(json.dumps(row)) for table in json.load(open({json.dumps(str(path))})) "
                 f"if table.get('name') == {json.dumps(tables[0])} for row in table.get('data', [])]"
             )
+            new = path.with_name(f"{tables[0]}.jsonl")
+            shown = ", ".join(map(repr, tables[:SHOWN_KEYS]))
             raise UserError(
-                f"{path}: has {len(tables)} tables: {', '.join(map(repr, tables[:SHOWN_KEYS]))}. Write one to a file, "
-                f"for instance: python -c {quote(code)} > {quote(str(path.with_name(tables[0] + '.jsonl')))}"
+                f"{path}: has {len(tables)} tables: {shown}. Write one to a file and {set_path(new)}, for "
+                f"instance: python -c {quote(code)} > {quote(str(new))}"
             )
         return _Layout("table", (tables[0],)) if tables else _Layout("array")
     if first != "{":
@@ -476,17 +478,23 @@ def _refuse_layout(path: Path, kinds: Mapping[str, str], arrays: Sequence[tuple[
         names = [".".join(key) for key in arrays]
         within = "".join(f"[{json.dumps(name)}]" for name in arrays[0])
         code = f"import json; [print(json.dumps(row)) for row in json.load(open({json.dumps(str(path))})){within}]"
+        new = path.with_name(f"{names[0]}.jsonl")
+        listed = ", ".join(map(repr, names[:SHOWN_KEYS]))
         raise UserError(
-            f"{path}: has records under several keys: {', '.join(map(repr, names[:SHOWN_KEYS]))}. Write each to a "
-            f"file, for instance: python -c {quote(code)} > {quote(str(path.with_name(names[0] + '.jsonl')))}"
+            f"{path}: has records under several keys: {listed}. Write those of one to a file and {set_path(new)}, for "
+            f"instance: python -c {quote(code)} > {quote(str(new))}"
         )
     is_split = {"columns", "data"} <= set(kinds)
     found = set(kinds.values())
     if not is_split and (len(found) != 1 or found == {"value"} or (found == {"object"} and len(kinds) == 1)):
         return
     orient = "split" if is_split else "index" if found == {"object"} else "columns"
+    new = path.with_suffix(".csv")
     code = (
         f"import pandas; pandas.read_json({json.dumps(str(path))}, orient={json.dumps(orient)})"
-        f".to_csv({json.dumps(str(path.with_suffix('.csv')))}, index=False)"
+        f".to_csv({json.dumps(str(new))}, index=False)"
     )
-    raise UserError(f"{path}: has columns, not records: the keys {shown}. Convert it: python -c {quote(code)}")
+    raise UserError(
+        f"{path}: has columns, not records: the keys {shown}. Convert it and {set_path(new)}, for instance: python -c "
+        f"{quote(code)}"
+    )

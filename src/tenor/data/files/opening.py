@@ -7,7 +7,7 @@ import re
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from shlex import quote
@@ -15,6 +15,7 @@ from typing import IO, Any, BinaryIO, TextIO, cast
 
 import pyarrow as pa
 
+from tenor.data.files.headerless import MIXED, START_BYTES, is_sentiment140, with_header
 from tenor.errors import UserError
 from tenor.runs.files import cache_folder
 
@@ -27,7 +28,10 @@ MOST_EXPANSION = 1000
 ALWAYS_ALLOWED = 2**30
 """Uncompressed bytes that are read whatever the expansion."""
 DECOMPRESSION_ERRORS = (zlib.error, lzma.LZMAError, zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError)
-NOT_MEMBERS = ("__MACOSX", ".DS_Store")
+IGNORED = re.compile(
+    r"[._].*|readme(\..*)?|license(\..*)?|dataset_infos?\.json|.*\.(md|crc|lock|sha256|md5)", re.IGNORECASE
+)
+"""Files that other programs leave next to data."""
 SHOWN_MEMBERS = 5
 UTF32 = (codecs.BOM_UTF32_LE, b"\0\0\xfe\xff")
 UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -71,21 +75,25 @@ def _decompressed(path: Path, kind: str) -> Any:
 
 
 def _only_member(path: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
-    members = [
-        info for info in archive.infolist() if not info.is_dir() and PurePosixPath(info.filename).name[:1] != "."
-    ]
-    members = [info for info in members if PurePosixPath(info.filename).parts[0] not in NOT_MEMBERS]
+    members = data_members(archive.infolist())
     if len(members) != 1:
         shown = ", ".join(repr(info.filename) for info in members[:SHOWN_MEMBERS])
         listed = f": {shown}{', …' if len(members) > SHOWN_MEMBERS else ''}" if members else ""
+        folder = quote(str(path.with_name(f"{path.stem}_extracted")))
         raise UserError(
-            f"{path}: contains {len(members):,} files{listed}, expected one. Extract the archive "
-            f"(unzip {quote(str(path))} -d extracted) and give the path of one file, or of a folder of files "
-            "with the same columns."
+            f"{path}: contains {len(members):,} files{listed}, expected one. Extract it (unzip {quote(str(path))} -d "
+            f"{folder}) and give the path of what it contains."
         )
     if members[0].flag_bits & 1:
         raise UserError(f"{path}: is encrypted. Extract it with its password: unzip {quote(str(path))}")
     return members[0]
+
+
+def data_members(members: Sequence[zipfile.ZipInfo]) -> list[zipfile.ZipInfo]:
+    """The files in a zip archive, without those that other programs leave next to data, if there are others."""
+    files = [info for info in members if not info.is_dir()]
+    found = [info for info in files if not any(map(IGNORED.fullmatch, PurePosixPath(info.filename).parts))]
+    return found or [info for info in files if not PurePosixPath(info.filename).name.startswith((".", "._"))]
 
 
 class _Bounded(io.RawIOBase):
@@ -164,7 +172,7 @@ def encoding_of(path: Path) -> str:
     with open_bytes(path) as content:
         start = content.read(4)
     if start in UTF32:
-        raise UserError(f"{path}: is encoded in UTF-32. Convert it: {_convert(path, 'UTF-32')}")
+        raise UserError(f"{path}: is encoded in UTF-32. Save it as UTF-8 and {_convert(path, 'UTF-32')}")
     return "utf-16" if start.startswith(UTF16) else "utf-8-sig"
 
 
@@ -172,7 +180,28 @@ def open_text(path: Path, newline: str = "") -> TextIO:
     """Open a text file; a byte that is not UTF-8 becomes a lone surrogate, so that only its own row is invalid."""
     encoding = encoding_of(path)
     errors = "replace" if encoding == "utf-16" else "surrogateescape"  # `require_utf16` has checked it.
+    if is_known_without_header(path):
+        return with_header(open_bytes(path))
     return io.TextIOWrapper(open_bytes(path), encoding, errors, newline)
+
+
+def is_known_without_header(path: Path) -> bool:
+    """Whether a file is Sentiment140, which is read below a header and in its own encoding."""
+    if PurePosixPath(inner_name(path)).suffix.lower() != ".csv":
+        return False
+    with open_bytes(path) as content:
+        return is_sentiment140(content.read(START_BYTES))
+
+
+class NotUtf8(UserError):
+    """A file has bytes that are not UTF-8."""
+
+    def __init__(self, head: str, fix: str, encoding: str | None) -> None:
+        super().__init__(f"{head} {fix}")
+        self.head = head
+        """The place of the first such byte."""
+        self.encoding = encoding
+        """The encoding that the whole file seems to have; None if other parts of it are UTF-8."""
 
 
 def require_text(path: Path) -> None:
@@ -182,7 +211,7 @@ def require_text(path: Path) -> None:
     if encoding == "utf-16":
         require_utf16(path)
         return
-    decoder = codecs.getincrementaldecoder("utf-8")()
+    decoder = codecs.getincrementaldecoder("utf-8")(MIXED if is_known_without_header(path) else "strict")
     start, line, is_mixed = 0, 1, False
     with open_bytes(path) as content:
         while True:
@@ -196,10 +225,9 @@ def require_text(path: Path) -> None:
                 decoded = incomplete + part
                 place = _byte_place(decoded, error.start, start - len(incomplete), line)
                 is_mixed = is_mixed or not decoded[: error.start].isascii()
-                raise UserError(
-                    f"{path}: is not UTF-8: {place} is 0x{decoded[error.start]:02X}, {error.reason}. "
-                    f"{encoding_fix(path, is_mixed)}"
-                ) from error
+                head = f"{path}: is not UTF-8: {place} is 0x{decoded[error.start]:02X}, {error.reason}."
+                whole = None if is_mixed else likely_encoding(path)
+                raise NotUtf8(head, encoding_fix(path, is_mixed), whole) from error
             if not part:
                 return
             start, line = start + len(part), line + part.count(b"\n")
@@ -233,25 +261,36 @@ def other_encoding(path: Path) -> str | None:
     return None
 
 
-def encoding_fix(path: Path, is_mixed: bool = False) -> str:
-    """The next step for a file that is not UTF-8; `is_mixed`: it also has valid characters of several bytes."""
+def encoding_fix(path: Path, is_mixed: bool = False, more: str = "") -> str:
+    """The next step for a file that is not UTF-8, with further settings; `is_mixed`: it also has valid characters of
+    several bytes."""
     if is_mixed:
-        return (
-            "The rest of the file is UTF-8: save these lines as UTF-8, or drop the invalid bytes: "
-            f"{_convert(path, 'UTF-8', '-c ')}"
-        )
+        rest = "The rest of the file is UTF-8: save these lines as UTF-8"
+        return f"{rest}, or drop the invalid bytes and {_convert(path)}"
     encoding = likely_encoding(path)
-    return f"It looks like {encoding}. Save it as UTF-8, for instance: {_convert(path, encoding)}"
+    return f"It looks like {encoding}. Save it as UTF-8 and {_convert(path, encoding, more)}"
 
 
-def _convert(path: Path, encoding: str, option: str = "") -> str:
-    name = inner_name(path)
-    stem, dot, suffix = name.rpartition(".")
-    new = quote(str(path.with_name(f"{stem}.utf8.{suffix}" if dot else f"{name}.utf8")))
-    kind = compression_of(path)
+def set_path(new: Path, more: str = "") -> str:
+    """The settings to give when a printed command has written a new file, with further ones."""
+    return f"set data.path={quote(str(new))}{more} (or --input {quote(str(new))})"
+
+
+def utf8_name(path: Path) -> Path:
+    """The new file, next to a file that is not UTF-8, that printed commands write."""
+    name = PurePosixPath(inner_name(path))
+    return path.with_name(f"{name.stem}.utf8{name.suffix}")
+
+
+def _convert(path: Path, encoding: str | None = None, more: str = "") -> str:
+    """The settings and the command that converts a file; without an `encoding` it drops what is not UTF-8."""
+    option = "-c -f UTF-8" if encoding is None else f"-f {encoding}"
+    new, kind = utf8_name(path), compression_of(path)
     if kind is None:
-        return f"iconv {option}-f {encoding} -t UTF-8 {quote(str(path))} > {new}"
-    return f"{UNPACK[kind]} {quote(str(path))} | iconv {option}-f {encoding} -t UTF-8 > {new}"
+        command = f"iconv {option} -t UTF-8 {quote(str(path))} > {quote(str(new))}"
+    else:
+        command = f"{UNPACK[kind]} {quote(str(path))} | iconv {option} -t UTF-8 > {quote(str(new))}"
+    return f"{set_path(new, more)}, for instance: {command}"
 
 
 def _why_nul(path: Path) -> str:
@@ -259,7 +298,10 @@ def _why_nul(path: Path) -> str:
         sample = content.read(4096)
     for encoding, places in (("UTF-16LE", sample[1::2]), ("UTF-16BE", sample[::2])):
         if places.count(0) > 0.4 * len(places) > 0:
-            return f"expected UTF-8. It looks like UTF-16 without a byte-order mark: {_convert(path, encoding)}"
+            return (
+                f"expected UTF-8. It looks like UTF-16 without a byte-order mark. Save it as UTF-8 and "
+                f"{_convert(path, encoding)}"
+            )
     return "expected a text file. Is it a binary file?"
 
 

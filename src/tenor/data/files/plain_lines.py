@@ -10,7 +10,7 @@ from shlex import quote
 from tenor.data.files import dialect
 from tenor.data.files.commands import content_of, new_name, with_header
 from tenor.data.files.headers import USUAL_NAMES
-from tenor.data.files.opening import open_text
+from tenor.data.files.opening import open_text, set_path
 from tenor.data.files.stream import Block, FileRow, FileRows, Limits, in_blocks
 from tenor.errors import UserError
 
@@ -96,9 +96,10 @@ def _refuse_header(path: Path, first: list[str]) -> None:
         names = [name.strip().strip('"').lower() for name in line.split(delimiter)]
         are_names = len(names) > 1 and all(re.fullmatch(r"[a-z_ ]{1,30}[0-9]?", name) for name in names)
         if are_names and not USUAL_NAMES["text"].isdisjoint(names) and all(delimiter in one for one in first):
+            new = new_name(path, suffix=".csv")
             raise UserError(
                 f"{path}: its first line is the header of a CSV file, {line[:80]!r}, so that it is not one text per "
-                f"line. Rename it: {content_of(path)} > {quote(str(new_name(path, suffix='.csv')))}"
+                f"line. Rename it and {set_path(new)}, for instance: {content_of(path)} > {quote(str(new))}"
             )
 
 
@@ -117,14 +118,13 @@ def _refuse_tabs(path: Path, others: Sequence[Path]) -> None:
         fields = first.rstrip("\r\n").split("\t")
         has_header = TEXT in fields or LABEL in fields or all(re.fullmatch(r"[A-Za-z_ ]{1,30}", one) for one in fields)
         header = "\\t".join(_names(fields))
-        command = (
-            f"{content_of(path)} > {quote(str(new_name(path, suffix='.tsv')))}"
-            if has_header
-            else with_header(header, [path, *others], "", ".tsv")
-        )
+        new, command = with_header(header, [path, *others], "", ".tsv")
+        if has_header:
+            new = new_name(path, suffix=".tsv")
+            command = f"{content_of(path)} > {quote(str(new))}"
         raise UserError(
             f"{path}: each line is separated by tabs into {len(fields)} fields, so that it is not one text per line. "
-            f"Save it as a .tsv file with a header: {command}"
+            f"Save it as a .tsv file with a header and {set_path(new)}, for instance: {command}"
         )
 
 

@@ -5,9 +5,10 @@ from dataclasses import replace
 from os.path import expanduser
 from pathlib import Path
 
+from tenor.data.files.archives import refuse_archive
 from tenor.data.files.arrow_files import arrow_rows, is_saved_dataset, saved_dataset_rows
 from tenor.data.files.columns_added import partition_folders, selected, selection_of, with_constant
-from tenor.data.files.delimited import delimited_rows
+from tenor.data.files.delimited import delimited_rows, with_other_faults
 from tenor.data.files.folders import (
     class_folder_rows,
     class_folders,
@@ -23,7 +24,7 @@ from tenor.data.files.folders import (
 from tenor.data.files.formats import ACCEPTED, FORMATS, recognize_format
 from tenor.data.files.json_records import json_rows
 from tenor.data.files.nested import with_struct_fields
-from tenor.data.files.opening import encoding_of, is_empty, require_text, require_utf16
+from tenor.data.files.opening import NotUtf8, encoding_of, is_empty, require_text, require_utf16
 from tenor.data.files.plain_lines import plain_rows
 from tenor.data.files.stream import Block, FileRows, Limits
 from tenor.data.files.workbooks import workbook_rows
@@ -71,12 +72,18 @@ def _file(path: Path, required: Sequence[str], strict_text: bool, others: Sequen
         raise UserError(f"{path}: no such file. {CHECK}")
     if not path.is_file():
         raise UserError(f"{path}: is not a regular file. Write the rows to a regular file first.")
+    refuse_archive(path)
     found = recognize_format(path)
     if is_empty(path) and (strict_text or found.kind not in ("json", "plain")):
         raise UserError(f"{path}: is empty, expected one text per row.")
     if found.kind in ("delimited", "json", "plain"):
         if strict_text:
-            require_text(path)
+            try:
+                require_text(path)
+            except NotUtf8 as error:
+                if found.kind == "delimited" and not others:
+                    raise with_other_faults(error, path, required) from error
+                raise
         elif encoding_of(path) == "utf-16":
             require_utf16(path)
     match found.kind:

@@ -50,7 +50,7 @@ def recognize(columns: Sequence[str], sample: Sequence[Record]) -> Export | None
     `sample`: a few records, which nested exports and those with equal column names are recognized by; may be empty for
     a table.
     """
-    for known in (_crowd, _prodigy, _label_studio, _label_studio_table, _argilla, _argilla_1, _doccano, _known_table):
+    for known in KNOWN:
         if (export := known(columns, sample)) is not None:
             return export
     return None
@@ -278,6 +278,17 @@ def _doccano(columns: Sequence[str], sample: Sequence[Record]) -> Export | None:
     return Export("doccano", _options("text", label), left_out)
 
 
+# Apple's App Store Connect API: `customerReviews`, with the review in `attributes`.
+
+
+def _app_store_connect(columns: Sequence[str], sample: Sequence[Record]) -> Export | None:
+    own = {"rating", "body", "reviewerNickname"}
+    nested = bool(sample) and all(own <= set(_mapping(record.get("attributes"))) for record in sample)
+    if not nested and not {f"attributes.{name}" for name in own} <= set(columns):
+        return None
+    return Export("App Store Connect reviews", _options("attributes.body", "attributes.rating"))
+
+
 # Public datasets, by their column names.
 
 STARS = """'data.class_names=["1", "2", "3", "4", "5"]'"""
@@ -287,6 +298,11 @@ TABLES: Sequence[tuple[str, frozenset[str], str]] = (
     ("Amazon food reviews", frozenset({"Text", "Score", "ProductId"}), _options("Text", "Score", STARS)),
     ("Yelp reviews", frozenset({"text", "stars", "business_id"}), _options("text", "stars", STARS)),
     ("Google Play reviews", frozenset({"content", "score", "reviewId"}), _options("content", "score", STARS)),
+    (
+        "Google Play Console reviews",
+        frozenset({"Package Name", "Star Rating", "Review Text"}),
+        _options("Review Text", "Star Rating", "data.faulty_rows=leave_out"),
+    ),
     ("App Store reviews", frozenset({"review", "rating", "userName"}), _options("review", "rating", STARS)),
     ("IMDb reviews (Kaggle)", frozenset({"review", "sentiment"}), _options("review", "sentiment")),
     ("airline tweets", frozenset({"text", "airline_sentiment"}), _options("text", "airline_sentiment")),
@@ -329,3 +345,17 @@ def _text_of(columns: Sequence[str], sample: Sequence[Record]) -> str:
         name: sum(len(value) for record in sample if isinstance(value := record.get(name), str)) for name in columns
     }
     return max(lengths, key=lambda name: lengths[name], default="text")
+
+
+KNOWN = (
+    _crowd,
+    _app_store_connect,
+    _prodigy,
+    _label_studio,
+    _label_studio_table,
+    _argilla,
+    _argilla_1,
+    _doccano,
+    _known_table,
+)
+"""In this order: the first that recognizes a table is right."""

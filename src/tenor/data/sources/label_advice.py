@@ -58,6 +58,7 @@ SCALES: Mapping[tuple[int, ...], str] = {
     (0, 4): "negative and positive as 0 and 4, as in Sentiment140",
     (0, 2, 4): "negative, neutral and positive as 0, 2 and 4, as in Sentiment140",
 }
+OTHER_SCALE = "another scale than"
 STARS = range(1, 6)
 TEN = range(1, 11)
 """IMDb's ratings, of which Maas et al. 2011 take up to 4 as negative and from 7 on as positive."""
@@ -267,20 +268,35 @@ def guessed(labels: Iterable[str], names: Sequence[str]) -> dict[str, str | None
 
 def _guessed_numbers(numbers: Mapping[str, int], names: Sequence[str]) -> dict[str, str | None]:
     values = sorted(set(numbers.values()))
-    if values[0] == 1 and values[-1] == len(names):
-        return {label: names[number - 1] for label, number in numbers.items()}
-    kinds = {kind: name for name in names if (kind := polarity(name))}
-    low, high = kinds.get("negative"), kinds.get("positive")
-    if len(kinds) != len(names) or low is None or high is None:
+    ordered = sorted(names, key=int) if _are_integers(names) else list(names)
+    for first in (1, 0):
+        if values[0] == first and values[-1] == len(names) - 1 + first:
+            return {label: ordered[number - first] for label, number in numbers.items()}
+    if ordered == [str(star) for star in STARS] and values[0] in TEN and values[-1] in TEN:
+        return {label: ordered[(number - 1) // 2] for label, number in numbers.items()}
+    ends, bounds = _ends(names), _bounds(values)
+    if ends is None or bounds is None or (_are_integers(names) and values[-1] < bounds[1]):
         return {}
-    bounds = _bounds(values)
-    if bounds is None:
-        return {}
-    middle = kinds.get("neutral")
+    low, middle, high = ends
     return {
         label: low if number <= bounds[0] else high if number >= bounds[1] else middle
         for label, number in sorted(numbers.items(), key=lambda item: item[1])
     }
+
+
+def _are_integers(names: Sequence[str]) -> bool:
+    return all(INTEGER.fullmatch(name) for name in names)
+
+
+def _ends(names: Sequence[str]) -> tuple[str, str | None, str] | None:
+    """The negative class, the neutral one or None, and the positive one: by their names, or of two or three integers
+    by their order. None for other classes."""
+    if _are_integers(names) and len(names) in (2, 3):
+        ordered = sorted(names, key=int)
+        return ordered[0], ordered[1] if len(names) == 3 else None, ordered[-1]
+    kinds = {kind: name for name in names if (kind := polarity(name))}
+    low, high = kinds.get("negative"), kinds.get("positive")
+    return None if len(kinds) != len(names) or low is None or high is None else (low, kinds.get("neutral"), high)
 
 
 def _bounds(values: Sequence[int]) -> tuple[int, int] | None:
@@ -290,6 +306,13 @@ def _bounds(values: Sequence[int]) -> tuple[int, int] | None:
     if values[0] in STARS and values[-1] in STARS and values[-1] > 2:
         return 2, 4
     return (4, 7) if values[0] in TEN and values[-1] in TEN else None
+
+
+def numbers_text(counts: Counter[str]) -> str:
+    """`whole numbers from 1 to 5: ` and the most frequent labels, if all labels are integers."""
+    numbers = sorted({int(as_integer(tidied(label))) for label in counts})
+    span = str(numbers[0]) if len(numbers) == 1 else f"whole numbers from {numbers[0]} to {numbers[-1]}"
+    return f"{span}: {listed(counts)}"
 
 
 def mismatch(
@@ -307,7 +330,7 @@ def mismatch(
         what = f"-1 among {expected}, which often marks rows without a label"
         return what, f"Leave these rows out: {setting('relabel', {'-1': None})}"
     if numeric and numbers:
-        what = f"another scale than {expected}"
+        what = f"{OTHER_SCALE} {expected}"
         guess = guessed(counts, names)
     else:
         what = f"expected {expected}"
@@ -322,14 +345,23 @@ def mismatch(
         )
     if len(mapped) > SHOWN_NUMBERS:
         return what, "Convert the column to these classes first"
-    if set(mapped) <= set(guess):
+    if set(mapped) <= set(guess) or set(names) <= set(guess.values()):
         left_out = " (null leaves rows out)" if None in mapped.values() else ""
-        return what, f"To read them as these classes: {setting('relabel', mapped)}{left_out}"
+        return what, f"To read them as these classes: {setting('relabel', mapped)}{left_out}{_assumed(names, guess)}"
     template = {label: guess.get(label, "CLASS") for label in mapped}
     return what, (
-        f"Use the class names as labels, or map them: {setting('relabel', template)}, with a class name for each "
-        "CLASS, or null to leave its rows out"
+        f"Use the class names as labels, or map them: {setting('relabel', template)}, with one of {', '.join(names)} "
+        "for each CLASS, or null to leave its rows out"
     )
+
+
+def _assumed(names: Sequence[str], guess: Mapping[str, str | None]) -> str:
+    """What a proposal assumes about classes whose names do not say what they mean."""
+    if any(map(polarity, names)) or not all(INTEGER.fullmatch(as_integer(label)) for label in guess):
+        return ""
+    if _are_integers(names) and (ends := _ends(names)) is not None:
+        return f". This assumes that class {ends[0]} is the negative and {ends[-1]} the positive one"
+    return ". This assumes that the classes have the same order"
 
 
 def _matches(label: str, names: Sequence[str]) -> bool:

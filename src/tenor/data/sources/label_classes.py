@@ -10,12 +10,14 @@ import pyarrow as pa
 
 from tenor.data.sources.label_advice import (
     MISSING,
+    OTHER_SCALE,
     guessed,
     listed,
     looks_like,
     maybe_missing_note,
     mismatch,
     not_consecutive,
+    numbers_text,
     polarity,
     refuse_no_classes,
     rows_text,
@@ -291,6 +293,11 @@ def _with_advice(meaning: Meaning, counts: Counter[str], classes: Classes, where
     strangers = [label for label in counts if label not in meaning.index_of]
     if not strangers or (meaning.given is not None and any(map(meaning.given.alike, strangers))):
         return meaning
+    if wrong := [shorten(label) for label in strangers if label in classes.relabel.values()]:
+        raise UserError(
+            f"{where}: data.relabel reads labels as {', '.join(wrong)}, expected one of {', '.join(meaning.names)}, or "
+            "null to leave rows out."
+        )
     indices = meaning.given is None
     if several := several_in_field(Counter([*counts, *meaning.names])):
         several = {label: parts for label, parts in several.items() if label in strangers}
@@ -305,9 +312,11 @@ def _with_advice(meaning: Meaning, counts: Counter[str], classes: Classes, where
         if not several:
             refuse_no_classes(counts, where, column)
         of_all = "all" if len(strangers) == len(counts) else f"{faulty.total():,} of"
+        are = f"not classes: {listed(faulty)}"
+        if numbers and what.startswith(OTHER_SCALE) and (of_all == "all" or guessed(counts, meaning.names)):
+            of_all, are = "all", numbers_text(counts)
         raise UserError(
-            f"{where}: {of_all} {counts.total():,} labels in column {column!r} are not classes: {listed(faulty)}; "
-            f"{what}. {advice}."
+            f"{where}: {of_all} {counts.total():,} labels in column {column!r} are {are}; {what}. {advice}."
         )
     hint = nearest(strangers[0], meaning.names)
     return replace(meaning, wrong=f"{meaning.wrong}{hint}", advice=f"{advice}.")
