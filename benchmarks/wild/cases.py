@@ -49,6 +49,8 @@ def all_cases() -> list[Case]:
     return [Case(folder) for part in ("programs", "healthy") for folder in sorted((HERE / part).iterdir())]
 
 
-def expectations() -> dict[str, Expected]:
+def expectations(with_later_rules: bool = False) -> dict[str, Expected]:
+    """What a diagnosis of each faulty case has to say; rules written after the first run only if asked for."""
     table = tomllib.loads((HERE / "expected.toml").read_text(encoding="utf-8"))
-    return {name: Expected(tuple(one["causes"]), tuple(one["signs"])) for name, one in table.items()}
+    later = tomllib.loads((HERE / "later_rules.toml").read_text(encoding="utf-8")) if with_later_rules else {}
+    return {name: Expected((*one["causes"], *later.get(name, ())), tuple(one["signs"])) for name, one in table.items()}

@@ -13,10 +13,12 @@ import pytest
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+from transformers import AutoModelForSequenceClassification
 
 from tenor.checks.finding import CannotTell
 from tenor.checks.gather.batches import batch_evidence, loader_batches, random_states_kept
 from tenor.checks.gather.model import model_evidence, optimizer_evidence, precision_evidence, schedule_evidence
+from tenor.checks.gather.model_parts import classifier_config
 from tenor.checks.rules.frz import trainable_but_declared_frozen
 from tenor.checks.rules.opt_schedule import schedule_ends_early, scheduler_stepped_at_wrong_points
 from tenor.data.sources.embedded import embedded_encoder_folder
@@ -234,3 +236,20 @@ def test_random_states_are_restored_by_one_thread_at_a_time() -> None:
         list(pool.map(draw, ("first", "second")))
     assert order == ["first begins", "first ends", "second begins", "second ends"]
     assert random_states() == before
+
+
+def test_the_configuration_of_an_encoder_inside_a_sentence_transformer_describes_no_outputs(small_bert: Path) -> None:
+    class Sentences(nn.Module):
+        """As `sentence_transformers` 5 does it: the configuration is that of the encoder."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder = AutoModelForSequenceClassification.from_pretrained(small_bert).base_model
+
+        @property
+        def config(self) -> Any:
+            return self.encoder.config
+
+    classifier = AutoModelForSequenceClassification.from_pretrained(small_bert)
+    assert classifier_config(Sentences()) is None
+    assert classifier_config(classifier) is classifier.config

@@ -42,7 +42,7 @@ class TenorCallback(TrainerCallback):
         self._watchdog: Watchdog | None = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        model, loader = kwargs["model"], kwargs["train_dataloader"]
+        model, loader = module_of(kwargs["model"]), kwargs["train_dataloader"]
         steps_per_epoch = _steps_per_epoch(loader, args.gradient_accumulation_steps)
         evidence: list[Any] = [*trainer_evidence(model, args, state, loader)]
         trainer = self.trainer_of(args, model)
@@ -175,3 +175,8 @@ def _steps_per_epoch(loader: Any, accumulation: int) -> int | None:
         return max(1, -(-len(loader) // accumulation))
     except TypeError:
         return None
+
+
+def module_of(model: Any) -> Any:
+    """The PyTorch module of what a Trainer trains: SetFit's own class holds its encoder as `model_body`."""
+    return getattr(model, "model_body", model)

@@ -51,6 +51,8 @@ class Evaluations:
     def __init__(self, observer: "Observer") -> None:
         self._observer = observer
         self.all: list[SeenEvaluation] = []
+        self.has_calls = False
+        """Whether any model was called without gradients, whatever it returned."""
         self.begun = 0
         """Passes over rows without gradients."""
         self._open: SeenEvaluation | None = None
@@ -72,6 +74,7 @@ class Evaluations:
         batch: Any,
     ) -> None:
         """A call of a model without gradients."""
+        self.has_calls = True
         if logits is None or not 2 <= logits.shape[1] <= MOST_COLUMNS:
             return
         evaluation = self._current(id(loader) if loader is not None else 0)

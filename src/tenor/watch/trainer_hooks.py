@@ -6,8 +6,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from tenor.checks.callback import TenorCallback
+from tenor.checks.callback import TenorCallback, module_of
 from tenor.checks.diagnosis.artifacts import Artifacts
+from tenor.checks.evidence import StepEvidence
 from tenor.runs.findings import Finding
 from tenor.watch.observer import OBSERVER
 from tenor.watch.patches import global_randomness_kept, guarded, observe
@@ -42,7 +43,7 @@ class WatchCallback(TenorCallback):
         with (
             guarded("the beginning of a training"),
             global_randomness_kept(),
-            unnoticed(kwargs["model"], kwargs["train_dataloader"]),
+            unnoticed(module_of(kwargs["model"]), kwargs["train_dataloader"]),
         ):
             super().on_train_begin(args, state, control, **kwargs)
 
@@ -87,4 +88,18 @@ class WatchCallback(TenorCallback):
             runs = read_trainer_state(self._state, self._folder / "trainer_state.json")
         name = f"Trainer {OBSERVER.trainers.index(self) + 1}" if len(OBSERVER.trainers) > 1 else "Trainer"
         reports = self.all_reports
-        return [dataclasses.replace(run, name=run.name or name, earlier=(*run.earlier, *reports)) for run in runs]
+        runs = [dataclasses.replace(run, name=run.name or name, earlier=(*run.earlier, *reports)) for run in runs]
+        return [_without_a_verdict(run) for run in runs] if OBSERVER.evaluations.has_calls else runs
+
+
+def _without_a_verdict(run: Artifacts) -> Artifacts:
+    """The Trainer's record has no evaluation, but the program may have evaluated in its own way."""
+    return dataclasses.replace(
+        run,
+        evidence=tuple(
+            dataclasses.replace(one, has_evaluation=one.has_evaluation or None)
+            if isinstance(one, StepEvidence)
+            else one
+            for one in run.evidence
+        ),
+    )

@@ -414,12 +414,21 @@ def _combined(names: list[str], parts: list[Diagnosis]) -> Diagnosis:
 
 
 def _combined_causes(names: list[str], parts: list[Diagnosis]) -> tuple[Cause, ...]:
-    """One cause per code and status, confirmed ones first, in the order in which the runs rank them."""
+    """One cause per code and status, confirmed ones first, notes of any run last, else in the order in which the runs
+    rank them."""
+    loud = {finding.code for part in parts for finding in part.findings if finding.severity != "note"}
     owners: dict[tuple[str, str], list[tuple[str, Cause, int]]] = {}
     for name, part in zip(names, parts, strict=True):
         for rank, cause in enumerate(part.causes):
             owners.setdefault((cause.status, cause.code), []).append((name, cause, rank))
-    groups = sorted(owners.values(), key=lambda group: (group[0][1].status, min(rank for *_, rank in group)))
+    groups = sorted(
+        owners.values(),
+        key=lambda group: (
+            group[0][1].status,
+            group[0][1].status == "confirmed" and group[0][1].code not in loud,
+            min(rank for *_, rank in group),
+        ),
+    )
     return tuple(
         replace(
             group[0][1],

@@ -94,9 +94,11 @@ def classifier_config(model: nn.Module) -> Any:
     """
     model = unwrapped(model)
     own = getattr(model, "config", None)
-    if own is not None:
-        return own
     inside = [host for _, host in hosts(model)]
+    # A `SentenceTransformer` gives the configuration of its encoder as its own.
+    is_of_encoder = any(own is host.config and host is not model and host.base_model is host for host in inside)
+    if own is not None and not is_of_encoder:
+        return own
     return inside[0].config if len(inside) == 1 and inside[0].base_model is not inside[0] else None
 
 

@@ -28,7 +28,7 @@ REPEATS = 0.05
     "DAT033",
     "error",
     symptoms=("sorted steps",),
-    explains=("bad result", "collapsing predictions", "diverging loss", "one class predicted", "bad threshold"),
+    explains=("bad result", "collapsing predictions", "diverging loss", "one class predicted"),
     one_class="usually",
     is_exact=True,
 )
