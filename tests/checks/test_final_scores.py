@@ -209,6 +209,7 @@ def test_a_softmax_over_one_output_is_named(tmp_path: Path) -> None:
     assert severities(diagnosis) == {"EVL033": "warning"}
     assert [cause.code for cause in diagnosis.causes] == ["MOD001"]
     assert "softmax over a single output" in diagnosis.causes[0].evidence
+    assert "sigmoid" in diagnosis.causes[0].fix
     learning = [0.5 + 0.02 * epoch for epoch in range(10)]
     sound = columns | {"accuracy": learning, "val_accuracy": learning}
     assert not severities(diagnose(csv_logger(tmp_path / "sound" / "training.log", sound)))

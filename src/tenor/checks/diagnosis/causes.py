@@ -49,6 +49,7 @@ direction, with more than three classes twice chance at most."""
 LEARNED_EACH = 0.25
 """Recall of every class after it: the rows of two classes are not taken for one."""
 DESCENT_FIX = "a tenth of this rate, with a warm-up; for a pretrained encoder AdamW at 2e-5 to 1e-4"
+OUTPUTS_FIX = "a sigmoid over one output, or a softmax over one output for each class"
 RECORDED = 4
 """How well a cause fits that the run's own settings show."""
 
@@ -370,7 +371,11 @@ def _suspect(rule: Rule, symptoms: tuple[str, ...], observations: Observations) 
         title=rule.title,
         status="suspected",
         evidence=why_suspected(rule, symptoms, observations),
-        fix=rule.fix if not _is_descent(rule, observations) else DESCENT_FIX,
+        fix=DESCENT_FIX
+        if _is_descent(rule, observations)
+        else OUTPUTS_FIX
+        if UNCHANGED in symptoms and rule.code == OUTPUTS
+        else rule.fix,
         settled_by="the same run with a rate from the fix"
         if rule.code in (TOO_LARGE, TOO_SMALL) and observations.recorded_rate is not None
         else rule.settled_by or " and ".join(kind.description for kind in rule.needs),
