@@ -219,3 +219,12 @@ def _small() -> Any:
     from transformers import DistilBertConfig, DistilBertForSequenceClassification
 
     return DistilBertForSequenceClassification(DistilBertConfig(vocab_size=10, dim=8, n_layers=1, n_heads=2))
+
+
+def test_a_model_with_one_output_is_no_classifier() -> None:
+    """A cross-encoder's score, or a regression: labels are numbers, and rules on classes say nothing of them."""
+    rows = [{"features": torch.randn(4), "labels": torch.tensor(k % 2, dtype=torch.float32)} for k in range(8)]
+    report = preflight(model=torch.nn.Linear(4, 1), train_loader=DataLoader(rows, 4), n_classes=1, seconds=1)
+    assert report.findings == ()
+    assert any("one output" in rule.reason for rule in report.not_applicable)
+    assert any(rule.startswith("MOD") for rule in report.checked)

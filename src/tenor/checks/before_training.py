@@ -217,6 +217,9 @@ Gathered = dict[type, Any]
 BY_CLASS = (DataEvidence, BatchEvidence, ModelEvidence, ProbeEvidence)
 """Evidence that contains the number of classes."""
 
+OF_CLASSES = (DataEvidence, BatchEvidence, ProbeEvidence)
+"""Evidence that says something only of a classifier, whose labels are classes."""
+
 PASS: dict[Any, str] = {
     DataEvidence: "evidence=[DataEvidence(…)]",
     TokenEvidence: "tokenizer",
@@ -255,6 +258,8 @@ def _gather(program: _Program, given: Iterable[Any]) -> tuple[Gathered, dict[typ
         try:
             if kind in BY_CLASS and not program.n_classes:
                 raise CannotTell("the number of classes is not known" + TO_PASS + "n_classes")
+            if kind in OF_CLASSES and program.n_classes == 1:
+                raise CannotTell("the model has one output, as for a regression or a score, and no classes")
             gathered[kind] = gather(program, gathered)
         except CannotTell as reason:
             hint = TO_PASS + PASS[kind] if kind is DataEvidence and TO_PASS not in str(reason) else ""

@@ -94,7 +94,7 @@ def classifier_config(model: nn.Module) -> Any:
     """
     model = unwrapped(model)
     own = getattr(model, "config", None)
-    inside = [host for _, host in hosts(model)]
+    inside = [host for _, host in hosts(model)] if isinstance(model, nn.Module) else []
     # A `SentenceTransformer` gives the configuration of its encoder as its own.
     is_of_encoder = any(own is host.config and host is not model and host.base_model is host for host in inside)
     if own is not None and not is_of_encoder:
