@@ -15,8 +15,8 @@ from tenor.checks.rules import prc
     [
         ("fp32", "cpu", True, None, None),
         ("bf16", "cpu", True, None, None),
-        ("bf16", "cpu", False, 120.0, "error"),
-        ("bf16", "cpu", False, None, "error"),
+        ("bf16", "cpu", False, 120.0, "warning"),
+        ("bf16", "cpu", False, None, "warning"),
         ("bf16", "cpu", False, 3.0, "warning"),
         ("bf16", "cpu", False, 1.1, None),
         ("bf16", "cuda", False, None, "warning"),

@@ -125,6 +125,23 @@ def test_a_short_last_accumulation_is_no_loss_that_is_divided_twice(programs: Pr
     assert "OPT022" in programs.run(tmp_path / "faulty", START + BATCHES + twice).codes
 
 
+ADVERSARIAL = """
+for epoch in range(4):
+    for inputs, labels in loader:
+        cross_entropy(model(inputs), labels).backward()
+        cross_entropy(model(inputs + 0.1 * torch.randn_like(inputs)), labels).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+"""
+NEXT = "        inputs, labels = next(iter(loader))\n"
+TWO_BATCHES = ADVERSARIAL.replace("inputs), labels).backward()\n", "inputs), labels).backward()\n" + NEXT)
+
+
+def test_two_losses_of_the_same_rows_are_no_accumulation(programs: Programs, tmp_path: Path) -> None:
+    assert "OPT022" not in programs.run(tmp_path / "sound", START + BATCHES + ADVERSARIAL).codes
+    assert "OPT022" in programs.run(tmp_path / "faulty", START + BATCHES + TWO_BATCHES).codes
+
+
 LIST_OF_LAYERS = """
 class Net(nn.Module):
     def __init__(self):

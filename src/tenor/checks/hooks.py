@@ -22,6 +22,9 @@ PASSES_EXAMINED = 3
 TAKES_READ = 10
 """Records in which the loss is read; later only in every tenth."""
 
+SAME_BATCH_ROWS = 8
+"""Rows whose classes are equal in several batches by chance less than once in 200 steps, and never in all of them."""
+
 PASSES_READ = 8
 """Passes of a record whose factor is determined."""
 
@@ -143,6 +146,8 @@ class LoopHooks:
         if len(kinds) == 1 and None not in kinds:
             fields["kind_of_loss"] = kinds.pop()
         scales = [part.sum() for part in np.split(reading.factors, np.cumsum([len(step) for step in steps])[:-1])]
+        if all(_is_one_batch(step) for step in steps):
+            return fields  # Adversarial training and R-Drop add up several losses of the same rows on purpose.
         if self.steps and np.isfinite(scales).any() and np.nanmedian(scales) < LOSS_SCALE:
             fields["backward_ratio"] = float(np.nanmedian(scales))
             fields["parts_per_step"] = parts
@@ -186,6 +191,18 @@ class LoopHooks:
         norm = float(torch.nn.utils.get_total_norm(gradients))
         at_the_limit = 0.9 <= norm * scale / clip_at <= 1.1
         self.clipped_before_unscale = bool(at_the_limit or self.clipped_before_unscale)
+
+
+def _is_one_batch(passes: Sequence[ForwardPass]) -> bool:
+    """Whether several passes of a step have the same classes in the same order, on enough rows that this is no
+    chance."""
+    first = passes[0].classes
+    return (
+        len(passes) > 1
+        and len(first) >= SAME_BATCH_ROWS
+        and len(first.unique()) > 1
+        and all(torch.equal(first, one.classes) for one in passes[1:])
+    )
 
 
 def _last_steps(steps: Sequence[list[ForwardPass]]) -> list[list[ForwardPass]]:
