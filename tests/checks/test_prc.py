@@ -24,7 +24,7 @@ from tenor.checks.rules import prc
 )
 def test_emulated_types(kind: Any, device: str, hardware: bool, slowdown: float | None, expected: str | None) -> None:
     seen = prc.type_is_emulated(PrecisionEvidence(kind, device, hardware, slowdown=slowdown))
-    assert (seen and seen.severity) == expected
+    assert (seen and (seen.severity or prc.type_is_emulated.severity)) == expected
 
 
 def test_fp16_needs_loss_scaling_and_bf16_does_not() -> None:
