@@ -27,7 +27,11 @@ from tenor.checks.diagnosis.ludwig_run import is_ludwig_value, ludwig_runs, read
 from tenor.checks.diagnosis.mlflow_runs import is_mlflow_database, mlflow_places, read_mlflow
 from tenor.checks.diagnosis.model_alone import read_faulty_model, refuse_model_file, refuse_model_folder
 from tenor.checks.diagnosis.observations import observations_of
-from tenor.checks.diagnosis.predictions_file import has_prediction_columns, predictions_artifacts
+from tenor.checks.diagnosis.predictions_file import (
+    has_prediction_columns,
+    predictions_artifacts,
+    read_predictions_file,
+)
 from tenor.checks.diagnosis.result_files import (
     TEXT,
     read_json_results,
@@ -61,7 +65,7 @@ from tenor.checks.diagnosis.wandb_runs import (
     read_wandb_summary,
     wandb_folders,
 )
-from tenor.checks.evidence import EvaluationEvidence
+from tenor.checks.evidence import EvaluationEvidence, StepEvidence
 from tenor.checks.rule import Rule
 from tenor.errors import UserError
 from tenor.runs.findings import FINDINGS, Finding, NotApplicable, parse_reports
@@ -119,7 +123,7 @@ FOLDER_READERS: tuple[tuple[Callable[[Path], Any], Callable[[Path], list[Artifac
     (is_tenor_run, read_tenor_run),
     (is_simpletransformers_folder, read_simpletransformers_folder),
     (setfit_states, read_setfit_folder),
-    (lambda path: is_trainer_folder(path) or (path / TRAINING_RESULTS).is_file(), read_trainer_folder),
+    (lambda path: is_trainer_folder(path) or (path / TRAINING_RESULTS).is_file(), lambda path: _read_trainer(path)),
     (lambda path: (path / FILE_NAME).is_file(), lambda path: _read_one_of_folder(path / FILE_NAME)),
     (lambda path: (path / FINDINGS).is_file(), lambda path: _read_one_of_folder(path / FINDINGS)),
     (wandb_folders, read_wandb_folders),
@@ -157,6 +161,32 @@ def _read_folder(path: Path) -> list[Artifacts]:
     shown = f"{', '.join(names[:SHOWN])}{', …' if len(names) > SHOWN else ''}"
     content = f"contains {shown}, which is not recognized" if names else "is empty"
     raise UserError(f"{path}: the folder {content}. Give {ACCEPTED}, or one file.")
+
+
+def _read_trainer(path: Path) -> list[Artifacts]:
+    """The runs of a Trainer's output folder; with the tables of predictions in it if it is that of one run."""
+    runs = read_trainer_folder(path)
+    tables = [file for file in sorted(path.iterdir()) if file.suffix.lower() in SUFFIXES] if len(runs) == 1 else []
+    for file in tables[:MAX_HISTORIES]:
+        try:
+            (results,) = read_predictions_file(file)
+        except UserError:
+            continue  # Named among the files that were not read.
+        runs = [_with_splits(runs[0], results, file)]
+    return runs
+
+
+def _with_splits(run: Artifacts, results: Artifacts, file: Path) -> Artifacts:
+    """A run whose evaluation has further splits, where their names are new."""
+    own = next((one for one in run.evidence if isinstance(one, EvaluationEvidence)), None)
+    others = [one for one in run.evidence if one is not own]
+    (found,) = (one for one in results.evidence if isinstance(one, EvaluationEvidence))
+    if own is not None:
+        splits = {**found.splits, **own.splits}
+        found = replace(own, splits=splits, n_classes=max(own.n_classes, found.n_classes))
+    evaluated = [replace(one, has_evaluation=True) if isinstance(one, StepEvidence) else one for one in others]
+    notes = (*run.notes, *results.notes)
+    return replace(run, evidence=(*evaluated, found), notes=notes, files=(*run.files, file))
 
 
 def _run_folders_in(path: Path) -> list[Path]:

@@ -1,5 +1,6 @@
 """Folders of Lightning's loggers: `lightning_logs/version_N` with metrics.csv, hparams.yaml and event files."""
 
+import csv
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -10,6 +11,7 @@ from tenor.checks.diagnosis.artifacts import Artifacts
 from tenor.checks.diagnosis.event_files import PATTERN, read_event_folders
 from tenor.checks.diagnosis.history import classes_in
 from tenor.checks.diagnosis.history_files import is_history_file, read_history_file
+from tenor.checks.evidence import CheckpointEvidence, ValidationPoint
 from tenor.config.yaml_text import parse_yaml
 from tenor.errors import UserError
 
@@ -17,6 +19,8 @@ FOLDER, VERSIONS = "lightning_logs", "version_*"
 METRICS, SETTINGS = "metrics.csv", "hparams.yaml"
 KIND = "a run of Lightning"
 RATE_COLUMN = re.compile(r"lr-([A-Za-z]\w*)(?:[-/].*)?")
+KEPT = re.compile(r"epoch=(?P<epoch>\d+).*?(?P<metric>val\w*)=\d+\.\d+")
+"""A file of `ModelCheckpoint(filename="{epoch}-{val_loss:.2f}")`."""
 MAX_VERSIONS = 50
 
 
@@ -47,7 +51,51 @@ def read_lightning_versions(path: Path) -> list[Artifacts]:
             f"the last {MAX_VERSIONS} of {len(versions)} versions were read; give one of the others by its folder"
         )
     artifacts[0] = replace(artifacts[0], notes=(*artifacts[0].notes, *notes))
-    return artifacts
+    return [_with_kept(artifacts[0], path, versions[0])] if len(artifacts) == len(versions) == 1 else artifacts
+
+
+def _with_kept(run: Artifacts, path: Path, version: Path) -> Artifacts:
+    """The run with the checkpoint that was kept as the best, where its name says its epoch and its metric."""
+    kept = _kept_as_best(path)
+    if kept is None:
+        return run
+    epoch, metric = kept
+    points = _validations(version / METRICS, metric)
+    # Without a monitored metric the last epoch is kept, and the name only shows the value.
+    if epoch not in [point.step for point in points] or (epoch == points[-1].step and not _is_called_best(path)):
+        return run
+    chosen = CheckpointEvidence(validations=points, metric=metric, chosen_step=epoch)
+    others = [one for one in run.evidence if not isinstance(one, CheckpointEvidence)]
+    note = f"the checkpoint of epoch {epoch} was kept for its {metric}, as its name says"
+    return replace(run, evidence=(*others, chosen), notes=(*run.notes, note))
+
+
+def _kept_as_best(path: Path) -> tuple[int, str] | None:
+    """Epoch and metric in the name of the only checkpoint of its folder; None if there is none, or several."""
+    found = [match for file in _checkpoints(path) if (match := KEPT.search(file.name)) and _is_alone(file)]
+    return (int(found[0]["epoch"]), found[0]["metric"]) if len(found) == 1 else None
+
+
+def _is_called_best(path: Path) -> bool:
+    return any("best" in part.lower() for file in _checkpoints(path) for part in file.relative_to(path).parts)
+
+
+def _checkpoints(path: Path) -> list[Path]:
+    return sorted(file for depth in ("*", "*/*", "*/*/*", "*/*/*/*") for file in path.glob(f"{depth}.ckpt"))
+
+
+def _is_alone(file: Path) -> bool:
+    """Whether no other checkpoint of its folder has a metric in its name (`last.ckpt` may lie next to it)."""
+    return sum(bool(KEPT.search(one.name)) for one in file.parent.glob("*.ckpt")) == 1
+
+
+def _validations(metrics: Path, metric: str) -> tuple[ValidationPoint, ...]:
+    """The values of a metric by epoch, from `metrics.csv`."""
+    if not metrics.is_file():
+        return ()
+    with metrics.open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row.get(metric) and (row.get("epoch") or "").isdecimal()]
+    return tuple(ValidationPoint(int(row["epoch"]), float(row[metric])) for row in rows)
 
 
 def _is_version(folder: Path) -> bool:

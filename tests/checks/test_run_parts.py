@@ -1,0 +1,57 @@
+"""Parts of a run that its program left in other files: the checkpoint that Lightning kept, predictions of a Trainer."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tenor.checks.diagnosis import Diagnosis, diagnose
+
+LOSSES = (0.61, 0.52, 0.58, 0.72, 0.90)
+
+
+def lightning(folder: Path, kept: str, beside: tuple[str, ...] = ("last.ckpt",)) -> Diagnosis:
+    version = folder / "logs" / "version_0"
+    version.mkdir(parents=True)
+    (version / "hparams.yaml").write_text("lr: 0.00002\n")
+    rows = [f"{epoch},{10 * epoch + 9},{loss},{0.7 + loss / 100:.3f}" for epoch, loss in enumerate(LOSSES)]
+    (version / "metrics.csv").write_text("\n".join(["epoch,step,val_loss,val_acc", *rows]) + "\n")
+    for name in (kept, *(f"{Path(kept).parent}/{one}" for one in beside)):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"")
+    return diagnose(folder)
+
+
+@pytest.mark.parametrize(
+    ("kept", "is_wrong"),
+    [
+        ("best_model/epoch=04-val_loss=0.900.ckpt", True),  # The largest loss was taken for the best.
+        ("checkpoints/epoch=3-step=39-val_loss=0.72.ckpt", True),
+        ("best_model/epoch=01-val_loss=0.520.ckpt", False),
+        ("checkpoints/epoch=04-val_loss=0.900.ckpt", False),  # The last epoch: nothing may have been monitored.
+        ("checkpoints/epoch=4-step=49.ckpt", False),
+    ],
+)
+def test_the_checkpoint_that_lightning_kept_is_the_best_of_its_metric(
+    tmp_path: Path, kept: str, is_wrong: bool
+) -> None:
+    codes = {finding.code for finding in lightning(tmp_path, kept).findings}
+    assert ("CKP001" in codes) == is_wrong
+
+
+def test_several_kept_checkpoints_show_no_choice(tmp_path: Path) -> None:
+    several = lightning(tmp_path, "best/epoch=04-val_loss=0.900.ckpt", ("epoch=01-val_loss=0.520.ckpt",))
+    assert "CKP001" not in {finding.code for finding in several.findings}
+
+
+def test_predictions_in_a_trainers_folder_are_judged_with_its_run(tmp_path: Path) -> None:
+    log = [{"step": 5 * k, "loss": 0.7, "learning_rate": 0.01} for k in range(1, 17)]
+    (tmp_path / "trainer_state.json").write_text(json.dumps({"log_history": log, "global_step": 80, "max_steps": 80}))
+    rows = "".join(f'"text {k}",{k % 2},0.2,-0.2,0\n' for k in range(200))
+    (tmp_path / "predictions.csv").write_text("text,label,logit_0,logit_1,prediction\n" + rows)
+    (tmp_path / "train.csv").write_text("text,label\na fine film,1\n")
+    diagnosis = diagnose(tmp_path)
+    assert {"EVL001", "EVL005"} <= {finding.code for finding in diagnosis.findings}
+    assert "EVL022" not in {finding.code for finding in diagnosis.findings}
+    assert diagnosis.causes[0].code == "OPT007"  # The recorded rate is 500 times the usual one.
+    assert any("train.csv" in note for note in diagnosis.notes)
