@@ -3,9 +3,14 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from tenor.checks.diagnosis import Diagnosis, diagnose
+from tenor.checks.evidence import EvaluationEvidence, ReportedSplit
+from tenor.checks.rules.evl_order import right_in_another_order
 
 LOSSES = (0.61, 0.52, 0.58, 0.72, 0.90)
 
@@ -55,3 +60,27 @@ def test_predictions_in_a_trainers_folder_are_judged_with_its_run(tmp_path: Path
     assert "EVL022" not in {finding.code for finding in diagnosis.findings}
     assert diagnosis.causes[0].code == "OPT007"  # The recorded rate is 500 times the usual one.
     assert any("train.csv" in note for note in diagnosis.notes)
+
+
+def test_an_adapter_that_is_saved_below_the_run_must_contain_the_head(tmp_path: Path) -> None:
+    log = [{"step": 5 * k, "loss": 0.7 - 0.02 * k, "learning_rate": 0.001} for k in range(1, 17)]
+    (tmp_path / "trainer_state.json").write_text(json.dumps({"log_history": log, "global_step": 80, "max_steps": 80}))
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    config = {"auto_mapping": {"base_model_class": "BertForSequenceClassification"}, "peft_type": "LORA"}
+    (adapter / "adapter_config.json").write_text(json.dumps(config))
+    lora = {"base_model.model.bert.encoder.layer.0.attention.self.query.lora_A.weight": torch.ones(2, 4)}
+    save_file(lora, adapter / "adapter_model.safetensors")
+    assert "CKP013" in {finding.code for finding in diagnose(tmp_path).findings}
+    save_file({**lora, "base_model.model.classifier.weight": torch.ones(2, 4)}, adapter / "adapter_model.safetensors")
+    assert "CKP013" not in {finding.code for finding in diagnose(tmp_path).findings}
+
+
+def test_predictions_below_chance_are_in_no_other_order_that_is_right_by_chance() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 300)
+    swapped = np.where(rng.random(300) < 0.7, 1 - labels, labels)
+    for seed in range(5):
+        order = np.random.default_rng(seed).permutation(300)
+        split = ReportedSplit(300, labels=labels[order], predicted=swapped[order])
+        assert right_in_another_order(EvaluationEvidence({"test": split}, 2)) is None

@@ -37,6 +37,7 @@ METRIC, GREATER = "metric_for_best_model", "greater_is_better"
 PICKLE = "training_args.bin"
 CARD = "README.md"
 CARD_ITEM = re.compile(rf"^\s*[-*]\s*`?({METRIC}|{GREATER})`?\s*[:=]\s*`?([^`\s]+)", re.MULTILINE)
+MODEL, ADAPTER = "model.safetensors", "adapter_model.safetensors"
 MAX_DEPTH = 5
 WORDS = {"true": True, "false": False}
 
@@ -432,8 +433,11 @@ def _mean_loss(folder: Path, history: Records) -> float | None:
 
 
 def _model_places(folder: Path) -> tuple[Path, ...]:
-    """Where the run's newest weights can be: the folder itself, then its checkpoints, the newest first."""
-    return (folder, *sorted(_checkpoints(folder), key=_step_of, reverse=True))
+    """Where the run's newest weights can be: the folder itself, the only model saved in it, then its checkpoints, the
+    newest first."""
+    models = [one.parent for name in (MODEL, ADAPTER) for one in folder.glob(f"*/{name}")]
+    saved = [one for one in models if not one.name.startswith("checkpoint-")]
+    return (folder, *(saved if len(saved) == 1 else ()), *sorted(_checkpoints(folder), key=_step_of, reverse=True))
 
 
 def _step_of(checkpoint: Path) -> int:

@@ -19,6 +19,8 @@ MIN_ROWS_FOR_FAR = 200
 """With fewer, the best of hundreds of shifts of random rows is often right in 70%."""
 DEVIATIONS = 3.29
 """99.9% of the agreements of unrelated rows are within this many standard deviations."""
+DEVIATIONS_OF_MANY = 5.0
+"""From what unrelated rows give by chance, for the best of more than a hundred orders."""
 MIN_UNRELATED = 100
 SURE, SURER_THAN_RIGHT = 0.75, 0.25
 """Mean probability of the predicted class, and its excess over the accuracy. Modern networks are too sure by up to 0.15
@@ -85,8 +87,9 @@ def right_in_another_order(evaluation: EvaluationEvidence) -> Finding | None:
     `train_sampling_strategy="group_by_length"` with its default seed.
 
     Threshold: at least 50 rows that agree as unrelated ones do (within 3.29 standard deviations and 0.1). In the
-    other order an accuracy of 0.5, 0.05 above the majority's share, 0.1 above the accuracy as given, and p < 0.001 over
-    all orders that were tried in a binomial test on the rows that only one of the two readings gets right.
+    other order an accuracy of 0.5, 0.05 above the majority's share, 0.1 above the accuracy as given, 5 standard
+    deviations above that of unrelated rows, and p < 0.001 over all orders that were tried in a binomial test on the
+    rows that only one of the two readings gets right.
 
     Why: each prediction is compared with the label of another text, which makes a good model look like chance.
     `Trainer.predict` returns its rows in the order in which it evaluated them, together with their labels
@@ -240,6 +243,9 @@ def _order(claims: ReportedSplit, n_classes: int) -> _Order | None:
     ):
         return None
     if not _is_better((labels == predicted)[one], labels[one] == predicted[other], len(readings)):
+        return None
+    # Rows that agree less than by chance are as if in another order in any order: it must be right by itself.
+    if after < agreement.by_chance + DEVIATIONS_OF_MANY * agreement.deviation:
         return None
     return _Order(how, agreement.observed, after)
 
