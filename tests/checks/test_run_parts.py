@@ -84,3 +84,24 @@ def test_predictions_below_chance_are_in_no_other_order_that_is_right_by_chance(
         order = np.random.default_rng(seed).permutation(300)
         split = ReportedSplit(300, labels=labels[order], predicted=swapped[order])
         assert right_in_another_order(EvaluationEvidence({"test": split}, 2)) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "place", "expected"),
+    [
+        (torch.float16, "checkpoint-80", {"PRC002", "PRC004"}),
+        (torch.bfloat16, "checkpoint-80", {"PRC004"}),
+        (torch.float32, "checkpoint-80", set()),
+        (torch.float16, "exported", set()),  # A model may be converted after its training.
+    ],
+)
+def test_a_checkpoint_in_16_bits_was_trained_in_them(
+    tmp_path: Path, kind: torch.dtype, place: str, expected: set[str]
+) -> None:
+    log = [{"step": 5 * k, "loss": 0.7 - 0.02 * k, "learning_rate": 1e-5} for k in range(1, 17)]
+    state = json.dumps({"log_history": log, "global_step": 80, "max_steps": 80})
+    (tmp_path / "trainer_state.json").write_text(state)
+    (tmp_path / place).mkdir()
+    (tmp_path / place / "trainer_state.json").write_text(state)
+    save_file({"bert.weight": torch.ones(2, 2, dtype=kind)}, tmp_path / place / "model.safetensors")
+    assert {f.code for f in diagnose(tmp_path).findings} & {"PRC001", "PRC002", "PRC004"} == expected

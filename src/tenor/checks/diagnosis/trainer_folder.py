@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from tenor.checks.diagnosis.artifacts import (
     read_any_json,
 )
 from tenor.checks.diagnosis.event_files import classes_in_events, event_folders, read_texts
-from tenor.checks.diagnosis.model_alone import saved_evidence, with_saved
+from tenor.checks.diagnosis.model_alone import Saved, saved_evidence, with_saved
 from tenor.checks.diagnosis.results_json import (
     TRAINING_RESULTS,
     claims_of,
@@ -25,7 +25,14 @@ from tenor.checks.diagnosis.results_json import (
 )
 from tenor.checks.diagnosis.tenor_run import points, step_evidence
 from tenor.checks.diagnosis.trainer_totals import totals_of
-from tenor.checks.evidence import CheckpointEvidence, ReportedSplit, StepEvidence, ValidationCourse, ValidationPoint
+from tenor.checks.evidence import (
+    CheckpointEvidence,
+    PrecisionEvidence,
+    ReportedSplit,
+    StepEvidence,
+    ValidationCourse,
+    ValidationPoint,
+)
 from tenor.checks.rules.ckp import ROUNDING, best_validation, larger_is_better
 from tenor.config.yaml_text import parse_yaml
 from tenor.errors import UserError
@@ -312,6 +319,8 @@ def _artifacts(state: Mapping[str, Any], folder: Path, other_runs: tuple[str, ..
         evidence.append(with_saved(replace(checkpoint, other_runs=other_runs), saved))
     if saved.names is not None:
         evidence.append(saved.names)
+    if trained := _trained_in(saved):
+        evidence.append(PrecisionEvidence(trained, "the device of the run", True, weights_kind=trained))
     if steps is not None:
         steps = _with_course(steps, state, history, arguments, bool(splits))
         evidence.append(replace(steps, train_rows=whole.rows, kept_checkpoints=whole.kept))
@@ -430,6 +439,17 @@ def _mean_loss(folder: Path, history: Records) -> float | None:
     files = [folder / name for name in (TRAINING_RESULTS, RESULTS[0]) if (folder / name).is_file()]
     records = (*map(_mapping, files), *reversed(history))
     return next((loss for record in records if (loss := number(record.get("train_loss"))) is not None), None)
+
+
+def _trained_in(saved: Saved) -> Literal["fp16", "bf16"] | None:
+    """The 16-bit type in which a checkpoint stores all its weights: mixed precision stores float32, but DeepSpeed
+    gathers its float32 weights into 16 bits."""
+    weights = saved.weights
+    if weights is None or not weights.file.parent.name.startswith("checkpoint-"):
+        return None
+    if any(weights.file.parent.glob("global_step*")) or len(weights.kinds) != 1:
+        return None
+    return {"F16": "fp16", "BF16": "bf16"}.get(*weights.kinds)  # type: ignore[return-value]
 
 
 def _model_places(folder: Path) -> tuple[Path, ...]:

@@ -163,6 +163,8 @@ class SavedWeights:
     file: Path
     names: tuple[str, ...]
     not_finite: tuple[str, ...]
+    kinds: frozenset[str] = frozenset()
+    """Number types as safetensors names them: F32, F16, BF16, …"""
 
 
 def saved_weights(folder: Path) -> SavedWeights | None:
@@ -179,9 +181,10 @@ def saved_weights(folder: Path) -> SavedWeights | None:
             with safe_open(folder / name, framework="pt") as tensors:
                 names = tuple(tensors.keys())
                 broken = tuple(key for key in names if _is_not_finite(tensors.get_tensor(key)))
+                kinds = frozenset(str(tensors.get_slice(key).get_dtype()) for key in names)
         except (OSError, SafetensorError):  # Half written, as in a checkpoint of a killed run.
             return None
-        return SavedWeights(folder / name, names, broken)
+        return SavedWeights(folder / name, names, broken, kinds)
     return None
 
 
