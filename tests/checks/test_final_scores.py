@@ -17,6 +17,7 @@ from tenor.checks.rules.evl_chance import result_at_chance
 from tenor.checks.rules.evl_courses import (
     far_below_chance,
     final_losses_of_memorized_rows,
+    loss_too_low_for_the_accuracy,
     score_never_changes,
     scores_of_one_class,
 )
@@ -256,3 +257,30 @@ def test_validations_below_chance_count_while_the_training_is_above_it(
     findings = run_rules([evidence], "diagnosis", rules=(far_below_chance,)).findings
     assert bool(findings) is found
     assert all("7 of 12 validations" in finding.observed for finding in findings)
+
+
+@pytest.mark.parametrize(
+    ("loss", "accuracy", "is_impossible"),
+    [
+        (0.5326, 0.12, True),  # 12 right rows per batch of 16, read as 12%.
+        (0.31, 0.88, False),
+        (0.09, 0.88, False),  # Right rows that cost nearly nothing, and wrong ones that cost ln 2.
+        (0.69, 0.02, False),  # Labels that are swapped, of a model that is not sure.
+        (1.38, 0.25, False),
+        (0.2, 0.25, True),
+    ],
+)
+def test_wrong_rows_cost_at_least_ln_2(loss: float, accuracy: float, is_impossible: bool) -> None:
+    evaluation = EvaluationEvidence({"test": ReportedSplit(500, accuracy=accuracy, loss=loss)}, 2)
+    assert (loss_too_low_for_the_accuracy(evaluation) is not None) == is_impossible
+
+
+def test_no_model_has_a_loss_below_the_bound() -> None:
+    rng = np.random.default_rng(0)
+    for k in (2, 3, 7):
+        logits, labels = 3 * rng.normal(size=(400, k)), rng.integers(0, k, 400)
+        p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        loss = float(-np.log(p[np.arange(400), labels]).mean())
+        accuracy = float((logits.argmax(axis=1) == labels).mean())
+        evaluation = EvaluationEvidence({"test": ReportedSplit(400, accuracy=accuracy, loss=loss)}, k)
+        assert loss_too_low_for_the_accuracy(evaluation) is None

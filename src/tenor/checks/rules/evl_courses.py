@@ -337,3 +337,59 @@ def _one_class_text(claims: ReportedSplit, k: int) -> str:
         f"; loss {claims.loss:.4f}, ln {k} = {log(k):.4f}" if claims.loss is not None and isfinite(claims.loss) else ""
     )
     return f"{scores} are exactly those of predicting one class of {k} for every row{loss}"
+
+
+LEAST_OF_A_WRONG_ROW = float(np.log(2))
+"""In nats: another class has a larger probability than the right one, which is therefore below 1/2."""
+
+TOO_LOW = 0.9
+"""Of the least loss: means over batches in which the last one is smaller differ from means over rows."""
+
+
+@rule("EVL037", "warning", explains=("low accuracy", "unchanged score"))
+def loss_too_low_for_the_accuracy(evaluation: EvaluationEvidence) -> Finding | None:
+    """The loss is lower than the accuracy allows
+
+    Measures: the mean cross-entropy of an evaluation, compared with the share of wrong rows times ln 2.
+
+    Threshold: 10% below it in any evaluation that has both numbers; an exact inequality for the cross-entropy, but a
+    warning, because the loss may be another one.
+
+    Why: a row that is predicted wrongly gives its own class a probability below 1/2, so it costs at least ln 2. With
+    88% wrong rows the mean is at least 0.61. A smaller loss shows that the accuracy is no share of the rows: the number
+    of right rows was divided by the number of batches, a percentage was divided once too often, or the two numbers
+    belong to different rows.
+
+    Look-alikes: a focal loss, and class weights that are small for the wrong rows, can be lower.
+
+    Fix: divide the number of right rows by the number of rows.
+
+    Reference: Murphy 2022, Probabilistic Machine Learning, chapter 10 (the log loss bounds the 0-1 loss).
+    """
+    pairs = _losses_and_accuracies(evaluation)
+    if not pairs:
+        raise CannotTell("no evaluation with a loss and an accuracy is recorded")
+    wrong = [(loss, accuracy) for loss, accuracy in pairs if loss < TOO_LOW * (1 - accuracy) * LEAST_OF_A_WRONG_ROW]
+    if not wrong:
+        return None
+    loss, accuracy = max(wrong, key=lambda pair: (1 - pair[1]) * LEAST_OF_A_WRONG_ROW - pair[0])
+    return Finding(
+        observed=f"loss {loss:.4g} with an accuracy of {accuracy:.2%}",
+        expected=f"a loss of at least {(1 - accuracy) * LEAST_OF_A_WRONG_ROW:.4g}: each wrong row costs ln 2 or more",
+        n=len(pairs),
+        cause="the accuracy is not the share of the right rows, or the loss is no cross-entropy",
+        fix="divide the number of right rows by the number of rows, not of batches",
+    )
+
+
+def _losses_and_accuracies(evaluation: EvaluationEvidence) -> list[tuple[float, float]]:
+    """Of the validations during training, and of the evaluated splits."""
+    pairs = [
+        (claims.loss, claims.accuracy)
+        for claims in evaluation.splits.values()
+        if claims.loss is not None and claims.accuracy is not None
+    ]
+    if evaluation.course is not None:
+        losses = {point.step: point.value for point in evaluation.course.loss}
+        pairs += [(losses[p.step], p.value) for p in evaluation.course.accuracy if p.step in losses]
+    return [(loss, accuracy) for loss, accuracy in pairs if np.isfinite(loss) and 0 <= accuracy <= 1]
