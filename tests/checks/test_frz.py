@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tenor.checks.evidence import ModelEvidence, ParameterRow, StepEvidence
+from tenor.checks.evidence import BatchEvidence, ModelEvidence, ParameterRow, StepEvidence
 from tenor.checks.finding import CannotTell
 from tenor.checks.rule import Rule
 from tenor.checks.rules import frz
@@ -87,3 +87,16 @@ def test_frozen_weights_must_not_change() -> None:
 def test_an_undeclared_freeze_is_not_judged() -> None:
     with pytest.raises(CannotTell):
         frz.frozen_but_declared_trainable(model(BODY, None))
+
+
+def test_new_tokens_need_trainable_vectors() -> None:
+    batches = BatchEvidence((np.zeros(2, int),), 2, input_ids=(np.array([[1, 8, 0], [2, 3, 0]]),))
+    assert severity_of_tokens(model(known_tokens=8), batches) == "warning"
+    assert severity_of_tokens(model(known_tokens=9), batches) is None  # Rows that only pad the matrix.
+    with pytest.raises(CannotTell):
+        frz.new_tokens_are_frozen(model(), batches)
+
+
+def severity_of_tokens(evidence: ModelEvidence, batches: BatchEvidence) -> str | None:
+    found = frz.new_tokens_are_frozen(evidence, batches)
+    return None if found is None else found.severity or frz.new_tokens_are_frozen.severity

@@ -241,6 +241,8 @@ class ModelEvidence:
     """Layers with trainable parameters that the model calls but does not contain, as PyTorch prints them."""
     replaced: tuple[str, ...] | None = None
     """Matrices of the encoder with random values in place of those of the checkpoint from which it was loaded."""
+    known_tokens: int | None = None
+    """Rows of the token embedding in the checkpoint, if that of the model is frozen and has more."""
     compared: int = 0
     """The number of the encoder's matrices that were compared with that checkpoint."""
     was_loaded: bool | None = None

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from tenor.checks.gather.model_parts import ModelParts, hosts
+from tenor.checks.gather.model_parts import ModelParts, hosts, token_embedding
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
@@ -41,6 +41,8 @@ class CheckpointComparison:
     compared: int
     was_loaded: bool
     """Whether `from_pretrained` marked parameters as loaded; `from_config` marks none."""
+    rows_of_checkpoint: int | None = None
+    """Rows of the token embedding in the checkpoint, if the model's is frozen and has more."""
 
 
 def compared_with_checkpoint(model: nn.Module, parts: ModelParts, name: str = "") -> CheckpointComparison | None:
@@ -48,6 +50,7 @@ def compared_with_checkpoint(model: nn.Module, parts: ModelParts, name: str = ""
 
     None if there is no checkpoint on this machine, in safetensors format, with matrices of the same names."""
     parameters, replaced, compared = dict(model.named_parameters()), list[str](), 0
+    table, fewer = getattr(token_embedding(model), "weight", None), None
     for path, host in hosts(model):
         with _Tensors(str(getattr(host, "name_or_path", "") or name)) as checkpoint:
             for name, p in parameters.items():
@@ -55,6 +58,9 @@ def compared_with_checkpoint(model: nn.Module, parts: ModelParts, name: str = ""
                 if not is_matrix or not p.is_floating_point() or p.is_meta or hasattr(p, "full_tensor"):
                     continue
                 source = parts.source_names.get(name, name.removeprefix(path))
+                if p is table and not p.requires_grad:
+                    known = checkpoint.length(source, host.base_model_prefix)
+                    fewer = known if known is not None and known < len(p) else None
                 rows = min(len(p), math.ceil(SAMPLE / max(1, p.shape[1])))
                 original = checkpoint.rows(source, host.base_model_prefix, rows, p.shape[1])
                 if original is None or original.numel() < FEWEST:
@@ -65,7 +71,7 @@ def compared_with_checkpoint(model: nn.Module, parts: ModelParts, name: str = ""
     if not compared:
         return None
     loaded = any(getattr(parameters[name], "_is_hf_initialized", False) for name in parts.encoder)
-    return CheckpointComparison(tuple(replaced), compared, loaded)
+    return CheckpointComparison(tuple(replaced), compared, loaded, fewer)
 
 
 def _is_random_instead_of(own: torch.Tensor, original: torch.Tensor) -> bool:
@@ -109,11 +115,19 @@ class _Tensors:
 
     def rows(self, source: str, prefix: str, count: int, width: int) -> torch.Tensor | None:
         """The first rows of a matrix, float32; `prefix` is that of the encoder, which a checkpoint may omit."""
+        matrix = self._slice(source, prefix)
+        shape = [] if matrix is None else matrix.get_shape()
+        return matrix[: min(count, shape[0])].float() if shape[1:] == [width] and count else None
+
+    def length(self, source: str, prefix: str) -> int | None:
+        """The number of rows of a matrix."""
+        matrix = self._slice(source, prefix)
+        return None if matrix is None else int(matrix.get_shape()[0])
+
+    def _slice(self, source: str, prefix: str) -> Any:
         for key in (source, source.removeprefix(f"{prefix}."), f"{prefix}.{source}"):
             if key in self.files:
-                matrix = self._open[self.files[key]].get_slice(key)
-                shape = matrix.get_shape()
-                return matrix[: min(count, shape[0])].float() if shape[1:] == [width] and count else None
+                return self._open[self.files[key]].get_slice(key)
         return None
 
 

@@ -94,6 +94,7 @@ def model_evidence(
         ),
         unregistered=None if trace is None else trace.unregistered,
         replaced=None if comparison is None else comparison.replaced,
+        known_tokens=None if comparison is None else comparison.rows_of_checkpoint,
         compared=0 if comparison is None else comparison.compared,
         was_loaded=None if comparison is None else comparison.was_loaded,
         repeated_modules=repeated_modules(model),

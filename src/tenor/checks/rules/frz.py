@@ -1,6 +1,8 @@
 """Freezing: whether exactly the declared parameters are frozen."""
 
-from tenor.checks.evidence import ModelEvidence, ParameterRow, StepEvidence
+import numpy as np
+
+from tenor.checks.evidence import BatchEvidence, ModelEvidence, ParameterRow, StepEvidence
 from tenor.checks.finding import CannotTell
 from tenor.checks.rule import rule
 from tenor.checks.rules.shared import SHOWN_NAMES, known, shown
@@ -271,4 +273,38 @@ def adapters_are_frozen(model: ModelEvidence) -> Finding | None:
         n=len(adapters),
         cause="the adapter was loaded for inference, which is what PeftModel.from_pretrained does",
         fix="PeftModel.from_pretrained(model, path, is_trainable=True), before the optimizer is built",
+    )
+
+
+@rule("FRZ008", "warning", explains=("bad result",), is_exact=True)
+def new_tokens_are_frozen(model: ModelEvidence, batches: BatchEvidence) -> Finding | None:
+    """The vectors of new tokens are random and frozen
+
+    Measures: rows of a frozen token embedding that its checkpoint does not have, and the token ids of the batches.
+
+    Threshold: a token of such a row in the batches; an exact invariant.
+
+    Why: `add_tokens` and `resize_token_embeddings` give new tokens random vectors. Where the embedding is frozen, as
+    under LoRA, they stay random, so texts that contain them lose the words that the tokens replaced.
+
+    Look-alikes: rows that only pad the matrix to a multiple of 8 have no token in the batches, and pass.
+
+    Fix: `LoraConfig(trainable_token_indices=[…])`, or `modules_to_save=["word_embeddings"]`.
+
+    Reference: peft, `LoraConfig.trainable_token_indices`.
+    """
+    known_tokens = known(model.known_tokens, "new rows of a frozen token embedding")
+    if batches.input_ids is None:
+        raise CannotTell("the token ids of the batches are not available")
+    ids = np.concatenate([np.ravel(part) for part in batches.input_ids])
+    new = ids[ids >= known_tokens]
+    if not len(new):
+        return None
+    return Finding(
+        observed=f"{len(new):,} of {len(ids):,} tokens of the first batches are new ({len(np.unique(new)):,} different "
+        "ones), and the token embedding is frozen",
+        expected="trainable vectors for tokens that the checkpoint does not know",
+        n=len(ids),
+        cause="the vocabulary was extended, and the embedding is frozen, as LoRA leaves it",
+        fix="LoraConfig(trainable_token_indices=[…]) with the ids of the new tokens",
     )
