@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from tenor.watch.evaluations import SeenEvaluation, reported
+from tenor.checks.evidence import EvaluationEvidence
+from tenor.checks.rules.evl_claims import predictions_contradict_metrics
+from tenor.watch.evaluations import Evaluations, SeenEvaluation, reported
 from tenor.watch.heard_rows import SeenRows
 from tenor.watch.imports import when_imported
 from tenor.watch.patches import observe, own_work
@@ -139,3 +141,24 @@ def test_a_call_belongs_to_the_batch_with_its_tokens() -> None:
         assert is_from_batch
         assert batch["labels"].tolist() == [number, number]
     assert observer._batch_of((torch.rand(2, 3),), {})[2] is False
+
+
+@pytest.mark.parametrize(("reported_accuracy", "contradicts"), [(0.75, True), (0.5, False)])
+def test_batches_whose_metric_was_computed_alone_are_one_evaluation(
+    reported_accuracy: float, contradicts: bool
+) -> None:
+    """As with `batch_eval_metrics` of `transformers.Trainer`, where the last batch may be reported as the whole."""
+    evaluations = Evaluations(SimpleNamespace(trainings=[]))  # type: ignore[arg-type]
+    loader = object()
+    for labels in (torch.tensor([0, 1, 1, 1] * 8), torch.tensor([0, 0, 0, 1] * 8)):
+        logits = torch.tensor([[1.0, 0.0]] * len(labels))
+        evaluations.on_call(torch.nn.Identity(), (), {"labels": labels}, logits, loader, None)
+        evaluations.on_metric(labels, logits.argmax(1), None)
+    assert len(evaluations.all) == 2
+    evaluations.on_reported(reported_accuracy)
+    (whole,) = evaluations.all
+    split = reported(whole)
+    assert split is not None
+    assert (split.n, split.accuracy) == (64, reported_accuracy)
+    found = predictions_contradict_metrics(EvaluationEvidence({"evaluation": split}, 2))
+    assert (found is not None) == contradicts

@@ -56,6 +56,8 @@ class Evaluations:
         self.begun = 0
         """Passes over rows without gradients."""
         self._open: SeenEvaluation | None = None
+        self._reported = 0
+        """Evaluations at the last report of a Trainer."""
 
     @property
     def last(self) -> SeenEvaluation | None:
@@ -108,6 +110,20 @@ class Evaluations:
             return
         if labels.shape == (len(evaluation.logits[-1]),) and not labels.is_floating_point():
             evaluation.heard_labels[-1] = labels.cpu().numpy()
+
+    def on_reported(self, accuracy: float) -> None:
+        """The accuracy that a Trainer reports for the passes since the last report. Where its metric was computed batch
+        by batch, these are one evaluation."""
+        parts = [one for one in self.all[self._reported :] if one.logits]
+        self._reported = len(self.all)
+        if len(parts) < 2 or len({one.loader for one in parts}) > 1 or self.begun > MOST_EVALUATIONS:
+            return
+        whole = SeenEvaluation(parts[0].step, parts[0].loader, accuracy=accuracy, is_closed=True)
+        for one in parts:
+            whole.logits += one.logits
+            whole.heard_labels += one.heard_labels
+        self.all[self.all.index(parts[0]) :] = [whole]
+        self._reported = len(self.all)
 
     def on_training(self) -> None:
         """A training step: the next call without gradients begins another evaluation."""

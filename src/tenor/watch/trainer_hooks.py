@@ -58,6 +58,10 @@ class WatchCallback(TenorCallback):
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         with guarded("an evaluation"):
+            # Under "eval_accuracy", or with another prefix of the program's choice.
+            reported = [value for name, value in (kwargs.get("metrics") or {}).items() if name.endswith("_accuracy")]
+            if len(reported) == 1 and isinstance(reported[0], float) and 0 <= reported[0] <= 1 and args.world_size == 1:
+                OBSERVER.evaluations.on_reported(reported[0])
             super().on_evaluate(args, state, control, **kwargs)
             self._state = dataclasses.asdict(state)
 
