@@ -105,3 +105,26 @@ def test_a_checkpoint_in_16_bits_was_trained_in_them(
     (tmp_path / place / "trainer_state.json").write_text(state)
     save_file({"bert.weight": torch.ones(2, 2, dtype=kind)}, tmp_path / place / "model.safetensors")
     assert {f.code for f in diagnose(tmp_path).findings} & {"PRC001", "PRC002", "PRC004"} == expected
+
+
+@pytest.mark.parametrize(
+    ("rates", "is_found"),
+    [
+        ((8e-5, 1.0e-4, 1.3e-4, 1.6e-4, 1.8e-4), True),  # OneCycleLR for steps, called once per epoch.
+        ((8e-5, 2e-3, 1.5e-3, 8e-4, 1e-6), False),  # As it should be, logged once per epoch.
+        ((2e-3, 1.6e-3, 1.2e-3, 8e-4, 4e-4), False),
+        ((2e-4, 2e-4, 2e-4, 2e-4, 2e-4), False),  # The constant rate of another group.
+        ((4e-4, 8e-4, 1.2e-3, 1.6e-3, 2e-3), False),  # A warm-up that ends with the run reaches it.
+    ],
+)
+def test_the_configured_rate_is_reached(tmp_path: Path, rates: tuple[float, ...], is_found: bool) -> None:
+    version = tmp_path / "logs" / "version_0"
+    version.mkdir(parents=True)
+    (version / "hparams.yaml").write_text("lr: 0.002\nsteps_per_epoch: 50\n")
+    lines = ["epoch,learning_rate,step,train_loss,val_loss"]
+    for epoch, rate in enumerate(rates):
+        lines.append(f",{rate},{50 * epoch},,")
+        lines += [f"{epoch},,{50 * epoch + 10 * k + 9},{0.69 - 0.01 * epoch + 0.001 * k}," for k in range(5)]
+        lines.append(f"{epoch},,{50 * epoch + 49},,{0.68 - 0.01 * epoch}")
+    (version / "metrics.csv").write_text("\n".join(lines) + "\n")
+    assert ("OPT036" in {finding.code for finding in diagnose(tmp_path).findings}) == is_found

@@ -461,6 +461,10 @@ class StepEvidence:
     learning_rate: np.ndarray | None = None
     """The learning rate in the optimizer."""
     planned_rate: np.ndarray | None = None
+    logged_rates: tuple[ValidationPoint, ...] = ()
+    """The learning rates of a log that has them at other steps than the losses, such as once per epoch."""
+    configured_rate: float | None = None
+    """The learning rate in the run's settings, if they are recorded."""
     update_ratio: np.ndarray | None = None
     """Norm of the update over the norm of the weights, for a matrix from the middle of the model."""
     update_of_encoder: bool = True

@@ -26,7 +26,7 @@ from tenor.checks.diagnosis.lightning_runs import lightning_versions, read_light
 from tenor.checks.diagnosis.ludwig_run import is_ludwig_value, ludwig_runs, read_ludwig_file, read_ludwig_runs
 from tenor.checks.diagnosis.mlflow_runs import is_mlflow_database, mlflow_places, read_mlflow
 from tenor.checks.diagnosis.model_alone import read_faulty_model, refuse_model_file, refuse_model_folder
-from tenor.checks.diagnosis.observations import observations_of
+from tenor.checks.diagnosis.observations import configured_rate, observations_of
 from tenor.checks.diagnosis.predictions_file import (
     has_prediction_columns,
     predictions_artifacts,
@@ -82,7 +82,15 @@ MAX_RUNS = 200
 def read_artifacts(path: Path) -> list[Artifacts]:
     """Every run that can be read from a path. Raises UserError, which lists what is accepted, if there is none."""
     runs = _read(path)
-    return runs if len(runs) > 1 else [with_settings(runs[0], path if path.is_dir() else path.parent)]
+    runs = runs if len(runs) > 1 else [with_settings(runs[0], path if path.is_dir() else path.parent)]
+    return [_with_rate(run) for run in runs]
+
+
+def _with_rate(run: Artifacts) -> Artifacts:
+    """A run whose steps know the learning rate of its settings."""
+    rate = configured_rate(run.settings)
+    steps = (replace(one, configured_rate=rate) if isinstance(one, StepEvidence) else one for one in run.evidence)
+    return run if rate is None else replace(run, evidence=tuple(steps))
 
 
 def _read(path: Path) -> list[Artifacts]:

@@ -91,6 +91,7 @@ def history_evidence(history: History, n_classes: int | None = None, clip_at: fl
                 grad_norm=_at_steps(_named(training, NORM), steps),
                 clip_at=clip_at,
                 learning_rate=_at_steps(_rate(history.series), steps, fill=True),
+                logged_rates=_points(_rate(history.series)),
                 validation_loss=held_out_loss,
                 epochs=float(len(steps)) if history.per_epoch else history.epochs,
                 unit="epoch" if history.per_epoch else "record" if history.numbered else "step",

@@ -122,16 +122,22 @@ def observations_of(artifacts: Artifacts) -> Observations:
     )
 
 
-def _recorded_rate(steps: StepEvidence | None, settings: Mapping[str, Any], depth: int = 3) -> float | None:
+def _recorded_rate(steps: StepEvidence | None, settings: Mapping[str, Any]) -> float | None:
+    """The largest rate that was logged, else that of the settings."""
     if steps is not None and steps.learning_rate is not None and np.isfinite(steps.learning_rate).all():
         return float(np.max(steps.learning_rate, initial=0.0)) or None
+    return configured_rate(settings)
+
+
+def configured_rate(settings: Mapping[str, Any], depth: int = 3) -> float | None:
+    """The learning rate in settings, nested or flat; None if it is not recorded."""
     named = {re.split(r"[./]", str(key))[-1].lower(): value for key, value in reversed([*settings.items()])}
     for name in RATE_NAMES:
         rate = logged_number(plain_setting(named.get(name)))
         if rate is not None and 0 < rate < MOST_RATE:
             return rate
     nested = (value for value in settings.values() if isinstance(value, Mapping) and depth)
-    return next((rate for value in nested if (rate := _recorded_rate(None, value, depth - 1)) is not None), None)
+    return next((rate for value in nested if (rate := configured_rate(value, depth - 1)) is not None), None)
 
 
 def _relabelled(evaluation: EvaluationEvidence | None) -> list[tuple[float, float]]:

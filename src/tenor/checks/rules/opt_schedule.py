@@ -318,6 +318,57 @@ def rate_still_rises_at_the_end(steps: StepEvidence) -> Finding | None:
     )
 
 
+REACHED = 0.5
+"""Share of the configured rate."""
+MOST_EPOCHS = 20
+"""More different rates than this are those of steps."""
+
+
+@rule("OPT036", "warning", explains=("stalled loss", "small updates"), is_exact=True)
+def configured_rate_never_reached(steps: StepEvidence) -> Finding | None:
+    """The learning rate never comes near the configured one
+
+    Measures: the largest logged learning rate of a training that has ended, compared with that of its settings.
+
+    Threshold: below half of it, with at least 4 logged rates that never fall and rise by 5%.
+
+    Why: the run ends within the warm-up. Usually the schedule counts optimizer steps but is called once per epoch,
+    which is what Lightning does unless `"interval": "step"` is given with the scheduler; or the warm-up is longer than
+    the run.
+
+    Look-alikes: a group with a rate of its own, which is constant or falls as configured, passes. A run that was
+    interrupted in its warm-up is not judged where its plan is recorded.
+
+    Fix: `{"scheduler": scheduler, "interval": "step"}` in Lightning; otherwise `scheduler.step()` after each
+    `optimizer.step()`, and a warm-up of 6 to 10% of the steps.
+
+    Reference: Lightning, `LightningModule.configure_optimizers`.
+    """
+    configured = known(steps.configured_rate, "the configured learning rate")
+    rates = np.array([point.value for point in steps.logged_rates], dtype=np.float64)
+    if not len(rates) and steps.learning_rate is not None:
+        rates = np.asarray(steps.learning_rate, dtype=np.float64).ravel()
+    if len(rates) < MIN_RATES or not np.isfinite(rates).all() or not steps.ended:
+        raise CannotTell(f"{len(rates)} learning rates of a training that has ended; {MIN_RATES} are needed")
+    last = steps.last_step or int(np.asarray(steps.steps)[-1])
+    if steps.total_steps is not None and last < NEARLY_ALL * steps.total_steps:
+        raise CannotTell(f"{last:,} of {steps.total_steps:,} planned steps are recorded: the warm-up may still end")
+    rises = not (np.diff(rates) < 0).any() and rates[-1] > RISING * rates[0]
+    if not rises or rates[-1] >= REACHED * configured:
+        return None
+    per_epoch = len(np.unique(rates)) <= MOST_EPOCHS and len(steps.steps) > len(np.unique(rates))
+    return Finding(
+        observed=f"learning rate {rates[0]:.3g} at first and {rates[-1]:.3g} at last ({rates[-1] / configured:.0%} of "
+        f"the configured {configured:.3g}), {len(np.unique(rates))} different values",
+        expected="the configured rate after 6 to 10% of the steps",
+        n=len(rates),
+        cause="the schedule seems to be called once per epoch, but to be made for steps"
+        if per_epoch
+        else "the warm-up is longer than the run",
+        fix='call the scheduler after each optimizer step (in Lightning: "interval": "step"), or shorten the warm-up',
+    )
+
+
 @rule("OPT025", "warning")
 def ended_before_its_plan(steps: StepEvidence) -> Finding | None:
     """Training ended before its planned end
