@@ -284,3 +284,12 @@ def test_no_model_has_a_loss_below_the_bound() -> None:
         accuracy = float((logits.argmax(axis=1) == labels).mean())
         evaluation = EvaluationEvidence({"test": ReportedSplit(400, accuracy=accuracy, loss=loss)}, k)
         assert loss_too_low_for_the_accuracy(evaluation) is None
+
+
+def test_right_rows_divided_by_batches_are_no_percent(tmp_path: Path) -> None:
+    history = {"train_acc": [11.9, 12.9], "train_loss": [0.56, 0.41], "val_acc": [12.0, 12.2], "val_loss": [0.53, 0.6]}
+    wrong = diagnose(write(tmp_path / "wrong.json", history))
+    assert "EVL037" in {finding.code for finding in wrong.findings}
+    shares = {name: [v / 16 if "acc" in name else v for v in values] for name, values in history.items()}
+    right = diagnose(write(tmp_path / "right.json", shares))
+    assert "EVL037" not in {finding.code for finding in right.findings}

@@ -383,13 +383,16 @@ def loss_too_low_for_the_accuracy(evaluation: EvaluationEvidence) -> Finding | N
 
 
 def _losses_and_accuracies(evaluation: EvaluationEvidence) -> list[tuple[float, float]]:
-    """Of the validations during training, and of the evaluated splits."""
-    pairs = [
-        (claims.loss, claims.accuracy)
-        for claims in evaluation.splits.values()
-        if claims.loss is not None and claims.accuracy is not None
+    """Of the evaluated splits, the validations during training, and the last training figures; accuracies as shares."""
+    pairs = [(claims.loss, claims.accuracy) for claims in evaluation.splits.values()]
+    course = evaluation.course
+    if course is not None:
+        losses = {point.step: point.value for point in course.loss}
+        pairs += [(losses.get(point.step), point.value) for point in course.accuracy]
+        pairs += [(course.training_loss, point.value) for point in course.training_accuracy[-1:]]
+    shares = [
+        (loss, accuracy / 100 if 1 < accuracy <= 100 else accuracy)
+        for loss, accuracy in pairs
+        if loss is not None and accuracy is not None
     ]
-    if evaluation.course is not None:
-        losses = {point.step: point.value for point in evaluation.course.loss}
-        pairs += [(losses[p.step], p.value) for p in evaluation.course.accuracy if p.step in losses]
-    return [(loss, accuracy) for loss, accuracy in pairs if np.isfinite(loss) and 0 <= accuracy <= 1]
+    return [(loss, accuracy) for loss, accuracy in shares if np.isfinite(loss) and 0 <= accuracy <= 1]
