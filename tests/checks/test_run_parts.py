@@ -72,8 +72,9 @@ def test_an_adapter_that_is_saved_below_the_run_must_contain_the_head(tmp_path: 
     lora = {"base_model.model.bert.encoder.layer.0.attention.self.query.lora_A.weight": torch.ones(2, 4)}
     save_file(lora, adapter / "adapter_model.safetensors")
     assert "CKP013" in {finding.code for finding in diagnose(tmp_path).findings}
-    save_file({**lora, "base_model.model.classifier.weight": torch.ones(2, 4)}, adapter / "adapter_model.safetensors")
-    assert "CKP013" not in {finding.code for finding in diagnose(tmp_path).findings}
+    for head in ("classifier.weight", "classifier.lora_A.weight"):
+        save_file({**lora, f"base_model.model.{head}": torch.ones(2, 4)}, adapter / "adapter_model.safetensors")
+        assert "CKP013" not in {finding.code for finding in diagnose(tmp_path).findings}
 
 
 def test_predictions_below_chance_are_in_no_other_order_that_is_right_by_chance() -> None:

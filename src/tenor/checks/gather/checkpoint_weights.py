@@ -222,7 +222,10 @@ def head_in(names: tuple[str, ...], config: Mapping[str, Any], adapter: Mapping[
         mapping = adapter.get("auto_mapping")
         architecture = str(mapping.get("base_model_class")) if isinstance(mapping, Mapping) else ""
         is_classifier = architecture.endswith("ForSequenceClassification") or adapter.get("task_type") == "SEQ_CLS"
-        return any(not is_named_as_added(name) for name in names) if is_classifier else None
+        is_whole = any(not is_named_as_added(name) for name in names)
+        # Where the adapter changes the head, the head itself is the base model's, which may have one.
+        on_head = any(part in name.split(".") for name in names for part in HEADS)
+        return None if not is_classifier or (on_head and not is_whole) else is_whole
     architectures = config.get("architectures")
     if not isinstance(architectures, list) or not str(architectures[:1]).endswith("ForSequenceClassification']"):
         return None
