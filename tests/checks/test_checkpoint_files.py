@@ -209,8 +209,8 @@ def test_saved_weights_that_are_not_finite_are_found_next_to_a_record(small_bert
     state(saved(small_bert, tmp_path / "checkpoint-10"), {10: 0.6})
     assert codes(tmp_path) == {}
     state(saved(small_bert, tmp_path / "checkpoint-20", with_a_head_of_nan), {10: 0.6, 20: 0.0})
-    diagnosis = diagnose(tmp_path)
-    assert "checkpoint-20/model.safetensors are not finite: classifier.weight" in diagnosis.findings[0].observed
+    [found] = [finding for finding in diagnose(tmp_path).findings if finding.code == "CKP012"]
+    assert "checkpoint-20/model.safetensors are not finite: classifier.weight" in found.observed
 
 
 def test_a_head_that_is_not_in_the_files_is_found(small_bert: Path, tmp_path: Path) -> None:
