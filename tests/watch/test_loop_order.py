@@ -142,6 +142,33 @@ def test_two_losses_of_the_same_rows_are_no_accumulation(programs: Programs, tmp
     assert "OPT022" in programs.run(tmp_path / "faulty", START + BATCHES + TWO_BATCHES).codes
 
 
+NESTED = """
+class Sharpness(torch.optim.Optimizer):
+    def __init__(self, parameters):
+        super().__init__(parameters, {})
+        self.inner = torch.optim.AdamW(self.param_groups, lr=1e-2)
+    @torch.no_grad()
+    def step(self, closure=None):
+        self.inner.step()
+optimizer = Sharpness(model.parameters())
+for epoch in range(4):
+    model.train()
+    for inputs, labels in loader:
+        cross_entropy(model(inputs), labels).backward()
+        optimizer.zero_grad()
+        cross_entropy(model(inputs), labels).backward()
+        optimizer.inner.step()
+        optimizer.zero_grad()
+accuracy()
+"""
+
+
+def test_experiments_for_one_optimizer_are_no_evaluation_of_another(programs: Programs, tmp_path: Path) -> None:
+    watched = programs.run(tmp_path, START + BATCHES + NESTED)
+    assert watched.status == 0, watched.err
+    assert "EVL012" not in watched.codes
+
+
 LIST_OF_LAYERS = """
 class Net(nn.Module):
     def __init__(self):

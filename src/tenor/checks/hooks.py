@@ -56,6 +56,8 @@ class LoopHooks:
     """Those whose largest logit is NaN or infinite; on the model's device, which is not waited for."""
     n_classes: int | None = None
     """Columns of the logits, once a pass was seen."""
+    is_paused: bool = False
+    """Whether forward passes are not those of the program."""
     takes: int = 0
     """Records so far."""
     most_passes: int = 0
@@ -164,6 +166,8 @@ class LoopHooks:
         return not any(bool(flag) for flag in ready)
 
     def _on_forward(self, module: nn.Module, given: Mapping[str, Any], output: Any) -> None:
+        if self.is_paused:
+            return
         logits = getattr(output, "logits", output)
         if not torch.is_grad_enabled():
             self.noisy_forward = self.noisy_forward or has_dropout_on(module)

@@ -2,7 +2,8 @@
 
 import hashlib
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -159,6 +160,15 @@ class Watchdog:
         # The rules see a loss of NaN or infinity at once: every further step would be wasted.
         if self._steps % self.every == 0 or not is_finite:
             self._record_window(is_finite)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Forward passes in the block are not those of the loop, such as experiments on the same model."""
+        self._hooks.is_paused = True
+        try:
+            yield
+        finally:
+            self._hooks.is_paused = False
 
     def look(self) -> None:
         """After a step whose numbers are recorded elsewhere: record it at once if its loss or its logits are NaN.

@@ -203,7 +203,10 @@ def begin_training(training: WatchedTraining, optimizer: Any) -> None:
     with contextlib.suppress(TypeError):  # A loader over rows without a length.
         is_loader = isinstance(first.loader, DataLoader)
         training.steps_per_epoch = max(1, len(first.loader) // first.passes) if is_loader else None
-    with guarded("the preflight"), unnoticed(first.model, first.loader):
+    with guarded("the preflight"), unnoticed(first.model, first.loader), contextlib.ExitStack() as others:
+        for one in observer.trainings:
+            if one.watchdog is not None:
+                others.enter_context(one.watchdog.paused())
         training.preflight = _preflight(observer, training, first)
     observer.session.add(training.preflight.findings if training.preflight is not None else ())
     if not step.has_failed:

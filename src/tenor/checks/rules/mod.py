@@ -352,8 +352,9 @@ def problem_type_is_not_classification(model: ModelEvidence) -> Finding | None:
     Why: `regression` uses squared error between logits and class numbers; `multi_label_classification` uses one
     logistic loss per class and needs labels of another shape.
 
-    Look-alikes: several labels per text are a different task; Tenor's labels are one class per text. A loop with its
-    own loss never reads the setting: allow the rule with that reason.
+    Look-alikes: a regression on purpose has one output and no classes, and is not judged. Several labels per text are
+    a different task; Tenor's labels are one class per text. A loop with its own loss never reads the setting: allow the
+    rule with that reason.
 
     Fix: `config.problem_type = "single_label_classification"`.
 
@@ -361,6 +362,8 @@ def problem_type_is_not_classification(model: ModelEvidence) -> Finding | None:
     """
     if model.problem_type in (None, "single_label_classification"):
         return None
+    if model.n_classes == 1:
+        raise CannotTell("the model has one output and no classes, as for a regression")
     return Finding(
         observed=f"problem_type is {model.problem_type!r}, with {model.n_classes} classes, one per text",
         expected="single_label_classification",
