@@ -161,8 +161,8 @@ def test_the_scale_of_the_loss_is_measured(model, reduction, parts, ratio):
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     watchdog = Watchdog(model, optimizer, policy="warn", every=5)
     for features, labels in batches(10):
-        for _ in range(parts):
-            nn.functional.cross_entropy(model(features), labels, reduction=reduction).backward()
+        for x, y in zip(features.chunk(parts), labels.chunk(parts), strict=True):
+            nn.functional.cross_entropy(model(x), y, reduction=reduction).backward()
         optimizer.step()
         optimizer.zero_grad()
         watchdog.step(0.69)

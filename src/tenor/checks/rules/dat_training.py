@@ -8,7 +8,7 @@ from tenor.checks.rule import rule
 from tenor.checks.rules.shared import known
 from tenor.runs.findings import Finding
 
-MIN_RECORDS, MIN_ROWS = 10, 8
+MIN_RECORDS, MIN_ROWS = 10, 16
 """Records, and labelled rows of each that is judged."""
 
 SIGNIFICANT = 1e-6
@@ -38,7 +38,7 @@ def steps_sorted_by_label(steps: StepEvidence) -> Finding | None:
     Measures: the classes of the training rows in each record of steps, compared with those of all records.
 
     Threshold: different with p below 1e-6 (chi-squared test), and the most frequent class of a record 25 points above
-    that of the whole run on average, in at least 10 records with 8 rows. An error where half of the records are of one
+    that of the whole run on average, in at least 10 records with 16 rows. An error where half of the records are of one
     class (95% of their rows), otherwise a warning.
 
     Why: a model that sees one class for many steps answers with that class, whatever the text is. The loss looks
