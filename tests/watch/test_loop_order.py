@@ -6,6 +6,8 @@ import pytest
 
 from watched_programs import START, Programs
 
+pytestmark = pytest.mark.slow
+
 BATCHES = """
 loader = DataLoader(TensorDataset(x, y), batch_size=8, shuffle=True)
 valid = DataLoader(TensorDataset(x, y), batch_size=48)
