@@ -51,6 +51,8 @@ LOOK_ALIKES = (
     (scheduler_not_called_once_per_step, {"schedule_calls": 2, "schedule_total": 2}),  # A schedule made for epochs.
     (scheduler_not_called_once_per_step, {"schedule_calls": 2, "schedule_total": None}),
     (scheduler_not_called_once_per_step, {"passes": 100}),
+    (scheduler_not_called_once_per_step, {"schedule_calls": 400, "schedule_total": 400}),  # Made for all passes.
+    (scheduler_not_called_once_per_step, {"schedule_calls": 400, "schedule_total": None}),
     (plateau_in_the_wrong_direction, {"plateau_mode": "min", "plateau_measures": "loss"}),
     (weights_replaced_by_evaluation, {"weights_replaced_at": (15,)}),  # Returned once to an earlier state.
     (trained_without_dropout, {"steps_without_dropout": 3, "first_without_dropout": 1}),

@@ -101,13 +101,15 @@ def scheduler_not_called_once_per_step(loop: LoopEvidence) -> Finding | None:
 
     Measures: calls of the scheduler and optimizer steps.
 
-    Threshold: as many calls as backward passes where a step has several (within 10%). One call per epoch, if the
-    schedule was made for as many calls as there were steps (within 10%). After 5 steps.
+    Threshold: as many calls as backward passes where a step has several (within 10%), and 10% more than the schedule
+    was made for. One call per epoch, if the schedule was made for as many calls as there were steps (within 10%). After
+    5 steps.
 
     Why: called in every pass, the schedule ends early; a cosine then rises again. Called once per epoch, a
     schedule for 1,000 steps makes 3 of them, so the rate stays at the start of the warm-up.
 
     Look-alikes: schedules made for epochs (`StepLR`, a cosine with `T_max` epochs) are called once per epoch, and pass.
+    So do schedules made for all passes, and those that do not say for how many calls they were made.
 
     Fix: call `scheduler.step()` once after each `optimizer.step()`. In Lightning:
     `{"scheduler": scheduler, "interval": "step"}`; with Accelerate, pass the scheduler to `prepare`.
@@ -116,7 +118,8 @@ def scheduler_not_called_once_per_step(loop: LoopEvidence) -> Finding | None:
     """
     calls, steps = known(loop.schedule_calls, "the calls of the scheduler"), enough_steps(loop)
     passes = known(loop.passes, "the number of backward passes")
-    if passes > 1.5 * steps and abs(calls - passes) < SCHEDULE_TOLERANCE * passes:
+    is_in_every_pass = passes > 1.5 * steps and abs(calls - passes) < SCHEDULE_TOLERANCE * passes
+    if is_in_every_pass and loop.schedule_total is not None and calls > (1 + SCHEDULE_TOLERANCE) * loop.schedule_total:
         rhythm = f"in every pass, of which a step has {passes / steps:.0f}"
     elif _is_per_epoch(loop, calls, steps):
         rhythm = f"once per epoch, but was made for {loop.schedule_total:,} steps"

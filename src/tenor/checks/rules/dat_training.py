@@ -30,7 +30,6 @@ REPEATS = 0.05
     symptoms=("sorted steps",),
     explains=("bad result", "collapsing predictions", "diverging loss", "one class predicted"),
     one_class="usually",
-    is_exact=True,
 )
 def steps_sorted_by_label(steps: StepEvidence) -> Finding | None:
     """The training rows come sorted by label

@@ -389,7 +389,8 @@ def _losses_and_accuracies(evaluation: EvaluationEvidence) -> list[tuple[float, 
     if course is not None:
         losses = {point.step: point.value for point in course.loss}
         pairs += [(losses.get(point.step), point.value) for point in course.accuracy]
-        pairs += [(course.training_loss, point.value) for point in course.training_accuracy[-1:]]
+        # Means of the same epoch; elsewhere the loss may be that of the last batch.
+        pairs += [(course.training_loss, point.value) for point in course.training_accuracy[-1:] if course.by_epoch]
     shares = [
         (loss, accuracy / 100 if 1 < accuracy <= 100 else accuracy)
         for loss, accuracy in pairs

@@ -324,7 +324,7 @@ MOST_EPOCHS = 20
 """More different rates than this are those of steps."""
 
 
-@rule("OPT036", "warning", explains=("stalled loss", "small updates"), is_exact=True)
+@rule("OPT036", "warning", explains=("stalled loss", "small updates"))
 def configured_rate_never_reached(steps: StepEvidence) -> Finding | None:
     """The learning rate never comes near the configured one
 
