@@ -1,14 +1,11 @@
 """Settings of a training in a file next to its record, where the reader of the record knows none: they rank causes."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from tenor.checks.diagnosis.artifacts import Artifacts, read_any_json
-from tenor.checks.diagnosis.trainer_folder import STEMS, SUFFIXES
+from tenor.checks.diagnosis.artifacts import Artifacts
+from tenor.checks.diagnosis.trainer_arguments import STEMS, SUFFIXES, settings_in
 from tenor.checks.evidence import EvaluationEvidence, StepEvidence
-from tenor.config.yaml_text import parse_yaml
 from tenor.errors import UserError
 
 NAMES = tuple(f"{stem}{suffix}" for stem in (*STEMS, "model_args", "config", "params") for suffix in SUFFIXES)
@@ -27,7 +24,7 @@ def with_settings(run: Artifacts, folder: Path) -> Artifacts:
     known = " ".join(notes)
     for file in (folder / name for name in NAMES if name not in known):
         try:
-            values = _mapping(file)
+            values = settings_in(file) if _is_small(file) else {}
         except UserError as error:
             notes.append(f"not read: {' '.join(str(error).split())[:200]}")
             continue
@@ -37,11 +34,5 @@ def with_settings(run: Artifacts, folder: Path) -> Artifacts:
     return replace(run, notes=tuple(notes))
 
 
-def _mapping(file: Path) -> Mapping[str, Any]:
-    if not file.is_file() or file.stat().st_size > MAX_BYTES:
-        return {}
-    if file.suffix == ".json":
-        value = read_any_json(file)
-    else:
-        value = parse_yaml(file.read_bytes().decode("utf-8", errors="replace"), str(file)).value
-    return value if isinstance(value, Mapping) else {}
+def _is_small(file: Path) -> bool:
+    return file.is_file() and file.stat().st_size <= MAX_BYTES
