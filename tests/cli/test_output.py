@@ -110,6 +110,7 @@ def test_evaluate_refuses_weights_that_changed(command: Command, copied: RunDire
     assert "is not what was saved" in ended.message
 
 
+@pytest.mark.slow
 def test_experiments_end_with_1_where_one_failed(command: Command, small_model: Path, tmp_path: Path) -> None:
     good = str(write_config(tmp_path / "good", small_model))
     bad = write_config(tmp_path / "bad", small_model)
@@ -121,6 +122,7 @@ def test_experiments_end_with_1_where_one_failed(command: Command, small_model: 
     assert len(read_summary(tmp_path / "runs")) == 1
 
 
+@pytest.mark.slow
 def test_experiments_end_with_0_where_all_completed(command: Command, small_model: Path, tmp_path: Path) -> None:
     config = str(write_config(tmp_path, small_model))
     ended = command("experiments", config, "--set", SHORT[0], "--set", SHORT[1])

@@ -314,6 +314,7 @@ print(slow.texts, [tokens.row(index).tolist() for index in range(len(tokens))])
 """
 
 
+@pytest.mark.slow
 def test_two_processes_that_fill_one_entry_end_with_one_valid_entry(own_cache: Path) -> None:
     path = os.pathsep.join([str(Path(__file__).resolve().parents[1]), *sys.path])
     both = [

@@ -131,6 +131,7 @@ def with_two_replicas(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return counts
 
 
+@pytest.mark.slow
 def test_a_run_of_two_replicas_is_repeated_and_resumed_exactly(
     with_two_replicas: list[int], small_model: Path, tmp_path: Path
 ) -> None:

@@ -48,6 +48,7 @@ def test_other_data_of_the_same_classes(completed: RunResult) -> None:
     assert completed.run.config.read_text().count("rotten") == 0
 
 
+@pytest.mark.slow
 def test_all_rows_of_another_source_are_measured(small_model: Path, tmp_path: Path) -> None:
     """The README's form, on a run that measured 20 of its own test rows alone."""
     smoke = "data={source: embedded, subset: {size: 40}, validation: {size: 20}, test_size: 20, max_length: 16}"

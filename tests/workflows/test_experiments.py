@@ -23,6 +23,8 @@ from tenor.workflows.experiments import run_experiments
 from tenor.workflows.prepare import Prepared
 from tenor.workflows.train import RunResult
 
+pytestmark = pytest.mark.slow
+
 SHORT = ["training.epochs=1", "evaluation.text_baseline=false"]
 
 

@@ -140,6 +140,7 @@ def test_windows_and_files_use_the_text_baseline_of_the_whole_text(hybrid: RunRe
     assert truncated[0].probabilities != windows[0].probabilities
 
 
+@pytest.mark.slow
 def test_calibrate_leaves_it_and_a_threshold_and_folding_work(folder: Path, small_model: Path) -> None:
     result = hybrid_run(folder / "calibrated", small_model)
     before = Predictor.load(result.run.path).probabilities(texts_of(result))
@@ -153,6 +154,7 @@ def test_calibrate_leaves_it_and_a_threshold_and_folding_work(folder: Path, smal
     assert calibration_record(calibrated)["changed"] is False
 
 
+@pytest.mark.slow
 def test_a_changed_or_missing_text_baseline_is_refused(folder: Path, small_model: Path) -> None:
     result = hybrid_run(folder / "damaged", small_model)
     vocabulary = result.run.model / "text_baseline" / "vocabulary.txt"
@@ -173,6 +175,7 @@ def test_an_export_contains_the_text_baseline(hybrid: RunResult, tmp_path: Path,
     assert exported.source.hybrid is not None
 
 
+@pytest.mark.slow
 def test_three_classes(folder: Path, small_model: Path) -> None:
     result = hybrid_run(folder / "three", small_model, labels=("bad", "good", "mixed"))
     stored = read_predictions(result.run.predictions / "test.parquet")
@@ -197,6 +200,7 @@ def test_auto_keeps_it_where_it_is_better_and_says_why(folder: Path, small_model
     assert compare(alone.run, better.run) is not None
 
 
+@pytest.mark.slow
 def test_where_no_hybrid_is_possible_the_run_says_why(tmp_path: Path, small_model: Path) -> None:
     few = small_run(tmp_path / "few", small_model, "model.hybrid=on")
     assert "16 validation rows are too few" in read_json(few.run.evaluation)["hybrid"]["why"]
@@ -206,6 +210,7 @@ def test_where_no_hybrid_is_possible_the_run_says_why(tmp_path: Path, small_mode
         hybrid_run(tmp_path, small_model, "evaluation.text_baseline=false")
 
 
+@pytest.mark.slow
 def test_a_collapsed_encoder_stays_visible(tmp_path: Path, small_model: Path) -> None:
     """The text baseline is right in nearly every row, and would hide that the encoder predicts one class."""
     result = hybrid_run(tmp_path, small_model, "training.learning_rate=1e-12", "training.head_learning_rate=null")

@@ -210,6 +210,7 @@ def test_data_that_changed_since_is_refused(small_model: Path, tmp_path: Path, m
         resume("latest", tmp_path / "runs", quiet())
 
 
+@pytest.mark.slow
 def test_early_stopping_continues_after_an_interruption(
     small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,8 @@ from tenor.runs.summary import SummaryRow
 from tenor.workflows import experiments
 from tenor.workflows.experiments import seeds_record, seeds_table, spreads, train_seeds
 
+pytestmark = pytest.mark.slow
+
 SHORT = ("training.epochs=1", "evaluation.text_baseline=false")
 
 

@@ -20,6 +20,8 @@ from tenor.runs.summary import read_summary
 from tenor.workflows.sweep.search import SweepResult, join_sweep, run_sweep
 from tenor.workflows.sweep.study import open_studies, trials_of
 
+pytestmark = pytest.mark.slow
+
 Planned = Callable[..., SweepPlan]
 SECOND_CHOICE = "seed=1"
 """With it the second trial draws the second of two choices; the first tries the configuration's own."""
@@ -71,7 +73,6 @@ def test_the_page_holds_everything_it_shows(done: tuple[SweepResult, Path]) -> N
     assert "estimating importance needs 10" in shown, "an importance of three trials"
 
 
-@pytest.mark.slow
 def test_a_finished_sweep_continues_with_more_trials(planned: Planned, tmp_path: Path) -> None:
     first = swept(planned("phases.a.trials=1"), tmp_path / "runs")
     more = swept(planned("phases.a.trials=2"), tmp_path / "runs")
@@ -89,7 +90,6 @@ def test_trials_that_can_t_be_compared_are_not_mixed(planned: Planned, tmp_path:
     open_studies(planned("phases.a.budget_minutes=3", "set.training.threads=2"), tmp_path / "runs", join=True)
 
 
-@pytest.mark.slow
 def test_other_data_under_the_same_name_are_noticed(planned: Planned, tmp_path: Path) -> None:
     swept(planned("phases.a.trials=1"), tmp_path / "runs")
     train = tmp_path / "train.csv"
@@ -160,7 +160,6 @@ def test_a_budget_ends_trials_and_starts_no_more(planned: Planned, tmp_path: Pat
     assert read_manifest(find_run(tmp_path / "runs", str(only.run))).status == "interrupted"
 
 
-@pytest.mark.slow
 def test_a_trial_worse_than_the_median_is_pruned(planned: Planned, tmp_path: Path) -> None:
     # Whatever is random, a rate of zero leaves the accuracy at chance, and 3e-3 does not.
     plan = planned(

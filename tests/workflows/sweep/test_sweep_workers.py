@@ -19,6 +19,8 @@ from tenor.workflows.sweep import worker as module
 from tenor.workflows.sweep.study import SweepTrial, best_of, open_studies, propose, spent_seconds, trials_of
 from tenor.workflows.sweep.worker import Attempt, TrialTakenOverError, with_owner, work
 
+pytestmark = pytest.mark.slow
+
 Planned = Callable[..., SweepPlan]
 
 
@@ -35,7 +37,6 @@ def alone(plan: SweepPlan, root: Path) -> list[SweepTrial]:
     return trials(plan, root)
 
 
-@pytest.mark.slow
 def test_workers_share_the_trials_exactly(no_training: list[int], planned: Planned, tmp_path: Path) -> None:
     plan, count = planned("phases.a.trials=9"), 3
     open_studies(plan, tmp_path, join=False)
@@ -59,7 +60,6 @@ def test_workers_share_the_trials_exactly(no_training: list[int], planned: Plann
     assert len({str(trial.tried) for trial in found}) == 9, "two workers were given the same proposal"
 
 
-@pytest.mark.slow
 def test_proposals_do_not_depend_on_interruptions(no_training: list[int], planned: Planned, tmp_path: Path) -> None:
     whole = alone(planned("phases.a.trials=5"), tmp_path / "whole")
     for trials_so_far in (1, 3, 5):
@@ -69,7 +69,6 @@ def test_proposals_do_not_depend_on_interruptions(no_training: list[int], planne
     assert [trial.tried for trial in other] != [trial.tried for trial in whole]
 
 
-@pytest.mark.slow
 def test_refused_settings_are_not_proposed_repeatedly(
     no_training: list[int], planned: Planned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -89,7 +88,6 @@ def test_refused_settings_are_not_proposed_repeatedly(
     assert sum(trial.status == "completed" for trial in found[4:]) >= 6
 
 
-@pytest.mark.slow
 def test_a_lost_trial_is_resumed_with_the_same_values(no_training: list[int], planned: Planned, tmp_path: Path) -> None:
     plan = planned("phases.a.trials=3")
     studies = open_studies(plan, tmp_path, join=False)
@@ -143,7 +141,6 @@ def test_a_trial_that_was_taken_over_is_not_reported_twice(
     assert [(trial.status, trial.attempts) for trial in found] == [("completed", 2), ("completed", 1)]
 
 
-@pytest.mark.slow
 def test_of_several_phases_the_best_trial_wins(no_training: list[int], planned: Planned, tmp_path: Path) -> None:
     second = "phases.b={trials: 2, space: {training.learning_rate: {low: 0.009, high: 0.011}}}"
     plan = planned(second)
