@@ -26,6 +26,7 @@ from tenor.model.classifier import Classifier, load_classifier, position_count, 
 from tenor.model.device import DevicePlan, plan_device
 from tenor.model.features import cached_features, can_cache_features, first_token_state, head_logits
 from tenor.model.freezing import TrainableParameters, anatomy, freeze
+from tenor.model.half_attention import use_half_attention
 from tenor.model.speed import read_first_token_only, use_word_dropout
 from tenor.runs.directory import RunDirectory
 from tenor.runs.environment import package_versions
@@ -114,6 +115,7 @@ def make_classifier(config: Config, class_names: tuple[str, ...], plan: DevicePl
     read_first_token_only(classifier.model)
     if plan.device == "cpu":
         use_word_dropout(classifier.model)
+        use_half_attention(classifier.model)
     return classifier
 
 
