@@ -41,6 +41,17 @@ STABILITY_ADVICE = (
 
 
 @dataclass(frozen=True)
+class EpochRows:
+    """The rows of an epoch that went through the model, as the passes themselves noted them."""
+
+    epoch: int
+    first_batch: int
+    """The batch with which this process began the epoch; above 0 where it was resumed within the epoch."""
+    by_rank: tuple[np.ndarray, ...]
+    """Row indices in the order of the passes, of each process."""
+
+
+@dataclass(frozen=True)
 class Callbacks:
     """Functions that the loop calls. None of them changes the training; an exception from one ends it.
 
@@ -52,6 +63,8 @@ class Callbacks:
     gradient norm, speed), and the sums that they are computed from."""
     on_step: Callable[[TrainState], None] = lambda state: None
     on_validation: Callable[[Validation], None] = lambda validation: None
+    on_epoch: Callable[[EpochRows], None] = lambda rows: None
+    """After the last step of an epoch, before its validation."""
 
 
 def fit(
@@ -86,6 +99,7 @@ def fit(
         _drop_old_checkpoints(task, state)  # A killed process may not have done so.
     set_training_mode(model, task.parameters)
     validate_after = validation_steps(task)
+    epoch_rows = _EpochRecord(task, state, callbacks)
     callbacks.on_start(optimizer)
 
     with (
@@ -104,6 +118,7 @@ def fit(
                     _save(task, accelerator, spread, optimizer, state)  # The last step that all have done.
                 raise
             state.add_step(result, task.steps_per_epoch)
+            epoch_rows.add(result.rows)
             if settings.ema_decay is not None:
                 update_averages(optimizer, settings.ema_decay, state.step)
             _record(task, state, factor, callbacks)
@@ -124,6 +139,23 @@ def fit(
     if late := next((name for name in task.processes.gather(stop.signal_name or stop.received) if name), ""):
         raise _interrupted(late, state)
     return state
+
+
+class _EpochRecord:
+    """Gathers the rows of the steps of an epoch, and reports them after its last step."""
+
+    def __init__(self, task: TrainingTask, state: TrainState, callbacks: Callbacks) -> None:
+        self._task, self._state, self._callbacks = task, state, callbacks
+        self._rows: list[np.ndarray] = []
+        self._first_batch = state.position
+
+    def add(self, rows: np.ndarray) -> None:
+        """The rows of the step that the state has just counted."""
+        self._rows.append(rows)
+        if self._state.position == 0:
+            by_rank = self._task.processes.gather_arrays(np.concatenate(self._rows))
+            self._callbacks.on_epoch(EpochRows(self._state.epoch - 1, self._first_batch, tuple(by_rank)))
+            self._rows, self._first_batch = [], 0
 
 
 def _remaining_batches(task: TrainingTask, state: TrainState) -> Iterator[np.ndarray]:
