@@ -6,10 +6,10 @@ One launch trains all cases, since the imports take longer than they do.
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -37,28 +37,18 @@ class Trained:
     notes: dict[str, Any]
 
 
-def environment(rank: int, count: int, port: int) -> dict[str, str]:
-    """What a launcher sets for one of its processes."""
-    world = {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1"}
-    return {**world, "MASTER_PORT": str(port), "RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"}
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
 def train_cases(folder: Path, model: Path, count: int) -> dict[str, Trained]:
     """Every case, trained by `count` processes."""
     from safetensors.torch import load_file
+
+    from forked import free_port, launched
 
     port = free_port()
     paths = os.pathsep.join([str(Path(__file__).parent), *(path for path in sys.path if path)])
     processes = [
         subprocess.Popen(
             [sys.executable, __file__, str(folder), str(model)],
-            env={**os.environ, **environment(rank, count, port), "PYTHONPATH": paths},
+            env={**os.environ, **launched(rank, count, port), "PYTHONPATH": paths},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -77,9 +67,7 @@ def train_cases(folder: Path, model: Path, count: int) -> dict[str, Trained]:
     }
 
 
-def case_task(
-    case: str, folder: Path, model: Path, processes: Any = None, dropout: float = 0.0, **changed: Any
-) -> Any:
+def case_task(case: str, folder: Path, model: Path, processes: Any = None, dropout: float = 0.0, **changed: Any) -> Any:
     """The task of a case."""
     from tenor.data.batching import TokenExamples
     from training_tasks import make_task, token_rows
@@ -101,7 +89,9 @@ def trained(task: Any, resume_from: Any = None, stop_after: int | None = None) -
     notes: dict[str, list[Any]] = {"losses": [], "validations": [], "rows": [], "digests": []}
 
     def on_record(step: int, values: dict[str, float], window: Any) -> None:
-        notes["losses"].append([step, values["loss"], window.predicted_counts, window.label_counts, values["grad_norm"]])
+        notes["losses"].append(
+            [step, values["loss"], window.predicted_counts, window.label_counts, values["grad_norm"]]
+        )
 
     def on_validation(validation: Any) -> None:
         notes["validations"].append([validation.step, validation.metrics["loss"], validation.confusion])
@@ -130,10 +120,8 @@ def resumed(folder: Path, name: str, task: Callable[[str], Any], stop_after: int
     from training_tasks import Cut
 
     first = task(name)
-    try:
+    with suppress(Cut):
         trained(first, stop_after=stop_after)
-    except Cut:
-        pass
     again = task(name)
     newest = verify_checkpoint(list_checkpoints(first.checkpoints)[-1]) if again.processes.is_main else None
     return trained(again, newest)

@@ -57,9 +57,7 @@ def numbers(nested: Any) -> list[float]:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_processes_train_what_one_trains(
-    case: str, of_group: dict[str, Trained], alone: dict[str, Trained]
-) -> None:
+def test_processes_train_what_one_trains(case: str, of_group: dict[str, Trained], alone: dict[str, Trained]) -> None:
     assert_same(of_group[case], alone[case])
 
 

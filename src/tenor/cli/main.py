@@ -24,7 +24,7 @@ from tenor.cli import (
     train,
     watch,
 )
-from tenor.errors import TenorError, harmless, system_refusal
+from tenor.errors import TenorError, UserError, harmless, system_refusal
 from tenor.model.memory import collect_cycles_seldom, use_one_heap
 
 COMMANDS = (
@@ -45,7 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             require_one_process("this command")
         return int(options.run(options))
     except TenorError as error:
-        print(f"tenor: {harmless(str(error))}", file=sys.stderr)
+        # Of processes that a launcher started, each has the same words to complain about.
+        if not isinstance(error, UserError) or os.environ.get("LOCAL_RANK", "0") == "0":
+            print(f"tenor: {harmless(str(error))}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("tenor: interrupted", file=sys.stderr)
