@@ -127,6 +127,26 @@ def resumed(folder: Path, name: str, task: Callable[[str], Any], stop_after: int
     return trained(again, newest)
 
 
+def broken(task: Any) -> Trained:
+    """Trained with weights that become NaN in the last process alone; notes what ended each process."""
+    import torch
+
+    from tenor.errors import TenorError
+    from tenor.training.loop import Callbacks
+    from training_tasks import run_task
+
+    def on_step(state: Any) -> None:
+        if state.step == 2 and task.processes.rank == task.processes.count - 1:
+            with torch.no_grad():
+                next(p for p in task.model.parameters() if p.requires_grad).fill_(torch.nan)
+
+    try:
+        run_task(task, callbacks=Callbacks(on_step=on_step))
+    except TenorError as error:
+        return Trained({}, {"errors": task.processes.gather(str(error))})
+    raise AssertionError("the loss was finite")
+
+
 def main(arguments: Sequence[str]) -> None:
     """One of the processes: all cases, one after the other."""
     import torch
@@ -143,7 +163,9 @@ def main(arguments: Sequence[str]) -> None:
             result = trained(case_task(case, folder, model, processes))
             if processes.is_main:
                 write(folder, case, result)
-        spread.LEAST_TOKENS = 256
+        ended = broken(case_task("plain", folder / "broken", model, processes))
+        if processes.is_main:
+            write(folder, "broken", ended)
         for name, dropout, threads in (("exact", 0.0, 1), ("dropout", 0.3, 1), ("replicas with dropout", 0.3, 2)):
             spread.LEAST_TOKENS = 4 if threads == 2 else 256
 

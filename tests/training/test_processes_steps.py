@@ -11,8 +11,9 @@ import torch
 from process_group import CASES, Trained, case_task, train_cases, trained
 from tenor.training.checkpoint import list_checkpoints, verify_checkpoint
 from tenor.training.gradients import StepBatch
+from tenor.training.spread import MOST_REPLICAS, seed_of
 
-pytestmark = pytest.mark.slow
+slow = pytest.mark.slow
 
 TOLERANCE = 1e-5
 NOISE = 1e-4
@@ -56,11 +57,13 @@ def numbers(nested: Any) -> list[float]:
     return [number for one in nested for number in numbers(one)] if isinstance(nested, list) else [nested]
 
 
+@slow
 @pytest.mark.parametrize("case", CASES)
 def test_processes_train_what_one_trains(case: str, of_group: dict[str, Trained], alone: dict[str, Trained]) -> None:
     assert_same(of_group[case], alone[case])
 
 
+@slow
 def test_the_rows_of_the_processes_are_all_rows_once_in_a_new_order_every_epoch(
     of_group: dict[str, Trained], count: int
 ) -> None:
@@ -75,6 +78,7 @@ def test_the_rows_of_the_processes_are_all_rows_once_in_a_new_order_every_epoch(
         assert epochs[0][2] != epochs[1][2]
 
 
+@slow
 @pytest.mark.parametrize("name", ["exact", "dropout", "replicas with dropout"])
 def test_a_resumed_group_ends_bit_for_bit_as_an_uninterrupted_one(name: str, of_group: dict[str, Trained]) -> None:
     whole, cut = of_group[f"{name}, whole"], of_group[f"{name}, resumed"]
@@ -83,12 +87,17 @@ def test_a_resumed_group_ends_bit_for_bit_as_an_uninterrupted_one(name: str, of_
     assert cut.notes["rows"][0][1] == 0  # Step 6 is the last of the first epoch.
 
 
-def test_dropout_differs_between_the_processes(of_group: dict[str, Trained], alone: dict[str, Trained]) -> None:
-    """Else two processes with the same masks would pass every comparison above."""
-    with_masks, without = of_group["dropout, whole"], alone["plain"]
-    assert any(not torch.allclose(with_masks.weights[key], weight) for key, weight in without.weights.items())
+@slow
+def test_a_loss_that_is_not_finite_in_one_process_ends_all_at_the_same_step(
+    of_group: dict[str, Trained], count: int
+) -> None:
+    errors = of_group["broken"].notes["errors"]
+    assert len(errors) == count
+    assert len(set(errors)) == 1
+    assert "the loss of a batch is nan" in errors[0]
 
 
+@slow
 def test_a_checkpoint_of_several_processes_is_continued_by_one(
     count: int, small_model: Path, tmp_path: Path, alone: dict[str, Trained], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -107,3 +116,13 @@ def test_shares_are_disjoint_and_complete(rows: int, processes: int) -> None:
     shares = batch.shares(processes)
     assert len(shares) == min(rows, processes)
     assert sorted(np.concatenate([share.rows for share in shares])) == list(batch.rows)
+
+
+def test_every_replica_of_every_process_has_dropout_of_its_own_at_every_step() -> None:
+    seeds = {
+        seed_of(3, step, rank * MOST_REPLICAS + replica)
+        for step in range(5)
+        for rank in range(3)
+        for replica in range(MOST_REPLICAS)
+    }
+    assert len(seeds) == 5 * 3 * MOST_REPLICAS
