@@ -77,12 +77,14 @@ from tenor.workflows.prepare import (
 )
 from tenor.workflows.report import card_at_exit, report_at_exit
 from tenor.workflows.run_checks import (
+    RowChecks,
     RunFindings,
     evaluation_report,
     make_watchdog,
     record_and_check,
     refuse_stopped,
     restore_watchdog,
+    silent_watchdog,
 )
 
 
@@ -133,7 +135,7 @@ def fit_with_checks(
         with advice_on_memory("in training", advice), progress_line(console, "step", task.total_steps, done) as line:
             if checkpoint:
                 restore_watchdog(run, watchdog, done)
-            callbacks = make_callbacks(recorder, line, console, task, watchdog, observer)
+            callbacks = make_callbacks(recorder, line, console, task, watchdog, observer, done)
             return fit(task, accelerator, checkpoint, callbacks)
     finally:
         for fault in recorder.close():
@@ -177,9 +179,12 @@ def make_callbacks(
     task: TrainingTask,
     watchdog: Watchdog,
     observer: RunObserver = NO_OBSERVER,
+    done: int = 0,
 ) -> Callbacks:
-    """The callbacks of the loop, which feed recorder, progress line, watchdog and observer."""
+    """The callbacks of the loop, which feed recorder, progress line, watchdog and observer; `done` steps were taken
+    before a resume."""
     latest: dict[str, float] = {}
+    rows = RowChecks(task, watchdog, done)
 
     def on_record(step: int, values: dict[str, float], window: Window) -> None:
         latest.update(values)
@@ -187,6 +192,7 @@ def make_callbacks(
 
     def on_step(state: TrainState) -> None:
         line.advance(1, _detail(latest or _window_values(state.window)))
+        rows.on_step(state)
 
     def on_validation(validation: Validation) -> None:
         recorder.record("validation", validation.step, epoch=validation.epoch, **validation.metrics)
@@ -195,7 +201,7 @@ def make_callbacks(
         console.print(f"epoch {validation.epoch:.2f}  validation {metrics_line(validation.metrics)}", highlight=False)
         observer.on_validation(validation)
 
-    return Callbacks(on_start=watchdog.watch, on_record=on_record, on_step=on_step, on_validation=on_validation)
+    return Callbacks(watchdog.watch, on_record, on_step, on_validation, rows.on_epoch)
 
 
 def _draw_confusion(recorder: Recorder, validation: Validation, class_names: tuple[str, ...]) -> None:
@@ -407,7 +413,8 @@ def assist(processes: Processes, given: SourceData | None) -> NoReturn:
     try:
         with processes.main_first():
             examples, forward = make_examples(prepared, silent)
-        fit(make_task(run, prepared, examples, forward), make_accelerator(prepared.plan))
+        task = make_task(run, prepared, examples, forward)
+        fit(task, make_accelerator(prepared.plan), callbacks=silent_watchdog(task))
         predict_held_out(prepared, examples, forward, silent)
         raise SystemExit(processes.share()["status"])
     except LostProcessError as error:
