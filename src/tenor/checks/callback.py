@@ -78,6 +78,7 @@ class TenorCallback(TrainerCallback):
             model,
             kwargs.get("optimizer"),
             scheduler=kwargs.get("lr_scheduler"),
+            loader=loader,
             total_steps=state.max_steps,
             every=min(self._steps_per_log(args, state), STEPS_PER_RECORD),
             done=state.global_step,

@@ -1,7 +1,7 @@
 """The gradient of a batch: forward and backward passes over micro-batches that fit the token budget."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -41,9 +41,20 @@ class BatchSums:
     """Weighted losses, nats."""
     predicted_counts: np.ndarray
     """Predictions per class, shape (K,)."""
+    rows: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    """The rows that this process computed, in the order of its passes."""
 
     def __add__(self, other: "BatchSums") -> "BatchSums":
-        return BatchSums(self.loss + other.loss, self.predicted_counts + other.predicted_counts)
+        return BatchSums(
+            self.loss + other.loss,
+            self.predicted_counts + other.predicted_counts,
+            np.concatenate([self.rows, other.rows]),
+        )
+
+
+def no_sums(n_classes: int) -> BatchSums:
+    """The sums over no example."""
+    return BatchSums(0.0, np.zeros(n_classes, dtype=np.int64))
 
 
 ComputeGradients = Callable[[nn.Module, StepBatch], BatchSums]
@@ -64,7 +75,7 @@ def gradients_of(task: TrainingTask, accelerator: Accelerator) -> ComputeGradien
 
 def _accumulate(task: TrainingTask, accelerator: Accelerator, model: nn.Module, batch: StepBatch) -> BatchSums:
     examples, objective = task.at(batch.step).train, task.objective
-    sums = BatchSums(0.0, np.zeros(len(task.class_names), dtype=np.int64))
+    sums = no_sums(len(task.class_names))
     for rows in micro_batches(batch.rows, examples.lengths, task.plan.training_tokens):
         micro_batch = examples.collate(rows)
         inputs = {name: tensor.to(accelerator.device) for name, tensor in micro_batch.inputs.items()}
@@ -72,5 +83,5 @@ def _accumulate(task: TrainingTask, accelerator: Accelerator, model: nn.Module, 
             logits = task.forward(model, inputs)
         loss = objective.summed_loss(logits, micro_batch.labels.to(accelerator.device))
         accelerator.backward(loss / batch.weight)
-        sums += BatchSums(float(loss.detach()), objective.prediction_counts(logits))
+        sums += BatchSums(float(loss.detach()), objective.prediction_counts(logits), rows)
     return sums

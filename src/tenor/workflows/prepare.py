@@ -1,11 +1,12 @@
 """From a configuration to the inputs of the loop; and whether a run's inputs are still the same."""
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, PartialState
 from rich.console import Console
@@ -33,6 +34,7 @@ from tenor.runs.environment import package_versions
 from tenor.runs.files import sha256_file
 from tenor.runs.manifest import Manifest, read_manifest, update_manifest
 from tenor.runs.missing import is_missing
+from tenor.training.processes import ALONE, Processes
 from tenor.training.recorder import missing_trackers
 
 HINT = "`tenor rule` lists every rule; a tracker is a package of its name."
@@ -77,6 +79,7 @@ class Prepared:
     plan: DevicePlan
     timings: dict[str, float]
     """Seconds per phase."""
+    processes: Processes = ALONE
 
     @property
     def features_cached(self) -> bool:
@@ -84,7 +87,9 @@ class Prepared:
         return can_cache_features(self.classifier.model, self.parameters)
 
 
-def prepare(config: Config, given: SourceData | None = None, threads: int | None = None) -> Prepared:
+def prepare(
+    config: Config, given: SourceData | None = None, threads: int | None = None, processes: Processes = ALONE
+) -> Prepared:
     """Read (unless the rows are `given`), split, tokenize, load and freeze. `threads` overrides the configuration's.
 
     Raises:
@@ -92,7 +97,7 @@ def prepare(config: Config, given: SourceData | None = None, threads: int | None
         TenorError: memory ran out.
     """
     require_available(config)
-    plan = device_plan(config, threads)
+    plan = plan_of_process(device_plan(config, threads), config, threads, processes)
     started = time.perf_counter()
     with advice_on_memory("while the rows were read", f"give data.source={config.data.source} fewer rows"):
         splits = make_splits(given or read_source(config.data), config.data, config.seed)
@@ -105,7 +110,7 @@ def prepare(config: Config, given: SourceData | None = None, threads: int | None
         tokens = {name: tokenize(rows, classifier.tokenizer, truncation) for name, rows in present.items()}
     parameters = freeze(classifier.model, config.model)
     timings = {"read": read - started, "load_model": loaded - read, "tokenize": time.perf_counter() - loaded}
-    return Prepared(config, splits, tokens, classifier, parameters, plan, timings)
+    return Prepared(config, splits, tokens, classifier, parameters, plan, timings, processes)
 
 
 def make_classifier(config: Config, class_names: tuple[str, ...], plan: DevicePlan) -> Classifier:
@@ -123,6 +128,27 @@ def device_plan(config: Config, threads: int | None = None) -> DevicePlan:
     """The device and precision of the run. `threads` overrides the configuration's."""
     training, budget = config.training, config.evaluation.token_budget
     return plan_device(training.device, training.precision, threads or training.threads, training.token_budget, budget)
+
+
+def plan_of_process(plan: DevicePlan, config: Config, threads: int | None, processes: Processes) -> DevicePlan:
+    """The plan of one of several processes on a host: its part of the cores, unless a number of threads is given.
+
+    Raises:
+        UserError: there are more processes than GPUs, or the device cannot be used by several processes.
+    """
+    if processes.count == 1:
+        return plan
+    if plan.device == "mps":
+        raise UserError("several processes cannot train on MPS; set training.device=cpu, or start one process")
+    if plan.device == "cuda" and processes.on_this_host > torch.cuda.device_count():
+        raise UserError(
+            f"{processes.on_this_host} processes were started on a machine with {torch.cuda.device_count()} GPUs, "
+            f"expected one for each: --nproc-per-node {torch.cuda.device_count()}"
+        )
+    if threads is None and config.training.threads is None:
+        plan = replace(plan, threads=max(1, plan.threads // processes.on_this_host))
+        torch.set_num_threads(plan.threads)
+    return plan
 
 
 def make_examples(prepared: Prepared, console: Console) -> tuple[dict[str, Examples], Forward]:
@@ -168,6 +194,7 @@ def record_inputs(run: RunDirectory, prepared: Prepared, fingerprints: dict[str,
         threads=plan.threads,
         device=plan.device,
         precision=plan.precision,
+        processes=prepared.processes.count,
         timings=prepared.timings,
         data_notes=list(data_notes(prepared.splits)),
         trainable=asdict(prepared.parameters.summary()),
@@ -198,9 +225,11 @@ def recorded_config(run: RunDirectory, manifest: Manifest) -> Config:
     return config
 
 
-def recorded_threads(manifest: Manifest) -> int | None:
-    """The CPU threads of a run: another number gives other rounding errors."""
-    return manifest.threads if isinstance(manifest.threads, int) else None
+def recorded_threads(manifest: Manifest, processes: Processes = ALONE) -> int | None:
+    """The CPU threads of each process of a run, if it had as many processes: another number gives other rounding
+    errors."""
+    is_known = isinstance(manifest.threads, int) and manifest.processes == processes.count
+    return manifest.threads if is_known else None  # type: ignore[return-value]
 
 
 def changed_inputs(manifest: Manifest, fingerprints: dict[str, str]) -> list[str]:
@@ -219,7 +248,12 @@ def changed_versions(manifest: Manifest) -> list[str]:
 def changed_device(manifest: Manifest, prepared: Prepared) -> list[str]:
     """A message for each difference in device, precision or number of threads."""
     plan = prepared.plan
-    here = {"device": plan.device, "precision": plan.precision, "threads": plan.threads}
+    here = {
+        "device": plan.device,
+        "precision": plan.precision,
+        "processes": prepared.processes.count,
+        "threads": plan.threads,
+    }
     then: dict[str, Any] = {name: getattr(manifest, name) for name in here}
     if isinstance(named := manifest.hardware.get("accelerators"), list):
         here["GPU"], then["GPU"] = (", ".join(map(str, names)) or "none" for names in (plan.accelerators, named))
@@ -234,11 +268,22 @@ def _known(version: Any) -> str:
     return str(version)[:12] if isinstance(version, str) else "not installed"
 
 
+def require_same_inputs(processes: Processes, fingerprints: Mapping[str, str]) -> None:
+    """Raises UserError in every process if the inputs of one differ from those of process 0."""
+    main, *others = processes.gather(dict(fingerprints))
+    for rank, other in enumerate(others, 1):
+        if differing := [name for name in main if other[name] != main[name]]:
+            raise UserError(
+                f"process {rank} has other inputs than process 0: {' and '.join(differing)}. Give every machine the "
+                "same files, or a shared folder"
+            )
+
+
 def make_accelerator(plan: DevicePlan) -> Accelerator:
     """An accelerator with the plan's device and precision.
 
     Raises:
-        UserError: started by a distributed launcher, or Accelerate's environment variables choose another device.
+        UserError: Accelerate's environment variables choose another device.
     """
     precision = "no" if plan.precision == "fp32" else plan.precision
     # Accelerate keeps one state per process, and an earlier run in it may have set another precision or device.
@@ -247,8 +292,8 @@ def make_accelerator(plan: DevicePlan) -> Accelerator:
     if (current_precision, current_device) != (precision, plan.device):
         AcceleratorState._reset_state(reset_partial_state=True)
     accelerator = Accelerator(cpu=plan.device == "cpu", mixed_precision=precision)
-    if accelerator.num_processes > 1:
-        raise UserError("tenor train runs in one process; start it without a distributed launcher")
+    if plan.device == "cpu":
+        torch.set_num_threads(plan.threads)  # Among several processes, Accelerate sets a number of its own.
     if accelerator.device.type != plan.device:  # For example because ACCELERATE_USE_CPU is set.
         raise UserError(
             f"Accelerate would train on {accelerator.device}, expected {plan.device}: remove the ACCELERATE_… "
