@@ -43,8 +43,8 @@ def attention(
 ) -> tuple[torch.Tensor, None]:
     """Attention as `transformers` calls it.
 
-    `query`, `key` and `value` have shape (rows, heads, length, size); `attention_mask` is true where a token is seen, or
-    is added to the scores. Returns the weighted values, shape (rows, length, heads, size).
+    `query`, `key` and `value` have shape (rows, heads, length, size). `attention_mask` is true where a token is seen,
+    or is added to the scores. Returns the weighted values, shape (rows, length, heads, size).
     """
     is_usual = key.shape == query.shape and not getattr(module, "is_causal", True) and not any(options.values())
     if not (trains_in_half(query) and is_usual and not dropout):

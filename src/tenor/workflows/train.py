@@ -16,16 +16,15 @@ from tenor.checks.watchdog import Watchdog
 from tenor.config.describe import to_yaml
 from tenor.config.schema import Config
 from tenor.console.run import ProgressLine, progress_line, show_finish, show_overview
-from tenor.data.batching import Examples, TokenExamples
+from tenor.data.batching import Examples
 from tenor.data.dataset import LabelledText, SourceData, not_labelled
 from tenor.data.splits import present_splits
-from tenor.data.tokenization import Shortened, Truncation, special_tokens_around
 from tenor.errors import TenorError, UserError, advice_on_memory, errors_of_run
 from tenor.evaluation.confusion_picture import confusion_figure
 from tenor.evaluation.results import SplitResult, evaluation_json
 from tenor.inference.logits import Forward
 from tenor.measures.calibration import choose_temperature
-from tenor.measures.objective import make_objective, metrics_line
+from tenor.measures.objective import metrics_line
 from tenor.runs.best_evaluation import write_evaluation
 from tenor.runs.directory import DEFAULT_ROOT, RunDirectory, create_run, find_run, locked
 from tenor.runs.files import remove_leftovers, write_text
@@ -69,9 +68,11 @@ from tenor.workflows.prepare import (
     input_fingerprints,
     make_accelerator,
     make_examples,
+    make_task,
     prepare,
     record_inputs,
     recorded_config,
+    recorded_precision,
     recorded_threads,
     require_same_inputs,
 )
@@ -117,7 +118,7 @@ def fit_with_checks(
         TenorError: memory ran out, or the loss is not finite.
     """
     config, plan = prepared.config, prepared.plan
-    task = make_task(run, prepared, examples, forward)
+    task = make_task(prepared, examples, forward, run.checkpoints)
     checkpoint = newest_checkpoint(run, console) if resume else None
     done = checkpoint.step if checkpoint else 0
     accelerator = make_accelerator(plan)
@@ -141,35 +142,6 @@ def fit_with_checks(
         for fault in recorder.close():
             console.print(f"{fault}; metrics.jsonl contains all records", style="red", soft_wrap=True, markup=False)
         findings.keep(watchdog.report)
-
-
-def make_task(run: RunDirectory, prepared: Prepared, examples: dict[str, Examples], forward: Forward) -> TrainingTask:
-    """The training task of a prepared run."""
-    return TrainingTask(
-        model=prepared.classifier.model,
-        parameters=prepared.parameters,
-        forward=forward,
-        train=examples["train"],
-        validation=examples["validation"],
-        objective=make_objective(
-            prepared.config.training, prepared.splits.train.labels, prepared.splits.train.class_names
-        ),
-        settings=prepared.config.training,
-        seed=prepared.config.seed,
-        plan=prepared.plan,
-        checkpoints=run.checkpoints,
-        short_train=shortened(prepared, examples["train"]),
-        processes=prepared.processes,
-    )
-
-
-def shortened(prepared: Prepared, train: Examples) -> Examples | None:
-    """The training rows truncated to half of `data.max_length`; None if no step uses them."""
-    if prepared.config.training.short_share == 0.0 or not isinstance(train, TokenExamples):
-        return None
-    data, around = prepared.config.data, special_tokens_around(prepared.classifier.tokenizer)
-    truncation = Truncation(max(data.max_length // 2, sum(around) + 1), data.truncation, data.head_share)
-    return replace(train, tokens=Shortened(prepared.tokens["train"], truncation, around))
 
 
 def make_callbacks(
@@ -369,7 +341,8 @@ def _resume(
         if manifest.status == "refused":
             refuse_stopped(run)
         threads = recorded_threads(manifest, processes)
-        prepared = prepare(recorded_config(run, manifest), given, threads, processes)
+        precision = recorded_precision(manifest)
+        prepared = prepare(recorded_config(run, manifest), given, threads, processes, precision)
         share_settings(prepared, threads)
         fingerprints = input_fingerprints(prepared)
         require_same_inputs(processes, fingerprints)
@@ -413,7 +386,7 @@ def assist(processes: Processes, given: SourceData | None) -> NoReturn:
     try:
         with processes.main_first():
             examples, forward = make_examples(prepared, silent)
-        task = make_task(run, prepared, examples, forward)
+        task = make_task(prepared, examples, forward, run.checkpoints)
         fit(task, make_accelerator(prepared.plan), callbacks=silent_watchdog(task))
         predict_held_out(prepared, examples, forward, silent)
         raise SystemExit(processes.share()["status"])
