@@ -47,10 +47,9 @@ class PrecisionChoice:
     why: str
     tokens_per_second: dict[str, float] = field(default_factory=dict)
     """By type."""
-    loss_difference: float | None = None
-    """Of the faster type's loss, relative to float32's."""
-    gradient_difference: float | None = None
-    """The distance of the two gradients, relative to the norm of float32's."""
+    differences: dict[str, float] = field(default_factory=dict)
+    """Of the other type from float32: `loss`, relative to float32's, and `gradient`, the distance relative to the norm.
+    One that is no number is missing here; `why` says so."""
 
 
 def choose_precision(task: TrainingTask, other: Precision) -> PrecisionChoice:
@@ -97,7 +96,7 @@ def _compare(task: TrainingTask, other: Precision) -> PrecisionChoice:
             last[kind] = _step(task, kind, batch)
             if index:
                 seconds[kind] = min(seconds[kind], last[kind].seconds)
-    speed = {kind: round(float(batch.lengths.sum()) / seconds[kind], 1) for kind in kinds}
+    speed: dict[str, float] = {kind: round(float(batch.lengths.sum()) / seconds[kind], 1) for kind in kinds}
     loss, gradient = _differences(last["fp32"], last[other])
     fault = disagreement(loss, gradient)
     is_faster = speed[other] >= LEAST_GAIN * speed["fp32"]
@@ -105,7 +104,8 @@ def _compare(task: TrainingTask, other: Precision) -> PrecisionChoice:
     slower = "fp32" if chosen == other else other
     figures = f"{chosen}: {speed[chosen]:,.0f} tokens/s against {speed[slower]:,.0f} in {slower}"
     agreement = f", whose {fault}" if fault else f"; the loss differs by {loss:.2%}, the gradient by {gradient:.1%}"
-    return PrecisionChoice(chosen, figures + agreement, speed, loss, gradient)
+    finite = {name: value for name, value in {"loss": loss, "gradient": gradient}.items() if math.isfinite(value)}
+    return PrecisionChoice(chosen, figures + agreement, speed, finite)
 
 
 def _batch(task: TrainingTask) -> StepBatch:
