@@ -41,13 +41,22 @@ def train_cases(folder: Path, model: Path, count: int) -> dict[str, Trained]:
     """Every case, trained by `count` processes."""
     from safetensors.torch import load_file
 
+    run_group(Path(__file__), str(folder), str(model), count=count)
+    return {
+        file.stem: Trained(load_file(file), json.loads(file.with_suffix(".json").read_text()))
+        for file in folder.glob("*.safetensors")
+    }
+
+
+def run_group(program: Path, *arguments: str, count: int = 2) -> None:
+    """Run a program in `count` processes, with what a launcher sets for each."""
     from forked import free_port, launched
 
     port = free_port()
     paths = os.pathsep.join([str(Path(__file__).parent), *(path for path in sys.path if path)])
     processes = [
         subprocess.Popen(
-            [sys.executable, __file__, str(folder), str(model)],
+            [sys.executable, str(program), *arguments],
             env={**os.environ, **launched(rank, count, port), "PYTHONPATH": paths},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -61,10 +70,6 @@ def train_cases(folder: Path, model: Path, count: int) -> dict[str, Trained]:
         for process in processes:
             process.kill()
     assert [process.returncode for process in processes] == [0] * count, "\n".join(out[-3000:] for out in outputs)
-    return {
-        file.stem: Trained(load_file(file), json.loads(file.with_suffix(".json").read_text()))
-        for file in folder.glob("*.safetensors")
-    }
 
 
 def case_task(case: str, folder: Path, model: Path, processes: Any = None, dropout: float = 0.0, **changed: Any) -> Any:

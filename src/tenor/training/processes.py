@@ -11,6 +11,7 @@ the reason there.
 import json
 import os
 import platform
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -166,6 +167,16 @@ def launch_words() -> str:
     machines = os.environ.get("GROUP_WORLD_SIZE", "1")
     nodes = "" if machines == "1" else f"--nnodes {machines} --rdzv-backend c10d --rdzv-endpoint HOST:PORT "
     return f"torchrun {nodes}--nproc-per-node {here} -m tenor"
+
+
+def hint_on_gpus(processes: Processes, device: str, words: Sequence[str]) -> str:
+    """The command that uses all GPUs of this machine, if it has several and the run uses one; else empty. `words` are
+    those of the present command after `tenor`, if it is one."""
+    gpus = torch.cuda.device_count() if device == "cuda" else 0
+    if gpus < 2 or processes.count > 1 or is_launched():
+        return ""
+    program = f"-m tenor {shlex.join(words)}" if words[:1] == ["train"] and "--seeds" not in words else "PROGRAM.py"
+    return f"this run uses one of {gpus} GPUs; to use all: torchrun --nproc-per-node {gpus} {program}"
 
 
 def require_one_process(what: str) -> None:

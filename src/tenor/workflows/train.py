@@ -1,6 +1,7 @@
 """A whole run: configuration → data → training → best checkpoint → evaluation."""
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -45,7 +46,7 @@ from tenor.training.checkpoint import (
     verify_checkpoint,
 )
 from tenor.training.loop import Callbacks, fit
-from tenor.training.processes import LostProcessError, Processes, joined, require_one_process
+from tenor.training.processes import LostProcessError, Processes, hint_on_gpus, joined, require_one_process
 from tenor.training.recorder import Recorder
 from tenor.training.signals import terminations_ignored
 from tenor.training.task import TrainingTask
@@ -417,6 +418,8 @@ def _run(
         console.print(f"run {run.path}", highlight=False, soft_wrap=True)
         findings = RunFindings(run, config, console)
         show_overview(console, prepared)
+        if hint := hint_on_gpus(processes, prepared.plan.device, sys.argv[1:]):
+            console.print(hint, highlight=False, soft_wrap=True)
         observer.on_begin(run)
         with _recorded(outcome, findings):
             times = [time.perf_counter()]
