@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tenor.inference.file_records import FileResult
     from tenor.inference.file_shards import FolderResult
     from tenor.inference.predictor import Prediction
+    from tenor.inference.ray_shards import RayPool
     from tenor.runs.model_notes import Threshold
     from tenor.workflows.predict import FilePrediction
     from tenor.workflows.predict_folder import FolderPrediction
@@ -73,7 +74,22 @@ def add(subparsers: argparse._SubParsersAction) -> None:
         help="auto: torch, or for a large file the fastest engine that agrees with it",
     )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="for engine torch")
-    parser.add_argument("--threads", type=int, metavar="N", help="default: one per physical core")
+    parser.add_argument(
+        "--threads", type=int, metavar="N", help="default: one per physical core; with --ray one per worker"
+    )
+    parser.add_argument(
+        "--ray",
+        nargs="?",
+        const="",
+        metavar="ADDRESS",
+        help="predict many files with the workers of a Ray cluster: HOST:PORT or auto; without ADDRESS one is started "
+        "on this machine",
+    )
+    parser.add_argument(
+        "--workers",
+        metavar="N or MIN-MAX",
+        help="with --ray: the number of workers, or its limits (default: all that the cluster has CPUs or GPUs for)",
+    )
     add_root(parser)
     add_json(parser)
     parser.set_defaults(run=run)
@@ -88,11 +104,16 @@ def run(options: argparse.Namespace) -> int:
         raise UserError(f"--threads {options.threads}: expected 1 or more")
     if not 0 <= options.abstain_below <= 1:
         raise UserError(f"--abstain-below {options.abstain_below:g}: expected a probability from 0 to 1, such as 0.9")
-    if options.input is None:
-        return _texts(options)
-    from tenor.inference.file_shards import is_folder_output
+    if options.workers is not None and options.ray is None:
+        raise UserError("--workers is for the workers of a Ray cluster; add --ray")
+    if options.input is not None:
+        from tenor.inference.file_shards import is_folder_output
 
-    return _folder(options) if is_folder_output(options.output) else _file(options)
+        if is_folder_output(options.output):
+            return _folder(options)
+    if options.ray is not None:
+        raise UserError("--ray predicts many files into a folder: --input 'reviews/*.parquet' --output labelled/")
+    return _file(options) if options.input is not None else _texts(options)
 
 
 def _texts(options: argparse.Namespace) -> int:
@@ -171,6 +192,7 @@ def _folder(options: argparse.Namespace) -> int:
         options.threads,
         options.runs,
         ignore_threshold=options.ignore_threshold,
+        ray=None if options.ray is None else _pool(options.ray, options.workers),
     )
     if options.json:
         method = _method(done.engine, done.why, done.threshold)
@@ -180,6 +202,17 @@ def _folder(options: argparse.Namespace) -> int:
     if message := done.result.fault_message():
         raise TenorError(message)
     return 0
+
+
+def _pool(address: str, workers: str | None) -> "RayPool":
+    from tenor.inference.ray_shards import RayPool
+
+    if workers is None:
+        return RayPool(address or None)
+    limits = [int(part) for part in workers.split("-") if part.isdecimal()]
+    if len(limits) != workers.count("-") + 1 or len(limits) > 2 or not 1 <= limits[0] <= limits[-1]:
+        raise UserError(f"--workers {workers}: expected a number of workers such as 8, or limits such as 2-16")
+    return RayPool(address or None, limits[0], limits[-1])
 
 
 def _file(options: argparse.Namespace) -> int:
