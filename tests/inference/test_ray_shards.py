@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
@@ -82,8 +83,15 @@ def test_a_machine_with_another_model_predicts_nothing(model: WorkerModel, one_f
 def test_what_cannot_be_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="expected the HOST:PORT of a cluster's head"):
         ray_shards.require_ray(RayPool("latest"))
-    monkeypatch.setattr(ray_shards, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"ray, pandas. Install it: pip install \"tenor\[ray\]\""):
+    monkeypatch.setattr(ray_shards, "version", lambda name: "2.9.3")
+    with pytest.raises(UserError, match=r"ray 2.60 or newer, observed 2.9.3"):
+        ray_shards.require_ray(RayPool("auto"))
+
+    def missing(name: str) -> str:
+        raise PackageNotFoundError
+
+    monkeypatch.setattr(ray_shards, "version", missing)
+    with pytest.raises(UserError, match=r"needs ray, which is not installed. Install it: pip install \"tenor\[ray\]\""):
         ray_shards.require_ray(RayPool())
 
 
@@ -110,8 +118,11 @@ def test_a_cluster_of_ones_own_reports_to_nobody(monkeypatch: pytest.MonkeyPatch
         assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
     assert (given["address"], given["include_dashboard"], given["num_cpus"]) == ("local", False, 2)
     monkeypatch.setattr(ray, "init", lambda **named: (_ for _ in ()).throw(ConnectionError("nobody there")))
-    refused = pytest.raises(UserError, match=r"no cluster can be used on head:6379: nobody there\. Start it")
-    with refused, ray_shards.connected(RayPool("head:6379"), 2):
+    refused = pytest.raises(UserError, match=r"no cluster can be used on auto: nobody there\. Start it")
+    with refused, ray_shards.connected(RayPool("auto"), 2):
+        pass
+    refused = pytest.raises(UserError, match=r"127.0.0.1:1 does not answer \(.*\)\. Start it")
+    with refused, ray_shards.connected(RayPool("127.0.0.1:1"), 2):
         pass
 
 

@@ -5,10 +5,11 @@ import json
 import logging
 import os
 import re
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from importlib.util import find_spec
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -56,14 +57,33 @@ class WorkerModel:
 
 
 def require_ray(pool: RayPool) -> None:
-    """Raises UserError, with the command to install it, if Ray is missing; and for an invalid address."""
+    """Raises UserError, with the command to install it, if Ray is missing or too old; and for an invalid address."""
     if pool.address is not None and not ADDRESS.fullmatch(pool.address):
         raise UserError(
             f"--ray {pool.address}: expected the HOST:PORT of a cluster's head, auto, or nothing for this machine alone"
         )
-    missing = [name for name in ("ray", "pandas") if find_spec(name) is None]
-    if missing:
-        raise UserError(f"--ray needs packages that are not installed: {', '.join(missing)}. Install it: {INSTALL_RAY}")
+    for name, least in LEAST_VERSIONS.items():
+        try:
+            installed = version(name)
+        except PackageNotFoundError as error:
+            raise UserError(f"--ray needs {name}, which is not installed. Install it: {INSTALL_RAY}") from error
+        if tuple(map(int, re.findall(r"\d+", installed)[:2])) < least:
+            wanted = ".".join(map(str, least))
+            raise UserError(f"--ray needs {name} {wanted} or newer, observed {installed}. Install it: {INSTALL_RAY}")
+
+
+LEAST_VERSIONS = {"ray": (2, 60), "pandas": (1, 3)}
+"""Of the extra; Ray Data needs pandas."""
+CONNECT_SECONDS = 10.0
+
+
+def _refuse_silent(address: str) -> None:
+    """Raises ConnectionError if nobody answers at HOST:PORT; Ray itself would wait for minutes."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise ConnectionError(f"{address} does not answer ({first_line(error)})") from error
 
 
 @contextmanager
@@ -86,6 +106,8 @@ def connected(pool: RayPool, cores: int) -> Iterator[None]:
         return
     started = {} if pool.address else {"num_cpus": cores, "object_store_memory": OBJECT_STORE_BYTES}
     try:
+        if pool.address not in (None, "auto"):
+            _refuse_silent(str(pool.address))
         ray.init(
             address=pool.address or "local",
             include_dashboard=None if pool.address else False,
