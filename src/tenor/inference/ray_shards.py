@@ -72,7 +72,7 @@ def require_ray(pool: RayPool) -> None:
             raise UserError(f"--ray needs {name} {wanted} or newer, observed {installed}. Install it: {INSTALL_RAY}")
 
 
-LEAST_VERSIONS = {"ray": (2, 60), "pandas": (1, 3)}
+LEAST_VERSIONS = {"ray": (2, 60), "pandas": (2, 2)}
 """Of the extra; Ray Data needs pandas."""
 CONNECT_SECONDS = 10.0
 
