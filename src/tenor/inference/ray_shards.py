@@ -28,6 +28,7 @@ OBJECT_STORE_BYTES = 100 * 2**20
 ATTEMPTS = 5
 """How often in a row workers may die at a file without finishing a chunk of it."""
 INIT_DEATHS = 3
+MANY_PER_WORKER = 4
 ADDRESS = re.compile(r"auto|(\[[0-9a-fA-F:]+\]|[^\s:/]+):\d+")
 
 
@@ -244,8 +245,10 @@ def ends_on_ray(
     smallest = min(pool.smallest, largest)
     # Started at once where the machines are there; a cluster that grows on demand grows as Ray Data asks for more.
     first = smallest if pool.largest is not None else largest
+    # With the next file at hand a worker never waits for it (0.2 s per file); of few files, each goes to who is free.
+    at_hand = 2 if len(shards) >= MANY_PER_WORKER * largest else 1
     strategy = ActorPoolStrategy(
-        min_size=smallest, max_size=largest, initial_size=first, max_tasks_in_flight_per_actor=1
+        min_size=smallest, max_size=largest, initial_size=first, max_tasks_in_flight_per_actor=at_hand
     )
     needs = _needs(model)
     rows = ray.data.from_items([{"job": _text_of(shard)} for shard in shards], override_num_blocks=len(shards))
@@ -284,7 +287,7 @@ def _quiet() -> None:
     context.execution_no_progress_timeout_s = -1  # A large file may take longer than Ray Data's 30 minutes.
     context.max_errored_blocks = -1
     context.max_consecutive_actor_init_deaths = INIT_DEATHS
-    # With one file per worker at a time, a full pool has the utilization 1, below Ray Data's own threshold.
+    # A pool whose workers all have a file is full, also if none has a second one at hand: below Ray Data's threshold.
     context.autoscaling_config.actor_pool_util_upscaling_threshold = 1.0
 
 
