@@ -412,12 +412,14 @@ def assist(processes: Processes, given: SourceData | None) -> NoReturn:
     require_same_inputs(processes, input_fingerprints(prepared))
     run = RunDirectory(Path(processes.share()))
     try:
-        with processes.main_first():
-            examples, forward = make_examples(prepared, silent)
-        task = make_task(run, prepared, examples, forward)
-        fit(task, make_accelerator(prepared.plan), callbacks=silent_watchdog(task))
-        predict_held_out(prepared, examples, forward, silent)
-        raise SystemExit(processes.share()["status"])
+        # A launcher terminates all processes when the main one was killed; who is left says how to resume.
+        with terminations_ignored(True):
+            with processes.main_first():
+                examples, forward = make_examples(prepared, silent)
+            task = make_task(run, prepared, examples, forward)
+            fit(task, make_accelerator(prepared.plan), callbacks=silent_watchdog(task))
+            predict_held_out(prepared, examples, forward, silent)
+            raise SystemExit(processes.share()["status"])
     except LostProcessError as error:
         raise LostProcessError(f"{error}. {resume_advice(run)}") from error
 
