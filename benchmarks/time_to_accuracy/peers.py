@@ -25,7 +25,8 @@ from tenor.runs.directory import RunDirectory
 from tenor.training.checkpoint import TrainState, Validation, Window
 from tenor.training.loop import Callbacks, fit
 from tenor.workflows.prepare import make_accelerator, make_classifier, make_examples, prepare
-from tenor.workflows.train import make_task, newest_checkpoint
+from tenor.workflows.run_task import make_task
+from tenor.workflows.train import newest_checkpoint
 from time_to_accuracy.measured import Clock, Curve
 from training.peers import QUIET, Row
 

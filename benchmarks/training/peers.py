@@ -32,7 +32,8 @@ from tenor.training.recorder import Recorder
 from tenor.training.task import TrainingTask
 from tenor.workflows.prepare import Prepared, make_accelerator, make_examples, prepare
 from tenor.workflows.run_checks import RunFindings, make_watchdog
-from tenor.workflows.train import NO_OBSERVER, make_callbacks, make_task
+from tenor.workflows.run_task import make_task
+from tenor.workflows.train import NO_OBSERVER, make_callbacks
 
 QUIET = Console(quiet=True)
 VALIDATION_ROWS = 32

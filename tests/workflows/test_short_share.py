@@ -8,7 +8,7 @@ from small_runs import quiet, small_config
 from tenor.data.tokenization import Truncation, tokenize
 from tenor.runs.directory import RunDirectory
 from tenor.workflows.prepare import make_examples, prepare
-from tenor.workflows.train import make_task
+from tenor.workflows.run_task import make_task
 
 LENGTH = ("data.max_length=12", "data.truncation=head_tail")
 
