@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 
 .PHONY: demo test test-slow check format rule-pages bench-audit \
 	bench-dropout bench-faults bench-peak bench-text-baseline bench-crash bench-corrupt bench-train bench-predict \
-	bench-predict-memory bench-time-to-accuracy bench-watchdog bench-wild clean
+	bench-predict-memory bench-scale bench-time-to-accuracy bench-watchdog bench-wild clean
 
 demo: $(INSTALLED)
 	$(BIN)/tenor train demo
@@ -58,6 +58,10 @@ bench-predict: $(INSTALLED)
 
 bench-predict-memory: $(INSTALLED)
 	$(BIN)/python benchmarks/predict_memory.py
+
+# Many files: one process against the workers of a local Ray cluster, and the memory of the process that drives it.
+bench-scale: $(INSTALLED)
+	$(BIN)/python benchmarks/scale.py
 
 bench-watchdog: $(INSTALLED)
 	$(BIN)/python benchmarks/watchdog.py

@@ -163,3 +163,30 @@ def test_a_job_that_was_begun_with_another_threshold_is_another(
     assert "threshold" in err
     assert "--restart" in err
     assert command(*job, "--ignore-threshold")[0] == 0
+
+
+def test_a_folder_gets_one_output_per_file_and_a_bad_file_ends_with_1(
+    copied: RunDirectory, tmp_path: Path, command: Command
+) -> None:
+    (tmp_path / "in").mkdir()
+    for number in range(3):
+        write_csv(tmp_path / "in" / f"{number}.csv", 6, start=10 * number)
+    (tmp_path / "in" / "1.csv").write_text("review,label\n,bad\n")
+    job = ("predict", "latest", "--input", "in/*.csv", "--text-column", "review", "--output", "out/")
+    status, out, err = command(*job, "--json")
+    record = json.loads(out)
+    assert (status, record["files"], record["rows"], record["output"]) == (1, 3, 12, "out")
+    assert [Path(one["file"]).name for one in record["failed_files"]] == ["1.csv"]
+    assert "tenor: 1 of 3 files could not be predicted" in err
+    assert "in/1.csv: 1 of 1 rows can't be predicted, the first: row 1 has a text that is empty" in err
+
+    write_csv(tmp_path / "in" / "1.csv", 4)
+    status, out, err = command(*job)
+    assert status == 0
+    assert "out: 3 of 3 files, 2 of them from an earlier call" in out
+    assert "out: 16 rows, 12 of them from an earlier call" in out
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [".tenor", "0.csv", "1.csv", "2.csv"]
+    # A folder is also one that exists, or a name without a suffix; a file of all rows is still one file.
+    assert command(*job[:-1], "out")[0] == 0
+    assert command(*job[:-1], "all.csv")[0] == 0
+    assert len((tmp_path / "all.csv").read_text(encoding="utf-8").splitlines()) == 17

@@ -1,18 +1,24 @@
-"""`tenor predict RUN "text" …`, `tenor predict RUN --input reviews.csv --output out.csv`."""
+"""`tenor predict RUN "text" …`, `tenor predict RUN --input reviews.csv --output out.csv`, and `--output folder/`."""
 
 import argparse
 import sys
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tenor.cli.options import add_json, add_root, print_json
-from tenor.errors import UserError
+from tenor.errors import TenorError, UserError
 
 if TYPE_CHECKING:
+    from tenor.inference.file_job import FileJob
+    from tenor.inference.file_records import FileResult
+    from tenor.inference.file_shards import FolderResult
     from tenor.inference.predictor import Prediction
+    from tenor.inference.ray_shards import RayPool
     from tenor.runs.model_notes import Threshold
     from tenor.workflows.predict import FilePrediction
+    from tenor.workflows.predict_folder import FolderPrediction
 
 
 def add(subparsers: argparse._SubParsersAction) -> None:
@@ -25,9 +31,14 @@ def add(subparsers: argparse._SubParsersAction) -> None:
         "--input",
         type=Path,
         metavar="FILE",
-        help="csv, tsv, json, jsonl, parquet, arrow, xlsx or txt (a text per line), compressed or not; or a folder",
+        help="csv, tsv, json, jsonl, parquet, arrow, xlsx or txt (a text per line), compressed or not; or a folder, or "
+        "a pattern in quotes: 'reviews/*.parquet'",
     )
-    parser.add_argument("--output", type=Path, metavar="FILE", help="csv, tsv, jsonl or parquet")
+    parser.add_argument(
+        "--output",
+        metavar="FILE",
+        help="csv, tsv, jsonl or parquet; or a folder (labelled/), which gets one output per input file",
+    )
     parser.add_argument("--text-column", default="text", metavar="NAME", help="default: text")
     parser.add_argument(
         "--long-text",
@@ -58,12 +69,28 @@ def add(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument(
         "--engine",
-        choices=("auto", "torch", "onnx", "onnx-int8"),
+        choices=("auto", "fastest", "torch", "torch-bf16", "onnx", "onnx-int8"),
         default="auto",
-        help="auto: torch, or for a large file the fastest engine that agrees with it",
+        help="auto: torch, or for a large file the fastest engine that agrees with it; fastest: 16 and 8 bits too, if "
+        "no probability differs by more than 0.01",
     )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="for engine torch")
-    parser.add_argument("--threads", type=int, metavar="N", help="default: one per physical core")
+    parser.add_argument(
+        "--threads", type=int, metavar="N", help="default: one per physical core; with --ray one per worker"
+    )
+    parser.add_argument(
+        "--ray",
+        nargs="?",
+        const="",
+        metavar="ADDRESS",
+        help="predict many files with the workers of a Ray cluster: HOST:PORT or auto; without ADDRESS one is started "
+        "on this machine",
+    )
+    parser.add_argument(
+        "--workers",
+        metavar="N or MIN-MAX",
+        help="with --ray: the number of workers, or its limits (default: all that the cluster has CPUs or GPUs for)",
+    )
     add_root(parser)
     add_json(parser)
     parser.set_defaults(run=run)
@@ -78,6 +105,15 @@ def run(options: argparse.Namespace) -> int:
         raise UserError(f"--threads {options.threads}: expected 1 or more")
     if not 0 <= options.abstain_below <= 1:
         raise UserError(f"--abstain-below {options.abstain_below:g}: expected a probability from 0 to 1, such as 0.9")
+    if options.workers is not None and options.ray is None:
+        raise UserError("--workers is for the workers of a Ray cluster; add --ray")
+    if options.input is not None:
+        from tenor.inference.file_shards import is_folder_output
+
+        if is_folder_output(options.output):
+            return _folder(options)
+    if options.ray is not None:
+        raise UserError("--ray predicts many files into a folder: --input 'reviews/*.parquet' --output labelled/")
     return _file(options) if options.input is not None else _texts(options)
 
 
@@ -132,22 +168,60 @@ def _show(texts: list[str], predictions: "list[Prediction]") -> None:
     Console(markup=False).print(table)
 
 
-def _file(options: argparse.Namespace) -> int:
+def _job(options: argparse.Namespace) -> "FileJob":
     from tenor.inference.file_job import FileJob
-    from tenor.workflows.predict import predict_to_file
 
-    job = FileJob(
+    return FileJob(
         options.input,
-        options.output,
+        Path(options.output),
         options.text_column,
         options.long_text,
         options.on_error,
         options.restart,
         options.abstain_below,
     )
+
+
+def _folder(options: argparse.Namespace) -> int:
+    from tenor.workflows.predict_folder import predict_to_folder
+
+    done = predict_to_folder(
+        options.reference,
+        _job(options),
+        options.engine,
+        options.device,
+        options.threads,
+        options.runs,
+        ignore_threshold=options.ignore_threshold,
+        ray=None if options.ray is None else _pool(options.ray, options.workers),
+    )
+    if options.json:
+        method = _method(done.engine, done.why, done.threshold)
+        print_json({"output": str(done.output), **method, **done.result.as_dict()})
+    else:
+        _print_folder(done, options.abstain_below)
+    if message := done.result.fault_message():
+        raise TenorError(message)
+    return 0
+
+
+def _pool(address: str, workers: str | None) -> "RayPool":
+    from tenor.inference.ray_shards import RayPool
+
+    if workers is None:
+        return RayPool(address or None)
+    limits = [int(part) for part in workers.split("-") if part.isdecimal()]
+    if len(limits) != workers.count("-") + 1 or len(limits) > 2 or not 1 <= limits[0] <= limits[-1]:
+        raise UserError(f"--workers {workers}: expected a number of workers such as 8, or limits such as 2-16")
+    return RayPool(address or None, limits[0], limits[-1])
+
+
+def _file(options: argparse.Namespace) -> int:
+    from tenor.workflows.predict import predict_to_file
+
     done = predict_to_file(
         options.reference,
-        job,
+        _job(options),
         options.engine,
         options.device,
         options.threads,
@@ -169,18 +243,31 @@ def _method(engine: str, why: str, threshold: "Threshold | None") -> dict[str, A
     return {"engine": engine, "why": why, "decided_by": by}
 
 
-def _print_result(done: "FilePrediction", abstain_below: float) -> None:
+def _print_folder(done: "FolderPrediction", abstain_below: float) -> None:
     result = done.result
+    complete = result.files - len(result.faults)
+    resumed = f", {result.resumed_files:,} of them from an earlier call" if result.resumed_files else ""
+    print(f"{done.output}: {complete:,} of {result.files:,} files{resumed}")
+    _print_rows(str(done.output), result, result.unlike_texts.notes, done.seconds, abstain_below)
+
+
+def _print_result(done: "FilePrediction", abstain_below: float) -> None:
+    _print_rows(str(done.output), done.result, done.result.unlike["notes"], done.seconds, abstain_below)
+
+
+def _print_rows(
+    output: str, result: "FileResult | FolderResult", notes: Iterable[str], seconds: float, abstain_below: float
+) -> None:
     new = result.rows - result.resumed
     resumed = f", {result.resumed:,} of them from an earlier call" if result.resumed else ""
-    speed = f", {new / done.seconds:.1f} reviews/s" if new else ""
-    print(f"{done.output}: {result.rows:,} rows{resumed}{speed}")
+    speed = f", {new / seconds:.1f} reviews/s" if new else ""
+    print(f"{output}: {result.rows:,} rows{resumed}{speed}")
     if result.predicted:
-        print("  " + ", ".join(f"{name} {count:,}" for name, count in result.predicted.items()))
+        print("  " + ", ".join(f"{name} {count:,}" for name, count in sorted(result.predicted.items())))
     if abstain_below:
         print(f"  unsure (probability below {abstain_below:g}): {result.unsure:,}, without a label, with probabilities")
     if result.failed:
         print(f"  {result.failed:,} without a prediction: " + "; ".join(result.first_failures), end="")
         print("; …" if result.failed > len(result.first_failures) else "")
-    for note in result.unlike["notes"]:
+    for note in notes:
         print(f"  {note}")

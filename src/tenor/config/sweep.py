@@ -102,7 +102,7 @@ class Sweep(Section):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Seed of the sampler. The trials' seed is that of the configuration, the same for all trials."""
     storage: Text | None = None
-    """Where the study is stored, as an SQLAlchemy URL: postgresql+psycopg2://host/database, mysql+pymysql://…, sqlite:///….
+    """Where the study is stored, as an SQLAlchemy URL: postgresql+psycopg://host/database, mysql+pymysql://…, sqlite:///….
     null: an SQLite file in the sweep's folder, for workers on one machine."""
     heartbeat_seconds: Annotated[int, Field(ge=1, le=3600)] = 30
     """Seconds between two heartbeats of a worker. If none arrives for four times as long, another worker takes over its

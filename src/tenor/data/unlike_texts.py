@@ -3,7 +3,7 @@ that was left in the text. The prediction for such a text should not be trusted,
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal
@@ -116,6 +116,20 @@ class UnlikeTexts:
         self.tokens, self.unknown_tokens = self.tokens + int(tokens.sum()), self.unknown_tokens + int(unknown.sum())
         return kinds
 
+    def add_record(self, record: Mapping[str, Any], file: str) -> None:
+        """Add the counts of a file that was examined elsewhere: its `record`, and `examples`, the first places."""
+        for kind, key in _KEYS.items():
+            if isinstance(count := record[key], int) and count:
+                self.counts[kind] += count
+        for kind in _KEYS:
+            if kind in record["examples"]:
+                self.first.setdefault(kind, f"{file}, {record['examples'][kind]}")
+        self.rows += record["rows"]
+        self.tokens, self.unknown_tokens = (
+            self.tokens + record["tokens"],
+            self.unknown_tokens + record["unknown_tokens"],
+        )
+
     @property
     def notes(self) -> tuple[str, ...]:
         """What the user should know about the predictions of these texts."""
@@ -149,6 +163,13 @@ class UnlikeTexts:
         return _WHAT[kind]
 
 
+_KEYS: dict[Kind, str] = {
+    "script": "other_script",
+    "language": "other_language",
+    "unknown": "mostly_unknown_tokens",
+    "label": "starts_with_label",
+}
+"""By kind, the key of its count in a record."""
 _UNKNOWN_TEXTS = {"missing": "the model has no record of the language of its training texts"}
 _WHAT: dict[Kind, str] = {
     "script": "are written in another script than the training texts",

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import islice
@@ -33,9 +33,11 @@ from tenor.inference.file_inputs import (
     place_of,
     read_chunks,
 )
-from tenor.inference.file_outputs import JOB, is_text, job_parts, parts_of, write_output
+from tenor.inference.file_outputs import JOB, Parts, claim_parts, is_text, locked_output, parts_of, write_output
+from tenor.inference.file_records import FileResult, ShardRecord, Stamp, read_record, stamp_of
 from tenor.inference.predictor import Predictor, Scores
 from tenor.inference.texts import LongText, text_fault
+from tenor.runs.files import write_json
 
 SAMPLE_ROWS = 512
 SAMPLE_CHARACTERS = 20_000
@@ -60,6 +62,8 @@ class Survey:
     first_fault: str = ""
     fix: str = ""
     """The next step, if rows have bytes that are not UTF-8."""
+    stamp: Stamp | None = None
+    """Of the file before it was read; None for several files."""
     sample: list[str] = field(default_factory=list)
     """A uniform sample of the predictable texts of the whole file, the same at every reading; long texts are cut
     off."""
@@ -82,6 +86,7 @@ def survey(path: Path, text_column: str, as_text: bool = False) -> Survey:
         UserError: a file that cannot be read, a missing text column, or a column that cannot be written.
     """
     found = Survey(open_input(path, text_column, as_text))
+    found.stamp = stamp_of(found.file.files[0]) if len(found.file.files) == 1 else None
     rows, spoiled, is_beyond_ascii = found.file, "", False
     random, drawn = np.random.default_rng(0), Drawn()
     for chunk in read_chunks(rows, text_column, as_text):
@@ -113,6 +118,15 @@ def survey(path: Path, text_column: str, as_text: bool = False) -> Survey:
         raise missing_columns(rows.where, [Wanted("text", text_column, OPTION)], list(found.fields))
     found.sha256 = _digest(rows)
     return found
+
+
+def refuse_faults(found: Survey, job: "FileJob") -> None:
+    """Raises UserError if rows cannot be predicted and the job does not leave their predictions empty."""
+    if found.faults and job.on_error == "fail":
+        raise UserError(
+            f"{job.input}: {found.faults:,} of {found.rows:,} rows can't be predicted, the first: "
+            f"{found.first_fault}. {found.fix or 'Fix them'}, or leave their predictions empty: --on-error null"
+        )
 
 
 def _digest(rows: FileRows) -> str:
@@ -156,23 +170,9 @@ class FileJob:
     """Delete the output and the parts of an interrupted job."""
     abstain_below: float = 0.0
     """Probability of the most probable class below which a row gets no prediction; it keeps its probabilities."""
-
-
-@dataclass(frozen=True)
-class FileResult:
-    """The result of a prediction job."""
-
-    rows: int
-    resumed: int
-    """Count of rows that an earlier call had finished."""
-    failed: int
-    first_failures: tuple[str, ...]
-    predicted: dict[str, int]
-    """Count of rows per label."""
-    unsure: int = 0
-    """Count of rows without a label because the probability was below `abstain_below`."""
-    unlike: dict[str, Any] = field(default_factory=dict)
-    """Counts of the texts that are unlike the training texts, and notes about them."""
+    record: Path | None = None
+    """Of a job that is one of many: the file that says what the complete output was computed from. With it, parts of
+    another input are discarded, and every output has a column of errors, so that all outputs have the same columns."""
 
 
 def predict_file(
@@ -192,34 +192,73 @@ def predict_file(
     """
     predictor.require_abstention(job.abstain_below)
     added = _added_columns(predictor, job)
-    columns = list(found.columns)
-    if collisions := [name for name in added if name in columns]:
+    if collisions := [name for name in added if name in found.columns]:
         raise UserError(
             f"{job.input} already has columns with the names of prediction columns: {', '.join(collisions)}. "
             "Rename them, or predict from the original file"
         )
-    with job_parts(job.output, _identity(predictor, job, found), job.restart) as parts:
-        chunks = read_chunks(found.file, job.text_column, is_text(job.output))
-        unlike = UnlikeTexts(predictor.source.training_texts)
-        rows = []
-        for chunk in islice(chunks, parts.count):
-            rows.append(len(chunk.texts))
-            tokens = predictor.tokenized(chunk.texts, job.long_text)
-            unlike.add(chunk.texts, tokens.lengths, tokens.unknown, partial(place_of, found.file, chunk))
-        resumed = sum(rows)
-        rest = ((chunk, chunk.texts) for chunk in chunks)
-        for chunk, scores in predictor.stream(rest, job.long_text, advance):
-            parts.write(len(rows), _result(chunk, scores, predictor, job, found.file))
-            unlike.add(chunk.texts, scores.tokens, scores.unknown, partial(place_of, found.file, chunk))
-            rows.append(len(chunk.texts))
-        if sum(rows) != found.rows:
-            raise UserError(f"{job.input} changed while it was read. Predict it again with --restart")
-        tables = partial(parts.tables, rows)
-        shown = [name for name in added if name != ERROR or job.on_error == "null"]
-        result = _summary(tables(), found.rows, resumed)
-        write_output(job.output, tables, columns, shown, found.has_records)
+    identity = _identity(predictor, job, found)
+    with locked_output(job.output, 0.0 if job.record is None else OTHER_WORKER_SECONDS):
+        if (complete := _complete(job, identity)) is not None:
+            parts_of(job.output).remove()
+            return complete
+        parts = claim_parts(job.output, identity, job.restart, discard_other=job.record is not None)
+        result = _predict_parts(predictor, job, found, parts, added, advance)
+        if job.record is not None and found.stamp is not None:
+            # Before the parts are removed: whoever is killed here has either of them.
+            record = ShardRecord(
+                job=identity,
+                input=found.stamp,
+                output_bytes=job.output.stat().st_size,
+                result=replace(result, resumed=result.rows),
+            )
+            write_json(job.record, record.model_dump(mode="json"))
         parts.remove()
-    return replace(result, unlike=unlike.record())
+    return result
+
+
+OTHER_WORKER_SECONDS = 120.0
+"""A worker that was lost with its machine may still hold the lock of its file for a moment."""
+
+
+def _complete(job: FileJob, identity: Mapping[str, Any]) -> FileResult | None:
+    """The result of a job that another worker completed; None if there is none."""
+    record = None if job.record is None else read_record(job.record)
+    if record is None or record.job != identity or record.output_fault(job.output) is not None:
+        return None
+    return record.result
+
+
+def _predict_parts(
+    predictor: Predictor,
+    job: FileJob,
+    found: Survey,
+    parts: Parts,
+    added: list[str],
+    advance: Callable[[int], None],
+) -> FileResult:
+    """Compute the missing parts, and join all of them to the output."""
+    chunks = read_chunks(found.file, job.text_column, is_text(job.output))
+    unlike = UnlikeTexts(predictor.source.training_texts)
+    rows = []
+    for chunk in islice(chunks, parts.count):
+        rows.append(len(chunk.texts))
+        tokens = predictor.tokenized(chunk.texts, job.long_text)
+        unlike.add(chunk.texts, tokens.lengths, tokens.unknown, partial(place_of, found.file, chunk))
+    resumed = sum(rows)
+    rest = ((chunk, chunk.texts) for chunk in chunks)
+    for chunk, scores in predictor.stream(rest, job.long_text, advance):
+        parts.write(len(rows), _result(chunk, scores, predictor, job, found.file))
+        unlike.add(chunk.texts, scores.tokens, scores.unknown, partial(place_of, found.file, chunk))
+        rows.append(len(chunk.texts))
+    if sum(rows) != found.rows:
+        again = "Run the same command again" if job.record is not None else "Predict it again with --restart"
+        raise UserError(f"{job.input} changed while it was read. {again}")
+    tables = partial(parts.tables, rows)
+    shown = [name for name in added if name != ERROR or job.on_error == "null" or job.record is not None]
+    result = _summary(tables(), found.rows, resumed)
+    write_output(job.output, tables, list(found.columns), shown, found.has_records)
+    return replace(result, unlike={**unlike.record(), "examples": dict(unlike.first)})
 
 
 @dataclass(frozen=True)
@@ -249,11 +288,15 @@ def _added_columns(predictor: Predictor, job: FileJob) -> list[str]:
 
 def _identity(predictor: Predictor, job: FileJob, found: Survey) -> dict[str, Any]:
     """Everything that determines the content of a part."""
-    source, threshold = predictor.source, predictor.threshold
     reading = {"reading": dict(found.file.reading)} if found.file.reading else {}
+    return {**model_and_options(predictor, job), "input_sha256": found.sha256, **reading}
+
+
+def model_and_options(predictor: Predictor, job: FileJob) -> dict[str, Any]:
+    """Everything but the input that determines the content of a part."""
+    source, threshold = predictor.source, predictor.threshold
     return {
         "version": VERSION,
-        "input_sha256": found.sha256,
         "text_column": job.text_column,
         "chunk": [CHUNK_ROWS, CHUNK_CHARACTERS],
         "weights_sha256": source.digest,
@@ -265,7 +308,6 @@ def _identity(predictor: Predictor, job: FileJob, found: Survey) -> dict[str, An
         "engine": predictor.engine.name,
         "long_text": job.long_text,
         "abstain_below": job.abstain_below,
-        **reading,
     }
 
 

@@ -2,19 +2,22 @@
 the joined output."""
 
 import csv
+import io
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
+from tenor.data.files.folders import format_suffix
 from tenor.data.files.json_records import json_text, parse_record
+from tenor.data.files.opening import compression_of
 from tenor.data.files.stream import RECORD, encodable
 from tenor.errors import TenorError, UserError
 from tenor.runs.files import atomic_path, read_json, remove_leftovers, remove_whole, write_json
@@ -102,28 +105,16 @@ def refuse_existing(output: Path) -> None:
 
 
 @contextmanager
-def job_parts(output: Path, job: Mapping[str, Any], restart: bool) -> Iterator[Parts]:
-    """The parts of the job that writes `output`: new ones, or those of an interrupted call.
+def locked_output(output: Path, wait_seconds: float = 0.0) -> Iterator[None]:
+    """Keep other processes from writing `output`; its folder is created.
 
-    Raises:
-        UserError: the output exists, another process writes it, or the parts belong to another input or model.
+    Raises UserError if another process still writes it after `wait_seconds`.
     """
-    parts = parts_of(output)
     output.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(output):
-        if restart:
-            parts.remove()
-            output.unlink(missing_ok=True)
-        _claim(parts, output, job)
-        yield parts
-
-
-@contextmanager
-def _locked(output: Path) -> Iterator[None]:
     path = output.with_name(f".{output.name}.lock")
     lock = FileLock(path)
     try:
-        lock.acquire(blocking=False)
+        lock.acquire(timeout=wait_seconds)
     except Timeout as error:
         raise UserError(f"{output}: another process is writing it. Wait for it, or set another output") from error
     try:
@@ -136,20 +127,39 @@ def _locked(output: Path) -> Iterator[None]:
         lock.release()
 
 
-def _claim(parts: Parts, output: Path, job: Mapping[str, Any]) -> None:
+def claim_parts(output: Path, job: Mapping[str, Any], restart: bool, discard_other: bool = False) -> Parts:
+    """The parts of the job that writes the locked `output`: new ones, or those of an interrupted call.
+
+    With `restart` the output and all parts are removed first; with `discard_other`, the parts of another job.
+
+    Raises UserError: the output exists, or the parts belong to another input or model.
+    """
+    parts = parts_of(output)
+    if restart:
+        parts.remove()
+        output.unlink(missing_ok=True)
     previous = parts.job
+    if previous is not None and discard_other and differences(previous, job):
+        parts.remove()
+        output.unlink(missing_ok=True)  # Written from these parts, if it exists.
+        previous = None
     if previous is None:
         refuse_existing(output)
         write_json(parts.folder / JOB, dict(job))
-        return
+        return parts
     remove_leftovers(parts.folder)
-    differing = [name for name in sorted({*previous, *job}) if previous.get(name) != job.get(name)]
-    if differing:
-        changes = ", ".join(f"{name} {_short(previous.get(name))}, now {_short(job.get(name))}" for name in differing)
+    if changes := differences(previous, job):
         raise UserError(
             f"{parts.folder} contains an interrupted job with other settings: {changes}. Resume it with its own "
             "command, set another output, or start again with --restart"
         )
+    return parts
+
+
+def differences(previous: Mapping[str, Any], job: Mapping[str, Any]) -> str:
+    """What differs between the descriptions of two jobs, for messages; empty if they are the same."""
+    differing = [name for name in sorted({*previous, *job}) if previous.get(name) != job.get(name)]
+    return ", ".join(f"{name} {_short(previous.get(name))}, now {_short(job.get(name))}" for name in differing)
 
 
 def _short(value: Any) -> str:
@@ -158,6 +168,8 @@ def _short(value: Any) -> str:
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 ACCEPTED_OUTPUTS = (*DELIMITERS, ".jsonl", ".ndjson", ".parquet")
+COMPRESSED_OUTPUTS = (".gz", ".zst", ".bz2")
+"""Compressions of the text formats."""
 Tables = Callable[[], Iterator[pa.Table]]
 """Returns the finished chunks in order, from the first on, at each call."""
 DECIMALS = 6
@@ -172,17 +184,33 @@ EXACT = 2**53
 
 def require_output(path: Path) -> None:
     """Raises UserError for a path or a suffix that cannot be written."""
-    if path.suffix.lower() not in ACCEPTED_OUTPUTS:
-        raise UserError(f"{path}: unknown suffix {path.suffix!r}, expected one of {', '.join(ACCEPTED_OUTPUTS)}")
+    if (fault := suffix_fault(path)) is not None:
+        raise UserError(f"{path}: {fault}")
     if path.is_dir():
         raise UserError(f"{path}: is a folder, expected a file to write. Set another output")
     if not (above := next(folder for folder in path.absolute().parents if folder.exists())).is_dir():
         raise UserError(f"{path}: {above} is not a folder. Set another output")
 
 
+def suffix_fault(path: Path) -> str | None:
+    """Why a file of this suffix cannot be written; None if it can."""
+    suffix, compression = format_suffix(path), path.suffix.lower()
+    if compression_of(path) is None or suffix not in ACCEPTED_OUTPUTS:
+        known, observed = suffix in ACCEPTED_OUTPUTS, path.suffix
+    else:
+        known = compression in COMPRESSED_OUTPUTS and suffix != ".parquet" and path.stem.lower().endswith(suffix)
+        observed = "".join(path.suffixes[-2:])
+    if known:
+        return None
+    return (
+        f"unknown suffix {observed!r}, expected one of {', '.join(ACCEPTED_OUTPUTS)}; the text formats also with one "
+        f"of {', '.join(COMPRESSED_OUTPUTS)}"
+    )
+
+
 def is_text(path: Path) -> bool:
     """Whether an output format stores values as text; Parquet does not."""
-    return path.suffix.lower() != ".parquet"
+    return format_suffix(path) != ".parquet"
 
 
 def write_output(path: Path, tables: Tables, columns: list[str], added: list[str], from_records: bool) -> None:
@@ -190,7 +218,7 @@ def write_output(path: Path, tables: Tables, columns: list[str], added: list[str
 
     With `from_records` the input's columns are keys of JSON objects, each stored as a line of text.
     """
-    suffix = path.suffix.lower()
+    suffix = format_suffix(path)
     with atomic_path(path) as temporary:
         if suffix == ".parquet":
             _write_parquet(temporary, tables, columns, added, from_records)
@@ -215,7 +243,7 @@ def _rounded(value: Any) -> Any:
 
 
 def _write_delimited(path: Path, delimiter: str, rows: Iterator[dict[str, Any]], names: list[str]) -> None:
-    with open(path, "w", encoding="utf-8", errors="replace", newline="") as file:
+    with _open_text(path, "replace", "") as file:
         plain = csv.writer(file, delimiter=delimiter, lineterminator="\n")
         quoted = csv.writer(file, delimiter=delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL)
         for cells in chain([names], ([_cell(row.get(name)) for name in names] for row in rows)):
@@ -230,9 +258,25 @@ def _cell(value: Any) -> Any:
 
 
 def _write_json_lines(path: Path, rows: Iterator[dict[str, Any]]) -> None:
-    with open(path, "w", encoding="utf-8", newline="\n") as file:
+    with _open_text(path, "strict", "\n") as file:
         for row in rows:
             file.write(json_text(row) + "\n")
+
+
+@contextmanager
+def _open_text(path: Path, errors: str, newline: str) -> Iterator[TextIO]:
+    """A text file to write, compressed as its last suffix says, without a time or a name in its bytes."""
+    kind = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}.get(path.suffix.lower())
+    if kind is None:
+        with open(path, "w", encoding="utf-8", errors=errors, newline=newline) as file:
+            yield file
+        return
+    with (
+        pa.OSFile(str(path), "wb") as plain,
+        pa.CompressedOutputStream(plain, kind) as packed,
+        io.TextIOWrapper(packed, "utf-8", errors, newline, write_through=False) as file,
+    ):
+        yield file
 
 
 def _write_parquet(path: Path, tables: Tables, columns: list[str], added: list[str], from_records: bool) -> None:

@@ -95,6 +95,17 @@ def load_source(reference: str | Path, root: Path) -> Source:
     return _from_tenor(saved_model(run), run.reference)
 
 
+def lasting_reference(reference: str, root: Path) -> str:
+    """What names the same model later, from other folders and on other machines: an absolute path, or a hub id."""
+    path = Path(reference)
+    if any((path / name).is_file() for name in (NOTES, EXPORT_NOTES, "config.json")):
+        return str(path.resolve())
+    try:
+        return str(saved_model(find_run(root, reference)).resolve())
+    except UserError:
+        return reference
+
+
 def saved_model(run: RunDirectory) -> Path:
     """The folder of a run's model. Raises UserError if the run has no saved model."""
     if not run.model.is_dir():

@@ -105,7 +105,7 @@ def fit(
     with (
         stop_requests(alone=task.processes.count == 1) as stop,
         freed_memory_kept() as bound_free_memory,
-        spread_for(task, gradients_of(task, accelerator), stop) as spread,
+        spread_for(task, gradients_of(task, accelerator.backward, accelerator.device), stop) as spread,
     ):
         for rows in _remaining_batches(task, state):
             factor = rate_factor(state.step, task.total_steps, settings)

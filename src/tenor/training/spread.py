@@ -72,16 +72,19 @@ class OneModel:
 
 def spread_for(task: TrainingTask, compute_gradients: ComputeGradients, stop: StopRequest) -> Spread:
     """The spread that trains the task fastest on its device."""
+    within = spread_within(task, compute_gradients)
+    return within if task.processes.count == 1 else AcrossProcesses(task, within, stop)
+
+
+def spread_within(task: TrainingTask, compute_gradients: ComputeGradients) -> Spread:
+    """The spread of one process's share over its threads."""
     processes = task.processes
     share_size = -(-task.settings.batch_size // processes.count)
     count = replicas_for(task.model, task.plan, share_size, task.train, task.forward)
+    if count == 1:
+        return OneModel(task.model, compute_gradients)
     first = processes.rank * MOST_REPLICAS
-    within = (
-        OneModel(task.model, compute_gradients)
-        if count == 1
-        else Replicas(task.model, compute_gradients, count, task.plan.threads, task.seed, first)
-    )
-    return within if processes.count == 1 else AcrossProcesses(task, within, stop)
+    return Replicas(task.model, compute_gradients, count, task.plan.threads, task.seed, first)
 
 
 MOST_REPLICAS = 4

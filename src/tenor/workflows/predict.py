@@ -8,9 +8,10 @@ from rich.console import Console
 
 from tenor.console.run import ProgressLine, progress_line, show_notes
 from tenor.errors import UserError
-from tenor.inference.engine_choice import PAYS_FROM
-from tenor.inference.file_job import FileJob, FileResult, interrupted_job, predict_file, survey
+from tenor.inference.engine_choice import COMPARED, PAYS_FROM
+from tenor.inference.file_job import FileJob, interrupted_job, predict_file, refuse_faults, survey
 from tenor.inference.file_outputs import is_text, refuse_existing, require_output
+from tenor.inference.file_records import FileResult
 from tenor.inference.predictor import EngineChoice, Predictor
 from tenor.runs.directory import DEFAULT_ROOT
 from tenor.runs.model_notes import Threshold
@@ -59,16 +60,12 @@ def predict_to_file(
         refuse_existing(job.output)
     surveyed = survey(job.input, job.text_column, is_text(job.output))
     show_notes(console, surveyed.notes)
-    if surveyed.faults and job.on_error == "fail":
-        raise UserError(
-            f"{job.input}: {surveyed.faults:,} of {surveyed.rows:,} rows can't be predicted, the first: "
-            f"{surveyed.first_fault}. {surveyed.fix or 'Fix them'}, or leave their predictions empty: --on-error null"
-        )
+    refuse_faults(surveyed, job)
     started_job = None if job.restart else interrupted_job(job.output)
     sample: list[str] = []
-    if started_job is not None and engine == "auto":
+    if started_job is not None and engine in COMPARED:
         engine = started_job.engine
-    elif engine == "auto":
+    elif engine in COMPARED:
         sample = surveyed.sample if surveyed.rows >= PAYS_FROM else []
     predictor = Predictor.load(
         reference,

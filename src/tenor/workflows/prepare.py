@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,22 +20,32 @@ from tenor.data.batching import Examples, TokenExamples
 from tenor.data.dataset import SourceData
 from tenor.data.sources import read_source
 from tenor.data.splits import Splits, data_fingerprint, data_notes, make_splits, present_splits
-from tenor.data.tokenization import TokenizedText, Truncation, tokenize, tokenizer_digest
+from tenor.data.tokenization import (
+    Shortened,
+    TokenizedText,
+    Truncation,
+    special_tokens_around,
+    tokenize,
+    tokenizer_digest,
+)
 from tenor.errors import UserError, advice_on_memory
 from tenor.inference.logits import Forward, predict, token_logits
 from tenor.measures.objective import make_objective
 from tenor.model.classifier import Classifier, load_classifier, position_count, weights_digest
-from tenor.model.device import DevicePlan, plan_device
+from tenor.model.device import DTYPES, DevicePlan, Precision, candidate, plan_device
 from tenor.model.features import cached_features, can_cache_features, first_token_state, head_logits
 from tenor.model.freezing import TrainableParameters, anatomy, freeze
+from tenor.model.half_attention import use_half_attention
 from tenor.model.speed import read_first_token_only, use_word_dropout
 from tenor.runs.directory import RunDirectory
 from tenor.runs.environment import package_versions
 from tenor.runs.files import sha256_file
 from tenor.runs.manifest import Manifest, read_manifest, update_manifest
 from tenor.runs.missing import is_missing
+from tenor.training.precision import PrecisionChoice, choose_precision
 from tenor.training.processes import ALONE, Processes
 from tenor.training.recorder import missing_trackers
+from tenor.training.task import TrainingTask
 
 HINT = "`tenor rule` lists every rule; a tracker is a package of its name."
 
@@ -78,6 +89,8 @@ class Prepared:
     plan: DevicePlan
     timings: dict[str, float]
     """Seconds per phase."""
+    precision: PrecisionChoice
+    """The plan's precision, and why."""
     processes: Processes = ALONE
 
     @property
@@ -87,16 +100,22 @@ class Prepared:
 
 
 def prepare(
-    config: Config, given: SourceData | None = None, threads: int | None = None, processes: Processes = ALONE
+    config: Config,
+    given: SourceData | None = None,
+    threads: int | None = None,
+    processes: Processes = ALONE,
+    precision: Precision | None = None,
 ) -> Prepared:
-    """Read (unless the rows are `given`), split, tokenize, load and freeze. `threads` overrides the configuration's.
+    """Read (unless the rows are `given`), split, tokenize, load and freeze, and choose the precision.
+
+    `threads` and `precision`, as an earlier run recorded them, override the configuration's.
 
     Raises:
         UserError: data, model or settings cannot be used; names the place and the fix.
         TenorError: memory ran out.
     """
     require_available(config)
-    plan = plan_of_process(device_plan(config, threads), config, threads, processes)
+    plan = plan_of_process(device_plan(config, threads, precision), config, threads, processes)
     started = time.perf_counter()
     with advice_on_memory("while the rows were read", f"give data.source={config.data.source} fewer rows"):
         splits = make_splits(given or read_source(config.data), config.data, config.seed)
@@ -109,7 +128,25 @@ def prepare(
         tokens = {name: tokenize(rows, classifier.tokenizer, truncation) for name, rows in present.items()}
     parameters = freeze(classifier.model, config.model)
     timings = {"read": read - started, "load_model": loaded - read, "tokenize": time.perf_counter() - loaded}
-    return Prepared(config, splits, tokens, classifier, parameters, plan, timings, processes)
+    choice = PrecisionChoice(plan.precision, plan.why)
+    prepared = Prepared(config, splits, tokens, classifier, parameters, plan, timings, choice, processes)
+    return with_fastest_precision(prepared) if precision is None else prepared
+
+
+def with_fastest_precision(prepared: Prepared) -> Prepared:
+    """With `training.precision=auto` on a processor with 16-bit products, the type that is faster on the run's batches.
+
+    Of several processes the main one measures and tells the others.
+    """
+    other = candidate(prepared.plan) if prepared.config.training.precision == "auto" else None
+    if other is None or prepared.features_cached:  # The head alone is trained.
+        return prepared
+    started = time.perf_counter()
+    task = make_task(prepared, *make_examples(prepared, Console(quiet=True)), Path())
+    choice = choose_precision(task, other)
+    plan = replace(prepared.plan, precision=choice.precision, why=choice.why)
+    timings = {**prepared.timings, "choose_precision": time.perf_counter() - started}
+    return replace(prepared, plan=plan, precision=choice, timings=timings)
 
 
 def make_classifier(config: Config, class_names: tuple[str, ...], plan: DevicePlan) -> Classifier:
@@ -119,13 +156,16 @@ def make_classifier(config: Config, class_names: tuple[str, ...], plan: DevicePl
     read_first_token_only(classifier.model)
     if plan.device == "cpu":
         use_word_dropout(classifier.model)
+        use_half_attention(classifier.model)
     return classifier
 
 
-def device_plan(config: Config, threads: int | None = None) -> DevicePlan:
-    """The device and precision of the run. `threads` overrides the configuration's."""
+def device_plan(config: Config, threads: int | None = None, precision: Precision | None = None) -> DevicePlan:
+    """The device and precision of the run. `threads` and `precision` override the configuration's."""
     training, budget = config.training, config.evaluation.token_budget
-    return plan_device(training.device, training.precision, threads or training.threads, training.token_budget, budget)
+    kind, count = precision or training.precision, threads or training.threads
+    plan = plan_device(training.device, kind, count, training.token_budget, budget)
+    return replace(plan, why=f"{precision}, which the run was started with") if precision is not None else plan
 
 
 def plan_of_process(plan: DevicePlan, config: Config, threads: int | None, processes: Processes) -> DevicePlan:
@@ -168,6 +208,35 @@ def make_examples(prepared: Prepared, console: Console) -> tuple[dict[str, Examp
     return features, head_logits
 
 
+def make_task(prepared: Prepared, examples: dict[str, Examples], forward: Forward, checkpoints: Path) -> TrainingTask:
+    """The training task of a prepared run."""
+    return TrainingTask(
+        model=prepared.classifier.model,
+        parameters=prepared.parameters,
+        forward=forward,
+        train=examples["train"],
+        validation=examples["validation"],
+        objective=make_objective(
+            prepared.config.training, prepared.splits.train.labels, prepared.splits.train.class_names
+        ),
+        settings=prepared.config.training,
+        seed=prepared.config.seed,
+        plan=prepared.plan,
+        checkpoints=checkpoints,
+        short_train=shortened(prepared, examples["train"]),
+        processes=prepared.processes,
+    )
+
+
+def shortened(prepared: Prepared, train: Examples) -> Examples | None:
+    """The training rows truncated to half of `data.max_length`; None if no step uses them."""
+    if prepared.config.training.short_share == 0.0 or not isinstance(train, TokenExamples):
+        return None
+    data, around = prepared.config.data, special_tokens_around(prepared.classifier.tokenizer)
+    truncation = Truncation(max(data.max_length // 2, sum(around) + 1), data.truncation, data.head_share)
+    return replace(train, tokens=Shortened(prepared.tokens["train"], truncation, around))
+
+
 def check_length(classifier: Classifier, max_length: int) -> None:
     """Raises UserError if `max_length` is above the model's number of positions."""
     positions = position_count(classifier.model)
@@ -192,6 +261,7 @@ def record_inputs(run: RunDirectory, prepared: Prepared, fingerprints: dict[str,
         threads=plan.threads,
         device=plan.device,
         precision=plan.precision,
+        precision_choice=asdict(prepared.precision),
         processes=prepared.processes.count,
         timings=prepared.timings,
         data_notes=list(data_notes(prepared.splits)),
@@ -228,6 +298,11 @@ def recorded_threads(manifest: Manifest, processes: Processes = ALONE) -> int | 
     errors."""
     is_known = isinstance(manifest.threads, int) and manifest.processes == processes.count
     return manifest.threads if is_known else None  # type: ignore[return-value]
+
+
+def recorded_precision(manifest: Manifest) -> Precision | None:
+    """The precision of a run, which is not chosen again."""
+    return manifest.precision if manifest.precision in DTYPES else None  # type: ignore[return-value]
 
 
 def changed_inputs(manifest: Manifest, fingerprints: dict[str, str]) -> list[str]:

@@ -1,6 +1,5 @@
 """What all processes of a run do: the same task, a share of its steps and of its evaluation."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -9,17 +8,14 @@ from rich.console import Console
 
 from tenor.config.schema import Config
 from tenor.console.run import progress_line
-from tenor.data.batching import Examples, TokenExamples
+from tenor.data.batching import Examples
 from tenor.data.dataset import SourceData
 from tenor.data.splits import present_splits
-from tenor.data.tokenization import Shortened, Truncation, special_tokens_around
 from tenor.inference.logits import Forward
-from tenor.measures.objective import make_objective
 from tenor.runs.directory import RunDirectory
 from tenor.training.loop import fit
 from tenor.training.processes import LostProcessError, Processes
 from tenor.training.signals import terminations_ignored
-from tenor.training.task import TrainingTask
 from tenor.training.together import copy_weights, predict_in_shares
 from tenor.workflows.outcome import resume_advice
 from tenor.workflows.prepare import (
@@ -27,39 +23,11 @@ from tenor.workflows.prepare import (
     input_fingerprints,
     make_accelerator,
     make_examples,
+    make_task,
     prepare,
     require_same_inputs,
 )
 from tenor.workflows.run_checks import silent_watchdog
-
-
-def make_task(run: RunDirectory, prepared: Prepared, examples: dict[str, Examples], forward: Forward) -> TrainingTask:
-    """The training task of a prepared run."""
-    return TrainingTask(
-        model=prepared.classifier.model,
-        parameters=prepared.parameters,
-        forward=forward,
-        train=examples["train"],
-        validation=examples["validation"],
-        objective=make_objective(
-            prepared.config.training, prepared.splits.train.labels, prepared.splits.train.class_names
-        ),
-        settings=prepared.config.training,
-        seed=prepared.config.seed,
-        plan=prepared.plan,
-        checkpoints=run.checkpoints,
-        short_train=shortened(prepared, examples["train"]),
-        processes=prepared.processes,
-    )
-
-
-def shortened(prepared: Prepared, train: Examples) -> Examples | None:
-    """The training rows truncated to half of `data.max_length`; None if no step uses them."""
-    if prepared.config.training.short_share == 0.0 or not isinstance(train, TokenExamples):
-        return None
-    data, around = prepared.config.data, special_tokens_around(prepared.classifier.tokenizer)
-    truncation = Truncation(max(data.max_length // 2, sum(around) + 1), data.truncation, data.head_share)
-    return replace(train, tokens=Shortened(prepared.tokens["train"], truncation, around))
 
 
 def predict_held_out(
@@ -104,7 +72,7 @@ def assist(processes: Processes, given: SourceData | None) -> NoReturn:
         with terminations_ignored(True):
             with processes.main_first():
                 examples, forward = make_examples(prepared, silent)
-            task = make_task(run, prepared, examples, forward)
+            task = make_task(prepared, examples, forward, run.checkpoints)
             fit(task, make_accelerator(prepared.plan), callbacks=silent_watchdog(task))
             predict_held_out(prepared, examples, forward, silent)
             raise SystemExit(processes.share()["status"])

@@ -66,9 +66,11 @@ from tenor.workflows.prepare import (
     input_fingerprints,
     make_accelerator,
     make_examples,
+    make_task,
     prepare,
     record_inputs,
     recorded_config,
+    recorded_precision,
     recorded_threads,
     require_same_inputs,
 )
@@ -82,7 +84,7 @@ from tenor.workflows.run_checks import (
     refuse_stopped,
     restore_watchdog,
 )
-from tenor.workflows.run_task import assist, make_task, predict_held_out, share_settings
+from tenor.workflows.run_task import assist, predict_held_out, share_settings
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ def fit_with_checks(
         TenorError: memory ran out, or the loss is not finite.
     """
     config, plan = prepared.config, prepared.plan
-    task = make_task(run, prepared, examples, forward)
+    task = make_task(prepared, examples, forward, run.checkpoints)
     checkpoint = newest_checkpoint(run, console) if resume else None
     done = checkpoint.step if checkpoint else 0
     accelerator = make_accelerator(plan)
@@ -322,7 +324,8 @@ def _resume(
         if manifest.status == "refused":
             refuse_stopped(run)
         threads = recorded_threads(manifest, processes)
-        prepared = prepare(recorded_config(run, manifest), given, threads, processes)
+        precision = recorded_precision(manifest)
+        prepared = prepare(recorded_config(run, manifest), given, threads, processes, precision)
         share_settings(prepared, threads)
         fingerprints = input_fingerprints(prepared)
         require_same_inputs(processes, fingerprints)

@@ -133,7 +133,7 @@ def reachable(plan: SweepPlan, root: Path) -> Iterator[None]:
     except NoSuchModuleError as error:
         raise UserError(
             f"storage {shown}: no such kind of database. Expected one that Optuna keeps in SQL, such as sqlite:///…, "
-            "postgresql+psycopg2://… or mysql+pymysql://…: only these detect that a worker died"
+            "postgresql+psycopg://… or mysql+pymysql://…: only these detect that a worker died"
         ) from error
     except (SQLAlchemyError, StorageInternalError) as error:
         cause = str(getattr(error, "orig", None) or error.__cause__ or error).splitlines()[0]
@@ -160,9 +160,10 @@ def _storage(url: str, heartbeat_seconds: int) -> RDBStorage:
                 heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=RETRIES),
             )
         except ImportError as error:
-            raise UserError(
-                f"storage: the database's driver is not installed; install it: {error.__cause__}"
-            ) from error
+            how = f"install it: {error.__cause__}"
+            if url.startswith("postgresql"):
+                how = "install it (pip install 'tenor[postgresql]') and begin the URL with postgresql+psycopg://"
+            raise UserError(f"storage: the database's driver is not installed; {how}") from error
         except RuntimeError as error:  # Raised by Optuna for the storage of another version.
             raise UserError(f"storage: {error}") from error
 
