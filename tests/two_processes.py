@@ -13,7 +13,7 @@ from transformers import BertConfig, BertForSequenceClassification, Trainer, Tra
 from tenor.checks.callback import TenorCallback
 
 SIZES = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-CODES = ("DST005", "DST006")
+CODES = ("DST001", "DST002", "DST005", "DST006", "DST008")
 
 
 class Dividing(BertForSequenceClassification):
