@@ -18,6 +18,7 @@ from tenor.runs.step_records import read_records
 from tenor.training.processes import joined
 
 ROUNDS = 1
+"""More rounds show the machine's noise; one takes a minute and a half."""
 SETTINGS = (
     *("data.subset.size=320", "data.validation.size=20", "data.test_size=20", "training.epochs=1"),
     *("training.log_every=10", "training.trackers=[]", "checks.probe_seconds=0", "checks.policy=warn"),
@@ -32,7 +33,7 @@ GRADIENTS = 22_700_000
 
 
 def tokens_per_second(launcher: list[str]) -> float:
-    """Of a run of ten steps, the median without the first two."""
+    """Of a run of 20 steps, which are recorded twice: the median."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, *launcher, "-m", "tenor", "train", "demo", *SETTINGS, "--runs", folder]
         subprocess.run(command, check=True, capture_output=True)
