@@ -25,6 +25,9 @@ from tenor.runs.findings import Finding, Report
 FURTHER_KINDS = frozenset({RankEvidence, ResumeEvidence, AgreementEvidence})
 """Evidence of training besides its steps: of several processes, and of a resumed run."""
 
+STEPS_PER_NOTE = 10
+"""Steps between two comparisons of the processes, at least: each reads all weights and gradients once."""
+
 GRADIENTS_SEEN = 10
 """Steps at which all gradients are looked at; later only at those that become a record."""
 
@@ -136,7 +139,7 @@ class Watchdog:
     def _look_at_gradients(self) -> None:
         """Forget the parameters that have a gradient; usually none is left after one or two steps."""
         calls = self._hooks.calls
-        if self._notes is not None and calls % self.every == 0:
+        if self._notes is not None and calls % max(self.every, STEPS_PER_NOTE) == 0:
             self._notes.write_tensors(calls)
             if calls == 0 and self._loader is not None:
                 self._notes.write_rows(self._loader)
