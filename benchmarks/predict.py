@@ -1,4 +1,5 @@
-"""Prediction beside `transformers`' pipeline: IMDb's reviews at 512 tokens, full-size models with random weights.
+"""Prediction compared with `transformers`' pipeline: IMDb's reviews at 512 tokens, or short sentences, by full-size
+models with random weights.
 
 Every round runs all peers one after the other on the same reviews, so that what disturbs the machine disturbs all;
 ratios are taken within a round. Work counts the matrix products and the attention that Tenor really computes, on real
@@ -10,52 +11,69 @@ import logging
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import pipeline
 
-from peak import best_product
+from peak import best_product, machine, types
 from shapes import SHAPES, Shape, forward_work, reviews, save_random, spread
+from tenor.data.sources.embedded import rotten_tomatoes
 from tenor.inference.engines import run_rows
 from tenor.inference.predictor import Predictor
 from tenor.inference.texts import token_rows
+from tenor.runs.missing import Missing
 
 LENGTH = 512
-BATCH_SIZES = (1, 4, 8, 16)
+BATCH_SIZES = {"reviews": (1, 4, 8, 16), "sentences": (1, 8, 32, 64)}
+PIPELINE_SENTENCES = 1000
+"""Sentences that the pipeline gets of all, since its speed does not depend on their count."""
 
 
 def main() -> None:
     options = _options()
     torch.set_num_threads(options.threads)
     logging.getLogger("transformers").setLevel(logging.ERROR)
-    texts = list(reviews(options.imdb, "test", options.reviews).texts)
+    if options.texts == "reviews":
+        texts = list(reviews(options.imdb, "test", options.reviews).texts)
+    else:
+        sentences = rotten_tomatoes().test
+        assert not isinstance(sentences, Missing)
+        texts = [text for _, text in zip(range(options.reviews), cycle(sentences.texts), strict=False)]
     for shape in SHAPES:
         if options.model in ("both", shape.name):
             with tempfile.TemporaryDirectory() as folder:
                 save_random(shape, Path(folder), LENGTH)
-                _compare(shape, Path(folder), texts, options.rounds, options.threads)
+                _compare(shape, Path(folder), texts, options.texts, options.rounds, options.threads)
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("imdb", help="a folder of Parquet files, an extracted aclImdb folder, or the official archive")
     parser.add_argument("--reviews", type=int, default=64)
+    parser.add_argument("--texts", choices=tuple(BATCH_SIZES), default="reviews")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--model", choices=("both", *(shape.name for shape in SHAPES)), default="both")
     return parser.parse_args()
 
 
-def _compare(shape: Shape, folder: Path, texts: list[str], rounds: int, threads: int) -> None:
+def _compare(shape: Shape, folder: Path, texts: list[str], kind: str, rounds: int, threads: int) -> None:
     predictor = Predictor.load(folder, engine="torch", device="cpu", threads=threads)
     piped = pipeline("text-classification", model=str(folder), device="cpu")
+    few = texts if kind == "reviews" else texts[:PIPELINE_SENTENCES]
     # The pipeline would warn of its own batches; that is what is measured here.
     peers: dict[str, Callable[[], list[str]]] = {
         "Tenor": lambda: [one.label for one in predictor.predict(texts)],
-        **{f"pipeline, batch {size}": _piped(piped, texts, size) for size in BATCH_SIZES},
+        **{f"pipeline, batch {size}": _piped(piped, few, size) for size in BATCH_SIZES[kind]},
     }
+    if "bf16" in types():
+        half = Predictor.load(folder, engine="torch-bf16", device="cpu", threads=threads)
+        half_piped = pipeline("text-classification", model=str(folder), device="cpu", dtype=torch.bfloat16)
+        peers["Tenor in bf16"] = lambda: [one.label for one in half.predict(texts)]
+        peers |= {f"… bf16, batch {size}": _piped(half_piped, few, size) for size in BATCH_SIZES[kind]}
     peers["Tenor"](), peers["pipeline, batch 1"]()
     rows = token_rows(
         texts, predictor.source.tokenizer, predictor.framing, predictor.source.truncation, "truncate"
@@ -73,7 +91,7 @@ def _compare(shape: Shape, folder: Path, texts: list[str], rounds: int, threads:
         seconds["model alone"].append(taken)
         taken, _ = _timed(lambda: predictor.source.tokenizer(texts, truncation=False, verbose=False))
         seconds["tokens alone"].append(taken)
-    _report(shape, seconds, labels, peaks, work, len(texts), threads)
+    _report(shape, seconds, labels, peaks, work, kind, threads)
 
 
 def _piped(piped: Any, texts: list[str], size: int) -> Callable[[], list[str]]:
@@ -92,16 +110,23 @@ def _report(
     labels: dict[str, list[str]],
     peaks: list[float],
     work: float,
-    count: int,
+    kind: str,
     threads: int,
 ) -> None:
-    print(f"\n{shape.name}, {count} reviews at {LENGTH} tokens, {threads} threads, {len(peaks)} rounds")
-    print(f"{'':20} {'reviews/s':>9}  (spread)        Tenor is faster by")
+    count = len(labels["Tenor"])
+    print(
+        f"\n{shape.name}, {count:,} {kind}, at most {LENGTH} tokens, {threads} threads, {len(peaks)} rounds; {machine()}"
+    )
+    print(f"{'':20} {kind + '/s':>9}  (spread)      Tenor is faster by   … in bf16")
+    rates = {name: [len(labels[name]) / taken for taken in seconds[name]] for name in labels}
     for name in labels:
-        rates = [count / taken for taken in seconds[name]]
-        ratios = [theirs / ours for theirs, ours in zip(seconds[name], seconds["Tenor"], strict=True)]
-        same = sum(one == other for one, other in zip(labels[name], labels["Tenor"], strict=True))
-        print(f"{name:20} {spread(rates, 9)}  {spread(ratios, 5)}  {same}/{count} labels as Tenor's")
+        by = [
+            spread([own / theirs for own, theirs in zip(rates[ours], rates[name], strict=True)], 5)
+            for ours in ("Tenor", "Tenor in bf16")
+            if ours in rates
+        ]
+        same = sum(one == other for one, other in zip(labels[name], labels["Tenor"], strict=False))
+        print(f"{name:20} {spread(rates[name], 9)}  {'  '.join(by)}  {same}/{len(labels[name])} labels as Tenor's")
     shares = [100 * work / taken / peak for taken, peak in zip(seconds["Tenor"], peaks, strict=True)]
     cost = [100 * (whole / model - 1) for whole, model in zip(seconds["Tenor"], seconds["model alone"], strict=True)]
     alone = [100 * tokens / whole for tokens, whole in zip(seconds["tokens alone"], seconds["Tenor"], strict=True)]

@@ -4,13 +4,16 @@ A warmed process forks a child for each command. The child is a process like any
 in memory, and what it wrote stays as it was at that moment. Faults are put in from here; Tenor knows nothing of them.
 """
 
+import errno
 import importlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import traceback
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +28,8 @@ class Fault:
     call: int = 1
     """Which call, from 1, among those whose arguments name `about`."""
     when: str = "before"
-    """`before` or `after` the call; `half`: after it, with half of the file that it wrote."""
+    """`before` or `after` the call; `half`: after it, with half of the file that it wrote; `full`: no signal, but the
+    error of a full disk; `other`: another result, the text other."""
     about: str = ""
     number: int = signal.SIGKILL
 
@@ -55,19 +59,53 @@ class Commands:
 
     def run(self, cwd: Path, *arguments: str, fault: Fault | None = None) -> Ended:
         """`tenor ARGUMENTS` in the folder `cwd`."""
-        output = cwd / "output.txt"
-        request = {"cwd": str(cwd), "arguments": arguments, "output": str(output), "fault": fault and asdict(fault)}
+        return self._request(cwd, arguments, [{"fault": fault and asdict(fault), "environment": {}}])[0]
+
+    def run_group(
+        self, cwd: Path, *arguments: str, count: int = 2, faults: Mapping[int, Fault] | None = None
+    ) -> list[Ended]:
+        """`tenor ARGUMENTS` in `count` processes, with what a launcher sets for each; faults by rank."""
+        port = free_port()
+        processes = [
+            {
+                "fault": asdict(faults[rank]) if faults and rank in faults else None,
+                "environment": launched(rank, count, port),
+            }
+            for rank in range(count)
+        ]
+        return self._request(cwd, arguments, processes)
+
+    def _request(self, cwd: Path, arguments: tuple[str, ...], processes: list[dict[str, Any]]) -> list[Ended]:
+        outputs = [cwd / f"output{rank or ''}.txt" for rank in range(len(processes))]
+        for process, output in zip(processes, outputs, strict=True):
+            process["output"] = str(output)
+        request = {"cwd": str(cwd), "arguments": arguments, "processes": processes}
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
-        status = int(self._process.stdout.readline())
-        return Ended(status, output.read_text(encoding="utf-8"))
+        statuses = json.loads(self._process.stdout.readline())
+        return [
+            Ended(status, output.read_text(encoding="utf-8")) for status, output in zip(statuses, outputs, strict=True)
+        ]
 
     def close(self) -> None:
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait(timeout=60)
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def launched(rank: int, count: int, port: int) -> dict[str, str]:
+    """What a launcher sets for one of its processes."""
+    world = {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1"}
+    return {**world, "MASTER_PORT": str(port), "RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"}
 
 
 def warm(folder: Path) -> None:
@@ -84,7 +122,13 @@ def warm(folder: Path) -> None:
     assert threading.active_count() == 1, threading.enumerate()
 
 
-def fork(cwd: Path, arguments: list[str], output: Path, fault: Fault | None = None) -> int:
+def fork(
+    cwd: Path,
+    arguments: list[str],
+    output: Path,
+    fault: Fault | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> int:
     """Start `tenor ARGUMENTS` as a child of this process and return its number."""
     child = os.fork()
     if child:
@@ -98,11 +142,14 @@ def fork(cwd: Path, arguments: list[str], output: Path, fault: Fault | None = No
         for descriptor in (1, 2):
             os.dup2(written, descriptor)
         sys.argv = ["tenor", *arguments]
+        os.environ.update(environment or {})
         if fault is not None:
             put_in(fault)
         from tenor.cli.main import main
 
         status = main(arguments)
+    except SystemExit as ended:
+        status = int(ended.code or 0)
     except BaseException:
         traceback.print_exc()
     finally:
@@ -121,6 +168,10 @@ def put_in(fault: Fault) -> None:
         seen += fault.about in f"{arguments} {options}"
         if seen != fault.call:
             return real(*arguments, **options)
+        if fault.when == "other":
+            return "other"
+        if fault.when == "full":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         seen += 1  # Only once: a handler may continue.
         if fault.when == "before":
             os.kill(os.getpid(), fault.number)
@@ -155,9 +206,17 @@ def _serve() -> None:
         warm(Path(folder))
     for line in sys.stdin:
         request = json.loads(line)
-        fault = Fault(**request["fault"]) if request["fault"] else None
-        child = fork(Path(request["cwd"]), request["arguments"], Path(request["output"]), fault)
-        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+        children = [
+            fork(
+                Path(request["cwd"]),
+                request["arguments"],
+                Path(process["output"]),
+                Fault(**process["fault"]) if process["fault"] else None,
+                process["environment"],
+            )
+            for process in request["processes"]
+        ]
+        print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]), flush=True)
 
 
 if __name__ == "__main__":

@@ -24,8 +24,8 @@ from tenor.model.freezing import freeze
 from tenor.runs.directory import RunDirectory
 from tenor.training.checkpoint import TrainState, Validation, Window
 from tenor.training.loop import Callbacks, fit
-from tenor.workflows.prepare import make_accelerator, make_classifier, make_examples, prepare
-from tenor.workflows.train import make_task, newest_checkpoint
+from tenor.workflows.prepare import make_accelerator, make_classifier, make_examples, make_task, prepare
+from tenor.workflows.train import newest_checkpoint
 from time_to_accuracy.measured import Clock, Curve
 from training.peers import QUIET, Row
 
@@ -60,7 +60,7 @@ def tenor_learns(config: Config, seed: int, folder: Path, curve: Curve) -> None:
     callbacks = Callbacks(
         on_start=lambda optimizer: clock.go_on(), on_record=on_record, on_step=on_step, on_validation=on_validation
     )
-    task = make_task(run, prepared, examples, forward)
+    task = make_task(prepared, examples, forward, run.checkpoints)
     try:
         fit(task, make_accelerator(prepared.plan), newest, callbacks)
     except _EnoughError:

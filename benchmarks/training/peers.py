@@ -30,9 +30,9 @@ from tenor.training.checkpoint import TrainState
 from tenor.training.loop import fit
 from tenor.training.recorder import Recorder
 from tenor.training.task import TrainingTask
-from tenor.workflows.prepare import Prepared, make_accelerator, make_examples, prepare
+from tenor.workflows.prepare import Prepared, make_accelerator, make_examples, make_task, prepare
 from tenor.workflows.run_checks import RunFindings, make_watchdog
-from tenor.workflows.train import NO_OBSERVER, make_callbacks, make_task
+from tenor.workflows.train import NO_OBSERVER, make_callbacks
 
 QUIET = Console(quiet=True)
 VALIDATION_ROWS = 32
@@ -61,6 +61,7 @@ class TrainerOptions:
     group_by_length: bool = False
     attention_dropout: float = 0.1
     """Of both model families as they are published."""
+    bf16: bool = False
     freeze_base: bool = False
     epochs: int = 1
 
@@ -103,7 +104,7 @@ def tenor_trains(prepared: Prepared, folder: Path, steps: int | None = None) -> 
     run = RunDirectory(folder)
     run.path.mkdir(parents=True)
     examples, forward = make_examples(prepared, QUIET)
-    task = make_task(run, prepared, examples, forward)
+    task = make_task(prepared, examples, forward, run.checkpoints)
     recorder = Recorder(run, prepared.config.training.trackers)
     watchdog = make_watchdog(prepared, task, RunFindings(run, prepared.config, QUIET), recorder, QUIET)
     first = 0 if steps is None else 1
@@ -153,6 +154,7 @@ def trainer_trains(
         max_steps=-1 if steps is None else 1 + steps,
         seed=seed,
         use_cpu=True,
+        bf16=options.bf16,
         save_strategy="no",
         disable_tqdm=True,
         logging_strategy="no",

@@ -8,8 +8,8 @@ import pytest
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 
 
-WITH_ARGUMENTS = ("finetune_reviews",)
-"""Run by tests/watch."""
+WITH_ARGUMENTS = ("finetune_reviews", "torchrun_loop")
+"""Run by tests/watch and tests/checks/test_ranks.py."""
 
 
 @pytest.mark.slow

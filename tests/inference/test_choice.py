@@ -1,5 +1,6 @@
 """`--engine auto`: the fastest that agrees, chosen once per machine, model and length. No real clock runs here."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -8,13 +9,13 @@ import numpy as np
 import pytest
 
 from tenor.inference import engine_choice
-from tenor.inference.engine_choice import choose_engine
+from tenor.inference.engine_choice import Compared, choose_engine
 from tenor.inference.engines import Engine, EngineName
 from tenor.inference.predictor import Predictor
 from tenor.inference.texts import Framing, token_rows
 
 TEXTS = [" ".join(["film"] * (1 + number % 9)) for number in range(80)]
-SECONDS: dict[EngineName, float] = {"torch": 3.0, "onnx": 2.0, "onnx-int8": 1.0}
+SECONDS: dict[EngineName, float] = {"torch": 3.0, "torch-bf16": 1.5, "onnx": 2.0, "onnx-int8": 1.0}
 
 
 class Clock:
@@ -53,8 +54,10 @@ def choose(clock: Clock, small_predictor: Predictor, own_cache: Path, monkeypatc
     """Chooses among engines of which some are wrong by a given amount; `digest` makes another model of it."""
     monkeypatch.setattr(engine_choice, "onnx_installed", lambda: True)
 
+    monkeypatch.setattr(engine_choice, "native_bf16", lambda: True)
+
     def run(
-        wrong: dict[str, float], digest: str = "a", texts: list[str] = TEXTS
+        wrong: dict[str, float], digest: str = "a", texts: list[str] = TEXTS, compared: Compared = "auto"
     ) -> tuple[Engine, engine_choice.Choice]:
         def build(source: object, name: EngineName, plan: object, framing: Framing) -> Engine:
             return clock.engine(name, wrong.get(name, 0.0))
@@ -62,7 +65,7 @@ def choose(clock: Clock, small_predictor: Predictor, own_cache: Path, monkeypatc
         monkeypatch.setattr(engine_choice, "build_engine", build)
         source = replace(small_predictor.source, digest=digest)
         rows = token_rows(texts, source.tokenizer, small_predictor.framing, source.truncation, "truncate").rows
-        return choose_engine(source, small_predictor.plan, small_predictor.framing, rows)
+        return choose_engine(source, small_predictor.plan, small_predictor.framing, rows, compared)
 
     return run
 
@@ -74,11 +77,39 @@ def test_the_fastest_that_agrees_is_chosen_and_told(choose: Choose) -> None:
     assert "torch" in chosen.why
 
 
-def test_int8_is_never_chosen_however_fast(choose: Choose, clock: Clock) -> None:
-    """Its probabilities are not those that the run reports."""
+def test_auto_never_chooses_16_or_8_bits_however_fast(choose: Choose) -> None:
+    """Their probabilities are not those that the run reports."""
     _, chosen = choose({})
-    assert SECONDS["onnx-int8"] < SECONDS[chosen.engine]
+    assert SECONDS["onnx-int8"] < SECONDS["torch-bf16"] < SECONDS[chosen.engine]
     assert "int8" not in chosen.why
+    assert "bf16" not in chosen.why
+
+
+def test_fastest_accepts_them_where_they_agree_to_a_hundredth(choose: Choose) -> None:
+    _, chosen = choose({"torch-bf16": 0.01, "onnx-int8": 0.01}, compared="fastest")
+    assert chosen.engine == "onnx-int8"
+    assert "equal labels)" in chosen.why
+    _, chosen = choose({"torch-bf16": 0.01, "onnx-int8": 0.2}, digest="b", compared="fastest")
+    assert chosen.engine == "torch-bf16"
+    assert re.search(r"onnx-int8 \S+/s \(probabilities differ by", chosen.why)
+    assert "too far from float32" in chosen.why
+    _, chosen = choose({"torch-bf16": 0.2, "onnx-int8": 0.2}, digest="c", compared="fastest")
+    assert chosen.engine == "onnx"
+
+
+def test_a_type_that_the_processor_emulates_is_not_timed(choose: Choose, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_choice, "native_bf16", lambda: False)
+    _, chosen = choose({}, compared="fastest")
+    assert "torch-bf16 failed (this processor only emulates it)" in chosen.why
+    assert "torch-bf16 4" not in chosen.why
+
+
+def test_auto_and_fastest_are_remembered_apart(choose: Choose, clock: Clock) -> None:
+    assert choose({})[1].engine == "onnx"
+    assert choose({}, compared="fastest")[1].engine == "onnx-int8"
+    timed = clock.timed
+    assert choose({})[1].engine == "onnx"
+    assert clock.timed == timed
 
 
 def test_one_that_does_not_agree_is_not_taken_however_fast(choose: Choose) -> None:

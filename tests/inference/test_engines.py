@@ -8,7 +8,7 @@ import pytest
 
 from tenor.errors import UserError
 from tenor.inference import engines, predictor
-from tenor.inference.engine_choice import disagreement
+from tenor.inference.engine_choice import FLOAT_TOLERANCE, Agreement, agreement
 from tenor.inference.engines import Engine
 from tenor.inference.predictor import Predictor
 from tenor.model.device import DevicePlan
@@ -24,7 +24,7 @@ def texts_of(count: int) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["onnx", "onnx-int8"])
+@pytest.mark.parametrize("name", ["torch-bf16", "onnx", "onnx-int8"])
 def test_an_engine_agrees_with_pytorch(name: str, small_predictor: Predictor, small_classifier: Path) -> None:
     texts = texts_of(300)
     expected = small_predictor.probabilities(texts)
@@ -33,14 +33,15 @@ def test_an_engine_agrees_with_pytorch(name: str, small_predictor: Predictor, sm
     assert predictor.engine.name == name
     found = predictor.probabilities(texts)
     if name == "onnx":
-        assert disagreement(expected, found) is None
+        assert agreement(expected, found, FLOAT_TOLERANCE).agrees
     else:
         assert (expected.argmax(axis=1) == found.argmax(axis=1)).mean() >= INT8_AGREEMENT
+        assert not np.array_equal(expected, found)
     alone = np.concatenate([predictor.probabilities([text]) for text in texts])
     if name == "onnx-int8":
         np.testing.assert_array_equal(alone, found)
     else:
-        np.testing.assert_allclose(alone, found, atol=1e-6)
+        np.testing.assert_allclose(alone, found, atol=1e-6 if name == "onnx" else 0.02)
     long = predictor.predict([" ".join(["film"] * 60)], long_text="windows")[0]
     assert long.windows > 1
 
@@ -48,10 +49,21 @@ def test_an_engine_agrees_with_pytorch(name: str, small_predictor: Predictor, sm
 def test_what_does_not_agree_is_told() -> None:
     expected = np.array([[0.9, 0.1]] * 99 + [[0.2, 0.8]])
     shift = np.array([1.0, -1.0])
-    assert disagreement(expected, expected + 5e-5 * shift) is None
-    assert disagreement(expected, expected + 5e-4 * shift) == "probabilities differ by 0.0005"
-    assert disagreement(expected, expected + 1.01e-4 * shift) == "probabilities differ by 0.000101"
-    assert disagreement(expected, expected * np.nan) == "not all probabilities are finite"
+    assert agreement(expected, expected + 5e-5 * shift, 1e-4) == Agreement(True)
+    differing = "probabilities differ by 0.0005, 100.0% equal labels"
+    assert agreement(expected, expected + 5e-4 * shift, 1e-4) == Agreement(
+        False, f" ({differing}: too far from float32)"
+    )
+    assert agreement(expected, expected + 5e-4 * shift, 1e-2) == Agreement(True, f" ({differing})")
+    assert not agreement(expected, expected + 1.01e-2 * shift, 1e-2).agrees
+    assert agreement(expected, expected * np.nan, 1e-2) == Agreement(False, " (not all probabilities are finite)")
+
+
+def test_small_differences_that_change_labels_do_not_agree() -> None:
+    even = np.array([[0.501, 0.499]] * 100)
+    swapped = even.copy()
+    swapped[0] = even[0, ::-1]
+    assert not agreement(even, swapped, 1e-2).agrees
 
 
 def test_without_onnx_runtime_the_extra_is_named(small_classifier: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""`auto` never chooses a number type that the processor only emulates."""
+"""`auto` never considers a number type that the processor only emulates."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tenor.errors import UserError
-from tenor.model.device import DevicePlan, native_bf16, plan_device
+from tenor.model.device import DevicePlan, candidate, native_bf16, plan_device
 
 CPUINFO = Path("/proc/cpuinfo")
 
@@ -22,27 +22,29 @@ def test_bf16_is_chosen_only_on_a_processor_that_reports_it() -> None:
     words = set(CPUINFO.read_text().split())
     has = bool(words & {"avx512_bf16", "amx_bf16", "bf16"})
     assert not native_bf16() or has
-    assert plan_device(device="cpu").precision != "bf16" or has
+    assert candidate(plan_device(device="cpu")) is None or has
 
 
 @pytest.mark.parametrize(
-    ("capabilities", "precision"),
+    ("capabilities", "other"),
     [
-        ({}, "fp32"),
-        ({"avx2": True, "avx512_f": True, "avx512_bf16": False, "amx_bf16": False}, "fp32"),
-        ({"avx512_fp16": True}, "fp32"),
+        ({}, None),
+        ({"avx2": True, "avx512_f": True, "avx512_bf16": False, "amx_bf16": False}, None),
+        ({"avx512_fp16": True}, None),
         ({"avx512_bf16": True}, "bf16"),
         ({"amx_bf16": True}, "bf16"),
         ({"bf16": True}, "bf16"),
     ],
 )
-def test_auto_picks_bf16_on_a_cpu_exactly_where_hardware_computes_it(
-    monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], precision: str
+def test_bf16_is_a_candidate_on_a_cpu_exactly_where_hardware_computes_it(
+    monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], other: str | None
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
     plan = plan_device(device="cpu")
-    assert plan.precision == precision
-    assert plan.why.startswith(precision)
+    assert plan.precision == "fp32"
+    assert plan.why.startswith("fp32")
+    assert candidate(plan) == other
+    assert candidate(plan_device(device="cpu", precision="bf16")) is None
 
 
 @pytest.mark.parametrize(("native", "precision"), [(True, "bf16"), (False, "fp16")])

@@ -33,7 +33,7 @@ def _one_step(task: TrainingTask, budget: int, rows: np.ndarray, steps: int = 1)
     model, wrapped = accelerator.prepare(task.model, optimizer)
     set_training_mode(task.model, task.parameters)
     task_of_step = dataclasses.replace(task, model=model)
-    spread = OneModel(model, gradients_of(task_of_step, accelerator))
+    spread = OneModel(model, gradients_of(task_of_step, accelerator.backward))
     for step in range(steps):
         result = optimizer_step(task, accelerator, spread, wrapped, step_batch(task, step, rows))
     return result, {name: p.grad.clone() for name, p in task.model.named_parameters() if p.grad is not None}

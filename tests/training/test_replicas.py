@@ -45,7 +45,7 @@ def _on_threads(task: TrainingTask, threads: int) -> TrainingTask:
 
 def _gradients(task: TrainingTask, count: int, rows: np.ndarray, step: int = 0) -> dict[str, torch.Tensor]:
     """The gradients of the mean loss over `rows`, by `count` replicas."""
-    compute_gradients = gradients_of(task, make_accelerator(task.plan))
+    compute_gradients = gradients_of(task)
     set_training_mode(task.model, task.parameters)
     task.model.zero_grad(set_to_none=True)
     batch = step_batch(task, step, rows)

@@ -6,16 +6,14 @@ import numpy as np
 
 from small_runs import quiet, small_config
 from tenor.data.tokenization import Truncation, tokenize
-from tenor.runs.directory import RunDirectory
-from tenor.workflows.prepare import make_examples, prepare
-from tenor.workflows.train import make_task
+from tenor.workflows.prepare import make_examples, make_task, prepare
 
 LENGTH = ("data.max_length=12", "data.truncation=head_tail")
 
 
 def test_short_texts_are_those_that_half_the_length_would_keep(small_model: Path, tmp_path: Path) -> None:
     prepared = prepare(small_config(tmp_path, small_model, *LENGTH, "training.short_share=0.5"))
-    task = make_task(RunDirectory(tmp_path), prepared, *make_examples(prepared, quiet()))
+    task = make_task(prepared, *make_examples(prepared, quiet()), tmp_path)
     truncation = Truncation(6, "head_tail", prepared.config.data.head_share)
     expected = tokenize(prepared.splits.train, prepared.classifier.tokenizer, truncation)
     assert task.short_train is not None
@@ -28,5 +26,5 @@ def test_short_texts_are_those_that_half_the_length_would_keep(small_model: Path
 
 def test_without_a_share_no_step_sees_them(small_model: Path, tmp_path: Path) -> None:
     prepared = prepare(small_config(tmp_path, small_model, *LENGTH))
-    task = make_task(RunDirectory(tmp_path), prepared, *make_examples(prepared, quiet()))
+    task = make_task(prepared, *make_examples(prepared, quiet()), tmp_path)
     assert task.at(0) is task

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from transformers import TrainerCallback
 
 from tenor.checks.before_training import preflight, what_to_pass
-from tenor.checks.gather.trainer import owner_of, trainer_evidence
+from tenor.checks.gather.trainer import owner_of, resumed_schedule, trainer_evidence
 from tenor.checks.gather.trainer_columns import trainer_columns
 from tenor.checks.rule import Rule
 from tenor.checks.watchdog import Watchdog
@@ -45,6 +45,8 @@ class TenorCallback(TrainerCallback):
         model, loader = module_of(kwargs["model"]), kwargs["train_dataloader"]
         steps_per_epoch = _steps_per_epoch(loader, args.gradient_accumulation_steps)
         evidence: list[Any] = [*trainer_evidence(model, args, state, loader)]
+        if state.global_step:
+            evidence.append(resumed_schedule(state.global_step, kwargs.get("lr_scheduler")))
         trainer = self.trainer_of(args, model)
         if trainer is not None:
             evidence.append(trainer_columns(trainer, state, loader, steps_per_epoch))
@@ -78,6 +80,7 @@ class TenorCallback(TrainerCallback):
             model,
             kwargs.get("optimizer"),
             scheduler=kwargs.get("lr_scheduler"),
+            loader=loader,
             total_steps=state.max_steps,
             every=min(self._steps_per_log(args, state), STEPS_PER_RECORD),
             done=state.global_step,

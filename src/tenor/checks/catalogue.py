@@ -19,6 +19,8 @@ from tenor.checks.rules import (
     dat_splits,
     dat_texts,
     dat_training,
+    dst,
+    dst_agreement,
     dst_gradients,
     evl_chance,
     evl_claims,
@@ -45,11 +47,10 @@ from tenor.errors import UserError
 from tenor.runs.files import write_text
 from tenor.runs.findings import Finding, NotApplicable, Report, Stage
 
-# `dst` is not included: nothing gathers the evidence of its rules yet.
 FAMILIES: tuple[ModuleType, ...] = (
     *(dat_labels, dat_splits, dat_batches, dat_signal, dat_texts, dat_training, tok),
     *(mod, mod_intentions, los_function, los_training, los_curves, opt_groups, opt_schedule, opt_steps),
-    *(call_order, frz, prc, dst_gradients, trainer_rows, ckp, ckp_files),
+    *(call_order, frz, prc, dst, dst_gradients, dst_agreement, trainer_rows, ckp, ckp_files),
     *(evl_rows, evl_order, evl_collapse, evl_courses, evl_ranking, evl_chance, evl_claims, evl_objects),
 )
 

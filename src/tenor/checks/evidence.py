@@ -805,6 +805,29 @@ class RankEvidence:
         object.__setattr__(self, "rows", {rank: list_of(rows, "rows") for rank, rows in self.rows.items()})
 
 
+@dataclass(frozen=True)
+class AgreementEvidence:
+    """Weights and gradients of the processes of a distributed run before one optimizer step, compared bit for bit."""
+
+    description: ClassVar[str] = "the weights and gradients of each process"
+
+    n_processes: int
+    step: int
+    """Optimizer steps done before."""
+    n_parameters: int
+    """Trainable parameters (tensors)."""
+    weights_differ: tuple[str, ...] = ()
+    """Parameters whose weights are not the same bits in all processes."""
+    weight_gap: float = 0.0
+    """The largest relative difference between sampled weights of two processes."""
+    gradients_differ: tuple[str, ...] = ()
+    """Parameters whose gradients are not the same bits in all processes."""
+    gradient_gap: float = 0.0
+    """The largest relative difference between sampled gradients of two processes."""
+    gradient_in_some: tuple[str, ...] = ()
+    """Parameters that have a gradient in some processes only."""
+
+
 @dataclass(frozen=True, eq=False)
 class OverlapEvidence:
     """Evaluated rows whose text is also in the run's other splits; arrays are bool, shape (n,)."""

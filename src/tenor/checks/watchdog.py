@@ -12,14 +12,18 @@ import torch
 from torch import nn
 
 from tenor.checks.catalogue import link_causes, run_rules, with_rules
-from tenor.checks.evidence import StepEvidence
+from tenor.checks.evidence import AgreementEvidence, RankEvidence, ResumeEvidence, StepEvidence
 from tenor.checks.finding import CannotTell
 from tenor.checks.gather.model import is_fresh, planned_rates
 from tenor.checks.gather.model_parts import ModelParts, classifier_config, find_parts
+from tenor.checks.gather.ranks import RankNotes
 from tenor.checks.hooks import LoopHooks, has_dropout_on, with_gradient
 from tenor.checks.rule import Rule
 from tenor.errors import RefusedError
 from tenor.runs.findings import Finding, Report
+
+FURTHER_KINDS = frozenset({RankEvidence, ResumeEvidence, AgreementEvidence})
+"""Evidence of training besides its steps: of several processes, and of a resumed run."""
 
 GRADIENTS_SEEN = 10
 """Steps at which all gradients are looked at; later only at those that become a record."""
@@ -40,6 +44,9 @@ class Watchdog:
             watchdog.step(loss, grad_norm=grad_norm)
 
     Predictions, labels, the scale of the loss, learning rates and updates are read through PyTorch's hooks.
+
+    In a distributed loop, create one in every process: weights and gradients of all are compared every few steps, and
+    with `loader` the rows that each process reads. Process 0 reports what it finds there.
     """
 
     def __init__(
@@ -48,6 +55,7 @@ class Watchdog:
         optimizer: Any = None,
         *,
         scheduler: Any = None,
+        loader: Any = None,
         n_classes: int | None = None,
         total_steps: int | None = None,
         clip_at: float | None = None,
@@ -69,7 +77,13 @@ class Watchdog:
         self.model, self.every = model, every
         self._policy, self._allow, self._on_finding = policy, dict(allow or {}), on_finding
         self._earlier = tuple(earlier)
-        self._rules = tuple(rule for rule in with_rules(rules) if rule.needs == (StepEvidence,))
+        self._rules = tuple(
+            rule
+            for rule in with_rules(rules)
+            if rule.needs == (StepEvidence,) or (rule.needs and FURTHER_KINDS.issuperset(rule.needs))
+        )
+        self._further: dict[type, Any] = {}
+        self._notes, self._loader = RankNotes.of(model), loader
         n_classes = n_classes or getattr(classifier_config(model), "num_labels", None)
         parts = find_parts(model)
         self._sample, of_encoder = _sample_matrix(model, parts)
@@ -84,7 +98,7 @@ class Watchdog:
         )
         self._records: dict[str, list[Any]] = {}
         self._window: dict[str, Any] = {}
-        self._steps = done
+        self._steps = self._done = done
         self._last_seen = (done, 0)
         self._before: torch.Tensor | None = None
         self._update_ratio = float("nan")
@@ -122,6 +136,10 @@ class Watchdog:
     def _look_at_gradients(self) -> None:
         """Forget the parameters that have a gradient; usually none is left after one or two steps."""
         calls = self._hooks.calls
+        if self._notes is not None and calls % self.every == 0:
+            self._notes.write_tensors(calls)
+            if calls == 0 and self._loader is not None:
+                self._notes.write_rows(self._loader)
         if self._without_gradient and (calls < GRADIENTS_SEEN or calls % self.every == 0):
             arrived = with_gradient(self._without_gradient)
             self._without_gradient = {n: p for n, p in self._without_gradient.items() if n not in arrived}
@@ -235,13 +253,31 @@ class Watchdog:
         for name in {name for record in records for name in record}:
             self._records[name] = [record[name] for record in records if name in record]
         self._findings = {finding.code: finding for finding in findings}
-        self._steps = done
+        self._steps = self._done = done
         self._hooks.steps = done - sum(self._records.get("skipped_steps", []))
         self._last_seen = (done, self._hooks.steps)
         self._update_ratio = self._records.get("update_ratio", [self._update_ratio])[-1]
         if records:
             self._update_evidence()
             self.judge()
+
+    def note(self, evidence: RankEvidence | ResumeEvidence | AgreementEvidence) -> None:
+        """Take evidence of another kind than steps, which replaces earlier evidence of its kind, and apply the rules.
+
+        Raises:
+            RefusedError: an error was found under the policy `stop`.
+        """
+        self._further[type(evidence)] = evidence
+        self.judge()
+
+    def _read_notes(self) -> None:
+        """Take what the processes have noted; process 0 speaks for all."""
+        if self._notes is None or self._notes.rank:
+            return
+        if (agreement := self._notes.agreement(self._done)) is not None:
+            self._further[AgreementEvidence] = agreement
+        if self._loader is not None and RankEvidence not in self._further and (rows := self._notes.rows()) is not None:
+            self._further[RankEvidence] = rows
 
     def _update_evidence(self) -> None:
         """Put the values that every record contains into the evidence."""
@@ -349,6 +385,11 @@ class Watchdog:
         small.register_post_accumulate_grad_hook(compare)
 
     @property
+    def rate(self) -> float | None:
+        """The largest learning rate among the optimizer's groups at its last step."""
+        return self._hooks.rate
+
+    @property
     def last_recorded(self) -> int:
         """The step of the newest record; 0 if there is none."""
         return max([*self._records.get("steps", [])[-1:], 0])
@@ -379,7 +420,9 @@ class Watchdog:
         Raises:
             RefusedError: an error was found under the policy `stop`.
         """
-        self._report = run_rules([self._evidence], "training", self._allow, self._rules, self._earlier)
+        self._read_notes()
+        evidence = [self._evidence, *self._further.values()]
+        self._report = run_rules(evidence, "training", self._allow, self._rules, self._earlier)
         known = self._findings
         new = [
             finding

@@ -1,6 +1,7 @@
 """`tenor`: parses the command line, runs the command, and returns the exit status."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -23,7 +24,7 @@ from tenor.cli import (
     train,
     watch,
 )
-from tenor.errors import TenorError, harmless, system_refusal
+from tenor.errors import TenorError, UserError, harmless, system_refusal
 from tenor.model.memory import collect_cycles_seldom, use_one_heap
 
 COMMANDS = (
@@ -38,9 +39,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     collect_cycles_seldom()  # Before libraries are imported.
     options = _parse(_parser(), arguments)
     try:
+        if not options.in_processes and os.environ.get("WORLD_SIZE", "1") != "1":
+            from tenor.training.processes import require_one_process
+
+            require_one_process("this command")
         return int(options.run(options))
     except TenorError as error:
-        print(f"tenor: {harmless(str(error))}", file=sys.stderr)
+        # Of processes that a launcher started, each has the same words to complain about.
+        if not isinstance(error, UserError) or os.environ.get("LOCAL_RANK", "0") == "0":
+            print(f"tenor: {harmless(str(error))}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("tenor: interrupted", file=sys.stderr)
@@ -66,6 +73,7 @@ def _parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="tenor", description=tenor.__doc__.splitlines()[0] if tenor.__doc__ else None)
     parser.add_argument("--version", action="version", version=f"tenor {tenor.__version__}")
+    parser.set_defaults(in_processes=False)
     subparsers = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for command in COMMANDS:
         command.add(subparsers)

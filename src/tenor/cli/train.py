@@ -21,7 +21,7 @@ def add(subparsers: argparse._SubParsersAction) -> None:
     )
     add_root(parser)
     add_json(parser)
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, in_processes=True)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -34,6 +34,10 @@ def run(options: argparse.Namespace) -> int:
         raise UserError("--seeds starts new runs, --resume and --repeat use an earlier one; give only one of them")
     from tenor.config.loading import load_config
 
+    if options.seeds is not None or options.repeat is not None:
+        from tenor.training.processes import require_one_process
+
+        require_one_process("tenor train --seeds" if options.repeat is None else "tenor train --repeat")
     config = load_config(options.config, options.overrides) if options.config else None
     if config and options.seeds is not None:
         return _train_seeds(config, options)

@@ -30,7 +30,7 @@ def add(subparsers: argparse._SubParsersAction) -> None:
         "--probe-seconds", type=float, default=5.0, help="limit of the short experiments before the first step"
     )
     add_allow(parser)
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, in_processes=True)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -281,8 +281,9 @@ class Training(Section):
     class_weights: Literal["none", "balanced"] | tuple[Annotated[float, Field(gt=0.0)], ...] = "none"
     """The weight of each class in the loss; `balanced` is inverse to its frequency in the training rows."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """The type of matrix products in training; `auto` never chooses one that the processor emulates. Validation,
-    evaluation and prediction always use float32."""
+    """The type of matrix products in training. `auto` times bf16 against fp32 on a few steps of the run, on a CPU that
+    multiplies it in hardware, and uses it if it is faster and agrees; on a GPU it is bf16, or fp16 on older ones.
+    Validation, evaluation and prediction always use float32."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """The device to train on; `auto` prefers a GPU."""
     threads: Count | None = None

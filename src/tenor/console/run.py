@@ -63,7 +63,8 @@ def show_overview(console: Console, prepared: "Prepared") -> None:
     first = first_batch_label_counts(
         train, config.training.batch_size, config.seed, len(prepared.splits.train.class_names)
     )
-    replicas = replicas_for(classifier.model, plan, config.training.batch_size, train, token_logits)
+    share_size = -(-config.training.batch_size // prepared.processes.count)
+    replicas = replicas_for(classifier.model, plan, share_size, train, token_logits)
     lengths, cost = measure_lengths(prepared.tokens["train"]), _cost(prepared, train, replicas)
     show_notes(console, data_notes(prepared.splits))
     console.print(_label_table(prepared.splits, first))
@@ -75,7 +76,8 @@ def show_overview(console: Console, prepared: "Prepared") -> None:
         "lengths": f"{lengths.median} tokens (median), {lengths.p90} (90th percentile), {lengths.longest:,} (longest); "
         f"{lengths.share_truncated:.1%} of texts are truncated to {config.data.max_length} tokens "
         f"({config.data.truncation}), {lengths.share_tokens_lost:.1%} of tokens are lost",
-        "device": f"{plan.device}, {plan.threads} threads; {plan.why}; {plan.training_tokens:,} tokens per forward pass"
+        "device": f"{_processes(prepared)}{plan.device}, {plan.threads} threads; {plan.why}; "
+        f"{plan.training_tokens:,} tokens per forward pass"
         f"{f', {replicas} passes in parallel' if replicas > 1 else ''}",
         "dropout": f"attention {classifier.attention_dropout:g}{_why_attention_dropout(prepared)}",
         "cost": f"about {duration(cost.seconds)}, {cost.memory_bytes / 2**30:.1f} GB of {_memory(plan)} and "
@@ -209,6 +211,11 @@ def _once(prepared: "Prepared") -> str:
     return "; the encoder runs once and the head trains on its features" if prepared.features_cached else ""
 
 
+def _processes(prepared: "Prepared") -> str:
+    count = prepared.processes.count
+    return f"{count} processes, each with " if count > 1 else ""
+
+
 def _memory(plan: DevicePlan) -> str:
     return "GPU memory" if plan.device == "cuda" else "memory"
 
@@ -236,10 +243,10 @@ def _cost(prepared: "Prepared", train: TokenExamples, replicas: int) -> Cost:
             parameters,
             train,
             prepared.plan,
-            to_train,
-            to_predict,
+            to_train // prepared.processes.count,
+            to_predict // prepared.processes.count,
             kept_checkpoints=training.keep_last + 1,
-            batch_size=training.batch_size,
+            batch_size=-(-training.batch_size // prepared.processes.count),
             replicas=replicas,
             kept_per_weight=2 if training.ema_decay is None else 3,
         )

@@ -1,7 +1,7 @@
-"""Engines that compute logits: PyTorch, and ONNX Runtime in float32 or int8."""
+"""Engines that compute logits: PyTorch in float32 or bfloat16, and ONNX Runtime in float32 or int8."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +13,7 @@ from tenor.data.batching import least_padding
 from tenor.errors import TenorError, UserError, first_line, is_out_of_memory
 from tenor.inference.logits import compute_rows
 from tenor.inference.texts import Framing
-from tenor.model.device import DevicePlan, full_precision
+from tenor.model.device import DevicePlan, Precision, full_precision
 from tenor.model.speed import with_first_token_layer
 from tenor.model.tokenizer import embedding_count
 
@@ -44,7 +44,7 @@ def _agree(model: Any, other: Any) -> bool:
     return bool((observed - expected).abs().max() <= TOLERANCE * max(1.0, float(expected.abs().max())))
 
 
-EngineName = Literal["torch", "onnx", "onnx-int8"]
+EngineName = Literal["torch", "torch-bf16", "onnx", "onnx-int8"]
 INSTALL_ONNX = 'pip install "tenor[onnx]"'
 PASSES_PER_BUDGET = 64
 """The fixed cost of a forward pass is about 1/64 of the cost of a full one: measured on a CPU, where a pass of 64
@@ -69,8 +69,9 @@ class Engine:
     """Whether a row's logits depend on its batch, so that every row needs a batch to itself."""
 
 
-def torch_engine(model: Any, plan: DevicePlan) -> Engine:
-    """PyTorch on the planned device, with the fastest form of the model."""
+def torch_engine(model: Any, plan: DevicePlan, precision: Precision = "fp32") -> Engine:
+    """PyTorch on the planned device, with the fastest form of the model; matrix products in the given type."""
+    plan = replace(plan, precision=precision)
     tokens = embedding_count(model)
     fast = fast_model(model.eval().to(plan.device))
 
@@ -81,7 +82,7 @@ def torch_engine(model: Any, plan: DevicePlan) -> Engine:
                 f"{model.name_or_path}: the tokenizer gives token id {largest:,}, expected less than {tokens:,}, the "
                 "number of the model's token embeddings. Use tokenizer and weights from the same model"
             )
-        with torch.inference_mode(), full_precision(plan.device):
+        with torch.inference_mode(), full_precision(plan.device), plan.autocast():
             tensors = {name: torch.from_numpy(array).to(plan.device) for name, array in inputs.items()}
             try:
                 return fast(**tensors).logits.float().cpu().numpy()
@@ -96,7 +97,7 @@ def torch_engine(model: Any, plan: DevicePlan) -> Engine:
                     "need other inputs than text, or longer texts"
                 ) from error
 
-    return Engine("torch", run, plan.passes_side_by_side)
+    return Engine("torch" if precision == "fp32" else "torch-bf16", run, plan.passes_side_by_side)
 
 
 def onnx_engine(path: Path, name: EngineName, threads: int, classes: int) -> Engine:

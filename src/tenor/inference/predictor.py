@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -15,8 +15,8 @@ from tenor.data.sequences import array_of, sequence_of
 from tenor.data.tokenization import whole_ids
 from tenor.data.unlike_texts import CAUTIONS, Kind, UnlikeTexts
 from tenor.errors import TenorError, TextError, UserError, advice_on_memory
-from tenor.inference.engine_choice import OTHER_PROBABILITIES, Choice, build_engine, choose_engine
-from tenor.inference.engines import Engine, padded, run_rows
+from tenor.inference.engine_choice import OTHER_PROBABILITIES, Choice, Compared, build_engine, choose_engine
+from tenor.inference.engines import Engine, EngineName, padded, run_rows
 from tenor.inference.logits import same_logits
 from tenor.inference.source import Source, load_source
 from tenor.inference.texts import Framing, LongText, TextTokens, token_rows
@@ -108,7 +108,7 @@ def _is_same(engine: Engine, row: np.ndarray, alone: np.ndarray, longer: np.ndar
     return same_logits(alone, together)
 
 
-EngineChoice = Literal["auto", "torch", "onnx", "onnx-int8"]
+EngineChoice = Compared | EngineName
 C = TypeVar("C")
 
 CHUNK_TEXTS = 4096
@@ -185,7 +185,7 @@ class Predictor:
         `engine="auto"` is PyTorch, or an artefact's own engine, unless `sample` has 64 or more texts of the expected
         lengths: then PyTorch and ONNX Runtime are timed on it, and the fastest that reproduces PyTorch's probabilities
         is chosen and remembered for this machine and model. ONNX Runtime requires the extra `onnx`. Both compute in
-        float32; `onnx-int8`, whose probabilities differ, is used only if requested by name.
+        float32. `engine="fastest"` also tries 16 and 8 bits, and accepts probabilities that differ by up to 0.01.
 
         If `tenor calibrate` chose a threshold for the model, it decides the labels, which then are not always the most
         probable class; `ignore_threshold` disables it.
@@ -200,15 +200,17 @@ class Predictor:
         # On a GPU the default is 16 bits; predictions are computed in float32 on every device.
         plan = plan_device(device, "fp32", threads)
         framing = Framing.of(source.tokenizer, source.pad_id)
-        if engine == "auto":
+        if engine == "auto" or engine == "fastest":
             rows = token_rows(sample_texts, source.tokenizer, framing, source.truncation, long_text).rows
-            built, choice = choose_engine(source, plan, framing, rows)
+            built, choice = choose_engine(source, plan, framing, rows, engine)
         else:
-            why = OTHER_PROBABILITIES if engine == "onnx-int8" else "as requested"
+            why = OTHER_PROBABILITIES.get(engine, "as requested")
             built, choice = build_engine(source, engine, plan, framing), Choice(engine, why)
-        if built.name != "torch":  # ONNX Runtime computes on the CPU, so passes have the length for a CPU.
+        if built.name.startswith("onnx"):  # ONNX Runtime computes on the CPU, so passes have the length for a CPU.
             plan = plan_device("cpu", "fp32", threads)
-        framing = framing_for(built, framing, source.tokenizer, source.truncation.max_length, source.origin)
+        # In 16 bits the last digits of a row depend on its batch; whether padding may be used does not.
+        exact = build_engine(source, "torch", plan, framing) if built.name == "torch-bf16" else built
+        framing = framing_for(exact, framing, source.tokenizer, source.truncation.max_length, source.origin)
         cautions = [source.caution, ONE_BY_ONE if framing.pad_id is None else None]
         why = "; ".join([choice.why, *(caution for caution in cautions if caution is not None)])
         return cls(source, built, plan, framing, why)

@@ -58,9 +58,10 @@ class Objective:
         """How often each class is the label, shape (K,)."""
         return np.bincount(labels, minlength=len(self.class_names))
 
-    def prediction_counts(self, logits: "torch.Tensor") -> np.ndarray:
-        """How often each class is predicted, shape (K,), from logits (rows, K)."""
-        return self.label_counts(logits.detach().argmax(dim=1).cpu().numpy())
+    def prediction_counts(self, logits: "torch.Tensor") -> "torch.Tensor":
+        """How often each class is predicted, int64, shape (K,), from logits (rows, K) and on their device."""
+        predicted = logits.detach().argmax(dim=1, keepdim=True)
+        return (predicted == predicted.new_tensor(range(logits.shape[1]))).sum(dim=0)
 
     def validation_metrics(self, labels: np.ndarray, logits: np.ndarray) -> tuple[dict[str, float], list[list[int]]]:
         """The metrics by name, and the confusion matrix (rows true, columns predicted)."""

@@ -52,6 +52,8 @@ fill it."""
 PREDICTION_TOKENS = {"cpu": 1024, "mps": 8192, "cuda": 65536}
 """The same without gradients. On a CPU small batches are fastest (two rows of 512 tokens per thread)."""
 
+Precision = Literal["fp32", "bf16", "fp16"]
+
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -60,7 +62,7 @@ class DevicePlan:
     """The chosen settings, and why."""
 
     device: str
-    precision: Literal["fp32", "bf16", "fp16"]
+    precision: Precision
     threads: int
     training_tokens: int
     prediction_tokens: int
@@ -94,6 +96,8 @@ def plan_device(
 ) -> DevicePlan:
     """Resolve `auto` settings, and set PyTorch's CPU threads.
 
+    On a CPU `auto` means float32 here; `tenor.training.precision` compares the `candidate` on the run's own batches.
+
     Raises:
         UserError: a device that is not available, or a precision that it does not support.
     """
@@ -101,14 +105,14 @@ def plan_device(
     if precision == "auto":
         kind, why = _precision(chosen)
     else:
-        kind, why = precision, f"{precision} as configured"
+        kind, why = precision, f"{precision} as configured"  # type: ignore[assignment]
     if kind == "fp16" and chosen == "cpu":
         raise UserError("training.precision: fp16 requires a GPU, and the device is cpu. Use auto, fp32 or bf16")
     count = threads or _cores()
     torch.set_num_threads(count)
     return DevicePlan(
         device=chosen,
-        precision=kind,  # type: ignore[arg-type]
+        precision=kind,
         threads=count,
         training_tokens=TRAINING_TOKENS[chosen] if training_tokens == "auto" else int(training_tokens),
         prediction_tokens=PREDICTION_TOKENS[chosen] if prediction_tokens == "auto" else int(prediction_tokens),
@@ -139,8 +143,8 @@ def _cores() -> int:
     return min(physical, len(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else physical
 
 
-def _precision(device: str) -> tuple[str, str]:
-    """The fastest precision that the device computes in hardware; an emulated one can be a hundred times slower."""
+def _precision(device: str) -> tuple[Precision, str]:
+    """The precision that the device computes in hardware, and why; an emulated one can be a hundred times slower."""
     if device == "cuda":
         if torch.cuda.is_bf16_supported(including_emulation=False):
             return "bf16", "bf16: this GPU computes it in hardware, and it needs no loss scaling"
@@ -148,8 +152,13 @@ def _precision(device: str) -> tuple[str, str]:
     if device == "mps":
         return "fp32", "fp32: half precision on MPS is not verified by Tenor"
     if native_bf16():
-        return "bf16", "bf16: this processor computes it in hardware"
+        return "fp32", "fp32: not compared with bf16"
     return "fp32", "fp32: this processor only emulates 16-bit types"
+
+
+def candidate(plan: DevicePlan) -> Precision | None:
+    """A number type that may be faster than the plan's, so that only a measurement can tell; None if there is none."""
+    return "bf16" if plan.device == "cpu" and plan.precision == "fp32" and native_bf16() else None
 
 
 def native_bf16() -> bool:

@@ -56,6 +56,10 @@ class Manifest:
     """CPU threads that PyTorch used."""
     device: str | MissingRecord = field(default_factory=lambda: missing_because("not decided yet"))
     precision: str | MissingRecord = field(default_factory=lambda: missing_because("not decided yet"))
+    precision_choice: dict[str, Any] = field(default_factory=lambda: missing_because("not decided yet"))
+    """Why, and what was measured, as in `tenor.training.precision.PrecisionChoice`."""
+    processes: int = 1
+    """Processes that trained together; `threads` is the number of each."""
     fingerprints: dict[str, Any] = field(default_factory=dict)
     """SHA-256 of `config` (the file config.yaml), `data`, `encoder_weights` and `tokenizer`."""
     digests: dict[str, Any] = field(default_factory=dict)

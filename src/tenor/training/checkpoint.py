@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import torch
 from pydantic import TypeAdapter
 from safetensors import SafetensorError
@@ -36,6 +37,8 @@ class StepResult:
     """Predictions per class, made in training mode."""
     label_counts: list[int]
     """Labels per class."""
+    rows: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    """The rows that this process computed."""
 
 
 @dataclass
@@ -154,6 +157,10 @@ MODEL, OPTIMIZER, RANDOM, STATE, MANIFEST = (
 FILES = (MODEL, OPTIMIZER, RANDOM, STATE)
 
 
+class UnwrittenCheckpointError(TenorError):
+    """A checkpoint that could not be written, because the disk is full or fails."""
+
+
 class DamagedCheckpointError(TenorError):
     """A checkpoint whose files are not as they were written."""
 
@@ -175,15 +182,15 @@ def save_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optim
         with atomic_path(target) as temporary:
             temporary.mkdir()
             save_file(_contiguous(model.state_dict()), temporary / MODEL, metadata={"format": "pt"})
-            save_file(_optimizer_tensors(optimizer), temporary / OPTIMIZER)
+            save_file(optimizer_tensors(optimizer), temporary / OPTIMIZER)
             save_file(_random_state(), temporary / RANDOM)
             write_json(temporary / STATE, asdict(state))
             digests = {name: sha256_file(temporary / name) for name in FILES}
             write_text(temporary / MANIFEST, _manifest_text(state.step, digests))
     except (OSError, SafetensorError) as error:
-        raise TenorError(
+        raise UnwrittenCheckpointError(
             f"{target}: the checkpoint could not be written ({error}). Earlier checkpoints are unchanged; free space "
-            f"or repair the disk, then continue with --resume"
+            f"or repair the disk, then resume the run"
         ) from error
     return Checkpoint(target, state.step, digests[MODEL])
 
@@ -236,7 +243,7 @@ def restore(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Opt
     load_weights(checkpoint, model)
     if optimizer is not None:
         with _fits(checkpoint):
-            _restore_optimizer(optimizer, load_file(checkpoint.path / OPTIMIZER))
+            restore_optimizer(optimizer, load_file(checkpoint.path / OPTIMIZER))
             _restore_random_state(load_file(checkpoint.path / RANDOM))
     return read_state(checkpoint)
 
@@ -288,7 +295,7 @@ def _contiguous(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
 
 
-def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
     """The optimizer's state under `<parameter's name>/<key>`."""
     return {
         f"{name}/{key}": tensor.contiguous()
@@ -298,7 +305,8 @@ def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tens
     }
 
 
-def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
+    """Replace the optimizer's state by one as `optimizer_tensors` returns it."""
     for group in optimizer.param_groups:
         for name, parameter in zip(group["names"], group["params"], strict=True):
             keys = [key for key in tensors if key.startswith(f"{name}/")]

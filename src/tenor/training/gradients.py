@@ -1,12 +1,11 @@
 """The gradient of a batch: forward and backward passes over micro-batches that fit the token budget."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from torch import nn
 
 from tenor.data.batching import deal, micro_batches
@@ -41,9 +40,20 @@ class BatchSums:
     """Weighted losses, nats."""
     predicted_counts: np.ndarray
     """Predictions per class, shape (K,)."""
+    rows: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    """The rows that this process computed, in the order of its passes."""
 
     def __add__(self, other: "BatchSums") -> "BatchSums":
-        return BatchSums(self.loss + other.loss, self.predicted_counts + other.predicted_counts)
+        return BatchSums(
+            self.loss + other.loss,
+            self.predicted_counts + other.predicted_counts,
+            np.concatenate([self.rows, other.rows]),
+        )
+
+
+def no_sums(n_classes: int) -> BatchSums:
+    """The sums over no example."""
+    return BatchSums(0.0, np.zeros(n_classes, dtype=np.int64))
 
 
 ComputeGradients = Callable[[nn.Module, StepBatch], BatchSums]
@@ -57,20 +67,41 @@ def step_batch(task: TrainingTask, step: int, rows: np.ndarray) -> StepBatch:
     return StepBatch(step, rows, examples.lengths[rows], weight)
 
 
-def gradients_of(task: TrainingTask, accelerator: Accelerator) -> ComputeGradients:
-    """The task's forward and backward passes, on the accelerator's device and in its precision."""
-    return partial(_accumulate, task, accelerator)
+Backward = Callable[[torch.Tensor], None]
+"""Computes the gradient of a loss, which Accelerate may scale first."""
 
 
-def _accumulate(task: TrainingTask, accelerator: Accelerator, model: nn.Module, batch: StepBatch) -> BatchSums:
-    examples, objective = task.at(batch.step).train, task.objective
-    sums = BatchSums(0.0, np.zeros(len(task.class_names), dtype=np.int64))
-    for rows in micro_batches(batch.rows, examples.lengths, task.plan.training_tokens):
-        micro_batch = examples.collate(rows)
-        inputs = {name: tensor.to(accelerator.device) for name, tensor in micro_batch.inputs.items()}
-        with accelerator.autocast():
-            logits = task.forward(model, inputs)
-        loss = objective.summed_loss(logits, micro_batch.labels.to(accelerator.device))
-        accelerator.backward(loss / batch.weight)
-        sums += BatchSums(float(loss.detach()), objective.prediction_counts(logits))
-    return sums
+def gradients_of(
+    task: TrainingTask, backward: Backward = torch.Tensor.backward, device: torch.device | str | None = None
+) -> ComputeGradients:
+    """The task's forward and backward passes in the plan's precision, on its device unless another is given."""
+    return partial(_accumulate, task, backward, device or task.plan.device)
+
+
+def _accumulate(
+    task: TrainingTask, backward: Backward, device: torch.device | str, model: nn.Module, batch: StepBatch
+) -> BatchSums:
+    examples, objective, plan = task.at(batch.step).train, task.objective, task.plan
+    loss_sum = torch.zeros((), dtype=torch.float64, device=device)
+    counts = torch.zeros(len(task.class_names), dtype=torch.int64, device=device)
+    passes = micro_batches(batch.rows, examples.lengths, plan.training_tokens)
+    # Autocast keeps its 16-bit weights until the outermost block ends: so they are made once per step, not per pass.
+    with torch.autocast(plan.device, enabled=False):
+        for rows in passes:
+            micro_batch = examples.collate(rows)
+            inputs = {name: _on(tensor, device) for name, tensor in micro_batch.inputs.items()}
+            with plan.autocast():
+                logits = task.forward(model, inputs)
+            loss = objective.summed_loss(logits, _on(micro_batch.labels, device))
+            backward(loss / batch.weight)
+            # Read once at the end: a GPU would otherwise wait for the program in every pass.
+            loss_sum += loss.detach()
+            counts += objective.prediction_counts(logits)
+    return BatchSums(float(loss_sum), counts.cpu().numpy(), np.concatenate(passes))
+
+
+def _on(tensor: torch.Tensor, device: torch.device | str) -> torch.Tensor:
+    """The tensor on the device; a GPU copies it while the program goes on."""
+    if torch.device(device).type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)

@@ -11,7 +11,6 @@ from accelerate import Accelerator
 
 from tenor.data.batching import epoch_batches
 from tenor.errors import InterruptedRunError, TenorError
-from tenor.inference.logits import predict
 from tenor.model.freezing import set_training_mode
 from tenor.model.memory import freed_memory_kept
 from tenor.model.optimizer import make_optimizer, rate_factor, set_rates
@@ -22,6 +21,7 @@ from tenor.training.checkpoint import (
     TrainState,
     Validation,
     Window,
+    checkpoint_path,
     list_checkpoints,
     restore,
     save_checkpoint,
@@ -29,9 +29,11 @@ from tenor.training.checkpoint import (
 )
 from tenor.training.ema import averages_in_place, swap_averages, update_averages
 from tenor.training.gradients import StepBatch, gradients_of, step_batch
+from tenor.training.processes import LostProcessError
 from tenor.training.signals import stop_requests
 from tenor.training.spread import Spread, spread_for
 from tenor.training.task import TrainingTask, validation_steps
+from tenor.training.together import predict_in_shares, start_together
 
 STABILITY_ADVICE = (
     "Lower training.learning_rate or training.head_learning_rate, or use training.precision=fp32, and start a new run"
@@ -39,8 +41,21 @@ STABILITY_ADVICE = (
 
 
 @dataclass(frozen=True)
+class EpochRows:
+    """The rows of an epoch that went through the model, as the passes themselves noted them."""
+
+    epoch: int
+    first_batch: int
+    """The batch with which this process began the epoch; above 0 where it was resumed within the epoch."""
+    by_rank: tuple[np.ndarray, ...]
+    """Row indices in the order of the passes, of each process."""
+
+
+@dataclass(frozen=True)
 class Callbacks:
-    """Functions that the loop calls. None of them changes the training; an exception from one ends it."""
+    """Functions that the loop calls. None of them changes the training; an exception from one ends it.
+
+    Of several processes, only the main one needs any."""
 
     on_start: Callable[[torch.optim.Optimizer], None] = lambda optimizer: None
     on_record: Callable[[int, dict[str, float], Window], None] = lambda step, values, window: None
@@ -48,6 +63,8 @@ class Callbacks:
     gradient norm, speed), and the sums that they are computed from."""
     on_step: Callable[[TrainState], None] = lambda state: None
     on_validation: Callable[[Validation], None] = lambda validation: None
+    on_epoch: Callable[[EpochRows], None] = lambda rows: None
+    """After the last step of an epoch, before its validation."""
 
 
 def fit(
@@ -58,9 +75,13 @@ def fit(
 ) -> TrainState:
     """Train from the start or from a checkpoint, until the epochs are done or patience is exhausted.
 
+    Several processes call it with the same task. Only the main one reads and writes checkpoints; weights and position
+    are copied from it.
+
     Raises:
-        InterruptedRunError: SIGINT or SIGTERM was received; a checkpoint was written.
-        TenorError: loss or validation logits are not finite, memory ran out, or a checkpoint could not be written.
+        InterruptedRunError: SIGINT or SIGTERM was received, by any process; a checkpoint was written.
+        TenorError: loss or validation logits are not finite, memory ran out, a checkpoint could not be written, or
+            another process ended (`LostProcessError` if it left no message; a checkpoint was written).
     """
     callbacks = callbacks or Callbacks()
     settings = task.settings
@@ -70,20 +91,34 @@ def fit(
     optimizer = make_optimizer(model, settings)
     prepared_optimizer = accelerator.prepare(optimizer)
     state = _resumed_state(task, accelerator, optimizer, resume_from) if resume_from else _fresh_state(task)
-    _drop_checkpoints_after(task.checkpoints, state.step)
-    _drop_old_checkpoints(task, state)  # A killed process may not have done so.
+    state = start_together(task.processes, model, optimizer, state)
+    if accelerator.scaler is not None and state.loss_scale:
+        accelerator.scaler.load_state_dict(state.loss_scale)
+    if task.processes.is_main:
+        _drop_checkpoints_after(task.checkpoints, state.step)
+        _drop_old_checkpoints(task, state)  # A killed process may not have done so.
     set_training_mode(model, task.parameters)
     validate_after = validation_steps(task)
-    spread = spread_for(task, gradients_of(task, accelerator))
+    epoch_rows = _EpochRecord(task, state, callbacks)
     callbacks.on_start(optimizer)
 
-    with stop_requests() as stop, freed_memory_kept() as bound_free_memory, spread:
+    with (
+        stop_requests(alone=task.processes.count == 1) as stop,
+        freed_memory_kept() as bound_free_memory,
+        spread_for(task, gradients_of(task, accelerator.backward, accelerator.device), stop) as spread,
+    ):
         for rows in _remaining_batches(task, state):
             factor = rate_factor(state.step, task.total_steps, settings)
             set_rates(optimizer, factor)
             batch = step_batch(task, state.step, rows)
-            result = optimizer_step(task, accelerator, spread, prepared_optimizer, batch)
+            try:
+                result = optimizer_step(task, accelerator, spread, prepared_optimizer, batch)
+            except LostProcessError:
+                if state.step and not checkpoint_path(task.checkpoints, state.step).exists():
+                    _save(task, accelerator, spread, optimizer, state)  # The last step that all have done.
+                raise
             state.add_step(result, task.steps_per_epoch)
+            epoch_rows.add(result.rows)
             if settings.ema_decay is not None:
                 update_averages(optimizer, settings.ema_decay, state.step)
             _record(task, state, factor, callbacks)
@@ -100,9 +135,27 @@ def fit(
             callbacks.on_step(state)
             if stopped_by:
                 raise _interrupted(stopped_by, state)
-    if stop.signal_name:  # It arrived after `stopped_by` was read for the last time.
-        raise _interrupted(stop.signal_name, state)
+    # It arrived after `stopped_by` was read for the last time.
+    if late := next((name for name in task.processes.gather(stop.signal_name or stop.received) if name), ""):
+        raise _interrupted(late, state)
     return state
+
+
+class _EpochRecord:
+    """Gathers the rows of the steps of an epoch, and reports them after its last step."""
+
+    def __init__(self, task: TrainingTask, state: TrainState, callbacks: Callbacks) -> None:
+        self._task, self._state, self._callbacks = task, state, callbacks
+        self._rows: list[np.ndarray] = []
+        self._first_batch = state.position
+
+    def add(self, rows: np.ndarray) -> None:
+        """The rows of the step that the state has just counted."""
+        self._rows.append(rows)
+        if self._state.position == 0:
+            by_rank = self._task.processes.gather_arrays(np.concatenate(self._rows))
+            self._callbacks.on_epoch(EpochRows(self._state.epoch - 1, self._first_batch, tuple(by_rank)))
+            self._rows, self._first_batch = [], 0
 
 
 def _remaining_batches(task: TrainingTask, state: TrainState) -> Iterator[np.ndarray]:
@@ -142,12 +195,13 @@ def optimizer_step(
         seconds=time.perf_counter() - started,
         predicted_counts=sums.predicted_counts.tolist(),
         label_counts=task.objective.label_counts(task.train.labels[batch.rows]).tolist(),
+        rows=sums.rows,
     )
 
 
 def _validate(task: TrainingTask, spread: Spread, state: TrainState, callbacks: Callbacks) -> None:
     """Measure the model on the validation rows, and decide whether training is finished."""
-    logits = predict(spread.model, task.validation, task.plan, task.forward)
+    logits = predict_in_shares(task.processes, spread.model, task.validation, task.plan, task.forward)
     if count := np.count_nonzero(~np.isfinite(logits).all(axis=1)):
         raise TenorError(
             f"after step {state.step:,}, {count:,} of {len(logits):,} validation rows have logits that are not finite. "
@@ -194,6 +248,8 @@ def _save(
     optimizer: torch.optim.Optimizer,
     state: TrainState,
 ) -> None:
+    if not task.processes.is_main:
+        return
     if accelerator.scaler is not None:
         state.loss_scale = accelerator.scaler.state_dict()
     with averages_in_place(optimizer):  # A checkpoint contains the weights that were validated.
@@ -215,8 +271,6 @@ def _resumed_state(
 ) -> TrainState:
     state = restore(checkpoint, task.model, optimizer)
     swap_averages(optimizer)  # The checkpoint contains them as the model's weights.
-    if accelerator.scaler is not None and state.loss_scale:
-        accelerator.scaler.load_state_dict(state.loss_scale)
     _require_same_batches(task, state)
     return state
 

@@ -11,6 +11,7 @@ from tenor.inference.logits import Forward
 from tenor.measures.objective import Objective
 from tenor.model.device import DevicePlan
 from tenor.model.freezing import TrainableParameters
+from tenor.training.processes import ALONE, Processes
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class TrainingTask:
     checkpoints: Path
     short_train: Examples | None = None
     """The training rows truncated further, for the first steps: `training.short_share` of all."""
+    processes: Processes = ALONE
+    """This process among those that train together, each of which has the same task."""
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ import torch
 from rich.console import Console
 
 from tenor.checks.before_training import preflight
-from tenor.checks.evidence import DataEvidence, Rows, ScheduleEvidence, TokenEvidence
+from tenor.checks.evidence import DataEvidence, ProcessEvidence, Rows, ScheduleEvidence, TokenEvidence
 from tenor.checks.finding import Report
 from tenor.config.schema import Config
 from tenor.console.run import show_labels, show_notes
@@ -23,6 +23,7 @@ from tenor.runs.missing import Missing
 from tenor.workflows.prepare import Prepared, prepare
 
 SAMPLED_TEXTS = 500
+DIVIDED = "each loss is divided by the weight of the whole batch"
 
 
 def check(config: Config, deep: bool = False, console: Console | None = None) -> Report:
@@ -49,7 +50,9 @@ def run_preflight(prepared: Prepared, deep: bool = False) -> Report:
     """
     config, plan, classifier = prepared.config, prepared.plan, prepared.classifier
     names = prepared.splits.train.class_names
-    evidence = (data_evidence(prepared), token_evidence(prepared), schedule_evidence(prepared))
+    evidence: list[object] = [data_evidence(prepared), token_evidence(prepared), schedule_evidence(prepared)]
+    if prepared.processes.count > 1:  # The model has no wrapper: the loop averages the gradients.
+        evidence.append(ProcessEvidence(prepared.processes.count, gradients_averaged=True, loss_unknown=DIVIDED))
     advice = f"lower data.max_length (now {config.data.max_length}), or set checks.probe_seconds=0"
     with advice_on_memory("in the short experiments", advice):
         classifier.model.to(plan.device)

@@ -30,6 +30,7 @@ from tenor.workflows.prepare import (
     input_fingerprints,
     prepare,
     recorded_config,
+    recorded_precision,
     recorded_threads,
     require_available,
 )
@@ -220,7 +221,7 @@ def repeat(
     manifest = read_manifest(original)
     config = recorded_config(original, manifest)
     differing = changed_versions(manifest)
-    prepared = prepare(config, as_source(data), recorded_threads(manifest))
+    prepared = prepare(config, as_source(data), recorded_threads(manifest), precision=recorded_precision(manifest))
     differing += changed_device(manifest, prepared)
     differing += [f"{name}: changed since the run" for name in changed_inputs(manifest, input_fingerprints(prepared))]
     if differing:

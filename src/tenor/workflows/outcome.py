@@ -27,10 +27,12 @@ from tenor.training.checkpoint import (
     Checkpoint,
     DamagedCheckpointError,
     TrainState,
+    UnwrittenCheckpointError,
     list_checkpoints,
     read_state,
     verify_checkpoint,
 )
+from tenor.training.processes import LostProcessError, launch_words
 from tenor.training.signals import terminate_as_interrupt
 
 
@@ -73,12 +75,19 @@ def recorded_outcome(run: RunDirectory, root: Path, config: Config) -> Iterator[
 
 def _with_next_step(error: BaseException, run: RunDirectory) -> BaseException:
     """The error with the next step, if the user ended the run or can fix the cause."""
-    resume = f"Resume with: tenor train --resume {run.path}"
+    resume = resume_advice(run)
+    if isinstance(error, LostProcessError | UnwrittenCheckpointError):
+        error.args = (f"{error}. {resume}",)
     if isinstance(error, KeyboardInterrupt | InterruptedRunError):
         return InterruptedRunError(f"{str(error) or 'SIGINT'}. {resume}")
     if (refusal := system_refusal(error)) is not None:
         return TenorError(f"{refusal}. The checkpoints in {run.checkpoints} are intact. {resume}")
     return error
+
+
+def resume_advice(run: RunDirectory) -> str:
+    """The command that resumes a run, with the launcher that started it."""
+    return f"Resume with: {launch_words()} train --resume {run.path}"
 
 
 def checkpoint_rows(root: Path, kept: list[Checkpoint], state: TrainState) -> tuple[CheckpointRow, ...]:

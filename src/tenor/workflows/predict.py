@@ -8,7 +8,7 @@ from rich.console import Console
 
 from tenor.console.run import ProgressLine, progress_line, show_notes
 from tenor.errors import UserError
-from tenor.inference.engine_choice import PAYS_FROM
+from tenor.inference.engine_choice import COMPARED, PAYS_FROM
 from tenor.inference.file_job import FileJob, interrupted_job, predict_file, refuse_faults, survey
 from tenor.inference.file_outputs import is_text, refuse_existing, require_output
 from tenor.inference.file_records import FileResult
@@ -63,9 +63,9 @@ def predict_to_file(
     refuse_faults(surveyed, job)
     started_job = None if job.restart else interrupted_job(job.output)
     sample: list[str] = []
-    if started_job is not None and engine == "auto":
+    if started_job is not None and engine in COMPARED:
         engine = started_job.engine
-    elif engine == "auto":
+    elif engine in COMPARED:
         sample = surveyed.sample if surveyed.rows >= PAYS_FROM else []
     predictor = Predictor.load(
         reference,

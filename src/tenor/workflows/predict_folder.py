@@ -11,7 +11,7 @@ from rich.console import Console
 
 from tenor.console.run import progress_line, show_notes
 from tenor.data.unlike_texts import UnlikeTexts
-from tenor.inference.engine_choice import PAYS_FROM
+from tenor.inference.engine_choice import COMPARED, PAYS_FROM
 from tenor.inference.file_job import FileJob, model_and_options
 from tenor.inference.file_outputs import locked_output
 from tenor.inference.file_shards import (
@@ -127,8 +127,8 @@ def _predictor(
 
     One engine computes all files, on whatever machine: chosen here on the first texts, unless it was chosen before.
     """
-    stored = stored_engine(job.output) if engine == "auto" and not job.restart else None
-    here = stored is None and engine == "auto" and device != "cuda"
+    stored = stored_engine(job.output) if engine in COMPARED and not job.restart else None
+    here = stored is None and engine in COMPARED and device != "cuda"
     predictor = Predictor.load(
         reference,
         engine=engine if stored is None else stored,

@@ -1,11 +1,13 @@
 """From a configuration to the inputs of the loop; and whether a run's inputs are still the same."""
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, PartialState
 from rich.console import Console
@@ -18,21 +20,32 @@ from tenor.data.batching import Examples, TokenExamples
 from tenor.data.dataset import SourceData
 from tenor.data.sources import read_source
 from tenor.data.splits import Splits, data_fingerprint, data_notes, make_splits, present_splits
-from tenor.data.tokenization import TokenizedText, Truncation, tokenize, tokenizer_digest
+from tenor.data.tokenization import (
+    Shortened,
+    TokenizedText,
+    Truncation,
+    special_tokens_around,
+    tokenize,
+    tokenizer_digest,
+)
 from tenor.errors import UserError, advice_on_memory
 from tenor.inference.logits import Forward, predict, token_logits
 from tenor.measures.objective import make_objective
 from tenor.model.classifier import Classifier, load_classifier, position_count, weights_digest
-from tenor.model.device import DevicePlan, plan_device
+from tenor.model.device import DTYPES, DevicePlan, Precision, candidate, plan_device
 from tenor.model.features import cached_features, can_cache_features, first_token_state, head_logits
 from tenor.model.freezing import TrainableParameters, anatomy, freeze
+from tenor.model.half_attention import use_half_attention
 from tenor.model.speed import read_first_token_only, use_word_dropout
 from tenor.runs.directory import RunDirectory
 from tenor.runs.environment import package_versions
 from tenor.runs.files import sha256_file
 from tenor.runs.manifest import Manifest, read_manifest, update_manifest
 from tenor.runs.missing import is_missing
+from tenor.training.precision import PrecisionChoice, choose_precision
+from tenor.training.processes import ALONE, Processes
 from tenor.training.recorder import missing_trackers
+from tenor.training.task import TrainingTask
 
 HINT = "`tenor rule` lists every rule; a tracker is a package of its name."
 
@@ -76,6 +89,9 @@ class Prepared:
     plan: DevicePlan
     timings: dict[str, float]
     """Seconds per phase."""
+    precision: PrecisionChoice
+    """The plan's precision, and why."""
+    processes: Processes = ALONE
 
     @property
     def features_cached(self) -> bool:
@@ -83,15 +99,23 @@ class Prepared:
         return can_cache_features(self.classifier.model, self.parameters)
 
 
-def prepare(config: Config, given: SourceData | None = None, threads: int | None = None) -> Prepared:
-    """Read (unless the rows are `given`), split, tokenize, load and freeze. `threads` overrides the configuration's.
+def prepare(
+    config: Config,
+    given: SourceData | None = None,
+    threads: int | None = None,
+    processes: Processes = ALONE,
+    precision: Precision | None = None,
+) -> Prepared:
+    """Read (unless the rows are `given`), split, tokenize, load and freeze, and choose the precision.
+
+    `threads` and `precision`, as an earlier run recorded them, override the configuration's.
 
     Raises:
         UserError: data, model or settings cannot be used; names the place and the fix.
         TenorError: memory ran out.
     """
     require_available(config)
-    plan = device_plan(config, threads)
+    plan = plan_of_process(device_plan(config, threads, precision), config, threads, processes)
     started = time.perf_counter()
     with advice_on_memory("while the rows were read", f"give data.source={config.data.source} fewer rows"):
         splits = make_splits(given or read_source(config.data), config.data, config.seed)
@@ -104,7 +128,25 @@ def prepare(config: Config, given: SourceData | None = None, threads: int | None
         tokens = {name: tokenize(rows, classifier.tokenizer, truncation) for name, rows in present.items()}
     parameters = freeze(classifier.model, config.model)
     timings = {"read": read - started, "load_model": loaded - read, "tokenize": time.perf_counter() - loaded}
-    return Prepared(config, splits, tokens, classifier, parameters, plan, timings)
+    choice = PrecisionChoice(plan.precision, plan.why)
+    prepared = Prepared(config, splits, tokens, classifier, parameters, plan, timings, choice, processes)
+    return with_fastest_precision(prepared) if precision is None else prepared
+
+
+def with_fastest_precision(prepared: Prepared) -> Prepared:
+    """With `training.precision=auto` on a processor with 16-bit products, the type that is faster on the run's batches.
+
+    Of several processes the main one measures and tells the others.
+    """
+    other = candidate(prepared.plan) if prepared.config.training.precision == "auto" else None
+    if other is None or prepared.features_cached:  # The head alone is trained.
+        return prepared
+    started = time.perf_counter()
+    task = make_task(prepared, *make_examples(prepared, Console(quiet=True)), Path())
+    choice = choose_precision(task, other)
+    plan = replace(prepared.plan, precision=choice.precision, why=choice.why)
+    timings = {**prepared.timings, "choose_precision": time.perf_counter() - started}
+    return replace(prepared, plan=plan, precision=choice, timings=timings)
 
 
 def make_classifier(config: Config, class_names: tuple[str, ...], plan: DevicePlan) -> Classifier:
@@ -114,13 +156,37 @@ def make_classifier(config: Config, class_names: tuple[str, ...], plan: DevicePl
     read_first_token_only(classifier.model)
     if plan.device == "cpu":
         use_word_dropout(classifier.model)
+        use_half_attention(classifier.model)
     return classifier
 
 
-def device_plan(config: Config, threads: int | None = None) -> DevicePlan:
-    """The device and precision of the run. `threads` overrides the configuration's."""
+def device_plan(config: Config, threads: int | None = None, precision: Precision | None = None) -> DevicePlan:
+    """The device and precision of the run. `threads` and `precision` override the configuration's."""
     training, budget = config.training, config.evaluation.token_budget
-    return plan_device(training.device, training.precision, threads or training.threads, training.token_budget, budget)
+    kind, count = precision or training.precision, threads or training.threads
+    plan = plan_device(training.device, kind, count, training.token_budget, budget)
+    return replace(plan, why=f"{precision}, which the run was started with") if precision is not None else plan
+
+
+def plan_of_process(plan: DevicePlan, config: Config, threads: int | None, processes: Processes) -> DevicePlan:
+    """The plan of one of several processes on a host: its part of the cores, unless a number of threads is given.
+
+    Raises:
+        UserError: there are more processes than GPUs, or the device cannot be used by several processes.
+    """
+    if processes.count == 1:
+        return plan
+    if plan.device == "mps":
+        raise UserError("several processes cannot train on MPS; set training.device=cpu, or start one process")
+    if plan.device == "cuda" and processes.on_this_host > torch.cuda.device_count():
+        raise UserError(
+            f"{processes.on_this_host} processes were started on a machine with {torch.cuda.device_count()} GPUs, "
+            f"expected one for each: --nproc-per-node {torch.cuda.device_count()}"
+        )
+    if threads is None and config.training.threads is None:
+        plan = replace(plan, threads=max(1, plan.threads // processes.on_this_host))
+        torch.set_num_threads(plan.threads)
+    return plan
 
 
 def make_examples(prepared: Prepared, console: Console) -> tuple[dict[str, Examples], Forward]:
@@ -140,6 +206,35 @@ def make_examples(prepared: Prepared, console: Console) -> tuple[dict[str, Examp
         for name, examples in tokens.items()
     }
     return features, head_logits
+
+
+def make_task(prepared: Prepared, examples: dict[str, Examples], forward: Forward, checkpoints: Path) -> TrainingTask:
+    """The training task of a prepared run."""
+    return TrainingTask(
+        model=prepared.classifier.model,
+        parameters=prepared.parameters,
+        forward=forward,
+        train=examples["train"],
+        validation=examples["validation"],
+        objective=make_objective(
+            prepared.config.training, prepared.splits.train.labels, prepared.splits.train.class_names
+        ),
+        settings=prepared.config.training,
+        seed=prepared.config.seed,
+        plan=prepared.plan,
+        checkpoints=checkpoints,
+        short_train=shortened(prepared, examples["train"]),
+        processes=prepared.processes,
+    )
+
+
+def shortened(prepared: Prepared, train: Examples) -> Examples | None:
+    """The training rows truncated to half of `data.max_length`; None if no step uses them."""
+    if prepared.config.training.short_share == 0.0 or not isinstance(train, TokenExamples):
+        return None
+    data, around = prepared.config.data, special_tokens_around(prepared.classifier.tokenizer)
+    truncation = Truncation(max(data.max_length // 2, sum(around) + 1), data.truncation, data.head_share)
+    return replace(train, tokens=Shortened(prepared.tokens["train"], truncation, around))
 
 
 def check_length(classifier: Classifier, max_length: int) -> None:
@@ -166,6 +261,8 @@ def record_inputs(run: RunDirectory, prepared: Prepared, fingerprints: dict[str,
         threads=plan.threads,
         device=plan.device,
         precision=plan.precision,
+        precision_choice=asdict(prepared.precision),
+        processes=prepared.processes.count,
         timings=prepared.timings,
         data_notes=list(data_notes(prepared.splits)),
         trainable=asdict(prepared.parameters.summary()),
@@ -196,9 +293,16 @@ def recorded_config(run: RunDirectory, manifest: Manifest) -> Config:
     return config
 
 
-def recorded_threads(manifest: Manifest) -> int | None:
-    """The CPU threads of a run: another number gives other rounding errors."""
-    return manifest.threads if isinstance(manifest.threads, int) else None
+def recorded_threads(manifest: Manifest, processes: Processes = ALONE) -> int | None:
+    """The CPU threads of each process of a run, if it had as many processes: another number gives other rounding
+    errors."""
+    is_known = isinstance(manifest.threads, int) and manifest.processes == processes.count
+    return manifest.threads if is_known else None  # type: ignore[return-value]
+
+
+def recorded_precision(manifest: Manifest) -> Precision | None:
+    """The precision of a run, which is not chosen again."""
+    return manifest.precision if manifest.precision in DTYPES else None  # type: ignore[return-value]
 
 
 def changed_inputs(manifest: Manifest, fingerprints: dict[str, str]) -> list[str]:
@@ -217,7 +321,12 @@ def changed_versions(manifest: Manifest) -> list[str]:
 def changed_device(manifest: Manifest, prepared: Prepared) -> list[str]:
     """A message for each difference in device, precision or number of threads."""
     plan = prepared.plan
-    here = {"device": plan.device, "precision": plan.precision, "threads": plan.threads}
+    here = {
+        "device": plan.device,
+        "precision": plan.precision,
+        "processes": prepared.processes.count,
+        "threads": plan.threads,
+    }
     then: dict[str, Any] = {name: getattr(manifest, name) for name in here}
     if isinstance(named := manifest.hardware.get("accelerators"), list):
         here["GPU"], then["GPU"] = (", ".join(map(str, names)) or "none" for names in (plan.accelerators, named))
@@ -232,11 +341,22 @@ def _known(version: Any) -> str:
     return str(version)[:12] if isinstance(version, str) else "not installed"
 
 
+def require_same_inputs(processes: Processes, fingerprints: Mapping[str, str]) -> None:
+    """Raises UserError in every process if the inputs of one differ from those of process 0."""
+    main, *others = processes.gather(dict(fingerprints))
+    for rank, other in enumerate(others, 1):
+        if differing := [name for name in main if other[name] != main[name]]:
+            raise UserError(
+                f"process {rank} has other inputs than process 0: {' and '.join(differing)}. Give every machine the "
+                "same files, or a shared folder"
+            )
+
+
 def make_accelerator(plan: DevicePlan) -> Accelerator:
     """An accelerator with the plan's device and precision.
 
     Raises:
-        UserError: started by a distributed launcher, or Accelerate's environment variables choose another device.
+        UserError: Accelerate's environment variables choose another device.
     """
     precision = "no" if plan.precision == "fp32" else plan.precision
     # Accelerate keeps one state per process, and an earlier run in it may have set another precision or device.
@@ -245,8 +365,8 @@ def make_accelerator(plan: DevicePlan) -> Accelerator:
     if (current_precision, current_device) != (precision, plan.device):
         AcceleratorState._reset_state(reset_partial_state=True)
     accelerator = Accelerator(cpu=plan.device == "cpu", mixed_precision=precision)
-    if accelerator.num_processes > 1:
-        raise UserError("tenor train runs in one process; start it without a distributed launcher")
+    if plan.device == "cpu":
+        torch.set_num_threads(plan.threads)  # Among several processes, Accelerate sets a number of its own.
     if accelerator.device.type != plan.device:  # For example because ACCELERATE_USE_CPU is set.
         raise UserError(
             f"Accelerate would train on {accelerator.device}, expected {plan.device}: remove the ACCELERATE_… "

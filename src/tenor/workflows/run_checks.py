@@ -12,19 +12,24 @@ from tenor.checks.evidence import (
     CheckpointEvidence,
     EvaluationEvidence,
     OverlapEvidence,
+    RankEvidence,
     ReportedSplit,
+    ResumeEvidence,
     ValidationPoint,
 )
 from tenor.checks.finding import Finding, Report, findings_view, summary_line
 from tenor.checks.watchdog import Watchdog
 from tenor.config.schema import Checks, Config
+from tenor.data.batching import epoch_batches
 from tenor.errors import RefusedError, UserError
 from tenor.evaluation.results import SplitResult
+from tenor.model.optimizer import parameter_groups, rate_factor
 from tenor.runs.directory import RunDirectory
 from tenor.runs.findings import parse_findings, read_findings, write_findings
 from tenor.runs.missing import Missing
 from tenor.runs.step_records import read_records
 from tenor.training.checkpoint import TrainState, Window
+from tenor.training.loop import Callbacks, EpochRows
 from tenor.training.recorder import Recorder
 from tenor.training.task import TrainingTask
 from tenor.workflows.prepare import Prepared
@@ -202,6 +207,64 @@ def restore_watchdog(run: RunDirectory, watchdog: Watchdog, done: int) -> None:
             f"{run.metrics} contains a record that Tenor did not write ({type(error).__name__}: {what}). "
             f"Restore the file, or start a new run"
         ) from error
+
+
+def silent_watchdog(task: TrainingTask) -> Callbacks:
+    """Callbacks of every process but the main one: its watchdog only notes weights and gradients for the main one's."""
+    watchdog = Watchdog(task.model, n_classes=len(task.class_names), every=task.settings.log_every, policy="warn")
+
+    def on_record(step: int, values: Mapping[str, float], window: Window) -> None:
+        watchdog.add_record(step, loss=values["loss"])  # Frees what the hooks have kept.
+
+    return Callbacks(on_start=watchdog.watch, on_record=on_record)
+
+
+class RowChecks:
+    """Tells the watchdog which rows the processes saw in each epoch, and how a resumed run continued."""
+
+    def __init__(self, task: TrainingTask, watchdog: Watchdog, done: int) -> None:
+        self._task, self._watchdog, self._done = task, watchdog, done
+        self._rate: float | None = None
+
+    def on_step(self, state: TrainState) -> None:
+        """After the first step of a resumed run: its learning rate.
+
+        Raises:
+            RefusedError: as `Watchdog.note`.
+        """
+        if self._done and state.step == self._done + 1:
+            self._rate = self._watchdog.rate
+            self._watchdog.note(self._resume())
+
+    def on_epoch(self, seen: EpochRows) -> None:
+        """The rows of an epoch; of one that was resumed within, also those before.
+
+        Raises:
+            RefusedError: as `Watchdog.note`.
+        """
+        task = self._task
+        rows = {rank: one.tolist() for rank, one in enumerate(seen.by_rank)}
+        if seen.first_batch == 0:
+            if len(rows) > 1:
+                self._watchdog.note(RankEvidence(rows, len(task.train)))
+            return
+        batches = epoch_batches(task.train.lengths, task.settings.batch_size, task.seed, seen.epoch)
+        before = np.concatenate(batches[: seen.first_batch])
+        after = np.concatenate(seen.by_rank)
+        self._watchdog.note(self._resume(before, after))
+
+    def _resume(self, before: np.ndarray | None = None, after: np.ndarray | None = None) -> ResumeEvidence:
+        settings = self._task.settings
+        peak = max(group["peak_lr"] for group in parameter_groups(self._task.model, settings))
+        return ResumeEvidence(
+            step_before=self._done,
+            step_after=self._done + 1,
+            rate_after=self._rate,
+            planned_rate_after=peak * rate_factor(self._done, self._task.total_steps, settings),
+            rows_before=before,  # type: ignore[arg-type]
+            rows_after=after,  # type: ignore[arg-type]
+            rows_in_epoch=None if before is None else len(self._task.train),
+        )
 
 
 KINDS = {EvaluationEvidence, OverlapEvidence}

@@ -1,11 +1,13 @@
 """A whole run: configuration → data → training → best checkpoint → evaluation."""
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 from rich.console import Console
@@ -15,16 +17,15 @@ from tenor.checks.watchdog import Watchdog
 from tenor.config.describe import to_yaml
 from tenor.config.schema import Config
 from tenor.console.run import ProgressLine, progress_line, show_finish, show_overview
-from tenor.data.batching import Examples, TokenExamples
+from tenor.data.batching import Examples
 from tenor.data.dataset import LabelledText, SourceData, not_labelled
 from tenor.data.splits import present_splits
-from tenor.data.tokenization import Shortened, Truncation, special_tokens_around
 from tenor.errors import TenorError, UserError, advice_on_memory, errors_of_run
 from tenor.evaluation.confusion_picture import confusion_figure
 from tenor.evaluation.results import SplitResult, evaluation_json
-from tenor.inference.logits import Forward, predict
+from tenor.inference.logits import Forward
 from tenor.measures.calibration import choose_temperature
-from tenor.measures.objective import make_objective, metrics_line
+from tenor.measures.objective import metrics_line
 from tenor.runs.best_evaluation import write_evaluation
 from tenor.runs.directory import DEFAULT_ROOT, RunDirectory, create_run, find_run, locked
 from tenor.runs.files import remove_leftovers, write_text
@@ -45,11 +46,21 @@ from tenor.training.checkpoint import (
     verify_checkpoint,
 )
 from tenor.training.loop import Callbacks, fit
+from tenor.training.processes import LostProcessError, Processes, hint_on_gpus, joined, require_one_process
 from tenor.training.recorder import Recorder
+from tenor.training.signals import terminations_ignored
 from tenor.training.task import TrainingTask
+from tenor.training.together import copy_weights, predict_in_shares
 from tenor.workflows.check import run_preflight
 from tenor.workflows.measure import choose_hybrid, fit_baselines, keep_text_keys, keep_text_profile, measure_split
-from tenor.workflows.outcome import Outcome, checkpoint_rows, headline, recorded_outcome, save_model
+from tenor.workflows.outcome import (
+    Outcome,
+    checkpoint_rows,
+    headline,
+    recorded_outcome,
+    resume_advice,
+    save_model,
+)
 from tenor.workflows.prepare import (
     Prepared,
     changed_device,
@@ -58,19 +69,24 @@ from tenor.workflows.prepare import (
     input_fingerprints,
     make_accelerator,
     make_examples,
+    make_task,
     prepare,
     record_inputs,
     recorded_config,
+    recorded_precision,
     recorded_threads,
+    require_same_inputs,
 )
 from tenor.workflows.report import card_at_exit, report_at_exit
 from tenor.workflows.run_checks import (
+    RowChecks,
     RunFindings,
     evaluation_report,
     make_watchdog,
     record_and_check,
     refuse_stopped,
     restore_watchdog,
+    silent_watchdog,
 )
 
 
@@ -103,7 +119,7 @@ def fit_with_checks(
         TenorError: memory ran out, or the loss is not finite.
     """
     config, plan = prepared.config, prepared.plan
-    task = make_task(run, prepared, examples, forward)
+    task = make_task(prepared, examples, forward, run.checkpoints)
     checkpoint = newest_checkpoint(run, console) if resume else None
     done = checkpoint.step if checkpoint else 0
     accelerator = make_accelerator(plan)
@@ -121,40 +137,12 @@ def fit_with_checks(
         with advice_on_memory("in training", advice), progress_line(console, "step", task.total_steps, done) as line:
             if checkpoint:
                 restore_watchdog(run, watchdog, done)
-            callbacks = make_callbacks(recorder, line, console, task, watchdog, observer)
+            callbacks = make_callbacks(recorder, line, console, task, watchdog, observer, done)
             return fit(task, accelerator, checkpoint, callbacks)
     finally:
         for fault in recorder.close():
             console.print(f"{fault}; metrics.jsonl contains all records", style="red", soft_wrap=True, markup=False)
         findings.keep(watchdog.report)
-
-
-def make_task(run: RunDirectory, prepared: Prepared, examples: dict[str, Examples], forward: Forward) -> TrainingTask:
-    """The training task of a prepared run."""
-    return TrainingTask(
-        model=prepared.classifier.model,
-        parameters=prepared.parameters,
-        forward=forward,
-        train=examples["train"],
-        validation=examples["validation"],
-        objective=make_objective(
-            prepared.config.training, prepared.splits.train.labels, prepared.splits.train.class_names
-        ),
-        settings=prepared.config.training,
-        seed=prepared.config.seed,
-        plan=prepared.plan,
-        checkpoints=run.checkpoints,
-        short_train=shortened(prepared, examples["train"]),
-    )
-
-
-def shortened(prepared: Prepared, train: Examples) -> Examples | None:
-    """The training rows truncated to half of `data.max_length`; None if no step uses them."""
-    if prepared.config.training.short_share == 0.0 or not isinstance(train, TokenExamples):
-        return None
-    data, around = prepared.config.data, special_tokens_around(prepared.classifier.tokenizer)
-    truncation = Truncation(max(data.max_length // 2, sum(around) + 1), data.truncation, data.head_share)
-    return replace(train, tokens=Shortened(prepared.tokens["train"], truncation, around))
 
 
 def make_callbacks(
@@ -164,9 +152,12 @@ def make_callbacks(
     task: TrainingTask,
     watchdog: Watchdog,
     observer: RunObserver = NO_OBSERVER,
+    done: int = 0,
 ) -> Callbacks:
-    """The callbacks of the loop, which feed recorder, progress line, watchdog and observer."""
+    """The callbacks of the loop, which feed recorder, progress line, watchdog and observer; `done` steps were taken
+    before a resume."""
     latest: dict[str, float] = {}
+    rows = RowChecks(task, watchdog, done)
 
     def on_record(step: int, values: dict[str, float], window: Window) -> None:
         latest.update(values)
@@ -174,6 +165,7 @@ def make_callbacks(
 
     def on_step(state: TrainState) -> None:
         line.advance(1, _detail(latest or _window_values(state.window)))
+        rows.on_step(state)
 
     def on_validation(validation: Validation) -> None:
         recorder.record("validation", validation.step, epoch=validation.epoch, **validation.metrics)
@@ -182,7 +174,7 @@ def make_callbacks(
         console.print(f"epoch {validation.epoch:.2f}  validation {metrics_line(validation.metrics)}", highlight=False)
         observer.on_validation(validation)
 
-    return Callbacks(on_start=watchdog.watch, on_record=on_record, on_step=on_step, on_validation=on_validation)
+    return Callbacks(watchdog.watch, on_record, on_step, on_validation, rows.on_epoch)
 
 
 def _draw_confusion(recorder: Recorder, validation: Validation, class_names: tuple[str, ...]) -> None:
@@ -224,6 +216,21 @@ def newest_checkpoint(run: RunDirectory, console: Console) -> Checkpoint | None:
     return None
 
 
+def predict_held_out(
+    prepared: Prepared, examples: dict[str, Examples], forward: Forward, console: Console
+) -> dict[str, np.ndarray]:
+    """The logits of every row of the validation and the test split, with the main process's weights; each process
+    computes a share of the rows."""
+    model, processes = prepared.classifier.model, prepared.processes
+    copy_weights(processes, model)
+    logits: dict[str, np.ndarray] = {}
+    for name, rows in present_splits(prepared.splits).items():
+        if name != "train":
+            with progress_line(console, f"evaluating on {name}", len(rows)) as line:
+                logits[name] = predict_in_shares(processes, model, examples[name], prepared.plan, forward, line.advance)
+    return logits
+
+
 @dataclass(frozen=True)
 class RunResult:
     """A completed run."""
@@ -253,6 +260,8 @@ def train(
     `data` replaces the configured source: rows to train on, with or without a test split, for example from
     `tenor.data.from_dataframe`.
 
+    Started by a launcher such as torchrun, all processes must call it; it returns in process 0, and ends the others.
+
     Raises:
         TenorError: the run failed, was refused or was interrupted, as its folder and the summary record too. The
             error's attribute `run` is that folder; None where the input could not be read, so that no run was started.
@@ -260,7 +269,12 @@ def train(
     given = as_source(data)
     if given is not None:
         config = config.model_copy(update={"data": config.data.model_copy(update={"source": "given"})})
-    return start(prepare(config, given), root, console, observer)
+    with joined() as processes:
+        if not processes.is_main:
+            assist(processes, given)
+        prepared = prepare(config, given, processes=processes)
+        share_settings(prepared)
+        return start(prepared, root, console, observer)
 
 
 def start(
@@ -271,9 +285,12 @@ def start(
     Raises:
         TenorError: as `train`.
     """
+    if prepared.processes.count == 1:
+        require_one_process("this command")
     config = prepared.config
     read_summary(root)  # A damaged summary is reported now and not after hours.
     fingerprints = input_fingerprints(prepared)
+    require_same_inputs(prepared.processes, fingerprints)
     run = create_run(root, config.name)
     with errors_of_run(run.path), locked(run):
         write_text(run.config, to_yaml(config))
@@ -297,7 +314,21 @@ def resume(
         UserError: there is no such run, or it is complete or still running.
         RefusedError: the watchdog stopped it.
     """
-    console = console or Console(stderr=True, markup=False)
+    given = as_source(data)
+    with joined() as processes:
+        if not processes.is_main:
+            assist(processes, given)
+        return _resume(reference, root, console or Console(stderr=True, markup=False), given, observer, processes)
+
+
+def _resume(
+    reference: str,
+    root: Path,
+    console: Console,
+    given: SourceData | None,
+    observer: RunObserver,
+    processes: Processes,
+) -> RunResult:
     run = find_run(root, reference)
     with errors_of_run(run.path), locked(run):
         manifest = read_manifest(run)
@@ -310,8 +341,12 @@ def resume(
             raise UserError(f"{run.reference} is complete; start a new run with `tenor train {run.config}`")
         if manifest.status == "refused":
             refuse_stopped(run)
-        prepared = prepare(recorded_config(run, manifest), as_source(data), recorded_threads(manifest))
+        threads = recorded_threads(manifest, processes)
+        precision = recorded_precision(manifest)
+        prepared = prepare(recorded_config(run, manifest), given, threads, processes, precision)
+        share_settings(prepared, threads)
         fingerprints = input_fingerprints(prepared)
+        require_same_inputs(processes, fingerprints)
         if changed := changed_inputs(manifest, fingerprints):
             what = " and ".join(changed)
             raise UserError(
@@ -327,6 +362,39 @@ def resume(
         return _run(run, run.path.parent.parent, prepared, console, observer, resume=True)
 
 
+def share_settings(prepared: Prepared, threads: int | None = None) -> None:
+    """Tell the other processes what they need to prepare the same run, now that the caches are written."""
+    config, plan = prepared.config, prepared.plan
+    same = config.training.model_copy(update={"device": plan.device, "precision": plan.precision})
+    settings = config.model_copy(update={"training": same}).model_dump_json()
+    prepared.processes.share({"config": settings, "threads": threads})
+
+
+def assist(processes: Processes, given: SourceData | None) -> NoReturn:
+    """What every process but the main one does in a run: the same steps, with a share of the rows.
+
+    It reads no run folder and writes nothing but caches, on a machine that does not share them with the main one.
+
+    Raises:
+        SystemExit: when the main process has ended, with its status.
+        TenorError: an error of this process, or the main process ended without a message.
+    """
+    silent = Console(quiet=True)
+    told = processes.share()
+    prepared = prepare(Config.model_validate_json(told["config"]), given, told["threads"], processes)
+    require_same_inputs(processes, input_fingerprints(prepared))
+    run = RunDirectory(Path(processes.share()))
+    try:
+        with processes.main_first():
+            examples, forward = make_examples(prepared, silent)
+        task = make_task(prepared, examples, forward, run.checkpoints)
+        fit(task, make_accelerator(prepared.plan), callbacks=silent_watchdog(task))
+        predict_held_out(prepared, examples, forward, silent)
+        raise SystemExit(processes.share()["status"])
+    except LostProcessError as error:
+        raise LostProcessError(f"{error}. {resume_advice(run)}") from error
+
+
 def as_source(data: LabelledText | SourceData | None) -> SourceData | None:
     """Rows given in Python as a source; None if there are none."""
     if isinstance(data, LabelledText):
@@ -339,18 +407,26 @@ def as_source(data: LabelledText | SourceData | None) -> SourceData | None:
 def _run(
     run: RunDirectory, root: Path, prepared: Prepared, console: Console, observer: RunObserver, resume: bool
 ) -> RunResult:
-    config = prepared.config
-    with report_at_exit(run, console) as rows, recorded_outcome(run, root, config) as outcome:
+    config, processes = prepared.config, prepared.processes
+    processes.share(str(run.path.resolve()))
+    with (
+        terminations_ignored(processes.count > 1),
+        report_at_exit(run, console) as rows,
+        recorded_outcome(run, root, config) as outcome,
+    ):
         rows |= present_splits(prepared.splits)
         console.print(f"run {run.path}", highlight=False, soft_wrap=True)
         findings = RunFindings(run, config, console)
         show_overview(console, prepared)
+        if hint := hint_on_gpus(processes, prepared.plan.device, sys.argv[1:]):
+            console.print(hint, highlight=False, soft_wrap=True)
         observer.on_begin(run)
         with _recorded(outcome, findings):
             times = [time.perf_counter()]
             findings.add(run_preflight(prepared))
             times.append(time.perf_counter())
-            examples, forward = make_examples(prepared, console)
+            with processes.main_first():
+                examples, forward = make_examples(prepared, console)
             times.append(time.perf_counter())
             state = fit_with_checks(run, prepared, examples, forward, findings, console, observer, resume)
             times.append(time.perf_counter())
@@ -391,10 +467,7 @@ def _finish(
     best = verify_checkpoint(checkpoint_path(run.checkpoints, state.best.step))
     load_weights(best, prepared.classifier.model)
     held_out = {name: rows for name, rows in present_splits(splits).items() if name != "train"}
-    logits: dict[str, np.ndarray] = {}
-    for name, rows in held_out.items():
-        with progress_line(console, f"evaluating on {name}", len(rows)) as line:
-            logits[name] = predict(prepared.classifier.model, examples[name], prepared.plan, forward, line.advance)
+    logits = predict_held_out(prepared, examples, forward, console)
     temperature = choose_temperature(logits["validation"], splits.validation.labels)
     baselines = fit_baselines(splits.train, config, run.baseline)
     if baselines.note:

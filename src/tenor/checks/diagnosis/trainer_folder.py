@@ -23,6 +23,7 @@ from tenor.checks.diagnosis.results_json import (
 )
 from tenor.checks.diagnosis.tenor_run import points, step_evidence
 from tenor.checks.diagnosis.trainer_arguments import STEMS, SUFFIXES, Arguments, Selection, read_arguments
+from tenor.checks.diagnosis.trainer_resume import logged_resume
 from tenor.checks.diagnosis.trainer_totals import totals_of
 from tenor.checks.evidence import (
     CheckpointEvidence,
@@ -142,7 +143,9 @@ def read_trainer_folder(path: Path) -> list[Artifacts]:
     same = {name: state for name, state in states.items() if not _contradicts(state, reference)}
     state = max((reference, *same.values()), key=_last_step)
     others = tuple(name for name in states if name not in same) if states else None
-    return [_artifacts(state, path, others)]
+    artifacts = _artifacts(state, path, others)
+    resumed = logged_resume(same.values(), state)
+    return [artifacts if resumed is None else replace(artifacts, evidence=(*artifacts.evidence, resumed))]
 
 
 def _contradicts(state: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

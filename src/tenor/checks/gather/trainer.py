@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from tenor.checks.evidence import CheckpointEvidence, ProcessEvidence
+from tenor.checks.evidence import CheckpointEvidence, ProcessEvidence, ResumeEvidence
 from tenor.checks.finding import CannotTell
 from tenor.checks.gather.batches import loader_batches, random_states_kept
 from tenor.checks.gather.intentions import saved_under_other_names
@@ -28,6 +28,21 @@ def trainer_evidence(
     if args.world_size > 1:
         processes = (trainer_processes(model, args, train_loader),)
     return (trainer_checkpoints(model, args, state), *processes)
+
+
+def resumed_schedule(done: int, scheduler: Any) -> ResumeEvidence:
+    """The rate from which the schedule of a run that was resumed after `done` steps continues, and the planned one, if
+    the schedule is a function of the step, as all of `transformers` are but the one that follows a metric."""
+    schedule = getattr(scheduler, "scheduler", scheduler)  # Accelerate's wrapper.
+    if not isinstance(schedule, torch.optim.lr_scheduler.LambdaLR):
+        return ResumeEvidence(done, done + 1)
+    # With float16, the schedule does not count steps that were skipped.
+    planned = schedule.last_epoch if schedule.last_epoch >= done / 2 else done
+    after, expected = (
+        float(max(base * factor(step) for base, factor in zip(schedule.base_lrs, schedule.lr_lambdas, strict=True)))
+        for step in (schedule.last_epoch, planned)
+    )
+    return ResumeEvidence(done, done + 1, rate_after=after, planned_rate_after=expected)
 
 
 def trainer_checkpoints(model: nn.Module, args: Any, state: Any) -> CheckpointEvidence:
