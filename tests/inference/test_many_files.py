@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -208,8 +209,6 @@ def test_a_file_that_changed_before_it_was_complete_is_begun_anew(predict: Predi
 def test_outputs_of_others_and_of_other_jobs_are_kept(
     predict: Predict, small_predictor: Predictor, tmp_path: Path
 ) -> None:
-    from dataclasses import replace
-
     inputs, out = write_shards(tmp_path / "in"), tmp_path / "out"
     out.mkdir()
     (out / "part-1.csv").write_text("mine")
@@ -232,6 +231,29 @@ def test_outputs_of_others_and_of_other_jobs_are_kept(
     assert outputs(out) == before
     with FileLock(tmp_path / ".out.lock"), pytest.raises(UserError, match="another process is writing it"):
         predict(inputs, out)
+
+
+@pytest.mark.parametrize("engine", ["auto", "fastest", "onnx"])
+def test_all_files_are_computed_by_one_engine(
+    engine: Any, predict: Predict, small_predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also the ones of a later call, unless it asks for another, which is refused."""
+    inputs, out = write_shards(tmp_path / "in"), tmp_path / "out"
+    predict(inputs, out)
+    asked: list[str] = []
+
+    def load(*_: Any, engine: str, **__: Any) -> Predictor:
+        asked.append(engine)
+        return replace(small_predictor, engine=replace(small_predictor.engine, name=engine))
+
+    monkeypatch.setattr(Predictor, "load", load)
+    job = FileJob(inputs, out)
+    if engine == "onnx":
+        with pytest.raises(UserError, match="other settings: engine torch, now onnx"):
+            predict_to_folder("model", job, engine, console=Console(quiet=True))
+    else:
+        assert predict_to_folder("model", job, engine, console=Console(quiet=True)).result.resumed_files == FILES
+        assert asked == ["torch"]
 
 
 def test_a_restart_that_is_killed_goes_on(predict: Predict, tmp_path: Path) -> None:
