@@ -4,7 +4,7 @@ Throughput: the same files, MiniLM with random weights, texts of real reviews; o
 with a thread per core, and a Ray worker with one thread per core. The rate is that after the first third of the files,
 since starting and loading cost the same whatever their number; the whole time is printed too.
 
-Memory: of the process that drives the cluster, on more and more rows, with a tiny model and texts of four words.
+Memory: of the process that drives the cluster, on more and more rows, with a tiny model and texts of two words.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from tenor.data.sources.embedded import embedded_encoder_folder
 from tenor.model.device import plan_device
 from tenor.runs.missing import Missing
 
-WORDS = 4
+WORDS = 2
 LIMIT_GB = 1.5
 
 
