@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from tenor.watch.call_form import call_form
 from tenor.watch.heard_rows import labels_in_batch
+from tenor.watch.one_output_steps import OneOutput
 
 if TYPE_CHECKING:
     from tenor.watch.observer import Call, Observer, Step
@@ -38,9 +39,13 @@ class FirstStep:
     forward: Callable[[nn.Module, dict[str, torch.Tensor]], Any] | None
     """Calls the model as the program does; None if the program calls parts of it."""
     total_steps: int | None
+    one_output: OneOutput | None = None
+    """Of a model for two classes with one output per row."""
 
 
-def read_first_step(observer: "Observer", optimizer: Any, call: "Call") -> FirstStep:
+def read_first_step(
+    observer: "Observer", optimizer: Any, call: "Call", one_output: OneOutput | None = None
+) -> FirstStep:
     """What the observer has seen since the program began."""
     step = observer.step
     loader, batches = _loader_and_batches(step, call)
@@ -49,7 +54,14 @@ def read_first_step(observer: "Observer", optimizer: Any, call: "Call") -> First
     passes = max(1, sum(one.module is call.module for one in step.calls))
     model = _model_of(step, optimizer, call)
     forward = call_form(call).forward if call.module is model else None
-    return FirstStep(step, call, model, optimizer, scheduler, loader, batches, passes, forward, total_steps(scheduler))
+    if one_output is not None:
+        forward = one_output.forward_of(call) if call.module is model else _called_by_parts
+    total = total_steps(scheduler)
+    return FirstStep(step, call, model, optimizer, scheduler, loader, batches, passes, forward, total, one_output)
+
+
+def _called_by_parts(model: nn.Module, inputs: dict[str, torch.Tensor]) -> Any:
+    raise NotImplementedError("the program calls parts of the model, so the logits of both classes are not known")
 
 
 def call_with_logits(step: "Step") -> "Call | None":
@@ -132,8 +144,11 @@ def loading_names(observer: "Observer", model: nn.Module) -> tuple[tuple[str, ..
     return tuple(prefix + name for name in info[0]), tuple(info[1])
 
 
-def loss_function(step: "Step") -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+def loss_function(first: FirstStep) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
     """The program's loss with its arguments, if it takes logits and labels; else the plain cross-entropy."""
+    step = first.step
+    if first.one_output is not None:
+        return first.one_output.loss_function()
     usable = [one for one in step.losses if one.function is not None and one.logits.ndim == 2]
     if not usable:
         return nn.functional.cross_entropy

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from tenor.checks.one_output import zero_one
+
 LARGEST = 12 * 2**20
 """Bytes of token ids that are kept of one training or evaluation."""
 
@@ -70,6 +72,18 @@ def labels_in_batch(batch: Any, rows: int | None = None, k: int | None = None) -
     classes = [one for one in fitting if not one.is_floating_point() and one.ndim == 1 and one.numel()]
     likely = [one for one in classes if k is None or int(one.max()) < k]
     return next(iter((*likely, *(fitting if not parts or rows is None else []))), None)
+
+
+def zero_one_in_batch(batch: Any, rows: int) -> torch.Tensor | None:
+    """The last part of a batch that has one label per row and only labels 0 and 1, of any type, shape (rows,)."""
+    from tenor.checks.gather.batches import LABEL_NAMES
+
+    if isinstance(batch, Mapping):
+        parts = [batch.get(name) for name in reversed(LABEL_NAMES)]
+    else:
+        parts = list(batch) if isinstance(batch, tuple | list) else []
+    fitting = [one for one in map(zero_one, parts) if one is not None and len(one) == rows]
+    return fitting[-1] if fitting else None
 
 
 class HeardTexts:

@@ -14,12 +14,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from tenor.checks.one_output import OutputKind, scores_in, two_logits
 from tenor.runs.findings import Report
 from tenor.watch.evaluations import Evaluations
 from tenor.watch.heard_rows import HeardTexts
 from tenor.watch.loading_hooks import unmatched_report
 from tenor.watch.loop_order import Plateau
 from tenor.watch.metric_objects import MetricObjects
+from tenor.watch.one_output_steps import class_labels
 from tenor.watch.session import Session
 from tenor.watch.settings import WatchSettings
 from tenor.watch.training import WatchedTraining, begin_training
@@ -50,6 +52,8 @@ class Call:
     is_from_batch: bool = False
     """Whether the inputs are those of the batch."""
     autocast: torch.dtype | None = None
+    scores: torch.Tensor | None = None
+    """The output of a model with one number per row, detached, shape (rows,) or (rows, 1)."""
 
 
 @dataclass
@@ -63,6 +67,8 @@ class Loss:
     labels: torch.Tensor
     value: torch.Tensor | None = None
     """Its result, if that is one number."""
+    function_name: str = ""
+    """The function of PyTorch that computes it."""
 
 
 @dataclass
@@ -97,6 +103,8 @@ class Observer:
         """Model → what `from_pretrained` reported about its weights."""
         self._unmatched: list[tuple[weakref.ref[nn.Module], Report]] = []
         """Models, and what follows from a state of which no tensor was loaded into them."""
+        self.one_output: weakref.WeakKeyDictionary[Any, OutputKind] = weakref.WeakKeyDictionary()
+        """Models for two classes with one output per row → what that is."""
         self.texts = HeardTexts()
         self.metric_objects = MetricObjects()
         self.scales_loss = False
@@ -179,6 +187,10 @@ class Observer:
         logits = logits_in(output)
         if not torch.is_grad_enabled():
             loader, batch, _ = self._batch_of(args, kwargs)
+            kind = self.one_output.get(module)
+            scores = scores_in(output) if kind is not None else None
+            if kind is not None and scores is not None:
+                logits = two_logits(scores, kind)
             self.evaluations.on_call(module, args, kwargs, logits, loader, batch)
             return
         if next(module.parameters(), None) is None:
@@ -186,7 +198,9 @@ class Observer:
             return
         self._taken = None
         if len(self.step.calls) < MOST_CALLS:
+            scores = scores_in(output)
             call = Call(module, args, kwargs, None if logits is None else logits.detach())
+            call.scores = None if scores is None else scores.detach()
             call.loader, call.batch, call.is_from_batch = self._batch_of(args, kwargs)
             call.autocast = _autocast()
             self._label(call, kwargs.get("labels"))
@@ -218,17 +232,18 @@ class Observer:
             return
         if len(args) != 2 or not all(isinstance(arg, torch.Tensor) for arg in args) or not args[0].requires_grad:
             return
-        losses = self.step.losses
+        losses, name = self.step.losses, ""
         if losses and losses[-1].logits.data_ptr() == args[0].data_ptr():
-            losses.pop()
-        losses.append(Loss(type(module).__name__, module, args[0].detach(), args[1], _one_number(output)))
+            name = losses.pop().function_name
+        losses.append(Loss(type(module).__name__, module, args[0].detach(), args[1], _one_number(output), name))
 
     def on_loss(self, name: str, function: Any, logits: torch.Tensor, labels: torch.Tensor, value: Any) -> None:
         if not torch.is_grad_enabled():
             self.evaluations.on_loss(logits, labels)
         elif logits.requires_grad:
-            self.step.losses.append(Loss(name, function, logits.detach(), labels, _one_number(value)))
-            self._label(self.step.calls[-1] if self.step.calls else None, labels)
+            loss = Loss(name, function, logits.detach(), labels, _one_number(value), name)
+            self.step.losses.append(loss)
+            self._label(self.step.calls[-1] if self.step.calls else None, class_labels(loss))
 
     def _label(self, call: Call | None, labels: Any) -> None:
         if call is not None and call.labels is None and isinstance(labels, torch.Tensor):
@@ -242,7 +257,7 @@ class Observer:
             return
         self.step.backward.append(first.detach().reshape(()))
         if self.step.calls and self.step.losses:
-            self._label(self.step.calls[-1], self.step.losses[-1].labels)
+            self._label(self.step.calls[-1], class_labels(self.step.losses[-1]))
 
     def on_clip(self, max_norm: float, norm: Any) -> None:
         step = self.step
