@@ -16,12 +16,13 @@ OutputKind = Literal["logit", "probability"]
 
 def scores_in(output: Any) -> torch.Tensor | None:
     """The tensor with one number per row in a model's output, shape (rows,) or (rows, 1); None for other outputs."""
+    found: torch.Tensor | None
     try:
         found = logits_of(output)
     except TypeError:
         parts = output if isinstance(output, tuple | list) else ()
         found = next((part for part in parts if isinstance(part, torch.Tensor) and part.ndim == 1), None)
-    if not isinstance(found, torch.Tensor) or not found.is_floating_point() or not found.numel():
+    if found is None or not isinstance(found, torch.Tensor) or not found.is_floating_point() or not found.numel():
         return None
     return found if found.ndim == 1 or (found.ndim == 2 and found.shape[1] == 1) else None
 

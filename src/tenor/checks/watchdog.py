@@ -310,6 +310,7 @@ class Watchdog:
             unchanged_trainable=tuple(sorted((self._trainable & unchanged) - self._reset_to_zero())),
             rows_evaluated=self._hooks.rows_evaluated,
             rows_not_finite=int(self._hooks.rows_not_finite),
+            evaluated_in_training_mode=self._hooks.noisy_forward or self._evidence.evaluated_in_training_mode,
         )
         self.judge()
 

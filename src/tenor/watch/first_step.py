@@ -53,14 +53,13 @@ def read_first_step(
     scheduler = schedulers[-1] if schedulers else None
     passes = max(1, sum(one.module is call.module for one in step.calls))
     model = _model_of(step, optimizer, call)
-    forward = call_form(call).forward if call.module is model else None
-    if one_output is not None:
-        forward = one_output.forward_of(call) if call.module is model else _called_by_parts
+    whole = call_form(call).forward if one_output is None else one_output.forward_of(call)
+    forward = whole if call.module is model else None if one_output is None else _called_by_parts
     total = total_steps(scheduler)
     return FirstStep(step, call, model, optimizer, scheduler, loader, batches, passes, forward, total, one_output)
 
 
-def _called_by_parts(model: nn.Module, inputs: dict[str, torch.Tensor]) -> Any:
+def _called_by_parts(model: nn.Module, inputs: Mapping[str, torch.Tensor]) -> Any:
     raise NotImplementedError("the program calls parts of the model, so the logits of both classes are not known")
 
 

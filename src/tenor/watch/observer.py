@@ -31,6 +31,8 @@ MOST_CALLS = 256
 """Calls of one step that are kept: one is enough, the others only count the passes."""
 RECENT = 4
 """Batches among which that of a call is looked for."""
+MOST_DRAWN = 4096
+"""Batches of one iterator that may be drawn ahead of the program."""
 MOST_TRAININGS = 16
 """Optimizers of one process that are watched; a search over settings makes hundreds."""
 
@@ -49,6 +51,8 @@ class Call:
     loader: Any = None
     """The loader of the last batch before the call; None where no batch came from a loader."""
     batch: Any = None
+    rows: Any = None
+    """The row numbers of the batch, as the sampler drew them."""
     is_from_batch: bool = False
     """Whether the inputs are those of the batch."""
     autocast: torch.dtype | None = None
@@ -125,8 +129,10 @@ class Observer:
         self._passes: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
         """Loader → how often it was iterated over."""
         self._iterators: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
-        self._recent: deque[tuple[Any, Any]] = deque(maxlen=RECENT)
-        """Loader and batch of the last batches."""
+        self._drawn: weakref.WeakKeyDictionary[Any, deque[Any]] = weakref.WeakKeyDictionary()
+        """Iterator → the row numbers of its batches that the program has not been given yet."""
+        self._recent: deque[tuple[Any, Any, Any]] = deque(maxlen=RECENT)
+        """Loader, batch and its row numbers, of the last batches."""
 
     def begin(self, settings: WatchSettings) -> None:
         self.session = Session(settings)
@@ -159,6 +165,14 @@ class Observer:
         self._iterators[iterator] = weakref.ref(loader)
         self._passes[loader] = self._passes.get(loader, 0) + 1
 
+    def on_rows_drawn(self, iterator: Any, rows: Any) -> None:
+        """The sampler has drawn the rows of a further batch; batches come in the order in which they were drawn."""
+        self._drawn.setdefault(iterator, deque(maxlen=MOST_DRAWN)).append(rows)
+
+    def before_restart(self, iterator: Any) -> None:
+        """An iterator begins anew: the program may have left its epoch early."""
+        self._drawn.pop(iterator, None)
+
     def passes_over(self, loader: Any) -> int:
         """How often a loader was iterated over."""
         return self._passes.get(loader, 0) if loader is not None else 0
@@ -167,18 +181,20 @@ class Observer:
         loader = self._iterators.get(iterator)
         # Copied, since programs take the labels out of a batch before they call the model.
         kept = dict(batch) if isinstance(batch, Mapping) else batch
-        self._recent.append((loader() if loader is not None else None, kept))
+        drawn = self._drawn.get(iterator)
+        rows = drawn.popleft() if drawn else None
+        self._recent.append((loader() if loader is not None else None, kept, rows))
 
-    def _batch_of(self, args: Any, kwargs: Any) -> tuple[Any, Any, bool]:
-        """Loader and batch of a call, and whether its inputs are tensors of that batch. Loaders may be ahead of the
-        program: Accelerate's reads the next batch first, to know which is the last."""
+    def _batch_of(self, args: Any, kwargs: Any) -> tuple[Any, Any, Any, bool]:
+        """Loader, batch and row numbers of a call, and whether its inputs are tensors of that batch. Loaders may be
+        ahead of the program: Accelerate's reads the next batch first, to know which is the last."""
         inputs = tensors_in([*args, kwargs])
         for is_match in (is_same_memory, is_same_tokens):
-            for loader, batch in reversed(self._recent):
+            for loader, batch, rows in reversed(self._recent):
                 if any(is_match(one, other) for one in tensors_in([batch]) for other in inputs):
-                    return loader, batch, True
+                    return loader, batch, rows, True
         if not self._recent or "accelerate.data_loader" in sys.modules:
-            return (self._recent[-1][0] if self._recent else None), None, False
+            return (self._recent[-1][0] if self._recent else None), None, None, False
         return *self._recent[-1], False
 
     # Models
@@ -186,7 +202,7 @@ class Observer:
     def on_call(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         logits = logits_in(output)
         if not torch.is_grad_enabled():
-            loader, batch, _ = self._batch_of(args, kwargs)
+            loader, batch, _, _ = self._batch_of(args, kwargs)
             kind = self.one_output.get(module)
             scores = scores_in(output) if kind is not None else None
             if kind is not None and scores is not None:
@@ -201,7 +217,7 @@ class Observer:
             scores = scores_in(output)
             call = Call(module, args, kwargs, None if logits is None else logits.detach())
             call.scores = None if scores is None else scores.detach()
-            call.loader, call.batch, call.is_from_batch = self._batch_of(args, kwargs)
+            call.loader, call.batch, call.rows, call.is_from_batch = self._batch_of(args, kwargs)
             call.autocast = _autocast()
             self._label(call, kwargs.get("labels"))
             self.step.calls.append(call)
@@ -210,7 +226,7 @@ class Observer:
         """A call that raised: if that ends the program, its inputs are all that is known."""
         if torch.is_grad_enabled() and next(module.parameters(), None) is not None:
             call = Call(module, args, kwargs, None)
-            call.loader, call.batch, call.is_from_batch = self._batch_of(args, kwargs)
+            call.loader, call.batch, call.rows, call.is_from_batch = self._batch_of(args, kwargs)
             self.step.calls.append(call)
 
     def on_load(self, module: nn.Module, result: Any, state: Mapping[str, Any], assign: bool) -> None:

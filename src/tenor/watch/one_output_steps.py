@@ -5,7 +5,7 @@ labels themselves, as adversarial networks do with ones for real rows and zeros 
 the loader's rows.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -36,11 +36,11 @@ class OneOutput:
     takes_sigmoid: bool
     """Whether the loss is given the sigmoid of the logit."""
 
-    def forward_of(self, call: "Call") -> Callable[[nn.Module, dict[str, torch.Tensor]], torch.Tensor]:
+    def forward_of(self, call: "Call") -> Callable[[nn.Module, Mapping[str, torch.Tensor]], Any]:
         """Calls a model as the program does; the result is the logits of both classes, shape (rows, 2)."""
         form = call_form(call)
 
-        def forward(model: nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        def forward(model: nn.Module, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
             scores = scores_in(form.forward(model, inputs))
             if scores is None:
                 raise TypeError("the model returned something else than one number per row")

@@ -148,4 +148,6 @@ def _hook_loaders(observer: Observer) -> None:
     observe(base, "__init__", lambda result, iterator, loader, *rest, **named: observer.on_iterate(iterator, loader))
     workers = dataloader._MultiProcessingDataLoaderIter
     observe(workers, "_reset", _restarting(observer))
+    _before(workers, "_reset", observer.before_restart)
+    observe(base, "_next_index", lambda rows, iterator: observer.on_rows_drawn(iterator, rows))
     observe(base, "__next__", lambda batch, iterator: observer.on_batch(iterator, batch))

@@ -138,7 +138,7 @@ class WatchedTraining:
             return
         self.rates.append(max(float(group["lr"]) for group in optimizer.param_groups))
         for call in step.calls:
-            self.train_rows.add(call.args, call.kwargs, call.labels)
+            self.train_rows.add(call.args, call.kwargs, call.labels, call.rows if call.is_from_batch else None)
         self._pair_labels(step)
         norm = step.grad_norm
         self.watchdog.step(loss_of(step), grad_norm=None if norm is None else float(norm))
@@ -290,7 +290,7 @@ def _evidence(
     """What the preflight cannot gather from one optimizer and the loader's batches alone."""
     from tenor.checks.before_training import name_of
     from tenor.checks.finding import CannotTell
-    from tenor.checks.gather.batches import batch_evidence, data_evidence
+    from tenor.checks.gather.batches import batch_evidence
     from tenor.checks.gather.model import model_evidence, optimizer_evidence
     from tenor.checks.probes.probe import probe
     from tenor.checks.probes.trace import trace
@@ -321,16 +321,27 @@ def _evidence(
         kind = type(first.optimizer).__name__
         evidence.append(replace(optimizer_evidence(model, _together(optimizers), trace=recorded), kind=kind))
     if first.one_output is not None:
-        with contextlib.suppress(CannotTell):
-            datasets = (
-                getattr(one, "dataset", None) for one in (first.loader, evaluation_loader(observer, first.loader))
-            )
-            evidence.append(rows_with_class_indices(data_evidence(*datasets, n_classes, None, training.tokenizer)))
+        evidence += _rows_of_datasets(observer, training, first)
     if not isinstance(first.loader, DataLoader) or not is_consumable(first.call) or first.one_output is not None:
         loss_fn = loss_function(first)
         seconds = observer.session.settings.seconds
         evidence.append(probe(model, loss_fn, first.batches, n_classes, forward=first.forward, seconds=seconds))
     return evidence
+
+
+def _rows_of_datasets(observer: "Observer", training: WatchedTraining, first: FirstStep) -> list[Any]:
+    """The rows of the loader's dataset and of the evaluated one, with class indices as labels; none where they cannot
+    be read by column."""
+    from tenor.checks.finding import CannotTell
+    from tenor.checks.gather.batches import data_evidence
+
+    train, evaluated = (
+        getattr(one, "dataset", None) for one in (first.loader, evaluation_loader(observer, first.loader))
+    )
+    try:
+        return [rows_with_class_indices(data_evidence(train, evaluated, 2, None, training.tokenizer))]
+    except CannotTell:
+        return []
 
 
 def _as_called(batches: "BatchEvidence", first: FirstStep) -> "BatchEvidence":
