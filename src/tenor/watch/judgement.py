@@ -80,7 +80,7 @@ def _artifacts(training: "WatchedTraining", is_final: bool) -> Artifacts:
     steps = _steps(training)
     if steps is not None:
         evidence.append(steps)
-    if training.order is not None and training.order.steps:
+    if training.order is not None and (training.order.steps or training.order.without_gradient):
         evidence.append(training.order.evidence())
     if training.later_groups is not None:
         evidence.append(training.later_groups)

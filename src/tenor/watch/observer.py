@@ -316,11 +316,26 @@ class Observer:
             self.evaluations.on_training()
             return
         training = self._known(optimizer)
+        if training is not None and training.order is not None and not self.step.backward:
+            training.order.on_step_without_gradient()
         if training is not None and self.step.backward:
             training.on_step(self.step)
             self.evaluations.on_training()
             self.step.taken_by.append(optimizer)
             self._taken, self.step = self.step, Step()
+
+    def on_scaler_step(self, optimizer: Any) -> None:
+        """A loss scaler was asked for a step. If the optimizer has not used the gradients, they were not finite."""
+        if self.step.backward and not self.is_foreign(optimizer):
+            training = self._training_of(optimizer)
+            if training is not None:
+                training.on_skipped(self.step)
+            self.step = Step()
+
+    def on_scheduled(self, scheduler: Any) -> None:
+        for training in self.trainings:
+            if training.order is not None:
+                training.order.on_scheduled(scheduler)
 
     def before_clear(self, optimizers: Iterable[Any]) -> None:
         """Gradients that are cleared although no optimizer has used them: the step was forgotten, or skipped."""

@@ -34,9 +34,15 @@ def hook_torch(settings: WatchSettings) -> None:
     observe(
         schedulers.LRScheduler, "__init__", lambda result, scheduler, *rest, **named: observer.schedulers.add(scheduler)
     )
+    observe(schedulers.LRScheduler, "step", lambda result, scheduler, *rest, **named: observer.on_scheduled(scheduler))
     observe(schedulers.ReduceLROnPlateau, "step", _plateau(observer))
     observe(nn.Module, "load_state_dict", _loading(observer))
     observe(torch.amp.GradScaler, "scale", lambda result, scaler, *rest, **named: observer.on_scaled(scaler))
+    observe(
+        torch.amp.GradScaler,
+        "step",
+        lambda result, scaler, optimizer, *rest, **named: observer.on_scaler_step(optimizer),
+    )
     observe(torch.amp.GradScaler, "unscale_", lambda result, *rest, **named: observer.on_unscaled())
 
 

@@ -103,10 +103,17 @@ class WatchedTraining:
         """One step of the optimizer."""
         if self.order is None:
             return
-        self.order.on_step(step)
+        optimizer = self.optimizer()
+        self.order.on_step(step, 1.0 if optimizer is None else largest_rate(optimizer))
         self._record(step)
         if self.order.steps in LOOKS:
             self._look_at_order()
+
+    def on_skipped(self, step: "Step") -> None:
+        """One step that loss scaling skipped."""
+        if self.order is not None:
+            self.order.on_skipped(step)
+            self._record(step)
 
     @global_randomness_kept()
     def _look_at_order(self) -> None:
@@ -136,7 +143,7 @@ class WatchedTraining:
         optimizer = self.optimizer()
         if self.watchdog is None or optimizer is None:
             return
-        self.rates.append(max(float(group["lr"]) for group in optimizer.param_groups))
+        self.rates.append(largest_rate(optimizer))
         for call in step.calls:
             self.train_rows.add(call.args, call.kwargs, call.labels, call.rows if call.is_from_batch else None)
         self._pair_labels(step)
@@ -197,7 +204,8 @@ class WatchedTraining:
         self.report = watchdog.report
         if self.order is not None:
             self._loop_report = None  # The whole is judged.
-            self.order.end()
+            session = self.observer.session
+            self.order.end(has_ended=not session.trouble and not session.is_stopped)
 
 
 @global_randomness_kept()
@@ -366,6 +374,11 @@ def _arrays(tensors: Sequence[torch.Tensor | None]) -> tuple[np.ndarray, ...] | 
 def _together(optimizers: Iterable[Any]) -> Any:
     """The groups of several optimizers, as if they were one."""
     return SimpleNamespace(param_groups=[group for one in optimizers for group in one.param_groups])
+
+
+def largest_rate(optimizer: Any) -> float:
+    """Among the optimizer's groups."""
+    return max(float(group["lr"]) for group in optimizer.param_groups)
 
 
 def _rows_of_batches(batches: "BatchEvidence", n_classes: int) -> list[Any]:

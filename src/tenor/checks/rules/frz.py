@@ -16,7 +16,7 @@ def exempted(model: ModelEvidence) -> tuple[str, ...]:
     return tuple(p.name for p in model.parameters if p.trainable and p.name in model.declared_frozen)
 
 
-@rule("FRZ001", "error", setting={"model.keep_trainable": ()})
+@rule("FRZ001", "error", explains=("trained but not saved",), setting={"model.keep_trainable": ()})
 def trainable_but_declared_frozen(model: ModelEvidence) -> Finding | None:
     """Parameters are trainable that should be frozen
 
