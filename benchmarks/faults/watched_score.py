@@ -1,4 +1,7 @@
-"""What `python -m faults.watched` found, as `make bench-faults` judges it.
+"""What `python -m faults.watched` found.
+
+A fault is found if a finding has one of the codes that `make bench-faults` takes for it (as declared), or that of a
+later rule that names it from the program alone.
 
     python -m faults.watched_score OUTPUT.jsonl [MORE.jsonl …]
 
@@ -18,10 +21,15 @@ from faults.show import detected, top_is_right
 from tenor.measures.intervals import wilson_interval
 
 RECORD = "a record that its author hands to the checks; the program itself is healthy"
-INTENTION = "an intention that no code of the program carries"
+INTENTION = "what should be frozen, chosen or named is an intention that no code of the program carries"
+PRINTED = "a number that the program prints, with no function that could be heard"
 OUTSIDE = {
     "best_model_chosen_on_test": INTENTION,
     "class_names_swapped": INTENTION,
+    "frozen_by_an_earlier_cell": INTENTION,
+    "thawed_on_the_way": INTENTION,
+    "accuracy_as_a_mean_of_batches": PRINTED,
+    "metrics_of_another_epoch": PRINTED,
     "the_last_checkpoint_taken_for_the_best": RECORD,
     "another_checkpoint_evaluated": RECORD,
     "no_checkpoint_recorded": RECORD,
@@ -53,14 +61,26 @@ class Score:
     """Healthy programs with another output, exit status or weights than without the hooks."""
 
 
-def score(results: Sequence[Result]) -> Score:
+def is_found(result: Result, as_declared: bool = False) -> bool:
+    """Whether a finding of any severity has a code that stands for the fault."""
+    later = set() if as_declared else set(BY_NAME[result["job"][1]].in_program)
+    return detected(result) is not None or any(code in later for _, code, _ in result["found"])
+
+
+def is_top_right(result: Result, as_declared: bool = False) -> bool:
+    """Whether the first-ranked cause is such a code, not only a sign."""
+    later = () if as_declared else BY_NAME[result["job"][1]].in_program
+    return top_is_right(result) or result["top"] in later
+
+
+def score(results: Sequence[Result], as_declared: bool = False) -> Score:
     """Of faults and controls together."""
     faults = [one for one in results if one["job"][0] == "fault"]
     controls = [one for one in results if one["job"][0] == "control"]
     return Score(
         faults=len(faults),
-        found=sum(detected(one) is not None for one in faults),
-        top_right=sum(map(top_is_right, faults)),
+        found=sum(is_found(one, as_declared) for one in faults),
+        top_right=sum(is_top_right(one, as_declared) for one in faults),
         controls=len(controls),
         with_errors=sum("error" in severities(one) for one in controls),
         with_warnings=sum("warning" in severities(one) for one in controls),
@@ -87,22 +107,26 @@ def lines_of(results: Sequence[Result]) -> list[str]:
         if kind == "control":
             if severities(one) - {"note"} or not one["identical"]:
                 lines.append(f"{name}: {codes}{'' if one['identical'] else '; not identical'}")
-        elif detected(one) is None or not top_is_right(one):
+        elif not is_found(one) or not is_top_right(one):
             kept = f"; outside: {OUTSIDE[name]}" if name in OUTSIDE else ""
-            verdict = "not found" if detected(one) is None else "not first"
-            wanted = ", ".join(BY_NAME[name].causes)
+            verdict = "not first" if is_found(one) else "not found"
+            wanted = ", ".join((*BY_NAME[name].causes, *BY_NAME[name].in_program))
             lines.append(f"{name}: {verdict}: {wanted} (first: {one['top'] or 'none'}); {codes}{kept}")
     return [*lines, *totals_of(results)]
 
 
 def totals_of(results: Sequence[Result]) -> list[str]:
-    everything, inside = score(results), score([one for one in results if one["job"][1] not in OUTSIDE])
-    lines = []
-    for title, one in (("all faults", everything), ("faults of the plain program", inside)):
-        if one.faults:
-            lines.append(
-                f"{title}: found {share(one.found, one.faults)}; cause first {share(one.top_right, one.faults)}"
-            )
+    everything, inside = score(results), [one for one in results if one["job"][1] not in OUTSIDE]
+    kinds = {
+        "all faults, codes as declared": score(results, as_declared=True),
+        "all faults": everything,
+        "faults of the plain program": score(inside),
+    }
+    lines = [
+        f"{title}: found {share(one.found, one.faults)}; cause first {share(one.top_right, one.faults)}"
+        for title, one in kinds.items()
+        if one.faults
+    ]
     if everything.controls:
         n = everything.controls
         lines.append(f"healthy programs with an error: {share(everything.with_errors, n)}")
