@@ -198,9 +198,27 @@ class Evaluations:
             evaluation = SeenEvaluation(self._steps())
             self._add(evaluation)
         elif evaluation.n != len(true):
-            evaluation.expected_n = evaluation.n
+            part = self._part_of(evaluation, len(true))
+            if part is None:
+                evaluation.expected_n = evaluation.n
+            else:
+                evaluation = part
         evaluation.is_closed = True
         return evaluation
+
+    def _part_of(self, evaluation: SeenEvaluation, rows: int) -> SeenEvaluation | None:
+        """The one call of several with that many rows, as an evaluation of its own: a program that passes whole sets of
+        rows to its model, one after another, measures one of them."""
+        sizes = [len(part) for part in evaluation.logits]
+        if evaluation.loader or sizes.count(rows) != 1:
+            return None
+        k = sizes.index(rows)
+        if k == len(sizes) - 1 and len(set(sizes[:-1])) == 1 and rows < sizes[0]:
+            return None  # The last, short batch of one set.
+        part = SeenEvaluation(evaluation.step, logits=[evaluation.logits[k]])
+        part.heard_labels = [evaluation.heard_labels[k]]
+        self._add(part)
+        return part
 
     # Evidence
 

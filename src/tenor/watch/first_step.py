@@ -69,7 +69,10 @@ def call_with_logits(step: "Step") -> "Call | None":
     for call in reversed(step.calls):
         if call.logits is not None and call.labels is not None and call.logits.shape[1] > 1:
             return call
+    from tenor.watch.observer import classes_of
+
     losses = [one for one in step.losses if one.logits.ndim == 2]
+    losses = [one for one in losses if one.labels.ndim == 1 or classes_of(one.labels) is not None]
     if step.calls and losses:
         return replace(step.calls[-1], logits=losses[-1].logits, labels=losses[-1].labels)
     if step.calls and step.has_failed:
@@ -145,16 +148,17 @@ def loading_names(observer: "Observer", model: nn.Module) -> tuple[tuple[str, ..
 
 def loss_function(first: FirstStep) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
     """The program's loss with its arguments, if it takes logits and labels; else the plain cross-entropy."""
-    step = first.step
-    if first.one_output is not None:
-        return first.one_output.loss_function()
+    step, one_output = first.step, first.one_output
     usable = [one for one in step.losses if one.function is not None and one.logits.ndim == 2]
-    if not usable:
+    if one_output is not None:
+        last, function = one_output.loss, one_output.loss_function()
+    elif usable and usable[-1].function is not None:
+        last, function = usable[-1], usable[-1].function
+    else:
         return nn.functional.cross_entropy
-    last = usable[-1]
     if last.value is not None and step.backward and float(last.value) * float(step.backward[-1]) < 0:
-        return lambda logits, labels: -last.function(logits, labels)  # The program went backward from its negative.
-    return last.function
+        return lambda logits, labels: -function(logits, labels)  # The program went backward from its negative.
+    return function
 
 
 def _loader_and_batches(step: "Step", call: "Call") -> tuple[Any, list[dict[str, torch.Tensor]]]:

@@ -426,9 +426,11 @@ def logits_in(output: Any) -> torch.Tensor | None:
 
 
 def classes_of(labels: torch.Tensor) -> torch.Tensor | None:
-    """One class per row, shape (rows,): of labels that are probabilities (rows, K) the likeliest; None for others."""
+    """One class per row, shape (rows,): of labels that are probabilities (rows, K) the likeliest; None for others, such
+    as several labels per row."""
     if labels.is_floating_point():
-        return labels.detach().argmax(dim=1) if labels.ndim == 2 and labels.shape[1] > 1 else None
+        is_distribution = labels.ndim == 2 and labels.shape[1] > 1 and bool((labels.sum(dim=1) - 1).abs().max() < 1e-3)
+        return labels.detach().argmax(dim=1) if is_distribution else None
     return labels.detach()
 
 
