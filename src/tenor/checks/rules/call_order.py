@@ -118,8 +118,8 @@ def scheduler_not_called_once_per_step(loop: LoopEvidence) -> Finding | None:
 
     Threshold: as many calls as backward passes where a step has several (within 10%), and 10% more than the schedule
     was made for, or a rate of 0 in the last 10% of the steps. One call per epoch, if the schedule was made for as many
-    calls as there were steps (within 10%). No call at all, if the schedule would have doubled the first rate or there
-    were 2 epochs. After 5 steps.
+    calls as there were steps (within 10%). No call at all, if the schedule would have doubled the first rate, was made
+    for as many calls as there were steps, or there were 2 epochs. After 5 steps.
 
     Why: called in every pass, the schedule ends early; a cosine then rises again. Called once per epoch, a
     schedule for 1,000 steps makes 3 of them, so the rate stays at the start of the warm-up; never called, too.
@@ -140,7 +140,7 @@ def scheduler_not_called_once_per_step(loop: LoopEvidence) -> Finding | None:
         rhythm = f"in every pass, of which a step has {passes / steps:.0f}"
     elif _is_per_epoch(loop, calls, steps):
         rhythm = f"once per epoch, but was made for {loop.schedule_total:,} steps"
-    elif _is_never_called(loop, calls):
+    elif _is_never_called(loop, calls, steps):
         rhythm = "never"
     else:
         return None
@@ -160,19 +160,23 @@ def _ended_early(loop: LoopEvidence, calls: int, steps: int) -> bool:
     return loop.steps_at_rate_zero >= max(2.0, SCHEDULE_TOLERANCE * steps)
 
 
-def _is_never_called(loop: LoopEvidence, calls: int) -> bool:
+def _is_never_called(loop: LoopEvidence, calls: int, steps: int) -> bool:
     """Whether a schedule that changes the rate was not called, although it had to be by now."""
     if calls or not loop.has_ended or loop.schedule_rise is None:
         return False
-    return loop.schedule_rise >= RISE or (loop.epochs or 0) >= 2
+    return loop.schedule_rise >= RISE or (loop.epochs or 0) >= 2 or _is_made_for(loop, steps)
+
+
+def _is_made_for(loop: LoopEvidence, steps: int) -> bool:
+    total = loop.schedule_total
+    return total is not None and abs(total - steps) <= SCHEDULE_TOLERANCE * total
 
 
 def _is_per_epoch(loop: LoopEvidence, calls: int, steps: int) -> bool:
     """Whether a schedule made for the steps of this training was called once per epoch."""
-    total = loop.schedule_total
-    if total is None or not loop.epochs or abs(calls - loop.epochs) > 1 or steps <= 2 * loop.epochs:
+    if not calls or not loop.epochs or abs(calls - loop.epochs) > 1 or steps <= 2 * loop.epochs:
         return False
-    return abs(total - steps) <= SCHEDULE_TOLERANCE * total
+    return _is_made_for(loop, steps)
 
 
 @rule("OPT034", "error", explains=("unplanned learning rate", "stalled loss", "small updates"), is_exact=True)
