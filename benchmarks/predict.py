@@ -114,9 +114,8 @@ def _report(
     threads: int,
 ) -> None:
     count = len(labels["Tenor"])
-    print(
-        f"\n{shape.name}, {count:,} {kind}, at most {LENGTH} tokens, {threads} threads, {len(peaks)} rounds; {machine()}"
-    )
+    amount = f"{count:,} {kind}, at most {LENGTH} tokens, {threads} threads, {len(peaks)} rounds"
+    print(f"\n{shape.name}, {amount}; {machine()}")
     print(f"{'':20} {kind + '/s':>9}  (spread)      Tenor is faster by   … in bf16")
     rates = {name: [len(labels[name]) / taken for taken in seconds[name]] for name in labels}
     for name in labels:

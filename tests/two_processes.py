@@ -13,7 +13,7 @@ from transformers import BertConfig, BertForSequenceClassification, Trainer, Tra
 from tenor.checks.callback import TenorCallback
 
 SIZES = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-CODES = ("DST005", "DST006")
+CODES = ("DST001", "DST002", "DST005", "DST006", "DST008")
 
 
 class Dividing(BertForSequenceClassification):
@@ -63,7 +63,7 @@ def outcome(trainer: Trainer) -> dict[str, Any]:
     """The findings, and whether the processes still have the same weights after training."""
     trainer.train()
     callback = next(one for one in trainer.callback_handler.callbacks if isinstance(one, TenorCallback))
-    codes = {finding.code: finding.severity for report in callback.reports for finding in report.findings}
+    codes = {finding.code: finding.severity for report in callback.all_reports for finding in report.findings}
     weights = torch.cat([p.detach().reshape(-1).double() for p in trainer.model.parameters()])
     others = [torch.zeros_like(weights) for _ in range(2)]
     torch.distributed.all_gather(others, weights)

@@ -18,6 +18,9 @@ class Fault:
     """By when it should be found, declared beforehand."""
     causes: tuple[str, ...]
     """Codes of rules that name it; one of them should be ranked first."""
+    in_program: tuple[str, ...] = ()
+    """Codes of later rules that name it from the program as it is: without the intentions and records that the bench's
+    own checks are given, and for what only hooks see. Only `faults.watched_score` counts them."""
     signs: tuple[str, ...] = ()
     """Codes that tell of it without naming it: where nothing that is left can show it, its cause is a suspect."""
 
@@ -30,8 +33,10 @@ class Fault:
         return (self.inject.__doc__ or "").splitlines()[0]
 
 
-def fault(stage: Stage, *causes: str, signs: tuple[str, ...] = ()) -> Callable[[Callable[[Any], Any]], Fault]:
-    return lambda inject: Fault(inject, stage, causes, signs)
+def fault(
+    stage: Stage, *causes: str, in_program: tuple[str, ...] = (), signs: tuple[str, ...] = ()
+) -> Callable[[Callable[[Any], Any]], Fault]:
+    return lambda inject: Fault(inject, stage, causes, in_program, signs)
 
 
 def faults_of(module: dict[str, Any]) -> tuple[Fault, ...]:

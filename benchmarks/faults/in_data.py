@@ -28,7 +28,7 @@ def rewritten(split: Split, rows: np.ndarray, new: object) -> Split:
     return replace(split, texts=tuple(texts))
 
 
-@fault("preflight", "DAT002")
+@fault("preflight", "DAT002", in_program=("DAT001",))
 def head_of_a_sorted_source(program: Program) -> Program:
     """The first 640 rows of a source that is sorted by label."""
     source = sentences()

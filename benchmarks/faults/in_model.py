@@ -49,7 +49,7 @@ def weights_under_other_names(program: Program) -> Program:
     return replace(program, load_model=load)
 
 
-@fault("preflight", "MOD003")
+@fault("preflight", "MOD003", in_program=("MOD010",))
 def weights_never_loaded(program: Program) -> Program:
     """`from_config` instead of `from_pretrained`."""
 
@@ -109,7 +109,7 @@ def configured_as_regression(program: Program) -> Program:
     return replace(program, load_model=lambda program: load_classifier(program, problem_type="regression"))
 
 
-@fault("preflight", "LOS002")
+@fault("preflight", "LOS002", in_program=("LOS013",))
 def softmax_before_the_loss(program: Program) -> Program:
     """Cross-entropy is given probabilities."""
     return replace(program, loss_fn=lambda logits, labels: cross_entropy(logits.softmax(dim=-1), labels))
@@ -121,7 +121,7 @@ def loss_with_the_wrong_sign(program: Program) -> Program:
     return replace(program, loss_fn=lambda logits, labels: -cross_entropy(logits, labels))
 
 
-@fault("preflight", "LOS004")
+@fault("preflight", "LOS004", in_program=("OPT028",))
 def loss_on_predictions(program: Program) -> Program:
     """The loss is computed from predicted classes, which no gradient passes."""
 
@@ -132,7 +132,7 @@ def loss_on_predictions(program: Program) -> Program:
     return replace(program, loss_fn=loss)
 
 
-@fault("preflight", "LOS004")
+@fault("preflight", "LOS004", in_program=("LOS017",))
 def loss_against_a_constant(program: Program) -> Program:
     """The target is overwritten by zeros."""
     return replace(program, loss_fn=lambda logits, labels: cross_entropy(logits, torch.zeros_like(labels)))
@@ -168,7 +168,7 @@ def features_detached(program: Program) -> Program:
     return replace(program, prepare=prepare)
 
 
-@fault("preflight", "FRZ001")
+@fault("preflight", "FRZ001", in_program=("FRZ009",))
 def the_lin_trap(program: Program) -> Program:
     """The base is to be frozen, and all whose name contains `lin` is spared: nearly the whole of DistilBERT."""
 
@@ -179,7 +179,7 @@ def the_lin_trap(program: Program) -> Program:
     return replace(program, kind="distilbert", prepare=prepare, declared_freeze="base")
 
 
-@fault("preflight", "FRZ001")
+@fault("preflight", "FRZ001", in_program=("FRZ006",))
 def not_frozen_at_all(program: Program) -> Program:
     """The loop over parameters sets an attribute that does nothing."""
 

@@ -94,7 +94,7 @@ def peft_an_output_too_many(program: Program) -> Program:
     return replace(tuned(program, lora()), load_model=load)
 
 
-@fault("preflight", "MOD003")
+@fault("preflight", "MOD003", in_program=("MOD010",))
 def peft_weights_never_loaded(program: Program) -> Program:
     """`from_config` instead of `from_pretrained` below the adapters."""
 

@@ -92,13 +92,13 @@ def warm_up_without_end(program: Program) -> Program:
     return replace(program, factor=lambda step, total: min(1.0, step / (10 * total)))
 
 
-@fault("training", "OPT019")
+@fault("training", "OPT019", in_program=("OPT033",))
 def the_scheduler_steps_for_each_part(program: Program) -> Program:
     """The scheduler is stepped after every forward pass of an accumulated step."""
     return accumulating(program, scheduler_steps=PARTS)
 
 
-@fault("training", "OPT019")
+@fault("training", "OPT019", in_program=("OPT033",))
 def the_scheduler_is_never_stepped(program: Program) -> Program:
     """`scheduler.step()` is missing; the warm-up never ends."""
     return replace(program, step=Step(scheduler_steps=0))
@@ -110,7 +110,7 @@ def gradients_not_cleared(program: Program) -> Program:
     return replace(program, step=Step(clear="never"))
 
 
-@fault("training", "OPT021")
+@fault("training", "OPT021", in_program=("OPT031",))
 def gradients_cleared_too_early(program: Program) -> Program:
     """`optimizer.zero_grad()` stands between backward and step."""
     return replace(program, step=Step(clear="before the step"))

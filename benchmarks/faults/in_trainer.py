@@ -166,7 +166,7 @@ def trainer_a_single_output(program: TrainerProgram) -> TrainerProgram:
     return replace(program, load_model=load)
 
 
-@fault("preflight", "FRZ001")
+@fault("preflight", "FRZ001", in_program=("FRZ009",))
 def trainer_the_lin_trap(program: TrainerProgram) -> TrainerProgram:
     """DistilBERT's base is to be frozen, and all whose name contains `lin` is spared."""
 

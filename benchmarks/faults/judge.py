@@ -12,13 +12,9 @@ from tenor.checks.diagnosis.diagnose import diagnose_artifacts
 from tenor.checks.diagnosis.predictions_file import read_claims
 from tenor.checks.evidence import DataEvidence, EvaluationEvidence, Rows
 from tenor.checks.finding import Finding, Report
-from tenor.checks.rule import Rule
-from tenor.checks.rules import dst
 from tenor.errors import RefusedError
 
 PROBE_SECONDS = 5.0
-DISTRIBUTION_RULES = [rule for rule in vars(dst).values() if isinstance(rule, Rule)]
-"""Not in the catalogue, since no stage gathers their evidence: the programs hand it over themselves."""
 
 WEIGHT = {"note": 0, "warning": 1, "error": 2}
 
@@ -119,7 +115,7 @@ def conclude(
     n_classes = max((one.probabilities.shape[1] for one in evaluations), default=2)
     held = (EvaluationEvidence(claims, n_classes),) if claims else ()
     artifacts = Artifacts("a program", (*held, *evidence), earlier=tuple(reports))
-    diagnosis = diagnose_artifacts(artifacts, "program", DISTRIBUTION_RULES)
+    diagnosis = diagnose_artifacts(artifacts, "program")
     staged = {finding.code: finding.stage for report in reports for finding in report.findings}
     found = [(staged.get(f.code, f.stage), f.code, f.severity) for f in diagnosis.findings]
     top = diagnosis.causes[0].code if diagnosis.causes else found[0][1] if found else ""

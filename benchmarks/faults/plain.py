@@ -6,9 +6,11 @@ It trains, evaluates with scikit-learn's metrics, prints the results, and saves 
 """
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save_file
 from sklearn.metrics import accuracy_score, confusion_matrix, log_loss
 
@@ -35,12 +37,25 @@ def program_of(kind: str, name: str, seed: int) -> Any:
     return CONTROLS_BY_NAME[name].change(program) if kind == "control" else BY_NAME[name].inject(program)
 
 
+def in_float16(program: Program) -> Program:
+    """The program with every forward pass under autocast to float16."""
+    plain = program.logits_of
+
+    def logits(model: Any, inputs: Any) -> Any:
+        with torch.autocast("cpu", torch.float16):
+            return plain(model, inputs)
+
+    return replace(program, logits_of=logits)
+
+
 def run_loop(program: Program, folder: Path) -> Any:
     """Train and evaluate; returns the model."""
+    program = in_float16(program) if program.precision == "fp16" else program
     objects = build(program)
     train(program, objects, Silent())
     for split in ("validation", "test"):
         evaluation = evaluate(program, objects, split, Silent())
+        print(split, "reported accuracy", evaluation.accuracy)
         print(split, "accuracy", accuracy_score(evaluation.labels, evaluation.predicted))
         print(confusion_matrix(evaluation.labels, evaluation.predicted))
         try:

@@ -38,6 +38,10 @@ FAULTS = (
     (clipped_after_the_step, {"clips_after_step": 100}),
     (scheduler_not_called_once_per_step, {"schedule_calls": 400}),
     (scheduler_not_called_once_per_step, {"schedule_calls": 2}),
+    (scheduler_not_called_once_per_step, {"schedule_calls": 400, "schedule_total": None, "steps_at_rate_zero": 75}),
+    (scheduler_not_called_once_per_step, {"schedule_calls": 0, "schedule_rise": 1.0, "has_ended": True}),
+    (scheduler_not_called_once_per_step, {"schedule_calls": 0, "schedule_rise": 4.0, "has_ended": True, "epochs": 1}),
+    (gradients_discarded, {"steps": 0, "steps_without_gradient": 100, "passes_discarded": 400}),
     (plateau_in_the_wrong_direction, {"plateau_mode": "min"}),
     (plateau_in_the_wrong_direction, {"plateau_measures": "loss"}),
     (weights_replaced_by_evaluation, {"weights_replaced_at": (15, 30, 45)}),
@@ -53,6 +57,13 @@ LOOK_ALIKES = (
     (scheduler_not_called_once_per_step, {"passes": 100}),
     (scheduler_not_called_once_per_step, {"schedule_calls": 400, "schedule_total": 400}),  # Made for all passes.
     (scheduler_not_called_once_per_step, {"schedule_calls": 400, "schedule_total": None}),
+    (scheduler_not_called_once_per_step, {"schedule_calls": 400, "schedule_total": None, "steps_at_rate_zero": 1}),
+    (scheduler_not_called_once_per_step, {"schedule_calls": 0, "schedule_rise": 4.0}),  # It has not ended yet.
+    (scheduler_not_called_once_per_step, {"schedule_calls": 0, "has_ended": True}),  # A constant schedule.
+    (
+        scheduler_not_called_once_per_step,  # One epoch of a schedule for epochs.
+        {"schedule_calls": 0, "schedule_rise": 1.0, "schedule_total": 10, "has_ended": True, "epochs": 1},
+    ),
     (plateau_in_the_wrong_direction, {"plateau_mode": "min", "plateau_measures": "loss"}),
     (weights_replaced_by_evaluation, {"weights_replaced_at": (15,)}),  # Returned once to an earlier state.
     (trained_without_dropout, {"steps_without_dropout": 3, "first_without_dropout": 1}),

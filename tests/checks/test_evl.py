@@ -142,6 +142,16 @@ def test_labels_other_than_the_argmax_are_an_error_and_a_threshold_is_a_note() -
     assert (found.severity, noted.severity) == (None, "note")
 
 
+@pytest.mark.parametrize(("threshold", "severity"), [(0.5, "warning"), (0.9, "note"), (-0.4, "note"), (0.0, None)])
+def test_a_logit_that_is_compared_with_a_half_is_a_warning(threshold: float, severity: str | None) -> None:
+    random = np.random.default_rng(1)
+    labels, z = random.integers(0, 2, 400), random.normal(0, 2, 400)
+    found = found_by(
+        "EVL004", of_rows(labels.tolist(), binary_scores(1 / (1 + np.exp(-z))), (z > threshold).astype(int))
+    )
+    assert (None if found is None else found.severity) == severity
+
+
 @given(st.integers(0, 10_000), st.integers(2, 5), st.floats(0.05, 0.95))
 def test_a_threshold_on_one_of_several_classes_is_a_note(seed: int, n_classes: int, threshold: float) -> None:
     random = np.random.default_rng(seed)
@@ -149,7 +159,8 @@ def test_a_threshold_on_one_of_several_classes_is_a_note(seed: int, n_classes: i
     member = int(random.integers(n_classes))
     predicted = decide_labels(values, member, threshold)
     found = found_by("EVL004", of_rows(labels.tolist(), values, predicted))
-    assert found is None or found.severity == "note" or len(np.unique(predicted == member)) == 1
+    named = ("note", "warning") if n_classes == 2 else ("note",)  # By chance that of a logit of 0.5.
+    assert found is None or found.severity in named or len(np.unique(predicted == member)) == 1
     shuffled = found_by("EVL004", of_rows(labels.tolist(), values, random.permutation(values.argmax(axis=1))))
     assert shuffled is not None
     assert shuffled.severity is None

@@ -100,3 +100,36 @@ def test_new_tokens_need_trainable_vectors() -> None:
 def severity_of_tokens(evidence: ModelEvidence, batches: BatchEvidence) -> str | None:
     found = frz.new_tokens_are_frozen(evidence, batches)
     return None if found is None else found.severity or frz.new_tokens_are_frozen.severity
+
+
+DISTILBERT = ("q_lin", "k_lin", "v_lin", "out_lin", "lin1", "lin2")
+LINEAR = [f"d.layer.{k}.{name}.{kind}" for k in (0, 1) for name in DISTILBERT for kind in ("weight", "bias")]
+OTHERS = ["d.embeddings.weight", *(f"d.layer.{k}.norm.{kind}" for k in (0, 1) for kind in ("weight", "bias"))]
+
+
+def encoder(trainable: list[str]) -> ModelEvidence:
+    shapes = {n: (4, 4) if n.endswith("weight") and "norm" not in n else (4,) for n in [*OTHERS, *LINEAR]}
+    rows = [ParameterRow(n, s, n in trainable, in_head=False) for n, s in shapes.items()]
+    return ModelEvidence((*rows, *(ParameterRow(n, s, True, True) for n, s in HEAD.items())), 2)
+
+
+@pytest.mark.parametrize(
+    ("trainable", "is_found"),
+    [
+        (LINEAR, True),  # "lin" in name
+        ([], False),
+        ([*OTHERS, *LINEAR], False),
+        ([n for n in [*OTHERS, *LINEAR] if "embeddings" not in n], False),
+        ([n for n in [*OTHERS, *LINEAR] if "layer.1" in n], False),
+        ([n for n in [*OTHERS, *LINEAR] if "norm" not in n], False),  # No fragment: the embeddings are trained, too.
+        ([n for n in [*OTHERS, *LINEAR] if n.endswith("bias")], False),
+        ([n for n in OTHERS if "norm" in n], False),
+        ([n for n in LINEAR if "q_lin" in n], False),  # A small part of each layer.
+        ([n for n in [*OTHERS, *LINEAR] if n.endswith("weight")], False),  # Biases are frozen, whatever their layer.
+    ],
+)
+def test_a_name_fragment_that_matches_the_encoder(trainable: list[str], is_found: bool) -> None:
+    found = frz.trainable_by_fragment(encoder(trainable))
+    assert (found is not None) == is_found
+    if found is not None:
+        assert "'lin'" in found.observed

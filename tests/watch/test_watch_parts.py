@@ -137,7 +137,7 @@ def test_a_call_belongs_to_the_batch_with_its_tokens() -> None:
         observer.on_batch(torch.nn.Identity(), batch)
     for number in (0, 1):
         given = {"input_ids": batches[number]["input_ids"].clone(), "attention_mask": mask.clone()}
-        _, batch, is_from_batch = observer._batch_of((), given)
+        _, batch, _, is_from_batch = observer._batch_of((), given)
         assert is_from_batch
         assert batch["labels"].tolist() == [number, number]
     assert observer._batch_of((torch.rand(2, 3),), {})[2] is False

@@ -165,7 +165,7 @@ def test_a_run_of_one_process_is_resumed_by_two(
     [
         (0, Fault(f"{LOOP}.save_checkpoint", 3, "full")),
         (0, Fault("tenor.training.checkpoint.save_file", 7, "full")),
-        (1, Fault("tenor.workflows.train.make_examples", 1, "full")),
+        (1, Fault("tenor.workflows.run_task.make_examples", 1, "full")),
     ],
 )
 def test_a_full_disk_of_any_process_is_one_message(

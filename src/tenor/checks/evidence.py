@@ -541,6 +541,16 @@ class LoopEvidence:
     """Calls of the scheduler; None if there is none, or if several processes share one."""
     schedule_total: int | None = None
     """The number of calls for which it was made, where it says so."""
+    schedule_rise: float | None = None
+    """The largest of its next rates over the rate of the first step; infinite if that is 0; None: not known."""
+    steps_at_rate_zero: int = 0
+    """The newest steps whose learning rate was 0 or negative."""
+    has_ended: bool = False
+    """Whether the training has ended, and not with an exception."""
+    steps_without_gradient: int = 0
+    """Calls of `step` after the gradients of all backward passes since the last one were cleared; not among `steps`."""
+    steps_skipped: int = 0
+    """Steps that loss scaling skipped, not among `steps`."""
     epochs: int | None = None
     """Passes over the training loader."""
     plateau_mode: str = ""

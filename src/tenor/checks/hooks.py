@@ -12,6 +12,7 @@ from tenor.checks.focal_of_mean import MeanLoss, fit_focal, read_mean
 from tenor.checks.gather.batches import LABEL_NAMES
 from tenor.checks.loss_families import read_losses
 from tenor.checks.loss_gradients import AGREES, ForwardPass, kind_of_loss, loss_factor
+from tenor.checks.one_output import OutputKind, gradient_of_two, scores_in, two_logits
 
 LOSS_SCALE = 1024.0
 """A larger factor is the loss scale of float16 (initially 65,536), not a missing division of the loss."""
@@ -37,6 +38,8 @@ class LoopHooks:
     """What the hooks on one model and its optimizer observed since the last record."""
 
     model: nn.Module
+    one_output: OutputKind | None = None
+    """What the only output per row is, of a model for two classes; None: it has a logit per class."""
     steps: int = 0
     """Optimizer steps so far, without those that loss scaling skipped."""
     calls: int = 0
@@ -168,23 +171,36 @@ class LoopHooks:
     def _on_forward(self, module: nn.Module, given: Mapping[str, Any], output: Any) -> None:
         if self.is_paused:
             return
-        logits = getattr(output, "logits", output)
+        scores = scores_in(output) if self.one_output is not None else None
+        logits = scores if scores is not None else getattr(output, "logits", output)
         if not torch.is_grad_enabled():
             self.noisy_forward = self.noisy_forward or has_dropout_on(module)
+            if scores is not None:
+                logits = scores.reshape(-1, 1)
             if isinstance(logits, torch.Tensor) and logits.ndim == 2 and logits.shape[1] > 0:
                 self.rows_evaluated += len(logits)
                 self.rows_not_finite = self.rows_not_finite + (~logits.amax(dim=1).isfinite()).sum()
-        elif isinstance(logits, torch.Tensor) and logits.requires_grad and logits.ndim == 2 and logits.shape[1] > 1:
-            step, values, labels = self.steps, logits.detach(), _class_labels(given, logits)
-            self.n_classes = logits.shape[1]
-            self.not_numbers.append(_is_not_a_number(values, getattr(output, "loss", None)))
+        elif isinstance(logits, torch.Tensor) and logits.requires_grad and _is_per_class(logits, scores):
+            self._keep_pass(logits, given, output, self.one_output if scores is not None else None)
 
-            def on_backward(gradient: torch.Tensor) -> None:
-                if gradient.dtype != torch.float16:  # There, a loss scale that is too large makes NaN too.
-                    self.not_numbers.append(gradient.isnan().any())
-                self.passes.append(ForwardPass(step, values, gradient.detach(), labels))
+    def _keep_pass(
+        self, outputs: torch.Tensor, given: Mapping[str, Any], output: Any, one_output: OutputKind | None
+    ) -> None:
+        """Keep the logits of one pass, and their gradient when it arrives."""
+        scores = outputs.detach()  # A hook that holds the output itself would keep its graph.
+        values = scores if one_output is None else two_logits(scores, one_output)
+        step, labels = self.steps, _class_labels(given, values)
+        self.n_classes = values.shape[1]
+        self.not_numbers.append(_is_not_a_number(values, getattr(output, "loss", None)))
 
-            logits.register_hook(on_backward)
+        def on_backward(gradient: torch.Tensor) -> None:
+            if gradient.dtype != torch.float16:  # There, a loss scale that is too large makes NaN too.
+                self.not_numbers.append(gradient.isnan().any())
+            found = gradient.detach()
+            found = found if one_output is None else gradient_of_two(found, scores, one_output)
+            self.passes.append(ForwardPass(step, values, found, labels))
+
+        outputs.register_hook(on_backward)
 
     def _check_clipping(self, optimizer: torch.optim.Optimizer, clip_at: float | None) -> None:
         """With a loss scale S, gradients that were clipped before unscaling have the norm clip / S at the step."""
@@ -195,6 +211,11 @@ class LoopHooks:
         norm = float(torch.nn.utils.get_total_norm(gradients))
         at_the_limit = 0.9 <= norm * scale / clip_at <= 1.1
         self.clipped_before_unscale = bool(at_the_limit or self.clipped_before_unscale)
+
+
+def _is_per_class(logits: torch.Tensor, scores: torch.Tensor | None) -> bool:
+    """Whether a tensor has a logit per class, or stands for those of two classes."""
+    return scores is not None or (logits.ndim == 2 and logits.shape[1] > 1)
 
 
 def _is_one_batch(passes: Sequence[ForwardPass]) -> bool:

@@ -18,12 +18,16 @@ from tenor.checks.gather.model import is_fresh, planned_rates
 from tenor.checks.gather.model_parts import ModelParts, classifier_config, find_parts
 from tenor.checks.gather.ranks import RankNotes
 from tenor.checks.hooks import LoopHooks, has_dropout_on, with_gradient
+from tenor.checks.one_output import OutputKind
 from tenor.checks.rule import Rule
 from tenor.errors import RefusedError
 from tenor.runs.findings import Finding, Report
 
 FURTHER_KINDS = frozenset({RankEvidence, ResumeEvidence, AgreementEvidence})
 """Evidence of training besides its steps: of several processes, and of a resumed run."""
+
+STEPS_PER_NOTE = 10
+"""Steps between two comparisons of the processes, at least: each reads all weights and gradients once."""
 
 GRADIENTS_SEEN = 10
 """Steps at which all gradients are looked at; later only at those that become a record."""
@@ -66,13 +70,15 @@ class Watchdog:
         earlier: Iterable[Finding] = (),
         on_finding: Callable[[Finding], None] = lambda finding: None,
         rules: Iterable[Rule] = (),
+        one_output: OutputKind | None = None,
     ) -> None:
         """`every` steps make one record; `done` is the number of steps before this loop, for example of a resumed run;
         `earlier` are findings from before training that may explain new ones; your own `rules` are checked together
         with Tenor's and those of installed packages.
 
         With `scheduler` and `total_steps` the learning rates are compared with the plan that a copy of the scheduler
-        gives.
+        gives. A model for two classes with one output per row needs `one_output`: `logit` if that is the logit of the
+        second class, `probability` if it is its probability.
         """
         self.model, self.every = model, every
         self._policy, self._allow, self._on_finding = policy, dict(allow or {}), on_finding
@@ -108,7 +114,7 @@ class Watchdog:
         self._without_gradient: dict[str, nn.Parameter] | None = None
         self._first_backward = True
         self._watch_gradient()
-        self._hooks = LoopHooks(model)
+        self._hooks = LoopHooks(model, one_output)
         self._planned_rates = _planned_rates(scheduler, total_steps)
         if optimizer is not None:
             self.watch(optimizer)
@@ -136,7 +142,7 @@ class Watchdog:
     def _look_at_gradients(self) -> None:
         """Forget the parameters that have a gradient; usually none is left after one or two steps."""
         calls = self._hooks.calls
-        if self._notes is not None and calls % self.every == 0:
+        if self._notes is not None and calls % max(self.every, STEPS_PER_NOTE) == 0:
             self._notes.write_tensors(calls)
             if calls == 0 and self._loader is not None:
                 self._notes.write_rows(self._loader)
@@ -343,6 +349,7 @@ class Watchdog:
             unchanged_trainable=tuple(sorted((self._trainable & unchanged) - self._reset_to_zero())),
             rows_evaluated=self._hooks.rows_evaluated,
             rows_not_finite=int(self._hooks.rows_not_finite),
+            evaluated_in_training_mode=self._hooks.noisy_forward or self._evidence.evaluated_in_training_mode,
         )
         self.judge()
 

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from tenor.errors import TenorError, UserError, first_line, system_refusal
+from tenor.errors import InterruptedRunError, TenorError, UserError, first_line, system_refusal
 
 VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 """What every launcher sets."""
@@ -208,10 +208,11 @@ def joined() -> Iterator[Processes]:
     processes = _connect()
     try:
         yield processes
-        processes.share({"status": 0})
+        with suppress(LostProcessError):  # The work is done.
+            processes.share({"status": 0})
     except BaseException as error:
         if processes.is_main:
-            _leave(processes.store, ENDED, {"status": getattr(error, "exit_code", TenorError.exit_code)})
+            _leave(processes.store, ENDED, {"status": _status(error)})
             raise
         _end(processes, error)
     finally:
@@ -226,15 +227,21 @@ def _end(processes: Processes, error: BaseException) -> None:
     """End another process than the main one after an error, which the main process reports."""
     if isinstance(error, SystemExit | LostProcessError):
         raise error
+    status = _status(error)
     if isinstance(error, KeyboardInterrupt):
-        raise SystemExit(130) from error
+        raise SystemExit(status) from error
     message = str(error) if isinstance(error, TenorError) else system_refusal(error)
-    status = getattr(error, "exit_code", TenorError.exit_code)
     told = {"status": status, "host": platform.node(), "message": message or f"{type(error).__name__}: {error}"}
     is_left = _leave(processes.store, _failed(processes.rank), told)
     if message is None or not is_left:
         raise error  # A defect keeps its traceback.
     raise SystemExit(status) from error
+
+
+def _status(error: BaseException) -> int:
+    """The exit status of an error."""
+    usual = InterruptedRunError.exit_code if isinstance(error, KeyboardInterrupt) else TenorError.exit_code
+    return int(getattr(error, "exit_code", usual))
 
 
 def _connect() -> Processes:

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from tenor.watch.heard_rows import SeenRows, labels_in_batch
+from tenor.checks.one_output import zero_one
+from tenor.watch.heard_rows import SeenRows, labels_in_batch, zero_one_in_batch
 
 if TYPE_CHECKING:
     from tenor.checks.evidence import EvaluationEvidence, ReportedSplit
@@ -91,12 +92,27 @@ class Evaluations:
         """A loss without gradients: it shows the labels of the last call, if it was computed from its logits. A model
         that computes its own loss does so before its call ends."""
         evaluation = self._open
-        if evaluation is None or not evaluation.logits or logits.ndim != 2 or labels.ndim != 1:
+        if evaluation is None or not evaluation.logits:
+            return
+        if logits.numel() == len(evaluation.logits[-1]):
+            self._on_binary_loss(evaluation, logits, labels)
+        if logits.ndim != 2 or labels.ndim != 1:
             return
         if labels.is_floating_point() or logits.shape != evaluation.logits[-1].shape:
             return
         if np.array_equal(logits.detach().float().cpu().numpy(), evaluation.logits[-1]):
             evaluation.heard_labels[-1] = labels.cpu().numpy()
+
+    def _on_binary_loss(self, evaluation: SeenEvaluation, given: torch.Tensor, labels: torch.Tensor) -> None:
+        """The same for a binary cross-entropy of one number per row: the logit, or its sigmoid."""
+        classes, z = zero_one(labels), evaluation.logits[-1][:, 1]
+        values = given.detach().reshape(-1).float().cpu().numpy()
+        if (
+            classes is not None
+            and len(classes) == len(z)
+            and any(np.allclose(values, one) for one in (z, 1 / (1 + np.exp(-z))))
+        ):
+            evaluation.heard_labels[-1] = classes.cpu().numpy()
 
     def on_labels(self, labels: Any) -> None:
         """True classes that a metric was given batch by batch."""
@@ -108,8 +124,9 @@ class Evaluations:
             or not isinstance(labels, torch.Tensor)
         ):
             return
-        if labels.shape == (len(evaluation.logits[-1]),) and not labels.is_floating_point():
-            evaluation.heard_labels[-1] = labels.cpu().numpy()
+        classes = zero_one(labels) if labels.is_floating_point() else labels
+        if classes is not None and classes.shape == (len(evaluation.logits[-1]),):
+            evaluation.heard_labels[-1] = classes.cpu().numpy()
 
     def on_reported(self, accuracy: float) -> None:
         """The accuracy that a Trainer reports for the passes since the last report. Where its metric was computed batch
@@ -181,9 +198,27 @@ class Evaluations:
             evaluation = SeenEvaluation(self._steps())
             self._add(evaluation)
         elif evaluation.n != len(true):
-            evaluation.expected_n = evaluation.n
+            part = self._part_of(evaluation, len(true))
+            if part is None:
+                evaluation.expected_n = evaluation.n
+            else:
+                evaluation = part
         evaluation.is_closed = True
         return evaluation
+
+    def _part_of(self, evaluation: SeenEvaluation, rows: int) -> SeenEvaluation | None:
+        """The one call of several with that many rows, as an evaluation of its own: a program that passes whole sets of
+        rows to its model, one after another, measures one of them."""
+        sizes = [len(part) for part in evaluation.logits]
+        if evaluation.loader or sizes.count(rows) != 1:
+            return None
+        k = sizes.index(rows)
+        if k == len(sizes) - 1 and len(set(sizes[:-1])) == 1 and rows < sizes[0]:
+            return None  # The last, short batch of one set.
+        part = SeenEvaluation(evaluation.step, logits=[evaluation.logits[k]])
+        part.heard_labels = [evaluation.heard_labels[k]]
+        self._add(part)
+        return part
 
     # Evidence
 
@@ -265,6 +300,9 @@ def _labels_in(kwargs: Mapping[str, Any], batch: Any, logits: torch.Tensor) -> t
     for value in (kwargs.get("labels"), labels_in_batch(batch, rows, k)):
         if isinstance(value, torch.Tensor) and value.shape == (rows,) and not value.is_floating_point():
             return value.detach()
+    if not logits[:, 0].any():  # Of a model with one output per row, whose labels are floating-point numbers.
+        named = zero_one(kwargs.get("labels"))
+        return named if named is not None and len(named) == rows else zero_one_in_batch(batch, rows)
     return None
 
 

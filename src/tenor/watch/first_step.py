@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from tenor.watch.call_form import call_form
 from tenor.watch.heard_rows import labels_in_batch
+from tenor.watch.one_output_steps import OneOutput
 
 if TYPE_CHECKING:
     from tenor.watch.observer import Call, Observer, Step
@@ -38,9 +39,13 @@ class FirstStep:
     forward: Callable[[nn.Module, dict[str, torch.Tensor]], Any] | None
     """Calls the model as the program does; None if the program calls parts of it."""
     total_steps: int | None
+    one_output: OneOutput | None = None
+    """Of a model for two classes with one output per row."""
 
 
-def read_first_step(observer: "Observer", optimizer: Any, call: "Call") -> FirstStep:
+def read_first_step(
+    observer: "Observer", optimizer: Any, call: "Call", one_output: OneOutput | None = None
+) -> FirstStep:
     """What the observer has seen since the program began."""
     step = observer.step
     loader, batches = _loader_and_batches(step, call)
@@ -48,8 +53,14 @@ def read_first_step(observer: "Observer", optimizer: Any, call: "Call") -> First
     scheduler = schedulers[-1] if schedulers else None
     passes = max(1, sum(one.module is call.module for one in step.calls))
     model = _model_of(step, optimizer, call)
-    forward = call_form(call).forward if call.module is model else None
-    return FirstStep(step, call, model, optimizer, scheduler, loader, batches, passes, forward, total_steps(scheduler))
+    whole = call_form(call).forward if one_output is None else one_output.forward_of(call)
+    forward = whole if call.module is model else None if one_output is None else _called_by_parts
+    total = total_steps(scheduler)
+    return FirstStep(step, call, model, optimizer, scheduler, loader, batches, passes, forward, total, one_output)
+
+
+def _called_by_parts(model: nn.Module, inputs: Mapping[str, torch.Tensor]) -> Any:
+    raise NotImplementedError("the program calls parts of the model, so the logits of both classes are not known")
 
 
 def call_with_logits(step: "Step") -> "Call | None":
@@ -58,7 +69,10 @@ def call_with_logits(step: "Step") -> "Call | None":
     for call in reversed(step.calls):
         if call.logits is not None and call.labels is not None and call.logits.shape[1] > 1:
             return call
+    from tenor.watch.observer import classes_of
+
     losses = [one for one in step.losses if one.logits.ndim == 2]
+    losses = [one for one in losses if one.labels.ndim == 1 or classes_of(one.labels) is not None]
     if step.calls and losses:
         return replace(step.calls[-1], logits=losses[-1].logits, labels=losses[-1].labels)
     if step.calls and step.has_failed:
@@ -132,15 +146,19 @@ def loading_names(observer: "Observer", model: nn.Module) -> tuple[tuple[str, ..
     return tuple(prefix + name for name in info[0]), tuple(info[1])
 
 
-def loss_function(step: "Step") -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+def loss_function(first: FirstStep) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
     """The program's loss with its arguments, if it takes logits and labels; else the plain cross-entropy."""
+    step, one_output = first.step, first.one_output
     usable = [one for one in step.losses if one.function is not None and one.logits.ndim == 2]
-    if not usable:
+    if one_output is not None:
+        last, function = one_output.loss, one_output.loss_function()
+    elif usable and usable[-1].function is not None:
+        last, function = usable[-1], usable[-1].function
+    else:
         return nn.functional.cross_entropy
-    last = usable[-1]
     if last.value is not None and step.backward and float(last.value) * float(step.backward[-1]) < 0:
-        return lambda logits, labels: -last.function(logits, labels)  # The program went backward from its negative.
-    return last.function
+        return lambda logits, labels: -function(logits, labels)  # The program went backward from its negative.
+    return function
 
 
 def _loader_and_batches(step: "Step", call: "Call") -> tuple[Any, list[dict[str, torch.Tensor]]]:

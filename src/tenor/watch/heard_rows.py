@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from tenor.checks.one_output import zero_one
+
 LARGEST = 12 * 2**20
 """Bytes of token ids that are kept of one training or evaluation."""
 
@@ -16,13 +18,18 @@ class SeenRows:
     def __init__(self) -> None:
         self._calls: list[tuple[np.ndarray, np.ndarray | None, np.ndarray]] = []
         """Token ids (rows, tokens), mask of the same shape or None, labels (rows,)."""
+        self._numbers: list[np.ndarray | None] = []
+        """Row numbers in the dataset, shape (rows,), of each call; None: not known."""
         self.bytes = 0
 
     def __len__(self) -> int:
         return sum(len(labels) for *_, labels in self._calls)
 
-    def add(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], labels: torch.Tensor | None) -> None:
-        """Add the rows of one call; calls without token ids, or without one class per row, are left out."""
+    def add(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any], labels: torch.Tensor | None, numbers: Any = None
+    ) -> None:
+        """Add the rows of one call; calls without token ids, or without one class per row, are left out. `numbers` are
+        the row numbers that the sampler drew."""
         ids = token_ids(args, kwargs)
         fits = ids is not None and labels is not None and labels.ndim == 1 and len(labels) == len(ids)
         if ids is None or labels is None or not fits or labels.is_floating_point() or self.bytes > LARGEST:
@@ -31,6 +38,7 @@ class SeenRows:
         has_mask = isinstance(mask, torch.Tensor) and mask.shape == ids.shape
         kept = mask.cpu().numpy().astype(bool) if has_mask and mask is not None else None
         self._calls.append((ids.cpu().numpy().astype(np.int32), kept, labels.cpu().numpy().copy()))
+        self._numbers.append(_row_numbers(numbers, len(ids)))
         self.bytes += self._calls[-1][0].nbytes * 5 // 4
 
     @property
@@ -44,8 +52,25 @@ class SeenRows:
         return np.concatenate([labels for *_, labels in self._calls]) if self._calls else np.zeros(0, dtype=np.int64)
 
     def first(self, rows: int) -> tuple[list[np.ndarray], np.ndarray]:
-        """Ids and labels of the first rows: an epoch."""
-        return self.ids[:rows], self.labels[:rows]
+        """Ids and labels of the first rows, an epoch: in the order of the dataset if their row numbers are known."""
+        ids, labels, numbers = self.ids[:rows], self.labels[:rows], self._row_numbers()
+        if numbers is None:
+            return ids, labels
+        order = np.argsort(numbers[:rows], kind="stable")
+        return [ids[row] for row in order], labels[order]
+
+    def _row_numbers(self) -> np.ndarray | None:
+        known = [one for one in self._numbers if one is not None]
+        return np.concatenate(known) if known and len(known) == len(self._numbers) else None
+
+
+def _row_numbers(numbers: Any, rows: int) -> np.ndarray | None:
+    """Row numbers as an array of shape (rows,); None for what a sampler of another kind draws."""
+    if not isinstance(numbers, list | tuple) or len(numbers) != rows:
+        return None
+    if not all(isinstance(one, int | np.integer) for one in numbers):
+        return None
+    return np.asarray(numbers, dtype=np.int64)
 
 
 def token_ids(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> torch.Tensor | None:
@@ -70,6 +95,18 @@ def labels_in_batch(batch: Any, rows: int | None = None, k: int | None = None) -
     classes = [one for one in fitting if not one.is_floating_point() and one.ndim == 1 and one.numel()]
     likely = [one for one in classes if k is None or int(one.max()) < k]
     return next(iter((*likely, *(fitting if not parts or rows is None else []))), None)
+
+
+def zero_one_in_batch(batch: Any, rows: int) -> torch.Tensor | None:
+    """The last part of a batch that has one label per row and only labels 0 and 1, of any type, shape (rows,)."""
+    from tenor.checks.gather.batches import LABEL_NAMES
+
+    if isinstance(batch, Mapping):
+        parts = [batch.get(name) for name in reversed(LABEL_NAMES)]
+    else:
+        parts = list(batch) if isinstance(batch, tuple | list) else []
+    fitting = [one for one in map(zero_one, parts) if one is not None and len(one) == rows]
+    return fitting[-1] if fitting else None
 
 
 class HeardTexts:

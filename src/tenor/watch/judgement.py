@@ -80,7 +80,7 @@ def _artifacts(training: "WatchedTraining", is_final: bool) -> Artifacts:
     steps = _steps(training)
     if steps is not None:
         evidence.append(steps)
-    if training.order is not None and training.order.steps:
+    if training.order is not None and (training.order.steps or training.order.without_gradient):
         evidence.append(training.order.evidence())
     if training.later_groups is not None:
         evidence.append(training.later_groups)
@@ -133,7 +133,7 @@ def _rows(training: "WatchedTraining") -> DataEvidence | None:
     evaluations = [one for one in OBSERVER.evaluations.all if known_labels(one) is not None]
     if tokenizer is None or training.n_classes is None or not len(seen) or not evaluations:
         return None
-    if len(seen) > MOST_DECODED:
+    if len(seen) > MOST_DECODED or _are_labels_replaced(training):
         return None
     ids, labels = seen.first(_epoch_rows(training))
     keys = {row.tobytes() for row in ids}
@@ -152,6 +152,15 @@ def _rows(training: "WatchedTraining") -> DataEvidence | None:
         _evaluated_rows(tokenizer, first),
         _evaluated_rows(tokenizer, others[0]) if others else None,
     )
+
+
+def _are_labels_replaced(training: "WatchedTraining") -> bool:
+    """Whether the loss is given one class for rows of several: those are not the labels of the rows."""
+    batches = training.seen_batches
+    if batches is None or batches.loss_labels is None:
+        return False
+    loader, loss = batches.loss_labels
+    return len(np.unique(loss)) == 1 < len(np.unique(loader))
 
 
 def _classes_seen(training: "WatchedTraining") -> int:

@@ -57,6 +57,8 @@ class LoopOrder:
         """Number of the epoch → the inputs of its first batches."""
         self._rows = _FirstEpoch(getattr(loader, "num_workers", None))
         self.steps = self.passes = self.discarded = 0
+        self.without_gradient = self.skipped = self.at_rate_zero = 0
+        self.has_ended = False
         self.clips = self.clips_after_step = self.clips_scaled = 0
         self.without_dropout = 0
         self.first_without_dropout: int | None = None
@@ -80,9 +82,27 @@ class LoopOrder:
         self._note_order(step.calls)
         self._waiting += [_inputs(call) for call in step.calls[-len(step.backward) :]]
 
-    def on_step(self, step: "Step") -> None:
-        """One step of the optimizer."""
+    def on_step_without_gradient(self) -> None:
+        """The optimizer steps, and nothing went backward since the gradients were cleared."""
+        if self._waiting:
+            self.without_gradient += 1
+            self.discarded += len(self._waiting)
+            self._waiting = []
+
+    def on_skipped(self, step: "Step") -> None:
+        """Loss scaling has skipped a step."""
+        self.skipped += 1
+        self.passes += len(step.backward)
+        self._note_order(step.calls)
+
+    def on_scheduled(self, scheduler: Any) -> None:
+        """A scheduler was called."""
+        self._schedule.on_called(scheduler)
+
+    def on_step(self, step: "Step", rate: float) -> None:
+        """One step of the optimizer, at a learning rate."""
         self.steps += 1
+        self.at_rate_zero = self.at_rate_zero + 1 if rate <= 0 else 0
         self.passes += len(step.backward)
         if self._waiting:
             used = {_inputs(call) for call in step.calls}
@@ -125,6 +145,11 @@ class LoopOrder:
             clips_scaled=self.clips_scaled,
             schedule_calls=self._schedule.calls(),
             schedule_total=self._schedule.total,
+            schedule_rise=self._schedule.rise,
+            steps_at_rate_zero=self.at_rate_zero,
+            has_ended=self.has_ended,
+            steps_without_gradient=self.without_gradient,
+            steps_skipped=self.skipped,
             epochs=len(epochs) or None,
             plateau_mode=plateau.mode if plateau is not None else "",
             plateau_measures=_measured(plateau) if plateau is not None else None,
@@ -145,8 +170,9 @@ class LoopOrder:
     def _plateau(self) -> Plateau | None:
         return next((one for one in self._observer.plateaus if one.optimizer == self._optimizer), None)
 
-    def end(self) -> None:
-        """Let go of the model; the evidence stays."""
+    def end(self, has_ended: bool) -> None:
+        """Let go of the model; the evidence stays. `has_ended`: whether the training came to its own end."""
+        self.has_ended = has_ended
         self._schedule.calls()
         self._sample = self._after_step = None
         self._dropouts = dict.fromkeys(self._dropouts)
@@ -186,14 +212,46 @@ class _Schedule:
         self._scheduler = weakref.ref(scheduler) if counts and not _has_several_processes() else None
         self._before = scheduler.last_epoch if counts else 0
         self._calls: int | None = None
+        self._optimizer = weakref.ref(scheduler.optimizer) if counts else None
+        self._heard = self._heard_of_others = 0
+        """Calls of this scheduler, and of others of the same optimizer, as PyTorch's own method hears them."""
         self.total = total_steps(scheduler)
+        self.rise = _rise(scheduler, self.total) if counts else None
+
+    def on_called(self, scheduler: Any) -> None:
+        if self._scheduler is not None and self._scheduler() is scheduler:
+            self._heard += 1
+        elif self._optimizer is not None and self._optimizer() is getattr(scheduler, "optimizer", None):
+            self._heard_of_others += 1
 
     def calls(self) -> int | None:
         """Its calls since the first step; the last count that was seen if it exists no more."""
         scheduler = self._scheduler() if self._scheduler is not None else None
         if scheduler is not None:
             self._calls = scheduler.last_epoch - self._before
-        return self._calls
+        known = None if self._calls is None else max(self._calls, self._heard)
+        return None if known == 0 and self._heard_of_others else known
+
+
+LOOKED_AHEAD = 1000
+"""Calls of a scheduler over which its largest rate is searched, if it does not say for how many it was made."""
+
+
+def _rise(scheduler: Any, total: int | None) -> float | None:
+    """The largest of the scheduler's next rates over the present one; None if all are equal, or cannot be known. Only
+    the calls of PyTorch's own method are heard."""
+    from tenor.checks.finding import CannotTell
+    from tenor.checks.gather.model import planned_rates
+
+    if type(scheduler).step is not torch.optim.lr_scheduler.LRScheduler.step:
+        return None
+    try:
+        rates = planned_rates(scheduler, total or LOOKED_AHEAD)
+    except CannotTell:
+        return None
+    if np.ptp(rates) <= 1e-9 * np.abs(rates).max():
+        return None
+    return float(rates.max() / rates[0]) if rates[0] > 0 else float("inf")
 
 
 def _has_several_processes() -> bool:

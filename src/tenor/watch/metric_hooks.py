@@ -3,6 +3,8 @@
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from tenor.watch.patches import observe
 
 OF_CLASSES = (
@@ -17,15 +19,20 @@ OF_CLASSES = (
     "matthews_corrcoef",
     "cohen_kappa_score",
 )
-OF_SCORES = ("roc_auc_score", "average_precision_score", "log_loss", "brier_score_loss")
+OF_RANKS = ("roc_auc_score", "average_precision_score")
+"""They take any scores, probabilities among them."""
+OF_PROBABILITIES = ("log_loss", "brier_score_loss")
+"""They refuse what is no probability, and the program may catch that."""
 
 
 def hook_sklearn(metrics: ModuleType) -> None:
     """Hear the functions of `sklearn.metrics` that take true and predicted classes, or scores."""
     for name in OF_CLASSES:
         observe(metrics, name, _after_classes(is_accuracy=name == "accuracy_score"))
-    for name in OF_SCORES:
-        observe(metrics, name, _after_scores)
+    for name in OF_RANKS:
+        observe(metrics, name, _after_ranks)
+    for name in OF_PROBABILITIES:
+        observe(metrics, name, _after_scores, even_if_refused=True)
 
 
 def _after_classes(is_accuracy: bool) -> Any:
@@ -43,6 +50,20 @@ def _after_scores(result: Any, y_true: Any = None, y_score: Any = None, *rest: A
     observer = _observer()
     if observer is not None and scores is not None:
         observer.evaluations.on_scores(y_true, scores)
+
+
+def _after_ranks(result: Any, y_true: Any = None, y_score: Any = None, *rest: Any, **named: Any) -> None:
+    scores = named.get("y_score", y_score)
+    if _are_probabilities(scores):
+        _after_scores(result, named.get("y_true", y_true), scores)
+
+
+def _are_probabilities(scores: Any) -> bool:
+    """Whether scores are between 0 and 1, and of several columns add up to 1 in each row."""
+    values = np.asarray(scores)
+    if values.dtype.kind != "f" or not values.size or not (values.min() >= 0 and values.max() <= 1):
+        return False
+    return values.ndim == 1 or bool(np.allclose(values.sum(axis=1), 1, atol=1e-2))
 
 
 def hook_torchmetrics(module: ModuleType) -> None:

@@ -14,12 +14,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from tenor.checks.one_output import OutputKind, scores_in, two_logits
 from tenor.runs.findings import Report
 from tenor.watch.evaluations import Evaluations
 from tenor.watch.heard_rows import HeardTexts
 from tenor.watch.loading_hooks import unmatched_report
 from tenor.watch.loop_order import Plateau
 from tenor.watch.metric_objects import MetricObjects
+from tenor.watch.one_output_steps import class_labels
 from tenor.watch.session import Session
 from tenor.watch.settings import WatchSettings
 from tenor.watch.training import WatchedTraining, begin_training
@@ -29,6 +31,8 @@ MOST_CALLS = 256
 """Calls of one step that are kept: one is enough, the others only count the passes."""
 RECENT = 4
 """Batches among which that of a call is looked for."""
+MOST_DRAWN = 4096
+"""Batches of one iterator that may be drawn ahead of the program."""
 MOST_TRAININGS = 16
 """Optimizers of one process that are watched; a search over settings makes hundreds."""
 
@@ -47,9 +51,13 @@ class Call:
     loader: Any = None
     """The loader of the last batch before the call; None where no batch came from a loader."""
     batch: Any = None
+    rows: Any = None
+    """The row numbers of the batch, as the sampler drew them."""
     is_from_batch: bool = False
     """Whether the inputs are those of the batch."""
     autocast: torch.dtype | None = None
+    scores: torch.Tensor | None = None
+    """The output of a model with one number per row, detached, shape (rows,) or (rows, 1)."""
 
 
 @dataclass
@@ -63,6 +71,8 @@ class Loss:
     labels: torch.Tensor
     value: torch.Tensor | None = None
     """Its result, if that is one number."""
+    function_name: str = ""
+    """The function of PyTorch that computes it."""
 
 
 @dataclass
@@ -97,6 +107,8 @@ class Observer:
         """Model → what `from_pretrained` reported about its weights."""
         self._unmatched: list[tuple[weakref.ref[nn.Module], Report]] = []
         """Models, and what follows from a state of which no tensor was loaded into them."""
+        self.one_output: weakref.WeakKeyDictionary[Any, OutputKind] = weakref.WeakKeyDictionary()
+        """Models for two classes with one output per row → what that is."""
         self.texts = HeardTexts()
         self.metric_objects = MetricObjects()
         self.scales_loss = False
@@ -117,8 +129,10 @@ class Observer:
         self._passes: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
         """Loader → how often it was iterated over."""
         self._iterators: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
-        self._recent: deque[tuple[Any, Any]] = deque(maxlen=RECENT)
-        """Loader and batch of the last batches."""
+        self._drawn: weakref.WeakKeyDictionary[Any, deque[Any]] = weakref.WeakKeyDictionary()
+        """Iterator → the row numbers of its batches that the program has not been given yet."""
+        self._recent: deque[tuple[Any, Any, Any]] = deque(maxlen=RECENT)
+        """Loader, batch and its row numbers, of the last batches."""
 
     def begin(self, settings: WatchSettings) -> None:
         self.session = Session(settings)
@@ -151,6 +165,14 @@ class Observer:
         self._iterators[iterator] = weakref.ref(loader)
         self._passes[loader] = self._passes.get(loader, 0) + 1
 
+    def on_rows_drawn(self, iterator: Any, rows: Any) -> None:
+        """The sampler has drawn the rows of a further batch; batches come in the order in which they were drawn."""
+        self._drawn.setdefault(iterator, deque(maxlen=MOST_DRAWN)).append(rows)
+
+    def before_restart(self, iterator: Any) -> None:
+        """An iterator begins anew: the program may have left its epoch early."""
+        self._drawn.pop(iterator, None)
+
     def passes_over(self, loader: Any) -> int:
         """How often a loader was iterated over."""
         return self._passes.get(loader, 0) if loader is not None else 0
@@ -159,18 +181,20 @@ class Observer:
         loader = self._iterators.get(iterator)
         # Copied, since programs take the labels out of a batch before they call the model.
         kept = dict(batch) if isinstance(batch, Mapping) else batch
-        self._recent.append((loader() if loader is not None else None, kept))
+        drawn = self._drawn.get(iterator)
+        rows = drawn.popleft() if drawn else None
+        self._recent.append((loader() if loader is not None else None, kept, rows))
 
-    def _batch_of(self, args: Any, kwargs: Any) -> tuple[Any, Any, bool]:
-        """Loader and batch of a call, and whether its inputs are tensors of that batch. Loaders may be ahead of the
-        program: Accelerate's reads the next batch first, to know which is the last."""
+    def _batch_of(self, args: Any, kwargs: Any) -> tuple[Any, Any, Any, bool]:
+        """Loader, batch and row numbers of a call, and whether its inputs are tensors of that batch. Loaders may be
+        ahead of the program: Accelerate's reads the next batch first, to know which is the last."""
         inputs = tensors_in([*args, kwargs])
         for is_match in (is_same_memory, is_same_tokens):
-            for loader, batch in reversed(self._recent):
+            for loader, batch, rows in reversed(self._recent):
                 if any(is_match(one, other) for one in tensors_in([batch]) for other in inputs):
-                    return loader, batch, True
+                    return loader, batch, rows, True
         if not self._recent or "accelerate.data_loader" in sys.modules:
-            return (self._recent[-1][0] if self._recent else None), None, False
+            return (self._recent[-1][0] if self._recent else None), None, None, False
         return *self._recent[-1], False
 
     # Models
@@ -178,7 +202,11 @@ class Observer:
     def on_call(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         logits = logits_in(output)
         if not torch.is_grad_enabled():
-            loader, batch, _ = self._batch_of(args, kwargs)
+            loader, batch, _, _ = self._batch_of(args, kwargs)
+            kind = self.one_output.get(module)
+            scores = scores_in(output) if kind is not None else None
+            if kind is not None and scores is not None:
+                logits = two_logits(scores, kind)
             self.evaluations.on_call(module, args, kwargs, logits, loader, batch)
             return
         if next(module.parameters(), None) is None:
@@ -186,8 +214,10 @@ class Observer:
             return
         self._taken = None
         if len(self.step.calls) < MOST_CALLS:
+            scores = scores_in(output)
             call = Call(module, args, kwargs, None if logits is None else logits.detach())
-            call.loader, call.batch, call.is_from_batch = self._batch_of(args, kwargs)
+            call.scores = None if scores is None else scores.detach()
+            call.loader, call.batch, call.rows, call.is_from_batch = self._batch_of(args, kwargs)
             call.autocast = _autocast()
             self._label(call, kwargs.get("labels"))
             self.step.calls.append(call)
@@ -196,7 +226,7 @@ class Observer:
         """A call that raised: if that ends the program, its inputs are all that is known."""
         if torch.is_grad_enabled() and next(module.parameters(), None) is not None:
             call = Call(module, args, kwargs, None)
-            call.loader, call.batch, call.is_from_batch = self._batch_of(args, kwargs)
+            call.loader, call.batch, call.rows, call.is_from_batch = self._batch_of(args, kwargs)
             self.step.calls.append(call)
 
     def on_load(self, module: nn.Module, result: Any, state: Mapping[str, Any], assign: bool) -> None:
@@ -218,17 +248,18 @@ class Observer:
             return
         if len(args) != 2 or not all(isinstance(arg, torch.Tensor) for arg in args) or not args[0].requires_grad:
             return
-        losses = self.step.losses
+        losses, name = self.step.losses, ""
         if losses and losses[-1].logits.data_ptr() == args[0].data_ptr():
-            losses.pop()
-        losses.append(Loss(type(module).__name__, module, args[0].detach(), args[1], _one_number(output)))
+            name = losses.pop().function_name
+        losses.append(Loss(type(module).__name__, module, args[0].detach(), args[1], _one_number(output), name))
 
     def on_loss(self, name: str, function: Any, logits: torch.Tensor, labels: torch.Tensor, value: Any) -> None:
         if not torch.is_grad_enabled():
             self.evaluations.on_loss(logits, labels)
         elif logits.requires_grad:
-            self.step.losses.append(Loss(name, function, logits.detach(), labels, _one_number(value)))
-            self._label(self.step.calls[-1] if self.step.calls else None, labels)
+            loss = Loss(name, function, logits.detach(), labels, _one_number(value), name)
+            self.step.losses.append(loss)
+            self._label(self.step.calls[-1] if self.step.calls else None, class_labels(loss))
 
     def _label(self, call: Call | None, labels: Any) -> None:
         if call is not None and call.labels is None and isinstance(labels, torch.Tensor):
@@ -242,7 +273,7 @@ class Observer:
             return
         self.step.backward.append(first.detach().reshape(()))
         if self.step.calls and self.step.losses:
-            self._label(self.step.calls[-1], self.step.losses[-1].labels)
+            self._label(self.step.calls[-1], class_labels(self.step.losses[-1]))
 
     def on_clip(self, max_norm: float, norm: Any) -> None:
         step = self.step
@@ -285,11 +316,26 @@ class Observer:
             self.evaluations.on_training()
             return
         training = self._known(optimizer)
+        if training is not None and training.order is not None and not self.step.backward:
+            training.order.on_step_without_gradient()
         if training is not None and self.step.backward:
             training.on_step(self.step)
             self.evaluations.on_training()
             self.step.taken_by.append(optimizer)
             self._taken, self.step = self.step, Step()
+
+    def on_scaler_step(self, optimizer: Any) -> None:
+        """A loss scaler was asked for a step. If the optimizer has not used the gradients, they were not finite."""
+        if self.step.backward and not self.is_foreign(optimizer):
+            training = self._training_of(optimizer)
+            if training is not None:
+                training.on_skipped(self.step)
+            self.step = Step()
+
+    def on_scheduled(self, scheduler: Any) -> None:
+        for training in self.trainings:
+            if training.order is not None:
+                training.order.on_scheduled(scheduler)
 
     def before_clear(self, optimizers: Iterable[Any]) -> None:
         """Gradients that are cleared although no optimizer has used them: the step was forgotten, or skipped."""
@@ -380,9 +426,11 @@ def logits_in(output: Any) -> torch.Tensor | None:
 
 
 def classes_of(labels: torch.Tensor) -> torch.Tensor | None:
-    """One class per row, shape (rows,): of labels that are probabilities (rows, K) the likeliest; None for others."""
+    """One class per row, shape (rows,): of labels that are probabilities (rows, K) the likeliest; None for others, such
+    as several labels per row."""
     if labels.is_floating_point():
-        return labels.detach().argmax(dim=1) if labels.ndim == 2 and labels.shape[1] > 1 else None
+        is_distribution = labels.ndim == 2 and labels.shape[1] > 1 and bool((labels.sum(dim=1) - 1).abs().max() < 1e-3)
+        return labels.detach().argmax(dim=1) if is_distribution else None
     return labels.detach()
 
 

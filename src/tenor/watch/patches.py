@@ -27,15 +27,22 @@ def is_own_work() -> bool:
     return getattr(_STATE, "busy", False)
 
 
-def observe(owner: Any, name: str, after: Callable[..., None]) -> None:
-    """Replace `owner.name` by a function that calls it, and then `after(result, *args, **kwargs)`."""
+def observe(owner: Any, name: str, after: Callable[..., None], even_if_refused: bool = False) -> None:
+    """Replace `owner.name` by a function that calls it, and then `after(result, *args, **kwargs)`; with
+    `even_if_refused` also, without a result, if it raises a ValueError."""
     original = getattr(owner, name, None)
     if original is None:
         return
 
     @functools.wraps(original)
     def observed(*args: Any, **kwargs: Any) -> Any:
-        result = original(*args, **kwargs)
+        try:
+            result = original(*args, **kwargs)
+        except ValueError:
+            if even_if_refused and not is_own_work():
+                with guarded(name):
+                    after(None, *args, **kwargs)
+            raise
         if not is_own_work() and not _is_compiling():
             with guarded(name):
                 after(result, *args, **kwargs)

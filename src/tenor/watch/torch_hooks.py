@@ -34,9 +34,15 @@ def hook_torch(settings: WatchSettings) -> None:
     observe(
         schedulers.LRScheduler, "__init__", lambda result, scheduler, *rest, **named: observer.schedulers.add(scheduler)
     )
+    observe(schedulers.LRScheduler, "step", lambda result, scheduler, *rest, **named: observer.on_scheduled(scheduler))
     observe(schedulers.ReduceLROnPlateau, "step", _plateau(observer))
     observe(nn.Module, "load_state_dict", _loading(observer))
     observe(torch.amp.GradScaler, "scale", lambda result, scaler, *rest, **named: observer.on_scaled(scaler))
+    observe(
+        torch.amp.GradScaler,
+        "step",
+        lambda result, scaler, optimizer, *rest, **named: observer.on_scaler_step(optimizer),
+    )
     observe(torch.amp.GradScaler, "unscale_", lambda result, *rest, **named: observer.on_unscaled())
 
 
@@ -148,4 +154,6 @@ def _hook_loaders(observer: Observer) -> None:
     observe(base, "__init__", lambda result, iterator, loader, *rest, **named: observer.on_iterate(iterator, loader))
     workers = dataloader._MultiProcessingDataLoaderIter
     observe(workers, "_reset", _restarting(observer))
+    _before(workers, "_reset", observer.before_restart)
+    observe(base, "_next_index", lambda rows, iterator: observer.on_rows_drawn(iterator, rows))
     observe(base, "__next__", lambda batch, iterator: observer.on_batch(iterator, batch))

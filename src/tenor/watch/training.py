@@ -26,8 +26,15 @@ from tenor.watch.first_step import (
     tokenizer_of,
     why_unjudged,
 )
-from tenor.watch.heard_rows import SeenRows, labels_in_batch
+from tenor.watch.heard_rows import SeenRows, labels_in_batch, zero_one_in_batch
 from tenor.watch.loop_order import LoopOrder
+from tenor.watch.one_output_steps import (
+    class_labels,
+    is_binary,
+    one_output_of,
+    rows_with_class_indices,
+    with_class_indices,
+)
 from tenor.watch.patches import global_randomness_kept, guarded
 from tenor.watch.unnoticed import unnoticed
 
@@ -96,10 +103,17 @@ class WatchedTraining:
         """One step of the optimizer."""
         if self.order is None:
             return
-        self.order.on_step(step)
+        optimizer = self.optimizer()
+        self.order.on_step(step, 1.0 if optimizer is None else largest_rate(optimizer))
         self._record(step)
         if self.order.steps in LOOKS:
             self._look_at_order()
+
+    def on_skipped(self, step: "Step") -> None:
+        """One step that loss scaling skipped."""
+        if self.order is not None:
+            self.order.on_skipped(step)
+            self._record(step)
 
     @global_randomness_kept()
     def _look_at_order(self) -> None:
@@ -129,9 +143,9 @@ class WatchedTraining:
         optimizer = self.optimizer()
         if self.watchdog is None or optimizer is None:
             return
-        self.rates.append(max(float(group["lr"]) for group in optimizer.param_groups))
+        self.rates.append(largest_rate(optimizer))
         for call in step.calls:
-            self.train_rows.add(call.args, call.kwargs, call.labels)
+            self.train_rows.add(call.args, call.kwargs, call.labels, call.rows if call.is_from_batch else None)
         self._pair_labels(step)
         norm = step.grad_norm
         self.watchdog.step(loss_of(step), grad_norm=None if norm is None else float(norm))
@@ -151,9 +165,14 @@ class WatchedTraining:
         if len(self.loss_labels) >= MOST_PAIRED or len(step.losses) != len(batches):
             return
         for batch, loss in zip(batches, step.losses, strict=True):
-            given, used = labels_in_batch(batch, len(loss.logits), loss.logits.shape[-1]), loss.labels
-            fits = given is not None and given.ndim == 1 and given.shape == used.shape
-            if given is not None and fits and not given.is_floating_point() and not used.is_floating_point():
+            used = class_labels(loss)
+            if is_binary(loss):
+                given = zero_one_in_batch(batch, len(loss.logits))
+            else:
+                given = labels_in_batch(batch, len(loss.logits), loss.logits.shape[-1])
+            if given is None or used is None or given.ndim != 1 or given.shape != used.shape:
+                continue
+            if not given.is_floating_point() and not used.is_floating_point():
                 self.loss_labels.append((given.cpu().numpy(), used.detach().cpu().numpy()))
 
     @property
@@ -185,20 +204,24 @@ class WatchedTraining:
         self.report = watchdog.report
         if self.order is not None:
             self._loop_report = None  # The whole is judged.
-            self.order.end()
+            session = self.observer.session
+            self.order.end(has_ended=not session.trouble and not session.is_stopped)
 
 
 @global_randomness_kept()
 def begin_training(training: WatchedTraining, optimizer: Any) -> None:
     """Run the preflight on what the first step has shown, and begin to watch."""
     observer, step = training.observer, training.observer.step
-    call = call_with_logits(step)
+    found = one_output_of(step)
+    call, one_output = found if found is not None else (call_with_logits(step), None)
     reason = why_unjudged(step, call)
     if reason or call is None:
         training.unjudged = reason
         observer.session.note(f"{training.name}: {reason}")
         return
-    first = read_first_step(observer, optimizer, call)
+    first = read_first_step(observer, optimizer, call, one_output)
+    if one_output is not None:
+        observer.one_output[call.module] = one_output.kind
     training.tokenizer = tokenizer_of(observer, first.model)
     with contextlib.suppress(TypeError):  # A loader over rows without a length.
         is_loader = isinstance(first.loader, DataLoader)
@@ -230,6 +253,7 @@ def _watchdog(training: WatchedTraining, first: FirstStep) -> "Watchdog":
         every=EVERY,
         earlier=training.preflight.findings if training.preflight is not None else (),
         on_finding=lambda finding: session.add([finding]),
+        one_output=None if first.one_output is None else first.one_output.kind,
     )
 
 
@@ -239,7 +263,8 @@ def _preflight(observer: "Observer", training: WatchedTraining, first: FirstStep
     settings, loader, model = observer.session.settings, first.loader, first.model
     evaluation = evaluation_loader(observer, loader)
     datasets = (getattr(one, "dataset", None) for one in (loader, evaluation))
-    training.n_classes = number_of_classes(model, None, *datasets) or columns_of(first.call)
+    known = 2 if first.one_output is not None else number_of_classes(model, None, *datasets)
+    training.n_classes = known or columns_of(first.call)
     new, unused = loading_names(observer, model)
     return preflight(
         model=model,
@@ -248,7 +273,7 @@ def _preflight(observer: "Observer", training: WatchedTraining, first: FirstStep
         tokenizer=training.tokenizer,
         optimizer=first.optimizer,
         scheduler=first.scheduler,
-        loss_fn=loss_function(first.step),
+        loss_fn=loss_function(first),
         n_classes=training.n_classes,
         total_steps=first.total_steps,
         steps_per_epoch=training.steps_per_epoch,
@@ -282,6 +307,8 @@ def _evidence(
     # Where this is not possible, the preflight reports why.
     with contextlib.suppress(CannotTell):
         training.batches = _as_called(batch_evidence(first.loader, n_classes), first)
+        if first.one_output is not None:
+            training.batches = with_class_indices(training.batches)
         evidence.append(training.batches)
     if first.step.has_failed and training.batches is not None:
         evidence += _rows_of_batches(training.batches, n_classes)
@@ -301,11 +328,28 @@ def _evidence(
     if len(optimizers) > 1:
         kind = type(first.optimizer).__name__
         evidence.append(replace(optimizer_evidence(model, _together(optimizers), trace=recorded), kind=kind))
-    if not isinstance(first.loader, DataLoader) or not is_consumable(first.call):
-        loss_fn = loss_function(first.step)
+    if first.one_output is not None:
+        evidence += _rows_of_datasets(observer, training, first)
+    if not isinstance(first.loader, DataLoader) or not is_consumable(first.call) or first.one_output is not None:
+        loss_fn = loss_function(first)
         seconds = observer.session.settings.seconds
         evidence.append(probe(model, loss_fn, first.batches, n_classes, forward=first.forward, seconds=seconds))
     return evidence
+
+
+def _rows_of_datasets(observer: "Observer", training: WatchedTraining, first: FirstStep) -> list[Any]:
+    """The rows of the loader's dataset and of the evaluated one, with class indices as labels; none where they cannot
+    be read by column."""
+    from tenor.checks.finding import CannotTell
+    from tenor.checks.gather.batches import data_evidence
+
+    train, evaluated = (
+        getattr(one, "dataset", None) for one in (first.loader, evaluation_loader(observer, first.loader))
+    )
+    try:
+        return [rows_with_class_indices(data_evidence(train, evaluated, 2, None, training.tokenizer))]
+    except CannotTell:
+        return []
 
 
 def _as_called(batches: "BatchEvidence", first: FirstStep) -> "BatchEvidence":
@@ -330,6 +374,11 @@ def _arrays(tensors: Sequence[torch.Tensor | None]) -> tuple[np.ndarray, ...] | 
 def _together(optimizers: Iterable[Any]) -> Any:
     """The groups of several optimizers, as if they were one."""
     return SimpleNamespace(param_groups=[group for one in optimizers for group in one.param_groups])
+
+
+def largest_rate(optimizer: Any) -> float:
+    """Among the optimizer's groups."""
+    return max(float(group["lr"]) for group in optimizer.param_groups)
 
 
 def _rows_of_batches(batches: "BatchEvidence", n_classes: int) -> list[Any]:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 from rich.console import Console
@@ -46,11 +45,10 @@ from tenor.training.checkpoint import (
     verify_checkpoint,
 )
 from tenor.training.loop import Callbacks, fit
-from tenor.training.processes import LostProcessError, Processes, hint_on_gpus, joined, require_one_process
+from tenor.training.processes import Processes, hint_on_gpus, joined, require_one_process
 from tenor.training.recorder import Recorder
 from tenor.training.signals import terminations_ignored
 from tenor.training.task import TrainingTask
-from tenor.training.together import copy_weights, predict_in_shares
 from tenor.workflows.check import run_preflight
 from tenor.workflows.measure import choose_hybrid, fit_baselines, keep_text_keys, keep_text_profile, measure_split
 from tenor.workflows.outcome import (
@@ -58,7 +56,6 @@ from tenor.workflows.outcome import (
     checkpoint_rows,
     headline,
     recorded_outcome,
-    resume_advice,
     save_model,
 )
 from tenor.workflows.prepare import (
@@ -86,8 +83,8 @@ from tenor.workflows.run_checks import (
     record_and_check,
     refuse_stopped,
     restore_watchdog,
-    silent_watchdog,
 )
+from tenor.workflows.run_task import assist, predict_held_out, share_settings
 
 
 @dataclass(frozen=True)
@@ -214,21 +211,6 @@ def newest_checkpoint(run: RunDirectory, console: Console) -> Checkpoint | None:
             )
     console.print("there is no intact checkpoint: training starts again from the first step", style="red")
     return None
-
-
-def predict_held_out(
-    prepared: Prepared, examples: dict[str, Examples], forward: Forward, console: Console
-) -> dict[str, np.ndarray]:
-    """The logits of every row of the validation and the test split, with the main process's weights; each process
-    computes a share of the rows."""
-    model, processes = prepared.classifier.model, prepared.processes
-    copy_weights(processes, model)
-    logits: dict[str, np.ndarray] = {}
-    for name, rows in present_splits(prepared.splits).items():
-        if name != "train":
-            with progress_line(console, f"evaluating on {name}", len(rows)) as line:
-                logits[name] = predict_in_shares(processes, model, examples[name], prepared.plan, forward, line.advance)
-    return logits
 
 
 @dataclass(frozen=True)
@@ -360,39 +342,6 @@ def _resume(
         record_inputs(run, prepared, fingerprints)
         remove_leftovers(run.path)
         return _run(run, run.path.parent.parent, prepared, console, observer, resume=True)
-
-
-def share_settings(prepared: Prepared, threads: int | None = None) -> None:
-    """Tell the other processes what they need to prepare the same run, now that the caches are written."""
-    config, plan = prepared.config, prepared.plan
-    same = config.training.model_copy(update={"device": plan.device, "precision": plan.precision})
-    settings = config.model_copy(update={"training": same}).model_dump_json()
-    prepared.processes.share({"config": settings, "threads": threads})
-
-
-def assist(processes: Processes, given: SourceData | None) -> NoReturn:
-    """What every process but the main one does in a run: the same steps, with a share of the rows.
-
-    It reads no run folder and writes nothing but caches, on a machine that does not share them with the main one.
-
-    Raises:
-        SystemExit: when the main process has ended, with its status.
-        TenorError: an error of this process, or the main process ended without a message.
-    """
-    silent = Console(quiet=True)
-    told = processes.share()
-    prepared = prepare(Config.model_validate_json(told["config"]), given, told["threads"], processes)
-    require_same_inputs(processes, input_fingerprints(prepared))
-    run = RunDirectory(Path(processes.share()))
-    try:
-        with processes.main_first():
-            examples, forward = make_examples(prepared, silent)
-        task = make_task(prepared, examples, forward, run.checkpoints)
-        fit(task, make_accelerator(prepared.plan), callbacks=silent_watchdog(task))
-        predict_held_out(prepared, examples, forward, silent)
-        raise SystemExit(processes.share()["status"])
-    except LostProcessError as error:
-        raise LostProcessError(f"{error}. {resume_advice(run)}") from error
 
 
 def as_source(data: LabelledText | SourceData | None) -> SourceData | None:

@@ -5,7 +5,8 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import numpy as np
@@ -343,7 +344,22 @@ def _lowercases(tokenizer: Any) -> bool:
     def ids(text: str) -> list[int]:
         return tokenizer(text, add_special_tokens=False)["input_ids"]
 
-    return ids(CASE_SAMPLE) == ids(CASE_SAMPLE.lower())
+    with _limits_kept(tokenizer):
+        return ids(CASE_SAMPLE) == ids(CASE_SAMPLE.lower())
+
+
+@contextmanager
+def _limits_kept(tokenizer: Any) -> Iterator[None]:
+    """Restore truncation and padding after the block: a fast tokenizer keeps those of its last call, and saves them."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    truncation, padding = (getattr(backend, name, None) for name in ("truncation", "padding"))
+    try:
+        yield
+    finally:
+        if truncation is not None and backend is not None:
+            backend.enable_truncation(**truncation)
+        if padding is not None and backend is not None:
+            backend.enable_padding(**padding)
 
 
 def _is_lowercase(tokenizer: Any) -> bool:

@@ -46,7 +46,10 @@ class RankNotes:
         """The notes of this process; None without other processes, or if the weights are divided among them."""
         if not dist.is_available() or not dist.is_initialized() or dist.get_world_size() < 2 or _is_divided(model):
             return None
-        store = dist.PrefixStore(f"tenor/notes/{next(_numbers)}", dist.distributed_c10d._get_default_store())
+        store = dist.distributed_c10d._get_default_store()
+        if store is None:  # MPI has none.
+            return None
+        store = dist.PrefixStore(f"tenor/notes/{next(_numbers)}", store)
         return cls(model, store, dist.get_rank(), dist.get_world_size())
 
     def write_tensors(self, step: int) -> None:

@@ -20,13 +20,22 @@ SCHEDULE_TOLERANCE = 0.1
 epoch, and steps that loss scaling skipped."""
 
 
+RISE = 2.0
+"""Factor by which a warm-up raises the first rate at least."""
+
+
 def enough_steps(loop: LoopEvidence) -> int:
     if loop.steps < MIN_STEPS:
         raise CannotTell(f"{loop.steps} steps; {MIN_STEPS} are needed")
     return loop.steps
 
 
-@rule("OPT031", "error", explains=("gradients kept", "stalled loss", "small updates"), is_exact=True)
+@rule(
+    "OPT031",
+    "error",
+    explains=("gradients kept", "stalled loss", "small updates", "no gradient", "no updates", "swapped classes"),
+    is_exact=True,
+)
 def gradients_discarded(loop: LoopEvidence) -> Finding | None:
     """Gradients are cleared before a step has used them
 
@@ -37,7 +46,8 @@ def gradients_discarded(loop: LoopEvidence) -> Finding | None:
 
     Why: `zero_grad()` at the start of every micro-batch removes what the earlier ones have accumulated. Each step then
     uses the last micro-batch only, with a fraction of its gradient if the loss is divided. With Accelerate,
-    `zero_grad()` acts only in the pass that ends an accumulation, and removes all passes before it.
+    `zero_grad()` acts only in the pass that ends an accumulation, and removes all passes before it. Between
+    `backward()` and `step()` it removes everything.
 
     Look-alikes: steps that loss scaling skips, and the incomplete accumulation at the end of an epoch, are few. SAM and
     adversarial training clear gradients of rows that they pass again before the step. All pass.
@@ -46,15 +56,20 @@ def gradients_discarded(loop: LoopEvidence) -> Finding | None:
 
     Reference: PyTorch, `torch.optim.Optimizer.zero_grad`; accelerate, "Performing gradient accumulation".
     """
-    passes, steps = known(loop.passes, "the number of backward passes"), enough_steps(loop)
+    passes, steps = known(loop.passes, "the number of backward passes"), loop.steps + loop.steps_without_gradient
+    if steps < MIN_STEPS:
+        raise CannotTell(f"{steps} steps; {MIN_STEPS} are needed")
     if loop.passes_discarded < DISCARDED * passes:
         return None
+    between = loop.steps_without_gradient > USUALLY * steps
     return Finding(
         observed=f"the gradients of {loop.passes_discarded:,} of {passes:,} backward passes were cleared unused, in "
         f"{steps:,} steps",
         expected="a step uses the gradients of every backward pass",
         n=passes,
-        cause="zero_grad() is called between the backward passes of one step",
+        cause="zero_grad() is called between backward() and step(), so the step has no gradient"
+        if between
+        else "zero_grad() is called between the backward passes of one step",
         fix="call optimizer.zero_grad() right after optimizer.step(), and nowhere else",
     )
 
@@ -102,14 +117,16 @@ def scheduler_not_called_once_per_step(loop: LoopEvidence) -> Finding | None:
     Measures: calls of the scheduler and optimizer steps.
 
     Threshold: as many calls as backward passes where a step has several (within 10%), and 10% more than the schedule
-    was made for. One call per epoch, if the schedule was made for as many calls as there were steps (within 10%). After
-    5 steps.
+    was made for, or a rate of 0 in the last 10% of the steps. One call per epoch, if the schedule was made for as many
+    calls as there were steps (within 10%). No call at all, if the schedule would have doubled the first rate, was made
+    for as many calls as there were steps, or there were 2 epochs. After 5 steps.
 
     Why: called in every pass, the schedule ends early; a cosine then rises again. Called once per epoch, a
-    schedule for 1,000 steps makes 3 of them, so the rate stays at the start of the warm-up.
+    schedule for 1,000 steps makes 3 of them, so the rate stays at the start of the warm-up; never called, too.
 
     Look-alikes: schedules made for epochs (`StepLR`, a cosine with `T_max` epochs) are called once per epoch, and pass.
-    So do schedules made for all passes, and those that do not say for how many calls they were made.
+    So do schedules made for all passes, constant ones, and those of a program that ended before it would have called
+    them.
 
     Fix: call `scheduler.step()` once after each `optimizer.step()`. In Lightning:
     `{"scheduler": scheduler, "interval": "step"}`; with Accelerate, pass the scheduler to `prepare`.
@@ -119,27 +136,47 @@ def scheduler_not_called_once_per_step(loop: LoopEvidence) -> Finding | None:
     calls, steps = known(loop.schedule_calls, "the calls of the scheduler"), enough_steps(loop)
     passes = known(loop.passes, "the number of backward passes")
     is_in_every_pass = passes > 1.5 * steps and abs(calls - passes) < SCHEDULE_TOLERANCE * passes
-    if is_in_every_pass and loop.schedule_total is not None and calls > (1 + SCHEDULE_TOLERANCE) * loop.schedule_total:
+    if is_in_every_pass and _ended_early(loop, calls, steps):
         rhythm = f"in every pass, of which a step has {passes / steps:.0f}"
     elif _is_per_epoch(loop, calls, steps):
         rhythm = f"once per epoch, but was made for {loop.schedule_total:,} steps"
+    elif _is_never_called(loop, calls, steps):
+        rhythm = "never"
     else:
         return None
     return Finding(
         observed=f"{calls:,} calls of the scheduler in {steps:,} optimizer steps: it is called {rhythm}",
         expected="one call after each optimizer step",
         n=steps,
-        cause="scheduler.step() is at the wrong place of the loop",
+        cause="scheduler.step() is at the wrong place of the loop" if calls else "scheduler.step() is missing",
         fix="call scheduler.step() once after each optimizer.step()",
     )
 
 
+def _ended_early(loop: LoopEvidence, calls: int, steps: int) -> bool:
+    """Whether the schedule was over before the training."""
+    if loop.schedule_total is not None:
+        return calls > (1 + SCHEDULE_TOLERANCE) * loop.schedule_total
+    return loop.steps_at_rate_zero >= max(2.0, SCHEDULE_TOLERANCE * steps)
+
+
+def _is_never_called(loop: LoopEvidence, calls: int, steps: int) -> bool:
+    """Whether a schedule that changes the rate was not called, although it had to be by now."""
+    if calls or not loop.has_ended or loop.schedule_rise is None:
+        return False
+    return loop.schedule_rise >= RISE or (loop.epochs or 0) >= 2 or _is_made_for(loop, steps)
+
+
+def _is_made_for(loop: LoopEvidence, steps: int) -> bool:
+    total = loop.schedule_total
+    return total is not None and abs(total - steps) <= SCHEDULE_TOLERANCE * total
+
+
 def _is_per_epoch(loop: LoopEvidence, calls: int, steps: int) -> bool:
     """Whether a schedule made for the steps of this training was called once per epoch."""
-    total = loop.schedule_total
-    if total is None or not loop.epochs or abs(calls - loop.epochs) > 1 or steps <= 2 * loop.epochs:
+    if not calls or not loop.epochs or abs(calls - loop.epochs) > 1 or steps <= 2 * loop.epochs:
         return False
-    return abs(total - steps) <= SCHEDULE_TOLERANCE * total
+    return _is_made_for(loop, steps)
 
 
 @rule("OPT034", "error", explains=("unplanned learning rate", "stalled loss", "small updates"), is_exact=True)

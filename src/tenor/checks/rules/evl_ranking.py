@@ -66,10 +66,11 @@ def label_is_not_argmax(evaluation: EvaluationEvidence) -> Finding | None:
 
     Measures: rows whose predicted class is less probable than another class by more than 1e-6.
 
-    Threshold: none; an exact invariant. Labels that follow from a threshold on one class's probability are a note.
+    Threshold: none; an exact invariant. Labels that follow from a threshold on one class's probability are a note; of
+    two classes, if the threshold is 0.5 on the logit (a probability of 0.62), known to within 0.25, a warning.
 
     Why: labels and probabilities then come from two models, two row orders or two class orders, and one of them is
-    wrong.
+    wrong. A logit that is compared with 0.5 as if it was a probability loses rows of the second class.
 
     Look-alikes: a deliberate threshold on one class, as set by `tenor calibrate --class`: all rows predicted as this
     class have a higher probability of it than all other rows, and the other rows are predicted as the most probable of
@@ -85,6 +86,17 @@ def label_is_not_argmax(evaluation: EvaluationEvidence) -> Finding | None:
         return None
     rows = sum(claims.n for _, claims, _ in faults)
     thresholded = all(threshold for _, _, (_, threshold) in faults)
+    on_logit = thresholded and all(_is_half_on_logit(claims, evaluation.n_classes) for _, claims, _ in faults)
+    if on_logit:
+        return Finding(
+            observed=joined([(name, f"{wrong:,} of {claims.n:,} rows") for name, claims, (wrong, _) in faults])
+            + "; the labels change where the logit is 0.5, a probability of 0.62",
+            expected="the second class from a logit of 0 on, a probability of 0.5",
+            n=rows,
+            cause="logits are compared with 0.5, as if they were probabilities",
+            fix="predict with logits > 0, or with logits.sigmoid() > 0.5",
+            severity="warning",
+        )
     return Finding(
         observed=joined([(name, f"{wrong:,} of {claims.n:,} rows") for name, claims, (wrong, _) in faults]),
         expected="every predicted label is the most probable class",
@@ -282,6 +294,23 @@ def _by_threshold(predicted: np.ndarray, values: np.ndarray, k: int) -> bool:
         return False
     others = np.where(np.arange(values.shape[1]) == k, -np.inf, values)[~predicted_k]
     return bool((others.max(axis=1) - others[np.arange(len(others)), predicted[~predicted_k]] <= TIE).all())
+
+
+HALF, NARROW = 0.5, 0.25
+"""The usual threshold of a probability, and the widest range of logits in which a threshold counts as known."""
+
+
+def _is_half_on_logit(claims: ReportedSplit, n_classes: int) -> bool:
+    """Whether the second of two classes is predicted from a logit of 0.5 on."""
+    if n_classes != 2:
+        return False
+    predicted, values = class_indices(claims.predicted, 2, "predictions"), distributions(claims)
+    z = np.log(np.maximum(values[:, 1], 1e-12) / np.maximum(values[:, 0], 1e-12))
+    below, above = z[predicted == 0], z[predicted == 1]
+    if not len(below) or not len(above):
+        return False
+    low, high = float(below.max()), float(above.min())
+    return 0 < low <= HALF < high and high - low <= NARROW
 
 
 def _is_no_better(share: float, majority: float, n: int, balanced: float | None) -> bool:

@@ -1,5 +1,8 @@
 """Freezing: whether exactly the declared parameters are frozen."""
 
+import re
+from collections.abc import Sequence
+
 import numpy as np
 
 from tenor.checks.evidence import BatchEvidence, ModelEvidence, ParameterRow, StepEvidence
@@ -16,7 +19,7 @@ def exempted(model: ModelEvidence) -> tuple[str, ...]:
     return tuple(p.name for p in model.parameters if p.trainable and p.name in model.declared_frozen)
 
 
-@rule("FRZ001", "error", setting={"model.keep_trainable": ()})
+@rule("FRZ001", "error", explains=("trained but not saved",), setting={"model.keep_trainable": ()})
 def trainable_but_declared_frozen(model: ModelEvidence) -> Finding | None:
     """Parameters are trainable that should be frozen
 
@@ -308,3 +311,73 @@ def new_tokens_are_frozen(model: ModelEvidence, batches: BatchEvidence) -> Findi
         cause="the vocabulary was extended, and the embedding is frozen, as LoRA leaves it",
         fix="LoraConfig(trainable_token_indices=[…]) with the ids of the new tokens",
     )
+
+
+MOST_OF_LAYERS = 0.5
+"""Share of the weights in the encoder's layers; biases, norms or attention alone are less."""
+SHORTEST = 3
+"""Characters of a name fragment."""
+LAYER = re.compile(r"\.(\d+)\.")
+
+
+@rule("FRZ009", "warning", explains=("bad result",))
+def trainable_by_fragment(model: ModelEvidence) -> Finding | None:
+    """A name fragment leaves most of each encoder layer trainable, and freezes the rest
+
+    Measures: the names of the encoder's trainable parameters, compared with those of the frozen ones.
+
+    Threshold: in each layer with trainable parameters others are frozen; one fragment is in the names of all trainable
+    and of no frozen encoder parameter; and at least half of the weights in the layers are trainable.
+
+    Why: `requires_grad = "lin" in name`, meant for the classifier, matches `q_lin`, `k_lin`, `v_lin`, `out_lin`, `lin1`
+    and `lin2` of DistilBERT: nearly the whole encoder is trained, at a rate that was chosen for a head. `dense` does
+    the same to BERT.
+
+    Look-alikes: training only biases, norms or the attention is less than half of the weights, and passes, as do
+    frozen embeddings, lower layers, and adapters. If it is intended, declare it or allow the rule with that reason.
+
+    Fix: freeze by module: `model.base_model.requires_grad_(False)`, before the optimizer is built.
+
+    Reference: transformers, DistilBERT's module names; Ben Zaken et al. 2022, BitFit.
+    """
+    if model.declared_freeze is not None:
+        return None
+    encoder = [p for p in model.parameters if not p.in_head and not p.added and not is_position(p.name)]
+    layers: dict[str, list[ParameterRow]] = {}
+    for p in encoder:
+        if (number := LAYER.search(p.name)) is not None:
+            layers.setdefault(number.group(1), []).append(p)
+    if not layers:
+        raise CannotTell("the encoder has no numbered layers")
+    mixed = [layer for layer in layers.values() if any(p.trainable for p in layer)]
+    if not mixed or any(all(p.trainable for p in layer) for layer in mixed):
+        return None
+    weights = sum(p.size for layer in layers.values() for p in layer)
+    trained = sum(p.size for layer in layers.values() for p in layer if p.trainable)
+    fragment = common_fragment([p.name for p in encoder if p.trainable], [p.name for p in encoder if not p.trainable])
+    if not fragment or trained < MOST_OF_LAYERS * weights:
+        return None
+    return Finding(
+        observed=f"{trained:,} of {weights:,} weights in the encoder's layers are trainable: the parameters whose name "
+        f"contains {fragment!r}, such as {shown(p.name for p in encoder if p.trainable)}; the others are frozen",
+        expected="an encoder that is trainable or frozen, or trainable in a small part",
+        n=len(encoder),
+        cause=f"parameters were selected by the name fragment {fragment!r}, which is in names inside the encoder too",
+        fix="freeze by module, not by name fragments: model.base_model.requires_grad_(False)",
+    )
+
+
+def common_fragment(inside: Sequence[str], outside: Sequence[str]) -> str:
+    """The shortest part of a name that is in all names `inside` and in none `outside`; empty if there is none. The
+    kind of a parameter, weight or bias, does not count."""
+    if not inside:
+        return ""
+    first = min(inside, key=len)
+    for length in range(SHORTEST, len(first) + 1):
+        for start in range(len(first) - length + 1):
+            part = first[start : start + length]
+            if any(part in f".{kind}" for kind in ("weight", "bias")):
+                continue
+            if all(part in name for name in inside) and not any(part in name for name in outside):
+                return part
+    return ""

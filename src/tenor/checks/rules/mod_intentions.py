@@ -182,7 +182,7 @@ def layers_share_weights(model: ModelEvidence) -> Finding | None:
     )
 
 
-@rule("CKP007", "error")
+@rule("CKP007", "error", symptoms=("trained but not saved",))
 def trained_but_not_saved(model: ModelEvidence) -> Finding | None:
     """Trained parameters are not in what will be saved
 

@@ -227,7 +227,7 @@ def rate_is_zero(optimizer: OptimizerEvidence) -> Finding | None:
     "OPT006",
     "note",
     symptoms=("small learning rate",),
-    explains=("bad result", "stalled loss", "small updates", "unchanged score", "swapped classes"),
+    explains=("bad result", "stalled loss", "small updates", "no updates", "unchanged score", "swapped classes"),
     training_loss="high",
     setting={"training.learning_rate": 8e-05, "training.head_learning_rate": 0.001},
 )
