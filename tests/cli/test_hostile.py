@@ -220,7 +220,6 @@ TO_PREDICT: dict[str, tuple[str, bytes, str, tuple[str, ...]]] = {
     "a number beyond all": ("in.jsonl", b'{"text": "a", "n": 1e999}\n', "out.jsonl", ("line 1", "1e999")),
     "a JSON value that never ends": ("in.jsonl", b'{"text": ' + b"[" * 100_000, "out.csv", ("line 1", "JSON")),
     "lists within lists": ("in.jsonl", b'{"text": "a", "n": ' + b"[" * 500 + b"]" * 500 + b"}", "out.csv", ("levels",)),
-    "an output that is a folder": ("in.csv", b"text\nfilm\n", "folder.csv", ("is a folder",)),
     "an output within a file": ("in.csv", b"text\nfilm\n", "in.csv/out.csv", ("in.csv is not a folder",)),
 }
 
@@ -230,10 +229,9 @@ def test_a_hostile_file_to_predict(case: str, refused: Refused, tmp_path: Path) 
     """Told by the look through the file, so before any model is loaded: here there is none."""
     name, content, output, words = TO_PREDICT[case]
     (tmp_path / name).write_bytes(content)
-    (tmp_path / "folder.csv").mkdir()
     messages = refused("predict", "latest", "--input", name, "--output", output)
     assert len(messages) < 2_000, "the message holds the field itself"
-    for word in (name, *words) if output != "folder.csv" else words:
+    for word in (name, *words):
         assert word in messages
 
 

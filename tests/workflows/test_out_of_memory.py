@@ -18,9 +18,9 @@ from tenor.inference.predictor import Predictor
 from tenor.model.classifier import load_classifier
 from tenor.runs.summary import read_summary
 from tenor.training import loop
+from tenor.training import together as together_module
 from tenor.workflows import measure as measure_module
 from tenor.workflows import prepare as prepare_module
-from tenor.workflows import train as train_module
 from tenor.workflows.check import check
 from tenor.workflows.train import RunResult
 
@@ -84,13 +84,13 @@ def test_encoding_below_a_frozen_base_names_evaluation_s_budget(
 def test_the_evaluation_after_training_names_evaluation_s_budget(
     small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = train_module.predict
+    real = together_module.predict
 
     def predict(*arguments: Any) -> Any:
         model, examples, plan, _, *others = arguments
         return real(model, examples, plan, _raising(ON_A_CPU), *others)
 
-    monkeypatch.setattr(train_module, "predict", predict)
+    monkeypatch.setattr(together_module, "predict", predict)
     _fails_as_told(tmp_path, small_model, EVALUATION_BUDGET, "training.epochs=1")
 
 

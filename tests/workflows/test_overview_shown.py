@@ -68,7 +68,7 @@ def test_the_device_is_shown_with_the_reason_for_its_precision(config: Config) -
     assert _fact(_shown(config)[1], "device") == "cpu, 1 threads; fp32 as configured; 64 tokens per forward pass"
     training = config.training.model_copy(update={"precision": "auto"})
     chosen = _fact(_shown(config.model_copy(update={"training": training}))[1], "device")
-    assert re.search(r"; (fp32|bf16): this processor ", chosen)
+    assert re.search(r"; fp32: (this processor only emulates|the training is too short to compare it) ", chosen)
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ BELOW_CHANCE = "EVL030"
 UNCHANGED, OUTPUTS = "EVL033", "MOD001"
 OF_ONE_CLASS = frozenset({"DAT020", "DAT023"})
 """Faults of a split in which classes are missing or rare."""
-UNTRAINED = NO_WEIGHT_MOVES | {"FRZ005", "OPT002", "OPT005", "OPT006", "OPT017"}
+UNTRAINED = NO_WEIGHT_MOVES | {"FRZ005", "OPT002", "OPT005", "OPT006", "OPT017", "OPT031"}
 """Faults that leave the model or its head untrained."""
 MERGED = "LOS018"
 LEARNED_SWAPPED, LEARNED_SEVERAL = 0.75, 0.5
