@@ -140,7 +140,7 @@ def test_a_call_belongs_to_the_batch_with_its_tokens() -> None:
         _, batch, _, is_from_batch = observer._batch_of((), given)
         assert is_from_batch
         assert batch["labels"].tolist() == [number, number]
-    assert observer._batch_of((torch.rand(2, 3),), {})[2] is False
+    assert observer._batch_of((torch.rand(2, 3),), {})[3] is False
 
 
 @pytest.mark.parametrize(("reported_accuracy", "contradicts"), [(0.75, True), (0.5, False)])
