@@ -166,7 +166,7 @@ def test_a_failed_write_leaves_the_last_good_checkpoint(
     monkeypatch.setattr(module, "save_file", failing)
     with pytest.raises(TenorError, match="could not be written") as caught:
         save_checkpoint(tmp_path, *_model(), _state(6))
-    assert "--resume" in str(caught.value)
+    assert "resume the run" in str(caught.value)
     assert [p.name for p in tmp_path.iterdir()] == ["step-000005"]
     assert verify_checkpoint(good).step == 5
 

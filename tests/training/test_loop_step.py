@@ -19,7 +19,6 @@ from tenor.training.gradients import gradients_of, step_batch
 from tenor.training.loop import optimizer_step
 from tenor.training.spread import OneModel
 from tenor.training.task import TrainingTask
-from tenor.workflows import prepare as accelerator_module
 from tenor.workflows.prepare import make_accelerator
 from training_tasks import NO_DROPOUT, differing, make_task, run_task, weights
 
@@ -153,15 +152,6 @@ def test_runs_of_different_precision_follow_each_other_in_one_process(small_mode
         task = dataclasses.replace(task, plan=dataclasses.replace(task.plan, precision=precision))
         assert make_accelerator(task.plan).mixed_precision == ("no" if precision == "fp32" else precision)
         assert run_task(task).finished
-
-
-def test_a_distributed_launcher_is_refused(small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class TwoProcesses:
-        num_processes = 2
-
-    monkeypatch.setattr(accelerator_module, "Accelerator", lambda **options: TwoProcesses())
-    with pytest.raises(UserError, match="one process"):
-        make_accelerator(make_task(small_model, tmp_path).plan)
 
 
 def test_as_many_class_weights_as_classes(small_model: Path, tmp_path: Path) -> None:
