@@ -1,6 +1,7 @@
 """The bench's programs as plain programs under `tenor watch`: what it finds without an edit.
 
     python -m faults.watched OUTPUT.jsonl [--only TEXT] [--part K/N] [--kind fault|control] [--seeds N]
+    python -m faults.watched_score OUTPUT.jsonl
 
 One process imports the libraries with the hooks in place and is forked for each program, which saves the imports. Each
 healthy program runs twice, with and without the hooks: standard output and weights must be bit-identical.

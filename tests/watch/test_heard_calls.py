@@ -118,6 +118,9 @@ def test_an_iterator_that_begins_anew_forgets_what_it_had_drawn() -> None:
     ("sizes", "measured", "expected"),
     [
         ([80, 200], 80, None),  # Two sets of rows, one after the other; a metric of the first.
+        ([80, 80], 80, None),
+        ([80], 400, None),  # Gathered from five folds.
+        ([80, 80], 168, 160),  # Rows repeated for even ranks.
         ([32, 32, 16], 64, 80),  # The last batch of one set is missing …
         ([32, 32, 16], 16, 80),  # … or only the last one was measured.
     ],

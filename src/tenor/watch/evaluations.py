@@ -19,6 +19,9 @@ MOST_ROWS = 200_000
 """Rows of one evaluation whose logits are kept."""
 MOST_EVALUATIONS = 64
 MOST_COLUMNS = 64
+OTHER_ROWS = 1.5
+"""A metric of this many times the rows that the model was given last is of rows gathered from several models, as in
+cross-validation; rows that processes repeat are few."""
 
 
 @dataclass(eq=False)
@@ -40,6 +43,8 @@ class SeenEvaluation:
     expected_n: int | None = None
     is_closed: bool = False
     """Whether a metric was computed: what follows is another evaluation."""
+    has_parts: bool = False
+    """Whether a metric was computed of one of its calls alone."""
 
     @property
     def n(self) -> int:
@@ -171,7 +176,7 @@ class Evaluations:
         true, classes = _classes(labels), _classes(predicted)
         if true is None or classes is None or len(true) != len(classes) or not len(true):
             return
-        evaluation = self._of_metric(true)
+        evaluation = self._of_metric(true, classes)
         evaluation.labels, evaluation.predicted = true, classes
         if accuracy is not None and 0 <= accuracy <= 1:
             evaluation.accuracy = accuracy
@@ -188,17 +193,18 @@ class Evaluations:
         if values.ndim == 2:
             evaluation.probabilities = values
 
-    def _of_metric(self, true: np.ndarray) -> SeenEvaluation:
+    def _of_metric(self, true: np.ndarray, predicted: np.ndarray | None = None) -> SeenEvaluation:
         """The evaluation whose metric this is: the last one with the same labels, else the open one."""
         for known in reversed(self.all[-4:]):
             if known.labels is not None and np.array_equal(known.labels, true):
                 return known
         evaluation = self._open
-        if evaluation is None or evaluation.is_closed or not evaluation.logits:
+        is_of_more = evaluation is not None and not evaluation.loader and len(true) > OTHER_ROWS * evaluation.n
+        if evaluation is None or evaluation.is_closed or not evaluation.logits or is_of_more:
             evaluation = SeenEvaluation(self._steps())
             self._add(evaluation)
         elif evaluation.n != len(true):
-            part = self._part_of(evaluation, len(true))
+            part = self._part_of(evaluation, len(true), predicted)
             if part is None:
                 evaluation.expected_n = evaluation.n
             else:
@@ -206,17 +212,23 @@ class Evaluations:
         evaluation.is_closed = True
         return evaluation
 
-    def _part_of(self, evaluation: SeenEvaluation, rows: int) -> SeenEvaluation | None:
+    def _part_of(self, evaluation: SeenEvaluation, rows: int, predicted: np.ndarray | None) -> SeenEvaluation | None:
         """The one call of several with that many rows, as an evaluation of its own: a program that passes whole sets of
-        rows to its model, one after another, measures one of them."""
+        rows to its model, one after another, measures one of them. Of two such calls, that with these predictions."""
         sizes = [len(part) for part in evaluation.logits]
-        if evaluation.loader or sizes.count(rows) != 1:
+        fitting = [k for k, size in enumerate(sizes) if size == rows]
+        if evaluation.loader or not fitting or (len(fitting) > 1 and len(sizes) > 2):
             return None
-        k = sizes.index(rows)
-        if k == len(sizes) - 1 and len(set(sizes[:-1])) == 1 and rows < sizes[0]:
+        same = [k for k in fitting if predicted is None or _agree(evaluation.logits[k], predicted)]
+        if len(fitting) > 1 and not same:
+            return None
+        is_short_last = fitting[0] == len(sizes) - 1 and len(set(sizes[:-1])) == 1 and rows < sizes[0]
+        if is_short_last and not evaluation.has_parts:
             return None  # The last, short batch of one set.
-        part = SeenEvaluation(evaluation.step, logits=[evaluation.logits[k]])
-        part.heard_labels = [evaluation.heard_labels[k]]
+        evaluation.has_parts = True
+        part = SeenEvaluation(evaluation.step)
+        if same:  # Else the predictions are of several models.
+            part.logits, part.heard_labels = [evaluation.logits[same[0]]], [evaluation.heard_labels[same[0]]]
         self._add(part)
         return part
 
@@ -248,6 +260,14 @@ class Evaluations:
         return evaluation_evidence(
             named, n_classes, course=ValidationCourse(points, n_classes=n_classes) if len(points) > 1 else None
         )
+
+
+AGREEING = 0.9
+"""Share of predictions that are those of the logits, but for another threshold."""
+
+
+def _agree(logits: np.ndarray, predicted: np.ndarray) -> bool:
+    return bool(np.mean(logits.argmax(axis=1) == predicted) >= AGREEING)
 
 
 def reported(evaluation: SeenEvaluation) -> "ReportedSplit | None":
