@@ -55,9 +55,9 @@ def test_memory_of_a_run_is_freed_before_the_next_starts(
 ) -> None:
     real, models = train_module.prepare, []
 
-    def watched(*arguments: object) -> Prepared:
+    def watched(*arguments: object, **options: object) -> Prepared:
         assert all(model() is None for model in models)
-        prepared: Prepared = real(*arguments)  # type: ignore[arg-type]
+        prepared: Prepared = real(*arguments, **options)  # type: ignore[arg-type]
         models.append(weakref.ref(prepared.classifier.model))
         return prepared
 
