@@ -160,6 +160,7 @@ def test_resumed_and_repeated_runs_keep_the_choice_and_the_bits(
     (cut,) = list_runs(tmp_path / "cut")
     resumed = resume(cut.run_id, tmp_path / "cut", quiet())
     assert differences(resumed.run, whole) == []
+    assert read_manifest(resumed.run).precision_choice == manifest.precision_choice
     repeated = repeat(whole.run_id, tmp_path / "whole" / "runs", quiet())
     assert differences(repeated.run, whole) == []
     assert len(bf16_is_faster) == 2

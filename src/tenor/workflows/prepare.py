@@ -254,19 +254,21 @@ def _encoder_pass(prepared: Prepared, name: str, examples: Examples, console: Co
 
 def record_inputs(run: RunDirectory, prepared: Prepared, fingerprints: dict[str, str]) -> None:
     """Write fingerprints of the inputs, trainable parameters, device and versions into the manifest."""
-    plan = prepared.plan
+    plan, before = prepared.plan, read_manifest(run)
+    # A resumed run keeps what was measured when it started.
+    choice = asdict(prepared.precision) if is_missing(before.precision_choice) else before.precision_choice
     update_manifest(
         run,
         fingerprints={"config": sha256_file(run.config), **fingerprints},
         threads=plan.threads,
         device=plan.device,
         precision=plan.precision,
-        precision_choice=asdict(prepared.precision),
+        precision_choice=choice,
         processes=prepared.processes.count,
         timings=prepared.timings,
         data_notes=list(data_notes(prepared.splits)),
         trainable=asdict(prepared.parameters.summary()),
-        hardware={**read_manifest(run).hardware, "accelerators": list(plan.accelerators)},
+        hardware={**before.hardware, "accelerators": list(plan.accelerators)},
     )
 
 
