@@ -19,8 +19,10 @@ from prediction_files import done, texts_of, write_input
 from tenor.errors import UserError
 from tenor.inference import file_inputs, file_job, file_shards
 from tenor.inference.file_job import FileJob
+from tenor.inference.file_shards import FolderResult
 from tenor.inference.predictor import Predictor
-from tenor.workflows.predict_folder import FolderPrediction, predict_to_folder
+from tenor.workflows.predict import FinishedJob
+from tenor.workflows.predict_folder import predict_to_folder
 
 FILES, ROWS = 3, 20
 FORMATS = [
@@ -28,7 +30,7 @@ FORMATS = [
     ".jsonl.zst",
     *(pytest.param(suffix, marks=pytest.mark.slow) for suffix in (".jsonl", ".parquet", ".csv.gz", ".tsv.bz2")),
 ]
-Predict = Callable[..., FolderPrediction]
+Predict = Callable[..., FinishedJob[FolderResult]]
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +43,9 @@ def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 def predict(small_predictor: Predictor, small_classifier: Path, monkeypatch: pytest.MonkeyPatch) -> Predict:
     """The workflow with a model that is already loaded."""
 
-    def run(inputs: Path, output: Path, predictor: Predictor = small_predictor, **options: Any) -> FolderPrediction:
+    def run(
+        inputs: Path, output: Path, predictor: Predictor = small_predictor, **options: Any
+    ) -> FinishedJob[FolderResult]:
         monkeypatch.setattr(Predictor, "load", lambda *_, **__: predictor)
         return predict_to_folder(str(small_classifier), FileJob(inputs, output, **options), console=Console(quiet=True))
 

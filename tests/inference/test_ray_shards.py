@@ -19,10 +19,11 @@ from prediction_files import texts_of, write_input
 from tenor.errors import UserError
 from tenor.inference import ray_shards
 from tenor.inference.file_job import FileJob, model_and_options
-from tenor.inference.file_shards import find_shards
+from tenor.inference.file_shards import FolderResult, find_shards
 from tenor.inference.predictor import Predictor
 from tenor.inference.ray_shards import ATTEMPTS, RayPool, ShardWorker, WorkerModel, attempts_of, worker_count
-from tenor.workflows.predict_folder import FolderPrediction, predict_to_folder
+from tenor.workflows.predict import FinishedJob
+from tenor.workflows.predict_folder import predict_to_folder
 
 FILES, ROWS = 6, 9_000
 """Three chunks per file, so that there is something in the middle of each."""
@@ -166,7 +167,9 @@ def cluster() -> Iterator[Any]:
             made.shutdown()
 
 
-def predict(model: Path, inputs: Path, output: Path, ray: RayPool | None = None, **options: Any) -> FolderPrediction:
+def predict(
+    model: Path, inputs: Path, output: Path, ray: RayPool | None = None, **options: Any
+) -> FinishedJob[FolderResult]:
     job = FileJob(inputs, output, **options)
     return predict_to_folder(str(model), job, "torch", "cpu", 1, console=Console(quiet=True), ray=ray)
 

@@ -126,6 +126,18 @@ def test_attention_dropout_stays_with_the_model_s_own_attention(
     assert not calls
 
 
+def test_a_position_bias_is_left_to_the_fused_kernel() -> None:
+    *inputs, gradient = _tensors(4)
+    module = torch.nn.Module()
+    module.is_causal = False  # type: ignore[assignment]
+    bias = torch.randn(1, 1, LENGTH, LENGTH, dtype=torch.bfloat16)
+    inputs[0].requires_grad_()
+    result, _ = half_attention.attention(module, *inputs, None, position_bias=bias)
+    result.backward(gradient.transpose(1, 2))
+    expected = scaled_dot_product_attention(*(tensor.detach() for tensor in inputs), attn_mask=bias)
+    assert torch.equal(result.detach(), expected.transpose(1, 2))
+
+
 def test_what_is_saved_does_not_name_it(small_bert: Path, tmp_path: Path) -> None:
     _, changed = _pair(small_bert)
     changed.save_pretrained(tmp_path)

@@ -15,7 +15,7 @@ from tenor.runs.directory import list_runs
 from tenor.runs.manifest import read_manifest
 from tenor.training import precision as precision_module
 from tenor.training.gradients import gradients_of, step_batch
-from tenor.training.precision import PrecisionChoice, _Step, choose_precision, disagreement
+from tenor.training.precision import PrecisionChoice, _Step, choose_precision, disagreement, operations
 from tenor.training.spread import OneModel
 from tenor.training.task import TrainingTask
 from tenor.workflows import prepare as prepare_module
@@ -96,6 +96,14 @@ def test_a_short_training_is_not_delayed(small_bert: Path, tmp_path: Path, monke
     choice = choose_precision(make_task(small_bert, tmp_path), "bf16")
     assert (choice.precision, taken) == ("fp32", [])
     assert "too short to compare it with bf16" in choice.why
+
+
+def test_the_work_of_a_training_is_that_of_all_weights_but_the_embeddings(task: TrainingTask) -> None:
+    tables = {name for name, _ in task.model.named_parameters() if "embeddings.weight" in name}
+    assert len(tables) == 3
+    weights = sum(p.numel() for name, p in task.model.named_parameters() if name not in tables)
+    tokens = int(task.train.lengths.sum()) * task.settings.epochs
+    assert operations(task) == 6 * weights * tokens
 
 
 def test_measuring_changes_neither_weights_nor_gradients_nor_random_states(task: TrainingTask) -> None:

@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from tenor.inference.predictor import Prediction
     from tenor.inference.ray_shards import RayPool
     from tenor.runs.model_notes import Threshold
-    from tenor.workflows.predict import FilePrediction
-    from tenor.workflows.predict_folder import FolderPrediction
+    from tenor.workflows.predict import FinishedJob
 
 
 def add(subparsers: argparse._SubParsersAction) -> None:
@@ -121,14 +120,7 @@ def _texts(options: argparse.Namespace) -> int:
     from tenor.inference.predictor import Predictor, UnlikeTextsWarning
     from tenor.workflows.predict import threshold_message
 
-    predictor = Predictor.load(
-        options.reference,
-        engine=options.engine,
-        device=options.device,
-        threads=options.threads,
-        root=options.runs,
-        ignore_threshold=options.ignore_threshold,
-    )
+    predictor = Predictor.load(options.reference, **_model_options(options))
     if (message := threshold_message(predictor)) is not None:
         print(message, file=sys.stderr)
     if predictor.engine.name != "torch":
@@ -168,6 +160,17 @@ def _show(texts: list[str], predictions: "list[Prediction]") -> None:
     Console(markup=False).print(table)
 
 
+def _model_options(options: argparse.Namespace) -> dict[str, Any]:
+    """The keyword arguments with which texts, a file and many files load the model."""
+    return {
+        "engine": options.engine,
+        "device": options.device,
+        "threads": options.threads,
+        "root": options.runs,
+        "ignore_threshold": options.ignore_threshold,
+    }
+
+
 def _job(options: argparse.Namespace) -> "FileJob":
     from tenor.inference.file_job import FileJob
 
@@ -185,16 +188,8 @@ def _job(options: argparse.Namespace) -> "FileJob":
 def _folder(options: argparse.Namespace) -> int:
     from tenor.workflows.predict_folder import predict_to_folder
 
-    done = predict_to_folder(
-        options.reference,
-        _job(options),
-        options.engine,
-        options.device,
-        options.threads,
-        options.runs,
-        ignore_threshold=options.ignore_threshold,
-        ray=None if options.ray is None else _pool(options.ray, options.workers),
-    )
+    pool = None if options.ray is None else _pool(options.ray, options.workers)
+    done = predict_to_folder(options.reference, _job(options), **_model_options(options), ray=pool)
     if options.json:
         method = _method(done.engine, done.why, done.threshold)
         print_json({"output": str(done.output), **method, **done.result.as_dict()})
@@ -219,15 +214,7 @@ def _pool(address: str, workers: str | None) -> "RayPool":
 def _file(options: argparse.Namespace) -> int:
     from tenor.workflows.predict import predict_to_file
 
-    done = predict_to_file(
-        options.reference,
-        _job(options),
-        options.engine,
-        options.device,
-        options.threads,
-        options.runs,
-        ignore_threshold=options.ignore_threshold,
-    )
+    done = predict_to_file(options.reference, _job(options), **_model_options(options))
     if options.json:
         method = _method(done.engine, done.why, done.threshold)
         print_json({"output": str(done.output), **method, **vars(done.result)})
@@ -243,7 +230,7 @@ def _method(engine: str, why: str, threshold: "Threshold | None") -> dict[str, A
     return {"engine": engine, "why": why, "decided_by": by}
 
 
-def _print_folder(done: "FolderPrediction", abstain_below: float) -> None:
+def _print_folder(done: "FinishedJob[FolderResult]", abstain_below: float) -> None:
     result = done.result
     complete = result.files - len(result.faults)
     resumed = f", {result.resumed_files:,} of them from an earlier call" if result.resumed_files else ""
@@ -251,7 +238,7 @@ def _print_folder(done: "FolderPrediction", abstain_below: float) -> None:
     _print_rows(str(done.output), result, result.unlike_texts.notes, done.seconds, abstain_below)
 
 
-def _print_result(done: "FilePrediction", abstain_below: float) -> None:
+def _print_result(done: "FinishedJob[FileResult]", abstain_below: float) -> None:
     _print_rows(str(done.output), done.result, done.result.unlike["notes"], done.seconds, abstain_below)
 
 

@@ -1,7 +1,7 @@
 """Attention in bfloat16 for training on a CPU: one batched product for the scores, one for the result.
 
 PyTorch's fused kernel computes its backward pass by one small product per head and block. In bfloat16 each of them goes
-through oneDNN, which creates and frees a dozen objects for it: the pass takes two to four times as long as in float32,
+through oneDNN, which creates and frees a dozen objects for it: the pass takes up to three times as long as in float32,
 and replicas on several threads wait for one another in the memory allocator.
 """
 
@@ -46,7 +46,9 @@ def attention(
     `query`, `key` and `value` have shape (rows, heads, length, size). `attention_mask` is true where a token is seen,
     or is added to the scores. Returns the weighted values, shape (rows, length, heads, size).
     """
-    is_usual = key.shape == query.shape and not getattr(module, "is_causal", True) and not any(options.values())
+    # Options such as a position bias may be tensors, which have no truth value.
+    is_plain = all(value is None or value is False for value in options.values())
+    is_usual = is_plain and key.shape == query.shape and not getattr(module, "is_causal", True)
     if not (trains_in_half(query) and is_usual and not dropout):
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **options

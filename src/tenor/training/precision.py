@@ -74,9 +74,10 @@ def choose_precision(task: TrainingTask, other: Precision) -> PrecisionChoice:
 
 
 def operations(task: TrainingTask) -> float:
-    """About the floating-point operations of a training: six per token and weight of a layer."""
-    layers = sum(module.weight.numel() for module in task.model.modules() if isinstance(module, nn.Linear))
-    return 6.0 * layers * float(task.train.lengths.sum()) * task.settings.epochs
+    """About the floating-point operations of a training: six per token and weight that is no embedding."""
+    tables = {id(module.weight) for module in task.model.modules() if isinstance(module, nn.Embedding)}
+    weights = sum(p.numel() for p in task.model.parameters() if id(p) not in tables)
+    return 6.0 * weights * float(task.train.lengths.sum()) * task.settings.epochs
 
 
 @dataclass(frozen=True)
@@ -154,13 +155,6 @@ def _key(task: TrainingTask, other: Precision) -> str:
     shapes = [(name, list(p.shape), p.requires_grad) for name, p in task.model.named_parameters()]
     model = [type(task.model).__name__, shapes]
     packages = {name: version(name) for name in ("tenor", "torch", "transformers")}
-    facts: list[object] = [
-        hardware(),
-        instruction_sets(),
-        packages,
-        model,
-        task.plan.threads,
-        task.plan.training_tokens,
-    ]
-    facts += [task.settings.batch_size, median, other]
+    run = [task.plan.threads, task.plan.training_tokens, task.settings.batch_size, median, other]
+    facts = [hardware(), instruction_sets(), packages, model, run]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]

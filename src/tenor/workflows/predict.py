@@ -3,6 +3,7 @@
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from rich.console import Console
 
@@ -16,12 +17,14 @@ from tenor.inference.predictor import EngineChoice, Predictor
 from tenor.runs.directory import DEFAULT_ROOT
 from tenor.runs.model_notes import Threshold
 
+Result = TypeVar("Result")
+
 
 @dataclass(frozen=True)
-class FilePrediction:
-    """A finished job."""
+class FinishedJob(Generic[Result]):
+    """A finished job on one file or on many; of many, some may have failed (`result.faults`)."""
 
-    result: FileResult
+    result: Result
     output: Path
     engine: str
     why: str
@@ -41,7 +44,7 @@ def predict_to_file(
     root: Path = DEFAULT_ROOT,
     console: Console | None = None,
     ignore_threshold: bool = False,
-) -> FilePrediction:
+) -> FinishedJob[FileResult]:
     """Predict every row of a file.
 
     The file is read once in advance, so that a row that cannot be predicted, a missing column or a malformed line is
@@ -85,7 +88,7 @@ def predict_to_file(
     with progress_line(console, "predicting", surveyed.rows, started_job.rows if started_job else 0) as line:
         result = predict_file(predictor, job, surveyed, lambda rows: line.advance(rows, _rate(line, rows)))
     seconds = time.perf_counter() - started
-    return FilePrediction(result, job.output, predictor.engine.name, why, seconds, predictor.threshold)
+    return FinishedJob(result, job.output, predictor.engine.name, why, seconds, predictor.threshold)
 
 
 def threshold_message(predictor: Predictor) -> str | None:

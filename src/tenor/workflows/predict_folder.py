@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -29,23 +29,7 @@ from tenor.inference.ray_shards import RayPool, WorkerModel, cluster_device, con
 from tenor.inference.source import lasting_reference
 from tenor.model.device import plan_device
 from tenor.runs.directory import DEFAULT_ROOT
-from tenor.runs.model_notes import Threshold
-from tenor.workflows.predict import threshold_message
-
-
-@dataclass(frozen=True)
-class FolderPrediction:
-    """A job on many files, of which some may have failed (`result.faults`)."""
-
-    result: FolderResult
-    output: Path
-    engine: str
-    why: str
-    """Why this engine."""
-    seconds: float
-    """Of this call's predicting alone."""
-    threshold: Threshold | None = None
-    """The decision threshold; None if the most probable class is predicted."""
+from tenor.workflows.predict import FinishedJob, threshold_message
 
 
 def predict_to_folder(
@@ -58,7 +42,7 @@ def predict_to_folder(
     console: Console | None = None,
     ignore_threshold: bool = False,
     ray: RayPool | None = None,
-) -> FolderPrediction:
+) -> FinishedJob[FolderResult]:
     """Predict every file of a folder or a pattern (`job.input`) into the folder `job.output`, under its own name.
 
     Each file is a job of its own (`predict_file`): it is read once in advance, and its output replaces nothing until it
@@ -109,7 +93,7 @@ def predict_to_folder(
                 total.add(end)
                 line.advance(1, _rate(total, started))
         seconds = time.perf_counter() - started
-    return FolderPrediction(total, job.output, predictor.engine.name, why, seconds, predictor.threshold)
+    return FinishedJob(total, job.output, predictor.engine.name, why, seconds, predictor.threshold)
 
 
 def _predictor(
