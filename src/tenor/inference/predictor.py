@@ -301,7 +301,7 @@ class Predictor:
         the count of finished texts. With `refuse_faults` the first text that cannot be predicted raises TextError.
         """
         for chunk, prepared in prefetch(self._prepared(chunks, long_text, refuse_faults)):
-            yield chunk, self.scores(prepared, self._logits(prepared.tokens, advance))
+            yield chunk, self.scores(prepared, self.logits(prepared.tokens, advance))
 
     def tokenized(self, texts: Sequence[object], long_text: LongText = "truncate") -> TextTokens:
         """The rows of ids that the model reads of these texts."""
@@ -356,7 +356,7 @@ class Predictor:
             yield chunk, prepared
             before += len(texts)
 
-    def _logits(self, tokens: TextTokens, advance: Callable[[int], None]) -> np.ndarray:
+    def logits(self, tokens: TextTokens, advance: Callable[[int], None] = lambda texts: None) -> np.ndarray:
         """Logits of all rows, float32, shape (rows, K); `advance` is called with the count of finished texts."""
         count = len(tokens.truncated)
         progress = RowsToTexts(len(tokens.rows), count, advance)
