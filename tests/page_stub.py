@@ -34,7 +34,7 @@ INFO: dict[str, Any] = {
         "validation": {"missing": "not asked"},
         "test": {"n": 2000, "accuracy": 0.9045, "accuracy_interval": {"low": 0.8908, "high": 0.9166, "confidence": 0.95}, "macro_f1": 0.9045},
     },
-    "checks": {"verdict": "103 rules were checked: no error, no warning, 2 notes.", "errors": [], "warnings": []},
+    "checks": {"verdict": "103 rules were checked: no error, no warning, 2 notes.", "checked": True, "errors": [], "warnings": []},
     "explanations": {"shown": True, "why": "Deleting the words that it calls important moves the probability by 0.31 on average, random words 0.07 (95% CI of the difference 0.19 to 0.29, 200 reviews)."},
     "card": {
         "trained_on": "Trained on 2,000 English film reviews of IMDb, half of them positive.",

@@ -1,5 +1,5 @@
 // Requests to the server, and what is said while it is busy.
-import { ended, part, plural, Problem, report } from "./dom.js";
+import { part, plural, Problem, report } from "./dom.js";
 
 export const server = {
   info: null, // The answer of /v1/info.
@@ -15,7 +15,7 @@ const REFUSED = {
   504: "The server took too long",
 };
 
-/** The answer to a request. While the server is busy or not ready, it is asked again after the seconds that it names. */
+/** The answer to a request. A server that is busy or not ready is asked again after the seconds that it names. */
 export async function ask(path, content, signal) {
   const options = { signal, cache: "no-store", credentials: "omit", redirect: "error", headers: {} };
   if (server.key) options.headers["Authorization"] = `Bearer ${server.key}`;
@@ -35,7 +35,7 @@ export async function ask(path, content, signal) {
     }
     const seconds = Number(response.headers.get("Retry-After") ?? NaN);
     if (![429, 503].includes(response.status) || !(seconds >= 0)) throw new Problem(title, message, response.status);
-    part("waiting").textContent = `${title}: ${ended(message)} Trying again in ${plural(seconds, "second")}.`;
+    part("waiting").textContent = `${title}. Trying again in ${plural(seconds, "second")}.`;
     await pause(1000 * seconds, signal).finally(() => (part("waiting").textContent = ""));
   }
 }

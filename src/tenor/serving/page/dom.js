@@ -2,15 +2,19 @@
 
 export const part = (id) => document.getElementById(id);
 
-/** An element; children that are strings become text. */
-export function node(tag, attributes = {}, ...children) {
+/** An element with attributes, or with a class if `attributes` is a string; children that are strings become text. */
+export function node(tag, attributes, ...children) {
   const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) if (value !== null) made.setAttribute(name, value);
-  made.append(...children.filter((child) => child !== null));
+  const named = typeof attributes === "string" ? { class: attributes } : (attributes ?? {});
+  for (const [name, value] of Object.entries(named)) if (name !== "class" || value) made.setAttribute(name, value);
+  made.append(...children);
   return made;
 }
 
-export function button(words, action, attributes = {}) {
+/** An element with words of a user or of the model, which may be written from right to left. */
+export const spoken = (tag, words, kind = "") => node(tag, { dir: "auto", class: kind }, words);
+
+export function button(words, action, attributes) {
   const made = node("button", { type: "button", ...attributes }, words);
   made.addEventListener("click", action);
   return made;
@@ -30,21 +34,10 @@ export function percent(share, digits = 1) {
   return `${(100 * share).toFixed(digits)}%`;
 }
 
+/** The beginning of a text, at most `length` code points. */
 export function clipped(text, length) {
   const points = Array.from(text.slice(0, 2 * length + 2));
   return points.length > length ? `${points.slice(0, length).join("").trimEnd()} …` : text;
-}
-
-export function announce(words) {
-  part("announced").textContent = words;
-}
-
-export function report(error, again = null) {
-  const known = error instanceof Problem;
-  const box = node("div", { class: "message" }, node("b", {}, known ? error.title : "This page failed"), error.message);
-  if (again) box.append(node("div", { class: "row" }, button("Try again", again)));
-  part("problem").replaceChildren(box);
-  box.scrollIntoView({ block: "nearest" });
 }
 
 /** Something that the user should know: what happened, and what can be done. */
@@ -54,4 +47,18 @@ export class Problem extends Error {
     this.title = title;
     this.status = status;
   }
+}
+
+/** Show a problem; with `again` there is a button to repeat what failed. */
+export function report(error, again = null) {
+  const title = error instanceof Problem ? error.title : "This page failed";
+  const box = node("div", "message", node("b", "", title), ended(error.message));
+  if (again) box.append(node("div", "row", button("Try again", again)));
+  part("problem").replaceChildren(box);
+  box.scrollIntoView({ block: "nearest" });
+}
+
+/** Words for screen readers: what changed elsewhere on the page. */
+export function announce(words) {
+  part("announced").textContent = words;
 }

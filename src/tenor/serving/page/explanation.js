@@ -1,26 +1,31 @@
 // One prediction: its label, its probabilities, and what the words of the text did.
 import { ask, run, server } from "./api.js";
-import { announce, button, clipped, count, node, part, percent, Problem, signed } from "./dom.js";
+import { announce, button, clipped, count, ended, node, part, percent, Problem, signed, spoken } from "./dom.js";
 import { thresholdOf } from "./model.js";
 
+const CLASSES_SHOWN = 6;
 const WORDS_LISTED = 5;
 const FAINT = 0.08; // Words below this share of the strongest word are not marked.
+const LONG_LABEL = 14; // Characters.
 
+/**
+ * Show a prediction, then ask for its explanation.
+ *
+ * `answer` is the whole answer of /v1/predict; `back` leads back to where the prediction was chosen.
+ */
 export function showOne(title, text, prediction, answer, back = null) {
-  const why = node("div", { class: "why" }, node("p", { class: "muted" }, "Explaining …"));
-  const heading = node("h2", { id: "one-title", tabindex: "-1" }, title);
-  part("one").replaceChildren(heading, headline(prediction), ...notes(prediction, answer), why);
-  if (back) part("one").append(node("p", { class: "after" }, button("Back to the table", back, { class: "plain" })));
-  part("one").hidden = false;
-  part("one").querySelector(".headline").scrollIntoView({ block: "nearest" });
+  const place = part("one"), why = node("div", "why", node("p", "muted", "Explaining …"));
+  const heading = node("h2", { id: "one-title", tabindex: "-1" }, title), top = headline(prediction);
+  place.replaceChildren(heading, top, ...notes(prediction, answer), why);
+  if (back) place.append(node("p", "after", button("Back to the table", back, { class: "plain" })));
+  place.hidden = false;
+  top.scrollIntoView({ block: "nearest" });
   announce(`${prediction.abstained ? "No label" : prediction.label}, probability ${percent(prediction.probability)}.`);
   run("explain", async (signal) => {
     try {
       showWhy(why, text, prediction, await ask("/v1/explain", { text }, signal));
     } catch (error) {
-      const reason = error instanceof Problem ? `${error.title}: ${error.message}` : "The request was ended.";
-      const shown = node("p", { class: "text", dir: "auto" }, text);
-      why.replaceChildren(shown, node("p", { class: "muted" }, `No explanation. ${reason}`));
+      why.replaceChildren(spoken("p", text, "text"), node("p", "muted", "No explanation."));
       throw error;
     }
   });
@@ -28,83 +33,90 @@ export function showOne(title, text, prediction, answer, back = null) {
 
 function headline(prediction) {
   const label = prediction.abstained ? "No label" : prediction.label;
-  const size = label.length > 14 ? "big long" : "big";
-  const words = node("div", {}, node("p", { class: "what" }, "Label"), node("p", { class: size, dir: "auto" }, label));
-  words.append(node("p", { class: "sure" }, "probability ", node("b", {}, percent(prediction.probability))));
-  return node("div", { class: "headline" }, words, bars(prediction.probabilities, prediction.label));
+  const words = [node("p", "what", "Label"), spoken("p", label, label.length > LONG_LABEL ? "big long" : "big")];
+  const sure = node("p", "sure", "probability ", node("b", "", percent(prediction.probability)));
+  if (prediction.abstained) sure.append(" of ", spoken("span", mostProbable(prediction)));
+  return node("div", "headline", node("div", "", ...words, sure), bars(prediction));
 }
 
+const mostProbable = ({ probabilities }) => Object.entries(probabilities).sort((a, b) => b[1] - a[1])[0][0];
+
 /** The probabilities of the classes, the highest first. */
-function bars(probabilities, label) {
+function bars({ probabilities, label }) {
   const sorted = Object.entries(probabilities).sort((a, b) => b[1] - a[1]);
-  const rows = sorted.slice(0, 6).map(([name, probability]) => {
+  const rows = sorted.slice(0, CLASSES_SHOWN).map(([name, probability]) => {
     const filled = node("i");
     filled.style.width = `${100 * probability}%`;
     const track = node("dd", { class: "track", "aria-hidden": "true" }, filled);
-    const number = node("dd", { class: "number" }, percent(probability));
-    return node("div", { class: name === label ? "first" : "" }, node("dt", { dir: "auto" }, name), track, number);
+    const row = [spoken("dt", name), track, node("dd", "number", percent(probability))];
+    return node("div", name === label ? "first" : "", ...row);
   });
-  const list = node("dl", { class: "bars" }, ...rows);
   const rest = sorted.length - rows.length;
-  if (!rest) return list;
-  return node("div", {}, list, node("p", { class: "small after" }, `and ${count(rest)} less probable`));
+  const more = rest ? [node("p", "small after", `and ${count(rest)} less probable`)] : [];
+  return node("div", "", node("dl", "bars", ...rows), ...more);
 }
 
 /** What must be known about a prediction. */
 function notes(prediction, { abstain_below: floor, threshold }) {
-  const warnings = [], plain = [];
-  if (prediction.caution) warnings.push(`Do not trust this prediction: ${prediction.caution}.`);
+  const items = [], { caution } = prediction;
+  if (caution) items.push(node("li", "warning", `Do not trust this prediction: ${ended(caution)}`));
   if (prediction.abstained) {
-    warnings.push(`The model abstains: no class has a probability of ${percent(floor)} or more, which this server requires.`);
+    const words = `The model abstains: no class has a probability of ${percent(floor)} or more, as required here.`;
+    items.push(node("li", "warning", words));
   }
-  if (threshold) plain.push(`A threshold decides the label: ${thresholdOf(threshold)}.`);
+  if (threshold) items.push(node("li", "", `A threshold decides the label: ${thresholdOf(threshold)}.`));
   if (prediction.windows > 1) {
-    plain.push(`The text was read in ${prediction.windows} windows, whose probabilities were averaged.`);
+    const words = `The text was read in ${prediction.windows} windows, whose probabilities were averaged.`;
+    items.push(node("li", "", words));
   }
-  const items = [...warnings.map((words) => node("li", { class: "warning" }, words)), ...plain.map((words) => node("li", {}, words))];
-  return items.length ? [node("ul", { class: "notes" }, ...items)] : [];
+  return items.length ? [node("ul", "notes", ...items)] : [];
+}
+
+function showWhy(place, text, prediction, answer) {
+  const { explains, words, sentence, read, shown } = answer, length = Array.from(text).length;
+  const unread = prediction.truncated ? gaps(read, length) : [];
+  const marked = node("p", { class: "text", dir: "auto" }, ...markedText(text, words, sentence, unread));
+  const content = shown ? [node("h3", "", "What the words did"), legend(explains), marked] : [marked];
+  if (unread.length) content.push(node("p", "truncated", readInWords(read, length)));
+  if (shown) {
+    if (sentence) content.push(sentenceInWords(text, sentence, explains));
+    content.push(wordLists(words, explains), node("p", "small after", measured(answer)));
+  } else content.push(node("p", "muted", `Explanations of this model are not shown: ${ended(answer.why)}`));
+  place.replaceChildren(...content);
+}
+
+function measured({ explains, completeness_gap: gap, why }) {
+  const sum = `The numbers are contributions to the score of ${explains}, in logits.`;
+  return `${sum} They add up to it within ${percent(gap)}. Test of this model’s explanations: ${ended(why)}`;
 }
 
 /** What of a text the model read, in words; positions are code points. */
 function readInWords(ranges, length) {
-  const said = ranges.map(([start, end]) => {
+  const parts = ranges.map(([start, end]) => {
     if (start === 0) return `the first ${count(end)}`;
     return end === length ? `the last ${count(length - start)}` : `characters ${count(start + 1)} to ${count(end)}`;
   });
-  const tokens = `(at most ${count(server.info.max_length)} tokens)`;
-  const reader = server.info.hybrid ? "The encoder" : "The model";
-  const rest = server.info.hybrid ? " The text baseline of this hybrid read the whole text." : "";
-  return `${reader} read ${said.join(" and ")} of ${count(length)} characters ${tokens}; the grey, struck-out rest was truncated.${rest}`;
-}
-
-function showWhy(place, text, prediction, answer) {
-  const { explains, words, sentence, read } = answer;
-  const unread = prediction.truncated ? gaps(read, Array.from(text).length) : [];
-  const content = [node("h3", {}, answer.shown ? "What the words did" : "Text")];
-  if (answer.shown) content.push(legend(explains));
-  content.push(node("p", { class: "text", dir: "auto" }, ...markedText(text, words, sentence, unread)));
-  if (unread.length) content.push(node("p", { class: "truncated" }, readInWords(read, Array.from(text).length)));
-  if (answer.shown) {
-    if (sentence) content.push(sentenceInWords(text, sentence, explains));
-    content.push(wordLists(words, explains));
-    const gap = `The numbers are contributions to the model’s score for ${explains}, in logits; they add up to it within ${percent(answer.completeness_gap)}.`;
-    content.push(node("p", { class: "small after" }, `${gap} Test of this model’s explanations: ${answer.why}`));
-  } else content.push(node("p", { class: "muted" }, `Explanations of this model are not shown: ${answer.why}`));
-  place.replaceChildren(...content);
+  const { hybrid, max_length: tokens } = server.info;
+  const read = `${parts.join(" and ")} of ${count(length)} characters (at most ${count(tokens)} tokens)`;
+  const whole = hybrid ? " The text baseline of this hybrid read the whole text." : "";
+  return `The ${hybrid ? "encoder" : "model"} read ${read}; the grey, struck-out rest was truncated.${whole}`;
 }
 
 function legend(explains) {
-  const item = (kind, word, words) => node("li", {}, node(kind === "sentence" ? "span" : "mark", { class: kind }, word), ` ${words}`);
-  return node("ul", { class: "legend", "aria-label": "Legend" },
-    item("for of3", "straight line", `for ${explains}`),
-    item("against of3", "wavy line", `against ${explains}`),
-    item("sentence", "between bars", "the sentence that weighed most"),
-    node("li", {}, "stronger colour: larger effect"));
+  const item = (tag, kind, sample, words) => node("li", "", node(tag, kind, sample), ` ${words}`);
+  const items = [
+    item("mark", "for of3", "straight line", `for ${explains}`),
+    item("mark", "against of3", "wavy line", `against ${explains}`),
+    item("span", "sentence", "between bars", "the sentence that weighed most"),
+    node("li", "", "stronger colour: larger contribution"),
+  ];
+  return node("ul", { class: "legend", "aria-label": "Legend" }, ...items);
 }
 
 function sentenceInWords(text, { start, end, value }, explains) {
   const quoted = clipped(Array.from(text).slice(start, end).join("").trim(), 220);
-  return node("p", { class: "most" }, `The sentence that weighed most for ${explains} (${signed(value)}): `, node("q", { dir: "auto" }, quoted));
+  const words = `The sentence that weighed most for ${explains} (${signed(value)}): `;
+  return node("p", "most", words, spoken("q", quoted));
 }
 
 /** The words with the largest contributions; those of a word that occurs several times are added. */
@@ -117,28 +129,28 @@ function wordLists(words, explains) {
   const sorted = [...sums.values()].sort((a, b) => b.value - a.value);
   const most = sorted.filter((one) => one.value > 0).slice(0, WORDS_LISTED);
   const least = sorted.filter((one) => one.value < 0).reverse().slice(0, WORDS_LISTED);
-  return node("div", { class: "weights" }, wordList(`Most for ${explains}`, most), wordList(`Most against ${explains}`, least));
+  return node("div", "weights", wordList(`Most for ${explains}`, most), wordList(`Most against ${explains}`, least));
 }
 
 function wordList(title, chosen) {
   const items = chosen.map(({ word, value, times }) => {
-    const name = node("span", {}, node("span", { dir: "auto" }, word), times > 1 ? node("span", { class: "muted" }, ` ${times} times`) : null);
-    return node("li", {}, name, node("b", {}, signed(value)));
+    const name = node("span", "", spoken("span", word), node("span", "muted", times > 1 ? ` ${times} times` : ""));
+    return node("li", "", name, node("b", "", signed(value)));
   });
-  const body = items.length ? node("ol", {}, ...items) : node("p", { class: "muted" }, "No word.");
-  return node("div", {}, node("h3", {}, title), body);
+  const list = items.length ? node("ol", "", ...items) : node("p", "muted", "No word.");
+  return node("div", "", node("h3", "", title), list);
 }
 
 /** The stretches between `ranges` in 0 … length. */
 function gaps(ranges, length) {
   const ends = [0, ...ranges.flat(), length];
   const found = [];
-  for (let k = 0; k < ends.length; k += 2) if (ends[k + 1] > ends[k]) found.push([ends[k], ends[k + 1]]);
+  for (let k = 0; k < ends.length; k += 2) if (ends[k + 1] > ends[k]) found.push({ start: ends[k], end: ends[k + 1] });
   return found;
 }
 
 /**
- * A text's nodes with its words, its sentence and what was not read marked.
+ * The nodes of a text, with its words, its sentence and what was not read marked.
  *
  * Positions are code points, as Python counts; JavaScript's strings are UTF-16, in which 😀 has length 2.
  */
@@ -148,25 +160,26 @@ function markedText(text, words, sentence, unread) {
   const strongest = Math.max(...words.map((word) => Math.abs(word.value)), 0);
   const marked = words.filter((word) => Math.abs(word.value) > FAINT * strongest).sort((a, b) => a.start - b.start);
 
-  /** The nodes from `from` to `to`; `parts` within are made by `inside(part, from, to)`, the rest by `outside(from, to)`. */
-  const split = (from, to, parts, inside, outside) => {
-    const nodes = [];
-    for (const one of parts) {
-      const start = Math.max(one.start, from), end = Math.min(one.end, to);
-      if (end <= start) continue;
-      nodes.push(...outside(from, start), inside(one, start, end));
-      from = end;
-    }
-    return [...nodes, ...outside(from, to)];
-  };
   const plain = (from, to) => (to > from ? [text.slice(at[from], at[to])] : []);
-  const word = ({ value }, from, to) => {
+  const inWord = (from, to, { value }) => {
     const step = Math.min(4, 1 + Math.floor((4 * Math.abs(value)) / strongest));
-    return node("mark", { class: `${value > 0 ? "for" : "against"} of${step}` }, ...plain(from, to));
+    return [node("mark", `${value > 0 ? "for" : "against"} of${step}`, ...plain(from, to))];
   };
-  const inWords = (from, to) => split(from, to, marked, word, plain);
-  const struck = unread.map(([start, end]) => ({ start, end }));
-  const inReading = (from, to) => split(from, to, struck, (_, start, end) => node("s", {}, ...inWords(start, end)), inWords);
-  const whole = (_, from, to) => node("span", { class: "sentence" }, ...inReading(from, to));
-  return split(0, at.length - 1, sentence ? [sentence] : [], whole, inReading);
+  const inWords = (from, to) => split(from, to, marked, inWord, plain);
+  const struck = (from, to) => [node("s", "", ...inWords(from, to))];
+  const inReading = (from, to) => split(from, to, unread, struck, inWords);
+  const inSentence = (from, to) => [node("span", "sentence", ...inReading(from, to))];
+  return split(0, at.length - 1, sentence ? [sentence] : [], inSentence, inReading);
+}
+
+/** The nodes from `from` to `to`: `inside(from, to, span)` of each of the spans, `outside(from, to)` between them. */
+function split(from, to, spans, inside, outside) {
+  const nodes = [];
+  for (const span of spans) {
+    const start = Math.max(span.start, from), end = Math.min(span.end, to);
+    if (end <= start) continue;
+    nodes.push(...outside(from, start), ...inside(start, end, span));
+    from = end;
+  }
+  return [...nodes, ...outside(from, to)];
 }

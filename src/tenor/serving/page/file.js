@@ -1,10 +1,13 @@
 // The panel of a CSV file: which column holds the reviews.
 import { server } from "./api.js";
 import { readFile } from "./csv.js";
-import { clipped, count, node, part, plural, Problem, report } from "./dom.js";
+import { clipped, count, node, part, plural, Problem, report, spoken } from "./dom.js";
 import { addedColumns, startJob } from "./table.js";
 
 const TEXT_COLUMNS = ["text", "review", "reviews", "sentence", "comment", "content", "body", "message"];
+
+const SEPARATORS = { ",": "commas", ";": "semicolons", "\t": "tabs" };
+const ROWS_PREVIEWED = 3;
 
 let table = null; // The CSV file that was chosen.
 
@@ -29,7 +32,7 @@ export async function chooseFile(files) {
 
 function showFile() {
   const { name, header, rows, delimiter } = table;
-  const separated = header.length > 1 ? `, separated by ${{ ",": "commas", ";": "semicolons", "\t": "tabs" }[delimiter]}` : "";
+  const separated = header.length > 1 ? `, separated by ${SEPARATORS[delimiter]}` : "";
   part("file-name").textContent = name;
   part("file-facts").textContent = `${plural(rows.length, "row")}, ${plural(header.length, "column")}${separated}`;
   const known = header.flatMap((column, k) => (TEXT_COLUMNS.includes(column.trim().toLowerCase()) ? [k] : []));
@@ -52,7 +55,8 @@ export function showColumn() {
   part("column-hint").textContent = !chosen
     ? "Several columns may hold the reviews. Choose one."
     : empty ? `${plural(empty, "row")} without a review: not predicted.` : "";
-  part("preview").replaceChildren(...texts.slice(0, 3).map((text) => node("li", {}, node("span", { dir: "auto" }, clipped(text, 300) || "(empty)"))));
+  const shown = texts.slice(0, ROWS_PREVIEWED).map((text) => spoken("span", clipped(text, 300) || "(empty)"));
+  part("preview").replaceChildren(...shown.map((one) => node("li", "", one)));
   part("file-go").textContent = chosen ? `Predict ${plural(texts.length - empty, "review")}` : "Predict";
 }
 

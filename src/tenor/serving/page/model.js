@@ -1,69 +1,96 @@
 // What is known about the model: the head of the page, and the part below.
 import { server } from "./api.js";
-import { count, node, part, percent, plural } from "./dom.js";
+import { count, ended, node, part, percent, plural, spoken } from "./dom.js";
+
+const CLASSES_NAMED = 8;
 
 export function showModel() {
-  const { evaluation, checks, card, explanations } = server.info;
-  document.title = `${server.info.model} – Tenor`;
-  part("model").textContent = server.info.model;
-  part("digest").textContent = server.info.digest.slice(0, 12);
-  part("version").textContent = ` ${server.info.version}`;
-  part("badge").replaceChildren(node("span", { class: `badge ${verdict(checks)[0]}` }, verdict(checks)[1]));
-  const tested = evaluation.test.missing ? null : `accuracy ${accuracyOf(evaluation.test)}`;
-  const facts = [`classes: ${server.info.labels.slice(0, 8).join(", ")}${server.info.labels.length > 8 ? " …" : ""}`, tested];
-  part("facts").replaceChildren(...facts.filter(Boolean).map((fact) => node("li", { dir: "auto" }, fact)));
-  const explained = `Explanations ${explanations.shown ? "are tested" : "are not shown"}: ${explanations.why}`;
-  const sentences = [card.trained_on, card.accuracy, checks.verdict, explained].map((words) => node("p", {}, words));
-  const limits = node("ul", { class: "limits" }, ...card.limits.map((limit) => node("li", {}, limit)));
-  part("about-content").replaceChildren(...sentences, node("h3", {}, "Limits"), limits, figures(), origin());
+  const { model, digest, version, checks } = server.info;
+  document.title = `${model} – Tenor`;
+  part("model").textContent = model;
+  part("digest").textContent = digest.slice(0, 12);
+  part("version").textContent = ` ${version}`;
+  const [kind, words] = verdict(checks);
+  part("badge").replaceChildren(node("span", `badge ${kind}`, words));
+  part("facts").replaceChildren(...facts().map((fact) => spoken("li", fact)));
+  part("about-content").replaceChildren(...statement(), figures(), origin());
 }
 
-function verdict({ errors, warnings }) {
+/** A threshold in words. */
+export const thresholdOf = (one) => `${one.class} at a probability of ${percent(one.probability)} or more`;
+
+function verdict({ checked, errors, warnings }) {
+  if (!checked) return ["warning", "not checked"];
   if (errors.length) return ["error", plural(errors.length, "error")];
   return warnings.length ? ["warning", plural(warnings.length, "warning")] : ["good", "checks passed"];
 }
 
-const accuracyOf = (test) => `${percent(test.accuracy, 2)} on ${count(test.n)} test rows (${intervalOf(test)})`;
+/** The evaluation that the page quotes: on the test rows, else on the validation rows; `split` is its name. */
+function evaluated() {
+  const { test, validation } = server.info.evaluation;
+  return test.missing && !validation.missing ? { split: "validation", ...validation } : { split: "test", ...test };
+}
 
-function intervalOf({ accuracy_interval: { low, high, confidence } }) {
+function interval({ low, high, confidence }) {
   return `${percent(confidence, 0)} CI ${(100 * low).toFixed(2)}–${(100 * high).toFixed(2)}%`;
 }
 
+function facts() {
+  const { labels } = server.info, { missing, split, n, accuracy, accuracy_interval: bounds } = evaluated();
+  const classes = `classes: ${labels.slice(0, CLASSES_NAMED).join(", ")}${labels.length > CLASSES_NAMED ? " …" : ""}`;
+  if (missing) return [classes, `accuracy missing: ${missing}`];
+  return [classes, `accuracy ${percent(accuracy, 2)} on ${count(n)} ${split} rows (${interval(bounds)})`];
+}
+
+/** What the model was trained on, how accurate it is, what the checks say, and its limits. */
+function statement() {
+  const { card, checks, explanations } = server.info;
+  const tested = `Explanations are ${explanations.shown ? "tested" : "not shown"}: ${explanations.why}`;
+  const verdict = checks.checked ? `Checks: ${checks.verdict}` : checks.verdict;
+  const sentences = [card.trained_on, card.accuracy, verdict, tested];
+  const limits = node("ul", "limits", ...card.limits.map((limit) => node("li", "", ended(limit))));
+  return [...sentences.map((words) => node("p", "", ended(words))), node("h3", "", "Limits"), limits];
+}
 
 function figures() {
-  const { test } = server.info.evaluation, { errors, warnings } = server.info.checks;
-  const known = !test.missing;
-  const rows = [
-    ["accuracy", known ? percent(test.accuracy, 2) : "missing", known ? intervalOf(test) : test.missing],
-    ["macro F1", known ? percent(test.macro_f1, 2) : "missing", known ? "mean of the classes’ F1" : test.missing],
-    ["test rows", known ? count(test.n) : "missing", known ? "not used in training" : test.missing],
-    ["checks", verdict(server.info.checks)[1], [...errors, ...warnings].join(", ") || "no open error or warning"],
-  ];
-  return node("dl", { class: "figures" }, ...rows.map(([name, value, under]) => {
-    const about = node("div", { class: "under" }, under);
-    return node("div", {}, node("dt", {}, name), node("dd", {}, node("div", { class: "value" }, value), about));
+  const { errors, warnings } = server.info.checks, { split, missing, ...numbers } = evaluated();
+  const shown = missing
+    ? [["accuracy", "missing", missing]]
+    : [
+        ["accuracy", percent(numbers.accuracy, 2), interval(numbers.accuracy_interval)],
+        ["macro F1", percent(numbers.macro_f1, 2), "mean of the classes’ F1"],
+        [`${split} rows`, count(numbers.n), "not used in training"],
+      ];
+  const codes = [...errors, ...warnings].join(", ");
+  shown.push(["checks", verdict(server.info.checks)[1], codes || ""]);
+  return node("dl", "figures", ...shown.map(([name, value, under]) => {
+    const number = node("dd", "", node("div", "value", value), node("div", "under", under));
+    return node("div", "", node("dt", "", name), number);
   }));
 }
 
 function origin() {
-  const { threshold, limits } = server.info;
+  const { threshold, limits, ...info } = server.info;
+  const most = [plural(limits.max_texts, "text"), `${count(limits.max_body_bytes)} bytes`];
   const model = [
-    ["weights, SHA-256", server.info.digest],
-    ["classes", server.info.labels.join(", ")],
-    ["kind", server.info.hybrid ? "hybrid: encoder and text baseline" : "encoder"],
-    ["tokens of a text", `at most ${count(server.info.max_length)}; of a longer text: ${server.info.truncation.replace("_", " and ")}`],
-    ["temperature", String(server.info.temperature)],
-    ["threshold", threshold ? thresholdOf(threshold) : "none: the most probable class is the label"],
+    ["weights, SHA-256", info.digest],
+    ["classes", info.labels.join(", ")],
+    ["kind", info.hybrid ? "hybrid: encoder and text baseline" : "encoder"],
+    ["maximum length", `${count(info.max_length)} tokens`],
+    ["truncation", `of a longer text the ${info.truncation.replace("_", " and the ")} is kept`],
+    ["temperature", String(Number(info.temperature.toFixed(4)))],
+    ["threshold", threshold ? thresholdOf(threshold) : "none: the label is the most probable class"],
   ];
   const service = [
-    ["engine", `${server.info.engine}: ${server.info.engine_why}`],
-    ["per request", `at most ${plural(limits.max_texts, "text")}, ${count(limits.max_characters)} characters, ${count(limits.max_body_bytes)} bytes`],
+    ["engine", `${info.engine}: ${info.engine_why}`],
+    ["of a request", `at most ${most.join(", ")}; ${count(limits.max_characters)} characters of a text`],
     ["deadline", plural(limits.deadline_seconds, "second")],
     ["API", "POST /v1/predict, POST /v1/explain; the rest is in /openapi.json"],
   ];
-  const group = ([name, rows]) => node("div", {}, node("h3", {}, name), node("dl", {}, ...rows.map(([fact, value]) =>
-    node("div", {}, node("dt", {}, fact), node("dd", {}, value)))));
-  return node("div", { class: "origin" }, ...[["Model", model], ["Server", service]].map(group));
+  return node("div", "origin", group("Model", model), group("Server", service));
 }
 
-export const thresholdOf = (threshold) => `${threshold.class} at a probability of ${percent(threshold.probability)} or more`;
+function group(name, rows) {
+  const items = rows.map(([fact, value]) => node("div", "", node("dt", "", fact), spoken("dd", value)));
+  return node("div", "", node("h3", "", name), node("dl", "", ...items));
+}

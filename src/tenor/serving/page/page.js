@@ -17,7 +17,7 @@ async function load() {
   part("key").hidden = true;
   part("fields").disabled = false;
   showModel();
-  part("samples").replaceChildren(...server.info.examples.map((text) => node("li", {}, sample(text))));
+  part("samples").replaceChildren(...server.info.examples.map((text) => node("li", "", sample(text))));
   part("examples").hidden = !server.info.examples.length;
 }
 
@@ -48,7 +48,7 @@ function predictTyped() {
 function predictOne(text) {
   closeTable();
   run("predict", async (signal) => {
-    showProgress("Predicting …", null, 0);
+    showProgress("Predicting …", null, 1);
     const answer = await ask("/v1/predict", { texts: [text] }, signal);
     showOne("Prediction", text, answer.predictions[0], answer);
   });
