@@ -219,8 +219,8 @@ def _embeddings(model: Any, origin: str) -> torch.nn.Module:
     """The module that maps token ids to embeddings. Raises UserError if there is none."""
     if embedding_count(model) is None:
         raise UserError(
-            f"{origin}: a {model.config.model_type} model has no table of token embeddings, so its predictions can't be "
-            "explained. Use an encoder that reads tokens, such as BERT, RoBERTa or DeBERTa"
+            f"{origin}: a {model.config.model_type} model has no table of token embeddings, so its predictions can't "
+            "be explained. Use an encoder that reads tokens, such as BERT, RoBERTa or DeBERTa"
         )
     return model.get_input_embeddings()
 

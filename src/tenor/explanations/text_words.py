@@ -3,6 +3,7 @@
 Positions are code points. Every character that is not white space belongs to exactly one word.
 """
 
+import itertools
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -31,9 +32,9 @@ _SENTENCE_END = re.compile(r"(?<![.!?…])[.!?…]++[\"'”’)\]]*+(?=\s|$|<)|[
 def word_spans(text: str, pieces: Sequence[Span] = ()) -> list[Span]:
     """The words of `text`, in order.
 
-    A word is a run of letters, digits and their marks, with apostrophes inside; an HTML tag; or any other sign, which is
-    one word with its repetitions ("!!!"). Scripts without spaces between words are divided at the starts of `pieces`,
-    the spans of the tokens.
+    A word is a run of letters, digits and their marks, with apostrophes inside; an HTML tag; or any other sign, which
+    is one word with its repetitions ("!!!"). Scripts without spaces between words are divided at the starts of
+    `pieces`, the spans of the tokens.
     """
     kinds = _kinds(text)
     starts = {start for start, _ in pieces}
@@ -53,12 +54,12 @@ def sentence_spans(text: str) -> list[Span]:
     """The sentences of `text`, in order and without white space around them; together they contain all words."""
     ends = [match.end() for match in _SENTENCE_END.finditer(text)]
     bounds = [0, *ends, len(text)]
-    parts = (_stripped(text, start, end) for start, end in zip(bounds, bounds[1:], strict=False) if start < end)
+    parts = (_stripped(text, start, end) for start, end in itertools.pairwise(bounds) if start < end)
     return [(start, end) for start, end in parts if start < end]
 
 
 def overlapping(span: Span, starts: np.ndarray, ends: np.ndarray) -> range:
-    """Positions of the spans (`starts`, `ends`), ascending and disjoint, that have a character in common with `span`."""
+    """Positions of the spans (`starts`, `ends`), ascending and disjoint, that overlap `span`."""
     first = int(np.searchsorted(ends, span[0], side="right"))
     return range(first, max(first, int(np.searchsorted(starts, span[1], side="left"))))
 
@@ -66,8 +67,8 @@ def overlapping(span: Span, starts: np.ndarray, ends: np.ndarray) -> range:
 def spread(values: np.ndarray, spans: Sequence[Span], words: Sequence[Span]) -> np.ndarray:
     """The values of `spans`, shape (spans,), added to the words that they overlap, in equal parts; shape (words,).
 
-    The value of a span without a word (white space alone) goes to the nearest word before it, else to the first: the sum
-    is kept. Without words it is an empty array.
+    The value of a span without a word (white space alone) goes to the nearest word before it, else to the first: the
+    sum is kept. Without words it is an empty array.
     """
     sums = np.zeros(len(words))
     if not len(words):
@@ -111,7 +112,7 @@ def _kind(character: str) -> str:
 
 def _divided(start: int, end: int, starts: set[int]) -> list[Span]:
     bounds = [start, *(at for at in range(start + 1, end) if at in starts), end]
-    return list(zip(bounds, bounds[1:], strict=False))
+    return list(itertools.pairwise(bounds))
 
 
 def _repeats(text: str, before: Span, span: Span) -> bool:

@@ -1,5 +1,5 @@
-"""`explanations.json`: how a model's explanations were tested, what decides over the held-out rows, and the words of the
-most confident errors."""
+"""`explanations.json`: how a model's explanations were tested, what decides over the held-out rows, and the words of
+the most confident errors."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -46,8 +46,8 @@ class StoredTerm(Record):
 
 
 class StoredShortcut(Record):
-    """A word that may be a shortcut: it moves the model on texts that it does not belong to, and nearly all rows with it
-    have one label."""
+    """A word that may be a shortcut: it moves the model on texts that it does not belong to, and nearly all rows with
+    it have one label."""
 
     term: str
     label: str
