@@ -5,6 +5,7 @@ import io
 import random
 import re
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from driven_page import (
     answer_once,
     change,
     chromium,
+    described,
     drop,
     explain_by_words,
     finished,
@@ -28,9 +30,15 @@ from driven_page import (
     until,
     watched_page,
 )
-from page_stub import stub
 from report_runs import HOSTILE
+from served import UNTESTED, running
 from tenor.evaluation.report.page import source
+from tenor.explanations.explainer import Explainer
+from tenor.inference.predictor import Predictor
+from tenor.serving.exchange import Served
+from tenor.serving.limits import Limits
+from tenor.serving.model_facts import model_facts
+from tenor.serving.service import Service
 
 pytestmark = IN_BROWSER
 
@@ -39,9 +47,12 @@ FILE = 'id,stars,review\n7,4,"A superb film,\nwith ""quotes""; and commas"\n8,1,
 
 
 @pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with stub() as address:
-        yield address
+def url(predictor: Predictor) -> Iterator[str]:
+    """A server of a classifier with random weights, with the facts of a run."""
+    service = Service(predictor, Limits(), Explainer.of(predictor))
+    facts = described(model_facts("runs/demo", predictor, Path("runs"), UNTESTED))
+    with running(Served(service, facts)) as server:
+        yield f"http://127.0.0.1:{server.port}"
 
 
 @pytest.fixture(scope="module")
@@ -82,13 +93,18 @@ def test_a_review_is_predicted_and_explained(page: Page) -> None:
     (expected,) = page.request.post("/v1/predict", data={"texts": [text]}).json()["predictions"]
     assert page.inner_text("#one .big") == expected["label"]
     assert page.inner_text("#one .sure") == f"probability {percent(expected['probability'])}"
-    shown = dict(zip(page.locator(".bars dt").all_inner_texts(), page.locator(".bars .number").all_inner_texts()))
+    shown = dict(
+        zip(page.locator(".bars dt").all_inner_texts(), page.locator(".bars .number").all_inner_texts(), strict=True)
+    )
     assert shown == {name: percent(share) for name, share in expected["probabilities"].items()}
     # The text itself is unchanged, and its words are marked by class, with a line of their own each.
     assert page.inner_text("#one .text") == text
     assert page.locator(".text mark.for").all_inner_texts() == ["superb", "moving"]
     assert page.locator(".text mark.against").all_inner_texts() == ["slow"]
-    lines = [page.eval_on_selector(f".text mark.{kind}", "m => getComputedStyle(m).textDecorationStyle") for kind in ("for", "against")]
+    lines = [
+        page.eval_on_selector(f".text mark.{kind}", "m => getComputedStyle(m).textDecorationStyle")
+        for kind in ("for", "against")
+    ]
     assert lines == ["solid", "wavy"]
     assert page.inner_text(".text .sentence") == "A superb film."
     assert "(+2.42): A superb film." in page.inner_text(".most").replace("“", "").replace("”", "")
@@ -96,6 +112,23 @@ def test_a_review_is_predicted_and_explained(page: Page) -> None:
     assert page.locator(".weights ol").nth(1).inner_text().split() == ["slow", "−0.80"]
     assert TESTED in page.inner_text("#one")
     assert page.inner_text("#announced").startswith(f"{expected['label']}, probability")
+
+
+def test_the_servers_own_explanation_is_shown(new_page: Open) -> None:
+    page = loaded(new_page())
+    text = "It opens well 😀. " + "Then nothing happens for an hour, and I was bored. " * 12 + "The end is superb."
+    predict(page, text)
+    answer = page.request.post("/v1/explain", data={"text": text}).json()
+    assert page.inner_text("#one .text") == text
+    ((start, end),) = answer["read"]  # This model reads the beginning of a text.
+    assert start == 0
+    assert page.locator(".text s").all_text_contents() == [text[end:]]
+    strongest = max(answer["words"], key=lambda word: abs(word["value"]))
+    assert strongest["word"] in page.locator(".text mark.of4").all_inner_texts()
+    marked = page.locator(".text mark").count()
+    assert marked == sum(abs(word["value"]) > 0.08 * abs(strongest["value"]) for word in answer["words"])
+    best = answer["sentence"]
+    assert page.inner_text(".text .sentence").strip() == text[best["start"] : best["end"]].strip()
 
 
 def test_positions_are_code_points(page: Page) -> None:
@@ -118,6 +151,15 @@ def test_what_was_truncated_is_struck_out_and_said(hybrid: bool, new_page: Open)
     reader = "encoder" if hybrid else "model"
     assert said.startswith(f"The {reader} read the first 17 and the last 12 of 57 characters (at most 128 tokens)")
     assert ("text baseline of this hybrid read the whole text" in said) == hybrid
+
+
+def test_a_truncated_text_says_so_even_if_the_place_is_unknown(new_page: Open) -> None:
+    page = new_page()
+    truncate_long(page, 3)
+    change(page, "/v1/explain", lambda answer, _: answer.update(read=[[0, 7]]))
+    predict(loaded(page), "A film.")
+    assert page.locator(".text s").count() == 0
+    assert "at most 64 tokens" in page.inner_text("#one .truncated")
 
 
 def test_a_prediction_says_what_must_be_known(new_page: Open) -> None:
@@ -208,7 +250,14 @@ def test_a_dropped_file_is_predicted_and_downloaded(page: Page) -> None:
     rows = list(csv.reader(io.StringIO(content.decode("utf-8-sig"), newline="")))
     given = list(csv.reader(io.StringIO(FILE, newline="")))
     labels = page.request.get("/v1/info").json()["labels"]
-    added = ["prediction", "probability", *(f"probability_{label}" for label in labels), "truncated", "windows", "error"]
+    added = [
+        "prediction",
+        "probability",
+        *(f"probability_{label}" for label in labels),
+        "truncated",
+        "windows",
+        "error",
+    ]
     assert rows[0] == [*given[0], *added]
     assert [row[:3] for row in rows[1:]] == given[1:]
     answer = page.request.post("/v1/predict", data={"texts": [row[2] for row in given[1:3]]}).json()
@@ -220,7 +269,9 @@ def test_a_dropped_file_is_predicted_and_downloaded(page: Page) -> None:
 
 
 def test_the_page_asks_for_the_column_that_it_cannot_know(page: Page) -> None:
-    page.set_input_files("#file", {"name": "a.tsv", "mimeType": "text/plain", "buffer": b"title\twords\nOne\tA superb film\n"})
+    page.set_input_files(
+        "#file", {"name": "a.tsv", "mimeType": "text/plain", "buffer": b"title\twords\nOne\tA superb film\n"}
+    )
     page.wait_for_selector("#table-file")
     assert page.evaluate("document.activeElement.id") == "column"
     page.click("#file-go")
@@ -434,9 +485,7 @@ def test_a_screen_reader_gets_names_roles_and_changes(page: Page) -> None:
     page.get_by_role("button", name="Explain review 1").click()
     page.wait_for_selector(".legend")
     nodes = page.context.new_cdp_session(page).send("Accessibility.getFullAXTree")["nodes"]
-    seen = [
-        (node["role"]["value"], node.get("name", {}).get("value", "")) for node in nodes if not node.get("ignored")
-    ]
+    seen = [(node["role"]["value"], node.get("name", {}).get("value", "")) for node in nodes if not node.get("ignored")]
     controls = {"button", "textbox", "combobox", "checkbox", "link", "progressbar", "table", "region", "columnheader"}
     assert not [role for role, name in seen if role in controls and not name.strip()]
     roles = [role for role, _ in seen]
@@ -447,7 +496,7 @@ def test_a_screen_reader_gets_names_roles_and_changes(page: Page) -> None:
     levels = [int(level) for level in page.eval_on_selector_all("h1, h2, h3", "all => all.map(h => h.tagName[1])")]
     assert levels[0] == 1
     assert levels.count(1) == 1
-    assert max(b - a for a, b in zip(levels, levels[1:], strict=False)) <= 1
+    assert max(b - a for a, b in pairwise(levels)) <= 1
     assert page.get_attribute("html", "lang") == "en"
 
 
@@ -464,7 +513,9 @@ def test_nothing_is_wider_than_the_window(width: int, endless: bool, new_page: O
 
     if endless:
         change(page, "/v1/predict", rename)
-        change(page, "/v1/info", lambda answer, _: answer.update(model=word, labels=[word, "negative"], examples=[word]))
+        change(
+            page, "/v1/info", lambda answer, _: answer.update(model=word, labels=[word, "negative"], examples=[word])
+        )
     explain_by_words(page)
     loaded(page)
 
@@ -648,7 +699,9 @@ def test_the_colours_are_the_reports(page: Page) -> None:
     css = page.request.get("/page.css").text()
 
     def colors(text: str) -> list[dict[str, str]]:
-        return [dict(re.findall(r"(--[\w-]+): ([^;]+);", block)) for block in re.findall(r":root \{(.*?)\}", text, re.S)]
+        return [
+            dict(re.findall(r"(--[\w-]+): ([^;]+);", block)) for block in re.findall(r":root \{(.*?)\}", text, re.S)
+        ]
 
     for mine, reports in zip(colors(css), colors(source("report.css")), strict=True):
         assert mine.items() <= reports.items()

@@ -77,7 +77,7 @@ function showWhy(place, text, prediction, answer) {
   const unread = prediction.truncated ? gaps(read, length) : [];
   const marked = node("p", { class: "text", dir: "auto" }, ...markedText(text, words, sentence, unread));
   const content = shown ? [node("h3", "", "What the words did"), legend(explains), marked] : [marked];
-  if (unread.length) content.push(node("p", "truncated", readInWords(read, length)));
+  if (prediction.truncated) content.push(node("p", "truncated", readInWords(read, length, unread.length > 0)));
   if (shown) {
     if (sentence) content.push(sentenceInWords(text, sentence, explains));
     content.push(wordLists(words, explains), node("p", "small after", measured(answer)));
@@ -86,20 +86,23 @@ function showWhy(place, text, prediction, answer) {
 }
 
 function measured({ explains, completeness_gap: gap, why }) {
-  const sum = `The numbers are contributions to the score of ${explains}, in logits.`;
-  return `${sum} They add up to it within ${percent(gap)}. Test of this model’s explanations: ${ended(why)}`;
+  const numbers = `The numbers are contributions to the score of ${explains}, in logits.`;
+  const sum = `They add up to its difference from the score of an empty text, within ${percent(gap)}.`;
+  return `${numbers} ${sum} Test of this model’s explanations: ${ended(why)}`;
 }
 
 /** What of a text the model read, in words; positions are code points. */
-function readInWords(ranges, length) {
+function readInWords(ranges, length, placed) {
   const parts = ranges.map(([start, end]) => {
     if (start === 0) return `the first ${count(end)}`;
     return end === length ? `the last ${count(length - start)}` : `characters ${count(start + 1)} to ${count(end)}`;
   });
-  const { hybrid, max_length: tokens } = server.info;
-  const read = `${parts.join(" and ")} of ${count(length)} characters (at most ${count(tokens)} tokens)`;
+  const { hybrid, max_length: most } = server.info;
+  const tokens = `at most ${count(most)} tokens`, reader = `The ${hybrid ? "encoder" : "model"} read`;
   const whole = hybrid ? " The text baseline of this hybrid read the whole text." : "";
-  return `The ${hybrid ? "encoder" : "model"} read ${read}; the grey, struck-out rest was truncated.${whole}`;
+  if (!placed) return `${reader} ${tokens} of this text; the rest was truncated.${whole}`;
+  const read = `${parts.join(" and ")} of ${count(length)} characters (${tokens})`;
+  return `${reader} ${read}; the grey, struck-out rest was truncated.${whole}`;
 }
 
 function legend(explains) {
