@@ -1,5 +1,6 @@
 """Words and sentences: every character belongs to one word, and positions are those of the given text."""
 
+import itertools
 import re
 
 import numpy as np
@@ -51,11 +52,11 @@ def test_every_character_is_in_exactly_one_word(text: str) -> None:
         assert covered[at] == (0 if character.isspace() and at not in inside_tags else 1)
 
 
-@given(st.text(alphabet="ab .!?\n\"…<>br/。", max_size=60))
+@given(st.text(alphabet='ab .!?\n"…<>br/。', max_size=60))
 def test_sentences_contain_all_words_once(text: str) -> None:
     sentences = sentence_spans(text)
     assert all(start < end and not text[start].isspace() for start, end in sentences)
-    assert all(one[1] <= other[0] for one, other in zip(sentences, sentences[1:], strict=False))
+    assert all(one[1] <= other[0] for one, other in itertools.pairwise(sentences))
     assert sum(len("".join(text[a:b].split())) for a, b in sentences) == len("".join(text.split()))
 
 
@@ -78,7 +79,9 @@ def test_a_value_goes_to_the_words_that_it_overlaps() -> None:
     assert spread(np.array([1.0, 2.0, 4.0]), [(0, 2), (5, 8), (3, 4)], targets).tolist() == [5.0, 1.0, 1.0]
 
 
-@pytest.mark.parametrize("text", ["!" * 60_000, "." * 60_000 + "x", "<br />" * 10_000, "<a" * 30_000, "\u0301" * 60_000])
+@pytest.mark.parametrize(
+    "text", ["!" * 60_000, "." * 60_000 + "x", "<br />" * 10_000, "<a" * 30_000, "\u0301" * 60_000]
+)
 def test_long_repetitions_take_linear_time(text: str) -> None:
     assert sum(end - start for start, end in word_spans(text)) == len(text)
     assert sentence_spans(text)

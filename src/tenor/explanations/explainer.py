@@ -9,8 +9,8 @@ import torch
 
 from tenor.errors import TextError, UserError, advice_on_memory
 from tenor.explanations.integrated_gradients import (
-    MOST_NODES,
-    NODES,
+    INTERVALS,
+    MOST_INTERVALS,
     EmbeddedModel,
     attribute,
     relative_gap,
@@ -81,8 +81,8 @@ class Explainer:
     model: EmbeddedModel
     empty_id: int
     """Id of the token that the baseline consists of."""
-    nodes: int = NODES
-    most_nodes: int = MOST_NODES
+    intervals: int = INTERVALS
+    most_intervals: int = MOST_INTERVALS
 
     @classmethod
     def of(cls, predictor: Predictor) -> "Explainer":
@@ -158,7 +158,7 @@ class Explainer:
         with torch.inference_mode(False), advice_on_memory("in an explanation", "use a shorter text"):
             path = self.model.path(padded([read.ids], framing), fixed, self.empty_id, weights)
             side_by_side = plan.threads if on_cpu else 1
-            found = attribute(self.model, path, tokens, side_by_side, self.nodes, self.most_nodes)
+            found = attribute(self.model, path, tokens, side_by_side, self.intervals, self.most_intervals)
         content = found.values[before : len(read.ids) - after]
         return spread(content, [read.spans[at] for at in read.kept], words), found.change
 

@@ -18,9 +18,9 @@ from torch import nn
 
 from tenor.model.speed import map_side_by_side
 
-NODES = 16
-"""Of the quadrature; more where the gap is above `TOLERANCE` …"""
-MOST_NODES = 128
+INTERVALS = 16
+"""Between the nodes of the quadrature; twice as many where the gap is above `TOLERANCE` …"""
+MOST_INTERVALS = 128
 """… up to this number."""
 TOLERANCE = 0.02
 """Completeness gap that is small enough."""
@@ -52,7 +52,7 @@ class Attribution:
     """float64, shape (length,)."""
     change: float
     """The score minus that of the baseline."""
-    nodes: int
+    intervals: int
     """Of the quadrature."""
 
     @property
@@ -113,20 +113,17 @@ class EmbeddedModel:
         finally:
             del self.place.given.embeddings
 
-    def gradients(self, path: Path, at: np.ndarray) -> np.ndarray:
-        """Derivative of the score along the path, by token, at positions 0 … 1: float64, shape (points, length)."""
+    def gradients(self, path: Path, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """At positions 0 … 1 of the path, the score, float64, shape (points,), and its derivative along the path by
+        token, shape (points, length)."""
         step = path.end - path.start
         positions = torch.from_numpy(at).to(self.device, torch.float32)
         with torch.enable_grad(), torch.autocast(self.device, enabled=False):
             embeddings = (path.start + positions[:, None, None] * step).requires_grad_(True)
-            (gradient,) = torch.autograd.grad(self.scores(path, embeddings).sum(), embeddings)
-            return (gradient * step).sum(dim=-1).double().cpu().numpy()
-
-    def change(self, path: Path) -> float:
-        """The score of the text minus that of the baseline."""
-        with torch.no_grad(), torch.autocast(self.device, enabled=False):
-            start, end = self.scores(path, torch.stack([path.start, path.end])).double().tolist()
-        return end - start
+            scores = self.scores(path, embeddings)
+            (gradient,) = torch.autograd.grad(scores.sum(), embeddings)
+            by_token = (gradient * step).sum(dim=-1)
+            return scores.detach().double().cpu().numpy(), by_token.double().cpu().numpy()
 
 
 def attribute(
@@ -134,37 +131,56 @@ def attribute(
     path: Path,
     tokens_per_pass: int,
     side_by_side: int = 1,
-    nodes: int = NODES,
-    most_nodes: int = MOST_NODES,
+    intervals: int = INTERVALS,
+    most_intervals: int = MOST_INTERVALS,
 ) -> Attribution:
     """Attributions of the tokens of one row.
 
-    The nodes are doubled while the completeness gap is above `TOLERANCE` and they are fewer than `most_nodes`.
+    The intervals are halved while the completeness gap is above `TOLERANCE` and there are fewer than `most_intervals`.
+    Earlier nodes are among the later ones, so that nothing is computed twice.
     """
-    change = model.change(path)
+    at = positions(intervals)
+    scores, derivatives = along(model, path, at, tokens_per_pass, side_by_side)
     while True:
-        found = Attribution(integral(model, path, nodes, tokens_per_pass, side_by_side), change, nodes)
-        if found.gap <= TOLERANCE or 2 * nodes > most_nodes:
+        found = Attribution(quadrature_weights(intervals) @ derivatives, float(scores[-1] - scores[0]), intervals)
+        if found.gap <= TOLERANCE or 2 * intervals > most_intervals:
             return found
-        nodes *= 2
+        intervals *= 2
+        between = positions(intervals)[1::2]
+        more_scores, more_derivatives = along(model, path, between, tokens_per_pass, side_by_side)
+        before = np.arange(1, intervals // 2 + 1)
+        scores = np.insert(scores, before, more_scores)
+        derivatives = np.insert(derivatives, before, more_derivatives, axis=0)
 
 
-def integral(model: EmbeddedModel, path: Path, nodes: int, tokens_per_pass: int, side_by_side: int) -> np.ndarray:
-    """The integral of the derivative along the path, by token, float64, shape (length,)."""
-    at, weights = quadrature(nodes)
-    points = max(1, min(tokens_per_pass // path.ids.shape[1], -(-nodes // side_by_side)))
-    parts = [at[first : first + points] for first in range(0, nodes, points)]
-    with closing(map_side_by_side(lambda part: model.gradients(path, part), parts, side_by_side)) as gradients:
-        return weights @ np.concatenate(list(gradients))
+def along(
+    model: EmbeddedModel, path: Path, at: np.ndarray, tokens_per_pass: int, side_by_side: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """`EmbeddedModel.gradients` in passes of at most `tokens_per_pass` tokens, or of one point."""
+    points = max(1, min(tokens_per_pass // path.ids.shape[1], -(-len(at) // side_by_side)))
+    parts = [at[first : first + points] for first in range(0, len(at), points)]
+    with closing(map_side_by_side(lambda part: model.gradients(path, part), parts, side_by_side)) as found:
+        scores, derivatives = zip(*found, strict=True)
+    return np.concatenate(scores), np.concatenate(derivatives)
 
 
-def quadrature(nodes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Nodes and weights of the Gauss-Legendre rule on 0 … 1, both float64, shape (nodes,).
+def positions(intervals: int) -> np.ndarray:
+    """The nodes of the Clenshaw-Curtis rule on 0 … 1, ascending, float64, shape (intervals + 1,)."""
+    return (1 - np.cos(np.pi * np.arange(intervals + 1) / intervals)) / 2
 
-    The gradient is an analytic function of the position, so the error falls exponentially with the nodes.
+
+def quadrature_weights(intervals: int) -> np.ndarray:
+    """Their weights, shape (intervals + 1,), for an even number of intervals (Trefethen 2008).
+
+    The gradient is an analytic function of the position, so the error falls exponentially with the nodes, as with
+    Gauss-Legendre, whose nodes are different for every number of them.
     """
-    at, weights = np.polynomial.legendre.leggauss(nodes)
-    return (at + 1) / 2, weights / 2
+    half = np.arange(1, intervals // 2 + 1)
+    shares = np.where(2 * half == intervals, 1.0, 2.0) / (4 * half**2 - 1)
+    waves = np.cos(2 * np.pi * np.outer(np.arange(intervals + 1), half) / intervals)
+    weights = (1 - waves @ shares) / intervals
+    weights[[0, -1]] /= 2
+    return weights
 
 
 def _frozen_copy(module: nn.Module, old: nn.Module, new: nn.Module) -> nn.Module:

@@ -91,9 +91,9 @@ class ExplanationSettings(Record):
     """How the explanations were made."""
 
     method: str
-    nodes: PositiveInt
+    intervals: PositiveInt
     """Of the quadrature, at first …"""
-    most_nodes: PositiveInt
+    most_intervals: PositiveInt
     """… and at most."""
     share: Share
     """Of the words that the test deletes."""

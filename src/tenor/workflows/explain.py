@@ -2,6 +2,7 @@
 
 import shlex
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -19,7 +20,6 @@ from tenor.data.sources import read_source
 from tenor.data.sources.labels import in_classes
 from tenor.data.splits import stratified_rows
 from tenor.errors import UserError, system_refusal
-from tenor.evaluation.formatting import duration
 from tenor.evaluation.report.page import confident_errors
 from tenor.evaluation.report.run_content import RunContent, collect_run
 from tenor.explanations.deletion import (
@@ -43,7 +43,7 @@ from tenor.explanations.shortcuts import (
     suspected_shortcuts,
 )
 from tenor.explanations.verdict import Verdict, explanations_place, run_of_model, verdict_of
-from tenor.inference.predictor import Prediction, Predictor
+from tenor.inference.predictor import Prediction, Predictor, UnlikeTextsWarning
 from tenor.runs.directory import DEFAULT_ROOT, RunDirectory
 from tenor.runs.explanations import StoredExplanations, as_record, read_explanations, write_explanations
 from tenor.runs.files import sha256_file
@@ -53,7 +53,7 @@ from tenor.runs.predictions import Predictions
 from tenor.runs.text_keys import read_text_keys
 from tenor.workflows.report import rows_again, write_run_report
 
-METHOD = "integrated gradients from padding tokens, Gauss-Legendre quadrature"
+METHOD = "integrated gradients from padding tokens, Clenshaw-Curtis quadrature"
 
 
 @dataclass(frozen=True)
@@ -208,8 +208,8 @@ def make_record(
             "seconds": round(time.monotonic() - started, 1),
             "settings": {
                 "method": METHOD,
-                "nodes": explainer.nodes,
-                "most_nodes": explainer.most_nodes,
+                "intervals": explainer.intervals,
+                "most_intervals": explainer.most_intervals,
                 "share": SHARE,
                 "random_draws": DRAWS,
                 "seed": SEED,
@@ -301,7 +301,9 @@ def explain_texts(tested: ExplainedModel, texts: Sequence[str]) -> list[Explaine
     Raises:
         TextError: a text that cannot be predicted.
     """
-    predictions = tested.explainer.predictor.predict(texts)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnlikeTextsWarning)  # Each prediction has its caution.
+        predictions = tested.explainer.predictor.predict(texts)
     return [
         ExplainedText(text, prediction, tested.explainer.explain(text))
         for text, prediction in zip(texts, predictions, strict=True)
@@ -321,8 +323,3 @@ def text_record(one: ExplainedText, shown: bool) -> dict[str, Any]:
         "skipped": [list(span) for span in explanation.skipped],
         "completeness_gap": explanation.gap,
     }
-
-
-def finished_message(record: StoredExplanations) -> str:
-    """How long the test took."""
-    return f"tested the explanations in {duration(record.seconds)}"
