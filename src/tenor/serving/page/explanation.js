@@ -87,7 +87,7 @@ function showWhy(place, text, prediction, answer) {
 
 function measured({ explains, completeness_gap: gap, why }) {
   const numbers = `The numbers are contributions to the score of ${explains}, in logits.`;
-  const sum = `They add up to its difference from the score of an empty text, within ${percent(gap)}.`;
+  const sum = `They add up to its difference from the score of an empty text (completeness gap ${percent(gap)}).`;
   return `${numbers} ${sum} Test of this model’s explanations: ${ended(why)}`;
 }
 
@@ -122,10 +122,10 @@ function sentenceInWords(text, { start, end, value }, explains) {
   return node("p", "most", words, spoken("q", quoted));
 }
 
-/** The words with the largest contributions; those of a word that occurs several times are added. */
+/** The words with the largest contributions, without punctuation; those of several occurrences are added. */
 function wordLists(words, explains) {
   const sums = new Map();
-  for (const { word, value } of words) {
+  for (const { word, value } of words.filter((one) => !/^\p{P}+$/u.test(one.word))) {
     const same = sums.get(word.toLowerCase()) ?? { word, value: 0, times: 0 };
     sums.set(word.toLowerCase(), { word: same.word, value: same.value + value, times: same.times + 1 });
   }

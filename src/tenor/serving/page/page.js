@@ -11,6 +11,7 @@ async function load() {
   try {
     server.info = await ask("/v1/info");
   } catch (error) {
+    part("about-content").replaceChildren(node("p", "muted", "Not loaded."));
     report(error, error.status === 401 ? null : load);
     return;
   }
