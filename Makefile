@@ -12,11 +12,15 @@ INSTALLED := $(VENV)/.installed
 demo: $(INSTALLED)
 	$(BIN)/tenor train demo
 
+# One process for each core; PROCESSES=1: one test after the other. Tests start many processes, each of which would
+# compile Tenor's sources again where Python may not write bytecode.
+TESTS = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest $(shell $(BIN)/python tests/side_by_side.py $(PROCESSES))
+
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -m "not slow"
+	$(TESTS) -m "not slow"
 
 test-slow: $(INSTALLED)
-	$(BIN)/python -m pytest -m slow
+	$(TESTS) -m slow
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -8,6 +8,11 @@ from pathlib import Path
 os.environ["HF_HUB_OFFLINE"] = "1"
 # Fork-shy and of no use to texts this short; the tests with two processes would warn.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# Models and matrices are tiny: more threads only wait for one another. Read when NumPy and PyTorch are imported, here
+# and in the processes that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("MKL_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
@@ -20,7 +25,8 @@ from tenor.data.dataset import LabelledText
 from tenor.data.sources import read_source
 from tiny_models import KINDS, save_tiny_model
 
-THREADS = 2
+THREADS = 1
+"""Tests run in a process for each core; a test that needs more threads sets them."""
 
 settings.register_profile("tenor", deadline=None, max_examples=50)  # No test fails because the machine is busy.
 settings.load_profile("tenor")
@@ -34,7 +40,7 @@ def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def isolated(session_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Tenor's cache in the session's own folder, no hub, and two threads and the same random state afterwards."""
+    """Tenor's cache in the session's own folder, no hub, and one thread and the same random state afterwards."""
     monkeypatch.setenv("TENOR_CACHE", str(session_cache))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     torch.set_num_threads(THREADS)
