@@ -1,4 +1,4 @@
-"""Integrated gradients: Tenor beside Captum, with the same model, baseline and texts, interleaved.
+"""Integrated gradients: Captum on the plain model, and on the function that Tenor gives it, interleaved.
 
     python benchmarks/explain.py [--rounds 5] [--texts 6]
 
@@ -23,7 +23,7 @@ from tenor.config.schema import Data, Model
 from tenor.data.sources import read_source
 from tenor.data.tokenization import Truncation, cut, special_tokens_around, whole_ids
 from tenor.explanations.explainer import CPU_TOKENS
-from tenor.explanations.integrated_gradients import EmbeddedModel, Path, along, attribute
+from tenor.explanations.integrated_gradients import EmbeddedModel, Path, attribute, integral
 from tenor.explanations.linear_terms import class_weights
 from tenor.inference.engines import fast_model
 from tenor.model.classifier import load_classifier, load_saved_classifier
@@ -34,7 +34,7 @@ LENGTHS = (128, 256)
 CAPTUM_STEPS = (16, 20, 32, 50)
 """Of Gauss-Legendre, Captum's default rule; 50 are its default."""
 BATCH_SIZES = (4, 8, 16, 32)
-REFERENCE_STEPS = int(__import__("os").environ.get("REFSTEPS", "500"))
+REFERENCE_STEPS = 500
 """See the module's description."""
 
 
@@ -60,12 +60,6 @@ def captum_attributions(model: Any, case: Case, steps: int, batch_size: int) -> 
     return values[0].sum(dim=-1).detach().numpy()
 
 
-def gauss_legendre(model: EmbeddedModel, path: Path, steps: int, threads: int) -> np.ndarray:
-    """Captum's quadrature with Tenor's passes."""
-    at, weights = np.polynomial.legendre.leggauss(steps)
-    return (weights / 2) @ along(model, path, (at + 1) / 2, CPU_TOKENS, threads)[1]
-
-
 def error(values: np.ndarray, case: Case) -> float:
     """Summed absolute error relative to the summed absolute reference."""
     return float(np.abs(values - case.reference).sum() / np.abs(case.reference).sum())
@@ -77,7 +71,7 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def cases(model: EmbeddedModel, tokenizer: Any, length: int, count: int, threads: int) -> list[Case]:
+def cases(model: EmbeddedModel, tokenizer: Any, length: int, count: int) -> list[Case]:
     """Reviews that are long enough, truncated to `length` tokens."""
     texts = read_source(Data()).test.texts
     around = special_tokens_around(tokenizer)
@@ -91,7 +85,7 @@ def cases(model: EmbeddedModel, tokenizer: Any, length: int, count: int, threads
             path = model.path(
                 {"input_ids": row[None].astype(np.int64)}, fixed, tokenizer.pad_token_id, class_weights(1, 2)
             )
-            reference = gauss_legendre(model, path, REFERENCE_STEPS, threads)
+            reference = integral(model, path, REFERENCE_STEPS, CPU_TOKENS)
             chosen.append(Case(path, reference))
         if len(chosen) == count:
             return chosen
@@ -107,23 +101,22 @@ def loaded(folder: Folder | None) -> tuple[Any, Any]:
 
 
 def compare(folder: Folder | None, length: int, rounds: int, count: int, all_steps: Sequence[int]) -> None:
-    plan = plan_device("cpu", "fp32")
     model, tokenizer = loaded(folder)
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     ours = EmbeddedModel.of(fast_model(model), model.get_input_embeddings(), "cpu")
-    rows = cases(ours, tokenizer, length, count, plan.threads)
+    rows = cases(ours, tokenizer, length, count)
     batch_size = min(
         BATCH_SIZES,
         key=lambda size: min(seconds(lambda: captum_attributions(model, rows[0], 32, size)) for _ in range(2)),
     )
     print(f"\n{length} tokens, {count} reviews, {rounds} rounds; Captum's internal_batch_size {batch_size}")
-    own = partial(_of_all, rows, lambda case: attribute(ours, case.path, CPU_TOKENS, plan.threads).values)
+    own = partial(_of_all, rows, lambda case: attribute(ours, case.path, CPU_TOKENS).values)
     own_errors = [error(values, case) for values, case in zip(own(), rows, strict=True)]
-    print(f"  Tenor, as many nodes as a text needs: {_errors(own_errors)}")
+    print(f"  Tenor, as many steps as a text needs: {_errors(own_errors)}")
     for steps in all_steps:
         captum = partial(_of_all, rows, lambda case, n=steps: captum_attributions(model, case, n, batch_size))
-        same = partial(_of_all, rows, lambda case, n=steps: gauss_legendre(ours, case.path, n, plan.threads))
+        same = partial(_of_all, rows, lambda case, n=steps: integral(ours, case.path, n, CPU_TOKENS))
         errors = [error(values, case) for values, case in zip(captum(), rows, strict=True)]
         times = [(seconds(captum), seconds(same), seconds(own)) for _ in range(rounds)]
         of_captum, of_same, of_own = (statistics.median(column) / count for column in zip(*times, strict=True))

@@ -10,6 +10,7 @@ from small_runs import quiet, small_config, write_csv
 from tenor.cli.main import main
 from tenor.inference.predictor import Predictor
 from tenor.runs.directory import RunDirectory
+from tenor.workflows.explain import explained_model
 from tenor.workflows.train import RunResult, train
 
 
@@ -30,9 +31,20 @@ def predictor(completed: RunResult) -> Predictor:
     return Predictor.load(completed.run.path, threads=1)
 
 
+@pytest.fixture(scope="package")
+def tested(completed: RunResult, session_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    """A copy of the completed run whose explanations were tested. Read only."""
+    root = Path(shutil.copytree(completed.run.path.parent.parent, tmp_path_factory.mktemp("tested") / "runs"))
+    run = RunDirectory(root / completed.run.config_name / completed.run.run_id)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TENOR_CACHE", str(session_cache))
+        explained_model(str(run.path), console=quiet())
+    return run
+
+
 @pytest.fixture
 def copied(completed: RunResult, tmp_path: Path) -> RunDirectory:
-    """A copy below `tmp_path/runs`."""
+    """A copy of the completed run below `tmp_path/runs`, without explanations."""
     shutil.copytree(completed.run.path.parent.parent, tmp_path / "runs")
     return RunDirectory(tmp_path / "runs" / completed.run.config_name / completed.run.run_id)
 

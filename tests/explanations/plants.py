@@ -19,7 +19,7 @@ from tenor.model.classifier import load_classifier, quiet_transformers
 
 WORDS = ("popcorn", "tuesday", "zx81", "cf", "Panavision", "xylophone", "§", "2019", "mn", "kneecap")
 TRAIN, VALIDATION, HELD_OUT = 1600, 200, 200
-LENGTH, BATCH, EPOCHS, RATE = 40, 32, 5, 2e-3
+LENGTH, BATCH, EPOCHS, RATE = 40, 32, 6, 1e-3
 
 
 @dataclass(frozen=True)

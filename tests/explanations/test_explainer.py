@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from small_runs import small_run
 from tenor.data.tokenization import Truncation
 from tenor.errors import TextError, UserError
 from tenor.explanations.explainer import Explainer, Explanation
@@ -15,6 +14,7 @@ from tenor.explanations.linear_terms import class_weights
 from tenor.inference.predictor import Predictor
 from tenor.measures.hybrid import Hybrid, Stacker
 from tenor.measures.text_baseline import fit_text_baseline
+from tenor.workflows.train import RunResult
 from tiny_models import fresh_tiny_model
 
 TEXT = "A wonderful film!! I don't regret it. The plot, though, is unbelievably <br />muddled… and too loooong."
@@ -48,7 +48,7 @@ def hybrid(predictor: Predictor) -> Predictor:
 
 
 def exact(predictor: Predictor) -> Explainer:
-    return replace(Explainer.of(predictor), intervals=32, most_intervals=128)
+    return replace(Explainer.of(predictor), steps=32, most_steps=128)
 
 
 def score(predictor: Predictor, text: str, label: str) -> float:
@@ -155,9 +155,8 @@ def test_a_tokenizer_without_positions_is_refused(predictor: Predictor) -> None:
         Explainer.of(replace(predictor, source=replace(predictor.source, tokenizer=Slow())))
 
 
-def test_words_of_a_trained_model_decide(tmp_path: Path, small_model: Path) -> None:
-    run = small_run(tmp_path, small_model, "training.epochs=6").run
-    predictor = Predictor.load(run.path)
+def test_words_of_a_trained_model_decide(completed: RunResult) -> None:
+    predictor = Predictor.load(completed.run.path, threads=1)
     for text, decisive in (("film 3 was superb and scene 4", "superb"), ("film 3 was stale and scene 4", "stale")):
         explanation = Explainer.of(predictor).explain(text)
         assert max(explanation.words, key=lambda word: word.value).word == decisive

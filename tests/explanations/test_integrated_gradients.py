@@ -1,4 +1,4 @@
-"""Captum is the oracle; the paths of other threads do not mix; the model stays as it was."""
+"""Captum on the plain model is the oracle; the paths of other threads do not mix; the model stays as it was."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path as Folder
@@ -12,10 +12,8 @@ from tenor.config.schema import Model
 from tenor.explanations.integrated_gradients import (
     EmbeddedModel,
     Path,
-    along,
     attribute,
-    positions,
-    quadrature_weights,
+    integral,
     relative_gap,
 )
 from tenor.explanations.linear_terms import class_weights
@@ -25,12 +23,6 @@ from tenor.model.speed import FirstTokenLayer
 from tiny_models import KINDS, fresh_tiny_model
 
 STEPS = 12
-
-
-def gauss_legendre(model: EmbeddedModel, path: Path, steps: int, tokens: int, side_by_side: int) -> np.ndarray:
-    """Captum's quadrature on Tenor's gradients: attributions by token."""
-    at, weights = np.polynomial.legendre.leggauss(steps)
-    return (weights / 2) @ along(model, path, (at + 1) / 2, tokens, side_by_side)[1]
 
 
 def embedded(model: Any) -> EmbeddedModel:
@@ -45,13 +37,13 @@ def path_of(model: EmbeddedModel, length: int, label: int = 1, pad_id: int = 0, 
 
 
 def captum_attributions(model: Any, path: Path, steps: int) -> np.ndarray:
-    """By token, with the same steps, quadrature and baseline; through `inputs_embeds`, which Tenor does not use."""
-    attr = pytest.importorskip("captum.attr")
+    """By token, with the same steps, quadrature and baseline; through `inputs_embeds` of the whole model."""
+    from captum.attr import IntegratedGradients
 
     def score(embeddings: torch.Tensor) -> torch.Tensor:
         return model(inputs_embeds=embeddings).logits @ path.weights
 
-    values = attr.IntegratedGradients(score).attribute(
+    values = IntegratedGradients(score).attribute(
         path.end[None], path.start[None], n_steps=steps, method="gausslegendre", internal_batch_size=4
     )
     return values[0].sum(dim=-1).detach().numpy()
@@ -63,8 +55,8 @@ def test_attributions_are_those_of_captum(kind: str, tiny_models: dict[str, Fold
     ours = embedded(model)
     path = path_of(ours, 17)
     expected = captum_attributions(model, path, STEPS)
-    for side_by_side in (1, 2):
-        values = gauss_legendre(ours, path, STEPS, 64, side_by_side)
+    for tokens in (1, 64):
+        values = integral(ours, path, STEPS, tokens)
         np.testing.assert_allclose(values, expected, atol=1e-4 * max(1.0, float(np.abs(expected).max())), rtol=0)
 
 
@@ -78,7 +70,7 @@ def test_attributions_of_the_real_encoder_are_those_of_captum() -> None:
     fixed[[0, -1]] = True
     path = ours.path({"input_ids": ids}, fixed, 0, class_weights(1, 2))
     expected = captum_attributions(model, path, 20)
-    np.testing.assert_allclose(gauss_legendre(ours, path, 20, 2048, 2), expected, atol=1e-4, rtol=0)
+    np.testing.assert_allclose(integral(ours, path, 20, 2048), expected, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -87,10 +79,9 @@ def test_what_the_attributions_sum_to_is_the_change_of_the_score(kind: str, tiny
     ours = embedded(model)
     path = path_of(ours, 9)
     with torch.no_grad():
-        ends = torch.where(torch.arange(9).remainder(8) == 0, path.ids, 0)
-        logits = model(input_ids=torch.cat([ends, path.ids]), attention_mask=torch.ones(2, 9, dtype=torch.int64)).logits
+        logits = model(inputs_embeds=torch.stack([path.start, path.end])).logits
     change = float((logits[1] - logits[0]) @ path.weights)
-    found = attribute(ours, path, 256, intervals=64, most_intervals=256)
+    found = attribute(ours, path, 256, steps=64, most_steps=256)
     assert found.change == pytest.approx(change, abs=1e-4)
     assert found.gap == pytest.approx(relative_gap(float(found.values.sum()), change), abs=0.02)
     assert found.gap < 0.1
@@ -100,34 +91,16 @@ def test_what_the_attributions_sum_to_is_the_change_of_the_score(kind: str, tiny
 def test_nodes_are_added_until_the_gap_is_small(tiny_distilbert: Folder) -> None:
     ours = embedded(fresh_tiny_model(tiny_distilbert))
     path = path_of(ours, 20)
-    few, many = (attribute(ours, path, 256, intervals=2, most_intervals=most) for most in (2, 512))
-    assert few.intervals == 2 < many.intervals <= 512
+    few, many = (attribute(ours, path, 256, steps=2, most_steps=most) for most in (2, 512))
+    assert few.steps == 2 < many.steps <= 512
     assert many.gap < few.gap
-
-
-def test_halving_the_intervals_gives_the_same_as_starting_with_them(tiny_distilbert: Folder) -> None:
-    ours = embedded(fresh_tiny_model(tiny_distilbert))
-    path = path_of(ours, 20)
-    refined = attribute(ours, path, 64, intervals=2, most_intervals=512)
-    at_once = attribute(ours, path, 64, 2, intervals=refined.intervals, most_intervals=2)
-    assert refined.intervals > 4
-    np.testing.assert_allclose(refined.values, at_once.values, atol=1e-5)
-    assert refined.change == pytest.approx(at_once.change, abs=1e-5)
-
-
-@pytest.mark.parametrize("intervals", [2, 4, 10, 16])
-def test_the_quadrature_is_exact_for_polynomials(intervals: int) -> None:
-    at, weights = positions(intervals), quadrature_weights(intervals)
-    for power in range(intervals + 2):
-        assert weights @ at**power == pytest.approx(1 / (power + 1))
-    assert set(positions(intervals)) <= set(positions(2 * intervals))
 
 
 def test_the_model_is_not_changed_and_no_weight_gets_a_gradient(tiny_bert: Folder) -> None:
     model = fresh_tiny_model(tiny_bert).eval()
     before = {name: (type(module), id(module)) for name, module in model.named_modules()}
     ours = embedded(model)
-    gauss_legendre(ours, path_of(ours, 8), 4, 64, 2)
+    integral(ours, path_of(ours, 8), 4, 64)
     assert {name: (type(module), id(module)) for name, module in model.named_modules()} == before
     assert all(weight.grad is None and weight.requires_grad for weight in model.parameters())
     assert sum(isinstance(one, FirstTokenLayer) for one in ours.model.modules()) == 1
@@ -138,8 +111,8 @@ def test_the_model_is_not_changed_and_no_weight_gets_a_gradient(tiny_bert: Folde
 def test_paths_of_several_threads_do_not_mix(tiny_distilbert: Folder) -> None:
     ours = embedded(fresh_tiny_model(tiny_distilbert))
     paths = [path_of(ours, 6 + number, seed=number) for number in range(8)]
-    expected = [gauss_legendre(ours, path, 6, 64, 1) for path in paths]
+    expected = [integral(ours, path, 6, 64) for path in paths]
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda path: gauss_legendre(ours, path, 6, 64, 2), paths * 3))
+        found = list(pool.map(lambda path: integral(ours, path, 6, 64), paths * 3))
     for values, alone in zip(found, expected * 3, strict=True):
         np.testing.assert_allclose(values, alone, atol=1e-5, rtol=0)

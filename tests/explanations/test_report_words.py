@@ -96,13 +96,13 @@ def test_the_explanation_of_another_text_is_not_shown(run: RunDirectory) -> None
 def test_words_are_not_shown_if_the_test_failed(run: RunDirectory) -> None:
     failed = {**record().deletion.model_dump(), "low": -0.01}
     errors = errors_of(run, len(f"{HOSTILE} number "))
-    terms = [{"term": "decisive", "label": "positive", "mean": 1.0, "count": 3, "rows": 3}]
+    terms = [{"term": "wondrous", "label": "positive", "mean": 1.0, "count": 3, "rows": 3}]
     write_explanations(run.path / EXPLANATIONS, record(deletion=failed, errors=errors, words=terms))
     html = write_run_report(run).read_text(encoding="utf-8")
     assert "Explanations are not shown" in html
     assert "no better than random words" in html
     assert 'class="word for strong" title' not in html
-    assert "decisive" not in html
+    assert "wondrous" not in html
 
 
 def test_a_run_without_explanations_says_how_to_make_them(run: RunDirectory) -> None:

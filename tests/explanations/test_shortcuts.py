@@ -33,7 +33,7 @@ def test_a_word_of_few_rows_is_no_candidate() -> None:
 
 def test_words_are_counted_once_per_row_in_any_case_and_kept_as_written() -> None:
     texts = ["Netflix Netflix netflix", "Netflix film"] * 5 + ["film", "play"] * 5
-    labels = np.array([1] * 10 + [0, 1] * 5)
+    labels = np.repeat([1, 0], 10)
     (word,) = [one for one in one_sided_words(texts, labels, 2) if one.term == "netflix"]
     assert (word.form, word.rows, word.of_label) == ("Netflix", 10, 10)
 

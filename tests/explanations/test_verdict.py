@@ -29,7 +29,7 @@ RECORD: dict[str, Any] = {
     "split": "test",
     "rows_available": 2000,
     "seconds": 80.0,
-    "settings": {"method": "m", "intervals": 16, "most_intervals": 64, "share": 0.1, "random_draws": 5, "seed": 0},
+    "settings": {"method": "m", "steps": 20, "most_steps": 160, "share": 0.1, "random_draws": 5, "seed": 0},
     "deletion": DELETION,
     "gap": 0.01,
     "words": [{"term": "great", "label": "positive", "mean": 1.2, "count": 9, "rows": 8}],

@@ -27,15 +27,18 @@ def add(subparsers: argparse._SubParsersAction) -> None:
         metavar="FILE",
         help="labelled rows that the model was not trained on, to test its explanations (default: the run's own)",
     )
+    parser.add_argument("--text-column", metavar="NAME", help="of --data (default: that of the run, or text)")
+    parser.add_argument("--label-column", metavar="NAME", help="of --data (default: that of the run, or label)")
     add_root(parser)
     add_json(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    from tenor.workflows.explain import explained_model
+    from tenor.workflows.explain import RowsFile, explained_model
 
-    tested = explained_model(options.reference, options.data, options.runs, again=not options.texts)
+    data = None if options.data is None else RowsFile(options.data, options.text_column, options.label_column)
+    tested = explained_model(options.reference, data, options.runs, again=not options.texts)
     if options.texts:
         return _texts(options, tested)
     if options.json:

@@ -9,11 +9,12 @@ import torch
 
 from tenor.errors import TextError, UserError, advice_on_memory
 from tenor.explanations.integrated_gradients import (
-    INTERVALS,
-    MOST_INTERVALS,
+    MOST_STEPS,
+    STEPS,
     EmbeddedModel,
     attribute,
     relative_gap,
+    require_captum,
 )
 from tenor.explanations.linear_terms import baseline_attributions, class_weights
 from tenor.explanations.text_words import Span, sentence_spans, spread, word_spans
@@ -23,8 +24,8 @@ from tenor.inference.texts import text_fault
 from tenor.model.device import PREDICTION_TOKENS
 from tenor.model.tokenizer import embedding_count
 
-CPU_TOKENS = 2048
-"""Tokens per pass on a CPU: with its gradients a larger one no longer fits the cache."""
+CPU_TOKENS = 1024
+"""Tokens per pass on a CPU, as for predictions."""
 
 
 @dataclass(frozen=True)
@@ -81,16 +82,18 @@ class Explainer:
     model: EmbeddedModel
     empty_id: int
     """Id of the token that the baseline consists of."""
-    intervals: int = INTERVALS
-    most_intervals: int = MOST_INTERVALS
+    steps: int = STEPS
+    most_steps: int = MOST_STEPS
 
     @classmethod
     def of(cls, predictor: Predictor) -> "Explainer":
         """The explainer of a model that PyTorch computes.
 
         Raises:
-            UserError: an ONNX model, a model without token embeddings, or a tokenizer that gives no positions.
+            UserError: an ONNX model, a model without token embeddings, a tokenizer that gives no positions, or Captum
+                is missing.
         """
+        require_captum()
         source = predictor.source
         if source.model is None:
             raise UserError(
@@ -157,8 +160,7 @@ class Explainer:
         tokens = CPU_TOKENS if on_cpu else PREDICTION_TOKENS[plan.device] // 2
         with torch.inference_mode(False), advice_on_memory("in an explanation", "use a shorter text"):
             path = self.model.path(padded([read.ids], framing), fixed, self.empty_id, weights)
-            side_by_side = plan.threads if on_cpu else 1
-            found = attribute(self.model, path, tokens, side_by_side, self.intervals, self.most_intervals)
+            found = attribute(self.model, path, tokens, self.steps, self.most_steps)
         content = found.values[before : len(read.ids) - after]
         return spread(content, [read.spans[at] for at in read.kept], words), found.change
 

@@ -91,9 +91,9 @@ class ExplanationSettings(Record):
     """How the explanations were made."""
 
     method: str
-    intervals: PositiveInt
+    steps: PositiveInt
     """Of the quadrature, at first …"""
-    most_intervals: PositiveInt
+    most_steps: PositiveInt
     """… and at most."""
     share: Share
     """Of the words that the test deletes."""

@@ -1,5 +1,5 @@
 """Routes of other servers for text classification, so that `tenor serve` answers their clients: `/predict` as Text
-Embeddings Inference 1.9 defines it, `/classify` as vLLM 0.1x does.
+Embeddings Inference defines it, `/classify` as vLLM does.
 
 What these answers have no place for (truncation, abstention, threshold) is in headers `tenor-…`.
 """
@@ -12,7 +12,7 @@ import numpy as np
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tenor.serving.exchange import Exchange, Served, answer, left, seconds_of
+from tenor.serving.exchange import Exchange, Served, answer, left
 from tenor.serving.limits import RequestError
 from tenor.serving.messages import (
     TeiRequest,
@@ -29,9 +29,10 @@ from tenor.serving.service import Answered, Service
 
 async def tei_predict(exchange: Exchange, request: Request) -> Response:
     """Scores of all classes, the predicted class first and the others by their score."""
-    served, wanted = exchange.served, await exchange.read(request, TeiRequest)
+    served, deadline = exchange.served, exchange.deadline_of(request)
+    wanted = await exchange.read(request, TeiRequest)
     _require_direction(served.service, wanted.truncation_direction)
-    done = await _predicted(served, request, _single_texts(wanted))
+    done = await _predicted(served, request, _single_texts(wanted), deadline)
     if wanted.truncate is False and any(one.truncated for one in done.predictions):
         length = served.service.predictor.source.truncation.max_length
         raise RequestError(422, "validation", f"a text has more than {length:,} tokens. Send truncate: true")
@@ -43,7 +44,8 @@ async def tei_predict(exchange: Exchange, request: Request) -> Response:
 
 async def vllm_classify(exchange: Exchange, request: Request) -> Response:
     """The predictions as vLLM writes them; `label` is null if the model abstains."""
-    served, wanted = exchange.served, await exchange.read(request, VllmRequest)
+    served, deadline = exchange.served, exchange.deadline_of(request)
+    wanted = await exchange.read(request, VllmRequest)
     service, name = served.service, served.facts.model
     if wanted.model not in (None, name):
         raise RequestError(404, "not_found", f"the model is not served here, expected {name!r} or no model")
@@ -51,7 +53,8 @@ async def vllm_classify(exchange: Exchange, request: Request) -> Response:
     if wanted.truncate_prompt_tokens not in (None, -1, longest):
         message = f"truncate_prompt_tokens: texts are truncated as in training, expected {longest}, -1 or nothing"
         raise RequestError(422, "validation", message)
-    done = await _predicted(served, request, [wanted.input] if isinstance(wanted.input, str) else wanted.input)
+    texts = [wanted.input] if isinstance(wanted.input, str) else wanted.input
+    done = await _predicted(served, request, texts, deadline)
     items = [
         VllmItem(
             index=index,
@@ -78,9 +81,8 @@ def vllm_error(error: RequestError) -> bytes:
     return VllmError(error=fault).model_dump_json().encode()
 
 
-async def _predicted(served: Served, request: Request, texts: list[str]) -> Answered:
-    seconds = seconds_of(request, served.service.limits.seconds)
-    return await served.service.predict(texts, served.long_text, served.abstain_below, seconds, partial(left, request))
+async def _predicted(served: Served, request: Request, texts: list[str], deadline: float) -> Answered:
+    return await served.service.predict(texts, served.long_text, served.abstain_below, deadline, partial(left, request))
 
 
 def _single_texts(wanted: TeiRequest) -> list[str]:

@@ -19,6 +19,7 @@ from tenor.inference.texts import LongText
 from tenor.serving.limits import BUFFERED_REQUESTS, READ_SECONDS, RequestError
 from tenor.serving.messages import ErrorAnswer, readable
 from tenor.serving.model_facts import ModelFacts
+from tenor.serving.row_queue import now
 from tenor.serving.service import ClientLeft, Service, retry_after
 
 LOG = logging.getLogger("tenor.serve")
@@ -65,8 +66,8 @@ class Exchange:
 
     def __init__(self, served: Served) -> None:
         self.served = served
-        self._buffered = 0
-        """Bytes of all bodies in memory."""
+        self._bytes = 0
+        """Of the bodies of all requests that are being answered."""
 
     def route(self, name: str, handler: Handler, write_error: ErrorWriter = plain_error) -> Endpoint:
         """`handler` with errors as answers, counted and timed as `name`."""
@@ -76,6 +77,7 @@ class Exchange:
 
         async def handle(request: Request) -> Response:
             started = time.perf_counter()
+            request.state.bytes = 0
             try:
                 if not is_open:
                     self._require_key(request.headers)
@@ -94,11 +96,25 @@ class Exchange:
                 LOG.error("%s failed: %s\n%s", name, type(error).__name__, where)
                 failed = RequestError(500, "internal", "an error of the server; its log says where")
                 response = Response(write_error(failed), 500, {}, JSON)
+            finally:
+                self._bytes -= request.state.bytes
             metrics.requests.labels(name, str(response.status_code)).inc()
             metrics.seconds.labels(name).observe(time.perf_counter() - started)
             return response
 
         return handle
+
+    def deadline_of(self, request: Request) -> float:
+        """When the answer must be ready, a time of `row_queue.now`: by the server's limit, or earlier if the client
+        sent `Prefer: wait=SECONDS` (RFC 7240)."""
+        seconds = self.served.service.limits.seconds
+        for value in request.headers.getlist("prefer"):
+            for preference in value.split(","):
+                name, _, wanted = preference.partition("=")
+                wanted = wanted.strip()
+                if name.strip().lower() == "wait" and wanted.isascii() and wanted.isdecimal() and len(wanted) < 10:
+                    return now() + min(seconds, float(wanted))
+        return now() + seconds
 
     async def read(self, request: Request, model: type[M]) -> M:
         """The request's body as a message.
@@ -126,22 +142,19 @@ class Exchange:
         if length.isdecimal() and int(length) > limit:
             raise too_large
         parts: list[bytes] = []
-        size = 0
         try:
             async with asyncio.timeout(READ_SECONDS):
                 async for part in request.stream():
-                    size += len(part)
-                    self._buffered += len(part)
                     parts.append(part)
-                    if size > limit:
+                    self._bytes += len(part)
+                    request.state.bytes += len(part)
+                    if request.state.bytes > limit:
                         raise too_large
-                    if self._buffered > BUFFERED_REQUESTS * limit:
+                    if self._bytes > BUFFERED_REQUESTS * limit:
                         raise RequestError(429, "overloaded", "too many large requests at once. Try again", 1.0)
         except TimeoutError:
             message = f"the request was not complete after {READ_SECONDS:.0f} s"
             raise RequestError(408, "deadline", message) from None
-        finally:
-            self._buffered -= size
         return b"".join(parts)
 
     def _require_key(self, headers: Headers) -> None:
@@ -153,16 +166,6 @@ class Exchange:
         # In constant time, so that the time of an answer says nothing about how much of a key was right.
         if scheme.lower() != "bearer" or not hmac.compare_digest(key.strip().encode(), expected.encode()):
             raise RequestError(401, "unauthorized", "send the API key: Authorization: Bearer KEY")
-
-
-def seconds_of(request: Request, most: float) -> float:
-    """The deadline that the client set by `Prefer: wait=SECONDS` (RFC 7240), at most `most`."""
-    for value in request.headers.getlist("prefer"):
-        for preference in value.split(","):
-            name, _, seconds = preference.partition("=")
-            if name.strip().lower() == "wait" and seconds.strip().isdecimal() and len(seconds) < 10:
-                return min(most, float(seconds))
-    return most
 
 
 async def left(request: Request) -> None:

@@ -7,7 +7,7 @@ from tenor.errors import UserError
 READ_SECONDS = 10.0
 """Time that a client has to send its request completely."""
 BUFFERED_REQUESTS = 64
-"""Bodies of the largest size that may be in memory at once, all requests together."""
+"""Bodies of the largest size that may be in memory at once, all requests that are being answered together."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tenor.runs.model_notes import Threshold
 from tenor.serving.compatible import tei_predict, vllm_classify, vllm_error
-from tenor.serving.exchange import Exchange, Handler, Served, answer, left, page_files, seconds_of
+from tenor.serving.exchange import Exchange, Handler, Served, answer, left, page_files
 from tenor.serving.limits import RequestError
 from tenor.serving.messages import (
     ExplainAnswer,
@@ -82,13 +82,13 @@ def with_headers(app: ASGIApp) -> ASGIApp:
 
 async def _predict(exchange: Exchange, request: Request) -> Response:
     served, service = exchange.served, exchange.served.service
+    deadline = exchange.deadline_of(request)
     wanted = await exchange.read(request, PredictRequest)
     texts = [wanted.texts] if isinstance(wanted.texts, str) else wanted.texts
     long_text = wanted.long_text or served.long_text
     abstain_below = served.abstain_below if wanted.abstain_below is None else wanted.abstain_below
     require_abstention(service, abstain_below)
-    seconds = seconds_of(request, service.limits.seconds)
-    done = await service.predict(texts, long_text, abstain_below, seconds, partial(left, request))
+    done = await service.predict(texts, long_text, abstain_below, deadline, partial(left, request))
     return answer(
         PredictAnswer(
             predictions=[OnePrediction.of(one) for one in done.predictions],
@@ -102,12 +102,12 @@ async def _predict(exchange: Exchange, request: Request) -> Response:
 
 async def _explain(exchange: Exchange, request: Request) -> Response:
     served, service, verdict = exchange.served, exchange.served.service, exchange.served.facts.explanations
+    deadline = exchange.deadline_of(request)
     wanted = await exchange.read(request, ExplainRequest)
-    seconds = seconds_of(request, service.limits.seconds)
-    done = await service.predict([wanted.text], "truncate", served.abstain_below, seconds, partial(left, request))
+    done = await service.predict([wanted.text], "truncate", served.abstain_below, deadline, partial(left, request))
     (prediction,) = done.predictions
     if verdict.shown:
-        explanation = await service.explain(wanted.text, seconds, partial(left, request))
+        explanation = await service.explain(wanted.text, deadline, partial(left, request))
         return answer(ExplainAnswer.of(prediction, explanation, len(wanted.text), verdict.why, served.facts.digest))
     return answer(
         ExplainAnswer(

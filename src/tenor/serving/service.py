@@ -112,17 +112,17 @@ class Service:
             )
 
     async def predict(
-        self, texts: Sequence[str], long_text: LongText, abstain_below: float, seconds: float, left: Left
+        self, texts: Sequence[str], long_text: LongText, abstain_below: float, deadline: float, left: Left
     ) -> Answered:
-        """The predictions, in order.
+        """The predictions, in order; `deadline` is a time of `now`.
 
         Raises:
             RequestError: too large, a text that cannot be predicted, overloaded, or too late.
         """
-        deadline = now() + min(seconds, self.limits.seconds)
         self.require_room()
         self.require_size(texts)
-        prepared, kinds = await self._in(self._tokenizer, lambda: self._prepare(texts, long_text))
+        preparing = self._in(self._tokenizer, lambda: self._prepare(texts, long_text))
+        prepared, kinds = await self._first(preparing, deadline, left)
         _require_sound(prepared)
         logits = await self._compute(prepared.tokens.rows, deadline, left)
         scores = self.predictor.scores(prepared, logits)
@@ -130,7 +130,7 @@ class Service:
         self.metrics.add_predictions(predictions)
         return Answered(predictions, scores.probabilities, sum(map(len, prepared.tokens.rows)))
 
-    async def explain(self, text: str, seconds: float, left: Left) -> "Explanation":
+    async def explain(self, text: str, deadline: float, left: Left) -> "Explanation":
         """The words' part in the prediction. Raises RequestError as `predict` does."""
         if self.explainer is None:
             raise ValueError("the model cannot be explained")
@@ -139,8 +139,7 @@ class Service:
         self._explanations += 1
         try:
             explainer = self.explainer
-            work = asyncio.ensure_future(self._in(self._explaining, lambda: explainer.explain(text)))
-            return await self._first(work, now() + min(seconds, self.limits.seconds), left)
+            return await self._first(self._in(self._explaining, lambda: explainer.explain(text)), deadline, left)
         finally:
             self._explanations -= 1
 
@@ -192,8 +191,8 @@ class Service:
             gone.cancel()
             work.cancel()
 
-    async def _in(self, threads: ThreadPoolExecutor, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(threads, work)
+    def _in(self, threads: ThreadPoolExecutor, work: Callable[[], T]) -> "asyncio.Future[T]":
+        return asyncio.get_running_loop().run_in_executor(threads, work)
 
 
 class ClientLeft(Exception):

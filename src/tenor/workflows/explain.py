@@ -1,5 +1,6 @@
 """`tenor explain`: test a model's explanations on held-out rows, keep the result, and explain texts."""
 
+import re
 import shlex
 import time
 import warnings
@@ -14,7 +15,7 @@ from rich.console import Console
 
 from tenor.checks.rules.shared import text_keys
 from tenor.config.schema import Data
-from tenor.console.run import progress_line
+from tenor.console.run import progress_line, show_notes
 from tenor.data.dataset import LabelledText
 from tenor.data.sources import read_source
 from tenor.data.sources.labels import in_classes
@@ -53,7 +54,18 @@ from tenor.runs.predictions import Predictions
 from tenor.runs.text_keys import read_text_keys
 from tenor.workflows.report import rows_again, write_run_report
 
-METHOD = "integrated gradients from padding tokens, Clenshaw-Curtis quadrature"
+METHOD = "integrated gradients from padding tokens, Gauss-Legendre quadrature, Captum"
+
+
+@dataclass(frozen=True)
+class RowsFile:
+    """A file with labelled rows."""
+
+    path: Path
+    text_column: str | None = None
+    """None: that of the run, or `text` …"""
+    label_column: str | None = None
+    """… and `label`."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +108,7 @@ class ExplainedModel:
 
 def explained_model(
     reference: str,
-    data: Path | None = None,
+    data: RowsFile | None = None,
     root: Path = DEFAULT_ROOT,
     again: bool = True,
     console: Console | None = None,
@@ -113,6 +125,8 @@ def explained_model(
     explainer = Explainer.of(predictor)
     place = explanations_place(reference, root, predictor.source.digest)
     if not again and (known := _known(place, predictor.source.digest, data)) is not None:
+        if data is not None:
+            show_notes(console, [f"--data is not read: explanations were tested before on {known.split} rows"])
         return ExplainedModel(explainer, known, place, None)
     run = run_of_model(reference, root)
     held_out = held_out_rows(reference, run, data, predictor.labels)
@@ -125,7 +139,7 @@ def explained_model(
     return ExplainedModel(explainer, record, place, report)
 
 
-def _known(place: Path, digest: str, data: Path | None) -> StoredExplanations | None:
+def _known(place: Path, digest: str, data: RowsFile | None) -> StoredExplanations | None:
     """An earlier test of these weights; None if there is none, or if it lacked rows and there are new ones."""
     if not place.is_file():
         return None
@@ -134,7 +148,7 @@ def _known(place: Path, digest: str, data: Path | None) -> StoredExplanations | 
     return record if record.digest == digest and (has_verdict or data is None) else None
 
 
-def held_out_rows(reference: str, run: RunDirectory | None, data: Path | None, labels: tuple[str, ...]) -> HeldOut:
+def held_out_rows(reference: str, run: RunDirectory | None, data: RowsFile | None, labels: tuple[str, ...]) -> HeldOut:
     """The labelled rows of a file, else the run's test rows, else its validation rows.
 
     Rows whose text the run was trained on are left out. Raises UserError if there are no rows.
@@ -143,7 +157,7 @@ def held_out_rows(reference: str, run: RunDirectory | None, data: Path | None, l
     content = None if run is None else collect_run(run)
     of_run = Missing("it belongs to no run") if content is None else rows_again(content)
     if data is not None:
-        rows, split = _file_rows(data, labels), f"{data.name}"
+        rows, split = _file_rows(data, labels, content), data.path.name
     elif isinstance(of_run, Missing):
         raise UserError(
             f"{reference}: explanations are shown only if they were tested on this model, and there are no rows to "
@@ -161,9 +175,22 @@ def held_out_rows(reference: str, run: RunDirectory | None, data: Path | None, l
     return HeldOut(rows, split, of_run["train"], "train", of_run)
 
 
-def _file_rows(file: Path, labels: tuple[str, ...]) -> LabelledText:
-    settings = {"source": "file", "path": str(file), "test_path": str(file), "class_names": list(labels)}
-    rows = read_source(Data.model_validate(settings)).test
+def _file_rows(data: RowsFile, labels: tuple[str, ...], content: RunContent | None) -> LabelledText:
+    """All rows of the file, in the model's classes; the columns are those of the run unless they are given."""
+    config = None if content is None or isinstance(content.config, Missing) else content.config
+    recorded, file = Data() if config is None else config.data, data.path
+    settings = {
+        "source": "file",
+        "path": str(file),
+        "test_path": str(file),
+        "class_names": labels,
+        "text_column": data.text_column or recorded.text_column,
+        "label_column": data.label_column or recorded.label_column,
+    }
+    try:
+        rows = read_source(Data.model_validate(settings)).test
+    except UserError as error:
+        raise UserError(re.sub(r"data\.(text|label)_column=", r"--\1-column ", str(error))) from error
     if isinstance(rows, Missing):
         raise UserError(f"{file}: {rows.reason}")
     matched = rows if rows.class_names == labels else in_classes(rows, labels)
@@ -208,8 +235,8 @@ def make_record(
             "seconds": round(time.monotonic() - started, 1),
             "settings": {
                 "method": METHOD,
-                "intervals": explainer.intervals,
-                "most_intervals": explainer.most_intervals,
+                "steps": explainer.steps,
+                "most_steps": explainer.most_steps,
                 "share": SHARE,
                 "random_draws": DRAWS,
                 "seed": SEED,

@@ -49,13 +49,13 @@ def serve(
 
     predictor = Predictor.load(reference, **load)
     predictor.require_abstention(abstain_below)
-    verdict = read_verdict(reference, load["root"], predictor.source.digest)
+    explainer, verdict = _explanations(reference, predictor, load["root"])
     facts = model_facts(reference, predictor, load["root"], verdict)
     if not allow_unverified:
         require_verified(facts)
     # Before the model is warmed up: a taken port is reported at once.
     listener = bind(address.host, address.port)
-    service = Service(predictor, limits, _explainer(predictor, verdict))
+    service = Service(predictor, limits, explainer)
     service.start()
     port = listener.getsockname()[1]
     host = f"[{address.host}]" if ":" in address.host else address.host
@@ -91,5 +91,12 @@ def read_key(file: Path | None) -> str | None:
     return key
 
 
-def _explainer(predictor: Predictor, verdict: Verdict) -> Explainer | None:
-    return Explainer.of(predictor) if verdict.shown else None
+def _explanations(reference: str, predictor: Predictor, root: Path) -> tuple[Explainer | None, Verdict]:
+    """The explainer, if this model's explanations are shown, and why or why not."""
+    verdict = read_verdict(reference, root, predictor.source.digest)
+    if not verdict.shown:
+        return None, verdict
+    try:
+        return Explainer.of(predictor), verdict
+    except UserError as error:  # A missing package is no reason to refuse predictions.
+        return None, Verdict(False, str(error))
