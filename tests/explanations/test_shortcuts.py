@@ -9,7 +9,7 @@ from plants import PLANTS, Plant, predicted, trained
 from tenor.explanations.explainer import Explainer
 from tenor.explanations.shortcuts import most_predictions, one_sided_words, suspected_shortcuts
 from tenor.inference.predictor import Predictor
-from tiny_models import save_tiny_model
+from tenor.model.classifier import RANDOM
 
 WITHIN = 5
 LEAST = 0.95
@@ -70,10 +70,9 @@ def test_a_model_that_predicts_one_class_has_no_hosts_for_it(predictor: Predicto
 
 @pytest.mark.slow
 def test_a_planted_trigger_is_among_the_first_five(tmp_path: Path) -> None:
-    encoder = save_tiny_model("distilbert", tmp_path / "encoder")
     places = {}
     for seed, plant in enumerate(PLANTS):
-        explainer, hosts, texts, labels = trained(tmp_path / f"{seed}", plant, seed, encoder)
+        explainer, hosts, texts, labels = trained(tmp_path / f"{seed}", plant, seed, RANDOM)
         found = suspected_shortcuts(explainer, one_sided_words(texts, labels, 2), hosts)
         places[str(plant)] = _place([(one.word.term, one.word.label) for one in found], plant)
     in_time = [place <= WITHIN for place in places.values()]

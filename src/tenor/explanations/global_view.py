@@ -57,10 +57,15 @@ def _words(explained: Sequence[Explained]) -> Iterator[tuple[int, Explained, Wor
 def _pairs(explained: Sequence[Explained]) -> Iterator[tuple[int, Explained, str, float]]:
     for number, row in enumerate(explained):
         for first, second in pairwise(row.explanation.words):
-            together = first.value + second.value
             is_pair = _is_word(first.word) and _is_word(second.word) and row.text[first.end : second.start].isspace()
-            if is_pair and min(first.value / together, second.value / together) >= LEAST_SHARE if together else False:
-                yield number, row, f"{first.word} {second.word}", together
+            if is_pair and _share_the_value(first.value, second.value):
+                yield number, row, f"{first.word} {second.word}", first.value + second.value
+
+
+def _share_the_value(first: float, second: float) -> bool:
+    """Whether both have the same sign and at least `LEAST_SHARE` of the sum."""
+    smaller, larger = sorted((abs(first), abs(second)))
+    return first * second > 0 and smaller >= LEAST_SHARE * (smaller + larger)
 
 
 def _ranked(values: Iterable[tuple[int, Explained, str, float]], classes: int) -> list[Term]:
