@@ -20,6 +20,7 @@ from tenor.cli import (
     report,
     rule,
     runs,
+    serve,
     sweep,
     train,
     watch,
@@ -28,7 +29,7 @@ from tenor.errors import TenorError, UserError, harmless, system_refusal
 from tenor.model.memory import collect_cycles_seldom, use_one_heap
 
 COMMANDS = (
-    *(train, check, audit, evaluate, calibrate, compare, report, predict, export),
+    *(train, check, audit, evaluate, calibrate, compare, report, predict, serve, export),
     *(diagnose, watch, experiments, sweep, runs, configs, rule),
 )
 

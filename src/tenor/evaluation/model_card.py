@@ -160,7 +160,8 @@ def _hub_data(data: Data) -> str | None:
     return data.hub_name or HUB_IDS.get(data.source)
 
 
-def _data_name(data: Data) -> str:
+def data_name(data: Data) -> str:
+    """The name of the data for readers."""
     return data.hub_name or DATA_NAMES.get(data.source) or Path(data.path or data.source).name
 
 
@@ -185,7 +186,7 @@ def _eval_results(config: Config, evaluation: EvaluationNumbers) -> list["EvalRe
                 task_type="text-classification",
                 task_name="Text classification",
                 dataset_type=dataset_type,
-                dataset_name=_data_name(data),
+                dataset_name=data_name(data),
                 dataset_config=data.hub_config,
                 dataset_split=split,
                 metric_type=kind,
@@ -213,7 +214,7 @@ def _body(
         "name": config.name,
         "config": config,
         "base": base_model(config.model.name) or markdown(config.model.name),
-        "data_name": markdown(_data_name(config.data)),
+        "data_name": markdown(data_name(config.data)),
         "class_names": [markdown(name) for name in evaluation.class_names],
         "split": split,
         "n": numbers.n,
@@ -230,7 +231,7 @@ def _body(
         "learns": trainable_briefly(content),
         "encoder": None if (alone := numbers.baseline("encoder")) is None else percent(alone),
         "probabilities": probabilities_section(read_notes_alone(content.run.model)) if has_notes else "",
-        "limits": [markdown(limit) for limit in _limits(numbers, content.predictions[split], confidence)],
+        "limits": [markdown(limit) for limit in measured_limits(numbers, content.predictions[split], confidence)],
         "checks": checks,
         "refused": [
             one.code for one in (checks.findings if checks else ()) if one.severity == "error" and not one.allowed
@@ -257,7 +258,7 @@ def _without_folder_digest(content: RunContent) -> RunContent:
     return replace(content, manifest=replace(content.manifest, digests={}))
 
 
-def _limits(numbers: SplitNumbers, predictions: Predictions | Missing, confidence: float) -> list[str]:
+def measured_limits(numbers: SplitNumbers, predictions: Predictions | Missing, confidence: float) -> list[str]:
     """Weaknesses of the model that were measured."""
     limits = []
     text = numbers.baseline("text")

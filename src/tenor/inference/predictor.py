@@ -2,7 +2,7 @@
 
 import warnings
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -157,6 +157,15 @@ class Scores:
 
 
 @dataclass(frozen=True)
+class PreparedTexts:
+    """Texts as the model reads them."""
+
+    tokens: TextTokens
+    text_scores: np.ndarray | None
+    """For a hybrid: the text baseline's log-probabilities, float64, shape (texts, K)."""
+
+
+@dataclass(frozen=True)
 class Predictor:
     """A classifier that is ready to predict; `Predictor.load` makes one."""
 
@@ -265,9 +274,9 @@ class Predictor:
         unlike = UnlikeTexts(self.source.training_texts)
         for chunk, scores in self.stream(_chunks(texts), long_text, refuse_faults=True):
             kinds = unlike.add(chunk, scores.tokens, scores.unknown, partial(_place, len(predictions)))
-            predictions += _predictions(scores, self.decide(scores.probabilities), self.labels, kinds)
+            predictions += self.predictions(scores, kinds, abstain_below)
         _warn(unlike)
-        return [replace(one, label="") if one.probability < abstain_below else one for one in predictions]
+        return predictions
 
     def probabilities(self, texts: Iterable[str], long_text: LongText = "truncate") -> np.ndarray:
         """The probabilities as an array, float64, shape (texts, K). Raises and warns as `predict` does."""
@@ -291,47 +300,71 @@ class Predictor:
         The next chunk is read and tokenized in a thread while the model computes this one. `advance` is called with
         the count of finished texts. With `refuse_faults` the first text that cannot be predicted raises TextError.
         """
-        for chunk, tokens, text_scores in prefetch(self._prepared(chunks, long_text, refuse_faults)):
-            yield chunk, self._scores(tokens, text_scores, advance)
+        for chunk, prepared in prefetch(self._prepared(chunks, long_text, refuse_faults)):
+            yield chunk, self.scores(prepared, self.logits(prepared.tokens, advance))
 
     def tokenized(self, texts: Sequence[object], long_text: LongText = "truncate") -> TextTokens:
         """The rows of ids that the model reads of these texts."""
         return token_rows(texts, self.source.tokenizer, self.framing, self.source.truncation, long_text)
 
-    def _prepared(
-        self, chunks: Iterable[tuple[C, Iterable[object]]], long_text: LongText, refuse_faults: bool
-    ) -> Generator[tuple[C, TextTokens, np.ndarray | None]]:
-        """Each chunk tokenized and, for a hybrid, the text baseline's log-probabilities of its texts (n, K)."""
-        before = 0
-        for chunk, given in chunks:
-            texts = sequence_of(given, "texts")
-            tokens = self.tokenized(texts, long_text)
-            if refuse_faults and tokens.faults:
-                position, fault = next(iter(tokens.faults.items()))
-                raise TextError(f"texts[{before + position}] {fault}", before + position)
-            yield chunk, tokens, self._text_scores(texts, tokens)
-            before += len(texts)
-
-    def _text_scores(self, texts: Sequence[object], tokens: TextTokens) -> np.ndarray | None:
+    def prepare(self, texts: Sequence[object], long_text: LongText = "truncate") -> PreparedTexts:
+        """Everything that is computed before the encoder."""
+        tokens = self.tokenized(texts, long_text)
         if self.source.hybrid is None:
-            return None
+            return PreparedTexts(tokens, None)
         sound = ["" if position in tokens.faults else str(text) for position, text in enumerate(texts)]
-        return self.source.hybrid.baseline.log_probabilities(sound)
+        return PreparedTexts(tokens, self.source.hybrid.baseline.log_probabilities(sound))
 
-    def _scores(self, tokens: TextTokens, text_scores: np.ndarray | None, advance: Callable[[int], None]) -> Scores:
+    def scores(self, prepared: PreparedTexts, logits: np.ndarray) -> Scores:
+        """Everything that is computed after the encoder, from its logits (rows, K) of the rows in `prepared`."""
+        tokens = prepared.tokens
         count = len(tokens.truncated)
         windows = np.bincount(tokens.owner, minlength=count)
-        progress = RowsToTexts(len(tokens.rows), count, advance)
-        with advice_on_memory("in prediction", self._memory_advice()):
-            logits = run_rows(self.engine, tokens.rows, self.framing, self.plan.prediction_tokens, progress)
         sums = np.zeros((count, len(self.labels)))
         if len(tokens.rows):
-            np.add.at(sums, tokens.owner, self._probabilities(logits, tokens.owner, text_scores))
-        else:
-            advance(count)
+            np.add.at(sums, tokens.owner, self._probabilities(logits, tokens.owner, prepared.text_scores))
         with np.errstate(invalid="ignore"):
             probabilities = sums / windows[:, None]
         return Scores(probabilities, tokens.truncated, windows, tokens.faults, tokens.lengths, tokens.unknown)
+
+    def predictions(self, scores: Scores, kinds: Mapping[int, Kind], abstain_below: float = 0.0) -> list[Prediction]:
+        """The prediction of each text, none of which has a fault; `kinds`: what is unlike the training texts."""
+        predictions = []
+        for row, chosen in enumerate(self.decide(scores.probabilities)):
+            values = [float(value) for value in scores.probabilities[row]]
+            one = Prediction(
+                label=self.labels[chosen] if values[chosen] >= abstain_below else "",
+                probability=values[chosen],
+                probabilities=dict(zip(self.labels, values, strict=True)),
+                truncated=bool(scores.truncated[row]),
+                windows=int(scores.windows[row]),
+                caution=CAUTIONS[kinds[row]] if row in kinds else "",
+            )
+            predictions.append(one)
+        return predictions
+
+    def _prepared(
+        self, chunks: Iterable[tuple[C, Iterable[object]]], long_text: LongText, refuse_faults: bool
+    ) -> Generator[tuple[C, PreparedTexts]]:
+        before = 0
+        for chunk, given in chunks:
+            texts = sequence_of(given, "texts")
+            prepared = self.prepare(texts, long_text)
+            if refuse_faults and prepared.tokens.faults:
+                position, fault = next(iter(prepared.tokens.faults.items()))
+                raise TextError(f"texts[{before + position}] {fault}", before + position)
+            yield chunk, prepared
+            before += len(texts)
+
+    def logits(self, tokens: TextTokens, advance: Callable[[int], None] = lambda texts: None) -> np.ndarray:
+        """Logits of all rows, float32, shape (rows, K); `advance` is called with the count of finished texts."""
+        count = len(tokens.truncated)
+        progress = RowsToTexts(len(tokens.rows), count, advance)
+        with advice_on_memory("in prediction", self.memory_advice()):
+            logits = run_rows(self.engine, tokens.rows, self.framing, self.plan.prediction_tokens, progress)
+        if not len(tokens.rows):
+            advance(count)
+        return logits
 
     def _probabilities(self, logits: np.ndarray, owner: np.ndarray, text_scores: np.ndarray | None) -> np.ndarray:
         """Probabilities (rows, K) of rows, each of which belongs to the text `owner`."""
@@ -340,7 +373,8 @@ class Predictor:
             return class_probabilities(logits, source.temperature)
         return class_probabilities(source.hybrid.stacker.logits(logits / source.temperature, text_scores[owner]))
 
-    def _memory_advice(self) -> str:
+    def memory_advice(self) -> str:
+        """What to do if memory runs out in prediction."""
         if self.plan.device != "cpu":
             return f'predict on the CPU: --device cpu (device="cpu"), now {self.plan.device}'
         if self.engine.side_by_side > 1:
@@ -378,18 +412,3 @@ def _warn(unlike: UnlikeTexts) -> None:
 
 def _place(before: int, position: int) -> str:
     return f"texts[{before + position}]"
-
-
-def _predictions(
-    scores: Scores, chosen_labels: np.ndarray, labels: tuple[str, ...], kinds: dict[int, Kind]
-) -> Iterator[Prediction]:
-    for row, chosen in enumerate(chosen_labels):
-        values = [float(value) for value in scores.probabilities[row]]
-        yield Prediction(
-            label=labels[chosen],
-            probability=values[chosen],
-            probabilities=dict(zip(labels, values, strict=True)),
-            truncated=bool(scores.truncated[row]),
-            windows=int(scores.windows[row]),
-            caution=CAUTIONS[kinds[row]] if row in kinds else "",
-        )

@@ -1,0 +1,171 @@
+"""One request in, one answer out: the body with its limits, the key, the errors, the counters."""
+
+import asyncio
+import hmac
+import logging
+import time
+import traceback
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from tenor.inference.texts import LongText
+from tenor.serving.limits import BUFFERED_REQUESTS, READ_SECONDS, RequestError
+from tenor.serving.messages import ErrorAnswer, readable
+from tenor.serving.model_facts import ModelFacts
+from tenor.serving.service import ClientLeft, Service, retry_after
+
+LOG = logging.getLogger("tenor.serve")
+JSON = "application/json"
+HEALTH = frozenset({"/livez", "/readyz", "/health"})
+
+
+def page_files() -> dict[str, str]:
+    """The files of the page by the path under which they are served."""
+    names = [file.name for file in files("tenor.serving").joinpath("page").iterdir() if file.is_file()]
+    return {"/" if name == "index.html" else f"/{name}": name for name in sorted(names)}
+
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+Handler = Callable[["Exchange", Request], Awaitable[Response]]
+ErrorWriter = Callable[[RequestError], bytes]
+M = TypeVar("M", bound=BaseModel)
+
+
+def answer(message: BaseModel, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """A message as JSON."""
+    return Response(message.model_dump_json(by_alias=True), status, headers, JSON)
+
+
+def plain_error(error: RequestError) -> bytes:
+    """An error as Tenor and Text Embeddings Inference write it."""
+    # The kinds are those of the message's type; a wrong one is a bug that the tests find.
+    return ErrorAnswer(error=error.message, error_type=error.kind).model_dump_json().encode()  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Served:
+    """A service, and how it answers where a request does not say."""
+
+    service: Service
+    facts: ModelFacts
+    long_text: LongText = "truncate"
+    abstain_below: float = 0.0
+    key: str | None = None
+
+
+class Exchange:
+    """What all routes of a server share."""
+
+    def __init__(self, served: Served) -> None:
+        self.served = served
+        self._buffered = 0
+        """Bytes of all bodies in memory."""
+
+    def route(self, name: str, handler: Handler, write_error: ErrorWriter = plain_error) -> Endpoint:
+        """`handler` with errors as answers, counted and timed as `name`."""
+        metrics = self.served.service.metrics
+        # These say nothing about the model.
+        is_open = name in HEALTH or name in page_files()
+
+        async def handle(request: Request) -> Response:
+            started = time.perf_counter()
+            try:
+                if not is_open:
+                    self._require_key(request.headers)
+                response = await handler(self, request)
+            except RequestError as error:
+                headers = {} if error.retry_after is None else {"Retry-After": retry_after(error.retry_after)}
+                if error.status == 401:
+                    headers["WWW-Authenticate"] = "Bearer"
+                response = Response(write_error(error), error.status, headers, JSON)
+            except (ClientLeft, ClientDisconnect):
+                metrics.left.inc()
+                return Response(status_code=499)  # Nobody reads it.
+            except Exception as error:
+                # A traceback with the error's own message might quote a text, so only its places are written.
+                where = "".join(traceback.format_tb(error.__traceback__))
+                LOG.error("%s failed: %s\n%s", name, type(error).__name__, where)
+                failed = RequestError(500, "internal", "an error of the server; its log says where")
+                response = Response(write_error(failed), 500, {}, JSON)
+            metrics.requests.labels(name, str(response.status_code)).inc()
+            metrics.seconds.labels(name).observe(time.perf_counter() - started)
+            return response
+
+        return handle
+
+    async def read(self, request: Request, model: type[M]) -> M:
+        """The request's body as a message.
+
+        Raises:
+            RequestError: overloaded, not JSON, too large, sent too slowly, or not such a message.
+        """
+        # Before the body is read: an overloaded server answers at once.
+        self.served.service.require_room()
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != JSON:
+            raise RequestError(415, "validation", "expected JSON: send the header Content-Type: application/json")
+        if request.headers.get("content-encoding", "identity") != "identity":
+            raise RequestError(415, "validation", "expected a body that is not compressed (no Content-Encoding)")
+        body = await self._body(request)
+        try:
+            return model.model_validate_json(body)
+        except ValidationError as error:
+            details = error.errors(include_url=False, include_context=False, include_input=False)
+            raise RequestError(422, "validation", readable(details)) from None
+
+    async def _body(self, request: Request) -> bytes:
+        limit = self.served.service.limits.body_bytes
+        too_large = RequestError(413, "too_large", f"the body is above {limit:,} bytes. Send fewer texts per request")
+        length = request.headers.get("content-length", "0")
+        if length.isdecimal() and int(length) > limit:
+            raise too_large
+        parts: list[bytes] = []
+        size = 0
+        try:
+            async with asyncio.timeout(READ_SECONDS):
+                async for part in request.stream():
+                    size += len(part)
+                    self._buffered += len(part)
+                    parts.append(part)
+                    if size > limit:
+                        raise too_large
+                    if self._buffered > BUFFERED_REQUESTS * limit:
+                        raise RequestError(429, "overloaded", "too many large requests at once. Try again", 1.0)
+        except TimeoutError:
+            message = f"the request was not complete after {READ_SECONDS:.0f} s"
+            raise RequestError(408, "deadline", message) from None
+        finally:
+            self._buffered -= size
+        return b"".join(parts)
+
+    def _require_key(self, headers: Headers) -> None:
+        expected = self.served.key
+        if expected is None:
+            return
+        given = headers.get("authorization", "")
+        scheme, _, key = given.partition(" ")
+        # In constant time, so that the time of an answer says nothing about how much of a key was right.
+        if scheme.lower() != "bearer" or not hmac.compare_digest(key.strip().encode(), expected.encode()):
+            raise RequestError(401, "unauthorized", "send the API key: Authorization: Bearer KEY")
+
+
+def seconds_of(request: Request, most: float) -> float:
+    """The deadline that the client set by `Prefer: wait=SECONDS` (RFC 7240), at most `most`."""
+    for value in request.headers.getlist("prefer"):
+        for preference in value.split(","):
+            name, _, seconds = preference.partition("=")
+            if name.strip().lower() == "wait" and seconds.strip().isdecimal() and len(seconds) < 10:
+                return min(most, float(seconds))
+    return most
+
+
+async def left(request: Request) -> None:
+    """Returns when the client has left."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,53 @@
+"""The limits of a server, all of them configurable, and the errors that state them."""
+
+from dataclasses import dataclass
+
+from tenor.errors import UserError
+
+READ_SECONDS = 10.0
+"""Time that a client has to send its request completely."""
+BUFFERED_REQUESTS = 64
+"""Bodies of the largest size that may be in memory at once, all requests together."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one request, and all waiting requests together, may take."""
+
+    texts: int = 128
+    """Texts of one request."""
+    characters: int = 100_000
+    """Of one text: far more than a model reads, yet a limit to the work of the tokenizer."""
+    body_bytes: int = 1_000_000
+    queue_tokens: int = 32_768
+    """Tokens that may wait for the model. A single request may exceed it if nothing else waits."""
+    explanations: int = 4
+    """Explanations that may wait; each costs as much as some hundred predictions."""
+    seconds: float = 30.0
+    """Deadline of a request, from its arrival to its answer."""
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value <= 0:
+                raise UserError(f"the limit of {name} is {value}, expected more than 0")
+
+
+class RequestError(Exception):
+    """A request that is not answered with 200; the server continues."""
+
+    def __init__(self, status: int, kind: str, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.status, self.kind, self.message = status, kind, message
+        self.retry_after = retry_after
+        """Seconds after which the client may try again; None: the same request would fail again."""
+
+
+def overloaded(seconds: float) -> RequestError:
+    """429: too much waits already; `seconds` is the time that the waiting work takes."""
+    message = f"the server is overloaded: about {max(seconds, 0.1):.1f} s of work wait. Try again later (Retry-After)"
+    return RequestError(429, "overloaded", message, retry_after=seconds)
+
+
+def stopping() -> RequestError:
+    """503: the server is shutting down."""
+    return RequestError(503, "not_ready", "the server is shutting down. Send the request to another one", 1.0)
