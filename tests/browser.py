@@ -85,7 +85,7 @@ def _title(dom: str) -> str:
     return unescape(re.findall("<title>(.*?)</title>", dom, flags=re.DOTALL)[0])
 
 
-_LOOK = """addEventListener("load", () => setTimeout(() => {
+CONTRAST = """() => {
   const parts = (color) => { const p = color.match(/[\\d.]+/g).map(Number); return p.length > 3 ? p : [...p, 1]; };
   const over = (front, back) => back.map((value, k) => front[3] * front[k] + (1 - front[3]) * value);
   const behind = (one) => {
@@ -108,5 +108,10 @@ _LOOK = """addEventListener("load", () => setTimeout(() => {
     const contrast = (bright + 0.05) / (dim + 0.05);
     if (contrast < least) { least = contrast; worst = `${one.tagName}.${one.getAttribute("class")}: ${words}`; }
   }
-  document.title = JSON.stringify([behind(document.body), least, worst.slice(0, 80)]);
-}, 500));"""
+  return [behind(document.body), least, worst.slice(0, 80)];
+}"""
+"""A script's function → the background of the page, the lowest contrast of its words, and the words that have it."""
+
+_LOOK = f"""addEventListener("load", () => setTimeout(() => {{
+  document.title = JSON.stringify(({CONTRAST})());
+}}, 500));"""

@@ -15,6 +15,7 @@ from tenor.cli import (
     diagnose,
     evaluate,
     experiments,
+    explain,
     export,
     predict,
     report,
@@ -29,8 +30,8 @@ from tenor.errors import TenorError, UserError, harmless, system_refusal
 from tenor.model.memory import collect_cycles_seldom, use_one_heap
 
 COMMANDS = (
-    *(train, check, audit, evaluate, calibrate, compare, report, predict, serve, export),
-    *(diagnose, watch, experiments, sweep, runs, configs, rule),
+    *(train, check, audit, evaluate, calibrate, compare, report, predict, explain),
+    *(serve, export, diagnose, watch, experiments, sweep, runs, configs, rule),
 )
 
 

@@ -12,7 +12,7 @@ files, because a pickled pipeline could run code when it is loaded.
 import json
 import re
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -67,6 +67,26 @@ class TextBaseline:
         for row, text in enumerate(texts):
             scores[row] = self._weights[self._terms(text)].sum(axis=0)
         return self._from_scores(scores + self.intercept)
+
+    def word_contributions(self, text: str) -> tuple[list[tuple[int, int]], np.ndarray]:
+        """What each word adds to the linear scores: the spans of the words in `text`, in code points, and float64 of
+        shape (words, R), whose sum over the words plus the intercept is the scores.
+
+        A pair's weight is divided between its two words, and a repeated term's between its occurrences.
+        """
+        words = list(re.finditer(_TOKEN, text.lower()))
+        sums = np.zeros((len(words), len(self.intercept)))
+        occurrences: dict[int, list[tuple[int, ...]]] = {}
+        for at, word in enumerate(words):
+            following = (f"{word[0]} {words[at + 1][0]}",) if at + 1 < len(words) else ()
+            for term, where in zip((word[0], *following), ((at,), (at, at + 1)), strict=False):
+                if (place := self._places.get(term)) is not None:
+                    occurrences.setdefault(place, []).append(where)
+        for place, times in occurrences.items():
+            for where in times:
+                sums[list(where)] += self._weights[place] / (len(times) * len(where))
+        origin = _positions_before_lowering(text)
+        return [(origin(word.start()), origin(word.end() - 1) + 1) for word in words], sums
 
     def _terms(self, text: str) -> list[int]:
         """Places in the vocabulary of the text's distinct terms, as `_vectorizer` counts them."""
@@ -167,6 +187,14 @@ def majority_baseline(train_labels: np.ndarray, test_labels: np.ndarray, n_class
     """
     commonest = np.bincount(check_labels(train_labels, n_classes), minlength=n_classes).argmax()
     return float((check_labels(test_labels, n_classes) == commonest).mean())
+
+
+def _positions_before_lowering(text: str) -> Callable[[int], int]:
+    """The position in `text` of each character of `text.lower()`: "İ" becomes two characters."""
+    if len(text.lower()) == len(text):
+        return int
+    origin = [at for at, character in enumerate(text) for _ in character.lower()]
+    return origin.__getitem__
 
 
 _ARRAYS = ("ratio", "coef", "intercept", "class_frequencies")

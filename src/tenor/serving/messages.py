@@ -116,7 +116,9 @@ class ExplainAnswer(Message):
     digest: str
 
     @classmethod
-    def of(cls, prediction: Prediction, explanation: "Explanation", why: str, digest: str) -> "ExplainAnswer":
+    def of(
+        cls, prediction: Prediction, explanation: "Explanation", length: int, why: str, digest: str
+    ) -> "ExplainAnswer":
         sentence = explanation.sentence
         return cls(
             prediction=OnePrediction.of(prediction),
@@ -127,12 +129,18 @@ class ExplainAnswer(Message):
             sentence=None
             if sentence is None
             else SentencePart(start=sentence.start, end=sentence.end, value=sentence.value),
-            read=list(explanation.read),
+            read=_rest_of(explanation.skipped, length),
             completeness_gap=explanation.gap,
             shown=True,
             why=why,
             digest=digest,
         )
+
+
+def _rest_of(skipped: Sequence[tuple[int, int]], length: int) -> list[tuple[int, int]]:
+    """The parts of a text of this length that were not skipped."""
+    bounds = [0, *(bound for part in skipped for bound in part), length]
+    return [(start, end) for start, end in zip(bounds[::2], bounds[1::2], strict=True) if start < end]
 
 
 class ErrorAnswer(Message):

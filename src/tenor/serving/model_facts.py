@@ -3,24 +3,20 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import tenor
 from tenor.errors import RefusedError, UserError
 from tenor.evaluation.formatting import interval, percent
 from tenor.evaluation.model_card import data_name, measured_limits
 from tenor.evaluation.report.run_content import RunContent, collect_run
+from tenor.explanations.verdict import Verdict, run_of_model
 from tenor.inference.predictor import Predictor
 from tenor.runs.best_evaluation import SplitNumbers
-from tenor.runs.directory import RunDirectory, find_run
 from tenor.runs.findings import Finding
 from tenor.runs.missing import Missing
-from tenor.runs.model_notes import NOTES
 from tenor.runs.text_keys import read_text_keys
 from tenor.serving.limits import Limits
-
-if TYPE_CHECKING:
-    from tenor.explanations.verdict import Verdict
 
 FILM_REVIEWS = frozenset({"embedded", "imdb", "rotten_tomatoes", "sst2"})
 EXAMPLES = (
@@ -44,7 +40,7 @@ class ModelFacts:
     errors: tuple[Finding, ...]
     """Error findings of the run's checks that were not allowed."""
     checks: Mapping[str, Any]
-    explanations: "Verdict"
+    explanations: Verdict
     card: Mapping[str, Any]
     examples: tuple[str, ...]
 
@@ -71,7 +67,7 @@ class ModelFacts:
         }
 
 
-def model_facts(reference: str, predictor: Predictor, root: Path, explanations: "Verdict") -> ModelFacts:
+def model_facts(reference: str, predictor: Predictor, root: Path, explanations: Verdict) -> ModelFacts:
     """The facts, from the run's folder if the model is a run's."""
     run = run_of_model(reference, root)
     content = Missing(f"{reference} is not a run's model") if run is None else collect_run(run)
@@ -100,20 +96,6 @@ def model_facts(reference: str, predictor: Predictor, root: Path, explanations: 
         card=_card(content, predictor),
         examples=EXAMPLES if _is_of_films(content) else (),
     )
-
-
-def run_of_model(reference: str, root: Path) -> RunDirectory | None:
-    """The run whose model a reference names; None for a model without a run."""
-    path = Path(reference)
-    if (path / NOTES).is_file():
-        run = RunDirectory(path.resolve().parent)
-        return run if run.manifest.is_file() else None
-    if (path / "config.json").is_file():
-        return None
-    try:
-        return find_run(root, reference)
-    except UserError:
-        return None
 
 
 def require_verified(facts: ModelFacts) -> None:
@@ -162,6 +144,7 @@ def _checks(
 ) -> dict[str, Any]:
     warnings = [one.code for one in findings if one.severity == "warning" and not one.allowed]
     return {
+        "checked": not isinstance(content, Missing) and not isinstance(content.checks, Missing),
         "verdict": _verdict(content, len(errors), len(warnings)),
         "errors": [one.code for one in errors],
         "warnings": warnings,

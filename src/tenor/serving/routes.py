@@ -108,7 +108,7 @@ async def _explain(exchange: Exchange, request: Request) -> Response:
     (prediction,) = done.predictions
     if verdict.shown:
         explanation = await service.explain(wanted.text, seconds, partial(left, request))
-        return answer(ExplainAnswer.of(prediction, explanation, verdict.why, served.facts.digest))
+        return answer(ExplainAnswer.of(prediction, explanation, len(wanted.text), verdict.why, served.facts.digest))
     return answer(
         ExplainAnswer(
             prediction=OnePrediction.of(prediction),

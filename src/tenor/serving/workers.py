@@ -95,10 +95,10 @@ class Workers:
                         use_threads(threads := share)
                 self._compute(worker, batch)
             except BaseException as error:
-                # Whatever ends this thread, nobody may wait for it forever.
-                LOG.error("an inference thread died: %s", type(error).__name__)
+                # Whatever ends this thread, nobody may wait for it forever; the supervisor starts another one.
+                _log("an inference thread died", error)
                 _fail(batch, RequestError(503, "not_ready", "the inference thread died and is being restarted", 1.0))
-                raise
+                return
             finally:
                 worker.batch = []
                 self._queue.done()
@@ -143,6 +143,10 @@ def _answer_for(error: Exception) -> RequestError:
     if isinstance(error, TenorError) or is_out_of_memory(error):
         LOG.error("%s", error)
         return RequestError(503, "not_ready", str(error), 5.0)
-    # The traceback names places in the code, and the message of another library might quote a text.
-    LOG.error("a batch failed: %s\n%s", type(error).__name__, "".join(traceback.format_tb(error.__traceback__)))
+    _log("a batch failed", error)
     return RequestError(500, "internal", f"the model failed with {type(error).__name__}; the server's log says where")
+
+
+def _log(words: str, error: BaseException) -> None:
+    # The traceback names places in the code; the message of another library might quote a text.
+    LOG.error("%s: %s\n%s", words, type(error).__name__, "".join(traceback.format_tb(error.__traceback__)))

@@ -47,7 +47,7 @@ def write_run_report(
     report contains the reason if that is not possible or they changed.
     """
     content = collect_run(run)
-    rows_or_reason = rows if rows is not None else _rows(content)
+    rows_or_reason = rows if rows is not None else rows_again(content)
     return _write(output or run.report, run_report(content, rows_or_reason))
 
 
@@ -57,7 +57,7 @@ def rewrite(run: RunDirectory) -> None:
     The card's counts need the rows: if they cannot be read again, the card is not changed.
     """
     content = collect_run(run)
-    rows = _rows(content)
+    rows = rows_again(content)
     _write(run.report, run_report(content, rows))
     if not isinstance(rows, Missing):
         write_card(run, {name: len(split) for name, split in rows.items()})
@@ -108,7 +108,8 @@ def _write(path: Path, html: str) -> Path:
     return path
 
 
-def _rows(content: RunContent) -> Mapping[str, LabelledText] | Missing:
+def rows_again(content: RunContent) -> Mapping[str, LabelledText] | Missing:
+    """A run's rows by split, read again; Missing if that is not possible or they changed."""
     config, manifest = content.config, content.manifest
     if not any(isinstance(one, Predictions) for one in content.predictions.values()):
         return Missing("the run has no predictions")

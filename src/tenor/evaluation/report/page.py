@@ -17,6 +17,13 @@ from tenor.config.schema import Config
 from tenor.data.dataset import LabelledText
 from tenor.evaluation.formatting import duration, moment, percent
 from tenor.evaluation.report.charts import Chart
+from tenor.evaluation.report.explanation_section import (
+    ExplanationsSection,
+    Piece,
+    explanations_section,
+    marked_pieces,
+    shortened,
+)
 from tenor.evaluation.report.results_sections import (
     Calibration,
     ChecksSection,
@@ -40,7 +47,9 @@ from tenor.evaluation.report.training_sections import (
     status_of,
     trainable_briefly,
 )
+from tenor.explanations.verdict import verdict_of
 from tenor.runs.best_evaluation import SplitNumbers
+from tenor.runs.explanations import StoredWords
 from tenor.runs.manifest import Manifest
 from tenor.runs.missing import Missing
 from tenor.runs.predictions import Predictions
@@ -50,7 +59,11 @@ IN_ALL_CELLS = 180
 """Limits the file's size: with many classes only the cells with the most rows have examples."""
 MOST_CONFIDENT = 10
 TEXT_CHARACTERS = 1600
-"""Of a longer text the middle is omitted."""
+"""Of a longer text the middle is omitted …"""
+HEAD_CHARACTERS = 1000
+"""… after these."""
+START_CHARACTERS = 360
+"""Of a text that is not opened."""
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
@@ -69,6 +82,13 @@ class Example:
     lengths: str
     """Tokens, and how many of them were truncated; empty if unknown."""
     right: bool
+    pieces: tuple[Piece, ...] = ()
+    """The shown text, with the words that decided marked; empty if there is no explanation."""
+
+    @property
+    def start(self) -> tuple[Piece, ...]:
+        """The beginning of the marked text."""
+        return shortened(self.pieces, START_CHARACTERS, START_CHARACTERS)
 
 
 @dataclass(frozen=True)
@@ -110,11 +130,31 @@ def open_cells(predictions: Predictions, texts: Sequence[str] | Missing) -> tupl
     return tuple(sorted(cells, key=lambda cell: (cell.right, -cell.n)))
 
 
-def most_confident_errors(predictions: Predictions, texts: Sequence[str] | Missing) -> tuple[Example, ...]:
-    """Wrong rows, the most confident first."""
+def confident_errors(predictions: Predictions) -> np.ndarray:
+    """Positions of the wrong rows that the report shows, the most confident first, shape (rows,)."""
     wrong = np.flatnonzero(predictions.predicted != predictions.labels)
     order = np.argsort(-predictions.probabilities.max(axis=1)[wrong], kind="stable")
-    return tuple(_example(predictions, texts, row) for row in wrong[order[:MOST_CONFIDENT]])
+    return wrong[order[:MOST_CONFIDENT]]
+
+
+def most_confident_errors(
+    predictions: Predictions, texts: Sequence[str] | Missing, words: Sequence[StoredWords] = ()
+) -> tuple[Example, ...]:
+    """The same rows as examples, with the explanations of those in `words`."""
+    of_row = {one.id: one for one in words}
+    examples = []
+    for row in confident_errors(predictions).tolist():
+        example, known = _example(predictions, texts, row), of_row.get(predictions.ids[row])
+        if known is not None and known.label == example.predicted and not isinstance(texts, Missing):
+            example = replace(example, pieces=_shown_pieces(texts[row], known))
+        examples.append(example)
+    return tuple(examples)
+
+
+def _shown_pieces(text: str, words: StoredWords) -> tuple[Piece, ...]:
+    """The marked text, shortened as `shown_text` does; empty if the explanation is of another text."""
+    pieces = marked_pieces(text, words) if words.characters == len(text) else ()
+    return shortened(pieces, TEXT_CHARACTERS, HEAD_CHARACTERS)
 
 
 def _example(predictions: Predictions, texts: Sequence[str] | Missing, row: int) -> Example:
@@ -138,8 +178,7 @@ def shown_text(text: str) -> tuple[str, int]:
     extra = len(text) - TEXT_CHARACTERS
     if extra <= 0:
         return text, 0
-    head = TEXT_CHARACTERS * 5 // 8
-    return f"{text[:head]} […] {text[head + extra :]}", extra
+    return f"{text[:HEAD_CHARACTERS]} […] {text[HEAD_CHARACTERS + extra :]}", extra
 
 
 def clean(text: str) -> str:
@@ -220,6 +259,7 @@ class Page:
     classes: tuple[ClassRow, ...] | Missing
     confusion: Confusion | Missing
     errors: tuple[Example, ...] | Missing
+    explanations: ExplanationsSection | Missing
     texts: str
     """Why texts are not shown; empty if they are."""
     calibration: Calibration | Missing
@@ -245,6 +285,10 @@ def run_page(content: RunContent, rows: Mapping[str, LabelledText] | Missing) ->
     numbers = evaluation.splits[split] if isinstance(evaluation, EvaluationNumbers) else evaluation
     confidence = config.evaluation.confidence if isinstance(config, Config) else 0.95
     status, message = status_of(content.manifest)
+    stored = content.explanations
+    explained = stored if isinstance(stored, Missing) else explanations_section(stored)
+    words = () if isinstance(stored, Missing) or not verdict_of(stored).shown else stored.errors.get(split, ())
+    errors = most_confident_errors(predictions, texts, words) if isinstance(predictions, Predictions) else predictions
     return Page(
         name=content.run.config_name,
         run_id=content.run.run_id,
@@ -259,7 +303,8 @@ def run_page(content: RunContent, rows: Mapping[str, LabelledText] | Missing) ->
         if isinstance(numbers, SplitNumbers)
         else numbers,
         confusion=_confusion(numbers, _names(evaluation), cells),
-        errors=most_confident_errors(predictions, texts) if isinstance(predictions, Predictions) else predictions,
+        errors=errors,
+        explanations=explained,
         texts=texts.reason if isinstance(texts, Missing) else "",
         calibration=calibration_section(predictions, confidence)
         if isinstance(predictions, Predictions)
@@ -336,7 +381,8 @@ def _page(content: RunContent, measured: Measured) -> Page:
     facts = [f"{content.run.reference}, step {measured.step:,}", moment(measured.at), measured.overlap]
     if measured.threshold:
         facts.append(f"for the most probable class, without the threshold {measured.threshold}")
-    page = run_page(content, {measured.split: measured.rows})
+    no_explanations = replace(content, explanations=Missing("the run's own report has them"))
+    page = run_page(no_explanations, {measured.split: measured.rows})
     origin = provenance(content, Missing("listed under Rows"))
     groups = (("Rows", _rows(measured)), ("Evaluation", _evaluation(measured)))
     training = tuple(("Training: " + name.lower(), facts) for name, facts in origin.groups)

@@ -13,6 +13,7 @@ from tenor.errors import UserError
 from tenor.model.freezing import TrainableSummary
 from tenor.runs.best_evaluation import KEY_OF_SPLIT, CheckpointNumbers, SplitNumbers, read_evaluation
 from tenor.runs.directory import RunDirectory
+from tenor.runs.explanations import EXPLANATIONS, StoredExplanations, read_explanations
 from tenor.runs.findings import Report, read_findings
 from tenor.runs.manifest import Manifest, read_manifest
 from tenor.runs.missing import Missing, is_missing
@@ -47,6 +48,7 @@ class RunContent:
     evaluation: EvaluationNumbers | Missing
     predictions: Mapping[str, Predictions | Missing]
     """By split."""
+    explanations: StoredExplanations | Missing
 
 
 def collect_run(run: RunDirectory) -> RunContent:
@@ -62,6 +64,7 @@ def collect_run(run: RunDirectory) -> RunContent:
         checks=_part(lambda: _checks(run)),
         evaluation=evaluation,
         predictions={name: _part(partial(_predictions, run, name, evaluation)) for name in KEY_OF_SPLIT},
+        explanations=_part(lambda: _explanations(run, evaluation)),
     )
 
 
@@ -97,6 +100,17 @@ def _evaluation(run: RunDirectory) -> EvaluationNumbers:
         raise UserError("the run ended before its evaluation")
     stored = read_evaluation(run.evaluation)
     return EvaluationNumbers(stored.checkpoint, stored.class_names, stored.splits)
+
+
+def _explanations(run: RunDirectory, evaluation: EvaluationNumbers | Missing) -> StoredExplanations:
+    """The stored test of the explanations. Raises UserError if it is of other weights than the evaluation."""
+    path = run.path / EXPLANATIONS
+    if not path.exists():
+        raise UserError("they were not made: tenor explain RUN makes and tests them")
+    record = read_explanations(path)
+    if isinstance(evaluation, EvaluationNumbers) and evaluation.checkpoint.digest != record.weights_sha256:
+        raise UserError(f"{path.name} is of other weights than the evaluation; make it again: tenor explain RUN")
+    return record
 
 
 def _predictions(run: RunDirectory, split: str, evaluation: EvaluationNumbers | Missing) -> Predictions:
