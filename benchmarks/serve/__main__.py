@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from peak import machine
-from serve import hostile, overload, speed
+from serve import hostile, killing, overload, speed
 from serve.bench import Bench, say
 
 Part = tuple[Callable[[Bench], None], Callable[[dict[str, Any]], None]]
@@ -27,6 +27,7 @@ PARTS: dict[str, Part] = {
     "overload": (overload.overload, overload.show_overload),
     "hostile": (hostile.hostile, hostile.show_hostile),
     "hang_ups": (hostile.hang_ups, hostile.show_hang_ups),
+    "killed_threads": (killing.killed_threads, killing.show_killed_threads),
     "equality": (hostile.equality, hostile.show_equality),
 }
 SOAK: dict[str, Part] = {"soak": (overload.soak, overload.show_soak)}

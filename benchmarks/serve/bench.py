@@ -12,7 +12,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from serve.load import Job, Record, generate
+import psutil
+
+from serve.load import CONNECTIONS, Job, Record, generate
 from serve.material import mixed, plain_folder, texts_by_kind
 from serve.servers import Offline, Server, Setting, litserve, plain, tenor
 
@@ -88,14 +90,17 @@ class Bench:
             return litserve(self.model, self.folder, self.threads, self.setting)
         return plain(self.model, self.folder, self.threads)
 
-    def closed(self, server: Server, texts: Sequence[str], connections: int = 64, keep: bool = False) -> Record:
-        """Each text once, from as many clients as connections."""
-        job = Job(server.port, server.path, server.field, list(texts), connections, 0, MOST_SECONDS, 0, keep)
-        return generate(job)
+    def closed(
+        self, server: Server, texts: Sequence[str], connections: int = CONNECTIONS, group: int = 1, keep: bool = False
+    ) -> Record:
+        """Each text once, `group` texts per request, from as many clients as connections."""
+        words = server.port, server.path, server.field, list(texts), connections
+        return generate(Job(*words, seconds=MOST_SECONDS, group=group, keep=keep))
 
     def open(self, server: Server, texts: Sequence[str], rate: float, seconds: float, seed: int) -> Record:
         """Requests at the times of a Poisson process."""
-        return generate(Job(server.port, server.path, server.field, list(texts), 0, rate, seconds, seed))
+        words = server.port, server.path, server.field, list(texts)
+        return generate(Job(*words, rate=rate, seconds=seconds, seed=seed))
 
     def capacity(self, kind: str, name: str = TENOR) -> float:
         """Texts per second at saturation: as measured by the part `throughput`, or measured now."""
@@ -104,6 +109,27 @@ class Bench:
             return statistics.median(measured)
         with self.active(name) as server:
             return self.closed(server, self.texts[kind]).rate()
+
+
+class OtherLoad:
+    """Cores that processes outside this benchmark use while the block runs, stolen time included."""
+
+    cores = float("nan")
+
+    def __enter__(self) -> "OtherLoad":
+        self.before = self._times()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        (at, busy, own), now = self.before, self._times()
+        self.cores = max(0.0, (now[1] - busy - (now[2] - own)) / (now[0] - at))
+
+    def _times(self) -> tuple[float, float, float]:
+        """Clock, processor seconds of all processes, and of this one with all below it, ended ones included."""
+        whole = psutil.cpu_times()
+        idle = whole.idle + getattr(whole, "iowait", 0.0) + getattr(whole, "guest", 0.0)
+        tree = [psutil.Process(), *psutil.Process().children(recursive=True)]
+        return time.monotonic(), sum(whole) - idle, sum(sum(one.cpu_times()[:4]) for one in tree)
 
 
 class MemoryWatch:

@@ -1,4 +1,4 @@
-"""Requests that are malformed, huge or left alone, among good ones; equality with offline; a killed thread."""
+"""Requests that are malformed, huge or left alone, among good ones; equality with offline."""
 
 import asyncio
 import json

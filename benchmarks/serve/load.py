@@ -20,7 +20,7 @@ from typing import Any
 
 from serve.http_client import Answer, Connection, json_request
 
-CONNECTIONS = 64
+CONNECTIONS = 128
 """Of a closed loop: enough for full batches of every server."""
 MOST_CONNECTIONS = 900
 """Of an open loop; below the usual limit of 1,024 open files."""
@@ -41,6 +41,8 @@ class Job:
     seconds: float = 60.0
     """For so long requests are sent."""
     seed: int = 0
+    group: int = 1
+    """Texts of one request."""
     keep: bool = False
     """Whether to return the bodies of the answers."""
 
@@ -100,7 +102,9 @@ class Sender:
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        self.requests = [json_request(job.path, {job.field: text}) for text in job.texts]
+        size = job.group
+        texts = job.texts if size == 1 else [job.texts[at : at + size] for at in range(0, len(job.texts), size)]
+        self.requests = [json_request(job.path, {job.field: text}) for text in texts]
         self.record = Record()
         self.started = 0.0
         self.cpu_before = time.process_time()

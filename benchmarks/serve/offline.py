@@ -6,9 +6,11 @@ import time
 import warnings
 
 from tenor.inference.predictor import Predictor, UnlikeTextsWarning
+from tenor.model.memory import use_one_heap
 
 
 def main() -> None:
+    use_one_heap()  # As the command line does.
     model, threads = sys.argv[1:]
     warnings.simplefilter("ignore", UnlikeTextsWarning)
     predictor = Predictor.load(model, engine="torch", device="cpu", threads=int(threads))

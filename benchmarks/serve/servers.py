@@ -90,23 +90,14 @@ class Setting:
         )
 
 
-def tenor_words(reference: Path | str, port: int, threads: int, *more: str) -> list[str]:
-    words = [sys.executable, "-m", "tenor.cli.main", "serve", str(reference), "--port", str(port)]
-    return [*words, "--threads", str(threads), *more]
-
-
 @contextmanager
 def tenor(
-    reference: Path | str,
-    folder: Path,
-    threads: int,
-    *more: str,
-    name: str = "Tenor",
-    env: dict[str, str] | None = None,
+    reference: Path | str, folder: Path, threads: int, *more: str, name: str = "Tenor", program: str = "tenor.cli.main"
 ) -> Iterator[Server]:
+    """`program` is the module that understands the words of the command line."""
     port = free_port()
-    words = tenor_words(reference, port, threads, *more)
-    with _started(name, words, port, "/v1/predict", "texts", folder, threads, env or {}) as server:
+    words = [sys.executable, "-m", program, "serve", str(reference), "--port", str(port), "--threads", str(threads)]
+    with _started(name, [*words, *more], port, "/v1/predict", "texts", folder, threads) as server:
         yield server
 
 
@@ -115,7 +106,7 @@ def litserve(model: Path, folder: Path, threads: int, setting: Setting) -> Itera
     port = free_port()
     words = [sys.executable, "-m", "serve.peer_litserve", str(model), str(port)]
     words += [str(setting.size), str(setting.wait), setting.queue]
-    with _started("LitServe", words, port, "/predict", "text", folder, threads, {}) as server:
+    with _started("LitServe", words, port, "/predict", "text", folder, threads) as server:
         yield server
 
 
@@ -123,17 +114,17 @@ def litserve(model: Path, folder: Path, threads: int, setting: Setting) -> Itera
 def plain(model: Path, folder: Path, threads: int) -> Iterator[Server]:
     port = free_port()
     words = [sys.executable, "-m", "serve.peer_plain", str(model), str(port)]
-    with _started("FastAPI + pipeline", words, port, "/predict", "text", folder, threads, {}) as server:
+    with _started("FastAPI + pipeline", words, port, "/predict", "text", folder, threads) as server:
         yield server
 
 
 @contextmanager
 def _started(
-    name: str, words: list[str], port: int, path: str, key: str, folder: Path, threads: int, env: dict[str, str]
+    name: str, words: list[str], port: int, path: str, key: str, folder: Path, threads: int
 ) -> Iterator[Server]:
     log = folder / f"{name.replace(' ', '_')}-{port}.log"
     with log.open("w") as file:
-        process = _spawn(words, file, threads, env)
+        process = _spawn(words, file, threads)
         server = Server(name, port, path, key, psutil.Process(process.pid), log)
         try:
             _wait_until_ready(server, process)
@@ -142,10 +133,10 @@ def _started(
             _end(process)
 
 
-def _spawn(words: list[str], log: IO[str], threads: int, env: dict[str, str]) -> "subprocess.Popen[bytes]":
+def _spawn(words: list[str], log: IO[str], threads: int) -> "subprocess.Popen[bytes]":
     """In a session of its own, so that all its processes can be ended together."""
-    whole = os.environ | {"OMP_NUM_THREADS": str(threads)} | env
-    return subprocess.Popen(words, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=whole, start_new_session=True)
+    env = os.environ | {"OMP_NUM_THREADS": str(threads)}
+    return subprocess.Popen(words, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=env, start_new_session=True)
 
 
 def _wait_until_ready(server: Server, process: "subprocess.Popen[bytes]") -> None:

@@ -3,11 +3,13 @@
 import statistics
 from typing import Any
 
-from serve.bench import LITSERVE, PLAIN, TENOR, Bench, met, quantile, ratios, say, spread
+from serve.bench import LITSERVE, PLAIN, TENOR, Bench, OtherLoad, met, quantile, ratios, say, spread
+from serve.load import CONNECTIONS
 from serve.servers import Setting, litserve
 
 SETTINGS = (Setting(8, 0.005), Setting(16, 0.01), Setting(32, 0.01), Setting(32, 0.01, "fast"), Setting(64, 0.05))
 SERVERS = (TENOR, LITSERVE, PLAIN)
+GROUPED, GROUP = "Tenor, 16 a request", 16
 OFFLINE_TARGET, PEER_TARGET, PLAIN_TARGET = 0.85, 1.3, 2.0
 
 HALF_SECONDS = 10.0
@@ -42,18 +44,24 @@ def show_settings(results: dict[str, Any]) -> None:
 
 
 def throughput(bench: Bench) -> None:
-    """Every text once, from 64 clients, one text per request; each round measures all, beginning with another."""
-    peers = ("offline", *SERVERS)
+    """Every text once, from CONNECTIONS clients; each round measures all, beginning with another."""
+    peers = ("offline", *SERVERS, GROUPED)
     results: dict[str, Any] = {}
     assert bench.offline
     for kind in bench.texts:
-        results[kind] = {name: [] for name in peers} | {"errors": dict.fromkeys(SERVERS, 0), "generator": []}
+        results[kind] = {name: [] for name in peers} | {
+            "errors": dict.fromkeys(peers, 0),
+            "generator": [],
+            "others": [],
+        }
     for number in range(bench.rounds):
         for kind, of_kind in results.items():
             order = peers[number % len(peers) :] + peers[: number % len(peers)]
             for name in order:
-                rate = _offline(bench, kind) if name == "offline" else _served(bench, kind, name, of_kind)
+                with OtherLoad() as others:
+                    rate = _offline(bench, kind) if name == "offline" else _served(bench, kind, name, of_kind)
                 of_kind[name].append(rate)
+                of_kind["others"].append(others.cores)
             say(f"round {number + 1}, {kind}: " + ", ".join(f"{name} {of_kind[name][-1]:.1f}/s" for name in order))
     bench.results["throughput"] = {
         kind: {**of_kind, "texts": len(bench.texts[kind])} for kind, of_kind in results.items()
@@ -66,34 +74,37 @@ def _offline(bench: Bench, kind: str) -> float:
 
 
 def _served(bench: Bench, kind: str, name: str, results: dict[str, Any]) -> float:
-    with bench.active(name) as server:
-        record = bench.closed(server, bench.texts[kind])
+    group = GROUP if name == GROUPED else 1
+    with bench.active(TENOR if name == GROUPED else name) as server:
+        record = bench.closed(server, bench.texts[kind], CONNECTIONS // group, group)
     results["errors"][name] += len(record.status) - record.statuses.get(200, 0)
     if name == TENOR:
         results["generator"].append(record.cpu_share)
-    return record.rate()
+    return group * record.rate()
 
 
 def show_throughput(results: dict[str, Any]) -> None:
-    print("\nThroughput at saturation, 64 clients with one text per request; texts/s, median (smallest to largest)")
+    print(f"\nThroughput at saturation, {CONNECTIONS} texts at a time; texts/s, median (smallest to largest)")
     for kind, one in results.items():
-        print(f"  {kind}: {one['texts']} texts; generator {100 * statistics.median(one['generator']):.0f}% of a core")
+        print(
+            f"  {kind}: {one['texts']} texts; generator {100 * statistics.median(one['generator']):.0f}% of a core, "
+            f"other processes at most {100 * max(one['others']):.0f}%"
+        )
         better = max((LITSERVE, PLAIN), key=lambda name: statistics.median(one[name]))
-        for name in ("offline", *SERVERS):
+        for name in ("offline", *SERVERS, GROUPED):
             by = ratios(one[TENOR], one[name])
-            target = _target(name, better)
-            judged = f"target {target:g}: {met(statistics.median(by) >= target)}" if target else ""
-            ratio = "" if name == TENOR else f"Tenor / this {spread(by, 2)}"
+            targets = _targets(name, better)
+            judged = ", ".join(f"target {target:g}: {met(statistics.median(by) >= target)}" for target in targets)
+            ratio = "" if name in (TENOR, GROUPED) else f"Tenor / this {spread(by, 2)}"
+            if name == GROUPED:
+                ratio = f"this / offline {spread(ratios(one[name], one['offline']), 2)}"
             failed = f"; {one['errors'][name]} failed" if one["errors"].get(name) else ""
             print(f"    {name:20} {spread(one[name]):28} {ratio:34} {judged}{failed}")
 
 
-def _target(name: str, better: str) -> float | None:
-    if name == "offline":
-        return OFFLINE_TARGET
-    if name == PLAIN:
-        return PLAIN_TARGET
-    return PEER_TARGET if name == better == LITSERVE else None
+def _targets(name: str, better: str) -> list[float]:
+    own = {"offline": [OFFLINE_TARGET], PLAIN: [PLAIN_TARGET]}.get(name, [])
+    return [*own, *([PEER_TARGET] if name == better else [])]
 
 
 def half_load(bench: Bench) -> None:
