@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 
 .PHONY: demo test test-slow check format rule-pages bench-audit \
 	bench-dropout bench-faults bench-peak bench-text-baseline bench-crash bench-corrupt bench-train bench-predict \
-	bench-predict-memory bench-scale bench-time-to-accuracy bench-watchdog bench-wild clean
+	bench-predict-memory bench-scale bench-serve bench-time-to-accuracy bench-watchdog bench-wild clean
 
 demo: $(INSTALLED)
 	$(BIN)/tenor train demo
@@ -66,6 +66,11 @@ bench-predict-memory: $(INSTALLED)
 # Many files: one process against the workers of a local Ray cluster, and the memory of the process that drives it.
 bench-scale: $(INSTALLED)
 	$(BIN)/python benchmarks/scale.py
+
+# RUN=path: a run, or its model folder; default: the encoder with a head of random weights. SOAK=1: ten minutes more.
+bench-serve: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r benchmarks/serve/requirements.txt
+	PYTHONPATH=benchmarks $(BIN)/python -m serve $(RUN) $(if $(SOAK),--soak)
 
 bench-watchdog: $(INSTALLED)
 	$(BIN)/python benchmarks/watchdog.py

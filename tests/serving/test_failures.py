@@ -4,9 +4,11 @@ that a client sent."""
 import http.client
 import json
 import logging
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ import pytest
 from served import Answer, Gate, Running, running, served_by
 from tenor.errors import UserError
 from tenor.inference.predictor import Predictor
+from tenor.inference.texts import LongText
 from tenor.serving.limits import Limits
 from tenor.serving.workers import RESTARTS
 
@@ -81,6 +84,34 @@ def test_a_client_that_leaves_frees_its_place(gate: Gate, clients: ThreadPoolExe
         assert [one.result().status for one in busy] == [200, 200]
         assert sum(gate.batches) == 2
         assert b"tenor_clients_left_total 1.0" in server.get("/metrics").body
+
+
+def test_what_waits_for_the_tokenizer_counts_and_is_dropped_when_its_client_leaves(
+    gate: Gate, clients: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running(served_by(gate.predictor, Limits(queue_tokens=100))) as server:
+        gate.opened.set()
+        service, free, prepare, tokenized = server.service, threading.Event(), server.service._prepare, []
+
+        def slowly(texts: Sequence[str], long_text: LongText) -> Any:
+            free.wait(60)
+            tokenized.append(texts)
+            return prepare(texts, long_text)
+
+        monkeypatch.setattr(service, "_prepare", slowly)
+        first = predict(server, clients, "good")
+        wait_until(lambda: service._tokenizing > 0)
+        leaving = http.client.HTTPConnection("127.0.0.1", server.port)
+        body = json.dumps({"texts": ["bad " * 62] * 2})
+        leaving.request("POST", "/v1/predict", body, {"Content-Type": "application/json"})
+        wait_until(lambda: service._tokenizing > 100)
+        assert predict(server, clients, "more").result().status == 429
+        leaving.close()
+        wait_until(lambda: service._tokenizing < 100)
+        free.set()
+        assert first.result().status == 200
+        assert predict(server, clients, "more").result().status == 200
+        assert tokenized == [["good"], ["more"]]
 
 
 def test_a_request_is_not_computed_after_its_deadline(gate: Gate, clients: ThreadPoolExecutor) -> None:

@@ -68,10 +68,6 @@ class RowQueue:
         self.busy = 0
         """Workers that are computing a batch."""
 
-    def is_full(self) -> bool:
-        """Whether no further request is admitted."""
-        return self.tokens >= self.capacity
-
     def put(self, request: Request) -> bool:
         """Add a request, or return False because it does not fit."""
         with self._changed:

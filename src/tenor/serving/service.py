@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 SUPERVISED_EVERY = 0.2  # Seconds.
+CHARACTERS_PER_TOKEN = 4
+"""Of English text, roughly."""
 
 Left = Callable[[], Awaitable[None]]
 """Returns once the client has left."""
@@ -55,6 +57,8 @@ class Service:
         self._tokenizer = ThreadPoolExecutor(1, "tenor-tokenizer")
         self._explaining = ThreadPoolExecutor(1, "tenor-explain")
         self._explanations = 0
+        self._tokenizing = 0
+        """Estimated tokens of the texts that are tokenized or wait for it."""
         self.metrics.watch(lambda: self.queue.tokens, lambda: self.ready)
 
     def start(self) -> None:
@@ -93,8 +97,9 @@ class Service:
         """Raises RequestError if no request can be accepted now; called before its body is read."""
         if self.stopping:
             raise stopping()
-        if self.queue.is_full():
-            raise overloaded(self.throughput.seconds(self.queue.tokens))
+        waiting = self.queue.tokens + self._tokenizing
+        if waiting >= self.limits.queue_tokens:
+            raise overloaded(self.throughput.seconds(waiting))
 
     def require_size(self, texts: Sequence[str]) -> None:
         """Raises RequestError for more or longer texts than the limits allow."""
@@ -121,10 +126,13 @@ class Service:
         """
         self.require_room()
         self.require_size(texts)
-        preparing = self._in(self._tokenizer, lambda: self._prepare(texts, long_text))
-        prepared, kinds = await self._first(preparing, deadline, left)
-        _require_sound(prepared)
-        logits = await self._compute(prepared.tokens.rows, deadline, left)
+        gone = asyncio.ensure_future(left())
+        try:
+            prepared, kinds = await self._tokenized(texts, long_text, deadline, gone)
+            _require_sound(prepared)
+            logits = await self._compute(prepared.tokens.rows, deadline, gone)
+        finally:
+            gone.cancel()
         scores = self.predictor.scores(prepared, logits)
         predictions = self.predictor.predictions(scores, kinds, abstain_below)
         self.metrics.add_predictions(predictions)
@@ -138,17 +146,35 @@ class Service:
             raise overloaded(float(self._explanations))
         self._explanations += 1
         try:
-            explainer = self.explainer
-            return await self._first(self._in(self._explaining, lambda: explainer.explain(text)), deadline, left)
+            explainer, gone = self.explainer, asyncio.ensure_future(left())
+            work = self._in(self._explaining, lambda: explainer.explain(text))
+            try:
+                return await self._first(work, deadline, gone)
+            finally:
+                gone.cancel()
         finally:
             self._explanations -= 1
+
+    async def _tokenized(
+        self, texts: Sequence[str], long_text: LongText, deadline: float, gone: "asyncio.Future[None]"
+    ) -> tuple[PreparedTexts, dict[int, Kind]]:
+        """The rows of the texts. What waits for the tokenizer counts as waiting for the model: hundreds of clients may
+        come at once, before the first text is tokenized."""
+        longest = self.predictor.source.truncation.max_length if long_text == "truncate" else self.limits.characters
+        estimate = sum(min(longest, len(text) // CHARACTERS_PER_TOKEN + 1) for text in texts)
+        self._tokenizing += estimate
+        try:
+            work = self._in(self._tokenizer, lambda: self._prepare(texts, long_text))
+            return await self._first(work, deadline, gone)
+        finally:
+            self._tokenizing -= estimate
 
     def _prepare(self, texts: Sequence[str], long_text: LongText) -> tuple[PreparedTexts, dict[int, Kind]]:
         prepared = self.predictor.prepare(texts, long_text)
         unlike = UnlikeTexts(self.predictor.source.training_texts)
         return prepared, unlike.add(texts, prepared.tokens.lengths, prepared.tokens.unknown, str)
 
-    async def _compute(self, rows: list[np.ndarray], deadline: float, left: Left) -> np.ndarray:
+    async def _compute(self, rows: list[np.ndarray], deadline: float, gone: "asyncio.Future[None]") -> np.ndarray:
         """Logits of the rows, float32, shape (rows, K)."""
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
@@ -157,7 +183,7 @@ class Service:
         if not self.queue.put(request):
             raise overloaded(self.throughput.seconds(self.queue.tokens))
         try:
-            await self._first(done, deadline, left)
+            await self._first(done, deadline, gone)
         finally:
             if not done.done() or done.cancelled():
                 self.queue.drop(request)
@@ -175,9 +201,8 @@ class Service:
         if waiting + own > room:
             raise overloaded(waiting)
 
-    async def _first(self, work: "asyncio.Future[T]", deadline: float, left: Left) -> T:
-        """The result of `work`, unless the deadline passes or the client leaves first: then it is cancelled."""
-        gone = asyncio.ensure_future(left())
+    async def _first(self, work: "asyncio.Future[T]", deadline: float, gone: "asyncio.Future[None]") -> T:
+        """The result of `work`, unless the deadline passes or the client is gone first: then it is cancelled."""
         try:
             waited: set[asyncio.Future[Any]] = {work, gone}
             await asyncio.wait(waited, timeout=max(0.0, deadline - now()), return_when=asyncio.FIRST_COMPLETED)
@@ -188,7 +213,6 @@ class Service:
             message = "the answer was not ready before the deadline. Send fewer texts, or allow more time"
             raise RequestError(504, "deadline", message)
         finally:
-            gone.cancel()
             work.cancel()
 
     def _in(self, threads: ThreadPoolExecutor, work: Callable[[], T]) -> "asyncio.Future[T]":
