@@ -1,12 +1,12 @@
 """How findings are displayed, and what a rule raises when its evidence is not sufficient."""
 
 from collections.abc import Sequence
-
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING
 
 from tenor.runs.findings import Finding, Report, Severity
+
+if TYPE_CHECKING:  # Rules need no console.
+    from rich.console import RenderableType
 
 
 class CannotTell(Exception):
@@ -16,8 +16,10 @@ class CannotTell(Exception):
 COLORS: dict[Severity, str] = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 
 
-def findings_view(findings: Sequence[Finding]) -> RenderableType:
+def findings_view(findings: Sequence[Finding]) -> "RenderableType":
     """One paragraph per finding, in the given order."""
+    from rich.console import Group
+
     return Group(*(_paragraph(finding) for finding in findings))
 
 
@@ -31,7 +33,11 @@ def summary_line(report: Report) -> str:
     )
 
 
-def _paragraph(finding: Finding) -> RenderableType:
+def _paragraph(finding: Finding) -> "RenderableType":
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
     color = COLORS[finding.severity]
     title = Text.assemble((f"{finding.severity} {finding.code}", color), f"  {finding.title}")
     lines = {"observed": finding.observed, "expected": finding.expected, "cause": finding.cause, "fix": finding.fix}

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from tenor.checks.focal_of_mean import MeanLoss, fit_focal, read_mean
-from tenor.checks.gather.batches import LABEL_NAMES
+from tenor.checks.labels_and_logits import LABEL_NAMES
 from tenor.checks.loss_families import read_losses
 from tenor.checks.loss_gradients import AGREES, ForwardPass, kind_of_loss, loss_factor
 from tenor.checks.one_output import OutputKind, gradient_of_two, scores_in, two_logits

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import torch
 
-from tenor.checks.probes.subject import logits_of
+from tenor.checks.labels_and_logits import logits_of
 
 OutputKind = Literal["logit", "probability"]
 """What the one output is: the logit z of the second class, or its probability."""

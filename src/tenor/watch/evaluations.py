@@ -272,8 +272,6 @@ def _agree(logits: np.ndarray, predicted: np.ndarray) -> bool:
 
 def reported(evaluation: SeenEvaluation) -> "ReportedSplit | None":
     """An evaluation as rules judge it; None without labels."""
-    from scipy.special import softmax
-
     from tenor.checks.evidence import ReportedSplit
 
     labels, predicted, probabilities = evaluation.labels, evaluation.predicted, evaluation.probabilities
@@ -283,7 +281,7 @@ def reported(evaluation: SeenEvaluation) -> "ReportedSplit | None":
         if labels is None and all(part is not None for part in heard):
             labels = np.concatenate([part for part in heard if part is not None])
         if labels is not None and len(labels) == len(logits):
-            probabilities = softmax(logits.astype(np.float64), axis=1) if probabilities is None else probabilities
+            probabilities = _softmax(logits.astype(np.float64)) if probabilities is None else probabilities
             predicted = logits.argmax(axis=1) if predicted is None else predicted
     if labels is None or predicted is None or not len(labels):
         return None
@@ -295,6 +293,12 @@ def reported(evaluation: SeenEvaluation) -> "ReportedSplit | None":
         accuracy=evaluation.accuracy,
         expected_n=evaluation.expected_n,
     )
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities, shape (rows, K), without SciPy, for whose import a program would wait."""
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
 def accuracy_of(split: "ReportedSplit") -> float:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from tenor.checks.labels_and_logits import LABEL_NAMES
 from tenor.checks.one_output import zero_one
 
 LARGEST = 12 * 2**20
@@ -86,8 +87,6 @@ def token_ids(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> torch.Tensor 
 def labels_in_batch(batch: Any, rows: int | None = None, k: int | None = None) -> torch.Tensor | None:
     """The labels in a batch of a loader: under their usual names, else in a tuple the last integers of shape (rows,)
     below `k`; None if there are none."""
-    from tenor.checks.gather.batches import LABEL_NAMES
-
     named = [batch.get(name) for name in LABEL_NAMES] if isinstance(batch, Mapping) else []
     parts = list(reversed(batch)) if isinstance(batch, tuple | list) and len(batch) > 1 else []
     tensors = [value.detach() for value in (*named, *parts) if isinstance(value, torch.Tensor)]
@@ -99,8 +98,6 @@ def labels_in_batch(batch: Any, rows: int | None = None, k: int | None = None) -
 
 def zero_one_in_batch(batch: Any, rows: int) -> torch.Tensor | None:
     """The last part of a batch that has one label per row and only labels 0 and 1, of any type, shape (rows,)."""
-    from tenor.checks.gather.batches import LABEL_NAMES
-
     if isinstance(batch, Mapping):
         parts = [batch.get(name) for name in reversed(LABEL_NAMES)]
     else:

@@ -7,10 +7,12 @@ import functools
 import sys
 from collections.abc import Mapping
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tenor.runs.findings import Report
 from tenor.watch.patches import global_randomness_kept, guarded, observe
+
+if TYPE_CHECKING:
+    from tenor.runs.findings import Report
 
 
 def hook_loading(module: ModuleType) -> None:
@@ -32,7 +34,7 @@ def hook_loading(module: ModuleType) -> None:
 
 
 @global_randomness_kept()
-def unmatched_report(model: Any, result: Any, allow: Mapping[str, str]) -> Report:
+def unmatched_report(model: Any, result: Any, allow: Mapping[str, str]) -> "Report":
     """What follows from a state of which `load_state_dict(strict=False)` used no tensor; `result` is what it
     returned."""
     from tenor.checks.catalogue import BY_CODE, run_rules

@@ -9,13 +9,13 @@ import weakref
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
+from tenor.checks.labels_and_logits import logits_of
 from tenor.checks.one_output import OutputKind, scores_in, two_logits
-from tenor.runs.findings import Report
 from tenor.watch.evaluations import Evaluations
 from tenor.watch.heard_rows import HeardTexts
 from tenor.watch.loading_hooks import unmatched_report
@@ -26,6 +26,9 @@ from tenor.watch.session import Session
 from tenor.watch.settings import WatchSettings
 from tenor.watch.training import WatchedTraining, begin_training
 from tenor.watch.weak_list import WeakList
+
+if TYPE_CHECKING:
+    from tenor.runs.findings import Report
 
 MOST_CALLS = 256
 """Calls of one step that are kept: one is enough, the others only count the passes."""
@@ -151,7 +154,7 @@ class Observer:
             self.step.has_failed = True
             self._training_of(optimizer)
 
-    def loading_reports(self) -> list[Report]:
+    def loading_reports(self) -> "list[Report]":
         """Of the models whose last `load_state_dict` loaded nothing."""
         return [report for _, report in self._unmatched]
 
@@ -416,8 +419,6 @@ def is_same_tokens(one: torch.Tensor, other: torch.Tensor) -> bool:
 
 def logits_in(output: Any) -> torch.Tensor | None:
     """The logits in what a model returned, shape (rows, K), or None."""
-    from tenor.checks.probes.subject import logits_of
-
     try:
         logits = logits_of(output)
     except TypeError:

@@ -9,13 +9,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tenor.runs.findings import Finding, Report
-from tenor.watch.outputs import RECORD
 from tenor.watch.patches import global_randomness_kept
 from tenor.watch.settings import WatchSettings
 
 if TYPE_CHECKING:
     from tenor.checks.diagnosis import Diagnosis
+    from tenor.runs.findings import Finding, Report
 
 STOPPED = 3
 EVERY_SECONDS = 30.0
@@ -53,7 +52,7 @@ class Session:
             self.notes.append(text)
 
     @global_randomness_kept()
-    def add(self, findings: Iterable[Finding]) -> None:
+    def add(self, findings: "Iterable[Finding]") -> None:
         """Print new findings, write the report, and end the program if one of them is severe enough."""
         if not self.is_mine:
             return
@@ -95,7 +94,7 @@ class Session:
 
         return diagnosis_of(self, is_final=False)
 
-    def reports(self) -> list[Report]:
+    def reports(self) -> "list[Report]":
         from tenor.watch.judgement import reports_of
 
         return reports_of()
@@ -129,6 +128,8 @@ class Session:
 
     def _own_folder(self) -> Path:
         """The folder of the session; of further processes that train, one below it for each."""
+        from tenor.watch.outputs import RECORD
+
         if self._folder is None:
             rank = os.environ.get("RANK", "0")
             folder = self.settings.folder if rank in ("", "0") else self.settings.folder / f"rank-{rank}"
@@ -157,7 +158,7 @@ class Session:
         sys.excepthook = hook
 
 
-def print_findings(findings: list[Finding]) -> None:
+def print_findings(findings: "list[Finding]") -> None:
     """To stderr: standard output belongs to the program."""
     from rich.console import Console
 

@@ -2,7 +2,6 @@
 
 import functools
 import threading
-from importlib import import_module
 from typing import Any
 
 import torch
@@ -19,8 +18,6 @@ def hook_torch(settings: WatchSettings) -> None:
     """Hook a process that has just imported torch."""
     observer = OBSERVER
     observer.begin(settings)
-    # What the hooks call, imported now: libraries may draw from the global generators that the program seeds later.
-    import_module("tenor.checks.probes.subject")
     _hook_calls(observer)
     for name in LOSSES:
         observe(nn.functional, name, functools.partial(_on_loss, observer, name, getattr(nn.functional, name)))

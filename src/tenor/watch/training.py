@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from tenor.runs.findings import Report
 from tenor.watch.call_form import IDS, MASK
 from tenor.watch.first_step import (
     FirstStep,
@@ -41,6 +40,7 @@ from tenor.watch.unnoticed import unnoticed
 if TYPE_CHECKING:
     from tenor.checks.evidence import BatchEvidence, ModelEvidence, OptimizerEvidence, StepEvidence
     from tenor.checks.watchdog import Watchdog
+    from tenor.runs.findings import Report
     from tenor.watch.observer import Call, Observer, Step
 
 MOST_PAIRED = 16
@@ -153,7 +153,7 @@ class WatchedTraining:
         self.observer.session.write_if_due()
 
     @property
-    def all_reports(self) -> list[Report]:
+    def all_reports(self) -> "list[Report]":
         """The reports of the preflight and of the steps so far."""
         watched = self.report or (self.watchdog.report if self.watchdog is not None else None)
         return [one for one in (self.preflight, watched, self._loop_report) if one is not None]
@@ -257,7 +257,7 @@ def _watchdog(training: WatchedTraining, first: FirstStep) -> "Watchdog":
     )
 
 
-def _preflight(observer: "Observer", training: WatchedTraining, first: FirstStep) -> Report:
+def _preflight(observer: "Observer", training: WatchedTraining, first: FirstStep) -> "Report":
     from tenor.checks.before_training import number_of_classes, preflight
 
     settings, loader, model = observer.session.settings, first.loader, first.model

@@ -15,10 +15,11 @@ import pyarrow as pa
 
 from tenor.checks.diagnosis.artifacts import whole_number
 from tenor.checks.rules.evl_measures import best_relabelling
-from tenor.checks.rules.evl_ranking import ALPHA, GOOD_ACCURACY, RELABELLING_GAIN, binomial_tail
+from tenor.checks.rules.evl_ranking import ALPHA, GOOD_ACCURACY, RELABELLING_GAIN
 from tenor.data.files.delimited import DELIMITERS, examine
 from tenor.data.sources.rows import encodable
 from tenor.errors import UserError
+from tenor.measures.tail_probabilities import binomial_at_most
 
 JSON_LINES = (".jsonl", ".ndjson")
 SUFFIXES = (*DELIMITERS, *JSON_LINES, ".parquet")
@@ -343,7 +344,7 @@ def _mapping_by_rows(labels: Sequence[str], predicted: Sequence[str]) -> ClassMa
     paired = counts[order, np.arange(size)]
     majority = counts.sum(axis=1).max() / n
     is_most_frequent = (np.sort(counts, axis=0)[-2] < paired)[: len(other)].all()
-    chance = log(max(binomial_tail(n - int(paired.sum()), n, 1 - majority), 1e-300)) + lgamma(size + 1)
+    chance = log(max(binomial_at_most(n - int(paired.sum()), n, 1 - majority), 1e-300)) + lgamma(size + 1)
     is_good = paired.sum() >= max(GOOD_ACCURACY, majority + RELABELLING_GAIN) * n
     if not (is_most_frequent and is_good and chance <= log(ALPHA)):
         return None

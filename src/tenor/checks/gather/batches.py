@@ -14,11 +14,11 @@ from torch.utils.data import IterableDataset, Subset, TensorDataset
 
 from tenor.checks.evidence import BatchEvidence, DataEvidence, Rows
 from tenor.checks.finding import CannotTell
+from tenor.checks.labels_and_logits import LABEL_NAMES
 from tenor.data.sequences import array_of, list_of
 from tenor.errors import UserError
 
 _RANDOM_STATES = threading.RLock()
-LABEL_NAMES = ("labels", "label", "targets", "target", "y")
 
 
 def batch_evidence(loader: Any, n_classes: int, batches: int = 8) -> BatchEvidence:

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from tenor.checks.gather.batches import LABEL_NAMES
 from tenor.checks.gather.model_parts import embedding_rows
+from tenor.checks.labels_and_logits import LABEL_NAMES, logits_of
 
 LossFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -56,25 +56,6 @@ class ProbeRows:
         return ProbeRows(
             {k: v[which] if v.ndim and len(v) == n else v for k, v in self.inputs.items()}, self.labels[which]
         )
-
-
-def logits_of(output: Any) -> torch.Tensor:
-    """The logits in a model's output: a tensor, `.logits`, `["logits"]`, or the first float matrix of a tuple.
-
-    Raises:
-        TypeError: any other output.
-    """
-    if isinstance(output, torch.Tensor):
-        return output
-    if getattr(output, "logits", None) is not None:
-        return output.logits
-    if isinstance(output, Mapping) and "logits" in output:
-        return output["logits"]
-    if isinstance(output, tuple | list):
-        for part in output:
-            if isinstance(part, torch.Tensor) and part.ndim == 2 and part.is_floating_point():
-                return part
-    raise TypeError(f"the model returned a {type(output).__name__} without logits; give a `forward` that returns them")
 
 
 def make_subject(model: nn.Module, loss_fn: LossFunction, forward: Forward | None, n_classes: int) -> Subject:

@@ -1,5 +1,6 @@
 """Whether naive Bayes can predict the labels from the texts: not at all, one row off, inverted, or too easily."""
 
+import math
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from tenor.checks.evidence import DataEvidence
 from tenor.checks.finding import CannotTell
 from tenor.checks.rule import rule
 from tenor.checks.rules.shared import ALPHA, class_name, held_out, labelled_texts
+from tenor.measures.tail_probabilities import binomial_at_most, normal_above
 from tenor.runs.findings import Finding
 
 SAMPLE = 2_000  # Rows; naive Bayes reaches 80% on IMDb with this number, in a second.
@@ -165,9 +167,7 @@ def labels_unrelated(data: DataEvidence) -> Finding | None:
 
 def chance_of_gain(gain: float, n: int) -> float:
     """Upper bound on the p-value of a difference of two kappas on the same n rows (normal, each with spread 1/√n)."""
-    from scipy.stats import norm
-
-    return float(norm.sf(gain / np.sqrt(2 / n)))
+    return normal_above(gain / math.sqrt(2 / n))
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,6 @@ class Swap:
 def best_swap(labels: np.ndarray, predicted: np.ndarray, n_classes: int) -> Swap:
     """The relabelling that agrees best with the predictions on one half of the rows, measured on the other."""
     from scipy.optimize import linear_sum_assignment
-    from scipy.stats import binom
 
     half = len(labels) // 2
     confusion = np.zeros((n_classes, n_classes))
@@ -201,7 +200,7 @@ def best_swap(labels: np.ndarray, predicted: np.ndarray, n_classes: int) -> Swap
         len(given),
         kappa(given, guess, n_classes),
         kappa(order[given], guess, n_classes),
-        float(binom.sf(wins - 1, wins + losses, 0.5)) if wins else 1.0,
+        binomial_at_most(losses, wins + losses, 0.5) if wins else 1.0,  # As of so many wins: both are equally likely.
     )
 
 

@@ -6,6 +6,7 @@ from tenor.checks.evidence import LoopEvidence, StepEvidence
 from tenor.checks.finding import CannotTell
 from tenor.checks.rule import rule
 from tenor.checks.rules.shared import known
+from tenor.measures.tail_probabilities import chi_squared
 from tenor.runs.findings import Finding
 
 MIN_RECORDS, MIN_ROWS = 10, 16
@@ -54,15 +55,12 @@ def steps_sorted_by_label(steps: StepEvidence) -> Finding | None:
     counts = counts[counts.sum(axis=1) >= MIN_ROWS] if counts.ndim == 2 else counts
     if len(counts) < MIN_RECORDS:
         raise CannotTell(f"{len(counts)} records with {MIN_ROWS} labelled rows; {MIN_RECORDS} are needed")
-    from scipy.stats import chi2_contingency
-
     seen = counts[:, counts.sum(axis=0) > 0]
     if seen.shape[1] < 2:
         return None
-    p = float(chi2_contingency(seen, correction=False).pvalue)
     shares = (seen / seen.sum(axis=1, keepdims=True)).max(axis=1)
     usual, pure = float(seen.sum(axis=0).max() / seen.sum()), float(np.mean(shares >= PURE))
-    if p >= SIGNIFICANT or float(shares.mean()) - usual < APART:
+    if float(shares.mean()) - usual < APART or chi_squared(seen).p >= SIGNIFICANT:
         return None
     return Finding(
         observed=f"{pure:.0%} of {len(seen):,} records of {seen.sum(axis=1).mean():.0f} rows are of one class; the "

@@ -9,8 +9,9 @@ from tenor.checks.evidence import EvaluationEvidence, ReportedSplit
 from tenor.checks.finding import CannotTell
 from tenor.checks.rule import rule
 from tenor.checks.rules.evl_measures import class_indices, confusion_of_rows, distributions, joined, per_split
-from tenor.checks.rules.evl_ranking import ALPHA, GOOD_ACCURACY, MIN_ROWS, RELABELLING_GAIN, binomial_tail
+from tenor.checks.rules.evl_ranking import ALPHA, GOOD_ACCURACY, MIN_ROWS, RELABELLING_GAIN
 from tenor.checks.rules.row_orders import MAX_SHIFT, matches_by_shift, other_orders, words_predict
+from tenor.measures.tail_probabilities import binomial_at_most
 from tenor.runs.findings import RULE_SEVERITY, Finding
 
 GAIN = 0.1
@@ -225,7 +226,7 @@ def _best_shift(labels: np.ndarray, predicted: np.ndarray, furthest: int) -> _Sh
 def _is_better(before: np.ndarray, after: np.ndarray, tried: int) -> bool:
     """Whether the second reading is right significantly more often, as the best of those that were tried."""
     lost, won = int((before & ~after).sum()), int((after & ~before).sum())
-    return binomial_tail(lost, lost + won, 0.5) * tried < ALPHA
+    return binomial_at_most(lost, lost + won, 0.5) * tried < ALPHA
 
 
 def _order(claims: ReportedSplit, n_classes: int) -> _Order | None:

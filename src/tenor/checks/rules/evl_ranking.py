@@ -19,6 +19,7 @@ from tenor.checks.rules.evl_measures import (
     per_split,
 )
 from tenor.measures.intervals import wilson_interval
+from tenor.measures.tail_probabilities import binomial_at_most
 from tenor.runs.findings import RULE_SEVERITY, Finding
 
 # With fewer rows, the interval of an accuracy of 0.5 is wider than ±0.14, too wide for a comparison.
@@ -39,13 +40,6 @@ FAR_APART = 0.05
 # Probabilities are stored as float32 or rounded to 6 decimals: closer ones are ties.
 TIE = 1e-6
 PAIRS_SHOWN = 8
-
-
-def binomial_tail(successes: int, n: int, share: float) -> float:
-    """P(X ≤ successes) for X ~ Binomial(n, share)."""
-    from scipy.stats import binom
-
-    return float(binom.cdf(successes, n, share))
 
 
 def difference_interval(a: float, b: float, n: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -142,7 +136,7 @@ def no_better_than_majority(evaluation: EvaluationEvidence) -> Finding | None:
     poor = [(name, one) for name, _, one in measured if _is_no_better(*one)]
     if not poor:
         return None
-    worse = [binomial_tail(round(a * n), n, majority) < ALPHA / len(measured) for _, (a, majority, n, _) in poor]
+    worse = [binomial_at_most(round(a * n), n, majority) < ALPHA / len(measured) for _, (a, majority, n, _) in poor]
     traded = all(balanced is not None and balanced >= BALANCED_GAIN for _, (_, _, _, balanced) in poor)
     intervals = [wilson_interval(round(a * n), n) for _, (a, _, n, _) in poor]
     return Finding(
@@ -317,7 +311,7 @@ def _is_no_better(share: float, majority: float, n: int, balanced: float | None)
     """Whether an accuracy is not above the share of the most frequent class, or only by chance."""
     if share <= majority:
         return True
-    by_chance = binomial_tail(n - round(share * n), n, 1 - majority)
+    by_chance = binomial_at_most(n - round(share * n), n, 1 - majority)
     return (
         share - majority < CLEAR_GAIN and by_chance > NOT_SIGNIFICANT and (balanced is None or balanced < BALANCED_GAIN)
     )
@@ -359,7 +353,7 @@ def _relabelling(claims: ReportedSplit, n_classes: int) -> tuple[float, float, s
         return None
     lost, won = int(counts[moved, moved].sum()), int(counts[order[moved], moved].sum())
     trials = sum(log(k) for k in range(2, len(counts) + 1))
-    if log(max(binomial_tail(lost, lost + won, 0.5), 1e-300)) + trials > log(ALPHA):
+    if log(max(binomial_at_most(lost, lost + won, 0.5), 1e-300)) + trials > log(ALPHA):
         return None
     names = [class_name(claims, k) for k in range(len(counts))]
     return (

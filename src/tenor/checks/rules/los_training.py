@@ -9,6 +9,7 @@ from tenor.checks.evidence import StepEvidence
 from tenor.checks.finding import CannotTell
 from tenor.checks.rule import rule
 from tenor.checks.rules.shared import ALPHA, known, uninformed
+from tenor.measures.tail_probabilities import binomial_at_most, kendall_falls
 from tenor.runs.findings import RULE_SEVERITY, Finding
 
 FLAT = 0.03
@@ -164,8 +165,6 @@ def loss_is_flat(steps: StepEvidence) -> Finding | None:
 
 def _plateau(steps: StepEvidence) -> _Plateau:
     """The course of the loss after warm-up; CannotTell if there are too few records."""
-    from scipy.stats import kendalltau
-
     everything, at = finite_losses(steps), after_warmup(steps)
     if len(everything) <= 2 * (steps.epochs or 0):
         at = np.arange(len(everything))  # Means over epochs: the warm-up is within the first.
@@ -177,7 +176,7 @@ def _plateau(steps: StepEvidence) -> _Plateau:
         raise CannotTell(f"{len(losses)} records over {span:,} steps after warm-up; {needed} are needed")
     first, _, last = np.array_split(losses, 3)
     error = math.hypot(first.std(ddof=1) / math.sqrt(len(first)), last.std(ddof=1) / math.sqrt(len(last)))
-    p = float(kendalltau(np.arange(len(losses)), losses, alternative="less").pvalue)
+    p = kendall_falls(losses)
     start = everything[: max(1, len(everything) // 10)]
     return _Plateau(
         first=float(first.mean()),
@@ -471,8 +470,6 @@ def predictions_collapse(steps: StepEvidence) -> Finding | None:
 
     Reference: Mosbach et al. 2021 (degenerate runs).
     """
-    from scipy.stats import binom
-
     require_patience(steps)
     predicted = np.asarray(known(steps.predicted_counts, "the training predictions"))
     labels = np.asarray(known(steps.label_counts, "the training labels"))
@@ -488,8 +485,9 @@ def predictions_collapse(steps: StepEvidence) -> Finding | None:
         raise CannotTell("less than a quarter of the planned steps are done")
     winner = int(predicted.argmax())
     share, among_labels = predicted[winner] / n, labels[winner] / max(1, labels.sum())
-    p = float(binom.cdf(n - int(predicted[winner]), n, 1 - among_labels))
-    if share < ONE_CLASS or labels.max() / max(1, labels.sum()) > BALANCED or p >= ALPHA:
+    if share < ONE_CLASS or labels.max() / max(1, labels.sum()) > BALANCED:
+        return None
+    if binomial_at_most(n - int(predicted[winner]), n, 1 - among_labels) >= ALPHA:
         return None
     return Finding(
         observed=f"class {winner} in {share:.1%} of {n:,} predictions, and in {among_labels:.0%} of the labels",

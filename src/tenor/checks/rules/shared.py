@@ -13,6 +13,7 @@ import numpy as np
 
 from tenor.checks.evidence import DataEvidence, Rows
 from tenor.checks.finding import CannotTell
+from tenor.measures.tail_probabilities import chi_squared, hypergeometric_none, normal_above
 
 T = TypeVar("T")
 SHOWN_NAMES = 4
@@ -168,14 +169,11 @@ class Association:
 
 def association(table: np.ndarray) -> Association:
     """Pearson's chi-squared test of independence on counts, shape (groups, classes), and Cramér's V (1946)."""
-    from scipy.stats import chi2_contingency
-
     table = table[:, table.sum(axis=0) > 0]
     if min(table.shape) < 2 or (table.sum(axis=1) == 0).any():
         return Association(p=1.0, v=0.0)
-    test = chi2_contingency(table, correction=False)
-    v = float(np.sqrt(test.statistic / (table.sum() * (min(table.shape) - 1))))
-    return Association(float(test.pvalue), v)
+    test = chi_squared(table)
+    return Association(test.p, math.sqrt(test.statistic / (table.sum() * (min(table.shape) - 1))))
 
 
 @dataclass(frozen=True)
@@ -199,8 +197,6 @@ def runs_test(labels: np.ndarray) -> Runs:
 
     Raises CannotTell if there are fewer than two classes.
     """
-    from scipy.stats import norm
-
     n = len(labels)
     counts = np.unique(labels, return_counts=True)[1].astype(float)
     if len(counts) < 2:
@@ -211,14 +207,12 @@ def runs_test(labels: np.ndarray) -> Runs:
     observed = 1 + int(np.count_nonzero(labels[1:] != labels[:-1]))
     # Half a run of continuity correction.
     z = (observed + 0.5 - expected) / np.sqrt(variance) if variance > 0 else 0.0
-    return Runs(observed, expected, float(norm.cdf(z)))
+    return Runs(observed, expected, normal_above(-z))
 
 
 def chance_of_none(members: int, others: int, drawn: int) -> float:
     """Probability that a random draw of `drawn` rows without replacement contains none of the `members`."""
-    from scipy.stats import hypergeom
-
-    return float(hypergeom.pmf(0, members + others, members, min(drawn, members + others)))
+    return hypergeometric_none(members, others, min(drawn, members + others))
 
 
 def uninformed(n_classes: int) -> float:
