@@ -42,7 +42,7 @@ def test_the_test_is_made_printed_and_kept_and_the_report_has_it(command: Comman
     record = read_explanations(copied.path / EXPLANATIONS)
     assert verdict_of(record).shown
     assert (record.split, record.rows_available, record.deletion.rows) == ("test", 40, 30)  # type: ignore[union-attr]
-    assert record.labelled == "44 rows: train"
+    assert record.labelled == "44 training rows"
     report = copied.report.read_text(encoding="utf-8")
     assert "What decides" in report
     assert "Explanations were tested" in report

@@ -171,8 +171,9 @@ def held_out_rows(reference: str, run: RunDirectory | None, data: RowsFile | Non
     if not len(rows):
         raise UserError(f"{reference}: all rows of {split} are training texts of the run. Give other rows: {command}")
     if isinstance(of_run, Missing):
-        return HeldOut(rows, split, rows, f"{split}, since the training rows can't be read: {of_run.reason}", None)
-    return HeldOut(rows, split, of_run["train"], "train", of_run)
+        name = f"{len(rows):,} rows of {split} (the training rows can't be read: {of_run.reason})"
+        return HeldOut(rows, split, rows, name, None)
+    return HeldOut(rows, split, of_run["train"], f"{len(of_run['train']):,} training rows", of_run)
 
 
 def _file_rows(data: RowsFile, labels: tuple[str, ...], content: RunContent | None) -> LabelledText:
@@ -250,7 +251,7 @@ def make_record(
             "shortcuts": [_shortcut(one, labels) for one in shortcuts]
             if shortcuts
             else missing_because("no word is one-sided enough, or all rows get the same prediction"),
-            "labelled": f"{len(held_out.labelled):,} rows: {held_out.labelled_name}",
+            "labelled": held_out.labelled_name,
             "errors": errors,
         }
     )
