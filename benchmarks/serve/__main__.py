@@ -18,6 +18,7 @@ from typing import Any
 from peak import machine
 from serve import hostile, killing, overload, speed
 from serve.bench import Bench, say
+from serve.material import KINDS
 
 Part = tuple[Callable[[Bench], None], Callable[[dict[str, Any]], None]]
 PARTS: dict[str, Part] = {
@@ -42,7 +43,7 @@ def main() -> int:
     parts = {name: part for name, part in (PARTS | SOAK).items() if name in wanted}
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as name:
-        with Bench(options.run, Path(name), options.threads, options.rounds) as bench:
+        with Bench(options.run, Path(name), options.threads, options.rounds, options.kinds) as bench:
             for part, (measure, _) in parts.items():
                 say(part)
                 measure(bench)
@@ -78,6 +79,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("run", nargs="?", type=Path, metavar="RUN", help="a run; default: the encoder, a random head")
     parser.add_argument("--parts", choices=[*PARTS, *SOAK], nargs="+", default=list(PARTS))
     parser.add_argument("--soak", action="store_true", help="ten minutes of mixed load too; alone: --parts soak")
+    parser.add_argument(
+        "--kinds", choices=list(KINDS), nargs="+", default=list(KINDS), help="of texts, where a part has"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--results", type=Path, metavar="FILE", help="default: runs/bench-serve-TIME.json")
