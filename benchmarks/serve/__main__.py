@@ -7,6 +7,7 @@ share of them is printed.
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 import time
@@ -39,11 +40,14 @@ def main() -> int:
     if options.show:
         show(json.loads(options.show.read_text()))
         return 0
+    # So that an ended benchmark ends its servers too, which are in sessions of their own.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     wanted = [*options.parts, *(SOAK if options.soak else ())]
     parts = {name: part for name, part in (PARTS | SOAK).items() if name in wanted}
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as name:
         with Bench(options.run, Path(name), options.threads, options.rounds, options.kinds) as bench:
+            bench.soak_seconds = 60 * options.soak_minutes
             for part, (measure, _) in parts.items():
                 say(part)
                 measure(bench)
@@ -78,7 +82,8 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench-serve")
     parser.add_argument("run", nargs="?", type=Path, metavar="RUN", help="a run; default: the encoder, a random head")
     parser.add_argument("--parts", choices=[*PARTS, *SOAK], nargs="+", default=list(PARTS))
-    parser.add_argument("--soak", action="store_true", help="ten minutes of mixed load too; alone: --parts soak")
+    parser.add_argument("--soak", action="store_true", help="mixed load for minutes too; alone: --parts soak")
+    parser.add_argument("--soak-minutes", type=float, default=10.0, metavar="N", help="default: 10")
     parser.add_argument(
         "--kinds", choices=list(KINDS), nargs="+", default=list(KINDS), help="of texts, where a part has"
     )

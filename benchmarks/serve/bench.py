@@ -37,6 +37,7 @@ class Bench:
     rounds: int
     kinds: Sequence[str] = tuple(KINDS)
     setting: Setting = BEST
+    soak_seconds: float = 600.0
     results: dict[str, Any] = field(default_factory=dict)
     """What goes to the JSON file, by part."""
     _stack: ExitStack = field(default_factory=ExitStack)
