@@ -7,6 +7,7 @@ share of them is printed.
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 import time
@@ -18,6 +19,7 @@ from typing import Any
 from peak import machine
 from serve import hostile, killing, overload, speed
 from serve.bench import Bench, say
+from serve.material import KINDS
 
 Part = tuple[Callable[[Bench], None], Callable[[dict[str, Any]], None]]
 PARTS: dict[str, Part] = {
@@ -38,11 +40,14 @@ def main() -> int:
     if options.show:
         show(json.loads(options.show.read_text()))
         return 0
+    # So that an ended benchmark ends its servers too, which are in sessions of their own.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     wanted = [*options.parts, *(SOAK if options.soak else ())]
     parts = {name: part for name, part in (PARTS | SOAK).items() if name in wanted}
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as name:
-        with Bench(options.run, Path(name), options.threads, options.rounds) as bench:
+        with Bench(options.run, Path(name), options.threads, options.rounds, options.kinds) as bench:
+            bench.soak_seconds = 60 * options.soak_minutes
             for part, (measure, _) in parts.items():
                 say(part)
                 measure(bench)
@@ -77,7 +82,11 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench-serve")
     parser.add_argument("run", nargs="?", type=Path, metavar="RUN", help="a run; default: the encoder, a random head")
     parser.add_argument("--parts", choices=[*PARTS, *SOAK], nargs="+", default=list(PARTS))
-    parser.add_argument("--soak", action="store_true", help="ten minutes of mixed load too; alone: --parts soak")
+    parser.add_argument("--soak", action="store_true", help="mixed load for minutes too; alone: --parts soak")
+    parser.add_argument("--soak-minutes", type=float, default=10.0, metavar="N", help="default: 10")
+    parser.add_argument(
+        "--kinds", choices=list(KINDS), nargs="+", default=list(KINDS), help="of texts, where a part has"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--results", type=Path, metavar="FILE", help="default: runs/bench-serve-TIME.json")

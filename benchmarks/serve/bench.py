@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 
 from serve.load import CONNECTIONS, Job, Record, generate
-from serve.material import mixed, plain_folder, texts_by_kind
+from serve.material import KINDS, mixed, plain_folder, texts_by_kind
 from serve.servers import Offline, Server, Setting, litserve, plain, tenor
 
 TENOR, LITSERVE, PLAIN = "Tenor", "LitServe", "FastAPI + pipeline"
@@ -35,7 +35,9 @@ class Bench:
     folder: Path
     threads: int
     rounds: int
+    kinds: Sequence[str] = tuple(KINDS)
     setting: Setting = BEST
+    soak_seconds: float = 600.0
     results: dict[str, Any] = field(default_factory=dict)
     """What goes to the JSON file, by part."""
     _stack: ExitStack = field(default_factory=ExitStack)
@@ -101,6 +103,15 @@ class Bench:
         """Requests at the times of a Poisson process."""
         words = server.port, server.path, server.field, list(texts)
         return generate(Job(*words, rate=rate, seconds=seconds, seed=seed))
+
+    def rounds_within(self, seconds: float) -> Iterator[int]:
+        """The numbers of the rounds; none begins that would not end within the time, except the first."""
+        started = time.monotonic()
+        for number in range(self.rounds):
+            if number and time.monotonic() - started > seconds * number / (number + 1):
+                say(f"{number} rounds of {self.rounds}, because {seconds:.0f} s are not enough for more")
+                return
+            yield number
 
     def capacity(self, kind: str, name: str = TENOR) -> float:
         """Texts per second at saturation: as measured by the part `throughput`, or measured now."""

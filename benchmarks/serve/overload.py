@@ -1,4 +1,4 @@
-"""A minute of ten times the load that Tenor's server can answer, and ten minutes of mixed load (`soak`)."""
+"""A minute of ten times the load that Tenor's server can answer, and minutes of mixed load (`soak`)."""
 
 import asyncio
 import statistics
@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from serve.bench import TENOR, Bench, MemoryWatch, met, quantile, say
+from serve.hostile import disturb
 from serve.http_client import GONE, ask_once, request
 
 KIND = "128"
@@ -14,7 +15,6 @@ TIMES = 10.0
 SECONDS = 60.0
 REFUSED_MS, GOODPUT, MEMORY = 100.0, 0.9, 0.05
 
-SOAK_SECONDS = 600.0
 SOAK_PIECE = 20.0
 SOAK_LOADS = (0.5, 0.5, 0.9, 0.2, 3.0)
 """Shares of the capacity, piece after piece: mostly what a server sees, and an overload in between."""
@@ -96,15 +96,13 @@ def show_overload(results: dict[str, Any]) -> None:
 
 
 def soak(bench: Bench) -> None:
-    """Ten minutes of mixed texts at changing loads, with malformed and huge requests and clients that hang up."""
-    from serve.hostile import disturb  # It needs this module's names too.
-
+    """Minutes of mixed texts at changing loads, with malformed and huge requests and clients that hang up."""
     assert bench.offline
     statuses: dict[int, int] = {}
     with bench.active(TENOR) as server:
         capacity = bench.closed(server, bench.mixed).rate()
         with MemoryWatch(server) as memory, disturb(server) as disturbances:
-            for number in range(int(SOAK_SECONDS / SOAK_PIECE)):
+            for number in range(int(bench.soak_seconds / SOAK_PIECE)):
                 rate = SOAK_LOADS[number % len(SOAK_LOADS)] * capacity
                 record = bench.open(server, bench.mixed, rate, SOAK_PIECE, seed=number)
                 for status, count in record.statuses.items():
