@@ -6,7 +6,7 @@ passes on several threads, and only as many nodes as a text needs.
 """
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from copy import copy
 from dataclasses import dataclass
@@ -26,6 +26,9 @@ TOLERANCE = 0.02
 """Completeness gap that is small enough."""
 SMALLEST = 0.01
 """Change of the score, in logits, below which a gap is not measured relative to it."""
+
+
+BeforePass = Callable[[], None]
 
 
 @dataclass(frozen=True)
@@ -136,25 +139,38 @@ def attribute(
     side_by_side: int = 1,
     nodes: int = NODES,
     most_nodes: int = MOST_NODES,
+    before_pass: BeforePass = lambda: None,
 ) -> Attribution:
-    """Attributions of the tokens of one row.
+    """Attributions of the tokens of one row; `before_pass` is called before each pass, in any thread.
 
     The nodes are doubled while the completeness gap is above `TOLERANCE` and they are fewer than `most_nodes`.
     """
     change = model.change(path)
     while True:
-        found = Attribution(integral(model, path, nodes, tokens_per_pass, side_by_side), change, nodes)
+        found = Attribution(integral(model, path, nodes, tokens_per_pass, side_by_side, before_pass), change, nodes)
         if found.gap <= TOLERANCE or 2 * nodes > most_nodes:
             return found
         nodes *= 2
 
 
-def integral(model: EmbeddedModel, path: Path, nodes: int, tokens_per_pass: int, side_by_side: int) -> np.ndarray:
+def integral(
+    model: EmbeddedModel,
+    path: Path,
+    nodes: int,
+    tokens_per_pass: int,
+    side_by_side: int,
+    before_pass: BeforePass = lambda: None,
+) -> np.ndarray:
     """The integral of the derivative along the path, by token, float64, shape (length,)."""
     at, weights = quadrature(nodes)
     points = max(1, min(tokens_per_pass // path.ids.shape[1], -(-nodes // side_by_side)))
     parts = [at[first : first + points] for first in range(0, nodes, points)]
-    with closing(map_side_by_side(lambda part: model.gradients(path, part), parts, side_by_side)) as gradients:
+
+    def of_part(part: np.ndarray) -> np.ndarray:
+        before_pass()
+        return model.gradients(path, part)
+
+    with closing(map_side_by_side(of_part, parts, side_by_side)) as gradients:
         return weights @ np.concatenate(list(gradients))
 
 

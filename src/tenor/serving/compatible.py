@@ -12,7 +12,7 @@ import numpy as np
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tenor.serving.exchange import Exchange, Served, answer, left, seconds_of
+from tenor.serving.exchange import Exchange, Served, answer, deadline_of, left
 from tenor.serving.limits import RequestError
 from tenor.serving.messages import (
     TeiRequest,
@@ -51,6 +51,9 @@ async def vllm_classify(exchange: Exchange, request: Request) -> Response:
     if wanted.truncate_prompt_tokens not in (None, -1, longest):
         message = f"truncate_prompt_tokens: texts are truncated as in training, expected {longest}, -1 or nothing"
         raise RequestError(422, "validation", message)
+    for option in ("add_special_tokens", "use_activation", "activation", "softmax"):
+        if getattr(wanted, option) is False:
+            raise RequestError(422, "validation", f"{option}: false is not possible with this model. Leave it out")
     done = await _predicted(served, request, [wanted.input] if isinstance(wanted.input, str) else wanted.input)
     items = [
         VllmItem(
@@ -79,8 +82,8 @@ def vllm_error(error: RequestError) -> bytes:
 
 
 async def _predicted(served: Served, request: Request, texts: list[str]) -> Answered:
-    seconds = seconds_of(request, served.service.limits.seconds)
-    return await served.service.predict(texts, served.long_text, served.abstain_below, seconds, partial(left, request))
+    deadline = deadline_of(request, served.service.limits.seconds)
+    return await served.service.predict(texts, served.long_text, served.abstain_below, deadline, partial(left, request))
 
 
 def _single_texts(wanted: TeiRequest) -> list[str]:

@@ -79,7 +79,7 @@ def read_key(file: Path | None) -> str | None:
     else:
         place = str(file)
         try:
-            key = file.read_text(encoding="utf-8")
+            key = file.read_text(encoding="utf-8-sig")  # Some editors begin a file with a byte order mark.
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"{file}: the API key cannot be read ({error}). Write it there as text") from error
     key = key.strip()
