@@ -3,6 +3,7 @@
 import http.client
 import json
 import threading
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +18,7 @@ from tenor.serving.exchange import Served
 from tenor.serving.limits import Limits
 from tenor.serving.model_facts import model_facts
 from tenor.serving.service import Service
+from tenor.workflows.serve import explanations_of
 
 LONG = "A film that I liked. " * 40
 
@@ -102,3 +104,14 @@ def test_a_tokenizer_without_positions_leaves_open_what_was_read(predictor: Pred
 
     slow = SimpleNamespace(source=SimpleNamespace(tokenizer=SimpleNamespace(is_fast=False)))
     assert parts_read(LONG, slow) is None  # type: ignore[arg-type]
+
+
+def test_a_model_that_cannot_be_explained_is_served_and_says_why(predictor: Predictor, tmp_path: Path) -> None:
+    onnx = replace(predictor, source=replace(predictor.source, model=None))
+    verdict, explainer = explanations_of(str(tmp_path), tmp_path, onnx)
+    assert explainer is None
+    assert "ONNX" in verdict.why
+    assert "Test them" not in verdict.why
+    untested, explainer = explanations_of(str(tmp_path), tmp_path, predictor)
+    assert explainer is None
+    assert "Test them: tenor explain" in untested.why

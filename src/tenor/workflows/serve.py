@@ -49,13 +49,13 @@ def serve(
 
     predictor = Predictor.load(reference, **load)
     predictor.require_abstention(abstain_below)
-    verdict = read_verdict(reference, load["root"], predictor.source.digest)
+    verdict, explainer = explanations_of(reference, load["root"], predictor)
     facts = model_facts(reference, predictor, load["root"], verdict)
     if not allow_unverified:
         require_verified(facts)
     # Before the model is warmed up: a taken port is reported at once.
     listener = bind(address.host, address.port)
-    service = Service(predictor, limits, _explainer(predictor, verdict))
+    service = Service(predictor, limits, explainer)
     service.start()
     port = listener.getsockname()[1]
     host = f"[{address.host}]" if ":" in address.host else address.host
@@ -91,5 +91,11 @@ def read_key(file: Path | None) -> str | None:
     return key
 
 
-def _explainer(predictor: Predictor, verdict: Verdict) -> Explainer | None:
-    return Explainer.of(predictor) if verdict.shown else None
+def explanations_of(reference: str, root: Path, predictor: Predictor) -> tuple[Verdict, Explainer | None]:
+    """Whether a model's explanations are shown and why, and the explainer if they are."""
+    try:
+        explainer = Explainer.of(predictor)
+    except UserError as error:  # No test could change that, so none is proposed.
+        return Verdict(False, f"{error}"), None
+    verdict = read_verdict(reference, root, predictor.source.digest)
+    return verdict, explainer if verdict.shown else None
