@@ -17,7 +17,9 @@ from served import Answer, Gate, Running, running, served_by
 from tenor.errors import UserError
 from tenor.inference.predictor import Predictor
 from tenor.inference.texts import LongText
+from tenor.serving import workers
 from tenor.serving.limits import Limits
+from tenor.serving.row_queue import now
 from tenor.serving.workers import RESTARTS
 
 SECRET = "xylophone"
@@ -128,7 +130,7 @@ def test_a_request_is_not_computed_after_its_deadline(gate: Gate, clients: Threa
 
 def test_what_cannot_be_ready_in_time_is_refused_at_once(predictor: Predictor) -> None:
     with running(served_by(predictor)) as server:
-        server.service.throughput.rate = 1.0
+        server.service.throughput.add(1_000, 1_000_000.0)
         answer = server.post("/v1/predict", {"texts": "good " * 50}, Prefer="wait=2")
         assert (answer.status, answer.body["error_type"]) == (413, "too_large")
 
@@ -174,6 +176,23 @@ def test_a_dead_thread_is_replaced_and_its_requests_hear_of_it(gate: Gate, clien
         wait_until(lambda: server.get("/readyz").status == 200)
         assert predict(server, clients, "good").result().status == 200
         assert b"tenor_thread_restarts_total 1.0" in server.get("/metrics").body
+
+
+def test_a_thread_that_dies_before_it_computes_leaves_nobody_waiting(
+    predictor: Predictor, clients: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die() -> float:
+        if threading.current_thread().name.startswith("tenor-inference"):
+            monkeypatch.setattr(workers, "now", now)
+            raise SystemExit
+        return now()
+
+    monkeypatch.setattr(workers, "now", die)
+    with running(served_by(predictor)) as server:
+        assert predict(server, clients, "good").result().status == 503
+        wait_until(lambda: server.service.workers.restarts == 1)
+        assert server.service.queue.busy == 0
+        assert predict(server, clients, "good").result().status == 200
 
 
 def test_threads_that_die_again_and_again_end_the_server(gate: Gate, clients: ThreadPoolExecutor) -> None:

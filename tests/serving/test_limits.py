@@ -113,6 +113,8 @@ def test_a_key_is_read_and_a_weak_one_refused(tmp_path, monkeypatch: pytest.Monk
     file = tmp_path / "key"
     file.write_text(f"{KEY}\n")
     assert read_key(file) == KEY
+    file.write_bytes(b"\xef\xbb\xbf" + KEY.encode() + b"\r\n")
+    assert read_key(file) == KEY
     for weak in ("short", "with blanks in the middle", ""):
         file.write_text(weak)
         with pytest.raises(UserError, match="secrets"):

@@ -92,6 +92,9 @@ def test_vllm_clients_get_probabilities_in_the_models_order(server: Running, pre
         ("/predict", {"inputs": "good", "truncation_direction": "left"}, "expected right"),
         ("/classify", {"input": "good", "truncate_prompt_tokens": 8}, "expected 64"),
         ("/classify", {"input": "good", "model": "another"}, "not served here"),
+        ("/classify", {"input": "good", "use_activation": False}, "use_activation: false"),
+        ("/classify", {"input": "good", "softmax": False}, "softmax: false"),
+        ("/classify", {"input": "good", "add_special_tokens": False}, "add_special_tokens: false"),
     ],
 )
 def test_what_another_server_would_do_differently_is_refused(

@@ -3,10 +3,12 @@
 from collections import Counter
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenor.serving.row_queue import Request, RowQueue
+from tenor.serving import row_queue
+from tenor.serving.row_queue import Request, RowQueue, Throughput
 
 LENGTHS = st.lists(st.lists(st.integers(1, 60), min_size=1, max_size=6), min_size=1, max_size=30)
 
@@ -92,3 +94,37 @@ def test_a_closed_queue_gives_what_waits_and_then_ends() -> None:
     waiting.close()
     assert waiting.take() is not None
     assert waiting.take() is None
+
+
+def test_a_queue_that_is_closed_at_once_gives_nothing_more() -> None:
+    waiting = queue()
+    waiting.put(request(10))
+    waiting.close(at_once=True)
+    assert waiting.take() is None
+    assert waiting.tokens == 0
+
+
+def test_no_row_is_lost_if_the_choice_of_a_batch_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    waiting = queue()
+    waiting.put(request(10, 20))
+    with monkeypatch.context() as patch:
+        patch.setattr(row_queue, "least_padding", fail)
+        with pytest.raises(MemoryError):
+            waiting.take()
+    assert waiting.tokens == 30
+    assert sum(len(waiting.take() or []) for _ in range(waiting.workers)) >= 1
+    assert waiting.tokens < 30
+
+
+def test_many_small_batches_do_not_hide_how_fast_a_large_one_is() -> None:
+    """A pass takes 1 ms, and 1 ms per 100 tokens."""
+    throughput = Throughput(fixed=100)
+    assert throughput.seconds(1_000) == 0
+    for tokens in (*[3] * 500, 20_000, *[3] * 500):
+        throughput.add(tokens, (1 + tokens / 100) / 1_000)
+        assert throughput.seconds(50_000) == pytest.approx(0.5, rel=0.05)
+    throughput.add(10**6, 2 * 10**6 / 10**5, side_by_side=2)
+    assert throughput.seconds(50_000) == pytest.approx(0.5, rel=0.05)

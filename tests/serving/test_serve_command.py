@@ -16,9 +16,11 @@ from pathlib import Path
 import pytest
 
 from tenor.cli.main import main
+from tenor.errors import UserError
 from tenor.runs.directory import RunDirectory
 from tenor.runs.findings import Finding, Report, write_findings
 from tenor.runs.manifest import new_manifest
+from tenor.serving.http_server import bind
 
 ERROR = Finding(
     code="EVL001",
@@ -99,8 +101,24 @@ def test_a_port_that_is_taken_and_impossible_settings_are_refused(served_folder:
         port = str(taken.getsockname()[1])
         assert main(["serve", str(served_folder), "--port", port, "--device", "cpu"]) == 2
     assert f"127.0.0.1:{port} cannot be used: Address already in use" in capsys.readouterr().err
-    for options in (["--max-texts", "0"], ["--port", "99999"], ["--deadline", "-1"], ["--abstain-below", "2"]):
+    for options in (
+        ["--max-texts", "0"],
+        ["--port", "99999"],
+        ["--deadline", "-1"],
+        ["--deadline", "nan"],
+        ["--deadline", "inf"],
+        ["--abstain-below", "2"],
+        ["--abstain-below", "nan"],
+        ["--host", ""],
+        ["--host", "a" * 70],
+        ["--host", f"{'a' * 70}.ä"],
+    ):
         assert main(["serve", str(served_folder), "--device", "cpu", *options]) == 2
+
+
+def test_two_servers_that_start_at_once_do_not_get_the_same_port() -> None:
+    with bind("127.0.0.1", 0) as first, pytest.raises(UserError, match="already in use"):
+        bind("127.0.0.1", first.getsockname()[1])
 
 
 def _saved_by_tenor(folder: Path, place: Path) -> Path:

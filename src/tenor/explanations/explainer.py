@@ -11,6 +11,7 @@ from tenor.errors import TextError, UserError, advice_on_memory
 from tenor.explanations.integrated_gradients import (
     MOST_STEPS,
     STEPS,
+    BeforePass,
     EmbeddedModel,
     attribute,
     relative_gap,
@@ -110,8 +111,10 @@ class Explainer:
         embedded = EmbeddedModel.of(fast_model(model), embeddings, predictor.plan.device)
         return cls(predictor, embedded, _empty_id(source.tokenizer, predictor.framing.pad_id))
 
-    def explain(self, text: str) -> Explanation:
+    def explain(self, text: str, before_pass: BeforePass = lambda: None) -> Explanation:
         """Explain the prediction of one text, which is truncated as in training.
+
+        `before_pass` is called before each pass of the model, in any thread; an exception of it ends the work.
 
         Raises:
             TextError: a text that cannot be predicted.
@@ -119,14 +122,14 @@ class Explainer:
         if (fault := text_fault(text)) is not None:
             raise TextError(f"the text {fault}", 0)
         ((_, scores),) = self.predictor.stream([(None, [text])], refuse_faults=True)
-        return self.explain_class(text, int(self.predictor.decide(scores.probabilities)[0]))
+        return self.explain_class(text, int(self.predictor.decide(scores.probabilities)[0]), before_pass)
 
-    def explain_class(self, text: str, label: int) -> Explanation:
+    def explain_class(self, text: str, label: int, before_pass: BeforePass = lambda: None) -> Explanation:
         """Explain the score of a class, 0 … K-1, for a text that can be predicted."""
         source = self.predictor.source
         read = _read_text(text, self.predictor)
         words = word_spans(text, read.spans)
-        values, change = self._of_encoder(read, label, words)
+        values, change = self._of_encoder(read, label, words, before_pass)
         seen = spread(np.ones(len(read.kept)), [read.spans[at] for at in read.kept], words) > 0
         if source.hybrid is not None:
             spans, added = baseline_attributions(source.hybrid.baseline, text, label)
@@ -147,7 +150,9 @@ class Explainer:
             change=change,
         )
 
-    def _of_encoder(self, read: "_ReadText", label: int, words: list[Span]) -> tuple[np.ndarray, float]:
+    def _of_encoder(
+        self, read: "_ReadText", label: int, words: list[Span], before_pass: BeforePass
+    ) -> tuple[np.ndarray, float]:
         """What the encoder adds to the score by word, shape (words,), and what it adds in all."""
         predictor = self.predictor
         source, framing, plan = predictor.source, predictor.framing, predictor.plan
@@ -160,9 +165,29 @@ class Explainer:
         tokens = CPU_TOKENS if on_cpu else PREDICTION_TOKENS[plan.device] // 2
         with torch.inference_mode(False), advice_on_memory("in an explanation", "use a shorter text"):
             path = self.model.path(padded([read.ids], framing), fixed, self.empty_id, weights)
-            found = attribute(self.model, path, tokens, self.steps, self.most_steps)
+            found = attribute(self.model, path, tokens, self.steps, self.most_steps, before_pass)
         content = found.values[before : len(read.ids) - after]
         return spread(content, [read.spans[at] for at in read.kept], words), found.change
+
+
+def parts_read(text: str, predictor: Predictor) -> list[Span] | None:
+    """The parts of a text that the encoder reads, in code points; None if the tokenizer gives no positions."""
+    if not getattr(predictor.source.tokenizer, "is_fast", False):
+        return None
+    return rest_of(_read_text(text, predictor).skipped, text)
+
+
+def rest_of(skipped: Sequence[Span], text: str) -> list[Span]:
+    """The parts of a text that were not skipped, without white space next to what was."""
+    if not skipped:
+        return [(0, len(text))]
+    bounds = [0, *(bound for part in skipped for bound in part), len(text)]
+    parts = zip(bounds[::2], bounds[1::2], strict=True)
+    return [
+        (end - len(text[start:end].lstrip()), start + len(text[start:end].rstrip()))
+        for start, end in parts
+        if text[start:end].strip()
+    ]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ the first token only (1.15 times as fast), and only as many steps as a text need
 """
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -28,6 +28,9 @@ TOLERANCE = 0.02
 """Completeness gap that is small enough."""
 SMALLEST = 0.01
 """Change of the score, in logits, below which a gap is not measured relative to it."""
+
+
+BeforePass = Callable[[], None]
 
 
 @dataclass(frozen=True)
@@ -123,26 +126,37 @@ class EmbeddedModel:
 
 
 def attribute(
-    model: EmbeddedModel, path: Path, tokens_per_pass: int, steps: int = STEPS, most_steps: int = MOST_STEPS
+    model: EmbeddedModel,
+    path: Path,
+    tokens_per_pass: int,
+    steps: int = STEPS,
+    most_steps: int = MOST_STEPS,
+    before_pass: BeforePass = lambda: None,
 ) -> Attribution:
-    """Attributions of the tokens of one row.
+    """Attributions of the tokens of one row; `before_pass` is called before each pass, in any thread.
 
     The steps are doubled while the completeness gap is above `TOLERANCE` and they are fewer than `most_steps`.
     """
     change = model.change(path)
     while True:
-        found = Attribution(integral(model, path, steps, tokens_per_pass), change, steps)
+        found = Attribution(integral(model, path, steps, tokens_per_pass, before_pass), change, steps)
         if found.gap <= TOLERANCE or 2 * steps > most_steps:
             return found
         steps *= 2
 
 
-def integral(model: EmbeddedModel, path: Path, steps: int, tokens_per_pass: int) -> np.ndarray:
+def integral(
+    model: EmbeddedModel, path: Path, steps: int, tokens_per_pass: int, before_pass: BeforePass = lambda: None
+) -> np.ndarray:
     """Captum's integrated gradients by token, float64, shape (length,), with Gauss-Legendre quadrature."""
     from captum.attr import IntegratedGradients
 
+    def scores(embeddings: torch.Tensor) -> torch.Tensor:
+        before_pass()
+        return model.scores(path, embeddings)
+
     with torch.autocast(model.device, enabled=False):
-        values = IntegratedGradients(lambda embeddings: model.scores(path, embeddings)).attribute(
+        values = IntegratedGradients(scores).attribute(
             path.end[None],
             path.start[None],
             n_steps=steps,

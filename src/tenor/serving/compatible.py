@@ -53,6 +53,9 @@ async def vllm_classify(exchange: Exchange, request: Request) -> Response:
     if wanted.truncate_prompt_tokens not in (None, -1, longest):
         message = f"truncate_prompt_tokens: texts are truncated as in training, expected {longest}, -1 or nothing"
         raise RequestError(422, "validation", message)
+    for option in ("add_special_tokens", "use_activation", "activation", "softmax"):
+        if getattr(wanted, option) is False:
+            raise RequestError(422, "validation", f"{option}: false is not possible with this model. Leave it out")
     texts = [wanted.input] if isinstance(wanted.input, str) else wanted.input
     done = await _predicted(served, request, texts, deadline)
     items = [

@@ -3,9 +3,9 @@
 import asyncio
 import hmac
 import logging
-import time
 import traceback
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import TypeVar
@@ -14,9 +14,10 @@ from pydantic import BaseModel, ValidationError
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from tenor.inference.texts import LongText
-from tenor.serving.limits import BUFFERED_REQUESTS, READ_SECONDS, RequestError
+from tenor.serving.limits import BUFFERED_REQUESTS, DRAINED_BYTES, READ_SECONDS, RequestError
 from tenor.serving.messages import ErrorAnswer, readable
 from tenor.serving.model_facts import ModelFacts
 from tenor.serving.row_queue import now
@@ -24,6 +25,8 @@ from tenor.serving.service import ClientLeft, Service, retry_after
 
 LOG = logging.getLogger("tenor.serve")
 JSON = "application/json"
+ARRIVAL, COMPLETE = "tenor.arrival", "tenor.complete"
+"""Keys in the scope of a request: when it arrived, on the clock of `now`; whether its body was read completely."""
 HEALTH = frozenset({"/livez", "/readyz", "/health"})
 
 
@@ -48,6 +51,25 @@ def plain_error(error: RequestError) -> bytes:
     """An error as Tenor and Text Embeddings Inference write it."""
     # The kinds are those of the message's type; a wrong one is a bug that the tests find.
     return ErrorAnswer(error=error.message, error_type=error.kind).model_dump_json().encode()  # type: ignore[arg-type]
+
+
+class EarlyAnswer(Response):
+    """An answer to a request whose body may still be arriving: the rest is read and thrown away, within limits.
+
+    A client that is still sending cannot read the answer, and loses it if the connection is closed meanwhile.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": self.body, "more_body": True})
+        size, is_complete = 0, scope.get(COMPLETE, False)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(READ_SECONDS):
+                while not is_complete and size < DRAINED_BYTES:
+                    message = await receive()
+                    size += len(message.get("body", b""))
+                    is_complete = not message.get("more_body", False)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 @dataclass(frozen=True)
@@ -76,7 +98,7 @@ class Exchange:
         is_open = name in HEALTH or name in page_files()
 
         async def handle(request: Request) -> Response:
-            started = time.perf_counter()
+            started = request.scope[ARRIVAL] = now()
             request.state.bytes = 0
             try:
                 if not is_open:
@@ -86,7 +108,7 @@ class Exchange:
                 headers = {} if error.retry_after is None else {"Retry-After": retry_after(error.retry_after)}
                 if error.status == 401:
                     headers["WWW-Authenticate"] = "Bearer"
-                response = Response(write_error(error), error.status, headers, JSON)
+                response = EarlyAnswer(write_error(error), error.status, headers, JSON)
             except (ClientLeft, ClientDisconnect):
                 metrics.left.inc()
                 return Response(status_code=499)  # Nobody reads it.
@@ -99,22 +121,15 @@ class Exchange:
             finally:
                 self._bytes -= request.state.bytes
             metrics.requests.labels(name, str(response.status_code)).inc()
-            metrics.seconds.labels(name).observe(time.perf_counter() - started)
+            metrics.seconds.labels(name).observe(now() - started)
             return response
 
         return handle
 
     def deadline_of(self, request: Request) -> float:
-        """When the answer must be ready, a time of `row_queue.now`: by the server's limit, or earlier if the client
-        sent `Prefer: wait=SECONDS` (RFC 7240)."""
-        seconds = self.served.service.limits.seconds
-        for value in request.headers.getlist("prefer"):
-            for preference in value.split(","):
-                name, _, wanted = preference.partition("=")
-                wanted = wanted.strip()
-                if name.strip().lower() == "wait" and wanted.isascii() and wanted.isdecimal() and len(wanted) < 10:
-                    return now() + min(seconds, float(wanted))
-        return now() + seconds
+        """When the answer must be ready, on the clock of `now`: by the server's limit after the request arrived, or as
+        early as the client said by `Prefer: wait=SECONDS`."""
+        return float(request.scope[ARRIVAL]) + _seconds(request, self.served.service.limits.seconds)
 
     async def read(self, request: Request, model: type[M]) -> M:
         """The request's body as a message.
@@ -126,7 +141,7 @@ class Exchange:
         self.served.service.require_room()
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != JSON:
             raise RequestError(415, "validation", "expected JSON: send the header Content-Type: application/json")
-        if request.headers.get("content-encoding", "identity") != "identity":
+        if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
             raise RequestError(415, "validation", "expected a body that is not compressed (no Content-Encoding)")
         body = await self._body(request)
         try:
@@ -155,6 +170,7 @@ class Exchange:
         except TimeoutError:
             message = f"the request was not complete after {READ_SECONDS:.0f} s"
             raise RequestError(408, "deadline", message) from None
+        request.scope[COMPLETE] = True
         return b"".join(parts)
 
     def _require_key(self, headers: Headers) -> None:
@@ -166,6 +182,17 @@ class Exchange:
         # In constant time, so that the time of an answer says nothing about how much of a key was right.
         if scheme.lower() != "bearer" or not hmac.compare_digest(key.strip().encode(), expected.encode()):
             raise RequestError(401, "unauthorized", "send the API key: Authorization: Bearer KEY")
+
+
+def _seconds(request: Request, most: float) -> float:
+    """RFC 7240; of several preferences the first counts, and one that is not understood does not."""
+    for value in request.headers.getlist("prefer"):
+        for preference in value.split(","):
+            name, _, seconds = preference.partition(";")[0].partition("=")
+            seconds = seconds.strip().strip('"')
+            if name.strip().lower() == "wait" and seconds.isascii() and seconds.isdecimal():
+                return min(most, float(seconds))
+    return most
 
 
 async def left(request: Request) -> None:

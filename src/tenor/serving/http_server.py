@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import signal
 import socket
 import sys
@@ -9,9 +10,10 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
+import httptools
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from tenor.errors import TenorError, UserError
 from tenor.serving.exchange import Served
@@ -19,42 +21,171 @@ from tenor.serving.limits import READ_SECONDS
 from tenor.serving.routes import application
 
 HEAD_BYTES = 65_536
-"""Of a request line with its headers."""
+"""Of a request line with its headers, and of a body that arrives after its answer."""
+PIPELINED = 32
+"""Requests that a client may send before the answer to its first one."""
 CONNECTIONS = 2_000
+BACKLOG = 512
+WRITE_SECONDS = 30.0
+"""Time that a client may take without reading enough of its answers."""
 FINISH_SECONDS = 5.0
 """Beyond the deadline of the requests, after which a shutdown no longer waits."""
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """A connection that is closed if no complete request head arrives in time, or if the head is too large."""
+    """A connection that a client can neither fill nor hold open for nothing.
 
-    _head = 0
-    _timer: asyncio.TimerHandle | None = None
+    It is closed if a request's head, or a body that is answered already, does not end in time or is too large; if a
+    client does not read its answers; and if it sends too many requests at once. A wish to upgrade (HTTP/2) is ignored.
+    """
+
+    _in_head = _in_body = _is_upgrade = _is_lost = False
+    _answering: RequestResponseCycle | None = None
+    _messages = 0
+    """Heads and bodies that were read completely …"""
+    _unread = 0
+    """… and bytes since the last of them that no handler reads."""
+    _arrival: asyncio.TimerHandle | None = None
+    """Ends the connection unless what is arriving arrives in time."""
+    _departure: asyncio.TimerHandle | None = None
+    """The same for what is being sent."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         if len(self.connections) > CONNECTIONS:
             transport.abort()
             return
-        self._timer = self.loop.call_later(READ_SECONDS, self._close_without_request)
+        self._expect_end()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._arrival, self._departure):
+            if timer is not None:
+                timer.cancel()
+        self._is_lost = True
         super().connection_lost(exc)
+        # uvicorn tells only the last one of pipelined requests, which is not the one that is being answered.
+        if self._answering is not None and not self._answering.response_complete:
+            self._answering.disconnected = True
+            self._answering.message_event.set()
 
     def data_received(self, data: bytes) -> None:
-        if self.cycle is None or self.cycle.response_complete:
-            self._head += len(data)
-        super().data_received(data)
-        if self.cycle is not None and not self.cycle.response_complete:
-            self._head = 0
-        elif self._head > HEAD_BYTES:
+        before = self._messages
+        self._unset_keepalive_if_required()
+        try:
+            self._feed(data)
+        except httptools.HttpParserError:
+            self.send_400_response("Invalid HTTP request received.")
+        if self.transport.is_closing():
+            return
+        if self._in_body and not self._is_answered:
+            self._unread = 0  # A handler reads it, with limits of its own.
+        elif self._messages != before:
+            self._unread = 0
+            if self._in_head:
+                self._expect_end()
+        else:
+            self._unread += len(data)
+            self._expect_end()
+            if self._unread > HEAD_BYTES:
+                self.transport.abort()
+
+    def send_400_response(self, msg: str) -> None:
+        if not self.transport.is_closing():
+            super().send_400_response(msg)
+
+    def on_message_begin(self) -> None:
+        self._in_head = True
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._is_upgrade = self.parser.should_upgrade()
+        if self._is_upgrade:
+            return  # `_feed` reads it again.
+        self._in_head, self._in_body = False, True
+        self._messages += 1
+        self._expect_nothing()
+        if len(self.pipeline) >= PIPELINED:
+            self.transport.abort()
+            raise ConnectionAbortedError  # Ends the parser.
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        if self._is_upgrade:
+            return
+        self._in_body = False
+        self._messages += 1
+        self._expect_nothing()
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._expect_nothing()
+        if self._in_head or (self._in_body and self._is_answered):
+            self._expect_end()
+        if self.transport.is_closing():
+            self._expect_reader()
+
+    def timeout_keep_alive_handler(self) -> None:
+        super().timeout_keep_alive_handler()
+        self._expect_reader()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._expect_reader()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._departure is not None and not self.transport.is_closing():
+            self._departure.cancel()
+            self._departure = None
+
+    @property
+    def _is_answered(self) -> bool:
+        """Whether the last request that began is answered."""
+        return self.cycle is None or self.cycle.response_complete
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _feed(self, data: bytes) -> None:
+        """Parse; a request with a wish to upgrade is parsed again without it (RFC 9110, 7.8).
+
+        The parser treats what follows such a head as another protocol, and the body would be lost.
+        """
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            method = self.parser.get_method()
+            if method == b"CONNECT":
+                raise httptools.HttpParserError("CONNECT") from upgrade
+            lines = [b"%s: %s\r\n" % header for header in self.headers if header[0] != b"upgrade"]
+            version = self.parser.get_http_version().encode()
+            head = b"%s %s HTTP/%s\r\n%s\r\n" % (method, self.url, version, b"".join(lines))
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+            self._feed(head + data[upgrade.args[0] :])
+
+    def _expect_end(self) -> None:
+        """Close the connection unless a head or body ends soon."""
+        if self._arrival is None and not self._is_lost:
+            self._arrival = self.loop.call_later(READ_SECONDS, self._close_unfinished)
+
+    def _expect_nothing(self) -> None:
+        if self._arrival is not None:
+            self._arrival.cancel()
+            self._arrival = None
+
+    def _close_unfinished(self) -> None:
+        self._arrival = None
+        # While a request is answered, it is the client's turn to wait; `on_response_complete` looks again.
+        if self._is_answered:
             self.transport.abort()
 
-    def _close_without_request(self) -> None:
-        if self.cycle is None and not self.transport.is_closing():
-            self.transport.abort()
+    def _expect_reader(self) -> None:
+        """Close the connection unless the client reads its answers."""
+        if self._departure is None and not self._is_lost:
+            self._departure = self.loop.call_later(WRITE_SECONDS, self.transport.abort)
 
 
 class Server(uvicorn.Server):
@@ -67,12 +198,17 @@ class Server(uvicorn.Server):
 
 def bind(host: str, port: int) -> socket.socket:
     """A listening socket. Raises UserError if the address cannot be used."""
+    if not host:  # To the system it means every address.
+        raise UserError("--host is empty. Give an address: 127.0.0.1 (this machine only) or 0.0.0.0 (any)")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
-    except (OSError, OverflowError) as error:
+        # Only a socket that listens keeps another server from the port.
+        listener.listen(BACKLOG)
+    # The last two: a name that no host can have.
+    except (OSError, OverflowError, UnicodeError, TypeError) as error:
         listener.close()
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise UserError(f"{host}:{port} cannot be used: {reason}. Choose another --port (0: any free one)") from error
@@ -127,7 +263,7 @@ async def _serve(served: Served, listener: socket.socket, on_ready: Callable[[],
         announcement.cancel()
     if fault:
         raise TenorError(f"the server ended: {fault}. Start it again; report it if it happens again")
-    service.close()
+    service.close(at_once=server.force_exit)
     return status
 
 
@@ -143,8 +279,8 @@ def _configuration(app: ASGIApp, deadline: float) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         timeout_keep_alive=30,
-        timeout_graceful_shutdown=int(deadline + FINISH_SECONDS),
-        backlog=512,
+        timeout_graceful_shutdown=math.ceil(deadline + FINISH_SECONDS),
+        backlog=BACKLOG,
     )
 
 

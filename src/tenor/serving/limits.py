@@ -6,6 +6,12 @@ from tenor.errors import UserError
 
 READ_SECONDS = 10.0
 """Time that a client has to send its request completely."""
+DRAINED_BYTES = 32 * 2**20
+"""Of a body that are thrown away after an answer to its head: a client reads no answer while it is sending."""
+WAITING_CHARACTERS = 2_000_000
+"""Characters that may wait for the tokenizer, which reads as many in a few seconds."""
+MOST = 10**9
+"""Of any limit: numbers that every clock and counter can hold."""
 BUFFERED_REQUESTS = 64
 """Bodies of the largest size that may be in memory at once, all requests that are being answered together."""
 
@@ -28,8 +34,8 @@ class Limits:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if value <= 0:
-                raise UserError(f"the limit of {name} is {value}, expected more than 0")
+            if not 0 < value <= MOST:
+                raise UserError(f"the limit of {name} is {value}, expected more than 0 and at most {MOST:,}")
 
 
 class RequestError(Exception):

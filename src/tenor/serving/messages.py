@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from tenor.explanations.explainer import rest_of
 from tenor.inference.predictor import Prediction
 from tenor.inference.texts import LongText
 
@@ -105,8 +106,9 @@ class ExplainAnswer(Message):
     explains: str = Field(description="The class that the values speak for.")
     words: list[WordPart]
     sentence: SentencePart | None
-    read: list[tuple[int, int]] = Field(
-        description="Parts that the encoder read, start and end in code points; the rest was truncated."
+    read: list[tuple[int, int]] | None = Field(
+        description="Parts that the encoder read, start and end in code points; the rest was truncated. null: unknown, "
+        "because the tokenizer gives no positions."
     )
     completeness_gap: float | None = Field(
         description="Relative difference between the sum of the values and what they should sum up to."
@@ -117,7 +119,7 @@ class ExplainAnswer(Message):
 
     @classmethod
     def of(
-        cls, prediction: Prediction, explanation: "Explanation", length: int, why: str, digest: str
+        cls, prediction: Prediction, explanation: "Explanation", text: str, why: str, digest: str
     ) -> "ExplainAnswer":
         sentence = explanation.sentence
         return cls(
@@ -129,18 +131,12 @@ class ExplainAnswer(Message):
             sentence=None
             if sentence is None
             else SentencePart(start=sentence.start, end=sentence.end, value=sentence.value),
-            read=_rest_of(explanation.skipped, length),
+            read=rest_of(explanation.skipped, text),
             completeness_gap=explanation.gap,
             shown=True,
             why=why,
             digest=digest,
         )
-
-
-def _rest_of(skipped: Sequence[tuple[int, int]], length: int) -> list[tuple[int, int]]:
-    """The parts of a text of this length that were not skipped."""
-    bounds = [0, *(bound for part in skipped for bound in part), length]
-    return [(start, end) for start, end in zip(bounds[::2], bounds[1::2], strict=True) if start < end]
 
 
 class ErrorAnswer(Message):
@@ -185,6 +181,10 @@ class VllmRequest(BaseModel):
     truncate_prompt_tokens: int | None = Field(
         None, ge=-1, description="Only -1 or the model's maximum length: texts are truncated as in training."
     )
+    add_special_tokens: bool | None = Field(None, description="Only true: the model was trained with them.")
+    use_activation: bool | None = Field(None, description="Only true: the answer has probabilities.")
+    activation: bool | None = Field(None, description="The same in older versions …")
+    softmax: bool | None = Field(None, description="… and in the oldest.")
 
 
 class VllmItem(Message):

@@ -12,9 +12,20 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tenor.explanations.text_words import Span
 from tenor.runs.model_notes import Threshold
 from tenor.serving.compatible import tei_predict, vllm_classify, vllm_error
-from tenor.serving.exchange import Exchange, Handler, Served, answer, left, page_files
+from tenor.serving.exchange import (
+    JSON,
+    EarlyAnswer,
+    Exchange,
+    Handler,
+    Served,
+    answer,
+    left,
+    page_files,
+    plain_error,
+)
 from tenor.serving.limits import RequestError
 from tenor.serving.messages import (
     ExplainAnswer,
@@ -63,7 +74,10 @@ def application(served: Served) -> ASGIApp:
         route("/classify", vllm_classify, "POST", write_error=vllm_error),
         *(route(path, partial(_file, name)) for path, name in page_files().items()),
     ]
-    return with_headers(Starlette(routes=routes, exception_handlers={404: _no_route, 405: _no_method}))
+    app = Starlette(routes=routes, exception_handlers={404: _no_route, 405: _no_method})
+    # A redirect would lead to whatever host the client named.
+    app.router.redirect_slashes = False
+    return with_headers(app)
 
 
 def with_headers(app: ASGIApp) -> ASGIApp:
@@ -108,14 +122,17 @@ async def _explain(exchange: Exchange, request: Request) -> Response:
     (prediction,) = done.predictions
     if verdict.shown:
         explanation = await service.explain(wanted.text, deadline, partial(left, request))
-        return answer(ExplainAnswer.of(prediction, explanation, len(wanted.text), verdict.why, served.facts.digest))
+        return answer(ExplainAnswer.of(prediction, explanation, wanted.text, verdict.why, served.facts.digest))
+    read: list[Span] | None = [(0, len(wanted.text))]
+    if prediction.truncated:
+        read = await service.parts_read(wanted.text, deadline, partial(left, request))
     return answer(
         ExplainAnswer(
             prediction=OnePrediction.of(prediction),
             explains=prediction.label,
             words=[],
             sentence=None,
-            read=[(0, len(wanted.text))],
+            read=read,
             completeness_gap=None,
             shown=False,
             why=verdict.why,
@@ -175,10 +192,10 @@ async def _file(name: str, exchange: Exchange, request: Request) -> Response:
 
 async def _no_route(request: Request, error: Exception) -> Response:
     message = f"there is no {request.url.path[:100]}; the paths are in /openapi.json"
-    return JSONResponse({"error": message, "error_type": "not_found"}, 404)
+    return EarlyAnswer(plain_error(RequestError(404, "not_found", message)), 404, media_type=JSON)
 
 
 async def _no_method(request: Request, error: Exception) -> Response:
     allowed = getattr(error, "headers", None) or {}
     message = f"{request.method[:20]} is not possible here, expected {allowed.get('Allow', 'another method')}"
-    return JSONResponse({"error": message, "error_type": "validation"}, 405, allowed)
+    return EarlyAnswer(plain_error(RequestError(405, "validation", message)), 405, allowed, JSON)

@@ -5,6 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import islice
 
 import numpy as np
 
@@ -13,6 +14,8 @@ from tenor.inference.engines import PASSES_PER_BUDGET
 
 CONSIDERED = 128
 """Rows, oldest first, among which a batch is chosen: enough to find rows of similar lengths."""
+KEPT = 0.95
+"""Of what was measured, after another batch."""
 
 
 @dataclass(eq=False)
@@ -108,40 +111,53 @@ class RowQueue:
         with self._changed:
             self.busy -= 1
 
-    def close(self) -> None:
-        """Let the workers end once nothing waits."""
+    def close(self, at_once: bool = False) -> None:
+        """Let the workers end once nothing waits, or after the batch that they compute."""
         with self._changed:
             self._closed = True
+            if at_once:
+                self._waiting.clear()
+                self.tokens = 0
             self._changed.notify_all()
 
     def _choose(self) -> list[WaitingRow]:
         """Remove and return the oldest row, and those that are best computed with it."""
-        considered = [self._waiting.popleft() for _ in range(min(CONSIDERED, len(self._waiting)))]
+        considered = list(islice(self._waiting, CONSIDERED))
         lengths = np.array([len(row.ids) for row in considered])
         # What waits is shared by the idle workers, so that a lone request of several texts uses all of them.
         share = -(-int(lengths.sum()) // max(1, self.workers - self.busy))
         budget = 1 if self.rows_alone else min(self.budget, share)
         parts = least_padding(lengths, budget, pass_cost=self.budget // PASSES_PER_BUDGET)
         chosen = set(next(part for part in parts if 0 in part).tolist())
+        # Only now, so that no row is lost if the choice fails.
+        for _ in considered:
+            self._waiting.popleft()
         self._waiting.extendleft(row for at, row in reversed(list(enumerate(considered))) if at not in chosen)
         return [row for at, row in enumerate(considered) if at in chosen]
 
 
 @dataclass
 class Throughput:
-    """Tokens per second of recent batches, for estimates of waiting times."""
+    """Units of work per second, all workers together, for estimates of waiting times.
 
-    rate: float
-    """All workers together; starts with a measurement at the start of the server."""
+    It is the quotient of two sums over recent work and not a mean of quotients, in which many small batches, each with
+    the fixed cost of a pass, would hide how fast a large one is.
+    """
 
-    def add(self, tokens: int, seconds: float, side_by_side: int) -> None:
-        """A batch of `tokens` took `seconds`, while `side_by_side` batches ran."""
-        if seconds > 0:
-            self.rate += 0.05 * (tokens * side_by_side / seconds - self.rate)
+    fixed: float = 0.0
+    """Units that take as long as the fixed cost of a batch."""
+    units: float = 0.0
+    taken: float = 0.0
+    """Seconds."""
 
-    def seconds(self, tokens: int) -> float:
-        """Time that this many tokens take."""
-        return tokens / max(self.rate, 1e-9)
+    def add(self, units: int, seconds: float, side_by_side: int = 1) -> None:
+        """A batch of `units` took `seconds`, while `side_by_side` batches ran."""
+        self.units = KEPT * self.units + units + self.fixed
+        self.taken = KEPT * self.taken + seconds / side_by_side
+
+    def seconds(self, units: int) -> float:
+        """Time that this many units take; 0 before the first measurement."""
+        return units * self.taken / self.units if self.units else 0.0
 
 
 def now() -> float:

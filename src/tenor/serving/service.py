@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import threading
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,9 +11,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from tenor.data.unlike_texts import Kind, UnlikeTexts
+from tenor.explanations.explainer import parts_read
+from tenor.explanations.text_words import Span
+from tenor.inference.engines import PASSES_PER_BUDGET
 from tenor.inference.predictor import Prediction, Predictor, PreparedTexts
 from tenor.inference.texts import LongText
-from tenor.serving.limits import Limits, RequestError, overloaded, stopping
+from tenor.serving.limits import WAITING_CHARACTERS, Limits, RequestError, overloaded, stopping
 from tenor.serving.row_queue import Request, RowQueue, Throughput, now
 from tenor.serving.server_metrics import ServerMetrics
 from tenor.serving.workers import Workers
@@ -49,25 +53,30 @@ class Service:
         engine, plan = predictor.engine, predictor.plan
         alone = engine.rows_alone or predictor.framing.pad_id is None
         self.queue = RowQueue(limits.queue_tokens, plan.prediction_tokens, alone, engine.side_by_side)
-        self.throughput = Throughput(1.0)
+        self.throughput = Throughput(plan.prediction_tokens / PASSES_PER_BUDGET)
+        """Tokens that the model reads …"""
+        self.tokenizing = Throughput()
+        """… and characters that the tokenizer does."""
         self.workers = Workers(predictor, self.queue, self.throughput, self.metrics.add_batch)
         self.stopping = False
         self.fault: str | None = None
         """Why the server must end, or None."""
         self._tokenizer = ThreadPoolExecutor(1, "tenor-tokenizer")
         self._explaining = ThreadPoolExecutor(1, "tenor-explain")
+        self._characters = 0
+        """Of the texts that wait for the tokenizer."""
         self._explanations = 0
         self._tokenizing = 0
         """Estimated tokens of the texts that are tokenized or wait for it."""
         self.metrics.watch(lambda: self.queue.tokens, lambda: self.ready)
 
     def start(self) -> None:
-        """Measure the model's speed once, which also allocates its buffers, and start the threads."""
-        text = "a good film and a bad plot " * 20
-        prepared = self.predictor.prepare([text] * 2)
+        """Measure the model's speed, and start the threads."""
+        prepared, _ = self._prepare(["a good film and a bad plot " * 20] * 2, "truncate")
+        self.predictor.logits(prepared.tokens)  # The first time, libraries are initialized and buffers allocated.
         started = now()
-        self.predictor.scores(prepared, self.predictor.logits(prepared.tokens))
-        self.throughput.rate = sum(map(len, prepared.tokens.rows)) / max(now() - started, 1e-6)
+        self.predictor.logits(prepared.tokens)
+        self.throughput.add(sum(map(len, prepared.tokens.rows)), now() - started)
         self.workers.start()
 
     @property
@@ -86,9 +95,9 @@ class Service:
             if not self.stopping and (restarted := self.workers.replace_dead()):
                 self.metrics.restarts.inc(restarted)
 
-    def close(self) -> None:
-        """End the threads after the last request."""
-        self.queue.close()
+    def close(self, at_once: bool = False) -> None:
+        """End the threads after the last request, or without computing what still waits."""
+        self.queue.close(at_once)
         self.workers.join(5.0)
         self._tokenizer.shutdown(cancel_futures=True)
         self._explaining.shutdown(wait=False, cancel_futures=True)
@@ -98,8 +107,8 @@ class Service:
         if self.stopping:
             raise stopping()
         waiting = self.queue.tokens + self._tokenizing
-        if waiting >= self.limits.queue_tokens:
-            raise overloaded(self.throughput.seconds(waiting))
+        if waiting >= self.limits.queue_tokens or self._characters >= WAITING_CHARACTERS:
+            raise overloaded(self._waiting_seconds())
 
     def require_size(self, texts: Sequence[str]) -> None:
         """Raises RequestError for more or longer texts than the limits allow."""
@@ -119,7 +128,7 @@ class Service:
     async def predict(
         self, texts: Sequence[str], long_text: LongText, abstain_below: float, deadline: float, left: Left
     ) -> Answered:
-        """The predictions, in order; `deadline` is a time of `now`.
+        """The predictions, in order; `deadline` is on the clock of `now`.
 
         Raises:
             RequestError: too large, a text that cannot be predicted, overloaded, or too late.
@@ -145,15 +154,32 @@ class Service:
         if self._explanations >= self.limits.explanations:
             raise overloaded(float(self._explanations))
         self._explanations += 1
+        explainer, is_over = self.explainer, threading.Event()
+
+        def require_wanted() -> None:
+            if is_over.is_set():
+                raise ClientLeft  # Nobody waits for this thread.
+
         try:
-            explainer, gone = self.explainer, asyncio.ensure_future(left())
-            work = self._in(self._explaining, lambda: explainer.explain(text))
+            gone = asyncio.ensure_future(left())
+            work = self._in(self._explaining, lambda: explainer.explain(text, require_wanted))
             try:
                 return await self._first(work, deadline, gone)
             finally:
                 gone.cancel()
         finally:
+            is_over.set()
             self._explanations -= 1
+
+    async def parts_read(self, text: str, deadline: float, left: Left) -> list[Span] | None:
+        """The parts of a truncated text that the encoder reads; None if the tokenizer gives no positions."""
+        gone = asyncio.ensure_future(left())
+        try:
+            return await self._first(
+                self._in(self._tokenizer, lambda: parts_read(text, self.predictor)), deadline, gone
+            )
+        finally:
+            gone.cancel()
 
     async def _tokenized(
         self, texts: Sequence[str], long_text: LongText, deadline: float, gone: "asyncio.Future[None]"
@@ -162,17 +188,26 @@ class Service:
         come at once, before the first text is tokenized."""
         longest = self.predictor.source.truncation.max_length if long_text == "truncate" else self.limits.characters
         estimate = sum(min(longest, len(text) // CHARACTERS_PER_TOKEN + 1) for text in texts)
+        characters = sum(map(len, texts))
+        # As in the queue, a single request may exceed the limit.
+        if self._characters and self._characters + characters > WAITING_CHARACTERS:
+            raise overloaded(self._waiting_seconds())
         self._tokenizing += estimate
+        self._characters += characters
         try:
             work = self._in(self._tokenizer, lambda: self._prepare(texts, long_text))
             return await self._first(work, deadline, gone)
         finally:
             self._tokenizing -= estimate
+            self._characters -= characters
 
     def _prepare(self, texts: Sequence[str], long_text: LongText) -> tuple[PreparedTexts, dict[int, Kind]]:
+        started = now()
         prepared = self.predictor.prepare(texts, long_text)
         unlike = UnlikeTexts(self.predictor.source.training_texts)
-        return prepared, unlike.add(texts, prepared.tokens.lengths, prepared.tokens.unknown, str)
+        kinds = unlike.add(texts, prepared.tokens.lengths, prepared.tokens.unknown, str)
+        self.tokenizing.add(sum(map(len, texts)), now() - started)
+        return prepared, kinds
 
     async def _compute(self, rows: list[np.ndarray], deadline: float, gone: "asyncio.Future[None]") -> np.ndarray:
         """Logits of the rows, float32, shape (rows, K)."""
@@ -181,7 +216,7 @@ class Service:
         request = Request(rows, lambda: _finish(loop, done))
         self._require_time(request, deadline)
         if not self.queue.put(request):
-            raise overloaded(self.throughput.seconds(self.queue.tokens))
+            raise overloaded(self._waiting_seconds())
         try:
             await self._first(done, deadline, gone)
         finally:
@@ -191,10 +226,16 @@ class Service:
             raise request.error
         return np.stack([request.logits[index] for index in range(len(rows))])
 
+    def _waiting_seconds(self) -> float:
+        """What waits for the tokenizer or the model takes about so long."""
+        return self.tokenizing.seconds(self._characters) + self.throughput.seconds(self.queue.tokens)
+
     def _require_time(self, request: Request, deadline: float) -> None:
         """Raises RequestError for a request that cannot be answered before its deadline."""
         waiting, own = self.throughput.seconds(self.queue.tokens), self.throughput.seconds(request.tokens)
         room = deadline - now()
+        if room <= 0:
+            raise _too_late()
         if own > room:
             message = f"these texts take about {own:.1f} s, and the deadline is in {room:.1f} s. Send fewer texts"
             raise RequestError(413, "too_large", message)
@@ -210,8 +251,7 @@ class Service:
                 return work.result()
             if gone.done():
                 raise ClientLeft
-            message = "the answer was not ready before the deadline. Send fewer texts, or allow more time"
-            raise RequestError(504, "deadline", message)
+            raise _too_late()
         finally:
             work.cancel()
 
@@ -226,6 +266,11 @@ class ClientLeft(Exception):
 def retry_after(seconds: float) -> str:
     """The value of a `Retry-After` header: whole seconds, at least 1."""
     return str(max(1, math.ceil(seconds)))
+
+
+def _too_late() -> RequestError:
+    message = "the answer was not ready before the deadline. Send fewer texts, or allow more time"
+    return RequestError(504, "deadline", message)
 
 
 def _finish(loop: asyncio.AbstractEventLoop, done: "asyncio.Future[None]") -> None:

@@ -86,8 +86,8 @@ class Workers:
     def _work(self, worker: Worker) -> None:
         threads = 0
         while (batch := self._queue.take()) is not None:
-            worker.since, worker.batch = now(), batch
             try:
+                worker.since, worker.batch = now(), batch
                 # A lone batch gets all threads of the processor, batches side by side share them.
                 if self._predictor.plan.device == "cpu" and self._queue.workers > 1:
                     share = max(1, self._predictor.plan.threads // self._queue.busy)

@@ -49,7 +49,7 @@ def serve(
 
     predictor = Predictor.load(reference, **load)
     predictor.require_abstention(abstain_below)
-    explainer, verdict = _explanations(reference, predictor, load["root"])
+    verdict, explainer = explanations_of(reference, load["root"], predictor)
     facts = model_facts(reference, predictor, load["root"], verdict)
     if not allow_unverified:
         require_verified(facts)
@@ -79,7 +79,7 @@ def read_key(file: Path | None) -> str | None:
     else:
         place = str(file)
         try:
-            key = file.read_text(encoding="utf-8")
+            key = file.read_text(encoding="utf-8-sig")  # Some editors begin a file with a byte order mark.
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"{file}: the API key cannot be read ({error}). Write it there as text") from error
     key = key.strip()
@@ -91,12 +91,11 @@ def read_key(file: Path | None) -> str | None:
     return key
 
 
-def _explanations(reference: str, predictor: Predictor, root: Path) -> tuple[Explainer | None, Verdict]:
-    """The explainer, if this model's explanations are shown, and why or why not."""
-    verdict = read_verdict(reference, root, predictor.source.digest)
-    if not verdict.shown:
-        return None, verdict
+def explanations_of(reference: str, root: Path, predictor: Predictor) -> tuple[Verdict, Explainer | None]:
+    """Whether a model's explanations are shown and why, and the explainer if they are."""
     try:
-        return Explainer.of(predictor), verdict
-    except UserError as error:  # A missing package is no reason to refuse predictions.
-        return None, Verdict(False, str(error))
+        explainer = Explainer.of(predictor)
+    except UserError as error:  # No test could change that, so none is proposed.
+        return Verdict(False, f"{error}"), None
+    verdict = read_verdict(reference, root, predictor.source.digest)
+    return verdict, explainer if verdict.shown else None

@@ -74,7 +74,7 @@ function notes(prediction, { abstain_below: floor, threshold }) {
 
 function showWhy(place, text, prediction, answer) {
   const { explains, words, sentence, read, shown } = answer, length = Array.from(text).length;
-  const unread = prediction.truncated ? gaps(read, length) : [];
+  const unread = prediction.truncated && read ? gaps(read, length) : [];
   const marked = node("p", { class: "text", dir: "auto" }, ...markedText(text, words, sentence, unread));
   const content = shown ? [node("h3", "", "What the words did"), legend(explains), marked] : [marked];
   if (prediction.truncated) content.push(node("p", "truncated", readInWords(read, length, unread.length > 0)));
