@@ -14,13 +14,15 @@ demo: $(INSTALLED)
 
 # One process for each core; PROCESSES=1: one test after the other. Tests start many processes, each of which would
 # compile Tenor's sources again where Python may not write bytecode.
-TESTS = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest $(shell $(BIN)/python tests/side_by_side.py $(PROCESSES))
+TESTS = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
+SIDE_BY_SIDE = $(shell $(BIN)/python tests/side_by_side.py $(PROCESSES))
 
 test: $(INSTALLED)
-	$(TESTS) -m "not slow"
+	$(TESTS) $(SIDE_BY_SIDE) -m "not slow"
 
 test-slow: $(INSTALLED)
-	$(TESTS) -m slow
+	$(TESTS) $(SIDE_BY_SIDE) -m "slow and not alone"
+	$(TESTS) -m "slow and alone"
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -2,7 +2,8 @@
 
 The program fine-tunes the embedded encoder in a hand-written loop. Differences of whole runs are smaller than their
 noise, so the calls into Tenor are profiled after the first step; the profiler slows these calls, and hardly the rest:
-the share is an upper bound. Memory is the largest resident size after the preflight, of a run with the hooks and one
+the share is an upper bound. The first half of the steps has what happens once, such as imports for the first judgement;
+the second half has what every step costs. Memory is the largest resident size of a run with the hooks and of one
 without.
 """
 
@@ -33,31 +34,42 @@ shape = dict(truncation=True, max_length=length, padding=True, return_tensors="p
 def collate(batch):
     return tokenizer([reviews.texts[i] for i in batch], **shape), torch.tensor([int(reviews.labels[i]) for i in batch])
 
-profile, started = cProfile.Profile(), 0.0
+def is_wrapper(function):  # What it calls is the program's own work.
+    return "/tenor/watch/" in function[0] and function[2] in ("call", "observed")
+
+def is_ours(function):
+    return any(part in function[0] for part in ("/tenor/watch/", "/tenor/checks/")) and not is_wrapper(function)
+
+def inside(profile):
+    stats = pstats.Stats(profile).stats
+    entered = sum(
+        timing[3]
+        for function, (_, _, _, _, callers) in stats.items() if is_ours(function)
+        for caller, timing in callers.items() if not is_ours(caller)
+    )
+    return entered + sum(own for function, (_, _, own, _, _) in stats.items() if is_wrapper(function))
+
+profile, halves = None, []
+
+def end_of_half():
+    profile.disable()
+    halves.append((time.perf_counter() - started, inside(profile)))
+
 model.train()
 for step, (inputs, labels) in enumerate(torch.utils.data.DataLoader(rows, batch_size=16, collate_fn=collate)):
-    if step == 1:
-        before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    if step in (1, 1 + steps // 2):
+        if profile is not None:
+            end_of_half()
+        profile, started = cProfile.Profile(), time.perf_counter()
         profile.enable()
     loss = torch.nn.functional.cross_entropy(model(**inputs).logits, labels)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
     optimizer.zero_grad()
-profile.disable()
-seconds = time.perf_counter() - started
-stats = pstats.Stats(profile).stats
-def is_wrapper(function):  # What it calls is the program's own work.
-    return "/tenor/watch/" in function[0] and function[2] in ("call", "observed")
-def is_ours(function):
-    return any(part in function[0] for part in ("/tenor/watch/", "/tenor/checks/")) and not is_wrapper(function)
-inside = sum(own for function, (_, _, own, _, _) in stats.items() if is_wrapper(function))
-inside += sum(
-    timing[3]
-    for function, (_, _, _, _, callers) in stats.items() if is_ours(function)
-    for caller, timing in callers.items() if not is_ours(caller)
-)
-print(f"{seconds},{inside},{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}", file=sys.stderr)
+end_of_half()
+numbers = [number for half in halves for number in half] + [resource.getrusage(resource.RUSAGE_SELF).ru_maxrss]
+print("costs", *numbers, file=sys.stderr)
 """
 
 
@@ -70,23 +82,30 @@ def main() -> None:
         program = Path(folder) / "train.py"
         program.write_text(PROGRAM)
         words = [sys.executable, str(program), str(options.steps), str(options.length)]
-        seconds, inside, with_hooks = run(["tenor", "watch", "--output", str(Path(folder) / "w"), "--", *words])
-        _, _, without = run(words)
-        print(f"{options.steps} steps of 16 reviews at up to {options.length} tokens: {seconds:.1f} s")
-        print(f"inside the hooks, at most: {inside:.3f} s = {inside / seconds:.2%} of the time of the steps")
+        first, first_inside, later, later_inside, with_hooks = run(
+            ["tenor", "watch", "--output", str(Path(folder) / "w"), "--", *words]
+        )
+        *_, without = run(words)
+        print(f"{processor()}; {options.steps} steps of 16 reviews at up to {options.length} tokens, in two halves")
+        for name, seconds, inside in (("first", first, first_inside), ("second", later, later_inside)):
+            print(f"{name} half: {inside:.3f} s in the hooks, at most, of {seconds:.1f} s: {inside / seconds:.2%}")
         print(f"largest memory: {with_hooks / 1024:.0f} MiB with the hooks, {without / 1024:.0f} MiB without")
         plain, watched = (median_start(environment) for environment in ({}, hooks(Path(folder))))
         print(f"python -c 'import torch': {plain:.2f} s, with the hooks {watched:.2f} s (medians of 7)")
 
 
-def run(words: list[str]) -> tuple[float, float, float]:
-    """Seconds of the steps, seconds inside Tenor, largest resident size in KiB."""
+def run(words: list[str]) -> tuple[float, ...]:
+    """Seconds of the steps, and those inside Tenor, of each half; the largest resident size in KiB."""
     if words[0] == "tenor":
-        words = [str(Path(sys.executable).with_name("tenor")), *words[1:]]
+        words = [sys.executable, "-m", "tenor.cli.main", *words[1:]]
     done = subprocess.run(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, check=True)
-    line = next(line for line in done.stderr.splitlines() if line.count(",") == 2 and line[0].isdigit())
-    seconds, inside, largest = map(float, line.split(","))
-    return seconds, inside, largest
+    line = next(line for line in done.stderr.splitlines() if line.startswith("costs "))
+    return tuple(map(float, line.split()[1:]))
+
+
+def processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown processor")
 
 
 def hooks(folder: Path) -> dict[str, str]:

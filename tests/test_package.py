@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import side_by_side
 import tenor
 from tenor.errors import UserError
 
@@ -20,6 +21,18 @@ def test_the_root_imports_nothing_heavy() -> None:
     code = f"import sys, tenor; print([name for name in {HEAVY!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("wanted", "cores", "can_distribute", "processes"),
+    [("auto", 2, True, 2), ("auto", 1, True, 1), ("auto", 64, True, 8), ("auto", 2, False, 1), ("3", 2, True, 3)],
+)
+def test_the_tests_run_in_as_many_processes_as_they_say(
+    wanted: str, cores: int, can_distribute: bool, processes: int
+) -> None:
+    options, words = side_by_side.options(wanted, cores, can_distribute)
+    assert options == ([] if processes == 1 else ["--numprocesses", str(processes), "--dist", "worksteal"])
+    assert words.startswith("one test after the other" if processes == 1 else f"in {processes} processes")
 
 
 @pytest.mark.parametrize("name", tenor.__all__)

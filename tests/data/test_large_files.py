@@ -217,7 +217,7 @@ def test_reading_checking_and_tokenizing_take_a_part_of_the_memory_that_the_text
             text = f"{'good' if number % 2 else 'bad'} film {number} " + "x" * 20_000
             file.write(json.dumps({"text": text, "label": number % 2}) + "\n")
             texts += len(text)
-    limit = texts // 2  # 240 MB, of which the rules and libraries need 200 for texts of any number.
+    limit = texts // 2  # Blocks of rows and the rules need 200 MB for any number of texts.
     # The limit counts what an allocator sets aside: Arrow's takes a gigabyte of addresses at once.
     plain = {"ARROW_DEFAULT_MEMORY_POOL": "system", "TENOR_CACHE": str(tmp_path / "cache")}
     env = {**os.environ, **plain, "PYTHONPATH": str(Path(__file__).parents[1])}

@@ -461,7 +461,7 @@ def test_a_process_that_is_killed_loses_and_doubles_nothing(small_classifier: Pa
     kills = 0
     for _ in range(20):
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        wanted = 50 * 8 * (kills + 1)
+        wanted = 50 * 15 * (kills + 1)
         while process.poll() is None and _finished_rows(output) < wanted:
             time.sleep(0.01)
         if process.poll() is not None:

@@ -51,6 +51,19 @@ def test_libraries_that_are_imported_on_the_way_draw_no_number_of_the_program(tm
     assert done.stdout == alone.stdout != ""
 
 
+def test_the_hooks_import_no_library_before_training_and_no_statistics_for_a_healthy_one(tmp_path: Path) -> None:
+    libraries = {"jinja2", "pyarrow", "pydantic", "rich", "scipy", "scipy.stats"}
+    told = f"\nimport sys\nprint(sorted({libraries} & {{*sys.modules}}))\n"
+    # More than 40 records of 4 steps: the rules on the course of the loss are applied.
+    program = START + told + LOOP.replace("range(3)", "range(30)").replace("lr=1e-2", "lr=1e-3") + told
+    done = watch(tmp_path, "--output", "w", "train.py", program=program)
+    assert done.returncode == 0
+    before, *_, after = done.stdout.splitlines()
+    assert before == "[]"
+    assert "scipy.stats" not in after
+    assert {"LOS006", "LOS008", "LOS012"} <= set(record(tmp_path)["checked"])
+
+
 def test_a_killed_program_leaves_a_report(tmp_path: Path) -> None:
     program = START + LOOP.replace("lr=1e-2", "lr=0.0") + "\nimport os, signal\nos.kill(os.getpid(), signal.SIGKILL)"
     done = watch(tmp_path, "--output", "w", "train.py", program=program)

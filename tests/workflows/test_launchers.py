@@ -19,7 +19,7 @@ from tenor.runs.manifest import read_manifest
 from tenor.runs.summary import read_summary
 from tenor.training.checkpoint import list_checkpoints
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 TORCHRUN = ("torch.distributed.run", "--nproc-per-node", "2")
 ACCELERATE = ("accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0")

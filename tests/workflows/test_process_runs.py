@@ -18,6 +18,8 @@ from tenor.runs.summary import read_summary
 from tenor.training.checkpoint import list_checkpoints
 
 slow = pytest.mark.slow
+# A process waits ten seconds for the reason of another one that has ended.
+pytestmark = pytest.mark.alone
 
 SETTINGS = ("training.trackers=[tensorboard]", "model.dropout=0.0", "training.learning_rate=3e-4")
 LOOP = "tenor.training.loop"
