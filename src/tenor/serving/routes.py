@@ -14,7 +14,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tenor.runs.model_notes import Threshold
 from tenor.serving.compatible import tei_predict, vllm_classify, vllm_error
-from tenor.serving.exchange import Exchange, Handler, Served, answer, left, page_files
+from tenor.serving.exchange import (
+    JSON,
+    ErrorWriter,
+    Exchange,
+    Handler,
+    Served,
+    answer,
+    left,
+    page_files,
+    plain_error,
+)
 from tenor.serving.limits import RequestError
 from tenor.serving.messages import (
     ExplainAnswer,
@@ -25,7 +35,7 @@ from tenor.serving.messages import (
     ThresholdUsed,
 )
 from tenor.serving.openapi import openapi
-from tenor.serving.service import Service
+from tenor.serving.service import Service, retry_after
 
 HEADERS = {
     b"x-content-type-options": b"nosniff",
@@ -63,7 +73,40 @@ def application(served: Served) -> ASGIApp:
         route("/classify", vllm_classify, "POST", write_error=vllm_error),
         *(route(path, partial(_file, name)) for path, name in page_files().items()),
     ]
-    return with_headers(Starlette(routes=routes, exception_handlers={404: _no_route, 405: _no_method}))
+    app = Starlette(routes=routes, exception_handlers={404: _no_route, 405: _no_method})
+    writers = {"/v1/predict": plain_error, "/v1/explain": plain_error, "/predict": plain_error, "/classify": vllm_error}
+    return with_headers(with_quick_refusals(app, exchange, writers))
+
+
+def with_quick_refusals(app: ASGIApp, exchange: Exchange, writers: Mapping[str, ErrorWriter]) -> ASGIApp:
+    """`app`, in front of which an overloaded server refuses the requests to some paths: at ten times the capacity the
+    refusals would take the time of the answers."""
+    served = exchange.served
+    counts = {path: served.service.metrics.requests.labels(path, "429") for path in writers}
+
+    def refusal(scope: Scope) -> RequestError | None:
+        service = served.service
+        if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] not in writers or service.stopping:
+            return None
+        # Who has no key hears nothing about the load.
+        return service.overload() if served.key is None else None
+
+    async def run(scope: Scope, receive: Receive, send: Send) -> None:
+        error = refusal(scope)
+        if error is None:
+            await app(scope, receive, send)
+            return
+        body = writers[scope["path"]](error)
+        headers = [
+            (b"content-type", JSON.encode()),
+            (b"content-length", str(len(body)).encode()),
+            (b"retry-after", retry_after(error.retry_after or 1.0).encode()),
+        ]
+        await send({"type": "http.response.start", "status": error.status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+        counts[scope["path"]].inc()
+
+    return run
 
 
 def with_headers(app: ASGIApp) -> ASGIApp:

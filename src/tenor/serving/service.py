@@ -97,9 +97,18 @@ class Service:
         """Raises RequestError if no request can be accepted now; called before its body is read."""
         if self.stopping:
             raise stopping()
-        waiting = self.queue.tokens + self._tokenizing
-        if waiting >= self.limits.queue_tokens:
-            raise overloaded(self.throughput.seconds(waiting))
+        if (error := self.overload()) is not None:
+            raise error
+
+    def overload(self) -> RequestError | None:
+        """The answer to every request as long as too much waits, or None.
+
+        The last places stay free until a batch is taken: otherwise an overloaded server would tokenize one request
+        after another for a place that is too small.
+        """
+        waiting, capacity = self.queue.tokens + self._tokenizing, self.limits.queue_tokens
+        margin = min(self.queue.budget, capacity // 16)
+        return overloaded(self.throughput.seconds(waiting)) if waiting + margin >= capacity else None
 
     def require_size(self, texts: Sequence[str]) -> None:
         """Raises RequestError for more or longer texts than the limits allow."""
@@ -162,6 +171,9 @@ class Service:
         come at once, before the first text is tokenized."""
         longest = self.predictor.source.truncation.max_length if long_text == "truncate" else self.limits.characters
         estimate = sum(min(longest, len(text) // CHARACTERS_PER_TOKEN + 1) for text in texts)
+        waiting = self.queue.tokens + self._tokenizing
+        if waiting and waiting + estimate > self.limits.queue_tokens:
+            raise overloaded(self.throughput.seconds(waiting))
         self._tokenizing += estimate
         try:
             work = self._in(self._tokenizer, lambda: self._prepare(texts, long_text))
