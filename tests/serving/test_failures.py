@@ -91,7 +91,7 @@ def test_a_client_that_leaves_frees_its_place(gate: Gate, clients: ThreadPoolExe
 def test_what_waits_for_the_tokenizer_counts_and_is_dropped_when_its_client_leaves(
     gate: Gate, clients: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with running(served_by(gate.predictor, Limits(queue_tokens=100))) as server:
+    with running(served_by(gate.predictor, Limits(queue_tokens=140))) as server:
         gate.opened.set()
         service, free, prepare, tokenized = server.service, threading.Event(), server.service._prepare, []
 
@@ -107,7 +107,7 @@ def test_what_waits_for_the_tokenizer_counts_and_is_dropped_when_its_client_leav
         body = json.dumps({"texts": ["bad " * 62] * 2})
         leaving.request("POST", "/v1/predict", body, {"Content-Type": "application/json"})
         wait_until(lambda: service._tokenizing > 100)
-        assert predict(server, clients, "more").result().status == 429
+        assert predict(server, clients, "more " * 62).result().status == 429
         leaving.close()
         wait_until(lambda: service._tokenizing < 100)
         free.set()

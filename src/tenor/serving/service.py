@@ -106,9 +106,19 @@ class Service:
         """Raises RequestError if no request can be accepted now; called before its body is read."""
         if self.stopping:
             raise stopping()
-        waiting = self.queue.tokens + self._tokenizing
-        if waiting >= self.limits.queue_tokens or self._characters >= WAITING_CHARACTERS:
-            raise overloaded(self._waiting_seconds())
+        if (error := self.overload()) is not None:
+            raise error
+
+    def overload(self) -> RequestError | None:
+        """The answer to every request as long as too much waits, or None.
+
+        The last places stay free until a batch is taken: otherwise an overloaded server would tokenize one request
+        after another for a place that is too small.
+        """
+        waiting, capacity = self.queue.tokens + self._tokenizing, self.limits.queue_tokens
+        margin = min(self.queue.budget, capacity // 16)
+        is_full = waiting + margin >= capacity or self._characters >= WAITING_CHARACTERS
+        return overloaded(self._waiting_seconds()) if is_full else None
 
     def require_size(self, texts: Sequence[str]) -> None:
         """Raises RequestError for more or longer texts than the limits allow."""
@@ -189,8 +199,11 @@ class Service:
         longest = self.predictor.source.truncation.max_length if long_text == "truncate" else self.limits.characters
         estimate = sum(min(longest, len(text) // CHARACTERS_PER_TOKEN + 1) for text in texts)
         characters = sum(map(len, texts))
-        # As in the queue, a single request may exceed the limit.
-        if self._characters and self._characters + characters > WAITING_CHARACTERS:
+        waiting = self.queue.tokens + self._tokenizing
+        # As in the queue, a single request may exceed the limits.
+        if (waiting and waiting + estimate > self.limits.queue_tokens) or (
+            self._characters and self._characters + characters > WAITING_CHARACTERS
+        ):
             raise overloaded(self._waiting_seconds())
         self._tokenizing += estimate
         self._characters += characters
