@@ -15,7 +15,7 @@ from tenor.explanations.explainer import Explainer
 from tenor.explanations.verdict import Verdict
 from tenor.inference.predictor import Predictor
 from tenor.serving.exchange import Served
-from tenor.serving.limits import Limits
+from tenor.serving.limits import ServerLimits
 from tenor.serving.model_facts import model_facts
 from tenor.serving.service import Service
 from tenor.workflows.serve import explanations_of
@@ -42,7 +42,7 @@ class Waiting:
 
 def explained_by(explainer: Any, predictor: Predictor) -> Served:
     facts = model_facts(str(predictor.source.origin), predictor, Path("runs"), Verdict(True, "tested"))
-    return Served(Service(predictor, Limits(), explainer), facts)
+    return Served(Service(predictor, ServerLimits(), explainer), facts)
 
 
 def test_the_words_and_what_was_read(predictor: Predictor) -> None:

@@ -9,7 +9,7 @@ from served import Running, running, served_by
 from tenor.errors import UserError
 from tenor.inference.predictor import Predictor
 from tenor.serving import exchange, http_server
-from tenor.serving.limits import Limits
+from tenor.serving.limits import ServerLimits
 from tenor.workflows.serve import read_key
 
 KEY = "0123456789abcdef-key"
@@ -19,7 +19,7 @@ HEAD = b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\
 @pytest.fixture(scope="module")
 def small(predictor: Predictor) -> Iterator[Running]:
     """A server with small limits."""
-    with running(served_by(predictor, Limits(texts=3, characters=500, body_bytes=2_000))) as server:
+    with running(served_by(predictor, ServerLimits(texts=3, characters=500, body_bytes=2_000))) as server:
         yield server
 
 

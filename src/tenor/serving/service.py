@@ -16,7 +16,7 @@ from tenor.explanations.text_words import Span
 from tenor.inference.engines import PASSES_PER_BUDGET
 from tenor.inference.predictor import Prediction, Predictor, PreparedTexts
 from tenor.inference.texts import LongText
-from tenor.serving.limits import WAITING_CHARACTERS, Limits, RequestError, overloaded, stopping
+from tenor.serving.limits import WAITING_CHARACTERS, RequestError, ServerLimits, overloaded, stopping
 from tenor.serving.row_queue import Request, RowQueue, Throughput, now
 from tenor.serving.server_metrics import ServerMetrics
 from tenor.serving.workers import Workers
@@ -34,7 +34,7 @@ Left = Callable[[], Awaitable[None]]
 
 
 @dataclass(frozen=True)
-class Answered:
+class PredictedTexts:
     """The predictions of one request, with what compatible routes report about them."""
 
     predictions: list[Prediction]
@@ -47,7 +47,7 @@ class Answered:
 class Service:
     """The model's queue and threads. All methods but `start` are called in the event loop."""
 
-    def __init__(self, predictor: Predictor, limits: Limits, explainer: "Explainer | None" = None) -> None:
+    def __init__(self, predictor: Predictor, limits: ServerLimits, explainer: "Explainer | None" = None) -> None:
         self.predictor, self.limits, self.explainer = predictor, limits, explainer
         self.metrics = ServerMetrics(predictor.labels)
         engine, plan = predictor.engine, predictor.plan
@@ -137,7 +137,7 @@ class Service:
 
     async def predict(
         self, texts: Sequence[str], long_text: LongText, abstain_below: float, deadline: float, left: Left
-    ) -> Answered:
+    ) -> PredictedTexts:
         """The predictions, in order; `deadline` is on the clock of `now`.
 
         Raises:
@@ -155,7 +155,7 @@ class Service:
         scores = self.predictor.scores(prepared, logits)
         predictions = self.predictor.predictions(scores, kinds, abstain_below)
         self.metrics.add_predictions(predictions)
-        return Answered(predictions, scores.probabilities, sum(map(len, prepared.tokens.rows)))
+        return PredictedTexts(predictions, scores.probabilities, sum(map(len, prepared.tokens.rows)))
 
     async def explain(self, text: str, deadline: float, left: Left) -> "Explanation":
         """The words' part in the prediction. Raises RequestError as `predict` does."""
