@@ -207,8 +207,8 @@ def bind(host: str, port: int) -> socket.socket:
         listener.bind((host, port))
         # Only a socket that listens keeps another server from the port.
         listener.listen(BACKLOG)
-    # The last one: a name that no host can have.
-    except (OSError, OverflowError, UnicodeError) as error:
+    # The last two: a name that no host can have.
+    except (OSError, OverflowError, TypeError, UnicodeError) as error:
         listener.close()
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise UserError(f"{host}:{port} cannot be used: {reason}. Choose another --port (0: any free one)") from error
