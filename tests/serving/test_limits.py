@@ -52,6 +52,12 @@ def test_a_refusal_says_what_was_expected(small: Running, body: object, status: 
     assert answer.body["error_type"] == ("validation" if status == 422 else "too_large")
 
 
+def test_a_refusal_does_not_repeat_all_that_was_sent(small: Running) -> None:
+    answer = small.post("/v1/predict", {"texts": "good", "k" * 1_000: 1})
+    assert answer.status == 422
+    assert len(answer.body["error"]) < 200
+
+
 def test_a_body_without_its_length_is_held_to_the_limit_too(small: Running) -> None:
     with socket.create_connection(("127.0.0.1", small.port), timeout=60) as client:
         client.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
