@@ -187,8 +187,8 @@ def test_a_thread_that_dies_before_it_computes_leaves_nobody_waiting(
             raise SystemExit
         return now()
 
-    monkeypatch.setattr(workers, "now", die)
     with running(served_by(predictor)) as server:
+        monkeypatch.setattr(workers, "now", die)
         assert predict(server, clients, "good").result().status == 503
         wait_until(lambda: server.service.workers.restarts == 1)
         assert server.service.queue.busy == 0

@@ -174,20 +174,13 @@ def parts_read(text: str, predictor: Predictor) -> list[Span] | None:
     """The parts of a text that the encoder reads, in code points; None if the tokenizer gives no positions."""
     if not getattr(predictor.source.tokenizer, "is_fast", False):
         return None
-    return rest_of(_read_text(text, predictor).skipped, text)
+    return rest_of(_read_text(text, predictor).skipped, len(text))
 
 
-def rest_of(skipped: Sequence[Span], text: str) -> list[Span]:
-    """The parts of a text that were not skipped, without white space next to what was."""
-    if not skipped:
-        return [(0, len(text))]
-    bounds = [0, *(bound for part in skipped for bound in part), len(text)]
-    parts = zip(bounds[::2], bounds[1::2], strict=True)
-    return [
-        (end - len(text[start:end].lstrip()), start + len(text[start:end].rstrip()))
-        for start, end in parts
-        if text[start:end].strip()
-    ]
+def rest_of(skipped: Sequence[Span], length: int) -> list[Span]:
+    """The parts of a text of this length that were not skipped."""
+    bounds = [0, *(bound for part in skipped for bound in part), length]
+    return [(start, end) for start, end in zip(bounds[::2], bounds[1::2], strict=True) if start < end]
 
 
 @dataclass(frozen=True)

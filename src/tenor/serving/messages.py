@@ -119,7 +119,7 @@ class ExplainAnswer(Message):
 
     @classmethod
     def of(
-        cls, prediction: Prediction, explanation: "Explanation", text: str, why: str, digest: str
+        cls, prediction: Prediction, explanation: "Explanation", length: int, why: str, digest: str
     ) -> "ExplainAnswer":
         sentence = explanation.sentence
         return cls(
@@ -131,7 +131,7 @@ class ExplainAnswer(Message):
             sentence=None
             if sentence is None
             else SentencePart(start=sentence.start, end=sentence.end, value=sentence.value),
-            read=rest_of(explanation.skipped, text),
+            read=rest_of(explanation.skipped, length),
             completeness_gap=explanation.gap,
             shown=True,
             why=why,

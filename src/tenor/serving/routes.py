@@ -147,7 +147,7 @@ async def _explain(exchange: Exchange, request: Request) -> Response:
     (prediction,) = done.predictions
     if verdict.shown:
         explanation = await service.explain(wanted.text, deadline, partial(left, request))
-        return answer(ExplainAnswer.of(prediction, explanation, wanted.text, verdict.why, served.facts.digest))
+        return answer(ExplainAnswer.of(prediction, explanation, len(wanted.text), verdict.why, served.facts.digest))
     read: list[Span] | None = [(0, len(wanted.text))]
     if prediction.truncated:
         read = await service.parts_read(wanted.text, deadline, partial(left, request))

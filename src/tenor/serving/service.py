@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from tenor.data.unlike_texts import Kind, UnlikeTexts
+from tenor.errors import TenorError
 from tenor.explanations.explainer import parts_read
 from tenor.explanations.text_words import Span
 from tenor.inference.engines import PASSES_PER_BUDGET
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 SUPERVISED_EVERY = 0.2  # Seconds.
+WARM_UPS = 3
+"""The first batches are slower."""
 CHARACTERS_PER_TOKEN = 4
 """Of English text, roughly."""
 
@@ -71,13 +74,22 @@ class Service:
         self.metrics.watch(lambda: self.queue.tokens, lambda: self.ready)
 
     def start(self) -> None:
-        """Measure the model's speed, and start the threads."""
-        prepared, _ = self._prepare(["a good film and a bad plot " * 20] * 2, "truncate")
-        self.predictor.logits(prepared.tokens)  # The first time, libraries are initialized and buffers allocated.
-        started = now()
-        self.predictor.logits(prepared.tokens)
-        self.throughput.add(sum(map(len, prepared.tokens.rows)), now() - started)
+        """Start the threads, and let each compute full batches: this allocates their memory and measures the speed.
+
+        Raises:
+            TenorError: the model cannot compute a full batch.
+        """
         self.workers.start()
+        prepared, _ = self._prepare(["a good film and a bad plot " * self.queue.budget], "truncate")
+        (row,) = prepared.tokens.rows
+        rows = [row] * (self.queue.workers * max(1, self.queue.budget // len(row)))
+        for _ in range(WARM_UPS):
+            finished = threading.Event()
+            request = Request(rows, finished.set)
+            self.queue.put(request)
+            finished.wait()
+            if request.error is not None:
+                raise TenorError(f"the model cannot compute {len(rows)} texts of {len(row)} tokens: {request.error}")
 
     @property
     def ready(self) -> bool:
