@@ -16,7 +16,7 @@ from tenor.explanations.verdict import Verdict
 from tenor.inference.predictor import Predictor
 from tenor.serving.exchange import Served
 from tenor.serving.http_server import Server, _configuration, bind
-from tenor.serving.limits import Limits
+from tenor.serving.limits import ServerLimits
 from tenor.serving.model_facts import model_facts
 from tenor.serving.routes import application
 from tenor.serving.service import Service
@@ -70,10 +70,10 @@ class Running:
         return self.send("GET", path, None, {name.replace("_", "-"): value for name, value in headers.items()})
 
 
-def served_by(predictor: Predictor, limits: Limits | None = None, **how: Any) -> Served:
+def served_by(predictor: Predictor, limits: ServerLimits | None = None, **how: Any) -> Served:
     """A service that is not started yet."""
     facts = how.pop("facts", None) or model_facts(str(predictor.source.origin), predictor, Path("runs"), UNTESTED)
-    return Served(Service(predictor, limits or Limits()), facts, **how)
+    return Served(Service(predictor, limits or ServerLimits()), facts, **how)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tenor.cli.main import _parser
 from tenor.serving.http_server import FINISH_SECONDS
-from tenor.serving.limits import Limits
+from tenor.serving.limits import ServerLimits
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 
@@ -18,7 +18,7 @@ def test_the_unit_starts_the_server_and_waits_for_its_end() -> None:
     assert Path(program).name == "tenor"
     assert _parser().parse_args(words).reference == "/srv/tenor/run"
     (seconds,) = re.findall(r"^TimeoutStopSec=(\d+)$", unit, re.MULTILINE)
-    assert int(seconds) >= Limits().seconds + FINISH_SECONDS
+    assert int(seconds) >= ServerLimits().seconds + FINISH_SECONDS
 
 
 def test_the_container_starts_the_server_where_it_is_reached() -> None:

@@ -15,7 +15,7 @@ from tenor.explanations.explainer import Explainer
 from tenor.explanations.verdict import Verdict
 from tenor.inference.predictor import Predictor
 from tenor.serving.exchange import Served
-from tenor.serving.limits import Limits
+from tenor.serving.limits import ServerLimits
 from tenor.serving.model_facts import model_facts
 from tenor.serving.service import Service
 from tenor.workflows.serve import explanations_of
@@ -42,7 +42,7 @@ class Waiting:
 
 def explained_by(explainer: Any, predictor: Predictor) -> Served:
     facts = model_facts(str(predictor.source.origin), predictor, Path("runs"), Verdict(True, "tested"))
-    return Served(Service(predictor, Limits(), explainer), facts)
+    return Served(Service(predictor, ServerLimits(), explainer), facts)
 
 
 def test_the_words_and_what_was_read(predictor: Predictor) -> None:
@@ -54,8 +54,9 @@ def test_the_words_and_what_was_read(predictor: Predictor) -> None:
     assert [(word["start"], word["end"]) for word in answer["words"]] == [
         (one.start, one.end) for one in expected.words
     ]
-    assert answer["read"] == [[0, expected.read_until]]
+    assert answer["read"] == [[0, expected.skipped[0][0]]]
     assert answer["prediction"]["truncated"]
+    assert LONG.endswith(" ")  # Which is not a part that was read.
 
 
 def test_what_was_read_is_said_without_explanations_too(predictor: Predictor) -> None:
@@ -64,7 +65,7 @@ def test_what_was_read_is_said_without_explanations_too(predictor: Predictor) ->
         answer = server.post("/v1/explain", {"text": LONG}).body
         short = server.post("/v1/explain", {"text": "good"}).body
     assert not answer["shown"]
-    assert answer["read"] == [[0, expected.read_until]]
+    assert answer["read"] == [[0, expected.skipped[0][0]]]
     assert short["read"] == [[0, 4]]
 
 

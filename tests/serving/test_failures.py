@@ -18,7 +18,7 @@ from tenor.errors import UserError
 from tenor.inference.predictor import Predictor
 from tenor.inference.texts import LongText
 from tenor.serving import workers
-from tenor.serving.limits import Limits
+from tenor.serving.limits import ServerLimits
 from tenor.serving.row_queue import now
 from tenor.serving.workers import RESTARTS
 
@@ -53,7 +53,7 @@ def predict(server: Running, clients: ThreadPoolExecutor, *texts: str, **headers
 def test_what_exceeds_the_queue_is_answered_429_and_what_was_accepted_is_answered(
     gate: Gate, clients: ThreadPoolExecutor
 ) -> None:
-    with running(served_by(gate.predictor, Limits(queue_tokens=100))) as server:
+    with running(served_by(gate.predictor, ServerLimits(queue_tokens=100))) as server:
         accepted = [predict(server, clients, "good " * 62)]
         gate.entered.acquire()
         accepted.append(predict(server, clients, "bad " * 62))
@@ -91,7 +91,7 @@ def test_a_client_that_leaves_frees_its_place(gate: Gate, clients: ThreadPoolExe
 def test_what_waits_for_the_tokenizer_counts_and_is_dropped_when_its_client_leaves(
     gate: Gate, clients: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with running(served_by(gate.predictor, Limits(queue_tokens=100))) as server:
+    with running(served_by(gate.predictor, ServerLimits(queue_tokens=140))) as server:
         gate.opened.set()
         service, free, prepare, tokenized = server.service, threading.Event(), server.service._prepare, []
 
@@ -107,7 +107,7 @@ def test_what_waits_for_the_tokenizer_counts_and_is_dropped_when_its_client_leav
         body = json.dumps({"texts": ["bad " * 62] * 2})
         leaving.request("POST", "/v1/predict", body, {"Content-Type": "application/json"})
         wait_until(lambda: service._tokenizing > 100)
-        assert predict(server, clients, "more").result().status == 429
+        assert predict(server, clients, "more " * 62).result().status == 429
         leaving.close()
         wait_until(lambda: service._tokenizing < 100)
         free.set()

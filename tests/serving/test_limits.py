@@ -9,7 +9,7 @@ from served import Running, running, served_by
 from tenor.errors import UserError
 from tenor.inference.predictor import Predictor
 from tenor.serving import exchange, http_server
-from tenor.serving.limits import Limits
+from tenor.serving.limits import ServerLimits
 from tenor.workflows.serve import read_key
 
 KEY = "0123456789abcdef-key"
@@ -19,7 +19,7 @@ HEAD = b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\
 @pytest.fixture(scope="module")
 def small(predictor: Predictor) -> Iterator[Running]:
     """A server with small limits."""
-    with running(served_by(predictor, Limits(texts=3, characters=500, body_bytes=2_000))) as server:
+    with running(served_by(predictor, ServerLimits(texts=3, characters=500, body_bytes=2_000))) as server:
         yield server
 
 
@@ -50,6 +50,12 @@ def test_a_refusal_says_what_was_expected(small: Running, body: object, status: 
     assert answer.status == status, answer
     assert words in answer.body["error"]
     assert answer.body["error_type"] == ("validation" if status == 422 else "too_large")
+
+
+def test_a_refusal_does_not_repeat_all_that_was_sent(small: Running) -> None:
+    answer = small.post("/v1/predict", {"texts": "good", "k" * 1_000: 1})
+    assert answer.status == 422
+    assert len(answer.body["error"]) < 200
 
 
 def test_a_body_without_its_length_is_held_to_the_limit_too(small: Running) -> None:

@@ -12,7 +12,7 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from served import Running, running, served_by
 from tenor.inference.predictor import Predictor
-from tenor.serving.limits import Limits
+from tenor.serving.limits import ServerLimits
 
 KEY = "0123456789abcdef-key"
 FEW = settings(max_examples=80, derandomize=True, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
@@ -21,7 +21,7 @@ FEW = settings(max_examples=80, derandomize=True, suppress_health_check=list(Hea
 @pytest.fixture(scope="module")
 def locked(predictor: Predictor) -> Iterator[Running]:
     """A server with a key and small limits; that of the body is large, because it is looked at first."""
-    with running(served_by(predictor, Limits(texts=4, characters=400), key=KEY)) as server:
+    with running(served_by(predictor, ServerLimits(texts=4, characters=400), key=KEY)) as server:
         yield server
 
 

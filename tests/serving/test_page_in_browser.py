@@ -36,7 +36,7 @@ from tenor.evaluation.report.page import source
 from tenor.explanations.explainer import Explainer
 from tenor.inference.predictor import Predictor
 from tenor.serving.exchange import Served
-from tenor.serving.limits import Limits
+from tenor.serving.limits import ServerLimits
 from tenor.serving.model_facts import model_facts
 from tenor.serving.service import Service
 
@@ -49,7 +49,7 @@ FILE = 'id,stars,review\n7,4,"A superb film,\nwith ""quotes""; and commas"\n8,1,
 @pytest.fixture(scope="module")
 def url(predictor: Predictor) -> Iterator[str]:
     """A server of a classifier with random weights, with the facts of a run."""
-    service = Service(predictor, Limits(), Explainer.of(predictor))
+    service = Service(predictor, ServerLimits(), Explainer.of(predictor))
     facts = described(model_facts("runs/demo", predictor, Path("runs"), UNTESTED))
     with running(Served(service, facts)) as server:
         yield f"http://127.0.0.1:{server.port}"

@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
     if options.threads is not None and options.threads < 1:
         raise UserError(f"--threads {options.threads}: expected 1 or more")
     _require_packages()
-    from tenor.serving.limits import Limits
+    from tenor.serving.limits import ServerLimits
     from tenor.workflows.serve import Address, read_key, serve
 
     given = {
@@ -72,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
     return serve(
         options.reference,
         Address(options.host, options.port),
-        Limits(**{name: value for name, value in given.items() if value is not None}),
+        ServerLimits(**{name: value for name, value in given.items() if value is not None}),
         load={
             "engine": options.engine,
             "device": options.device,

@@ -200,13 +200,19 @@ class _ReadText:
     """Of all tokens of the text, read or not, without special tokens."""
     kept: np.ndarray
     """Which of them it reads, ascending positions."""
+    characters: int
+    """Length of the text."""
 
     @property
     def skipped(self) -> tuple[Span, ...]:
         """The parts of the text that it does not read."""
         dropped = np.setdiff1d(np.arange(len(self.spans)), self.kept)
         runs = np.split(dropped, np.flatnonzero(np.diff(dropped) > 1) + 1) if len(dropped) else []
-        return tuple((self.spans[run[0]][0], self.spans[run[-1]][1]) for run in runs)
+        return tuple(
+            # White space at the end belongs to no token, and is not read without what precedes it.
+            (self.spans[run[0]][0], self.characters if run[-1] == len(self.spans) - 1 else self.spans[run[-1]][1])
+            for run in runs
+        )
 
     @property
     def until(self) -> int:
@@ -223,7 +229,7 @@ def _read_text(text: str, predictor: Predictor) -> _ReadText:
     ids, end = np.asarray(encoded["input_ids"], dtype=np.int32), len(encoded["input_ids"]) - after
     spans = [_trimmed(text, int(start), int(stop)) for start, stop in encoded["offset_mapping"][before:end]]
     kept = source.truncation.keep(np.arange(len(spans)), before + after)
-    return _ReadText(np.concatenate([ids[:before], ids[before:end][kept], ids[end:]]), spans, kept)
+    return _ReadText(np.concatenate([ids[:before], ids[before:end][kept], ids[end:]]), spans, kept, len(text))
 
 
 def _trimmed(text: str, start: int, end: int) -> Span:

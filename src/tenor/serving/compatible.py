@@ -24,7 +24,7 @@ from tenor.serving.messages import (
     VllmRequest,
     VllmUsage,
 )
-from tenor.serving.service import Answered, Service
+from tenor.serving.service import PredictedTexts, Service
 
 
 async def tei_predict(exchange: Exchange, request: Request) -> Response:
@@ -84,7 +84,7 @@ def vllm_error(error: RequestError) -> bytes:
     return VllmError(error=fault).model_dump_json().encode()
 
 
-async def _predicted(served: Served, request: Request, texts: list[str], deadline: float) -> Answered:
+async def _predicted(served: Served, request: Request, texts: list[str], deadline: float) -> PredictedTexts:
     return await served.service.predict(texts, served.long_text, served.abstain_below, deadline, partial(left, request))
 
 
@@ -111,7 +111,7 @@ def _require_direction(service: Service, direction: str | None) -> None:
         raise RequestError(422, "validation", f"truncation_direction: texts are truncated as in training, {kept}")
 
 
-def _tei_scores(done: Answered, row: int, served: Served, raw: bool) -> list[TeiScore]:
+def _tei_scores(done: PredictedTexts, row: int, served: Served, raw: bool) -> list[TeiScore]:
     probabilities = done.probabilities[row]
     values = np.log(np.maximum(probabilities, np.finfo(np.float64).tiny)) if raw else probabilities
     labels = served.service.predictor.labels
@@ -124,7 +124,7 @@ def _joined(parts: list[str]) -> str:
     return f"[{','.join(parts)}]"
 
 
-def _headers(served: Served, done: Answered) -> dict[str, str]:
+def _headers(served: Served, done: PredictedTexts) -> dict[str, str]:
     threshold = served.service.predictor.threshold
     headers = {
         "tenor-digest": served.facts.digest,

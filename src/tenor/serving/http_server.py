@@ -208,7 +208,7 @@ def bind(host: str, port: int) -> socket.socket:
         # Only a socket that listens keeps another server from the port.
         listener.listen(BACKLOG)
     # The last two: a name that no host can have.
-    except (OSError, OverflowError, UnicodeError, TypeError) as error:
+    except (OSError, OverflowError, TypeError, UnicodeError) as error:
         listener.close()
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise UserError(f"{host}:{port} cannot be used: {reason}. Choose another --port (0: any free one)") from error

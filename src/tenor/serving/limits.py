@@ -17,7 +17,7 @@ BUFFERED_REQUESTS = 64
 
 
 @dataclass(frozen=True)
-class Limits:
+class ServerLimits:
     """What one request, and all waiting requests together, may take."""
 
     texts: int = 128

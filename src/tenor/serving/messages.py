@@ -236,7 +236,7 @@ def readable(errors: Sequence[Any]) -> str:
     """pydantic's errors in words, without the values that the client sent."""
     parts = []
     for error in errors[:3]:
-        place = ".".join(str(part) for part in error["loc"] if not _is_variant(part))
+        place = ".".join(str(part)[:100] for part in error["loc"] if not _is_variant(part))
         parts.append(f"{place}: {error['msg']}" if place else str(error["msg"]))
     return "; ".join(dict.fromkeys(parts))
 

@@ -16,7 +16,7 @@ from tenor.runs.best_evaluation import SplitNumbers
 from tenor.runs.findings import Finding
 from tenor.runs.missing import Missing
 from tenor.runs.text_keys import read_text_keys
-from tenor.serving.limits import Limits
+from tenor.serving.limits import ServerLimits
 
 FILM_REVIEWS = frozenset({"embedded", "imdb", "rotten_tomatoes", "sst2"})
 EXAMPLES = (
@@ -44,7 +44,7 @@ class ModelFacts:
     card: Mapping[str, Any]
     examples: tuple[str, ...]
 
-    def as_dict(self, limits: Limits) -> dict[str, Any]:
+    def as_dict(self, limits: ServerLimits) -> dict[str, Any]:
         """The answer of `GET /v1/info`."""
         return {
             "model": self.model,

@@ -16,7 +16,7 @@ from tenor.explanations.text_words import Span
 from tenor.inference.engines import PASSES_PER_BUDGET
 from tenor.inference.predictor import Prediction, Predictor, PreparedTexts
 from tenor.inference.texts import LongText
-from tenor.serving.limits import WAITING_CHARACTERS, Limits, RequestError, overloaded, stopping
+from tenor.serving.limits import WAITING_CHARACTERS, RequestError, ServerLimits, overloaded, stopping
 from tenor.serving.row_queue import Request, RowQueue, Throughput, now
 from tenor.serving.server_metrics import ServerMetrics
 from tenor.serving.workers import Workers
@@ -34,7 +34,7 @@ Left = Callable[[], Awaitable[None]]
 
 
 @dataclass(frozen=True)
-class Answered:
+class PredictedTexts:
     """The predictions of one request, with what compatible routes report about them."""
 
     predictions: list[Prediction]
@@ -47,7 +47,7 @@ class Answered:
 class Service:
     """The model's queue and threads. All methods but `start` are called in the event loop."""
 
-    def __init__(self, predictor: Predictor, limits: Limits, explainer: "Explainer | None" = None) -> None:
+    def __init__(self, predictor: Predictor, limits: ServerLimits, explainer: "Explainer | None" = None) -> None:
         self.predictor, self.limits, self.explainer = predictor, limits, explainer
         self.metrics = ServerMetrics(predictor.labels)
         engine, plan = predictor.engine, predictor.plan
@@ -106,9 +106,19 @@ class Service:
         """Raises RequestError if no request can be accepted now; called before its body is read."""
         if self.stopping:
             raise stopping()
-        waiting = self.queue.tokens + self._tokenizing
-        if waiting >= self.limits.queue_tokens or self._characters >= WAITING_CHARACTERS:
-            raise overloaded(self._waiting_seconds())
+        if (error := self.overload()) is not None:
+            raise error
+
+    def overload(self) -> RequestError | None:
+        """The answer to every request as long as too much waits, or None.
+
+        The last places stay free until a batch is taken: otherwise an overloaded server would tokenize one request
+        after another for a place that is too small.
+        """
+        waiting, capacity = self.queue.tokens + self._tokenizing, self.limits.queue_tokens
+        margin = min(self.queue.budget, capacity // 16)
+        is_full = waiting + margin >= capacity or self._characters >= WAITING_CHARACTERS
+        return overloaded(self._waiting_seconds()) if is_full else None
 
     def require_size(self, texts: Sequence[str]) -> None:
         """Raises RequestError for more or longer texts than the limits allow."""
@@ -127,7 +137,7 @@ class Service:
 
     async def predict(
         self, texts: Sequence[str], long_text: LongText, abstain_below: float, deadline: float, left: Left
-    ) -> Answered:
+    ) -> PredictedTexts:
         """The predictions, in order; `deadline` is on the clock of `now`.
 
         Raises:
@@ -145,7 +155,7 @@ class Service:
         scores = self.predictor.scores(prepared, logits)
         predictions = self.predictor.predictions(scores, kinds, abstain_below)
         self.metrics.add_predictions(predictions)
-        return Answered(predictions, scores.probabilities, sum(map(len, prepared.tokens.rows)))
+        return PredictedTexts(predictions, scores.probabilities, sum(map(len, prepared.tokens.rows)))
 
     async def explain(self, text: str, deadline: float, left: Left) -> "Explanation":
         """The words' part in the prediction. Raises RequestError as `predict` does."""
@@ -189,8 +199,11 @@ class Service:
         longest = self.predictor.source.truncation.max_length if long_text == "truncate" else self.limits.characters
         estimate = sum(min(longest, len(text) // CHARACTERS_PER_TOKEN + 1) for text in texts)
         characters = sum(map(len, texts))
-        # As in the queue, a single request may exceed the limit.
-        if self._characters and self._characters + characters > WAITING_CHARACTERS:
+        waiting = self.queue.tokens + self._tokenizing
+        # As in the queue, a single request may exceed the limits.
+        if (waiting and waiting + estimate > self.limits.queue_tokens) or (
+            self._characters and self._characters + characters > WAITING_CHARACTERS
+        ):
             raise overloaded(self._waiting_seconds())
         self._tokenizing += estimate
         self._characters += characters

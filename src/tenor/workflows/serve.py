@@ -12,7 +12,7 @@ from tenor.explanations.verdict import Verdict, read_verdict
 from tenor.inference.predictor import Predictor
 from tenor.inference.texts import LongText
 from tenor.serving.exchange import Served
-from tenor.serving.limits import Limits
+from tenor.serving.limits import ServerLimits
 from tenor.serving.model_facts import model_facts, require_verified
 from tenor.serving.service import Service
 
@@ -31,7 +31,7 @@ class Address:
 def serve(
     reference: str,
     address: Address,
-    limits: Limits,
+    limits: ServerLimits,
     *,
     load: dict[str, Any],
     long_text: LongText = "truncate",

@@ -49,7 +49,7 @@ function statement() {
   const verdict = checks.checked ? `Checks: ${checks.verdict}` : checks.verdict;
   const sentences = [card.trained_on, card.accuracy, verdict, tested];
   const limits = node("ul", "limits", ...card.limits.map((limit) => node("li", "", ended(limit))));
-  return [...sentences.map((words) => node("p", "", ended(words))), node("h3", "", "Limits"), limits];
+  return [...sentences.map((words) => node("p", "", ended(words))), node("h3", "", "ServerLimits"), limits];
 }
 
 function figures() {
