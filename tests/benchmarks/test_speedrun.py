@@ -30,6 +30,7 @@ from speedrun.records import (
 )
 from speedrun.rules import OFFICIAL, RECIPES, Rules, digest_of_rows, read_recipe, rows_text, split_reviews
 from speedrun.verify import faults, main
+from tenor.config.describe import to_yaml
 from tenor.config.loading import load_config
 from tenor.config.schema import Config
 from tenor.data.dataset import LabelledText
@@ -43,9 +44,9 @@ RECIPE = ["epochs=8", "batch_size=4", "learning_rate=3e-3", "threads=1", "token_
 
 
 def reviews(order: int = 1) -> LabelledText:
-    """62 sentences whose adjective gives the class; two of them are copies of another one, in capitals or not."""
+    """61 sentences whose adjective gives the class, ten of them in capitals too."""
     rows = [(f"film {number} was {(BAD, GOOD)[number % 2][number % 4]}", number % 2) for number in range(60)]
-    rows = [*rows, rows[7], (rows[8][0].upper(), rows[8][1])][::order]
+    rows = [*rows, rows[7], *((text.upper(), label) for text, label in rows[:10])][::order]
     texts, labels = zip(*rows, strict=True)
     ids = [str(number) for number in range(len(rows))]
     table = pa.table({"id": ids, "text": pa.array(texts, pa.large_string()), "label": pa.array(labels, pa.int64())})
@@ -120,7 +121,9 @@ def test_the_time_ends_at_the_second_measurement_and_excludes_measurements(finis
     records = read_records(finished)
     steps = [record for record in records if isinstance(record, Step)]
     assert isinstance(records[-1], Measurement)
-    assert records[-1].seconds == steps[-1].seconds == pytest.approx(sum(one.ended - one.began for one in steps))
+    assert (
+        records[-1].seconds == steps[-1].seconds == pytest.approx(sum(one.ended - one.began for one in steps), abs=1e-4)
+    )
 
 
 def test_a_killed_run_is_resumed_with_the_same_weights_and_its_time_counts_on(
@@ -157,7 +160,7 @@ def test_a_run_that_misses_its_level_says_so(tmp_path: Path, recipe: Config, spl
     hard = replace(rules, levels=(1.01,))
     short = recipe.model_copy(update={"training": recipe.training.model_copy(update={"epochs": 1})})
     result = race(short, splits, tmp_path / "run", 1.01, hard, quiet(), 16)
-    assert "not reached in 11 steps" in result["levels"]["1.01"]["missing"]
+    assert f"not reached in {-(-len(splits.train) // 4)} steps" in result["levels"]["1.01"]["missing"]
     assert list(faults(tmp_path / "run", splits, hard)) == ["records.jsonl: 101% was not reached twice in a row"]
 
 
@@ -173,6 +176,7 @@ def test_no_validation_text_or_copy_of_it_is_trained_on(splits: Splits) -> None:
     trained = [text.casefold() for text in splits.train.texts]
     assert held_out.isdisjoint(trained)
     assert len(held_out | set(trained)) == 60
+    assert len(trained) < 60 + 10 - 16  # Some of the copies were those of validation rows.
 
 
 def test_the_recipes_keep_the_rules() -> None:
@@ -224,7 +228,7 @@ def one_fault(folder: Path, splits: Splits, rules: Rules) -> str:
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("minutes", 0.001),
+        ("minutes", 99.0),
         ("tokens", 1),
         ("seed", 7),
         ("processor", "slow"),
@@ -256,15 +260,11 @@ def test_another_configuration_is_found(run: Path, splits: Splits, rules: Rules)
     assert one_fault(run, splits, rules) == "config.yaml: is not the one that records.jsonl names"
 
 
-@pytest.mark.parametrize("setting", [("hybrid: off", "hybrid: on"), ("hybrid: off", "hybrid: auto")])
-def test_a_hybrid_is_found(run: Path, splits: Splits, rules: Rules, setting: tuple[str, str]) -> None:
-    text = (run / "config.yaml").read_text()
-    assert setting[0].split(":")[0] in text
-    changed = load_config(
-        run / "config.yaml", [f"model.hybrid={setting[1].split()[-1]}", "evaluation.text_baseline=true"]
-    )
-    from tenor.config.describe import to_yaml
-
+@pytest.mark.parametrize(
+    "setting", ["model.hybrid=on", "training.evaluate_every=0.01", "training.class_weights=balanced"]
+)
+def test_a_configuration_beyond_the_rules_is_found(run: Path, splits: Splits, rules: Rules, setting: str) -> None:
+    changed = load_config(run / "config.yaml", [setting, "evaluation.text_baseline=true"])
     (run / "config.yaml").write_text(to_yaml(changed))
     edited(run, rules, Start, 0, config_sha256=sha256_file(run / "config.yaml"))
     assert one_fault(run, splits, rules) == "config.yaml: sets what the rules fix"
@@ -383,7 +383,7 @@ def test_missing_weights_are_found(run: Path, splits: Splits, rules: Rules) -> N
 
 
 def test_other_weights_are_found(run: Path, splits: Splits, rules: Rules) -> None:
-    first, second = sorted((run / "weights").iterdir())
+    first, second, *_ = sorted((run / "weights").iterdir())
     shutil.copyfile(second, first)
     assert one_fault(run, splits, rules) == f"{first.name}: has another digest than records.jsonl names"
 
