@@ -12,7 +12,7 @@ from rich.console import Console
 
 from speedrun.race import PEAK_SIZE, race
 from speedrun.records import RESULT
-from speedrun.rules import OFFICIAL, RECIPES, read_recipe, read_reviews, split_reviews
+from speedrun.rules import OFFICIAL, RECIPES, level_name, read_recipe, read_reviews, split_reviews
 from tenor.errors import TenorError
 from tenor.runs.missing import is_missing
 
@@ -28,14 +28,16 @@ def main() -> int:
 
 
 def _result(level: float, options: argparse.Namespace) -> dict:
-    folder = options.folder / f"{level:.0%}".rstrip("%")
+    folder = options.folder / level_name(level)
     console = Console(stderr=True, markup=False, highlight=False)
     if (folder / RESULT).exists():
-        console.print(f"{folder}: complete; remove it, or choose another --folder, to run it again")
+        console.print(f"{folder}: complete; remove it, or choose another --folder, to run it again", soft_wrap=True)
         result = json.loads((folder / RESULT).read_text())
     else:
-        console.print(f"{folder}: training to {level:.0%}; after an interruption the same command resumes it")
-        recipe = read_recipe(options.recipe or RECIPES / f"{level:.0%}".replace("%", ".yaml"), options.set)
+        console.print(
+            f"{folder}: training to {level:.0%}; after an interruption the same command resumes it", soft_wrap=True
+        )
+        recipe = read_recipe(options.recipe or RECIPES / f"{level_name(level)}.yaml", options.set)
         splits = split_reviews(read_reviews(options.imdb))
         result = race(recipe, splits, folder, level, OFFICIAL, console, PEAK_SIZE)
     print(json.dumps(result), flush=True)

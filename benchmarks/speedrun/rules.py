@@ -22,6 +22,7 @@ from tenor.errors import UserError
 from tenor.runs.missing import Missing
 
 RECIPES = Path(__file__).parent / "recipes"
+"""A recipe for each level, named by `level_name`."""
 
 FREE = (
     *("name", "seed", "data.max_length", "data.truncation", "data.head_share", "data.subset.size"),
@@ -70,6 +71,11 @@ class Rules:
 
 
 OFFICIAL = Rules()
+
+
+def level_name(level: float) -> str:
+    """`90` for 0.90."""
+    return f"{100 * level:.0f}"
 
 
 def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Config:

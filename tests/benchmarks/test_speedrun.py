@@ -28,7 +28,7 @@ from speedrun.records import (
     steps_with_weights,
     weights_file,
 )
-from speedrun.rules import OFFICIAL, RECIPES, Rules, digest_of_rows, read_recipe, rows_text, split_reviews
+from speedrun.rules import OFFICIAL, RECIPES, Rules, digest_of_rows, level_name, read_recipe, rows_text, split_reviews
 from speedrun.verify import faults, main
 from tenor.config.describe import to_yaml
 from tenor.config.loading import load_config
@@ -181,7 +181,7 @@ def test_no_validation_text_or_copy_of_it_is_trained_on(splits: Splits) -> None:
 
 def test_the_recipes_keep_the_rules() -> None:
     for level in OFFICIAL.levels:
-        config = OFFICIAL.config(read_recipe(RECIPES / f"{level:.0%}".replace("%", ".yaml")), 22_400)
+        config = OFFICIAL.config(read_recipe(RECIPES / f"{level_name(level)}.yaml"), 22_400)
         assert OFFICIAL.config(config, 22_400) == config
         assert config.model.hybrid == "off"
         rows = min(config.data.subset.size or 22_400, 22_400)
