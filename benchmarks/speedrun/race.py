@@ -63,7 +63,7 @@ def race(
     A folder that was interrupted is resumed with the recipe that it was started with.
 
     Raises:
-        UserError: the folder contains a complete run, or one of another recipe or level.
+        UserError: the folder contains a complete run, or one of another recipe, level, machine or version.
         InterruptedRunError: SIGINT or SIGTERM; a checkpoint was written.
     """
     config = rules.config(recipe, len(splits.train))
@@ -104,12 +104,20 @@ def _train(
     examples, forward = make_examples(prepared, console)
     task = make_task(prepared, examples, forward, folder / "checkpoints")
     newest = newest_checkpoint(RunDirectory(folder), console) if before else None
-    append(folder, _start(folder, prepared, until, newest.step if newest else 0, peak_size))
+    start = _start(folder, prepared, until, newest.step if newest else 0, peak_size)
+    if first is not None and (changed := _differing(first, start)):
+        raise UserError(f"{folder}: was started with another {', '.join(changed)}; resume it as it was started")
+    append(folder, start)
     try:
         recording = _Recording(folder, task, until, rules, console, peak_size).callbacks()
         fit(task, make_accelerator(prepared.plan), newest, recording)
     except _EnoughError:
         pass
+
+
+def _differing(first: Start, now: Start) -> list[str]:
+    here = now.same_machine()
+    return [name for name, value in first.same_machine().items() if value != here[name]]
 
 
 def _start(folder: Path, prepared: Prepared, until: float, step: int, peak_size: int) -> Start:

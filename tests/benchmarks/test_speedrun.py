@@ -36,6 +36,7 @@ from tenor.config.schema import Config
 from tenor.data.dataset import LabelledText
 from tenor.data.splits import Splits
 from tenor.errors import UserError
+from tenor.runs.environment import hardware
 from tenor.runs.files import sha256_file
 from training_tasks import Cut
 
@@ -144,6 +145,9 @@ def test_a_killed_run_is_resumed_with_the_same_weights_and_its_time_counts_on(
         race(recipe.model_copy(update={"seed": 1}), splits, folder, LEVEL, rules, quiet(), 16)
     with pytest.raises(UserError, match="started for 90%"):
         race(recipe, splits, folder, 0.7, rules, quiet(), 16)
+    with monkeypatch.context() as patch, pytest.raises(UserError, match="another processor;"):
+        patch.setattr(race_module, "hardware", lambda: {**hardware(), "cpu": "a faster one"})
+        race(recipe, splits, folder, LEVEL, rules, quiet(), 16)
     result = race(recipe, splits, folder, LEVEL, rules, quiet(), 16)
     whole = json.loads((finished / "result.json").read_text())
     assert result["weights_sha256"] == whole["weights_sha256"]
