@@ -145,9 +145,10 @@ def test_a_killed_run_is_resumed_with_the_same_weights_and_its_time_counts_on(
         race(recipe.model_copy(update={"seed": 1}), splits, folder, LEVEL, rules, quiet(), 16)
     with pytest.raises(UserError, match="started for 90%"):
         race(recipe, splits, folder, 0.7, rules, quiet(), 16)
-    with monkeypatch.context() as patch, pytest.raises(UserError, match="another processor;"):
+    with monkeypatch.context() as patch:
         patch.setattr(race_module, "hardware", lambda: {**hardware(), "cpu": "a faster one"})
-        race(recipe, splits, folder, LEVEL, rules, quiet(), 16)
+        with pytest.raises(UserError, match="another processor;"):
+            race(recipe, splits, folder, LEVEL, rules, quiet(), 16)
     result = race(recipe, splits, folder, LEVEL, rules, quiet(), 16)
     whole = json.loads((finished / "result.json").read_text())
     assert result["weights_sha256"] == whole["weights_sha256"]
