@@ -101,12 +101,13 @@ class Prepared:
 
 def prepare(
     config: Config,
-    given: SourceData | None = None,
+    given: SourceData | Splits | None = None,
     threads: int | None = None,
     processes: Processes = ALONE,
     precision: Precision | None = None,
 ) -> Prepared:
-    """Read (unless the rows are `given`), split, tokenize, load and freeze, and choose the precision.
+    """Read (unless the rows are `given`), split (unless they are split already), tokenize, load and freeze, and choose
+    the precision.
 
     `threads` and `precision`, as an earlier run recorded them, override the configuration's.
 
@@ -118,7 +119,10 @@ def prepare(
     plan = plan_of_process(device_plan(config, threads, precision), config, threads, processes)
     started = time.perf_counter()
     with advice_on_memory("while the rows were read", f"give data.source={config.data.source} fewer rows"):
-        splits = make_splits(given or read_source(config.data), config.data, config.seed)
+        if isinstance(given, Splits):
+            splits = given
+        else:
+            splits = make_splits(given or read_source(config.data), config.data, config.seed)
     read = time.perf_counter()
     make_objective(config.training, splits.train.labels, splits.train.class_names)  # Refused now, not in the loop.
     classifier = make_classifier(config, splits.train.class_names, plan)
