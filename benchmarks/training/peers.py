@@ -36,6 +36,9 @@ from tenor.workflows.train import NO_OBSERVER, make_callbacks
 
 QUIET = Console(quiet=True)
 VALIDATION_ROWS = 32
+WARM_UP = 3
+"""Steps of every peer that are not counted: in the first ones memory is touched for the first time, and kernels are
+made, which takes as long as several steps."""
 Row = dict[str, Any]
 
 
@@ -98,8 +101,8 @@ def token_rows(prepared: Prepared) -> list[Row]:
 def tenor_trains(prepared: Prepared, folder: Path, steps: int | None = None) -> Timing:
     """`tenor train`'s loop with all who listen to it: watchdog, recorder, TensorBoard, progress.
 
-    With `steps`, a multiple of `training.log_every`, so many after a first one that is not counted; without it all
-    epochs, from the first step, and the checkpoints too.
+    With `steps`, so many after the first ones, which are not counted; without it all epochs, from the first step, and the
+    checkpoints too.
     """
     run = RunDirectory(folder)
     run.path.mkdir(parents=True)
@@ -107,8 +110,8 @@ def tenor_trains(prepared: Prepared, folder: Path, steps: int | None = None) -> 
     task = make_task(prepared, examples, forward, run.checkpoints)
     recorder = Recorder(run, prepared.config.training.trackers)
     watchdog = make_watchdog(prepared, task, RunFindings(run, prepared.config, QUIET), recorder, QUIET)
-    first = 0 if steps is None else 1
-    last = task.total_steps if steps is None else 1 + steps
+    first = 0 if steps is None else WARM_UP
+    last = task.total_steps if steps is None else WARM_UP + steps
     times = []
     with progress_line(QUIET, "step", last) as line:
         heard = make_callbacks(recorder, line, QUIET, task, watchdog, NO_OBSERVER)
@@ -151,7 +154,7 @@ def trainer_trains(
         per_device_train_batch_size=options.batch_size,
         train_sampling_strategy="group_by_length" if options.group_by_length else "random",
         num_train_epochs=options.epochs,
-        max_steps=-1 if steps is None else 1 + steps,
+        max_steps=-1 if steps is None else WARM_UP + steps,
         seed=seed,
         use_cpu=True,
         bf16=options.bf16,
@@ -168,7 +171,7 @@ def trainer_trains(
         callbacks=[watch],
     )
     trainer.train()
-    first = 0 if steps is None else 1
+    first = 0 if steps is None else WARM_UP
     return Timing(watch.times[-1] - watch.times[first], [n for batch in trainer.lengths[first:] for n in batch])
 
 

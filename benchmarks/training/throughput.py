@@ -28,7 +28,7 @@ TUNED_SIZES = (8, 16, 32)
 
 def compare(shape: Shape, length: int, imdb: str, folder: Path, rounds: int, threads: int) -> None:
     """Print what every peer reaches; each round runs all of them on as many reviews of the same pool."""
-    count = 64 if shape is DISTILBERT else 128
+    count = 64 if shape is DISTILBERT else 256
     model_folder = folder / shape.name
     save_random(shape, model_folder, length)
     pool = reviews(imdb, "train", POOL + VALIDATION_ROWS)
