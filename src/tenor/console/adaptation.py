@@ -25,7 +25,8 @@ def show_adaptation(console: Console, prepared: "PreparedAdaptation", unigram: f
         f"in {len(blocks):,} blocks of at most {prepared.max_length}; unigram entropy {unigram:.3f} nats",
         "held out": f"{len(prepared.validation):,} blocks of the validation rows, "
         f"{int(prepared.validation.selected.sum()):,} masked tokens",
-        "masking": f"{settings.mask_share:.0%} of the tokens are selected; other ones in each of {settings.epochs} epochs",
+        "masking": f"{settings.mask_share:.0%} of the tokens are selected, other ones in each of "
+        f"{settings.epochs} epochs",
         "trainable": prepared.parameters.summary().describe_trainable(),
         "device": f"{plan.device}, {plan.threads} threads; {plan.why}; {plan.training_tokens:,} tokens per forward "
         f"pass{parallel}",
@@ -40,8 +41,8 @@ def show_adapted(console: Console, run: RunDirectory, summary: AdaptationSummary
     facts = {
         "held-out loss": f"{before.loss:.4f} nats before, {after.loss:.4f} after step {summary.best_step:,} "
         f"(unigram entropy {summary.unigram_entropy:.4f})",
-        "perplexity": f"{before.perplexity:,.2f} before, {after.perplexity:,.2f} after; {after.masked_accuracy:.1%} of the "
-        "masked tokens are predicted right",
+        "perplexity": f"{before.perplexity:,.2f} before, {after.perplexity:,.2f} after; {after.masked_accuracy:.1%} "
+        "of the masked tokens are predicted right",
         "speed": f"{summary.tokens_per_second:,.0f} tokens/s, {duration(summary.seconds)} of training",
         "summary": str(run.adaptation),
         "model": str(run.model),

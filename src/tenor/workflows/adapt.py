@@ -8,13 +8,12 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 from rich.console import Console
 from safetensors.torch import load_file
 
 from tenor.config.describe import to_yaml
 from tenor.config.schema import Config, Training
-from tenor.console.adaptation import show_adapted, show_adaptation
+from tenor.console.adaptation import show_adaptation, show_adapted
 from tenor.console.run import progress_line
 from tenor.data.masking import FIXED, Blocks, MaskedBlocks, Masking, make_blocks, unigram_entropy
 from tenor.data.sources import read_source

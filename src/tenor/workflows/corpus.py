@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from tenor.checks.rules.dat_splits import distinct
 from tenor.checks.rules.shared import text_keys
-from tenor.config.schema import Adaptation, Config
+from tenor.config.schema import Adaptation
 from tenor.data.dataset import LabelledText
 from tenor.data.sources.row_files import gather
 from tenor.data.splits import Splits, present_splits

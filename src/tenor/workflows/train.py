@@ -18,7 +18,7 @@ from tenor.console.run import ProgressLine, progress_line, show_finish, show_ove
 from tenor.data.batching import Examples
 from tenor.data.dataset import LabelledText, SourceData, not_labelled
 from tenor.data.splits import present_splits
-from tenor.errors import TenorError, UserError, advice_on_memory, errors_of_run
+from tenor.errors import TenorError, advice_on_memory, errors_of_run
 from tenor.evaluation.confusion_picture import confusion_figure
 from tenor.evaluation.results import SplitResult, evaluation_json
 from tenor.inference.logits import Forward
