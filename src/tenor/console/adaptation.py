@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tenor.workflows.adapt import PreparedAdaptation
 
 
-def show_adaptation(console: Console, prepared: "PreparedAdaptation", unigram: float, replicas: int) -> None:
+def show_adaptation(console: Console, prepared: "PreparedAdaptation", replicas: int) -> None:
     """Print what should be checked before the first step: corpus, blocks, head, device."""
     plan, blocks, settings = prepared.plan, prepared.blocks, prepared.config.adaptation
     show_notes(console, prepared.corpus.notes)
@@ -22,7 +22,8 @@ def show_adaptation(console: Console, prepared: "PreparedAdaptation", unigram: f
         "model": prepared.masked.origin,
         "MLM head": prepared.masked.head,
         "corpus": f"{prepared.corpus.origin}: {len(prepared.corpus.rows):,} texts, {int(blocks.sizes.sum()):,} tokens "
-        f"in {len(blocks):,} blocks of at most {prepared.max_length}; unigram entropy {unigram:.3f} nats",
+        f"in {len(blocks):,} blocks of at most {prepared.max_length}; unigram entropy {prepared.unigram_entropy:.3f} "
+        "nats",
         "held out": f"{len(prepared.validation):,} blocks of the validation rows, "
         f"{int(prepared.validation.selected.sum()):,} masked tokens",
         "masking": f"{settings.mask_share:.0%} of the tokens are selected, other ones in each of "

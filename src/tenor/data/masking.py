@@ -191,17 +191,14 @@ class MaskedBlocks:
         candidates = np.flatnonzero(is_content & ~np.isin(ids, masking.special_ids))
         positions = np.sort(random.permutation(candidates)[: self.blocks.selected[block]])
         kind, other = random.random(len(positions)), random.integers(masking.vocabulary, size=len(positions))
-        replaced = np.where(
-            kind < TO_MASK, masking.mask_id, np.where(kind < TO_MASK + TO_RANDOM, other, ids[positions])
-        )
-        return positions, replaced
+        kept_or_random = np.where(kind < TO_MASK + TO_RANDOM, other, ids[positions])
+        return positions, np.where(kind < TO_MASK, masking.mask_id, kept_or_random)
 
 
-def unigram_entropy(blocks: Blocks) -> float:
-    """The entropy of the tokens that can be selected, in nats: the loss of a model that knows only their frequencies."""
+def token_counts(blocks: Blocks) -> np.ndarray:
+    """How often each token that can be selected occurs, int64, shape (vocabulary,)."""
     counts = np.zeros(blocks.masking.vocabulary, dtype=np.int64)
     for block in range(len(blocks)):
         counts += np.bincount(blocks.content(block), minlength=len(counts))
     counts[[one for one in blocks.masking.special_ids if one < len(counts)]] = 0
-    shares = counts[counts > 0] / counts.sum()
-    return float(-(shares * np.log(shares)).sum())
+    return counts

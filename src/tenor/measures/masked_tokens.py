@@ -54,3 +54,9 @@ class MaskedTokens:
 def perplexity(loss: float) -> float:
     """e to the power of a loss in nats: between how many equally likely tokens the model chooses."""
     return math.exp(min(loss, 700.0))
+
+
+def unigram_entropy(counts: np.ndarray) -> float:
+    """The entropy of tokens with these counts, nats: the loss of a model that knows only how frequent each token is."""
+    shares = counts[counts > 0] / counts.sum()
+    return float(-(shares * np.log(shares)).sum())

@@ -1,12 +1,13 @@
 """Load an encoder with its masked-language-model (MLM) head, and compute logits for the selected tokens only."""
 
 import copy
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from safetensors.torch import save_file
 from torch import nn
 from torch.nn.functional import cross_entropy
 from transformers.modeling_outputs import BaseModelOutput
@@ -114,7 +115,8 @@ def _load(name: str, config: Any) -> tuple[Any, set[str]]:
         raise
     except Exception as error:  # Broken weights raise errors of many types.
         raise UserError(
-            f"model.name: {name!r} can't be loaded as a masked language model: {first_line(error)}"
+            f"model.name: {name!r} can't be loaded as a masked language model: {first_line(error)}. Use config.json "
+            "and model.safetensors of the same model"
         ) from error
     changed = {key[0] if isinstance(key, tuple) else key for key in loading["mismatched_keys"]}
     parameters = {name for name, _ in model.named_parameters()}
@@ -136,7 +138,7 @@ class _Computed(nn.Module):
 
 
 def selected_logits(model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-    """The logits of the selected tokens, shape (selected, vocabulary), from inputs as `MaskedBlocks.collate` makes them.
+    """The logits of the selected tokens, shape (selected, vocabulary), from a batch of `MaskedBlocks`.
 
     The encoder computes every token, the head only the selected ones: logits over the whole vocabulary cost more than a
     small encoder, and six of seven would be thrown away.
@@ -157,6 +159,24 @@ def masked_scores(model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
     return values.new_zeros(len(inputs["input_ids"]), 2).index_add_(0, row, values)
 
 
+def start_at_frequencies(masked: MaskedModel, counts: np.ndarray) -> bool:
+    """Set a newly initialized output bias to the logarithms of the tokens' relative frequencies in the corpus.
+
+    So the first loss is near the unigram entropy, and no step is spent on learning that `the` is frequent, with
+    gradients that would change the encoder. `counts` has shape (vocabulary,). Returns whether there is such a bias.
+    """
+    bias = getattr(masked.model.get_output_embeddings(), "bias", None)
+    if bias is None or not any(
+        one is bias for name, one in masked.model.named_parameters() if name in masked.new_weights
+    ):
+        return False
+    smoothed = np.ones(len(bias))
+    smoothed[: len(counts)] += counts
+    with torch.no_grad():
+        bias.copy_(torch.from_numpy(np.log(smoothed / smoothed.sum())))
+    return True
+
+
 def refuse_mixing_head(name: str, model: Any) -> None:
     """Raises UserError if the head's logits for a token depend on other tokens, tried on eight arbitrary ones."""
     ids = torch.arange(8).remainder(model.get_input_embeddings().num_embeddings)[None]
@@ -174,12 +194,8 @@ def refuse_mixing_head(name: str, model: Any) -> None:
         )
 
 
-def save_encoder(
-    folder: Path, masked: MaskedModel, tensors: dict[str, torch.Tensor], files: Iterable[str] = ()
-) -> None:
-    """Write the adapted model into `folder`, as `transformers` saves one: encoder, MLM head, kept tensors, tokenizer."""
-    from safetensors.torch import save_file
-
+def save_masked_model(folder: Path, masked: MaskedModel, tensors: dict[str, torch.Tensor]) -> None:
+    """Write the adapted model as `transformers` saves one: encoder, MLM head, kept tensors, tokenizer."""
     whole = {**{name: one.contiguous() for name, one in masked.kept.items()}, **tensors}
     save_file(whole, folder / "model.safetensors", metadata={"format": "pt"})
     with quiet_transformers():

@@ -1,7 +1,7 @@
 """`tenor adapt`: masked-language-model training of an encoder on texts without labels, before it is fine-tuned."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -14,19 +14,26 @@ from safetensors.torch import load_file
 from tenor.config.describe import to_yaml
 from tenor.config.schema import Config, Training
 from tenor.console.adaptation import show_adaptation, show_adapted
-from tenor.console.run import progress_line
-from tenor.data.masking import FIXED, Blocks, MaskedBlocks, Masking, make_blocks, unigram_entropy
+from tenor.console.run import ProgressLine, progress_line
+from tenor.data.masking import FIXED, Blocks, MaskedBlocks, Masking, make_blocks, token_counts
 from tenor.data.sources import read_source
 from tenor.data.splits import Splits, data_fingerprint, make_splits
 from tenor.data.tokenization import tokenizer_digest
 from tenor.errors import UserError, advice_on_memory, errors_of_run
 from tenor.inference.logits import predict
-from tenor.measures.masked_tokens import MaskedTokens
+from tenor.measures.masked_tokens import MaskedTokens, unigram_entropy
 from tenor.model.classifier import position_count, weights_digest
 from tenor.model.device import DevicePlan, Precision, candidate
 from tenor.model.freezing import TrainableParameters, anatomy, freeze
 from tenor.model.half_attention import use_half_attention
-from tenor.model.masked import MaskedModel, load_masked_model, masked_scores, save_encoder, selected_logits
+from tenor.model.masked import (
+    MaskedModel,
+    load_masked_model,
+    masked_scores,
+    save_masked_model,
+    selected_logits,
+    start_at_frequencies,
+)
 from tenor.model.memory import freed_memory_kept
 from tenor.model.speed import use_word_dropout
 from tenor.runs.adaptation import AdaptationSummary, MaskedLoss, write_adaptation
@@ -53,7 +60,8 @@ from tenor.training.processes import ALONE, Processes
 from tenor.training.recorder import Recorder
 from tenor.training.spread import replicas_for
 from tenor.training.task import TrainingTask
-from tenor.workflows.corpus import Corpus, read_corpus
+from tenor.workflows.corpus import Corpus, read_corpus, without_evaluated
+from tenor.workflows.masked_checks import corpus_report, result_report, training_report, with_own_allowances
 from tenor.workflows.outcome import Outcome, checkpoint_rows, recorded_outcome
 from tenor.workflows.prepare import (
     device_plan,
@@ -89,6 +97,8 @@ class PreparedAdaptation:
     validation: Blocks
     """Of the validation rows, which are not trained on."""
     max_length: int
+    unigram_entropy: float
+    """Of the corpus' tokens, nats."""
     parameters: TrainableParameters
     plan: DevicePlan
     timings: dict[str, float]
@@ -157,7 +167,7 @@ def prepare_adaptation(
     started = time.perf_counter()
     with advice_on_memory("while the rows were read", f"give data.source={config.data.source} fewer rows"):
         splits = make_splits(read_source(config.data), config.data, config.seed)
-        corpus = read_corpus(settings, splits)
+        corpus = without_evaluated(read_corpus(settings, splits), settings, splits)
     read = time.perf_counter()
     masked = load_masked_model(config.model, config.seed, plan.device)
     max_length = settings.max_length or config.data.max_length
@@ -177,6 +187,8 @@ def prepare_adaptation(
     validation = make_blocks(splits.validation, masked.tokenizer, masking, max_length)
     if not len(validation):
         raise UserError(f"the tokenizer of {masked.origin} knows no word of the validation rows. Choose other rows")
+    counts = token_counts(blocks)
+    start_at_frequencies(masked, counts)
     chosen = np.unique(np.linspace(0, len(validation) - 1, HELD_OUT_BLOCKS).astype(int))
     parameters = freeze(masked.model, config.model.model_copy(update={"freeze": "none", "keep_trainable": ()}))
     timings = {"read": read - started, "load_model": loaded - read, "tokenize": time.perf_counter() - loaded}
@@ -188,6 +200,7 @@ def prepare_adaptation(
         blocks=blocks,
         validation=validation.select(chosen),
         max_length=max_length,
+        unigram_entropy=unigram_entropy(counts),
         parameters=parameters,
         plan=plan,
         timings=timings,
@@ -263,19 +276,20 @@ def _run(
     config = prepared.config
     with recorded_outcome(run, root, config, "adapt") as outcome:
         console.print(f"run {run.path}", highlight=False, soft_wrap=True)
-        findings = RunFindings(run, config, console)
+        findings = RunFindings(run, with_own_allowances(config), console)
         with _recorded(outcome, findings):
             task = make_adaptation_task(prepared, run.checkpoints)
-            unigram = unigram_entropy(prepared.blocks)
-            share_size = task.settings.batch_size
-            replicas = replicas_for(task.model, task.plan, share_size, task.train, task.forward)
-            show_adaptation(console, prepared, unigram, replicas)
+            replicas = replicas_for(task.model, task.plan, task.settings.batch_size, task.train, task.forward)
+            show_adaptation(console, prepared, replicas)
+            findings.add(corpus_report(prepared))
             started = time.perf_counter()
-            state = _fit(run, task, console, resume)
+            state = _fit(run, task, config, findings, console, resume)
             seconds = time.perf_counter() - started
-            summary = _finish(run, root, prepared, task, state, unigram, seconds, outcome)
+            findings.add(training_report(run, task, config.checks.allow))
+            summary = _finish(run, root, prepared, state, seconds, outcome)
             update_manifest(run, timings={"train": seconds})
             show_adapted(console, run, summary, config.name)
+            findings.add(result_report(config, summary))
     return AdaptationResult(run, config, summary)
 
 
@@ -288,8 +302,14 @@ def _recorded(outcome: Outcome, findings: RunFindings) -> Iterator[None]:
         outcome.findings = tuple(asdict(finding) for finding in findings.all)
 
 
-def _fit(run: RunDirectory, task: TrainingTask, console: Console, resume: bool) -> TrainState:
-    """Train, from the start or from the newest intact checkpoint; the loss before the first step is recorded too."""
+def _fit(
+    run: RunDirectory, task: TrainingTask, config: Config, findings: RunFindings, console: Console, resume: bool
+) -> TrainState:
+    """Train, from the start or from the newest intact checkpoint; the loss before the first step is recorded too.
+
+    Raises:
+        RefusedError: a rule on the steps so far found an error at a validation, and the policy is to stop.
+    """
     checkpoint = newest_checkpoint(run, console) if resume else None
     done = checkpoint.step if checkpoint else 0
     recorder = Recorder(run, task.settings.trackers, done)
@@ -299,9 +319,15 @@ def _fit(run: RunDirectory, task: TrainingTask, console: Console, resume: bool) 
         f"lower training.token_budget (now {task.plan.training_tokens:,} tokens per forward pass) "
         "or adaptation.max_length"
     )
+
+    def check() -> None:
+        report = training_report(run, task, config.checks.allow)
+        if report.errors and config.checks.policy == "stop":
+            findings.add(report)
+
     try:
         with advice_on_memory("in training", advice), progress_line(console, "step", task.total_steps, done) as line:
-            callbacks = _callbacks(recorder, line, console)
+            callbacks = _callbacks(recorder, line, console, check)
             if not any(record["kind"] == "validation" for record in read_records(run.metrics)):
                 callbacks.on_validation(Validation(0, 0.0, _before(task)))
             return fit(task, make_accelerator(task.plan), checkpoint, callbacks)
@@ -318,7 +344,7 @@ def _before(task: TrainingTask) -> dict[str, float]:
     return task.objective.validation_metrics(task.validation.labels, outputs)[0]
 
 
-def _callbacks(recorder: Recorder, line: object, console: Console) -> Callbacks:
+def _callbacks(recorder: Recorder, line: ProgressLine, console: Console, check: Callable[[], None]) -> Callbacks:
     latest: dict[str, float] = {}
 
     def on_record(step: int, values: dict[str, float], window: Window) -> None:
@@ -327,7 +353,7 @@ def _callbacks(recorder: Recorder, line: object, console: Console) -> Callbacks:
 
     def on_step(state: TrainState) -> None:
         values = latest or {"loss": state.window.mean_loss, "tokens_per_second": state.window.tokens_per_second}
-        line.advance(1, f"loss {values['loss']:.3f}  {values['tokens_per_second']:,.0f} tokens/s")  # type: ignore[attr-defined]
+        line.advance(1, f"loss {values['loss']:.3f}  {values['tokens_per_second']:,.0f} tokens/s")
 
     def on_validation(validation: Validation) -> None:
         recorder.record("validation", validation.step, epoch=validation.epoch, **validation.metrics)
@@ -335,6 +361,7 @@ def _callbacks(recorder: Recorder, line: object, console: Console) -> Callbacks:
         console.print(
             f"epoch {validation.epoch:.2f}  held-out loss {loss:.4f}  perplexity {perplexity:,.2f}", highlight=False
         )
+        check()
 
     return Callbacks(on_record=on_record, on_step=on_step, on_validation=on_validation)
 
@@ -343,9 +370,7 @@ def _finish(
     run: RunDirectory,
     root: Path,
     prepared: PreparedAdaptation,
-    task: TrainingTask,
     state: TrainState,
-    unigram: float,
     seconds: float,
     outcome: Outcome,
 ) -> AdaptationSummary:
@@ -355,7 +380,7 @@ def _finish(
     load_weights(best, prepared.masked.model)
     with atomic_path(run.model) as temporary:
         temporary.mkdir()
-        save_encoder(temporary, prepared.masked, load_file(best.path / MODEL))
+        save_masked_model(temporary, prepared.masked, load_file(best.path / MODEL))
         digest = sha256_file(temporary / WEIGHTS)
     records = read_records(run.metrics)
     before = next(record for record in records if record["kind"] == "validation" and record["step"] == 0)
@@ -369,7 +394,7 @@ def _finish(
         blocks=len(prepared.blocks),
         max_length=prepared.max_length,
         mask_share=prepared.config.adaptation.mask_share,
-        unigram_entropy=unigram,
+        unigram_entropy=prepared.unigram_entropy,
         held_out_blocks=len(prepared.validation),
         held_out_tokens=int(prepared.validation.selected.sum()),
         before=MaskedLoss(**{name: before[name] for name in names}),

@@ -1,14 +1,14 @@
 """The texts that an encoder is adapted to: the training rows, or any file or folder of texts, without labels."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from tenor.checks.rules.dat_splits import distinct
+from tenor.checks.rules.dat_splits import evaluated_keys
 from tenor.checks.rules.shared import text_keys
 from tenor.config.schema import Adaptation
 from tenor.data.dataset import LabelledText
@@ -85,9 +85,8 @@ def read_corpus(settings: Adaptation, splits: Splits) -> Corpus:
     table = gather(batches(), SCHEMA)
     shown = "; ".join(faults[:SHOWN_FAULTS]) + ("; …" if len(faults) > SHOWN_FAULTS else "")
     if not table.num_rows:
-        raise UserError(
-            f"adaptation.corpus: {rows.where} has no text{f': {shown}' if faults else ''}. Choose another file"
-        )
+        why = f": {shown}" if faults else ""
+        raise UserError(f"adaptation.corpus: {rows.where} has no text{why}. Choose another file")
     ids = pa.array(map(str, range(1, table.num_rows + 1)), pa.string())
     table = table.append_column("id", ids).append_column("label", pa.array(np.zeros(table.num_rows, np.int64)))
     notes = list(rows.notes)
@@ -96,9 +95,21 @@ def read_corpus(settings: Adaptation, splits: Splits) -> Corpus:
     return Corpus(LabelledText(table, ("text",), rows.where), rows.where, tuple(notes))
 
 
-def evaluated_texts(corpus: Corpus, splits: Splits) -> dict[str, np.ndarray]:
-    """For each evaluated split, which rows of the corpus are texts of it, bool, shape (rows,): apart from case, white
-    space, punctuation, quotes and HTML tags."""
-    keys = text_keys(corpus.rows.texts)
-    held_out = {name: rows for name, rows in present_splits(splits).items() if name != "train"}
-    return {name: np.isin(keys, distinct(text_keys(rows.texts))) for name, rows in held_out.items()}
+def without_evaluated(corpus: Corpus, settings: Adaptation, splits: Splits) -> Corpus:
+    """The corpus without the texts of the validation and the test split, where `settings` leave them out.
+
+    They are always left out of the training rows, which may repeat a few; of a corpus of one's own only on request, as
+    it may be the wrong file.
+
+    Raises:
+        UserError: no text would remain.
+    """
+    if settings.corpus is not None and settings.evaluated_texts == "refuse":
+        return corpus
+    keys, known = text_keys(corpus.rows.texts), evaluated_keys(held_out_texts(splits))
+    return corpus.without(np.isin(keys, known), "they are texts of the validation or the test split")
+
+
+def held_out_texts(splits: Splits) -> dict[str, Sequence[str]]:
+    """The texts of every split that is not trained on."""
+    return {name: rows.texts for name, rows in present_splits(splits).items() if name != "train"}

@@ -20,9 +20,8 @@ def require_resumable(run: RunDirectory, manifest: Manifest, job: Job) -> None:
         RefusedError: the watchdog stopped it.
     """
     if manifest.job != job:
-        raise UserError(
-            f"{run.reference} was started by `tenor {manifest.job}`: tenor {manifest.job} --resume {run.path}"
-        )
+        right = f"tenor {manifest.job} --resume {run.path}"
+        raise UserError(f"{run.reference} was started by `tenor {manifest.job}`; resume it with: {right}")
     # This process has the lock, so a run that is recorded as running with this process id has ended.
     if manifest.pid != os.getpid() and process_lives(manifest):
         raise UserError(
