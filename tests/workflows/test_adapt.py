@@ -13,7 +13,7 @@ from same_end import _checkpoints, _findings, timeless
 from small_runs import nulls, quiet, small_config, write_csv
 from tenor.config.loading import load_config
 from tenor.errors import RefusedError, UserError
-from tenor.runs.adaptation import read_adaptation
+from tenor.runs.adaptation_summary import read_adaptation
 from tenor.runs.directory import RunDirectory, list_runs
 from tenor.runs.manifest import read_manifest
 from tenor.runs.step_records import read_records

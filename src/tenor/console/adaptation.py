@@ -6,7 +6,7 @@ from rich.console import Console
 
 from tenor.console.run import _fact_table, show_notes
 from tenor.evaluation.formatting import duration
-from tenor.runs.adaptation import AdaptationSummary
+from tenor.runs.adaptation_summary import AdaptationSummary
 from tenor.runs.directory import RunDirectory
 
 if TYPE_CHECKING:

@@ -36,7 +36,7 @@ from tenor.model.masked import (
 )
 from tenor.model.memory import freed_memory_kept
 from tenor.model.speed import use_word_dropout
-from tenor.runs.adaptation import AdaptationSummary, MaskedLoss, write_adaptation
+from tenor.runs.adaptation_summary import AdaptationSummary, MaskedLoss, write_adaptation
 from tenor.runs.directory import DEFAULT_ROOT, RunDirectory, create_run, find_run, locked
 from tenor.runs.files import atomic_path, remove_leftovers, sha256_file, write_text
 from tenor.runs.manifest import new_manifest, read_manifest, update_manifest
@@ -327,7 +327,7 @@ def _fit(
 
     try:
         with advice_on_memory("in training", advice), progress_line(console, "step", task.total_steps, done) as line:
-            callbacks = _callbacks(recorder, line, console, check)
+            callbacks = make_callbacks(recorder, line, console, check)
             if not any(record["kind"] == "validation" for record in read_records(run.metrics)):
                 callbacks.on_validation(Validation(0, 0.0, _before(task)))
             return fit(task, make_accelerator(task.plan), checkpoint, callbacks)
@@ -344,7 +344,7 @@ def _before(task: TrainingTask) -> dict[str, float]:
     return task.objective.validation_metrics(task.validation.labels, outputs)[0]
 
 
-def _callbacks(recorder: Recorder, line: ProgressLine, console: Console, check: Callable[[], None]) -> Callbacks:
+def make_callbacks(recorder: Recorder, line: ProgressLine, console: Console, check: Callable[[], None]) -> Callbacks:
     latest: dict[str, float] = {}
 
     def on_record(step: int, values: dict[str, float], window: Window) -> None:

@@ -10,7 +10,7 @@ from tenor.checks.evidence import CorpusEvidence, MaskedLossEvidence, StepEviden
 from tenor.checks.finding import Report
 from tenor.checks.rule import Rule
 from tenor.config.schema import Config
-from tenor.runs.adaptation import AdaptationSummary
+from tenor.runs.adaptation_summary import AdaptationSummary
 from tenor.runs.directory import RunDirectory
 from tenor.runs.step_records import read_records
 from tenor.training.task import TrainingTask
