@@ -1,8 +1,8 @@
-"""`make bench-adapt`: masked-language-model training next to `transformers.Trainer`, on MiniLM and the embedded reviews.
+"""`make bench-adapt`: masked-language-model training next to `transformers.Trainer`, on MiniLM and embedded reviews.
 
-Every round runs all peers in turn, each in a process of its own, so that what disturbs the machine disturbs
-all; ratios are taken within a round. Speed counts real tokens of the steps after the first. `Trainer` is given what its
-own example does (run_mlm.py): all texts joined and split into full blocks, so that it has no padding.
+Every round runs all peers in turn, each in a process of its own, so that what disturbs the machine disturbs all; ratios
+are taken within a round. Speed counts real tokens of the steps after the first. `Trainer` is given what its own example
+does (run_mlm.py): all texts joined and split into full blocks, so that it has no padding.
 """
 
 import argparse
@@ -16,8 +16,6 @@ from typing import Any
 from peak import best_product, machine, types
 from training.own_process import in_own_process
 
-TOKENS = 65_536
-"""Of the timed steps of each peer, about."""
 PEAK_SIZE = 2048
 
 
@@ -53,7 +51,8 @@ def main() -> None:
     for number in range(options.rounds):
         for peer in peers():
             with tempfile.TemporaryDirectory() as folder:
-                speed = in_own_process(options.threads, run, peer, options.length, options.threads, Path(folder))
+                arguments = (peer, options.length, options.tokens, options.threads, Path(folder))
+                speed = in_own_process(options.threads, run, *arguments)
             speeds.setdefault(peer.name, []).append(speed)
             print(f"  round {number + 1}  {peer.name:24} {speed:8,.0f}", flush=True)
     ours = speeds[peers()[0].name]
@@ -65,20 +64,20 @@ def main() -> None:
         )
 
 
-def run(peer: Peer, length: int, threads: int, folder: Path) -> float:
-    """Real tokens per second of a peer."""
-    return _tenor(peer, length, threads, folder) if peer.of_tenor else _trainer(peer, length, folder)
+def run(peer: Peer, length: int, tokens: int, threads: int, folder: Path) -> float:
+    """Real tokens per second of a peer, over about so many tokens."""
+    return _tenor(peer, length, tokens, threads, folder) if peer.of_tenor else _trainer(peer, length, tokens, folder)
 
 
-def _steps(peer: Peer, length: int) -> int:
-    return max(2, round(TOKENS / (peer.batch_size * length)))
+def _steps(peer: Peer, length: int, tokens: int) -> int:
+    return max(2, round(tokens / (peer.batch_size * length)))
 
 
 class _EnoughError(Exception):
     """As many steps were made as were asked for."""
 
 
-def _tenor(peer: Peer, length: int, threads: int, folder: Path) -> float:
+def _tenor(peer: Peer, length: int, tokens: int, threads: int, folder: Path) -> float:
     """`tenor adapt`'s loop with its records."""
     from rich.console import Console
 
@@ -103,7 +102,7 @@ def _tenor(peer: Peer, length: int, threads: int, folder: Path) -> float:
     prepared, run_folder = prepare_adaptation(config), RunDirectory(folder)
     task = make_adaptation_task(prepared, run_folder.checkpoints)
     recorder = Recorder(run_folder, config.training.trackers)
-    quiet, steps = Console(quiet=True), _steps(peer, length)
+    quiet, steps = Console(quiet=True), _steps(peer, length, tokens)
     seen: list[tuple[float, int]] = []
     with progress_line(quiet, "step", task.total_steps) as line:
         heard = make_callbacks(recorder, line, quiet, lambda: None)
@@ -124,7 +123,7 @@ def _tenor(peer: Peer, length: int, threads: int, folder: Path) -> float:
     return (after - before) / (ended - started)
 
 
-def _trainer(peer: Peer, length: int, folder: Path) -> float:
+def _trainer(peer: Peer, length: int, tokens: int, folder: Path) -> float:
     """`transformers.Trainer` with its collator for masked language models."""
     import logging
 
@@ -142,7 +141,7 @@ def _trainer(peer: Peer, length: int, folder: Path) -> float:
     from tenor.model.classifier import quiet_transformers
 
     logging.getLogger("transformers").setLevel(logging.ERROR)
-    encoder, steps = embedded_encoder_folder(), _steps(peer, length)
+    encoder, steps = embedded_encoder_folder(), _steps(peer, length, tokens)
     tokenizer = AutoTokenizer.from_pretrained(encoder)
     with quiet_transformers():
         model = AutoModelForMaskedLM.from_pretrained(encoder, attention_probs_dropout_prob=peer.attention_dropout)
@@ -191,6 +190,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--length", type=int, default=256)
+    parser.add_argument("--tokens", type=int, default=65_536, help="of the timed steps of each peer, about")
     return parser.parse_args()
 
 
