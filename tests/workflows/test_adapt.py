@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import load_file
 
 from same_end import _checkpoints, _findings, timeless
-from small_runs import nulls, quiet, small_config, write_csv
+from small_runs import nulls, quiet, small_config, write_config, write_csv
+from tenor.cli.main import main
 from tenor.config.loading import load_config
 from tenor.errors import RefusedError, UserError
 from tenor.runs.adaptation_summary import read_adaptation
@@ -233,3 +234,19 @@ def test_masks_differ_between_epochs_and_are_fixed_in_validations(small_masked: 
     assert (first.epoch, second.epoch) == (0, 1)  # type: ignore[attr-defined]
     assert task.at(task.steps_per_epoch - 1).train.epoch == 0  # type: ignore[attr-defined]
     assert (first.lengths == second.lengths).all()
+
+
+def test_the_command_ends_with_its_summary_or_the_status_of_a_refusal(
+    small_masked: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = str(write_config(tmp_path, small_masked))
+    runs = ("--runs", str(tmp_path / "runs"))
+    assert main(["adapt", config, "adaptation.epochs=1", "--json", *runs]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert read_adaptation(RunDirectory(Path(printed["run"]))).after.loss == printed["after"]["loss"]
+    assert main(["adapt", *runs]) == 2
+    assert main(["adapt", config, "--resume", "latest", *runs]) == 2
+    assert main(["adapt", config, "adaptation.mask_share=1.0", *runs]) == 2
+    assert "adaptation.mask_share" in capsys.readouterr().err
+    own = (f"adaptation.corpus={tmp_path / 'test.csv'}", "adaptation.text_column=review", "checks.policy=stop")
+    assert main(["adapt", config, *own, *runs]) == 3

@@ -5,6 +5,7 @@ fragment of a few. Masks are a pure function of seed, epoch and block: a resumed
 spread over replicas doesn't matter.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,6 +21,7 @@ TO_MASK, TO_RANDOM = 0.8, 0.1
 """Shares of the selected tokens that become the mask token and a random token; the rest stays as it is."""
 WHOLE = Truncation(2**30, "head", 1.0)
 """No text is truncated."""
+BLOCKS_AT_ONCE = 1024
 FIXED = 2**32
 """In the place of the epoch: the masks of a validation, the same each time. No epoch has this number."""
 
@@ -58,7 +60,7 @@ class Masking:
             share=share,
             mask_id=tokenizer.mask_token_id,
             pad_id=tokenizer.pad_token_id or 0,
-            vocabulary=min(len(tokenizer), embeddings),
+            vocabulary=min(max(tokenizer.get_vocab().values()) + 1, embeddings),
             special_ids=tuple(sorted(tokenizer.all_special_ids)),
             around=special_tokens_around(tokenizer),
         )
@@ -123,11 +125,8 @@ def make_blocks(rows: LabelledText, tokenizer: Any, masking: Masking, max_length
     starts, ends = (at * content[text] // counts[text] for at in (place, place + 1))
     blocks = Blocks(tokens, text, starts + masking.around[0], ends - starts, np.zeros(len(text), np.int64), masking)
     special = np.array(masking.special_ids)
-    candidates = np.fromiter(
-        (np.count_nonzero(~np.isin(blocks.content(block), special)) for block in range(len(blocks))),
-        np.int64,
-        len(blocks),
-    )
+    counted = [np.add.reduceat(~np.isin(ids, special), offsets) for ids, offsets in _contents(blocks)]
+    candidates = np.concatenate([np.zeros(0, np.int64), *counted])
     selected = np.where(candidates > 0, np.maximum(np.round(masking.share * candidates).astype(np.int64), 1), 0)
     return replace(blocks, selected=selected).select(np.flatnonzero(candidates))
 
@@ -198,7 +197,14 @@ class MaskedBlocks:
 def token_counts(blocks: Blocks) -> np.ndarray:
     """How often each token that can be selected occurs, int64, shape (vocabulary,)."""
     counts = np.zeros(blocks.masking.vocabulary, dtype=np.int64)
-    for block in range(len(blocks)):
-        counts += np.bincount(blocks.content(block), minlength=len(counts))
+    for ids, _ in _contents(blocks):
+        counts += np.bincount(ids, minlength=len(counts))
     counts[[one for one in blocks.masking.special_ids if one < len(counts)]] = 0
     return counts
+
+
+def _contents(blocks: Blocks) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The ids of some blocks at a time, joined, and where each begins; no block is empty."""
+    for start in range(0, len(blocks), BLOCKS_AT_ONCE):
+        parts = [blocks.content(block) for block in range(start, min(start + BLOCKS_AT_ONCE, len(blocks)))]
+        yield np.concatenate(parts), np.cumsum([0, *(len(part) for part in parts[:-1])])
