@@ -190,7 +190,7 @@ def test_training_rows_that_repeat_evaluated_texts_are_left_out(small_masked: Pa
         (("adaptation.corpus={empty}",), "has no text: line"),
         (("adaptation.corpus={csv}",), "adaptation.text_column"),
         (("adaptation.max_length=5000",), "adaptation.max_length=5000, but"),
-        (("adaptation.corpus={odd}",), "knows no word of it"),
+        (("adaptation.corpus={odd}",), "knows no word of the corpus"),
         (("adaptation.corpus={held_out}", "adaptation.evaluated_texts=leave_out"), "would leave no text"),
     ],
 )

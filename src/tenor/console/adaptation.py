@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from tenor.console.run import _fact_table, show_notes
+from tenor.console.run import fact_table, show_notes
 from tenor.evaluation.formatting import duration
 from tenor.runs.adaptation_summary import AdaptationSummary
 from tenor.runs.directory import RunDirectory
@@ -33,7 +33,7 @@ def show_adaptation(console: Console, prepared: "PreparedAdaptation", replicas: 
         f"pass{parallel}",
         "dropout": f"attention {prepared.masked.attention_dropout:g}",
     }
-    console.print(_fact_table(facts))
+    console.print(fact_table(facts))
 
 
 def show_adapted(console: Console, run: RunDirectory, summary: AdaptationSummary, config_name: str) -> None:
@@ -49,4 +49,4 @@ def show_adapted(console: Console, run: RunDirectory, summary: AdaptationSummary
         "model": str(run.model),
         "fine-tune": f"tenor train {config_name} model.name={run.path}",
     }
-    console.print(_fact_table(facts))
+    console.print(fact_table(facts))

@@ -1,8 +1,7 @@
 """`tenor adapt`: masked-language-model training of an encoder on texts without labels, before it is fine-tuned."""
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -74,7 +73,7 @@ from tenor.workflows.prepare import (
 )
 from tenor.workflows.resuming import require_resumable, require_unchanged, show_differences
 from tenor.workflows.run_checks import RunFindings
-from tenor.workflows.train import newest_checkpoint
+from tenor.workflows.train import newest_checkpoint, recorded_findings
 
 SUFFIX = "-adapted"
 """Of the folder's name below `runs/`, after the configuration's."""
@@ -169,24 +168,16 @@ def prepare_adaptation(
         splits = make_splits(read_source(config.data), config.data, config.seed)
         corpus = without_evaluated(read_corpus(settings, splits), settings, splits)
     read = time.perf_counter()
-    masked = load_masked_model(config.model, config.seed, plan.device)
-    max_length = settings.max_length or config.data.max_length
-    positions = position_count(masked.model)
-    if positions is not None and max_length > positions:
-        key = "data.max_length" if settings.max_length is None else "adaptation.max_length"
-        raise UserError(f"{key}={max_length}, but {masked.origin} has {positions} positions; lower it")
-    if plan.device == "cpu":
-        use_word_dropout(masked.model)
-        use_half_attention(masked.model)
+    masked, max_length = _load(config, plan)
     loaded = time.perf_counter()
     embeddings = masked.model.get_input_embeddings().weight.shape[0]
     masking = Masking.of(masked.tokenizer, config.seed, settings.mask_share, embeddings)
-    blocks = make_blocks(corpus.rows, masked.tokenizer, masking, max_length)
-    if not len(blocks):
-        raise UserError(f"{corpus.origin}: the tokenizer of {masked.origin} knows no word of it. Choose another corpus")
-    validation = make_blocks(splits.validation, masked.tokenizer, masking, max_length)
-    if not len(validation):
-        raise UserError(f"the tokenizer of {masked.origin} knows no word of the validation rows. Choose other rows")
+    parts = {"the corpus": corpus.rows, "the validation rows": splits.validation}
+    with advice_on_memory("during tokenization", "choose a smaller adaptation.corpus"):
+        made = {name: make_blocks(rows, masked.tokenizer, masking, max_length) for name, rows in parts.items()}
+    if unknown := [name for name, one in made.items() if not len(one)]:
+        raise UserError(f"the tokenizer of {masked.origin} knows no word of {unknown[0]}. Choose other texts")
+    blocks, validation = made.values()
     counts = token_counts(blocks)
     start_at_frequencies(masked, counts)
     chosen = np.unique(np.linspace(0, len(validation) - 1, HELD_OUT_BLOCKS).astype(int))
@@ -207,6 +198,24 @@ def prepare_adaptation(
         precision=PrecisionChoice(plan.precision, plan.why),
     )
     return prepared if precision is not None else _with_fastest_precision(prepared)
+
+
+def _load(config: Config, plan: DevicePlan) -> tuple[MaskedModel, int]:
+    """The masked language model, optimized for this device without a change to its results, and the tokens per block.
+
+    Raises:
+        UserError: a model that cannot be used, or with fewer positions than a block has tokens.
+    """
+    masked = load_masked_model(config.model, config.seed, plan.device)
+    key = "data.max_length" if config.adaptation.max_length is None else "adaptation.max_length"
+    max_length = config.adaptation.max_length or config.data.max_length
+    positions = position_count(masked.model)
+    if positions is not None and max_length > positions:
+        raise UserError(f"{key}={max_length}, but {masked.origin} has {positions} positions; lower it")
+    if plan.device == "cpu":
+        use_word_dropout(masked.model)
+        use_half_attention(masked.model)
+    return masked, max_length
 
 
 def _with_fastest_precision(prepared: PreparedAdaptation) -> PreparedAdaptation:
@@ -277,7 +286,7 @@ def _run(
     with recorded_outcome(run, root, config, "adapt") as outcome:
         console.print(f"run {run.path}", highlight=False, soft_wrap=True)
         findings = RunFindings(run, with_own_allowances(config), console)
-        with _recorded(outcome, findings):
+        with recorded_findings(outcome, findings):
             task = make_adaptation_task(prepared, run.checkpoints)
             replicas = replicas_for(task.model, task.plan, task.settings.batch_size, task.train, task.forward)
             show_adaptation(console, prepared, replicas)
@@ -291,15 +300,6 @@ def _run(
             show_adapted(console, run, summary, config.name)
             findings.add(result_report(config, summary))
     return AdaptationResult(run, config, summary)
-
-
-@contextmanager
-def _recorded(outcome: Outcome, findings: RunFindings) -> Iterator[None]:
-    """Put the findings into the summary's row, however the block ends."""
-    try:
-        yield
-    finally:
-        outcome.findings = tuple(asdict(finding) for finding in findings.all)
 
 
 def _fit(

@@ -351,7 +351,7 @@ def _run(
         if hint := hint_on_gpus(processes, prepared.plan.device, sys.argv[1:]):
             console.print(hint, highlight=False, soft_wrap=True)
         observer.on_begin(run)
-        with _recorded(outcome, findings):
+        with recorded_findings(outcome, findings):
             times = [time.perf_counter()]
             findings.add(run_preflight(prepared))
             times.append(time.perf_counter())
@@ -372,7 +372,7 @@ def _run(
 
 
 @contextmanager
-def _recorded(outcome: Outcome, findings: RunFindings) -> Iterator[None]:
+def recorded_findings(outcome: Outcome, findings: RunFindings) -> Iterator[None]:
     """Put the findings into the summary's row, however the block ends."""
     try:
         yield
