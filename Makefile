@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-slow check format rule-pages bench-audit \
+.PHONY: demo test test-slow check format rule-pages bench-adapt bench-audit \
 	bench-dropout bench-faults bench-peak bench-text-baseline bench-crash bench-corrupt bench-train bench-predict \
 	bench-predict-memory bench-scale bench-serve bench-time-to-accuracy bench-watchdog bench-wild speedrun clean
 
@@ -33,6 +33,10 @@ check: $(INSTALLED)
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Masked-language-model training beside transformers.Trainer.
+bench-adapt: $(INSTALLED)
+	$(BIN)/python benchmarks/adapt.py
 
 bench-audit: $(INSTALLED)
 	$(BIN)/python benchmarks/audit.py

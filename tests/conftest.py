@@ -82,6 +82,12 @@ def small_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def small_masked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BERT as small, whose tokenizer has a mask token."""
+    return save_small_model("bert", tmp_path_factory.mktemp("models") / "small-masked", masks=True)
+
+
+@pytest.fixture(scope="session")
 def tiny_models(tmp_path_factory: pytest.TempPathFactory, tiny_distilbert: Path, tiny_bert: Path) -> dict[str, Path]:
     """Folders of tiny encoders, by kind."""
     made = {"distilbert": tiny_distilbert, "bert": tiny_bert}

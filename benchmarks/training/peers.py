@@ -101,8 +101,8 @@ def token_rows(prepared: Prepared) -> list[Row]:
 def tenor_trains(prepared: Prepared, folder: Path, steps: int | None = None) -> Timing:
     """`tenor train`'s loop with all who listen to it: watchdog, recorder, TensorBoard, progress.
 
-    With `steps`, so many after the first ones, which are not counted; without it all epochs, from the first step, and the
-    checkpoints too.
+    With `steps`, so many after the first ones, which are not counted; without it all epochs, from the first step, and
+    the checkpoints too.
     """
     run = RunDirectory(folder)
     run.path.mkdir(parents=True)

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from tenor.checks.evidence import DataEvidence, Rows
+from tenor.checks.catalogue import run_rules
+from tenor.checks.evidence import CorpusEvidence, DataEvidence, Rows
 from tenor.checks.finding import CannotTell
 from tenor.checks.rules import dat_splits as rules
 
@@ -117,3 +118,30 @@ def test_a_class_missing_from_a_split(other: tuple[int, int], name: str, severit
 
 def test_a_class_missing_from_training_is_not_reported_for_other_splits() -> None:
     assert rules.class_missing_elsewhere(counted((500, 0), (100, 0))) is None
+
+
+def corpus(own: list[str], **evaluated: list[str]) -> CorpusEvidence:
+    return CorpusEvidence(own, evaluated)
+
+
+def test_evaluated_texts_in_a_corpus_are_an_error() -> None:
+    own, validation, test = texts(200, 0), texts(50, 1), texts(100, 2)
+    assert rules.evaluated_texts_in_corpus(corpus(own, validation=validation, test=test)) is None
+    found = rules.evaluated_texts_in_corpus(
+        corpus([*own, *test[:3], test[0].upper()], validation=validation, test=test)
+    )
+    assert found.observed == "3 of 100 test texts in a corpus of 204 texts"
+    (reported,) = run_rules(
+        [corpus([*own, *test], test=test)], "preflight", rules=[rules.evaluated_texts_in_corpus]
+    ).errors
+    assert reported.code == "DAT035"
+
+
+def test_short_or_blank_texts_in_a_corpus_are_a_note_or_nothing() -> None:
+    own, test = texts(20, 0), texts(10, 1)
+    assert (
+        rules.evaluated_texts_in_corpus(corpus(["a great film", *own], test=["A great film!", *test])).severity
+        == "note"
+    )
+    assert rules.evaluated_texts_in_corpus(corpus(["", *own], test=[" ", *test])) is None
+    assert rules.evaluated_texts_in_corpus(corpus(own)) is None

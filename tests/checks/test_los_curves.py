@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tenor.checks.catalogue import run_rules
-from tenor.checks.evidence import CheckpointEvidence, StepEvidence, ValidationPoint
+from tenor.checks.evidence import CheckpointEvidence, MaskedLossEvidence, StepEvidence, ValidationPoint
 from tenor.checks.finding import CannotTell
 from tenor.checks.rule import Rule
 from tenor.checks.rules import ckp, evl_claims, los_curves, los_training, opt_schedule
@@ -256,3 +256,18 @@ def test_without_validations_a_high_start_is_a_note() -> None:
     assert los_curves.training_loss_of_another_size(record(FALLING, n_classes=2)) is None
     with pytest.raises(CannotTell, match="number of classes"):
         los_curves.training_loss_of_another_size(record(8 * FALLING))
+
+
+# Masked tokens.
+
+
+@pytest.mark.parametrize(
+    ("loss", "expected"), [(10.3, "warning"), (6.6, "warning"), (6.599, None), (4.6, None), (0.01, None)]
+)
+def test_a_masked_loss_at_or_above_the_unigram_entropy_is_a_warning(loss: float, expected: str | None) -> None:
+    assert severity(los_curves.masked_loss_above_unigrams, MaskedLossEvidence(loss, 14_000, 6.6, 200, 10.8)) == expected
+
+
+def test_few_masked_tokens_are_not_judged() -> None:
+    with pytest.raises(CannotTell, match="999 masked tokens"):
+        los_curves.masked_loss_above_unigrams(MaskedLossEvidence(8.0, 999, 6.6, 200))

@@ -74,6 +74,19 @@ def test_between_steps_free_memory_beyond_the_bound_is_returned(
         assert (resident() - before > 2**27) == kept
 
 
+def test_free_memory_is_returned_at_most_once_in_so_many_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "MOST_FREE", 2**27)
+    monkeypatch.setattr(memory, "STEPS_BETWEEN", 3)
+    before = without_leftovers()
+    kept = []
+    with freed_memory_kept() as bound:
+        for _ in range(9):
+            free_a_quarter_gigabyte()
+            bound()
+            kept.append(resident() - before > 2**27)
+    assert kept == [False, True, True, True, False, True, True, True, False]
+
+
 def test_afterwards_the_process_keeps_little() -> None:
     before = without_leftovers()
     with freed_memory_kept():

@@ -852,3 +852,35 @@ class OverlapEvidence:
     """Whether the text is a training text."""
     in_validation: np.ndarray
     """Whether the text is a validation text and not a training text."""
+
+
+@dataclass(frozen=True, eq=False)
+class CorpusEvidence:
+    """The texts that an encoder is trained on without labels, and those of the evaluated splits."""
+
+    description: ClassVar[str] = "the corpus of a masked-language-model training and the evaluated texts"
+
+    texts: Sequence[str]
+    evaluated: Mapping[str, Sequence[str]]
+    """By the name of the split."""
+
+    def __post_init__(self) -> None:
+        _convert(self, sequence_of, "texts")
+
+
+@dataclass(frozen=True, eq=False)
+class MaskedLossEvidence:
+    """How well masked tokens are predicted at the end of a masked-language-model training."""
+
+    description: ClassVar[str] = "the result of a masked-language-model training"
+
+    loss: float
+    """Mean cross-entropy of held-out masked tokens, nats."""
+    tokens: int
+    """How many masked tokens that is."""
+    unigram_entropy: float
+    """Entropy of the corpus' tokens, nats."""
+    steps: int
+    """Optimizer steps of the training."""
+    first_loss: float | None = None
+    """The loss before the first step."""

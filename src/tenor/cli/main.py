@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import tenor
 from tenor.cli import (
+    adapt,
     audit,
     calibrate,
     check,
@@ -30,7 +31,7 @@ from tenor.errors import TenorError, UserError, harmless, system_refusal
 from tenor.model.memory import collect_cycles_seldom, use_one_heap
 
 COMMANDS = (
-    *(train, check, audit, evaluate, calibrate, compare, report, predict, explain),
+    *(train, adapt, check, audit, evaluate, calibrate, compare, report, predict, explain),
     *(serve, export, diagnose, watch, experiments, sweep, runs, configs, rule),
 )
 

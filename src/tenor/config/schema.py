@@ -306,6 +306,33 @@ class Training(Section):
     extra `pictures`, TensorBoard also shows the confusion matrix after each validation."""
 
 
+class Adaptation(Section):
+    corpus: Text | None = None
+    """The texts to adapt to: a file, a folder or a pattern as for `data.path`, without labels; plain text has one text
+    per line. null uses the training rows of this configuration."""
+    text_column: Text = "text"
+    """The column of `adaptation.corpus` with the text."""
+    evaluated_texts: Literal["refuse", "leave_out"] = "refuse"
+    """What happens if texts of the validation or the test split are in the corpus: the run is refused (DAT035), or
+    these texts are left out of the corpus."""
+    epochs: Annotated[int, Field(ge=1, le=1000)] = 3
+    """The number of passes over the corpus; each selects other tokens."""
+    batch_size: Count = 32
+    """The number of blocks per optimizer step."""
+    max_length: Annotated[int, Field(ge=8, le=MOST)] | None = None
+    """The maximum number of tokens per block, with the special tokens; longer texts become several blocks of similar
+    length. null uses `data.max_length`."""
+    mask_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.15
+    """The share of a block's tokens that are selected for prediction. As for BERT, 80% of them are replaced by the mask
+    token and 10% by a random token."""
+    learning_rate: Rate = 2e-4
+    """The peak learning rate."""
+    weight_decay: Annotated[float, Field(ge=0.0, le=1.0)] = 0.01
+    """AdamW's weight decay; it is not applied to biases and norms."""
+    warmup: Share = 0.06
+    """The share of all steps in which the learning rate rises from 0 to its peak; then it falls linearly."""
+
+
 class Evaluation(Section):
     token_budget: Annotated[int, Field(ge=8, le=MOST)] | Literal["auto"] = "auto"
     """The maximum number of padded tokens per forward pass outside training; a CPU computes one pass per thread."""
@@ -342,6 +369,9 @@ class Config(Section):
     """The model, and which of its parameters are trainable."""
     training: Training = Training()
     """How the model is trained."""
+    adaptation: Adaptation = Adaptation()
+    """How `tenor adapt` trains the encoder on texts without labels, before fine-tuning. Device, precision, threads,
+    tokens per forward pass, clipping, validations, checkpoints and trackers are those of `training`."""
     evaluation: Evaluation = Evaluation()
     """How the result is measured."""
     checks: Checks = Checks()

@@ -85,7 +85,7 @@ def show_overview(console: Console, prepared: "Prepared") -> None:
     }
     if config.data.exclude is not None:
         facts["excluded"] = f"{prepared.splits.excluded:,} training rows listed in {config.data.exclude}"
-    console.print(_fact_table(facts))
+    console.print(fact_table(facts))
     show_unused(console, config)
 
 
@@ -118,7 +118,7 @@ def show_finish(
     console.print(confusion_table(last.metrics.confusion, [one.name for one in last.metrics.per_class]))
     split = "test" if "test" in results else "validation"
     numbers = detail_facts(split, last, config.evaluation.confidence, config.seed)
-    console.print(_fact_table({**numbers, **_places(run, config, split, timings)}))
+    console.print(fact_table({**numbers, **_places(run, config, split, timings)}))
 
 
 def show_evaluation(console: Console, evaluation: "EvaluationResult", kept: Path | None = None) -> None:
@@ -139,7 +139,7 @@ def show_evaluation(console: Console, evaluation: "EvaluationResult", kept: Path
     overlap = {"overlap": overlap_text(evaluation.overlap, evaluation.result, confidence)}
     if not isinstance(evaluation.checks, Missing) and evaluation.checks.findings:
         console.print(findings_view(evaluation.checks.findings))
-    console.print(_fact_table({**numbers, **overlap, **threshold, "weights": weights}))
+    console.print(fact_table({**numbers, **overlap, **threshold, "weights": weights}))
     show_notes(console, evaluation.unlike.notes)
     if kept is not None:
         message = f"report: {kept / REPORT}; numbers and predictions are in the same folder"
@@ -268,7 +268,8 @@ def _places(run: RunDirectory, config: Config, split: str, timings: dict[str, fl
     return {**places, "time": seconds}
 
 
-def _fact_table(facts: dict[str, str]) -> Table:
+def fact_table(facts: dict[str, str]) -> Table:
+    """A line per fact, after its name."""
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")

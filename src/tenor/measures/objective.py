@@ -1,12 +1,12 @@
 """Single-label classification: its loss, probabilities, predictions and metrics, and which checkpoint is the best.
 
-The training loop, prediction and evaluation take all of these from here. A second objective, such as several labels per
-row, would be a second class with the methods of `Objective`.
+The training loop, prediction and evaluation take all of these from here. `TrainingObjective` is what the loop needs of
+any objective; masked-token prediction (`masked_tokens.py`) is the other one.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -19,6 +19,32 @@ if TYPE_CHECKING:  # PyTorch takes seconds to import, and reading results does n
 
 LARGER_IS_BETTER = {"accuracy": True, "macro_f1": True, "loss": False}
 """The metrics of a validation, each of which `training.select_by` can name."""
+
+
+class TrainingObjective(Protocol):
+    """How the loop turns a model's outputs into a loss, and validations into a choice of the best checkpoint."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes that are counted in every step; none where there are no classes."""
+
+    def summed_loss(self, logits: "torch.Tensor", labels: "torch.Tensor") -> "torch.Tensor":
+        """The loss of a forward pass, summed over its terms, in float32; `labels` are the pass's own."""
+
+    def total_weight(self, labels: "torch.Tensor") -> float:
+        """The divisor of a batch's summed loss, from the labels of its rows."""
+
+    def label_counts(self, labels: np.ndarray) -> np.ndarray:
+        """How often each class is the label of the rows, shape (K,)."""
+
+    def prediction_counts(self, logits: "torch.Tensor") -> "torch.Tensor":
+        """How often each class is predicted, int64, shape (K,), on the device of the logits."""
+
+    def validation_metrics(self, labels: np.ndarray, outputs: np.ndarray) -> tuple[dict[str, float], list[list[int]]]:
+        """The metrics by name, and a confusion matrix (empty without classes), from the validation's outputs."""
+
+    def prefers(self, metrics: Mapping[str, float], other: Mapping[str, float]) -> bool:
+        """Whether a validation with these metrics is better than the other."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +89,9 @@ class Objective:
         predicted = logits.detach().argmax(dim=1, keepdim=True)
         return (predicted == predicted.new_tensor(range(logits.shape[1]))).sum(dim=0)
 
-    def validation_metrics(self, labels: np.ndarray, logits: np.ndarray) -> tuple[dict[str, float], list[list[int]]]:
-        """The metrics by name, and the confusion matrix (rows true, columns predicted)."""
-        metrics = measure(labels, class_probabilities(logits), self.class_names)
+    def validation_metrics(self, labels: np.ndarray, outputs: np.ndarray) -> tuple[dict[str, float], list[list[int]]]:
+        """The metrics by name, and the confusion matrix (rows true, columns predicted); `outputs` are logits (n, K)."""
+        metrics = measure(labels, class_probabilities(outputs), self.class_names)
         values = {name: float(getattr(metrics, name)) for name in LARGER_IS_BETTER}
         return values, [list(row) for row in metrics.confusion]
 

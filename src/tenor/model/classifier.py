@@ -209,7 +209,13 @@ def locate(name: str) -> str:
         from tenor.data.sources.embedded import embedded_encoder_folder
 
         return str(embedded_encoder_folder())
-    return str(Path(name).resolve()) if Path(name).is_dir() else name
+    folder = Path(name)
+    if not folder.is_dir():
+        return name
+    # A run, such as one of `tenor adapt`, has its model in a folder of its own.
+    is_run = (folder / "manifest.json").is_file() and not (folder / "config.json").is_file()
+    inner = folder / "model"
+    return str((inner if is_run and (inner / "config.json").is_file() else folder).resolve())
 
 
 def position_count(model: Any) -> int | None:

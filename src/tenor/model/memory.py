@@ -26,6 +26,9 @@ OWN_LARGEST, OWN_LIMIT = 2**25, 2**26
 MOST_FREE = 2**31
 """Free bytes above which all are returned between two steps. Tensors whose sizes change with every batch leave gaps
 that fit no later tensor, and these would add up without a limit."""
+STEPS_BETWEEN = 100
+"""Steps between two such returns. After each, the next step touches its memory for the first time, which may take as
+long as the step itself: a training that needs more than `MOST_FREE` would otherwise do so in every step."""
 
 
 NEW_OBJECTS = 50_000
@@ -71,7 +74,7 @@ def freed_memory_kept() -> Iterator[Callable[[], None]]:
     """Keep freed memory within the block; no effect unless the C library is glibc.
 
     Yields a function to call between two steps: it returns all free memory to the system if there is more than
-    `MOST_FREE`.
+    `MOST_FREE`, at most once in `STEPS_BETWEEN` calls.
     """
     glibc = _glibc()
     if glibc is None:
@@ -80,7 +83,7 @@ def freed_memory_kept() -> Iterator[Callable[[], None]]:
     use_one_heap()
     try:
         with _THRESHOLDS.made(lambda: _set_thresholds((LARGEST_KEPT, NO_LIMIT))):
-            yield lambda: _give_back_beyond(glibc, MOST_FREE)
+            yield _Bound(glibc)
     finally:
         glibc.malloc_trim(0)
 
@@ -95,9 +98,17 @@ def _set_thresholds(mmap_and_trim: tuple[int, int]) -> None:
 _THRESHOLDS = OverlappingChange(read=lambda: (OWN_LARGEST, OWN_LIMIT), write=_set_thresholds)
 
 
-def _give_back_beyond(glibc: ctypes.CDLL, most: int) -> None:
-    if glibc.mallinfo2().fordblks > most:
-        glibc.malloc_trim(0)
+class _Bound:
+    """Returns free memory beyond `MOST_FREE` to the system, seldom."""
+
+    def __init__(self, glibc: ctypes.CDLL) -> None:
+        self._glibc, self._calls_to_wait = glibc, 0
+
+    def __call__(self) -> None:
+        self._calls_to_wait -= 1
+        if self._calls_to_wait < 0 and self._glibc.mallinfo2().fordblks > MOST_FREE:
+            self._glibc.malloc_trim(0)
+            self._calls_to_wait = STEPS_BETWEEN
 
 
 def _glibc() -> ctypes.CDLL | None:

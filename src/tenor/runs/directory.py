@@ -85,6 +85,11 @@ class RunDirectory:
         return self.path / "eval_best_model.json"
 
     @property
+    def adaptation(self) -> Path:
+        """The summary of a run of `tenor adapt`."""
+        return self.path / "adaptation.json"
+
+    @property
     def report(self) -> Path:
         return self.path / REPORT
 

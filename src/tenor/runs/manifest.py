@@ -18,6 +18,7 @@ from tenor.runs.missing import MissingRecord, missing_because, refuse_nulls
 
 Status = Literal["running", "completed", "failed", "interrupted", "refused"]
 STATUSES: tuple[str, ...] = get_args(Status)
+Job = Literal["train", "adapt"]
 FINGERPRINTS = ("config", "data", "encoder_weights", "tokenizer")
 MERGED = ("fingerprints", "digests", "timings")
 
@@ -58,6 +59,8 @@ class Manifest:
     precision: str | MissingRecord = field(default_factory=lambda: missing_because("not decided yet"))
     precision_choice: dict[str, Any] = field(default_factory=lambda: missing_because("not decided yet"))
     """Why, and what was measured, as in `tenor.training.precision.PrecisionChoice`."""
+    job: Job = "train"
+    """The command of `tenor` that started the run and can resume it."""
     processes: int = 1
     """Processes that trained together; `threads` is the number of each."""
     fingerprints: dict[str, Any] = field(default_factory=dict)
@@ -84,6 +87,7 @@ def new_manifest(
     threads: int | None = None,
     fingerprints: Mapping[str, Any] | None = None,
     command: Sequence[str] | None = None,
+    job: Job = "train",
 ) -> Manifest:
     """Write the manifest of a run that starts now, in this process. `command` defaults to this process's own."""
     not_computed = {name: missing_because("not computed yet") for name in FINGERPRINTS}
@@ -93,6 +97,7 @@ def new_manifest(
         status="running",
         seed=seed,
         command=list(sys.argv if command is None else command),
+        job=job,
         started=_now(),
         **_this_process(),
         os=platform.platform(),

@@ -8,6 +8,7 @@ from pydantic import Field, FiniteFloat, NonNegativeFloat
 
 from tenor.config.schema import TruncationStrategy
 from tenor.errors import UserError
+from tenor.runs.directory import RunDirectory
 from tenor.runs.files import PositiveFloat, PositiveInt, Record, Share, parse_record, read_json, sha256_file, write_json
 from tenor.runs.missing import MissingRecord
 
@@ -170,7 +171,14 @@ def read_model_notes(folder: Path) -> ModelNotes:
 
 
 def read_notes_alone(folder: Path) -> ModelNotes:
-    """Read `tenor.json` and leave the weights aside. Raises UserError for a file that Tenor did not write."""
+    """Read `tenor.json` and leave the weights aside. Raises UserError for a file that Tenor did not write, and for the
+    encoder of an adaptation, which has none."""
+    run = RunDirectory(folder.parent)
+    if run.adaptation.is_file() and not (folder / NOTES).is_file():
+        raise UserError(
+            f"{run.reference} is a run of `tenor adapt`: an encoder without a classifier. Fine-tune it first: tenor "
+            f"train CONFIG model.name={run.path}"
+        )
     return parse_record(ModelNotes, read_json(folder / NOTES), folder / NOTES, "take the run's own model folder")
 
 

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from tenor.errors import TenorError
-from tenor.measures.objective import Objective
+from tenor.measures.objective import TrainingObjective
 from tenor.runs.files import atomic_path, json_text, read_json, sha256_file, write_json, write_text
 
 
@@ -124,7 +124,7 @@ class TrainState:
         if self.position == batches_per_epoch:
             self.epoch, self.position = self.epoch + 1, 0
 
-    def best_at(self, step: int, objective: Objective) -> Validation | None:
+    def best_at(self, step: int, objective: TrainingObjective) -> Validation | None:
         """The best validation up to `step`."""
         best = None
         for validation in self.validations:
@@ -132,7 +132,7 @@ class TrainState:
                 best = validation
         return best
 
-    def add_validation(self, validation: Validation, objective: Objective) -> bool:
+    def add_validation(self, validation: Validation, objective: TrainingObjective) -> bool:
         """Remember a validation; True if it is the best so far."""
         self.validations.append(validation)
         is_best = _is_better(validation, self.best, objective)
@@ -142,7 +142,7 @@ class TrainState:
         return is_best
 
 
-def _is_better(validation: Validation, best: Validation | None, objective: Objective) -> bool:
+def _is_better(validation: Validation, best: Validation | None, objective: TrainingObjective) -> bool:
     return best is None or objective.prefers(validation.metrics, best.metrics)
 
 
@@ -181,7 +181,7 @@ def save_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optim
     try:
         with atomic_path(target) as temporary:
             temporary.mkdir()
-            save_file(_contiguous(model.state_dict()), temporary / MODEL, metadata={"format": "pt"})
+            save_file(_contiguous(model), temporary / MODEL, metadata={"format": "pt"})
             save_file(optimizer_tensors(optimizer), temporary / OPTIMIZER)
             save_file(_random_state(), temporary / RANDOM)
             write_json(temporary / STATE, asdict(state))
@@ -257,7 +257,9 @@ def read_state(checkpoint: Checkpoint) -> TrainState:
 def load_weights(checkpoint: Checkpoint, model: nn.Module) -> None:
     """Load a verified checkpoint's weights into `model`. Raises TenorError if their shapes differ."""
     with _fits(checkpoint):
-        model.load_state_dict(load_file(checkpoint.path / MODEL), strict=True)  # Copied to the model's device.
+        stored, shared = load_file(checkpoint.path / MODEL), _shared_names(model)
+        stored |= {name: stored[first] for name, first in shared.items()}
+        model.load_state_dict(stored, strict=True)  # Copied to the model's device.
 
 
 @contextmanager
@@ -291,8 +293,17 @@ def _read_manifest(path: Path) -> tuple[int, dict[str, str]]:
     return step, digests
 
 
-def _contiguous(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+def _contiguous(model: nn.Module) -> dict[str, torch.Tensor]:
+    """The model's tensors, each once."""
+    shared = _shared_names(model)
+    return {name: one.detach().contiguous() for name, one in model.state_dict().items() if name not in shared}
+
+
+def _shared_names(model: nn.Module) -> dict[str, str]:
+    """For each further name of a tensor that the model has under several, as of tied weights, its first name."""
+    first: dict[int, str] = {}
+    names = {name: first.setdefault(id(one), name) for name, one in model.state_dict(keep_vars=True).items()}
+    return {name: one for name, one in names.items() if name != one}
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:

@@ -201,7 +201,8 @@ def optimizer_step(
 
 def _validate(task: TrainingTask, spread: Spread, state: TrainState, callbacks: Callbacks) -> None:
     """Measure the model on the validation rows, and decide whether training is finished."""
-    logits = predict_in_shares(task.processes, spread.model, task.validation, task.plan, task.forward)
+    forward = task.validation_forward or task.forward
+    logits = predict_in_shares(task.processes, spread.model, task.validation, task.plan, forward)
     if count := np.count_nonzero(~np.isfinite(logits).all(axis=1)):
         raise TenorError(
             f"after step {state.step:,}, {count:,} of {len(logits):,} validation rows have logits that are not finite. "

@@ -1,5 +1,6 @@
 """What a run trains: the model, the rows, the objective and the settings, and the steps that follow from them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from torch import nn
 from tenor.config.schema import Training
 from tenor.data.batching import Examples
 from tenor.inference.logits import Forward
-from tenor.measures.objective import Objective
+from tenor.measures.objective import TrainingObjective
 from tenor.model.device import DevicePlan
 from tenor.model.freezing import TrainableParameters
 from tenor.training.processes import ALONE, Processes
@@ -23,13 +24,17 @@ class TrainingTask:
     forward: Forward
     train: Examples
     validation: Examples
-    objective: Objective
+    objective: TrainingObjective
     settings: Training
     seed: int
     plan: DevicePlan
     checkpoints: Path
     short_train: Examples | None = None
     """The training rows truncated further, for the first steps: `training.short_share` of all."""
+    train_in: Callable[[int], Examples] | None = None
+    """The training rows as an epoch (from 0) sees them, where each sees them differently: same rows, same lengths."""
+    validation_forward: Forward | None = None
+    """What a validation computes of each row, where that is not what training does."""
     processes: Processes = ALONE
     """This process among those that train together, each of which has the same task."""
 
@@ -46,7 +51,9 @@ class TrainingTask:
         return self.steps_per_epoch * self.settings.epochs
 
     def at(self, step: int) -> "TrainingTask":
-        """The task at `step` (0 … total_steps - 1): its training rows are the short or the full ones."""
+        """The task at `step` (0 … total_steps - 1): its training rows are those of the epoch, short or full."""
+        if self.train_in is not None:
+            return replace(self, train=self.train_in(step // self.steps_per_epoch))
         is_short = step < round(self.settings.short_share * self.total_steps)
         return replace(self, train=self.short_train) if is_short and self.short_train is not None else self
 

@@ -219,6 +219,11 @@ def repeat(
     console = console or Console(stderr=True, markup=False)
     original = find_run(root, reference)
     manifest = read_manifest(original)
+    if manifest.job != "train":
+        raise UserError(
+            f"{original.reference} is a run of `tenor {manifest.job}`, and only trainings can be repeated. Start a new "
+            f"run with its configuration: tenor {manifest.job} {original.config}"
+        )
     config = recorded_config(original, manifest)
     differing = changed_versions(manifest)
     prepared = prepare(config, as_source(data), recorded_threads(manifest), precision=recorded_precision(manifest))

@@ -18,7 +18,7 @@ from tenor.model.classifier import Classifier, load_saved_classifier, quiet_tran
 from tenor.model.freezing import anatomy
 from tenor.runs.directory import RunDirectory
 from tenor.runs.files import atomic_path, digest_folder, sha256_file
-from tenor.runs.manifest import read_manifest, update_manifest
+from tenor.runs.manifest import Job, read_manifest, update_manifest
 from tenor.runs.missing import missing_because
 from tenor.runs.model_notes import WEIGHTS, ModelNotes, read_model_notes, update_model_notes, write_model_notes
 from tenor.runs.summary import CheckpointRow, SummaryRow, upsert_row
@@ -48,7 +48,7 @@ class Outcome:
 
 
 @contextmanager
-def recorded_outcome(run: RunDirectory, root: Path, config: Config) -> Iterator[Outcome]:
+def recorded_outcome(run: RunDirectory, root: Path, config: Config, job: Job = "train") -> Iterator[Outcome]:
     """Record how the block ends: completed, refused, interrupted or failed. Errors are raised again.
 
     Raises:
@@ -61,7 +61,7 @@ def recorded_outcome(run: RunDirectory, root: Path, config: Config) -> Iterator[
             yield outcome
         _record(run, root, config, outcome, "completed", None)
     except BaseException as error:
-        reported = _with_next_step(error, run)
+        reported = _with_next_step(error, run, job)
         try:
             _record(run, root, config, outcome, _status(reported), f"{type(reported).__name__}: {reported}")
         except (OSError, UserError) as unwritten:
@@ -73,9 +73,9 @@ def recorded_outcome(run: RunDirectory, root: Path, config: Config) -> Iterator[
         raise reported from error
 
 
-def _with_next_step(error: BaseException, run: RunDirectory) -> BaseException:
+def _with_next_step(error: BaseException, run: RunDirectory, job: Job) -> BaseException:
     """The error with the next step, if the user ended the run or can fix the cause."""
-    resume = resume_advice(run)
+    resume = resume_advice(run, job)
     if isinstance(error, LostProcessError | UnwrittenCheckpointError):
         error.args = (f"{error}. {resume}",)
     if isinstance(error, KeyboardInterrupt | InterruptedRunError):
@@ -85,9 +85,9 @@ def _with_next_step(error: BaseException, run: RunDirectory) -> BaseException:
     return error
 
 
-def resume_advice(run: RunDirectory) -> str:
+def resume_advice(run: RunDirectory, job: Job = "train") -> str:
     """The command that resumes a run, with the launcher that started it."""
-    return f"Resume with: {launch_words()} train --resume {run.path}"
+    return f"Resume with: {launch_words()} {job} --resume {run.path}"
 
 
 def checkpoint_rows(root: Path, kept: list[Checkpoint], state: TrainState) -> tuple[CheckpointRow, ...]:

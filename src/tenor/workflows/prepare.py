@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -74,6 +74,28 @@ def _missing_trackers(config: Config) -> Iterator[Problem]:
     for name in missing_trackers(config.training.trackers):
         text = f"training.trackers: {name} is not installed; install it or leave it out"
         yield Problem(("training", "trackers"), text)
+
+
+class RunInputs(Protocol):
+    """What the manifest records of any run before its first step."""
+
+    @property
+    def splits(self) -> Splits: ...
+
+    @property
+    def parameters(self) -> TrainableParameters: ...
+
+    @property
+    def plan(self) -> DevicePlan: ...
+
+    @property
+    def timings(self) -> dict[str, float]: ...
+
+    @property
+    def precision(self) -> PrecisionChoice: ...
+
+    @property
+    def processes(self) -> Processes: ...
 
 
 @dataclass(frozen=True)
@@ -256,7 +278,7 @@ def _encoder_pass(prepared: Prepared, name: str, examples: Examples, console: Co
     return run
 
 
-def record_inputs(run: RunDirectory, prepared: Prepared, fingerprints: dict[str, str]) -> None:
+def record_inputs(run: RunDirectory, prepared: RunInputs, fingerprints: dict[str, str]) -> None:
     """Write fingerprints of the inputs, trainable parameters, device and versions into the manifest."""
     plan, before = prepared.plan, read_manifest(run)
     # A resumed run keeps what was measured when it started.
@@ -311,7 +333,7 @@ def recorded_precision(manifest: Manifest) -> Precision | None:
     return manifest.precision if manifest.precision in DTYPES else None  # type: ignore[return-value]
 
 
-def changed_inputs(manifest: Manifest, fingerprints: dict[str, str]) -> list[str]:
+def changed_inputs(manifest: Manifest, fingerprints: Mapping[str, str]) -> list[str]:
     """Which of data, encoder_weights and tokenizer differ from the run's."""
     known = {name: digest for name, digest in manifest.fingerprints.items() if isinstance(digest, str)}
     return [name for name, digest in fingerprints.items() if known.get(name, digest) != digest]
@@ -324,7 +346,7 @@ def changed_versions(manifest: Manifest) -> list[str]:
     return [f"{name} was {_known(then[name])}, here it is {_known(here.get(name))}" for name in changed]
 
 
-def changed_device(manifest: Manifest, prepared: Prepared) -> list[str]:
+def changed_device(manifest: Manifest, prepared: RunInputs) -> list[str]:
     """A message for each difference in device, precision or number of threads."""
     plan = prepared.plan
     here = {

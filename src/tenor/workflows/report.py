@@ -35,6 +35,11 @@ def report(target: str, root: Path = DEFAULT_ROOT, output: Path | None = None) -
     if _is_root(folder):
         return _write(output or folder / INDEX, index_page(folder))
     run = find_run(root, target)
+    if run.adaptation.is_file():
+        raise UserError(
+            f"{run.reference} is a run of `tenor adapt`, which has no report; its numbers are in {run.adaptation}, its "
+            f"curves in {run.metrics}"
+        )
     return write_run_report(run, output=output)
 
 

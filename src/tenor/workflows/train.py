@@ -1,6 +1,5 @@
 """A whole run: configuration → data → training → best checkpoint → evaluation."""
 
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +18,7 @@ from tenor.console.run import ProgressLine, progress_line, show_finish, show_ove
 from tenor.data.batching import Examples
 from tenor.data.dataset import LabelledText, SourceData, not_labelled
 from tenor.data.splits import present_splits
-from tenor.errors import TenorError, UserError, advice_on_memory, errors_of_run
+from tenor.errors import TenorError, advice_on_memory, errors_of_run
 from tenor.evaluation.confusion_picture import confusion_figure
 from tenor.evaluation.results import SplitResult, evaluation_json
 from tenor.inference.logits import Forward
@@ -28,7 +27,7 @@ from tenor.measures.objective import metrics_line
 from tenor.runs.best_evaluation import write_evaluation
 from tenor.runs.directory import DEFAULT_ROOT, RunDirectory, create_run, find_run, locked
 from tenor.runs.files import remove_leftovers, write_text
-from tenor.runs.manifest import new_manifest, process_lives, read_manifest, update_manifest
+from tenor.runs.manifest import new_manifest, read_manifest, update_manifest
 from tenor.runs.missing import Missing
 from tenor.runs.predictions import write_predictions
 from tenor.runs.summary import read_summary
@@ -60,9 +59,6 @@ from tenor.workflows.outcome import (
 )
 from tenor.workflows.prepare import (
     Prepared,
-    changed_device,
-    changed_inputs,
-    changed_versions,
     input_fingerprints,
     make_accelerator,
     make_examples,
@@ -75,13 +71,13 @@ from tenor.workflows.prepare import (
     require_same_inputs,
 )
 from tenor.workflows.report import card_at_exit, report_at_exit
+from tenor.workflows.resuming import require_resumable, require_unchanged, show_differences
 from tenor.workflows.run_checks import (
     RowChecks,
     RunFindings,
     evaluation_report,
     make_watchdog,
     record_and_check,
-    refuse_stopped,
     restore_watchdog,
 )
 from tenor.workflows.run_task import assist, predict_held_out, share_settings
@@ -314,30 +310,15 @@ def _resume(
     run = find_run(root, reference)
     with errors_of_run(run.path), locked(run):
         manifest = read_manifest(run)
-        # This process has the lock, so a run that is recorded as running with this process id has ended.
-        if manifest.pid != os.getpid() and process_lives(manifest):
-            raise UserError(
-                f"{run.reference} is still running as process {manifest.pid} on {manifest.host}; wait or stop it first"
-            )
-        if manifest.status == "completed":
-            raise UserError(f"{run.reference} is complete; start a new run with `tenor train {run.config}`")
-        if manifest.status == "refused":
-            refuse_stopped(run)
+        require_resumable(run, manifest, "train")
         threads = recorded_threads(manifest, processes)
         precision = recorded_precision(manifest)
         prepared = prepare(recorded_config(run, manifest), given, threads, processes, precision)
         share_settings(prepared, threads)
         fingerprints = input_fingerprints(prepared)
         require_same_inputs(processes, fingerprints)
-        if changed := changed_inputs(manifest, fingerprints):
-            what = " and ".join(changed)
-            raise UserError(
-                f"{run.reference} can't be resumed: {what} changed since it started; restore that, or start a new run"
-            )
-        for difference in (*changed_versions(manifest), *changed_device(manifest, prepared)):
-            console.print(
-                f"{difference}: the run continues, but not bit for bit as before", style="yellow", highlight=False
-            )
+        require_unchanged(run, manifest, fingerprints)
+        show_differences(console, manifest, prepared)
         update_manifest(run, status="running")
         record_inputs(run, prepared, fingerprints)
         remove_leftovers(run.path)
@@ -370,7 +351,7 @@ def _run(
         if hint := hint_on_gpus(processes, prepared.plan.device, sys.argv[1:]):
             console.print(hint, highlight=False, soft_wrap=True)
         observer.on_begin(run)
-        with _recorded(outcome, findings):
+        with recorded_findings(outcome, findings):
             times = [time.perf_counter()]
             findings.add(run_preflight(prepared))
             times.append(time.perf_counter())
@@ -391,7 +372,7 @@ def _run(
 
 
 @contextmanager
-def _recorded(outcome: Outcome, findings: RunFindings) -> Iterator[None]:
+def recorded_findings(outcome: Outcome, findings: RunFindings) -> Iterator[None]:
     """Put the findings into the summary's row, however the block ends."""
     try:
         yield

@@ -41,16 +41,18 @@ def read_tenor_run(path: Path) -> list[Artifacts]:
     evaluation = _mapping(run.evaluation)
     splits, n_classes = _splits(run, evaluation)
     steps = step_evidence([record for record in records if record.get("kind") == "train"], n_classes or None)
-    evidence: list[Any] = [_checkpoint(run, config, records, evaluation)]
+    is_adaptation = _mapping(run.manifest).get("job") == "adapt"
+    evidence: list[Any] = [] if is_adaptation else [_checkpoint(run, config, records, evaluation)]
     if splits:
         broken = {run.evaluation.name: non_finite_metrics(evaluation)}
         evidence.append(evaluation_evidence(splits, n_classes or None, broken))
     if steps is not None:
-        evidence.append(_with_course(steps, run, config, records, bool(splits)))
+        epochs = None if config is None else (config.adaptation if is_adaptation else config.training).epochs
+        evidence.append(_with_course(steps, run, config, records, epochs, bool(splits)))
     settings = config.model_dump(mode="json") if config else {}
     return [
         Artifacts(
-            "a Tenor run",
+            "a run of tenor adapt" if is_adaptation else "a Tenor run",
             tuple(evidence),
             earlier=read_findings(run.findings),
             settings=settings,
@@ -63,18 +65,32 @@ def read_tenor_run(path: Path) -> list[Artifacts]:
 
 def _own_files(run: RunDirectory) -> tuple[Path, ...]:
     """What belongs to every run, read or not: the rest of its folder came from elsewhere, or is a later evaluation."""
-    files = (run.config, run.manifest, run.metrics, run.evaluation, run.findings, run.report, run.text_keys)
-    return (*files, run.path / LOCK_NAME, run.tensorboard, run.checkpoints, run.model, run.baseline, run.predictions)
+    files = (run.config, run.manifest, run.metrics, run.evaluation, run.findings, run.report, run.adaptation)
+    return (
+        *files,
+        run.text_keys,
+        run.path / LOCK_NAME,
+        run.tensorboard,
+        run.checkpoints,
+        run.model,
+        run.baseline,
+        run.predictions,
+    )
 
 
 def _with_course(
-    steps: StepEvidence, run: RunDirectory, config: Config | None, records: list[dict[str, Any]], evaluated: bool
+    steps: StepEvidence,
+    run: RunDirectory,
+    config: Config | None,
+    records: list[dict[str, Any]],
+    epochs: int | None,
+    evaluated: bool,
 ) -> StepEvidence:
     """The steps together with the validations, the plan and how the run ended."""
     validations = [record for record in records if record.get("kind") == "validation"]
     done = [(record["step"], number(record.get("epoch"))) for record in validations]
     step, epoch = next(((step, epoch) for step, epoch in reversed(done) if epoch), (None, None))
-    total = round(step / epoch * config.training.epochs) if config and step and epoch else None
+    total = round(step / epoch * epochs) if epochs and step and epoch else None
     last = max(int(record["step"]) for record in records)
     status = _text(_mapping(run.manifest).get("status"))
     return replace(
@@ -94,7 +110,8 @@ def _with_course(
 def _outcome(run: RunDirectory) -> str:
     """How the run ended, and what to do next."""
     manifest = _mapping(run.manifest)
-    resume = f"resume it with `tenor train --resume {run.path}`"
+    job = "adapt" if manifest.get("job") == "adapt" else "train"
+    resume = f"resume it with `tenor {job} --resume {run.path}`"
     match manifest.get("status"):
         case "interrupted":
             return f"the run was interrupted; {resume}"

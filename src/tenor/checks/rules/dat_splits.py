@@ -1,11 +1,11 @@
 """Splits compared: rows shared by two, differences in class proportions and lengths, which split selects the model."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from tenor.checks.evidence import DataEvidence
+from tenor.checks.evidence import CorpusEvidence, DataEvidence
 from tenor.checks.finding import CannotTell
 from tenor.checks.rule import rule
 from tenor.checks.rules.shared import (
@@ -18,7 +18,7 @@ from tenor.checks.rules.shared import (
     strings,
     text_keys,
 )
-from tenor.runs.findings import Finding, Severity
+from tenor.runs.findings import RULE_SEVERITY, Finding, Severity
 
 SAME_WORDS = 5  # Shorter texts ("great film") may be written independently by two people.
 WHOLESALE = 0.5  # Half of a split; accidental overlap was below 1% in the datasets examined (IMDb: 0.5%).
@@ -36,6 +36,11 @@ LENGTH_NOTE, LENGTH_WARNING = 0.1, 0.2  # KS distance; at 0.1 a tenth of the row
 def distinct(keys: np.ndarray) -> np.ndarray:
     """The distinct keys of the texts that are not blank (`text_keys`)."""
     return np.unique(keys[keys != 0])
+
+
+def evaluated_keys(evaluated: Mapping[str, Sequence[str]]) -> np.ndarray:
+    """The distinct keys of the texts of all evaluated splits."""
+    return distinct(np.concatenate([np.zeros(0, np.uint64), *map(text_keys, evaluated.values())]))
 
 
 @rule("DAT011", "warning", symptoms=("overlapping splits",), explains=("splits disagree",))
@@ -487,3 +492,42 @@ def _matches(held: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarra
     here = np.repeat(np.arange(len(held)), count)
     offset = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
     return here, np.repeat(left, count) + offset
+
+
+@rule("DAT035", "error")
+def evaluated_texts_in_corpus(corpus: CorpusEvidence) -> Finding | None:
+    """Texts of an evaluated split are in the corpus that the encoder is adapted to
+
+    Measures: texts of the validation and test splits that are in the corpus, apart from case, white space, punctuation,
+    quotes and HTML tags.
+
+    Threshold: none; an exact invariant. A note where all of them have fewer than 5 words.
+
+    Why: an encoder that learned to fill the gaps of a text has memorized part of it. Without labels the effect on the
+    result is small, but a test on these texts no longer shows how well the model does on new ones.
+
+    Look-alikes: short texts are written independently by different people. A corpus that contains the evaluated texts
+    on purpose (adaptation to the very texts that will be classified) is a setting of its own: allow the rule there, and
+    state it with the result.
+
+    Fix: leave these texts out (`adaptation.evaluated_texts=leave_out`), or choose a corpus without them.
+
+    Reference: Gururangan et al. 2020, Don't stop pretraining; Jacovi et al. 2023, Stop uploading test data in plain
+    text.
+    """
+    known = {name: distinct(text_keys(texts)) for name, texts in corpus.evaluated.items()}
+    keys = text_keys(corpus.texts)
+    shared = {name: len(np.intersect1d(keys, texts)) for name, texts in known.items()}
+    if not any(shared.values()):
+        return None
+    hits = np.flatnonzero(np.isin(keys, np.concatenate(list(known.values()))))
+    is_long = any(len(corpus.texts[row].split()) >= SAME_WORDS for row in hits.tolist())
+    counts = [f"{count:,} of {len(known[name]):,} {name} texts" for name, count in shared.items() if count]
+    return Finding(
+        observed=f"{' and '.join(counts)} in a corpus of {len(keys):,} texts",
+        expected="no text of an evaluated split",
+        n=len(keys),
+        cause="the corpus contains the file that the evaluated rows were read or split from",
+        fix="set adaptation.evaluated_texts=leave_out, or choose a corpus without these texts",
+        severity=RULE_SEVERITY if is_long else "note",
+    )

@@ -1,10 +1,10 @@
-"""Training and validation loss together: overfitting, and a training loss of another size."""
+"""Courses of losses: overfitting, a training loss of another size, and a masked-token loss above its trivial value."""
 
 import math
 
 import numpy as np
 
-from tenor.checks.evidence import StepEvidence, ValidationPoint
+from tenor.checks.evidence import MaskedLossEvidence, StepEvidence, ValidationPoint
 from tenor.checks.finding import CannotTell
 from tenor.checks.rule import rule
 from tenor.checks.rules.shared import uninformed
@@ -178,4 +178,43 @@ def _high_start(steps: StepEvidence, first: float, reference: float) -> Finding:
         cause="the loss is a sum over rows or passes, the head starts with large weights, or the first steps diverged",
         fix="record a validation loss and compare; check the reduction of the loss and the first logits",
         severity="note",
+    )
+
+
+MIN_MASKED = 1_000  # Masked tokens: the standard error of their mean loss is then about 0.1 nats.
+
+
+@rule("LOS020", "warning")
+def masked_loss_above_unigrams(result: MaskedLossEvidence) -> Finding | None:
+    """Masked tokens are predicted no better than by their frequencies
+
+    Measures: the mean loss on held-out masked tokens at the end, and the entropy of the corpus' tokens: the loss of a
+    model that knows only how frequent each token is.
+
+    Threshold: a loss at or above the entropy, on at least 1,000 masked tokens.
+
+    Why: such a model uses nothing of the context. Its encoder was changed by gradients of a head that had not learned
+    yet, and is likely to be worse than before.
+
+    Look-alikes: held-out texts of another domain than the corpus, whose own entropy is higher. In a small corpus the
+    entropy is a little too low: by (K - 1) / 2N nats for N tokens of K kinds.
+
+    Fix: train for more steps, with a larger corpus, more `adaptation.epochs` or a smaller `adaptation.batch_size`; if
+    the loss does not fall, with another `adaptation.learning_rate`.
+
+    Reference: Shannon 1951, Prediction and entropy of printed English; Miller 1955, Note on the bias of information
+    estimates.
+    """
+    if result.tokens < MIN_MASKED:
+        raise CannotTell(f"{result.tokens:,} masked tokens; {MIN_MASKED:,} are needed")
+    if result.loss < result.unigram_entropy:
+        return None
+    before = "" if result.first_loss is None else f", {result.first_loss:.2f} before the first step"
+    return Finding(
+        observed=f"a loss of {result.loss:.3f} nats on {result.tokens:,} masked tokens after {result.steps:,} "
+        f"steps{before}",
+        expected=f"less than {result.unigram_entropy:.3f} nats, the unigram entropy of the corpus",
+        n=result.tokens,
+        cause="too few steps, or a learning rate that is far too low or too high",
+        fix="train for more steps (adaptation.epochs, a larger corpus), or with another adaptation.learning_rate",
     )
