@@ -268,8 +268,8 @@ def test_a_damaged_file_is_found(run: Path, splits: Splits, rules: Rules, name: 
 
 
 def test_another_configuration_is_found(run: Path, splits: Splits, rules: Rules) -> None:
-    text = (run / "config.yaml").read_text()
-    (run / "config.yaml").write_text(text.replace("warmup: 0.06", "warmup: 0.07"))
+    changed = load_config(run / "config.yaml", ["training.warmup=0.07"])
+    (run / "config.yaml").write_text(to_yaml(changed))
     assert one_fault(run, splits, rules) == "config.yaml: is not the one that records.jsonl names"
 
 
