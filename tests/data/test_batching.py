@@ -101,17 +101,21 @@ def test_prediction_takes_every_row_once_the_longest_first(lengths: np.ndarray, 
 @given(
     st.lists(st.lists(st.integers(5, 30_000), min_size=1, max_size=12), min_size=1, max_size=12),
     st.integers(0, 4),
+    st.integers(1, 7),
     st.data(),
 )
 def test_collation_pads_on_the_right_and_the_mask_tells_what_is_real(
-    ids: list[list[int]], pad_id: int, data: st.DataObject
+    ids: list[list[int]], pad_id: int, multiple: int, data: st.DataObject
 ) -> None:
     lengths = np.array([len(row) for row in ids])
     labels = np.arange(len(ids)) % 3
     rows = np.array(data.draw(st.lists(st.integers(0, len(ids) - 1), min_size=1, max_size=12)))
-    batch = TokenExamples(token_rows(ids, labels.tolist()), pad_id).collate(rows)
+    batch = TokenExamples(token_rows(ids, labels.tolist()), pad_id).collate(rows, multiple)
     input_ids, mask = batch.inputs["input_ids"], batch.inputs["attention_mask"]
-    assert input_ids.shape == mask.shape == (len(rows), lengths[rows].max())
+    longest, padded = lengths[rows].max(), input_ids.shape[1]
+    assert input_ids.shape == mask.shape == (len(rows), padded)
+    assert longest <= padded < longest + multiple
+    assert padded % multiple == 0 or padded == lengths.max(), "not padded to a multiple, nor as long as any text"
     for position, row in enumerate(rows):
         assert input_ids[position, : lengths[row]].tolist() == ids[row]
         assert (input_ids[position, lengths[row] :] == pad_id).all()

@@ -34,12 +34,13 @@ class Examples(Protocol):
 
     def __len__(self) -> int: ...
 
-    def collate(self, rows: np.ndarray) -> Batch: ...
+    def collate(self, rows: np.ndarray, multiple: int = 1) -> Batch:
+        """One forward pass over `rows`, padded to a `padded_length`."""
 
 
 @dataclass(frozen=True)
 class TokenExamples:
-    """Tokenized rows, padded on the right to the longest of each batch."""
+    """Tokenized rows, padded on the right."""
 
     tokens: TokenizedText | Shortened
     pad_id: int | None
@@ -56,18 +57,25 @@ class TokenExamples:
     def labels(self) -> np.ndarray:
         return self.tokens.labels
 
-    def collate(self, rows: np.ndarray) -> Batch:
-        """`input_ids` and `attention_mask`, int64, shape (rows, longest)."""
+    def collate(self, rows: np.ndarray, multiple: int = 1) -> Batch:
+        """`input_ids` and `attention_mask`, int64, shape (rows, padded length)."""
         lengths = self.lengths[rows]
-        input_ids = np.full((len(rows), lengths.max()), self.pad_id or 0, dtype=np.int64)
+        longest = padded_length(self.lengths, rows, multiple)
+        input_ids = np.full((len(rows), longest), self.pad_id or 0, dtype=np.int64)
         for position, row in enumerate(rows):
             input_ids[position, : lengths[position]] = self.tokens.row(row)
-        mask = np.arange(lengths.max()) < lengths[:, None]
+        mask = np.arange(longest) < lengths[:, None]
         return Batch(
             {"input_ids": torch.from_numpy(input_ids), "attention_mask": torch.from_numpy(mask.astype(np.int64))},
             torch.from_numpy(self.labels[rows]),
             int(lengths.sum()),
         )
+
+
+def padded_length(lengths: np.ndarray, rows: np.ndarray, multiple: int) -> int:
+    """The length of the longest of `rows`, rounded up to a multiple, but no longer than the longest of all rows, which
+    the model is known to accept."""
+    return min(-(-int(lengths[rows].max()) // multiple) * multiple, int(lengths.max()))
 
 
 def epoch_batches(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:

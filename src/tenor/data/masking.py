@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tenor.data.batching import Batch
+from tenor.data.batching import Batch, padded_length
 from tenor.data.dataset import LabelledText
 from tenor.data.tokenization import TokenizedText, Truncation, special_tokens_around, tokenize
 from tenor.errors import UserError
@@ -149,15 +149,15 @@ class MaskedBlocks:
     def labels(self) -> np.ndarray:
         return self.blocks.selected
 
-    def collate(self, rows: np.ndarray) -> Batch:
+    def collate(self, rows: np.ndarray, multiple: int = 1) -> Batch:
         """The masked blocks, padded on the right.
 
-        `input_ids` and `attention_mask` have shape (rows, longest). `selected` are the positions of the selected tokens
-        in the flattened batch, ascending, and `targets` their original ids, int64, shape (selected,); the targets are
-        the batch's labels too.
+        `input_ids` and `attention_mask` have shape (rows, padded length). `selected` are the positions of the selected
+        tokens in the flattened batch, ascending, and `targets` their original ids, int64, shape (selected,); the
+        targets are the batch's labels too.
         """
         lengths = self.lengths[rows]
-        longest = int(lengths.max())
+        longest = padded_length(self.lengths, rows, multiple)
         input_ids = np.full((len(rows), longest), self.blocks.masking.pad_id, dtype=np.int64)
         selected, targets = [], []
         for at, block in enumerate(rows.tolist()):

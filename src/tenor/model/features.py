@@ -36,8 +36,8 @@ class FeatureExamples:
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def collate(self, rows: np.ndarray) -> Batch:
-        """`features`, shape (rows, width)."""
+    def collate(self, rows: np.ndarray, multiple: int = 1) -> Batch:
+        """`features`, shape (rows, width); there is nothing to pad."""
         features = torch.from_numpy(self.features[rows])
         return Batch({"features": features}, torch.from_numpy(self.labels[rows]), int(self.lengths[rows].sum()))
 

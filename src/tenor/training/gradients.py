@@ -88,7 +88,7 @@ def _accumulate(
     # Autocast keeps its 16-bit weights until the outermost block ends: so they are made once per step, not per pass.
     with torch.autocast(plan.device, enabled=False):
         for rows in passes:
-            micro_batch = examples.collate(rows)
+            micro_batch = examples.collate(rows, plan.length_multiple)
             inputs = {name: _on(tensor, device) for name, tensor in micro_batch.inputs.items()}
             with plan.autocast():
                 logits = task.forward(model, inputs)
