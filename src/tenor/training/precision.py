@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from tenor.checks.gather.batches import random_states_kept
-from tenor.data.batching import epoch_batches
+from tenor.data.batching import Batch, Examples, epoch_batches
 from tenor.model.device import Precision, instruction_sets
 from tenor.model.freezing import set_training_mode
 from tenor.model.memory import freed_memory_kept
@@ -87,7 +87,40 @@ class _Step:
     gradient: list[torch.Tensor]
 
 
+@dataclass(frozen=True)
+class _PaddedAlike:
+    """Examples whose passes have the same shapes in both types: dropout would draw other masks for other shapes."""
+
+    examples: Examples
+    multiple: int
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        return self.examples.lengths
+
+    @property
+    def labels(self) -> np.ndarray:
+        return self.examples.labels
+
+    def collate(self, rows: np.ndarray, multiple: int = 1) -> Batch:
+        return self.examples.collate(rows, self.multiple)
+
+
+def _padded_alike(task: TrainingTask, multiple: int) -> TrainingTask:
+    in_epoch, short = task.train_in, task.short_train
+    return replace(
+        task,
+        train=_PaddedAlike(task.train, multiple),
+        short_train=None if short is None else _PaddedAlike(short, multiple),
+        train_in=None if in_epoch is None else lambda epoch: _PaddedAlike(in_epoch(epoch), multiple),
+    )
+
+
 def _compare(task: TrainingTask, other: Precision) -> PrecisionChoice:
+    task = _padded_alike(task, replace(task.plan, precision=other).length_multiple)
     batch = _batch(task)
     kinds: tuple[Precision, ...] = ("fp32", other)
     seconds: dict[str, float] = dict.fromkeys(kinds, math.inf)
