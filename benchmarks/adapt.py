@@ -1,8 +1,8 @@
 """`make bench-adapt`: masked-language-model training next to `transformers.Trainer`, on MiniLM and embedded reviews.
 
 Every round runs all peers in turn, each in a process of its own, so that what disturbs the machine disturbs all; ratios
-are taken within a round. Speed counts real tokens of the steps after the first. `Trainer` is given what its own example
-does (run_mlm.py): all texts joined and split into full blocks, so that it has no padding.
+are taken within a round. Speed counts real tokens of the steps after the first three. `Trainer` is given what its own
+example does (run_mlm.py): all texts joined and split into full blocks, so that it has no padding.
 """
 
 import argparse
@@ -15,6 +15,7 @@ from typing import Any
 
 from peak import best_product, machine, types
 from training.own_process import in_own_process
+from training.peers import WARM_UP
 
 PEAK_SIZE = 2048
 
@@ -110,7 +111,7 @@ def _tenor(peer: Peer, length: int, tokens: int, threads: int, folder: Path) -> 
         def on_step(state: TrainState) -> None:
             heard.on_step(state)
             seen.append((time.perf_counter(), state.tokens))
-            if len(seen) > steps:
+            if len(seen) == WARM_UP + steps:
                 raise _EnoughError
 
         try:
@@ -119,7 +120,7 @@ def _tenor(peer: Peer, length: int, tokens: int, threads: int, folder: Path) -> 
             pass
         finally:
             recorder.close()
-    (started, before), (ended, after) = seen[0], seen[-1]
+    (started, before), (ended, after) = seen[WARM_UP - 1], seen[-1]
     return (after - before) / (ended - started)
 
 
@@ -154,7 +155,7 @@ def _trainer(peer: Peer, length: int, tokens: int, folder: Path) -> float:
     arguments = TrainingArguments(
         output_dir=str(folder),
         per_device_train_batch_size=peer.batch_size,
-        max_steps=1 + steps,
+        max_steps=WARM_UP + steps,
         use_cpu=True,
         bf16=peer.bf16,
         save_strategy="no",
@@ -170,7 +171,7 @@ def _trainer(peer: Peer, length: int, tokens: int, folder: Path) -> float:
     )
     trainer.remove_callback(PrinterCallback)
     trainer.train()
-    return steps * peer.batch_size * length / (times[-1] - times[0])
+    return steps * peer.batch_size * length / (times[-1] - times[WARM_UP - 1])
 
 
 def _full_blocks(tokenizer: Any, length: int) -> list[dict[str, list[int]]]:

@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tenor.data.batching import TokenExamples, epoch_batches, least_padding, micro_batches, sequential_batches
+from tenor.data.batching import (
+    TokenExamples,
+    epoch_batches,
+    least_padding,
+    micro_batches,
+    padded_length,
+    sequential_batches,
+)
 from tiny_rows import token_rows
 
 row_lengths = hnp.arrays(np.int32, st.integers(0, 300), elements=st.integers(2, 256))
@@ -101,27 +108,35 @@ def test_prediction_takes_every_row_once_the_longest_first(lengths: np.ndarray, 
 @given(
     st.lists(st.lists(st.integers(5, 30_000), min_size=1, max_size=12), min_size=1, max_size=12),
     st.integers(0, 4),
-    st.integers(1, 7),
+    st.booleans(),
     st.data(),
 )
 def test_collation_pads_on_the_right_and_the_mask_tells_what_is_real(
-    ids: list[list[int]], pad_id: int, multiple: int, data: st.DataObject
+    ids: list[list[int]], pad_id: int, rounded: bool, data: st.DataObject
 ) -> None:
     lengths = np.array([len(row) for row in ids])
     labels = np.arange(len(ids)) % 3
     rows = np.array(data.draw(st.lists(st.integers(0, len(ids) - 1), min_size=1, max_size=12)))
-    batch = TokenExamples(token_rows(ids, labels.tolist()), pad_id).collate(rows, multiple)
+    batch = TokenExamples(token_rows(ids, labels.tolist()), pad_id).collate(rows, rounded)
     input_ids, mask = batch.inputs["input_ids"], batch.inputs["attention_mask"]
     longest, padded = lengths[rows].max(), input_ids.shape[1]
     assert input_ids.shape == mask.shape == (len(rows), padded)
-    assert longest <= padded < longest + multiple
-    assert padded % multiple == 0 or padded == lengths.max(), "not padded to a multiple, nor as long as any text"
+    assert longest <= padded <= (longest * 9 // 8 if rounded else longest)
+    assert padded <= lengths.max(), "longer than any text, so perhaps longer than the model accepts"
     for position, row in enumerate(rows):
         assert input_ids[position, : lengths[row]].tolist() == ids[row]
         assert (input_ids[position, lengths[row] :] == pad_id).all()
         assert mask[position].tolist() == [1] * lengths[row] + [0] * (mask.shape[1] - lengths[row])
     assert batch.labels.tolist() == labels[rows].tolist()
     assert batch.tokens == lengths[rows].sum() == mask.sum()
+
+
+def test_few_rounded_lengths_occur() -> None:
+    lengths = np.arange(1, 513)
+    rounded = {padded_length(lengths, np.array([row]), rounded=True) for row in range(512)}
+    assert {*range(1, 17), 18, 60, 64, 128, 144, 256, 288, 512} <= rounded
+    for half in (16, 32, 64, 128, 256):
+        assert len([length for length in rounded if half < length <= 2 * half]) == 8
 
 
 def work(batches: list[np.ndarray], lengths: np.ndarray, pass_cost: int) -> int:

@@ -36,9 +36,9 @@ class Watched:
     def labels(self) -> np.ndarray:
         return self.inner.labels
 
-    def collate(self, rows: np.ndarray, multiple: int = 1) -> Batch:
+    def collate(self, rows: np.ndarray, rounded: bool = False) -> Batch:
         self.seen.extend(int(row) for row in rows)
-        return self.inner.collate(rows, multiple)
+        return self.inner.collate(rows, rounded)
 
 
 def test_every_epoch_sees_each_example_once_and_each_in_another_order(small_model: Path, tmp_path: Path) -> None:

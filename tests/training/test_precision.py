@@ -38,7 +38,7 @@ def _pretend(
     """Steps of 1 s in float32, with loss 0.5 and gradient 1, and as given in bfloat16; returns the steps taken."""
     taken: list[str] = []
 
-    def step(task: TrainingTask, kind: str, batch: object) -> _Step:
+    def step(task: TrainingTask, kind: str, batch: object, rounded: bool) -> _Step:
         taken.append(kind)
         values = (bf16_seconds, loss, gradient) if kind == "bf16" else (1.0, 0.5, 1.0)
         return _Step(values[0], values[1], [torch.tensor([values[2]])])

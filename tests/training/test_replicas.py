@@ -222,8 +222,8 @@ class _Lengths:
     def __len__(self) -> int:
         return len(self.examples)
 
-    def collate(self, rows: np.ndarray, multiple: int = 1) -> Any:
-        return self.examples.collate(rows, multiple)
+    def collate(self, rows: np.ndarray, rounded: bool = False) -> Any:
+        return self.examples.collate(rows, rounded)
 
 
 def test_a_gpu_has_one(small_model: Path, tmp_path: Path) -> None:

@@ -34,8 +34,8 @@ class Examples(Protocol):
 
     def __len__(self) -> int: ...
 
-    def collate(self, rows: np.ndarray, multiple: int = 1) -> Batch:
-        """One forward pass over `rows`, padded to a `padded_length`."""
+    def collate(self, rows: np.ndarray, rounded: bool = False) -> Batch:
+        """One forward pass over `rows`, padded to their `padded_length`."""
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,10 @@ class TokenExamples:
     def labels(self) -> np.ndarray:
         return self.tokens.labels
 
-    def collate(self, rows: np.ndarray, multiple: int = 1) -> Batch:
+    def collate(self, rows: np.ndarray, rounded: bool = False) -> Batch:
         """`input_ids` and `attention_mask`, int64, shape (rows, padded length)."""
         lengths = self.lengths[rows]
-        longest = padded_length(self.lengths, rows, multiple)
+        longest = padded_length(self.lengths, rows, rounded)
         input_ids = np.full((len(rows), longest), self.pad_id or 0, dtype=np.int64)
         for position, row in enumerate(rows):
             input_ids[position, : lengths[position]] = self.tokens.row(row)
@@ -72,10 +72,16 @@ class TokenExamples:
         )
 
 
-def padded_length(lengths: np.ndarray, rows: np.ndarray, multiple: int) -> int:
-    """The length of the longest of `rows`, rounded up to a multiple, but no longer than the longest of all rows, which
-    the model is known to accept."""
-    return min(-(-int(lengths[rows].max()) // multiple) * multiple, int(lengths.max()))
+def padded_length(lengths: np.ndarray, rows: np.ndarray, rounded: bool) -> int:
+    """The length of the longest of `rows`; `rounded` up by at most an eighth, so that few lengths occur.
+
+    It is never above that of the longest of all rows, which the model is known to accept.
+    """
+    longest = int(lengths[rows].max())
+    if not rounded:
+        return longest
+    multiple = 2 ** max(0, (longest // 8).bit_length() - 1)  # The largest power of two that is at most an eighth.
+    return min(-(-longest // multiple) * multiple, int(lengths.max()))
 
 
 def epoch_batches(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:

@@ -149,7 +149,7 @@ class MaskedBlocks:
     def labels(self) -> np.ndarray:
         return self.blocks.selected
 
-    def collate(self, rows: np.ndarray, multiple: int = 1) -> Batch:
+    def collate(self, rows: np.ndarray, rounded: bool = False) -> Batch:
         """The masked blocks, padded on the right.
 
         `input_ids` and `attention_mask` have shape (rows, padded length). `selected` are the positions of the selected
@@ -157,7 +157,7 @@ class MaskedBlocks:
         targets are the batch's labels too.
         """
         lengths = self.lengths[rows]
-        longest = padded_length(self.lengths, rows, multiple)
+        longest = padded_length(self.lengths, rows, rounded)
         input_ids = np.full((len(rows), longest), self.blocks.masking.pad_id, dtype=np.int64)
         selected, targets = [], []
         for at, block in enumerate(rows.tolist()):

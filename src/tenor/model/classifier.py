@@ -333,13 +333,17 @@ def _random_encoder() -> tuple[Any, Any]:
     return DistilBertConfig(vocab_size=size, dim=64, hidden_dim=256, n_layers=2, n_heads=4), tokenizer
 
 
-def _load_weights(name: str, location: str, config: Any) -> tuple[Any, tuple[str, ...]]:
-    """The model, and the names of its newly initialized parameters."""
-    from transformers import AutoModelForSequenceClassification
+def load_model(auto_class: Any, name: str, location: str, config: Any) -> tuple[Any, dict[str, Any]]:
+    """A model of the kind that one of the `AutoModel…` classes loads, in float32, and what `transformers` reports of
+    its weights.
 
+    Raises:
+        UserError: broken weights, or none in safetensors.
+        TenorError: memory ran out.
+    """
     try:
         with advice_on_memory(*DOES_NOT_FIT), quiet_transformers():
-            model, loading = AutoModelForSequenceClassification.from_pretrained(
+            return auto_class.from_pretrained(
                 location,
                 config=config,
                 dtype=torch.float32,
@@ -353,13 +357,25 @@ def _load_weights(name: str, location: str, config: Any) -> tuple[Any, tuple[str
     except Exception as error:  # As above: broken weights raise many types of error.
         refuse_id_without_safetensors(name, error)
         raise UserError(_loading_failed(name, error)) from error
+
+
+def newly_initialized(loading: dict[str, Any]) -> set[str]:
+    """The keys that the weights don't contain, or in another shape, as the head of another task."""
+    # A key is a tuple for a tensor of another shape.
+    mismatched = [key[0] if isinstance(key, tuple) else key for key in loading["mismatched_keys"]]
+    return {*loading["missing_keys"], *mismatched}
+
+
+def _load_weights(name: str, location: str, config: Any) -> tuple[Any, tuple[str, ...]]:
+    """The model, and the names of its newly initialized parameters."""
+    from transformers import AutoModelForSequenceClassification
+
+    model, loading = load_model(AutoModelForSequenceClassification, name, location, config)
     missing = [key for key in loading["missing_keys"] if key.startswith(f"{model.base_model_prefix}.")]
     refuse_prefix(name, location, missing, loading["unexpected_keys"])
     refuse_misfits(name, model, loading)
     _use_full_attention(model)
-    # A key is a tuple for a tensor of another shape, for example the head of another task.
-    mismatched = [key[0] if isinstance(key, tuple) else key for key in loading["mismatched_keys"]]
-    return model, tuple(sorted({*loading["missing_keys"], *mismatched}))
+    return model, tuple(sorted(newly_initialized(loading)))
 
 
 def _loading_failed(name: str, error: Exception) -> str:

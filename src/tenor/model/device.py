@@ -76,13 +76,13 @@ class DevicePlan:
         return ("Apple MPS",) if self.device == "mps" else ()
 
     @property
-    def length_multiple(self) -> int:
-        """Of which the padded length of a training pass is a multiple.
+    def rounds_lengths(self) -> bool:
+        """Whether the padded lengths of training passes are rounded up.
 
         In bfloat16 on a CPU oneDNN compiles a kernel for every new shape and keeps up to 1,024 of them, and tensors of
         ever new sizes leave gaps in the heap: shapes that recur are worth some padding.
         """
-        return 32 if self.device == "cpu" and self.precision == "bf16" else 1
+        return self.device == "cpu" and self.precision == "bf16"
 
     @property
     def passes_side_by_side(self) -> int:

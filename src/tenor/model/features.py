@@ -36,7 +36,7 @@ class FeatureExamples:
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def collate(self, rows: np.ndarray, multiple: int = 1) -> Batch:
+    def collate(self, rows: np.ndarray, rounded: bool = False) -> Batch:
         """`features`, shape (rows, width); there is nothing to pad."""
         features = torch.from_numpy(self.features[rows])
         return Batch({"features": features}, torch.from_numpy(self.labels[rows]), int(self.lengths[rows].sum()))

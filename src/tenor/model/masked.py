@@ -13,8 +13,8 @@ from torch.nn.functional import cross_entropy
 from transformers.modeling_outputs import BaseModelOutput
 
 from tenor.config.schema import Model
-from tenor.errors import TenorError, UserError, advice_on_memory, first_line
-from tenor.model.classifier import DOES_NOT_FIT, RANDOM, load_classifier, locate, quiet_transformers
+from tenor.errors import UserError
+from tenor.model.classifier import RANDOM, load_classifier, load_model, locate, newly_initialized, quiet_transformers
 from tenor.model.speed import with_children
 from tenor.runs.process_state import SETTINGS
 
@@ -74,7 +74,8 @@ def load_masked_model(settings: Model, seed: int, device: str) -> MaskedModel:
             model.base_model.load_state_dict(classifier.model.base_model.state_dict())
             new = {name for name, _ in model.named_parameters() if not name.startswith(f"{model.base_model_prefix}.")}
         else:
-            model, new = _load(settings.name, config)
+            model, loading = load_model(AutoModelForMaskedLM, settings.name, locate(settings.name), config)
+            new = {name for name, _ in model.named_parameters()} & newly_initialized(loading)
     refuse_mixing_head(settings.name, model)
     names = model.state_dict().keys()
     prefix = f"{classifier.model.base_model_prefix}."
@@ -94,33 +95,6 @@ def _source_config(name: str) -> Any:
     from transformers import AutoConfig
 
     return AutoConfig.from_pretrained(locate(name), trust_remote_code=False)
-
-
-def _load(name: str, config: Any) -> tuple[Any, set[str]]:
-    """The model, and the names of its newly initialized parameters."""
-    from transformers import AutoModelForMaskedLM
-
-    try:
-        with advice_on_memory(*DOES_NOT_FIT), quiet_transformers():
-            model, loading = AutoModelForMaskedLM.from_pretrained(
-                locate(name),
-                config=config,
-                dtype=torch.float32,
-                use_safetensors=True,
-                trust_remote_code=False,
-                ignore_mismatched_sizes=True,
-                output_loading_info=True,
-            )
-    except TenorError:
-        raise
-    except Exception as error:  # Broken weights raise errors of many types.
-        raise UserError(
-            f"model.name: {name!r} can't be loaded as a masked language model: {first_line(error)}. Use config.json "
-            "and model.safetensors of the same model"
-        ) from error
-    changed = {key[0] if isinstance(key, tuple) else key for key in loading["mismatched_keys"]}
-    parameters = {name for name, _ in model.named_parameters()}
-    return model, parameters & {*loading["missing_keys"], *changed}
 
 
 class _Computed(nn.Module):

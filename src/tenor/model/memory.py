@@ -83,7 +83,7 @@ def freed_memory_kept() -> Iterator[Callable[[], None]]:
     use_one_heap()
     try:
         with _THRESHOLDS.made(lambda: _set_thresholds((LARGEST_KEPT, NO_LIMIT))):
-            yield _Bound(glibc)
+            yield _FreeMemoryBound(glibc)
     finally:
         glibc.malloc_trim(0)
 
@@ -98,7 +98,7 @@ def _set_thresholds(mmap_and_trim: tuple[int, int]) -> None:
 _THRESHOLDS = OverlappingChange(read=lambda: (OWN_LARGEST, OWN_LIMIT), write=_set_thresholds)
 
 
-class _Bound:
+class _FreeMemoryBound:
     """Returns free memory beyond `MOST_FREE` to the system, seldom."""
 
     def __init__(self, glibc: ctypes.CDLL) -> None:

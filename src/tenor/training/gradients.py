@@ -72,14 +72,26 @@ Backward = Callable[[torch.Tensor], None]
 
 
 def gradients_of(
-    task: TrainingTask, backward: Backward = torch.Tensor.backward, device: torch.device | str | None = None
+    task: TrainingTask,
+    backward: Backward = torch.Tensor.backward,
+    device: torch.device | str | None = None,
+    rounded: bool | None = None,
 ) -> ComputeGradients:
-    """The task's forward and backward passes in the plan's precision, on its device unless another is given."""
-    return partial(_accumulate, task, backward, device or task.plan.device)
+    """The task's forward and backward passes in the plan's precision, on its device unless another is given.
+
+    `rounded`: whether the padded lengths are rounded up, if not as the plan says.
+    """
+    rounded = task.plan.rounds_lengths if rounded is None else rounded
+    return partial(_accumulate, task, backward, device or task.plan.device, rounded)
 
 
 def _accumulate(
-    task: TrainingTask, backward: Backward, device: torch.device | str, model: nn.Module, batch: StepBatch
+    task: TrainingTask,
+    backward: Backward,
+    device: torch.device | str,
+    rounded: bool,
+    model: nn.Module,
+    batch: StepBatch,
 ) -> BatchSums:
     examples, objective, plan = task.at(batch.step).train, task.objective, task.plan
     loss_sum = torch.zeros((), dtype=torch.float64, device=device)
@@ -88,7 +100,7 @@ def _accumulate(
     # Autocast keeps its 16-bit weights until the outermost block ends: so they are made once per step, not per pass.
     with torch.autocast(plan.device, enabled=False):
         for rows in passes:
-            micro_batch = examples.collate(rows, plan.length_multiple)
+            micro_batch = examples.collate(rows, rounded)
             inputs = {name: _on(tensor, device) for name, tensor in micro_batch.inputs.items()}
             with plan.autocast():
                 logits = task.forward(model, inputs)

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from tenor.checks.gather.batches import random_states_kept
-from tenor.data.batching import Batch, Examples, epoch_batches
+from tenor.data.batching import epoch_batches
 from tenor.model.device import Precision, instruction_sets
 from tenor.model.freezing import set_training_mode
 from tenor.model.memory import freed_memory_kept
@@ -87,47 +87,15 @@ class _Step:
     gradient: list[torch.Tensor]
 
 
-@dataclass(frozen=True)
-class _PaddedAlike:
-    """Examples whose passes have the same shapes in both types: dropout would draw other masks for other shapes."""
-
-    examples: Examples
-    multiple: int
-
-    def __len__(self) -> int:
-        return len(self.examples)
-
-    @property
-    def lengths(self) -> np.ndarray:
-        return self.examples.lengths
-
-    @property
-    def labels(self) -> np.ndarray:
-        return self.examples.labels
-
-    def collate(self, rows: np.ndarray, multiple: int = 1) -> Batch:
-        return self.examples.collate(rows, self.multiple)
-
-
-def _padded_alike(task: TrainingTask, multiple: int) -> TrainingTask:
-    in_epoch, short = task.train_in, task.short_train
-    return replace(
-        task,
-        train=_PaddedAlike(task.train, multiple),
-        short_train=None if short is None else _PaddedAlike(short, multiple),
-        train_in=None if in_epoch is None else lambda epoch: _PaddedAlike(in_epoch(epoch), multiple),
-    )
-
-
 def _compare(task: TrainingTask, other: Precision) -> PrecisionChoice:
-    task = _padded_alike(task, replace(task.plan, precision=other).length_multiple)
     batch = _batch(task)
+    rounded = replace(task.plan, precision=other).rounds_lengths
     kinds: tuple[Precision, ...] = ("fp32", other)
     seconds: dict[str, float] = dict.fromkeys(kinds, math.inf)
     last: dict[str, _Step] = {}
     for index in range(ROUNDS):
         for kind in kinds:
-            last[kind] = _step(task, kind, batch)
+            last[kind] = _step(task, kind, batch, rounded)
             if index:
                 seconds[kind] = min(seconds[kind], last[kind].seconds)
     speed: dict[str, float] = {kind: round(float(batch.lengths.sum()) / seconds[kind], 1) for kind in kinds}
@@ -149,10 +117,13 @@ def _batch(task: TrainingTask) -> StepBatch:
     return step_batch(task, task.total_steps - 1, rows[: max(1, fitting)])
 
 
-def _step(task: TrainingTask, precision: Precision, batch: StepBatch) -> _Step:
-    """The forward and backward passes of a batch, spread as in training; the weights are not changed."""
+def _step(task: TrainingTask, precision: Precision, batch: StepBatch, rounded: bool) -> _Step:
+    """The forward and backward passes of a batch, spread as in training; the weights are not changed.
+
+    Both types have the same padded lengths: dropout draws other masks for other shapes.
+    """
     task = replace(task, plan=replace(task.plan, precision=precision))
-    spread = spread_within(task, gradients_of(task))
+    spread = spread_within(task, gradients_of(task, rounded=rounded))
     with random_states_kept(), freed_memory_kept(), spread:
         torch.manual_seed(task.seed)
         set_training_mode(task.model, task.parameters)

@@ -58,8 +58,8 @@ class ShareOfExamples:
     def labels(self) -> np.ndarray:
         return self.examples.labels[self.rows]
 
-    def collate(self, rows: np.ndarray, multiple: int = 1) -> Batch:
-        return self.examples.collate(self.rows[rows], multiple)
+    def collate(self, rows: np.ndarray, rounded: bool = False) -> Batch:
+        return self.examples.collate(self.rows[rows], rounded)
 
 
 def predict_in_shares(

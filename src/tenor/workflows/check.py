@@ -1,7 +1,8 @@
 """`tenor check`, and the checks before the first step of `tenor train`."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from tenor.config.schema import Config
 from tenor.console.run import show_labels, show_notes
 from tenor.data.batching import TokenExamples, epoch_batches
 from tenor.data.dataset import LabelledText
+from tenor.data.masking import Blocks
 from tenor.data.splits import data_notes
 from tenor.data.tokenization import TokenizedText
 from tenor.errors import advice_on_memory
@@ -126,8 +128,17 @@ def data_evidence(prepared: Prepared) -> DataEvidence:
 
 def token_evidence(prepared: Prepared) -> TokenEvidence:
     """The tokenizer, the size of the model's embedding, the ids of some texts and the lengths of all."""
-    tokenizer, model = prepared.classifier.tokenizer, prepared.classifier.model
     train = prepared.tokens["train"]
+    return replace(
+        vocabulary_evidence(prepared.classifier.tokenizer, prepared.classifier.model, train),
+        full_lengths=train.full_lengths,
+        kept_lengths=train.lengths,
+        truncation=prepared.config.data.truncation,
+    )
+
+
+def vocabulary_evidence(tokenizer: Any, model: Any, tokens: TokenizedText | Blocks) -> TokenEvidence:
+    """The tokenizer, the size of the model's embedding, and the ids of some texts."""
     return TokenEvidence(
         vocabulary_size=max(tokenizer.get_vocab().values()) + 1,
         embedding_rows=model.get_input_embeddings().weight.shape[0],
@@ -136,10 +147,7 @@ def token_evidence(prepared: Prepared) -> TokenEvidence:
         unknown_id=tokenizer.unk_token_id,
         first_id=tokenizer.cls_token_id,
         last_id=tokenizer.sep_token_id,
-        input_ids=_sample(train),
-        full_lengths=train.full_lengths,
-        kept_lengths=train.lengths,
-        truncation=prepared.config.data.truncation,
+        input_ids=_sample(tokens),
     )
 
 
@@ -162,7 +170,7 @@ def _rows(rows: LabelledText) -> Rows:
     return Rows(rows.labels, rows.texts)
 
 
-def _sample(tokens: TokenizedText) -> tuple[np.ndarray, ...]:
+def _sample(tokens: TokenizedText | Blocks) -> tuple[np.ndarray, ...]:
     """The ids of some texts, evenly spread over the rows, so that a sorted source is represented as a whole."""
     chosen = np.unique(np.linspace(0, len(tokens) - 1, SAMPLED_TEXTS).astype(int))
     return tuple(tokens.row(int(row)) for row in chosen)

@@ -14,7 +14,7 @@ from tenor.runs.adaptation_summary import AdaptationSummary
 from tenor.runs.directory import RunDirectory
 from tenor.runs.step_records import read_records
 from tenor.training.task import TrainingTask
-from tenor.workflows.check import SAMPLED_TEXTS
+from tenor.workflows.check import vocabulary_evidence
 from tenor.workflows.corpus import held_out_texts
 
 if TYPE_CHECKING:
@@ -37,20 +37,9 @@ def with_own_allowances(config: Config) -> Config:
 
 def corpus_report(prepared: "PreparedAdaptation") -> Report:
     """Before the first step: evaluated texts in the corpus, and whether tokenizer and model fit together."""
-    tokenizer, model, blocks = prepared.masked.tokenizer, prepared.masked.model, prepared.blocks
-    chosen = np.unique(np.linspace(0, len(blocks) - 1, SAMPLED_TEXTS).astype(int))
     evidence = [
         CorpusEvidence(prepared.corpus.rows.texts, held_out_texts(prepared.splits)),
-        TokenEvidence(
-            vocabulary_size=max(tokenizer.get_vocab().values()) + 1,
-            embedding_rows=model.get_input_embeddings().weight.shape[0],
-            pad_id=tokenizer.pad_token_id,
-            model_pad_id=model.config.pad_token_id,
-            unknown_id=tokenizer.unk_token_id,
-            first_id=tokenizer.cls_token_id,
-            last_id=tokenizer.sep_token_id,
-            input_ids=tuple(blocks.row(int(block)) for block in chosen),
-        ),
+        vocabulary_evidence(prepared.masked.tokenizer, prepared.masked.model, prepared.blocks),
     ]
     return run_rules(evidence, "preflight", prepared.config.checks.allow, rules_on(CorpusEvidence, TokenEvidence))
 
