@@ -66,6 +66,18 @@ def test_the_estimate_leaves_weights_gradients_and_random_state(freeze: str, sma
     assert cost.disk_bytes >= 4 * task.parameters.total_count
 
 
+def test_measured_steps_decide_the_time_of_training(small_model: Path, tmp_path: Path) -> None:
+    task = make_task(small_model, tmp_path)
+    plan = dataclasses.replace(task.plan, training_tokens=100)
+    seconds = [
+        estimate_cost(
+            task.model, task.parameters, task.train, plan, trained, 0, 1, batch_size=64, tokens_per_second=50.0
+        ).seconds
+        for trained in (1000, 4000)
+    ]
+    assert seconds == [pytest.approx(20), pytest.approx(80)]
+
+
 def test_the_estimate_grows_with_the_work(small_model: Path, tmp_path: Path) -> None:
     task = make_task(small_model, tmp_path)
     assert _estimate(task, 0, 0, 1).seconds == 0

@@ -249,6 +249,7 @@ def _cost(prepared: "Prepared", train: TokenExamples, replicas: int) -> Cost:
             batch_size=-(-training.batch_size // prepared.processes.count),
             replicas=replicas,
             kept_per_weight=2 if training.ema_decay is None else 3,
+            tokens_per_second=prepared.precision.tokens_per_second.get(prepared.plan.precision),
         )
 
 

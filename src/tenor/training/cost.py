@@ -1,4 +1,4 @@
-"""The time, memory and disk space that a run will take, estimated from one timed pass."""
+"""The time, memory and disk space that a run will take, estimated from a timed pass or from measured steps."""
 
 import time
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ class Lengths:
 
 @dataclass(frozen=True)
 class Cost:
-    """An estimate from one timed forward (and backward) pass and from the sizes of stored tensors."""
+    """An estimate from timed passes and from the sizes of stored tensors."""
 
     seconds: float
     memory_bytes: int
@@ -63,14 +63,20 @@ def estimate_cost(
     batch_size: int,
     replicas: int = 1,
     kept_per_weight: int = 2,
+    tokens_per_second: float | None = None,
 ) -> Cost:
     """Estimate a run from one timed pass; restores weights, gradients and random state.
 
     `kept_per_weight` numbers are stored with every trainable weight: AdamW's two moments, and an average.
+    `tokens_per_second` is the speed of training where steps of it were measured already: a single pass is timed only if
+    there is none, since it is small and alone, so that what every pass costs whatever its size weighs too much.
     """
     model.to(plan.device)
     in_use = _memory_in_use(plan)  # Before the timed pass: the first step reuses the memory of that pass.
-    trained, predicted = _seconds_per_token(model, parameters, examples, plan, batch_size, backward=tokens_to_train > 0)
+    timed = tokens_to_train > 0 and tokens_per_second is None
+    trained, predicted = _seconds_per_token(model, parameters, examples, plan, batch_size, backward=timed)
+    if tokens_per_second is not None:
+        trained = 1 / tokens_per_second
     seconds = tokens_to_train * trained + tokens_to_predict * predicted
     weights = parameters.total_count * 4
     learned = parameters.trainable_count * 4
