@@ -10,7 +10,9 @@ from transformers import AutoModelForSequenceClassification
 
 from faults.fault import fault, faults_of
 from faults.program import Evaluation, Program
-from tenor.checks.evidence import CheckpointEvidence, RankEvidence, ResumeEvidence, ValidationPoint
+from tenor.checks.evidence.checkpoint_evidence import CheckpointEvidence, ResumeEvidence
+from tenor.checks.evidence.process_evidence import RankEvidence
+from tenor.checks.evidence.training_evidence import ValidationPoint
 
 Finish = Any
 

@@ -10,7 +10,8 @@ from tenor.checks import Watchdog, preflight
 from tenor.checks.diagnosis.artifacts import Artifacts
 from tenor.checks.diagnosis.diagnose import diagnose_artifacts
 from tenor.checks.diagnosis.predictions_file import read_claims
-from tenor.checks.evidence import DataEvidence, EvaluationEvidence, Rows
+from tenor.checks.evidence.data_evidence import DataEvidence, Rows
+from tenor.checks.evidence.evaluation_evidence import EvaluationEvidence
 from tenor.checks.finding import Finding, Report
 from tenor.errors import RefusedError
 

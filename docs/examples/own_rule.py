@@ -5,7 +5,7 @@ from torch.utils.data import DataLoader
 from transformers import BertConfig, BertForSequenceClassification
 
 from tenor.checks import preflight
-from tenor.checks.evidence import DataEvidence
+from tenor.checks.evidence.data_evidence import DataEvidence
 from tenor.checks.finding import CannotTell, Finding
 from tenor.checks.rule import rule
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from tenor.checks.evidence import LoopEvidence
+from tenor.checks.evidence.training_evidence import LoopEvidence
 from tenor.checks.finding import CannotTell
 from tenor.checks.rule import Rule
 from tenor.checks.rules.call_order import (

@@ -2,7 +2,8 @@
 
 import pytest
 
-from tenor.checks.evidence import CheckpointEvidence, ValidationPoint
+from tenor.checks.evidence.checkpoint_evidence import CheckpointEvidence
+from tenor.checks.evidence.training_evidence import ValidationPoint
 from tenor.checks.finding import CannotTell
 from tenor.checks.rule import Rule
 from tenor.checks.rules import ckp

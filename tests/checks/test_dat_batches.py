@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader, RandomSampler, SubsetRandomSampler, TensorDataset, WeightedRandomSampler
 
 from tenor.checks import preflight
-from tenor.checks.evidence import BatchEvidence, DataEvidence, Rows
+from tenor.checks.evidence.data_evidence import BatchEvidence, DataEvidence, Rows
 from tenor.checks.finding import CannotTell
 from tenor.checks.gather.batches import batch_evidence
 from tenor.checks.rules import dat_batches as rules

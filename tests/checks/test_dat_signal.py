@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tenor.checks.evidence import DataEvidence, Rows
+from tenor.checks.evidence.data_evidence import DataEvidence, Rows
 from tenor.checks.finding import CannotTell
 from tenor.checks.rules import dat_signal as rules
 

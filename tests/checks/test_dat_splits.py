@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tenor.checks.catalogue import run_rules
-from tenor.checks.evidence import CorpusEvidence, DataEvidence, Rows
+from tenor.checks.evidence.data_evidence import CorpusEvidence, DataEvidence, Rows
 from tenor.checks.finding import CannotTell
 from tenor.checks.rules import dat_splits as rules
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tenor.checks.evidence import LoopEvidence, StepEvidence
+from tenor.checks.evidence.training_evidence import LoopEvidence, StepEvidence
 from tenor.checks.finding import CannotTell
 from tenor.checks.rules.dat_training import every_worker_reads_all_rows, steps_sorted_by_label
 from tenor.runs.findings import Finding

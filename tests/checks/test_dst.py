@@ -2,7 +2,8 @@
 
 import pytest
 
-from tenor.checks.evidence import RankEvidence, ResumeEvidence
+from tenor.checks.evidence.checkpoint_evidence import ResumeEvidence
+from tenor.checks.evidence.process_evidence import RankEvidence
 from tenor.checks.finding import CannotTell
 from tenor.checks.rule import Rule
 from tenor.checks.rules import dst

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import classification_report, roc_auc_score
 
 from tenor.checks.catalogue import run_rules
-from tenor.checks.evidence import EvaluationEvidence, ReportedSplit, StepEvidence
+from tenor.checks.evidence.evaluation_evidence import EvaluationEvidence, ReportedSplit
+from tenor.checks.evidence.training_evidence import StepEvidence
 from tenor.checks.finding import CannotTell
 from tenor.checks.rule import Rule
 from tenor.checks.rules import evl_chance as chance_rules

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tenor.checks.diagnosis import Diagnosis, diagnose
-from tenor.checks.evidence import EvaluationEvidence, ReportedSplit
+from tenor.checks.evidence.evaluation_evidence import EvaluationEvidence, ReportedSplit
 from tenor.checks.finding import CannotTell
 from tenor.checks.rules.evl_order import labels_and_predictions_shifted
 from tenor.checks.rules.evl_rows import no_common_class_name

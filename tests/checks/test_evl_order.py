@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tenor.checks.diagnosis import diagnose
-from tenor.checks.evidence import EvaluationEvidence, ReportedSplit
+from tenor.checks.evidence.evaluation_evidence import EvaluationEvidence, ReportedSplit
 from tenor.checks.finding import CannotTell
 from tenor.checks.rules.evl_order import (
     labels_and_predictions_shifted,

@@ -7,7 +7,7 @@ from unicodedata import normalize
 import numpy as np
 import pytest
 
-from tenor.checks.evidence import OverlapEvidence
+from tenor.checks.evidence.data_evidence import OverlapEvidence
 from tenor.checks.rules.evl_rows import evaluated_rows_in_training
 from tenor.checks.rules.shared import text_keys
 from tenor.data.dataset import LabelledText

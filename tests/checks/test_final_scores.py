@@ -12,7 +12,8 @@ from sklearn.metrics import accuracy_score, f1_score
 
 from tenor.checks.catalogue import run_rules
 from tenor.checks.diagnosis import Diagnosis, diagnose
-from tenor.checks.evidence import EvaluationEvidence, ReportedSplit, ValidationCourse, ValidationPoint
+from tenor.checks.evidence.evaluation_evidence import EvaluationEvidence, ReportedSplit, ValidationCourse
+from tenor.checks.evidence.training_evidence import ValidationPoint
 from tenor.checks.rules.evl_chance import result_at_chance
 from tenor.checks.rules.evl_courses import (
     far_below_chance,

@@ -13,7 +13,7 @@ from tenor.checks import Watchdog
 from tenor.checks.catalogue import BY_CODE
 from tenor.checks.diagnosis.causes import ranked_causes
 from tenor.checks.diagnosis.observations import Observations
-from tenor.checks.evidence import FocalFit, StepEvidence
+from tenor.checks.evidence.training_evidence import FocalFit, StepEvidence
 from tenor.checks.finding import CannotTell
 from tenor.checks.focal_of_mean import fit_focal, read_mean
 from tenor.checks.loss_gradients import ForwardPass

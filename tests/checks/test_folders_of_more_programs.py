@@ -20,7 +20,9 @@ from tenor.checks.diagnosis.diagnose import read_artifacts
 from tenor.checks.diagnosis.pasted_tables import pasted_records
 from tenor.checks.diagnosis.printed_logs import log_records
 from tenor.checks.diagnosis.progress_bars import keras_epochs, without_colours
-from tenor.checks.evidence import CheckpointEvidence, EvaluationEvidence, StepEvidence
+from tenor.checks.evidence.checkpoint_evidence import CheckpointEvidence
+from tenor.checks.evidence.evaluation_evidence import EvaluationEvidence
+from tenor.checks.evidence.training_evidence import StepEvidence
 from tenor.errors import UserError
 
 FOLDERS = Path(__file__).parents[1] / "folders"

@@ -5,7 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tenor.checks.evidence import BatchEvidence, ModelEvidence, ParameterRow, StepEvidence
+from tenor.checks.evidence.data_evidence import BatchEvidence
+from tenor.checks.evidence.model_evidence import ModelEvidence, ParameterRow
+from tenor.checks.evidence.training_evidence import StepEvidence
 from tenor.checks.finding import CannotTell
 from tenor.checks.rule import Rule
 from tenor.checks.rules import frz

@@ -12,18 +12,11 @@ from torch.utils.data import DataLoader, Subset
 from sequences import NAMES, NUMBER_NAMES, made
 from tenor.checks import Watchdog, preflight
 from tenor.checks.catalogue import RULES, run_rules
-from tenor.checks.evidence import (
-    BatchEvidence,
-    DataEvidence,
-    EvaluationEvidence,
-    RankEvidence,
-    ReportedSplit,
-    ResumeEvidence,
-    Rows,
-    ScheduleEvidence,
-    StepEvidence,
-    TokenEvidence,
-)
+from tenor.checks.evidence.checkpoint_evidence import ResumeEvidence
+from tenor.checks.evidence.data_evidence import BatchEvidence, DataEvidence, Rows, TokenEvidence
+from tenor.checks.evidence.evaluation_evidence import EvaluationEvidence, ReportedSplit
+from tenor.checks.evidence.process_evidence import RankEvidence
+from tenor.checks.evidence.training_evidence import ScheduleEvidence, StepEvidence
 from tenor.checks.finding import CannotTell
 from tenor.checks.gather.batches import data_evidence, rows_of
 from tenor.checks.gather.model import schedule_evidence

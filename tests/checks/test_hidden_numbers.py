@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from tenor.checks import Watchdog, diagnose
-from tenor.checks.evidence import StepEvidence
+from tenor.checks.evidence.training_evidence import StepEvidence
 from tenor.checks.rules.los_training import loss_is_nan
 from tenor.errors import RefusedError
 

@@ -13,7 +13,7 @@ from transformers import AlbertConfig, AutoConfig, AutoModelForSequenceClassific
 
 from adapted_models import NAMES, Own, encoder, load
 from tenor.checks.catalogue import run_rules
-from tenor.checks.evidence import RepeatedModule
+from tenor.checks.evidence.model_evidence import RepeatedModule
 from tenor.checks.gather.intentions import class_names_evidence, class_names_of, repeated_modules
 from tenor.checks.gather.model import model_evidence
 from tenor.checks.probes.trace import trace

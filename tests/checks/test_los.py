@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tenor.checks.evidence import ProbeEvidence, StepEvidence
+from tenor.checks.evidence.model_evidence import ProbeEvidence
+from tenor.checks.evidence.training_evidence import StepEvidence
 from tenor.checks.finding import CannotTell
 from tenor.checks.rule import Rule
 from tenor.checks.rules import los_function, los_training

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from tenor.checks.catalogue import run_rules
-from tenor.checks.evidence import CheckpointEvidence, MaskedLossEvidence, StepEvidence, ValidationPoint
+from tenor.checks.evidence.checkpoint_evidence import CheckpointEvidence
+from tenor.checks.evidence.training_evidence import MaskedLossEvidence, StepEvidence, ValidationPoint
 from tenor.checks.finding import CannotTell
 from tenor.checks.rule import Rule
 from tenor.checks.rules import ckp, evl_claims, los_curves, los_training, opt_schedule

@@ -10,7 +10,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from tenor.checks import Watchdog
-from tenor.checks.evidence import ProbeEvidence, StepEvidence
+from tenor.checks.evidence.model_evidence import ProbeEvidence
+from tenor.checks.evidence.training_evidence import StepEvidence
 from tenor.checks.loss_families import read_losses
 from tenor.checks.loss_gradients import ForwardPass
 from tenor.checks.probes.probe import probe

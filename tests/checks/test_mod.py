@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from tenor.checks.evidence import ModelEvidence, ParameterRow, ProbeEvidence
+from tenor.checks.evidence.model_evidence import ModelEvidence, ParameterRow, ProbeEvidence
 from tenor.checks.finding import CannotTell
 from tenor.checks.gather.model import model_evidence
 from tenor.checks.probes.trace import trace

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tenor.checks.evidence import GroupRow, OptimizerEvidence, ProbeEvidence, ScheduleEvidence, StepEvidence
+from tenor.checks.evidence.model_evidence import ProbeEvidence
+from tenor.checks.evidence.training_evidence import GroupRow, OptimizerEvidence, ScheduleEvidence, StepEvidence
 from tenor.checks.finding import CannotTell
 from tenor.checks.rule import Rule
 from tenor.checks.rules import opt_groups, opt_schedule, opt_steps

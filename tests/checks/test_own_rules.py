@@ -13,7 +13,9 @@ from tenor.checks import Watchdog, catalogue
 from tenor.checks.before_training import preflight
 from tenor.checks.catalogue import RULES, by_code, causes_of, find_rule, run_rules, with_rules
 from tenor.checks.diagnosis import diagnose
-from tenor.checks.evidence import DataEvidence, EvaluationEvidence, ReportedSplit, Rows, StepEvidence
+from tenor.checks.evidence.data_evidence import DataEvidence, Rows
+from tenor.checks.evidence.evaluation_evidence import EvaluationEvidence, ReportedSplit
+from tenor.checks.evidence.training_evidence import StepEvidence
 from tenor.checks.rule import Rule, rule
 from tenor.errors import UserError
 from tenor.runs.findings import Finding

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tenor.checks.evidence import PrecisionEvidence, StepEvidence
+from tenor.checks.evidence.model_evidence import PrecisionEvidence
+from tenor.checks.evidence.training_evidence import StepEvidence
 from tenor.checks.finding import CannotTell
 from tenor.checks.rules import prc
 

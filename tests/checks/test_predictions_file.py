@@ -12,7 +12,7 @@ import pytest
 
 from tenor.checks.diagnosis import diagnose
 from tenor.checks.diagnosis.predictions_file import read_claims
-from tenor.checks.evidence import ReportedSplit
+from tenor.checks.evidence.evaluation_evidence import ReportedSplit
 from tenor.errors import UserError
 from tenor.runs.predictions import write_predictions
 

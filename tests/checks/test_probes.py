@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from tenor.checks.catalogue import run_rules
-from tenor.checks.evidence import ProbeEvidence
+from tenor.checks.evidence.model_evidence import ProbeEvidence
 from tenor.checks.finding import CannotTell
 from tenor.checks.probes.probe import probe
 from tenor.checks.rule import Rule

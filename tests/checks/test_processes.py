@@ -12,7 +12,7 @@ import pytest
 
 import two_processes
 from tenor.checks.catalogue import find_rule
-from tenor.checks.evidence import ProcessEvidence
+from tenor.checks.evidence.process_evidence import ProcessEvidence
 from tenor.checks.finding import CannotTell
 
 

@@ -14,7 +14,7 @@ import torch
 import rank_faults
 from process_group import run_group
 from tenor.checks.catalogue import find_rule
-from tenor.checks.evidence import AgreementEvidence
+from tenor.checks.evidence.process_evidence import AgreementEvidence
 from tenor.checks.gather.ranks import checksums, compare
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "torchrun_loop.py"

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from tenor.checks.evidence import GroupRow, OptimizerEvidence, ProbeEvidence
+from tenor.checks.evidence.model_evidence import ProbeEvidence
+from tenor.checks.evidence.training_evidence import GroupRow, OptimizerEvidence
 from tenor.checks.finding import CannotTell
 from tenor.checks.probes.probe import probe
 from tenor.checks.probes.short_experiments import HIGHEST, LOWEST, STEPS

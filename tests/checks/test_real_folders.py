@@ -11,7 +11,9 @@ from rich.console import Console
 
 from tenor.checks.diagnosis import Diagnosis, diagnose
 from tenor.checks.diagnosis.diagnose import read_artifacts
-from tenor.checks.evidence import CheckpointEvidence, EvaluationEvidence, StepEvidence
+from tenor.checks.evidence.checkpoint_evidence import CheckpointEvidence
+from tenor.checks.evidence.evaluation_evidence import EvaluationEvidence
+from tenor.checks.evidence.training_evidence import StepEvidence
 from tenor.console.diagnosis_text import render
 from tenor.errors import UserError
 from tenor.runs.findings import Finding

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tenor.checks.diagnosis import Diagnosis, diagnose
-from tenor.checks.evidence import StepEvidence, ValidationPoint
+from tenor.checks.evidence.training_evidence import StepEvidence, ValidationPoint
 from tenor.checks.rules.los_training import loss_is_nan
 from tenor.runs.findings import Finding
 

@@ -11,7 +11,8 @@ from rich.console import Console
 
 from tenor.checks.catalogue import run_rules
 from tenor.checks.diagnosis import Diagnosis, diagnose
-from tenor.checks.evidence import EvaluationEvidence, ReportedSplit, ValidationCourse, ValidationPoint
+from tenor.checks.evidence.evaluation_evidence import EvaluationEvidence, ReportedSplit, ValidationCourse
+from tenor.checks.evidence.training_evidence import ValidationPoint
 from tenor.checks.finding import CannotTell
 from tenor.checks.rules.evl_chance import result_at_chance
 from tenor.checks.rules.evl_collapse import class_hardly_ever_right, fitted_but_constant

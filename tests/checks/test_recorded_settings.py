@@ -10,7 +10,7 @@ from rich.console import Console
 from tenor.checks.diagnosis import Diagnosis, diagnose
 from tenor.checks.diagnosis.diagnose import read_artifacts
 from tenor.checks.diagnosis.observations import observations_of
-from tenor.checks.evidence import EvaluationEvidence
+from tenor.checks.evidence.evaluation_evidence import EvaluationEvidence
 from tenor.console.diagnosis_text import render
 from tenor.errors import UserError
 

@@ -16,7 +16,8 @@ from tenor.checks.diagnosis import Diagnosis, diagnose
 from tenor.checks.diagnosis.diagnose import read_artifacts
 from tenor.checks.diagnosis.printed_logs import log_records, records_of_lines
 from tenor.checks.diagnosis.printed_results import printed_results
-from tenor.checks.evidence import EvaluationEvidence, ReportedSplit, StepEvidence
+from tenor.checks.evidence.evaluation_evidence import EvaluationEvidence, ReportedSplit
+from tenor.checks.evidence.training_evidence import StepEvidence
 from tenor.errors import UserError
 
 NAMES = ["very negative", "neutral", "positive"]

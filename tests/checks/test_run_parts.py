@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from tenor.checks.diagnosis import Diagnosis, diagnose
-from tenor.checks.evidence import EvaluationEvidence, ReportedSplit
+from tenor.checks.evidence.evaluation_evidence import EvaluationEvidence, ReportedSplit
 from tenor.checks.rules.evl_order import right_in_another_order
 
 LOSSES = (0.61, 0.52, 0.58, 0.72, 0.90)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tenor.checks.diagnosis import Diagnosis, diagnose
-from tenor.checks.evidence import EvaluationEvidence, ReportedSplit
+from tenor.checks.evidence.evaluation_evidence import EvaluationEvidence, ReportedSplit
 from tenor.checks.rules.evl_ranking import no_better_than_majority
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tenor.checks.evidence import BatchEvidence, TokenEvidence
+from tenor.checks.evidence.data_evidence import BatchEvidence, TokenEvidence
 from tenor.checks.finding import CannotTell
 from tenor.checks.rule import Rule
 from tenor.checks.rules import tok as rules

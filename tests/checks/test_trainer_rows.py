@@ -19,7 +19,7 @@ from transformers import (
 
 from tenor.checks.callback import TenorCallback
 from tenor.checks.catalogue import find_rule
-from tenor.checks.evidence import TrainerEvidence
+from tenor.checks.evidence.checkpoint_evidence import TrainerEvidence
 from tenor.checks.finding import CannotTell
 from tenor.checks.gather.trainer_columns import texts_used, trainer_columns
 from tenor.errors import RefusedError

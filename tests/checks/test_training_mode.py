@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from tenor.checks import Watchdog
-from tenor.checks.evidence import ProbeEvidence
+from tenor.checks.evidence.model_evidence import ProbeEvidence
 from tenor.checks.probes.probe import probe
 from tenor.checks.rules import mod, opt_steps
 

@@ -181,7 +181,7 @@ import numpy as np
 from scipy.stats import ks_2samp
 from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.model_selection import train_test_split
-from tenor.checks.evidence import DataEvidence, Rows
+from tenor.checks.evidence.data_evidence import DataEvidence, Rows
 from tenor.checks.catalogue import run_rules
 from tenor.config.schema import Data
 from tenor.data.sources import read_source

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tenor.checks.catalogue import find_rule
-from tenor.checks.evidence import MetricObject, MetricObjectsEvidence
+from tenor.checks.evidence.evaluation_evidence import MetricObject, MetricObjectsEvidence
 from tenor.watch.metric_hooks import hook_metric_objects
 from tenor.watch.metric_objects import MetricObjects
 from tenor.watch.observer import OBSERVER, Observer

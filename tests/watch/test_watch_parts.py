@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from tenor.checks.evidence import EvaluationEvidence
+from tenor.checks.evidence.evaluation_evidence import EvaluationEvidence
 from tenor.checks.rules.evl_claims import predictions_contradict_metrics
 from tenor.watch.evaluations import Evaluations, SeenEvaluation, reported
 from tenor.watch.heard_rows import SeenRows

@@ -10,18 +10,10 @@ import numpy as np
 import torch
 
 from tenor.checks.catalogue import run_rules, with_rules
-from tenor.checks.evidence import (
-    BatchEvidence,
-    ClassNamesEvidence,
-    DataEvidence,
-    ModelEvidence,
-    OptimizerEvidence,
-    PrecisionEvidence,
-    ProbeEvidence,
-    ProcessEvidence,
-    ScheduleEvidence,
-    TokenEvidence,
-)
+from tenor.checks.evidence.data_evidence import BatchEvidence, DataEvidence, TokenEvidence
+from tenor.checks.evidence.model_evidence import ClassNamesEvidence, ModelEvidence, PrecisionEvidence, ProbeEvidence
+from tenor.checks.evidence.process_evidence import ProcessEvidence
+from tenor.checks.evidence.training_evidence import OptimizerEvidence, ScheduleEvidence
 from tenor.checks.finding import CannotTell
 from tenor.checks.gather.batches import (
     batch_evidence,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from tenor.checks.evidence import FocalFit
+from tenor.checks.evidence.training_evidence import FocalFit
 from tenor.checks.loss_families import EXACT, ROUNDED, UNSURE_EXACT, WIDE, focal_factor
 from tenor.checks.loss_gradients import UNSURE, ForwardPass
 

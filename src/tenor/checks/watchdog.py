@@ -12,7 +12,9 @@ import torch
 from torch import nn
 
 from tenor.checks.catalogue import link_causes, run_rules, with_rules
-from tenor.checks.evidence import AgreementEvidence, RankEvidence, ResumeEvidence, StepEvidence
+from tenor.checks.evidence.checkpoint_evidence import ResumeEvidence
+from tenor.checks.evidence.process_evidence import AgreementEvidence, RankEvidence
+from tenor.checks.evidence.training_evidence import StepEvidence
 from tenor.checks.finding import CannotTell
 from tenor.checks.gather.model import is_fresh, planned_rates
 from tenor.checks.gather.model_parts import ModelParts, classifier_config, find_parts

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tenor.checks.evidence import OverlapEvidence
+from tenor.checks.evidence.data_evidence import OverlapEvidence
 from tenor.measures.calibration import (
     BINS,
     brier_score,

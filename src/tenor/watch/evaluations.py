@@ -12,7 +12,7 @@ from tenor.checks.one_output import zero_one
 from tenor.watch.heard_rows import SeenRows, labels_in_batch, zero_one_in_batch
 
 if TYPE_CHECKING:
-    from tenor.checks.evidence import EvaluationEvidence, ReportedSplit
+    from tenor.checks.evidence.evaluation_evidence import EvaluationEvidence, ReportedSplit
     from tenor.watch.observer import Observer
 
 MOST_ROWS = 200_000
@@ -237,7 +237,8 @@ class Evaluations:
     def evidence(self, n_classes: int | None) -> "EvaluationEvidence | None":
         """The last evaluation of each set of rows, and the course of the accuracy; None if there is none."""
         from tenor.checks.diagnosis.artifacts import evaluation_evidence
-        from tenor.checks.evidence import ValidationCourse, ValidationPoint
+        from tenor.checks.evidence.evaluation_evidence import ValidationCourse
+        from tenor.checks.evidence.training_evidence import ValidationPoint
 
         splits: dict[bytes, tuple[SeenEvaluation, ReportedSplit]] = {}
         course: dict[bytes, list[ValidationPoint]] = {}
@@ -272,7 +273,7 @@ def _agree(logits: np.ndarray, predicted: np.ndarray) -> bool:
 
 def reported(evaluation: SeenEvaluation) -> "ReportedSplit | None":
     """An evaluation as rules judge it; None without labels."""
-    from tenor.checks.evidence import ReportedSplit
+    from tenor.checks.evidence.evaluation_evidence import ReportedSplit
 
     labels, predicted, probabilities = evaluation.labels, evaluation.predicted, evaluation.probabilities
     if evaluation.logits:

@@ -8,7 +8,8 @@ import numpy as np
 from tenor.checks.catalogue import BY_CODE
 from tenor.checks.diagnosis.artifacts import Artifacts
 from tenor.checks.diagnosis.diagnose import Diagnosis, diagnose_runs
-from tenor.checks.evidence import DataEvidence, Rows, ScheduleEvidence, StepEvidence
+from tenor.checks.evidence.data_evidence import DataEvidence, Rows
+from tenor.checks.evidence.training_evidence import ScheduleEvidence, StepEvidence
 from tenor.runs.findings import Report
 from tenor.watch.observer import OBSERVER
 from tenor.watch.patches import failures, own_work

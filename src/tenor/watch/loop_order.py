@@ -14,7 +14,7 @@ from tenor.watch.first_step import total_steps
 from tenor.watch.heard_rows import token_ids
 
 if TYPE_CHECKING:
-    from tenor.checks.evidence import LoopEvidence
+    from tenor.checks.evidence.training_evidence import LoopEvidence
     from tenor.watch.evaluations import SeenEvaluation
     from tenor.watch.first_step import FirstStep
     from tenor.watch.observer import Call, Observer, Step
@@ -132,7 +132,7 @@ class LoopOrder:
         return self._loader() if self._loader is not None else None
 
     def evidence(self) -> "LoopEvidence":
-        from tenor.checks.evidence import LoopEvidence
+        from tenor.checks.evidence.training_evidence import LoopEvidence
 
         plateau = self._plateau()
         epochs = [rows for rows in self._epochs.values() if len(rows) == FIRST_BATCHES and all(rows)]

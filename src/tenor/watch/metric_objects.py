@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 if TYPE_CHECKING:
-    from tenor.checks.evidence import MetricObject, MetricObjectsEvidence
+    from tenor.checks.evidence.evaluation_evidence import MetricObject, MetricObjectsEvidence
 
 
 @dataclass(eq=False)
@@ -45,7 +45,7 @@ class MetricObjects:
         updates = self._known(metric)
         if updates is None or _is_in_forward(metric):
             return
-        from tenor.checks.evidence import MetricObject
+        from tenor.checks.evidence.evaluation_evidence import MetricObject
 
         self._computed += not updates.is_computed
         updates.is_computed = True
@@ -56,7 +56,7 @@ class MetricObjects:
 
     def evidence(self) -> "MetricObjectsEvidence | None":
         """None if no value was computed."""
-        from tenor.checks.evidence import MetricObjectsEvidence
+        from tenor.checks.evidence.evaluation_evidence import MetricObjectsEvidence
 
         return MetricObjectsEvidence(self._computed, tuple(self._mixed)) if self._computed else None
 

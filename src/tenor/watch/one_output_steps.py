@@ -18,7 +18,7 @@ from tenor.watch.call_form import call_form
 from tenor.watch.heard_rows import zero_one_in_batch
 
 if TYPE_CHECKING:
-    from tenor.checks.evidence import BatchEvidence, DataEvidence
+    from tenor.checks.evidence.data_evidence import BatchEvidence, DataEvidence
     from tenor.watch.observer import Call, Loss, Step
 
 OF_LOGITS = "binary_cross_entropy_with_logits"

@@ -8,7 +8,7 @@ from typing import Any
 
 from tenor.checks.callback import TenorCallback, module_of
 from tenor.checks.diagnosis.artifacts import Artifacts
-from tenor.checks.evidence import StepEvidence
+from tenor.checks.evidence.training_evidence import StepEvidence
 from tenor.runs.findings import Finding
 from tenor.watch.observer import OBSERVER
 from tenor.watch.patches import global_randomness_kept, guarded, observe

@@ -38,7 +38,9 @@ from tenor.watch.patches import global_randomness_kept, guarded
 from tenor.watch.unnoticed import unnoticed
 
 if TYPE_CHECKING:
-    from tenor.checks.evidence import BatchEvidence, ModelEvidence, OptimizerEvidence, StepEvidence
+    from tenor.checks.evidence.data_evidence import BatchEvidence
+    from tenor.checks.evidence.model_evidence import ModelEvidence
+    from tenor.checks.evidence.training_evidence import OptimizerEvidence, StepEvidence
     from tenor.checks.watchdog import Watchdog
     from tenor.runs.findings import Report
     from tenor.watch.observer import Call, Observer, Step
@@ -383,7 +385,7 @@ def largest_rate(optimizer: Any) -> float:
 
 def _rows_of_batches(batches: "BatchEvidence", n_classes: int) -> list[Any]:
     """The first batches as the training rows, of a program that failed: a label that no class has is among them."""
-    from tenor.checks.evidence import DataEvidence, Rows
+    from tenor.checks.evidence.data_evidence import DataEvidence, Rows
 
     labels = batches.epoch_labels
     return [] if labels is None else [DataEvidence(Rows(labels), n_classes)]

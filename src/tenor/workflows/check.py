@@ -9,7 +9,9 @@ import torch
 from rich.console import Console
 
 from tenor.checks.before_training import preflight
-from tenor.checks.evidence import DataEvidence, ProcessEvidence, Rows, ScheduleEvidence, TokenEvidence
+from tenor.checks.evidence.data_evidence import DataEvidence, Rows, TokenEvidence
+from tenor.checks.evidence.process_evidence import ProcessEvidence
+from tenor.checks.evidence.training_evidence import ScheduleEvidence
 from tenor.checks.finding import Report
 from tenor.config.schema import Config
 from tenor.console.run import show_labels, show_notes

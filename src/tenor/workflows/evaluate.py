@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from tenor.checks.evidence import OverlapEvidence
+from tenor.checks.evidence.data_evidence import OverlapEvidence
 from tenor.checks.finding import Report
 from tenor.config.loading import apply_overrides, load_config
 from tenor.config.schema import Config

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tenor.checks.catalogue import RULES, run_rules
-from tenor.checks.evidence import CorpusEvidence, MaskedLossEvidence, StepEvidence, TokenEvidence, ValidationPoint
+from tenor.checks.evidence.data_evidence import CorpusEvidence, TokenEvidence
+from tenor.checks.evidence.training_evidence import MaskedLossEvidence, StepEvidence, ValidationPoint
 from tenor.checks.finding import Report
 from tenor.checks.rule import Rule
 from tenor.config.schema import Config

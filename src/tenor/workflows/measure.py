@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tenor.checks.evidence import OverlapEvidence
+from tenor.checks.evidence.data_evidence import OverlapEvidence
 from tenor.checks.rules.dat_splits import distinct
 from tenor.checks.rules.shared import text_keys
 from tenor.config.schema import Config

@@ -8,15 +8,11 @@ import numpy as np
 from rich.console import Console
 
 from tenor.checks.catalogue import RULES, run_rules
-from tenor.checks.evidence import (
-    CheckpointEvidence,
-    EvaluationEvidence,
-    OverlapEvidence,
-    RankEvidence,
-    ReportedSplit,
-    ResumeEvidence,
-    ValidationPoint,
-)
+from tenor.checks.evidence.checkpoint_evidence import CheckpointEvidence, ResumeEvidence
+from tenor.checks.evidence.data_evidence import OverlapEvidence
+from tenor.checks.evidence.evaluation_evidence import EvaluationEvidence, ReportedSplit
+from tenor.checks.evidence.process_evidence import RankEvidence
+from tenor.checks.evidence.training_evidence import ValidationPoint
 from tenor.checks.finding import Finding, Report, findings_view, summary_line
 from tenor.checks.watchdog import Watchdog
 from tenor.config.schema import Checks, Config

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tenor.checks.evidence import EvaluationEvidence, ReportedSplit, ValidationCourse
+from tenor.checks.evidence.evaluation_evidence import EvaluationEvidence, ReportedSplit, ValidationCourse
 from tenor.errors import UserError
 from tenor.runs.files import parse_json
 from tenor.runs.findings import Report

@@ -4,7 +4,8 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from tenor.checks.diagnosis.artifacts import Artifacts
-from tenor.checks.evidence import EvaluationEvidence, StepEvidence
+from tenor.checks.evidence.evaluation_evidence import EvaluationEvidence
+from tenor.checks.evidence.training_evidence import StepEvidence
 from tenor.runs.findings import Finding
 
 FEW = 6

@@ -65,7 +65,8 @@ from tenor.checks.diagnosis.wandb_runs import (
     read_wandb_summary,
     wandb_folders,
 )
-from tenor.checks.evidence import EvaluationEvidence, StepEvidence
+from tenor.checks.evidence.evaluation_evidence import EvaluationEvidence
+from tenor.checks.evidence.training_evidence import StepEvidence
 from tenor.checks.rule import Rule
 from tenor.errors import UserError
 from tenor.runs.findings import FINDINGS, Finding, NotApplicable, parse_reports

@@ -11,7 +11,7 @@ from tenor.checks.diagnosis.history import History, history_evidence, logged_num
 from tenor.checks.diagnosis.history_files import histories_in, is_history_file
 from tenor.checks.diagnosis.printed_results import printed_results
 from tenor.checks.diagnosis.results_json import claims_of
-from tenor.checks.evidence import EvaluationEvidence, ReportedSplit
+from tenor.checks.evidence.evaluation_evidence import EvaluationEvidence, ReportedSplit
 from tenor.errors import UserError
 
 LOSSES, LOG = "loss.tsv", "training.log"

@@ -15,7 +15,9 @@ import numpy as np
 
 from tenor.checks.diagnosis.artifacts import evaluation_evidence
 from tenor.checks.diagnosis.results_json import claims_of, non_finite_metrics
-from tenor.checks.evidence import CheckpointEvidence, ReportedSplit, StepEvidence, ValidationCourse, ValidationPoint
+from tenor.checks.evidence.checkpoint_evidence import CheckpointEvidence
+from tenor.checks.evidence.evaluation_evidence import ReportedSplit, ValidationCourse
+from tenor.checks.evidence.training_evidence import StepEvidence, ValidationPoint
 
 Series = dict[int, float]
 """Step → value."""

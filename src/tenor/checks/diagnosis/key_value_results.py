@@ -12,7 +12,7 @@ from tenor.checks.diagnosis.columns import Sheet
 from tenor.checks.diagnosis.history import classes_in, logged_number
 from tenor.checks.diagnosis.predictions_file import PREDICTED, predictions_artifacts
 from tenor.checks.diagnosis.results_json import claims_of, guessed_split, non_finite_metrics
-from tenor.checks.evidence import EvaluationEvidence, ReportedSplit
+from tenor.checks.evidence.evaluation_evidence import EvaluationEvidence, ReportedSplit
 from tenor.errors import UserError
 
 NAMES = {"acc": "accuracy"}

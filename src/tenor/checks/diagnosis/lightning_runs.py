@@ -11,7 +11,8 @@ from tenor.checks.diagnosis.artifacts import Artifacts
 from tenor.checks.diagnosis.event_files import PATTERN, read_event_folders
 from tenor.checks.diagnosis.history import classes_in
 from tenor.checks.diagnosis.history_files import is_history_file, read_history_file
-from tenor.checks.evidence import CheckpointEvidence, ValidationPoint
+from tenor.checks.evidence.checkpoint_evidence import CheckpointEvidence
+from tenor.checks.evidence.training_evidence import ValidationPoint
 from tenor.config.yaml_text import parse_yaml
 from tenor.errors import UserError
 

@@ -11,7 +11,8 @@ from typing import Any
 from tenor.checks.diagnosis.artifacts import Artifacts, read_any_json
 from tenor.checks.diagnosis.columns import SUFFIXES
 from tenor.checks.diagnosis.unread_files import CHECKPOINT_FOLDERS, PICKLES, REASONS, WEIGHTS
-from tenor.checks.evidence import CheckpointEvidence, ClassNamesEvidence
+from tenor.checks.evidence.checkpoint_evidence import CheckpointEvidence
+from tenor.checks.evidence.model_evidence import ClassNamesEvidence
 from tenor.checks.finding import CannotTell
 from tenor.checks.gather.checkpoint_weights import SavedWeights, head_in, layer_norms_of_old_names, saved_weights
 from tenor.checks.gather.intentions import class_names_of

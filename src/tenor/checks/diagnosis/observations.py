@@ -10,7 +10,8 @@ import numpy as np
 
 from tenor.checks.diagnosis.artifacts import Artifacts
 from tenor.checks.diagnosis.history import logged_number, plain_setting
-from tenor.checks.evidence import EvaluationEvidence, StepEvidence
+from tenor.checks.evidence.evaluation_evidence import EvaluationEvidence
+from tenor.checks.evidence.training_evidence import StepEvidence
 from tenor.checks.finding import CannotTell
 from tenor.checks.rules.evl_chance import classes_never_learned, is_above_chance
 from tenor.checks.rules.evl_collapse import collapse

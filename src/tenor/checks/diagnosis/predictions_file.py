@@ -25,7 +25,7 @@ from tenor.checks.diagnosis.columns import (
     read_sheet,
 )
 from tenor.checks.diagnosis.scores import Scored, ScoreSet, score_sets, scored_rows
-from tenor.checks.evidence import ReportedSplit
+from tenor.checks.evidence.evaluation_evidence import ReportedSplit
 from tenor.errors import UserError
 
 LABEL = (

@@ -24,7 +24,7 @@ from tenor.checks.diagnosis.results_json import (
     non_finite_metrics,
     read_evaluation,
 )
-from tenor.checks.evidence import EvaluationEvidence, ReportedSplit, ValidationCourse
+from tenor.checks.evidence.evaluation_evidence import EvaluationEvidence, ReportedSplit, ValidationCourse
 from tenor.data.files.delimited import DELIMITERS
 from tenor.errors import UserError
 

@@ -18,7 +18,8 @@ from tenor.checks.diagnosis.artifacts import (
     read_any_json,
 )
 from tenor.checks.diagnosis.printed_results import parsed_report, with_report_columns
-from tenor.checks.evidence import CheckpointEvidence, ReportedSplit
+from tenor.checks.evidence.checkpoint_evidence import CheckpointEvidence
+from tenor.checks.evidence.evaluation_evidence import ReportedSplit
 from tenor.checks.rules.ckp import SUCCESS_WORDS
 from tenor.checks.rules.evl_measures import is_of_subset, rounding_of
 from tenor.errors import UserError

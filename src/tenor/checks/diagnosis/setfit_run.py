@@ -11,7 +11,7 @@ from typing import Any
 
 from tenor.checks.diagnosis.artifacts import Artifacts, number, read_any_json
 from tenor.checks.diagnosis.history import History, history_evidence, series_of_records
-from tenor.checks.evidence import StepEvidence
+from tenor.checks.evidence.training_evidence import StepEvidence
 
 STATE, LOSS, CONFIG = "trainer_state.json", "embedding_loss", "config_setfit.json"
 PLACES = (STATE, f"checkpoint-*/{STATE}", f"checkpoints/checkpoint-*/{STATE}")

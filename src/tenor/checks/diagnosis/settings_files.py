@@ -5,7 +5,8 @@ from pathlib import Path
 
 from tenor.checks.diagnosis.artifacts import Artifacts
 from tenor.checks.diagnosis.trainer_arguments import STEMS, SUFFIXES, settings_in
-from tenor.checks.evidence import EvaluationEvidence, StepEvidence
+from tenor.checks.evidence.evaluation_evidence import EvaluationEvidence
+from tenor.checks.evidence.training_evidence import StepEvidence
 from tenor.errors import UserError
 
 NAMES = tuple(f"{stem}{suffix}" for stem in (*STEMS, "model_args", "config", "params") for suffix in SUFFIXES)

@@ -15,7 +15,7 @@ from tenor.checks.diagnosis.history import (
 )
 from tenor.checks.diagnosis.history_files import histories_in, is_history_file
 from tenor.checks.diagnosis.key_value_results import evaluation_of_results, results_in
-from tenor.checks.evidence import EvaluationEvidence
+from tenor.checks.evidence.evaluation_evidence import EvaluationEvidence
 from tenor.errors import UserError
 
 SCORES, RESULTS, ARGUMENTS, CONFIG = (

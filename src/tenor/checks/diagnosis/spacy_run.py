@@ -10,7 +10,9 @@ from tenor.checks.diagnosis.artifacts import Artifacts, evaluation_evidence, num
 from tenor.checks.diagnosis.history import logged_number
 from tenor.checks.diagnosis.progress_bars import without_colours
 from tenor.checks.diagnosis.results_json import claims_of
-from tenor.checks.evidence import CheckpointEvidence, ReportedSplit, ValidationCourse, ValidationPoint
+from tenor.checks.evidence.checkpoint_evidence import CheckpointEvidence
+from tenor.checks.evidence.evaluation_evidence import ReportedSplit, ValidationCourse
+from tenor.checks.evidence.training_evidence import ValidationPoint
 from tenor.errors import UserError
 
 META = "meta.json"

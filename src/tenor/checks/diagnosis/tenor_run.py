@@ -16,7 +16,9 @@ from tenor.checks.diagnosis.artifacts import (
 from tenor.checks.diagnosis.history import logged_number
 from tenor.checks.diagnosis.predictions_file import read_claims
 from tenor.checks.diagnosis.results_json import non_finite_metrics, splits_of
-from tenor.checks.evidence import CheckpointEvidence, ReportedSplit, StepEvidence, ValidationPoint
+from tenor.checks.evidence.checkpoint_evidence import CheckpointEvidence
+from tenor.checks.evidence.evaluation_evidence import ReportedSplit
+from tenor.checks.evidence.training_evidence import StepEvidence, ValidationPoint
 from tenor.checks.rules.ckp import SUCCESS_WORDS
 from tenor.config.loading import load_config
 from tenor.config.schema import Config

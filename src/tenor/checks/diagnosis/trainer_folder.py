@@ -25,14 +25,10 @@ from tenor.checks.diagnosis.tenor_run import points, step_evidence
 from tenor.checks.diagnosis.trainer_arguments import STEMS, SUFFIXES, Arguments, Selection, read_arguments
 from tenor.checks.diagnosis.trainer_resume import logged_resume
 from tenor.checks.diagnosis.trainer_totals import totals_of
-from tenor.checks.evidence import (
-    CheckpointEvidence,
-    PrecisionEvidence,
-    ReportedSplit,
-    StepEvidence,
-    ValidationCourse,
-    ValidationPoint,
-)
+from tenor.checks.evidence.checkpoint_evidence import CheckpointEvidence
+from tenor.checks.evidence.evaluation_evidence import ReportedSplit, ValidationCourse
+from tenor.checks.evidence.model_evidence import PrecisionEvidence
+from tenor.checks.evidence.training_evidence import StepEvidence, ValidationPoint
 from tenor.checks.rules.ckp import ROUNDING, best_validation, larger_is_better
 from tenor.errors import UserError
 from tenor.runs.findings import FINDINGS, read_findings

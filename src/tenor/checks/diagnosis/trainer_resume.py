@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from tenor.checks.diagnosis.artifacts import number
-from tenor.checks.evidence import ResumeEvidence
+from tenor.checks.evidence.checkpoint_evidence import ResumeEvidence
 
 LEAST_POINTS = 3
 LINEAR = 1e-3

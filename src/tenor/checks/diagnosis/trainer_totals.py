@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tenor.checks.diagnosis.artifacts import number, read_any_json
-from tenor.checks.evidence import StepEvidence
+from tenor.checks.evidence.training_evidence import StepEvidence
 
 RESULTS = ("train_results.json", "all_results.json")
 CHECKPOINT = re.compile(r"checkpoint-(\d{1,12})")

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.utils.data import IterableDataset, Subset, TensorDataset
 
-from tenor.checks.evidence import BatchEvidence, DataEvidence, Rows
+from tenor.checks.evidence.data_evidence import BatchEvidence, DataEvidence, Rows
 from tenor.checks.finding import CannotTell
 from tenor.checks.labels_and_logits import LABEL_NAMES
 from tenor.data.sequences import array_of, list_of

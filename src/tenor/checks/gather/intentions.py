@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from tenor.checks.evidence import AttributeSetting, ClassNamesEvidence, RepeatedModule
+from tenor.checks.evidence.model_evidence import AttributeSetting, ClassNamesEvidence, RepeatedModule
 from tenor.checks.finding import CannotTell
 from tenor.checks.gather.model_parts import ModelParts, classifier_config, hosts, token_embedding, unwrapped
 

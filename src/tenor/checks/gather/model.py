@@ -13,16 +13,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from tenor.checks.evidence import (
-    BatchEvidence,
-    GroupRow,
-    ModelEvidence,
-    OptimizerEvidence,
-    ParameterRow,
-    PrecisionEvidence,
-    ScheduleEvidence,
-    TokenEvidence,
-)
+from tenor.checks.evidence.data_evidence import BatchEvidence, TokenEvidence
+from tenor.checks.evidence.model_evidence import ModelEvidence, ParameterRow, PrecisionEvidence
+from tenor.checks.evidence.training_evidence import GroupRow, OptimizerEvidence, ScheduleEvidence
 from tenor.checks.finding import CannotTell
 from tenor.checks.gather.checkpoint_weights import compared_with_checkpoint, not_finite
 from tenor.checks.gather.intentions import attribute_settings, not_saved, repeated_modules

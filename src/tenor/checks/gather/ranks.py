@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from tenor.checks.evidence import AgreementEvidence, RankEvidence
+from tenor.checks.evidence.process_evidence import AgreementEvidence, RankEvidence
 from tenor.checks.gather.batches import row_order
 
 SAMPLES = 16

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from tenor.checks.evidence import CheckpointEvidence, ProcessEvidence, ResumeEvidence
+from tenor.checks.evidence.checkpoint_evidence import CheckpointEvidence, ResumeEvidence
+from tenor.checks.evidence.process_evidence import ProcessEvidence
 from tenor.checks.finding import CannotTell
 from tenor.checks.gather.batches import loader_batches, random_states_kept
 from tenor.checks.gather.intentions import saved_under_other_names

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from types import CodeType
 from typing import Any
 
-from tenor.checks.evidence import TrainerEvidence
+from tenor.checks.evidence.checkpoint_evidence import TrainerEvidence
 from tenor.checks.finding import CannotTell
 from tenor.checks.gather.batches import loader_batches, random_states_kept
 

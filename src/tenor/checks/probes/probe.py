@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from tenor.checks.evidence import ProbeEvidence
+from tenor.checks.evidence.model_evidence import ProbeEvidence
 from tenor.checks.gather.batches import random_states_kept
 from tenor.checks.probes.short_experiments import (
     COMPARED_ROWS,

@@ -1,6 +1,6 @@
 """The order of a loop's calls: gradients thrown away, clipping and schedulers at the wrong place, modes, weights."""
 
-from tenor.checks.evidence import LoopEvidence
+from tenor.checks.evidence.training_evidence import LoopEvidence
 from tenor.checks.finding import CannotTell
 from tenor.checks.rule import rule
 from tenor.checks.rules.shared import known, shown

@@ -1,6 +1,6 @@
 """Checkpoints as files: whether the best one is kept, restored completely, of this run, finite and with its head."""
 
-from tenor.checks.evidence import CheckpointEvidence
+from tenor.checks.evidence.checkpoint_evidence import CheckpointEvidence
 from tenor.checks.finding import CannotTell
 from tenor.checks.rule import rule
 from tenor.checks.rules.shared import known, shown

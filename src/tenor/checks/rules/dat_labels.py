@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tenor.checks.evidence import DataEvidence
+from tenor.checks.evidence.data_evidence import DataEvidence
 from tenor.checks.finding import CannotTell
 from tenor.checks.rule import rule
 from tenor.checks.rules.shared import (

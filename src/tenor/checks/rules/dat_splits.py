@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tenor.checks.evidence import CorpusEvidence, DataEvidence
+from tenor.checks.evidence.data_evidence import CorpusEvidence, DataEvidence
 from tenor.checks.finding import CannotTell
 from tenor.checks.rule import rule
 from tenor.checks.rules.shared import (

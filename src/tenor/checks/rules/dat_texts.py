@@ -8,7 +8,7 @@ from itertools import chain, islice
 
 import numpy as np
 
-from tenor.checks.evidence import DataEvidence
+from tenor.checks.evidence.data_evidence import DataEvidence
 from tenor.checks.finding import CannotTell
 from tenor.checks.rule import rule
 from tenor.checks.rules.shared import all_splits, bare, labelled_texts, strings, text_keys, without_markup

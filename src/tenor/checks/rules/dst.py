@@ -2,7 +2,8 @@
 
 from collections import Counter
 
-from tenor.checks.evidence import RankEvidence, ResumeEvidence
+from tenor.checks.evidence.checkpoint_evidence import ResumeEvidence
+from tenor.checks.evidence.process_evidence import RankEvidence
 from tenor.checks.finding import CannotTell
 from tenor.checks.rule import rule
 from tenor.runs.findings import RULE_SEVERITY, Finding

@@ -1,6 +1,6 @@
 """Several processes: whether their weights and gradients stay the same."""
 
-from tenor.checks.evidence import AgreementEvidence
+from tenor.checks.evidence.process_evidence import AgreementEvidence
 from tenor.checks.rule import rule
 from tenor.checks.rules.shared import shown
 from tenor.runs.findings import RULE_SEVERITY, Finding

@@ -1,6 +1,6 @@
 """Several processes: whether their gradients are averaged, and whether the loss is multiplied by their number."""
 
-from tenor.checks.evidence import ProcessEvidence
+from tenor.checks.evidence.process_evidence import ProcessEvidence
 from tenor.checks.finding import CannotTell
 from tenor.checks.rule import rule
 from tenor.checks.rules.shared import known

@@ -2,7 +2,7 @@
 
 from math import isfinite, log, sqrt
 
-from tenor.checks.evidence import EvaluationEvidence, ReportedSplit, ValidationCourse
+from tenor.checks.evidence.evaluation_evidence import EvaluationEvidence, ReportedSplit, ValidationCourse
 from tenor.checks.finding import CannotTell
 from tenor.checks.rule import rule
 from tenor.checks.rules.evl_measures import accuracy, one_class_of, per_split

@@ -6,7 +6,8 @@ from math import isfinite
 
 import numpy as np
 
-from tenor.checks.evidence import EvaluationEvidence, ReportedSplit, StepEvidence
+from tenor.checks.evidence.evaluation_evidence import EvaluationEvidence, ReportedSplit
+from tenor.checks.evidence.training_evidence import StepEvidence
 from tenor.checks.finding import CannotTell
 from tenor.checks.rule import rule
 from tenor.checks.rules.evl_measures import (

@@ -4,7 +4,8 @@ from math import isfinite, log
 
 import numpy as np
 
-from tenor.checks.evidence import EvaluationEvidence, ReportedSplit, ValidationCourse, ValidationPoint
+from tenor.checks.evidence.evaluation_evidence import EvaluationEvidence, ReportedSplit, ValidationCourse
+from tenor.checks.evidence.training_evidence import ValidationPoint
 from tenor.checks.finding import CannotTell
 from tenor.checks.rule import rule
 from tenor.checks.rules.evl_chance import classes_never_learned

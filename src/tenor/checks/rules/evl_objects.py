@@ -1,6 +1,6 @@
 """Objects that accumulate a metric: which rows their value covers."""
 
-from tenor.checks.evidence import MetricObjectsEvidence
+from tenor.checks.evidence.evaluation_evidence import MetricObjectsEvidence
 from tenor.checks.rule import rule
 from tenor.runs.findings import Finding
 

@@ -4,7 +4,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tenor.checks.evidence import EvaluationEvidence, OverlapEvidence, ReportedSplit
+from tenor.checks.evidence.data_evidence import OverlapEvidence
+from tenor.checks.evidence.evaluation_evidence import EvaluationEvidence, ReportedSplit
 from tenor.checks.finding import CannotTell
 from tenor.checks.rule import rule
 from tenor.checks.rules.dat_splits import SAME_WORDS, WHOLESALE, WHOLESALE_ROWS, distinct

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from tenor.checks.evidence import MaskedLossEvidence, StepEvidence, ValidationPoint
+from tenor.checks.evidence.training_evidence import MaskedLossEvidence, StepEvidence, ValidationPoint
 from tenor.checks.finding import CannotTell
 from tenor.checks.rule import rule
 from tenor.checks.rules.shared import uninformed

@@ -5,7 +5,9 @@ import math
 
 import numpy as np
 
-from tenor.checks.evidence import BatchEvidence, FocalFit, ProbeEvidence, StepEvidence
+from tenor.checks.evidence.data_evidence import BatchEvidence
+from tenor.checks.evidence.model_evidence import ProbeEvidence
+from tenor.checks.evidence.training_evidence import FocalFit, StepEvidence
 from tenor.checks.finding import CannotTell
 from tenor.checks.rule import rule
 from tenor.checks.rules.shared import known, uninformed

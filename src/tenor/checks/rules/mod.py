@@ -2,7 +2,7 @@
 
 import re
 
-from tenor.checks.evidence import ModelEvidence, ParameterRow, ProbeEvidence
+from tenor.checks.evidence.model_evidence import ModelEvidence, ParameterRow, ProbeEvidence
 from tenor.checks.finding import CannotTell
 from tenor.checks.rule import rule
 from tenor.checks.rules.shared import known, shown

@@ -3,7 +3,7 @@ that are one layer."""
 
 import re
 
-from tenor.checks.evidence import ClassNamesEvidence, ModelEvidence
+from tenor.checks.evidence.model_evidence import ClassNamesEvidence, ModelEvidence
 from tenor.checks.rule import rule
 from tenor.checks.rules.shared import known, shown
 from tenor.runs.findings import Finding, Severity

@@ -5,7 +5,8 @@ from collections import Counter
 
 import numpy as np
 
-from tenor.checks.evidence import OptimizerEvidence, ProbeEvidence
+from tenor.checks.evidence.model_evidence import ProbeEvidence
+from tenor.checks.evidence.training_evidence import OptimizerEvidence
 from tenor.checks.finding import CannotTell
 from tenor.checks.probes.short_experiments import HIGHEST, moving_mean
 from tenor.checks.rule import rule

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tenor.checks.evidence import ScheduleEvidence, StepEvidence
+from tenor.checks.evidence.training_evidence import ScheduleEvidence, StepEvidence
 from tenor.checks.finding import CannotTell
 from tenor.checks.rule import rule
 from tenor.checks.rules.shared import known

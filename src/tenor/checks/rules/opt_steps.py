@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from tenor.checks.evidence import ProbeEvidence, StepEvidence
+from tenor.checks.evidence.model_evidence import ProbeEvidence
+from tenor.checks.evidence.training_evidence import StepEvidence
 from tenor.checks.finding import CannotTell
 from tenor.checks.rule import rule
 from tenor.checks.rules.los_function import is_focal_of_mean

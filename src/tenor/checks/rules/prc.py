@@ -1,6 +1,7 @@
 """Number types: whether the hardware supports them, and whether small gradients, updates or whole rows are lost."""
 
-from tenor.checks.evidence import ModelEvidence, PrecisionEvidence, StepEvidence
+from tenor.checks.evidence.model_evidence import ModelEvidence, PrecisionEvidence
+from tenor.checks.evidence.training_evidence import StepEvidence
 from tenor.checks.finding import CannotTell
 from tenor.checks.rule import rule
 from tenor.checks.rules.shared import known, shown

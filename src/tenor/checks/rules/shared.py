@@ -11,7 +11,7 @@ from unicodedata import normalize
 
 import numpy as np
 
-from tenor.checks.evidence import DataEvidence, Rows
+from tenor.checks.evidence.data_evidence import DataEvidence, Rows
 from tenor.checks.finding import CannotTell
 from tenor.measures.tail_probabilities import chi_squared, hypergeometric_none, normal_above
 

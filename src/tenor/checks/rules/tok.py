@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from tenor.checks.evidence import BatchEvidence, TokenEvidence
+from tenor.checks.evidence.data_evidence import BatchEvidence, TokenEvidence
 from tenor.checks.finding import CannotTell
 from tenor.checks.rule import rule
 from tenor.runs.findings import Finding

@@ -1,6 +1,6 @@
 """Rows that `transformers.Trainer` leaves unused without a message: labels, columns, and all rows of a finished run."""
 
-from tenor.checks.evidence import TrainerEvidence
+from tenor.checks.evidence.checkpoint_evidence import TrainerEvidence
 from tenor.checks.finding import CannotTell
 from tenor.checks.rule import rule
 from tenor.checks.rules.shared import known
