@@ -7,10 +7,10 @@ from tenor.cli.options import add_json, add_root, print_json
 
 
 def add(subparsers: argparse._SubParsersAction) -> None:
-    parser = subparsers.add_parser("compare", help="test whether a run is significantly better than another one")
+    parser = subparsers.add_parser("compare", help="test whether one run is significantly better than another")
     parser.add_argument("first", metavar="RUN_A", help="a folder, a run id or latest")
     parser.add_argument("second", metavar="RUN_B", help="the run to compare with it")
-    parser.add_argument("--split", choices=("test", "validation"), default="test", help="default: test")
+    parser.add_argument("--split", choices=("test", "validation"), default="test", help="the rows (default: test)")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write all rows with different predictions, as CSV")
     add_root(parser)
     add_json(parser)

@@ -24,11 +24,13 @@ def add(subparsers: argparse._SubParsersAction) -> None:
         nargs="*",
         metavar="data.key=value",
         help="other data, such as data.source=rotten_tomatoes; evaluation.token_budget=N if memory runs out; "
-        "training.device=auto training.precision=auto on a machine without the GPU of the training; "
+        "training.device=auto training.precision=auto on a machine without the GPU used in training; "
         "checks.allow.CODE=reason to accept a finding",
     )
     parser.add_argument("--input", type=Path, metavar="FILE", help="evaluate on the labelled rows of this file")
-    parser.add_argument("--split", choices=("test", "validation", "train"), default="test", help="default: test")
+    parser.add_argument(
+        "--split", choices=("test", "validation", "train"), default="test", help="the rows (default: test)"
+    )
     parser.add_argument(
         "--abstain-below",
         type=float,

@@ -27,8 +27,8 @@ def add(subparsers: argparse._SubParsersAction) -> None:
         metavar="FILE",
         help="labelled rows that the model was not trained on, to test its explanations (default: the run's own)",
     )
-    parser.add_argument("--text-column", metavar="NAME", help="of --data (default: that of the run, or text)")
-    parser.add_argument("--label-column", metavar="NAME", help="of --data (default: that of the run, or label)")
+    parser.add_argument("--text-column", metavar="NAME", help="text column of --data (default: the run's, or text)")
+    parser.add_argument("--label-column", metavar="NAME", help="label column of --data (default: the run's, or label)")
     add_root(parser)
     add_json(parser)
     parser.set_defaults(run=run)

@@ -34,7 +34,7 @@ def add_allow(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="CODE=REASON",
-        help="accept a finding, with the reason; it does not stop anything",
+        help="accept a finding, with a reason, so that it does not stop the program",
     )
 
 

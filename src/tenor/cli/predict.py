@@ -38,7 +38,7 @@ def add(subparsers: argparse._SubParsersAction) -> None:
         metavar="FILE",
         help="csv, tsv, jsonl or parquet; or a folder (labelled/), which gets one output per input file",
     )
-    parser.add_argument("--text-column", default="text", metavar="NAME", help="default: text")
+    parser.add_argument("--text-column", default="text", metavar="NAME", help="column of the texts (default: text)")
     parser.add_argument(
         "--long-text",
         choices=("truncate", "windows"),
@@ -70,8 +70,8 @@ def add(subparsers: argparse._SubParsersAction) -> None:
         "--engine",
         choices=("auto", "fastest", "torch", "torch-bf16", "onnx", "onnx-int8"),
         default="auto",
-        help="auto: torch, or for a large file the fastest engine that agrees with it; fastest: 16 and 8 bits too, if "
-        "no probability differs by more than 0.01",
+        help="auto: torch, or for a large file the fastest engine that agrees with torch; fastest: also engines with "
+        "16 and 8 bits, if no probability differs by more than 0.01",
     )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="for engine torch")
     parser.add_argument(

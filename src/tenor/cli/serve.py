@@ -36,14 +36,14 @@ def add(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--ignore-threshold", action="store_true", help="predict the most probable class, despite tenor calibrate"
     )
-    parser.add_argument("--max-texts", type=int, metavar="N", help="texts of one request (default: 128)")
-    parser.add_argument("--max-characters", type=int, metavar="N", help="characters of one text (default: 100000)")
-    parser.add_argument("--max-body", type=int, metavar="BYTES", help="size of one request (default: 1000000)")
+    parser.add_argument("--max-texts", type=int, metavar="N", help="largest number of texts per request (default: 128)")
+    parser.add_argument("--max-characters", type=int, metavar="N", help="most characters of one text (default: 100000)")
+    parser.add_argument("--max-body", type=int, metavar="BYTES", help="largest size of one request (default: 1000000)")
     parser.add_argument(
-        "--queue-tokens", type=int, metavar="N", help="tokens that may wait; more is answered 429 (default: 32768)"
+        "--queue-tokens", type=int, metavar="N", help="most tokens that may wait; beyond it, 429 (default: 32768)"
     )
     parser.add_argument(
-        "--deadline", type=float, metavar="SECONDS", help="from a request's arrival to its answer (default: 30)"
+        "--deadline", type=float, metavar="SECONDS", help="time from a request's arrival to its answer (default: 30)"
     )
     parser.add_argument(
         "--api-key-file", type=Path, metavar="FILE", help="require this key; or set TENOR_API_KEY in the environment"

@@ -151,7 +151,7 @@ class Data(Section):
     `Dataset.save_to_disk`; or a pattern such as `part-*.csv`. For `imdb`: a folder of Parquet files, an extracted
     `aclImdb/` folder or the official archive; null downloads the archive and verifies its digest."""
     test_path: Text | None = None
-    """For `file`: the test rows, in any of these forms; with null the run has no test split."""
+    """For `file`: the test rows, in any form that `path` takes; with null the run has no test split."""
     hub_name: Text | None = None
     """For `hub`: the dataset's id, such as `stanfordnlp/imdb`."""
     hub_config: Text | None = None
@@ -173,11 +173,11 @@ class Data(Section):
     labels if it has none. Labels that differ only in case, whitespace or Unicode normalization are one class, named
     after the most frequent spelling; two names listed here that differ in case are two classes."""
     relabel: dict[Text, Text | None] = {}
-    """Labels to read as others, such as `{"1": negative, "3": null, "5": positive}`; null leaves the rows with this
-    label out."""
+    """Labels to read as other labels, such as `{"1": negative, "3": null, "5": positive}`; null leaves out the rows
+    with this label."""
     faulty_rows: Literal["refuse", "leave_out"] = "refuse"
-    """What happens to rows whose text or label is missing or invalid: the whole file is refused, or these rows are left
-    out, and rows with a blank text too, with a message that says how many."""
+    """What happens to rows whose text or label is missing or invalid. `refuse`: the whole file is refused; `leave_out`:
+    these rows and rows with a blank text are left out, and a message says how many."""
     validation: ValidationSplit = ValidationSplit()
     """How the validation rows are split from the training rows."""
     subset: Subset = Subset()
@@ -243,8 +243,8 @@ class Model(Section):
 
     hybrid: Literal["auto", "on", "off"] = "auto"
     """Whether the run's text baseline takes part in the predictions: logits of the encoder and log-probabilities of the
-    baseline are added with weights fitted on the validation rows. `auto`: if that is significantly better on the
-    validation rows; `on`: also if it is not; `off`: the model is the encoder alone."""
+    baseline are added with weights fitted on the validation rows. `auto`: if this is significantly better on the
+    validation rows; `on`: even if it is not; `off`: the model is the encoder alone."""
 
 
 class Training(Section):
@@ -254,7 +254,7 @@ class Training(Section):
     """The number of examples per optimizer step."""
     token_budget: Annotated[int, Field(ge=8, le=MOST)] | Literal["auto"] = "auto"
     """The maximum number of padded tokens per forward pass. The gradient of a larger batch is accumulated over several
-    passes, of which a CPU computes up to four at a time. `auto` is the fastest measured value for this kind of
+    passes; a CPU computes up to four of them at a time. `auto` is the fastest measured value for this kind of
     device."""
     short_share: Share = 0.0
     """The share of the steps, counted from the first, that train on texts truncated to half of `data.max_length`. They
@@ -281,9 +281,9 @@ class Training(Section):
     class_weights: Literal["none", "balanced"] | tuple[Annotated[float, Field(gt=0.0)], ...] = "none"
     """The weight of each class in the loss; `balanced` is inverse to its frequency in the training rows."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """The type of matrix products in training. `auto` times bf16 against fp32 on a few steps of the run, on a CPU that
-    multiplies it in hardware, and uses it if it is faster and agrees; on a GPU it is bf16, or fp16 on older ones.
-    Validation, evaluation and prediction always use float32."""
+    """The type of matrix products in training. `auto`, on a CPU that multiplies bf16 in hardware: bf16 if it is faster
+    than fp32 in a few steps of the run and agrees with it; on a GPU: bf16, or fp16 on older GPUs. Validation,
+    evaluation and prediction always use float32."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """The device to train on; `auto` prefers a GPU."""
     threads: Count | None = None
@@ -293,8 +293,8 @@ class Training(Section):
     checkpoint_every: Count | None = None
     """The number of optimizer steps between additional checkpoints; null writes them only after validations."""
     keep_last: Count = 2
-    """The number of newest checkpoints to keep, in addition to the best one up to each. With 1, a run whose newest
-    checkpoint is damaged may have to start again."""
+    """The number of newest checkpoints to keep, in addition to the best checkpoint up to each of them. With 1, a run
+    whose newest checkpoint is damaged may have to start again."""
     select_by: Literal["accuracy", "macro_f1", "loss"] = "accuracy"
     """The validation metric that chooses the best checkpoint; ties go to the lower loss."""
     patience: Count | None = None
@@ -313,10 +313,10 @@ class Adaptation(Section):
     text_column: Text = "text"
     """The column of `adaptation.corpus` with the text."""
     evaluated_texts: Literal["refuse", "leave_out"] = "refuse"
-    """What happens if texts of the validation or the test split are in the corpus: the run is refused (DAT035), or
-    these texts are left out of the corpus."""
+    """What happens if texts of the validation or the test split are in the corpus. `refuse`: the run is refused
+    (DAT035); `leave_out`: these texts are left out of the corpus."""
     epochs: Annotated[int, Field(ge=1, le=1000)] = 3
-    """The number of passes over the corpus; each selects other tokens."""
+    """The number of passes over the corpus; each pass selects other tokens to predict."""
     batch_size: Count = 32
     """The number of blocks per optimizer step."""
     max_length: Annotated[int, Field(ge=8, le=MOST)] | None = None

@@ -122,7 +122,8 @@ def scheduler_not_called_once_per_step(loop: LoopEvidence) -> Finding | None:
     for as many calls as there were steps, or there were 2 epochs. After 5 steps.
 
     Why: called in every pass, the schedule ends early; a cosine then rises again. Called once per epoch, a
-    schedule for 1,000 steps makes 3 of them, so the rate stays at the start of the warm-up; never called, too.
+    schedule for 1,000 steps makes 3 of them, so the rate stays at the start of the warm-up; so it does if the
+    scheduler is never called.
 
     Look-alikes: schedules made for epochs (`StepLR`, a cosine with `T_max` epochs) are called once per epoch, and pass.
     So do schedules made for all passes, constant ones, and those of a program that ended before it would have called
@@ -189,8 +190,8 @@ def plateau_in_the_wrong_direction(loop: LoopEvidence) -> Finding | None:
     Threshold: `min` with an accuracy or `max` with a loss; an exact invariant, for values that are equal to those of
     the evaluations.
 
-    Why: the default mode is `min`. Given an accuracy, every improvement counts as none, so the rate is reduced again
-    and again while the model still improves.
+    Why: the default mode is `min`. Given an accuracy, an improvement does not count as one, so the rate is reduced
+    again and again while the model still improves.
 
     Look-alikes: an error rate is better if it is smaller; it is not equal to the accuracy, and passes.
 
@@ -294,12 +295,12 @@ def same_order_in_every_epoch(loop: LoopEvidence) -> Finding | None:
     Threshold: equal in all of at least 2 epochs, with a sampler that draws rows in a random order; an exact invariant.
 
     Why: a shuffled epoch is a new sample of batches. With the same batches every time, the noise of the gradient
-    repeats, and some rows always meet each other.
+    repeats, and the same rows are always in one batch.
 
     Look-alikes: a loader that does not shuffle on purpose; other rules judge its order.
 
     Fix: with a `DistributedSampler`, call `sampler.set_epoch(epoch)` at the start of each epoch; do not seed the
-    sampler's generator anew in each epoch.
+    sampler's generator again in each epoch.
 
     Reference: PyTorch, `torch.utils.data.distributed.DistributedSampler.set_epoch`.
     """

@@ -99,7 +99,7 @@ def folder_has_other_checkpoints(checkpoint: CheckpointEvidence) -> Finding | No
     Measures: checkpoints of steps that a starting run has not taken; in a finished run, checkpoints whose recorded
     losses differ from those that the newest one records for the same steps.
 
-    Threshold: none; an exact invariant. A warning, because nothing may ever read them.
+    Threshold: none; an exact invariant. A warning, because it is possible that nothing reads them.
 
     Why: `resume_from_checkpoint=True` takes the checkpoint with the highest number, which may belong to the other run.
     With `save_total_limit`, Trainer orders checkpoints by time and, on file systems where times cannot be used, by
@@ -167,7 +167,7 @@ def saved_weights_are_not_finite(checkpoint: CheckpointEvidence) -> Finding | No
 
     Look-alikes: none; masks with -inf are buffers, and not saved.
 
-    Fix: go back to a checkpoint before, load in float32 (`dtype=torch.float32`), lower the learning rate; for a head
+    Fix: go back to an earlier checkpoint, load in float32 (`dtype=torch.float32`), lower the learning rate; for a head
     that was never finite, check all parameters after `from_pretrained`.
 
     Reference: Micikevicius et al. 2018, Mixed Precision Training; transformers, issue 46002.
@@ -188,8 +188,8 @@ def saved_weights_are_not_finite(checkpoint: CheckpointEvidence) -> Finding | No
 def head_is_not_saved(checkpoint: CheckpointEvidence) -> Finding | None:
     """The saved classifier has no head
 
-    Measures: whether the weights of a model for sequence classification contain its head, or an adapter for one a
-    tensor that is not an adapter's.
+    Measures: whether the saved weights of a model for sequence classification contain its head; for a saved adapter,
+    whether the file contains a tensor that is not an adapter's.
 
     Threshold: the head is present; an exact invariant. For adapters a warning: the base model may have a trained head,
     which the folder does not show unless it is a folder on this machine.

@@ -217,8 +217,8 @@ def rows_repeated_within_an_epoch(batches: BatchEvidence) -> Finding | None:
     with replacement; how frequent the classes are among the draws and among the rows, or, if the labels of the rows are
     not known, how unequally often rows are drawn.
 
-    Threshold: more rows drawn twice than a batch has. A warning; weights for another number of rows than the split has
-    are one too.
+    Threshold: more rows drawn twice than a batch has: a warning. Weights for another number of rows than the split has
+    are a warning too.
 
     Why: repeated rows count twice, and others not at all. After an epoch the model has seen fewer rows than it seems.
 

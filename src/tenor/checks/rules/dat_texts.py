@@ -265,8 +265,8 @@ def assistant_texts(data: DataEvidence) -> Finding | None:
 
     Threshold: one row in a thousand is a warning, fewer a note. None of IMDb's 50,000 reviews begins like this.
 
-    Why: the texts or labels were generated, and nobody read them: what was asked for is not in these rows, so their
-    label is noise.
+    Why: the texts or labels were generated, and nobody read them: these rows do not contain the text that was asked
+    for, so their label is noise.
 
     Look-alikes: reviews of a chatbot that quote it.
 

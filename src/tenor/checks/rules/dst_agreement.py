@@ -24,7 +24,7 @@ def processes_drift_apart(ranks: AgreementEvidence) -> Finding | None:
     of its own, one of them is saved, and it has learned from a part of the rows.
 
     Look-alikes: weights that are divided among the processes (FSDP, DeepSpeed's third stage, tensor parallelism) are
-    not compared. Local SGD and other methods that average only now and then differ on purpose: allow the rule.
+    not compared. Local SGD and other methods that average only from time to time differ on purpose: allow the rule.
 
     Fix: call the wrapped model (`model(**batch)`, not `model.module(**batch)`) in every pass whose gradients count;
     leave `no_sync()` for the last pass of a step; create the head and load weights before wrapping; give every process

@@ -225,7 +225,7 @@ def never_evaluated(steps: StepEvidence) -> Finding | None:
     Why: a training loss does not show whether the model works on other texts: it falls for memorized and for leaked
     rows as well. Without a validation, no checkpoint can be chosen.
 
-    Look-alikes: a run that is evaluated by another program, whose result lies elsewhere.
+    Look-alikes: a run that is evaluated by another program, whose result is stored elsewhere.
 
     Fix: validate at least once per epoch (`eval_strategy="epoch"` in `transformers`, whose default is "no"), and save
     the result next to the checkpoint.

@@ -195,8 +195,8 @@ def class_never_predicted(evaluation: EvaluationEvidence) -> Finding | None:
 
     Why: accuracy and weighted F1 hide the loss of a class. Often its rows, or its label, are missing from training.
 
-    Look-alikes: rare classes with few rows pass. Weak models often lose a neutral class between two extremes. Labels
-    numbered from 1 and predictions from 0 are EVL007's.
+    Look-alikes: rare classes with few rows pass. Weak models often lose a neutral class between two extremes. EVL007
+    reports labels numbered from 1 with predictions numbered from 0.
 
     Fix: count the class among the training rows and compare its label in training and evaluation; then weight it in the
     loss, or train longer.
@@ -275,13 +275,13 @@ def class_hardly_ever_right(evaluation: EvaluationEvidence) -> Finding | None:
     accuracy minus the macro F1, or minus the balanced accuracy or an F1 without a mean if only these are recorded.
 
     Threshold: at least 20 rows of the class, and an upper limit of its recall (Wilson, 99.9%) below half of the
-    accuracy and below 0.5. Without a matrix, a difference of 0.15, and of half of what one of K classes costs that
-    is never right (accuracy / 2K).
+    accuracy and below 0.5. Without a matrix, a difference of 0.15, and of half of what one class in K costs if it is
+    never predicted correctly (accuracy / 2K).
 
     Why: accuracy and weighted F1 are those of the frequent classes. The class that matters is often the rare one.
 
-    Look-alikes: rare classes with few rows pass. Weak models often lose a neutral class between two extremes. Classes
-    that are never predicted are EVL013's; an F1 that shows one class for every row is EVL032's.
+    Look-alikes: rare classes with few rows pass. Weak models often lose a neutral class between two extremes. EVL013
+    reports classes that are never predicted, EVL032 an F1 that shows one class for every row.
 
     Fix: look at the confusion matrix; count the class among the training rows, and compare its label in training and
     evaluation; then weight it in the loss, add rows, or choose a threshold for it.

@@ -50,13 +50,14 @@ def far_below_chance(evaluation: EvaluationEvidence) -> Finding | None:
     Measures: the median accuracy of the later half of a run's validations, or that of the last evaluation, and the
     training accuracy.
 
-    Threshold: below half of 1/K, in the median of the later half of the validations; or, of a training accuracy that
-    is 0.5 or more at the same time, in three validations, if the last accuracy is 0.15 below it. Where K is not
-    recorded, below 0.05 while the training accuracy reached 0.5. At least three validations, or one on 50 rows.
+    Threshold: a median below half of 1/K; or at least three validations below it while the training accuracy is 0.5 or
+    more, if the last validation accuracy is still 0.15 below the training accuracy. Where K is not recorded, 0.05
+    instead of half of 1/K, if the training accuracy reached 0.5. At least three validations, or one on 50 rows.
 
-    Why: a model that knows nothing is right for one row in K. One that is nearly always wrong was trained on other
-    labels than it is validated on: the validation rows are of a class that is rare among the training rows, as when the
-    last part of rows sorted by label is held out (Keras' `validation_split`), or the classes are numbered differently.
+    Why: a model that has learned nothing is right for one row in K. One that is nearly always wrong was trained on
+    other labels than it is validated on: the validation rows are of a class that is rare among the training rows, as
+    when the last part of rows sorted by label is held out (Keras' `validation_split`), or the classes are numbered
+    differently.
 
     Look-alikes: many classes that the model never saw. An accuracy that is counted per token, or as exact matches.
 
@@ -191,15 +192,15 @@ def score_never_changes(evaluation: EvaluationEvidence) -> Finding | None:
     Measures: the accuracies of all validations of a run and its training accuracies; where it records no accuracy, its
     main score, such as a macro F1.
 
-    Threshold: exactly the same in at least five validations, and 0.75 or less. An accuracy also in the training rows,
-    or, where theirs are not recorded or change, in at least eight validations.
+    Threshold: exactly the same in at least five validations, and 0.75 or less. If the score is an accuracy, the
+    training accuracy must be constant, too; where it is not recorded or changes, at least eight validations.
 
     Why: the predictions do not change, although the model is trained: it predicts one class for every row, or its
     weights do not change. A softmax over a single output (Keras' `Dense(1, activation="softmax")`) is 1 for every row:
     the loss may fall, but every prediction is class 1.
 
-    Look-alikes: a few validation rows may give the same score by chance. A loss that never falls is LOS006's and
-    EVL020's, training rows that are fitted EVL024's.
+    Look-alikes: a few validation rows may give the same score by chance. LOS006 and EVL020 judge a loss that
+    never falls, EVL024 training rows that are fitted.
 
     Fix: print the predicted classes of the validation rows, and count the labels of the training rows. With one output
     use a sigmoid, with a softmax one output for each class.
@@ -250,7 +251,7 @@ def final_losses_of_memorized_rows(evaluation: EvaluationEvidence) -> Finding | 
 
     Threshold: a training loss below a tenth of ln K, and a validation loss of 1.5 times the entropy of the accuracy a,
     -a ln a - (1 - a) ln((1 - a) / (K - 1)). A note; a warning from twice that on, if the loss is also above ln K. Where
-    K is not recorded, the first must hold for up to five classes, the rest for two.
+    K is not recorded, the condition on the validation loss must hold for up to five classes, the others for two.
 
     Why: a model that is right for a share a of the rows, and as sure as it is right, has at most this loss. A higher
     one comes from predictions that are wrong with great confidence, as of a model that has memorized its training rows.

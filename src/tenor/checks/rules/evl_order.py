@@ -137,11 +137,11 @@ def rows_do_not_belong_together(evaluation: EvaluationEvidence) -> Finding | Non
     the labels 0.1 better than the most frequent class, but the predictions not (0.03); or words that predict the
     predictions and not the labels. The texts are judged from 300 rows on.
 
-    Why: a model that knows nothing is not sure of it. Confident predictions with the right shares of the classes
+    Why: a model that has learned nothing is not confident. Confident predictions with the right shares of the classes
     that agree with the labels only by chance were made for other rows: a shuffled data loader, an evaluation in length
     order, a sort or a filter of one list, a join on an index that was reset.
 
-    Look-alikes: a model that memorized wrong training labels is sure and at chance, too; therefore only a warning.
+    Look-alikes: a model that memorized wrong training labels is confident and at chance, too; therefore only a warning.
 
     Fix: predict 20 rows one by one and compare them with the file; then join labels and predictions by row id.
 

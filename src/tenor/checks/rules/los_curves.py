@@ -47,8 +47,8 @@ def overfits(steps: StepEvidence) -> Finding | None:
     below ln K, where K is known. A note; a warning from a rise of 50%, unless the model that is used is the best
     checkpoint.
 
-    Why: the model memorizes its training rows. Its probabilities become too confident, and later also its predictions
-    worse.
+    Why: the model memorizes its training rows. Its probabilities become too confident, and later its predictions
+    become worse, too.
 
     Look-alikes: in fine-tuning the validation loss often rises in the last epoch while the accuracy still improves. A
     training loss that rises too is divergence (LOS008).
@@ -126,8 +126,8 @@ def training_loss_of_another_size(steps: StepEvidence) -> Finding | None:
     at every validation. The training loss must fall. Without validations, first losses of 3 ln K are a note.
 
     Why: a new head starts at ln K, and training loss and validation loss are means of the same quantity. A constant
-    multiple is a sum: over the rows of a batch, over accumulated passes, over processes. The gradient is then as many
-    times too large, and the learning rate no longer means what it says.
+    multiple is a sum: over the rows of a batch, over accumulated passes, over processes. The gradient is then too
+    large by the same factor, and the learning rate no longer has its usual effect.
 
     Look-alikes: a training loss with further terms (distillation, regularization), and one with mixed or smoothed
     labels. A training loss that is higher at first because it is a mean over the first epoch passes. Validation rows

@@ -304,7 +304,7 @@ def loss_diverges(steps: StepEvidence) -> Finding | None:
     half of ln K.
 
     Why: the learning rate is too high for the curvature, or one batch destroyed the weights. The rest of the run is
-    lost.
+    useless.
 
     Look-alikes: single bad batches and the noise of small batches do not change the median.
 

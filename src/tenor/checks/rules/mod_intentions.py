@@ -24,7 +24,7 @@ def frozen_by_attribute(model: ModelEvidence) -> Finding | None:
     Threshold: none; an exact invariant. For `trainable`, a warning: modules may use the name for something else.
 
     Why: any name can be set on a module or a tensor. PyTorch reads `requires_grad` on parameters only, so
-    `model.bert.requires_grad = False` stores a number and freezes nothing. `trainable` is Keras' name.
+    `model.bert.requires_grad = False` only sets an attribute and freezes nothing. `trainable` is Keras' name.
 
     Look-alikes: a module that carries out such an attribute of its own has parameters that agree with it, and passes,
     as do trainable adapters inside a frozen encoder.
@@ -109,8 +109,8 @@ def names_are_no_inverse(names: ClassNamesEvidence) -> Finding | None:
     Why: programs convert labels to indices with `label2id` and predictions to names with `id2label`. If both disagree,
     every class is read as another one. `transformers` accepts any pair, and saves it with the model.
 
-    Look-alikes: `from_pretrained(…, id2label=…)` without `label2id` leaves placeholders there (5.23), which harm nobody
-    who does not read them. A name that several indices share, on purpose, cannot have an inverse, and passes.
+    Look-alikes: `from_pretrained(…, id2label=…)` without `label2id` leaves placeholders there (5.23), which do no harm
+    unless they are read. A name that several indices share, on purpose, cannot have an inverse, and passes.
 
     Fix: `label2id={name: index for index, name in id2label.items()}`.
 
@@ -159,7 +159,8 @@ def layers_share_weights(model: ModelEvidence) -> Finding | None:
     installed libraries that share layers on purpose (ALBERT, the heads of DETR) pass, since the library's classes
     contain these lists. If your own model shares layers on purpose, allow the rule with that reason.
 
-    Fix: make each layer anew, `nn.ModuleList([make_layer() for _ in range(4)])`, or copy it: `copy.deepcopy(layer)`.
+    Fix: create a new layer each time, `nn.ModuleList([make_layer() for _ in range(4)])`, or copy it:
+    `copy.deepcopy(layer)`.
 
     Reference: PyTorch, `torch.nn.TransformerEncoder`, which copies the layer that it is given; Lan et al. 2020, ALBERT
     (what sharing costs).

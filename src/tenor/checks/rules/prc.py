@@ -27,7 +27,7 @@ def type_is_emulated(precision: PrecisionEvidence) -> Finding | None:
     Measures: whether the processor multiplies matrices of the chosen type in hardware and, if it was timed, how many
     times longer a product takes than in float32.
 
-    Threshold: 1.5 times; not timed, the lack of instructions. A warning however slow it is: the result is right.
+    Threshold: 1.5 times; not timed, the lack of instructions. A warning however slow it is: the result is correct.
 
     Why: autocast to bfloat16 on a CPU without AMX or AVX-512 BF16 turns an hour into days.
 
