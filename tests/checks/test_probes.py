@@ -215,6 +215,38 @@ def test_padding_is_added_to_batches_of_any_width(width: int) -> None:
     assert "MOD006" not in reported(healthy)
 
 
+class Recurrent(nn.Module):
+    """A bidirectional GRU that reads the whole width, under a mean over the tokens."""
+
+    def __init__(self, packed: bool) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(3000, 16)
+        self.gru = nn.GRU(16, 16, batch_first=True, bidirectional=True)
+        self.out = nn.Linear(32, 2)
+        self.packed = packed
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Any:
+        embedded = self.embedding(input_ids)
+        if self.packed:
+            lengths = attention_mask.sum(1)
+            rows = nn.utils.rnn.pack_padded_sequence(embedded, lengths, batch_first=True, enforce_sorted=False)
+            hidden, _ = nn.utils.rnn.pad_packed_sequence(
+                self.gru(rows)[0], batch_first=True, total_length=input_ids.shape[1]
+            )
+        else:
+            hidden, _ = self.gru(embedded)
+        weights = attention_mask[..., None].float()
+        return self.out((hidden * weights).sum(1) / weights.sum(1))
+
+
+def test_padding_that_a_recurrent_layer_reads_does_not_stop_a_program() -> None:
+    """Programs train well with it; that predictions depend on the width is still worth a warning."""
+    unpacked = probe(Recurrent(packed=False), F.cross_entropy, batches(), 2, seconds=0.0)
+    assert reported(unpacked) == {"MOD006": "warning"}
+    assert "pack_padded_sequence" in getattr(mod.padding_changes_logits(unpacked), "fix", "")
+    assert reported(probe(Recurrent(packed=True), F.cross_entropy, batches(), 2, seconds=0.0)) == {}
+
+
 def test_batches_padded_on_the_left_get_more_padding_on_the_left() -> None:
     turned = [{k: v if k == "labels" else v.flip(1) for k, v in batch.items()} for batch in batches(width=80)]
     assert "MOD006" in reported(probe(Bag("no mask"), F.cross_entropy, turned, 2, seconds=0.0))

@@ -178,6 +178,8 @@ class ProbeEvidence:
     """The same in training mode, with the same dropout for both."""
     logit_change_from_padding: float | None = None
     """Largest change of a logit if padding is added to its row."""
+    has_recurrent_layer: bool = False
+    """Whether the model contains an RNN, LSTM or GRU of PyTorch, which reads padding unless its input is packed."""
     logit_change_from_neighbours: float | None = None
     """Largest change of a logit if the other rows of its batch change."""
     logit_spread: float | None = None

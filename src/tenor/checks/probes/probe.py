@@ -89,7 +89,17 @@ def probe(
                 if deep:
                     attempt(random_labels, subject, read[0], time.monotonic() + seconds)
                     attempt(rising_rates, subject, read[0], time.monotonic() + seconds)
-    return ProbeEvidence(n_classes, trainable_share=_trainable_share(model), failures=failures, **results)
+    return ProbeEvidence(
+        n_classes,
+        trainable_share=_trainable_share(model),
+        has_recurrent_layer=_is_recurrent(model),
+        failures=failures,
+        **results,
+    )
+
+
+def _is_recurrent(model: nn.Module) -> bool:
+    return any(isinstance(module, nn.RNNBase) for module in model.modules())
 
 
 def _trainable_share(model: nn.Module) -> float | None:
@@ -107,8 +117,7 @@ def _model_restored(model: nn.Module) -> Iterator[None]:
     for parameter, _ in gradients:
         parameter.grad = None
     # cuDNN cannot train recurrent layers in evaluation mode; PyTorch without cuDNN can.
-    recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
-    cudnn = torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled and not recurrent)
+    cudnn = torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled and not _is_recurrent(model))
     try:
         with evaluation_mode(model), weights_kept(model), cudnn:
             yield

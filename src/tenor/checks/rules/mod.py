@@ -291,10 +291,11 @@ def padding_changes_logits(probe: ProbeEvidence) -> Finding | None:
     and differ between training (sorted by length) and production (one text at a time).
 
     Look-alikes: kernels for other widths round differently, 100 times below the threshold; 16-bit logits have their own
-    threshold.
+    threshold. A model with a recurrent layer gets a warning: such a layer reads padding unless it is packed, and many
+    programs train well with it.
 
     Fix: pass `attention_mask` to the model, and divide a mean by the sum of the mask, not by the width; check that the
-    pad id is the model's.
+    pad id is the model's. Pack the input of a recurrent layer with `pack_padded_sequence`.
 
     Reference: transformers, Padding and truncation; `attention_mask` in the glossary.
     """
@@ -305,8 +306,13 @@ def padding_changes_logits(probe: ProbeEvidence) -> Finding | None:
         observed=f"a logit changes by {change:.2g}, with a spread over texts of {probe.logit_spread:.2g}",
         expected=f"no change beyond {max(RELATIVE_CHANGE * (probe.logit_spread or 0), ROUNDINGS * probe.rounding):.1g}",
         n=probe.n_examples,
-        cause="padding is included in attention or pooling: the mask is missing, wrong, or ignored",
-        fix="pass attention_mask to the model, and pool over unmasked tokens only",
+        severity="warning" if probe.has_recurrent_layer else "error",
+        cause="a recurrent layer reads the padding, or pooling includes it"
+        if probe.has_recurrent_layer
+        else "padding is included in attention or pooling: the mask is missing, wrong, or ignored",
+        fix="pack the input of the recurrent layer (torch.nn.utils.rnn.pack_padded_sequence)"
+        if probe.has_recurrent_layer
+        else "pass attention_mask to the model, and pool over unmasked tokens only",
     )
 
 
