@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tenor.data.dataset import LabelledText
-from tenor.data.masking import FIXED, Blocks, MaskedBlocks, Masking, make_blocks, token_counts
+from tenor.data.masking import FIXED, NOT_COUNTED, Blocks, MaskedBlocks, Masking, make_blocks, token_counts
 from tenor.data.sources.embedded import embedded_encoder_folder
 from tenor.data.tokenization import whole_ids
 from tenor.errors import UserError
@@ -83,6 +83,22 @@ def test_only_selected_tokens_change_and_special_ones_never_do(tokenizer: Any) -
         assert batch.inputs["attention_mask"][at].sum() == len(row)
     assert not np.isin(batch.labels.numpy(), tokenizer.all_special_ids).any()
     assert (selected.diff() > 0).all()
+
+
+def test_passes_of_few_shapes_have_the_same_masks(tokenizer: Any) -> None:
+    blocks = many_blocks(tokenizer)
+    counts = set()
+    for first in range(0, len(blocks) - 8, 8):
+        rows = np.arange(first, first + 8)
+        exact, rounded = (MaskedBlocks(blocks, 1).collate(rows, rounded=way) for way in (False, True))
+        n = len(exact.labels)
+        assert n <= len(rounded.labels) <= 1.125 * n
+        assert rounded.labels[:n].tolist() == exact.labels.tolist()
+        assert (rounded.labels[n:] == NOT_COUNTED).all()
+        before, after = (one.inputs["input_ids"].flatten()[one.inputs["selected"][:n]] for one in (exact, rounded))
+        assert before.tolist() == after.tolist()
+        counts.add(len(rounded.labels))
+    assert len(counts) < len(blocks) // 8
 
 
 def test_a_mask_depends_on_seed_epoch_and_block_alone(tokenizer: Any) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from tenor.data.masking import NOT_COUNTED
 from tenor.measures.masked_tokens import MaskedTokens, perplexity, unigram_entropy
 
 
@@ -15,6 +16,13 @@ def test_the_loss_of_a_batch_is_the_mean_over_its_tokens() -> None:
     parts = objective.summed_loss(logits[:3], targets[:3]) + objective.summed_loss(logits[3:], targets[3:])
     mean = parts / objective.total_weight(torch.tensor([3, 4]))
     torch.testing.assert_close(mean, torch.nn.functional.cross_entropy(logits, targets))
+
+
+def test_tokens_that_fill_up_a_pass_are_not_counted() -> None:
+    logits, targets = torch.randn(7, 50), torch.randint(50, (7,))
+    filled = torch.cat([targets[:5], torch.full((2,), NOT_COUNTED)])
+    loss = MaskedTokens().summed_loss(logits, filled)
+    torch.testing.assert_close(loss, MaskedTokens().summed_loss(logits[:5], targets[:5]))
 
 
 def test_metrics_weigh_rows_by_their_tokens() -> None:

@@ -78,10 +78,13 @@ def padded_length(lengths: np.ndarray, rows: np.ndarray, rounded: bool) -> int:
     It is never above that of the longest of all rows, which the model is known to accept.
     """
     longest = int(lengths[rows].max())
-    if not rounded:
-        return longest
-    multiple = 2 ** max(0, (longest // 8).bit_length() - 1)  # The largest power of two that is at most an eighth.
-    return min(-(-longest // multiple) * multiple, int(lengths.max()))
+    return min(rounded_up(longest), int(lengths.max())) if rounded else longest
+
+
+def rounded_up(size: int) -> int:
+    """A size of at most an eighth more, of which few occur: oneDNN compiles a kernel for each."""
+    multiple = 2 ** max(0, (size // 8).bit_length() - 1)  # The largest power of two that is at most an eighth.
+    return -(-size // multiple) * multiple
 
 
 def epoch_batches(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:

@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from tenor.data.batching import Batch, padded_length
+from tenor.data.batching import Batch, padded_length, rounded_up
 from tenor.data.dataset import LabelledText
 from tenor.data.tokenization import TokenizedText, Truncation, special_tokens_around, tokenize
 from tenor.errors import UserError
 
+NOT_COUNTED = -100
+"""The target of a token that fills up a forward pass."""
 TO_MASK, TO_RANDOM = 0.8, 0.1
 """Shares of the selected tokens that become the mask token and a random token; the rest stays as it is."""
 WHOLE = Truncation(2**30, "head", 1.0)
@@ -154,7 +156,8 @@ class MaskedBlocks:
 
         `input_ids` and `attention_mask` have shape (rows, padded length). `selected` are the positions of the selected
         tokens in the flattened batch, ascending, and `targets` their original ids, int64, shape (selected,); the
-        targets are the batch's labels too.
+        targets are the batch's labels too. `rounded`: the first token is repeated at the end of `selected`, with
+        targets that no loss counts, so that few shapes occur.
         """
         lengths = self.lengths[rows]
         longest = padded_length(self.lengths, rows, rounded)
@@ -167,6 +170,11 @@ class MaskedBlocks:
             selected.append(at * longest + positions)
             input_ids[at, : lengths[at]] = ids
             input_ids[at, positions] = replaced
+        if rounded:
+            count = sum(map(len, selected))
+            more = rounded_up(count) - count
+            selected.append(np.zeros(more, dtype=np.int64))
+            targets.append(np.full(more, NOT_COUNTED, dtype=np.int64))
         mask = np.arange(longest) < lengths[:, None]
         labels = torch.from_numpy(np.concatenate(targets))
         return Batch(

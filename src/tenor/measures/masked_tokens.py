@@ -22,10 +22,12 @@ class MaskedTokens:
     class_names: tuple[str, ...] = ()
 
     def summed_loss(self, logits: "torch.Tensor", labels: "torch.Tensor") -> "torch.Tensor":
-        """Cross-entropy of the selected tokens' logits (selected, vocabulary), summed, in float32."""
+        """Summed cross-entropy of logits (selected, vocabulary) in float32; fillers do not count."""
         from torch.nn.functional import cross_entropy
 
-        return cross_entropy(logits.float(), labels, reduction="sum")
+        from tenor.data.masking import NOT_COUNTED
+
+        return cross_entropy(logits.float(), labels, reduction="sum", ignore_index=NOT_COUNTED)
 
     def total_weight(self, labels: "torch.Tensor") -> float:
         """The selected tokens of a batch."""
