@@ -13,6 +13,7 @@ import torch
 from tenor.errors import InterruptedRunError, TenorError
 from tenor.inference.logits import predict
 from tenor.runs.directory import RunDirectory
+from tenor.runs.files import read_json, sha256_file, write_json
 from tenor.runs.step_records import read_records
 from tenor.training import checkpoint as checkpoint_module
 from tenor.training.checkpoint import (
@@ -137,8 +138,25 @@ def test_resuming_a_finished_run_does_nothing(small_model: Path, tmp_path: Path)
     end = weights(task)
     again = _resumable_task(small_model, tmp_path)
     newest = verify_checkpoint(list_checkpoints(again.checkpoints)[-1])
-    assert without_timings(run_task(again, newest)) == without_timings(state)
+    finished = run_task(again, newest)
+    assert without_timings(finished) == without_timings(state)
+    assert finished.seconds == state.seconds
     assert differing(weights(again), end) == []
+
+
+def test_the_time_of_a_training_includes_the_time_before_a_resume(small_model: Path, tmp_path: Path) -> None:
+    task = _resumable_task(small_model, tmp_path)
+    run_task(task)
+    first = verify_checkpoint(list_checkpoints(task.checkpoints)[0])
+    state = read_state(first)
+    assert state.seconds > 0
+    state.seconds += 3600
+    write_json(first.path / "state.json", dataclasses.asdict(state))
+    manifest = read_json(first.path / "manifest.json")
+    manifest["sha256"]["state.json"] = sha256_file(first.path / "state.json")
+    write_json(first.path / "manifest.json", manifest)
+    resumed = run_task(_resumable_task(small_model, tmp_path), verify_checkpoint(first.path))
+    assert resumed.seconds > state.seconds
 
 
 def test_resume_restores_the_loss_scale_of_fp16(small_model: Path, tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ class AdaptationSummary:
     steps: int
     tokens_seen: int
     seconds: float
-    """Of training, with its validations and checkpoints, in the process that ended the run."""
+    """Of training, with its validations and checkpoints, before and after a resume."""
     tokens_per_second: float
     """Median of the records, of real tokens, without padding."""
     precision: str

@@ -108,6 +108,8 @@ class TrainState:
     window: Window = field(default_factory=Window)
     loss_scale: dict[str, int | float] = field(default_factory=dict)
     """State of fp16's gradient scaler; empty with other types."""
+    seconds: float = 0.0
+    """Time of the training, with its validations and checkpoints, in all processes that continued it."""
 
     @classmethod
     def from_dict(cls, values: dict) -> "TrainState":

@@ -101,6 +101,7 @@ def fit(
     validate_after = validation_steps(task)
     epoch_rows = _EpochRecord(task, state, callbacks)
     callbacks.on_start(optimizer)
+    started = time.perf_counter() - state.seconds  # A resumed training counts the time before.
 
     with (
         stop_requests(alone=task.processes.count == 1) as stop,
@@ -130,6 +131,7 @@ def fit(
                 _record(task, state, factor, callbacks)  # Patience may have ended training.
             # Read once: a signal after this line is answered after the next step, with a checkpoint.
             stopped_by = stop.signal_name
+            state.seconds = time.perf_counter() - started
             if state.step in validate_after or stopped_by or _is_due(state.step, settings.checkpoint_every):
                 _save(task, accelerator, spread, optimizer, state)
             callbacks.on_step(state)

@@ -291,12 +291,10 @@ def _run(
             replicas = replicas_for(task.model, task.plan, task.settings.batch_size, task.train, task.forward)
             show_adaptation(console, prepared, replicas)
             findings.add(corpus_report(prepared))
-            started = time.perf_counter()
             state = _fit(run, task, config, findings, console, resume)
-            seconds = time.perf_counter() - started
             findings.add(training_report(run, task, config.checks.allow))
-            summary = _finish(run, root, prepared, state, seconds, outcome)
-            update_manifest(run, timings={"train": seconds})
+            summary = _finish(run, root, prepared, state, outcome)
+            update_manifest(run, timings={"train": state.seconds})
             show_adapted(console, run, summary, config.name)
             findings.add(result_report(config, summary))
     return AdaptationResult(run, config, summary)
@@ -371,7 +369,6 @@ def _finish(
     root: Path,
     prepared: PreparedAdaptation,
     state: TrainState,
-    seconds: float,
     outcome: Outcome,
 ) -> AdaptationSummary:
     """Save the best checkpoint as a model, and write the summary."""
@@ -402,7 +399,7 @@ def _finish(
         best_step=best.step,
         steps=state.step,
         tokens_seen=state.tokens,
-        seconds=seconds,
+        seconds=state.seconds,
         tokens_per_second=float(np.median([one["tokens_per_second"] for one in records if one["kind"] == "train"])),
         precision=prepared.plan.precision,
         checkpoint_sha256=best.digest,

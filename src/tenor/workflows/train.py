@@ -363,6 +363,7 @@ def _run(
             result = _finish(run, root, prepared, examples, forward, state, outcome, console)
             times.append(time.perf_counter())
             timings = dict(zip(("preflight", "encode", "train", "evaluate"), np.diff(times).tolist(), strict=True))
+            timings["train"] = state.seconds  # Also before a resume.
             update_manifest(run, timings=timings)
             show_finish(console, run, config, result.results, prepared.splits.test, timings)
             with card_at_exit(run, prepared.splits):
