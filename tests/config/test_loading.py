@@ -74,7 +74,7 @@ def test_every_builtin_loads_under_its_own_name_and_says_what_it_is(name):
 
 def test_the_expected_builtins_are_there():
     demos = "smoke demo demo_freeze case_one_class"
-    official = "imdb_baseline imdb_fast imdb_freeze imdb_minilm imdb_minilm_freeze"
+    official = "imdb_baseline imdb_best imdb_fast imdb_freeze imdb_minilm imdb_minilm_freeze"
     assert set(builtin_names()) == {*demos.split(), *official.split()}
 
 
