@@ -14,6 +14,7 @@ from tenor.checks.diagnosis.conclusion import conclusion_of, conclusion_of_runs,
 from tenor.checks.diagnosis.event_files import event_folders, read_event_folders
 from tenor.checks.diagnosis.flair_run import is_flair_folder, is_flair_log, read_flair_folder, read_flair_log
 from tenor.checks.diagnosis.history_files import is_history_file, is_history_value, read_history_file
+from tenor.checks.diagnosis.history_folder import MAX_HISTORIES, history_files, read_history_folder
 from tenor.checks.diagnosis.key_value_results import (
     is_predictions_text,
     is_results_text,
@@ -75,7 +76,6 @@ from tenor.runs.summary import FILE_NAME
 SHOWN = 8
 PIPELINE = {"label", "score"}
 """Keys of a row of transformers' `pipeline`; the reader of predictions says how to name them."""
-MAX_HISTORIES = 50
 MAX_RUNS = 200
 """Folders in a folder that are looked at; one that holds more is no place of a run."""
 
@@ -145,7 +145,7 @@ FOLDER_READERS: tuple[tuple[Callable[[Path], Any], Callable[[Path], list[Artifac
     (evaluator_tables, read_evaluator_tables),
     (ludwig_runs, read_ludwig_runs),
     (results_files, read_results_files),
-    (lambda path: history_files(path), lambda path: _read_history_folder(path)),
+    (history_files, read_history_folder),
 )
 """What recognizes a folder, and what reads it: the first one that does. Programs are recognized before their parts."""
 
@@ -215,39 +215,6 @@ def _read_only_run(path: Path, runs: Sequence[Path]) -> list[Artifacts]:
 
 def _read_one_of_folder(file: Path) -> list[Artifacts]:
     return [replace(run, files=(file,)) for run in _read_json(file)]
-
-
-def history_files(folder: Path) -> list[Path]:
-    """The files of a training history in a folder, at most `MAX_HISTORIES`."""
-    found = []
-    for file in sorted(folder.iterdir()):
-        try:
-            found += [file] if is_history_file(file) else []
-        except UserError:
-            continue  # Named among the files that were not read.
-    return found[:MAX_HISTORIES]
-
-
-def _read_history_folder(folder: Path) -> list[Artifacts]:
-    """The histories of a folder, and the results beside them: those of the run, if it is the only one."""
-    histories = history_files(folder)
-    runs = [
-        replace(run, name=f"{file.name} {run.name}".strip()) for file in histories for run in read_history_file(file)
-    ]
-    results = read_results_folder(folder, but_not=histories)
-    if len(runs) > 1 or not results:
-        return [*runs, *(replace(one, name="results") for one in results)] if len(runs) > 1 else [_unnamed(runs[0])]
-    run, (result,) = runs[0], results
-    kinds = {type(item) for item in run.evidence}
-    further = tuple(item for item in result.evidence if type(item) not in kinds)
-    if len(further) < len(result.evidence):
-        return [run, replace(result, name="results")]
-    both = replace(run, evidence=(*run.evidence, *further), notes=(*run.notes, *result.notes))
-    return [_unnamed(replace(both, files=(*(run.files or tuple(histories)), *result.files)))]
-
-
-def _unnamed(run: Artifacts) -> Artifacts:
-    return replace(run, name="")
 
 
 def _read_json(path: Path) -> list[Artifacts]:

@@ -30,6 +30,7 @@ from tenor.errors import UserError
 
 TEXT = (".txt", ".log", ".out")
 MAX_FILES = 50
+NO_RESULT = "contains no result under a usual name"
 MATRIX_NOTE = "rows of the confusion matrix read as true classes, columns as predicted ones, as scikit-learn writes it"
 
 
@@ -154,7 +155,7 @@ def read_results_folder(folder: Path, but_not: Collection[Path] = ()) -> list[Ar
         if artifacts:
             found.append((file, artifacts[0]))
         else:
-            notes.append(f"not read: {file.name} contains no result under a usual name")
+            notes.append(f"not read: {file.name} {NO_RESULT}")
     if not found and len(files) == len(refused) == 1 and not but_not:
         raise refused[0]
     if not found:

@@ -163,8 +163,9 @@ def training_loss_of_another_size(steps: StepEvidence) -> Finding | None:
     large by the same factor, and the learning rate no longer has its usual effect.
 
     Look-alikes: a training that diverged and recovered, whose validation losses are high too or whose ratio changes. A
-    training loss with further terms (distillation, regularization), and one with mixed or smoothed labels. A training loss that is higher at first because it is a mean over the first epoch passes. Validation rows
-    that are too easy (EVL031) lower the other loss.
+    training loss with further terms (distillation, regularization), and one with mixed or smoothed labels. A training
+    loss that is higher at first because it is a mean over the first epoch passes. Validation rows that are too easy
+    (EVL031) lower the other loss.
 
     Fix: divide the loss by the number of rows, or by the number of accumulated passes (OPT022 measures it during
     training; in `transformers` 5, `trainer.model_accepts_loss_kwargs = False`).
