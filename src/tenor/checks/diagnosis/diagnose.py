@@ -8,9 +8,16 @@ from typing import Any
 from tenor.checks.catalogue import RULES, by_code, causes_of, link_causes, run_rules
 from tenor.checks.diagnosis.allennlp_run import allennlp_epochs, read_allennlp_folder
 from tenor.checks.diagnosis.artifacts import ACCEPTED, Artifacts, read_any_json
+from tenor.checks.diagnosis.catboost_run import (
+    is_catboost_file,
+    is_catboost_folder,
+    read_catboost_file,
+    read_catboost_folder,
+)
 from tenor.checks.diagnosis.causes import Cause, is_symptom, ranked_causes, ruled_out_by_rate
 from tenor.checks.diagnosis.columns import SUFFIXES, sheet_of_records
 from tenor.checks.diagnosis.conclusion import conclusion_of, conclusion_of_runs, limits_of, limits_of_runs
+from tenor.checks.diagnosis.dvclive_run import dvclive_tables, read_dvclive_folder
 from tenor.checks.diagnosis.event_files import event_folders, read_event_folders
 from tenor.checks.diagnosis.flair_run import is_flair_folder, is_flair_log, read_flair_folder, read_flair_log
 from tenor.checks.diagnosis.history_files import is_history_file, is_history_value, read_history_file
@@ -41,6 +48,8 @@ from tenor.checks.diagnosis.result_files import (
     read_table,
 )
 from tenor.checks.diagnosis.results_json import TRAINING_RESULTS, read_summary, runs_of
+from tenor.checks.diagnosis.run_folders import read_runs, run_folders_in
+from tenor.checks.diagnosis.sacred_run import is_sacred_folder, read_sacred_folder
 from tenor.checks.diagnosis.sentence_transformers_run import evaluator_tables, read_evaluator_tables
 from tenor.checks.diagnosis.setfit_run import read_setfit_folder, setfit_states
 from tenor.checks.diagnosis.settings_files import with_settings
@@ -76,8 +85,6 @@ from tenor.runs.summary import FILE_NAME
 SHOWN = 8
 PIPELINE = {"label", "score"}
 """Keys of a row of transformers' `pipeline`; the reader of predictions says how to name them."""
-MAX_RUNS = 200
-"""Folders in a folder that are looked at; one that holds more is no place of a run."""
 
 
 def read_artifacts(path: Path) -> list[Artifacts]:
@@ -125,6 +132,7 @@ FILE_READERS: tuple[tuple[Callable[[Path], Any], Callable[[Path], list[Artifacts
     (is_predictions_text, read_predictions_text),
     (is_spacy_log, read_spacy_file),
     (is_flair_log, read_flair_log),
+    (is_catboost_file, read_catboost_file),
     (lambda path: not _is_json(path) and is_history_file(path), read_history_file),
 )
 """What recognizes a file, and what reads it; a JSON file is opened once, by `_read_json`."""
@@ -141,6 +149,9 @@ FOLDER_READERS: tuple[tuple[Callable[[Path], Any], Callable[[Path], list[Artifac
     (allennlp_epochs, read_allennlp_folder),
     (is_flair_folder, read_flair_folder),
     (is_spacy_folder, read_spacy_folder),
+    (is_sacred_folder, read_sacred_folder),
+    (is_catboost_folder, read_catboost_folder),
+    (dvclive_tables, read_dvclive_folder),
     (event_folders, read_event_folders),
     (evaluator_tables, read_evaluator_tables),
     (ludwig_runs, read_ludwig_runs),
@@ -161,8 +172,8 @@ def _read_folder(path: Path) -> list[Artifacts]:
         raise
     if results:
         return results
-    if runs := _run_folders_in(path):
-        return _read_only_run(path, runs)
+    if folders := run_folders_in(path, _is_run_folder):
+        return read_runs(path, folders, _read_folder)
     if faulty := read_faulty_model(path):
         return faulty
     refuse_model_folder(path)
@@ -198,19 +209,8 @@ def _with_splits(run: Artifacts, results: Artifacts, file: Path) -> Artifacts:
     return replace(run, evidence=(*evaluated, found), notes=notes, files=(*run.files, file))
 
 
-def _run_folders_in(path: Path) -> list[Path]:
-    """The folders in a folder that a program left, such as the `outputs` of simpletransformers, at most `MAX_RUNS`."""
-    folders = sorted(one for one in path.iterdir() if one.is_dir() and not one.is_symlink())
-    return [one for one in folders[:MAX_RUNS] if any(recognized(one) for recognized, _ in FOLDER_READERS)]
-
-
-def _read_only_run(path: Path, runs: Sequence[Path]) -> list[Artifacts]:
-    """The run in a folder. Raises UserError, which names them, if there are several."""
-    if len(runs) > 1:
-        shown = f"{', '.join(one.name for one in runs[:SHOWN])}{', …' if len(runs) > SHOWN else ''}"
-        raise UserError(f"{path}: contains {len(runs)} run folders ({shown}); give one of them: {runs[0]}")
-    [run] = runs
-    return [replace(one, notes=(f"read from the folder {run.name} in it", *one.notes)) for one in _read_folder(run)]
+def _is_run_folder(path: Path) -> bool:
+    return any(recognized(path) for recognized, _ in FOLDER_READERS)
 
 
 def _read_one_of_folder(file: Path) -> list[Artifacts]:
@@ -406,7 +406,7 @@ def _combined(names: list[str], parts: list[Diagnosis]) -> Diagnosis:
     unchecked = set.intersection(*({one.code for one in part.not_checked} for part in parts))
     return Diagnosis(
         path=parts[0].path,
-        kind=f"{parts[0].kind}, {len(parts)} runs",
+        kind=f"{_kind_of_all(parts)}, {len(parts)} runs",
         findings=tuple(findings),
         symptoms=_by_severity(finding for finding in findings if finding.caused_by or is_symptom(finding)),
         causes=_combined_causes(names, parts),
@@ -417,6 +417,11 @@ def _combined(names: list[str], parts: list[Diagnosis]) -> Diagnosis:
         limits=limits_of_runs(names, [part.limits for part in parts]),
         conclusion=conclusion_of_runs(names, [(part.conclusion, part.findings) for part in parts]),
     )
+
+
+def _kind_of_all(parts: Sequence[Diagnosis]) -> str:
+    kinds = dict.fromkeys(part.kind for part in parts)
+    return " and ".join(kinds) if len(kinds) < 3 else "several kinds of records"
 
 
 def _combined_causes(names: list[str], parts: list[Diagnosis]) -> tuple[Cause, ...]:

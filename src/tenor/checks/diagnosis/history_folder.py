@@ -63,8 +63,10 @@ def _without_copies(runs: Iterable[Artifacts]) -> list[Artifacts]:
 
 
 def _copied(run: Artifacts) -> str:
-    names = ", ".join(file.name for file in run.files if file.suffix.lower() in (*TEXT, *TABLES, *LINES))
-    return f"{names or 'another file'} contains the losses of the same training, which are read once"
+    # Among the files of results are those that contain none, such as settings in JSON.
+    logs = [file.name for file in run.files if file.suffix.lower() in (*TEXT, *TABLES, *LINES)]
+    names = ", ".join(logs or [file.name for file in run.files])
+    return f"{names} contains the losses of the same training, which are read once"
 
 
 def _is_same_training(run: Artifacts, other: Artifacts) -> bool:

@@ -29,6 +29,8 @@ from tenor.data.files.delimited import DELIMITERS
 from tenor.errors import UserError
 
 TEXT = (".txt", ".log", ".out")
+CARD = ".md"
+"""A model card: Trainer writes the table of its validations to it."""
 MAX_FILES = 50
 NO_RESULT = "contains no result under a usual name"
 MATRIX_NOTE = "rows of the confusion matrix read as true classes, columns as predicted ones, as scikit-learn writes it"
