@@ -13,10 +13,10 @@ from tenor.runs.findings import Report
 
 ACCEPTED = (
     "the folder of a run of Tenor, transformers.Trainer, SetFit, sentence-transformers, simpletransformers, Lightning, "
-    "spaCy, Flair, AllenNLP, Ludwig, Weights & Biases or MLflow, a folder of TensorBoard event files, a training "
-    "history (CSV or JSON, as of Keras) or a printed log (.txt, .log), a CSV or Parquet file of predictions, y_true "
-    "and y_pred as lists (JSON), an experiments summary (JSON), an evaluation (JSON with confusion_matrix, report or "
-    "accuracy), or a classification report or confusion matrix (.txt, CSV, JSON)"
+    "spaCy, Flair, AllenNLP, Ludwig, Weights & Biases, MLflow, Ray, Sacred, CatBoost or DVCLive, a folder of "
+    "TensorBoard event files, a training history (CSV or JSON, as of Keras) or a printed log (.txt, .log), a CSV or "
+    "Parquet file of predictions, y_true and y_pred as lists (JSON), an experiments summary (JSON), an evaluation "
+    "(JSON with confusion_matrix, report or accuracy), or a classification report or confusion matrix (.txt, CSV, JSON)"
 )
 LARGEST_INTEGER = 10**300
 """Near the largest float64 (1.8e308): a larger integer cannot be used in a calculation."""

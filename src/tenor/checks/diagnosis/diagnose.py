@@ -34,6 +34,7 @@ from tenor.checks.diagnosis.lightning_runs import lightning_versions, read_light
 from tenor.checks.diagnosis.ludwig_run import is_ludwig_value, ludwig_runs, read_ludwig_file, read_ludwig_runs
 from tenor.checks.diagnosis.mlflow_runs import is_mlflow_database, mlflow_places, read_mlflow
 from tenor.checks.diagnosis.model_alone import read_faulty_model, refuse_model_file, refuse_model_folder
+from tenor.checks.diagnosis.model_card import SUFFIX, has_validations, read_card, read_card_of_folder
 from tenor.checks.diagnosis.observations import configured_rate, observations_of
 from tenor.checks.diagnosis.predictions_file import (
     has_prediction_columns,
@@ -50,6 +51,7 @@ from tenor.checks.diagnosis.result_files import (
 from tenor.checks.diagnosis.results_json import TRAINING_RESULTS, read_summary, runs_of
 from tenor.checks.diagnosis.run_folders import read_runs, run_folders_in
 from tenor.checks.diagnosis.sacred_run import is_sacred_folder, read_sacred_folder
+from tenor.checks.diagnosis.search_results import refuse_database
 from tenor.checks.diagnosis.sentence_transformers_run import evaluator_tables, read_evaluator_tables
 from tenor.checks.diagnosis.setfit_run import read_setfit_folder, setfit_states
 from tenor.checks.diagnosis.settings_files import with_settings
@@ -116,7 +118,10 @@ def _read(path: Path) -> list[Artifacts]:
         return _read_json(path)
     if suffix in TEXT:
         return read_printed_results(path)
+    if suffix == SUFFIX:
+        return read_card(path)
     refuse_model_file(path)
+    refuse_database(path)
     raise UserError(f"{path}: unknown kind of file ({suffix or 'no suffix'}). Give {ACCEPTED}.")
 
 
@@ -176,7 +181,11 @@ def _read_folder(path: Path) -> list[Artifacts]:
         return read_runs(path, folders, _read_folder)
     if faulty := read_faulty_model(path):
         return faulty
+    if has_validations(path):
+        return read_card_of_folder(path)
     refuse_model_folder(path)
+    for file in sorted(path.iterdir()):
+        refuse_database(file)
     names = sorted(one.name for one in path.iterdir())
     shown = f"{', '.join(names[:SHOWN])}{', …' if len(names) > SHOWN else ''}"
     content = f"contains {shown}, which is not recognized" if names else "is empty"

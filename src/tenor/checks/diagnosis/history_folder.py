@@ -82,7 +82,7 @@ def _is_same_training(run: Artifacts, other: Artifacts) -> bool:
         if isinstance(item, StepEvidence)
     ]
     is_comparable = len(losses) == 2 and len(losses[0]) == len(losses[1]) >= FEWEST_LOSSES
-    return is_comparable and bool(np.allclose(*losses, rtol=PRINTED, atol=PRINTED, equal_nan=True))
+    return is_comparable and bool(np.allclose(losses[0], losses[1], rtol=PRINTED, atol=PRINTED, equal_nan=True))
 
 
 def _unnamed(run: Artifacts) -> Artifacts:

@@ -16,8 +16,8 @@ from tenor.checks.diagnosis.progress_bars import keras_epochs, steps_per_epoch, 
 
 NUMBER = r"[+-]?(?:\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?|(?:nan|inf(?:inity)?)\b)"
 AXIS = re.compile(
-    r"\b(?P<name>(?:global[ _])?step|num_update|iter(?:ation)?|batch|epoch)s?['\"]?\s*[:=#\[(]*\s*['\"]?(?P<value>\d+(?:\.\d+)?)"
-    r"(?:\s*(?:/|of)\s*\d+)?",
+    r"\b(?P<name>(?:global[ _])?step|num_update|iter(?:ation)?|batch|epoch)s?['\"]?"
+    r"\s*[:=#\[(]*\s*['\"]?(?P<value>\d+(?:\.\d+)?)(?:\s*(?:/|of)\s*\d+)?",
     re.IGNORECASE,
 )
 METRIC = re.compile(

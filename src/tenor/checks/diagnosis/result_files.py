@@ -24,13 +24,12 @@ from tenor.checks.diagnosis.results_json import (
     non_finite_metrics,
     read_evaluation,
 )
+from tenor.checks.diagnosis.search_results import refuse_search
 from tenor.checks.evidence.evaluation_evidence import EvaluationEvidence, ReportedSplit, ValidationCourse
 from tenor.data.files.delimited import DELIMITERS
 from tenor.errors import UserError
 
 TEXT = (".txt", ".log", ".out")
-CARD = ".md"
-"""A model card: Trainer writes the table of its validations to it."""
 MAX_FILES = 50
 NO_RESULT = "contains no result under a usual name"
 MATRIX_NOTE = "rows of the confusion matrix read as true classes, columns as predicted ones, as scikit-learn writes it"
@@ -80,6 +79,8 @@ def _course(log: Iterable[Any]) -> ValidationCourse | None:
 def read_table(path: Path) -> list[Artifacts]:
     """A CSV, TSV, JSON Lines or Parquet file: a confusion matrix or a report, else predictions."""
     value = matrix_or_report_of_cells(path) if path.suffix.lower() in DELIMITERS else None
+    if path.suffix.lower() in DELIMITERS:
+        refuse_search(path)
     return read_predictions_file(path) if value is None else _read_value(value, path, "a confusion matrix or report")
 
 

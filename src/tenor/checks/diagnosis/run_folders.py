@@ -43,10 +43,10 @@ def read_runs(path: Path, folders: Sequence[Path], read: Callable[[Path], list[A
             f"{path}: contains {len(folders)} run folders ({shown}), of which at most {MAX_TOGETHER} are diagnosed "
             f"together; give one of them: {folders[0]}"
         )
+    runs: list[Artifacts] = []
     if len(folders) == 1:
         runs = [replace(run, notes=(f"read from the folder {names[0]} in it", *run.notes)) for run in read(folders[0])]
         return runs if len(runs) > 1 else [with_settings(runs[0], folders[0])]
-    runs: list[Artifacts] = []
     refused: list[UserError] = []
     for name, folder in zip(names, folders, strict=True):
         try:

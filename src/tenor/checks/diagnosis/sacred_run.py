@@ -18,7 +18,10 @@ def is_sacred_folder(path: Path) -> bool:
     file = path / METRICS
     if not (path / FURTHER[0]).is_file() or not file.is_file() or file.stat().st_size > MAX_BYTES:
         return False
-    return is_steps_and_values(read_any_json(file))
+    try:
+        return is_steps_and_values(read_any_json(file))
+    except UserError:
+        return True  # Its reader says what is wrong with the file.
 
 
 def read_sacred_folder(path: Path) -> list[Artifacts]:

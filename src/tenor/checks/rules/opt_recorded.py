@@ -35,7 +35,7 @@ FELL = 0.9
     setting={"training.learning_rate": 8e-05, "training.head_learning_rate": 0.001},
 )
 def recorded_rate_is_zero(steps: StepEvidence) -> Finding | None:
-    """The learning rate is zero in every record
+    """The learning rate is zero in every record or in the settings
 
     Measures: the learning rates that the run recorded; if it recorded none, the one in its settings.
 
