@@ -109,6 +109,16 @@ def test_overfitting_is_reported_by_its_extent(
     assert severity(los_curves.overfits, evidence) == expected
 
 
+def test_the_noise_of_a_validation_is_no_overfitting() -> None:
+    """A loss of single small batches, whose lowest value is chance; and the same noise around a course that rises."""
+    batches = np.exp(noise(0.5, n=30))
+    flat, rising = 0.05 * batches, np.r_[np.full(10, 0.2), np.geomspace(0.2, 4, 20)] * batches
+    for course, expected in ((flat, None), (rising, "warning")):
+        evidence = record(LEARNING, validation_loss=tuple(ValidationPoint(20 * k, v) for k, v in enumerate(course, 1)))
+        assert severity(los_curves.overfits, evidence) == expected
+    assert flat[-3:].min() > 1.1 * flat.min()
+
+
 def test_a_training_loss_above_that_of_no_knowledge_is_no_overfitting() -> None:
     validations = tuple(ValidationPoint(100 * k, value) for k, value in enumerate((0.9, 0.7, 0.9, 1.2), start=1))
     falling = record(np.linspace(2.5, 1.0, 40), validation_loss=validations)
@@ -250,6 +260,27 @@ def test_a_validation_loss_of_the_same_size_or_a_rise_passes() -> None:
     assert los_curves.training_loss_of_another_size(record(8 * FALLING, n_classes=2, validation_loss=both)) is None
     rising = record(8 * FALLING[::-1], n_classes=2, validation_loss=VALIDATED)
     assert los_curves.training_loss_of_another_size(rising) is None
+
+
+ASTRAY = np.r_[21.0, 38.0, 11.7, 6.9, 5.8, 7.1, 4.8, 4.3, 4.0]
+"""Of a rate that is far too large."""
+
+
+@pytest.mark.parametrize(
+    ("loss", "n_classes", "held_out"),
+    [
+        (ASTRAY, 2, (11.0, 0.96, 0.89)),
+        (ASTRAY, 2, (0.98, 0.96, 0.89)),  # It rose to twice its start.
+        (ASTRAY[2:], 2, (11.0, 0.96, 0.89)),
+        (ASTRAY[2:], None, (3.6, 0.5, 0.2)),  # Not a constant multiple.
+    ],
+)
+def test_losses_of_a_diverged_training_are_no_multiple(
+    loss: np.ndarray, n_classes: int | None, held_out: tuple[float, ...]
+) -> None:
+    points = tuple(ValidationPoint(step, value) for step, value in zip((30, 60, 90), held_out, strict=True))
+    evidence = record(loss, n_classes=n_classes, validation_loss=points)
+    assert los_curves.training_loss_of_another_size(evidence) is None
 
 
 def test_without_validations_a_high_start_is_a_note() -> None:

@@ -78,6 +78,37 @@ def test_a_usual_rate_in_the_settings_is_blamed_for_nothing(tmp_path: Path, rate
     assert "OPT006" not in causes
 
 
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [("params.json", {"lr": 0.0}), ("args.json", {"learning_rate": 0}), ("config.yaml", "optimizer:\n  lr: 0.0\n")],
+)
+def test_a_rate_of_zero_in_the_settings_is_the_first_cause(tmp_path: Path, file: str, content: Any) -> None:
+    write(tmp_path / "still" / file, content)
+    values = {"loss": FLAT, "val_loss": [0.6966] * 8, "val_accuracy": [0.5] * 8}
+    write(tmp_path / "still" / "history.json", values)
+    first = diagnose(tmp_path / "still").causes[0]
+    assert (first.code, first.status) == ("OPT026", "confirmed")
+    # The settings of a run that learns do not contain the rate that was used.
+    write(tmp_path / "learns" / file, content)
+    learns = [0.6, 0.4, 0.3, 0.25, 0.22, 0.21, 0.2, 0.2]
+    write(tmp_path / "learns" / "history.json", {"loss": learns, "val_loss": learns, "val_accuracy": [0.9] * 8})
+    assert "OPT026" not in {finding.code for finding in diagnose(tmp_path / "learns").findings}
+
+
+def test_two_records_of_one_training_are_read_once(tmp_path: Path) -> None:
+    """skorch's history and the table that it prints, rounded; the log of another training is one more run."""
+    losses = [0.65123, 0.5312, 0.41005, 0.36111, 0.3]
+    records = [{"epoch": k, "train_loss": one, "valid_loss": one + 0.01} for k, one in enumerate(losses, 1)]
+    write(tmp_path / "history.json", records)
+    table = ["epoch    train_loss    valid_loss", "-----    ----------    ----------"]
+    printed = [f"{k}  {one:.4f}  {one + 0.01:.4f}" for k, one in enumerate(losses, 1)]
+    write(tmp_path / "output.txt", "\n".join([*table, *printed]) + "\n")
+    assert len(read_artifacts(tmp_path)) == 1
+    assert any("output.txt" in note for note in diagnose(tmp_path).notes)
+    write(tmp_path / "output.txt", "\n".join([*table, *(row.replace("0.5312", "0.6312") for row in printed)]) + "\n")
+    assert len(read_artifacts(tmp_path)) == 2
+
+
 def test_settings_next_to_a_history_are_named_and_change_nothing_in_a_sound_run(tmp_path: Path) -> None:
     losses = [0.69, 0.55, 0.45, 0.40, 0.36, 0.33]
     values = {
@@ -130,8 +161,7 @@ def test_the_folder_above_the_outputs_is_enough(tmp_path: Path) -> None:
     assert diagnosis.kind == "the output of simpletransformers"
     assert "read from the folder outputs in it" in diagnosis.notes
     simpletransformers(tmp_path / "second")
-    with pytest.raises(UserError, match=r"2 run folders \(outputs, second\)"):
-        diagnose(tmp_path)
+    assert diagnose(tmp_path).kind == "the output of simpletransformers, 2 runs"
 
 
 def test_few_steps_are_no_confirmed_cause_above_a_rate_that_is_far_too_large(tmp_path: Path) -> None:

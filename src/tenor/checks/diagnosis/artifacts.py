@@ -1,5 +1,6 @@
 """What every reader returns: the evidence of one run and the findings of its earlier stages."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,10 +13,10 @@ from tenor.runs.findings import Report
 
 ACCEPTED = (
     "the folder of a run of Tenor, transformers.Trainer, SetFit, sentence-transformers, simpletransformers, Lightning, "
-    "spaCy, Flair, AllenNLP, Ludwig, Weights & Biases or MLflow, a folder of TensorBoard event files, a training "
-    "history (CSV or JSON, as of Keras) or a printed log (.txt, .log), a CSV or Parquet file of predictions, y_true "
-    "and y_pred as lists (JSON), an experiments summary (JSON), an evaluation (JSON with confusion_matrix, report or "
-    "accuracy), or a classification report or confusion matrix (.txt, CSV, JSON)"
+    "spaCy, Flair, AllenNLP, Ludwig, Weights & Biases, MLflow, Ray, Sacred, CatBoost or DVCLive, a folder of "
+    "TensorBoard event files, a training history (CSV or JSON, as of Keras) or a printed log (.txt, .log), a CSV or "
+    "Parquet file of predictions, y_true and y_pred as lists (JSON), an experiments summary (JSON), an evaluation "
+    "(JSON with confusion_matrix, report or accuracy), or a classification report or confusion matrix (.txt, CSV, JSON)"
 )
 LARGEST_INTEGER = 10**300
 """Near the largest float64 (1.8e308): a larger integer cannot be used in a calculation."""
@@ -69,7 +70,8 @@ def is_class_entry(item: tuple[str, object]) -> bool:
 
 
 def read_any_json(path: Path) -> Any:
-    """A JSON value, in which NaN and infinities are accepted: other programs write them. Raises UserError otherwise."""
+    """A JSON value, in which NaN and infinities are accepted: other programs write them. JSON Lines, as Ray writes them
+    to result.json, are a list of their objects. Raises UserError for anything else."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
@@ -80,7 +82,28 @@ def read_any_json(path: Path) -> Any:
         ) from error
     if not text.strip():
         raise UserError(f"{path}: the file is empty. Accepted: {ACCEPTED}.")
-    return parse_json(text, path, parse_int=whole_number)
+    try:
+        return parse_json(text, path, parse_int=whole_number)
+    except UserError:
+        if (records := _records_of_lines(text)) is None:
+            raise
+        return records
+
+
+def _records_of_lines(text: str) -> list[dict[str, Any]] | None:
+    """The objects of JSON Lines; None if the text is not at least two lines of one object each."""
+    records = []
+    for line in text.splitlines():
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line, parse_int=whole_number)
+        except (ValueError, RecursionError):
+            return None
+        if not isinstance(record, dict):
+            return None
+        records.append(record)
+    return records if len(records) > 1 else None
 
 
 def number(value: object) -> float | None:

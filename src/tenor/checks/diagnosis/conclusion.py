@@ -17,6 +17,7 @@ than chance. Without any of them, many checked rules say nothing about the model
 
 SPLITS_SHOWN = 8
 RUNS_SHOWN = 3
+VERDICTS_SHOWN = 10
 MORE = {
     StepEvidence: "the record of the training steps (trainer_state.json, metrics.jsonl, event files)",
     EvaluationEvidence: "the evaluated rows (a CSV file with the columns label and prediction, and prob_CLASS)",
@@ -73,16 +74,19 @@ def limits_of_runs(names: Sequence[str], limits: Sequence[str]) -> str:
 
 
 def conclusion_of_runs(names: Sequence[str], parts: Sequence[tuple[str, Sequence[Finding]]]) -> str:
-    """The conclusion on each of a few runs; of many, the numbers of those with an error or a warning."""
+    """The conclusion on each of a few runs; of many, their numbers and that of each run with an error or a warning."""
     if len(names) <= RUNS_SHOWN:
         return " ".join(f"{name}: {conclusion}" for name, (conclusion, _) in zip(names, parts, strict=True))
     severities = [{finding.severity for finding in findings if not finding.allowed} for _, findings in parts]
     errors = sum("error" in found for found in severities)
     warnings = sum("warning" in found and "error" not in found for found in severities)
-    return (
-        f"{len(names)} runs: {errors} with an error, {warnings} with a warning, {len(names) - errors - warnings} with "
-        f"neither. Diagnose one of them alone for its conclusion, for example {names[0]}: {parts[0][0]}"
-    )
+    judged = zip(names, parts, severities, strict=True)
+    # After the first colon: what was found, how the run ended and where to begin.
+    bad = [f"{name}: {conclusion.partition(': ')[2]}" for name, (conclusion, _), found in judged if found - {"note"}]
+    shown = [*bad[:VERDICTS_SHOWN], *([f"And {len(bad) - VERDICTS_SHOWN} more."] if len(bad) > VERDICTS_SHOWN else [])]
+    alone = shown or [f"Diagnose one of them alone for its conclusion, for example {names[0]}: {parts[0][0]}"]
+    counts = f"{errors} with an error, {warnings} with a warning, {len(names) - errors - warnings} with neither."
+    return " ".join([f"{len(names)} runs: {counts}", *alone])
 
 
 def _result(findings: Sequence[Finding], enough: bool) -> str:

@@ -8,12 +8,20 @@ from typing import Any
 from tenor.checks.catalogue import RULES, by_code, causes_of, link_causes, run_rules
 from tenor.checks.diagnosis.allennlp_run import allennlp_epochs, read_allennlp_folder
 from tenor.checks.diagnosis.artifacts import ACCEPTED, Artifacts, read_any_json
+from tenor.checks.diagnosis.catboost_run import (
+    is_catboost_file,
+    is_catboost_folder,
+    read_catboost_file,
+    read_catboost_folder,
+)
 from tenor.checks.diagnosis.causes import Cause, is_symptom, ranked_causes, ruled_out_by_rate
 from tenor.checks.diagnosis.columns import SUFFIXES, sheet_of_records
 from tenor.checks.diagnosis.conclusion import conclusion_of, conclusion_of_runs, limits_of, limits_of_runs
+from tenor.checks.diagnosis.dvclive_run import dvclive_tables, read_dvclive_folder
 from tenor.checks.diagnosis.event_files import event_folders, read_event_folders
 from tenor.checks.diagnosis.flair_run import is_flair_folder, is_flair_log, read_flair_folder, read_flair_log
 from tenor.checks.diagnosis.history_files import is_history_file, is_history_value, read_history_file
+from tenor.checks.diagnosis.history_folder import MAX_HISTORIES, history_files, read_history_folder
 from tenor.checks.diagnosis.key_value_results import (
     is_predictions_text,
     is_results_text,
@@ -26,6 +34,7 @@ from tenor.checks.diagnosis.lightning_runs import lightning_versions, read_light
 from tenor.checks.diagnosis.ludwig_run import is_ludwig_value, ludwig_runs, read_ludwig_file, read_ludwig_runs
 from tenor.checks.diagnosis.mlflow_runs import is_mlflow_database, mlflow_places, read_mlflow
 from tenor.checks.diagnosis.model_alone import read_faulty_model, refuse_model_file, refuse_model_folder
+from tenor.checks.diagnosis.model_card import SUFFIX, has_validations, read_card, read_card_of_folder
 from tenor.checks.diagnosis.observations import configured_rate, observations_of
 from tenor.checks.diagnosis.predictions_file import (
     has_prediction_columns,
@@ -40,6 +49,9 @@ from tenor.checks.diagnosis.result_files import (
     read_table,
 )
 from tenor.checks.diagnosis.results_json import TRAINING_RESULTS, read_summary, runs_of
+from tenor.checks.diagnosis.run_folders import read_runs, run_folders_in
+from tenor.checks.diagnosis.sacred_run import is_sacred_folder, read_sacred_folder
+from tenor.checks.diagnosis.search_results import refuse_database
 from tenor.checks.diagnosis.sentence_transformers_run import evaluator_tables, read_evaluator_tables
 from tenor.checks.diagnosis.setfit_run import read_setfit_folder, setfit_states
 from tenor.checks.diagnosis.settings_files import with_settings
@@ -75,9 +87,6 @@ from tenor.runs.summary import FILE_NAME
 SHOWN = 8
 PIPELINE = {"label", "score"}
 """Keys of a row of transformers' `pipeline`; the reader of predictions says how to name them."""
-MAX_HISTORIES = 50
-MAX_RUNS = 200
-"""Folders in a folder that are looked at; one that holds more is no place of a run."""
 
 
 def read_artifacts(path: Path) -> list[Artifacts]:
@@ -109,7 +118,10 @@ def _read(path: Path) -> list[Artifacts]:
         return _read_json(path)
     if suffix in TEXT:
         return read_printed_results(path)
+    if suffix == SUFFIX:
+        return read_card(path)
     refuse_model_file(path)
+    refuse_database(path)
     raise UserError(f"{path}: unknown kind of file ({suffix or 'no suffix'}). Give {ACCEPTED}.")
 
 
@@ -125,6 +137,7 @@ FILE_READERS: tuple[tuple[Callable[[Path], Any], Callable[[Path], list[Artifacts
     (is_predictions_text, read_predictions_text),
     (is_spacy_log, read_spacy_file),
     (is_flair_log, read_flair_log),
+    (is_catboost_file, read_catboost_file),
     (lambda path: not _is_json(path) and is_history_file(path), read_history_file),
 )
 """What recognizes a file, and what reads it; a JSON file is opened once, by `_read_json`."""
@@ -141,11 +154,14 @@ FOLDER_READERS: tuple[tuple[Callable[[Path], Any], Callable[[Path], list[Artifac
     (allennlp_epochs, read_allennlp_folder),
     (is_flair_folder, read_flair_folder),
     (is_spacy_folder, read_spacy_folder),
+    (is_sacred_folder, read_sacred_folder),
+    (is_catboost_folder, read_catboost_folder),
+    (dvclive_tables, read_dvclive_folder),
     (event_folders, read_event_folders),
     (evaluator_tables, read_evaluator_tables),
     (ludwig_runs, read_ludwig_runs),
     (results_files, read_results_files),
-    (lambda path: history_files(path), lambda path: _read_history_folder(path)),
+    (history_files, read_history_folder),
 )
 """What recognizes a folder, and what reads it: the first one that does. Programs are recognized before their parts."""
 
@@ -161,11 +177,15 @@ def _read_folder(path: Path) -> list[Artifacts]:
         raise
     if results:
         return results
-    if runs := _run_folders_in(path):
-        return _read_only_run(path, runs)
+    if folders := run_folders_in(path, _is_run_folder):
+        return read_runs(path, folders, _read_folder)
     if faulty := read_faulty_model(path):
         return faulty
+    if has_validations(path):
+        return read_card_of_folder(path)
     refuse_model_folder(path)
+    for file in sorted(path.iterdir()):
+        refuse_database(file)
     names = sorted(one.name for one in path.iterdir())
     shown = f"{', '.join(names[:SHOWN])}{', …' if len(names) > SHOWN else ''}"
     content = f"contains {shown}, which is not recognized" if names else "is empty"
@@ -198,56 +218,12 @@ def _with_splits(run: Artifacts, results: Artifacts, file: Path) -> Artifacts:
     return replace(run, evidence=(*evaluated, found), notes=notes, files=(*run.files, file))
 
 
-def _run_folders_in(path: Path) -> list[Path]:
-    """The folders in a folder that a program left, such as the `outputs` of simpletransformers, at most `MAX_RUNS`."""
-    folders = sorted(one for one in path.iterdir() if one.is_dir() and not one.is_symlink())
-    return [one for one in folders[:MAX_RUNS] if any(recognized(one) for recognized, _ in FOLDER_READERS)]
-
-
-def _read_only_run(path: Path, runs: Sequence[Path]) -> list[Artifacts]:
-    """The run in a folder. Raises UserError, which names them, if there are several."""
-    if len(runs) > 1:
-        shown = f"{', '.join(one.name for one in runs[:SHOWN])}{', …' if len(runs) > SHOWN else ''}"
-        raise UserError(f"{path}: contains {len(runs)} run folders ({shown}); give one of them: {runs[0]}")
-    [run] = runs
-    return [replace(one, notes=(f"read from the folder {run.name} in it", *one.notes)) for one in _read_folder(run)]
+def _is_run_folder(path: Path) -> bool:
+    return any(recognized(path) for recognized, _ in FOLDER_READERS)
 
 
 def _read_one_of_folder(file: Path) -> list[Artifacts]:
     return [replace(run, files=(file,)) for run in _read_json(file)]
-
-
-def history_files(folder: Path) -> list[Path]:
-    """The files of a training history in a folder, at most `MAX_HISTORIES`."""
-    found = []
-    for file in sorted(folder.iterdir()):
-        try:
-            found += [file] if is_history_file(file) else []
-        except UserError:
-            continue  # Named among the files that were not read.
-    return found[:MAX_HISTORIES]
-
-
-def _read_history_folder(folder: Path) -> list[Artifacts]:
-    """The histories of a folder, and the results beside them: those of the run, if it is the only one."""
-    histories = history_files(folder)
-    runs = [
-        replace(run, name=f"{file.name} {run.name}".strip()) for file in histories for run in read_history_file(file)
-    ]
-    results = read_results_folder(folder, but_not=histories)
-    if len(runs) > 1 or not results:
-        return [*runs, *(replace(one, name="results") for one in results)] if len(runs) > 1 else [_unnamed(runs[0])]
-    run, (result,) = runs[0], results
-    kinds = {type(item) for item in run.evidence}
-    further = tuple(item for item in result.evidence if type(item) not in kinds)
-    if len(further) < len(result.evidence):
-        return [run, replace(result, name="results")]
-    both = replace(run, evidence=(*run.evidence, *further), notes=(*run.notes, *result.notes))
-    return [_unnamed(replace(both, files=(*(run.files or tuple(histories)), *result.files)))]
-
-
-def _unnamed(run: Artifacts) -> Artifacts:
-    return replace(run, name="")
 
 
 def _read_json(path: Path) -> list[Artifacts]:
@@ -439,7 +415,7 @@ def _combined(names: list[str], parts: list[Diagnosis]) -> Diagnosis:
     unchecked = set.intersection(*({one.code for one in part.not_checked} for part in parts))
     return Diagnosis(
         path=parts[0].path,
-        kind=f"{parts[0].kind}, {len(parts)} runs",
+        kind=f"{_kind_of_all(parts)}, {len(parts)} runs",
         findings=tuple(findings),
         symptoms=_by_severity(finding for finding in findings if finding.caused_by or is_symptom(finding)),
         causes=_combined_causes(names, parts),
@@ -450,6 +426,11 @@ def _combined(names: list[str], parts: list[Diagnosis]) -> Diagnosis:
         limits=limits_of_runs(names, [part.limits for part in parts]),
         conclusion=conclusion_of_runs(names, [(part.conclusion, part.findings) for part in parts]),
     )
+
+
+def _kind_of_all(parts: Sequence[Diagnosis]) -> str:
+    kinds = dict.fromkeys(part.kind for part in parts)
+    return " and ".join(kinds) if len(kinds) < 3 else "several kinds of records"
 
 
 def _combined_causes(names: list[str], parts: list[Diagnosis]) -> tuple[Cause, ...]:

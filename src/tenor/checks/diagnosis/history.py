@@ -24,12 +24,14 @@ Series = dict[int, float]
 Split = Literal["train", "validation", "test", ""]
 
 SPLIT_WORDS: dict[str, Split] = {
-    **dict.fromkeys(("train", "training", "tr"), "train"),
+    **dict.fromkeys(("train", "training", "tr", "learn"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "eval", "evaluation", "dev", "devel", "heldout"), "validation"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
 WITHOUT_MEANING = frozenset(("epoch", "step", "batch", "mean", "avg", "average", "running", "metrics", "metric", "mid"))
-LOSS = frozenset(("loss", "nll", "crossentropy", "xent"))
+WHOLE = "full"
+"""In the name of a held-out metric: over all rows, next to one over a batch (the results of OpenAI's fine-tuning)."""
+LOSS = frozenset(("loss", "logloss", "nll", "crossentropy", "xent"))
 NOT_A_LOSS = frozenset(("scale", "scaler", "weight", "factor", "best", "min", "max", "diff", "ratio", "count"))
 ACCURACY = frozenset(("accuracy", "acc"))
 KINDS_OF_ACCURACY = frozenset(
@@ -164,12 +166,18 @@ def split_of(name: str) -> Split:
 
 def measure_of(name: str) -> tuple[str, ...]:
     """The words of a name that say what was measured."""
-    return tuple(word for word in _words(name) if word not in SPLIT_WORDS and word not in WITHOUT_MEANING)
+    no_meaning = WITHOUT_MEANING | {WHOLE} if _is_whole(name) else WITHOUT_MEANING
+    return tuple(word for word in _words(name) if word not in SPLIT_WORDS and word not in no_meaning)
 
 
 def best_series(series: Mapping[str, Series], words: frozenset[str]) -> Series:
-    """The series whose name says it is this measure and the least else; of several the one with the most records."""
-    ranked = [(rank, -len(values), len(name), name) for name, values in series.items() if (rank := _rank(name, words))]
+    """The series whose name says it is this measure and the least else; of several the one with the most records. One
+    over all held-out rows is taken before one over a batch."""
+    ranked = [
+        (not _is_whole(name), rank, -len(values), len(name), name)
+        for name, values in series.items()
+        if (rank := _rank(name, words))
+    ]
     return series[min(ranked)[-1]] if ranked else {}
 
 
@@ -228,6 +236,11 @@ def series_of_records(records: Iterable[tuple[int, Mapping[str, Any]]]) -> dict[
 def _words(name: str) -> list[str]:
     spaced = re.sub(r"([a-z])([A-Z])", r"\1 \2", name)
     return [word for word in re.split(r"[^a-z0-9]+", spaced.lower()) if word]
+
+
+def _is_whole(name: str) -> bool:
+    """Whether a name says that all rows of a held-out split were measured."""
+    return WHOLE in _words(name) and split_of(name) in ("validation", "test")
 
 
 def _rank(name: str, words: frozenset[str]) -> int | None:
@@ -290,6 +303,8 @@ def _last_evaluation(
         record = {"_".join(measure_of(name)): value for name, value in last.items()}
         if (accuracy := best_series(series, ACCURACY)) and math.isfinite(accuracy[max(accuracy)]):
             record["accuracy"] = accuracy[max(accuracy)]
+        if "loss" in record and (loss := best_series(series, LOSS)):
+            record["loss"] = loss[max(loss)]
         if (matrices := _matrices(series)) and max(matrices) == max(map(max, series.values())):
             record["confusion_matrix"] = matrices[max(matrices)].tolist()
         if bad := non_finite_metrics(last):

@@ -29,15 +29,19 @@ from tenor.checks.diagnosis.predictions_file import has_prediction_columns
 from tenor.errors import UserError
 
 STEP_NAMES = ("global_step", "step", "steps", "iteration", "iterations", "iter", "_step", "batch")
-EPOCH_NAMES = ("epoch", "epochs")
+EPOCH_NAMES = ("epoch", "epochs", "training_iteration")
+"""The last one is Ray's number of reports, of which programs make one per epoch."""
 TABLES = (".csv", ".tsv", ".log", ".txt")
 LINES = (".jsonl", ".ndjson")
 FILE_SUFFIXES = (*TABLES, *LINES, ".json")
 DELIMITERS = (",", ";", "\t")
+STEPS_AND_VALUES = ("steps", "values")
 NAME_COLUMNS = ("key", "metric", "tag", "metric_name")
 MAX_BYTES = 2**28
 """A larger file is no history of a training run: a million records of ten metrics take about 100 MB."""
 MAX_RECORDS = 1_000_000
+MOST_STEPS = 2**53
+"""Above it, float64 does not represent every step exactly."""
 TABLE_EXPORT = re.compile(r"(?P<run>.+?) - (?P<metric>.+?)(?P<bound>__MIN|__MAX)?")
 """A column in the CSV of a chart of Weights & Biases."""
 EVALUATION_FILE = re.compile(r"evaluat(?:ion|or)\w*?(?P<test>_test)?_results[^/]*\.csv$", re.IGNORECASE)
@@ -133,11 +137,30 @@ def is_history_value(value: Any) -> bool:
     """Whether a JSON value is a history: lists of numbers by metric, or records with a step or epoch and a metric."""
     if isinstance(value, Mapping):
         inner = value.get("history")
-        return _is_lists(inner if isinstance(inner, Mapping) else value)
+        return _is_lists(inner if isinstance(inner, Mapping) else value) or is_steps_and_values(value)
     if not isinstance(value, list) or not value or not isinstance(value[0], Mapping):
         return False
     names = [str(name) for record in value[:100] if isinstance(record, Mapping) for name in record]
     return _axis(names) is not None and any(map(is_metric, names)) and not has_prediction_columns(names)
+
+
+def is_steps_and_values(value: Any) -> bool:
+    """Whether a JSON value contains the steps and the values of each metric, as Sacred's metrics.json does."""
+    if not isinstance(value, Mapping) or not value:
+        return False
+    parts = [[one.get(key) for key in STEPS_AND_VALUES] if isinstance(one, Mapping) else [] for one in value.values()]
+    is_whole = all(len(part) == 2 and all(isinstance(one, list) for one in part) for part in parts)
+    return is_whole and any(is_metric(str(name)) for name in value)
+
+
+def history_of_steps_and_values(value: Mapping[str, Any]) -> History:
+    """The history in such a value."""
+    series: dict[str, Series] = {}
+    for name, metric in value.items():
+        pairs = zip(*(map(logged_number, metric[key][:MAX_RECORDS]) for key in STEPS_AND_VALUES), strict=False)
+        known = ((step, number) for step, number in pairs if step is not None and number is not None)
+        series[str(name)] = {int(step): number for step, number in known if abs(step) < MOST_STEPS}
+    return History(series)
 
 
 def epochs_of_lists(lists: Mapping[str, Any]) -> dict[str, Series]:
@@ -154,6 +177,8 @@ def epochs_of_lists(lists: Mapping[str, Any]) -> dict[str, Series]:
 
 
 def _histories_of_value(value: Any, path: Path) -> tuple[dict[str, History], str]:
+    if is_steps_and_values(value):
+        return {"": history_of_steps_and_values(value)}, "a training history (JSON with steps and values)"
     if isinstance(value, Mapping):
         inner = value.get("history")
         lists = inner if isinstance(inner, Mapping) else value
@@ -264,7 +289,7 @@ def _of_long(header: Sequence[str], rows: list[list[str]]) -> dict[str, History]
     runs: dict[str, list[tuple[int, dict[str, str]]]] = {}
     for row in rows:
         number = logged_number(row[step]) if len(row) == len(header) else None
-        if number is not None and number == number and abs(number) < 2**53:
+        if number is not None and number == number and abs(number) < MOST_STEPS:
             name = "" if run is None else row[run]
             runs.setdefault(name, []).append((int(number), {row[metric]: row[plain.index("value")]}))
     return {name if len(runs) > 1 else "": History(series_of_records(records)) for name, records in runs.items()}

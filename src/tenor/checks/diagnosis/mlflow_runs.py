@@ -11,6 +11,7 @@ from typing import Any
 
 from tenor.checks.diagnosis.artifacts import Artifacts
 from tenor.checks.diagnosis.history import History, Series, classes_in, history_evidence, logged_number
+from tenor.checks.diagnosis.search_results import connect, tables_of
 from tenor.config.yaml_text import parse_yaml
 from tenor.errors import UserError
 
@@ -41,14 +42,7 @@ class MlflowRun:
 
 def is_mlflow_database(path: Path) -> bool:
     """Whether a file is an SQLite database with MLflow's tables."""
-    if path.suffix not in (".db", ".sqlite", ".sqlite3") or not path.is_file():
-        return False
-    try:
-        with closing(_connect(path)) as database:
-            tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    except sqlite3.Error:
-        return False
-    return {"runs", "metrics", "params"} <= tables
+    return {"runs", "metrics", "params"} <= tables_of(path)
 
 
 def mlflow_places(path: Path) -> list[Path]:
@@ -155,14 +149,9 @@ def _metric(file: Path) -> Series:
     return series
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    """Read only; a lock of MLflow's server is no obstacle to reading."""
-    return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
-
-
 def _of_database(path: Path) -> list[MlflowRun]:
     try:
-        with closing(_connect(path)) as database:
+        with closing(connect(path)) as database:
             return list(_read(database, path))
     except sqlite3.Error as error:
         raise UserError(

@@ -125,7 +125,7 @@ def _finds(rule: Any, evidence: Any) -> bool:
 def refuse_model_folder(path: Path) -> None:
     """Raises UserError if a folder contains a model: the way to its predictions, which can be diagnosed."""
     files = [file for pattern in ("*", "*/*") for file in islice(path.glob(pattern), MAX_FILES)]
-    if not any(file.name in MARKS or _is_model(file) for file in files):
+    if not any(_is_mark(file) or _is_model(file) for file in files):
         return
     models = [] if (path / CONFIG).is_file() else sorted(file.parent for file in files if _is_config(file))
     model = models[0] if models else path
@@ -135,6 +135,13 @@ def refuse_model_folder(path: Path) -> None:
     except UserError as error:
         raise UserError(f"{_way(path, None, models)} Tenor itself cannot predict with it yet: {error}") from error
     raise UserError(_way(path, model, models))
+
+
+def _is_mark(file: Path) -> bool:
+    """Whether a file belongs to a model; a config.json of another program does not, such as Sacred's."""
+    if file.name != CONFIG or _is_config(file):
+        return file.name in MARKS
+    return bool({"architectures", "model_type"} & _object(file).keys())
 
 
 def _is_config(file: Path) -> bool:

@@ -1,7 +1,7 @@
 """What the records of a run show beyond the findings: it ranks the possible causes, and excludes some of them."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import isfinite, log
 from typing import Any
@@ -131,14 +131,20 @@ def _recorded_rate(steps: StepEvidence | None, settings: Mapping[str, Any]) -> f
 
 
 def configured_rate(settings: Mapping[str, Any], depth: int = 3) -> float | None:
-    """The learning rate in settings, nested or flat; None if it is not recorded."""
+    """The learning rate in settings, nested or flat: 0 only if no other one is there; None if none is recorded."""
+    rates = list(_configured_rates(settings, depth))
+    return next((rate for rate in rates if rate > 0), rates[0] if rates else None)
+
+
+def _configured_rates(settings: Mapping[str, Any], depth: int) -> Iterator[float]:
     named = {re.split(r"[./]", str(key))[-1].lower(): value for key, value in reversed([*settings.items()])}
     for name in RATE_NAMES:
         rate = logged_number(plain_setting(named.get(name)))
-        if rate is not None and 0 < rate < MOST_RATE:
-            return rate
-    nested = (value for value in settings.values() if isinstance(value, Mapping) and depth)
-    return next((rate for value in nested if (rate := configured_rate(value, depth - 1)) is not None), None)
+        if rate is not None and 0 <= rate < MOST_RATE:
+            yield rate
+    for value in settings.values():
+        if isinstance(value, Mapping) and depth:
+            yield from _configured_rates(value, depth - 1)
 
 
 def _relabelled(evaluation: EvaluationEvidence | None) -> list[tuple[float, float]]:

@@ -3,7 +3,8 @@
 Tables and progress bars in it are read by modules of their own.
 
 `{'loss': 0.69, 'learning_rate': 2e-05, 'epoch': 0.1}` (transformers.Trainer), `loss: 0.69 - val_accuracy: 0.5` (Keras),
-`Epoch 3/10 | Train Loss: 0.69 | Val Acc: 50.00%`, `step 30 loss=0.69 lr=2e-5`, `Train loss 0.69 accuracy 0.5`.
+`Epoch 3/10 | Train Loss: 0.69 | Val Acc: 50.00%`, `step 30 loss=0.69 lr=2e-5`, `Train loss 0.69 accuracy 0.5`,
+`| valid | epoch 001 | loss 0.69 | num_updates 100` (fairseq).
 """
 
 import re
@@ -15,8 +16,8 @@ from tenor.checks.diagnosis.progress_bars import keras_epochs, steps_per_epoch, 
 
 NUMBER = r"[+-]?(?:\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?|(?:nan|inf(?:inity)?)\b)"
 AXIS = re.compile(
-    r"\b(?P<name>(?:global[ _])?step|iter(?:ation)?|batch|epoch)s?['\"]?\s*[:=#\[(]*\s*['\"]?(?P<value>\d+(?:\.\d+)?)"
-    r"(?:\s*(?:/|of)\s*\d+)?",
+    r"\b(?P<name>(?:global[ _])?step|num_update|iter(?:ation)?|batch|epoch)s?['\"]?"
+    r"\s*[:=#\[(]*\s*['\"]?(?P<value>\d+(?:\.\d+)?)(?:\s*(?:/|of)\s*\d+)?",
     re.IGNORECASE,
 )
 METRIC = re.compile(
@@ -111,7 +112,9 @@ def _axis_name(name: str) -> str:
 
 
 def _metrics(line: str) -> Iterator[tuple[str, float]]:
+    heading = ""
     for part in PARTS.split(line):
+        heading = _section(part, heading)  # "| valid | loss 0.69", as fairseq writes it.
         word = SPLIT_WORD.match(part)
         for match in METRIC.finditer(part):
             name = match["name"].strip()
@@ -119,6 +122,7 @@ def _metrics(line: str) -> Iterator[tuple[str, float]]:
                 continue
             if word is not None and not split_of(name):
                 name = f"{word['word']} {name}"
+            name = _in_section(name, heading)
             yield name.lower(), float(match["value"]) / (100 if match["percent"] else 1)
 
 

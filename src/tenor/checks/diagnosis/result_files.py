@@ -24,12 +24,14 @@ from tenor.checks.diagnosis.results_json import (
     non_finite_metrics,
     read_evaluation,
 )
+from tenor.checks.diagnosis.search_results import refuse_search
 from tenor.checks.evidence.evaluation_evidence import EvaluationEvidence, ReportedSplit, ValidationCourse
 from tenor.data.files.delimited import DELIMITERS
 from tenor.errors import UserError
 
 TEXT = (".txt", ".log", ".out")
 MAX_FILES = 50
+NO_RESULT = "contains no result under a usual name"
 MATRIX_NOTE = "rows of the confusion matrix read as true classes, columns as predicted ones, as scikit-learn writes it"
 
 
@@ -77,6 +79,8 @@ def _course(log: Iterable[Any]) -> ValidationCourse | None:
 def read_table(path: Path) -> list[Artifacts]:
     """A CSV, TSV, JSON Lines or Parquet file: a confusion matrix or a report, else predictions."""
     value = matrix_or_report_of_cells(path) if path.suffix.lower() in DELIMITERS else None
+    if path.suffix.lower() in DELIMITERS:
+        refuse_search(path)
     return read_predictions_file(path) if value is None else _read_value(value, path, "a confusion matrix or report")
 
 
@@ -154,7 +158,7 @@ def read_results_folder(folder: Path, but_not: Collection[Path] = ()) -> list[Ar
         if artifacts:
             found.append((file, artifacts[0]))
         else:
-            notes.append(f"not read: {file.name} contains no result under a usual name")
+            notes.append(f"not read: {file.name} {NO_RESULT}")
     if not found and len(files) == len(refused) == 1 and not but_not:
         raise refused[0]
     if not found:

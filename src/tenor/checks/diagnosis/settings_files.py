@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tenor.checks.diagnosis.artifacts import Artifacts
+from tenor.checks.diagnosis.result_files import NO_RESULT
 from tenor.checks.diagnosis.trainer_arguments import STEMS, SUFFIXES, settings_in
 from tenor.checks.evidence.evaluation_evidence import EvaluationEvidence
 from tenor.checks.evidence.training_evidence import StepEvidence
@@ -22,7 +23,7 @@ def with_settings(run: Artifacts, folder: Path) -> Artifacts:
     if run.settings or run.earlier or not is_training:
         return run
     notes = list(run.notes)
-    known = " ".join(notes)
+    known = " ".join(note for note in notes if NO_RESULT not in note)
     for file in (folder / name for name in NAMES if name not in known):
         try:
             values = settings_in(file) if _is_small(file) else {}
@@ -30,7 +31,9 @@ def with_settings(run: Artifacts, folder: Path) -> Artifacts:
             notes.append(f"not read: {' '.join(str(error).split())[:200]}")
             continue
         if values:
-            notes += [f"settings read from {file.name}"] if file not in run.files else []
+            no_result = f"not read: {file.name} {NO_RESULT}"
+            notes += [f"settings read from {file.name}"] if file not in run.files or no_result in notes else []
+            notes = [note for note in notes if note != no_result]
             return replace(run, settings=values, files=(*run.files, file), notes=tuple(notes))
     return replace(run, notes=tuple(notes))
 

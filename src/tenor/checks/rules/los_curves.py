@@ -18,13 +18,22 @@ ROSE, ROSE_FAR = 1.1, 1.5
 half is usual after two to three epochs too many, and more than a temperature alone can repair (Guo et al. 2017)."""
 
 LAST_SHARE = 0.1
-"""Share of the validations whose median is the final loss."""
+"""Share of the validations whose median is the final loss, and of those whose median is the minimum."""
+
+ENOUGH_FOR_NOISE, ABOVE_NOISE = 5, 3.0
+"""Validations that show their own noise, and its multiple that a rise has to exceed."""
+
+NORMAL_MEDIAN = 0.6745
+"""Median of the absolute value of a normal variable with standard deviation 1."""
 
 KEPT_SHOWN = 4
 
 OF_ANOTHER_SIZE, WITHOUT_CLASSES = 1.8, 3.0
 """Ratio of the training loss to the validation loss: dropout, label smoothing and the decline within the interval reach
 1.5 in the first validations. Two passes that are not divided give 2. Stricter where ln K is not known."""
+
+STEADY = 4.0
+"""Ratio of the largest multiple to the smallest: a sum is a constant multiple, and memorizing halves it."""
 
 HIGH_START = 1.5
 """Multiple of ln K: a new head starts at ln K within a tenth."""
@@ -40,18 +49,19 @@ TRAINING_FELL = 0.95
 def overfits(steps: StepEvidence) -> Finding | None:
     """The model overfits: the validation loss rises while the training loss falls
 
-    Measures: the final validation loss (the median of the last tenth) divided by its minimum, and the mean training
-    loss after the minimum divided by the one before it.
+    Measures: the final validation loss (the median of the last tenth) divided by its minimum (the lowest median of as
+    many), and the mean training loss after the minimum divided by the one before it. The noise of a validation is
+    determined from the differences between neighbours.
 
-    Threshold: at least three validations, a rise of 10% from the minimum, and a training loss that fell by 5% and is
-    below ln K, where K is known. A note; a warning from a rise of 50%, unless the model that is used is the best
-    checkpoint.
+    Threshold: at least three validations, a rise of 10% from the minimum, which from five validations on is more than
+    three times their noise, and a training loss that fell by 5% and is below ln K, where K is known. A note; a warning
+    from a rise of 50%, unless the model that is used is the best checkpoint.
 
     Why: the model memorizes its training rows. Its probabilities become too confident, and later its predictions
     become worse, too.
 
     Look-alikes: in fine-tuning the validation loss often rises in the last epoch while the accuracy still improves. A
-    training loss that rises too is divergence (LOS008).
+    training loss that rises too is divergence (LOS008). A validation loss of single batches is noise, and passes.
 
     Fix: use the checkpoint of the minimum (`load_best_model_at_end` in `transformers`, `restore_best_weights` in Keras,
     the default in Tenor), and train fewer epochs, with more rows or stronger regularization.
@@ -61,10 +71,12 @@ def overfits(steps: StepEvidence) -> Finding | None:
     points = [point for point in steps.validation_loss if math.isfinite(point.value)]
     if len(points) < MIN_VALIDATIONS:
         raise CannotTell(f"{len(points)} validation losses; {MIN_VALIDATIONS} are needed")
-    lowest = min(points, key=lambda point: point.value)
-    tail = points[-max(1, round(LAST_SHARE * len(points))) :]
-    final = float(np.median([point.value for point in tail]))
-    if lowest.value <= 0 or lowest is points[-1] or final < ROSE * lowest.value:
+    width = max(1, round(LAST_SHARE * len(points)))
+    lowest = _lowest(points, width)
+    final = float(np.median([point.value for point in points[-width:]]))
+    if lowest.value <= 0 or lowest.step == points[-1].step or final < ROSE * lowest.value:
+        return None
+    if math.log(final / lowest.value) < ABOVE_NOISE * _noise(points) / math.sqrt(width):
         return None
     before, after = _training_loss_around(steps, lowest)
     if after >= TRAINING_FELL * before or (steps.n_classes and after >= uninformed(steps.n_classes)):
@@ -81,6 +93,25 @@ def overfits(steps: StepEvidence) -> Finding | None:
         fix=_fix(steps, lowest.step),
         severity="warning" if loud else "note",
     )
+
+
+def _lowest(points: list[ValidationPoint], width: int) -> ValidationPoint:
+    """The best of the `width` neighbouring validations whose median is lowest, with that median."""
+    parts = [points[first : first + width] for first in range(len(points) - width + 1)]
+    medians = [float(np.median([point.value for point in part])) for part in parts]
+    lowest = int(np.argmin(medians))
+    return ValidationPoint(min(parts[lowest], key=lambda point: point.value).step, medians[lowest])
+
+
+def _noise(points: list[ValidationPoint]) -> float:
+    """Standard deviation of the logarithm of a validation loss around its course; 0 if there are too few to tell.
+
+    From the median of the second differences, which a single bend of the course does not change.
+    """
+    values = np.array([point.value for point in points if point.value > 0])
+    if len(values) < ENOUGH_FOR_NOISE:
+        return 0.0
+    return float(np.median(np.abs(np.diff(np.log(values), 2)))) / (NORMAL_MEDIAN * math.sqrt(6))
 
 
 def _fix(steps: StepEvidence, best: int) -> str:
@@ -123,15 +154,18 @@ def training_loss_of_another_size(steps: StepEvidence) -> Finding | None:
     losses divided by ln K.
 
     Threshold: a ratio of 1.8 at every validation and first losses of 1.5 ln K; or, where K is not known, a ratio of 3
-    at every validation. The training loss must fall. Without validations, first losses of 3 ln K are a note.
+    at every validation. The training loss must fall and nowhere rise to 1.5 times its start, and no validation loss may
+    be above 1.5 ln K; where K is not known, the ratios differ by a factor of 4 at most. Without validations, first
+    losses of 3 ln K are a note.
 
     Why: a new head starts at ln K, and training loss and validation loss are means of the same quantity. A constant
     multiple is a sum: over the rows of a batch, over accumulated passes, over processes. The gradient is then too
     large by the same factor, and the learning rate no longer has its usual effect.
 
-    Look-alikes: a training loss with further terms (distillation, regularization), and one with mixed or smoothed
-    labels. A training loss that is higher at first because it is a mean over the first epoch passes. Validation rows
-    that are too easy (EVL031) lower the other loss.
+    Look-alikes: a training that diverged and recovered, whose validation losses are high too or whose ratio changes. A
+    training loss with further terms (distillation, regularization), and one with mixed or smoothed labels. A training
+    loss that is higher at first because it is a mean over the first epoch passes. Validation rows that are too easy
+    (EVL031) lower the other loss.
 
     Fix: divide the loss by the number of rows, or by the number of accumulated passes (OPT022 measures it during
     training; in `transformers` 5, `trainer.model_accepts_loss_kwargs = False`).
@@ -151,8 +185,8 @@ def training_loss_of_another_size(steps: StepEvidence) -> Finding | None:
     is_high = reference is None or first >= HIGH_START * reference
     if not is_high or min(ratios) < (WITHOUT_CLASSES if reference is None else OF_ANOTHER_SIZE):
         return None
-    if losses[-1] >= losses[0]:
-        return None  # Divergence, which LOS008 judges.
+    if losses[-1] >= losses[0] or _went_astray(steps, losses, ratios, reference):
+        return None  # Divergence, which LOS008 judges, or one from which the training recovered.
     level = (
         "" if reference is None else f"; it starts at {first:.4g}, {first / reference:.1f} times ln {steps.n_classes}"
     )
@@ -163,6 +197,15 @@ def training_loss_of_another_size(steps: StepEvidence) -> Finding | None:
         cause="the training loss is a sum over rows, accumulated passes or processes, or has further terms",
         fix="divide the loss by the rows of the batch and by the accumulated passes, once; then choose the rate again",
     )
+
+
+def _went_astray(steps: StepEvidence, losses: np.ndarray, ratios: list[float], reference: float | None) -> bool:
+    """Whether the losses are high because the model is bad, which a loss of another size does not make it."""
+    width = max(1, round(STARTING_SHARE * len(losses)))
+    means = np.convolve(losses, np.full(width, 1 / width), mode="valid")
+    held_out = [point.value for point in steps.validation_loss if math.isfinite(point.value)]
+    is_bad = max(ratios) > STEADY * min(ratios) if reference is None else max(held_out) >= HIGH_START * reference
+    return is_bad or bool(means.max() >= ROSE_FAR * means[0])
 
 
 def _ratios_at_validations(steps: StepEvidence, numbers: np.ndarray, losses: np.ndarray) -> list[float]:

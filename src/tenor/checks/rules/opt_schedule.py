@@ -27,10 +27,6 @@ TAIL_SHARE = 0.1
 """Share of an epoch's batches."""
 
 
-MIN_RECORDED = 10
-"""Recorded learning rates: fewer may all belong to the first steps of a warm-up."""
-
-
 def factors(schedule: ScheduleEvidence) -> np.ndarray:
     """The factors of the schedule, shape (steps,); raises `CannotTell` if there are too few or some are not finite."""
     try:
@@ -261,12 +257,6 @@ RISING = 1.05
 USUAL_WARMUP = 0.06
 """Share of the steps (Liu et al. 2019, RoBERTa)."""
 
-FEW_STEPS = 100
-"""Fine-tuning on 1,000 rows takes about 100 steps in 3 epochs, often too few (Zhang et al. 2021)."""
-
-FELL = 0.9
-"""Ratio of the last losses to the first ones: below it, something was learned in these steps."""
-
 NEARLY_ALL = 0.9
 """Share of the planned steps after which a warm-up should be long over (6 to 10% is usual)."""
 
@@ -400,91 +390,4 @@ def ended_before_its_plan(steps: StepEvidence) -> Finding | None:
         n=last,
         cause="the run was interrupted or is still in progress, or these are the files of an earlier checkpoint",
         fix="resume the run from its last checkpoint, or judge it as what it is: a part of a training",
-    )
-
-
-@rule(
-    "OPT026",
-    "error",
-    symptoms=("zero rate",),
-    explains=(
-        *("bad result", "low accuracy", "stalled loss", "flat loss", "no updates", "small learning rate"),
-        *("small updates", "unplanned learning rate"),
-    ),
-    one_class="usually",
-    training_loss="high",
-    setting={"training.learning_rate": 8e-05, "training.head_learning_rate": 0.001},
-)
-def recorded_rate_is_zero(steps: StepEvidence) -> Finding | None:
-    """The learning rate is zero in every record
-
-    Measures: the learning rates that the run recorded.
-
-    Threshold: above 0 in one of at least 10 records; an exact invariant.
-
-    Why: nothing changes, whatever the loss.
-
-    Look-alikes: a warm-up starts at 0, and a decay ends there; rounding to a few digits may print a small rate as 0.
-
-    Fix: set the rate as a number (2e-5 to 1e-4 for AdamW on an encoder), and print `optimizer.param_groups[0]["lr"]`
-    after the first step.
-
-    Reference: Devlin et al. 2019 (2e-5 to 5e-5).
-    """
-    rates = np.asarray(known(steps.learning_rate, "the learning rate at each record"), dtype=np.float64).ravel()
-    if len(rates) < MIN_RECORDED or not np.isfinite(rates).all():
-        raise CannotTell(f"{len(rates)} learning rates; {MIN_RECORDED} finite ones are needed")
-    if (rates > 0).any():
-        return None
-    return Finding(
-        observed=f"learning rate {rates.max():g} in all {len(rates):,} records",
-        expected="a rate above 0",
-        n=len(rates),
-        cause="the rate was set to 0, parsed to it, or multiplied by 0 in the schedule",
-        fix="set the learning rate, 2e-5 to 1e-4 for AdamW on an encoder, and print it after the first step",
-    )
-
-
-@rule(
-    "OPT030",
-    "note",
-    explains=("bad result", "low accuracy", "majority accuracy", "stalled loss", "flat loss", "unchanged score"),
-    one_class="usually",
-    training_loss="high",
-)
-def very_few_steps(steps: StepEvidence) -> Finding | None:
-    """The training took very few steps
-
-    Measures: the optimizer steps of a run that has ended, with the number of its training rows if it is recorded.
-
-    Threshold: fewer than 100, unless the recorded loss fell by a tenth from the first fifth of the records to the last.
-    A heuristic: a few steps at a suitable rate can be enough for an easy task.
-
-    Why: a new head has to be learned from nothing, and the warm-up takes a part of the steps. After a dozen steps the
-    predictions are about those of an untrained model.
-
-    Look-alikes: a trial run; prompts and pairs of texts (SetFit), which learn from a few rows.
-
-    Fix: train on all rows, for more epochs, or with smaller batches, until the training loss has clearly fallen.
-
-    Reference: Zhang et al. 2021, Revisiting Few-sample BERT Fine-tuning; Mosbach et al. 2021, On the Stability of
-    Fine-tuning BERT.
-    """
-    if not steps.ended or steps.unit != "step":
-        raise CannotTell("training has not ended, or its steps are not known")
-    last = steps.last_step or int(np.max(steps.steps, initial=0))
-    if steps.total_steps is not None and last < COMPLETE * steps.total_steps and not steps.stopped_because:
-        raise CannotTell("training ended before its plan")
-    losses = np.asarray(steps.loss, dtype=np.float64).ravel()
-    part = len(losses) // 5
-    has_fallen = part > 0 and losses[-part:].mean() < FELL * losses[:part].mean()
-    if last >= FEW_STEPS or has_fallen:
-        return None
-    rows = "" if steps.train_rows is None else f" on {steps.train_rows:,} training rows"
-    return Finding(
-        observed=f"{last:,} optimizer step{'s' if last != 1 else ''}{rows}",
-        expected=f"{FEW_STEPS} steps or more",
-        n=last,
-        cause="few rows, few epochs or large batches",
-        fix="train on all rows, for more epochs or with smaller batches, until the training loss has clearly fallen",
     )

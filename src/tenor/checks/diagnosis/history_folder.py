@@ -1,0 +1,89 @@
+"""A folder with the files of training histories, which may be of several trainings, or several of the same one."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from tenor.checks.diagnosis.artifacts import Artifacts
+from tenor.checks.diagnosis.history_files import LINES, TABLES, is_history_file, read_history_file
+from tenor.checks.diagnosis.result_files import TEXT, read_results_folder
+from tenor.checks.evidence.evaluation_evidence import EvaluationEvidence
+from tenor.checks.evidence.training_evidence import StepEvidence
+from tenor.errors import UserError
+
+MAX_HISTORIES = 50
+FEWEST_LOSSES, PRINTED = 3, 1e-3
+"""Losses that distinguish a training from others, and what printing with three digits changes in them."""
+
+
+def history_files(folder: Path) -> list[Path]:
+    """The files of a training history in a folder, at most `MAX_HISTORIES`."""
+    found = []
+    for file in sorted(folder.iterdir()):
+        try:
+            found += [file] if is_history_file(file) else []
+        except UserError:
+            continue  # Named among the files that were not read.
+    return found[:MAX_HISTORIES]
+
+
+def read_history_folder(folder: Path) -> list[Artifacts]:
+    """The histories of a folder, and the results beside them: those of the run, if it is the only one."""
+    histories = history_files(folder)
+    runs = _without_copies(
+        replace(run, name=f"{file.name} {run.name}".strip()) for file in histories for run in read_history_file(file)
+    )
+    results = read_results_folder(folder, but_not=histories)
+    if len(runs) > 1 or not results:
+        return [*runs, *(replace(one, name="results") for one in results)] if len(runs) > 1 else [_unnamed(runs[0])]
+    run, (result,) = runs[0], results
+    kinds = {type(item) for item in run.evidence}
+    further = tuple(item for item in result.evidence if type(item) not in kinds)
+    if len(further) < len(result.evidence) and not _is_same_training(result, run):
+        return [run, replace(result, name="results")]
+    is_copy = len(further) < len(result.evidence)
+    notes = (*run.notes, *([_copied(result)] if is_copy else []), *result.notes)
+    both = replace(run, evidence=(*run.evidence, *further), notes=notes)
+    return [_unnamed(replace(both, files=(*(run.files or tuple(histories)), *result.files)))]
+
+
+def _without_copies(runs: Iterable[Artifacts]) -> list[Artifacts]:
+    """Runs without those that record the losses of another one again, as a printed log does next to a table."""
+    kept: list[Artifacts] = []
+    for run in runs:
+        same = next((at for at, other in enumerate(kept) if _is_same_training(run, other)), None)
+        if same is None:
+            kept.append(run)
+            continue
+        one = kept[same]
+        kept[same] = replace(one, notes=(*one.notes, _copied(run)), files=(*one.files, *run.files))
+    return kept
+
+
+def _copied(run: Artifacts) -> str:
+    # Among the files of results are those that contain none, such as settings in JSON.
+    logs = [file.name for file in run.files if file.suffix.lower() in (*TEXT, *TABLES, *LINES)]
+    names = ", ".join(logs or [file.name for file in run.files])
+    return f"{names} contains the losses of the same training, which are read once"
+
+
+def _is_same_training(run: Artifacts, other: Artifacts) -> bool:
+    """Whether both record the same losses, and `run` no evaluated rows besides."""
+    evaluations = [item for item in run.evidence if isinstance(item, EvaluationEvidence)]
+    claims = [one for item in evaluations for one in item.splits.values()]
+    if any(part is not None for one in claims for part in (one.predicted, one.confusion, one.report)):
+        return False
+    losses = [
+        np.asarray(item.loss, dtype=np.float64).ravel()
+        for one in (run, other)
+        for item in one.evidence
+        if isinstance(item, StepEvidence)
+    ]
+    is_comparable = len(losses) == 2 and len(losses[0]) == len(losses[1]) >= FEWEST_LOSSES
+    return is_comparable and bool(np.allclose(losses[0], losses[1], rtol=PRINTED, atol=PRINTED, equal_nan=True))
+
+
+def _unnamed(run: Artifacts) -> Artifacts:
+    return replace(run, name="")
