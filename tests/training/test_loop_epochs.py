@@ -2,12 +2,14 @@
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from tenor.config.schema import Training
 from tenor.data.batching import Batch, Examples, TokenExamples, epoch_batches, micro_batches
 from tenor.data.tokenization import TokenizedText
 from tenor.inference.logits import predict, token_logits
@@ -150,16 +152,19 @@ def test_validations_are_spaced_and_the_last_step_of_each_epoch_is_one(
     steps = sorted(validation_steps(task))
     assert {task.steps_per_epoch * (epoch + 1) for epoch in range(3)} <= set(steps)
     gaps = np.diff([0, *steps])
-    interval = max(1, round(every * task.steps_per_epoch))
+    interval = max(1, int(every * task.steps_per_epoch))
     assert gaps.min() >= min(interval, task.steps_per_epoch)
     assert gaps.max() < 2 * interval
 
 
+@pytest.mark.parametrize("steps", [4, 5, 6, 7, 125, 1406, 1407, 1409])
+@pytest.mark.parametrize("parts", [1, 2, 3, 4])
+def test_a_part_of_an_epoch_is_validated_that_often(steps: int, parts: int) -> None:
+    task: Any = SimpleNamespace(settings=Training(epochs=2, evaluate_every=1 / parts), steps_per_epoch=steps)
+    assert len(validation_steps(task)) == 2 * parts
+
+
 def _bare_task(rows: int, every: float) -> Any:
-    from types import SimpleNamespace
-
-    from tenor.config.schema import Training
-
     steps = -(-rows // 8)
     return SimpleNamespace(settings=Training(epochs=3, evaluate_every=every), steps_per_epoch=steps)
 

@@ -289,7 +289,8 @@ class Training(Section):
     threads: Count | None = None
     """The number of CPU threads; null uses one per available physical core."""
     evaluate_every: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
-    """The number of epochs between two validations; a checkpoint is written after each."""
+    """The part of an epoch between two validations; an epoch has as many as fit, evenly spaced. A checkpoint is written
+    after each."""
     checkpoint_every: Count | None = None
     """The number of optimizer steps between additional checkpoints; null writes them only after validations."""
     keep_last: Count = 2

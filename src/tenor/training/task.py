@@ -60,7 +60,7 @@ class TrainingTask:
 
 def validation_steps(task: TrainingTask) -> set[int]:
     """The optimizer steps after which the model is validated: evenly spaced, always with the last step of an epoch."""
-    interval = max(1, round(task.settings.evaluate_every * task.steps_per_epoch))
-    # The rest of an epoch after its last full interval is too short for another validation.
-    within_epoch = {*range(interval, task.steps_per_epoch - interval + 1, interval), task.steps_per_epoch}
-    return {epoch * task.steps_per_epoch + step for epoch in range(task.settings.epochs) for step in within_epoch}
+    steps = task.steps_per_epoch
+    count = min(steps, int(1 / task.settings.evaluate_every + 1e-9))
+    within_epoch = {round(number * steps / count) for number in range(1, count + 1)}
+    return {epoch * steps + step for epoch in range(task.settings.epochs) for step in within_epoch}
