@@ -462,9 +462,14 @@ def test_a_delimiter_that_does_not_separate_the_whole_file_is_not_taken(reader: 
 ENCODED = {
     "WINDOWS-1252": "Le café était fermé, déçu",
     "WINDOWS-1251": "Очень плохой фильм",
-    "SHIFT_JIS": "この映画はとても面白かったです",
+    "KOI8-R": "Очень плохой фильм",
+    "CP932": "①この映画は髙評価、とても面白かったです。",
+    "EUC-JP": "この映画はとても面白かったです。残念！",
+    "EUC-JISX0213": "①「この映画」はとても面白かったです。",
     "GB18030": "这个电影真的不好看我不喜欢",
+    "BIG5": "這個電影真的不好看，我們不喜歡",
     "EUC-KR": "이 영화는 정말 재미있었어요",
+    "CP949": "이 영화는 정말 뷁 같았어요",
 }
 
 
@@ -476,6 +481,13 @@ def test_another_encoding_is_named_with_the_command_that_works(encoding: str, tm
     assert survey(path, "text").fix.endswith(command)
     subprocess.run(command, shell=True, check=True, cwd=tmp_path)
     assert trained(tmp_path / "a.utf8.csv").texts == predicted(tmp_path / "a.utf8.csv").texts == [text] * 10
+
+
+@pytest.mark.parametrize("rest", [b"caf\xe9 \x81", b"\x82\xb1\x82\xcc\xff", "плохо".encode("cp1251") + b" \x98"])
+def test_the_command_for_an_encoding_does_not_fail_on_bytes_that_it_lacks(rest: bytes, tmp_path: Path) -> None:
+    path = put(tmp_path / "a.csv", b"text,label\n" + b"".join(b"%s %d,%d\n" % (rest, at, at % 2) for at in range(4)))
+    subprocess.run(refusal(trained, path).split("for instance: ")[1], shell=True, check=True, cwd=tmp_path)
+    assert len(trained(tmp_path / "a.utf8.csv").texts) == 4
 
 
 def test_a_few_lines_in_another_encoding_are_not_converted_with_the_rest(tmp_path: Path) -> None:

@@ -98,6 +98,17 @@ def test_rows_of_several_splits_are_not_trained_on_together(suffix: str, tmp_pat
         assert "no column 'splt' (did you mean 'Split'?)" in refusal(f"{path}#splt=train")
 
 
+def test_a_split_may_be_marked_within_objects(tmp_path: Path) -> None:
+    """Vertex AI's import files: the name of the field has dots and a slash itself."""
+    field = "aiplatform.googleapis.com/ml_use"
+    uses = ["training"] * 4 + ["validation"] * 2 + ["test"] * 2
+    rows = [{"text": t, "label": l, "labels": {field: use}} for (t, l), use in zip(ROWS, uses, strict=True)]
+    told = refusal(put(tmp_path / "a.jsonl", "\n".join(map(json.dumps, rows))))
+    assert f"'labels.{field}' marks the rows of several splits, 'training' (4), 'validation' (2), 'test' (2)" in told
+    assert list(read_table(option(told, "path")).texts) == TEXTS[:4]
+    assert list(read_table(option(told, "test_path")).texts) == TEXTS[6:]
+
+
 @pytest.mark.parametrize(
     "values",
     [["train"] * 8, ["test"] * 8, ["warm", "cold"] * 4, ["train", "plane"] * 4, ["0", "1"] * 4, ["test", "val"] * 4],

@@ -106,7 +106,12 @@ def source_rows(rows: FileRows, columns: Columns, is_test: bool = False) -> Sour
     if rows.columns is not None and not nested:
         _require_labels(rows, columns)
         available = available_names(rows, columns.roles())
-        require_columns(available, columns, rows.where, _hint(export) or _hint_of_test(available, columns, is_test))
+        require_columns(
+            available,
+            columns,
+            rows.where,
+            _hint(export, columns, available) or _hint_of_test(available, columns, is_test),
+        )
     reader = _Reader(rows, columns, export, nested)
     schema = pa.schema([(name, pa.large_string()) for name in columns.roles()])
     if rows.schema is not None and not nested:
@@ -117,8 +122,9 @@ def source_rows(rows: FileRows, columns: Columns, is_test: bool = False) -> Sour
         raise UserError(f"{error.filename or rows.where}: cannot be read: {error.strerror or error}.") from error
     reader.watched.refuse_splits()
     if reader.keys:
-        hint = _hint(reader.export) or _hint_of_test(list(reader.keys), columns, is_test)
-        require_columns(list(reader.keys), columns, rows.where, hint)
+        found = list(reader.keys)
+        hint = _hint(reader.export, columns, found) or _hint_of_test(found, columns, is_test)
+        require_columns(found, columns, rows.where, hint)
     names = None if rows.schema is None else stored_class_names(rows.schema, columns.label)
     return SourceRows(
         *(table, rows.where, rows.origin, reader.faults, reader.place, rows.notes),
@@ -154,8 +160,18 @@ def _checked(rows: FileRows, table: pa.Table) -> pa.Table:
     return table
 
 
-def _hint(export: Export | None) -> str:
-    return "" if export is None or not export.options else f"This looks like {export.name}. Set {export.options}."
+def _hint(export: Export | None, columns: Columns, available: Sequence[str]) -> str:
+    """What to set for an export; also the default names, if the user has given others that do not exist."""
+    if export is None:
+        return ""
+    given = {"text": columns.text, "label": columns.label}
+    words = [
+        f"data.{role}_column={role}"
+        for role, name in given.items()
+        if name not in available and role in available and f"data.{role}_column=" not in export.options
+    ]
+    options = " ".join([*words, *([export.options] if export.options else [])])
+    return f"This looks like {export.name}. Set {options}." if options else ""
 
 
 def _hint_of_test(available: Sequence[str], columns: Columns, is_test: bool) -> str:
@@ -228,6 +244,9 @@ class _Reader:
             records = [self._used(at, record, self.export) for at, record in enumerate(records)]
         for name in self.watched.names(list(dict.fromkeys(key for record in records for key in record))):
             self.watched.add(name, [record[name] for record in records if name in record])
+        for record in records:
+            for name, value in self.watched.fields(record).items():
+                self.watched.add(name, [value])
         for record in records:
             self.keys.update(dict.fromkeys((*names_of(record), *(name for name in self.roles if name in record))))
         arrays = []
