@@ -8,6 +8,7 @@ import lzma
 import shlex
 import struct
 import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -363,7 +364,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "title.csv": (b"Reviews of 2024\n\ntext,label\na,1\n", "names of the columns are in row 1 below the first one"),
     "single.csv": (b"'text','label'\n'a','1'\n", "quotechar=chr(39)"),
     "csv.txt": (b"text,label\na,1\nb, or c,0\n", "cat csv.txt > csv.csv"),
-    "c.json": (b'{"train": [{"a": 1}], "dev": [{"a": 1}]}', "records under several keys: 'train', 'dev'"),
+    "c.json": (b'{"train": [{"a": 1}], "dev": [{"a": 1}]}', "records under several keys, 'train' (1), 'dev' (1)"),
     "d.json": (b'[{"text": "a", "label": 1}, {"text": "b"', "is not JSON from character 29, after 1 values"),
 }
 
@@ -495,6 +496,15 @@ def test_a_few_lines_in_another_encoding_are_not_converted_with_the_rest(tmp_pat
     assert "line 3" in refusal(trained, path)
     assert "The rest of the file is UTF-8" in refusal(trained, path)
     assert "The rest of the file is UTF-8" in survey(path, "text").fix
+
+
+def test_the_longest_array_of_a_json_file_is_printed_first(tmp_path: Path) -> None:
+    rows = [{"text": "fine", "label": 1}, {"text": "dull", "label": 0}, {"text": "dim", "label": 0}]
+    content = {"classes": [{"name": "a"}], "assets": {"documents": rows, "kinds": [{"name": "a"}]}}
+    told = refusal(trained, put(tmp_path / "a.json", json.dumps(content, indent=1)))
+    assert "several keys, 'assets.documents' (3), 'classes' (1), 'assets.kinds' (1)" in told
+    subprocess.run(told.split("for instance: ")[1].replace("python ", f"{sys.executable} ", 1), shell=True, check=True)
+    assert trained(tmp_path / "assets.documents.jsonl").texts == ["fine", "dull", "dim"]
 
 
 def test_json_values_are_read_as_if_the_file_were_read_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

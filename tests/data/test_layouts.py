@@ -2,9 +2,11 @@
 
 import gzip
 import json
+import os
 import re
 import shlex
 import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -369,3 +371,69 @@ def test_the_rows_of_phpmyadmin_are_those_of_the_table(tmp_path: Path) -> None:
     assert list(read_table(tmp_path / "reviews.jsonl").texts) == TEXTS
     rows = [{"text": f"phpMyAdmin: {text}", "label": label} for text, label in ROWS]
     assert len(read_table(put(tmp_path / "c.json", json.dumps(rows)))) == 8
+
+
+# Files that are nearly a table of texts and labels: the printed command writes one.
+
+
+def followed(told: str) -> str:
+    """Run the printed command, and return the path that the message tells to give."""
+    command = told.partition(", for instance: ")[2]
+    assert command, told
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    subprocess.run(["bash", "-o", "pipefail", "-c", command], check=True, env=environment)
+    return option(told.replace(" set data", " Set data").replace(", for instance: ", " ( "), "path")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_names_of_files_are_no_texts(suffix: str, tmp_path: Path) -> None:
+    rows = [(f"doc_{at}.txt", label) for at, (_, label) in enumerate(ROWS)]
+    records = "\n".join(json.dumps({"text": name, "label": label}) for name, label in rows)
+    path = put(tmp_path / f"list{suffix}", records if suffix == ".jsonl" else table("text,label", rows))
+    told = refusal(path)
+    assert "'text' are names of files, such as 'doc_0.txt'" in told
+    assert "the files into one folder per class" in told
+    for at, text in enumerate(TEXTS):
+        put(tmp_path / "reviews" / f"doc_{at}.txt", text)
+    assert list(read_table(followed(refusal(path))).texts) == TEXTS
+    assert len(read_table(put(tmp_path / "a.csv", table("text,label", [*rows[1:], ROWS[0]])))) == len(ROWS)
+
+
+@pytest.mark.parametrize("has_index", [False, True])
+def test_a_header_of_several_rows_is_told(has_index: bool, tmp_path: Path) -> None:
+    """As pandas writes columns of two levels."""
+    pandas = pytest.importorskip("pandas")
+    names = [("review", "text"), ("review", "lang"), ("label", "mood"), ("label", "score")]
+    frame = pandas.DataFrame([(t, "en", label, len(t)) for t, label in ROWS], columns=pandas.MultiIndex.from_tuples(names))
+    frame.index.name = "id"
+    frame.to_csv(tmp_path / "a.csv", index=has_index)
+    told = refusal(tmp_path / "a.csv", text_column="review", label_column="mood")
+    assert "the header has several rows" in told
+    rows = read_table(followed(told), label_column="mood")
+    assert (list(rows.texts), labels_of(rows)) == (TEXTS, LABELS)
+
+
+def test_a_name_that_two_columns_have_is_no_header_of_several_rows(tmp_path: Path) -> None:
+    path = put(tmp_path / "a.csv", table("text,label,label", [(*row, "good") for row in ROWS]))
+    assert "2 columns are called 'label'" in refusal(path)
+
+
+@pytest.mark.parametrize("header", ["text,label", "label,text", "id,text,label"])
+def test_unquoted_commas_are_enclosed_by_the_printed_command(header: str, tmp_path: Path) -> None:
+    texts = [f"{text}, as I said, more or less" if at % 4 else "no comma here" for at, text in enumerate(TEXTS)]
+    columns = {"text": texts, "label": LABELS, "id": [str(at) for at in range(8)]}
+    lines = [",".join(cells) for cells in zip(*(columns[name] for name in header.split(",")), strict=True)]
+    path = put(tmp_path / "a.csv", "\n".join([header, *lines, ""]))
+    rows = read_table(followed(refusal(path)))
+    assert (list(rows.texts), labels_of(rows)) == (texts, LABELS)
+    shown = put(tmp_path / "b.csv", "\n".join([header.replace("label", "note"), *lines, ""]))
+    assert "no column 'label'" in refusal(shown)
+
+
+def test_most_rows_of_a_file_are_not_left_out_because_they_cannot_be_read(tmp_path: Path) -> None:
+    lines = [f"{text},more,{at}" for at, text in enumerate(GOOD * 4)]
+    path = put(tmp_path / "a.csv", "\n".join(["text,label", *lines, "fine,good", "dull,bad", ""]))
+    assert "data.faulty_rows=leave_out is refused" in refusal(path, faulty_rows="leave_out")
+    unlabelled = [(text, "") for text in TEXTS * 2] + ROWS[:2]
+    path = put(tmp_path / "a.csv", table("text,label", unlabelled))
+    assert len(read_table(path, faulty_rows="leave_out")) == 2
