@@ -476,7 +476,8 @@ def _spans_lines(path: Path) -> bool:
 
 
 def _refuse_layout(path: Path, kinds: Mapping[str, str], arrays: Mapping[tuple[str, ...], int]) -> None:
-    """Raises UserError for an object with records under several keys, the longest array first, or with columns in place of records."""
+    """Raises UserError for an object with records under several keys (the longest array first), or with columns
+    in place of records."""
     shown = ", ".join(map(repr, list(kinds)[:SHOWN_KEYS]))
     if arrays:
         names = [".".join(key) for key in arrays]

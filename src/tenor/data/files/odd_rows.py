@@ -113,8 +113,10 @@ def unquoted_delimiters(
     new = new_name(path, "_quoted", ".csv")
     reading = f"delimiter={_quoted(dialect.delimiter)}" + ("" if dialect.quotes_enclose else ", quoting=3")
     reading += ", skipinitialspace=True" if dialect.skip_spaces else ""
-    join = f"{_quoted(dialect.delimiter)}.join(f[{text}:len(f)-{after}])" if after else (
-        f"{_quoted(dialect.delimiter)}.join(f[{text}:])"
+    join = (
+        f"{_quoted(dialect.delimiter)}.join(f[{text}:len(f)-{after}])"
+        if after
+        else (f"{_quoted(dialect.delimiter)}.join(f[{text}:])")
     )
     parts = [*([f"*f[:{text}]"] if text else []), join, *([f"*f[-{after}:]"] if after else [])]
     code = (

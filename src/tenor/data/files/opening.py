@@ -341,7 +341,7 @@ def _share_in_runs(sample: bytes, least: int) -> float:
 
 
 def _is_script_of(sample: bytes, encoding: str) -> bool:
-    """Whether `sample` in this encoding is text of its language; bytes of another are valid, too, but are rare signs."""
+    """Whether `sample` in this encoding is text of its language; bytes of another may be valid, but mean rare signs."""
     try:
         beyond = [char for char in sample.decode(encoding) if not char.isascii()]
     except UnicodeDecodeError:

@@ -14,11 +14,14 @@ import pyarrow as pa
 
 from tenor.data.files.arrow_files import arrow_rows
 from tenor.data.files.json_records import EXPECTED
+from tenor.data.files.labelled_lines import conversion
 from tenor.data.files.nested import available_names, names_of
+from tenor.data.files.paired_files import how_to_paste, pairs_of
 from tenor.data.files.plain_lines import TEXT as PLAIN_TEXT
 from tenor.data.files.reading import open_rows
 from tenor.data.files.stream import Block, FileRows, Limits
 from tenor.data.sources.exports import Export, recognize
+from tenor.data.sources.other_tables import number_of, refuse_chats, refuse_class_columns
 from tenor.data.sources.rows import Columns, SourceRows, python_column, require_columns, stored_class_names
 from tenor.data.sources.watched import Watched, rejected
 from tenor.errors import TenorError, UserError
@@ -106,6 +109,8 @@ def source_rows(rows: FileRows, columns: Columns, is_test: bool = False) -> Sour
     if rows.columns is not None and not nested:
         _require_labels(rows, columns)
         available = available_names(rows, columns.roles())
+        if not {columns.text, columns.label} <= set(available):
+            _refuse_other_tables(rows, columns)
         require_columns(
             available,
             columns,
@@ -120,6 +125,8 @@ def source_rows(rows: FileRows, columns: Columns, is_test: bool = False) -> Sour
         table = gather(reader.batches(schema), schema)
     except OSError as error:
         raise UserError(f"{error.filename or rows.where}: cannot be read: {error.strerror or error}.") from error
+    if rows.columns is not None and _are_fractions(table[columns.label][: SAMPLED.rows].to_pylist()):
+        _refuse_other_tables(rows, columns)
     reader.watched.refuse_splits()
     if reader.keys:
         found = list(reader.keys)
@@ -174,6 +181,20 @@ def _hint(export: Export | None, columns: Columns, available: Sequence[str]) -> 
     return f"This looks like {export.name}. Set {options}." if options else ""
 
 
+def _refuse_other_tables(rows: FileRows, columns: Columns) -> None:
+    """Raises UserError for a table with one column per class in place of the labels, and for chats."""
+    sample = _checked(rows, next(rows.read(SAMPLED, None)).table).to_pylist()
+    about = (sample, rows.files, rows.where, columns.text, columns.label)
+    refuse_chats(*about)
+    refuse_class_columns(*about)
+
+
+def _are_fractions(values: Sequence[object]) -> bool:
+    """Whether these are numbers, and not only whole ones."""
+    numbers = [one for value in values if (one := number_of(value)) is not None]
+    return 0 < len(numbers) == len(values) and not all(number.is_integer() for number in numbers)
+
+
 def _hint_of_test(available: Sequence[str], columns: Columns, is_test: bool) -> str:
     """What to do about a test file that lacks nothing but the labels, as in competitions."""
     missing = [name for name in columns.roles() if name not in available]
@@ -187,6 +208,11 @@ def _hint_of_test(available: Sequence[str], columns: Columns, is_test: bool) -> 
 
 def _require_labels(rows: FileRows, columns: Columns) -> None:
     if rows.columns == (PLAIN_TEXT,) and rows.unit == "line":
+        for path in rows.files if len(rows.files) == 1 else ():
+            if pairs := pairs_of(path):
+                raise UserError(f"{rows.where}: {how_to_paste(pairs)}")
+            if told := conversion(path, columns.text, columns.label):
+                raise UserError(f"{rows.where}: has no column of labels. {told}")
         raise UserError(
             f"{rows.where}: has one text per line and no labels. Expected a column {columns.label!r}, for instance in "
             "a .csv file, fastText's lines (__label__X, then the text), or one folder of .txt files per class."
@@ -240,6 +266,10 @@ class _Reader:
         if self.export is None and not self.count:
             sample = records[: SAMPLED.rows]
             self.export = recognize(list(dict.fromkeys(key for record in sample for key in record)), sample)
+            if self.export is None:
+                about = (sample, self.rows.files, self.rows.where, self.columns.text, self.columns.label)
+                refuse_chats(*about)
+                refuse_class_columns(*about)
         if self.export is not None and self.columns.label != ANSWER:
             records = [self._used(at, record, self.export) for at, record in enumerate(records)]
         for name in self.watched.names(list(dict.fromkeys(key for record in records for key in record))):
