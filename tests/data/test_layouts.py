@@ -556,6 +556,10 @@ def test_probabilities_per_class_become_labels_by_the_printed_command(label: str
     else:
         mark = ";" if suffix == ".csv" else "\t"
         put(path, "\n".join([mark.join(rows[0]), *(mark.join(map(str, row.values())) for row in rows)]))
+    if suffix == ".jsonl":
+        known = [dict(row, mood=one) if at else row for at, (row, (_, one)) in enumerate(zip(rows, ROWS, strict=True))]
+        other = put(tmp_path / "b.jsonl", "\n".join(map(json.dumps, known)))
+        assert len(read_table(other, label_column="mood", faulty_rows="leave_out")) == 7
     told = refusal(path, label_column=label)
     assert "has one column per class ('p_bad', 'p_good') with probabilities" in told
     read = read_table(followed(told))

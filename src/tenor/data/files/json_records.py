@@ -413,7 +413,7 @@ def _layout(path: Path, required: Sequence[str]) -> _Layout:
     itself = _Layout("lines" if on_one_line else "values")
     if not is_single or any(kinds.get(name) == "value" or _is_of_object(name, kinds) for name in required):
         return itself
-    outer = {key: rows for key, rows in arrays.items() if len(key) == 1}
+    outer: dict[tuple[str, ...], int] = {key: rows for key, rows in arrays.items() if len(key) == 1}
     arrays = outer if outer and max(outer.values()) == max(arrays.values()) else arrays
     if len(arrays) == 1:
         return _Layout("key", next(iter(arrays)))

@@ -89,7 +89,7 @@ def refuse_class_columns(
 
     `records` are the first rows. The label is missing among their columns, or is one of the probabilities.
     """
-    columns = list(records[0]) if records else []
+    columns = list(dict.fromkeys(name for record in records for name in record))
     numbers = {name: [number_of(record.get(name)) for record in records] for name in columns if name != text}
     shares = {name: of for name, of in numbers.items() if all(one is not None and 0 <= one <= 1 for one in of)}
     marks = [name for name, of in shares.items() if set(of) <= {0.0, 1.0}]
@@ -160,7 +160,7 @@ def _most_probable(
     name = "label" if label in group else label
     if path is None or (reader := _reader(path)) is None:
         return f', for instance with pandas: frame["{name}"] = frame[{list(group)!r}].idxmax(axis=1).'
-    columns = list(records[0])
+    columns = list(dict.fromkeys(name for record in records for name in record))
     options, _ = likely_settings([*(one for one in columns if one not in group), name], [text, label])
     new = new_name(path, "_labelled", ".jsonl")
     listed = ", ".join(map(literal, group))
@@ -201,7 +201,7 @@ def refuse_chats(
     """Raises UserError for rows that are chats, if the column of the texts does not exist or has the messages."""
     for column, (role, content) in CHATS.items():
         chats = [record.get(column) for record in records]
-        if not chats or (text != column and all(text in record for record in records)):
+        if not chats or (text != column and any(text in record for record in records)):
             continue
         speakers = {
             _speaker(message, role, content) for chat in chats for message in (chat if isinstance(chat, list) else [0])

@@ -44,7 +44,7 @@ class Watched:
             if _last_word(name) in SPLIT_COLUMNS and name not in self.required and columns.count(name) == 1
         ]
 
-    def fields(self, record: Mapping[str, object]) -> dict[str, object]:
+    def fields(self, record: dict[str, object]) -> dict[str, object]:
         """The fields of objects within a record of JSON that are to be counted, by the names that can be given."""
         nested = [name for name in names_of(record) if name not in record and _last_word(name) in SPLIT_COLUMNS]
         return {name: with_fields(record, [name]).get(name) for name in self.names(nested)}
